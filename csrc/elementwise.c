@@ -1,0 +1,345 @@
+/* elementwise.c: the loops over one element of each operand, forward and backward, built from ops.def.
+ *
+ * The file includes itself: once per dtype for the loops, and once more per dtype for the table.
+ *
+ * An element's result must not depend on where it stands, yet a compiler is free to contract a * b + c to one
+ * rounding in a vector body and not in its scalar remainder, or not where a factor has left the loop. So the
+ * loops of the _FN rows only ever see whole vectors (STEP elements) at stride 1: run() repeats a stride-0
+ * operand into a block and carries the tail through a padded vector. It is also the fastest way to do a few
+ * elements. The plain rows contain no sum of inexact products, so they are ordinary loops, as are those of
+ * functions of the C library, which are not vectorised.
+ */
+#if !defined T
+#include "kernels.h"
+#include "vecmath.h"
+#include <string.h>
+
+#define SIMD _Pragma("omp simd") /* nothing is carried from one element to the next; in place is allowed */
+#ifdef __GNUC__
+#define NOINLINE __attribute__((noinline))
+#else
+#define NOINLINE
+#endif
+
+enum { BLOCK = 256 };
+
+/* PICK(macro, default): the argument after `~,` where the macro is defined, else the default */
+#define PICK(...) PICK_SECOND(__VA_ARGS__, ~)
+#define PICK_SECOND(ignored, chosen, ...) chosen
+
+/* sin and cos of huge arguments, one at a time */
+#define HUGE_forward_sin ~, FN(sin_huge)
+#define HUGE_forward_cos ~, FN(cos_huge)
+#define HUGE_backward_sin ~, FN(cos_huge)
+#define HUGE_backward_cos ~, FN(minus_sin_huge)
+
+/* The functions that the texts of ops.def call, in the dtype at hand */
+#define where(c, a, b) ((c) ? (T)(a) : (T)(b))
+#define absolute(x) VM(absolute)(x)
+#define sign(x) VM(sign)(x)
+#define trunc(x) VM(trunc)(x)
+#define sqrt(x) VM(sqrt)(x)
+#define exp(x) VM(exp)(x)
+#define expm1(x) VM(expm1)(x)
+#define log(x) VM(log)(x)
+#define sin(x) VM(sin)(x)
+#define cos(x) VM(cos)(x)
+#define sinh(x) VM(sinh)(x)
+#define cosh(x) VM(cosh)(x)
+#define tanh(x) VM(tanh)(x)
+#define erfc(x) VM(erfc)(x)
+#define sigmoid(x) VM(sigmoid)(x)
+#define softplus(x) VM(softplus)(x)
+#define minimum(a, b) VM(minimum)(a, b)
+#define power(a, b) VM(power)(a, b)
+#define hypot(a, b) VM(hypot)(a, b)
+#define copysign(a, b) VM(copysign)(a, b)
+#define floor_divide(a, b) VM(floor_divide)(a, b)
+
+/* and its constants */
+#define CONSTANT(name, value, latex)                               \
+    static inline float name##_f32(void) { return (float)(value); } \
+    static inline double name##_f64(void) { return value; }
+#include "constants.def"
+#define LN_2 FN(LN_2)()
+#define LN_10 FN(LN_10)()
+#define DEGREES_PER_RADIAN FN(DEGREES_PER_RADIAN)()
+#define RADIANS_PER_DEGREE FN(RADIANS_PER_DEGREE)()
+#define SQRT_HALF FN(SQRT_HALF)()
+#define TWO_OVER_SQRT_PI FN(TWO_OVER_SQRT_PI)()
+#define ONE_OVER_SQRT_2PI FN(ONE_OVER_SQRT_2PI)()
+#define SQRT_2_OVER_PI FN(SQRT_2_OVER_PI)()
+#define GELU_CUBIC FN(GELU_CUBIC)()
+#define ONE_SIXTH FN(ONE_SIXTH)()
+#define SELU_SCALE FN(SELU_SCALE)()
+#define SELU_ALPHA FN(SELU_ALPHA)()
+
+#define T float
+#define OTHER double
+#define FN(name) name##_f32
+#define VM(name) vm_##name##_f32
+#define IS_LIBM(name) PICK(VM_LIBM_f32_##name, 0)
+#include "elementwise.c"
+#define T double
+#define OTHER float
+#define FN(name) name##_f64
+#define VM(name) vm_##name##_f64
+#define IS_LIBM(name) PICK(VM_LIBM_f64_##name, 0)
+#include "elementwise.c"
+
+extern const fg_elementwise_kernels FG_TABLE(fg_elementwise)[2];
+const fg_elementwise_kernels FG_TABLE(fg_elementwise)[2] = {
+#define TABLE
+#define T float
+#define FN(name) name##_f32
+#include "elementwise.c"
+    ,
+#define T double
+#define FN(name) name##_f64
+#include "elementwise.c"
+};
+
+#elif !defined TABLE
+
+static T FN(sin_huge)(T x) { return VM(sin_huge)(x); }
+static T FN(cos_huge)(T x) { return VM(cos_huge)(x); }
+static T FN(minus_sin_huge)(T x) { return -VM(sin_huge)(x); }
+
+/* One signature for every loop of an _FN row; a unary op's x is a, and a loop reads only what its text names. */
+typedef void FN(loop)(int64_t n, const T *a, const T *b, const T *y, const T *g, T *out);
+typedef struct {
+    FN(loop) *loop;
+    int is_libm;    /* takes any n */
+    T (*huge)(T);   /* the value, or derivative, where |a| > VM_TRIG_LIMIT */
+} FN(row);
+
+/* A missing operand is not used: any address of the right length stands in for it. */
+static NOINLINE void FN(run)(const FN(row) *row, int64_t n, const T *a, int sa, const T *b, int sb, const T *y,
+                             const T *g, T *out) {
+    enum { STEP = 64 / sizeof(T) };
+    T all_a[BLOCK], all_b[BLOCK];
+    if (!a) a = g, sa = 1;
+    if (!b) b = a, sb = sa;
+    int64_t step = sa & sb ? n : BLOCK, filled = (n < BLOCK ? n + STEP - 1 : BLOCK) & -STEP;
+    if (!sa) {
+        for (int64_t j = 0; j < filled; j++) all_a[j] = *a;
+        a = all_a;
+    }
+    if (!sb) {
+        for (int64_t j = 0; j < filled; j++) all_b[j] = *b;
+        b = all_b;
+    }
+    for (int64_t i = 0; i < n; i += step, a += sa * step, b += sb * step) {
+        const T *yi = y ? y + i : a, *gi = g ? g + i : a;
+        int64_t m = n - i < step ? n - i : step, whole = row->is_libm ? m : m & -STEP;
+        if (whole) row->loop(whole, a, b, yi, gi, out + i);
+        if (whole == m) continue;
+        T pad[5][STEP] = {{0}};
+        for (int64_t j = whole; j < m; j++)
+            pad[0][j - whole] = a[j], pad[1][j - whole] = b[j], pad[2][j - whole] = yi[j], pad[3][j - whole] = gi[j];
+        row->loop(STEP, pad[0], pad[1], pad[2], pad[3], pad[4]);
+        for (int64_t j = whole; j < m; j++) out[i + j] = pad[4][j - whole];
+    }
+}
+
+/* run(), with huge arguments done over where there are any */
+static void FN(run_huge)(const FN(row) *row, int64_t n, const T *x, const T *g, T *out) {
+    for (int64_t i = 0; i < n; i += BLOCK) {
+        int64_t m = n - i < BLOCK ? n - i : BLOCK;
+        int any = 0;
+        for (int64_t j = i; j < i + m; j++) any |= VM(absolute)(x[j]) > (T)VM_TRIG_LIMIT;
+        T y[BLOCK];
+        FN(run)(row, m, x + i, 1, 0, 0, 0, g ? g + i : 0, any ? y : out + i);
+        for (int64_t j = i; any && j < i + m; j++)
+            out[j] = VM(absolute)(x[j]) > (T)VM_TRIG_LIMIT ? row->huge(x[j]) * (g ? g[j] : 1) : y[j - i];
+    }
+}
+
+#define SOME(p) ((p) ? (const T *)(p) : (const T *)some) /* a missing operand is not used: any address will do */
+
+/* What a loop binds to the letters of its text */
+#define LETTERS const T x = pa[i], a = x, y = py[i], g = pg[i]; (void)a, (void)x, (void)y, (void)g
+#define LOOP(name, value)                                                                                       \
+    static NOINLINE void FN(name)(int64_t n, const T *pa, const T *pb, const T *py, const T *pg, T *out) {          \
+        (void)pb;                                                                                                   \
+        SIMD for (int64_t i = 0; i < n; i++) {                                                                      \
+            LETTERS;                                                                                                \
+            const T b = pb[i];                                                                                      \
+            (void)b;                                                                                                \
+            out[i] = value;                                                                                         \
+        }                                                                                                           \
+    }
+
+/* Unary rows: <name> is y = f(x), <name>_vjp is gx = g f'(x) */
+#define UNARY(name, definition, derivative, lo, hi, doc)                                                        \
+    static void FN(name)(int64_t n, const void *px, void *py) {                                                     \
+        const T *xs = px;                                                                                           \
+        T *out = py;                                                                                                \
+        SIMD for (int64_t i = 0; i < n; i++) {                                                                      \
+            const T x = xs[i];                                                                                      \
+            out[i] = definition;                                                                                    \
+        }                                                                                                           \
+    }                                                                                                               \
+    static void FN(name##_vjp)(int64_t n, const void *px, const void *qy, const void *some, void *pgx) {            \
+        const T *pa = SOME(px), *py = SOME(qy), *pg = some;                                                         \
+        T *out = pgx;                                                                                               \
+        SIMD for (int64_t i = 0; i < n; i++) {                                                                      \
+            LETTERS;                                                                                                \
+            out[i] = g * (T)(derivative);                                                                           \
+        }                                                                                                           \
+    }
+
+#define UNARY_FN(name, definition, derivative, lo, hi, doc)                                                     \
+    LOOP(name##_loop, VM(name)(x))                                                                                  \
+    LOOP(name##_vjp_loop, g * (T)(derivative))                                                                      \
+    static void FN(name)(int64_t n, const void *x, void *y) {                                                       \
+        static const FN(row) row = {FN(name##_loop), IS_LIBM(name), PICK(HUGE_forward_##name, 0)};                  \
+        if (row.huge) FN(run_huge)(&row, n, x, 0, y);                                                               \
+        else FN(run)(&row, n, x, 1, 0, 0, 0, 0, y);                                                                 \
+    }                                                                                                               \
+    static void FN(name##_vjp)(int64_t n, const void *x, const void *y, const void *g, void *gx) {                  \
+        static const FN(row) row = {FN(name##_vjp_loop), 0, PICK(HUGE_backward_##name, 0)};                         \
+        if (row.huge) FN(run_huge)(&row, n, x, g, gx);                                                           \
+        else FN(run)(&row, n, x, 1, 0, 0, y, g, gx);                                              \
+    }
+
+/* Binary rows: <name>, <name>_da, <name>_db. A stride-0 operand stays in a register. */
+#define STRIDED(letters, value)                                                                                          \
+    do {                                                                                                            \
+        if (sa && sb) STRIDED_LOOP(1, 1, letters, value)                                                                     \
+        else if (sa) STRIDED_LOOP(1, 0, letters, value)                                                                      \
+        else if (sb) STRIDED_LOOP(0, 1, letters, value)                                                                      \
+        else STRIDED_LOOP(0, 0, letters, value)                                                                              \
+    } while (0)
+#define STRIDED_LOOP(SA, SB, letters, value)                                                                             \
+    {                                                                                                               \
+        const T a0 = *pa, b0 = *pb;                                                                                 \
+        SIMD for (int64_t i = 0; i < n; i++) {                                                                      \
+            const T a = SA ? pa[i] : a0, b = SB ? pb[i] : b0;                                                       \
+            (void)a, (void)b;                                                                                       \
+            letters;                                                                                                \
+            out[i] = value;                                                                                         \
+        }                                                                                                           \
+    }
+
+#define BINARY(name, definition, da, db, alo, ahi, blo, bhi, doc)                                               \
+    static void FN(name)(int64_t n, const void *va, int sa, const void *vb, int sb, void *vy) {                     \
+        const T *pa = va, *pb = vb;                                                                                 \
+        T *out = vy;                                                                                                \
+        if (n) STRIDED((void)0, definition);                                                                                 \
+    }                                                                                                               \
+    BINARY_VJP(name##_da, da)                                                                                       \
+    BINARY_VJP(name##_db, db)
+#define BINARY_VJP(name, derivative)                                                                            \
+    static void FN(name)(int64_t n, const void *va, int sa, const void *vb, int sb, const void *vy,                 \
+                         const void *some, void *vga) {                                                             \
+        const T *pa = SOME(va), *pb = SOME(vb), *py = SOME(vy), *pg = some;                                         \
+        T *out = vga;                                                                                               \
+        if (n) STRIDED(const T y = py[i]; (void)y, pg[i] * (T)(derivative));                                                             \
+    }
+#define BINARY_FN(name, definition, da, db, alo, ahi, blo, bhi, doc)                                            \
+    LOOP(name##_loop, VM(name)(a, b))                                                                               \
+    static void FN(name)(int64_t n, const void *a, int sa, const void *b, int sb, void *y) {                        \
+        static const FN(row) row = {FN(name##_loop), IS_LIBM(name), 0};                                             \
+        FN(run)(&row, n, a, sa, b, sb, 0, 0, y);                                                  \
+    }                                                                                                               \
+    BINARY_FN_VJP(name##_da, da)                                                                                    \
+    BINARY_FN_VJP(name##_db, db)
+#define BINARY_FN_VJP(name, derivative)                                                                         \
+    LOOP(name##_loop, g * (T)(derivative))                                                                          \
+    static void FN(name)(int64_t n, const void *a, int sa, const void *b, int sb, const void *y, const void *g,     \
+                         void *ga) {                                                                                \
+        static const FN(row) row = {FN(name##_loop), 0, 0};                                                         \
+        FN(run)(&row, n, a, sa, b, sb, y, g, ga);                                  \
+    }
+
+#include "ops.def"
+#undef UNARY
+#undef UNARY_FN
+#undef BINARY
+#undef BINARY_FN
+
+#define COMPARE(name, operator)                                                                                 \
+    static void FN(name)(int64_t n, const void *va, int sa, const void *vb, int sb, uint8_t *out) {                 \
+        const T *pa = va, *pb = vb;                                                                                 \
+        if (n) STRIDED((void)0, a operator b);                                                                      \
+    }
+COMPARE(less, <)
+COMPARE(less_equal, <=)
+COMPARE(greater, >)
+COMPARE(greater_equal, >=)
+COMPARE(equal, ==)
+COMPARE(not_equal, !=)
+#undef COMPARE
+
+static void FN(choose)(int64_t n, const uint8_t *c, int sc, const void *va, int sa, const void *vb, int sb, void *y) {
+    const T *pa = va, *pb = vb;
+    T *out = y;
+    if (!n) return;
+    const uint8_t c0 = *c;
+    if (sc) STRIDED((void)0, c[i] ? a : b);
+    else STRIDED((void)0, c0 ? a : b);
+}
+
+static void FN(cast)(int64_t n, const void *x, void *y) {
+    const T *in = x;
+    OTHER *out = y;
+    for (int64_t i = 0; i < n; i++) out[i] = (OTHER)in[i];
+}
+
+#undef LOOP
+#undef LETTERS
+#undef SOME
+#undef STRIDED
+#undef STRIDED_LOOP
+#undef BINARY_VJP
+#undef BINARY_FN_VJP
+#undef T
+#undef OTHER
+#undef FN
+#undef VM
+#undef IS_LIBM
+
+#else /* the table of one dtype */
+
+{
+    .unary = {
+#define UNARY(name, ...) FN(name),
+#define UNARY_FN UNARY
+#define BINARY(...)
+#define BINARY_FN(...)
+#include "ops.def"
+    },
+#undef UNARY
+#define UNARY(name, ...) FN(name##_vjp),
+    .unary_vjp = {
+#include "ops.def"
+    },
+#undef UNARY
+#undef UNARY_FN
+#undef BINARY
+#undef BINARY_FN
+#define UNARY(...)
+#define UNARY_FN(...)
+#define BINARY(name, ...) FN(name),
+#define BINARY_FN BINARY
+    .binary = {
+#include "ops.def"
+    },
+#undef BINARY
+#define BINARY(name, ...) {FN(name##_da), FN(name##_db)},
+    .binary_vjp = {
+#include "ops.def"
+    },
+#undef UNARY
+#undef UNARY_FN
+#undef BINARY
+#undef BINARY_FN
+    .compare = {FN(less), FN(less_equal), FN(greater), FN(greater_equal), FN(equal), FN(not_equal)},
+    .where = FN(choose),
+    .cast = FN(cast),
+}
+#undef T
+#undef FN
+
+#endif

@@ -1,0 +1,196 @@
+/* fastgrad.h: the C core's contract with its one caller, fastgrad/_core.pyx.
+ *
+ * An fg_array is a reference-counted value: dtype, shape, contiguous row-major data. An fg_node is one
+ * recorded operation: what it was, where its inputs came from, and the values its derivative names. An
+ * fg_tensor is the pair of both, passed by value; node is NULL for a constant. Arrays never point to nodes,
+ * so a graph has no cycles and plain reference counts free it as soon as it is unreachable.
+ *
+ * Everything here runs under the caller's lock (the GIL); nothing is thread-safe by itself except the
+ * switches that are thread-local. Functions return FG_OK or a status with the reason in fg_message().
+ * An `out` argument receives a new reference; inputs are borrowed.
+ */
+#ifndef FASTGRAD_H
+#define FASTGRAD_H
+
+#include <stdint.h>
+#include "kernels.h"
+
+#define FG_MAX_NDIM 32
+
+typedef enum {
+    FG_OK, FG_NO_MEMORY, FG_BAD_VALUE, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED
+} fg_status;
+
+/* The floats come first: only they are differentiable, and their numbers index the kernel tables. */
+typedef enum {
+    FG_FLOAT32, FG_FLOAT64, FG_BOOL, FG_INT8, FG_INT16, FG_INT32, FG_INT64,
+    FG_UINT8, FG_UINT16, FG_UINT32, FG_UINT64, FG_N_DTYPES
+} fg_dtype;
+#define FG_IS_FLOAT(dtype) ((dtype) <= FG_FLOAT64)
+
+/* ---- op numbers: the rows of ops.def, then those of structural.def ------------------------------------ */
+enum {
+#define UNARY(name, ...) FG_OP_##name,
+#define UNARY_FN UNARY
+#define BINARY UNARY
+#define BINARY_FN UNARY
+#define STRUCTURAL UNARY
+#include "ops.def"
+#include "structural.def"
+#undef UNARY
+#undef UNARY_FN
+#undef BINARY
+#undef BINARY_FN
+#undef STRUCTURAL
+    FG_OP_leaf,             /* not an operation: the node of a tensor made with requires_grad */
+    FG_N_OPS
+};
+#define FG_N_ELEMENTWISE (FG_N_UNARY + FG_N_BINARY)
+
+/* ---- values ------------------------------------------------------------------------------------------- */
+typedef struct {
+    int32_t refs, ndim;
+    int64_t size;
+    int64_t dim[];
+} fg_shape;
+
+typedef enum { FG_OWNED, FG_VIEW, FG_FOREIGN } fg_storage;
+
+typedef struct fg_array {
+    int32_t refs;
+    uint8_t dtype, storage;
+    uint8_t readonly;       /* foreign memory that must not be written */
+    uint8_t unstable;       /* others may write this memory: the tape keeps a copy of it */
+    uint32_t version;       /* counts in-place changes; kept by the array that is not a view */
+    uint32_t tape_refs;     /* how many of refs are held by nodes that saved this array ... */
+    uint32_t exports;       /* ... and how many by ndarrays and other outside views of it */
+    fg_shape *shape;
+    void *data;
+    void *owner;            /* FG_VIEW: the fg_array it looks into; FG_FOREIGN: a handle for fg_on_release */
+} fg_array;
+
+typedef struct fg_node fg_node;
+typedef struct { fg_array *array; fg_node *node; } fg_tensor;
+
+typedef struct {
+    fg_node *parent;        /* NULL: a constant */
+    fg_array *saved;        /* the input's value, if the derivative names it */
+    uint32_t version;
+} fg_edge;
+
+struct fg_node {
+    int32_t refs;
+    uint16_t op;
+    uint8_t dtype;          /* of the result */
+    uint8_t queued, spent;  /* in the queue of a running backward pass; consumed by an earlier one */
+    int32_t n_in, n_attr;
+    uint32_t version;       /* of saved */
+    uint64_t number;        /* in order of creation: a node's inputs have smaller ones */
+    fg_shape *shape;        /* of the result */
+    fg_array *saved;        /* the result, if the derivative names it; of a leaf: its .grad */
+    fg_tensor grad;         /* cotangent collected so far by a running backward pass */
+    fg_node *next;          /* in a list of nodes about to be freed */
+    int64_t *attr;          /* lies behind the edges in the same block */
+    fg_edge in[];
+};
+
+/* What an operation is called with, as its shape rule and its kernel see it. */
+typedef struct {
+    int op, n_in, n_attr;
+    const fg_tensor *in;
+    const int64_t *attr;
+} fg_call;
+
+typedef struct {
+    const char *name;
+    int n_in;                                                    /* -1: any number */
+    int (*shape)(const fg_call *, fg_shape **, int *dtype);
+    int (*run)(const fg_call *, fg_array *y);                    /* NULL: y is a view of in[0] */
+    int (*vjp)(fg_node *, fg_tensor g, fg_tensor *gin);          /* fills gin[i] where in[i].parent is set */
+    uint8_t needs[3];       /* what the vjp of input i reads: bits FG_IN(k) and FG_OUT; [2] serves i >= 2 */
+} fg_op_info;
+#define FG_IN(k) (1 << (k))
+#define FG_OUT 8
+
+typedef struct {
+    const char *name, *definition, *derivative[2], *doc;
+    int arity;
+    double lo[2], hi[2];
+} fg_op_text;               /* a row of ops.def as text */
+
+extern fg_op_info fg_ops[FG_N_OPS];
+extern const fg_op_text fg_texts[FG_N_ELEMENTWISE];
+
+/* ---- memory.c: a pool of size classes; the text of the last error --------------------------------------- */
+void *fg_alloc(size_t bytes);
+void fg_free(void *block, size_t bytes);
+int fg_fail(fg_status status, const char *format, ...)
+#if defined(__GNUC__)
+    __attribute__((format(printf, 2, 3)))
+#endif
+    ;
+const char *fg_message(void);
+typedef struct { int64_t arrays, nodes, bytes, cached_bytes; } fg_counts;   /* alive now */
+extern fg_counts fg_live;
+
+/* ---- array.c ------------------------------------------------------------------------------------------ */
+extern void (*fg_on_release)(void *owner);      /* called when the last array on foreign memory goes */
+size_t fg_itemsize(int dtype);
+const char *fg_dtype_name(int dtype);
+fg_shape *fg_shape_new(int ndim, const int64_t *dim);       /* NULL: no memory, or too large (fg_message) */
+fg_shape *fg_shape_ref(fg_shape *);
+void fg_shape_unref(fg_shape *);
+int fg_shape_equal(const fg_shape *, const fg_shape *);
+const char *fg_shape_text(const fg_shape *, char *buffer);  /* "(2, 3)"; buffer of FG_SHAPE_TEXT chars */
+#define FG_SHAPE_TEXT 128
+fg_array *fg_array_new(fg_shape *, int dtype);              /* data not initialised */
+fg_array *fg_array_scalar(int dtype, double value);         /* float dtypes */
+fg_array *fg_array_foreign(fg_shape *, int dtype, void *data, void *owner, int readonly, int unstable);
+fg_array *fg_array_view(fg_array *, fg_shape *);            /* the same elements in another shape */
+fg_array *fg_array_copy(const fg_array *);
+fg_array *fg_array_ref(fg_array *);
+void fg_array_unref(fg_array *);                            /* NULL is allowed, as in all unref functions */
+int fg_array_is_private(const fg_array *);  /* nobody but its one tensor, the tape and exports hold it */
+uint32_t fg_array_version(const fg_array *);
+void fg_array_changed(fg_array *);
+/* Copy a block of dim elements between two strided memories; strides in elements. */
+void fg_copy_strided(int ndim, const int64_t *dim, size_t itemsize, void *y, const int64_t *y_stride,
+                     const void *x, const int64_t *x_stride);
+
+/* ---- ops.c -------------------------------------------------------------------------------------------- */
+extern fg_kernel_set fg_kernels[2];
+int fg_init(void);                          /* once, after fg_kernels_select */
+int fg_apply(int op, int n_in, const fg_tensor *in, int n_attr, const int64_t *attr, fg_tensor *out);
+int fg_unary(int op, fg_tensor x, fg_tensor *out);
+int fg_binary(int op, fg_tensor a, fg_tensor b, fg_tensor *out);
+int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b);   /* a op= b; a's references are replaced */
+int fg_compare(int compare, fg_array *a, fg_array *b, fg_array **out);
+int fg_derivative(int op, int i, fg_array *a, fg_array *b, fg_array **out);     /* d op / d input i */
+fg_shape *fg_broadcast_shapes(const char *name, const fg_shape *, const fg_shape *);
+int fg_where_run_arrays(fg_array *c, fg_array *a, fg_array *b, fg_array *y);
+
+/* ---- tape.c ------------------------------------------------------------------------------------------- */
+extern _Thread_local int fg_grad_enabled;
+extern _Thread_local int fg_transforms_running;     /* grad and its like, nested; float(x) is refused inside */
+fg_node *fg_leaf(fg_array *);
+fg_node *fg_node_ref(fg_node *);
+void fg_node_unref(fg_node *);
+void fg_tensor_unref(fg_tensor);
+/* Record y = op(in...): fills y->node, or leaves it NULL when nothing needs a gradient. */
+int fg_record(const fg_call *, fg_tensor *y);
+int fg_saved(const fg_node *, int i, fg_tensor *x);         /* the value of input i, borrowed; checked */
+int fg_saved_out(const fg_node *, fg_tensor *y);
+/* Cotangents flow to nodes numbered `oldest` or later; what an older node would receive is dropped. */
+int fg_backward(fg_tensor y, fg_array *cotangent, int retain_graph, uint64_t oldest);
+
+/* ---- the structural ops: shapes.c, reductions.c, matmul.c ---------------------------------------------- */
+int fg_sum_to(fg_tensor x, fg_shape *, fg_tensor *out);     /* undo a broadcast: sum over stretched axes */
+/* cblas_sgemm and cblas_dgemm as found in some BLAS; ilp64: whether its integers have 64 bits. */
+void fg_set_blas(void *sgemm, void *dgemm, int ilp64);
+
+/* ---- dispatch.c --------------------------------------------------------------------------------------- */
+int fg_kernels_select(const char *isa);     /* NULL: the best this machine has */
+const char *fg_isa(void);
+const char *fg_isa_available(int i);        /* i-th usable set, best last; NULL after the last */
+
+#endif

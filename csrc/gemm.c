@@ -1,0 +1,302 @@
+/* gemm.c: the matrix product for small and medium sizes, where a BLAS spends its time on preparations.
+ *
+ * C is computed in tiles of R rows by V vectors that stay in registers over all of k: a row of op(B) is read
+ * as vectors, an element of op(A) is broadcast. So A may have any strides, and only B must be contiguous along
+ * its rows: where it is not (tb), or where a row ends inside a vector, a panel of it is copied into a buffer on
+ * the stack. C narrower than a vector is computed as its transpose where that wastes fewer lanes.
+ *
+ * Every C element is the sum over k in ascending order within blocks, and of the blocks in ascending order.
+ * The blocks depend on k alone, so neither tile nor edge nor transposition shows in the bits.
+ */
+#ifndef REAL
+
+#include "kernels.h"
+#if defined __AVX__
+#include <immintrin.h>
+#endif
+
+/* R_MAX * V_MAX accumulators, V_MAX vectors of B and one of A fit the register file. */
+enum { R_MAX = 6, K_BLOCK = 192 };
+#if defined __AVX512F__
+enum { VECTOR_BYTES = 64, V_MAX = 4 };
+#elif defined __AVX__
+enum { VECTOR_BYTES = 32, V_MAX = 2 };
+#elif defined __aarch64__
+enum { VECTOR_BYTES = 16, V_MAX = 4 };
+#else
+enum { VECTOR_BYTES = 16, V_MAX = 2 };
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+/* Masked loads and stores as cheap as whole ones let tiles end anywhere: no copy of a narrow B, no edge buffer. */
+#ifdef __AVX512F__
+enum { MASKED = 1 };
+#else
+enum { MASKED = 0 };
+#endif
+#define LESSER(a, b) ((a) < (b) ? (a) : (b))
+#define QUOTIENT_UP(a, b) (((a) + (b) - 1) / (b))
+#define EVEN_SHARE(a, most) ((a) <= (most) ? (a) : QUOTIENT_UP(a, QUOTIENT_UP(a, most)))
+
+/* INTERLEAVE(a, b, half): the elements of the lower (0) or upper (1) half of a and b in turn. */
+#define PAIRS_1(i, n) (i), (i) + (n)
+#define PAIRS_2(i, n) PAIRS_1(i, n), PAIRS_1((i) + 1, n)
+#define PAIRS_4(i, n) PAIRS_2(i, n), PAIRS_2((i) + 2, n)
+#define PAIRS_8(i, n) PAIRS_4(i, n), PAIRS_4((i) + 4, n)
+#ifdef __clang__
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (NAME(lanes)){__VA_ARGS__})
+#endif
+
+#define REAL float
+#define INTEGER int32_t
+#define NAME(x) x##_f32
+#if defined __AVX512F__
+#define W 16
+#define PAIRS PAIRS_8
+#define LOAD_FIRST(x, count) _mm512_maskz_loadu_ps((__mmask16)((1u << (count)) - 1), x)
+#define STORE_FIRST(y, count, v) _mm512_mask_storeu_ps(y, (__mmask16)((1u << (count)) - 1), v)
+#elif defined __AVX__
+#define W 8
+#define PAIRS PAIRS_4
+#define FIRST(count) ((__m256i)((lanes_f32){0, 1, 2, 3, 4, 5, 6, 7} < (int32_t)(count)))
+#define LOAD_FIRST(x, count) _mm256_maskload_ps(x, FIRST(count))
+#define STORE_FIRST(y, count, v) _mm256_maskstore_ps(y, FIRST(count), v)
+#else
+#define W 4
+#define PAIRS PAIRS_2
+#endif
+#include "gemm.c"
+#undef REAL
+#undef INTEGER
+#undef NAME
+#undef W
+#undef PAIRS
+#undef FIRST
+#undef LOAD_FIRST
+#undef STORE_FIRST
+
+#define REAL double
+#define INTEGER int64_t
+#define NAME(x) x##_f64
+#if defined __AVX512F__
+#define W 8
+#define PAIRS PAIRS_4
+#define LOAD_FIRST(x, count) _mm512_maskz_loadu_pd((__mmask8)((1u << (count)) - 1), x)
+#define STORE_FIRST(y, count, v) _mm512_mask_storeu_pd(y, (__mmask8)((1u << (count)) - 1), v)
+#elif defined __AVX__
+#define W 4
+#define PAIRS PAIRS_2
+#define FIRST(count) ((__m256i)((lanes_f64){0, 1, 2, 3} < (int64_t)(count)))
+#define LOAD_FIRST(x, count) _mm256_maskload_pd(x, FIRST(count))
+#define STORE_FIRST(y, count, v) _mm256_maskstore_pd(y, FIRST(count), v)
+#else
+#define W 2
+#define PAIRS PAIRS_1
+#endif
+#include "gemm.c"
+
+const fg_gemm_kernels FG_TABLE(fg_gemm)[2] = {{gemm_f32}, {gemm_f64}};
+
+#else /* ---- once per dtype ---- */
+
+typedef REAL NAME(vector) __attribute__((vector_size(VECTOR_BYTES)));
+typedef REAL NAME(unaligned) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
+typedef INTEGER NAME(lanes) __attribute__((vector_size(VECTOR_BYTES)));
+#define VECTOR NAME(vector)
+#define LOAD(x) (*(const NAME(unaligned) *)(x))
+#define STORE(y, v) (*(NAME(unaligned) *)(y) = (v))
+
+/* The first `count` elements of a vector, 0 <= count <= W, touching no memory beyond them. */
+INLINE VECTOR NAME(load_first)(const REAL *x, int count)
+{
+#ifdef LOAD_FIRST
+    return (VECTOR)LOAD_FIRST(x, count);
+#else
+    VECTOR v = {0};
+    for (int i = 0; i < count; i++) v[i] = x[i];
+    return v;
+#endif
+}
+
+INLINE void NAME(store_first)(REAL *y, int count, VECTOR v)
+{
+#ifdef STORE_FIRST
+    STORE_FIRST(y, count, v);
+#else
+    for (int i = 0; i < count; i++) y[i] = v[i];
+#endif
+}
+
+/* R rows by V vectors of C, of the last vector only the first `last` lanes if masks are at hand.
+ * Element (i, p) of A is a[i * a_row + p * a_col]. */
+INLINE void NAME(tile)(const int R, const int V, int last, int64_t k, const REAL *a, int64_t a_row,
+                       int64_t a_col, const REAL *b, int64_t ldb, int add, REAL *c, int64_t ldc)
+{
+#define EDGE(v) (MASKED && (v) == V - 1)
+    VECTOR sum[R_MAX][V_MAX] = {{{0}}};
+    for (int64_t p = 0; p < k; p++, a += a_col, b += ldb) {
+        VECTOR row[V_MAX];
+        UNROLL for (int v = 0; v < V; v++) row[v] = EDGE(v) ? NAME(load_first)(b + v * W, last) : (VECTOR)LOAD(b + v * W);
+        UNROLL for (int i = 0; i < R; i++)
+            UNROLL for (int v = 0; v < V; v++) sum[i][v] += a[i * a_row] * row[v];
+    }
+    UNROLL for (int i = 0; i < R; i++)
+        UNROLL for (int v = 0; v < V; v++) {
+            REAL *y = c + i * ldc + v * W;
+            if (add) sum[i][v] += EDGE(v) ? NAME(load_first)(y, last) : (VECTOR)LOAD(y);
+            if (EDGE(v)) NAME(store_first)(y, last, sum[i][v]);
+            else STORE(y, sum[i][v]);
+        }
+#undef EDGE
+}
+
+#define TILE(R, V)                                                                                            \
+    static void NAME(tile_##R##x##V)(int last, int64_t k, const REAL *a, int64_t a_row, int64_t a_col,        \
+                                     const REAL *b, int64_t ldb, int add, REAL *c, int64_t ldc)               \
+    {                                                                                                         \
+        NAME(tile)(R, V, last, k, a, a_row, a_col, b, ldb, add, c, ldc);                                      \
+    }
+#define TILES(V) TILE(1, V) TILE(2, V) TILE(3, V) TILE(4, V) TILE(5, V) TILE(6, V)
+#define TILE_NAMES(V) {NAME(tile_1x##V), NAME(tile_2x##V), NAME(tile_3x##V), \
+                       NAME(tile_4x##V), NAME(tile_5x##V), NAME(tile_6x##V)}
+typedef void NAME(tile_function)(int, int64_t, const REAL *, int64_t, int64_t, const REAL *, int64_t, int,
+                                 REAL *, int64_t);
+TILES(1)
+TILES(2)
+#if defined __AVX512F__ || defined __aarch64__
+TILES(3)
+TILES(4)
+static NAME(tile_function) *const NAME(tiles)[V_MAX][R_MAX] = {TILE_NAMES(1), TILE_NAMES(2), TILE_NAMES(3),
+                                                               TILE_NAMES(4)};
+#else
+static NAME(tile_function) *const NAME(tiles)[V_MAX][R_MAX] = {TILE_NAMES(1), TILE_NAMES(2)};
+#endif
+#undef TILE
+#undef TILES
+#undef TILE_NAMES
+
+/* y[p][0..columns) = row p of B, rounded up to whole vectors with lanes nobody reads. */
+static void NAME(copy_panel)(int64_t k, int64_t columns, const REAL *b, int64_t ldb, REAL *y, int64_t ldy)
+{
+    for (int64_t p = 0; p < k; p++, b += ldb, y += ldy) {
+        int64_t j = 0;
+        for (; j + W <= columns; j += W) STORE(y + j, LOAD(b + j));
+        if (j < columns) STORE(y + j, NAME(load_first)(b + j, (int)(columns - j)));
+    }
+}
+
+/* The same for a transposed B, element (p, j) at b[j * ldb + p]: W by W blocks are turned in registers. */
+static void NAME(transpose_panel)(int64_t k, int64_t columns, const REAL *b, int64_t ldb, REAL *y, int64_t ldy)
+{
+    for (int64_t j = 0; j < columns; j += W)
+        for (int64_t p = 0; p < k; p += W) {
+            const REAL *corner = b + j * ldb + p;
+            const int64_t last = LESSER(W, columns - j) - 1;
+            const int depth = (int)LESSER(W, k - p);
+            VECTOR r[W], t[W];
+            if (depth == W) {
+                UNROLL for (int i = 0; i < W; i++) r[i] = LOAD(corner + LESSER(i, last) * ldb);
+            } else {
+                UNROLL for (int i = 0; i < W; i++) r[i] = NAME(load_first)(corner + LESSER(i, last) * ldb, depth);
+            }
+            UNROLL for (int s = 1; s < W; s *= 2) {
+                UNROLL for (int i = 0; i < W / 2; i++) {
+                    t[2 * i] = SHUFFLE(r[i], r[i + W / 2], PAIRS(0, W));
+                    t[2 * i + 1] = SHUFFLE(r[i], r[i + W / 2], PAIRS(W / 2, W));
+                }
+                UNROLL for (int i = 0; i < W; i++) r[i] = t[i];
+            }
+            UNROLL for (int i = 0; i < W; i++)
+                if (i < depth) STORE(y + (p + i) * ldy + j, r[i]);
+        }
+}
+
+/* C = tile (+ C) where C ends inside a vector or is computed transposed. */
+static void NAME(finish)(int64_t rows, int64_t columns, const REAL *tile, int64_t ldt, int add, REAL *c,
+                         int64_t c_row, int64_t c_col)
+{
+    for (int64_t i = 0; i < rows; i++, tile += ldt, c += c_row) {
+        if (c_col != 1) {
+            for (int64_t j = 0; j < columns; j++) c[j * c_col] = add ? tile[j] + c[j * c_col] : tile[j];
+            continue;
+        }
+        int64_t j = 0;
+        for (; j + W <= columns; j += W) {
+            VECTOR v = LOAD(tile + j);
+            if (add) v += LOAD(c + j);
+            STORE(c + j, v);
+        }
+        if (j < columns) {
+            const int rest = (int)(columns - j);
+            VECTOR v = LOAD(tile + j);
+            if (add) v += NAME(load_first)(c + j, rest);
+            NAME(store_first)(c + j, rest, v);
+        }
+    }
+}
+
+static void NAME(gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a_, int64_t lda,
+                       const void *b_, int64_t ldb, int beta, void *c_, int64_t ldc)
+{
+    const REAL *a = a_, *b = b_;
+    REAL *c = c_;
+    int64_t a_row = ta ? 1 : lda, a_col = ta ? lda : 1, b_row = tb ? 1 : ldb, b_col = tb ? ldb : 1;
+    int64_t c_row = ldc, c_col = 1;
+    if (k == 0 && !beta)
+        for (int64_t i = 0; i < m; i++)
+            for (int64_t j = 0; j < n; j++) c[i * ldc + j] = 0;
+    if (m == 0 || n == 0 || k == 0) return;
+
+#define SWAP(type, x, y) do { type swap_ = x; x = y; y = swap_; } while (0)
+    /* In vector operations: the tiles, turning an operand (2 elements each), and scattering a transposed C. */
+    const int64_t as_is = k * (m * QUOTIENT_UP(n, W) + (b_col == 1 ? 0 : n / 2));
+    const int64_t turned = k * (n * QUOTIENT_UP(m, W) + (a_row == 1 ? 0 : m / 2)) + (ldc == 1 ? 0 : m * n);
+    if (turned < as_is) { /* C^T = B^T A^T */
+        SWAP(int64_t, m, n);
+        SWAP(const REAL *, a, b);
+        SWAP(int64_t, a_row, b_col);
+        SWAP(int64_t, a_col, b_row);
+        SWAP(int64_t, c_row, c_col);
+    }
+#undef SWAP
+
+    _Alignas(64) REAL panel[K_BLOCK * V_MAX * W], edge[R_MAX * V_MAX * W];
+    /* Blocks, panels and tiles of nearly equal size: no thin rest runs below its share of the machine. */
+    const int64_t depth = EVEN_SHARE(k, K_BLOCK), height = EVEN_SHARE(m, R_MAX);
+    const int64_t width = W * EVEN_SHARE(QUOTIENT_UP(n, W), V_MAX);
+    for (int64_t p = 0; p < k; p += depth)
+        for (int64_t j = 0; j < n; j += width) {
+            const int64_t kp = LESSER(depth, k - p), columns = LESSER(width, n - j);
+            const int64_t vectors = QUOTIENT_UP(columns, W);
+            const int last = (int)(columns - (vectors - 1) * W), ragged = last < W && !MASKED;
+            const int add = beta || p > 0;
+            const REAL *rows_b = b + p * b_row + j * b_col;
+            int64_t ld = b_row;
+            if (b_col != 1 || ragged) {
+                ld = vectors * W;
+                (b_col == 1 ? NAME(copy_panel)(kp, columns, rows_b, b_row, panel, ld)
+                            : NAME(transpose_panel)(kp, columns, rows_b, b_col, panel, ld));
+                rows_b = panel;
+            }
+            for (int64_t i = 0; i < m; i += height) {
+                const int64_t rows = LESSER(height, m - i);
+                const REAL *rows_a = a + i * a_row + p * a_col;
+                REAL *corner = c + i * c_row + j * c_col;
+                NAME(tile_function) *const tile = NAME(tiles)[vectors - 1][rows - 1];
+                if (c_col == 1 && !ragged) {
+                    tile(last, kp, rows_a, a_row, a_col, rows_b, ld, add, corner, c_row);
+                } else {
+                    tile(W, kp, rows_a, a_row, a_col, rows_b, ld, 0, edge, vectors * W);
+                    NAME(finish)(rows, columns, edge, vectors * W, add, corner, c_row, c_col);
+                }
+            }
+        }
+}
+
+#undef VECTOR
+#undef LOAD
+#undef STORE
+#endif

@@ -1,0 +1,131 @@
+/* kernels.h: the contract between the inner loops and everything above them.
+ *
+ * A kernel works on plain contiguous memory of one dtype and knows nothing of shapes, tapes or allocation:
+ * no kernel allocates, fails or calls back. The three families below each have one text (elementwise.c,
+ * reduce.c, gemm.c), which includes itself once per dtype and is compiled once per instruction set
+ * (setup.py passes -DFG_ISA=baseline|avx2|avx512|neon). fg_kernels_select (dispatch.c) picks the set once.
+ *
+ * Letters: x a b inputs, y result, g cotangent of y, gx cotangent of x, n length. `void *` stands for
+ * float* or double*, according to the table the pointer was taken from. Unless said otherwise, y (or gx)
+ * may be the very same memory as any input of the same length, but may not overlap it partly.
+ */
+#ifndef FG_KERNELS_H
+#define FG_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Op numbers. The order is that of ops.def; comparisons and structural ops follow (fastgrad.h). */
+enum {
+#define UNARY(name, def, dx, lo, hi, doc) FG_UNARY_##name,
+#define UNARY_FN UNARY
+#define BINARY(...)
+#define BINARY_FN(...)
+#include "ops.def"
+#undef UNARY
+#undef BINARY
+#undef BINARY_FN
+    FG_N_UNARY
+};
+enum {
+#define UNARY(...)
+#define BINARY(name, def, da, db, alo, ahi, blo, bhi, doc) FG_BINARY_##name,
+#undef UNARY_FN
+#define UNARY_FN(...)
+#define BINARY_FN BINARY
+#include "ops.def"
+#undef UNARY
+#undef UNARY_FN
+#undef BINARY
+#undef BINARY_FN
+    FG_N_BINARY
+};
+enum { FG_LESS, FG_LESS_EQUAL, FG_GREATER, FG_GREATER_EQUAL, FG_EQUAL, FG_NOT_EQUAL, FG_N_COMPARE };
+
+/* ---- elementwise.c ------------------------------------------------------------------------------------
+ * sa and sb are 1 or 0: an operand with stride 0 is one element used for all n.
+ * The result of an element depends on its operands alone: not on n, on its place, or on the strides. */
+typedef struct {
+    void (*unary[FG_N_UNARY])(int64_t n, const void *x, void *y);
+    /* gx = g * derivative(x, y). x or y may be NULL where the derivative does not name it. */
+    void (*unary_vjp[FG_N_UNARY])(int64_t n, const void *x, const void *y, const void *g, void *gx);
+    void (*binary[FG_N_BINARY])(int64_t n, const void *a, int sa, const void *b, int sb, void *y);
+    /* ga = g * d/da at [0], g * d/db at [1]; operands that the derivative does not name may be NULL.
+     * ga is full length (the caller sums it where an operand was broadcast). */
+    void (*binary_vjp[FG_N_BINARY][2])(int64_t n, const void *a, int sa, const void *b, int sb, const void *y,
+                                       const void *g, void *ga);
+    /* y is uint8_t, 0 or 1 */
+    void (*compare[FG_N_COMPARE])(int64_t n, const void *a, int sa, const void *b, int sb, uint8_t *y);
+    /* y = c ? a : b */
+    void (*where)(int64_t n, const uint8_t *c, int sc, const void *a, int sa, const void *b, int sb, void *y);
+    /* y = x in the other float dtype */
+    void (*cast)(int64_t n, const void *x, void *y);
+} fg_elementwise_kernels;
+
+/* ---- reduce.c -----------------------------------------------------------------------------------------
+ * Row kernels reduce x[rows][n] along n; column kernels reduce x[n][cols] along the first axis. n may be 0
+ * only where said. The order of additions is a fixed block tree (pairwise), so that the error grows as
+ * log n and the bits do not depend on the instruction set's vector length more than they must. */
+typedef struct {
+    void (*sum_rows)(int64_t rows, int64_t n, const void *x, void *y);      /* y[rows]; n may be 0 */
+    void (*sum_cols)(int64_t n, int64_t cols, const void *x, void *y);      /* y[cols]; n may be 0 */
+    void (*max_rows)(int64_t rows, int64_t n, const void *x, void *y);      /* nan if any is nan */
+    void (*max_cols)(int64_t n, int64_t cols, const void *x, void *y);
+    void (*min_rows)(int64_t rows, int64_t n, const void *x, void *y);
+    void (*min_cols)(int64_t n, int64_t cols, const void *x, void *y);
+    /* Row i of gx = g[i] shared equally among the elements of x[i] equal to y[i] (or nan where y is nan). */
+    void (*extremum_vjp_rows)(int64_t rows, int64_t n, const void *x, const void *y, const void *g, void *gx);
+
+    /* Stable for every finite input and for rows with -inf; a row of only -inf gives nan (softmax,
+     * log_softmax) or -inf (logsumexp), a row with +inf as NumPy's formula with the maximum subtracted
+     * in the limit: logsumexp is +inf, softmax nan. nan anywhere in a row gives nan. n >= 1. */
+    void (*softmax_rows)(int64_t rows, int64_t n, const void *x, void *y);
+    void (*log_softmax_rows)(int64_t rows, int64_t n, const void *x, void *y);
+    void (*logsumexp_rows)(int64_t rows, int64_t n, const void *x, void *y); /* y[rows] */
+    void (*softmax_vjp_rows)(int64_t rows, int64_t n, const void *y, const void *g, void *gx);
+    void (*log_softmax_vjp_rows)(int64_t rows, int64_t n, const void *y, const void *g, void *gx);
+    void (*logsumexp_vjp_rows)(int64_t rows, int64_t n, const void *x, const void *y, const void *g, void *gx);
+    /* Cross-entropy of softmax(x[i]) with the class label[i] in 0..n-1: y[i] = logsumexp(x[i]) - x[i][label[i]].
+     * The caller has checked the labels. vjp: gx[i] = g[i] * (softmax(x[i]) - onehot(label[i])), where g[i]
+     * is g[0] if sg is 0; y is what the forward pass returned. */
+    void (*cross_entropy_rows)(int64_t rows, int64_t n, const void *x, const int64_t *label, void *y);
+    void (*cross_entropy_vjp_rows)(int64_t rows, int64_t n, const void *x, const int64_t *label, const void *y,
+                                   const void *g, int sg, void *gx);
+
+    /* Optimizer updates in place on p and the state arrays; g is only read. Formulas and argument names are
+     * PyTorch's. Each first checks nothing: the caller has checked g with all_finite where it was asked to. */
+    /* g' = g + weight_decay p;  buf = first ? g' : momentum buf + (1 - dampening) g';
+     * d = momentum == 0 ? g' : nesterov ? g' + momentum buf : buf;  p -= lr d.  buf may be NULL if momentum is 0. */
+    void (*sgd)(int64_t n, void *p, const void *g, void *buf, double lr, double momentum, double dampening,
+                double weight_decay, int nesterov, int first);
+    /* g' = g + weight_decay p (decoupled == 0), or p *= 1 - lr weight_decay (decoupled == 1: AdamW);
+     * m = beta1 m + (1 - beta1) g';  v = beta2 v + (1 - beta2) g'^2;
+     * p -= lr (m / correction1) / (sqrt(v / correction2) + eps), correction_i = 1 - beta_i^t from the caller. */
+    void (*adam)(int64_t n, void *p, const void *g, void *m, void *v, double lr, double beta1, double beta2,
+                 double eps, double weight_decay, int decoupled, double correction1, double correction2);
+    int (*all_finite)(int64_t n, const void *x);                             /* 1 if no inf and no nan */
+    void (*fill)(int64_t n, double value, void *y);
+} fg_reduce_kernels;
+
+/* ---- gemm.c -------------------------------------------------------------------------------------------
+ * Row-major C[m][n] = op(A) op(B) + beta C with beta 0 or 1 (with 0, C is not read). op(A) is A[m][k] with
+ * leading dimension lda, or, if ta, the transpose of A[k][m]; likewise B. C overlaps neither. Any of m, n, k
+ * may be 0 (k = 0 with beta 0 writes zeros). The result of a C element does not depend on m or n. */
+typedef struct {
+    void (*gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b,
+                 int64_t ldb, int beta, void *c, int64_t ldc);
+} fg_gemm_kernels;
+
+typedef struct {
+    const fg_elementwise_kernels *elementwise;
+    const fg_reduce_kernels *reduce;
+    const fg_gemm_kernels *gemm;
+} fg_kernel_set;
+
+/* Each compiled instruction set exports fg_elementwise_<isa>[2], fg_reduce_<isa>[2], fg_gemm_<isa>[2];
+ * index 0 is float32, 1 is float64. */
+#define FG_PASTE2(a, b) a##_##b
+#define FG_PASTE(a, b) FG_PASTE2(a, b)
+#define FG_TABLE(family) FG_PASTE(family, FG_ISA)
+
+#endif

@@ -1,0 +1,106 @@
+/* memory.c: where arrays and nodes live, and the text of the last error.
+ *
+ * A freed block goes to the free list of its size class and is handed out again while it is still hot:
+ * a training loop asks for the same sizes over and over, and fresh pages cost more than the work on them.
+ * At most CACHE_LIMIT bytes are kept so; beyond that blocks go back to the system. Blocks are 64-byte
+ * aligned. Mutable globals: the pool, the counts, and the message of each thread.
+ */
+#define _ISOC11_SOURCE
+#include "fastgrad.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define ALIGNMENT 64
+#define CACHE_LIMIT ((int64_t)128 << 20)
+#define LARGEST_CACHED ((size_t)32 << 20)
+
+typedef struct block { struct block *next; } block;
+
+/* Up to 1 KiB a class each 64 bytes, above that four a power of two. */
+enum { SMALL_CLASSES = 16, N_CLASSES = SMALL_CLASSES + 4 * 16 };
+static block *free_blocks[N_CLASSES];
+
+fg_counts fg_live;
+
+/* The class of a request of `bytes`, and what a block of that class holds. */
+static int size_class(size_t bytes, size_t *capacity)
+{
+    if (bytes <= SMALL_CLASSES * ALIGNMENT) {
+        int c = bytes ? (int)((bytes - 1) / ALIGNMENT) : 0;
+        *capacity = (size_t)(c + 1) * ALIGNMENT;
+        return c;
+    }
+    if (bytes > LARGEST_CACHED) {
+        *capacity = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+        return -1;
+    }
+    size_t base = SMALL_CLASSES * ALIGNMENT;
+    int c = SMALL_CLASSES;
+    while (bytes > 2 * base) {
+        base *= 2;
+        c += 4;
+    }
+    int quarter = (int)((bytes - base - 1) / (base / 4));
+    *capacity = base + (size_t)(quarter + 1) * (base / 4);
+    return c + quarter;
+}
+
+void *fg_alloc(size_t bytes)
+{
+    size_t capacity;
+    int c = size_class(bytes, &capacity);
+    block *b;
+    if (c >= 0 && (b = free_blocks[c])) {
+        free_blocks[c] = b->next;
+        fg_live.cached_bytes -= (int64_t)capacity;
+    } else {
+#if defined(_WIN32)
+        b = _aligned_malloc(capacity, ALIGNMENT);
+#else
+        b = aligned_alloc(ALIGNMENT, capacity);
+#endif
+        if (!b) {
+            fg_fail(FG_NO_MEMORY, "no memory for a block of %zu bytes", bytes);
+            return NULL;
+        }
+    }
+    fg_live.bytes += (int64_t)capacity;
+    return b;
+}
+
+void fg_free(void *memory, size_t bytes)
+{
+    block *b = memory;
+    size_t capacity;
+    int c = size_class(bytes, &capacity);
+    fg_live.bytes -= (int64_t)capacity;
+    if (c >= 0 && fg_live.cached_bytes + (int64_t)capacity <= CACHE_LIMIT) {
+        b->next = free_blocks[c];
+        free_blocks[c] = b;
+        fg_live.cached_bytes += (int64_t)capacity;
+        return;
+    }
+#if defined(_WIN32)
+    _aligned_free(b);
+#else
+    free(b);
+#endif
+}
+
+static _Thread_local char message[1024];
+
+int fg_fail(fg_status status, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    return status;
+}
+
+const char *fg_message(void)
+{
+    return message;
+}

@@ -1,0 +1,480 @@
+/* reduce.c: sums, extrema, the softmax family and the optimizer updates.
+ *
+ * Every reduction is one fold of a matrix down its columns, which vectorises without reassociating: a long
+ * row is folded as a matrix LANES wide, a narrow matrix as one of several rows side by side, and rows shorter
+ * than LANES are first turned so that neighbouring lanes hold neighbouring rows. Sums add eight rows as a
+ * tree, LEAF rows of such sums in turn, and leaves as a tree again; nothing of that depends on the vector
+ * length, so every instruction set gives the same bits.
+ *
+ * Loops carry `omp simd` where an output may be the very memory of an input: each element is read before it
+ * is written, and without the promise the compiler would take its scalar path then.
+ */
+#ifndef REAL
+
+#include "kernels.h"
+#include "vecmath.h"
+#include <math.h>
+#include <string.h>
+
+enum {
+    LANES = 64,   /* width of a folded row of at least so many elements */
+    NARROW = 16,  /* width of a folded shorter row; rows shorter than this are turned */
+    GROUP = 64,   /* short rows handled together */
+    CHUNK = 1024, /* elements of such a group, or of a part of a long row, to stay in the first-level cache */
+    LEAF = 32,    /* vectors added one after the other to one set of lanes */
+    STRIP = 128,  /* columns of a wide matrix folded at once */
+};
+enum { SUM, DOT, MAX, MIN };
+
+#define INLINE static inline __attribute__((always_inline))
+#ifdef __clang__
+#define ONCE static __attribute__((noinline))
+#else
+#define ONCE static __attribute__((noinline, noclone)) /* a copy per constant argument would double the object */
+#endif
+#define SIMD _Pragma("omp simd")
+#define UNROLL _Pragma("GCC unroll 8")
+#define LESSER(a, b) ((a) < (b) ? (a) : (b))
+
+#define REAL float
+#define INTEGER int32_t
+#define NAME(x) x##_f32
+#define SQRT sqrtf
+#define ROUND VM_ROUND_F32
+#define LN2_HI VM_LN2_HI_F32
+#define LN2_LO VM_LN2_LO_F32
+#define DECAYED -87.0f
+#include "reduce.c"
+#undef REAL
+#undef INTEGER
+#undef NAME
+#undef SQRT
+#undef ROUND
+#undef LN2_HI
+#undef LN2_LO
+#undef DECAYED
+
+#define REAL double
+#define INTEGER int64_t
+#define NAME(x) x##_f64
+#define SQRT sqrt
+#define ROUND VM_ROUND_F64
+#define LN2_HI VM_LN2_HI
+#define LN2_LO VM_LN2_LO
+#define DECAYED -708.0
+#include "reduce.c"
+
+#define TABLE(t)                                                                                               \
+    {.sum_rows = sum_rows_##t, .sum_cols = sum_cols_##t, .max_rows = max_rows_##t, .max_cols = max_cols_##t,   \
+     .min_rows = min_rows_##t, .min_cols = min_cols_##t, .extremum_vjp_rows = extremum_vjp_rows_##t,           \
+     .softmax_rows = softmax_rows_##t, .log_softmax_rows = log_softmax_rows_##t,                               \
+     .logsumexp_rows = logsumexp_rows_##t, .softmax_vjp_rows = softmax_vjp_rows_##t,                           \
+     .log_softmax_vjp_rows = log_softmax_vjp_rows_##t, .logsumexp_vjp_rows = logsumexp_vjp_rows_##t,           \
+     .cross_entropy_rows = cross_entropy_rows_##t, .cross_entropy_vjp_rows = cross_entropy_vjp_rows_##t,       \
+     .sgd = sgd_##t, .adam = adam_##t, .all_finite = all_finite_##t, .fill = fill_##t}
+const fg_reduce_kernels FG_TABLE(fg_reduce)[2] = {TABLE(f32), TABLE(f64)};
+
+#else /* ---- once per dtype ---- */
+
+/* ---- folds ------------------------------------------------------------------------------------------- */
+
+INLINE REAL NAME(join)(const int kind, REAL a, REAL b)
+{
+    if (kind == SUM || kind == DOT) return a + b;
+    const REAL extremum = kind == MAX ? (a > b ? a : b) : (a < b ? a : b); /* b where b is nan */
+    return a != a ? a : extremum;
+}
+#define JOIN(a, b) NAME(join)(kind, a, b)
+
+/* One row of n >= width elements, of their products with z for DOT. What whole lanes leave over is read with
+ * the last `width` elements of the row; those already summed count as -0 then. */
+INLINE REAL NAME(fold_lanes)(const int kind, const int width, int64_t n, const REAL *x, const REAL *z)
+{
+#define ITEM(i) (kind == DOT ? x[i] * z[i] : x[i])
+    REAL lane[LANES];
+    const int rest = (int)(n % width), done = kind == SUM || kind == DOT ? width - rest : 0;
+    const int64_t whole = n - rest, last = n - width;
+    for (int c = 0; c < width; c++) lane[c] = ITEM(c);
+    for (int64_t i = width; i < whole; i += width)
+        SIMD for (int c = 0; c < width; c++) lane[c] = JOIN(lane[c], ITEM(i + c));
+    if (rest)
+        SIMD for (int c = 0; c < width; c++) lane[c] = JOIN(lane[c], c < done ? -(REAL)0 : ITEM(last + c));
+    UNROLL for (int half = width / 2; half > 0; half /= 2)
+        SIMD for (int c = 0; c < half; c++) lane[c] = JOIN(lane[c], lane[c + half]);
+    return lane[0];
+#undef ITEM
+}
+
+/* One row of n >= NARROW elements. */
+static REAL NAME(fold_row)(int kind, int64_t n, const REAL *x, const REAL *z)
+{
+    if (n > LEAF * LANES && (kind == SUM || kind == DOT)) {
+        const int64_t half = n / 2 / LANES * LANES;
+        const REAL lower = NAME(fold_row)(kind, half, x, z);
+        return lower + NAME(fold_row)(kind, n - half, x + half, z + half);
+    }
+#define CASE(kind) \
+    case kind: return n < LANES ? NAME(fold_lanes)(kind, NARROW, n, x, z) : NAME(fold_lanes)(kind, LANES, n, x, z)
+    switch (kind) {
+        CASE(SUM);
+        CASE(DOT);
+        CASE(MAX);
+    default:
+        CASE(MIN);
+    }
+#undef CASE
+}
+
+/* y[c] = x[0][c] joined with x[1][c] and so on; rows >= 1, ld elements apart. */
+INLINE void NAME(fold_down)(const int kind, int64_t rows, int64_t width, int64_t ld, const REAL *x, REAL *y)
+{
+#define PAIR(i) JOIN(x[(i) * ld + c], x[(i + 1) * ld + c])
+#define EIGHT JOIN(JOIN(PAIR(0), PAIR(2)), JOIN(PAIR(4), PAIR(6)))
+    const REAL *const end = x + rows * ld;
+    if (rows >= 8) {
+        SIMD for (int64_t c = 0; c < width; c++) y[c] = EIGHT;
+        for (x += 8 * ld; end - x >= 8 * ld; x += 8 * ld)
+            SIMD for (int64_t c = 0; c < width; c++) y[c] = JOIN(y[c], EIGHT);
+    } else {
+        for (int64_t c = 0; c < width; c++) y[c] = x[c];
+        x += ld;
+    }
+    for (; x < end; x += ld)
+        SIMD for (int64_t c = 0; c < width; c++) y[c] = JOIN(y[c], x[c]);
+#undef PAIR
+#undef EIGHT
+}
+
+/* The same, sums of many rows by halves; width <= STRIP. */
+static void NAME(fold_strip)(int kind, int64_t rows, int64_t width, int64_t ld, const REAL *x, REAL *y)
+{
+    if (kind == MAX) {
+        NAME(fold_down)(MAX, rows, width, ld, x, y);
+    } else if (kind == MIN) {
+        NAME(fold_down)(MIN, rows, width, ld, x, y);
+    } else if (rows <= 8 * LEAF) {
+        NAME(fold_down)(SUM, rows, width, ld, x, y);
+    } else {
+        REAL upper[STRIP];
+        const int64_t half = rows / 16 * 8;
+        NAME(fold_strip)(SUM, half, width, ld, x, y);
+        NAME(fold_strip)(SUM, rows - half, width, ld, x + half * ld, upper);
+        SIMD for (int64_t c = 0; c < width; c++) y[c] += upper[c];
+    }
+}
+#undef JOIN
+
+/* x[n][cols]. A matrix of few columns is folded as one of `abreast` rows side by side, then those are folded. */
+static void NAME(fold_cols)(int kind, int64_t n, int64_t cols, const REAL *x, REAL *y)
+{
+    const int64_t abreast = cols > 0 ? LESSER(LANES / cols, n) : 0, rows = abreast ? n / abreast : 0;
+    if (cols == 1 && n >= NARROW) {
+        *y = NAME(fold_row)(kind, n, x, x);
+    } else if (abreast > 1) {
+        REAL lane[2 * LANES]; /* and the rows left over below them */
+        int64_t wide = abreast * cols, rest = (n - rows * abreast) * cols;
+        NAME(fold_strip)(kind, rows, wide, wide, x, lane);
+        memcpy(lane + wide, x + rows * wide, (size_t)rest * sizeof(REAL));
+        NAME(fold_strip)(kind, (wide + rest) / cols, cols, cols, lane, y);
+    } else {
+        for (int64_t c = 0; c < cols; c += STRIP)
+            NAME(fold_strip)(kind, n, LESSER(STRIP, cols - c), cols, x + c, y + c);
+    }
+}
+
+/* Rows are handled in groups that stay in the first-level cache; a row longer than CHUNK is a group. */
+#define FOR_GROUPS(i, group, rows, n)              \
+    for (int64_t i = 0, most_ = LESSER(GROUP, CHUNK / (n) + (CHUNK < (n))), group; \
+         group = LESSER(most_, (rows) - i), i < (rows); i += group)
+
+/* t[j][r] = x[r][j] */
+ONCE void NAME(turn)(int64_t rows, int64_t n, const REAL *x, REAL *t)
+{
+    for (int64_t r = 0; r < rows; r++)
+        UNROLL for (int64_t j = 0; j < n; j++) t[j * rows + r] = x[r * n + j];
+}
+
+static void NAME(fold_group)(int kind, int64_t group, int64_t n, const REAL *x, REAL *y)
+{
+    if (n < NARROW) {
+        REAL t[GROUP * NARROW];
+        NAME(turn)(group, n, x, t);
+        NAME(fold_strip)(kind, n, group, group, t, y);
+    } else {
+        for (int64_t r = 0; r < group; r++) y[r] = NAME(fold_row)(kind, n, x + r * n, x);
+    }
+}
+
+static void NAME(fill)(int64_t n, double value, void *y_)
+{
+    REAL *y = y_;
+    for (int64_t i = 0; i < n; i++) y[i] = (REAL)value;
+}
+
+static void NAME(sum_rows)(int64_t rows, int64_t n, const void *x_, void *y_)
+{
+    const REAL *x = x_;
+    REAL *y = y_;
+    if (n == 0) NAME(fill)(rows, 0, y);
+    else FOR_GROUPS(i, group, rows, n) NAME(fold_group)(SUM, group, n, x + i * n, y + i);
+}
+
+static void NAME(sum_cols)(int64_t n, int64_t cols, const void *x, void *y)
+{
+    if (n == 0) NAME(fill)(cols, 0, y);
+    else NAME(fold_cols)(SUM, n, cols, x, y);
+}
+
+#define EXTREMUM(kind, rows_name, cols_name)                                                              \
+    static void NAME(rows_name)(int64_t rows, int64_t n, const void *x_, void *y_)                        \
+    {                                                                                                     \
+        const REAL *x = x_;                                                                               \
+        REAL *y = y_;                                                                                     \
+        FOR_GROUPS(i, group, rows, n) NAME(fold_group)(kind, group, n, x + i * n, y + i);                 \
+    }                                                                                                     \
+    static void NAME(cols_name)(int64_t n, int64_t cols, const void *x, void *y)                          \
+    {                                                                                                     \
+        NAME(fold_cols)(kind, n, cols, x, y);                                                             \
+    }
+EXTREMUM(MAX, max_rows, max_cols)
+EXTREMUM(MIN, min_rows, min_cols)
+#undef EXTREMUM
+
+static void NAME(extremum_vjp_rows)(int64_t rows, int64_t n, const void *x_, const void *y_, const void *g_,
+                                    void *gx_)
+{
+    const REAL *x = x_, *y = y_, *g = g_;
+    REAL *gx = gx_;
+    for (int64_t i = 0; i < rows; i++, x += n, gx += n) {
+        const REAL top = y[i];
+        int64_t ties = 0;
+#define IS_TOP(x) (((x) == top) | ((x) != (x))) /* there is a nan only where the extremum is nan */
+        for (int64_t start = 0; start < n; start += CHUNK) {
+            const int64_t end = LESSER(n, start + CHUNK);
+            INTEGER found = 0;
+            for (int64_t j = start; j < end; j++) found += IS_TOP(x[j]);
+            ties += found;
+        }
+        const REAL share = g[i] / (REAL)ties;
+        SIMD for (int64_t j = 0; j < n; j++) gx[j] = IS_TOP(x[j]) ? share : 0;
+#undef IS_TOP
+    }
+}
+
+/* ---- softmax family ---------------------------------------------------------------------------------- */
+
+/* exp(x) for x <= 0, or nan; results that would be denormal are 0. Half the work of the full function. */
+INLINE REAL NAME(decay)(REAL x)
+{
+    const REAL t = x * (REAL)VM_LOG2E + ROUND, n = t - ROUND;
+    const REAL r = (x - n * LN2_HI) - n * LN2_LO;
+    const REAL y = (1 + (r + r * r * NAME(vm_exp_tail)(r))) * NAME(vm_power2)(t);
+    return x < DECAYED ? 0 : y;
+}
+
+/* Sum of exp(x - shift) over a row of n >= NARROW elements, which are kept in e unless that is NULL. */
+static REAL NAME(exp_sum)(int64_t n, const REAL *x, REAL shift, REAL *e)
+{
+    if (n > CHUNK) {
+        const int64_t half = n / 2 / LANES * LANES;
+        const REAL lower = NAME(exp_sum)(half, x, shift, e);
+        return lower + NAME(exp_sum)(n - half, x + half, shift, e ? e + half : e);
+    }
+    REAL buffer[CHUNK];
+    if (!e) e = buffer;
+    SIMD for (int64_t j = 0; j < n; j++) e[j] = NAME(decay)(x[j] - shift);
+    return NAME(fold_row)(SUM, n, e, e);
+}
+
+/* shift[r], the maximum of row r, and total[r], the sum of exp(x - shift) over it. With g, also
+ * y[r] = g[r] * softmax(x[r]); g_step is 1, or 0 where one element of g serves all rows. */
+ONCE void NAME(softmax_group)(int64_t group, int64_t n, const REAL *x, REAL *shift, REAL *total, const REAL *g,
+                              int g_step, REAL *y)
+{
+    REAL buffer[CHUNK], *e = buffer;
+    if (group == 1 && n >= NARROW) {
+        *shift = NAME(fold_row)(MAX, n, x, x);
+        *total = NAME(exp_sum)(n, x, *shift, g ? y : NULL);
+    } else if (n >= NARROW) {
+        NAME(fold_group)(MAX, group, n, x, shift);
+        if (g) e = y;
+        for (int64_t r = 0; r < group; r++)
+            SIMD for (int64_t j = r * n; j < (r + 1) * n; j++) e[j] = x[j] - shift[r];
+        SIMD for (int64_t j = 0; j < group * n; j++) e[j] = NAME(decay)(e[j]);
+        NAME(fold_group)(SUM, group, n, e, total);
+    } else {
+        NAME(turn)(group, n, x, e);
+        NAME(fold_strip)(MAX, n, group, group, e, shift);
+        for (int64_t j = 0; j < n; j++)
+            SIMD for (int64_t r = 0; r < group; r++) e[j * group + r] -= shift[r];
+        SIMD for (int64_t j = 0; j < group * n; j++) e[j] = NAME(decay)(e[j]);
+        NAME(fold_strip)(SUM, n, group, group, e, total);
+        for (int64_t r = 0; g && r < group; r++)
+            for (int64_t j = 0; j < n; j++) y[r * n + j] = e[j * group + r];
+    }
+    for (int64_t r = 0; g && r < group; r++) {
+        const REAL scale = g[r * g_step] / total[r];
+        SIMD for (int64_t j = r * n; j < (r + 1) * n; j++) y[j] *= scale;
+    }
+}
+
+static void NAME(softmax_rows)(int64_t rows, int64_t n, const void *x_, void *y_)
+{
+    const REAL *x = x_, one = 1;
+    REAL *y = y_, shift[GROUP], total[GROUP];
+    FOR_GROUPS(i, group, rows, n) NAME(softmax_group)(group, n, x + i * n, shift, total, &one, 0, y + i * n);
+}
+
+static void NAME(logsumexp_vjp_rows)(int64_t rows, int64_t n, const void *x_, const void *y, const void *g_,
+                                     void *gx_)
+{
+    (void)y; /* the softmax anew from x is as fast as exp(x - y), and exact where y is large */
+    const REAL *x = x_, *g = g_;
+    REAL *gx = gx_, shift[GROUP], total[GROUP];
+    FOR_GROUPS(i, group, rows, n) NAME(softmax_group)(group, n, x + i * n, shift, total, g + i, 1, gx + i * n);
+}
+
+static void NAME(cross_entropy_vjp_rows)(int64_t rows, int64_t n, const void *x_, const int64_t *label,
+                                         const void *y, const void *g_, int sg, void *gx_)
+{
+    (void)y;
+    const REAL *x = x_, *g = g_;
+    REAL *gx = gx_, shift[GROUP], total[GROUP];
+    FOR_GROUPS(i, group, rows, n) {
+        NAME(softmax_group)(group, n, x + i * n, shift, total, g + i * sg, sg, gx + i * n);
+        for (int64_t r = i; r < i + group; r++) gx[r * n + label[r]] -= g[r * sg];
+    }
+}
+
+static void NAME(log_softmax_rows)(int64_t rows, int64_t n, const void *x_, void *y_)
+{
+    const REAL *x = x_;
+    REAL *y = y_, shift[GROUP], total[GROUP];
+    FOR_GROUPS(i, group, rows, n) {
+        NAME(softmax_group)(group, n, x + i * n, shift, total, NULL, 0, NULL);
+        SIMD for (int64_t r = 0; r < group; r++) total[r] = NAME(vm_log)(total[r]);
+        for (int64_t r = 0; r < group; r++) {
+            const REAL *row = x + (i + r) * n, top = shift[r], log_total = total[r];
+            REAL *row_y = y + (i + r) * n;
+            SIMD for (int64_t j = 0; j < n; j++) row_y[j] = (row[j] - top) - log_total;
+        }
+    }
+}
+
+/* A maximum that is not finite is the result itself: inf, -inf or nan. */
+INLINE REAL NAME(plus_log)(REAL top, REAL total)
+{
+    const REAL log_total = NAME(vm_log)(total);
+    return top - top == 0 ? top + log_total : top;
+}
+
+static void NAME(logsumexp_rows)(int64_t rows, int64_t n, const void *x_, void *y_)
+{
+    const REAL *x = x_;
+    REAL *y = y_, shift[GROUP], total[GROUP];
+    FOR_GROUPS(i, group, rows, n) {
+        NAME(softmax_group)(group, n, x + i * n, shift, total, NULL, 0, NULL);
+        SIMD for (int64_t r = 0; r < group; r++) y[i + r] = NAME(plus_log)(shift[r], total[r]);
+    }
+}
+
+static void NAME(cross_entropy_rows)(int64_t rows, int64_t n, const void *x_, const int64_t *label, void *y_)
+{
+    const REAL *x = x_;
+    REAL *y = y_, shift[GROUP], total[GROUP];
+    FOR_GROUPS(i, group, rows, n) {
+        NAME(softmax_group)(group, n, x + i * n, shift, total, NULL, 0, NULL);
+        /* Differences before the logarithm: a sure and right prediction has a loss near 0, not near shift. */
+        for (int64_t r = 0; r < group; r++) shift[r] -= x[(i + r) * n + label[i + r]];
+        SIMD for (int64_t r = 0; r < group; r++) y[i + r] = NAME(plus_log)(shift[r], total[r]);
+    }
+}
+
+static void NAME(softmax_vjp_rows)(int64_t rows, int64_t n, const void *y_, const void *g_, void *gx_)
+{
+    const REAL *y = y_, *g = g_;
+    REAL *gx = gx_, mean[GROUP], product[GROUP * NARROW];
+    FOR_GROUPS(i, group, rows, n) {
+        const REAL *const y0 = y + i * n, *const g0 = g + i * n;
+        if (n < NARROW) {
+            for (int64_t j = 0; j < group * n; j++) product[j] = y0[j] * g0[j];
+            NAME(fold_group)(SUM, group, n, product, mean);
+        } else {
+            for (int64_t r = 0; r < group; r++) mean[r] = NAME(fold_row)(DOT, n, y0 + r * n, g0 + r * n);
+        }
+        for (int64_t r = 0; r < group; r++)
+            SIMD for (int64_t j = r * n; j < (r + 1) * n; j++) gx[i * n + j] = y0[j] * (g0[j] - mean[r]);
+    }
+}
+
+static void NAME(log_softmax_vjp_rows)(int64_t rows, int64_t n, const void *y_, const void *g_, void *gx_)
+{
+    const REAL *y = y_, *g = g_;
+    REAL *gx = gx_, total[GROUP];
+    FOR_GROUPS(i, group, rows, n) {
+        NAME(fold_group)(SUM, group, n, g + i * n, total);
+        for (int64_t r = 0; r < group; r++)
+            SIMD for (int64_t j = (i + r) * n; j < (i + r + 1) * n; j++)
+                gx[j] = g[j] - NAME(decay)(y[j]) * total[r];
+    }
+}
+
+/* ---- optimizers -------------------------------------------------------------------------------------- */
+
+/* Without a branch in the loop: the flags are constants wherever this is inlined. */
+INLINE void NAME(sgd_loop)(int64_t n, REAL *p, const REAL *g, REAL *buf, REAL lr, REAL momentum, REAL undamped,
+                           REAL weight_decay, int decayed, int nesterov, const int moving, const int first)
+{
+    SIMD for (int64_t i = 0; i < n; i++) {
+        REAL d = decayed ? g[i] + weight_decay * p[i] : g[i];
+        if (moving) {
+            const REAL b = first ? d : momentum * buf[i] + undamped * d;
+            buf[i] = b;
+            d = nesterov ? d + momentum * b : b;
+        }
+        p[i] -= lr * d;
+    }
+}
+
+static void NAME(sgd)(int64_t n, void *p, const void *g, void *buf, double lr, double momentum,
+                      double dampening, double weight_decay, int nesterov, int first)
+{
+#define LOOP(moving, first)                                                                                  \
+    NAME(sgd_loop)(n, p, g, buf, (REAL)lr, (REAL)momentum, (REAL)(1 - dampening), (REAL)weight_decay,         \
+                   weight_decay != 0, nesterov, moving, first)
+    if (momentum == 0) LOOP(0, 0);
+    else if (first) LOOP(1, 1);
+    else LOOP(1, 0);
+#undef LOOP
+}
+
+static void NAME(adam)(int64_t n, void *p_, const void *g_, void *m_, void *v_, double lr, double beta1,
+                       double beta2, double eps_, double weight_decay_, int decoupled, double correction1,
+                       double correction2)
+{
+    const REAL *g = g_;
+    REAL *p = p_, *m = m_, *v = v_;
+    const REAL keep = decoupled ? (REAL)(1 - lr * weight_decay_) : 1;
+    const REAL weight_decay = (REAL)weight_decay_, eps = (REAL)eps_, step = (REAL)(lr / correction1);
+    const REAL new1 = (REAL)(1 - beta1), old2 = (REAL)beta2, new2 = (REAL)(1 - beta2);
+    const REAL root2 = (REAL)(1 / sqrt(correction2));
+    const int decayed = !decoupled && weight_decay_ != 0;
+    SIMD for (int64_t i = 0; i < n; i++) {
+        const REAL p0 = p[i] * keep, d = decayed ? g[i] + weight_decay * p0 : g[i];
+        m[i] += new1 * (d - m[i]);
+        v[i] = old2 * v[i] + new2 * d * d;
+        p[i] = p0 - step * (m[i] / (SQRT(v[i]) * root2 + eps));
+    }
+}
+
+static int NAME(all_finite)(int64_t n, const void *x_)
+{
+    const REAL *x = x_;
+    INTEGER bad = 0;
+    for (int64_t start = 0; start < n && !bad; start += CHUNK)
+        for (int64_t i = start; i < LESSER(n, start + CHUNK); i++) bad |= x[i] - x[i] != 0;
+    return !bad;
+}
+
+#undef FOR_GROUPS
+#endif

@@ -1,0 +1,324 @@
+/* reductions.c: sums and extrema over axes, and the softmax family over the last axis. */
+#include "fastgrad.h"
+
+#include <string.h>
+
+/* ---- over which axes ---------------------------------------------------------------------------------- */
+/* attr: the axes as bits, and whether they stay as axes of length 1. */
+static int reduced(const int64_t *attr, int axis) { return (int)(attr[0] >> axis & 1); }
+
+static fg_shape *reduced_shape(const fg_shape *x, const int64_t *attr, int keepdims)
+{
+    int64_t dim[FG_MAX_NDIM];
+    int n = 0;
+    for (int i = 0; i < x->ndim; i++)
+        if (!reduced(attr, i))
+            dim[n++] = x->dim[i];
+        else if (keepdims)
+            dim[n++] = 1;
+    return fg_shape_new(n, dim);
+}
+
+static int reduction_shape(const fg_call *c, fg_shape **shape)
+{
+    *shape = reduced_shape(c->in[0].array->shape, c->attr, (int)c->attr[1]);
+    return *shape ? FG_OK : FG_NO_MEMORY;
+}
+
+typedef struct {
+    void (*rows)(int64_t rows, int64_t n, const void *x, void *y);
+    void (*cols)(int64_t n, int64_t cols, const void *x, void *y);
+} reducer;
+
+/* Reduce neighbouring axes at a time, from the last group to the first; between groups the partial result
+ * lies in an array of its own. Axes of length 1 join any group. */
+static int reduce(reducer kernel, const fg_call *c, fg_array *y)
+{
+    fg_array *x = fg_array_ref(c->in[0].array);
+    size_t itemsize = fg_itemsize(y->dtype);
+    int64_t dim[FG_MAX_NDIM];
+    int end = x->shape->ndim;
+    memcpy(dim, x->shape->dim, (size_t)end * sizeof *dim);
+    int64_t inner = 1;
+    while (end > 0) {
+        while (end > 0 && !(reduced(c->attr, end - 1) && dim[end - 1] != 1))
+            inner *= dim[--end];
+        int64_t outer = 1, n = 1;
+        while (end > 0 && (reduced(c->attr, end - 1) || dim[end - 1] == 1))
+            n *= dim[--end];
+        for (int i = 0; i < end; i++)
+            outer *= dim[i];
+        int last = 1;
+        for (int i = 0; i < end; i++)
+            last = last && !(reduced(c->attr, i) && dim[i] != 1);
+        if (n == 1 && !last)
+            continue;
+        fg_array *part = y;
+        if (!last) {
+            int64_t size = outer * inner;
+            fg_shape *shape = fg_shape_new(1, &size);
+            part = shape ? fg_array_new(shape, y->dtype) : NULL;
+            fg_shape_unref(shape);
+            if (!part) {
+                fg_array_unref(x);
+                return FG_NO_MEMORY;
+            }
+        }
+        if (n == 1)
+            memcpy(part->data, x->data, (size_t)(outer * inner) * itemsize);
+        else if (inner == 1)
+            kernel.rows(outer, n, x->data, part->data);
+        else
+            for (int64_t o = 0; o < outer; o++)
+                kernel.cols(n, inner, (char *)x->data + (size_t)(o * n * inner) * itemsize,
+                            (char *)part->data + (size_t)(o * inner) * itemsize);
+        if (last)
+            break;
+        fg_array_unref(x);
+        x = part;
+    }
+    if (c->in[0].array->shape->ndim == 0)
+        memcpy(y->data, x->data, itemsize);
+    fg_array_unref(x);
+    return FG_OK;
+}
+
+/* ---- sum ---------------------------------------------------------------------------------------------- */
+int sum_shape(const fg_call *c, fg_shape **shape, int *dtype)
+{
+    (void)dtype;
+    return reduction_shape(c, shape);
+}
+
+int sum_run(const fg_call *c, fg_array *y)
+{
+    const fg_reduce_kernels *k = fg_kernels[y->dtype].reduce;
+    return reduce((reducer){k->sum_rows, k->sum_cols}, c, y);
+}
+
+/* g, shaped as a reduction of x over attr's axes, with those axes back as length 1. */
+static int with_axes(const fg_shape *x, const int64_t *attr, fg_tensor g, fg_tensor *out)
+{
+    fg_shape *kept = reduced_shape(x, attr, 1);
+    if (!kept)
+        return FG_NO_MEMORY;
+    int status = fg_apply(FG_OP_reshape, 1, &g, kept->ndim, kept->dim, out);
+    fg_shape_unref(kept);
+    return status;
+}
+
+int sum_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+{
+    const fg_shape *x = n->in[0].parent->shape;
+    fg_tensor kept;
+    int status = with_axes(x, n->attr, g, &kept);
+    if (status)
+        return status;
+    status = fg_apply(FG_OP_broadcast_to, 1, &kept, x->ndim, x->dim, &gin[0]);
+    fg_tensor_unref(kept);
+    return status;
+}
+
+int fg_sum_to(fg_tensor x, fg_shape *target, fg_tensor *out)
+{
+    const fg_shape *s = x.array->shape;
+    if (fg_shape_equal(s, target)) {
+        *out = (fg_tensor){fg_array_ref(x.array), x.node ? fg_node_ref(x.node) : NULL};
+        return FG_OK;
+    }
+    int lead = s->ndim - target->ndim;
+    int64_t attr[2] = {0, 0};
+    for (int i = 0; i < s->ndim; i++)
+        if (i < lead || (target->dim[i - lead] == 1 && s->dim[i] != 1))
+            attr[0] |= (int64_t)1 << i;
+    fg_tensor sum;
+    int status = fg_apply(FG_OP_sum, 1, &x, 2, attr, &sum);
+    if (status)
+        return status;
+    if (fg_shape_equal(sum.array->shape, target)) {
+        *out = sum;
+        return FG_OK;
+    }
+    status = fg_apply(FG_OP_reshape, 1, &sum, target->ndim, target->dim, out);
+    fg_tensor_unref(sum);
+    return status;
+}
+
+/* ---- max and min -------------------------------------------------------------------------------------- */
+static int extremum_shape(const fg_call *c, fg_shape **shape)
+{
+    const fg_shape *x = c->in[0].array->shape;
+    for (int i = 0; i < x->ndim; i++)
+        if (reduced(c->attr, i) && x->dim[i] == 0)
+            return fg_fail(FG_BAD_VALUE, "%s: axis %d has length 0, and nothing has no %s",
+                           fg_ops[c->op].name, i, c->op == FG_OP_max ? "maximum" : "minimum");
+    return reduction_shape(c, shape);
+}
+
+/* The tied elements of a row share its cotangent. Rows are had by moving the reduced axes to the end. */
+static int extremum_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+{
+    fg_tensor x, y, moved, back;
+    int status;
+    if ((status = fg_saved(n, 0, &x)) || (status = fg_saved_out(n, &y)))
+        return status;
+    const fg_shape *s = x.array->shape;
+    int64_t order[FG_MAX_NDIM], count = 0, length = 1;
+    for (int i = 0; i < s->ndim; i++)
+        if (!reduced(n->attr, i))
+            order[count++] = i;
+    for (int i = 0; i < s->ndim; i++)
+        if (reduced(n->attr, i)) {
+            order[count++] = i;
+            length *= s->dim[i];
+        }
+    if ((status = fg_apply(FG_OP_transpose, 1, &(fg_tensor){x.array, NULL}, s->ndim, order, &moved)))
+        return status;
+    back = (fg_tensor){fg_array_new(moved.array->shape, n->dtype), NULL};
+    if (back.array) {
+        int64_t inverse[FG_MAX_NDIM];
+        for (int i = 0; i < s->ndim; i++)
+            inverse[order[i]] = i;
+        fg_kernels[n->dtype].reduce->extremum_vjp_rows(y.array->shape->size, length, moved.array->data,
+                                                       y.array->data, g.array->data, back.array->data);
+        status = fg_apply(FG_OP_transpose, 1, &back, s->ndim, inverse, &gin[0]);
+    } else {
+        status = FG_NO_MEMORY;
+    }
+    fg_tensor_unref(moved);
+    fg_tensor_unref(back);
+    return status;
+}
+
+#define EXTREMUM(name)                                                                                        \
+    int name##_shape(const fg_call *c, fg_shape **shape, int *dtype)                                          \
+    {                                                                                                         \
+        (void)dtype;                                                                                          \
+        return extremum_shape(c, shape);                                                                      \
+    }                                                                                                         \
+    int name##_run(const fg_call *c, fg_array *y)                                                             \
+    {                                                                                                         \
+        const fg_reduce_kernels *k = fg_kernels[y->dtype].reduce;                                             \
+        return reduce((reducer){k->name##_rows, k->name##_cols}, c, y);                                       \
+    }                                                                                                         \
+    int name##_vjp(fg_node *n, fg_tensor g, fg_tensor *gin) { return extremum_vjp(n, g, gin); }
+EXTREMUM(max)
+EXTREMUM(min)
+
+/* ---- the softmax family ------------------------------------------------------------------------------- */
+static int64_t row_length(const fg_shape *s) { return s->dim[s->ndim - 1]; }
+static int64_t row_count(const fg_shape *s) { return s->size / row_length(s); }
+
+static int rows_shape(const fg_call *c, fg_shape **shape, int drop_last)
+{
+    fg_shape *x = c->in[0].array->shape;
+    if (x->ndim == 0 || row_length(x) == 0) {
+        char text[FG_SHAPE_TEXT];
+        return fg_fail(FG_BAD_VALUE, "%s: expected at least one element along the axis, got shape %s",
+                       fg_ops[c->op].name, fg_shape_text(x, text));
+    }
+    *shape = drop_last ? fg_shape_new(x->ndim - 1, x->dim) : fg_shape_ref(x);
+    return *shape ? FG_OK : FG_NO_MEMORY;
+}
+
+/* An array like x for a vjp kernel to fill. */
+static int like(const fg_shape *shape, int dtype, fg_array **gx)
+{
+    *gx = fg_array_new((fg_shape *)shape, dtype);
+    return *gx ? FG_OK : FG_NO_MEMORY;
+}
+
+#define SOFTMAX(name)                                                                                         \
+    int name##_shape(const fg_call *c, fg_shape **shape, int *dtype)                                          \
+    {                                                                                                         \
+        (void)dtype;                                                                                          \
+        return rows_shape(c, shape, 0);                                                                       \
+    }                                                                                                         \
+    int name##_run(const fg_call *c, fg_array *y)                                                             \
+    {                                                                                                         \
+        fg_kernels[y->dtype].reduce->name##_rows(row_count(y->shape), row_length(y->shape),                   \
+                                                 c->in[0].array->data, y->data);                              \
+        return FG_OK;                                                                                         \
+    }                                                                                                         \
+    int name##_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)                                                   \
+    {                                                                                                         \
+        fg_tensor y;                                                                                          \
+        int status;                                                                                           \
+        if ((status = fg_saved_out(n, &y)) || (status = like(n->shape, n->dtype, &gin[0].array)))             \
+            return status;                                                                                    \
+        fg_kernels[n->dtype].reduce->name##_vjp_rows(row_count(n->shape), row_length(n->shape),               \
+                                                     y.array->data, g.array->data, gin[0].array->data);       \
+        return FG_OK;                                                                                         \
+    }
+SOFTMAX(softmax)
+SOFTMAX(log_softmax)
+
+int logsumexp_shape(const fg_call *c, fg_shape **shape, int *dtype)
+{
+    (void)dtype;
+    return rows_shape(c, shape, 1);
+}
+
+int logsumexp_run(const fg_call *c, fg_array *y)
+{
+    const fg_array *x = c->in[0].array;
+    fg_kernels[y->dtype].reduce->logsumexp_rows(row_count(x->shape), row_length(x->shape), x->data, y->data);
+    return FG_OK;
+}
+
+int logsumexp_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+{
+    fg_tensor x, y;
+    int status;
+    if ((status = fg_saved(n, 0, &x)) || (status = fg_saved_out(n, &y)) ||
+        (status = like(x.array->shape, n->dtype, &gin[0].array)))
+        return status;
+    fg_kernels[n->dtype].reduce->logsumexp_vjp_rows(row_count(x.array->shape), row_length(x.array->shape),
+                                                    x.array->data, y.array->data, g.array->data,
+                                                    gin[0].array->data);
+    return FG_OK;
+}
+
+int cross_entropy_shape(const fg_call *c, fg_shape **shape, int *dtype)
+{
+    (void)dtype;
+    const fg_array *x = c->in[0].array, *label = c->in[1].array;
+    int status = rows_shape(c, shape, 1);
+    if (status)
+        return status;
+    const int64_t *k = label->data, classes = row_length(x->shape);
+    if (!fg_shape_equal(label->shape, *shape)) {
+        char sx[FG_SHAPE_TEXT], sl[FG_SHAPE_TEXT];
+        status = fg_fail(FG_BAD_VALUE, "cross_entropy: logits of shape %s need one label for each row, got labels of "
+                         "shape %s", fg_shape_text(x->shape, sx), fg_shape_text(label->shape, sl));
+    }
+    for (int64_t i = 0; !status && i < label->shape->size; i++)
+        if (k[i] < 0 || k[i] >= classes)
+            status = fg_fail(FG_BAD_INDEX, "cross_entropy: label %lld of row %lld is not a class: with %lld logits a "
+                             "row, labels run from 0 to %lld", (long long)k[i], (long long)i, (long long)classes,
+                             (long long)classes - 1);
+    if (status)
+        fg_shape_unref(*shape);
+    return status;
+}
+
+int cross_entropy_run(const fg_call *c, fg_array *y)
+{
+    const fg_array *x = c->in[0].array;
+    fg_kernels[y->dtype].reduce->cross_entropy_rows(row_count(x->shape), row_length(x->shape), x->data,
+                                                    c->in[1].array->data, y->data);
+    return FG_OK;
+}
+
+int cross_entropy_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+{
+    fg_tensor x, label, y;
+    int status;
+    if ((status = fg_saved(n, 0, &x)) || (status = fg_saved(n, 1, &label)) || (status = fg_saved_out(n, &y)) ||
+        (status = like(x.array->shape, n->dtype, &gin[0].array)))
+        return status;
+    fg_kernels[n->dtype].reduce->cross_entropy_vjp_rows(row_count(x.array->shape), row_length(x.array->shape),
+                                                        x.array->data, label.array->data, y.array->data,
+                                                        g.array->data, 1, gin[0].array->data);
+    return FG_OK;
+}

@@ -1,0 +1,459 @@
+/* shapes.c: operations that move elements without computing: casts, views, slices, gathers.
+ *
+ * All are linear, and their adjoints are found among themselves: a slice's is unslice, take's is untake,
+ * a broadcast's is a sum. So the vjp rules below are calls of other ops, and differentiable in turn.
+ * Tensors are always contiguous: a transpose or a slice copies, once, with fg_copy_strided.
+ */
+#include "fastgrad.h"
+
+#include <string.h>
+
+static const char *name_of(const fg_call *c) { return fg_ops[c->op].name; }
+
+static int shape_result(fg_shape *s, fg_shape **shape)
+{
+    *shape = s;
+    return s ? FG_OK : FG_BAD_VALUE;
+}
+
+static int same_shape(const fg_call *c, fg_shape **shape)
+{
+    *shape = fg_shape_ref(c->in[0].array->shape);
+    return FG_OK;
+}
+
+static void contiguous_strides(const fg_shape *s, int64_t *stride)
+{
+    int64_t extent = 1;
+    for (int i = s->ndim - 1; i >= 0; i--) {
+        stride[i] = extent;
+        extent *= s->dim[i];
+    }
+}
+
+/* ---- cast --------------------------------------------------------------------------------------------- */
+int cast_shape(const fg_call *c, fg_shape **shape, int *dtype)
+{
+    *dtype = (int)c->attr[0];
+    return same_shape(c, shape);
+}
+
+int cast_run(const fg_call *c, fg_array *y)
+{
+    const fg_array *x = c->in[0].array;
+    if (x->dtype == y->dtype)
+        memcpy(y->data, x->data, (size_t)y->shape->size * fg_itemsize(y->dtype));
+    else
+        fg_kernels[x->dtype].elementwise->cast(y->shape->size, x->data, y->data);
+    return FG_OK;
+}
+
+int cast_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+{
+    int64_t dtype = n->in[0].parent->dtype;
+    return fg_apply(FG_OP_cast, 1, &g, 1, &dtype, &gin[0]);
+}
+
+/* ---- reshape ------------------------------------------------------------------------------------------ */
+int reshape_shape(const fg_call *c, fg_shape **shape, int *dtype)
+{
+    (void)dtype;
+    int status = shape_result(fg_shape_new(c->n_attr, c->attr), shape);
+    if (!status && (*shape)->size != c->in[0].array->shape->size) {
+        char from[FG_SHAPE_TEXT], to[FG_SHAPE_TEXT];
+        status = fg_fail(FG_BAD_VALUE, "reshape: shape %s has %lld elements, %s would have %lld",
+                         fg_shape_text(c->in[0].array->shape, from), (long long)c->in[0].array->shape->size,
+                         fg_shape_text(*shape, to), (long long)(*shape)->size);
+        fg_shape_unref(*shape);
+    }
+    return status;
+}
+
+int reshape_run(const fg_call *c, fg_array *y)
+{
+    (void)c;
+    (void)y;                                    /* a view: nothing to move */
+    return FG_OK;
+}
+
+int reshape_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+{
+    const fg_shape *s = n->in[0].parent->shape;
+    return fg_apply(FG_OP_reshape, 1, &g, s->ndim, s->dim, &gin[0]);
+}
+
+/* ---- transpose ---------------------------------------------------------------------------------------- */
+int transpose_shape(const fg_call *c, fg_shape **shape, int *dtype)
+{
+    (void)dtype;
+    int64_t dim[FG_MAX_NDIM];
+    for (int i = 0; i < c->n_attr; i++)
+        dim[i] = c->in[0].array->shape->dim[c->attr[i]];
+    return shape_result(fg_shape_new(c->n_attr, dim), shape);
+}
+
+int transpose_run(const fg_call *c, fg_array *y)
+{
+    const fg_array *x = c->in[0].array;
+    int64_t own[FG_MAX_NDIM], from[FG_MAX_NDIM], to[FG_MAX_NDIM];
+    contiguous_strides(x->shape, own);
+    contiguous_strides(y->shape, to);
+    for (int i = 0; i < c->n_attr; i++)
+        from[i] = own[c->attr[i]];
+    fg_copy_strided(c->n_attr, y->shape->dim, fg_itemsize(y->dtype), y->data, to, x->data, from);
+    return FG_OK;
+}
+
+int transpose_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+{
+    int64_t inverse[FG_MAX_NDIM];
+    for (int i = 0; i < n->n_attr; i++)
+        inverse[n->attr[i]] = i;
+    return fg_apply(FG_OP_transpose, 1, &g, n->n_attr, inverse, &gin[0]);
+}
+
+/* ---- broadcast_to ------------------------------------------------------------------------------------- */
+int broadcast_to_shape(const fg_call *c, fg_shape **shape, int *dtype)
+{
+    (void)dtype;
+    const fg_shape *from = c->in[0].array->shape;
+    int status = shape_result(fg_shape_new(c->n_attr, c->attr), shape);
+    if (status)
+        return status;
+    int lead = (*shape)->ndim - from->ndim, fits = lead >= 0;
+    for (int i = 0; fits && i < from->ndim; i++)
+        fits = from->dim[i] == 1 || from->dim[i] == (*shape)->dim[lead + i];
+    if (fits)
+        return FG_OK;
+    char a[FG_SHAPE_TEXT], b[FG_SHAPE_TEXT];
+    fg_fail(FG_BAD_VALUE, "broadcast_to: shape %s does not stretch to %s: aligned at the last axis, each length must "
+            "be 1 or that of the target", fg_shape_text(from, a), fg_shape_text(*shape, b));
+    fg_shape_unref(*shape);
+    return FG_BAD_VALUE;
+}
+
+int broadcast_to_run(const fg_call *c, fg_array *y)
+{
+    const fg_array *x = c->in[0].array;
+    int64_t own[FG_MAX_NDIM], from[FG_MAX_NDIM], to[FG_MAX_NDIM];
+    int lead = y->shape->ndim - x->shape->ndim;
+    contiguous_strides(x->shape, own);
+    contiguous_strides(y->shape, to);
+    for (int i = 0; i < y->shape->ndim; i++)
+        from[i] = i < lead || x->shape->dim[i - lead] == 1 ? 0 : own[i - lead];
+    fg_copy_strided(y->shape->ndim, y->shape->dim, fg_itemsize(y->dtype), y->data, to, x->data, from);
+    return FG_OK;
+}
+
+int broadcast_to_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+{
+    return fg_sum_to(g, n->in[0].parent->shape, &gin[0]);
+}
+
+/* ---- slice and unslice -------------------------------------------------------------------------------- */
+/* attr holds three numbers an axis: start, step, and the length of the result along it. The Python layer has
+ * resolved negative and missing bounds, so that every index start + i step lies within the axis. */
+static void sliced_strides(const fg_shape *whole, const int64_t *attr, int64_t *stride, int64_t *offset)
+{
+    *offset = 0;
+    contiguous_strides(whole, stride);
+    for (int i = 0; i < whole->ndim; i++) {
+        *offset += attr[3 * i] * stride[i];
+        stride[i] *= attr[3 * i + 1];
+    }
+}
+
+static int lengths_shape(const fg_call *c, fg_shape **shape)
+{
+    int64_t dim[FG_MAX_NDIM];
+    for (int i = 0; i < c->n_attr / 3; i++)
+        dim[i] = c->attr[3 * i + 2];
+    return shape_result(fg_shape_new(c->n_attr / 3, dim), shape);
+}
+
+int slice_shape(const fg_call *c, fg_shape **shape, int *dtype)
+{
+    (void)dtype;
+    return lengths_shape(c, shape);
+}
+
+int slice_run(const fg_call *c, fg_array *y)
+{
+    const fg_array *x = c->in[0].array;
+    int64_t from[FG_MAX_NDIM], to[FG_MAX_NDIM], offset;
+    if (y->shape->size == 0)
+        return FG_OK;
+    sliced_strides(x->shape, c->attr, from, &offset);
+    contiguous_strides(y->shape, to);
+    size_t itemsize = fg_itemsize(y->dtype);
+    fg_copy_strided(y->shape->ndim, y->shape->dim, itemsize, y->data, to,
+                    (const char *)x->data + offset * (int64_t)itemsize, from);
+    return FG_OK;
+}
+
+static int slice_adjoint(int op, fg_node *n, fg_tensor g, fg_tensor *gin)
+{
+    int64_t attr[3 * FG_MAX_NDIM];
+    for (int i = 0; i < n->shape->ndim; i++) {
+        attr[3 * i] = n->attr[3 * i];
+        attr[3 * i + 1] = n->attr[3 * i + 1];
+        attr[3 * i + 2] = n->in[0].parent->shape->dim[i];
+    }
+    return fg_apply(op, 1, &g, n->n_attr, attr, &gin[0]);
+}
+
+int slice_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+{
+    return slice_adjoint(FG_OP_unslice, n, g, gin);
+}
+
+int unslice_shape(const fg_call *c, fg_shape **shape, int *dtype)
+{
+    (void)dtype;
+    return lengths_shape(c, shape);
+}
+
+int unslice_run(const fg_call *c, fg_array *y)
+{
+    const fg_array *x = c->in[0].array;
+    int64_t from[FG_MAX_NDIM], to[FG_MAX_NDIM], offset;
+    size_t itemsize = fg_itemsize(y->dtype);
+    memset(y->data, 0, (size_t)y->shape->size * itemsize);
+    if (x->shape->size == 0)
+        return FG_OK;
+    sliced_strides(y->shape, c->attr, to, &offset);
+    contiguous_strides(x->shape, from);
+    fg_copy_strided(x->shape->ndim, x->shape->dim, itemsize, (char *)y->data + offset * (int64_t)itemsize, to,
+                    x->data, from);
+    return FG_OK;
+}
+
+int unslice_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+{
+    return slice_adjoint(FG_OP_slice, n, g, gin);
+}
+
+/* ---- concatenate -------------------------------------------------------------------------------------- */
+int concatenate_shape(const fg_call *c, fg_shape **shape, int *dtype)
+{
+    const fg_array *first = c->in[0].array;
+    int axis = (int)c->attr[0];
+    int64_t dim[FG_MAX_NDIM];
+    memcpy(dim, first->shape->dim, (size_t)first->shape->ndim * sizeof *dim);
+    dim[axis] = 0;
+    for (int k = 0; k < c->n_in; k++) {
+        const fg_array *x = c->in[k].array;
+        int fits = x->shape->ndim == first->shape->ndim;
+        for (int i = 0; fits && i < first->shape->ndim; i++)
+            fits = i == axis || x->shape->dim[i] == dim[i];
+        if (!fits) {
+            char a[FG_SHAPE_TEXT], b[FG_SHAPE_TEXT];
+            return fg_fail(FG_BAD_VALUE, "%s: input 0 has shape %s, input %d has %s: all lengths but that of axis %d "
+                           "must agree", name_of(c), fg_shape_text(first->shape, a), k,
+                           fg_shape_text(x->shape, b), axis);
+        }
+        dim[axis] += x->shape->dim[axis];
+    }
+    *dtype = first->dtype;
+    return shape_result(fg_shape_new(first->shape->ndim, dim), shape);
+}
+
+int concatenate_run(const fg_call *c, fg_array *y)
+{
+    int axis = (int)c->attr[0];
+    int64_t outer = 1, inner = (int64_t)fg_itemsize(y->dtype), at = 0;
+    for (int i = 0; i < axis; i++)
+        outer *= y->shape->dim[i];
+    for (int i = axis + 1; i < y->shape->ndim; i++)
+        inner *= y->shape->dim[i];
+    int64_t row = inner * y->shape->dim[axis];
+    for (int k = 0; k < c->n_in; k++) {
+        const fg_array *x = c->in[k].array;
+        int64_t part = inner * x->shape->dim[axis];
+        for (int64_t i = 0; part && i < outer; i++)
+            memcpy((char *)y->data + i * row + at, (const char *)x->data + i * part, (size_t)part);
+        at += part;
+    }
+    return FG_OK;
+}
+
+int concatenate_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+{
+    int axis = (int)n->attr[0], ndim = n->shape->ndim;
+    int64_t attr[3 * FG_MAX_NDIM], at = 0;
+    for (int i = 0; i < ndim; i++) {
+        attr[3 * i] = 0;
+        attr[3 * i + 1] = 1;
+        attr[3 * i + 2] = n->shape->dim[i];
+    }
+    for (int k = 0; k < n->n_in; k++) {
+        int64_t part = n->attr[1 + k];
+        attr[3 * axis] = at;
+        attr[3 * axis + 2] = part;
+        at += part;
+        if (!n->in[k].parent)
+            continue;
+        int status = fg_apply(FG_OP_slice, 1, &g, 3 * ndim, attr, &gin[k]);
+        if (status)
+            return status;
+    }
+    return FG_OK;
+}
+
+/* ---- take and untake ---------------------------------------------------------------------------------- */
+typedef struct { int64_t outer, length, count, inner; } gather;
+
+/* The sizes before the axis, along it, of the index, and behind it. */
+static gather gather_sizes(const fg_shape *whole, int axis, const fg_shape *index)
+{
+    gather s = {.outer = 1, .length = whole->dim[axis], .count = index->size, .inner = 1};
+    for (int i = 0; i < axis; i++)
+        s.outer *= whole->dim[i];
+    for (int i = axis + 1; i < whole->ndim; i++)
+        s.inner *= whole->dim[i];
+    return s;
+}
+
+static int index_in_range(const fg_call *c, int64_t *index, int64_t at, int64_t length)
+{
+    int64_t i = *index < 0 ? *index + length : *index;
+    if (i < 0 || i >= length)
+        return fg_fail(FG_BAD_INDEX, "%s: index %lld at position %lld is outside an axis of length %lld",
+                       name_of(c), (long long)*index, (long long)at, (long long)length);
+    *index = i;
+    return FG_OK;
+}
+
+int take_shape(const fg_call *c, fg_shape **shape, int *dtype)
+{
+    (void)dtype;
+    const fg_shape *x = c->in[0].array->shape, *index = c->in[1].array->shape;
+    int axis = (int)c->attr[0], n = 0;
+    int64_t dim[2 * FG_MAX_NDIM];
+    for (int i = 0; i < axis; i++)
+        dim[n++] = x->dim[i];
+    for (int i = 0; i < index->ndim; i++)
+        dim[n++] = index->dim[i];
+    for (int i = axis + 1; i < x->ndim; i++)
+        dim[n++] = x->dim[i];
+    return shape_result(fg_shape_new(n, dim), shape);
+}
+
+int take_run(const fg_call *c, fg_array *y)
+{
+    const fg_array *x = c->in[0].array;
+    gather s = gather_sizes(x->shape, (int)c->attr[0], c->in[1].array->shape);
+    const int64_t *index = c->in[1].array->data;
+    size_t bytes = (size_t)s.inner * fg_itemsize(x->dtype);
+    char *to = y->data;
+    for (int64_t o = 0; o < s.outer; o++) {
+        const char *from = (const char *)x->data + (size_t)(o * s.length) * bytes;
+        for (int64_t k = 0; k < s.count; k++, to += bytes) {
+            int64_t i = index[k];
+            int status = index_in_range(c, &i, k, s.length);
+            if (status)
+                return status;
+            if (bytes == 4)
+                memcpy(to, from + i * 4, 4);
+            else if (bytes == 8)
+                memcpy(to, from + i * 8, 8);
+            else
+                memcpy(to, from + (size_t)i * bytes, bytes);
+        }
+    }
+    return FG_OK;
+}
+
+int take_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+{
+    fg_tensor index;
+    int status = fg_saved(n, 1, &index);
+    int axis = (int)n->attr[0];
+    int64_t attr[2] = {axis, n->in[0].parent->shape->dim[axis]};
+    return status ? status : fg_apply(FG_OP_untake, 2, (fg_tensor[]){g, index}, 2, attr, &gin[0]);
+}
+
+int untake_shape(const fg_call *c, fg_shape **shape, int *dtype)
+{
+    (void)dtype;
+    const fg_shape *g = c->in[0].array->shape, *index = c->in[1].array->shape;
+    int axis = (int)c->attr[0], n = 0;
+    int64_t dim[FG_MAX_NDIM + 1];
+    for (int i = 0; i < axis; i++)
+        dim[n++] = g->dim[i];
+    dim[n++] = c->attr[1];
+    for (int i = axis + index->ndim; i < g->ndim; i++)
+        dim[n++] = g->dim[i];
+    return shape_result(fg_shape_new(n, dim), shape);
+}
+
+int untake_run(const fg_call *c, fg_array *y)
+{
+    const fg_array *g = c->in[0].array;
+    gather s = gather_sizes(y->shape, (int)c->attr[0], c->in[1].array->shape);
+    const int64_t *index = c->in[1].array->data;
+    size_t itemsize = fg_itemsize(y->dtype), bytes = (size_t)s.inner * itemsize;
+    memset(y->data, 0, (size_t)y->shape->size * itemsize);
+    const char *from = g->data;
+    for (int64_t o = 0; o < s.outer; o++) {
+        char *to = (char *)y->data + (size_t)(o * s.length) * bytes;
+        for (int64_t k = 0; k < s.count; k++, from += bytes) {
+            int64_t i = index[k];
+            int status = index_in_range(c, &i, k, s.length);
+            if (status)
+                return status;
+            char *sum = to + (size_t)i * bytes;
+            if (s.inner > 1)
+                fg_kernels[y->dtype].elementwise->binary[FG_BINARY_add](s.inner, sum, 1, from, 1, sum);
+            else if (y->dtype == FG_FLOAT32)
+                *(float *)sum += *(const float *)from;
+            else
+                *(double *)sum += *(const double *)from;
+        }
+    }
+    return FG_OK;
+}
+
+int untake_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+{
+    fg_tensor index;
+    int status = fg_saved(n, 1, &index);
+    return status ? status : fg_apply(FG_OP_take, 2, (fg_tensor[]){g, index}, 1, n->attr, &gin[0]);
+}
+
+/* ---- where -------------------------------------------------------------------------------------------- */
+int where_shape(const fg_call *c, fg_shape **shape, int *dtype)
+{
+    fg_shape *ab = fg_broadcast_shapes("where", c->in[1].array->shape, c->in[2].array->shape);
+    if (!ab)
+        return FG_BAD_VALUE;
+    *dtype = c->in[1].array->dtype;
+    int status = shape_result(fg_broadcast_shapes("where", c->in[0].array->shape, ab), shape);
+    fg_shape_unref(ab);
+    return status;
+}
+
+int where_run(const fg_call *c, fg_array *y)
+{
+    return fg_where_run_arrays(c->in[0].array, c->in[1].array, c->in[2].array, y);
+}
+
+int where_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+{
+    fg_tensor condition, zero = {fg_array_scalar(n->dtype, 0), NULL};
+    if (!zero.array)
+        return FG_NO_MEMORY;
+    int status = fg_saved(n, 0, &condition);
+    for (int i = 1; !status && i < 3; i++) {
+        if (!n->in[i].parent)
+            continue;
+        fg_tensor full;
+        const fg_tensor chosen[3] = {condition, i == 1 ? g : zero, i == 1 ? zero : g};
+        if ((status = fg_apply(FG_OP_where, 3, chosen, 0, NULL, &full)))
+            break;
+        status = fg_sum_to(full, n->in[i].parent->shape, &gin[i]);
+        fg_tensor_unref(full);
+    }
+    fg_tensor_unref(zero);
+    return status;
+}

@@ -1,0 +1,27 @@
+"""fastgrad: reverse-mode automatic differentiation for NumPy arrays, with the tape and the kernels in C.
+
+>>> import fastgrad as fg, numpy as np
+>>> fg.grad(lambda x: np.sum(np.tanh(x) ** 2))(np.array([0.0, 1.0])).round(4)
+array([0.    , 0.6397])
+
+Functions of arrays: ``grad``, ``value_and_grad``. Tensors: ``tensor``, ``.backward()``, ``.grad``. Descent:
+``training_step``, ``descend``, and the modules ``losses``, ``optim`` and ``activations``.
+"""
+
+from . import _blas, _core, _indexing, _numpy, _ops, activations, losses, optim, testing, tree
+from ._config import __version__, show_config
+from ._core import *
+from ._descent import DescentResult, TrainingStep, descend, training_step
+from ._indexing import take
+from ._ops import *
+from ._transforms import grad, no_grad, stop_gradient, value_and_grad
+from .testing import check_grads
+
+__all__ = [
+    "DescentResult", "TrainingStep", "__version__", "activations", "check_grads", "descend", "grad", "losses", "no_grad",
+    "optim", "show_config", "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad",
+]  # fmt: skip
+__all__ += _core.__all__
+__all__ += _ops.__all__
+
+_core.bind_layer(_indexing, _numpy, _ops)

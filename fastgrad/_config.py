@@ -1,0 +1,76 @@
+"""The version, and what this installation of fastgrad runs on.
+
+The version stands here alone: the build reads it from this file, and `fastgrad.__version__` is it.
+"""
+
+import platform
+from typing import Any, Literal, overload
+
+import numpy
+
+from . import _blas, _core
+
+__version__ = "0.1.0"
+
+
+@overload
+def show_config(mode: Literal["stdout"] = "stdout") -> None: ...
+@overload
+def show_config(mode: Literal["dicts"]) -> dict[str, Any]: ...
+def show_config(mode: str = "stdout") -> dict[str, Any] | None:
+    """Print the version, the instruction set, the BLAS and its threads; or return them as a dict.
+
+    The instruction set is the best of this machine unless the environment variable FASTGRAD_ISA names another
+    of the available ones. The BLAS is the one that NumPy has loaded; it serves the larger matrix products, and
+    its threads are the only ones. `threads` is None where it does not say, or where there is none.
+
+    Parameters
+    ----------
+    mode : "stdout" or "dicts", as in `numpy.show_config`
+
+    Raises
+    ------
+    ValueError
+        If mode is another word.
+
+    Examples
+    --------
+    >>> import fastgrad as fg
+    >>> config = fg.show_config(mode="dicts")
+    >>> list(config)
+    ['version', 'python', 'numpy', 'instruction_set', 'blas']
+    >>> config["instruction_set"]["in_use"] in config["instruction_set"]["available"]
+    True
+    """
+    if mode not in ("stdout", "dicts"):
+        raise ValueError(f"show_config: mode must be 'stdout' or 'dicts', not {mode!r}")
+    blas = _blas.IN_USE
+    config = {
+        "version": __version__,
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "instruction_set": {"in_use": _core.isa(), "available": list(_core.available_isas())},
+        "blas": {
+            "provider": f"{blas.name}, loaded by NumPy" if blas else "none, fastgrad's own kernel",
+            "integer_bits": (64 if blas.ilp64 else 32) if blas else None,
+            "threads": _blas.threads(blas),
+        },
+    }
+    if mode == "dicts":
+        return config
+    print(_as_text(config))
+    return None
+
+
+def _as_text(config: dict[str, Any]) -> str:
+    isa, blas = config["instruction_set"], config["blas"]
+    bits = f", {blas['integer_bits']}-bit integers" if blas["integer_bits"] else ""
+    threads = f"{blas['threads'] or 'an unknown number'} in BLAS, 1 elsewhere" if blas["integer_bits"] else "1"
+    return "\n".join(
+        (
+            f"fastgrad {config['version']} on Python {config['python']}, NumPy {config['numpy']}",
+            f"instruction set: {isa['in_use']} (available: {', '.join(isa['available'])})",
+            f"BLAS: {blas['provider']}{bits}",
+            f"threads: {threads}",
+        )
+    )

@@ -1,0 +1,100 @@
+# _core.pxd: csrc/fastgrad.h as Cython sees it.
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef extern from "fastgrad.h":
+    enum:
+        FG_MAX_NDIM, FG_OK, FG_NO_MEMORY, FG_BAD_VALUE, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED
+        FG_FLOAT32, FG_FLOAT64, FG_BOOL, FG_INT64, FG_N_DTYPES
+        FG_N_UNARY, FG_N_ELEMENTWISE, FG_N_OPS
+        FG_LESS, FG_LESS_EQUAL, FG_GREATER, FG_GREATER_EQUAL, FG_EQUAL, FG_NOT_EQUAL
+        FG_OP_add, FG_OP_subtract, FG_OP_multiply, FG_OP_divide, FG_OP_power, FG_OP_floor_divide, FG_OP_remainder
+        FG_OP_negative, FG_OP_positive, FG_OP_absolute, FG_OP_square, FG_OP_sqrt, FG_OP_reciprocal
+        FG_OP_cast, FG_OP_reshape, FG_OP_transpose, FG_OP_broadcast_to, FG_OP_slice, FG_OP_concatenate
+        FG_OP_take, FG_OP_where, FG_OP_sum, FG_OP_max, FG_OP_min, FG_OP_matmul
+        FG_OP_softmax, FG_OP_log_softmax, FG_OP_logsumexp, FG_OP_cross_entropy, FG_OP_leaf
+
+    ctypedef struct fg_shape:
+        int32_t refs, ndim
+        int64_t size
+        int64_t *dim
+
+    ctypedef struct fg_array:
+        int32_t refs
+        uint8_t dtype, storage, readonly, unstable
+        uint32_t tape_refs, exports
+        fg_shape *shape
+        void *data
+        void *owner
+
+    ctypedef struct fg_node:
+        uint16_t op
+        uint64_t number
+        fg_array *saved
+
+    ctypedef struct fg_tensor:
+        fg_array *array
+        fg_node *node
+
+    ctypedef struct fg_op_info:
+        const char *name
+
+    ctypedef struct fg_op_text:
+        const char *name
+        const char *definition
+        const char **derivative
+        const char *doc
+        int arity
+        double *lo
+        double *hi
+
+    ctypedef struct fg_counts:
+        int64_t arrays, nodes, bytes, cached_bytes
+
+    ctypedef struct fg_reduce_kernels:
+        void (*sgd)(int64_t, void *, const void *, void *, double, double, double, double, int, int) noexcept
+        void (*adam)(int64_t, void *, const void *, void *, void *, double, double, double, double, double, int,
+                     double, double) noexcept
+        int (*all_finite)(int64_t, const void *) noexcept
+        void (*fill)(int64_t, double, void *) noexcept
+
+    ctypedef struct fg_kernel_set:
+        const fg_reduce_kernels *reduce
+
+    fg_op_info fg_ops[]
+    const fg_op_text fg_texts[]
+    fg_kernel_set fg_kernels[2]
+    fg_counts fg_live
+    int fg_grad_enabled
+    int fg_transforms_running
+    void (*fg_on_release)(void *) noexcept
+
+    const char *fg_message()
+    size_t fg_itemsize(int dtype)
+    const char *fg_dtype_name(int dtype)
+    fg_shape *fg_shape_new(int ndim, const int64_t *dim)
+    void fg_shape_unref(fg_shape *)
+    int fg_shape_equal(const fg_shape *, const fg_shape *)
+    fg_array *fg_array_new(fg_shape *, int dtype)
+    fg_array *fg_array_scalar(int dtype, double value)
+    fg_array *fg_array_foreign(fg_shape *, int dtype, void *data, void *owner, int readonly, int unstable)
+    fg_array *fg_array_copy(const fg_array *)
+    fg_array *fg_array_ref(fg_array *)
+    void fg_array_unref(fg_array *)
+    int fg_array_is_private(const fg_array *)
+    void fg_array_changed(fg_array *)
+    int fg_init()
+    int fg_apply(int op, int n_in, const fg_tensor *, int n_attr, const int64_t *attr, fg_tensor *out)
+    int fg_unary(int op, fg_tensor x, fg_tensor *out)
+    int fg_binary(int op, fg_tensor a, fg_tensor b, fg_tensor *out)
+    int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
+    int fg_compare(int compare, fg_array *a, fg_array *b, fg_array **out)
+    int fg_derivative(int op, int i, fg_array *a, fg_array *b, fg_array **out)
+    fg_node *fg_leaf(fg_array *)
+    fg_node *fg_node_ref(fg_node *)
+    void fg_node_unref(fg_node *)
+    void fg_tensor_unref(fg_tensor)
+    int fg_backward(fg_tensor y, fg_array *cotangent, int retain_graph, uint64_t oldest)
+    void fg_set_blas(void *sgemm, void *dgemm, int ilp64)
+    int fg_kernels_select(const char *isa)
+    const char *fg_isa()
+    const char *fg_isa_available(int i)

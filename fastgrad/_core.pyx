@@ -1,0 +1,226 @@
+# cython: language_level=3, embedsignature=True
+"""The one binding between the C core and Python.
+
+It turns Python values into tensors, status codes into exceptions, and operators into calls of the C core. It
+computes nothing itself: float32 and float64 go to the core, integers and booleans (which carry no gradient)
+to NumPy's own ufuncs.
+"""
+
+cimport cython
+cimport numpy as cnp
+from cpython.buffer cimport PyObject_GetBuffer
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+
+import os
+
+import numpy as np
+
+cnp.import_array()
+
+# ---- errors ---------------------------------------------------------------------------------------------
+cdef int fail(int status) except -1:
+    """Raise what a C status means."""
+    text = fg_message().decode()
+    if status == FG_NO_MEMORY:
+        raise MemoryError(text)
+    if status == FG_BAD_TYPE:
+        raise TypeError(text)
+    if status == FG_BAD_INDEX:
+        raise IndexError(text)
+    if status == FG_BAD_TAPE:
+        raise RuntimeError(text)
+    if status == FG_NOT_IMPLEMENTED:
+        raise NotImplementedError(text)
+    raise ValueError(text)
+
+
+cdef inline int check(int status) except -1:
+    return fail(status) if status != FG_OK else 0
+
+
+# ---- dtypes ---------------------------------------------------------------------------------------------
+cdef object DTYPES = [np.dtype(fg_dtype_name(i).decode()) for i in range(FG_N_DTYPES)]
+cdef dict NUMBER_OF = {dtype: i for i, dtype in enumerate(DTYPES)}
+cdef object FLOAT32 = DTYPES[FG_FLOAT32]
+cdef object FLOAT64 = DTYPES[FG_FLOAT64]
+
+
+cdef int dtype_number(dtype) except -1:
+    number = NUMBER_OF.get(dtype)
+    if number is None:
+        number = NUMBER_OF.get(dtype.newbyteorder("="))
+    if number is None:
+        raise TypeError(
+            f"expected numbers of dtype float32, float64, bool or an integer dtype, got {dtype}"
+            + ("; convert with .astype(np.float32)" if dtype == np.float16 else "")
+        )
+    return number
+
+
+def float_dtype(dtype):
+    """The float dtype that functions like tanh compute in for an input of this dtype (NumPy's rule, but float32
+    where NumPy would take float16)."""
+    return np.result_type(dtype, np.float32)
+
+
+# ---- between ndarrays and arrays of the core --------------------------------------------------------------
+cdef enum:
+    COPY_BELOW = 513        # bytes; sharing the memory of a smaller ndarray costs more than copying it
+
+
+cdef void release_owner(void *owner) noexcept with gil:
+    Py_DECREF(<object>owner)
+
+
+fg_on_release = release_owner
+
+
+cdef fg_shape *shape_of(cnp.ndarray a) except NULL:
+    cdef int64_t dim[FG_MAX_NDIM]
+    cdef int i, ndim = cnp.PyArray_NDIM(a)
+    if ndim > FG_MAX_NDIM:
+        raise ValueError(f"a tensor has at most {FG_MAX_NDIM} axes, got an array with {ndim}")
+    for i in range(ndim):
+        dim[i] = cnp.PyArray_DIM(a, i)
+    cdef fg_shape *s = fg_shape_new(ndim, dim)
+    if s == NULL:
+        fail(FG_BAD_VALUE)
+    return s
+
+
+cdef fg_array *array_from(cnp.ndarray a, bint share, bint unstable=True) except NULL:
+    """A new reference to a's elements: shared if asked for and possible, else copied."""
+    cdef int dtype = dtype_number(a.dtype)
+    cdef fg_array *x
+    if not (cnp.PyArray_IS_C_CONTIGUOUS(a) and cnp.PyArray_ISALIGNED(a) and cnp.PyArray_ISNOTSWAPPED(a)):
+        a = np.ascontiguousarray(a, dtype=DTYPES[dtype]).reshape(np.shape(a))
+        unstable = False                # a fresh copy that nobody else knows
+    cdef fg_shape *s = shape_of(a)
+    cdef size_t bytes = <size_t>s.size * fg_itemsize(dtype)
+    cdef bint writeable = cnp.PyArray_ISWRITEABLE(a)
+    if share:
+        x = fg_array_foreign(s, dtype, cnp.PyArray_DATA(a), <void *>a, not writeable, unstable and writeable)
+        if x != NULL:
+            Py_INCREF(a)
+    else:
+        x = fg_array_new(s, dtype)
+        if x != NULL:
+            copy_bytes(x.data, cnp.PyArray_DATA(a), bytes)
+    fg_shape_unref(s)
+    if x == NULL:
+        fail(FG_NO_MEMORY)
+    return x
+
+
+cdef extern from "string.h" nogil:
+    void *memcpy(void *to, const void *source, size_t n)
+
+
+cdef inline void copy_bytes(void *to, const void *source, size_t n) noexcept:
+    if n:
+        memcpy(to, source, n)
+
+
+@cython.final
+cdef class _Export:
+    """Keeps an array of the core alive for the ndarrays that look into it."""
+    cdef fg_array *array
+
+    def __dealloc__(self):
+        if self.array != NULL:
+            self.array.exports -= 1
+            fg_array_unref(self.array)
+
+
+cdef cnp.ndarray view_of(fg_array *x, bint writeable):
+    """An ndarray on the memory of x."""
+    cdef cnp.npy_intp dim[FG_MAX_NDIM]
+    cdef int i
+    for i in range(x.shape.ndim):
+        dim[i] = x.shape.dim[i]
+    cdef cnp.ndarray a = cnp.PyArray_SimpleNewFromData(x.shape.ndim, dim, TYPE_NUMBER[x.dtype], x.data)
+    cdef _Export owner = _Export.__new__(_Export)
+    owner.array = fg_array_ref(x)
+    x.exports += 1
+    Py_INCREF(owner)
+    cnp.PyArray_SetBaseObject(a, owner)
+    if not writeable:
+        cnp.PyArray_CLEARFLAGS(a, cnp.NPY_ARRAY_WRITEABLE)
+    return a
+
+
+cdef int TYPE_NUMBER[FG_N_DTYPES]
+for _i in range(FG_N_DTYPES):
+    TYPE_NUMBER[_i] = DTYPES[_i].num
+
+
+cdef cnp.ndarray as_ndarray(x, str name):
+    """x as an ndarray of a dtype the core knows; what cannot be one is refused by name."""
+    cdef cnp.ndarray a
+    if isinstance(x, np.ndarray):
+        a = x
+        if type(x) is not np.ndarray:
+            if isinstance(x, np.ma.MaskedArray):
+                raise TypeError(f"{name}: expected a plain array, got a masked one; fill it with .filled() first")
+            a = np.asarray(x)
+    elif isinstance(x, (str, bytes)):
+        raise TypeError(f"{name}: expected numbers, got the {type(x).__name__} {x!r}")
+    else:
+        if isinstance(x, (list, tuple)) and holds_tracked(x):
+            raise TypeError(f"{name}: expected numbers, got a {type(x).__name__} that holds tensors which require "
+                            "gradients; join them with fastgrad.stack(...) so that their gradients are kept")
+        try:
+            a = np.asarray(x)
+        except ValueError as error:
+            raise ValueError(f"{name}: expected an array or nested lists of equal lengths, got ragged ones") from error
+    if a.dtype not in NUMBER_OF and a.dtype.newbyteorder("=") not in NUMBER_OF:
+        what = f"{type(x).__name__} of dtype {a.dtype}" if isinstance(x, np.ndarray) else f"{type(x).__name__}"
+        raise TypeError(f"{name}: expected float32, float64, integer or bool numbers, got {what}"
+                        + ("; convert it with .astype(np.float32)" if a.dtype == np.float16 else ""))
+    return a
+
+
+cdef bint holds_tracked(x):
+    todo = [x]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, Tensor):
+            if (<Tensor>item).t.node != NULL:
+                return True
+        elif isinstance(item, (list, tuple)):
+            todo.extend(item)
+    return False
+
+
+# ---- tensors --------------------------------------------------------------------------------------------
+cdef inline Tensor wrap(fg_tensor t):
+    cdef Tensor r = Tensor.__new__(Tensor)
+    r.t = t
+    return r
+
+
+cdef inline Tensor wrap_array(fg_array *x):
+    return wrap(fg_tensor(x, NULL))
+
+
+cdef Tensor tensor_of(cnp.ndarray a, bint share=True):
+    """An untracked tensor: small arrays are copied, large ones shared if asked for."""
+    return wrap_array(array_from(a, share and cnp.PyArray_NBYTES(a) >= COPY_BELOW))
+
+
+cdef Tensor as_tensor(x, str name):
+    return <Tensor>x if type(x) is Tensor else tensor_of(as_ndarray(x, name))
+
+
+cdef Tensor as_float(x, str name):
+    """x as a float tensor; integers and booleans become the float dtype NumPy would compute in."""
+    cdef Tensor r = as_tensor(x, name)
+    if r.t.array.dtype <= FG_FLOAT64:
+        return r
+    return tensor_of(view_of(r.t.array, False).astype(float_dtype(DTYPES[r.t.array.dtype])))
+
+
+include "_tensor.pxi"
+include "_functions.pxi"

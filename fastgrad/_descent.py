@@ -1,0 +1,427 @@
+"""Training: one step (`training_step`) and the loop around it (`descend`).
+
+A step runs the loss on the tape, goes back through it, and hands the gradients to the optimizer's kernels.
+What can be known beforehand (structure, leaves, state) is settled when the step is made, so that a call costs
+little more than the loss itself. Nothing is changed before loss and gradients are known to be finite, and an
+interrupt is let in only between steps: parameters and optimizer state are always those of whole steps.
+"""
+
+from __future__ import annotations
+
+import operator
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+
+from . import _core, optim, tree
+from ._core import Tensor
+
+__all__ = ["DescentResult", "TrainingStep", "descend", "training_step"]
+
+NonFinite = Literal["raise", "skip", "ignore"]
+
+
+class TrainingStep:
+    """What `training_step` returns: call it with a batch to take a step.
+
+    `params` is the structure of live arrays, `optimizer` the optimizer.
+    """
+
+    def __init__(
+        self,
+        loss: Callable[..., Any],
+        params: Any,
+        optimizer: optim.Optimizer | str,
+        nonfinite: NonFinite = "raise",
+        _name: str = "training_step",
+    ) -> None:
+        if not callable(loss):
+            raise TypeError(f"{_name}: loss is of type {type(loss).__name__}, expected a function of params")
+        if nonfinite not in ("raise", "skip", "ignore"):
+            raise ValueError(f"{_name}: nonfinite is {nonfinite!r}, expected 'raise', 'skip' or 'ignore'")
+        self.params = params
+        self.optimizer = optim.get(optimizer)
+        self._loss = loss
+        self._nonfinite = nonfinite
+        self._name = _name
+        self._leaves, self._structure = tree.flatten(params)
+        if not self._leaves:
+            raise ValueError(f"{_name}: params hold no arrays: {params!r}")
+        for i, leaf in enumerate(self._leaves):
+            if isinstance(leaf, Tensor):
+                path = self._structure.paths("params")[i]
+                raise TypeError(f"{path} is a Tensor, expected an ndarray: use np.array({path}.detach())")
+        self.optimizer._prepare(self._leaves, self._structure)
+
+    def __call__(self, *batch: Any) -> float:
+        """Take one step on a batch, the arguments of the loss after params, and return its loss before it."""
+        tensors = [_core.watch(leaf) for leaf in self._leaves]
+        value = self._loss(self._structure.unflatten(tensors), *batch)
+        if not isinstance(value, Tensor) or value.size != 1 or not value.requires_grad:
+            raise _loss_error(self._name, value)
+        result = float(value.item())
+        value.backward()
+        gradients = [
+            np.zeros(leaf.shape, leaf.dtype) if t.grad is None else t.grad
+            for t, leaf in zip(tensors, self._leaves)
+        ]
+        if self._nonfinite != "ignore":
+            found = self._not_finite(result, gradients)
+            if found is not None:
+                if self._nonfinite == "raise":
+                    raise FloatingPointError(found)
+                self.optimizer.steps += 1
+                return result
+        self.optimizer._apply(self._leaves, gradients)
+        return result
+
+    def _not_finite(self, value: float, gradients: list[Any]) -> str | None:
+        """What is not finite, as the text of the error; None if all is well."""
+        if value - value == 0:
+            for i, gradient in enumerate(gradients):
+                if not _core.all_finite(gradient):
+                    array = np.asarray(gradient)
+                    what = (
+                        f"the gradient of {self._structure.paths('params')[i]} has "
+                        f"{np.count_nonzero(~np.isfinite(array))} entries of {array.size} that are not finite"
+                    )
+                    break
+            else:
+                return None
+        else:
+            what = f"the loss is {value}"
+        return (
+            f"{self._name}: at step {self.optimizer.steps} {what}; the parameters are as they were before this "
+            "step. Lower the learning rate, or look for log(0), division by 0 or overflow in the loss"
+        )
+
+
+def training_step(
+    loss: Callable[..., Any],
+    params: Any,
+    optimizer: optim.Optimizer | str,
+    *,
+    nonfinite: NonFinite = "raise",
+) -> TrainingStep:
+    """A function that takes one step of descent: `value = step(*batch)`.
+
+    `loss(params, *batch)` returns a scalar computed by fastgrad or NumPy functions. `params` is a nested
+    structure of float32 or float64 arrays, writable and C-contiguous; each call updates them in place, and
+    `step.params` are these very arrays. `optimizer` is an object of `fastgrad.optim` or a name. A call returns
+    the loss before the update as a float.
+
+    If the loss or a gradient is not finite, nonfinite="raise" raises FloatingPointError naming the step and
+    the parameter, "skip" leaves the step out and counts it, and "ignore" looks at nothing and updates; in
+    the first two cases the parameters stay as they were before that step. Steps are counted by
+    `optimizer.steps`, from 0.
+
+    Raises TypeError or ValueError, naming the place, for parameters that cannot be updated, and TypeError if
+    the loss is not a scalar that depends on them.
+
+    >>> import numpy as np
+    >>> import fastgrad as fg
+    >>> step = fg.training_step(lambda p, x: ((p["w"] - x) ** 2).sum(), {"w": np.zeros(2)}, fg.optim.SGD(0.25))
+    >>> step(np.array([1.0, 2.0])), step(np.array([1.0, 2.0]))
+    (5.0, 1.25)
+    >>> step.params
+    {'w': array([0.75, 1.5 ])}
+    """
+    return TrainingStep(loss, params, optimizer, nonfinite)
+
+
+class DescentResult(dict[str, Any]):
+    """What `descend` returns: a dict whose entries are also attributes, as SciPy's OptimizeResult.
+
+    params     the structure of arrays reached
+    loss       the last entry of history (nan if no step was taken)
+    history    the loss of each step, before its update
+    steps      how many steps were taken
+    converged  True if the loss changed by less than tol
+    message    why the descent ended
+    """
+
+    params: Any
+    loss: float
+    history: list[float]
+    steps: int
+    converged: bool
+    message: str
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"a descent result has no {name!r}, only {', '.join(self)}") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self})
+
+    def __repr__(self) -> str:
+        width = max(map(len, self), default=0)
+        shown = {key: f"{value!r}" for key, value in self.items()}
+        if "history" in shown and len(self["history"]) > 6:
+            first, last = self["history"][:3], self["history"][-3:]
+            shown["history"] = f"[{', '.join(f'{x:.4g}' for x in first)}, ..., {', '.join(f'{x:.4g}' for x in last)}]"
+        indent = "\n" + " " * (width + 2)
+        return "\n".join(f"{key:>{width}}: {text.replace(chr(10), indent)}" for key, text in shown.items())
+
+
+def descend(
+    loss: Callable[..., Any],
+    params: Any,
+    data: Any = None,
+    *,
+    optimizer: optim.Optimizer | str,
+    steps: int | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    shuffle: bool = True,
+    seed: int | np.random.Generator | None = None,
+    tol: float | None = None,
+    callback: Callable[[DescentResult], Any] | None = None,
+    progress: bool | None = None,
+    nonfinite: NonFinite = "raise",
+) -> DescentResult:
+    """Minimise a loss by steps of an optimizer, over mini-batches of data if there are any.
+
+    loss       `loss(params, *batch)`, a scalar computed by fastgrad or NumPy functions
+    params     where to start: a nested structure of float32 or float64 arrays (Python floats become float64
+               arrays). They are copied, never changed; `result.params` has the same structure
+    data       an array, or a tuple of arrays with one first axis, whose rows make the batches; None for a
+               loss of params alone
+    optimizer  an object of `fastgrad.optim` or a name. Its state is kept: another call with the same object
+               and `result.params` goes on where this one ended
+    steps, epochs   how long to run, whichever ends first; at least one of them. An epoch is one pass over the
+               data, a single step without data or batch_size
+    batch_size how many rows a step takes, all if None; the last batch of an epoch may be smaller
+    shuffle    draw the rows of the batches in a new order each epoch
+    seed       of that order: an int, a NumPy generator, or None for a new order each call
+    tol        end when the loss, taken as its mean over an epoch, changes by less than tol from one epoch
+               to the next; without batches that is from one step to the next
+    callback   called after each step with `.step .epoch .loss .params` (the step's number from 0, its loss
+               before the update, the live arrays); return True or raise StopIteration to end
+    progress   show a progress bar on stderr; None shows it if stderr is a terminal
+    nonfinite  what to do about a loss or gradient that is not finite: "raise" FloatingPointError, "skip" the
+               step, or "ignore" it, as for `training_step`. The error's `.result` is what was reached before
+
+    Ctrl-C ends the descent after the step under way and returns what was reached; a second Ctrl-C interrupts
+    that step.
+
+    Raises TypeError or ValueError for arguments that do not fit, FloatingPointError as said.
+
+    >>> import numpy as np
+    >>> import fastgrad as fg
+    >>> x = np.linspace(-1, 1, 50)
+    >>> line = lambda p, x, y: fg.losses.mse(p["slope"] * x + p["offset"], y)
+    >>> result = fg.descend(line, {"slope": 0.0, "offset": 0.0}, (x, 3 * x - 1), optimizer=fg.optim.SGD(0.5),
+    ...                     steps=100, seed=0)
+    >>> result.params["slope"].round(6), result.params["offset"].round(6)
+    (np.float64(3.0), np.float64(-1.0))
+    """
+    leaves, structure = tree.flatten(params)
+    optim._check_distinct(leaves, structure, "params")
+    live = structure.unflatten(map(_float_array, leaves))
+    step = TrainingStep(loss, live, optimizer, nonfinite, "descend")
+    arrays = _data_arrays(data)
+    rows = len(arrays[0]) if arrays else 1
+    size = _positive("batch_size", batch_size, rows) if arrays else 1
+    if not arrays and batch_size is not None:
+        raise ValueError("descend: batch_size is given but data is None: there are no rows to draw")
+    if size > rows:
+        raise ValueError(
+            f"descend: batch_size={size} is larger than the data, which has {rows} rows; "
+            "use a smaller one, or None for all rows"
+        )
+    if steps is None and epochs is None:
+        raise ValueError("descend: how long to run? Give steps= or epochs=")
+    per_epoch = -(-rows // size)
+    total = min(
+        _positive("steps", steps, sys.maxsize), _positive("epochs", epochs, sys.maxsize) * per_epoch
+    )
+    if tol is not None and not tol >= 0:
+        raise ValueError(f"descend: tol is {tol!r}, expected a number of at least 0 or None")
+    if callback is not None and not callable(callback):
+        raise TypeError(f"descend: callback is of type {type(callback).__name__}, expected a function")
+
+    result = DescentResult(
+        params=live, loss=np.nan, history=[], steps=0, converged=False, message=f"took all {total} steps"
+    )
+    batches = _batches(arrays, rows, size, shuffle, np.random.default_rng(seed))
+    with _Bar(progress, total) as bar, _Interrupt() as interrupt:
+        try:
+            _run(step, batches, total, per_epoch, tol, callback, bar, interrupt, result)
+        except KeyboardInterrupt:
+            result.message = f"interrupted after {result.steps} steps"
+        except FloatingPointError as error:
+            error.result = result  # type: ignore[attr-defined]
+            raise
+    return result
+
+
+def _run(
+    step: TrainingStep,
+    batches: Iterator[tuple[np.ndarray, ...]],
+    total: int,
+    per_epoch: int,
+    tol: float | None,
+    callback: Callable[[DescentResult], Any] | None,
+    bar: _Bar,
+    interrupt: _Interrupt,
+    result: DescentResult,
+) -> None:
+    """The loop. `result` is brought up to date after each step, so that it is right however this ends."""
+    history = result.history
+    previous = np.inf
+    for number in range(total):
+        value = step(*next(batches))
+        history.append(value)
+        result.update(loss=value, steps=number + 1)
+        bar.update(value)
+        if callback is not None:
+            info = DescentResult(step=number, epoch=number // per_epoch, loss=value, params=result.params)
+            try:
+                stop = callback(info)
+            except StopIteration:
+                stop = True
+            if isinstance(stop, (bool, np.bool_)) and stop:
+                result.message = f"stopped by the callback after {number + 1} steps"
+                return
+        if tol is not None and (number + 1) % per_epoch == 0:
+            mean = value if per_epoch == 1 else sum(history[-per_epoch:]) / per_epoch
+            if abs(previous - mean) < tol:
+                result.update(converged=True, message=f"the loss changed by less than tol={tol:g}")
+                return
+            previous = mean
+        if interrupt.seen:
+            raise KeyboardInterrupt
+
+
+# arguments --------------------------------------------------------------------------------------------------
+
+
+def _loss_error(name: str, value: Any) -> TypeError:
+    if not isinstance(value, Tensor):
+        cure = (
+            "; return the loss alone" if isinstance(value, tuple) else
+            "; was it taken out of a tensor by float(), .item() or .numpy()?"
+        )  # fmt: skip
+        return TypeError(f"{name}: the loss is of type {type(value).__name__}, expected a scalar tensor{cure}")
+    if value.size != 1:
+        return TypeError(f"{name}: the loss has shape {value.shape}, expected a scalar: take its mean or sum")
+    return TypeError(f"{name}: the loss does not depend on params, or was computed under no_grad")
+
+
+def _float_array(p: Any) -> Any:
+    """A copy of a parameter that can be updated in place; what is no float array is left to be refused."""
+    if isinstance(p, Tensor):
+        p = p.detach().numpy()
+    if isinstance(p, (float, np.floating, np.ndarray)):
+        return np.array(p, order="C")
+    return p
+
+
+def _data_arrays(data: Any) -> tuple[np.ndarray, ...]:
+    if data is None:
+        return ()
+    arrays = tuple(map(np.asarray, data)) if isinstance(data, (tuple, list)) else (np.asarray(data),)
+    if not arrays:
+        raise ValueError("descend: data is empty; pass an array, a tuple of arrays, or None")
+    for i, array in enumerate(arrays):
+        if array.ndim == 0 or array.dtype == object:
+            raise TypeError(
+                f"descend: data[{i}] is {array.dtype} of shape {array.shape}, expected an array of rows; "
+                "pass an array or a tuple of arrays with one first axis"
+            )
+    lengths = [len(array) for array in arrays]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"descend: the arrays of data have {lengths} rows, expected the same number in each")
+    if lengths[0] == 0:
+        raise ValueError("descend: data has no rows")
+    return arrays
+
+
+def _positive(name: str, value: Any, default: int) -> int:
+    if value is None:
+        return default
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"descend: {name} is {value!r}, expected an integer above 0 or None") from None
+    if number < 1 or isinstance(value, bool):
+        raise ValueError(f"descend: {name} is {value!r}, expected an integer above 0 or None")
+    return number
+
+
+def _batches(
+    arrays: tuple[np.ndarray, ...], rows: int, size: int, shuffle: bool, rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Batches without end, an epoch after the other."""
+    while size == rows:
+        yield arrays
+    while True:
+        order = rng.permutation(rows) if shuffle else None
+        for start in range(0, rows, size):
+            if order is None:
+                yield tuple(array[start : start + size] for array in arrays)
+            else:
+                taken = order[start : start + size]
+                yield tuple(array.take(taken, axis=0) for array in arrays)
+
+
+# the terminal -----------------------------------------------------------------------------------------------
+
+
+class _Bar:
+    """A tqdm progress bar, or nothing: tqdm is imported only when a bar is shown."""
+
+    def __init__(self, progress: bool | None, total: int) -> None:
+        self._bar: Any = None
+        if sys.stderr is not None and sys.stderr.isatty() if progress is None else progress:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, unit="step")
+
+    def update(self, loss: float) -> None:
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
+            self._bar.update()
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+class _Interrupt:
+    """Holds Ctrl-C back until the step under way is whole: `seen` says that it came, the second one strikes.
+
+    Only in the main thread, and only in place of Python's own handler.
+    """
+
+    seen = False
+
+    def __enter__(self) -> _Interrupt:
+        self._ours = (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        )
+        if self._ours:
+            signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def _handle(self, number: int, frame: Any) -> None:
+        self.seen = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def __exit__(self, *exception: object) -> None:
+        if self._ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)

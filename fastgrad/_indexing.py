@@ -1,0 +1,94 @@
+"""``x[key]`` and ``take``: NumPy's indexing, in terms of the core's slice and gather.
+
+Integers, slices, None and Ellipsis become one slice and a reshape. Integer and boolean arrays become indices
+along one axis. Anything NumPy accepts as a key is accepted, because NumPy itself resolves the rare ones.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from ._core import Tensor, asarray, gathered, reshape, sliced
+
+
+def getitem(x: Tensor, key: Any) -> Tensor:
+    """The elements of x that key names, as ``x.numpy()[key]`` would, with gradients."""
+    keys = [_plain(k) for k in (key if isinstance(key, tuple) else (key,))]
+    if all(k is None or k is Ellipsis or isinstance(k, slice) or _is_integer(k) for k in keys):
+        return _basic(x, keys)
+    first = keys[0]
+    if len(keys) == 1 and isinstance(first, np.ndarray) and first.dtype.kind in "iu" and x.ndim:
+        return gathered(x, asarray(first.astype(np.int64)), 0)
+    # NumPy applies the key to the elements' numbers, and complains where it does not fit.
+    numbers = np.arange(x.size).reshape(x.shape)[tuple(keys)]
+    return gathered(reshape(x, -1), asarray(numbers), 0)
+
+
+def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
+    """Elements at integer positions along an axis, or of the raveled x for ``axis=None``. Negative positions count
+    from the end; IndexError for those outside.
+
+    >>> import fastgrad as fg
+    >>> fg.take([10.0, 20.0, 30.0], [2, 0, 2])
+    tensor([30., 10., 30.])
+    """
+    x, index = asarray(x), asarray(indices)
+    if index.dtype.kind not in "iu" and index.size:
+        raise TypeError(f"take: expected integer indices, got {index.dtype}")
+    if axis is None:
+        x, axis = reshape(x, -1), 0
+    if not -x.ndim <= axis < x.ndim:
+        raise np.exceptions.AxisError(f"take: axis {axis} does not exist in a tensor of {x.ndim} dimensions")
+    return gathered(x, index.astype(np.int64), axis % x.ndim)
+
+
+def _plain(key: Any) -> Any:
+    """A tensor, list or array of a key as an ndarray; its dtype checked."""
+    if isinstance(key, Tensor):
+        key = key.numpy()
+    elif isinstance(key, (list, tuple)):
+        key = np.array([_plain(k) for k in key]) if key else np.empty(0, np.intp)
+    if isinstance(key, np.ndarray) and key.dtype.kind not in "iub":
+        raise IndexError(f"indexing: expected integers or booleans, got an array of {key.dtype}")
+    if isinstance(key, (float, str)):
+        raise IndexError(f"indexing: expected integers, slices, None, ... or arrays of integers or booleans, got {key!r}")
+    return key
+
+
+def _is_integer(key: Any) -> bool:
+    return hasattr(key, "__index__") and not isinstance(key, (bool, np.bool_)) and getattr(key, "shape", ()) == ()
+
+
+def _basic(x: Tensor, keys: list[Any]) -> Tensor:
+    named = sum(k is not None and k is not Ellipsis for k in keys)
+    if keys.count(Ellipsis) > 1:
+        raise IndexError("indexing: an index can hold only one ellipsis (...)")
+    if named > x.ndim:
+        raise IndexError(f"indexing: {named} indices for a tensor of {x.ndim} dimension{'s' * (x.ndim != 1)}")
+    if Ellipsis not in keys:
+        keys = [*keys, Ellipsis]
+    bounds: list[tuple[int, int, int]] = []
+    shape: list[int] = []
+    for key in keys:
+        if key is None:
+            shape.append(1)
+        elif key is Ellipsis:
+            for _ in range(x.ndim - named):
+                length = x.shape[len(bounds)]
+                bounds.append((0, 1, length))
+                shape.append(length)
+        elif isinstance(key, slice):
+            start, stop, step = key.indices(x.shape[len(bounds)])
+            length = len(range(start, stop, step))
+            bounds.append((start if length else 0, step, length))
+            shape.append(length)
+        else:
+            axis, i = len(bounds), operator.index(key)
+            if not -x.shape[axis] <= i < x.shape[axis]:
+                raise IndexError(f"indexing: index {i} is outside axis {axis} of length {x.shape[axis]}")
+            bounds.append((i % x.shape[axis], 1, 1))
+    part = sliced(x, bounds)
+    return part if part.shape == tuple(shape) else reshape(part, shape)

@@ -1,0 +1,134 @@
+"""What NumPy's own functions do with a Tensor: ``np.tanh(t)``, ``np.sum(t, axis=1)``, ``np.concatenate([t, a])``.
+
+NumPy hands every call that involves a Tensor to the two functions below. A function that fastgrad has is called in
+NumPy's place, so that the result is on the tape; any other raises TypeError. Nothing ever comes back as a plain
+ndarray that has silently lost its gradient.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import _core, _ops
+from ._core import Tensor
+from ._indexing import take
+
+
+@functools.cache
+def _ufuncs() -> dict[Any, Callable[..., Any]]:
+    """NumPy's ufunc -> our function: those of one name, and those we call otherwise."""
+    table: dict[Any, Callable[..., Any]] = {}
+    for source in (_core.functions, vars(_ops)):
+        for name, function in source.items():
+            ufunc = getattr(np, name, None)
+            if isinstance(ufunc, np.ufunc):
+                table[ufunc] = function
+    table |= {
+        np.fabs: _core.absolute, np.deg2rad: _core.radians, np.rad2deg: _core.degrees,
+        np.matmul: _core.matmul, np.bitwise_and: lambda a, b: a & b, np.bitwise_or: lambda a, b: a | b,
+        np.bitwise_xor: lambda a, b: a ^ b, np.invert: lambda a: ~a, np.conjugate: _core.positive,
+    }  # fmt: skip
+    return table
+
+
+_REDUCERS = {np.add: _core.sum, np.multiply: _ops.prod, np.maximum: _core.max, np.minimum: _core.min}
+_SCIPY_NAMES = {"expit": "sigmoid", "log_expit": "log_sigmoid", "erf": "erf", "erfc": "erfc"}
+
+
+def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``Tensor.__array_ufunc__``."""
+    name = f"numpy.{ufunc.__name__}"
+    if method == "reduce" and ufunc in _REDUCERS:
+        axis, keepdims = kwargs.pop("axis", 0), kwargs.pop("keepdims", False)
+        _refuse_extras(f"{name}.reduce", kwargs)
+        return _REDUCERS[ufunc](inputs[0], axis, keepdims)
+    if method != "__call__":
+        raise TypeError(f"{name}.{method} is not supported on tensors")
+    function = _ufuncs().get(ufunc)
+    special = sys.modules.get("scipy.special")
+    if function is None and special and ufunc is getattr(special, ufunc.__name__, None):
+        name = f"scipy.special.{ufunc.__name__}"
+        function = _core.functions.get(_SCIPY_NAMES.get(ufunc.__name__))
+    if function is None:
+        raise TypeError(f"{name} is not supported on tensors; for values without gradients pass t.numpy()")
+    if any(isinstance(o, np.ndarray) for o in kwargs.get("out", ())):
+        raise TypeError(
+            f"{name}: the result of an operation on a tensor cannot be stored in an ndarray, which would lose its "
+            "gradient; write a = a + t instead of a += t or out=a"
+        )
+    _refuse_extras(name, kwargs)
+    return function(*inputs)
+
+
+def _refuse_extras(name: str, kwargs: dict[str, Any]) -> None:
+    for key, value in kwargs.items():
+        if value is not None and value is not np._NoValue:
+            raise TypeError(f"{name}: the argument {key}= is not supported on tensors")
+
+
+def _clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Tensor:
+    return _ops.clip(a, a_min if min is None else min, a_max if max is None else max)
+
+
+def _where(condition: Any, *choices: Any) -> Tensor:
+    if len(choices) != 2:
+        raise TypeError("numpy.where: with a tensor, expected where(condition, x, y)")
+    return _core.where(condition, *choices)
+
+
+_SAME_NAME = (
+    "prod var std any all argmax argmin swapaxes moveaxis squeeze expand_dims ravel stack dot amax amin round fix sinc "
+    "nan_to_num zeros_like ones_like empty_like full_like"
+).split()
+
+
+@functools.cache
+def _functions() -> dict[Any, Callable[..., Any]]:
+    table = {getattr(np, name): getattr(_ops, name) for name in _SAME_NAME}
+    core = ("sum", "max", "min", "mean", "reshape", "transpose", "broadcast_to", "concatenate")
+    table |= {getattr(np, name): getattr(_core, name) for name in core}
+    table |= {
+        np.take: take, np.where: _where, np.clip: _clip, np.linalg.norm: _ops.norm, np.around: _ops.round,
+        np.permute_dims: _core.transpose, np.shape: lambda a: a.shape, np.ndim: lambda a: a.ndim,
+        np.size: lambda a, axis=None: a.size if axis is None else a.shape[axis],
+        np.copy: lambda a: _core.astype(a, a.dtype),
+    }  # fmt: skip
+    return table
+
+
+@functools.cache
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except ValueError:  # some of NumPy's C functions do not tell theirs
+        return None
+
+
+def array_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``Tensor.__array_function__``."""
+    name = f"{function.__module__}.{function.__name__}"
+    ours = _functions().get(function)
+    if ours is None:
+        raise TypeError(f"{name} is not supported on tensors; for values without gradients pass t.numpy()")
+    theirs, own = _signature(function), _signature(ours)
+    if theirs is None or own is None or ours in (_clip, _where):
+        return ours(*args, **{k: v for k, v in kwargs.items() if v is not None})
+    # Arguments go over by name, but the array, whose name differs; what we lack may only be left at its default.
+    given = theirs.bind(*args, **kwargs).arguments
+    first = next(iter(theirs.parameters))
+    passed = {}
+    for key, value in given.items():
+        if key == first:
+            continue
+        if key in own.parameters:
+            if value is not np._NoValue:
+                passed[key] = value
+        elif value is not None and value is not np._NoValue and value is not theirs.parameters[key].default:
+            raise TypeError(f"{name}: the argument {key}= is not supported on tensors")
+    return ours(given[first], **passed)

@@ -1,0 +1,639 @@
+"""Functions of tensors that are composed of the core's operations, under NumPy's names and rules.
+
+Each takes tensors, ndarrays, nested lists and numbers, and returns a Tensor. What is differentiable here is so
+because its parts are; there is no second list of rules.
+"""
+
+from __future__ import annotations
+
+import builtins
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from . import _core
+from ._core import *
+from ._core import Tensor
+
+Axis = int | tuple[int, ...] | None
+TensorLike = Tensor | ArrayLike
+Shape = int | Sequence[int]
+
+
+def _axes(axis: Axis, ndim: int, name: str) -> tuple[int, ...]:
+    """The axes as a sorted tuple of numbers that are not negative."""
+    chosen = range(ndim) if axis is None else axis if isinstance(axis, (tuple, list)) else (axis,)
+    found = []
+    for a in chosen:
+        try:
+            number = operator.index(a)
+        except TypeError:
+            raise TypeError(f"{name}: expected an axis as an int, a tuple of ints or None, got {a!r}") from None
+        if not -ndim <= number < ndim:
+            raise np.exceptions.AxisError(f"{name}: axis {number} does not exist in a tensor of {ndim} dimensions")
+        found.append(number % ndim)
+    if len(set(found)) < len(found):
+        raise ValueError(f"{name}: an axis is named twice in {axis!r}")
+    return tuple(sorted(found))
+
+
+# ---- creation ---------------------------------------------------------------------------------------------
+def _creator(function: Callable[..., np.ndarray], summary: str, example: str) -> Callable[..., Tensor]:
+    def create(*args: Any, requires_grad: builtins.bool = False, **kwargs: Any) -> Tensor:
+        plain = [a.numpy() if isinstance(a, Tensor) else a for a in args]
+        result = asarray(function(*plain, **kwargs))
+        if requires_grad:
+            result.requires_grad = True
+        return result
+
+    create.__name__ = create.__qualname__ = function.__name__
+    create.__doc__ = (
+        f"{summary} Arguments as ``numpy.{function.__name__}``, and ``requires_grad``; returns a Tensor.\n\n"
+        f"    >>> import fastgrad as fg\n    >>> {example}\n    "
+    )
+    return create
+
+
+zeros = _creator(np.zeros, "A tensor of zeros.", "fg.zeros(2)\n    tensor([0., 0.])")
+ones = _creator(np.ones, "A tensor of ones.", "fg.ones(2)\n    tensor([1., 1.])")
+empty = _creator(np.empty, "A tensor whose values are not set.", "fg.empty((2, 3)).shape\n    (2, 3)")
+full = _creator(np.full, "A tensor filled with one value.", "fg.full(2, 7.0)\n    tensor([7., 7.])")
+zeros_like = _creator(np.zeros_like, "Zeros in the shape and dtype of another.", "fg.zeros_like([1.0])\n    tensor([0.])")
+ones_like = _creator(np.ones_like, "Ones in the shape and dtype of another.", "fg.ones_like([3.0])\n    tensor([1.])")
+empty_like = _creator(np.empty_like, "A tensor in the shape and dtype of another.", "fg.empty_like([1.0]).shape\n    (1,)")
+full_like = _creator(np.full_like, "One value in the shape and dtype of another.", "fg.full_like([1.0], 2)\n    tensor([2.])")
+arange = _creator(np.arange, "Evenly spaced values in a half-open interval.", "fg.arange(3)\n    tensor([0, 1, 2])")
+linspace = _creator(np.linspace, "Evenly spaced values over an interval.", "fg.linspace(0, 1, 3)\n    tensor([0. , 0.5, 1. ])")
+logspace = _creator(np.logspace, "Values evenly spaced on a log scale.", "fg.logspace(0, 2, 3)\n    tensor([  1.,  10., 100.])")
+geomspace = _creator(np.geomspace, "Values in geometric progression.", "fg.geomspace(1, 4, 3)\n    tensor([1., 2., 4.])")
+eye = _creator(np.eye, "A matrix with ones on a diagonal.", "fg.eye(2)\n    tensor([[1., 0.],\n            [0., 1.]])")
+identity = _creator(np.identity, "A square identity matrix.", "fg.identity(1)\n    tensor([[1.]])")
+
+
+# ---- elementwise functions composed of others ---------------------------------------------------------------
+def divmod(a: TensorLike, b: TensorLike) -> tuple[Tensor, Tensor]:
+    """Quotient rounded down, and remainder: ``(a // b, a % b)``.
+
+    >>> import fastgrad as fg
+    >>> fg.divmod(7.0, 2.0)
+    (tensor(3.), tensor(1.))
+    """
+    return _core.floor_divide(a, b), remainder(a, b)
+
+
+def float_power(a: TensorLike, b: TensorLike) -> Tensor:
+    """a to the power b, computed in float64.
+
+    >>> import fastgrad as fg
+    >>> fg.float_power(2, -1)
+    tensor(0.5)
+    """
+    return power(astype(asarray(a), np.float64), astype(asarray(b), np.float64))
+
+
+def ldexp(x: TensorLike, exponent: TensorLike) -> Tensor:
+    """x times two to an integer power.
+
+    >>> import fastgrad as fg
+    >>> fg.ldexp(3.0, 2)
+    tensor(12.)
+    """
+    e = asarray(exponent)
+    if e.dtype.kind not in "iub":
+        raise TypeError(f"ldexp: expected integer exponents, got {e.dtype}")
+    x = asarray(x)
+    dtype = np.float32 if x.dtype == np.float32 else np.float64
+    return multiply(x, np.ldexp(dtype(1), e.numpy()))
+
+
+def modf(x: TensorLike) -> tuple[Tensor, Tensor]:
+    """Fractional and integer part, both with the sign of x.
+
+    >>> import fastgrad as fg
+    >>> fg.modf(-1.25)
+    (tensor(-0.25), tensor(-1.))
+    """
+    whole = trunc(x)
+    return where(isinf(x), _core.copysign(0.0, x), subtract(x, whole)), whole
+
+
+def fix(x: TensorLike) -> Tensor:
+    """The integer part: ``trunc``.
+
+    >>> import fastgrad as fg
+    >>> fg.fix(-1.5)
+    tensor(-1.)
+    """
+    return trunc(x)
+
+
+def round(x: TensorLike, decimals: int = 0) -> Tensor:
+    """Rounded to a number of decimals, ties to even. The derivative is 0 wherever it exists.
+
+    >>> import fastgrad as fg
+    >>> fg.round(2.567, 1)
+    tensor(2.6)
+    """
+    if decimals == 0:
+        return _core.rint(x)
+    scale = 10.0 ** builtins.abs(decimals)
+    if decimals > 0:
+        return divide(_core.rint(multiply(x, scale)), scale)
+    return multiply(_core.rint(divide(x, scale)), scale)
+
+
+def sinc(x: TensorLike) -> Tensor:
+    """``sin(pi x) / (pi x)``, 1 at 0. Near 0 its Taylor series, where the quotient's derivative would cancel.
+
+    >>> import fastgrad as fg
+    >>> fg.sinc([0.0, 0.5]).numpy().round(4)
+    array([1.    , 0.6366])
+    """
+    px = multiply(x, np.pi)
+    near = absolute(px) < 0.5
+    far = where(near, 1.0, px)
+    u = square(where(near, px, 0.0))
+    series = 1.0 + u * (-1 / 6 + u * (1 / 120 + u * (-1 / 5040 + u * (1 / 362880 + u * (-1 / 39916800 + u / 6227020800)))))
+    return where(near, series, sin(far) / far)
+
+
+def nan_to_num(x: TensorLike, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
+    """nan and infinities replaced by numbers: 0 and the largest of the dtype unless given. No gradient passes to what
+    was replaced.
+
+    >>> import fastgrad as fg
+    >>> fg.nan_to_num([1.0, float("nan")])
+    tensor([1., 0.])
+    """
+    x = asarray(x)
+    if x.dtype.kind != "f":
+        return x
+    limits = np.finfo(x.dtype)
+    x = where(isnan(x), nan, x)
+    x = where(x == np.inf, float(limits.max) if posinf is None else posinf, x)
+    return where(x == -np.inf, float(limits.min) if neginf is None else neginf, x)
+
+
+def clip(x: TensorLike, min: TensorLike | None = None, max: TensorLike | None = None) -> Tensor:
+    """x limited to the interval [min, max]; either bound may be None. Within the bounds and on them the gradient
+    goes to x, outside to the bound.
+
+    >>> import fastgrad as fg
+    >>> fg.clip([-1.0, 0.5, 2.0], 0, 1)
+    tensor([0. , 0.5, 1. ])
+    """
+    x = asarray(x)
+    if min is not None:
+        x = where(x < min, min, x)
+    if max is not None:
+        x = where(x > max, max, x)
+    return x
+
+
+# ---- questions about elements: booleans, which carry no gradient ----------------------------------------------
+def _plain(x: TensorLike) -> Any:
+    return x.numpy() if isinstance(x, Tensor) else x
+
+
+def _question(function: np.ufunc) -> Callable[..., Tensor]:
+    def ask(*operands: TensorLike) -> Tensor:
+        if len(operands) != function.nin:
+            raise TypeError(f"{function.__name__}() takes {function.nin} arguments but {len(operands)} were given")
+        return asarray(function(*map(_plain, operands)))
+
+    ask.__name__ = ask.__qualname__ = function.__name__
+    ask.__doc__ = (
+        f"``numpy.{function.__name__}`` of tensors: a Tensor of booleans, which carries no gradient.\n\n"
+        f"    >>> import fastgrad as fg\n    >>> fg.{function.__name__}({', '.join(['1.0'] * function.nin)}).dtype\n"
+        "    dtype('bool')\n    "
+    )
+    return ask
+
+
+isfinite, isinf, isnan, signbit = map(_question, (np.isfinite, np.isinf, np.isnan, np.signbit))
+less, less_equal, greater, greater_equal = map(_question, (np.less, np.less_equal, np.greater, np.greater_equal))
+equal, not_equal = map(_question, (np.equal, np.not_equal))
+logical_and, logical_or = map(_question, (np.logical_and, np.logical_or))
+logical_xor, logical_not = map(_question, (np.logical_xor, np.logical_not))
+
+
+# ---- reductions -----------------------------------------------------------------------------------------------
+def prod(x: TensorLike, axis: Axis = None, keepdims: builtins.bool = False) -> Tensor:
+    """Product of elements over axes. Its gradient is exact where elements are 0.
+
+    Computed by multiplying one half of the elements with the other until one is left.
+
+    >>> import fastgrad as fg
+    >>> fg.prod([[1.0, 2.0], [3.0, 4.0]], axis=0)
+    tensor([3., 8.])
+    """
+    x = asarray(x)
+    if x.dtype.kind != "f":
+        return asarray(np.prod(x.numpy(), axis=axis, keepdims=keepdims))
+    axes = _axes(axis, x.ndim, "prod")
+    kept = [1 if i in axes else n for i, n in enumerate(x.shape)]
+    if axes and any_zero_length(x.shape, axes):
+        empty_product = ones(kept, dtype=x.dtype)
+        return empty_product if keepdims else reshape(empty_product, [n for i, n in enumerate(x.shape) if i not in axes])
+    others = [i for i in range(x.ndim) if i not in axes]
+    rest = [x.shape[i] for i in others]
+    y = reshape(transpose(x, [*axes, *others]), [-1, *rest]) if x.size else reshape(x, [1, *rest])
+    while (n := y.shape[0]) > 1:
+        half = n // 2
+        product = multiply(y[:half], y[half : 2 * half])
+        y = concatenate([product, y[2 * half :]]) if n % 2 else product
+    return reshape(y, kept if keepdims else rest)
+
+
+def any_zero_length(shape: Sequence[int], axes: Sequence[int]) -> builtins.bool:
+    """Whether one of the axes has no elements."""
+    return builtins.any(shape[i] == 0 for i in axes)
+
+
+def var(x: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: builtins.bool = False) -> Tensor:
+    """Variance over axes: mean squared distance from the mean, with divisor n - ddof.
+
+    >>> import fastgrad as fg
+    >>> fg.var([1.0, 2.0, 3.0, 4.0])
+    tensor(1.25)
+    """
+    x = asarray(x)
+    count = 1
+    for i in _axes(axis, x.ndim, "var"):
+        count *= x.shape[i]
+    squares = sum(square(subtract(x, mean(x, axis, keepdims=True))), axis, keepdims)
+    return divide(squares, float(builtins.max(count - ddof, 0)))
+
+
+def std(x: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: builtins.bool = False) -> Tensor:
+    """Standard deviation over axes: the square root of ``var``. Not differentiable where it is 0 (nan).
+
+    >>> import fastgrad as fg
+    >>> fg.std([1.0, 3.0])
+    tensor(1.)
+    """
+    return sqrt(var(x, axis, ddof, keepdims))
+
+
+def _counted(function: Callable[..., Any], example: str) -> Callable[..., Tensor]:
+    def count(x: TensorLike, axis: Any = None, keepdims: builtins.bool = False) -> Tensor:
+        return asarray(function(_plain(x), axis=axis, keepdims=keepdims))
+
+    count.__name__ = count.__qualname__ = function.__name__
+    count.__doc__ = (
+        f"``numpy.{function.__name__}`` of a tensor; the result is no float and carries no gradient.\n\n"
+        f"    >>> import fastgrad as fg\n    >>> {example}\n    "
+    )
+    return count
+
+
+any = _counted(np.any, "fg.any([0.0, 2.0])\n    tensor(True)")
+all = _counted(np.all, "fg.all([0.0, 2.0])\n    tensor(False)")
+argmax = _counted(np.argmax, "fg.argmax([0.0, 2.0])\n    tensor(1)")
+argmin = _counted(np.argmin, "fg.argmin([0.0, 2.0])\n    tensor(0)")
+
+
+def norm(x: TensorLike, ord: float | str | None = None, axis: Axis = None, keepdims: builtins.bool = False) -> Tensor:
+    """Vector norm over one axis, or Frobenius norm over two or all axes, as ``numpy.linalg.norm``.
+
+    ``ord`` is None or 2 (Euclidean), "fro", 1, inf, -inf, 0 (count of elements that are not 0; no gradient) or
+    another number p for ``sum(|x|^p)^(1/p)``. The gradient of the Euclidean norm at 0 is 0. Norms of matrices other
+    than the Frobenius norm need an axis, or raise NotImplementedError.
+
+    >>> import fastgrad as fg
+    >>> fg.norm([3.0, 4.0])
+    tensor(5.)
+    """
+    x = asarray(x)
+    axes = _axes(axis, x.ndim, "norm")
+    if ord in (None, "fro") or (ord == 2 and len(axes) == 1):
+        squares = sum(square(x), axis, keepdims)
+        if squares.dtype.kind != "f":
+            return sqrt(squares)
+        # where() on both sides of the root keeps its infinite slope at 0 out of the gradient.
+        zero = squares == 0.0
+        return where(zero, 0.0, sqrt(where(zero, 1.0, squares)))
+    if len(axes) != 1:
+        raise NotImplementedError(f"norm: ord={ord!r} over {len(axes)} axes is a matrix norm; only the Frobenius norm is here")
+    if isinstance(ord, str):
+        raise ValueError(f"norm: expected ord as a number for a vector norm, got {ord!r}")
+    size = absolute(x)
+    if ord == np.inf:
+        return _core.max(size, axis, keepdims)
+    if ord == -np.inf:
+        return _core.min(size, axis, keepdims)
+    if ord == 0:
+        return sum(astype(size != 0.0, size.dtype if size.dtype.kind == "f" else np.float64), axis, keepdims)
+    if ord == 1:
+        return sum(size, axis, keepdims)
+    return power(sum(power(size, float(ord)), axis, keepdims), 1.0 / ord)
+
+
+# ---- the softmax family -----------------------------------------------------------------------------------------
+def _along_last(x: TensorLike, axis: int, name: str, function: Callable[[Tensor], Tensor]) -> Tensor:
+    x = asarray(x)
+    if x.ndim == 0:
+        raise ValueError(f"{name}: expected a tensor with axes, got a single number")
+    (axis,) = _axes(axis, x.ndim, name)
+    return function(x) if axis == x.ndim - 1 else swapaxes(function(swapaxes(x, axis, -1)), axis, -1)
+
+
+def softmax(x: TensorLike, axis: int = -1) -> Tensor:
+    """``exp(x) / sum(exp(x))`` along an axis, stable for every finite input.
+
+    Its Jacobian is ``p[i] (delta[i, j] - p[j])``.
+
+    >>> import fastgrad as fg
+    >>> fg.softmax([1e30, 0.0])
+    tensor([1., 0.])
+    """
+    return _along_last(x, axis, "softmax", _core.softmax_last)
+
+
+def log_softmax(x: TensorLike, axis: int = -1) -> Tensor:
+    """Logarithm of ``softmax`` along an axis, stable for every finite input.
+
+    >>> import fastgrad as fg
+    >>> fg.log_softmax([0.0, -1000.0])
+    tensor([    0., -1000.])
+    """
+    return _along_last(x, axis, "log_softmax", _core.log_softmax_last)
+
+
+def logsumexp(x: TensorLike, axis: Axis = None, keepdims: builtins.bool = False) -> Tensor:
+    """``log(sum(exp(x)))`` over axes, stable for every finite input. -inf for no elements.
+
+    >>> import fastgrad as fg
+    >>> fg.logsumexp([1000.0, 1000.0])
+    tensor(1000.69314718)
+    """
+    x = asarray(x)
+    axes = _axes(axis, x.ndim, "logsumexp")
+    kept = [1 if i in axes else n for i, n in enumerate(x.shape)]
+    others = [i for i in range(x.ndim) if i not in axes]
+    rest = [x.shape[i] for i in others]
+    if any_zero_length(x.shape, axes):
+        return full(kept if keepdims else rest, -np.inf, dtype=_core.float_dtype(x.dtype))
+    if x.size == 0:
+        y = zeros(rest, dtype=_core.float_dtype(x.dtype))
+    else:
+        y = _core.logsumexp_last(reshape(transpose(x, [*others, *axes]), [*rest, -1]))
+    return reshape(y, kept) if keepdims else y
+
+
+# ---- activations with parameters ----------------------------------------------------------------------------------
+def leaky_relu(x: TensorLike, negative_slope: float = 0.01) -> Tensor:
+    """x where it is positive, else ``negative_slope * x`` (the derivative at 0).
+
+    >>> import fastgrad as fg
+    >>> fg.leaky_relu([-1.0, 2.0])
+    tensor([-0.01,  2.  ])
+    """
+    return _core.prelu(x, negative_slope)
+
+
+def elu(x: TensorLike, alpha: TensorLike = 1.0) -> Tensor:
+    """x where it is positive, else ``alpha (exp(x) - 1)`` (Clevert, Unterthiner and Hochreiter 2016).
+
+    >>> import fastgrad as fg
+    >>> fg.elu([-1000.0, 2.0])
+    tensor([-1.,  2.])
+    """
+    return _core.elu(x, alpha)
+
+
+def celu(x: TensorLike, alpha: TensorLike = 1.0) -> Tensor:
+    """x where it is positive, else ``alpha (exp(x / alpha) - 1)``, for alpha > 0 (Barron 2017).
+
+    >>> import fastgrad as fg
+    >>> fg.celu([-1000.0, 2.0], alpha=0.5)
+    tensor([-0.5,  2. ])
+    """
+    return _core.celu(x, alpha)
+
+
+def hard_shrink(x: TensorLike, lambd: TensorLike = 0.5) -> Tensor:
+    """x outside the interval [-lambd, lambd], else 0.
+
+    >>> import fastgrad as fg
+    >>> fg.hard_shrink([-0.3, 2.0])
+    tensor([0., 2.])
+    """
+    return _core.hard_shrink(x, lambd)
+
+
+def soft_shrink(x: TensorLike, lambd: TensorLike = 0.5) -> Tensor:
+    """x moved toward 0 by lambd, and 0 within it.
+
+    >>> import fastgrad as fg
+    >>> fg.soft_shrink([-0.25, 2.0])
+    tensor([0. , 1.5])
+    """
+    return _core.soft_shrink(x, lambd)
+
+
+def gelu(x: TensorLike, approximate: Literal["none", "tanh"] = "none") -> Tensor:
+    """x times the standard normal distribution function (Hendrycks and Gimpel 2016).
+
+    ``approximate="tanh"`` takes their formula with tanh in place of erf.
+
+    >>> import fastgrad as fg
+    >>> fg.gelu([-1.0, 1.0]).numpy().round(4)
+    array([-0.1587,  0.8413])
+    """
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"gelu: expected approximate='none' or 'tanh', got {approximate!r}")
+    return _core.gelu_tanh(x) if approximate == "tanh" else _core.gelu(x)
+
+
+def glu(x: TensorLike, axis: int = -1) -> Tensor:
+    """Gated linear unit: the first half along an axis times the sigmoid of the second (Dauphin et al. 2017).
+
+    >>> import fastgrad as fg
+    >>> fg.glu([3.0, 0.0])
+    tensor([1.5])
+    """
+    x = asarray(x)
+    (axis,) = _axes(axis, x.ndim, "glu")
+    if x.shape[axis] % 2:
+        raise ValueError(f"glu: expected an even length along axis {axis}, got shape {x.shape}")
+    a, b = split_at(x, x.shape[axis] // 2, axis)
+    return multiply(a, sigmoid(b))
+
+
+def split_at(x: Tensor, at: int, axis: int) -> tuple[Tensor, Tensor]:
+    """The elements before and from position ``at`` along an axis."""
+    before: list[slice] = [slice(None)] * x.ndim
+    behind = before.copy()
+    before[axis], behind[axis] = slice(None, at), slice(at, None)
+    return x[tuple(before)], x[tuple(behind)]
+
+
+# ---- shapes -------------------------------------------------------------------------------------------------------
+def swapaxes(x: TensorLike, axis1: int, axis2: int) -> Tensor:
+    """Two axes exchanged.
+
+    >>> import fastgrad as fg
+    >>> fg.swapaxes(fg.zeros((2, 3, 4)), 0, 2).shape
+    (4, 3, 2)
+    """
+    x = asarray(x)
+    (i,), (j,) = _axes(axis1, x.ndim, "swapaxes"), _axes(axis2, x.ndim, "swapaxes")
+    order = list(range(x.ndim))
+    order[i], order[j] = j, i
+    return transpose(x, order)
+
+
+def moveaxis(x: TensorLike, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
+    """Axes moved to new positions, the others in order.
+
+    >>> import fastgrad as fg
+    >>> fg.moveaxis(fg.zeros((2, 3, 4)), 0, -1).shape
+    (3, 4, 2)
+    """
+    x = asarray(x)
+    sources = [source] if isinstance(source, int) else list(source)
+    targets = [destination] if isinstance(destination, int) else list(destination)
+    if len(sources) != len(targets):
+        raise ValueError(f"moveaxis: {len(sources)} source axes for {len(targets)} destinations")
+    _axes(tuple(sources), x.ndim, "moveaxis"), _axes(tuple(targets), x.ndim, "moveaxis")
+    sources, targets = [s % x.ndim for s in sources], [t % x.ndim for t in targets]
+    order = [i for i in range(x.ndim) if i not in sources]
+    for target, origin in sorted(zip(targets, sources)):
+        order.insert(target, origin)
+    return transpose(x, order)
+
+
+def squeeze(x: TensorLike, axis: Axis = None) -> Tensor:
+    """Without axes of length 1: all of them, or the given ones.
+
+    >>> import fastgrad as fg
+    >>> fg.squeeze(fg.zeros((1, 3, 1))).shape
+    (3,)
+    """
+    x = asarray(x)
+    if axis is None:
+        return reshape(x, [n for n in x.shape if n != 1])
+    axes = _axes(axis, x.ndim, "squeeze")
+    for i in axes:
+        if x.shape[i] != 1:
+            raise ValueError(f"squeeze: axis {i} of shape {x.shape} has length {x.shape[i]}, not 1")
+    return reshape(x, [n for i, n in enumerate(x.shape) if i not in axes])
+
+
+def expand_dims(x: TensorLike, axis: int | tuple[int, ...]) -> Tensor:
+    """With new axes of length 1 at the given positions of the result.
+
+    >>> import fastgrad as fg
+    >>> fg.expand_dims([1.0, 2.0], 1).shape
+    (2, 1)
+    """
+    x = asarray(x)
+    new = axis if isinstance(axis, tuple) else (axis,)
+    ndim = x.ndim + len(new)
+    places = _axes(new, ndim, "expand_dims")
+    lengths = iter(x.shape)
+    return reshape(x, [1 if i in places else next(lengths) for i in range(ndim)])
+
+
+def ravel(x: TensorLike) -> Tensor:
+    """The elements along one axis.
+
+    >>> import fastgrad as fg
+    >>> fg.ravel([[1.0], [2.0]])
+    tensor([1., 2.])
+    """
+    return reshape(x, -1)
+
+
+def stack(arrays: Sequence[TensorLike], axis: int = 0) -> Tensor:
+    """Joined along a new axis; all inputs have one shape.
+
+    >>> import fastgrad as fg
+    >>> fg.stack([[1.0, 2.0], [3.0, 4.0]], axis=1)
+    tensor([[1., 3.],
+            [2., 4.]])
+    """
+    tensors = [asarray(a) for a in arrays]
+    if not tensors:
+        raise ValueError("stack: expected at least one array, got none")
+    for k, t in enumerate(tensors):
+        if t.shape != tensors[0].shape:
+            raise ValueError(f"stack: input 0 has shape {tensors[0].shape}, input {k} has {t.shape}; all must be the same")
+    return concatenate([expand_dims(t, axis) for t in tensors], axis)
+
+
+def dot(a: TensorLike, b: TensorLike) -> Tensor:
+    """NumPy's dot product: a product with a number, or a sum over the last axis of a and the last but one of b.
+
+    >>> import fastgrad as fg
+    >>> fg.dot([1.0, 2.0], [3.0, 4.0])
+    tensor(11.)
+    """
+    a, b = asarray(a), asarray(b)
+    if a.ndim == 0 or b.ndim == 0:
+        return multiply(a, b)
+    if b.ndim <= 2:
+        return matmul(a, b)
+    if a.shape[-1] != b.shape[-2]:
+        raise ValueError(
+            f"dot: shapes {a.shape} and {b.shape} do not align: {a.shape[-1]} (axis {a.ndim - 1}) is not "
+            f"{b.shape[-2]} (axis {b.ndim - 2})"
+        )
+    rows = reshape(moveaxis(b, -2, 0), (b.shape[-2], -1)) if b.size else reshape(moveaxis(b, -2, 0), (b.shape[-2], 0))
+    return reshape(matmul(a, rows), (*a.shape[:-1], *b.shape[:-2], b.shape[-1]))
+
+
+def from_dlpack(x: Any) -> Tensor:
+    """A tensor on the memory of another library's CPU array, by the DLPack protocol.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> fg.from_dlpack(np.array([1.0, 2.0]))
+    tensor([1., 2.])
+    """
+    return asarray(np.from_dlpack(x))
+
+
+# ---- other names --------------------------------------------------------------------------------------------------
+def amax(x: TensorLike, axis: Axis = None, keepdims: builtins.bool = False) -> Tensor:
+    """Another name of ``max``.
+
+    >>> import fastgrad as fg
+    >>> fg.amax([1.0, 2.0])
+    tensor(2.)
+    """
+    return _core.max(x, axis, keepdims)
+
+
+def amin(x: TensorLike, axis: Axis = None, keepdims: builtins.bool = False) -> Tensor:
+    """Another name of ``min``.
+
+    >>> import fastgrad as fg
+    >>> fg.amin([1.0, 2.0])
+    tensor(1.)
+    """
+    return _core.min(x, axis, keepdims)
+
+
+abs = fabs = absolute
+acos, asin, atan, atan2 = _core.arccos, _core.arcsin, _core.arctan, _core.arctan2
+acosh, asinh, atanh = _core.arccosh, _core.arcsinh, _core.arctanh
+around = round
+concat, permute_dims = concatenate, transpose
+deg2rad, rad2deg = _core.radians, _core.degrees
+expit, swish = sigmoid, _core.silu
+mod, pow, true_divide = remainder, power, divide
+
+__all__ = [
+    "abs", "acos", "acosh", "all", "amax", "amin", "any", "arange", "argmax", "argmin", "around", "asin", "asinh", "atan",
+    "atan2", "atanh", "celu", "clip", "concat", "deg2rad", "divmod", "dot", "elu", "empty", "empty_like", "equal",
+    "expand_dims", "expit", "eye", "fabs", "fix", "float_power", "from_dlpack", "full", "full_like", "gelu", "geomspace",
+    "glu", "greater", "greater_equal", "hard_shrink", "identity", "isfinite", "isinf", "isnan", "ldexp", "leaky_relu",
+    "less", "less_equal", "linspace", "log_softmax", "logical_and", "logical_not", "logical_or", "logical_xor",
+    "logspace", "logsumexp", "mod", "modf", "moveaxis", "nan_to_num", "norm", "not_equal", "ones", "ones_like",
+    "permute_dims", "pow", "prod", "rad2deg", "ravel", "round", "signbit", "sinc", "soft_shrink", "softmax", "squeeze",
+    "stack", "std", "swapaxes", "swish", "true_divide", "var", "zeros", "zeros_like",
+]  # fmt: skip

@@ -1,0 +1,461 @@
+# The Tensor class. Included by _core.pyx.
+
+cdef int spread(axes, int ndim, str name, uint32_t *bits) except -1:
+    """Axes (an int, a tuple, or None for all) as bits."""
+    cdef int axis
+    bits[0] = 0
+    if axes is None:
+        bits[0] = <uint32_t>((<int64_t>1 << ndim) - 1)
+        return 0
+    for item in (axes if isinstance(axes, (tuple, list)) else (axes,)):
+        axis = normal_axis(item, ndim, name)
+        if bits[0] >> axis & 1:
+            raise ValueError(f"{name}: axis {item} is named twice in {axes!r}")
+        bits[0] |= <uint32_t>1 << axis
+    return 0
+
+
+cdef int normal_axis(axis, int ndim, str name) except -1:
+    try:
+        number = axis.__index__()
+    except AttributeError:
+        raise TypeError(f"{name}: expected an axis as an int, a tuple of ints or None, got {axis!r}") from None
+    if not -ndim <= number < ndim:
+        raise np.exceptions.AxisError(
+            f"{name}: axis {number} does not exist in a tensor of {ndim} dimension{'' if ndim == 1 else 's'}"
+        )
+    return number % ndim
+
+
+cdef tuple shape_tuple(fg_shape *s):
+    return tuple([s.dim[i] for i in range(s.ndim)])
+
+
+@cython.final
+@cython.freelist(256)
+@cython.no_gc
+cdef class Tensor:
+    """An array whose operations are recorded for differentiation.
+
+    Tensors are made by ``fastgrad.tensor`` and by operations; they behave as NumPy arrays do, with
+    PyTorch's ``.backward()`` and ``.grad``. dtypes float32 and float64 are differentiable; booleans and
+    integers are data, masks and indices. Elements are contiguous in row-major order; a slice, a transpose or
+    a reshape is a value of its own: changing it in place never changes the tensor it came from.
+
+    >>> import fastgrad as fg
+    >>> x = fg.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    >>> y = (x * x).sum()
+    >>> y.backward()
+    >>> x.grad
+    tensor([2., 4., 6.])
+    """
+
+    cdef fg_tensor t
+    cdef object __weakref__
+
+    def __init__(self, *args, **kwargs):
+        raise TypeError("a Tensor is made by fastgrad.tensor(data) or fastgrad.asarray(data)")
+
+    def __dealloc__(self):
+        fg_tensor_unref(self.t)
+
+    # ---- what it is
+    @property
+    def shape(self):
+        """Lengths of the axes."""
+        return shape_tuple(self.t.array.shape)
+
+    @property
+    def dtype(self):
+        """The element type, a numpy.dtype."""
+        return DTYPES[self.t.array.dtype]
+
+    @property
+    def ndim(self):
+        """Number of axes."""
+        return self.t.array.shape.ndim
+
+    @property
+    def size(self):
+        """Number of elements."""
+        return self.t.array.shape.size
+
+    @property
+    def itemsize(self):
+        """Bytes of one element."""
+        return fg_itemsize(self.t.array.dtype)
+
+    @property
+    def nbytes(self):
+        """Bytes of all elements."""
+        return self.t.array.shape.size * <int64_t>fg_itemsize(self.t.array.dtype)
+
+    @property
+    def T(self):
+        """The tensor with its axes in reverse order."""
+        return transpose(self)
+
+    @property
+    def mT(self):
+        """The tensor with its last two axes exchanged."""
+        if self.t.array.shape.ndim < 2:
+            raise ValueError(f"mT: expected at least 2 dimensions, got shape {self.shape}")
+        return transpose(self, (*range(self.ndim - 2), -1, -2))
+
+    @property
+    def requires_grad(self):
+        """Whether operations on this tensor are recorded. Can be set on a tensor that no operation made."""
+        return self.t.node != NULL
+
+    @requires_grad.setter
+    def requires_grad(self, value):
+        if bool(value) == (self.t.node != NULL):
+            return
+        if not value:
+            if self.t.node.op != FG_OP_leaf:
+                raise RuntimeError("requires_grad can only be turned off on a tensor made by fastgrad.tensor; this "
+                                   "one is the result of an operation: use .detach()")
+            fg_node_unref(self.t.node)
+            self.t.node = NULL
+        else:
+            make_leaf(self)
+
+    @property
+    def is_leaf(self):
+        """True unless a recorded operation made this tensor."""
+        return self.t.node == NULL or self.t.node.op == FG_OP_leaf
+
+    @property
+    def grad(self):
+        """The gradient collected by ``backward``: a Tensor, or None. Kept by tensors made with requires_grad."""
+        if self.t.node == NULL or self.t.node.op != FG_OP_leaf or self.t.node.saved == NULL:
+            return None
+        return wrap_array(fg_array_ref(self.t.node.saved))
+
+    @grad.setter
+    def grad(self, value):
+        if self.t.node == NULL or self.t.node.op != FG_OP_leaf:
+            raise RuntimeError("only a tensor made with requires_grad=True has a .grad to set")
+        cdef fg_array *new = NULL
+        if value is not None:
+            new = cotangent_like(self, value, "grad")
+        fg_array_unref(self.t.node.saved)
+        self.t.node.saved = new
+
+    def zero_grad(self):
+        """Forget the gradient: ``.grad`` becomes None."""
+        if self.t.node != NULL and self.t.node.op == FG_OP_leaf:
+            fg_array_unref(self.t.node.saved)
+            self.t.node.saved = NULL
+
+    # ---- to NumPy and Python
+    def numpy(self):
+        """The elements as an ndarray on the same memory, read-only.
+
+        Nothing is copied. The view is read-only because the tape cannot see a change made through it; change
+        the tensor with its in-place operators, or take ``.numpy().copy()``.
+
+        >>> import fastgrad as fg
+        >>> fg.tensor([1.0, 2.0]).numpy()
+        array([1., 2.])
+        """
+        return view_of(self.t.array, False)
+
+    def item(self):
+        """The only element as a Python number; ValueError if there are more or fewer."""
+        if self.t.array.shape.size != 1:
+            raise ValueError(f"item: expected a tensor of one element, got shape {self.shape}")
+        if self.t.array.dtype == FG_FLOAT64:
+            return (<double *>self.t.array.data)[0]
+        if self.t.array.dtype == FG_FLOAT32:
+            return <double>(<float *>self.t.array.data)[0]
+        return view_of(self.t.array, False).item()
+
+    def tolist(self):
+        """The elements as nested Python lists of numbers (a number, if there are no axes)."""
+        return view_of(self.t.array, False).tolist()
+
+    def detach(self):
+        """The same values as a constant: no gradient passes through the result."""
+        return wrap_array(fg_array_ref(self.t.array))
+
+    def __array__(self, dtype=None, copy=None):
+        refuse_tracked(self, "numpy.asarray")
+        a = view_of(self.t.array, False)
+        if dtype is not None and np.dtype(dtype) != a.dtype:
+            if copy is False:
+                raise ValueError(f"numpy.asarray: a copy is needed to convert {a.dtype} to {np.dtype(dtype)}")
+            return a.astype(dtype)
+        return a.copy() if copy else a
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        if self.t.node != NULL:
+            raise BufferError("a tensor that requires gradients has no buffer to hand out; use .detach() or .numpy()")
+        PyObject_GetBuffer(view_of(self.t.array, False), buffer, flags)
+
+    def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
+        if self.t.node != NULL:
+            raise BufferError("a tensor that requires gradients cannot be exported by DLPack; use .detach()")
+        if not self.t.array.readonly:
+            self.t.array.unstable = True        # whoever imports it may write
+        a = view_of(self.t.array, not self.t.array.readonly)
+        return a.__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device, copy=copy)
+
+    def __dlpack_device__(self):
+        return (1, 0)                           # kDLCPU
+
+    def __float__(self):
+        refuse_in_transform(self, "float")
+        return float(self.item())
+
+    def __int__(self):
+        refuse_in_transform(self, "int")
+        return int(self.item())
+
+    def __complex__(self):
+        refuse_in_transform(self, "complex")
+        return complex(self.item())
+
+    def __index__(self):
+        if self.t.array.dtype <= FG_BOOL or self.t.array.shape.size != 1:
+            raise TypeError(f"only a tensor of one integer can be an index, got {self.dtype} of shape {self.shape}")
+        return self.item()
+
+    def __bool__(self):
+        if self.t.array.shape.size != 1:
+            raise ValueError(f"the truth value of a tensor of shape {self.shape} is ambiguous; use .any() or .all()")
+        return bool(self.item())
+
+    def __len__(self):
+        if self.t.array.shape.ndim == 0:
+            raise TypeError("len() of a tensor without axes")
+        return self.t.array.shape.dim[0]
+
+    def __iter__(self):
+        if self.t.array.shape.ndim == 0:
+            raise TypeError("iteration over a tensor without axes")
+        return (self[i] for i in range(self.t.array.shape.dim[0]))
+
+    def __contains__(self, value):
+        return bool((view_of(self.t.array, False) == (value.numpy() if isinstance(value, Tensor) else value)).any())
+
+    def __hash__(self):
+        return <Py_ssize_t><void *>self >> 4
+
+    def __repr__(self):
+        with np.printoptions(threshold=1000):
+            text = np.array2string(view_of(self.t.array, False), separator=", ", prefix="tensor(")
+        notes = "" if self.t.array.dtype in (FG_FLOAT64, FG_BOOL, FG_INT64) else f", dtype={self.dtype}"
+        if self.size == 0 and self.ndim != 1:
+            notes += f", shape={self.shape}"
+        if self.t.node != NULL:
+            notes += (", requires_grad=True" if self.t.node.op == FG_OP_leaf
+                      else f", op={fg_ops[self.t.node.op].name.decode()}")
+        return f"tensor({text}{notes})"
+
+    def __format__(self, spec):
+        return format(self.item() if spec and self.size == 1 else str(self), spec)
+
+    def __reduce__(self):
+        if self.t.node != NULL and self.t.node.op != FG_OP_leaf:
+            raise TypeError("only a tensor that no recorded operation made can be copied or pickled; use .detach()")
+        return tensor, (view_of(self.t.array, False).copy(), None, self.t.node != NULL)
+
+    # ---- differentiation
+    def backward(self, gradient=None, retain_graph=False):
+        """Add the gradient of this tensor to ``.grad`` of every leaf it was computed from.
+
+        Parameters
+        ----------
+        gradient : array_like, optional
+            The cotangent, of this tensor's shape. May be left out for a single element: then it is 1.
+        retain_graph : bool
+            Keep the recorded values, so that backward can be called again.
+
+        Raises RuntimeError when nothing was recorded, when the graph was used up by an earlier call, or when
+        a recorded value was changed in place since; then no ``.grad`` has changed.
+
+        >>> import fastgrad as fg
+        >>> x = fg.tensor([0.0, 1.0], requires_grad=True)
+        >>> fg.exp(x).backward([1.0, 10.0])
+        >>> x.grad.numpy().round(3)
+        array([ 1.   , 27.183])
+        """
+        cdef fg_array *g
+        if self.t.node == NULL:
+            raise RuntimeError("backward: nothing was recorded for this tensor; make an input with "
+                               "requires_grad=True, and compute outside of no_grad()")
+        if gradient is None:
+            if self.t.array.shape.size != 1:
+                raise RuntimeError(f"backward: a tensor of shape {self.shape} has no single gradient; reduce it to "
+                                   "one number (y.sum().backward()) or pass gradient= of that shape")
+            g = fg_array_new(self.t.array.shape, self.t.array.dtype)
+            if g == NULL:
+                fail(FG_NO_MEMORY)
+            fg_kernels[g.dtype].reduce.fill(1, 1.0, g.data)
+        else:
+            g = cotangent_like(self, gradient, "backward")
+        status = fg_backward(self.t, g, retain_graph, 0)
+        fg_array_unref(g)
+        check(status)
+
+    # ---- operators
+    def __add__(self, other): return operate(FG_OP_add, self, other)
+    def __radd__(self, other): return operate(FG_OP_add, other, self)
+    def __iadd__(self, other): return operate_inplace(FG_OP_add, self, other)
+    def __sub__(self, other): return operate(FG_OP_subtract, self, other)
+    def __rsub__(self, other): return operate(FG_OP_subtract, other, self)
+    def __isub__(self, other): return operate_inplace(FG_OP_subtract, self, other)
+    def __mul__(self, other): return operate(FG_OP_multiply, self, other)
+    def __rmul__(self, other): return operate(FG_OP_multiply, other, self)
+    def __imul__(self, other): return operate_inplace(FG_OP_multiply, self, other)
+    def __truediv__(self, other): return operate(FG_OP_divide, self, other)
+    def __rtruediv__(self, other): return operate(FG_OP_divide, other, self)
+    def __itruediv__(self, other): return operate_inplace(FG_OP_divide, self, other)
+    def __floordiv__(self, other): return operate(FG_OP_floor_divide, self, other)
+    def __rfloordiv__(self, other): return operate(FG_OP_floor_divide, other, self)
+    def __ifloordiv__(self, other): return operate_inplace(FG_OP_floor_divide, self, other)
+    def __mod__(self, other): return operate(FG_OP_remainder, self, other)
+    def __rmod__(self, other): return operate(FG_OP_remainder, other, self)
+    def __imod__(self, other): return operate_inplace(FG_OP_remainder, self, other)
+    def __divmod__(self, other): return self // other, self % other
+    def __rdivmod__(self, other): return other // self, other % self
+
+    def __pow__(self, other, modulo):
+        if modulo is not None:
+            raise TypeError("pow: a third argument is not supported")
+        return to_the_power(self, other)
+
+    def __rpow__(self, other, modulo):
+        return operate(FG_OP_power, other, self)
+
+    def __ipow__(self, other): return operate_inplace(FG_OP_power, self, other)
+    def __matmul__(self, other): return matmul(self, other) if is_operand(other) else NotImplemented
+    def __rmatmul__(self, other): return matmul(other, self) if is_operand(other) else NotImplemented
+
+    def __imatmul__(self, other):
+        raise TypeError("a @= b is not supported; write a = a @ b")
+
+    def __neg__(self): return unary(FG_OP_negative, self)
+    def __pos__(self): return unary(FG_OP_positive, self)
+    def __abs__(self): return unary(FG_OP_absolute, self)
+
+    def __lt__(self, other): return compare(FG_LESS, self, other)
+    def __le__(self, other): return compare(FG_LESS_EQUAL, self, other)
+    def __gt__(self, other): return compare(FG_GREATER, self, other)
+    def __ge__(self, other): return compare(FG_GREATER_EQUAL, self, other)
+    def __eq__(self, other): return compare(FG_EQUAL, self, other)
+    def __ne__(self, other): return compare(FG_NOT_EQUAL, self, other)
+
+    def __and__(self, other): return logic(np.bitwise_and, self, other)
+    def __rand__(self, other): return logic(np.bitwise_and, other, self)
+    def __or__(self, other): return logic(np.bitwise_or, self, other)
+    def __ror__(self, other): return logic(np.bitwise_or, other, self)
+    def __xor__(self, other): return logic(np.bitwise_xor, self, other)
+    def __rxor__(self, other): return logic(np.bitwise_xor, other, self)
+    def __invert__(self): return logic(np.invert, self)
+
+    def __getitem__(self, key):
+        return indexing.getitem(self, key)
+
+    def __setitem__(self, key, value):
+        raise TypeError("a tensor does not support assignment to elements; use fastgrad.where(mask, value, x), "
+                        "or fastgrad.concatenate to build it from parts")
+
+    __array_priority__ = 1000
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        return numpy_functions.array_ufunc(ufunc, method, inputs, kwargs)
+
+    def __array_function__(self, func, types, args, kwargs):
+        return numpy_functions.array_function(func, args, kwargs)
+
+    # ---- NumPy's methods, each the function of its name
+    def sum(self, axis=None, keepdims=False):
+        """``fastgrad.sum`` of this tensor."""
+        return reduction(FG_OP_sum, self, axis, keepdims, "sum")
+
+    def max(self, axis=None, keepdims=False):
+        """``fastgrad.max`` of this tensor."""
+        return reduction(FG_OP_max, self, axis, keepdims, "max")
+
+    def min(self, axis=None, keepdims=False):
+        """``fastgrad.min`` of this tensor."""
+        return reduction(FG_OP_min, self, axis, keepdims, "min")
+
+    def mean(self, axis=None, keepdims=False):
+        """``fastgrad.mean`` of this tensor."""
+        return mean(self, axis, keepdims)
+
+    def prod(self, axis=None, keepdims=False):
+        """``fastgrad.prod`` of this tensor."""
+        return composed.prod(self, axis, keepdims)
+
+    def var(self, axis=None, ddof=0, keepdims=False):
+        """``fastgrad.var`` of this tensor."""
+        return composed.var(self, axis, ddof=ddof, keepdims=keepdims)
+
+    def std(self, axis=None, ddof=0, keepdims=False):
+        """``fastgrad.std`` of this tensor."""
+        return composed.std(self, axis, ddof=ddof, keepdims=keepdims)
+
+    def any(self, axis=None, keepdims=False):
+        """``fastgrad.any`` of this tensor."""
+        return composed.any(self, axis, keepdims=keepdims)
+
+    def all(self, axis=None, keepdims=False):
+        """``fastgrad.all`` of this tensor."""
+        return composed.all(self, axis, keepdims=keepdims)
+
+    def argmax(self, axis=None, keepdims=False):
+        """``fastgrad.argmax`` of this tensor."""
+        return composed.argmax(self, axis, keepdims=keepdims)
+
+    def argmin(self, axis=None, keepdims=False):
+        """``fastgrad.argmin`` of this tensor."""
+        return composed.argmin(self, axis, keepdims=keepdims)
+
+    def reshape(self, *shape):
+        """``fastgrad.reshape`` of this tensor; the shape as a tuple or as separate numbers."""
+        return reshape(self, shape[0] if len(shape) == 1 else shape)
+
+    def ravel(self):
+        """The elements along one axis."""
+        return reshape(self, -1)
+
+    def flatten(self):
+        """The elements along one axis."""
+        return reshape(self, -1)
+
+    def transpose(self, *axes):
+        """``fastgrad.transpose`` of this tensor; the axes as a tuple or as separate numbers."""
+        return transpose(self, axes[0] if len(axes) == 1 else axes or None)
+
+    def swapaxes(self, axis1, axis2):
+        """``fastgrad.swapaxes`` of this tensor."""
+        return composed.swapaxes(self, axis1, axis2)
+
+    def squeeze(self, axis=None):
+        """``fastgrad.squeeze`` of this tensor."""
+        return composed.squeeze(self, axis)
+
+    def take(self, indices, axis=None):
+        """``fastgrad.take`` of this tensor."""
+        return indexing.take(self, indices, axis)
+
+    def clip(self, min=None, max=None):
+        """``fastgrad.clip`` of this tensor."""
+        return composed.clip(self, min, max)
+
+    def dot(self, other):
+        """``fastgrad.dot`` of this tensor and another."""
+        return composed.dot(self, other)
+
+    def astype(self, dtype):
+        """The elements as another dtype. Between float32 and float64 gradients pass; a tensor that requires
+        gradients cannot become an integer one (TypeError: detach it first)."""
+        return astype(self, dtype)
+
+    def copy(self):
+        """The same values in memory of their own, differentiable."""
+        return astype(self, self.dtype)

@@ -1,0 +1,198 @@
+"""Differentiation of functions: arrays in, arrays out.
+
+Inside the function the arguments are tensors; outside nobody sees one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from . import _core, tree
+from ._core import Tensor
+
+
+class no_grad(contextlib.ContextDecorator):
+    """Context manager and decorator: operations within are not recorded, in this thread.
+
+    >>> import fastgrad as fg
+    >>> x = fg.tensor([1.0], requires_grad=True)
+    >>> with fg.no_grad():
+    ...     y = 2 * x
+    >>> y.requires_grad
+    False
+    """
+
+    def __init__(self) -> None:
+        self._were: list[bool] = []
+
+    def __enter__(self) -> None:
+        self._were.append(_core.set_grad_enabled(False))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _core.set_grad_enabled(self._were.pop())
+
+
+def stop_gradient(x: Any) -> Any:
+    """x as a constant: no gradient passes. x is a tensor or array, or a nested structure of them.
+
+    >>> import fastgrad as fg
+    >>> fg.grad(lambda x: x * fg.stop_gradient(x))(3.0)
+    np.float64(3.0)
+    """
+    return tree.map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, x)
+
+
+def value_and_grad(
+    f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Callable[..., tuple[Any, Any]]:
+    """A function that returns f's value and its gradient.
+
+    Parameters
+    ----------
+    f : callable
+        Returns a single float tensor (and, with ``has_aux``, anything else beside it).
+    argnums : int or sequence of ints
+        Which positional arguments to differentiate by. Each is an ndarray or number of dtype float32 or float64, or a
+        nested structure (dict, list, tuple) of them; f receives tensors in their places.
+    has_aux : bool
+        f returns ``(value, aux)``; the result is then ``((value, aux), gradient)``, tensors in aux as ndarrays.
+
+    Returns
+    -------
+    callable
+        Takes f's arguments; returns the value as a Python float, and the gradient in the structure of the argument (a
+        tuple for a sequence of argnums) as ndarrays of its shapes and dtypes: zeros where f does not depend on it.
+        It fits ``scipy.optimize.minimize(..., jac=True)`` as it stands.
+
+    Raises TypeError where an argument is no float or f returns no tensor, ValueError where f returns more than a
+    single number.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> fg.value_and_grad(lambda x: np.sum(x**2))(np.array([1.0, 2.0]))
+    (5.0, array([2., 4.]))
+    """
+    several = isinstance(argnums, (tuple, list))
+    numbers = tuple(operator.index(i) for i in (argnums if several else (argnums,)))  # type: ignore[union-attr, arg-type]
+
+    @functools.wraps(f)
+    def value_and_grad_of_f(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        watched: dict[int, list[Tensor]] = {}
+        structures = {}
+        call = list(args)
+        for i in numbers:
+            if not -len(args) <= i < len(args):
+                raise TypeError(
+                    f"grad: argnums names argument {i}, but {_name(f)} was called with {len(args)} positional argument"
+                    f"{'s' * (len(args) != 1)}"
+                )
+            leaves, structures[i] = tree.flatten(args[i])
+            watched[i] = [_watch(leaf, i, args[i]) for leaf in leaves]
+            call[i] = tree.unflatten(structures[i], watched[i])
+        aux = None
+        with _recording():
+            result = f(*call, **kwargs)
+            if has_aux:
+                if not (isinstance(result, tuple) and len(result) == 2):
+                    raise TypeError(f"grad: with has_aux=True {_name(f)} must return (value, aux), got {_kind(result)}")
+                result, aux = result
+            _check_value(f, result)
+            if result.requires_grad:
+                _core.backward_to([leaf for leaves in watched.values() for leaf in leaves], result)
+        gradients = tuple(
+            tree.unflatten(structures[i], [_gradient(t, x) for t, x in zip(watched[i], tree.leaves(args[i]))])
+            for i in numbers
+        )
+        value = result.item()
+        if has_aux:
+            aux = tree.map(lambda leaf: leaf.numpy().copy() if isinstance(leaf, Tensor) else leaf, aux)
+        return ((value, aux) if has_aux else value), (gradients if several else gradients[0])
+
+    return value_and_grad_of_f
+
+
+def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """A function that returns the gradient of f; ``(gradient, aux)`` with ``has_aux``. See ``value_and_grad``.
+
+    >>> import fastgrad as fg
+    >>> fg.grad(fg.tanh)(0.0)
+    np.float64(1.0)
+    """
+    both = value_and_grad(f, argnums, has_aux)
+
+    @functools.wraps(f)
+    def grad_of_f(*args: Any, **kwargs: Any) -> Any:
+        value, gradient = both(*args, **kwargs)
+        return (gradient, value[1]) if has_aux else gradient
+
+    return grad_of_f
+
+
+@contextlib.contextmanager
+def _recording() -> Any:
+    """Inside of a transform: operations are recorded, and tensors do not silently turn into numbers."""
+    was = _core.set_grad_enabled(True)
+    _core.enter_transform(1)
+    try:
+        yield
+    finally:
+        _core.enter_transform(-1)
+        _core.set_grad_enabled(was)
+
+
+def _name(f: Callable[..., Any]) -> str:
+    return getattr(f, "__name__", repr(f))
+
+
+def _kind(x: Any) -> str:
+    return f"a {type(x).__name__}"
+
+
+def _watch(x: Any, i: int, argument: Any) -> Tensor:
+    """A leaf on the memory of one array of argument i."""
+    if isinstance(x, Tensor):
+        if x.requires_grad:
+            raise NotImplementedError(
+                "grad: this argument is already being differentiated (a gradient of a gradient), which is not here yet"
+            )
+        x = x.numpy()
+    if isinstance(x, (np.ndarray, np.generic, float)):
+        a = np.asarray(x)
+        if a.dtype in (np.float32, np.float64):
+            return _core.watch(a)
+        got = str(a.dtype)
+    else:
+        got = _kind(x)
+    path = next((p for p, leaf in tree.flatten_with_path(argument)[0] if leaf is x), "") if argument is not x else ""
+    raise TypeError(
+        f"grad: argument {i}{f' at {path}' if path else ''} is {got}; only float32 and float64 have gradients, convert "
+        "it with float(x) or x.astype(float), or leave it out of argnums"
+    )
+
+
+def _check_value(f: Callable[..., Any], result: Any) -> None:
+    if not isinstance(result, Tensor):
+        raise TypeError(
+            f"grad: {_name(f)} returned {_kind(result)}, not a tensor: nothing in it was recorded. Compute with "
+            "fastgrad's or NumPy's functions on the arguments, not with math or on copies of their values"
+        )
+    if result.size != 1:
+        raise ValueError(
+            f"grad: {_name(f)} returned a tensor of shape {result.shape}; a gradient is that of a single number, such "
+            "as a sum or mean"
+        )
+    if result.dtype.kind != "f":
+        raise TypeError(f"grad: {_name(f)} returned {result.dtype}, which has no gradient")
+
+
+def _gradient(leaf: Tensor, x: Any) -> Any:
+    g = _core.gradient_of(leaf)
+    return g if isinstance(x, (np.ndarray, Tensor)) else g[()]

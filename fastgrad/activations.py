@@ -1,0 +1,321 @@
+"""The activations as objects: call one, ask for its derivative, read its formula; and the table of them all.
+
+Values come from the functions of fastgrad. Derivatives and formulas of elementwise activations come from
+csrc/ops.def, the same text that the backward kernel was compiled from. The four functions that mix the
+elements of a row have their formulas here, in index notation; their Jacobians are that text, evaluated.
+"""
+
+from __future__ import annotations
+
+import itertools
+import textwrap
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
+from typing import Any, Literal
+
+import numpy as np
+
+from . import _core, _formula, _ops
+
+__all__ = [
+    "Activation", "Formula", "ParametricActivation", "RowActivation", "table",
+    "celu", "elu", "erf", "erfc", "expit", "gelu", "glu", "hard_shrink", "hard_sigmoid", "hard_swish",
+    "hard_tanh", "leaky_relu", "log_sigmoid", "log_softmax", "logsumexp", "mish", "prelu", "relu", "relu6",
+    "selu", "sigmoid", "silu", "soft_shrink", "softmax", "softplus", "softsign", "swish", "tanh", "tanh_shrink",
+]  # fmt: skip
+
+
+@cache
+def _op(name: str) -> dict[str, Any]:
+    return {row["name"]: row for row in _core.op_table()}[name]
+
+
+@cache
+def _constants() -> dict[str, str]:
+    return {name: tex for name, (_, tex) in _core.constants().items()}
+
+
+@dataclass(frozen=True)
+class Formula:
+    """The text of a function y of x and of its derivative, which may name y. Valid Python; str() shows both."""
+
+    value: str
+    derivative: str
+
+    @property
+    def latex(self) -> str:
+        """Both as one line of LaTeX."""
+        value, derivative = self.latex_parts
+        return rf"y = {value}, \qquad \frac{{\partial y}}{{\partial x}} = {derivative}"
+
+    @property
+    def latex_parts(self) -> tuple[str, str]:
+        """Value and derivative as LaTeX, each by itself."""
+        return _formula.latex(self.value, _constants()), _formula.latex(self.derivative, _constants())
+
+    def __str__(self) -> str:
+        return f"y = {self.value}; dy/dx = {self.derivative}"
+
+
+class Activation:
+    """An elementwise function with its derivative and formula.
+
+    >>> import numpy as np
+    >>> import fastgrad as fg
+    >>> fg.activations.tanh.derivative(np.array([0.0, 100.0]))
+    array([1., 0.])
+    >>> print(fg.activations.tanh.formula)
+    y = tanh(x); dy/dx = (1 + y) * (1 - y)
+    """
+
+    def __init__(self, name: str, function: Callable[..., Any], op: str | None = None) -> None:
+        self.__name__ = name
+        self._function = function
+        self._op = op or name
+
+    def __call__(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """The value, as by the function of this name in `fastgrad`, recorded on the tape."""
+        return self._function(x, *args, **kwargs)
+
+    def derivative(self, x: Any) -> np.ndarray:
+        """dy/dx for each element of x, by the kernel of the table; float32 and float64 are kept."""
+        return _core.elementwise_derivative(self._op, 0, x)
+
+    @cached_property
+    def formula(self) -> Formula:
+        """Value and derivative as text, also as LaTeX."""
+        row = _op(self._op)
+        return Formula(row["definition"], row["derivatives"][0])
+
+    @property
+    def domain(self) -> tuple[float, float]:
+        """The interval over which the table's tests draw x."""
+        return _op(self._op)["domain"][0]
+
+    def __repr__(self) -> str:
+        return f"<activation {self.__name__}>"
+
+
+class ParametricActivation(Activation):
+    """An elementwise function with one parameter, which may have a default.
+
+    >>> import numpy as np
+    >>> import fastgrad as fg
+    >>> fg.activations.elu.derivative(np.array([-1.0, 1.0]), alpha=2.0).round(3)
+    array([0.736, 1.   ])
+    """
+
+    def __init__(
+        self, name: str, function: Callable[..., Any], op: str, parameter: str, default: float | None = None
+    ) -> None:
+        super().__init__(name, function, op)
+        self._parameter, self._default = parameter, default
+
+    def derivative(self, x: Any, *args: Any, **kwargs: Any) -> np.ndarray:
+        """dy/dx for each element of x; the parameter is given as in the call."""
+        return _core.elementwise_derivative(self._op, 0, x, self._bind(args, kwargs))
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        given = [*args, *(value for key, value in kwargs.items() if key == self._parameter)]
+        if not given and self._default is not None:
+            given = [self._default]
+        if len(given) != 1 or not kwargs.keys() <= {self._parameter}:
+            raise TypeError(
+                f"{self.__name__}.derivative takes x and {self._parameter}, "
+                f"got {len(args)} more arguments and the names {sorted(kwargs)}"
+            )
+        return given[0]
+
+    @cached_property
+    def formula(self) -> Formula:
+        row = _op(self._op)
+        names = {"a": "x", "b": self._parameter}  # ops.def calls the two arguments a and b
+        return Formula(
+            _formula.rename(row["definition"], names), _formula.rename(row["derivatives"][0], names)
+        )
+
+
+class _Gelu(Activation):
+    """gelu is two rows of the table: `approximate` chooses."""
+
+    def derivative(self, x: Any, approximate: Literal["none", "tanh"] = "none") -> np.ndarray:
+        """dy/dx for each element of x; `approximate` as in the call."""
+        if approximate not in ("none", "tanh"):
+            raise ValueError(f"gelu: approximate is {approximate!r}, expected 'none' or 'tanh'")
+        return _core.elementwise_derivative("gelu" if approximate == "none" else "gelu_tanh", 0, x)
+
+
+class RowActivation:
+    """A function of the rows along the last axis: every y of a row depends on every x of it.
+
+    The formula is in index notation: x_i and y_i are elements of a row, delta_ij is 1 where i = j, else 0.
+
+    >>> import fastgrad as fg
+    >>> print(fg.activations.softmax.formula)
+    y = exp(x_i) / sum_k(exp(x_k)); dy/dx = y_i * (delta_ij - y_j)
+    >>> fg.activations.softmax.jacobian([0.0, 0.0])
+    array([[ 0.25, -0.25],
+           [-0.25,  0.25]])
+    """
+
+    domain = (-3.0, 3.0)
+
+    def __init__(self, name: str, function: Callable[..., Any], value: str, derivative: str) -> None:
+        self.__name__ = name
+        self._function = function
+        self.formula = Formula(value, derivative)
+
+    def __call__(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """The value, as by the function of this name in `fastgrad`, recorded on the tape."""
+        return self._function(x, *args, **kwargs)
+
+    def jacobian(self, x: Any) -> np.ndarray:
+        """dy_i/dx_j along the last axis: of shape (..., n, n) for an x of shape (..., n), or (..., n) for
+        logsumexp, which has one value a row. float32 and float64 are kept. Raises ValueError for a 0-d x."""
+        x = _rows(self.__name__, x)
+        y = np.asarray(self(x))
+        delta = np.eye(x.shape[-1], dtype=x.dtype)
+        return np.asarray(self._evaluate(delta_ij=delta, y_i=y[..., :, None], y_j=y[..., None, :]))
+
+    def derivative(self, x: Any) -> np.ndarray:
+        """Not defined: TypeError."""
+        raise TypeError(f"{self.__name__} mixes the elements of a row: use {self.__name__}.jacobian(x)")
+
+    def _evaluate(self, **names: Any) -> Any:
+        return _formula.evaluate(self.formula.derivative, {"exp": np.exp, **names})
+
+    def __repr__(self) -> str:
+        return f"<activation {self.__name__}>"
+
+
+class _LogSumExp(RowActivation):
+    def jacobian(self, x: Any) -> np.ndarray:
+        """dy/dx_j along the last axis, of the shape of x. Raises ValueError for a 0-d x."""
+        x = _rows(self.__name__, x)
+        return np.asarray(self._evaluate(x_j=x, y=np.asarray(self(x, axis=-1))[..., None]))
+
+
+class _Glu(RowActivation):
+    """In its formula a and b are the halves of a row, and the two derivatives are by a and by b."""
+
+    def jacobian(self, x: Any) -> np.ndarray:
+        """dy_i/dx_j along the last axis: of shape (..., n / 2, n) for an x of shape (..., n)."""
+        x = _rows(self.__name__, x)
+        y = np.asarray(self(x))
+        half = y.shape[-1]
+        by_a, by_b = self._evaluate(b=x[..., half:], y=y, sigmoid=lambda v: np.asarray(_ops.sigmoid(v)))
+        eye = np.eye(half, dtype=x.dtype)
+        return np.concatenate([by_a[..., None] * eye, by_b[..., None] * eye], axis=-1)
+
+
+def _rows(name: str, x: Any) -> np.ndarray:
+    x = np.asarray(x)
+    if x.ndim == 0:
+        raise ValueError(f"{name}.jacobian: x is 0-d, expected rows along a last axis")
+    return x if x.dtype.kind == "f" else x.astype(np.float64)
+
+
+sigmoid = expit = Activation("sigmoid", _ops.sigmoid)
+log_sigmoid = Activation("log_sigmoid", _ops.log_sigmoid)
+tanh = Activation("tanh", _ops.tanh)
+tanh_shrink = Activation("tanh_shrink", _ops.tanh_shrink)
+relu = Activation("relu", _ops.relu)
+relu6 = Activation("relu6", _ops.relu6)
+leaky_relu = ParametricActivation("leaky_relu", _ops.leaky_relu, "prelu", "negative_slope", 0.01)
+prelu = ParametricActivation("prelu", _ops.prelu, "prelu", "slope")
+elu = ParametricActivation("elu", _ops.elu, "elu", "alpha", 1.0)
+celu = ParametricActivation("celu", _ops.celu, "celu", "alpha", 1.0)
+selu = Activation("selu", _ops.selu)
+gelu = _Gelu("gelu", _ops.gelu)
+silu = swish = Activation("silu", _ops.silu)
+mish = Activation("mish", _ops.mish)
+softplus = Activation("softplus", _ops.softplus)
+softsign = Activation("softsign", _ops.softsign)
+hard_tanh = Activation("hard_tanh", _ops.hard_tanh)
+hard_sigmoid = Activation("hard_sigmoid", _ops.hard_sigmoid)
+hard_swish = Activation("hard_swish", _ops.hard_swish)
+hard_shrink = ParametricActivation("hard_shrink", _ops.hard_shrink, "hard_shrink", "lambd", 0.5)
+soft_shrink = ParametricActivation("soft_shrink", _ops.soft_shrink, "soft_shrink", "lambd", 0.5)
+erf = Activation("erf", _ops.erf)
+erfc = Activation("erfc", _ops.erfc)
+softmax = RowActivation("softmax", _ops.softmax, "exp(x_i) / sum_k(exp(x_k))", "y_i * (delta_ij - y_j)")
+log_softmax = RowActivation("log_softmax", _ops.log_softmax, "x_i - log(sum_k(exp(x_k)))", "delta_ij - exp(y_j)")
+logsumexp = _LogSumExp("logsumexp", _ops.logsumexp, "log(sum_k(exp(x_k)))", "exp(x_j - y)")
+glu = _Glu("glu", _ops.glu, "a * sigmoid(b)", "sigmoid(b), y * sigmoid(-b)")
+
+_TEXTBOOK = (
+    ParametricActivation("power", _ops.power, "power", "n"),
+    Activation("exp", _ops.exp),
+    Activation("log", _ops.log),
+    sigmoid, tanh, relu, softmax,
+)  # fmt: skip
+_OTHERS = (
+    leaky_relu, prelu, relu6, elu, selu, celu, gelu,
+    Activation("gelu_tanh", partial(_ops.gelu, approximate="tanh")),
+    silu, mish, softplus, softsign, log_sigmoid, hard_tanh, hard_sigmoid, hard_swish, hard_shrink, soft_shrink,
+    tanh_shrink, erf, erfc, log_softmax, logsumexp, glu,
+)  # fmt: skip
+
+_WIDTHS = 12, 36, 40  # of the columns of the table in text, which with a mark fits a terminal of 100
+_HEADER = "function", "value y", "derivative dy/dx"
+
+
+def table(
+    style: Literal["text", "markdown", "latex"] = "text",
+    mark: Callable[[Activation | RowActivation], str] | None = None,
+) -> str:
+    """The derivative table: the functions of every textbook, then all the other activations.
+
+    In the derivatives y is the value. "text" is Python syntax, aligned for a terminal of 100 columns;
+    "markdown" and "latex" are tables with the formulas in LaTeX. `mark`, if given, is called with each
+    activation and its text put into a last column. Raises ValueError for another style.
+
+    >>> import fastgrad as fg
+    >>> print("\\n".join(fg.activations.table().splitlines()[:7]))
+    function      value y                               derivative dy/dx
+    ------------  ------------------------------------  ----------------------------------------
+    power         power(x, n)                           where(n == 0, 0, n * power(x, n - 1))
+    exp           exp(x)                                y
+    log           log(x)                                1 / x
+    sigmoid       1 / (1 + exp(-x))                     y * (1 - y)
+    tanh          tanh(x)                               (1 + y) * (1 - y)
+    """
+    if style not in ("text", "markdown", "latex"):
+        raise ValueError(f"table: style is {style!r}, expected 'text', 'markdown' or 'latex'")
+    rows = []
+    for f in _TEXTBOOK + _OTHERS:
+        formula = f.formula
+        parts = (formula.value, formula.derivative) if style == "text" else formula.latex_parts
+        rows.append((f.__name__, *parts, *((mark(f),) if mark else ())))
+    header = (*_HEADER, *(("",) if mark else ()))
+    return "\n".join(_RENDER[style](header, rows))
+
+
+def _text(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterable[str]:
+    widths = (*_WIDTHS, *(0 for _ in header[3:]))
+    for row in (header, tuple("-" * width for width in widths), *rows):
+        cells = [textwrap.wrap(cell, width) if width else [cell] for cell, width in zip(row, widths)]
+        for line in itertools.zip_longest(*cells, fillvalue=""):
+            yield "  ".join(f"{piece:<{width}}" for piece, width in zip(line, widths)).rstrip()
+
+
+def _markdown(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterable[str]:
+    yield "| " + " | ".join(header) + " |"
+    yield "|" + " --- |" * len(header)
+    for name, value, derivative, *rest in rows:
+        formulas = [f"${tex}$".replace("|", r"\vert ") for tex in (value, derivative)]
+        yield "| " + " | ".join([f"`{name}`", *formulas, *rest]) + " |"
+
+
+def _latex(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterable[str]:
+    yield rf"\begin{{array}}{{{'l' * len(header)}}}"
+    for name, value, derivative, *rest in (("", "y", r"\partial y / \partial x"), *rows):
+        text = [rf"\text{{{cell}}}".replace("_", r"\_") for cell in (name, *rest)]
+        yield " & ".join([text[0], value, derivative, *text[1:]]) + r" \\"
+    yield r"\end{array}"
+
+
+_RENDER: dict[str, Callable[[tuple[str, ...], Iterable[tuple[str, ...]]], Iterable[str]]] = {
+    "text": _text, "markdown": _markdown, "latex": _latex,
+}  # fmt: skip

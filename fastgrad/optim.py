@@ -1,0 +1,349 @@
+"""Optimizers: the rules that turn a gradient into a step, over any nested structure of arrays.
+
+An optimizer keeps its state (momentum, moments) per leaf, in the order of the leaves of the first parameters
+it saw. `step` checks everything before it changes anything; the arithmetic is one C kernel per rule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from . import _core, tree
+from ._core import Tensor
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "get"]
+
+_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+class Optimizer:
+    """What the optimizers share. Use `SGD`, `Adam` or `AdamW`.
+
+    `learning_rate` is a number or a callable that is given the number of steps taken so far (0 at the first)
+    and returns one; `steps` is that number. Both may be set between steps.
+    """
+
+    _slots: ClassVar[tuple[str, ...]] = ()  # the names of the state arrays kept for each leaf
+
+    def __init__(self, learning_rate: float | Callable[[int], float]) -> None:
+        if not callable(learning_rate):
+            learning_rate = self._number("learning_rate", learning_rate)
+        self.learning_rate = learning_rate
+        self.steps = 0
+        self._structure: tree.Structure | None = None
+        self._state: dict[str, list[np.ndarray]] = {}
+
+    def step(self, params: Any, grads: Any) -> None:
+        """Change the arrays of `params` in place by one step along `grads`.
+
+        `params` is a nested structure of float32 or float64 arrays, writable and C-contiguous, or of leaf
+        tensors; `grads` has the same structure, shapes and dtypes. The first call fixes the structure.
+        Raises TypeError or ValueError naming the place, and then has changed nothing.
+
+        >>> import numpy as np
+        >>> import fastgrad as fg
+        >>> params = {"w": np.array([1.0, 2.0])}
+        >>> fg.optim.SGD(learning_rate=0.5).step(params, {"w": np.array([1.0, -1.0])})
+        >>> params
+        {'w': array([0.5, 2.5])}
+        """
+        leaves, structure = tree.flatten(params)
+        gradients = structure.flatten_up_to(grads, "grads")
+        self._prepare(leaves, structure)
+        for i, (p, g) in enumerate(zip(leaves, gradients)):
+            if getattr(g, "shape", None) != p.shape or getattr(g, "dtype", None) != p.dtype:
+                raise _gradient_error(structure, i, p, g)
+        self._apply(leaves, gradients)
+
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of the state: {"optimizer": name, "steps": int, "state": {slot: structure of arrays}}."""
+        state = {}
+        if self._structure is not None:
+            state = {
+                slot: self._structure.unflatten([array.copy() for array in arrays])
+                for slot, arrays in self._state.items()
+            }
+        return {"optimizer": type(self).__name__, "steps": self.steps, "state": state}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a copy of what `state_dict` gave; ValueError or TypeError if it is not of this optimizer."""
+        name = type(self).__name__
+        if not isinstance(state, Mapping) or not {"optimizer", "steps", "state"} <= state.keys():
+            raise TypeError(f"{name}.load_state_dict: expected what {name}.state_dict() returned")
+        if state["optimizer"] != name:
+            raise ValueError(f"{name}.load_state_dict: this is the state of {state['optimizer']}")
+        steps, slots = state["steps"], dict(state["state"])
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+            raise ValueError(f"{name}.load_state_dict: steps is {steps!r}, expected an integer of at least 0")
+        expected = set(self._slots) if steps else set()
+        if set(slots) not in (expected, set(self._slots)):
+            raise ValueError(
+                f"{name}.load_state_dict: state has {sorted(slots)}, expected {sorted(expected)}; "
+                f"was it saved with other arguments of {name}?"
+            )
+        structure, arrays = None, {}
+        for slot, nested in slots.items():
+            leaves, found = tree.flatten(nested)
+            if structure is not None and found != structure:
+                raise ValueError(f"{name}.load_state_dict: {slot} is built as {found}, not as {structure}")
+            _check_leaves(leaves, found, f"state[{slot!r}]")
+            structure, arrays[slot] = found, [np.array(leaf, order="C") for leaf in leaves]
+        self.steps, self._structure, self._state = steps, structure, arrays
+
+    # what the descent loop uses -----------------------------------------------------------------------------
+
+    def _prepare(self, leaves: Sequence[Any], structure: tree.Structure, name: str = "params") -> None:
+        """Check parameters, and on first sight make their state."""
+        _check_leaves(leaves, structure, name)
+        known = self._structure
+        if known is None or not (self._slots or structure == known):
+            _check_distinct(leaves, structure, name)
+            self._state = {slot: [np.zeros(p.shape, p.dtype) for p in leaves] for slot in self._slots}
+            self._structure = structure
+        elif structure != known:
+            raise ValueError(
+                f"{name} is built as {structure}, but this optimizer keeps state for {known}; "
+                "use a new optimizer for new parameters"
+            )
+        for i, (p, s) in enumerate(zip(leaves, self._state[self._slots[0]] if self._slots else ())):
+            if p.shape != s.shape or p.dtype != s.dtype:
+                raise ValueError(
+                    f"{structure.paths(name)[i]} is {_describe(p)}, but this optimizer keeps state for "
+                    f"{_describe(s)}; use a new optimizer for new parameters"
+                )
+
+    def _apply(self, leaves: Sequence[Any], gradients: Sequence[Any]) -> None:
+        """Step along gradients that are known to fit leaves that are prepared."""
+        self._update(leaves, gradients, self._rate())
+        self.steps += 1
+
+    def _update(self, leaves: Sequence[Any], gradients: Sequence[Any], rate: float) -> None:
+        raise NotImplementedError
+
+    def _rate(self) -> float:
+        rate = self.learning_rate
+        if callable(rate):
+            return self._number(f"learning_rate({self.steps})", rate(self.steps))
+        return rate
+
+    # arguments ----------------------------------------------------------------------------------------------
+
+    def _number(self, name: str, value: Any, below: float = math.inf) -> float:
+        """A float in [0, below), or an error that names the argument."""
+        try:
+            number = math.nan if isinstance(value, str) else float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not 0 <= number < below:
+            limit = "a finite number of at least 0" if below == math.inf else f"a number in [0, {below:g})"
+            error = ValueError if isinstance(value, (int, float, np.number)) else TypeError
+            raise error(f"{type(self).__name__}: {name} is {value!r}, expected {limit}")
+        return number
+
+    def __repr__(self) -> str:
+        shown = {k: v for k, v in vars(self).items() if k != "steps" and not k.startswith("_")}
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum if asked.
+
+    With g' = g + weight_decay p:  buf = momentum buf + (1 - dampening) g' (at the first step buf = g'),
+    p -= learning_rate d, where d is g' without momentum, buf with it, g' + momentum buf with nesterov.
+
+    The formulas are PyTorch's; momentum is from Polyak (1964), the Nesterov form from Sutskever, Martens, Dahl
+    and Hinton, "On the importance of initialization and momentum in deep learning" (2013).
+    Raises TypeError or ValueError for an argument out of range.
+
+    >>> import numpy as np
+    >>> import fastgrad as fg
+    >>> x, gradient = np.array([1.0]), np.array([2.0])
+    >>> optimizer = fg.optim.SGD(learning_rate=0.1, momentum=0.5)
+    >>> optimizer.step(x, gradient)
+    >>> optimizer.step(x, gradient)
+    >>> x
+    array([0.5])
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | Callable[[int], float] = 1e-2,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(learning_rate)
+        self.momentum = self._number("momentum", momentum, below=1)
+        self.dampening = self._number("dampening", dampening)
+        self.nesterov = bool(nesterov)
+        self.weight_decay = self._number("weight_decay", weight_decay)
+        if nesterov and (momentum == 0 or dampening != 0):
+            raise ValueError(
+                f"SGD: nesterov=True needs momentum above 0 and dampening=0, got momentum={momentum!r}, "
+                f"dampening={dampening!r}"
+            )
+        if momentum:
+            self._slots = ("momentum",)  # type: ignore[misc]
+
+    def _update(self, leaves: Sequence[Any], gradients: Sequence[Any], rate: float) -> None:
+        buffers: Sequence[Any] = self._state.get("momentum") or [None] * len(leaves)
+        momentum, dampening, decay, nesterov = self.momentum, self.dampening, self.weight_decay, self.nesterov
+        first = self.steps == 0
+        for p, g, buffer in zip(leaves, gradients, buffers):
+            _core.sgd(p, g, buffer, rate, momentum, dampening, decay, nesterov, first)
+
+
+class Adam(Optimizer):
+    """Adam: steps scaled by running means of the gradient and of its square.
+
+    With g' = g + weight_decay p and t counting from 1:  m = beta1 m + (1 - beta1) g',
+    v = beta2 v + (1 - beta2) g'^2,  p -= learning_rate (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps).
+
+    Source: Kingma and Ba, "Adam: a method for stochastic optimization" (2015), algorithm 1.
+    Raises TypeError or ValueError for an argument out of range.
+
+    >>> import numpy as np
+    >>> import fastgrad as fg
+    >>> x = np.array([1.0, -1.0])
+    >>> fg.optim.Adam(learning_rate=0.1).step(x, np.array([5.0, -0.01]))
+    >>> x.round(6)
+    array([ 0.9, -0.9])
+    """
+
+    _slots = ("m", "v")
+    _decoupled: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        learning_rate: float | Callable[[int], float] = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(learning_rate)
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise TypeError(f"{type(self).__name__}: betas is {betas!r}, expected two numbers in [0, 1)")
+        self.betas = (
+            self._number("betas[0]", betas[0], below=1),
+            self._number("betas[1]", betas[1], below=1),
+        )
+        self.eps = self._number("eps", eps)
+        self.weight_decay = self._number("weight_decay", weight_decay)
+
+    def _update(self, leaves: Sequence[Any], gradients: Sequence[Any], rate: float) -> None:
+        (beta1, beta2), eps, decay, decoupled = self.betas, self.eps, self.weight_decay, self._decoupled
+        t = self.steps + 1
+        correction1, correction2 = 1 - beta1**t, 1 - beta2**t
+        for p, g, m, v in zip(leaves, gradients, self._state["m"], self._state["v"]):
+            _core.adam(p, g, m, v, rate, beta1, beta2, eps, decay, decoupled, correction1, correction2)
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: p *= 1 - learning_rate weight_decay, then Adam's step without decay.
+
+    Source: Loshchilov and Hutter, "Decoupled weight decay regularization" (2019), algorithm 2.
+    Raises TypeError or ValueError for an argument out of range.
+
+    >>> import fastgrad as fg
+    >>> fg.optim.AdamW(learning_rate=1e-3)
+    AdamW(learning_rate=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01)
+    """
+
+    _decoupled = True
+
+    def __init__(
+        self,
+        learning_rate: float | Callable[[int], float] = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(learning_rate, betas, eps, weight_decay)
+
+
+_KNOWN: dict[str, type[Optimizer]] = {cls.__name__.lower(): cls for cls in (SGD, Adam, AdamW)}
+
+
+def get(optimizer: str | Optimizer, **arguments: Any) -> Optimizer:
+    """An optimizer by its name, in any case of letters; an optimizer is returned as it is.
+
+    Raises ValueError listing the known names, TypeError for anything that is neither.
+
+    >>> import fastgrad as fg
+    >>> fg.optim.get("adam", learning_rate=0.01)
+    Adam(learning_rate=0.01, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.0)
+    """
+    if isinstance(optimizer, str):
+        if optimizer.lower() not in _KNOWN:
+            known = ", ".join(map(repr, sorted(_KNOWN)))
+            raise ValueError(f"unknown optimizer {optimizer!r}: the known ones are {known}")
+        return _KNOWN[optimizer.lower()](**arguments)
+    if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
+        raise TypeError(f"optimizer is the class {optimizer.__name__}: pass an object, {optimizer.__name__}()")
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(
+            f"optimizer is of type {type(optimizer).__name__}, expected a name or an object of fg.optim, "
+            "as fg.optim.Adam(learning_rate=1e-3)"
+        )
+    if arguments:
+        raise TypeError(f"get: arguments {sorted(arguments)} with an optimizer that is made already")
+    return optimizer
+
+
+# checks -----------------------------------------------------------------------------------------------------
+
+
+def _describe(x: Any) -> str:
+    if isinstance(x, (np.ndarray, Tensor)):
+        return f"{x.dtype} of shape {x.shape}"
+    return "None" if x is None else f"of type {type(x).__name__}"
+
+
+def _check_leaves(leaves: Sequence[Any], structure: tree.Structure, name: str) -> None:
+    """TypeError or ValueError, naming the place, for the first leaf that cannot be updated in place."""
+    for i, p in enumerate(leaves):
+        if isinstance(p, np.ndarray):
+            flags = p.flags
+            if p.dtype in _DTYPES and flags.c_contiguous and flags.writeable:
+                continue
+        elif isinstance(p, Tensor) and p.dtype in _DTYPES:
+            continue
+        raise _leaf_error(p, structure.paths(name)[i])
+
+
+def _check_distinct(leaves: Sequence[Any], structure: tree.Structure, name: str) -> None:
+    """ValueError if one array stands in two places: it would be updated twice."""
+    seen: dict[int, int] = {}
+    for i, p in enumerate(leaves):
+        if isinstance(p, np.ndarray) and p.size == 0:
+            continue
+        first = seen.setdefault(p.__array_interface__["data"][0] if isinstance(p, np.ndarray) else id(p), i)
+        if first != i:
+            paths = structure.paths(name)
+            raise ValueError(f"{paths[first]} and {paths[i]} are the same array: keep it under one name")
+
+
+def _leaf_error(p: Any, path: str) -> Exception:
+    if not isinstance(p, (np.ndarray, Tensor)):
+        cure = f"np.array({p!r})" if isinstance(p, float) else "an array"
+        return TypeError(f"{path} is {_describe(p)}, expected a float32 or float64 array: use {cure}")
+    if p.dtype not in _DTYPES:
+        return TypeError(
+            f"{path} has dtype {p.dtype}, expected float32 or float64: use {path}.astype(np.float64)"
+        )
+    if not p.flags.writeable:
+        return ValueError(f"{path} is read-only and cannot be updated in place: use {path}.copy()")
+    return ValueError(
+        f"{path} is not C-contiguous and cannot be updated in place: use np.ascontiguousarray({path})"
+    )
+
+
+def _gradient_error(structure: tree.Structure, i: int, p: Any, g: Any) -> Exception:
+    path, where = structure.paths("grads")[i], structure.paths("params")[i]
+    error = ValueError if isinstance(g, (np.ndarray, Tensor)) and g.dtype == p.dtype else TypeError
+    return error(f"{path} is {_describe(g)}, but {where} is {_describe(p)}")

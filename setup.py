@@ -1,0 +1,109 @@
+"""Builds fastgrad._core: one Cython file and the C core of csrc/.
+
+The kernel files are compiled once per instruction set, each time with that set's flags; everything else is
+compiled once, and told by -DFG_HAVE_* which sets exist, so that dispatch.c can choose among them at import.
+Objects are kept below build/ and compiled again only when a file they were made from has changed.
+
+    FASTGRAD_WERROR=1            warnings in our own C are errors
+    FASTGRAD_SANITIZE=address    (or address,undefined ...) builds with the sanitizers
+"""
+
+import hashlib
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+KERNELS = ("elementwise", "reduce", "gemm")
+ISA_FLAGS = {
+    "baseline": [],
+    "avx2": ["-mavx2", "-mfma"],
+    "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx2", "-mfma", "-mprefer-vector-width=512"],
+    "neon": [],
+}
+C_FLAGS = [
+    "-std=c11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd",
+    "-fvisibility=hidden", "-g0", "-Wall", "-Wextra",
+]  # fmt: skip
+BINDING_FLAGS = ["-O2", "-fvisibility=hidden", "-g0", "-DNPY_NO_DEPRECATED_API=NPY_2_0_API_VERSION"]
+
+WERROR = os.environ.get("FASTGRAD_WERROR", "0") not in ("", "0")
+SANITIZE = os.environ.get("FASTGRAD_SANITIZE", "")
+
+
+def instruction_sets(platform):
+    """The sets to build for a platform tag such as linux-x86_64 or macosx-11.0-arm64."""
+    if platform.endswith(("x86_64", "amd64")):
+        return ["baseline", "avx2", "avx512"]
+    return ["neon"] if platform.endswith(("arm64", "aarch64")) else ["baseline"]
+
+
+class BuildCore(build_ext):
+    def build_extension(self, ext):
+        import numpy
+        from Cython import __version__ as cython_version
+        from Cython.Build import cythonize
+
+        command = " ".join(self.compiler.compiler_so)
+        key = (command, sys.version, numpy.__version__, cython_version, self.plat_name, str(WERROR), SANITIZE)
+        self.cache = Path("build", "core-" + hashlib.sha256("\n".join(key).encode()).hexdigest()[:12])
+
+        binding = cythonize([Extension(ext.name, [ext.sources[0]])], build_dir=self.cache, quiet=True)
+        jobs = self.core_jobs(ext.sources[1:])
+        jobs.insert(0, (binding[0].sources[0], "binding", BINDING_FLAGS, [numpy.get_include()]))
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = list(pool.map(self.compile_object, jobs))
+
+        # What is left for setuptools is to link, and to know where the result belongs.
+        ext.sources, ext.depends, ext.extra_objects = [], objects, objects
+        ext.extra_link_args = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
+        if sys.platform.startswith("linux"):
+            ext.extra_link_args.append("-Wl,--as-needed")
+        super().build_extension(ext)
+
+    def core_jobs(self, sources):
+        """(source, label of the object's directory, flags, include directories) of every object of csrc."""
+        sets = instruction_sets(self.plat_name)
+        flags = C_FLAGS + (["-Werror"] if WERROR else [])
+        kernels = [source for source in sources if Path(source).stem in KERNELS]
+        jobs = [(s, isa, [*flags, f"-DFG_ISA={isa}", *ISA_FLAGS[isa]], []) for s in kernels for isa in sets]
+        have = [f"-DFG_HAVE_{isa.upper()}" for isa in sets]
+        return jobs + [(s, "core", flags + have, []) for s in sources if s not in kernels]
+
+    def compile_object(self, job):
+        """Compiles one file, unless its object is newer than everything that was read to make it."""
+        source, label, flags, include_dirs = job
+        directory = self.cache / label
+        target = Path(self.compiler.object_filenames([source], output_dir=directory)[0])
+        if is_current(target):
+            return str(target)
+        if SANITIZE:
+            flags = [*flags, "-g", "-fno-omit-frame-pointer", f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all"]
+        target.unlink(missing_ok=True)  # a failed compilation must not leave an old object that looks current
+        self.compiler.compile(
+            [source],
+            output_dir=str(directory),
+            include_dirs=["csrc", *include_dirs, *self.include_dirs],
+            extra_postargs=[*flags, "-MMD"],
+        )
+        return str(target)
+
+
+def is_current(target):
+    """Is the object there, and newer than setup.py and the files its .d file (from -MMD) lists?"""
+    rule = target.with_suffix(".d")
+    if not (target.exists() and rule.exists()):
+        return False
+    read = rule.read_text().replace("\\\n", " ").split()[1:]
+    return all(os.path.getmtime(p) < target.stat().st_mtime for p in [__file__, *read] if os.path.exists(p))
+
+
+sources = sorted(map(str, Path("csrc").glob("*.c")))
+headers = sorted(str(p) for pattern in ("*.h", "*.def") for p in Path("csrc").glob(pattern))
+setup(
+    ext_modules=[Extension("fastgrad._core", ["fastgrad/_core.pyx", *sources], depends=headers)],
+    cmdclass={"build_ext": BuildCore},
+)

@@ -1,0 +1,282 @@
+/* test_core.c: the C core alone, without Python: graphs, the backward pass, and what becomes of memory.
+ *
+ * test_c_core.py compiles it with the sanitizers and runs it. The linker puts the functions below in place of
+ * the allocators, so that the n-th allocation can be made to fail, for every n.
+ */
+#include "fastgrad.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHECK(condition)                                                                                      \
+    do {                                                                                                      \
+        if (!(condition)) {                                                                                   \
+            printf("%s:%d: %s does not hold; last message: %s\n", __func__, __LINE__, #condition,             \
+                   fg_message());                                                                             \
+            exit(1);                                                                                          \
+        }                                                                                                     \
+    } while (0)
+
+static int64_t allocations_left = -1;           /* -1: no limit */
+
+static int refuse(void)
+{
+    if (allocations_left > 0)
+        allocations_left--;
+    return allocations_left == 0;
+}
+
+#ifdef WRAP
+void *__real_fg_alloc(size_t);
+void *__real_realloc(void *, size_t);
+void *__real_calloc(size_t, size_t);
+void *__wrap_fg_alloc(size_t);
+void *__wrap_realloc(void *, size_t);
+void *__wrap_calloc(size_t, size_t);
+
+void *__wrap_fg_alloc(size_t bytes)
+{
+    if (!refuse())
+        return __real_fg_alloc(bytes);
+    fg_fail(FG_NO_MEMORY, "refused");
+    return NULL;
+}
+void *__wrap_realloc(void *block, size_t bytes) { return refuse() ? NULL : __real_realloc(block, bytes); }
+void *__wrap_calloc(size_t n, size_t bytes) { return refuse() ? NULL : __real_calloc(n, bytes); }
+#endif
+
+/* ---- helpers ------------------------------------------------------------------------------------------ */
+static fg_array *array(int ndim, const int64_t *dim, const double *value)
+{
+    fg_shape *shape = fg_shape_new(ndim, dim);
+    fg_array *a = fg_array_new(shape, FG_FLOAT64);
+    fg_shape_unref(shape);
+    memcpy(a->data, value, (size_t)a->shape->size * sizeof *value);
+    return a;
+}
+
+static fg_tensor leaf(int ndim, const int64_t *dim, const double *value)
+{
+    fg_array *a = array(ndim, dim, value);
+    return (fg_tensor){a, fg_leaf(a)};
+}
+
+static fg_tensor unary(int op, fg_tensor x)
+{
+    fg_tensor y = {0};
+    CHECK(fg_unary(op, x, &y) == FG_OK);
+    return y;
+}
+
+static fg_tensor binary(int op, fg_tensor a, fg_tensor b)
+{
+    fg_tensor y = {0};
+    CHECK(fg_binary(op, a, b, &y) == FG_OK);
+    return y;
+}
+
+/* t = op(t), giving up what t was */
+static void apply(int op, fg_tensor *t)
+{
+    fg_tensor y = unary(op, *t);
+    fg_tensor_unref(*t);
+    *t = y;
+}
+
+static double at(const fg_array *a, int i) { return ((const double *)a->data)[i]; }
+static fg_array *gradient(fg_tensor x) { return x.node->saved; }
+
+static fg_tensor share(fg_tensor x)
+{
+    return (fg_tensor){fg_array_ref(x.array), x.node ? fg_node_ref(x.node) : NULL};
+}
+
+static int close_to(double a, double b) { return fabs(a - b) <= 1e-12 * (fabs(a) + fabs(b)); }
+
+/* ---- the tests ---------------------------------------------------------------------------------------- */
+static void test_chain(void)
+{
+    double value[] = {0.5, -1.25, 2};
+    fg_tensor x = leaf(1, (int64_t[]){3}, value), y = share(x);
+    for (int i = 0; i < 20; i++)
+        apply(FG_OP_tanh, &y);
+    fg_array *g = array(1, (int64_t[]){3}, (double[]){1, 2, -3});
+    CHECK(fg_backward(y, g, 0) == FG_OK);
+    for (int i = 0; i < 3; i++) {
+        double v = value[i], d = at(g, i);
+        for (int k = 0; k < 20; k++) {
+            v = tanh(v);
+            d *= 1 - v * v;
+        }
+        CHECK(close_to(at(y.array, i), v));
+        CHECK(close_to(at(gradient(x), i), d));
+    }
+    CHECK(fg_backward(y, g, 0) == FG_BAD_TAPE);
+    CHECK(strstr(fg_message(), "retain_graph"));
+    fg_array_unref(g);
+    fg_tensor_unref(y);
+    fg_tensor_unref(x);
+}
+
+/* y = x * w + w, then y * y: w is broadcast and used twice, y reached twice. */
+static fg_tensor diamond(fg_tensor x, fg_tensor w)
+{
+    fg_tensor product = binary(FG_OP_multiply, x, w);
+    fg_tensor y = binary(FG_OP_add, product, w);
+    fg_tensor z = binary(FG_OP_multiply, y, y);
+    fg_tensor_unref(product);
+    fg_tensor_unref(y);
+    return z;
+}
+
+static const double x_values[] = {1, 2, 3, 4, 5, 6}, w_values[] = {-1, 0.5, 2};
+
+static void check_diamond(fg_tensor x, fg_tensor w, double times)
+{
+    double dw[3] = {0};
+    for (int i = 0; i < 6; i++) {
+        double xi = x_values[i], wi = w_values[i % 3], y = xi * wi + wi;
+        CHECK(close_to(at(gradient(x), i), times * 2 * y * wi));
+        dw[i % 3] += times * 2 * y * (xi + 1);
+    }
+    for (int i = 0; i < 3; i++)
+        CHECK(close_to(at(gradient(w), i), dw[i]));
+}
+
+static fg_array *ones(fg_tensor like)
+{
+    fg_array *g = fg_array_copy(like.array);
+    for (int64_t i = 0; i < g->shape->size; i++)
+        ((double *)g->data)[i] = 1;
+    return g;
+}
+
+static void test_diamond_and_accumulation(void)
+{
+    fg_tensor x = leaf(2, (int64_t[]){2, 3}, x_values), w = leaf(1, (int64_t[]){3}, w_values);
+    fg_tensor z = diamond(x, w);
+    fg_array *g = ones(z);
+    CHECK(fg_backward(z, g, 1) == FG_OK);
+    check_diamond(x, w, 1);
+    CHECK(fg_backward(z, g, 0) == FG_OK);
+    check_diamond(x, w, 2);
+    fg_array_unref(g);
+    fg_tensor_unref(z);
+    fg_tensor_unref(x);
+    fg_tensor_unref(w);
+}
+
+static void test_change_in_place(void)
+{
+    fg_tensor x = leaf(1, (int64_t[]){3}, w_values), y = unary(FG_OP_exp, x), z = unary(FG_OP_tanh, y);
+    CHECK(fg_binary_inplace(FG_OP_add, &y, x) == FG_OK);        /* exp's derivative needs what y was */
+    fg_tensor sum = binary(FG_OP_add, y, z);
+    fg_array *g = ones(sum);
+    CHECK(fg_backward(sum, g, 0) == FG_BAD_TAPE);
+    CHECK(strstr(fg_message(), "changed in place"));
+    CHECK(!gradient(x));
+    fg_array_unref(g);
+    fg_tensor_unref(sum);
+    fg_tensor_unref(z);
+    fg_tensor_unref(y);
+    fg_tensor_unref(x);
+}
+
+static void test_two_million_operations(void)
+{
+    fg_tensor x = leaf(0, NULL, (double[]){0.25}), y = share(x);
+    for (int i = 0; i < 2000000; i++)
+        apply(FG_OP_negative, &y);
+    fg_array *g = ones(y);
+    CHECK(fg_backward(y, g, 1) == FG_OK);
+    CHECK(at(gradient(x), 0) == 1);
+    fg_array_unref(g);
+    fg_tensor_unref(y);
+    CHECK(fg_live.nodes == 1);
+    fg_tensor_unref(x);
+}
+
+static void test_forgotten_graphs_do_not_pile_up(void)
+{
+    fg_tensor x = leaf(0, NULL, (double[]){0.25}), last[10] = {{0}};
+    fg_counts after_ten = {0};
+    for (int i = 0; i < 100000; i++) {
+        fg_tensor y = share(x);
+        for (int k = 0; k < 5; k++)
+            apply(FG_OP_tanh, &y);
+        fg_tensor_unref(last[i % 10]);
+        last[i % 10] = y;
+        if (i == 10)
+            after_ten = fg_live;
+    }
+    CHECK(fg_live.nodes == after_ten.nodes && fg_live.arrays == after_ten.arrays);
+    CHECK(fg_live.bytes == after_ten.bytes && fg_live.cached_bytes == after_ten.cached_bytes);
+    for (int i = 0; i < 10; i++)
+        fg_tensor_unref(last[i]);
+    fg_tensor_unref(x);
+}
+
+#ifdef WRAP
+/* Whichever allocation fails, the status says so, nothing leaks, and a second try gives the right gradient. */
+static void test_every_allocation_can_fail(void)
+{
+    for (int64_t n = 1, done = 0; !done; n++) {
+        fg_tensor x = leaf(2, (int64_t[]){2, 3}, x_values), w = leaf(1, (int64_t[]){3}, w_values);
+        fg_tensor z = diamond(x, w), y = {0};
+        fg_array *g = ones(z);
+        CHECK(n < 1000);
+
+        allocations_left = n;
+        int status = fg_backward(z, g, 1);
+        done = allocations_left > 0;
+        allocations_left = -1;
+        CHECK(status == (done ? FG_OK : FG_NO_MEMORY));
+        if (status) {
+            CHECK(!gradient(x) && !gradient(w));
+            CHECK(fg_backward(z, g, 1) == FG_OK);
+        }
+        check_diamond(x, w, 1);
+
+        int forward_done;
+        allocations_left = n;
+        status = fg_binary(FG_OP_multiply, x, w, &y);
+        forward_done = allocations_left > 0;
+        allocations_left = -1;
+        CHECK(status == (forward_done ? FG_OK : FG_NO_MEMORY));
+        done = done && forward_done;
+        if (!status)
+            fg_tensor_unref(y);
+        fg_array_unref(g);
+        fg_tensor_unref(z);
+        fg_tensor_unref(x);
+        fg_tensor_unref(w);
+        CHECK(fg_live.nodes == 0 && fg_live.arrays == 0);
+    }
+}
+#endif
+
+int main(void)
+{
+    CHECK(fg_kernels_select(NULL) == FG_OK);
+    CHECK(fg_init() == FG_OK);
+    static const struct { const char *name; void (*run)(void); } tests[] = {
+#define TEST(name) {#name, name}
+        TEST(test_chain),
+        TEST(test_diamond_and_accumulation),
+        TEST(test_change_in_place),
+        TEST(test_two_million_operations),
+        TEST(test_forgotten_graphs_do_not_pile_up),
+#ifdef WRAP
+        TEST(test_every_allocation_can_fail),
+#endif
+    };
+    for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
+        fg_counts before = fg_live;
+        tests[i].run();
+        CHECK(fg_live.nodes == before.nodes && fg_live.arrays == before.arrays && fg_live.bytes == before.bytes);
+        printf("%s passed\n", tests[i].name);
+    }
+    return refuse();                            /* 0; also keeps refuse used where nothing is wrapped */
+}

@@ -1,0 +1,238 @@
+"""Losses against their formulas in NumPy and mpmath, at the extremes, and with hostile input."""
+
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fastgrad as fg
+from fastgrad import losses
+
+RNG = np.random.default_rng(0)
+P, T = RNG.standard_normal((2, 4, 3))
+INSIDE, BITS = RNG.uniform(0.05, 0.95, (4, 3)), RNG.integers(0, 2, (4, 3))
+LOGITS, LABELS = RNG.standard_normal((5, 4)), np.array([0, 3, 1, 1, 2])
+
+REGRESSION = {
+    losses.mse: lambda p, t: (p - t) ** 2,
+    losses.mae: lambda p, t: np.abs(p - t),
+    losses.huber: lambda p, t: np.where(np.abs(p - t) <= 1, 0.5 * (p - t) ** 2, np.abs(p - t) - 0.5),
+}
+PAIRS = [
+    *((f, P, T) for f in REGRESSION),
+    (losses.binary_cross_entropy, INSIDE, BITS),
+    (losses.binary_cross_entropy_with_logits, P, BITS),
+    (losses.softmax_cross_entropy, LOGITS, LABELS),
+    (losses.softmax_cross_entropy, LOGITS, np.eye(4)[LABELS]),
+]
+
+
+def ids(value):
+    return getattr(value, "__name__", None)
+
+
+@pytest.mark.parametrize("f", REGRESSION, ids=ids)
+def test_regression_losses(f):
+    expected = REGRESSION[f](P, T)
+    np.testing.assert_allclose(f(P, T, reduction="none").numpy(), expected, rtol=1e-14)
+    np.testing.assert_allclose(f(P, T, reduction="sum").item(), expected.sum(), rtol=1e-14)
+    np.testing.assert_allclose(f(P, T).item(), expected.mean(), rtol=1e-14)
+
+
+def test_huber_delta_joins_the_pieces():
+    errors = np.array([0.0, 1.0, 2.0, 3.0, -5.0])
+    got = losses.huber(errors, np.zeros(5), delta=2.0, reduction="none").numpy()
+    np.testing.assert_allclose(got, [0, 0.5, 2, 4, 8])
+    grad = fg.grad(lambda e: losses.huber(e, np.zeros(5), delta=2.0, reduction="sum"))(errors)
+    np.testing.assert_allclose(grad, [0, 1, 2, 2, -2])
+    assert losses.huber([1e300], [0.0]).item() == 1e300
+
+
+def mp_bce(p, t):
+    return -(t * mpmath.log(p) + (1 - t) * mpmath.log(1 - p))
+
+
+def test_binary_cross_entropy():
+    expected = -(BITS * np.log(INSIDE) + (1 - BITS) * np.log(1 - INSIDE))
+    got = losses.binary_cross_entropy(INSIDE, BITS, reduction="none")
+    np.testing.assert_allclose(got.numpy(), expected, rtol=1e-14)
+    soft = losses.binary_cross_entropy([0.3], [0.25]).item()
+    assert soft == pytest.approx(float(mp_bce(0.3, 0.25)), rel=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_binary_cross_entropy_of_exact_zeros_and_ones(dtype):
+    p = np.array([0, 1, 0, 1], dtype)
+    t = np.array([0, 1, 1, 0])
+    info = np.finfo(dtype)
+    got = losses.binary_cross_entropy(p, t, reduction="none").numpy()
+    assert got.dtype == dtype
+    assert list(got[:2]) == [0, 0]
+    np.testing.assert_allclose(got[2:], [-np.log(info.tiny), -np.log(info.epsneg)], rtol=1e-6)
+    grad = fg.grad(lambda p: losses.binary_cross_entropy(p, t, reduction="sum"))(p)
+    np.testing.assert_array_equal(grad, [1, -1, 0, 0])
+
+
+def test_binary_cross_entropy_outside_of_probabilities_is_nan():
+    got = losses.binary_cross_entropy([-0.1, 1.1], [1, 0], reduction="none").numpy()
+    assert np.isnan(got).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("t", [0.0, 1.0, 0.25])
+def test_binary_cross_entropy_with_logits_over_the_whole_range(dtype, t):
+    largest = np.finfo(dtype).max
+    x = np.array([0, 1e-30, 0.5, -0.5, 3, -20, 20, -80, 80, -1000, 1000, largest, -largest], dtype)
+    f = lambda x: losses.binary_cross_entropy_with_logits(x, np.full(x.shape, t), reduction="sum")
+    got = losses.binary_cross_entropy_with_logits(x, np.full(x.shape, t), reduction="none").numpy()
+    with mpmath.workdps(60):
+        for value, result, slope in zip(x, got, fg.grad(f)(x)):
+            value = mpmath.mpf(float(value))
+            expected = t * mpmath.log1p(mpmath.exp(-value)) if value > -1000 else -t * value
+            expected += (1 - t) * (mpmath.log1p(mpmath.exp(value)) if value < 1000 else value)
+            tiny = float(np.finfo(dtype).tiny)
+            rtol = 8 * float(np.finfo(dtype).eps)
+            assert abs(float(result) - expected) <= rtol * abs(expected) + tiny
+            p = 1 / (1 + mpmath.exp(-value)) if abs(value) < 1e4 else mpmath.mpf(value > 0)
+            q = 1 / (1 + mpmath.exp(value)) if abs(value) < 1e4 else mpmath.mpf(value < 0)
+            assert abs(float(slope) - ((1 - t) * p - t * q)) <= rtol * (p + q) * max(t, 1 - t)
+    assert losses.binary_cross_entropy(x, np.full(x.shape, t), from_logits=True, reduction="sum").item() == f(x).item()
+
+
+def mp_cross_entropy(x, label):
+    return mpmath.log(sum(mpmath.exp(mpmath.mpf(float(v)) - float(x[label])) for v in x))
+
+
+def test_softmax_cross_entropy_with_integer_and_one_hot_labels():
+    with mpmath.workdps(40):
+        expected = [float(mp_cross_entropy(x, k)) for x, k in zip(LOGITS, LABELS)]
+    for labels in (LABELS, LABELS.astype(np.uint8), list(LABELS), np.eye(4)[LABELS], np.eye(4, dtype=int)[LABELS]):
+        got = losses.softmax_cross_entropy(LOGITS, labels, reduction="none")
+        np.testing.assert_allclose(got.numpy(), expected, rtol=1e-14)
+        assert losses.softmax_cross_entropy(LOGITS, labels).item() == pytest.approx(np.mean(expected), rel=1e-14)
+    softmax = np.exp(LOGITS) / np.exp(LOGITS).sum(axis=1, keepdims=True)
+    for labels in (LABELS, np.eye(4)[LABELS]):
+        grad = fg.grad(lambda x: losses.softmax_cross_entropy(x, labels))(LOGITS)
+        np.testing.assert_allclose(grad, (softmax - np.eye(4)[LABELS]) / 5, rtol=1e-12, atol=1e-16)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_softmax_cross_entropy_is_stable(dtype):
+    x = np.array([[1e30, 0, 0], [-1e30, 1e30, 0], [1000, 0, -1000]], dtype)
+    for labels in ([0, 1, 2], np.eye(3)):
+        got = losses.softmax_cross_entropy(x, labels, reduction="none").numpy()
+        assert got.dtype == dtype
+        np.testing.assert_allclose(got, [0, 0, 2000])
+        grad = fg.grad(lambda x: losses.softmax_cross_entropy(x, labels, reduction="sum"))(x)
+        np.testing.assert_allclose(grad, [[0, 0, 0], [0, 0, 0], [1, 0, -1]], atol=1e-30)
+
+
+def test_softmax_cross_entropy_of_any_rank():
+    got = losses.softmax_cross_entropy(LOGITS[0], 2, reduction="none")
+    assert got.shape == ()
+    x = LOGITS[:4].reshape(2, 2, 4)
+    got = losses.softmax_cross_entropy(x, LABELS[:4].reshape(2, 2), reduction="none")
+    assert got.shape == (2, 2)
+    flat = losses.softmax_cross_entropy(LOGITS[:4], LABELS[:4], reduction="none")
+    np.testing.assert_array_equal(got.numpy().ravel(), flat.numpy())
+    # two classes and a bool label a row
+    np.testing.assert_array_equal(
+        losses.softmax_cross_entropy(LOGITS[:2, :2], np.array([True, False]), reduction="none").numpy(),
+        losses.softmax_cross_entropy(LOGITS[:2, :2], np.array([1, 0]), reduction="none").numpy(),
+    )
+
+
+@pytest.mark.parametrize(("f", "x", "t"), PAIRS, ids=ids)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_gradients(f, x, t, reduction):
+    fg.check_grads(lambda x: f(x, t, reduction=reduction), (x,))
+
+
+@pytest.mark.parametrize(("f", "x", "t"), PAIRS, ids=ids)
+def test_float32_is_kept_whatever_the_targets(f, x, t):
+    x = x.astype(np.float32)
+    assert f(x, t).dtype == np.float32
+    assert fg.grad(lambda x: f(x, t))(x).dtype == np.float32
+    x.flags.writeable = False
+    assert f(x, t).shape == ()
+
+
+@pytest.mark.parametrize("f", [losses.mse, losses.mae, losses.huber], ids=ids)
+def test_gradients_reach_targets_that_are_tensors(f):
+    fg.check_grads(lambda p, t: f(p, t), (P, T))
+
+
+@given(st.integers(1, 5), st.integers(1, 4))
+def test_cross_entropy_is_at_least_zero_and_mean_is_sum_over_n(rows, classes):
+    x = np.random.default_rng(rows * 10 + classes).standard_normal((rows, classes))
+    labels = np.arange(rows) % classes
+    each = losses.softmax_cross_entropy(x, labels, reduction="none").numpy()
+    assert (each >= 0).all()
+    assert losses.softmax_cross_entropy(x, labels).item() == pytest.approx(each.sum() / rows)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: losses.mse(np.zeros((4, 1)), np.zeros(4)),
+            ValueError,
+            "mse: predictions of shape (4, 1) and targets of shape (4,): the shapes must be equal; "
+            "use reshape on one of them",
+        ),
+        (
+            lambda: losses.mae([1.0], [1.0], reduction="avg"),
+            ValueError,
+            "mae: reduction is 'avg', expected 'mean', 'sum' or 'none'",
+        ),
+        (
+            lambda: losses.huber([1.0], [1.0], delta=0),
+            ValueError,
+            "huber: delta is 0, expected a number above 0",
+        ),
+        (
+            lambda: losses.binary_cross_entropy([0.5], [-1]),
+            ValueError,
+            "binary_cross_entropy: targets run from -1 to -1, expected values in [0, 1]; "
+            "labels -1 and 1 become (t + 1) / 2",
+        ),
+        (
+            lambda: losses.binary_cross_entropy_with_logits([0.5, 0.5], [0, 2]),
+            ValueError,
+            "binary_cross_entropy_with_logits: targets run from 0 to 2, expected values in [0, 1]; "
+            "labels -1 and 1 become (t + 1) / 2",
+        ),
+        (
+            lambda: losses.softmax_cross_entropy(LOGITS, LABELS.astype(float)),
+            TypeError,
+            "softmax_cross_entropy: labels have dtype float64, expected integers in 0..3: use labels.astype(np.int64)",
+        ),
+        (
+            lambda: losses.softmax_cross_entropy(LOGITS, LABELS[:4]),
+            ValueError,
+            "softmax_cross_entropy: labels of shape (4,) do not fit logits of shape (5, 4): expected integers "
+            "of shape (5,), or one-hot rows of shape (5, 4)",
+        ),
+        (
+            lambda: losses.softmax_cross_entropy(1.0, 0),
+            ValueError,
+            "softmax_cross_entropy: logits are 0-d, expected shape (..., classes)",
+        ),
+    ],
+)
+def test_errors(call, error, message):
+    with pytest.raises(error) as caught:
+        call()
+    assert type(caught.value) is error
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("label", [4, -1, 2**40])
+def test_labels_out_of_range_name_the_row(label):
+    labels = LABELS.copy()
+    labels[3] = label
+    with pytest.raises(IndexError) as caught:
+        losses.softmax_cross_entropy(LOGITS, labels)
+    for part in ("row 3", str(label), "0..3"):
+        assert part in str(caught.value)

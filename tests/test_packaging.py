@@ -1,0 +1,99 @@
+"""What is installed and what is not: modules, files, import time, and C that compiles without warnings."""
+
+import os
+import re
+import subprocess
+import sys
+import types
+import zipfile
+from pathlib import Path
+
+import fastgrad
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(*command, **options):
+    result = subprocess.run(
+        [sys.executable, *map(str, command)], stdin=subprocess.DEVNULL, capture_output=True, text=True, **options
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def repository_files():
+    for name in ("csrc", "fastgrad", "tests", "benchmarks", "examples", ".ci"):
+        yield from (p for p in (ROOT / name).rglob("*") if p.is_file() and p.suffix not in (".pyc", ".so", ".png"))
+    yield from (p for p in ROOT.iterdir() if p.suffix in (".py", ".md", ".toml", ".in"))
+
+
+def test_all_names_exist_and_all_public_names_are_in_it():
+    public = {
+        name
+        for name, value in vars(fastgrad).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+    listed = fastgrad.__all__
+    assert len(listed) == len(set(listed))
+    assert [name for name in listed if not hasattr(fastgrad, name)] == []
+    assert public - set(listed) == set()
+    assert {"tensor", "Tensor", "grad", "value_and_grad", "training_step", "descend", "show_config"} <= set(listed)
+
+
+def test_importing_fastgrad_imports_nothing_else():
+    program = """
+import sys
+import numpy
+before = set(sys.modules)
+import fastgrad
+new = {name.partition(".")[0] for name in set(sys.modules) - before}
+print(*sorted(name for name in new - sys.stdlib_module_names if not name.startswith(("_cython", "cython_"))))
+"""
+    assert run("-c", program).split() == ["fastgrad"]
+
+
+def test_import_time():
+    run(ROOT / "benchmarks" / "import_time.py", "--limit", "25")
+
+
+def test_no_file_names_a_path_of_some_machine():
+    folders = "|".join(("work", "tmp", "home", "root", "Users", "opt", "mnt"))
+    absolute = re.compile(rf"(?<![\w.*~/-])/({folders})/")
+    found = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in repository_files()
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if absolute.search(line)
+    ]
+    assert found == []
+
+
+def test_repository_text_is_plain():
+    files = list(repository_files())
+    assert len(files) > 30
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        assert "\r" not in text and "\t" not in text, path
+        assert not re.search(r"[ ]+$", text, re.MULTILINE), f"{path}: blanks at the end of a line"
+        assert not text or text.endswith("\n"), path
+
+
+@pytest.mark.slow
+def test_wheel(tmp_path):
+    run("-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, ROOT)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.stat().st_size < 5_000_000
+    names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
+    assert {name.partition("/")[0] for name in names} == {"fastgrad"}
+    assert {Path(name).suffix for name in names} <= {".py", ".pyi", ".typed", ".so", ".pyd"}
+    assert {"fastgrad/_core.pyi", "fastgrad/py.typed"} <= set(names)
+    modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "fastgrad").rglob("*.py")}
+    assert {name for name in names if name.endswith(".py")} == modules
+
+
+@pytest.mark.slow
+def test_our_c_compiles_without_warnings_under_every_instruction_set(tmp_path):
+    environment = {**os.environ, "FASTGRAD_WERROR": "1"}
+    run("setup.py", "build_ext", "--build-lib", tmp_path, "--build-temp", tmp_path, cwd=ROOT, env=environment)
+    assert list((tmp_path / "fastgrad").glob("_core.*"))

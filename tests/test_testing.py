@@ -1,0 +1,100 @@
+"""check_grads must find wrong gradients, and say where they are."""
+
+import numpy as np
+import pytest
+
+import fastgrad as fg
+from fastgrad import testing
+
+
+def wrong(x):
+    """x^3 with the gradient of a constant for its second entry."""
+    return fg.concatenate([x[:1], fg.stop_gradient(x[1:2]), x[2:]]) ** 3
+
+
+def test_it_is_public_in_both_places():
+    assert fg.check_grads is testing.check_grads
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_right_gradients_pass(dtype, capsys):
+    rng = np.random.default_rng(0)
+    w, b = rng.standard_normal((3, 2)).astype(dtype), rng.standard_normal(2).astype(dtype)
+    x, label = rng.standard_normal((4, 3)).astype(dtype), np.array([0, 1, 1, 0])
+
+    def f(params, x, label):
+        y = fg.tanh(x @ params["layer"][0] + params["layer"][1])
+        return {"loss": fg.losses.softmax_cross_entropy(y, label), "y": (y, y[0, 0])}
+
+    assert testing.check_grads(f, ({"layer": [w, b]}, x, label)) is None
+    assert capsys.readouterr() == ("", "")
+
+
+def test_any_shape_in_and_out():
+    testing.check_grads(fg.exp, (0.5,))
+    testing.check_grads(fg.exp, np.float32(0.5))
+    testing.check_grads(fg.exp, np.zeros((0, 3)))
+    testing.check_grads(fg.exp, np.ones((2, 1, 3))[::-1])
+    testing.check_grads(lambda x: x.reshape((3, 2)).T, np.arange(6.0))
+    testing.check_grads(lambda x, y: [x * y, None, x], (np.ones(2), 3.0))
+    testing.check_grads(lambda x: np.tanh(x), np.ones(2))
+
+
+def test_arguments_are_left_alone():
+    x = np.array([1.0, 2.0])
+    x.flags.writeable = False
+    testing.check_grads(fg.square, (x,))
+    np.testing.assert_array_equal(x, [1, 2])
+
+
+def test_a_wrong_gradient_is_shown_at_its_worst_entry():
+    with pytest.raises(AssertionError) as caught:
+        testing.check_grads(lambda p: wrong(p["w"][0]).sum(), ({"w": [np.array([1.0, 2.0, 3.0])]},))
+    text = str(caught.value)
+    assert text.startswith("check_grads: 1 of 3 entries of the gradient are wrong, the worst at\n")
+    assert "args[0]['w'][0][1]: reverse mode gives 0, central differences " in text
+    assert "is allowed" in text
+
+
+def test_the_gradient_of_another_function_fails():
+    flipped = lambda x: 2 * fg.stop_gradient(x * x) - x * x
+    with pytest.raises(AssertionError, match="args\\[0\\]: reverse mode gives -"):
+        testing.check_grads(flipped, 3.0)
+    nan = lambda x: fg.where(x > 0, x, x) * 0 / 0 * x
+    with np.errstate(all="ignore"), pytest.raises(AssertionError, match="reverse mode gives nan"):
+        testing.check_grads(nan, 3.0)
+
+
+def test_small_errors_fail_and_tolerances_are_obeyed():
+    nearly = lambda x: x * x + 1e-4 * fg.stop_gradient(x)
+    with pytest.raises(AssertionError):
+        testing.check_grads(nearly, 1.0)
+    testing.check_grads(nearly, 1.0, atol=1e-3)
+    testing.check_grads(nearly, 1.0, rtol=1e-3)
+    with pytest.raises(AssertionError):
+        testing.check_grads(fg.exp, 1.0, atol=0, rtol=0)
+    with pytest.raises(AssertionError):
+        testing.check_grads(fg.exp, 1.0, eps=0.1)
+
+
+def test_differences_are_taken_in_float64():
+    """With float32 differences a gradient of 1e-3 on a value of 1e4 would drown."""
+    testing.check_grads(lambda x: 1e4 + 1e-3 * x, np.float32(1.0), atol=1e-7, rtol=1e-4)
+
+
+def test_a_function_that_returns_float32_has_wider_differences():
+    testing.check_grads(lambda x: fg.tanh(x.astype(np.float32)), np.array([0.3, -0.2]))
+
+
+def test_what_it_cannot_do_yet_it_says():
+    with pytest.raises(NotImplementedError, match="^check_grads: order=2, supported now: 1$"):
+        testing.check_grads(fg.exp, 1.0, order=2)
+    with pytest.raises(NotImplementedError, match="^check_grads: modes=\\('fwd', 'rev'\\), supported now: \\('rev',\\)$"):
+        testing.check_grads(fg.exp, 1.0, modes=("fwd", "rev"))
+
+
+def test_nothing_to_check_is_an_error():
+    with pytest.raises(TypeError, match="^check_grads: args hold no float32 or float64 arrays to differentiate$"):
+        testing.check_grads(fg.exp, (np.arange(3),))
+    with pytest.raises(TypeError, match="^check_grads: f returned no float32 or float64 array or tensor$"):
+        testing.check_grads(lambda x: x > 0, 1.0)

@@ -1,0 +1,250 @@
+"""One step in one call: forward, backward and update."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+
+import fastgrad as fg
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.standard_normal((8, 3)), RNG.standard_normal(8)
+
+
+def line(params, x, y):
+    return fg.losses.mse(x @ params["w"] + params["b"], y)
+
+
+def start(dtype=np.float64):
+    return {"w": np.zeros(3, dtype), "b": np.zeros((), dtype)}
+
+
+def by_hand(w, b, rate=0.1):
+    error = X @ w + b - Y
+    return np.mean(error**2), w - rate * 2 * X.T @ error / 8, b - rate * 2 * error.mean()
+
+
+def test_a_step_is_the_gradient_times_the_rate_and_returns_the_loss_before():
+    params = start()
+    step = fg.training_step(line, params, fg.optim.SGD(0.1))
+    w, b = np.zeros(3), 0.0
+    for _ in range(5):
+        expected, w, b = by_hand(w, b)
+        value = step(X, Y)
+        assert type(value) is float
+        assert value == pytest.approx(expected, rel=1e-13)
+        np.testing.assert_allclose(params["w"], w, rtol=1e-12)
+        np.testing.assert_allclose(params["b"], b, rtol=1e-12)
+    assert step.params is params
+    assert step.optimizer.steps == 5
+
+
+@pytest.mark.parametrize("optimizer", [fg.optim.SGD(0.1, momentum=0.9), fg.optim.Adam(0.1)], ids=repr)
+def test_it_equals_grad_and_step(optimizer):
+    twin = fg.optim.get(type(optimizer).__name__, **{k: v for k, v in vars(optimizer).items() if k in
+                        ("learning_rate", "momentum", "betas")})  # fmt: skip
+    params, other = start(np.float32), start(np.float32)
+    x, y = X.astype(np.float32), Y.astype(np.float32)
+    step = fg.training_step(line, params, optimizer)
+    for _ in range(4):
+        value, grads = fg.value_and_grad(line)(other, x, y)
+        twin.step(other, grads)
+        assert step(x, y) == value
+        np.testing.assert_array_equal(params["w"], other["w"])
+        np.testing.assert_array_equal(params["b"], other["b"])
+
+
+def test_the_arrays_are_live_both_ways():
+    params = start()
+    step = fg.training_step(line, params, "sgd")
+    first = step(X, Y)
+    params["w"][:] = 0
+    params["b"][...] = 0
+    assert step(X, Y) == first
+
+
+@pytest.mark.parametrize("size", [1, 100, 10_000])
+def test_any_size_of_parameter(size):
+    p = np.ones(size)
+    step = fg.training_step(lambda p: (p * p).sum(), p, fg.optim.SGD(0.25))
+    assert step() == size
+    np.testing.assert_array_equal(p, np.full(size, 0.5))
+
+
+def test_unused_parameters_have_gradient_zero():
+    params = {"used": np.ones(2), "unused": np.ones(2)}
+    step = fg.training_step(lambda p: p["used"].sum(), params, fg.optim.SGD(1.0, weight_decay=0.5))
+    step()
+    np.testing.assert_array_equal(params["used"], [-0.5, -0.5])
+    np.testing.assert_array_equal(params["unused"], [0.5, 0.5])
+
+
+def test_numpy_functions_and_a_loss_of_one_element():
+    p = np.array([1.0, 2.0])
+    step = fg.training_step(lambda p: np.sum(np.square(p), keepdims=True), p, fg.optim.SGD(0.5))
+    assert step() == 5
+    np.testing.assert_array_equal(p, [0, 0])
+
+
+def test_nothing_is_kept_alive_and_nothing_printed(capsys):
+    params = start()
+    step = fg.training_step(line, params, "adam")
+    step(X, Y)
+    before = fg._core.live()["nodes"]
+    for _ in range(20):
+        step(X, Y)
+    assert fg._core.live()["nodes"] == before
+    gone = weakref.ref(params["w"])
+    del params, step
+    gc.collect()
+    assert gone() is None
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_loss_that_raises_leaves_everything_and_the_step_usable():
+    params = start()
+
+    def loss(params, x, y):
+        if x is None:
+            raise KeyError("no data")
+        return line(params, x, y)
+
+    step = fg.training_step(loss, params, "adam")
+    with pytest.raises(KeyError):
+        step(None, Y)
+    assert step.optimizer.steps == 0
+    np.testing.assert_array_equal(params["w"], np.zeros(3))
+    assert step(X, Y) > 0
+
+
+# not finite -------------------------------------------------------------------------------------------------
+
+
+def blows_up(params, x):
+    return (params["w"] * 0).sum() + fg.sqrt(params["b"][1] * x)
+
+
+@pytest.mark.parametrize("optimizer", [fg.optim.SGD(0.1, momentum=0.5), fg.optim.Adam(0.1)], ids=repr)
+def test_a_gradient_that_is_not_finite_raises_and_changes_nothing(optimizer):
+    params = {"w": np.ones(2), "b": np.ones(2)}
+    step = fg.training_step(blows_up, params, optimizer)
+    step(1.0)
+    before = {key: value.copy() for key, value in params.items()}
+    state = optimizer.state_dict()
+    with pytest.raises(FloatingPointError) as caught:
+        step(0.0)
+    assert str(caught.value) == (
+        "training_step: at step 1 the gradient of params['b'] has 1 entries of 2 that are not finite; "
+        "the parameters are as they were before this step. Lower the learning rate, or look for log(0), "
+        "division by 0 or overflow in the loss"
+    )
+    for key in params:
+        np.testing.assert_array_equal(params[key], before[key])
+    np.testing.assert_equal(optimizer.state_dict(), state)
+    step(1.0)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_loss_that_is_not_finite(bad):
+    p = np.ones(2)
+    loss = lambda p, x: (p * 0).sum() + x
+    with pytest.raises(FloatingPointError, match=f"^training_step: at step 0 the loss is {bad}; the parameters are"):
+        fg.training_step(loss, p, "sgd")(bad)
+    np.testing.assert_array_equal(p, [1, 1])
+    step = fg.training_step(loss, p, "sgd", nonfinite="skip")
+    assert np.array_equal(step(bad), bad, equal_nan=True)
+    assert step.optimizer.steps == 1
+    np.testing.assert_array_equal(p, [1, 1])
+
+
+def test_ignore_updates_with_whatever_came():
+    p = np.ones(2)
+    step = fg.training_step(lambda p: (p / 0.0).sum(), p, fg.optim.SGD(0.1), nonfinite="ignore")
+    with np.errstate(all="ignore"):
+        assert step() == np.inf
+    assert not np.isfinite(p).any()
+
+
+# misuse -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (
+            lambda p: float(p.sum().item()),
+            "training_step: the loss is of type float, expected a scalar tensor; "
+            "was it taken out of a tensor by float(), .item() or .numpy()?",
+        ),
+        (
+            lambda p: (p.sum(), p),
+            "training_step: the loss is of type tuple, expected a scalar tensor; return the loss alone",
+        ),
+        (
+            lambda p: p * 2,
+            "training_step: the loss has shape (2,), expected a scalar: take its mean or sum",
+        ),
+        (
+            lambda p: p.detach().sum(),
+            "training_step: the loss does not depend on params, or was computed under no_grad",
+        ),
+        (
+            lambda p: None,
+            "training_step: the loss is of type NoneType, expected a scalar tensor; "
+            "was it taken out of a tensor by float(), .item() or .numpy()?",
+        ),
+    ],
+)
+def test_losses_that_are_no_scalar_of_the_parameters(loss, message):
+    p = np.ones(2)
+    with pytest.raises(TypeError) as caught:
+        fg.training_step(loss, p, "sgd")()
+    assert str(caught.value) == message
+    np.testing.assert_array_equal(p, [1, 1])
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: fg.training_step(3, np.ones(2), "sgd"),
+            TypeError,
+            "training_step: loss is of type int, expected a function of params",
+        ),
+        (
+            lambda: fg.training_step(line, {}, "sgd"),
+            ValueError,
+            "training_step: params hold no arrays: {}",
+        ),
+        (
+            lambda: fg.training_step(line, np.ones(2), "sgdd"),
+            ValueError,
+            "unknown optimizer 'sgdd': the known ones are 'adam', 'adamw', 'sgd'",
+        ),
+        (
+            lambda: fg.training_step(line, [np.ones(2, int)], "sgd"),
+            TypeError,
+            "params[0] has dtype int64, expected float32 or float64: use params[0].astype(np.float64)",
+        ),
+        (
+            lambda: fg.training_step(line, {"w": fg.tensor([1.0])}, "sgd"),
+            TypeError,
+            "params['w'] is a Tensor, expected an ndarray: use np.array(params['w'].detach())",
+        ),
+        (
+            lambda: fg.training_step(line, {"w": 1.0}, "sgd"),
+            TypeError,
+            "params['w'] is of type float, expected a float32 or float64 array: use np.array(1.0)",
+        ),
+        (
+            lambda: fg.training_step(line, np.ones(2), "sgd", nonfinite="warn"),
+            ValueError,
+            "training_step: nonfinite is 'warn', expected 'raise', 'skip' or 'ignore'",
+        ),
+    ],
+)
+def test_errors(call, error, message):
+    with pytest.raises(error) as caught:
+        call()
+    assert str(caught.value) == message
