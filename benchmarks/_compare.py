@@ -12,8 +12,8 @@ import statistics
 import time
 import timeit
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -49,17 +49,18 @@ def peer(module: str) -> ModuleType | None:
 
 
 @contextmanager
-def one_thread(torch: ModuleType | None):
-    """PyTorch on one thread, as our kernels are."""
-    if torch is None:
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def one_thread() -> Iterator[None]:
+    """PyTorch and the BLAS of NumPy on one thread, as our kernels are."""
+    torch, threadpoolctl = peer("torch"), peer("threadpoolctl")
+    before = torch.get_num_threads() if torch else 1
+    with threadpoolctl.threadpool_limits(1) if threadpoolctl else nullcontext():
+        if torch:
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            if torch:
+                torch.set_num_threads(before)
 
 
 def compare(

@@ -60,5 +60,5 @@ def test_forward_and_backward(benchmark, name):
             return y.detach(), torch_x.grad
 
         peers["PyTorch"] = in_torch
-    with one_thread(torch):
+    with one_thread():
         compare(benchmark, f"{name}, 1000x1000 float32", ours, peers, {"PyTorch": 0.7}, rtol=1e-4, atol=1e-5)

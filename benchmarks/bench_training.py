@@ -1,8 +1,11 @@
 """A training step of the digits net: 64-128-10 with tanh, batch of 64, plain SGD; loss as a Python float."""
 
+from contextlib import nullcontext
+
 import fastgrad as fg
 import numpy as np
-from _compare import compare, peer
+import pytest
+from _compare import compare, one_thread, peer
 
 RATE = 0.1
 torch, jax = peer("torch"), peer("jax")
@@ -102,17 +105,19 @@ def by_numpy():
     return step, lambda: params
 
 
-def test_training_step(benchmark):
-    contenders = {"fastgrad": by_fastgrad(), "NumPy by hand": by_numpy()}
-    if torch:
-        contenders |= {"PyTorch": by_torch(), "PyTorch, fused SGD": by_torch(fused=True)}
-    if jax:
-        contenders["jax.jit"] = by_jax()
-    expected = first_steps(*contenders["fastgrad"])
-    for name, contender in contenders.items():
-        if name != "fastgrad":
-            for mine, theirs in zip(expected, first_steps(*contender), strict=True):
-                np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-6, err_msg=name)
-    steps = {name: step for name, (step, _) in contenders.items()}
-    ours = steps.pop("fastgrad")
-    compare(benchmark, "digits net, batch 64, step", ours, steps, {"PyTorch": 1 / 8})
+@pytest.mark.parametrize("threads", ["one thread", "all threads"])
+def test_training_step(benchmark, threads):
+    with one_thread() if threads == "one thread" else nullcontext():
+        contenders = {"fastgrad": by_fastgrad(), "NumPy by hand": by_numpy()}
+        if torch:
+            contenders |= {"PyTorch": by_torch(), "PyTorch, fused SGD": by_torch(fused=True)}
+        if jax and threads == "all threads":  # its number of threads is fixed when it starts
+            contenders["jax.jit"] = by_jax()
+        expected = first_steps(*contenders["fastgrad"])
+        for name, contender in contenders.items():
+            if name != "fastgrad":
+                for mine, theirs in zip(expected, first_steps(*contender), strict=True):
+                    np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-6, err_msg=name)
+        steps = {name: step for name, (step, _) in contenders.items()}
+        ours = steps.pop("fastgrad")
+        compare(benchmark, f"digits net, batch 64, {threads}", ours, steps, {"PyTorch": 1 / 8})

@@ -113,10 +113,12 @@ typedef struct {
     T (*huge)(T);   /* the value, or derivative, where |a| > VM_TRIG_LIMIT */
 } FN(row);
 
+#define STEP ((int64_t)(64 / sizeof(T)))
+#define UNIT(name) (IS_LIBM(name) ? 1 : STEP)
+
 /* A missing operand is not used: any address of the right length stands in for it. */
 static NOINLINE void FN(run)(const FN(row) *row, int64_t n, const T *a, int sa, const T *b, int sb, const T *y,
                              const T *g, T *out) {
-    enum { STEP = 64 / sizeof(T) };
     T all_a[BLOCK], all_b[BLOCK];
     if (!a) a = g, sa = 1;
     if (!b) b = a, sb = sa;
@@ -159,9 +161,9 @@ static void FN(run_huge)(const FN(row) *row, int64_t n, const T *x, const T *g, 
 
 /* What a loop binds to the letters of its text */
 #define LETTERS const T x = pa[i], a = x, y = py[i], g = pg[i]; (void)a, (void)x, (void)y, (void)g
-#define LOOP(name, value)                                                                                       \
+#define LOOP(name, unit, value)                                                                                    \
     static NOINLINE void FN(name)(int64_t n, const T *pa, const T *pb, const T *py, const T *pg, T *out) {          \
-        (void)pb;                                                                                                   \
+        n &= -(int64_t)(unit); /* changes nothing, but lets the compiler leave out the remainder */                 \
         SIMD for (int64_t i = 0; i < n; i++) {                                                                      \
             LETTERS;                                                                                                \
             const T b = pb[i];                                                                                      \
@@ -190,8 +192,8 @@ static void FN(run_huge)(const FN(row) *row, int64_t n, const T *x, const T *g, 
     }
 
 #define UNARY_FN(name, definition, derivative, lo, hi, doc)                                                     \
-    LOOP(name##_loop, VM(name)(x))                                                                                  \
-    LOOP(name##_vjp_loop, g * (T)(derivative))                                                                      \
+    LOOP(name##_loop, UNIT(name), VM(name)(x))                                                                                  \
+    LOOP(name##_vjp_loop, STEP, g * (T)(derivative))                                                                      \
     static void FN(name)(int64_t n, const void *x, void *y) {                                                       \
         static const FN(row) row = {FN(name##_loop), IS_LIBM(name), PICK(HUGE_forward_##name, 0)};                  \
         if (row.huge) FN(run_huge)(&row, n, x, 0, y);                                                               \
@@ -238,7 +240,7 @@ static void FN(run_huge)(const FN(row) *row, int64_t n, const T *x, const T *g, 
         if (n) STRIDED(const T y = py[i]; (void)y, pg[i] * (T)(derivative));                                                             \
     }
 #define BINARY_FN(name, definition, da, db, alo, ahi, blo, bhi, doc)                                            \
-    LOOP(name##_loop, VM(name)(a, b))                                                                               \
+    LOOP(name##_loop, UNIT(name), VM(name)(a, b))                                                                               \
     static void FN(name)(int64_t n, const void *a, int sa, const void *b, int sb, void *y) {                        \
         static const FN(row) row = {FN(name##_loop), IS_LIBM(name), 0};                                             \
         FN(run)(&row, n, a, sa, b, sb, 0, 0, y);                                                  \
@@ -246,7 +248,7 @@ static void FN(run_huge)(const FN(row) *row, int64_t n, const T *x, const T *g, 
     BINARY_FN_VJP(name##_da, da)                                                                                    \
     BINARY_FN_VJP(name##_db, db)
 #define BINARY_FN_VJP(name, derivative)                                                                         \
-    LOOP(name##_loop, g * (T)(derivative))                                                                          \
+    LOOP(name##_loop, STEP, g * (T)(derivative))                                                                          \
     static void FN(name)(int64_t n, const void *a, int sa, const void *b, int sb, const void *y, const void *g,     \
                          void *ga) {                                                                                \
         static const FN(row) row = {FN(name##_loop), 0, 0};                                                         \
@@ -287,6 +289,8 @@ static void FN(cast)(int64_t n, const void *x, void *y) {
     for (int64_t i = 0; i < n; i++) out[i] = (OTHER)in[i];
 }
 
+#undef STEP
+#undef UNIT
 #undef LOOP
 #undef LETTERS
 #undef SOME

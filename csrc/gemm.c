@@ -289,7 +289,7 @@ static void NAME(gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const vo
                 if (c_col == 1 && !ragged) {
                     tile(last, kp, rows_a, a_row, a_col, rows_b, ld, add, corner, c_row);
                 } else {
-                    tile(W, kp, rows_a, a_row, a_col, rows_b, ld, 0, edge, vectors * W);
+                    tile(last, kp, rows_a, a_row, a_col, rows_b, ld, 0, edge, vectors * W);
                     NAME(finish)(rows, columns, edge, vectors * W, add, corner, c_row, c_col);
                 }
             }

@@ -24,7 +24,7 @@ enum {
     LEAF = 32,    /* vectors added one after the other to one set of lanes */
     STRIP = 128,  /* columns of a wide matrix folded at once */
 };
-enum { SUM, DOT, MAX, MIN };
+enum { SUM, DOT, MAX, MIN, TOP }; /* TOP is MAX where a nan may get lost */
 
 #define INLINE static inline __attribute__((always_inline))
 #ifdef __clang__
@@ -81,8 +81,8 @@ const fg_reduce_kernels FG_TABLE(fg_reduce)[2] = {TABLE(f32), TABLE(f64)};
 INLINE REAL NAME(join)(const int kind, REAL a, REAL b)
 {
     if (kind == SUM || kind == DOT) return a + b;
-    const REAL extremum = kind == MAX ? (a > b ? a : b) : (a < b ? a : b); /* b where b is nan */
-    return a != a ? a : extremum;
+    const REAL extremum = kind == MIN ? (a < b ? a : b) : (a > b ? a : b); /* b where b is nan */
+    return kind != TOP && a != a ? a : extremum;
 }
 #define JOIN(a, b) NAME(join)(kind, a, b)
 
@@ -105,24 +105,30 @@ INLINE REAL NAME(fold_lanes)(const int kind, const int width, int64_t n, const R
 #undef ITEM
 }
 
+/* Sums are halved down to LEAF sets of lanes; the loops are kept out of the recursion for their registers. */
+#define FOLD_ROW(kind)                                                                                     \
+    ONCE REAL NAME(fold_row_##kind)(int64_t n, const REAL *x, const REAL *z)                               \
+    {                                                                                                      \
+        if (n < LANES) return NAME(fold_lanes)(kind, NARROW, n, x, z);                                     \
+        return NAME(fold_lanes)(kind, LANES, n, x, z);                                                     \
+    }
+FOLD_ROW(SUM)
+FOLD_ROW(DOT)
+FOLD_ROW(MAX)
+FOLD_ROW(MIN)
+FOLD_ROW(TOP)
+#undef FOLD_ROW
+
 /* One row of n >= NARROW elements. */
-static REAL NAME(fold_row)(int kind, int64_t n, const REAL *x, const REAL *z)
+ONCE REAL NAME(fold_row)(int kind, int64_t n, const REAL *x, const REAL *z)
 {
-    if (n > LEAF * LANES && (kind == SUM || kind == DOT)) {
-        const int64_t half = n / 2 / LANES * LANES;
-        const REAL lower = NAME(fold_row)(kind, half, x, z);
-        return lower + NAME(fold_row)(kind, n - half, x + half, z + half);
-    }
-#define CASE(kind) \
-    case kind: return n < LANES ? NAME(fold_lanes)(kind, NARROW, n, x, z) : NAME(fold_lanes)(kind, LANES, n, x, z)
-    switch (kind) {
-        CASE(SUM);
-        CASE(DOT);
-        CASE(MAX);
-    default:
-        CASE(MIN);
-    }
-#undef CASE
+    if (kind == MAX) return NAME(fold_row_MAX)(n, x, z);
+    if (kind == MIN) return NAME(fold_row_MIN)(n, x, z);
+    if (kind == TOP) return NAME(fold_row_TOP)(n, x, z);
+    if (n <= LEAF * LANES) return kind == SUM ? NAME(fold_row_SUM)(n, x, z) : NAME(fold_row_DOT)(n, x, z);
+    const int64_t half = n / 2 / LANES * LANES;
+    const REAL lower = NAME(fold_row)(kind, half, x, z);
+    return lower + NAME(fold_row)(kind, n - half, x + half, z + half);
 }
 
 /* y[c] = x[0][c] joined with x[1][c] and so on; rows >= 1, ld elements apart. */
@@ -146,9 +152,9 @@ INLINE void NAME(fold_down)(const int kind, int64_t rows, int64_t width, int64_t
 }
 
 /* The same, sums of many rows by halves; width <= STRIP. */
-static void NAME(fold_strip)(int kind, int64_t rows, int64_t width, int64_t ld, const REAL *x, REAL *y)
+ONCE void NAME(fold_strip)(int kind, int64_t rows, int64_t width, int64_t ld, const REAL *x, REAL *y)
 {
-    if (kind == MAX) {
+    if (kind == MAX || kind == TOP) {
         NAME(fold_down)(MAX, rows, width, ld, x, y);
     } else if (kind == MIN) {
         NAME(fold_down)(MIN, rows, width, ld, x, y);
@@ -165,7 +171,7 @@ static void NAME(fold_strip)(int kind, int64_t rows, int64_t width, int64_t ld, 
 #undef JOIN
 
 /* x[n][cols]. A matrix of few columns is folded as one of `abreast` rows side by side, then those are folded. */
-static void NAME(fold_cols)(int kind, int64_t n, int64_t cols, const REAL *x, REAL *y)
+ONCE void NAME(fold_cols)(int kind, int64_t n, int64_t cols, const REAL *x, REAL *y)
 {
     const int64_t abreast = cols > 0 ? LESSER(LANES / cols, n) : 0, rows = abreast ? n / abreast : 0;
     if (cols == 1 && n >= NARROW) {
@@ -194,7 +200,7 @@ ONCE void NAME(turn)(int64_t rows, int64_t n, const REAL *x, REAL *t)
         UNROLL for (int64_t j = 0; j < n; j++) t[j * rows + r] = x[r * n + j];
 }
 
-static void NAME(fold_group)(int kind, int64_t group, int64_t n, const REAL *x, REAL *y)
+ONCE void NAME(fold_group)(int kind, int64_t group, int64_t n, const REAL *x, REAL *y)
 {
     if (n < NARROW) {
         REAL t[GROUP * NARROW];
@@ -280,10 +286,24 @@ static REAL NAME(exp_sum)(int64_t n, const REAL *x, REAL shift, REAL *e)
         const REAL lower = NAME(exp_sum)(half, x, shift, e);
         return lower + NAME(exp_sum)(n - half, x + half, shift, e ? e + half : e);
     }
-    REAL buffer[CHUNK];
+    enum { WIDTH = CHUNK / LEAF };
+    REAL buffer[CHUNK], lane[WIDTH] = {0};
     if (!e) e = buffer;
-    SIMD for (int64_t j = 0; j < n; j++) e[j] = NAME(decay)(x[j] - shift);
-    return NAME(fold_row)(SUM, n, e, e);
+    int64_t i = 0;
+    for (; i + WIDTH <= n; i += WIDTH)
+        SIMD for (int c = 0; c < WIDTH; c++) {
+            const REAL y = NAME(decay)(x[i + c] - shift);
+            e[i + c] = y;
+            lane[c] += y;
+        }
+    SIMD for (int64_t j = i; j < n; j++) {
+        const REAL y = NAME(decay)(x[j] - shift);
+        e[j] = y;
+        lane[j - i] += y;
+    }
+    UNROLL for (int half = WIDTH / 2; half > 0; half /= 2)
+        SIMD for (int c = 0; c < half; c++) lane[c] += lane[c + half];
+    return lane[0];
 }
 
 /* shift[r], the maximum of row r, and total[r], the sum of exp(x - shift) over it. With g, also
@@ -292,11 +312,11 @@ ONCE void NAME(softmax_group)(int64_t group, int64_t n, const REAL *x, REAL *shi
                               int g_step, REAL *y)
 {
     REAL buffer[CHUNK], *e = buffer;
-    if (group == 1 && n >= NARROW) {
-        *shift = NAME(fold_row)(MAX, n, x, x);
+    if (2 * n > CHUNK) { /* one row */
+        *shift = NAME(fold_row)(TOP, n, x, x);
         *total = NAME(exp_sum)(n, x, *shift, g ? y : NULL);
     } else if (n >= NARROW) {
-        NAME(fold_group)(MAX, group, n, x, shift);
+        NAME(fold_group)(TOP, group, n, x, shift);
         if (g) e = y;
         for (int64_t r = 0; r < group; r++)
             SIMD for (int64_t j = r * n; j < (r + 1) * n; j++) e[j] = x[j] - shift[r];
@@ -304,15 +324,17 @@ ONCE void NAME(softmax_group)(int64_t group, int64_t n, const REAL *x, REAL *shi
         NAME(fold_group)(SUM, group, n, e, total);
     } else {
         NAME(turn)(group, n, x, e);
-        NAME(fold_strip)(MAX, n, group, group, e, shift);
+        NAME(fold_strip)(TOP, n, group, group, e, shift);
         for (int64_t j = 0; j < n; j++)
             SIMD for (int64_t r = 0; r < group; r++) e[j * group + r] -= shift[r];
         SIMD for (int64_t j = 0; j < group * n; j++) e[j] = NAME(decay)(e[j]);
         NAME(fold_strip)(SUM, n, group, group, e, total);
-        for (int64_t r = 0; g && r < group; r++)
+        for (int64_t r = 0; r < group && g; r++)
             for (int64_t j = 0; j < n; j++) y[r * n + j] = e[j * group + r];
     }
-    for (int64_t r = 0; g && r < group; r++) {
+    for (int64_t r = 0; r < group && !g; r++) /* total is nan there; now for a nan that TOP has lost */
+        if (shift[r] - shift[r] != 0 && n >= NARROW) shift[r] = NAME(fold_row)(MAX, n, x + r * n, x);
+    for (int64_t r = 0; r < group && g; r++) {
         const REAL scale = g[r * g_step] / total[r];
         SIMD for (int64_t j = r * n; j < (r + 1) * n; j++) y[j] *= scale;
     }

@@ -14,7 +14,7 @@ def rosenbrock(x):
 
 x = fg.tensor(np.zeros(4), requires_grad=True)
 rate = 1e-3
-for iteration in range(20_001):
+for iteration in range(12_001):
     value = rosenbrock(x)
     value.backward()
     with fg.no_grad():
@@ -23,7 +23,7 @@ for iteration in range(20_001):
         x -= rate * x.grad
     rate *= 1.1
     x.zero_grad()
-    if iteration % 4000 == 0:
+    if iteration % 3000 == 0:
         print(f"iteration {iteration:6d}  value {value.item():.3e}")
 
 print("minimum at", np.round(x.detach().numpy(), 3))

@@ -32,15 +32,15 @@ def loss(params, x, label):
     return fg.losses.softmax_cross_entropy(logits(params, x), label)
 
 
-def cosine_decay(step, steps=3000, peak=1e-2):
+def cosine_decay(step, steps=1500, peak=1e-2):
     return 0.5 * peak * (1 + np.cos(np.pi * min(step / steps, 1)))
 
 
 step = fg.training_step(loss, params, fg.optim.AdamW(learning_rate=cosine_decay, weight_decay=1e-3))
-for number in range(3001):
+for number in range(1501):
     rows = rng.integers(0, 2 * n, 64)
     value = step(x[rows], label[rows])
-    if number % 500 == 0:
+    if number % 300 == 0:
         print(f"step {number:5d}  loss {value:.4f}")
 
 accuracy = np.mean(np.argmax(logits(step.params, fg.asarray(x)).numpy(), axis=1) == label)

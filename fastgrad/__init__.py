@@ -21,7 +21,7 @@ __all__ = [
     "DescentResult", "TrainingStep", "__version__", "activations", "check_grads", "descend", "grad", "losses", "no_grad",
     "optim", "show_config", "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad",
 ]  # fmt: skip
-__all__ += _core.__all__
+__all__ += _core.PUBLIC
 __all__ += _ops.__all__
 
 _core.bind_layer(_indexing, _numpy, _ops)

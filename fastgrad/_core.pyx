@@ -14,6 +14,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
 import os
+import sys
 
 import numpy as np
 
@@ -45,6 +46,23 @@ cdef object DTYPES = [np.dtype(fg_dtype_name(i).decode()) for i in range(FG_N_DT
 cdef dict NUMBER_OF = {dtype: i for i, dtype in enumerate(DTYPES)}
 cdef object FLOAT32 = DTYPES[FG_FLOAT32]
 cdef object FLOAT64 = DTYPES[FG_FLOAT64]
+
+
+# The same by NumPy's type numbers, -1 where the core has no such dtype. C has two names for one of its integers.
+cdef int NUMBER_OF_TYPE[32]
+cdef int TYPE_NUMBER[FG_N_DTYPES]
+for _i in range(32):
+    NUMBER_OF_TYPE[_i] = -1
+for _i in range(FG_N_DTYPES):
+    TYPE_NUMBER[_i] = DTYPES[_i].num
+for _dtype in map(np.dtype, "?bhilqBHILQfd"):
+    NUMBER_OF_TYPE[_dtype.num] = NUMBER_OF[_dtype]
+
+
+cdef inline int number_of(cnp.ndarray a) noexcept:
+    """The core's number of an ndarray's dtype in whatever byte order, or -1."""
+    cdef int num = cnp.PyArray_TYPE(a)
+    return NUMBER_OF_TYPE[num] if num < 32 else -1
 
 
 cdef int dtype_number(dtype) except -1:
@@ -92,7 +110,7 @@ cdef fg_shape *shape_of(cnp.ndarray a) except NULL:
 
 cdef fg_array *array_from(cnp.ndarray a, bint share, bint unstable=True) except NULL:
     """A new reference to a's elements: shared if asked for and possible, else copied."""
-    cdef int dtype = dtype_number(a.dtype)
+    cdef int dtype = number_of(a)
     cdef fg_array *x
     if not (cnp.PyArray_IS_C_CONTIGUOUS(a) and cnp.PyArray_ISALIGNED(a) and cnp.PyArray_ISNOTSWAPPED(a)):
         a = np.ascontiguousarray(a, dtype=DTYPES[dtype]).reshape(np.shape(a))
@@ -151,20 +169,15 @@ cdef cnp.ndarray view_of(fg_array *x, bint writeable):
     return a
 
 
-cdef int TYPE_NUMBER[FG_N_DTYPES]
-for _i in range(FG_N_DTYPES):
-    TYPE_NUMBER[_i] = DTYPES[_i].num
-
-
 cdef cnp.ndarray as_ndarray(x, str name):
     """x as an ndarray of a dtype the core knows; what cannot be one is refused by name."""
     cdef cnp.ndarray a
-    if isinstance(x, np.ndarray):
+    if cnp.PyArray_CheckExact(x):
         a = x
-        if type(x) is not np.ndarray:
-            if isinstance(x, np.ma.MaskedArray):
-                raise TypeError(f"{name}: expected a plain array, got a masked one; fill it with .filled() first")
-            a = np.asarray(x)
+    elif isinstance(x, cnp.ndarray):
+        if isinstance(x, np.ma.MaskedArray):
+            raise TypeError(f"{name}: expected a plain array, got a masked one; fill it with .filled() first")
+        a = np.asarray(x)
     elif isinstance(x, (str, bytes)):
         raise TypeError(f"{name}: expected numbers, got the {type(x).__name__} {x!r}")
     else:
@@ -175,7 +188,7 @@ cdef cnp.ndarray as_ndarray(x, str name):
             a = np.asarray(x)
         except ValueError as error:
             raise ValueError(f"{name}: expected an array or nested lists of equal lengths, got ragged ones") from error
-    if a.dtype not in NUMBER_OF and a.dtype.newbyteorder("=") not in NUMBER_OF:
+    if number_of(a) < 0:
         what = f"{type(x).__name__} of dtype {a.dtype}" if isinstance(x, np.ndarray) else f"{type(x).__name__}"
         raise TypeError(f"{name}: expected float32, float64, integer or bool numbers, got {what}"
                         + ("; convert it with .astype(np.float32)" if a.dtype == np.float16 else ""))

@@ -12,6 +12,7 @@ import operator
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -60,11 +61,15 @@ class TrainingStep:
     def __call__(self, *batch: Any) -> float:
         """Take one step on a batch, the arguments of the loss after params, and return its loss before it."""
         tensors = [_core.watch(leaf) for leaf in self._leaves]
-        value = self._loss(self._structure.unflatten(tensors), *batch)
+        was = _core.set_grad_enabled(True)
+        try:
+            value = self._loss(self._structure.unflatten(tensors), *batch)
+        finally:
+            _core.set_grad_enabled(was)
         if not isinstance(value, Tensor) or value.size != 1 or not value.requires_grad:
             raise _loss_error(self._name, value)
-        result = float(value.item())
-        value.backward()
+        result: float = value.item()
+        _core.backward_to(tensors, value)
         gradients = [
             np.zeros(leaf.shape, leaf.dtype) if t.grad is None else t.grad
             for t, leaf in zip(tensors, self._leaves)
@@ -254,14 +259,17 @@ def descend(
         params=live, loss=np.nan, history=[], steps=0, converged=False, message=f"took all {total} steps"
     )
     batches = _batches(arrays, rows, size, shuffle, np.random.default_rng(seed))
-    with _Bar(progress, total) as bar, _Interrupt() as interrupt:
-        try:
+    bar = _Bar(progress, total)
+    try:
+        with _Interrupt() as interrupt:
             _run(step, batches, total, per_epoch, tol, callback, bar, interrupt, result)
-        except KeyboardInterrupt:
-            result.message = f"interrupted after {result.steps} steps"
-        except FloatingPointError as error:
-            error.result = result  # type: ignore[attr-defined]
-            raise
+    except KeyboardInterrupt:
+        result.message = f"interrupted after {result.steps} steps"
+    except FloatingPointError as error:
+        error.result = result  # type: ignore[attr-defined]
+        raise
+    finally:
+        bar.close(result)
     return result
 
 
@@ -283,7 +291,7 @@ def _run(
         value = step(*next(batches))
         history.append(value)
         result.update(loss=value, steps=number + 1)
-        bar.update(value)
+        bar.update(result)
         if callback is not None:
             info = DescentResult(step=number, epoch=number // per_epoch, loss=value, params=result.params)
             try:
@@ -315,7 +323,7 @@ def _loss_error(name: str, value: Any) -> TypeError:
         return TypeError(f"{name}: the loss is of type {type(value).__name__}, expected a scalar tensor{cure}")
     if value.size != 1:
         return TypeError(f"{name}: the loss has shape {value.shape}, expected a scalar: take its mean or sum")
-    return TypeError(f"{name}: the loss does not depend on params, or was computed under no_grad")
+    return TypeError(f"{name}: the loss does not depend on params")
 
 
 def _float_array(p: Any) -> Any:
@@ -379,26 +387,32 @@ def _batches(
 
 
 class _Bar:
-    """A tqdm progress bar, or nothing: tqdm is imported only when a bar is shown."""
+    """A tqdm progress bar, or nothing: tqdm is imported only when a bar is shown.
+
+    tqdm is told of the steps ten times a second, since its own bookkeeping costs as much as a small step.
+    """
 
     def __init__(self, progress: bool | None, total: int) -> None:
         self._bar: Any = None
+        self._next = 0.0
         if sys.stderr is not None and sys.stderr.isatty() if progress is None else progress:
             from tqdm import tqdm
 
             self._bar = tqdm(total=total, unit="step")
 
-    def update(self, loss: float) -> None:
-        if self._bar is not None:
-            self._bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
-            self._bar.update()
+    def update(self, result: DescentResult) -> None:
+        if self._bar is not None and (now := time.monotonic()) >= self._next:
+            self._next = now + 0.1
+            self._show(result)
 
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
+    def close(self, result: DescentResult) -> None:
         if self._bar is not None:
+            self._show(result)
             self._bar.close()
+
+    def _show(self, result: DescentResult) -> None:
+        self._bar.set_postfix_str(f"loss {result.loss:.4g}", refresh=False)
+        self._bar.update(result.steps - self._bar.n)
 
 
 class _Interrupt:

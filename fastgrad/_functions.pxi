@@ -26,8 +26,11 @@ cdef int refuse_in_transform(Tensor x, str name) except -1:
 
 
 # ---- elementwise ops ------------------------------------------------------------------------------------
-cdef bint is_operand(x):
-    return isinstance(x, (Tensor, int, float, np.ndarray, np.generic, list, tuple))
+cdef tuple OPERANDS = (Tensor, int, float, np.ndarray, np.generic, list, tuple)
+
+
+cdef inline bint is_operand(x):
+    return type(x) is Tensor or isinstance(x, OPERANDS)
 
 
 cdef Tensor unary(int op, x):
@@ -203,28 +206,53 @@ cdef logic(ufunc, a, b=None):
 
 
 # ---- the functions of ops.def, made from its rows ---------------------------------------------------------
-cdef extern from "Python.h":
+cdef extern from *:
+    """
+    static PyObject *(*fg_enter_unary)(int op, PyObject *x);
+    static PyObject *(*fg_enter_binary)(int op, PyObject *const *args, Py_ssize_t n);
+
+    #define UNARY(name, ...) \\
+        static PyObject *fg_call_##name(PyObject *self, PyObject *x) \\
+        { (void)self; return fg_enter_unary(FG_OP_##name, x); }
+    #define BINARY(name, ...) \\
+        static PyObject *fg_call_##name(PyObject *self, PyObject *const *args, Py_ssize_t n) \\
+        { (void)self; return fg_enter_binary(FG_OP_##name, args, n); }
+    #define UNARY_FN UNARY
+    #define BINARY_FN BINARY
+    #include "ops.def"
+    #undef UNARY
+    #undef BINARY
+
+    #define UNARY(name, ...) {#name, fg_call_##name, METH_O, NULL},
+    #define BINARY(name, ...) {#name, (PyCFunction)(void (*)(void))fg_call_##name, METH_FASTCALL, NULL},
+    static PyMethodDef fg_methods[] = {
+    #include "ops.def"
+    };
+    #undef UNARY
+    #undef BINARY
+    #undef UNARY_FN
+    #undef BINARY_FN
+    """
     ctypedef struct PyMethodDef:
-        const char *ml_name
-        void *ml_meth
-        int ml_flags
         const char *ml_doc
     object PyCFunction_NewEx(PyMethodDef *, object self, object module)
-    enum:
-        METH_O, METH_FASTCALL
+    PyMethodDef fg_methods[]
+    object (*fg_enter_unary)(int, object)
+    object (*fg_enter_binary)(int, PyObject *const *, Py_ssize_t)
 
 
-cdef object call_unary(object op, object x):
-    return unary(<int>op, x)
+cdef object enter_unary(int op, object x):
+    return unary(op, x)
 
 
-cdef object call_binary(object op, PyObject *const *args, Py_ssize_t n):
+cdef object enter_binary(int op, PyObject *const *args, Py_ssize_t n):
     if n != 2:
-        raise TypeError(f"{fg_ops[<int>op].name.decode()}() takes 2 positional arguments but {n} were given")
-    return binary(<int>op, <object>args[0], <object>args[1])
+        raise TypeError(f"{fg_ops[op].name.decode()}() takes 2 positional arguments but {n} were given")
+    return binary(op, <object>args[0], <object>args[1])
 
 
-cdef PyMethodDef methods[FG_N_ELEMENTWISE]
+fg_enter_unary = enter_unary
+fg_enter_binary = enter_binary
 cdef list doc_texts = []                         # keeps the bytes that ml_doc points to
 
 
@@ -269,6 +297,7 @@ def constants():
 cdef str docstring(row):
     name, derivatives = row["name"], row["derivatives"]
     letters = ("x",) if row["arity"] == 1 else ("a", "b")
+    points = [repr(float(f"{lo + part * (hi - lo):.4g}")) for part, (lo, hi) in zip((0.3, 0.65), row["domain"])]
     lines = [f"{name}({', '.join(letters)}, /)", "--", "", row["doc"][0].upper() + row["doc"][1:] + ", elementwise.", "",
              f"    y = {row['definition']}"]
     lines += [f"    dy/d{letter} = {derivative}" for letter, derivative in zip(letters, derivatives)]
@@ -279,35 +308,29 @@ cdef str docstring(row):
               "one given here. Raises TypeError for what is no number" +
               (", ValueError for shapes that do not broadcast." if row["arity"] == 2 else "."), "",
               ">>> import fastgrad as fg",
-              f">>> fg.check_grads(fg.{name}, ({', '.join(repr(float(lo + hi) / 2 + 0.3 * (hi - lo)) for lo, hi in row['domain'])},))"]
+              f">>> fg.check_grads(fg.{name}, ({', '.join(points)}{',' if row['arity'] == 1 else ''}))"]
     return "\n".join(lines)
 
 
 cdef make_functions():
-    """One built-in function for each row: called with the op's number as its self, so that there is one C function
-    for all of an arity."""
+    """One built-in function for each row."""
     made = {}
     for row in op_table():
         i = row["index"]
-        name, doc = row["name"].encode(), docstring(row).encode()
-        doc_texts.append((name, doc))
-        methods[i].ml_name = name
-        methods[i].ml_doc = doc
-        if row["arity"] == 1:
-            methods[i].ml_meth = <void *>call_unary
-            methods[i].ml_flags = METH_O
-        else:
-            methods[i].ml_meth = <void *>call_binary
-            methods[i].ml_flags = METH_FASTCALL
-        made[row["name"]] = PyCFunction_NewEx(&methods[i], i, "fastgrad")
+        doc = docstring(row).encode()
+        doc_texts.append(doc)
+        fg_methods[i].ml_doc = doc
+        made[row["name"]] = PyCFunction_NewEx(&fg_methods[i], sys.modules[__name__], "fastgrad")
     return made
 
 
 functions = make_functions()
 globals().update(functions)
 
-__all__ = sorted({*functions, "Tensor", "asarray", "astype", "broadcast_to", "concatenate", "matmul", "max", "mean", "min",
-                  "reshape", "sum", "tensor", "transpose", "where"} - {"gelu_tanh"})
+# The names that fastgrad shows: the rows, but those that a function of the Python layer stands for, and these.
+PUBLIC = sorted({*functions, "Tensor", "asarray", "astype", "broadcast_to", "concatenate", "matmul", "max", "mean", "min",
+                 "reshape", "sum", "tensor", "transpose", "where"} - {"gelu_tanh"})
+__all__ = PUBLIC
 
 
 # ---- structural ops ---------------------------------------------------------------------------------------
@@ -738,10 +761,14 @@ cdef fg_array *cotangent_like(Tensor y, value, str name) except NULL:
     """value as a cotangent of y, in memory of its own."""
     if isinstance(value, Tensor):
         value = view_of((<Tensor>value).t.array, False)
-    cdef object a = as_ndarray(value, name)
-    if a.dtype.kind not in "fiub" or a.shape != y.shape:
-        raise ValueError(f"{name}: expected a gradient of shape {y.shape}, got shape {a.shape}")
-    return array_from(np.ascontiguousarray(a, y.dtype).reshape(y.shape), share=False)
+    cdef cnp.ndarray a = as_ndarray(value, name)
+    if number_of(a) != y.t.array.dtype:
+        a = a.astype(y.dtype)
+    cdef fg_array *g = array_from(a, share=False)
+    if not fg_shape_equal(g.shape, y.t.array.shape):
+        fg_array_unref(g)
+        raise ValueError(f"{name}: expected a gradient of shape {y.shape}, got shape {np.shape(a)}")
+    return g
 
 
 def backward_to(list leaves, Tensor y):

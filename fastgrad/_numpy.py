@@ -54,7 +54,7 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: d
     special = sys.modules.get("scipy.special")
     if function is None and special and ufunc is getattr(special, ufunc.__name__, None):
         name = f"scipy.special.{ufunc.__name__}"
-        function = _core.functions.get(_SCIPY_NAMES.get(ufunc.__name__))
+        function = _core.functions.get(_SCIPY_NAMES.get(ufunc.__name__, ""))
     if function is None:
         raise TypeError(f"{name} is not supported on tensors; for values without gradients pass t.numpy()")
     if any(isinstance(o, np.ndarray) for o in kwargs.get("out", ())):

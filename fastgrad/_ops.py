@@ -395,7 +395,7 @@ def leaky_relu(x: TensorLike, negative_slope: float = 0.01) -> Tensor:
     return _core.prelu(x, negative_slope)
 
 
-def elu(x: TensorLike, alpha: TensorLike = 1.0) -> Tensor:
+def elu(x: TensorLike, alpha: TensorLike = 1.0) -> Tensor:  # type: ignore[no-redef]
     """x where it is positive, else ``alpha (exp(x) - 1)`` (Clevert, Unterthiner and Hochreiter 2016).
 
     >>> import fastgrad as fg
@@ -405,7 +405,7 @@ def elu(x: TensorLike, alpha: TensorLike = 1.0) -> Tensor:
     return _core.elu(x, alpha)
 
 
-def celu(x: TensorLike, alpha: TensorLike = 1.0) -> Tensor:
+def celu(x: TensorLike, alpha: TensorLike = 1.0) -> Tensor:  # type: ignore[no-redef]
     """x where it is positive, else ``alpha (exp(x / alpha) - 1)``, for alpha > 0 (Barron 2017).
 
     >>> import fastgrad as fg
@@ -415,7 +415,7 @@ def celu(x: TensorLike, alpha: TensorLike = 1.0) -> Tensor:
     return _core.celu(x, alpha)
 
 
-def hard_shrink(x: TensorLike, lambd: TensorLike = 0.5) -> Tensor:
+def hard_shrink(x: TensorLike, lambd: TensorLike = 0.5) -> Tensor:  # type: ignore[no-redef]
     """x outside the interval [-lambd, lambd], else 0.
 
     >>> import fastgrad as fg
@@ -425,7 +425,7 @@ def hard_shrink(x: TensorLike, lambd: TensorLike = 0.5) -> Tensor:
     return _core.hard_shrink(x, lambd)
 
 
-def soft_shrink(x: TensorLike, lambd: TensorLike = 0.5) -> Tensor:
+def soft_shrink(x: TensorLike, lambd: TensorLike = 0.5) -> Tensor:  # type: ignore[no-redef]
     """x moved toward 0 by lambd, and 0 within it.
 
     >>> import fastgrad as fg
@@ -435,7 +435,7 @@ def soft_shrink(x: TensorLike, lambd: TensorLike = 0.5) -> Tensor:
     return _core.soft_shrink(x, lambd)
 
 
-def gelu(x: TensorLike, approximate: Literal["none", "tanh"] = "none") -> Tensor:
+def gelu(x: TensorLike, approximate: Literal["none", "tanh"] = "none") -> Tensor:  # type: ignore[no-redef]
     """x times the standard normal distribution function (Hendrycks and Gimpel 2016).
 
     ``approximate="tanh"`` takes their formula with tanh in place of erf.

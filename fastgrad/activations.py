@@ -11,7 +11,7 @@ import itertools
 import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -91,7 +91,8 @@ class Activation:
     @property
     def domain(self) -> tuple[float, float]:
         """The interval over which the table's tests draw x."""
-        return _op(self._op)["domain"][0]
+        lo, hi = _op(self._op)["domain"][0]
+        return lo, hi
 
     def __repr__(self) -> str:
         return f"<activation {self.__name__}>"
@@ -204,55 +205,56 @@ class _Glu(RowActivation):
         x = _rows(self.__name__, x)
         y = np.asarray(self(x))
         half = y.shape[-1]
-        by_a, by_b = self._evaluate(b=x[..., half:], y=y, sigmoid=lambda v: np.asarray(_ops.sigmoid(v)))
+        by_a, by_b = self._evaluate(b=x[..., half:], y=y, sigmoid=lambda v: np.asarray(_core.sigmoid(v)))
         eye = np.eye(half, dtype=x.dtype)
-        return np.concatenate([by_a[..., None] * eye, by_b[..., None] * eye], axis=-1)
+        blocks = [np.asarray(part)[..., None] * eye for part in (by_a, by_b)]
+        return np.concatenate(blocks, axis=-1)
 
 
 def _rows(name: str, x: Any) -> np.ndarray:
-    x = np.asarray(x)
-    if x.ndim == 0:
+    rows = np.asarray(x)
+    if rows.ndim == 0:
         raise ValueError(f"{name}.jacobian: x is 0-d, expected rows along a last axis")
-    return x if x.dtype.kind == "f" else x.astype(np.float64)
+    return rows if rows.dtype.kind == "f" else rows.astype(np.float64)
 
 
-sigmoid = expit = Activation("sigmoid", _ops.sigmoid)
-log_sigmoid = Activation("log_sigmoid", _ops.log_sigmoid)
-tanh = Activation("tanh", _ops.tanh)
-tanh_shrink = Activation("tanh_shrink", _ops.tanh_shrink)
-relu = Activation("relu", _ops.relu)
-relu6 = Activation("relu6", _ops.relu6)
+sigmoid = expit = Activation("sigmoid", _core.sigmoid)
+log_sigmoid = Activation("log_sigmoid", _core.log_sigmoid)
+tanh = Activation("tanh", _core.tanh)
+tanh_shrink = Activation("tanh_shrink", _core.tanh_shrink)
+relu = Activation("relu", _core.relu)
+relu6 = Activation("relu6", _core.relu6)
 leaky_relu = ParametricActivation("leaky_relu", _ops.leaky_relu, "prelu", "negative_slope", 0.01)
-prelu = ParametricActivation("prelu", _ops.prelu, "prelu", "slope")
+prelu = ParametricActivation("prelu", _core.prelu, "prelu", "slope")
 elu = ParametricActivation("elu", _ops.elu, "elu", "alpha", 1.0)
 celu = ParametricActivation("celu", _ops.celu, "celu", "alpha", 1.0)
-selu = Activation("selu", _ops.selu)
+selu = Activation("selu", _core.selu)
 gelu = _Gelu("gelu", _ops.gelu)
-silu = swish = Activation("silu", _ops.silu)
-mish = Activation("mish", _ops.mish)
-softplus = Activation("softplus", _ops.softplus)
-softsign = Activation("softsign", _ops.softsign)
-hard_tanh = Activation("hard_tanh", _ops.hard_tanh)
-hard_sigmoid = Activation("hard_sigmoid", _ops.hard_sigmoid)
-hard_swish = Activation("hard_swish", _ops.hard_swish)
+silu = swish = Activation("silu", _core.silu)
+mish = Activation("mish", _core.mish)
+softplus = Activation("softplus", _core.softplus)
+softsign = Activation("softsign", _core.softsign)
+hard_tanh = Activation("hard_tanh", _core.hard_tanh)
+hard_sigmoid = Activation("hard_sigmoid", _core.hard_sigmoid)
+hard_swish = Activation("hard_swish", _core.hard_swish)
 hard_shrink = ParametricActivation("hard_shrink", _ops.hard_shrink, "hard_shrink", "lambd", 0.5)
 soft_shrink = ParametricActivation("soft_shrink", _ops.soft_shrink, "soft_shrink", "lambd", 0.5)
-erf = Activation("erf", _ops.erf)
-erfc = Activation("erfc", _ops.erfc)
+erf = Activation("erf", _core.erf)
+erfc = Activation("erfc", _core.erfc)
 softmax = RowActivation("softmax", _ops.softmax, "exp(x_i) / sum_k(exp(x_k))", "y_i * (delta_ij - y_j)")
 log_softmax = RowActivation("log_softmax", _ops.log_softmax, "x_i - log(sum_k(exp(x_k)))", "delta_ij - exp(y_j)")
 logsumexp = _LogSumExp("logsumexp", _ops.logsumexp, "log(sum_k(exp(x_k)))", "exp(x_j - y)")
 glu = _Glu("glu", _ops.glu, "a * sigmoid(b)", "sigmoid(b), y * sigmoid(-b)")
 
 _TEXTBOOK = (
-    ParametricActivation("power", _ops.power, "power", "n"),
-    Activation("exp", _ops.exp),
-    Activation("log", _ops.log),
+    ParametricActivation("power", _core.power, "power", "n"),
+    Activation("exp", _core.exp),
+    Activation("log", _core.log),
     sigmoid, tanh, relu, softmax,
 )  # fmt: skip
 _OTHERS = (
     leaky_relu, prelu, relu6, elu, selu, celu, gelu,
-    Activation("gelu_tanh", partial(_ops.gelu, approximate="tanh")),
+    Activation("gelu_tanh", _core.gelu_tanh),
     silu, mish, softplus, softsign, log_sigmoid, hard_tanh, hard_sigmoid, hard_swish, hard_shrink, soft_shrink,
     tanh_shrink, erf, erfc, log_softmax, logsumexp, glu,
 )  # fmt: skip

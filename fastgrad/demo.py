@@ -161,7 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m fastgrad.demo", description=(__doc__ or "").split("\n\n")[1])
     parser.add_argument("--data", type=Path, metavar="DIR", help="directory of MNIST-format idx files")
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", default=Path("fastgrad-demo.png"), help="loss curve (default: %(default)s)"
+        "--output", type=Path, metavar="FILE", default=Path("fastgrad-demo.png"), help="loss curve, %(default)s unless given"
     )
     options = parser.parse_args(arguments)
 
@@ -179,11 +179,11 @@ def main(arguments: list[str] | None = None) -> int:
         train_x, train_y, test_x, test_y = idx_digits(options.data) if options.data else bundled_digits()
     except (OSError, ValueError) as error:
         raise SystemExit(f"--data: {error}") from None
-    inputs, epochs = train_x.shape[1], 30 if options.data is None else 15
+    inputs, epochs = train_x.shape[1], 15 if options.data else 30
     print(f"{inputs}-{HIDDEN}-10 tanh net, {len(train_x):,} images to train, {len(test_x):,} to test")
     began = time.perf_counter()
     result = fg.descend(
-        loss, initial_params(inputs), (train_x, train_y), optimizer=fg.optim.Adam(learning_rate=3e-3),
+        loss, initial_params(inputs), (train_x, train_y), optimizer=fg.optim.SGD(learning_rate=0.1, momentum=0.9),
         epochs=epochs, batch_size=BATCH, seed=SEED, progress=True,
     )  # fmt: skip
     seconds = time.perf_counter() - began

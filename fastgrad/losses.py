@@ -35,7 +35,7 @@ def mse(predictions: Any, targets: Any, *, reduction: Reduction = "mean") -> Ten
     2.5
     """
     predictions, targets = _pair("mse", predictions, targets)
-    return _reduce("mse", _ops.square(predictions - targets), reduction)
+    return _reduce("mse", _core.square(predictions - targets), reduction)
 
 
 def mae(predictions: Any, targets: Any, *, reduction: Reduction = "mean") -> Tensor:
@@ -48,7 +48,7 @@ def mae(predictions: Any, targets: Any, *, reduction: Reduction = "mean") -> Ten
     1.5
     """
     predictions, targets = _pair("mae", predictions, targets)
-    return _reduce("mae", _ops.absolute(predictions - targets), reduction)
+    return _reduce("mae", _core.absolute(predictions - targets), reduction)
 
 
 def huber(predictions: Any, targets: Any, *, delta: float = 1.0, reduction: Reduction = "mean") -> Tensor:
@@ -64,8 +64,8 @@ def huber(predictions: Any, targets: Any, *, delta: float = 1.0, reduction: Redu
     if not delta > 0:
         raise ValueError(f"huber: delta is {delta!r}, expected a number above 0")
     predictions, targets = _pair("huber", predictions, targets)
-    error = _ops.absolute(predictions - targets)
-    inner = _ops.minimum(error, delta)  # never squares a large error, which could overflow
+    error = _core.absolute(predictions - targets)
+    inner = _core.minimum(error, delta)  # never squares a large error, which could overflow
     return _reduce("huber", 0.5 * inner * inner + delta * (error - inner), reduction)
 
 
@@ -91,9 +91,9 @@ def binary_cross_entropy(
     p, t = _pair(name, probabilities, targets)
     _check_probabilities(name, targets)
     info = np.finfo(p.dtype)
-    above = _ops.where(p == 0, info.tiny, p)
-    below = _ops.where(p == 1, 1 - info.epsneg, p)
-    return _reduce(name, -(_ops.log(above) * t + _ops.log1p(-below) * (1 - t)), reduction)
+    above = _core.where(p == 0, info.tiny, p)
+    below = _core.where(p == 1, 1 - info.epsneg, p)
+    return _reduce(name, _core.log(above) * -t - _core.log1p(-below) * (1 - t), reduction)
 
 
 def binary_cross_entropy_with_logits(logits: Any, targets: Any, *, reduction: Reduction = "mean") -> Tensor:
@@ -110,7 +110,7 @@ def binary_cross_entropy_with_logits(logits: Any, targets: Any, *, reduction: Re
     name = "binary_cross_entropy_with_logits"
     x, t = _pair(name, logits, targets)
     _check_probabilities(name, targets)
-    return _reduce(name, -(_ops.log_sigmoid(x) * t + _ops.log_sigmoid(-x) * (1 - t)), reduction)
+    return _reduce(name, _core.log_sigmoid(x) * -t - _core.log_sigmoid(-x) * (1 - t), reduction)
 
 
 def softmax_cross_entropy(logits: Any, labels: Any, *, reduction: Reduction = "mean") -> Tensor:
@@ -135,7 +135,7 @@ def softmax_cross_entropy(logits: Any, labels: Any, *, reduction: Reduction = "m
     if labels.shape == x.shape:
         if labels.dtype != x.dtype and not (isinstance(labels, Tensor) and labels.requires_grad):
             labels = labels.astype(x.dtype)
-        return _reduce(name, -_ops.sum(_ops.log_softmax(x) * labels, axis=-1), reduction)
+        return _reduce(name, -_core.sum(_ops.log_softmax(x) * labels, axis=-1), reduction)
     if labels.shape != rows:
         raise ValueError(
             f"{name}: labels of shape {labels.shape} do not fit logits of shape {x.shape}: expected integers "
@@ -152,8 +152,8 @@ def softmax_cross_entropy(logits: Any, labels: Any, *, reduction: Reduction = "m
 
 
 def _floating(x: Any) -> Tensor:
-    x = _core.asarray(x)
-    return x if x.dtype.kind == "f" else x.astype(np.float64)
+    tensor = _core.asarray(x)
+    return tensor if tensor.dtype.kind == "f" else tensor.astype(np.float64)
 
 
 def _pair(name: str, predictions: Any, targets: Any) -> tuple[Tensor, Any]:
@@ -182,9 +182,9 @@ def _check_probabilities(name: str, targets: Any) -> None:
 
 def _reduce(name: str, losses: Tensor, reduction: Reduction) -> Tensor:
     if reduction == "mean":
-        return _ops.mean(losses)
+        return _core.mean(losses)
     if reduction == "sum":
-        return _ops.sum(losses)
+        return _core.sum(losses)
     if reduction == "none":
         return losses
     raise ValueError(f"{name}: reduction is {reduction!r}, expected 'mean', 'sum' or 'none'")

@@ -191,7 +191,7 @@ class SGD(Optimizer):
             self._slots = ("momentum",)  # type: ignore[misc]
 
     def _update(self, leaves: Sequence[Any], gradients: Sequence[Any], rate: float) -> None:
-        buffers: Sequence[Any] = self._state.get("momentum") or [None] * len(leaves)
+        buffers: Sequence[Any] = self._state["momentum"] if self._slots else [None] * len(leaves)
         momentum, dampening, decay, nesterov = self.momentum, self.dampening, self.weight_decay, self.nesterov
         first = self.steps == 0
         for p, g, buffer in zip(leaves, gradients, buffers):
@@ -311,7 +311,7 @@ def _check_leaves(leaves: Sequence[Any], structure: tree.Structure, name: str) -
             flags = p.flags
             if p.dtype in _DTYPES and flags.c_contiguous and flags.writeable:
                 continue
-        elif isinstance(p, Tensor) and p.dtype in _DTYPES:
+        elif isinstance(p, Tensor) and p.dtype in _DTYPES and p.is_leaf:
             continue
         raise _leaf_error(p, structure.paths(name)[i])
 
@@ -320,9 +320,9 @@ def _check_distinct(leaves: Sequence[Any], structure: tree.Structure, name: str)
     """ValueError if one array stands in two places: it would be updated twice."""
     seen: dict[int, int] = {}
     for i, p in enumerate(leaves):
-        if isinstance(p, np.ndarray) and p.size == 0:
+        if not isinstance(p, (np.ndarray, Tensor)) or p.size == 0:
             continue
-        first = seen.setdefault(p.__array_interface__["data"][0] if isinstance(p, np.ndarray) else id(p), i)
+        first = seen.setdefault(p.ctypes.data if isinstance(p, np.ndarray) else id(p), i)
         if first != i:
             paths = structure.paths(name)
             raise ValueError(f"{paths[first]} and {paths[i]} are the same array: keep it under one name")
@@ -336,6 +336,8 @@ def _leaf_error(p: Any, path: str) -> Exception:
         return TypeError(
             f"{path} has dtype {p.dtype}, expected float32 or float64: use {path}.astype(np.float64)"
         )
+    if isinstance(p, Tensor):
+        return TypeError(f"{path} is the result of an operation and cannot be updated: use {path}.detach().copy()")
     if not p.flags.writeable:
         return ValueError(f"{path} is read-only and cannot be updated in place: use {path}.copy()")
     return ValueError(

@@ -85,7 +85,7 @@ def check_grads(
             for index in np.ndindex(arrays[i].shape):
                 expected = _difference(call, wide, i, index, h, cotangents)
                 allowed = absolute + relative * abs(expected)
-                error = abs(got[index] - expected)
+                error = float(abs(got[index] - expected))
                 if error <= allowed:
                     continue
                 failed += 1
@@ -123,18 +123,18 @@ def _difference(
 ) -> float:
     """The central difference of the contracted results along one entry of array i."""
     array = arrays[i]
-    x = array[index]
+    x = float(array[index])
     step = h * max(1.0, abs(x))
     try:
         array[index] = x + step
         above = call(_tensors(arrays))
-        span = array[index]
+        span = float(array[index])
         array[index] = x - step
         below = call(_tensors(arrays))
-        span -= array[index]
+        span -= float(array[index])
     finally:
         array[index] = x
     return sum(
-        float(np.sum(c.astype(np.float64) * (np.asarray(a, np.float64) - np.asarray(b, np.float64)))) / span
+        float(np.sum(c.astype(np.float64) * (np.asarray(a, np.float64) - np.asarray(b, np.float64))))
         for c, a, b in zip(cotangents, above, below)
-    )
+    ) / span

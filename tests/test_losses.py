@@ -234,5 +234,4 @@ def test_labels_out_of_range_name_the_row(label):
     labels[3] = label
     with pytest.raises(IndexError) as caught:
         losses.softmax_cross_entropy(LOGITS, labels)
-    for part in ("row 3", str(label), "0..3"):
-        assert part in str(caught.value)
+    assert f"label {label} of row 3 is not a class: with 4 logits a row, labels run from 0 to 3" in str(caught.value)

@@ -94,6 +94,16 @@ def test_leaf_tensors_are_updated_in_place():
     np.testing.assert_array_equal(x.detach().numpy(), [0, 0])
 
 
+def test_the_result_of_an_operation_is_no_parameter():
+    y = fg.tensor([1.0, 2.0], requires_grad=True) * 2
+    with pytest.raises(TypeError) as caught:
+        SGD(0.5).step({"y": y}, {"y": np.ones(2)})
+    assert str(caught.value) == (
+        "params['y'] is the result of an operation and cannot be updated: use params['y'].detach().copy()"
+    )
+    np.testing.assert_array_equal(y.numpy(), [2, 4])
+
+
 def test_a_tape_that_still_needs_a_stepped_tensor_says_so():
     x = fg.tensor(np.ones(2), requires_grad=True)
     y = (x * x).sum()

@@ -47,8 +47,9 @@ import sys
 import numpy
 before = set(sys.modules)
 import fastgrad
-new = {name.partition(".")[0] for name in set(sys.modules) - before}
-print(*sorted(name for name in new - sys.stdlib_module_names if not name.startswith(("_cython", "cython_"))))
+packages = lambda modules: {name.partition(".")[0] for name in modules}
+new = packages(sys.modules) - packages(before) - sys.stdlib_module_names
+print(*sorted(name for name in new if not name.startswith(("_cython", "cython_"))))
 """
     assert run("-c", program).split() == ["fastgrad"]
 

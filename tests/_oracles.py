@@ -1,0 +1,186 @@
+"""What the tests compare with: the rows of csrc/ops.def evaluated in mpmath, NumPy, and plain loops.
+
+No kernel of fastgrad takes part in an oracle. `exact` raises the working precision until two evaluations agree, so a
+definition may cancel or underflow as it likes: the row is what is tested, not how the row is written.
+"""
+
+import functools
+
+import mpmath
+import numpy as np
+
+import fastgrad as fg
+from fastgrad import _core, _formula
+
+ROWS = {row["name"]: row for row in _core.op_table()}
+UNARY = [name for name, row in ROWS.items() if row["arity"] == 1]
+BINARY = [name for name, row in ROWS.items() if row["arity"] == 2]
+FLOATS = [np.float32, np.float64]
+FUNCTIONS = _core.functions  # the rows themselves; fg.elu and its like give some of them defaults
+
+
+# ---- the rows in high precision ---------------------------------------------------------------------------
+def _real(function):
+    """Outside its real domain mpmath answers with a complex number; the value there is nan."""
+
+    def call(*args):
+        y = function(*args)
+        return y if isinstance(y, mpmath.mpf) else mpmath.nan
+
+    return call
+
+
+def _whole(x):
+    return mpmath.isfinite(x) and x == mpmath.floor(x)
+
+
+def _trunc(x):
+    return mpmath.floor(x) if x >= 0 else mpmath.ceil(x)
+
+
+def _power(a, b):
+    if a < 0 and not _whole(b):
+        return mpmath.nan
+    if a == 0 and b < 0:
+        return mpmath.inf
+    return mpmath.power(a, b)
+
+
+def _erfc(x):
+    """mpmath.erfc gives up on arguments whose square has too many digits; from 1e6 on the value is none of ours."""
+    return mpmath.mpf(1 - mpmath.sign(x)) if abs(x) > 1e6 else mpmath.erfc(x)
+
+
+FUNCTIONS_OF_TEXTS = {
+    "exp": mpmath.exp, "expm1": mpmath.expm1, "log": _real(mpmath.log), "sqrt": _real(mpmath.sqrt),
+    "cbrt": lambda x: mpmath.cbrt(abs(x)) * (1 if x >= 0 else -1), "power": _power, "hypot": mpmath.hypot,
+    "sin": mpmath.sin, "cos": mpmath.cos, "tan": mpmath.tan, "sinh": mpmath.sinh, "cosh": mpmath.cosh,
+    "tanh": mpmath.tanh, "arcsin": _real(mpmath.asin), "arccos": _real(mpmath.acos), "arctan": mpmath.atan,
+    "arctan2": mpmath.atan2, "arcsinh": mpmath.asinh, "arccosh": _real(mpmath.acosh),
+    "arctanh": _real(mpmath.atanh), "erf": lambda x: mpmath.erf(min(max(x, -1e6), 1e6)), "erfc": _erfc, "absolute": abs, "sign": mpmath.sign,
+    "rint": mpmath.nint, "floor": mpmath.floor, "ceil": mpmath.ceil, "trunc": _trunc,
+    "floor_divide": lambda a, b: mpmath.floor(a / b), "copysign": lambda a, b: abs(a) * (1 if b >= 0 else -1),
+    "minimum": min, "maximum": max, "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
+    "softplus": lambda x: max(x, 0) + mpmath.log1p(mpmath.exp(-abs(x))),
+}  # fmt: skip
+CONSTANTS_OF_TEXTS = {
+    "LN_2": lambda: mpmath.ln(2), "LN_10": lambda: mpmath.ln(10), "DEGREES_PER_RADIAN": lambda: 180 / mpmath.pi,
+    "RADIANS_PER_DEGREE": lambda: mpmath.pi / 180, "SQRT_HALF": lambda: mpmath.sqrt(mpmath.mpf(1) / 2),
+    "TWO_OVER_SQRT_PI": lambda: 2 / mpmath.sqrt(mpmath.pi), "ONE_SIXTH": lambda: mpmath.mpf(1) / 6,
+    "ONE_OVER_SQRT_2PI": lambda: 1 / mpmath.sqrt(2 * mpmath.pi),
+    "SQRT_2_OVER_PI": lambda: mpmath.sqrt(2 / mpmath.pi), "GELU_CUBIC": lambda: mpmath.mpf("0.044715"),
+    # Klambauer et al., "Self-normalizing neural networks" (2017), equation 14
+    "SELU_SCALE": lambda: mpmath.mpf("1.05070098735548049341933498529"),
+    "SELU_ALPHA": lambda: mpmath.mpf("1.67326324235437728481704299167"),
+}  # fmt: skip
+DIGITS = (30, 60, 120, 400, 1000)
+
+
+@functools.cache
+def _names(digits):
+    with mpmath.workdps(digits):
+        return {**FUNCTIONS_OF_TEXTS, **{name: +value() for name, value in CONSTANTS_OF_TEXTS.items()}}
+
+
+def _evaluate(text, letters, digits):
+    with mpmath.workdps(digits):
+        try:
+            return mpmath.mpf(_formula.evaluate(text, {**_names(digits), **letters}, scalar=True))
+        except (ZeroDivisionError, mpmath.libmp.ComplexResult):
+            return mpmath.nan
+
+
+def exact(row, *args, derivative=None):
+    """The row's definition, or its derivative by argument number `derivative`, to some 20 digits."""
+    letters = dict(zip("x" if row["arity"] == 1 else "ab", (mpmath.mpf(float(v)) for v in args)))
+    text = row["definition"] if derivative is None else row["derivatives"][derivative]
+    needs_y = derivative is not None and "y" in _formula.names(text)
+    previous = None
+    for digits in DIGITS:
+        if needs_y:
+            letters["y"] = _evaluate(row["definition"], letters, digits)
+        value = _evaluate(text, letters, digits)
+        if not mpmath.isfinite(value):
+            return value
+        # a 0 may be what an underflow of "1 + tiny" left; only the highest precision is believed
+        if value != 0 and previous is not None and abs(value - previous) <= abs(value) * mpmath.mpf(10) ** -22:
+            return value
+        if value == previous == 0 and _formula.names(text).isdisjoint(ROUGH):
+            return value
+        previous = value
+    return value
+
+
+ROUGH = {"exp", "erf", "erfc", "tanh", "log", "power", "sigmoid", "cosh", "sinh"}
+
+
+def ulps(got, value):
+    """How many units in the last place (of the exact value's binade) got, a NumPy scalar, is away from it."""
+    info = np.finfo(got.dtype)
+    if mpmath.isnan(value) or np.isnan(got):
+        return 0.0 if mpmath.isnan(value) and np.isnan(got) else np.inf
+    largest = mpmath.mpf(float(info.max))
+    if np.isinf(got):
+        value, got = min(max(value, -largest * 2), largest * 2), float(np.sign(got)) * float(info.max) * mpmath.mpf(1)
+        return 0.0 if abs(value) > largest and value * got > 0 else float(abs(value - got) / _ulp(largest, info)) + 1
+    return float(abs(mpmath.mpf(float(got)) - value) / _ulp(min(abs(value), largest), info))
+
+
+def _ulp(size, info):
+    exponent = mpmath.frexp(size)[1] - 1 if size else info.minexp
+    return mpmath.ldexp(1, max(exponent, info.minexp) - info.nmant)
+
+
+# ---- inputs -------------------------------------------------------------------------------------------------
+def samples(row, n, dtype, seed=0):
+    """One array for each argument, drawn from the row's test domain."""
+    rng = np.random.default_rng(seed)
+    return [rng.uniform(lo, hi, n).astype(dtype) for lo, hi in row["domain"]]
+
+
+def extremes(dtype, inf=True):
+    """Zeros, denormals, the ends of the range and what lies between, of both signs; infinities and nan."""
+    info = np.finfo(dtype)
+    big, small = (1e30, 1e-30) if dtype == np.float32 else (1e300, 1e-300)
+    sizes = [0, info.smallest_subnormal, info.tiny / 4, info.tiny, small, info.eps, 0.5, 1, 1.5, 2, 3, 20, 88, 1000,
+             1 / info.eps, big, info.max]  # fmt: skip
+    values = np.array(sizes + [np.inf] * inf, dtype)
+    return np.concatenate([values, -values, np.array([np.nan] * inf, dtype)])
+
+
+def pairs(values):
+    """All pairs of values, as two arrays."""
+    return [grid.ravel() for grid in np.meshgrid(values, values)]
+
+
+def layouts(x):
+    """The values of x as arrays that lie in memory in every way NumPy has."""
+    spread = np.zeros(tuple(2 * n + 1 for n in x.shape), x.dtype)
+    spread[(slice(None, -1, 2),) * x.ndim] = x
+    unaligned = np.zeros(x.nbytes + 1, np.uint8)[1:].view(x.dtype).reshape(x.shape)
+    unaligned[...] = x
+    backward = (slice(None, None, -1),) * x.ndim
+    return {
+        "contiguous": x.copy(), "every other element": spread[(slice(None, -1, 2),) * x.ndim],
+        "negative strides": np.ascontiguousarray(x[backward])[backward], "Fortran order": np.asfortranarray(x),
+        "big-endian": x.astype(x.dtype.newbyteorder(">")), "unaligned": unaligned,
+        "broadcast": np.broadcast_to(x, (2, *x.shape)),
+    }  # fmt: skip
+
+
+# ---- gradients ------------------------------------------------------------------------------------------------
+def gradients(f, *args, cotangent=None):
+    """The gradients of f(*args) by each argument, as ndarrays; the cotangent is ones unless given."""
+    tensors = [fg.tensor(a, requires_grad=True) for a in args]
+    y = f(*tensors)
+    y.backward(np.ones(y.shape, y.dtype) if cotangent is None else cotangent)
+    return [None if t.grad is None else t.grad.numpy() for t in tensors]
+
+
+def same_bits(got, expected, message=""):
+    """Equal in every bit, but for the payload of a nan."""
+    got, expected = np.asarray(got), np.asarray(expected)
+    assert got.dtype == expected.dtype, f"{message}: dtype {got.dtype}, expected {expected.dtype}"
+    assert got.shape == expected.shape, f"{message}: shape {got.shape}, expected {expected.shape}"
+    np.testing.assert_array_equal(got, expected, message)
+    np.testing.assert_array_equal(np.signbit(got) & (got == got), np.signbit(expected) & (expected == expected), message)
