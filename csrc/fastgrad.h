@@ -35,6 +35,7 @@ enum {
 #define BINARY UNARY
 #define BINARY_FN UNARY
 #define STRUCTURAL UNARY
+#define KERNEL UNARY
 #include "ops.def"
 #include "structural.def"
 #undef UNARY
@@ -42,10 +43,14 @@ enum {
 #undef BINARY
 #undef BINARY_FN
 #undef STRUCTURAL
+#undef KERNEL
     FG_OP_leaf,             /* not an operation: the node of a tensor made with requires_grad */
     FG_N_OPS
 };
 #define FG_N_ELEMENTWISE (FG_N_UNARY + FG_N_BINARY)
+/* The operation g * d op / d input i of an elementwise op: inputs x, y, g or a, b, y, g, of which those that the
+ * derivative does not name may be missing (array NULL). */
+#define FG_VJP(op, i) (FG_N_OPS + 2 * (op) + (i))
 
 /* ---- values ------------------------------------------------------------------------------------------- */
 typedef struct {
@@ -164,10 +169,10 @@ int fg_apply(int op, int n_in, const fg_tensor *in, int n_attr, const int64_t *a
 int fg_unary(int op, fg_tensor x, fg_tensor *out);
 int fg_binary(int op, fg_tensor a, fg_tensor b, fg_tensor *out);
 int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b);   /* a op= b; a's references are replaced */
-int fg_compare(int compare, fg_array *a, fg_array *b, fg_array **out);
+/* The work of any operation alone: fill y, whose shape and dtype are the op's, from call->in. */
+int fg_run(const fg_call *, fg_array *y);
 int fg_derivative(int op, int i, fg_array *a, fg_array *b, fg_array **out);     /* d op / d input i */
 fg_shape *fg_broadcast_shapes(const char *name, const fg_shape *, const fg_shape *);
-int fg_where_run_arrays(fg_array *c, fg_array *a, fg_array *b, fg_array *y);
 
 /* ---- tape.c ------------------------------------------------------------------------------------------- */
 extern _Thread_local int fg_grad_enabled;

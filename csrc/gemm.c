@@ -1,9 +1,9 @@
 /* gemm.c: the matrix product for small and medium sizes, where a BLAS spends its time on preparations.
  *
- * C is computed in tiles of R rows by V vectors that stay in registers over all of k: a row of op(B) is read
- * as vectors, an element of op(A) is broadcast. So A may have any strides, and only B must be contiguous along
- * its rows: where it is not (tb), or where a row ends inside a vector, a panel of it is copied into a buffer on
- * the stack. C narrower than a vector is computed as its transpose where that wastes fewer lanes.
+ * C is computed in tiles of R rows by V vectors that stay in registers over a block of k: a row of op(B) is
+ * read as vectors, an element of op(A) is broadcast. So A may have any strides, and only B must be contiguous
+ * along its rows: where it is not (tb), or where a row ends inside a vector and there are no masked loads, a
+ * panel of it is copied to the stack. The transpose of C is computed instead where that is less work.
  *
  * Every C element is the sum over k in ascending order within blocks, and of the blocks in ascending order.
  * The blocks depend on k alone, so neither tile nor edge nor transposition shows in the bits.
@@ -29,7 +29,7 @@ enum { VECTOR_BYTES = 16, V_MAX = 2 };
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
-/* Masked loads and stores as cheap as whole ones let tiles end anywhere: no copy of a narrow B, no edge buffer. */
+/* Where masked access costs no more than whole access, tiles end anywhere without a copy of B or of the tile. */
 #ifdef __AVX512F__
 enum { MASKED = 1 };
 #else
@@ -139,7 +139,8 @@ INLINE void NAME(tile)(const int R, const int V, int last, int64_t k, const REAL
     VECTOR sum[R_MAX][V_MAX] = {{{0}}};
     for (int64_t p = 0; p < k; p++, a += a_col, b += ldb) {
         VECTOR row[V_MAX];
-        UNROLL for (int v = 0; v < V; v++) row[v] = EDGE(v) ? NAME(load_first)(b + v * W, last) : (VECTOR)LOAD(b + v * W);
+        UNROLL for (int v = 0; v < V; v++)
+            row[v] = EDGE(v) ? NAME(load_first)(b + v * W, last) : (VECTOR)LOAD(b + v * W);
         UNROLL for (int i = 0; i < R; i++)
             UNROLL for (int v = 0; v < V; v++) sum[i][v] += a[i * a_row] * row[v];
     }
@@ -277,8 +278,8 @@ static void NAME(gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const vo
             int64_t ld = b_row;
             if (b_col != 1 || ragged) {
                 ld = vectors * W;
-                (b_col == 1 ? NAME(copy_panel)(kp, columns, rows_b, b_row, panel, ld)
-                            : NAME(transpose_panel)(kp, columns, rows_b, b_col, panel, ld));
+                if (b_col == 1) NAME(copy_panel)(kp, columns, rows_b, b_row, panel, ld);
+                else NAME(transpose_panel)(kp, columns, rows_b, b_col, panel, ld);
                 rows_b = panel;
             }
             for (int64_t i = 0; i < m; i += height) {

@@ -30,14 +30,20 @@ static int binary_vjp(fg_node *, fg_tensor g, fg_tensor *gin);
     int name##_shape(const fg_call *, fg_shape **, int *);                                                    \
     int name##_run(const fg_call *, fg_array *);                                                              \
     int name##_vjp(fg_node *, fg_tensor, fg_tensor *);
+#define KERNEL(name, n, doc)                                                                                  \
+    int name##_shape(const fg_call *, fg_shape **, int *);                                                    \
+    int name##_run(const fg_call *, fg_array *);
 #include "structural.def"
 #undef STRUCTURAL
+#undef KERNEL
 
 fg_op_info fg_ops[FG_N_OPS] = {
 #define STRUCTURAL(name, n, need0, need1, need2, doc)                                                         \
     [FG_OP_##name] = {#name, n, name##_shape, name##_run, name##_vjp, {need0, need1, need2}},
+#define KERNEL(name, n, doc) [FG_OP_##name] = {#name, n, name##_shape, name##_run, NULL, {0}},
 #include "structural.def"
 #undef STRUCTURAL
+#undef KERNEL
     [FG_OP_leaf] = {.name = "leaf"},
 };
 
@@ -178,32 +184,43 @@ static void run_binary(int op, fg_array *a, fg_array *b, fg_array *y)
                AT(y, r * w.length, itemsize));
 }
 
-int fg_compare(int compare, fg_array *a, fg_array *b, fg_array **out)
+/* ---- comparisons and where, which walk like elementwise ops ------------------------------------------- */
+static int run_compare(int which, const fg_call *c, fg_array *y)
 {
-    static const char *const names[] = {"less", "less_equal", "greater", "greater_equal", "equal", "not_equal"};
-    fg_shape *shape = fg_broadcast_shapes(names[compare], a->shape, b->shape);
-    fg_array *y = shape ? fg_array_new(shape, FG_BOOL) : NULL;
-    fg_shape_unref(shape);
-    if (!y)
-        return shape ? FG_NO_MEMORY : FG_BAD_VALUE;
+    fg_array *a = c->in[0].array, *b = c->in[1].array;
+    size_t itemsize = fg_itemsize(a->dtype);
     walk w;
     walk_start(&w, y->shape, 2, (fg_array *[]){a, b});
-    size_t itemsize = fg_itemsize(a->dtype);
     for (int64_t r = 0; r < w.runs; r++, walk_next(&w))
-        kernels(a->dtype)->compare[compare](w.length, AT(a, w.at[0], itemsize), w.stride[0],
-                                            AT(b, w.at[1], itemsize), w.stride[1],
-                                            (uint8_t *)y->data + r * w.length);
-    *out = y;
+        kernels(a->dtype)->compare[which](w.length, AT(a, w.at[0], itemsize), w.stride[0],
+                                          AT(b, w.at[1], itemsize), w.stride[1],
+                                          (uint8_t *)y->data + r * w.length);
     return FG_OK;
 }
 
-int fg_where_run_arrays(fg_array *c, fg_array *a, fg_array *b, fg_array *y)
+#define COMPARE(name, which)                                                                                  \
+    int name##_shape(const fg_call *c, fg_shape **shape, int *dtype)                                          \
+    {                                                                                                         \
+        *dtype = FG_BOOL;                                                                                     \
+        *shape = fg_broadcast_shapes(#name, c->in[0].array->shape, c->in[1].array->shape);                    \
+        return *shape ? FG_OK : FG_BAD_VALUE;                                                                 \
+    }                                                                                                         \
+    int name##_run(const fg_call *c, fg_array *y) { return run_compare(which, c, y); }
+COMPARE(less, FG_LESS)
+COMPARE(less_equal, FG_LESS_EQUAL)
+COMPARE(greater, FG_GREATER)
+COMPARE(greater_equal, FG_GREATER_EQUAL)
+COMPARE(equal, FG_EQUAL)
+COMPARE(not_equal, FG_NOT_EQUAL)
+
+int where_run(const fg_call *c, fg_array *y)
 {
-    walk w;
-    walk_start(&w, y->shape, 3, (fg_array *[]){c, a, b});
+    fg_array *condition = c->in[0].array, *a = c->in[1].array, *b = c->in[2].array;
     size_t itemsize = fg_itemsize(y->dtype);
+    walk w;
+    walk_start(&w, y->shape, 3, (fg_array *[]){condition, a, b});
     for (int64_t r = 0; r < w.runs; r++, walk_next(&w))
-        kernels(y->dtype)->where(w.length, (const uint8_t *)c->data + w.at[0], w.stride[0],
+        kernels(y->dtype)->where(w.length, (const uint8_t *)condition->data + w.at[0], w.stride[0],
                                  AT(a, w.at[1], itemsize), w.stride[1], AT(b, w.at[2], itemsize), w.stride[2],
                                  AT(y, r * w.length, itemsize));
     return FG_OK;
@@ -218,7 +235,7 @@ static int not_float(const char *name, const fg_array *x)
 static int finish(const fg_call *call, fg_array *y, fg_tensor *out)
 {
     fg_tensor result = {y, NULL};
-    int status = fg_record(call, &result);
+    int status = call->op < FG_N_OPS ? fg_record(call, &result) : FG_OK;
     if (status) {
         fg_array_unref(y);
         return status;
@@ -279,6 +296,13 @@ int fg_binary(int op, fg_tensor a, fg_tensor b, fg_tensor *out)
     return status;
 }
 
+static int overlap(const fg_array *x, const fg_array *y)
+{
+    const char *a = x->data, *b = y->data;
+    return a < b + y->shape->size * (int64_t)fg_itemsize(y->dtype) &&
+           b < a + x->shape->size * (int64_t)fg_itemsize(x->dtype);
+}
+
 int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
 {
     char sa[FG_SHAPE_TEXT], sb[FG_SHAPE_TEXT];
@@ -309,34 +333,85 @@ int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
             return status;
         b = owned;
     }
-    if (fg_array_is_private(x) && b.array->data != x->data) {
+    if (fg_array_is_private(x)) {
         /* The node saves what it needs of x at its present version, then the change counts the version up: if
          * anybody's derivative names the old value, the backward pass finds out. */
-        fg_tensor y = {x, NULL};
-        fg_call call = {.op = op, .n_in = 2, .in = (fg_tensor[]){*a, b}};
+        fg_tensor y = {x, NULL}, in[2] = {*a, b};
+        fg_array *copy = NULL;
+        if (overlap(x, b.array)) {              /* b is read while x is written */
+            if (!(copy = fg_array_copy(b.array))) {
+                fg_tensor_unref(owned);
+                return FG_NO_MEMORY;
+            }
+            in[1].array = copy;
+            if (b.array == x)
+                in[0].array = copy;
+        }
+        fg_call call = {.op = op, .n_in = 2, .in = in};
         if (!(status = fg_record(&call, &y))) {
-            run_binary(op, x, b.array, x);
+            run_binary(op, x, in[1].array, x);
             fg_array_changed(x);
-            if (y.node && y.node->saved)
+            if (y.node && y.node->saved == x)
                 y.node->version = fg_array_version(x);
+            else if (y.node && y.node->saved)   /* a copy of memory that others may write, made before the change */
+                memcpy(y.node->saved->data, x->data, (size_t)x->shape->size * fg_itemsize(x->dtype));
             if (fg_grad_enabled) {
                 fg_node_unref(a->node);
                 a->node = y.node;
             }
         }
+        fg_array_unref(copy);
     } else {
         fg_tensor y;
         if (!(status = fg_binary(op, *a, b, &y))) {
-            fg_array_unref(x);
             a->array = y.array;
             if (fg_grad_enabled) {
                 fg_node_unref(a->node);
                 a->node = y.node;
             }
+            fg_array_unref(x);                  /* last: it may run code of x's owner, which may look at a */
         }
     }
     fg_tensor_unref(owned);
     return status;
+}
+
+/* ga = g * d/d(input i), full length. a, b, y are NULL where the derivative does not name them. */
+static void run_binary_vjp(int op, int i, fg_array *a, fg_array *b, fg_array *y, fg_array *g, fg_array *ga)
+{
+    void (*kernel)(int64_t, const void *, int, const void *, int, const void *, const void *, void *) =
+        kernels(ga->dtype)->binary_vjp[op - FG_N_UNARY][i];
+    size_t itemsize = fg_itemsize(ga->dtype);
+    walk w;
+    walk_start(&w, ga->shape, 2, (fg_array *[]){a ? a : ga, b ? b : ga});
+    for (int64_t r = 0; r < w.runs; r++, walk_next(&w)) {
+        int64_t at = r * w.length;
+        kernel(w.length, a ? AT(a, w.at[0], itemsize) : NULL, w.stride[0],
+               b ? AT(b, w.at[1], itemsize) : NULL, w.stride[1], y ? AT(y, at, itemsize) : NULL,
+               AT(g, at, itemsize), AT(ga, at, itemsize));
+    }
+}
+
+static const void *data_of(const fg_array *x) { return x ? x->data : NULL; }
+
+int fg_run(const fg_call *c, fg_array *y)
+{
+    const fg_tensor *in = c->in;
+    if (c->op < FG_N_UNARY) {
+        kernels(y->dtype)->unary[c->op](y->shape->size, in[0].array->data, y->data);
+    } else if (c->op < FG_N_ELEMENTWISE) {
+        run_binary(c->op, in[0].array, in[1].array, y);
+    } else if (c->op < FG_N_OPS) {
+        return fg_ops[c->op].run(c, y);
+    } else {
+        int op = (c->op - FG_N_OPS) / 2, i = (c->op - FG_N_OPS) % 2;
+        if (op < FG_N_UNARY)
+            kernels(y->dtype)->unary_vjp[op](y->shape->size, data_of(in[0].array), data_of(in[1].array),
+                                             in[2].array->data, y->data);
+        else
+            run_binary_vjp(op, i, in[0].array, in[1].array, in[2].array, in[3].array, y);
+    }
+    return FG_OK;
 }
 
 int fg_apply(int op, int n_in, const fg_tensor *in, int n_attr, const int64_t *attr, fg_tensor *out)
@@ -345,18 +420,22 @@ int fg_apply(int op, int n_in, const fg_tensor *in, int n_attr, const int64_t *a
         return fg_unary(op, in[0], out);
     if (op < FG_N_ELEMENTWISE)
         return fg_binary(op, in[0], in[1], out);
-    const fg_op_info *info = &fg_ops[op];
     fg_call call = {.op = op, .n_in = n_in, .n_attr = n_attr, .in = in, .attr = attr};
     fg_shape *shape = NULL;
-    int dtype = in[0].array->dtype;
-    int status = info->shape(&call, &shape, &dtype);
-    if (status)
-        return status;
+    int dtype, status;
+    if (op < FG_N_OPS) {
+        dtype = in[0].array->dtype;
+        if ((status = fg_ops[op].shape(&call, &shape, &dtype)))
+            return status;
+    } else {                                    /* a vjp kernel: its result is like the cotangent */
+        dtype = in[n_in - 1].array->dtype;
+        shape = fg_shape_ref(in[n_in - 1].array->shape);
+    }
     fg_array *y = op == FG_OP_reshape ? fg_array_view(in[0].array, shape) : fg_array_new(shape, dtype);
     fg_shape_unref(shape);
     if (!y)
         return FG_NO_MEMORY;
-    if ((status = info->run(&call, y))) {
+    if ((status = fg_run(&call, y))) {
         fg_array_unref(y);
         return status;
     }
@@ -374,29 +453,8 @@ static int unary_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
         gin[0].array = fg_array_ref(g.array);
         return FG_OK;
     }
-    fg_array *gx = fg_array_new(n->shape, n->dtype);
-    if (!gx)
-        return FG_NO_MEMORY;
-    kernels(n->dtype)->unary_vjp[n->op](n->shape->size, x.array ? x.array->data : NULL,
-                                        y.array ? y.array->data : NULL, g.array->data, gx->data);
-    gin[0].array = gx;
-    return FG_OK;
-}
-
-/* ga = g * d/d(input i), full length. a, b, y are NULL where the derivative does not name them. */
-static void run_binary_vjp(int op, int i, fg_array *a, fg_array *b, fg_array *y, fg_array *g, fg_array *ga)
-{
-    void (*kernel)(int64_t, const void *, int, const void *, int, const void *, const void *, void *) =
-        kernels(ga->dtype)->binary_vjp[op - FG_N_UNARY][i];
-    size_t itemsize = fg_itemsize(ga->dtype);
-    walk w;
-    walk_start(&w, ga->shape, 2, (fg_array *[]){a ? a : ga, b ? b : ga});
-    for (int64_t r = 0; r < w.runs; r++, walk_next(&w)) {
-        int64_t at = r * w.length;
-        kernel(w.length, a ? AT(a, w.at[0], itemsize) : NULL, w.stride[0],
-               b ? AT(b, w.at[1], itemsize) : NULL, w.stride[1], y ? AT(y, at, itemsize) : NULL,
-               AT(g, at, itemsize), AT(ga, at, itemsize));
-    }
+    const fg_tensor in[] = {{x.array, NULL}, {y.array, NULL}, {g.array, NULL}};
+    return fg_apply(FG_VJP(n->op, 0), 3, in, 0, NULL, &gin[0]);
 }
 
 static int binary_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
@@ -423,11 +481,11 @@ static int binary_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
                 return status;
             continue;
         } else {
-            if (!(full.array = fg_array_new(n->shape, n->dtype)))
-                return FG_NO_MEMORY;
             unsigned needs = fg_ops[n->op].needs[i];
-            run_binary_vjp(n->op, i, needs & FG_IN(0) ? a.array : NULL, needs & FG_IN(1) ? b.array : NULL,
-                           needs & FG_OUT ? y.array : NULL, g.array, full.array);
+            const fg_tensor in[] = {{needs & FG_IN(0) ? a.array : NULL, NULL}, {needs & FG_IN(1) ? b.array : NULL, NULL},
+                                    {needs & FG_OUT ? y.array : NULL, NULL}, {g.array, NULL}};
+            if ((status = fg_apply(FG_VJP(n->op, i), 4, in, 0, NULL, &full)))
+                return status;
         }
         status = fg_sum_to(full, parent->shape, &gin[i]);
         fg_tensor_unref(full);
@@ -437,7 +495,7 @@ static int binary_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
     return FG_OK;
 }
 
-/* The derivative itself, for the table: the vjp kernel with cotangent 1. */
+/* The derivative itself, for the table: the vjp kernel with cotangent 1. a and b have one dtype. */
 int fg_derivative(int op, int i, fg_array *a, fg_array *b, fg_array **out)
 {
     fg_tensor y;
@@ -445,18 +503,15 @@ int fg_derivative(int op, int i, fg_array *a, fg_array *b, fg_array **out)
                    : fg_unary(op, (fg_tensor){a, NULL}, &y);
     if (status)
         return status;
-    fg_array *d = fg_array_new(y.array->shape, y.array->dtype);
-    fg_array *one = d ? fg_array_new(y.array->shape, y.array->dtype) : NULL;
-    if (!one || a->dtype != y.array->dtype || (b && b->dtype != a->dtype)) {
-        status = one ? fg_fail(FG_BAD_TYPE, "%s: its arguments must have one dtype", fg_ops[op].name) : FG_NO_MEMORY;
-        fg_array_unref(d);
+    fg_array *one = fg_array_new(y.array->shape, y.array->dtype);
+    fg_tensor d;
+    if (!one) {
+        status = FG_NO_MEMORY;
     } else {
-        fg_kernels[d->dtype].reduce->fill(d->shape->size, 1, one->data);
-        if (b)
-            run_binary_vjp(op, i, a, b, y.array, one, d);
-        else
-            kernels(d->dtype)->unary_vjp[op](d->shape->size, a->data, y.array->data, one->data, d->data);
-        *out = d;
+        const fg_tensor in[] = {{a, NULL}, {b ? b : y.array, NULL}, {b ? y.array : one, NULL}, {one, NULL}};
+        fg_kernels[one->dtype].reduce->fill(one->shape->size, 1, one->data);
+        if (!(status = fg_apply(FG_VJP(op, i), b ? 4 : 3, in, 0, NULL, &d)))
+            *out = d.array;
     }
     fg_array_unref(one);
     fg_tensor_unref(y);

@@ -1,10 +1,10 @@
 /* reduce.c: sums, extrema, the softmax family and the optimizer updates.
  *
- * Every reduction is one fold of a matrix down its columns, which vectorises without reassociating: a long
- * row is folded as a matrix LANES wide, a narrow matrix as one of several rows side by side, and rows shorter
- * than LANES are first turned so that neighbouring lanes hold neighbouring rows. Sums add eight rows as a
- * tree, LEAF rows of such sums in turn, and leaves as a tree again; nothing of that depends on the vector
- * length, so every instruction set gives the same bits.
+ * A reduction keeps as many partial results as lanes and joins whole sets of lanes, which vectorises without
+ * reassociating: a row is folded as a matrix LANES wide (NARROW, if it is shorter), a matrix of few columns as
+ * one of several rows side by side, and rows too short even for NARROW are turned, so that neighbouring lanes
+ * hold neighbouring rows. A lane adds few elements in turn, then lanes and longer stretches are added as a tree.
+ * All of that depends on the shape alone: plain sums have the same bits with every instruction set.
  *
  * Loops carry `omp simd` where an output may be the very memory of an input: each element is read before it
  * is written, and without the promise the compiler would take its scalar path then.
@@ -21,7 +21,7 @@ enum {
     NARROW = 16,  /* width of a folded shorter row; rows shorter than this are turned */
     GROUP = 64,   /* short rows handled together */
     CHUNK = 1024, /* elements of such a group, or of a part of a long row, to stay in the first-level cache */
-    LEAF = 32,    /* vectors added one after the other to one set of lanes */
+    LEAF = 32,    /* additions to a set of lanes in turn; longer stretches are halved */
     STRIP = 128,  /* columns of a wide matrix folded at once */
 };
 enum { SUM, DOT, MAX, MIN, TOP }; /* TOP is MAX where a nan may get lost */
@@ -105,7 +105,7 @@ INLINE REAL NAME(fold_lanes)(const int kind, const int width, int64_t n, const R
 #undef ITEM
 }
 
-/* Sums are halved down to LEAF sets of lanes; the loops are kept out of the recursion for their registers. */
+/* Apart from the recursion below, inside which the compiler would keep the lanes in memory. */
 #define FOLD_ROW(kind)                                                                                     \
     ONCE REAL NAME(fold_row_##kind)(int64_t n, const REAL *x, const REAL *z)                               \
     {                                                                                                      \
@@ -119,7 +119,7 @@ FOLD_ROW(MIN)
 FOLD_ROW(TOP)
 #undef FOLD_ROW
 
-/* One row of n >= NARROW elements. */
+/* One row of n >= NARROW elements; sums of many by halves. */
 ONCE REAL NAME(fold_row)(int kind, int64_t n, const REAL *x, const REAL *z)
 {
     if (kind == MAX) return NAME(fold_row_MAX)(n, x, z);
@@ -269,7 +269,7 @@ static void NAME(extremum_vjp_rows)(int64_t rows, int64_t n, const void *x_, con
 
 /* ---- softmax family ---------------------------------------------------------------------------------- */
 
-/* exp(x) for x <= 0, or nan; results that would be denormal are 0. Half the work of the full function. */
+/* exp(x) for x <= 0, or nan; results near or below the smallest normal number are 0. Half the work of vm_exp. */
 INLINE REAL NAME(decay)(REAL x)
 {
     const REAL t = x * (REAL)VM_LOG2E + ROUND, n = t - ROUND;

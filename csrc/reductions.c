@@ -163,29 +163,24 @@ static int extremum_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
     if ((status = fg_saved(n, 0, &x)) || (status = fg_saved_out(n, &y)))
         return status;
     const fg_shape *s = x.array->shape;
-    int64_t order[FG_MAX_NDIM], count = 0, length = 1;
+    int64_t order[FG_MAX_NDIM], count = 0;
     for (int i = 0; i < s->ndim; i++)
         if (!reduced(n->attr, i))
             order[count++] = i;
     for (int i = 0; i < s->ndim; i++)
-        if (reduced(n->attr, i)) {
+        if (reduced(n->attr, i))
             order[count++] = i;
-            length *= s->dim[i];
-        }
     if ((status = fg_apply(FG_OP_transpose, 1, &(fg_tensor){x.array, NULL}, s->ndim, order, &moved)))
         return status;
-    back = (fg_tensor){fg_array_new(moved.array->shape, n->dtype), NULL};
-    if (back.array) {
-        int64_t inverse[FG_MAX_NDIM];
-        for (int i = 0; i < s->ndim; i++)
-            inverse[order[i]] = i;
-        fg_kernels[n->dtype].reduce->extremum_vjp_rows(y.array->shape->size, length, moved.array->data,
-                                                       y.array->data, g.array->data, back.array->data);
-        status = fg_apply(FG_OP_transpose, 1, &back, s->ndim, inverse, &gin[0]);
-    } else {
-        status = FG_NO_MEMORY;
-    }
+    status = fg_apply(FG_OP_extremum_adjoint, 3, (fg_tensor[]){{moved.array, NULL}, {y.array, NULL}, {g.array, NULL}},
+                      0, NULL, &back);
     fg_tensor_unref(moved);
+    if (status)
+        return status;
+    int64_t inverse[FG_MAX_NDIM];
+    for (int i = 0; i < s->ndim; i++)
+        inverse[order[i]] = i;
+    status = fg_apply(FG_OP_transpose, 1, &back, s->ndim, inverse, &gin[0]);
     fg_tensor_unref(back);
     return status;
 }
@@ -221,11 +216,23 @@ static int rows_shape(const fg_call *c, fg_shape **shape, int drop_last)
     return *shape ? FG_OK : FG_NO_MEMORY;
 }
 
-/* An array like x for a vjp kernel to fill. */
-static int like(const fg_shape *shape, int dtype, fg_array **gx)
+/* The kernels of vjp rules give a cotangent shaped like their first input. */
+#define ADJOINT(name)                                                                                         \
+    int name##_adjoint_shape(const fg_call *c, fg_shape **shape, int *dtype)                                  \
+    {                                                                                                         \
+        (void)dtype;                                                                                          \
+        *shape = fg_shape_ref(c->in[0].array->shape);                                                         \
+        return FG_OK;                                                                                         \
+    }
+
+ADJOINT(extremum)
+int extremum_adjoint_run(const fg_call *c, fg_array *gx)
 {
-    *gx = fg_array_new((fg_shape *)shape, dtype);
-    return *gx ? FG_OK : FG_NO_MEMORY;
+    const fg_array *x = c->in[0].array, *y = c->in[1].array, *g = c->in[2].array;
+    if (gx->shape->size)
+        fg_kernels[gx->dtype].reduce->extremum_vjp_rows(y->shape->size, gx->shape->size / y->shape->size, x->data,
+                                                        y->data, g->data, gx->data);
+    return FG_OK;
 }
 
 #define SOFTMAX(name)                                                                                         \
@@ -243,11 +250,15 @@ static int like(const fg_shape *shape, int dtype, fg_array **gx)
     int name##_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)                                                   \
     {                                                                                                         \
         fg_tensor y;                                                                                          \
-        int status;                                                                                           \
-        if ((status = fg_saved_out(n, &y)) || (status = like(n->shape, n->dtype, &gin[0].array)))             \
-            return status;                                                                                    \
-        fg_kernels[n->dtype].reduce->name##_vjp_rows(row_count(n->shape), row_length(n->shape),               \
-                                                     y.array->data, g.array->data, gin[0].array->data);       \
+        int status = fg_saved_out(n, &y);                                                                     \
+        return status ? status                                                                                \
+                      : fg_apply(FG_OP_##name##_adjoint, 2, (fg_tensor[]){{y.array, NULL}, g}, 0, NULL, &gin[0]); \
+    }                                                                                                         \
+    ADJOINT(name)                                                                                             \
+    int name##_adjoint_run(const fg_call *c, fg_array *gx)                                                    \
+    {                                                                                                         \
+        fg_kernels[gx->dtype].reduce->name##_vjp_rows(row_count(gx->shape), row_length(gx->shape),            \
+                                                      c->in[0].array->data, c->in[1].array->data, gx->data);  \
         return FG_OK;                                                                                         \
     }
 SOFTMAX(softmax)
@@ -270,12 +281,18 @@ int logsumexp_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     fg_tensor x, y;
     int status;
-    if ((status = fg_saved(n, 0, &x)) || (status = fg_saved_out(n, &y)) ||
-        (status = like(x.array->shape, n->dtype, &gin[0].array)))
+    if ((status = fg_saved(n, 0, &x)) || (status = fg_saved_out(n, &y)))
         return status;
-    fg_kernels[n->dtype].reduce->logsumexp_vjp_rows(row_count(x.array->shape), row_length(x.array->shape),
-                                                    x.array->data, y.array->data, g.array->data,
-                                                    gin[0].array->data);
+    const fg_tensor in[] = {{x.array, NULL}, {y.array, NULL}, g};
+    return fg_apply(FG_OP_logsumexp_adjoint, 3, in, 0, NULL, &gin[0]);
+}
+
+ADJOINT(logsumexp)
+int logsumexp_adjoint_run(const fg_call *c, fg_array *gx)
+{
+    const fg_array *x = c->in[0].array;
+    fg_kernels[gx->dtype].reduce->logsumexp_vjp_rows(row_count(x->shape), row_length(x->shape), x->data,
+                                                     c->in[1].array->data, c->in[2].array->data, gx->data);
     return FG_OK;
 }
 
@@ -314,11 +331,18 @@ int cross_entropy_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     fg_tensor x, label, y;
     int status;
-    if ((status = fg_saved(n, 0, &x)) || (status = fg_saved(n, 1, &label)) || (status = fg_saved_out(n, &y)) ||
-        (status = like(x.array->shape, n->dtype, &gin[0].array)))
+    if ((status = fg_saved(n, 0, &x)) || (status = fg_saved(n, 1, &label)) || (status = fg_saved_out(n, &y)))
         return status;
-    fg_kernels[n->dtype].reduce->cross_entropy_vjp_rows(row_count(x.array->shape), row_length(x.array->shape),
-                                                        x.array->data, label.array->data, y.array->data,
-                                                        g.array->data, 1, gin[0].array->data);
+    const fg_tensor in[] = {{x.array, NULL}, label, {y.array, NULL}, g};
+    return fg_apply(FG_OP_cross_entropy_adjoint, 4, in, 0, NULL, &gin[0]);
+}
+
+ADJOINT(cross_entropy)
+int cross_entropy_adjoint_run(const fg_call *c, fg_array *gx)
+{
+    const fg_array *x = c->in[0].array;
+    fg_kernels[gx->dtype].reduce->cross_entropy_vjp_rows(row_count(x->shape), row_length(x->shape), x->data,
+                                                         c->in[1].array->data, c->in[2].array->data,
+                                                         c->in[3].array->data, 1, gx->data);
     return FG_OK;
 }

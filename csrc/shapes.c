@@ -421,7 +421,7 @@ int untake_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
     return status ? status : fg_apply(FG_OP_take, 2, (fg_tensor[]){g, index}, 1, n->attr, &gin[0]);
 }
 
-/* ---- where -------------------------------------------------------------------------------------------- */
+/* ---- where: its kernel driver walks as the elementwise ones do, in ops.c -------------------------------- */
 int where_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     fg_shape *ab = fg_broadcast_shapes("where", c->in[1].array->shape, c->in[2].array->shape);
@@ -431,11 +431,6 @@ int where_shape(const fg_call *c, fg_shape **shape, int *dtype)
     int status = shape_result(fg_broadcast_shapes("where", c->in[0].array->shape, ab), shape);
     fg_shape_unref(ab);
     return status;
-}
-
-int where_run(const fg_call *c, fg_array *y)
-{
-    return fg_where_run_arrays(c->in[0].array, c->in[1].array, c->in[2].array, y);
 }
 
 int where_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)

@@ -246,6 +246,16 @@ static int send(node_list *heap, fg_node *to, fg_array *g)
     return status;
 }
 
+/* What an older node would have received is of no use to the caller, unless an outer transform waits for it. */
+static int dropped(void)
+{
+    if (fg_transforms_running < 2)
+        return FG_OK;
+    return fg_fail(FG_NOT_IMPLEMENTED,
+                   "grad: the function reads a tensor that an outer grad is differentiating (a gradient of a gradient), "
+                   "which is not here yet; pass it through fastgrad.stop_gradient if it is meant as a constant");
+}
+
 /* Hand the cotangent of n on to its parents. */
 static int step(node_list *heap, fg_node *n, uint64_t oldest)
 {
@@ -261,10 +271,13 @@ static int step(node_list *heap, fg_node *n, uint64_t oldest)
         fg_array *g = gin[i].array;
         if (!g)
             continue;
-        if (status || n->in[i].parent->number < oldest)
+        if (status || n->in[i].parent->number < oldest) {
             fg_array_unref(g);
-        else
+            if (!status)
+                status = dropped();
+        } else {
             status = send(heap, n->in[i].parent, g);
+        }
     }
     if (gin != few)
         free(gin);
@@ -282,6 +295,8 @@ int fg_backward(fg_tensor y, fg_array *cotangent, int retain_graph, uint64_t old
 {
     node_list heap = {0}, leaves = {0};
     int enabled = fg_grad_enabled;
+    if (y.node->number < oldest)
+        return dropped();
     fg_grad_enabled = 0;
     int status = send(&heap, y.node, fg_array_ref(cotangent));
     while (!status && heap.n) {

@@ -6,8 +6,8 @@
  * 2 ULP, denormal results included; zeros keep NumPy's signs, nan gives nan, and what has no value is nan.
  * The bounds hold with fused multiply-add and without.
  *
- * The float32 functions that training leans on (exp, log, tanh, sigmoid, silu, softplus, gelu, erf) have
- * arithmetic of their own; the other float32 functions round the float64 one, which is simple and nearly exact.
+ * The float32 functions that training leans on (exp, log, tanh, sigmoid, silu, softplus, erf) have
+ * arithmetic of their own; the other float32 functions round a result computed in double.
  * Where one double is not enough (arguments of exp above all, whose error grows by the argument), a value is
  * carried as an unevaluated sum hi + lo, after T. J. Dekker, "A floating-point technique for extending the
  * available precision" (1971). Polynomials are minimax fits made with the Remez algorithm for this file.
@@ -710,46 +710,35 @@ VM_INLINE double vm_gelu_f64(double x) {
     vm_scaled q = vm_erfc_part(a, (vm_dd){0.5 * s.hi, 0.5 * s.lo});
     double left = vm_dd_multiply((vm_dd){0.5 * vm_clamp_f64(x, -40, 0), 0}, (vm_dd){q.hi, q.lo}).hi;
     double y = x < 0 ? vm_scale_f64(left, q.n) : x * (1 - 0.5 * vm_scale_f64(q.hi, q.n));
-    return copysign(c < 0.6 ? x * (0.5 + copysign(0.5 * vm_erf_near_f64(a.hi), /* erf(a) for 0 <= a <= 0.9 */
+    return copysign(c < 0.6 ? x * (0.5 + copysign(0.5 * vm_erf_near_f64(a.hi), x)) : y, x);
+}
+
+/* The same for a float32 result with k = 3, in plain double: F for 0 <= a <= 10.5 to 2^-28 */
+VM_INLINE double vm_erfc_short(double a) {
+    double q = 1 + 2 * a, w = 1 / ((a + 3) * q), t = (a - 3) * q * w;
+    double F = VM_P10(t, 0x1.40c522dd39a6ep+0, -0x1.15c0899cb27cep-3, -0x1.85a1ab6413741p-5, 0x1.0984188081bdep-3,
+                      -0x1.e887eb7094d84p-4, 0x1.17bd4ddd3cddcp-4, -0x1.85f6c3b41d187p-6, 0x1.501061be5b397p-9,
+                      0x1.07270b385ad4ep-9, -0x1.9298601d97b8p-11, -0x1.1535979c5dae9p-12);
+    return vm_exp_short(-a * a) * F * ((a + 3) * w);
+}
+
+VM_INLINE float vm_erfc_f32(float x) {
+    double y = vm_erfc_short(vm_clamp_f64(fabs((double)x), 0, 10.5));
+    return (float)(x < 0 ? 2 - y : y);
+}
+
+/* max(x, 0) - |x| erfc(|x| / sqrt 2) / 2 */
+VM_INLINE float vm_gelu_f32(float x) {
+    double a = vm_clamp_f64(fabs((double)x), 0, 14.8), y = 0.5 * a * vm_erfc_short(VM_SQRT_HALF * a);
+    return copysignf((float)(x < 0 ? y : x - y), x);
+}
+
+/* erf(a) for 0 <= a <= 0.9 */
 VM_INLINE float vm_erf_near_f32(float a) {
     float z = a * a;
     /* erf(a) / a - 1 of a^2, relative to erf(a): 2^-31 */
     return a + a * VM_P6(z, 0x1.06eba8p-3f, -0x1.812744p-2f, 0x1.ce2e54p-4f, -0x1.b81524p-6f, 0x1.550a4ap-8f,
                          -0x1.aca3a4p-11f, 0x1.6510b6p-14f);
-}
-
-x)) : y, x);
-}
-
-/* erfc(b) = exp(-s) w Q(t) where s = b^2, w = 1 / (b + 3), t = (b - 3) / (b + 3); the result is (1 + q) h 2^n.
- * s comes as high + low with n taken from high, w as top / bottom. Q for 0 <= b <= 10.1: 2^-29 */
-typedef struct { float h, q, n; } vm_scaled_f32;
-VM_INLINE vm_scaled_f32 vm_erfc_part_f32(float high, float low, float top, float bottom) {
-    float w = top / bottom, t = 1 - 6 * w;
-    float h = w * VM_P9(t, 0x1.12f21ep+0f, -0x1.c44c48p-1f, 0x1.2e3268p-1f, -0x1.3deadp-2f, 0x1.e99734p-4f,
-                        -0x1.b7bd62p-6f, -0x1.4157a6p-10f, 0x1.93b5a8p-9f, -0x1.fbe4f8p-12f, -0x1.55c75cp-12f);
-    float tn = high * -(float)VM_LOG2E + VM_ROUND_F32, n = tn - VM_ROUND_F32;
-    float r = ((-high - n * VM_LN2_HI_F32) - n * VM_LN2_LO_F32) - low;
-    return (vm_scaled_f32){h, r + r * r * vm_exp_tail_f32(r), tn};
-}
-
-/* The upper 12 bits of x, whose square is exact */
-VM_INLINE float vm_upper_f32(float x) { return vm_float_f32(vm_bits_f32(x) & 0xfffff000); }
-
-VM_INLINE float vm_erfc_f32(float x) {
-    float a = vm_clamp_f32(fabsf(x), 0, 10.25f), u = vm_upper_f32(a);
-    vm_scaled_f32 v = vm_erfc_part_f32(u * u, (a - u) * (a + u), 1, a + 3);
-    float y = a < 0.45f ? 1 - vm_erf_near_f32(a) : vm_scale_down_f32(v.h + v.h * v.q, v.n);
-    return x < 0 ? 2 - y : y;
-}
-
-/* max(x, 0) - |x| erfc(|x| / sqrt 2) / 2 */
-VM_INLINE float vm_gelu_f32(float x) {
-    float a = vm_clamp_f32(fabsf(x), 0, 14.5f), u = vm_upper_f32(a);
-    vm_scaled_f32 v = vm_erfc_part_f32(0.5f * u * u, 0.5f * (a - u) * (a + u), 0x1.6a09e6p+0f, a + 0x1.0f876cp+2f);
-    float h = 0.5f * a * v.h, y = vm_scale_down_f32(h + h * v.q, v.n);
-    float near = x * (0.5f + copysignf(0.5f * vm_erf_near_f32((float)VM_SQRT_HALF * a), x));
-    return copysignf(a < 0.6f ? near : x < 0 ? y : x - y, x);
 }
 
 /* By its series below 0.9, above by 1 - exp(P(|x|)) */

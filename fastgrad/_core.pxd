@@ -6,7 +6,8 @@ cdef extern from "fastgrad.h":
         FG_MAX_NDIM, FG_OK, FG_NO_MEMORY, FG_BAD_VALUE, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED
         FG_FLOAT32, FG_FLOAT64, FG_BOOL, FG_INT64, FG_N_DTYPES
         FG_N_UNARY, FG_N_ELEMENTWISE, FG_N_OPS
-        FG_LESS, FG_LESS_EQUAL, FG_GREATER, FG_GREATER_EQUAL, FG_EQUAL, FG_NOT_EQUAL
+        FG_VIEW, FG_FOREIGN
+        FG_OP_less, FG_OP_less_equal, FG_OP_greater, FG_OP_greater_equal, FG_OP_equal, FG_OP_not_equal
         FG_OP_add, FG_OP_subtract, FG_OP_multiply, FG_OP_divide, FG_OP_power, FG_OP_floor_divide, FG_OP_remainder
         FG_OP_negative, FG_OP_positive, FG_OP_absolute, FG_OP_square, FG_OP_sqrt, FG_OP_reciprocal
         FG_OP_cast, FG_OP_reshape, FG_OP_transpose, FG_OP_broadcast_to, FG_OP_slice, FG_OP_concatenate
@@ -87,7 +88,6 @@ cdef extern from "fastgrad.h":
     int fg_unary(int op, fg_tensor x, fg_tensor *out)
     int fg_binary(int op, fg_tensor a, fg_tensor b, fg_tensor *out)
     int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
-    int fg_compare(int compare, fg_array *a, fg_array *b, fg_array **out)
     int fg_derivative(int op, int i, fg_array *a, fg_array *b, fg_array **out)
     fg_node *fg_leaf(fg_array *)
     fg_node *fg_node_ref(fg_node *)

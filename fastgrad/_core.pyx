@@ -15,6 +15,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 
 import os
 import sys
+from operator import index as index_of
 
 import numpy as np
 
@@ -117,11 +118,12 @@ cdef fg_array *array_from(cnp.ndarray a, bint share, bint unstable=True) except 
         unstable = False                # a fresh copy that nobody else knows
     cdef fg_shape *s = shape_of(a)
     cdef size_t bytes = <size_t>s.size * fg_itemsize(dtype)
-    cdef bint writeable = cnp.PyArray_ISWRITEABLE(a)
     if share:
-        x = fg_array_foreign(s, dtype, cnp.PyArray_DATA(a), <void *>a, not writeable, unstable and writeable)
+        owner = keeper(a)
+        # A read-only ndarray is no less unstable: what it looks into may be written through another.
+        x = fg_array_foreign(s, dtype, cnp.PyArray_DATA(a), <void *>owner, not cnp.PyArray_ISWRITEABLE(a), unstable)
         if x != NULL:
-            Py_INCREF(a)
+            Py_INCREF(owner)
     else:
         x = fg_array_new(s, dtype)
         if x != NULL:
@@ -130,6 +132,21 @@ cdef fg_array *array_from(cnp.ndarray a, bint share, bint unstable=True) except 
     if x == NULL:
         fail(FG_NO_MEMORY)
     return x
+
+
+cdef object keeper(cnp.ndarray a):
+    """Whom to hold so that a's memory stays: a, or the last of a chain of tensors and ndarrays on one memory, which
+    would otherwise grow with every ``asarray(t.numpy())`` and be freed by recursion."""
+    cdef fg_array *x
+    base = a
+    while isinstance(base, np.ndarray) and base.base is not None:
+        base = base.base
+    if type(base) is not _Export:
+        return a
+    x = (<_Export>base).array
+    if x.storage == FG_VIEW:
+        x = <fg_array *>x.owner
+    return <object>x.owner if x.storage == FG_FOREIGN else base
 
 
 cdef extern from "string.h" nogil:
@@ -187,23 +204,27 @@ cdef cnp.ndarray as_ndarray(x, str name):
         try:
             a = np.asarray(x)
         except ValueError as error:
-            raise ValueError(f"{name}: expected an array or nested lists of equal lengths, got ragged ones") from error
+            if "inhomogeneous" not in str(error):
+                raise
+            raise ValueError(f"{name}: expected an array or nested lists of equal lengths, got ragged ones; pad them, "
+                             "or make a tensor of each") from error
     if number_of(a) < 0:
-        what = f"{type(x).__name__} of dtype {a.dtype}" if isinstance(x, np.ndarray) else f"{type(x).__name__}"
-        raise TypeError(f"{name}: expected float32, float64, integer or bool numbers, got {what}"
+        raise TypeError(f"{name}: expected float32, float64, integer or bool numbers, got {type(x).__name__} of dtype "
+                        f"{a.dtype}"
                         + ("; convert it with .astype(np.float32)" if a.dtype == np.float16 else ""))
     return a
 
 
 cdef bint holds_tracked(x):
-    todo = [x]
+    todo, seen = [x], {id(x)}           # seen, for lists that hold themselves
     while todo:
-        item = todo.pop()
-        if isinstance(item, Tensor):
-            if (<Tensor>item).t.node != NULL:
-                return True
-        elif isinstance(item, (list, tuple)):
-            todo.extend(item)
+        for item in todo.pop():
+            if isinstance(item, Tensor):
+                if (<Tensor>item).t.node != NULL:
+                    return True
+            elif isinstance(item, (list, tuple)) and id(item) not in seen:
+                seen.add(id(item))
+                todo.append(item)
     return False
 
 
@@ -237,3 +258,16 @@ cdef Tensor as_float(x, str name):
 
 include "_tensor.pxi"
 include "_functions.pxi"
+
+
+# Python cannot make a Tensor without an array: its __new__ refuses. (In this file Tensor.__new__ does not ask the slot.)
+cdef extern from "Python.h":
+    ctypedef struct PyTypeObject:
+        void *tp_new
+
+
+cdef object refuse_new(cls, args, kwargs):
+    raise TypeError("a Tensor is made by fastgrad.tensor(data) or fastgrad.asarray(data)")
+
+
+(<PyTypeObject *>Tensor).tp_new = <void *>refuse_new

@@ -8,10 +8,10 @@ interrupt is let in only between steps: parameters and optimizer state are alway
 
 from __future__ import annotations
 
+import contextlib
+import math
 import operator
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
@@ -56,10 +56,13 @@ class TrainingStep:
             if isinstance(leaf, Tensor):
                 path = self._structure.paths("params")[i]
                 raise TypeError(f"{path} is a Tensor, expected an ndarray: use np.array({path}.detach())")
-        self.optimizer._prepare(self._leaves, self._structure)
+        self.optimizer._check(self._leaves, self._structure)
 
     def __call__(self, *batch: Any) -> float:
         """Take one step on a batch, the arguments of the loss after params, and return its loss before it."""
+        optimizer = self.optimizer
+        if optimizer._structure is not self._structure:  # at the first step, or when its state was loaded
+            optimizer._check(self._leaves, self._structure)
         tensors = [_core.watch(leaf) for leaf in self._leaves]
         was = _core.set_grad_enabled(True)
         try:
@@ -71,7 +74,7 @@ class TrainingStep:
         result: float = value.item()
         _core.backward_to(tensors, value)
         gradients = [
-            np.zeros(leaf.shape, leaf.dtype) if t.grad is None else t.grad
+            np.zeros(leaf.shape, leaf.dtype) if (g := t.grad) is None else g
             for t, leaf in zip(tensors, self._leaves)
         ]
         if self._nonfinite != "ignore":
@@ -79,29 +82,25 @@ class TrainingStep:
             if found is not None:
                 if self._nonfinite == "raise":
                     raise FloatingPointError(found)
-                self.optimizer.steps += 1
                 return result
-        self.optimizer._apply(self._leaves, gradients)
+        optimizer._apply(self._leaves, self._structure, gradients)
         return result
 
     def _not_finite(self, value: float, gradients: list[Any]) -> str | None:
         """What is not finite, as the text of the error; None if all is well."""
-        if value - value == 0:
-            for i, gradient in enumerate(gradients):
-                if not _core.all_finite(gradient):
-                    array = np.asarray(gradient)
-                    what = (
-                        f"the gradient of {self._structure.paths('params')[i]} has "
-                        f"{np.count_nonzero(~np.isfinite(array))} entries of {array.size} that are not finite"
-                    )
-                    break
-            else:
-                return None
-        else:
-            what = f"the loss is {value}"
+        bad = [i for i, gradient in enumerate(gradients) if not _core.all_finite(gradient)]
+        if not bad and math.isfinite(value):
+            return None
+        what = [] if math.isfinite(value) else [f"the loss is {value}"]
+        if bad:
+            entries = np.isfinite(np.asarray(gradients[bad[0]]))
+            what.append(
+                f"the gradient of {self._structure.paths('params')[bad[0]]} has {entries.size - entries.sum()} "
+                f"entries of {entries.size} that are not finite"
+            )
         return (
-            f"{self._name}: at step {self.optimizer.steps} {what}; the parameters are as they were before this "
-            "step. Lower the learning rate, or look for log(0), division by 0 or overflow in the loss"
+            f"{self._name}: at step {self.optimizer.steps} {' and '.join(what)}; the parameters are as they were "
+            "before this step. Lower the learning rate, or look for log(0), division by 0 or overflow in the loss"
         )
 
 
@@ -120,8 +119,8 @@ def training_step(
     the loss before the update as a float.
 
     If the loss or a gradient is not finite, nonfinite="raise" raises FloatingPointError naming the step and
-    the parameter, "skip" leaves the step out and counts it, and "ignore" looks at nothing and updates; in
-    the first two cases the parameters stay as they were before that step. Steps are counted by
+    the parameter, "skip" leaves the step out, and "ignore" looks at nothing and updates; in the first two
+    cases parameters and optimizer stay as they were before that step. Steps are counted by
     `optimizer.steps`, from 0.
 
     Raises TypeError or ValueError, naming the place, for parameters that cannot be updated, and TypeError if
@@ -418,24 +417,28 @@ class _Bar:
 class _Interrupt:
     """Holds Ctrl-C back until the step under way is whole: `seen` says that it came, the second one strikes.
 
-    Only in the main thread, and only in place of Python's own handler.
+    Only in the main thread, and only in place of Python's own handler. `signal` is imported here because that
+    takes half a millisecond, which `import fastgrad` need not spend.
     """
 
     seen = False
+    _ours = False
 
     def __enter__(self) -> _Interrupt:
-        self._ours = (
-            threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        )
-        if self._ours:
-            signal.signal(signal.SIGINT, self._handle)
+        import signal
+
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            with contextlib.suppress(ValueError):  # not the main thread
+                signal.signal(signal.SIGINT, self._handle)
+                self._ours = True
         return self
 
     def _handle(self, number: int, frame: Any) -> None:
         self.seen = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.__exit__()
 
     def __exit__(self, *exception: object) -> None:
+        import signal
+
         if self._ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -143,8 +143,11 @@ cdef operate_inplace(int op, Tensor a, b):
         if result.shape != a.shape:
             raise ValueError(f"{name}: an in-place change cannot turn shape {a.shape} into {result.shape}")
         other = result.astype(a.dtype)
-        fg_array_unref(a.t.array)
-        a.t.array = fg_array_ref(other.t.array)
+        if fg_array_is_private(a.t.array):
+            copy_bytes(a.t.array.data, other.t.array.data, a.nbytes)
+            fg_array_changed(a.t.array)
+        else:
+            a.t, other.t = other.t, a.t
         return a
     other = as_float(b, name)
     check(fg_binary_inplace(op, &a.t, other.t))
@@ -165,29 +168,34 @@ cdef to_the_power(Tensor a, b):
     return operate(FG_OP_power, a, b)
 
 
-COMPARISONS = (np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal)
-
-
-cdef compare(int which, a, b):
-    cdef fg_array *y
-    cdef fg_array *scalar
+cdef compare(int op, a, b):
+    """A comparison: floats by the core, the rest by NumPy's ufunc of that name."""
+    cdef fg_tensor y
+    cdef fg_tensor operands[2]
+    cdef fg_array *scalar = NULL
     cdef Tensor x
     if not (is_operand(a) and is_operand(b)):
         return NotImplemented
-    if type(a) is Tensor and (<Tensor>a).t.array.dtype <= FG_FLOAT64:
-        x = <Tensor>a
-        if type(b) is Tensor and (<Tensor>b).t.array.dtype == x.t.array.dtype:
-            check(fg_compare(which, x.t.array, (<Tensor>b).t.array, &y))
-            return wrap_array(y)
-        if type(b) is float:
-            scalar = fg_array_scalar(x.t.array.dtype, b)
-            if scalar == NULL:
-                fail(FG_NO_MEMORY)
-            status = fg_compare(which, x.t.array, scalar, &y)
-            fg_array_unref(scalar)
-            check(status)
-            return wrap_array(y)
-    return tensor_of(np.asarray(COMPARISONS[which](plain(a), plain(b))))
+    if not (type(a) is Tensor and (<Tensor>a).t.array.dtype <= FG_FLOAT64 and (weak_scalar(b) or (
+            type(b) is Tensor and (<Tensor>b).t.array.dtype == (<Tensor>a).t.array.dtype))):
+        name = fg_ops[op].name.decode()
+        dtype, (a, b) = promoted(name, a, b)
+        if dtype.kind != "f":
+            return tensor_of(np.asarray(getattr(np, name)(plain(a), plain(b))))
+        a, b = astype_if(a, dtype), astype_if(b, dtype)
+    x = <Tensor>a
+    operands[0] = x.t
+    if type(b) is Tensor:
+        operands[1] = (<Tensor>b).t
+    else:
+        scalar = fg_array_scalar(x.t.array.dtype, b)
+        if scalar == NULL:
+            fail(FG_NO_MEMORY)
+        operands[1] = fg_tensor(scalar, NULL)
+    status = fg_apply(op, 2, operands, 0, NULL, &y)
+    fg_array_unref(scalar)
+    check(status)
+    return wrap(y)
 
 
 cdef plain(x):
@@ -397,7 +405,9 @@ def mean(x, axis=None, keepdims=False):
     >>> fg.mean([[1.0, 2.0], [3.0, 4.0]])
     tensor(2.5)
     """
-    cdef Tensor operand = as_float(x, "mean")
+    cdef Tensor operand = as_tensor(x, "mean")
+    if operand.t.array.dtype > FG_FLOAT64:
+        operand = tensor_of(view_of(operand.t.array, False).astype(FLOAT64))
     cdef uint32_t bits
     cdef int64_t attr[2]
     cdef int64_t count = 1
@@ -431,6 +441,9 @@ def reshape(x, shape):
             unknown = n
         elif dim[n] < 0:
             raise ValueError(f"reshape: expected lengths that are 0 or more and at most one -1, got {shape}")
+        elif dim[n] and known > (<int64_t>1 << 62) // dim[n]:
+            raise ValueError(f"reshape: shape {operand.shape} has {operand.size} elements, {shape} would have more than "
+                             "memory can hold")
         else:
             known *= dim[n]
         n += 1
@@ -444,9 +457,11 @@ def reshape(x, shape):
 
 cdef int64_t index_number(item, str name, what) except? -2:
     try:
-        return item.__index__()
-    except AttributeError:
-        raise TypeError(f"{name}: expected integers, got {what!r}") from None
+        return index_of(item)
+    except TypeError:
+        raise TypeError(f"{name}: expected a shape as an int or a tuple of ints, got {what!r}") from None
+    except OverflowError:
+        raise ValueError(f"{name}: the length {item!r} is more than memory can hold") from None
 
 
 def transpose(x, axes=None):
@@ -463,10 +478,11 @@ def transpose(x, axes=None):
         for i in range(ndim):
             order[i] = ndim - 1 - i
     else:
-        if len(axes) != ndim or sorted([normal_axis(a, ndim, "transpose") for a in axes]) != list(range(ndim)):
-            raise ValueError(f"transpose: expected each of the {ndim} axes once, got {tuple(axes)}")
+        numbers = [normal_axis(a, ndim, "transpose") for a in (axes if isinstance(axes, (tuple, list)) else (axes,))]
+        if sorted(numbers) != list(range(ndim)):
+            raise ValueError(f"transpose: expected each axis of shape {operand.shape} once, got the axes {axes!r}")
         for i in range(ndim):
-            order[i] = normal_axis(axes[i], ndim, "transpose")
+            order[i] = numbers[i]
     return apply_one(FG_OP_transpose, operand, ndim, order)
 
 
@@ -492,6 +508,8 @@ def sliced(Tensor x, list bounds):
     """Every step-th element: bounds is a list of (start, step, length), one an axis, all within range."""
     cdef int64_t attr[3 * FG_MAX_NDIM]
     cdef int i
+    if len(bounds) != x.t.array.shape.ndim:
+        raise IndexError(f"indexing: {len(bounds)} indices for a tensor of shape {x.shape}")
     for i in range(len(bounds)):
         attr[3 * i], attr[3 * i + 1], attr[3 * i + 2] = bounds[i]
     return apply_one(FG_OP_slice, x, 3 * len(bounds), attr)
@@ -740,8 +758,10 @@ def asarray(data, dtype=None):
 
 
 def watch(cnp.ndarray a):
-    """A leaf that requires gradients on a's memory, which nobody may write while the graph lives."""
+    """A leaf that requires gradients on a's memory, which nobody may write while the graph lives: in-place operators
+    on it take memory of their own."""
     cdef Tensor r = wrap_array(array_from(a, cnp.PyArray_NBYTES(a) >= COPY_BELOW, unstable=False))
+    r.t.array.readonly = True
     make_leaf(r)
     return r
 
@@ -836,10 +856,24 @@ def elementwise_derivative(str name, int i, a, b=None):
 ROWS = {row["name"]: row for row in op_table()}
 
 
+cdef int own_memory(Tensor x) except -1:
+    """Before x is written: memory of its own, where another tensor looks into what it has or that is read-only."""
+    cdef fg_array *other
+    if not fg_array_is_private(x.t.array):
+        other = fg_array_copy(x.t.array)
+        if other == NULL:
+            fail(FG_NO_MEMORY)
+        x.t.array, other = other, x.t.array
+        fg_array_unref(other)
+    return 0
+
+
 cdef fg_array *updated(x, fg_array *like, str name, str what) except NULL:
     """The array behind an ndarray or leaf Tensor that an optimizer kernel works on; a new reference."""
     cdef fg_array *r
     if isinstance(x, Tensor):
+        if what != "gradient":
+            own_memory(x)
         r = fg_array_ref((<Tensor>x).t.array)
     elif isinstance(x, np.ndarray):
         if what != "gradient" and not (cnp.PyArray_IS_C_CONTIGUOUS(x) and cnp.PyArray_ISALIGNED(x)
@@ -858,6 +892,15 @@ cdef fg_array *updated(x, fg_array *like, str name, str what) except NULL:
     return r
 
 
+cdef void written(fg_array **a, int n) noexcept:
+    """Let go of the arrays of an update, and tell the tape that all but the gradient, a[1], have changed."""
+    for i in range(n):
+        if a[i] != NULL:
+            if i != 1:
+                fg_array_changed(a[i])
+            fg_array_unref(a[i])
+
+
 def sgd(p, g, buffer, double lr, double momentum, double dampening, double weight_decay, bint nesterov, bint first):
     """One step of stochastic gradient descent on p in place (csrc/kernels.h); buffer is None without momentum."""
     cdef fg_array *a[3]
@@ -872,10 +915,8 @@ def sgd(p, g, buffer, double lr, double momentum, double dampening, double weigh
         fg_kernels[a[0].dtype].reduce.sgd(a[0].shape.size, a[0].data, a[1].data,
                                           NULL if a[2] == NULL else a[2].data, lr, momentum, dampening,
                                           weight_decay, nesterov, first)
-        fg_array_changed(a[0])
     finally:
-        for i in range(3):
-            fg_array_unref(a[i])
+        written(a, 3)
 
 
 def adam(p, g, m, v, double lr, double beta1, double beta2, double eps, double weight_decay, bint decoupled,
@@ -890,10 +931,8 @@ def adam(p, g, m, v, double lr, double beta1, double beta2, double eps, double w
         a[3] = updated(v, a[0], "adam", "second moment")
         fg_kernels[a[0].dtype].reduce.adam(a[0].shape.size, a[0].data, a[1].data, a[2].data, a[3].data, lr, beta1,
                                            beta2, eps, weight_decay, decoupled, correction1, correction2)
-        fg_array_changed(a[0])
     finally:
-        for i in range(4):
-            fg_array_unref(a[i])
+        written(a, 4)
 
 
 def all_finite(x):

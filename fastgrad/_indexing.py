@@ -64,11 +64,12 @@ def _is_integer(key: Any) -> bool:
 
 def _basic(x: Tensor, keys: list[Any]) -> Tensor:
     named = sum(k is not None and k is not Ellipsis for k in keys)
-    if keys.count(Ellipsis) > 1:
+    ellipses = sum(k is Ellipsis for k in keys)
+    if ellipses > 1:
         raise IndexError("indexing: an index can hold only one ellipsis (...)")
     if named > x.ndim:
         raise IndexError(f"indexing: {named} indices for a tensor of {x.ndim} dimension{'s' * (x.ndim != 1)}")
-    if Ellipsis not in keys:
+    if not ellipses:
         keys = [*keys, Ellipsis]
     bounds: list[tuple[int, int, int]] = []
     shape: list[int] = []
@@ -83,7 +84,7 @@ def _basic(x: Tensor, keys: list[Any]) -> Tensor:
         elif isinstance(key, slice):
             start, stop, step = key.indices(x.shape[len(bounds)])
             length = len(range(start, stop, step))
-            bounds.append((start if length else 0, step, length))
+            bounds.append((start if length else 0, step if length > 1 else 1, length))
             shape.append(length)
         else:
             axis, i = len(bounds), operator.index(key)

@@ -116,8 +116,9 @@ def modf(x: TensorLike) -> tuple[Tensor, Tensor]:
     >>> fg.modf(-1.25)
     (tensor(-0.25), tensor(-1.))
     """
-    whole = trunc(x)
-    return where(isinf(x), _core.copysign(0.0, x), subtract(x, whole)), whole
+    x = asarray(x)
+    x = x if x.dtype.kind == "f" else astype(x, _core.float_dtype(x.dtype))
+    return where(isinf(x), _core.copysign(0.0, x), _core.fmod(x, 1.0)), trunc(x)
 
 
 def fix(x: TensorLike) -> Tensor:
@@ -198,10 +199,12 @@ def _plain(x: TensorLike) -> Any:
     return x.numpy() if isinstance(x, Tensor) else x
 
 
-def _question(function: np.ufunc) -> Callable[..., Tensor]:
+def _question(function: np.ufunc, compare: Callable[..., Any] | None = None) -> Callable[..., Tensor]:
     def ask(*operands: TensorLike) -> Tensor:
         if len(operands) != function.nin:
             raise TypeError(f"{function.__name__}() takes {function.nin} arguments but {len(operands)} were given")
+        if compare is not None:
+            return compare(asarray(operands[0]), operands[1])
         return asarray(function(*map(_plain, operands)))
 
     ask.__name__ = ask.__qualname__ = function.__name__
@@ -214,8 +217,13 @@ def _question(function: np.ufunc) -> Callable[..., Tensor]:
 
 
 isfinite, isinf, isnan, signbit = map(_question, (np.isfinite, np.isinf, np.isnan, np.signbit))
-less, less_equal, greater, greater_equal = map(_question, (np.less, np.less_equal, np.greater, np.greater_equal))
-equal, not_equal = map(_question, (np.equal, np.not_equal))
+less, less_equal, greater, greater_equal, equal, not_equal = (
+    _question(getattr(np, name), getattr(operator, short))
+    for name, short in (
+        ("less", "lt"), ("less_equal", "le"), ("greater", "gt"), ("greater_equal", "ge"), ("equal", "eq"),
+        ("not_equal", "ne"),
+    )
+)  # fmt: skip
 logical_and, logical_or = map(_question, (np.logical_and, np.logical_or))
 logical_xor, logical_not = map(_question, (np.logical_xor, np.logical_not))
 
@@ -234,10 +242,9 @@ def prod(x: TensorLike, axis: Axis = None, keepdims: builtins.bool = False) -> T
     if x.dtype.kind != "f":
         return asarray(np.prod(x.numpy(), axis=axis, keepdims=keepdims))
     axes = _axes(axis, x.ndim, "prod")
+    if any_zero_length(x.shape, axes):
+        return add(sum(x, axis, keepdims), 1.0)
     kept = [1 if i in axes else n for i, n in enumerate(x.shape)]
-    if axes and any_zero_length(x.shape, axes):
-        empty_product = ones(kept, dtype=x.dtype)
-        return empty_product if keepdims else reshape(empty_product, [n for i, n in enumerate(x.shape) if i not in axes])
     others = [i for i in range(x.ndim) if i not in axes]
     rest = [x.shape[i] for i in others]
     y = reshape(transpose(x, [*axes, *others]), [-1, *rest]) if x.size else reshape(x, [1, *rest])
@@ -275,6 +282,8 @@ def std(x: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: builtins.bo
     >>> fg.std([1.0, 3.0])
     tensor(1.)
     """
+    x = asarray(x)
+    _axes(axis, x.ndim, "std")
     return sqrt(var(x, axis, ddof, keepdims))
 
 
@@ -375,12 +384,10 @@ def logsumexp(x: TensorLike, axis: Axis = None, keepdims: builtins.bool = False)
     kept = [1 if i in axes else n for i, n in enumerate(x.shape)]
     others = [i for i in range(x.ndim) if i not in axes]
     rest = [x.shape[i] for i in others]
-    if any_zero_length(x.shape, axes):
-        return full(kept if keepdims else rest, -np.inf, dtype=_core.float_dtype(x.dtype))
     if x.size == 0:
-        y = zeros(rest, dtype=_core.float_dtype(x.dtype))
-    else:
-        y = _core.logsumexp_last(reshape(transpose(x, [*others, *axes]), [*rest, -1]))
+        y = sum(x if x.dtype.kind == "f" else astype(x, _core.float_dtype(x.dtype)), axis, keepdims)
+        return subtract(y, np.inf) if any_zero_length(x.shape, axes) else y
+    y = _core.logsumexp_last(reshape(transpose(x, [*others, *axes]), [*rest, -1]))
     return reshape(y, kept) if keepdims else y
 
 

@@ -17,8 +17,8 @@ cdef int spread(axes, int ndim, str name, uint32_t *bits) except -1:
 
 cdef int normal_axis(axis, int ndim, str name) except -1:
     try:
-        number = axis.__index__()
-    except AttributeError:
+        number = index_of(axis)
+    except TypeError:
         raise TypeError(f"{name}: expected an axis as an int, a tuple of ints or None, got {axis!r}") from None
     if not -ndim <= number < ndim:
         raise np.exceptions.AxisError(
@@ -52,9 +52,6 @@ cdef class Tensor:
 
     cdef fg_tensor t
     cdef object __weakref__
-
-    def __init__(self, *args, **kwargs):
-        raise TypeError("a Tensor is made by fastgrad.tensor(data) or fastgrad.asarray(data)")
 
     def __dealloc__(self):
         fg_tensor_unref(self.t)
@@ -196,10 +193,16 @@ cdef class Tensor:
     def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
         if self.t.node != NULL:
             raise BufferError("a tensor that requires gradients cannot be exported by DLPack; use .detach()")
-        if not self.t.array.readonly:
-            self.t.array.unstable = True        # whoever imports it may write
-        a = view_of(self.t.array, not self.t.array.readonly)
-        return a.__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device, copy=copy)
+        # Whoever imports it may write. Memory that the tape or another tensor holds too is therefore only handed out
+        # read-only, or as a copy to those who cannot be told so.
+        given = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
+        cdef bint writeable = fg_array_is_private(self.t.array) and self.t.array.tape_refs == 0
+        a = view_of(self.t.array, writeable)
+        if writeable and copy is not True:
+            self.t.array.unstable = True
+        elif copy is None and (max_version is None or max_version < (1, 0)):
+            a = a.copy()
+        return a.__dlpack__(**{key: value for key, value in given.items() if value is not None})
 
     def __dlpack_device__(self):
         return (1, 0)                           # kDLCPU
@@ -340,12 +343,12 @@ cdef class Tensor:
     def __pos__(self): return unary(FG_OP_positive, self)
     def __abs__(self): return unary(FG_OP_absolute, self)
 
-    def __lt__(self, other): return compare(FG_LESS, self, other)
-    def __le__(self, other): return compare(FG_LESS_EQUAL, self, other)
-    def __gt__(self, other): return compare(FG_GREATER, self, other)
-    def __ge__(self, other): return compare(FG_GREATER_EQUAL, self, other)
-    def __eq__(self, other): return compare(FG_EQUAL, self, other)
-    def __ne__(self, other): return compare(FG_NOT_EQUAL, self, other)
+    def __lt__(self, other): return compare(FG_OP_less, self, other)
+    def __le__(self, other): return compare(FG_OP_less_equal, self, other)
+    def __gt__(self, other): return compare(FG_OP_greater, self, other)
+    def __ge__(self, other): return compare(FG_OP_greater_equal, self, other)
+    def __eq__(self, other): return compare(FG_OP_equal, self, other)
+    def __ne__(self, other): return compare(FG_OP_not_equal, self, other)
 
     def __and__(self, other): return logic(np.bitwise_and, self, other)
     def __rand__(self, other): return logic(np.bitwise_and, other, self)

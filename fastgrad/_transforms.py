@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import operator
+import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
@@ -16,6 +17,11 @@ import numpy as np
 
 from . import _core, tree
 from ._core import Tensor
+
+
+class _PerThread(threading.local):
+    def __init__(self) -> None:
+        self.stack: list[bool] = []
 
 
 class no_grad(contextlib.ContextDecorator):
@@ -29,16 +35,15 @@ class no_grad(contextlib.ContextDecorator):
     False
     """
 
-    def __init__(self) -> None:
-        self._were: list[bool] = []
+    _were = _PerThread()  # what to restore, for all instances: one may be entered again, or by several threads
 
     def __enter__(self) -> None:
-        self._were.append(_core.set_grad_enabled(False))
+        self._were.stack.append(_core.set_grad_enabled(False))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _core.set_grad_enabled(self._were.pop())
+        _core.set_grad_enabled(self._were.stack.pop())
 
 
 def stop_gradient(x: Any) -> Any:
@@ -81,11 +86,15 @@ def value_and_grad(
     (5.0, array([2., 4.]))
     """
     several = isinstance(argnums, (tuple, list))
-    numbers = tuple(operator.index(i) for i in (argnums if several else (argnums,)))  # type: ignore[union-attr, arg-type]
+    try:
+        numbers = tuple(operator.index(i) for i in (argnums if several else (argnums,)))  # type: ignore[union-attr, arg-type]
+    except TypeError:
+        raise TypeError(f"grad: expected argnums as an int or a tuple of ints, got {argnums!r}") from None
 
     @functools.wraps(f)
     def value_and_grad_of_f(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         watched: dict[int, list[Tensor]] = {}
+        originals: dict[int, list[Any]] = {}
         structures = {}
         call = list(args)
         for i in numbers:
@@ -94,8 +103,10 @@ def value_and_grad(
                     f"grad: argnums names argument {i}, but {_name(f)} was called with {len(args)} positional argument"
                     f"{'s' * (len(args) != 1)}"
                 )
-            leaves, structures[i] = tree.flatten(args[i])
-            watched[i] = [_watch(leaf, i, args[i]) for leaf in leaves]
+        places = [i % len(args) for i in numbers]
+        for i in dict.fromkeys(places):
+            originals[i], structures[i] = tree.flatten(args[i])
+            watched[i] = [_watch(leaf, i, args[i]) for leaf in originals[i]]
             call[i] = tree.unflatten(structures[i], watched[i])
         aux = None
         with _recording():
@@ -108,8 +119,8 @@ def value_and_grad(
             if result.requires_grad:
                 _core.backward_to([leaf for leaves in watched.values() for leaf in leaves], result)
         gradients = tuple(
-            tree.unflatten(structures[i], [_gradient(t, x) for t, x in zip(watched[i], tree.leaves(args[i]))])
-            for i in numbers
+            tree.unflatten(structures[i], [_gradient(t, x) for t, x in zip(watched[i], originals[i])])
+            for i in places
         )
         value = result.item()
         if has_aux:
@@ -163,7 +174,9 @@ def _watch(x: Any, i: int, argument: Any) -> Tensor:
             raise NotImplementedError(
                 "grad: this argument is already being differentiated (a gradient of a gradient), which is not here yet"
             )
-        x = x.numpy()
+        x = x.numpy().copy()
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"grad: argument {i} is a masked array, whose mask would be ignored; fill it with .filled() first")
     if isinstance(x, (np.ndarray, np.generic, float)):
         a = np.asarray(x)
         if a.dtype in (np.float32, np.float64):

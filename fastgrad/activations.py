@@ -10,9 +10,8 @@ from __future__ import annotations
 import itertools
 import textwrap
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -36,8 +35,7 @@ def _constants() -> dict[str, str]:
     return {name: tex for name, (_, tex) in _core.constants().items()}
 
 
-@dataclass(frozen=True)
-class Formula:
+class Formula(NamedTuple):
     """The text of a function y of x and of its derivative, which may name y. Valid Python; str() shows both."""
 
     value: str

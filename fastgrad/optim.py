@@ -53,11 +53,11 @@ class Optimizer:
         """
         leaves, structure = tree.flatten(params)
         gradients = structure.flatten_up_to(grads, "grads")
-        self._prepare(leaves, structure)
+        self._check(leaves, structure)
         for i, (p, g) in enumerate(zip(leaves, gradients)):
             if getattr(g, "shape", None) != p.shape or getattr(g, "dtype", None) != p.dtype:
                 raise _gradient_error(structure, i, p, g)
-        self._apply(leaves, gradients)
+        self._apply(leaves, structure, gradients)
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of the state: {"optimizer": name, "steps": int, "state": {slot: structure of arrays}}."""
@@ -88,37 +88,44 @@ class Optimizer:
         structure, arrays = None, {}
         for slot, nested in slots.items():
             leaves, found = tree.flatten(nested)
+            copies = [np.array(leaf, order="C") for leaf in leaves]
+            _check_leaves(copies, found, f"state[{slot!r}]")
             if structure is not None and found != structure:
                 raise ValueError(f"{name}.load_state_dict: {slot} is built as {found}, not as {structure}")
-            _check_leaves(leaves, found, f"state[{slot!r}]")
-            structure, arrays[slot] = found, [np.array(leaf, order="C") for leaf in leaves]
+            for i, (a, b) in enumerate(zip(copies, next(iter(arrays.values()), copies))):
+                if a.shape != b.shape or a.dtype != b.dtype:
+                    path = found.paths(f"state[{slot!r}]")[i]
+                    raise ValueError(f"{name}.load_state_dict: {path} is {_describe(a)}, not {_describe(b)}")
+            structure, arrays[slot] = found, copies
         self.steps, self._structure, self._state = steps, structure, arrays
 
     # what the descent loop uses -----------------------------------------------------------------------------
 
-    def _prepare(self, leaves: Sequence[Any], structure: tree.Structure, name: str = "params") -> None:
-        """Check parameters, and on first sight make their state."""
-        _check_leaves(leaves, structure, name)
-        known = self._structure
-        if known is None or not (self._slots or structure == known):
-            _check_distinct(leaves, structure, name)
-            self._state = {slot: [np.zeros(p.shape, p.dtype) for p in leaves] for slot in self._slots}
-            self._structure = structure
-        elif structure != known:
+    def _check(self, leaves: Sequence[Any], structure: tree.Structure) -> None:
+        """Refuse parameters that cannot be updated, or that the state is not for."""
+        _check_leaves(leaves, structure, "params")
+        if self._structure is None or not self._slots:
+            _check_distinct(leaves, structure, "params")
+            return
+        if structure != self._structure:
             raise ValueError(
-                f"{name} is built as {structure}, but this optimizer keeps state for {known}; "
+                f"params is built as {structure}, but this optimizer keeps state for {self._structure}; "
                 "use a new optimizer for new parameters"
             )
-        for i, (p, s) in enumerate(zip(leaves, self._state[self._slots[0]] if self._slots else ())):
+        for i, (p, s) in enumerate(zip(leaves, self._state[self._slots[0]])):
             if p.shape != s.shape or p.dtype != s.dtype:
                 raise ValueError(
-                    f"{structure.paths(name)[i]} is {_describe(p)}, but this optimizer keeps state for "
+                    f"{structure.paths('params')[i]} is {_describe(p)}, but this optimizer keeps state for "
                     f"{_describe(s)}; use a new optimizer for new parameters"
                 )
 
-    def _apply(self, leaves: Sequence[Any], gradients: Sequence[Any]) -> None:
-        """Step along gradients that are known to fit leaves that are prepared."""
-        self._update(leaves, gradients, self._rate())
+    def _apply(self, leaves: Sequence[Any], structure: tree.Structure, gradients: Sequence[Any]) -> None:
+        """Step along gradients that are known to fit leaves that were checked."""
+        rate = self._rate()
+        if self._structure is None:
+            self._state = {slot: [np.zeros(p.shape, p.dtype) for p in leaves] for slot in self._slots}
+        self._structure = structure
+        self._update(leaves, gradients, rate)
         self.steps += 1
 
     def _update(self, leaves: Sequence[Any], gradients: Sequence[Any], rate: float) -> None:
@@ -318,14 +325,13 @@ def _check_leaves(leaves: Sequence[Any], structure: tree.Structure, name: str) -
 
 def _check_distinct(leaves: Sequence[Any], structure: tree.Structure, name: str) -> None:
     """ValueError if one array stands in two places: it would be updated twice."""
+    if len({id(p) for p in leaves}) == len(leaves):
+        return
     seen: dict[int, int] = {}
     for i, p in enumerate(leaves):
-        if not isinstance(p, (np.ndarray, Tensor)) or p.size == 0:
-            continue
-        first = seen.setdefault(p.ctypes.data if isinstance(p, np.ndarray) else id(p), i)
-        if first != i:
+        if seen.setdefault(id(p), i) != i and isinstance(p, (np.ndarray, Tensor)):
             paths = structure.paths(name)
-            raise ValueError(f"{paths[first]} and {paths[i]} are the same array: keep it under one name")
+            raise ValueError(f"{paths[seen[id(p)]]} and {paths[i]} are the same array: keep it under one name")
 
 
 def _leaf_error(p: Any, path: str) -> Exception:

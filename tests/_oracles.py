@@ -8,6 +8,7 @@ import functools
 
 import mpmath
 import numpy as np
+from hypothesis import settings
 
 import fastgrad as fg
 from fastgrad import _core, _formula
@@ -111,7 +112,7 @@ def exact(row, *args, derivative=None):
     return value
 
 
-ROUGH = {"exp", "erf", "erfc", "tanh", "log", "power", "sigmoid", "cosh", "sinh"}
+ROUGH = {"exp", "erf", "erfc", "tanh", "log", "power", "sigmoid", "cosh", "sinh", "floor", "trunc"}
 
 
 def ulps(got, value):
@@ -184,3 +185,6 @@ def same_bits(got, expected, message=""):
     assert got.shape == expected.shape, f"{message}: shape {got.shape}, expected {expected.shape}"
     np.testing.assert_array_equal(got, expected, message)
     np.testing.assert_array_equal(np.signbit(got) & (got == got), np.signbit(expected) & (expected == expected), message)
+
+
+property_test = settings(max_examples=60, deadline=None, database=None, derandomize=True)

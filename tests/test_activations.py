@@ -3,11 +3,11 @@
 import mpmath
 import numpy as np
 import pytest
+from _oracles import CONSTANTS_OF_TEXTS, FUNCTIONS_OF_TEXTS, ROWS
 
 import fastgrad as fg
 from fastgrad import _core, _formula, activations
 
-ROWS = {row["name"]: row for row in _core.op_table()}
 CONSTANTS = _core.constants()
 ELEMENTWISE = [
     name for name in activations.__all__ if isinstance(getattr(activations, name), activations.Activation)
@@ -18,36 +18,6 @@ ISSUE = (
     "log_sigmoid hard_tanh hard_sigmoid hard_swish hard_shrink soft_shrink tanh_shrink erf erfc softmax "
     "log_softmax logsumexp glu"
 ).split()
-
-
-def mp_namespace():
-    """The functions and constants of the texts, in mpmath."""
-    two = mpmath.mpf(2)
-    functions = {
-        "exp": mpmath.exp, "expm1": mpmath.expm1, "log": mpmath.log, "sqrt": mpmath.sqrt, "cbrt": mpmath.cbrt,
-        "power": lambda a, b: mpmath.mpf(a) ** b, "hypot": mpmath.hypot,
-        "sin": mpmath.sin, "cos": mpmath.cos, "tan": mpmath.tan,
-        "sinh": mpmath.sinh, "cosh": mpmath.cosh, "tanh": mpmath.tanh,
-        "arcsin": mpmath.asin, "arccos": mpmath.acos, "arctan": mpmath.atan, "arctan2": mpmath.atan2,
-        "arcsinh": mpmath.asinh, "arccosh": mpmath.acosh, "arctanh": mpmath.atanh,
-        "erf": mpmath.erf, "erfc": mpmath.erfc, "absolute": abs,
-        "rint": mpmath.nint, "floor": mpmath.floor, "ceil": mpmath.ceil,
-        "trunc": lambda x: mpmath.mpf(int(x)), "floor_divide": lambda a, b: mpmath.floor(a / b),
-        "sign": mpmath.sign, "copysign": lambda a, b: abs(a) * (1 if b >= 0 else -1),
-        "minimum": min, "maximum": max,
-        "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)), "softplus": lambda x: mpmath.log1p(mpmath.exp(x)),
-    }  # fmt: skip
-    constants = {
-        "LN_2": mpmath.ln2, "LN_10": mpmath.ln10, "DEGREES_PER_RADIAN": 180 / mpmath.pi,
-        "RADIANS_PER_DEGREE": mpmath.pi / 180, "SQRT_HALF": 1 / mpmath.sqrt(two),
-        "TWO_OVER_SQRT_PI": 2 / mpmath.sqrt(mpmath.pi), "ONE_OVER_SQRT_2PI": 1 / mpmath.sqrt(2 * mpmath.pi),
-        "SQRT_2_OVER_PI": mpmath.sqrt(2 / mpmath.pi), "ONE_SIXTH": mpmath.mpf(1) / 6,
-        "GELU_CUBIC": mpmath.mpf("0.044715"),
-        # Klambauer et al., "Self-normalizing neural networks" (2017), equation 14
-        "SELU_SCALE": mpmath.mpf("1.05070098735548049341933498529"),
-        "SELU_ALPHA": mpmath.mpf("1.67326324235437728481704299167"),
-    }  # fmt: skip
-    return {**functions, **constants}
 
 
 def test_every_activation_of_the_issue_is_there():
@@ -66,7 +36,7 @@ def test_the_derivative_texts_are_the_derivatives_of_the_definitions(name):
     points = np.stack([rng.uniform(*domain, 20) for domain in row["domain"]], axis=1)
     letters = "x" if row["arity"] == 1 else "ab"
     with mpmath.workdps(50):
-        namespace = mp_namespace()
+        namespace = {**FUNCTIONS_OF_TEXTS, **{key: value() for key, value in CONSTANTS_OF_TEXTS.items()}}
 
         def value(*args):
             return _formula.evaluate(row["definition"], {**namespace, **dict(zip(letters, args))}, scalar=True)
@@ -83,9 +53,8 @@ def test_the_derivative_texts_are_the_derivatives_of_the_definitions(name):
 
 def test_the_constants_are_what_their_names_say():
     with mpmath.workdps(30):
-        exact = mp_namespace()
         for name, (value, tex) in CONSTANTS.items():
-            assert value == float(exact[name])
+            assert value == float(CONSTANTS_OF_TEXTS[name]())
             assert tex
 
 

@@ -293,7 +293,10 @@ def test_what_is_not_finite_raises_and_hands_over_what_was_reached():
     params = {"deep": [np.array([1.0])], "other": np.zeros(2)}
     with np.errstate(all="ignore"), pytest.raises(FloatingPointError) as caught:
         fg.descend(falls_off, params, optimizer=fg.optim.SGD(1.0), steps=10)
-    assert str(caught.value).startswith("descend: at step 1 the loss is -inf; the parameters are as they were before")
+    assert str(caught.value).startswith(
+        "descend: at step 1 the loss is -inf and the gradient of params['deep'][0] has 1 entries of 1 that are not finite; "
+        "the parameters are as they were before this step. "
+    )
     result = caught.value.result
     assert result.steps == 1 and result.history == [0.0]
     assert result.params["deep"][0] == [0.0]

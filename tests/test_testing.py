@@ -71,6 +71,7 @@ def test_small_errors_fail_and_tolerances_are_obeyed():
         testing.check_grads(nearly, 1.0)
     testing.check_grads(nearly, 1.0, atol=1e-3)
     testing.check_grads(nearly, 1.0, rtol=1e-3)
+    testing.check_grads(lambda x: 1e6 * x + 0.1 * fg.stop_gradient(x), 1.0)
     with pytest.raises(AssertionError):
         testing.check_grads(fg.exp, 1.0, atol=0, rtol=0)
     with pytest.raises(AssertionError):

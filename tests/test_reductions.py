@@ -1,0 +1,365 @@
+"""Sums, products, extrema, moments, norms and the softmax family: values against NumPy and SciPy, gradients against
+finite differences or written-out formulas."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import scipy.special
+from _oracles import FLOATS, gradients, property_test, same_bits
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import fastgrad as fg
+
+RNG = np.random.default_rng(0)
+X = RNG.uniform(-2, 2, (2, 3, 4))
+AXES = [None, 0, 1, 2, -1, -3, (0, 1), (0, 2), (1, 2), (2, 0), (0, 1, 2), (-1, 0), ()]
+FLOAT_VALUED = {
+    "sum": np.sum, "mean": np.mean, "prod": np.prod, "max": np.max, "min": np.min, "amax": np.amax, "amin": np.amin,
+    "var": np.var, "std": np.std, "logsumexp": scipy.special.logsumexp,
+}  # fmt: skip
+WITHOUT_GRADIENT = {"any": np.any, "all": np.all, "argmax": np.argmax, "argmin": np.argmin}
+ONE_AXIS = {"softmax": scipy.special.softmax, "log_softmax": scipy.special.log_softmax}
+
+
+def quietly(function, *args, **kwargs):
+    """NumPy warns of empty means; what it returns is what counts here."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        return function(*args, **kwargs)
+
+
+def close(got, expected, dtype, message=""):
+    expected = np.asarray(expected)
+    assert (got.dtype, got.shape) == (expected.dtype, expected.shape), f"{message}: {got!r}, expected {expected!r}"
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(got.numpy(), expected, rtol=16 * eps, atol=8 * eps, err_msg=message)
+
+
+# ---- values and gradients over every kind of axis ---------------------------------------------------------------
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("axis", AXES, ids=str)
+@pytest.mark.parametrize("name", FLOAT_VALUED)
+def test_over_axes(name, axis, keepdims, dtype):
+    x, ours, theirs = X.astype(dtype), getattr(fg, name), FLOAT_VALUED[name]
+    if name == "logsumexp" and axis == ():
+        expected = x
+    else:
+        expected = theirs(x, axis=axis, keepdims=keepdims)
+    close(ours(x, axis=axis, keepdims=keepdims), expected, dtype, name)
+    if name != "std" or axis != ():  # at a spread of 0 there is no slope
+        fg.check_grads(lambda t: ours(t, axis=axis, keepdims=keepdims), (x,))
+    if hasattr(fg.Tensor, name):
+        same_bits(getattr(fg.tensor(x), name)(axis=axis, keepdims=keepdims), ours(x, axis=axis, keepdims=keepdims))
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, np.int16, np.bool_])
+@pytest.mark.parametrize("axis", [None, 0, 1, -1])
+@pytest.mark.parametrize("name", WITHOUT_GRADIENT)
+def test_answers_that_are_no_floats(name, axis, dtype):
+    x = RNG.integers(0, 3, (3, 4, 5)).astype(dtype)
+    for keepdims in (False, True):
+        expected = WITHOUT_GRADIENT[name](x, axis=axis, keepdims=keepdims)
+        got = getattr(fg, name)(fg.tensor(x), axis=axis, keepdims=keepdims)
+        same_bits(got, expected)
+        same_bits(getattr(fg.tensor(x), name)(axis=axis, keepdims=keepdims), expected)
+        assert not got.requires_grad
+
+
+@pytest.mark.parametrize("axis", [(0, 2), (), (1, 2)])
+@pytest.mark.parametrize("name", ["any", "all"])
+def test_any_and_all_over_several_axes(name, axis):
+    x = RNG.integers(0, 2, (3, 2, 2)).astype(float)
+    same_bits(getattr(fg, name)(x, axis=axis), WITHOUT_GRADIENT[name](x, axis=axis))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("name", ONE_AXIS)
+def test_softmax_and_its_logarithm(name, axis, dtype):
+    x = X.astype(dtype)
+    close(getattr(fg, name)(x, axis=axis), ONE_AXIS[name](x, axis=axis), dtype)
+    fg.check_grads(lambda t: getattr(fg, name)(t, axis=axis), (x,))
+
+
+def test_the_jacobian_of_softmax():
+    x = X[0, 0]
+    p = np.exp(x) / np.exp(x).sum()
+    jacobian = [gradients(fg.softmax, x, cotangent=row)[0] for row in np.eye(4)]
+    np.testing.assert_allclose(jacobian, np.diag(p) - np.outer(p, p), atol=1e-16)
+
+
+@pytest.mark.parametrize("name", FLOAT_VALUED)
+@pytest.mark.parametrize("dtype", [*(np.dtype(c).type for c in "bhilBHIL"), np.bool_])
+def test_integers_and_booleans_as_numpy_has_them(name, dtype):
+    x = (X > 0).astype(dtype) + np.array(1, dtype)
+    if name == "logsumexp":
+        return close(fg.logsumexp(x, axis=1), scipy.special.logsumexp(x.astype(float), axis=1).astype(
+            np.result_type(dtype, np.float32)), np.float32)  # fmt: skip
+    got, expected = getattr(fg, name)(x, axis=1), FLOAT_VALUED[name](x, axis=1)
+    assert got.dtype == expected.dtype
+    np.testing.assert_allclose(got.numpy(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("ddof", [0, 1, 2, 0.5, 3, 4])
+@pytest.mark.parametrize("name", ["var", "std"])
+def test_degrees_of_freedom(name, ddof):
+    ours, theirs = getattr(fg, name), FLOAT_VALUED[name]
+    close(ours(X, axis=1, ddof=ddof), quietly(theirs, X, axis=1, ddof=ddof), np.float64)
+    if ddof < 3:
+        fg.check_grads(lambda t: ours(t, axis=1, ddof=ddof), (X,))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize(
+    "ord, axis",
+    [(None, None), (None, 0), (None, (0, 2)), (None, (-1, 0)), ("fro", (0, 1)), (2, 1), (1, 1), (np.inf, 2), (-np.inf, -1),
+     (3, 0), (0.5, 1), (-1, 1), (0, 1)],
+)  # fmt: skip
+def test_norms(ord, axis, keepdims, dtype):
+    x = X.astype(dtype)
+    expected = np.linalg.norm(x, ord=ord, axis=axis, keepdims=keepdims)
+    close(fg.norm(x, ord=ord, axis=axis, keepdims=keepdims), expected.astype(dtype), dtype)
+    if ord != 0:
+        fg.check_grads(lambda t: fg.norm(t, ord=ord, axis=axis, keepdims=keepdims), (x,))
+
+
+def test_norm_of_vectors_and_at_zero():
+    for ord in (None, 1, 2, 3, np.inf, -np.inf, 0):
+        close(fg.norm(X[0, 0], ord), np.linalg.norm(X[0, 0], ord), np.float64)
+    np.testing.assert_array_equal(gradients(fg.norm, np.zeros(3))[0], 0)
+    got = gradients(lambda t: fg.norm(t, axis=1), np.array([[3.0, 4], [0, 0]]))[0]
+    np.testing.assert_allclose(got, [[0.6, 0.8], [0, 0]], rtol=1e-15)
+
+
+# ---- sizes and ranks ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", FLOAT_VALUED)
+def test_a_number_without_axes(name, dtype):
+    x = np.array(1.5, dtype)
+    for axis in (None, ()):
+        expected = x if name == "logsumexp" else FLOAT_VALUED[name](x, axis=axis)
+        close(getattr(fg, name)(x, axis=axis), expected, dtype)
+    if name != "std":
+        slope = 0 if name == "var" else 1
+        assert gradients(getattr(fg, name), x)[0] == slope
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1, 2, (0, 2), (1, 2), ()], ids=str)
+@pytest.mark.parametrize("shape", [(2, 0, 3), (0, 3, 2), (0, 0, 1)])
+@pytest.mark.parametrize("name", ["sum", "mean", "prod", "var", "std", "any", "all"])
+def test_no_elements(name, shape, axis):
+    x = np.zeros(shape)
+    expected = quietly(getattr(np, name), x, axis=axis)
+    close(getattr(fg, name)(x, axis=axis), expected, np.float64)
+    if name not in WITHOUT_GRADIENT:
+        t = fg.tensor(x, requires_grad=True)
+        y = getattr(fg, name)(t, axis=axis)
+        y.backward(np.ones(y.shape))
+        assert t.grad.shape == shape
+
+
+@pytest.mark.parametrize("name", ["max", "min", "argmax", "argmin"])
+def test_extrema_of_no_elements(name):
+    ours, theirs = getattr(fg, name), getattr(np, name)
+    x = np.zeros((2, 0, 3))
+    for axis in (None, 1):
+        with pytest.raises(ValueError):
+            theirs(x, axis=axis)
+        with pytest.raises(ValueError, match=name if name.startswith("arg") else f"^{name}: axis 1 has length 0, and nothing has no"):
+            ours(x, axis=axis)
+    same_bits(ours(x, axis=2), theirs(x, axis=2))
+    same_bits(ours(x, axis=0), theirs(x, axis=0))
+
+
+def test_logsumexp_and_softmax_of_no_elements():
+    x = np.zeros((2, 0, 3))
+    same_bits(fg.logsumexp(x, axis=1), np.full((2, 3), -np.inf))
+    same_bits(fg.logsumexp(x, axis=2), np.zeros((2, 0)))
+    assert fg.softmax(x, axis=2).shape == fg.log_softmax(x, axis=0).shape == x.shape
+    with pytest.raises(ValueError, match="^softmax: expected at least one element along the axis, got shape"):
+        fg.softmax(x, axis=1)
+
+
+@pytest.mark.parametrize("axes", [(0, 31), (1, 4, 9, 16, 25), tuple(range(0, 32, 2)), tuple(range(32)), (30,)])
+@pytest.mark.parametrize("name", ["sum", "max", "prod", "var", "logsumexp"])
+def test_rank_32(name, axes):
+    shape = [1] * 32
+    for i in (0, 1, 4, 9, 15, 16, 25, 30, 31):
+        shape[i] = 2
+    x = np.random.default_rng(1).uniform(-1, 1, shape)
+    for keepdims in (False, True):
+        expected = FLOAT_VALUED[name](x, axis=axes, keepdims=keepdims)
+        close(getattr(fg, name)(x, axis=axes, keepdims=keepdims), expected, np.float64)
+    flat = x.reshape([n for n in shape if n > 1])
+    some = tuple(sum(n > 1 for n in shape[:a]) for a in axes if shape[a] > 1)
+    got, expected = (gradients(lambda t: getattr(fg, name)(t, axis=a), v)[0] for v, a in ((x, axes), (flat, some)))
+    np.testing.assert_allclose(got.reshape(flat.shape), expected, rtol=1e-12)
+
+
+# ---- accuracy ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("shape, axis", [((3_000_000,), 0), ((2, 1_500_000), 1), ((1_500_000, 2), 0), ((1000, 3, 1000), (0, 2))])
+@pytest.mark.parametrize("name", ["sum", "mean"])
+def test_float32_sums_are_pairwise(name, shape, axis):
+    """Adding one after the other would be off by some 1e-3 here."""
+    x = np.random.default_rng(2).uniform(0.9, 1.1, shape).astype(np.float32)
+    exactly = FLOAT_VALUED[name](x.astype(np.float64), axis=axis)
+    np.testing.assert_allclose(getattr(fg, name)(x, axis=axis).numpy(), exactly, rtol=3e-7)
+
+
+def test_float32_moments_away_from_zero():
+    x = np.random.default_rng(3).normal(1000, 1, 100_000).astype(np.float32)
+    np.testing.assert_allclose(fg.var(x).item(), np.var(x.astype(float)), rtol=1e-5)
+
+
+def test_a_sum_does_not_depend_on_its_neighbours():
+    """A row has the same sum wherever it stands, and however many others are summed with it."""
+    x = np.random.default_rng(4).normal(size=(9, 1001)).astype(np.float32)
+    rows = fg.sum(x, axis=1).numpy()
+    for i in range(9):
+        same_bits(fg.sum(x[i]), rows[i])
+        same_bits(fg.sum(x[: i + 1], axis=1), rows[: i + 1])
+
+
+# ---- ties, zeros, infinities, nan ----------------------------------------------------------------------------------
+@pytest.mark.parametrize("axis", [None, 0, 1, 2, (0, 2), (0, 1), (1, 2), (0, 1, 2), ()], ids=str)
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", ["max", "min"])
+def test_ties_share_the_gradient_equally(name, dtype, axis):
+    x = RNG.integers(0, 3, (3, 4, 5)).astype(dtype)
+    best = FLOAT_VALUED[name](x, axis=axis, keepdims=True)
+    g = RNG.uniform(1, 2, best.shape).astype(dtype)
+    hit = x == best
+    expected = g * hit / hit.sum(axis=axis, keepdims=True).astype(dtype)
+    assert (hit.sum(axis=axis) > 1).any() or axis == ()
+    got = gradients(lambda t: getattr(fg, name)(t, axis=axis, keepdims=True), x, cotangent=g)[0]
+    np.testing.assert_allclose(got, expected, rtol=2 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("x, gradient", [([2, 0, 3, 4], [0, 24, 0, 0]), ([0, 2, 0, 3], [0, 0, 0, 0]), ([0], [1]),
+                                         ([-2, 3, 0.5], [1.5, -1, -6]), ([0, 0], [0, 0]), ([-0.0, 5], [5, 0])])  # fmt: skip
+def test_the_gradient_of_a_product_is_exact_at_zeros(x, gradient):
+    np.testing.assert_array_equal(gradients(fg.prod, np.array(x, float))[0], gradient)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 7, 8, 31, 33])
+def test_products_of_any_length(n):
+    x = np.random.default_rng(n).uniform(0.5, 1.5, (n, 2))
+    product = np.prod(x, axis=0)
+    np.testing.assert_allclose(fg.prod(x, axis=0).numpy(), product, rtol=1e-14)
+    np.testing.assert_allclose(gradients(lambda t: fg.prod(t, axis=0), x)[0], product / x, rtol=1e-14)
+
+
+SPECIAL = np.array([[1, np.inf, 2], [np.nan, 1, 2], [-np.inf, np.inf, 0], [np.nan, np.inf, -np.inf], [0, -0.0, 0],
+                    [-np.inf, -np.inf, -np.inf], [1, 2, -np.inf]])  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("axis", [0, 1, None])
+@pytest.mark.parametrize("name", FLOAT_VALUED | WITHOUT_GRADIENT)
+def test_infinities_and_nan(name, axis, dtype):
+    x = SPECIAL.astype(dtype)
+    theirs = (FLOAT_VALUED | WITHOUT_GRADIENT)[name]
+    np.testing.assert_allclose(getattr(fg, name)(x, axis=axis).numpy(), quietly(theirs, x, axis=axis), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_softmax_family_at_the_extremes(dtype):
+    inf, nan, big = np.inf, np.nan, np.finfo(dtype).max
+    rows = np.array([[1e30, 0, -1e30], [big, big, -big], [-inf, 0, 1], [-inf, -inf, 3], [0, nan, 1], [-big, -big, -big]], dtype)
+    e = math.e
+    softmax = [[1, 0, 0], [0.5, 0.5, 0], [0, 1 / (1 + e), e / (1 + e)], [0, 0, 1], [nan] * 3, [1 / 3] * 3]
+    log2, log3 = math.log(2), math.log(3)
+    l1 = math.log1p(e)
+    log_softmax = [[0, -1e30, -2e30], [-log2, -log2, -inf], [-inf, -l1, 1 - l1], [-inf, -inf, 0], [nan] * 3, [-log3] * 3]
+    logsumexp = [1e30, big, l1, 3, nan, -big]
+    tolerance = {"rtol": 4 * np.finfo(dtype).eps}
+    np.testing.assert_allclose(fg.softmax(rows).numpy(), softmax, **tolerance)
+    np.testing.assert_allclose(fg.log_softmax(rows).numpy()[[0, 2, 3, 4, 5]], np.array(log_softmax)[[0, 2, 3, 4, 5]], **tolerance)
+    np.testing.assert_allclose(fg.logsumexp(rows, axis=1).numpy(), logsumexp, **tolerance)
+    finite = rows[[0, 1, 2, 3, 5]]
+    for f in (fg.softmax, fg.log_softmax, lambda t: fg.logsumexp(t, axis=1)):
+        assert np.isfinite(gradients(f, finite)[0]).all()
+    np.testing.assert_allclose(gradients(lambda t: fg.logsumexp(t, axis=1), finite)[0], np.array(softmax)[[0, 1, 2, 3, 5]], **tolerance)
+    assert fg.logsumexp([-inf, -inf]).item() == -inf
+    assert fg.logsumexp([inf, 0.0]).item() == inf
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 8, 9, 16, 17, 100, 1001])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_softmax_of_any_length(n, dtype):
+    x = np.random.default_rng(n).normal(0, 3, (3, n)).astype(dtype)
+    for name, theirs in ONE_AXIS.items():
+        np.testing.assert_allclose(getattr(fg, name)(x).numpy(), theirs(x.astype(float), axis=1), rtol=32 * np.finfo(dtype).eps,
+                                   atol=4 * np.finfo(dtype).eps)  # fmt: skip
+    np.testing.assert_allclose(fg.softmax(x).numpy().sum(axis=1), 1, rtol=8 * np.finfo(dtype).eps)
+
+
+# ---- any array, any axes ---------------------------------------------------------------------------------------
+@st.composite
+def arrays_and_axes(draw):
+    dtype = draw(st.sampled_from(FLOATS))
+    shape = draw(hnp.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=4))
+    x = np.asarray(draw(st.randoms(use_true_random=False)).choices(range(-3, 4), k=math.prod(shape)), dtype).reshape(shape)
+    axes = tuple(draw(st.lists(st.integers(-len(shape), len(shape) - 1), unique_by=lambda a: a % len(shape)))) if shape else ()
+    return x, draw(st.sampled_from([axes, None])), draw(st.booleans())
+
+
+@property_test
+@given(arrays_and_axes())
+def test_any_array_over_any_axes(case):
+    x, axis, keepdims = case
+    for name in ("sum", "mean", "prod", "var", "std", "max", "min"):
+        ours, theirs = getattr(fg, name), FLOAT_VALUED[name]
+        try:
+            expected = quietly(theirs, x, axis=axis, keepdims=keepdims)
+        except ValueError:
+            with pytest.raises(ValueError, match="has length 0"):
+                ours(x, axis=axis, keepdims=keepdims)
+            continue
+        close(ours(x, axis=axis, keepdims=keepdims), expected, x.dtype, f"{name} of shape {x.shape} over {axis}")
+        if name in ("sum", "max", "min"):
+            kept = quietly(theirs, x, axis=axis, keepdims=True)
+            g = np.arange(1, kept.size + 1, dtype=x.dtype).reshape(kept.shape)
+            hit = np.ones(x.shape, bool) if name == "sum" else x == kept
+            share = hit.sum(axis=axis, keepdims=True) if name != "sum" else 1
+            got = gradients(lambda t: ours(t, axis=axis, keepdims=True), x, cotangent=g)[0]
+            np.testing.assert_allclose(got, g * hit / share, rtol=1e-6, err_msg=f"{name} of shape {x.shape} over {axis}")
+
+
+# ---- refusals -----------------------------------------------------------------------------------------------------
+AxisError = np.exceptions.AxisError
+
+
+@pytest.mark.parametrize("name", [*FLOAT_VALUED, "norm"])
+def test_axes_that_do_not_exist(name):
+    f, said = getattr(fg, name), {"amax": "max", "amin": "min"}.get(name, name)
+    for axis in (3, -4, (0, 3)):
+        with pytest.raises(AxisError, match=f"^{said}: axis {axis if isinstance(axis, int) else 3} does not exist in a tensor of 3 dimensions$"):
+            f(X, axis=axis)
+    for axis in ((0, 0), (1, -2)):
+        with pytest.raises(ValueError, match=rf"^{said}: .*named twice in {str(axis).replace('(', '.').replace(')', '.')}$"):
+            f(X, axis=axis)
+    for axis in (1.0, "0", (0, 1.5)):
+        with pytest.raises(TypeError, match=f"^{said}: expected an axis as an int, a tuple of ints or None, got"):
+            f(X, axis=axis)
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_softmax_refusals(name):
+    with pytest.raises(ValueError, match=f"^{name}: expected a tensor with axes, got a single number$"):
+        getattr(fg, name)(1.0)
+    with pytest.raises(AxisError, match=f"^{name}: axis 3 does not exist in a tensor of 3 dimensions$"):
+        getattr(fg, name)(X, axis=3)
+
+
+def test_norm_refusals():
+    with pytest.raises(NotImplementedError, match="^norm: ord=2 over 2 axes is a matrix norm; only the Frobenius norm is here$"):
+        fg.norm(X[0], 2)
+    with pytest.raises(ValueError, match="^norm: expected ord as a number for a vector norm, got 'nuc'$"):
+        fg.norm(X[0, 0], "nuc")
