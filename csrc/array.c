@@ -19,6 +19,15 @@ const char *fg_dtype_name(int dtype) { return dtypes[dtype].name; }
 /* ---- shapes ------------------------------------------------------------------------------------------- */
 static size_t shape_bytes(int ndim) { return sizeof(fg_shape) + (size_t)ndim * sizeof(int64_t); }
 
+static const char *lengths_text(int ndim, const int64_t *dim, char *buffer);
+
+static fg_shape *too_large(int ndim, const int64_t *dim)
+{
+    char text[FG_SHAPE_TEXT];
+    fg_fail(FG_BAD_VALUE, "shape %s has more elements than memory can hold", lengths_text(ndim, dim, text));
+    return NULL;
+}
+
 fg_shape *fg_shape_new(int ndim, const int64_t *dim)
 {
     if (ndim > FG_MAX_NDIM) {
@@ -35,8 +44,7 @@ fg_shape *fg_shape_new(int ndim, const int64_t *dim)
         size *= dim[i];
         int64_t length = dim[i] ? dim[i] : 1;
         if (extent > INT64_MAX / 16 / length) {
-            fg_fail(FG_BAD_VALUE, "the lengths of the axes multiply to more than memory can hold");
-            return NULL;
+            return too_large(ndim, dim);
         }
         extent *= length;
     }
@@ -70,10 +78,15 @@ int fg_shape_equal(const fg_shape *a, const fg_shape *b)
 
 const char *fg_shape_text(const fg_shape *s, char *buffer)
 {
+    return lengths_text(s->ndim, s->dim, buffer);
+}
+
+static const char *lengths_text(int ndim, const int64_t *dim, char *buffer)
+{
     size_t at = 1;
     buffer[0] = '(';
-    for (int i = 0; i < s->ndim; i++) {
-        int wrote = snprintf(buffer + at, FG_SHAPE_TEXT - at, i ? ", %lld" : "%lld", (long long)s->dim[i]);
+    for (int i = 0; i < ndim; i++) {
+        int wrote = snprintf(buffer + at, FG_SHAPE_TEXT - at, i ? ", %lld" : "%lld", (long long)dim[i]);
         if (at + (size_t)wrote > FG_SHAPE_TEXT - 8) {       /* too long to show: cut with dots */
             snprintf(buffer + at, FG_SHAPE_TEXT - at, ", ...");
             at = strlen(buffer);
@@ -81,7 +94,7 @@ const char *fg_shape_text(const fg_shape *s, char *buffer)
         }
         at += (size_t)wrote;
     }
-    snprintf(buffer + at, FG_SHAPE_TEXT - at, s->ndim == 1 ? ",)" : ")");
+    snprintf(buffer + at, FG_SHAPE_TEXT - at, ndim == 1 ? ",)" : ")");
     return buffer;
 }
 

@@ -1,7 +1,8 @@
 /* kernels.h: the contract between the inner loops and everything above them.
  *
  * A kernel works on plain contiguous memory of one dtype and knows nothing of shapes, tapes or allocation:
- * no kernel allocates, fails or calls back. The three families below each have one text (elementwise.c,
+ * no kernel allocates, fails or calls back, and lengths are
+ * not negative. The three families below each have one text (elementwise.c,
  * reduce.c, gemm.c), which includes itself once per dtype and is compiled once per instruction set
  * (setup.py passes -DFG_ISA=baseline|avx2|avx512|neon). fg_kernels_select (dispatch.c) picks the set once.
  *
@@ -63,8 +64,8 @@ typedef struct {
 } fg_elementwise_kernels;
 
 /* ---- reduce.c -----------------------------------------------------------------------------------------
- * Row kernels reduce x[rows][n] along n; column kernels reduce x[n][cols] along the first axis. n may be 0
- * only where said. The order of additions is a fixed block tree (pairwise), so that the error grows as
+ * Row kernels reduce x[rows][n] along n; column kernels reduce x[n][cols] along the first axis. n is
+ * at least 1 but where said. The order of additions is a fixed block tree (pairwise), so that the error grows as
  * log n and the bits do not depend on the instruction set's vector length more than they must. */
 typedef struct {
     void (*sum_rows)(int64_t rows, int64_t n, const void *x, void *y);      /* y[rows]; n may be 0 */
@@ -78,19 +79,20 @@ typedef struct {
 
     /* Stable for every finite input and for rows with -inf; a row of only -inf gives nan (softmax,
      * log_softmax) or -inf (logsumexp), a row with +inf as NumPy's formula with the maximum subtracted
-     * in the limit: logsumexp is +inf, softmax nan. nan anywhere in a row gives nan. n >= 1. */
+     * in the limit: logsumexp is +inf, softmax and log_softmax nan. nan anywhere in a row gives nan. A probability
+     * below about exp(-87) (float32) or exp(-708) (float64) of the row's largest is 0. n >= 1. */
     void (*softmax_rows)(int64_t rows, int64_t n, const void *x, void *y);
     void (*log_softmax_rows)(int64_t rows, int64_t n, const void *x, void *y);
     void (*logsumexp_rows)(int64_t rows, int64_t n, const void *x, void *y); /* y[rows] */
     void (*softmax_vjp_rows)(int64_t rows, int64_t n, const void *y, const void *g, void *gx);
     void (*log_softmax_vjp_rows)(int64_t rows, int64_t n, const void *y, const void *g, void *gx);
-    void (*logsumexp_vjp_rows)(int64_t rows, int64_t n, const void *x, const void *y, const void *g, void *gx);
+    void (*logsumexp_vjp_rows)(int64_t rows, int64_t n, const void *x, const void *g, void *gx);
     /* Cross-entropy of softmax(x[i]) with the class label[i] in 0..n-1: y[i] = logsumexp(x[i]) - x[i][label[i]].
      * The caller has checked the labels. vjp: gx[i] = g[i] * (softmax(x[i]) - onehot(label[i])), where g[i]
-     * is g[0] if sg is 0; y is what the forward pass returned. */
+     * is g[0] if sg is 0. */
     void (*cross_entropy_rows)(int64_t rows, int64_t n, const void *x, const int64_t *label, void *y);
-    void (*cross_entropy_vjp_rows)(int64_t rows, int64_t n, const void *x, const int64_t *label, const void *y,
-                                   const void *g, int sg, void *gx);
+    void (*cross_entropy_vjp_rows)(int64_t rows, int64_t n, const void *x, const int64_t *label, const void *g, int sg,
+                                   void *gx);
 
     /* Optimizer updates in place on p and the state arrays; g is only read. Formulas and argument names are
      * PyTorch's. Each first checks nothing: the caller has checked g with all_finite where it was asked to. */
@@ -110,7 +112,8 @@ typedef struct {
 /* ---- gemm.c -------------------------------------------------------------------------------------------
  * Row-major C[m][n] = op(A) op(B) + beta C with beta 0 or 1 (with 0, C is not read). op(A) is A[m][k] with
  * leading dimension lda, or, if ta, the transpose of A[k][m]; likewise B. C overlaps neither. Any of m, n, k
- * may be 0 (k = 0 with beta 0 writes zeros). The result of a C element does not depend on m or n. */
+ * may be 0 (k = 0 with beta 0 writes zeros). The result of a C element does not depend on m or n.
+ * Memory between rows is neither read nor written. */
 typedef struct {
     void (*gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b,
                  int64_t ldb, int beta, void *c, int64_t ldc);

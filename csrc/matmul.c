@@ -9,9 +9,6 @@
 
 #include <string.h>
 
-/* Above so many multiplications the BLAS is faster than our kernel (measured against OpenBLAS). */
-static const double BLAS_FROM[2] = {256.0 * 256 * 256, 256.0 * 256 * 256};
-
 typedef void (*sgemm64)(int order, int ta, int tb, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
                         int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
 typedef void (*dgemm64)(int order, int ta, int tb, int64_t m, int64_t n, int64_t k, double alpha, const double *a,
@@ -31,16 +28,21 @@ void fg_set_blas(void *sgemm, void *dgemm, int ilp64)
     blas.ilp64 = ilp64;
 }
 
-static int blas_takes(int dtype, int64_t m, int64_t n, int64_t k)
+/* Where the BLAS is faster than our kernel (measured against the OpenBLAS of NumPy's wheels): large products, which
+ * it spreads over threads, and thin ones whose operands both run along k, which are dot products. */
+static int blas_takes(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k)
 {
-    return blas.gemm[dtype] && (double)m * (double)n * (double)k >= BLAS_FROM[dtype] &&
-           (blas.ilp64 || (m <= INT32_MAX && n <= INT32_MAX && k <= INT32_MAX));
+    if (!blas.gemm[dtype] || !(blas.ilp64 || (m <= INT32_MAX && n <= INT32_MAX && k <= INT32_MAX)))
+        return 0;
+    int64_t thin = m < n ? m : n, wide = m < n ? n : m;
+    int along_k = (!ta || m == 1) && (tb || n == 1);
+    return (double)m * (double)n * (double)k >= 256.0 * 256 * 256 || (along_k && thin <= 4 && wide >= 32 && k >= 32);
 }
 
 static void gemm(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a, const void *b, void *c)
 {
     int64_t lda = ta ? m : k, ldb = tb ? k : n;
-    if (!blas_takes(dtype, m, n, k)) {
+    if (!blas_takes(dtype, ta, tb, m, n, k)) {
         fg_kernels[dtype].gemm->gemm(ta, tb, m, n, k, a, lda, b, ldb, 0, c, n);
         return;
     }
@@ -85,8 +87,11 @@ int matmul_shape(const fg_call *c, fg_shape **shape, int *dtype)
     fg_shape *stack = a_stack && b_stack ? fg_broadcast_shapes("matmul", a_stack, b_stack) : NULL;
     fg_shape_unref(a_stack);
     fg_shape_unref(b_stack);
-    if (!stack)
-        return FG_BAD_VALUE;
+    if (!stack) {
+        char sa[FG_SHAPE_TEXT], sb[FG_SHAPE_TEXT];
+        return fg_fail(FG_BAD_VALUE, "matmul: shapes %s and %s do not align: the axes before the last two do not broadcast",
+                       fg_shape_text(a, sa), fg_shape_text(b, sb));
+    }
     int64_t dim[FG_MAX_NDIM + 2];
     memcpy(dim, stack->dim, (size_t)stack->ndim * sizeof *dim);
     dim[stack->ndim] = rows_of(a, ta);

@@ -235,7 +235,7 @@ static int not_float(const char *name, const fg_array *x)
 static int finish(const fg_call *call, fg_array *y, fg_tensor *out)
 {
     fg_tensor result = {y, NULL};
-    int status = call->op < FG_N_OPS ? fg_record(call, &result) : FG_OK;
+    int status = call->op < FG_N_OPS && fg_ops[call->op].vjp ? fg_record(call, &result) : FG_OK;
     if (status) {
         fg_array_unref(y);
         return status;

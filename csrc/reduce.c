@@ -347,19 +347,17 @@ static void NAME(softmax_rows)(int64_t rows, int64_t n, const void *x_, void *y_
     FOR_GROUPS(i, group, rows, n) NAME(softmax_group)(group, n, x + i * n, shift, total, &one, 0, y + i * n);
 }
 
-static void NAME(logsumexp_vjp_rows)(int64_t rows, int64_t n, const void *x_, const void *y, const void *g_,
-                                     void *gx_)
+static void NAME(logsumexp_vjp_rows)(int64_t rows, int64_t n, const void *x_, const void *g_, void *gx_)
 {
-    (void)y; /* the softmax anew from x is as fast as exp(x - y), and exact where y is large */
+    /* The softmax anew from x is as fast as exp(x - y), and exact where y is large. */
     const REAL *x = x_, *g = g_;
     REAL *gx = gx_, shift[GROUP], total[GROUP];
     FOR_GROUPS(i, group, rows, n) NAME(softmax_group)(group, n, x + i * n, shift, total, g + i, 1, gx + i * n);
 }
 
 static void NAME(cross_entropy_vjp_rows)(int64_t rows, int64_t n, const void *x_, const int64_t *label,
-                                         const void *y, const void *g_, int sg, void *gx_)
+                                         const void *g_, int sg, void *gx_)
 {
-    (void)y;
     const REAL *x = x_, *g = g_;
     REAL *gx = gx_, shift[GROUP], total[GROUP];
     FOR_GROUPS(i, group, rows, n) {

@@ -279,12 +279,10 @@ int logsumexp_run(const fg_call *c, fg_array *y)
 
 int logsumexp_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
-    fg_tensor x, y;
-    int status;
-    if ((status = fg_saved(n, 0, &x)) || (status = fg_saved_out(n, &y)))
-        return status;
-    const fg_tensor in[] = {{x.array, NULL}, {y.array, NULL}, g};
-    return fg_apply(FG_OP_logsumexp_adjoint, 3, in, 0, NULL, &gin[0]);
+    fg_tensor x;
+    int status = fg_saved(n, 0, &x);
+    return status ? status
+                  : fg_apply(FG_OP_logsumexp_adjoint, 2, (fg_tensor[]){{x.array, NULL}, g}, 0, NULL, &gin[0]);
 }
 
 ADJOINT(logsumexp)
@@ -292,7 +290,7 @@ int logsumexp_adjoint_run(const fg_call *c, fg_array *gx)
 {
     const fg_array *x = c->in[0].array;
     fg_kernels[gx->dtype].reduce->logsumexp_vjp_rows(row_count(x->shape), row_length(x->shape), x->data,
-                                                     c->in[1].array->data, c->in[2].array->data, gx->data);
+                                                     c->in[1].array->data, gx->data);
     return FG_OK;
 }
 
@@ -329,12 +327,11 @@ int cross_entropy_run(const fg_call *c, fg_array *y)
 
 int cross_entropy_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
-    fg_tensor x, label, y;
+    fg_tensor x, label;
     int status;
-    if ((status = fg_saved(n, 0, &x)) || (status = fg_saved(n, 1, &label)) || (status = fg_saved_out(n, &y)))
+    if ((status = fg_saved(n, 0, &x)) || (status = fg_saved(n, 1, &label)))
         return status;
-    const fg_tensor in[] = {{x.array, NULL}, label, {y.array, NULL}, g};
-    return fg_apply(FG_OP_cross_entropy_adjoint, 4, in, 0, NULL, &gin[0]);
+    return fg_apply(FG_OP_cross_entropy_adjoint, 3, (fg_tensor[]){{x.array, NULL}, label, g}, 0, NULL, &gin[0]);
 }
 
 ADJOINT(cross_entropy)
@@ -342,7 +339,6 @@ int cross_entropy_adjoint_run(const fg_call *c, fg_array *gx)
 {
     const fg_array *x = c->in[0].array;
     fg_kernels[gx->dtype].reduce->cross_entropy_vjp_rows(row_count(x->shape), row_length(x->shape), x->data,
-                                                         c->in[1].array->data, c->in[2].array->data,
-                                                         c->in[3].array->data, 1, gx->data);
+                                                         c->in[1].array->data, c->in[2].array->data, 1, gx->data);
     return FG_OK;
 }

@@ -4,7 +4,8 @@
  * a plain loop over it into vector code for any instruction set, without intrinsics. vm_<name>_f32 and
  * vm_<name>_f64 carry NumPy's names. Against the exact value of the definition in ops.def they err by less than
  * 2 ULP, denormal results included; zeros keep NumPy's signs, nan gives nan, and what has no value is nan.
- * The bounds hold with fused multiply-add and without.
+ * The bounds hold with fused multiply-add and without. Exceptions: celu may reach 2.2, and where logaddexp
+ * and logaddexp2 of float64 cancel to nearly 0 the error is 2^-56 of the larger term.
  *
  * The float32 functions that training leans on (exp, log, tanh, sigmoid, silu, softplus, erf) have
  * arithmetic of their own; the other float32 functions round a result computed in double.

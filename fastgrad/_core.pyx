@@ -72,8 +72,8 @@ cdef int dtype_number(dtype) except -1:
         number = NUMBER_OF.get(dtype.newbyteorder("="))
     if number is None:
         raise TypeError(
-            f"expected numbers of dtype float32, float64, bool or an integer dtype, got {dtype}"
-            + ("; convert with .astype(np.float32)" if dtype == np.float16 else "")
+            f"dtype {dtype} is none that tensors have: float32, float64, bool and the integer dtypes"
+            + ("; use np.float32" if dtype == np.float16 else "")
         )
     return number
 
@@ -204,7 +204,7 @@ cdef cnp.ndarray as_ndarray(x, str name):
         try:
             a = np.asarray(x)
         except ValueError as error:
-            if "inhomogeneous" not in str(error):
+            if not any(word in str(error) for word in ("inhomogeneous", "maximum number of dim")):
                 raise
             raise ValueError(f"{name}: expected an array or nested lists of equal lengths, got ragged ones; pad them, "
                              "or make a tensor of each") from error
@@ -266,7 +266,7 @@ cdef extern from "Python.h":
         void *tp_new
 
 
-cdef object refuse_new(cls, args, kwargs):
+cdef object refuse_new(PyObject *cls, PyObject *args, PyObject *kwargs):
     raise TypeError("a Tensor is made by fastgrad.tensor(data) or fastgrad.asarray(data)")
 
 

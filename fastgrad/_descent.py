@@ -65,9 +65,11 @@ class TrainingStep:
             optimizer._check(self._leaves, self._structure)
         tensors = [_core.watch(leaf) for leaf in self._leaves]
         was = _core.set_grad_enabled(True)
+        _core.enter_transform(1)
         try:
             value = self._loss(self._structure.unflatten(tensors), *batch)
         finally:
+            _core.enter_transform(-1)
             _core.set_grad_enabled(was)
         if not isinstance(value, Tensor) or value.size != 1 or not value.requires_grad:
             raise _loss_error(self._name, value)
@@ -113,18 +115,27 @@ def training_step(
 ) -> TrainingStep:
     """A function that takes one step of descent: `value = step(*batch)`.
 
-    `loss(params, *batch)` returns a scalar computed by fastgrad or NumPy functions. `params` is a nested
-    structure of float32 or float64 arrays, writable and C-contiguous; each call updates them in place, and
-    `step.params` are these very arrays. `optimizer` is an object of `fastgrad.optim` or a name. A call returns
-    the loss before the update as a float.
+    Parameters
+    ----------
+    loss : callable
+        ``loss(params, *batch)`` returns a scalar computed by fastgrad or NumPy functions.
+    params : nested structure
+        float32 or float64 arrays, writable and C-contiguous. Each call updates them in place.
+    optimizer : fastgrad.optim.Optimizer or str
+        An object of ``fastgrad.optim`` or a name.
+    nonfinite : {"raise", "skip", "ignore"}
+        What to do about a loss or gradient that is not finite: raise FloatingPointError naming the step and the
+        parameter, leave the step out, or look at nothing and update. In the first two cases parameters and
+        optimizer stay as they were before that step. Steps are counted by ``optimizer.steps``, from 0.
 
-    If the loss or a gradient is not finite, nonfinite="raise" raises FloatingPointError naming the step and
-    the parameter, "skip" leaves the step out, and "ignore" looks at nothing and updates; in the first two
-    cases parameters and optimizer stay as they were before that step. Steps are counted by
-    `optimizer.steps`, from 0.
+    Returns
+    -------
+    TrainingStep
+        A call does forward, backward and update, and returns the loss before the update as a float;
+        ``step.params`` are the live arrays, the very ones given.
 
-    Raises TypeError or ValueError, naming the place, for parameters that cannot be updated, and TypeError if
-    the loss is not a scalar that depends on them.
+    Raises TypeError or ValueError, naming the place, for parameters that cannot be updated, and TypeError if the
+    loss is not a scalar that depends on them.
 
     >>> import numpy as np
     >>> import fastgrad as fg
@@ -195,30 +206,47 @@ def descend(
 ) -> DescentResult:
     """Minimise a loss by steps of an optimizer, over mini-batches of data if there are any.
 
-    loss       `loss(params, *batch)`, a scalar computed by fastgrad or NumPy functions
-    params     where to start: a nested structure of float32 or float64 arrays (Python floats become float64
-               arrays). They are copied, never changed; `result.params` has the same structure
-    data       an array, or a tuple of arrays with one first axis, whose rows make the batches; None for a
-               loss of params alone
-    optimizer  an object of `fastgrad.optim` or a name. Its state is kept: another call with the same object
-               and `result.params` goes on where this one ended
-    steps, epochs   how long to run, whichever ends first; at least one of them. An epoch is one pass over the
-               data, a single step without data or batch_size
-    batch_size how many rows a step takes, all if None; the last batch of an epoch may be smaller
-    shuffle    draw the rows of the batches in a new order each epoch
-    seed       of that order: an int, a NumPy generator, or None for a new order each call
-    tol        end when the loss, taken as its mean over an epoch, changes by less than tol from one epoch
-               to the next; without batches that is from one step to the next
-    callback   called after each step with `.step .epoch .loss .params` (the step's number from 0, its loss
-               before the update, the live arrays); return True or raise StopIteration to end
-    progress   show a progress bar on stderr; None shows it if stderr is a terminal
-    nonfinite  what to do about a loss or gradient that is not finite: "raise" FloatingPointError, "skip" the
-               step, or "ignore" it, as for `training_step`. The error's `.result` is what was reached before
+    Parameters
+    ----------
+    loss : callable
+        ``loss(params, *batch)`` returns a scalar computed by fastgrad or NumPy functions.
+    params : nested structure
+        Where to start: float32 or float64 arrays; Python floats become float64 arrays. They are copied and never
+        changed.
+    data : array or tuple of arrays, optional
+        The rows (along the first axis, the same number in each array) that make the batches; None for a loss of
+        params alone.
+    optimizer : fastgrad.optim.Optimizer or str
+        An object of ``fastgrad.optim`` or a name. Its state is kept: another call with the same object and
+        ``result.params`` goes on where this one ended.
+    steps, epochs : int, optional
+        How long to run, whichever ends first; at least one of them. An epoch is one pass over the data, a single
+        step without data or batch_size.
+    batch_size : int, optional
+        How many rows a step takes, all if None. The last batch of an epoch may be smaller.
+    shuffle : bool
+        Draw the rows of the batches in a new order each epoch.
+    seed : int or numpy.random.Generator, optional
+        Of that order; None for another order each call.
+    tol : float, optional
+        End when the loss, taken as its mean over an epoch, changes by less than tol from one epoch to the next;
+        without batches that is from one step to the next.
+    callback : callable, optional
+        Called after each step with ``.step .epoch .loss .params``: the step's number from 0, its epoch, its loss
+        before the update, the live arrays. Returning True or raising StopIteration ends the descent.
+    progress : bool, optional
+        Show a progress bar on stderr; None shows it if stderr is a terminal.
+    nonfinite : {"raise", "skip", "ignore"}
+        What to do about a loss or gradient that is not finite: raise FloatingPointError (whose ``.result`` is what
+        was reached before that step), leave the step out, or look at nothing and update.
 
-    Ctrl-C ends the descent after the step under way and returns what was reached; a second Ctrl-C interrupts
-    that step.
+    Returns
+    -------
+    DescentResult
+        With ``.params .loss .history .steps .converged .message``; params in the structure of params.
 
-    Raises TypeError or ValueError for arguments that do not fit, FloatingPointError as said.
+    Ctrl-C ends the descent after the step under way and returns what was reached; a second Ctrl-C interrupts that
+    step. Raises TypeError or ValueError for arguments that do not fit, FloatingPointError as said.
 
     >>> import numpy as np
     >>> import fastgrad as fg

@@ -138,8 +138,8 @@ cdef operate_inplace(int op, Tensor a, b):
     if a.t.array.dtype > FG_FLOAT64:
         result = binary(op, a, b)
         if not np.can_cast(result.dtype, a.dtype, "same_kind"):
-            raise TypeError(f"{name}: an in-place change cannot turn {a.dtype} into {result.dtype}; write "
-                            "a new value, a = a + b")
+            raise TypeError(f"{name}: an in-place change cannot turn {a.dtype} into {result.dtype}; assign the result to "
+                            "a new tensor, or use .astype() first")
         if result.shape != a.shape:
             raise ValueError(f"{name}: an in-place change cannot turn shape {a.shape} into {result.shape}")
         other = result.astype(a.dtype)
@@ -357,9 +357,10 @@ cdef Tensor reduction(int op, x, axis, keepdims, str name):
     cdef Tensor operand = as_tensor(x, name)
     cdef uint32_t bits
     cdef int64_t attr[2]
-    if operand.t.array.dtype > FG_FLOAT64:
-        return tensor_of(np.asarray(getattr(np, name)(view_of(operand.t.array, False), axis=axis, keepdims=keepdims)))
     spread(axis, operand.t.array.shape.ndim, name, &bits)
+    if operand.t.array.dtype > FG_FLOAT64:
+        axis = tuple(axis) if isinstance(axis, list) else axis
+        return tensor_of(np.asarray(getattr(np, name)(view_of(operand.t.array, False), axis=axis, keepdims=keepdims)))
     attr[0] = bits
     attr[1] = bool(keepdims)
     return apply_one(op, operand, 2, attr)
@@ -500,6 +501,8 @@ def broadcast_to(x, shape):
         if n == FG_MAX_NDIM:
             raise ValueError(f"broadcast_to: a tensor has at most {FG_MAX_NDIM} axes, got the shape {shape}")
         dim[n] = index_number(item, "broadcast_to", shape)
+        if dim[n] < 0:
+            raise ValueError(f"broadcast_to: expected lengths that are 0 or more, got {shape}")
         n += 1
     return moved(FG_OP_broadcast_to, x, n, dim, "broadcast_to")
 
@@ -534,7 +537,10 @@ def concatenate(arrays, axis=0):
     >>> fg.concatenate([[1.0], [2.0, 3.0]])
     tensor([1., 2., 3.])
     """
-    arrays = list(arrays)
+    try:
+        arrays = list(arrays)
+    except TypeError:
+        raise TypeError(f"concatenate: expected a list of arrays, got {arrays!r}") from None
     if not arrays:
         raise ValueError("concatenate: expected at least one array, got none")
     dtype, tensors = promoted("concatenate", *arrays)
@@ -626,8 +632,10 @@ cdef matmul_stack(Tensor a, Tensor b):
         align = a.shape[-1] == (b.shape[0] if b.ndim == 1 else b.shape[-2])
         if not align:
             at = 0 if b.ndim == 1 else b.ndim - 2
+            hint = (". Did you mean a.T @ b?" if a.ndim == 2 and a.shape[0] == b.shape[0]
+                    else ". Did you mean a @ b.T?" if b.ndim == 2 and a.shape[0] == b.shape[1] else "")
             raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not align: {a.shape[-1]} (axis {a.ndim - 1}) "
-                             f"is not {b.shape[at]} (axis {at})")
+                             f"is not {b.shape[at]} (axis {at}){hint}")
     if a.ndim == 1:
         product = matmul(reshape(a, (1, -1) if a.size else (1, 0)), reshape(b, (b.shape[0], 1)) if b.ndim == 1 else b)
         shape = product.shape
@@ -755,6 +763,11 @@ def asarray(data, dtype=None):
     if isinstance(data, Tensor):
         return data if dtype is None or data.dtype == np.dtype(dtype) else astype(data, dtype)
     return wrap_array(array_from(with_dtype(data, dtype, "asarray"), share=True))
+
+
+def adopt(a, str name):
+    """A tensor on the memory of an ndarray just made, which nobody else knows or will write."""
+    return wrap_array(array_from(as_ndarray(np.asarray(a), name), share=True, unstable=False))
 
 
 def watch(cnp.ndarray a):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ._core import Tensor, asarray, gathered, reshape, sliced
+from ._ops import _axes
 
 
 def getitem(x: Tensor, key: Any) -> Tensor:
@@ -40,9 +41,8 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
         raise TypeError(f"take: expected integer indices, got {index.dtype}")
     if axis is None:
         x, axis = reshape(x, -1), 0
-    if not -x.ndim <= axis < x.ndim:
-        raise np.exceptions.AxisError(f"take: axis {axis} does not exist in a tensor of {x.ndim} dimensions")
-    return gathered(x, index.astype(np.int64), axis % x.ndim)
+    (axis,) = _axes(axis, x.ndim, "take")
+    return gathered(x, index.astype(np.int64), axis)
 
 
 def _plain(key: Any) -> Any:
@@ -59,7 +59,9 @@ def _plain(key: Any) -> Any:
 
 
 def _is_integer(key: Any) -> bool:
-    return hasattr(key, "__index__") and not isinstance(key, (bool, np.bool_)) and getattr(key, "shape", ()) == ()
+    if isinstance(key, (bool, np.bool_)) or getattr(key, "dtype", None) == np.bool_:
+        return False
+    return hasattr(key, "__index__") and getattr(key, "shape", ()) == ()
 
 
 def _basic(x: Tensor, keys: list[Any]) -> Tensor:

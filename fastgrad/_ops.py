@@ -33,18 +33,26 @@ def _axes(axis: Axis, ndim: int, name: str) -> tuple[int, ...]:
         except TypeError:
             raise TypeError(f"{name}: expected an axis as an int, a tuple of ints or None, got {a!r}") from None
         if not -ndim <= number < ndim:
-            raise np.exceptions.AxisError(f"{name}: axis {number} does not exist in a tensor of {ndim} dimensions")
+            raise np.exceptions.AxisError(
+                f"{name}: axis {number} does not exist in a tensor of {ndim} dimension{'s' * (ndim != 1)}"
+            )
         found.append(number % ndim)
     if len(set(found)) < len(found):
         raise ValueError(f"{name}: an axis is named twice in {axis!r}")
     return tuple(sorted(found))
 
 
+def _one_axis(axis: int, ndim: int, name: str) -> int:
+    if axis is None or isinstance(axis, (tuple, list)):
+        raise TypeError(f"{name}: expected one axis as an int, got {axis!r}")
+    return _axes(axis, ndim, name)[0]
+
+
 # ---- creation ---------------------------------------------------------------------------------------------
 def _creator(function: Callable[..., np.ndarray], summary: str, example: str) -> Callable[..., Tensor]:
     def create(*args: Any, requires_grad: builtins.bool = False, **kwargs: Any) -> Tensor:
         plain = [a.numpy() if isinstance(a, Tensor) else a for a in args]
-        result = asarray(function(*plain, **kwargs))
+        result = _core.adopt(function(*plain, **kwargs), function.__name__)
         if requires_grad:
             result.requires_grad = True
         return result
@@ -205,7 +213,7 @@ def _question(function: np.ufunc, compare: Callable[..., Any] | None = None) -> 
             raise TypeError(f"{function.__name__}() takes {function.nin} arguments but {len(operands)} were given")
         if compare is not None:
             return compare(asarray(operands[0]), operands[1])
-        return asarray(function(*map(_plain, operands)))
+        return _core.adopt(function(*map(_plain, operands)), function.__name__)
 
     ask.__name__ = ask.__qualname__ = function.__name__
     ask.__doc__ = (
@@ -289,7 +297,9 @@ def std(x: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: builtins.bo
 
 def _counted(function: Callable[..., Any], example: str) -> Callable[..., Tensor]:
     def count(x: TensorLike, axis: Any = None, keepdims: builtins.bool = False) -> Tensor:
-        return asarray(function(_plain(x), axis=axis, keepdims=keepdims))
+        x = asarray(x)
+        _axes(axis, x.ndim, function.__name__)
+        return _core.adopt(function(x.numpy(), axis=axis, keepdims=keepdims), function.__name__)
 
     count.__name__ = count.__qualname__ = function.__name__
     count.__doc__ = (
@@ -346,7 +356,7 @@ def _along_last(x: TensorLike, axis: int, name: str, function: Callable[[Tensor]
     x = asarray(x)
     if x.ndim == 0:
         raise ValueError(f"{name}: expected a tensor with axes, got a single number")
-    (axis,) = _axes(axis, x.ndim, name)
+    axis = _one_axis(axis, x.ndim, name)
     return function(x) if axis == x.ndim - 1 else swapaxes(function(swapaxes(x, axis, -1)), axis, -1)
 
 
@@ -464,7 +474,7 @@ def glu(x: TensorLike, axis: int = -1) -> Tensor:
     tensor([1.5])
     """
     x = asarray(x)
-    (axis,) = _axes(axis, x.ndim, "glu")
+    axis = _one_axis(axis, x.ndim, "glu")
     if x.shape[axis] % 2:
         raise ValueError(f"glu: expected an even length along axis {axis}, got shape {x.shape}")
     a, b = split_at(x, x.shape[axis] // 2, axis)
@@ -488,7 +498,7 @@ def swapaxes(x: TensorLike, axis1: int, axis2: int) -> Tensor:
     (4, 3, 2)
     """
     x = asarray(x)
-    (i,), (j,) = _axes(axis1, x.ndim, "swapaxes"), _axes(axis2, x.ndim, "swapaxes")
+    i, j = _one_axis(axis1, x.ndim, "swapaxes"), _one_axis(axis2, x.ndim, "swapaxes")
     order = list(range(x.ndim))
     order[i], order[j] = j, i
     return transpose(x, order)
@@ -564,12 +574,18 @@ def stack(arrays: Sequence[TensorLike], axis: int = 0) -> Tensor:
     tensor([[1., 3.],
             [2., 4.]])
     """
-    tensors = [asarray(a) for a in arrays]
+    try:
+        tensors = [asarray(a) for a in iter(arrays)]
+    except TypeError:
+        if hasattr(arrays, "__iter__"):
+            raise
+        raise TypeError(f"stack: expected a list of arrays, got {arrays!r}") from None
     if not tensors:
         raise ValueError("stack: expected at least one array, got none")
     for k, t in enumerate(tensors):
         if t.shape != tensors[0].shape:
             raise ValueError(f"stack: input 0 has shape {tensors[0].shape}, input {k} has {t.shape}; all must be the same")
+    axis = _one_axis(axis, tensors[0].ndim + 1, "stack")
     return concatenate([expand_dims(t, axis) for t in tensors], axis)
 
 

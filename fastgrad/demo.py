@@ -192,7 +192,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{result.steps:,} steps in {seconds:.2f} s: {seconds / result.steps * 1e6:.0f} microseconds a step")
     print(f"test accuracy {accuracy(result.params, test_x, test_y):.2%}")
     if result.history:
-        plot(result.history, options.output)
+        try:
+            plot(result.history, options.output)
+        except OSError as error:
+            raise SystemExit(f"--output: {error}") from None
         print(f"loss curve in {options.output}")
     return 1 if wrong else 0
 

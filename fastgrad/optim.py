@@ -85,7 +85,8 @@ class Optimizer:
                 f"{name}.load_state_dict: state has {sorted(slots)}, expected {sorted(expected)}; "
                 f"was it saved with other arguments of {name}?"
             )
-        structure, arrays = None, {}
+        structure: tree.Structure | None = None
+        arrays: dict[str, list[np.ndarray]] = {}
         for slot, nested in slots.items():
             leaves, found = tree.flatten(nested)
             copies = [np.array(leaf, order="C") for leaf in leaves]

@@ -28,15 +28,25 @@ def check_grads(
 ) -> None:
     """Compare the gradients of f(*args) with central differences, entry by entry.
 
-    args is the tuple of arguments of f (anything else is taken as its one argument), each a nested structure;
-    float32 and float64 arrays and Python floats in it are differentiated, everything else is held fixed. f
-    may return any structure; its float arrays are contracted with a fixed random cotangent. The differences
-    (f(x + h) - f(x - h)) / 2h are taken in float64 with h = eps max(1, |x|), where eps defaults to 6e-6, or
-    to 5e-3 if f returns float32 all the same. An entry passes if |got - expected| <= atol + rtol |expected|;
-    both default to 1e-3 for float32 arguments or results, else 1e-6. f must be smooth within h of args.
+    Parameters
+    ----------
+    f : callable
+        May return any structure; its float arrays are contracted with a fixed random cotangent.
+    args : tuple
+        The arguments of f (anything but a tuple is taken as its one argument), each a nested structure. float32
+        and float64 arrays and Python floats in it are differentiated, everything else is held fixed. f must be
+        smooth around them.
+    order, modes : int, sequence of str
+        Only 1 and ("rev",) until forward mode is here.
+    atol, rtol : float, optional
+        An entry passes if |got - expected| <= atol + rtol |expected|. Both default to 1e-3 for float32 arguments
+        or results, else 1e-6.
+    eps : float, optional
+        The differences (f(x + h) - f(x - h)) / 2h are taken in float64 with h = eps max(1, |x|); 6e-6 unless
+        given, or 5e-3 if f returns float32 all the same.
 
     Raises AssertionError showing the worst entry; TypeError if f has no float argument or no float result;
-    NotImplementedError for orders above 1 and modes other than "rev", which come with forward mode.
+    NotImplementedError for other orders and modes.
 
     >>> import numpy as np
     >>> import fastgrad as fg

@@ -180,7 +180,7 @@ def gradients(f, *args, cotangent=None):
 
 def same_bits(got, expected, message=""):
     """Equal in every bit, but for the payload of a nan."""
-    got, expected = np.asarray(got), np.asarray(expected)
+    got, expected = (x.numpy() if isinstance(x, fg.Tensor) else np.asarray(x) for x in (got, expected))
     assert got.dtype == expected.dtype, f"{message}: dtype {got.dtype}, expected {expected.dtype}"
     assert got.shape == expected.shape, f"{message}: shape {got.shape}, expected {expected.shape}"
     np.testing.assert_array_equal(got, expected, message)

@@ -158,6 +158,15 @@ def test_demo_with_damaged_files(tmp_path):
         demo.main(["--data", str(tmp_path)])
 
 
+def test_demo_with_nowhere_to_write(tmp_path):
+    pytest.importorskip("matplotlib")
+    write_digits(tmp_path, "t10k", 100)
+    done = run("--data", tmp_path, "--output", tmp_path / "nowhere" / "curve.png", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "test accuracy" in done.stdout
+    assert done.stderr.splitlines()[-1].startswith("--output: [Errno 2] No such file or directory: ")
+
+
 @pytest.mark.parametrize(
     ("module", "call", "message"),
     [

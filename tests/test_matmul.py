@@ -1,0 +1,194 @@
+"""Matrix products: values against NumPy in float64, gradients against the products written out."""
+
+import itertools
+
+import numpy as np
+import pytest
+from _oracles import FLOATS, gradients, layouts, property_test
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import fastgrad as fg
+
+# (2,) (3, 2) (4, 3, 2) ...: every pair of ranks that NumPy multiplies, stacks that broadcast, lengths 0 and 1
+SHAPES = [
+    ((3,), (3,)), ((3,), (3, 4)), ((2, 3), (3,)), ((2, 3), (3, 4)), ((1, 1), (1, 1)), ((1, 5), (5, 1)), ((5, 1), (1, 5)),
+    ((6, 2, 3), (3, 4)), ((2, 3), (6, 3, 4)), ((6, 2, 3), (6, 3, 4)), ((6, 2, 3), (1, 3, 4)), ((1, 2, 3), (6, 3, 4)),
+    ((6, 2, 3), (3,)), ((3,), (6, 3, 4)), ((5, 1, 2, 3), (6, 3, 4)), ((5, 6, 2, 3), (3, 4)), ((2, 1, 2, 3), (1, 3, 3, 4)),
+    ((1, 2, 1, 2, 3), (2, 1, 3, 3, 4)), ((5, 6, 2, 3), (3,)), ((3,), (5, 6, 3, 4)), ((2, 3), (2, 2, 2, 3, 2)),
+    ((0,), (0,)), ((0,), (0, 4)), ((2, 0), (0,)), ((2, 0), (0, 4)), ((0, 3), (3, 4)), ((2, 3), (3, 0)), ((0, 2, 3), (3, 4)),
+    ((0, 2, 3), (1, 3, 4)), ((4, 2, 0), (4, 0, 3)), ((4, 2, 0), (0, 3)), ((4, 0, 3), (3,)), ((0, 0), (0, 0)),
+]  # fmt: skip
+
+
+def draw(shapes, dtype, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.uniform(-1, 1, s).astype(dtype) for s in shapes]
+
+
+def sum_to(x, shape):
+    """Undo a broadcast."""
+    lead = x.ndim - len(shape)
+    axes = tuple(i for i in range(x.ndim) if i < lead or shape[i - lead] == 1)
+    return x.sum(axis=axes, keepdims=True).reshape(shape)
+
+
+def gradients_written_out(a, b, g):
+    """G B^T and A^T G, for vectors made into matrices, summed over the stacks that were stretched."""
+    A, B = a[None] if a.ndim == 1 else a, b[:, None] if b.ndim == 1 else b
+    G = g[..., None] if b.ndim == 1 else g
+    G = G[..., None, :] if a.ndim == 1 else G
+    return (sum_to(G @ B.swapaxes(-1, -2), A.shape).reshape(a.shape), sum_to(A.swapaxes(-1, -2) @ G, B.shape).reshape(b.shape))
+
+
+def check(f, a, b, theirs=np.matmul):
+    dtype = np.result_type(a, b)
+    wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
+    expected = theirs(wide_a, wide_b)
+    got = f(a, b)
+    assert (got.dtype, got.shape) == (dtype, expected.shape)
+    k = a.shape[-1] if a.ndim else 1
+    tolerance = {"rtol": 4 * np.finfo(dtype).eps, "atol": 4 * np.finfo(dtype).eps * (k + 1)}
+    np.testing.assert_allclose(got.numpy(), expected, **tolerance)
+    if theirs is np.matmul:
+        (g,) = draw([expected.shape], dtype, 1)
+        rows = max(np.prod(expected.shape), 1)
+        for grad, x, wanted in zip(
+            gradients(f, a, b, cotangent=g), (a, b), gradients_written_out(wide_a, wide_b, g.astype(np.float64))
+        ):
+            assert (grad.dtype, grad.shape) == (x.dtype, x.shape)
+            eps = np.finfo(x.dtype).eps + np.finfo(dtype).eps
+            np.testing.assert_allclose(grad, wanted, rtol=8 * eps, atol=4 * eps * rows)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("shapes", SHAPES, ids=str)
+def test_shapes(shapes, dtype):
+    check(fg.matmul, *draw(shapes, dtype))
+
+
+@pytest.mark.parametrize("shapes", SHAPES, ids=str)
+def test_float32_with_float64(shapes):
+    a, b = draw(shapes, np.float64)
+    check(fg.matmul, a.astype(np.float32), b)
+    check(fg.matmul, a, b.astype(np.float32))
+
+
+EDGES = [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 15, 16, 17, 23, 24, 25, 31, 32, 33, 47, 48, 49, 63, 64, 65, 96, 97, 127, 129]
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_sizes_around_the_edges_of_tiles(dtype):
+    """Each of m, n and k over all edges, the other two over a few."""
+    few = [1, 7, 16, 33]
+    for m, n, k in {*itertools.product(EDGES, few, few), *itertools.product(few, EDGES, few), *itertools.product(few, few, EDGES)}:
+        a, b = draw([(m, k), (k, n)], dtype, m + n + k)
+        got = fg.matmul(a, b).numpy()
+        error = np.abs(got - a.astype(np.float64) @ b.astype(np.float64)).max()
+        assert error <= 2 * np.finfo(dtype).eps * (k + 2), f"{m}x{k} times {k}x{n} in {dtype.__name__}: off by {error}"
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("shapes", [((256, 256), (256, 256)), ((300, 257), (257, 310)), ((2, 5000), (5000, 2000)), ((3000, 3), (3, 3000)),
+                                    ((2, 260, 270), (270, 280)), ((2, 260, 270), (2, 270, 280)), ((40000, 30), (30, 20))], ids=str)  # fmt: skip
+def test_large_products(shapes, dtype):
+    """Where a BLAS may take over."""
+    check(fg.matmul, *draw(shapes, dtype))
+
+
+@pytest.mark.parametrize("n", [3, 17, 64, 300])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_transposed_operands(n, dtype):
+    a, b = draw([(n, n + 1), (n + 2, n)], dtype)
+    for f in (lambda a, b: fg.matmul(a.T, b.T), lambda a, b: a.T @ b.T, lambda a, b: (b @ a).T):
+        expected = a.T.astype(float) @ b.T.astype(float)
+        ta, tb = fg.tensor(a, requires_grad=True), fg.tensor(b, requires_grad=True)
+        y = f(ta, tb)
+        np.testing.assert_allclose(y.numpy(), expected, atol=4 * np.finfo(dtype).eps * n)
+        (g,) = draw([y.shape], dtype, 1)
+        y.backward(g)
+        np.testing.assert_allclose(ta.grad.numpy(), (g.astype(float) @ b).T, atol=8 * np.finfo(dtype).eps * n)
+        np.testing.assert_allclose(tb.grad.numpy(), (a.astype(float) @ g).T, atol=8 * np.finfo(dtype).eps * n)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_a_row_does_not_depend_on_the_other_rows(dtype):
+    """The same bits for a row and a column however many are multiplied with it, up to where a BLAS takes over."""
+    a, b = draw([(37, 29), (29, 41)], dtype)
+    whole = fg.matmul(a, b).numpy()
+    for m, n in [(1, 1), (1, 41), (5, 7), (17, 40), (36, 33), (37, 1)]:
+        np.testing.assert_array_equal(fg.matmul(a[:m], b[:, :n]).numpy(), whole[:m, :n])
+
+
+@pytest.mark.parametrize("layout", layouts(np.zeros((2, 2))))
+def test_layouts_of_memory(layout):
+    a, b = draw([(5, 4), (4, 3)], np.float64)
+    got = fg.matmul(layouts(a)[layout], layouts(b)[layout]).numpy()
+    np.testing.assert_allclose(got, np.broadcast_to(a @ b, got.shape), rtol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_infinities_and_nan(dtype):
+    a = np.array([[1, np.inf, 0], [np.nan, 1, 2], [0, 0, 1]], dtype)
+    b = np.array([[1, 0], [2, 1], [-1, np.inf]], dtype)
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(fg.matmul(a, b).numpy(), a @ b)
+
+
+@pytest.mark.parametrize("shapes", [((3,), (3,)), ((2, 3), (3, 4)), ((2, 3), (3,)), ((), (2, 3)), ((2,), ()), ((2, 3), (5, 3, 4)),
+                                    ((3,), (5, 3, 4)), ((4, 2, 3), (5, 6, 3, 2)), ((2, 0), (5, 0, 4)), ((2, 3), (0, 3, 4))], ids=str)  # fmt: skip
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_dot(shapes, dtype):
+    a, b = draw(shapes, dtype)
+    check(fg.dot, a, b, theirs=np.dot)
+    np.testing.assert_array_equal(fg.tensor(a).dot(b).numpy(), fg.dot(a, b).numpy())
+    fg.check_grads(fg.dot, (a, b))
+
+
+@property_test
+@given(hnp.mutually_broadcastable_shapes(signature="(m?,k),(k,n?)->(m?,n?)", max_dims=3, min_side=0, max_side=5), st.sampled_from(FLOATS))
+def test_any_shapes(shapes, dtype):
+    check(fg.matmul, *draw(shapes.input_shapes, dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int64, np.uint16, np.bool_])
+def test_integers_and_booleans_as_numpy_has_them(dtype):
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 3, (2, 3)).astype(dtype), rng.integers(0, 3, (3, 4)).astype(dtype)
+    got = fg.matmul(a, b)
+    assert got.dtype == (a @ b).dtype
+    np.testing.assert_array_equal(got.numpy(), a @ b)
+    assert fg.matmul(a, b.astype(np.float32)).dtype == np.result_type(dtype, np.float32)
+    np.testing.assert_allclose(fg.matmul(a, b.astype(float)).numpy(), a @ b.astype(float))
+
+
+@pytest.mark.parametrize(
+    "a, b, message",
+    [
+        ((32, 64), (32, 10), "64 (axis 1) is not 32 (axis 0). Did you mean a.T @ b?"),
+        ((32, 64), (10, 64), "64 (axis 1) is not 10 (axis 0). Did you mean a @ b.T?"),
+        ((32, 64), (10, 32), "64 (axis 1) is not 10 (axis 0). Did you mean b @ a?"),
+        ((2, 3), (4, 5), "3 (axis 1) is not 4 (axis 0)"),
+        ((3,), (4,), "3 (axis 0) is not 4 (axis 0)"),
+        ((3,), (4, 5), "3 (axis 0) is not 4 (axis 0)"),
+        ((2, 3), (4,), "3 (axis 1) is not 4 (axis 0)"),
+        ((7, 2, 3), (7, 4, 5), "3 (axis 2) is not 4 (axis 1)"),
+        ((7, 2, 3), (4, 5), "3 (axis 2) is not 4 (axis 0)"),
+    ],
+)
+def test_misaligned_shapes(a, b, message):
+    with pytest.raises(ValueError) as error:
+        fg.matmul(np.ones(a), np.ones(b))
+    assert str(error.value) == f"matmul: shapes {a} and {b} do not align: {message}"
+
+
+def test_other_refusals():
+    with pytest.raises(ValueError, match=r"^matmul: expected operands with axes, got shapes \(\) and \(2,\); multiply by a number with \*$"):
+        fg.matmul(2.0, np.ones(2))
+    with pytest.raises(ValueError, match=r"^matmul: shapes \(2,\) and \(3,\) do not broadcast"):
+        fg.matmul(np.ones((2, 1, 1)), np.ones((3, 1, 1)))
+    with pytest.raises(ValueError, match=r"^dot: shapes \(2, 3\) and \(5, 4, 6\) do not align: 3 \(axis 1\) is not 4 \(axis 1\)$"):
+        fg.dot(np.ones((2, 3)), np.ones((5, 4, 6)))
+    with pytest.raises(TypeError, match="^matmul: expected numbers, got the str 'a'$"):
+        fg.matmul("a", np.ones(2))

@@ -1,0 +1,228 @@
+"""Functions that only move elements: against NumPy for every dtype; gradients move back the same way."""
+
+import math
+
+import numpy as np
+import pytest
+from _oracles import gradients, property_test, same_bits
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import fastgrad as fg
+
+AxisError = np.exceptions.AxisError
+DTYPES = [np.dtype(c) for c in "fd?bhilBHIL"]
+X = np.arange(24.0).reshape(2, 3, 4)
+
+MOVES = {
+    # name: the call, with fg or np in the place of m
+    "reshape": lambda m, x: m.reshape(x, (4, 6)),
+    "reshape, -1": lambda m, x: m.reshape(x, (3, -1)),
+    "reshape, number": lambda m, x: m.reshape(x, -1),
+    "reshape, rank 32": lambda m, x: m.reshape(x, (1,) * 29 + (2, 3, 4)),
+    "ravel": lambda m, x: m.ravel(x),
+    "transpose": lambda m, x: m.transpose(x),
+    "transpose, axes": lambda m, x: m.transpose(x, (1, 2, 0)),
+    "transpose, negative": lambda m, x: m.transpose(x, (-1, 0, -2)),
+    "permute_dims": lambda m, x: m.permute_dims(x, (2, 0, 1)),
+    "swapaxes": lambda m, x: m.swapaxes(x, 0, -1),
+    "swapaxes, same": lambda m, x: m.swapaxes(x, 1, 1),
+    "moveaxis": lambda m, x: m.moveaxis(x, 0, -1),
+    "moveaxis, several": lambda m, x: m.moveaxis(x, (0, 1), (-1, 0)),
+    "squeeze": lambda m, x: m.squeeze(x[:1, :, :1]),
+    "squeeze, axis": lambda m, x: m.squeeze(x[:1, :, :1], axis=0),
+    "squeeze, axes": lambda m, x: m.squeeze(x[:1, :, :1], axis=(-1, 0)),
+    "expand_dims": lambda m, x: m.expand_dims(x, 1),
+    "expand_dims, last": lambda m, x: m.expand_dims(x, -1),
+    "expand_dims, several": lambda m, x: m.expand_dims(x, (0, 2, -1)),
+    "broadcast_to": lambda m, x: m.broadcast_to(x, (5, 2, 3, 4)),
+    "broadcast_to, stretched": lambda m, x: m.broadcast_to(x[:, :1], (2, 3, 2, 7, 4)),
+    "broadcast_to, nothing": lambda m, x: m.broadcast_to(x[:, :, :1], (2, 3, 0)),
+    "concatenate": lambda m, x: m.concatenate([x, x[:1]]),
+    "concatenate, axis": lambda m, x: m.concatenate([x, x[..., 1:], x[..., :0]], axis=-1),
+    "concatenate, None": lambda m, x: m.concatenate([x, x[0]], axis=None),
+    "concat": lambda m, x: m.concat([x, x], axis=1),
+    "stack": lambda m, x: m.stack([x[0], x[1], x[0]]),
+    "stack, axis": lambda m, x: m.stack([x[0], x[1]], axis=1),
+    "stack, last": lambda m, x: m.stack([x[0], x[1]], axis=-1),
+    "stack, array": lambda m, x: m.stack(x, axis=2),
+    "where": lambda m, x: m.where(np.arange(4) % 2 == 0, x, x[:, :1]),
+    "take": lambda m, x: m.take(x, [2, 0, 2], axis=1),
+    "take, raveled": lambda m, x: m.take(x, [[5, -1], [5, 0]]),
+}
+METHODS = {
+    "T": lambda x: x.T, "mT": lambda x: x.mT, "reshape numbers": lambda x: x.reshape(6, -1), "reshape tuple": lambda x: x.reshape((6, 4)),
+    "ravel": lambda x: x.ravel(), "flatten": lambda x: x.flatten(), "transpose": lambda x: x.transpose(),
+    "transpose numbers": lambda x: x.transpose(2, 0, 1), "transpose tuple": lambda x: x.transpose((2, 0, 1)),
+    "swapaxes": lambda x: x.swapaxes(0, 2), "squeeze": lambda x: x[:1].squeeze(), "squeeze axis": lambda x: x[:1].squeeze(0),
+    "take": lambda x: x.take([0, 1], axis=2), "clip": lambda x: x.clip(3, 7), "copy": lambda x: x.copy(),
+    "astype": lambda x: x.astype("float32"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_values_are_numpys_for_every_dtype(name):
+    for dtype in DTYPES:
+        x = (X % 7).astype(dtype)
+        expected = MOVES[name](np, x)
+        same_bits(MOVES[name](fg, x if "stack" in name or "[" in name else fg.tensor(x)), expected, f"{name} of {dtype}")
+
+
+def check_movement(f, x):
+    """The gradient of a movement: each element receives the cotangents of the places where it went."""
+    went = f(np.arange(x.size).reshape(x.shape))
+    g = np.arange(1.0, went.size + 1).reshape(went.shape).astype(x.dtype)
+    expected = np.bincount(went.ravel().astype(int), g.ravel(), x.size).reshape(x.shape)
+    t = fg.tensor(x, requires_grad=True)
+    y = f(t)
+    y.backward(g)
+    same_bits(t.grad, expected.astype(x.dtype))
+
+
+@pytest.mark.parametrize("name", MOVES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gradients_move_back(name, dtype):
+    move = MOVES[name]
+    check_movement(lambda x: move(fg if isinstance(x, fg.Tensor) else np, x), X.astype(dtype))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_are_numpys(name):
+    same_bits(METHODS[name](fg.tensor(X)), METHODS[name](X))
+    fg.check_grads(METHODS[name], (X + 0.5,))
+
+
+def test_a_tensor_that_a_movement_made_is_a_value_of_its_own():
+    """Changing it in place never shows in the tensor it came from, nor the other way round."""
+    for make in (lambda t: t.reshape(3, 2), lambda t: t.T, lambda t: t[:1], lambda t: t.ravel(), lambda t: t.copy()):
+        t = fg.tensor([[1.0, 2, 3], [4, 5, 6]])
+        part = make(t)
+        kept = part.numpy().copy()
+        part += 10
+        same_bits(t, np.array([[1.0, 2, 3], [4, 5, 6]]))
+        same_bits(part, kept + 10)
+        t *= 0
+        same_bits(part, kept + 10)
+
+
+def test_shapes_of_a_number():
+    x = fg.tensor(2.5)
+    assert [f.shape for f in (x.T, x.reshape(1, 1), x.ravel(), fg.squeeze(x), fg.expand_dims(x, 0), fg.broadcast_to(x, (2, 0)))] == [
+        (), (1, 1), (1,), (), (1,), (2, 0)]  # fmt: skip
+    assert fg.stack([x, x]).shape == (2,)
+
+
+def test_broadcasting_ranks_up_to_32():
+    shape = (2, *[1] * 30, 3)
+    x = np.arange(6.0).reshape(shape)
+    y = np.arange(2.0).reshape((2, *[1] * 15))
+    same_bits(fg.add(x, y), x + y)
+    fg.check_grads(fg.multiply, (x, y + 1))
+    same_bits(fg.transpose(x), x.T)
+    with pytest.raises(ValueError, match="at most 32 axes"):
+        fg.expand_dims(fg.tensor(x), 0)
+    with pytest.raises(ValueError, match="at most 32 axes"):
+        fg.tensor(np.zeros((1,) * 33))
+
+
+@st.composite
+def shape_and_permutation(draw):
+    shape = draw(hnp.array_shapes(min_dims=0, max_dims=6, min_side=0, max_side=4))
+    return shape, tuple(draw(st.permutations(range(len(shape)))))
+
+
+@property_test
+@given(shape_and_permutation())
+def test_any_transposition(case):
+    shape, order = case
+    check_movement(lambda x: x.transpose(order), np.ones(shape))
+    x = np.arange(math.prod(shape), dtype=np.float32).reshape(shape)
+    same_bits(fg.transpose(x, order), x.transpose(order))
+    same_bits(fg.reshape(fg.transpose(x, order), shape), x.transpose(order).reshape(shape))
+
+
+@property_test
+@given(hnp.mutually_broadcastable_shapes(num_shapes=3, max_dims=5, min_side=0, max_side=4))
+def test_any_shapes_that_broadcast(shapes):
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=s) for s in shapes.input_shapes]
+    a, b, c = arrays
+    same_bits(fg.add(fg.multiply(a, b), c), a * b + c)
+    same_bits(fg.where(a > 0, b, c), np.where(a > 0, b, c))
+    g = rng.normal(size=shapes.result_shape)
+    got = gradients(lambda a, b, c: a * b + c, *arrays, cotangent=g)
+    for grad, full, x in zip(got, (g * b, g * a, g), arrays):
+        full = np.broadcast_to(full, shapes.result_shape)
+        lead = full.ndim - x.ndim
+        axes = tuple(i for i in range(full.ndim) if i < lead or x.shape[i - lead] == 1)
+        np.testing.assert_allclose(grad, full.sum(axis=axes, keepdims=True).reshape(x.shape), rtol=1e-12, atol=1e-12)
+
+
+@property_test
+@given(st.data())
+def test_any_concatenation(data):
+    shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=3))
+    axis = data.draw(st.integers(-len(shape), len(shape) - 1))
+    parts = []
+    for k, n in enumerate(data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=4))):
+        part = list(shape)
+        part[axis] = n
+        parts.append(np.full(part, float(k)))
+    expected = np.concatenate(parts, axis)
+    same_bits(fg.concatenate(parts, axis), expected)
+    g = np.arange(1.0, expected.size + 1).reshape(expected.shape)
+    at = np.cumsum([0] + [p.shape[axis] for p in parts])
+    for k, got in enumerate(gradients(lambda *t: fg.concatenate(t, axis), *parts, cotangent=g)):
+        same_bits(got, np.take(g, range(at[k], at[k + 1]), axis))
+
+
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (lambda: fg.reshape(X, (5, 5)), ValueError, "reshape: shape (2, 3, 4) has 24 elements, (5, 5) would have 25"),
+        (lambda: fg.reshape(X, (5, -1)), ValueError, "reshape: 24 elements of shape (2, 3, 4) do not fill the shape (5, -1) evenly"),
+        (lambda: fg.reshape(X, (-1, -1)), ValueError,
+         "reshape: expected lengths that are 0 or more and at most one -1, got (-1, -1)"),
+        (lambda: fg.reshape(X, (2.0, 12)), TypeError, "reshape: expected a shape as an int or a tuple of ints, got (2.0, 12)"),
+        (lambda: fg.transpose(X, (0, 1)), ValueError, "transpose: expected each axis of shape (2, 3, 4) once, got the axes (0, 1)"),
+        (lambda: fg.transpose(X, (0, 1, 1)), ValueError, "transpose: expected each axis of shape (2, 3, 4) once, got the axes (0, 1, 1)"),
+        (lambda: fg.transpose(X, (0, 1, 3)), AxisError, "transpose: axis 3 does not exist in a tensor of 3 dimensions"),
+        (lambda: fg.swapaxes(X, 0, 3), AxisError, "swapaxes: axis 3 does not exist in a tensor of 3 dimensions"),
+        (lambda: fg.moveaxis(X, (0, 1), 0), ValueError, "moveaxis: 2 source axes for 1 destinations"),
+        (lambda: fg.moveaxis(X, -4, 0), AxisError, "moveaxis: axis -4 does not exist in a tensor of 3 dimensions"),
+        (lambda: fg.squeeze(X, 1), ValueError, "squeeze: axis 1 of shape (2, 3, 4) has length 3, not 1"),
+        (lambda: fg.expand_dims(X, 4), AxisError, "expand_dims: axis 4 does not exist in a tensor of 4 dimensions"),
+        (lambda: fg.broadcast_to(X, (2, 3, 5)), ValueError,
+         "broadcast_to: shape (2, 3, 4) does not stretch to (2, 3, 5): aligned at the last axis, each length must be 1 or that "
+         "of the target"),
+        (lambda: fg.broadcast_to(X, (3, 4)), ValueError,
+         "broadcast_to: shape (2, 3, 4) does not stretch to (3, 4): aligned at the last axis, each length must be 1 or that "
+         "of the target"),
+        (lambda: fg.concatenate([]), ValueError, "concatenate: expected at least one array, got none"),
+        (lambda: fg.concatenate([X, X[0]]), ValueError,
+         "concatenate: input 0 has shape (2, 3, 4), input 1 has (3, 4): all lengths but that of axis 0 must agree"),
+        (lambda: fg.concatenate([X, X[:, :2]], axis=2), ValueError,
+         "concatenate: input 0 has shape (2, 3, 4), input 1 has (2, 2, 4): all lengths but that of axis 2 must agree"),
+        (lambda: fg.concatenate([X], axis=3), AxisError, "concatenate: axis 3 does not exist in a tensor of 3 dimensions"),
+        (lambda: fg.concatenate([1.0, 2.0]), AxisError, "concatenate: axis 0 does not exist in a tensor of 0 dimensions"),
+        (lambda: fg.stack([]), ValueError, "stack: expected at least one array, got none"),
+        (lambda: fg.stack([X, X[0]]), ValueError,
+         "stack: input 0 has shape (2, 3, 4), input 1 has (3, 4); all must be the same"),
+        (lambda: fg.tensor(1.0).mT, ValueError, "mT: expected at least 2 dimensions, got shape ()"),
+        (lambda: fg.add(X, X[:, :2]), ValueError,
+         "add: shapes (2, 3, 4) and (2, 2, 4) do not broadcast: axis -2 has lengths 3 and 2, which must be equal or one of them "
+         "1. Use reshape or expand_dims to line the axes up"),
+        (lambda: fg.where(X > 0, X[:, :2], X), ValueError,
+         "where: shapes (2, 2, 4) and (2, 3, 4) do not broadcast: axis -2 has lengths 2 and 3, which must be equal or one of "
+         "them 1. Use reshape or expand_dims to line the axes up"),
+        (lambda: fg.take(X, [0.5]), TypeError, "take: expected integer indices, got float64"),
+        (lambda: fg.take(X, [0, 3], axis=1), IndexError, "take: index 3 at position 1 is outside an axis of length 3"),
+        (lambda: fg.take(X, [-25]), IndexError, "take: index -25 at position 0 is outside an axis of length 24"),
+        (lambda: fg.take(X, [0], axis=3), AxisError, "take: axis 3 does not exist in a tensor of 3 dimensions"),
+    ],
+)  # fmt: skip
+def test_error_texts(call, error, message):
+    with pytest.raises(error) as raised:
+        call()
+    assert str(raised.value) == message
