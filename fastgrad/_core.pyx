@@ -264,6 +264,7 @@ include "_functions.pxi"
 cdef extern from "Python.h":
     ctypedef struct PyTypeObject:
         void *tp_new
+        void *tp_vectorcall
 
 
 cdef object refuse_new(PyObject *cls, PyObject *args, PyObject *kwargs):
@@ -271,3 +272,4 @@ cdef object refuse_new(PyObject *cls, PyObject *args, PyObject *kwargs):
 
 
 (<PyTypeObject *>Tensor).tp_new = <void *>refuse_new
+(<PyTypeObject *>Tensor).tp_vectorcall = NULL       # the shortcut that some versions of Cython take past __new__

@@ -31,8 +31,8 @@ def _ufuncs() -> dict[Any, Callable[..., Any]]:
                 table[ufunc] = function
     table |= {
         np.fabs: _core.absolute, np.deg2rad: _core.radians, np.rad2deg: _core.degrees,
-        np.matmul: _core.matmul, np.bitwise_and: lambda a, b: a & b, np.bitwise_or: lambda a, b: a | b,
-        np.bitwise_xor: lambda a, b: a ^ b, np.invert: lambda a: ~a, np.conjugate: _core.positive,
+        np.matmul: _core.matmul, np.bitwise_and: lambda a, b: _core.asarray(a) & b,
+        np.bitwise_or: lambda a, b: _core.asarray(a) | b, np.bitwise_xor: lambda a, b: _core.asarray(a) ^ b, np.invert: lambda a: ~a, np.conjugate: _core.positive,
     }  # fmt: skip
     return table
 

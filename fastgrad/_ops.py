@@ -113,8 +113,8 @@ def ldexp(x: TensorLike, exponent: TensorLike) -> Tensor:
     if e.dtype.kind not in "iub":
         raise TypeError(f"ldexp: expected integer exponents, got {e.dtype}")
     x = asarray(x)
-    dtype = np.float32 if x.dtype == np.float32 else np.float64
-    return multiply(x, np.ldexp(dtype(1), e.numpy()))
+    x = x if x.dtype.kind == "f" else astype(x, _core.float_dtype(x.dtype))
+    return multiply(x, np.ldexp(x.dtype.type(1), e.numpy()))
 
 
 def modf(x: TensorLike) -> tuple[Tensor, Tensor]:
@@ -146,6 +146,9 @@ def round(x: TensorLike, decimals: int = 0) -> Tensor:
     >>> fg.round(2.567, 1)
     tensor(2.6)
     """
+    x = asarray(x)
+    if x.dtype.kind in "iu":
+        return asarray(np.round(x.numpy(), decimals))
     if decimals == 0:
         return _core.rint(x)
     scale = 10.0 ** builtins.abs(decimals)
@@ -606,7 +609,10 @@ def dot(a: TensorLike, b: TensorLike) -> Tensor:
             f"dot: shapes {a.shape} and {b.shape} do not align: {a.shape[-1]} (axis {a.ndim - 1}) is not "
             f"{b.shape[-2]} (axis {b.ndim - 2})"
         )
-    rows = reshape(moveaxis(b, -2, 0), (b.shape[-2], -1)) if b.size else reshape(moveaxis(b, -2, 0), (b.shape[-2], 0))
+    columns = b.shape[-1]
+    for length in b.shape[:-2]:
+        columns *= length
+    rows = reshape(moveaxis(b, -2, 0), (b.shape[-2], columns))
     return reshape(matmul(a, rows), (*a.shape[:-1], *b.shape[:-2], b.shape[-1]))
 
 

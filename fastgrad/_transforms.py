@@ -76,7 +76,8 @@ def value_and_grad(
     callable
         Takes f's arguments; returns the value as a Python float, and the gradient in the structure of the argument (a
         tuple for a sequence of argnums) as ndarrays of its shapes and dtypes: zeros where f does not depend on it.
-        It fits ``scipy.optimize.minimize(..., jac=True)`` as it stands.
+        It fits ``scipy.optimize.minimize(..., jac=True)`` as it stands. Large arrays are not copied: nothing may write
+        to an argument while f runs.
 
     Raises TypeError where an argument is no float or f returns no tensor, ValueError where f returns more than a
     single number.
@@ -85,6 +86,8 @@ def value_and_grad(
     >>> fg.value_and_grad(lambda x: np.sum(x**2))(np.array([1.0, 2.0]))
     (5.0, array([2., 4.]))
     """
+    if not callable(f):
+        raise TypeError(f"grad: expected a function, got {f!r}")
     several = isinstance(argnums, (tuple, list))
     try:
         numbers = tuple(operator.index(i) for i in (argnums if several else (argnums,)))  # type: ignore[union-attr, arg-type]
@@ -164,7 +167,8 @@ def _name(f: Callable[..., Any]) -> str:
 
 
 def _kind(x: Any) -> str:
-    return f"a {type(x).__name__}"
+    name = type(x).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
 def _watch(x: Any, i: int, argument: Any) -> Tensor:

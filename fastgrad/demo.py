@@ -161,7 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m fastgrad.demo", description=(__doc__ or "").split("\n\n")[1])
     parser.add_argument("--data", type=Path, metavar="DIR", help="directory of MNIST-format idx files")
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", default=Path("fastgrad-demo.png"), help="loss curve, %(default)s unless given"
+        "--output", type=Path, metavar="FILE", default=Path("fastgrad-demo.png"), help="PNG of the loss: %(default)s"
     )
     options = parser.parse_args(arguments)
 

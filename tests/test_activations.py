@@ -115,10 +115,12 @@ def test_parameters_have_the_defaults_of_the_functions():
 
 
 def test_a_parameter_that_does_not_fit_is_refused():
-    with pytest.raises(TypeError, match="^prelu.derivative takes x and slope, got 0 more arguments and the names \\[\\]$"):
+    with pytest.raises(TypeError) as caught:
         activations.prelu.derivative(1.0)
-    with pytest.raises(TypeError, match="^elu.derivative takes x and alpha, got 0 more .* names \\['beta'\\]$"):
+    assert str(caught.value) == "prelu.derivative takes x and slope, got 0 more arguments and the names []"
+    with pytest.raises(TypeError) as caught:
         activations.elu.derivative(1.0, beta=2)
+    assert str(caught.value) == "elu.derivative takes x and alpha, got 0 more arguments and the names ['beta']"
     with pytest.raises(ValueError, match="^gelu: approximate is 'erf', expected 'none' or 'tanh'$"):
         activations.gelu.derivative(1.0, approximate="erf")
 

@@ -294,8 +294,8 @@ def test_what_is_not_finite_raises_and_hands_over_what_was_reached():
     with np.errstate(all="ignore"), pytest.raises(FloatingPointError) as caught:
         fg.descend(falls_off, params, optimizer=fg.optim.SGD(1.0), steps=10)
     assert str(caught.value).startswith(
-        "descend: at step 1 the loss is -inf and the gradient of params['deep'][0] has 1 entries of 1 that are not finite; "
-        "the parameters are as they were before this step. "
+        "descend: at step 1 the loss is -inf and the gradient of params['deep'][0] has 1 entries of 1 that are not "
+        "finite; the parameters are as they were before this step. "
     )
     result = caught.value.result
     assert result.steps == 1 and result.history == [0.0]

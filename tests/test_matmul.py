@@ -90,7 +90,7 @@ def test_sizes_around_the_edges_of_tiles(dtype):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("shapes", [((256, 256), (256, 256)), ((300, 257), (257, 310)), ((2, 5000), (5000, 2000)), ((3000, 3), (3, 3000)),
+@pytest.mark.parametrize("shapes", [((256, 256), (256, 256)), ((300, 257), (257, 310)), ((2, 3000), (3000, 3000)), ((2000, 3), (3, 3000)),
                                     ((2, 260, 270), (270, 280)), ((2, 260, 270), (2, 270, 280)), ((40000, 30), (30, 20))], ids=str)  # fmt: skip
 def test_large_products(shapes, dtype):
     """Where a BLAS may take over."""
@@ -186,7 +186,7 @@ def test_misaligned_shapes(a, b, message):
 def test_other_refusals():
     with pytest.raises(ValueError, match=r"^matmul: expected operands with axes, got shapes \(\) and \(2,\); multiply by a number with \*$"):
         fg.matmul(2.0, np.ones(2))
-    with pytest.raises(ValueError, match=r"^matmul: shapes \(2,\) and \(3,\) do not broadcast"):
+    with pytest.raises(ValueError, match=r"^matmul: shapes \(2, 1, 1\) and \(3, 1, 1\) do not align: the axes before"):
         fg.matmul(np.ones((2, 1, 1)), np.ones((3, 1, 1)))
     with pytest.raises(ValueError, match=r"^dot: shapes \(2, 3\) and \(5, 4, 6\) do not align: 3 \(axis 1\) is not 4 \(axis 1\)$"):
         fg.dot(np.ones((2, 3)), np.ones((5, 4, 6)))

@@ -330,8 +330,9 @@ def test_an_optimizer_without_state_takes_any_parameters():
 
 def test_one_array_in_two_places_is_refused():
     w = np.ones(2)
-    with pytest.raises(ValueError, match=r"^params\['a'\] and params\['b'\]\[0\] are the same array: keep it under one"):
+    with pytest.raises(ValueError) as caught:
         Adam().step({"a": w, "b": [w]}, {"a": w, "b": [w]})
+    assert str(caught.value) == "params['a'] and params['b'][0] are the same array: keep it under one name"
 
 
 @pytest.mark.parametrize("rate", [-1.0, np.nan, "fast", None])

@@ -1,0 +1,41 @@
+"""What every test is held to: when it ends, the C core holds no node, array or byte more than when it began.
+
+Tensors of a test module or of a wider fixture exist before the test and do not count.
+"""
+
+import gc
+
+import pytest
+
+from fastgrad import _core
+
+
+def held():
+    counts = _core.live()
+    return {what: counts[what] for what in ("nodes", "arrays", "bytes")}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if call.when == "call":
+        item.failed = report.failed
+    return report
+
+
+@pytest.fixture(autouse=True)
+def no_leak(request):
+    before = held()
+    yield
+    if held() == before or getattr(request.node, "failed", False):
+        return
+    gc.collect()                        # only now: it costs more than most tests
+    leaked = {what: n - before[what] for what, n in held().items() if n > before[what]}
+    if leaked:
+        pytest.fail(f"left behind in the core: {leaked}", pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def switches_restored():
+    yield
+    assert _core.grad_enabled(), "the test left recording switched off"

@@ -1,0 +1,142 @@
+"""Making tensors: from data, from nothing, and what is refused."""
+
+import inspect
+
+import numpy as np
+import pytest
+from _oracles import layouts, same_bits
+
+import fastgrad as fg
+
+CREATED = {
+    "zeros": [(3,), ((2, 0),), ((),), ((2, 3), "f4"), (3, int)], "ones": [((2, 3),), (2, np.float32), (2, bool)],
+    "full": [((2, 2), 7.0), (2, 3), (2, 1, "f4"), ((), True)], "empty": [((2, 3),), ((0, 2), "f4")],
+    "arange": [(5,), (1, 7, 2), (0.0, 1.0, 0.25), (3, -1, -1), (4,)], "linspace": [(0, 1, 5), (2.0, 3.0, 1), (0, 1, 0)],
+    "logspace": [(0, 2, 3)], "geomspace": [(1, 8, 4)], "eye": [(3,), (2, 4, 1), (3, 3, -1)], "identity": [(2,)],
+    "zeros_like": [([1.0, 2],), (np.ones((2, 3), "f4"),), ([True],)], "ones_like": [(np.ones((2, 3), int),)],
+    "full_like": [(np.ones((2, 3), "f4"), 2)], "empty_like": [(np.ones((2, 3), "f4"),)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name, args", [(name, args) for name, calls in CREATED.items() for args in calls], ids=str)
+def test_creation_is_numpys(name, args):
+    got, expected = getattr(fg, name)(*args), getattr(np, name)(*args)
+    assert isinstance(got, fg.Tensor)
+    assert (got.dtype, got.shape, got.requires_grad) == (expected.dtype, expected.shape, False)
+    if "empty" not in name:
+        same_bits(got, expected)
+    if "like" in name:
+        like = getattr(fg, name)(fg.tensor(args[0]), *args[1:])
+        assert (like.dtype, like.shape) == (expected.dtype, expected.shape)
+
+
+def test_keywords_of_creation():
+    same_bits(fg.zeros(2, dtype=np.float32), np.zeros(2, np.float32))
+    same_bits(fg.linspace(0, 1, num=3, endpoint=False), np.linspace(0, 1, 3, endpoint=False))
+    same_bits(fg.full(fill_value=2.0, shape=(2,)), np.full(2, 2.0))
+    t = fg.ones((2, 2), dtype="float32", requires_grad=True)
+    (t * 3).sum().backward()
+    same_bits(t.grad, np.full((2, 2), 3, np.float32))
+    for call in (lambda: fg.arange(3, requires_grad=True), lambda: fg.zeros(2, bool, requires_grad=True)):
+        with pytest.raises(TypeError, match="^requires_grad: expected float32 or float64, got"):
+            call()
+
+
+@pytest.mark.parametrize("make", [fg.tensor, fg.asarray])
+@pytest.mark.parametrize(
+    "data", [2.5, 3, True, [1.0, 2], [[1, 2], [3, 4]], (1.0, (2.0,))[0:1], [], [[]], [[], []], range(3), np.float32(2), np.int8(3),
+             np.bool_(1), [np.float32(1), 2.0], [True, False], [[1.0], [np.array(2.0)]], memoryview(b"ab")]
+)  # fmt: skip
+def test_data_becomes_what_numpy_makes_of_it(make, data):
+    same_bits(make(data), np.asarray(data))
+
+
+@pytest.mark.parametrize("make", [fg.tensor, fg.asarray])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"])
+def test_layouts_of_memory(make, dtype):
+    x = (np.arange(24).reshape(2, 3, 4) % 5).astype(dtype)
+    for name, laid in layouts(x).items():
+        t = make(laid)
+        same_bits(t, np.ascontiguousarray(laid, laid.dtype.newbyteorder("=")), name)
+        assert t.numpy().flags.c_contiguous and t.numpy().dtype.isnative
+
+
+@pytest.mark.parametrize("n", [3, 1000])
+def test_tensor_copies_and_asarray_shares(n):
+    x = np.zeros(n)
+    copy, shared = fg.tensor(x), fg.asarray(x)
+    x[:] = 7
+    assert copy.sum().item() == 0
+    assert shared.sum().item() == 7 * n
+    assert np.shares_memory(shared.numpy(), x)
+    assert fg.asarray(shared) is shared
+    assert fg.asarray(shared, np.float64) is shared
+    assert fg.asarray(shared, "f4").dtype == np.float32
+    assert fg.tensor(shared) is not shared
+
+
+def test_a_gradient_is_right_although_shared_memory_changed():
+    """The tape keeps its own copy of memory that others may write."""
+    x = np.full(1000, 2.0)
+    w = fg.tensor(np.ones(1000), requires_grad=True)
+    y = (w * fg.asarray(x)).sum()
+    x[:] = 99
+    y.backward()
+    same_bits(w.grad, np.full(1000, 2.0))
+
+
+def test_read_only_memory_is_never_written():
+    x = np.zeros(1000)
+    x.flags.writeable = False
+    t = fg.asarray(x)
+    t += 1
+    assert x.sum() == 0
+    assert t.sum().item() == 1000
+
+
+def test_tensors_of_tensors():
+    t = fg.tensor([1.0, 2.0])
+    same_bits(fg.tensor([t, t]), np.array([[1.0, 2], [1, 2]]))
+    same_bits(fg.tensor(t), np.array([1.0, 2.0]))
+    same_bits(fg.tensor(t, dtype="f4"), np.array([1, 2], np.float32))
+    t.requires_grad = True
+    for make in (fg.tensor, lambda d: fg.asarray(d, "i8"), lambda d: fg.tensor([d, d]), lambda d: fg.sum([d, 1.0])):
+        with pytest.raises(TypeError, match="require"):
+            make(t)
+
+
+@pytest.mark.parametrize(
+    "data, error, message",
+    [
+        ("1.0", TypeError, "tensor: expected numbers, got the str '1.0'"),
+        (b"1", TypeError, "tensor: expected numbers, got the bytes b'1'"),
+        ([[1.0], [1.0, 2.0]], ValueError, "tensor: expected an array or nested lists of equal lengths, got ragged ones"),
+        (None, TypeError, "tensor: expected float32, float64, integer or bool numbers, got NoneType"),
+        ([1, None], TypeError, "tensor: expected float32, float64, integer or bool numbers, got list"),
+        (1j, TypeError, "tensor: expected float32, float64, integer or bool numbers, got complex"),
+        ([2**70], TypeError, "tensor: expected float32, float64, integer or bool numbers, got list"),
+        ({"a": 1}, TypeError, "tensor: expected float32, float64, integer or bool numbers, got dict"),
+        (["a"], TypeError, "tensor: expected float32, float64, integer or bool numbers, got list"),
+        (np.zeros(2, np.float16), TypeError, "tensor: expected float32, float64, integer or bool numbers, got ndarray of dtype float16"),
+        (np.ma.masked_array([1.0], [True]), TypeError, "tensor: expected a plain array, got a masked one"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_refusals(data, error, message):
+    with pytest.raises(error) as raised:
+        fg.tensor(data)
+    assert str(raised.value).startswith(message)
+
+
+def test_a_tensor_is_only_made_by_functions():
+    with pytest.raises(TypeError, match="a Tensor is made by fastgrad.tensor"):
+        fg.Tensor([1.0])
+    with pytest.raises(TypeError):
+        type("Sub", (fg.Tensor,), {})
+
+
+def test_every_public_function_has_a_docstring_with_an_example():
+    for name in fg.__all__:
+        thing = getattr(fg, name)
+        if callable(thing) and not inspect.isclass(thing):
+            assert thing.__doc__ and ">>>" in thing.__doc__, f"fastgrad.{name} shows no example"
