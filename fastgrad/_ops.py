@@ -224,7 +224,8 @@ def _question(function: np.ufunc, compare: Callable[..., Any] | None = None) -> 
             raise TypeError(f"{function.__name__}() takes {function.nin} arguments but {len(operands)} were given")
         if compare is not None:
             return compare(asarray(operands[0]), operands[1])
-        return _core.adopt(function(*map(_plain, operands)), function.__name__)
+        numbers = [x if type(x) in (builtins.bool, int, float) else asarray(x).numpy() for x in operands]
+        return _core.adopt(function(*numbers), function.__name__)
 
     ask.__name__ = ask.__qualname__ = function.__name__
     ask.__doc__ = (
@@ -310,7 +311,7 @@ def _counted(function: Callable[..., Any], example: str) -> Callable[..., Tensor
     def count(x: TensorLike, axis: Any = None, keepdims: builtins.bool = False) -> Tensor:
         x = asarray(x)
         if axis is not None and function in (np.argmax, np.argmin):
-            axis = _axis(axis, x.ndim, function.__name__)
+            axis = _one_axis(axis, x.ndim, function.__name__)
         _axes(axis, x.ndim, function.__name__)
         return _core.adopt(function(x.numpy(), axis=axis, keepdims=keepdims), function.__name__)
 

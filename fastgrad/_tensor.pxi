@@ -257,7 +257,7 @@ cdef class Tensor:
                       else f", op={fg_ops[self.t.node.op].name.decode()}")
         return f"tensor({text}{notes})"
 
-    def __format__(self, spec):
+    def __format__(self, str spec):
         return format(self.item() if spec and self.size == 1 else str(self), spec)
 
     def __reduce__(self):

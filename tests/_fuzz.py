@@ -74,6 +74,8 @@ class Lies:
         return self.rng.choice([0, 2, 7])
 
     def __getitem__(self, i):
+        if self.rng.random() < 0.5:
+            raise IndexError
         return self.rng.choice([0, 1.5, "a", self])
 
     def __float__(self):
