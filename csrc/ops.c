@@ -4,7 +4,7 @@
  * node on the tape if an input has one. Elementwise ops are driven from ops.def by the loops here, the
  * others by their own functions (structural.def). What the tape saves is read off the derivative's own text.
  */
-#include "fastgrad.h"
+#include "program.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -236,6 +236,8 @@ static int finish(const fg_call *call, fg_array *y, fg_tensor *out)
 {
     fg_tensor result = {y, NULL};
     int status = call->op < FG_N_OPS && fg_ops[call->op].vjp ? fg_record(call, &result) : FG_OK;
+    if (!status && fg_tracing && (status = fg_trace_note(call, y)))
+        fg_node_unref(result.node);
     if (status) {
         fg_array_unref(y);
         return status;
@@ -333,7 +335,7 @@ int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
             return status;
         b = owned;
     }
-    if (fg_array_is_private(x)) {
+    if (fg_array_is_private(x) && !fg_tracing) {    /* a recording knows values, not memory */
         /* The node saves what it needs of x at its present version, then the change counts the version up: if
          * anybody's derivative names the old value, the backward pass finds out. */
         fg_tensor y = {x, NULL}, in[2] = {*a, b};

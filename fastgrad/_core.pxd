@@ -98,3 +98,23 @@ cdef extern from "fastgrad.h":
     int fg_kernels_select(const char *isa)
     const char *fg_isa()
     const char *fg_isa_available(int i)
+
+cdef extern from "program.h":
+    ctypedef struct fg_program:
+        pass
+    ctypedef struct fg_program_facts:
+        int n_in, n_out, n_instructions, n_recorded
+        int64_t arena_bytes, separate_bytes
+    int fg_tracing
+    int fg_trace_begin()
+    int fg_trace_input(fg_array *)
+    int fg_trace_end(int n_out, fg_array *const *out, fg_program **)
+    void fg_trace_abort()
+    int fg_traced(const fg_array *)
+    int fg_program_run(fg_program *, void *const *data, fg_array **out)
+    void fg_program_free(fg_program *)
+    fg_program_facts fg_program_describe(const fg_program *)
+    fg_shape *fg_program_input_shape(const fg_program *, int i)
+    int fg_program_input_dtype(const fg_program *, int i)
+    int fg_program_line(const fg_program *, int i, char *text, int size)
+    int fg_program_group(const fg_program *, int i)

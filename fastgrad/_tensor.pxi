@@ -162,6 +162,8 @@ cdef class Tensor:
         """The only element as a Python number; ValueError if there are more or fewer."""
         if self.t.array.shape.size != 1:
             raise ValueError(f"item: expected a tensor of one element, got shape {self.shape}")
+        if fg_tracing and fg_traced(self.t.array):
+            refuse_traced()
         if self.t.array.dtype == FG_FLOAT64:
             return (<double *>self.t.array.data)[0]
         if self.t.array.dtype == FG_FLOAT32:
@@ -246,6 +248,8 @@ cdef class Tensor:
         return <Py_ssize_t><void *>self >> 4
 
     def __repr__(self):
+        if fg_tracing and fg_traced(self.t.array):
+            return f"tensor(<being recorded>, shape={self.shape}, dtype={self.dtype})"
         with np.printoptions(threshold=1000):
             text = np.array2string(view_of(self.t.array, False), separator=", ", prefix="tensor(")
         notes = "" if self.t.array.dtype in (FG_FLOAT64, FG_BOOL, FG_INT64) else f", dtype={self.dtype}"
