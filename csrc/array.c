@@ -126,10 +126,8 @@ fg_array *fg_array_new(fg_shape *s, int dtype)
 
 fg_array *fg_array_scalar(int dtype, double value)
 {
-    static fg_shape *scalar_shape;              /* one shared () shape, made at first need and kept */
-    if (!scalar_shape && !(scalar_shape = fg_shape_new(0, NULL)))
-        return NULL;
-    fg_array *a = fg_array_new(scalar_shape, dtype);
+    static fg_shape scalar_shape = {.refs = 1, .size = 1};      /* shared by all, and never freed */
+    fg_array *a = fg_array_new(&scalar_shape, dtype);
     if (a && dtype == FG_FLOAT32)
         *(float *)a->data = (float)value;
     else if (a)

@@ -4,9 +4,15 @@
 cdef object indexing = None, numpy_functions = None, composed = None
 
 
+cdef dict OP_OF_UFUNC = {}
+
+
 def bind_layer(indexing_module, numpy_module, ops_module):
     """Tell Tensor where the functions live that are composed in Python."""
     global indexing, numpy_functions, composed
+    OP_OF_UFUNC.update({getattr(np, name): function for name, function in functions.items()
+                        if isinstance(getattr(np, name, None), np.ufunc)})
+    OP_OF_UFUNC[np.matmul] = matmul
     indexing, numpy_functions, composed = indexing_module, numpy_module, ops_module
 
 
@@ -346,7 +352,8 @@ globals().update(functions)
 
 # The names that fastgrad shows: the rows, but those that a function of the Python layer stands for, and these.
 PUBLIC = sorted({*functions, "Tensor", "asarray", "astype", "broadcast_to", "concatenate", "matmul", "max", "mean", "min",
-                 "reshape", "sum", "tensor", "transpose", "where"} - {"gelu_tanh"})
+                 "reshape", "sum", "tensor", "transpose", "where"}
+                - {"celu", "elu", "gelu", "gelu_tanh", "hard_shrink", "soft_shrink"})
 __all__ = PUBLIC
 
 

@@ -91,7 +91,7 @@ _SAME_NAME = (
 @functools.cache
 def _functions() -> dict[Any, Callable[..., Any]]:
     table = {getattr(np, name): getattr(_ops, name) for name in _SAME_NAME}
-    core = ("sum", "max", "min", "mean", "reshape", "transpose", "broadcast_to", "concatenate")
+    core = ("sum", "max", "min", "mean", "reshape", "transpose", "broadcast_to", "concatenate", "astype")
     table |= {getattr(np, name): getattr(_core, name) for name in core}
     table |= {
         np.take: take, np.where: _where, np.clip: _clip, np.linalg.norm: _ops.norm, np.around: _ops.round,
@@ -117,8 +117,14 @@ def array_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: 
     if ours is None:
         raise TypeError(f"{name} is not supported on tensors; for values without gradients pass t.numpy()")
     theirs, own = _signature(function), _signature(ours)
+    if own is not None and any(p.kind is p.VAR_KEYWORD for p in own.parameters.values()):
+        return ours(*args, **kwargs)  # a creation function, which hands everything to NumPy's
     if theirs is None or own is None or ours in (_clip, _where):
-        return ours(*args, **{k: v for k, v in kwargs.items() if v is not None})
+        given = {k: v for k, v in kwargs.items() if v is not None}
+        for key in given:
+            if own is not None and key not in own.parameters:
+                raise TypeError(f"{name}: the argument {key}= is not supported on tensors")
+        return ours(*args, **given)
     # Arguments go over by name, but the array, whose name differs; what we lack may only be left at its default.
     given = theirs.bind(*args, **kwargs).arguments
     first = next(iter(theirs.parameters))

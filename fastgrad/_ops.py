@@ -9,18 +9,19 @@ from __future__ import annotations
 import builtins
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core
 from ._core import *
 from ._core import Tensor
 
-Axis = int | tuple[int, ...] | None
-TensorLike = Tensor | ArrayLike
-Shape = int | Sequence[int]
+if TYPE_CHECKING:                       # numpy.typing is slow to import
+    from numpy.typing import ArrayLike
+
+    Axis = int | tuple[int, ...] | None
+    TensorLike = Tensor | ArrayLike
 
 
 def _axes(axis: Axis, ndim: int, name: str) -> tuple[int, ...]:
@@ -51,8 +52,15 @@ def _one_axis(axis: int, ndim: int, name: str) -> int:
 # ---- creation ---------------------------------------------------------------------------------------------
 def _creator(function: Callable[..., np.ndarray], summary: str, example: str) -> Callable[..., Tensor]:
     def create(*args: Any, requires_grad: builtins.bool = False, **kwargs: Any) -> Tensor:
-        plain = [a.numpy() if isinstance(a, Tensor) else a for a in args]
-        result = _core.adopt(function(*plain, **kwargs), function.__name__)
+        like, values = (args[:1], args[1:]) if function.__name__.endswith("_like") else ((), args)
+        for a in (*values, *kwargs.values()):
+            if isinstance(a, Tensor) and a.requires_grad:
+                raise TypeError(
+                    f"{function.__name__}: this tensor requires gradients, which would silently end here; compute with it "
+                    "instead, as in fastgrad.zeros(shape) + t, or pass t.detach()"
+                )
+        result = function(*map(_plain, (*like, *values)), **{k: _plain(a) for k, a in kwargs.items()})
+        result = _core.adopt(result, function.__name__)
         if requires_grad:
             result.requires_grad = True
         return result

@@ -372,6 +372,9 @@ cdef class Tensor:
     __array_priority__ = 1000
 
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        op = OP_OF_UFUNC.get(ufunc) if method == "__call__" and not kwargs else None
+        if op is not None:                      # the common case, without a detour
+            return op(*inputs)
         return numpy_functions.array_ufunc(ufunc, method, inputs, kwargs)
 
     def __array_function__(self, func, types, args, kwargs):

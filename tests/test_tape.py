@@ -333,8 +333,7 @@ def test_no_grad_of_a_generator_ends_with_it():
     x, g = leaf(1.0), generate()
     next(g)
     with fg.no_grad():
-        g.close()
-        assert not (x * 2).requires_grad or True  # the two overlap: either state is right here
+        g.close()  # the older one ends first
     assert (x * 2).requires_grad
 
 
@@ -475,12 +474,8 @@ def test_a_million_users_at_once():
 
 
 def test_concatenating_parts_of_many_lengths():
-    parts = [leaf(*range(n + 2)) * 1.0 for n in range(200)]
-    joined = fg.concatenate(parts)
+    leaves = [fg.ones(n, requires_grad=True) for n in range(200)]
+    joined = fg.concatenate(leaves)
     weights = np.arange(joined.size)
-    leaves = [fg.tensor(p.numpy(), requires_grad=True) for p in parts]
-    fg.sum(fg.concatenate(leaves) * weights).backward()
-    at = 0
-    for x in leaves:
-        assert grad_of(x) == list(weights[at : at + x.size])
-        at += x.size
+    (joined * weights).sum().backward()
+    assert [n for x in leaves for n in x.grad.tolist()] == weights.tolist()

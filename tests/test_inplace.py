@@ -1,0 +1,466 @@
+"""Changing values in place: the right gradient where the tape does not need the old value, an error where it does.
+
+Never a wrong gradient. The tests change values by every operator and through every door: tensors that share memory,
+ndarrays behind `asarray`, DLPack, optimizer kernels.
+"""
+
+import operator
+
+import numpy as np
+import pytest
+
+import fastgrad as fg
+from fastgrad import _core
+
+OPERATORS = {
+    "+=": operator.iadd, "-=": operator.isub, "*=": operator.imul, "/=": operator.itruediv, "//=": operator.ifloordiv,
+    "%=": operator.imod, "**=": operator.ipow,
+}  # fmt: skip
+OUT_OF_PLACE = {
+    "+=": operator.add, "-=": operator.sub, "*=": operator.mul, "/=": operator.truediv, "//=": operator.floordiv,
+    "%=": operator.mod, "**=": operator.pow,
+}  # fmt: skip
+A, B = np.array([1.5, 2.25, 3.125]), np.array([2.0, 0.75, 1.25])
+
+
+def changed(name, which):
+    return (
+        f"{name}: its {which} of shape (3,) was changed in place after it was recorded, and its gradient needs the "
+        "value it had; write y = y + x instead of y += x, or change a copy"
+    )
+
+
+def leaf(values=A):
+    return fg.tensor(values, requires_grad=True)
+
+
+# ---- values --------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("other", [B, B[1], fg.tensor(B), fg.tensor(B[None, 0]), 2, 0.75, np.float32(2), [2, 1, 2], B[::-1]])
+def test_values_are_those_of_numpy(name, other):
+    x, expected = fg.tensor(A), A.copy()
+    same = OPERATORS[name](x, other)
+    expected = OPERATORS[name](expected, np.asarray(other))
+    assert same is x
+    np.testing.assert_allclose(x.numpy(), expected, rtol=1e-15)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_dtype_is_kept(name, dtype):
+    x = fg.tensor(A, dtype)
+    OPERATORS[name](x, fg.tensor(B, np.float64 if dtype == np.float32 else np.float32))
+    assert x.dtype == dtype
+    np.testing.assert_allclose(x.numpy(), OUT_OF_PLACE[name](A, B), rtol=1e-6)
+
+
+def test_integers_change_in_place_too():
+    x = fg.tensor([7, 8, 9])
+    view = x.numpy()
+    x += 1
+    x *= 2
+    x //= 3
+    assert (x.dtype, x.tolist(), view.tolist()) == (np.int64, [5, 6, 6], [5, 6, 6])
+
+
+# ---- gradients -----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("tracked", ["target", "operand", "both"])
+@pytest.mark.parametrize("name", OPERATORS)
+def test_a_change_that_is_recorded_gives_the_right_gradient_or_an_error(name, tracked):
+    """y op= b is y = y op b, where the tape can still give the gradient; where it would need the old y, it refuses."""
+
+    def run(operators):
+        x, b = leaf(A), leaf(B)
+        y = x * 1.0 if tracked != "operand" else fg.tensor(A)
+        y = operators[name](y, b if tracked != "target" else fg.tensor(B))
+        y.sum().backward()
+        return [None if t.grad is None else t.grad.tolist() for t in (x, b)]
+
+    expected = run(OUT_OF_PLACE)
+    names = {"*=": "multiply", "%=": "remainder", "**=": "power"}
+    needs_old = (name in {"*=", "%="} and tracked != "target") or name == "**="
+    if needs_old:
+        with pytest.raises(RuntimeError) as error:
+            run(OPERATORS)
+        assert str(error.value) == changed(names[name], "input")
+    else:
+        assert run(OPERATORS) == expected
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["own memory", "an ndarray's memory"])
+@pytest.mark.parametrize("name", ["+=", "-=", "/="])
+def test_the_result_of_a_recorded_change_is_what_the_tape_keeps(name, shared):
+    """The derivative of a / b by b names the result, which is only known after the change."""
+    memory = A.copy()
+    y, b = (fg.asarray if shared else fg.tensor)(memory), leaf(B)
+    OPERATORS[name](y, b)
+    (y * A).sum().backward()
+    expected = fg.grad(lambda b: (OUT_OF_PLACE[name](A, b) * A).sum())(B)
+    np.testing.assert_allclose(b.grad.numpy(), expected, rtol=1e-14)
+
+
+def test_a_chain_of_changes():
+    x = leaf()
+    y = x * 1.0
+    for _ in range(5):
+        y += x
+        y *= 2.0
+        y -= 1.0
+        y /= 4.0
+    y.sum().backward()
+    assert x.grad.tolist() == [1.0] * 3
+
+
+def test_a_tensor_and_itself():
+    for change, factor in ((lambda y: operator.iadd(y, y), 2), (lambda y: operator.isub(y, y), 0)):
+        x = leaf()
+        y = x * 1.0
+        change(y)
+        y.sum().backward()
+        assert x.grad.tolist() == [factor] * 3
+    x = leaf()
+    y = x * 1.0
+    y *= y
+    y.sum().backward()
+    assert x.grad.tolist() == (2 * A).tolist()
+
+
+# What was recorded, and which of its values is then changed.
+NEEDED = {
+    "input of square": (lambda x: (y := x * 1.0, fg.square(y)), "square", "input"),
+    "input of sin": (lambda x: (y := x * 1.0, fg.sin(y)), "sin", "input"),
+    "input of log": (lambda x: (y := x * 1.0, fg.log(y)), "log", "input"),
+    "input of multiply": (lambda x: (y := fg.tensor(B), x * y), "multiply", "input"),
+    "input of divide": (lambda x: (y := fg.tensor(B), x / y), "divide", "input"),
+    "input of matmul": (lambda x: (y := fg.tensor(B), x @ y), None, "input"),
+    "input of max": (lambda x: (y := x * 1.0, fg.max(y)), "max", "input"),
+    "input of logsumexp": (lambda x: (y := x * 1.0, fg.logsumexp(y)), None, None),
+    "result of exp": (lambda x: (y := fg.exp(x), y), "exp", "result"),
+    "result of tanh": (lambda x: (y := fg.tanh(x), y * 2), "tanh", "result"),
+    "result of sqrt": (lambda x: (y := fg.sqrt(x), y), "sqrt", "result"),
+    "result of softmax": (lambda x: (y := fg.softmax(x), y), "softmax", "result"),
+    "an integer index": (lambda x: (y := fg.tensor([0, 1, 1]), fg.take(x, y)), None, None),
+}
+
+
+@pytest.mark.parametrize("name", NEEDED)
+@pytest.mark.parametrize("by", ["operator", "under no_grad", "optimizer"])
+def test_a_needed_value_that_changed_is_an_error(name, by):
+    record, op, which = NEEDED[name]
+    x = leaf()
+    value, result = record(x)
+    if by == "operator":
+        value += 1
+    elif by == "under no_grad":
+        with fg.no_grad():
+            value += 1
+    elif value.dtype == np.float64:
+        _core.sgd(value, np.ones(3), None, 0.1, 0, 0, 0, False, True)
+    if op is None:  # reached by way of a reshape or a cast, whose values are their own
+        expected = fg.grad(lambda x: record(x)[1].sum())(A)
+        result.sum().backward()
+        np.testing.assert_allclose(x.grad.numpy(), expected)
+        return
+    with pytest.raises(RuntimeError) as error:
+        result.sum().backward()
+    assert str(error.value) == changed(op, which)
+    assert x.grad is None
+
+
+def test_a_leaf_cannot_change_while_it_is_recorded():
+    x = leaf()
+    for name, op in (("+=", "add"), ("-=", "subtract"), ("*=", "multiply"), ("/=", "divide"), ("//=", "floor_divide"),
+                     ("%=", "remainder"), ("**=", "power")):  # fmt: skip
+        with pytest.raises(RuntimeError) as error:
+            OPERATORS[name](x, 1.0)
+        assert str(error.value) == (
+            f"{op}: a tensor made with requires_grad=True is changed in place while gradients are recorded; do it under "
+            "fg.no_grad(), or make a new tensor"
+        )
+    assert x.tolist() == A.tolist()
+    y = x * x
+    with fg.no_grad():
+        x -= 1.0
+    assert x.requires_grad and x.is_leaf and x.tolist() == (A - 1).tolist()
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.sum().backward()
+    (x * x).sum().backward()
+    assert x.grad.tolist() == (2 * (A - 1)).tolist()
+
+
+def test_a_failed_change_changes_nothing():
+    x = leaf()
+    y = x * 1.0
+    for other, error in (([1.0, 2.0], ValueError), (np.ones((2, 3)), ValueError), (np.ones((3, 3)), ValueError)):
+        with pytest.raises(error):
+            y += other
+    with pytest.raises(TypeError):
+        y += "a"
+    (y * y).sum().backward()
+    assert x.grad.tolist() == (2 * A).tolist()
+
+
+# ---- who sees a change -----------------------------------------------------------------------------------------------
+RELATED = {
+    "detach": lambda x: x.detach(), "reshape": lambda x: x.reshape(3, 1), "ravel": lambda x: x.ravel(),
+    "x[:]": lambda x: x[:], "x[...]": lambda x: x[...], "T": lambda x: x.T, "squeeze": lambda x: x.squeeze(),
+    "x[None]": lambda x: x[None], "transpose": lambda x: x.transpose(0), "+x": lambda x: +x, "copy": lambda x: x.copy(),
+    "astype": lambda x: x.astype(x.dtype), "broadcast_to": lambda x: fg.broadcast_to(x, (3,)),
+    "concatenate": lambda x: fg.concatenate([x]), "stop_gradient": fg.stop_gradient,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RELATED)
+@pytest.mark.parametrize("by", ["operator", "optimizer"])
+@pytest.mark.parametrize("changes", ["the tensor", "its relative"])
+def test_what_is_made_of_a_tensor_is_a_value_of_its_own(name, by, changes):
+    x = fg.tensor(A)
+    relative = RELATED[name](x)
+    one, other = (x, relative) if changes == "the tensor" else (relative, x)
+    if by == "operator":
+        one += 1
+    else:
+        _core.sgd(one, np.full(one.shape, -10.0), None, 0.1, 0, 0, 0, False, True)
+    np.testing.assert_allclose(one.numpy().ravel(), A + 1)
+    assert other.numpy().ravel().tolist() == A.tolist()
+
+
+@pytest.mark.parametrize("name", RELATED)
+def test_the_gradient_is_right_or_refused_when_a_relative_changes(name):
+    x = leaf()
+    y = x * 1.0
+    relative = RELATED[name](y)
+    loss = (y * y).sum() + (fg.exp(relative)).sum()
+    with fg.no_grad():
+        relative *= 3.0
+    cut = name in ("detach", "stop_gradient")
+    try:
+        loss.backward()
+    except RuntimeError as error:
+        assert "changed in place" in str(error)
+    else:
+        np.testing.assert_allclose(x.grad.numpy(), 2 * A + (0 if cut else np.exp(A)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+def test_a_numpy_view_sees_in_place_changes(dtype):
+    x = fg.tensor([1, 2, 3], dtype)
+    view, buffer, array = x.numpy(), memoryview(x), np.asarray(x)
+    x += 1
+    x *= 2
+    assert view.tolist() == buffer.tolist() == array.tolist() == [4, 6, 8]
+    assert np.shares_memory(view, x.numpy())
+
+
+def test_a_numpy_view_cannot_be_written():
+    x = fg.tensor(A)
+    for view in (x.numpy(), np.asarray(x), np.asarray(memoryview(x)), x.numpy()[1:], x.numpy().T):
+        with pytest.raises(ValueError, match="read-only"):
+            view[0] = 1
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            view.flags.writeable = True
+
+
+def test_a_numpy_view_outlives_its_tensor():
+    view = fg.tensor(A).numpy()[::-1]
+    filler = [fg.tensor(B) for _ in range(100)]
+    assert view.tolist() == A[::-1].tolist() and len(filler) == 100
+
+
+@pytest.mark.parametrize("size", [3, 1000])
+def test_asarray_shares_memory_both_ways(size):
+    memory = np.arange(float(size))
+    x = fg.asarray(memory)
+    memory += 1
+    assert x.tolist() == memory.tolist()
+    x *= 2
+    assert x.tolist() == memory.tolist()
+    with np.errstate(all="raise"):
+        x += x
+    assert x.tolist() == memory.tolist() == (4 * np.arange(1.0, size + 1)).tolist()
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("shift", [-1, 1, 0, 7])
+def test_operands_that_overlap(name, shift):
+    memory = np.linspace(1, 3, 1200)
+    expected = memory.copy()
+    x, other = slice(10, 1010), slice(10 + shift, 1010 + shift)
+    y = fg.asarray(memory[x])
+    OPERATORS[name](y, fg.asarray(memory[other]))
+    expected[x] = OUT_OF_PLACE[name](expected[x], expected[other].copy())
+    np.testing.assert_allclose(memory, expected, rtol=1e-14)
+
+
+def test_a_read_only_array_is_never_written():
+    memory = np.arange(200.0)
+    memory.flags.writeable = False
+    for change in (lambda x: operator.iadd(x, 1), lambda x: _core.sgd(x, -np.ones(200), None, 1, 0, 0, 0, False, True)):
+        x = fg.asarray(memory)
+        change(x)
+        assert x.tolist() == list(range(1, 201))
+        assert memory.tolist() == list(range(200))
+
+
+# ---- memory that is written behind the tape's back ----------------------------------------------------------------------
+def plain(n):
+    memory = np.arange(1.0, n + 1)
+    return memory, memory
+
+
+def a_read_only_view(n):
+    memory = np.arange(1.0, n + 1)
+    view = memory[:]
+    view.flags.writeable = False
+    return memory, view
+
+
+def strided(n):
+    memory = np.repeat(np.arange(1.0, n + 1), 2)
+    return memory, memory[::2]
+
+
+def a_tensors_view(n):
+    owner = fg.arange(1.0, n + 1)
+    return owner, owner.numpy()
+
+
+def a_view_of_a_view(n):
+    owner = fg.arange(1.0, n + 1)
+    return owner, fg.asarray(owner.numpy()[:]).numpy().reshape(n)
+
+
+@pytest.mark.parametrize("n", [3, 1000])
+@pytest.mark.parametrize("make", [plain, a_read_only_view, strided, a_tensors_view, a_view_of_a_view])
+@pytest.mark.parametrize("convert", [fg.asarray, lambda a: fg.asarray(a).reshape(-1, 1).ravel(), lambda a: a, fg.from_dlpack])
+def test_an_ndarray_that_changes_after_it_was_recorded(make, convert, n):
+    memory, view = make(n)
+    x = fg.ones(n, requires_grad=True)
+    y = (x * convert(view)).sum() + fg.sum(fg.take(x, np.arange(n)) * view)
+    memory *= 0
+    memory -= 7
+    y.backward()
+    assert x.grad.tolist() == (2 * np.arange(1.0, n + 1)).tolist()
+
+
+def test_labels_masks_and_indices_that_change_after_they_were_recorded():
+    """A label that was checked and then changed must not send the backward pass outside of its array."""
+    x = fg.tensor(np.arange(12.0).reshape(4, 3), requires_grad=True)
+    labels, index, mask = np.array([0, 1, 2, 0]), np.array([0, 2, 0]), np.arange(12).reshape(4, 3) % 2 == 0
+    tensors = [fg.asarray(a) for a in (labels, index, mask)]
+    views = [a[:] for a in (labels, index, mask)]
+    for view in views:
+        view.flags.writeable = False
+
+    def loss(labels, index, mask):
+        return fg.losses.softmax_cross_entropy(x, labels) + fg.take(x, index, 0).sum() + fg.where(mask, x, 0.0).sum()
+
+    loss(labels.copy(), index.copy(), mask.copy()).backward()
+    expected = x.grad.numpy().copy()
+    for values in (tensors, views):
+        labels[:], index[:], mask[:] = [0, 1, 2, 0], [0, 2, 0], np.arange(12).reshape(4, 3) % 2 == 0
+        x.zero_grad()
+        y = loss(*values)
+        labels[:], index[:], mask[:] = 2**40, -(2**40), False
+        y.backward()
+        np.testing.assert_array_equal(x.grad.numpy(), expected)
+
+
+@pytest.mark.parametrize("n", [3, 1000])
+def test_dlpack_hands_out_memory_that_may_be_written(n):
+    t = fg.arange(0.0, n)
+    theirs = np.from_dlpack(t)
+    theirs[:] = 5
+    assert t.tolist() == [5] * n, "no copy"
+    x = fg.ones(n, requires_grad=True)
+    y = (x * t).sum()
+    theirs[:] = 7
+    y.backward()
+    assert x.grad.tolist() == [5] * n
+
+
+@pytest.mark.parametrize("n", [3, 1000])
+@pytest.mark.parametrize("share", [
+    lambda t: t.detach(), lambda t: t.reshape(-1, 1), lambda t: fg.tensor(t) if t.requires_grad is None else t,
+])  # fmt: skip
+def test_dlpack_does_not_hand_out_for_writing_what_the_tape_or_another_tensor_holds(n, share):
+    x, t = fg.ones(n, requires_grad=True), fg.arange(0.0, n)
+    y = (x * t).sum()
+    exported = share(t)
+    for array in (np.from_dlpack(exported), np.from_dlpack(exported, copy=True), np.from_dlpack(OldConsumer(exported))):
+        if array.flags.writeable:
+            array[:] = 99
+    assert t.tolist() == exported.ravel().tolist() == list(range(n))
+    y.backward()
+    assert x.grad.tolist() == list(range(n))
+
+
+class OldConsumer:
+    """One that does not know how to be told of read-only memory."""
+
+    def __init__(self, x):
+        self.__dlpack_device__ = x.__dlpack_device__
+        self.x = x
+
+    def __dlpack__(self, **kwargs):
+        return self.x.__dlpack__()
+
+
+def test_dlpack_of_the_tape_is_read_only_without_a_copy():
+    x, t = leaf(), fg.tensor(B)
+    kept = x * t
+    array = np.from_dlpack(t)
+    assert np.shares_memory(array, t.numpy()) and not array.flags.writeable and kept.requires_grad
+    with pytest.raises(BufferError, match="use .detach"):
+        np.from_dlpack(x)
+
+
+def test_a_gradient_is_not_spoiled_by_a_change_of_the_argument_in_place():
+    """In-place operators within f act on f's own tensor, never on the caller's array."""
+    for n in (3, 1000):
+        x = np.arange(float(n))
+
+        def f(w):
+            y = (w * w).sum()
+            with fg.no_grad():
+                w += 1
+            return y + w.sum() * 0
+
+        gradient = fg.grad(f)(x)
+        assert x.tolist() == list(range(n))
+        assert gradient.tolist() == (2 * x).tolist()
+
+
+@pytest.mark.parametrize("kernel", ["sgd", "adam"])
+@pytest.mark.parametrize("which", range(3))
+def test_optimizer_kernels_tell_the_tape_of_all_that_they_write(kernel, which):
+    p, m, v = (fg.tensor(A) for _ in range(3))
+    x = leaf()
+    y = (x * (p, m, v)[which]).sum()
+    if kernel == "sgd":
+        _core.sgd(p, np.ones(3), m, 0.1, 0.9, 0, 0, False, False)
+    else:
+        _core.adam(p, np.ones(3), m, v, 0.1, 0.9, 0.999, 1e-8, 0, False, 1, 1)
+    if (p, m, v)[which].tolist() == A.tolist():
+        assert kernel == "sgd" and which == 2
+        y.backward()
+        return
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.backward()
+
+
+def test_an_owner_that_looks_back_when_its_memory_is_given_up():
+    """The last reference to foreign memory may run any code, which must find the tensor whole."""
+    seen = []
+
+    class Owner(np.ndarray):
+        def __del__(self):
+            seen.append(x.tolist())
+
+    memory = Owner(300)
+    memory.fill(7)
+    memory.flags.writeable = False
+    x = fg.asarray(memory)
+    del memory
+    x += 1  # takes memory of its own and lets the owner go
+    assert seen == [[8] * 300]

@@ -1,0 +1,175 @@
+"""Threads take turns under the GIL: each has its own switches, and none spoils another's gradients."""
+
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import fastgrad as fg
+from fastgrad import _core
+
+
+@pytest.fixture(autouse=True)
+def switch_often():
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def together(*functions):
+    """Run functions in threads that start at once; the first exception is raised here."""
+    barrier, errors = threading.Barrier(len(functions)), []
+
+    def run(f):
+        try:
+            barrier.wait()
+            f()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(f,)) for f in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def net(w, x):
+    for _ in range(5):
+        x = np.tanh(x @ w)
+    return np.sum(x**2)
+
+
+def test_gradients_in_many_threads_are_those_of_one():
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal((8, 8))
+    inputs = rng.standard_normal((4, 16, 8))
+    expected = [fg.grad(net)(w, x) for x in inputs]
+
+    def work(x, expected):
+        for _ in range(100):
+            np.testing.assert_array_equal(fg.grad(net)(w, x), expected)
+
+    together(*(lambda x=x, e=e: work(x, e) for x, e in zip(inputs, expected)))
+
+
+def test_threads_may_share_a_leaf():
+    x = fg.tensor(np.ones(5), requires_grad=True)
+
+    def work():
+        for _ in range(300):
+            (x * 2).sum().backward()
+
+    together(work, work, work)
+    assert x.grad.tolist() == [3 * 300 * 2] * 5
+
+
+def test_a_tensor_may_end_in_another_thread():
+    made = [fg.exp(fg.tensor(np.ones(100), requires_grad=True)) for _ in range(200)]
+    counts = _core.live()["nodes"]
+
+    def drop():
+        while made:
+            made.pop()
+
+    together(drop, drop)
+    assert _core.live()["nodes"] == counts - 400
+
+
+def test_no_grad_is_of_its_thread():
+    x = fg.tensor(1.0, requires_grad=True)
+    quiet, inside, done = fg.no_grad(), threading.Event(), threading.Event()
+
+    def off():
+        with fg.no_grad():
+            inside.set()
+            assert done.wait(10)
+            assert not (x * 2).requires_grad
+
+    def on():
+        assert inside.wait(10)
+        try:
+            assert (x * 2).requires_grad
+            with quiet:
+                assert not (x * 2).requires_grad
+            assert (x * 2).requires_grad
+        finally:
+            done.set()
+
+    together(off, on)
+    with fg.no_grad():
+        together(lambda: None if (x * 2).requires_grad else pytest.fail("a new thread records"))
+
+
+def test_one_no_grad_in_many_threads_and_states():
+    """A decorator is one object for all threads; each gets back what it had."""
+    x = fg.tensor(1.0, requires_grad=True)
+    pause = threading.Barrier(2, timeout=10)
+
+    @fg.no_grad()
+    def decorated():
+        pause.wait()  # both are inside
+        assert not (x * 2).requires_grad
+        pause.wait()
+
+    def recording():
+        decorated()
+        assert (x * 2).requires_grad
+
+    def quiet():
+        with fg.no_grad():
+            decorated()
+            assert not (x * 2).requires_grad
+        assert (x * 2).requires_grad
+
+    for _ in range(20):
+        together(recording, quiet)
+        together(quiet, recording)
+
+
+def test_being_inside_grad_is_of_its_thread():
+    x = fg.tensor(1.0, requires_grad=True)
+    inside, done = threading.Event(), threading.Event()
+
+    def f(w):
+        inside.set()
+        assert done.wait(10)
+        with pytest.raises(TypeError):
+            float(w)
+        return w * w
+
+    def outside():
+        assert inside.wait(10)
+        try:
+            assert float(x * 2) == 2
+        finally:
+            done.set()
+
+    together(lambda: fg.grad(f)(1.0), outside)
+
+
+def test_error_texts_do_not_mix():
+    def work(n):
+        for _ in range(300):
+            with pytest.raises(ValueError, match=rf"\({n},\)"):
+                fg.zeros(n) + fg.zeros(n + 1)
+
+    together(*(lambda n=n: work(n) for n in (2, 20, 200)))
+
+
+def test_a_small_stack_is_enough():
+    def deep():
+        x = fg.tensor(np.ones((2,) * 12), requires_grad=True)
+        y = fg.logsumexp(fg.concatenate([x[..., ::-1].transpose() * x] * 50), axis=None)
+        y.backward()
+        assert x.grad.shape == x.shape
+
+    old = threading.stack_size(128 * 1024)
+    try:
+        together(deep, deep)
+    finally:
+        threading.stack_size(old)

@@ -1,0 +1,303 @@
+"""grad and value_and_grad: structures in and out, argnums, aux, SciPy, errors, and what they leave behind."""
+
+import math
+from collections import OrderedDict, namedtuple
+
+import numpy as np
+import pytest
+import scipy.optimize
+
+import fastgrad as fg
+from fastgrad import _core
+
+Point = namedtuple("Point", "x y")
+
+
+def same(got, expected):
+    """Equal in structure, type, dtype, shape and value."""
+    assert type(got) is type(expected), (got, expected)
+    if isinstance(expected, dict):
+        assert list(got) == list(expected) or sorted(got) == sorted(expected)
+        for key in expected:
+            same(got[key], expected[key])
+    elif isinstance(expected, (list, tuple)):
+        assert len(got) == len(expected)
+        for g, e in zip(got, expected):
+            same(g, e)
+    elif expected is not None:
+        assert np.asarray(got).dtype == np.asarray(expected).dtype
+        np.testing.assert_allclose(got, expected, rtol=1e-6)
+        assert np.shape(got) == np.shape(expected)
+
+
+def total(tree):
+    """A scalar in which every leaf counts differently."""
+    leaves = fg.tree.leaves(tree)
+    return fg.tensor(0.0) + sum((i + 1) * np.sum(x * x) for i, x in enumerate(leaves))
+
+
+def expected_total(tree):
+    count = iter(range(1, 100))
+    return fg.tree.map(lambda x: type(x)(2 * next(count) * x) if not isinstance(x, np.ndarray) else
+                       2 * next(count) * x, tree)  # fmt: skip
+
+
+STRUCTURES = {
+    "array": np.array([1.0, 2.0]),
+    "large array": np.arange(1000.0),
+    "float32": np.array([1.0, 2.0], np.float32),
+    "matrix in Fortran order": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    "negative strides": np.arange(6.0)[::-2],
+    "0-d": np.array(3.0),
+    "empty": np.zeros((0, 3)),
+    "np.float32": np.float32(3),
+    "np.float64": np.float64(3),
+    "list": [np.array([1.0]), np.array([[2.0, 3.0]])],
+    "tuple": (np.array([1.0]), np.float64(2.0)),
+    "dict": {"w": np.ones((2, 2)), "b": np.zeros(2, np.float32)},
+    "OrderedDict": OrderedDict(z=np.ones(2), a=np.ones(3)),
+    "NamedTuple": Point(np.ones(2), np.float64(2.0)),
+    "nested": {"layers": [{"w": np.ones((2, 3)), "b": np.zeros(3)}, {"w": np.ones((3, 1)), "b": None}], "scale": (np.float64(1),)},
+    "nothing": {},
+    "None": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_the_gradient_has_the_structure_of_the_argument(name):
+    tree = STRUCTURES[name]
+    value, gradient = fg.value_and_grad(total)(tree)
+    assert type(value) is float
+    same(gradient, expected_total(tree))
+
+
+def test_python_floats_and_scalars():
+    for x in (3.0, np.float64(3), np.float32(3), np.array(3.0)):
+        seen = []
+        value, gradient = fg.value_and_grad(lambda x, seen=seen: (seen.append((type(x), x.shape, x.dtype)), x * x)[1])(x)
+        assert type(value) is float and value == 9
+        assert gradient == 6 and type(gradient) is (np.ndarray if isinstance(x, np.ndarray) else type(np.asarray(x)[()]))
+        assert seen == [(fg.Tensor, (), np.asarray(x).dtype)]
+
+
+@pytest.mark.parametrize("argnums, expected", [
+    (0, 2 * 5), (1, 3 * 5), (-1, 3 * 2), (-3, 2 * 5), ((0,), (10,)), ((2, 0), (6, 10)), ([0, 1], (10, 15)), ((0, 0), (10, 10)),
+    ((0, -3), (10, 10)), ((), ()), (np.int64(1), 15),
+])  # fmt: skip
+def test_argnums(argnums, expected):
+    gradient = fg.grad(lambda a, b, c: a * b * c, argnums)(3.0, 2.0, 5.0)
+    assert gradient == expected and type(gradient) is (tuple if isinstance(expected, tuple) else np.float64)
+
+
+def test_the_other_arguments_pass_through_unchanged():
+    sentinel, got = object(), []
+
+    def f(x, *args, **kwargs):
+        got.append((args, kwargs))
+        return x * 2
+
+    assert fg.grad(f)(1.0, sentinel, [1, "a"], key=sentinel, n=3) == 2
+    assert got == [((sentinel, [1, "a"]), {"key": sentinel, "n": 3})]
+
+
+def test_aux_comes_back_as_arrays():
+    def f(x):
+        y = np.exp(x)
+        return y.sum(), {"y": y, "text": "a", "list": [y * 2, 1, None], "constant": fg.tensor([1, 2])}
+
+    x = np.array([0.0, 1.0])
+    gradient, aux = fg.grad(f, has_aux=True)(x)
+    (value, again), same_gradient = fg.value_and_grad(f, has_aux=True)(x)
+    assert type(value) is float and value == np.exp(x).sum()
+    np.testing.assert_array_equal(gradient, same_gradient)
+    for a in (aux, again):
+        same(a, {"y": np.exp(x), "text": a["text"], "list": [2 * np.exp(x), 1, None], "constant": np.array([1, 2])})
+        assert a["text"] == "a"
+
+
+def test_it_looks_like_the_function():
+    def f(x):
+        """What f is."""
+        return x
+
+    for g in (fg.grad(f), fg.value_and_grad(f)):
+        assert (g.__name__, g.__doc__) == ("f", "What f is.")
+    assert fg.grad(fg.tanh)(0.0) == 1
+
+
+def test_every_shape_of_a_single_number_is_a_value():
+    for shape in ((), (1,), (1, 1, 1)):
+        value, gradient = fg.value_and_grad(lambda x: (x * x).sum().reshape(shape))(np.array([3.0]))
+        assert (value, gradient.tolist()) == (9, [6])
+
+
+def test_numpy_and_python_inside():
+    def f(x):
+        y = np.tanh(x) @ np.arange(3.0) + sum(x) + np.float64(2) * x[0] + np.ones(3) @ (x * [1, 2, 3])
+        return y + (x[x > 0.5]).sum() if x[1] > 0 else y
+
+    x = np.array([0.25, 0.75, 2.0])
+    expected = np.arange(3) / np.cosh(x) ** 2 + 1 + [2, 0, 0] + [1, 2, 3] + (x > 0.5)
+    np.testing.assert_allclose(fg.grad(f)(x), expected, rtol=1e-13)
+
+
+# ---- SciPy ----------------------------------------------------------------------------------------------------------
+def rosenbrock(x):
+    return np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+@pytest.mark.parametrize("method", ["BFGS", "L-BFGS-B", "CG", "TNC", "SLSQP"])
+def test_scipy_finds_the_optimum_of_rosenbrocks_function(method):
+    x0 = np.array([-1.2, 1.0, 0.5, 2.0])
+    result = scipy.optimize.minimize(fg.value_and_grad(rosenbrock), x0, jac=True, method=method, options={"maxiter": 500})
+    np.testing.assert_allclose(result.x, 1, atol=1e-3)
+    np.testing.assert_allclose(fg.grad(rosenbrock)(x0), scipy.optimize.rosen_der(x0), rtol=1e-13)
+
+
+def test_scipy_passes_arguments():
+    result = scipy.optimize.minimize(
+        fg.value_and_grad(lambda x, a, b: np.sum((x - a) ** 2) * b), np.zeros(3), args=(np.arange(3.0), 2.0), jac=True
+    )
+    np.testing.assert_allclose(result.x, np.arange(3.0), atol=1e-6)
+
+
+# ---- what goes in and what stays ----------------------------------------------------------------------------------------
+def test_a_constant_has_gradient_zero():
+    for f in (lambda x: fg.tensor(3.0), lambda x: x.detach().sum(), lambda x: fg.stop_gradient(x).sum(), lambda x: fg.sign(x).sum()):
+        value, gradient = fg.value_and_grad(f)(np.array([1.0, 2.0]))
+        assert value == 3 or f(fg.tensor([1.0, 2.0])).item() == value
+        assert gradient.tolist() == [0, 0]
+
+
+def test_grad_records_within_no_grad_and_no_grad_within_grad_does_not():
+    with fg.no_grad():
+        assert fg.grad(lambda x: x * x)(3.0) == 6
+        assert not _core.grad_enabled()
+
+    def f(x):
+        with fg.no_grad():
+            y = x * x
+        return x * y
+
+    assert fg.grad(f)(3.0) == 9
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_an_exception_within_f_leaves_everything_as_it_was(enabled):
+    def f(x):
+        _core.set_grad_enabled(not enabled)
+        raise KeyError("mine")
+
+    was = _core.set_grad_enabled(enabled)
+    try:
+        for g in (fg.grad(f), fg.value_and_grad(f), lambda x: fg.grad(lambda y: fg.grad(f)(2.0))(x)):
+            with pytest.raises(KeyError, match="mine"):
+                g(1.0)
+            assert _core.grad_enabled() == enabled
+            float(fg.tensor(1.0, requires_grad=True) * 2)  # allowed again: no transform is running
+    finally:
+        _core.set_grad_enabled(was)
+
+
+@pytest.mark.parametrize("convert", [
+    float, int, complex, math.sin, math.floor, lambda x: f"{float(x)}", np.asarray, lambda x: np.array([x, x]), memoryview,
+    lambda x: fg.tensor(x), lambda x: fg.tensor([x, 1.0]), np.from_dlpack, lambda x: np.linalg.det(x[None, None]),
+])  # fmt: skip
+def test_nothing_silently_becomes_a_constant(convert):
+    with pytest.raises((TypeError, BufferError)):
+        fg.grad(lambda x: x * convert(x))(1.0)
+
+
+def test_explicit_ways_to_a_constant():
+    for convert in (lambda x: float(x.detach()), lambda x: x.item(), lambda x: x.numpy(), lambda x: x.tolist()):
+        assert fg.grad(lambda x: x * convert(x))(3.0) == 3
+
+
+def test_outer_tensors_are_constants_and_keep_their_grad():
+    w = fg.tensor([1.0, 2.0], requires_grad=True)
+    outer = (w * w).sum()
+    w.grad = [7.0, 7.0]
+    functions = {
+        "closes over a leaf": (lambda x: (x * w).sum(), [1, 2]),
+        "closes over a result": (lambda x: (x * outer).sum(), [5, 5]),
+        "makes something of it": (lambda x: (x * fg.exp(w * 0)).sum(), [1, 1]),
+        "returns a leaf": (lambda x: w[0] * 1, [0, 0]),
+        "returns the outer result itself": (lambda x: outer, [0, 0]),
+    }
+    for name, (f, expected) in functions.items():
+        assert fg.grad(f)(np.array([3.0, 4.0])).tolist() == expected, name
+    scalar = fg.tensor(2.0, requires_grad=True)
+    assert fg.grad(lambda x: scalar)(1.0) == 0 and scalar.grad is None
+    assert w.grad.tolist() == [7, 7]
+    outer.backward()
+    assert w.grad.tolist() == [9, 11], "and the outer graph was not used up"
+
+
+def test_leaves_made_inside_have_their_own_gradients():
+    def f(x):
+        z = fg.tensor([1.0, 2.0], requires_grad=True)
+        (z * z).sum().backward()
+        assert z.grad.tolist() == [2, 4]
+        return (x * z.grad).sum()
+
+    assert fg.grad(f)(np.ones(2)).tolist() == [2, 4]
+
+
+NESTED = {
+    "of the argument": lambda x: fg.grad(lambda y: y * y)(x),
+    "of a result": lambda x: fg.grad(lambda y: y * y)(x * 2),
+    "of a constant, closing over the argument": lambda x: x * fg.grad(lambda y: y * y * x)(1.0),
+    "closing over a result": lambda x: (z := x * 2, x * fg.grad(lambda y: y * z)(1.0))[1],
+    "returning the argument": lambda x: x * fg.grad(lambda y: x)(1.0),
+    "in a structure": lambda x: fg.grad(lambda p: p["a"] * 1)({"a": x})["a"],
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_a_gradient_of_a_gradient_is_refused_never_wrong(name):
+    with pytest.raises(NotImplementedError, match=r"a gradient of a gradient\), which is not here yet"):
+        fg.grad(NESTED[name])(3.0)
+    assert fg.grad(lambda x: x * x)(3.0) == 6
+
+
+def test_an_inner_gradient_of_constants_is_allowed():
+    assert fg.grad(lambda x: x * fg.grad(lambda y: y * y * fg.stop_gradient(x))(1.0))(3.0) == 6
+    assert fg.grad(lambda x: x * fg.value_and_grad(lambda y: y**3)(2.0)[1])(3.0) == 12
+
+
+def test_an_inner_gradient_within_a_training_step_is_refused_too():
+    step = fg.training_step(lambda w: (w * fg.grad(lambda y: (y * w).sum())(np.ones(2))).sum(), np.ones(2), "sgd")
+    with pytest.raises(NotImplementedError, match="gradient of a gradient"):
+        step()
+
+
+def test_a_tensor_as_argument():
+    w = fg.tensor([1.0, 2.0])
+    gradient = fg.grad(lambda x: (x * x).sum())(w)
+    assert type(gradient) is np.ndarray and gradient.tolist() == [2, 4] and w.grad is None
+
+    def f(x):
+        y = (x * x).sum()
+        w.__iadd__(100)
+        return y
+
+    assert fg.grad(f)(w).tolist() == [2, 4]
+    with pytest.raises(NotImplementedError):
+        fg.grad(lambda x: x.sum())(fg.tensor([1.0], requires_grad=True))
+
+
+def test_a_subclass_is_taken_as_an_array():
+    class Mine(np.ndarray):
+        pass
+
+    gradient = fg.grad(lambda x: (x * x).sum())(np.arange(3.0).view(Mine))
+    assert type(gradient) is np.ndarray and gradient.tolist() == [0, 2, 4]
+
+
+def test_f_may_change_its_structure():
+    def f(p):
+        p["extra"] = p.pop("w") * 2
+        return p["extra"].sum()
+
+    params = {"w": np.ones(2)}
+    assert fg.grad(f)(params)["w"].tolist() == [2, 2] and list(params) == ["w"]
