@@ -801,6 +801,19 @@ def watch(cnp.ndarray a):
     return r
 
 
+def watch_tensor(Tensor x):
+    """A leaf that requires gradients with the elements of x."""
+    cdef Tensor r = wrap_array(fg_array_ref(x.t.array))
+    make_leaf(r)
+    return r
+
+
+def gradient_tensor(Tensor leaf):
+    """The gradient that leaf has collected, as a tensor: zeros where nothing reached it."""
+    g = leaf.grad
+    return tensor_of(np.zeros(leaf.shape, leaf.dtype)) if g is None else g
+
+
 def gradient_of(Tensor leaf):
     """The gradient that leaf has collected, as a writable ndarray of its own: zeros where nothing reached it."""
     cdef fg_array *g
