@@ -213,6 +213,30 @@ COMPARE(greater_equal, FG_GREATER_EQUAL)
 COMPARE(equal, FG_EQUAL)
 COMPARE(not_equal, FG_NOT_EQUAL)
 
+#define LOGIC(name, operation)                                                                                \
+    int name##_shape(const fg_call *c, fg_shape **shape, int *dtype)                                          \
+    {                                                                                                         \
+        *dtype = FG_BOOL;                                                                                     \
+        *shape = fg_broadcast_shapes(#name, c->in[0].array->shape, c->in[1].array->shape);                    \
+        return *shape ? FG_OK : FG_BAD_VALUE;                                                                 \
+    }                                                                                                         \
+    int name##_run(const fg_call *c, fg_array *y)                                                             \
+    {                                                                                                         \
+        walk w;                                                                                               \
+        uint8_t *to = y->data;                                                                                \
+        walk_start(&w, y->shape, 2, (fg_array *[]){c->in[0].array, c->in[1].array});                          \
+        for (int64_t r = 0; r < w.runs; r++, walk_next(&w)) {                                                 \
+            const uint8_t *a = (const uint8_t *)c->in[0].array->data + w.at[0];                               \
+            const uint8_t *b = (const uint8_t *)c->in[1].array->data + w.at[1];                               \
+            for (int64_t i = 0; i < w.length; i++)                                                            \
+                *to++ = a[i * w.stride[0]] operation b[i * w.stride[1]];                                      \
+        }                                                                                                     \
+        return FG_OK;                                                                                         \
+    }
+LOGIC(logical_and, &)
+LOGIC(logical_or, |)
+LOGIC(logical_xor, ^)
+
 int where_run(const fg_call *c, fg_array *y)
 {
     fg_array *condition = c->in[0].array, *a = c->in[1].array, *b = c->in[2].array;

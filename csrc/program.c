@@ -29,8 +29,9 @@ typedef struct { int n, capacity; void *item; } list;
 
 struct fg_program {
     list values, notes, operands, attrs;        /* of value, note, int, int64_t */
-    int n_in, n_out;
+    int n_in, n_out, n_views;
     int *out;                                   /* the value each output is */
+    int *view;                                  /* the values that look into another's memory */
     struct slot *slot;                          /* one a value */
     struct step *step;
     int n_steps, n_recorded;
@@ -166,11 +167,11 @@ static uint64_t hash_note(const fg_program *p, const note *n)
     return h;
 }
 
-static int same_note(const fg_program *p, const note *a, const note *b)
+static int same_note(const fg_program *p, const note *a, const fg_program *q, const note *b)
 {
     return a->op == b->op && a->n_in == b->n_in && a->n_attr == b->n_attr &&
-           !memcmp(operands_of(p, a), operands_of(p, b), (size_t)a->n_in * sizeof(int)) &&
-           !memcmp(attrs_of(p, a), attrs_of(p, b), (size_t)a->n_attr * sizeof(int64_t));
+           !memcmp(operands_of(p, a), operands_of(q, b), (size_t)a->n_in * sizeof(int)) &&
+           !memcmp(attrs_of(p, a), attrs_of(q, b), (size_t)a->n_attr * sizeof(int64_t));
 }
 
 /* Let every operand and output name the first value computed in its way. */
@@ -195,7 +196,7 @@ static int merge_equal(fg_program *p)
             if (operands_of(p, a)[i] >= 0)
                 operands_of(p, a)[i] = same[operands_of(p, a)[i]];
         int at = (int)(hash_note(p, a) & (uint64_t)(size - 1));
-        while (table[at] >= 0 && !same_note(p, a, &notes_of(p)[table[at]]))
+        while (table[at] >= 0 && !same_note(p, a, p, &notes_of(p)[table[at]]))
             at = (at + 1) & (size - 1);
         if (table[at] >= 0)
             same[a->y] = notes_of(p)[table[at]].y;
@@ -206,6 +207,41 @@ static int merge_equal(fg_program *p)
         p->out[i] = same[p->out[i]];
     free(table);
     free(same);
+    return FG_OK;
+}
+
+/* Does a transpose exchange just the last two axes? Then a product can read its operand transposed. */
+static int swaps_last_two(const fg_program *p, const note *t)
+{
+    const int64_t *order = attrs_of(p, t);
+    int n = t->n_attr;
+    for (int i = 0; i < n - 2; i++)
+        if (order[i] != i)
+            return 0;
+    return n >= 2 && order[n - 2] == n - 1 && order[n - 1] == n - 2;
+}
+
+/* Products of transposed copies become products with a flag. */
+static int absorb_transposes(fg_program *p)
+{
+    int *maker = malloc((size_t)p->values.n * sizeof *maker);
+    if (!maker)
+        return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    for (int v = 0; v < p->values.n; v++)
+        maker[v] = -1;
+    for (int k = 0; k < p->notes.n; k++) {
+        note *a = &notes_of(p)[k];
+        maker[a->y] = k;
+        for (int i = 0; a->op == FG_OP_matmul && i < 2; i++) {
+            int m = maker[operands_of(p, a)[i]];
+            const note *t = m < 0 ? NULL : &notes_of(p)[m];
+            if (t && t->op == FG_OP_transpose && swaps_last_two(p, t)) {
+                operands_of(p, a)[i] = operands_of(p, t)[0];
+                attrs_of(p, a)[i] ^= 1;
+            }
+        }
+    }
+    free(maker);
     return FG_OK;
 }
 
@@ -360,10 +396,9 @@ static void find_blockwise(fg_program *p)
             if (y->root == p->step[j].y && y->output < 0 && y->last == end - 1)
                 y->blockwise = 1;
         }
-        /* What is viewed is read as a whole. */
     }
     for (int v = 0; v < p->values.n; v++)
-        if (p->slot[v].root != v)
+        if (p->slot[v].root != v)               /* what is viewed is read as a whole */
             p->slot[p->slot[v].root].blockwise = 0;
 }
 
@@ -530,7 +565,7 @@ static int make_ready(fg_program *p)
 {
     int status;
     p->n_recorded = p->notes.n;
-    if ((status = merge_equal(p)) || (status = drop_unused(p)) || (status = make_slots(p)) ||
+    if ((status = absorb_transposes(p)) || (status = merge_equal(p)) || (status = drop_unused(p)) || (status = make_slots(p)) ||
         (status = separate_outputs(p)))
         return status;
     p->values.n += p->n_out;                    /* the copies' slots; those not needed stay empty */
@@ -547,8 +582,13 @@ static int make_ready(fg_program *p)
     for (int v = 0; v < p->values.n; v++)
         if (p->slot[v].root == v && p->slot[v].offset >= 0)
             p->slot[v].array.data = p->arena + p->slot[v].offset;
+    if (!(p->view = malloc((size_t)p->values.n * sizeof *p->view)))
+        return fg_fail(FG_NO_MEMORY, "no memory for a program");
     for (int v = 0; v < p->values.n; v++)
-        p->slot[v].array.data = p->slot[p->slot[v].root].array.data;
+        if (p->slot[v].root != v) {
+            p->slot[v].array.data = p->slot[p->slot[v].root].array.data;
+            p->view[p->n_views++] = v;
+        }
     return FG_OK;
 }
 
@@ -595,6 +635,7 @@ void fg_program_free(fg_program *p)
     free(p->step);
     free(p->slot);
     free(p->out);
+    free(p->view);
     free(p->values.item);
     free(p->notes.item);
     free(p->operands.item);
@@ -655,9 +696,10 @@ int fg_program_run(fg_program *p, void *const *data, fg_array **out)
     if (!status) {
         for (int i = 0; i < p->n_in; i++)
             p->slot[i].array.data = data[i];
-        for (int v = 0; v < p->values.n; v++)
-            if (p->slot[v].root != v)
-                p->slot[v].array.data = p->slot[p->slot[v].root].array.data;
+        for (int i = 0; i < p->n_views; i++) {
+            slot *v = &p->slot[p->view[i]];
+            v->array.data = p->slot[v->root].array.data;
+        }
     }
     for (int k = 0; !status && k < p->n_steps;) {
         const step *s = &p->step[k];
@@ -721,3 +763,21 @@ int fg_program_line(const fg_program *p, int i, char *text, int size)
 }
 
 int fg_program_group(const fg_program *p, int i) { return p->step[i].group; }
+
+int fg_program_equal(const fg_program *a, const fg_program *b)
+{
+    if (a->values.n != b->values.n || a->notes.n != b->notes.n || a->operands.n != b->operands.n ||
+        a->attrs.n != b->attrs.n || a->n_in != b->n_in || a->n_out != b->n_out ||
+        memcmp(a->out, b->out, (size_t)a->n_out * sizeof *a->out))
+        return 0;
+    for (int k = 0; k < a->notes.n; k++)
+        if (!same_note(a, &notes_of(a)[k], b, &notes_of(b)[k]) || notes_of(a)[k].y != notes_of(b)[k].y)
+            return 0;
+    for (int v = 0; v < a->values.n; v++) {
+        const fg_array *x = values_of(a)[v].array, *y = values_of(b)[v].array;
+        if (!x != !y || (x && (x->dtype != y->dtype || !fg_shape_equal(x->shape, y->shape) ||
+                               memcmp(x->data, y->data, (size_t)x->shape->size * fg_itemsize(x->dtype)))))
+            return 0;
+    }
+    return 1;
+}

@@ -35,6 +35,8 @@ fg_shape *fg_program_input_shape(const fg_program *, int i);
 int fg_program_input_dtype(const fg_program *, int i);
 /* A line about instruction i: "%7 = add %3 %5 (64, 10) float32"; returns the length it has or would have. */
 int fg_program_line(const fg_program *, int i, char *text, int size);
+/* Do both compute the same from the same constants? */
+int fg_program_equal(const fg_program *, const fg_program *);
 int fg_program_group(const fg_program *, int i);    /* how many instructions from i on are fused; 1: alone */
 
 #endif

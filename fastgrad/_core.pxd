@@ -12,6 +12,7 @@ cdef extern from "fastgrad.h":
         FG_OP_negative, FG_OP_positive, FG_OP_absolute, FG_OP_square, FG_OP_sqrt, FG_OP_reciprocal
         FG_OP_cast, FG_OP_reshape, FG_OP_transpose, FG_OP_broadcast_to, FG_OP_slice, FG_OP_concatenate
         FG_OP_take, FG_OP_where, FG_OP_sum, FG_OP_max, FG_OP_min, FG_OP_matmul
+        FG_OP_logical_and, FG_OP_logical_or, FG_OP_logical_xor
         FG_OP_softmax, FG_OP_log_softmax, FG_OP_logsumexp, FG_OP_cross_entropy, FG_OP_leaf
 
     ctypedef struct fg_shape:
@@ -117,4 +118,5 @@ cdef extern from "program.h":
     fg_shape *fg_program_input_shape(const fg_program *, int i)
     int fg_program_input_dtype(const fg_program *, int i)
     int fg_program_line(const fg_program *, int i, char *text, int size)
+    int fg_program_equal(const fg_program *, const fg_program *)
     int fg_program_group(const fg_program *, int i)

@@ -107,6 +107,10 @@ cdef class Program:
             results.append(result_of(self.out[i]))
         return results
 
+    def same_as(self, Program other):
+        """Whether both compute the same from the same constants."""
+        return fg_program_equal(self.program, other.program) != 0
+
     @property
     def facts(self):
         """How large it is: a dict of inputs, outputs, instructions, recorded (instructions before optimisation),
