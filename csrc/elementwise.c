@@ -21,7 +21,7 @@
 #define NOINLINE
 #endif
 
-enum { BLOCK = 256 };
+enum { BLOCK = 512 };
 
 /* PICK(macro, default): the argument after `~,` where the macro is defined, else the default */
 #define PICK(...) PICK_SECOND(__VA_ARGS__, ~)
@@ -107,53 +107,65 @@ static T FN(minus_sin_huge)(T x) { return -VM(sin_huge)(x); }
 
 /* One signature for every loop of an _FN row; a unary op's x is a, and a loop reads only what its text names. */
 typedef void FN(loop)(int64_t n, const T *a, const T *b, const T *y, const T *g, T *out);
-typedef struct {
-    FN(loop) *loop;
-    int is_libm;    /* takes any n */
-    T (*huge)(T);   /* the value, or derivative, where |a| > VM_TRIG_LIMIT */
-} FN(row);
 
 #define STEP ((int64_t)(64 / sizeof(T)))
 #define UNIT(name) (IS_LIBM(name) ? 1 : STEP)
 
-/* A missing operand is not used: any address of the right length stands in for it. */
-static NOINLINE void FN(run)(const FN(row) *row, int64_t n, const T *a, int sa, const T *b, int sb, const T *y,
-                             const T *g, T *out) {
-    T all_a[BLOCK], all_b[BLOCK];
-    if (!a) a = g, sa = 1;
-    if (!b) b = a, sb = sa;
-    int64_t step = sa & sb ? n : BLOCK, filled = (n < BLOCK ? n + STEP - 1 : BLOCK) & -STEP;
-    if (!sa) {
-        for (int64_t j = 0; j < filled; j++) all_a[j] = *a;
-        a = all_a;
-    }
-    if (!sb) {
-        for (int64_t j = 0; j < filled; j++) all_b[j] = *b;
-        b = all_b;
-    }
-    for (int64_t i = 0; i < n; i += step, a += sa * step, b += sb * step) {
-        const T *yi = y ? y + i : a, *gi = g ? g + i : a;
-        int64_t m = n - i < step ? n - i : step, whole = row->is_libm ? m : m & -STEP;
-        if (whole) row->loop(whole, a, b, yi, gi, out + i);
-        if (whole == m) continue;
-        T pad[5][STEP] = {{0}};
-        for (int64_t j = whole; j < m; j++)
-            pad[0][j - whole] = a[j], pad[1][j - whole] = b[j], pad[2][j - whole] = yi[j], pad[3][j - whole] = gi[j];
-        row->loop(STEP, pad[0], pad[1], pad[2], pad[3], pad[4]);
-        for (int64_t j = whole; j < m; j++) out[i + j] = pad[4][j - whole];
+/* The first n elements of x, n <= STEP, and zeros; none of a missing operand. A constant count under a condition
+ * becomes one masked move, from which a vector load can be served at once. */
+static inline void FN(pad)(int n, const T *x, T *padded) {
+    if (!x) return;
+    SIMD for (int j = 0; j < STEP; j++) padded[j] = j < n ? x[j] : 0;
+}
+
+/* All strides 1. A missing operand is not used: any address of the right length stands in for it. */
+static NOINLINE void FN(run)(FN(loop) *loop, int64_t n, const T *a, const T *b, const T *y, const T *g, T *out) {
+    int64_t whole = n & -STEP;
+    int rest = (int)(n - whole);
+    if (whole) loop(whole, a ? a : out, b ? b : out, y ? y : out, g ? g : out, out);
+    if (!rest) return;
+    _Alignas(64) T padded[5][STEP];
+    FN(pad)(rest, a ? a + whole : 0, padded[0]);
+    FN(pad)(rest, b ? b + whole : 0, padded[1]);
+    FN(pad)(rest, y ? y + whole : 0, padded[2]);
+    FN(pad)(rest, g ? g + whole : 0, padded[3]);
+    loop(STEP, padded[0], padded[1], padded[2], padded[3], padded[4]);
+    out += whole;
+    SIMD for (int j = 0; j < STEP; j++)
+        if (j < rest) out[j] = padded[4][j];
+}
+
+/* value, at least n times */
+static inline void FN(repeat)(int64_t n, T value, T *y) {
+    for (int64_t i = 0; i < n; i += STEP)
+        SIMD for (int j = 0; j < STEP; j++) y[i + j] = value;
+}
+
+/* Any strides. Loops of the C library take any n. */
+static NOINLINE void FN(run_strided)(FN(loop) *loop, int is_libm, int64_t n, const T *a, int sa, const T *b, int sb,
+                                     const T *y, const T *g, T *out) {
+    _Alignas(64) T all_a[BLOCK], all_b[BLOCK];
+    int64_t step = sa & sb ? n : BLOCK;
+    FN(repeat)(sa ? 0 : n < BLOCK ? n : BLOCK, sa ? 0 : *a, all_a);
+    FN(repeat)(sb ? 0 : n < BLOCK ? n : BLOCK, sb ? 0 : *b, all_b);
+    for (int64_t i = 0; i < n; i += step) {
+        int64_t m = n - i < step ? n - i : step;
+        const T *ai = !sa ? all_a : a ? a + i : 0, *bi = !sb ? all_b : b ? b + i : 0;
+        if (is_libm) loop(m, ai, bi, out, out, out + i);
+        else FN(run)(loop, m, ai, bi, y ? y + i : 0, g ? g + i : 0, out + i);
     }
 }
 
-/* run(), with huge arguments done over where there are any */
-static void FN(run_huge)(const FN(row) *row, int64_t n, const T *x, const T *g, T *out) {
+/* A loop of sin or cos. Where there are huge arguments, value (or the derivative) is taken for them one by one. */
+static void FN(run_huge)(FN(loop) *loop, T (*value)(T), int64_t n, const T *x, const T *g, T *out) {
     for (int64_t i = 0; i < n; i += BLOCK) {
         int64_t m = n - i < BLOCK ? n - i : BLOCK;
         int any = 0;
         for (int64_t j = i; j < i + m; j++) any |= VM(absolute)(x[j]) > (T)VM_TRIG_LIMIT;
         T y[BLOCK];
-        FN(run)(row, m, x + i, 1, 0, 0, 0, g ? g + i : 0, any ? y : out + i);
+        FN(run)(loop, m, x + i, 0, 0, g ? g + i : 0, any ? y : out + i);
         for (int64_t j = i; any && j < i + m; j++)
-            out[j] = VM(absolute)(x[j]) > (T)VM_TRIG_LIMIT ? row->huge(x[j]) * (g ? g[j] : 1) : y[j - i];
+            out[j] = VM(absolute)(x[j]) > (T)VM_TRIG_LIMIT ? value(x[j]) * (g ? g[j] : 1) : y[j - i];
     }
 }
 
@@ -195,14 +207,15 @@ static void FN(run_huge)(const FN(row) *row, int64_t n, const T *x, const T *g, 
     LOOP(name##_loop, UNIT(name), VM(name)(x))                                                                                  \
     LOOP(name##_vjp_loop, STEP, g * (T)(derivative))                                                                      \
     static void FN(name)(int64_t n, const void *x, void *y) {                                                       \
-        static const FN(row) row = {FN(name##_loop), IS_LIBM(name), PICK(HUGE_forward_##name, 0)};                  \
-        if (row.huge) FN(run_huge)(&row, n, x, 0, y);                                                               \
-        else FN(run)(&row, n, x, 1, 0, 0, 0, 0, y);                                                                 \
+        T (*huge)(T) = PICK(HUGE_forward_##name, 0);                                                                \
+        if (huge) FN(run_huge)(FN(name##_loop), huge, n, x, 0, y);                                                  \
+        else if (IS_LIBM(name)) FN(name##_loop)(n, x, x, x, x, y);                                                  \
+        else FN(run)(FN(name##_loop), n, x, 0, 0, 0, y);                                                            \
     }                                                                                                               \
     static void FN(name##_vjp)(int64_t n, const void *x, const void *y, const void *g, void *gx) {                  \
-        static const FN(row) row = {FN(name##_vjp_loop), 0, PICK(HUGE_backward_##name, 0)};                         \
-        if (row.huge) FN(run_huge)(&row, n, x, g, gx);                                                           \
-        else FN(run)(&row, n, x, 1, 0, 0, y, g, gx);                                              \
+        T (*huge)(T) = PICK(HUGE_backward_##name, 0);                                                               \
+        if (huge) FN(run_huge)(FN(name##_vjp_loop), huge, n, x, g, gx);                                             \
+        else FN(run)(FN(name##_vjp_loop), n, x, 0, y, g, gx);                                                       \
     }
 
 /* Binary rows: <name>, <name>_da, <name>_db. A stride-0 operand stays in a register. */
@@ -242,8 +255,8 @@ static void FN(run_huge)(const FN(row) *row, int64_t n, const T *x, const T *g, 
 #define BINARY_FN(name, definition, da, db, alo, ahi, blo, bhi, doc)                                            \
     LOOP(name##_loop, UNIT(name), VM(name)(a, b))                                                                               \
     static void FN(name)(int64_t n, const void *a, int sa, const void *b, int sb, void *y) {                        \
-        static const FN(row) row = {FN(name##_loop), IS_LIBM(name), 0};                                             \
-        FN(run)(&row, n, a, sa, b, sb, 0, 0, y);                                                  \
+        if (sa & sb & !IS_LIBM(name)) FN(run)(FN(name##_loop), n, a, b, 0, 0, y);                                   \
+        else FN(run_strided)(FN(name##_loop), IS_LIBM(name), n, a, sa, b, sb, 0, 0, y);                             \
     }                                                                                                               \
     BINARY_FN_VJP(name##_da, da)                                                                                    \
     BINARY_FN_VJP(name##_db, db)
@@ -251,8 +264,8 @@ static void FN(run_huge)(const FN(row) *row, int64_t n, const T *x, const T *g, 
     LOOP(name##_loop, STEP, g * (T)(derivative))                                                                          \
     static void FN(name)(int64_t n, const void *a, int sa, const void *b, int sb, const void *y, const void *g,     \
                          void *ga) {                                                                                \
-        static const FN(row) row = {FN(name##_loop), 0, 0};                                                         \
-        FN(run)(&row, n, a, sa, b, sb, y, g, ga);                                  \
+        if (sa & sb) FN(run)(FN(name##_loop), n, a, b, y, g, ga);                                                   \
+        else FN(run_strided)(FN(name##_loop), 0, n, a, sa, b, sb, y, g, ga);                                        \
     }
 
 #include "ops.def"

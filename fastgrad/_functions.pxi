@@ -469,7 +469,7 @@ def reshape(x, shape):
     cdef int i, n = 0, unknown = -1
     for item in (shape if isinstance(shape, (tuple, list)) else (shape,)):
         if n == FG_MAX_NDIM:
-            raise ValueError(f"reshape: a tensor has at most {FG_MAX_NDIM} axes, got the shape {shape}")
+            raise ValueError(f"reshape: a tensor has at most {FG_MAX_NDIM} axes, got a shape of {len(shape)}")
         dim[n] = index_number(item, "reshape", shape)
         if dim[n] == -1 and unknown < 0:
             unknown = n
@@ -532,7 +532,7 @@ def broadcast_to(x, shape):
     cdef int n = 0
     for item in (shape if isinstance(shape, (tuple, list)) else (shape,)):
         if n == FG_MAX_NDIM:
-            raise ValueError(f"broadcast_to: a tensor has at most {FG_MAX_NDIM} axes, got the shape {shape}")
+            raise ValueError(f"broadcast_to: a tensor has at most {FG_MAX_NDIM} axes, got a shape of {len(shape)}")
         dim[n] = index_number(item, "broadcast_to", shape)
         if dim[n] < 0:
             raise ValueError(f"broadcast_to: expected lengths that are 0 or more, got {shape}")

@@ -115,8 +115,9 @@ def exact(row, *args, derivative=None):
 ROUGH = {"exp", "erf", "erfc", "tanh", "log", "power", "sigmoid", "cosh", "sinh", "floor", "trunc"}
 
 
-def ulps(got, value):
-    """How many units in the last place (of the exact value's binade) got, a NumPy scalar, is away from it."""
+def ulps(got, value, least=0.0):
+    """How many units in the last place got, a NumPy scalar, is away from the exact value: units of the exact value's
+    binade, or of that of `least` where it is larger."""
     info = np.finfo(got.dtype)
     if mpmath.isnan(value) or np.isnan(got):
         return 0.0 if mpmath.isnan(value) and np.isnan(got) else np.inf
@@ -124,12 +125,23 @@ def ulps(got, value):
     if np.isinf(got):
         value, got = min(max(value, -largest * 2), largest * 2), float(np.sign(got)) * float(info.max) * mpmath.mpf(1)
         return 0.0 if abs(value) > largest and value * got > 0 else float(abs(value - got) / _ulp(largest, info)) + 1
-    return float(abs(mpmath.mpf(float(got)) - value) / _ulp(min(abs(value), largest), info))
+    return float(abs(mpmath.mpf(float(got)) - value) / _ulp(min(max(abs(value), mpmath.mpf(least)), largest), info))
 
 
 def _ulp(size, info):
     exponent = mpmath.frexp(size)[1] - 1 if size else info.minexp
     return mpmath.ldexp(1, max(exponent, info.minexp) - info.nmant)
+
+
+def off(name, args, got):
+    """By how many ULP a value of a row is off, and what it should be.
+
+    One exception to what an ULP is: in logaddexp and logaddexp2 the larger operand and the logarithm added to it may
+    cancel to any degree. What is left is then measured by an eighth of the larger operand.
+    """
+    value = exact(ROWS[name], *args)
+    least = abs(float(max(args))) / 8 if name in {"logaddexp", "logaddexp2"} and np.isfinite(args).all() else 0.0
+    return ulps(got, value, least), value
 
 
 # ---- inputs -------------------------------------------------------------------------------------------------
