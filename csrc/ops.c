@@ -412,8 +412,8 @@ static void run_binary_vjp(int op, int i, fg_array *a, fg_array *b, fg_array *y,
     walk_start(&w, ga->shape, 2, (fg_array *[]){a ? a : ga, b ? b : ga});
     for (int64_t r = 0; r < w.runs; r++, walk_next(&w)) {
         int64_t at = r * w.length;
-        kernel(w.length, a ? AT(a, w.at[0], itemsize) : NULL, w.stride[0],
-               b ? AT(b, w.at[1], itemsize) : NULL, w.stride[1], y ? AT(y, at, itemsize) : NULL,
+        kernel(w.length, a ? AT(a, w.at[0], itemsize) : NULL, a ? w.stride[0] : 1,
+               b ? AT(b, w.at[1], itemsize) : NULL, b ? w.stride[1] : 1, y ? AT(y, at, itemsize) : NULL,
                AT(g, at, itemsize), AT(ga, at, itemsize));
     }
 }

@@ -676,7 +676,7 @@ static void run_flat(const fg_program *p, const step *s, int64_t at, int64_t n)
         ((unary_vjp_kernel)s->kernel)(n, a, operand_at(p, s, 1, at, &one), operand_at(p, s, 2, at, &one), y);
         break;
     default: {
-        char *b = operand_at(p, s, 1, at, &sb);
+        char *b = operand_at(p, s, 1, at, &sb);     /* the stride of a missing operand is 1 */
         ((binary_vjp_kernel)s->kernel)(n, a, sa, b, sb, operand_at(p, s, 2, at, &one), operand_at(p, s, 3, at, &one), y);
     }
     }

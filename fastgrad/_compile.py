@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _core, tree
-from ._core import Tensor
+from ._core import Program, Tensor, TraceError
 
 __all__ = ["CacheInfo", "Compiled", "compile"]
 
@@ -31,7 +31,7 @@ class CacheInfo(NamedTuple):
 
 
 class _Entry(NamedTuple):
-    program: _core.Program
+    program: Program
     rebuild: Callable[[list[Any]], Any]
     guard: Any
 
@@ -39,9 +39,18 @@ class _Entry(NamedTuple):
 class Compiled:
     """What ``compile`` returns. Called as the function it was made from, with arrays in and out."""
 
-    def __init__(self, f: Callable[..., Any], static_argnums: tuple[int, ...], maxsize: int, verify: bool) -> None:
+    def __init__(
+        self,
+        f: Callable[..., Any],
+        static_argnums: tuple[int, ...] = (),
+        maxsize: int = 64,
+        verify: bool = False,
+        wary: bool = False,
+    ) -> None:
         functools.update_wrapper(self, f)
         self._f, self._static, self._maxsize, self._verify = f, static_argnums, maxsize, verify
+        self._wary = wary  # for a training step: record twice before believing a program; every result is an ndarray
+        self._doubted: set[Any] = set()
         self._entries: OrderedDict[Any, _Entry] = OrderedDict()
         self._last: _Entry | None = None
         self._hits = self._misses = 0
@@ -61,10 +70,10 @@ class Compiled:
         entry, inputs = self._entry(args)
         result = entry.rebuild(entry.program.run(inputs))
         if self._verify:
-            _compare(result, _eagerly(self._f, args))
+            _compare(result, self._f(*args))
         return result
 
-    def program(self, *args: Any) -> _core.Program:
+    def program(self, *args: Any) -> Program:
         """The program that a call with these arguments replays; recorded now if there is none."""
         return self._entry(args)[0].program
 
@@ -75,6 +84,7 @@ class Compiled:
     def cache_clear(self) -> None:
         """Forget all programs."""
         self._entries.clear()
+        self._doubted.clear()
         self._last = None
         self._hits = self._misses = 0
 
@@ -90,12 +100,21 @@ class Compiled:
             self._misses += 1
             entry = self._record(args, static, structure, inputs)
             self._entries[key] = entry
+            if self._wary:
+                self._doubted.add(key)
             if len(self._entries) > self._maxsize:
-                self._entries.popitem(last=False)
+                self._doubted.discard(self._entries.popitem(last=False)[0])
         else:
             self._hits += 1
             self._entries.move_to_end(key)
-        if entry.guard is not None and not self._verify:
+            if key in self._doubted:
+                if not entry.program.same_as(self._record(args, static, structure, inputs).program):
+                    raise TraceError(
+                        "compile: two recordings of this function differ; it draws random numbers, counts its calls, or reads "
+                        "something from outside its arguments that has changed"
+                    )
+                self._doubted.discard(key)
+        if entry.guard is not None and not self._verify and key not in self._doubted:
             self._last = entry
         return entry, inputs
 
@@ -115,7 +134,7 @@ class Compiled:
         except BaseException:
             _core.trace_abort()
             raise
-        program = _core.trace_end(wanted)
+        program = _core.trace_end(wanted, numbers=not self._wary)
         rebuild = _rebuilder(shape, leaves)
         guard = None if static else _core.make_guard(args, iter(range(len(inputs))))
         return _Entry(program, rebuild, guard)
@@ -200,10 +219,6 @@ def _rebuilder(structure: tree.Structure, leaves: list[Any]) -> Callable[[list[A
         return structure.unflatten(filled)
 
     return rebuild
-
-
-def _eagerly(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    return f(*tree.map(lambda x: Tensor if False else x, args))
 
 
 def _compare(found: Any, expected: Any) -> None:

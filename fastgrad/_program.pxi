@@ -46,8 +46,8 @@ def trace_input(cnp.ndarray a):
     return r
 
 
-def trace_end(list results):
-    """End the recording: a Program that computes these tensors."""
+def trace_end(list results, bint numbers=True):
+    """End the recording: a Program that computes these tensors; those without axes as NumPy numbers, or as ndarrays."""
     cdef Program made = Program.__new__(Program)
     cdef int n = len(results), i
     cdef fg_array **out = <fg_array **>PyMem_Malloc((n + 1) * sizeof(fg_array *))
@@ -61,6 +61,7 @@ def trace_end(list results):
     check(status)
     made.n_in = fg_program_describe(made.program).n_in
     made.n_out = n
+    made.numbers = numbers
     made.data = <void **>PyMem_Malloc((made.n_in + 1) * sizeof(void *))
     made.out = <fg_array **>PyMem_Malloc((n + 1) * sizeof(fg_array *))
     if made.data == NULL or made.out == NULL:
@@ -76,6 +77,7 @@ cdef class Program:
     cdef void **data
     cdef fg_array **out
     cdef int n_in, n_out
+    cdef bint numbers           # results without axes come as NumPy numbers instead of ndarrays
 
     def __dealloc__(self):
         fg_program_free(self.program)
@@ -104,7 +106,7 @@ cdef class Program:
         check(fg_program_run(self.program, self.data, self.out))
         results = []
         for i in range(self.n_out):
-            results.append(result_of(self.out[i]))
+            results.append(result_of(self.out[i], self.numbers))
         return results
 
     def same_as(self, Program other):
@@ -137,16 +139,11 @@ cdef class Program:
         return "\n".join([head, *lines])
 
 
-cdef inline object result_of(fg_array *x):
-    """A new array of the core as an ndarray, or a NumPy number if it has no axes; takes over the reference."""
-    cdef object r
-    if x.shape.ndim == 0:
-        if x.dtype == FG_FLOAT64:
-            r = np.float64((<double *>x.data)[0])
-        else:
-            r = view_of(x, True)[()]
-    else:
-        r = view_of(x, True)
+cdef inline object result_of(fg_array *x, bint number):
+    """A new array of the core as an ndarray, or if asked for as a NumPy number; takes over the reference."""
+    cdef object r = view_of(x, True)
+    if number and x.shape.ndim == 0:
+        r = r[()]
     fg_array_unref(x)
     return r
 

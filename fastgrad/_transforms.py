@@ -75,7 +75,7 @@ def value_and_grad(
     -------
     callable
         Takes f's arguments; returns the value as a Python float, and the gradient in the structure of the argument (a
-        tuple for a sequence of argnums) as ndarrays of its shapes and dtypes (tensors where it held tensors): zeros where f does not depend on it.
+        tuple for a sequence of argnums) as ndarrays of its shapes and dtypes: zeros where f does not depend on it.
         It fits ``scipy.optimize.minimize(..., jac=True)`` as it stands. Large arrays are not copied: nothing may write
         to an argument while f runs.
 
@@ -220,7 +220,7 @@ def _plain(x: Any) -> Any:
 
 
 def _gradient(leaf: Tensor, x: Any) -> Any:
-    if isinstance(x, Tensor):
+    if _core.tracing():
         return _core.gradient_tensor(leaf)
     g = _core.gradient_of(leaf)
-    return g if isinstance(x, np.ndarray) else g[()]
+    return g if isinstance(x, (np.ndarray, Tensor)) else g[()]
