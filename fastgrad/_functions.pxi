@@ -183,6 +183,10 @@ cdef to_the_power(Tensor a, b):
     return operate(FG_OP_power, a, b)
 
 
+cdef inline bint is_float(x):
+    return type(x) is float or (type(x) is Tensor and (<Tensor>x).t.array.dtype <= FG_FLOAT64)
+
+
 cdef compare(int op, a, b):
     """A comparison: floats by the core, the rest by NumPy's ufunc of that name."""
     cdef fg_tensor y
@@ -194,9 +198,14 @@ cdef compare(int op, a, b):
     if not (type(a) is Tensor and (<Tensor>a).t.array.dtype <= FG_FLOAT64 and (weak_scalar(b) or (
             type(b) is Tensor and (<Tensor>b).t.array.dtype == (<Tensor>a).t.array.dtype))):
         name = fg_ops[op].name.decode()
+        if not (is_float(a) or is_float(b)):    # exactly, although int64 and uint64 have no common dtype but float64
+            if not weak_scalar(a):
+                a = as_tensor(a, name)
+            if not weak_scalar(b):
+                b = as_tensor(b, name)
+            if not (is_float(a) or is_float(b)):
+                return tensor_of(np.asarray(getattr(np, name)(plain(a), plain(b))))
         dtype, (a, b) = promoted(name, a, b)
-        if dtype.kind != "f":
-            return tensor_of(np.asarray(getattr(np, name)(plain(a), plain(b))))
         a, b = astype_if(a, dtype), astype_if(b, dtype)
     x = <Tensor>a
     operands[0] = x.t

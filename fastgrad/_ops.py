@@ -319,6 +319,8 @@ def std(x: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: builtins.bo
 def _counted(function: Callable[..., Any], example: str) -> Callable[..., Tensor]:
     def count(x: TensorLike, axis: Any = None, keepdims: builtins.bool = False) -> Tensor:
         x = asarray(x)
+        if axis is not None and function in (np.argmax, np.argmin):
+            axis = _axis(axis, x.ndim, function.__name__)
         _axes(axis, x.ndim, function.__name__)
         return _core.adopt(function(x.numpy(), axis=axis, keepdims=keepdims), function.__name__)
 
@@ -533,8 +535,8 @@ def moveaxis(x: TensorLike, source: int | Sequence[int], destination: int | Sequ
     (3, 4, 2)
     """
     x = asarray(x)
-    sources = [source] if isinstance(source, int) else list(source)
-    targets = [destination] if isinstance(destination, int) else list(destination)
+    sources = list(source) if isinstance(source, (tuple, list)) else [source]
+    targets = list(destination) if isinstance(destination, (tuple, list)) else [destination]
     if len(sources) != len(targets):
         raise ValueError(f"moveaxis: {len(sources)} source axes for {len(targets)} destinations")
     _axes(tuple(sources), x.ndim, "moveaxis"), _axes(tuple(targets), x.ndim, "moveaxis")
@@ -570,7 +572,7 @@ def expand_dims(x: TensorLike, axis: int | tuple[int, ...]) -> Tensor:
     (2, 1)
     """
     x = asarray(x)
-    new = axis if isinstance(axis, tuple) else (axis,)
+    new = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
     ndim = x.ndim + len(new)
     places = _axes(new, ndim, "expand_dims")
     lengths = iter(x.shape)
@@ -641,6 +643,8 @@ def from_dlpack(x: Any) -> Tensor:
     >>> fg.from_dlpack(np.array([1.0, 2.0]))
     tensor([1., 2.])
     """
+    if not hasattr(x, "__dlpack__"):
+        raise TypeError(f"from_dlpack: expected an array with a __dlpack__ method, got {type(x).__name__}")
     return asarray(np.from_dlpack(x))
 
 

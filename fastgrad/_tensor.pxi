@@ -34,6 +34,7 @@ cdef tuple shape_tuple(fg_shape *s):
 @cython.final
 @cython.freelist(256)
 @cython.no_gc
+@cython.binding(False)              # builtin methods: those of Cython do not check that self is a Tensor
 cdef class Tensor:
     """An array whose operations are recorded for differentiation.
 

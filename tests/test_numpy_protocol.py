@@ -337,7 +337,6 @@ def test_divmod_abs_and_signs():
     same_bits(-t, -X)
     same_bits(+t, X)
     same_bits(abs(fg.tensor(-X)), X)
-    same_bits(round(fg.tensor(X), 1) if hasattr(fg.Tensor, "__round__") else fg.round(X, 1), np.round(X, 1))
 
 
 @pytest.mark.parametrize("exponent", [0, 1, 2, 3, -1, -2, 0.5, -0.5, 1.5, 2.0, True, np.float64(2), np.array(3.0), np.int8(2), 10])
@@ -413,6 +412,9 @@ def test_an_ndarray_does_not_take_in_a_tensor(sign):
         same_bits(a, np.ones((2, 3)))
     with pytest.raises(TypeError, match="cannot be stored in an ndarray"):
         np.add(1.0, tracked(), out=np.zeros((2, 3)))
+    for operand in (tracked(), X):
+        with pytest.raises(TypeError, match="^numpy.add: the argument out= is not supported on tensors$"):
+            np.add(operand, 1.0, out=fg.tensor(X))
 
 
 def test_what_is_no_operand_is_left_to_the_other():

@@ -201,3 +201,13 @@ def test_other_dtypes_are_refused(dtype):
 def test_only_floats_require_gradients(dtype):
     with pytest.raises(TypeError, match=f"^requires_grad: expected float32 or float64, got {dtype}"):
         fg.tensor([0, 1], dtype=dtype, requires_grad=True)
+
+
+def test_integers_are_compared_exactly():
+    """int64 and uint64 have no common integer dtype, and a Python number may be outside the tensor's."""
+    a, b = np.array([2**63, 5], np.uint64), np.array([2**63 - 1, 5])
+    for sign in ("<", "<=", ">", ">=", "==", "!="):
+        compare = OPERATORS[sign]
+        for x, y in ((a, b), (b, a), (a, -1), (array(np.uint8), 300), (array(np.int8), -300), (array(np.bool_), 2)):
+            np.testing.assert_array_equal(compare(fg.tensor(x), y).numpy(), compare(x, y), f"{x} {sign} {y}")
+            np.testing.assert_array_equal(compare(y, fg.tensor(x)).numpy(), compare(y, x), f"{y} {sign} {x}")

@@ -358,6 +358,14 @@ def test_softmax_refusals(name):
         getattr(fg, name)(X, axis=3)
 
 
+@pytest.mark.parametrize("name", ["argmax", "argmin"])
+def test_argmax_refusals(name):
+    with pytest.raises(AxisError, match=f"^{name}: axis 3 does not exist in a tensor of 3 dimensions$"):
+        getattr(fg, name)(X, axis=3)
+    with pytest.raises(TypeError, match=rf"^{name}: expected one axis as an int, got \(0, 1\)$"):
+        getattr(fg, name)(X, axis=(0, 1))
+
+
 def test_norm_refusals():
     with pytest.raises(NotImplementedError, match="^norm: ord=2 over 2 axes is a matrix norm; only the Frobenius norm is here$"):
         fg.norm(X[0], 2)
