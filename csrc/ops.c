@@ -4,7 +4,7 @@
  * node on the tape if an input has one. Elementwise ops are driven from ops.def by the loops here, the
  * others by their own functions (structural.def). What the tape saves is read off the derivative's own text.
  */
-#include "fastgrad.h"
+#include "program.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -213,6 +213,30 @@ COMPARE(greater_equal, FG_GREATER_EQUAL)
 COMPARE(equal, FG_EQUAL)
 COMPARE(not_equal, FG_NOT_EQUAL)
 
+#define LOGIC(name, operation)                                                                                \
+    int name##_shape(const fg_call *c, fg_shape **shape, int *dtype)                                          \
+    {                                                                                                         \
+        *dtype = FG_BOOL;                                                                                     \
+        *shape = fg_broadcast_shapes(#name, c->in[0].array->shape, c->in[1].array->shape);                    \
+        return *shape ? FG_OK : FG_BAD_VALUE;                                                                 \
+    }                                                                                                         \
+    int name##_run(const fg_call *c, fg_array *y)                                                             \
+    {                                                                                                         \
+        walk w;                                                                                               \
+        uint8_t *to = y->data;                                                                                \
+        walk_start(&w, y->shape, 2, (fg_array *[]){c->in[0].array, c->in[1].array});                          \
+        for (int64_t r = 0; r < w.runs; r++, walk_next(&w)) {                                                 \
+            const uint8_t *a = (const uint8_t *)c->in[0].array->data + w.at[0];                               \
+            const uint8_t *b = (const uint8_t *)c->in[1].array->data + w.at[1];                               \
+            for (int64_t i = 0; i < w.length; i++)                                                            \
+                *to++ = a[i * w.stride[0]] operation b[i * w.stride[1]];                                      \
+        }                                                                                                     \
+        return FG_OK;                                                                                         \
+    }
+LOGIC(logical_and, &)
+LOGIC(logical_or, |)
+LOGIC(logical_xor, ^)
+
 int where_run(const fg_call *c, fg_array *y)
 {
     fg_array *condition = c->in[0].array, *a = c->in[1].array, *b = c->in[2].array;
@@ -236,6 +260,8 @@ static int finish(const fg_call *call, fg_array *y, fg_tensor *out)
 {
     fg_tensor result = {y, NULL};
     int status = call->op < FG_N_OPS && fg_ops[call->op].vjp ? fg_record(call, &result) : FG_OK;
+    if (!status && fg_tracing && (status = fg_trace_note(call, y)))
+        fg_node_unref(result.node);
     if (status) {
         fg_array_unref(y);
         return status;
@@ -333,7 +359,7 @@ int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
             return status;
         b = owned;
     }
-    if (fg_array_is_private(x)) {
+    if (fg_array_is_private(x) && !fg_tracing) {    /* a recording knows values, not memory */
         /* The node saves what it needs of x at its present version, then the change counts the version up: if
          * anybody's derivative names the old value, the backward pass finds out. */
         fg_tensor y = {x, NULL}, in[2] = {*a, b};

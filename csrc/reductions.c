@@ -301,17 +301,11 @@ int cross_entropy_shape(const fg_call *c, fg_shape **shape, int *dtype)
     int status = rows_shape(c, shape, 1);
     if (status)
         return status;
-    const int64_t *k = label->data, classes = row_length(x->shape);
     if (!fg_shape_equal(label->shape, *shape)) {
         char sx[FG_SHAPE_TEXT], sl[FG_SHAPE_TEXT];
         status = fg_fail(FG_BAD_VALUE, "cross_entropy: logits of shape %s need one label for each row, got labels of "
                          "shape %s", fg_shape_text(x->shape, sx), fg_shape_text(label->shape, sl));
     }
-    for (int64_t i = 0; !status && i < label->shape->size; i++)
-        if (k[i] < 0 || k[i] >= classes)
-            status = fg_fail(FG_BAD_INDEX, "cross_entropy: label %lld of row %lld is not a class: with %lld logits a "
-                             "row, labels run from 0 to %lld", (long long)k[i], (long long)i, (long long)classes,
-                             (long long)classes - 1);
     if (status)
         fg_shape_unref(*shape);
     return status;
@@ -320,6 +314,12 @@ int cross_entropy_shape(const fg_call *c, fg_shape **shape, int *dtype)
 int cross_entropy_run(const fg_call *c, fg_array *y)
 {
     const fg_array *x = c->in[0].array;
+    const int64_t *k = c->in[1].array->data, classes = row_length(x->shape);
+    for (int64_t i = 0; i < y->shape->size; i++)
+        if (k[i] < 0 || k[i] >= classes)
+            return fg_fail(FG_BAD_INDEX, "cross_entropy: label %lld of row %lld is not a class: with %lld logits a row, "
+                           "labels run from 0 to %lld", (long long)k[i], (long long)i, (long long)classes,
+                           (long long)classes - 1);
     fg_kernels[y->dtype].reduce->cross_entropy_rows(row_count(x->shape), row_length(x->shape), x->data,
                                                     c->in[1].array->data, y->data);
     return FG_OK;

@@ -10,7 +10,9 @@ Functions of arrays: ``grad``, ``value_and_grad``. Tensors: ``tensor``, ``.backw
 
 from . import _blas, _core, _indexing, _numpy, _ops, activations, losses, optim, testing, tree
 from ._config import __version__, show_config
+from ._compile import CacheInfo, Compiled, compile
 from ._core import *
+from ._core import Program, TraceError
 from ._descent import DescentResult, TrainingStep, descend, training_step
 from ._indexing import take
 from ._ops import *
@@ -18,7 +20,7 @@ from ._transforms import grad, no_grad, stop_gradient, value_and_grad
 from .testing import check_grads
 
 __all__ = [
-    "DescentResult", "TrainingStep", "__version__", "activations", "check_grads", "descend", "grad", "losses", "no_grad",
+    "CacheInfo", "Compiled", "DescentResult", "Program", "TraceError", "TrainingStep", "__version__", "activations", "check_grads", "compile", "descend", "grad", "losses", "no_grad",
     "optim", "show_config", "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad",
 ]  # fmt: skip
 __all__ += _core.PUBLIC

@@ -12,6 +12,7 @@ cdef extern from "fastgrad.h":
         FG_OP_negative, FG_OP_positive, FG_OP_absolute, FG_OP_square, FG_OP_sqrt, FG_OP_reciprocal
         FG_OP_cast, FG_OP_reshape, FG_OP_transpose, FG_OP_broadcast_to, FG_OP_slice, FG_OP_concatenate
         FG_OP_take, FG_OP_where, FG_OP_sum, FG_OP_max, FG_OP_min, FG_OP_matmul
+        FG_OP_logical_and, FG_OP_logical_or, FG_OP_logical_xor
         FG_OP_softmax, FG_OP_log_softmax, FG_OP_logsumexp, FG_OP_cross_entropy, FG_OP_leaf
 
     ctypedef struct fg_shape:
@@ -98,3 +99,24 @@ cdef extern from "fastgrad.h":
     int fg_kernels_select(const char *isa)
     const char *fg_isa()
     const char *fg_isa_available(int i)
+
+cdef extern from "program.h":
+    ctypedef struct fg_program:
+        pass
+    ctypedef struct fg_program_facts:
+        int n_in, n_out, n_instructions, n_recorded
+        int64_t arena_bytes, separate_bytes
+    int fg_tracing
+    int fg_trace_begin()
+    int fg_trace_input(fg_array *)
+    int fg_trace_end(int n_out, fg_array *const *out, fg_program **)
+    void fg_trace_abort()
+    int fg_traced(const fg_array *)
+    int fg_program_run(fg_program *, void *const *data, fg_array **out)
+    void fg_program_free(fg_program *)
+    fg_program_facts fg_program_describe(const fg_program *)
+    fg_shape *fg_program_input_shape(const fg_program *, int i)
+    int fg_program_input_dtype(const fg_program *, int i)
+    int fg_program_line(const fg_program *, int i, char *text, int size)
+    int fg_program_equal(const fg_program *, const fg_program *)
+    int fg_program_group(const fg_program *, int i)

@@ -171,6 +171,8 @@ cdef class _Export:
 
 cdef cnp.ndarray view_of(fg_array *x, bint writeable):
     """An ndarray on the memory of x."""
+    if fg_tracing and fg_traced(x):
+        refuse_traced()
     cdef cnp.npy_intp dim[FG_MAX_NDIM]
     cdef int i
     for i in range(x.shape.ndim):
@@ -258,6 +260,7 @@ cdef Tensor as_float(x, str name):
 
 include "_tensor.pxi"
 include "_functions.pxi"
+include "_program.pxi"
 
 
 # Python cannot make a Tensor without an array: its __new__ refuses. (In this file Tensor.__new__ does not ask the slot.)

@@ -11,14 +11,18 @@ from __future__ import annotations
 import contextlib
 import math
 import operator
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from . import _core, optim, tree
+from ._compile import Compiled
 from ._core import Tensor
 
 __all__ = ["DescentResult", "TrainingStep", "descend", "training_step"]
@@ -38,6 +42,7 @@ class TrainingStep:
         params: Any,
         optimizer: optim.Optimizer | str,
         nonfinite: NonFinite = "raise",
+        compile: bool = True,
         _name: str = "training_step",
     ) -> None:
         if not callable(loss):
@@ -57,13 +62,62 @@ class TrainingStep:
                 path = self._structure.paths("params")[i]
                 raise TypeError(f"{path} is a Tensor, expected an ndarray: use np.array({path}.detach())")
         self.optimizer._check(self._leaves, self._structure)
+        self._compiled = Compiled(self._traced, wary=True) if compile else None
 
     def __call__(self, *batch: Any) -> float:
         """Take one step on a batch, the arguments of the loss after params, and return its loss before it."""
         optimizer = self.optimizer
         if optimizer._structure is not self._structure:  # at the first step, or when its state was loaded
             optimizer._check(self._leaves, self._structure)
+        result, gradients = self._value_and_gradients(batch)
+        if self._nonfinite != "ignore":
+            found = self._not_finite(result, gradients)
+            if found is not None:
+                if self._nonfinite == "raise":
+                    raise FloatingPointError(found)
+                return result
+        optimizer._apply(self._leaves, self._structure, gradients)
+        return result
+
+    def program(self, *batch: Any) -> Any:
+        """The recorded program that a step with this batch replays."""
+        if self._compiled is None:
+            raise RuntimeError(f"{self._name}: the loss runs eagerly, there is no program")
+        return self._compiled.program(self._leaves, *batch)
+
+    def _value_and_gradients(self, batch: tuple[Any, ...]) -> tuple[float, list[Any]]:
+        if self._compiled is None:
+            return self._eagerly(batch)
+        try:
+            value, gradients = self._compiled(self._leaves, *batch)
+            return float(value), gradients
+        except Exception as error:
+            found = self._eagerly(batch)  # raises what is wrong with the loss or the batch itself
+            self._compiled = None
+            warnings.warn(
+                f"{self._name}: the loss cannot be recorded and runs eagerly{_place(error)}: {error}. Give compile=False "
+                "to run it so without this warning",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            return found
+
+    def _eagerly(self, batch: tuple[Any, ...]) -> tuple[float, list[Any]]:
         tensors = [_core.watch(leaf) for leaf in self._leaves]
+        value = self._differentiate(tensors, batch)
+        gradients = [
+            np.zeros(leaf.shape, leaf.dtype) if (g := t.grad) is None else g for t, leaf in zip(tensors, self._leaves)
+        ]
+        return value.item(), gradients
+
+    def _traced(self, leaves: list[Tensor], *batch: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """What is recorded: the loss, without axes, and its gradients in the order of the leaves."""
+        tensors = [_core.watch_tensor(leaf) for leaf in leaves]
+        value = self._differentiate(tensors, batch)
+        return _core.reshape(value.detach(), ()), [_core.gradient_tensor(t) for t in tensors]
+
+    def _differentiate(self, tensors: list[Tensor], batch: Sequence[Any]) -> Tensor:
+        """The loss on these leaves, after a backward pass to them."""
         was = _core.set_grad_enabled(True)
         _core.enter_transform(1)
         try:
@@ -73,20 +127,8 @@ class TrainingStep:
             _core.set_grad_enabled(was)
         if not isinstance(value, Tensor) or value.size != 1 or not value.requires_grad:
             raise _loss_error(self._name, value)
-        result: float = value.item()
         _core.backward_to(tensors, value)
-        gradients = [
-            np.zeros(leaf.shape, leaf.dtype) if (g := t.grad) is None else g
-            for t, leaf in zip(tensors, self._leaves)
-        ]
-        if self._nonfinite != "ignore":
-            found = self._not_finite(result, gradients)
-            if found is not None:
-                if self._nonfinite == "raise":
-                    raise FloatingPointError(found)
-                return result
-        optimizer._apply(self._leaves, self._structure, gradients)
-        return result
+        return value
 
     def _not_finite(self, value: float, gradients: list[Any]) -> str | None:
         """What is not finite, as the text of the error; None if all is well."""
@@ -112,6 +154,7 @@ def training_step(
     optimizer: optim.Optimizer | str,
     *,
     nonfinite: NonFinite = "raise",
+    compile: bool = True,
 ) -> TrainingStep:
     """A function that takes one step of descent: `value = step(*batch)`.
 
@@ -127,6 +170,12 @@ def training_step(
         What to do about a loss or gradient that is not finite: raise FloatingPointError naming the step and the
         parameter, leave the step out, or look at nothing and update. In the first two cases parameters and
         optimizer stay as they were before that step. Steps are counted by ``optimizer.steps``, from 0.
+    compile : bool
+        Record the loss at the first two steps with a batch of new shapes, and replay it in one C call later
+        (``fastgrad.compile``): what it reads from outside its arguments is a constant from then on. A loss that
+        cannot be recorded, or comes out differently the second time because it draws random numbers or counts its
+        calls, runs eagerly after one RuntimeWarning that names the line. False runs it eagerly from the start.
+        ``step.program(*batch)`` is the program.
 
     Returns
     -------
@@ -145,7 +194,7 @@ def training_step(
     >>> step.params
     {'w': array([0.75, 1.5 ])}
     """
-    return TrainingStep(loss, params, optimizer, nonfinite)
+    return TrainingStep(loss, params, optimizer, nonfinite, compile)
 
 
 class DescentResult(dict[str, Any]):
@@ -203,6 +252,7 @@ def descend(
     callback: Callable[[DescentResult], Any] | None = None,
     progress: bool | None = None,
     nonfinite: NonFinite = "raise",
+    compile: bool = True,
 ) -> DescentResult:
     """Minimise a loss by steps of an optimizer, over mini-batches of data if there are any.
 
@@ -239,6 +289,8 @@ def descend(
     nonfinite : {"raise", "skip", "ignore"}
         What to do about a loss or gradient that is not finite: raise FloatingPointError (whose ``.result`` is what
         was reached before that step), leave the step out, or look at nothing and update.
+    compile : bool
+        Record the loss and replay it, as ``training_step`` does.
 
     Returns
     -------
@@ -260,7 +312,7 @@ def descend(
     leaves, structure = tree.flatten(params)
     optim._check_distinct(leaves, structure, "params")
     live = structure.unflatten(map(_float_array, leaves))
-    step = TrainingStep(loss, live, optimizer, nonfinite, "descend")
+    step = TrainingStep(loss, live, optimizer, nonfinite, compile, "descend")
     arrays = _data_arrays(data)
     rows = len(arrays[0]) if arrays else 1
     size = _positive("batch_size", batch_size, rows) if arrays else 1
@@ -339,6 +391,13 @@ def _run(
 
 
 # arguments --------------------------------------------------------------------------------------------------
+
+
+def _place(error: BaseException) -> str:
+    """Where in the user's code an error came from, as the end of a phrase."""
+    here = os.path.dirname(__file__)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if os.path.dirname(f.filename) != here]
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 
 
 def _loss_error(name: str, value: Any) -> TypeError:

@@ -234,7 +234,24 @@ cdef logic(ufunc, a, b=None):
         if isinstance(x, float) or (type(x) is Tensor and (<Tensor>x).t.array.dtype <= FG_FLOAT64):
             raise TypeError(f"{ufunc.__name__}: expected booleans or integers, got floats; compare first, as in "
                             "(x > 0) & (x < 1)")
-    return tensor_of(np.asarray(ufunc(plain(a)) if b is None else ufunc(plain(a), plain(b))))
+    if b is None:
+        if is_bool(a):
+            return logic(np.bitwise_xor, a, True)
+        return tensor_of(np.asarray(ufunc(plain(a))))
+    cdef fg_tensor y
+    cdef fg_tensor operands[2]
+    if (is_bool(a) or type(a) is bool) and (is_bool(b) or type(b) is bool):
+        left, right = as_tensor(a, ufunc.__name__), as_tensor(b, ufunc.__name__)
+        operands[0], operands[1] = (<Tensor>left).t, (<Tensor>right).t
+        op = (FG_OP_logical_and if ufunc is np.bitwise_and else
+              FG_OP_logical_or if ufunc is np.bitwise_or else FG_OP_logical_xor)
+        check(fg_apply(op, 2, operands, 0, NULL, &y))
+        return wrap(y)
+    return tensor_of(np.asarray(ufunc(plain(a), plain(b))))
+
+
+cdef inline bint is_bool(x):
+    return type(x) is Tensor and (<Tensor>x).t.array.dtype == FG_BOOL
 
 
 # ---- the functions of ops.def, made from its rows ---------------------------------------------------------
@@ -808,6 +825,19 @@ def watch(cnp.ndarray a):
     r.t.array.readonly = True
     make_leaf(r)
     return r
+
+
+def watch_tensor(Tensor x):
+    """A leaf that requires gradients with the elements of x."""
+    cdef Tensor r = wrap_array(fg_array_ref(x.t.array))
+    make_leaf(r)
+    return r
+
+
+def gradient_tensor(Tensor leaf):
+    """The gradient that leaf has collected, as a tensor: zeros where nothing reached it."""
+    g = leaf.grad
+    return tensor_of(np.zeros(leaf.shape, leaf.dtype)) if g is None else g
 
 
 def gradient_of(Tensor leaf):

@@ -17,6 +17,8 @@ from ._ops import _axes
 
 def getitem(x: Tensor, key: Any) -> Tensor:
     """The elements of x that key names, as ``x.numpy()[key]`` would, with gradients."""
+    if isinstance(key, Tensor) and key.dtype == np.int64 and x.ndim:
+        return gathered(x, key, 0)              # needs no look at the numbers, and so can be compiled
     keys = [_plain(k) for k in (key if isinstance(key, tuple) else (key,))]
     if all(k is None or k is Ellipsis or isinstance(k, slice) or _is_integer(k) for k in keys):
         return _basic(x, keys)
@@ -42,7 +44,7 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
     if axis is None:
         x, axis = reshape(x, -1), 0
     (axis,) = _axes(axis, x.ndim, "take")
-    return gathered(x, index.astype(np.int64), axis)
+    return gathered(x, index if index.dtype == np.int64 else index.astype(np.int64), axis)
 
 
 def _plain(key: Any) -> Any:

@@ -59,8 +59,8 @@ def _creator(function: Callable[..., np.ndarray], summary: str, example: str) ->
                     f"{function.__name__}: this tensor requires gradients, which would silently end here; compute with it "
                     "instead, as in fastgrad.zeros(shape) + t, or pass t.detach()"
                 )
-        result = function(*map(_plain, (*like, *values)), **{k: _plain(a) for k, a in kwargs.items()})
-        result = _core.adopt(result, function.__name__)
+        made = function(*map(_plain, (*like, *values)), **{k: _plain(a) for k, a in kwargs.items()})
+        result = _core.adopt(made, function.__name__)
         if requires_grad:
             result.requires_grad = True
         return result
@@ -218,34 +218,43 @@ def _plain(x: TensorLike) -> Any:
     return x.numpy() if isinstance(x, Tensor) else x
 
 
-def _question(function: np.ufunc, compare: Callable[..., Any] | None = None) -> Callable[..., Tensor]:
+def _question(name: str, of_floats: Callable[..., Any] | None = None) -> Callable[..., Tensor]:
+    """``numpy.name`` of tensors; ``of_floats`` says the same of floats in operations that can be compiled."""
+    function = getattr(np, name)
+
     def ask(*operands: TensorLike) -> Tensor:
         if len(operands) != function.nin:
-            raise TypeError(f"{function.__name__}() takes {function.nin} arguments but {len(operands)} were given")
-        if compare is not None:
-            return compare(asarray(operands[0]), operands[1])
-        numbers = [x if type(x) in (builtins.bool, int, float) else asarray(x).numpy() for x in operands]
-        return _core.adopt(function(*numbers), function.__name__)
+            raise TypeError(f"{name}() takes {function.nin} arguments but {len(operands)} were given")
+        x = asarray(operands[0])
+        if of_floats is not None and (x.dtype.kind == "f" or function.nin == 2):
+            return of_floats(x, *operands[1:])  # type: ignore[no-any-return]
+        return _core.adopt(function(x.numpy()), name)
 
-    ask.__name__ = ask.__qualname__ = function.__name__
+    ask.__name__ = ask.__qualname__ = name
     ask.__doc__ = (
-        f"``numpy.{function.__name__}`` of tensors: a Tensor of booleans, which carries no gradient.\n\n"
-        f"    >>> import fastgrad as fg\n    >>> fg.{function.__name__}({', '.join(['1.0'] * function.nin)}).dtype\n"
+        f"``numpy.{name}`` of tensors: a Tensor of booleans, which carries no gradient.\n\n"
+        f"    >>> import fastgrad as fg\n    >>> fg.{name}({', '.join(['1.0'] * function.nin)}).dtype\n"
         "    dtype('bool')\n    "
     )
     return ask
 
 
-isfinite, isinf, isnan, signbit = map(_question, (np.isfinite, np.isinf, np.isnan, np.signbit))
-less, less_equal, greater, greater_equal, equal, not_equal = (
-    _question(getattr(np, name), getattr(operator, short))
-    for name, short in (
-        ("less", "lt"), ("less_equal", "le"), ("greater", "gt"), ("greater_equal", "ge"), ("equal", "eq"),
-        ("not_equal", "ne"),
-    )
-)  # fmt: skip
-logical_and, logical_or = map(_question, (np.logical_and, np.logical_or))
-logical_xor, logical_not = map(_question, (np.logical_xor, np.logical_not))
+def _truth(x: TensorLike) -> Tensor:
+    x = asarray(x)
+    return x if x.dtype == np.bool_ else x != 0  # type: ignore[no-any-return]
+
+
+isfinite = _question("isfinite", lambda x: absolute(x) < np.inf)
+isinf = _question("isinf", lambda x: absolute(x) == np.inf)
+isnan = _question("isnan", lambda x: x != x)
+signbit = _question("signbit", lambda x: copysign(1.0, x) < 0)
+less, less_equal = _question("less", operator.lt), _question("less_equal", operator.le)
+greater, greater_equal = _question("greater", operator.gt), _question("greater_equal", operator.ge)
+equal, not_equal = _question("equal", operator.eq), _question("not_equal", operator.ne)
+logical_and = _question("logical_and", lambda a, b: _truth(a) & _truth(b))
+logical_or = _question("logical_or", lambda a, b: _truth(a) | _truth(b))
+logical_xor = _question("logical_xor", lambda a, b: _truth(a) ^ _truth(b))
+logical_not = _question("logical_not", lambda x: ~_truth(x))
 
 
 # ---- reductions -----------------------------------------------------------------------------------------------
@@ -526,8 +535,8 @@ def moveaxis(x: TensorLike, source: int | Sequence[int], destination: int | Sequ
     (3, 4, 2)
     """
     x = asarray(x)
-    sources = list(source) if isinstance(source, (tuple, list)) else [source]
-    targets = list(destination) if isinstance(destination, (tuple, list)) else [destination]
+    sources: list[Any] = list(source) if isinstance(source, (tuple, list)) else [source]
+    targets: list[Any] = list(destination) if isinstance(destination, (tuple, list)) else [destination]
     if len(sources) != len(targets):
         raise ValueError(f"moveaxis: {len(sources)} source axes for {len(targets)} destinations")
     _axes(tuple(sources), x.ndim, "moveaxis"), _axes(tuple(targets), x.ndim, "moveaxis")

@@ -163,6 +163,8 @@ cdef class Tensor:
         """The only element as a Python number; ValueError if there are more or fewer."""
         if self.t.array.shape.size != 1:
             raise ValueError(f"item: expected a tensor of one element, got shape {self.shape}")
+        if fg_tracing and fg_traced(self.t.array):
+            refuse_traced()
         if self.t.array.dtype == FG_FLOAT64:
             return (<double *>self.t.array.data)[0]
         if self.t.array.dtype == FG_FLOAT32:
@@ -247,6 +249,8 @@ cdef class Tensor:
         return <Py_ssize_t><void *>self >> 4
 
     def __repr__(self):
+        if fg_tracing and fg_traced(self.t.array):
+            return f"tensor(<being recorded>, shape={self.shape}, dtype={self.dtype})"
         with np.printoptions(threshold=1000):
             text = np.array2string(view_of(self.t.array, False), separator=", ", prefix="tensor(")
         notes = "" if self.t.array.dtype in (FG_FLOAT64, FG_BOOL, FG_INT64) else f", dtype={self.dtype}"
@@ -286,6 +290,7 @@ cdef class Tensor:
         array([ 1.   , 27.183])
         """
         cdef fg_array *g
+        cdef bint retain = retain_graph
         if self.t.node == NULL:
             raise RuntimeError("backward: nothing was recorded for this tensor; make an input with "
                                "requires_grad=True, and compute outside of no_grad()")
@@ -299,7 +304,7 @@ cdef class Tensor:
             fg_kernels[g.dtype].reduce.fill(1, 1.0, g.data)
         else:
             g = cotangent_like(self, gradient, "backward")
-        status = fg_backward(self.t, g, retain_graph, 0)
+        status = fg_backward(self.t, g, retain, 0)
         fg_array_unref(g)
         check(status)
 

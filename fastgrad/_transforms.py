@@ -125,9 +125,9 @@ def value_and_grad(
             tree.unflatten(structures[i], [_gradient(t, x) for t, x in zip(watched[i], originals[i])])
             for i in places
         )
-        value = result.item()
+        value = _core.reshape(result.detach(), ()) if _core.tracing() else result.item()
         if has_aux:
-            aux = tree.map(lambda leaf: leaf.numpy().copy() if isinstance(leaf, Tensor) else leaf, aux)
+            aux = tree.map(_plain, aux)
         return ((value, aux) if has_aux else value), (gradients if several else gradients[0])
 
     return value_and_grad_of_f
@@ -178,7 +178,9 @@ def _watch(x: Any, i: int, argument: Any) -> Tensor:
             raise NotImplementedError(
                 "grad: this argument is already being differentiated (a gradient of a gradient), which is not here yet"
             )
-        x = x.numpy().copy()
+        if x.dtype.kind == "f":
+            return _core.watch_tensor(x)
+        x = x.numpy()
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"grad: argument {i} is a masked array, whose mask would be ignored; fill it with .filled() first")
     if isinstance(x, (np.ndarray, np.generic, float)):
@@ -210,6 +212,15 @@ def _check_value(f: Callable[..., Any], result: Any) -> None:
         raise TypeError(f"grad: {_name(f)} returned {result.dtype}, which has no gradient")
 
 
+def _plain(x: Any) -> Any:
+    """A tensor as an ndarray, or as a constant tensor while a program is recorded."""
+    if not isinstance(x, Tensor):
+        return x
+    return x.detach() if _core.tracing() else x.numpy().copy()
+
+
 def _gradient(leaf: Tensor, x: Any) -> Any:
+    if _core.tracing():
+        return _core.gradient_tensor(leaf)
     g = _core.gradient_of(leaf)
     return g if isinstance(x, (np.ndarray, Tensor)) else g[()]

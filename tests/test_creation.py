@@ -44,7 +44,8 @@ def test_keywords_of_creation():
 
 @pytest.mark.parametrize("make", [fg.tensor, fg.asarray])
 @pytest.mark.parametrize(
-    "data", [2.5, 3, True, [1.0, 2], [[1, 2], [3, 4]], (1.0, (2.0,))[0:1], [], [[]], [[], []], range(3), np.float32(2), np.int8(3),
+    "data", [2.5, 3, True, [1.0, 2], [[1, 2], [3, 4]], (1.0, (2.0,))[0:1], [], [[]], [[], []], range(3), np.float32(2),
+    np.int8(3),
              np.bool_(1), [np.float32(1), 2.0], [True, False], [[1.0], [np.array(2.0)]], memoryview(b"ab")]
 )  # fmt: skip
 def test_data_becomes_what_numpy_makes_of_it(make, data):
@@ -117,7 +118,8 @@ def test_tensors_of_tensors():
         ([2**70], TypeError, "tensor: expected float32, float64, integer or bool numbers, got list"),
         ({"a": 1}, TypeError, "tensor: expected float32, float64, integer or bool numbers, got dict"),
         (["a"], TypeError, "tensor: expected float32, float64, integer or bool numbers, got list"),
-        (np.zeros(2, np.float16), TypeError, "tensor: expected float32, float64, integer or bool numbers, got ndarray of dtype float16"),
+        (np.zeros(2, np.float16), TypeError,
+        "tensor: expected float32, float64, integer or bool numbers, got ndarray of dtype float16"),
         (np.ma.masked_array([1.0], [True]), TypeError, "tensor: expected a plain array, got a masked one"),
     ],
     ids=str,

@@ -45,7 +45,7 @@ def test_it_equals_training_steps_over_the_same_batches():
         seen.append((np.array(x), np.array(y)))
         return line(params, x, y)
 
-    result = fg.descend(loss, START, (X, Y), optimizer="adam", epochs=3, batch_size=6, seed=1)
+    result = fg.descend(loss, START, (X, Y), optimizer="adam", epochs=3, batch_size=6, seed=1, compile=False)
     assert len(seen) == result.steps == 12
     params = {"w": np.zeros(3), "b": np.zeros(())}
     step = fg.training_step(line, params, "adam")
@@ -63,7 +63,7 @@ def batches(**arguments):
         return (p * rows).sum()
 
     rows = np.arange(10.0)
-    fg.descend(loss, np.ones(1), (rows, 2 * rows), optimizer=fg.optim.SGD(0.0), **arguments)
+    fg.descend(loss, np.ones(1), (rows, 2 * rows), optimizer=fg.optim.SGD(0.0), compile=False, **arguments)
     return seen
 
 
@@ -231,7 +231,7 @@ def test_ctrl_c_ends_after_the_step_under_way():
             os.kill(os.getpid(), signal.SIGINT)
         return bowl(p)
 
-    check_interrupted(fg.descend(loss, np.zeros(1), optimizer=fg.optim.SGD(0.1), steps=100), 3)
+    check_interrupted(fg.descend(loss, np.zeros(1), optimizer=fg.optim.SGD(0.1), steps=100, compile=False), 3)
 
 
 def test_a_second_ctrl_c_interrupts_the_step():
@@ -244,7 +244,7 @@ def test_a_second_ctrl_c_interrupts_the_step():
             os.kill(os.getpid(), signal.SIGINT)
         return bowl(p)
 
-    check_interrupted(fg.descend(loss, np.zeros(1), optimizer=fg.optim.SGD(0.1), steps=100), 2)
+    check_interrupted(fg.descend(loss, np.zeros(1), optimizer=fg.optim.SGD(0.1), steps=100, compile=False), 2)
 
 
 def test_an_interrupt_raised_in_the_callback_returns_what_was_reached():

@@ -12,7 +12,7 @@ from _oracles import (
 import fastgrad as fg
 from fastgrad import _formula
 
-LENGTHS = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 65, 127, 255, 256, 257, 511, 513, 1000]
+LENGTHS = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 65, 127, 255, 256, 257, 511, 513, 1000, 1025]
 NUMPY = [name for name in ROWS if isinstance(getattr(np, name, None), np.ufunc)]
 
 # Where a derivative at the end of the range has no accuracy to promise, and why.
@@ -309,7 +309,8 @@ COMPOSED = {
     "clip": (lambda x: fg.clip(x, -0.5, 1), lambda x: np.clip(x, -0.5, 1)),
     "clip, below": (lambda x: fg.clip(x, min=-0.5), lambda x: np.clip(x, -0.5, None)),
     "clip, above": (lambda x: fg.clip(x, max=[0, 1, 2, 3]), lambda x: np.clip(x, None, [0, 1, 2, 3])),
-    "nan_to_num": (fg.nan_to_num, np.nan_to_num), "float_power": (lambda x: fg.float_power(x + 3, 1.5), lambda x: np.float_power(x + 3, 1.5)),
+    "nan_to_num": (fg.nan_to_num, np.nan_to_num), "float_power": (lambda x: fg.float_power(x + 3, 1.5),
+    lambda x: np.float_power(x + 3, 1.5)),
     "ldexp": (lambda x: fg.ldexp(x, [1, -2, 3, 0]), lambda x: np.ldexp(x, [1, -2, 3, 0])),
     "modf, fraction": (lambda x: fg.modf(x)[0], lambda x: np.modf(x)[0]),
     "modf, whole": (lambda x: fg.modf(x)[1], lambda x: np.modf(x)[1]),
@@ -319,9 +320,12 @@ COMPOSED = {
     "abs": (fg.abs, np.abs), "fabs": (fg.fabs, np.fabs), "pow": (lambda x: fg.pow(x, 2), lambda x: x**2),
     "mod": (lambda x: fg.mod(x, 0.8), lambda x: np.mod(x, 0.8)), "deg2rad": (fg.deg2rad, np.deg2rad),
     "rad2deg": (fg.rad2deg, np.rad2deg), "true_divide": (lambda x: fg.true_divide(1, x), lambda x: 1 / x),
-    "atan": (fg.atan, np.arctan), "asinh": (fg.asinh, np.arcsinh), "atan2": (lambda x: fg.atan2(x, 2), lambda x: np.arctan2(x, 2)),
-    "asin": (lambda x: fg.asin(x / 3), lambda x: np.arcsin(x / 3)), "acos": (lambda x: fg.acos(x / 3), lambda x: np.arccos(x / 3)),
-    "acosh": (lambda x: fg.acosh(x + 4), lambda x: np.arccosh(x + 4)), "atanh": (lambda x: fg.atanh(x / 3), lambda x: np.arctanh(x / 3)),
+    "atan": (fg.atan, np.arctan), "asinh": (fg.asinh, np.arcsinh),
+    "atan2": (lambda x: fg.atan2(x, 2), lambda x: np.arctan2(x, 2)),
+    "asin": (lambda x: fg.asin(x / 3), lambda x: np.arcsin(x / 3)),
+    "acos": (lambda x: fg.acos(x / 3), lambda x: np.arccos(x / 3)),
+    "acosh": (lambda x: fg.acosh(x + 4), lambda x: np.arccosh(x + 4)),
+    "atanh": (lambda x: fg.atanh(x / 3), lambda x: np.arctanh(x / 3)),
 }  # fmt: skip
 
 
@@ -342,7 +346,8 @@ def test_composed_functions_at_the_edges():
     inf, nan = np.inf, np.nan
     x = np.array([inf, -inf, nan, 0.0, -0.0, 2.5])
     for ours, theirs in zip((*fg.modf(x), fg.round(x), fg.nan_to_num(x), fg.nan_to_num(x, 1.0, 2.0, 3.0)),
-                            (*np.modf(x), np.round(x), np.nan_to_num(x), np.nan_to_num(x, nan=1.0, posinf=2.0, neginf=3.0))):  # fmt: skip
+                            (*np.modf(x), np.round(x), np.nan_to_num(x),
+                            np.nan_to_num(x, nan=1.0, posinf=2.0, neginf=3.0))):  # fmt: skip
         same_bits(ours, theirs)
     same_bits(gradients(fg.nan_to_num, x)[0], np.array([0, 0, 0, 1.0, 1, 1]))
     np.testing.assert_array_equal(fg.sinc([0.0, 1e-200]).numpy(), 1)

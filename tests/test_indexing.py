@@ -139,7 +139,8 @@ def test_any_integer_arrays(data):
         ((..., ...), IndexError, "indexing: an index can hold only one ellipsis (...)"),
         ([0, 3], IndexError, "take: index 3 at position 1 is outside an axis of length 3"),
         (([0, 3], [0, 0]), IndexError, "index 3 is out of bounds for axis 0 with size 3"),
-        (([0, 1], [0, 1, 2]), IndexError, "shape mismatch: indexing arrays could not be broadcast together with shapes (2,) (3,) "),
+        (([0, 1], [0, 1, 2]), IndexError,
+        "shape mismatch: indexing arrays could not be broadcast together with shapes (2,) (3,) "),
         (MASK[:2], IndexError, "boolean index did not match indexed array along axis 0; size of axis is 3 but size of corresponding "
                                "boolean axis is 2"),
         (1.0, IndexError, "indexing: expected integers, slices, None, ... or arrays of integers or booleans, got 1.0"),

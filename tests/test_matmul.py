@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import fastgrad as fg
+from fastgrad import _blas, _core
 
 # (2,) (3, 2) (4, 3, 2) ...: every pair of ranks that NumPy multiplies, stacks that broadcast, lengths 0 and 1
 SHAPES = [
@@ -82,18 +83,35 @@ EDGES = [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 15, 16, 17, 23, 24, 25, 31, 32, 
 def test_sizes_around_the_edges_of_tiles(dtype):
     """Each of m, n and k over all edges, the other two over a few."""
     few = [1, 7, 16, 33]
-    for m, n, k in {*itertools.product(EDGES, few, few), *itertools.product(few, EDGES, few), *itertools.product(few, few, EDGES)}:
+    for m, n, k in {*itertools.product(EDGES, few, few), *itertools.product(few, EDGES, few),
+        *itertools.product(few, few, EDGES)}:
         a, b = draw([(m, k), (k, n)], dtype, m + n + k)
         got = fg.matmul(a, b).numpy()
         error = np.abs(got - a.astype(np.float64) @ b.astype(np.float64)).max()
         assert error <= 2 * np.finfo(dtype).eps * (k + 2), f"{m}x{k} times {k}x{n} in {dtype.__name__}: off by {error}"
 
 
+LARGE_AND_THIN = [
+    ((256, 256), (256, 256)), ((300, 257), (257, 310)), ((20, 1000), (1000, 900)), ((2000, 9), (9, 1000)),
+    ((2, 260, 270), (270, 280)), ((2, 260, 270), (2, 270, 280)), ((40000, 30), (30, 20)), ((100, 64), (64,)),
+    ((64,), (64, 100)), ((3, 64), (64, 100)), ((100, 64), (64, 3)), ((5, 100, 64), (64,)), ((1, 100), (100, 64)),
+    ((4, 33), (33, 32)),
+]  # fmt: skip
+
+
+@pytest.fixture(params=["with BLAS", "without"])
+def blas(request):
+    if request.param == "without":
+        _core.set_blas(None, None, False)
+    yield
+    if _blas.IN_USE:
+        _core.set_blas(_blas.IN_USE.sgemm, _blas.IN_USE.dgemm, _blas.IN_USE.ilp64)
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("shapes", [((256, 256), (256, 256)), ((300, 257), (257, 310)), ((2, 3000), (3000, 3000)), ((2000, 3), (3, 3000)),
-                                    ((2, 260, 270), (270, 280)), ((2, 260, 270), (2, 270, 280)), ((40000, 30), (30, 20))], ids=str)  # fmt: skip
-def test_large_products(shapes, dtype):
-    """Where a BLAS may take over."""
+@pytest.mark.parametrize("shapes", LARGE_AND_THIN, ids=str)
+def test_large_and_thin_products(shapes, dtype, blas):
+    """Where a BLAS may take over, forward or backward, and where there is none."""
     check(fg.matmul, *draw(shapes, dtype))
 
 
@@ -136,8 +154,10 @@ def test_infinities_and_nan(dtype):
         np.testing.assert_array_equal(fg.matmul(a, b).numpy(), a @ b)
 
 
-@pytest.mark.parametrize("shapes", [((3,), (3,)), ((2, 3), (3, 4)), ((2, 3), (3,)), ((), (2, 3)), ((2,), ()), ((2, 3), (5, 3, 4)),
-                                    ((3,), (5, 3, 4)), ((4, 2, 3), (5, 6, 3, 2)), ((2, 0), (5, 0, 4)), ((2, 3), (0, 3, 4))], ids=str)  # fmt: skip
+@pytest.mark.parametrize("shapes", [((3,), (3,)), ((2, 3), (3, 4)), ((2, 3), (3,)), ((), (2, 3)), ((2,), ()),
+    ((2, 3), (5, 3, 4)),
+                                    ((3,), (5, 3, 4)), ((4, 2, 3), (5, 6, 3, 2)), ((2, 0), (5, 0, 4)), ((2, 3), (0, 3, 4))],
+                                    ids=str)  # fmt: skip
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_dot(shapes, dtype):
     a, b = draw(shapes, dtype)
@@ -147,7 +167,8 @@ def test_dot(shapes, dtype):
 
 
 @property_test
-@given(hnp.mutually_broadcastable_shapes(signature="(m?,k),(k,n?)->(m?,n?)", max_dims=3, min_side=0, max_side=5), st.sampled_from(FLOATS))
+@given(hnp.mutually_broadcastable_shapes(signature="(m?,k),(k,n?)->(m?,n?)", max_dims=3, min_side=0, max_side=5),
+    st.sampled_from(FLOATS))
 def test_any_shapes(shapes, dtype):
     check(fg.matmul, *draw(shapes.input_shapes, dtype))
 
@@ -184,7 +205,7 @@ def test_misaligned_shapes(a, b, message):
 
 
 def test_other_refusals():
-    with pytest.raises(ValueError, match=r"^matmul: expected operands with axes, got shapes \(\) and \(2,\); multiply by a number with \*$"):
+    with pytest.raises(ValueError, match=r"^matmul: expected operands with axes, got shapes \(\) and \(2,\); multiply by"):
         fg.matmul(2.0, np.ones(2))
     with pytest.raises(ValueError, match=r"^matmul: shapes \(2, 1, 1\) and \(3, 1, 1\) do not align: the axes before"):
         fg.matmul(np.ones((2, 1, 1)), np.ones((3, 1, 1)))

@@ -33,13 +33,16 @@ OURS = [name for name in NUMPY if name in fg.__all__]
 NOT_OF_A_TENSOR = {"linspace", "logspace", "geomspace"}  # take numbers; a tracked tensor would end as one
 CALLS = {
     # name: arguments that need no tensor; the others are called with one tensor, or two
-    "ldexp": (np.array([1, 2, 3]),), "round": (1,), "around": (1,), "take": ([2, 0],), "reshape": ((3, 2),), "expand_dims": (1,),
+    "ldexp": (np.array([1, 2, 3]),), "round": (1,), "around": (1,), "take": ([2, 0],), "reshape": ((3, 2),),
+    "expand_dims": (1,),
     "swapaxes": (0, 1), "moveaxis": (0, 1), "broadcast_to": ((4, 2, 3),), "transpose": ((1, 0),), "permute_dims": ((1, 0),),
     "clip": (0.3, 0.6), "full_like": (3.0,), "astype": ("f4",),
 }  # fmt: skip
 SEQUENCES = {"concatenate", "concat", "stack"}
-WITHOUT_GRADIENT = {"any", "all", "argmax", "argmin", "zeros_like", "ones_like", "empty_like", "full_like", "isfinite", "isinf", "isnan",
-                    "signbit", "less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "logical_and", "logical_or",
+WITHOUT_GRADIENT = {"any", "all", "argmax", "argmin", "zeros_like", "ones_like", "empty_like", "full_like", "isfinite",
+    "isinf", "isnan",
+                    "signbit", "less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "logical_and",
+                    "logical_or",
                     "logical_xor", "logical_not"}  # fmt: skip
 TWO = {name for name in OURS if getattr(NUMPY[name], "nin", 1) == 2} | {"dot", "where"}
 
@@ -92,7 +95,8 @@ def test_numpys_function_is_ours_and_tracked(name):
 @pytest.mark.parametrize("name", [name for name in OURS if name not in NOT_OF_A_TENSOR | {"empty_like"}])
 def test_numpys_function_of_a_constant_tensor_is_numpys(name):
     expected = NUMPY[name](*arguments(name, X + 1, Y + 1) if "cosh" in name else arguments(name, X, Y))
-    got = NUMPY[name](*arguments(name, fg.tensor(X + 1), fg.tensor(Y + 1)) if "cosh" in name else arguments(name, fg.tensor(X), fg.tensor(Y)))
+    got = NUMPY[name](*arguments(name, fg.tensor(X + 1), fg.tensor(Y + 1)) if "cosh" in name else arguments(name,
+        fg.tensor(X), fg.tensor(Y)))
     for a, b in zip(parts(got), parts(expected)):
         assert isinstance(a, fg.Tensor) and not a.requires_grad
         assert (a.dtype, a.shape) == (b.dtype, b.shape)
@@ -116,7 +120,8 @@ OTHERS = {f"numpy.{name}": f for name, f in NUMPY.items() if name not in fg.__al
 OTHERS |= {f"numpy.linalg.{name}": f for name, f in dispatched(np.linalg).items() if name != "norm"}
 OTHERS |= {f"numpy.fft.{name}": f for name, f in dispatched(np.fft).items()}
 # What needs no gradient to be right, or is one of ours under another name
-ALSO_HERE = {"numpy.shape", "numpy.ndim", "numpy.size", "numpy.copy", "numpy.invert", "numpy.bitwise_not", "numpy.bitwise_invert",
+ALSO_HERE = {"numpy.shape", "numpy.ndim", "numpy.size", "numpy.copy", "numpy.invert", "numpy.bitwise_not",
+    "numpy.bitwise_invert",
              "numpy.bitwise_and", "numpy.bitwise_or", "numpy.bitwise_xor", "numpy.conjugate", "numpy.conj",
              "numpy.linalg.matmul"}  # fmt: skip
 
@@ -158,8 +163,10 @@ KEYWORDS = {
     "sum": dict(axis=1, keepdims=True), "mean": dict(axis=(0, 1)), "max": dict(axis=0, keepdims=True), "amin": dict(axis=-1),
     "prod": dict(axis=0), "var": dict(axis=1, ddof=1), "std": dict(axis=0, ddof=1, keepdims=True), "argmax": dict(axis=1),
     "any": dict(axis=0), "all": dict(axis=1, keepdims=True), "round": dict(decimals=1), "clip": dict(a_min=0.3, a_max=0.6),
-    "reshape": dict(shape=(3, 2)), "transpose": dict(axes=(1, 0)), "squeeze": dict(axis=None), "moveaxis": dict(source=0, destination=1),
-    "swapaxes": dict(axis1=0, axis2=1), "expand_dims": dict(axis=0), "broadcast_to": dict(shape=(2, 2, 3)), "take": dict(indices=[1], axis=1),
+    "reshape": dict(shape=(3, 2)), "transpose": dict(axes=(1, 0)), "squeeze": dict(axis=None),
+    "moveaxis": dict(source=0, destination=1),
+    "swapaxes": dict(axis1=0, axis2=1), "expand_dims": dict(axis=0), "broadcast_to": dict(shape=(2, 2, 3)),
+    "take": dict(indices=[1], axis=1),
 }  # fmt: skip
 
 
@@ -197,12 +204,15 @@ def test_more_keyword_arguments():
         (lambda t: np.sum(t, where=X > 0.5), "numpy.sum", "where"), (lambda t: np.sum(t, out=np.zeros(())), "numpy.sum", "out"),
         (lambda t: np.mean(t, dtype="f4"), "numpy.mean", "dtype"), (lambda t: np.max(t, initial=0.0), "numpy.max", "initial"),
         (lambda t: np.std(t, mean=0.0), "numpy.std", "mean"), (lambda t: np.var(t, where=X > 0.5), "numpy.var", "where"),
-        (lambda t: np.argmax(t, out=np.zeros((), int)), "numpy.argmax", "out"), (lambda t: np.reshape(t, 6, order="F"), "numpy.reshape", "order"),
-        (lambda t: np.take(t, [0], mode="clip"), "numpy.take", "mode"), (lambda t: np.round(t, out=np.zeros((2, 3))), "numpy.round", "out"),
+        (lambda t: np.argmax(t, out=np.zeros((), int)), "numpy.argmax", "out"),
+        (lambda t: np.reshape(t, 6, order="F"), "numpy.reshape", "order"),
+        (lambda t: np.take(t, [0], mode="clip"), "numpy.take", "mode"),
+        (lambda t: np.round(t, out=np.zeros((2, 3))), "numpy.round", "out"),
         (lambda t: np.stack([t, t], out=np.zeros((2, 2, 3))), "numpy.stack", "out"),
         (lambda t: np.concatenate([t, t], out=np.zeros((4, 3))), "numpy.concatenate", "out"),
         (lambda t: np.concatenate([t, t], dtype="f4"), "numpy.concatenate", "dtype"),
-        (lambda t: np.clip(t, 0, 1, out=np.zeros((2, 3))), "numpy.clip", "out"), (lambda t: np.dot(t, Y.T, out=np.zeros((2, 2))), "numpy.dot", "out"),
+        (lambda t: np.clip(t, 0, 1, out=np.zeros((2, 3))), "numpy.clip", "out"),
+        (lambda t: np.dot(t, Y.T, out=np.zeros((2, 2))), "numpy.dot", "out"),
     ],
 )  # fmt: skip
 def test_arguments_that_are_not_here_are_refused(call, name, argument):
@@ -236,7 +246,8 @@ def test_arguments_of_reduce_that_are_not_here(argument, value):
     "call, name",
     [(lambda t: np.subtract.reduce(t), "numpy.subtract.reduce"), (lambda t: np.add.accumulate(t), "numpy.add.accumulate"),
      (lambda t: np.add.outer(t, t), "numpy.add.outer"), (lambda t: np.add.at(np.zeros(3), [0], t), "numpy.add.at"),
-     (lambda t: np.multiply.reduceat(t, [0]), "numpy.multiply.reduceat"), (lambda t: np.logical_and.reduce(t), "numpy.logical_and.reduce")],
+     (lambda t: np.multiply.reduceat(t, [0]), "numpy.multiply.reduceat"),
+     (lambda t: np.logical_and.reduce(t), "numpy.logical_and.reduce")],
 )  # fmt: skip
 def test_other_methods_of_ufuncs(call, name):
     with pytest.raises(TypeError, match=f"^{name} is not supported on tensors"):
@@ -339,7 +350,8 @@ def test_divmod_abs_and_signs():
     same_bits(abs(fg.tensor(-X)), X)
 
 
-@pytest.mark.parametrize("exponent", [0, 1, 2, 3, -1, -2, 0.5, -0.5, 1.5, 2.0, True, np.float64(2), np.array(3.0), np.int8(2), 10])
+@pytest.mark.parametrize("exponent", [0, 1, 2, 3, -1, -2, 0.5, -0.5, 1.5, 2.0, True, np.float64(2), np.array(3.0),
+    np.int8(2), 10])
 def test_powers(exponent):
     """Those with a shortcut too: value, dtype and gradient of power."""
     for dtype in FLOATS:
@@ -431,7 +443,8 @@ def test_what_is_no_operand_is_left_to_the_other():
     assert t + Stranger() == "added"
     assert (t == Stranger()) == "compared"
     assert (t == "text") is False and (t != None) is True  # noqa: E711
-    for f in (lambda: t + "text", lambda: "text" + t, lambda: t * None, lambda: t < None, lambda: t @ None, lambda: t & 1.5, lambda: t | t):
+    for f in (lambda: t + "text", lambda: "text" + t, lambda: t * None, lambda: t < None, lambda: t @ None, lambda: t & 1.5,
+        lambda: t | t):
         with pytest.raises(TypeError):
             f()
 
@@ -527,7 +540,8 @@ def test_a_result_cannot_be_pickled():
     [
         (lambda: fg.tensor([1.0, 2.5]), "tensor([1. , 2.5])"), (lambda: fg.tensor(2.0), "tensor(2.)"),
         (lambda: fg.tensor(3), "tensor(3)"), (lambda: fg.tensor([True]), "tensor([ True])"),
-        (lambda: fg.tensor([1.0], dtype="f4"), "tensor([1.], dtype=float32)"), (lambda: fg.tensor([1], dtype="u1"), "tensor([1], dtype=uint8)"),
+        (lambda: fg.tensor([1.0], dtype="f4"), "tensor([1.], dtype=float32)"),
+        (lambda: fg.tensor([1], dtype="u1"), "tensor([1], dtype=uint8)"),
         (lambda: fg.tensor([]), "tensor([])"), (lambda: fg.zeros((0, 3)), "tensor([], shape=(0, 3))"),
         (lambda: fg.tensor([[1.0], [2.0]]), "tensor([[1.],\n        [2.]])"),
         (lambda: fg.tensor([1.0], requires_grad=True), "tensor([1.], requires_grad=True)"),

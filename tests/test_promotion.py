@@ -128,7 +128,8 @@ def test_where_and_clip_with_scalars(a):
 
 @pytest.mark.parametrize("a", DTYPES, ids=str)
 @pytest.mark.parametrize(
-    "name, args", [("modf", ()), ("sinc", ()), ("round", ()), ("round", (1,)), ("fix", ()), ("nan_to_num", ()), ("float_power", (2,)),
+    "name, args", [("modf", ()), ("sinc", ()), ("round", ()), ("round", (1,)), ("fix", ()), ("nan_to_num", ()),
+    ("float_power", (2,)),
                    ("ldexp", (2,)), ("divmod", (2,)), ("divmod", (2.0,))]
 )  # fmt: skip
 def test_composed_functions(name, args, a):
@@ -183,7 +184,8 @@ def test_astype_between_all_dtypes():
         t.astype(int)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "complex64", "complex128", "O", "U3", "S3", "M8[s]", "m8[s]", "longdouble", "f4,i4"])
+@pytest.mark.parametrize("dtype", ["float16", "complex64", "complex128", "O", "U3", "S3", "M8[s]", "m8[s]", "longdouble",
+    "f4,i4"])
 def test_other_dtypes_are_refused(dtype):
     if dtype == "longdouble" and np.dtype(dtype) == np.float64:
         pytest.skip("long double is double here")

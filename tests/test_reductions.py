@@ -203,7 +203,8 @@ def test_rank_32(name, axes):
 
 
 # ---- accuracy ----------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("shape, axis", [((3_000_000,), 0), ((2, 1_500_000), 1), ((1_500_000, 2), 0), ((1000, 3, 1000), (0, 2))])
+@pytest.mark.parametrize("shape, axis", [((3_000_000,), 0), ((2, 1_500_000), 1), ((1_500_000, 2), 0),
+    ((1000, 3, 1000), (0, 2))])
 @pytest.mark.parametrize("name", ["sum", "mean"])
 def test_float32_sums_are_pairwise(name, shape, axis):
     """Adding one after the other would be off by some 1e-3 here."""
@@ -224,6 +225,46 @@ def test_a_sum_does_not_depend_on_its_neighbours():
     for i in range(9):
         same_bits(fg.sum(x[i]), rows[i])
         same_bits(fg.sum(x[: i + 1], axis=1), rows[: i + 1])
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("shape", [(257, 129), (1000, 33), (33, 1000), (3, 257, 65), (513,), (9, 16, 17)], ids=str)
+def test_blocks_of_every_size(shape, dtype):
+    """Along each axis of arrays that fill the blocks of a kernel and leave something over."""
+    x = np.random.default_rng(5).uniform(-1, 1, shape).astype(dtype)
+    wide, eps = x.astype(np.float64), np.finfo(dtype).eps
+    for axis in range(len(shape)):
+        tolerance = {"rtol": 32 * eps, "atol": 4 * eps * shape[axis] ** 0.5}
+        for name in ("sum", "mean", "max", "min", "logsumexp", "prod"):
+            expected = FLOAT_VALUED[name](wide, axis=axis)
+            np.testing.assert_allclose(getattr(fg, name)(x, axis=axis).numpy(), expected, **tolerance,
+                err_msg=f"{name}, axis {axis}")
+        p = scipy.special.softmax(wide, axis=axis)
+        np.testing.assert_allclose(fg.softmax(x, axis=axis).numpy(), p, **tolerance)
+        g = np.random.default_rng(6).uniform(-1, 1, shape).astype(dtype)
+        got = gradients(lambda t: fg.softmax(t, axis=axis), x, cotangent=g)[0]
+        np.testing.assert_allclose(got, p * (g - (p * g).sum(axis=axis, keepdims=True)), **tolerance)
+        got = gradients(lambda t: fg.log_softmax(t, axis=axis), x, cotangent=g)[0]
+        np.testing.assert_allclose(got, g - p * g.astype(float).sum(axis=axis, keepdims=True), **tolerance)
+        got = gradients(lambda t: fg.logsumexp(t, axis=axis, keepdims=True), x, cotangent=g.take([0], axis))[0]
+        np.testing.assert_allclose(got, p * g.take([0], axis), **tolerance)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 8, 9, 16, 31, 33, 64, 65, 130])
+def test_one_element_is_found_wherever_it_is(n, dtype):
+    """The largest, the smallest, a nan: row i of each matrix has it at place i, and so has column i."""
+    x = np.random.default_rng(n).uniform(-1, 1, (n, n)).astype(dtype)
+    i = np.arange(n)
+    for name, value in (("max", 5), ("min", -5), ("max", np.nan), ("min", np.nan), ("max", np.inf), ("sum", np.nan),
+        ("logsumexp", np.nan)):
+        x[i, i] = value
+        for axis in (0, 1):
+            got = getattr(fg, name)(x, axis=axis).numpy()
+            np.testing.assert_array_equal(got, np.full(n, value), f"{name} of {value} along axis {axis}")
+        if name in ("max", "min"):
+            np.testing.assert_array_equal(gradients(lambda t: getattr(fg, name)(t, axis=1), x)[0], np.eye(n))
+            np.testing.assert_array_equal(gradients(lambda t: getattr(fg, name)(t, axis=0), x)[0], np.eye(n))
 
 
 # ---- ties, zeros, infinities, nan ----------------------------------------------------------------------------------
@@ -280,12 +321,14 @@ def test_softmax_family_at_the_extremes(dtype):
     logsumexp = [1e30, big, l1, 3, nan, -big]
     tolerance = {"rtol": 4 * np.finfo(dtype).eps}
     np.testing.assert_allclose(fg.softmax(rows).numpy(), softmax, **tolerance)
-    np.testing.assert_allclose(fg.log_softmax(rows).numpy()[[0, 2, 3, 4, 5]], np.array(log_softmax)[[0, 2, 3, 4, 5]], **tolerance)
+    np.testing.assert_allclose(fg.log_softmax(rows).numpy()[[0, 2, 3, 4, 5]], np.array(log_softmax)[[0, 2, 3, 4, 5]],
+        **tolerance)
     np.testing.assert_allclose(fg.logsumexp(rows, axis=1).numpy(), logsumexp, **tolerance)
     finite = rows[[0, 1, 2, 3, 5]]
     for f in (fg.softmax, fg.log_softmax, lambda t: fg.logsumexp(t, axis=1)):
         assert np.isfinite(gradients(f, finite)[0]).all()
-    np.testing.assert_allclose(gradients(lambda t: fg.logsumexp(t, axis=1), finite)[0], np.array(softmax)[[0, 1, 2, 3, 5]], **tolerance)
+    np.testing.assert_allclose(gradients(lambda t: fg.logsumexp(t, axis=1), finite)[0], np.array(softmax)[[0, 1, 2, 3, 5]],
+        **tolerance)
     assert fg.logsumexp([-inf, -inf]).item() == -inf
     assert fg.logsumexp([inf, 0.0]).item() == inf
 
@@ -340,7 +383,8 @@ AxisError = np.exceptions.AxisError
 def test_axes_that_do_not_exist(name):
     f, said = getattr(fg, name), {"amax": "max", "amin": "min"}.get(name, name)
     for axis in (3, -4, (0, 3)):
-        with pytest.raises(AxisError, match=f"^{said}: axis {axis if isinstance(axis, int) else 3} does not exist in a tensor of 3 dimensions$"):
+        wrong = axis if isinstance(axis, int) else 3
+        with pytest.raises(AxisError, match=f"^{said}: axis {wrong} does not exist in a tensor of 3 dimensions$"):
             f(X, axis=axis)
     for axis in ((0, 0), (1, -2)):
         with pytest.raises(ValueError, match=rf"^{said}: .*named twice in {str(axis).replace('(', '.').replace(')', '.')}$"):
@@ -367,7 +411,8 @@ def test_argmax_refusals(name):
 
 
 def test_norm_refusals():
-    with pytest.raises(NotImplementedError, match="^norm: ord=2 over 2 axes is a matrix norm; only the Frobenius norm is here$"):
+    with pytest.raises(NotImplementedError,
+        match="^norm: ord=2 over 2 axes is a matrix norm; only the Frobenius norm is here$"):
         fg.norm(X[0], 2)
     with pytest.raises(ValueError, match="^norm: expected ord as a number for a vector norm, got 'nuc'$"):
         fg.norm(X[0, 0], "nuc")

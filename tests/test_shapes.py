@@ -55,7 +55,8 @@ MOVES = {
     "take, raveled": lambda m, x: m.take(x, [[5, -1], [5, 0]]),
 }
 METHODS = {
-    "T": lambda x: x.T, "mT": lambda x: x.mT, "reshape numbers": lambda x: x.reshape(6, -1), "reshape tuple": lambda x: x.reshape((6, 4)),
+    "T": lambda x: x.T, "mT": lambda x: x.mT, "reshape numbers": lambda x: x.reshape(6, -1),
+    "reshape tuple": lambda x: x.reshape((6, 4)),
     "ravel": lambda x: x.ravel(), "flatten": lambda x: x.flatten(), "transpose": lambda x: x.transpose(),
     "transpose numbers": lambda x: x.transpose(2, 0, 1), "transpose tuple": lambda x: x.transpose((2, 0, 1)),
     "swapaxes": lambda x: x.swapaxes(0, 2), "squeeze": lambda x: x[:1].squeeze(), "squeeze axis": lambda x: x[:1].squeeze(0),
@@ -111,7 +112,8 @@ def test_a_tensor_that_a_movement_made_is_a_value_of_its_own():
 
 def test_shapes_of_a_number():
     x = fg.tensor(2.5)
-    assert [f.shape for f in (x.T, x.reshape(1, 1), x.ravel(), fg.squeeze(x), fg.expand_dims(x, 0), fg.broadcast_to(x, (2, 0)))] == [
+    assert [f.shape for f in (x.T, x.reshape(1, 1), x.ravel(), fg.squeeze(x), fg.expand_dims(x, 0),
+        fg.broadcast_to(x, (2, 0)))] == [
         (), (1, 1), (1,), (), (1,), (2, 0)]  # fmt: skip
     assert fg.stack([x, x]).shape == (2,)
 
@@ -184,12 +186,15 @@ def test_any_concatenation(data):
     "call, error, message",
     [
         (lambda: fg.reshape(X, (5, 5)), ValueError, "reshape: shape (2, 3, 4) has 24 elements, (5, 5) would have 25"),
-        (lambda: fg.reshape(X, (5, -1)), ValueError, "reshape: 24 elements of shape (2, 3, 4) do not fill the shape (5, -1) evenly"),
+        (lambda: fg.reshape(X, (5, -1)), ValueError,
+        "reshape: 24 elements of shape (2, 3, 4) do not fill the shape (5, -1) evenly"),
         (lambda: fg.reshape(X, (-1, -1)), ValueError,
          "reshape: expected lengths that are 0 or more and at most one -1, got (-1, -1)"),
         (lambda: fg.reshape(X, (2.0, 12)), TypeError, "reshape: expected a shape as an int or a tuple of ints, got (2.0, 12)"),
-        (lambda: fg.transpose(X, (0, 1)), ValueError, "transpose: expected each axis of shape (2, 3, 4) once, got the axes (0, 1)"),
-        (lambda: fg.transpose(X, (0, 1, 1)), ValueError, "transpose: expected each axis of shape (2, 3, 4) once, got the axes (0, 1, 1)"),
+        (lambda: fg.transpose(X, (0, 1)), ValueError,
+        "transpose: expected each axis of shape (2, 3, 4) once, got the axes (0, 1)"),
+        (lambda: fg.transpose(X, (0, 1, 1)), ValueError,
+        "transpose: expected each axis of shape (2, 3, 4) once, got the axes (0, 1, 1)"),
         (lambda: fg.transpose(X, (0, 1, 3)), AxisError, "transpose: axis 3 does not exist in a tensor of 3 dimensions"),
         (lambda: fg.swapaxes(X, 0, 3), AxisError, "swapaxes: axis 3 does not exist in a tensor of 3 dimensions"),
         (lambda: fg.moveaxis(X, (0, 1), 0), ValueError, "moveaxis: 2 source axes for 1 destinations"),

@@ -92,7 +92,8 @@ IN_FLOAT64 = {name: getattr(np, name) for name in ROWS if isinstance(getattr(np,
     "silu": lambda x: x * scipy.special.expit(x), "gelu": lambda x: x * scipy.special.ndtr(x),
     "elu": lambda a, b: np.where(a > 0, a, b * np.expm1(np.minimum(a, 0))),
     "selu": lambda x: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(np.minimum(x, 0))),
-    "mish": lambda x: np.where(np.abs(x) < 80, x * np.tanh(np.log1p(np.exp(np.minimum(x, 80)))), np.where(x < 0, x * np.exp(x), x)),
+    "mish": lambda x: np.where(np.abs(x) < 80, x * np.tanh(np.log1p(np.exp(np.minimum(x, 80)))),
+    np.where(x < 0, x * np.exp(x), x)),
 }  # fmt: skip
 
 

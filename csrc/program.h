@@ -1,0 +1,42 @@
+/* program.h: recording operations and replaying them.
+ *
+ * Between fg_trace_begin and fg_trace_end every operation that depends on a declared input is noted, in the order it
+ * ran, by what it was called with; operations on constants alone simply ran. The backward pass is made of the
+ * same operations, so a recorded gradient is an ordinary program. fg_trace_end drops what no output needs, merges
+ * what is computed twice, fuses runs of elementwise operations, and gives every intermediate a place in one arena.
+ * fg_program_run then does the whole of it without allocating anything but its results.
+ */
+#ifndef FG_PROGRAM_H
+#define FG_PROGRAM_H
+
+#include "fastgrad.h"
+
+typedef struct fg_program fg_program;
+
+int fg_trace_begin(void);                       /* in this thread; nothing else is being recorded */
+int fg_trace_input(fg_array *);                 /* the next input of the program */
+int fg_trace_end(int n_out, fg_array *const *out, fg_program **);   /* ends the recording, also when it fails */
+void fg_trace_abort(void);
+int fg_traced(const fg_array *);                /* depends on an input of the recording under way */
+int fg_trace_note(const fg_call *, fg_array *y);    /* called by every operation while fg_tracing */
+extern _Thread_local int fg_tracing;
+
+/* data[i] points to contiguous memory of input i; out receives new arrays. Not reentrant. */
+int fg_program_run(fg_program *, void *const *data, fg_array **out);
+void fg_program_free(fg_program *);
+
+typedef struct {
+    int n_in, n_out, n_instructions, n_recorded;
+    int64_t arena_bytes;        /* what the intermediates need together at most */
+    int64_t separate_bytes;     /* what they would need if each had memory of its own */
+} fg_program_facts;
+fg_program_facts fg_program_describe(const fg_program *);
+fg_shape *fg_program_input_shape(const fg_program *, int i);
+int fg_program_input_dtype(const fg_program *, int i);
+/* A line about instruction i: "%7 = add %3 %5 (64, 10) float32"; returns the length it has or would have. */
+int fg_program_line(const fg_program *, int i, char *text, int size);
+/* Do both compute the same from the same constants? */
+int fg_program_equal(const fg_program *, const fg_program *);
+int fg_program_group(const fg_program *, int i);    /* how many instructions from i on are fused; 1: alone */
+
+#endif

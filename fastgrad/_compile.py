@@ -1,0 +1,229 @@
+"""``compile``: a function recorded once and replayed in one call of the C core.
+
+The first call with a new structure, shapes, dtypes and static values runs the function on tensors and records the
+operations that depend on its arguments, the backward pass among them. Later calls check the arguments in C and
+replay. What the function reads from outside its arguments is a constant of the recording.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _core, tree
+from ._core import Program, Tensor, TraceError
+
+__all__ = ["CacheInfo", "Compiled", "compile"]
+
+
+class CacheInfo(NamedTuple):
+    """As ``functools.lru_cache`` tells: calls replayed, calls recorded, and programs kept."""
+
+    hits: int
+    misses: int
+    maxsize: int
+    currsize: int
+
+
+class _Entry(NamedTuple):
+    program: Program
+    rebuild: Callable[[list[Any]], Any]
+    guard: Any
+
+
+class Compiled:
+    """What ``compile`` returns. Called as the function it was made from, with arrays in and out."""
+
+    def __init__(
+        self,
+        f: Callable[..., Any],
+        static_argnums: tuple[int, ...] = (),
+        maxsize: int = 64,
+        verify: bool = False,
+        wary: bool = False,
+    ) -> None:
+        functools.update_wrapper(self, f)
+        self._f, self._static, self._maxsize, self._verify = f, static_argnums, maxsize, verify
+        self._wary = wary  # for a training step: record twice before believing a program; every result is an ndarray
+        self._doubted: set[Any] = set()
+        self._entries: OrderedDict[Any, _Entry] = OrderedDict()
+        self._last: _Entry | None = None
+        self._hits = self._misses = 0
+
+    def __call__(self, *args: Any) -> Any:
+        last = self._last
+        if last is not None and not _core.tracing():
+            results = _core.replay_if(last.guard, last.program, args)
+            if results is not None:
+                self._hits += 1
+                return last.rebuild(results)
+        return self._slowly(args)
+
+    def _slowly(self, args: tuple[Any, ...]) -> Any:
+        if _core.tracing():
+            return self._f(*args)
+        entry, inputs = self._entry(args)
+        result = entry.rebuild(entry.program.run(inputs))
+        if self._verify:
+            _compare(result, self._f(*args))
+        return result
+
+    def program(self, *args: Any) -> Program:
+        """The program that a call with these arguments replays; recorded now if there is none."""
+        return self._entry(args)[0].program
+
+    def cache_info(self) -> CacheInfo:
+        """How often a program was replayed and recorded, and how many are kept."""
+        return CacheInfo(self._hits, self._misses, self._maxsize, len(self._entries))
+
+    def cache_clear(self) -> None:
+        """Forget all programs."""
+        self._entries.clear()
+        self._doubted.clear()
+        self._last = None
+        self._hits = self._misses = 0
+
+    def _entry(self, args: tuple[Any, ...]) -> tuple[_Entry, list[np.ndarray]]:
+        static = {i % len(args) for i in self._static} if self._static else set()
+        moving = tuple(a for i, a in enumerate(args) if i not in static)
+        leaves, structure = tree.flatten(moving)
+        inputs = [_input(leaf, structure, i) for i, leaf in enumerate(leaves)]
+        fixed = tuple((i, args[i]) for i in sorted(static))
+        key = (len(args), fixed, structure, tuple((a.shape, a.dtype.char) for a in inputs))
+        entry = self._entries.get(key)
+        if entry is None:
+            self._misses += 1
+            entry = self._record(args, static, structure, inputs)
+            self._entries[key] = entry
+            if self._wary:
+                self._doubted.add(key)
+            if len(self._entries) > self._maxsize:
+                self._doubted.discard(self._entries.popitem(last=False)[0])
+        else:
+            self._hits += 1
+            self._entries.move_to_end(key)
+            if key in self._doubted:
+                if not entry.program.same_as(self._record(args, static, structure, inputs).program):
+                    raise TraceError(
+                        "compile: two recordings of this function differ; it draws random numbers, counts its calls, or reads "
+                        "something from outside its arguments that has changed"
+                    )
+                self._doubted.discard(key)
+        if entry.guard is not None and not self._verify and key not in self._doubted:
+            self._last = entry
+        return entry, inputs
+
+    def _record(
+        self, args: tuple[Any, ...], static: set[int], structure: tree.Structure, inputs: list[np.ndarray]
+    ) -> _Entry:
+        _core.trace_begin()
+        try:
+            moving = iter(tree.unflatten(structure, [_core.trace_input(a) for a in inputs]))
+            call = [a if i in static else next(moving) for i, a in enumerate(args)]
+            result = self._f(*call)
+            leaves, shape = tree.flatten(result)
+            wanted = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+            for tensor in wanted:
+                if tensor.requires_grad:
+                    raise TypeError("compile: the function returned a tensor that requires gradients; return its .detach()")
+        except BaseException:
+            _core.trace_abort()
+            raise
+        program = _core.trace_end(wanted, numbers=not self._wary)
+        rebuild = _rebuilder(shape, leaves)
+        guard = None if static else _core.make_guard(args, iter(range(len(inputs))))
+        return _Entry(program, rebuild, guard)
+
+
+def compile(
+    f: Callable[..., Any],
+    *,
+    static_argnums: int | Sequence[int] = (),
+    maxsize: int = 64,
+    verify: bool = False,
+) -> Compiled:
+    """Record f once for each kind of arguments, and replay it in one call of the C core.
+
+    Parameters
+    ----------
+    f : callable
+        Takes and returns arrays, or nested structures of them. It may be a plain function, ``grad(g)``,
+        ``value_and_grad(g)``, and use fastgrad's or NumPy's functions.
+    static_argnums : int or sequence of ints
+        Positional arguments that are constants: f gets them as they are, and a new value records a new program. They
+        must be hashable.
+    maxsize : int
+        How many programs are kept; the one not used for longest is dropped first.
+    verify : bool
+        Run f itself beside every replay and raise AssertionError where the results differ.
+
+    Returns
+    -------
+    Compiled
+        Takes f's positional arguments. Arrays come back as ndarrays of their own memory, results without axes as NumPy
+        numbers. ``.program(*args)`` shows the program, ``.cache_info()`` how often it was replayed.
+
+    A branch on a value, ``float(x)`` or ``x.numpy()`` inside f raise TraceError, a TypeError that names the line: their
+    result would be frozen into the program. Arrays that f reads from outside its arguments are constants.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> f = fg.compile(fg.value_and_grad(lambda x: np.sum(np.tanh(x) ** 2)))
+    >>> f(np.array([0.0, 1.0]))[1].round(4)
+    array([0.    , 0.6397])
+    """
+    if not callable(f):
+        raise TypeError(f"compile: expected a function, got {type(f).__name__}")
+    numbers = static_argnums if isinstance(static_argnums, (tuple, list)) else (static_argnums,)
+    if operator.index(maxsize) < 1:
+        raise ValueError(f"compile: expected maxsize of at least 1, got {maxsize}")
+    return Compiled(f, tuple(operator.index(i) for i in numbers), maxsize, verify)  # type: ignore[arg-type]
+
+
+def _input(leaf: Any, structure: tree.Structure, i: int) -> np.ndarray:
+    if isinstance(leaf, Tensor):
+        if leaf.requires_grad:
+            raise TypeError("compile: an argument is a tensor that requires gradients; compile the gradient instead, as in "
+                            "compile(grad(f)), or pass its .detach()")
+        leaf = leaf.numpy()
+    if not isinstance(leaf, (np.ndarray, np.generic, float, int)) or isinstance(leaf, np.ma.MaskedArray):
+        raise TypeError(
+            f"compile: args{structure.paths('')[i]} is of type {type(leaf).__name__}, expected arrays and numbers; name its "
+            "argument in static_argnums if it is a constant"
+        )
+    a = np.asarray(leaf)
+    return a if a.flags.c_contiguous else np.ascontiguousarray(a).reshape(a.shape)
+
+
+def _rebuilder(structure: tree.Structure, leaves: list[Any]) -> Callable[[list[Any]], Any]:
+    """A function from the program's results to the structure that f returned."""
+    if all(isinstance(leaf, Tensor) for leaf in leaves):
+        if structure == tree.structure(0):
+            return operator.itemgetter(0)
+        if structure == tree.structure(tuple(range(len(leaves)))):
+            return tuple
+        return structure.unflatten
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+    constants = list(leaves)
+    for i in places:
+        constants[i] = None
+
+    def rebuild(results: list[Any]) -> Any:
+        filled = constants.copy()
+        for i, result in zip(places, results):
+            filled[i] = result
+        return structure.unflatten(filled)
+
+    return rebuild
+
+
+def _compare(found: Any, expected: Any) -> None:
+    expected = tree.map(lambda x: x.numpy() if isinstance(x, Tensor) else x, expected)
+    for (path, a), (_, b) in zip(tree.flatten_with_path(found)[0], tree.flatten_with_path(expected)[0]):
+        if isinstance(a, (np.ndarray, np.generic)):
+            tolerance = 1e-4 if np.asarray(a).dtype == np.float32 else 1e-10
+            np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance, err_msg=f"compile: result{path} of the replay")
