@@ -181,7 +181,7 @@ def compile(
     numbers = static_argnums if isinstance(static_argnums, (tuple, list)) else (static_argnums,)
     if operator.index(maxsize) < 1:
         raise ValueError(f"compile: expected maxsize of at least 1, got {maxsize}")
-    return Compiled(f, tuple(operator.index(i) for i in numbers), maxsize, verify)  # type: ignore[arg-type]
+    return Compiled(f, tuple(operator.index(i) for i in numbers), maxsize, verify)
 
 
 def _input(leaf: Any, structure: tree.Structure, i: int) -> np.ndarray:
@@ -226,4 +226,4 @@ def _compare(found: Any, expected: Any) -> None:
     for (path, a), (_, b) in zip(tree.flatten_with_path(found)[0], tree.flatten_with_path(expected)[0]):
         if isinstance(a, (np.ndarray, np.generic)):
             tolerance = 1e-4 if np.asarray(a).dtype == np.float32 else 1e-10
-            np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance, err_msg=f"compile: result{path} of the replay")
+            np.testing.assert_allclose(np.asarray(a), b, rtol=tolerance, atol=tolerance, err_msg=f"compile: result{path} of the replay")

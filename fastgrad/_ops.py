@@ -241,7 +241,7 @@ def _question(name: str, of_floats: Callable[..., Any] | None = None) -> Callabl
 
 def _truth(x: TensorLike) -> Tensor:
     x = asarray(x)
-    return x if x.dtype == np.bool_ else x != 0  # type: ignore[no-any-return]
+    return x if x.dtype == np.bool_ else x != 0
 
 
 isfinite = _question("isfinite", lambda x: absolute(x) < np.inf)
@@ -350,11 +350,10 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axis = None, keepd
     tensor(5.)
     """
     x = asarray(x)
+    x = x if x.dtype.kind == "f" else astype(x, np.float64)
     axes = _axes(axis, x.ndim, "norm")
     if ord in (None, "fro") or (ord == 2 and len(axes) == 1):
         squares = sum(square(x), axis, keepdims)
-        if squares.dtype.kind != "f":
-            return sqrt(squares)
         # where() on both sides of the root keeps its infinite slope at 0 out of the gradient.
         zero = squares == 0.0
         return where(zero, 0.0, sqrt(where(zero, 1.0, squares)))
@@ -368,7 +367,7 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axis = None, keepd
     if ord == -np.inf:
         return _core.min(size, axis, keepdims)
     if ord == 0:
-        return sum(astype(size != 0.0, size.dtype if size.dtype.kind == "f" else np.float64), axis, keepdims)
+        return sum(astype(size != 0.0, size.dtype), axis, keepdims)
     if ord == 1:
         return sum(size, axis, keepdims)
     return power(sum(power(size, float(ord)), axis, keepdims), 1.0 / ord)

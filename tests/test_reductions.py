@@ -129,6 +129,16 @@ def test_norms(ord, axis, keepdims, dtype):
         fg.check_grads(lambda t: fg.norm(t, ord=ord, axis=axis, keepdims=keepdims), (x,))
 
 
+@pytest.mark.parametrize("dtype", ["i1", "u1", "i4", "u8", "?"])
+def test_norms_of_integers_do_not_overflow(dtype):
+    x = np.array([100, 101, 0, 127]).astype(dtype)
+    for ord in (None, 1, 2, 3, np.inf, -np.inf, 0):
+        expected = np.linalg.norm(x, ord)
+        got = fg.norm(x, ord)
+        assert got.dtype == np.float64
+        np.testing.assert_allclose(got.numpy(), expected, rtol=1e-15, err_msg=f"ord={ord}")
+
+
 def test_norm_of_vectors_and_at_zero():
     for ord in (None, 1, 2, 3, np.inf, -np.inf, 0):
         close(fg.norm(X[0, 0], ord), np.linalg.norm(X[0, 0], ord), np.float64)
