@@ -889,7 +889,7 @@ VM_VIA_F64_2(logaddexp2)
 #elif defined VM_T
 
 VM_INLINE VM_T VM(absolute)(VM_T x) { return VM_LIB(fabs)(x); }
-VM_INLINE VM_T VM(sign)(VM_T x) { return x < 0 ? -1 : x > 0 ? 1 : x; }
+VM_INLINE VM_T VM(sign)(VM_T x) { return x < 0 ? -1 : x > 0 ? 1 : x == 0 ? 0 : x; }
 
 /* From VM_INTEGRAL on every number is an integer. */
 VM_INLINE VM_T VM(rint)(VM_T x) {

@@ -132,14 +132,14 @@ class TrainingStep:
 
     def _not_finite(self, value: float, gradients: list[Any]) -> str | None:
         """What is not finite, as the text of the error; None if all is well."""
-        bad = [i for i, gradient in enumerate(gradients) if not _core.all_finite(gradient)]
-        if not bad and math.isfinite(value):
+        bad = _core.first_not_finite(gradients)
+        if bad < 0 and math.isfinite(value):
             return None
         what = [] if math.isfinite(value) else [f"the loss is {value}"]
-        if bad:
-            entries = np.isfinite(np.asarray(gradients[bad[0]]))
+        if bad >= 0:
+            entries = np.isfinite(np.asarray(gradients[bad]))
             what.append(
-                f"the gradient of {self._structure.paths('params')[bad[0]]} has {entries.size - entries.sum()} "
+                f"the gradient of {self._structure.paths('params')[bad]} has {entries.size - entries.sum()} "
                 f"entries of {entries.size} that are not finite"
             )
         return (

@@ -949,7 +949,7 @@ cdef fg_array *updated(x, fg_array *like, str name, str what) except NULL:
         if what != "gradient":
             own_memory(x)
         r = fg_array_ref((<Tensor>x).t.array)
-    elif isinstance(x, np.ndarray):
+    elif isinstance(x, cnp.ndarray):
         if what != "gradient" and not (cnp.PyArray_IS_C_CONTIGUOUS(x) and cnp.PyArray_ISALIGNED(x)
                                        and cnp.PyArray_ISWRITEABLE(x)):
             raise ValueError(f"{name}: the {what} must be a writable contiguous array")
@@ -1011,8 +1011,25 @@ def adam(p, g, m, v, double lr, double beta1, double beta2, double eps, double w
 
 def all_finite(x):
     """Whether a float array or tensor holds neither inf nor nan."""
-    cdef Tensor operand = as_float(x, "all_finite")
-    return fg_kernels[operand.t.array.dtype].reduce.all_finite(operand.t.array.shape.size, operand.t.array.data) != 0
+    return first_not_finite([x]) < 0
+
+
+def first_not_finite(list arrays):
+    """Which of these float arrays or tensors is the first to hold an inf or nan; -1 if none does."""
+    cdef Tensor operand
+    cdef int dtype
+    cdef int i = 0
+    for x in arrays:
+        if cnp.PyArray_CheckExact(x) and cnp.PyArray_ISCARRAY_RO(x) and 0 <= number_of(x) <= FG_FLOAT64:
+            dtype = number_of(x)
+            if not fg_kernels[dtype].reduce.all_finite(cnp.PyArray_SIZE(x), cnp.PyArray_DATA(x)):
+                return i
+        else:
+            operand = as_float(x, "all_finite")
+            if not fg_kernels[operand.t.array.dtype].reduce.all_finite(operand.t.array.shape.size, operand.t.array.data):
+                return i
+        i += 1
+    return -1
 
 
 # ---- the machine --------------------------------------------------------------------------------------------

@@ -199,7 +199,7 @@ def nan_to_num(x: TensorLike, nan: float = 0.0, posinf: float | None = None, neg
 
 def clip(x: TensorLike, min: TensorLike | None = None, max: TensorLike | None = None) -> Tensor:
     """x limited to the interval [min, max]; either bound may be None. Within the bounds and on them the gradient
-    goes to x, outside to the bound.
+    goes to x, outside to the bound. A nan bound gives nan.
 
     >>> import fastgrad as fg
     >>> fg.clip([-1.0, 0.5, 2.0], 0, 1)
@@ -207,9 +207,9 @@ def clip(x: TensorLike, min: TensorLike | None = None, max: TensorLike | None = 
     """
     x = asarray(x)
     if min is not None:
-        x = where(x < min, min, x)
+        x = where((x < min) | isnan(min), min, x)
     if max is not None:
-        x = where(x > max, max, x)
+        x = where((x > max) | isnan(max), max, x)
     return x
 
 
