@@ -17,6 +17,7 @@ typedef enum { INPUT, CONSTANT, RESULT } origin;
 typedef struct {
     fg_array *array;            /* held while recording; afterwards only if it is a constant */
     origin from;
+    int marked;                 /* array->trace is this value's number */
 } value;
 
 typedef struct {
@@ -35,6 +36,7 @@ struct fg_program {
     struct slot *slot;                          /* one a value */
     struct step *step;
     int n_steps, n_recorded;
+    int status;                 /* of the first note that failed: then the recording is not whole */
     char *arena;
     int64_t arena_bytes, separate_bytes;
 };
@@ -63,17 +65,42 @@ static int *operands_of(const fg_program *p, const note *n) { return (int *)p->o
 static int64_t *attrs_of(const fg_program *p, const note *n) { return (int64_t *)p->attrs.item + n->attr; }
 
 /* ---- recording ------------------------------------------------------------------------------------------- */
-/* An array of the recording carries its value's number plus 1. */
-static int value_of(const fg_array *x) { return x->trace - 1; }
+/* An array of the recording carries its value's number plus 1. A constant may carry that of another thread's
+ * recording: then it is unknown here, and becomes a new value each time. */
+static int value_of(const fg_array *x)
+{
+    int v = x->trace - 1;
+    return v >= 0 && v < recording->values.n && values_of(recording)[v].array == x ? v : -1;
+}
 
 static int add_value(fg_array *x, origin from)
 {
     value *v = add(&recording->values, sizeof *v);
     if (!v)
         return -1;
-    *v = (value){fg_array_ref(x), from};
-    x->trace = recording->values.n;
+    *v = (value){fg_array_ref(x), from, !x->trace};
+    if (v->marked)
+        x->trace = recording->values.n;
     return recording->values.n - 1;
+}
+
+static const fg_array *memory_of(const fg_array *x) { return x->storage == FG_VIEW ? x->owner : x; }
+
+/* A constant has the elements of this moment, also where somebody else may write them later. */
+static int add_constant(fg_array *x)
+{
+    if (!memory_of(x)->unstable)
+        return add_value(x, CONSTANT);
+    fg_array *copy = fg_array_copy(x);
+    int v = copy ? add_value(copy, CONSTANT) : -1;
+    fg_array_unref(copy);
+    return v;
+}
+
+static int operand_of(fg_array *x)
+{
+    int v = value_of(x);
+    return v >= 0 ? v : add_constant(x);
 }
 
 int fg_trace_begin(void)
@@ -89,29 +116,27 @@ int fg_trace_begin(void)
 
 int fg_trace_input(fg_array *x)
 {
+    if (!recording)
+        return fg_fail(FG_BAD_TAPE, "no program is being recorded in this thread");
     recording->n_in++;
     return add_value(x, INPUT) < 0 ? FG_NO_MEMORY : FG_OK;
 }
 
 int fg_traced(const fg_array *x)
 {
-    return fg_tracing && x->trace && values_of(recording)[value_of(x)].from != CONSTANT;
+    int v = fg_tracing ? value_of(x) : -1;
+    return v >= 0 && values_of(recording)[v].from != CONSTANT;
 }
 
-int fg_trace_note(const fg_call *c, fg_array *y)
+static int write_note(const fg_call *c, fg_array *y)
 {
-    int depends = 0;
-    for (int i = 0; i < c->n_in; i++)
-        depends = depends || (c->in[i].array && fg_traced(c->in[i].array));
-    if (!depends)
-        return FG_OK;
     int in = recording->operands.n, attr = recording->attrs.n;
     for (int i = 0; i < c->n_in; i++) {
         fg_array *x = c->in[i].array;
         int *operand = add(&recording->operands, sizeof *operand);
         if (!operand)
             return FG_NO_MEMORY;
-        *operand = !x ? -1 : x->trace ? value_of(x) : add_value(x, CONSTANT);
+        *operand = x ? operand_of(x) : -1;
         if (x && *operand < 0)
             return FG_NO_MEMORY;
     }
@@ -129,17 +154,41 @@ int fg_trace_note(const fg_call *c, fg_array *y)
     return FG_OK;
 }
 
+int fg_trace_note(const fg_call *c, fg_array *y)
+{
+    int depends = 0;
+    for (int i = 0; i < c->n_in; i++)
+        depends = depends || (c->in[i].array && fg_traced(c->in[i].array));
+    int status = depends ? write_note(c, y) : FG_OK;
+    if (status && !recording->status)
+        recording->status = status;
+    return status;
+}
+
+static void unmark(value *v)
+{
+    if (v->marked)
+        v->array->trace = 0;
+    v->marked = 0;
+}
+
+static void let_go(value *v)
+{
+    if (!v->array)
+        return;
+    unmark(v);
+    fg_array_unref(v->array);
+    v->array = NULL;
+}
+
 static void forget(fg_program *p, int keep_constants)
 {
     for (int i = 0; i < p->values.n; i++) {
         value *v = &values_of(p)[i];
-        if (!v->array)
-            continue;
-        v->array->trace = 0;
-        if (!keep_constants || v->from != CONSTANT) {
-            fg_array_unref(v->array);
-            v->array = NULL;
-        }
+        if (!keep_constants || v->from != CONSTANT)
+            let_go(v);
+        else if (v->array)
+            unmark(v);
     }
 }
 
@@ -174,11 +223,48 @@ static int same_note(const fg_program *p, const note *a, const fg_program *q, co
            !memcmp(attrs_of(p, a), attrs_of(q, b), (size_t)a->n_attr * sizeof(int64_t));
 }
 
+static size_t data_bytes(const fg_array *x) { return (size_t)x->shape->size * fg_itemsize(x->dtype); }
+
+static int same_array(const fg_array *x, const fg_array *y)
+{
+    return x->dtype == y->dtype && fg_shape_equal(x->shape, y->shape) && !memcmp(x->data, y->data, data_bytes(x));
+}
+
+/* Of a large array the first elements tell enough. */
+static uint64_t hash_array(const fg_array *x)
+{
+    const uint8_t *c = x->data;
+    size_t bytes = data_bytes(x);
+    uint64_t h = mix(x->dtype, (uint64_t)x->shape->size);
+    for (size_t i = 0; i < bytes && i < 256; i++)
+        h = mix(h, c[i]);
+    return h ^ h >> 32;
+}
+
+/* same[v] becomes the first constant with the elements of constant v. */
+static void merge_constants(fg_program *p, int size, int *table, int *same)
+{
+    for (int i = 0; i < size; i++)
+        table[i] = -1;
+    for (int v = 0; v < p->values.n; v++) {
+        if (values_of(p)[v].from != CONSTANT)
+            continue;
+        const fg_array *x = values_of(p)[v].array;
+        int at = (int)(hash_array(x) & (uint64_t)(size - 1));
+        while (table[at] >= 0 && !same_array(x, values_of(p)[table[at]].array))
+            at = (at + 1) & (size - 1);
+        if (table[at] >= 0)
+            same[v] = table[at];
+        else
+            table[at] = v;
+    }
+}
+
 /* Let every operand and output name the first value computed in its way. */
 static int merge_equal(fg_program *p)
 {
     int n = p->notes.n, size = 16;
-    while (size < 2 * n)
+    while (size < 2 * p->values.n)              /* each note has made a value */
         size *= 2;
     int *table = malloc((size_t)size * sizeof *table), *same = malloc((size_t)p->values.n * sizeof *same);
     if (!table || !same) {
@@ -186,10 +272,11 @@ static int merge_equal(fg_program *p)
         free(same);
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     }
-    for (int i = 0; i < size; i++)
-        table[i] = -1;
     for (int i = 0; i < p->values.n; i++)
         same[i] = i;
+    merge_constants(p, size, table, same);
+    for (int i = 0; i < size; i++)
+        table[i] = -1;
     for (int k = 0; k < n; k++) {
         note *a = &notes_of(p)[k];
         for (int i = 0; i < a->n_in; i++)
@@ -245,7 +332,7 @@ static int absorb_transposes(fg_program *p)
     return FG_OK;
 }
 
-/* Keep the notes that an output needs, in their order. */
+/* Keep the notes that an output needs, in their order, and the constants. */
 static int drop_unused(fg_program *p)
 {
     char *used = calloc((size_t)p->values.n + 1, 1);
@@ -264,7 +351,26 @@ static int drop_unused(fg_program *p)
         if (used[notes_of(p)[k].y])
             notes_of(p)[kept++] = notes_of(p)[k];
     p->notes.n = kept;
+    for (int v = 0; v < p->values.n; v++)
+        if (values_of(p)[v].from == CONSTANT && !used[v])
+            let_go(&values_of(p)[v]);
     free(used);
+    return FG_OK;
+}
+
+/* A constant in memory that is not ours gets memory of its own: what lies there may change after the recording. */
+static int own_constants(fg_program *p)
+{
+    for (int i = 0; i < p->values.n; i++) {
+        value *v = &values_of(p)[i];
+        if (v->from != CONSTANT || !v->array || memory_of(v->array)->storage != FG_FOREIGN)
+            continue;
+        fg_array *copy = fg_array_copy(v->array);
+        if (!copy)
+            return FG_NO_MEMORY;
+        let_go(v);
+        v->array = copy;
+    }
     return FG_OK;
 }
 
@@ -408,7 +514,7 @@ typedef struct { int64_t offset, bytes; } gap;
 static int64_t bytes_of(const slot *s)
 {
     int64_t n = s->blockwise ? BLOCK : s->array.shape->size;
-    int64_t bytes = n * (int64_t)fg_itemsize(s->array.dtype);
+    int64_t bytes = (n ? n : 1) * (int64_t)fg_itemsize(s->array.dtype);     /* a pointer even to nothing */
     return (bytes + ALIGN - 1) / ALIGN * ALIGN;
 }
 
@@ -526,6 +632,9 @@ static int make_slots(fg_program *p)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     for (int v = 0; v < n; v++) {
         const fg_array *x = values_of(p)[v].array;
+        p->slot[v] = (slot){.root = v, .output = -1, .offset = -1};
+        if (!x)                                 /* a constant that nothing needs */
+            continue;
         p->slot[v] = (slot){.array = {.refs = 1, .dtype = x->dtype, .storage = FG_OWNED,
                                       .shape = fg_shape_ref(x->shape)},
                             .root = v, .output = -1, .offset = -1};
@@ -565,8 +674,8 @@ static int make_ready(fg_program *p)
 {
     int status;
     p->n_recorded = p->notes.n;
-    if ((status = absorb_transposes(p)) || (status = merge_equal(p)) || (status = drop_unused(p)) || (status = make_slots(p)) ||
-        (status = separate_outputs(p)))
+    if ((status = absorb_transposes(p)) || (status = merge_equal(p)) || (status = drop_unused(p)) ||
+        (status = own_constants(p)) || (status = make_slots(p)) || (status = separate_outputs(p)))
         return status;
     p->values.n += p->n_out;                    /* the copies' slots; those not needed stay empty */
     for (int i = p->values.n - p->n_out; i < p->values.n; i++)
@@ -595,23 +704,25 @@ static int make_ready(fg_program *p)
 int fg_trace_end(int n_out, fg_array *const *out, fg_program **made)
 {
     fg_program *p = recording;
-    int status = FG_OK;
+    if (!p)
+        return fg_fail(FG_BAD_TAPE, "no program is being recorded in this thread");
+    int status = p->status;
     p->out = malloc((size_t)(n_out + 1) * sizeof *p->out);
     if (!p->out)
         status = fg_fail(FG_NO_MEMORY, "no memory for a program");
     for (int i = 0; !status && i < n_out; i++) {
-        p->out[i] = out[i]->trace ? value_of(out[i]) : add_value(out[i], CONSTANT);
+        p->out[i] = operand_of(out[i]);
         if (p->out[i] < 0)
             status = FG_NO_MEMORY;
     }
     p->n_out = n_out;
+    recording = NULL;                           /* letting go of foreign memory may run any code */
+    fg_tracing = 0;
     int n_values = p->values.n;
     if (!status)
         status = make_ready(p);
     p->values.n = n_values;                     /* `forget` looks at what was recorded only */
     forget(p, !status);
-    recording = NULL;
-    fg_tracing = 0;
     if (status) {
         fg_program_free(p);
         return status;
@@ -775,8 +886,7 @@ int fg_program_equal(const fg_program *a, const fg_program *b)
             return 0;
     for (int v = 0; v < a->values.n; v++) {
         const fg_array *x = values_of(a)[v].array, *y = values_of(b)[v].array;
-        if (!x != !y || (x && (x->dtype != y->dtype || !fg_shape_equal(x->shape, y->shape) ||
-                               memcmp(x->data, y->data, (size_t)x->shape->size * fg_itemsize(x->dtype)))))
+        if (!x != !y || (x && !same_array(x, y)))
             return 0;
     }
     return 1;

@@ -311,15 +311,24 @@ int cross_entropy_shape(const fg_call *c, fg_shape **shape, int *dtype)
     return status;
 }
 
-int cross_entropy_run(const fg_call *c, fg_array *y)
+static int check_labels(const fg_call *c)
 {
-    const fg_array *x = c->in[0].array;
-    const int64_t *k = c->in[1].array->data, classes = row_length(x->shape);
-    for (int64_t i = 0; i < y->shape->size; i++)
+    const fg_shape *rows = c->in[1].array->shape;
+    const int64_t *k = c->in[1].array->data, classes = row_length(c->in[0].array->shape);
+    for (int64_t i = 0; i < rows->size; i++)
         if (k[i] < 0 || k[i] >= classes)
             return fg_fail(FG_BAD_INDEX, "cross_entropy: label %lld of row %lld is not a class: with %lld logits a row, "
                            "labels run from 0 to %lld", (long long)k[i], (long long)i, (long long)classes,
                            (long long)classes - 1);
+    return FG_OK;
+}
+
+int cross_entropy_run(const fg_call *c, fg_array *y)
+{
+    const fg_array *x = c->in[0].array;
+    int status = check_labels(c);
+    if (status)
+        return status;
     fg_kernels[y->dtype].reduce->cross_entropy_rows(row_count(x->shape), row_length(x->shape), x->data,
                                                     c->in[1].array->data, y->data);
     return FG_OK;
@@ -338,6 +347,9 @@ ADJOINT(cross_entropy)
 int cross_entropy_adjoint_run(const fg_call *c, fg_array *gx)
 {
     const fg_array *x = c->in[0].array;
+    int status = check_labels(c);               /* in a program this may run without the forward */
+    if (status)
+        return status;
     fg_kernels[gx->dtype].reduce->cross_entropy_vjp_rows(row_count(x->shape), row_length(x->shape), x->data,
                                                          c->in[1].array->data, c->in[2].array->data, 1, gx->data);
     return FG_OK;

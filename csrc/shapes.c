@@ -38,11 +38,51 @@ int cast_shape(const fg_call *c, fg_shape **shape, int *dtype)
     return same_shape(c, shape);
 }
 
+#define EACH(T, ...)                                                                                          \
+    for (int64_t i = 0; i < n; i++)                                                                           \
+        ((T *)y)[i] = __VA_ARGS__;                                                                            \
+    break;
+
+/* Integers and booleans by way of int64, which holds the bits of them all. */
+static void widen(int dtype, int64_t n, const void *x, int64_t *y)
+{
+    switch (dtype) {
+    case FG_INT8: EACH(int64_t, ((const int8_t *)x)[i])
+    case FG_INT16: EACH(int64_t, ((const int16_t *)x)[i])
+    case FG_INT32: EACH(int64_t, ((const int32_t *)x)[i])
+    case FG_UINT16: EACH(int64_t, ((const uint16_t *)x)[i])
+    case FG_UINT32: EACH(int64_t, ((const uint32_t *)x)[i])
+    case FG_INT64: case FG_UINT64: EACH(int64_t, ((const int64_t *)x)[i])
+    default: EACH(int64_t, ((const uint8_t *)x)[i])
+    }
+}
+
+static void narrow(int dtype, int64_t n, const int64_t *x, int from_uint64, void *y)
+{
+    switch (dtype) {
+    case FG_FLOAT32: EACH(float, from_uint64 ? (float)(uint64_t)x[i] : (float)x[i])
+    case FG_FLOAT64: EACH(double, from_uint64 ? (double)(uint64_t)x[i] : (double)x[i])
+    case FG_BOOL: EACH(uint8_t, x[i] != 0)
+    case FG_INT8: case FG_UINT8: EACH(uint8_t, (uint8_t)x[i])
+    case FG_INT16: case FG_UINT16: EACH(uint16_t, (uint16_t)x[i])
+    case FG_INT32: case FG_UINT32: EACH(uint32_t, (uint32_t)x[i])
+    default: EACH(int64_t, x[i])
+    }
+}
+#undef EACH
+
 int cast_run(const fg_call *c, fg_array *y)
 {
     const fg_array *x = c->in[0].array;
+    int64_t n = y->shape->size, wide[256];
     if (x->dtype == y->dtype)
-        memcpy(y->data, x->data, (size_t)y->shape->size * fg_itemsize(y->dtype));
+        memcpy(y->data, x->data, (size_t)n * fg_itemsize(y->dtype));
+    else if (!FG_IS_FLOAT(x->dtype))
+        for (int64_t i = 0; i < n; i += 256) {
+            int64_t part = n - i < 256 ? n - i : 256;
+            widen(x->dtype, part, (const char *)x->data + i * (int64_t)fg_itemsize(x->dtype), wide);
+            narrow(y->dtype, part, wide, x->dtype == FG_UINT64, (char *)y->data + i * (int64_t)fg_itemsize(y->dtype));
+        }
     else
         fg_kernels[x->dtype].elementwise->cast(y->shape->size, x->data, y->data);
     return FG_OK;

@@ -8,7 +8,9 @@ replay. What the function reads from outside its arguments is a constant of the 
 from __future__ import annotations
 
 import functools
+import math
 import operator
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -54,6 +56,7 @@ class Compiled:
         self._entries: OrderedDict[Any, _Entry] = OrderedDict()
         self._last: _Entry | None = None
         self._hits = self._misses = 0
+        self._lock = threading.Lock()  # over what is kept, not while f runs
 
     def __call__(self, *args: Any) -> Any:
         last = self._last
@@ -70,7 +73,10 @@ class Compiled:
         entry, inputs = self._entry(args)
         result = entry.rebuild(entry.program.run(inputs))
         if self._verify:
-            _compare(result, self._f(*args))
+            static = self._static_of(args)
+            moving = tuple(a for i, a in enumerate(args) if i not in static)
+            tensors = iter(tree.unflatten(tree.structure(moving), [_core.tensor(a) for a in inputs]))
+            _compare(result, self._f(*[a if i in static else next(tensors) for i, a in enumerate(args)]))
         return result
 
     def program(self, *args: Any) -> Program:
@@ -83,30 +89,43 @@ class Compiled:
 
     def cache_clear(self) -> None:
         """Forget all programs."""
-        self._entries.clear()
-        self._doubted.clear()
-        self._last = None
-        self._hits = self._misses = 0
+        with self._lock:
+            self._entries.clear()
+            self._doubted.clear()
+            self._last = None
+            self._hits = self._misses = 0
+
+    def _static_of(self, args: tuple[Any, ...]) -> set[int]:
+        for i in self._static:
+            if not -len(args) <= i < len(args):
+                raise TypeError(
+                    f"compile: static_argnums names argument {i}, but the function was called with {len(args)} positional "
+                    f"argument{'s' * (len(args) != 1)}"
+                )
+        return {i % len(args) for i in self._static}
 
     def _entry(self, args: tuple[Any, ...]) -> tuple[_Entry, list[np.ndarray]]:
-        static = {i % len(args) for i in self._static} if self._static else set()
+        static = self._static_of(args)
         moving = tuple(a for i, a in enumerate(args) if i not in static)
         leaves, structure = tree.flatten(moving)
         inputs = [_input(leaf, structure, i) for i, leaf in enumerate(leaves)]
-        fixed = tuple((i, args[i]) for i in sorted(static))
+        fixed = tuple((i, _typed(args[i], i)) for i in sorted(static))
         key = (len(args), fixed, structure, tuple((a.shape, a.dtype.char) for a in inputs))
-        entry = self._entries.get(key)
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is not None:
+                self._hits += 1
+                self._entries.move_to_end(key)
         if entry is None:
-            self._misses += 1
             entry = self._record(args, static, structure, inputs)
-            self._entries[key] = entry
-            if self._wary:
-                self._doubted.add(key)
-            if len(self._entries) > self._maxsize:
-                self._doubted.discard(self._entries.popitem(last=False)[0])
+            with self._lock:
+                self._misses += 1
+                self._entries[key] = entry
+                if self._wary:
+                    self._doubted.add(key)
+                if len(self._entries) > self._maxsize:
+                    self._doubted.discard(self._entries.popitem(last=False)[0])
         else:
-            self._hits += 1
-            self._entries.move_to_end(key)
             if key in self._doubted:
                 if not entry.program.same_as(self._record(args, static, structure, inputs).program):
                     raise TraceError(
@@ -114,8 +133,8 @@ class Compiled:
                         "something from outside its arguments that has changed"
                     )
                 self._doubted.discard(key)
-        if entry.guard is not None and not self._verify and key not in self._doubted:
-            self._last = entry
+        fast = entry.guard is not None and not self._verify and key not in self._doubted
+        self._last = entry if fast else None
         return entry, inputs
 
     def _record(
@@ -184,6 +203,22 @@ def compile(
     return Compiled(f, tuple(operator.index(i) for i in numbers), maxsize, verify)
 
 
+def _typed(value: Any, i: int) -> Any:
+    """A static argument as a key: 1, 1.0 and True are equal to Python but not to a program, nor are 0.0 and -0.0."""
+    if type(value) is tuple:
+        return tuple(_typed(item, i) for item in value)
+    try:
+        hash(value)
+    except TypeError:
+        value_type = type(value).__name__
+    else:
+        if not isinstance(value, Tensor):
+            return type(value), value, isinstance(value, float) and math.copysign(1, value)
+        value_type = "Tensor"
+    cure = ", such as a tuple" if isinstance(value, (list, dict, set)) else "; arrays are passed as arguments that are not static"
+    raise TypeError(f"compile: the static argument {i} holds a {value_type}, expected hashable constants{cure}")
+
+
 def _input(leaf: Any, structure: tree.Structure, i: int) -> np.ndarray:
     if isinstance(leaf, Tensor):
         if leaf.requires_grad:
@@ -196,6 +231,10 @@ def _input(leaf: Any, structure: tree.Structure, i: int) -> np.ndarray:
             "argument in static_argnums if it is a constant"
         )
     a = np.asarray(leaf)
+    if a.dtype.kind not in "fiub" or a.dtype.itemsize not in (1, 2, 4, 8) or a.dtype == np.float16:
+        raise TypeError(
+            f"compile: args{structure.paths('')[i]} has dtype {a.dtype}, expected float32, float64, bool or an integer dtype"
+        )
     return a if a.flags.c_contiguous else np.ascontiguousarray(a).reshape(a.shape)
 
 
@@ -208,12 +247,12 @@ def _rebuilder(structure: tree.Structure, leaves: list[Any]) -> Callable[[list[A
             return tuple
         return structure.unflatten
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
-    constants = list(leaves)
+    constants = [leaf.copy() if isinstance(leaf, np.ndarray) else leaf for leaf in leaves]
     for i in places:
         constants[i] = None
 
     def rebuild(results: list[Any]) -> Any:
-        filled = constants.copy()
+        filled = [x.copy() if isinstance(x, np.ndarray) else x for x in constants]
         for i, result in zip(places, results):
             filled[i] = result
         return structure.unflatten(filled)
@@ -223,7 +262,11 @@ def _rebuilder(structure: tree.Structure, leaves: list[Any]) -> Callable[[list[A
 
 def _compare(found: Any, expected: Any) -> None:
     expected = tree.map(lambda x: x.numpy() if isinstance(x, Tensor) else x, expected)
+    if tree.structure(found) != tree.structure(expected):
+        raise AssertionError(f"compile: the replay returned {tree.structure(found)}, the function {tree.structure(expected)}")
     for (path, a), (_, b) in zip(tree.flatten_with_path(found)[0], tree.flatten_with_path(expected)[0]):
         if isinstance(a, (np.ndarray, np.generic)):
             tolerance = 1e-4 if np.asarray(a).dtype == np.float32 else 1e-10
             np.testing.assert_allclose(np.asarray(a), b, rtol=tolerance, atol=tolerance, err_msg=f"compile: result{path} of the replay")
+        elif isinstance(a, (int, float, str)) and a != b and not (a != a and b != b):
+            raise AssertionError(f"compile: result{path} of the replay is the constant {a!r}, the function returned {b!r}")

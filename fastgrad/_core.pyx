@@ -255,7 +255,16 @@ cdef Tensor as_float(x, str name):
     cdef Tensor r = as_tensor(x, name)
     if r.t.array.dtype <= FG_FLOAT64:
         return r
-    return tensor_of(view_of(r.t.array, False).astype(float_dtype(DTYPES[r.t.array.dtype])))
+    return cast_integers(r, float_dtype(DTYPES[r.t.array.dtype]))
+
+
+cdef Tensor cast_integers(Tensor x, dtype):
+    """A tensor of integers or booleans as another dtype."""
+    cdef int64_t number
+    if fg_tracing and fg_traced(x.t.array):
+        number = NUMBER_OF[dtype]
+        return apply_one(FG_OP_cast, x, 1, &number)
+    return tensor_of(view_of(x.t.array, False).astype(dtype))
 
 
 include "_tensor.pxi"

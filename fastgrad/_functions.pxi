@@ -113,10 +113,10 @@ def promoted(str name, *operands):
                         "float32, float64, bool and the integers")
     tensors = []
     for v in values:
-        if type(v) is Tensor and v.dtype.kind == "f":
-            tensors.append(v)
+        if type(v) is Tensor:
+            tensors.append(v if v.dtype.kind == "f" or v.dtype == dtype else cast_integers(v, dtype))
             continue
-        a = view_of((<Tensor>v).t.array, False) if type(v) is Tensor else np.asarray(v, dtype if weak_scalar(v) else None)
+        a = np.asarray(v, dtype if weak_scalar(v) else None)
         tensors.append(tensor_of(a if a.dtype == dtype else a.astype(dtype)))
     return dtype, tensors
 
@@ -450,7 +450,7 @@ def mean(x, axis=None, keepdims=False):
     """
     cdef Tensor operand = as_tensor(x, "mean")
     if operand.t.array.dtype > FG_FLOAT64:
-        operand = tensor_of(view_of(operand.t.array, False).astype(FLOAT64))
+        operand = cast_integers(operand, FLOAT64)
     cdef uint32_t bits
     cdef int64_t attr[2]
     cdef int64_t count = 1
@@ -710,7 +710,7 @@ def astype(array, dtype):
     cdef Tensor x = as_tensor(array, "astype")
     cdef int number = dtype_number(np.dtype(dtype))
     cdef int64_t attr = number
-    if x.t.array.dtype <= FG_FLOAT64 and number <= FG_FLOAT64:
+    if (number <= FG_FLOAT64 if x.t.array.dtype <= FG_FLOAT64 else fg_tracing and fg_traced(x.t.array)):
         return apply_one(FG_OP_cast, x, 1, &attr)
     if x.t.node != NULL:
         raise TypeError(f"astype: a tensor that requires gradients cannot become {np.dtype(dtype)}, which has none; "
@@ -946,6 +946,8 @@ cdef fg_array *updated(x, fg_array *like, str name, str what) except NULL:
     """The array behind an ndarray or leaf Tensor that an optimizer kernel works on; a new reference."""
     cdef fg_array *r
     if isinstance(x, Tensor):
+        if fg_tracing and fg_traced((<Tensor>x).t.array):
+            refuse_traced()                     # the update would be made once, now
         if what != "gradient":
             own_memory(x)
         r = fg_array_ref((<Tensor>x).t.array)
@@ -1026,6 +1028,8 @@ def first_not_finite(list arrays):
                 return i
         else:
             operand = as_float(x, "all_finite")
+            if fg_tracing and fg_traced(operand.t.array):
+                refuse_traced()
             if not fg_kernels[operand.t.array.dtype].reduce.all_finite(operand.t.array.shape.size, operand.t.array.data):
                 return i
         i += 1

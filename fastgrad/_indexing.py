@@ -17,8 +17,8 @@ from ._ops import _axes
 
 def getitem(x: Tensor, key: Any) -> Tensor:
     """The elements of x that key names, as ``x.numpy()[key]`` would, with gradients."""
-    if isinstance(key, Tensor) and key.dtype == np.int64 and x.ndim:
-        return gathered(x, key, 0)              # needs no look at the numbers, and so can be compiled
+    if isinstance(key, Tensor) and key.dtype.kind in "iu" and x.ndim:
+        return gathered(x, key if key.dtype == np.int64 else key.astype(np.int64), 0)  # looks at no number: recordable
     keys = [_plain(k) for k in (key if isinstance(key, tuple) else (key,))]
     if all(k is None or k is Ellipsis or isinstance(k, slice) or _is_integer(k) for k in keys):
         return _basic(x, keys)

@@ -40,7 +40,7 @@ def traced(Tensor x):
 
 def trace_input(cnp.ndarray a):
     """The next input of the program being recorded, with a's present elements."""
-    cdef Tensor r = wrap_array(array_from(a, share=True, unstable=False))
+    cdef Tensor r = wrap_array(array_from(as_ndarray(a, "compile"), share=True, unstable=False))
     r.t.array.readonly = True
     check(fg_trace_input(r.t.array))
     return r
@@ -63,8 +63,7 @@ def trace_end(list results, bint numbers=True):
     made.n_out = n
     made.numbers = numbers
     made.data = <void **>PyMem_Malloc((made.n_in + 1) * sizeof(void *))
-    made.out = <fg_array **>PyMem_Malloc((n + 1) * sizeof(fg_array *))
-    if made.data == NULL or made.out == NULL:
+    if made.data == NULL:
         raise MemoryError("compile: no memory")
     return made
 
@@ -75,17 +74,21 @@ cdef class Program:
 
     cdef fg_program *program
     cdef void **data
-    cdef fg_array **out
     cdef int n_in, n_out
     cdef bint numbers           # results without axes come as NumPy numbers instead of ndarrays
 
     def __dealloc__(self):
         fg_program_free(self.program)
         PyMem_Free(self.data)
-        PyMem_Free(self.out)
+
+    cdef int whole(self) except -1:
+        if self.data == NULL:
+            raise TypeError("a Program is made by fastgrad.compile(f).program(*args)")
+        return 0
 
     def run(self, list inputs):
         """The results for these ndarrays, each of the recorded shape and dtype, as a list of ndarrays."""
+        self.whole()
         cdef int i
         kept = []
         if len(inputs) != self.n_in:
@@ -97,26 +100,46 @@ cdef class Program:
                 if shape_tuple(fg_program_input_shape(self.program, i)) != a.shape:
                     raise ValueError(f"program: expected input {i} of shape "
                                      f"{shape_tuple(fg_program_input_shape(self.program, i))}, got {a.shape}")
-                kept.append(a)
-            self.data[i] = cnp.PyArray_DATA(a)
+            kept.append(a)
+        for i in range(self.n_in):              # only now, and without Python code: another thread may run it too
+            self.data[i] = cnp.PyArray_DATA(kept[i])
         return self.replay()
 
     cdef list replay(self):
-        cdef int i
-        check(fg_program_run(self.program, self.data, self.out))
-        results = []
-        for i in range(self.n_out):
-            results.append(result_of(self.out[i], self.numbers))
-        return results
+        # To make an ndarray may run Python code (a finalizer), which may call this program again: the results are
+        # held here, not in the program.
+        cdef fg_array *few[16]
+        cdef fg_array **out = few
+        cdef int i, made, status
+        if self.n_out > 16:
+            out = <fg_array **>PyMem_Malloc(self.n_out * sizeof(fg_array *))
+            if out == NULL:
+                raise MemoryError("compile: no memory")
+        status = fg_program_run(self.program, self.data, out)
+        made = self.n_out if status == FG_OK else 0
+        try:
+            check(status)
+            results = []
+            for i in range(made):
+                results.append(result_of(out[i], self.numbers))
+            return results
+        finally:
+            for i in range(made):
+                fg_array_unref(out[i])
+            if out != few:
+                PyMem_Free(out)
 
-    def same_as(self, Program other):
+    def same_as(self, Program other not None):
         """Whether both compute the same from the same constants."""
+        self.whole()
+        other.whole()
         return fg_program_equal(self.program, other.program) != 0
 
     @property
     def facts(self):
         """How large it is: a dict of inputs, outputs, instructions, recorded (instructions before optimisation),
         peak_bytes of intermediates, and separate_bytes, what they would take without sharing."""
+        self.whole()
         facts = fg_program_describe(self.program)
         return {"inputs": facts.n_in, "outputs": facts.n_out, "instructions": facts.n_instructions,
                 "recorded": facts.n_recorded, "peak_bytes": facts.arena_bytes,
@@ -126,12 +149,12 @@ cdef class Program:
         cdef char text[1024]
         facts, lines, fused = self.facts, [], 0
         for i in range(facts["instructions"]):
-            fg_program_line(self.program, i, text, sizeof(text))
+            cut = fg_program_line(self.program, i, text, sizeof(text)) >= <int>sizeof(text)
             size = fg_program_group(self.program, i)
             if size > 1:
                 lines.append(f"  fused {size}:")
                 fused = size
-            lines.append(("    " if fused else "  ") + text.decode())
+            lines.append(("    " if fused else "  ") + text.decode() + " ..." * cut)
             fused -= fused > 0
         head = (f"program: {facts['inputs']} inputs, {facts['outputs']} outputs, {facts['instructions']} instructions "
                 f"({facts['recorded']} recorded), {facts['peak_bytes']} bytes of intermediates "
@@ -140,12 +163,9 @@ cdef class Program:
 
 
 cdef inline object result_of(fg_array *x, bint number):
-    """A new array of the core as an ndarray, or if asked for as a NumPy number; takes over the reference."""
+    """A new array of the core as an ndarray, or if asked for as a NumPy number."""
     cdef object r = view_of(x, True)
-    if number and x.shape.ndim == 0:
-        r = r[()]
-    fg_array_unref(x)
-    return r
+    return r[()] if number and x.shape.ndim == 0 else r
 
 
 cdef inline bint fits(object x, int dtype, fg_shape *s):
@@ -218,6 +238,8 @@ def make_guard(args, numbers):
         g.kind, g.number = 0, next(numbers)
         return g
     if type(args) is dict:
+        if not all([type(key) is str or type(key) is int for key in args]):
+            return None                         # comparing other keys may run Python code in the middle of a match
         try:
             keys = tuple(sorted(args))
         except TypeError:

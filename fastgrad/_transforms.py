@@ -180,10 +180,11 @@ def _watch(x: Any, i: int, argument: Any) -> Tensor:
             )
         if x.dtype.kind == "f":
             return _core.watch_tensor(x)
-        x = x.numpy()
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"grad: argument {i} is a masked array, whose mask would be ignored; fill it with .filled() first")
-    if isinstance(x, (np.ndarray, np.generic, float)):
+    if isinstance(x, Tensor):
+        got = str(x.dtype)
+    elif isinstance(x, (np.ndarray, np.generic, float)):
         a = np.asarray(x)
         if a.dtype in (np.float32, np.float64):
             return _core.watch(a)
