@@ -136,6 +136,7 @@ int fg_fail(fg_status status, const char *format, ...)
 #endif
     ;
 const char *fg_message(void);
+int fg_failed(void);            /* the status of this thread's last failure: what a NULL result means */
 typedef struct { int64_t arrays, nodes, bytes, cached_bytes; } fg_counts;   /* alive now */
 extern fg_counts fg_live;
 

@@ -98,7 +98,7 @@ int matmul_shape(const fg_call *c, fg_shape **shape, int *dtype)
     dim[stack->ndim + 1] = cols_of(b, tb);
     *shape = fg_shape_new(stack->ndim + 2, dim);
     fg_shape_unref(stack);
-    return *shape ? FG_OK : FG_BAD_VALUE;
+    return *shape ? FG_OK : fg_failed();
 }
 
 int matmul_run(const fg_call *c, fg_array *y)

@@ -90,6 +90,7 @@ void fg_free(void *memory, size_t bytes)
 }
 
 static _Thread_local char message[1024];
+static _Thread_local fg_status last_status;
 
 int fg_fail(fg_status status, const char *format, ...)
 {
@@ -97,7 +98,13 @@ int fg_fail(fg_status status, const char *format, ...)
     va_start(args, format);
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
+    last_status = status;
     return status;
+}
+
+int fg_failed(void)
+{
+    return last_status;
 }
 
 const char *fg_message(void)

@@ -203,7 +203,7 @@ static int run_compare(int which, const fg_call *c, fg_array *y)
     {                                                                                                         \
         *dtype = FG_BOOL;                                                                                     \
         *shape = fg_broadcast_shapes(#name, c->in[0].array->shape, c->in[1].array->shape);                    \
-        return *shape ? FG_OK : FG_BAD_VALUE;                                                                 \
+        return *shape ? FG_OK : fg_failed();                                                                 \
     }                                                                                                         \
     int name##_run(const fg_call *c, fg_array *y) { return run_compare(which, c, y); }
 COMPARE(less, FG_LESS)
@@ -218,7 +218,7 @@ COMPARE(not_equal, FG_NOT_EQUAL)
     {                                                                                                         \
         *dtype = FG_BOOL;                                                                                     \
         *shape = fg_broadcast_shapes(#name, c->in[0].array->shape, c->in[1].array->shape);                    \
-        return *shape ? FG_OK : FG_BAD_VALUE;                                                                 \
+        return *shape ? FG_OK : fg_failed();                                                                 \
     }                                                                                                         \
     int name##_run(const fg_call *c, fg_array *y)                                                             \
     {                                                                                                         \
@@ -307,16 +307,15 @@ int fg_binary(int op, fg_tensor a, fg_tensor b, fg_tensor *out)
         if (status)
             return status;
     }
-    int status = FG_BAD_VALUE;
     fg_shape *shape = fg_broadcast_shapes(fg_ops[op].name, a.array->shape, b.array->shape);
-    if (shape) {
-        fg_array *y = fg_array_new(shape, a.array->dtype);
-        fg_shape_unref(shape);
-        status = FG_NO_MEMORY;
-        if (y) {
-            run_binary(op, a.array, b.array, y);
-            status = finish(&(fg_call){.op = op, .n_in = 2, .in = (fg_tensor[]){a, b}}, y, out);
-        }
+    fg_array *y = shape ? fg_array_new(shape, a.array->dtype) : NULL;
+    int status;
+    fg_shape_unref(shape);
+    if (y) {
+        run_binary(op, a.array, b.array, y);
+        status = finish(&(fg_call){.op = op, .n_in = 2, .in = (fg_tensor[]){a, b}}, y, out);
+    } else {
+        status = fg_failed();
     }
     fg_tensor_unref(owned);
     return status;
@@ -344,7 +343,7 @@ int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
         return not_float(name, b.array);
     fg_shape *shape = fg_broadcast_shapes(name, x->shape, b.array->shape);
     if (!shape)
-        return FG_BAD_VALUE;
+        return fg_failed();
     int fits = fg_shape_equal(shape, x->shape);
     fg_shape_unref(shape);
     if (!fits)

@@ -13,7 +13,7 @@ static const char *name_of(const fg_call *c) { return fg_ops[c->op].name; }
 static int shape_result(fg_shape *s, fg_shape **shape)
 {
     *shape = s;
-    return s ? FG_OK : FG_BAD_VALUE;
+    return s ? FG_OK : fg_failed();
 }
 
 static int same_shape(const fg_call *c, fg_shape **shape)
@@ -466,7 +466,7 @@ int where_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     fg_shape *ab = fg_broadcast_shapes("where", c->in[1].array->shape, c->in[2].array->shape);
     if (!ab)
-        return FG_BAD_VALUE;
+        return fg_failed();
     *dtype = c->in[1].array->dtype;
     int status = shape_result(fg_broadcast_shapes("where", c->in[0].array->shape, ab), shape);
     fg_shape_unref(ab);

@@ -238,11 +238,18 @@ static int accumulate(fg_array **sum, fg_array *g)
     return status;
 }
 
+static void drop_cotangent(fg_node *n)
+{
+    fg_array_unref(n->grad.array);
+    n->grad.array = NULL;
+    n->queued = 0;
+}
+
 static int send(node_list *heap, fg_node *to, fg_array *g)
 {
     int status = accumulate(&to->grad.array, g);
-    if (!status && !to->queued)
-        status = push(heap, to);
+    if (!status && !to->queued && (status = push(heap, to)))
+        drop_cotangent(to);
     return status;
 }
 
@@ -282,13 +289,6 @@ static int step(node_list *heap, fg_node *n, uint64_t oldest)
     if (gin != few)
         free(gin);
     return status;
-}
-
-static void drop_cotangent(fg_node *n)
-{
-    fg_array_unref(n->grad.array);
-    n->grad.array = NULL;
-    n->queued = 0;
 }
 
 int fg_backward(fg_tensor y, fg_array *cotangent, int retain_graph, uint64_t oldest)

@@ -4,9 +4,9 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 cdef extern from "fastgrad.h":
     enum:
         FG_MAX_NDIM, FG_OK, FG_NO_MEMORY, FG_BAD_VALUE, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED
+        FG_OWNED, FG_VIEW, FG_FOREIGN
         FG_FLOAT32, FG_FLOAT64, FG_BOOL, FG_INT64, FG_N_DTYPES
         FG_N_UNARY, FG_N_ELEMENTWISE, FG_N_OPS
-        FG_VIEW, FG_FOREIGN
         FG_OP_less, FG_OP_less_equal, FG_OP_greater, FG_OP_greater_equal, FG_OP_equal, FG_OP_not_equal
         FG_OP_add, FG_OP_subtract, FG_OP_multiply, FG_OP_divide, FG_OP_power, FG_OP_floor_divide, FG_OP_remainder
         FG_OP_negative, FG_OP_positive, FG_OP_absolute, FG_OP_square, FG_OP_sqrt, FG_OP_reciprocal
@@ -71,6 +71,7 @@ cdef extern from "fastgrad.h":
     void (*fg_on_release)(void *) noexcept
 
     const char *fg_message()
+    int fg_failed()
     size_t fg_itemsize(int dtype)
     const char *fg_dtype_name(int dtype)
     fg_shape *fg_shape_new(int ndim, const int64_t *dim)

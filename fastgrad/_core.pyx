@@ -105,7 +105,7 @@ cdef fg_shape *shape_of(cnp.ndarray a) except NULL:
         dim[i] = cnp.PyArray_DIM(a, i)
     cdef fg_shape *s = fg_shape_new(ndim, dim)
     if s == NULL:
-        fail(FG_BAD_VALUE)
+        fail(fg_failed())
     return s
 
 

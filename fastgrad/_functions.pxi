@@ -852,9 +852,14 @@ def gradient_of(Tensor leaf):
 
 
 cdef fg_array *cotangent_like(Tensor y, value, str name) except NULL:
-    """value as a cotangent of y, in memory of its own."""
+    """value as a cotangent of y, in memory that only the core writes."""
+    cdef fg_array *x
     if isinstance(value, Tensor):
-        value = view_of((<Tensor>value).t.array, False)
+        x = (<Tensor>value).t.array
+        if x.storage == FG_OWNED and not x.unstable and x.dtype == y.t.array.dtype and fg_shape_equal(
+                x.shape, y.t.array.shape):
+            return fg_array_ref(x)
+        value = view_of(x, False)
     cdef cnp.ndarray a = as_ndarray(value, name)
     if number_of(a) != y.t.array.dtype:
         a = a.astype(y.dtype)
