@@ -41,7 +41,7 @@ struct fg_program {
     int64_t arena_bytes, separate_bytes;
 };
 
-_Thread_local int fg_tracing;
+int fg_tracing;
 static _Thread_local fg_program *recording;
 
 static void *add(list *l, size_t size)
@@ -65,11 +65,11 @@ static int *operands_of(const fg_program *p, const note *n) { return (int *)p->o
 static int64_t *attrs_of(const fg_program *p, const note *n) { return (int64_t *)p->attrs.item + n->attr; }
 
 /* ---- recording ------------------------------------------------------------------------------------------- */
-/* An array of the recording carries its value's number plus 1. A constant may carry that of another thread's
- * recording: then it is unknown here, and becomes a new value each time. */
+/* An array of the recording carries its value's number plus 1, a constant the negative of that. A constant may carry
+ * that of another thread's recording: then it is unknown here, and becomes a new value each time. */
 static int value_of(const fg_array *x)
 {
-    int v = x->trace - 1;
+    int v = abs(x->trace) - 1;
     return v >= 0 && v < recording->values.n && values_of(recording)[v].array == x ? v : -1;
 }
 
@@ -80,7 +80,7 @@ static int add_value(fg_array *x, origin from)
         return -1;
     *v = (value){fg_array_ref(x), from, !x->trace};
     if (v->marked)
-        x->trace = recording->values.n;
+        x->trace = from == CONSTANT ? -recording->values.n : recording->values.n;
     return recording->values.n - 1;
 }
 
@@ -97,10 +97,22 @@ static int add_constant(fg_array *x)
     return v;
 }
 
+static int elsewhere(void)
+{
+    return fg_fail(FG_BAD_TAPE, "compile: a tensor of a function that is being recorded is used in another thread, where "
+                   "it cannot be recorded; let the function do its work in one thread");
+}
+
 static int operand_of(fg_array *x)
 {
     int v = value_of(x);
-    return v >= 0 ? v : add_constant(x);
+    if (v >= 0)
+        return v;
+    if (fg_traced(x)) {
+        elsewhere();
+        return -1;
+    }
+    return add_constant(x);
 }
 
 int fg_trace_begin(void)
@@ -110,9 +122,11 @@ int fg_trace_begin(void)
     recording = calloc(1, sizeof *recording);
     if (!recording)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
-    fg_tracing = 1;
+    fg_tracing++;
     return FG_OK;
 }
+
+int fg_trace_here(void) { return recording != NULL; }
 
 int fg_trace_input(fg_array *x)
 {
@@ -124,8 +138,7 @@ int fg_trace_input(fg_array *x)
 
 int fg_traced(const fg_array *x)
 {
-    int v = fg_tracing ? value_of(x) : -1;
-    return v >= 0 && values_of(recording)[v].from != CONSTANT;
+    return x->trace > 0;
 }
 
 static int write_note(const fg_call *c, fg_array *y)
@@ -138,7 +151,7 @@ static int write_note(const fg_call *c, fg_array *y)
             return FG_NO_MEMORY;
         *operand = x ? operand_of(x) : -1;
         if (x && *operand < 0)
-            return FG_NO_MEMORY;
+            return fg_failed();
     }
     for (int i = 0; i < c->n_attr; i++) {
         int64_t *a = add(&recording->attrs, sizeof *a);
@@ -159,6 +172,8 @@ int fg_trace_note(const fg_call *c, fg_array *y)
     int depends = 0;
     for (int i = 0; i < c->n_in; i++)
         depends = depends || (c->in[i].array && fg_traced(c->in[i].array));
+    if (depends && !recording)
+        return elsewhere();
     int status = depends ? write_note(c, y) : FG_OK;
     if (status && !recording->status)
         recording->status = status;
@@ -196,8 +211,8 @@ void fg_trace_abort(void)
 {
     fg_program *p = recording;
     recording = NULL;
-    fg_tracing = 0;
     if (p) {
+        fg_tracing--;
         forget(p, 0);
         fg_program_free(p);
     }
@@ -220,7 +235,7 @@ static int same_note(const fg_program *p, const note *a, const fg_program *q, co
 {
     return a->op == b->op && a->n_in == b->n_in && a->n_attr == b->n_attr &&
            !memcmp(operands_of(p, a), operands_of(q, b), (size_t)a->n_in * sizeof(int)) &&
-           !memcmp(attrs_of(p, a), attrs_of(q, b), (size_t)a->n_attr * sizeof(int64_t));
+           (!a->n_attr || !memcmp(attrs_of(p, a), attrs_of(q, b), (size_t)a->n_attr * sizeof(int64_t)));
 }
 
 static size_t data_bytes(const fg_array *x) { return (size_t)x->shape->size * fg_itemsize(x->dtype); }
@@ -713,11 +728,11 @@ int fg_trace_end(int n_out, fg_array *const *out, fg_program **made)
     for (int i = 0; !status && i < n_out; i++) {
         p->out[i] = operand_of(out[i]);
         if (p->out[i] < 0)
-            status = FG_NO_MEMORY;
+            status = fg_failed();
     }
     p->n_out = n_out;
     recording = NULL;                           /* letting go of foreign memory may run any code */
-    fg_tracing = 0;
+    fg_tracing--;
     int n_values = p->values.n;
     if (!status)
         status = make_ready(p);

@@ -17,9 +17,10 @@ int fg_trace_begin(void);                       /* in this thread; nothing else 
 int fg_trace_input(fg_array *);                 /* the next input of the program */
 int fg_trace_end(int n_out, fg_array *const *out, fg_program **);   /* ends the recording, also when it fails */
 void fg_trace_abort(void);
-int fg_traced(const fg_array *);                /* depends on an input of the recording under way */
+int fg_trace_here(void);                        /* is this thread recording? */
+int fg_traced(const fg_array *);                /* depends on an input of a recording under way, in whatever thread */
 int fg_trace_note(const fg_call *, fg_array *y);    /* called by every operation while fg_tracing */
-extern _Thread_local int fg_tracing;
+extern int fg_tracing;                          /* how many recordings are under way, in all threads */
 
 /* data[i] points to contiguous memory of input i; out receives new arrays. Not reentrant. */
 int fg_program_run(fg_program *, void *const *data, fg_array **out);

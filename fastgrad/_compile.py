@@ -11,6 +11,7 @@ import functools
 import math
 import operator
 import threading
+import types
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -57,6 +58,9 @@ class Compiled:
         self._last: _Entry | None = None
         self._hits = self._misses = 0
         self._lock = threading.Lock()  # over what is kept, not while f runs
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
 
     def __call__(self, *args: Any) -> Any:
         last = self._last

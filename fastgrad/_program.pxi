@@ -30,12 +30,12 @@ def trace_abort():
 
 def tracing():
     """Whether this thread is recording."""
-    return fg_tracing != 0
+    return fg_trace_here() != 0
 
 
 def traced(Tensor x):
     """Whether x depends on an input of the recording under way."""
-    return fg_tracing != 0 and fg_traced(x.t.array) != 0
+    return fg_traced(x.t.array) != 0
 
 
 def trace_input(cnp.ndarray a):
@@ -96,7 +96,7 @@ cdef class Program:
         for i in range(self.n_in):
             a = inputs[i]
             if not fits(a, fg_program_input_dtype(self.program, i), fg_program_input_shape(self.program, i)):
-                a = np.ascontiguousarray(a, DTYPES[fg_program_input_dtype(self.program, i)]).reshape(np.shape(a))
+                a = np.array(a, DTYPES[fg_program_input_dtype(self.program, i)], order="C")
                 if shape_tuple(fg_program_input_shape(self.program, i)) != a.shape:
                     raise ValueError(f"program: expected input {i} of shape "
                                      f"{shape_tuple(fg_program_input_shape(self.program, i))}, got {a.shape}")
