@@ -1,4 +1,8 @@
-/* array.c: shapes and arrays, reference-counted values without Python. */
+/* array.c: shapes and arrays, reference-counted values without Python.
+ *
+ * Data is contiguous always, so that every kernel is a plain loop. A view shares the memory of an array and holds
+ * it; views of views hold the array itself, so that chains do not grow.
+ */
 #include "fastgrad.h"
 
 #include <stdio.h>
@@ -57,6 +61,12 @@ fg_shape *fg_shape_new(int ndim, const int64_t *dim)
     if (ndim)
         memcpy(s->dim, dim, (size_t)ndim * sizeof *dim);
     return s;
+}
+
+int fg_shape_made(fg_shape *s, fg_shape **out)
+{
+    *out = s;
+    return s ? FG_OK : fg_failed();
 }
 
 fg_shape *fg_shape_ref(fg_shape *s)

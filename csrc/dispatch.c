@@ -66,8 +66,8 @@ int fg_kernels_select(const char *isa)
             best = i;
     }
     if (best < 0)
-        return fg_fail(FG_BAD_VALUE, known ? "this machine cannot run the %s kernels" : "no kernels named %s were built",
-                       isa);
+        return fg_fail(FG_BAD_VALUE,
+                       known ? "this machine cannot run the %s kernels" : "no kernels named %s were built", isa);
     chosen = best;
     for (int dtype = 0; dtype < 2; dtype++)
         fg_kernels[dtype] = (fg_kernel_set){&sets[best].elementwise[dtype], &sets[best].reduce[dtype],

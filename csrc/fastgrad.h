@@ -8,6 +8,10 @@
  * Everything here runs under the caller's lock (the GIL); nothing is thread-safe by itself except the
  * switches that are thread-local. Functions return FG_OK or a status with the reason in fg_message().
  * An `out` argument receives a new reference; inputs are borrowed.
+ *
+ * Mutable globals, beside those declared here (fg_ops is filled by fg_init): the pool and each thread's message
+ * (memory.c), the shape of all scalars (array.c), the last node's number (tape.c), the chosen kernels (dispatch.c),
+ * the BLAS (matmul.c), and each thread's recording (program.c).
  */
 #ifndef FASTGRAD_H
 #define FASTGRAD_H
@@ -64,12 +68,12 @@ typedef enum { FG_OWNED, FG_VIEW, FG_FOREIGN } fg_storage;
 typedef struct fg_array {
     int32_t refs;
     uint8_t dtype, storage;
-    uint8_t readonly;       /* foreign memory that must not be written */
+    uint8_t readonly;       /* its memory must not be written */
     uint8_t unstable;       /* others may write this memory: the tape keeps a copy of it */
     uint32_t version;       /* counts in-place changes; kept by the array that is not a view */
     uint32_t tape_refs;     /* how many of refs are held by nodes that saved this array ... */
     uint32_t exports;       /* ... and how many by ndarrays and other outside views of it */
-    int32_t trace;          /* its number in the program being recorded (program.c), or 0 */
+    int32_t trace;          /* its number in a program being recorded (program.c), negative for a constant, or 0 */
     fg_shape *shape;
     void *data;
     void *owner;            /* FG_VIEW: the fg_array it looks into; FG_FOREIGN: a handle for fg_on_release */
@@ -111,7 +115,7 @@ typedef struct {
     const char *name;
     int n_in;                                                    /* -1: any number */
     int (*shape)(const fg_call *, fg_shape **, int *dtype);
-    int (*run)(const fg_call *, fg_array *y);                    /* NULL: y is a view of in[0] */
+    int (*run)(const fg_call *, fg_array *y);                    /* fills y; reshape's is a view, and full already */
     int (*vjp)(fg_node *, fg_tensor g, fg_tensor *gin);          /* fills gin[i] where in[i].parent is set */
     uint8_t needs[3];       /* what the vjp of input i reads: bits FG_IN(k) and FG_OUT; [2] serves i >= 2 */
 } fg_op_info;
@@ -145,6 +149,7 @@ extern void (*fg_on_release)(void *owner);      /* called when the last array on
 size_t fg_itemsize(int dtype);
 const char *fg_dtype_name(int dtype);
 fg_shape *fg_shape_new(int ndim, const int64_t *dim);       /* NULL: no memory, or too large (fg_message) */
+int fg_shape_made(fg_shape *, fg_shape **out);              /* *out is it; FG_OK, or if NULL why it is not there */
 fg_shape *fg_shape_ref(fg_shape *);
 void fg_shape_unref(fg_shape *);
 int fg_shape_equal(const fg_shape *, const fg_shape *);
@@ -157,7 +162,7 @@ fg_array *fg_array_view(fg_array *, fg_shape *);            /* the same elements
 fg_array *fg_array_copy(const fg_array *);
 fg_array *fg_array_ref(fg_array *);
 void fg_array_unref(fg_array *);                            /* NULL is allowed, as in all unref functions */
-int fg_array_is_private(const fg_array *);  /* nobody but its one tensor, the tape and exports hold it */
+int fg_array_is_private(const fg_array *);  /* writable, no view, and held by one tensor, the tape and exports only */
 uint32_t fg_array_version(const fg_array *);
 void fg_array_changed(fg_array *);
 /* Copy a block of dim elements between two strided memories; strides in elements. */
@@ -166,7 +171,7 @@ void fg_copy_strided(int ndim, const int64_t *dim, size_t itemsize, void *y, con
 
 /* ---- ops.c -------------------------------------------------------------------------------------------- */
 extern fg_kernel_set fg_kernels[2];
-int fg_init(void);                          /* once, after fg_kernels_select */
+void fg_init(void);                         /* once */
 int fg_apply(int op, int n_in, const fg_tensor *in, int n_attr, const int64_t *attr, fg_tensor *out);
 int fg_unary(int op, fg_tensor x, fg_tensor *out);
 int fg_binary(int op, fg_tensor a, fg_tensor b, fg_tensor *out);

@@ -1,9 +1,8 @@
 /* kernels.h: the contract between the inner loops and everything above them.
  *
- * A kernel works on plain contiguous memory of one dtype and knows nothing of shapes, tapes or allocation:
- * no kernel allocates, fails or calls back, and lengths are
- * not negative. The three families below each have one text (elementwise.c,
- * reduce.c, gemm.c), which includes itself once per dtype and is compiled once per instruction set
+ * A kernel works on plain contiguous memory of one dtype and knows nothing of shapes, tapes or allocation: no kernel
+ * allocates, fails or calls back, and lengths are not negative. The three families below each have one text
+ * (elementwise.c, reduce.c, gemm.c), which includes itself once per dtype and is compiled once per instruction set
  * (setup.py passes -DFG_ISA=baseline|avx2|avx512|neon). fg_kernels_select (dispatch.c) picks the set once.
  *
  * Letters: x a b inputs, y result, g cotangent of y, gx cotangent of x, n length. `void *` stands for
@@ -16,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Op numbers. The order is that of ops.def; comparisons and structural ops follow (fastgrad.h). */
+/* Places in the tables below: the rows of ops.def in their order, those of one and those of two arguments. */
 enum {
 #define UNARY(name, def, dx, lo, hi, doc) FG_UNARY_##name,
 #define UNARY_FN UNARY
@@ -65,8 +64,8 @@ typedef struct {
 
 /* ---- reduce.c -----------------------------------------------------------------------------------------
  * Row kernels reduce x[rows][n] along n; column kernels reduce x[n][cols] along the first axis. n is
- * at least 1 but where said. The order of additions is a fixed block tree (pairwise), so that the error grows as
- * log n and the bits do not depend on the instruction set's vector length more than they must. */
+ * at least 1 but where said. The order of additions is a fixed tree of blocks (pairwise), so that the error grows as
+ * log n and the bits of a sum are the same with every instruction set. */
 typedef struct {
     void (*sum_rows)(int64_t rows, int64_t n, const void *x, void *y);      /* y[rows]; n may be 0 */
     void (*sum_cols)(int64_t n, int64_t cols, const void *x, void *y);      /* y[cols]; n may be 0 */
@@ -88,14 +87,13 @@ typedef struct {
     void (*log_softmax_vjp_rows)(int64_t rows, int64_t n, const void *y, const void *g, void *gx);
     void (*logsumexp_vjp_rows)(int64_t rows, int64_t n, const void *x, const void *g, void *gx);
     /* Cross-entropy of softmax(x[i]) with the class label[i] in 0..n-1: y[i] = logsumexp(x[i]) - x[i][label[i]].
-     * The caller has checked the labels. vjp: gx[i] = g[i] * (softmax(x[i]) - onehot(label[i])), where g[i]
-     * is g[0] if sg is 0. */
+     * The caller has checked the labels. vjp: gx[i] = g[i] * (softmax(x[i]) - onehot(label[i])). */
     void (*cross_entropy_rows)(int64_t rows, int64_t n, const void *x, const int64_t *label, void *y);
-    void (*cross_entropy_vjp_rows)(int64_t rows, int64_t n, const void *x, const int64_t *label, const void *g, int sg,
+    void (*cross_entropy_vjp_rows)(int64_t rows, int64_t n, const void *x, const int64_t *label, const void *g,
                                    void *gx);
 
     /* Optimizer updates in place on p and the state arrays; g is only read. Formulas and argument names are
-     * PyTorch's. Each first checks nothing: the caller has checked g with all_finite where it was asked to. */
+     * PyTorch's. They check nothing: where only finite gradients may pass, the caller asks all_finite first. */
     /* g' = g + weight_decay p;  buf = first ? g' : momentum buf + (1 - dampening) g';
      * d = momentum == 0 ? g' : nesterov ? g' + momentum buf : buf;  p -= lr d.  buf may be NULL if momentum is 0. */
     void (*sgd)(int64_t n, void *p, const void *g, void *buf, double lr, double momentum, double dampening,

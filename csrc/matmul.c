@@ -76,7 +76,7 @@ static int misaligned(const fg_call *c)
                    fg_shape_text(a, sa), fg_shape_text(b, sb), (long long)ac, a_axis, (long long)br, b_axis, hint);
 }
 
-int matmul_shape(const fg_call *c, fg_shape **shape, int *dtype)
+int fg_matmul_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     const fg_shape *a = c->in[0].array->shape, *b = c->in[1].array->shape;
     int ta = (int)c->attr[0], tb = (int)c->attr[1];
@@ -89,19 +89,20 @@ int matmul_shape(const fg_call *c, fg_shape **shape, int *dtype)
     fg_shape_unref(b_stack);
     if (!stack) {
         char sa[FG_SHAPE_TEXT], sb[FG_SHAPE_TEXT];
-        return fg_fail(FG_BAD_VALUE, "matmul: shapes %s and %s do not align: the axes before the last two do not broadcast",
+        return fg_fail(FG_BAD_VALUE,
+                       "matmul: shapes %s and %s do not align: the axes before the last two do not broadcast",
                        fg_shape_text(a, sa), fg_shape_text(b, sb));
     }
     int64_t dim[FG_MAX_NDIM + 2];
     memcpy(dim, stack->dim, (size_t)stack->ndim * sizeof *dim);
     dim[stack->ndim] = rows_of(a, ta);
     dim[stack->ndim + 1] = cols_of(b, tb);
-    *shape = fg_shape_new(stack->ndim + 2, dim);
+    int status = fg_shape_made(fg_shape_new(stack->ndim + 2, dim), shape);
     fg_shape_unref(stack);
-    return *shape ? FG_OK : fg_failed();
+    return status;
 }
 
-int matmul_run(const fg_call *c, fg_array *y)
+int fg_matmul_run(const fg_call *c, fg_array *y)
 {
     const fg_array *a = c->in[0].array, *b = c->in[1].array;
     int ta = (int)c->attr[0], tb = (int)c->attr[1], ndim = y->shape->ndim;
@@ -137,7 +138,7 @@ int matmul_run(const fg_call *c, fg_array *y)
 
 /* With Y = op(A) op(B) and cotangent G: op(A)' = G op(B)^T and op(B)' = op(A)^T G, each transposed once more
  * where the operand itself enters transposed. */
-int matmul_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+int fg_matmul_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     int ta = (int)n->attr[0], tb = (int)n->attr[1];
     fg_tensor a, b;

@@ -27,20 +27,20 @@ static int unary_vjp(fg_node *, fg_tensor g, fg_tensor *gin);
 static int binary_vjp(fg_node *, fg_tensor g, fg_tensor *gin);
 
 #define STRUCTURAL(name, n, need0, need1, need2, doc)                                                         \
-    int name##_shape(const fg_call *, fg_shape **, int *);                                                    \
-    int name##_run(const fg_call *, fg_array *);                                                              \
-    int name##_vjp(fg_node *, fg_tensor, fg_tensor *);
+    int fg_##name##_shape(const fg_call *, fg_shape **, int *);                                               \
+    int fg_##name##_run(const fg_call *, fg_array *);                                                         \
+    int fg_##name##_vjp(fg_node *, fg_tensor, fg_tensor *);
 #define KERNEL(name, n, doc)                                                                                  \
-    int name##_shape(const fg_call *, fg_shape **, int *);                                                    \
-    int name##_run(const fg_call *, fg_array *);
+    int fg_##name##_shape(const fg_call *, fg_shape **, int *);                                               \
+    int fg_##name##_run(const fg_call *, fg_array *);
 #include "structural.def"
 #undef STRUCTURAL
 #undef KERNEL
 
 fg_op_info fg_ops[FG_N_OPS] = {
 #define STRUCTURAL(name, n, need0, need1, need2, doc)                                                         \
-    [FG_OP_##name] = {#name, n, name##_shape, name##_run, name##_vjp, {need0, need1, need2}},
-#define KERNEL(name, n, doc) [FG_OP_##name] = {#name, n, name##_shape, name##_run, NULL, {0}},
+    [FG_OP_##name] = {#name, n, fg_##name##_shape, fg_##name##_run, fg_##name##_vjp, {need0, need1, need2}},
+#define KERNEL(name, n, doc) [FG_OP_##name] = {#name, n, fg_##name##_shape, fg_##name##_run, NULL, {0}},
 #include "structural.def"
 #undef STRUCTURAL
 #undef KERNEL
@@ -63,7 +63,7 @@ static unsigned letters_named(const char *text)
     return needs;
 }
 
-int fg_init(void)
+void fg_init(void)
 {
     for (int op = 0; op < FG_N_ELEMENTWISE; op++) {
         const fg_op_text *text = &fg_texts[op];
@@ -74,7 +74,6 @@ int fg_init(void)
         for (int i = 0; i < text->arity; i++)
             info->needs[i] = (uint8_t)letters_named(text->derivative[i]);
     }
-    return FG_OK;
 }
 
 /* ---- broadcasting ------------------------------------------------------------------------------------- */
@@ -184,7 +183,7 @@ static void run_binary(int op, fg_array *a, fg_array *b, fg_array *y)
                AT(y, r * w.length, itemsize));
 }
 
-/* ---- comparisons and where, which walk like elementwise ops ------------------------------------------- */
+/* ---- comparisons, logic and where, which walk like elementwise ops ------------------------------------ */
 static int run_compare(int which, const fg_call *c, fg_array *y)
 {
     fg_array *a = c->in[0].array, *b = c->in[1].array;
@@ -198,14 +197,15 @@ static int run_compare(int which, const fg_call *c, fg_array *y)
     return FG_OK;
 }
 
+static int truth_shape(const fg_call *c, fg_shape **shape, int *dtype)
+{
+    *dtype = FG_BOOL;
+    return fg_shape_made(fg_broadcast_shapes(fg_ops[c->op].name, c->in[0].array->shape, c->in[1].array->shape), shape);
+}
+
 #define COMPARE(name, which)                                                                                  \
-    int name##_shape(const fg_call *c, fg_shape **shape, int *dtype)                                          \
-    {                                                                                                         \
-        *dtype = FG_BOOL;                                                                                     \
-        *shape = fg_broadcast_shapes(#name, c->in[0].array->shape, c->in[1].array->shape);                    \
-        return *shape ? FG_OK : fg_failed();                                                                 \
-    }                                                                                                         \
-    int name##_run(const fg_call *c, fg_array *y) { return run_compare(which, c, y); }
+    int fg_##name##_shape(const fg_call *c, fg_shape **y, int *dtype) { return truth_shape(c, y, dtype); }    \
+    int fg_##name##_run(const fg_call *c, fg_array *y) { return run_compare(which, c, y); }
 COMPARE(less, FG_LESS)
 COMPARE(less_equal, FG_LESS_EQUAL)
 COMPARE(greater, FG_GREATER)
@@ -214,13 +214,8 @@ COMPARE(equal, FG_EQUAL)
 COMPARE(not_equal, FG_NOT_EQUAL)
 
 #define LOGIC(name, operation)                                                                                \
-    int name##_shape(const fg_call *c, fg_shape **shape, int *dtype)                                          \
-    {                                                                                                         \
-        *dtype = FG_BOOL;                                                                                     \
-        *shape = fg_broadcast_shapes(#name, c->in[0].array->shape, c->in[1].array->shape);                    \
-        return *shape ? FG_OK : fg_failed();                                                                 \
-    }                                                                                                         \
-    int name##_run(const fg_call *c, fg_array *y)                                                             \
+    int fg_##name##_shape(const fg_call *c, fg_shape **y, int *dtype) { return truth_shape(c, y, dtype); }    \
+    int fg_##name##_run(const fg_call *c, fg_array *y)                                                        \
     {                                                                                                         \
         walk w;                                                                                               \
         uint8_t *to = y->data;                                                                                \
@@ -237,7 +232,7 @@ LOGIC(logical_and, &)
 LOGIC(logical_or, |)
 LOGIC(logical_xor, ^)
 
-int where_run(const fg_call *c, fg_array *y)
+int fg_where_run(const fg_call *c, fg_array *y)
 {
     fg_array *condition = c->in[0].array, *a = c->in[1].array, *b = c->in[2].array;
     size_t itemsize = fg_itemsize(y->dtype);
@@ -358,7 +353,7 @@ int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
             return status;
         b = owned;
     }
-    if (fg_array_is_private(x) && !fg_tracing) {    /* a recording knows values, not memory */
+    if (fg_array_is_private(x) && !(fg_tracing && fg_trace_here())) {    /* a recording knows values, not memory */
         /* The node saves what it needs of x at its present version, then the change counts the version up: if
          * anybody's derivative names the old value, the backward pass finds out. */
         fg_tensor y = {x, NULL}, in[2] = {*a, b};
@@ -507,7 +502,8 @@ static int binary_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
             continue;
         } else {
             unsigned needs = fg_ops[n->op].needs[i];
-            const fg_tensor in[] = {{needs & FG_IN(0) ? a.array : NULL, NULL}, {needs & FG_IN(1) ? b.array : NULL, NULL},
+            const fg_tensor in[] = {{needs & FG_IN(0) ? a.array : NULL, NULL},
+                                    {needs & FG_IN(1) ? b.array : NULL, NULL},
                                     {needs & FG_OUT ? y.array : NULL, NULL}, {g.array, NULL}};
             if ((status = fg_apply(FG_VJP(n->op, i), 4, in, 0, NULL, &full)))
                 return status;

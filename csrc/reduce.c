@@ -4,7 +4,8 @@
  * reassociating: a row is folded as a matrix LANES wide (NARROW, if it is shorter), a matrix of few columns as
  * one of several rows side by side, and rows too short even for NARROW are turned, so that neighbouring lanes
  * hold neighbouring rows. A lane adds few elements in turn, then lanes and longer stretches are added as a tree.
- * All of that depends on the shape alone: plain sums have the same bits with every instruction set.
+ * All of that depends on the shape alone: plain sums have the same bits with every instruction set. Halving a long
+ * stretch is a recursion, no deeper than the logarithm of its length.
  *
  * Loops carry `omp simd` where an output may be the very memory of an input: each element is read before it
  * is written, and without the promise the compiler would take its scalar path then.
@@ -356,13 +357,13 @@ static void NAME(logsumexp_vjp_rows)(int64_t rows, int64_t n, const void *x_, co
 }
 
 static void NAME(cross_entropy_vjp_rows)(int64_t rows, int64_t n, const void *x_, const int64_t *label,
-                                         const void *g_, int sg, void *gx_)
+                                         const void *g_, void *gx_)
 {
     const REAL *x = x_, *g = g_;
     REAL *gx = gx_, shift[GROUP], total[GROUP];
     FOR_GROUPS(i, group, rows, n) {
-        NAME(softmax_group)(group, n, x + i * n, shift, total, g + i * sg, sg, gx + i * n);
-        for (int64_t r = i; r < i + group; r++) gx[r * n + label[r]] -= g[r * sg];
+        NAME(softmax_group)(group, n, x + i * n, shift, total, g + i, 1, gx + i * n);
+        for (int64_t r = i; r < i + group; r++) gx[r * n + label[r]] -= g[r];
     }
 }
 

@@ -21,8 +21,7 @@ static fg_shape *reduced_shape(const fg_shape *x, const int64_t *attr, int keepd
 
 static int reduction_shape(const fg_call *c, fg_shape **shape)
 {
-    *shape = reduced_shape(c->in[0].array->shape, c->attr, (int)c->attr[1]);
-    return *shape ? FG_OK : FG_NO_MEMORY;
+    return fg_shape_made(reduced_shape(c->in[0].array->shape, c->attr, (int)c->attr[1]), shape);
 }
 
 typedef struct {
@@ -84,13 +83,13 @@ static int reduce(reducer kernel, const fg_call *c, fg_array *y)
 }
 
 /* ---- sum ---------------------------------------------------------------------------------------------- */
-int sum_shape(const fg_call *c, fg_shape **shape, int *dtype)
+int fg_sum_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     (void)dtype;
     return reduction_shape(c, shape);
 }
 
-int sum_run(const fg_call *c, fg_array *y)
+int fg_sum_run(const fg_call *c, fg_array *y)
 {
     const fg_reduce_kernels *k = fg_kernels[y->dtype].reduce;
     return reduce((reducer){k->sum_rows, k->sum_cols}, c, y);
@@ -107,7 +106,7 @@ static int with_axes(const fg_shape *x, const int64_t *attr, fg_tensor g, fg_ten
     return status;
 }
 
-int sum_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+int fg_sum_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     const fg_shape *x = n->in[0].parent->shape;
     fg_tensor kept;
@@ -186,17 +185,17 @@ static int extremum_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 }
 
 #define EXTREMUM(name)                                                                                        \
-    int name##_shape(const fg_call *c, fg_shape **shape, int *dtype)                                          \
+    int fg_##name##_shape(const fg_call *c, fg_shape **shape, int *dtype)                                     \
     {                                                                                                         \
         (void)dtype;                                                                                          \
         return extremum_shape(c, shape);                                                                      \
     }                                                                                                         \
-    int name##_run(const fg_call *c, fg_array *y)                                                             \
+    int fg_##name##_run(const fg_call *c, fg_array *y)                                                        \
     {                                                                                                         \
         const fg_reduce_kernels *k = fg_kernels[y->dtype].reduce;                                             \
         return reduce((reducer){k->name##_rows, k->name##_cols}, c, y);                                       \
     }                                                                                                         \
-    int name##_vjp(fg_node *n, fg_tensor g, fg_tensor *gin) { return extremum_vjp(n, g, gin); }
+    int fg_##name##_vjp(fg_node *n, fg_tensor g, fg_tensor *gin) { return extremum_vjp(n, g, gin); }
 EXTREMUM(max)
 EXTREMUM(min)
 
@@ -212,13 +211,12 @@ static int rows_shape(const fg_call *c, fg_shape **shape, int drop_last)
         return fg_fail(FG_BAD_VALUE, "%s: expected at least one element along the axis, got shape %s",
                        fg_ops[c->op].name, fg_shape_text(x, text));
     }
-    *shape = drop_last ? fg_shape_new(x->ndim - 1, x->dim) : fg_shape_ref(x);
-    return *shape ? FG_OK : FG_NO_MEMORY;
+    return fg_shape_made(drop_last ? fg_shape_new(x->ndim - 1, x->dim) : fg_shape_ref(x), shape);
 }
 
 /* The kernels of vjp rules give a cotangent shaped like their first input. */
 #define ADJOINT(name)                                                                                         \
-    int name##_adjoint_shape(const fg_call *c, fg_shape **shape, int *dtype)                                  \
+    int fg_##name##_adjoint_shape(const fg_call *c, fg_shape **shape, int *dtype)                             \
     {                                                                                                         \
         (void)dtype;                                                                                          \
         *shape = fg_shape_ref(c->in[0].array->shape);                                                         \
@@ -226,7 +224,7 @@ static int rows_shape(const fg_call *c, fg_shape **shape, int drop_last)
     }
 
 ADJOINT(extremum)
-int extremum_adjoint_run(const fg_call *c, fg_array *gx)
+int fg_extremum_adjoint_run(const fg_call *c, fg_array *gx)
 {
     const fg_array *x = c->in[0].array, *y = c->in[1].array, *g = c->in[2].array;
     if (gx->shape->size)
@@ -236,18 +234,18 @@ int extremum_adjoint_run(const fg_call *c, fg_array *gx)
 }
 
 #define SOFTMAX(name)                                                                                         \
-    int name##_shape(const fg_call *c, fg_shape **shape, int *dtype)                                          \
+    int fg_##name##_shape(const fg_call *c, fg_shape **shape, int *dtype)                                     \
     {                                                                                                         \
         (void)dtype;                                                                                          \
         return rows_shape(c, shape, 0);                                                                       \
     }                                                                                                         \
-    int name##_run(const fg_call *c, fg_array *y)                                                             \
+    int fg_##name##_run(const fg_call *c, fg_array *y)                                                        \
     {                                                                                                         \
         fg_kernels[y->dtype].reduce->name##_rows(row_count(y->shape), row_length(y->shape),                   \
                                                  c->in[0].array->data, y->data);                              \
         return FG_OK;                                                                                         \
     }                                                                                                         \
-    int name##_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)                                                   \
+    int fg_##name##_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)                                              \
     {                                                                                                         \
         fg_tensor y;                                                                                          \
         int status = fg_saved_out(n, &y);                                                                     \
@@ -255,7 +253,7 @@ int extremum_adjoint_run(const fg_call *c, fg_array *gx)
                       : fg_apply(FG_OP_##name##_adjoint, 2, (fg_tensor[]){{y.array, NULL}, g}, 0, NULL, &gin[0]); \
     }                                                                                                         \
     ADJOINT(name)                                                                                             \
-    int name##_adjoint_run(const fg_call *c, fg_array *gx)                                                    \
+    int fg_##name##_adjoint_run(const fg_call *c, fg_array *gx)                                               \
     {                                                                                                         \
         fg_kernels[gx->dtype].reduce->name##_vjp_rows(row_count(gx->shape), row_length(gx->shape),            \
                                                       c->in[0].array->data, c->in[1].array->data, gx->data);  \
@@ -264,20 +262,20 @@ int extremum_adjoint_run(const fg_call *c, fg_array *gx)
 SOFTMAX(softmax)
 SOFTMAX(log_softmax)
 
-int logsumexp_shape(const fg_call *c, fg_shape **shape, int *dtype)
+int fg_logsumexp_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     (void)dtype;
     return rows_shape(c, shape, 1);
 }
 
-int logsumexp_run(const fg_call *c, fg_array *y)
+int fg_logsumexp_run(const fg_call *c, fg_array *y)
 {
     const fg_array *x = c->in[0].array;
     fg_kernels[y->dtype].reduce->logsumexp_rows(row_count(x->shape), row_length(x->shape), x->data, y->data);
     return FG_OK;
 }
 
-int logsumexp_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+int fg_logsumexp_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     fg_tensor x;
     int status = fg_saved(n, 0, &x);
@@ -286,7 +284,7 @@ int logsumexp_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 }
 
 ADJOINT(logsumexp)
-int logsumexp_adjoint_run(const fg_call *c, fg_array *gx)
+int fg_logsumexp_adjoint_run(const fg_call *c, fg_array *gx)
 {
     const fg_array *x = c->in[0].array;
     fg_kernels[gx->dtype].reduce->logsumexp_vjp_rows(row_count(x->shape), row_length(x->shape), x->data,
@@ -294,7 +292,7 @@ int logsumexp_adjoint_run(const fg_call *c, fg_array *gx)
     return FG_OK;
 }
 
-int cross_entropy_shape(const fg_call *c, fg_shape **shape, int *dtype)
+int fg_cross_entropy_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     (void)dtype;
     const fg_array *x = c->in[0].array, *label = c->in[1].array;
@@ -317,13 +315,13 @@ static int check_labels(const fg_call *c)
     const int64_t *k = c->in[1].array->data, classes = row_length(c->in[0].array->shape);
     for (int64_t i = 0; i < rows->size; i++)
         if (k[i] < 0 || k[i] >= classes)
-            return fg_fail(FG_BAD_INDEX, "cross_entropy: label %lld of row %lld is not a class: with %lld logits a row, "
-                           "labels run from 0 to %lld", (long long)k[i], (long long)i, (long long)classes,
-                           (long long)classes - 1);
+            return fg_fail(FG_BAD_INDEX,
+                           "cross_entropy: label %lld of row %lld is not a class: with %lld logits a row, labels run "
+                           "from 0 to %lld", (long long)k[i], (long long)i, (long long)classes, (long long)classes - 1);
     return FG_OK;
 }
 
-int cross_entropy_run(const fg_call *c, fg_array *y)
+int fg_cross_entropy_run(const fg_call *c, fg_array *y)
 {
     const fg_array *x = c->in[0].array;
     int status = check_labels(c);
@@ -334,7 +332,7 @@ int cross_entropy_run(const fg_call *c, fg_array *y)
     return FG_OK;
 }
 
-int cross_entropy_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+int fg_cross_entropy_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     fg_tensor x, label;
     int status;
@@ -344,13 +342,13 @@ int cross_entropy_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 }
 
 ADJOINT(cross_entropy)
-int cross_entropy_adjoint_run(const fg_call *c, fg_array *gx)
+int fg_cross_entropy_adjoint_run(const fg_call *c, fg_array *gx)
 {
     const fg_array *x = c->in[0].array;
     int status = check_labels(c);               /* in a program this may run without the forward */
     if (status)
         return status;
     fg_kernels[gx->dtype].reduce->cross_entropy_vjp_rows(row_count(x->shape), row_length(x->shape), x->data,
-                                                         c->in[1].array->data, c->in[2].array->data, 1, gx->data);
+                                                         c->in[1].array->data, c->in[2].array->data, gx->data);
     return FG_OK;
 }

@@ -10,12 +10,6 @@
 
 static const char *name_of(const fg_call *c) { return fg_ops[c->op].name; }
 
-static int shape_result(fg_shape *s, fg_shape **shape)
-{
-    *shape = s;
-    return s ? FG_OK : fg_failed();
-}
-
 static int same_shape(const fg_call *c, fg_shape **shape)
 {
     *shape = fg_shape_ref(c->in[0].array->shape);
@@ -32,7 +26,7 @@ static void contiguous_strides(const fg_shape *s, int64_t *stride)
 }
 
 /* ---- cast --------------------------------------------------------------------------------------------- */
-int cast_shape(const fg_call *c, fg_shape **shape, int *dtype)
+int fg_cast_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     *dtype = (int)c->attr[0];
     return same_shape(c, shape);
@@ -71,7 +65,7 @@ static void narrow(int dtype, int64_t n, const int64_t *x, int from_uint64, void
 }
 #undef EACH
 
-int cast_run(const fg_call *c, fg_array *y)
+int fg_cast_run(const fg_call *c, fg_array *y)
 {
     const fg_array *x = c->in[0].array;
     int64_t n = y->shape->size, wide[256];
@@ -88,17 +82,17 @@ int cast_run(const fg_call *c, fg_array *y)
     return FG_OK;
 }
 
-int cast_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+int fg_cast_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     int64_t dtype = n->in[0].parent->dtype;
     return fg_apply(FG_OP_cast, 1, &g, 1, &dtype, &gin[0]);
 }
 
 /* ---- reshape ------------------------------------------------------------------------------------------ */
-int reshape_shape(const fg_call *c, fg_shape **shape, int *dtype)
+int fg_reshape_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     (void)dtype;
-    int status = shape_result(fg_shape_new(c->n_attr, c->attr), shape);
+    int status = fg_shape_made(fg_shape_new(c->n_attr, c->attr), shape);
     if (!status && (*shape)->size != c->in[0].array->shape->size) {
         char from[FG_SHAPE_TEXT], to[FG_SHAPE_TEXT];
         status = fg_fail(FG_BAD_VALUE, "reshape: shape %s has %lld elements, %s would have %lld",
@@ -109,30 +103,30 @@ int reshape_shape(const fg_call *c, fg_shape **shape, int *dtype)
     return status;
 }
 
-int reshape_run(const fg_call *c, fg_array *y)
+int fg_reshape_run(const fg_call *c, fg_array *y)
 {
     (void)c;
     (void)y;                                    /* a view: nothing to move */
     return FG_OK;
 }
 
-int reshape_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+int fg_reshape_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     const fg_shape *s = n->in[0].parent->shape;
     return fg_apply(FG_OP_reshape, 1, &g, s->ndim, s->dim, &gin[0]);
 }
 
 /* ---- transpose ---------------------------------------------------------------------------------------- */
-int transpose_shape(const fg_call *c, fg_shape **shape, int *dtype)
+int fg_transpose_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     (void)dtype;
     int64_t dim[FG_MAX_NDIM];
     for (int i = 0; i < c->n_attr; i++)
         dim[i] = c->in[0].array->shape->dim[c->attr[i]];
-    return shape_result(fg_shape_new(c->n_attr, dim), shape);
+    return fg_shape_made(fg_shape_new(c->n_attr, dim), shape);
 }
 
-int transpose_run(const fg_call *c, fg_array *y)
+int fg_transpose_run(const fg_call *c, fg_array *y)
 {
     const fg_array *x = c->in[0].array;
     int64_t own[FG_MAX_NDIM], from[FG_MAX_NDIM], to[FG_MAX_NDIM];
@@ -144,7 +138,7 @@ int transpose_run(const fg_call *c, fg_array *y)
     return FG_OK;
 }
 
-int transpose_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+int fg_transpose_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     int64_t inverse[FG_MAX_NDIM];
     for (int i = 0; i < n->n_attr; i++)
@@ -153,11 +147,11 @@ int transpose_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 }
 
 /* ---- broadcast_to ------------------------------------------------------------------------------------- */
-int broadcast_to_shape(const fg_call *c, fg_shape **shape, int *dtype)
+int fg_broadcast_to_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     (void)dtype;
     const fg_shape *from = c->in[0].array->shape;
-    int status = shape_result(fg_shape_new(c->n_attr, c->attr), shape);
+    int status = fg_shape_made(fg_shape_new(c->n_attr, c->attr), shape);
     if (status)
         return status;
     int lead = (*shape)->ndim - from->ndim, fits = lead >= 0;
@@ -172,7 +166,7 @@ int broadcast_to_shape(const fg_call *c, fg_shape **shape, int *dtype)
     return FG_BAD_VALUE;
 }
 
-int broadcast_to_run(const fg_call *c, fg_array *y)
+int fg_broadcast_to_run(const fg_call *c, fg_array *y)
 {
     const fg_array *x = c->in[0].array;
     int64_t own[FG_MAX_NDIM], from[FG_MAX_NDIM], to[FG_MAX_NDIM];
@@ -185,7 +179,7 @@ int broadcast_to_run(const fg_call *c, fg_array *y)
     return FG_OK;
 }
 
-int broadcast_to_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+int fg_broadcast_to_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     return fg_sum_to(g, n->in[0].parent->shape, &gin[0]);
 }
@@ -208,16 +202,16 @@ static int lengths_shape(const fg_call *c, fg_shape **shape)
     int64_t dim[FG_MAX_NDIM];
     for (int i = 0; i < c->n_attr / 3; i++)
         dim[i] = c->attr[3 * i + 2];
-    return shape_result(fg_shape_new(c->n_attr / 3, dim), shape);
+    return fg_shape_made(fg_shape_new(c->n_attr / 3, dim), shape);
 }
 
-int slice_shape(const fg_call *c, fg_shape **shape, int *dtype)
+int fg_slice_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     (void)dtype;
     return lengths_shape(c, shape);
 }
 
-int slice_run(const fg_call *c, fg_array *y)
+int fg_slice_run(const fg_call *c, fg_array *y)
 {
     const fg_array *x = c->in[0].array;
     int64_t from[FG_MAX_NDIM], to[FG_MAX_NDIM], offset;
@@ -242,18 +236,18 @@ static int slice_adjoint(int op, fg_node *n, fg_tensor g, fg_tensor *gin)
     return fg_apply(op, 1, &g, n->n_attr, attr, &gin[0]);
 }
 
-int slice_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+int fg_slice_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     return slice_adjoint(FG_OP_unslice, n, g, gin);
 }
 
-int unslice_shape(const fg_call *c, fg_shape **shape, int *dtype)
+int fg_unslice_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     (void)dtype;
     return lengths_shape(c, shape);
 }
 
-int unslice_run(const fg_call *c, fg_array *y)
+int fg_unslice_run(const fg_call *c, fg_array *y)
 {
     const fg_array *x = c->in[0].array;
     int64_t from[FG_MAX_NDIM], to[FG_MAX_NDIM], offset;
@@ -268,13 +262,13 @@ int unslice_run(const fg_call *c, fg_array *y)
     return FG_OK;
 }
 
-int unslice_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+int fg_unslice_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     return slice_adjoint(FG_OP_slice, n, g, gin);
 }
 
 /* ---- concatenate -------------------------------------------------------------------------------------- */
-int concatenate_shape(const fg_call *c, fg_shape **shape, int *dtype)
+int fg_concatenate_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     const fg_array *first = c->in[0].array;
     int axis = (int)c->attr[0];
@@ -292,13 +286,14 @@ int concatenate_shape(const fg_call *c, fg_shape **shape, int *dtype)
                            "must agree", name_of(c), fg_shape_text(first->shape, a), k,
                            fg_shape_text(x->shape, b), axis);
         }
-        dim[axis] += x->shape->dim[axis];
+        if (dim[axis] <= INT64_MAX / 16)        /* beyond that fg_shape_new refuses it, however much longer it is */
+            dim[axis] += x->shape->dim[axis];
     }
     *dtype = first->dtype;
-    return shape_result(fg_shape_new(first->shape->ndim, dim), shape);
+    return fg_shape_made(fg_shape_new(first->shape->ndim, dim), shape);
 }
 
-int concatenate_run(const fg_call *c, fg_array *y)
+int fg_concatenate_run(const fg_call *c, fg_array *y)
 {
     int axis = (int)c->attr[0];
     int64_t outer = 1, inner = (int64_t)fg_itemsize(y->dtype), at = 0;
@@ -317,7 +312,7 @@ int concatenate_run(const fg_call *c, fg_array *y)
     return FG_OK;
 }
 
-int concatenate_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+int fg_concatenate_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     int axis = (int)n->attr[0], ndim = n->shape->ndim;
     int64_t attr[3 * FG_MAX_NDIM], at = 0;
@@ -364,7 +359,7 @@ static int index_in_range(const fg_call *c, int64_t *index, int64_t at, int64_t 
     return FG_OK;
 }
 
-int take_shape(const fg_call *c, fg_shape **shape, int *dtype)
+int fg_take_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     (void)dtype;
     const fg_shape *x = c->in[0].array->shape, *index = c->in[1].array->shape;
@@ -376,10 +371,10 @@ int take_shape(const fg_call *c, fg_shape **shape, int *dtype)
         dim[n++] = index->dim[i];
     for (int i = axis + 1; i < x->ndim; i++)
         dim[n++] = x->dim[i];
-    return shape_result(fg_shape_new(n, dim), shape);
+    return fg_shape_made(fg_shape_new(n, dim), shape);
 }
 
-int take_run(const fg_call *c, fg_array *y)
+int fg_take_run(const fg_call *c, fg_array *y)
 {
     const fg_array *x = c->in[0].array;
     gather s = gather_sizes(x->shape, (int)c->attr[0], c->in[1].array->shape);
@@ -404,7 +399,7 @@ int take_run(const fg_call *c, fg_array *y)
     return FG_OK;
 }
 
-int take_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+int fg_take_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     fg_tensor index;
     int status = fg_saved(n, 1, &index);
@@ -413,7 +408,7 @@ int take_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
     return status ? status : fg_apply(FG_OP_untake, 2, (fg_tensor[]){g, index}, 2, attr, &gin[0]);
 }
 
-int untake_shape(const fg_call *c, fg_shape **shape, int *dtype)
+int fg_untake_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     (void)dtype;
     const fg_shape *g = c->in[0].array->shape, *index = c->in[1].array->shape;
@@ -424,10 +419,10 @@ int untake_shape(const fg_call *c, fg_shape **shape, int *dtype)
     dim[n++] = c->attr[1];
     for (int i = axis + index->ndim; i < g->ndim; i++)
         dim[n++] = g->dim[i];
-    return shape_result(fg_shape_new(n, dim), shape);
+    return fg_shape_made(fg_shape_new(n, dim), shape);
 }
 
-int untake_run(const fg_call *c, fg_array *y)
+int fg_untake_run(const fg_call *c, fg_array *y)
 {
     const fg_array *g = c->in[0].array;
     gather s = gather_sizes(y->shape, (int)c->attr[0], c->in[1].array->shape);
@@ -443,7 +438,7 @@ int untake_run(const fg_call *c, fg_array *y)
             if (status)
                 return status;
             char *sum = to + (size_t)i * bytes;
-            if (s.inner > 1)
+            if (s.inner != 1)                   /* also 0: then there is nothing to add */
                 fg_kernels[y->dtype].elementwise->binary[FG_BINARY_add](s.inner, sum, 1, from, 1, sum);
             else if (y->dtype == FG_FLOAT32)
                 *(float *)sum += *(const float *)from;
@@ -454,7 +449,7 @@ int untake_run(const fg_call *c, fg_array *y)
     return FG_OK;
 }
 
-int untake_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+int fg_untake_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     fg_tensor index;
     int status = fg_saved(n, 1, &index);
@@ -462,18 +457,18 @@ int untake_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 }
 
 /* ---- where: its kernel driver walks as the elementwise ones do, in ops.c -------------------------------- */
-int where_shape(const fg_call *c, fg_shape **shape, int *dtype)
+int fg_where_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     fg_shape *ab = fg_broadcast_shapes("where", c->in[1].array->shape, c->in[2].array->shape);
     if (!ab)
         return fg_failed();
     *dtype = c->in[1].array->dtype;
-    int status = shape_result(fg_broadcast_shapes("where", c->in[0].array->shape, ab), shape);
+    int status = fg_shape_made(fg_broadcast_shapes("where", c->in[0].array->shape, ab), shape);
     fg_shape_unref(ab);
     return status;
 }
 
-int where_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+int fg_where_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     fg_tensor condition, zero = {fg_array_scalar(n->dtype, 0), NULL};
     if (!zero.array)

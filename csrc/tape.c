@@ -259,8 +259,9 @@ static int dropped(void)
     if (fg_transforms_running < 2)
         return FG_OK;
     return fg_fail(FG_NOT_IMPLEMENTED,
-                   "grad: the function reads a tensor that an outer grad is differentiating (a gradient of a gradient), "
-                   "which is not here yet; pass it through fastgrad.stop_gradient if it is meant as a constant");
+                   "grad: the function reads a tensor that an outer grad is differentiating (a gradient of a "
+                   "gradient), which is not here yet; pass it through fastgrad.stop_gradient if it is meant as a "
+                   "constant");
 }
 
 /* Hand the cotangent of n on to its parents. */

@@ -4,8 +4,9 @@
 >>> fg.grad(lambda x: np.sum(np.tanh(x) ** 2))(np.array([0.0, 1.0])).round(4)
 array([0.    , 0.6397])
 
-Functions of arrays: ``grad``, ``value_and_grad``. Tensors: ``tensor``, ``.backward()``, ``.grad``. Descent:
-``training_step``, ``descend``, and the modules ``losses``, ``optim`` and ``activations``.
+Functions of arrays: ``grad``, ``value_and_grad``, and ``compile`` to record and replay them. Tensors: ``tensor``,
+``.backward()``, ``.grad``. Descent: ``training_step``, ``descend``, and the modules ``losses``, ``optim`` and
+``activations``.
 """
 
 from . import _blas, _core, _indexing, _numpy, _ops, activations, losses, optim, testing, tree
@@ -20,8 +21,9 @@ from ._transforms import grad, no_grad, stop_gradient, value_and_grad
 from .testing import check_grads
 
 __all__ = [
-    "CacheInfo", "Compiled", "DescentResult", "Program", "TraceError", "TrainingStep", "__version__", "activations", "check_grads", "compile", "descend", "grad", "losses", "no_grad",
-    "optim", "show_config", "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad",
+    "CacheInfo", "Compiled", "DescentResult", "Program", "TraceError", "TrainingStep", "__version__", "activations",
+    "check_grads", "compile", "descend", "grad", "losses", "no_grad", "optim", "show_config", "stop_gradient", "take",
+    "testing", "training_step", "tree", "value_and_grad",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
 __all__ += _ops.__all__

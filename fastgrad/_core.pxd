@@ -3,10 +3,10 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "fastgrad.h":
     enum:
-        FG_MAX_NDIM, FG_OK, FG_NO_MEMORY, FG_BAD_VALUE, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED
+        FG_MAX_NDIM, FG_OK, FG_NO_MEMORY, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED
         FG_OWNED, FG_VIEW, FG_FOREIGN
         FG_FLOAT32, FG_FLOAT64, FG_BOOL, FG_INT64, FG_N_DTYPES
-        FG_N_UNARY, FG_N_ELEMENTWISE, FG_N_OPS
+        FG_N_ELEMENTWISE
         FG_OP_less, FG_OP_less_equal, FG_OP_greater, FG_OP_greater_equal, FG_OP_equal, FG_OP_not_equal
         FG_OP_add, FG_OP_subtract, FG_OP_multiply, FG_OP_divide, FG_OP_power, FG_OP_floor_divide, FG_OP_remainder
         FG_OP_negative, FG_OP_positive, FG_OP_absolute, FG_OP_square, FG_OP_sqrt, FG_OP_reciprocal
@@ -85,14 +85,13 @@ cdef extern from "fastgrad.h":
     void fg_array_unref(fg_array *)
     int fg_array_is_private(const fg_array *)
     void fg_array_changed(fg_array *)
-    int fg_init()
+    void fg_init()
     int fg_apply(int op, int n_in, const fg_tensor *, int n_attr, const int64_t *attr, fg_tensor *out)
     int fg_unary(int op, fg_tensor x, fg_tensor *out)
     int fg_binary(int op, fg_tensor a, fg_tensor b, fg_tensor *out)
     int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
     int fg_derivative(int op, int i, fg_array *a, fg_array *b, fg_array **out)
     fg_node *fg_leaf(fg_array *)
-    fg_node *fg_node_ref(fg_node *)
     void fg_node_unref(fg_node *)
     void fg_tensor_unref(fg_tensor)
     int fg_backward(fg_tensor y, fg_array *cotangent, int retain_graph, uint64_t oldest)
@@ -112,6 +111,7 @@ cdef extern from "program.h":
     int fg_trace_input(fg_array *)
     int fg_trace_end(int n_out, fg_array *const *out, fg_program **)
     void fg_trace_abort()
+    int fg_trace_here()
     int fg_traced(const fg_array *)
     int fg_program_run(fg_program *, void *const *data, fg_array **out)
     void fg_program_free(fg_program *)

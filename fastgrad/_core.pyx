@@ -84,7 +84,7 @@ def float_dtype(dtype):
     return np.result_type(dtype, np.float32)
 
 
-# ---- between ndarrays and arrays of the core --------------------------------------------------------------
+# ---- between ndarrays and arrays of the core ------------------------------------------------------------
 cdef enum:
     COPY_BELOW = 513        # bytes; sharing the memory of a smaller ndarray costs more than copying it
 
@@ -114,7 +114,7 @@ cdef fg_array *array_from(cnp.ndarray a, bint share, bint unstable=True) except 
     cdef int dtype = number_of(a)
     cdef fg_array *x
     if not (cnp.PyArray_IS_C_CONTIGUOUS(a) and cnp.PyArray_ISALIGNED(a) and cnp.PyArray_ISNOTSWAPPED(a)):
-        a = np.ascontiguousarray(a, dtype=DTYPES[dtype]).reshape(np.shape(a))
+        a = np.array(a, DTYPES[dtype], order="C")
         unstable = False                # a fresh copy that nobody else knows
     cdef fg_shape *s = shape_of(a)
     cdef size_t bytes = <size_t>s.size * fg_itemsize(dtype)
@@ -268,11 +268,15 @@ cdef Tensor cast_integers(Tensor x, dtype):
 
 
 include "_tensor.pxi"
-include "_functions.pxi"
+include "_elementwise.pxi"
+include "_structural.pxi"
+include "_create.pxi"
+include "_backward.pxi"
+include "_update.pxi"
 include "_program.pxi"
 
 
-# Python cannot make a Tensor without an array: its __new__ refuses. (In this file Tensor.__new__ does not ask the slot.)
+# Python cannot make a Tensor without an array: its __new__ refuses. (Here, Tensor.__new__ does not ask the slot.)
 cdef extern from "Python.h":
     ctypedef struct PyTypeObject:
         void *tp_new
@@ -285,3 +289,40 @@ cdef object refuse_new(PyObject *cls, PyObject *args, PyObject *kwargs):
 
 (<PyTypeObject *>Tensor).tp_new = <void *>refuse_new
 (<PyTypeObject *>Tensor).tp_vectorcall = NULL       # the shortcut that some versions of Cython take past __new__
+
+
+# ---- the machine ----------------------------------------------------------------------------------------
+def isa():
+    """Name of the instruction set whose kernels are in use."""
+    return fg_isa().decode()
+
+
+def available_isas():
+    """Names of the instruction sets that were built and that this machine has, the best last."""
+    names, i = [], 0
+    while fg_isa_available(i) != NULL:
+        names.append(fg_isa_available(i).decode())
+        i += 1
+    return names
+
+
+def set_blas(sgemm, dgemm, bint ilp64):
+    """Give the core the addresses of cblas_sgemm and cblas_dgemm (None: it uses its own kernel throughout)."""
+    fg_set_blas(<void *><size_t>(sgemm or 0), <void *><size_t>(dgemm or 0), ilp64)
+
+
+def live():
+    """What the core holds now: a dict of arrays, nodes, bytes in use and bytes kept for reuse."""
+    return {"arrays": fg_live.arrays, "nodes": fg_live.nodes, "bytes": fg_live.bytes,
+            "cached_bytes": fg_live.cached_bytes}
+
+
+cdef start():
+    forced = os.environ.get("FASTGRAD_ISA") or None
+    name = forced.encode() if forced else None
+    if fg_kernels_select(<const char *>name if name is not None else NULL) != FG_OK:
+        raise ImportError(f"FASTGRAD_ISA={forced}: {fg_message().decode()}; available: {', '.join(available_isas())}")
+    fg_init()
+
+
+start()

@@ -394,9 +394,14 @@ def _run(
 
 
 def _place(error: BaseException) -> str:
-    """Where in the user's code an error came from, as the end of a phrase."""
+    """Where in the user's code an error came from, as the end of a phrase; a TraceError says so itself."""
+    if isinstance(error, _core.TraceError):
+        return ""
     here = os.path.dirname(__file__)
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if os.path.dirname(f.filename) != here]
+    frames = [
+        f for f in traceback.extract_tb(error.__traceback__)
+        if os.path.dirname(f.filename) != here and not f.filename.endswith((".pyx", ".pxi"))
+    ]  # fmt: skip
     return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 
 

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ._core import Tensor, asarray, gathered, reshape, sliced
-from ._ops import _axes
+from ._core import Tensor, asarray, gathered, normal_axes, reshape, sliced
 
 
 def getitem(x: Tensor, key: Any) -> Tensor:
@@ -43,7 +42,7 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
         raise TypeError(f"take: expected integer indices, got {index.dtype}")
     if axis is None:
         x, axis = reshape(x, -1), 0
-    (axis,) = _axes(axis, x.ndim, "take")
+    (axis,) = normal_axes(axis, x.ndim, "take")
     return gathered(x, index if index.dtype == np.int64 else index.astype(np.int64), axis)
 
 

@@ -20,23 +20,17 @@ from ._core import Tensor
 from ._indexing import take
 
 
-@functools.cache
-def _ufuncs() -> dict[Any, Callable[..., Any]]:
-    """NumPy's ufunc -> our function: those of one name, and those we call otherwise."""
-    table: dict[Any, Callable[..., Any]] = {}
-    for source in (_core.functions, vars(_ops)):
-        for name, function in source.items():
-            ufunc = getattr(np, name, None)
-            if isinstance(ufunc, np.ufunc):
-                table[ufunc] = function
-    table |= {
-        np.fabs: _core.absolute, np.deg2rad: _core.radians, np.rad2deg: _core.degrees,
-        np.matmul: _core.matmul, np.bitwise_and: lambda a, b: _core.asarray(a) & b,
-        np.bitwise_or: lambda a, b: _core.asarray(a) | b, np.bitwise_xor: lambda a, b: _core.asarray(a) ^ b, np.invert: lambda a: ~a, np.conjugate: _core.positive,
-    }  # fmt: skip
-    return table
-
-
+# NumPy's ufunc -> our function: those of one name, and those we call otherwise.
+UFUNCS: dict[np.ufunc, Callable[..., Any]] = {
+    ufunc: function
+    for source in (_core.functions, {name: vars(_ops)[name] for name in _ops.__all__})
+    for name, function in source.items()
+    if isinstance(ufunc := getattr(np, name, None), np.ufunc)
+} | {
+    np.matmul: _core.matmul, np.conjugate: _core.positive, np.invert: lambda a: ~a,
+    np.bitwise_and: lambda a, b: _core.asarray(a) & b, np.bitwise_or: lambda a, b: _core.asarray(a) | b,
+    np.bitwise_xor: lambda a, b: _core.asarray(a) ^ b,
+}  # fmt: skip
 _REDUCERS = {np.add: _core.sum, np.multiply: _ops.prod, np.maximum: _core.max, np.minimum: _core.min}
 _SCIPY_NAMES = {"expit": "sigmoid", "log_expit": "log_sigmoid", "erf": "erf", "erfc": "erfc"}
 
@@ -50,7 +44,7 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: d
         return _REDUCERS[ufunc](inputs[0], axis, keepdims)
     if method != "__call__":
         raise TypeError(f"{name}.{method} is not supported on tensors")
-    function = _ufuncs().get(ufunc)
+    function = UFUNCS.get(ufunc)
     special = sys.modules.get("scipy.special")
     if function is None and special and ufunc is getattr(special, ufunc.__name__, None):
         name = f"scipy.special.{ufunc.__name__}"

@@ -15,7 +15,7 @@ import numpy as np
 
 from . import _core
 from ._core import *
-from ._core import Tensor
+from ._core import Tensor, normal_axes
 
 if TYPE_CHECKING:                       # numpy.typing is slow to import
     from numpy.typing import ArrayLike
@@ -24,29 +24,10 @@ if TYPE_CHECKING:                       # numpy.typing is slow to import
     TensorLike = Tensor | ArrayLike
 
 
-def _axes(axis: Axis, ndim: int, name: str) -> tuple[int, ...]:
-    """The axes as a sorted tuple of numbers that are not negative."""
-    chosen = range(ndim) if axis is None else axis if isinstance(axis, (tuple, list)) else (axis,)
-    found = []
-    for a in chosen:
-        try:
-            number = operator.index(a)
-        except TypeError:
-            raise TypeError(f"{name}: expected an axis as an int, a tuple of ints or None, got {a!r}") from None
-        if not -ndim <= number < ndim:
-            raise np.exceptions.AxisError(
-                f"{name}: axis {number} does not exist in a tensor of {ndim} dimension{'s' * (ndim != 1)}"
-            )
-        found.append(number % ndim)
-    if len(set(found)) < len(found):
-        raise ValueError(f"{name}: an axis is named twice in {axis!r}")
-    return tuple(sorted(found))
-
-
 def _one_axis(axis: int, ndim: int, name: str) -> int:
     if axis is None or isinstance(axis, (tuple, list)):
         raise TypeError(f"{name}: expected one axis as an int, got {axis!r}")
-    return _axes(axis, ndim, name)[0]
+    return normal_axes(axis, ndim, name)[0]
 
 
 # ---- creation ---------------------------------------------------------------------------------------------
@@ -90,6 +71,12 @@ identity = _creator(np.identity, "A square identity matrix.", "fg.identity(1)\n 
 
 
 # ---- elementwise functions composed of others ---------------------------------------------------------------
+def _floating(x: TensorLike) -> Tensor:
+    """x as a float tensor: integers and booleans in the dtype that NumPy would compute in."""
+    x = asarray(x)
+    return x if x.dtype.kind == "f" else astype(x, _core.float_dtype(x.dtype))
+
+
 def divmod(a: TensorLike, b: TensorLike) -> tuple[Tensor, Tensor]:
     """Quotient rounded down, and remainder: ``(a // b, a % b)``.
 
@@ -120,8 +107,7 @@ def ldexp(x: TensorLike, exponent: TensorLike) -> Tensor:
     e = asarray(exponent)
     if e.dtype.kind not in "iub":
         raise TypeError(f"ldexp: expected integer exponents, got {e.dtype}")
-    x = asarray(x)
-    x = x if x.dtype.kind == "f" else astype(x, _core.float_dtype(x.dtype))
+    x = _floating(x)
     return multiply(x, np.ldexp(x.dtype.type(1), e.numpy()))
 
 
@@ -132,8 +118,7 @@ def modf(x: TensorLike) -> tuple[Tensor, Tensor]:
     >>> fg.modf(-1.25)
     (tensor(-0.25), tensor(-1.))
     """
-    x = asarray(x)
-    x = x if x.dtype.kind == "f" else astype(x, _core.float_dtype(x.dtype))
+    x = _floating(x)
     return where(isinf(x), _core.copysign(0.0, x), _core.fmod(x, 1.0)), trunc(x)
 
 
@@ -270,8 +255,8 @@ def prod(x: TensorLike, axis: Axis = None, keepdims: builtins.bool = False) -> T
     x = asarray(x)
     if x.dtype.kind != "f":
         return asarray(np.prod(x.numpy(), axis=axis, keepdims=keepdims))
-    axes = _axes(axis, x.ndim, "prod")
-    if any_zero_length(x.shape, axes):
+    axes = normal_axes(axis, x.ndim, "prod")
+    if _any_zero_length(x.shape, axes):
         return add(sum(x, axis, keepdims), 1.0)
     kept = [1 if i in axes else n for i, n in enumerate(x.shape)]
     others = [i for i in range(x.ndim) if i not in axes]
@@ -284,7 +269,7 @@ def prod(x: TensorLike, axis: Axis = None, keepdims: builtins.bool = False) -> T
     return reshape(y, kept if keepdims else rest)
 
 
-def any_zero_length(shape: Sequence[int], axes: Sequence[int]) -> builtins.bool:
+def _any_zero_length(shape: Sequence[int], axes: Sequence[int]) -> builtins.bool:
     """Whether one of the axes has no elements."""
     return builtins.any(shape[i] == 0 for i in axes)
 
@@ -298,7 +283,7 @@ def var(x: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: builtins.bo
     """
     x = asarray(x)
     count = 1
-    for i in _axes(axis, x.ndim, "var"):
+    for i in normal_axes(axis, x.ndim, "var"):
         count *= x.shape[i]
     squares = sum(square(subtract(x, mean(x, axis, keepdims=True))), axis, keepdims)
     return divide(squares, float(builtins.max(count - ddof, 0)))
@@ -312,7 +297,7 @@ def std(x: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: builtins.bo
     tensor(1.)
     """
     x = asarray(x)
-    _axes(axis, x.ndim, "std")
+    normal_axes(axis, x.ndim, "std")
     return sqrt(var(x, axis, ddof, keepdims))
 
 
@@ -321,7 +306,7 @@ def _counted(function: Callable[..., Any], example: str) -> Callable[..., Tensor
         x = asarray(x)
         if axis is not None and function in (np.argmax, np.argmin):
             axis = _one_axis(axis, x.ndim, function.__name__)
-        _axes(axis, x.ndim, function.__name__)
+        normal_axes(axis, x.ndim, function.__name__)
         return _core.adopt(function(x.numpy(), axis=axis, keepdims=keepdims), function.__name__)
 
     count.__name__ = count.__qualname__ = function.__name__
@@ -351,7 +336,7 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axis = None, keepd
     """
     x = asarray(x)
     x = x if x.dtype.kind == "f" else astype(x, np.float64)
-    axes = _axes(axis, x.ndim, "norm")
+    axes = normal_axes(axis, x.ndim, "norm")
     if ord in (None, "fro") or (ord == 2 and len(axes) == 1):
         squares = sum(square(x), axis, keepdims)
         # where() on both sides of the root keeps its infinite slope at 0 out of the gradient.
@@ -412,13 +397,13 @@ def logsumexp(x: TensorLike, axis: Axis = None, keepdims: builtins.bool = False)
     tensor(1000.69314718)
     """
     x = asarray(x)
-    axes = _axes(axis, x.ndim, "logsumexp")
+    axes = normal_axes(axis, x.ndim, "logsumexp")
     kept = [1 if i in axes else n for i, n in enumerate(x.shape)]
     others = [i for i in range(x.ndim) if i not in axes]
     rest = [x.shape[i] for i in others]
     if x.size == 0:
-        y = sum(x if x.dtype.kind == "f" else astype(x, _core.float_dtype(x.dtype)), axis, keepdims)
-        return subtract(y, np.inf) if any_zero_length(x.shape, axes) else y
+        y = sum(_floating(x), axis, keepdims)
+        return subtract(y, np.inf) if _any_zero_length(x.shape, axes) else y
     y = _core.logsumexp_last(reshape(transpose(x, [*others, *axes]), [*rest, -1]))
     return reshape(y, kept) if keepdims else y
 
@@ -499,11 +484,11 @@ def glu(x: TensorLike, axis: int = -1) -> Tensor:
     axis = _one_axis(axis, x.ndim, "glu")
     if x.shape[axis] % 2:
         raise ValueError(f"glu: expected an even length along axis {axis}, got shape {x.shape}")
-    a, b = split_at(x, x.shape[axis] // 2, axis)
+    a, b = _split_at(x, x.shape[axis] // 2, axis)
     return multiply(a, sigmoid(b))
 
 
-def split_at(x: Tensor, at: int, axis: int) -> tuple[Tensor, Tensor]:
+def _split_at(x: Tensor, at: int, axis: int) -> tuple[Tensor, Tensor]:
     """The elements before and from position ``at`` along an axis."""
     before: list[slice] = [slice(None)] * x.ndim
     behind = before.copy()
@@ -538,7 +523,7 @@ def moveaxis(x: TensorLike, source: int | Sequence[int], destination: int | Sequ
     targets: list[Any] = list(destination) if isinstance(destination, (tuple, list)) else [destination]
     if len(sources) != len(targets):
         raise ValueError(f"moveaxis: {len(sources)} source axes for {len(targets)} destinations")
-    _axes(tuple(sources), x.ndim, "moveaxis"), _axes(tuple(targets), x.ndim, "moveaxis")
+    normal_axes(tuple(sources), x.ndim, "moveaxis"), normal_axes(tuple(targets), x.ndim, "moveaxis")
     sources, targets = [s % x.ndim for s in sources], [t % x.ndim for t in targets]
     order = [i for i in range(x.ndim) if i not in sources]
     for target, origin in sorted(zip(targets, sources)):
@@ -556,7 +541,7 @@ def squeeze(x: TensorLike, axis: Axis = None) -> Tensor:
     x = asarray(x)
     if axis is None:
         return reshape(x, [n for n in x.shape if n != 1])
-    axes = _axes(axis, x.ndim, "squeeze")
+    axes = normal_axes(axis, x.ndim, "squeeze")
     for i in axes:
         if x.shape[i] != 1:
             raise ValueError(f"squeeze: axis {i} of shape {x.shape} has length {x.shape[i]}, not 1")
@@ -573,7 +558,7 @@ def expand_dims(x: TensorLike, axis: int | tuple[int, ...]) -> Tensor:
     x = asarray(x)
     new = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
     ndim = x.ndim + len(new)
-    places = _axes(new, ndim, "expand_dims")
+    places = normal_axes(new, ndim, "expand_dims")
     lengths = iter(x.shape)
     return reshape(x, [1 if i in places else next(lengths) for i in range(ndim)])
 

@@ -1,32 +1,35 @@
 # The Tensor class. Included by _core.pyx.
 
-cdef int spread(axes, int ndim, str name, uint32_t *bits) except -1:
-    """Axes (an int, a tuple, or None for all) as bits."""
-    cdef int axis
-    bits[0] = 0
-    if axes is None:
-        bits[0] = <uint32_t>((<int64_t>1 << ndim) - 1)
-        return 0
-    for item in (axes if isinstance(axes, (tuple, list)) else (axes,)):
-        axis = normal_axis(item, ndim, name)
-        if bits[0] >> axis & 1:
-            raise ValueError(f"{name}: axis {item} is named twice in {axes!r}")
-        bits[0] |= <uint32_t>1 << axis
+# The modules of composed functions that Tensor's methods call; they import this one, so it is told of them.
+cdef object indexing = None, numpy_functions = None, composed = None
+
+
+cdef dict function_of_ufunc = {}
+
+
+def bind_layer(indexing_module, numpy_module, ops_module):
+    """Tell Tensor where the functions live that are composed in Python."""
+    global indexing, numpy_functions, composed, function_of_ufunc
+    indexing, numpy_functions, composed = indexing_module, numpy_module, ops_module
+    function_of_ufunc = numpy_module.UFUNCS
+
+
+# ---- refusals -------------------------------------------------------------------------------------------
+cdef int refuse_tracked(Tensor x, str name) except -1:
+    if x.t.node != NULL:
+        raise TypeError(f"{name}: this tensor requires gradients, which an ndarray would silently lose; use "
+                        "fastgrad's functions, or take the plain values with .numpy() or .detach()")
     return 0
 
 
-cdef int normal_axis(axis, int ndim, str name) except -1:
-    try:
-        number = index_of(axis)
-    except TypeError:
-        raise TypeError(f"{name}: expected an axis as an int, a tuple of ints or None, got {axis!r}") from None
-    if not -ndim <= number < ndim:
-        raise np.exceptions.AxisError(
-            f"{name}: axis {number} does not exist in a tensor of {ndim} dimension{'' if ndim == 1 else 's'}"
-        )
-    return number % ndim
+cdef int refuse_in_transform(Tensor x, str name) except -1:
+    if x.t.node != NULL and fg_transforms_running:
+        raise TypeError(f"{name}: a tensor that is being differentiated would silently become a constant; use "
+                        "fastgrad's or NumPy's functions instead of math's, or say so with x.detach()")
+    return 0
 
 
+# ---- the class ------------------------------------------------------------------------------------------
 cdef tuple shape_tuple(fg_shape *s):
     return tuple([s.dim[i] for i in range(s.ndim)])
 
@@ -374,9 +377,9 @@ cdef class Tensor:
     __array_priority__ = 1000
 
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
-        op = OP_OF_UFUNC.get(ufunc) if method == "__call__" and not kwargs else None
-        if op is not None:                      # the common case, without a detour
-            return op(*inputs)
+        function = function_of_ufunc.get(ufunc) if method == "__call__" and not kwargs else None
+        if function is not None:                # the common case, without a detour
+            return function(*inputs)
         return numpy_functions.array_ufunc(ufunc, method, inputs, kwargs)
 
     def __array_function__(self, func, types, args, kwargs):

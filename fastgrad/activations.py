@@ -26,11 +26,6 @@ __all__ = [
 
 
 @cache
-def _op(name: str) -> dict[str, Any]:
-    return {row["name"]: row for row in _core.op_table()}[name]
-
-
-@cache
 def _constants() -> dict[str, str]:
     return {name: tex for name, (_, tex) in _core.constants().items()}
 
@@ -83,13 +78,13 @@ class Activation:
     @cached_property
     def formula(self) -> Formula:
         """Value and derivative as text, also as LaTeX."""
-        row = _op(self._op)
+        row = _core.ROWS[self._op]
         return Formula(row["definition"], row["derivatives"][0])
 
     @property
     def domain(self) -> tuple[float, float]:
         """The interval over which the table's tests draw x."""
-        lo, hi = _op(self._op)["domain"][0]
+        lo, hi = _core.ROWS[self._op]["domain"][0]
         return lo, hi
 
     def __repr__(self) -> str:
@@ -128,7 +123,7 @@ class ParametricActivation(Activation):
 
     @cached_property
     def formula(self) -> Formula:
-        row = _op(self._op)
+        row = _core.ROWS[self._op]
         names = {"a": "x", "b": self._parameter}  # ops.def calls the two arguments a and b
         return Formula(
             _formula.rename(row["definition"], names), _formula.rename(row["derivatives"][0], names)

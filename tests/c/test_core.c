@@ -47,7 +47,7 @@ void *__wrap_realloc(void *block, size_t bytes) { return refuse() ? NULL : __rea
 void *__wrap_calloc(size_t n, size_t bytes) { return refuse() ? NULL : __real_calloc(n, bytes); }
 #endif
 
-/* ---- helpers ------------------------------------------------------------------------------------------ */
+/* ---- makers ------------------------------------------------------------------------------------------- */
 static fg_array *array(int ndim, const int64_t *dim, const double *value)
 {
     fg_shape *shape = fg_shape_new(ndim, dim);
@@ -265,7 +265,7 @@ static void test_every_allocation_can_fail(void)
 int main(void)
 {
     CHECK(fg_kernels_select(NULL) == FG_OK);
-    CHECK(fg_init() == FG_OK);
+    fg_init();
     static const struct { const char *name; void (*run)(void); } tests[] = {
 #define TEST(name) {#name, name}
         TEST(test_chain),

@@ -1,0 +1,380 @@
+# Elementwise operations: operators, comparisons, and the functions of csrc/ops.def. Included by _core.pyx.
+
+# ---- operators and promotion ----------------------------------------------------------------------------
+cdef tuple OPERANDS = (Tensor, int, float, np.ndarray, np.generic, list, tuple)
+
+
+cdef inline bint is_operand(x):
+    return type(x) is Tensor or isinstance(x, OPERANDS)
+
+
+cdef Tensor unary(int op, x):
+    cdef fg_tensor y
+    cdef Tensor operand
+    if type(x) is Tensor and (<Tensor>x).t.array.dtype <= FG_FLOAT64:
+        check(fg_unary(op, (<Tensor>x).t, &y))
+        return wrap(y)
+    name = fg_ops[op].name.decode()
+    operand = as_tensor(x, name)
+    if operand.t.array.dtype > FG_FLOAT64:
+        dtype = integral_result(name, operand.dtype)
+        if dtype.kind != "f":                   # what NumPy keeps integral stays so
+            return tensor_of(np.asarray(getattr(np, name)(view_of(operand.t.array, False))))
+        operand = as_float(operand, name)
+    check(fg_unary(op, operand.t, &y))
+    return wrap(y)
+
+
+cdef object integral_result(str name, dtype, other=None):
+    """The dtype of an op on integers and booleans: what NumPy's ufunc has, but float32 in the place of float16."""
+    ufunc = getattr(np, name, None)
+    kinds = (dtype,) if other is None else (dtype, other)
+    result = ufunc.resolve_dtypes((*kinds, None))[-1] if isinstance(ufunc, np.ufunc) else np.result_type(*kinds)
+    if result.kind == "f" or not isinstance(ufunc, np.ufunc):
+        result = float_dtype(result)
+    return result
+
+
+cdef inline bint weak_scalar(x):
+    """A Python number, which takes on the dtype of the other operand."""
+    return type(x) is float or type(x) is int or type(x) is bool
+
+
+cdef Tensor binary(int op, a, b):
+    cdef fg_tensor y, scalar
+    cdef int status
+    if type(a) is Tensor and (<Tensor>a).t.array.dtype <= FG_FLOAT64:
+        if type(b) is Tensor:
+            if (<Tensor>b).t.array.dtype <= FG_FLOAT64:
+                check(fg_binary(op, (<Tensor>a).t, (<Tensor>b).t, &y))
+                return wrap(y)
+        elif weak_scalar(b):
+            scalar = fg_tensor(fg_array_scalar((<Tensor>a).t.array.dtype, b), NULL)
+            if scalar.array == NULL:
+                fail(FG_NO_MEMORY)
+            status = fg_binary(op, (<Tensor>a).t, scalar, &y)
+            fg_array_unref(scalar.array)
+            check(status)
+            return wrap(y)
+    elif type(b) is Tensor and (<Tensor>b).t.array.dtype <= FG_FLOAT64 and weak_scalar(a):
+        scalar = fg_tensor(fg_array_scalar((<Tensor>b).t.array.dtype, a), NULL)
+        if scalar.array == NULL:
+            fail(FG_NO_MEMORY)
+        status = fg_binary(op, scalar, (<Tensor>b).t, &y)
+        fg_array_unref(scalar.array)
+        check(status)
+        return wrap(y)
+    return mixed(op, a, b)
+
+
+def promoted(str name, *operands):
+    """Operands as Tensors of the dtype NumPy 2 would compute in (float32 where that were float16).
+
+    Returns (dtype, tensors); tracked tensors are returned as they are, and cast on the tape by the op itself.
+    """
+    values = [x if weak_scalar(x) or type(x) is Tensor else as_ndarray(x, name) for x in operands]
+    kinds = [v if weak_scalar(v) else v.dtype for v in values]
+    dtype = np.result_type(*kinds)
+    if dtype == np.float16:
+        dtype = FLOAT32
+    if dtype not in NUMBER_OF:
+        raise TypeError(f"{name}: operands of dtypes {', '.join(str(k) for k in kinds)} have no common dtype among "
+                        "float32, float64, bool and the integers")
+    tensors = []
+    for v in values:
+        if type(v) is Tensor:
+            tensors.append(v if v.dtype.kind == "f" or v.dtype == dtype else cast_integers(v, dtype))
+            continue
+        a = np.asarray(v, dtype if weak_scalar(v) else None)
+        tensors.append(tensor_of(a if a.dtype == dtype else a.astype(dtype)))
+    return dtype, tensors
+
+
+cdef Tensor mixed(int op, a, b):
+    """A binary op on anything: ndarrays, lists, scalars, integers."""
+    cdef fg_tensor y
+    name = fg_ops[op].name.decode()
+    dtype, tensors = promoted(name, a, b)
+    if dtype.kind != "f":
+        kinds = [type(x) if type(x) is int else x.dtype if type(x) is Tensor else np.asarray(x).dtype for x in (a, b)]
+        if kinds == [int, int]:
+            kinds = [dtype, dtype]
+        dtype = integral_result(name, kinds[0], kinds[1])
+        if dtype.kind != "f":
+            return tensor_of(np.asarray(getattr(np, name)(plain(a), plain(b))))
+        tensors = [astype(t, dtype) for t in tensors]
+    check(fg_binary(op, (<Tensor>tensors[0]).t, (<Tensor>tensors[1]).t, &y))
+    return wrap(y)
+
+
+cdef operate(int op, a, b):
+    """A binary operator: NotImplemented for what is no number, so that Python can ask the other operand."""
+    if not (is_operand(a) and is_operand(b)):
+        return NotImplemented
+    return binary(op, a, b)
+
+
+cdef operate_inplace(int op, Tensor a, b):
+    cdef Tensor other
+    name = fg_ops[op].name.decode()
+    if not is_operand(b):
+        return NotImplemented
+    if a.t.array.dtype > FG_FLOAT64:
+        result = binary(op, a, b)
+        if not np.can_cast(result.dtype, a.dtype, "same_kind"):
+            raise TypeError(f"{name}: an in-place change cannot turn {a.dtype} into {result.dtype}; assign the result to "
+                            "a new tensor, or use .astype() first")
+        if result.shape != a.shape:
+            raise ValueError(f"{name}: an in-place change cannot turn shape {a.shape} into {result.shape}")
+        other = result.astype(a.dtype)
+        if fg_array_is_private(a.t.array):
+            copy_bytes(a.t.array.data, other.t.array.data, a.nbytes)
+            fg_array_changed(a.t.array)
+        else:
+            a.t, other.t = other.t, a.t
+        return a
+    other = as_float(b, name)
+    check(fg_binary_inplace(op, &a.t, other.t))
+    return a
+
+
+cdef to_the_power(Tensor a, b):
+    """a ** b; the exponents that have a cheaper and more exact form of their own take it."""
+    if a.t.array.dtype <= FG_FLOAT64 and weak_scalar(b):
+        if b == 2:
+            return unary(FG_OP_square, a)
+        if b == 1:
+            return unary(FG_OP_positive, a)
+        if b == 0.5:
+            return unary(FG_OP_sqrt, a)
+        if b == -1:
+            return unary(FG_OP_reciprocal, a)
+    return operate(FG_OP_power, a, b)
+
+
+cdef inline bint is_float(x):
+    return type(x) is float or (type(x) is Tensor and (<Tensor>x).t.array.dtype <= FG_FLOAT64)
+
+
+cdef compare(int op, a, b):
+    """A comparison: floats by the core, the rest by NumPy's ufunc of that name."""
+    cdef fg_tensor y
+    cdef fg_tensor operands[2]
+    cdef fg_array *scalar = NULL
+    cdef Tensor x
+    if not (is_operand(a) and is_operand(b)):
+        return NotImplemented
+    if not (type(a) is Tensor and (<Tensor>a).t.array.dtype <= FG_FLOAT64 and (weak_scalar(b) or (
+            type(b) is Tensor and (<Tensor>b).t.array.dtype == (<Tensor>a).t.array.dtype))):
+        name = fg_ops[op].name.decode()
+        if not (is_float(a) or is_float(b)):    # exactly, although int64 and uint64 have no common dtype but float64
+            if not weak_scalar(a):
+                a = as_tensor(a, name)
+            if not weak_scalar(b):
+                b = as_tensor(b, name)
+            if not (is_float(a) or is_float(b)):
+                return tensor_of(np.asarray(getattr(np, name)(plain(a), plain(b))))
+        dtype, (a, b) = promoted(name, a, b)
+        a, b = astype_if(a, dtype), astype_if(b, dtype)
+    x = <Tensor>a
+    operands[0] = x.t
+    if type(b) is Tensor:
+        operands[1] = (<Tensor>b).t
+    else:
+        scalar = fg_array_scalar(x.t.array.dtype, b)
+        if scalar == NULL:
+            fail(FG_NO_MEMORY)
+        operands[1] = fg_tensor(scalar, NULL)
+    status = fg_apply(op, 2, operands, 0, NULL, &y)
+    fg_array_unref(scalar)
+    check(status)
+    return wrap(y)
+
+
+cdef plain(x):
+    return view_of((<Tensor>x).t.array, False) if type(x) is Tensor else x
+
+
+cdef logic(ufunc, a, b=None):
+    """A bitwise operator, on booleans and integers only."""
+    if not is_operand(a) or not (b is None or is_operand(b)):
+        return NotImplemented
+    for x in (a, b):
+        if isinstance(x, float) or (type(x) is Tensor and (<Tensor>x).t.array.dtype <= FG_FLOAT64):
+            raise TypeError(f"{ufunc.__name__}: expected booleans or integers, got floats; compare first, as in "
+                            "(x > 0) & (x < 1)")
+    if b is None:
+        if is_bool(a):
+            return logic(np.bitwise_xor, a, True)
+        return tensor_of(np.asarray(ufunc(plain(a))))
+    cdef fg_tensor y
+    cdef fg_tensor operands[2]
+    if (is_bool(a) or type(a) is bool) and (is_bool(b) or type(b) is bool):
+        left, right = as_tensor(a, ufunc.__name__), as_tensor(b, ufunc.__name__)
+        operands[0], operands[1] = (<Tensor>left).t, (<Tensor>right).t
+        op = (FG_OP_logical_and if ufunc is np.bitwise_and else
+              FG_OP_logical_or if ufunc is np.bitwise_or else FG_OP_logical_xor)
+        check(fg_apply(op, 2, operands, 0, NULL, &y))
+        return wrap(y)
+    return tensor_of(np.asarray(ufunc(plain(a), plain(b))))
+
+
+cdef inline bint is_bool(x):
+    return type(x) is Tensor and (<Tensor>x).t.array.dtype == FG_BOOL
+
+
+# ---- the functions of ops.def, made from its rows -------------------------------------------------------
+cdef extern from *:
+    """
+    static PyObject *(*fg_enter_unary)(int op, PyObject *x);
+    static PyObject *(*fg_enter_binary)(int op, PyObject *const *args, Py_ssize_t n);
+
+    #define UNARY(name, ...) \\
+        static PyObject *fg_call_##name(PyObject *self, PyObject *x) \\
+        { (void)self; return fg_enter_unary(FG_OP_##name, x); }
+    #define BINARY(name, ...) \\
+        static PyObject *fg_call_##name(PyObject *self, PyObject *const *args, Py_ssize_t n) \\
+        { (void)self; return fg_enter_binary(FG_OP_##name, args, n); }
+    #define UNARY_FN UNARY
+    #define BINARY_FN BINARY
+    #include "ops.def"
+    #undef UNARY
+    #undef BINARY
+
+    #define UNARY(name, ...) {#name, fg_call_##name, METH_O, NULL},
+    #define BINARY(name, ...) {#name, (PyCFunction)(void (*)(void))fg_call_##name, METH_FASTCALL, NULL},
+    static PyMethodDef fg_methods[] = {
+    #include "ops.def"
+    };
+    #undef UNARY
+    #undef BINARY
+    #undef UNARY_FN
+    #undef BINARY_FN
+    """
+    ctypedef struct PyMethodDef:
+        const char *ml_doc
+    object PyCFunction_NewEx(PyMethodDef *, object self, object module)
+    PyMethodDef fg_methods[]
+    object (*fg_enter_unary)(int, object)
+    object (*fg_enter_binary)(int, PyObject *const *, Py_ssize_t)
+
+
+cdef object enter_unary(int op, object x):
+    return unary(op, x)
+
+
+cdef object enter_binary(int op, PyObject *const *args, Py_ssize_t n):
+    if n != 2:
+        raise TypeError(f"{fg_ops[op].name.decode()}() takes 2 positional arguments but {n} were given")
+    return binary(op, <object>args[0], <object>args[1])
+
+
+fg_enter_unary = enter_unary
+fg_enter_binary = enter_binary
+cdef list doc_texts = []                         # keeps the bytes that ml_doc points to
+
+
+def op_table():
+    """The rows of csrc/ops.def: a list of dicts with the keys name, arity, definition, derivatives, domain, doc
+    and index."""
+    rows = []
+    for i in range(FG_N_ELEMENTWISE):
+        text = fg_texts[i]
+        rows.append({
+            "name": text.name.decode(), "arity": text.arity, "definition": text.definition.decode(),
+            "derivatives": tuple([text.derivative[k].decode() for k in range(text.arity)]),
+            "domain": tuple([(text.lo[k], text.hi[k]) for k in range(text.arity)]),
+            "doc": text.doc.decode(), "index": i,
+        })
+    return rows
+
+
+ROWS = {row["name"]: row for row in op_table()}
+
+
+cdef extern from *:
+    """
+    static const struct { const char *name; double value; const char *latex; } fg_constants[] = {
+    #define CONSTANT(name, value, latex) {#name, value, latex},
+    #include "constants.def"
+    #undef CONSTANT
+    };
+    enum { FG_N_CONSTANTS = sizeof fg_constants / sizeof *fg_constants };
+    """
+    ctypedef struct fg_constant:
+        const char *name
+        double value
+        const char *latex
+    const fg_constant fg_constants[]
+    int FG_N_CONSTANTS
+
+
+def constants():
+    """The named constants of csrc/constants.def: {name: (value, LaTeX)}."""
+    return {fg_constants[i].name.decode(): (fg_constants[i].value, fg_constants[i].latex.decode())
+            for i in range(FG_N_CONSTANTS)}
+
+
+cdef str docstring(row):
+    name, derivatives = row["name"], row["derivatives"]
+    letters = ("x",) if row["arity"] == 1 else ("a", "b")
+    points = [repr(float(f"{lo + part * (hi - lo):.4g}")) for part, (lo, hi) in zip((0.3, 0.65), row["domain"])]
+    lines = [f"{name}({', '.join(letters)}, /)", "--", "", row["doc"][0].upper() + row["doc"][1:] + ", elementwise.", "",
+             f"    y = {row['definition']}"]
+    lines += [f"    dy/d{letter} = {derivative}" for letter, derivative in zip(letters, derivatives)]
+    lines += ["",
+              "Takes tensors, ndarrays and numbers" + (" that broadcast together" if row["arity"] == 2 else "")
+              + "; returns a Tensor. float32 and float64 are kept, integers",
+              "are computed as NumPy does. The formulas are those of csrc/ops.def, where a derivative at a kink is the",
+              "one given here. Raises TypeError for what is no number" +
+              (", ValueError for shapes that do not broadcast." if row["arity"] == 2 else "."), "",
+              ">>> import fastgrad as fg",
+              f">>> fg.check_grads(fg.{name}, ({', '.join(points)}{',' if row['arity'] == 1 else ''}))"]
+    return "\n".join(lines)
+
+
+cdef make_functions():
+    """One built-in function for each row."""
+    made = {}
+    for row in ROWS.values():
+        i = row["index"]
+        doc = docstring(row).encode()
+        doc_texts.append(doc)
+        fg_methods[i].ml_doc = doc
+        made[row["name"]] = PyCFunction_NewEx(&fg_methods[i], sys.modules[__name__], "fastgrad")
+    return made
+
+
+functions = make_functions()
+globals().update(functions)
+
+# The names that fastgrad shows: the rows, but those that a function of the Python layer stands for, and these.
+PUBLIC = sorted({*functions, "Tensor", "asarray", "astype", "broadcast_to", "concatenate", "matmul", "max", "mean", "min",
+                 "reshape", "sum", "tensor", "transpose", "where"}
+                - {"celu", "elu", "gelu", "gelu_tanh", "hard_shrink", "soft_shrink"})
+__all__ = PUBLIC
+
+
+def elementwise_derivative(str name, int i, a, b=None):
+    """The derivative of the op ``name`` by its i-th argument, elementwise, from its row of csrc/ops.def.
+
+    a and b (for ops of two arguments) are array_like; float32 and float64 are kept, other dtypes become float64.
+    Returns an ndarray.
+    """
+    cdef fg_array *d
+    row = ROWS.get(name)
+    if row is None:
+        raise ValueError(f"no elementwise operation is called {name!r}")
+    arity = row["arity"]
+    if (b is None) != (arity == 1) or not 0 <= i < arity:
+        raise ValueError(f"{name}: takes {arity} argument{'s' if arity > 1 else ''} and has as many derivatives")
+    operands = [a] if b is None else [a, b]
+    operands = [plain(x) for x in operands]
+    arrays = [as_ndarray(x, name) for x in operands]
+    dtype = np.result_type(*[x if weak_scalar(x) else v.dtype for x, v in zip(operands, arrays)])
+    if dtype not in (FLOAT32, FLOAT64):
+        dtype = FLOAT64
+    tensors = [tensor_of(np.asarray(v, dtype)) for v in arrays]
+    cdef fg_array *second = (<Tensor>tensors[1]).t.array if arity == 2 else NULL
+    check(fg_derivative(row["index"], i, (<Tensor>tensors[0]).t.array, second, &d))
+    return wrap_array(d).numpy().copy()

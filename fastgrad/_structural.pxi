@@ -1,0 +1,407 @@
+# The operations that are not elementwise, under NumPy's names and rules. Included by _core.pyx.
+
+# ---- axes -----------------------------------------------------------------------------------------------
+cdef int normal_axis(axis, int ndim, str name) except -1:
+    try:
+        number = index_of(axis)
+    except TypeError:
+        raise TypeError(f"{name}: expected an axis as an int, a tuple of ints or None, got {axis!r}") from None
+    if not -ndim <= number < ndim:
+        raise np.exceptions.AxisError(
+            f"{name}: axis {number} does not exist in a tensor of {ndim} dimension{'' if ndim == 1 else 's'}"
+        )
+    return number % ndim
+
+
+def normal_axes(axes, int ndim, str name):
+    """The axes (an int, a tuple or list of them, or None for all) as a sorted tuple of numbers that are not negative."""
+    if axes is None:
+        return tuple(range(ndim))
+    found = []
+    for item in (axes if isinstance(axes, (tuple, list)) else (axes,)):
+        axis = normal_axis(item, ndim, name)
+        if axis in found:
+            raise ValueError(f"{name}: axis {item} is named twice in {axes!r}")
+        found.append(axis)
+    return tuple(sorted(found))
+
+
+cdef int spread(axes, int ndim, str name, uint32_t *bits) except -1:
+    """Axes as bits."""
+    if axes is None:
+        bits[0] = <uint32_t>((<int64_t>1 << ndim) - 1)
+    elif isinstance(axes, (tuple, list)):
+        bits[0] = 0
+        for axis in normal_axes(axes, ndim, name):
+            bits[0] |= <uint32_t>1 << <int>axis
+    else:
+        bits[0] = <uint32_t>1 << normal_axis(axes, ndim, name)
+    return 0
+
+
+# ---- operations -----------------------------------------------------------------------------------------
+cdef Tensor apply_one(int op, Tensor x, int n_attr, const int64_t *attr):
+    cdef fg_tensor y
+    check(fg_apply(op, 1, &x.t, n_attr, attr, &y))
+    return wrap(y)
+
+
+cdef Tensor moved(int op, x, int n_attr, const int64_t *attr, str name):
+    """An op that only moves elements, for any dtype."""
+    return apply_one(op, as_tensor(x, name), n_attr, attr)
+
+
+cdef Tensor reduction(int op, x, axis, keepdims, str name):
+    cdef Tensor operand = as_tensor(x, name)
+    cdef uint32_t bits
+    cdef int64_t attr[2]
+    spread(axis, operand.t.array.shape.ndim, name, &bits)
+    if operand.t.array.dtype > FG_FLOAT64:
+        axis = tuple(axis) if isinstance(axis, list) else axis
+        return tensor_of(np.asarray(getattr(np, name)(view_of(operand.t.array, False), axis=axis, keepdims=keepdims)))
+    attr[0] = bits
+    attr[1] = bool(keepdims)
+    return apply_one(op, operand, 2, attr)
+
+
+def sum(x, axis=None, keepdims=False):
+    """Sum of elements over axes.
+
+    ``axis`` is an int, a tuple of ints, or None for all; ``keepdims`` keeps the axes with length 1. float32 and
+    float64 are kept, integers are summed as NumPy does. Additions are pairwise.
+
+    >>> import fastgrad as fg
+    >>> fg.sum([[1.0, 2.0], [3.0, 4.0]], axis=0)
+    tensor([4., 6.])
+    """
+    return reduction(FG_OP_sum, x, axis, keepdims, "sum")
+
+
+def max(x, axis=None, keepdims=False):
+    """Largest element over axes; elements that tie share the gradient equally. nan if any element is nan.
+
+    >>> import fastgrad as fg
+    >>> fg.max([[1.0, 2.0], [3.0, 4.0]], axis=1)
+    tensor([2., 4.])
+    """
+    return reduction(FG_OP_max, x, axis, keepdims, "max")
+
+
+def min(x, axis=None, keepdims=False):
+    """Smallest element over axes; elements that tie share the gradient equally. nan if any element is nan.
+
+    >>> import fastgrad as fg
+    >>> fg.min([[1.0, 2.0], [3.0, 4.0]], axis=1)
+    tensor([1., 3.])
+    """
+    return reduction(FG_OP_min, x, axis, keepdims, "min")
+
+
+def mean(x, axis=None, keepdims=False):
+    """Arithmetic mean of elements over axes: their sum over their number (nan for none).
+
+    >>> import fastgrad as fg
+    >>> fg.mean([[1.0, 2.0], [3.0, 4.0]])
+    tensor(2.5)
+    """
+    cdef Tensor operand = as_tensor(x, "mean")
+    if operand.t.array.dtype > FG_FLOAT64:
+        operand = cast_integers(operand, FLOAT64)
+    cdef uint32_t bits
+    cdef int64_t attr[2]
+    cdef int64_t count = 1
+    cdef int i
+    cdef fg_shape *s = operand.t.array.shape
+    spread(axis, s.ndim, "mean", &bits)
+    for i in range(s.ndim):
+        if bits >> i & 1:
+            count *= s.dim[i]
+    attr[0] = bits
+    attr[1] = bool(keepdims)
+    return binary(FG_OP_divide, apply_one(FG_OP_sum, operand, 2, attr), <double>count)
+
+
+def reshape(x, shape):
+    """The same elements in another shape; one length may be -1 and is worked out. No elements are copied.
+
+    >>> import fastgrad as fg
+    >>> fg.reshape([1.0, 2.0, 3.0, 4.0], (2, -1)).shape
+    (2, 2)
+    """
+    cdef Tensor operand = as_tensor(x, "reshape")
+    cdef int64_t dim[FG_MAX_NDIM]
+    cdef int64_t known = 1
+    cdef int i, n = 0, unknown = -1
+    for item in (shape if isinstance(shape, (tuple, list)) else (shape,)):
+        if n == FG_MAX_NDIM:
+            raise ValueError(f"reshape: a tensor has at most {FG_MAX_NDIM} axes, got a shape of {len(shape)}")
+        dim[n] = index_number(item, "reshape", shape)
+        if dim[n] == -1 and unknown < 0:
+            unknown = n
+        elif dim[n] < 0:
+            raise ValueError(f"reshape: expected lengths that are 0 or more and at most one -1, got {shape}")
+        elif dim[n] and known > (<int64_t>1 << 62) // dim[n]:
+            raise ValueError(f"reshape: shape {operand.shape} has {operand.size} elements, {shape} would have more than "
+                             "memory can hold")
+        else:
+            known *= dim[n]
+        n += 1
+    if unknown >= 0:
+        if known == 0 or operand.t.array.shape.size % known:
+            raise ValueError(f"reshape: {operand.t.array.shape.size} elements of shape {operand.shape} do not fill "
+                             f"the shape {shape} evenly")
+        dim[unknown] = operand.t.array.shape.size // known
+    return apply_one(FG_OP_reshape, operand, n, dim)
+
+
+cdef int64_t index_number(item, str name, what) except? -2:
+    try:
+        return index_of(item)
+    except TypeError:
+        raise TypeError(f"{name}: expected a shape as an int or a tuple of ints, got {what!r}") from None
+    except OverflowError:
+        raise ValueError(f"{name}: the length {item!r} is more than memory can hold") from None
+
+
+def transpose(x, axes=None):
+    """The axes in another order: reversed, or as the permutation ``axes`` says.
+
+    >>> import fastgrad as fg
+    >>> fg.transpose(fg.zeros((2, 3, 4)), (2, 0, 1)).shape
+    (4, 2, 3)
+    """
+    cdef Tensor operand = as_tensor(x, "transpose")
+    cdef int64_t order[FG_MAX_NDIM]
+    cdef int i, ndim = operand.t.array.shape.ndim
+    if axes is None:
+        for i in range(ndim):
+            order[i] = ndim - 1 - i
+    else:
+        numbers = [normal_axis(a, ndim, "transpose") for a in (axes if isinstance(axes, (tuple, list)) else (axes,))]
+        if sorted(numbers) != list(range(ndim)):
+            raise ValueError(f"transpose: expected each axis of shape {operand.shape} once, got the axes {axes!r}")
+        for i in range(ndim):
+            order[i] = numbers[i]
+    return apply_one(FG_OP_transpose, operand, ndim, order)
+
+
+def broadcast_to(x, shape):
+    """Stretched to a shape by repeating along axes of length 1 and new leading axes.
+
+    >>> import fastgrad as fg
+    >>> fg.broadcast_to([1.0, 2.0], (2, 2))
+    tensor([[1., 2.],
+            [1., 2.]])
+    """
+    cdef int64_t dim[FG_MAX_NDIM]
+    cdef int n = 0
+    for item in (shape if isinstance(shape, (tuple, list)) else (shape,)):
+        if n == FG_MAX_NDIM:
+            raise ValueError(f"broadcast_to: a tensor has at most {FG_MAX_NDIM} axes, got a shape of {len(shape)}")
+        dim[n] = index_number(item, "broadcast_to", shape)
+        if dim[n] < 0:
+            raise ValueError(f"broadcast_to: expected lengths that are 0 or more, got {shape}")
+        n += 1
+    return moved(FG_OP_broadcast_to, x, n, dim, "broadcast_to")
+
+
+def sliced(Tensor x, list bounds):
+    """Every step-th element: bounds is a list of (start, step, length), one an axis, all within range."""
+    cdef int64_t attr[3 * FG_MAX_NDIM]
+    cdef int i
+    if len(bounds) != x.t.array.shape.ndim:
+        raise IndexError(f"indexing: {len(bounds)} indices for a tensor of shape {x.shape}")
+    for i in range(len(bounds)):
+        attr[3 * i], attr[3 * i + 1], attr[3 * i + 2] = bounds[i]
+    return apply_one(FG_OP_slice, x, 3 * len(bounds), attr)
+
+
+def gathered(Tensor x, Tensor index, int axis):
+    """x's elements at the int64 indices along an axis; the index's shape takes the axis's place."""
+    cdef fg_tensor y
+    cdef fg_tensor operands[2]
+    cdef int64_t attr = axis
+    operands[0], operands[1] = x.t, index.t
+    check(fg_apply(FG_OP_take, 2, operands, 1, &attr, &y))
+    return wrap(y)
+
+
+def concatenate(arrays, axis=0):
+    """Joined along an existing axis; ``axis=None`` joins the raveled inputs.
+
+    All inputs must have the same shape but for that axis; dtypes are promoted as NumPy does.
+
+    >>> import fastgrad as fg
+    >>> fg.concatenate([[1.0], [2.0, 3.0]])
+    tensor([1., 2., 3.])
+    """
+    try:
+        arrays = list(arrays)
+    except TypeError:
+        raise TypeError(f"concatenate: expected a list of arrays, got {arrays!r}") from None
+    if not arrays:
+        raise ValueError("concatenate: expected at least one array, got none")
+    dtype, tensors = promoted("concatenate", *arrays)
+    tensors = [t if t.dtype == dtype else astype(t, dtype) for t in tensors]
+    if axis is None:
+        tensors, axis = [reshape(t, -1) for t in tensors], 0
+    cdef int n = len(tensors), k
+    cdef int where = normal_axis(axis, tensors[0].ndim, "concatenate")
+    cdef fg_tensor y
+    cdef fg_tensor *operands = <fg_tensor *>PyMem_Malloc(n * sizeof(fg_tensor))
+    cdef int64_t *attr = <int64_t *>PyMem_Malloc((n + 1) * sizeof(int64_t))
+    try:
+        if operands == NULL or attr == NULL:
+            raise MemoryError("concatenate: no memory")
+        attr[0] = where
+        for k in range(n):
+            operands[k] = (<Tensor>tensors[k]).t
+            attr[1 + k] = operands[k].array.shape.dim[where] if where < operands[k].array.shape.ndim else 0
+        check(fg_apply(FG_OP_concatenate, n, operands, n + 1, attr, &y))
+        return wrap(y)
+    finally:
+        PyMem_Free(operands)
+        PyMem_Free(attr)
+
+
+def where(condition, x, y):
+    """Elements of x where the condition is true, else of y; the three broadcast together.
+
+    The gradient goes to x where the condition holds and to y elsewhere.
+
+    >>> import fastgrad as fg
+    >>> fg.where([True, False], [1.0, 2.0], 0.0)
+    tensor([1., 0.])
+    """
+    cdef fg_tensor result
+    cdef fg_tensor operands[3]
+    cdef Tensor mask = as_tensor(condition, "where")
+    if mask.t.array.dtype != FG_BOOL:
+        if mask.t.node != NULL:
+            raise TypeError("where: the condition is a tensor that requires gradients; compare it first, as in x > 0")
+        mask = tensor_of(view_of(mask.t.array, False) != 0)
+    dtype, tensors = promoted("where", x, y)
+    if dtype.kind != "f":
+        return tensor_of(np.asarray(np.where(view_of(mask.t.array, False), tensors[0].numpy(), tensors[1].numpy())))
+    a = tensors[0] if tensors[0].dtype == dtype else astype(tensors[0], dtype)
+    b = tensors[1] if tensors[1].dtype == dtype else astype(tensors[1], dtype)
+    operands[0], operands[1], operands[2] = mask.t, (<Tensor>a).t, (<Tensor>b).t
+    check(fg_apply(FG_OP_where, 3, operands, 0, NULL, &result))
+    return wrap(result)
+
+
+def matmul(a, b):
+    """Matrix product, as NumPy's: the last two axes are matrices, axes before them broadcast, and an operand with
+    one axis is a row (a) or a column (b) whose axis is dropped from the result.
+
+    >>> import fastgrad as fg
+    >>> fg.matmul([[1.0, 2.0], [3.0, 4.0]], [1.0, 1.0])
+    tensor([3., 7.])
+    """
+    cdef fg_tensor y
+    cdef fg_tensor operands[2]
+    cdef int64_t attr[2]
+    cdef Tensor left, right
+    if not (type(a) is Tensor and type(b) is Tensor and (<Tensor>a).t.array.dtype == (<Tensor>b).t.array.dtype
+            and (<Tensor>a).t.array.dtype <= FG_FLOAT64):
+        dtype, (a, b) = promoted("matmul", a, b)
+        if dtype.kind != "f":
+            return tensor_of(np.asarray(np.matmul(a.numpy(), b.numpy())))
+        a, b = astype_if(a, dtype), astype_if(b, dtype)
+    left, right = a, b
+    cdef int m = left.t.array.shape.ndim, n = right.t.array.shape.ndim
+    if m == 0 or n == 0:
+        raise ValueError(f"matmul: expected operands with axes, got shapes {left.shape} and {right.shape}; "
+                         "multiply by a number with *")
+    if m != 2 or n != 2:
+        return matmul_stack(left, right)
+    attr[0] = attr[1] = 0
+    operands[0], operands[1] = left.t, right.t
+    check(fg_apply(FG_OP_matmul, 2, operands, 2, attr, &y))
+    return wrap(y)
+
+
+cdef matmul_stack(Tensor a, Tensor b):
+    """Vectors become matrices, and a stack of matrices times one matrix becomes one product with more rows."""
+    cdef fg_tensor y
+    cdef fg_tensor operands[2]
+    cdef int64_t attr[2]
+    if a.ndim == 1 or b.ndim == 1:
+        align = a.shape[-1] == (b.shape[0] if b.ndim == 1 else b.shape[-2])
+        if not align:
+            at = 0 if b.ndim == 1 else b.ndim - 2
+            hint = (". Did you mean a.T @ b?" if a.ndim == 2 and a.shape[0] == b.shape[0]
+                    else ". Did you mean a @ b.T?" if b.ndim == 2 and a.shape[0] == b.shape[1] else "")
+            raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not align: {a.shape[-1]} (axis {a.ndim - 1}) "
+                             f"is not {b.shape[at]} (axis {at}){hint}")
+    if a.ndim == 1:
+        product = matmul(reshape(a, (1, -1) if a.size else (1, 0)), reshape(b, (b.shape[0], 1)) if b.ndim == 1 else b)
+        shape = product.shape
+        return reshape(product, () if b.ndim == 1 else (*shape[:-2], shape[-1]))
+    if b.ndim == 1:
+        product = matmul(a, reshape(b, (b.shape[0], 1)))
+        return reshape(product, product.shape[:-1])
+    if b.ndim == 2 and a.shape[-1] == b.shape[0]:
+        rows = 1
+        for length in a.shape[:-1]:
+            rows *= length
+        return reshape(matmul(reshape(a, (rows, a.shape[-1])), b), (*a.shape[:-1], b.shape[1]))
+    attr[0] = attr[1] = 0
+    operands[0], operands[1] = a.t, b.t
+    check(fg_apply(FG_OP_matmul, 2, operands, 2, attr, &y))
+    return wrap(y)
+
+
+cdef Tensor astype_if(Tensor x, dtype):
+    return x if DTYPES[x.t.array.dtype] == dtype else astype(x, dtype)
+
+
+def astype(array, dtype):
+    """The elements as another dtype, in memory of their own. Between float32 and float64 gradients pass.
+
+    >>> import fastgrad as fg
+    >>> fg.astype([1, 2], "float32")
+    tensor([1., 2.], dtype=float32)
+    """
+    cdef Tensor x = as_tensor(array, "astype")
+    cdef int number = dtype_number(np.dtype(dtype))
+    cdef int64_t attr = number
+    if (number <= FG_FLOAT64 if x.t.array.dtype <= FG_FLOAT64 else fg_tracing and fg_traced(x.t.array)):
+        return apply_one(FG_OP_cast, x, 1, &attr)
+    if x.t.node != NULL:
+        raise TypeError(f"astype: a tensor that requires gradients cannot become {np.dtype(dtype)}, which has none; "
+                        "use .detach() first")
+    return tensor_of(view_of(x.t.array, False).astype(DTYPES[number]), share=False)
+
+
+def softmax_last(x):
+    """Softmax along the last axis."""
+    return apply_one(FG_OP_softmax, as_float(x, "softmax"), 0, NULL)
+
+
+def log_softmax_last(x):
+    """Logarithm of the softmax along the last axis."""
+    return apply_one(FG_OP_log_softmax, as_float(x, "log_softmax"), 0, NULL)
+
+
+def logsumexp_last(x):
+    """Logarithm of the sum of exponentials along the last axis, which is dropped."""
+    return apply_one(FG_OP_logsumexp, as_float(x, "logsumexp"), 0, NULL)
+
+
+def cross_entropy(logits, labels):
+    """For each row, logsumexp(logits) - logits[label]. logits (..., classes) float, labels (...) integers.
+
+    Raises IndexError for a label outside 0..classes-1, naming it and its row.
+    """
+    cdef fg_tensor y
+    cdef fg_tensor operands[2]
+    cdef Tensor x = as_float(logits, "cross_entropy")
+    cdef Tensor k = as_tensor(labels, "cross_entropy")
+    if k.t.array.dtype <= FG_BOOL:
+        raise TypeError(f"cross_entropy: expected integer class labels, got {k.dtype}")
+    if k.t.array.dtype != FG_INT64:
+        k = astype(k, np.int64)
+    operands[0], operands[1] = x.t, k.t
+    check(fg_apply(FG_OP_cross_entropy, 2, operands, 0, NULL, &y))
+    return wrap(y)

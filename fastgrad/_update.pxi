@@ -1,0 +1,106 @@
+# The optimizers' kernels, which change arrays in place and record nothing. Included by _core.pyx.
+
+cdef int own_memory(Tensor x) except -1:
+    """Before x is written: memory of its own, where another tensor looks into what it has or that is read-only."""
+    cdef fg_array *other
+    if not fg_array_is_private(x.t.array):
+        other = fg_array_copy(x.t.array)
+        if other == NULL:
+            fail(FG_NO_MEMORY)
+        x.t.array, other = other, x.t.array
+        fg_array_unref(other)
+    return 0
+
+
+cdef fg_array *updated(x, fg_array *like, str name, str what) except NULL:
+    """The array behind an ndarray or leaf Tensor that an optimizer kernel works on; a new reference."""
+    cdef fg_array *r
+    if isinstance(x, Tensor):
+        if fg_tracing and fg_traced((<Tensor>x).t.array):
+            refuse_traced()                     # the update would be made once, now
+        if what != "gradient":
+            own_memory(x)
+        r = fg_array_ref((<Tensor>x).t.array)
+    elif isinstance(x, cnp.ndarray):
+        if what != "gradient" and not (cnp.PyArray_IS_C_CONTIGUOUS(x) and cnp.PyArray_ISALIGNED(x)
+                                       and cnp.PyArray_ISWRITEABLE(x)):
+            raise ValueError(f"{name}: the {what} must be a writable contiguous array")
+        r = array_from(x, share=True)
+    else:
+        raise TypeError(f"{name}: expected the {what} as an ndarray or Tensor, got {type(x).__name__}")
+    if r.dtype > FG_FLOAT64 or (like != NULL and (r.dtype != like.dtype or not fg_shape_equal(r.shape, like.shape))):
+        got = f"{DTYPES[r.dtype]} of shape {shape_tuple(r.shape)}"
+        fg_array_unref(r)
+        if like == NULL:
+            raise TypeError(f"{name}: expected the {what} as float32 or float64, got {got}")
+        raise ValueError(f"{name}: expected the {what} as {DTYPES[like.dtype]} of shape {shape_tuple(like.shape)}, "
+                         f"got {got}")
+    return r
+
+
+cdef void written(fg_array **a, int n) noexcept:
+    """Let go of the arrays of an update, and tell the tape that all but the gradient, a[1], have changed."""
+    for i in range(n):
+        if a[i] != NULL:
+            if i != 1:
+                fg_array_changed(a[i])
+            fg_array_unref(a[i])
+
+
+def sgd(p, g, buffer, double lr, double momentum, double dampening, double weight_decay, bint nesterov, bint first):
+    """One step of stochastic gradient descent on p in place (csrc/kernels.h); buffer is None without momentum."""
+    cdef fg_array *a[3]
+    a[0] = a[1] = a[2] = NULL
+    try:
+        a[0] = updated(p, NULL, "sgd", "parameter")
+        a[1] = updated(g, a[0], "sgd", "gradient")
+        if buffer is not None:
+            a[2] = updated(buffer, a[0], "sgd", "momentum buffer")
+        elif momentum != 0:
+            raise ValueError("sgd: momentum needs a buffer")
+        fg_kernels[a[0].dtype].reduce.sgd(a[0].shape.size, a[0].data, a[1].data,
+                                          NULL if a[2] == NULL else a[2].data, lr, momentum, dampening,
+                                          weight_decay, nesterov, first)
+    finally:
+        written(a, 3)
+
+
+def adam(p, g, m, v, double lr, double beta1, double beta2, double eps, double weight_decay, bint decoupled,
+         double correction1, double correction2):
+    """One step of Adam or (decoupled) AdamW on p, m and v in place (csrc/kernels.h)."""
+    cdef fg_array *a[4]
+    a[0] = a[1] = a[2] = a[3] = NULL
+    try:
+        a[0] = updated(p, NULL, "adam", "parameter")
+        a[1] = updated(g, a[0], "adam", "gradient")
+        a[2] = updated(m, a[0], "adam", "first moment")
+        a[3] = updated(v, a[0], "adam", "second moment")
+        fg_kernels[a[0].dtype].reduce.adam(a[0].shape.size, a[0].data, a[1].data, a[2].data, a[3].data, lr, beta1,
+                                           beta2, eps, weight_decay, decoupled, correction1, correction2)
+    finally:
+        written(a, 4)
+
+
+def all_finite(x):
+    """Whether a float array or tensor holds neither inf nor nan."""
+    return first_not_finite([x]) < 0
+
+
+def first_not_finite(list arrays):
+    """Which of these float arrays or tensors is the first to hold an inf or nan; -1 if none does."""
+    cdef Tensor operand
+    cdef int dtype
+    cdef int i = 0
+    for x in arrays:
+        if cnp.PyArray_CheckExact(x) and cnp.PyArray_ISCARRAY_RO(x) and 0 <= number_of(x) <= FG_FLOAT64:
+            dtype = number_of(x)
+            if not fg_kernels[dtype].reduce.all_finite(cnp.PyArray_SIZE(x), cnp.PyArray_DATA(x)):
+                return i
+        else:
+            operand = as_float(x, "all_finite")
+            if fg_tracing and fg_traced(operand.t.array):
+                refuse_traced()
+            if not fg_kernels[operand.t.array.dtype].reduce.all_finite(operand.t.array.shape.size, operand.t.array.data):
+                return i
+        i += 1
+    return -1
