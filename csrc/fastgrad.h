@@ -96,6 +96,7 @@ struct fg_node {
     int32_t n_in, n_attr;
     uint32_t version;       /* of saved */
     uint64_t number;        /* in order of creation: a node's inputs have smaller ones */
+    uint64_t eldest;        /* number of the oldest node it was computed from */
     fg_shape *shape;        /* of the result */
     fg_array *saved;        /* the result, if the derivative names it; of a leaf: its .grad */
     fg_tensor grad;         /* cotangent collected so far by a running backward pass */
@@ -185,6 +186,7 @@ fg_shape *fg_broadcast_shapes(const char *name, const fg_shape *, const fg_shape
 /* ---- tape.c ------------------------------------------------------------------------------------------- */
 extern _Thread_local int fg_grad_enabled;
 extern _Thread_local int fg_transforms_running;     /* grad and its like, nested; float(x) is refused inside */
+uint64_t fg_newest(void);                   /* number of the node made last */
 fg_node *fg_leaf(fg_array *);
 fg_node *fg_node_ref(fg_node *);
 void fg_node_unref(fg_node *);

@@ -26,11 +26,13 @@ static fg_node *node_new(int op, fg_array *y, int n_in, int n_attr)
     if (!n)
         return NULL;
     *n = (fg_node){.refs = 1, .op = (uint16_t)op, .dtype = y->dtype, .n_in = n_in, .n_attr = n_attr,
-                   .number = ++last_number, .shape = fg_shape_ref(y->shape)};
+                   .number = ++last_number, .eldest = last_number, .shape = fg_shape_ref(y->shape)};
     n->attr = (int64_t *)&n->in[n_in];
     fg_live.nodes++;
     return n;
 }
+
+uint64_t fg_newest(void) { return last_number; }
 
 fg_node *fg_leaf(fg_array *x)
 {
@@ -129,8 +131,11 @@ int fg_record(const fg_call *call, fg_tensor *y)
     for (int i = 0; i < call->n_in; i++) {
         fg_edge *edge = &n->in[i];
         *edge = (fg_edge){.parent = call->in[i].node};
-        if (edge->parent)
+        if (edge->parent) {
             fg_node_ref(edge->parent);
+            if (edge->parent->eldest < n->eldest)
+                n->eldest = edge->parent->eldest;
+        }
         if (!status && i < 3 && (needs & FG_IN(i)))
             status = save(call->in[i].array, &edge->saved, &edge->version);
     }

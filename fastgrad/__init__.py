@@ -18,12 +18,13 @@ from ._descent import DescentResult, TrainingStep, descend, training_step
 from ._indexing import take
 from ._ops import *
 from ._transforms import grad, no_grad, stop_gradient, value_and_grad
+from ._vmap import vmap
 from .testing import check_grads
 
 __all__ = [
     "CacheInfo", "Compiled", "DescentResult", "Program", "TraceError", "TrainingStep", "__version__", "activations",
     "check_grads", "compile", "descend", "grad", "losses", "no_grad", "optim", "show_config", "stop_gradient", "take",
-    "testing", "training_step", "tree", "value_and_grad",
+    "testing", "training_step", "tree", "value_and_grad", "vmap",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
 __all__ += _ops.__all__

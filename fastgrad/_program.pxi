@@ -11,6 +11,12 @@ cdef int refuse_traced() except -1:
     while frame is not None and os.path.dirname(frame.f_code.co_filename) == package:
         frame = frame.f_back
     where = f" ({frame.f_code.co_filename}, line {frame.f_lineno})" if frame is not None else ""
+    if fg_trace_here() == 2:
+        raise TraceError(
+            f"vmap: the value of a tensor was asked for in a function that is mapped{where}. Its value differs from element "
+            "to element of the batch: instead of a Python branch or a boolean index use fastgrad.where or maximum, instead "
+            "of float(x) keep the tensor, and give arguments that are the same for all elements the axis None"
+        )
     raise TraceError(
         f"compile: the value of a tensor was asked for while the function is recorded{where}. Its value differs from "
         "call to call: instead of a Python branch use fastgrad.where or maximum, instead of float(x) keep the tensor, "
@@ -20,7 +26,7 @@ cdef int refuse_traced() except -1:
 
 def trace_begin():
     """Start recording in this thread."""
-    check(fg_trace_begin())
+    check(fg_trace_begin(False))
 
 
 def trace_abort():
