@@ -15,7 +15,8 @@ cdef int refuse_traced() except -1:
         raise TraceError(
             f"vmap: the value of a tensor was asked for in a function that is mapped{where}. Its value differs from element "
             "to element of the batch: instead of a Python branch or a boolean index use fastgrad.where or maximum, instead "
-            "of float(x) keep the tensor, and give arguments that are the same for all elements the axis None"
+            "of float(x) keep the tensor, and give arguments that are the same for all elements the axis None; arithmetic on "
+            "integers, argmax, any and all ask for values, too"
         )
     raise TraceError(
         f"compile: the value of a tensor was asked for while the function is recorded{where}. Its value differs from "

@@ -67,7 +67,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         leaves, structure = tree.flatten((args, kwargs))
         axes = _spread(in_axes, args, "in_axes", "args") + [0] * len(tree.leaves(kwargs))
         names = tree.structure(args).paths("args") + tree.structure(kwargs).paths("kwargs")
-        batches = {i: _batch(leaves[i], axes[i], names[i]) for i in range(len(leaves)) if axes[i] is not None}
+        batches = {i: _batch(leaves[i], axis, names[i]) for i, axis in enumerate(axes) if axis is not None}
         size = _size({names[i]: (leaves[i].shape, axes[i], len(batch)) for i, batch in batches.items()})
         tensors = _core.transforming() or any(isinstance(leaf, Tensor) for leaf in leaves)
 
@@ -136,7 +136,7 @@ def _batch(x: Any, axis: int, name: str) -> Tensor:
     return t if axis % x.ndim == 0 else _ops.moveaxis(t, axis, 0)
 
 
-def _size(found: dict[str, tuple[tuple[int, ...], int, int]]) -> int:
+def _size(found: dict[str, tuple[tuple[int, ...], int | None, int]]) -> int:
     """The length of the batch, from {name: (shape, axis, length)}."""
     if not found:
         raise ValueError("vmap: no argument is mapped; at least one array must have an axis in in_axes")
