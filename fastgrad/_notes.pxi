@@ -33,9 +33,9 @@ def apply_op(int op, list operands, tuple attr=()):
         PyMem_Free(numbers)
 
 
-def borrowed(cnp.ndarray a):
-    """A constant on a's memory, which nobody may write while the tensor is in use."""
-    cdef Tensor r = wrap_array(array_from(as_ndarray(a, "vmap"), cnp.PyArray_NBYTES(a) >= COPY_BELOW, unstable=False))
+def borrowed(cnp.ndarray a, bint unstable):
+    """A constant on a's memory, which others may write if it is unstable."""
+    cdef Tensor r = wrap_array(array_from(as_ndarray(a, "vmap"), cnp.PyArray_NBYTES(a) >= COPY_BELOW, unstable))
     r.t.array.readonly = True
     return r
 

@@ -44,7 +44,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
 
     Raises ValueError where the batch's lengths differ, an axis does not exist, or in_axes is built otherwise than the
     arguments; TypeError where what is mapped is no array. A branch on a value, ``float(x)``, an index by a boolean mask
-    or an operation on mapped integers inside f raise TraceError: use ``where``.
+    or an operation on mapped integers inside f raise TraceError: use ``where``. f must not change tensors from outside.
 
     >>> import fastgrad as fg, numpy as np
     >>> loss = lambda w, x, y: np.sum((x @ w - y) ** 2)
@@ -67,11 +67,12 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         leaves, structure = tree.flatten((args, kwargs))
         axes = _spread(in_axes, args, "in_axes", "args") + [0] * len(tree.leaves(kwargs))
         names = tree.structure(args).paths("args") + tree.structure(kwargs).paths("kwargs")
-        batches = {i: _batch(leaves[i], axis, names[i]) for i, axis in enumerate(axes) if axis is not None}
+        inside = _core.transforming()
+        call = [_tensor(leaf, axis, inside) if isinstance(leaf, np.ndarray) else leaf for leaf, axis in zip(leaves, axes)]
+        batches = {i: _batch(call[i], axis, names[i]) for i, axis in enumerate(axes) if axis is not None}
         size = _size({names[i]: (leaves[i].shape, axes[i], len(batch)) for i, batch in batches.items()})
-        tensors = _core.transforming() or any(isinstance(leaf, Tensor) for leaf in leaves)
+        tensors = inside or any(isinstance(leaf, Tensor) for leaf in leaves)
 
-        call = [_core.borrowed(leaf) if isinstance(leaf, np.ndarray) else leaf for leaf in leaves]
         for i, batch in batches.items():
             call[i] = _first(batch)
         call_args, call_kwargs = structure.unflatten(call)
@@ -98,6 +99,11 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         return shape.unflatten(result if tensors else _ndarrays(result))
 
     return mapped
+
+
+def _tensor(x: np.ndarray, axis: int | None, inside: bool) -> Tensor:
+    """An argument as a tensor. Inside of a transform nobody writes it; else what f keeps of it is a copy."""
+    return _core.borrowed(x, not inside) if inside or axis is not None else _core.tensor(x)
 
 
 def _axis(axis: Any, what: str) -> int:
@@ -128,12 +134,11 @@ def _spread(axes: Any, node: Any, what: str, path: str) -> list[int | None]:
 
 def _batch(x: Any, axis: int, name: str) -> Tensor:
     """x as a tensor with the batch as first axis."""
-    if not isinstance(x, (Tensor, np.ndarray)):
+    if not isinstance(x, Tensor):
         raise TypeError(f"vmap: {name} is {x!r}, expected an array to map over; give it the axis None in in_axes")
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(f"vmap: in_axes gives {name} the axis {axis}, but its shape is {x.shape}")
-    t = x if isinstance(x, Tensor) else _core.borrowed(x)
-    return t if axis % x.ndim == 0 else _ops.moveaxis(t, axis, 0)
+    return x if axis % x.ndim == 0 else _ops.moveaxis(x, axis, 0)
 
 
 def _size(found: dict[str, tuple[tuple[int, ...], int | None, int]]) -> int:

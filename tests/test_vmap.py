@@ -423,10 +423,29 @@ def test_integers_and_booleans_are_data():
     check(lambda x, i: x[i], X, RNG.integers(-3, 3, 5))
     check(lambda x, i: fg.take(W, i, axis=1) + x[0], X, RNG.integers(0, 4, (5, 2)))
     check(lambda x, c: np.where(c, x, -x), X, X > 0.5)
-    check(lambda i: W[:, 0][i], RNG.integers(0, 3, 5))
+    check(lambda i: fg.tensor(W[:, 0])[i], RNG.integers(0, 3, 5))
     check(lambda x, k: fg.losses.softmax_cross_entropy(x @ W, k), X, LABELS)
     check(lambda x, k: fg.losses.softmax_cross_entropy(x @ W, k), X, LABELS.astype(np.uint8))
     check(lambda i: i, LABELS.astype(np.int32))
+
+
+def test_compiled_functions_are_mapped_as_plain_ones():
+    f = fg.compile(lambda x: fg.tanh(x @ W))
+    f(X[0])
+    np.testing.assert_allclose(fg.vmap(f)(X), np.tanh(X @ W), 1e-12)
+
+
+def test_an_argument_may_change_once_the_function_has_returned():
+    """Until a backward pass much later: what the tape needs of it has been copied by then."""
+    x, v, w = np.tile(X, (100, 1)), np.ones((100, 3)), fg.tensor(W, requires_grad=True)
+    y = fg.vmap(lambda x, v: fg.sum(x @ w) + fg.sum(v @ w), (0, None))(x, v)
+    expected = x.sum(0)[:, None] + 500 * v.sum(0)[:, None] + np.zeros(4)
+    x[:], v[:] = np.nan, np.nan
+    y.sum().backward()
+    np.testing.assert_allclose(w.grad.numpy(), expected, 1e-12)
+    same = fg.vmap(lambda x: (x, fg.sum(w)))(x := np.tile(X, (100, 1)))[0]
+    same += 1
+    np.testing.assert_array_equal(x, np.tile(X, (100, 1)))
 
 
 def test_results_are_arrays_of_their_own():
@@ -440,6 +459,9 @@ def test_results_are_arrays_of_their_own():
     kept = fg.vmap(lambda x: t, out_axes=None)(X)
     kept += 1
     np.testing.assert_array_equal(t.numpy(), W)
+
+
+TRACKED = fg.tensor(W[:, 0], requires_grad=True)
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------
@@ -474,6 +496,7 @@ def test_results_are_arrays_of_their_own():
         (lambda: fg.vmap(lambda x: np.any(x > 0))(X), fg.TraceError, "any and all"),
         (lambda: fg.vmap(lambda i: i + 1)(LABELS), fg.TraceError, "integers"),
         (lambda: fg.vmap(lambda i: np.where(i > 1, 1, 0))(LABELS), fg.TraceError, "integers"),
+        (lambda: fg.vmap(lambda x: (x * TRACKED).sum().backward())(X), RuntimeError, "backward: .* one element of the batch"),
         (lambda: fg.vmap(lambda x: x @ fg.ones(7))(X), ValueError, "matmul: shapes"),
         (lambda: fg.vmap(lambda x, i: x[i])(X, LABELS + 3), IndexError, "outside an axis of length 3"),
     ],
