@@ -265,7 +265,9 @@ cdef class Tensor:
         return f"tensor({text}{notes})"
 
     def __format__(self, str spec):
-        return format(self.item() if spec and self.size == 1 else str(self), spec)
+        if spec and self.size != 1:
+            raise TypeError(f"format {spec!r}: expected a tensor of one element, got shape {self.shape}; use .tolist()")
+        return format(self.item() if spec else str(self), spec)
 
     def __reduce__(self):
         if self.t.node != NULL and self.t.node.op != FG_OP_leaf:
