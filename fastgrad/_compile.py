@@ -65,6 +65,17 @@ class Compiled:
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles hold: the function, but no programs; those are recorded anew."""
+        dropped = ("_lock", "_entries", "_doubted", "_last", "_hits", "_misses")
+        return {name: value for name, value in vars(self).items() if name not in dropped}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._lock = threading.Lock()
+        self._entries, self._doubted = OrderedDict(), set()
+        self.cache_clear()
+        vars(self).update(state)
+
     def __call__(self, *args: Any) -> Any:
         last = self._last
         if last is not None and not _core.tracing():

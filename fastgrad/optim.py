@@ -121,8 +121,11 @@ class Optimizer:
                 )
 
     def _apply(self, leaves: Sequence[Any], structure: tree.Structure, gradients: Sequence[Any]) -> None:
-        """Step along gradients that are known to fit leaves that were checked."""
+        """Step along gradients that are known to fit leaves that were checked, which may since have become read-only."""
         rate = self._rate()
+        bad = _core.first_not_writable(leaves)
+        if bad >= 0:
+            raise _leaf_error(leaves[bad], structure.paths("params")[bad])
         if self._structure is None:
             self._state = {slot: [np.zeros(p.shape, p.dtype) for p in leaves] for slot in self._slots}
         self._structure = structure
