@@ -67,13 +67,10 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         leaves, structure = tree.flatten((args, kwargs))
         axes = _spread(in_axes, args, "in_axes", "args") + [0] * len(tree.leaves(kwargs))
         inside = _core.transforming()
-        call = [_tensor(x, axis, inside) if isinstance(x, np.ndarray) else x for x, axis in zip(leaves, axes)]
         where = {i: axis for i, axis in enumerate(axes) if axis is not None}
-        batches = [_batch(call[i], axis, i, structure) for i, axis in where.items()]
+        batches = {i: _batch(leaves[i], axis, not inside, i, structure) for i, axis in where.items()}
         size = _size(batches, where, leaves, structure)
-        for i, batch in zip(where, batches):
-            call[i] = _first(batch)
-        recording = _Recording(f, structure.unflatten(call), [call[i] for i in where])
+        recording = _Recording(f, leaves, structure, batches, inside)
         found = recording.over(batches, size)
         places = _spread(out_axes, recording.structure.unflatten(found), "out_axes", "result")
         results = [
@@ -91,12 +88,15 @@ class _Recording:
     """What f does to one element: its notes, and for each of its results the number of the value it is (-1: it depends
     on no input), whether outer transforms track it, and itself."""
 
-    def __init__(self, f: Callable[..., Any], call: tuple[Any, dict[str, Any]], inputs: list[Tensor]) -> None:
-        args, kwargs = call
+    def __init__(
+        self, f: Callable[..., Any], leaves: list[Any], structure: tree.Structure, batches: dict[int, Tensor], inside: bool
+    ) -> None:
         _core.notes_begin()
         try:
-            for x in inputs:
-                _core.notes_input(x)
+            call = [_first(batches[i]) if i in batches else _same(x, inside) for i, x in enumerate(leaves)]
+            for i in batches:
+                _core.notes_input(call[i])
+            args, kwargs = structure.unflatten(call)
             self.results, self.structure = tree.flatten(f(*args, **kwargs))
             kinds = [_core.notes_output(x) if isinstance(x, Tensor) else (-1, False) for x in self.results]
         except BaseException:
@@ -105,9 +105,9 @@ class _Recording:
         self.numbers, self.tracked = [v for v, _ in kinds], [tracked for _, tracked in kinds]
         self.notes, self.constants = _core.notes_end()
 
-    def over(self, batches: list[Tensor], size: int) -> list[Any]:
+    def over(self, batches: dict[int, Tensor], size: int) -> list[Any]:
         """The results over batches, those that depend on one with the batch as first axis."""
-        values = carry_out(self.notes, self.constants, batches, set(self.numbers), size)
+        values = carry_out(self.notes, self.constants, batches.values(), set(self.numbers), size)
         results = [values.get(v, x) for v, x in zip(self.numbers, self.results)]
         return [
             x.detach() if isinstance(x, Tensor) and x.requires_grad and not tracked else x
@@ -115,9 +115,12 @@ class _Recording:
         ]
 
 
-def _tensor(x: np.ndarray, axis: int | None, inside: bool) -> Tensor:
-    """An argument as a tensor. Inside of a transform nobody writes it; else what f keeps of it is a copy."""
-    return _core.borrowed(x, not inside) if inside or axis is not None else _core.tensor(x)
+def _same(x: Any, inside: bool) -> Any:
+    """An argument that is the same for all elements. Inside of a transform nobody writes to it; else, what f may keep of
+    it is a copy."""
+    if not isinstance(x, np.ndarray):
+        return x
+    return _core.borrowed(x, unstable=False) if inside else _core.tensor(x)
 
 
 def _axis(axis: Any, what: str) -> int:
@@ -151,8 +154,10 @@ def _name(i: int, structure: tree.Structure) -> str:
     return ("args" if path.startswith("[0]") else "kwargs") + path[3:]
 
 
-def _batch(x: Any, axis: int, i: int, structure: tree.Structure) -> Tensor:
+def _batch(x: Any, axis: int, unstable: bool, i: int, structure: tree.Structure) -> Tensor:
     """x, leaf number i of the arguments, as a tensor with the batch as first axis."""
+    if isinstance(x, np.ndarray):
+        x = _core.borrowed(x, unstable)
     if not isinstance(x, Tensor):
         raise TypeError(
             f"vmap: {_name(i, structure)} is {x!r}, expected an array to map over; give it the axis None in in_axes"
@@ -162,17 +167,18 @@ def _batch(x: Any, axis: int, i: int, structure: tree.Structure) -> Tensor:
     return x if axis % x.ndim == 0 else _ops.moveaxis(x, axis, 0)
 
 
-def _size(batches: list[Tensor], where: dict[int, int], leaves: list[Any], structure: tree.Structure) -> int:
+def _size(batches: dict[int, Tensor], where: dict[int, int], leaves: list[Any], structure: tree.Structure) -> int:
     """The length of the batch; ``where`` has the numbers and axes of the leaves that it comes from."""
     if not batches:
         raise ValueError("vmap: no argument is mapped; at least one array must have an axis in in_axes")
-    if len({len(batch) for batch in batches}) > 1:
+    lengths = [len(batch) for batch in batches.values()]
+    if len(set(lengths)) > 1:
         told = {
-            len(batch): f"{_name(i, structure)} has {len(batch)} (axis {axis} of shape {leaves[i].shape})"
-            for batch, (i, axis) in reversed(list(zip(batches, where.items())))
+            length: f"{_name(i, structure)} has {length} (axis {axis} of shape {leaves[i].shape})"
+            for length, (i, axis) in reversed(list(zip(lengths, where.items())))
         }
         raise ValueError(f"vmap: the mapped axes differ in length: {', '.join(reversed(told.values()))}")
-    return len(batches[0])
+    return lengths[0]
 
 
 def _first(batch: Tensor) -> Tensor:
