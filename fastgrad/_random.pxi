@@ -1,0 +1,29 @@
+# Draws of random numbers (csrc/random.c). Included by _core.pyx.
+
+def random_state(words):
+    """A tensor that is the state of a generator: key, stream and position as uint64, advanced by ``random_draw``."""
+    cdef Tensor state = wrap_array(array_from(np.array(words, np.uint64), share=False))
+    if state.t.array.shape.size != FG_RANDOM_WORDS:
+        raise ValueError(f"random: a state has {FG_RANDOM_WORDS} words, got {len(words)}")
+    state.t.array.live = True
+    return state
+
+
+def random_draw(Tensor state not None, shape, dtype, str name):
+    """Numbers uniform in [0, 1) of a shape (an int or a tuple of ints) and a float dtype."""
+    cdef int64_t attr[FG_MAX_NDIM + 1]
+    cdef int n = 1
+    if not state.t.array.live:
+        raise TypeError(f"{name}: expected the state of a generator")
+    wanted = np.dtype(dtype)
+    if wanted not in (FLOAT32, FLOAT64):
+        raise TypeError(f"{name}: expected dtype float32 or float64, got {wanted}")
+    attr[0] = NUMBER_OF[wanted]
+    for item in (shape if isinstance(shape, (tuple, list)) else (shape,)):
+        if n > FG_MAX_NDIM:
+            raise ValueError(f"{name}: a tensor has at most {FG_MAX_NDIM} axes, got a size of {len(shape)}")
+        attr[n] = index_number(item, name, shape)
+        if attr[n] < 0:
+            raise ValueError(f"{name}: expected lengths that are 0 or more, got the size {shape}")
+        n += 1
+    return apply_one(FG_OP_random, state, n, attr)
