@@ -1,5 +1,12 @@
 # Draws of random numbers (csrc/random.c). Included by _core.pyx.
 
+def refuse_recorded(str what, str cure):
+    """Raise TraceError if this thread is recording, naming the line of the user's code."""
+    if fg_trace_here():
+        raise TraceError(f"compile: {what} while the function is recorded{user_line()}, which a replay would not repeat. "
+                         f"{cure}")
+
+
 def random_state(words):
     """A tensor that is the state of a generator: key, stream and position as uint64, advanced by ``random_draw``."""
     cdef Tensor state = wrap_array(array_from(np.array(words, np.uint64), share=False))
@@ -7,6 +14,11 @@ def random_state(words):
         raise ValueError(f"random: a state has {FG_RANDOM_WORDS} words, got {len(words)}")
     state.t.array.live = True
     return state
+
+
+def random_words(Tensor state not None):
+    """The state of a generator as an ndarray on its memory."""
+    return view_of(state.t.array, True)
 
 
 def random_draw(Tensor state not None, shape, dtype, str name):
