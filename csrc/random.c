@@ -7,12 +7,26 @@
 #include "program.h"
 
 #include <stdatomic.h>
+#include <string.h>
 
 int fg_random_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     *dtype = (int)c->attr[0];
-    return fg_shape_made(fg_shape_new(c->n_attr - 1, c->attr + 1), shape);
+    return fg_shape_made(fg_shape_new(c->n_attr - 3, c->attr + 3), shape);
 }
+
+/* Doubles uniform in [0, 1) become integers from low to low + count - 1, in their place. */
+static void scale(int64_t n, int64_t low, int64_t count, void *y_)
+{
+    char *y = y_;
+    for (int64_t i = 0; i < n; i++, y += sizeof(double)) {
+        double u;
+        memcpy(&u, y, sizeof u);
+        memcpy(y, &(int64_t){low + (int64_t)(u * (double)count)}, sizeof u);
+    }
+}
+
+/* Floats uniform in [0, 1), or int64 below low + count. */
 
 int fg_random_run(const fg_call *c, fg_array *y)
 {
@@ -23,6 +37,8 @@ int fg_random_run(const fg_call *c, fg_array *y)
         blocks = 0;
     /* In one step, so that two threads never draw the same numbers, should a program run without the lock. */
     uint64_t position = atomic_fetch_add((_Atomic uint64_t *)&state[FG_RANDOM_POSITION], blocks);
-    fg_kernels[y->dtype].random->uniform(y->shape->size, state, position, y->data);
+    fg_kernels[FG_IS_FLOAT(y->dtype) ? y->dtype : FG_FLOAT64].random->uniform(y->shape->size, state, position, y->data);
+    if (!FG_IS_FLOAT(y->dtype))
+        scale(y->shape->size, c->attr[1], c->attr[2], y->data);
     return FG_OK;
 }

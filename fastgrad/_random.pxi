@@ -21,21 +21,20 @@ def random_words(Tensor state not None):
     return view_of(state.t.array, True)
 
 
-def random_draw(Tensor state not None, shape, dtype, str name):
-    """Numbers uniform in [0, 1) of a shape (an int or a tuple of ints) and a float dtype."""
-    cdef int64_t attr[FG_MAX_NDIM + 1]
-    cdef int n = 1
+def random_draw(Tensor state not None, tuple shape, dtype, str name, int64_t low=0, int64_t count=0):
+    """Numbers uniform in [0, 1) of a shape, whose lengths are 0 or more, and a float dtype; with a count, int64 from low
+    to low + count - 1."""
+    cdef int64_t attr[FG_MAX_NDIM + 3]
+    cdef int n = 3
     if not state.t.array.live:
         raise TypeError(f"{name}: expected the state of a generator")
     wanted = np.dtype(dtype)
-    if wanted not in (FLOAT32, FLOAT64):
+    if wanted not in (FLOAT32, FLOAT64) and not count:
         raise TypeError(f"{name}: expected dtype float32 or float64, got {wanted}")
-    attr[0] = NUMBER_OF[wanted]
-    for item in (shape if isinstance(shape, (tuple, list)) else (shape,)):
-        if n > FG_MAX_NDIM:
-            raise ValueError(f"{name}: a tensor has at most {FG_MAX_NDIM} axes, got a size of {len(shape)}")
-        attr[n] = index_number(item, name, shape)
-        if attr[n] < 0:
-            raise ValueError(f"{name}: expected lengths that are 0 or more, got the size {shape}")
+    attr[0], attr[1], attr[2] = FG_INT64 if count else NUMBER_OF[wanted], low, count
+    if len(shape) > FG_MAX_NDIM:
+        raise ValueError(f"{name}: a tensor has at most {FG_MAX_NDIM} axes, got a size of {len(shape)}")
+    for length in shape:
+        attr[n] = index_number(length, name, shape)
         n += 1
     return apply_one(FG_OP_random, state, n, attr)

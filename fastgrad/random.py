@@ -205,25 +205,25 @@ class Generator:
             if isinstance(bound, bool) or not hasattr(type(bound), "__index__"):
                 raise TypeError(f"integers: expected the bounds as ints, got {bound!r}")
         low, high = operator.index(low), operator.index(high) + endpoint
-        if not 0 < high - low <= 2**32 or not -(2**53) <= low <= high <= 2**53:
-            raise ValueError(f"integers: expected bounds within 2**53 and 1 to 2**32 integers between them, got {high - low} "
+        if not 0 < high - low <= 2**32 or not -(2**63) <= low <= high <= 2**63:
+            raise ValueError(f"integers: expected bounds of int64 with 1 to 2**32 integers between them, got {high - low} "
                              f"from {low}")
-        return _core.astype(_core.floor(self._draw("integers", size, np.float64) * float(high - low)) + float(low), np.int64)
+        return _core.random_draw(self._state, _shape("integers", size), np.int64, "integers", low, high - low)
 
     def _draw(self, name: str, size: Size, dtype: DTypeLike) -> Tensor:
-        return _core.random_draw(self._state, () if size is None else size, dtype, name)
+        return _core.random_draw(self._state, _shape(name, size), dtype, name)
 
     def _normal(self, name: str, size: Size, dtype: DTypeLike) -> Tensor:
         shape = _shape(name, size)
         n = math.prod(shape)
         half = (n + 1) // 2
-        radius = _core.sqrt(-2.0 * _core.log1p(-self._draw(name, half, dtype)))  # 1 - u is never 0
+        radius = _core.sqrt(-2.0 * _core.log(1.0 - self._draw(name, half, dtype)))  # 1 - u is never 0
         angle = 2 * math.pi * self._draw(name, half, dtype)
         both = _core.concatenate([radius * _core.cos(angle), radius * _core.sin(angle)])
         return _core.reshape(both if n % 2 == 0 else both[:n], shape)
 
     def _exponential(self, name: str, size: Size, dtype: DTypeLike) -> Tensor:
-        return -_core.log1p(-self._draw(name, size, dtype))
+        return -_core.log(1.0 - self._draw(name, size, dtype))
 
 
 def default_rng(seed: Any = None) -> Generator:
