@@ -22,6 +22,7 @@
 #define FG_MAX_NDIM 32
 
 typedef enum {
+    FG_RAISED = -1,         /* by fg_on_rule: the caller knows the reason */
     FG_OK, FG_NO_MEMORY, FG_BAD_VALUE, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED
 } fg_status;
 
@@ -92,12 +93,15 @@ struct fg_node {
     int32_t refs;
     uint16_t op;
     uint8_t dtype;          /* of the result */
-    uint8_t queued, spent;  /* in the queue of a running backward pass; consumed by an earlier one */
+    uint8_t spent;          /* consumed by an earlier backward pass; of a leaf: no tensor is left to read its .grad */
+    uint8_t wanted;         /* a running backward pass ends here and hands out what has arrived */
+    uint8_t fixed;          /* the argument of a transform, which no in-place change may replace */
+    uint16_t pass;          /* number of the running backward pass that grad belongs to, or 0 */
     int32_t n_in, n_attr;
     uint32_t version;       /* of saved */
     uint64_t number;        /* in order of creation: a node's inputs have smaller ones */
     fg_shape *shape;        /* of the result */
-    fg_array *saved;        /* the result, if the derivative names it; of a leaf: its .grad */
+    fg_array *saved;        /* the result, if the derivative names it; of a leaf: its .grad (fg_leaf_grad) */
     fg_tensor grad;         /* cotangent collected so far by a running backward pass */
     fg_node *next;          /* in a list of nodes about to be freed */
     int64_t *attr;          /* lies behind the edges in the same block */
@@ -187,13 +191,26 @@ extern _Thread_local int fg_transforms_running;     /* grad and its like, nested
 fg_node *fg_leaf(fg_array *);
 fg_node *fg_node_ref(fg_node *);
 void fg_node_unref(fg_node *);
+fg_tensor fg_tensor_ref(fg_tensor);
 void fg_tensor_unref(fg_tensor);
+/* The .grad of a leaf, borrowed. It may be recorded itself and so refer to the leaf: fg_leaf_abandon, to be called
+ * when the leaf's one tensor goes, undoes that cycle and lets no later pass make another. */
+fg_tensor fg_leaf_grad(const fg_node *leaf);
+void fg_leaf_set_grad(fg_node *leaf, fg_tensor grad);       /* takes over the reference */
+void fg_leaf_abandon(fg_node *leaf);
 /* Record y = op(in...): fills y->node, or leaves it NULL when nothing needs a gradient. */
 int fg_record(const fg_call *, fg_tensor *y);
 int fg_saved(const fg_node *, int i, fg_tensor *x);         /* the value of input i, borrowed; checked */
-int fg_saved_out(const fg_node *, fg_tensor *y);
-/* Cotangents flow to nodes numbered `oldest` or later; what an older node would receive is dropped. */
-int fg_backward(fg_tensor y, fg_array *cotangent, int retain_graph, uint64_t oldest);
+int fg_saved_out(fg_node *, fg_tensor *y);
+/* Add the cotangents of y's leaves to their .grad. With create_graph the pass is recorded, and retains the graph. */
+int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_graph);
+/* The cotangents of the nodes wrt, whose graph is used up unless the pass is recorded; array NULL where none arrived.
+ * The pass ends at them. What it would bring to nodes older than all of them, and to other leaves, is dropped: an
+ * outer pass that waits for that goes through the recorded gradient. */
+int fg_gradients(fg_tensor y, fg_tensor cotangent, int create_graph, int n, fg_node *const *wrt, fg_tensor *out);
+/* What a rule does whose kernel is not differentiable, while passes are recorded: gx = g times the derivative of the
+ * node by its input i, composed of recorded operations. FG_OK or FG_RAISED. */
+extern int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx);
 
 /* ---- the structural ops: shapes.c, reductions.c, matmul.c ---------------------------------------------- */
 int fg_sum_to(fg_tensor x, fg_shape *, fg_tensor *out);     /* undo a broadcast: sum over stretched axes */

@@ -328,7 +328,7 @@ int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
     char sa[FG_SHAPE_TEXT], sb[FG_SHAPE_TEXT];
     const char *name = fg_ops[op].name;
     fg_array *x = a->array;
-    if (a->node && a->node->op == FG_OP_leaf && fg_grad_enabled)
+    if (a->node && (a->node->op == FG_OP_leaf || a->node->fixed) && fg_grad_enabled)
         return fg_fail(FG_BAD_TAPE,
                        "%s: a tensor made with requires_grad=True is changed in place while gradients are recorded; "
                        "do it under fg.no_grad(), or make a new tensor", name);
@@ -470,9 +470,11 @@ static int unary_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
     if ((status = fg_saved(n, 0, &x)) || (status = fg_saved_out(n, &y)))
         return status;
     if (!strcmp(fg_texts[n->op].derivative[0], "1")) {
-        gin[0].array = fg_array_ref(g.array);
+        gin[0] = fg_tensor_ref(g);
         return FG_OK;
     }
+    if (fg_grad_enabled)
+        return fg_on_rule(n, 0, g, &gin[0]);
     const fg_tensor in[] = {{x.array, NULL}, {y.array, NULL}, {g.array, NULL}};
     return fg_apply(FG_VJP(n->op, 0), 3, in, 0, NULL, &gin[0]);
 }
@@ -490,7 +492,7 @@ static int binary_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
             continue;
         fg_tensor full = {0};
         if (!strcmp(derivative, "1")) {
-            full.array = fg_array_ref(g.array);
+            full = fg_tensor_ref(g);
         } else if (!strcmp(derivative, "-1") && !fg_shape_equal(parent->shape, n->shape)) {
             fg_tensor sum;                      /* cheaper to negate after the sum */
             if ((status = fg_sum_to(g, parent->shape, &sum)))
@@ -500,6 +502,9 @@ static int binary_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
             if (status)
                 return status;
             continue;
+        } else if (fg_grad_enabled) {
+            if ((status = fg_on_rule(n, i, g, &full)))
+                return status;
         } else {
             unsigned needs = fg_ops[n->op].needs[i];
             const fg_tensor in[] = {{needs & FG_IN(0) ? a.array : NULL, NULL},

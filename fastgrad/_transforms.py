@@ -79,12 +79,18 @@ def value_and_grad(
         It fits ``scipy.optimize.minimize(..., jac=True)`` as it stands. Large arrays are not copied: nothing may write
         to an argument while f runs.
 
+        Within another transform, or for an argument that is a tensor which requires gradients, value and gradient are
+        tensors instead and stay connected with what they were computed from: that is what a gradient of a gradient
+        differentiates, to any order. Anywhere else a tensor that f reads without its being an argument is a constant.
+
     Raises TypeError where an argument is no float or f returns no tensor, ValueError where f returns more than a
     single number.
 
     >>> import fastgrad as fg, numpy as np
     >>> fg.value_and_grad(lambda x: np.sum(x**2))(np.array([1.0, 2.0]))
     (5.0, array([2., 4.]))
+    >>> fg.value_and_grad(fg.grad(lambda x: x**3))(2.0)
+    (12.0, np.float64(12.0))
     """
     if not callable(f):
         raise TypeError(f"grad: expected a function, got {f!r}")
@@ -107,10 +113,14 @@ def value_and_grad(
                     f"{'s' * (len(args) != 1)}"
                 )
         places = [i % len(args) for i in numbers]
+        nested = _core.in_transform()
         for i in dict.fromkeys(places):
             originals[i], structures[i] = tree.flatten(args[i])
             watched[i] = [_watch(leaf, i, args[i]) for leaf in originals[i]]
             call[i] = tree.unflatten(structures[i], watched[i])
+            nested = nested or any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in originals[i])
+        record = nested and _core.grad_enabled()
+        inputs = [leaf for leaves in watched.values() for leaf in leaves]
         aux = None
         with _recording():
             result = f(*call, **kwargs)
@@ -119,15 +129,19 @@ def value_and_grad(
                     raise TypeError(f"grad: with has_aux=True {_name(f)} must return (value, aux), got {_kind(result)}")
                 result, aux = result
             _check_value(f, result)
-            if result.requires_grad:
-                _core.backward_to([leaf for leaves in watched.values() for leaf in leaves], result)
+            found = dict(zip(map(id, inputs), _core.gradients(result, inputs, record)))
+        tensors = nested or _core.tracing()
         gradients = tuple(
-            tree.unflatten(structures[i], [_gradient(t, x) for t, x in zip(watched[i], originals[i])])
+            tree.unflatten(
+                structures[i],
+                [g if tensors else _array(g, x) for x, g in zip(originals[i], (found[id(t)] for t in watched[i]))],
+            )
             for i in places
         )
-        value = _core.reshape(result.detach(), ()) if _core.tracing() else result.item()
-        if has_aux:
-            aux = tree.map(_plain, aux)
+        if not record:
+            result = result.detach()
+            aux = tree.map(lambda x: _plain(x, tensors), aux) if has_aux else None
+        value = _core.reshape(result, ()) if tensors else result.item()
         return ((value, aux) if has_aux else value), (gradients if several else gradients[0])
 
     return value_and_grad_of_f
@@ -174,10 +188,6 @@ def _kind(x: Any) -> str:
 def _watch(x: Any, i: int, argument: Any) -> Tensor:
     """A leaf on the memory of one array of argument i."""
     if isinstance(x, Tensor):
-        if x.requires_grad:
-            raise NotImplementedError(
-                "grad: this argument is already being differentiated (a gradient of a gradient), which is not here yet"
-            )
         if x.dtype.kind == "f":
             return _core.watch_tensor(x)
     if isinstance(x, np.ma.MaskedArray):
@@ -213,15 +223,14 @@ def _check_value(f: Callable[..., Any], result: Any) -> None:
         raise TypeError(f"grad: {_name(f)} returned {result.dtype}, which has no gradient")
 
 
-def _plain(x: Any) -> Any:
-    """A tensor as an ndarray, or as a constant tensor while a program is recorded."""
+def _plain(x: Any, tensors: bool) -> Any:
+    """A tensor as an ndarray, or if asked for as a constant tensor."""
     if not isinstance(x, Tensor):
         return x
-    return x.detach() if _core.tracing() else x.numpy().copy()
+    return x.detach() if tensors else x.numpy().copy()
 
 
-def _gradient(leaf: Tensor, x: Any) -> Any:
-    if _core.tracing():
-        return _core.gradient_tensor(leaf)
-    g = _core.gradient_of(leaf)
-    return g if isinstance(x, (np.ndarray, Tensor)) else g[()]
+def _array(g: Tensor, x: Any) -> Any:
+    """The gradient by x as an ndarray, or as a number if x is one."""
+    a = _core.own(g)
+    return a if isinstance(x, (np.ndarray, Tensor)) else a[()]
