@@ -37,8 +37,8 @@ def gradient(name: str, i: int, attr: tuple[int, ...], g: Tensor, y: Tensor | No
     and the inputs, None where the derivative does not name them."""
     if name in _RULES:
         return _RULES[name](attr, g, y, *inputs)
-    derivative = _derivative(name, i, g.dtype.char)
-    return g * derivative(*inputs, y)
+    gx: Tensor = g * _derivative(name, i, g.dtype.char)(*inputs, y)
+    return gx
 
 
 @cache
@@ -76,7 +76,7 @@ def _softmax(attr: tuple[int, ...], g: Tensor, y: Tensor, x: None) -> Tensor:
 
 
 def _log_softmax(attr: tuple[int, ...], g: Tensor, y: Tensor, x: None) -> Tensor:
-    return g - _core.functions["exp"](y) * g.sum(-1, keepdims=True)
+    return g - _core.exp(y) * g.sum(-1, keepdims=True)
 
 
 def _logsumexp(attr: tuple[int, ...], g: Tensor, y: None, x: Tensor) -> Tensor:
