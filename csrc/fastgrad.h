@@ -188,6 +188,9 @@ fg_shape *fg_broadcast_shapes(const char *name, const fg_shape *, const fg_shape
 /* ---- tape.c ------------------------------------------------------------------------------------------- */
 extern _Thread_local int fg_grad_enabled;
 extern _Thread_local int fg_transforms_running;     /* grad and its like, nested; float(x) is refused inside */
+void fg_enter_transform(int step);          /* by +1 and -1 */
+/* Since the outermost transform began, has an operation on a tensor recorded before it been recorded? */
+extern _Thread_local int fg_read_outside;
 fg_node *fg_leaf(fg_array *);
 fg_node *fg_node_ref(fg_node *);
 void fg_node_unref(fg_node *);

@@ -14,9 +14,10 @@
 #include <string.h>
 
 _Thread_local int fg_grad_enabled = 1;
-_Thread_local int fg_transforms_running;
+_Thread_local int fg_transforms_running, fg_read_outside;
 int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx);
 static uint64_t last_number;
+static _Thread_local uint64_t last_outside;     /* the last node before the outermost transform; 0 outside of all */
 static uint16_t last_pass;
 
 /* ---- nodes -------------------------------------------------------------------------------------------- */
@@ -123,6 +124,17 @@ void fg_leaf_abandon(fg_node *leaf)
     fg_leaf_set_grad(leaf, (fg_tensor){0});
 }
 
+void fg_enter_transform(int step)
+{
+    if (step > 0 && !fg_transforms_running) {
+        last_outside = last_number;
+        fg_read_outside = 0;
+    }
+    fg_transforms_running += step;
+    if (!fg_transforms_running)
+        last_outside = 0;
+}
+
 /* ---- recording ---------------------------------------------------------------------------------------- */
 /* Keep a value for the backward pass: a copy where somebody outside may still write it. */
 static int save(fg_array *x, fg_array **saved, uint32_t *version)
@@ -162,8 +174,10 @@ int fg_record(const fg_call *call, fg_tensor *y)
     for (int i = 0; i < call->n_in; i++) {
         fg_edge *edge = &n->in[i];
         *edge = (fg_edge){.parent = call->in[i].node};
-        if (edge->parent)
+        if (edge->parent) {
             fg_node_ref(edge->parent);
+            fg_read_outside |= edge->parent->number <= last_outside;
+        }
         if (!status && i < 3 && (needs & FG_IN(i)))
             status = save(call->in[i].array, &edge->saved, &edge->version);
     }

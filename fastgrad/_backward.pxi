@@ -9,11 +9,11 @@ def watch(cnp.ndarray a):
     return r
 
 
-def watch_tensor(Tensor x):
-    """x as the argument of a transform. What is recorded already stays connected, by an operation that moves nothing:
-    so the inner transform has a node of its own to stop at, and the outer one goes on through it."""
+def watch_tensor(Tensor x, bint connected=False):
+    """x as the argument of a transform. What is recorded already stays so if asked for, by an operation that moves
+    nothing: the transform has a node of its own to stop at, and an outer one goes on through it."""
     cdef Tensor r
-    if x.t.node != NULL and fg_grad_enabled:
+    if x.t.node != NULL and connected:
         r = apply_one(FG_OP_reshape, x, x.t.array.shape.ndim, x.t.array.shape.dim)
         r.t.node.fixed = True
     else:
@@ -149,10 +149,14 @@ def grad_enabled():
 
 def enter_transform(int step):
     """Count the functional transforms this thread is inside of, by +1 and -1."""
-    global fg_transforms_running
-    fg_transforms_running += step
+    fg_enter_transform(step)
 
 
 def in_transform():
     """Whether this thread is inside of a functional transform."""
     return fg_transforms_running > 0
+
+
+def read_outside():
+    """Whether something that was recorded before the outermost transform has been read since it began."""
+    return fg_read_outside != 0

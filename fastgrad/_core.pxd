@@ -69,6 +69,7 @@ cdef extern from "fastgrad.h":
     fg_counts fg_live
     int fg_grad_enabled
     int fg_transforms_running
+    int fg_read_outside
     void (*fg_on_release)(void *) noexcept
 
     const char *fg_message()
@@ -94,6 +95,7 @@ cdef extern from "fastgrad.h":
     int fg_derivative(int op, int i, fg_array *a, fg_array *b, fg_array **out)
     fg_node *fg_leaf(fg_array *)
     void fg_node_unref(fg_node *)
+    void fg_enter_transform(int step)
     fg_tensor fg_tensor_ref(fg_tensor)
     void fg_tensor_unref(fg_tensor)
     fg_tensor fg_leaf_grad(const fg_node *)

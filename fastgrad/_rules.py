@@ -93,8 +93,9 @@ def _extremum(attr: tuple[int, ...], g: Tensor, y: Tensor, x: Tensor) -> Tensor:
     """Elements that tie share the cotangent. There is a nan only where the extremum is nan."""
     axes = tuple(k for k in range(x.ndim) if attr[0] >> k & 1)
     kept = tuple(1 if k in axes else n for k, n in enumerate(x.shape))
-    hit = _where(x.dtype, (x == y.reshape(kept)) | (x != x), 1, 0)
-    return g.reshape(kept) / hit.sum(axes, keepdims=True) * hit
+    hit = (x == y.reshape(kept)) | (x != x)
+    ties = _where(x.dtype, hit, 1, 0).sum(axes, keepdims=True)
+    return _core.where(hit, g.reshape(kept) / ties, 0)
 
 
 _RULES: dict[str, Callable[..., Tensor]] = {

@@ -79,9 +79,9 @@ def value_and_grad(
         It fits ``scipy.optimize.minimize(..., jac=True)`` as it stands. Large arrays are not copied: nothing may write
         to an argument while f runs.
 
-        Within another transform, or for an argument that is a tensor which requires gradients, value and gradient are
-        tensors instead and stay connected with what they were computed from: that is what a gradient of a gradient
-        differentiates, to any order. Anywhere else a tensor that f reads without its being an argument is a constant.
+        Within another transform, or where an argument or anything that f reads is a tensor which requires gradients,
+        value and gradient are tensors instead and stay connected with what they were computed from: that is what a
+        gradient of a gradient differentiates, to any order. Under ``no_grad`` they are constants.
 
     Raises TypeError where an argument is no float or f returns no tensor, ValueError where f returns more than a
     single number.
@@ -102,10 +102,6 @@ def value_and_grad(
 
     @functools.wraps(f)
     def value_and_grad_of_f(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        watched: dict[int, list[Tensor]] = {}
-        originals: dict[int, list[Any]] = {}
-        structures = {}
-        call = list(args)
         for i in numbers:
             if not -len(args) <= i < len(args):
                 raise TypeError(
@@ -113,32 +109,34 @@ def value_and_grad(
                     f"{'s' * (len(args) != 1)}"
                 )
         places = [i % len(args) for i in numbers]
+        connected = _core.grad_enabled()  # to what was recorded before
         nested = _core.in_transform()
-        for i in dict.fromkeys(places):
-            originals[i], structures[i] = tree.flatten(args[i])
-            watched[i] = [_watch(leaf, i, args[i]) for leaf in originals[i]]
-            call[i] = tree.unflatten(structures[i], watched[i])
-            nested = nested or any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in originals[i])
-        record = nested and _core.grad_enabled()
-        inputs = [leaf for leaves in watched.values() for leaf in leaves]
+        call = list(args)
+        originals: dict[int, list[Any]] = {}
+        structures = {}
+        watched: list[Tensor] = []
         aux = None
         with _recording():
+            for i in dict.fromkeys(places):
+                originals[i], structures[i] = tree.flatten(args[i])
+                leaves = [_watch(leaf, i, args[i], connected) for leaf in originals[i]]
+                call[i] = tree.unflatten(structures[i], leaves)
+                watched += leaves
             result = f(*call, **kwargs)
             if has_aux:
                 if not (isinstance(result, tuple) and len(result) == 2):
                     raise TypeError(f"grad: with has_aux=True {_name(f)} must return (value, aux), got {_kind(result)}")
                 result, aux = result
             _check_value(f, result)
-            found = dict(zip(map(id, inputs), _core.gradients(result, inputs, record)))
+            nested = nested or (connected and _core.read_outside())
+            found = iter(_core.gradients(result, watched, nested and connected))
         tensors = nested or _core.tracing()
-        gradients = tuple(
-            tree.unflatten(
-                structures[i],
-                [g if tensors else _array(g, x) for x, g in zip(originals[i], (found[id(t)] for t in watched[i]))],
-            )
-            for i in places
-        )
-        if not record:
+        by_place = {
+            i: tree.unflatten(structures[i], [g if tensors else _array(g, x) for x, g in zip(leaves, found)])
+            for i, leaves in originals.items()
+        }
+        gradients = tuple(by_place[i] for i in places)
+        if not (nested and connected):
             result = result.detach()
             aux = tree.map(lambda x: _plain(x, tensors), aux) if has_aux else None
         value = _core.reshape(result, ()) if tensors else result.item()
@@ -185,11 +183,11 @@ def _kind(x: Any) -> str:
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
-def _watch(x: Any, i: int, argument: Any) -> Tensor:
+def _watch(x: Any, i: int, argument: Any, connected: bool) -> Tensor:
     """A leaf on the memory of one array of argument i."""
     if isinstance(x, Tensor):
         if x.dtype.kind == "f":
-            return _core.watch_tensor(x)
+            return _core.watch_tensor(x, connected)
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"grad: argument {i} is a masked array, whose mask would be ignored; fill it with .filled() first")
     if isinstance(x, Tensor):

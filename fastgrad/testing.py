@@ -87,8 +87,9 @@ def _gradient(call: _Call, cotangents: list[np.ndarray]) -> _Call:
     """The gradients of call's results, contracted with cotangents, by all its inputs; differentiable in turn."""
 
     def gradient(inputs: list[Tensor]) -> list[Tensor]:
-        watched = [_core.watch_tensor(x) for x in inputs]
+        connected = _core.grad_enabled()
         with _recording():
+            watched = [_core.watch_tensor(x, connected) for x in inputs]
             total = _core.asarray(0.0)
             for result, cotangent in zip(call(watched), cotangents):
                 total = total + (result * cotangent.astype(result.dtype)).sum()

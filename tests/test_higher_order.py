@@ -22,6 +22,10 @@ def derivative(f, i=0, order=1):
     return f
 
 
+def hessian(f, x):
+    return np.array([fg.grad(lambda x, i=i: fg.grad(f)(x)[i])(x) for i in range(len(x))])
+
+
 # ---- the rows of ops.def ----------------------------------------------------------------------------------------
 def exact(row, orders, *args):
     """A partial derivative of a row's definition, from differences in high precision."""
@@ -128,7 +132,7 @@ def spread(*shape):
 
 MASK = np.array([[True, False, True], [False, False, True]])
 STRUCTURAL = {
-    "cast": [(lambda x: fg.exp(x.astype(np.float32)).astype(np.float64) * x, spread(3))],
+    "cast": [(lambda x: fg.exp(x.astype(np.float64)) * x.astype(np.float32), spread(3))],
     "reshape": [(lambda x: fg.exp(x).reshape((3, 2)) * x.reshape((3, 2)), spread(2, 3))],
     "transpose": [(lambda x: fg.exp(x.transpose((2, 0, 1))), spread(2, 3, 2))],
     "broadcast_to": [(lambda x: fg.broadcast_to(fg.exp(x), (2, 2, 3)), spread(2, 1))],
@@ -155,6 +159,18 @@ STRUCTURAL = {
 }  # fmt: skip
 
 
+def scalar(f, order):
+    """f contracted to a number, or for order 2 its gradients so contracted."""
+
+    def number(*args):
+        y = f(*args)
+        return (y * spread(*y.shape)).sum()
+
+    if order == 1:
+        return number
+    return lambda *args: sum((g * spread(*g.shape)).sum() for g in fg.grad(number, tuple(range(len(args))))(*args))
+
+
 def test_every_structural_row_is_here():
     rows = re.findall(r"^STRUCTURAL\((\w+),", (CSRC / "structural.def").read_text(), re.M)
     assert sorted(STRUCTURAL) == sorted(rows) and rows
@@ -162,30 +178,29 @@ def test_every_structural_row_is_here():
 
 @pytest.mark.parametrize("name", STRUCTURAL)
 def test_structural_rows_to_third_order(name):
+    rounded = {"eps": 5e-3, "rtol": 1e-3, "atol": 1e-4} if name == "cast" else {}
     for f, *args in STRUCTURAL[name]:
-        fg.check_grads(f, tuple(args), order=3 if name != "cast" else 2)
+        fg.check_grads(f, tuple(args), order=3, **rounded)
 
 
 @pytest.mark.parametrize("name", STRUCTURAL)
 def test_structural_rows_in_float32(name):
     for f, *args in STRUCTURAL[name]:
-        fg.check_grads(f, tuple(a.astype(np.float32) for a in args), order=2, rtol=5e-3, atol=5e-3)
+        f32 = [a.astype(np.float32) for a in args]
+        for order in (1, 2):
+            got, expected = (fg.grad(scalar(f, order), tuple(range(len(args))))(*a) for a in (f32, args))
+            for g, e in zip(got, expected):
+                assert g.dtype == np.float32
+                np.testing.assert_allclose(g, e, rtol=1e-5, atol=1e-5 * np.abs(e).max())
 
 
 def test_ties_share_to_every_order():
     x = np.array([1.0, 2.0, 2.0])
-    hessian = [derivative(lambda x: x.max() ** 2, 0, 1)] and np.array(
-        [fg.grad(lambda x, i=i: fg.grad(lambda x: x.max() ** 2)(x)[i])(x) for i in range(3)]
-    )
-    np.testing.assert_array_equal(hessian, [[0, 0, 0], [0, 0.5, 0.5], [0, 0.5, 0.5]])
-    assert np.isnan(derivative(lambda x: x.max() ** 2, 0, 2)(np.array([1.0, np.nan]))).tolist() == [False, True]
+    np.testing.assert_array_equal(hessian(lambda x: x.max() ** 2, x), [[0, 0, 0], [0, 0.5, 0.5], [0, 0.5, 0.5]])
+    assert np.isnan(derivative(lambda x: x.max() ** 3, 0, 2)(np.array([1.0, np.nan]))).tolist() == [False, True]
 
 
 # ---- levels -----------------------------------------------------------------------------------------------------
-def hessian(f, x):
-    return np.array([fg.grad(lambda x, i=i: fg.grad(f)(x)[i])(x) for i in range(len(x))])
-
-
 LEVELS = {
     "Siskind and Pearlmutter's": (lambda x: x * fg.grad(lambda y: x + y)(1.0), 1.0, 1.0),
     "a product in the inner": (lambda x: x * fg.grad(lambda y: x * y)(2.0), 3.0, 6.0),
@@ -198,13 +213,11 @@ LEVELS = {
     "returning the inner argument": (lambda x: x * fg.grad(lambda y: y)(x), 3.0, 1.0),
     "in a structure": (lambda x: fg.grad(lambda p: p["a"] ** 2 * p["b"])({"a": x, "b": x * x})["a"], 3.0, 54.0),
     "two arguments that are one": (lambda x: sum(fg.grad(lambda a, b: a * b * b, argnums=(0, 1))(x, x)), 3.0, 18.0),
-    "three levels": (
-        lambda x: x * fg.grad(lambda y: y * fg.grad(lambda z: x * y * z * z)(y))(x), 2.0, 120 * 2.0**3 * 0 + 6 * 4 * 2.0**3
-    ),
-    "the inner value": (lambda x: (vg := fg.value_and_grad(lambda y: y * y * x)(x))[0] * vg[1], 2.0, 2 * 6 * 2.0**5),
+    "three levels": (lambda x: x * fg.grad(lambda y: y * fg.grad(lambda z: x * y * z * z)(y))(x), 2.0, 192.0),
+    "the inner value": (lambda x: (vg := fg.value_and_grad(lambda y: y * y * x)(x))[0] * vg[1], 2.0, 160.0),
     "the value of an inner of constants": (lambda x: x * fg.value_and_grad(lambda y: y**3)(2.0)[1], 3.0, 12.0),
     "stopped outside": (lambda x: x * fg.grad(lambda y: y * y * fg.stop_gradient(x))(1.0), 3.0, 6.0),
-    "stopped inside": (lambda x: fg.grad(lambda y: y * y * fg.stop_gradient(y))(x), 3.0, 4.0),
+    "stopped inside": (lambda x: fg.grad(lambda y: y * y * fg.stop_gradient(y))(x), 3.0, 6.0),
     "a stopped gradient": (lambda x: x * fg.stop_gradient(fg.grad(lambda y: y**3)(x)), 2.0, 12.0),
     "a gradient without recording": (lambda x: x * fg.no_grad()(fg.grad(lambda y: y**3))(x), 2.0, 12.0),
 }  # fmt: skip
@@ -231,7 +244,6 @@ def test_types_within_and_without():
     seen = {}
 
     def outer(x):
-        value, (gradient, (aux, other)) = 0, (0, (0, 0))
         (value, aux), gradient = fg.value_and_grad(lambda y: ((y * x).sum(), {"y": y * 2, "n": 3}), has_aux=True)(np.ones(2))
         seen.update(value=value, gradient=gradient, aux=aux["y"], n=aux["n"])
         return (gradient * x).sum() * value
@@ -340,7 +352,7 @@ def test_a_training_step_whose_loss_holds_a_gradient():
     losses = {}
     for compile in (False, True):
         w = {"a": spread(4), "b": spread(4) * 0.3, "c": spread(4) * 0.5}
-        step = fg.training_step(loss, w, fg.optim.Adam(lr=0.05), compile=compile)
+        step = fg.training_step(loss, w, fg.optim.Adam(0.05), compile=compile)
         losses[compile] = [step() for _ in range(200)]
     assert losses[True][-1] < 1e-3 < losses[True][0]
     np.testing.assert_allclose(losses[True], losses[False], rtol=1e-6)
