@@ -122,6 +122,7 @@ typedef struct {
     int (*run)(const fg_call *, fg_array *y);                    /* fills y; reshape's is a view, and full already */
     int (*vjp)(fg_node *, fg_tensor g, fg_tensor *gin);          /* fills gin[i] where in[i].parent is set */
     uint8_t needs[3];       /* what the vjp of input i reads: bits FG_IN(k) and FG_OUT; [2] serves i >= 2 */
+    int (*recorded_vjp)(fg_node *, fg_tensor g, fg_tensor *gin); /* vjp, of operations that are differentiable (fg_init) */
 } fg_op_info;
 #define FG_IN(k) (1 << (k))
 #define FG_OUT 8
@@ -187,11 +188,18 @@ int fg_derivative(int op, int i, fg_array *a, fg_array *b, fg_array **out);     
 fg_shape *fg_broadcast_shapes(const char *name, const fg_shape *, const fg_shape *);
 
 /* ---- tape.c ------------------------------------------------------------------------------------------- */
-extern _Thread_local int fg_grad_enabled;
-extern _Thread_local int fg_transforms_running;     /* grad and its like, nested; float(x) is refused inside */
+/* What each thread has of its own, in one block because finding it costs as much as the work of a scalar. */
+typedef struct {
+    int grad_enabled;
+    int transforms_running;     /* grad and its like, nested; float(x) is refused inside */
+    int read_outside;           /* since the outermost began, an operation has read what was recorded before ... */
+    uint64_t last_outside;      /* ... that is, a node of this number or less; 0 outside of all */
+} fg_switches;
+extern _Thread_local fg_switches fg_here;
+#define fg_grad_enabled fg_here.grad_enabled
+#define fg_transforms_running fg_here.transforms_running
+#define fg_read_outside fg_here.read_outside
 void fg_enter_transform(int step);          /* by +1 and -1 */
-/* Since the outermost transform began, has an operation on a tensor recorded before it been recorded? */
-extern _Thread_local int fg_read_outside;
 fg_node *fg_leaf(fg_array *);
 fg_node *fg_node_ref(fg_node *);
 void fg_node_unref(fg_node *);
@@ -212,8 +220,8 @@ int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_g
  * The pass ends at them. What it would bring to nodes older than all of them, and to other leaves, is dropped: an
  * outer pass that waits for that goes through the recorded gradient. */
 int fg_gradients(fg_tensor y, fg_tensor cotangent, int create_graph, int n, fg_node *const *wrt, fg_tensor *out);
-/* What a rule does whose kernel is not differentiable, while passes are recorded: gx = g times the derivative of the
- * node by its input i, composed of recorded operations. FG_OK or FG_RAISED. */
+/* The recorded rule of an operation whose vjp is a kernel: gx = g times the derivative of the node by its input i,
+ * composed of operations. FG_OK or FG_RAISED. */
 extern int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx);
 
 /* ---- the structural ops: shapes.c, reductions.c, matmul.c ---------------------------------------------- */

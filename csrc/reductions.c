@@ -159,8 +159,6 @@ static int extremum_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     fg_tensor x, y, moved, back;
     int status;
-    if (fg_grad_enabled)
-        return fg_on_rule(n, 0, g, &gin[0]);
     if ((status = fg_saved(n, 0, &x)) || (status = fg_saved_out(n, &y)))
         return status;
     const fg_shape *s = x.array->shape;
@@ -250,8 +248,6 @@ int fg_extremum_adjoint_run(const fg_call *c, fg_array *gx)
     int fg_##name##_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)                                              \
     {                                                                                                         \
         fg_tensor y;                                                                                          \
-        if (fg_grad_enabled)                                                                                  \
-            return fg_on_rule(n, 0, g, &gin[0]);                                                              \
         int status = fg_saved_out(n, &y);                                                                     \
         return status ? status                                                                                \
                       : fg_apply(FG_OP_##name##_adjoint, 2, (fg_tensor[]){{y.array, NULL}, g}, 0, NULL, &gin[0]); \
@@ -282,8 +278,6 @@ int fg_logsumexp_run(const fg_call *c, fg_array *y)
 int fg_logsumexp_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     fg_tensor x;
-    if (fg_grad_enabled)
-        return fg_on_rule(n, 0, g, &gin[0]);
     int status = fg_saved(n, 0, &x);
     return status ? status
                   : fg_apply(FG_OP_logsumexp_adjoint, 2, (fg_tensor[]){{x.array, NULL}, g}, 0, NULL, &gin[0]);
@@ -342,8 +336,6 @@ int fg_cross_entropy_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     fg_tensor x, label;
     int status;
-    if (fg_grad_enabled)
-        return fg_on_rule(n, 0, g, &gin[0]);
     if ((status = fg_saved(n, 0, &x)) || (status = fg_saved(n, 1, &label)))
         return status;
     return fg_apply(FG_OP_cross_entropy_adjoint, 3, (fg_tensor[]){{x.array, NULL}, label, g}, 0, NULL, &gin[0]);

@@ -13,11 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-_Thread_local int fg_grad_enabled = 1;
-_Thread_local int fg_transforms_running, fg_read_outside;
+_Thread_local fg_switches fg_here = {.grad_enabled = 1};
 int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx);
 static uint64_t last_number;
-static _Thread_local uint64_t last_outside;     /* the last node before the outermost transform; 0 outside of all */
 static uint16_t last_pass;
 
 /* ---- nodes -------------------------------------------------------------------------------------------- */
@@ -127,12 +125,12 @@ void fg_leaf_abandon(fg_node *leaf)
 void fg_enter_transform(int step)
 {
     if (step > 0 && !fg_transforms_running) {
-        last_outside = last_number;
+        fg_here.last_outside = last_number;
         fg_read_outside = 0;
     }
     fg_transforms_running += step;
     if (!fg_transforms_running)
-        last_outside = 0;
+        fg_here.last_outside = 0;
 }
 
 /* ---- recording ---------------------------------------------------------------------------------------- */
@@ -154,6 +152,7 @@ static int save(fg_array *x, fg_array **saved, uint32_t *version)
 int fg_record(const fg_call *call, fg_tensor *y)
 {
     const fg_op_info *op = &fg_ops[call->op];
+    fg_switches *here = &fg_here;
     unsigned needs = 0;
     int tracked = 0;
     for (int i = 0; i < call->n_in; i++)
@@ -162,7 +161,7 @@ int fg_record(const fg_call *call, fg_tensor *y)
             needs |= op->needs[i < 2 ? i : 2];
         }
     y->node = NULL;
-    if (!tracked || !fg_grad_enabled)
+    if (!tracked || !here->grad_enabled)
         return FG_OK;
     fg_node *n = node_new(call->op, y->array, call->n_in, call->n_attr);
     if (!n)
@@ -175,7 +174,7 @@ int fg_record(const fg_call *call, fg_tensor *y)
         *edge = (fg_edge){.parent = call->in[i].node};
         if (edge->parent) {
             fg_node_ref(edge->parent);
-            fg_read_outside |= edge->parent->number <= last_outside;
+            here->read_outside |= edge->parent->number <= here->last_outside;
         }
         if (!status && i < 3 && (needs & FG_IN(i)))
             status = save(call->in[i].array, &edge->saved, &edge->version);
@@ -228,7 +227,7 @@ typedef struct {
     fg_node *root;          /* held, for rules may run any Python code */
     uint64_t oldest;        /* what an older node would receive is dropped */
     uint16_t number;
-    int was_enabled;
+    int recorded, was_enabled;
 } pass;
 
 static int append(node_list *list, fg_node *n)
@@ -274,8 +273,8 @@ static fg_node *pop(node_list *heap)
     return top;
 }
 
-/* sum += g, taking over the reference g. The first contribution is kept as it is, later ones are added, in
- * place where nobody else looks at the sum and nothing is recorded, which may have saved it. */
+/* sum += g, taking over the reference g. The first contribution is kept as it is, later ones are added: in place where
+ * nobody else looks at the sum, unless passes are recorded, for then a node may have saved it. */
 static int accumulate(fg_tensor *sum, fg_tensor g)
 {
     if (!sum->array) {
@@ -299,20 +298,21 @@ static void drop_cotangent(fg_node *n)
     fg_tensor_unref(g);
 }
 
-static int send(pass *p, fg_node *to, fg_tensor g)
+static inline int send(pass *p, fg_node *to, fg_tensor g)
 {
-    if (to->pass && to->pass != p->number) {
-        fg_tensor_unref(g);
-        return fg_fail(FG_BAD_TAPE, "backward: another backward pass has not finished with this graph; let one thread "
-                       "finish before the other begins");
-    }
-    int status = accumulate(&to->grad, g);
-    if (!status && !to->pass) {
+    if (!to->pass) {
+        to->grad = g;
         to->pass = p->number;
-        if ((status = push(&p->queue, to)))
+        int status = push(&p->queue, to);
+        if (status)
             drop_cotangent(to);
+        return status;
     }
-    return status;
+    if (to->pass == p->number)
+        return accumulate(&to->grad, g);
+    fg_tensor_unref(g);
+    return fg_fail(FG_BAD_TAPE, "backward: another backward pass has not finished with this graph; let one thread finish "
+                   "before the other begins");
 }
 
 /* Hand the cotangent of n on to its parents. */
@@ -325,7 +325,8 @@ static int step(pass *p, fg_node *n)
     fg_tensor few[3] = {{0}}, *gin = few;
     if (n->n_in > 3 && !(gin = calloc((size_t)n->n_in, sizeof *gin)))
         return fg_fail(FG_NO_MEMORY, "no memory for the backward pass");
-    int status = fg_ops[n->op].vjp(n, n->grad, gin);
+    const fg_op_info *op = &fg_ops[n->op];
+    int status = (p->recorded ? op->recorded_vjp : op->vjp)(n, n->grad, gin);
     for (int i = 0; i < n->n_in; i++) {
         if (!gin[i].array)
             continue;
@@ -345,7 +346,7 @@ static int sweep(pass *p, fg_tensor y, fg_tensor cotangent, int retain_graph, in
     p->number = ++last_pass ? last_pass : ++last_pass;
     p->root = fg_node_ref(y.node);
     p->was_enabled = fg_grad_enabled;
-    fg_grad_enabled = create_graph;
+    fg_grad_enabled = p->recorded = create_graph;
     int status = y.node->number < p->oldest ? FG_OK : send(p, y.node, fg_tensor_ref(cotangent));
     while (!status && p->queue.n) {
         fg_node *n = pop(&p->queue);
