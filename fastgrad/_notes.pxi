@@ -66,6 +66,18 @@ def notes_output(Tensor x):
     return fg_trace_value(x.t.array), fg_trace_tracked(x.t) != 0
 
 
+cdef Tensor held(fg_tensor t):
+    """A tensor of its own for t: of a leaf, which has but one, the same elements by an operation that moves nothing."""
+    cdef fg_tensor y
+    if t.node != NULL and t.node.op == FG_OP_leaf:
+        check(fg_apply(FG_OP_reshape, 1, &t, t.array.shape.ndim, t.array.shape.dim, &y))
+        return wrap(y)
+    fg_array_ref(t.array)
+    if t.node != NULL:
+        fg_node_ref(t.node)
+    return wrap(t)
+
+
 def notes_end():
     """End the recording: (notes, constants). A note is (op, result, operands, tracked, attr): numbers of values, -1 for a
     missing operand, and for each operand whether outer transforms track it there. Inputs have the numbers from 0 on.
@@ -85,10 +97,7 @@ def notes_end():
         for i in range(size.n_values):
             t = fg_notes_constant(p, i)
             if t.array != NULL:
-                fg_array_ref(t.array)
-                if t.node != NULL:
-                    fg_node_ref(t.node)
-                constants[i] = wrap(t)
+                constants[i] = held(t)
         return notes, constants
     finally:
         fg_notes_free(p)

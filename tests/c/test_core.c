@@ -95,7 +95,7 @@ static fg_tensor share(fg_tensor x)
 
 static int backward(fg_tensor y, fg_array *cotangent, int retain_graph)
 {
-    return fg_backward(y, cotangent, retain_graph, 0);
+    return fg_backward(y, (fg_tensor){cotangent, NULL}, retain_graph, 0);
 }
 
 static int close_to(double a, double b) { return fabs(a - b) <= 1e-12 * (fabs(a) + fabs(b)); }
