@@ -126,6 +126,10 @@ int fg_trace_begin(int notes_only)
     fg_program *p = calloc(1, sizeof *p);
     if (!p)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    static uint32_t n_recordings;
+    if (!++n_recordings)                        /* 0 is that of no recording */
+        n_recordings = 1;
+    p->number = n_recordings;
     p->notes_only = notes_only;
     p->newest = fg_newest();
     p->outer = recording;
@@ -136,6 +140,14 @@ int fg_trace_begin(int notes_only)
 }
 
 int fg_trace_here(void) { return recording ? 1 + recording->notes_only : 0; }
+
+uint32_t fg_trace_number(void) { return recording ? recording->number : 0; }
+
+/* Numbers grow, but may begin again: a recording within has a later one. */
+int fg_trace_outside(const fg_array *x)
+{
+    return recording && (!x->recorded_in || (int32_t)(x->recorded_in - recording->number) < 0);
+}
 
 int fg_trace_input(fg_array *x)
 {

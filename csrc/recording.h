@@ -34,6 +34,7 @@ typedef struct { int n, capacity; void *item; } list;
 
 struct fg_program {
     list values, notes, operands, attrs;        /* of value, note, int, int64_t */
+    uint32_t number;                            /* tells recordings apart */
     fg_program *outer;          /* while recording: the one that goes on when this one ends */
     int notes_only, depth;
     uint64_t newest;            /* node when a recording of notes began: those up to it belong to outer transforms */

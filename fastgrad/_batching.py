@@ -127,8 +127,9 @@ def _take(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], siz
     axis, shared = attr
     if batched == [True, False] and not shared:
         return apply_op(op, xs, (axis + 1, 0))
-    if batched == [False, True] and axis == 0:  # the index's first axis is that of the result
-        return apply_op(op, xs, attr)
+    if batched == [False, True] and not shared:  # the batch comes with the index, in the place of the axis
+        y = apply_op(op, xs, attr)
+        return transpose(y, (axis, *range(axis), *range(axis + 1, y.ndim))) if axis else y
     return apply_op(op, _all_whole(xs, batched, size), (axis + 1, shared + 1))
 
 

@@ -66,44 +66,61 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
             )
         leaves, structure = tree.flatten((args, kwargs))
         axes = _spread(in_axes, args, "in_axes", "args") + [0] * len(tree.leaves(kwargs))
-        names = tree.structure(args).paths("args") + tree.structure(kwargs).paths("kwargs")
         inside = _core.transforming()
-        call = [_tensor(leaf, axis, inside) if isinstance(leaf, np.ndarray) else leaf for leaf, axis in zip(leaves, axes)]
-        batches = {i: _batch(call[i], axis, names[i]) for i, axis in enumerate(axes) if axis is not None}
-        size = _size({names[i]: (leaves[i].shape, axes[i], len(batch)) for i, batch in batches.items()})
-        tensors = inside or any(isinstance(leaf, Tensor) for leaf in leaves)
-
-        for i, batch in batches.items():
-            call[i] = _first(batch)
-        call_args, call_kwargs = structure.unflatten(call)
-        _core.notes_begin()
-        try:
-            for i in batches:
-                _core.notes_input(call[i])
-            result, shape = tree.flatten(f(*call_args, **call_kwargs))
-            kinds = [_core.notes_output(x) if isinstance(x, Tensor) else (-1, False) for x in result]
-            places = _spread(out_axes, shape.unflatten(result), "out_axes", "result")
-        except BaseException:
-            _core.trace_abort()
-            raise
-        notes, constants = _core.notes_end()
-        del call, call_args, call_kwargs
-        values = carry_out(notes, constants, batches.values(), {v for v, _ in kinds}, size)
-        paths = shape.paths("result")
-        for i, (v, tracked) in enumerate(kinds):
-            x = values.get(v, result[i])
-            x = x.detach() if isinstance(x, Tensor) and x.requires_grad and not tracked else x
-            result[i] = _placed(x, v >= 0, places[i], size, paths[i])
-        del values
-        tensors = tensors or any(isinstance(x, Tensor) and x.requires_grad for x in result)
-        return shape.unflatten(result if tensors else _ndarrays(result))
+        where = {i: axis for i, axis in enumerate(axes) if axis is not None}
+        batches = {i: _batch(leaves[i], axis, not inside, i, structure) for i, axis in where.items()}
+        size = _size(batches, where, leaves, structure)
+        recording = _Recording(f, leaves, structure, batches, inside)
+        found = recording.over(batches, size)
+        places = _spread(out_axes, recording.structure.unflatten(found), "out_axes", "result")
+        results = [
+            _placed(x, v >= 0, axis, size, i, recording.structure)
+            for i, (x, v, axis) in enumerate(zip(found, recording.numbers, places))
+        ]
+        tensors = inside or any(isinstance(x, Tensor) for x in leaves)
+        tensors = tensors or any(isinstance(x, Tensor) and x.requires_grad for x in results)
+        return recording.structure.unflatten(results if tensors else _ndarrays(results))
 
     return mapped
 
 
-def _tensor(x: np.ndarray, axis: int | None, inside: bool) -> Tensor:
-    """An argument as a tensor. Inside of a transform nobody writes it; else what f keeps of it is a copy."""
-    return _core.borrowed(x, not inside) if inside or axis is not None else _core.tensor(x)
+class _Recording:
+    """What f does to one element: its notes, and for each of its results the number of the value it is (-1: it depends
+    on no input), whether outer transforms track it, and itself."""
+
+    def __init__(
+        self, f: Callable[..., Any], leaves: list[Any], structure: tree.Structure, batches: dict[int, Tensor], inside: bool
+    ) -> None:
+        _core.notes_begin()
+        try:
+            call = [_first(batches[i]) if i in batches else _same(x, inside) for i, x in enumerate(leaves)]
+            for i in batches:
+                _core.notes_input(call[i])
+            args, kwargs = structure.unflatten(call)
+            self.results, self.structure = tree.flatten(f(*args, **kwargs))
+            kinds = [_core.notes_output(x) if isinstance(x, Tensor) else (-1, False) for x in self.results]
+        except BaseException:
+            _core.trace_abort()
+            raise
+        self.numbers, self.tracked = [v for v, _ in kinds], [tracked for _, tracked in kinds]
+        self.notes, self.constants = _core.notes_end()
+
+    def over(self, batches: dict[int, Tensor], size: int) -> list[Any]:
+        """The results over batches, those that depend on one with the batch as first axis."""
+        values = carry_out(self.notes, self.constants, batches.values(), set(self.numbers), size)
+        results = [values.get(v, x) for v, x in zip(self.numbers, self.results)]
+        return [
+            x.detach() if isinstance(x, Tensor) and x.requires_grad and not tracked else x
+            for x, tracked in zip(results, self.tracked)
+        ]
+
+
+def _same(x: Any, inside: bool) -> Any:
+    """An argument that is the same for all elements. Inside of a transform nobody writes to it; else, what f may keep of
+    it is a copy."""
+    if not isinstance(x, np.ndarray):
+        return x
+    return _core.borrowed(x, unstable=False) if inside else _core.tensor(x)
 
 
 def _axis(axis: Any, what: str) -> int:
@@ -117,8 +134,7 @@ def _spread(axes: Any, node: Any, what: str, path: str) -> list[int | None]:
     """An axis or None for each leaf of a tree, where ``axes`` has the upper part of the tree's structure."""
     kind = None if axes is None else tree._kind_of(type(axes))
     if kind is None:
-        axis = None if axes is None else _axis(axes, what)
-        return [axis] * len(tree.leaves(node))
+        return [None if axes is None else _axis(axes, what)] * len(tree.leaves(node))
     if type(node) is not type(axes):
         raise ValueError(f"vmap: {what} has a {type(axes).__name__} for {path}, which is of type {type(node).__name__}")
     keys, children = kind.split(axes)[:2]
@@ -132,24 +148,37 @@ def _spread(axes: Any, node: Any, what: str, path: str) -> list[int | None]:
     ]
 
 
-def _batch(x: Any, axis: int, name: str) -> Tensor:
-    """x as a tensor with the batch as first axis."""
+def _name(i: int, structure: tree.Structure) -> str:
+    """How errors call leaf number i of (args, kwargs)."""
+    path = structure.paths("")[i]
+    return ("args" if path.startswith("[0]") else "kwargs") + path[3:]
+
+
+def _batch(x: Any, axis: int, unstable: bool, i: int, structure: tree.Structure) -> Tensor:
+    """x, leaf number i of the arguments, as a tensor with the batch as first axis."""
+    if isinstance(x, np.ndarray):
+        x = _core.borrowed(x, unstable)
     if not isinstance(x, Tensor):
-        raise TypeError(f"vmap: {name} is {x!r}, expected an array to map over; give it the axis None in in_axes")
+        raise TypeError(
+            f"vmap: {_name(i, structure)} is {x!r}, expected an array to map over; give it the axis None in in_axes"
+        )
     if not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"vmap: in_axes gives {name} the axis {axis}, but its shape is {x.shape}")
+        raise ValueError(f"vmap: in_axes gives {_name(i, structure)} the axis {axis}, but its shape is {x.shape}")
     return x if axis % x.ndim == 0 else _ops.moveaxis(x, axis, 0)
 
 
-def _size(found: dict[str, tuple[tuple[int, ...], int | None, int]]) -> int:
-    """The length of the batch, from {name: (shape, axis, length)}."""
-    if not found:
+def _size(batches: dict[int, Tensor], where: dict[int, int], leaves: list[Any], structure: tree.Structure) -> int:
+    """The length of the batch; ``where`` has the numbers and axes of the leaves that it comes from."""
+    if not batches:
         raise ValueError("vmap: no argument is mapped; at least one array must have an axis in in_axes")
-    lengths = {length: f"{name} has {length} (axis {axis} of shape {shape})" for name, (shape, axis, length)
-               in reversed(found.items())}  # fmt: skip
-    if len(lengths) > 1:
-        raise ValueError(f"vmap: the mapped axes differ in length: {', '.join(reversed(lengths.values()))}")
-    return next(iter(lengths))
+    lengths = [len(batch) for batch in batches.values()]
+    if len(set(lengths)) > 1:
+        told = {
+            length: f"{_name(i, structure)} has {length} (axis {axis} of shape {leaves[i].shape})"
+            for length, (i, axis) in reversed(list(zip(lengths, where.items())))
+        }
+        raise ValueError(f"vmap: the mapped axes differ in length: {', '.join(reversed(told.values()))}")
+    return lengths[0]
 
 
 def _first(batch: Tensor) -> Tensor:
@@ -161,16 +190,18 @@ def _first(batch: Tensor) -> Tensor:
     return _core.adopt(np.zeros(batch.shape[1:], batch.dtype), "vmap")
 
 
-def _placed(x: Any, batched: bool, axis: int | None, size: int, name: str) -> Any:
-    """A result with the batch in its place."""
+def _placed(x: Any, batched: bool, axis: int | None, size: int, i: int, structure: tree.Structure) -> Any:
+    """Result number i with the batch in its place."""
     if axis is None:
         if batched:
+            name = structure.paths("result")[i]
             raise ValueError(f"vmap: out_axes is None for {name}, which depends on a mapped argument; give it an axis")
         return x.detach() if isinstance(x, Tensor) and not x.requires_grad else x
     if not batched:
         x = _core.asarray(x)
         x = _core.broadcast_to(x, (size, *x.shape))
     if not -x.ndim <= axis < x.ndim:
+        name = structure.paths("result")[i]
         raise ValueError(f"vmap: out_axes gives {name} the axis {axis}, but with the batch its shape is {x.shape}")
     return x if axis % x.ndim == 0 else _ops.moveaxis(x, 0, axis)
 

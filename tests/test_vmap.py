@@ -419,6 +419,13 @@ def test_short_batches(size):
     assert fg.grad(lambda x: fg.sum(fg.vmap(fg.tanh)(x)))(x).shape == x.shape
 
 
+def test_arguments_may_be_changed_in_place():
+    x, w = X.copy(), W.copy()
+    got = fg.vmap(lambda x, w: (x.__imul__(2), w.__iadd__(x[0]))[1], (0, None))(x, w)
+    np.testing.assert_allclose(got, W + 2 * X[:, 0, None, None], 1e-12)
+    assert (x == X).all() and (w == W).all()
+
+
 def test_integers_and_booleans_are_data():
     check(lambda x, i: x[i], X, RNG.integers(-3, 3, 5))
     check(lambda x, i: fg.take(W, i, axis=1) + x[0], X, RNG.integers(0, 4, (5, 2)))
@@ -494,6 +501,7 @@ TRACKED = fg.tensor(W[:, 0], requires_grad=True)
         (lambda: fg.vmap(lambda x: float(x[0]))(X), fg.TraceError, "vmap: .*float"),
         (lambda: fg.vmap(lambda x: np.argmax(x))(X), fg.TraceError, "argmax"),
         (lambda: fg.vmap(lambda x: np.any(x > 0))(X), fg.TraceError, "any and all"),
+        (lambda: fg.vmap(lambda x, w: TRACKED.detach().__iadd__(x), (0, None))(X, W), fg.TraceError, "vmap: add .* made before"),
         (lambda: fg.vmap(lambda i: i + 1)(LABELS), fg.TraceError, "integers"),
         (lambda: fg.vmap(lambda i: np.where(i > 1, 1, 0))(LABELS), fg.TraceError, "integers"),
         (lambda: fg.vmap(lambda x: (x * TRACKED).sum().backward())(X), RuntimeError, "backward: .* one element of the batch"),
