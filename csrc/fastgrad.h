@@ -71,6 +71,7 @@ typedef struct fg_array {
     uint8_t dtype, storage;
     uint8_t readonly;       /* its memory must not be written */
     uint8_t unstable;       /* others may write this memory: the tape keeps a copy of it */
+    uint8_t live;           /* a generator's state, which draws advance: a program keeps it, not its present elements */
     uint32_t version;       /* counts in-place changes; kept by the array that is not a view */
     uint32_t tape_refs;     /* how many of refs are held by nodes that saved this array ... */
     uint32_t exports;       /* ... and how many by ndarrays and other outside views of it */

@@ -193,7 +193,7 @@ static int write_note(fg_program *p, const fg_call *c, fg_array *y)
 
 int fg_trace_note(const fg_call *c, fg_array *y)
 {
-    fg_program *p = NULL;
+    fg_program *p = c->op == FG_OP_random ? recording : NULL;   /* that differs from call to call */
     int status = FG_OK;
     for (int i = 0; i < c->n_in && !status; i++) {
         if (!c->in[i].array || !fg_traced(c->in[i].array))

@@ -179,6 +179,12 @@ def _product(lengths: Sequence[int]) -> int:
     return product
 
 
+def _random(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    """One draw for the whole batch: each element has numbers of its own."""
+    dtype, low, count, *shape = attr
+    return apply_op(op, xs, (dtype, low, count, size, *shape))
+
+
 RULES: dict[str, Rule] = dict.fromkeys(_core.ROWS, _elementwise) | {
     **dict.fromkeys(
         "cast where less less_equal greater greater_equal equal not_equal logical_and logical_or logical_xor".split(),
@@ -192,5 +198,5 @@ RULES: dict[str, Rule] = dict.fromkeys(_core.ROWS, _elementwise) | {
     **dict.fromkeys(("sum", "max", "min"), _reduction),
     **dict.fromkeys(("slice", "unslice"), _slice),
     "reshape": _reshape, "transpose": _transpose, "broadcast_to": _broadcast_to, "concatenate": _concatenate,
-    "take": _take, "untake": _untake, "matmul": _matmul,
+    "take": _take, "untake": _untake, "matmul": _matmul, "random": _random,
 }  # fmt: skip

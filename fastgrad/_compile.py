@@ -89,12 +89,15 @@ class Compiled:
         if _core.tracing():
             return self._f(*args)
         entry, inputs = self._entry(args)
+        draws = _Draws(entry.program) if self._verify else None
         result = entry.rebuild(entry.program.run(inputs))
-        if self._verify:
+        if draws is not None:
+            draws.rewind()
             static = self._static_of(args)
             moving = tuple(a for i, a in enumerate(args) if i not in static)
             tensors = iter(tree.unflatten(tree.structure(moving), [_core.tensor(a) for a in inputs]))
             _compare(result, self._f(*[a if i in static else next(tensors) for i, a in enumerate(args)]))
+            draws.check()
         return result
 
     def program(self, *args: Any) -> Program:
@@ -147,8 +150,8 @@ class Compiled:
             if key in self._doubted:
                 if not entry.program.same_as(self._record(args, static, structure, inputs).program):
                     raise TraceError(
-                        "compile: two recordings of this function differ; it draws random numbers, counts its calls, or reads "
-                        "something from outside its arguments that has changed"
+                        "compile: two recordings of this function differ; it draws random numbers of another library than "
+                        "fastgrad.random, counts its calls, or reads something from outside its arguments that has changed"
                     )
                 self._doubted.discard(key)
         fast = entry.guard is not None and not self._verify and key not in self._doubted
@@ -225,6 +228,24 @@ def compile(
     if operator.index(maxsize) < 1:
         raise ValueError(f"compile: expected maxsize of at least 1, got {maxsize}")
     return Compiled(f, tuple(operator.index(i) for i in numbers), maxsize, verify)
+
+
+class _Draws:
+    """The generators that a program draws from, so that the function run beside a replay draws the same numbers."""
+
+    def __init__(self, program: Program) -> None:
+        self._states = program.random_states()
+        self._before = [state.copy() for state in self._states]
+
+    def rewind(self) -> None:
+        self._after = [state.copy() for state in self._states]
+        for state, before in zip(self._states, self._before):
+            state[...] = before
+
+    def check(self) -> None:
+        for state, after in zip(self._states, self._after):
+            if not np.array_equal(state, after):
+                raise AssertionError("compile: the replay drew more or fewer random numbers than the function")
 
 
 def _typed(value: Any, i: int) -> Any:

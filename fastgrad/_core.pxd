@@ -13,7 +13,8 @@ cdef extern from "fastgrad.h":
         FG_OP_cast, FG_OP_reshape, FG_OP_transpose, FG_OP_broadcast_to, FG_OP_slice, FG_OP_concatenate
         FG_OP_take, FG_OP_where, FG_OP_sum, FG_OP_max, FG_OP_min, FG_OP_matmul
         FG_OP_logical_and, FG_OP_logical_or, FG_OP_logical_xor
-        FG_OP_softmax, FG_OP_log_softmax, FG_OP_logsumexp, FG_OP_cross_entropy, FG_OP_leaf
+        FG_OP_softmax, FG_OP_log_softmax, FG_OP_logsumexp, FG_OP_cross_entropy, FG_OP_random, FG_OP_leaf
+        FG_RANDOM_WORDS
 
     ctypedef struct fg_shape:
         int32_t refs, ndim
@@ -22,7 +23,7 @@ cdef extern from "fastgrad.h":
 
     ctypedef struct fg_array:
         int32_t refs
-        uint8_t dtype, storage, readonly, unstable
+        uint8_t dtype, storage, readonly, unstable, live
         uint32_t tape_refs, exports
         fg_shape *shape
         void *data
@@ -149,3 +150,4 @@ cdef extern from "program.h":
     int fg_program_line(const fg_program *, int i, char *text, int size)
     int fg_program_equal(const fg_program *, const fg_program *)
     int fg_program_group(const fg_program *, int i)
+    fg_array *fg_program_live(const fg_program *, int i)

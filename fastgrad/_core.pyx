@@ -277,6 +277,7 @@ include "_backward.pxi"
 include "_update.pxi"
 include "_program.pxi"
 include "_notes.pxi"
+include "_random.pxi"
 
 
 # Python cannot make a Tensor without an array: its __new__ refuses. (Here, Tensor.__new__ does not ask the slot.)

@@ -146,6 +146,15 @@ cdef class Program:
         other.whole()
         return fg_program_equal(self.program, other.program) != 0
 
+    def random_states(self):
+        """The states of the generators that a replay draws from, as ndarrays on their memory."""
+        self.whole()
+        states, i = [], 0
+        while fg_program_live(self.program, i) != NULL:
+            states.append(view_of(fg_program_live(self.program, i), True))
+            i += 1
+        return states
+
     @property
     def facts(self):
         """How large it is: a dict of inputs, outputs, instructions, recorded (instructions before optimisation),
