@@ -122,7 +122,7 @@ typedef struct {
     int (*run)(const fg_call *, fg_array *y);                    /* fills y; reshape's is a view, and full already */
     int (*vjp)(fg_node *, fg_tensor g, fg_tensor *gin);          /* fills gin[i] where in[i].parent is set */
     uint8_t needs[3];       /* what the vjp of input i reads: bits FG_IN(k) and FG_OUT; [2] serves i >= 2 */
-    int (*recorded_vjp)(fg_node *, fg_tensor g, fg_tensor *gin); /* vjp, of operations that are differentiable (fg_init) */
+    int (*recorded_vjp)(fg_node *, fg_tensor g, fg_tensor *gin); /* vjp made of differentiable operations */
 } fg_op_info;
 #define FG_IN(k) (1 << (k))
 #define FG_OUT 8

@@ -311,8 +311,8 @@ static inline int send(pass *p, fg_node *to, fg_tensor g)
     if (to->pass == p->number)
         return accumulate(&to->grad, g);
     fg_tensor_unref(g);
-    return fg_fail(FG_BAD_TAPE, "backward: another backward pass has not finished with this graph; let one thread finish "
-                   "before the other begins");
+    return fg_fail(FG_BAD_TAPE, "backward: another backward pass has not finished with this graph; let one thread "
+                   "finish before the other begins");
 }
 
 /* Hand the cotangent of n on to its parents. */
