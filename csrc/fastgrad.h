@@ -93,10 +93,10 @@ struct fg_node {
     int32_t refs;
     uint16_t op;
     uint8_t dtype;          /* of the result */
-    uint8_t spent;          /* consumed by an earlier backward pass; of a leaf: no tensor is left to read its .grad */
-    uint8_t wanted;         /* a running backward pass ends here and hands out what has arrived */
-    uint8_t fixed;          /* the argument of a transform, which no in-place change may replace */
+    uint8_t spent : 1;      /* consumed by an earlier backward pass; of a leaf: no tensor is left to read its .grad */
+    uint8_t fixed : 1;      /* the argument of a transform, which no in-place change may replace */
     uint16_t pass;          /* number of the running backward pass that grad belongs to, or 0 */
+    uint16_t wanted;        /* number of the running backward pass that ends here, or 0 */
     int32_t n_in, n_attr;
     uint32_t version;       /* of saved */
     uint64_t number;        /* in order of creation: a node's inputs have smaller ones */
