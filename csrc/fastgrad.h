@@ -95,10 +95,10 @@ struct fg_node {
     int32_t refs;
     uint16_t op;
     uint8_t dtype;          /* of the result */
-    uint8_t spent;          /* consumed by an earlier backward pass; of a leaf: no tensor is left to read its .grad */
-    uint8_t wanted;         /* a running backward pass ends here and hands out what has arrived */
-    uint8_t fixed;          /* the argument of a transform, which no in-place change may replace */
+    uint8_t spent : 1;      /* consumed by an earlier backward pass; of a leaf: no tensor is left to read its .grad */
+    uint8_t fixed : 1;      /* the argument of a transform, which no in-place change may replace */
     uint16_t pass;          /* number of the running backward pass that grad belongs to, or 0 */
+    uint16_t wanted;        /* number of the running backward pass that ends here, or 0 */
     int32_t n_in, n_attr;
     uint32_t version;       /* of saved */
     uint64_t number;        /* in order of creation: a node's inputs have smaller ones */
@@ -125,7 +125,7 @@ typedef struct {
     int (*run)(const fg_call *, fg_array *y);                    /* fills y; reshape's is a view, and full already */
     int (*vjp)(fg_node *, fg_tensor g, fg_tensor *gin);          /* fills gin[i] where in[i].parent is set */
     uint8_t needs[3];       /* what the vjp of input i reads: bits FG_IN(k) and FG_OUT; [2] serves i >= 2 */
-    int (*recorded_vjp)(fg_node *, fg_tensor g, fg_tensor *gin); /* vjp, of operations that are differentiable (fg_init) */
+    int (*recorded_vjp)(fg_node *, fg_tensor g, fg_tensor *gin); /* vjp made of differentiable operations */
 } fg_op_info;
 #define FG_IN(k) (1 << (k))
 #define FG_OUT 8

@@ -16,7 +16,6 @@
 _Thread_local fg_switches fg_here = {.grad_enabled = 1};
 int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx);
 static uint64_t last_number;
-static uint16_t last_pass;
 
 /* ---- nodes -------------------------------------------------------------------------------------------- */
 static size_t node_bytes(int n_in, int n_attr)
@@ -315,8 +314,8 @@ static inline int send(pass *p, fg_node *to, fg_tensor g)
     if (to->pass == p->number)
         return accumulate(&to->grad, g);
     fg_tensor_unref(g);
-    return fg_fail(FG_BAD_TAPE, "backward: another backward pass has not finished with this graph; let one thread finish "
-                   "before the other begins");
+    return fg_fail(FG_BAD_TAPE, "backward: another backward pass has not finished with this graph; let one thread "
+                   "finish before the other begins");
 }
 
 /* Hand the cotangent of n on to its parents. */
@@ -344,17 +343,22 @@ static int step(pass *p, fg_node *n)
     return status;
 }
 
+static uint16_t new_pass(void)
+{
+    static uint16_t last;
+    return ++last ? last : ++last;
+}
+
 /* Send cotangents down from y until all have arrived at the ends, where they wait for the caller and end_pass. */
 static int sweep(pass *p, fg_tensor y, fg_tensor cotangent, int retain_graph, int create_graph)
 {
-    p->number = ++last_pass ? last_pass : ++last_pass;
     p->root = fg_node_ref(y.node);
     p->was_enabled = fg_grad_enabled;
     fg_grad_enabled = p->recorded = create_graph;
     int status = y.node->number < p->oldest ? FG_OK : send(p, y.node, fg_tensor_ref(cotangent));
     while (!status && p->queue.n) {
         fg_node *n = pop(&p->queue);
-        if (n->op == FG_OP_leaf || n->wanted) {
+        if (n->op == FG_OP_leaf || n->wanted == p->number) {
             if ((status = append(&p->ends, n)))
                 drop_cotangent(n);
             continue;
@@ -383,7 +387,7 @@ static void end_pass(pass *p)
 
 int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_graph)
 {
-    pass p = {0};
+    pass p = {.number = new_pass()};
     int status = sweep(&p, y, cotangent, retain_graph || create_graph, create_graph);
     for (int64_t i = 0; !status && i < p.ends.n; i++) {     /* only now, when nothing can fail but the sum itself */
         fg_node *leaf = p.ends.node[i];
@@ -402,10 +406,10 @@ int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_g
 
 int fg_gradients(fg_tensor y, fg_tensor cotangent, int create_graph, int n, fg_node *const *wrt, fg_tensor *out)
 {
-    pass p = {.oldest = UINT64_MAX};
+    pass p = {.number = new_pass(), .oldest = UINT64_MAX};
     for (int i = 0; i < n; i++) {
         out[i] = (fg_tensor){0};
-        wrt[i]->wanted = 1;
+        wrt[i]->wanted = p.number;
         if (wrt[i]->number < p.oldest)
             p.oldest = wrt[i]->number;
     }

@@ -147,8 +147,8 @@ def _check(
     if worst is not None:
         entries = sum(a.size for a in arrays)
         raise AssertionError(
-            f"check_grads: {failed} of {entries} entries of the {'gradient of the ' * done}gradient are wrong, the worst at\n"
-            f"  {worst[1]}"
+            f"check_grads: {failed} of {entries} entries of the {'gradient of the ' * done}gradient are wrong, the "
+            f"worst at\n  {worst[1]}"
         )
     return cotangents
 

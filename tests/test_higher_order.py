@@ -110,6 +110,7 @@ KINKS = {
     "softplus far out": (fg.softplus, 800.0, 2, 0.0),
     "tanh far out": (fg.tanh, -400.0, 3, 0.0),
     "gelu_tanh far out": (FUNCTIONS["gelu_tanh"], 1e3, 2, 0.0),
+    "gelu_tanh at the end": (FUNCTIONS["gelu_tanh"], -1e300, 2, 0.0),
     "silu far out": (fg.silu, -1e3, 2, 0.0),
     "square of relu at 0": (lambda x: fg.relu(x) ** 2, 0.0, 2, 0.0),
 }
@@ -139,11 +140,17 @@ STRUCTURAL = {
     "slice": [(lambda x: fg.exp(x)[::-1, 1:] * x[:, :2], spread(2, 3))],
     "unslice": [(lambda x: fg.grad(lambda z: (fg.exp(z)[:, ::2] ** 2).sum())(x), spread(2, 3))],
     "concatenate": [(lambda x, y: fg.concatenate([x, fg.exp(y), y, x * x], axis=1) ** 2, spread(2, 2), spread(2, 1))],
-    "take": [(lambda x: fg.exp(x)[:, [0, 2, 2, 1]] ** 2, spread(2, 3)), (lambda x: fg.take(x * x, [[1, 1], [5, 0]]), spread(2, 3))],
+    "take": [
+        (lambda x: fg.exp(x)[:, [0, 2, 2, 1]] ** 2, spread(2, 3)),
+        (lambda x: fg.take(x * x, [[1, 1], [5, 0]]), spread(2, 3)),
+    ],
     "untake": [(lambda x: fg.grad(lambda z: (fg.exp(z)[:, [0, 2, 2]] ** 2).sum())(x), spread(2, 3))],
     "where": [(lambda x, y: fg.where(MASK, fg.exp(x), y * y) * y, spread(2, 3), spread(3))],
     "sum": [(lambda x: fg.exp(x).sum(1) * x.sum((0, 1)) ** 2 + (x**3).sum(0, keepdims=True), spread(2, 2))],
-    "max": [(lambda x: fg.exp(x).max(1) * x.max(0), spread(3, 3)), (lambda x: x.max((0, 2), keepdims=True) ** 3, spread(2, 3, 2))],
+    "max": [
+        (lambda x: fg.exp(x).max(1) * x.max(0), spread(3, 3)),
+        (lambda x: x.max((0, 2), keepdims=True) ** 3, spread(2, 3, 2)),
+    ],
     "min": [(lambda x: fg.exp(x).min(-1, keepdims=True) * x, spread(3, 2)), (lambda x: x.min() ** 3, spread(2, 3))],
     "matmul": [
         (lambda a, b: fg.tanh(a @ b), spread(2, 3), spread(3, 2)),
@@ -153,8 +160,14 @@ STRUCTURAL = {
         (lambda a, b: (a @ b) ** 3, spread(3), spread(3)),
     ],
     "softmax": [(lambda x: fg.softmax(x) ** 2, spread(2, 3)), (lambda x: fg.softmax(x * x, axis=0), spread(2, 3))],
-    "log_softmax": [(lambda x: fg.log_softmax(x) ** 2, spread(2, 3)), (lambda x: fg.log_softmax(x * x, axis=0), spread(2, 3))],
-    "logsumexp": [(lambda x: fg.logsumexp(x * x, axis=0) ** 2, spread(2, 3)), (lambda x: fg.logsumexp(x), spread(2, 3))],
+    "log_softmax": [
+        (lambda x: fg.log_softmax(x) ** 2, spread(2, 3)),
+        (lambda x: fg.log_softmax(x * x, axis=0), spread(2, 3)),
+    ],
+    "logsumexp": [
+        (lambda x: fg.logsumexp(x * x, axis=0) ** 2, spread(2, 3)),
+        (lambda x: fg.logsumexp(x), spread(2, 3)),
+    ],
     "cross_entropy": [(lambda x: fg.losses.softmax_cross_entropy(x * x, np.array([2, 0])) ** 2, spread(2, 3))],
 }  # fmt: skip
 
@@ -244,7 +257,8 @@ def test_types_within_and_without():
     seen = {}
 
     def outer(x):
-        (value, aux), gradient = fg.value_and_grad(lambda y: ((y * x).sum(), {"y": y * 2, "n": 3}), has_aux=True)(np.ones(2))
+        inner = fg.value_and_grad(lambda y: ((y * x).sum(), {"y": y * 2, "n": 3}), has_aux=True)
+        (value, aux), gradient = inner(np.ones(2))
         seen.update(value=value, gradient=gradient, aux=aux["y"], n=aux["n"])
         return (gradient * x).sum() * value
 
@@ -270,6 +284,36 @@ def test_a_gradient_without_recording_stays_a_tensor_in_a_transform():
         return x * gradient * value
 
     assert fg.grad(f)(2.0) == 96
+
+
+def test_what_the_function_reads_stays_connected_too():
+    """Also outside of all transforms: an ndarray would turn it into a constant without a word."""
+    w = fg.tensor([1.0, 2.0], requires_grad=True)
+    x = np.array([3.0, 4.0])
+    value, gradient = fg.value_and_grad(lambda x: (w * x * x).sum())(x)
+    assert gradient.requires_grad and value.shape == ()
+    gradient.sum().backward()
+    np.testing.assert_array_equal(w.grad.numpy(), [6, 8])
+    assert w.grad is not None and not w.grad.requires_grad
+    with fg.no_grad():
+        value, gradient = fg.value_and_grad(lambda x: (w * x * x).sum())(x)
+        assert type(value) is float and type(gradient) is np.ndarray
+        assert type(fg.grad(lambda x: (x * x).sum())(w)) is np.ndarray
+    for plain in (w.detach(), w.numpy()):
+        assert type(fg.grad(lambda x: (plain * x * x).sum())(x)) is np.ndarray
+    assert type(fg.grad(lambda x: (x * x).sum())(x)) is np.ndarray
+    with pytest.raises(TypeError, match="returned a tensor that requires gradients"):
+        fg.compile(fg.grad(lambda x: (w * x * x).sum()))(x)
+
+
+def test_other_leaves_get_no_gradient_from_a_transform():
+    def f(x):
+        z = fg.tensor([1.0, 2.0], requires_grad=True)
+        fg.grad(lambda y: (y * z).sum())(x)
+        assert z.grad is None
+        return (x * z).sum()
+
+    assert fg.grad(f)(np.ones(2)).tolist() == [1, 2]
 
 
 def test_a_linear_function_has_a_second_gradient_of_zeros():
@@ -336,8 +380,9 @@ def test_a_compiled_gradient_of_a_gradient(name):
 def test_a_gradient_of_a_gradient_whose_labels_are_an_argument_of_the_program():
     f = fg.grad(lambda x, k: (fg.grad(lambda x: fg.losses.softmax_cross_entropy(x, k))(x) ** 2).sum())
     compiled = fg.compile(f)
-    for labels in ([0, 2], [1, 1]):
-        np.testing.assert_allclose(compiled(spread(2, 3), np.array(labels)), f(spread(2, 3), np.array(labels)), rtol=1e-13)
+    for args in [(spread(2, 3), np.array(labels)) for labels in ([0, 2], [1, 1])]:
+        np.testing.assert_allclose(compiled(*args), f(*args), rtol=1e-13)
+    assert compiled.cache_info().misses == 1
 
 
 def test_a_training_step_whose_loss_holds_a_gradient():
