@@ -213,7 +213,7 @@ def _placed(x: Any, batched: bool, axis: int | None, size: int, i: int, structur
 
 
 def _ndarrays(results: list[Any]) -> list[Any]:
-    made = {id(x): _core.own_ndarray(x)[()] if x.ndim == 0 else _core.own_ndarray(x)
+    made = {id(x): _core.own(x)[()] if x.ndim == 0 else _core.own(x)
             for x in results if isinstance(x, Tensor)}  # fmt: skip
     seen: set[int] = set()
     arrays = []
