@@ -236,6 +236,18 @@ VM_INLINE float vm_gelu_f32(float x) {
     return a > 14.5f ? right : right - v * 0x1p-64f;
 }
 
+/* What ops.def gives as the derivative of gelu, with exp(-x^2 / 2) / sqrt(2 pi) taken as a power of two: 2^-25, and what
+ * the rounding of the square does to it. Below 2^-126 that factor is 0. */
+#define VM_SLOPE_f32_gelu ~, vm_gelu_slope_f32(x, y)
+VM_INLINE float vm_gelu_slope_f32(float x, float y) {
+    float w = x * x, u = w * (float)(-0.5 * VM_LOG2E), biased = VM_ROUND_F32 + 127;
+    u = u < -127 ? -127 : u;
+    float t = u + biased, r = u - (t - biased);
+    float p = VM_P6(r, 0x1.988454p-2f, 0x1.1b299p-2f, 0x1.888b82p-4f, 0x1.6ac85cp-6f, 0x1.f74552p-9f, 0x1.186fccp-11f,
+                    0x1.d59d38p-15f);
+    return (w == 0 ? 0.5f : y / x) + x * (vm_float_f32(vm_bits_f32(t) << 23) * p);
+}
+
 /* erf(a) for 0 <= a <= 0.9 */
 VM_INLINE float vm_erf_near_f32(float a) {
     float z = a * a;
