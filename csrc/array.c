@@ -155,14 +155,14 @@ fg_array *fg_array_foreign(fg_shape *s, int dtype, void *data, void *owner, int 
     return a;
 }
 
-static fg_array *root(const fg_array *a)
+fg_array *fg_array_root(const fg_array *a)
 {
     return a->storage == FG_VIEW ? a->owner : (fg_array *)a;
 }
 
 fg_array *fg_array_view(fg_array *a, fg_shape *s)
 {
-    fg_array *v = array_init(fg_alloc(HEADER), s, a->dtype, FG_VIEW, a->data, root(a));
+    fg_array *v = array_init(fg_alloc(HEADER), s, a->dtype, FG_VIEW, a->data, fg_array_root(a));
     if (v)
         fg_array_ref(v->owner);
     return v;
@@ -202,8 +202,8 @@ int fg_array_is_private(const fg_array *a)
     return a->storage != FG_VIEW && !a->readonly && (uint32_t)a->refs - a->tape_refs - a->exports == 1;
 }
 
-uint32_t fg_array_version(const fg_array *a) { return root(a)->version; }
-void fg_array_changed(fg_array *a) { root(a)->version++; }
+uint32_t fg_array_version(const fg_array *a) { return fg_array_root(a)->version; }
+void fg_array_changed(fg_array *a) { fg_array_root(a)->version++; }
 
 /* ---- strided copies ----------------------------------------------------------------------------------- */
 #define COPY_ROWS(T)                                                                                          \

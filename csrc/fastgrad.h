@@ -11,7 +11,7 @@
  *
  * Mutable globals, beside those declared here (fg_ops is filled by fg_init): the pool and each thread's message
  * (memory.c), the shape of all scalars (array.c), the last node's number (tape.c), the chosen kernels (dispatch.c),
- * the BLAS (matmul.c), and each thread's recording (program.c).
+ * the BLAS (matmul.c), and each thread's recording (record.c).
  */
 #ifndef FASTGRAD_H
 #define FASTGRAD_H
@@ -73,7 +73,7 @@ typedef struct fg_array {
     uint32_t version;       /* counts in-place changes; kept by the array that is not a view */
     uint32_t tape_refs;     /* how many of refs are held by nodes that saved this array ... */
     uint32_t exports;       /* ... and how many by ndarrays and other outside views of it */
-    int32_t trace;          /* its number in a program being recorded (program.c), negative for a constant, or 0 */
+    int32_t trace;          /* its number in a program being recorded (record.c), negative for a constant, or 0 */
     fg_shape *shape;
     void *data;
     void *owner;            /* FG_VIEW: the fg_array it looks into; FG_FOREIGN: a handle for fg_on_release */
@@ -163,6 +163,7 @@ fg_array *fg_array_copy(const fg_array *);
 fg_array *fg_array_ref(fg_array *);
 void fg_array_unref(fg_array *);                            /* NULL is allowed, as in all unref functions */
 int fg_array_is_private(const fg_array *);  /* writable, no view, and held by one tensor, the tape and exports only */
+fg_array *fg_array_root(const fg_array *);     /* whose memory it looks into: itself unless a view */
 uint32_t fg_array_version(const fg_array *);
 void fg_array_changed(fg_array *);
 /* Copy a block of dim elements between two strided memories; strides in elements. */

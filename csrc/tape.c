@@ -95,8 +95,7 @@ void fg_tensor_unref(fg_tensor t)
 /* Keep a value for the backward pass: a copy where somebody outside may still write it. */
 static int save(fg_array *x, fg_array **saved, uint32_t *version)
 {
-    const fg_array *memory = x->storage == FG_VIEW ? x->owner : x;
-    if (memory->unstable) {
+    if (fg_array_root(x)->unstable) {
         if (!(x = fg_array_copy(x)))
             return FG_NO_MEMORY;
     } else {

@@ -1,0 +1,183 @@
+/* simplify.c: values used twice, values not used, copies not needed. */
+#include "recording.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static uint64_t mix(uint64_t h, uint64_t x) { return (h ^ x) * 0x9E3779B97F4A7C15u ^ h >> 29; }
+
+static uint64_t hash_note(const fg_program *p, const note *n)
+{
+    uint64_t h = mix(0, (uint64_t)n->op);
+    for (int i = 0; i < n->n_in; i++)
+        h = mix(h, (uint64_t)(uint32_t)operands_of(p, n)[i]);
+    for (int i = 0; i < n->n_attr; i++)
+        h = mix(h, (uint64_t)attrs_of(p, n)[i]);
+    return h;
+}
+
+int fg_same_note(const fg_program *p, const note *a, const fg_program *q, const note *b)
+{
+    return a->op == b->op && a->n_in == b->n_in && a->n_attr == b->n_attr &&
+           !memcmp(operands_of(p, a), operands_of(q, b), (size_t)a->n_in * sizeof(int)) &&
+           (!a->n_attr || !memcmp(attrs_of(p, a), attrs_of(q, b), (size_t)a->n_attr * sizeof(int64_t)));
+}
+
+static size_t data_bytes(const fg_array *x) { return (size_t)x->shape->size * fg_itemsize(x->dtype); }
+
+int fg_same_array(const fg_array *x, const fg_array *y)
+{
+    return x->dtype == y->dtype && fg_shape_equal(x->shape, y->shape) && !memcmp(x->data, y->data, data_bytes(x));
+}
+
+/* Of a large array the first elements tell enough. */
+static uint64_t hash_array(const fg_array *x)
+{
+    const uint8_t *c = x->data;
+    size_t bytes = data_bytes(x);
+    uint64_t h = mix(x->dtype, (uint64_t)x->shape->size);
+    for (size_t i = 0; i < bytes && i < 256; i++)
+        h = mix(h, c[i]);
+    return h ^ h >> 32;
+}
+
+/* same[v] becomes the first constant with the elements of constant v. */
+static void merge_constants(fg_program *p, int size, int *table, int *same)
+{
+    for (int i = 0; i < size; i++)
+        table[i] = -1;
+    for (int v = 0; v < p->values.n; v++) {
+        if (values_of(p)[v].from != CONSTANT)
+            continue;
+        const fg_array *x = values_of(p)[v].array;
+        int at = (int)(hash_array(x) & (uint64_t)(size - 1));
+        while (table[at] >= 0 && !fg_same_array(x, values_of(p)[table[at]].array))
+            at = (at + 1) & (size - 1);
+        if (table[at] >= 0)
+            same[v] = table[at];
+        else
+            table[at] = v;
+    }
+}
+
+/* Let every operand and output name the first value computed in its way. */
+static int merge_equal(fg_program *p)
+{
+    int n = p->notes.n, size = 16;
+    while (size < 2 * p->values.n)              /* each note has made a value */
+        size *= 2;
+    int *table = malloc((size_t)size * sizeof *table), *same = malloc((size_t)p->values.n * sizeof *same);
+    if (!table || !same) {
+        free(table);
+        free(same);
+        return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    }
+    for (int i = 0; i < p->values.n; i++)
+        same[i] = i;
+    merge_constants(p, size, table, same);
+    for (int i = 0; i < size; i++)
+        table[i] = -1;
+    for (int k = 0; k < n; k++) {
+        note *a = &notes_of(p)[k];
+        for (int i = 0; i < a->n_in; i++)
+            if (operands_of(p, a)[i] >= 0)
+                operands_of(p, a)[i] = same[operands_of(p, a)[i]];
+        int at = (int)(hash_note(p, a) & (uint64_t)(size - 1));
+        while (table[at] >= 0 && !fg_same_note(p, a, p, &notes_of(p)[table[at]]))
+            at = (at + 1) & (size - 1);
+        if (table[at] >= 0)
+            same[a->y] = notes_of(p)[table[at]].y;
+        else
+            table[at] = k;
+    }
+    for (int i = 0; i < p->n_out; i++)
+        p->out[i] = same[p->out[i]];
+    free(table);
+    free(same);
+    return FG_OK;
+}
+
+/* Does a transpose exchange just the last two axes? Then a product can read its operand transposed. */
+static int swaps_last_two(const fg_program *p, const note *t)
+{
+    const int64_t *order = attrs_of(p, t);
+    int n = t->n_attr;
+    for (int i = 0; i < n - 2; i++)
+        if (order[i] != i)
+            return 0;
+    return n >= 2 && order[n - 2] == n - 1 && order[n - 1] == n - 2;
+}
+
+/* Products of transposed copies become products with a flag. */
+static int absorb_transposes(fg_program *p)
+{
+    int *maker = malloc((size_t)p->values.n * sizeof *maker);
+    if (!maker)
+        return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    for (int v = 0; v < p->values.n; v++)
+        maker[v] = -1;
+    for (int k = 0; k < p->notes.n; k++) {
+        note *a = &notes_of(p)[k];
+        maker[a->y] = k;
+        for (int i = 0; a->op == FG_OP_matmul && i < 2; i++) {
+            int m = maker[operands_of(p, a)[i]];
+            const note *t = m < 0 ? NULL : &notes_of(p)[m];
+            if (t && t->op == FG_OP_transpose && swaps_last_two(p, t)) {
+                operands_of(p, a)[i] = operands_of(p, t)[0];
+                attrs_of(p, a)[i] ^= 1;
+            }
+        }
+    }
+    free(maker);
+    return FG_OK;
+}
+
+/* Keep the notes that an output needs, in their order, and the constants. */
+static int drop_unused(fg_program *p)
+{
+    char *used = calloc((size_t)p->values.n + 1, 1);
+    if (!used)
+        return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    for (int i = 0; i < p->n_out; i++)
+        used[p->out[i]] = 1;
+    for (int k = p->notes.n - 1; k >= 0; k--) {
+        const note *a = &notes_of(p)[k];
+        for (int i = 0; used[a->y] && i < a->n_in; i++)
+            if (operands_of(p, a)[i] >= 0)
+                used[operands_of(p, a)[i]] = 1;
+    }
+    int kept = 0;
+    for (int k = 0; k < p->notes.n; k++)
+        if (used[notes_of(p)[k].y])
+            notes_of(p)[kept++] = notes_of(p)[k];
+    p->notes.n = kept;
+    for (int v = 0; v < p->values.n; v++)
+        if (values_of(p)[v].from == CONSTANT && !used[v])
+            fg_value_release(&values_of(p)[v]);
+    free(used);
+    return FG_OK;
+}
+
+/* A constant in memory that is not ours gets memory of its own: what lies there may change after the recording. */
+static int own_constants(fg_program *p)
+{
+    for (int i = 0; i < p->values.n; i++) {
+        value *v = &values_of(p)[i];
+        if (v->from != CONSTANT || !v->array || fg_array_root(v->array)->storage != FG_FOREIGN)
+            continue;
+        fg_array *copy = fg_array_copy(v->array);
+        if (!copy)
+            return FG_NO_MEMORY;
+        fg_value_release(v);
+        v->array = copy;
+    }
+    return FG_OK;
+}
+
+int fg_program_simplify(fg_program *p)
+{
+    int status;
+    if ((status = absorb_transposes(p)) || (status = merge_equal(p)) || (status = drop_unused(p)))
+        return status;
+    return own_constants(p);
+}
