@@ -31,6 +31,7 @@ typedef struct { int n, capacity; void *item; } list;
 
 struct fg_program {
     list values, notes, operands, attrs;        /* of value, note, int, int64_t */
+    uint32_t number;                            /* tells recordings apart */
     int n_in, n_out, n_views;
     int *out;                                   /* the value each output is */
     int *view;                                  /* the values that look into another's memory */

@@ -112,6 +112,7 @@ cdef extern from "program.h":
     int fg_trace_end(int n_out, fg_array *const *out, fg_program **)
     void fg_trace_abort()
     int fg_trace_here()
+    int fg_trace_outside(const fg_array *)
     int fg_traced(const fg_array *)
     int fg_program_run(fg_program *, void *const *data, fg_array **out)
     void fg_program_free(fg_program *)

@@ -506,6 +506,21 @@ W = np.ones(2)
             "params[0] and params[1] are the same array: keep it under one name",
         ),
         (
+            lambda: descend(params=np.ma.array([1.0, 2.0], mask=[False, True])),
+            TypeError,
+            "params is a masked array, whose mask would be ignored: use params.filled()",
+        ),
+        (
+            lambda: descend(data=(X, np.ma.array(Y))),
+            TypeError,
+            "descend: data[1] is a masked array, whose mask would be ignored; fill it with .filled() first",
+        ),
+        (
+            lambda: descend(tol="1"),
+            ValueError,
+            "descend: tol is '1', expected a number of at least 0 or None",
+        ),
+        (
             lambda: descend(optimizer="sgdd"),
             ValueError,
             "unknown optimizer 'sgdd': the known ones are 'adam', 'adamw', 'sgd'",
