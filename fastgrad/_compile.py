@@ -8,7 +8,6 @@ replay. What the function reads from outside its arguments is a constant of the 
 from __future__ import annotations
 
 import functools
-import math
 import operator
 import threading
 import types
@@ -179,7 +178,7 @@ class Compiled:
             raise
         program = _core.trace_end(wanted, numbers=not self._wary)
         rebuild = _rebuilder(shape, leaves)
-        guard = None if static else _core.make_guard(args, iter(range(len(inputs))))
+        guard = None if static else _core.make_guard(args, iter(range(len(inputs))), tree.is_named_tuple)
         return _Entry(program, rebuild, guard)
 
 
@@ -228,7 +227,7 @@ def compile(
 
 
 def _typed(value: Any, i: int) -> Any:
-    """A static argument as a key: 1, 1.0 and True are equal to Python but not to a program, nor are 0.0 and -0.0."""
+    """A static argument as a key."""
     if type(value) is tuple:
         return tuple(_typed(item, i) for item in value)
     try:
@@ -237,7 +236,7 @@ def _typed(value: Any, i: int) -> Any:
         value_type = type(value).__name__
     else:
         if not isinstance(value, Tensor):
-            return type(value), value, isinstance(value, float) and math.copysign(1, value)
+            return tree.exact(value)
         value_type = "Tensor"
     cure = ", such as a tuple" if isinstance(value, (list, dict, set)) else "; arrays are passed as arguments that are not static"
     raise TypeError(f"compile: the static argument {i} holds a {value_type}, expected hashable constants{cure}")
