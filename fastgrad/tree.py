@@ -120,7 +120,7 @@ def _dataclass_kind(type_: type) -> _Kind:
         return keys, [getattr(node, key) for key in keys], tuple([getattr(node, name) for name in static]) or None
 
     def join(type_: type, keys: Sequence[Any], children: Iterable[Any], constants: Any) -> Any:
-        node = object.__new__(type_)
+        node: Any = object.__new__(type_)
         for name, value in (*zip(keys, children), *zip(static, constants or ())):
             object.__setattr__(node, name, value)  # a frozen class refuses setattr
         return node
