@@ -6,7 +6,7 @@ array([0.    , 0.6397])
 
 Functions of arrays: ``grad``, ``value_and_grad``, and ``compile`` to record and replay them. Tensors: ``tensor``,
 ``.backward()``, ``.grad``. Descent: ``training_step``, ``descend``, and the modules ``losses``, ``optim`` and
-``activations``.
+``activations``. With SciPy: ``minimize``, ``least_squares`` and ``root``.
 """
 
 from . import _blas, _core, _indexing, _numpy, _ops, activations, losses, optim, testing, tree
@@ -16,14 +16,15 @@ from ._core import *
 from ._core import Program, TraceError
 from ._descent import DescentResult, TrainingStep, descend, training_step
 from ._indexing import take
+from ._minimize import least_squares, minimize, root
 from ._ops import *
 from ._transforms import grad, no_grad, stop_gradient, value_and_grad
 from .testing import check_grads
 
 __all__ = [
     "CacheInfo", "Compiled", "DescentResult", "Program", "TraceError", "TrainingStep", "__version__", "activations",
-    "check_grads", "compile", "descend", "grad", "losses", "no_grad", "optim", "show_config", "stop_gradient", "take",
-    "testing", "training_step", "tree", "value_and_grad",
+    "check_grads", "compile", "descend", "grad", "least_squares", "losses", "minimize", "no_grad", "optim", "root",
+    "show_config", "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
 __all__ += _ops.__all__
