@@ -9,7 +9,7 @@ Functions of arrays: ``grad``, ``value_and_grad``, and ``compile`` to record and
 ``activations``. With SciPy: ``minimize``, ``least_squares`` and ``root``.
 """
 
-from . import _blas, _core, _indexing, _numpy, _ops, activations, losses, optim, testing, tree
+from . import _blas, _core, _indexing, _numpy, _ops, activations, losses, optim, sparse, testing, tree
 from ._config import __version__, show_config
 from ._compile import CacheInfo, Compiled, compile
 from ._core import *
@@ -24,7 +24,7 @@ from .testing import check_grads
 __all__ = [
     "CacheInfo", "Compiled", "DescentResult", "Program", "TraceError", "TrainingStep", "__version__", "activations",
     "check_grads", "compile", "descend", "grad", "least_squares", "losses", "minimize", "no_grad", "optim", "root",
-    "show_config", "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad",
+    "show_config", "sparse", "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
 __all__ += _ops.__all__

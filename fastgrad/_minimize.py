@@ -6,6 +6,7 @@ A `_Scalar` or `_Vector` is such a function as SciPy calls it. SciPy is imported
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -211,37 +212,40 @@ def root(
     return variables.result(result)
 
 
-def _scipy(name: str) -> Any:
+def _scipy(name: str, module: str = "scipy.optimize") -> Any:
     try:
-        import scipy.optimize
+        return importlib.import_module(module)
     except ImportError:
         raise ImportError(f"{name}: SciPy is needed and not installed: pip install 'fastgrad[scipy]'") from None
-    return scipy.optimize
 
 
 class _Variables:
     """x0, and the way between it and SciPy's vector."""
 
-    def __init__(self, name: str, x0: Any) -> None:
+    def __init__(self, name: str, x0: Any, what: str = "x0") -> None:
         self._name, self._type = name, type(x0)
         found, self.structure = tree.flatten(x0)
-        leaves = [_float_leaf(leaf, f"{name}: {path}") for leaf, path in zip(found, self.structure.paths("x0"))]
+        leaves = [_float_leaf(leaf, f"{name}: {path}") for leaf, path in zip(found, self.structure.paths(what))]
         start, self.unravel = tree.ravel(self.structure.unflatten(leaves))
         if not start.size:
-            raise ValueError(f"{name}: x0 holds no numbers: {x0!r}")
+            raise ValueError(f"{name}: {what} holds no numbers: {x0!r}")
         self.start = start.astype(np.float64)
         self._parts, at = [], 0
         for a in map(np.asarray, leaves):
             self._parts.append((slice(at, at + a.size), a.shape, a.dtype))
             at += a.size
 
+    def alike(self, other: _Variables) -> bool:
+        """Whether both x0 have one structure, with leaves of the same shapes and dtypes."""
+        return self.structure == other.structure and self._parts == other._parts
+
     def leaves(self, vector: np.ndarray) -> list[np.ndarray]:
         """The leaves that make up a vector, as ndarrays, which may be views of it."""
         return [vector[part].reshape(shape).astype(dtype, copy=False) for part, shape, dtype in self._parts]
 
-    def vector(self, leaves: Sequence[Any]) -> np.ndarray:
-        """The vector made up by leaves; None counts as zeros."""
-        vector = np.zeros(self.start.size)
+    def vector(self, leaves: Sequence[Any], vector: np.ndarray | None = None) -> np.ndarray:
+        """The vector, if given in this one of zeros, that leaves make up; None counts as zeros."""
+        vector = np.zeros(self.start.size) if vector is None else vector
         for (part, _, _), leaf in zip(self._parts, leaves):
             if leaf is not None:
                 vector[part] = np.asarray(leaf).reshape(-1)
@@ -391,6 +395,13 @@ class _Vector(_Function):
             raise TypeError(f"{self._name}: f returned {_kind(y)} without numbers, expected a tensor or a structure of them")
         return flat
 
+    def _tracked(self, leaves: list[Any]) -> Tensor:
+        y = self._of_leaves(leaves)
+        if not isinstance(y, Tensor) or not y.requires_grad:
+            raise TypeError(f"{self._name}: f does not depend on x: it returned constants; compute with fastgrad's or NumPy's "
+                            "functions on x, not with math or on copies of its values")
+        return y
+
     def values(self, x: np.ndarray) -> np.ndarray:
         """f(x) as a vector of its own memory."""
         return np.array(self._values(self._variables.leaves(x)), np.float64)
@@ -402,10 +413,7 @@ class _Vector(_Function):
         """
         leaves = [_core.watch(a) for a in self._variables.leaves(x)]
         with _recording():
-            y = self._of_leaves(leaves)
-        if not isinstance(y, Tensor) or not y.requires_grad:
-            raise TypeError(f"{self._name}: f does not depend on x: it returned constants; compute with fastgrad's or NumPy's "
-                            "functions on x, not with math or on copies of its values")
+            y = self._tracked(leaves)
         rows = np.empty((y.size, x.size))
         for i, unit in enumerate(np.eye(y.size, dtype=y.dtype)):
             y.backward(unit, retain_graph=True)
