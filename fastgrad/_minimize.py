@@ -243,9 +243,11 @@ class _Variables:
         """The leaves that make up a vector, as ndarrays, which may be views of it."""
         return [vector[part].reshape(shape).astype(dtype, copy=False) for part, shape, dtype in self._parts]
 
-    def vector(self, leaves: Sequence[Any], vector: np.ndarray | None = None) -> np.ndarray:
-        """The vector, if given in this one of zeros, that leaves make up; None counts as zeros."""
-        vector = np.zeros(self.start.size) if vector is None else vector
+    def vector(self, leaves: Sequence[Any]) -> np.ndarray:
+        """The vector that leaves make up, which may be a view of one; None counts as zeros."""
+        if len(leaves) == 1 and isinstance(leaves[0], np.ndarray) and leaves[0].dtype == np.float64:
+            return leaves[0].reshape(-1)
+        vector = np.zeros(self.start.size)
         for (part, _, _), leaf in zip(self._parts, leaves):
             if leaf is not None:
                 vector[part] = np.asarray(leaf).reshape(-1)

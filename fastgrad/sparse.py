@@ -170,9 +170,10 @@ class _Rows(_Vector):
         seeds = [(colors == color).astype(self._dtype) for color in range(colors.max(initial=-1) + 1)]
         self._check = self._weights(np.ones(self.m, bool))
         seeds.append(self._check)
-        self._pattern, self._sums = pattern, (len(seeds), pattern.shape[1])
-        row = np.repeat(np.arange(self.m), np.diff(pattern.indptr))
-        self._place = np.ravel_multi_index((colors[row], pattern.indices), self._sums)
+        self._pattern = pattern
+        self._row = np.repeat(np.arange(self.m), np.diff(pattern.indptr))
+        self._entries = [np.flatnonzero(colors[self._row] == color) for color in range(len(seeds) - 1)]
+        self._columns = [pattern.indices[entries] for entries in self._entries]
 
         def passes(leaves: list[Any]) -> list[Any]:
             return [self._combined(leaves, seed) for seed in seeds]
@@ -181,19 +182,26 @@ class _Rows(_Vector):
 
     def compressed(self, x: np.ndarray) -> tuple[Any, bool]:
         """The Jacobian at x, and whether its rows with random weights are what one more pass gives for their sum."""
-        pattern, sums = self._pattern, np.zeros(self._sums)
-        for row, leaves in zip(sums, self._passes(self._variables.leaves(x))):
-            self._variables.vector(leaves, row)
-        data = sums.take(self._place)
+        *sums, total = [self._variables.vector(g) for g in self._passes(self._variables.leaves(x))]
+        pattern = self._pattern
+        data, taken = np.empty(pattern.nnz), np.empty(x.size)  # few temporaries: new memory costs more than the work
+        for entries, columns, g in zip(self._entries, self._columns, sums):
+            data[entries] = g.take(columns, out=taken[: columns.size], mode="clip")
         result = type(pattern)((data, pattern.indices.copy(), pattern.indptr.copy()), pattern.shape)
-        expected = result.T @ self._check
+        return result, self._agrees(total, result.T @ self._check, data)
+
+    def _agrees(self, total: np.ndarray, expected: np.ndarray, data: np.ndarray) -> bool:
+        """Whether two sums over columns, which are overwritten, differ by rounding only; data are the summed entries."""
+        tolerance = float(np.finfo(self._dtype).eps) ** 0.75
         with np.errstate(invalid="ignore"):
-            off = np.abs(sums[-1] - expected)
-            tolerance = float(np.finfo(self._dtype).eps) ** 0.75  # far above rounding
-            if not (off > tolerance * np.abs(expected)).any():
-                return result, True
-            sizes = type(pattern)((np.abs(data), pattern.indices, pattern.indptr), pattern.shape)
-            return result, not (off > tolerance * (sizes.T @ self._check)).any()
+            off = np.abs(np.subtract(total, expected, out=total), out=total)
+            doubtful = off > np.multiply(np.abs(expected, out=expected), tolerance, out=expected)
+            if not doubtful.any():
+                return True
+            entries = np.flatnonzero(doubtful[self._pattern.indices])  # of sums that may have cancelled
+            terms = np.abs(data[entries]) * self._check[self._row[entries]]
+            scale = np.bincount(self._pattern.indices[entries], terms, off.size)
+            return not (off > tolerance * scale)[doubtful].any()
 
 
 def _colors(rows: np.ndarray, columns: np.ndarray, n_rows: int) -> np.ndarray:
