@@ -63,7 +63,7 @@ def minimize(
     tol, options
         As SciPy's.
     callback : callable
-        ``callback(x)`` or ``callback(intermediate_result)``, as SciPy's, with structures; StopIteration ends the search.
+        ``callback(x)`` or ``callback(intermediate_result)``, as SciPy's, with structures; StopIteration ends it.
     compile : bool
         Record f and its gradient at the first two calls and replay them later (``fastgrad.compile``); an f that cannot
         be recorded runs eagerly after one RuntimeWarning. False runs it eagerly from the start.
@@ -288,8 +288,8 @@ class _Variables:
         """As SciPy takes them. `pair`: of a single array they are a pair of arrays, not a sequence of pairs."""
         if isinstance(bounds, kind):
             n = self.start.size
-            sides = [np.ravel(a) if np.size(a) != 1 else np.full(n, a) for a in (bounds.lb, bounds.ub, bounds.keep_feasible)]
-            return kind(*sides)
+            sides = bounds.lb, bounds.ub, bounds.keep_feasible
+            return kind(*[np.ravel(a) if np.size(a) != 1 else np.full(n, a) for a in sides])
         if self.structure == tree.structure(0):
             if bounds is None or not (pair or _is_pair_of_numbers(bounds)):
                 return bounds
@@ -317,15 +317,19 @@ def _is_pair_of_numbers(bounds: Any) -> bool:
 def _float_leaf(leaf: Any, path: str) -> Any:
     if isinstance(leaf, Tensor):
         if leaf.requires_grad or _core.tracing():
-            raise TypeError(f"{path} is a tensor of a function being differentiated or recorded, of which the result would "
-                            "not know; pass its .detach()")
+            raise TypeError(
+                f"{path} is a tensor of a function being differentiated or recorded, of which the result would not know; "
+                "pass its .detach()"
+            )
         leaf = leaf.numpy()
     if isinstance(leaf, (np.ndarray, np.floating, float)) and not isinstance(leaf, np.ma.MaskedArray):
         if np.asarray(leaf).dtype in (np.float32, np.float64):
             return leaf
     got = f"of dtype {leaf.dtype}" if isinstance(leaf, (np.ndarray, np.generic)) else _kind(leaf)
-    raise TypeError(f"{path} is {got}, expected float32 or float64 arrays and floats: only these can be searched; convert "
-                    "it with float(x) or x.astype(float)")
+    raise TypeError(
+        f"{path} is {got}, expected float32 or float64 arrays and floats: only these can be searched; convert it with "
+        "float(x) or x.astype(float)"
+    )
 
 
 class _Function:
@@ -361,8 +365,10 @@ class _Scalar(_Function):
             )  # fmt: skip
             raise TypeError(f"{self._name}: f returned {_kind(y)}, expected a single float tensor{cure}")
         if y.size != 1:
-            raise ValueError(f"{self._name}: f returned a tensor of shape {y.shape}, expected a single number, such as a sum; "
-                             "least_squares takes a vector")
+            raise ValueError(
+                f"{self._name}: f returned a tensor of shape {y.shape}, expected a single number, such as a sum; "
+                "least_squares takes a vector"
+            )
         if not y.requires_grad:
             raise TypeError(f"{self._name}: f does not depend on x: it returned a constant")
         return y
@@ -371,7 +377,9 @@ class _Scalar(_Function):
         """f(x) alone."""
         y = self.plain(x)
         if np.size(y) != 1:
-            raise ValueError(f"{self._name}: f returned an array of shape {np.shape(y)}, expected a single number, such as a sum")
+            raise ValueError(
+                f"{self._name}: f returned an array of shape {np.shape(y)}, expected a single number, such as a sum"
+            )
         return float(y.item() if isinstance(y, (Tensor, np.ndarray)) else y)
 
     def value_and_gradient(self, x: np.ndarray) -> tuple[float, np.ndarray]:
@@ -394,14 +402,18 @@ class _Vector(_Function):
         except TypeError as error:
             raise TypeError(f"{self._name}: f must return numbers: {error}") from None
         if not flat.size:
-            raise TypeError(f"{self._name}: f returned {_kind(y)} without numbers, expected a tensor or a structure of them")
+            raise TypeError(
+                f"{self._name}: f returned {_kind(y)} without numbers, expected a tensor or a structure of them"
+            )
         return flat
 
     def _tracked(self, leaves: list[Any]) -> Tensor:
         y = self._of_leaves(leaves)
         if not isinstance(y, Tensor) or not y.requires_grad:
-            raise TypeError(f"{self._name}: f does not depend on x: it returned constants; compute with fastgrad's or NumPy's "
-                            "functions on x, not with math or on copies of its values")
+            raise TypeError(
+                f"{self._name}: f does not depend on x: it returned constants; compute with fastgrad's or NumPy's "
+                "functions on x, not with math or on copies of its values"
+            )
         return y
 
     def values(self, x: np.ndarray) -> np.ndarray:
@@ -417,7 +429,9 @@ class _Vector(_Function):
         with _recording():
             y = self._tracked(leaves)
         rows = np.empty((y.size, x.size))
-        for i, unit in enumerate(np.eye(y.size, dtype=y.dtype)):
+        for i in range(y.size):
+            unit = np.zeros(y.size, y.dtype)
+            unit[i] = 1
             y.backward(unit, retain_graph=True)
             rows[i] = self._variables.vector([leaf.grad for leaf in leaves])
             for leaf in leaves:

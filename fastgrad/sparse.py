@@ -33,7 +33,7 @@ def jacobian(f: Callable[[Any], Any], sparsity: Any = None, *, compile: bool = T
         ``f(x)`` returns a tensor, or a nested structure of tensors, in all m numbers.
     sparsity : array_like or scipy.sparse, optional
         Where the Jacobian may be other than zero: its nonzero entries, of shape (m, n). By default it is found at the
-        first x, by passes from blocks of rows that are split until they are single rows: some 25 log8(m) passes for
+        first x, by passes from blocks of rows that are split until they are single rows: some 8 log8(m) passes for
         each colour. Where at a later x entries turn up that were zero before, they are searched for again.
     compile : bool
         Record f and its backward passes and replay them (``fastgrad.compile``), or run them eagerly after one
@@ -42,8 +42,8 @@ def jacobian(f: Callable[[Any], Any], sparsity: Any = None, *, compile: bool = T
     Returns
     -------
     Jacobian
-        ``jacobian(f)(x)`` is a ``scipy.sparse.csr_array`` of shape (m, n). Its rows are the numbers of f(x), its columns
-        those of x, a nested structure of float32 and float64 arrays with n numbers, both in the order of
+        ``jacobian(f)(x)`` is a ``scipy.sparse.csr_array`` of shape (m, n). Its rows are the numbers of f(x), its
+        columns those of x, a nested structure of float32 and float64 arrays with n numbers, both in the order of
         ``tree.ravel``. ``.pattern`` and ``.colors`` tell what was found.
 
     One dense column makes every row a colour of its own; then this is no better than a dense Jacobian. A derivative
@@ -65,8 +65,8 @@ def jacobian(f: Callable[[Any], Any], sparsity: Any = None, *, compile: bool = T
 
 
 class Jacobian:
-    """What ``sparse.jacobian`` returns: call it with x. `pattern` is the csr_array of ones that is known so far, `colors`
-    the colour of each row; both None before the first call."""
+    """What ``sparse.jacobian`` returns: call it with x. `pattern` is the csr_array of ones that is known so far,
+    `colors` the colour of each row; both None before the first call."""
 
     pattern: Any = None
     colors: np.ndarray | None = None
@@ -105,8 +105,8 @@ class Jacobian:
         given = sparse.csr_array(self._given)
         if given.shape != (rows.m, x.size):
             raise ValueError(
-                f"sparse.jacobian: sparsity has shape {given.shape}, expected {(rows.m, x.size)}: a row for each number of "
-                "f(x), a column for each of x"
+                f"sparse.jacobian: sparsity has shape {given.shape}, expected {(rows.m, x.size)}: a row for each number "
+                "of f(x), a column for each of x"
             )
         return given
 
@@ -191,7 +191,7 @@ class _Rows(_Vector):
         return result, self._agrees(total, result.T @ self._check, data)
 
     def _agrees(self, total: np.ndarray, expected: np.ndarray, data: np.ndarray) -> bool:
-        """Whether two sums over columns, which are overwritten, differ by rounding only; data are the summed entries."""
+        """Whether two sums over columns, which are overwritten, differ by rounding only; data are the terms."""
         tolerance = float(np.finfo(self._dtype).eps) ** 0.75
         with np.errstate(invalid="ignore"):
             off = np.abs(np.subtract(total, expected, out=total), out=total)

@@ -181,7 +181,8 @@ def test_a_function_with_branches_runs_eagerly_after_one_warning():
 def test_with_scipys_least_squares():
     target = band(np.sin(np.arange(40.0)))
     f = lambda x: band(x) - target
-    result = scipy.optimize.least_squares(lambda x: f(x), np.zeros(40), jac=fg.sparse.jacobian(f), tr_solver="lsmr", ftol=1e-14, xtol=1e-14, gtol=1e-14)
+    result = scipy.optimize.least_squares(lambda x: f(x), np.zeros(40), jac=fg.sparse.jacobian(f), tr_solver="lsmr",
+                                          ftol=1e-14, xtol=1e-14, gtol=1e-14)  # fmt: skip
     np.testing.assert_allclose(result.x, np.sin(np.arange(40.0)), atol=1e-5)
 
 

@@ -182,7 +182,7 @@ def test_unflatten_wants_the_right_number_of_leaves(leaves):
 
 
 def test_structures_of_another_kind_are_not_equal():
-    trees = [1.0], (1.0,), {0: 1.0}, 1.0, None, [], {}, Layer(1.0), Frozen(1.0), Slots(1.0), Net(1.0), Net(1.0, "x"), Pair(1.0, None)
+    trees = [1.0], (1.0,), {0: 1.0}, 1.0, None, [], {}, Layer(1.0), Frozen(1.0), Slots(1.0), Net(1.0), Net(1.0, "x")
     structures = [fg.tree.structure(tree) for tree in trees]
     for i, a in enumerate(structures):
         for j, b in enumerate(structures):
