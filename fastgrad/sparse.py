@@ -105,8 +105,8 @@ class Jacobian:
         given = sparse.csr_array(self._given)
         if given.shape != (rows.m, x.size):
             raise ValueError(
-                f"sparse.jacobian: sparsity has shape {given.shape}, expected {(rows.m, x.size)}: a row for each number "
-                "of f(x), a column for each of x"
+                f"sparse.jacobian: sparsity has shape {given.shape}, expected {(rows.m, x.size)}: a row for each "
+                "number of f(x), a column for each of x"
             )
         return given
 
