@@ -9,7 +9,7 @@ Functions of arrays: ``grad``, ``value_and_grad``, and ``compile`` to record and
 ``activations``. With SciPy: ``minimize``, ``least_squares`` and ``root``.
 """
 
-from . import _blas, _core, _indexing, _numpy, _ops, activations, losses, optim, sparse, testing, tree
+from . import _blas, _core, _indexing, _numpy, _ops, _rules, activations, losses, optim, sparse, testing, tree
 from ._config import __version__, show_config
 from ._compile import CacheInfo, Compiled, compile
 from ._core import *
@@ -29,4 +29,4 @@ __all__ = [
 __all__ += _core.PUBLIC
 __all__ += _ops.__all__
 
-_core.bind_layer(_indexing, _numpy, _ops)
+_core.bind_layer(_indexing, _numpy, _ops, _rules)

@@ -3,7 +3,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "fastgrad.h":
     enum:
-        FG_MAX_NDIM, FG_OK, FG_NO_MEMORY, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED
+        FG_MAX_NDIM, FG_RAISED, FG_OK, FG_NO_MEMORY, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED
         FG_OWNED, FG_VIEW, FG_FOREIGN
         FG_FLOAT32, FG_FLOAT64, FG_BOOL, FG_INT64, FG_N_DTYPES
         FG_N_ELEMENTWISE
@@ -30,8 +30,9 @@ cdef extern from "fastgrad.h":
 
     ctypedef struct fg_node:
         uint16_t op
-        uint64_t number
-        fg_array *saved
+        uint8_t fixed
+        int32_t n_in, n_attr
+        int64_t *attr
 
     ctypedef struct fg_tensor:
         fg_array *array
@@ -68,6 +69,7 @@ cdef extern from "fastgrad.h":
     fg_counts fg_live
     int fg_grad_enabled
     int fg_transforms_running
+    int fg_read_outside
     void (*fg_on_release)(void *) noexcept
 
     const char *fg_message()
@@ -93,8 +95,17 @@ cdef extern from "fastgrad.h":
     int fg_derivative(int op, int i, fg_array *a, fg_array *b, fg_array **out)
     fg_node *fg_leaf(fg_array *)
     void fg_node_unref(fg_node *)
+    void fg_enter_transform(int step)
+    fg_tensor fg_tensor_ref(fg_tensor)
     void fg_tensor_unref(fg_tensor)
-    int fg_backward(fg_tensor y, fg_array *cotangent, int retain_graph, uint64_t oldest)
+    fg_tensor fg_leaf_grad(const fg_node *)
+    void fg_leaf_set_grad(fg_node *, fg_tensor)
+    void fg_leaf_abandon(fg_node *)
+    int fg_saved(const fg_node *, int i, fg_tensor *)
+    int fg_saved_out(fg_node *, fg_tensor *)
+    int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_graph)
+    int fg_gradients(fg_tensor y, fg_tensor cotangent, int create_graph, int n, fg_node **wrt, fg_tensor *out)
+    int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx) except -1
     void fg_set_blas(void *sgemm, void *dgemm, int ilp64)
     int fg_kernels_select(const char *isa)
     const char *fg_isa()

@@ -24,6 +24,8 @@ cnp.import_array()
 # ---- errors ---------------------------------------------------------------------------------------------
 cdef int fail(int status) except -1:
     """Raise what a C status means."""
+    if status == FG_RAISED:
+        return -1                               # as it was raised by a rule
     text = fg_message().decode()
     if status == FG_NO_MEMORY:
         raise MemoryError(text)

@@ -90,21 +90,16 @@ class TrainingStep:
         return self._value_and_gradients.compiled
 
     def _eagerly(self, batch: tuple[Any, ...]) -> tuple[float, list[Any]]:
-        tensors = [_core.watch(leaf) for leaf in self._leaves]
-        value = self._differentiate(tensors, batch)
-        gradients = [
-            np.zeros(leaf.shape, leaf.dtype) if (g := t.grad) is None else g for t, leaf in zip(tensors, self._leaves)
-        ]
-        return value.item(), gradients
+        value, gradients = self._differentiate([_core.watch(leaf) for leaf in self._leaves], batch)
+        return value.item(), list(gradients)
 
     def _traced(self, leaves: list[Tensor], *batch: Tensor) -> tuple[Tensor, list[Tensor]]:
         """What is recorded: the loss, without axes, and its gradients in the order of the leaves."""
-        tensors = [_core.watch_tensor(leaf) for leaf in leaves]
-        value = self._differentiate(tensors, batch)
-        return _core.reshape(value.detach(), ()), [_core.gradient_tensor(t) for t in tensors]
+        value, gradients = self._differentiate([_core.watch_tensor(leaf) for leaf in leaves], batch)
+        return _core.reshape(value.detach(), ()), gradients
 
-    def _differentiate(self, tensors: list[Tensor], batch: Sequence[Any]) -> Tensor:
-        """The loss on these leaves, after a backward pass to them."""
+    def _differentiate(self, tensors: list[Tensor], batch: Sequence[Any]) -> tuple[Tensor, list[Tensor]]:
+        """The loss on these leaves, and its gradients by them."""
         was = _core.set_grad_enabled(True)
         _core.enter_transform(1)
         try:
@@ -114,8 +109,7 @@ class TrainingStep:
             _core.set_grad_enabled(was)
         if not isinstance(value, Tensor) or value.size != 1 or not value.requires_grad:
             raise _loss_error(self._name, value)
-        _core.backward_to(tensors, value)
-        return value
+        return value, _core.gradients(value, tensors, False)
 
     def _not_finite(self, value: float, gradients: list[Any]) -> str | None:
         """What is not finite, as the text of the error; None if all is well."""
