@@ -16,12 +16,13 @@ import numpy as np
 from . import _core, tree
 from ._compile import Replayed
 from ._core import Tensor
-from ._transforms import _kind, _recording, value_and_grad
+from ._transforms import _kind, _recording, grad, value_and_grad
 
 __all__ = ["least_squares", "minimize", "root"]
 
 _WITHOUT_GRADIENT = {"nelder-mead", "powell", "cobyla", "cobyqa"}
-_WITH_HESSIAN = {"trust-ncg", "trust-krylov"}
+_WITH_PRODUCT = {"newton-cg", "trust-ncg", "trust-krylov", "trust-constr"}  # with Hessian-vector products
+_WITH_HESSIAN = {"dogleg", "trust-exact"}
 _LIKE_X = ("x", "jac", "grad", "lagrangian_grad")  # what of a result has the structure of x0
 
 
@@ -38,7 +39,7 @@ def minimize(
     options: dict[str, Any] | None = None,
     compile: bool = True,
 ) -> Any:
-    """Minimise a function of a nested structure by ``scipy.optimize.minimize``, with its exact gradient.
+    """Minimise a function of a nested structure by ``scipy.optimize.minimize``, with its exact derivatives.
 
     Parameters
     ----------
@@ -51,8 +52,8 @@ def minimize(
     args : tuple
         Passed on to f as they are: constants.
     method : str or callable
-        Any of SciPy's; by default BFGS, L-BFGS-B with bounds, or SLSQP with constraints. Methods that want a Hessian
-        get differences of the exact gradient.
+        Any of SciPy's; by default BFGS, L-BFGS-B with bounds, or SLSQP with constraints. Newton-CG, trust-ncg,
+        trust-krylov and trust-constr get exact Hessian-vector products; dogleg and trust-exact the Hessian.
     bounds : nested structure or as SciPy's
         In the structure of x0, with a pair ``(low, high)`` in the place of each leaf, numbers or arrays that broadcast
         to it, None for no bound; or None for a leaf without bounds. Otherwise a ``scipy.optimize.Bounds`` or a
@@ -92,7 +93,8 @@ def minimize(
         variables.start,
         method=method,
         jac=None if name in _WITHOUT_GRADIENT else True,
-        hess="2-point" if name in _WITH_HESSIAN else None,
+        hess=objective.hessian if name in _WITH_HESSIAN else None,
+        hessp=objective.hessian_product if name in _WITH_PRODUCT or callable(method) else None,
         bounds=variables.bounds(bounds, optimize.Bounds),
         constraints=_constraints(constraints, variables, optimize, compile),
         tol=tol,
@@ -356,6 +358,7 @@ class _Scalar(_Function):
         super().__init__(name, f, variables, args)
         both = value_and_grad(self._of_leaves)
         self._both = Replayed(both, both, f"{name}: f", compile)
+        self._product = Replayed(self._along, self._along, f"{name}: the Hessian of f", compile)
 
     def _of_leaves(self, leaves: list[Tensor]) -> Tensor:
         y = self._call(leaves)
@@ -386,6 +389,23 @@ class _Scalar(_Function):
         """What SciPy takes with jac=True."""
         y, gradients = self._both(self._variables.leaves(x))
         return float(y), self._variables.vector(gradients)
+
+    def _along(self, leaves: Sequence[Any], direction: Sequence[Any]) -> Any:
+        """The Hessian times a direction: the gradient of the gradient's product with it (Pearlmutter 1994)."""
+        gradient = grad(self._of_leaves)
+
+        def slope(leaves: list[Tensor]) -> Any:
+            return sum([_core.sum(g * d) for g, d in zip(gradient(leaves), direction)], start=_core.tensor(0.0))
+
+        return grad(slope)(leaves)
+
+    def hessian_product(self, x: np.ndarray, p: np.ndarray) -> np.ndarray:
+        """What SciPy takes as hessp."""
+        return self._variables.vector(self._product(self._variables.leaves(x), self._variables.leaves(p)))
+
+    def hessian(self, x: np.ndarray) -> np.ndarray:
+        """The whole of it, column by column. To be replaced by fastgrad.hessian, which takes all columns at once."""
+        return np.stack([self.hessian_product(x, unit) for unit in np.eye(x.size)], axis=1)
 
 
 class _Vector(_Function):

@@ -13,7 +13,8 @@ import scipy.optimize
 import fastgrad as fg
 
 WITH_GRADIENT = [
-    None, "CG", "BFGS", "Newton-CG", "L-BFGS-B", "TNC", "SLSQP", "trust-ncg", "trust-krylov", "trust-constr",
+    None, "CG", "BFGS", "Newton-CG", "L-BFGS-B", "TNC", "SLSQP", "dogleg", "trust-ncg", "trust-krylov",
+    "trust-exact", "trust-constr",
 ]  # fmt: skip
 WITHOUT_GRADIENT = ["Nelder-Mead", "Powell", "COBYLA", "COBYQA"]
 
@@ -102,6 +103,51 @@ def test_the_search_is_that_of_scipy_with_the_exact_gradient():
             np.testing.assert_allclose(ours.x, theirs.x, rtol=rtol)
             np.testing.assert_allclose(ours.jac, theirs.jac, rtol=100 * rtol)
             assert type(ours) is type(theirs) and set(ours) == set(theirs)
+
+
+def derivatives_given_to_a_method(f, x0, compile):
+    """The objective's gradient, Hessian-vector product and Hessian, as functions of vectors."""
+    given = {}
+
+    def method(fun, x0, args=(), jac=None, hessp=None, **options):
+        given.update(jac=jac, hessp=hessp, x=x0)
+        return scipy.optimize.OptimizeResult(x=x0, fun=fun(x0), success=True)
+
+    fg.minimize(f, x0, method=method, compile=compile)
+    return given
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_hessian_products_are_exact(compile):
+    x0 = np.array([-1.2, 1.0, 0.5, 2.0])
+    given = derivatives_given_to_a_method(rosenbrock, x0, compile)
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        x, p = rng.normal(size=(2, 4))
+        np.testing.assert_allclose(given["hessp"](x, p), scipy.optimize.rosen_hess_prod(x, p), rtol=1e-11, atol=1e-11)
+
+    given = derivatives_given_to_a_method(convex, start(), compile)
+    for _ in range(4):
+        x, p = rng.normal(size=(2, 5))
+        diagonal = [2 + 12 * (x[0] + 1) ** 2, *np.cosh(x[1:] - TARGET.ravel())]  # the leaves in order: b, w
+        np.testing.assert_allclose(given["hessp"](x, p), diagonal * p, rtol=1e-12)
+    linear = derivatives_given_to_a_method(lambda x: np.sum(3 * x), np.ones(2), compile)
+    assert linear["hessp"](np.ones(2), np.ones(2)).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("method", ["Newton-CG", "dogleg", "trust-ncg", "trust-krylov", "trust-exact", "trust-constr"])
+def test_methods_of_second_order_take_the_exact_hessian(method):
+    """As many evaluations as with SciPy's own exact Hessian of the same function, near its minimum (where it is convex)."""
+    x0 = np.array([1.1, 1.15, 1.3])
+    second = (
+        {"hess": scipy.optimize.rosen_hess} if method in ("dogleg", "trust-exact") else {"hessp": scipy.optimize.rosen_hess_prod}
+    )
+    ours = fg.minimize(rosenbrock, x0, method=method)
+    theirs = scipy.optimize.minimize(
+        scipy.optimize.rosen, x0, jac=scipy.optimize.rosen_der, method=method, **second
+    )
+    assert (ours.nit, ours.nhev, ours.success) == (theirs.nit, theirs.nhev, theirs.success)
+    np.testing.assert_allclose(ours.x, theirs.x, rtol=1e-8)
 
 
 def test_a_custom_method_gets_the_gradient():
