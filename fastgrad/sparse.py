@@ -1,4 +1,4 @@
-"""Sparse Jacobians: many rows from one backward pass.
+"""Sparse Jacobians and Hessians: many rows from one backward pass.
 
 Rows without a common column can be had together: the pass that starts from their sum gives each of them in its own
 columns. So the rows are coloured, as few colours as a greedy choice finds, and a Jacobian costs one pass for each
@@ -19,7 +19,7 @@ from ._compile import Replayed
 from ._minimize import _Variables, _Vector, _scipy
 from ._transforms import grad
 
-__all__ = ["Jacobian", "jacobian"]
+__all__ = ["Jacobian", "hessian", "jacobian"]
 
 _SPLIT = 8  # into how many parts blocks of rows are divided while a pattern is searched
 
@@ -62,6 +62,21 @@ def jacobian(f: Callable[[Any], Any], sparsity: Any = None, *, compile: bool = T
     array([0, 1, 0])
     """
     return Jacobian(f, sparsity, compile)
+
+
+def hessian(f: Callable[[Any], Any], sparsity: Any = None, *, compile: bool = True) -> Jacobian:
+    """A function that returns the Hessian of f, which returns a single number, as a sparse matrix of shape (n, n).
+
+    It is the Jacobian of the gradient: everything else is as for ``jacobian``. Its symmetry is not made use of.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> hessian = fg.sparse.hessian(lambda x: np.sum(x[1:] * x[:-1] ** 2))
+    >>> hessian(np.array([1.0, 2.0, 4.0])).toarray()
+    array([[4., 2., 0.],
+           [2., 8., 4.],
+           [0., 4., 0.]])
+    """
+    return Jacobian(grad(f), sparsity, compile)
 
 
 class Jacobian:

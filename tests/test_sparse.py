@@ -178,6 +178,21 @@ def test_a_function_with_branches_runs_eagerly_after_one_warning():
     np.testing.assert_allclose(got.toarray(), np.diag([2.0, 4.0]))
 
 
+@pytest.mark.parametrize("compile", [True, False])
+def test_hessians(compile):
+    rosenbrock = lambda x: np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+    hessian = fg.sparse.hessian(rosenbrock, compile=compile)
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        x = rng.normal(size=30)
+        got = hessian(x)
+        np.testing.assert_allclose(got.toarray(), scipy.optimize.rosen_hess(x), rtol=1e-11, atol=1e-11)
+        assert got.nnz == 88 and hessian.colors.max() == 2
+    tree = {"a": np.array([[1.0, 2.0]]), "b": 3.0}
+    got = fg.sparse.hessian(lambda x: np.sum(x["a"] ** 3) * x["b"], compile=compile)(tree)
+    np.testing.assert_allclose(got.toarray(), [[18, 0, 3], [0, 36, 12], [3, 12, 0]])
+
+
 def test_with_scipys_least_squares():
     target = band(np.sin(np.arange(40.0)))
     f = lambda x: band(x) - target
