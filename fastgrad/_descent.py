@@ -59,9 +59,7 @@ class TrainingStep:
                 path = self._structure.paths("params")[i]
                 raise TypeError(f"{path} is a Tensor, expected an ndarray: use np.array({path}.detach())")
         self.optimizer._check(self._leaves, self._structure)
-        self._value_and_gradients = Replayed(
-            self._traced, lambda leaves, *batch: self._eagerly(batch), f"{_name}: the loss", compile
-        )
+        self._value_and_gradients = Replayed(self._traced, self._on_arrays, f"{_name}: the loss", compile)
 
     def __call__(self, *batch: Any) -> float:
         """Take one step on a batch, the arguments of the loss after params, and return its loss before it."""
@@ -84,6 +82,9 @@ class TrainingStep:
         if self._compiled is None:
             raise RuntimeError(f"{self._name}: the loss runs eagerly, there is no program")
         return self._compiled.program(self._leaves, *batch)
+
+    def _on_arrays(self, leaves: list[Any], *batch: Any) -> tuple[float, list[Any]]:
+        return self._eagerly(batch)
 
     @property
     def _compiled(self) -> Compiled | None:
