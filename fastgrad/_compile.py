@@ -8,10 +8,12 @@ replay. What the function reads from outside its arguments is a constant of the 
 from __future__ import annotations
 
 import functools
-import math
 import operator
+import os
 import threading
+import traceback
 import types
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -182,8 +184,50 @@ class Compiled:
             raise
         program = _core.trace_end(wanted, numbers=not self._wary)
         rebuild = _rebuilder(shape, leaves)
-        guard = None if static else _core.make_guard(args, iter(range(len(inputs))))
+        guard = None if static else _core.make_guard(args, iter(range(len(inputs))), tree.is_named_tuple)
         return _Entry(program, rebuild, guard)
+
+
+class Replayed:
+    """A function of arrays that is recorded and replayed, or run as it is after one warning if that cannot be.
+
+    `traced` is what is recorded, on tensors; `eager` computes the same on ndarrays, in results of whatever type.
+    `name` is the subject of the warning.
+    """
+
+    def __init__(
+        self, traced: Callable[..., Any], eager: Callable[..., Any], name: str, compile: bool = True
+    ) -> None:
+        self.compiled = Compiled(traced, wary=True) if compile else None
+        self._eager, self._name = eager, name
+
+    def __call__(self, *args: Any) -> Any:
+        if self.compiled is None:
+            return self._eager(*args)
+        try:
+            return self.compiled(*args)
+        except Exception as error:
+            found = self._eager(*args)  # raises what is wrong with the function or its arguments themselves
+            self.compiled = None
+            warnings.warn(
+                f"{self._name} cannot be recorded and runs eagerly{_place(error)}: {error}. Give compile=False to run it "
+                "so without this warning",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            return found
+
+
+def _place(error: BaseException) -> str:
+    """Where in the user's code an error came from, as the end of a phrase; a TraceError says so itself."""
+    if isinstance(error, _core.TraceError):
+        return ""
+    here = os.path.dirname(__file__)
+    frames = [
+        f for f in traceback.extract_tb(error.__traceback__)
+        if os.path.dirname(f.filename) != here and not f.filename.endswith((".pyx", ".pxi"))
+    ]  # fmt: skip
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 
 
 def compile(
@@ -249,7 +293,7 @@ class _Draws:
 
 
 def _typed(value: Any, i: int) -> Any:
-    """A static argument as a key: 1, 1.0 and True are equal to Python but not to a program, nor are 0.0 and -0.0."""
+    """A static argument as a key."""
     if type(value) is tuple:
         return tuple(_typed(item, i) for item in value)
     try:
@@ -258,7 +302,7 @@ def _typed(value: Any, i: int) -> Any:
         value_type = type(value).__name__
     else:
         if not isinstance(value, Tensor):
-            return type(value), value, isinstance(value, float) and math.copysign(1, value)
+            return tree.exact(value)
         value_type = "Tensor"
     cure = ", such as a tuple" if isinstance(value, (list, dict, set)) else "; arrays are passed as arguments that are not static"
     raise TypeError(f"compile: the static argument {i} holds a {value_type}, expected hashable constants{cure}")

@@ -11,18 +11,15 @@ from __future__ import annotations
 import contextlib
 import math
 import operator
-import os
 import sys
 import time
-import traceback
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from . import _core, optim, tree
-from ._compile import Compiled
+from ._compile import Compiled, Replayed
 from ._core import Tensor
 
 __all__ = ["DescentResult", "TrainingStep", "descend", "training_step"]
@@ -62,14 +59,15 @@ class TrainingStep:
                 path = self._structure.paths("params")[i]
                 raise TypeError(f"{path} is a Tensor, expected an ndarray: use np.array({path}.detach())")
         self.optimizer._check(self._leaves, self._structure)
-        self._compiled = Compiled(self._traced, wary=True) if compile else None
+        self._value_and_gradients = Replayed(self._traced, self._on_arrays, f"{_name}: the loss", compile)
 
     def __call__(self, *batch: Any) -> float:
         """Take one step on a batch, the arguments of the loss after params, and return its loss before it."""
         optimizer = self.optimizer
         if optimizer._structure is not self._structure:  # at the first step, or when its state was loaded
             optimizer._check(self._leaves, self._structure)
-        result, gradients = self._value_and_gradients(batch)
+        value, gradients = self._value_and_gradients(self._leaves, *batch)
+        result = float(value)
         if self._nonfinite != "ignore":
             found = self._not_finite(result, gradients)
             if found is not None:
@@ -85,22 +83,12 @@ class TrainingStep:
             raise RuntimeError(f"{self._name}: the loss runs eagerly, there is no program")
         return self._compiled.program(self._leaves, *batch)
 
-    def _value_and_gradients(self, batch: tuple[Any, ...]) -> tuple[float, list[Any]]:
-        if self._compiled is None:
-            return self._eagerly(batch)
-        try:
-            value, gradients = self._compiled(self._leaves, *batch)
-            return float(value), gradients
-        except Exception as error:
-            found = self._eagerly(batch)  # raises what is wrong with the loss or the batch itself
-            self._compiled = None
-            warnings.warn(
-                f"{self._name}: the loss cannot be recorded and runs eagerly{_place(error)}: {error}. Give compile=False "
-                "to run it so without this warning",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-            return found
+    def _on_arrays(self, leaves: list[Any], *batch: Any) -> tuple[float, list[Any]]:
+        return self._eagerly(batch)
+
+    @property
+    def _compiled(self) -> Compiled | None:
+        return self._value_and_gradients.compiled
 
     def _eagerly(self, batch: tuple[Any, ...]) -> tuple[float, list[Any]]:
         value, gradients = self._differentiate([_core.watch(leaf) for leaf in self._leaves], batch)
@@ -387,18 +375,6 @@ def _run(
 
 
 # arguments --------------------------------------------------------------------------------------------------
-
-
-def _place(error: BaseException) -> str:
-    """Where in the user's code an error came from, as the end of a phrase; a TraceError says so itself."""
-    if isinstance(error, _core.TraceError):
-        return ""
-    here = os.path.dirname(__file__)
-    frames = [
-        f for f in traceback.extract_tb(error.__traceback__)
-        if os.path.dirname(f.filename) != here and not f.filename.endswith((".pyx", ".pxi"))
-    ]  # fmt: skip
-    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 
 
 def _loss_error(name: str, value: Any) -> TypeError:
