@@ -3,9 +3,9 @@
  * Between fg_trace_begin and fg_trace_end every operation that depends on a declared input is noted, in the order it
  * ran, by what it was called with; operations on constants alone simply ran. The backward pass is made of the
  * same operations, so a recorded gradient is an ordinary program. Recordings nest: an operation is noted in the
- * innermost whose inputs it depends on, and values of the outer ones are constants there. fg_trace_end drops what no output needs, merges
- * what is computed twice, fuses runs of elementwise operations, and gives every intermediate a place in one arena.
- * fg_program_run then does the whole of it without allocating anything but its results.
+ * innermost whose inputs it depends on, and values of the outer ones are constants there. fg_trace_end drops what no
+ * output needs, merges what is computed twice, fuses runs of elementwise operations, and gives every intermediate a
+ * place in one arena. fg_program_run then does the whole of it without allocating anything but its results.
  */
 #ifndef FG_PROGRAM_H
 #define FG_PROGRAM_H
