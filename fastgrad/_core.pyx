@@ -276,6 +276,7 @@ include "_create.pxi"
 include "_backward.pxi"
 include "_update.pxi"
 include "_program.pxi"
+include "_notes.pxi"
 include "_random.pxi"
 
 
