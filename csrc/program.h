@@ -4,7 +4,7 @@
  * ran, by what it was called with; operations on constants alone simply ran. The backward pass is made of the
  * same operations, so a recorded gradient is an ordinary program. fg_trace_end drops what no output needs, merges
  * what is computed twice, fuses runs of elementwise operations, and gives every intermediate a place in one arena.
- * fg_program_run then does the whole of it without allocating anything but its results.
+ * fg_replay_run then does the whole of it.
  */
 #ifndef FG_PROGRAM_H
 #define FG_PROGRAM_H
@@ -15,25 +15,40 @@ typedef struct fg_program fg_program;
 
 int fg_trace_begin(void);                       /* in this thread; nothing else is being recorded */
 int fg_trace_input(fg_array *);                 /* the next input of the program */
-int fg_trace_end(int n_out, fg_array *const *out, fg_program **);   /* ends the recording, also when it fails */
+/* Ends the recording, also when it fails. Of the outputs the last n_kept, and all without axes, are kept: they stay in
+ * the replay's memory, where its address array tells. */
+int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **);
 void fg_trace_abort(void);
 int fg_trace_here(void);                        /* is this thread recording? */
 int fg_traced(const fg_array *);                /* depends on an input of a recording under way, in whatever thread */
 int fg_trace_note(const fg_call *, fg_array *y);    /* called by every operation while fg_tracing */
 extern int fg_tracing;                          /* how many recordings are under way, in all threads */
 
-/* data[i] points to contiguous memory of input i; out receives new arrays. Not reentrant. */
-int fg_program_run(fg_program *, void *const *data, fg_array **out);
-void fg_program_free(fg_program *);
+void fg_program_free(fg_program *);             /* no replay of it is taken */
+
+/* A run of a program goes: take, fill in the addresses, run, read what is kept, give back. */
+typedef struct fg_replay fg_replay;
+fg_replay *fg_replay_take(fg_program *);        /* one that nobody else has; NULL: no memory */
+void fg_replay_give(fg_program *, fg_replay *);
+/* Of the inputs, then of the outputs: contiguous memory for those that are not kept. */
+void **fg_replay_address(fg_replay *);
+void **fg_replay_owner(fg_replay *);            /* for the caller's use, as many and NULL at first */
+/* Not under the caller's lock only if fg_program_describe says that it needs none. */
+int fg_replay_run(const fg_program *, fg_replay *);
 
 typedef struct {
     int n_in, n_out, n_instructions, n_recorded;
     int64_t arena_bytes;        /* what the intermediates need together at most */
     int64_t separate_bytes;     /* what they would need if each had memory of its own */
+    int allocates;              /* it must run under the caller's lock */
+    double work;                /* an estimate of a replay's nanoseconds */
 } fg_program_facts;
 fg_program_facts fg_program_describe(const fg_program *);
 fg_shape *fg_program_input_shape(const fg_program *, int i);
 int fg_program_input_dtype(const fg_program *, int i);
+fg_shape *fg_program_output_shape(const fg_program *, int i);
+int fg_program_output_dtype(const fg_program *, int i);
+int fg_program_keeps(const fg_program *, int i);    /* is output i kept? */
 /* A line about instruction i: "%7 = add %3 %5 (64, 10) float32"; returns the length it has or would have. */
 int fg_program_line(const fg_program *, int i, char *text, int size);
 /* Do both compute the same from the same constants? */

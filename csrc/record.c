@@ -171,7 +171,8 @@ void fg_trace_abort(void)
         fg_program_free(p);
     }
 }
-int fg_trace_end(int n_out, fg_array *const *out, fg_program **made)
+
+int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **made)
 {
     fg_program *p = recording;
     if (!p)
@@ -186,6 +187,7 @@ int fg_trace_end(int n_out, fg_array *const *out, fg_program **made)
             status = fg_failed();
     }
     p->n_out = n_out;
+    p->n_kept = n_kept;
     recording = NULL;                           /* letting go of foreign memory may run any code */
     fg_tracing--;
     int n_values = p->values.n;

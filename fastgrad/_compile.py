@@ -35,11 +35,11 @@ class CacheInfo(NamedTuple):
 
 class _Entry(NamedTuple):
     program: Program
-    rebuild: Callable[[list[Any]], Any]
+    rebuild: Callable[[list[Any]], Any] | None
     guard: Any
 
 
-class Compiled:
+class Compiled(_core.Replayer):
     """What ``compile`` returns. Called as the function it was made from, with arrays in and out."""
 
     def __init__(
@@ -55,27 +55,18 @@ class Compiled:
         self._wary = wary  # for a training step: record twice before believing a program; every result is an ndarray
         self._doubted: set[Any] = set()
         self._entries: OrderedDict[Any, _Entry] = OrderedDict()
-        self._last: _Entry | None = None
-        self._hits = self._misses = 0
+        self._misses = 0
         self._lock = threading.Lock()  # over what is kept, not while f runs
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
 
-    def __call__(self, *args: Any) -> Any:
-        last = self._last
-        if last is not None and not _core.tracing():
-            results = _core.replay_if(last.guard, last.program, args)
-            if results is not None:
-                self._hits += 1
-                return last.rebuild(results)
-        return self._slowly(args)
-
     def _slowly(self, args: tuple[Any, ...]) -> Any:
         if _core.tracing():
             return self._f(*args)
         entry, inputs = self._entry(args)
-        result = entry.rebuild(entry.program.run(inputs))
+        results = entry.program.run(inputs)
+        result = results[0] if entry.rebuild is None else entry.rebuild(results)
         if self._verify:
             static = self._static_of(args)
             moving = tuple(a for i, a in enumerate(args) if i not in static)
@@ -96,7 +87,7 @@ class Compiled:
         with self._lock:
             self._entries.clear()
             self._doubted.clear()
-            self._last = None
+            self._remember(None, None, None)
             self._hits = self._misses = 0
 
     def _static_of(self, args: tuple[Any, ...]) -> set[int]:
@@ -138,7 +129,7 @@ class Compiled:
                     )
                 self._doubted.discard(key)
         fast = entry.guard is not None and not self._verify and key not in self._doubted
-        self._last = entry if fast else None
+        self._remember(entry.guard if fast else None, entry.program, entry.rebuild)
         return entry, inputs
 
     def _record(
@@ -242,11 +233,11 @@ def _input(leaf: Any, structure: tree.Structure, i: int) -> np.ndarray:
     return a if a.flags.c_contiguous else np.ascontiguousarray(a).reshape(a.shape)
 
 
-def _rebuilder(structure: tree.Structure, leaves: list[Any]) -> Callable[[list[Any]], Any]:
-    """A function from the program's results to the structure that f returned."""
+def _rebuilder(structure: tree.Structure, leaves: list[Any]) -> Callable[[list[Any]], Any] | None:
+    """A function from the program's results to the structure that f returned; None where that is a single result."""
     if all(isinstance(leaf, Tensor) for leaf in leaves):
         if structure == tree.structure(0):
-            return operator.itemgetter(0)
+            return None
         if structure == tree.structure(tuple(range(len(leaves)))):
             return tuple
         return structure.unflatten

@@ -106,18 +106,29 @@ cdef extern from "program.h":
     ctypedef struct fg_program_facts:
         int n_in, n_out, n_instructions, n_recorded
         int64_t arena_bytes, separate_bytes
+        int allocates
+        double work
+    ctypedef struct fg_replay:
+        pass
     int fg_tracing
     int fg_trace_begin()
     int fg_trace_input(fg_array *)
-    int fg_trace_end(int n_out, fg_array *const *out, fg_program **)
+    int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **)
     void fg_trace_abort()
     int fg_trace_here()
     int fg_traced(const fg_array *)
-    int fg_program_run(fg_program *, void *const *data, fg_array **out)
+    fg_replay *fg_replay_take(fg_program *)
+    void fg_replay_give(fg_program *, fg_replay *)
+    void **fg_replay_address(fg_replay *)
+    void **fg_replay_owner(fg_replay *)
+    int fg_replay_run(const fg_program *, fg_replay *) nogil
     void fg_program_free(fg_program *)
     fg_program_facts fg_program_describe(const fg_program *)
     fg_shape *fg_program_input_shape(const fg_program *, int i)
     int fg_program_input_dtype(const fg_program *, int i)
+    fg_shape *fg_program_output_shape(const fg_program *, int i)
+    int fg_program_output_dtype(const fg_program *, int i)
+    int fg_program_keeps(const fg_program *, int i)
     int fg_program_line(const fg_program *, int i, char *text, int size)
     int fg_program_equal(const fg_program *, const fg_program *)
     int fg_program_group(const fg_program *, int i)
