@@ -35,6 +35,24 @@ void **fg_replay_address(fg_replay *);
 void **fg_replay_owner(fg_replay *);            /* for the caller's use, as many and NULL at first */
 /* Not under the caller's lock only if fg_program_describe says that it needs none. */
 int fg_replay_run(const fg_program *, fg_replay *);
+/* Memory for input i that lives as long as the replay, set as its address; NULL: no memory. */
+void *fg_replay_own_input(const fg_program *, fg_replay *, int i);
+
+/* ---- train.c: a program whose first inputs are parameters, first output the loss, and kept outputs the gradients ---- */
+typedef struct {                /* an optimizer's numbers at one step; what they mean is in kernels.h */
+    double rate, weight_decay;
+    int adam;                   /* which of the following count */
+    double momentum, dampening;
+    int nesterov, first;
+    double beta1, beta2, eps, correction1, correction2;
+    int decoupled;
+} fg_rule;
+/* Run, and then update the parameters in place, unless `checked` finds something not finite: *bad is that gradient's
+ * number, or how many there are if it is the loss alone, or -1. state: two arrays, or NULL, for each parameter. */
+int fg_replay_train(const fg_program *, fg_replay *, const fg_rule *, void *const *state, int checked, int *bad);
+double fg_replay_loss(const fg_program *, fg_replay *);
+/* y[i] = x[row[i]], rows of so many bytes. */
+void fg_gather_rows(int64_t row_bytes, int64_t n, const int64_t *row, const void *x, void *y);
 
 typedef struct {
     int n_in, n_out, n_instructions, n_recorded;

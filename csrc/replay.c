@@ -24,6 +24,7 @@ struct fg_replay {
     fg_replay *next;
     char *arena;
     void **address, **owner;
+    void **input;               /* memory of its own for inputs, where asked for */
     ready *ready;
     int n_patches;
     patch *patch;
@@ -81,8 +82,16 @@ static void make_ready(const fg_program *p, fg_replay *r, const step *s, ready *
     set_pointer(p, r, s->y, &to->at[FG_RESULT]);
 }
 
+static size_t input_bytes(const fg_program *p, int i)
+{
+    return (size_t)shape_at(p, i)->size * fg_itemsize(p->slot[i].array.dtype);
+}
+
 static void free_replay(const fg_program *p, fg_replay *r)
 {
+    for (int i = 0; i < p->n_in; i++)
+        if (r->input[i])
+            fg_free(r->input[i], input_bytes(p, i));
     if (r->arena)
         fg_free(r->arena, (size_t)p->arena_bytes);
     free(r);
@@ -93,7 +102,7 @@ static fg_replay *new_replay(const fg_program *p)
     size_t n_ready = (size_t)p->n_steps + 1, n_io = (size_t)(p->n_in + p->n_out), n_slots = (size_t)(p->values.n + p->n_out);
     size_t n_operands = (size_t)p->operands.n, n_patches = n_slots + n_operands + n_ready + n_io;
     size_t bytes = sizeof(fg_replay) + n_ready * (sizeof(ready) + sizeof(fg_call)) + n_slots * sizeof(fg_array) +
-                   n_operands * sizeof(fg_tensor) + n_patches * sizeof(patch) + 2 * n_io * sizeof(void *) + 64;
+                   n_operands * sizeof(fg_tensor) + n_patches * sizeof(patch) + 3 * n_io * sizeof(void *) + 64;
     fg_replay *r = calloc(1, bytes);
     if (r && p->arena_bytes && !(r->arena = fg_alloc((size_t)p->arena_bytes))) {
         free(r);
@@ -110,6 +119,7 @@ static fg_replay *new_replay(const fg_program *p)
     r->patch = (patch *)(operand + n_operands);
     r->address = (void **)(r->patch + n_patches);
     r->owner = r->address + n_io;
+    r->input = r->owner + n_io;
 
     for (int v = 0; v < p->values.n + p->n_out; v++) {
         r->array[v] = p->slot[v].array;
@@ -151,6 +161,13 @@ void fg_replays_free(fg_program *p)
 
 void **fg_replay_address(fg_replay *r) { return r->address; }
 void **fg_replay_owner(fg_replay *r) { return r->owner; }
+
+void *fg_replay_own_input(const fg_program *p, fg_replay *r, int i)
+{
+    if (!r->input[i])
+        r->input[i] = fg_alloc(input_bytes(p, i));
+    return r->address[i] = r->input[i];
+}
 
 /* ---- running it -------------------------------------------------------------------------------------------------- */
 static inline void run_flat(const ready *s, char *const *x, int64_t n)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _core, tree
-from ._core import Program, Tensor, TraceError
+from ._core import Program, Rule, Tensor, TraceError
 
 __all__ = ["CacheInfo", "Compiled", "compile"]
 
@@ -49,10 +49,12 @@ class Compiled(_core.Replayer):
         maxsize: int = 64,
         verify: bool = False,
         wary: bool = False,
+        kept: int = 0,
     ) -> None:
         functools.update_wrapper(self, f)
         self._f, self._static, self._maxsize, self._verify = f, static_argnums, maxsize, verify
         self._wary = wary  # for a training step: record twice before believing a program; every result is an ndarray
+        self._kept = kept  # how many of the last results are gradients that stay in the program
         self._doubted: set[Any] = set()
         self._entries: OrderedDict[Any, _Entry] = OrderedDict()
         self._misses = 0
@@ -73,6 +75,14 @@ class Compiled(_core.Replayer):
             tensors = iter(tree.unflatten(tree.structure(moving), [_core.tensor(a) for a in inputs]))
             _compare(result, self._f(*[a if i in static else next(tensors) for i, a in enumerate(args)]))
         return result
+
+    def train(self, args: tuple[Any, ...], rule: Rule, checked: bool) -> tuple[float, int, np.ndarray | None]:
+        """A training step with parameters args[0], updated by rule: what ``Program.train`` says of it."""
+        found = self._train(args, rule, checked)
+        if found is None:
+            entry, inputs = self._entry(args)
+            found = entry.program.train(inputs, rule, checked)
+        return found
 
     def program(self, *args: Any) -> Program:
         """The program that a call with these arguments replays; recorded now if there is none."""
@@ -148,7 +158,7 @@ class Compiled(_core.Replayer):
         except BaseException:
             _core.trace_abort()
             raise
-        program = _core.trace_end(wanted, numbers=not self._wary)
+        program = _core.trace_end(wanted, numbers=not self._wary, kept=self._kept)
         rebuild = _rebuilder(shape, leaves)
         guard = None if static else _core.make_guard(args, iter(range(len(inputs))))
         return _Entry(program, rebuild, guard)

@@ -122,6 +122,17 @@ cdef extern from "program.h":
     void **fg_replay_address(fg_replay *)
     void **fg_replay_owner(fg_replay *)
     int fg_replay_run(const fg_program *, fg_replay *) nogil
+    void *fg_replay_own_input(const fg_program *, fg_replay *, int i)
+    ctypedef struct fg_rule:
+        double rate, weight_decay
+        int adam
+        double momentum, dampening
+        int nesterov, first
+        double beta1, beta2, eps, correction1, correction2
+        int decoupled
+    int fg_replay_train(const fg_program *, fg_replay *, const fg_rule *, void *const *state, int checked, int *bad) nogil
+    double fg_replay_loss(const fg_program *, fg_replay *)
+    void fg_gather_rows(int64_t row_bytes, int64_t n, const int64_t *row, const void *x, void *y) nogil
     void fg_program_free(fg_program *)
     fg_program_facts fg_program_describe(const fg_program *)
     fg_shape *fg_program_input_shape(const fg_program *, int i)

@@ -274,6 +274,7 @@ include "_create.pxi"
 include "_backward.pxi"
 include "_update.pxi"
 include "_program.pxi"
+include "_training.pxi"
 
 
 # Python cannot make a Tensor without an array: its __new__ refuses. (Here, Tensor.__new__ does not ask the slot.)

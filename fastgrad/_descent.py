@@ -66,18 +66,32 @@ class TrainingStep:
 
     def __call__(self, *batch: Any) -> float:
         """Take one step on a batch, the arguments of the loss after params, and return its loss before it."""
-        optimizer = self.optimizer
+        return self._take(batch, None)
+
+    def _take(self, batch: tuple[Any, ...], rows: np.ndarray | None) -> float:
+        """A step on a batch, or on these rows of its arrays."""
+        optimizer, leaves = self.optimizer, self._leaves
         if optimizer._structure is not self._structure:  # at the first step, or when its state was loaded
-            optimizer._check(self._leaves, self._structure)
-        result, gradients = self._value_and_gradients(batch)
+            optimizer._check(leaves, self._structure)
+        rule = None if self._compiled is None else optimizer._rule(leaves)
+        if rule is None:
+            value, gradients = self._value_and_gradients(_rows_of(batch, rows))
+        else:
+            taken = self._in_one_call(batch, rows, rule)
+            if len(taken) == 3:
+                value, bad, gradient = taken
+                if bad >= 0:
+                    return self._refuse(value, bad, gradient)
+                optimizer._structure = self._structure
+                optimizer.steps += 1
+                return value
+            value, gradients = taken
         if self._nonfinite != "ignore":
-            found = self._not_finite(result, gradients)
-            if found is not None:
-                if self._nonfinite == "raise":
-                    raise FloatingPointError(found)
-                return result
-        optimizer._apply(self._leaves, self._structure, gradients)
-        return result
+            bad = _core.first_not_finite(gradients)
+            if bad >= 0 or not math.isfinite(value):
+                return self._refuse(value, bad, gradients[bad] if bad >= 0 else None)
+        optimizer._apply(leaves, self._structure, gradients)
+        return value
 
     def program(self, *batch: Any) -> Any:
         """The recorded program that a step with this batch replays."""
@@ -85,22 +99,48 @@ class TrainingStep:
             raise RuntimeError(f"{self._name}: the loss runs eagerly, there is no program")
         return self._compiled.program(self._leaves, *batch)
 
+    def _in_one_call(
+        self, batch: tuple[Any, ...], rows: np.ndarray | None, rule: _core.Rule
+    ) -> tuple[float, int, Any] | tuple[float, list[Any]]:
+        """The step done by its program, as ``Compiled.train`` says; or loss and gradients, where there is none."""
+        compiled, leaves = self._program_with(len(self._leaves)), self._leaves
+        checked = self._nonfinite != "ignore"
+        try:
+            if rows is not None:
+                taken = compiled._train_on_rows(leaves, batch, rows, rule, checked)
+                if taken is not None:
+                    return taken
+            return compiled.train((leaves, *_rows_of(batch, rows)), rule, checked)
+        except Exception as error:
+            self.optimizer._check(leaves, self._structure)
+            return self._without_program(_rows_of(batch, rows), error)
+
     def _value_and_gradients(self, batch: tuple[Any, ...]) -> tuple[float, list[Any]]:
         if self._compiled is None:
             return self._eagerly(batch)
         try:
-            value, gradients = self._compiled(self._leaves, *batch)
+            value, gradients = self._program_with(0)(self._leaves, *batch)
             return float(value), gradients
         except Exception as error:
-            found = self._eagerly(batch)  # raises what is wrong with the loss or the batch itself
-            self._compiled = None
-            warnings.warn(
-                f"{self._name}: the loss cannot be recorded and runs eagerly{_place(error)}: {error}. Give compile=False "
-                "to run it so without this warning",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-            return found
+            return self._without_program(batch, error)
+
+    def _program_with(self, kept: int) -> Compiled:
+        """The compiled loss, whose gradients are results or stay with the program: what the optimizer needs."""
+        assert self._compiled is not None
+        if self._compiled._kept != kept:
+            self._compiled = Compiled(self._traced, wary=True, kept=kept)
+        return self._compiled
+
+    def _without_program(self, batch: tuple[Any, ...], error: Exception) -> tuple[float, list[Any]]:
+        found = self._eagerly(batch)  # raises what is wrong with the loss or the batch itself
+        self._compiled = None
+        warnings.warn(
+            f"{self._name}: the loss cannot be recorded and runs eagerly{_place(error)}: {error}. Give compile=False "
+            "to run it so without this warning",
+            RuntimeWarning,
+            stacklevel=5,
+        )
+        return found
 
     def _eagerly(self, batch: tuple[Any, ...]) -> tuple[float, list[Any]]:
         tensors = [_core.watch(leaf) for leaf in self._leaves]
@@ -130,19 +170,18 @@ class TrainingStep:
         _core.backward_to(tensors, value)
         return value
 
-    def _not_finite(self, value: float, gradients: list[Any]) -> str | None:
-        """What is not finite, as the text of the error; None if all is well."""
-        bad = _core.first_not_finite(gradients)
-        if bad < 0 and math.isfinite(value):
-            return None
+    def _refuse(self, value: float, bad: int, gradient: Any) -> float:
+        """Leave a step out, or raise: the loss is not finite, or a gradient."""
+        if self._nonfinite == "skip":
+            return value
         what = [] if math.isfinite(value) else [f"the loss is {value}"]
-        if bad >= 0:
-            entries = np.isfinite(np.asarray(gradients[bad]))
+        if gradient is not None:
+            entries = np.isfinite(np.asarray(gradient))
             what.append(
                 f"the gradient of {self._structure.paths('params')[bad]} has {entries.size - entries.sum()} "
                 f"entries of {entries.size} that are not finite"
             )
-        return (
+        raise FloatingPointError(
             f"{self._name}: at step {self.optimizer.steps} {' and '.join(what)}; the parameters are as they were "
             "before this step. Lower the learning rate, or look for log(0), division by 0 or overflow in the loss"
         )
@@ -354,7 +393,7 @@ def descend(
 
 def _run(
     step: TrainingStep,
-    batches: Iterator[tuple[np.ndarray, ...]],
+    batches: Iterator[tuple[tuple[np.ndarray, ...], np.ndarray | None]],
     total: int,
     per_epoch: int,
     tol: float | None,
@@ -367,7 +406,7 @@ def _run(
     history = result.history
     previous = np.inf
     for number in range(total):
-        value = step(*next(batches))
+        value = step._take(*next(batches))
         history.append(value)
         result.update(loss=value, steps=number + 1)
         bar.update(result)
@@ -403,6 +442,10 @@ def _place(error: BaseException) -> str:
         if os.path.dirname(f.filename) != here and not f.filename.endswith((".pyx", ".pxi"))
     ]  # fmt: skip
     return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+
+
+def _rows_of(arrays: tuple[Any, ...], rows: np.ndarray | None) -> tuple[Any, ...]:
+    return arrays if rows is None else tuple(array.take(rows, axis=0) for array in arrays)
 
 
 def _loss_error(name: str, value: Any) -> TypeError:
@@ -460,18 +503,17 @@ def _positive(name: str, value: Any, default: int) -> int:
 
 def _batches(
     arrays: tuple[np.ndarray, ...], rows: int, size: int, shuffle: bool, rng: np.random.Generator
-) -> Iterator[tuple[np.ndarray, ...]]:
-    """Batches without end, an epoch after the other."""
+) -> Iterator[tuple[tuple[np.ndarray, ...], np.ndarray | None]]:
+    """Batches without end, an epoch after the other: arrays, and the rows of them, None for all."""
     while size == rows:
-        yield arrays
+        yield arrays, None
     while True:
         order = rng.permutation(rows) if shuffle else None
         for start in range(0, rows, size):
             if order is None:
-                yield tuple(array[start : start + size] for array in arrays)
+                yield tuple(array[start : start + size] for array in arrays), None
             else:
-                taken = order[start : start + size]
-                yield tuple(array.take(taken, axis=0) for array in arrays)
+                yield arrays, order[start : start + size]
 
 
 # the terminal -----------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ def trace_end(list results, bint numbers=True, int kept=0):
     check(status)
     facts = fg_program_describe(made.program)
     made.n_in = facts.n_in
-    made.n_out = n - kept
+    made.n_out, made.n_kept = n - kept, kept
     made.numbers = numbers
     made.alone = facts.work > 50_000 and not facts.allocates
     return made
@@ -73,7 +73,7 @@ cdef class Program:
     """A recorded function, optimised and ready to be replayed on inputs of the same shapes and dtypes."""
 
     cdef fg_program *program
-    cdef int n_in, n_out        # n_out: without the gradients that stay
+    cdef int n_in, n_out, n_kept    # n_kept: of gradients that stay, beside the n_out results
     cdef bint numbers           # results without axes come as NumPy numbers instead of ndarrays
     cdef bint alone             # a replay is long, and needs nothing that the GIL protects
 
@@ -88,14 +88,24 @@ cdef class Program:
     def run(self, list inputs):
         """The results for these ndarrays, each of the recorded shape and dtype, as a list of ndarrays."""
         self.whole()
-        cdef int i
+        return self.replay(self.with_inputs(inputs))
+
+    def train(self, list inputs, Rule rule not None, bint checked):
+        """A training step on these ndarrays, of which the first are the parameters (see `train` in _training.pxi)."""
+        self.whole()
+        return train(self, self.with_inputs(inputs), rule, checked)
+
+    cdef fg_replay *with_inputs(self, list inputs) except NULL:
         cdef fg_replay *r
+        cdef int i
         kept = []
         if len(inputs) != self.n_in:
             raise ValueError(f"program: expected {self.n_in} inputs, got {len(inputs)}")
         for i in range(self.n_in):
             a = inputs[i]
             if not fits(a, fg_program_input_dtype(self.program, i), fg_program_input_shape(self.program, i)):
+                if i < self.n_kept:
+                    raise ValueError("training step: a parameter must be a writable contiguous array")
                 a = np.array(a, DTYPES[fg_program_input_dtype(self.program, i)], order="C")
                 if shape_tuple(fg_program_input_shape(self.program, i)) != a.shape:
                     raise ValueError(f"program: expected input {i} of shape "
@@ -104,7 +114,7 @@ cdef class Program:
         r = self.take()
         for i in range(self.n_in):
             hold_input(r, i, kept[i])
-        return self.replay(r)
+        return r
 
     cdef fg_replay *take(self) except NULL:
         cdef fg_replay *r = fg_replay_take(self.program)
@@ -158,10 +168,18 @@ cdef class Program:
         cdef int i, dtype
         for i in range(self.n_out):
             if results[i] is None:
-                dtype = fg_program_output_dtype(self.program, i)
-                number = PyArray_Scalar(fg_replay_address(r)[self.n_in + i], DTYPES[dtype], None)
-                results[i] = number if self.numbers else np.array(number)
+                if self.numbers:
+                    dtype = fg_program_output_dtype(self.program, i)
+                    results[i] = PyArray_Scalar(fg_replay_address(r)[self.n_in + i], DTYPES[dtype], None)
+                else:
+                    results[i] = self.copy_kept(r, i)
         return 0
+
+    cdef cnp.ndarray copy_kept(self, fg_replay *r, int i):
+        cdef cnp.ndarray a = new_ndarray(fg_program_output_shape(self.program, i),
+                                         fg_program_output_dtype(self.program, i))
+        memcpy(cnp.PyArray_DATA(a), fg_replay_address(r)[self.n_in + i], cnp.PyArray_NBYTES(a))
+        return a
 
     def same_as(self, Program other not None):
         """Whether both compute the same from the same constants."""
@@ -336,3 +354,41 @@ cdef class Replayer:
                 return results[0] if rebuild is None else rebuild(results)
             program.give(r)
         return self._slowly(args)
+
+    def _train(self, tuple args, Rule rule not None, bint checked):
+        """If the call is like the last: a training step (see `train`). Else None, and nothing has happened."""
+        cdef Program program = self.program
+        cdef fg_replay *r
+        if self.guard is None or fg_trace_here():
+            return None
+        r = program.take()
+        if not self.guard.match(args, program, r):
+            program.give(r)
+            return None
+        self._hits += 1
+        return train(program, r, rule, checked)
+
+    def _train_on_rows(self, list leaves, tuple arrays, cnp.ndarray rows not None, Rule rule not None, bint checked):
+        """The same on the rows of arrays with these int64 numbers."""
+        cdef Program program = self.program
+        cdef fg_replay *r
+        cdef int i, n = len(leaves)
+        if (self.guard is None or fg_trace_here() or program.n_in != n + len(arrays) or program.n_kept != n
+                or number_of(rows) != FG_INT64 or not cnp.PyArray_ISCARRAY_RO(rows)):
+            return None
+        r = program.take()
+        try:
+            for i in range(program.n_in):
+                if i >= n:
+                    found = gather(program, r, i, arrays[i - n], rows)
+                elif found := fits(leaves[i], fg_program_input_dtype(program.program, i),
+                                   fg_program_input_shape(program.program, i)):
+                    hold_input(r, i, leaves[i])
+                if not found:
+                    program.give(r)
+                    return None
+        except BaseException:
+            program.give(r)
+            raise
+        self._hits += 1
+        return train(program, r, rule, checked)
