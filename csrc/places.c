@@ -57,12 +57,15 @@ static void find_blockwise(fg_program *p)
 /* ---- gaps between places ------------------------------------------------------------------------------------------ */
 typedef struct { int64_t offset, bytes; } gap;
 
-static int64_t bytes_of(const slot *s)
+/* Of n elements: a place even for nothing. */
+static int64_t bytes_for(const slot *s, int64_t n)
 {
-    int64_t n = s->blockwise ? FG_BLOCK : s->array.shape->size;
-    int64_t bytes = (n ? n : 1) * (int64_t)fg_itemsize(s->array.dtype);     /* a pointer even to nothing */
+    int64_t bytes = (n ? n : 1) * (int64_t)fg_itemsize(s->array.dtype);
     return (bytes + FG_ALIGN - 1) / FG_ALIGN * FG_ALIGN;
 }
+
+static int64_t whole_bytes(const slot *s) { return bytes_for(s, s->array.shape->size); }
+static int64_t bytes_of(const slot *s) { return s->blockwise ? bytes_for(s, FG_BLOCK) : whole_bytes(s); }
 
 /* Take the smallest gap that fits, or grow the arena. */
 static int64_t take_place(list *gaps, int64_t bytes, int64_t *end)
@@ -157,7 +160,7 @@ static int place_result(fg_program *p, arena *a, int k)
     }
     if (status || !in_arena(y, v))
         return status;
-    p->separate_bytes += y->array.shape->size * (int64_t)fg_itemsize(y->array.dtype);
+    p->separate_bytes += whole_bytes(y);
     if (y->blockwise)
         return place_block(p, a, y);
     if (x) {

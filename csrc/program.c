@@ -64,16 +64,26 @@ int fg_program_line(const fg_program *p, int i, char *text, int size)
             PRINT(values_of(p)[v].array ? " const%d" : " %%%d", v);
     }
     PRINT("  %s %s", fg_dtype_name(y->array.dtype), fg_shape_text(y->array.shape, shape));
-    if (y->output >= 0)
-        PRINT("  out%d", y->output);
-    else if (y->blockwise)
+    if (y->blockwise)
         PRINT("  block");
-    else
-        PRINT("  @%lld", (long long)p->slot[y->root].offset);
+    else if (y->output < 0)
+        PRINT("  @%lld", (long long)y->offset);
+    for (int k = 0; k < p->n_out; k++)
+        if (fg_program_output(p, k) == s->y)
+            PRINT("  out%d", k);
 #undef PRINT
     return at;
 }
 
+int fg_program_operand(const fg_program *p, int i, int k)
+{
+    const step *s = &p->step[i];
+    int v = k < 0 ? s->y : k < s->n_in ? s->in[k] : -1;
+    return v < 0 ? -1 : p->slot[v].root;
+}
+
+int fg_program_operand_count(const fg_program *p, int i) { return p->step[i].n_in; }
+int fg_program_output(const fg_program *p, int i) { return p->slot[p->out[i]].root; }
 int fg_program_group(const fg_program *p, int i) { return p->step[i].group; }
 
 int fg_program_equal(const fg_program *a, const fg_program *b)

@@ -69,6 +69,11 @@ int fg_program_output_dtype(const fg_program *, int i);
 int fg_program_keeps(const fg_program *, int i);    /* is output i kept? */
 /* A line about instruction i: "%7 = add %3 %5 (64, 10) float32"; returns the length it has or would have. */
 int fg_program_line(const fg_program *, int i, char *text, int size);
+/* Whose memory operand k of instruction i is, or with k = -1 its result; -1: a missing one. Inputs have the first
+ * numbers. */
+int fg_program_operand(const fg_program *, int i, int k);
+int fg_program_operand_count(const fg_program *, int i);
+int fg_program_output(const fg_program *, int i);   /* whose memory output i is */
 /* Do both compute the same from the same constants? */
 int fg_program_equal(const fg_program *, const fg_program *);
 int fg_program_group(const fg_program *, int i);    /* how many instructions from i on are fused; 1: alone */

@@ -143,3 +143,6 @@ cdef extern from "program.h":
     int fg_program_line(const fg_program *, int i, char *text, int size)
     int fg_program_equal(const fg_program *, const fg_program *)
     int fg_program_group(const fg_program *, int i)
+    int fg_program_operand(const fg_program *, int i, int k)
+    int fg_program_operand_count(const fg_program *, int i)
+    int fg_program_output(const fg_program *, int i)

@@ -197,21 +197,76 @@ cdef class Program:
                 "recorded": facts.n_recorded, "peak_bytes": facts.arena_bytes,
                 "separate_bytes": facts.separate_bytes}
 
-    def __str__(self):
+    cdef list lines(self):
+        """A line for each instruction."""
         cdef char text[1024]
-        facts, lines, fused = self.facts, [], 0
-        for i in range(facts["instructions"]):
+        lines = []
+        for i in range(fg_program_describe(self.program).n_instructions):
             cut = fg_program_line(self.program, i, text, sizeof(text)) >= <int>sizeof(text)
+            lines.append(text.decode() + " ..." * cut)
+        return lines
+
+    def __str__(self):
+        facts, lines, fused = self.facts, [], 0
+        for i, line in enumerate(self.lines()):
             size = fg_program_group(self.program, i)
             if size > 1:
                 lines.append(f"  fused {size}:")
                 fused = size
-            lines.append(("    " if fused else "  ") + text.decode() + " ..." * cut)
+            lines.append(("    " if fused else "  ") + line)
             fused -= fused > 0
         head = (f"program: {facts['inputs']} inputs, {facts['outputs']} outputs, {facts['instructions']} instructions "
                 f"({facts['recorded']} recorded), {facts['peak_bytes']} bytes of intermediates "
                 f"({facts['separate_bytes']} without sharing)")
         return "\n".join([head, *lines])
+
+    def dot(self):
+        """The program as a graph in the DOT language, for Graphviz: ``dot -Tsvg``.
+
+        A box is an instruction with the dtype and shape of its result, a frame a fused group, an ellipse an input,
+        a constant or an output.
+
+        >>> import fastgrad as fg, numpy as np
+        >>> print(fg.compile(lambda x: fg.tanh(x) * 2).program(np.zeros(3)).dot())
+        digraph program {
+          node [shape=box]
+          in0 [shape=ellipse label="in0\\nfloat64 (3,)"]
+          i0 [label="tanh\\nfloat64 (3,)"]
+          i1 [label="multiply\\nfloat64 (3,)"]
+          const1 [shape=ellipse]
+          out0 [shape=ellipse]
+          in0 -> i0
+          i0 -> i1
+          const1 -> i1
+          i1 -> out0
+        }
+        """
+        facts, makers, nodes, edges, constants, left = self.facts, {}, [], [], {}, 0
+        for k in range(self.n_in):
+            makers[k] = f"in{k}"
+            what = DTYPES[fg_program_input_dtype(self.program, k)], shape_tuple(fg_program_input_shape(self.program, k))
+            nodes.append(f'in{k} [shape=ellipse label="in{k}\\n{what[0]} {what[1]}"]')
+        for i, line in enumerate(self.lines()):
+            size = fg_program_group(self.program, i)
+            if size > 1:
+                nodes.append(f'subgraph cluster_{i} {{ label="fused {size}"')
+                left = size
+            words = line.split(" = ")[1].split("  ")
+            nodes.append("  " * (left > 0) + f'i{i} [label="{words[0].split()[0]}\\n{words[1]}"]')
+            left -= 1
+            if left == 0:
+                nodes.append("}")
+            for k in range(fg_program_operand_count(self.program, i)):
+                v = fg_program_operand(self.program, i, k)
+                if v >= 0:
+                    source = makers.get(v) or constants.setdefault(v, f"const{v}")
+                    edges.append(f"{source} -> i{i}")
+            makers[fg_program_operand(self.program, i, -1)] = f"i{i}"
+        nodes.extend(f"{name} [shape=ellipse]" for name in constants.values())
+        for k in range(facts["outputs"]):
+            nodes.append(f"out{k} [shape=ellipse]")
+            edges.append(f"{makers[fg_program_output(self.program, k)]} -> out{k}")
+        return "\n".join(["digraph program {", "  node [shape=box]", *["  " + x for x in nodes + edges], "}"])
 
 
 cdef extern from "numpy/arrayobject.h":
