@@ -68,6 +68,9 @@ typedef struct {
  * Row kernels reduce x[rows][n] along n; column kernels reduce x[n][cols] along the first axis. n is
  * at least 1 but where said. The order of additions is a fixed tree of blocks (pairwise), so that the error grows as
  * log n and the bits of a sum are the same with every instruction set. */
+/* A row longer than FG_SUM_LEAF is summed as its first FG_SUM_HALF(n) elements plus the rest, each in the same way. */
+enum { FG_SUM_LANES = 64, FG_SUM_LEAF = 32 * FG_SUM_LANES };
+#define FG_SUM_HALF(n) ((n) / 2 / FG_SUM_LANES * FG_SUM_LANES)
 typedef struct {
     void (*sum_rows)(int64_t rows, int64_t n, const void *x, void *y);      /* y[rows]; n may be 0 */
     void (*sum_cols)(int64_t n, int64_t cols, const void *x, void *y);      /* y[cols]; n may be 0 */

@@ -46,7 +46,7 @@ static void find_blockwise(fg_program *p)
         for (int j = k; j < end; j++) {
             slot *y = &p->slot[p->step[j].y];
             if (y->root == p->step[j].y && y->output < 0 && y->last == end - 1)
-                y->blockwise = 1;
+                y->blockwise = p->step[k].sinks ? FG_SUM_LEAF : FG_BLOCK;
         }
     }
     for (int v = 0; v < p->values.n; v++)
@@ -65,7 +65,7 @@ static int64_t bytes_for(const slot *s, int64_t n)
 }
 
 static int64_t whole_bytes(const slot *s) { return bytes_for(s, s->array.shape->size); }
-static int64_t bytes_of(const slot *s) { return s->blockwise ? bytes_for(s, FG_BLOCK) : whole_bytes(s); }
+static int64_t bytes_of(const slot *s) { return s->blockwise ? bytes_for(s, s->blockwise) : whole_bytes(s); }
 
 /* Take the smallest gap that fits, or grow the arena. */
 static int64_t take_place(list *gaps, int64_t bytes, int64_t *end)
@@ -118,16 +118,31 @@ typedef struct {
 
 static int in_arena(const slot *s, int v) { return s->root == v && s->output < 0 && s->first >= 0; }
 
-/* The operand in whose place a flat step can write its result, as this step is the last to read it; or NULL. */
-static slot *dying_operand(fg_program *p, int k)
+/* Does a step read a root element for element, if at all? */
+static int reads_in_step(const fg_program *p, const step *s, int root)
+{
+    for (int i = 0; i < s->n_in; i++)
+        if (s->in[i] >= 0 && p->slot[s->in[i]].root == root &&
+            (shape_at(p, s->in[i])->size != s->n || shape_at(p, root)->size != s->n))
+            return 0;
+    return 1;
+}
+
+/* The operand in whose place step k, of the group that starts at `start`, can write its result; or NULL. Nobody reads
+ * it later, and in its group nobody reads what is overwritten for an earlier block. */
+static slot *dying_operand(fg_program *p, int start, int k)
 {
     const step *s = &p->step[k];
-    const slot *y = &p->slot[s->y];
-    for (int i = 0; s->kind != RUN && i < s->n_in; i++) {
+    for (int i = 0; s->kind != RUN && s->kind != SUM_STEP && i < s->n_in; i++) {
         int root = s->in[i] < 0 ? -1 : p->slot[s->in[i]].root;
         slot *x = root < 0 ? NULL : &p->slot[root];
-        if (x && in_arena(x, root) && x->reader == k && !x->blockwise && x->array.dtype == y->array.dtype &&
-            x->array.shape->size == y->array.shape->size)
+        if (!x || !in_arena(x, root) || x->reader != k || x->blockwise ||
+            x->array.dtype != p->slot[s->y].array.dtype)
+            continue;
+        int in_step = 1;
+        for (int j = start; j <= k; j++)
+            in_step = in_step && reads_in_step(p, &p->step[j], root);
+        if (in_step)
             return x;
     }
     return NULL;
@@ -147,10 +162,10 @@ static int place_block(fg_program *p, arena *a, slot *y)
     return add_gap(&a->blocks, y->offset, bytes_of(y));
 }
 
-static int place_result(fg_program *p, arena *a, int k)
+static int place_result(fg_program *p, arena *a, int start, int k)
 {
     int status = FG_OK, v = p->step[k].y;
-    slot *y = &p->slot[v], *x = dying_operand(p, k);
+    slot *y = &p->slot[v], *x = dying_operand(p, start, k);
     for (int i = 0; !status && i < p->step[k].n_in; i++) {
         slot *dead = p->step[k].in[i] < 0 ? NULL : &p->slot[p->slot[p->step[k].in[i]].root];
         if (dead && dead->blockwise && dead->reader == k) {
@@ -206,7 +221,7 @@ int fg_program_place(fg_program *p)
     for (int k = 0; !status && k < p->n_steps; k += p->step[k].group) {
         int end = k + p->step[k].group - 1;
         for (int j = k; !status && j <= end; j++)
-            status = place_result(p, &a, j);
+            status = place_result(p, &a, k, j);
         if (!status)
             status = give_back_dead(p, &a, k, end, dying, next);
     }

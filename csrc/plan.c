@@ -3,10 +3,36 @@
 
 #include <stdlib.h>
 
-enum { FUSE_FROM = 2 * FG_BLOCK };              /* shorter operands are in cache anyway */
+enum {
+    FUSE_FROM = 2 * FG_BLOCK,   /* shorter operands are in cache anyway */
+    LOOK_AHEAD = 64             /* steps that a group may overtake */
+};
 
 /* ---- steps ---------------------------------------------------------------------------------------------------- */
-static int is_view(int op) { return op == FG_OP_reshape; }
+/* Does a slice take elements that lie together? Up to some axis single ones, behind it all there are. */
+static int is_stretch(const fg_shape *x, const int64_t *attr, int64_t *first)
+{
+    int together = 1;
+    *first = 0;
+    for (int i = 0; i < x->ndim; i++) {
+        int64_t start = attr[3 * i], pace = attr[3 * i + 1], count = attr[3 * i + 2];
+        if (count > 1 && pace != 1)
+            return 0;
+        if (!together && count != x->dim[i])
+            return 0;
+        together = together && count == 1;
+        *first = *first * x->dim[i] + start;
+    }
+    return 1;
+}
+
+/* Is a value another one's elements, `shift` elements on? */
+static int is_view(const fg_program *p, const note *a, int64_t *shift)
+{
+    *shift = 0;
+    return a->op == FG_OP_reshape || (a->op == FG_OP_slice && shape_at(p, a->y)->size > 0 &&
+                                      is_stretch(shape_at(p, operands_of(p, a)[0]), attrs_of(p, a), shift));
+}
 
 /* Is every operand of the size of the result or a single element? Then one kernel call, or one a block, does it. */
 static int is_flat(const fg_program *p, const note *a)
@@ -82,7 +108,8 @@ static int allocates(const fg_program *p, const step *s)
 static void prepare_step(fg_program *p, step *s, const note *a)
 {
     *s = (step){.kind = RUN, .group = 1, .op = a->op, .y = a->y, .n_in = a->n_in, .n_attr = a->n_attr,
-                .in = operands_of(p, a), .attr = attrs_of(p, a), .n = shape_at(p, a->y)->size};
+                .in = operands_of(p, a), .attr = attrs_of(p, a), .n = shape_at(p, a->y)->size,
+                .itemsize = fg_itemsize(p->slot[a->y].array.dtype)};
     s->kernel = (void *)(a->op >= FG_N_ELEMENTWISE && a->op < FG_N_OPS ? fg_ops[a->op].run : fg_run);
     p->work += work_of(p, s);
     p->allocates = p->allocates || allocates(p, s);
@@ -90,19 +117,99 @@ static void prepare_step(fg_program *p, step *s, const note *a)
         choose_kernel(p, s);
 }
 
-/* Neighbouring flat steps over the same number of elements form a group, which runs block by block. */
-static void form_groups(fg_program *p)
+/* ---- groups ------------------------------------------------------------------------------------------------------ */
+/* While a group is formed: its number in `mine` marks the values that it reads or writes, in `made` those it writes, in
+ * `passed` those made by steps that stay behind it. */
+typedef struct { int number, *mine, *made, *passed; } group;
+
+static int reads_any(const fg_program *p, const step *s, const int *marks, int number)
 {
-    for (int k = 0; k < p->n_steps; k++) {
-        step *s = &p->step[k];
-        if (s->kind == RUN || s->n < FUSE_FROM)
+    for (int i = 0; i < s->n_in; i++)
+        if (s->in[i] >= 0 && marks[p->slot[s->in[i]].root] == number)
+            return 1;
+    return 0;
+}
+
+/* Does a step read a part of what the group makes, which may lie in another block? */
+static int reads_part(const fg_program *p, const step *s, const group *g)
+{
+    for (int i = 0; i < s->n_in; i++)
+        if (s->in[i] >= 0 && g->made[p->slot[s->in[i]].root] == g->number && shape_at(p, s->in[i])->size != s->n)
+            return 1;
+    return 0;
+}
+
+static void join(const fg_program *p, const step *s, group *g)
+{
+    g->mine[s->y] = g->made[s->y] = g->number;
+    for (int i = 0; i < s->n_in; i++)
+        if (s->in[i] >= 0)
+            g->mine[p->slot[s->in[i]].root] = g->number;
+}
+
+/* Is a step the sum of all of something that the group makes? */
+static int is_sink(const fg_program *p, const step *s, const step *first, const group *g)
+{
+    return s->op == FG_OP_sum && s->n == 1 && shape_at(p, s->in[0])->size == first->n &&
+           FG_IS_FLOAT(p->slot[s->y].array.dtype) && first->sinks < FG_SINKS && reads_any(p, s, g->mine, g->number) &&
+           !reads_any(p, s, g->passed, g->number);
+}
+
+/* Move flat steps of one length to a group, which runs block by block: neighbours, and those further on that read
+ * what the group has at hand and nothing that is made in between. A sum joins too, but only later steps may read it.
+ * Fills `sorted`, takes steps out of p->step. */
+static void sort_steps(fg_program *p, step *sorted, group *g)
+{
+    for (int k = 0, n = 0; k < p->n_steps; k++) {
+        step *first = &p->step[k];
+        if (!first->group)                      /* taken by an earlier group */
             continue;
-        int last = k;
-        while (last + 1 < p->n_steps && p->step[last + 1].kind != RUN && p->step[last + 1].n == s->n)
-            last++;
-        s->group = last - k + 1;
-        k = last;
+        int start = n;
+        sorted[n++] = *first;
+        if (first->kind == RUN || first->n < FUSE_FROM)
+            continue;
+        g->number = k + 1;
+        join(p, first, g);
+        for (int j = k + 1, passed = 0; j < p->n_steps && passed < LOOK_AHEAD; j++) {
+            step *s = &p->step[j];
+            if (!s->group)
+                continue;
+            if (s->kind != RUN && s->n == first->n && !reads_any(p, s, g->passed, g->number) &&
+                !reads_part(p, s, g) && (!passed || reads_any(p, s, g->mine, g->number))) {
+                join(p, s, g);
+                sorted[n++] = *s;
+                s->group = 0;
+            } else if (is_sink(p, s, &sorted[start], g)) {
+                g->passed[s->y] = g->number;
+                sorted[start].sinks++;
+                sorted[n] = *s;
+                sorted[n].kind = SUM_STEP;
+                sorted[n].kernel = (void *)fg_kernels[p->slot[s->y].array.dtype].reduce->sum_rows;
+                sorted[n++].n = first->n;
+                s->group = 0;
+            } else {
+                g->passed[s->y] = g->number;
+                passed++;
+            }
+        }
+        sorted[start].group = n - start;
     }
+}
+
+static int form_groups(fg_program *p)
+{
+    step *sorted = malloc((size_t)(p->n_steps + 1) * sizeof *sorted);
+    int *marks = calloc(3 * (size_t)p->values.n + 1, sizeof *marks);
+    if (!sorted || !marks) {
+        free(sorted);
+        free(marks);
+        return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    }
+    sort_steps(p, sorted, &(group){0, marks, marks + p->values.n, marks + 2 * p->values.n});
+    free(marks);
+    free(p->step);
+    p->step = sorted;
+    return FG_OK;
 }
 
 /* ---- slots and steps --------------------------------------------------------------------------------------- */
@@ -113,7 +220,8 @@ static int separate_outputs(fg_program *p)
     for (int i = 0; i < p->n_out; i++) {
         int v = p->out[i], root = p->slot[v].root, kept = fg_program_keeps(p, i);
         slot *memory = &p->slot[root];
-        if (values_of(p)[root].from == RESULT && memory->output < 0 && (kept || !memory->kept)) {
+        int whole = shape_at(p, v)->size == shape_at(p, root)->size;
+        if (values_of(p)[root].from == RESULT && memory->output < 0 && (kept || (whole && !memory->kept))) {
             if (kept)
                 memory->kept = 1;
             else
@@ -158,8 +266,12 @@ static int make_slots(fg_program *p)
     }
     for (int k = 0; k < p->notes.n; k++) {
         const note *a = &notes_of(p)[k];
-        if (is_view(a->op))
-            p->slot[a->y].root = p->slot[operands_of(p, a)[0]].root;
+        int64_t shift;
+        if (!is_view(p, a, &shift))
+            continue;
+        const slot *x = &p->slot[operands_of(p, a)[0]];
+        p->slot[a->y].root = x->root;
+        p->slot[a->y].shift = x->shift + shift * (int64_t)fg_itemsize(x->array.dtype);
     }
     return FG_OK;
 }
@@ -170,7 +282,7 @@ static int make_steps(fg_program *p)
     if (!p->step)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     for (int k = 0; k < p->notes.n; k++)
-        if (!is_view(notes_of(p)[k].op))
+        if (p->slot[notes_of(p)[k].y].root == notes_of(p)[k].y)
             prepare_step(p, &p->step[p->n_steps++], &notes_of(p)[k]);
     return FG_OK;
 }
@@ -197,7 +309,7 @@ static void fill_vectors(const fg_program *p, step *s)
         int v = i < s->n_in ? s->in[i] : s->y;
         if (v < 0 || (shape_at(p, v)->size == 1 && s->n > 1))
             continue;
-        if (p->slot[p->slot[v].root].offset < 0)
+        if (p->slot[p->slot[v].root].offset < 0 || p->slot[v].shift)
             return;
         int64_t own = (int64_t)fg_itemsize(p->slot[v].array.dtype);
         itemsize = own > itemsize ? own : itemsize;
@@ -217,8 +329,7 @@ int fg_program_plan(fg_program *p)
             p->slot[i] = (slot){.root = i, .output = -1, .offset = -1};
     if ((status = make_steps(p)))
         return status;
-    form_groups(p);
-    if ((status = fg_program_place(p)))
+    if ((status = form_groups(p)) || (status = fg_program_place(p)))
         return status;
     for (int k = 0; k < p->n_steps; k += p->step[k].group)
         for (int j = k; j < k + p->step[k].group; j++)

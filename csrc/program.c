@@ -41,13 +41,23 @@ int fg_program_keeps(const fg_program *p, int i)
     return i >= p->n_out - p->n_kept || shape_at(p, p->out[i])->ndim == 0;
 }
 
+#define PRINT(...) at += snprintf(at < size ? text + at : NULL, at < size ? (size_t)(size - at) : 0, __VA_ARGS__)
+/* A view is shown as what it looks into, from which byte on. */
+static int print_operand(const fg_program *p, int v, char *text, int at, int size)
+{
+    int root = p->slot[v].root;
+    PRINT(root < p->n_in ? " in%d" : values_of(p)[root].array ? " const%d" : " %%%d", root);
+    if (p->slot[v].shift)
+        PRINT("+%lld", (long long)p->slot[v].shift);
+    return at;
+}
+
 int fg_program_line(const fg_program *p, int i, char *text, int size)
 {
     const step *s = &p->step[i];
     const slot *y = &p->slot[s->y];
     int op = s->op, at = 0;
     char shape[FG_SHAPE_TEXT];
-#define PRINT(...) at += snprintf(at < size ? text + at : NULL, at < size ? (size_t)(size - at) : 0, __VA_ARGS__)
     PRINT("%%%d = ", s->y);
     if (op < FG_N_OPS)
         PRINT("%s", fg_ops[op].name);
@@ -58,10 +68,8 @@ int fg_program_line(const fg_program *p, int i, char *text, int size)
         int v = s->in[k];
         if (v < 0)
             PRINT(" _");
-        else if (v < p->n_in)
-            PRINT(" in%d", v);
         else
-            PRINT(values_of(p)[v].array ? " const%d" : " %%%d", v);
+            at = print_operand(p, v, text, at, size);
     }
     PRINT("  %s %s", fg_dtype_name(y->array.dtype), fg_shape_text(y->array.shape, shape));
     if (y->blockwise)
@@ -71,9 +79,9 @@ int fg_program_line(const fg_program *p, int i, char *text, int size)
     for (int k = 0; k < p->n_out; k++)
         if (fg_program_output(p, k) == s->y)
             PRINT("  out%d", k);
-#undef PRINT
     return at;
 }
+#undef PRINT
 
 int fg_program_operand(const fg_program *p, int i, int k)
 {

@@ -56,28 +56,35 @@ static inline int64_t *attrs_of(const fg_program *p, const note *n) { return (in
 typedef struct slot {
     fg_array array;             /* its shape and dtype; of a constant the data too */
     int root;                   /* the value whose memory this is; itself unless a view */
+    int64_t shift;              /* of a view: where in the root's memory it begins, in bytes */
     int output;                 /* of a root: the output whose memory it is, or -1 */
     int kept;                   /* of a root: an output that stays in the arena looks into it */
     int first, last;            /* of a root: the steps that write and last read it, or the ends of their groups */
     int reader;                 /* of a root: the very step that reads it last */
-    int blockwise;              /* lives within one fused group, a block at a time */
+    int blockwise;              /* lives within one fused group: the elements of a block of it; else 0 */
     int64_t offset;             /* in the arena, or -1 */
 } slot;
 
 /* ---- steps ------------------------------------------------------------------------------------------------------ */
 /* All but RUN are flat: one kernel call on operands that are of the size of the result or single elements. */
-typedef enum { RUN, UNARY_STEP, BINARY_STEP, UNARY_VJP_STEP, BINARY_VJP_STEP, COMPARE_STEP, WHERE_STEP } kind;
+typedef enum { RUN, UNARY_STEP, BINARY_STEP, UNARY_VJP_STEP, BINARY_VJP_STEP, COMPARE_STEP, WHERE_STEP,
+               SUM_STEP } kind;         /* SUM_STEP: within a group only, the sum of all elements */
 
-enum { FG_OPERANDS = 4, FG_RESULT = 4 };        /* of a flat step: at most so many; where its result is listed */
+enum {
+    FG_RESULT = 4,              /* where a flat step's result is listed, behind at most so many operands */
+    FG_SINKS = 8                /* sums in a group at most */
+};
 
 typedef struct step {
     kind kind;
     int group;                  /* first of a fused group: how many steps it has; else 1 */
+    int sinks;                  /* and how many of them are sums */
     int op, y, n_in, n_attr;
     const int *in;              /* values */
     const int64_t *attr;
     void *kernel;               /* of a RUN step: what fills the result from an fg_call */
     int64_t n;                  /* elements; alone and within the arena: up to the end of the last vector */
+    size_t itemsize;            /* of its result */
     int64_t advance[FG_RESULT + 1];     /* of a flat step's operands and result: bytes an element goes on in a group */
 } step;
 

@@ -18,7 +18,8 @@ typedef struct {
     char *at[FG_RESULT + 1];    /* of a RUN step: its fg_call and its result's fg_array */
 } ready;
 
-typedef struct { int source; char **at; } patch;    /* *at is input `source`, or output `source` - n_in */
+/* *at lies `shift` bytes into input `source`, or into output `source` - n_in. */
+typedef struct { int source; int64_t shift; char **at; } patch;
 
 struct fg_replay {
     fg_replay *next;
@@ -37,6 +38,7 @@ typedef void (*unary_vjp_kernel)(int64_t, const void *, const void *, const void
 typedef void (*binary_vjp_kernel)(int64_t, const void *, int, const void *, int, const void *, const void *, void *);
 typedef void (*compare_kernel)(int64_t, const void *, int, const void *, int, uint8_t *);
 typedef void (*where_kernel)(int64_t, const uint8_t *, int, const void *, int, const void *, int, void *);
+typedef void (*rows_kernel)(int64_t, int64_t, const void *, void *);
 typedef int (*any_kernel)(const fg_call *, fg_array *);
 
 /* ---- making one -------------------------------------------------------------------------------------------------- */
@@ -50,14 +52,14 @@ static int source_of(const fg_program *p, int v)
 static char *address_of(const fg_program *p, const fg_replay *r, int v)
 {
     const slot *root = &p->slot[p->slot[v].root];
-    return root->offset >= 0 ? r->arena + root->offset : root->array.data;
+    return (root->offset >= 0 ? r->arena + root->offset : (char *)root->array.data) + p->slot[v].shift;
 }
 
 static void set_pointer(const fg_program *p, fg_replay *r, int v, char **at)
 {
     int source = source_of(p, v);
     if (source >= 0)
-        r->patch[r->n_patches++] = (patch){source, at};
+        r->patch[r->n_patches++] = (patch){source, p->slot[v].shift, at};
     else
         *at = address_of(p, r, v);
 }
@@ -194,22 +196,70 @@ static inline void run_flat(const ready *s, char *const *x, int64_t n)
     }
 }
 
-/* The steps of a fused group, a block of elements at a time. */
+/* The steps of a fused group for the elements from `at` on; sums go to `sums`, one after the other. */
+static void run_block(const step *plan, const ready *s, int64_t at, int64_t n, double *sums)
+{
+    for (int j = 0; j < s->group; j++) {
+        char *x[FG_RESULT + 1];
+        for (int i = 0; i <= FG_RESULT; i++)
+            x[i] = s[j].at[i] + at * plan[j].advance[i];
+        if (s[j].kind == SUM_STEP)
+            ((rows_kernel)s[j].kernel)(1, n, x[0], sums++);
+        else
+            run_flat(&s[j], x, n);
+    }
+}
+
 static void run_group(const step *plan, const ready *s)
 {
     for (int64_t at = 0; at < s->n; at += FG_BLOCK)
-        for (int j = 0; j < s->group; j++) {
-            char *x[FG_RESULT + 1];
-            for (int i = 0; i <= FG_RESULT; i++)
-                x[i] = s[j].at[i] + at * plan[j].advance[i];
-            run_flat(&s[j], x, s->n - at < FG_BLOCK ? s->n - at : FG_BLOCK);
+        run_block(plan, s, at, s->n - at < FG_BLOCK ? s->n - at : FG_BLOCK, NULL);
+}
+
+static void add_float32(double *to, const double *from)
+{
+    float a, b;
+    memcpy(&a, to, sizeof a);
+    memcpy(&b, from, sizeof b);
+    a += b;
+    memcpy(to, &a, sizeof a);
+}
+
+/* The same with sums, of the blocks and in the order in which the kernel adds up a whole row: the bits are its bits.
+ * A recursion no deeper than the logarithm of n. Each sum is in its dtype at the start of its double. */
+static void run_halves(const step *plan, const ready *s, int64_t at, int64_t n, double *sums)
+{
+    if (n <= FG_SUM_LEAF) {
+        run_block(plan, s, at, n, sums);
+        return;
+    }
+    double upper[FG_SINKS];
+    int64_t half = FG_SUM_HALF(n);
+    run_halves(plan, s, at, half, sums);
+    run_halves(plan, s, at + half, n - half, upper);
+    for (int j = 0, i = 0; j < s->group; j++)
+        if (s[j].kind == SUM_STEP) {
+            if (plan[j].itemsize == sizeof(double))
+                sums[i] += upper[i];
+            else
+                add_float32(&sums[i], &upper[i]);
+            i++;
         }
+}
+
+static void run_with_sums(const step *plan, const ready *s)
+{
+    double sums[FG_SINKS];
+    run_halves(plan, s, 0, s->n, sums);
+    for (int j = 0, i = 0; j < s->group; j++)
+        if (s[j].kind == SUM_STEP)
+            memcpy(s[j].at[FG_RESULT], &sums[i++], plan[j].itemsize);
 }
 
 int fg_replay_run(const fg_program *p, fg_replay *r)
 {
     for (int i = 0; i < r->n_patches; i++)
-        *r->patch[i].at = r->address[r->patch[i].source];
+        *r->patch[i].at = (char *)r->address[r->patch[i].source] + r->patch[i].shift;
     for (const ready *s = r->ready, *end = s + p->n_steps; s < end; s += s->group) {
         if (s->kind == RUN) {
             int status = ((any_kernel)s->kernel)((const fg_call *)s->at[0], (fg_array *)s->at[1]);
@@ -218,7 +268,7 @@ int fg_replay_run(const fg_program *p, fg_replay *r)
         } else if (s->group == 1) {
             run_flat(s, s->at, s->n);
         } else {
-            run_group(p->step + (s - r->ready), s);
+            (p->step[s - r->ready].sinks ? run_with_sums : run_group)(p->step + (s - r->ready), s);
         }
     }
     return FG_OK;

@@ -309,3 +309,93 @@ def test_a_parameter_made_read_only_is_refused_and_the_program_kept():
     params["w"].flags.writeable = True
     assert step() == 2 * 0.125**2
     assert step.program() is not None
+
+
+# ---- fusion -------------------------------------------------------------------------------------------------------
+def blocks(program):
+    """For each fused group the text of its lines."""
+    return re.findall(r"  fused \d+:\n((?:    .*\n?)+)", str(program))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [2047, 2048, 2049, 4096, 5000, 100_001])
+def test_a_sum_ends_a_group_without_its_operand_in_memory(n, dtype):
+    def f(x, y):
+        a = fg.tanh(x) * y
+        return fg.sum(a * a), fg.mean(fg.exp(y) - x), fg.sum(x * y).reshape(1, 1) * 2
+
+    x, y = RNG.standard_normal((2, n)).astype(dtype)
+    compiled = fg.compile(f)
+    for _ in range(2):
+        for found, expected in zip(compiled(x, y), eagerly(f, x, y)):
+            np.testing.assert_array_equal(found, expected)  # the same order of additions
+    program = compiled.program(x, y)
+    if n >= 2048:
+        (group,) = blocks(program)
+        assert group.count(" = sum ") == 3
+        assert program.facts["peak_bytes"] <= 6 * 2048 * x.itemsize + 512
+        assert program.facts["separate_bytes"] > 6 * n * x.itemsize
+
+
+def test_a_sum_of_the_gradient_kind_and_what_reads_a_sum():
+    """Steps that read a sum wait for it; sums over some axes are no ends of a group."""
+
+    def f(x):
+        s = fg.sum(fg.tanh(x) * 2)
+        y = x * s
+        return fg.sum(y), fg.sum(fg.exp(x), axis=0), fg.sum(y * x, axis=1), fg.max(y)
+
+    x = RNG.standard_normal((50, 90))
+    compiled = fg.compile(f)
+    for _ in range(2):
+        for found, expected in zip(compiled(x), eagerly(f, x)):
+            np.testing.assert_array_equal(found, expected)
+    g = fg.value_and_grad(lambda x: f(x)[0])
+    value, gradient = fg.compile(g)(x)
+    np.testing.assert_array_equal(gradient, g(x)[1])
+
+
+def test_groups_overtake_what_they_do_not_need():
+    def f(x, w):
+        a = fg.tanh(x)
+        b = w @ w  # stands between, needs nothing of the group
+        c = a * x
+        return c + 1, fg.sum(b, axis=0)
+
+    x, w = RNG.standard_normal((100, 100)), RNG.standard_normal((10, 10))
+    compiled = fg.compile(f)
+    for _ in range(2):
+        for found, expected in zip(compiled(x, w), eagerly(f, x, w)):
+            np.testing.assert_array_equal(found, expected)
+    (group,) = blocks(compiled.program(x, w))
+    assert re.findall(r" = (\w+)", group) == ["tanh", "multiply", "add"]
+
+
+@pytest.mark.parametrize("n", [10, 6000])
+def test_slices_that_lie_together_are_not_copied(n):
+    def f(x, m):
+        a = fg.tanh(x)
+        return x[1:] * a[:-1], fg.sum(a[n // 2 :]), m[1] + m[0, 0], a[2:-1], a[0:1] * 2, m[:, 1:], x[3:4]
+
+    x, m = RNG.standard_normal(n), RNG.standard_normal((3, n))
+    compiled = fg.compile(f)
+    for _ in range(2):
+        for found, expected in zip(compiled(x, m), eagerly(f, x, m)):
+            np.testing.assert_array_equal(found, expected)
+    assert instructions(compiled.program(x, m)).count("slice") == 1  # only m[:, 1:] does not lie together
+    assert instructions(fg.compile(lambda x: fg.tanh(x[1:]) + x[::2][0]).program(x)).count("slice") == 1
+
+
+@pytest.mark.parametrize("n", [8, 5000])
+def test_a_value_is_not_overwritten_while_its_parts_are_read(n):
+    def f(x):
+        a = fg.exp(x)
+        b = a + a[0]  # the last reader of a reads its first element for every block
+        c = fg.tanh(b)
+        d = c * c[n - 1]
+        return d[1:] - d[:-1]
+
+    x = RNG.standard_normal(n)
+    compiled = fg.compile(f)
+    for _ in range(2):
+        np.testing.assert_array_equal(compiled(x), eagerly(f, x))
