@@ -3,7 +3,7 @@
  * Data is contiguous always, so that every kernel is a plain loop. A view shares the memory of an array and holds
  * it; views of views hold the array itself, so that chains do not grow.
  */
-#include "fastgrad.h"
+#include "program.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -123,6 +123,7 @@ static fg_array *array_init(fg_array *a, fg_shape *s, int dtype, fg_storage stor
     if (!a)
         return NULL;
     *a = (fg_array){.refs = 1, .dtype = (uint8_t)dtype, .storage = (uint8_t)storage,
+                    .recorded_in = fg_tracing ? fg_trace_number() : 0,
                     .shape = fg_shape_ref(s), .data = data, .owner = owner};
     fg_live.arrays++;
     return a;

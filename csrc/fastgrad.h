@@ -74,6 +74,7 @@ typedef struct fg_array {
     uint32_t tape_refs;     /* how many of refs are held by nodes that saved this array ... */
     uint32_t exports;       /* ... and how many by ndarrays and other outside views of it */
     int32_t trace;          /* its number in a program being recorded (record.c), negative for a constant, or 0 */
+    uint32_t recorded_in;   /* the number of the recording during which it was made, or 0 */
     fg_shape *shape;
     void *data;
     void *owner;            /* FG_VIEW: the fg_array it looks into; FG_FOREIGN: a handle for fg_on_release */

@@ -20,6 +20,8 @@ int fg_trace_input(fg_array *);                 /* the next input of the program
 int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **);
 void fg_trace_abort(void);
 int fg_trace_here(void);                        /* is this thread recording? */
+uint32_t fg_trace_number(void);                 /* of the recording of this thread, 0 if there is none */
+int fg_trace_outside(const fg_array *);         /* is this thread recording, and was the array made before? */
 int fg_traced(const fg_array *);                /* depends on an input of a recording under way, in whatever thread */
 int fg_trace_note(const fg_call *, fg_array *y);    /* called by every operation while fg_tracing */
 extern int fg_tracing;                          /* how many recordings are under way, in all threads */

@@ -76,11 +76,19 @@ int fg_trace_begin(void)
     recording = calloc(1, sizeof *recording);
     if (!recording)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    static uint32_t n_recordings;
+    if (!++n_recordings)                        /* 0 is that of no recording */
+        n_recordings = 1;
+    recording->number = n_recordings;
     fg_tracing++;
     return FG_OK;
 }
 
 int fg_trace_here(void) { return recording != NULL; }
+
+uint32_t fg_trace_number(void) { return recording ? recording->number : 0; }
+
+int fg_trace_outside(const fg_array *x) { return recording && x->recorded_in != recording->number; }
 
 int fg_trace_input(fg_array *x)
 {

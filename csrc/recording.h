@@ -32,6 +32,7 @@ typedef struct { int n, capacity; void *item; } list;
 
 struct fg_program {
     list values, notes, operands, attrs;        /* of value, note, int, int64_t */
+    uint32_t number;                            /* tells recordings apart */
     int n_in, n_out, n_kept;
     int *out;                                   /* the value each output is; the last n_kept stay in the arena */
     struct slot *slot;                          /* one a value, and one an output for a copy (plan.c) */

@@ -23,6 +23,9 @@ from ._core import Program, Rule, Tensor, TraceError
 
 __all__ = ["CacheInfo", "Compiled", "compile"]
 
+# What a compiled function may return beside tensors: the same at every call, and nothing in it can be a tensor.
+_CONSTANTS = (np.ndarray, np.generic, np.dtype, bool, int, float, complex, str, bytes)
+
 
 class CacheInfo(NamedTuple):
     """As ``functools.lru_cache`` tells: calls replayed, calls recorded, and programs kept."""
@@ -62,6 +65,17 @@ class Compiled(_core.Replayer):
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles hold: the function, but no programs; those are recorded anew."""
+        dropped = ("_lock", "_entries", "_doubted", "_misses")
+        return {name: value for name, value in vars(self).items() if name not in dropped}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._lock = threading.Lock()
+        self._entries, self._doubted = OrderedDict(), set()
+        self.cache_clear()
+        vars(self).update(state)
 
     def _slowly(self, args: tuple[Any, ...]) -> Any:
         if _core.tracing():
@@ -155,6 +169,12 @@ class Compiled(_core.Replayer):
             for tensor in wanted:
                 if tensor.requires_grad:
                     raise TypeError("compile: the function returned a tensor that requires gradients; return its .detach()")
+            for path, leaf in tree.flatten_with_path(result)[0]:
+                if not isinstance(leaf, (Tensor, *_CONSTANTS)) or getattr(leaf, "dtype", None) == object:
+                    raise TypeError(
+                        f"compile: result{path} is of type {type(leaf).__name__}, which would be the same object at every "
+                        "call; return arrays, numbers and strings, alone or in dicts, lists and tuples"
+                    )
         except BaseException:
             _core.trace_abort()
             raise

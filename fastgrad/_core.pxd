@@ -116,6 +116,7 @@ cdef extern from "program.h":
     int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **)
     void fg_trace_abort()
     int fg_trace_here()
+    int fg_trace_outside(const fg_array *)
     int fg_traced(const fg_array *)
     fg_replay *fg_replay_take(fg_program *)
     void fg_replay_give(fg_program *, fg_replay *)

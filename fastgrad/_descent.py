@@ -112,7 +112,9 @@ class TrainingStep:
                     return taken
             return compiled.train((leaves, *_rows_of(batch, rows)), rule, checked)
         except Exception as error:
-            self.optimizer._check(leaves, self._structure)
+            unwritable = _core.first_not_writable(leaves)
+            if unwritable >= 0:
+                raise optim._leaf_error(leaves[unwritable], self._structure.paths("params")[unwritable]) from None
             return self._without_program(_rows_of(batch, rows), error)
 
     def _value_and_gradients(self, batch: tuple[Any, ...]) -> tuple[float, list[Any]]:
@@ -220,7 +222,8 @@ def training_step(
     -------
     TrainingStep
         A call does forward, backward and update, and returns the loss before the update as a float;
-        ``step.params`` are the live arrays, the very ones given.
+        ``step.params`` are the live arrays, the very ones given: to set one, write into it (``w[...] = new``);
+        another array put in its place is not seen.
 
     Raises TypeError or ValueError, naming the place, for parameters that cannot be updated, and TypeError if the
     loss is not a scalar that depends on them.
@@ -368,7 +371,7 @@ def descend(
     total = min(
         _positive("steps", steps, sys.maxsize), _positive("epochs", epochs, sys.maxsize) * per_epoch
     )
-    if tol is not None and not tol >= 0:
+    if tol is not None and not (isinstance(tol, (int, float, np.number)) and tol >= 0):
         raise ValueError(f"descend: tol is {tol!r}, expected a number of at least 0 or None")
     if callback is not None and not callable(callback):
         raise TypeError(f"descend: callback is of type {type(callback).__name__}, expected a function")
@@ -464,7 +467,7 @@ def _float_array(p: Any) -> Any:
     """A copy of a parameter that can be updated in place; what is no float array is left to be refused."""
     if isinstance(p, Tensor):
         p = p.detach().numpy()
-    if isinstance(p, (float, np.floating, np.ndarray)):
+    if isinstance(p, (float, np.floating, np.ndarray)) and not isinstance(p, np.ma.MaskedArray):
         return np.array(p, order="C")
     return p
 
@@ -472,7 +475,11 @@ def _float_array(p: Any) -> Any:
 def _data_arrays(data: Any) -> tuple[np.ndarray, ...]:
     if data is None:
         return ()
-    arrays = tuple(map(np.asarray, data)) if isinstance(data, (tuple, list)) else (np.asarray(data),)
+    parts = tuple(data) if isinstance(data, (tuple, list)) else (data,)
+    for i, part in enumerate(parts):
+        if isinstance(part, np.ma.MaskedArray):
+            raise TypeError(f"descend: data[{i}] is a masked array, whose mask would be ignored; fill it with .filled() first")
+    arrays = tuple(map(np.asarray, parts))
     if not arrays:
         raise ValueError("descend: data is empty; pass an array, a tuple of arrays, or None")
     for i, array in enumerate(arrays):

@@ -72,7 +72,16 @@ def promoted(str name, *operands):
 
     Returns (dtype, tensors); tracked tensors are returned as they are, and cast on the tape by the op itself.
     """
-    values = [x if weak_scalar(x) or type(x) is Tensor else as_ndarray(x, name) for x in operands]
+    values = [operand(x, name) for x in operands]
+    dtype = common_dtype(name, values)
+    return dtype, [in_dtype(v, dtype) for v in values]
+
+
+cdef object operand(x, str name):
+    return x if weak_scalar(x) or type(x) is Tensor else as_ndarray(x, name)
+
+
+cdef object common_dtype(str name, values):
     kinds = [v if weak_scalar(v) else v.dtype for v in values]
     dtype = np.result_type(*kinds)
     if dtype == np.float16:
@@ -80,21 +89,23 @@ def promoted(str name, *operands):
     if dtype not in NUMBER_OF:
         raise TypeError(f"{name}: operands of dtypes {', '.join(str(k) for k in kinds)} have no common dtype among "
                         "float32, float64, bool and the integers")
-    tensors = []
-    for v in values:
-        if type(v) is Tensor:
-            tensors.append(v if v.dtype.kind == "f" or v.dtype == dtype else cast_integers(v, dtype))
-            continue
-        a = np.asarray(v, dtype if weak_scalar(v) else None)
-        tensors.append(tensor_of(a if a.dtype == dtype else a.astype(dtype)))
-    return dtype, tensors
+    return dtype
+
+
+cdef Tensor in_dtype(v, dtype):
+    if type(v) is Tensor:
+        return v if v.dtype.kind == "f" or v.dtype == dtype else cast_integers(v, dtype)
+    a = np.asarray(v, dtype if weak_scalar(v) else None)
+    return tensor_of(a if a.dtype == dtype else a.astype(dtype))
 
 
 cdef Tensor mixed(int op, a, b):
     """A binary op on anything: ndarrays, lists, scalars, integers."""
     cdef fg_tensor y
+    cdef Tensor first, second
     name = fg_ops[op].name.decode()
-    dtype, tensors = promoted(name, a, b)
+    a, b = operand(a, name), operand(b, name)
+    dtype = common_dtype(name, (a, b))
     if dtype.kind != "f":
         kinds = [type(x) if type(x) is int else x.dtype if type(x) is Tensor else np.asarray(x).dtype for x in (a, b)]
         if kinds == [int, int]:
@@ -102,8 +113,8 @@ cdef Tensor mixed(int op, a, b):
         dtype = integral_result(name, kinds[0], kinds[1])
         if dtype.kind != "f":
             return tensor_of(np.asarray(getattr(np, name)(plain(a), plain(b))))
-        tensors = [astype(t, dtype) for t in tensors]
-    check(fg_binary(op, (<Tensor>tensors[0]).t, (<Tensor>tensors[1]).t, &y))
+    first, second = in_dtype(a, dtype), in_dtype(b, dtype)
+    check(fg_binary(op, first.t, second.t, &y))
     return wrap(y)
 
 
@@ -119,6 +130,10 @@ cdef operate_inplace(int op, Tensor a, b):
     name = fg_ops[op].name.decode()
     if not is_operand(b):
         return NotImplemented
+    if fg_tracing and fg_trace_outside(a.t.array):
+        raise TraceError(f"compile: {name} changes a tensor in place that was made before the function was recorded"
+                         f"{user_line()}. That would happen once instead of at each call: pass the tensor as an "
+                         "argument and return its new value")
     if a.t.array.dtype > FG_FLOAT64:
         result = binary(op, a, b)
         if not np.can_cast(result.dtype, a.dtype, "same_kind"):

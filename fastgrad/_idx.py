@@ -41,6 +41,8 @@ def read_idx(path: str | Path) -> np.ndarray:
     start = 4 + 4 * axes
     if len(content) < start:
         raise ValueError(f"{path}: the header is cut off after {len(content)} of {start} bytes")
+    if axes > 64:
+        raise ValueError(f"{path}: {axes} axes, which is more than NumPy has")
     shape = tuple(int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4))
     expected = start + math.prod(shape) * dtype.itemsize
     if len(content) != expected:

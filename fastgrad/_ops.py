@@ -40,7 +40,8 @@ def _creator(function: Callable[..., np.ndarray], summary: str, example: str) ->
                     f"{function.__name__}: this tensor requires gradients, which would silently end here; compute with it "
                     "instead, as in fastgrad.zeros(shape) + t, or pass t.detach()"
                 )
-        made = function(*map(_plain, (*like, *values)), **{k: _plain(a) for k, a in kwargs.items()})
+        like = tuple(_stand_in(a) if isinstance(a, Tensor) else a for a in like)
+        made = function(*like, *map(_plain, values), **{k: _plain(a) for k, a in kwargs.items()})
         result = _core.adopt(made, function.__name__)
         if requires_grad:
             result.requires_grad = True
@@ -52,6 +53,11 @@ def _creator(function: Callable[..., np.ndarray], summary: str, example: str) ->
         f"    >>> import fastgrad as fg\n    >>> {example}\n    "
     )
     return create
+
+
+def _stand_in(x: Tensor) -> np.ndarray:
+    """An ndarray of x's shape and dtype that looks at no value: those of a recording are not known."""
+    return np.broadcast_to(np.empty((), x.dtype), x.shape)
 
 
 zeros = _creator(np.zeros, "A tensor of zeros.", "fg.zeros(2)\n    tensor([0., 0.])")
@@ -95,6 +101,16 @@ def float_power(a: TensorLike, b: TensorLike) -> Tensor:
     tensor(0.5)
     """
     return power(astype(asarray(a), np.float64), astype(asarray(b), np.float64))
+
+
+def fabs(x: TensorLike) -> Tensor:
+    """Absolute value as a float, also of integers; derivative 0 at 0.
+
+    >>> import fastgrad as fg
+    >>> fg.fabs([-2, 3])
+    tensor([2., 3.])
+    """
+    return absolute(_floating(x))
 
 
 def ldexp(x: TensorLike, exponent: TensorLike) -> Tensor:
@@ -653,7 +669,7 @@ def amin(x: TensorLike, axis: Axis = None, keepdims: builtins.bool = False) -> T
     return _core.min(x, axis, keepdims)
 
 
-abs = fabs = absolute
+abs = absolute
 acos, asin, atan, atan2 = _core.arccos, _core.arcsin, _core.arctan, _core.arctan2
 acosh, asinh, atanh = _core.arccosh, _core.arcsinh, _core.arctanh
 around = round

@@ -4,15 +4,19 @@ class TraceError(TypeError):
     """A function that is being compiled asked for the value of something that is only known at each call."""
 
 
-cdef int refuse_traced() except -1:
-    """Raise TraceError, naming the line of the user's code that asked."""
+cdef str user_line():
+    """The line of the user's code that called fastgrad, for a message."""
     frame = sys._getframe()
     package = os.path.dirname(__file__)
     while frame is not None and os.path.dirname(frame.f_code.co_filename) == package:
         frame = frame.f_back
-    where = f" ({frame.f_code.co_filename}, line {frame.f_lineno})" if frame is not None else ""
+    return f" ({frame.f_code.co_filename}, line {frame.f_lineno})" if frame is not None else ""
+
+
+cdef int refuse_traced() except -1:
+    """Raise TraceError, naming the line that asked."""
     raise TraceError(
-        f"compile: the value of a tensor was asked for while the function is recorded{where}. Its value differs from "
+        f"compile: the value of a tensor was asked for while the function is recorded{user_line()}. Its value differs from "
         "call to call: instead of a Python branch use fastgrad.where or maximum, instead of float(x) keep the tensor, "
         "and mark arguments that are constants by static_argnums"
     )
@@ -385,6 +389,7 @@ def make_guard(args, numbers):
     return None if None in g.parts else g
 
 
+@cython.auto_pickle(False)
 cdef class Replayer:
     """The quick half of ``compile``: a call like the last is replayed, any other goes to ``_slowly``."""
 

@@ -199,14 +199,14 @@ cdef class Tensor:
     def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
         if self.t.node != NULL:
             raise BufferError("a tensor that requires gradients cannot be exported by DLPack; use .detach()")
-        # Whoever imports it may write. Memory that the tape or another tensor holds too is therefore only handed out
-        # read-only, or as a copy to those who cannot be told so.
+        # Whoever imports it may write, and some (PyTorch) also where they are told that it is read-only. Memory that
+        # the tape or another tensor holds too is therefore copied, unless copy=False asks for it, read-only.
         given = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
         cdef bint writeable = fg_array_is_private(self.t.array) and self.t.array.tape_refs == 0
         a = view_of(self.t.array, writeable)
         if writeable and copy is not True:
             self.t.array.unstable = True
-        elif copy is None and (max_version is None or max_version < (1, 0)):
+        elif copy is None:
             a = a.copy()
         return a.__dlpack__(**{key: value for key, value in given.items() if value is not None})
 
@@ -265,7 +265,9 @@ cdef class Tensor:
         return f"tensor({text}{notes})"
 
     def __format__(self, str spec):
-        return format(self.item() if spec and self.size == 1 else str(self), spec)
+        if spec and self.size != 1:
+            raise TypeError(f"format {spec!r}: expected a tensor of one element, got shape {self.shape}; use .tolist()")
+        return format(self.item() if spec else str(self), spec)
 
     def __reduce__(self):
         if self.t.node != NULL and self.t.node.op != FG_OP_leaf:

@@ -81,6 +81,14 @@ def adam(p, g, m, v, double lr, double beta1, double beta2, double eps, double w
         written(a, 4)
 
 
+def first_not_writable(arrays):
+    """Which of these ndarrays or tensors is the first whose memory an update cannot write; -1 if there is none."""
+    for i, x in enumerate(arrays):
+        if isinstance(x, cnp.ndarray) and not cnp.PyArray_ISCARRAY(x):
+            return i
+    return -1
+
+
 def all_finite(x):
     """Whether a float array or tensor holds neither inf nor nan."""
     return first_not_finite([x]) < 0

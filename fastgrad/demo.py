@@ -81,8 +81,16 @@ def idx_digits(directory: Path) -> Split:
             "or the same with train for t10k, plain or with .gz"
         )
     if len(found) == 2:
-        return (*found["train"], *found["t10k"])
-    return _split(*next(iter(found.values())))
+        split = (*found["train"], *found["t10k"])
+    else:
+        split = _split(*next(iter(found.values())))
+    train, test = split[0].shape, split[2].shape
+    if not (train[0] and test[0] and train[1] == test[1] > 0):
+        raise ValueError(
+            f"{directory}: {train[0]} images of {train[1]} pixels to train and {test[0]} of {test[1]} to test, expected "
+            "some of each, of the same size"
+        )
+    return split
 
 
 def _idx_pair(directory: Path, name: str) -> tuple[np.ndarray, np.ndarray] | None:
@@ -93,12 +101,13 @@ def _idx_pair(directory: Path, name: str) -> tuple[np.ndarray, np.ndarray] | Non
     if paths[0] is None or paths[1] is None:
         return None
     images, labels = read_idx(paths[0]), read_idx(paths[1])
-    if images.ndim != 3 or labels.shape != images.shape[:1] or labels.min(initial=0) < 0 or labels.max(initial=0) > 9:
+    if (images.ndim != 3 or labels.shape != images.shape[:1] or images.dtype != np.uint8 or labels.dtype != np.uint8
+            or labels.max(initial=0) > 9):  # fmt: skip
         raise ValueError(
-            f"{paths[0]}: images of shape {images.shape} with labels of shape {labels.shape}, "
-            "expected (n, rows, columns) and (n,), labels 0..9"
+            f"{paths[0]}: images of shape {images.shape} and {images.dtype} with labels of shape {labels.shape} and "
+            f"{labels.dtype}, expected (n, rows, columns) and (n,) of uint8, labels 0..9"
         )
-    return images.reshape(len(images), -1).astype(np.float32) / 255, labels.astype(np.int64)
+    return images.reshape(len(images), images.shape[1] * images.shape[2]).astype(np.float32) / 255, labels.astype(np.int64)
 
 
 def _split(images: np.ndarray, labels: np.ndarray) -> Split:
@@ -184,7 +193,7 @@ def main(arguments: list[str] | None = None) -> int:
     began = time.perf_counter()
     result = fg.descend(
         loss, initial_params(inputs), (train_x, train_y), optimizer=fg.optim.SGD(learning_rate=0.1, momentum=0.9),
-        epochs=epochs, batch_size=BATCH, seed=SEED, progress=True,
+        epochs=epochs, batch_size=min(BATCH, len(train_x)), seed=SEED, progress=True,
     )  # fmt: skip
     seconds = time.perf_counter() - began
     print(result.message)

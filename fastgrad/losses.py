@@ -61,8 +61,10 @@ def huber(predictions: Any, targets: Any, *, delta: float = 1.0, reduction: Redu
     >>> fg.losses.huber([1.0, 2.0], [0.0, 5.0], reduction="none").tolist()
     [0.5, 2.5]
     """
-    if not delta > 0:
-        raise ValueError(f"huber: delta is {delta!r}, expected a number above 0")
+    if not isinstance(delta, (int, float, np.number)):
+        raise TypeError(f"huber: delta is of type {type(delta).__name__}, expected a number above 0")
+    if not 0 < delta < np.inf:
+        raise ValueError(f"huber: delta is {delta!r}, expected a finite number above 0")
     predictions, targets = _pair("huber", predictions, targets)
     error = _core.absolute(predictions - targets)
     inner = _core.minimum(error, delta)  # never squares a large error, which could overflow
@@ -130,7 +132,7 @@ def softmax_cross_entropy(logits: Any, labels: Any, *, reduction: Reduction = "m
     if x.ndim == 0:
         raise ValueError(f"{name}: logits are 0-d, expected shape (..., classes)")
     if not isinstance(labels, Tensor):
-        labels = np.asarray(labels)
+        labels = _array(name, "labels", labels)
     classes, rows = x.shape[-1], x.shape[:-1]
     if labels.shape == x.shape:
         if labels.dtype != x.dtype and not (isinstance(labels, Tensor) and labels.requires_grad):
@@ -156,11 +158,20 @@ def _floating(x: Any) -> Tensor:
     return tensor if tensor.dtype.kind == "f" else tensor.astype(np.float64)
 
 
+def _array(name: str, what: str, x: Any) -> np.ndarray:
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{name}: {what} are a masked array, whose mask would be ignored; fill it with .filled() first")
+    return np.asarray(x)
+
+
 def _pair(name: str, predictions: Any, targets: Any) -> tuple[Tensor, Any]:
     """Predictions as a floating tensor, targets of the same shape and, unless a tensor, of its dtype."""
     x = _floating(predictions)
     if not isinstance(targets, Tensor):
-        targets = np.asarray(targets, dtype=x.dtype)
+        targets = _array(name, "targets", targets)
+        if targets.dtype.kind not in "fiub":
+            raise TypeError(f"{name}: targets have dtype {targets.dtype}, expected real numbers")
+        targets = targets.astype(x.dtype, copy=False)
     if targets.shape != x.shape:
         raise ValueError(
             f"{name}: predictions of shape {x.shape} and targets of shape {targets.shape}: "

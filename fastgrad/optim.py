@@ -126,8 +126,11 @@ class Optimizer:
                 )
 
     def _apply(self, leaves: Sequence[Any], structure: tree.Structure, gradients: Sequence[Any]) -> None:
-        """Step along gradients that are known to fit leaves that were checked."""
+        """Step along gradients that are known to fit leaves that were checked, which may since have become read-only."""
         rate = self._rate()
+        bad = _core.first_not_writable(leaves)
+        if bad >= 0:
+            raise _leaf_error(leaves[bad], structure.paths("params")[bad])
         self._states(leaves)
         self._structure = structure
         self._update(leaves, gradients, rate)
@@ -342,7 +345,7 @@ def _describe(x: Any) -> str:
 def _check_leaves(leaves: Sequence[Any], structure: tree.Structure, name: str) -> None:
     """TypeError or ValueError, naming the place, for the first leaf that cannot be updated in place."""
     for i, p in enumerate(leaves):
-        if isinstance(p, np.ndarray):
+        if isinstance(p, np.ndarray) and not isinstance(p, np.ma.MaskedArray):
             flags = p.flags
             if p.dtype in _DTYPES and flags.c_contiguous and flags.writeable:
                 continue
@@ -363,6 +366,8 @@ def _check_distinct(leaves: Sequence[Any], structure: tree.Structure, name: str)
 
 
 def _leaf_error(p: Any, path: str) -> Exception:
+    if isinstance(p, np.ma.MaskedArray):
+        return TypeError(f"{path} is a masked array, whose mask would be ignored: use {path}.filled()")
     if not isinstance(p, (np.ndarray, Tensor)):
         cure = f"np.array({p!r})" if isinstance(p, float) else "an array"
         return TypeError(f"{path} is {_describe(p)}, expected a float32 or float64 array: use {cure}")

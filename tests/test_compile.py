@@ -561,6 +561,68 @@ def test_what_would_be_frozen_is_an_error_that_names_the_line(name):
         assert name in ("ufunc out", "range", "cotangent", "buffer", "dlpack", "np.array")
 
 
+class Box:
+    def __init__(self, x):
+        self.x = x
+
+
+@pytest.mark.parametrize("make", [Box, lambda x: (y for y in x), lambda x: np.array([None]), lambda x: {0, 1}])
+def test_a_result_that_may_hide_a_tensor_is_refused(make):
+    with pytest.raises(TypeError, match=r"^compile: result\['a'\]\[0\] is of type \w+, which would be the same object"):
+        fg.compile(lambda x: {"a": [make(x)]})(np.ones(2))
+    assert not _core.tracing()
+
+
+@pytest.mark.parametrize("start", [lambda: fg.zeros(2), lambda: fg.tensor([0, 0])], ids=["float", "int"])
+def test_a_tensor_from_outside_changed_in_place_is_an_error_that_names_the_line(start):
+    total = start()
+
+    def f(x):
+        nonlocal total
+        total += 1
+        return x + total
+
+    with pytest.raises(fg.TraceError, match="^compile: add changes a tensor in place that was made before .*once instead of") as caught:
+        fg.compile(f)(np.ones(2))
+    assert f"{__file__}, line {f.__code__.co_firstlineno + 2})" in str(caught.value)
+    assert total.tolist() == [0, 0]
+
+
+def test_tensors_made_inside_may_be_changed_in_place():
+    outside = fg.ones(2)
+
+    def f(x):
+        total, part = fg.zeros(2), outside * 2
+        total += x
+        part *= total
+        x += 1
+        return part + x
+
+    compiled = fg.compile(f)
+    for x in (np.ones(2), np.array([1.0, 3.0])):
+        same(compiled(x), 3 * x + 1)
+    assert outside.tolist() == [1, 1]
+
+
+def test_a_step_whose_loss_keeps_a_running_value_runs_eagerly():
+    seen = fg.zeros(())
+
+    def loss(p, x):
+        nonlocal seen
+        seen += 1
+        return fg.sum((p - x) ** 2)
+
+    step = fg.training_step(loss, np.zeros(2), fg.optim.SGD(0.1))
+    with pytest.warns(RuntimeWarning, match="cannot be recorded and runs eagerly.*changes a tensor in place"):
+        step(np.ones(2))
+    step(np.ones(2))
+    assert seen.item() == 2
+
+
+def test_arrays_like_a_recorded_one():
+    same(fg.compile(lambda x: fg.full_like(x, 2) * x + np.zeros_like(x) + fg.ones_like(x, dtype=int))(np.ones(3)), np.full(3, 3.0))
+
+
 def test_constants_may_be_looked_at():
     w = fg.tensor([1.0, 2.0])
 

@@ -154,8 +154,33 @@ def test_demo_with_damaged_files(tmp_path):
         demo.main(["--data", str(tmp_path)])
     write_digits(tmp_path, "train", 20)
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx_bytes(np.arange(20), 0x08, ">u1"))
-    with pytest.raises(SystemExit, match="expected \\(n, rows, columns\\) and \\(n,\\), labels 0..9$"):
+    with pytest.raises(SystemExit, match="expected \\(n, rows, columns\\) and \\(n,\\) of uint8, labels 0..9$"):
         demo.main(["--data", str(tmp_path)])
+
+
+def test_files_that_no_net_can_be_trained_on(tmp_path):
+    def refused(images, labels, message, name="t10k", code=0x08, kind=">u1"):
+        (tmp_path / f"{name}-images-idx3-ubyte").write_bytes(idx_bytes(images, code, kind))
+        (tmp_path / f"{name}-labels-idx1-ubyte").write_bytes(idx_bytes(labels, 0x08, ">u1"))
+        with pytest.raises(ValueError, match=message):
+            demo.idx_digits(tmp_path)
+
+    refused(np.zeros((0, 4, 4)), np.zeros(0), ": 0 images of 16 pixels to train and 0 of 16 to test, expected some of each")
+    refused(np.zeros((1, 4, 4)), np.zeros(1), ": 0 images of 16 pixels to train and 1 of 16 to test, expected some of each")
+    refused(np.zeros((9, 0, 4)), np.zeros(9), ": 7 images of 0 pixels to train and 2 of 0 to test, expected some of each")
+    refused(np.full((9, 4, 4), np.nan), np.zeros(9), r"images of shape \(9, 4, 4\) and float32 .*of uint8", code=0x0D, kind=">f4")
+    write_digits(tmp_path, "train", 20)
+    refused(np.zeros((9, 4, 4)), np.zeros(9), ": 20 images of 100 pixels to train and 9 of 16 to test, .*of the same size$")
+    (tmp_path / "many").write_bytes(bytes([0, 0, 8, 255]) + b"\0\0\0\1" * 255 + b"x")
+    with pytest.raises(ValueError, match="many: 255 axes, which is more than NumPy has$"):
+        read_idx(tmp_path / "many")
+
+
+def test_demo_with_less_than_a_batch(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    write_digits(tmp_path, "t10k", 10)
+    assert demo.main(["--data", str(tmp_path), "--output", str(tmp_path / "curve.png")]) == 0
+    assert "8 images to train, 2 to test" in capsys.readouterr().out
 
 
 def test_demo_with_nowhere_to_write(tmp_path):

@@ -20,6 +20,14 @@ Y = X @ [1.0, -2.0, 0.5] + 3.0
 START = {"w": np.zeros(3), "b": 0.0}
 
 
+@pytest.fixture(autouse=True)
+def python_handles_interrupts():
+    """As in a terminal: a shell's background job is started with interrupts ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def line(params, x, y):
     return fg.losses.mse(x @ params["w"] + params["b"], y)
 
@@ -496,6 +504,21 @@ W = np.ones(2)
             lambda: descend(params=[W, W]),
             ValueError,
             "params[0] and params[1] are the same array: keep it under one name",
+        ),
+        (
+            lambda: descend(params=np.ma.array([1.0, 2.0], mask=[False, True])),
+            TypeError,
+            "params is a masked array, whose mask would be ignored: use params.filled()",
+        ),
+        (
+            lambda: descend(data=(X, np.ma.array(Y))),
+            TypeError,
+            "descend: data[1] is a masked array, whose mask would be ignored; fill it with .filled() first",
+        ),
+        (
+            lambda: descend(tol="1"),
+            ValueError,
+            "descend: tol is '1', expected a number of at least 0 or None",
         ),
         (
             lambda: descend(optimizer="sgdd"),

@@ -4,6 +4,7 @@ Never a wrong gradient. The tests change values by every operator and through ev
 ndarrays behind `asarray`, DLPack, optimizer kernels.
 """
 
+import ctypes
 import operator
 
 import numpy as np
@@ -397,6 +398,16 @@ def test_dlpack_does_not_hand_out_for_writing_what_the_tape_or_another_tensor_ho
     assert x.grad.tolist() == list(range(n))
 
 
+def test_dlpack_to_one_that_writes_read_only_memory():
+    """PyTorch is told that memory is read-only, and writes it."""
+    x, t = leaf(), fg.tensor(B)
+    y = (x * t).sum()
+    array = np.from_dlpack(t)
+    ctypes.memset(array.ctypes.data, 0, array.nbytes)
+    y.backward()
+    np.testing.assert_array_equal(x.grad.numpy(), B)
+
+
 class OldConsumer:
     """One that does not know how to be told of read-only memory."""
 
@@ -408,10 +419,11 @@ class OldConsumer:
         return self.x.__dlpack__()
 
 
-def test_dlpack_of_the_tape_is_read_only_without_a_copy():
+def test_dlpack_of_the_tape_is_a_copy_or_read_only():
     x, t = leaf(), fg.tensor(B)
     kept = x * t
-    array = np.from_dlpack(t)
+    assert not np.shares_memory(np.from_dlpack(t), t.numpy())
+    array = np.from_dlpack(t, copy=False)
     assert np.shares_memory(array, t.numpy()) and not array.flags.writeable and kept.requires_grad
     with pytest.raises(BufferError, match="use .detach"):
         np.from_dlpack(x)

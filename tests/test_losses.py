@@ -189,7 +189,37 @@ def test_cross_entropy_is_at_least_zero_and_mean_is_sum_over_n(rows, classes):
         (
             lambda: losses.huber([1.0], [1.0], delta=0),
             ValueError,
-            "huber: delta is 0, expected a number above 0",
+            "huber: delta is 0, expected a finite number above 0",
+        ),
+        (
+            lambda: losses.huber([1.0], [2.0], delta=np.inf),
+            ValueError,
+            "huber: delta is inf, expected a finite number above 0",
+        ),
+        (
+            lambda: losses.huber([1.0], [2.0], delta="1"),
+            TypeError,
+            "huber: delta is of type str, expected a number above 0",
+        ),
+        (
+            lambda: losses.mse([1.0, 2.0], np.ma.array([1.0, 9.0], mask=[False, True])),
+            TypeError,
+            "mse: targets are a masked array, whose mask would be ignored; fill it with .filled() first",
+        ),
+        (
+            lambda: losses.softmax_cross_entropy(LOGITS, np.ma.array(LABELS)),
+            TypeError,
+            "softmax_cross_entropy: labels are a masked array, whose mask would be ignored; fill it with .filled() first",
+        ),
+        (
+            lambda: losses.mse([1.0], np.array([1 + 2j])),
+            TypeError,
+            "mse: targets have dtype complex128, expected real numbers",
+        ),
+        (
+            lambda: losses.mse([1.0], ["1"]),
+            TypeError,
+            "mse: targets have dtype <U1, expected real numbers",
         ),
         (
             lambda: losses.binary_cross_entropy([0.5], [-1]),

@@ -555,6 +555,8 @@ def test_format():
     assert f"{fg.tensor(2.0):.3f}" == "2.000"
     assert f"{fg.tensor([1.0, 2.0])}" == "tensor([1., 2.])"
     assert format(fg.tensor([3]), "d") == "3"
+    with pytest.raises(TypeError, match=r"^format '.3f': expected a tensor of one element, got shape \(2,\); use .tolist"):
+        format(fg.tensor([1.0, 2.0]), ".3f")
 
 
 def test_python_numbers():

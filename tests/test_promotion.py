@@ -213,3 +213,24 @@ def test_integers_are_compared_exactly():
         for x, y in ((a, b), (b, a), (a, -1), (array(np.uint8), 300), (array(np.int8), -300), (array(np.bool_), 2)):
             np.testing.assert_array_equal(compare(fg.tensor(x), y).numpy(), compare(x, y), f"{x} {sign} {y}")
             np.testing.assert_array_equal(compare(y, fg.tensor(x)).numpy(), compare(y, x), f"{y} {sign} {x}")
+
+
+@pytest.mark.parametrize("name", ["divide", "hypot", "arctan2", "logaddexp", "copysign"])
+def test_integers_with_a_python_int_outside_their_range(name):
+    """As NumPy: where the result is a float the int need not fit the tensor's dtype; where it is an integer it must."""
+    ours, theirs = getattr(fg, name), getattr(np, name)
+    for dtype, n in ((np.uint8, 256), (np.uint8, -1), (np.int8, 300), (np.int16, 2**40), (np.uint64, -1)):
+        x = np.array([1, 2, 3], dtype)
+        for got, expected in ((ours(fg.tensor(x), n), theirs(x, n)), (ours(n, fg.tensor(x)), theirs(n, x))):
+            assert got.dtype == np.result_type(expected.dtype, np.float32)
+            np.testing.assert_allclose(got.numpy(), expected, rtol=1e-3 if expected.dtype == np.float16 else 1e-6)
+    with pytest.raises(OverflowError, match="out of bounds for uint8"):
+        fg.tensor(np.array([1], np.uint8)) + 300
+
+
+@pytest.mark.parametrize("dtype", [d for d in DTYPES if d.kind != "f"], ids=str)
+def test_fabs_is_a_float_of_whatever_numbers(dtype):
+    x = np.array([0, 1, 1], dtype)
+    got = fg.fabs(x)
+    assert got.dtype == np.fabs(fg.tensor(x)).dtype == np.result_type(np.fabs(x).dtype, np.float32)
+    np.testing.assert_array_equal(got.numpy(), x)

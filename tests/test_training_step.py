@@ -1,6 +1,8 @@
 """One step in one call: forward, backward and update."""
 
+import copy
 import gc
+import pickle
 import weakref
 
 import numpy as np
@@ -277,3 +279,47 @@ def test_errors(call, error, message):
     with pytest.raises(error) as caught:
         call()
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("compile", [True, False])
+def test_an_array_that_became_read_only_stops_the_whole_update(optimizer, compile):
+    params = [np.zeros(2), np.zeros(3)]
+    step = fg.training_step(lambda p: ((p[0] - 1) ** 2).sum() + ((p[1] - 1) ** 2).sum(), params, optimizer, compile=compile)
+    for _ in range(3):
+        step()
+    before, state = [p.copy() for p in params], step.optimizer.state_dict()
+    params[1].flags.writeable = False
+    with pytest.raises(ValueError, match=r"^params\[1\] is read-only and cannot be updated in place: use params\[1\].copy\(\)$"):
+        step()
+    for p, was in zip(params, before):
+        np.testing.assert_array_equal(p, was)
+    assert step.optimizer.steps == 3
+    after = step.optimizer.state_dict()
+    for a, b in zip(fg.tree.leaves(state["state"]), fg.tree.leaves(after["state"])):
+        np.testing.assert_array_equal(a, b)
+
+
+def squares(p, x):
+    return ((p - x) ** 2).sum()
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda step: pickle.loads(pickle.dumps(step))], ids=["deepcopy", "pickle"])
+def test_a_copied_step_goes_on_by_itself(again):
+    step = fg.training_step(squares, np.zeros(2), fg.optim.Adam(0.1))
+    x = np.array([1.0, 2.0])
+    for _ in range(3):
+        step(x)
+    other = again(step)
+    assert not np.shares_memory(step.params, other.params)
+    values = [step(x) for _ in range(4)]
+    assert [other(x) for _ in range(4)] == values
+    np.testing.assert_array_equal(other.params, step.params)
+
+
+def test_a_copied_compiled_function_records_anew():
+    f = fg.compile(np.tanh, maxsize=3)
+    f(np.ones(2))
+    other = pickle.loads(pickle.dumps(f))
+    assert other.cache_info() == (0, 0, 3, 0)
+    np.testing.assert_array_equal(other(np.ones(2)), f(np.ones(2)))
