@@ -399,3 +399,59 @@ def test_a_value_is_not_overwritten_while_its_parts_are_read(n):
     compiled = fg.compile(f)
     for _ in range(2):
         np.testing.assert_array_equal(compiled(x), eagerly(f, x))
+
+
+# ---- algebra ------------------------------------------------------------------------------------------------------
+IDENTITIES = {
+    "times one": lambda x: fg.tanh(x) * 1.0,
+    "one times": lambda x: 1.0 * fg.tanh(x),
+    "over one": lambda x: fg.tanh(x) / 1.0,
+    "minus zero": lambda x: fg.tanh(x) - 0.0,
+    "plus negative zero": lambda x: fg.tanh(x) + (-0.0),
+    "plus": lambda x: +fg.tanh(x),
+    "twice negative": lambda x: -(-fg.tanh(x)),
+    "twice transposed": lambda x: fg.tanh(x).T.T,
+    "axes turned round": lambda x: fg.transpose(fg.transpose(fg.tanh(x), (1, 2, 0)), (2, 0, 1)),
+    "reshaped and back": lambda x: fg.tanh(x).reshape(-1).reshape(x.shape),
+    "the same dtype": lambda x: fg.astype(fg.tanh(x), x.dtype),
+    "a wider dtype and back": lambda x: fg.astype(fg.astype(fg.tanh(x), np.float64), np.float32),
+    "stretched to itself": lambda x: fg.broadcast_to(fg.tanh(x), x.shape),
+}
+
+
+@pytest.mark.parametrize("name", IDENTITIES)
+def test_what_changes_nothing_is_left_out(name):
+    f = IDENTITIES[name]
+    x = RNG.standard_normal((2, 3, 4)).astype(np.float32)
+    x.flat[:6] = 0.0, -0.0, np.inf, -np.inf, np.nan, -1.0
+    compiled = fg.compile(f)
+    program = compiled.program(x)
+    assert instructions(program) == ["tanh"]
+    found, expected = compiled(x), eagerly(f, x)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(np.signbit(found), np.signbit(expected))
+    g = fg.grad(lambda x: fg.sum(f(x) * fg.exp(x)))
+    np.testing.assert_array_equal(fg.compile(g)(x), g(x))
+
+
+def test_what_changes_something_is_kept():
+    ones = np.ones((2, 1, 1, 1), np.float32)
+    for f, names in [
+        (lambda x: fg.tanh(x) + 0.0, ["tanh", "add"]),  # -0 becomes 0
+        (lambda x: 0.0 - fg.tanh(x), ["tanh", "subtract"]),
+        (lambda x: 1.0 / fg.tanh(x), ["tanh", "divide"]),
+        (lambda x: fg.tanh(x) * ones, ["tanh", "multiply"]),  # stretches
+        (lambda x: fg.transpose(fg.transpose(fg.tanh(x), (1, 2, 0)), (1, 2, 0)), ["tanh", "transpose", "transpose"]),
+        (lambda x: fg.astype(fg.tanh(x), np.float64) * 1.0, ["tanh", "cast"]),
+    ]:
+        x = RNG.standard_normal((2, 3, 4)).astype(np.float32)
+        x.flat[:2] = 0.0, -0.0
+        with np.errstate(divide="ignore"):
+            compiled = fg.compile(f)
+            found, expected = compiled(x), eagerly(f, x)
+        assert instructions(compiled.program(x)) == names
+        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(np.signbit(found), np.signbit(expected))
+    y = np.float32(RNG.standard_normal((2, 3)))
+    wide = fg.compile(lambda x: fg.astype(fg.astype(x, np.float32), np.float64))
+    assert instructions(wide.program(y.astype(np.float64) + 1e-12)) == ["cast", "cast"]  # rounds
