@@ -10,8 +10,9 @@
 #define DECLARE(isa)                                                                                          \
     extern const fg_elementwise_kernels fg_elementwise_##isa[2];                                              \
     extern const fg_reduce_kernels fg_reduce_##isa[2];                                                        \
-    extern const fg_gemm_kernels fg_gemm_##isa[2];
-#define SET(isa, usable) {#isa, usable, fg_elementwise_##isa, fg_reduce_##isa, fg_gemm_##isa}
+    extern const fg_gemm_kernels fg_gemm_##isa[2];                                                            \
+    extern const fg_random_kernels fg_random_##isa[2];
+#define SET(isa, usable) {#isa, usable, fg_elementwise_##isa, fg_reduce_##isa, fg_gemm_##isa, fg_random_##isa}
 
 static int always(void) { return 1; }
 
@@ -40,6 +41,7 @@ static const struct {
     const fg_elementwise_kernels *elementwise;
     const fg_reduce_kernels *reduce;
     const fg_gemm_kernels *gemm;
+    const fg_random_kernels *random;
 } sets[] = {                                    /* from the least to the most capable */
 #ifdef FG_HAVE_NEON
     SET(neon, always),
@@ -71,7 +73,7 @@ int fg_kernels_select(const char *isa)
     chosen = best;
     for (int dtype = 0; dtype < 2; dtype++)
         fg_kernels[dtype] = (fg_kernel_set){&sets[best].elementwise[dtype], &sets[best].reduce[dtype],
-                                            &sets[best].gemm[dtype]};
+                                            &sets[best].gemm[dtype], &sets[best].random[dtype]};
     return FG_OK;
 }
 

@@ -79,12 +79,14 @@ enum { BLOCK = 512 };
 #define FN(name) name##_f32
 #define VM(name) vm_##name##_f32
 #define IS_LIBM(name) PICK(VM_LIBM_f32_##name, 0)
+#define SLOPE(name, text) PICK(VM_SLOPE_f32_##name, text)
 #include "elementwise.c"
 #define T double
 #define OTHER float
 #define FN(name) name##_f64
 #define VM(name) vm_##name##_f64
 #define IS_LIBM(name) PICK(VM_LIBM_f64_##name, 0)
+#define SLOPE(name, text) PICK(VM_SLOPE_f64_##name, text)
 #include "elementwise.c"
 
 extern const fg_elementwise_kernels FG_TABLE(fg_elementwise)[2];
@@ -207,7 +209,7 @@ static void FN(run_huge)(FN(loop) *loop, T (*value)(T), int64_t n, const T *x, c
 
 #define UNARY_FN(name, definition, derivative, lo, hi, doc)                                                     \
     LOOP(name##_loop, UNIT(name), VM(name)(x))                                                                                  \
-    LOOP(name##_vjp_loop, STEP, g * (T)(derivative))                                                                      \
+    LOOP(name##_vjp_loop, STEP, g * (T)(SLOPE(name, derivative)))                                                                      \
     static void FN(name)(int64_t n, const void *x, void *y) {                                                       \
         T (*huge)(T) = PICK(HUGE_forward_##name, 0);                                                                \
         if (huge) FN(run_huge)(FN(name##_loop), huge, n, x, 0, y);                                                  \
@@ -318,6 +320,7 @@ static void FN(cast)(int64_t n, const void *x, void *y) {
 #undef FN
 #undef VM
 #undef IS_LIBM
+#undef SLOPE
 
 #else /* the table of one dtype */
 

@@ -22,6 +22,7 @@
 #define FG_MAX_NDIM 32
 
 typedef enum {
+    FG_RAISED = -1,         /* by fg_on_rule: the caller knows the reason */
     FG_OK, FG_NO_MEMORY, FG_BAD_VALUE, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED
 } fg_status;
 
@@ -70,6 +71,7 @@ typedef struct fg_array {
     uint8_t dtype, storage;
     uint8_t readonly;       /* its memory must not be written */
     uint8_t unstable;       /* others may write this memory: the tape keeps a copy of it */
+    uint8_t live;           /* a generator's state, which draws advance: a program keeps it, not its present elements */
     uint32_t version;       /* counts in-place changes; kept by the array that is not a view */
     uint32_t tape_refs;     /* how many of refs are held by nodes that saved this array ... */
     uint32_t exports;       /* ... and how many by ndarrays and other outside views of it */
@@ -93,12 +95,15 @@ struct fg_node {
     int32_t refs;
     uint16_t op;
     uint8_t dtype;          /* of the result */
-    uint8_t queued, spent;  /* in the queue of a running backward pass; consumed by an earlier one */
+    uint8_t spent : 1;      /* consumed by an earlier backward pass; of a leaf: no tensor is left to read its .grad */
+    uint8_t fixed : 1;      /* the argument of a transform, which no in-place change may replace */
+    uint16_t pass;          /* number of the running backward pass that grad belongs to, or 0 */
+    uint16_t wanted;        /* number of the running backward pass that ends here, or 0 */
     int32_t n_in, n_attr;
     uint32_t version;       /* of saved */
     uint64_t number;        /* in order of creation: a node's inputs have smaller ones */
     fg_shape *shape;        /* of the result */
-    fg_array *saved;        /* the result, if the derivative names it; of a leaf: its .grad */
+    fg_array *saved;        /* the result, if the derivative names it; of a leaf: its .grad (fg_leaf_grad) */
     fg_tensor grad;         /* cotangent collected so far by a running backward pass */
     fg_node *next;          /* in a list of nodes about to be freed */
     int64_t *attr;          /* lies behind the edges in the same block */
@@ -119,6 +124,7 @@ typedef struct {
     int (*run)(const fg_call *, fg_array *y);                    /* fills y; reshape's is a view, and full already */
     int (*vjp)(fg_node *, fg_tensor g, fg_tensor *gin);          /* fills gin[i] where in[i].parent is set */
     uint8_t needs[3];       /* what the vjp of input i reads: bits FG_IN(k) and FG_OUT; [2] serves i >= 2 */
+    int (*recorded_vjp)(fg_node *, fg_tensor g, fg_tensor *gin); /* vjp made of differentiable operations */
 } fg_op_info;
 #define FG_IN(k) (1 << (k))
 #define FG_OUT 8
@@ -184,18 +190,41 @@ int fg_derivative(int op, int i, fg_array *a, fg_array *b, fg_array **out);     
 fg_shape *fg_broadcast_shapes(const char *name, const fg_shape *, const fg_shape *);
 
 /* ---- tape.c ------------------------------------------------------------------------------------------- */
-extern _Thread_local int fg_grad_enabled;
-extern _Thread_local int fg_transforms_running;     /* grad and its like, nested; float(x) is refused inside */
+/* What each thread has of its own, in one block because finding it costs as much as the work of a scalar. */
+typedef struct {
+    int grad_enabled;
+    int transforms_running;     /* grad and its like, nested; float(x) is refused inside */
+    int read_outside;           /* since the outermost began, an operation has read what was recorded before ... */
+    uint64_t last_outside;      /* ... that is, a node of this number or less; 0 outside of all */
+} fg_switches;
+extern _Thread_local fg_switches fg_here;
+#define fg_grad_enabled fg_here.grad_enabled
+#define fg_transforms_running fg_here.transforms_running
+#define fg_read_outside fg_here.read_outside
+void fg_enter_transform(int step);          /* by +1 and -1 */
 fg_node *fg_leaf(fg_array *);
 fg_node *fg_node_ref(fg_node *);
 void fg_node_unref(fg_node *);
+fg_tensor fg_tensor_ref(fg_tensor);
 void fg_tensor_unref(fg_tensor);
+/* The .grad of a leaf, borrowed. It may be recorded itself and so refer to the leaf: fg_leaf_abandon, to be called
+ * when the leaf's one tensor goes, undoes that cycle and lets no later pass make another. */
+fg_tensor fg_leaf_grad(const fg_node *leaf);
+void fg_leaf_set_grad(fg_node *leaf, fg_tensor grad);       /* takes over the reference */
+void fg_leaf_abandon(fg_node *leaf);
 /* Record y = op(in...): fills y->node, or leaves it NULL when nothing needs a gradient. */
 int fg_record(const fg_call *, fg_tensor *y);
 int fg_saved(const fg_node *, int i, fg_tensor *x);         /* the value of input i, borrowed; checked */
-int fg_saved_out(const fg_node *, fg_tensor *y);
-/* Cotangents flow to nodes numbered `oldest` or later; what an older node would receive is dropped. */
-int fg_backward(fg_tensor y, fg_array *cotangent, int retain_graph, uint64_t oldest);
+int fg_saved_out(fg_node *, fg_tensor *y);
+/* Add the cotangents of y's leaves to their .grad. With create_graph the pass is recorded, and retains the graph. */
+int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_graph);
+/* The cotangents of the nodes wrt, whose graph is used up unless the pass is recorded; array NULL where none arrived.
+ * The pass ends at them. What it would bring to nodes older than all of them, and to other leaves, is dropped: an
+ * outer pass that waits for that goes through the recorded gradient. */
+int fg_gradients(fg_tensor y, fg_tensor cotangent, int create_graph, int n, fg_node *const *wrt, fg_tensor *out);
+/* The recorded rule of an operation whose vjp is a kernel: gx = g times the derivative of the node by its input i,
+ * composed of operations. FG_OK or FG_RAISED. */
+extern int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx);
 
 /* ---- the structural ops: shapes.c, reductions.c, matmul.c ---------------------------------------------- */
 int fg_sum_to(fg_tensor x, fg_shape *, fg_tensor *out);     /* undo a broadcast: sum over stretched axes */

@@ -1,8 +1,8 @@
 /* kernels.h: the contract between the inner loops and everything above them.
  *
  * A kernel works on plain contiguous memory of one dtype and knows nothing of shapes, tapes or allocation: no kernel
- * allocates, fails or calls back, and lengths are not negative. The three families below each have one text
- * (elementwise.c, reduce.c, gemm.c), which includes itself once per dtype and is compiled once per instruction set
+ * allocates, fails or calls back, and lengths are not negative. The four families below each have one text
+ * (elementwise.c, reduce.c, gemm.c, philox.c), which includes itself once per dtype and is compiled once per instruction set
  * (setup.py passes -DFG_ISA=baseline|avx2|avx512|neon). fg_kernels_select (dispatch.c) picks the set once.
  *
  * Letters: x a b inputs, y result, g cotangent of y, gx cotangent of x, n length. `void *` stands for
@@ -122,14 +122,25 @@ typedef struct {
                  int64_t ldb, int beta, void *c, int64_t ldc);
 } fg_gemm_kernels;
 
+/* ---- philox.c ------------------------------------------------------------------------------------------
+ * A generator is three words: a key, a stream, and the position in it, in blocks of 128 bits. y = numbers uniform in
+ * [0, 1) with 24 (float) or 53 bits (double), made from FG_RANDOM_CHUNK blocks at a time from `position` on. An
+ * element depends on key, stream, position and its place alone; the bits are the same with every instruction set. */
+enum { FG_RANDOM_KEY, FG_RANDOM_STREAM, FG_RANDOM_POSITION, FG_RANDOM_WORDS };
+enum { FG_RANDOM_CHUNK = 16, FG_RANDOM_CHUNK_BYTES = 16 * FG_RANDOM_CHUNK };
+typedef struct {
+    void (*uniform)(int64_t n, const uint64_t *state, uint64_t position, void *y);
+} fg_random_kernels;
+
 typedef struct {
     const fg_elementwise_kernels *elementwise;
     const fg_reduce_kernels *reduce;
     const fg_gemm_kernels *gemm;
+    const fg_random_kernels *random;
 } fg_kernel_set;
 
-/* Each compiled instruction set exports fg_elementwise_<isa>[2], fg_reduce_<isa>[2], fg_gemm_<isa>[2];
- * index 0 is float32, 1 is float64. */
+/* Each compiled instruction set exports fg_elementwise_<isa>[2], fg_reduce_<isa>[2], fg_gemm_<isa>[2],
+ * fg_random_<isa>[2]; index 0 is float32, 1 is float64. */
 #define FG_PASTE2(a, b) a##_##b
 #define FG_PASTE(a, b) FG_PASTE2(a, b)
 #define FG_TABLE(family) FG_PASTE(family, FG_ISA)

@@ -87,6 +87,8 @@ int fg_matmul_shape(const fg_call *c, fg_shape **shape, int *dtype)
     fg_shape *stack = a_stack && b_stack ? fg_broadcast_shapes("matmul", a_stack, b_stack) : NULL;
     fg_shape_unref(a_stack);
     fg_shape_unref(b_stack);
+    if (!stack && fg_failed() == FG_NO_MEMORY)
+        return FG_NO_MEMORY;
     if (!stack) {
         char sa[FG_SHAPE_TEXT], sb[FG_SHAPE_TEXT];
         return fg_fail(FG_BAD_VALUE,

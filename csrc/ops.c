@@ -25,6 +25,8 @@ const fg_op_text fg_texts[FG_N_ELEMENTWISE] = {
 
 static int unary_vjp(fg_node *, fg_tensor g, fg_tensor *gin);
 static int binary_vjp(fg_node *, fg_tensor g, fg_tensor *gin);
+static int recorded_binary_vjp(fg_node *, fg_tensor g, fg_tensor *gin);
+static int vjp_by_rule(fg_node *, fg_tensor g, fg_tensor *gin);
 
 #define STRUCTURAL(name, n, need0, need1, need2, doc)                                                         \
     int fg_##name##_shape(const fg_call *, fg_shape **, int *);                                               \
@@ -71,9 +73,16 @@ void fg_init(void)
         info->name = text->name;
         info->n_in = text->arity;
         info->vjp = text->arity == 1 ? unary_vjp : binary_vjp;
+        info->recorded_vjp = text->arity == 1 ? vjp_by_rule : recorded_binary_vjp;
         for (int i = 0; i < text->arity; i++)
             info->needs[i] = (uint8_t)letters_named(text->derivative[i]);
     }
+    for (int op = FG_N_ELEMENTWISE; op < FG_N_OPS; op++)
+        fg_ops[op].recorded_vjp = fg_ops[op].vjp;
+    static const int by_kernel[] = {FG_OP_max, FG_OP_min, FG_OP_softmax, FG_OP_log_softmax, FG_OP_logsumexp,
+                                    FG_OP_cross_entropy};
+    for (size_t i = 0; i < sizeof by_kernel / sizeof *by_kernel; i++)
+        fg_ops[by_kernel[i]].recorded_vjp = vjp_by_rule;
 }
 
 /* ---- broadcasting ------------------------------------------------------------------------------------- */
@@ -328,7 +337,7 @@ int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
     char sa[FG_SHAPE_TEXT], sb[FG_SHAPE_TEXT];
     const char *name = fg_ops[op].name;
     fg_array *x = a->array;
-    if (a->node && a->node->op == FG_OP_leaf && fg_grad_enabled)
+    if (a->node && (a->node->op == FG_OP_leaf || a->node->fixed) && fg_grad_enabled)
         return fg_fail(FG_BAD_TAPE,
                        "%s: a tensor made with requires_grad=True is changed in place while gradients are recorded; "
                        "do it under fg.no_grad(), or make a new tensor", name);
@@ -470,14 +479,19 @@ static int unary_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
     if ((status = fg_saved(n, 0, &x)) || (status = fg_saved_out(n, &y)))
         return status;
     if (!strcmp(fg_texts[n->op].derivative[0], "1")) {
-        gin[0].array = fg_array_ref(g.array);
+        gin[0] = fg_tensor_ref(g);
         return FG_OK;
     }
     const fg_tensor in[] = {{x.array, NULL}, {y.array, NULL}, {g.array, NULL}};
     return fg_apply(FG_VJP(n->op, 0), 3, in, 0, NULL, &gin[0]);
 }
 
-static int binary_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+static int vjp_by_rule(fg_node *n, fg_tensor g, fg_tensor *gin)
+{
+    return fg_on_rule(n, 0, g, &gin[0]);
+}
+
+static inline int binary_rules(int recorded, fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     fg_tensor a, b, y;
     int status;
@@ -490,7 +504,7 @@ static int binary_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
             continue;
         fg_tensor full = {0};
         if (!strcmp(derivative, "1")) {
-            full.array = fg_array_ref(g.array);
+            full = fg_tensor_ref(g);
         } else if (!strcmp(derivative, "-1") && !fg_shape_equal(parent->shape, n->shape)) {
             fg_tensor sum;                      /* cheaper to negate after the sum */
             if ((status = fg_sum_to(g, parent->shape, &sum)))
@@ -500,6 +514,9 @@ static int binary_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
             if (status)
                 return status;
             continue;
+        } else if (recorded) {
+            if ((status = fg_on_rule(n, i, g, &full)))
+                return status;
         } else {
             unsigned needs = fg_ops[n->op].needs[i];
             const fg_tensor in[] = {{needs & FG_IN(0) ? a.array : NULL, NULL},
@@ -515,6 +532,9 @@ static int binary_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
     }
     return FG_OK;
 }
+
+static int binary_vjp(fg_node *n, fg_tensor g, fg_tensor *gin) { return binary_rules(0, n, g, gin); }
+static int recorded_binary_vjp(fg_node *n, fg_tensor g, fg_tensor *gin) { return binary_rules(1, n, g, gin); }
 
 /* The derivative itself, for the table: the vjp kernel with cotangent 1. a and b have one dtype. */
 int fg_derivative(int op, int i, fg_array *a, fg_array *b, fg_array **out)

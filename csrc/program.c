@@ -92,6 +92,16 @@ int fg_program_operand(const fg_program *p, int i, int k)
 
 int fg_program_operand_count(const fg_program *p, int i) { return p->step[i].n_in; }
 int fg_program_output(const fg_program *p, int i) { return p->slot[p->out[i]].root; }
+fg_array *fg_program_live(const fg_program *p, int i)
+{
+    for (int v = 0; v < p->values.n; v++) {
+        fg_array *x = values_of(p)[v].array;
+        if (x && x->live && i-- == 0)
+            return x;
+    }
+    return NULL;
+}
+
 int fg_program_group(const fg_program *p, int i) { return p->step[i].group; }
 
 int fg_program_equal(const fg_program *a, const fg_program *b)

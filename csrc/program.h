@@ -78,6 +78,8 @@ int fg_program_operand_count(const fg_program *, int i);
 int fg_program_output(const fg_program *, int i);   /* whose memory output i is */
 /* Do both compute the same from the same constants? */
 int fg_program_equal(const fg_program *, const fg_program *);
+/* The i-th generator's state that a replay advances, borrowed; NULL after the last. */
+fg_array *fg_program_live(const fg_program *, int i);
 int fg_program_group(const fg_program *, int i);    /* how many instructions from i on are fused; 1: alone */
 
 #endif

@@ -131,7 +131,7 @@ static int write_note(const fg_call *c, fg_array *y)
 
 int fg_trace_note(const fg_call *c, fg_array *y)
 {
-    int depends = 0;
+    int depends = recording && c->op == FG_OP_random;      /* differs from call to call */
     for (int i = 0; i < c->n_in; i++)
         depends = depends || (c->in[i].array && fg_traced(c->in[i].array));
     if (depends && !recording)

@@ -92,7 +92,7 @@ typedef struct step {
 static inline fg_shape *shape_at(const fg_program *p, int v) { return p->slot[v].array.shape; }
 
 int fg_same_note(const fg_program *, const note *, const fg_program *, const note *);
-int fg_same_array(const fg_array *, const fg_array *);      /* in dtype, shape and every bit */
+int fg_same_array(const fg_array *, const fg_array *);      /* in dtype, shape and every bit; a live one only to itself */
 void fg_value_release(value *);             /* let go of a value's array */
 int fg_program_simplify(fg_program *);      /* fewer and cheaper notes; every constant in memory of its own */
 int fg_program_plan(fg_program *);          /* steps and memory for the notes */

@@ -122,7 +122,7 @@ int fg_sum_to(fg_tensor x, fg_shape *target, fg_tensor *out)
 {
     const fg_shape *s = x.array->shape;
     if (fg_shape_equal(s, target)) {
-        *out = (fg_tensor){fg_array_ref(x.array), x.node ? fg_node_ref(x.node) : NULL};
+        *out = fg_tensor_ref(x);
         return FG_OK;
     }
     int lead = s->ndim - target->ndim;

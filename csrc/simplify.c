@@ -27,6 +27,8 @@ static size_t data_bytes(const fg_array *x) { return (size_t)x->shape->size * fg
 
 int fg_same_array(const fg_array *x, const fg_array *y)
 {
+    if (x->live || y->live)
+        return x == y;
     return x->dtype == y->dtype && fg_shape_equal(x->shape, y->shape) && !memcmp(x->data, y->data, data_bytes(x));
 }
 
@@ -82,6 +84,8 @@ static int merge_equal(fg_program *p)
         for (int i = 0; i < a->n_in; i++)
             if (operands_of(p, a)[i] >= 0)
                 operands_of(p, a)[i] = same[operands_of(p, a)[i]];
+        if (a->op == FG_OP_random)              /* each is a draw of its own */
+            continue;
         int at = (int)(hash_note(p, a) & (uint64_t)(size - 1));
         while (table[at] >= 0 && !fg_same_note(p, a, p, &notes_of(p)[table[at]]))
             at = (at + 1) & (size - 1);
@@ -216,7 +220,8 @@ static int absorb_transposes(fg_program *p)
     return FG_OK;
 }
 
-/* Keep the notes that an output needs, in their order, and the constants. */
+/* Keep the notes that an output needs, in their order, and the constants. Draws stay, so that later ones are those of
+ * the eager run. */
 static int drop_unused(fg_program *p)
 {
     char *used = calloc((size_t)p->values.n + 1, 1);
@@ -226,6 +231,7 @@ static int drop_unused(fg_program *p)
         used[p->out[i]] = 1;
     for (int k = p->notes.n - 1; k >= 0; k--) {
         const note *a = &notes_of(p)[k];
+        used[a->y] |= a->op == FG_OP_random;
         for (int i = 0; used[a->y] && i < a->n_in; i++)
             if (operands_of(p, a)[i] >= 0)
                 used[operands_of(p, a)[i]] = 1;

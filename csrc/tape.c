@@ -4,14 +4,17 @@
  * what no tensor can reach is freed at once. Nodes are numbered as they are made, and a node's parents have
  * smaller numbers: taking always the largest number that has received a cotangent visits every node once,
  * after all its users. Neither the pass nor the freeing of a graph recurses, however long the graph is.
+ *
+ * A cotangent is a tensor, array and node: the rules are made of operations, and while a pass is recorded these go on
+ * the tape like any others, so that what the pass computes can be differentiated again.
  */
 #include "fastgrad.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-_Thread_local int fg_grad_enabled = 1;
-_Thread_local int fg_transforms_running;
+_Thread_local fg_switches fg_here = {.grad_enabled = 1};
+int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx);
 static uint64_t last_number;
 
 /* ---- nodes -------------------------------------------------------------------------------------------- */
@@ -32,9 +35,13 @@ static fg_node *node_new(int op, fg_array *y, int n_in, int n_attr)
     return n;
 }
 
+/* A leaf's one edge leads to the node of its .grad, whose array is `saved`. */
 fg_node *fg_leaf(fg_array *x)
 {
-    return node_new(FG_OP_leaf, x, 0, 0);
+    fg_node *n = node_new(FG_OP_leaf, x, 1, 0);
+    if (n)
+        n->in[0] = (fg_edge){0};
+    return n;
 }
 
 fg_node *fg_node_ref(fg_node *n)
@@ -78,17 +85,51 @@ void fg_node_unref(fg_node *n)
                 doomed = parent;
             }
         }
-        fg_array_unref(n->grad.array);
         fg_shape_unref(n->shape);
         fg_free(n, node_bytes(n->n_in, n->n_attr));
         fg_live.nodes--;
     }
 }
 
+fg_tensor fg_tensor_ref(fg_tensor t)
+{
+    return (fg_tensor){fg_array_ref(t.array), t.node ? fg_node_ref(t.node) : NULL};
+}
+
 void fg_tensor_unref(fg_tensor t)
 {
     fg_array_unref(t.array);
     fg_node_unref(t.node);
+}
+
+fg_tensor fg_leaf_grad(const fg_node *leaf)
+{
+    return (fg_tensor){leaf->saved, leaf->in[0].parent};
+}
+
+void fg_leaf_set_grad(fg_node *leaf, fg_tensor grad)
+{
+    fg_tensor old = fg_leaf_grad(leaf);
+    leaf->saved = grad.array;
+    leaf->in[0].parent = grad.node;
+    fg_tensor_unref(old);
+}
+
+void fg_leaf_abandon(fg_node *leaf)
+{
+    leaf->spent = 1;
+    fg_leaf_set_grad(leaf, (fg_tensor){0});
+}
+
+void fg_enter_transform(int step)
+{
+    if (step > 0 && !fg_transforms_running) {
+        fg_here.last_outside = last_number;
+        fg_read_outside = 0;
+    }
+    fg_transforms_running += step;
+    if (!fg_transforms_running)
+        fg_here.last_outside = 0;
 }
 
 /* ---- recording ---------------------------------------------------------------------------------------- */
@@ -110,6 +151,7 @@ static int save(fg_array *x, fg_array **saved, uint32_t *version)
 int fg_record(const fg_call *call, fg_tensor *y)
 {
     const fg_op_info *op = &fg_ops[call->op];
+    fg_switches *here = &fg_here;
     unsigned needs = 0;
     int tracked = 0;
     for (int i = 0; i < call->n_in; i++)
@@ -118,7 +160,7 @@ int fg_record(const fg_call *call, fg_tensor *y)
             needs |= op->needs[i < 2 ? i : 2];
         }
     y->node = NULL;
-    if (!tracked || !fg_grad_enabled)
+    if (!tracked || !here->grad_enabled)
         return FG_OK;
     fg_node *n = node_new(call->op, y->array, call->n_in, call->n_attr);
     if (!n)
@@ -129,8 +171,10 @@ int fg_record(const fg_call *call, fg_tensor *y)
     for (int i = 0; i < call->n_in; i++) {
         fg_edge *edge = &n->in[i];
         *edge = (fg_edge){.parent = call->in[i].node};
-        if (edge->parent)
+        if (edge->parent) {
             fg_node_ref(edge->parent);
+            here->read_outside |= edge->parent->number <= here->last_outside;
+        }
         if (!status && i < 3 && (needs & FG_IN(i)))
             status = save(call->in[i].array, &edge->saved, &edge->version);
     }
@@ -162,11 +206,11 @@ int fg_saved(const fg_node *n, int i, fg_tensor *x)
     return FG_OK;
 }
 
-int fg_saved_out(const fg_node *n, fg_tensor *y)
+int fg_saved_out(fg_node *n, fg_tensor *y)
 {
     if (n->saved && n->version != fg_array_version(n->saved))
         return changed(n, n->saved, "result");
-    *y = (fg_tensor){n->saved, NULL};
+    *y = (fg_tensor){n->saved, n};
     return FG_OK;
 }
 
@@ -175,6 +219,15 @@ typedef struct {
     fg_node **node;
     int64_t n, capacity;
 } node_list;
+
+typedef struct {
+    node_list queue;        /* of nodes that have received a cotangent: a binary heap, the newest node on top */
+    node_list ends;         /* leaves and wanted nodes that have received theirs */
+    fg_node *root;          /* held, for rules may run any Python code */
+    uint64_t oldest;        /* what an older node would receive is dropped */
+    uint16_t number;
+    int recorded, was_enabled;
+} pass;
 
 static int append(node_list *list, fg_node *n)
 {
@@ -190,7 +243,6 @@ static int append(node_list *list, fg_node *n)
     return FG_OK;
 }
 
-/* A binary heap, the newest node on top. */
 static int push(node_list *heap, fg_node *n)
 {
     int status = append(heap, n);
@@ -200,7 +252,6 @@ static int push(node_list *heap, fg_node *n)
     for (; i && heap->node[(i - 1) / 2]->number < n->number; i = (i - 1) / 2)
         heap->node[i] = heap->node[(i - 1) / 2];
     heap->node[i] = n;
-    n->queued = 1;
     return FG_OK;
 }
 
@@ -218,53 +269,53 @@ static fg_node *pop(node_list *heap)
     }
     if (heap->n)
         heap->node[i] = last;
-    top->queued = 0;
     return top;
 }
 
-/* sum += g, taking over the reference g. The first contribution is kept as it is, later ones are added, in
- * place where nobody else looks at the sum. */
-static int accumulate(fg_array **sum, fg_array *g)
+/* sum += g, taking over the reference g. The first contribution is kept as it is, later ones are added: in place where
+ * nobody else looks at the sum, unless passes are recorded, for then a node may have saved it. */
+static int accumulate(fg_tensor *sum, fg_tensor g)
 {
-    if (!*sum) {
+    if (!sum->array) {
         *sum = g;
         return FG_OK;
     }
-    fg_tensor total = {*sum, NULL};
-    int status = fg_binary_inplace(FG_OP_add, &total, (fg_tensor){g, NULL});
-    *sum = total.array;
-    fg_array_unref(g);
+    fg_tensor total = *sum;
+    int status = fg_grad_enabled ? fg_binary(FG_OP_add, *sum, g, &total) : fg_binary_inplace(FG_OP_add, &total, g);
+    if (!status && fg_grad_enabled)
+        fg_tensor_unref(*sum);
+    *sum = total;
+    fg_tensor_unref(g);
     return status;
 }
 
 static void drop_cotangent(fg_node *n)
 {
-    fg_array_unref(n->grad.array);
-    n->grad.array = NULL;
-    n->queued = 0;
+    fg_tensor g = n->grad;
+    n->grad = (fg_tensor){0};
+    n->pass = 0;
+    fg_tensor_unref(g);
 }
 
-static int send(node_list *heap, fg_node *to, fg_array *g)
+static inline int send(pass *p, fg_node *to, fg_tensor g)
 {
-    int status = accumulate(&to->grad.array, g);
-    if (!status && !to->queued && (status = push(heap, to)))
-        drop_cotangent(to);
-    return status;
-}
-
-/* What an older node would have received is of no use to the caller, unless an outer transform waits for it. */
-static int dropped(void)
-{
-    if (fg_transforms_running < 2)
-        return FG_OK;
-    return fg_fail(FG_NOT_IMPLEMENTED,
-                   "grad: the function reads a tensor that an outer grad is differentiating (a gradient of a "
-                   "gradient), which is not here yet; pass it through fastgrad.stop_gradient if it is meant as a "
-                   "constant");
+    if (!to->pass) {
+        to->grad = g;
+        to->pass = p->number;
+        int status = push(&p->queue, to);
+        if (status)
+            drop_cotangent(to);
+        return status;
+    }
+    if (to->pass == p->number)
+        return accumulate(&to->grad, g);
+    fg_tensor_unref(g);
+    return fg_fail(FG_BAD_TAPE, "backward: another backward pass has not finished with this graph; let one thread "
+                   "finish before the other begins");
 }
 
 /* Hand the cotangent of n on to its parents. */
-static int step(node_list *heap, fg_node *n, uint64_t oldest)
+static int step(pass *p, fg_node *n)
 {
     if (n->spent)
         return fg_fail(FG_BAD_TAPE,
@@ -273,59 +324,99 @@ static int step(node_list *heap, fg_node *n, uint64_t oldest)
     fg_tensor few[3] = {{0}}, *gin = few;
     if (n->n_in > 3 && !(gin = calloc((size_t)n->n_in, sizeof *gin)))
         return fg_fail(FG_NO_MEMORY, "no memory for the backward pass");
-    int status = fg_ops[n->op].vjp(n, n->grad, gin);
+    const fg_op_info *op = &fg_ops[n->op];
+    int status = (p->recorded ? op->recorded_vjp : op->vjp)(n, n->grad, gin);
     for (int i = 0; i < n->n_in; i++) {
-        fg_array *g = gin[i].array;
-        if (!g)
+        if (!gin[i].array)
             continue;
-        if (status || n->in[i].parent->number < oldest) {
-            fg_array_unref(g);
-            if (!status)
-                status = dropped();
-        } else {
-            status = send(heap, n->in[i].parent, g);
-        }
+        if (status || n->in[i].parent->number < p->oldest)
+            fg_tensor_unref(gin[i]);
+        else
+            status = send(p, n->in[i].parent, gin[i]);
     }
     if (gin != few)
         free(gin);
     return status;
 }
 
-int fg_backward(fg_tensor y, fg_array *cotangent, int retain_graph, uint64_t oldest)
+static uint16_t new_pass(void)
 {
-    node_list heap = {0}, leaves = {0};
-    int enabled = fg_grad_enabled;
-    if (y.node->number < oldest)
-        return dropped();
-    fg_grad_enabled = 0;
-    int status = send(&heap, y.node, fg_array_ref(cotangent));
-    while (!status && heap.n) {
-        fg_node *n = pop(&heap);
-        if (n->op == FG_OP_leaf) {              /* kept apart until nothing can fail but the sum itself */
-            status = append(&leaves, n);
-            if (status)
+    static uint16_t last;
+    return ++last ? last : ++last;
+}
+
+/* Send cotangents down from y until all have arrived at the ends, where they wait for the caller and end_pass. */
+static int sweep(pass *p, fg_tensor y, fg_tensor cotangent, int retain_graph, int create_graph)
+{
+    p->root = fg_node_ref(y.node);
+    p->was_enabled = fg_grad_enabled;
+    fg_grad_enabled = p->recorded = create_graph;
+    int status = y.node->number < p->oldest ? FG_OK : send(p, y.node, fg_tensor_ref(cotangent));
+    while (!status && p->queue.n) {
+        fg_node *n = pop(&p->queue);
+        if (n->op == FG_OP_leaf || n->wanted == p->number) {
+            if ((status = append(&p->ends, n)))
                 drop_cotangent(n);
             continue;
         }
-        status = step(&heap, n, oldest);
+        status = step(p, n);
         drop_cotangent(n);
         if (!retain_graph) {
             n->spent = 1;
             forget_values(n);
         }
     }
-    for (int64_t i = 0; i < heap.n; i++)
-        drop_cotangent(heap.node[i]);
-    for (int64_t i = 0; i < leaves.n; i++) {
-        fg_node *leaf = leaves.node[i];
-        if (!status) {
-            status = accumulate(&leaf->saved, leaf->grad.array);
-            leaf->grad.array = NULL;
-        }
-        drop_cotangent(leaf);
+    return status;
+}
+
+static void end_pass(pass *p)
+{
+    for (int64_t i = 0; i < p->queue.n; i++)
+        drop_cotangent(p->queue.node[i]);
+    for (int64_t i = 0; i < p->ends.n; i++)
+        drop_cotangent(p->ends.node[i]);
+    free(p->queue.node);
+    free(p->ends.node);
+    fg_grad_enabled = p->was_enabled;
+    fg_node_unref(p->root);
+}
+
+int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_graph)
+{
+    pass p = {.number = new_pass()};
+    int status = sweep(&p, y, cotangent, retain_graph || create_graph, create_graph);
+    for (int64_t i = 0; !status && i < p.ends.n; i++) {     /* only now, when nothing can fail but the sum itself */
+        fg_node *leaf = p.ends.node[i];
+        if (leaf->spent)
+            continue;
+        fg_tensor sum = fg_leaf_grad(leaf), g = leaf->grad;
+        leaf->grad = (fg_tensor){0};
+        fg_grad_enabled = create_graph || sum.node;         /* what is recorded of an earlier gradient remains so */
+        status = accumulate(&sum, g);
+        leaf->saved = sum.array;
+        leaf->in[0].parent = sum.node;
     }
-    free(heap.node);
-    free(leaves.node);
-    fg_grad_enabled = enabled;
+    end_pass(&p);
+    return status;
+}
+
+int fg_gradients(fg_tensor y, fg_tensor cotangent, int create_graph, int n, fg_node *const *wrt, fg_tensor *out)
+{
+    pass p = {.number = new_pass(), .oldest = UINT64_MAX};
+    for (int i = 0; i < n; i++) {
+        out[i] = (fg_tensor){0};
+        wrt[i]->wanted = p.number;
+        if (wrt[i]->number < p.oldest)
+            p.oldest = wrt[i]->number;
+    }
+    int status = sweep(&p, y, cotangent, create_graph, create_graph);
+    for (int i = 0; i < n; i++) {
+        wrt[i]->wanted = 0;
+        if (!status && wrt[i]->pass == p.number) {
+            out[i] = wrt[i]->grad;
+            wrt[i]->grad = (fg_tensor){0};
+        }
+    }
+    end_pass(&p);
     return status;
 }

@@ -14,7 +14,8 @@
  * available precision" (1971). Polynomials are minimax fits made with the Remez algorithm for this file.
  *
  * sin and cos are right up to VM_TRIG_LIMIT; above it the caller takes vm_<name>_huge, element by element.
- * The functions marked VM_LIBM_<dtype>_<name> call the C library and are not vectorised.
+ * The functions marked VM_LIBM_<dtype>_<name> call the C library and are not vectorised. Where VM_SLOPE_<dtype>_<name> is
+ * defined, the backward kernel computes the derivative in that way and not as its text is written.
  */
 #ifndef FG_VECMATH_H
 #define FG_VECMATH_H

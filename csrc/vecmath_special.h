@@ -11,13 +11,18 @@ VM_INLINE double vm_tanh_f64(double x) {
     return copysign(base + top / (e.s * e.q + (e.s + 1)), x);
 }
 
+/* m / (m + 3/4) with m = 3/4 (exp(2a) - 1) / 2, a = |x|: while n = 0, which is where tanh has no precision to spare, the
+ * sum lies in [3/4, 1) and rounds least. n holds the bias 127 of an exponent. The error is up to 1.9932 ULP (every
+ * number was tried), so whatever is touched here is to be tried again. */
 VM_INLINE float vm_tanh_f32(float x) {
-    float a = fabsf(x);
-    vm_expm1_parts_f32 e = vm_expm1_core_f32(-2 * a);
-    float u = e.s + e.s * e.q, m = e.s * e.q + (e.s - 1);
-    float top = a > 0.55f ? -2 * u : -m, base = a > 0.55f ? 1 : 0;
-    float y = base + top / (e.s * e.q + (e.s + 1));
-    return copysignf(a > 10 ? 1 : y, x);
+    float a = vm_clamp_f32(fabsf(x), 0, 10), biased = VM_ROUND_F32 + 127;
+    float t = (a * (float)(2 * VM_LOG2E) - 0.25f) + biased, r = a - (t - biased) * (float)(VM_LN2 / 2);
+    /* 3/8 (exp(2r) - 1) for -0.0885 <= r <= 0.262, relative: 2^-26 */
+    float z = r * r, p = (-0x1.7ffffap+1f + r * -0x1.0000d2p+1f)
+                         + z * ((-0x1.fffep-1f + r * -0x1.962ddap-2f) + z * -0x1.3edf1cp-3f);
+    float q = r - 0.25f * (r + z * p), s = vm_float_f32(vm_bits_f32(t) << 23);
+    float m = s * q + (0.375f * s - 0.375f);
+    return copysignf(m / (m + 0.75f), x);
 }
 
 /* Below 0.7 by its own series; above, from 1 - tanh|x| = 2 e / (1 + e), e = exp(-2|x|); both in two doubles. */
@@ -211,24 +216,36 @@ VM_INLINE float vm_erfc_f32(float x) {
     return (float)(x < 0 ? 2 - y : y);
 }
 
-/* max(x, 0) - a exp(-a^2 / 2) G(u) / d where a = |x|, d = a + 0.984375, u + 0.166015625 = 1 / (a + 3.6875). G is so flat
- * that u need not be exact; the other factors carry along what their rounding cut off (_lo), or 3 ULP would be lost. */
+/* max(x, 0) - p exp(l - a^2 / 2) / 2 where a = |x|. Up to 1.3, p = a and l is a polynomial of a; beyond, p = 5/8 and l is
+ * one of b = (2 - a) / (a + 1), which is small, and so is its error, where that would hurt. What the square was rounded by
+ * is carried along. */
 VM_INLINE float vm_gelu_f32(float x) {
-    float a = fabsf(x), d = a + 0.984375f, w = 1 / d, u = 1 / (a + 3.6875f) - 0.166015625f, z = u * u;
-    /* (G - G(0)) / u for 0 <= a <= 13.3, relative to G: 2^-27.5 */
-    float g = ((0x1.5251c8p-1f + u * -0x1.afa922p+0f) + z * (-0x1.ca02fp+4f + u * -0x1.1a6b7p+7f))
-              + z * z * (((-0x1.32c232p+8f + u * 0x1.2a8b8ap+7f) + z * (0x1.fa117cp+10f + u * 0x1.694c82p+8f))
-                         + z * z * -0x1.62cbd2p+13f);
-    float G = 0x1.fb472cp-2f + u * g, G_lo = u * g - (G - 0x1.fb472cp-2f);
-    float m = a * G, m_lo = vm_product_rest_f32(a, G, m) + a * G_lo;
-    float p = m * w, p_lo = (m_lo - p * (a - (d - 0.984375f)) - vm_product_rest_f32(p, d, m)) * w;
-    /* -a^2 / 2 = n log 2 + r + r_lo */
-    float h = 0.5f * a, s = a * h, t = VM_ROUND_F32 - s * (float)VM_LOG2E, n = t - VM_ROUND_F32;
-    float r_hi = -s - n * VM_LN2_HI_F32, rest = n * VM_LN2_LO_F32 + vm_product_rest_f32(a, h, s);
-    float r = r_hi - rest, r_lo = (r_hi - r) - rest;
-    float v = p + p * r, v_lo = (p * r - (v - p)) + (p * (r * r) * vm_exp_tail_f32(r) + (p * r_lo + p_lo));
-    float y = vm_add_exponent_f32(v + v_lo, t, s > 44), right = x < 0 ? -0.0f : x;
-    return a > 14.5f ? right : right - y;
+    float a = fabsf(x), biased = VM_ROUND_F32 + (127 + 63);
+    int far = a > 1.3f;
+    float b = far ? (2 - a) / (a + 1) : a;
+    /* 2^-29; far, up to 13.6: 2^-26.7 */
+    float l = VM_P8(b, far ? 0x1.2b793ap-4f : 0, far ? -0x1.857b54p-2f : -0x1.988456p-1f,
+                    far ? -0x1.d7d74ep-3f : 0x1.741adap-3f, far ? -0x1.12ce06p-6f : -0x1.29c24ep-5f,
+                    far ? -0x1.60506ep-7f : 0x1.3beddcp-8f, far ? -0x1.ceeb56p-7f : -0x1.e6e16ep-16f,
+                    far ? 0x1.92d688p-10f : -0x1.3d325p-13f, far ? -0x1.4cd2dap-9f : 0x1.aaf2ep-16f,
+                    far ? -0x1.96a146p-9f : 0);
+    float h = 0.5f * a, s = a * h, t = biased - (s - l) * (float)VM_LOG2E, n = t - biased;
+    float r = (-s - n * VM_LN2_HI_F32) + l - (n * VM_LN2_LO_F32 + vm_product_rest_f32(a, h, s));
+    float p = (far ? 0.625f : a) * vm_float_f32(vm_bits_f32(t) << 23); /* times 2^(n + 63), which keeps it normal */
+    float v = p + p * (r + r * r * vm_exp_tail_f32(r)), right = x < 0 ? -0.0f : x;
+    return a > 14.5f ? right : right - v * 0x1p-64f;
+}
+
+/* What ops.def gives as the derivative of gelu, with exp(-x^2 / 2) / sqrt(2 pi) taken as a power of two: 2^-25, and what
+ * the rounding of the square does to it. Below 2^-126 that factor is 0. */
+#define VM_SLOPE_f32_gelu ~, vm_gelu_slope_f32(x, y)
+VM_INLINE float vm_gelu_slope_f32(float x, float y) {
+    float w = x * x, u = w * (float)(-0.5 * VM_LOG2E), biased = VM_ROUND_F32 + 127;
+    u = u < -127 ? -127 : u;
+    float t = u + biased, r = u - (t - biased);
+    float p = VM_P6(r, 0x1.988454p-2f, 0x1.1b299p-2f, 0x1.888b82p-4f, 0x1.6ac85cp-6f, 0x1.f74552p-9f, 0x1.186fccp-11f,
+                    0x1.d59d38p-15f);
+    return (w == 0 ? 0.5f : y / x) + x * (vm_float_f32(vm_bits_f32(t) << 23) * p);
 }
 
 /* erf(a) for 0 <= a <= 0.9 */

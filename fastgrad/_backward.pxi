@@ -9,28 +9,24 @@ def watch(cnp.ndarray a):
     return r
 
 
-def watch_tensor(Tensor x):
-    """A leaf that requires gradients with the elements of x."""
-    cdef Tensor r = wrap_array(fg_array_ref(x.t.array))
-    make_leaf(r)
+def watch_tensor(Tensor x, bint connected=False):
+    """x as the argument of a transform. What is recorded already stays so if asked for, by an operation that moves
+    nothing: the transform has a node of its own to stop at, and an outer one goes on through it."""
+    cdef Tensor r
+    if x.t.node != NULL and connected:
+        r = apply_one(FG_OP_reshape, x, x.t.array.shape.ndim, x.t.array.shape.dim)
+        r.t.node.fixed = True
+    else:
+        r = wrap_array(fg_array_ref(x.t.array))
+        make_leaf(r)
     return r
 
 
-def gradient_tensor(Tensor leaf):
-    """The gradient that leaf has collected, as a tensor: zeros where nothing reached it."""
-    g = leaf.grad
-    return tensor_of(np.zeros(leaf.shape, leaf.dtype)) if g is None else g
-
-
-def gradient_of(Tensor leaf):
-    """The gradient that leaf has collected, as a writable ndarray of its own: zeros where nothing reached it."""
-    cdef fg_array *g
-    if leaf.t.node.saved == NULL:
-        return np.zeros(leaf.shape, leaf.dtype)
-    g = leaf.t.node.saved
-    if not fg_array_is_private(g):
-        return view_of(g, False).copy()
-    return view_of(g, True)
+def own(Tensor x):
+    """The elements as a writable ndarray, in memory that nobody else looks at."""
+    if fg_array_is_private(x.t.array):
+        return view_of(x.t.array, True)
+    return view_of(x.t.array, False).copy()
 
 
 cdef fg_array *cotangent_like(Tensor y, value, str name) except NULL:
@@ -52,20 +48,89 @@ cdef fg_array *cotangent_like(Tensor y, value, str name) except NULL:
     return g
 
 
-def backward_to(list leaves, Tensor y):
-    """The backward pass of the number y to leaves made just before y was computed: nothing older is touched."""
-    cdef uint64_t oldest = ~<uint64_t>0
-    cdef Tensor leaf
-    for leaf in leaves:
-        if leaf.t.node.number < oldest:
-            oldest = leaf.t.node.number
+cdef fg_tensor recorded_cotangent(Tensor y, Tensor value) except *:
+    """value as a cotangent of y that stays connected with what it was computed from."""
+    if value.shape != y.shape:
+        raise ValueError(f"backward: expected a gradient of shape {y.shape}, got shape {value.shape}")
+    # never a leaf itself: the gradient that it may become is a tensor of its own
+    cdef Tensor g = unary(FG_OP_positive, astype_if(value, y.dtype))
+    return fg_tensor_ref(g.t)
+
+
+cdef fg_tensor one_like(Tensor y) except *:
+    """The cotangent 1 of a single number."""
     cdef fg_array *g = fg_array_new(y.t.array.shape, y.t.array.dtype)
     if g == NULL:
         fail(FG_NO_MEMORY)
     fg_kernels[g.dtype].reduce.fill(1, 1.0, g.data)
-    status = fg_backward(y.t, g, False, oldest)
-    fg_array_unref(g)
+    return fg_tensor(g, NULL)
+
+
+def gradients(Tensor y, list inputs, bint create_graph):
+    """The gradients of the number y by tensors that were watched just before it was computed: a list of tensors, zeros
+    where y does not depend on one, and None of their .grad set. With create_graph they are recorded themselves."""
+    cdef int i, n = len(inputs), status = FG_OK
+    cdef fg_node *few_nodes[16]
+    cdef fg_tensor few[16]
+    cdef fg_node **wrt = few_nodes
+    cdef fg_tensor *out = few
+    cdef fg_tensor g
+    cdef Tensor x
+    found = []
+    if y.t.node == NULL:
+        return [zeros_like(x) for x in inputs]
+    g = one_like(y)
+    if n > 16:
+        wrt = <fg_node **>PyMem_Malloc(n * sizeof(fg_node *))
+        out = <fg_tensor *>PyMem_Malloc(n * sizeof(fg_tensor))
+    if wrt == NULL or out == NULL:
+        status = FG_NO_MEMORY
+    else:
+        for i in range(n):
+            wrt[i] = (<Tensor>inputs[i]).t.node
+        status = fg_gradients(y.t, g, create_graph, n, wrt, out)
+    fg_tensor_unref(g)
+    if status == FG_OK:
+        for i in range(n):
+            found.append(wrap(out[i]) if out[i].array != NULL else None)
+    if n > 16:
+        PyMem_Free(wrt)
+        PyMem_Free(out)
     check(status)
+    for i in range(n):
+        if found[i] is None:
+            found[i] = zeros_like(inputs[i])
+    return found
+
+
+cdef Tensor zeros_like(Tensor x):
+    return tensor_of(np.zeros(x.shape, x.dtype))
+
+
+# ---- rules of a pass that is recorded -------------------------------------------------------------------------
+cdef int apply_rule(fg_node *n, int i, fg_tensor g, fg_tensor *gx) except -1:
+    """The rule of an operation whose kernel is not differentiable, composed in Python (_rules.py)."""
+    cdef fg_tensor saved
+    cdef Tensor t
+    cdef int k
+    given = [wrap(fg_tensor_ref(g))]
+    try:
+        check(fg_saved_out(n, &saved))
+        given.append(wrap(fg_tensor_ref(saved)) if saved.array != NULL else None)
+        for k in range(n.n_in):
+            check(fg_saved(n, k, &saved))
+            given.append(wrap(fg_tensor_ref(saved)) if saved.array != NULL else None)
+        t = rules.gradient(fg_ops[n.op].name.decode(), i, tuple([n.attr[k] for k in range(n.n_attr)]), *given)
+        gx[0] = fg_tensor_ref(t.t)
+    finally:
+        for t in given:                         # lest a leaf believe that its own tensor goes
+            if t is not None:
+                fg_node_unref(t.t.node)
+                t.t.node = NULL
+    return FG_OK
+
+
+fg_on_rule = apply_rule
 
 
 # ---- switches -------------------------------------------------------------------------------------------
@@ -84,5 +149,14 @@ def grad_enabled():
 
 def enter_transform(int step):
     """Count the functional transforms this thread is inside of, by +1 and -1."""
-    global fg_transforms_running
-    fg_transforms_running += step
+    fg_enter_transform(step)
+
+
+def in_transform():
+    """Whether this thread is inside of a functional transform."""
+    return fg_transforms_running > 0
+
+
+def read_outside():
+    """Whether something that was recorded before the outermost transform has been read since it began."""
+    return fg_read_outside != 0

@@ -8,10 +8,12 @@ replay. What the function reads from outside its arguments is a constant of the 
 from __future__ import annotations
 
 import functools
-import math
 import operator
+import os
 import threading
+import traceback
 import types
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -81,13 +83,16 @@ class Compiled(_core.Replayer):
         if _core.tracing():
             return self._f(*args)
         entry, inputs = self._entry(args)
+        draws = _Draws(entry.program) if self._verify else None
         results = entry.program.run(inputs)
         result = results[0] if entry.rebuild is None else entry.rebuild(results)
-        if self._verify:
+        if draws is not None:
+            draws.rewind()
             static = self._static_of(args)
             moving = tuple(a for i, a in enumerate(args) if i not in static)
             tensors = iter(tree.unflatten(tree.structure(moving), [_core.tensor(a) for a in inputs]))
             _compare(result, self._f(*[a if i in static else next(tensors) for i, a in enumerate(args)]))
+            draws.check()
         return result
 
     def train(self, args: tuple[Any, ...], rule: Rule, checked: bool) -> tuple[float, int, np.ndarray | None]:
@@ -148,8 +153,8 @@ class Compiled(_core.Replayer):
             if key in self._doubted:
                 if not entry.program.same_as(self._record(args, static, structure, inputs).program):
                     raise TraceError(
-                        "compile: two recordings of this function differ; it draws random numbers, counts its calls, or reads "
-                        "something from outside its arguments that has changed"
+                        "compile: two recordings of this function differ; it draws random numbers of another library than "
+                        "fastgrad.random, counts its calls, or reads something from outside its arguments that has changed"
                     )
                 self._doubted.discard(key)
         fast = entry.guard is not None and not self._verify and key not in self._doubted
@@ -180,8 +185,54 @@ class Compiled(_core.Replayer):
             raise
         program = _core.trace_end(wanted, numbers=not self._wary, kept=self._kept)
         rebuild = _rebuilder(shape, leaves)
-        guard = None if static else _core.make_guard(args, iter(range(len(inputs))))
+        guard = None if static else _core.make_guard(args, iter(range(len(inputs))), tree.is_named_tuple)
         return _Entry(program, rebuild, guard)
+
+
+class Replayed:
+    """A function of arrays that is recorded and replayed, or run as it is after one warning if that cannot be.
+
+    `traced` is what is recorded, on tensors; `eager` computes the same on ndarrays, in results of whatever type.
+    `name` is the subject of the warning.
+    """
+
+    def __init__(
+        self, traced: Callable[..., Any], eager: Callable[..., Any], name: str, compile: bool = True
+    ) -> None:
+        self.compiled = Compiled(traced, wary=True) if compile else None
+        self._eager, self._name = eager, name
+
+    def __call__(self, *args: Any) -> Any:
+        if self.compiled is None:
+            return self._eager(*args)
+        try:
+            return self.compiled(*args)
+        except Exception as error:
+            return self.give_up(error, args, 4)
+
+    def give_up(self, error: Exception, args: tuple[Any, ...], stacklevel: int) -> Any:
+        """Run eagerly from now on, as the program failed for this reason; or raise what the function raises itself."""
+        found = self._eager(*args)
+        self.compiled = None
+        warnings.warn(
+            f"{self._name} cannot be recorded and runs eagerly{_place(error)}: {error}. Give compile=False to run it "
+            "so without this warning",
+            RuntimeWarning,
+            stacklevel=stacklevel,
+        )
+        return found
+
+
+def _place(error: BaseException) -> str:
+    """Where in the user's code an error came from, as the end of a phrase; a TraceError says so itself."""
+    if isinstance(error, _core.TraceError):
+        return ""
+    here = os.path.dirname(__file__)
+    frames = [
+        f for f in traceback.extract_tb(error.__traceback__)
+        if os.path.dirname(f.filename) != here and not f.filename.endswith((".pyx", ".pxi"))
+    ]  # fmt: skip
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 
 
 def compile(
@@ -228,8 +279,26 @@ def compile(
     return Compiled(f, tuple(operator.index(i) for i in numbers), maxsize, verify)
 
 
+class _Draws:
+    """The generators that a program draws from, so that the function run beside a replay draws the same numbers."""
+
+    def __init__(self, program: Program) -> None:
+        self._states = program.random_states()
+        self._before = [state.copy() for state in self._states]
+
+    def rewind(self) -> None:
+        self._after = [state.copy() for state in self._states]
+        for state, before in zip(self._states, self._before):
+            state[...] = before
+
+    def check(self) -> None:
+        for state, after in zip(self._states, self._after):
+            if not np.array_equal(state, after):
+                raise AssertionError("compile: the replay drew more or fewer random numbers than the function")
+
+
 def _typed(value: Any, i: int) -> Any:
-    """A static argument as a key: 1, 1.0 and True are equal to Python but not to a program, nor are 0.0 and -0.0."""
+    """A static argument as a key."""
     if type(value) is tuple:
         return tuple(_typed(item, i) for item in value)
     try:
@@ -238,7 +307,7 @@ def _typed(value: Any, i: int) -> Any:
         value_type = type(value).__name__
     else:
         if not isinstance(value, Tensor):
-            return type(value), value, isinstance(value, float) and math.copysign(1, value)
+            return tree.exact(value)
         value_type = "Tensor"
     cure = ", such as a tuple" if isinstance(value, (list, dict, set)) else "; arrays are passed as arguments that are not static"
     raise TypeError(f"compile: the static argument {i} holds a {value_type}, expected hashable constants{cure}")

@@ -3,7 +3,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "fastgrad.h":
     enum:
-        FG_MAX_NDIM, FG_OK, FG_NO_MEMORY, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED
+        FG_MAX_NDIM, FG_RAISED, FG_OK, FG_NO_MEMORY, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED
         FG_OWNED, FG_VIEW, FG_FOREIGN
         FG_FLOAT32, FG_FLOAT64, FG_BOOL, FG_INT64, FG_N_DTYPES
         FG_N_ELEMENTWISE
@@ -13,7 +13,8 @@ cdef extern from "fastgrad.h":
         FG_OP_cast, FG_OP_reshape, FG_OP_transpose, FG_OP_broadcast_to, FG_OP_slice, FG_OP_concatenate
         FG_OP_take, FG_OP_where, FG_OP_sum, FG_OP_max, FG_OP_min, FG_OP_matmul
         FG_OP_logical_and, FG_OP_logical_or, FG_OP_logical_xor
-        FG_OP_softmax, FG_OP_log_softmax, FG_OP_logsumexp, FG_OP_cross_entropy, FG_OP_leaf
+        FG_OP_softmax, FG_OP_log_softmax, FG_OP_logsumexp, FG_OP_cross_entropy, FG_OP_random, FG_OP_leaf
+        FG_RANDOM_WORDS
 
     ctypedef struct fg_shape:
         int32_t refs, ndim
@@ -22,7 +23,7 @@ cdef extern from "fastgrad.h":
 
     ctypedef struct fg_array:
         int32_t refs
-        uint8_t dtype, storage, readonly, unstable
+        uint8_t dtype, storage, readonly, unstable, live
         uint32_t tape_refs, exports
         fg_shape *shape
         void *data
@@ -30,8 +31,9 @@ cdef extern from "fastgrad.h":
 
     ctypedef struct fg_node:
         uint16_t op
-        uint64_t number
-        fg_array *saved
+        uint8_t fixed
+        int32_t n_in, n_attr
+        int64_t *attr
 
     ctypedef struct fg_tensor:
         fg_array *array
@@ -68,6 +70,7 @@ cdef extern from "fastgrad.h":
     fg_counts fg_live
     int fg_grad_enabled
     int fg_transforms_running
+    int fg_read_outside
     void (*fg_on_release)(void *) noexcept
 
     const char *fg_message()
@@ -93,8 +96,17 @@ cdef extern from "fastgrad.h":
     int fg_derivative(int op, int i, fg_array *a, fg_array *b, fg_array **out)
     fg_node *fg_leaf(fg_array *)
     void fg_node_unref(fg_node *)
+    void fg_enter_transform(int step)
+    fg_tensor fg_tensor_ref(fg_tensor)
     void fg_tensor_unref(fg_tensor)
-    int fg_backward(fg_tensor y, fg_array *cotangent, int retain_graph, uint64_t oldest)
+    fg_tensor fg_leaf_grad(const fg_node *)
+    void fg_leaf_set_grad(fg_node *, fg_tensor)
+    void fg_leaf_abandon(fg_node *)
+    int fg_saved(const fg_node *, int i, fg_tensor *)
+    int fg_saved_out(fg_node *, fg_tensor *)
+    int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_graph)
+    int fg_gradients(fg_tensor y, fg_tensor cotangent, int create_graph, int n, fg_node **wrt, fg_tensor *out)
+    int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx) except -1
     void fg_set_blas(void *sgemm, void *dgemm, int ilp64)
     int fg_kernels_select(const char *isa)
     const char *fg_isa()
@@ -147,3 +159,4 @@ cdef extern from "program.h":
     int fg_program_operand(const fg_program *, int i, int k)
     int fg_program_operand_count(const fg_program *, int i)
     int fg_program_output(const fg_program *, int i)
+    fg_array *fg_program_live(const fg_program *, int i)

@@ -24,6 +24,8 @@ cnp.import_array()
 # ---- errors ---------------------------------------------------------------------------------------------
 cdef int fail(int status) except -1:
     """Raise what a C status means."""
+    if status == FG_RAISED:
+        return -1                               # as it was raised by a rule
     text = fg_message().decode()
     if status == FG_NO_MEMORY:
         raise MemoryError(text)
@@ -275,6 +277,7 @@ include "_backward.pxi"
 include "_update.pxi"
 include "_program.pxi"
 include "_training.pxi"
+include "_random.pxi"
 
 
 # Python cannot make a Tensor without an array: its __new__ refuses. (Here, Tensor.__new__ does not ask the slot.)

@@ -11,18 +11,15 @@ from __future__ import annotations
 import contextlib
 import math
 import operator
-import os
 import sys
 import time
-import traceback
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from . import _core, optim, tree
-from ._compile import Compiled
+from ._compile import Compiled, Replayed
 from ._core import Tensor
 
 __all__ = ["DescentResult", "TrainingStep", "descend", "training_step"]
@@ -62,7 +59,7 @@ class TrainingStep:
                 path = self._structure.paths("params")[i]
                 raise TypeError(f"{path} is a Tensor, expected an ndarray: use np.array({path}.detach())")
         self.optimizer._check(self._leaves, self._structure)
-        self._compiled = Compiled(self._traced, wary=True) if compile else None
+        self._value_and_gradients = Replayed(self._traced, self._on_arrays, f"{_name}: the loss", compile)
 
     def __call__(self, *batch: Any) -> float:
         """Take one step on a batch, the arguments of the loss after params, and return its loss before it."""
@@ -75,7 +72,10 @@ class TrainingStep:
             optimizer._check(leaves, self._structure)
         rule = None if self._compiled is None else optimizer._rule(leaves)
         if rule is None:
-            value, gradients = self._value_and_gradients(_rows_of(batch, rows))
+            if self._compiled is not None:
+                self._program_with(0)
+            value, gradients = self._value_and_gradients(leaves, *_rows_of(batch, rows))
+            value = float(value)
         else:
             taken = self._in_one_call(batch, rows, rule)
             if len(taken) == 3:
@@ -115,51 +115,35 @@ class TrainingStep:
             unwritable = _core.first_not_writable(leaves)
             if unwritable >= 0:
                 raise optim._leaf_error(leaves[unwritable], self._structure.paths("params")[unwritable]) from None
-            return self._without_program(_rows_of(batch, rows), error)
-
-    def _value_and_gradients(self, batch: tuple[Any, ...]) -> tuple[float, list[Any]]:
-        if self._compiled is None:
-            return self._eagerly(batch)
-        try:
-            value, gradients = self._program_with(0)(self._leaves, *batch)
-            return float(value), gradients
-        except Exception as error:
-            return self._without_program(batch, error)
+            value, gradients = self._value_and_gradients.give_up(error, (leaves, *_rows_of(batch, rows)), 5)
+            return value, gradients
 
     def _program_with(self, kept: int) -> Compiled:
         """The compiled loss, whose gradients are results or stay with the program: what the optimizer needs."""
-        assert self._compiled is not None
-        if self._compiled._kept != kept:
-            self._compiled = Compiled(self._traced, wary=True, kept=kept)
-        return self._compiled
+        compiled = self._compiled
+        assert compiled is not None
+        if compiled._kept != kept:
+            compiled = self._value_and_gradients.compiled = Compiled(self._traced, wary=True, kept=kept)
+        return compiled
 
-    def _without_program(self, batch: tuple[Any, ...], error: Exception) -> tuple[float, list[Any]]:
-        found = self._eagerly(batch)  # raises what is wrong with the loss or the batch itself
-        self._compiled = None
-        warnings.warn(
-            f"{self._name}: the loss cannot be recorded and runs eagerly{_place(error)}: {error}. Give compile=False "
-            "to run it so without this warning",
-            RuntimeWarning,
-            stacklevel=5,
-        )
-        return found
+    def _on_arrays(self, leaves: list[Any], *batch: Any) -> tuple[float, list[Any]]:
+        return self._eagerly(batch)
+
+    @property
+    def _compiled(self) -> Compiled | None:
+        return self._value_and_gradients.compiled
 
     def _eagerly(self, batch: tuple[Any, ...]) -> tuple[float, list[Any]]:
-        tensors = [_core.watch(leaf) for leaf in self._leaves]
-        value = self._differentiate(tensors, batch)
-        gradients = [
-            np.zeros(leaf.shape, leaf.dtype) if (g := t.grad) is None else g for t, leaf in zip(tensors, self._leaves)
-        ]
-        return value.item(), gradients
+        value, gradients = self._differentiate([_core.watch(leaf) for leaf in self._leaves], batch)
+        return value.item(), list(gradients)
 
     def _traced(self, leaves: list[Tensor], *batch: Tensor) -> tuple[Tensor, list[Tensor]]:
         """What is recorded: the loss, without axes, and its gradients in the order of the leaves."""
-        tensors = [_core.watch_tensor(leaf) for leaf in leaves]
-        value = self._differentiate(tensors, batch)
-        return _core.reshape(value.detach(), ()), [_core.gradient_tensor(t) for t in tensors]
+        value, gradients = self._differentiate([_core.watch_tensor(leaf) for leaf in leaves], batch)
+        return _core.reshape(value.detach(), ()), gradients
 
-    def _differentiate(self, tensors: list[Tensor], batch: Sequence[Any]) -> Tensor:
-        """The loss on these leaves, after a backward pass to them."""
+    def _differentiate(self, tensors: list[Tensor], batch: Sequence[Any]) -> tuple[Tensor, list[Tensor]]:
+        """The loss on these leaves, and its gradients by them."""
         was = _core.set_grad_enabled(True)
         _core.enter_transform(1)
         try:
@@ -169,8 +153,7 @@ class TrainingStep:
             _core.set_grad_enabled(was)
         if not isinstance(value, Tensor) or value.size != 1 or not value.requires_grad:
             raise _loss_error(self._name, value)
-        _core.backward_to(tensors, value)
-        return value
+        return value, _core.gradients(value, tensors, False)
 
     def _refuse(self, value: float, bad: int, gradient: Any) -> float:
         """Leave a step out, or raise: the loss is not finite, or a gradient."""
@@ -214,8 +197,9 @@ def training_step(
     compile : bool
         Record the loss at the first two steps with a batch of new shapes, and replay it in one C call later
         (``fastgrad.compile``): what it reads from outside its arguments is a constant from then on. A loss that
-        cannot be recorded, or comes out differently the second time because it draws random numbers or counts its
-        calls, runs eagerly after one RuntimeWarning that names the line. False runs it eagerly from the start.
+        cannot be recorded, or comes out differently the second time because it draws NumPy's random numbers
+        (those of ``fastgrad.random`` are recorded) or counts its calls, runs eagerly after one RuntimeWarning that
+        names the line. False runs it eagerly from the start.
         ``step.program(*batch)`` is the program.
 
     Returns
@@ -433,18 +417,6 @@ def _run(
 
 
 # arguments --------------------------------------------------------------------------------------------------
-
-
-def _place(error: BaseException) -> str:
-    """Where in the user's code an error came from, as the end of a phrase; a TraceError says so itself."""
-    if isinstance(error, _core.TraceError):
-        return ""
-    here = os.path.dirname(__file__)
-    frames = [
-        f for f in traceback.extract_tb(error.__traceback__)
-        if os.path.dirname(f.filename) != here and not f.filename.endswith((".pyx", ".pxi"))
-    ]  # fmt: skip
-    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 
 
 def _rows_of(arrays: tuple[Any, ...], rows: np.ndarray | None) -> tuple[Any, ...]:

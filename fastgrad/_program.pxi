@@ -191,6 +191,15 @@ cdef class Program:
         other.whole()
         return fg_program_equal(self.program, other.program) != 0
 
+    def random_states(self):
+        """The states of the generators that a replay draws from, as ndarrays on their memory."""
+        self.whole()
+        states, i = [], 0
+        while fg_program_live(self.program, i) != NULL:
+            states.append(view_of(fg_program_live(self.program, i), True))
+            i += 1
+        return states
+
     @property
     def facts(self):
         """How large it is: a dict of inputs, outputs, instructions, recorded (instructions before optimisation),
@@ -322,12 +331,13 @@ cdef inline bint fits(object x, int dtype, fg_shape *s):
 cdef class Guard:
     """Decides in a few nanoseconds an array whether arguments are those a program was recorded for.
 
-    Made from the arguments of the recording call; knows dicts, lists and tuples, and takes no other container.
+    Made from the arguments of the recording call; knows dicts, lists, tuples, NamedTuples and None. With any other
+    container there is no guard: its own code would have to run, and every call takes the slow way through ``tree``.
     """
 
-    cdef int kind               # 0 array, 1 Python float, 2 dict, 3 list, 4 tuple, 5 static value
-    cdef int number             # of an array or float: which input
-    cdef object value           # keys of a dict, or the static value
+    cdef int kind               # 0 array, 2 dict, 3 list, 4 tuple, 5 None
+    cdef int number             # of an array: which input
+    cdef object value           # keys of a dict, type of a tuple
     cdef list parts
 
     cdef bint match(self, object x, Program program, fg_replay *r):
@@ -355,18 +365,18 @@ cdef class Guard:
                     return False
             return True
         if self.kind == 4:
-            if type(x) is not tuple or len(<tuple>x) != len(self.parts):
+            if type(x) is not self.value or len(<tuple>x) != len(self.parts):
                 return False
             for i in range(len(self.parts)):
                 if not (<Guard>self.parts[i]).match((<tuple>x)[i], program, r):
                     return False
             return True
-        return False
+        return x is None
 
 
-def make_guard(args, numbers):
+def make_guard(args, numbers, named_tuple):
     """A Guard for a tuple of arguments; ``numbers`` is an iterator over the inputs' numbers in order of leaves (dicts
-    by sorted keys). None where only the slow way can tell."""
+    by sorted keys), ``named_tuple`` tells types that are split as tuples. None where only the slow way can tell."""
     cdef Guard g = Guard.__new__(Guard)
     if isinstance(args, np.ndarray):
         g.kind, g.number = 0, next(numbers)
@@ -381,11 +391,13 @@ def make_guard(args, numbers):
         g.kind, g.value, children = 2, keys, [args[k] for k in keys]
     elif type(args) is list:
         g.kind, children = 3, args
-    elif type(args) is tuple:
-        g.kind, children = 4, args
+    elif type(args) is tuple or named_tuple(type(args)):
+        g.kind, g.value, children = 4, type(args), args
+    elif args is None:
+        g.kind, children = 5, ()
     else:
         return None
-    g.parts = [make_guard(child, numbers) for child in children]
+    g.parts = [make_guard(child, numbers, named_tuple) for child in children]
     return None if None in g.parts else g
 
 

@@ -1,16 +1,16 @@
 # The Tensor class. Included by _core.pyx.
 
 # The modules of composed functions that Tensor's methods call; they import this one, so it is told of them.
-cdef object indexing = None, numpy_functions = None, composed = None
+cdef object indexing = None, numpy_functions = None, composed = None, rules = None
 
 
 cdef dict function_of_ufunc = {}
 
 
-def bind_layer(indexing_module, numpy_module, ops_module):
-    """Tell Tensor where the functions live that are composed in Python."""
-    global indexing, numpy_functions, composed, function_of_ufunc
-    indexing, numpy_functions, composed = indexing_module, numpy_module, ops_module
+def bind_layer(indexing_module, numpy_module, ops_module, rules_module):
+    """Tell Tensor and the backward pass where the functions live that are composed in Python."""
+    global indexing, numpy_functions, composed, rules, function_of_ufunc
+    indexing, numpy_functions, composed, rules = indexing_module, numpy_module, ops_module, rules_module
     function_of_ufunc = numpy_module.UFUNCS
 
 
@@ -27,6 +27,10 @@ cdef int refuse_in_transform(Tensor x, str name) except -1:
         raise TypeError(f"{name}: a tensor that is being differentiated would silently become a constant; use "
                         "fastgrad's or NumPy's functions instead of math's, or say so with x.detach()")
     return 0
+
+
+cdef inline bint has_grad(Tensor x):
+    return x.t.node != NULL and x.t.node.op == FG_OP_leaf
 
 
 # ---- the class ------------------------------------------------------------------------------------------
@@ -58,6 +62,8 @@ cdef class Tensor:
     cdef object __weakref__
 
     def __dealloc__(self):
+        if has_grad(self):
+            fg_leaf_abandon(self.t.node)
         fg_tensor_unref(self.t)
 
     # ---- what it is
@@ -116,6 +122,7 @@ cdef class Tensor:
             if self.t.node.op != FG_OP_leaf:
                 raise RuntimeError("requires_grad can only be turned off on a tensor made by fastgrad.tensor; this "
                                    "one is the result of an operation: use .detach()")
+            fg_leaf_abandon(self.t.node)
             fg_node_unref(self.t.node)
             self.t.node = NULL
         else:
@@ -124,30 +131,29 @@ cdef class Tensor:
     @property
     def is_leaf(self):
         """True unless a recorded operation made this tensor."""
-        return self.t.node == NULL or self.t.node.op == FG_OP_leaf
+        return self.t.node == NULL or has_grad(self)
 
     @property
     def grad(self):
         """The gradient collected by ``backward``: a Tensor, or None. Kept by tensors made with requires_grad."""
-        if self.t.node == NULL or self.t.node.op != FG_OP_leaf or self.t.node.saved == NULL:
+        if not has_grad(self):
             return None
-        return wrap_array(fg_array_ref(self.t.node.saved))
+        cdef fg_tensor g = fg_leaf_grad(self.t.node)
+        return None if g.array == NULL else wrap(fg_tensor_ref(g))
 
     @grad.setter
     def grad(self, value):
-        if self.t.node == NULL or self.t.node.op != FG_OP_leaf:
+        if not has_grad(self):
             raise RuntimeError("only a tensor made with requires_grad=True has a .grad to set")
         cdef fg_array *new = NULL
         if value is not None:
             new = cotangent_like(self, value, "grad")
-        fg_array_unref(self.t.node.saved)
-        self.t.node.saved = new
+        fg_leaf_set_grad(self.t.node, fg_tensor(new, NULL))
 
     def zero_grad(self):
         """Forget the gradient: ``.grad`` becomes None."""
-        if self.t.node != NULL and self.t.node.op == FG_OP_leaf:
-            fg_array_unref(self.t.node.saved)
-            self.t.node.saved = NULL
+        if has_grad(self):
+            fg_leaf_set_grad(self.t.node, fg_tensor(NULL, NULL))
 
     # ---- to NumPy and Python
     def numpy(self):
@@ -275,7 +281,7 @@ cdef class Tensor:
         return tensor, (view_of(self.t.array, False).copy(), None, self.t.node != NULL)
 
     # ---- differentiation
-    def backward(self, gradient=None, retain_graph=False):
+    def backward(self, gradient=None, retain_graph=False, create_graph=False):
         """Add the gradient of this tensor to ``.grad`` of every leaf it was computed from.
 
         Parameters
@@ -284,6 +290,9 @@ cdef class Tensor:
             The cotangent, of this tensor's shape. May be left out for a single element: then it is 1.
         retain_graph : bool
             Keep the recorded values, so that backward can be called again.
+        create_graph : bool
+            Record the pass itself, so that the gradients can be differentiated in turn (also by ``gradient``, if that
+            is a tensor which requires gradients). Retains the graph.
 
         Raises RuntimeError when nothing was recorded, when the graph was used up by an earlier call, or when
         a recorded value was changed in place since; then no ``.grad`` has changed.
@@ -294,8 +303,8 @@ cdef class Tensor:
         >>> x.grad.numpy().round(3)
         array([ 1.   , 27.183])
         """
-        cdef fg_array *g
-        cdef bint retain = retain_graph
+        cdef bint retain = retain_graph, create = create_graph
+        cdef fg_tensor g
         if self.t.node == NULL:
             raise RuntimeError("backward: nothing was recorded for this tensor; make an input with "
                                "requires_grad=True, and compute outside of no_grad()")
@@ -303,14 +312,13 @@ cdef class Tensor:
             if self.t.array.shape.size != 1:
                 raise RuntimeError(f"backward: a tensor of shape {self.shape} has no single gradient; reduce it to "
                                    "one number (y.sum().backward()) or pass gradient= of that shape")
-            g = fg_array_new(self.t.array.shape, self.t.array.dtype)
-            if g == NULL:
-                fail(FG_NO_MEMORY)
-            fg_kernels[g.dtype].reduce.fill(1, 1.0, g.data)
+            g = one_like(self)
+        elif create and isinstance(gradient, Tensor) and (<Tensor>gradient).t.node != NULL:
+            g = recorded_cotangent(self, gradient)
         else:
-            g = cotangent_like(self, gradient, "backward")
-        status = fg_backward(self.t, g, retain, 0)
-        fg_array_unref(g)
+            g = fg_tensor(cotangent_like(self, gradient, "backward"), NULL)
+        status = fg_backward(self.t, g, retain, create)
+        fg_tensor_unref(g)
         check(status)
 
     # ---- operators

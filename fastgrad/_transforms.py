@@ -79,12 +79,18 @@ def value_and_grad(
         It fits ``scipy.optimize.minimize(..., jac=True)`` as it stands. Large arrays are not copied: nothing may write
         to an argument while f runs.
 
+        Within another transform, or where an argument or anything that f reads is a tensor which requires gradients,
+        value and gradient are tensors instead and stay connected with what they were computed from: that is what a
+        gradient of a gradient differentiates, to any order. Under ``no_grad`` they are constants.
+
     Raises TypeError where an argument is no float or f returns no tensor, ValueError where f returns more than a
     single number.
 
     >>> import fastgrad as fg, numpy as np
     >>> fg.value_and_grad(lambda x: np.sum(x**2))(np.array([1.0, 2.0]))
     (5.0, array([2., 4.]))
+    >>> fg.value_and_grad(fg.grad(lambda x: x**3))(2.0)
+    (12.0, np.float64(12.0))
     """
     if not callable(f):
         raise TypeError(f"grad: expected a function, got {f!r}")
@@ -96,10 +102,6 @@ def value_and_grad(
 
     @functools.wraps(f)
     def value_and_grad_of_f(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        watched: dict[int, list[Tensor]] = {}
-        originals: dict[int, list[Any]] = {}
-        structures = {}
-        call = list(args)
         for i in numbers:
             if not -len(args) <= i < len(args):
                 raise TypeError(
@@ -107,27 +109,37 @@ def value_and_grad(
                     f"{'s' * (len(args) != 1)}"
                 )
         places = [i % len(args) for i in numbers]
-        for i in dict.fromkeys(places):
-            originals[i], structures[i] = tree.flatten(args[i])
-            watched[i] = [_watch(leaf, i, args[i]) for leaf in originals[i]]
-            call[i] = tree.unflatten(structures[i], watched[i])
+        connected = _core.grad_enabled()  # to what was recorded before
+        nested = _core.in_transform()
+        call = list(args)
+        originals: dict[int, list[Any]] = {}
+        structures = {}
+        watched: list[Tensor] = []
         aux = None
         with _recording():
+            for i in dict.fromkeys(places):
+                originals[i], structures[i] = tree.flatten(args[i])
+                leaves = [_watch(leaf, i, args[i], connected) for leaf in originals[i]]
+                call[i] = tree.unflatten(structures[i], leaves)
+                watched += leaves
             result = f(*call, **kwargs)
             if has_aux:
                 if not (isinstance(result, tuple) and len(result) == 2):
                     raise TypeError(f"grad: with has_aux=True {_name(f)} must return (value, aux), got {_kind(result)}")
                 result, aux = result
             _check_value(f, result)
-            if result.requires_grad:
-                _core.backward_to([leaf for leaves in watched.values() for leaf in leaves], result)
-        gradients = tuple(
-            tree.unflatten(structures[i], [_gradient(t, x) for t, x in zip(watched[i], originals[i])])
-            for i in places
-        )
-        value = _core.reshape(result.detach(), ()) if _core.tracing() else result.item()
-        if has_aux:
-            aux = tree.map(_plain, aux)
+            nested = nested or (connected and _core.read_outside())
+            found = iter(_core.gradients(result, watched, nested and connected))
+        tensors = nested or _core.tracing()
+        by_place = {
+            i: tree.unflatten(structures[i], [g if tensors else _array(g, x) for x, g in zip(leaves, found)])
+            for i, leaves in originals.items()
+        }
+        gradients = tuple(by_place[i] for i in places)
+        if not (nested and connected):
+            result = result.detach()
+            aux = tree.map(lambda x: _plain(x, tensors), aux) if has_aux else None
+        value = _core.reshape(result, ()) if tensors else result.item()
         return ((value, aux) if has_aux else value), (gradients if several else gradients[0])
 
     return value_and_grad_of_f
@@ -171,15 +183,11 @@ def _kind(x: Any) -> str:
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
-def _watch(x: Any, i: int, argument: Any) -> Tensor:
+def _watch(x: Any, i: int, argument: Any, connected: bool) -> Tensor:
     """A leaf on the memory of one array of argument i."""
     if isinstance(x, Tensor):
-        if x.requires_grad:
-            raise NotImplementedError(
-                "grad: this argument is already being differentiated (a gradient of a gradient), which is not here yet"
-            )
         if x.dtype.kind == "f":
-            return _core.watch_tensor(x)
+            return _core.watch_tensor(x, connected)
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"grad: argument {i} is a masked array, whose mask would be ignored; fill it with .filled() first")
     if isinstance(x, Tensor):
@@ -213,15 +221,14 @@ def _check_value(f: Callable[..., Any], result: Any) -> None:
         raise TypeError(f"grad: {_name(f)} returned {result.dtype}, which has no gradient")
 
 
-def _plain(x: Any) -> Any:
-    """A tensor as an ndarray, or as a constant tensor while a program is recorded."""
+def _plain(x: Any, tensors: bool) -> Any:
+    """A tensor as an ndarray, or if asked for as a constant tensor."""
     if not isinstance(x, Tensor):
         return x
-    return x.detach() if _core.tracing() else x.numpy().copy()
+    return x.detach() if tensors else x.numpy().copy()
 
 
-def _gradient(leaf: Tensor, x: Any) -> Any:
-    if _core.tracing():
-        return _core.gradient_tensor(leaf)
-    g = _core.gradient_of(leaf)
-    return g if isinstance(x, (np.ndarray, Tensor)) else g[()]
+def _array(g: Tensor, x: Any) -> Any:
+    """The gradient by x as an ndarray, or as a number if x is one."""
+    a = _core.own(g)
+    return a if isinstance(x, (np.ndarray, Tensor)) else a[()]

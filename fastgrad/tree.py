@@ -1,72 +1,192 @@
 """Nested structures of arrays: what every function of fastgrad takes as parameters and gives as gradients.
 
-A tree is a leaf, or a dict, OrderedDict, list, tuple, NamedTuple or None whose children are trees. None and
-an empty container hold no leaf. Anything else is a leaf, also an object of a subclass of dict or list.
-The order of leaves is that of the container, and for a dict that of its sorted keys, so that two dicts with
-equal keys have one structure however they were filled. Keys that cannot be compared with one another keep
-the order of insertion; wherever a second tree is matched with a first, dicts are matched by key.
+A tree is a leaf, or a dict, OrderedDict, list, tuple, NamedTuple, dataclass instance or None whose children are
+trees, or an object of a class given to `register`. None and an empty container hold no leaf. Anything else is a
+leaf, also an object of a subclass of dict or list. The order of leaves is that of the container, and for a dict that
+of its sorted keys, so that two dicts with equal keys have one structure however they were filled. Keys that cannot
+be compared with one another keep the order of insertion; wherever a second tree is matched with a first, dicts are
+matched by key.
+
+The children of a dataclass are its fields, but for those made by ``field(metadata={"static": True})``: their values
+belong to the structure. It is rebuilt from its fields alone, without ``__init__`` or ``__post_init__``, which may
+expect arrays where there are tensors.
 
 The names are those of `jax.tree`. `_KINDS` is the one place that knows the containers: a kind says how to
-split a node into keys and children and how to join it again.
+split a node into keys, children and constants, and how to join it again.
 """
 
 from __future__ import annotations
 
 import builtins
+import dataclasses
+import math
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Structure", "flatten", "flatten_with_path", "leaves", "map", "structure", "unflatten"]
+from . import _core
+from ._core import Tensor
+
+__all__ = ["Structure", "flatten", "flatten_with_path", "leaves", "map", "ravel", "register", "structure", "unflatten"]
+
+_Split = tuple[Sequence[Any], Iterable[Any], Any]  # keys, children, and what else the container needs: constants
 
 
 class _Kind(NamedTuple):
-    split: Callable[[Any], tuple[Sequence[Any], Iterable[Any]]]
-    join: Callable[[type, Sequence[Any], Iterable[Any]], Any]
+    split: Callable[[Any], _Split]
+    join: Callable[[type, Sequence[Any], Iterable[Any], Any], Any]  # type, keys, children, constants
     entry: str  # how a path names a child
     brackets: str  # how a repr shows the children
 
 
-def _split_dict(node: dict[Any, Any]) -> tuple[Sequence[Any], Iterable[Any]]:
+def _split_dict(node: dict[Any, Any]) -> _Split:
     try:
         keys = tuple(sorted(node))
     except TypeError:
         keys = tuple(node)
-    return keys, [node[key] for key in keys]
+    return keys, [node[key] for key in keys], None
 
 
-def _split_sequence(node: Sequence[Any]) -> tuple[Sequence[Any], Iterable[Any]]:
-    return range(len(node)), node
+def _split_ordered(node: OrderedDict[Any, Any]) -> _Split:
+    return tuple(node), node.values(), None
 
 
-def _join_mapping(kind: type, keys: Sequence[Any], children: Iterable[Any]) -> Any:
+def _split_sequence(node: Sequence[Any]) -> _Split:
+    return range(len(node)), node, None
+
+
+def _join_mapping(kind: type, keys: Sequence[Any], children: Iterable[Any], constants: Any) -> Any:
     return kind(zip(keys, children))
 
 
-def _join_sequence(kind: type, keys: Sequence[Any], children: Iterable[Any]) -> Any:
+def _join_sequence(kind: type, keys: Sequence[Any], children: Iterable[Any], constants: Any) -> Any:
     return kind(children)
 
 
-_KINDS: dict[type, _Kind] = {
+def _split_none(node: None) -> _Split:
+    return (), (), None
+
+
+def _join_none(kind: type, keys: Sequence[Any], children: Iterable[Any], constants: Any) -> None:
+    return None
+
+
+_KINDS: dict[type, _Kind | None] = {
     dict: _Kind(_split_dict, _join_mapping, "[{!r}]", "{}"),
-    OrderedDict: _Kind(lambda node: (tuple(node), node.values()), _join_mapping, "[{!r}]", "{}"),
+    OrderedDict: _Kind(_split_ordered, _join_mapping, "[{!r}]", "{}"),
     list: _Kind(_split_sequence, _join_sequence, "[{}]", "[]"),
     tuple: _Kind(_split_sequence, _join_sequence, "[{}]", "()"),
-    type(None): _Kind(lambda node: ((), ()), lambda kind, keys, children: None, "", ""),
+    type(None): _Kind(_split_none, _join_none, "", ""),
+    # Leaves: these are found fastest, other types of leaves by asking what they are not.
+    **dict.fromkeys((np.ndarray, np.float64, np.float32, Tensor, float, int, bool, str)),
 }
-_NAMED_TUPLE = _Kind(
-    lambda node: (node._fields, node), lambda kind, keys, children: kind(*children), ".{}", "()"
-)
+
+
+def _split_named(node: Any) -> _Split:
+    return node._fields, node, None
+
+
+def _join_named(kind: type, keys: Sequence[Any], children: Iterable[Any], constants: Any) -> Any:
+    return kind(*children)
+
+
+_NAMED_TUPLE = _Kind(_split_named, _join_named, ".{}", "()")
+_DATACLASSES: weakref.WeakKeyDictionary[type, _Kind] = weakref.WeakKeyDictionary()
 
 
 def _kind_of(type_: type) -> _Kind | None:
     """The kind of a container type, None for a leaf."""
-    kind = _KINDS.get(type_)
-    if kind is None and issubclass(type_, tuple) and hasattr(type_, "_fields"):
-        return _NAMED_TUPLE
+    try:
+        return _KINDS[type_]
+    except KeyError:
+        if issubclass(type_, tuple) and hasattr(type_, "_fields"):
+            return _NAMED_TUPLE
+        return _dataclass_kind(type_) if hasattr(type_, "__dataclass_fields__") else None
+
+
+def _dataclass_kind(type_: type) -> _Kind:
+    kind = _DATACLASSES.get(type_)
+    if kind is not None:
+        return kind
+    names: dict[bool, list[str]] = {False: [], True: []}
+    for field in dataclasses.fields(type_):
+        names[bool(field.metadata.get("static", False))].append(field.name)
+    keys, static = tuple(names[False]), tuple(names[True])
+
+    def split(node: Any) -> _Split:
+        return keys, [getattr(node, key) for key in keys], tuple([getattr(node, name) for name in static]) or None
+
+    def join(type_: type, keys: Sequence[Any], children: Iterable[Any], constants: Any) -> Any:
+        node: Any = object.__new__(type_)
+        for name, value in (*zip(keys, children), *zip(static, constants or ())):
+            object.__setattr__(node, name, value)  # a frozen class refuses setattr
+        return node
+
+    kind = _DATACLASSES[type_] = _Kind(split, join, ".{}", "()")
     return kind
+
+
+def register(
+    cls: type, flatten: Callable[[Any], tuple[Iterable[Any], Any]], unflatten: Callable[[Any, tuple[Any, ...]], Any]
+) -> None:
+    """Make the objects of a class containers, as ``jax.tree_util.register_pytree_node`` does.
+
+    Parameters
+    ----------
+    cls : type
+        The class; its subclasses are not meant.
+    flatten : callable
+        ``flatten(obj)`` returns ``(children, aux)``: the children, which are trees, and what else it takes to build
+        the object. aux belongs to the structure: it must be hashable and comparable, and hold no arrays.
+    unflatten : callable
+        ``unflatten(aux, children)`` returns the object; children is a tuple, of whatever is put in their places:
+        tensors, or placeholders of any type.
+
+    Raises TypeError if cls is no class or a type of leaves, such as ndarray; ValueError if it is a container already.
+    Registering a dataclass or NamedTuple replaces what is done with its fields.
+
+    >>> import fastgrad as fg
+    >>> class Line:
+    ...     def __init__(self, slope, offset, unit):
+    ...         self.slope, self.offset, self.unit = slope, offset, unit
+    >>> fg.tree.register(Line, lambda line: ((line.slope, line.offset), line.unit),
+    ...                  lambda unit, children: Line(*children, unit))
+    >>> fg.grad(lambda line: line.slope * 2 + line.offset)(Line(3.0, 1.0, "m")).slope
+    np.float64(2.0)
+    """
+    if not isinstance(cls, type):
+        raise TypeError(f"tree.register: expected a class, got {cls!r}")
+    if issubclass(cls, (np.ndarray, np.generic, Tensor, float, int, str)):
+        raise TypeError(f"tree.register: {cls.__name__} is a type of leaves and cannot be a container")
+    if _KINDS.get(cls) is not None:
+        raise ValueError(f"tree.register: {cls.__name__} is a container already")
+
+    def split(node: Any) -> _Split:
+        parts = flatten(node)
+        if not isinstance(parts, tuple) or len(parts) != 2:
+            raise TypeError(f"tree.register: flatten of {cls.__name__} must return (children, aux), got {parts!r}")
+        children = tuple(parts[0])
+        return range(len(children)), children, parts[1]
+
+    def join(type_: type, keys: Sequence[Any], children: Iterable[Any], aux: Any) -> Any:
+        return unflatten(aux, tuple(children))
+
+    _KINDS[cls] = _Kind(split, join, "[<child {}>]", "()")
+
+
+def is_named_tuple(type_: type) -> bool:
+    """Whether the children of such an object are the items of the tuple that it is."""
+    return _kind_of(type_) is _NAMED_TUPLE
+
+
+def exact(value: Any) -> Any:
+    """A constant as a key: 1, 1.0 and True are equal to Python but not to a program, nor are 0.0 and -0.0."""
+    if type(value) is tuple:
+        return tuple([exact(item) for item in value])
+    return type(value), value, isinstance(value, float) and math.copysign(1, value)
 
 
 class Structure:
@@ -75,12 +195,18 @@ class Structure:
     `num_leaves` is how many leaves it takes.
     """
 
-    __slots__ = ("_children", "_keys", "_type", "num_leaves")
+    __slots__ = ("_children", "_constants", "_keys", "_type", "num_leaves")
 
     def __init__(
-        self, type_: type | None, keys: Sequence[Any], children: tuple[Structure, ...], num_leaves: int
+        self,
+        type_: type | None,
+        keys: Sequence[Any],
+        children: tuple[Structure, ...],
+        num_leaves: int,
+        constants: Any = None,
     ) -> None:
         self._type, self._keys, self._children, self.num_leaves = type_, keys, children, num_leaves
+        self._constants = constants
 
     @property
     def _kind(self) -> _Kind:
@@ -101,7 +227,7 @@ class Structure:
         if self._type is None:
             return next(leaves)
         children = [next(leaves) if c is _LEAF else c._build(leaves) for c in self._children]
-        return self._kind.join(self._type, self._keys, children)
+        return self._kind.join(self._type, self._keys, children, self._constants)
 
     def flatten_up_to(self, tree: Any, name: str = "tree") -> list[Any]:
         """The subtrees of `tree` that stand where this structure has leaves, in the order of the leaves.
@@ -120,11 +246,13 @@ class Structure:
             raise ValueError(
                 f"{path} is of type {type(node).__name__} where {self._type.__name__} was expected: {self}"
             )
-        keys, children = self._kind.split(node)
+        keys, children, constants = self._kind.split(node)
         if keys != self._keys:
             if not isinstance(node, dict) or set(keys) != set(self._keys):
                 raise ValueError(f"{path} {_difference(self._keys, keys)}")
             children = [node[key] for key in self._keys]
+        if exact(constants) != exact(self._constants):
+            raise ValueError(f"{path} has the constants {constants!r} where {self._constants!r} were expected")
         for key, structure, child in zip(self._keys, self._children, children):
             if structure is _LEAF:
                 found.append(child)
@@ -147,11 +275,19 @@ class Structure:
         if not isinstance(other, Structure):
             return NotImplemented
         return (
-            self._type is other._type and self._keys == other._keys and self._children == other._children
+            self._type is other._type
+            and self._keys == other._keys
+            and self._children == other._children
+            and (self._constants is other._constants or exact(self._constants) == exact(other._constants))
         )
 
     def __hash__(self) -> int:
-        return hash((self._type, self._keys, self._children))
+        constants = self._constants
+        try:
+            return hash((self._type, self._keys, self._children, constants if constants is None else exact(constants)))
+        except TypeError as error:
+            name = getattr(self._type, "__name__", "")
+            raise TypeError(f"tree: the constants {constants!r} of {name} must be hashable: {error}") from None
 
     def __repr__(self) -> str:
         if self._type is None:
@@ -159,17 +295,20 @@ class Structure:
         if self._type is type(None):
             return "None"
         kind = self._kind
-        if kind is _NAMED_TUPLE:
+        if kind.entry == ".{}":
             items = [f"{key}={child}" for key, child in zip(self._keys, self._children)]
-            return f"{self._type.__name__}({', '.join(items)})"
-        if isinstance(self._keys, range):
+        elif isinstance(self._keys, range):
             items = [repr(child) for child in self._children]
         else:
             items = [f"{key!r}: {child}" for key, child in zip(self._keys, self._children)]
+        if self._type not in _PLAIN_CONTAINERS:
+            items += [] if self._constants is None else [f"constants={self._constants!r}"]
+            return f"{self._type.__name__}({', '.join(items)})"
         comma = "," if self._type is tuple and len(items) == 1 else ""
         return kind.brackets[0] + ", ".join(items) + comma + kind.brackets[1]
 
 
+_PLAIN_CONTAINERS = (dict, OrderedDict, list, tuple)  # which a repr shows by brackets alone
 _LEAF = Structure(None, (), (), 1)
 _LEAF_TUPLE = (_LEAF,)
 _PLAIN_LEAVES = {np.ndarray, float}  # a container of nothing else is flattened in one go: half the time
@@ -187,18 +326,21 @@ def _difference(expected: Sequence[Any], found: Sequence[Any]) -> str:
 
 def _flatten(node: Any, leaves: list[Any]) -> Structure:
     type_ = type(node)
-    kind = _KINDS.get(type_) or _kind_of(type_)
+    try:
+        kind = _KINDS[type_]
+    except KeyError:
+        kind = _kind_of(type_)
     if kind is None:
         leaves.append(node)
         return _LEAF
     before = len(leaves)
-    keys, children = kind.split(node)
+    keys, children, constants = kind.split(node)
     if _PLAIN_LEAVES.issuperset(builtins.map(type, children)):
         leaves += children
         structures = _LEAF_TUPLE * len(keys)
     else:
         structures = tuple([_flatten(child, leaves) for child in children])
-    return Structure(type_, keys, structures, len(leaves) - before)
+    return Structure(type_, keys, structures, len(leaves) - before, constants)
 
 
 def flatten(tree: Any) -> tuple[list[Any], Structure]:
@@ -268,3 +410,64 @@ def map(f: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     found, structure = flatten(tree)
     others = [structure.flatten_up_to(other, f"tree {i}") for i, other in enumerate(rest, 2)]
     return structure.unflatten(builtins.map(f, found, *others))
+
+
+def ravel(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """The leaves of a tree joined to one vector, and the function that makes the tree of such a vector.
+
+    Parameters
+    ----------
+    tree : nested structure
+        Its leaves are arrays, tensors or numbers, real, of any shapes.
+
+    Returns
+    -------
+    flat : ndarray or Tensor
+        All elements, leaf after leaf, each in C order: a Tensor if one of the leaves is. Its dtype is that to which
+        NumPy promotes the dtypes of the leaves, a Python float counting as float64 and an int as int64; of a tree
+        without leaves it is empty and float64.
+    unravel : callable
+        Takes a vector of that length, of any dtype, and returns the tree: each leaf with its shape and dtype, an
+        ndarray where it was one and a NumPy number where it was a number; tensors if the vector is one. Leaves of the
+        vector's own dtype are views of it.
+
+    Inside ``grad`` and ``compile`` both are differentiated and recorded as any operation. Raises TypeError, naming the
+    place, for other leaves; unravel raises ValueError for a vector of another shape, and TypeError where a tensor that
+    requires gradients would become a leaf of integers, which has none.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> flat, unravel = fg.tree.ravel({"w": np.ones((1, 2)), "b": np.float32(3)})
+    >>> flat, unravel(2 * flat)
+    (array([3., 1., 1.]), {'b': np.float32(6.0), 'w': array([[2., 2.]])})
+    """
+    found, structure = flatten(tree)
+    arrays = [leaf if isinstance(leaf, Tensor) else np.asarray(leaf) for leaf in found]
+    for i, a in enumerate(arrays):
+        if a.dtype.kind not in "fiub" or isinstance(found[i], np.ma.MaskedArray):
+            raise TypeError(
+                f"tree.ravel: {structure.paths('tree')[i]} is of type {type(found[i]).__name__} and dtype {a.dtype}, "
+                "expected real arrays and numbers"
+            )
+    numbers = [not isinstance(leaf, (np.ndarray, Tensor)) for leaf in found]
+    parts = [(a.shape, a.size, a.dtype, number) for a, number in zip(arrays, numbers)]
+    size = sum([a.size for a in arrays])
+    if any([isinstance(a, Tensor) for a in arrays]):
+        flat: Any = _core.concatenate(arrays, axis=None)
+    else:
+        flat = np.concatenate([a.reshape(-1) for a in arrays]) if arrays else np.zeros(0)
+
+    def unravel(flat: Any) -> Any:
+        if not isinstance(flat, Tensor):
+            flat = np.asarray(flat)
+        if flat.shape != (size,):
+            raise ValueError(f"tree.ravel: unravel takes a vector of shape ({size},), got shape {flat.shape}")
+        leaves, start = [], 0
+        for shape, n, dtype, number in parts:
+            leaf = flat[start : start + n].reshape(shape)
+            if leaf.dtype != dtype:
+                leaf = leaf.astype(dtype)
+            leaves.append(leaf[()] if number and not isinstance(leaf, Tensor) else leaf)
+            start += n
+        return structure.unflatten(leaves)
+
+    return flat, unravel

@@ -7,7 +7,6 @@ process die. At the end the core must hold what it held at the beginning.
 import gc
 import os
 import random
-import resource
 import sys
 import warnings
 
@@ -147,8 +146,6 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     np.seterr(all="ignore")
     fg.ones(2) * 2
-    limit = 4 * 2**30
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     main(0, 20)  # whatever is made once
     gc.collect()
     before = _core.live()

@@ -60,6 +60,10 @@ ROUNDS = {
     "backward twice": lambda w, x: ((y := fg.exp(x @ w).sum()).backward(retain_graph=True), y.backward()),
     "no backward": lambda w, x: fg.softmax(x @ w).sum(),
     "grad": lambda w, x: fg.grad(lambda w: fg.tanh(x @ w).sum())(w.numpy()),
+    "grad of grad": lambda w, x: fg.grad(lambda w: fg.grad(lambda w: fg.tanh(x @ w).sum())(w).sum())(w.numpy()),
+    "create_graph": lambda w, x: (
+        w.zero_grad(), fg.tanh(x @ w).sum().backward(create_graph=True), (w.grad**2).sum().backward()
+    ),
     "in place": lambda w, x: (y := x @ w, y.__iadd__(w), y.__imul__(2.0), y.sum().backward()),
     "views": lambda w, x: [np.asarray(v) for v in (x, w.numpy(), memoryview(x), np.from_dlpack(x), x.T[1:])],
     "asarray of views": lambda w, x: fg.asarray(fg.asarray(x.numpy()).numpy()) * w,
@@ -69,6 +73,10 @@ ROUNDS = {
 FAILURES = {
     "shapes": lambda w, x: w + np.ones(7),
     "matmul": lambda w, x: x @ np.ones((7, 7)),
+    "grad of grad": lambda w, x: fg.grad(lambda w: fg.grad(lambda w: fg.tanh(x @ w).sum())(w).sum())(w.numpy()),
+    "create_graph": lambda w, x: (
+        w.zero_grad(), fg.tanh(x @ w).sum().backward(create_graph=True), (w.grad**2).sum().backward()
+    ),
     "in place": lambda w, x: (x * w).__iadd__(np.ones(7)),
     "a leaf in place": lambda w, x: w.__iadd__(1),
     "index": lambda w, x: fg.take(w * 1, [9]),
@@ -81,7 +89,7 @@ FAILURES = {
     "ragged": lambda w, x: fg.tensor([[1.0], [1.0, 2.0]]),
     "raises in grad": lambda w, x: fg.grad(lambda w: (w * w, 1 / 0))(np.ones(100)),
     "label": lambda w, x: fg.losses.softmax_cross_entropy(x * w, [0, 1, 7]),
-    "nested": lambda w, x: fg.grad(lambda a: fg.grad(lambda b: (a * b).sum())(np.ones(3)).sum())(np.ones(3)),
+    "fails in the inner": lambda w, x: fg.grad(lambda a: fg.grad(lambda b: a * b)(np.ones(3)).sum())(np.ones(3)),
     "dtype": lambda w, x: (w * 2).astype(int),
     "kernel": lambda w, x: _core.sgd(np.ones(3), np.ones(4), None, 0.1, 0, 0, 0, False, True),
 }

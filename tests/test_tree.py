@@ -1,7 +1,8 @@
 """Flattening and rebuilding nested structures."""
 
+import dataclasses
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pytest
@@ -16,6 +17,38 @@ class Layer(NamedTuple):
     bias: object = None
 
 
+@dataclasses.dataclass
+class Net:
+    weights: object
+    name: str = dataclasses.field(default="net", metadata={"static": True})
+    bias: object = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    weights: object
+    bias: object = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Slots:
+    weights: object
+
+
+class Pair:
+    """A class of the user's that is registered."""
+
+    def __init__(self, first, second, unit="m"):
+        self.first, self.second, self.unit = first, second, unit
+
+    def __eq__(self, other):
+        return (self.first, self.second, self.unit) == (other.first, other.second, other.unit)
+
+    __hash__ = None
+
+
+fg.tree.register(Pair, lambda pair: ([pair.first, pair.second], pair.unit), lambda unit, children: Pair(*children, unit))
+
 TREES = [
     (1.0, [1.0], "*"),
     (None, [], "None"),
@@ -29,6 +62,11 @@ TREES = [
     (Layer(1.0, [2.0]), [1.0, 2.0], "Layer(weights=*, bias=[*])"),
     (Layer(1.0), [1.0], "Layer(weights=*, bias=None)"),
     ({2: 1.0, "x": 2.0}, [1.0, 2.0], "{2: *, 'x': *}"),
+    (Net(1.0), [1.0], "Net(weights=*, bias=None, constants=('net',))"),
+    (Net([1.0], "x", (2.0,)), [1.0, 2.0], "Net(weights=[*], bias=(*,), constants=('x',))"),
+    (Frozen(1.0, {"k": 2.0}), [1.0, 2.0], "Frozen(weights=*, bias={'k': *})"),
+    (Slots(Frozen(1.0)), [1.0], "Slots(weights=Frozen(weights=*, bias=None))"),
+    (Pair(1.0, [2.0]), [1.0, 2.0], "Pair(*, [*], constants='m')"),
 ]
 
 
@@ -52,6 +90,8 @@ nested = st.recursive(
         | st.tuples(child, child)
         | st.dictionaries(st.text(max_size=3), child, max_size=4)
         | st.builds(Layer, child, child)
+        | st.builds(Net, child, st.text(max_size=3), child)
+        | st.builds(Frozen, child, child)
     ),
     max_leaves=20,
 )
@@ -123,6 +163,7 @@ def test_paths():
         ({"a": [1.0], "b": 3.0}, "tree 2['a'] has 1 elements where 2 were expected"),
         ({"a": (1.0, 2.0), "b": 3.0}, "tree 2['a'] is of type tuple where list was expected: [*, *]"),
         ({"a": None, "b": 3.0}, "tree 2['a'] is of type NoneType where list was expected: [*, *]"),
+        ({"a": [1.0, 2.0], 5: 3.0}, "tree 2 lacks 'b' and has the unexpected 5"),
         ([1.0], "tree 2 is of type list where dict was expected: {'a': [*, *], 'b': *}"),
     ],
 )
@@ -141,8 +182,277 @@ def test_unflatten_wants_the_right_number_of_leaves(leaves):
 
 
 def test_structures_of_another_kind_are_not_equal():
-    structures = [fg.tree.structure(tree) for tree in ([1.0], (1.0,), {0: 1.0}, 1.0, None, [], Layer(1.0))]
+    trees = [1.0], (1.0,), {0: 1.0}, 1.0, None, [], {}, Layer(1.0), Frozen(1.0), Slots(1.0), Net(1.0), Net(1.0, "x")
+    structures = [fg.tree.structure(tree) for tree in trees]
     for i, a in enumerate(structures):
         for j, b in enumerate(structures):
             assert (a == b) == (i == j)
     assert structures[0] != "[*]"
+
+
+# ---- dataclasses ------------------------------------------------------------------------------------------
+def test_a_dataclass_is_rebuilt_without_running_its_code():
+    @dataclasses.dataclass
+    class Careful:
+        values: object
+        doubled: object = dataclasses.field(init=False)
+
+        def __post_init__(self):
+            self.doubled = 2 * self.values
+
+    tree = fg.tree.map(lambda leaf: leaf + 1, Careful(np.array([1.0])))
+    assert (tree.values, tree.doubled) == (2.0, 3.0)
+
+
+def test_class_variables_and_initial_values_of_a_dataclass_are_no_children():
+    @dataclasses.dataclass
+    class Model:
+        shared: ClassVar[float] = 7.0
+        seed: dataclasses.InitVar[int] = 3
+        w: float = 1.0
+
+    assert fg.tree.leaves(Model()) == [1.0]
+
+
+def test_constants_of_a_dataclass_belong_to_its_structure():
+    with pytest.raises(ValueError) as error:
+        fg.tree.map(lambda a, b: a, {"net": Net(1.0)}, {"net": Net(1.0, "other")})
+    assert str(error.value) == "tree 2['net'] has the constants ('other',) where ('net',) were expected"
+    same = [fg.tree.structure(Net(1.0, name)) for name in (1, 1.0, True, 0.0, -0.0)]
+    assert [a == b for a in same for b in same] == [i == j for i in range(5) for j in range(5)]
+    with pytest.raises(TypeError, match=r"constants \(\['a'\],\) of Net must be hashable"):
+        hash(fg.tree.structure(Net(1.0, ["a"])))
+
+
+def test_a_dataclass_itself_is_a_leaf():
+    assert fg.tree.leaves([Net]) == [Net]
+
+
+# ---- register ---------------------------------------------------------------------------------------------
+def test_a_registered_class_is_known_to_every_transform():
+    x = Pair(np.array([1.0, 2.0]), {"k": 3.0}, "s")
+    for f in (fg.grad(squares), fg.compile(fg.grad(squares))):
+        gradient = f(x)
+        assert type(gradient) is Pair and gradient.unit == "s"
+        np.testing.assert_array_equal(gradient.first, [2.0, 4.0])
+        assert gradient.second == {"k": 6.0}
+
+
+def test_places_in_a_registered_container():
+    assert fg.tree.structure([Pair(1.0, [2.0])]).paths("p") == ["p[0][<child 0>]", "p[0][<child 1>][0]"]
+    with pytest.raises(ValueError, match=r"^tree 2 has the constants 's' where 'm' were expected$"):
+        fg.tree.map(max, Pair(1.0, 2.0), Pair(1.0, 2.0, "s"))
+
+
+def test_a_registered_named_tuple_or_dataclass_is_split_as_it_says():
+    class Tagged(NamedTuple):
+        tag: str
+        x: object
+
+    @dataclasses.dataclass
+    class Only:
+        x: object
+        y: object
+
+    fg.tree.register(Tagged, lambda t: ((t.x,), t.tag), lambda tag, children: Tagged(tag, *children))
+    fg.tree.register(Only, lambda t: ((t.y,), None), lambda aux, children: Only(None, *children))
+    assert fg.tree.leaves(Tagged("a", 1.0)) == [1.0]
+    assert fg.tree.map(lambda x: 2 * x, Tagged("a", 1.0)) == Tagged("a", 2.0)
+    assert fg.tree.map(lambda x: 2 * x, Only(1.0, 2.0)) == Only(None, 4.0)
+    step = fg.compile(fg.grad(lambda t: t.x * t.x))
+    for x in (1.0, 2.0):
+        gradient = step(Tagged("a", np.array(x)))
+        assert gradient.tag == "a" and gradient.x == 2 * x
+
+
+@pytest.mark.parametrize(
+    ("cls", "error", "message"),
+    [
+        (3, TypeError, "tree.register: expected a class, got 3"),
+        (np.ndarray, TypeError, "tree.register: ndarray is a type of leaves and cannot be a container"),
+        (fg.Tensor, TypeError, "tree.register: Tensor is a type of leaves and cannot be a container"),
+        (np.float64, TypeError, "tree.register: float64 is a type of leaves and cannot be a container"),
+        (dict, ValueError, "tree.register: dict is a container already"),
+        (type(None), ValueError, "tree.register: NoneType is a container already"),
+        (Pair, ValueError, "tree.register: Pair is a container already"),
+    ],
+)
+def test_register_refuses(cls, error, message):
+    with pytest.raises(error) as caught:
+        fg.tree.register(cls, lambda obj: ((), None), lambda aux, children: None)
+    assert str(caught.value) == message
+
+
+def test_register_says_what_flatten_must_return():
+    class Bad:
+        pass
+
+    fg.tree.register(Bad, lambda bad: [1.0], lambda aux, children: Bad())
+    with pytest.raises(TypeError, match=r"flatten of Bad must return \(children, aux\), got \[1.0\]"):
+        fg.tree.flatten(Bad())
+
+
+# ---- every container in every function --------------------------------------------------------------------
+def squares(tree):
+    return sum([np.sum(leaf * leaf) for leaf in fg.tree.leaves(tree)], start=fg.tensor(0.0))
+
+
+CONTAINERS = {
+    "NamedTuple": Layer(np.array([1.0, 2.0]), np.array(3.0)),
+    "dataclass": Net(np.array([1.0, 2.0]), "tanh", {"b": np.array(3.0)}),
+    "frozen dataclass": Frozen(np.array([1.0, 2.0]), (np.array([3.0]),)),
+    "registered": Pair(np.array([1.0, 2.0]), [np.array(3.0)]),
+    "None and empty containers": {"none": None, "x": [np.array([1.0]), {}, (), None]},
+    "all of them": [Layer(Net(Frozen(np.ones(2))), Pair(np.ones(1), None)), {"w": Slots(np.ones(3))}],
+}
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_gradients_keep_the_container(name):
+    tree = CONTAINERS[name]
+    expected = [2 * leaf for leaf in fg.tree.leaves(tree)]
+    compiled = fg.compile(fg.value_and_grad(squares))
+    for f in (fg.value_and_grad(squares), compiled, compiled, compiled):
+        value, gradient = f(tree)
+        leaves, structure = fg.tree.flatten(gradient)
+        assert structure == fg.tree.structure(tree)
+        assert value == sum(np.sum(leaf**2) for leaf in fg.tree.leaves(tree))
+        for got, leaf in zip(leaves, expected):
+            np.testing.assert_array_equal(got, leaf)
+    assert compiled.cache_info()[:2] == (2, 1)
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_training_updates_the_containers(name):
+    tree = fg.tree.map(np.copy, CONTAINERS[name])
+    before = fg.tree.leaves(fg.tree.map(np.copy, tree))
+    step = fg.training_step(squares, tree, fg.optim.SGD(0.25))
+    for _ in range(3):
+        step()
+    for got, x in zip(fg.tree.leaves(tree), before):
+        np.testing.assert_array_equal(got, x / 8)
+    result = fg.descend(squares, CONTAINERS[name], steps=3, optimizer=fg.optim.SGD(0.25))
+    assert fg.tree.structure(result.params) == fg.tree.structure(tree)
+    for got, x in zip(fg.tree.leaves(result.params), before):
+        np.testing.assert_array_equal(got, x / 8)
+
+
+def test_compile_records_anew_for_other_constants_and_other_types():
+    f = fg.compile(lambda net: net.weights * len(net.name) if isinstance(net, Net) else net.weights)
+    w = np.array([1.0])
+    assert [f(tree)[0] for tree in (Net(w, "ab"), Net(w, "abc"), Net(w, "ab"), Frozen(w), Layer(w))] == [2, 3, 2, 1, 1]
+    assert f.cache_info()[:2] == (1, 4)
+
+
+def test_a_named_tuple_of_another_type_is_not_taken_for_the_recorded_one():
+    class Twin(NamedTuple):
+        weights: object
+        bias: object = None
+
+    f = fg.compile(lambda tree: tree.weights * (2.0 if type(tree) is Twin else 1.0))
+    w = np.array([1.0])
+    assert [f(kind(w))[0] for kind in (Layer, Twin, Layer, Twin, Twin)] == [1, 2, 1, 2, 2]
+    with pytest.raises(AttributeError):
+        f((w, None))
+
+
+def test_compile_returns_containers():
+    f = fg.compile(lambda x: Net(x * 2, "out", Frozen(x + 1, None)))
+    for x in (np.array([1.0]), np.array([2.0]), np.array([3.0])):
+        result = f(x)
+        assert type(result) is Net and type(result.bias) is Frozen and result.name == "out"
+        assert (result.weights[0], result.bias.weights[0]) == (2 * x[0], x[0] + 1)
+
+
+def test_errors_of_grad_name_the_place():
+    with pytest.raises(TypeError, match=r"argument 0 at \['layer1'\]\[0\]\.bias is int"):
+        fg.grad(squares)({"layer1": [Frozen(1.0, np.array([1]))]})
+
+
+# ---- ravel ------------------------------------------------------------------------------------------------
+@given(nested)
+def test_ravel_round_trip_of_any_tree(tree):
+    tree = fg.tree.map(float, tree)
+    flat, unravel = fg.tree.ravel(tree)
+    assert flat.dtype == np.float64 and flat.tolist() == fg.tree.leaves(tree)
+    assert unravel(flat) == tree
+
+
+def test_ravel_promotes_and_leaves_regain_their_dtypes():
+    tree = {"a": np.float32([[1, 2], [3, 4]]), "b": np.int8(5), "c": [True, np.array(6.0, np.float32)], "d": None}
+    flat, unravel = fg.tree.ravel(tree)
+    assert flat.dtype == np.float32 and flat.tolist() == [1, 2, 3, 4, 5, 1, 6]
+    assert fg.tree.ravel([tree, 1.0])[0].dtype == np.float64
+    again = unravel(flat.astype(np.float64) + 1)
+    assert again["a"].dtype == np.float32 and again["a"].tolist() == [[2, 3], [4, 5]]
+    assert type(again["b"]) is np.int8 and again["b"] == 6
+    assert type(again["c"][0]) is np.bool_ and again["c"][1].dtype == np.float32 and again["c"][1].shape == ()
+    assert again["d"] is None
+
+
+def test_ravel_of_unusual_arrays():
+    tree = [np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.arange(4.0)[::-2], np.zeros((0, 3)), np.array(7.0)]
+    flat, unravel = fg.tree.ravel(tree)
+    assert flat.tolist() == [0, 1, 2, 3, 4, 5, 3, 1, 7]
+    for got, leaf in zip(unravel(flat), tree):
+        np.testing.assert_array_equal(got, leaf, strict=True)
+
+
+@pytest.mark.parametrize("tree", [{}, None, [], [(), {"a": None}]])
+def test_ravel_of_nothing(tree):
+    flat, unravel = fg.tree.ravel(tree)
+    assert flat.shape == (0,) and flat.dtype == np.float64
+    assert unravel(flat) == tree
+
+
+def test_unraveled_leaves_are_views_but_the_vector_is_not():
+    w = np.ones(2)
+    flat, unravel = fg.tree.ravel([w, 1.0])
+    flat[:] = 5
+    assert w.tolist() == [1, 1]
+    leaf = unravel(flat)[0]
+    flat[0] = 7
+    assert leaf.tolist() == [7, 5]
+
+
+def test_ravel_inside_of_transforms_is_differentiable():
+    tree = {"w": np.array([[1.0, 2.0], [3.0, 4.0]]), "b": np.array([5.0], np.float32), "s": 6.0}
+    weights = np.arange(1.0, 7.0)
+
+    def through_ravel(tree):
+        return np.sum(fg.tree.ravel(tree)[0] ** 2 * weights)
+
+    flat, unravel = fg.tree.ravel(tree)
+    assert flat.tolist() == [5, 6, 1, 2, 3, 4]
+    expected = unravel(2 * flat * weights)
+    for f in (fg.grad(through_ravel), fg.compile(fg.grad(through_ravel))):
+        fg.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), f(tree), expected)
+
+    def through_unravel(flat):
+        tree = unravel(flat)
+        assert [leaf.dtype for leaf in fg.tree.leaves(tree)] == [np.float32, np.float64, np.float64]
+        return np.sum(tree["w"] @ tree["w"]) + tree["b"][0] * 3 + tree["s"] ** 2
+
+    of_w = np.add.outer(tree["w"].sum(0), tree["w"].sum(1))
+    for f in (fg.grad(through_unravel), fg.compile(fg.grad(through_unravel))):
+        np.testing.assert_allclose(f(flat), [3, 12, *of_w.ravel()], rtol=1e-6)
+
+
+def test_unravel_of_a_tensor_refuses_to_lose_a_gradient():
+    flat, unravel = fg.tree.ravel([np.array([1, 2]), 1.0])
+    with pytest.raises(TypeError, match="requires gradients cannot become int64"):
+        fg.grad(lambda x: np.sum(unravel(x)[1]))(flat)
+
+
+@pytest.mark.parametrize("vector", [np.zeros(2), np.zeros((3, 1)), 1.0, np.zeros(4)])
+def test_unravel_wants_a_vector_of_the_right_length(vector):
+    unravel = fg.tree.ravel([1.0, np.zeros(2)])[1]
+    with pytest.raises(ValueError) as error:
+        unravel(vector)
+    assert str(error.value) == f"tree.ravel: unravel takes a vector of shape (3,), got shape {np.shape(vector)}"
+
+
+@pytest.mark.parametrize("leaf", ["text", 1j, object(), np.array([None]), np.ma.masked_array([1.0], [True])])
+def test_ravel_refuses_what_is_no_real_array(leaf):
+    with pytest.raises(TypeError, match=r"tree.ravel: tree\['a'\]\[1\] is of type \w+ and dtype .*, expected real arrays"):
+        fg.tree.ravel({"a": [1.0, leaf]})

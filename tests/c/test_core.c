@@ -95,7 +95,7 @@ static fg_tensor share(fg_tensor x)
 
 static int backward(fg_tensor y, fg_array *cotangent, int retain_graph)
 {
-    return fg_backward(y, cotangent, retain_graph, 0);
+    return fg_backward(y, (fg_tensor){cotangent, NULL}, retain_graph, 0);
 }
 
 static int close_to(double a, double b) { return fabs(a - b) <= 1e-12 * (fabs(a) + fabs(b)); }
@@ -224,6 +224,41 @@ static void test_forgotten_graphs_do_not_pile_up(void)
 }
 
 #ifdef WRAP
+/* The same for a pass that is recorded, and one through what it recorded. */
+static void test_every_allocation_can_fail_twice(void)
+{
+    for (int64_t n = 1, done = 0; !done; n++) {
+        fg_tensor x = leaf(2, (int64_t[]){2, 3}, x_values), sum = {0}, y = {0};
+        int64_t all[2] = {3, 0};
+        CHECK(n < 1000);
+        CHECK(fg_apply(FG_OP_matmul, 2, (fg_tensor[]){x, x}, 2, (int64_t[]){0, 1}, &y) == FG_OK);
+        CHECK(fg_apply(FG_OP_sum, 1, &y, 2, all, &sum) == FG_OK);
+        fg_array *g = ones(sum), *h = ones(x);
+        fg_tensor first = {0}, second = {0};
+
+        allocations_left = n;
+        int status = fg_gradients(sum, (fg_tensor){g, NULL}, 1, 1, &x.node, &first);
+        if (!status)
+            status = fg_gradients(first, (fg_tensor){h, NULL}, 0, 1, &x.node, &second);
+        done = allocations_left > 0;
+        allocations_left = -1;
+        CHECK(status == (done ? FG_OK : FG_NO_MEMORY));
+        CHECK(fg_grad_enabled);
+        for (int i = 0; done && i < 6; i++) {   /* of the sum of (x x^T): 2 (column sums), whose sum has slope 4 */
+            CHECK(close_to(at(first.array, i), 2 * (x_values[i % 3] + x_values[3 + i % 3])));
+            CHECK(at(second.array, i) == 4);
+        }
+        fg_tensor_unref(first);
+        fg_tensor_unref(second);
+        fg_array_unref(g);
+        fg_array_unref(h);
+        fg_tensor_unref(sum);
+        fg_tensor_unref(y);
+        fg_tensor_unref(x);
+        CHECK(fg_live.nodes == 0 && fg_live.arrays == 0);
+    }
+}
+
 /* Whichever allocation fails, the status says so, nothing leaks, and a second try gives the right gradient. */
 static void test_every_allocation_can_fail(void)
 {
@@ -275,6 +310,7 @@ int main(void)
         TEST(test_forgotten_graphs_do_not_pile_up),
 #ifdef WRAP
         TEST(test_every_allocation_can_fail),
+        TEST(test_every_allocation_can_fail_twice),
 #endif
     };
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {

@@ -1,0 +1,487 @@
+"""``minimize``, ``least_squares`` and ``root``: SciPy's, on nested structures, with exact derivatives filled in.
+
+SciPy moves one float64 vector; `_Variables` is the way between it and the structure that the user's functions take.
+A `_Scalar` or `_Vector` is such a function as SciPy calls it. SciPy is imported when one of the three is called.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import _core, tree
+from ._compile import Replayed
+from ._core import Tensor
+from ._transforms import _kind, _recording, grad, value_and_grad
+
+__all__ = ["least_squares", "minimize", "root"]
+
+_WITHOUT_GRADIENT = {"nelder-mead", "powell", "cobyla", "cobyqa"}
+_WITH_PRODUCT = {"newton-cg", "trust-ncg", "trust-krylov", "trust-constr"}  # with Hessian-vector products
+_WITH_HESSIAN = {"dogleg", "trust-exact"}
+_LIKE_X = ("x", "jac", "grad", "lagrangian_grad")  # what of a result has the structure of x0
+
+
+def minimize(
+    f: Callable[..., Any],
+    x0: Any,
+    args: Any = (),
+    method: Any = None,
+    *,
+    bounds: Any = None,
+    constraints: Any = (),
+    tol: float | None = None,
+    callback: Callable[..., Any] | None = None,
+    options: dict[str, Any] | None = None,
+    compile: bool = True,
+) -> Any:
+    """Minimise a function of a nested structure by ``scipy.optimize.minimize``, with its exact derivatives.
+
+    Parameters
+    ----------
+    f : callable
+        ``f(x, *args)`` returns a single float tensor. x has the structure of x0, with tensors as leaves; for the
+        methods without derivatives (Nelder-Mead, Powell, COBYLA, COBYQA) ndarrays, and any number may be returned.
+    x0 : nested structure
+        float32 and float64 arrays and floats. The search is in float64; f sees each leaf in its dtype, so give
+        float64 where a tight tolerance matters.
+    args : tuple
+        Passed on to f as they are: constants.
+    method : str or callable
+        Any of SciPy's; by default BFGS, L-BFGS-B with bounds, or SLSQP with constraints. Newton-CG, trust-ncg,
+        trust-krylov and trust-constr get exact Hessian-vector products; dogleg and trust-exact the Hessian.
+    bounds : nested structure or as SciPy's
+        In the structure of x0, with a pair ``(low, high)`` in the place of each leaf, numbers or arrays that broadcast
+        to it, None for no bound; or None for a leaf without bounds. Otherwise a ``scipy.optimize.Bounds`` or a
+        sequence of pairs for the elements of ``tree.ravel(x0)``.
+    constraints : as SciPy's
+        dicts and NonlinearConstraint, whose functions take the structure, and whose Jacobian is filled in if they
+        have no function for it; LinearConstraint on the elements of ``tree.ravel(x0)``.
+    tol, options
+        As SciPy's.
+    callback : callable
+        ``callback(x)`` or ``callback(intermediate_result)``, as SciPy's, with structures; StopIteration ends it.
+    compile : bool
+        Record f and its gradient at the first two calls and replay them later (``fastgrad.compile``); an f that cannot
+        be recorded runs eagerly after one RuntimeWarning. False runs it eagerly from the start.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        Its ``x``, ``jac`` and ``grad`` have the structure of x0, with the dtypes of its leaves.
+
+    Raises TypeError, naming the place, where x0 is no float, and where f returns no tensor that depends on x;
+    ValueError where f returns more than one number; ImportError if SciPy is not installed; else what SciPy raises.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> rosenbrock = lambda p: (1 - p["x"]) ** 2 + 100 * (p["y"] - p["x"] ** 2) ** 2
+    >>> result = fg.minimize(rosenbrock, {"x": -1.0, "y": 2.0})
+    >>> result.x["x"].round(4), result.x["y"].round(4)
+    (np.float64(1.0), np.float64(1.0))
+    """
+    optimize = _scipy("minimize")
+    variables = _Variables("minimize", x0)
+    objective = _Scalar("minimize", f, variables, args, compile)
+    name = method.lower() if isinstance(method, str) else ""
+    fun: Callable[..., Any] = objective.value if name in _WITHOUT_GRADIENT else objective.value_and_gradient
+    result = optimize.minimize(
+        fun,
+        variables.start,
+        method=method,
+        jac=None if name in _WITHOUT_GRADIENT else True,
+        hess=objective.hessian if name in _WITH_HESSIAN else None,
+        hessp=objective.hessian_product if name in _WITH_PRODUCT or callable(method) else None,
+        bounds=variables.bounds(bounds, optimize.Bounds),
+        constraints=_constraints(constraints, variables, optimize, compile),
+        tol=tol,
+        callback=variables.callback(callback, optimize.OptimizeResult),
+        options=options,
+    )
+    return variables.result(result)
+
+
+def least_squares(
+    f: Callable[..., Any],
+    x0: Any,
+    args: Any = (),
+    method: str = "trf",
+    *,
+    bounds: Any = None,
+    callback: Callable[..., Any] | None = None,
+    compile: bool = True,
+    **options: Any,
+) -> Any:
+    """Minimise half the sum of squares of f's results by ``scipy.optimize.least_squares``, with the exact Jacobian.
+
+    Parameters
+    ----------
+    f : callable
+        ``f(x, *args)`` returns the residuals: a tensor, or a nested structure of tensors. x has the structure of x0.
+    x0, args, callback, compile
+        As for ``minimize``.
+    method : {"trf", "dogbox", "lm"}
+        As SciPy's.
+    bounds : nested structure or as SciPy's
+        As for ``minimize``, or SciPy's pair ``(low, high)`` of numbers or arrays.
+    **options
+        SciPy's further arguments: ftol, xtol, gtol, loss, x_scale, max_nfev, verbose, ...
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        Its ``x`` and ``grad`` have the structure of x0; ``fun`` is the vector of residuals, ``jac`` the matrix of its
+        derivatives by the elements of ``tree.ravel(x0)``.
+
+    Raises as ``minimize`` does.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> t = np.linspace(0, 1, 20)
+    >>> decay = lambda p: p["scale"] * fg.exp(-p["rate"] * t) - 3 * np.exp(-2 * t)
+    >>> result = fg.least_squares(decay, {"scale": 1.0, "rate": 1.0})
+    >>> result.x["scale"].round(4), result.x["rate"].round(4)
+    (np.float64(3.0), np.float64(2.0))
+    """
+    optimize = _scipy("least_squares")
+    variables = _Variables("least_squares", x0)
+    residuals = _Vector("least_squares", f, variables, args, compile)
+    if bounds is not None:
+        options["bounds"] = variables.bounds(bounds, optimize.Bounds, pair=True)
+    if callback is not None:
+        options["callback"] = variables.callback(callback, optimize.OptimizeResult)
+    result = optimize.least_squares(
+        residuals.values, variables.start, jac=residuals.jacobian, method=method, **options
+    )
+    return variables.result(result)
+
+
+def root(
+    f: Callable[..., Any],
+    x0: Any,
+    args: Any = (),
+    method: str = "hybr",
+    *,
+    tol: float | None = None,
+    callback: Callable[..., Any] | None = None,
+    options: dict[str, Any] | None = None,
+    compile: bool = True,
+) -> Any:
+    """Find a root of a system of equations by ``scipy.optimize.root``, with the exact Jacobian.
+
+    Parameters
+    ----------
+    f : callable
+        ``f(x, *args)`` returns as many numbers as x0 holds: a tensor, or a nested structure of tensors, such as
+        that of x0.
+    x0, args, compile
+        As for ``minimize``.
+    method : str
+        Any of SciPy's; "hybr" and "lm" use the Jacobian.
+    tol, options
+        As SciPy's.
+    callback : callable
+        ``callback(x, f)`` with x as a structure and f(x) as a vector, for the methods that take one.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        Its ``x`` has the structure of x0; ``fun`` is a vector.
+
+    Raises as ``minimize`` does.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> circle_and_line = lambda p: {"circle": p["x"] ** 2 + p["y"] ** 2 - 2, "line": p["x"] - p["y"]}
+    >>> solution = fg.root(circle_and_line, {"x": 2.0, "y": 0.5}).x
+    >>> solution["x"].round(6), solution["y"].round(6)
+    (np.float64(1.0), np.float64(1.0))
+    """
+    optimize = _scipy("root")
+    variables = _Variables("root", x0)
+    equations = _Vector("root", f, variables, args, compile)
+    exact = isinstance(method, str) and method.lower() in ("hybr", "lm")
+    result = optimize.root(
+        equations.values,
+        variables.start,
+        method=method,
+        jac=equations.jacobian if exact else None,
+        tol=tol,
+        callback=variables.callback(callback, optimize.OptimizeResult),
+        options=options,
+    )
+    return variables.result(result)
+
+
+def _scipy(name: str, module: str = "scipy.optimize") -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise ImportError(f"{name}: SciPy is needed and not installed: pip install 'fastgrad[scipy]'") from None
+
+
+class _Variables:
+    """x0, and the way between it and SciPy's vector."""
+
+    def __init__(self, name: str, x0: Any, what: str = "x0") -> None:
+        self._name, self._type = name, type(x0)
+        found, self.structure = tree.flatten(x0)
+        leaves = [_float_leaf(leaf, f"{name}: {path}") for leaf, path in zip(found, self.structure.paths(what))]
+        start, self.unravel = tree.ravel(self.structure.unflatten(leaves))
+        if not start.size:
+            raise ValueError(f"{name}: {what} holds no numbers: {x0!r}")
+        self.start = start.astype(np.float64)
+        self._parts, at = [], 0
+        for a in map(np.asarray, leaves):
+            self._parts.append((slice(at, at + a.size), a.shape, a.dtype))
+            at += a.size
+
+    def alike(self, other: _Variables) -> bool:
+        """Whether both x0 have one structure, with leaves of the same shapes and dtypes."""
+        return self.structure == other.structure and self._parts == other._parts
+
+    def leaves(self, vector: np.ndarray) -> list[np.ndarray]:
+        """The leaves that make up a vector, as ndarrays, which may be views of it."""
+        return [vector[part].reshape(shape).astype(dtype, copy=False) for part, shape, dtype in self._parts]
+
+    def vector(self, leaves: Sequence[Any]) -> np.ndarray:
+        """The vector that leaves make up, which may be a view of one; None counts as zeros."""
+        if len(leaves) == 1 and isinstance(leaves[0], np.ndarray) and leaves[0].dtype == np.float64:
+            return leaves[0].reshape(-1)
+        vector = np.zeros(self.start.size)
+        for (part, _, _), leaf in zip(self._parts, leaves):
+            if leaf is not None:
+                vector[part] = np.asarray(leaf).reshape(-1)
+        return vector
+
+    def result(self, result: Any) -> Any:
+        """SciPy's result, with structures in it."""
+        changed = type(result)(result)
+        for key in _LIKE_X:
+            value = result.get(key)
+            if isinstance(value, np.ndarray) and value.shape == self.start.shape:
+                changed[key] = self.unravel(value.copy())
+        return changed
+
+    def callback(self, callback: Callable[..., Any] | None, kind: Any) -> Callable[..., Any] | None:
+        """A function of vectors for SciPy, which looks at its parameters' names."""
+        if callback is None:
+            return None
+        try:
+            names = set(inspect.signature(callback).parameters)
+        except (TypeError, ValueError):
+            names = set()
+        if names == {"intermediate_result"}:
+
+            def call_with_result(intermediate_result: Any) -> Any:
+                if not isinstance(intermediate_result, dict):  # TNC passes the vector alone
+                    intermediate_result = kind(x=intermediate_result)
+                return callback(intermediate_result=self.result(intermediate_result))
+
+            return call_with_result
+
+        def call(x: np.ndarray, *rest: Any) -> Any:
+            return callback(self.unravel(x.copy()), *[self.result(r) if isinstance(r, dict) else r for r in rest])
+
+        return call
+
+    def bounds(self, bounds: Any, kind: Any, pair: bool = False) -> Any:
+        """As SciPy takes them. `pair`: of a single array they are a pair of arrays, not a sequence of pairs."""
+        if isinstance(bounds, kind):
+            n = self.start.size
+            sides = bounds.lb, bounds.ub, bounds.keep_feasible
+            return kind(*[np.ravel(a) if np.size(a) != 1 else np.full(n, a) for a in sides])
+        if self.structure == tree.structure(0):
+            if bounds is None or not (pair or _is_pair_of_numbers(bounds)):
+                return bounds
+        elif type(bounds) is not self._type:
+            return bounds
+        low, high = [], []
+        given = self.structure.flatten_up_to(bounds, f"{self._name}: bounds")
+        for value, path, (_, shape, _) in zip(given, self.structure.paths("bounds"), self._parts):
+            try:
+                lower, upper = (None, None) if value is None else value
+                low.append(np.broadcast_to(np.asarray(-np.inf if lower is None else lower, np.float64), shape))
+                high.append(np.broadcast_to(np.asarray(np.inf if upper is None else upper, np.float64), shape))
+            except (TypeError, ValueError):
+                raise ValueError(
+                    f"{self._name}: {path} is {value!r}, expected a pair (low, high) of numbers, None, or arrays that "
+                    f"broadcast to shape {shape}"
+                ) from None
+        return kind(self.vector(low), self.vector(high))
+
+
+def _is_pair_of_numbers(bounds: Any) -> bool:
+    return isinstance(bounds, (tuple, list)) and len(bounds) == 2 and all(b is None or np.ndim(b) == 0 for b in bounds)
+
+
+def _float_leaf(leaf: Any, path: str) -> Any:
+    if isinstance(leaf, Tensor):
+        if leaf.requires_grad or _core.tracing():
+            raise TypeError(
+                f"{path} is a tensor of a function being differentiated or recorded, which the result would not know; "
+                "pass its .detach()"
+            )
+        leaf = leaf.numpy()
+    if isinstance(leaf, (np.ndarray, np.floating, float)) and not isinstance(leaf, np.ma.MaskedArray):
+        if np.asarray(leaf).dtype in (np.float32, np.float64):
+            return leaf
+    got = f"of dtype {leaf.dtype}" if isinstance(leaf, (np.ndarray, np.generic)) else _kind(leaf)
+    raise TypeError(
+        f"{path} is {got}, expected float32 or float64 arrays and floats: only these can be searched; convert it with "
+        "float(x) or x.astype(float)"
+    )
+
+
+class _Function:
+    """A function of the user's."""
+
+    def __init__(self, name: str, f: Any, variables: _Variables, args: Any) -> None:
+        if not callable(f):
+            raise TypeError(f"{name}: expected a function, got {f!r}")
+        self._name, self._f, self._variables = name, f, variables
+        self._args = args if isinstance(args, tuple) else (args,)
+
+    def _call(self, leaves: Sequence[Any]) -> Any:
+        return self._f(self._variables.structure.unflatten(leaves), *self._args)
+
+    def plain(self, x: np.ndarray, *rest: Any) -> Any:
+        """f on ndarrays, nothing recorded."""
+        return self._f(self._variables.unravel(x.copy()), *rest, *self._args)
+
+
+class _Scalar(_Function):
+    """The function to minimise, as SciPy calls it."""
+
+    def __init__(self, name: str, f: Any, variables: _Variables, args: Any, compile: bool) -> None:
+        super().__init__(name, f, variables, args)
+        both = value_and_grad(self._of_leaves)
+        self._both = Replayed(both, both, f"{name}: f", compile)
+        self._product = Replayed(self._along, self._along, f"{name}: the Hessian of f", compile)
+
+    def _of_leaves(self, leaves: list[Tensor]) -> Tensor:
+        y = self._call(leaves)
+        if not isinstance(y, Tensor):
+            cure = "; return the number alone" if isinstance(y, tuple) else (
+                "; compute with fastgrad's or NumPy's functions on x, not with math or on copies of its values"
+            )  # fmt: skip
+            raise TypeError(f"{self._name}: f returned {_kind(y)}, expected a single float tensor{cure}")
+        if y.size != 1:
+            raise ValueError(
+                f"{self._name}: f returned a tensor of shape {y.shape}, expected a single number, such as a sum; "
+                "least_squares takes a vector"
+            )
+        if not y.requires_grad:
+            raise TypeError(f"{self._name}: f does not depend on x: it returned a constant")
+        return y
+
+    def value(self, x: np.ndarray) -> float:
+        """f(x) alone."""
+        y = self.plain(x)
+        if np.size(y) != 1:
+            raise ValueError(
+                f"{self._name}: f returned an array of shape {np.shape(y)}, expected a single number, such as a sum"
+            )
+        return float(y.item() if isinstance(y, (Tensor, np.ndarray)) else y)
+
+    def value_and_gradient(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        """What SciPy takes with jac=True."""
+        y, gradients = self._both(self._variables.leaves(x))
+        return float(y), self._variables.vector(gradients)
+
+    def _along(self, leaves: Sequence[Any], direction: Sequence[Any]) -> Any:
+        """The Hessian times a direction: the gradient of the gradient's product with it (Pearlmutter 1994)."""
+        gradient = grad(self._of_leaves)
+
+        def slope(leaves: list[Tensor]) -> Any:
+            return sum([_core.sum(g * d) for g, d in zip(gradient(leaves), direction)], start=_core.tensor(0.0))
+
+        return grad(slope)(leaves)
+
+    def hessian_product(self, x: np.ndarray, p: np.ndarray) -> np.ndarray:
+        """What SciPy takes as hessp."""
+        return self._variables.vector(self._product(self._variables.leaves(x), self._variables.leaves(p)))
+
+    def hessian(self, x: np.ndarray) -> np.ndarray:
+        """The whole of it, column by column. To be replaced by fastgrad.hessian, which takes all columns at once."""
+        return np.stack([self.hessian_product(x, unit) for unit in np.eye(x.size)], axis=1)
+
+
+class _Vector(_Function):
+    """Residuals, equations or a constraint, as SciPy calls them."""
+
+    def __init__(self, name: str, f: Any, variables: _Variables, args: Any, compile: bool) -> None:
+        super().__init__(name, f, variables, args)
+        self._values = Replayed(self._of_leaves, self._of_leaves, f"{name}: f", compile)
+
+    def _of_leaves(self, leaves: list[Any]) -> Any:
+        y = self._call(leaves)
+        try:
+            flat = tree.ravel(y)[0]
+        except TypeError as error:
+            raise TypeError(f"{self._name}: f must return numbers: {error}") from None
+        if not flat.size:
+            raise TypeError(
+                f"{self._name}: f returned {_kind(y)} without numbers, expected a tensor or a structure of them"
+            )
+        return flat
+
+    def _tracked(self, leaves: list[Any]) -> Tensor:
+        y = self._of_leaves(leaves)
+        if not isinstance(y, Tensor) or not y.requires_grad:
+            raise TypeError(
+                f"{self._name}: f does not depend on x: it returned constants; compute with fastgrad's or NumPy's "
+                "functions on x, not with math or on copies of its values"
+            )
+        return y
+
+    def values(self, x: np.ndarray) -> np.ndarray:
+        """f(x) as a vector of its own memory."""
+        return np.array(self._values(self._variables.leaves(x)), np.float64)
+
+    def jacobian(self, x: np.ndarray, *_: Any) -> np.ndarray:
+        """Its derivatives, a row for each number: one backward pass each over one tape.
+
+        To be replaced by fastgrad.jacobian, which goes back for all rows at once.
+        """
+        leaves = [_core.watch(a) for a in self._variables.leaves(x)]
+        with _recording():
+            y = self._tracked(leaves)
+        rows = np.empty((y.size, x.size))
+        for i in range(y.size):
+            unit = np.zeros(y.size, y.dtype)
+            unit[i] = 1
+            y.backward(unit, retain_graph=True)
+            rows[i] = self._variables.vector([leaf.grad for leaf in leaves])
+            for leaf in leaves:
+                leaf.zero_grad()
+        return rows
+
+
+def _constraints(constraints: Any, variables: _Variables, optimize: Any, compile: bool) -> Any:
+    """SciPy's constraints on vectors, with their Jacobians."""
+    if isinstance(constraints, (dict, optimize.NonlinearConstraint, optimize.LinearConstraint)):
+        constraints = [constraints]
+    made = []
+    for i, c in enumerate(constraints):
+        name = f"minimize: constraints[{i}]"
+
+        def given(jacobian: Any, args: Any = (), name: str = name) -> Any:
+            """A user's function for a derivative, which returns a matrix; anything else as it is."""
+            return _Function(name, jacobian, variables, args).plain if callable(jacobian) else jacobian
+
+        if isinstance(c, dict) and "fun" in c:
+            args = c.get("args", ())
+            vector = _Vector(name, c["fun"], variables, args, compile)
+            jacobian = given(c["jac"], args) if callable(c.get("jac")) else vector.jacobian
+            made.append({**c, "fun": vector.values, "jac": jacobian, "args": ()})
+        elif isinstance(c, optimize.NonlinearConstraint):
+            vector = _Vector(name, c.fun, variables, (), compile)
+            jacobian = given(c.jac) if callable(c.jac) else vector.jacobian
+            made.append(
+                optimize.NonlinearConstraint(vector.values, c.lb, c.ub, jacobian, given(c.hess), c.keep_feasible)
+            )
+        else:
+            made.append(c)
+    return made

@@ -1,0 +1,40 @@
+# Draws of random numbers (csrc/random.c). Included by _core.pyx.
+
+def refuse_recorded(str what, str cure):
+    """Raise TraceError if this thread is recording, naming the line of the user's code."""
+    if fg_trace_here():
+        raise TraceError(f"compile: {what} while the function is recorded{user_line()}, which a replay would not repeat. "
+                         f"{cure}")
+
+
+def random_state(words):
+    """A tensor that is the state of a generator: key, stream and position as uint64, advanced by ``random_draw``."""
+    cdef Tensor state = wrap_array(array_from(np.array(words, np.uint64), share=False))
+    if state.t.array.shape.size != FG_RANDOM_WORDS:
+        raise ValueError(f"random: a state has {FG_RANDOM_WORDS} words, got {len(words)}")
+    state.t.array.live = True
+    return state
+
+
+def random_words(Tensor state not None):
+    """The state of a generator as an ndarray on its memory."""
+    return view_of(state.t.array, True)
+
+
+def random_draw(Tensor state not None, tuple shape, dtype, str name, int64_t low=0, int64_t count=0):
+    """Numbers uniform in [0, 1) of a shape, whose lengths are 0 or more, and a float dtype; with a count, int64 from low
+    to low + count - 1."""
+    cdef int64_t attr[FG_MAX_NDIM + 3]
+    cdef int n = 3
+    if not state.t.array.live:
+        raise TypeError(f"{name}: expected the state of a generator")
+    wanted = np.dtype(dtype)
+    if wanted not in (FLOAT32, FLOAT64) and not count:
+        raise TypeError(f"{name}: expected dtype float32 or float64, got {wanted}")
+    attr[0], attr[1], attr[2] = FG_INT64 if count else NUMBER_OF[wanted], low, count
+    if len(shape) > FG_MAX_NDIM:
+        raise ValueError(f"{name}: a tensor has at most {FG_MAX_NDIM} axes, got a size of {len(shape)}")
+    for length in shape:
+        attr[n] = index_number(length, name, shape)
+        n += 1
+    return apply_one(FG_OP_random, state, n, attr)

@@ -1,0 +1,232 @@
+"""Sparse Jacobians against dense ones by hand."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import scipy.optimize
+import scipy.sparse
+
+import fastgrad as fg
+from fastgrad import sparse
+
+
+def band(x):
+    """The discrete Bratu problem: three diagonals."""
+    left, right = np.concatenate([np.zeros(1), x[:-1]]), np.concatenate([x[1:], np.zeros(1)])
+    return left - 2 * x + right + 0.1 * np.exp(x)
+
+
+def band_jacobian(x):
+    n = x.size
+    return np.diag(0.1 * np.exp(x) - 2) + np.eye(n, k=1) + np.eye(n, k=-1)
+
+
+def arrow(x):
+    """A dense row and a diagonal."""
+    return np.concatenate([np.sum(x**2).reshape(1), x[1:] ** 3])
+
+
+def arrow_jacobian(x):
+    j = np.diag(3 * x**2)
+    j[0] = 2 * x
+    return j
+
+
+def column(x):
+    """A dense column: as many colours as rows."""
+    return x * x[0]
+
+
+def column_jacobian(x):
+    j = np.diag(np.full(x.size, x[0]))
+    j[:, 0] += x
+    return j
+
+
+def shuffled(x):
+    return np.sin(x[ORDER]) * x[ORDER[::-1]]
+
+
+ORDER = np.random.default_rng(3).permutation(30)
+
+
+def shuffled_jacobian(x):
+    i, a, b = np.arange(30), ORDER, ORDER[::-1]
+    j = np.zeros((30, 30))
+    np.add.at(j, (i, a), np.cos(x[a]) * x[b])
+    np.add.at(j, (i, b), np.sin(x[a]))
+    return j
+
+
+CASES = {
+    "band": (band, band_jacobian, 3),
+    "arrow": (arrow, arrow_jacobian, 2),
+    "column": (column, column_jacobian, 30),
+    "shuffled": (shuffled, shuffled_jacobian, None),
+    "dense": (lambda x: np.outer(np.arange(1.0, 6), np.ones(30)) @ x**2, lambda x: np.outer(np.arange(1.0, 6), 2 * x), 5),
+    "one row": (lambda x: np.sum(x[::2] ** 2), lambda x: (2 * x * (np.arange(30) % 2 == 0))[None], 1),
+    "empty rows": (
+        lambda x: np.concatenate([np.ones(3), x[:2] ** 2, np.zeros(4)]),
+        lambda x: np.pad(np.diag(2 * x[:2]), ((3, 4), (0, 28))),
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("compile", [True, False])
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("name", CASES)
+def test_against_the_dense_jacobian(name, given, compile):
+    f, expected, colors = CASES[name]
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=30)
+    pattern = expected(x) != 0
+    jacobian = fg.sparse.jacobian(f, pattern if given else None, compile=compile)
+    for _ in range(4):
+        got = jacobian(x)
+        assert isinstance(got, scipy.sparse.csr_array) and got.nnz == pattern.sum()
+        np.testing.assert_allclose(got.toarray(), expected(x), rtol=1e-12, atol=1e-14)
+        x = rng.normal(size=30)
+    assert (jacobian.pattern.toarray() == pattern).all()
+    if colors is not None:
+        assert jacobian.colors.max() + 1 == colors
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_rows_of_one_color_share_no_column(name):
+    f, expected, _ = CASES[name]
+    x = np.random.default_rng(1).normal(size=30)
+    jacobian = fg.sparse.jacobian(f)
+    jacobian(x)
+    pattern = expected(x) != 0
+    assert (jacobian.colors == -1).tolist() == (~pattern.any(1)).tolist()
+    for color in range(jacobian.colors.max() + 1):
+        assert pattern[jacobian.colors == color].sum(0).max() == 1
+
+
+@pytest.mark.parametrize("m", [1, 2, 7, 8, 9, 63, 64, 65, 513])
+def test_patterns_of_any_number_of_rows(m):
+    x = np.linspace(1, 2, m + 1)
+    got = fg.sparse.jacobian(lambda x: x[1:] * x[:-1])(x).toarray()
+    np.testing.assert_allclose(got, np.eye(m, m + 1) * x[1:, None] + np.eye(m, m + 1, 1) * x[:-1, None])
+
+
+def test_entries_that_turn_up_later_are_found():
+    jacobian = fg.sparse.jacobian(lambda x: np.concatenate([fg.relu(x[:-1]) + 2 * x[1:], fg.relu(x[:1])]))
+    for x in ([-1.0, -1, -1], [1.0, -1, -1], [-1.0, 1, 1], [1.0, 1, 1], [-1.0, -1, -1]):
+        on = np.array(x) > 0
+        expected = np.array([[on[0], 2, 0], [0, on[1], 2], [on[0], 0, 0]], float)
+        np.testing.assert_array_equal(jacobian(np.array(x)).toarray(), expected)
+    assert jacobian.pattern.nnz == 5
+
+
+@pytest.mark.parametrize("f", [band, column])
+def test_a_given_pattern_that_lacks_an_entry_is_refused(f):
+    x = np.random.default_rng(0).normal(size=30)
+    pattern = CASES[f.__name__][1](x) != 0
+    entries = np.argwhere(pattern)
+    for i, j in entries[:: len(entries) // 7]:
+        lacking = pattern.copy()
+        lacking[i, j] = False
+        with pytest.raises(ValueError, match=rf"entry \({i}, {j}\) of the Jacobian is not zero, but sparsity lacks it$"):
+            fg.sparse.jacobian(f, lacking)(x)
+    with pytest.raises(ValueError, match=f"as it lacks {pattern.sum() - 1} more"):
+        fg.sparse.jacobian(f, np.zeros((30, 30)))(x)
+
+
+def test_a_given_pattern_may_have_more_than_the_jacobian():
+    x = np.random.default_rng(0).normal(size=30)
+    for sparsity in (np.ones((30, 30)), scipy.sparse.diags_array(np.ones((5, 30)), offsets=(-2, -1, 0, 1, 2), shape=(30, 30))):
+        np.testing.assert_allclose(fg.sparse.jacobian(band, sparsity)(x).toarray(), band_jacobian(x), rtol=1e-12)
+
+
+def test_structures_and_dtypes():
+    x = {"a": np.array([[1.0, 2.0]], np.float32), "b": 3.0}
+    jacobian = fg.sparse.jacobian(lambda x: {"p": x["a"] ** 2, "q": [x["b"] * x["a"][0, 1]]})
+    np.testing.assert_allclose(jacobian(x).toarray(), [[2, 0, 0], [0, 4, 0], [0, 3, 2]], rtol=1e-6)
+    x = np.linspace(1, 2, 5, dtype=np.float32)
+    jacobian = fg.sparse.jacobian(lambda x: np.exp(x[1:]) * x[:-1])
+    expected = np.eye(4, 5) * np.exp(x[1:])[:, None] + np.eye(4, 5, 1) * (np.exp(x[1:]) * x[:-1])[:, None]
+    np.testing.assert_allclose(jacobian(x).toarray(), expected, rtol=1e-5)
+
+
+def test_x_of_another_shape_starts_anew():
+    jacobian = fg.sparse.jacobian(band)
+    for n in (5, 9, 5):
+        x = np.linspace(0, 1, n)
+        np.testing.assert_allclose(jacobian(x).toarray(), band_jacobian(x), rtol=1e-12)
+    fixed = fg.sparse.jacobian(band, np.eye(5))
+    with pytest.raises(ValueError, match=r"sparsity has shape \(5, 5\), expected \(6, 6\)"):
+        fixed(np.ones(6))
+
+
+def test_what_is_refused():
+    with pytest.raises(TypeError, match="^sparse.jacobian: expected a function, got 3"):
+        fg.sparse.jacobian(3)
+    with pytest.raises(TypeError, match=r"^sparse.jacobian: x is of dtype int64"):
+        fg.sparse.jacobian(band)(np.arange(3))
+    with pytest.raises(TypeError, match="^sparse.jacobian: f does not depend on x"):
+        fg.sparse.jacobian(lambda x: np.ones(3))(np.ones(3))
+
+
+def test_a_function_with_branches_runs_eagerly_after_one_warning():
+    f = lambda x: x**2 if x[0] > 0 else x**3
+    with pytest.warns(RuntimeWarning, match="sparse.jacobian: f cannot be recorded"):
+        got = fg.sparse.jacobian(f)(np.array([1.0, 2.0]))
+    np.testing.assert_allclose(got.toarray(), np.diag([2.0, 4.0]))
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_hessians(compile):
+    rosenbrock = lambda x: np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+    hessian = fg.sparse.hessian(rosenbrock, compile=compile)
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        x = rng.normal(size=30)
+        got = hessian(x)
+        np.testing.assert_allclose(got.toarray(), scipy.optimize.rosen_hess(x), rtol=1e-11, atol=1e-11)
+        assert got.nnz == 88 and hessian.colors.max() == 2
+    tree = {"a": np.array([[1.0, 2.0]]), "b": 3.0}
+    got = fg.sparse.hessian(lambda x: np.sum(x["a"] ** 3) * x["b"], compile=compile)(tree)
+    np.testing.assert_allclose(got.toarray(), [[18, 0, 3], [0, 36, 12], [3, 12, 0]])
+
+
+def test_with_scipys_least_squares():
+    target = band(np.sin(np.arange(40.0)))
+    f = lambda x: band(x) - target
+    result = scipy.optimize.least_squares(lambda x: f(x), np.zeros(40), jac=fg.sparse.jacobian(f), tr_solver="lsmr",
+                                          ftol=1e-14, xtol=1e-14, gtol=1e-14)  # fmt: skip
+    np.testing.assert_allclose(result.x, np.sin(np.arange(40.0)), atol=1e-5)
+
+
+def test_a_large_band_takes_a_pass_for_each_diagonal():
+    """Counted in passes of f's own functions: three colours, and one to check."""
+    n = 100_000
+    x = np.random.default_rng(0).normal(size=n)
+    calls = []
+
+    def counted(x):
+        calls.append(1)
+        return band(x)
+
+    pattern = scipy.sparse.diags_array(np.ones((3, n)), offsets=(-1, 0, 1), shape=(n, n))
+    jacobian = fg.sparse.jacobian(counted, pattern, compile=False)
+    jacobian(x)
+    calls.clear()
+    got = jacobian(x)
+    assert len(calls) == 4
+    np.testing.assert_allclose(got.diagonal(), 0.1 * np.exp(x) - 2, rtol=1e-12)
+    for k in (-1, 1):
+        np.testing.assert_array_equal(got.diagonal(k), np.ones(n - 1))
+    assert got.nnz == 3 * n - 2
+
+
+def test_scipy_is_imported_only_when_called(monkeypatch):
+    code = "import sys, fastgrad as fg; fg.sparse.jacobian(fg.tanh); assert 'scipy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    monkeypatch.setitem(sys.modules, "scipy.sparse", None)
+    with pytest.raises(ImportError, match="^sparse.jacobian: SciPy is needed"):
+        sparse.jacobian(fg.tanh)(np.ones(2))
