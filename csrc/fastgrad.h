@@ -102,6 +102,7 @@ struct fg_node {
     int32_t n_in, n_attr;
     uint32_t version;       /* of saved */
     uint64_t number;        /* in order of creation: a node's inputs have smaller ones */
+    uint64_t eldest;        /* number of the oldest node it was computed from */
     fg_shape *shape;        /* of the result */
     fg_array *saved;        /* the result, if the derivative names it; of a leaf: its .grad (fg_leaf_grad) */
     fg_tensor grad;         /* cotangent collected so far by a running backward pass */
@@ -202,6 +203,7 @@ extern _Thread_local fg_switches fg_here;
 #define fg_transforms_running fg_here.transforms_running
 #define fg_read_outside fg_here.read_outside
 void fg_enter_transform(int step);          /* by +1 and -1 */
+uint64_t fg_newest(void);                   /* number of the node made last */
 fg_node *fg_leaf(fg_array *);
 fg_node *fg_node_ref(fg_node *);
 void fg_node_unref(fg_node *);

@@ -2,7 +2,8 @@
  *
  * Between fg_trace_begin and fg_trace_end every operation that depends on a declared input is noted, in the order it
  * ran, by what it was called with; operations on constants alone simply ran. The backward pass is made of the
- * same operations, so a recorded gradient is an ordinary program. fg_trace_end drops what no output needs, merges
+ * same operations, so a recorded gradient is an ordinary program. Recordings nest: an operation is noted in the
+ * innermost whose inputs it depends on, and values of the outer ones are constants there. fg_trace_end drops what no output needs, merges
  * what is computed twice, fuses runs of elementwise operations, and gives every intermediate a place in one arena.
  * fg_replay_run then does the whole of it.
  */
@@ -13,13 +14,13 @@
 
 typedef struct fg_program fg_program;
 
-int fg_trace_begin(void);                       /* in this thread; nothing else is being recorded */
+int fg_trace_begin(int notes_only);             /* in this thread; notes_only: to be ended by fg_trace_notes */
 int fg_trace_input(fg_array *);                 /* the next input of the program */
 /* Ends the recording, also when it fails. Of the outputs the last n_kept, and all without axes, are kept: they stay in
  * the replay's memory, where its address array tells. */
 int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **);
 void fg_trace_abort(void);
-int fg_trace_here(void);                        /* is this thread recording? */
+int fg_trace_here(void);                        /* is this thread recording? 2: notes only */
 uint32_t fg_trace_number(void);                 /* of the recording of this thread, 0 if there is none */
 int fg_trace_outside(const fg_array *);         /* is this thread recording, and was the array made before? */
 int fg_traced(const fg_array *);                /* depends on an input of a recording under way, in whatever thread */
@@ -55,6 +56,23 @@ int fg_replay_train(const fg_program *, fg_replay *, const fg_rule *, void *cons
 double fg_replay_loss(const fg_program *, fg_replay *);
 /* y[i] = x[row[i]], rows of so many bytes. */
 void fg_gather_rows(int64_t row_bytes, int64_t n, const int64_t *row, const void *x, void *y);
+
+/* The bare notes, to be carried out in another way. An operand that outer transforms do not track (fg_record) was a
+ * constant to them; constants of the recording keep the nodes that those know. */
+typedef struct {
+    int op, y, n_in, n_attr;
+    const int *in;              /* values; -1: a missing operand */
+    const char *tracked;
+    const int64_t *attr;
+} fg_note;
+typedef struct { int n_values, n_notes; } fg_notes_size;
+int fg_trace_notes(fg_program **);              /* ends the recording, also when it fails */
+int fg_trace_value(const fg_array *);           /* number of a value that depends on the innermost's inputs; or -1 */
+int fg_trace_tracked(fg_tensor);                /* do transforms from outside the innermost recording track it? */
+fg_notes_size fg_notes_count(const fg_program *);
+fg_note fg_notes_get(const fg_program *, int i);
+fg_tensor fg_notes_constant(const fg_program *, int v);     /* borrowed; array NULL: depends on an input */
+void fg_notes_free(fg_program *);
 
 typedef struct {
     int n_in, n_out, n_instructions, n_recorded;

@@ -19,7 +19,10 @@ typedef enum { INPUT, CONSTANT, RESULT } origin;
 typedef struct {
     fg_array *array;            /* held while recording; afterwards only if it is a constant */
     origin from;
-    int marked;                 /* array->trace is this value's number */
+    int marked;                 /* array->trace is this value's number ... */
+    int32_t was;                /* ... and was this before: its number in an outer recording */
+    int twin;                   /* the next value of the same array, which has another node; 0: none */
+    fg_node *node;              /* of a constant in a recording of notes: what an outer transform knows it by */
 } value;
 
 typedef struct {
@@ -33,6 +36,10 @@ typedef struct { int n, capacity; void *item; } list;
 struct fg_program {
     list values, notes, operands, attrs;        /* of value, note, int, int64_t */
     uint32_t number;                            /* tells recordings apart */
+    fg_program *outer;          /* while recording: the one that goes on when this one ends */
+    int notes_only, depth;
+    uint64_t newest;            /* node when a recording of notes began: those up to it belong to outer transforms */
+    list tracked;               /* of char; of notes only, beside the operands: do outer transforms track it? */
     int n_in, n_out, n_kept;
     int *out;                                   /* the value each output is; the last n_kept stay in the arena */
     struct slot *slot;                          /* one a value, and one an output for a copy (plan.c) */

@@ -277,6 +277,7 @@ include "_backward.pxi"
 include "_update.pxi"
 include "_program.pxi"
 include "_training.pxi"
+include "_notes.pxi"
 include "_random.pxi"
 
 

@@ -15,6 +15,13 @@ cdef str user_line():
 
 cdef int refuse_traced() except -1:
     """Raise TraceError, naming the line that asked."""
+    if fg_trace_here() == 2:
+        raise TraceError(
+            f"vmap: the value of a tensor was asked for in a function that is mapped{user_line()}. Its value differs from "
+            "element to element of the batch: instead of a Python branch or a boolean index use fastgrad.where or maximum, "
+            "instead of float(x) keep the tensor, and give arguments that are the same for all elements the axis None; "
+            "arithmetic on integers, argmax, any and all ask for values, too"
+        )
     raise TraceError(
         f"compile: the value of a tensor was asked for while the function is recorded{user_line()}. Its value differs from "
         "call to call: instead of a Python branch use fastgrad.where or maximum, instead of float(x) keep the tensor, "
@@ -24,7 +31,7 @@ cdef int refuse_traced() except -1:
 
 def trace_begin():
     """Start recording in this thread."""
-    check(fg_trace_begin())
+    check(fg_trace_begin(False))
 
 
 def trace_abort():
