@@ -36,7 +36,7 @@ void fg_replay_give(fg_program *, fg_replay *);
 /* Of the inputs, then of the outputs: contiguous memory for those that are not kept. */
 void **fg_replay_address(fg_replay *);
 void **fg_replay_owner(fg_replay *);            /* for the caller's use, as many and NULL at first */
-/* Not under the caller's lock only if fg_program_describe says that it needs none. */
+/* Touches nothing but the replay, so that it needs no lock, unless the program `allocates` (fg_program_describe). */
 int fg_replay_run(const fg_program *, fg_replay *);
 /* Memory for input i that lives as long as the replay, set as its address; NULL: no memory. */
 void *fg_replay_own_input(const fg_program *, fg_replay *, int i);
