@@ -338,9 +338,11 @@ int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
     const char *name = fg_ops[op].name;
     fg_array *x = a->array;
     if (a->node && (a->node->op == FG_OP_leaf || a->node->fixed) && fg_grad_enabled)
-        return fg_fail(FG_BAD_TAPE,
-                       "%s: a tensor made with requires_grad=True is changed in place while gradients are recorded; "
-                       "do it under fg.no_grad(), or make a new tensor", name);
+        return fg_fail(FG_BAD_TAPE, fg_transforms_running
+                       ? "%s: an argument that is being differentiated is changed in place; make a new tensor, as in "
+                         "x = x * 2 instead of x *= 2"
+                       : "%s: a tensor made with requires_grad=True is changed in place while gradients are recorded; "
+                         "do it under fg.no_grad(), or make a new tensor", name);
     if (!FG_IS_FLOAT(x->dtype))
         return not_float(name, x);
     if (!FG_IS_FLOAT(b.array->dtype))
