@@ -9,8 +9,6 @@ enum {
 };
 
 /* ---- steps ---------------------------------------------------------------------------------------------------- */
-static int is_view(int op) { return op == FG_OP_reshape; }
-
 /* Is every operand of the size of the result or a single element? Then one kernel call, or one a block, does it. */
 static int is_flat(const fg_program *p, const note *a)
 {
@@ -244,7 +242,7 @@ static int make_slots(fg_program *p)
     }
     for (int k = 0; k < p->notes.n; k++) {
         const note *a = &notes_of(p)[k];
-        if (is_view(a->op))
+        if (FG_IS_VIEW(a->op))
             p->slot[a->y].root = p->slot[operands_of(p, a)[0]].root;
     }
     return FG_OK;
@@ -261,7 +259,7 @@ static int make_steps(fg_program *p)
     p->step[0].operand = operands;              /* even without steps: fg_program_free looks here */
     for (int k = 0, at = 0; k < p->notes.n; k++) {
         const note *a = &notes_of(p)[k];
-        if (is_view(a->op))
+        if (FG_IS_VIEW(a->op))
             continue;
         step *s = &p->step[p->n_steps++];
         s->operand = operands + at;

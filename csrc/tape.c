@@ -68,10 +68,46 @@ static void forget_values(fg_node *n)
     unsave(&n->saved);
 }
 
+/* The caller's rule of a custom operation, whose release may run any code. */
+static void forget_rule(fg_node *n)
+{
+    void *rule = (void *)(intptr_t)n->attr[0];
+    n->attr[0] = 0;
+    if (rule)
+        fg_on_release(rule);
+}
+
+static void node_free(fg_node *n)
+{
+    fg_shape_unref(n->shape);
+    fg_free(n, node_bytes(n->n_in, n->n_attr));
+    fg_live.nodes--;
+}
+
+/* Free dead custom nodes. A rule may hold other such nodes, which its release adds to the list: graphs that hang together
+ * by their rules are freed by this loop too. */
+static void free_custom(fg_node *n)
+{
+    static _Thread_local fg_node *dead;
+    static _Thread_local int freeing;
+    n->next = dead;
+    dead = n;
+    if (freeing)
+        return;
+    freeing = 1;
+    while ((n = dead)) {
+        dead = n->next;
+        forget_rule(n);
+        node_free(n);
+    }
+    freeing = 0;
+}
+
 void fg_node_unref(fg_node *n)
 {
     if (!n || --n->refs)
         return;
+    fg_node *custom = NULL;
     n->next = NULL;
     for (fg_node *doomed = n; doomed;) {        /* a list, not recursion: graphs may be millions long */
         n = doomed;
@@ -85,9 +121,16 @@ void fg_node_unref(fg_node *n)
                 doomed = parent;
             }
         }
-        fg_shape_unref(n->shape);
-        fg_free(n, node_bytes(n->n_in, n->n_attr));
-        fg_live.nodes--;
+        if (n->op == FG_OP_custom) {            /* when all else is done, for it may run code */
+            n->next = custom;
+            custom = n;
+        } else {
+            node_free(n);
+        }
+    }
+    while ((n = custom)) {
+        custom = n->next;
+        free_custom(n);
     }
 }
 
@@ -120,6 +163,8 @@ void fg_leaf_abandon(fg_node *leaf)
     leaf->spent = 1;
     fg_leaf_set_grad(leaf, (fg_tensor){0});
 }
+
+uint64_t fg_newest(void) { return last_number; }
 
 void fg_enter_transform(int step)
 {
@@ -364,6 +409,8 @@ static int sweep(pass *p, fg_tensor y, fg_tensor cotangent, int retain_graph, in
         if (!retain_graph) {
             n->spent = 1;
             forget_values(n);
+            if (n->op == FG_OP_custom)
+                forget_rule(n);
         }
     }
     return status;

@@ -15,6 +15,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 
 import os
 import sys
+import threading
 from operator import index as index_of
 
 import numpy as np
@@ -277,6 +278,7 @@ include "_backward.pxi"
 include "_update.pxi"
 include "_program.pxi"
 include "_random.pxi"
+include "_custom.pxi"
 
 
 # Python cannot make a Tensor without an array: its __new__ refuses. (Here, Tensor.__new__ does not ask the slot.)
