@@ -99,6 +99,8 @@ struct fg_node {
     uint8_t dtype;          /* of the result */
     uint8_t spent : 1;      /* consumed by an earlier backward pass; of a leaf: no tensor is left to read its .grad */
     uint8_t fixed : 1;      /* the argument of a transform, which no in-place change may replace */
+    uint8_t seen : 1;       /* while a pass is prepared: it has come by */
+    uint8_t leads : 1;      /* to what the running recorded pass is about */
     uint16_t pass;          /* number of the running backward pass that grad belongs to, or 0 */
     uint16_t wanted;        /* number of the running backward pass that ends here, or 0 */
     int32_t n_in, n_attr;

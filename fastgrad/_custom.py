@@ -1,9 +1,6 @@
 """Functions with derivatives of their own: ``custom_vjp``, ``custom_jvp``, ``primitive``, and ``checkpoint``.
 
-Such a function is no operation. Its body runs as any code does, with tensors of its own in the places of its arguments;
-then the results are cut off from what the body recorded, and a node that holds a rule connects them with the arguments
-(csrc/custom.c). In a backward pass the node calls its rule, which is made of operations: while a pass is recorded, so
-are they, and the derivative of the derivative is that of the rule.
+What is common to them, the call and the node on the tape, is in _nodes.py.
 """
 
 from __future__ import annotations
@@ -14,202 +11,22 @@ import inspect
 import operator
 import threading
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from . import _core, tree
 from ._core import Tensor
+from ._nodes import Call, Rule, body, fitting, is_float, settled_tree
 
 __all__ = ["checkpoint", "custom_jvp", "custom_vjp", "primitive"]
 
 
-# ---- calls ----------------------------------------------------------------------------------------------------------
-class _Call:
-    """The arguments of a call, and the numbers of those of their leaves that are tracked."""
-
-    def __init__(self, name: str, names: Sequence[str], args: Sequence[Any], nondiff: Sequence[int] = ()) -> None:
-        self.name, self.names, self.args, self._nondiff = name, names, args, nondiff
-        self.places = [i for i in range(len(args)) if i not in nondiff]
-        self.leaves, self.structures = [], []
-        for i in self.places:
-            leaves, structure = tree.flatten(args[i])
-            self.leaves += leaves
-            self.structures.append(structure)
-        enabled = _core.grad_enabled()
-        self.tracked = [k for k, x in enumerate(self.leaves) if enabled and _is_tracked(x)]
-        self.inputs = [self.leaves[k] for k in self.tracked]
-        self.kinds = [(x.shape, x.dtype) for x in self.inputs]
-        if enabled:
-            for i in nondiff:
-                if any(map(_is_tracked, tree.leaves(args[i]))):
-                    raise TypeError(
-                        f"{name}: argument {names[i]} is named in nondiff_argnums, but holds a tensor that requires "
-                        "gradients; leave it out there and return None for its cotangent"
-                    )
-
-    @property
-    def nondiff(self) -> list[Any]:
-        return [self.args[i] for i in self._nondiff]
-
-    def with_leaves(self, leaves: Sequence[Any]) -> list[Any]:
-        """The arguments with other leaves in the places of their own."""
-        args, at = list(self.args), 0
-        for i, structure in zip(self.places, self.structures):
-            args[i] = structure.unflatten(leaves[at : at + structure.num_leaves])
-            at += structure.num_leaves
-        return args
-
-    def with_inputs(self, inputs: Sequence[Tensor]) -> list[Any]:
-        """The arguments with other tensors in the places of the tracked ones."""
-        leaves = list(self.leaves)
-        for k, x in zip(self.tracked, inputs):
-            leaves[k] = x
-        return self.with_leaves(leaves)
-
-    def keep(self, values: bool) -> None:
-        """Hold, until a backward pass, the arguments as they are now or nothing of their values; no leaf's own tensor."""
-        self.inputs = []
-        self.leaves = [_settled(x) for x in self.leaves] if values else []
-        self.args = [None if i in self.places else _settled_tree(x) for i, x in enumerate(self.args)]
-
-    def cotangents(self, found: Any, rule: str) -> list[Tensor | None]:
-        """What a rule returned, a tuple with an entry for each argument, as the cotangents of the tracked leaves."""
-        names = [self.names[i] for i in self.places]
-        wanted = f"a tuple of {len(names)}, a cotangent for each of {', '.join(names)}"
-        if not isinstance(found, tuple) or len(found) != len(names):
-            got = f"a tuple of {len(found)}" if isinstance(found, tuple) else type(found).__name__
-            raise TypeError(f"{self.name}: {rule} must return {wanted}, or None for zeros; got {got}")
-        leaves: list[Any] = []
-        paths: list[str] = []
-        for name, structure, cotangent in zip(names, self.structures, found):
-            try:
-                leaves += structure.flatten_up_to(cotangent, name, nones=True)
-            except ValueError as error:
-                raise TypeError(f"{self.name}: {rule} must return cotangents built as the arguments: {error}") from None
-            paths += structure.paths(name)
-        return [
-            None if leaves[k] is None else _fitting(leaves[k], shape, dtype, f"{self.name}: {rule}", paths[k])
-            for k, (shape, dtype) in zip(self.tracked, self.kinds)
-        ]
-
-
-def _is_tracked(x: Any) -> bool:
-    return isinstance(x, Tensor) and x.requires_grad
-
-
-def _is_float(x: Any) -> bool:
-    if isinstance(x, (Tensor, np.ndarray, np.generic)):
-        return x.dtype in (np.float32, np.float64)
-    return isinstance(x, float)
-
-
-def _settled(x: Any) -> Any:
-    """A value for a backward pass: a tensor as the tape keeps it, an ndarray as a copy."""
-    return _core.settled(x) if isinstance(x, Tensor) else x.copy() if isinstance(x, np.ndarray) else x
-
-
-def _settled_tree(x: Any) -> Any:
-    return tree.map(_settled, x)
-
-
-def _fitting(x: Any, shape: tuple[int, ...], dtype: np.dtype[Any], rule: str, path: str) -> Tensor:
-    """What a rule returned as a tensor of this shape and dtype."""
-    if isinstance(x, (int, float)) and not isinstance(x, bool):
-        x = np.asarray(x, dtype)
-    if not isinstance(x, (Tensor, np.ndarray, np.generic)):
-        raise TypeError(f"{rule} returned {type(x).__name__} for {path}, expected an array of shape {shape}")
-    if x.shape != shape:
-        raise ValueError(f"{rule} returned shape {x.shape} for {path}, expected its shape {shape}")
-    if x.dtype != dtype:
-        raise ValueError(f"{rule} returned {x.dtype} for {path}, expected its dtype {dtype}; use .astype(np.{dtype})")
-    return _core.settled(x) if isinstance(x, Tensor) else _core.tensor(x)
-
-
-@contextlib.contextmanager
-def _body(name: str, inputs: list[Tensor], inner: Callable[[Tensor], Tensor]) -> Iterator[list[Tensor]]:
-    """Run the body of a function on tensors of its own; what it reads beside them must not require gradients."""
-    mark = _core.newest()
-    own = [inner(x) for x in inputs]
-    state = _core.open_body(mark)
-    was = _core.set_grad_enabled(True)
-    try:
-        yield own
-    finally:
-        _core.set_grad_enabled(was)
-        outside = _core.close_body(state)
-    if outside:
-        _refuse_outside(name)
-
-
-def _refuse_outside(name: str) -> None:
-    raise TypeError(
-        f"{name}: the function reads a tensor which requires gradients and is none of its arguments; its gradient would "
-        "be lost. Make it an argument, or use its .detach()"
-    )
-
-
-# ---- rules ----------------------------------------------------------------------------------------------------------
-class _Rule:
-    """What a node holds. ``vjp(g)`` is called by the core."""
-
-    keeps_values = True  # of the arguments
-
-    def __init__(self, call: _Call) -> None:
-        self.call = call
-
-    def attach(self, result: Any, mark: int) -> Any:
-        """The result of the call, which began at this mark, with its float arrays connected by this rule."""
-        leaves, self.structure = tree.flatten(result)
-        self.places = [i for i, x in enumerate(leaves) if _is_float(x)]
-        if not self.places:
-            return result
-        results = [x if isinstance(x, Tensor) else _core.tensor(x) for x in (leaves[i] for i in self.places)]
-        if any(_core.older(x, mark) for x in results):
-            _refuse_outside(self.call.name)
-        self.kinds = [(x.shape, x.dtype) for x in results]
-        inputs = self.call.inputs
-        self.call.keep(self.keeps_values)
-        for i, x in zip(self.places, _core.custom(inputs, results, self)):
-            leaves[i] = x
-        return self.structure.unflatten(leaves)
-
-    def vjp(self, g: Tensor) -> list[Tensor | None]:
-        raise NotImplementedError
-
-    def parts(self, g: Tensor) -> list[Tensor]:
-        """The cotangent of each float array of the result."""
-        if len(self.kinds) == 1:
-            return [g]
-        found, at = [], 0
-        for shape, dtype in self.kinds:
-            size = int(np.prod(shape))
-            part = _core.reshape(g[at : at + size], shape)
-            found.append(part if part.dtype == dtype else _core.astype(part, dtype))
-            at += size
-        return found
-
-    def as_result(self, g: Tensor) -> Any:
-        """The cotangents in the structure of the result, None for what is no float array."""
-        leaves: list[Any] = [None] * self.structure.num_leaves
-        for i, part in zip(self.places, self.parts(g)):
-            leaves[i] = part
-        return self.structure.unflatten(leaves)
-
-    def pull(self, results: list[Any], g: Tensor, own: list[Tensor], recorded: bool) -> list[Tensor | None]:
-        """Cotangents of the tensors ``own``, of which results were computed that stand for those of the call."""
-        terms = [(y * part).sum() for y, part in zip(results, self.parts(g)) if _is_tracked(y)]
-        if not terms:
-            return [None] * len(own)
-        number = terms[0]
-        for term in terms[1:]:
-            number = number + term
-        return list(_core.gradients(number, own, recorded))
-
-
 class _Function:
     """A function with a rule: called as the function is, where nothing is differentiated."""
+
+    _fills_defaults = True
 
     def __init__(self, f: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()) -> None:
         kind = type(self).__name__
@@ -219,23 +36,23 @@ class _Function:
         self._f = f
         self._name = f"{kind} {getattr(f, '__name__', type(f).__name__)}"
         numbers = nondiff_argnums if isinstance(nondiff_argnums, (tuple, list)) else (nondiff_argnums,)
-        self._nondiff = tuple(map(operator.index, numbers))  # type: ignore[arg-type]
-        try:
+        self._nondiff = tuple(map(operator.index, numbers))
+        self._signature: inspect.Signature | None = None
+        with contextlib.suppress(TypeError, ValueError):  # of a builtin that does not tell
             self._signature = inspect.signature(f)
-        except (TypeError, ValueError):
-            self._signature = None  # a builtin that does not tell
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
 
     def _positional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-        """All arguments by position, with defaults filled in: what rules are called with."""
+        """All arguments by position: what rules are called with."""
         if self._signature is None:
             if kwargs:
                 raise TypeError(f"{self._name}: its signature is unknown; give all arguments by position")
             return args
         bound = self._signature.bind(*args, **kwargs)
-        bound.apply_defaults()
+        if self._fills_defaults:
+            bound.apply_defaults()
         if bound.kwargs:
             raise TypeError(
                 f"{self._name}: the arguments {', '.join(bound.kwargs)} can only be given by keyword, for which rules have "
@@ -260,7 +77,7 @@ class _Function:
                     f"{self._name}: nondiff_argnums names argument {i}, but it was called with {len(given)} arguments"
                 )
         nondiff = [i % len(given) for i in self._nondiff]
-        call = _Call(self._name, self._names(len(given)), given, nondiff)
+        call = Call(self._name, self._names(len(given)), given, nondiff)
         return self._differentiated(call) if call.tracked else self._plain(given)
 
     def _require_rule(self) -> None:
@@ -269,7 +86,7 @@ class _Function:
     def _plain(self, args: tuple[Any, ...]) -> Any:
         return self._f(*args)
 
-    def _differentiated(self, call: _Call) -> Any:
+    def _differentiated(self, call: Call) -> Any:
         raise NotImplementedError
 
 
@@ -323,13 +140,13 @@ class custom_vjp(_Function):
         if self._fwd is None:
             raise AttributeError(f"{self._name}: it has no rule yet; call {self.__name__}.defvjp(fwd, bwd)")  # type: ignore[attr-defined]
 
-    def _differentiated(self, call: _Call) -> Any:
+    def _differentiated(self, call: Call) -> Any:
         mark = _core.newest()
         late = self in _running.forward  # fwd calls the function itself: to run fwd now would never end
-        with _body(self._name, call.inputs, _core.alias) as own:
+        with body(self._name, call.inputs, _core.alias) as own:
             args = call.with_inputs(own)
             result, residuals = (self._f(*args), None) if late else self._run_forward(args)
-        return _Backward(call, self, _settled_tree(residuals), late).attach(result, mark)
+        return _Backward(call, self, settled_tree(residuals), late).attach(result, mark)
 
     def _run_forward(self, args: Sequence[Any]) -> tuple[Any, Any]:
         assert self._fwd is not None
@@ -344,10 +161,10 @@ class custom_vjp(_Function):
         return pair[0], pair[1]
 
 
-class _Backward(_Rule):
+class _Backward(Rule):
     """Calls bwd, with the residuals of the call or, if it was within fwd itself, of one that is made up for now."""
 
-    def __init__(self, call: _Call, function: custom_vjp, residuals: Any, late: bool) -> None:
+    def __init__(self, call: Call, function: custom_vjp, residuals: Any, late: bool) -> None:
         super().__init__(call)
         self.function, self.residuals, self.keeps_values = function, residuals, late
 
@@ -414,17 +231,17 @@ class custom_jvp(_Function):
         if self._jvp is None:
             raise AttributeError(f"{self._name}: it has no rule yet; call {self.__name__}.defjvp(jvp)")  # type: ignore[attr-defined]
 
-    def _differentiated(self, call: _Call) -> Any:
+    def _differentiated(self, call: Call) -> Any:
         mark = _core.newest()
-        with _body(self._name, call.inputs, _core.alias) as own:
+        with body(self._name, call.inputs, _core.alias) as own:
             result = self._f(*call.with_inputs(own))
         return _Tangent(call, self).attach(result, mark)
 
 
-class _Tangent(_Rule):
+class _Tangent(Rule):
     """Runs a jvp rule, and backward through it by the tangents, in which it is linear."""
 
-    def __init__(self, call: _Call, function: custom_jvp) -> None:
+    def __init__(self, call: Call, function: custom_jvp) -> None:
         super().__init__(call)
         self.function = function
 
@@ -444,7 +261,7 @@ class _Tangent(_Rule):
             raise TypeError(f"{call.name}: jvp must return a tangent built as the result: {error}") from None
         paths = self.structure.paths("the tangent of the result")
         return [
-            _fitting(leaves[i], shape, dtype, f"{call.name}: jvp", paths[i])
+            fitting(leaves[i], shape, dtype, f"{call.name}: jvp", paths[i])
             for i, (shape, dtype) in zip(self.places, self.kinds)
         ]
 
@@ -461,7 +278,7 @@ class _Tangent(_Rule):
 
 def _zeros(x: Any) -> Any:
     """A tangent of what is not differentiated."""
-    if _is_float(x):
+    if is_float(x):
         return np.zeros(np.shape(x), x.dtype if hasattr(x, "dtype") else np.float64)
     return np.zeros(np.shape(x)) if isinstance(x, (Tensor, np.ndarray, np.generic, int)) else None
 
@@ -480,7 +297,7 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     >>> import fastgrad as fg, numpy as np
     >>> layer = fg.checkpoint(lambda w, x: np.tanh(w * x))
     >>> fg.grad(lambda w: layer(w, layer(w, 1.0)))(0.5).round(4)
-    np.float64(0.8118)
+    np.float64(0.8113)
     """
     if not callable(f):
         raise TypeError(f"checkpoint: expected a function, got {f!r}")
@@ -488,12 +305,12 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(f)
     def checkpointed(*args: Any, **kwargs: Any) -> Any:
-        call = _Call(name, ["args", "kwargs"], [args, kwargs])
+        call = Call(name, ["args", "kwargs"], [args, kwargs])
         if not call.tracked:
             return f(*args, **kwargs)
         mark = _core.newest()
         rule = _Again(call, f)
-        with _body(name, call.inputs, _core.alias) as own, rule.draws:
+        with body(name, call.inputs, _core.alias) as own, rule.draws:
             args, kwargs = call.with_inputs(own)
             result = f(*args, **kwargs)
         return rule.attach(result, mark)
@@ -501,10 +318,10 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     return checkpointed
 
 
-class _Again(_Rule):
+class _Again(Rule):
     """Runs a function again, and backward through it."""
 
-    def __init__(self, call: _Call, f: Callable[..., Any]) -> None:
+    def __init__(self, call: Call, f: Callable[..., Any]) -> None:
         super().__init__(call)
         self.f, self.draws = f, _core.Draws()
 
@@ -512,7 +329,7 @@ class _Again(_Rule):
         call, recorded = self.call, _core.grad_enabled()
         leaves = [_core.barrier(x) if isinstance(x, Tensor) else x for x in call.leaves]
         inputs = [leaves[k] for k in call.tracked]
-        with _body(call.name, inputs, lambda x: _core.watch_tensor(x, recorded)) as own, self.draws:
+        with body(call.name, inputs, lambda x: _core.watch_tensor(x, recorded)) as own, self.draws:
             for k, x in zip(call.tracked, own):
                 leaves[k] = x
             args, kwargs = call.with_leaves(leaves)
@@ -549,6 +366,8 @@ class primitive(_Function):
     array([8., 6.])
     """
 
+    _fills_defaults = False  # a function of a library may have many
+
     def __init__(self, f: Callable[..., Any]) -> None:
         super().__init__(f)
         self._vjps: tuple[Callable[..., Any] | None, ...] = ()
@@ -572,20 +391,20 @@ class primitive(_Function):
         result = self._f(*structure.unflatten([x.detach().numpy() if isinstance(x, Tensor) else x for x in leaves]))
         return tree.map(lambda x: _core.tensor(x) if isinstance(x, (np.ndarray, np.generic, float)) else x, result)
 
-    def _differentiated(self, call: _Call) -> Any:
+    def _differentiated(self, call: Call) -> Any:
         mark = _core.newest()
         return _ByArgument(call, self).attach(self._plain(tuple(call.args)), mark)
 
 
-class _ByArgument(_Rule):
+class _ByArgument(Rule):
     """Calls a primitive's function for each argument that is differentiated."""
 
-    def __init__(self, call: _Call, function: primitive) -> None:
+    def __init__(self, call: Call, function: primitive) -> None:
         super().__init__(call)
         self.function = function
 
     def attach(self, result: Any, mark: int) -> Any:
-        self.result = _settled_tree(result)
+        self.result = settled_tree(result)
         return super().attach(result, mark)
 
     def vjp(self, g: Tensor) -> list[Tensor | None]:
