@@ -21,35 +21,68 @@ void *fg_list_add(list *l, size_t size)
     return (char *)l->item + (size_t)l->n++ * size;
 }
 
-/* An array of the recording carries its value's number plus 1, a constant the negative of that. A constant may carry
- * that of another thread's recording: then it is unknown here, and becomes a new value each time. */
-static int value_of(const fg_array *x)
+/* An array carries its value's number plus 1 in the innermost recording of its thread that knows it, negative if it
+ * depends on no input of any; the value remembers what the array carried before, its number in an outer one. A
+ * constant may carry that of another thread's recording: then it is unknown here, and becomes a new value each time. */
+static int value_at(const fg_program *p, const fg_array *x, int trace)
 {
-    int v = abs(x->trace) - 1;
-    return v >= 0 && v < recording->values.n && values_of(recording)[v].array == x ? v : -1;
+    int v = abs(trace) - 1;
+    return v >= 0 && v < p->values.n && values_of(p)[v].array == x ? v : -1;
 }
 
-static int add_value(fg_array *x, origin from)
+static int value_of(const fg_program *p, const fg_array *x)
 {
-    value *v = fg_list_add(&recording->values, sizeof *v);
+    int trace = x->trace;
+    for (const fg_program *q = recording; q != p; q = q->outer) {
+        int v = value_at(q, x, trace);
+        trace = v >= 0 ? values_of(q)[v].was : trace;
+    }
+    return value_at(p, x, trace);
+}
+
+static int known(const fg_array *x)
+{
+    for (const fg_program *p = recording; p; p = p->outer)
+        if (value_of(p, x) >= 0)
+            return 1;
+    return 0;
+}
+
+/* The innermost recording of this thread on whose inputs x depends, or NULL. */
+static fg_program *owner_of(const fg_array *x)
+{
+    for (fg_program *p = recording; p; p = p->outer) {
+        int v = value_of(p, x);
+        if (v >= 0 && values_of(p)[v].from != CONSTANT)
+            return p;
+    }
+    return NULL;
+}
+
+static int add_value(fg_program *p, fg_array *x, origin from)
+{
+    int marked = !x->trace || (p == recording && value_of(p, x) < 0 && known(x));
+    value *v = fg_list_add(&p->values, sizeof *v);
     if (!v)
         return -1;
-    *v = (value){fg_array_ref(x), from, !x->trace};
-    if (v->marked)
-        x->trace = from == CONSTANT ? -recording->values.n : recording->values.n;
-    return recording->values.n - 1;
+    *v = (value){.array = fg_array_ref(x), .from = from, .marked = marked, .was = x->trace};
+    if (marked)
+        x->trace = from == CONSTANT && x->trace <= 0 ? -p->values.n : p->values.n;
+    return p->values.n - 1;
 }
 
 /* A constant has the elements of this moment, also where somebody else may write them later. */
-static int add_constant(fg_array *x)
+static int add_constant(fg_program *p, fg_array *x, fg_node *node)
 {
-    if (!fg_array_root(x)->unstable)
-        return add_value(x, CONSTANT);
-    fg_array *copy = fg_array_copy(x);
-    int v = copy ? add_value(copy, CONSTANT) : -1;
+    fg_array *copy = fg_array_root(x)->unstable ? fg_array_copy(x) : fg_array_ref(x);
+    int v = copy ? add_value(p, copy, CONSTANT) : -1;
+    if (v >= 0 && node)
+        values_of(p)[v].node = fg_node_ref(node);
     fg_array_unref(copy);
     return v;
 }
+
+static int none(void) { return fg_fail(FG_BAD_TAPE, "no program is being recorded in this thread"); }
 
 static int elsewhere(void)
 {
@@ -57,45 +90,71 @@ static int elsewhere(void)
                    "it cannot be recorded; let the function do its work in one thread");
 }
 
-static int operand_of(fg_array *x)
+/* Notes tell what belongs to the transforms outside: a node that leads to nothing older than the recording is that of
+ * a transform within, whose work the notes are. */
+static int tracked(const fg_program *p, const fg_node *node)
 {
-    int v = value_of(x);
-    if (v >= 0)
-        return v;
-    if (fg_traced(x)) {
+    return node && node->eldest <= p->newest;
+}
+
+static int operand_of(fg_program *p, fg_tensor x)
+{
+    int v = value_of(p, x.array);
+    fg_node *node = p->notes_only && tracked(p, x.node) ? x.node : NULL;
+    if (v < 0 && fg_traced(x.array) && !owner_of(x.array)) {
         elsewhere();
         return -1;
     }
-    return add_constant(x);
+    if (v < 0)
+        return add_constant(p, x.array, node);
+    if (!p->notes_only || values_of(p)[v].from != CONSTANT)
+        return v;
+    while (values_of(p)[v].node != node) {
+        int twin = values_of(p)[v].twin;
+        if (!twin) {
+            if ((twin = add_constant(p, x.array, node)) < 0)
+                return -1;
+            values_of(p)[v].twin = twin;
+        }
+        v = twin;
+    }
+    return v;
 }
 
-int fg_trace_begin(void)
+int fg_trace_begin(int notes_only)
 {
-    if (recording)
-        return fg_fail(FG_BAD_TAPE, "a program is already being recorded in this thread");
-    recording = calloc(1, sizeof *recording);
-    if (!recording)
+    fg_program *p = calloc(1, sizeof *p);
+    if (!p)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     static uint32_t n_recordings;
     if (!++n_recordings)                        /* 0 is that of no recording */
         n_recordings = 1;
-    recording->number = n_recordings;
+    p->number = n_recordings;
+    p->notes_only = notes_only;
+    p->newest = fg_newest();
+    p->outer = recording;
+    p->depth = recording ? recording->depth + 1 : 0;
+    recording = p;
     fg_tracing++;
     return FG_OK;
 }
 
-int fg_trace_here(void) { return recording != NULL; }
+int fg_trace_here(void) { return recording ? 1 + recording->notes_only : 0; }
 
 uint32_t fg_trace_number(void) { return recording ? recording->number : 0; }
 
-int fg_trace_outside(const fg_array *x) { return recording && x->recorded_in != recording->number; }
+/* Numbers grow, but may begin again: a recording within has a later one. */
+int fg_trace_outside(const fg_array *x)
+{
+    return recording && (!x->recorded_in || (int32_t)(x->recorded_in - recording->number) < 0);
+}
 
 int fg_trace_input(fg_array *x)
 {
     if (!recording)
-        return fg_fail(FG_BAD_TAPE, "no program is being recorded in this thread");
+        return none();
     recording->n_in++;
-    return add_value(x, INPUT) < 0 ? FG_NO_MEMORY : FG_OK;
+    return add_value(recording, x, INPUT) < 0 ? FG_NO_MEMORY : FG_OK;
 }
 
 int fg_traced(const fg_array *x)
@@ -103,26 +162,29 @@ int fg_traced(const fg_array *x)
     return x->trace > 0;
 }
 
-static int write_note(const fg_call *c, fg_array *y)
+static int write_note(fg_program *p, const fg_call *c, fg_array *y)
 {
-    int in = recording->operands.n, attr = recording->attrs.n;
+    int in = p->operands.n, attr = p->attrs.n;
     for (int i = 0; i < c->n_in; i++) {
-        fg_array *x = c->in[i].array;
-        int *operand = fg_list_add(&recording->operands, sizeof *operand);
-        if (!operand)
-            return FG_NO_MEMORY;
-        *operand = x ? operand_of(x) : -1;
-        if (x && *operand < 0)
+        int v = c->in[i].array ? operand_of(p, c->in[i]) : -1;
+        if (c->in[i].array && v < 0)
             return fg_failed();
+        int *operand = fg_list_add(&p->operands, sizeof *operand);
+        char *flag = operand && p->notes_only ? fg_list_add(&p->tracked, sizeof *flag) : NULL;
+        if (!operand || (p->notes_only && !flag))
+            return FG_NO_MEMORY;
+        *operand = v;
+        if (flag)
+            *flag = (char)tracked(p, c->in[i].node);
     }
     for (int i = 0; i < c->n_attr; i++) {
-        int64_t *a = fg_list_add(&recording->attrs, sizeof *a);
+        int64_t *a = fg_list_add(&p->attrs, sizeof *a);
         if (!a)
             return FG_NO_MEMORY;
         *a = c->attr[i];
     }
-    note *n = fg_list_add(&recording->notes, sizeof *n);
-    int result = n ? add_value(y, RESULT) : -1;
+    note *n = fg_list_add(&p->notes, sizeof *n);
+    int result = n ? add_value(p, y, RESULT) : -1;
     if (result < 0)
         return FG_NO_MEMORY;
     *n = (note){c->op, c->n_in, c->n_attr, result, in, attr};
@@ -131,21 +193,29 @@ static int write_note(const fg_call *c, fg_array *y)
 
 int fg_trace_note(const fg_call *c, fg_array *y)
 {
-    int depends = recording && c->op == FG_OP_random;      /* differs from call to call */
-    for (int i = 0; i < c->n_in; i++)
-        depends = depends || (c->in[i].array && fg_traced(c->in[i].array));
-    if (depends && !recording)
-        return elsewhere();
-    int status = depends ? write_note(c, y) : FG_OK;
-    if (status && !recording->status)
-        recording->status = status;
+    fg_program *p = c->op == FG_OP_random ? recording : NULL;   /* that differs from call to call */
+    int status = FG_OK;
+    for (int i = 0; i < c->n_in && !status; i++) {
+        if (!c->in[i].array || !fg_traced(c->in[i].array))
+            continue;
+        fg_program *owner = owner_of(c->in[i].array);
+        if (!owner)
+            status = elsewhere();
+        else if (!p || owner->depth > p->depth)
+            p = owner;
+    }
+    if (!status && p)
+        status = write_note(p, c, y);
+    p = p ? p : recording;
+    if (status && p && !p->status)
+        p->status = status;
     return status;
 }
 
 static void unmark(value *v)
 {
     if (v->marked)
-        v->array->trace = 0;
+        v->array->trace = v->was;
     v->marked = 0;
 }
 
@@ -155,7 +225,9 @@ void fg_value_release(value *v)
         return;
     unmark(v);
     fg_array_unref(v->array);
+    fg_node_unref(v->node);
     v->array = NULL;
+    v->node = NULL;
 }
 
 static void forget(fg_program *p, int keep_constants)
@@ -169,33 +241,42 @@ static void forget(fg_program *p, int keep_constants)
     }
 }
 
-void fg_trace_abort(void)
+static fg_program *end(void)
 {
     fg_program *p = recording;
-    recording = NULL;
     if (p) {
+        recording = p->outer;                   /* letting go of foreign memory may run any code */
         fg_tracing--;
+    }
+    return p;
+}
+
+void fg_trace_abort(void)
+{
+    fg_program *p = end();
+    if (p) {
         forget(p, 0);
-        fg_program_free(p);
+        fg_notes_free(p);
     }
 }
-int fg_trace_end(int n_out, fg_array *const *out, fg_program **made)
+
+int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **made)
 {
     fg_program *p = recording;
     if (!p)
-        return fg_fail(FG_BAD_TAPE, "no program is being recorded in this thread");
+        return none();
     int status = p->status;
     p->out = malloc((size_t)(n_out + 1) * sizeof *p->out);
     if (!p->out)
         status = fg_fail(FG_NO_MEMORY, "no memory for a program");
     for (int i = 0; !status && i < n_out; i++) {
-        p->out[i] = operand_of(out[i]);
+        p->out[i] = operand_of(p, (fg_tensor){out[i], NULL});
         if (p->out[i] < 0)
             status = fg_failed();
     }
     p->n_out = n_out;
-    recording = NULL;                           /* letting go of foreign memory may run any code */
-    fg_tracing--;
+    p->n_kept = n_kept;
+    end();
     int n_values = p->values.n;
     p->n_recorded = p->notes.n;
     if (!status && !(status = fg_program_simplify(p)))
@@ -208,4 +289,53 @@ int fg_trace_end(int n_out, fg_array *const *out, fg_program **made)
     }
     *made = p;
     return FG_OK;
+}
+
+/* ---- notes ------------------------------------------------------------------------------------------------------ */
+int fg_trace_notes(fg_program **made)
+{
+    fg_program *p = end();
+    if (!p)
+        return none();
+    int status = p->status;
+    forget(p, !status);
+    if (status)
+        fg_notes_free(p);
+    else
+        *made = p;
+    return status;
+}
+
+int fg_trace_value(const fg_array *x)
+{
+    int v = recording ? value_of(recording, x) : -1;
+    return v >= 0 && values_of(recording)[v].from != CONSTANT ? v : -1;
+}
+
+int fg_trace_notes_only(void) { return recording && recording->notes_only; }
+
+int fg_trace_tracked(fg_tensor x) { return recording && tracked(recording, x.node); }
+
+fg_notes_size fg_notes_count(const fg_program *p) { return (fg_notes_size){p->values.n, p->notes.n}; }
+
+fg_note fg_notes_get(const fg_program *p, int i)
+{
+    const note *n = &notes_of(p)[i];
+    return (fg_note){n->op, n->y, n->n_in, n->n_attr, operands_of(p, n), (char *)p->tracked.item + n->in,
+                     attrs_of(p, n)};
+}
+
+fg_tensor fg_notes_constant(const fg_program *p, int v)
+{
+    return (fg_tensor){values_of(p)[v].array, values_of(p)[v].node};
+}
+
+void fg_notes_free(fg_program *p)
+{
+    if (!p)
+        return;
+    for (int v = 0; v < p->values.n; v++)
+        fg_node_unref(values_of(p)[v].node);
+    free(p->tracked.item);
+    fg_program_free(p);
 }

@@ -336,14 +336,20 @@ int fg_concatenate_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 }
 
 /* ---- take and untake ---------------------------------------------------------------------------------- */
-typedef struct { int64_t outer, length, count, inner; } gather;
+/* attr: the axis, and how many leading axes (before it) the elements and the index share, each part with its own. */
+typedef struct { int64_t stack, outer, length, count, inner; } gather;
 
-/* The sizes before the axis, along it, of the index, and behind it. */
-static gather gather_sizes(const fg_shape *whole, int axis, const fg_shape *index)
+/* The sizes of the shared axes, of the others before the axis, along it, of the rest of the index, and behind it. */
+static gather gather_sizes(const fg_shape *whole, const int64_t *attr, const fg_shape *index)
 {
-    gather s = {.outer = 1, .length = whole->dim[axis], .count = index->size, .inner = 1};
-    for (int i = 0; i < axis; i++)
+    int axis = (int)attr[0], shared = (int)attr[1];
+    gather s = {.stack = 1, .outer = 1, .length = whole->dim[axis], .count = 1, .inner = 1};
+    for (int i = 0; i < shared; i++)
+        s.stack *= whole->dim[i];
+    for (int i = shared; i < axis; i++)
         s.outer *= whole->dim[i];
+    for (int i = shared; i < index->ndim; i++)
+        s.count *= index->dim[i];
     for (int i = axis + 1; i < whole->ndim; i++)
         s.inner *= whole->dim[i];
     return s;
@@ -367,7 +373,7 @@ int fg_take_shape(const fg_call *c, fg_shape **shape, int *dtype)
     int64_t dim[2 * FG_MAX_NDIM];
     for (int i = 0; i < axis; i++)
         dim[n++] = x->dim[i];
-    for (int i = 0; i < index->ndim; i++)
+    for (int i = (int)c->attr[1]; i < index->ndim; i++)
         dim[n++] = index->dim[i];
     for (int i = axis + 1; i < x->ndim; i++)
         dim[n++] = x->dim[i];
@@ -377,11 +383,13 @@ int fg_take_shape(const fg_call *c, fg_shape **shape, int *dtype)
 int fg_take_run(const fg_call *c, fg_array *y)
 {
     const fg_array *x = c->in[0].array;
-    gather s = gather_sizes(x->shape, (int)c->attr[0], c->in[1].array->shape);
+    gather s = gather_sizes(x->shape, c->attr, c->in[1].array->shape);
     const int64_t *index = c->in[1].array->data;
     size_t bytes = (size_t)s.inner * fg_itemsize(x->dtype);
     char *to = y->data;
-    for (int64_t o = 0; o < s.outer; o++) {
+    for (int64_t o = 0; o < s.stack * s.outer; o++) {
+        if (o && o % s.outer == 0)
+            index += s.count;
         const char *from = (const char *)x->data + (size_t)(o * s.length) * bytes;
         for (int64_t k = 0; k < s.count; k++, to += bytes) {
             int64_t i = index[k];
@@ -404,8 +412,8 @@ int fg_take_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
     fg_tensor index;
     int status = fg_saved(n, 1, &index);
     int axis = (int)n->attr[0];
-    int64_t attr[2] = {axis, n->in[0].parent->shape->dim[axis]};
-    return status ? status : fg_apply(FG_OP_untake, 2, (fg_tensor[]){g, index}, 2, attr, &gin[0]);
+    int64_t attr[3] = {axis, n->attr[1], n->in[0].parent->shape->dim[axis]};
+    return status ? status : fg_apply(FG_OP_untake, 2, (fg_tensor[]){g, index}, 3, attr, &gin[0]);
 }
 
 int fg_untake_shape(const fg_call *c, fg_shape **shape, int *dtype)
@@ -416,8 +424,8 @@ int fg_untake_shape(const fg_call *c, fg_shape **shape, int *dtype)
     int64_t dim[FG_MAX_NDIM + 1];
     for (int i = 0; i < axis; i++)
         dim[n++] = g->dim[i];
-    dim[n++] = c->attr[1];
-    for (int i = axis + index->ndim; i < g->ndim; i++)
+    dim[n++] = c->attr[2];
+    for (int i = axis + index->ndim - (int)c->attr[1]; i < g->ndim; i++)
         dim[n++] = g->dim[i];
     return fg_shape_made(fg_shape_new(n, dim), shape);
 }
@@ -425,12 +433,14 @@ int fg_untake_shape(const fg_call *c, fg_shape **shape, int *dtype)
 int fg_untake_run(const fg_call *c, fg_array *y)
 {
     const fg_array *g = c->in[0].array;
-    gather s = gather_sizes(y->shape, (int)c->attr[0], c->in[1].array->shape);
+    gather s = gather_sizes(y->shape, c->attr, c->in[1].array->shape);
     const int64_t *index = c->in[1].array->data;
     size_t itemsize = fg_itemsize(y->dtype), bytes = (size_t)s.inner * itemsize;
     memset(y->data, 0, (size_t)y->shape->size * itemsize);
     const char *from = g->data;
-    for (int64_t o = 0; o < s.outer; o++) {
+    for (int64_t o = 0; o < s.stack * s.outer; o++) {
+        if (o && o % s.outer == 0)
+            index += s.count;
         char *to = (char *)y->data + (size_t)(o * s.length) * bytes;
         for (int64_t k = 0; k < s.count; k++, from += bytes) {
             int64_t i = index[k];
@@ -453,7 +463,7 @@ int fg_untake_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     fg_tensor index;
     int status = fg_saved(n, 1, &index);
-    return status ? status : fg_apply(FG_OP_take, 2, (fg_tensor[]){g, index}, 1, n->attr, &gin[0]);
+    return status ? status : fg_apply(FG_OP_take, 2, (fg_tensor[]){g, index}, 2, n->attr, &gin[0]);
 }
 
 /* ---- where: its kernel driver walks as the elementwise ones do, in ops.c -------------------------------- */

@@ -29,11 +29,13 @@ static fg_node *node_new(int op, fg_array *y, int n_in, int n_attr)
     if (!n)
         return NULL;
     *n = (fg_node){.refs = 1, .op = (uint16_t)op, .dtype = y->dtype, .n_in = n_in, .n_attr = n_attr,
-                   .number = ++last_number, .shape = fg_shape_ref(y->shape)};
+                   .number = ++last_number, .eldest = last_number, .shape = fg_shape_ref(y->shape)};
     n->attr = (int64_t *)&n->in[n_in];
     fg_live.nodes++;
     return n;
 }
+
+uint64_t fg_newest(void) { return last_number; }
 
 /* A leaf's one edge leads to the node of its .grad, whose array is `saved`. */
 fg_node *fg_leaf(fg_array *x)
@@ -164,8 +166,6 @@ void fg_leaf_abandon(fg_node *leaf)
     fg_leaf_set_grad(leaf, (fg_tensor){0});
 }
 
-uint64_t fg_newest(void) { return last_number; }
-
 void fg_enter_transform(int step)
 {
     if (step > 0 && !fg_transforms_running) {
@@ -218,6 +218,8 @@ int fg_record(const fg_call *call, fg_tensor *y)
         *edge = (fg_edge){.parent = call->in[i].node};
         if (edge->parent) {
             fg_node_ref(edge->parent);
+            if (edge->parent->eldest < n->eldest)
+                n->eldest = edge->parent->eldest;
             here->read_outside |= edge->parent->number <= here->last_outside;
         }
         if (!status && i < 3 && (needs & FG_IN(i)))

@@ -20,14 +20,15 @@ from ._indexing import take
 from ._minimize import least_squares, minimize, root
 from ._ops import *
 from ._transforms import grad, no_grad, stop_gradient, value_and_grad
+from ._vmap import vmap
 from .random import dropout
 from .testing import check_grads
 
 __all__ = [
     "CacheInfo", "Compiled", "DescentResult", "Program", "TraceError", "TrainingStep", "__version__", "activations",
-    "check_grads", "checkpoint", "compile", "custom_jvp", "custom_vjp", "descend", "dropout", "grad", "least_squares", "losses", "minimize", "no_grad", "optim",
-    "primitive", "random", "root", "show_config", "sparse", "stop_gradient", "take", "testing", "training_step", "tree",
-    "value_and_grad",
+    "check_grads", "checkpoint", "compile", "custom_jvp", "custom_vjp", "descend", "dropout", "grad", "least_squares",
+    "losses", "minimize", "no_grad", "optim", "primitive", "random", "root", "show_config",
+    "sparse", "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad", "vmap",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
 __all__ += _ops.__all__

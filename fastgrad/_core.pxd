@@ -6,7 +6,7 @@ cdef extern from "fastgrad.h":
         FG_MAX_NDIM, FG_RAISED, FG_OK, FG_NO_MEMORY, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED
         FG_OWNED, FG_VIEW, FG_FOREIGN
         FG_FLOAT32, FG_FLOAT64, FG_BOOL, FG_INT64, FG_N_DTYPES
-        FG_N_ELEMENTWISE
+        FG_N_ELEMENTWISE, FG_N_OPS
         FG_OP_less, FG_OP_less_equal, FG_OP_greater, FG_OP_greater_equal, FG_OP_equal, FG_OP_not_equal
         FG_OP_add, FG_OP_subtract, FG_OP_multiply, FG_OP_divide, FG_OP_power, FG_OP_floor_divide, FG_OP_remainder
         FG_OP_negative, FG_OP_positive, FG_OP_absolute, FG_OP_square, FG_OP_sqrt, FG_OP_reciprocal
@@ -46,6 +46,7 @@ cdef extern from "fastgrad.h":
 
     ctypedef struct fg_op_info:
         const char *name
+        int (*vjp)(fg_node *, fg_tensor, fg_tensor *)
 
     ctypedef struct fg_op_text:
         const char *name
@@ -102,6 +103,7 @@ cdef extern from "fastgrad.h":
     int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
     int fg_derivative(int op, int i, fg_array *a, fg_array *b, fg_array **out)
     fg_node *fg_leaf(fg_array *)
+    fg_node *fg_node_ref(fg_node *)
     void fg_node_unref(fg_node *)
     void fg_enter_transform(int step)
     uint64_t fg_newest()
@@ -128,20 +130,60 @@ cdef extern from "program.h":
     ctypedef struct fg_program_facts:
         int n_in, n_out, n_instructions, n_recorded
         int64_t arena_bytes, separate_bytes
+        int allocates
+        double work
+    ctypedef struct fg_replay:
+        pass
     int fg_tracing
-    int fg_trace_begin()
+    int fg_trace_begin(int notes_only)
     int fg_trace_input(fg_array *)
-    int fg_trace_end(int n_out, fg_array *const *out, fg_program **)
+    int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **)
     void fg_trace_abort()
     int fg_trace_here()
     int fg_trace_outside(const fg_array *)
     int fg_traced(const fg_array *)
-    int fg_program_run(fg_program *, void *const *data, fg_array **out)
+    fg_replay *fg_replay_take(fg_program *)
+    void fg_replay_give(fg_program *, fg_replay *)
+    void **fg_replay_address(fg_replay *)
+    void **fg_replay_owner(fg_replay *)
+    int fg_replay_run(const fg_program *, fg_replay *) nogil
+    void *fg_replay_own_input(const fg_program *, fg_replay *, int i)
+    ctypedef struct fg_rule:
+        double rate, weight_decay
+        int adam
+        double momentum, dampening
+        int nesterov, first
+        double beta1, beta2, eps, correction1, correction2
+        int decoupled
+    int fg_replay_train(const fg_program *, fg_replay *, const fg_rule *, void *const *state, int checked, int *bad) nogil
+    double fg_replay_loss(const fg_program *, fg_replay *)
+    void fg_gather_rows(int64_t row_bytes, int64_t n, const int64_t *row, const void *x, void *y) nogil
     void fg_program_free(fg_program *)
+    ctypedef struct fg_note:
+        int op, y, n_in, n_attr
+        const int *in_ "in"
+        const char *tracked
+        const int64_t *attr
+    ctypedef struct fg_notes_size:
+        int n_values, n_notes
+    int fg_trace_notes(fg_program **)
+    int fg_trace_value(const fg_array *)
+    int fg_trace_notes_only()
+    int fg_trace_tracked(fg_tensor)
+    fg_notes_size fg_notes_count(const fg_program *)
+    fg_note fg_notes_get(const fg_program *, int i)
+    fg_tensor fg_notes_constant(const fg_program *, int v)
+    void fg_notes_free(fg_program *)
     fg_program_facts fg_program_describe(const fg_program *)
     fg_shape *fg_program_input_shape(const fg_program *, int i)
     int fg_program_input_dtype(const fg_program *, int i)
+    fg_shape *fg_program_output_shape(const fg_program *, int i)
+    int fg_program_output_dtype(const fg_program *, int i)
+    int fg_program_keeps(const fg_program *, int i)
     int fg_program_line(const fg_program *, int i, char *text, int size)
     int fg_program_equal(const fg_program *, const fg_program *)
     int fg_program_group(const fg_program *, int i)
+    int fg_program_operand(const fg_program *, int i, int k)
+    int fg_program_operand_count(const fg_program *, int i)
+    int fg_program_output(const fg_program *, int i)
     fg_array *fg_program_live(const fg_program *, int i)

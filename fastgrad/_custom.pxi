@@ -1,14 +1,5 @@
 # Nodes whose derivative is a rule in Python (csrc/custom.c, _custom.py). Included by _core.pyx.
 
-cdef Tensor apart(fg_tensor t):
-    """A tensor of its own for t: of a leaf, whose one tensor the user has, the same elements by an operation."""
-    cdef fg_tensor y
-    if t.node != NULL and t.node.op == FG_OP_leaf:
-        check(fg_apply(FG_OP_reshape, 1, &t, t.array.shape.ndim, t.array.shape.dim, &y))
-        return wrap(y)
-    return wrap(fg_tensor_ref(t))
-
-
 def alias(Tensor x not None):
     """x by an operation that moves nothing: a node of its own where x has one."""
     return apply_one(FG_OP_reshape, x, x.t.array.shape.ndim, x.t.array.shape.dim)
@@ -22,7 +13,7 @@ def barrier(Tensor x not None):
 def settled(Tensor x not None):
     """x to be kept for a backward pass: no change in place reaches it, nor a write to the memory that it came from."""
     cdef int64_t dtype = x.t.array.dtype
-    return apply_one(FG_OP_cast, x, 1, &dtype) if fg_array_root(x.t.array).unstable else apart(x.t)
+    return apply_one(FG_OP_cast, x, 1, &dtype) if fg_array_root(x.t.array).unstable else held(x.t)
 
 
 def newest():
@@ -51,6 +42,11 @@ def close_body(tuple state):
     fg_here.last_outside, fg_here.read_outside = state
     fg_transforms_running -= 1
     return outside
+
+
+def vmapped(Tensor x not None):
+    """Whether a function is being mapped here over a batch, of which transforms outside of it track x."""
+    return fg_trace_notes_only() != 0 and fg_trace_tracked(x.t) != 0
 
 
 def custom(list inputs, list results, rule):
@@ -82,7 +78,7 @@ cdef int apply_custom(void *handle, fg_node *n, fg_tensor g, fg_tensor *gin) exc
     cdef Tensor t
     cdef int i = 0
     rule = <object>handle                       # held while it runs
-    for t in rule.vjp(apart(g)):
+    for t in rule.vjp(held(g)):
         if t is not None:
             gin[i] = fg_tensor_ref(t.t)
         i += 1

@@ -321,6 +321,8 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
 class _Again(Rule):
     """Runs a function again, and backward through it."""
 
+    is_derivative = True
+
     def __init__(self, call: Call, f: Callable[..., Any]) -> None:
         super().__init__(call)
         self.f, self.draws = f, _core.Draws()

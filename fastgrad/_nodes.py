@@ -150,6 +150,7 @@ class Rule:
     """What a node holds. ``vjp(g)`` is called by the core."""
 
     keeps_values = True  # of the arguments
+    is_derivative = False  # of just what the function does
 
     def __init__(self, call: Call) -> None:
         self.call = call
@@ -163,6 +164,11 @@ class Rule:
         results = [x if isinstance(x, Tensor) else _core.tensor(x) for x in (leaves[i] for i in self.places)]
         if any(_core.older(x, mark) for x in results):
             _refuse_outside(self.call.name)
+        if not self.is_derivative and any(map(_core.vmapped, self.call.inputs)):
+            raise NotImplementedError(
+                f"{self.call.name}: vmap carries out what the function does and would lose its rule, by which a gradient "
+                "taken outside of the vmap goes; take the gradient within, as in vmap(grad(f))"
+            )
         self.kinds = [(x.shape, x.dtype) for x in results]
         inputs = self.call.inputs
         self.call.keep(self.keeps_values)

@@ -220,9 +220,10 @@ def gathered(Tensor x, Tensor index, int axis):
     """x's elements at the int64 indices along an axis; the index's shape takes the axis's place."""
     cdef fg_tensor y
     cdef fg_tensor operands[2]
-    cdef int64_t attr = axis
+    cdef int64_t attr[2]
     operands[0], operands[1] = x.t, index.t
-    check(fg_apply(FG_OP_take, 2, operands, 1, &attr, &y))
+    attr[0], attr[1] = axis, 0
+    check(fg_apply(FG_OP_take, 2, operands, 2, attr, &y))
     return wrap(y)
 
 

@@ -1,0 +1,203 @@
+"""What a noted operation is over a whole batch: one rule for each operation of the core.
+
+A rule gets the operation's number, its operands, which of them are batched (they have the batch as a further first
+axis), its attributes, and the size of the batch. It carries the operation out by ordinary operations, whose number does
+not depend on that size, and returns the result with the batch as first axis. So the work of a rule is itself recorded
+by whoever records it: on the tape, or in the notes of an outer recording.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from . import _core
+from ._core import Tensor, apply_op, broadcast_to, reshape, transpose
+
+__all__ = ["carry_out"]
+
+Operands = list[Any]  # tensors, and None for a missing one
+Rule = Callable[[int, Operands, list[bool], tuple[int, ...], int], Tensor]
+
+_NAMES = _core.op_names()
+
+
+def carry_out(
+    notes: Sequence[tuple[int, int, list[int], list[bool], tuple[int, ...]]],
+    constants: dict[int, Tensor],
+    inputs: Iterable[Tensor],
+    wanted: Iterable[int],
+    size: int,
+) -> dict[int, Tensor]:
+    """The wanted values of a recording (``_core.notes_end``) for a whole batch, each with the batch as first axis.
+
+    ``inputs`` are the recording's inputs for the batch. An operand that no outer transform tracked while the function
+    ran is a constant to them here, too.
+    """
+    needed = set(wanted)
+    todo = []
+    for note in reversed(notes):
+        if note[1] in needed:
+            last = set(note[2]) - needed  # this note is the last to read these
+            needed |= last
+            todo.append((note, last))
+    values = dict(enumerate(inputs))
+    for (op, result, operands, tracked, attr), last in reversed(todo):
+        batched = [v in values for v in operands]
+        xs: Operands = [
+            None if v < 0 else constants[v] if v in constants else values[v] if outer else values[v].detach()
+            for v, outer in zip(operands, tracked)
+        ]
+        for v in last:
+            values.pop(v, None)
+        values[result] = _rule(op)(op, xs, batched, attr, size)
+    return values
+
+
+@functools.cache
+def _rule(op: int) -> Rule:
+    if op < len(_NAMES):
+        return RULES[_NAMES[op]]
+    return _unary_derivative if _core.ROWS[_NAMES[(op - len(_NAMES)) // 2]]["arity"] == 1 else _binary_derivative
+
+
+# ---- shapes --------------------------------------------------------------------------------------------------------
+def _padded(x: Tensor, ndim: int) -> Tensor:
+    """A batched x whose elements get leading axes of length 1, up to a number of axes."""
+    missing = ndim + 1 - x.ndim
+    return reshape(x, (x.shape[0], *(1,) * missing, *x.shape[1:])) if missing > 0 else x
+
+
+def _aligned(xs: Operands, batched: list[bool]) -> Operands:
+    """Operands that broadcast over the batch as their elements do."""
+    ndim = max([x.ndim - b for x, b in zip(xs, batched)])
+    return [_padded(x, ndim) if b else x for x, b in zip(xs, batched)]
+
+
+def _whole(x: Any, batched: bool, size: int) -> Any:
+    """x with the batch as first axis, repeated if it has none."""
+    return x if batched or x is None else broadcast_to(x, (size, *x.shape))
+
+
+def _all_whole(xs: Operands, batched: list[bool], size: int) -> Operands:
+    return [_whole(x, b, size) for x, b in zip(xs, batched)]
+
+
+# ---- rules ---------------------------------------------------------------------------------------------------------
+def _elementwise(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    return apply_op(op, _aligned(xs, batched), attr)
+
+
+def _unary_derivative(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    return apply_op(op, _all_whole(xs, batched, size))
+
+
+def _binary_derivative(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    y, g = _all_whole(xs[2:], batched[2:], size)
+    a, b = (_padded(x, g.ndim - 1) if whole else x for x, whole in zip(xs[:2], batched))
+    return apply_op(op, [a, b, y, g])
+
+
+def _rows(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    """Of what is done to each row by itself, all operands having the same rows."""
+    return apply_op(op, _all_whole(xs, batched, size), attr)
+
+
+def _reshape(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    return apply_op(op, xs, (size, *attr))
+
+
+def _transpose(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    return apply_op(op, xs, (0, *[axis + 1 for axis in attr]))
+
+
+def _broadcast_to(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    return apply_op(op, [_padded(xs[0], len(attr))], (size, *attr))
+
+
+def _slice(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    return apply_op(op, xs, (0, 1, size, *attr))
+
+
+def _concatenate(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    return apply_op(op, _all_whole(xs, batched, size), (attr[0] + 1, *attr[1:]))
+
+
+def _take(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    axis, shared = attr
+    if batched == [True, False] and not shared:
+        return apply_op(op, xs, (axis + 1, 0))
+    if batched == [False, True] and not shared:  # the batch comes with the index, in the place of the axis
+        y = apply_op(op, xs, attr)
+        return transpose(y, (axis, *range(axis), *range(axis + 1, y.ndim))) if axis else y
+    return apply_op(op, _all_whole(xs, batched, size), (axis + 1, shared + 1))
+
+
+def _untake(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    axis, shared, length = attr
+    if batched == [True, False] and not shared:
+        return apply_op(op, xs, (axis + 1, 0, length))
+    return apply_op(op, _all_whole(xs, batched, size), (axis + 1, shared + 1, length))
+
+
+def _reduction(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    axes, keepdims = attr
+    return apply_op(op, xs, (axes << 1, keepdims))
+
+
+def _matmul(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    a, b = xs
+    ta, tb = attr
+    rows, inner, columns = a.shape[-1 if ta else -2], a.shape[-2 if ta else -1], b.shape[-2 if tb else -1]
+    if batched == [True, False] and b.ndim == 2:  # one product with more rows
+        a = _swapped(a) if ta else a
+        return reshape(apply_op(op, [_stacked(a, inner), b], (0, tb)), (*a.shape[:-1], columns))
+    if batched == [False, True] and a.ndim == 2 and (columns == 1 or (tb and rows == 1)):  # the same, transposed
+        product = apply_op(op, [_stacked(b, inner), a], (0, not ta))
+        return reshape(product, (*b.shape[:-2], rows, columns))
+    a, b = _aligned(xs, batched)
+    if inner == 1:
+        return _core.multiply(_swapped(a) if ta else a, _swapped(b) if tb else b)
+    return apply_op(op, [a, b], attr)
+
+
+def _swapped(x: Tensor) -> Tensor:
+    """The last two axes exchanged."""
+    *lead, m, n = x.shape
+    return reshape(x, (*lead, n, m)) if m == 1 or n == 1 else transpose(x, (*range(x.ndim - 2), -1, -2))
+
+
+def _stacked(x: Tensor, columns: int) -> Tensor:
+    """All rows of a stack of matrices as those of one matrix."""
+    return reshape(x, (x.size // columns if columns else _product(x.shape[:-1]), columns))
+
+
+def _product(lengths: Sequence[int]) -> int:
+    product = 1
+    for length in lengths:
+        product *= length
+    return product
+
+
+def _random(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    """One draw for the whole batch: each element has numbers of its own."""
+    dtype, low, count, *shape = attr
+    return apply_op(op, xs, (dtype, low, count, size, *shape))
+
+
+RULES: dict[str, Rule] = dict.fromkeys(_core.ROWS, _elementwise) | {
+    **dict.fromkeys(
+        "cast barrier where less less_equal greater greater_equal equal not_equal logical_and logical_or logical_xor".split(),
+        _elementwise,
+    ),
+    **dict.fromkeys(
+        "softmax log_softmax logsumexp cross_entropy extremum_adjoint softmax_adjoint log_softmax_adjoint "
+        "logsumexp_adjoint cross_entropy_adjoint".split(),
+        _rows,
+    ),
+    **dict.fromkeys(("sum", "max", "min"), _reduction),
+    **dict.fromkeys(("slice", "unslice"), _slice),
+    "reshape": _reshape, "transpose": _transpose, "broadcast_to": _broadcast_to, "concatenate": _concatenate,
+    "take": _take, "untake": _untake, "matmul": _matmul, "random": _random,
+}  # fmt: skip

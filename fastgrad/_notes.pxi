@@ -1,0 +1,98 @@
+# Recordings whose bare notes are carried out in another way (csrc/record.c). Included by _core.pyx.
+
+def op_names():
+    """Names of all operations by their numbers, those of csrc/ops.def first. What follows are the kernels of their
+    derivatives: number len(names) + 2 * op + i is g * d op / d input i of an elementwise op."""
+    return [fg_ops[i].name.decode() for i in range(FG_N_OPS)]
+
+
+def apply_op(int op, list operands, tuple attr=()):
+    """Any operation by its number, on tensors (None: a missing operand of a derivative's kernel) that are as its C
+    rules expect them: nothing is promoted or checked but shapes."""
+    cdef fg_tensor y
+    cdef int n = len(operands), k
+    cdef int n_attr = len(attr)
+    cdef fg_tensor *given = <fg_tensor *>PyMem_Malloc((n + 1) * sizeof(fg_tensor))
+    cdef int64_t *numbers = <int64_t *>PyMem_Malloc((n_attr + 1) * sizeof(int64_t))
+    try:
+        if given == NULL or numbers == NULL:
+            raise MemoryError("no memory")
+        for k in range(n_attr):
+            numbers[k] = attr[k]
+        for k in range(n):
+            given[k] = fg_tensor(NULL, NULL) if operands[k] is None else (<Tensor>operands[k]).t
+        check(fg_apply(op, n, given, n_attr, numbers, &y))
+        made = wrap(y)
+        if y.node == NULL and y.array.dtype <= FG_FLOAT64 and fg_grad_enabled:
+            for k in range(n):
+                if given[k].node != NULL:
+                    raise NotImplementedError("the gradient of a gradient through a kernel that has no rule for it")
+        return made
+    finally:
+        PyMem_Free(given)
+        PyMem_Free(numbers)
+
+
+def borrowed(cnp.ndarray a, bint unstable):
+    """A constant on a's memory, which others may write if it is unstable."""
+    cdef Tensor r = wrap_array(array_from(as_ndarray(a, "vmap"), cnp.PyArray_NBYTES(a) >= COPY_BELOW, unstable))
+    r.t.array.readonly = True
+    return r
+
+
+def transforming():
+    """Whether this thread is inside of a transform, such as grad, or a recording."""
+    return fg_transforms_running != 0 or fg_trace_here() != 0
+
+
+def notes_begin():
+    """Start a recording in this thread, within another one or not, that ends in ``notes_end``."""
+    check(fg_trace_begin(True))
+
+
+def notes_input(Tensor x):
+    """Make x, which nobody else knows, the next input of the recording. It may be tracked by outer transforms."""
+    check(fg_trace_input(x.t.array))
+
+
+def notes_output(Tensor x):
+    """What x is to the recording under way: number of the value, -1 if it depends on no input; and whether transforms
+    outside of the recording track it."""
+    return fg_trace_value(x.t.array), fg_trace_tracked(x.t) != 0
+
+
+cdef Tensor held(fg_tensor t):
+    """A tensor of its own for t: of a leaf, which has but one, the same elements by an operation that moves nothing."""
+    cdef fg_tensor y
+    if t.node != NULL and t.node.op == FG_OP_leaf:
+        check(fg_apply(FG_OP_reshape, 1, &t, t.array.shape.ndim, t.array.shape.dim, &y))
+        return wrap(y)
+    fg_array_ref(t.array)
+    if t.node != NULL:
+        fg_node_ref(t.node)
+    return wrap(t)
+
+
+def notes_end():
+    """End the recording: (notes, constants). A note is (op, result, operands, tracked, attr): numbers of values, -1 for
+    a missing operand, and for each operand whether outer transforms track it there. Inputs have the numbers from 0 on.
+    Constants is a dict of the values that depend on no input, as Tensors with the nodes that outer transforms know."""
+    cdef fg_program *p = NULL
+    cdef fg_note note
+    cdef fg_tensor t
+    check(fg_trace_notes(&p))
+    try:
+        size = fg_notes_count(p)
+        notes, constants = [], {}
+        for i in range(size.n_notes):
+            note = fg_notes_get(p, i)
+            notes.append((note.op, note.y, [note.in_[k] for k in range(note.n_in)],
+                          [note.tracked[k] != 0 for k in range(note.n_in)],
+                          tuple([note.attr[k] for k in range(note.n_attr)])))
+        for i in range(size.n_values):
+            t = fg_notes_constant(p, i)
+            if t.array != NULL:
+                constants[i] = held(t)
+        return notes, constants
+    finally:
+        fg_notes_free(p)
