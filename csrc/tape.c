@@ -86,8 +86,8 @@ static void node_free(fg_node *n)
     fg_live.nodes--;
 }
 
-/* Free dead custom nodes. A rule may hold other such nodes, which its release adds to the list: graphs that hang together
- * by their rules are freed by this loop too. */
+/* Free dead custom nodes. A rule may hold other such nodes, which its release adds to the list: graphs that hang
+ * together by their rules are freed by this loop too. */
 static void free_custom(fg_node *n)
 {
     static _Thread_local fg_node *dead;

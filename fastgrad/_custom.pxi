@@ -27,7 +27,8 @@ def older(Tensor x not None, uint64_t number):
 
 
 def open_body(uint64_t mark):
-    """Begin the body of a custom function, whose own tensors have nodes newer than mark. Returns what close_body takes."""
+    """Begin the body of a custom function, whose own tensors have nodes newer than mark. Returns what close_body
+    takes."""
     global fg_transforms_running
     state = fg_here.last_outside, fg_here.read_outside
     fg_here.last_outside, fg_here.read_outside = mark, 0

@@ -55,8 +55,8 @@ class _Function:
             bound.apply_defaults()
         if bound.kwargs:
             raise TypeError(
-                f"{self._name}: the arguments {', '.join(bound.kwargs)} can only be given by keyword, for which rules have "
-                "no place"
+                f"{self._name}: the arguments {', '.join(bound.kwargs)} can only be given by keyword, for which rules "
+                "have no place"
             )
         return bound.args
 
@@ -110,8 +110,8 @@ class custom_vjp(_Function):
         Positional arguments that are never differentiated and may be anything; bwd gets them first.
 
     The rule is given by ``f.defvjp(fwd, bwd)``. ``fwd`` takes f's arguments and returns ``(f's result, residuals)``.
-    ``bwd(*nondiff_args, residuals, g)`` takes the cotangent of the result, in its structure (None for what is no float),
-    and returns a tuple with the cotangent of each argument, in the argument's structure, shapes and dtypes; None stands
+    ``bwd(*nondiff_args, residuals, g)`` takes the cotangent of the result, in its structure (None for what is no
+    float), and returns a tuple with the cotangent of each argument, in the argument's structure, shapes and dtypes; None stands
     for zeros. Derivatives of higher order are those of fwd and bwd. Forward mode is refused.
 
     Raises AttributeError where f is called without a rule; TypeError where fwd or bwd return something of another
@@ -138,7 +138,7 @@ class custom_vjp(_Function):
 
     def _require_rule(self) -> None:
         if self._fwd is None:
-            raise AttributeError(f"{self._name}: it has no rule yet; call {self.__name__}.defvjp(fwd, bwd)")  # type: ignore[attr-defined]
+            raise AttributeError(f"{self._name}: it has no rule yet; give it one by .defvjp(fwd, bwd)")
 
     def _differentiated(self, call: Call) -> Any:
         mark = _core.newest()
@@ -229,7 +229,7 @@ class custom_jvp(_Function):
 
     def _require_rule(self) -> None:
         if self._jvp is None:
-            raise AttributeError(f"{self._name}: it has no rule yet; call {self.__name__}.defjvp(jvp)")  # type: ignore[attr-defined]
+            raise AttributeError(f"{self._name}: it has no rule yet; give it one by .defjvp(jvp)")
 
     def _differentiated(self, call: Call) -> Any:
         mark = _core.newest()
@@ -245,11 +245,11 @@ class _Tangent(Rule):
         super().__init__(call)
         self.function = function
 
-    def push(self, primals: Sequence[Any], tangents: dict[int, Tensor]) -> list[Any]:
-        """The tangents of the float arrays of the result, for those of some leaves of the arguments."""
+    def push(self, primals: Sequence[Any], tangents: Sequence[Tensor | None]) -> list[Any]:
+        """The tangents of the float arrays of the result, for those of the tracked leaves of the arguments."""
         call = self.call
-        zeros = [tangents.get(k, None) for k in range(len(primals))]
-        filled = [_zeros(x) if t is None else t for x, t in zip(primals, zeros)]
+        given = dict(zip(call.tracked, tangents))
+        filled = [_zeros(x) if given.get(k) is None else given[k] for k, x in enumerate(primals)]
         split = [tuple(args[i] for i in call.places) for args in (call.with_leaves(primals), call.with_leaves(filled))]
         pair = self.function._jvp(*call.nondiff, *split)  # type: ignore[misc]
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
@@ -271,9 +271,12 @@ class _Tangent(Rule):
         was = _core.set_grad_enabled(True)
         try:
             own = [_core.watch(np.zeros(shape, dtype)) for shape, dtype in call.kinds]
-            return self.pull(self.push(primals, dict(zip(call.tracked, own))), g, own, recorded)
+            return self.pull(self.push(primals, own), g, own, recorded)
         finally:
             _core.set_grad_enabled(was)
+
+    def jvp(self, tangents: list[Tensor | None]) -> Tensor:
+        return self.joined(self.push(self.call.leaves, tangents))
 
 
 def _zeros(x: Any) -> Any:
@@ -287,9 +290,9 @@ def _zeros(x: Any) -> Any:
 def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     """f, but nothing of its inside is kept for the backward pass, which runs it again: time for memory.
 
-    Takes f's arguments, arrays or nested structures of them, and returns what f returns. Only the arguments are kept, and
-    the random numbers that f draws from ``fastgrad.random``, which are the same when it runs again. Whatever else f does
-    must be the same too. In a compiled function the second computation is not merged with the first.
+    Takes f's arguments, arrays or nested structures of them, and returns what f returns. Only the arguments are kept,
+    and the random numbers that f draws from ``fastgrad.random``, which are the same when it runs again. Whatever else
+    f does must be the same too. In a compiled function the second computation is not merged with the first.
 
     Raises TypeError where f reads a tensor that requires gradients and is no argument of it, such as parameters from
     outside: pass them as arguments.
@@ -337,11 +340,28 @@ class _Again(Rule):
             args, kwargs = call.with_leaves(leaves)
             results, structure = tree.flatten(self.f(*args, **kwargs))
             if structure != self.structure:
-                raise RuntimeError(f"{call.name}: run again, the function returned {structure} instead of {self.structure}")
+                raise RuntimeError(
+                    f"{call.name}: run again, the function returned {structure} instead of {self.structure}"
+                )
             again = [results[i] for i in self.places]
             if [(np.shape(y), getattr(y, "dtype", np.float64)) for y in again] != self.kinds:
                 raise RuntimeError(f"{call.name}: run again, the function returned other shapes or dtypes than before")
             return self.pull(again, g, own, recorded)
+
+    def jvp(self, tangents: list[Tensor | None]) -> Tensor:
+        """The transpose of the transpose: J^T u is linear in u, and its gradient by u along the tangents t is J t."""
+        recorded = _core.set_grad_enabled(True)
+        try:
+            shape = self.kinds[0][0] if len(self.kinds) == 1 else sum(int(np.prod(shape)) for shape, _ in self.kinds)
+            u = _core.watch(np.zeros(shape, np.result_type(*[dtype for _, dtype in self.kinds])))
+            terms = [(c * t).sum() for c, t in zip(self.vjp(u), tangents) if _is_used(c, t)]
+            return _core.gradients(sum(terms[1:], terms[0]), [u], recorded)[0] if terms else u.detach()
+        finally:
+            _core.set_grad_enabled(recorded)
+
+
+def _is_used(cotangent: Tensor | None, tangent: Tensor | None) -> bool:
+    return cotangent is not None and cotangent.requires_grad and tangent is not None
 
 
 # ---- primitive ------------------------------------------------------------------------------------------------------
@@ -358,8 +378,8 @@ class primitive(_Function):
     None stands for an argument that is not differentiated. They get tensors and are run as any code: for derivatives of
     higher order they must be made of differentiable functions, primitives among them.
 
-    Raises NotImplementedError in the backward pass where an argument that requires gradients has no rule, and TraceError
-    in a compiled function, which runs no Python. Given no tensor, it returns what f returns.
+    Raises NotImplementedError in the backward pass where an argument that requires gradients has no rule, and
+    TraceError in a compiled function, which runs no Python. Given no tensor, it returns what f returns.
 
     >>> import fastgrad as fg, numpy as np
     >>> cumulated = fg.primitive(np.cumsum)
@@ -388,7 +408,8 @@ class primitive(_Function):
         for x in leaves:
             if isinstance(x, Tensor) and _core.traced(x):
                 _core.refuse_recorded(
-                    f"{self._name} was called", "It is Python code and cannot be compiled: leave it outside of the function"
+                    f"{self._name} was called",
+                    "It is Python code and cannot be compiled: leave it outside of the function",
                 )
         result = self._f(*structure.unflatten([x.detach().numpy() if isinstance(x, Tensor) else x for x in leaves]))
         return tree.map(lambda x: _core.tensor(x) if isinstance(x, (np.ndarray, np.generic, float)) else x, result)

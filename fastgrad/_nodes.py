@@ -64,7 +64,8 @@ class Call:
         return self.with_leaves(leaves)
 
     def keep(self, values: bool) -> None:
-        """Hold, until a backward pass, the arguments as they are now or nothing of their values; no leaf's own tensor."""
+        """Hold, until a backward pass, the arguments as they are now, or nothing of their values: never a tensor of the
+        user's, which may refer to the node that this is for."""
         self.inputs = []
         self.leaves = [_settled(x) for x in self.leaves] if values else []
         self.args = [None if i in self.places else settled_tree(x) for i, x in enumerate(self.args)]
@@ -140,14 +141,14 @@ def body(name: str, inputs: list[Tensor], inner: Callable[[Tensor], Tensor]) -> 
 
 def _refuse_outside(name: str) -> None:
     raise TypeError(
-        f"{name}: the function reads a tensor which requires gradients and is none of its arguments; its gradient would "
-        "be lost. Make it an argument, or use its .detach()"
+        f"{name}: the function reads a tensor which requires gradients and is none of its arguments; its gradient "
+        "would be lost. Make it an argument, or use its .detach()"
     )
 
 
 # ---- rules ----------------------------------------------------------------------------------------------------------
 class Rule:
-    """What a node holds. ``vjp(g)`` is called by the core."""
+    """What a node holds: ``vjp(g)`` is called in a backward pass, ``jvp(tangents)`` in a forward one."""
 
     keeps_values = True  # of the arguments
     is_derivative = False  # of just what the function does
@@ -166,8 +167,8 @@ class Rule:
             _refuse_outside(self.call.name)
         if not self.is_derivative and any(map(_core.vmapped, self.call.inputs)):
             raise NotImplementedError(
-                f"{self.call.name}: vmap carries out what the function does and would lose its rule, by which a gradient "
-                "taken outside of the vmap goes; take the gradient within, as in vmap(grad(f))"
+                f"{self.call.name}: vmap carries out what the function does and would lose its rule, by which a "
+                "gradient taken outside of the vmap goes; take the gradient within, as in vmap(grad(f))"
             )
         self.kinds = [(x.shape, x.dtype) for x in results]
         inputs = self.call.inputs
@@ -178,6 +179,17 @@ class Rule:
 
     def vjp(self, g: Tensor) -> list[Tensor | None]:
         raise NotImplementedError
+
+    def jvp(self, tangents: list[Tensor | None]) -> Tensor:
+        """The tangent of what the node stands for, as g in ``vjp``, for those of its inputs; None stands for zeros."""
+        raise TypeError(f"{self.call.name}: it has a rule for reverse mode only; use custom_jvp for a function that is "
+                        "differentiated in forward mode")
+
+    def joined(self, parts: list[Tensor]) -> Tensor:
+        """Tangents of the float arrays of the result as one of what the node stands for."""
+        if len(parts) == 1:
+            return parts[0]
+        return _core.concatenate([_core.reshape(part, -1) for part in parts])
 
     def parts(self, g: Tensor) -> list[Tensor]:
         """The cotangent of each float array of the result."""

@@ -36,7 +36,7 @@ def scaled_sine(calls=None):
     return f
 
 
-# ---- custom_vjp ---------------------------------------------------------------------------------------------------------
+# ---- custom_vjp -----------------------------------------------------------------------------------------------------
 def test_rule_is_used_and_differentiated_to_third_order():
     f, d = scaled_sine(), fg.grad
     x, y = 0.7, 2.0
@@ -361,7 +361,26 @@ def test_jvp_rules_that_return_something_else():
     assert _core.grad_enabled()
 
 
-# ---- checkpoint -------------------------------------------------------------------------------------------------------
+def test_rules_in_forward_mode(monkeypatch):
+    """What a node answers, asked as a forward pass would ask it."""
+    rules, custom = [], _core.custom
+    monkeypatch.setattr(_core, "custom", lambda *args: rules.append(args[2]) or custom(*args))
+    f = fg.custom_jvp(lambda x, y: (x * y, np.sin(x)))
+    f.defjvps(lambda t, r, x, y: (t * y, t * np.cos(x)), lambda t, r, x, y: (x * t, 0 * x * t))
+    x = fg.tensor(X, requires_grad=True)
+    y = f(x, 2.0)
+    np.testing.assert_allclose(rules[0].jvp([fg.ones(3)]).numpy(), [2, 2, 2, *np.cos(X)], rtol=1e-15)
+    z = scaled_sine()(x, 2.0)
+    with pytest.raises(TypeError, match="custom_vjp f: it has a rule for reverse mode only"):
+        rules[-1].jvp([fg.ones(3)])
+    c = fg.checkpoint(lambda x, y: (x * y, np.sin(x), y.astype(np.float32)))(x, fg.tensor(X, requires_grad=True))
+    found = rules[-1].jvp([fg.ones(3), None])
+    np.testing.assert_allclose(found.numpy(), [*X, *np.cos(X), 0, 0, 0], rtol=1e-15)
+    rules.clear()
+    del y, z, c
+
+
+# ---- checkpoint -----------------------------------------------------------------------------------------------------
 def block(x):
     for _ in range(10):
         x = np.tanh(x) * 1.1
