@@ -18,7 +18,7 @@ import numpy as np
 
 from . import _core, tree
 from ._core import Tensor
-from ._nodes import Call, Rule, body, fitting, is_float, settled_tree
+from ._nodes import Call, Rule, body, contracted, fitting, is_float, settled_tree
 
 __all__ = ["checkpoint", "custom_jvp", "custom_vjp", "primitive"]
 
@@ -111,8 +111,8 @@ class custom_vjp(_Function):
 
     The rule is given by ``f.defvjp(fwd, bwd)``. ``fwd`` takes f's arguments and returns ``(f's result, residuals)``.
     ``bwd(*nondiff_args, residuals, g)`` takes the cotangent of the result, in its structure (None for what is no
-    float), and returns a tuple with the cotangent of each argument, in the argument's structure, shapes and dtypes; None stands
-    for zeros. Derivatives of higher order are those of fwd and bwd. Forward mode is refused.
+    float), and returns a tuple with the cotangent of each argument, in the argument's structure, shapes and dtypes;
+    None stands for zeros. Derivatives of higher order are those of fwd and bwd. Forward mode is refused.
 
     Raises AttributeError where f is called without a rule; TypeError where fwd or bwd return something of another
     structure, and ValueError for another shape or dtype, naming the argument; TypeError where f reads a tensor that
@@ -271,9 +271,10 @@ class _Tangent(Rule):
         was = _core.set_grad_enabled(True)
         try:
             own = [_core.watch(np.zeros(shape, dtype)) for shape, dtype in call.kinds]
-            return self.pull(self.push(primals, own), g, own, recorded)
+            tangents = self.push(primals, own)
         finally:
             _core.set_grad_enabled(was)
+        return self.pull(tangents, g, own, recorded)
 
     def jvp(self, tangents: list[Tensor | None]) -> Tensor:
         return self.joined(self.push(self.call.leaves, tangents))
@@ -343,10 +344,10 @@ class _Again(Rule):
                 raise RuntimeError(
                     f"{call.name}: run again, the function returned {structure} instead of {self.structure}"
                 )
-            again = [results[i] for i in self.places]
-            if [(np.shape(y), getattr(y, "dtype", np.float64)) for y in again] != self.kinds:
-                raise RuntimeError(f"{call.name}: run again, the function returned other shapes or dtypes than before")
-            return self.pull(again, g, own, recorded)
+        again = [results[i] for i in self.places]
+        if [(np.shape(y), getattr(y, "dtype", np.float64)) for y in again] != self.kinds:
+            raise RuntimeError(f"{call.name}: run again, the function returned other shapes or dtypes than before")
+        return self.pull(again, g, own, recorded)
 
     def jvp(self, tangents: list[Tensor | None]) -> Tensor:
         """The transpose of the transpose: J^T u is linear in u, and its gradient by u along the tangents t is J t."""
@@ -354,14 +355,11 @@ class _Again(Rule):
         try:
             shape = self.kinds[0][0] if len(self.kinds) == 1 else sum(int(np.prod(shape)) for shape, _ in self.kinds)
             u = _core.watch(np.zeros(shape, np.result_type(*[dtype for _, dtype in self.kinds])))
-            terms = [(c * t).sum() for c, t in zip(self.vjp(u), tangents) if _is_used(c, t)]
-            return _core.gradients(sum(terms[1:], terms[0]), [u], recorded)[0] if terms else u.detach()
+            pairs = [(c, t) for c, t in zip(self.vjp(u), tangents) if c is not None and t is not None]
         finally:
             _core.set_grad_enabled(recorded)
-
-
-def _is_used(cotangent: Tensor | None, tangent: Tensor | None) -> bool:
-    return cotangent is not None and cotangent.requires_grad and tangent is not None
+        found = contracted([c for c, _ in pairs], [t for _, t in pairs], [u], recorded)[0]
+        return u.detach() if found is None else found
 
 
 # ---- primitive ------------------------------------------------------------------------------------------------------

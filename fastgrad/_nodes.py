@@ -17,7 +17,7 @@ import numpy as np
 from . import _core, tree
 from ._core import Tensor
 
-__all__ = ["Call", "Rule", "body", "fitting", "is_float", "settled_tree"]
+__all__ = ["Call", "Rule", "body", "contracted", "fitting", "is_float", "settled_tree"]
 
 
 # ---- calls ----------------------------------------------------------------------------------------------------------
@@ -212,10 +212,21 @@ class Rule:
 
     def pull(self, results: list[Any], g: Tensor, own: list[Tensor], recorded: bool) -> list[Tensor | None]:
         """Cotangents of the tensors ``own``, of which results were computed that stand for those of the call."""
-        terms = [(y * part).sum() for y, part in zip(results, self.parts(g)) if _is_tracked(y)]
+        return contracted(results, self.parts(g), own, recorded)
+
+
+def contracted(
+    results: Sequence[Any], cotangents: Sequence[Tensor], own: list[Tensor], recorded: bool
+) -> list[Tensor | None]:
+    """The gradients by the tensors ``own`` of the products of results with their cotangents, summed."""
+    was = _core.set_grad_enabled(True)
+    try:
+        terms = [(y * g).sum() for y, g in zip(results, cotangents) if _is_tracked(y)]
         if not terms:
             return [None] * len(own)
         number = terms[0]
         for term in terms[1:]:
             number = number + term
         return list(_core.gradients(number, own, recorded))
+    finally:
+        _core.set_grad_enabled(was)
