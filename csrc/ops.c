@@ -47,6 +47,7 @@ fg_op_info fg_ops[FG_N_OPS] = {
 #undef STRUCTURAL
 #undef KERNEL
     [FG_OP_leaf] = {.name = "leaf"},
+    [FG_OP_custom] = {.name = "custom", .n_in = -1, .vjp = fg_custom_vjp},
 };
 
 /* Which of the letters x, a, b, y stand alone in a derivative's text: those are what the tape must keep. */
@@ -462,7 +463,7 @@ int fg_apply(int op, int n_in, const fg_tensor *in, int n_attr, const int64_t *a
         dtype = in[n_in - 1].array->dtype;
         shape = fg_shape_ref(in[n_in - 1].array->shape);
     }
-    fg_array *y = op == FG_OP_reshape ? fg_array_view(in[0].array, shape) : fg_array_new(shape, dtype);
+    fg_array *y = FG_IS_VIEW(op) ? fg_array_view(in[0].array, shape) : fg_array_new(shape, dtype);
     fg_shape_unref(shape);
     if (!y)
         return FG_NO_MEMORY;
