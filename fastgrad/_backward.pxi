@@ -88,7 +88,7 @@ def gradients(Tensor y, list inputs, bint create_graph):
     else:
         for i in range(n):
             wrt[i] = (<Tensor>inputs[i]).t.node
-        status = fg_gradients(y.t, g, create_graph, n, wrt, out)
+        status = fg_gradients(1, &y.t, &g, False, create_graph, n, wrt, out)
     fg_tensor_unref(g)
     if status == FG_OK:
         for i in range(n):
