@@ -1,4 +1,4 @@
-"""Transforms of functions beside the same by jax.jit and torch.func, ndarrays in and arrays out."""
+"""Transforms of functions beside the same by jax.jit and torch.func; ours have ndarrays in and out, theirs their arrays."""
 
 import fastgrad as fg
 import numpy as np
@@ -37,6 +37,7 @@ def by_jax(made):
         return -jax.nn.log_softmax(x @ w + b)[label]
 
     gradients = jax.jit(jax.vmap(jax.grad(loss), (None, 0, 0)))
+    made = jax.tree.map(jax.numpy.asarray, made)
     return lambda: jax.tree.leaves(jax.block_until_ready(gradients(*made)))
 
 

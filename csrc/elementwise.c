@@ -94,10 +94,12 @@ const fg_elementwise_kernels FG_TABLE(fg_elementwise)[2] = {
 #define TABLE
 #define T float
 #define FN(name) name##_f32
+#define IS_LIBM(name) PICK(VM_LIBM_f32_##name, 0)
 #include "elementwise.c"
     ,
 #define T double
 #define FN(name) name##_f64
+#define IS_LIBM(name) PICK(VM_LIBM_f64_##name, 0)
 #include "elementwise.c"
 };
 
@@ -358,8 +360,20 @@ static void FN(cast)(int64_t n, const void *x, void *y) {
     .compare = {FN(less), FN(less_equal), FN(greater), FN(greater_equal), FN(equal), FN(not_equal)},
     .where = FN(choose),
     .cast = FN(cast),
+    .by_element = {
+#define UNARY(name, ...) IS_LIBM(name),
+#define UNARY_FN UNARY
+#define BINARY UNARY
+#define BINARY_FN UNARY
+#include "ops.def"
+#undef UNARY
+#undef UNARY_FN
+#undef BINARY
+#undef BINARY_FN
+    },
 }
 #undef T
 #undef FN
+#undef IS_LIBM
 
 #endif

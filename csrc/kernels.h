@@ -60,12 +60,17 @@ typedef struct {
     void (*where)(int64_t n, const uint8_t *c, int sc, const void *a, int sa, const void *b, int sb, void *y);
     /* y = x in the other float dtype */
     void (*cast)(int64_t n, const void *x, void *y);
+    /* Of unary and binary: 1 where it calls the C library for each element, and so takes no fewer than are asked for. */
+    uint8_t by_element[FG_N_UNARY + FG_N_BINARY];
 } fg_elementwise_kernels;
 
 /* ---- reduce.c -----------------------------------------------------------------------------------------
  * Row kernels reduce x[rows][n] along n; column kernels reduce x[n][cols] along the first axis. n is
  * at least 1 but where said. The order of additions is a fixed tree of blocks (pairwise), so that the error grows as
  * log n and the bits of a sum are the same with every instruction set. */
+/* A row longer than FG_SUM_LEAF is summed as its first FG_SUM_HALF(n) elements plus the rest, each in the same way. */
+enum { FG_SUM_LANES = 64, FG_SUM_LEAF = 32 * FG_SUM_LANES };
+#define FG_SUM_HALF(n) ((n) / 2 / FG_SUM_LANES * FG_SUM_LANES)
 typedef struct {
     void (*sum_rows)(int64_t rows, int64_t n, const void *x, void *y);      /* y[rows]; n may be 0 */
     void (*sum_cols)(int64_t n, int64_t cols, const void *x, void *y);      /* y[cols]; n may be 0 */

@@ -5,7 +5,7 @@
  * same operations, so a recorded gradient is an ordinary program. Recordings nest: an operation is noted in the
  * innermost whose inputs it depends on, and values of the outer ones are constants there. fg_trace_end drops what no output needs, merges
  * what is computed twice, fuses runs of elementwise operations, and gives every intermediate a place in one arena.
- * fg_program_run then does the whole of it without allocating anything but its results.
+ * fg_replay_run then does the whole of it.
  */
 #ifndef FG_PROGRAM_H
 #define FG_PROGRAM_H
@@ -16,7 +16,9 @@ typedef struct fg_program fg_program;
 
 int fg_trace_begin(int notes_only);             /* in this thread; notes_only: to be ended by fg_trace_notes */
 int fg_trace_input(fg_array *);                 /* the next input of the program */
-int fg_trace_end(int n_out, fg_array *const *out, fg_program **);   /* ends the recording, also when it fails */
+/* Ends the recording, also when it fails. Of the outputs the last n_kept, and all without axes, are kept: they stay in
+ * the replay's memory, where its address array tells. */
+int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **);
 void fg_trace_abort(void);
 int fg_trace_here(void);                        /* is this thread recording? 2: notes only */
 uint32_t fg_trace_number(void);                 /* of the recording of this thread, 0 if there is none */
@@ -25,9 +27,35 @@ int fg_traced(const fg_array *);                /* depends on an input of a reco
 int fg_trace_note(const fg_call *, fg_array *y);    /* called by every operation while fg_tracing */
 extern int fg_tracing;                          /* how many recordings are under way, in all threads */
 
-/* data[i] points to contiguous memory of input i; out receives new arrays. Not reentrant. */
-int fg_program_run(fg_program *, void *const *data, fg_array **out);
-void fg_program_free(fg_program *);
+void fg_program_free(fg_program *);             /* no replay of it is taken */
+
+/* A run of a program goes: take, fill in the addresses, run, read what is kept, give back. */
+typedef struct fg_replay fg_replay;
+fg_replay *fg_replay_take(fg_program *);        /* one that nobody else has; NULL: no memory */
+void fg_replay_give(fg_program *, fg_replay *);
+/* Of the inputs, then of the outputs: contiguous memory for those that are not kept. */
+void **fg_replay_address(fg_replay *);
+void **fg_replay_owner(fg_replay *);            /* for the caller's use, as many and NULL at first */
+/* Not under the caller's lock only if fg_program_describe says that it needs none. */
+int fg_replay_run(const fg_program *, fg_replay *);
+/* Memory for input i that lives as long as the replay, set as its address; NULL: no memory. */
+void *fg_replay_own_input(const fg_program *, fg_replay *, int i);
+
+/* ---- train.c: a program whose first inputs are parameters, first output the loss, and kept outputs the gradients ---- */
+typedef struct {                /* an optimizer's numbers at one step; what they mean is in kernels.h */
+    double rate, weight_decay;
+    int adam;                   /* which of the following count */
+    double momentum, dampening;
+    int nesterov, first;
+    double beta1, beta2, eps, correction1, correction2;
+    int decoupled;
+} fg_rule;
+/* Run, and then update the parameters in place, unless `checked` finds something not finite: *bad is that gradient's
+ * number, or how many there are if it is the loss alone, or -1. state: two arrays, or NULL, for each parameter. */
+int fg_replay_train(const fg_program *, fg_replay *, const fg_rule *, void *const *state, int checked, int *bad);
+double fg_replay_loss(const fg_program *, fg_replay *);
+/* y[i] = x[row[i]], rows of so many bytes. */
+void fg_gather_rows(int64_t row_bytes, int64_t n, const int64_t *row, const void *x, void *y);
 
 /* The bare notes, to be carried out in another way. An operand that outer transforms do not track (fg_record) was a
  * constant to them; constants of the recording keep the nodes that those know. */
@@ -50,12 +78,22 @@ typedef struct {
     int n_in, n_out, n_instructions, n_recorded;
     int64_t arena_bytes;        /* what the intermediates need together at most */
     int64_t separate_bytes;     /* what they would need if each had memory of its own */
+    int allocates;              /* it must run under the caller's lock */
+    double work;                /* an estimate of a replay's nanoseconds */
 } fg_program_facts;
 fg_program_facts fg_program_describe(const fg_program *);
 fg_shape *fg_program_input_shape(const fg_program *, int i);
 int fg_program_input_dtype(const fg_program *, int i);
+fg_shape *fg_program_output_shape(const fg_program *, int i);
+int fg_program_output_dtype(const fg_program *, int i);
+int fg_program_keeps(const fg_program *, int i);    /* is output i kept? */
 /* A line about instruction i: "%7 = add %3 %5 (64, 10) float32"; returns the length it has or would have. */
 int fg_program_line(const fg_program *, int i, char *text, int size);
+/* Whose memory operand k of instruction i is, or with k = -1 its result; -1: a missing one. Inputs have the first
+ * numbers. */
+int fg_program_operand(const fg_program *, int i, int k);
+int fg_program_operand_count(const fg_program *, int i);
+int fg_program_output(const fg_program *, int i);   /* whose memory output i is */
 /* Do both compute the same from the same constants? */
 int fg_program_equal(const fg_program *, const fg_program *);
 /* The i-th generator's state that a replay advances, borrowed; NULL after the last. */

@@ -260,7 +260,7 @@ void fg_trace_abort(void)
     }
 }
 
-int fg_trace_end(int n_out, fg_array *const *out, fg_program **made)
+int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **made)
 {
     fg_program *p = recording;
     if (!p)
@@ -275,6 +275,7 @@ int fg_trace_end(int n_out, fg_array *const *out, fg_program **made)
             status = fg_failed();
     }
     p->n_out = n_out;
+    p->n_kept = n_kept;
     end();
     int n_values = p->values.n;
     p->n_recorded = p->notes.n;

@@ -1,7 +1,7 @@
-/* recording.h: what a program is made of; shared by the four files that make it and run it.
+/* recording.h: what a program is made of; shared by the files that make it and run it.
  *
  * record.c notes operations down, simplify.c rewrites the notes, plan.c turns them into steps with places in memory,
- * program.c runs the steps.
+ * replay.c runs the steps, program.c describes them.
  */
 #ifndef FG_RECORDING_H
 #define FG_RECORDING_H
@@ -9,7 +9,8 @@
 #include "program.h"
 
 enum {
-    FG_BLOCK = 1024             /* elements that a fused group works on at a time: a few operands fit the L1 cache */
+    FG_BLOCK = 1024,            /* elements that a fused group works on at a time: a few operands fit the L1 cache */
+    FG_ALIGN = 64               /* every place in the arena starts and ends at a multiple of this */
 };
 
 /* ---- what a recording holds ------------------------------------------------------------------------------------- */
@@ -39,15 +40,16 @@ struct fg_program {
     int notes_only, depth;
     uint64_t newest;            /* node when a recording of notes began: those up to it belong to outer transforms */
     list tracked;               /* of char; of notes only, beside the operands: do outer transforms track it? */
-    int n_in, n_out, n_views;
-    int *out;                                   /* the value each output is */
-    int *view;                                  /* the values that look into another's memory */
-    struct slot *slot;                          /* one a value */
+    int n_in, n_out, n_kept;
+    int *out;                                   /* the value each output is; the last n_kept stay in the arena */
+    struct slot *slot;                          /* one a value, and one an output for a copy (plan.c) */
     struct step *step;
     int n_steps, n_recorded;
     int status;                 /* of the first note that failed: then the recording is not whole */
-    char *arena;
+    int allocates;              /* some step takes memory from the pool while it runs */
+    double work;                /* an estimate of a replay's nanoseconds */
     int64_t arena_bytes, separate_bytes;
+    struct fg_replay *idle;                     /* those that nobody runs at the moment */
 };
 
 void *fg_list_add(list *, size_t size);         /* room for one more item; NULL: no memory */
@@ -58,36 +60,41 @@ static inline int *operands_of(const fg_program *p, const note *n) { return (int
 static inline int64_t *attrs_of(const fg_program *p, const note *n) { return (int64_t *)p->attrs.item + n->attr; }
 
 /* ---- places ----------------------------------------------------------------------------------------------------- */
-/* A slot is a value at replay: an array header that never dies, whose data pointer is set once (a place in the
- * arena, a constant) or at each call (an input or output, and views of them: those with `root` >= 0 are copied from
- * their root's). */
+/* What is known of a value before any replay. */
 typedef struct slot {
-    fg_array array;
+    fg_array array;             /* its shape and dtype; of a constant the data too */
     int root;                   /* the value whose memory this is; itself unless a view */
+    int64_t shift;              /* of a view: where in the root's memory it begins, in bytes */
     int output;                 /* of a root: the output whose memory it is, or -1 */
-    int first, last;            /* of a root: the steps that write and last read it */
-    int blockwise;              /* lives within one fused group, a block at a time */
+    int kept;                   /* of a root: an output that stays in the arena looks into it */
+    int first, last;            /* of a root: the steps that write and last read it, or the ends of their groups */
+    int reader;                 /* of a root: the very step that reads it last */
+    int blockwise;              /* lives within one fused group: the elements of a block of it; else 0 */
     int64_t offset;             /* in the arena, or -1 */
 } slot;
 
 /* ---- steps ------------------------------------------------------------------------------------------------------ */
-typedef enum { RUN, UNARY_STEP, BINARY_STEP, UNARY_VJP_STEP, BINARY_VJP_STEP } kind;
+/* All but RUN are flat: one kernel call on operands that are of the size of the result or single elements. */
+typedef enum { RUN, UNARY_STEP, BINARY_STEP, UNARY_VJP_STEP, BINARY_VJP_STEP, COMPARE_STEP, WHERE_STEP,
+               SUM_STEP } kind;         /* SUM_STEP: within a group only, the sum of all elements */
+
+enum {
+    FG_RESULT = 4,              /* where a flat step's result is listed, behind at most so many operands */
+    FG_SINKS = 8                /* sums in a group at most */
+};
 
 typedef struct step {
     kind kind;
     int group;                  /* first of a fused group: how many steps it has; else 1 */
-    int y, n_in;
+    int sinks;                  /* and how many of them are sums */
+    int op, y, n_in, n_attr;
     const int *in;              /* values */
-    void *kernel;
-    int64_t n;                  /* elements */
-    fg_call call;
-    fg_tensor *operand;         /* call.in: the slots' arrays */
+    const int64_t *attr;
+    void *kernel;               /* of a RUN step: what fills the result from an fg_call */
+    int64_t n;                  /* elements; alone and within the arena: up to the end of the last vector */
+    size_t itemsize;            /* of its result */
+    int64_t advance[FG_RESULT + 1];     /* of a flat step's operands and result: bytes an element goes on in a group */
 } step;
-
-typedef void (*unary_kernel)(int64_t, const void *, void *);
-typedef void (*binary_kernel)(int64_t, const void *, int, const void *, int, void *);
-typedef void (*unary_vjp_kernel)(int64_t, const void *, const void *, const void *, void *);
-typedef void (*binary_vjp_kernel)(int64_t, const void *, int, const void *, int, const void *, const void *, void *);
 
 static inline fg_shape *shape_at(const fg_program *p, int v) { return p->slot[v].array.shape; }
 
@@ -96,5 +103,7 @@ int fg_same_array(const fg_array *, const fg_array *);      /* in dtype, shape a
 void fg_value_release(value *);             /* let go of a value's array */
 int fg_program_simplify(fg_program *);      /* fewer and cheaper notes; every constant in memory of its own */
 int fg_program_plan(fg_program *);          /* steps and memory for the notes */
+int fg_program_place(fg_program *);         /* where in the arena each result lies */
+void fg_replays_free(fg_program *);
 
 #endif

@@ -18,11 +18,11 @@
 #include <string.h>
 
 enum {
-    LANES = 64,   /* width of a folded row of at least so many elements */
+    LANES = FG_SUM_LANES, /* width of a folded row of at least so many elements */
     NARROW = 16,  /* width of a folded shorter row; rows shorter than this are turned */
     GROUP = 64,   /* short rows handled together */
     CHUNK = 1024, /* elements of such a group, or of a part of a long row, to stay in the first-level cache */
-    LEAF = 32,    /* additions to a set of lanes in turn; longer stretches are halved */
+    LEAF = FG_SUM_LEAF / LANES, /* additions to a set of lanes in turn; longer stretches are halved */
     STRIP = 128,  /* columns of a wide matrix folded at once */
 };
 enum { SUM, DOT, MAX, MIN, TOP }; /* TOP is MAX where a nan may get lost */
@@ -127,7 +127,7 @@ ONCE REAL NAME(fold_row)(int kind, int64_t n, const REAL *x, const REAL *z)
     if (kind == MIN) return NAME(fold_row_MIN)(n, x, z);
     if (kind == TOP) return NAME(fold_row_TOP)(n, x, z);
     if (n <= LEAF * LANES) return kind == SUM ? NAME(fold_row_SUM)(n, x, z) : NAME(fold_row_DOT)(n, x, z);
-    const int64_t half = n / 2 / LANES * LANES;
+    const int64_t half = FG_SUM_HALF(n);
     const REAL lower = NAME(fold_row)(kind, half, x, z);
     return lower + NAME(fold_row)(kind, n - half, x + half, z + half);
 }
@@ -283,7 +283,7 @@ INLINE REAL NAME(decay)(REAL x)
 static REAL NAME(exp_sum)(int64_t n, const REAL *x, REAL shift, REAL *e)
 {
     if (n > CHUNK) {
-        const int64_t half = n / 2 / LANES * LANES;
+        const int64_t half = FG_SUM_HALF(n);
         const REAL lower = NAME(exp_sum)(half, x, shift, e);
         return lower + NAME(exp_sum)(n - half, x + half, shift, e ? e + half : e);
     }

@@ -101,6 +101,90 @@ static int merge_equal(fg_program *p)
     return FG_OK;
 }
 
+/* ---- algebra ----------------------------------------------------------------------------------------------------- */
+static const fg_array *array_at(const fg_program *p, int v) { return values_of(p)[v].array; }
+
+/* Is v a constant of one element, this number, sign of zero included? */
+static int is_number(const fg_program *p, int v, double number)
+{
+    const fg_array *x = array_at(p, v);
+    if (values_of(p)[v].from != CONSTANT || !FG_IS_FLOAT(x->dtype) || x->shape->size != 1)
+        return 0;
+    double found = x->dtype == FG_FLOAT32 ? *(const float *)x->data : *(const double *)x->data;
+    return !memcmp(&found, &number, sizeof number);
+}
+
+/* The operand that a note of one of the arithmetic operations returns unchanged, bit for bit, or -1: x + 0 is none, as
+ * -0 + 0 is 0. */
+static int neutral(const fg_program *p, const note *a)
+{
+    const int *in = operands_of(p, a);
+    switch (a->op) {
+    case FG_OP_multiply:
+        return is_number(p, in[1], 1) ? in[0] : is_number(p, in[0], 1) ? in[1] : -1;
+    case FG_OP_add:
+        return is_number(p, in[1], -0.0) ? in[0] : is_number(p, in[0], -0.0) ? in[1] : -1;
+    case FG_OP_divide:
+        return is_number(p, in[1], 1) ? in[0] : -1;
+    case FG_OP_subtract:
+        return is_number(p, in[1], 0.0) ? in[0] : -1;
+    case FG_OP_positive: case FG_OP_cast: case FG_OP_reshape: case FG_OP_broadcast_to:
+        return in[0];                           /* the caller compares dtypes and shapes */
+    default:
+        return -1;
+    }
+}
+
+/* The operand of what made a's operand, where the two notes undo each other. */
+static int undone(const fg_program *p, const note *a, const int *maker)
+{
+    if (a->op != FG_OP_negative && a->op != FG_OP_transpose && a->op != FG_OP_cast)
+        return -1;
+    int m = maker[operands_of(p, a)[0]];
+    const note *b = m < 0 ? NULL : &notes_of(p)[m];
+    if (!b || b->op != a->op)
+        return -1;
+    int v = operands_of(p, b)[0];
+    if (a->op == FG_OP_cast)                    /* float32 there and back loses nothing; the caller compares dtypes */
+        return array_at(p, v)->dtype == FG_FLOAT32 && attrs_of(p, b)[0] == FG_FLOAT64 ? v : -1;
+    for (int i = 0; a->op == FG_OP_transpose && i < a->n_attr; i++)
+        if (attrs_of(p, b)[attrs_of(p, a)[i]] != i)
+            return -1;
+    return v;
+}
+
+/* Let what reads a note that changes nothing read its operand instead. */
+static int drop_identities(fg_program *p)
+{
+    int n = p->values.n, *maker = malloc(2 * (size_t)n * sizeof *maker + 1), *same = maker + n;
+    if (!maker)
+        return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    for (int v = 0; v < n; v++) {
+        maker[v] = -1;
+        same[v] = v;
+    }
+    for (int k = 0; k < p->notes.n; k++) {
+        const note *a = &notes_of(p)[k];
+        for (int i = 0; i < a->n_in; i++)
+            if (operands_of(p, a)[i] >= 0)
+                operands_of(p, a)[i] = same[operands_of(p, a)[i]];
+        int v = neutral(p, a);
+        const fg_array *y = array_at(p, a->y), *x = v < 0 ? NULL : array_at(p, v);
+        if (!x || x->dtype != y->dtype || !fg_shape_equal(x->shape, y->shape)) {
+            v = undone(p, a, maker);
+            x = v < 0 ? NULL : array_at(p, v);
+        }
+        if (x && x->dtype == y->dtype && fg_shape_equal(x->shape, y->shape))
+            same[a->y] = v;
+        maker[a->y] = k;
+    }
+    for (int i = 0; i < p->n_out; i++)
+        p->out[i] = same[p->out[i]];
+    free(maker);
+    return FG_OK;
+}
+
+/* ---- products ---------------------------------------------------------------------------------------------------- */
 /* Does a transpose exchange just the last two axes? Then a product can read its operand transposed. */
 static int swaps_last_two(const fg_program *p, const note *t)
 {
@@ -183,7 +267,7 @@ static int own_constants(fg_program *p)
 int fg_program_simplify(fg_program *p)
 {
     int status;
-    if ((status = absorb_transposes(p)) || (status = merge_equal(p)) || (status = drop_unused(p)))
+    if ((status = drop_identities(p)) || (status = absorb_transposes(p)) || (status = merge_equal(p)) || (status = drop_unused(p)))
         return status;
     return own_constants(p);
 }

@@ -175,9 +175,9 @@ int fg_record(const fg_call *call, fg_tensor *y)
         *edge = (fg_edge){.parent = call->in[i].node};
         if (edge->parent) {
             fg_node_ref(edge->parent);
-            here->read_outside |= edge->parent->number <= here->last_outside;
             if (edge->parent->eldest < n->eldest)
                 n->eldest = edge->parent->eldest;
+            here->read_outside |= edge->parent->number <= here->last_outside;
         }
         if (!status && i < 3 && (needs & FG_IN(i)))
             status = save(call->in[i].array, &edge->saved, &edge->version);

@@ -8,6 +8,7 @@ by whoever records it: on the tape, or in the notes of an outer recording.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -20,7 +21,6 @@ Operands = list[Any]  # tensors, and None for a missing one
 Rule = Callable[[int, Operands, list[bool], tuple[int, ...], int], Tensor]
 
 _NAMES = _core.op_names()
-_NUMBER = {name: op for op, name in enumerate(_NAMES)}
 
 
 def carry_out(
@@ -55,6 +55,7 @@ def carry_out(
     return values
 
 
+@functools.cache
 def _rule(op: int) -> Rule:
     if op < len(_NAMES):
         return RULES[_NAMES[op]]

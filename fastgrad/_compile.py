@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _core, tree
-from ._core import Program, Tensor, TraceError
+from ._core import Program, Rule, Tensor, TraceError
 
 __all__ = ["CacheInfo", "Compiled", "compile"]
 
@@ -40,11 +40,11 @@ class CacheInfo(NamedTuple):
 
 class _Entry(NamedTuple):
     program: Program
-    rebuild: Callable[[list[Any]], Any]
+    rebuild: Callable[[list[Any]], Any] | None
     guard: Any
 
 
-class Compiled:
+class Compiled(_core.Replayer):
     """What ``compile`` returns. Called as the function it was made from, with arrays in and out."""
 
     def __init__(
@@ -54,14 +54,15 @@ class Compiled:
         maxsize: int = 64,
         verify: bool = False,
         wary: bool = False,
+        kept: int = 0,
     ) -> None:
         functools.update_wrapper(self, f)
         self._f, self._static, self._maxsize, self._verify = f, static_argnums, maxsize, verify
         self._wary = wary  # for a training step: record twice before believing a program; every result is an ndarray
+        self._kept = kept  # how many of the last results are gradients that stay in the program
         self._doubted: set[Any] = set()
         self._entries: OrderedDict[Any, _Entry] = OrderedDict()
-        self._last: _Entry | None = None
-        self._hits = self._misses = 0
+        self._misses = 0
         self._lock = threading.Lock()  # over what is kept, not while f runs
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -69,7 +70,7 @@ class Compiled:
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: the function, but no programs; those are recorded anew."""
-        dropped = ("_lock", "_entries", "_doubted", "_last", "_hits", "_misses")
+        dropped = ("_lock", "_entries", "_doubted", "_misses")
         return {name: value for name, value in vars(self).items() if name not in dropped}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -78,21 +79,13 @@ class Compiled:
         self.cache_clear()
         vars(self).update(state)
 
-    def __call__(self, *args: Any) -> Any:
-        last = self._last
-        if last is not None and not _core.tracing():
-            results = _core.replay_if(last.guard, last.program, args)
-            if results is not None:
-                self._hits += 1
-                return last.rebuild(results)
-        return self._slowly(args)
-
     def _slowly(self, args: tuple[Any, ...]) -> Any:
         if _core.tracing():
             return self._f(*args)
         entry, inputs = self._entry(args)
         draws = _Draws(entry.program) if self._verify else None
-        result = entry.rebuild(entry.program.run(inputs))
+        results = entry.program.run(inputs)
+        result = results[0] if entry.rebuild is None else entry.rebuild(results)
         if draws is not None:
             draws.rewind()
             static = self._static_of(args)
@@ -101,6 +94,14 @@ class Compiled:
             _compare(result, self._f(*[a if i in static else next(tensors) for i, a in enumerate(args)]))
             draws.check()
         return result
+
+    def train(self, args: tuple[Any, ...], rule: Rule, checked: bool) -> tuple[float, int, np.ndarray | None]:
+        """A training step with parameters args[0], updated by rule: what ``Program.train`` says of it."""
+        found = self._train(args, rule, checked)
+        if found is None:
+            entry, inputs = self._entry(args)
+            found = entry.program.train(inputs, rule, checked)
+        return found
 
     def program(self, *args: Any) -> Program:
         """The program that a call with these arguments replays; recorded now if there is none."""
@@ -115,7 +116,7 @@ class Compiled:
         with self._lock:
             self._entries.clear()
             self._doubted.clear()
-            self._last = None
+            self._remember(None, None, None)
             self._hits = self._misses = 0
 
     def _static_of(self, args: tuple[Any, ...]) -> set[int]:
@@ -157,7 +158,7 @@ class Compiled:
                     )
                 self._doubted.discard(key)
         fast = entry.guard is not None and not self._verify and key not in self._doubted
-        self._last = entry if fast else None
+        self._remember(entry.guard if fast else None, entry.program, entry.rebuild)
         return entry, inputs
 
     def _record(
@@ -182,7 +183,7 @@ class Compiled:
         except BaseException:
             _core.trace_abort()
             raise
-        program = _core.trace_end(wanted, numbers=not self._wary)
+        program = _core.trace_end(wanted, numbers=not self._wary, kept=self._kept)
         rebuild = _rebuilder(shape, leaves)
         guard = None if static else _core.make_guard(args, iter(range(len(inputs))), tree.is_named_tuple)
         return _Entry(program, rebuild, guard)
@@ -207,15 +208,19 @@ class Replayed:
         try:
             return self.compiled(*args)
         except Exception as error:
-            found = self._eager(*args)  # raises what is wrong with the function or its arguments themselves
-            self.compiled = None
-            warnings.warn(
-                f"{self._name} cannot be recorded and runs eagerly{_place(error)}: {error}. Give compile=False to run it "
-                "so without this warning",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-            return found
+            return self.give_up(error, args, 4)
+
+    def give_up(self, error: Exception, args: tuple[Any, ...], stacklevel: int) -> Any:
+        """Run eagerly from now on, as the program failed for this reason; or raise what the function raises itself."""
+        found = self._eager(*args)
+        self.compiled = None
+        warnings.warn(
+            f"{self._name} cannot be recorded and runs eagerly{_place(error)}: {error}. Give compile=False to run it "
+            "so without this warning",
+            RuntimeWarning,
+            stacklevel=stacklevel,
+        )
+        return found
 
 
 def _place(error: BaseException) -> str:
@@ -327,11 +332,11 @@ def _input(leaf: Any, structure: tree.Structure, i: int) -> np.ndarray:
     return a if a.flags.c_contiguous else np.ascontiguousarray(a).reshape(a.shape)
 
 
-def _rebuilder(structure: tree.Structure, leaves: list[Any]) -> Callable[[list[Any]], Any]:
-    """A function from the program's results to the structure that f returned."""
+def _rebuilder(structure: tree.Structure, leaves: list[Any]) -> Callable[[list[Any]], Any] | None:
+    """A function from the program's results to the structure that f returned; None where that is a single result."""
     if all(isinstance(leaf, Tensor) for leaf in leaves):
         if structure == tree.structure(0):
-            return operator.itemgetter(0)
+            return None
         if structure == tree.structure(tuple(range(len(leaves)))):
             return tuple
         return structure.unflatten

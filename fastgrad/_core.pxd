@@ -130,15 +130,34 @@ cdef extern from "program.h":
     ctypedef struct fg_program_facts:
         int n_in, n_out, n_instructions, n_recorded
         int64_t arena_bytes, separate_bytes
+        int allocates
+        double work
+    ctypedef struct fg_replay:
+        pass
     int fg_tracing
     int fg_trace_begin(int notes_only)
     int fg_trace_input(fg_array *)
-    int fg_trace_end(int n_out, fg_array *const *out, fg_program **)
+    int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **)
     void fg_trace_abort()
     int fg_trace_here()
     int fg_trace_outside(const fg_array *)
     int fg_traced(const fg_array *)
-    int fg_program_run(fg_program *, void *const *data, fg_array **out)
+    fg_replay *fg_replay_take(fg_program *)
+    void fg_replay_give(fg_program *, fg_replay *)
+    void **fg_replay_address(fg_replay *)
+    void **fg_replay_owner(fg_replay *)
+    int fg_replay_run(const fg_program *, fg_replay *) nogil
+    void *fg_replay_own_input(const fg_program *, fg_replay *, int i)
+    ctypedef struct fg_rule:
+        double rate, weight_decay
+        int adam
+        double momentum, dampening
+        int nesterov, first
+        double beta1, beta2, eps, correction1, correction2
+        int decoupled
+    int fg_replay_train(const fg_program *, fg_replay *, const fg_rule *, void *const *state, int checked, int *bad) nogil
+    double fg_replay_loss(const fg_program *, fg_replay *)
+    void fg_gather_rows(int64_t row_bytes, int64_t n, const int64_t *row, const void *x, void *y) nogil
     void fg_program_free(fg_program *)
     ctypedef struct fg_note:
         int op, y, n_in, n_attr
@@ -157,7 +176,13 @@ cdef extern from "program.h":
     fg_program_facts fg_program_describe(const fg_program *)
     fg_shape *fg_program_input_shape(const fg_program *, int i)
     int fg_program_input_dtype(const fg_program *, int i)
+    fg_shape *fg_program_output_shape(const fg_program *, int i)
+    int fg_program_output_dtype(const fg_program *, int i)
+    int fg_program_keeps(const fg_program *, int i)
     int fg_program_line(const fg_program *, int i, char *text, int size)
     int fg_program_equal(const fg_program *, const fg_program *)
     int fg_program_group(const fg_program *, int i)
+    int fg_program_operand(const fg_program *, int i, int k)
+    int fg_program_operand_count(const fg_program *, int i)
+    int fg_program_output(const fg_program *, int i)
     fg_array *fg_program_live(const fg_program *, int i)

@@ -11,7 +11,7 @@ cimport numpy as cnp
 from cpython.buffer cimport PyObject_GetBuffer
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 
 import os
 import sys
@@ -277,6 +277,7 @@ include "_backward.pxi"
 include "_update.pxi"
 include "_program.pxi"
 include "_notes.pxi"
+include "_training.pxi"
 include "_random.pxi"
 
 

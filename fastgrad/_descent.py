@@ -63,25 +63,68 @@ class TrainingStep:
 
     def __call__(self, *batch: Any) -> float:
         """Take one step on a batch, the arguments of the loss after params, and return its loss before it."""
-        optimizer = self.optimizer
+        return self._take(batch, None)
+
+    def _take(self, batch: tuple[Any, ...], rows: np.ndarray | None) -> float:
+        """A step on a batch, or on these rows of its arrays."""
+        optimizer, leaves = self.optimizer, self._leaves
         if optimizer._structure is not self._structure:  # at the first step, or when its state was loaded
-            optimizer._check(self._leaves, self._structure)
-        value, gradients = self._value_and_gradients(self._leaves, *batch)
-        result = float(value)
+            optimizer._check(leaves, self._structure)
+        rule = None if self._compiled is None else optimizer._rule(leaves)
+        if rule is None:
+            if self._compiled is not None:
+                self._program_with(0)
+            value, gradients = self._value_and_gradients(leaves, *_rows_of(batch, rows))
+            value = float(value)
+        else:
+            taken = self._in_one_call(batch, rows, rule)
+            if len(taken) == 3:
+                value, bad, gradient = taken
+                if bad >= 0:
+                    return self._refuse(value, bad, gradient)
+                optimizer._structure = self._structure
+                optimizer.steps += 1
+                return value
+            value, gradients = taken
         if self._nonfinite != "ignore":
-            found = self._not_finite(result, gradients)
-            if found is not None:
-                if self._nonfinite == "raise":
-                    raise FloatingPointError(found)
-                return result
-        optimizer._apply(self._leaves, self._structure, gradients)
-        return result
+            bad = _core.first_not_finite(gradients)
+            if bad >= 0 or not math.isfinite(value):
+                return self._refuse(value, bad, gradients[bad] if bad >= 0 else None)
+        optimizer._apply(leaves, self._structure, gradients)
+        return value
 
     def program(self, *batch: Any) -> Any:
         """The recorded program that a step with this batch replays."""
         if self._compiled is None:
             raise RuntimeError(f"{self._name}: the loss runs eagerly, there is no program")
         return self._compiled.program(self._leaves, *batch)
+
+    def _in_one_call(
+        self, batch: tuple[Any, ...], rows: np.ndarray | None, rule: _core.Rule
+    ) -> tuple[float, int, Any] | tuple[float, list[Any]]:
+        """The step done by its program, as ``Compiled.train`` says; or loss and gradients, where there is none."""
+        compiled, leaves = self._program_with(len(self._leaves)), self._leaves
+        checked = self._nonfinite != "ignore"
+        try:
+            if rows is not None:
+                taken = compiled._train_on_rows(leaves, batch, rows, rule, checked)
+                if taken is not None:
+                    return taken
+            return compiled.train((leaves, *_rows_of(batch, rows)), rule, checked)
+        except Exception as error:
+            unwritable = _core.first_not_writable(leaves)
+            if unwritable >= 0:
+                raise optim._leaf_error(leaves[unwritable], self._structure.paths("params")[unwritable]) from None
+            value, gradients = self._value_and_gradients.give_up(error, (leaves, *_rows_of(batch, rows)), 5)
+            return value, gradients
+
+    def _program_with(self, kept: int) -> Compiled:
+        """The compiled loss, whose gradients are results or stay with the program: what the optimizer needs."""
+        compiled = self._compiled
+        assert compiled is not None
+        if compiled._kept != kept:
+            compiled = self._value_and_gradients.compiled = Compiled(self._traced, wary=True, kept=kept)
+        return compiled
 
     def _on_arrays(self, leaves: list[Any], *batch: Any) -> tuple[float, list[Any]]:
         return self._eagerly(batch)
@@ -112,19 +155,18 @@ class TrainingStep:
             raise _loss_error(self._name, value)
         return value, _core.gradients(value, tensors, False)
 
-    def _not_finite(self, value: float, gradients: list[Any]) -> str | None:
-        """What is not finite, as the text of the error; None if all is well."""
-        bad = _core.first_not_finite(gradients)
-        if bad < 0 and math.isfinite(value):
-            return None
+    def _refuse(self, value: float, bad: int, gradient: Any) -> float:
+        """Leave a step out, or raise: the loss is not finite, or a gradient."""
+        if self._nonfinite == "skip":
+            return value
         what = [] if math.isfinite(value) else [f"the loss is {value}"]
-        if bad >= 0:
-            entries = np.isfinite(np.asarray(gradients[bad]))
+        if gradient is not None:
+            entries = np.isfinite(np.asarray(gradient))
             what.append(
                 f"the gradient of {self._structure.paths('params')[bad]} has {entries.size - entries.sum()} "
                 f"entries of {entries.size} that are not finite"
             )
-        return (
+        raise FloatingPointError(
             f"{self._name}: at step {self.optimizer.steps} {' and '.join(what)}; the parameters are as they were "
             "before this step. Lower the learning rate, or look for log(0), division by 0 or overflow in the loss"
         )
@@ -338,7 +380,7 @@ def descend(
 
 def _run(
     step: TrainingStep,
-    batches: Iterator[tuple[np.ndarray, ...]],
+    batches: Iterator[tuple[tuple[np.ndarray, ...], np.ndarray | None]],
     total: int,
     per_epoch: int,
     tol: float | None,
@@ -351,7 +393,7 @@ def _run(
     history = result.history
     previous = np.inf
     for number in range(total):
-        value = step(*next(batches))
+        value = step._take(*next(batches))
         history.append(value)
         result.update(loss=value, steps=number + 1)
         bar.update(result)
@@ -375,6 +417,10 @@ def _run(
 
 
 # arguments --------------------------------------------------------------------------------------------------
+
+
+def _rows_of(arrays: tuple[Any, ...], rows: np.ndarray | None) -> tuple[Any, ...]:
+    return arrays if rows is None else tuple(array.take(rows, axis=0) for array in arrays)
 
 
 def _loss_error(name: str, value: Any) -> TypeError:
@@ -436,18 +482,17 @@ def _positive(name: str, value: Any, default: int) -> int:
 
 def _batches(
     arrays: tuple[np.ndarray, ...], rows: int, size: int, shuffle: bool, rng: np.random.Generator
-) -> Iterator[tuple[np.ndarray, ...]]:
-    """Batches without end, an epoch after the other."""
+) -> Iterator[tuple[tuple[np.ndarray, ...], np.ndarray | None]]:
+    """Batches without end, an epoch after the other: arrays, and the rows of them, None for all."""
     while size == rows:
-        yield arrays
+        yield arrays, None
     while True:
         order = rng.permutation(rows) if shuffle else None
         for start in range(0, rows, size):
             if order is None:
-                yield tuple(array[start : start + size] for array in arrays)
+                yield tuple(array[start : start + size] for array in arrays), None
             else:
-                taken = order[start : start + size]
-                yield tuple(array.take(taken, axis=0) for array in arrays)
+                yield arrays, order[start : start + size]
 
 
 # the terminal -----------------------------------------------------------------------------------------------

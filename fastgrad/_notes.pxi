@@ -40,11 +40,6 @@ def borrowed(cnp.ndarray a, bint unstable):
     return r
 
 
-def own_ndarray(Tensor x):
-    """The elements as a writable ndarray of its own, without a copy where nobody else holds them."""
-    return view_of(x.t.array, True) if fg_array_is_private(x.t.array) else view_of(x.t.array, False).copy()
-
-
 def transforming():
     """Whether this thread is inside of a transform, such as grad, or a recording."""
     return fg_transforms_running != 0 or fg_trace_here() != 0

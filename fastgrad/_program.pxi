@@ -57,8 +57,9 @@ def trace_input(cnp.ndarray a):
     return r
 
 
-def trace_end(list results, bint numbers=True):
-    """End the recording: a Program that computes these tensors; those without axes as NumPy numbers, or as ndarrays."""
+def trace_end(list results, bint numbers=True, int kept=0):
+    """End the recording: a Program that computes these tensors; those without axes as NumPy numbers, or as ndarrays.
+    The last ``kept`` of them are gradients, which stay with the program for its optimizer."""
     cdef Program made = Program.__new__(Program)
     cdef int n = len(results), i
     cdef fg_array **out = <fg_array **>PyMem_Malloc((n + 1) * sizeof(fg_array *))
@@ -67,15 +68,14 @@ def trace_end(list results, bint numbers=True):
         raise MemoryError("compile: no memory")
     for i in range(n):
         out[i] = (<Tensor>results[i]).t.array
-    status = fg_trace_end(n, out, &made.program)
+    status = fg_trace_end(n, out, kept, &made.program)
     PyMem_Free(out)
     check(status)
-    made.n_in = fg_program_describe(made.program).n_in
-    made.n_out = n
+    facts = fg_program_describe(made.program)
+    made.n_in = facts.n_in
+    made.n_out, made.n_kept = n - kept, kept
     made.numbers = numbers
-    made.data = <void **>PyMem_Malloc((made.n_in + 1) * sizeof(void *))
-    if made.data == NULL:
-        raise MemoryError("compile: no memory")
+    made.alone = facts.work > 50_000 and not facts.allocates
     return made
 
 
@@ -84,22 +84,30 @@ cdef class Program:
     """A recorded function, optimised and ready to be replayed on inputs of the same shapes and dtypes."""
 
     cdef fg_program *program
-    cdef void **data
-    cdef int n_in, n_out
+    cdef int n_in, n_out, n_kept    # n_kept: of gradients that stay, beside the n_out results
     cdef bint numbers           # results without axes come as NumPy numbers instead of ndarrays
+    cdef bint alone             # a replay is long, and needs nothing that the GIL protects
 
     def __dealloc__(self):
         fg_program_free(self.program)
-        PyMem_Free(self.data)
 
     cdef int whole(self) except -1:
-        if self.data == NULL:
+        if self.program == NULL:
             raise TypeError("a Program is made by fastgrad.compile(f).program(*args)")
         return 0
 
     def run(self, list inputs):
         """The results for these ndarrays, each of the recorded shape and dtype, as a list of ndarrays."""
         self.whole()
+        return self.replay(self.with_inputs(inputs))
+
+    def train(self, list inputs, Rule rule not None, bint checked):
+        """A training step on these ndarrays, of which the first are the parameters (see `train` in _training.pxi)."""
+        self.whole()
+        return train(self, self.with_inputs(inputs), rule, checked)
+
+    cdef fg_replay *with_inputs(self, list inputs) except NULL:
+        cdef fg_replay *r
         cdef int i
         kept = []
         if len(inputs) != self.n_in:
@@ -107,38 +115,82 @@ cdef class Program:
         for i in range(self.n_in):
             a = inputs[i]
             if not fits(a, fg_program_input_dtype(self.program, i), fg_program_input_shape(self.program, i)):
+                if i < self.n_kept:
+                    raise ValueError("training step: a parameter must be a writable contiguous array")
                 a = np.array(a, DTYPES[fg_program_input_dtype(self.program, i)], order="C")
                 if shape_tuple(fg_program_input_shape(self.program, i)) != a.shape:
                     raise ValueError(f"program: expected input {i} of shape "
                                      f"{shape_tuple(fg_program_input_shape(self.program, i))}, got {a.shape}")
             kept.append(a)
-        for i in range(self.n_in):              # only now, and without Python code: another thread may run it too
-            self.data[i] = cnp.PyArray_DATA(kept[i])
-        return self.replay()
+        r = self.take()
+        for i in range(self.n_in):
+            hold_input(r, i, kept[i])
+        return r
 
-    cdef list replay(self):
-        # To make an ndarray may run Python code (a finalizer), which may call this program again: the results are
-        # held here, not in the program.
-        cdef fg_array *few[16]
-        cdef fg_array **out = few
-        cdef int i, made, status
-        if self.n_out > 16:
-            out = <fg_array **>PyMem_Malloc(self.n_out * sizeof(fg_array *))
-            if out == NULL:
-                raise MemoryError("compile: no memory")
-        status = fg_program_run(self.program, self.data, out)
-        made = self.n_out if status == FG_OK else 0
+    cdef fg_replay *take(self) except NULL:
+        cdef fg_replay *r = fg_replay_take(self.program)
+        if r == NULL:
+            fail(FG_NO_MEMORY)
+        return r
+
+    cdef void give(self, fg_replay *r) noexcept:
+        """Let go of the inputs and of the replay."""
+        cdef void **owner = fg_replay_owner(r)
+        cdef void *held
+        cdef int i
+        for i in range(self.n_in):
+            held, owner[i] = owner[i], NULL
+            Py_XDECREF(<PyObject *>held)
+        fg_replay_give(self.program, r)
+
+    cdef list replay(self, fg_replay *r):
+        """The results of a replay whose inputs are set, which is given back."""
         try:
-            check(status)
-            results = []
-            for i in range(made):
-                results.append(result_of(out[i], self.numbers))
+            results = self.make_results(r)
+            self.carry_out(r)
+            self.read_kept(r, results)
             return results
         finally:
-            for i in range(made):
-                fg_array_unref(out[i])
-            if out != few:
-                PyMem_Free(out)
+            self.give(r)
+
+    cdef int carry_out(self, fg_replay *r) except -1:
+        cdef int status
+        if self.alone:
+            with nogil:
+                status = fg_replay_run(self.program, r)
+        else:
+            status = fg_replay_run(self.program, r)
+        return check(status)
+
+    cdef list make_results(self, fg_replay *r):
+        """New arrays for the results that do not stay with the replay; None for the others."""
+        cdef void **address = fg_replay_address(r)
+        cdef list results = [None] * self.n_out
+        cdef int i
+        for i in range(self.n_out):
+            if not fg_program_keeps(self.program, i):
+                a = new_ndarray(fg_program_output_shape(self.program, i), fg_program_output_dtype(self.program, i))
+                address[self.n_in + i] = cnp.PyArray_DATA(a)
+                results[i] = a
+        return results
+
+    cdef int read_kept(self, fg_replay *r, list results) except -1:
+        """Fill in the results without axes."""
+        cdef int i, dtype
+        for i in range(self.n_out):
+            if results[i] is None:
+                if self.numbers:
+                    dtype = fg_program_output_dtype(self.program, i)
+                    results[i] = PyArray_Scalar(fg_replay_address(r)[self.n_in + i], DTYPES[dtype], None)
+                else:
+                    results[i] = self.copy_kept(r, i)
+        return 0
+
+    cdef cnp.ndarray copy_kept(self, fg_replay *r, int i):
+        cdef cnp.ndarray a = new_ndarray(fg_program_output_shape(self.program, i),
+                                         fg_program_output_dtype(self.program, i))
+        memcpy(cnp.PyArray_DATA(a), fg_replay_address(r)[self.n_in + i], cnp.PyArray_NBYTES(a))
+        return a
 
     def same_as(self, Program other not None):
         """Whether both compute the same from the same constants."""
@@ -165,27 +217,105 @@ cdef class Program:
                 "recorded": facts.n_recorded, "peak_bytes": facts.arena_bytes,
                 "separate_bytes": facts.separate_bytes}
 
-    def __str__(self):
+    cdef list lines(self):
+        """A line for each instruction."""
         cdef char text[1024]
-        facts, lines, fused = self.facts, [], 0
-        for i in range(facts["instructions"]):
+        lines = []
+        for i in range(fg_program_describe(self.program).n_instructions):
             cut = fg_program_line(self.program, i, text, sizeof(text)) >= <int>sizeof(text)
+            lines.append(text.decode() + " ..." * cut)
+        return lines
+
+    def __str__(self):
+        facts, lines, fused = self.facts, [], 0
+        for i, line in enumerate(self.lines()):
             size = fg_program_group(self.program, i)
             if size > 1:
                 lines.append(f"  fused {size}:")
                 fused = size
-            lines.append(("    " if fused else "  ") + text.decode() + " ..." * cut)
+            lines.append(("    " if fused else "  ") + line)
             fused -= fused > 0
         head = (f"program: {facts['inputs']} inputs, {facts['outputs']} outputs, {facts['instructions']} instructions "
                 f"({facts['recorded']} recorded), {facts['peak_bytes']} bytes of intermediates "
                 f"({facts['separate_bytes']} without sharing)")
         return "\n".join([head, *lines])
 
+    def dot(self):
+        """The program as a graph in the DOT language, for Graphviz: ``dot -Tsvg``.
 
-cdef inline object result_of(fg_array *x, bint number):
-    """A new array of the core as an ndarray, or if asked for as a NumPy number."""
-    cdef object r = view_of(x, True)
-    return r[()] if number and x.shape.ndim == 0 else r
+        A box is an instruction with the dtype and shape of its result, a frame a fused group, an ellipse an input,
+        a constant or an output.
+
+        >>> import fastgrad as fg, numpy as np
+        >>> print(fg.compile(lambda x: fg.tanh(x) * 2).program(np.zeros(3)).dot())
+        digraph program {
+          node [shape=box]
+          in0 [shape=ellipse label="in0\\nfloat64 (3,)"]
+          i0 [label="tanh\\nfloat64 (3,)"]
+          i1 [label="multiply\\nfloat64 (3,)"]
+          const1 [shape=ellipse]
+          out0 [shape=ellipse]
+          in0 -> i0
+          i0 -> i1
+          const1 -> i1
+          i1 -> out0
+        }
+        """
+        facts, makers, nodes, edges, constants, left = self.facts, {}, [], [], {}, 0
+        for k in range(self.n_in):
+            makers[k] = f"in{k}"
+            what = DTYPES[fg_program_input_dtype(self.program, k)], shape_tuple(fg_program_input_shape(self.program, k))
+            nodes.append(f'in{k} [shape=ellipse label="in{k}\\n{what[0]} {what[1]}"]')
+        for i, line in enumerate(self.lines()):
+            size = fg_program_group(self.program, i)
+            if size > 1:
+                nodes.append(f'subgraph cluster_{i} {{ label="fused {size}"')
+                left = size
+            words = line.split(" = ")[1].split("  ")
+            nodes.append("  " * (left > 0) + f'i{i} [label="{words[0].split()[0]}\\n{words[1]}"]')
+            left -= 1
+            if left == 0:
+                nodes.append("}")
+            for k in range(fg_program_operand_count(self.program, i)):
+                v = fg_program_operand(self.program, i, k)
+                if v >= 0:
+                    source = makers.get(v) or constants.setdefault(v, f"const{v}")
+                    edges.append(f"{source} -> i{i}")
+            makers[fg_program_operand(self.program, i, -1)] = f"i{i}"
+        nodes.extend(f"{name} [shape=ellipse]" for name in constants.values())
+        for k in range(facts["outputs"]):
+            nodes.append(f"out{k} [shape=ellipse]")
+            edges.append(f"{makers[fg_program_output(self.program, k)]} -> out{k}")
+        return "\n".join(["digraph program {", "  node [shape=box]", *["  " + x for x in nodes + edges], "}"])
+
+
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_Scalar(void *data, cnp.dtype, object base)
+
+
+cdef cnp.ndarray new_ndarray(fg_shape *s, int dtype):
+    """An ndarray, uninitialised: of NumPy's memory where that is the quicker, of the pool's where it is large."""
+    cdef cnp.npy_intp dim[FG_MAX_NDIM]
+    cdef fg_array *x
+    cdef int i
+    if s.size * fg_itemsize(dtype) <= 16384:
+        for i in range(s.ndim):
+            dim[i] = s.dim[i]
+        return cnp.PyArray_SimpleNew(s.ndim, dim, TYPE_NUMBER[dtype])
+    x = fg_array_new(s, dtype)
+    if x == NULL:
+        fail(FG_NO_MEMORY)
+    try:
+        return view_of(x, True)
+    finally:
+        fg_array_unref(x)
+
+
+cdef inline void hold_input(fg_replay *r, int i, cnp.ndarray a) noexcept:
+    """a is input i: it is not let go before the replay ends, whatever another thread does to its container."""
+    Py_INCREF(a)
+    fg_replay_owner(r)[i] = <void *>a
+    fg_replay_address(r)[i] = cnp.PyArray_DATA(a)
 
 
 cdef inline bint fits(object x, int dtype, fg_shape *s):
@@ -217,35 +347,35 @@ cdef class Guard:
     cdef object value           # keys of a dict, type of a tuple
     cdef list parts
 
-    cdef bint match(self, object x, Program program):
+    cdef bint match(self, object x, Program program, fg_replay *r):
         cdef int i
         cdef Guard part
         if self.kind == 0:
             if not fits(x, fg_program_input_dtype(program.program, self.number),
                         fg_program_input_shape(program.program, self.number)):
                 return False
-            program.data[self.number] = cnp.PyArray_DATA(x)
+            hold_input(r, self.number, x)
             return True
         if self.kind == 2:
             if type(x) is not dict or len(<dict>x) != len(self.parts):
                 return False
             for i in range(len(self.parts)):
                 found = (<dict>x).get((<tuple>self.value)[i], self)
-                if found is self or not (<Guard>self.parts[i]).match(found, program):
+                if found is self or not (<Guard>self.parts[i]).match(found, program, r):
                     return False
             return True
         if self.kind == 3:
             if type(x) is not list or len(<list>x) != len(self.parts):
                 return False
             for i in range(len(self.parts)):
-                if not (<Guard>self.parts[i]).match((<list>x)[i], program):
+                if not (<Guard>self.parts[i]).match((<list>x)[i], program, r):
                     return False
             return True
         if self.kind == 4:
             if type(x) is not self.value or len(<tuple>x) != len(self.parts):
                 return False
             for i in range(len(self.parts)):
-                if not (<Guard>self.parts[i]).match((<tuple>x)[i], program):
+                if not (<Guard>self.parts[i]).match((<tuple>x)[i], program, r):
                     return False
             return True
         return x is None
@@ -278,6 +408,66 @@ def make_guard(args, numbers, named_tuple):
     return None if None in g.parts else g
 
 
-def replay_if(Guard guard, Program program, tuple args):
-    """The program's results if the guard knows the arguments, else None."""
-    return program.replay() if guard.match(args, program) else None
+@cython.auto_pickle(False)
+cdef class Replayer:
+    """The quick half of ``compile``: a call like the last is replayed, any other goes to ``_slowly``."""
+
+    cdef Guard guard
+    cdef Program program
+    cdef object rebuild
+    cdef public long long _hits
+
+    def _remember(self, Guard guard, Program program, rebuild):
+        """What to replay, with a function from its results to what a call returns; a guard of None: nothing."""
+        self.guard, self.program, self.rebuild = guard, program, rebuild
+
+    def __call__(self, *args):
+        cdef Program program = self.program
+        cdef fg_replay *r
+        if self.guard is not None and not fg_trace_here():
+            rebuild = self.rebuild
+            r = program.take()
+            if self.guard.match(args, program, r):
+                self._hits += 1
+                results = program.replay(r)
+                return results[0] if rebuild is None else rebuild(results)
+            program.give(r)
+        return self._slowly(args)
+
+    def _train(self, tuple args, Rule rule not None, bint checked):
+        """If the call is like the last: a training step (see `train`). Else None, and nothing has happened."""
+        cdef Program program = self.program
+        cdef fg_replay *r
+        if self.guard is None or fg_trace_here():
+            return None
+        r = program.take()
+        if not self.guard.match(args, program, r):
+            program.give(r)
+            return None
+        self._hits += 1
+        return train(program, r, rule, checked)
+
+    def _train_on_rows(self, list leaves, tuple arrays, cnp.ndarray rows not None, Rule rule not None, bint checked):
+        """The same on the rows of arrays with these int64 numbers."""
+        cdef Program program = self.program
+        cdef fg_replay *r
+        cdef int i, n = len(leaves)
+        if (self.guard is None or fg_trace_here() or program.n_in != n + len(arrays) or program.n_kept != n
+                or number_of(rows) != FG_INT64 or not cnp.PyArray_ISCARRAY_RO(rows)):
+            return None
+        r = program.take()
+        try:
+            for i in range(program.n_in):
+                if i >= n:
+                    found = gather(program, r, i, arrays[i - n], rows)
+                elif found := fits(leaves[i], fg_program_input_dtype(program.program, i),
+                                   fg_program_input_shape(program.program, i)):
+                    hold_input(r, i, leaves[i])
+                if not found:
+                    program.give(r)
+                    return None
+        except BaseException:
+            program.give(r)
+            raise
+        self._hits += 1
+        return train(program, r, rule, checked)

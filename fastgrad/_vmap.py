@@ -72,7 +72,10 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         size = _size(batches, where, leaves, structure)
         recording = _Recording(f, leaves, structure, batches, inside)
         found = recording.over(batches, size)
-        places = _spread(out_axes, recording.structure.unflatten(found), "out_axes", "result")
+        if out_axes is None or isinstance(out_axes, int):
+            places = [out_axes] * len(found)
+        else:
+            places = _spread(out_axes, recording.structure.unflatten(found), "out_axes", "result")
         results = [
             _placed(x, v >= 0, axis, size, i, recording.structure)
             for i, (x, v, axis) in enumerate(zip(found, recording.numbers, places))
@@ -181,10 +184,13 @@ def _size(batches: dict[int, Tensor], where: dict[int, int], leaves: list[Any], 
     return lengths[0]
 
 
+_ZERO = _core.tensor(np.int64(0))
+
+
 def _first(batch: Tensor) -> Tensor:
     """An element of the batch that the function can run on: the first; of an empty batch, zeros."""
     if len(batch):
-        return batch[0]
+        return _core.gathered(batch, _ZERO, 0)
     if batch.dtype.kind == "f":
         return _core.sum(batch, 0)  # tracked as the batch is
     return _core.adopt(np.zeros(batch.shape[1:], batch.dtype), "vmap")
@@ -207,7 +213,7 @@ def _placed(x: Any, batched: bool, axis: int | None, size: int, i: int, structur
 
 
 def _ndarrays(results: list[Any]) -> list[Any]:
-    made = {id(x): _core.own_ndarray(x)[()] if x.ndim == 0 else _core.own_ndarray(x)
+    made = {id(x): _core.own(x)[()] if x.ndim == 0 else _core.own(x)
             for x in results if isinstance(x, Tensor)}  # fmt: skip
     seen: set[int] = set()
     arrays = []

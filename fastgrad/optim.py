@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import _core, tree
-from ._core import Tensor
+from ._core import Rule, Tensor
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "get"]
 
@@ -28,6 +28,11 @@ class Optimizer:
     """
 
     _slots: ClassVar[tuple[str, ...]] = ()  # the names of the state arrays kept for each leaf
+
+    def __init_subclass__(cls) -> None:
+        """An optimizer that says anew how to update is not known to the core by its parent's rule."""
+        if not {"_update", "_apply", "_rate"}.isdisjoint(vars(cls)) and "_rule" not in vars(cls):
+            cls._rule = Optimizer._rule  # type: ignore[method-assign]
 
     def __init__(self, learning_rate: float | Callable[[int], float]) -> None:
         if not callable(learning_rate):
@@ -126,14 +131,23 @@ class Optimizer:
         bad = _core.first_not_writable(leaves)
         if bad >= 0:
             raise _leaf_error(leaves[bad], structure.paths("params")[bad])
-        if self._structure is None:
-            self._state = {slot: [np.zeros(p.shape, p.dtype) for p in leaves] for slot in self._slots}
+        self._states(leaves)
         self._structure = structure
         self._update(leaves, gradients, rate)
         self.steps += 1
 
     def _update(self, leaves: Sequence[Any], gradients: Sequence[Any], rate: float) -> None:
         raise NotImplementedError
+
+    def _rule(self, leaves: Sequence[Any]) -> Rule | None:
+        """The next update of these leaves as the core knows it; None: only `_update` can tell."""
+        return None
+
+    def _states(self, leaves: Sequence[Any]) -> tuple[list[np.ndarray], ...]:
+        """The state arrays in the order of slots, made if there are none."""
+        if self._structure is None:
+            self._state = {slot: [np.zeros(p.shape, p.dtype) for p in leaves] for slot in self._slots}
+        return tuple(self._state[slot] for slot in self._slots)
 
     def _rate(self) -> float:
         rate = self.learning_rate
@@ -208,6 +222,12 @@ class SGD(Optimizer):
         for p, g, buffer in zip(leaves, gradients, buffers):
             _core.sgd(p, g, buffer, rate, momentum, dampening, decay, nesterov, first)
 
+    def _rule(self, leaves: Sequence[Any]) -> Rule | None:
+        first = self.steps == 0
+        return Rule.sgd(
+            self._states(leaves), self._rate(), self.momentum, self.dampening, self.weight_decay, self.nesterov, first
+        )
+
 
 class Adam(Optimizer):
     """Adam: steps scaled by running means of the gradient and of its square.
@@ -252,6 +272,13 @@ class Adam(Optimizer):
         correction1, correction2 = 1 - beta1**t, 1 - beta2**t
         for p, g, m, v in zip(leaves, gradients, self._state["m"], self._state["v"]):
             _core.adam(p, g, m, v, rate, beta1, beta2, eps, decay, decoupled, correction1, correction2)
+
+    def _rule(self, leaves: Sequence[Any]) -> Rule | None:
+        (beta1, beta2), t = self.betas, self.steps + 1
+        return Rule.adam(
+            self._states(leaves), self._rate(), beta1, beta2, self.eps, self.weight_decay, self._decoupled,
+            1 - beta1**t, 1 - beta2**t,
+        )  # fmt: skip
 
 
 class AdamW(Adam):

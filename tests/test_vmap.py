@@ -317,6 +317,51 @@ def test_gradients_reach_what_the_function_reads_from_outside():
             np.testing.assert_allclose(got, wanted, 1e-12)
 
 
+HIGHER = {
+    "tanh": lambda x, w: fg.sum(fg.tanh(x @ w)),
+    "cross entropy": lambda x, w: fg.losses.softmax_cross_entropy(x @ w, 1),
+    "softmax": lambda x, w: fg.sum(fg.softmax(x @ w) ** 2),
+    "max": lambda x, w: fg.max(x @ w) ** 3,
+    "logsumexp": lambda x, w: fg.logsumexp(x @ w) * fg.sum(fg.log_softmax(x) * x),
+    "powers": lambda x, w: fg.sum((x @ w) ** 3 / (1 + x[0] ** 2)),
+    "stopped": lambda x, w: fg.sum(fg.stop_gradient(fg.sin(x)) * x**2) * w[0, 0] ** 2,
+    "take": lambda x, w: fg.sum(fg.take(w, [0, 2], axis=0) ** 3 * x[:2, None] ** 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("argument", [0, 1])
+@pytest.mark.parametrize("name", HIGHER)
+def test_gradients_of_gradients(name, argument):
+    def slope(x, w):
+        return fg.sum(fg.sin(fg.grad(HIGHER[name], argument)(x, w)))
+
+    def total(x, w):
+        return fg.sum(fg.vmap(slope, (0, None))(x, w))
+
+    expected = fg.grad(lambda x, w: sum(slope(x[i], w) for i in range(5)), (0, 1))(X, W)
+    for f in (fg.grad(total, (0, 1)), fg.compile(fg.grad(total, (0, 1)))):
+        for got, wanted in zip(f(X, W), expected):
+            np.testing.assert_allclose(got, wanted, 1e-9, 1e-9)
+    closure = fg.grad(lambda w: fg.sum(fg.vmap(lambda x: slope(x, w))(X)))(W)
+    np.testing.assert_allclose(closure, expected[1], 1e-9, 1e-9)
+    w = fg.tensor(W, requires_grad=True)
+    fg.sum(fg.vmap(lambda x: slope(x, w))(X)).backward()
+    np.testing.assert_allclose(w.grad.numpy(), expected[1], 1e-9, 1e-9)
+    second = fg.vmap(fg.grad(slope), (0, None))
+    for f in (second, fg.compile(second)):
+        np.testing.assert_allclose(f(X, W), np.stack([fg.grad(slope)(x, W) for x in X]), 1e-9, 1e-9)
+
+
+def test_a_hessian_row_by_row_of_the_identity():
+    def row(v):
+        return fg.grad(lambda x: fg.sum(fg.grad(HIGHER["tanh"])(x, W) * v))(X[0])
+
+    y = np.tanh(X[0] @ W)
+    exact = (W * (-2 * y * (1 - y * y))) @ W.T
+    for f in (fg.vmap(row), fg.compile(fg.vmap(row))):
+        np.testing.assert_allclose(f(np.eye(3)), exact, 1e-9)
+
+
 def test_imperative_style():
     w = fg.tensor(W, requires_grad=True)
     y = fg.vmap(lambda row: fg.tanh(row @ w))(X)

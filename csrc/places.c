@@ -1,0 +1,234 @@
+/* places.c: where in one arena each result of a program lies. */
+#include "recording.h"
+
+#include <stdlib.h>
+
+/* ---- lifetimes --------------------------------------------------------------------------------------------------- */
+/* Which steps write and last read each root. */
+static void find_lifetimes(fg_program *p)
+{
+    for (int v = 0; v < p->values.n; v++)
+        p->slot[v].first = p->slot[v].last = p->slot[v].reader = -1;
+    for (int k = 0, group_end = -1, group_start = 0; k < p->n_steps; k++) {
+        step *s = &p->step[k];
+        if (k > group_end) {
+            group_start = k;
+            group_end = k + s->group - 1;
+        }
+        /* Within a group the first block of the last step runs before the last block of the first. */
+        slot *y = &p->slot[p->slot[s->y].root];
+        if (y->first < 0)
+            y->first = group_start;
+        if (y->last < group_end)
+            y->last = group_end;
+        for (int i = 0; i < s->n_in; i++) {
+            if (s->in[i] < 0)
+                continue;
+            slot *x = &p->slot[p->slot[s->in[i]].root];
+            x->last = group_end;
+            x->reader = k;
+        }
+    }
+    for (int v = 0; v < p->values.n; v++)
+        if (p->slot[v].kept) {
+            p->slot[v].last = p->n_steps;
+            p->slot[v].reader = -1;
+        }
+}
+
+/* Which values never leave their group. */
+static void find_blockwise(fg_program *p)
+{
+    for (int k = 0; k < p->n_steps; k += p->step[k].group) {
+        int end = k + p->step[k].group;
+        if (end - k < 2)
+            continue;
+        for (int j = k; j < end; j++) {
+            slot *y = &p->slot[p->step[j].y];
+            if (y->root == p->step[j].y && y->output < 0 && y->last == end - 1)
+                y->blockwise = p->step[k].sinks ? FG_SUM_LEAF : FG_BLOCK;
+        }
+    }
+    for (int v = 0; v < p->values.n; v++)
+        if (p->slot[v].root != v)               /* what is viewed is read as a whole */
+            p->slot[p->slot[v].root].blockwise = 0;
+}
+
+/* ---- gaps between places ------------------------------------------------------------------------------------------ */
+typedef struct { int64_t offset, bytes; } gap;
+
+/* Of n elements: a place even for nothing. */
+static int64_t bytes_for(const slot *s, int64_t n)
+{
+    int64_t bytes = (n ? n : 1) * (int64_t)fg_itemsize(s->array.dtype);
+    return (bytes + FG_ALIGN - 1) / FG_ALIGN * FG_ALIGN;
+}
+
+static int64_t whole_bytes(const slot *s) { return bytes_for(s, s->array.shape->size); }
+static int64_t bytes_of(const slot *s) { return s->blockwise ? bytes_for(s, s->blockwise) : whole_bytes(s); }
+
+/* Take the smallest gap that fits, or grow the arena. */
+static int64_t take_place(list *gaps, int64_t bytes, int64_t *end)
+{
+    gap *g = gaps->item;
+    int best = -1;
+    for (int i = 0; i < gaps->n; i++)
+        if (g[i].bytes >= bytes && (best < 0 || g[i].bytes < g[best].bytes))
+            best = i;
+    if (best < 0) {
+        int64_t offset = *end;
+        *end += bytes;
+        return offset;
+    }
+    int64_t offset = g[best].offset;
+    g[best].offset += bytes;
+    g[best].bytes -= bytes;
+    if (!g[best].bytes)
+        g[best] = g[--gaps->n];
+    return offset;
+}
+
+static int add_gap(list *gaps, int64_t offset, int64_t bytes)
+{
+    gap *new = fg_list_add(gaps, sizeof *new);
+    if (!new)
+        return FG_NO_MEMORY;
+    *new = (gap){offset, bytes};
+    return FG_OK;
+}
+
+static int give_back(list *gaps, int64_t offset, int64_t bytes)
+{
+    gap *g = gaps->item;
+    for (int i = 0; i < gaps->n; i++)           /* join neighbours */
+        if (g[i].offset + g[i].bytes == offset || offset + bytes == g[i].offset) {
+            offset = g[i].offset < offset ? g[i].offset : offset;
+            bytes += g[i].bytes;
+            g[i] = g[--gaps->n];
+            i = -1;
+        }
+    return add_gap(gaps, offset, bytes);
+}
+
+/* ---- the plan ---------------------------------------------------------------------------------------------------- */
+typedef struct {
+    list gaps;
+    list blocks, free_blocks;   /* places of blockwise values of the group at hand: all, and those free again */
+} arena;
+
+static int in_arena(const slot *s, int v) { return s->root == v && s->output < 0 && s->first >= 0; }
+
+/* Does a step read a root element for element, if at all? */
+static int reads_in_step(const fg_program *p, const step *s, int root)
+{
+    for (int i = 0; i < s->n_in; i++)
+        if (s->in[i] >= 0 && p->slot[s->in[i]].root == root &&
+            (shape_at(p, s->in[i])->size != s->n || shape_at(p, root)->size != s->n))
+            return 0;
+    return 1;
+}
+
+/* The operand in whose place step k, of the group that starts at `start`, can write its result; or NULL. Nobody reads
+ * it later, and in its group nobody reads what is overwritten for an earlier block. */
+static slot *dying_operand(fg_program *p, int start, int k)
+{
+    const step *s = &p->step[k];
+    for (int i = 0; s->kind != RUN && s->kind != SUM_STEP && i < s->n_in; i++) {
+        int root = s->in[i] < 0 ? -1 : p->slot[s->in[i]].root;
+        slot *x = root < 0 ? NULL : &p->slot[root];
+        if (!x || !in_arena(x, root) || x->reader != k || x->blockwise ||
+            x->array.dtype != p->slot[s->y].array.dtype)
+            continue;
+        int in_step = 1;
+        for (int j = start; j <= k; j++)
+            in_step = in_step && reads_in_step(p, &p->step[j], root);
+        if (in_step)
+            return x;
+    }
+    return NULL;
+}
+
+/* A blockwise value lives from its step to its last reader even within the group. */
+static int place_block(fg_program *p, arena *a, slot *y)
+{
+    gap *block = a->free_blocks.item;
+    for (int i = 0; i < a->free_blocks.n; i++)
+        if (block[i].bytes == bytes_of(y)) {
+            y->offset = block[i].offset;
+            block[i] = block[--a->free_blocks.n];
+            return FG_OK;
+        }
+    y->offset = take_place(&a->gaps, bytes_of(y), &p->arena_bytes);
+    return add_gap(&a->blocks, y->offset, bytes_of(y));
+}
+
+static int place_result(fg_program *p, arena *a, int start, int k)
+{
+    int status = FG_OK, v = p->step[k].y;
+    slot *y = &p->slot[v], *x = dying_operand(p, start, k);
+    for (int i = 0; !status && i < p->step[k].n_in; i++) {
+        slot *dead = p->step[k].in[i] < 0 ? NULL : &p->slot[p->slot[p->step[k].in[i]].root];
+        if (dead && dead->blockwise && dead->reader == k) {
+            dead->reader = -1;
+            status = add_gap(&a->free_blocks, dead->offset, bytes_of(dead));
+        }
+    }
+    if (status || !in_arena(y, v))
+        return status;
+    p->separate_bytes += whole_bytes(y);
+    if (y->blockwise)
+        return place_block(p, a, y);
+    if (x) {
+        y->offset = x->offset;
+        x->last = -1;                           /* its place is not to be given back */
+    } else {
+        y->offset = take_place(&a->gaps, bytes_of(y), &p->arena_bytes);
+    }
+    return FG_OK;
+}
+
+static int give_back_dead(fg_program *p, arena *a, int start, int end, const int *dying, const int *next)
+{
+    int status = FG_OK;
+    for (int j = start; j <= end; j++)
+        for (int v = dying[j]; !status && v >= 0; v = next[v])
+            if (p->slot[v].last >= 0 && !p->slot[v].blockwise)
+                status = give_back(&a->gaps, p->slot[v].offset, bytes_of(&p->slot[v]));
+    const gap *block = a->blocks.item;
+    for (int i = 0; !status && i < a->blocks.n; i++)
+        status = give_back(&a->gaps, block[i].offset, block[i].bytes);
+    a->blocks.n = a->free_blocks.n = 0;
+    return status;
+}
+
+int fg_program_place(fg_program *p)
+{
+    arena a = {{0}, {0}, {0}};
+    int status = FG_OK, n = p->values.n;
+    find_lifetimes(p);
+    find_blockwise(p);
+    /* Roots by the step they die at. */
+    int *next = malloc((size_t)(n + 1) * sizeof *next), *dying = malloc((size_t)(p->n_steps + 1) * sizeof *dying);
+    if (!next || !dying)
+        status = fg_fail(FG_NO_MEMORY, "no memory for a program");
+    for (int k = 0; !status && k <= p->n_steps; k++)
+        dying[k] = -1;
+    for (int v = 0; !status && v < n; v++)
+        if (in_arena(&p->slot[v], v)) {
+            next[v] = dying[p->slot[v].last];
+            dying[p->slot[v].last] = v;
+        }
+    for (int k = 0; !status && k < p->n_steps; k += p->step[k].group) {
+        int end = k + p->step[k].group - 1;
+        for (int j = k; !status && j <= end; j++)
+            status = place_result(p, &a, k, j);
+        if (!status)
+            status = give_back_dead(p, &a, k, end, dying, next);
+    }
+    free(next);
+    free(dying);
+    free(a.gaps.item);
+    free(a.blocks.item);
+    free(a.free_blocks.item);
+    return status;
+}

@@ -1,0 +1,275 @@
+/* replay.c: a program run again.
+ *
+ * What a run writes (its arena, the headers of its arrays, its pointers) is an fg_replay; a program makes one for each
+ * thread that runs it at the same time and keeps them. All pointers are set when a replay is made but those that
+ * depend on inputs and outputs, which are few and listed.
+ */
+#include "recording.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A step with its pointers; one cache line, as small programs do little else than read these. */
+typedef struct {
+    uint8_t kind, stride[3];
+    int32_t group;
+    void *kernel;
+    int64_t n;
+    char *at[FG_RESULT + 1];    /* of a RUN step: its fg_call and its result's fg_array */
+} ready;
+
+/* *at lies `shift` bytes into input `source`, or into output `source` - n_in. */
+typedef struct { int source; int64_t shift; char **at; } patch;
+
+struct fg_replay {
+    fg_replay *next;
+    char *arena;
+    void **address, **owner;
+    void **input;               /* memory of its own for inputs, where asked for */
+    ready *ready;
+    int n_patches;
+    patch *patch;
+    fg_array *array;            /* one a slot */
+};
+
+typedef void (*unary_kernel)(int64_t, const void *, void *);
+typedef void (*binary_kernel)(int64_t, const void *, int, const void *, int, void *);
+typedef void (*unary_vjp_kernel)(int64_t, const void *, const void *, const void *, void *);
+typedef void (*binary_vjp_kernel)(int64_t, const void *, int, const void *, int, const void *, const void *, void *);
+typedef void (*compare_kernel)(int64_t, const void *, int, const void *, int, uint8_t *);
+typedef void (*where_kernel)(int64_t, const uint8_t *, int, const void *, int, const void *, int, void *);
+typedef void (*rows_kernel)(int64_t, int64_t, const void *, void *);
+typedef int (*any_kernel)(const fg_call *, fg_array *);
+
+/* ---- making one -------------------------------------------------------------------------------------------------- */
+/* Which input or output (after the inputs) a value's memory is, or -1: then it is known when the replay is made. */
+static int source_of(const fg_program *p, int v)
+{
+    int root = p->slot[v].root;
+    return root < p->n_in ? root : p->slot[root].output < 0 ? -1 : p->n_in + p->slot[root].output;
+}
+
+static char *address_of(const fg_program *p, const fg_replay *r, int v)
+{
+    const slot *root = &p->slot[p->slot[v].root];
+    return (root->offset >= 0 ? r->arena + root->offset : (char *)root->array.data) + p->slot[v].shift;
+}
+
+static void set_pointer(const fg_program *p, fg_replay *r, int v, char **at)
+{
+    int source = source_of(p, v);
+    if (source >= 0)
+        r->patch[r->n_patches++] = (patch){source, p->slot[v].shift, at};
+    else
+        *at = address_of(p, r, v);
+}
+
+static void make_ready(const fg_program *p, fg_replay *r, const step *s, ready *to, fg_call *call, fg_tensor *operand)
+{
+    *to = (ready){.kind = (uint8_t)s->kind, .group = s->group, .kernel = s->kernel, .n = s->n};
+    if (s->kind == RUN) {
+        for (int i = 0; i < s->n_in; i++)
+            operand[i].array = s->in[i] < 0 ? NULL : &r->array[s->in[i]];
+        *call = (fg_call){.op = s->op, .n_in = s->n_in, .n_attr = s->n_attr, .in = operand, .attr = s->attr};
+        to->at[0] = (char *)call;
+        to->at[1] = (char *)&r->array[s->y];
+        return;
+    }
+    for (int i = 0; i < s->n_in; i++) {
+        if (i < 3)                              /* the stride of a missing operand is 1 */
+            to->stride[i] = s->in[i] < 0 || shape_at(p, s->in[i])->size == shape_at(p, s->y)->size;
+        if (s->in[i] >= 0)
+            set_pointer(p, r, s->in[i], &to->at[i]);
+    }
+    set_pointer(p, r, s->y, &to->at[FG_RESULT]);
+}
+
+static size_t input_bytes(const fg_program *p, int i)
+{
+    return (size_t)shape_at(p, i)->size * fg_itemsize(p->slot[i].array.dtype);
+}
+
+static void free_replay(const fg_program *p, fg_replay *r)
+{
+    for (int i = 0; i < p->n_in; i++)
+        if (r->input[i])
+            fg_free(r->input[i], input_bytes(p, i));
+    if (r->arena)
+        fg_free(r->arena, (size_t)p->arena_bytes);
+    free(r);
+}
+
+static fg_replay *new_replay(const fg_program *p)
+{
+    size_t n_ready = (size_t)p->n_steps + 1, n_io = (size_t)(p->n_in + p->n_out), n_slots = (size_t)(p->values.n + p->n_out);
+    size_t n_operands = (size_t)p->operands.n, n_patches = n_slots + n_operands + n_ready + n_io;
+    size_t bytes = sizeof(fg_replay) + n_ready * (sizeof(ready) + sizeof(fg_call)) + n_slots * sizeof(fg_array) +
+                   n_operands * sizeof(fg_tensor) + n_patches * sizeof(patch) + 3 * n_io * sizeof(void *) + 64;
+    fg_replay *r = calloc(1, bytes);
+    if (r && p->arena_bytes && !(r->arena = fg_alloc((size_t)p->arena_bytes))) {
+        free(r);
+        r = NULL;
+    }
+    if (!r) {
+        fg_fail(FG_NO_MEMORY, "no memory for a program");
+        return NULL;
+    }
+    r->ready = (ready *)(((uintptr_t)(r + 1) + 63) / 64 * 64);
+    fg_call *call = (fg_call *)(r->ready + n_ready);
+    r->array = (fg_array *)(call + n_ready);
+    fg_tensor *operand = (fg_tensor *)(r->array + n_slots);
+    r->patch = (patch *)(operand + n_operands);
+    r->address = (void **)(r->patch + n_patches);
+    r->owner = r->address + n_io;
+    r->input = r->owner + n_io;
+
+    for (int v = 0; v < p->values.n + p->n_out; v++) {
+        r->array[v] = p->slot[v].array;
+        if (r->array[v].shape)
+            set_pointer(p, r, v, (char **)&r->array[v].data);
+    }
+    for (int k = 0; k < p->n_steps; k++) {
+        make_ready(p, r, &p->step[k], &r->ready[k], &call[k], operand);
+        operand += p->step[k].n_in;
+    }
+    for (int i = 0; i < p->n_out; i++)
+        if (fg_program_keeps(p, i))
+            r->address[p->n_in + i] = address_of(p, r, p->out[i]);
+    return r;
+}
+
+fg_replay *fg_replay_take(fg_program *p)
+{
+    fg_replay *r = p->idle;
+    if (!r)
+        return new_replay(p);
+    p->idle = r->next;
+    return r;
+}
+
+void fg_replay_give(fg_program *p, fg_replay *r)
+{
+    r->next = p->idle;
+    p->idle = r;
+}
+
+void fg_replays_free(fg_program *p)
+{
+    for (fg_replay *r = p->idle, *next; r; r = next) {
+        next = r->next;
+        free_replay(p, r);
+    }
+}
+
+void **fg_replay_address(fg_replay *r) { return r->address; }
+void **fg_replay_owner(fg_replay *r) { return r->owner; }
+
+void *fg_replay_own_input(const fg_program *p, fg_replay *r, int i)
+{
+    if (!r->input[i])
+        r->input[i] = fg_alloc(input_bytes(p, i));
+    return r->address[i] = r->input[i];
+}
+
+/* ---- running it -------------------------------------------------------------------------------------------------- */
+static inline void run_flat(const ready *s, char *const *x, int64_t n)
+{
+    void *y = x[FG_RESULT];
+    switch (s->kind) {
+    case UNARY_STEP:
+        ((unary_kernel)s->kernel)(n, x[0], y);
+        break;
+    case BINARY_STEP:
+        ((binary_kernel)s->kernel)(n, x[0], s->stride[0], x[1], s->stride[1], y);
+        break;
+    case UNARY_VJP_STEP:
+        ((unary_vjp_kernel)s->kernel)(n, x[0], x[1], x[2], y);
+        break;
+    case BINARY_VJP_STEP:
+        ((binary_vjp_kernel)s->kernel)(n, x[0], s->stride[0], x[1], s->stride[1], x[2], x[3], y);
+        break;
+    case COMPARE_STEP:
+        ((compare_kernel)s->kernel)(n, x[0], s->stride[0], x[1], s->stride[1], y);
+        break;
+    default:
+        ((where_kernel)s->kernel)(n, (uint8_t *)x[0], s->stride[0], x[1], s->stride[1], x[2], s->stride[2], y);
+    }
+}
+
+/* The steps of a fused group for the elements from `at` on; sums go to `sums`, one after the other. */
+static void run_block(const step *plan, const ready *s, int64_t at, int64_t n, double *sums)
+{
+    for (int j = 0; j < s->group; j++) {
+        char *x[FG_RESULT + 1];
+        for (int i = 0; i <= FG_RESULT; i++)
+            x[i] = s[j].at[i] + at * plan[j].advance[i];
+        if (s[j].kind == SUM_STEP)
+            ((rows_kernel)s[j].kernel)(1, n, x[0], sums++);
+        else
+            run_flat(&s[j], x, n);
+    }
+}
+
+static void run_group(const step *plan, const ready *s)
+{
+    for (int64_t at = 0; at < s->n; at += FG_BLOCK)
+        run_block(plan, s, at, s->n - at < FG_BLOCK ? s->n - at : FG_BLOCK, NULL);
+}
+
+static void add_float32(double *to, const double *from)
+{
+    float a, b;
+    memcpy(&a, to, sizeof a);
+    memcpy(&b, from, sizeof b);
+    a += b;
+    memcpy(to, &a, sizeof a);
+}
+
+/* The same with sums, of the blocks and in the order in which the kernel adds up a whole row: the bits are its bits.
+ * A recursion no deeper than the logarithm of n. Each sum is in its dtype at the start of its double. */
+static void run_halves(const step *plan, const ready *s, int64_t at, int64_t n, double *sums)
+{
+    if (n <= FG_SUM_LEAF) {
+        run_block(plan, s, at, n, sums);
+        return;
+    }
+    double upper[FG_SINKS];
+    int64_t half = FG_SUM_HALF(n);
+    run_halves(plan, s, at, half, sums);
+    run_halves(plan, s, at + half, n - half, upper);
+    for (int j = 0, i = 0; j < s->group; j++)
+        if (s[j].kind == SUM_STEP) {
+            if (plan[j].itemsize == sizeof(double))
+                sums[i] += upper[i];
+            else
+                add_float32(&sums[i], &upper[i]);
+            i++;
+        }
+}
+
+static void run_with_sums(const step *plan, const ready *s)
+{
+    double sums[FG_SINKS];
+    run_halves(plan, s, 0, s->n, sums);
+    for (int j = 0, i = 0; j < s->group; j++)
+        if (s[j].kind == SUM_STEP)
+            memcpy(s[j].at[FG_RESULT], &sums[i++], plan[j].itemsize);
+}
+
+int fg_replay_run(const fg_program *p, fg_replay *r)
+{
+    for (int i = 0; i < r->n_patches; i++)
+        *r->patch[i].at = (char *)r->address[r->patch[i].source] + r->patch[i].shift;
+    for (const ready *s = r->ready, *end = s + p->n_steps; s < end; s += s->group) {
+        if (s->kind == RUN) {
+            int status = ((any_kernel)s->kernel)((const fg_call *)s->at[0], (fg_array *)s->at[1]);
+            if (status)
+                return status;
+        } else if (s->group == 1) {
+            run_flat(s, s->at, s->n);
+        } else {
+            (p->step[s - r->ready].sinks ? run_with_sums : run_group)(p->step + (s - r->ready), s);
+        }
+    }
+    return FG_OK;
+}

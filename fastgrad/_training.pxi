@@ -1,0 +1,96 @@
+# Training steps: a program's replay, the look at its gradients and the optimizer's update in one call of the core
+# (csrc/train.c). Included by _core.pyx.
+
+@cython.final
+cdef class Rule:
+    """An optimizer's numbers at one step, and its state: for each parameter as many arrays as the optimizer keeps."""
+
+    cdef fg_rule rule
+    cdef tuple state            # a list of arrays for each kind of state
+
+    @staticmethod
+    def sgd(tuple state, double rate, double momentum, double dampening, double weight_decay, bint nesterov, bint first):
+        cdef Rule r = Rule.__new__(Rule)
+        r.state, r.rule.adam, r.rule.rate, r.rule.weight_decay = state, False, rate, weight_decay
+        r.rule.momentum, r.rule.dampening, r.rule.nesterov, r.rule.first = momentum, dampening, nesterov, first
+        return r
+
+    @staticmethod
+    def adam(tuple state, double rate, double beta1, double beta2, double eps, double weight_decay, bint decoupled,
+             double correction1, double correction2):
+        cdef Rule r = Rule.__new__(Rule)
+        r.state, r.rule.adam, r.rule.rate, r.rule.weight_decay = state, True, rate, weight_decay
+        r.rule.beta1, r.rule.beta2, r.rule.eps, r.rule.decoupled = beta1, beta2, eps, decoupled
+        r.rule.correction1, r.rule.correction2 = correction1, correction2
+        return r
+
+    cdef int point(self, Program program, void **to) except -1:
+        """Fill in the addresses of the state, two for each parameter, checked against it."""
+        cdef int i, k
+        cdef cnp.ndarray a
+        if len(self.state) != 2 and (self.rule.adam or (self.rule.momentum != 0 and len(self.state) != 1)):
+            raise ValueError("training step: the optimizer lacks state")
+        for k in range(2):
+            for i in range(program.n_kept):
+                to[2 * i + k] = NULL
+                if k < len(self.state):
+                    a = (<list>self.state[k])[i]
+                    if not fits(a, fg_program_input_dtype(program.program, i),
+                                fg_program_input_shape(program.program, i)) or not cnp.PyArray_ISWRITEABLE(a):
+                        raise ValueError("training step: the optimizer's state does not fit the parameters")
+                    to[2 * i + k] = cnp.PyArray_DATA(a)
+        return 0
+
+
+cdef tuple train(Program program, fg_replay *r, Rule rule, bint checked):
+    """A training step on a replay whose inputs are set, which is given back: the loss, which gradient is not finite
+    (the number of parameters: the loss alone; -1: none), and a copy of that gradient."""
+    cdef void *few[32]
+    cdef void **state = few
+    cdef int bad = -1, status, i
+    cdef object gradient = None
+    try:
+        for i in range(program.n_kept):
+            if not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>fg_replay_owner(r)[i]):
+                raise ValueError("training step: a parameter is read-only and cannot be updated in place")
+        if program.n_kept > 16:
+            state = <void **>PyMem_Malloc(2 * program.n_kept * sizeof(void *))
+            if state == NULL:
+                raise MemoryError("training step: no memory")
+        rule.point(program, state)
+        if program.alone:
+            with nogil:
+                status = fg_replay_train(program.program, r, &rule.rule, state, checked, &bad)
+        else:
+            status = fg_replay_train(program.program, r, &rule.rule, state, checked, &bad)
+        check(status)
+        if 0 <= bad < program.n_kept:
+            gradient = program.copy_kept(r, program.n_out + bad)
+        return fg_replay_loss(program.program, r), bad, gradient
+    finally:
+        if state != few:
+            PyMem_Free(state)
+        program.give(r)
+
+
+cdef bint gather(Program program, fg_replay *r, int i, cnp.ndarray x, cnp.ndarray rows):
+    """Let input i be these rows of x, if that is what it is like."""
+    cdef fg_shape *s = fg_program_input_shape(program.program, i)
+    cdef cnp.npy_intp n = cnp.PyArray_SIZE(rows), length = cnp.PyArray_DIM(x, 0), row_bytes, k
+    cdef int64_t *row = <int64_t *>cnp.PyArray_DATA(rows)
+    cdef void *to
+    if (number_of(x) != fg_program_input_dtype(program.program, i) or cnp.PyArray_NDIM(x) != s.ndim or s.dim[0] != n
+            or not cnp.PyArray_ISCARRAY_RO(x)):
+        return False
+    for k in range(1, s.ndim):
+        if cnp.PyArray_DIM(x, <int>k) != s.dim[k]:
+            return False
+    for k in range(n):
+        if not 0 <= row[k] < length:
+            return False
+    to = fg_replay_own_input(program.program, r, i)
+    if to == NULL:
+        fail(FG_NO_MEMORY)
+    row_bytes = cnp.PyArray_NBYTES(x) // length if length else 0
+    fg_gather_rows(row_bytes, n, row, cnp.PyArray_DATA(x), to)
+    return True
