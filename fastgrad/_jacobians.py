@@ -15,7 +15,7 @@ import numpy as np
 from . import _core
 from ._core import Tensor
 from ._linear import Point, jvp
-from ._transforms import _LEAVE_OUT, _argnums, _kind, _name, _places, grad
+from ._transforms import _LEAVE_OUT, _argnums, _kind, _places, grad
 from ._vmap import vmap
 
 __all__ = ["elementwise_grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev"]
@@ -193,19 +193,16 @@ def _jacobian(
     def jacobian_of_f(*args: Any, **kwargs: Any) -> Any:
         places = _places(numbers, args, f, name)
 
-        def of_selected(*selected: Any) -> Any:
-            call = list(args)
-            for i, x in zip(places, selected):
-                call[i] = x
-            return f(*call, **kwargs)
+        def call(selected: dict[int, Any]) -> Any:
+            return f(*[selected.get(i, x) for i, x in enumerate(args)], **kwargs)
 
-        functools.update_wrapper(of_selected, f, assigned=("__name__",) if hasattr(f, "__name__") else ())
-        selected = tuple(args[i] for i in places)
-        point = Point(name, of_selected, selected, has_aux, what="args", cure=_LEAVE_OUT)
+        selected = {i: args[i] for i in places}
+        point = Point(name, f, selected, has_aux, call=call, what="args", cure=_LEAVE_OUT)
         blocks = []
         for found in pass_over(point):
             by_argument = point.structure.unflatten(point.outward(found, point.recorded))
-            blocks.append(by_argument if several else by_argument[0])
+            parts = tuple(by_argument[i] for i in places)
+            blocks.append(parts if several else parts[0])
         result = point.result_structure.unflatten(blocks)
         return (result, point.aux()) if has_aux else result
 

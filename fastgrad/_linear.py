@@ -130,9 +130,11 @@ class Point:
     """What f recorded at its arguments."""
 
     def __init__(
-        self, name: str, f: Callable[..., Any], primals: tuple[Any, ...], has_aux: bool = False, keep: bool = False,
-        what: str = "primals", cure: str = "let f read it from outside its arguments",
+        self, name: str, f: Callable[..., Any], primals: Any, has_aux: bool = False, keep: bool = False,
+        call: Callable[[Any], Any] | None = None, what: str = "primals",
+        cure: str = "let f read it from outside its arguments",
     ) -> None:  # fmt: skip
+        """``call`` calls f with primals, or what stands in their places; errors call these ``what``."""
         if not callable(f):
             raise TypeError(f"{name}: expected a function, got {f!r}")
         connected = _core.grad_enabled()
@@ -142,7 +144,8 @@ class Point:
             self.watched = _watched(
                 self.given, connected, lambda k: f"{name}: {self.structure.paths(what)[k]}", cure, keep
             )
-            result, self._aux = f(*self.structure.unflatten(self.watched)), None
+            inside = self.structure.unflatten(self.watched)
+            result, self._aux = f(*inside) if call is None else call(inside), None
             if has_aux:
                 result, self._aux = _with_aux(f, result, name)
             self.results, self.result_structure = tree.flatten(result)
