@@ -118,7 +118,7 @@ def _matmul(step: Step, ts: Tangents) -> Any:
 
 
 def _softmax(step: Step, ts: Tangents) -> Tensor:
-    return gradient("softmax", 0, step.attr, ts[0], step.y)  # its Jacobian is symmetric
+    return gradient(step.name, 0, step.attr, ts[0], step.y, *step.inputs)  # its Jacobian is symmetric
 
 
 def _log_softmax(step: Step, ts: Tangents) -> Tensor:
