@@ -54,7 +54,7 @@ def push(results: list[Tensor], inputs: list[Tensor], tangents: Iterable[Tensor]
     for noted in _core.steps(results, inputs, recorded):
         ts = [found.get(k) for k in noted[2]]
         if any(t is not None for t in ts):
-            step = Step(*noted, recorded)
+            step = Step(*noted, recorded=recorded)
             found[step.number] = RULES[step.name](step, ts)
     return [found.get(_core.node_number(y)) for y in results]
 
@@ -108,7 +108,8 @@ def _concatenate(step: Step, ts: Tangents) -> Tensor:
 
 
 def _where(step: Step, ts: Tangents) -> Tensor:
-    return _full(_core.where(step.inputs[0], *[0 if t is None else t for t in ts[1:]]), step)
+    condition: Any = step.inputs[0]
+    return _full(_core.where(condition, *[0 if t is None else t for t in ts[1:]]), step)
 
 
 def _matmul(step: Step, ts: Tangents) -> Any:
@@ -129,16 +130,13 @@ def _reduction(step: Step, ts: Tangents) -> Tensor:
     """The gradient of each result, times the tangent, summed."""
     (t, *_), bits = ts, step.attr
     one = _core.asarray(np.ones(step.shape, t.dtype))
-    terms = gradient(step.name, 0, step.attr, one, step.y, *step.inputs) * t
+    terms: Tensor = gradient(step.name, 0, step.attr, one, step.y, *step.inputs) * t
     axes = tuple(k for k in range(t.ndim) if bits[0] >> k & 1) if bits else -1
     return terms.sum(axes).reshape(step.shape)
 
 
 RULES: dict[str, Rule] = dict.fromkeys(_core.ROWS, _elementwise) | {
-    **dict.fromkeys(
-        "cast reshape transpose broadcast_to slice unslice take untake sum".split(),
-        _linear,
-    ),
+    **dict.fromkeys("cast reshape transpose broadcast_to slice unslice take untake sum".split(), _linear),
     **dict.fromkeys(("max", "min", "logsumexp", "cross_entropy"), _reduction),
     "concatenate": _concatenate, "where": _where, "matmul": _matmul, "softmax": _softmax, "log_softmax": _log_softmax,
 }  # fmt: skip
