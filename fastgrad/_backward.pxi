@@ -130,7 +130,7 @@ def pull(list results, list cotangents, list inputs, bint create_graph):
 
 def steps(list results, list inputs, bint recorded):
     """What was computed since tensors were watched that results depend on, in order: tuples (op number, number of the
-    result, numbers of the operands, attr, shape of the result, saved result, saved operands). Numbers are those of nodes:
+    result, numbers of the operands, attr, shape of the result, saved result, saved operands, recorded). Numbers are those of nodes:
     ``node_number``; None for a constant or a value that was not saved. ``recorded``: with the nodes of what was saved."""
     cdef _Pass p = _Pass(results, inputs)
     cdef fg_node **nodes = NULL
@@ -151,7 +151,7 @@ def steps(list results, list inputs, bint recorded):
                 check(fg_saved(n, k, &t))
                 values.append(saved_value(t, recorded))
             made.append((n.op, n.number, operands, tuple([n.attr[k] for k in range(n.n_attr)]),
-                         tuple([n.shape.dim[k] for k in range(n.shape.ndim)]), y, values))
+                         tuple([n.shape.dim[k] for k in range(n.shape.ndim)]), y, values, recorded))
     finally:
         free(nodes)
     return made
@@ -225,3 +225,9 @@ def in_transform():
 def read_outside():
     """Whether something that was recorded before the outermost transform has been read since it began."""
     return fg_read_outside != 0
+
+
+def set_read_outside(bint read):
+    """Turn that to what it was, where what has been read was not the caller's business."""
+    global fg_read_outside
+    fg_read_outside = read

@@ -35,7 +35,7 @@ class Step(NamedTuple):
     shape: tuple[int, ...]  # of the result
     y: Tensor | None
     inputs: list[Tensor | None]
-    recorded: bool = False  # saved values have their nodes, and the rule is differentiated again
+    recorded: bool  # saved values have their nodes, and the rule is differentiated again
 
     @property
     def name(self) -> str:
@@ -54,7 +54,7 @@ def push(results: list[Tensor], inputs: list[Tensor], tangents: Iterable[Tensor]
     for noted in _core.steps(results, inputs, recorded):
         ts = [found.get(k) for k in noted[2]]
         if any(t is not None for t in ts):
-            step = Step(*noted, recorded=recorded)
+            step = Step(*noted)
             found[step.number] = RULES[step.name](step, ts)
     return [found.get(_core.node_number(y)) for y in results]
 

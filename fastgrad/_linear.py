@@ -6,7 +6,8 @@ the results to the arguments with cotangents (csrc/tape.c), or the other way wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -180,19 +181,33 @@ class Point:
 
     def pull(self, cotangents: list[Tensor]) -> list[Tensor]:
         """The cotangents of the arguments."""
-        recorded = self.recording(cotangents)
-        with _recording():
-            return _core.pull(self.results, cotangents, self.watched, recorded)
+        if not self.recording(cotangents):
+            return _core.pull(self.results, cotangents, self.watched, False)
+        with self._recorded_pass(cotangents):
+            return _core.pull(self.results, cotangents, self.watched, True)
 
     def push(self, tangents: list[Tensor]) -> list[Tensor]:
         """The tangents of the results."""
         if self.recording(tangents):
-            with _recording():
+            with self._recorded_pass(tangents):
                 found = push(self.results, self.watched, tangents, True)
         else:
             with no_grad():
                 found = push(self.results, self.watched, [t.detach() for t in tangents], False)
         return [_core.asarray(np.zeros(y.shape, y.dtype)) if t is None else t for t, y in zip(found, self.results)]
+
+    @contextlib.contextmanager
+    def _recorded_pass(self, given: list[Tensor]) -> Iterator[None]:
+        """That the pass reads our tape means nothing to a transform outside to which the tape is a constant; that it
+        reads what is given does."""
+        with _recording():
+            for x in given:
+                if x.requires_grad:
+                    _core.watch_tensor(x, True)
+            was = _core.read_outside()
+            yield
+            if not self.recorded:
+                _core.set_read_outside(was)
 
     def moved(self, tangents: tuple[Any, ...], name: str) -> Any:
         """J v, in the structure of the result."""
