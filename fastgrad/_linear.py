@@ -158,9 +158,9 @@ class Point:
         path = self.result_structure.paths("")[k]
         if not isinstance(y, Tensor):
             raise TypeError(
-                f"{name}: {_name(f)} returned {_kind(y)}{path and f' at {path}'}, not a tensor: nothing in it was recorded. "
-                "Compute with fastgrad's or NumPy's functions on the arguments, not with math or on copies of their values; "
-                "return constants by has_aux=True"
+                f"{name}: {_name(f)} returned {_kind(y)}{path and f' at {path}'}, not a tensor: nothing in it was "
+                "recorded. Compute with fastgrad's or NumPy's functions on the arguments, not with math or on copies of "
+                "their values; return constants by has_aux=True"
             )
         if y.dtype.kind != "f":
             raise TypeError(
@@ -241,7 +241,8 @@ def _like(structure: tree.Structure, tensors: list[Tensor], given: Any, name: st
         if x.shape != y.shape:
             before, _, what = name.rpartition(" ")
             raise ValueError(
-                f"{before} {structure.paths(what)[k]} has shape {x.shape}, expected {y.shape}, that of the value it belongs to"
+                f"{before} {structure.paths(what)[k]} has shape {x.shape}, expected {y.shape}, that of the value it "
+                "belongs to"
             )
         found.append(x if x.dtype == y.dtype else _core.astype(x, y.dtype))
     return found

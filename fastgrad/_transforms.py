@@ -201,8 +201,8 @@ def _watched(
         if hasattr(x, "dtype"):
             got = str(x.dtype)
         raise TypeError(
-            f"{place(k)} is {got}; only float32 and float64 have gradients, convert it with float(x) or x.astype(float), "
-            f"or {cure}"
+            f"{place(k)} is {got}; only float32 and float64 have gradients, convert it with float(x) or "
+            f"x.astype(float), or {cure}"
         )
     return found
 
