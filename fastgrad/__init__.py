@@ -28,8 +28,9 @@ from .testing import check_grads
 __all__ = [
     "CacheInfo", "Compiled", "DescentResult", "Program", "TraceError", "TrainingStep", "__version__", "activations",
     "check_grads", "compile", "descend", "dropout", "elementwise_grad", "grad", "hessian", "hessp", "hvp", "jacfwd",
-    "jacobian", "jacrev", "jvp", "least_squares", "linearize", "losses", "minimize", "no_grad", "optim", "random", "root",
-    "show_config", "sparse", "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad", "vjp", "vmap",
+    "jacobian", "jacrev", "jvp", "least_squares", "linearize", "losses", "minimize", "no_grad", "optim", "random",
+    "root", "show_config", "sparse", "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad",
+    "vjp", "vmap",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
 __all__ += _ops.__all__

@@ -122,7 +122,8 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     """
     if not isinstance(primals, (tuple, list)) or not primals:
         raise TypeError(
-            f"hvp: expected primals as a tuple of f's arguments, got {_kind(primals)}; of a single argument x write (x,)"
+            f"hvp: expected primals as a tuple of f's arguments, got {_kind(primals)}; of a single argument x write "
+            "(x,)"
         )
     single = len(primals) == 1
     return jvp(grad(f, 0 if single else tuple(range(len(primals)))), primals, tangents)[1]

@@ -159,8 +159,8 @@ class Point:
         if not isinstance(y, Tensor):
             raise TypeError(
                 f"{name}: {_name(f)} returned {_kind(y)}{path and f' at {path}'}, not a tensor: nothing in it was "
-                "recorded. Compute with fastgrad's or NumPy's functions on the arguments, not with math or on copies of "
-                "their values; return constants by has_aux=True"
+                "recorded. Compute with fastgrad's or NumPy's functions on the arguments, not with math or on copies "
+                "of their values; return constants by has_aux=True"
             )
         if y.dtype.kind != "f":
             raise TypeError(
