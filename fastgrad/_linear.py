@@ -158,7 +158,7 @@ class Point:
         path = self.result_structure.paths("")[k]
         if not isinstance(y, Tensor):
             raise TypeError(
-                f"{name}: {_name(f)} returned {_kind(y)}{path and f' at {path}'}, not a tensor: nothing in it was "
+                f"{name}: {_name(f)} returned {_kind(y)}{path and f' at {path}'}, expected a tensor: nothing in it was "
                 "recorded. Compute with fastgrad's or NumPy's functions on the arguments, not with math or on copies "
                 "of their values; return constants by has_aux=True"
             )

@@ -234,7 +234,7 @@ def _with_aux(f: Callable[..., Any], result: Any, name: str) -> Any:
 def _check_value(f: Callable[..., Any], result: Any) -> None:
     if not isinstance(result, Tensor):
         raise TypeError(
-            f"grad: {_name(f)} returned {_kind(result)}, expected a tensor of one element"
+            f"grad: {_name(f)} returned {_kind(result)}, expected a tensor"
             + (
                 "; to return more beside the value, give has_aux=True and return (value, aux)"
                 if isinstance(result, (tuple, list, dict))

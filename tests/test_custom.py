@@ -44,8 +44,8 @@ def test_rule_is_used_and_differentiated_to_third_order():
     np.testing.assert_allclose(d(f, (0, 1))(x, y), (y * np.cos(x), np.sin(x)), rtol=1e-15)
     np.testing.assert_allclose(d(d(f), (0, 1))(x, y), (-y * np.sin(x), np.cos(x)), rtol=1e-15)
     np.testing.assert_allclose(d(d(d(f)), (0, 1))(x, y), (-y * np.cos(x), -np.sin(x)), rtol=1e-15)
-    fg.check_grads(lambda x, y: fg.sum(f(x, y)), (X, X + 3), order=3)
-    fg.check_grads(lambda x, y: fg.sum(f(x * x, y) ** 3), (X, X + 3), order=3)
+    fg.check_grads(lambda x, y: fg.sum(f(x, y)), (X, X + 3), order=3, modes=("rev",))
+    fg.check_grads(lambda x, y: fg.sum(f(x * x, y) ** 3), (X, X + 3), order=3, modes=("rev",))
 
 
 def test_a_rule_that_is_not_the_derivative_is_believed():
@@ -161,7 +161,7 @@ def test_several_results_of_two_dtypes():
 def test_constant_and_identical_results_follow_the_rule():
     @fg.custom_vjp
     def straight_through(x):
-        return np.round(x.numpy() if isinstance(x, fg.Tensor) else x)
+        return np.round(x.detach().numpy() if isinstance(x, fg.Tensor) else x)
 
     straight_through.defvjp(lambda x: (straight_through(x), None), lambda _, g: (g,))
     x = fg.tensor(X, requires_grad=True)
@@ -486,7 +486,7 @@ def test_primitive():
     cumulated.defvjp(lambda g, y, x, factor=1.0: cumulated(g[::-1], factor)[::-1], lambda g, y, x, f: (g * y).sum() / f)
     assert type(cumulated(X)) is np.ndarray
     assert type(cumulated(fg.tensor(X))) is fg.Tensor and kinds[-1][0] is np.ndarray
-    fg.check_grads(lambda x, f: (cumulated(x, f) ** 2).sum(), (X, 2.0), order=3)
+    fg.check_grads(lambda x, f: (cumulated(x, f) ** 2).sum(), (X, 2.0), order=3, modes=("rev",))
 
 
 def test_primitive_without_a_rule_says_so_when_differentiated():

@@ -340,10 +340,10 @@ TABLE = {
          "grad: f returned a tensor of shape (3,); a gradient is that of a single number, such as a sum or mean"),
         ("fg.grad(f, has_aux=True)(1.0)", TypeError, "grad: with has_aux=True f must return (value, aux), got a Tensor"),
         ("fg.grad(lambda x: 1.0)(1.0)", TypeError,
-         "grad: <lambda> returned a float, expected a tensor of one element: nothing in it was recorded. Compute with "
+         "grad: <lambda> returned a float, expected a tensor: nothing in it was recorded. Compute with "
          "fastgrad's or NumPy's functions on the arguments, not with math or on copies of their values"),
         ("fg.grad(lambda x: (x, 1))(1.0)", TypeError,
-         "grad: <lambda> returned a tuple, expected a tensor of one element; to return more beside the value, give "
+         "grad: <lambda> returned a tuple, expected a tensor; to return more beside the value, give "
          "has_aux=True and return (value, aux)"),
         ("fg.grad(lambda x: fg.tensor(1))(1.0)", TypeError, "grad: <lambda> returned int64, which has no gradient"),
         ("fg.grad(lambda x: math.sin(x))(1.0)", TypeError,
