@@ -10,8 +10,8 @@
  * reason in fg_message(). An `out` argument receives a new reference; inputs are borrowed.
  *
  * Mutable globals, beside those declared here (fg_ops is filled by fg_init): the pool and each thread's message
- * (memory.c), the shape of all scalars (array.c), the last node's number (tape.c), the chosen kernels (dispatch.c),
- * the BLAS (matmul.c), and each thread's recording (record.c).
+ * (memory.c), the shape of all scalars (array.c), the numbers of the last node and the last pass (tape.c), the chosen
+ * kernels (dispatch.c), the BLAS (matmul.c), and each thread's recording with how many began and go on (record.c).
  */
 #ifndef FASTGRAD_H
 #define FASTGRAD_H
