@@ -3,7 +3,8 @@
  * A kernel works on plain contiguous memory of one dtype and knows nothing of shapes, tapes or allocation: no kernel
  * allocates, fails or calls back, and lengths are not negative. The four families below each have one text
  * (elementwise.c, reduce.c, gemm.c, philox.c), which includes itself once per dtype and is compiled once per
- * instruction set (setup.py passes -DFG_ISA=baseline|avx2|avx512|neon). fg_kernels_select (dispatch.c) picks the set once.
+ * instruction set (setup.py passes -DFG_ISA=baseline|avx2|avx512|neon). fg_kernels_select (dispatch.c) picks the set
+ * once.
  *
  * Letters: x a b inputs, y result, g cotangent of y, gx cotangent of x, n length. `void *` stands for
  * float* or double*, according to the table the pointer was taken from. Unless said otherwise, y (or gx)

@@ -116,8 +116,8 @@ VM_INLINE double vm_arcsin_tail_f64(double z) {
                   0x1.0bccd72b55266p-5);
 }
 
-/* arcsin(a) = s + t up to 1/2, where s = a; beyond, it is pi/2 - 2 arcsin(s) with s = sqrt((1 - a) / 2), where lo is what
- * s was rounded by. */
+/* arcsin(a) = s + t with s = a up to 1/2; beyond, it is pi/2 - 2 arcsin(s) with s = sqrt((1 - a) / 2), where lo is
+ * what s was rounded by. */
 typedef struct { double s, t, lo; } vm_arcsin_parts;
 VM_INLINE vm_arcsin_parts vm_arcsin_core_f64(double a) {
     int far = a > 0.5;
