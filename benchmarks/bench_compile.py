@@ -115,6 +115,7 @@ def net_by_jax(params, x, labels):
 
 
 def net(sizes, batch):
+    """Parameters of a net of tanh layers, inputs and labels."""
     rng = np.random.default_rng(0)
     params = [
         [rng.normal(size=(m, n)).astype(np.float32) / np.float32(m) ** 0.5, np.zeros(n, np.float32)]

@@ -5,18 +5,9 @@ import timeit
 import fastgrad as fg
 import numpy as np
 from _compare import compare, limit, one_thread, peer
+from bench_compile import net
 
 torch, jax = peer("torch"), peer("jax")
-
-
-def per_sample(sizes, batch):
-    """Parameters of a net of tanh layers, inputs and labels."""
-    rng = np.random.default_rng(0)
-    params = [
-        [rng.normal(size=(m, n)).astype(np.float32) / np.float32(m) ** 0.5, np.zeros(n, np.float32)]
-        for m, n in zip(sizes, sizes[1:])
-    ]
-    return params, rng.normal(size=(batch, sizes[0])).astype(np.float32), rng.integers(0, sizes[-1], batch)
 
 
 def by_fastgrad(made, compiled):
@@ -58,14 +49,14 @@ def by_torch(made):
 
 
 def test_per_sample_gradients(benchmark):
-    made = per_sample((64, 128, 10), 128)
+    made = net((64, 128, 10), 128)
     peers = {"jax.jit": by_jax(made)} if jax else {}
     work = "compiled per-sample gradients 64-128-10, batch 128"
     compare(benchmark, work, by_fastgrad(made, True), peers, {"jax.jit": 0.8})
 
 
 def test_per_sample_gradients_eager(benchmark):
-    made = per_sample((64, 128, 10), 128)
+    made = net((64, 128, 10), 128)
     peers = {"torch.func": by_torch(made)} if torch else {}
     with one_thread():
         compare(benchmark, "eager per-sample gradients 64-128-10, batch 128", by_fastgrad(made, False), peers, {})

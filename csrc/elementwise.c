@@ -177,99 +177,99 @@ static void FN(run_huge)(FN(loop) *loop, T (*value)(T), int64_t n, const T *x, c
 
 /* What a loop binds to the letters of its text */
 #define LETTERS const T x = pa[i], a = x, y = py[i], g = pg[i]; (void)a, (void)x, (void)y, (void)g
-#define LOOP(name, unit, value)                                                                                    \
-    static NOINLINE void FN(name)(int64_t n, const T *pa, const T *pb, const T *py, const T *pg, T *out) {          \
-        n &= -(int64_t)(unit); /* changes nothing, but lets the compiler leave out the remainder */                 \
-        SIMD for (int64_t i = 0; i < n; i++) {                                                                      \
-            LETTERS;                                                                                                \
-            const T b = pb[i];                                                                                      \
-            (void)b;                                                                                                \
-            out[i] = value;                                                                                         \
-        }                                                                                                           \
+#define LOOP(name, unit, value)                                                                                \
+    static NOINLINE void FN(name)(int64_t n, const T *pa, const T *pb, const T *py, const T *pg, T *out) {     \
+        n &= -(int64_t)(unit); /* changes nothing, but lets the compiler leave out the remainder */            \
+        SIMD for (int64_t i = 0; i < n; i++) {                                                                 \
+            LETTERS;                                                                                           \
+            const T b = pb[i];                                                                                 \
+            (void)b;                                                                                           \
+            out[i] = value;                                                                                    \
+        }                                                                                                      \
     }
 
 /* Unary rows: <name> is y = f(x), <name>_vjp is gx = g f'(x) */
-#define UNARY(name, definition, derivative, lo, hi, doc)                                                        \
-    static void FN(name)(int64_t n, const void *px, void *py) {                                                     \
-        const T *xs = px;                                                                                           \
-        T *out = py;                                                                                                \
-        SIMD for (int64_t i = 0; i < n; i++) {                                                                      \
-            const T x = xs[i];                                                                                      \
-            out[i] = definition;                                                                                    \
-        }                                                                                                           \
-    }                                                                                                               \
-    static void FN(name##_vjp)(int64_t n, const void *px, const void *qy, const void *some, void *pgx) {            \
-        const T *pa = SOME(px), *py = SOME(qy), *pg = some;                                                         \
-        T *out = pgx;                                                                                               \
-        SIMD for (int64_t i = 0; i < n; i++) {                                                                      \
-            LETTERS;                                                                                                \
-            out[i] = g * (T)(derivative);                                                                           \
-        }                                                                                                           \
+#define UNARY(name, definition, derivative, lo, hi, doc)                                                       \
+    static void FN(name)(int64_t n, const void *px, void *py) {                                                \
+        const T *xs = px;                                                                                      \
+        T *out = py;                                                                                           \
+        SIMD for (int64_t i = 0; i < n; i++) {                                                                 \
+            const T x = xs[i];                                                                                 \
+            out[i] = definition;                                                                               \
+        }                                                                                                      \
+    }                                                                                                          \
+    static void FN(name##_vjp)(int64_t n, const void *px, const void *qy, const void *some, void *pgx) {       \
+        const T *pa = SOME(px), *py = SOME(qy), *pg = some;                                                    \
+        T *out = pgx;                                                                                          \
+        SIMD for (int64_t i = 0; i < n; i++) {                                                                 \
+            LETTERS;                                                                                           \
+            out[i] = g * (T)(derivative);                                                                      \
+        }                                                                                                      \
     }
 
-#define UNARY_FN(name, definition, derivative, lo, hi, doc)                                                     \
-    LOOP(name##_loop, UNIT(name), VM(name)(x))                                                                                  \
-    LOOP(name##_vjp_loop, STEP, g * (T)(SLOPE(name, derivative)))                                                                      \
-    static void FN(name)(int64_t n, const void *x, void *y) {                                                       \
-        T (*huge)(T) = PICK(HUGE_forward_##name, 0);                                                                \
-        if (huge) FN(run_huge)(FN(name##_loop), huge, n, x, 0, y);                                                  \
-        else if (IS_LIBM(name)) FN(name##_loop)(n, x, x, x, x, y);                                                  \
-        else FN(run)(FN(name##_loop), n, x, 0, 0, 0, y);                                                            \
-    }                                                                                                               \
-    static void FN(name##_vjp)(int64_t n, const void *x, const void *y, const void *g, void *gx) {                  \
-        T (*huge)(T) = PICK(HUGE_backward_##name, 0);                                                               \
-        if (huge) FN(run_huge)(FN(name##_vjp_loop), huge, n, x, g, gx);                                             \
-        else FN(run)(FN(name##_vjp_loop), n, x, 0, y, g, gx);                                                       \
+#define UNARY_FN(name, definition, derivative, lo, hi, doc)                                                    \
+    LOOP(name##_loop, UNIT(name), VM(name)(x))                                                                 \
+    LOOP(name##_vjp_loop, STEP, g * (T)(SLOPE(name, derivative)))                                              \
+    static void FN(name)(int64_t n, const void *x, void *y) {                                                  \
+        T (*huge)(T) = PICK(HUGE_forward_##name, 0);                                                           \
+        if (huge) FN(run_huge)(FN(name##_loop), huge, n, x, 0, y);                                             \
+        else if (IS_LIBM(name)) FN(name##_loop)(n, x, x, x, x, y);                                             \
+        else FN(run)(FN(name##_loop), n, x, 0, 0, 0, y);                                                       \
+    }                                                                                                          \
+    static void FN(name##_vjp)(int64_t n, const void *x, const void *y, const void *g, void *gx) {             \
+        T (*huge)(T) = PICK(HUGE_backward_##name, 0);                                                          \
+        if (huge) FN(run_huge)(FN(name##_vjp_loop), huge, n, x, g, gx);                                        \
+        else FN(run)(FN(name##_vjp_loop), n, x, 0, y, g, gx);                                                  \
     }
 
 /* Binary rows: <name>, <name>_da, <name>_db. A stride-0 operand stays in a register. */
-#define STRIDED(letters, value)                                                                                          \
-    do {                                                                                                            \
-        if (sa && sb) STRIDED_LOOP(1, 1, letters, value)                                                                     \
-        else if (sa) STRIDED_LOOP(1, 0, letters, value)                                                                      \
-        else if (sb) STRIDED_LOOP(0, 1, letters, value)                                                                      \
-        else STRIDED_LOOP(0, 0, letters, value)                                                                              \
+#define STRIDED(letters, value)                                                                                \
+    do {                                                                                                       \
+        if (sa && sb) STRIDED_LOOP(1, 1, letters, value)                                                       \
+        else if (sa) STRIDED_LOOP(1, 0, letters, value)                                                        \
+        else if (sb) STRIDED_LOOP(0, 1, letters, value)                                                        \
+        else STRIDED_LOOP(0, 0, letters, value)                                                                \
     } while (0)
-#define STRIDED_LOOP(SA, SB, letters, value)                                                                             \
-    {                                                                                                               \
-        const T a0 = *pa, b0 = *pb;                                                                                 \
-        SIMD for (int64_t i = 0; i < n; i++) {                                                                      \
-            const T a = SA ? pa[i] : a0, b = SB ? pb[i] : b0;                                                       \
-            (void)a, (void)b;                                                                                       \
-            letters;                                                                                                \
-            out[i] = value;                                                                                         \
-        }                                                                                                           \
+#define STRIDED_LOOP(SA, SB, letters, value)                                                                   \
+    {                                                                                                          \
+        const T a0 = *pa, b0 = *pb;                                                                            \
+        SIMD for (int64_t i = 0; i < n; i++) {                                                                 \
+            const T a = SA ? pa[i] : a0, b = SB ? pb[i] : b0;                                                  \
+            (void)a, (void)b;                                                                                  \
+            letters;                                                                                           \
+            out[i] = value;                                                                                    \
+        }                                                                                                      \
     }
 
-#define BINARY(name, definition, da, db, alo, ahi, blo, bhi, doc)                                               \
-    static void FN(name)(int64_t n, const void *va, int sa, const void *vb, int sb, void *vy) {                     \
-        const T *pa = va, *pb = vb;                                                                                 \
-        T *out = vy;                                                                                                \
-        if (n) STRIDED((void)0, definition);                                                                                 \
-    }                                                                                                               \
-    BINARY_VJP(name##_da, da)                                                                                       \
+#define BINARY(name, definition, da, db, alo, ahi, blo, bhi, doc)                                              \
+    static void FN(name)(int64_t n, const void *va, int sa, const void *vb, int sb, void *vy) {                \
+        const T *pa = va, *pb = vb;                                                                            \
+        T *out = vy;                                                                                           \
+        if (n) STRIDED((void)0, definition);                                                                   \
+    }                                                                                                          \
+    BINARY_VJP(name##_da, da)                                                                                  \
     BINARY_VJP(name##_db, db)
-#define BINARY_VJP(name, derivative)                                                                            \
-    static void FN(name)(int64_t n, const void *va, int sa, const void *vb, int sb, const void *vy,                 \
-                         const void *some, void *vga) {                                                             \
-        const T *pa = SOME(va), *pb = SOME(vb), *py = SOME(vy), *pg = some;                                         \
-        T *out = vga;                                                                                               \
-        if (n) STRIDED(const T y = py[i]; (void)y, pg[i] * (T)(derivative));                                                             \
+#define BINARY_VJP(name, derivative)                                                                           \
+    static void FN(name)(int64_t n, const void *va, int sa, const void *vb, int sb, const void *vy,            \
+                         const void *some, void *vga) {                                                        \
+        const T *pa = SOME(va), *pb = SOME(vb), *py = SOME(vy), *pg = some;                                    \
+        T *out = vga;                                                                                          \
+        if (n) STRIDED(const T y = py[i]; (void)y, pg[i] * (T)(derivative));                                   \
     }
-#define BINARY_FN(name, definition, da, db, alo, ahi, blo, bhi, doc)                                            \
-    LOOP(name##_loop, UNIT(name), VM(name)(a, b))                                                                               \
-    static void FN(name)(int64_t n, const void *a, int sa, const void *b, int sb, void *y) {                        \
-        if (sa & sb & !IS_LIBM(name)) FN(run)(FN(name##_loop), n, a, b, 0, 0, y);                                   \
-        else FN(run_strided)(FN(name##_loop), IS_LIBM(name), n, a, sa, b, sb, 0, 0, y);                             \
-    }                                                                                                               \
-    BINARY_FN_VJP(name##_da, da)                                                                                    \
+#define BINARY_FN(name, definition, da, db, alo, ahi, blo, bhi, doc)                                           \
+    LOOP(name##_loop, UNIT(name), VM(name)(a, b))                                                              \
+    static void FN(name)(int64_t n, const void *a, int sa, const void *b, int sb, void *y) {                   \
+        if (sa & sb & !IS_LIBM(name)) FN(run)(FN(name##_loop), n, a, b, 0, 0, y);                              \
+        else FN(run_strided)(FN(name##_loop), IS_LIBM(name), n, a, sa, b, sb, 0, 0, y);                        \
+    }                                                                                                          \
+    BINARY_FN_VJP(name##_da, da)                                                                               \
     BINARY_FN_VJP(name##_db, db)
-#define BINARY_FN_VJP(name, derivative)                                                                         \
-    LOOP(name##_loop, STEP, g * (T)(derivative))                                                                          \
-    static void FN(name)(int64_t n, const void *a, int sa, const void *b, int sb, const void *y, const void *g,     \
-                         void *ga) {                                                                                \
-        if (sa & sb) FN(run)(FN(name##_loop), n, a, b, y, g, ga);                                                   \
-        else FN(run_strided)(FN(name##_loop), 0, n, a, sa, b, sb, y, g, ga);                                        \
+#define BINARY_FN_VJP(name, derivative)                                                                        \
+    LOOP(name##_loop, STEP, g * (T)(derivative))                                                               \
+    static void FN(name)(int64_t n, const void *a, int sa, const void *b, int sb, const void *y, const void *g, \
+                         void *ga) {                                                                           \
+        if (sa & sb) FN(run)(FN(name##_loop), n, a, b, y, g, ga);                                              \
+        else FN(run_strided)(FN(name##_loop), 0, n, a, sa, b, sb, y, g, ga);                                   \
     }
 
 #include "ops.def"
@@ -278,10 +278,10 @@ static void FN(run_huge)(FN(loop) *loop, T (*value)(T), int64_t n, const T *x, c
 #undef BINARY
 #undef BINARY_FN
 
-#define COMPARE(name, operator)                                                                                 \
-    static void FN(name)(int64_t n, const void *va, int sa, const void *vb, int sb, uint8_t *out) {                 \
-        const T *pa = va, *pb = vb;                                                                                 \
-        if (n) STRIDED((void)0, a operator b);                                                                      \
+#define COMPARE(name, operator)                                                                                \
+    static void FN(name)(int64_t n, const void *va, int sa, const void *vb, int sb, uint8_t *out) {            \
+        const T *pa = va, *pb = vb;                                                                            \
+        if (n) STRIDED((void)0, a operator b);                                                                 \
     }
 COMPARE(less, <)
 COMPARE(less_equal, <=)

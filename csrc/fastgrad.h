@@ -10,8 +10,9 @@
  * reason in fg_message(). An `out` argument receives a new reference; inputs are borrowed.
  *
  * Mutable globals, beside those declared here (fg_ops is filled by fg_init): the pool and each thread's message
- * (memory.c), the shape of all scalars (array.c), the last node's number (tape.c), the chosen kernels (dispatch.c),
- * the BLAS (matmul.c), each thread's recording (record.c) and the rules it is about to release (tape.c).
+ * (memory.c), the shape of all scalars (array.c), the numbers of the last node and the last pass and the rules that each
+ * thread is about to release (tape.c), the chosen kernels (dispatch.c), the BLAS (matmul.c), each thread's recording,
+ * and how many began and go on (record.c).
  */
 #ifndef FASTGRAD_H
 #define FASTGRAD_H

@@ -2,8 +2,9 @@
  *
  * A kernel works on plain contiguous memory of one dtype and knows nothing of shapes, tapes or allocation: no kernel
  * allocates, fails or calls back, and lengths are not negative. The four families below each have one text
- * (elementwise.c, reduce.c, gemm.c, philox.c), which includes itself once per dtype and is compiled once per instruction set
- * (setup.py passes -DFG_ISA=baseline|avx2|avx512|neon). fg_kernels_select (dispatch.c) picks the set once.
+ * (elementwise.c, reduce.c, gemm.c, philox.c), which includes itself once per dtype and is compiled once per
+ * instruction set (setup.py passes -DFG_ISA=baseline|avx2|avx512|neon). fg_kernels_select (dispatch.c) picks the set
+ * once.
  *
  * Letters: x a b inputs, y result, g cotangent of y, gx cotangent of x, n length. `void *` stands for
  * float* or double*, according to the table the pointer was taken from. Unless said otherwise, y (or gx)
@@ -60,7 +61,7 @@ typedef struct {
     void (*where)(int64_t n, const uint8_t *c, int sc, const void *a, int sa, const void *b, int sb, void *y);
     /* y = x in the other float dtype */
     void (*cast)(int64_t n, const void *x, void *y);
-    /* Of unary and binary: 1 where it calls the C library for each element, and so takes no fewer than are asked for. */
+    /* Of unary and binary: 1 where it calls the C library for each element, and so does no more than it is asked to. */
     uint8_t by_element[FG_N_UNARY + FG_N_BINARY];
 } fg_elementwise_kernels;
 

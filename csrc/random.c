@@ -1,8 +1,8 @@
 /* random.c: draws of random numbers, the only operation that changes what it reads.
  *
- * A generator's state is an array of FG_RANDOM_WORDS uint64 that draws advance (fg_array.live). A draw takes whole chunks
- * of the stream, so that it begins the same wherever in a program it stands. While a function is recorded its draws
- * are noted and take nothing: the replay that follows takes the numbers which an eager run would have had.
+ * A generator's state is an array of FG_RANDOM_WORDS uint64 that draws advance (fg_array.live). A draw takes whole
+ * chunks of the stream, so that it begins the same wherever in a program it stands. While a function is recorded its
+ * draws are noted and take nothing: the replay that follows takes the numbers which an eager run would have had.
  */
 #include "program.h"
 
@@ -26,8 +26,7 @@ static void scale(int64_t n, int64_t low, int64_t count, void *y_)
     }
 }
 
-/* Floats uniform in [0, 1), or int64 below low + count. */
-
+/* Floats uniform in [0, 1), or int64 from low to low + count - 1. */
 int fg_random_run(const fg_call *c, fg_array *y)
 {
     uint64_t *state = c->in[0].array->data;

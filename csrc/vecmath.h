@@ -7,15 +7,16 @@
  * The bounds hold with fused multiply-add and without. Exception: where logaddexp and logaddexp2 of
  * float64 cancel to less than 2^-47, they are only 2^-100 from the truth.
  *
- * The float32 functions that training leans on (exp, log, tanh, sigmoid, silu, gelu, softplus, erf) have
- * arithmetic of their own; the other float32 functions round a result computed in double.
+ * The float32 functions that training leans on (exp, exp2, expm1, log, log1p, tanh, sigmoid, silu, gelu, softplus,
+ * erf, and what is made of them) have arithmetic of their own; the others round a result computed in double.
  * Where one double is not enough (arguments of exp above all, whose error grows by the argument), a value is
  * carried as an unevaluated sum hi + lo, after T. J. Dekker, "A floating-point technique for extending the
  * available precision" (1971). Polynomials are minimax fits made with the Remez algorithm for this file.
  *
  * sin and cos are right up to VM_TRIG_LIMIT; above it the caller takes vm_<name>_huge, element by element.
- * The functions marked VM_LIBM_<dtype>_<name> call the C library and are not vectorised. Where VM_SLOPE_<dtype>_<name> is
- * defined, the backward kernel computes the derivative in that way and not as its text is written.
+ * The functions marked VM_LIBM_<dtype>_<name> call the C library and are not vectorised. Where
+ * VM_SLOPE_<dtype>_<name> is defined, the backward kernel computes the derivative in that way and not as its text is
+ * written.
  */
 #ifndef FG_VECMATH_H
 #define FG_VECMATH_H
@@ -147,7 +148,6 @@ VM_INLINE double vm_exp_short(double x) {
     return vm_float_f64((vm_bits_f64(t) + 1023) << 52) * (1 + (r + r * r * tail));
 }
 
-
 /* v * 2^n in two steps, so that n may lead beyond the normal numbers at either end (|n| < 2000) */
 VM_INLINE double vm_scale_f64(double v, double n_rounded) {
     uint64_t u = vm_bits_f64(n_rounded) - vm_bits_f64(VM_ROUND_F64) + 4096, half = u >> 1;
@@ -257,17 +257,23 @@ VM_INLINE float vm_expm1_f32(float x) {
     return fabsf(x) < 0x1p-25f ? x : y;
 }
 
-/* exp(r) = C + S with the even part C and the odd part S, so that sinh and cosh need one reduction and no
+/* (sinh(r) - r) / r^3 and (cosh(r) - 1) / r^2 of r^2 for |r| <= 0.3473: 2^-61, 2^-70 */
+VM_INLINE double vm_sinh_tail_f64(double z) {
+    return VM_P4(z, 0x1.5555555555559p-3, 0x1.111111110f64dp-7, 0x1.a01a01b01204cp-13, 0x1.71ddf7d4e4637p-19,
+                 0x1.af5fb17ed3bbap-26);
+}
+VM_INLINE double vm_cosh_tail_f64(double z) {
+    return VM_P5(z, 0x1p-1, 0x1.555555555555cp-5, 0x1.6c16c16c13e7bp-10, 0x1.a01a01b1b1372p-16, 0x1.27e4c4985e46ep-22,
+                 0x1.1f95e88803f3dp-29);
+}
+
+/* exp(r) = C + S with the even part C = 1 + c and the odd part S, so that sinh and cosh need one reduction and no
  * quotient: with p = 2^n / 4, q = 2^-n / 4, sinh(x) / 2 = (p - q) C + (p + q) S, and cosh with the signs changed.
  * The quarter keeps 2^n in range where the result is. */
 VM_INLINE double vm_sinh_f64(double x) {
     double ax = vm_clamp_f64(fabs(x), 0, 710.5), t = ax * VM_LOG2E + VM_ROUND_F64, n = t - VM_ROUND_F64;
     double b = ax - n * VM_LN2_HI, r = b - n * VM_LN2_LO, lo = (b - r) - n * VM_LN2_LO, z = r * r;
-    /* (sinh(r) - r) / r^3 and (cosh(r) - 1) / r^2 for |r| <= 0.3473: 2^-61, 2^-70 */
-    double S = r + (lo + r * z * VM_P4(z, 0x1.5555555555559p-3, 0x1.111111110f64dp-7, 0x1.a01a01b01204cp-13,
-                                 0x1.71ddf7d4e4637p-19, 0x1.af5fb17ed3bbap-26));
-    double c = z * VM_P5(z, 0x1p-1, 0x1.555555555555cp-5, 0x1.6c16c16c13e7bp-10, 0x1.a01a01b1b1372p-16,
-                         0x1.27e4c4985e46ep-22, 0x1.1f95e88803f3dp-29);
+    double S = r + (lo + r * z * vm_sinh_tail_f64(z)), c = z * vm_cosh_tail_f64(z);
     double p = vm_power2_f64(t - 2), q = n > 60 ? 0 : vm_power2_f64(VM_ROUND_F64 - 2 - n);
     double y = 2 * ((p - q) + ((p - q) * c + (p + q) * S));
     return fabs(x) < 0x1p-26 ? x : copysign(y, x);
@@ -276,10 +282,7 @@ VM_INLINE double vm_sinh_f64(double x) {
 VM_INLINE double vm_cosh_f64(double x) {
     double ax = vm_clamp_f64(fabs(x), 0, 710.5), t = ax * VM_LOG2E + VM_ROUND_F64, n = t - VM_ROUND_F64;
     double r = (ax - n * VM_LN2_HI) - n * VM_LN2_LO, z = r * r;
-    double S = r + r * z * VM_P4(z, 0x1.5555555555559p-3, 0x1.111111110f64dp-7, 0x1.a01a01b01204cp-13,
-                                 0x1.71ddf7d4e4637p-19, 0x1.af5fb17ed3bbap-26);
-    double c = z * VM_P5(z, 0x1p-1, 0x1.555555555555cp-5, 0x1.6c16c16c13e7bp-10, 0x1.a01a01b1b1372p-16,
-                         0x1.27e4c4985e46ep-22, 0x1.1f95e88803f3dp-29);
+    double S = r + r * z * vm_sinh_tail_f64(z), c = z * vm_cosh_tail_f64(z);
     double p = vm_power2_f64(t - 2), q = n > 60 ? 0 : vm_power2_f64(VM_ROUND_F64 - 2 - n);
     return 2 * ((p + q) + ((p + q) * c + (p - q) * S));
 }
@@ -419,7 +422,8 @@ VM_INLINE double vm_cbrt_f64(double x) {
     double t = v.e * 0x1.5555555555555p-2 + VM_ROUND_F64, j = v.e - 3 * (t - VM_ROUND_F64);
     double m = v.m * (j < 0 ? 0.5 : j > 0 ? 2 : 1), f = v.m - 1;
     /* cbrt(1 + f) for sqrt(1/2) <= 1 + f <= sqrt(2) to 2^-16, one step of Halley to 2^-48, one of Newton */
-    double y = (VM_P4(f, 0x1.0000561ceb323p+0, 0x1.5538b432b42dep-2, -0x1.c922d2f6a2099p-4, 0x1.0cf69fbb64d18p-4, -0x1.31184e279b68ap-5))
+    double y = VM_P4(f, 0x1.0000561ceb323p+0, 0x1.5538b432b42dep-2, -0x1.c922d2f6a2099p-4, 0x1.0cf69fbb64d18p-4,
+                     -0x1.31184e279b68ap-5)
                * (j < 0 ? 0x1.965fea53d6e3dp-1 : j > 0 ? 0x1.428a2f98d728bp+0 : 1);
     double c = y * y * y;
     y = y - y * (c - m) / (2 * c + m);

@@ -11,8 +11,8 @@ VM_INLINE double vm_tanh_f64(double x) {
     return copysign(base + top / (e.s * e.q + (e.s + 1)), x);
 }
 
-/* m / (m + 3/4) with m = 3/4 (exp(2a) - 1) / 2, a = |x|: while n = 0, which is where tanh has no precision to spare, the
- * sum lies in [3/4, 1) and rounds least. n holds the bias 127 of an exponent. The error is up to 1.9932 ULP (every
+/* m / (m + 3/4) with m = 3/4 (exp(2a) - 1) / 2, a = |x|: while n = 0, which is where tanh has no precision to spare,
+ * the sum lies in [3/4, 1) and rounds least. n holds the bias 127 of an exponent. The error is up to 1.9932 ULP (every
  * number was tried), so whatever is touched here is to be tried again. */
 VM_INLINE float vm_tanh_f32(float x) {
     float a = vm_clamp_f32(fabsf(x), 0, 10), biased = VM_ROUND_F32 + 127;
@@ -216,9 +216,9 @@ VM_INLINE float vm_erfc_f32(float x) {
     return (float)(x < 0 ? 2 - y : y);
 }
 
-/* max(x, 0) - p exp(l - a^2 / 2) / 2 where a = |x|. Up to 1.3, p = a and l is a polynomial of a; beyond, p = 5/8 and l is
- * one of b = (2 - a) / (a + 1), which is small, and so is its error, where that would hurt. What the square was rounded by
- * is carried along. */
+/* max(x, 0) - p exp(l - a^2 / 2) / 2 where a = |x|. Up to 1.3, p = a and l is a polynomial of a; beyond, p = 5/8 and
+ * l is one of b = (2 - a) / (a + 1), which is small, and so is its error, where that would hurt. What the square was
+ * rounded by is carried along. */
 VM_INLINE float vm_gelu_f32(float x) {
     float a = fabsf(x), biased = VM_ROUND_F32 + (127 + 63);
     int far = a > 1.3f;
@@ -236,8 +236,8 @@ VM_INLINE float vm_gelu_f32(float x) {
     return a > 14.5f ? right : right - v * 0x1p-64f;
 }
 
-/* What ops.def gives as the derivative of gelu, with exp(-x^2 / 2) / sqrt(2 pi) taken as a power of two: 2^-25, and what
- * the rounding of the square does to it. Below 2^-126 that factor is 0. */
+/* What ops.def gives as the derivative of gelu, with exp(-x^2 / 2) / sqrt(2 pi) taken as a power of two: 2^-25, and
+ * what the rounding of the square does to it. Below 2^-126 that factor is 0. */
 #define VM_SLOPE_f32_gelu ~, vm_gelu_slope_f32(x, y)
 VM_INLINE float vm_gelu_slope_f32(float x, float y) {
     float w = x * x, u = w * (float)(-0.5 * VM_LOG2E), biased = VM_ROUND_F32 + 127;

@@ -47,8 +47,10 @@ typedef struct { double sine, cosine, odd; uint64_t n; } vm_sine_cosine;
 VM_INLINE vm_sine_cosine vm_sine_cosine_f32(double x) {
     double t = x * VM_TWO_OVER_PI + VM_ROUND_F64, n = t - VM_ROUND_F64;
     double r = (x - n * 0x1.921fb544p+0) - n * 0x1.0b4611a626331p-34, z = r * r;
-    double sine = r + r * z * VM_P3(z, -0x1.5555554caa3e3p-3, 0x1.1111088a5b053p-7, -0x1.a00f93c099fa1p-13, 0x1.6cd5f00480435p-19);
-    double cosine = 1 + (-0.5 * z + z * z * VM_P3(z, 0x1.5555554f42b12p-5, -0x1.6c16b88c10ac2p-10, 0x1.a011179c1d02ap-16, -0x1.24290b82a95c2p-22));
+    double sine = r + r * z * VM_P3(z, -0x1.5555554caa3e3p-3, 0x1.1111088a5b053p-7, -0x1.a00f93c099fa1p-13,
+                                    0x1.6cd5f00480435p-19);
+    double cosine = 1 + (-0.5 * z + z * z * VM_P3(z, 0x1.5555554f42b12p-5, -0x1.6c16b88c10ac2p-10,
+                                                  0x1.a011179c1d02ap-16, -0x1.24290b82a95c2p-22));
     return (vm_sine_cosine){sine, cosine, vm_mod2(n), vm_bits_f64(t)};
 }
 
@@ -114,23 +116,30 @@ VM_INLINE double vm_arcsin_tail_f64(double z) {
                   0x1.0bccd72b55266p-5);
 }
 
-/* Beyond 1/2, arcsin(x) = pi/2 - 2 arcsin(s) with s = sqrt((1 - x) / 2), where lo is what s was rounded by. */
-VM_INLINE double vm_arcsin_f64(double x) {
-    int far = fabs(x) > 0.5;
-    double a = fabs(x), z = far ? 0.5 * (1 - a) : a * a, root = sqrt(z), s = far ? root : a;
+/* arcsin(a) = s + t with s = a up to 1/2; beyond, it is pi/2 - 2 arcsin(s) with s = sqrt((1 - a) / 2), where lo is
+ * what s was rounded by. */
+typedef struct { double s, t, lo; } vm_arcsin_parts;
+VM_INLINE vm_arcsin_parts vm_arcsin_core_f64(double a) {
+    int far = a > 0.5;
+    double z = far ? 0.5 * (1 - a) : a * a, root = sqrt(z), s = far ? root : a;
     vm_dd q = vm_two_product(s, s);
-    double lo = far & (s > 0) ? ((z - q.hi) - q.lo) / (2 * s) : 0, t = s * z * vm_arcsin_tail_f64(z);
-    double y = far ? VM_PI_HALF - (2 * s + (2 * (t + lo) - VM_PI_HALF_LO)) : s + t;
+    double lo = far & (s > 0) ? ((z - q.hi) - q.lo) / (2 * s) : 0;
+    return (vm_arcsin_parts){s, s * z * vm_arcsin_tail_f64(z), lo};
+}
+
+VM_INLINE double vm_arcsin_f64(double x) {
+    double a = fabs(x);
+    vm_arcsin_parts v = vm_arcsin_core_f64(a);
+    double y = a > 0.5 ? VM_PI_HALF - (2 * v.s + (2 * (v.t + v.lo) - VM_PI_HALF_LO)) : v.s + v.t;
     y = a < 0x1p-27 ? a : y;
     return copysign(a > 1 ? NAN : y, x);
 }
 
 VM_INLINE double vm_arccos_f64(double x) {
-    int far = fabs(x) > 0.5;
-    double a = fabs(x), z = far ? 0.5 * (1 - a) : a * a, root = sqrt(z), s = far ? root : a;
-    vm_dd q = vm_two_product(s, s);
-    double lo = far & (s > 0) ? ((z - q.hi) - q.lo) / (2 * s) : 0, t = s * z * vm_arcsin_tail_f64(z);
-    double right = 2 * s + 2 * (t + lo), left = 2 * VM_PI_HALF - (2 * s + (2 * (t + lo) - 2 * VM_PI_HALF_LO));
-    double near = VM_PI_HALF - (x - (VM_PI_HALF_LO - copysign(t, x)));
-    return a > 1 ? NAN : far ? x > 0 ? right : left : near;
+    double a = fabs(x);
+    vm_arcsin_parts v = vm_arcsin_core_f64(a);
+    double twice = 2 * (v.t + v.lo), right = 2 * v.s + twice;
+    double left = 2 * VM_PI_HALF - (2 * v.s + (twice - 2 * VM_PI_HALF_LO));
+    double near = VM_PI_HALF - (x - (VM_PI_HALF_LO - copysign(v.t, x)));
+    return a > 1 ? NAN : a > 0.5 ? x > 0 ? right : left : near;
 }

@@ -1,6 +1,6 @@
 """What the C core shows to Python. One line for each row of csrc/ops.def; a test holds this file to the table."""
 
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any, Callable, Iterator, Sequence, final
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -12,6 +12,7 @@ PUBLIC: list[str]
 functions: dict[str, Any]
 ROWS: dict[str, dict[str, Any]]
 
+@final
 class Tensor:
     __hash__: Any
     __array_priority__: int
@@ -194,6 +195,7 @@ def live() -> dict[str, int]: ...
 # Programs.
 class TraceError(TypeError): ...
 
+@final
 class Program:
     def run(self, inputs: list[Any]) -> list[Any]: ...
     def train(self, inputs: list[Any], rule: Rule, checked: bool) -> tuple[float, int, NDArray[Any] | None]: ...
@@ -203,10 +205,12 @@ class Program:
     @property
     def facts(self) -> dict[str, int]: ...
 
+@final
 class Guard: ...
 
 def make_guard(args: Any, numbers: Iterator[int], named_tuple: Callable[[type], bool]) -> Guard | None: ...
 
+@final
 class Rule:
     @staticmethod
     def sgd(
@@ -246,7 +250,9 @@ def notes_end() -> tuple[list[tuple[int, int, list[int], list[bool], tuple[int, 
 def refuse_recorded(what: str, cure: str) -> None: ...
 def random_state(words: Sequence[int]) -> Tensor: ...
 def random_words(state: Tensor) -> NDArray[np.uint64]: ...
-def random_draw(state: Tensor, shape: Any, dtype: DTypeLike, name: str, low: int = 0, count: int = 0) -> Tensor: ...
+def random_draw(
+    state: Tensor, shape: tuple[int, ...], dtype: DTypeLike, name: str, low: int = 0, count: int = 0
+) -> Tensor: ...
 def traced(x: Tensor) -> bool: ...
 
 class Draws:

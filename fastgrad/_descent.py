@@ -1,8 +1,9 @@
 """Training: one step (`training_step`) and the loop around it (`descend`).
 
-A step runs the loss on the tape, goes back through it, and hands the gradients to the optimizer's kernels.
-What can be known beforehand (structure, leaves, state) is settled when the step is made, so that a call costs
-little more than the loss itself. Nothing is changed before loss and gradients are known to be finite, and an
+A step is the loss, its gradients and the optimizer's update: a recorded program does all three in one call of the
+core (csrc/train.c); where there is none, the loss runs on the tape and the gradients go to the optimizer. What can be
+known beforehand (structure, leaves) is settled when the step is made, so that a call costs little more than the loss
+itself. Nothing is changed before loss and gradients are known to be finite, and an
 interrupt is let in only between steps: parameters and optimizer state are always those of whole steps.
 """
 
@@ -13,7 +14,7 @@ import math
 import operator
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -59,7 +60,7 @@ class TrainingStep:
                 path = self._structure.paths("params")[i]
                 raise TypeError(f"{path} is a Tensor, expected an ndarray: use np.array({path}.detach())")
         self.optimizer._check(self._leaves, self._structure)
-        self._value_and_gradients = Replayed(self._traced, self._on_arrays, f"{_name}: the loss", compile)
+        self._value_and_gradients = Replayed(self._traced, self._eagerly, f"{_name}: the loss", compile)
 
     def __call__(self, *batch: Any) -> float:
         """Take one step on a batch, the arguments of the loss after params, and return its loss before it."""
@@ -67,30 +68,33 @@ class TrainingStep:
 
     def _take(self, batch: tuple[Any, ...], rows: np.ndarray | None) -> float:
         """A step on a batch, or on these rows of its arrays."""
-        optimizer, leaves = self.optimizer, self._leaves
-        if optimizer._structure is not self._structure:  # at the first step, or when its state was loaded
-            optimizer._check(leaves, self._structure)
-        rule = None if self._compiled is None else optimizer._rule(leaves)
-        if rule is None:
-            if self._compiled is not None:
-                self._program_with(0)
-            value, gradients = self._value_and_gradients(leaves, *_rows_of(batch, rows))
-            value = float(value)
-        else:
-            taken = self._in_one_call(batch, rows, rule)
-            if len(taken) == 3:
-                value, bad, gradient = taken
+        optimizer, leaves, structure = self.optimizer, self._leaves, self._structure
+        if optimizer._structure is not structure:  # at the first step, or when its state was loaded
+            optimizer._check(leaves, structure)
+        rule = optimizer._rule(leaves) if self._compiled is not None else None
+        if rule is not None:
+            try:
+                value, bad, gradient = self._in_one_call(batch, rows, rule)
+            except Exception as error:
+                unwritable = _core.first_not_writable(leaves)
+                if unwritable >= 0:
+                    raise optim._leaf_error(leaves[unwritable], structure.paths("params")[unwritable]) from None
+                value, gradients = self._value_and_gradients.give_up(error, (leaves, *_rows_of(batch, rows)), 4)
+            else:
                 if bad >= 0:
                     return self._refuse(value, bad, gradient)
-                optimizer._structure = self._structure
+                optimizer._structure = structure
                 optimizer.steps += 1
                 return value
-            value, gradients = taken
+        else:
+            self._keep(0)
+            value, gradients = self._value_and_gradients(leaves, *_rows_of(batch, rows))
+            value = float(value)
         if self._nonfinite != "ignore":
             bad = _core.first_not_finite(gradients)
             if bad >= 0 or not math.isfinite(value):
                 return self._refuse(value, bad, gradients[bad] if bad >= 0 else None)
-        optimizer._apply(leaves, self._structure, gradients)
+        optimizer._apply(leaves, structure, gradients)
         return value
 
     def program(self, *batch: Any) -> Any:
@@ -101,48 +105,36 @@ class TrainingStep:
 
     def _in_one_call(
         self, batch: tuple[Any, ...], rows: np.ndarray | None, rule: _core.Rule
-    ) -> tuple[float, int, Any] | tuple[float, list[Any]]:
-        """The step done by its program, as ``Compiled.train`` says; or loss and gradients, where there is none."""
-        compiled, leaves = self._program_with(len(self._leaves)), self._leaves
-        checked = self._nonfinite != "ignore"
-        try:
-            if rows is not None:
-                taken = compiled._train_on_rows(leaves, batch, rows, rule, checked)
-                if taken is not None:
-                    return taken
-            return compiled.train((leaves, *_rows_of(batch, rows)), rule, checked)
-        except Exception as error:
-            unwritable = _core.first_not_writable(leaves)
-            if unwritable >= 0:
-                raise optim._leaf_error(leaves[unwritable], self._structure.paths("params")[unwritable]) from None
-            value, gradients = self._value_and_gradients.give_up(error, (leaves, *_rows_of(batch, rows)), 5)
-            return value, gradients
-
-    def _program_with(self, kept: int) -> Compiled:
-        """The compiled loss, whose gradients are results or stay with the program: what the optimizer needs."""
-        compiled = self._compiled
+    ) -> tuple[float, int, np.ndarray | None]:
+        """The step done by its program: the loss, and which gradient is not finite, as ``Compiled.train`` says."""
+        leaves, checked = self._leaves, self._nonfinite != "ignore"
+        compiled = self._keep(len(leaves))
         assert compiled is not None
-        if compiled._kept != kept:
+        found = None if rows is None else compiled._train_on_rows(leaves, batch, rows, rule, checked)
+        return found or compiled.train((leaves, *_rows_of(batch, rows)), rule, checked)
+
+    def _keep(self, kept: int) -> Compiled | None:
+        """The compiled loss, of whose last results so many stay with the program: the gradients, for its rule to use,
+        or none, for an optimizer in Python."""
+        compiled = self._compiled
+        if compiled is not None and compiled._kept != kept:
             compiled = self._value_and_gradients.compiled = Compiled(self._traced, wary=True, kept=kept)
         return compiled
-
-    def _on_arrays(self, leaves: list[Any], *batch: Any) -> tuple[float, list[Any]]:
-        return self._eagerly(batch)
 
     @property
     def _compiled(self) -> Compiled | None:
         return self._value_and_gradients.compiled
 
-    def _eagerly(self, batch: tuple[Any, ...]) -> tuple[float, list[Any]]:
-        value, gradients = self._differentiate([_core.watch(leaf) for leaf in self._leaves], batch)
-        return value.item(), list(gradients)
+    def _eagerly(self, leaves: list[Any], *batch: Any) -> tuple[float, list[Any]]:
+        value, gradients = self._differentiate([_core.watch(leaf) for leaf in leaves], batch)
+        return value.item(), gradients
 
     def _traced(self, leaves: list[Tensor], *batch: Tensor) -> tuple[Tensor, list[Tensor]]:
         """What is recorded: the loss, without axes, and its gradients in the order of the leaves."""
         value, gradients = self._differentiate([_core.watch_tensor(leaf) for leaf in leaves], batch)
         return _core.reshape(value.detach(), ()), gradients
 
-    def _differentiate(self, tensors: list[Tensor], batch: Sequence[Any]) -> tuple[Tensor, list[Tensor]]:
+    def _differentiate(self, tensors: list[Tensor], batch: tuple[Any, ...]) -> tuple[Tensor, list[Tensor]]:
         """The loss on these leaves, and its gradients by them."""
         was = _core.set_grad_enabled(True)
         _core.enter_transform(1)
@@ -450,7 +442,9 @@ def _data_arrays(data: Any) -> tuple[np.ndarray, ...]:
     parts = tuple(data) if isinstance(data, (tuple, list)) else (data,)
     for i, part in enumerate(parts):
         if isinstance(part, np.ma.MaskedArray):
-            raise TypeError(f"descend: data[{i}] is a masked array, whose mask would be ignored; fill it with .filled() first")
+            raise TypeError(
+                f"descend: data[{i}] is a masked array, whose mask would be ignored; fill it with .filled() first"
+            )
     arrays = tuple(map(np.asarray, parts))
     if not arrays:
         raise ValueError("descend: data is empty; pass an array, a tuple of arrays, or None")

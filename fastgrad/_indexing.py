@@ -55,7 +55,9 @@ def _plain(key: Any) -> Any:
     if isinstance(key, np.ndarray) and key.dtype.kind not in "iub":
         raise IndexError(f"indexing: expected integers or booleans, got an array of {key.dtype}")
     if isinstance(key, (float, str)):
-        raise IndexError(f"indexing: expected integers, slices, None, ... or arrays of integers or booleans, got {key!r}")
+        raise IndexError(
+            f"indexing: expected integers, slices, None, ... or arrays of integers or booleans, got {key!r}"
+        )
     return key
 
 

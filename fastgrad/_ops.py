@@ -37,8 +37,8 @@ def _creator(function: Callable[..., np.ndarray], summary: str, example: str) ->
         for a in (*values, *kwargs.values()):
             if isinstance(a, Tensor) and a.requires_grad:
                 raise TypeError(
-                    f"{function.__name__}: this tensor requires gradients, which would silently end here; compute with it "
-                    "instead, as in fastgrad.zeros(shape) + t, or pass t.detach()"
+                    f"{function.__name__}: this tensor requires gradients, which would silently end here; compute with "
+                    "it instead, as in fastgrad.zeros(shape) + t, or pass t.detach()"
                 )
         like = tuple(_stand_in(a) if isinstance(a, Tensor) else a for a in like)
         made = function(*like, *map(_plain, values), **{k: _plain(a) for k, a in kwargs.items()})
@@ -64,14 +64,20 @@ zeros = _creator(np.zeros, "A tensor of zeros.", "fg.zeros(2)\n    tensor([0., 0
 ones = _creator(np.ones, "A tensor of ones.", "fg.ones(2)\n    tensor([1., 1.])")
 empty = _creator(np.empty, "A tensor whose values are not set.", "fg.empty((2, 3)).shape\n    (2, 3)")
 full = _creator(np.full, "A tensor filled with one value.", "fg.full(2, 7.0)\n    tensor([7., 7.])")
-zeros_like = _creator(np.zeros_like, "Zeros in the shape and dtype of another.", "fg.zeros_like([1.0])\n    tensor([0.])")
-ones_like = _creator(np.ones_like, "Ones in the shape and dtype of another.", "fg.ones_like([3.0])\n    tensor([1.])")
-empty_like = _creator(np.empty_like, "A tensor in the shape and dtype of another.", "fg.empty_like([1.0]).shape\n    (1,)")
-full_like = _creator(np.full_like, "One value in the shape and dtype of another.", "fg.full_like([1.0], 2)\n    tensor([2.])")
+zeros_like = _creator(np.zeros_like, "Zeros of the shape and dtype of another.",
+                      "fg.zeros_like([1.0])\n    tensor([0.])")
+ones_like = _creator(np.ones_like, "Ones of the shape and dtype of another.", "fg.ones_like([3.0])\n    tensor([1.])")
+empty_like = _creator(np.empty_like, "A tensor whose values are not set, of the shape and dtype of another.",
+                      "fg.empty_like([1.0]).shape\n    (1,)")
+full_like = _creator(np.full_like, "One value in each element, of the shape and dtype of another.",
+                     "fg.full_like([1.0], 2)\n    tensor([2.])")
 arange = _creator(np.arange, "Evenly spaced values in a half-open interval.", "fg.arange(3)\n    tensor([0, 1, 2])")
-linspace = _creator(np.linspace, "Evenly spaced values over an interval.", "fg.linspace(0, 1, 3)\n    tensor([0. , 0.5, 1. ])")
-logspace = _creator(np.logspace, "Values evenly spaced on a log scale.", "fg.logspace(0, 2, 3)\n    tensor([  1.,  10., 100.])")
-geomspace = _creator(np.geomspace, "Values in geometric progression.", "fg.geomspace(1, 4, 3)\n    tensor([1., 2., 4.])")
+linspace = _creator(np.linspace, "Evenly spaced values over an interval.",
+                    "fg.linspace(0, 1, 3)\n    tensor([0. , 0.5, 1. ])")
+logspace = _creator(np.logspace, "Values evenly spaced on a log scale.",
+                    "fg.logspace(0, 2, 3)\n    tensor([  1.,  10., 100.])")
+geomspace = _creator(np.geomspace, "Values in geometric progression.",
+                     "fg.geomspace(1, 4, 3)\n    tensor([1., 2., 4.])")
 eye = _creator(np.eye, "A matrix with ones on a diagonal.", "fg.eye(2)\n    tensor([[1., 0.],\n            [0., 1.]])")
 identity = _creator(np.identity, "A square identity matrix.", "fg.identity(1)\n    tensor([[1.]])")
 
@@ -177,7 +183,9 @@ def sinc(x: TensorLike) -> Tensor:
     near = absolute(px) < 0.5
     far = where(near, 1.0, px)
     u = square(where(near, px, 0.0))
-    series = 1.0 + u * (-1 / 6 + u * (1 / 120 + u * (-1 / 5040 + u * (1 / 362880 + u * (-1 / 39916800 + u / 6227020800)))))
+    series = u / 6227020800 - 1 / 39916800
+    for coefficient in (1 / 362880, -1 / 5040, 1 / 120, -1 / 6, 1.0):
+        series = coefficient + u * series
     return where(near, series, sin(far) / far)
 
 
@@ -359,7 +367,9 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axis = None, keepd
         zero = squares == 0.0
         return where(zero, 0.0, sqrt(where(zero, 1.0, squares)))
     if len(axes) != 1:
-        raise NotImplementedError(f"norm: ord={ord!r} over {len(axes)} axes is a matrix norm; only the Frobenius norm is here")
+        raise NotImplementedError(
+            f"norm: ord={ord!r} over {len(axes)} axes is a matrix norm; only the Frobenius norm is here"
+        )
     if isinstance(ord, str):
         raise ValueError(f"norm: expected ord as a number for a vector norm, got {ord!r}")
     size = absolute(x)
@@ -607,7 +617,9 @@ def stack(arrays: Sequence[TensorLike], axis: int = 0) -> Tensor:
         raise ValueError("stack: expected at least one array, got none")
     for k, t in enumerate(tensors):
         if t.shape != tensors[0].shape:
-            raise ValueError(f"stack: input 0 has shape {tensors[0].shape}, input {k} has {t.shape}; all must be the same")
+            raise ValueError(
+                f"stack: input 0 has shape {tensors[0].shape}, input {k} has {t.shape}; all must be the same"
+            )
     axis = _one_axis(axis, tensors[0].ndim + 1, "stack")
     return concatenate([expand_dims(t, axis) for t in tensors], axis)
 

@@ -14,7 +14,7 @@ cdef int normal_axis(axis, int ndim, str name) except -1:
 
 
 def normal_axes(axes, int ndim, str name):
-    """The axes (an int, a tuple or list of them, or None for all) as a sorted tuple of numbers that are not negative."""
+    """The axes (an int, a tuple or list of them, or None for all) as a sorted tuple of numbers of 0 or more."""
     if axes is None:
         return tuple(range(ndim))
     found = []
@@ -44,11 +44,6 @@ cdef Tensor apply_one(int op, Tensor x, int n_attr, const int64_t *attr):
     cdef fg_tensor y
     check(fg_apply(op, 1, &x.t, n_attr, attr, &y))
     return wrap(y)
-
-
-cdef Tensor moved(int op, x, int n_attr, const int64_t *attr, str name):
-    """An op that only moves elements, for any dtype."""
-    return apply_one(op, as_tensor(x, name), n_attr, attr)
 
 
 cdef Tensor reduction(int op, x, axis, keepdims, str name):
@@ -202,7 +197,7 @@ def broadcast_to(x, shape):
         if dim[n] < 0:
             raise ValueError(f"broadcast_to: expected lengths that are 0 or more, got {shape}")
         n += 1
-    return moved(FG_OP_broadcast_to, x, n, dim, "broadcast_to")
+    return apply_one(FG_OP_broadcast_to, as_tensor(x, "broadcast_to"), n, dim)
 
 
 def sliced(Tensor x, list bounds):
@@ -243,7 +238,7 @@ def concatenate(arrays, axis=0):
     if not arrays:
         raise ValueError("concatenate: expected at least one array, got none")
     dtype, tensors = promoted("concatenate", *arrays)
-    tensors = [t if t.dtype == dtype else astype(t, dtype) for t in tensors]
+    tensors = [astype_if(t, dtype) for t in tensors]
     if axis is None:
         tensors, axis = [reshape(t, -1) for t in tensors], 0
     cdef int n = len(tensors), k

@@ -9,7 +9,8 @@ cdef class Rule:
     cdef tuple state            # a list of arrays for each kind of state
 
     @staticmethod
-    def sgd(tuple state, double rate, double momentum, double dampening, double weight_decay, bint nesterov, bint first):
+    def sgd(tuple state, double rate, double momentum, double dampening, double weight_decay, bint nesterov,
+            bint first):
         cdef Rule r = Rule.__new__(Rule)
         r.state, r.rule.adam, r.rule.rate, r.rule.weight_decay = state, False, rate, weight_decay
         r.rule.momentum, r.rule.dampening, r.rule.nesterov, r.rule.first = momentum, dampening, nesterov, first

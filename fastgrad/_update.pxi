@@ -82,7 +82,7 @@ def adam(p, g, m, v, double lr, double beta1, double beta2, double eps, double w
 
 
 def first_not_writable(arrays):
-    """Which of these ndarrays or tensors is the first whose memory an update cannot write; -1 if there is none."""
+    """Which of these is the first ndarray that an update cannot write to; -1 if there is none. Tensors it always can."""
     for i, x in enumerate(arrays):
         if isinstance(x, cnp.ndarray) and not cnp.PyArray_ISCARRAY(x):
             return i
@@ -108,7 +108,8 @@ def first_not_finite(list arrays):
             operand = as_float(x, "all_finite")
             if fg_tracing and fg_traced(operand.t.array):
                 refuse_traced()
-            if not fg_kernels[operand.t.array.dtype].reduce.all_finite(operand.t.array.shape.size, operand.t.array.data):
+            dtype = operand.t.array.dtype
+            if not fg_kernels[dtype].reduce.all_finite(operand.t.array.shape.size, operand.t.array.data):
                 return i
         i += 1
     return -1

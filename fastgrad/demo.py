@@ -87,8 +87,8 @@ def idx_digits(directory: Path) -> Split:
     train, test = split[0].shape, split[2].shape
     if not (train[0] and test[0] and train[1] == test[1] > 0):
         raise ValueError(
-            f"{directory}: {train[0]} images of {train[1]} pixels to train and {test[0]} of {test[1]} to test, expected "
-            "some of each, of the same size"
+            f"{directory}: {train[0]} images of {train[1]} pixels to train and {test[0]} of {test[1]} to test, "
+            "expected some of each, of the same size"
         )
     return split
 
@@ -107,7 +107,8 @@ def _idx_pair(directory: Path, name: str) -> tuple[np.ndarray, np.ndarray] | Non
             f"{paths[0]}: images of shape {images.shape} and {images.dtype} with labels of shape {labels.shape} and "
             f"{labels.dtype}, expected (n, rows, columns) and (n,) of uint8, labels 0..9"
         )
-    return images.reshape(len(images), images.shape[1] * images.shape[2]).astype(np.float32) / 255, labels.astype(np.int64)
+    rows = images.reshape(len(images), images.shape[1] * images.shape[2])
+    return rows.astype(np.float32) / 255, labels.astype(np.int64)
 
 
 def _split(images: np.ndarray, labels: np.ndarray) -> Split:

@@ -126,7 +126,7 @@ class Optimizer:
                 )
 
     def _apply(self, leaves: Sequence[Any], structure: tree.Structure, gradients: Sequence[Any]) -> None:
-        """Step along gradients that are known to fit leaves that were checked, which may since have become read-only."""
+        """Step along gradients that are known to fit the leaves, which were checked, but may since be read-only."""
         rate = self._rate()
         bad = _core.first_not_writable(leaves)
         if bad >= 0:

@@ -113,8 +113,8 @@ class Generator:
     def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Size = None, dtype: DTypeLike | None = None) -> Tensor:
         """Uniform in [low, high): ``low + (high - low) * u``, so that gradients flow to low and high.
 
-        ``dtype`` is that of u; by default that of low and high if they are float arrays, else float64. Raises ValueError
-        where low is above high, unless they depend on the arguments of a function being recorded.
+        ``dtype`` is that of u; by default that of low and high if they are float arrays, else float64. Raises
+        ValueError where low is above high, unless they depend on the arguments of a function being recorded.
 
         >>> import fastgrad as fg
         >>> fg.grad(lambda high: fg.random.default_rng(0).uniform(0.0, high, 1000).mean())(2.0).round(1)
@@ -140,8 +140,8 @@ class Generator:
     def normal(self, loc: Any = 0.0, scale: Any = 1.0, size: Size = None, dtype: DTypeLike | None = None) -> Tensor:
         """Normal with mean loc and deviation scale: ``loc + scale * z``, so that gradients flow to loc and scale.
 
-        ``dtype`` is that of z; by default that of loc and scale if they are float arrays, else float64. Raises ValueError
-        for a negative scale, unless it depends on the arguments of a function being recorded.
+        ``dtype`` is that of z; by default that of loc and scale if they are float arrays, else float64. Raises
+        ValueError for a negative scale, unless it depends on the arguments of a function being recorded.
 
         >>> import fastgrad as fg
         >>> rng = fg.random.default_rng(0)
@@ -206,8 +206,9 @@ class Generator:
                 raise TypeError(f"integers: expected the bounds as ints, got {bound!r}")
         low, high = operator.index(low), operator.index(high) + endpoint
         if not 0 < high - low <= 2**32 or not -(2**63) <= low <= high <= 2**63:
-            raise ValueError(f"integers: expected bounds of int64 with 1 to 2**32 integers between them, got {high - low} "
-                             f"from {low}")
+            raise ValueError(
+                f"integers: expected bounds of int64 with 1 to 2**32 integers between them, got {high - low} from {low}"
+            )
         return _core.random_draw(self._state, _shape("integers", size), np.int64, "integers", low, high - low)
 
     def _draw(self, name: str, size: Size, dtype: DTypeLike) -> Tensor:
@@ -310,7 +311,8 @@ def _fitted(name: str, size: Any, dtype: Any, **parameters: Any) -> tuple[tuple[
         fits = False
     if not fits:
         named = " and ".join(f"{k} {s}" for k, s in zip(parameters, shapes))
-        raise ValueError(f"{name}: the shapes of {named} do not broadcast{'' if size is None else f' to the size {size}'}")
+        target = "" if size is None else f" to the size {size}"
+        raise ValueError(f"{name}: the shapes of {named} do not broadcast{target}")
     if dtype is None:
         strong = [a.dtype for a, p in zip(arrays, parameters.values()) if not isinstance(p, (int, float, list, tuple))]
         dtype = np.result_type(*strong) if strong and all(d.kind == "f" for d in strong) else np.float64

@@ -113,8 +113,12 @@ def test_a_tape_that_still_needs_a_stepped_tensor_says_so():
 
 
 def test_empty_arrays_and_structures():
-    SGD(0.1, momentum=0.5).step({"a": np.zeros((0, 3)), "b": np.zeros(2)}, {"a": np.zeros((0, 3)), "b": np.ones(2)})
-    Adam().step({}, {})
+    params, optimizer = {"a": np.zeros((0, 3)), "b": np.zeros(2)}, SGD(0.1, momentum=0.5)
+    optimizer.step(params, {"a": np.zeros((0, 3)), "b": np.ones(2)})
+    np.testing.assert_array_equal(params["b"], [-0.1, -0.1])
+    optimizer = Adam()
+    optimizer.step({}, {})
+    assert optimizer.steps == 1
 
 
 def test_learning_rate_may_be_a_function_of_the_step():
