@@ -49,6 +49,7 @@ enum {
 #undef BINARY_FN
 #undef STRUCTURAL
 #undef KERNEL
+    FG_OP_joint,            /* not an operation: a node of several inputs whose rule is the caller's (fg_joint) */
     FG_OP_leaf,             /* not an operation: the node of a tensor made with requires_grad */
     FG_N_OPS
 };
@@ -227,6 +228,13 @@ int fg_gradients(fg_tensor y, fg_tensor cotangent, int create_graph, int n, fg_n
 /* The recorded rule of an operation whose vjp is a kernel: gx = g times the derivative of the node by its input i,
  * composed of operations. FG_OK or FG_RAISED. */
 extern int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx);
+
+/* A node that stands for several results at once, put one after the other in a vector like `handle`: its rule, whatever
+ * handle->owner tells, is fg_on_joint, which finds the inputs' values saved. fg_joint_part makes the node of that one
+ * of the results whose elements begin at `start`. */
+int fg_joint(int n_in, const fg_tensor *in, fg_array *handle, fg_node **out);
+int fg_joint_part(fg_node *joint, int64_t start, const fg_array *value, fg_node **out);
+extern int (*fg_on_joint)(fg_node *, fg_tensor g, fg_tensor *gin);      /* FG_OK or FG_RAISED */
 
 /* ---- the structural ops: shapes.c, reductions.c, matmul.c ---------------------------------------------- */
 int fg_sum_to(fg_tensor x, fg_shape *, fg_tensor *out);     /* undo a broadcast: sum over stretched axes */
