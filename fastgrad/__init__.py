@@ -15,6 +15,7 @@ from ._compile import CacheInfo, Compiled, compile
 from ._core import *
 from ._core import Program, TraceError
 from ._descent import DescentResult, TrainingStep, descend, training_step
+from ._flow import cond, fori_loop, scan, while_loop
 from ._indexing import take
 from ._minimize import least_squares, minimize, root
 from ._ops import *
@@ -25,9 +26,9 @@ from .testing import check_grads
 
 __all__ = [
     "CacheInfo", "Compiled", "DescentResult", "Program", "TraceError", "TrainingStep", "__version__", "activations",
-    "check_grads", "compile", "descend", "dropout", "grad", "least_squares", "losses", "minimize", "no_grad", "optim",
-    "random", "root", "show_config", "sparse", "stop_gradient", "take", "testing", "training_step", "tree",
-    "value_and_grad", "vmap",
+    "check_grads", "compile", "cond", "descend", "dropout", "fori_loop", "grad", "least_squares", "losses", "minimize",
+    "no_grad", "optim", "random", "root", "scan", "show_config", "sparse", "stop_gradient", "take", "testing",
+    "training_step", "tree", "value_and_grad", "vmap", "while_loop",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
 __all__ += _ops.__all__

@@ -59,6 +59,11 @@ def flow(int op, list bodies, tuple numbers, list operands, list shapes):
         PyMem_Free(attr)
 
 
+def dtype_numbered(int number):
+    """The dtype that attributes name by this number."""
+    return DTYPES[number]
+
+
 def flow_place(int op, list bodies, tuple numbers, int k):
     """At which byte of their block result k of such an operation lies."""
     cdef int64_t attr[8]
@@ -82,7 +87,7 @@ def joint(list inputs, rule, int64_t size, dtype):
     cdef int n = len(inputs), k, status = FG_NO_MEMORY
     cdef fg_node *node = NULL
     cdef fg_shape *s = fg_shape_new(1, &size)
-    cdef fg_array *handle = fg_array_foreign(s, NUMBER_OF[dtype], NULL, <void *>rule, True, False) if s != NULL else NULL
+    cdef fg_array *handle = fg_array_foreign(s, NUMBER_OF[np.dtype(dtype)], NULL, <void *>rule, True, False) if s != NULL else NULL
     cdef fg_tensor *given = <fg_tensor *>PyMem_Malloc((n + 1) * sizeof(fg_tensor))
     fg_shape_unref(s)
     if handle != NULL:
