@@ -80,6 +80,8 @@ int fg_program_line(const fg_program *p, int i, char *text, int size)
     else
         PRINT("%s_vjp%s", fg_ops[(op - FG_N_OPS) / 2].name,
               (op - FG_N_OPS) / 2 < FG_N_UNARY ? "" : (op - FG_N_OPS) % 2 ? "[b]" : "[a]");
+    if (op == FG_OP_scan)
+        PRINT("[%lld]", (long long)s->attr[1]);
     for (int k = 0; k < s->n_in; k++) {
         int v = s->in[k];
         if (v < 0)
