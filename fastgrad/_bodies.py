@@ -14,6 +14,7 @@ import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -130,7 +131,7 @@ class _Body:
                 if isinstance(values[operands[0]], dict):
                     values[result] = values[operands[0]][attr[0]]
                     continue
-            xs = [None if v < 0 else values[v] if outer else values[v].detach() for v, outer in zip(operands, tracked)]
+            xs: list[Any] = [None if v < 0 else values[v] if outer else values[v].detach() for v, outer in zip(operands, tracked)]
             if op in _FLOWS:
                 values[result] = self.flows[attr[0]].by_place(xs, self.parts.get(result, []))
             else:
@@ -315,7 +316,10 @@ class _Scan(_Flow):
 
         def step(inputs: Tensors) -> Tensors:
             left = iter(inputs)
-            take = lambda count: [next(left) for _ in range(count)]  # noqa: E731
+
+            def take(count: int) -> Tensors:
+                return list(islice(left, count))
+
             arrived, sums, carry = take(len(floats)), take(len(outer)), take(c)
             drawn = dict(zip(self.body.drawn, take(len(further) - c)))
             x, ys = take(len(xs)), take(len(stacked))

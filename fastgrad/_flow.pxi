@@ -43,7 +43,7 @@ def flow(int op, list bodies, tuple numbers, list operands, list shapes):
         for k in range(len(numbers)):
             attr[len(bodies) + k] = numbers[k]
         for k in range(n):
-            given[k] = fg_tensor((<Tensor>operands[k]).t.array, NULL)
+            given[k] = (<Tensor>operands[k]).t  # with its node: an outer recording notes whether it is tracked
         check(fg_apply(op, n, given, n_attr, attr, &y))
         block = wrap(y)
         for k, (dtype, shape) in enumerate(shapes):
