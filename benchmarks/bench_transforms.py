@@ -1,4 +1,4 @@
-"""Transforms of functions beside the same by jax.jit and torch.func; ours have ndarrays in and out, theirs their arrays."""
+"""Transforms beside the same by jax.jit and torch.func; ours have ndarrays in and out, theirs their own arrays."""
 
 import fastgrad as fg
 import numpy as np

@@ -6,8 +6,8 @@
  * so a graph has no cycles and plain reference counts free it as soon as it is unreachable.
  *
  * Everything here runs under the caller's lock (the GIL); nothing is thread-safe by itself except the
- * switches that are thread-local. Functions return FG_OK or a status with the reason in fg_message().
- * An `out` argument receives a new reference; inputs are borrowed.
+ * switches that are thread-local, and replays of programs (program.h). Functions return FG_OK or a status with the
+ * reason in fg_message(). An `out` argument receives a new reference; inputs are borrowed.
  *
  * Mutable globals, beside those declared here (fg_ops is filled by fg_init): the pool and each thread's message
  * (memory.c), the shape of all scalars (array.c), the last node's number (tape.c), the chosen kernels (dispatch.c),

@@ -3,9 +3,9 @@
  * Between fg_trace_begin and fg_trace_end every operation that depends on a declared input is noted, in the order it
  * ran, by what it was called with; operations on constants alone simply ran. The backward pass is made of the
  * same operations, so a recorded gradient is an ordinary program. Recordings nest: an operation is noted in the
- * innermost whose inputs it depends on, and values of the outer ones are constants there. fg_trace_end drops what no output needs, merges
- * what is computed twice, fuses runs of elementwise operations, and gives every intermediate a place in one arena.
- * fg_replay_run then does the whole of it.
+ * innermost whose inputs it depends on, and values of the outer ones are constants there. fg_trace_end drops what no
+ * output needs, merges what is computed twice, fuses runs of elementwise operations, and gives every intermediate a
+ * place in one arena. fg_replay_run then does the whole of it.
  */
 #ifndef FG_PROGRAM_H
 #define FG_PROGRAM_H
@@ -39,7 +39,7 @@ void fg_replay_give(fg_program *, fg_replay *);
 /* Of the inputs, then of the outputs: contiguous memory for those that are not kept. */
 void **fg_replay_address(fg_replay *);
 void **fg_replay_owner(fg_replay *);            /* for the caller's use, as many and NULL at first */
-/* Not under the caller's lock only if fg_program_describe says that it needs none. */
+/* Touches nothing but the replay, so that it needs no lock, unless the program `allocates` (fg_program_describe). */
 int fg_replay_run(const fg_program *, fg_replay *);
 /* Memory for input i that lives as long as the replay, set as its address; NULL: no memory. */
 void *fg_replay_own_input(const fg_program *, fg_replay *, int i);

@@ -336,7 +336,7 @@ int fg_concatenate_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 }
 
 /* ---- take and untake ---------------------------------------------------------------------------------- */
-/* attr: the axis, and how many leading axes, before it, the elements and the index share: there each goes with its own. */
+/* attr: the axis, and how many leading axes (before it) the elements and the index share, each part with its own. */
 typedef struct { int64_t stack, outer, length, count, inner; } gather;
 
 /* The sizes of the shared axes, of the others before the axis, along it, of the rest of the index, and behind it. */

@@ -62,7 +62,7 @@ def _rule(op: int) -> Rule:
     return _unary_derivative if _core.ROWS[_NAMES[(op - len(_NAMES)) // 2]]["arity"] == 1 else _binary_derivative
 
 
-# ---- shapes -----------------------------------------------------------------------------------------------------------
+# ---- shapes --------------------------------------------------------------------------------------------------------
 def _padded(x: Tensor, ndim: int) -> Tensor:
     """A batched x whose elements get leading axes of length 1, up to a number of axes."""
     missing = ndim + 1 - x.ndim
@@ -84,7 +84,7 @@ def _all_whole(xs: Operands, batched: list[bool], size: int) -> Operands:
     return [_whole(x, b, size) for x, b in zip(xs, batched)]
 
 
-# ---- rules ------------------------------------------------------------------------------------------------------------
+# ---- rules ---------------------------------------------------------------------------------------------------------
 def _elementwise(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
     return apply_op(op, _aligned(xs, batched), attr)
 

@@ -7,8 +7,8 @@ def op_names():
 
 
 def apply_op(int op, list operands, tuple attr=()):
-    """Any operation by its number, on tensors (None: a missing operand of a derivative's kernel) that are as its C rules
-    expect them: nothing is promoted or checked but shapes."""
+    """Any operation by its number, on tensors (None: a missing operand of a derivative's kernel) that are as its C
+    rules expect them: nothing is promoted or checked but shapes."""
     cdef fg_tensor y
     cdef int n = len(operands), k
     cdef int n_attr = len(attr)
@@ -75,8 +75,8 @@ cdef Tensor held(fg_tensor t):
 
 
 def notes_end():
-    """End the recording: (notes, constants). A note is (op, result, operands, tracked, attr): numbers of values, -1 for a
-    missing operand, and for each operand whether outer transforms track it there. Inputs have the numbers from 0 on.
+    """End the recording: (notes, constants). A note is (op, result, operands, tracked, attr): numbers of values, -1 for
+    a missing operand, and for each operand whether outer transforms track it there. Inputs have the numbers from 0 on.
     Constants is a dict of the values that depend on no input, as Tensors with the nodes that outer transforms know."""
     cdef fg_program *p = NULL
     cdef fg_note note

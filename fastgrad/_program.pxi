@@ -17,10 +17,10 @@ cdef int refuse_traced() except -1:
     """Raise TraceError, naming the line that asked."""
     if fg_trace_here() == 2:
         raise TraceError(
-            f"vmap: the value of a tensor was asked for in a function that is mapped{user_line()}. Its value differs from "
-            "element to element of the batch: instead of a Python branch or a boolean index use fastgrad.where or maximum, "
-            "instead of float(x) keep the tensor, and give arguments that are the same for all elements the axis None; "
-            "arithmetic on integers, argmax, any and all ask for values, too"
+            f"vmap: the value of a tensor was asked for in a function that is mapped{user_line()}. Its value differs "
+            "from element to element of the batch: instead of a Python branch or a boolean index use fastgrad.where or "
+            "maximum, instead of float(x) keep the tensor, and give arguments that are the same for all elements the "
+            "axis None; arithmetic on integers, argmax, any and all ask for values, too"
         )
     raise TraceError(
         f"compile: the value of a tensor was asked for while the function is recorded{user_line()}. Its value differs from "

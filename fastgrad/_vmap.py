@@ -92,7 +92,12 @@ class _Recording:
     on no input), whether outer transforms track it, and itself."""
 
     def __init__(
-        self, f: Callable[..., Any], leaves: list[Any], structure: tree.Structure, batches: dict[int, Tensor], inside: bool
+        self,
+        f: Callable[..., Any],
+        leaves: list[Any],
+        structure: tree.Structure,
+        batches: dict[int, Tensor],
+        inside: bool,
     ) -> None:
         _core.notes_begin()
         try:
@@ -119,8 +124,8 @@ class _Recording:
 
 
 def _same(x: Any, inside: bool) -> Any:
-    """An argument that is the same for all elements. Inside of a transform nobody writes to it; else, what f may keep of
-    it is a copy."""
+    """An argument that is the same for all elements. Inside of a transform nobody writes to it; else, what f may keep
+    of it is a copy."""
     if not isinstance(x, np.ndarray):
         return x
     return _core.borrowed(x, unstable=False) if inside else _core.tensor(x)
@@ -176,11 +181,10 @@ def _size(batches: dict[int, Tensor], where: dict[int, int], leaves: list[Any], 
         raise ValueError("vmap: no argument is mapped; at least one array must have an axis in in_axes")
     lengths = [len(batch) for batch in batches.values()]
     if len(set(lengths)) > 1:
-        told = {
-            length: f"{_name(i, structure)} has {length} (axis {axis} of shape {leaves[i].shape})"
-            for length, (i, axis) in reversed(list(zip(lengths, where.items())))
-        }
-        raise ValueError(f"vmap: the mapped axes differ in length: {', '.join(reversed(told.values()))}")
+        told: dict[int, str] = {}
+        for length, (i, axis) in zip(lengths, where.items()):
+            told.setdefault(length, f"{_name(i, structure)} has {length} (axis {axis} of shape {leaves[i].shape})")
+        raise ValueError(f"vmap: the mapped axes differ in length: {', '.join(told.values())}")
     return lengths[0]
 
 

@@ -1,4 +1,4 @@
-"""``vmap``: each batching rule against a stacked loop of the bare operation, and whole functions against a loop of them."""
+"""``vmap``: each batching rule against a stacked loop of the bare operation, and functions against a loop of them."""
 
 import itertools
 import threading
@@ -70,7 +70,8 @@ CASES = {
         (mixed(floats((4, 3, 2)), indices((4, 3), 5)), (1, 1, 5)),
     ],
     "where": [(mixed(booleans((3, 1)), floats((4,), ())), ()), (mixed(booleans(()), floats((2, 3), (2, 1))), ())],
-    "sum": [(floats((2, 3, 4)), (0b101, 0)), (floats((2, 3)), (0b10, 1)), (floats(()), (0, 0)), (floats((2, 0)), (2, 0))],
+    "sum": [(floats((2, 3, 4)), (0b101, 0)), (floats((2, 3)), (0b10, 1)), (floats(()), (0, 0)),
+            (floats((2, 0)), (2, 0))],
     "max": [(floats((2, 3, 4)), (0b101, 0)), (floats((2, 3)), (0b10, 1)), (floats((3,)), (1, 0))],
     "min": [(floats((2, 3, 4)), (0b110, 0)), (floats((2, 3)), (0b01, 1)), (floats((3,)), (1, 0))],
     "softmax": [(floats((2, 3)), ()), (floats((4,)), ())],
@@ -89,7 +90,9 @@ for _name in ("logical_and", "logical_or", "logical_xor"):
     CASES[_name] = [(booleans((3, 1), (4,)), ()), (booleans((), (2,)), ())]
 CASES["matmul"] = [
     (floats(a[::-1] if ta else a, b[::-1] if tb else b), (ta, tb))
-    for a, b in [((2, 3), (3, 4)), ((1, 3), (3, 4)), ((2, 3), (3, 1)), ((2, 1), (1, 4)), ((1, 3), (3, 1)), ((2, 0), (0, 3))]
+    for a, b in [
+        ((2, 3), (3, 4)), ((1, 3), (3, 4)), ((2, 3), (3, 1)), ((2, 1), (1, 4)), ((1, 3), (3, 1)), ((2, 0), (0, 3))
+    ]
     for ta, tb in itertools.product((0, 1), (0, 1))
 ] + [
     (floats((5, 2, 3), (3, 4)), (0, 0)), (floats((3, 2), (5, 3, 4)), (1, 0)), (floats((5, 2, 3), (5, 3, 4)), (0, 0)),
@@ -227,7 +230,9 @@ def test_gradients_of_functions_equal_a_loop(name):
 
 
 @pytest.mark.parametrize("in_axes", [(0, 0), (0, None), (None, 0), (1, 0), (-1, None), (None, -2)])
-@pytest.mark.parametrize("shapes", [((3,), (3,)), ((2, 3), (3, 4)), ((2, 3), (3,)), ((3,), (3, 2)), ((4, 2, 3), (3, 2))])
+@pytest.mark.parametrize(
+    "shapes", [((3,), (3,)), ((2, 3), (3, 4)), ((2, 3), (3,)), ((3,), (3, 2)), ((4, 2, 3), (3, 2))]
+)
 def test_products_in_all_combinations(shapes, in_axes):
     rng = np.random.default_rng(1)
     args = []
@@ -540,19 +545,21 @@ TRACKED = fg.tensor(W[:, 0], requires_grad=True)
     [
         (lambda: fg.vmap(3), TypeError, "expected a function, got 3"),
         (lambda: fg.vmap(lambda x, y: x)(X, W), ValueError,
-         r"differ in length: args\[0\] has 5 \(axis 0 of shape \(5, 3\)\), args\[1\] has 3 \(axis 0 of shape \(3, 4\)\)"),
-        (lambda: fg.vmap(lambda t: t)({"a": [X], "b": W}), ValueError, r"args\[0\]\['a'\]\[0\] has 5 .*args\[0\]\['b'\] has 3"),
+         r"in length: args\[0\] has 5 \(axis 0 of shape \(5, 3\)\), args\[1\] has 3 \(axis 0 of shape \(3, 4\)\)"),
+        (lambda: fg.vmap(lambda t: t)({"a": [X], "b": W}), ValueError,
+         r"args\[0\]\['a'\]\[0\] has 5 .*args\[0\]\['b'\] has 3"),
+        (lambda: fg.vmap(lambda *x: x)(X, W, X, X.T[:2]), ValueError, r"args\[0\] .*args\[1\] .*args\[3\] has 2"),
         (lambda: fg.vmap(lambda x, y=None: x)(X, y=W), ValueError, r"kwargs\['y'\] has 3"),
         (lambda: fg.vmap(lambda x: x, (0, 0))(X), ValueError, "in_axes has 2 entries, .* with 1 positional argument;"),
         (lambda: fg.vmap(lambda x: x, 2)(X), ValueError, r"args\[0\] the axis 2, but its shape is \(5, 3\)"),
-        (lambda: fg.vmap(lambda x: x)(np.float64(3.0)), TypeError, r"args\[0\] is .*3.0.*expected an array to map over"),
+        (lambda: fg.vmap(lambda x: x)(np.float64(3.0)), TypeError, r"args\[0\] is .*3.0.*expected an array to map"),
         (lambda: fg.vmap(lambda x: x)("abc"), TypeError, "args.0. is 'abc'"),
         (lambda: fg.vmap(lambda x: x)(fg.tensor(1.0)), ValueError, r"axis 0, but its shape is \(\)"),
         (lambda: fg.vmap(lambda x: x, None)(X), ValueError, "no argument is mapped"),
         (lambda: fg.vmap(lambda x: x)([]), ValueError, "no argument is mapped"),
         (lambda: fg.vmap(lambda x: x, "a")(X), TypeError, "expected in_axes of ints and None, got 'a'"),
         (lambda: fg.vmap(lambda x: x, 1.0)(X), TypeError, "expected in_axes of ints and None, got 1.0"),
-        (lambda: fg.vmap(lambda t: t, ([0, 0],))([X]), ValueError, r"in_axes has the entries \[0, 1\] for args\[0\], .* \[0\]"),
+        (lambda: fg.vmap(lambda t: t, ([0, 0],))([X]), ValueError, r"the entries \[0, 1\] for args\[0\], .* \[0\]"),
         (lambda: fg.vmap(lambda t: t, ({"a": 0},))([X]), ValueError, r"in_axes has a dict for args\[0\], .* type list"),
         (lambda: fg.vmap(lambda x: x, out_axes=None)(X), ValueError, "out_axes is None for result, which depends"),
         (lambda: fg.vmap(lambda x: {"k": x}, out_axes=2)(X), ValueError, r"result\['k'\] the axis 2, .*\(5, 3\)"),
@@ -564,10 +571,10 @@ TRACKED = fg.tensor(W[:, 0], requires_grad=True)
         (lambda: fg.vmap(lambda x: float(x[0]))(X), fg.TraceError, "vmap: .*float"),
         (lambda: fg.vmap(lambda x: np.argmax(x))(X), fg.TraceError, "argmax"),
         (lambda: fg.vmap(lambda x: np.any(x > 0))(X), fg.TraceError, "any and all"),
-        (lambda: fg.vmap(lambda x, w: TRACKED.detach().__iadd__(x), (0, None))(X, W), fg.TraceError, "vmap: add .* made before"),
+        (lambda: fg.vmap(TRACKED.detach().__iadd__)(X), fg.TraceError, "vmap: add .* made before"),
         (lambda: fg.vmap(lambda i: i + 1)(LABELS), fg.TraceError, "integers"),
         (lambda: fg.vmap(lambda i: np.where(i > 1, 1, 0))(LABELS), fg.TraceError, "integers"),
-        (lambda: fg.vmap(lambda x: (x * TRACKED).sum().backward())(X), RuntimeError, "backward: .* one element of the batch"),
+        (lambda: fg.vmap(lambda x: (x * TRACKED).sum().backward())(X), RuntimeError, "backward: .* one element of"),
         (lambda: fg.vmap(lambda x: x @ fg.ones(7))(X), ValueError, "matmul: shapes"),
         (lambda: fg.vmap(lambda x, i: x[i])(X, LABELS + 3), IndexError, "outside an axis of length 3"),
     ],
