@@ -49,7 +49,7 @@ struct fg_program {
     int draws;                  /* some step draws random numbers */
     int refs;                   /* bodies of loops belong to whatever names them */
     list bodies;                /* of fg_program *: those that notes name, used or not */
-    int allocates;              /* some step takes memory from the pool while it runs */
+    int allocates;              /* some step takes memory from the pool, or a replay of a body, while it runs */
     double work;                /* an estimate of a replay's nanoseconds */
     int64_t arena_bytes, separate_bytes;
     struct fg_replay *idle;                     /* those that nobody runs at the moment */

@@ -6,6 +6,7 @@
 
 static uint64_t mix(uint64_t h, uint64_t x) { return (h ^ x) * 0x9E3779B97F4A7C15u ^ h >> 29; }
 
+/* Bodies have no part in it: equal ones lie at different addresses. */
 static uint64_t hash_note(const fg_program *p, const note *n)
 {
     uint64_t h = mix(0, (uint64_t)n->op);

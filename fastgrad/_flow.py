@@ -43,8 +43,8 @@ def scan(
     (carry, ys)
         What is carried at last, and the results of the steps stacked along a new first axis, as tensors.
 
-    Recorded by ``compile`` or ``training_step``, a scan is one instruction however long it is: f runs a few times while it
-    is recorded, and then no more. Its gradient stores what was carried into each step and computes the steps anew, one at
+    Recorded by ``compile`` or ``training_step``, a scan is one instruction however long it is; f runs while it is recorded,
+    and then no more. Its gradient stores what was carried into each step and computes the steps anew, one at
     a time. TypeError where f returns no pair or carries on another dtype or structure, ValueError where shapes or
     lengths differ.
 
