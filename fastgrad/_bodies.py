@@ -1,7 +1,7 @@
 """Loops and branches that are recorded: scan, while_loop and cond over flat lists of tensors.
 
-A function given to them runs once, on examples, while its operations are noted (csrc/record.c). The notes can be carried
-out anew on other tensors: recorded as a program they are the body that csrc/flow.c runs, and on the tape they are what
+A function given to them runs once, on examples, while its operations are noted (csrc/record.c). The notes can be
+carried out anew on other tensors: recorded as a program they are the body that csrc/flow.c runs, and on the tape they are what
 the derivative of the body is taken of. So the gradient of a scan is a scan in reverse over the derivative of its body,
 that of a cond a cond of derivatives, both recorded in the same way, and gradients of gradients follow.
 
@@ -26,6 +26,7 @@ __all__ = ["cond", "scan", "while_loop"]
 
 Tensors = list[Tensor]
 Function = Callable[[Tensors], Tensors]
+_ByNumber = dict[int, Tensor]  # results by their numbers
 
 _NAMES = _core.op_names()
 _PART, _RANDOM = _NAMES.index("part"), _NAMES.index("random")
@@ -131,7 +132,9 @@ class _Body:
                 if isinstance(values[operands[0]], dict):
                     values[result] = values[operands[0]][attr[0]]
                     continue
-            xs: list[Any] = [None if v < 0 else values[v] if outer else values[v].detach() for v, outer in zip(operands, tracked)]
+            xs: list[Any] = [
+                None if v < 0 else values[v] if outer else values[v].detach() for v, outer in zip(operands, tracked)
+            ]
             if op in _FLOWS:
                 values[result] = self.flows[attr[0]].by_place(xs, self.parts.get(result, []))
             else:
@@ -183,7 +186,7 @@ class _Flow:
         raise NotImplementedError
 
     def derivative(
-        self, cotangents: dict[int, Tensor], saved: dict[int, Tensor], operands: Tensors, needed: list[bool], again: bool
+        self, cotangents: _ByNumber, saved: _ByNumber, operands: Tensors, needed: list[bool], again: bool
     ) -> list[Tensor | None]:
         raise NotImplementedError
 
@@ -300,11 +303,12 @@ class _Scan(_Flow):
         return [_program(functools.partial(self._step, further), examples)]
 
     def derivative(
-        self, cotangents: dict[int, Tensor], saved: dict[int, Tensor], operands: Tensors, needed: list[bool], again: bool
+        self, cotangents: _ByNumber, saved: _ByNumber, operands: Tensors, needed: list[bool], again: bool
     ) -> list[Tensor | None]:
         if self.body.opaque:
-            raise NotImplementedError("scan: the gradient through a body in which an inner loop or branch draws random numbers; "
-                                      "draw outside of it")
+            raise NotImplementedError(
+                "scan: the gradient through a body in which an inner loop or branch draws random numbers; draw outside of it"
+            )
         n, c, first = self.n_closure, self.n_carry, self.n_closure + self.n_carry
         closure, init, xs = operands[:n], operands[n:first], operands[first:]
         floats = [i for i in range(c) if _is_float(init[i])]
@@ -335,7 +339,8 @@ class _Scan(_Flow):
 
         start = [cotangents[i] if i in cotangents else _zeros(init[i]) for i in floats]
         sums = [_zeros(closure[i]) for i in outer]
-        found = scan(step, start + sums, [*further, *xs, *[cotangents[k] for k in stacked]], self.length, not self.reverse)
+        rows_in = [*further, *xs, *[cotangents[k] for k in stacked]]
+        found = scan(step, start + sums, rows_in, self.length, not self.reverse)
         result: list[Tensor | None] = [None] * len(operands)
         places = [*[n + i for i in floats], *outer, *[first + j for j in rows]]
         for place, gradient in zip(places, found):
@@ -391,11 +396,12 @@ class _Cond(_Flow):
         ]
 
     def derivative(
-        self, cotangents: dict[int, Tensor], saved: dict[int, Tensor], operands: Tensors, needed: list[bool], again: bool
+        self, cotangents: _ByNumber, saved: _ByNumber, operands: Tensors, needed: list[bool], again: bool
     ) -> list[Tensor | None]:
         if any(body.opaque for body in self.bodies):
-            raise NotImplementedError("cond: the gradient through a branch in which an inner loop draws random numbers; draw "
-                                      "outside of it")
+            raise NotImplementedError(
+                "cond: the gradient through a branch in which an inner loop or branch draws random numbers; draw outside of it"
+            )
         by = [i - 1 for i in range(1, len(operands)) if needed[i]]
         further = [saved[k] for k in sorted(saved)]
         m = len(further)
@@ -406,10 +412,10 @@ class _Cond(_Flow):
             def f(inputs: Tensors) -> Tensors:
                 drawn = {v: x for (other, v), x in zip(self.drawn, inputs) if other is body}
                 closure, own = self._of(i, operands[1:])
-                return _pullback(
-                    lambda all_inputs: [*body(all_inputs[closure], all_inputs[own], drawn), *inputs[:m]],
-                    inputs[m : m + len(operands) - 1], by, dict(zip(cotangents, inputs[m + len(operands) - 1 :])), again,
-                )  # fmt: skip
+                n = m + len(operands) - 1
+                weights = dict(zip(cotangents, inputs[n:]))
+                results = lambda xs: [*body(xs[closure], xs[own], drawn), *inputs[:m]]  # noqa: E731
+                return _pullback(results, inputs[m:n], by, weights, again)
 
             return f
 
@@ -421,7 +427,11 @@ class _Cond(_Flow):
 
 
 def cond(
-    condition: Tensor, true: Function, false: Function, inputs: Tensors, check: Callable[..., None] = lambda *kinds: None
+    condition: Tensor,
+    true: Function,
+    false: Function,
+    inputs: Tensors,
+    check: Callable[..., None] = lambda *kinds: None,
 ) -> Tensors:
     """true(inputs) where the condition, a boolean, holds, and else false(inputs)."""
     bodies = tuple(_record(f, lambda: [_core.example(x) for x in inputs], inputs) for f in (true, false))
@@ -453,11 +463,11 @@ class _While(_Flow):
         return [_program(functools.partial(part, i), [_core.example(x) for x in operands]) for i in range(2)]
 
     def derivative(
-        self, cotangents: dict[int, Tensor], saved: dict[int, Tensor], operands: Tensors, needed: list[bool], again: bool
+        self, cotangents: _ByNumber, saved: _ByNumber, operands: Tensors, needed: list[bool], again: bool
     ) -> list[Tensor | None]:
         raise NotImplementedError(
-            "while_loop: no gradient through a recorded loop of unknown length, whose steps are not kept; use fastgrad.scan "
-            "or fori_loop with a fixed number of steps, or fastgrad.stop_gradient on what the loop starts from"
+            "while_loop: no gradient through a recorded loop of unknown length, whose steps are not kept; use "
+            "fastgrad.scan or fori_loop with a fixed number of steps, or fastgrad.stop_gradient on what the loop starts from"
         )
 
 

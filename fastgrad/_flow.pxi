@@ -1,4 +1,4 @@
-# Loops and branches as single operations (csrc/flow.c), and nodes that stand for several results. Included by _core.pyx.
+# Loops and branches as single operations (csrc/flow.c), and nodes of several results. Included by _core.pyx.
 
 def recording_programs():
     """Whether the operations of this thread become a program: it compiles, or records the body of a loop that is."""
@@ -6,10 +6,11 @@ def recording_programs():
 
 
 def example(Tensor x not None, int64_t row=-1):
-    """A tensor of its own with the elements that x has at the moment; with a row, those of x[row] or, where x has no row,
-    zeros. Nothing of it is recorded."""
+    """A tensor of its own with the elements that x has at the moment; with a row, those of x[row] or, where x has no
+    row, zeros. Nothing of it is recorded."""
     cdef fg_array *a = x.t.array
-    cdef fg_shape *s = fg_shape_new(a.shape.ndim, a.shape.dim) if row < 0 else fg_shape_new(a.shape.ndim - 1, a.shape.dim + 1)
+    cdef int dropped = row >= 0
+    cdef fg_shape *s = fg_shape_new(a.shape.ndim - dropped, a.shape.dim + dropped)
     cdef fg_array *y = fg_array_new(s, a.dtype) if s != NULL else NULL
     fg_shape_unref(s)
     if y == NULL:
@@ -87,7 +88,8 @@ def joint(list inputs, rule, int64_t size, dtype):
     cdef int n = len(inputs), k, status = FG_NO_MEMORY
     cdef fg_node *node = NULL
     cdef fg_shape *s = fg_shape_new(1, &size)
-    cdef fg_array *handle = fg_array_foreign(s, NUMBER_OF[np.dtype(dtype)], NULL, <void *>rule, True, False) if s != NULL else NULL
+    cdef int number = NUMBER_OF[np.dtype(dtype)]
+    cdef fg_array *handle = fg_array_foreign(s, number, NULL, <void *>rule, True, False) if s != NULL else NULL
     cdef fg_tensor *given = <fg_tensor *>PyMem_Malloc((n + 1) * sizeof(fg_tensor))
     fg_shape_unref(s)
     if handle != NULL:

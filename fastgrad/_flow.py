@@ -1,7 +1,7 @@
 """``scan``, ``while_loop``, ``cond`` and ``fori_loop``: loops and branches that a program records as one instruction.
 
-While nothing is recorded they are Python's own loops and branches over tensors. Within ``compile`` and ``training_step``
-they become single instructions (``_bodies``), whose size does not depend on the number of steps.
+While nothing is recorded they are Python's own loops and branches over tensors. Within ``compile`` and
+``training_step`` they become single instructions (``_bodies``), whose size does not depend on the number of steps.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ __all__ = ["cond", "fori_loop", "scan", "while_loop"]
 
 
 def scan(
-    f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, length: int | None = None, reverse: bool = False
+    f: Callable[[Any, Any], tuple[Any, Any]],
+    init: Any,
+    xs: Any = None,
+    length: int | None = None,
+    reverse: bool = False,
 ) -> tuple[Any, Any]:
     """Carry a value through the rows of xs: ``carry, y = f(carry, x)`` for each, from the first to the last.
 
@@ -43,8 +47,8 @@ def scan(
     (carry, ys)
         What is carried at last, and the results of the steps stacked along a new first axis, as tensors.
 
-    Recorded by ``compile`` or ``training_step``, a scan is one instruction however long it is; f runs while it is recorded,
-    and then no more. Its gradient stores what was carried into each step and computes the steps anew, one at
+    Recorded by ``compile`` or ``training_step``, a scan is one instruction however long it is; f runs while it is
+    recorded, and then no more. Its gradient stores what was carried into each step and computes the steps anew, one at
     a time. TypeError where f returns no pair or carries on another dtype or structure, ValueError where shapes or
     lengths differ.
 
@@ -106,8 +110,9 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
     """``value = body_fun(value)`` as long as ``cond_fun(value)`` is true.
 
     The value is an array or a nested structure of them, of the same structure, shapes and dtypes after each step;
-    cond_fun returns a single boolean. Recorded by ``compile`` it is one instruction, which has no gradient, as the number
-    of its steps is not known: NotImplementedError then. Otherwise the steps are on the tape as those of any Python loop.
+    cond_fun returns a single boolean. Recorded by ``compile`` it is one instruction, which has no gradient, as the
+    number of its steps is not known: NotImplementedError then. Otherwise the steps are on the tape as those of any
+    Python loop.
 
     >>> import fastgrad as fg
     >>> fg.while_loop(lambda x: x < 100, lambda x: 2 * x, 1.0)
@@ -134,8 +139,8 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
 def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any) -> Any:
     """``true_fun(*operands)`` where pred is true, else ``false_fun(*operands)``.
 
-    pred is a single boolean. Where it is known, only the function that it chooses is called. Where a program is recorded
-    and pred differs from call to call, both are recorded, and a replay runs one of them; then they must return the same
+    pred is a single boolean. Where it is known, only the function that it chooses is called. Where a program is
+    recorded and pred differs from call to call, both are recorded, and a replay runs one of them; then they must return the same
     structure, shapes and dtypes, else TypeError. Within ``vmap``, where pred differs from element to element, both are
     computed and the results chosen by ``where``.
 
@@ -167,13 +172,15 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     def check(true_kinds: list[Any], false_kinds: list[Any]) -> None:
         if found["true_fun"] != found["false_fun"]:
             raise TypeError(
-                f"cond: true_fun returned {found['true_fun']} and false_fun {found['false_fun']}; both must return the same "
-                "structure"
+                f"cond: true_fun returned {found['true_fun']} and false_fun {found['false_fun']}; both must return the "
+                "same structure"
             )
         for path, a, b in zip(found["true_fun"].paths("result"), true_kinds, false_kinds):
             if a != b:
-                raise TypeError(f"cond: {path} is {_kind(*a)} from true_fun and {_kind(*b)} from false_fun; both must return "
-                                "the same shape and dtype")
+                raise TypeError(
+                    f"cond: {path} is {_kind(*a)} from true_fun and {_kind(*b)} from false_fun; both must return the same "
+                    "shape and dtype"
+                )
 
     branches = branch("true_fun", true_fun), branch("false_fun", false_fun)
     if _core.recording_programs():
@@ -204,7 +211,8 @@ def _tensors(name: str, what: str, value: Any) -> tuple[list[Tensor], tree.Struc
     found = []
     for i, x in enumerate(leaves):
         if not isinstance(x, (Tensor, np.ndarray, np.generic, bool, int, float)):
-            raise TypeError(f"{name}: {structure.paths(what)[i]} is of type {type(x).__name__}, expected arrays and numbers")
+            path = structure.paths(what)[i]
+            raise TypeError(f"{name}: {path} is of type {type(x).__name__}, expected arrays and numbers")
         found.append(_core.asarray(x))
     return found, structure
 
@@ -213,7 +221,9 @@ def _carried(name: str, structure: tree.Structure, before: list[Tensor], value: 
     """What is carried on, which must be of the kind of what came in."""
     after, found = _tensors(name, "carry", value)
     if found != structure:
-        raise TypeError(f"{name}: the carry came in as {structure} and goes on as {found}; its structure must stay the same")
+        raise TypeError(
+            f"{name}: the carry came in as {structure} and goes on as {found}; its structure must stay the same"
+        )
     for i, (a, b) in enumerate(zip(before, after)):
         if a.shape != b.shape or a.dtype != b.dtype:
             error = ValueError if a.dtype == b.dtype else TypeError
@@ -231,7 +241,8 @@ def _condition(name: str, what: str, x: Any) -> Tensor:
     condition = _core.asarray(x)
     if condition.dtype != np.bool_ or condition.size != 1:
         raise TypeError(
-            f"{name}: expected {what} a single boolean, got {_kind(condition.dtype, condition.shape)}; compare, as in x > 0"
+            f"{name}: expected {what} a single boolean, got {_kind(condition.dtype, condition.shape)}; compare, as in "
+            "x > 0"
         )
     return _core.reshape(condition, ())
 
