@@ -229,6 +229,21 @@ def test_draws_advance_with_the_steps_and_the_gradient_has_the_same_ones():
     fg.compile(f(fg.random.default_rng(5)), verify=True)(x)
 
 
+@pytest.mark.parametrize("flow", ["scan", "cond"])
+def test_second_gradients_through_draws(flow):
+    def make():
+        rng = fg.random.default_rng(1)
+        step = lambda c, r: (np.sin(c * r + rng.normal(size=3)), None)  # noqa: E731
+        if flow == "scan":
+            f = lambda x: (fg.scan(step, x, XS)[0] ** 2).sum()  # noqa: E731
+        else:
+            f = lambda x: fg.cond(x.sum() > 0, lambda x: (np.sin(x) * rng.uniform(size=3)).sum(), np.sum, x)  # noqa: E731
+        return lambda x: fg.grad(lambda x: (fg.grad(f)(x) ** 2).sum())(x)
+
+    for x in (np.array([0.4, 0.7, -0.2]), np.array([-0.4, 0.1, 0.2])):
+        np.testing.assert_allclose(fg.compile(make())(x), make()(x), rtol=1e-11, atol=1e-13)
+
+
 def test_a_scan_in_a_training_step_learns_in_one_call():
     rng = np.random.default_rng(0)
     xs, target = rng.normal(size=(30, 2)), 0.7
