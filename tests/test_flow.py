@@ -237,7 +237,8 @@ def test_second_gradients_through_draws(flow):
         if flow == "scan":
             f = lambda x: (fg.scan(step, x, XS)[0] ** 2).sum()  # noqa: E731
         else:
-            f = lambda x: fg.cond(x.sum() > 0, lambda x: (np.sin(x) * rng.uniform(size=3)).sum(), np.sum, x)  # noqa: E731
+            true = lambda x: (np.sin(x) * rng.uniform(size=3)).sum()  # noqa: E731
+            f = lambda x: fg.cond(x.sum() > 0, true, np.sum, x)  # noqa: E731
         return lambda x: fg.grad(lambda x: (fg.grad(f)(x) ** 2).sum())(x)
 
     for x in (np.array([0.4, 0.7, -0.2]), np.array([-0.4, 0.1, 0.2])):
