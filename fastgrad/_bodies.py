@@ -2,7 +2,8 @@
 
 A function given to them runs once, on examples, while its operations are noted (csrc/record.c). The notes can be
 carried out anew on other tensors: recorded as a program they are the body that csrc/flow.c runs, and on the tape they
-are what the derivative of the body is taken of. So the gradient of a scan is a scan in reverse over the derivative of its body,
+are what the derivative of the body is taken of. So the gradient of a scan is a scan in
+reverse over the derivative of its body,
 that of a cond a cond of derivatives, both recorded in the same way, and gradients of gradients follow.
 
 What a function reads from outside and what differs from call to call, or is tracked, becomes an operand: its closure.
@@ -307,7 +308,7 @@ class _Scan(_Flow):
     ) -> list[Tensor | None]:
         if self.body.opaque:
             raise NotImplementedError(
-                "scan: the gradient through a body in which an inner loop or branch draws random numbers; draw outside"
+                "scan: the gradient through a body in which an inner loop draws random numbers; draw outside"
             )
         n, c, first = self.n_closure, self.n_carry, self.n_closure + self.n_carry
         closure, init, xs = operands[:n], operands[n:first], operands[first:]
@@ -400,7 +401,7 @@ class _Cond(_Flow):
     ) -> list[Tensor | None]:
         if any(body.opaque for body in self.bodies):
             raise NotImplementedError(
-                "cond: the gradient through a branch in which an inner loop or branch draws random numbers; draw outside"
+                "cond: the gradient through a branch in which an inner loop draws random numbers; draw outside"
             )
         by = [i - 1 for i in range(1, len(operands)) if needed[i]]
         further = [saved[k] for k in sorted(saved)]

@@ -140,8 +140,8 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     """``true_fun(*operands)`` where pred is true, else ``false_fun(*operands)``.
 
     pred is a single boolean. Where it is known, only the function that it chooses is called. Where a program is
-    recorded and pred differs from call to call, both are recorded, and a replay runs one of them; then they must return
-    the same structure, shapes and dtypes, else TypeError. Within ``vmap``, where pred differs from element to element, both are
+    recorded and pred differs from call to call, both are recorded, and a replay runs one of them; then they
+    must return the same structure, shapes and dtypes, else TypeError. Within ``vmap``, where pred differs from element to element, both are
     computed and the results chosen by ``where``.
 
     >>> import fastgrad as fg
