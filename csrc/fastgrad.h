@@ -50,7 +50,8 @@ enum {
 #undef BINARY_FN
 #undef STRUCTURAL
 #undef KERNEL
-    FG_OP_leaf,             /* not operations: the node of a tensor made with requires_grad ... */
+    FG_OP_joint,            /* not operations: a node of several inputs whose rule is the caller's (fg_joint) ... */
+    FG_OP_leaf,             /* ... the node of a tensor made with requires_grad ... */
     FG_OP_custom,           /* ... and one whose derivative the caller knows (custom.c) */
     FG_N_OPS
 };
@@ -237,6 +238,13 @@ int fg_tape_between(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int
 /* The recorded rule of an operation whose vjp is a kernel: gx = g times the derivative of the node by its input i,
  * composed of operations. FG_OK or FG_RAISED. */
 extern int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx);
+
+/* A node that stands for several results at once, put one after the other in a vector like `handle`: its rule, whatever
+ * handle->owner tells, is fg_on_joint, which finds the inputs' values saved. fg_joint_part makes the node of that one
+ * of the results whose elements begin at `start`. */
+int fg_joint(int n_in, const fg_tensor *in, fg_array *handle, fg_node **out);
+int fg_joint_part(fg_node *joint, int64_t start, const fg_array *value, fg_node **out);
+extern int (*fg_on_joint)(fg_node *, fg_tensor g, fg_tensor *gin);      /* FG_OK or FG_RAISED */
 
 /* ---- custom.c ----------------------------------------------------------------------------------------- */
 /* Let the n_out float results y, computed in whatever way, depend on the inputs by the caller's rule alone. Several

@@ -30,7 +30,9 @@ static int is_stretch(const fg_shape *x, const int64_t *attr, int64_t *first)
 static int is_view(const fg_program *p, const note *a, int64_t *shift)
 {
     *shift = 0;
-    return FG_IS_VIEW(a->op) || (a->op == FG_OP_slice && shape_at(p, a->y)->size > 0 &&
+    if (a->op == FG_OP_part)                    /* of bytes */
+        *shift = attrs_of(p, a)[0];
+    return a->op == FG_OP_part || FG_IS_VIEW(a->op) || (a->op == FG_OP_slice && shape_at(p, a->y)->size > 0 &&
                                       is_stretch(shape_at(p, operands_of(p, a)[0]), attrs_of(p, a), shift));
 }
 
@@ -82,6 +84,8 @@ static double work_of(const fg_program *p, const step *s)
     for (int i = 0; i < s->n_in; i++)
         if (s->in[i] >= 0 && (double)shape_at(p, s->in[i])->size > elements)
             elements = (double)shape_at(p, s->in[i])->size;
+    for (int i = 0; i < fg_n_bodies(s->op); i++)
+        elements += 4 * fg_body(s->attr, i)->work * (s->op == FG_OP_scan ? (double)s->attr[1] : 1);
     if (s->op != FG_OP_matmul)
         return elements / 4;
     const fg_shape *a = shape_at(p, s->in[0]);
@@ -91,6 +95,8 @@ static double work_of(const fg_program *p, const step *s)
 /* A reduction over axes that are not neighbours keeps partial results in arrays of the pool (reductions.c). */
 static int allocates(const fg_program *p, const step *s)
 {
+    if (fg_n_bodies(s->op))                     /* takes replays */
+        return 1;
     if (s->op != FG_OP_sum && s->op != FG_OP_max && s->op != FG_OP_min)
         return 0;
     const fg_shape *x = shape_at(p, s->in[0]);
@@ -112,8 +118,9 @@ static void prepare_step(fg_program *p, step *s, const note *a)
                 .itemsize = fg_itemsize(p->slot[a->y].array.dtype)};
     s->kernel = (void *)(a->op >= FG_N_ELEMENTWISE && a->op < FG_N_OPS ? fg_ops[a->op].run : fg_run);
     p->work += work_of(p, s);
+    p->draws = p->draws || fg_draws(s->op, s->attr);
     p->allocates = p->allocates || allocates(p, s);
-    if (is_flat(p, a))
+    if (a->n_in && is_flat(p, a))
         choose_kernel(p, s);
 }
 

@@ -5,10 +5,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+fg_program *fg_program_ref(fg_program *p)
+{
+    p->refs++;
+    return p;
+}
+
 void fg_program_free(fg_program *p)
 {
-    if (!p)
+    if (!p || --p->refs)
         return;
+    for (int i = 0; i < p->bodies.n; i++)
+        fg_program_free(((fg_program **)p->bodies.item)[i]);
+    free(p->bodies.item);
     for (int v = 0; v < p->values.n; v++)
         fg_array_unref(values_of(p)[v].array);
     for (int v = 0; p->slot && v < p->values.n + p->n_out; v++)
@@ -27,7 +36,14 @@ void fg_program_free(fg_program *p)
 /* ---- looking at a program ------------------------------------------------------------------------------------------- */
 fg_program_facts fg_program_describe(const fg_program *p)
 {
-    return (fg_program_facts){p->n_in, p->n_out, p->n_steps, p->n_recorded, p->arena_bytes, p->separate_bytes,
+    int64_t inner = 0;                          /* bodies run one at a time */
+    for (int k = 0; k < p->n_steps; k++) {
+        int64_t bytes = 0;
+        for (int i = 0; fg_program_body(p, k, i); i++)
+            bytes += fg_program_describe(fg_program_body(p, k, i)).arena_bytes;
+        inner = bytes > inner ? bytes : inner;
+    }
+    return (fg_program_facts){p->n_in, p->n_out, p->n_steps, p->n_recorded, p->arena_bytes + inner, p->separate_bytes,
                               p->allocates, p->work};
 }
 
@@ -64,6 +80,8 @@ int fg_program_line(const fg_program *p, int i, char *text, int size)
     else
         PRINT("%s_vjp%s", fg_ops[(op - FG_N_OPS) / 2].name,
               (op - FG_N_OPS) / 2 < FG_N_UNARY ? "" : (op - FG_N_OPS) % 2 ? "[b]" : "[a]");
+    if (op == FG_OP_scan)
+        PRINT("[%lld]", (long long)s->attr[1]);
     for (int k = 0; k < s->n_in; k++) {
         int v = s->in[k];
         if (v < 0)
@@ -92,20 +110,33 @@ int fg_program_operand(const fg_program *p, int i, int k)
 
 int fg_program_operand_count(const fg_program *p, int i) { return p->step[i].n_in; }
 int fg_program_output(const fg_program *p, int i) { return p->slot[p->out[i]].root; }
-fg_array *fg_program_live(const fg_program *p, int i)
+static fg_array *find_live(const fg_program *p, int *i)
 {
     for (int v = 0; v < p->values.n; v++) {
         fg_array *x = values_of(p)[v].array;
-        if (x && x->live && i-- == 0)
+        if (x && x->live && (*i)-- == 0)
             return x;
     }
-    return NULL;
+    fg_array *found = NULL;
+    for (int k = 0; !found && k < p->bodies.n; k++)
+        found = find_live(((fg_program **)p->bodies.item)[k], i);
+    return found;
 }
+
+fg_array *fg_program_live(const fg_program *p, int i) { return find_live(p, &i); }
 
 int fg_program_group(const fg_program *p, int i) { return p->step[i].group; }
 
+fg_program *fg_program_body(const fg_program *p, int i, int k)
+{
+    const step *s = &p->step[i];
+    return k < fg_n_bodies(s->op) ? fg_body(s->attr, k) : NULL;
+}
+
 int fg_program_equal(const fg_program *a, const fg_program *b)
 {
+    if (a == b)
+        return 1;
     if (a->values.n != b->values.n || a->notes.n != b->notes.n || a->operands.n != b->operands.n ||
         a->attrs.n != b->attrs.n || a->n_in != b->n_in || a->n_out != b->n_out ||
         memcmp(a->out, b->out, (size_t)a->n_out * sizeof *a->out))

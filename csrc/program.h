@@ -14,20 +14,23 @@
 
 typedef struct fg_program fg_program;
 
-int fg_trace_begin(int notes_only);             /* in this thread; notes_only: to be ended by fg_trace_notes */
+/* In this thread. notes_only: to be ended by fg_trace_notes; 2: of the body of a loop or branch, whose values are not to be
+ * used when it has ended. */
+int fg_trace_begin(int notes_only);
 int fg_trace_input(fg_array *);                 /* the next input of the program */
 /* Ends the recording, also when it fails. Of the outputs the last n_kept, and all without axes, are kept: they stay in
  * the replay's memory, where its address array tells. */
 int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **);
 void fg_trace_abort(void);
-int fg_trace_here(void);                        /* is this thread recording? 2: notes only */
+int fg_trace_here(void);                        /* is this thread recording? 2: notes only; 3: of a body */
 uint32_t fg_trace_number(void);                 /* of the recording of this thread, 0 if there is none */
 int fg_trace_outside(const fg_array *);         /* is this thread recording, and was the array made before? */
 int fg_traced(const fg_array *);                /* depends on an input of a recording under way, in whatever thread */
 int fg_trace_note(const fg_call *, fg_array *y);    /* called by every operation while fg_tracing */
 extern int fg_tracing;                          /* how many recordings are under way, in all threads */
 
-void fg_program_free(fg_program *);             /* no replay of it is taken */
+fg_program *fg_program_ref(fg_program *);
+void fg_program_free(fg_program *);             /* if nobody else refers to it; no replay of it is taken */
 
 /* A run of a program goes: take, fill in the addresses, run, read what is kept, give back. */
 typedef struct fg_replay fg_replay;
@@ -56,6 +59,9 @@ int fg_replay_train(const fg_program *, fg_replay *, const fg_rule *, void *cons
 double fg_replay_loss(const fg_program *, fg_replay *);
 /* y[i] = x[row[i]], rows of so many bytes. */
 void fg_gather_rows(int64_t row_bytes, int64_t n, const int64_t *row, const void *x, void *y);
+
+/* ---- flow.c: where in their block of bytes result k of scan, while_loop or cond lies; behind the last, its end ------- */
+int64_t fg_flow_place(int op, const int64_t *attr, int k);
 
 /* The bare notes, to be carried out in another way. An operand that outer transforms do not track (fg_record) was a
  * constant to them; constants of the recording keep the nodes that those know. */
@@ -99,6 +105,8 @@ int fg_program_output(const fg_program *, int i);   /* whose memory output i is 
 int fg_program_equal(const fg_program *, const fg_program *);
 /* The i-th generator's state that a replay advances, borrowed; NULL after the last. */
 fg_array *fg_program_live(const fg_program *, int i);
+/* The programs that instruction i runs, borrowed; NULL after the last. */
+fg_program *fg_program_body(const fg_program *, int i, int k);
 int fg_program_group(const fg_program *, int i);    /* how many instructions from i on are fused; 1: alone */
 
 #endif

@@ -86,8 +86,9 @@ static int none(void) { return fg_fail(FG_BAD_TAPE, "no program is being recorde
 
 static int elsewhere(void)
 {
-    return fg_fail(FG_BAD_TAPE, "compile: a tensor of a function that is being recorded is used in another thread, where "
-                   "it cannot be recorded; let the function do its work in one thread");
+    return fg_fail(FG_BAD_TAPE, "compile: a tensor of a function that is being recorded is used in another thread, or behind "
+                   "the loop in whose body it was made, where it cannot be recorded; let the function do its work in "
+                   "one thread, and return what is needed from the body");
 }
 
 /* Notes tell what belongs to the transforms outside: a node that leads to nothing older than the recording is that of
@@ -129,6 +130,7 @@ int fg_trace_begin(int notes_only)
     static uint32_t n_recordings;
     if (!++n_recordings)                        /* 0 is that of no recording */
         n_recordings = 1;
+    p->refs = 1;
     p->number = n_recordings;
     p->notes_only = notes_only;
     p->newest = fg_newest();
@@ -183,6 +185,12 @@ static int write_note(fg_program *p, const fg_call *c, fg_array *y)
             return FG_NO_MEMORY;
         *a = c->attr[i];
     }
+    for (int i = 0; i < fg_n_bodies(c->op); i++) {
+        fg_program **body = fg_list_add(&p->bodies, sizeof *body);
+        if (!body)
+            return FG_NO_MEMORY;
+        *body = fg_program_ref(fg_body(c->attr, i));
+    }
     note *n = fg_list_add(&p->notes, sizeof *n);
     int result = n ? add_value(p, y, RESULT) : -1;
     if (result < 0)
@@ -193,7 +201,7 @@ static int write_note(fg_program *p, const fg_call *c, fg_array *y)
 
 int fg_trace_note(const fg_call *c, fg_array *y)
 {
-    fg_program *p = c->op == FG_OP_random ? recording : NULL;   /* that differs from call to call */
+    fg_program *p = fg_draws(c->op, c->attr) ? recording : NULL;   /* that differs from call to call */
     int status = FG_OK;
     for (int i = 0; i < c->n_in && !status; i++) {
         if (!c->in[i].array || !fg_traced(c->in[i].array))
@@ -238,6 +246,16 @@ static void forget(fg_program *p, int keep_constants)
             fg_value_release(v);
         else if (v->array)
             unmark(v);
+    }
+}
+
+/* A body's values that somebody has kept stay marked, by a number that no recording has: to use them is an error. */
+static void mark_kept(fg_program *p)
+{
+    for (int i = 0; p->notes_only == 2 && i < p->values.n; i++) {
+        value *v = &values_of(p)[i];
+        if (v->array && v->marked && v->from != CONSTANT && v->array->refs > 1)
+            v->was = INT32_MAX;
     }
 }
 
@@ -298,6 +316,7 @@ int fg_trace_notes(fg_program **made)
     if (!p)
         return none();
     int status = p->status;
+    mark_kept(p);
     forget(p, !status);
     if (status)
         fg_notes_free(p);

@@ -46,7 +46,10 @@ struct fg_program {
     struct step *step;
     int n_steps, n_recorded;
     int status;                 /* of the first note that failed: then the recording is not whole */
-    int allocates;              /* some step takes memory from the pool while it runs */
+    int draws;                  /* some step draws random numbers */
+    int refs;                   /* bodies of loops belong to whatever names them */
+    list bodies;                /* of fg_program *: those that notes name, used or not */
+    int allocates;              /* some step takes memory from the pool, or a replay of a body, while it runs */
     double work;                /* an estimate of a replay's nanoseconds */
     int64_t arena_bytes, separate_bytes;
     struct fg_replay *idle;                     /* those that nobody runs at the moment */
@@ -98,6 +101,9 @@ typedef struct step {
 
 static inline fg_shape *shape_at(const fg_program *p, int v) { return p->slot[v].array.shape; }
 
+int fg_n_bodies(int op);                    /* how many of its first attributes are programs */
+fg_program *fg_body(const int64_t *attr, int i);
+int fg_draws(int op, const int64_t *attr);  /* is each run of it another? */
 int fg_same_note(const fg_program *, const note *, const fg_program *, const note *);
 int fg_same_array(const fg_array *, const fg_array *);      /* in dtype, shape and every bit; a live one only to itself */
 void fg_value_release(value *);             /* let go of a value's array */

@@ -6,21 +6,27 @@
 
 static uint64_t mix(uint64_t h, uint64_t x) { return (h ^ x) * 0x9E3779B97F4A7C15u ^ h >> 29; }
 
+/* Bodies have no part in it: equal ones lie at different addresses. */
 static uint64_t hash_note(const fg_program *p, const note *n)
 {
     uint64_t h = mix(0, (uint64_t)n->op);
     for (int i = 0; i < n->n_in; i++)
         h = mix(h, (uint64_t)(uint32_t)operands_of(p, n)[i]);
-    for (int i = 0; i < n->n_attr; i++)
+    for (int i = fg_n_bodies(n->op); i < n->n_attr; i++)
         h = mix(h, (uint64_t)attrs_of(p, n)[i]);
     return h;
 }
 
 int fg_same_note(const fg_program *p, const note *a, const fg_program *q, const note *b)
 {
-    return a->op == b->op && a->n_in == b->n_in && a->n_attr == b->n_attr &&
-           !memcmp(operands_of(p, a), operands_of(q, b), (size_t)a->n_in * sizeof(int)) &&
-           (!a->n_attr || !memcmp(attrs_of(p, a), attrs_of(q, b), (size_t)a->n_attr * sizeof(int64_t)));
+    if (a->op != b->op || a->n_in != b->n_in || a->n_attr != b->n_attr ||
+        memcmp(operands_of(p, a), operands_of(q, b), (size_t)a->n_in * sizeof(int)))
+        return 0;
+    int n = fg_n_bodies(a->op);
+    for (int i = 0; i < n; i++)
+        if (!fg_program_equal(fg_body(attrs_of(p, a), i), fg_body(attrs_of(q, b), i)))
+            return 0;
+    return a->n_attr == n || !memcmp(attrs_of(p, a) + n, attrs_of(q, b) + n, (size_t)(a->n_attr - n) * sizeof(int64_t));
 }
 
 static size_t data_bytes(const fg_array *x) { return (size_t)x->shape->size * fg_itemsize(x->dtype); }
@@ -84,7 +90,7 @@ static int merge_equal(fg_program *p)
         for (int i = 0; i < a->n_in; i++)
             if (operands_of(p, a)[i] >= 0)
                 operands_of(p, a)[i] = same[operands_of(p, a)[i]];
-        if (a->op == FG_OP_random || a->op == FG_OP_barrier)    /* each is a value of its own */
+        if (fg_draws(a->op, attrs_of(p, a)) || a->op == FG_OP_barrier)      /* each is a value of its own */
             continue;
         int at = (int)(hash_note(p, a) & (uint64_t)(size - 1));
         while (table[at] >= 0 && !fg_same_note(p, a, p, &notes_of(p)[table[at]]))
@@ -231,7 +237,7 @@ static int drop_unused(fg_program *p)
         used[p->out[i]] = 1;
     for (int k = p->notes.n - 1; k >= 0; k--) {
         const note *a = &notes_of(p)[k];
-        used[a->y] |= a->op == FG_OP_random;
+        used[a->y] |= fg_draws(a->op, attrs_of(p, a));
         for (int i = 0; used[a->y] && i < a->n_in; i++)
             if (operands_of(p, a)[i] >= 0)
                 used[operands_of(p, a)[i]] = 1;

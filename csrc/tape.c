@@ -23,16 +23,32 @@ static size_t node_bytes(int n_in, int n_attr)
     return sizeof(fg_node) + (size_t)n_in * sizeof(fg_edge) + (size_t)n_attr * sizeof(int64_t);
 }
 
-static fg_node *node_new(int op, fg_array *y, int n_in, int n_attr)
+static fg_node *node_of(int op, fg_shape *shape, int dtype, int n_in, int n_attr)
 {
     fg_node *n = fg_alloc(node_bytes(n_in, n_attr));
     if (!n)
         return NULL;
-    *n = (fg_node){.refs = 1, .op = (uint16_t)op, .dtype = y->dtype, .n_in = n_in, .n_attr = n_attr,
-                   .number = ++last_number, .eldest = last_number, .shape = fg_shape_ref(y->shape)};
+    *n = (fg_node){.refs = 1, .op = (uint16_t)op, .dtype = (uint8_t)dtype, .n_in = n_in, .n_attr = n_attr,
+                   .number = ++last_number, .eldest = last_number, .shape = fg_shape_ref(shape)};
     n->attr = (int64_t *)&n->in[n_in];
     fg_live.nodes++;
     return n;
+}
+
+static fg_node *node_new(int op, fg_array *y, int n_in, int n_attr)
+{
+    return node_of(op, y->shape, y->dtype, n_in, n_attr);
+}
+
+static void connect(fg_node *n, int i, fg_node *parent)
+{
+    n->in[i] = (fg_edge){.parent = parent};
+    if (!parent)
+        return;
+    fg_node_ref(parent);
+    fg_read_outside |= parent->number <= fg_here.last_outside;
+    if (parent->eldest < n->eldest)
+        n->eldest = parent->eldest;
 }
 
 uint64_t fg_newest(void) { return last_number; }
@@ -233,6 +249,54 @@ int fg_record(const fg_call *call, fg_tensor *y)
     }
     y->node = n;
     return FG_OK;
+}
+
+/* ---- several results at once ------------------------------------------------------------------------------------ */
+int (*fg_on_joint)(fg_node *, fg_tensor g, fg_tensor *gin);
+
+int fg_joint(int n_in, const fg_tensor *in, fg_array *handle, fg_node **out)
+{
+    fg_node *n = node_new(FG_OP_joint, handle, n_in, 0);
+    if (!n)
+        return FG_NO_MEMORY;
+    int status = save(handle, &n->saved, &n->version);
+    for (int i = 0; i < n_in; i++) {
+        connect(n, i, in[i].node);
+        if (!status)
+            status = save(in[i].array, &n->in[i].saved, &n->in[i].version);
+    }
+    if (status) {
+        fg_node_unref(n);
+        return status;
+    }
+    *out = n;
+    return FG_OK;
+}
+
+/* The node of an operation on a single input whose rule reads no value. */
+static fg_node *follow(fg_node *parent, int op, fg_shape *shape, int dtype, int n_attr, const int64_t *attr)
+{
+    fg_node *n = parent && shape ? node_of(op, shape, dtype, 1, n_attr) : NULL;
+    if (n) {
+        connect(n, 0, parent);
+        if (n_attr)
+            memcpy(n->attr, attr, (size_t)n_attr * sizeof *attr);
+    }
+    fg_node_unref(parent);
+    return n;
+}
+
+int fg_joint_part(fg_node *joint, int64_t start, const fg_array *value, fg_node **out)
+{
+    const int64_t stretch[] = {start, 1, value->shape->size}, dtype = value->dtype;
+    fg_shape *flat = fg_shape_new(1, &value->shape->size);
+    fg_node *n = follow(fg_node_ref(joint), FG_OP_slice, flat, joint->dtype, 3, stretch);
+    n = follow(n, FG_OP_reshape, value->shape, joint->dtype, value->shape->ndim, value->shape->dim);
+    if (joint->dtype != value->dtype)
+        n = follow(n, FG_OP_cast, value->shape, value->dtype, 1, &dtype);
+    fg_shape_unref(flat);
+    *out = n;
+    return n ? FG_OK : FG_NO_MEMORY;
 }
 
 static int changed(const fg_node *n, const fg_array *value, const char *which)

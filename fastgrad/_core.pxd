@@ -13,7 +13,8 @@ cdef extern from "fastgrad.h":
         FG_OP_cast, FG_OP_reshape, FG_OP_transpose, FG_OP_broadcast_to, FG_OP_slice, FG_OP_concatenate
         FG_OP_take, FG_OP_where, FG_OP_sum, FG_OP_max, FG_OP_min, FG_OP_matmul
         FG_OP_logical_and, FG_OP_logical_or, FG_OP_logical_xor
-        FG_OP_softmax, FG_OP_log_softmax, FG_OP_logsumexp, FG_OP_cross_entropy, FG_OP_random, FG_OP_leaf, FG_OP_barrier, FG_OP_custom
+        FG_OP_softmax, FG_OP_log_softmax, FG_OP_logsumexp, FG_OP_cross_entropy, FG_OP_random, FG_OP_leaf
+        FG_OP_barrier, FG_OP_custom, FG_OP_part, FG_OP_while_loop
         FG_RANDOM_WORDS
 
     ctypedef struct fg_shape:
@@ -33,6 +34,7 @@ cdef extern from "fastgrad.h":
 
     ctypedef struct fg_edge:
         fg_node *parent
+        fg_array *saved
 
     ctypedef struct fg_node:
         uint16_t op
@@ -41,6 +43,7 @@ cdef extern from "fastgrad.h":
         uint64_t number
         fg_shape *shape
         int64_t *attr
+        fg_array *saved
         fg_edge *in_ "in"
 
     ctypedef struct fg_tensor:
@@ -128,6 +131,9 @@ cdef extern from "fastgrad.h":
     int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx) except -1
     int fg_custom(int n_in, const fg_tensor *, void *rule, int n_out, fg_tensor *y)
     int (*fg_on_custom)(void *rule, fg_node *, fg_tensor g, fg_tensor *gin) except -1
+    int fg_joint(int n_in, const fg_tensor *, fg_array *handle, fg_node **out)
+    int fg_joint_part(fg_node *, int64_t start, const fg_array *value, fg_node **out)
+    int (*fg_on_joint)(fg_node *, fg_tensor g, fg_tensor *gin) except -1
     void fg_set_blas(void *sgemm, void *dgemm, int ilp64)
     int fg_kernels_select(const char *isa)
     const char *fg_isa()
@@ -191,6 +197,9 @@ cdef extern from "program.h":
     int fg_program_keeps(const fg_program *, int i)
     int fg_program_line(const fg_program *, int i, char *text, int size)
     int fg_program_equal(const fg_program *, const fg_program *)
+    fg_program *fg_program_ref(fg_program *)
+    fg_program *fg_program_body(const fg_program *, int i, int k)
+    int64_t fg_flow_place(int op, const int64_t *attr, int k)
     int fg_program_group(const fg_program *, int i)
     int fg_program_operand(const fg_program *, int i, int k)
     int fg_program_operand_count(const fg_program *, int i)

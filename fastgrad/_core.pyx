@@ -280,6 +280,7 @@ include "_update.pxi"
 include "_program.pxi"
 include "_notes.pxi"
 include "_training.pxi"
+include "_flow.pxi"
 include "_random.pxi"
 include "_custom.pxi"
 

@@ -45,9 +45,10 @@ def transforming():
     return fg_transforms_running != 0 or fg_trace_here() != 0
 
 
-def notes_begin():
-    """Start a recording in this thread, within another one or not, that ends in ``notes_end``."""
-    check(fg_trace_begin(True))
+def notes_begin(bint body=False):
+    """Start a recording in this thread, within another one or not, that ends in ``notes_end``: of the body of a loop or
+    branch, or of a function that is mapped."""
+    check(fg_trace_begin(2 if body else 1))
 
 
 def notes_input(Tensor x):

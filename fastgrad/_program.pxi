@@ -235,10 +235,29 @@ cdef class Program:
                 fused = size
             lines.append(("    " if fused else "  ") + line)
             fused -= fused > 0
+            for body in self.bodies(i):
+                lines += ["    " + inner for inner in str(body).replace("program:", "body:", 1).splitlines()]
         head = (f"program: {facts['inputs']} inputs, {facts['outputs']} outputs, {facts['instructions']} instructions "
                 f"({facts['recorded']} recorded), {facts['peak_bytes']} bytes of intermediates "
                 f"({facts['separate_bytes']} without sharing)")
         return "\n".join([head, *lines])
+
+    def bodies(self, int i):
+        """The Programs that instruction i runs: the body of a loop, both branches of a cond."""
+        cdef Program body
+        cdef int k = 0
+        self.whole()
+        if not 0 <= i < fg_program_describe(self.program).n_instructions:
+            raise IndexError(f"program: no instruction {i}")
+        found = []
+        while fg_program_body(self.program, i, k) != NULL:
+            body = Program.__new__(Program)
+            body.program = fg_program_ref(fg_program_body(self.program, i, k))
+            facts = fg_program_describe(body.program)
+            body.n_in, body.n_out = facts.n_in, facts.n_out
+            found.append(body)
+            k += 1
+        return found
 
     def dot(self):
         """The program as a graph in the DOT language, for Graphviz: ``dot -Tsvg``.
