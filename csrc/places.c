@@ -7,7 +7,7 @@
 /* Which steps write and last read each root. */
 static void find_lifetimes(fg_program *p)
 {
-    for (int v = 0; v < p->values.n; v++)
+    for (int v = 0; v < p->n_slots; v++)
         p->slot[v].first = p->slot[v].last = p->slot[v].reader = -1;
     for (int k = 0, group_end = -1, group_start = 0; k < p->n_steps; k++) {
         step *s = &p->step[k];
@@ -29,7 +29,7 @@ static void find_lifetimes(fg_program *p)
             x->reader = k;
         }
     }
-    for (int v = 0; v < p->values.n; v++)
+    for (int v = 0; v < p->n_slots; v++)
         if (p->slot[v].kept) {
             p->slot[v].last = p->n_steps;
             p->slot[v].reader = -1;
@@ -46,10 +46,10 @@ static void find_blockwise(fg_program *p)
         for (int j = k; j < end; j++) {
             slot *y = &p->slot[p->step[j].y];
             if (y->root == p->step[j].y && y->output < 0 && y->last == end - 1)
-                y->blockwise = p->step[k].sinks ? FG_SUM_LEAF : FG_BLOCK;
+                y->blockwise = (int)p->step[k].block;
         }
     }
-    for (int v = 0; v < p->values.n; v++)
+    for (int v = 0; v < p->n_slots; v++)
         if (p->slot[v].root != v)               /* what is viewed is read as a whole */
             p->slot[p->slot[v].root].blockwise = 0;
 }
@@ -123,7 +123,7 @@ static int reads_in_step(const fg_program *p, const step *s, int root)
 {
     for (int i = 0; i < s->n_in; i++)
         if (s->in[i] >= 0 && p->slot[s->in[i]].root == root &&
-            (shape_at(p, s->in[i])->size != s->n || shape_at(p, root)->size != s->n))
+            (shape_at(p, s->in[i])->size != s->n || shape_at(p, root)->size != s->n || p->slot[root].period))
             return 0;
     return 1;
 }
@@ -133,7 +133,7 @@ static int reads_in_step(const fg_program *p, const step *s, int root)
 static slot *dying_operand(fg_program *p, int start, int k)
 {
     const step *s = &p->step[k];
-    for (int i = 0; s->kind != RUN && s->kind != SUM_STEP && i < s->n_in; i++) {
+    for (int i = 0; s->kind != RUN && s->kind < SUM_STEP && i < s->n_in; i++) {
         int root = s->in[i] < 0 ? -1 : p->slot[s->in[i]].root;
         slot *x = root < 0 ? NULL : &p->slot[root];
         if (!x || !in_arena(x, root) || x->reader != k || x->blockwise ||
@@ -201,10 +201,21 @@ static int give_back_dead(fg_program *p, arena *a, int start, int end, const int
     return status;
 }
 
+/* Partial sums of a group: one set for each time that its elements are halved. */
+static int64_t partial_sums_bytes(const step *first)
+{
+    int64_t level = 0, bytes = 0;
+    for (int j = 0; j < first->group; j++)
+        level += partial_bytes(first, &first[j]);
+    for (int64_t n = first->n, half; level && (half = sums_half(first, n)); n -= half)
+        bytes += level;
+    return (bytes + FG_ALIGN - 1) / FG_ALIGN * FG_ALIGN;
+}
+
 int fg_program_place(fg_program *p)
 {
     arena a = {{0}, {0}, {0}};
-    int status = FG_OK, n = p->values.n;
+    int status = FG_OK, n = p->n_slots;
     find_lifetimes(p);
     find_blockwise(p);
     /* Roots by the step they die at. */
@@ -224,6 +235,11 @@ int fg_program_place(fg_program *p)
             status = place_result(p, &a, k, j);
         if (!status)
             status = give_back_dead(p, &a, k, end, dying, next);
+    }
+    p->scratch = p->arena_bytes;
+    for (int k = 0; k < p->n_steps; k += p->step[k].group) {
+        int64_t end = p->scratch + partial_sums_bytes(&p->step[k]);
+        p->arena_bytes = end > p->arena_bytes ? end : p->arena_bytes;
     }
     free(next);
     free(dying);

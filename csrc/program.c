@@ -11,7 +11,7 @@ void fg_program_free(fg_program *p)
         return;
     for (int v = 0; v < p->values.n; v++)
         fg_array_unref(values_of(p)[v].array);
-    for (int v = 0; p->slot && v < p->values.n + p->n_out; v++)
+    for (int v = 0; p->slot && v < p->n_slots; v++)
         fg_shape_unref(p->slot[v].array.shape);
     fg_replays_free(p);
     free(p->step);
@@ -46,7 +46,7 @@ int fg_program_keeps(const fg_program *p, int i)
 static int print_operand(const fg_program *p, int v, char *text, int at, int size)
 {
     int root = p->slot[v].root;
-    PRINT(root < p->n_in ? " in%d" : values_of(p)[root].array ? " const%d" : " %%%d", root);
+    PRINT(root < p->n_in ? " in%d" : p->slot[root].array.data ? " const%d" : " %%%d", root);
     if (p->slot[v].shift)
         PRINT("+%lld", (long long)p->slot[v].shift);
     return at;
