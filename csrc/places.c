@@ -114,6 +114,7 @@ static int give_back(list *gaps, int64_t offset, int64_t bytes)
 typedef struct {
     list gaps;
     list blocks, free_blocks;   /* places of blockwise values of the group at hand: all, and those free again */
+    list dead;                  /* of int: roots that the group has read for the last time */
 } arena;
 
 static int in_arena(const slot *s, int v) { return s->root == v && s->output < 0 && s->first >= 0; }
@@ -128,23 +129,39 @@ static int reads_in_step(const fg_program *p, const step *s, int root)
     return 1;
 }
 
-/* The operand in whose place step k, of the group that starts at `start`, can write its result; or NULL. Nobody reads
- * it later, and in its group nobody reads what is overwritten for an earlier block. */
-static slot *dying_operand(fg_program *p, int start, int k)
+/* Note the operands of step k, of the group that starts at `start`, whose places its result or a later one of the group
+ * can have: nobody reads them later, and in the group nobody reads what is overwritten for an earlier block. */
+static int find_dead(fg_program *p, arena *a, int start, int k)
 {
     const step *s = &p->step[k];
-    for (int i = 0; s->kind != RUN && s->kind < SUM_STEP && i < s->n_in; i++) {
+    for (int i = 0; s->kind != RUN && i < s->n_in; i++) {
         int root = s->in[i] < 0 ? -1 : p->slot[s->in[i]].root;
         slot *x = root < 0 ? NULL : &p->slot[root];
-        if (!x || !in_arena(x, root) || x->reader != k || x->blockwise ||
-            x->array.dtype != p->slot[s->y].array.dtype)
+        if (!x || !in_arena(x, root) || x->reader != k || x->blockwise)
             continue;
         int in_step = 1;
         for (int j = start; j <= k; j++)
             in_step = in_step && reads_in_step(p, &p->step[j], root);
-        if (in_step)
-            return x;
+        x->reader = -1;                         /* it may be an operand twice */
+        int *dead = in_step ? fg_list_add(&a->dead, sizeof *dead) : NULL;
+        if (dead)
+            *dead = root;
+        else if (in_step)
+            return FG_NO_MEMORY;
     }
+    return FG_OK;
+}
+
+/* One of those places, for the elements of y; or NULL. */
+static slot *take_dead(fg_program *p, arena *a, const slot *y)
+{
+    int *dead = a->dead.item;
+    for (int i = a->dead.n - 1; i >= 0; i--)
+        if (p->slot[dead[i]].array.dtype == y->array.dtype) {
+            slot *x = &p->slot[dead[i]];
+            dead[i] = dead[--a->dead.n];
+            return x;
+        }
     return NULL;
 }
 
@@ -164,8 +181,8 @@ static int place_block(fg_program *p, arena *a, slot *y)
 
 static int place_result(fg_program *p, arena *a, int start, int k)
 {
-    int status = FG_OK, v = p->step[k].y;
-    slot *y = &p->slot[v], *x = dying_operand(p, start, k);
+    int v = p->step[k].y, status = find_dead(p, a, start, k);
+    slot *y = &p->slot[v], *x;
     for (int i = 0; !status && i < p->step[k].n_in; i++) {
         slot *dead = p->step[k].in[i] < 0 ? NULL : &p->slot[p->slot[p->step[k].in[i]].root];
         if (dead && dead->blockwise && dead->reader == k) {
@@ -178,7 +195,7 @@ static int place_result(fg_program *p, arena *a, int start, int k)
     p->separate_bytes += whole_bytes(y);
     if (y->blockwise)
         return place_block(p, a, y);
-    if (x) {
+    if (p->step[k].kind != RUN && p->step[k].kind < SUM_STEP && (x = take_dead(p, a, y))) {
         y->offset = x->offset;
         x->last = -1;                           /* its place is not to be given back */
     } else {
@@ -197,7 +214,7 @@ static int give_back_dead(fg_program *p, arena *a, int start, int end, const int
     const gap *block = a->blocks.item;
     for (int i = 0; !status && i < a->blocks.n; i++)
         status = give_back(&a->gaps, block[i].offset, block[i].bytes);
-    a->blocks.n = a->free_blocks.n = 0;
+    a->blocks.n = a->free_blocks.n = a->dead.n = 0;
     return status;
 }
 
@@ -214,7 +231,7 @@ static int64_t partial_sums_bytes(const step *first)
 
 int fg_program_place(fg_program *p)
 {
-    arena a = {{0}, {0}, {0}};
+    arena a = {{0}, {0}, {0}, {0}};
     int status = FG_OK, n = p->n_slots;
     find_lifetimes(p);
     find_blockwise(p);
@@ -246,5 +263,6 @@ int fg_program_place(fg_program *p)
     free(a.gaps.item);
     free(a.blocks.item);
     free(a.free_blocks.item);
+    free(a.dead.item);
     return status;
 }
