@@ -39,24 +39,24 @@ static int blas_takes(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k
     return (double)m * (double)n * (double)k >= 256.0 * 256 * 256 || (along_k && thin <= 4 && wide >= 32 && k >= 32);
 }
 
-static void gemm(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a, const void *b, void *c)
+static void gemm(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a, const void *b, int beta, void *c)
 {
     int64_t lda = ta ? m : k, ldb = tb ? k : n;
     if (!blas_takes(dtype, ta, tb, m, n, k)) {
-        fg_kernels[dtype].gemm->gemm(ta, tb, m, n, k, a, lda, b, ldb, 0, c, n);
+        fg_kernels[dtype].gemm->gemm(ta, tb, m, n, k, a, lda, b, ldb, beta, c, n);
         return;
     }
     ta = ta ? TRANSPOSED : PLAIN;
     tb = tb ? TRANSPOSED : PLAIN;
     void *f = blas.gemm[dtype];
     if (dtype == FG_FLOAT32 && blas.ilp64)
-        ((sgemm64)f)(ROW_MAJOR, ta, tb, m, n, k, 1, a, lda, b, ldb, 0, c, n);
+        ((sgemm64)f)(ROW_MAJOR, ta, tb, m, n, k, 1, a, lda, b, ldb, beta, c, n);
     else if (blas.ilp64)
-        ((dgemm64)f)(ROW_MAJOR, ta, tb, m, n, k, 1, a, lda, b, ldb, 0, c, n);
+        ((dgemm64)f)(ROW_MAJOR, ta, tb, m, n, k, 1, a, lda, b, ldb, beta, c, n);
     else if (dtype == FG_FLOAT32)
-        ((sgemm32)f)(ROW_MAJOR, ta, tb, (int)m, (int)n, (int)k, 1, a, (int)lda, b, (int)ldb, 0, c, (int)n);
+        ((sgemm32)f)(ROW_MAJOR, ta, tb, (int)m, (int)n, (int)k, 1, a, (int)lda, b, (int)ldb, beta, c, (int)n);
     else
-        ((dgemm32)f)(ROW_MAJOR, ta, tb, (int)m, (int)n, (int)k, 1, a, (int)lda, b, (int)ldb, 0, c, (int)n);
+        ((dgemm32)f)(ROW_MAJOR, ta, tb, (int)m, (int)n, (int)k, 1, a, (int)lda, b, (int)ldb, beta, c, (int)n);
 }
 
 /* Rows and columns of op(x), x a stack of matrices. */
@@ -104,7 +104,8 @@ int fg_matmul_shape(const fg_call *c, fg_shape **shape, int *dtype)
     return status;
 }
 
-int fg_matmul_run(const fg_call *c, fg_array *y)
+/* y = op(a) op(b) + beta y */
+static int run(const fg_call *c, int beta, fg_array *y)
 {
     const fg_array *a = c->in[0].array, *b = c->in[1].array;
     int ta = (int)c->attr[0], tb = (int)c->attr[1], ndim = y->shape->ndim;
@@ -125,7 +126,7 @@ int fg_matmul_run(const fg_call *c, fg_array *y)
     char *to = y->data, *end = to + y->shape->size * itemsize;
     for (; to < end; to += m * n * itemsize) {
         gemm(y->dtype, ta, tb, m, n, k, (const char *)a->data + at[0] * itemsize,
-             (const char *)b->data + at[1] * itemsize, to);
+             (const char *)b->data + at[1] * itemsize, beta, to);
         for (int i = ndim - 3; i >= 0; i--) {
             int done = ++index[i] == y->shape->dim[i];
             for (int j = 0; j < 2; j++)
@@ -136,6 +137,18 @@ int fg_matmul_run(const fg_call *c, fg_array *y)
         }
     }
     return FG_OK;
+}
+
+int fg_matmul_run(const fg_call *c, fg_array *y) { return run(c, 0, y); }
+
+int fg_matmul_add_shape(const fg_call *c, fg_shape **shape, int *dtype) { return fg_matmul_shape(c, shape, dtype); }
+
+int fg_matmul_add_run(const fg_call *c, fg_array *y)
+{
+    const fg_array *x = c->in[2].array;
+    if (x->data != y->data)
+        memcpy(y->data, x->data, (size_t)y->shape->size * fg_itemsize(y->dtype));
+    return run(c, 1, y);
 }
 
 /* With Y = op(A) op(B) and cotangent G: op(A)' = G op(B)^T and op(B)' = op(A)^T G, each transposed once more

@@ -181,7 +181,7 @@ static int place_block(fg_program *p, arena *a, slot *y)
 
 static int place_result(fg_program *p, arena *a, int start, int k)
 {
-    int v = p->step[k].y, status = find_dead(p, a, start, k);
+    int v = p->slot[p->step[k].y].root, status = find_dead(p, a, start, k);
     slot *y = &p->slot[v], *x;
     for (int i = 0; !status && i < p->step[k].n_in; i++) {
         slot *dead = p->step[k].in[i] < 0 ? NULL : &p->slot[p->slot[p->step[k].in[i]].root];
@@ -190,7 +190,7 @@ static int place_result(fg_program *p, arena *a, int start, int k)
             status = add_gap(&a->free_blocks, dead->offset, bytes_of(dead));
         }
     }
-    if (status || !in_arena(y, v))
+    if (status || !in_arena(y, v) || y->offset >= 0)
         return status;
     p->separate_bytes += whole_bytes(y);
     if (y->blockwise)

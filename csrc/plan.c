@@ -84,7 +84,7 @@ static double work_of(const fg_program *p, const step *s)
     for (int i = 0; i < s->n_in; i++)
         if (s->in[i] >= 0 && (double)shape_at(p, s->in[i])->size > elements)
             elements = (double)shape_at(p, s->in[i])->size;
-    if (s->op != FG_OP_matmul)
+    if (!is_product(s->op))
         return elements / 4;
     const fg_shape *a = shape_at(p, s->in[0]);
     return elements / 4 + (double)s->n * (double)a->dim[a->ndim - 1 - !!s->attr[0]] / 32;
@@ -325,6 +325,10 @@ static int make_slots(fg_program *p)
         p->slot[a->y].root = x->root;
         p->slot[a->y].shift = x->shift + shift * (int64_t)fg_itemsize(x->array.dtype);
     }
+    /* A product that only another one is added to begins in the memory of that one's result. */
+    for (int k = p->notes.n - 1; k >= 0; k--)
+        if (notes_of(p)[k].op == FG_OP_matmul_add)
+            p->slot[operands_of(p, &notes_of(p)[k])[2]].root = p->slot[notes_of(p)[k].y].root;
     return FG_OK;
 }
 
@@ -447,7 +451,7 @@ static int make_steps(fg_program *p)
     if (!p->step)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     for (int k = 0; k < p->notes.n; k++)
-        if (p->slot[notes_of(p)[k].y].root == notes_of(p)[k].y)
+        if (p->slot[notes_of(p)[k].y].root == notes_of(p)[k].y || is_product(notes_of(p)[k].op))
             prepare_step(p, &p->step[p->n_steps++], &notes_of(p)[k]);
     return FG_OK;
 }

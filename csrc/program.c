@@ -74,8 +74,8 @@ int fg_program_line(const fg_program *p, int i, char *text, int size)
     PRINT("  %s %s", fg_dtype_name(y->array.dtype), fg_shape_text(y->array.shape, shape));
     if (y->blockwise)
         PRINT("  block");
-    else if (y->output < 0)
-        PRINT("  @%lld", (long long)y->offset);
+    else if (p->slot[y->root].output < 0)
+        PRINT("  @%lld", (long long)p->slot[y->root].offset);
     for (int k = 0; k < p->n_out; k++)
         if (fg_program_output(p, k) == s->y)
             PRINT("  out%d", k);

@@ -65,7 +65,7 @@ static inline int64_t *attrs_of(const fg_program *p, const note *n) { return (in
 /* What is known of a value before any replay. */
 typedef struct slot {
     fg_array array;             /* its shape and dtype; of a constant the data too */
-    int root;                   /* the value whose memory this is; itself unless a view */
+    int root;                   /* the value whose memory this is; itself unless a view, or a product collected there */
     int64_t shift;              /* of a view: where in the root's memory it begins, in bytes */
     int output;                 /* of a root: the output whose memory it is, or -1 */
     int kept;                   /* of a root: an output that stays in the arena looks into it */
@@ -125,6 +125,7 @@ static inline int64_t partial_bytes(const step *first, const step *s)
     return s->kind == SUM_STEP || s->kind == COLS_SUM_STEP ? (first->width * (int64_t)s->itemsize + 7) / 8 * 8 : 0;
 }
 
+static inline int is_product(int op) { return op == FG_OP_matmul || op == FG_OP_matmul_add; }
 static inline fg_shape *shape_at(const fg_program *p, int v) { return p->slot[v].array.shape; }
 
 int fg_same_note(const fg_program *, const note *, const fg_program *, const note *);

@@ -435,6 +435,40 @@ def test_bias_and_activation_are_one_pass_over_a_product():
     assert program.facts["peak_bytes"] < 2 * 80 * 70 * 8
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("m, k, n", [(3, 4, 5), (40, 30, 50), (300, 250, 260)])  # the last by BLAS
+def test_gradients_of_a_weight_used_several_times_are_collected_in_place(m, k, n, dtype):
+    def f(w, xs):
+        return sum(fg.sum(fg.sin(x @ w)) for x in xs)
+
+    w, xs = RNG.standard_normal((k, n)).astype(dtype), [RNG.standard_normal((m, k)).astype(dtype) for _ in range(3)]
+    for outer in (lambda g: g, lambda g: fg.tanh(g)):  # the sum an output, and a place in the arena
+        step = fg.compile(lambda w, xs, outer=outer: outer(fg.grad(f)(w, xs)))
+        program = step.program(w, xs)
+        names = instructions(program)
+        assert names.count("matmul_add") == 2 and names.count("matmul") == 4 and "add" not in names
+        assert program.facts["peak_bytes"] <= program.facts["separate_bytes"]
+        exact = sum(x.T.astype(np.float64) @ np.cos(x.astype(np.float64) @ w) for x in xs)
+        # Rounding of a sum of 3 m products and of the values of x @ w that went in
+        bound = 4 * (3 * m + k) * np.finfo(dtype).eps * sum(np.abs(x).T @ (1 + np.abs(x) @ np.abs(w)) for x in xs)
+        for _ in range(2):
+            error = np.abs(step(w, xs) - (exact if names[-1] != "tanh" else np.tanh(exact)))
+            assert np.all(error <= bound)
+
+
+def test_products_that_are_needed_apart_are_not_collected():
+    def f(x, w):
+        a, b = x @ w, w @ x
+        return a + b, a * 2, (x @ x + x), a + a
+
+    x, w = RNG.standard_normal((2, 20, 20))
+    compiled = fg.compile(f)
+    assert "matmul_add" not in instructions(compiled.program(x, w))
+    for _ in range(2):
+        for found, expected in zip(compiled(x, w), eagerly(f, x, w)):
+            np.testing.assert_array_equal(found, expected)
+
+
 def test_rows_of_a_stack_and_rows_made_on_the_way():
     def f(x, w):
         row = fg.sum(w, axis=0)  # (30, 40)
