@@ -39,7 +39,8 @@ static int blas_takes(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k
     return (double)m * (double)n * (double)k >= 256.0 * 256 * 256 || (along_k && thin <= 4 && wide >= 32 && k >= 32);
 }
 
-static void gemm(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a, const void *b, int beta, void *c)
+static void gemm(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a, const void *b, int beta,
+                 void *c)
 {
     int64_t lda = ta ? m : k, ldb = tb ? k : n;
     if (!blas_takes(dtype, ta, tb, m, n, k)) {
@@ -104,8 +105,8 @@ int fg_matmul_shape(const fg_call *c, fg_shape **shape, int *dtype)
     return status;
 }
 
-/* y = op(a) op(b) + beta y */
-static int run(const fg_call *c, int beta, fg_array *y)
+/* Within programs there may be a third operand (simplify.c): what lies in y already, to which the product is added. */
+int fg_matmul_run(const fg_call *c, fg_array *y)
 {
     const fg_array *a = c->in[0].array, *b = c->in[1].array;
     int ta = (int)c->attr[0], tb = (int)c->attr[1], ndim = y->shape->ndim;
@@ -126,7 +127,7 @@ static int run(const fg_call *c, int beta, fg_array *y)
     char *to = y->data, *end = to + y->shape->size * itemsize;
     for (; to < end; to += m * n * itemsize) {
         gemm(y->dtype, ta, tb, m, n, k, (const char *)a->data + at[0] * itemsize,
-             (const char *)b->data + at[1] * itemsize, beta, to);
+             (const char *)b->data + at[1] * itemsize, c->n_in == 3, to);
         for (int i = ndim - 3; i >= 0; i--) {
             int done = ++index[i] == y->shape->dim[i];
             for (int j = 0; j < 2; j++)
@@ -137,18 +138,6 @@ static int run(const fg_call *c, int beta, fg_array *y)
         }
     }
     return FG_OK;
-}
-
-int fg_matmul_run(const fg_call *c, fg_array *y) { return run(c, 0, y); }
-
-int fg_matmul_add_shape(const fg_call *c, fg_shape **shape, int *dtype) { return fg_matmul_shape(c, shape, dtype); }
-
-int fg_matmul_add_run(const fg_call *c, fg_array *y)
-{
-    const fg_array *x = c->in[2].array;
-    if (x->data != y->data)
-        memcpy(y->data, x->data, (size_t)y->shape->size * fg_itemsize(y->dtype));
-    return run(c, 1, y);
 }
 
 /* With Y = op(A) op(B) and cotangent G: op(A)' = G op(B)^T and op(B)' = op(A)^T G, each transposed once more

@@ -84,7 +84,7 @@ static double work_of(const fg_program *p, const step *s)
     for (int i = 0; i < s->n_in; i++)
         if (s->in[i] >= 0 && (double)shape_at(p, s->in[i])->size > elements)
             elements = (double)shape_at(p, s->in[i])->size;
-    if (!is_product(s->op))
+    if (s->op != FG_OP_matmul)
         return elements / 4;
     const fg_shape *a = shape_at(p, s->in[0]);
     return elements / 4 + (double)s->n * (double)a->dim[a->ndim - 1 - !!s->attr[0]] / 32;
@@ -327,7 +327,7 @@ static int make_slots(fg_program *p)
     }
     /* A product that only another one is added to begins in the memory of that one's result. */
     for (int k = p->notes.n - 1; k >= 0; k--)
-        if (notes_of(p)[k].op == FG_OP_matmul_add)
+        if (is_collected(&notes_of(p)[k]))
             p->slot[operands_of(p, &notes_of(p)[k])[2]].root = p->slot[notes_of(p)[k].y].root;
     return FG_OK;
 }
@@ -384,7 +384,8 @@ static int repeated(fg_program *p, int v)
         return -1;
     }
     p->slot = grown;
-    p->slot[p->n_slots] = (slot){.array = {.refs = 1, .dtype = p->slot[v].array.dtype, .storage = FG_OWNED, .shape = shape},
+    p->slot[p->n_slots] = (slot){.array = {.refs = 1, .dtype = p->slot[v].array.dtype, .storage = FG_OWNED,
+                                           .shape = shape},
                                  .root = p->n_slots, .output = -1, .offset = -1, .period = row->size};
     return p->n_slots++;
 }
@@ -451,7 +452,7 @@ static int make_steps(fg_program *p)
     if (!p->step)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     for (int k = 0; k < p->notes.n; k++)
-        if (p->slot[notes_of(p)[k].y].root == notes_of(p)[k].y || is_product(notes_of(p)[k].op))
+        if (p->slot[notes_of(p)[k].y].root == notes_of(p)[k].y || notes_of(p)[k].op == FG_OP_matmul)
             prepare_step(p, &p->step[p->n_steps++], &notes_of(p)[k]);
     return FG_OK;
 }

@@ -125,7 +125,8 @@ static inline int64_t partial_bytes(const step *first, const step *s)
     return s->kind == SUM_STEP || s->kind == COLS_SUM_STEP ? (first->width * (int64_t)s->itemsize + 7) / 8 * 8 : 0;
 }
 
-static inline int is_product(int op) { return op == FG_OP_matmul || op == FG_OP_matmul_add; }
+/* Is a note a product that is added to another one, its third operand, in that one's place? */
+static inline int is_collected(const note *a) { return a->op == FG_OP_matmul && a->n_in == 3; }
 static inline fg_shape *shape_at(const fg_program *p, int v) { return p->slot[v].array.shape; }
 
 int fg_same_note(const fg_program *, const note *, const fg_program *, const note *);

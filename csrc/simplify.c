@@ -240,15 +240,15 @@ static int collect_products(fg_program *p)
         int *in = operands_of(p, a), both = a->op == FG_OP_add;
         maker[a->y] = k;
         for (int i = 0; both && i < 2; i++) {
-            int m = maker[in[i]], op = m < 0 ? -1 : notes_of(p)[m].op;
-            both = uses[in[i]] == 1 && is_product(op) &&
+            int m = maker[in[i]];
+            both = uses[in[i]] == 1 && m >= 0 && notes_of(p)[m].op == FG_OP_matmul &&
                    fg_shape_equal(array_at(p, in[i])->shape, array_at(p, a->y)->shape);
         }
         if (!both)
             continue;
         int later = maker[in[1]] > maker[in[0]], other = in[!later];
         note product = notes_of(p)[maker[in[later]]];
-        if (product.op != FG_OP_matmul)
+        if (is_collected(&product))
             continue;
         int operand[3] = {operands_of(p, &product)[0], operands_of(p, &product)[1], other}, start = p->operands.n;
         for (int i = 0; i < 3; i++) {
@@ -259,7 +259,7 @@ static int collect_products(fg_program *p)
             }
             *to = operand[i];
         }
-        *a = (note){FG_OP_matmul_add, 3, product.n_attr, a->y, start, product.attr};
+        *a = (note){FG_OP_matmul, 3, product.n_attr, a->y, start, product.attr};
     }
     free(maker);
     return FG_OK;
@@ -312,8 +312,8 @@ static int own_constants(fg_program *p)
 int fg_program_simplify(fg_program *p)
 {
     int status;
-    if ((status = drop_identities(p)) || (status = absorb_transposes(p)) || (status = merge_equal(p)) || (status = drop_unused(p)) ||
-        (status = collect_products(p)) || (status = drop_unused(p)))
+    if ((status = drop_identities(p)) || (status = absorb_transposes(p)) || (status = merge_equal(p)) ||
+        (status = drop_unused(p)) || (status = collect_products(p)) || (status = drop_unused(p)))
         return status;
     return own_constants(p);
 }

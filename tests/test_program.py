@@ -357,7 +357,8 @@ def test_a_sum_of_the_gradient_kind_and_what_reads_a_sum():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
-    "rows, columns", [(3000, 2), (300, 10), (70, 33), (100, 77), (257, 128), (9, 1000), (600, 200), (5000, 40), (3, 2048)]
+    "rows, columns",
+    [(3000, 2), (300, 10), (70, 33), (100, 77), (257, 128), (9, 1000), (600, 200), (5000, 40), (3, 2048)],
 )
 def test_sums_over_rows_and_columns_end_a_group_without_their_operand_in_memory(rows, columns, dtype):
     def f(x, y):
@@ -446,7 +447,8 @@ def test_gradients_of_a_weight_used_several_times_are_collected_in_place(m, k, n
         step = fg.compile(lambda w, xs, outer=outer: outer(fg.grad(f)(w, xs)))
         program = step.program(w, xs)
         names = instructions(program)
-        assert names.count("matmul_add") == 2 and names.count("matmul") == 4 and "add" not in names
+        assert len(re.findall(r" = matmul(?: \S+){3}  ", str(program))) == 2  # what each is added to comes third
+        assert names.count("matmul") == 6 and "add" not in names
         assert program.facts["peak_bytes"] <= program.facts["separate_bytes"]
         exact = sum(x.T.astype(np.float64) @ np.cos(x.astype(np.float64) @ w) for x in xs)
         # Rounding of a sum of 3 m products and of the values of x @ w that went in
@@ -463,7 +465,7 @@ def test_products_that_are_needed_apart_are_not_collected():
 
     x, w = RNG.standard_normal((2, 20, 20))
     compiled = fg.compile(f)
-    assert "matmul_add" not in instructions(compiled.program(x, w))
+    assert instructions(compiled.program(x, w)).count("add") == 3
     for _ in range(2):
         for found, expected in zip(compiled(x, w), eagerly(f, x, w)):
             np.testing.assert_array_equal(found, expected)
