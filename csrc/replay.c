@@ -65,7 +65,8 @@ static void set_pointer(const fg_program *p, fg_replay *r, int v, char **at)
 
 static void make_ready(const fg_program *p, fg_replay *r, const step *s, ready *to, fg_call *call, fg_tensor *operand)
 {
-    *to = (ready){.kind = (uint8_t)s->kind, .whole = !s->block, .group = (uint32_t)s->group, .kernel = s->kernel, .n = s->n};
+    *to = (ready){.kind = (uint8_t)s->kind, .whole = !s->block, .group = (uint32_t)s->group, .kernel = s->kernel,
+                  .n = s->n};
     if (s->kind == RUN) {
         for (int i = 0; i < s->n_in; i++)
             operand[i].array = s->in[i] < 0 ? NULL : &r->array[s->in[i]];
@@ -76,7 +77,8 @@ static void make_ready(const fg_program *p, fg_replay *r, const step *s, ready *
     }
     for (int i = 0; i < s->n_in; i++) {
         if (i < 3)                              /* the stride of a missing operand is 1 */
-            to->stride[i] = s->in[i] < 0 || shape_at(p, s->in[i])->size == shape_at(p, s->y)->size || p->slot[s->in[i]].period;
+            to->stride[i] = s->in[i] < 0 || p->slot[s->in[i]].period ||
+                            shape_at(p, s->in[i])->size == shape_at(p, s->y)->size;
         if (s->in[i] >= 0)
             set_pointer(p, r, s->in[i], &to->at[i]);
     }

@@ -382,7 +382,7 @@ def test_sums_over_rows_and_columns_end_a_group_without_their_operand_in_memory(
 
 
 def test_sums_of_both_kinds_in_one_function():
-    """Blocks serve the sum of everything or sums over one length of rows, whichever comes first; the rest stay apart."""
+    """Blocks serve sums of everything or sums over one length of rows, whichever comes first; others stay apart."""
 
     def f(x):
         a = fg.tanh(x)
