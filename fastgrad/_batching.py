@@ -188,7 +188,7 @@ def _random(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], s
 
 RULES: dict[str, Rule] = dict.fromkeys(_core.ROWS, _elementwise) | {
     **dict.fromkeys(
-        "cast where less less_equal greater greater_equal equal not_equal logical_and logical_or logical_xor".split(),
+        "cast barrier where less less_equal greater greater_equal equal not_equal logical_and logical_or logical_xor".split(),
         _elementwise,
     ),
     **dict.fromkeys(

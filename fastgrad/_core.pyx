@@ -9,12 +9,14 @@ to NumPy's own ufuncs.
 cimport cython
 cimport numpy as cnp
 from cpython.buffer cimport PyObject_GetBuffer
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
+from libc.stdlib cimport free
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 
 import os
 import sys
+import threading
 from operator import index as index_of
 
 import numpy as np
@@ -279,6 +281,7 @@ include "_program.pxi"
 include "_notes.pxi"
 include "_training.pxi"
 include "_random.pxi"
+include "_custom.pxi"
 
 
 # Python cannot make a Tensor without an array: its __new__ refuses. (Here, Tensor.__new__ does not ask the slot.)
