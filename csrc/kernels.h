@@ -72,9 +72,14 @@ typedef struct {
 /* A row longer than FG_SUM_LEAF is summed as its first FG_SUM_HALF(n) elements plus the rest, each in the same way. */
 enum { FG_SUM_LANES = 64, FG_SUM_LEAF = 32 * FG_SUM_LANES };
 #define FG_SUM_HALF(n) ((n) / 2 / FG_SUM_LANES * FG_SUM_LANES)
+/* Columns of more than FG_SUM_ROWS rows likewise, if there are FG_SUM_COLS of them or more. A shorter stretch may be
+ * summed in parts of multiples of FG_SUM_PART rows, the first by sum_cols and the others by add_cols. */
+enum { FG_SUM_COLS = FG_SUM_LANES / 2 + 1, FG_SUM_PART = 8, FG_SUM_ROWS = 32 * FG_SUM_PART };
+#define FG_SUM_HALF_ROWS(n) ((n) / 2 / FG_SUM_PART * FG_SUM_PART)
 typedef struct {
     void (*sum_rows)(int64_t rows, int64_t n, const void *x, void *y);      /* y[rows]; n may be 0 */
     void (*sum_cols)(int64_t n, int64_t cols, const void *x, void *y);      /* y[cols]; n may be 0 */
+    void (*add_cols)(int64_t n, int64_t cols, const void *x, void *y);      /* y[cols] += */
     void (*max_rows)(int64_t rows, int64_t n, const void *x, void *y);      /* nan if any is nan */
     void (*max_cols)(int64_t n, int64_t cols, const void *x, void *y);
     void (*min_rows)(int64_t rows, int64_t n, const void *x, void *y);

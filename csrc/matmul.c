@@ -39,24 +39,25 @@ static int blas_takes(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k
     return (double)m * (double)n * (double)k >= 256.0 * 256 * 256 || (along_k && thin <= 4 && wide >= 32 && k >= 32);
 }
 
-static void gemm(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a, const void *b, void *c)
+static void gemm(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a, const void *b, int beta,
+                 void *c)
 {
     int64_t lda = ta ? m : k, ldb = tb ? k : n;
     if (!blas_takes(dtype, ta, tb, m, n, k)) {
-        fg_kernels[dtype].gemm->gemm(ta, tb, m, n, k, a, lda, b, ldb, 0, c, n);
+        fg_kernels[dtype].gemm->gemm(ta, tb, m, n, k, a, lda, b, ldb, beta, c, n);
         return;
     }
     ta = ta ? TRANSPOSED : PLAIN;
     tb = tb ? TRANSPOSED : PLAIN;
     void *f = blas.gemm[dtype];
     if (dtype == FG_FLOAT32 && blas.ilp64)
-        ((sgemm64)f)(ROW_MAJOR, ta, tb, m, n, k, 1, a, lda, b, ldb, 0, c, n);
+        ((sgemm64)f)(ROW_MAJOR, ta, tb, m, n, k, 1, a, lda, b, ldb, beta, c, n);
     else if (blas.ilp64)
-        ((dgemm64)f)(ROW_MAJOR, ta, tb, m, n, k, 1, a, lda, b, ldb, 0, c, n);
+        ((dgemm64)f)(ROW_MAJOR, ta, tb, m, n, k, 1, a, lda, b, ldb, beta, c, n);
     else if (dtype == FG_FLOAT32)
-        ((sgemm32)f)(ROW_MAJOR, ta, tb, (int)m, (int)n, (int)k, 1, a, (int)lda, b, (int)ldb, 0, c, (int)n);
+        ((sgemm32)f)(ROW_MAJOR, ta, tb, (int)m, (int)n, (int)k, 1, a, (int)lda, b, (int)ldb, beta, c, (int)n);
     else
-        ((dgemm32)f)(ROW_MAJOR, ta, tb, (int)m, (int)n, (int)k, 1, a, (int)lda, b, (int)ldb, 0, c, (int)n);
+        ((dgemm32)f)(ROW_MAJOR, ta, tb, (int)m, (int)n, (int)k, 1, a, (int)lda, b, (int)ldb, beta, c, (int)n);
 }
 
 /* Rows and columns of op(x), x a stack of matrices. */
@@ -104,6 +105,7 @@ int fg_matmul_shape(const fg_call *c, fg_shape **shape, int *dtype)
     return status;
 }
 
+/* Within programs there may be a third operand (simplify.c): what lies in y already, to which the product is added. */
 int fg_matmul_run(const fg_call *c, fg_array *y)
 {
     const fg_array *a = c->in[0].array, *b = c->in[1].array;
@@ -125,7 +127,7 @@ int fg_matmul_run(const fg_call *c, fg_array *y)
     char *to = y->data, *end = to + y->shape->size * itemsize;
     for (; to < end; to += m * n * itemsize) {
         gemm(y->dtype, ta, tb, m, n, k, (const char *)a->data + at[0] * itemsize,
-             (const char *)b->data + at[1] * itemsize, to);
+             (const char *)b->data + at[1] * itemsize, c->n_in == 3, to);
         for (int i = ndim - 3; i >= 0; i--) {
             int done = ++index[i] == y->shape->dim[i];
             for (int j = 0; j < 2; j++)

@@ -7,7 +7,7 @@
 /* Which steps write and last read each root. */
 static void find_lifetimes(fg_program *p)
 {
-    for (int v = 0; v < p->values.n; v++)
+    for (int v = 0; v < p->n_slots; v++)
         p->slot[v].first = p->slot[v].last = p->slot[v].reader = -1;
     for (int k = 0, group_end = -1, group_start = 0; k < p->n_steps; k++) {
         step *s = &p->step[k];
@@ -29,7 +29,7 @@ static void find_lifetimes(fg_program *p)
             x->reader = k;
         }
     }
-    for (int v = 0; v < p->values.n; v++)
+    for (int v = 0; v < p->n_slots; v++)
         if (p->slot[v].kept) {
             p->slot[v].last = p->n_steps;
             p->slot[v].reader = -1;
@@ -46,10 +46,10 @@ static void find_blockwise(fg_program *p)
         for (int j = k; j < end; j++) {
             slot *y = &p->slot[p->step[j].y];
             if (y->root == p->step[j].y && y->output < 0 && y->last == end - 1)
-                y->blockwise = p->step[k].sinks ? FG_SUM_LEAF : FG_BLOCK;
+                y->blockwise = (int)p->step[k].block;
         }
     }
-    for (int v = 0; v < p->values.n; v++)
+    for (int v = 0; v < p->n_slots; v++)
         if (p->slot[v].root != v)               /* what is viewed is read as a whole */
             p->slot[p->slot[v].root].blockwise = 0;
 }
@@ -114,6 +114,7 @@ static int give_back(list *gaps, int64_t offset, int64_t bytes)
 typedef struct {
     list gaps;
     list blocks, free_blocks;   /* places of blockwise values of the group at hand: all, and those free again */
+    list dead;                  /* of int: roots that the group has read for the last time */
 } arena;
 
 static int in_arena(const slot *s, int v) { return s->root == v && s->output < 0 && s->first >= 0; }
@@ -123,28 +124,44 @@ static int reads_in_step(const fg_program *p, const step *s, int root)
 {
     for (int i = 0; i < s->n_in; i++)
         if (s->in[i] >= 0 && p->slot[s->in[i]].root == root &&
-            (shape_at(p, s->in[i])->size != s->n || shape_at(p, root)->size != s->n))
+            (shape_at(p, s->in[i])->size != s->n || shape_at(p, root)->size != s->n || p->slot[root].period))
             return 0;
     return 1;
 }
 
-/* The operand in whose place step k, of the group that starts at `start`, can write its result; or NULL. Nobody reads
- * it later, and in its group nobody reads what is overwritten for an earlier block. */
-static slot *dying_operand(fg_program *p, int start, int k)
+/* Note the operands of step k, of the group that starts at `start`, whose places its result or a later one of the group
+ * can have: nobody reads them later, and in the group nobody reads what is overwritten for an earlier block. */
+static int find_dead(fg_program *p, arena *a, int start, int k)
 {
     const step *s = &p->step[k];
-    for (int i = 0; s->kind != RUN && s->kind != SUM_STEP && i < s->n_in; i++) {
+    for (int i = 0; s->kind != RUN && i < s->n_in; i++) {
         int root = s->in[i] < 0 ? -1 : p->slot[s->in[i]].root;
         slot *x = root < 0 ? NULL : &p->slot[root];
-        if (!x || !in_arena(x, root) || x->reader != k || x->blockwise ||
-            x->array.dtype != p->slot[s->y].array.dtype)
+        if (!x || !in_arena(x, root) || x->reader != k || x->blockwise)
             continue;
         int in_step = 1;
         for (int j = start; j <= k; j++)
             in_step = in_step && reads_in_step(p, &p->step[j], root);
-        if (in_step)
-            return x;
+        x->reader = -1;                         /* it may be an operand twice */
+        int *dead = in_step ? fg_list_add(&a->dead, sizeof *dead) : NULL;
+        if (dead)
+            *dead = root;
+        else if (in_step)
+            return FG_NO_MEMORY;
     }
+    return FG_OK;
+}
+
+/* One of those places, for the elements of y; or NULL. */
+static slot *take_dead(fg_program *p, arena *a, const slot *y)
+{
+    int *dead = a->dead.item;
+    for (int i = a->dead.n - 1; i >= 0; i--)
+        if (p->slot[dead[i]].array.dtype == y->array.dtype) {
+            slot *x = &p->slot[dead[i]];
+            dead[i] = dead[--a->dead.n];
+            return x;
+        }
     return NULL;
 }
 
@@ -164,8 +181,8 @@ static int place_block(fg_program *p, arena *a, slot *y)
 
 static int place_result(fg_program *p, arena *a, int start, int k)
 {
-    int status = FG_OK, v = p->step[k].y;
-    slot *y = &p->slot[v], *x = dying_operand(p, start, k);
+    int v = p->slot[p->step[k].y].root, status = find_dead(p, a, start, k);
+    slot *y = &p->slot[v], *x;
     for (int i = 0; !status && i < p->step[k].n_in; i++) {
         slot *dead = p->step[k].in[i] < 0 ? NULL : &p->slot[p->slot[p->step[k].in[i]].root];
         if (dead && dead->blockwise && dead->reader == k) {
@@ -173,12 +190,12 @@ static int place_result(fg_program *p, arena *a, int start, int k)
             status = add_gap(&a->free_blocks, dead->offset, bytes_of(dead));
         }
     }
-    if (status || !in_arena(y, v))
+    if (status || !in_arena(y, v) || y->offset >= 0)
         return status;
     p->separate_bytes += whole_bytes(y);
     if (y->blockwise)
         return place_block(p, a, y);
-    if (x) {
+    if (p->step[k].kind != RUN && p->step[k].kind < SUM_STEP && (x = take_dead(p, a, y))) {
         y->offset = x->offset;
         x->last = -1;                           /* its place is not to be given back */
     } else {
@@ -197,14 +214,25 @@ static int give_back_dead(fg_program *p, arena *a, int start, int end, const int
     const gap *block = a->blocks.item;
     for (int i = 0; !status && i < a->blocks.n; i++)
         status = give_back(&a->gaps, block[i].offset, block[i].bytes);
-    a->blocks.n = a->free_blocks.n = 0;
+    a->blocks.n = a->free_blocks.n = a->dead.n = 0;
     return status;
+}
+
+/* Partial sums of a group: one set for each time that its elements are halved. */
+static int64_t partial_sums_bytes(const step *first)
+{
+    int64_t level = 0, bytes = 0;
+    for (int j = 0; j < first->group; j++)
+        level += partial_bytes(first, &first[j]);
+    for (int64_t n = first->n, half; level && (half = sums_half(first, n)); n -= half)
+        bytes += level;
+    return (bytes + FG_ALIGN - 1) / FG_ALIGN * FG_ALIGN;
 }
 
 int fg_program_place(fg_program *p)
 {
-    arena a = {{0}, {0}, {0}};
-    int status = FG_OK, n = p->values.n;
+    arena a = {{0}, {0}, {0}, {0}};
+    int status = FG_OK, n = p->n_slots;
     find_lifetimes(p);
     find_blockwise(p);
     /* Roots by the step they die at. */
@@ -225,10 +253,16 @@ int fg_program_place(fg_program *p)
         if (!status)
             status = give_back_dead(p, &a, k, end, dying, next);
     }
+    p->scratch = p->arena_bytes;
+    for (int k = 0; k < p->n_steps; k += p->step[k].group) {
+        int64_t end = p->scratch + partial_sums_bytes(&p->step[k]);
+        p->arena_bytes = end > p->arena_bytes ? end : p->arena_bytes;
+    }
     free(next);
     free(dying);
     free(a.gaps.item);
     free(a.blocks.item);
     free(a.free_blocks.item);
+    free(a.dead.item);
     return status;
 }

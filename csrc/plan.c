@@ -5,7 +5,8 @@
 
 enum {
     FUSE_FROM = 2 * FG_BLOCK,   /* shorter operands are in cache anyway */
-    LOOK_AHEAD = 64             /* steps that a group may overtake */
+    LOOK_AHEAD = 64,            /* steps that a group may overtake */
+    WIDEST = 2048               /* a longer row makes blocks too large for a cache when rows or columns are summed */
 };
 
 /* ---- steps ---------------------------------------------------------------------------------------------------- */
@@ -36,19 +37,20 @@ static int is_view(const fg_program *p, const note *a, int64_t *shift)
                                       is_stretch(shape_at(p, operands_of(p, a)[0]), attrs_of(p, a), shift));
 }
 
-/* Is every operand of the size of the result or a single element? Then one kernel call, or one a block, does it. */
+/* Is every operand of the size of the result, a single element or a repeated row? Then one kernel call, or one a block,
+ * does it. */
 static int is_flat(const fg_program *p, const note *a)
 {
     int64_t n = shape_at(p, a->y)->size;
     for (int i = 0; i < a->n_in; i++) {
         int v = operands_of(p, a)[i];
-        if (v >= 0 && shape_at(p, v)->size != n && shape_at(p, v)->size != 1)
+        if (v >= 0 && shape_at(p, v)->size != n && shape_at(p, v)->size != 1 && !p->slot[v].period)
             return 0;
     }
     return n > 0;
 }
 
-/* The kernel of a flat step. */
+/* The kernel of a flat step, where it has one. */
 static void choose_kernel(const fg_program *p, step *s)
 {
     int op = s->op, vjp = (op - FG_N_OPS) / 2;
@@ -146,6 +148,14 @@ static int reads_part(const fg_program *p, const step *s, const group *g)
     return 0;
 }
 
+static int has_rows(const fg_program *p, const step *s)
+{
+    for (int i = 0; i < s->n_in; i++)
+        if (s->in[i] >= 0 && p->slot[s->in[i]].period)
+            return 1;
+    return 0;
+}
+
 static void join(const fg_program *p, const step *s, group *g)
 {
     g->mine[s->y] = g->made[s->y] = g->number;
@@ -154,16 +164,53 @@ static void join(const fg_program *p, const step *s, group *g)
             g->mine[p->slot[s->in[i]].root] = g->number;
 }
 
-/* Is a step the sum of all of something that the group makes? */
-static int is_sink(const fg_program *p, const step *s, const step *first, const group *g)
+/* How a sum goes over its operand: over all elements, over rows or over columns, and how long the rows are; or RUN. */
+static kind kind_of_sum(const fg_program *p, const step *s, int64_t *width)
 {
-    return s->op == FG_OP_sum && s->n == 1 && shape_at(p, s->in[0])->size == first->n &&
-           FG_IS_FLOAT(p->slot[s->y].array.dtype) && first->sinks < FG_SINKS && reads_any(p, s, g->mine, g->number) &&
-           !reads_any(p, s, g->passed, g->number);
+    const fg_shape *x = shape_at(p, s->in[0]);
+    kind found = SUM_STEP;
+    int started = 0, inside = 0;
+    *width = 1;
+    for (int i = x->ndim - 1; i >= 0; i--) {
+        if (x->dim[i] == 1)
+            continue;
+        int here = (int)(s->attr[0] >> i & 1);
+        if (!started)
+            found = here ? ROWS_SUM_STEP : COLS_SUM_STEP;
+        else if (here != inside && here == (found == ROWS_SUM_STEP))
+            return RUN;                         /* a second stretch of summed or of other axes */
+        if (here == (found == ROWS_SUM_STEP))
+            *width *= x->dim[i];
+        started = 1;
+        inside = here;
+    }
+    if (s->n == 1)
+        *width = 1;
+    return s->n == 1 ? SUM_STEP : *width > WIDEST || (found == COLS_SUM_STEP && *width < FG_SUM_COLS) ? RUN : found;
+}
+
+/* Is a step a sum over something that the group makes, which fits the blocks of the sums already there? Returns its
+ * kind, or RUN. */
+static kind kind_of_sink(const fg_program *p, const step *s, const step *first, const group *g, int64_t *width)
+{
+    if (s->op != FG_OP_sum || shape_at(p, s->in[0])->size != first->n || !FG_IS_FLOAT(p->slot[s->y].array.dtype) ||
+        first->sinks == FG_SINKS || !reads_any(p, s, g->mine, g->number) || reads_any(p, s, g->passed, g->number))
+        return RUN;
+    kind found = kind_of_sum(p, s, width);
+    return first->width && first->width != *width ? RUN : found;
+}
+
+/* How many elements a group works on at a time: with sums of rows or columns, whole rows. */
+static int64_t block_of(const step *first)
+{
+    int64_t part = first->width * FG_SUM_PART;
+    int64_t block = first->width == 0 ? FG_BLOCK : first->width == 1 ? FG_SUM_LEAF
+                    : part < FG_BLOCK ? FG_BLOCK / part * part : part;
+    return block < first->n ? block : first->n;
 }
 
 /* Move flat steps of one length to a group, which runs block by block: neighbours, and those further on that read
- * what the group has at hand and nothing that is made in between. A sum joins too, but only later steps may read it.
+ * what the group has at hand and nothing that is made in between. Sums join too, but only later steps may read them.
  * Fills `sorted`, takes steps out of p->step. */
 static void sort_steps(fg_program *p, step *sorted, group *g)
 {
@@ -179,6 +226,8 @@ static void sort_steps(fg_program *p, step *sorted, group *g)
         join(p, first, g);
         for (int j = k + 1, passed = 0; j < p->n_steps && passed < LOOK_AHEAD; j++) {
             step *s = &p->step[j];
+            int64_t width;
+            kind sum;
             if (!s->group)
                 continue;
             if (s->kind != RUN && s->n == first->n && !reads_any(p, s, g->passed, g->number) &&
@@ -186,12 +235,12 @@ static void sort_steps(fg_program *p, step *sorted, group *g)
                 join(p, s, g);
                 sorted[n++] = *s;
                 s->group = 0;
-            } else if (is_sink(p, s, &sorted[start], g)) {
+            } else if ((sum = kind_of_sink(p, s, &sorted[start], g, &width)) != RUN) {
                 g->passed[s->y] = g->number;
                 sorted[start].sinks++;
+                sorted[start].width = width;
                 sorted[n] = *s;
-                sorted[n].kind = SUM_STEP;
-                sorted[n].kernel = (void *)fg_kernels[p->slot[s->y].array.dtype].reduce->sum_rows;
+                sorted[n].kind = sum;
                 sorted[n++].n = first->n;
                 s->group = 0;
             } else {
@@ -200,19 +249,21 @@ static void sort_steps(fg_program *p, step *sorted, group *g)
             }
         }
         sorted[start].group = n - start;
+        if (n - start > 1 || has_rows(p, first))
+            sorted[start].block = block_of(&sorted[start]);
     }
 }
 
 static int form_groups(fg_program *p)
 {
     step *sorted = malloc((size_t)(p->n_steps + 1) * sizeof *sorted);
-    int *marks = calloc(3 * (size_t)p->values.n + 1, sizeof *marks);
+    int *marks = calloc(3 * (size_t)p->n_slots + 1, sizeof *marks);
     if (!sorted || !marks) {
         free(sorted);
         free(marks);
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     }
-    sort_steps(p, sorted, &(group){0, marks, marks + p->values.n, marks + 2 * p->values.n});
+    sort_steps(p, sorted, &(group){0, marks, marks + p->n_slots, marks + 2 * p->n_slots});
     free(marks);
     free(p->step);
     p->step = sorted;
@@ -257,7 +308,8 @@ static int separate_outputs(fg_program *p)
 static int make_slots(fg_program *p)
 {
     int n = p->values.n;
-    p->slot = calloc((size_t)(n + p->n_out) + 1, sizeof *p->slot);
+    p->n_slots = n + p->n_out;
+    p->slot = calloc((size_t)p->n_slots + 1, sizeof *p->slot);
     if (!p->slot)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     for (int v = 0; v < n; v++) {
@@ -280,7 +332,125 @@ static int make_slots(fg_program *p)
         p->slot[a->y].root = x->root;
         p->slot[a->y].shift = x->shift + shift * (int64_t)fg_itemsize(x->array.dtype);
     }
+    /* A product that only another one is added to begins in the memory of that one's result. */
+    for (int k = p->notes.n - 1; k >= 0; k--)
+        if (is_collected(&notes_of(p)[k]))
+            p->slot[operands_of(p, &notes_of(p)[k])[2]].root = p->slot[notes_of(p)[k].y].root;
     return FG_OK;
+}
+
+/* ---- rows that are stretched ---------------------------------------------------------------------------------- */
+/* Does v, stretched along y's leading axes, give y's shape? */
+static int is_row(const fg_program *p, int v, int y)
+{
+    const fg_shape *row = shape_at(p, v), *whole = shape_at(p, y);
+    int axes = row->ndim;
+    while (axes && row->dim[row->ndim - axes] == 1)
+        axes--;
+    if (row->size < 2 || axes >= whole->ndim)
+        return 0;
+    for (int i = 1; i <= axes; i++)
+        if (row->dim[row->ndim - i] != whole->dim[whole->ndim - i])
+            return 0;
+    return row->size < whole->size;
+}
+
+/* Is a note a long elementwise step that would be flat if rows were repeated? */
+static int stretches_rows(const fg_program *p, const note *a)
+{
+    int rows = 0;
+    for (int i = 0; i < a->n_in; i++) {
+        int v = operands_of(p, a)[i];
+        int64_t size = v < 0 ? 1 : shape_at(p, v)->size;
+        if (size == 1 || size == shape_at(p, a->y)->size)
+            continue;
+        if (!is_row(p, v, a->y))
+            return 0;
+        rows++;
+    }
+    step s = {.kind = RUN, .op = a->op, .n_in = a->n_in, .in = operands_of(p, a)};
+    if (rows && shape_at(p, a->y)->size >= FUSE_FROM)
+        choose_kernel(p, &s);
+    return s.kind != RUN;
+}
+
+/* The slot of row v repeated, so often that a block may begin anywhere in its first copy; -1: no memory. */
+static int repeated(fg_program *p, int v)
+{
+    const fg_shape *row = shape_at(p, v);
+    int64_t dim[FG_MAX_NDIM], copies = 1 + (FG_BLOCK + row->size - 2) / row->size;
+    int lead = row->dim[0] != 1;
+    for (int i = 0; i < row->ndim; i++)
+        dim[i + lead] = row->dim[i];
+    dim[0] = copies;
+    fg_shape *shape = fg_shape_new(row->ndim + lead, dim);
+    slot *grown = shape ? realloc(p->slot, (size_t)(p->n_slots + 1) * sizeof *grown) : NULL;
+    if (!grown) {
+        fg_shape_unref(shape);
+        fg_fail(FG_NO_MEMORY, "no memory for a program");
+        return -1;
+    }
+    p->slot = grown;
+    p->slot[p->n_slots] = (slot){.array = {.refs = 1, .dtype = p->slot[v].array.dtype, .storage = FG_OWNED,
+                                           .shape = shape},
+                                 .root = p->n_slots, .output = -1, .offset = -1, .period = row->size};
+    return p->n_slots++;
+}
+
+static int add_repetition(fg_program *p, list *notes, int v, int copy)
+{
+    int *operand = fg_list_add(&p->operands, sizeof *operand);
+    note *n = operand ? fg_list_add(notes, sizeof *n) : NULL;
+    if (!n)
+        return FG_NO_MEMORY;
+    *operand = v;
+    *n = (note){.op = FG_OP_broadcast_to, .n_in = 1, .y = copy, .in = p->operands.n - 1};
+    return FG_OK;
+}
+
+/* Let long elementwise notes read rows, such as a bias, from memory where they are repeated, which is filled as soon as
+ * the row is there. So they are flat, and whole chains over a matrix are a group. */
+static int repeat_rows(fg_program *p)
+{
+    int n = p->n_slots, n_rows = 0, status = FG_OK;
+    int *copy = calloc((size_t)n + 1, sizeof *copy);            /* of each value: the slot where it is repeated */
+    list notes = {0, 0, NULL};
+    if (!copy)
+        return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    for (int k = 0; k < p->notes.n; k++) {
+        const note *a = &notes_of(p)[k];
+        int stretched = stretches_rows(p, a);
+        for (int i = 0; !status && stretched && i < a->n_in; i++) {
+            int *v = &operands_of(p, a)[i];
+            if (*v < 0 || shape_at(p, *v)->size == 1 || shape_at(p, *v)->size == shape_at(p, a->y)->size)
+                continue;
+            n_rows += !copy[*v];
+            if (!copy[*v] && (copy[*v] = repeated(p, *v)) < 0)
+                status = FG_NO_MEMORY;
+            else
+                *v = copy[*v];
+        }
+    }
+    for (int v = 0; !status && n_rows && v < n; v++)
+        if (copy[v] && v < p->values.n && values_of(p)[v].from != RESULT)
+            status = add_repetition(p, &notes, v, copy[v]);
+    for (int k = 0; !status && n_rows && k < p->notes.n; k++) {
+        note a = notes_of(p)[k], *b = fg_list_add(&notes, sizeof *b);
+        if (!b)
+            status = FG_NO_MEMORY;
+        else
+            *b = a;
+        if (b && copy[a.y])
+            status = add_repetition(p, &notes, a.y, copy[a.y]);
+    }
+    if (!status && n_rows) {
+        list old = p->notes;
+        p->notes = notes;
+        notes = old;
+    }
+    free(copy);
+    free(notes.item);
+    return status;
 }
 
 static int make_steps(fg_program *p)
@@ -289,19 +459,20 @@ static int make_steps(fg_program *p)
     if (!p->step)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     for (int k = 0; k < p->notes.n; k++)
-        if (p->slot[notes_of(p)[k].y].root == notes_of(p)[k].y)
+        if (p->slot[notes_of(p)[k].y].root == notes_of(p)[k].y || notes_of(p)[k].op == FG_OP_matmul)
             prepare_step(p, &p->step[p->n_steps++], &notes_of(p)[k]);
     return FG_OK;
 }
 
 /* ---- the last touches, when every value has its place -------------------------------------------------------- */
-/* How many bytes the operands and the result of a flat step advance with each element of a group. */
-static void find_advances(const fg_program *p, step *s)
+static void find_walks(const fg_program *p, step *s)
 {
     for (int i = 0; i <= s->n_in; i++) {
         int v = i < s->n_in ? s->in[i] : s->y;
-        if (v >= 0 && shape_at(p, v)->size == s->n && !p->slot[v].blockwise)
-            s->advance[i < s->n_in ? i : FG_RESULT] = (int64_t)fg_itemsize(p->slot[v].array.dtype);
+        if (v < 0 || (shape_at(p, v)->size != s->n && !p->slot[v].period))
+            continue;
+        s->walk[i < s->n_in ? i : FG_RESULT] = (walk){(int64_t)fg_itemsize(p->slot[v].array.dtype),
+                                                      p->slot[v].blockwise ? BLOCKWISE : p->slot[v].period};
     }
 }
 
@@ -330,18 +501,17 @@ int fg_program_plan(fg_program *p)
     int status;
     if ((status = make_slots(p)) || (status = separate_outputs(p)))
         return status;
-    p->values.n += p->n_out;                    /* the copies' slots; those not needed stay empty */
-    for (int i = p->values.n - p->n_out; i < p->values.n; i++)
+    for (int i = p->values.n; i < p->n_slots; i++)      /* the copies' slots; those not needed stay empty */
         if (!p->slot[i].array.shape)
             p->slot[i] = (slot){.root = i, .output = -1, .offset = -1};
-    if ((status = make_steps(p)))
+    if ((status = repeat_rows(p)) || (status = make_steps(p)))
         return status;
     if ((status = form_groups(p)) || (status = fg_program_place(p)))
         return status;
     for (int k = 0; k < p->n_steps; k += p->step[k].group)
         for (int j = k; j < k + p->step[k].group; j++)
-            if (p->step[k].group > 1)
-                find_advances(p, &p->step[j]);
+            if (p->step[k].block)
+                find_walks(p, &p->step[j]);
             else if (p->step[k].kind != RUN)
                 fill_vectors(p, &p->step[k]);
     return FG_OK;

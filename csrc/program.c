@@ -20,7 +20,7 @@ void fg_program_free(fg_program *p)
     free(p->bodies.item);
     for (int v = 0; v < p->values.n; v++)
         fg_array_unref(values_of(p)[v].array);
-    for (int v = 0; p->slot && v < p->values.n + p->n_out; v++)
+    for (int v = 0; p->slot && v < p->n_slots; v++)
         fg_shape_unref(p->slot[v].array.shape);
     fg_replays_free(p);
     free(p->step);
@@ -62,7 +62,7 @@ int fg_program_keeps(const fg_program *p, int i)
 static int print_operand(const fg_program *p, int v, char *text, int at, int size)
 {
     int root = p->slot[v].root;
-    PRINT(root < p->n_in ? " in%d" : values_of(p)[root].array ? " const%d" : " %%%d", root);
+    PRINT(root < p->n_in ? " in%d" : p->slot[root].array.data ? " const%d" : " %%%d", root);
     if (p->slot[v].shift)
         PRINT("+%lld", (long long)p->slot[v].shift);
     return at;
@@ -92,8 +92,8 @@ int fg_program_line(const fg_program *p, int i, char *text, int size)
     PRINT("  %s %s", fg_dtype_name(y->array.dtype), fg_shape_text(y->array.shape, shape));
     if (y->blockwise)
         PRINT("  block");
-    else if (y->output < 0)
-        PRINT("  @%lld", (long long)y->offset);
+    else if (p->slot[y->root].output < 0)
+        PRINT("  @%lld", (long long)p->slot[y->root].offset);
     for (int k = 0; k < p->n_out; k++)
         if (fg_program_output(p, k) == s->y)
             PRINT("  out%d", k);

@@ -9,7 +9,7 @@
 #include "program.h"
 
 enum {
-    FG_BLOCK = 1024,            /* elements that a fused group works on at a time: a few operands fit the L1 cache */
+    FG_BLOCK = 1024,            /* elements that a fused step works on at a time: a few operands fit the L1 cache */
     FG_ALIGN = 64               /* every place in the arena starts and ends at a multiple of this */
 };
 
@@ -42,7 +42,8 @@ struct fg_program {
     list tracked;               /* of char; of notes only, beside the operands: do outer transforms track it? */
     int n_in, n_out, n_kept;
     int *out;                                   /* the value each output is; the last n_kept stay in the arena */
-    struct slot *slot;                          /* one a value, and one an output for a copy (plan.c) */
+    struct slot *slot;                          /* one a value, one an output for a copy, and repeated rows (plan.c) */
+    int n_slots;
     struct step *step;
     int n_steps, n_recorded;
     int status;                 /* of the first note that failed: then the recording is not whole */
@@ -52,6 +53,7 @@ struct fg_program {
     int allocates;              /* some step takes memory from the pool, or a replay of a body, while it runs */
     double work;                /* an estimate of a replay's nanoseconds */
     int64_t arena_bytes, separate_bytes;
+    int64_t scratch;                            /* where in the arena partial sums lie while a group runs */
     struct fg_replay *idle;                     /* those that nobody runs at the moment */
 };
 
@@ -66,39 +68,68 @@ static inline int64_t *attrs_of(const fg_program *p, const note *n) { return (in
 /* What is known of a value before any replay. */
 typedef struct slot {
     fg_array array;             /* its shape and dtype; of a constant the data too */
-    int root;                   /* the value whose memory this is; itself unless a view */
+    int root;                   /* the value whose memory this is; itself unless a view, or a product collected there */
     int64_t shift;              /* of a view: where in the root's memory it begins, in bytes */
     int output;                 /* of a root: the output whose memory it is, or -1 */
     int kept;                   /* of a root: an output that stays in the arena looks into it */
     int first, last;            /* of a root: the steps that write and last read it, or the ends of their groups */
     int reader;                 /* of a root: the very step that reads it last */
     int blockwise;              /* lives within one fused group: the elements of a block of it; else 0 */
+    int64_t period;             /* a row repeated, for steps that read it element by element: its length; else 0 */
     int64_t offset;             /* in the arena, or -1 */
 } slot;
 
 /* ---- steps ------------------------------------------------------------------------------------------------------ */
-/* All but RUN are flat: one kernel call on operands that are of the size of the result or single elements. */
+/* All but RUN are flat: one kernel call on operands that are of the size of the result, single elements or repeated
+ * rows. The sums occur within groups only: of all elements, over rows, and over columns. */
 typedef enum { RUN, UNARY_STEP, BINARY_STEP, UNARY_VJP_STEP, BINARY_VJP_STEP, COMPARE_STEP, WHERE_STEP,
-               SUM_STEP } kind;         /* SUM_STEP: within a group only, the sum of all elements */
+               SUM_STEP, ROWS_SUM_STEP, COLS_SUM_STEP } kind;
 
 enum {
     FG_RESULT = 4,              /* where a flat step's result is listed, behind at most so many operands */
     FG_SINKS = 8                /* sums in a group at most */
 };
 
+enum { BLOCKWISE = -1 };
+/* How an operand of a step in a group goes on with the elements. */
+typedef struct {
+    int64_t itemsize;           /* 0: a single element */
+    int64_t period;             /* 0: a whole array; BLOCKWISE: begins anew with each block; else a row's length */
+} walk;
+
 typedef struct step {
     kind kind;
     int group;                  /* first of a fused group: how many steps it has; else 1 */
-    int sinks;                  /* and how many of them are sums */
+    int sinks;                  /* and how many of them are sums, */
+    int64_t block;              /* how many elements at a time; 0: the step is run at once */
+    int64_t width;              /* and how long the rows are that are summed; 1: all elements are, 0: nothing is */
     int op, y, n_in, n_attr;
     const int *in;              /* values */
     const int64_t *attr;
     void *kernel;               /* of a RUN step: what fills the result from an fg_call */
     int64_t n;                  /* elements; alone and within the arena: up to the end of the last vector */
     size_t itemsize;            /* of its result */
-    int64_t advance[FG_RESULT + 1];     /* of a flat step's operands and result: bytes an element goes on in a group */
+    walk walk[FG_RESULT + 1];   /* of a flat step's operands and result, in a group */
 } step;
 
+/* Of a group with sums that runs over n elements: how many of them make the first half, which is summed apart from the
+ * rest; 0: they are few enough to be summed in turn. */
+static inline int64_t sums_half(const step *first, int64_t n)
+{
+    if (first->width == 1)
+        return n <= FG_SUM_LEAF ? 0 : FG_SUM_HALF(n);
+    int64_t rows = n / first->width;
+    return rows <= FG_SUM_ROWS ? 0 : FG_SUM_HALF_ROWS(rows) * first->width;
+}
+
+/* Bytes of the partial sums of one of its steps, each as wide as the result; 0: it has none. */
+static inline int64_t partial_bytes(const step *first, const step *s)
+{
+    return s->kind == SUM_STEP || s->kind == COLS_SUM_STEP ? (first->width * (int64_t)s->itemsize + 7) / 8 * 8 : 0;
+}
+
+/* Is a note a product that is added to another one, its third operand, in that one's place? */
+static inline int is_collected(const note *a) { return a->op == FG_OP_matmul && a->n_in == 3; }
 static inline fg_shape *shape_at(const fg_program *p, int v) { return p->slot[v].array.shape; }
 
 int fg_n_bodies(int op);                    /* how many of its first attributes are programs */

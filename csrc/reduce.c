@@ -66,7 +66,8 @@ enum { SUM, DOT, MAX, MIN, TOP }; /* TOP is MAX where a nan may get lost */
 #include "reduce.c"
 
 #define TABLE(t)                                                                                               \
-    {.sum_rows = sum_rows_##t, .sum_cols = sum_cols_##t, .max_rows = max_rows_##t, .max_cols = max_cols_##t,   \
+    {.sum_rows = sum_rows_##t, .sum_cols = sum_cols_##t, .add_cols = add_cols_##t,                             \
+     .max_rows = max_rows_##t, .max_cols = max_cols_##t,                                                       \
      .min_rows = min_rows_##t, .min_cols = min_cols_##t, .extremum_vjp_rows = extremum_vjp_rows_##t,           \
      .softmax_rows = softmax_rows_##t, .log_softmax_rows = log_softmax_rows_##t,                               \
      .logsumexp_rows = logsumexp_rows_##t, .softmax_vjp_rows = softmax_vjp_rows_##t,                           \
@@ -132,20 +133,21 @@ ONCE REAL NAME(fold_row)(int kind, int64_t n, const REAL *x, const REAL *z)
     return lower + NAME(fold_row)(kind, n - half, x + half, z + half);
 }
 
-/* y[c] = x[0][c] joined with x[1][c] and so on; rows >= 1, ld elements apart. */
-INLINE void NAME(fold_down)(const int kind, int64_t rows, int64_t width, int64_t ld, const REAL *x, REAL *y)
+/* y[c] = x[0][c] joined with x[1][c] and so on, behind y[c] if `go_on`; rows >= 1, ld elements apart. */
+INLINE void NAME(fold_down)(const int kind, int go_on, int64_t rows, int64_t width, int64_t ld, const REAL *x, REAL *y)
 {
 #define PAIR(i) JOIN(x[(i) * ld + c], x[(i + 1) * ld + c])
 #define EIGHT JOIN(JOIN(PAIR(0), PAIR(2)), JOIN(PAIR(4), PAIR(6)))
     const REAL *const end = x + rows * ld;
-    if (rows >= 8) {
+    if (!go_on && rows >= 8) {
         SIMD for (int64_t c = 0; c < width; c++) y[c] = EIGHT;
-        for (x += 8 * ld; end - x >= 8 * ld; x += 8 * ld)
-            SIMD for (int64_t c = 0; c < width; c++) y[c] = JOIN(y[c], EIGHT);
-    } else {
+        x += 8 * ld;
+    } else if (!go_on) {
         for (int64_t c = 0; c < width; c++) y[c] = x[c];
         x += ld;
     }
+    for (; end - x >= 8 * ld; x += 8 * ld)
+        SIMD for (int64_t c = 0; c < width; c++) y[c] = JOIN(y[c], EIGHT);
     for (; x < end; x += ld)
         SIMD for (int64_t c = 0; c < width; c++) y[c] = JOIN(y[c], x[c]);
 #undef PAIR
@@ -156,14 +158,14 @@ INLINE void NAME(fold_down)(const int kind, int64_t rows, int64_t width, int64_t
 ONCE void NAME(fold_strip)(int kind, int64_t rows, int64_t width, int64_t ld, const REAL *x, REAL *y)
 {
     if (kind == MAX || kind == TOP) {
-        NAME(fold_down)(MAX, rows, width, ld, x, y);
+        NAME(fold_down)(MAX, 0, rows, width, ld, x, y);
     } else if (kind == MIN) {
-        NAME(fold_down)(MIN, rows, width, ld, x, y);
-    } else if (rows <= 8 * LEAF) {
-        NAME(fold_down)(SUM, rows, width, ld, x, y);
+        NAME(fold_down)(MIN, 0, rows, width, ld, x, y);
+    } else if (rows <= FG_SUM_ROWS) {
+        NAME(fold_down)(SUM, 0, rows, width, ld, x, y);
     } else {
         REAL upper[STRIP];
-        const int64_t half = rows / 16 * 8;
+        const int64_t half = FG_SUM_HALF_ROWS(rows);
         NAME(fold_strip)(SUM, half, width, ld, x, y);
         NAME(fold_strip)(SUM, rows - half, width, ld, x + half * ld, upper);
         SIMD for (int64_t c = 0; c < width; c++) y[c] += upper[c];
@@ -230,6 +232,14 @@ static void NAME(sum_cols)(int64_t n, int64_t cols, const void *x, void *y)
 {
     if (n == 0) NAME(fill)(cols, 0, y);
     else NAME(fold_cols)(SUM, n, cols, x, y);
+}
+
+static void NAME(add_cols)(int64_t n, int64_t cols, const void *x_, void *y_)
+{
+    const REAL *x = x_;
+    REAL *y = y_;
+    for (int64_t c = 0; c < cols; c += STRIP)
+        NAME(fold_down)(SUM, 1, n, LESSER(STRIP, cols - c), cols, x + c, y + c);
 }
 
 #define EXTREMUM(kind, rows_name, cols_name)                                                              \

@@ -12,7 +12,7 @@
 /* A step with its pointers; one cache line, as small programs do little else than read these. */
 typedef struct {
     uint8_t kind, stride[3];
-    int32_t group;
+    uint32_t whole : 1, group : 31;     /* whole: run at once, not in blocks */
     void *kernel;
     int64_t n;
     char *at[FG_RESULT + 1];    /* of a RUN step: its fg_call and its result's fg_array */
@@ -38,7 +38,6 @@ typedef void (*unary_vjp_kernel)(int64_t, const void *, const void *, const void
 typedef void (*binary_vjp_kernel)(int64_t, const void *, int, const void *, int, const void *, const void *, void *);
 typedef void (*compare_kernel)(int64_t, const void *, int, const void *, int, uint8_t *);
 typedef void (*where_kernel)(int64_t, const uint8_t *, int, const void *, int, const void *, int, void *);
-typedef void (*rows_kernel)(int64_t, int64_t, const void *, void *);
 typedef int (*any_kernel)(const fg_call *, fg_array *);
 
 /* ---- making one -------------------------------------------------------------------------------------------------- */
@@ -66,7 +65,8 @@ static void set_pointer(const fg_program *p, fg_replay *r, int v, char **at)
 
 static void make_ready(const fg_program *p, fg_replay *r, const step *s, ready *to, fg_call *call, fg_tensor *operand)
 {
-    *to = (ready){.kind = (uint8_t)s->kind, .group = s->group, .kernel = s->kernel, .n = s->n};
+    *to = (ready){.kind = (uint8_t)s->kind, .whole = !s->block, .group = (uint32_t)s->group, .kernel = s->kernel,
+                  .n = s->n};
     if (s->kind == RUN) {
         for (int i = 0; i < s->n_in; i++)
             operand[i].array = s->in[i] < 0 ? NULL : &r->array[s->in[i]];
@@ -77,7 +77,8 @@ static void make_ready(const fg_program *p, fg_replay *r, const step *s, ready *
     }
     for (int i = 0; i < s->n_in; i++) {
         if (i < 3)                              /* the stride of a missing operand is 1 */
-            to->stride[i] = s->in[i] < 0 || shape_at(p, s->in[i])->size == shape_at(p, s->y)->size;
+            to->stride[i] = s->in[i] < 0 || p->slot[s->in[i]].period ||
+                            shape_at(p, s->in[i])->size == shape_at(p, s->y)->size;
         if (s->in[i] >= 0)
             set_pointer(p, r, s->in[i], &to->at[i]);
     }
@@ -101,7 +102,7 @@ static void free_replay(const fg_program *p, fg_replay *r)
 
 static fg_replay *new_replay(const fg_program *p)
 {
-    size_t n_ready = (size_t)p->n_steps + 1, n_io = (size_t)(p->n_in + p->n_out), n_slots = (size_t)(p->values.n + p->n_out);
+    size_t n_ready = (size_t)p->n_steps + 1, n_io = (size_t)(p->n_in + p->n_out), n_slots = (size_t)p->n_slots;
     size_t n_operands = (size_t)p->operands.n, n_patches = n_slots + n_operands + n_ready + n_io;
     size_t bytes = sizeof(fg_replay) + n_ready * (sizeof(ready) + sizeof(fg_call)) + n_slots * sizeof(fg_array) +
                    n_operands * sizeof(fg_tensor) + n_patches * sizeof(patch) + 3 * n_io * sizeof(void *) + 64;
@@ -123,7 +124,7 @@ static fg_replay *new_replay(const fg_program *p)
     r->owner = r->address + n_io;
     r->input = r->owner + n_io;
 
-    for (int v = 0; v < p->values.n + p->n_out; v++) {
+    for (int v = 0; v < p->n_slots; v++) {
         r->array[v] = p->slot[v].array;
         if (r->array[v].shape)
             set_pointer(p, r, v, (char **)&r->array[v].data);
@@ -196,64 +197,87 @@ static inline void run_flat(const ready *s, char *const *x, int64_t n)
     }
 }
 
-/* The steps of a fused group for the elements from `at` on; sums go to `sums`, one after the other. */
-static void run_block(const step *plan, const ready *s, int64_t at, int64_t n, double *sums)
+/* Those of a step's result. */
+static const fg_kernel_set *kernels_of(const step *s)
 {
-    for (int j = 0; j < s->group; j++) {
-        char *x[FG_RESULT + 1];
-        for (int i = 0; i <= FG_RESULT; i++)
-            x[i] = s[j].at[i] + at * plan[j].advance[i];
-        if (s[j].kind == SUM_STEP)
-            ((rows_kernel)s[j].kernel)(1, n, x[0], sums++);
+    return &fg_kernels[s->itemsize == sizeof(float) ? FG_FLOAT32 : FG_FLOAT64];
+}
+
+/* A step for n of its elements, from `at` on; `from`: where they are in their block. */
+static void run_part(const step *plan, const ready *s, int64_t at, int64_t from, int64_t n)
+{
+    char *x[FG_RESULT + 1];
+    for (int i = 0; i <= FG_RESULT; i++) {
+        int64_t period = plan->walk[i].period;
+        int64_t element = period == BLOCKWISE ? from : period ? at % period : at;
+        x[i] = s->at[i] + element * plan->walk[i].itemsize;
+    }
+    run_flat(s, x, n);
+}
+
+/* The steps of a group for the n elements of a block from `at` on. Sums of rows go to their result, the others to
+ * `sums`, one after the other: a stretch of a column's sum begins with `first` and goes on with the next blocks. */
+static void run_block(const step *plan, const ready *s, int64_t at, int64_t n, char *const *sums, int first)
+{
+    int64_t width = plan->width;
+    for (int j = 0; j < plan->group; j++) {
+        const walk *w = &plan[j].walk[0];
+        if (s[j].kind < SUM_STEP) {
+            for (int64_t from = 0; from < n; from += FG_BLOCK)
+                run_part(&plan[j], &s[j], at + from, from, n - from < FG_BLOCK ? n - from : FG_BLOCK);
+            continue;
+        }
+        const fg_reduce_kernels *k = kernels_of(&plan[j])->reduce;
+        const char *x = s[j].at[0] + (w->period == BLOCKWISE ? 0 : at * w->itemsize);
+        if (s[j].kind == ROWS_SUM_STEP)
+            k->sum_rows(n / width, width, x, s[j].at[FG_RESULT] + at / width * (int64_t)plan[j].itemsize);
+        else if (s[j].kind == SUM_STEP)
+            k->sum_rows(1, n, x, *sums++);
         else
-            run_flat(&s[j], x, n);
+            (first ? k->sum_cols : k->add_cols)(n / width, width, x, *sums++);
     }
 }
 
-static void run_group(const step *plan, const ready *s)
+static void run_blocks(const step *plan, const ready *s, int64_t at, int64_t n, char *const *sums)
 {
-    for (int64_t at = 0; at < s->n; at += FG_BLOCK)
-        run_block(plan, s, at, s->n - at < FG_BLOCK ? s->n - at : FG_BLOCK, NULL);
+    for (int64_t from = 0; from < n; from += plan->block)
+        run_block(plan, s, at + from, n - from < plan->block ? n - from : plan->block, sums, from == 0);
 }
 
-static void add_float32(double *to, const double *from)
+/* The same with sums, of the blocks and in the order in which the kernels add up whole rows and columns: the bits are
+ * their bits. A recursion no deeper than the logarithm of n; each level has partial sums of its own in `scratch`. */
+static void run_halves(const step *plan, const ready *s, int64_t at, int64_t n, char *const *sums, char *scratch)
 {
-    float a, b;
-    memcpy(&a, to, sizeof a);
-    memcpy(&b, from, sizeof b);
-    a += b;
-    memcpy(to, &a, sizeof a);
-}
-
-/* The same with sums, of the blocks and in the order in which the kernel adds up a whole row: the bits are its bits.
- * A recursion no deeper than the logarithm of n. Each sum is in its dtype at the start of its double. */
-static void run_halves(const step *plan, const ready *s, int64_t at, int64_t n, double *sums)
-{
-    if (n <= FG_SUM_LEAF) {
-        run_block(plan, s, at, n, sums);
+    int64_t half = sums_half(plan, n);
+    char *upper[FG_SINKS];
+    if (!half) {
+        run_blocks(plan, s, at, n, sums);
         return;
     }
-    double upper[FG_SINKS];
-    int64_t half = FG_SUM_HALF(n);
-    run_halves(plan, s, at, half, sums);
-    run_halves(plan, s, at + half, n - half, upper);
-    for (int j = 0, i = 0; j < s->group; j++)
-        if (s[j].kind == SUM_STEP) {
-            if (plan[j].itemsize == sizeof(double))
-                sums[i] += upper[i];
-            else
-                add_float32(&sums[i], &upper[i]);
+    for (int j = 0, i = 0; j < plan->group; j++)
+        if (partial_bytes(plan, &plan[j])) {
+            upper[i++] = scratch;
+            scratch += partial_bytes(plan, &plan[j]);
+        }
+    run_halves(plan, s, at, half, sums, scratch);
+    run_halves(plan, s, at + half, n - half, upper, scratch);
+    for (int j = 0, i = 0; j < plan->group; j++)
+        if (partial_bytes(plan, &plan[j])) {
+            kernels_of(&plan[j])->elementwise->binary[FG_BINARY_add](plan->width, sums[i], 1, upper[i], 1, sums[i]);
             i++;
         }
 }
 
-static void run_with_sums(const step *plan, const ready *s)
+static void run_group(const step *plan, const ready *s, char *scratch)
 {
-    double sums[FG_SINKS];
-    run_halves(plan, s, 0, s->n, sums);
-    for (int j = 0, i = 0; j < s->group; j++)
-        if (s[j].kind == SUM_STEP)
-            memcpy(s[j].at[FG_RESULT], &sums[i++], plan[j].itemsize);
+    char *sums[FG_SINKS];
+    for (int j = 0, i = 0; plan->sinks && j < plan->group; j++)
+        if (partial_bytes(plan, &plan[j]))
+            sums[i++] = s[j].at[FG_RESULT];
+    if (plan->sinks)
+        run_halves(plan, s, 0, s->n, sums, scratch);
+    else
+        run_blocks(plan, s, 0, s->n, sums);
 }
 
 int fg_replay_run(const fg_program *p, fg_replay *r)
@@ -265,10 +289,10 @@ int fg_replay_run(const fg_program *p, fg_replay *r)
             int status = ((any_kernel)s->kernel)((const fg_call *)s->at[0], (fg_array *)s->at[1]);
             if (status)
                 return status;
-        } else if (s->group == 1) {
+        } else if (s->whole) {
             run_flat(s, s->at, s->n);
         } else {
-            (p->step[s - r->ready].sinks ? run_with_sums : run_group)(p->step + (s - r->ready), s);
+            run_group(p->step + (s - r->ready), s, r->arena + p->scratch);
         }
     }
     return FG_OK;

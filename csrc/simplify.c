@@ -226,6 +226,51 @@ static int absorb_transposes(fg_program *p)
     return FG_OK;
 }
 
+/* The sum of two products, each used nowhere else, becomes a product added to the other in its place: so the gradient
+ * of a weight that is used several times is collected. */
+static int collect_products(fg_program *p)
+{
+    int n = p->values.n, *maker = malloc(2 * (size_t)n * sizeof *maker + 1), *uses = maker + n;
+    if (!maker)
+        return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    for (int v = 0; v < n; v++)
+        maker[v] = -1, uses[v] = 0;
+    for (int i = 0; i < p->n_out; i++)
+        uses[p->out[i]]++;
+    for (int k = 0; k < p->notes.n; k++)
+        for (int i = 0; i < notes_of(p)[k].n_in; i++)
+            if (operands_of(p, &notes_of(p)[k])[i] >= 0)
+                uses[operands_of(p, &notes_of(p)[k])[i]]++;
+    for (int k = 0; k < p->notes.n; k++) {
+        note *a = &notes_of(p)[k];
+        int *in = operands_of(p, a), both = a->op == FG_OP_add;
+        maker[a->y] = k;
+        for (int i = 0; both && i < 2; i++) {
+            int m = maker[in[i]];
+            both = uses[in[i]] == 1 && m >= 0 && notes_of(p)[m].op == FG_OP_matmul &&
+                   fg_shape_equal(array_at(p, in[i])->shape, array_at(p, a->y)->shape);
+        }
+        if (!both)
+            continue;
+        int later = maker[in[1]] > maker[in[0]], other = in[!later];
+        note product = notes_of(p)[maker[in[later]]];
+        if (is_collected(&product))
+            continue;
+        int operand[3] = {operands_of(p, &product)[0], operands_of(p, &product)[1], other}, start = p->operands.n;
+        for (int i = 0; i < 3; i++) {
+            int *to = fg_list_add(&p->operands, sizeof *to);
+            if (!to) {
+                free(maker);
+                return FG_NO_MEMORY;
+            }
+            *to = operand[i];
+        }
+        *a = (note){FG_OP_matmul, 3, product.n_attr, a->y, start, product.attr};
+    }
+    free(maker);
+    return FG_OK;
+}
+
 /* Keep the notes that an output needs, in their order, and the constants. Draws stay, so that later ones are those of
  * the eager run. */
 static int drop_unused(fg_program *p)
@@ -273,7 +318,8 @@ static int own_constants(fg_program *p)
 int fg_program_simplify(fg_program *p)
 {
     int status;
-    if ((status = drop_identities(p)) || (status = absorb_transposes(p)) || (status = merge_equal(p)) || (status = drop_unused(p)))
+    if ((status = drop_identities(p)) || (status = absorb_transposes(p)) || (status = merge_equal(p)) ||
+        (status = drop_unused(p)) || (status = collect_products(p)) || (status = drop_unused(p)))
         return status;
     return own_constants(p);
 }

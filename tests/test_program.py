@@ -338,7 +338,7 @@ def test_a_sum_ends_a_group_without_its_operand_in_memory(n, dtype):
 
 
 def test_a_sum_of_the_gradient_kind_and_what_reads_a_sum():
-    """Steps that read a sum wait for it; sums over some axes are no ends of a group."""
+    """Steps that read a sum wait for it."""
 
     def f(x):
         s = fg.sum(fg.tanh(x) * 2)
@@ -353,6 +353,136 @@ def test_a_sum_of_the_gradient_kind_and_what_reads_a_sum():
     g = fg.value_and_grad(lambda x: f(x)[0])
     value, gradient = fg.compile(g)(x)
     np.testing.assert_array_equal(gradient, g(x)[1])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "rows, columns",
+    [(3000, 2), (300, 10), (70, 33), (100, 77), (257, 128), (9, 1000), (600, 200), (5000, 40), (3, 2048)],
+)
+def test_sums_over_rows_and_columns_end_a_group_without_their_operand_in_memory(rows, columns, dtype):
+    def f(x, y):
+        a = fg.tanh(x) * y
+        return fg.sum(a, axis=0), fg.sum(a - y, axis=1), fg.sum(a * a, axis=0, keepdims=True) * 2, a[0]
+
+    def g(x, y):  # nothing but sums reads what this makes
+        return fg.sum(fg.exp(x) * y, axis=1), fg.sum(fg.exp(x) - y, axis=1)
+
+    x, y = RNG.standard_normal((2, rows, columns)).astype(dtype)
+    for f, sums in ((f, 1 if columns < 33 else 3), (g, 2)):
+        compiled = fg.compile(f)
+        for _ in range(2):
+            for found, expected in zip(compiled(x, y), eagerly(f, x, y)):
+                np.testing.assert_array_equal(found, expected)  # the same order of additions
+        program = compiled.program(x, y)
+        assert blocks(program)[0].count(" = sum ") == sums
+    block = max(1024, 8 * columns)
+    assert program.facts["separate_bytes"] >= 3 * x.nbytes
+    assert program.facts["peak_bytes"] <= 3 * min(block * x.itemsize, x.nbytes) + 512
+
+
+def test_sums_of_both_kinds_in_one_function():
+    """Blocks serve sums of everything or sums over one length of rows, whichever comes first; others stay apart."""
+
+    def f(x):
+        a = fg.tanh(x)
+        return fg.sum(a), fg.sum(a, axis=(0, 1)), fg.sum(a, axis=2), fg.sum(a, axis=(1, 2)), fg.sum(a, axis=1)
+
+    def g(x):
+        a = fg.tanh(x)
+        return fg.sum(a, axis=(1, 2)), fg.sum(a, axis=0), fg.sum(a, axis=2), fg.sum(a), fg.sum(a, axis=(0, 2))
+
+    x = RNG.standard_normal((20, 7, 50))
+    for f in (f, g):
+        compiled = fg.compile(f)
+        for _ in range(2):
+            for found, expected in zip(compiled(x), eagerly(f, x)):
+                np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rows, columns", [(2, 1024), (1000, 3), (300, 10), (33, 100), (5, 1500), (4, 5000), (300, 64)])
+def test_rows_join_a_group(rows, columns, dtype):
+    def f(x, b, c):
+        late = fg.exp(b)
+        a = fg.tanh(x * 2 + b)
+        a = fg.where(a > c, a, b) * late
+        return fg.sum(fg.power(fg.absolute(a) + 1, c)), a
+
+    x = RNG.standard_normal((rows, columns)).astype(dtype)
+    b, c = RNG.standard_normal((2, columns)).astype(dtype)
+    c = c[None]
+    compiled = fg.compile(f)
+    for _ in range(2):
+        for found, expected in zip(compiled(x, b, c), eagerly(f, x, b, c)):
+            np.testing.assert_array_equal(found, expected)
+    program = compiled.program(x, b, c)
+    (group,) = [text for text in blocks(program) if "tanh" in text]
+    assert re.findall(r" = (\w+)", group)[-3:] == ["add", "power", "sum"]
+    assert group.count("  block") >= 7
+    gradient = fg.compile(fg.grad(lambda *args: f(*args)[0], argnums=(0, 1, 2)))
+    for found, expected in zip(gradient(x, b, c), fg.grad(lambda *args: f(*args)[0], argnums=(0, 1, 2))(x, b, c)):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_bias_and_activation_are_one_pass_over_a_product():
+    def f(x, w, b):
+        return fg.mean(fg.tanh(x @ w + b))
+
+    x, w, b = RNG.standard_normal((80, 20)), RNG.standard_normal((20, 70)), RNG.standard_normal(70)
+    program = fg.compile(fg.value_and_grad(f, argnums=(1, 2))).program(x, w, b)
+    (group,) = blocks(program)
+    assert re.findall(r" = (\w+)", group) == ["add", "tanh", "sum", "tanh_vjp"]  # of which only the last is stored
+    assert program.facts["peak_bytes"] < 2 * 80 * 70 * 8
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("m, k, n", [(3, 4, 5), (40, 30, 50), (300, 250, 260)])  # the last by BLAS
+def test_gradients_of_a_weight_used_several_times_are_collected_in_place(m, k, n, dtype):
+    def f(w, xs):
+        return sum(fg.sum(fg.sin(x @ w)) for x in xs)
+
+    w, xs = RNG.standard_normal((k, n)).astype(dtype), [RNG.standard_normal((m, k)).astype(dtype) for _ in range(3)]
+    for outer in (lambda g: g, lambda g: fg.tanh(g)):  # the sum an output, and a place in the arena
+        step = fg.compile(lambda w, xs, outer=outer: outer(fg.grad(f)(w, xs)))
+        program = step.program(w, xs)
+        names = instructions(program)
+        assert len(re.findall(r" = matmul(?: \S+){3}  ", str(program))) == 2  # what each is added to comes third
+        assert names.count("matmul") == 6 and "add" not in names
+        assert program.facts["peak_bytes"] <= program.facts["separate_bytes"]
+        exact = sum(x.T.astype(np.float64) @ np.cos(x.astype(np.float64) @ w) for x in xs)
+        # Rounding of a sum of 3 m products and of the values of x @ w that went in
+        bound = 4 * (3 * m + k) * np.finfo(dtype).eps * sum(np.abs(x).T @ (1 + np.abs(x) @ np.abs(w)) for x in xs)
+        for _ in range(2):
+            error = np.abs(step(w, xs) - (exact if names[-1] != "tanh" else np.tanh(exact)))
+            assert np.all(error <= bound)
+
+
+def test_products_that_are_needed_apart_are_not_collected():
+    def f(x, w):
+        a, b = x @ w, w @ x
+        return a + b, a * 2, (x @ x + x), a + a
+
+    x, w = RNG.standard_normal((2, 20, 20))
+    compiled = fg.compile(f)
+    assert instructions(compiled.program(x, w)).count("add") == 3
+    for _ in range(2):
+        for found, expected in zip(compiled(x, w), eagerly(f, x, w)):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_rows_of_a_stack_and_rows_made_on_the_way():
+    def f(x, w):
+        row = fg.sum(w, axis=0)  # (30, 40)
+        a = fg.exp(x - row) * w[0, 0]  # (20, 30, 40) by (30, 40) and (40,)
+        late = fg.tanh(a)[3]
+        return (a + late) / (1 + fg.absolute(late[1:2]))
+
+    x, w = RNG.standard_normal((20, 30, 40)), RNG.standard_normal((5, 30, 40))
+    compiled = fg.compile(f)
+    for _ in range(2):
+        np.testing.assert_array_equal(compiled(x, w), eagerly(f, x, w))
+    assert len(blocks(compiled.program(x, w))) == 2
 
 
 def test_groups_overtake_what_they_do_not_need():
