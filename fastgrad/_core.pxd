@@ -13,7 +13,8 @@ cdef extern from "fastgrad.h":
         FG_OP_cast, FG_OP_reshape, FG_OP_transpose, FG_OP_broadcast_to, FG_OP_slice, FG_OP_concatenate
         FG_OP_take, FG_OP_where, FG_OP_sum, FG_OP_max, FG_OP_min, FG_OP_matmul
         FG_OP_logical_and, FG_OP_logical_or, FG_OP_logical_xor
-        FG_OP_softmax, FG_OP_log_softmax, FG_OP_logsumexp, FG_OP_cross_entropy, FG_OP_random, FG_OP_leaf
+        FG_OP_softmax, FG_OP_log_softmax, FG_OP_logsumexp, FG_OP_cross_entropy, FG_OP_random, FG_OP_numpy,
+        FG_OP_leaf
         FG_RANDOM_WORDS
 
     ctypedef struct fg_shape:
@@ -23,7 +24,7 @@ cdef extern from "fastgrad.h":
 
     ctypedef struct fg_array:
         int32_t refs
-        uint8_t dtype, storage, readonly, unstable, live
+        uint8_t dtype, storage, readonly, unstable, live, weak
         uint32_t tape_refs, exports
         fg_shape *shape
         void *data
@@ -38,6 +39,11 @@ cdef extern from "fastgrad.h":
     ctypedef struct fg_tensor:
         fg_array *array
         fg_node *node
+
+    ctypedef struct fg_call:
+        int op, n_in, n_attr
+        const fg_tensor *in_ "in"
+        const int64_t *attr
 
     ctypedef struct fg_op_info:
         const char *name
@@ -109,6 +115,8 @@ cdef extern from "fastgrad.h":
     int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_graph)
     int fg_gradients(fg_tensor y, fg_tensor cotangent, int create_graph, int n, fg_node **wrt, fg_tensor *out)
     int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx) except -1
+    int (*fg_on_numpy)(const fg_call *, fg_array *) except -1
+    const char *(*fg_on_numpy_name)(int64_t) noexcept
     void fg_set_blas(void *sgemm, void *dgemm, int ilp64)
     int fg_kernels_select(const char *isa)
     const char *fg_isa()
@@ -132,6 +140,7 @@ cdef extern from "program.h":
     int fg_trace_here()
     int fg_trace_outside(const fg_array *)
     int fg_traced(const fg_array *)
+    int fg_trace_note(const fg_call *, fg_array *)
     fg_replay *fg_replay_take(fg_program *)
     void fg_replay_give(fg_program *, fg_replay *)
     void **fg_replay_address(fg_replay *)

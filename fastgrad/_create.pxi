@@ -57,6 +57,7 @@ def asarray(data, dtype=None):
     tensor([1, 2])
     """
     if isinstance(data, Tensor):
+        data = strong(data)
         return data if dtype is None or data.dtype == np.dtype(dtype) else astype(data, dtype)
     return wrap_array(array_from(with_dtype(data, dtype, "asarray"), share=True))
 

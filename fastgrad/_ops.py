@@ -124,7 +124,7 @@ def ldexp(x: TensorLike, exponent: TensorLike) -> Tensor:
     if e.dtype.kind not in "iub":
         raise TypeError(f"ldexp: expected integer exponents, got {e.dtype}")
     x = _floating(x)
-    return multiply(x, np.ldexp(x.dtype.type(1), e.numpy()))
+    return multiply(x, _core.by_numpy(np.ldexp, x.dtype.type(1), e))
 
 
 def modf(x: TensorLike) -> tuple[Tensor, Tensor]:
@@ -157,7 +157,7 @@ def round(x: TensorLike, decimals: int = 0) -> Tensor:
     """
     x = asarray(x)
     if x.dtype.kind in "iu":
-        return asarray(np.round(x.numpy(), decimals))
+        return _core.by_numpy(np.round, x, decimals=decimals)
     if decimals == 0:
         return _core.rint(x)
     scale = 10.0 ** builtins.abs(decimals)
@@ -229,7 +229,7 @@ def _question(name: str, of_floats: Callable[..., Any] | None = None) -> Callabl
         x = asarray(operands[0])
         if of_floats is not None and (x.dtype.kind == "f" or function.nin == 2):
             return of_floats(x, *operands[1:])  # type: ignore[no-any-return]
-        return _core.adopt(function(x.numpy()), name)
+        return _core.by_numpy(function, x)
 
     ask.__name__ = ask.__qualname__ = name
     ask.__doc__ = (
@@ -269,9 +269,9 @@ def prod(x: TensorLike, axis: Axis = None, keepdims: builtins.bool = False) -> T
     tensor([3., 8.])
     """
     x = asarray(x)
-    if x.dtype.kind != "f":
-        return asarray(np.prod(x.numpy(), axis=axis, keepdims=keepdims))
     axes = normal_axes(axis, x.ndim, "prod")
+    if x.dtype.kind != "f":
+        return _core.by_numpy(np.prod, x, axis=axes, keepdims=builtins.bool(keepdims))
     if _any_zero_length(x.shape, axes):
         return add(sum(x, axis, keepdims), 1.0)
     kept = [1 if i in axes else n for i, n in enumerate(x.shape)]
@@ -322,8 +322,9 @@ def _counted(function: Callable[..., Any], example: str) -> Callable[..., Tensor
         x = asarray(x)
         if axis is not None and function in (np.argmax, np.argmin):
             axis = _one_axis(axis, x.ndim, function.__name__)
-        normal_axes(axis, x.ndim, function.__name__)
-        return _core.adopt(function(x.numpy(), axis=axis, keepdims=keepdims), function.__name__)
+        elif axis is not None:
+            axis = normal_axes(axis, x.ndim, function.__name__)
+        return _core.by_numpy(function, x, axis=axis, keepdims=builtins.bool(keepdims))
 
     count.__name__ = count.__qualname__ = function.__name__
     count.__doc__ = (

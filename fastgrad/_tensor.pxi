@@ -361,9 +361,9 @@ cdef class Tensor:
     def __imatmul__(self, other):
         raise TypeError("a @= b is not supported; write a = a @ b")
 
-    def __neg__(self): return unary(FG_OP_negative, self)
-    def __pos__(self): return unary(FG_OP_positive, self)
-    def __abs__(self): return unary(FG_OP_absolute, self)
+    def __neg__(self): return operate_unary(FG_OP_negative, self)
+    def __pos__(self): return operate_unary(FG_OP_positive, self)
+    def __abs__(self): return operate_unary(FG_OP_absolute, self)
 
     def __lt__(self, other): return compare(FG_OP_less, self, other)
     def __le__(self, other): return compare(FG_OP_less_equal, self, other)
