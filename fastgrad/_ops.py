@@ -41,7 +41,9 @@ def _creator(function: Callable[..., np.ndarray], summary: str, example: str) ->
                     "instead, as in fastgrad.zeros(shape) + t, or pass t.detach()"
                 )
         like = tuple(_stand_in(a) if isinstance(a, Tensor) else a for a in like)
-        made = function(*like, *map(_plain, values), **{k: _plain(a) for k, a in kwargs.items()})
+        if function in (np.full, np.full_like) and builtins.any(isinstance(a, Tensor) and _core.traced(a) for a in values):
+            return _filled(function, *like, *values, **kwargs)
+        made = function(*like, *map(_known, values), **{k: _known(a) for k, a in kwargs.items()})
         result = _core.adopt(made, function.__name__)
         if requires_grad:
             result.requires_grad = True
@@ -53,6 +55,21 @@ def _creator(function: Callable[..., np.ndarray], summary: str, example: str) ->
         f"    >>> import fastgrad as fg\n    >>> {example}\n    "
     )
     return create
+
+
+def _filled(function: Callable[..., np.ndarray], like: Any, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """``numpy.full`` or ``full_like`` with a value that is known only at each call of a recorded function."""
+    if function is np.full and not args and kwargs.get("dtype") is None:
+        kwargs["dtype"] = value.dtype
+    made = function(like, value.dtype.type(0), *args, **kwargs)
+    return broadcast_to(astype(value, made.dtype), made.shape)
+
+
+def _known(x: Any) -> Any:
+    if isinstance(x, Tensor):
+        _core.refuse_value(x, "index" if x.dtype.kind in "iu" else "array")
+        return x.numpy()
+    return x
 
 
 def _stand_in(x: Tensor) -> np.ndarray:
@@ -215,10 +232,6 @@ def clip(x: TensorLike, min: TensorLike | None = None, max: TensorLike | None = 
 
 
 # ---- questions about elements: booleans, which carry no gradient ----------------------------------------------
-def _plain(x: TensorLike) -> Any:
-    return x.numpy() if isinstance(x, Tensor) else x
-
-
 def _question(name: str, of_floats: Callable[..., Any] | None = None) -> Callable[..., Tensor]:
     """``numpy.name`` of tensors; ``of_floats`` says the same of floats in operations that can be compiled."""
     function = getattr(np, name)

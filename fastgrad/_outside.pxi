@@ -6,7 +6,8 @@ cdef list numpy_calls = [], numpy_names = []
 cdef dict numpy_numbers = {}
 
 
-cdef int64_t numpy_number(function, dict options) except -1:
+cpdef int64_t numpy_number(function, dict options) except -1:
+    """The number of this call: the first attribute of the operation `numpy`."""
     key = function, tuple(sorted(options.items()))
     number = numpy_numbers.get(key)
     if number is None:

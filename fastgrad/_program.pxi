@@ -13,20 +13,39 @@ cdef str user_line():
     return f" ({frame.f_code.co_filename}, line {frame.f_lineno})" if frame is not None else ""
 
 
-cdef int refuse_traced() except -1:
+# What to do instead, by the reason for which a value was asked for.
+cdef dict CURES = {
+    "branch": "instead of a Python branch, loop or `and` use fastgrad.where or maximum",
+    "number": "instead of float(x), int(x) or x.item() keep the tensor, on which fastgrad's and NumPy's functions work as on "
+              "numbers; a choice between values is made by fastgrad.where",
+    "array": "instead of an ndarray of it keep the tensor, on which NumPy's functions work, too; a choice between values is "
+             "made by fastgrad.where",
+    "index": "where it is an index, write x[i] with a tensor i of integers; the bounds of a slice, a shape or the length of a "
+             "loop decide how much there is to compute, which cannot change: fastgrad.where can leave elements out",
+    "mask": "a boolean index has a result whose shape depends on it: instead use fastgrad.where(mask, x, 0), which keeps the "
+            "shape",
+    "update": "what is written to memory outside would be written once: return the new value, chosen by fastgrad.where",
+}
+
+
+cdef int refuse_traced(str reason="array") except -1:
     """Raise TraceError, naming the line that asked."""
     if fg_trace_here() == 2:
         raise TraceError(
-            f"vmap: the value of a tensor was asked for in a function that is mapped{user_line()}. Its value differs "
-            "from element to element of the batch: instead of a Python branch or a boolean index use fastgrad.where or "
-            "maximum, instead of float(x) keep the tensor, and give arguments that are the same for all elements the "
-            "axis None; arithmetic on integers, argmax, any and all ask for values, too"
+            f"vmap: the value of a tensor was asked for in a function that is mapped{user_line()}. Its value differs from "
+            f"element to element of the batch: {CURES[reason]}. Arguments that are the same for all elements have the axis "
+            "None in in_axes"
         )
     raise TraceError(
         f"compile: the value of a tensor was asked for while the function is recorded{user_line()}. Its value differs from "
-        "call to call: instead of a Python branch use fastgrad.where or maximum, instead of float(x) keep the tensor, "
-        "and mark arguments that are constants by static_argnums"
+        f"call to call: {CURES[reason]}. Arguments that are constants are marked by static_argnums"
     )
+
+
+def refuse_value(Tensor x, str reason):
+    """Raise TraceError if x is not known while a function is recorded."""
+    if is_traced(x):
+        refuse_traced(reason)
 
 
 def trace_begin():

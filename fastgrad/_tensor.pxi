@@ -172,8 +172,7 @@ cdef class Tensor:
         """The only element as a Python number; ValueError if there are more or fewer."""
         if self.t.array.shape.size != 1:
             raise ValueError(f"item: expected a tensor of one element, got shape {self.shape}")
-        if fg_tracing and fg_traced(self.t.array):
-            refuse_traced()
+        refuse_value(self, "number")
         if self.t.array.dtype == FG_FLOAT64:
             return (<double *>self.t.array.data)[0]
         if self.t.array.dtype == FG_FLOAT32:
@@ -234,11 +233,13 @@ cdef class Tensor:
     def __index__(self):
         if self.t.array.dtype <= FG_BOOL or self.t.array.shape.size != 1:
             raise TypeError(f"only a tensor of one integer can be an index, got {self.dtype} of shape {self.shape}")
+        refuse_value(self, "index")
         return self.item()
 
     def __bool__(self):
         if self.t.array.shape.size != 1:
             raise ValueError(f"the truth value of a tensor of shape {self.shape} is ambiguous; use .any() or .all()")
+        refuse_value(self, "branch")
         return bool(self.item())
 
     def __len__(self):
@@ -252,6 +253,7 @@ cdef class Tensor:
         return (self[i] for i in range(self.t.array.shape.dim[0]))
 
     def __contains__(self, value):
+        refuse_value(self, "branch")
         return bool((view_of(self.t.array, False) == (value.numpy() if isinstance(value, Tensor) else value)).any())
 
     def __hash__(self):

@@ -229,8 +229,8 @@ def test_what_is_no_array_is_refused_by_place():
         fg.compile(3)
     with pytest.raises(ValueError, match="maxsize of at least 1"):
         fg.compile(abs, maxsize=0)
-    with pytest.raises(TypeError):
-        f(x=1.0)
+    with pytest.raises(TypeError, match=r"kwargs\['x'\]\[1\] is of type str"):
+        f(x=[1.0, "text"])
 
 
 # ---- static arguments and the cache -------------------------------------------------------------------------------------

@@ -44,13 +44,16 @@ FROZEN = {
     "tolist": lambda x: fg.tensor(x.tolist()),
     "values": lambda x: [v for v in x if v > 0],
     "mask": lambda x: x[x > 0],
-    "index": lambda x: x[fg.argmax(x)],
+    "slice": lambda x: x[: fg.argmax(x)],
+    "shape": lambda x: fg.zeros(fg.argmax(x)),
     "range": lambda x: [x for _ in range(fg.astype(x, int)[0])],
     "in": lambda x: x * (1.0 in x),
     "buffer": lambda x: memoryview(x),
     "dlpack": lambda x: np.from_dlpack(x),
     "format": lambda x: f"{x[0]:.3f}",
-    "any": lambda x: fg.any(x > 0),
+    "any": lambda x: x if fg.any(x > 0) else -x,
+    "masks": lambda x: x[None, :][fg.tensor([True]), x > 0],
+    "linspace": lambda x: fg.linspace(0, x[0], 3),
     "while": lambda x: [1 for _ in iter(lambda: bool(fg.sum(x) > 0), False)],
     "copy": lambda x: x.__reduce__(),
     "ufunc out": lambda x: np.add(np.ones(2), x, out=np.zeros(2)),
@@ -71,6 +74,20 @@ def test_what_would_be_frozen_is_an_error_that_names_the_line(name):
         assert "fastgrad.where" in str(caught.value)
     else:
         assert name in ("ufunc out", "range", "cotangent", "buffer", "dlpack", "np.array")
+
+
+REASONS = {
+    "branch": "instead of a Python branch", "while": "instead of a Python branch", "any": "instead of a Python branch",
+    "float": "instead of float", "item": "instead of float", "numpy": "instead of an ndarray of it", "tolist": "instead of an ndarray",
+    "mask": "a boolean index has a result whose shape depends", "masks": "a boolean index", "slice": "the bounds of a slice",
+    "shape": "a shape", "optimizer": "written once",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_the_error_says_what_to_do_instead(name):
+    with pytest.raises(fg.TraceError, match=REASONS[name]):
+        fg.compile(FROZEN[name])(np.array([1.0, 2.0]))
 
 
 class Box:
