@@ -110,11 +110,11 @@ def _without_masks(x: Tensor, keys: list[Any]) -> list[Any]:
 def joint_index(*indices: Any, lengths: tuple[int, ...]) -> Any:
     """Indices along several axes as one along all of them."""
     joint: Any = np.int64(0)
-    for k, (index, length) in enumerate(zip(indices, lengths)):
+    for index, length in zip(indices, lengths):
         index = np.asarray(index, np.int64)
         outside = (index < -length) | (index >= length)
         if outside.any():
-            raise IndexError(f"indexing: index {index[outside][0]} is outside axis {k} of lengths {lengths}")
+            raise IndexError(f"indexing: index {index[outside][0]} is outside an axis of length {length}")
         joint = joint * length + np.where(index < 0, index + length, index)
     return joint
 
