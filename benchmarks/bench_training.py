@@ -29,14 +29,14 @@ def first_steps(step, params, n=5):
     return [np.asarray(losses), *(np.array(params()[name]) for name in ("w1", "b1", "w2", "b2"))]
 
 
-def by_fastgrad():
+def by_fastgrad(compile=True):
     params, x, labels = initial()
 
     def loss(params, x, labels):
         hidden = fg.tanh(x @ params["w1"] + params["b1"])
         return fg.losses.softmax_cross_entropy(hidden @ params["w2"] + params["b2"], labels)
 
-    step = fg.training_step(loss, params, fg.optim.SGD(learning_rate=RATE))
+    step = fg.training_step(loss, params, fg.optim.SGD(learning_rate=RATE), compile=compile)
     return lambda: step(x, labels), lambda: step.params
 
 
@@ -121,3 +121,15 @@ def test_training_step(benchmark, threads):
         steps = {name: step for name, (step, _) in contenders.items()}
         ours = steps.pop("fastgrad")
         compare(benchmark, f"digits net, batch 64, {threads}", ours, steps, {"PyTorch": 1 / 8})
+
+
+def test_training_step_on_the_tape(benchmark):
+    """The same with compile=False: the loss runs as Python at each step."""
+    with one_thread():
+        contenders = {"fastgrad": by_fastgrad(compile=False)} | ({"PyTorch": by_torch()} if torch else {})
+        first = {name: first_steps(*contender) for name, contender in contenders.items()}
+        for name, found in first.items():
+            for mine, theirs in zip(first["fastgrad"], found, strict=True):
+                np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-6, err_msg=name)
+        steps = {name: step for name, (step, _) in contenders.items()}
+        compare(benchmark, "digits net, batch 64, not compiled", steps.pop("fastgrad"), steps, {"PyTorch": 1 / 8})
