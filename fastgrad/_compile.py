@@ -137,7 +137,8 @@ class Compiled(_core.Replayer):
         result = results[0] if entry.rebuild is None else entry.rebuild(results)
         if draws is not None:
             draws.rewind()
-            _compare(result, call.on(self._f, [leaf.value if leaf.number else _core.tensor(leaf.array) for leaf in call.leaves]))
+            leaves = [leaf.value if leaf.number else _core.tensor(leaf.array) for leaf in call.leaves]
+            _compare(result, call.on(self._f, leaves))
             draws.check()
         return result
 
@@ -306,8 +307,9 @@ def compile(
     Python numbers among the arguments may change from call to call, and take on the dtype of the arrays that they meet,
     as in NumPy; f gets tensors for them, and one that is no longer of the same type records a new program.
 
-    A branch on a value, ``float(x)`` or ``x.numpy()`` inside f raise TraceError, a TypeError that names the line: their
-    result would be frozen into the program. Arrays that f reads from outside its arguments are constants.
+    A branch on a value, ``float(x)``, ``x.numpy()`` or an index by a boolean mask inside f raise TraceError, a TypeError
+    that names the line: their result would be frozen into the program. Arrays that f reads from outside its arguments
+    are constants.
 
     >>> import fastgrad as fg, numpy as np
     >>> f = fg.compile(fg.value_and_grad(lambda x: np.sum(np.tanh(x) ** 2)))
@@ -393,13 +395,14 @@ def _input(leaf: Any, structure: tree.Structure, i: int) -> np.ndarray:
         leaf = leaf.numpy()
     if not isinstance(leaf, (np.ndarray, np.generic, float, int)) or isinstance(leaf, np.ma.MaskedArray):
         raise TypeError(
-            f"compile: {_place_of(structure, i)} is of type {type(leaf).__name__}, expected arrays and numbers; name its "
-            "argument in static_argnums or static_argnames if it is a constant"
+            f"compile: {_place_of(structure, i)} is of type {type(leaf).__name__}, expected arrays and numbers; name "
+            "its argument in static_argnums or static_argnames if it is a constant"
         )
     a = np.asarray(leaf)
     if a.dtype.kind not in "fiub" or a.dtype.itemsize not in (1, 2, 4, 8) or a.dtype == np.float16:
         raise TypeError(
-            f"compile: {_place_of(structure, i)} has dtype {a.dtype}, expected float32, float64, bool or an integer dtype"
+            f"compile: {_place_of(structure, i)} has dtype {a.dtype}, expected float32, float64, bool or an integer "
+            "dtype"
         )
     return a if a.flags.c_contiguous else np.ascontiguousarray(a).reshape(a.shape)
 

@@ -1,8 +1,8 @@
 """``x[key]`` and ``take``: NumPy's indexing, in terms of the core's slice and gather.
 
 Integers, slices, None and Ellipsis become one slice and a reshape. Integer and boolean arrays become indices
-along one axis. Anything NumPy accepts as a key is accepted, because NumPy itself resolves the rare ones; but integers that
-are known only at each call of a recorded function are turned into such indices by operations.
+along one axis. Anything NumPy accepts as a key is accepted, because NumPy itself resolves the rare ones; but integers
+that are known only at each call of a recorded function are turned into such indices by operations.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
 
 
 def _plain(key: Any) -> Any:
-    """A tensor, list or array of a key as an ndarray, or as a tensor where its values are not known; its dtype checked."""
+    """A tensor, list or array of a key as an ndarray, or a tensor where its values are not known; its dtype checked."""
     if isinstance(key, Tensor):
         if key.dtype.kind in "iu" and traced(key):
             return key
@@ -98,7 +98,7 @@ def _without_masks(x: Tensor, keys: list[Any]) -> list[Any]:
     for key in keys:
         if _is_mask(key):
             if not key.ndim or key.shape != x.shape[axis : axis + key.ndim]:
-                raise IndexError(f"indexing: a mask of shape {key.shape} from axis {axis} on of a tensor of shape {x.shape}")
+                raise IndexError(f"indexing: a mask of shape {key.shape} at axis {axis} of a tensor of shape {x.shape}")
             found.extend(key.nonzero())
             axis += key.ndim
         else:

@@ -41,7 +41,8 @@ def _creator(function: Callable[..., np.ndarray], summary: str, example: str) ->
                     "instead, as in fastgrad.zeros(shape) + t, or pass t.detach()"
                 )
         like = tuple(_stand_in(a) if isinstance(a, Tensor) else a for a in like)
-        if function in (np.full, np.full_like) and builtins.any(isinstance(a, Tensor) and _core.traced(a) for a in values):
+        unknown = builtins.any(isinstance(a, Tensor) and _core.traced(a) for a in values)
+        if unknown and function in (np.full, np.full_like):
             return _filled(function, *like, *values, **kwargs)
         made = function(*like, *map(_known, values), **{k: _known(a) for k, a in kwargs.items()})
         result = _core.adopt(made, function.__name__)

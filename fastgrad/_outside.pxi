@@ -131,7 +131,7 @@ cdef object beside(x, other):
     """A weak x as it comes to a ufunc of integers and booleans with another operand that is none."""
     if not is_weak(x) or is_weak(other):
         return x
-    dtype = other.dtype
-    if type(x) is Tensor:
-        return weak_as(x, dtype) if dtype.kind in "iu" and (<Tensor>x).t.array.dtype not in (FG_BOOL, NUMBER_OF[dtype]) else x
-    return x if type(x) is bool else np.asarray(x, dtype if dtype.kind in "iu" else np.int64)
+    dtype = other.dtype if other.dtype.kind in "iu" else DTYPES[FG_INT64]
+    if type(x) is bool or (type(x) is Tensor and (<Tensor>x).t.array.dtype in (FG_BOOL, NUMBER_OF[dtype])):
+        return x
+    return weak_as(x, dtype) if type(x) is Tensor else np.asarray(x, dtype)

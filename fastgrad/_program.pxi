@@ -16,14 +16,14 @@ cdef str user_line():
 # What to do instead, by the reason for which a value was asked for.
 cdef dict CURES = {
     "branch": "instead of a Python branch, loop or `and` use fastgrad.where or maximum",
-    "number": "instead of float(x), int(x) or x.item() keep the tensor, on which fastgrad's and NumPy's functions work as on "
-              "numbers; a choice between values is made by fastgrad.where",
-    "array": "instead of an ndarray of it keep the tensor, on which NumPy's functions work, too; a choice between values is "
-             "made by fastgrad.where",
-    "index": "where it is an index, write x[i] with a tensor i of integers; the bounds of a slice, a shape or the length of a "
-             "loop decide how much there is to compute, which cannot change: fastgrad.where can leave elements out",
-    "mask": "a boolean index has a result whose shape depends on it: instead use fastgrad.where(mask, x, 0), which keeps the "
-            "shape",
+    "number": "instead of float(x), int(x) or x.item() keep the tensor, on which fastgrad's and NumPy's functions work as "
+              "on numbers; a choice between values is made by fastgrad.where",
+    "array": "instead of an ndarray of it keep the tensor, on which NumPy's functions work, too; a choice between values "
+             "is made by fastgrad.where",
+    "index": "where it is an index, write x[i] with a tensor i of integers; the bounds of a slice, a shape or the length "
+             "of a loop decide how much there is to compute, which cannot change: fastgrad.where can leave elements out",
+    "mask": "a boolean index has a result whose shape depends on it: instead use fastgrad.where(mask, x, 0), which keeps "
+            "the shape",
     "update": "what is written to memory outside would be written once: return the new value, chosen by fastgrad.where",
 }
 
@@ -32,13 +32,13 @@ cdef int refuse_traced(str reason="array") except -1:
     """Raise TraceError, naming the line that asked."""
     if fg_trace_here() == 2:
         raise TraceError(
-            f"vmap: the value of a tensor was asked for in a function that is mapped{user_line()}. Its value differs from "
-            f"element to element of the batch: {CURES[reason]}. Arguments that are the same for all elements have the axis "
-            "None in in_axes"
+            f"vmap: the value of a tensor was asked for in a function that is mapped{user_line()}. Its value differs "
+            f"from element to element of the batch: {CURES[reason]}. Arguments that are the same for all elements have "
+            "the axis None in in_axes"
         )
     raise TraceError(
-        f"compile: the value of a tensor was asked for while the function is recorded{user_line()}. Its value differs from "
-        f"call to call: {CURES[reason]}. Arguments that are constants are marked by static_argnums"
+        f"compile: the value of a tensor was asked for while the function is recorded{user_line()}. Its value differs "
+        f"from call to call: {CURES[reason]}. Arguments that are constants are marked by static_argnums"
     )
 
 
@@ -379,8 +379,9 @@ cdef inline bint fits(object x, int dtype, fg_shape *s):
 cdef class Guard:
     """Decides in a few nanoseconds an array whether arguments are those a program was recorded for.
 
-    Made from the arguments of the recording call; knows Python numbers, which it tells apart by their types, dicts, lists,
-    tuples, NamedTuples and None. With any other container there is no guard: its own code would have to run, and every call takes the slow way through ``tree``.
+    Made from the arguments of the recording call; knows Python numbers, which it tells apart by their types, dicts,
+    lists, tuples, NamedTuples and None. With any other container there is no guard: its own code would have to run, and
+    every call takes the slow way through ``tree``.
     """
 
     cdef int kind               # 0 array, 1 Python number, 2 dict, 3 list, 4 tuple, 5 None

@@ -78,9 +78,9 @@ def test_what_would_be_frozen_is_an_error_that_names_the_line(name):
 
 REASONS = {
     "branch": "instead of a Python branch", "while": "instead of a Python branch", "any": "instead of a Python branch",
-    "float": "instead of float", "item": "instead of float", "numpy": "instead of an ndarray of it", "tolist": "instead of an ndarray",
-    "mask": "a boolean index has a result whose shape depends", "masks": "a boolean index", "slice": "the bounds of a slice",
-    "shape": "a shape", "optimizer": "written once",
+    "float": "instead of float", "item": "instead of float", "numpy": "instead of an ndarray of it",
+    "tolist": "instead of an ndarray", "mask": "a boolean index has a result whose shape depends",
+    "masks": "a boolean index", "slice": "the bounds of a slice", "shape": "a shape", "optimizer": "written once",
 }  # fmt: skip
 
 

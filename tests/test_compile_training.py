@@ -127,3 +127,16 @@ def test_an_error_of_the_batch_is_raised_and_the_program_kept():
         step(DATA, TARGET[:3])
     assert step._compiled is compiled
     step(DATA, TARGET)
+
+
+def test_a_python_number_in_the_batch_takes_on_the_dtype_of_the_parameters():
+    p = np.ones(3, np.float32)
+    loss = lambda w, scale, x: fg.sum(fg.square(w * scale - x))
+    step = fg.training_step(loss, p, fg.optim.SGD(0.1))
+    twin = fg.training_step(loss, q := p.copy(), fg.optim.SGD(0.1), compile=False)
+    x = np.arange(3, dtype=np.float32)
+    for scale in (0.5, 0.25, 1, 0.5, True):
+        assert step(scale, x) == twin(scale, x)
+        same(p, q)
+    assert step._compiled.cache_info().currsize == 3
+    assert "float32 (3,)" in str(step.program(0.5, x)) and "cast" in str(step.program(0.5, x))
