@@ -11,7 +11,7 @@
  *
  * Mutable globals, beside those declared here (fg_ops is filled by fg_init): the pool and each thread's message
  * (memory.c), the shape of all scalars (array.c), the last node's number (tape.c), the chosen kernels (dispatch.c),
- * the BLAS (matmul.c), and each thread's recording (record.c).
+ * the BLAS (matmul.c), each thread's recording (record.c) and the rules it is about to release (tape.c).
  */
 #ifndef FASTGRAD_H
 #define FASTGRAD_H
@@ -49,10 +49,12 @@ enum {
 #undef BINARY_FN
 #undef STRUCTURAL
 #undef KERNEL
-    FG_OP_leaf,             /* not an operation: the node of a tensor made with requires_grad */
+    FG_OP_leaf,             /* not operations: the node of a tensor made with requires_grad ... */
+    FG_OP_custom,           /* ... and one whose derivative the caller knows (custom.c) */
     FG_N_OPS
 };
 #define FG_N_ELEMENTWISE (FG_N_UNARY + FG_N_BINARY)
+#define FG_IS_VIEW(op) ((op) == FG_OP_reshape || (op) == FG_OP_barrier)     /* the result shares the input's memory */
 /* The operation g * d op / d input i of an elementwise op: inputs x, y, g or a, b, y, g, of which those that the
  * derivative does not name may be missing (array NULL). */
 #define FG_VJP(op, i) (FG_N_OPS + 2 * (op) + (i))
@@ -98,6 +100,8 @@ struct fg_node {
     uint8_t dtype;          /* of the result */
     uint8_t spent : 1;      /* consumed by an earlier backward pass; of a leaf: no tensor is left to read its .grad */
     uint8_t fixed : 1;      /* the argument of a transform, which no in-place change may replace */
+    uint8_t seen : 1;       /* while a pass is prepared: it has come by */
+    uint8_t leads : 1;      /* to what the running recorded pass is about */
     uint16_t pass;          /* number of the running backward pass that grad belongs to, or 0 */
     uint16_t wanted;        /* number of the running backward pass that ends here, or 0 */
     int32_t n_in, n_attr;
@@ -123,7 +127,7 @@ typedef struct {
     const char *name;
     int n_in;                                                    /* -1: any number */
     int (*shape)(const fg_call *, fg_shape **, int *dtype);
-    int (*run)(const fg_call *, fg_array *y);                    /* fills y; reshape's is a view, and full already */
+    int (*run)(const fg_call *, fg_array *y);                    /* fills y; a view is full already */
     int (*vjp)(fg_node *, fg_tensor g, fg_tensor *gin);          /* fills gin[i] where in[i].parent is set */
     uint8_t needs[3];       /* what the vjp of input i reads: bits FG_IN(k) and FG_OUT; [2] serves i >= 2 */
     int (*recorded_vjp)(fg_node *, fg_tensor g, fg_tensor *gin); /* vjp made of differentiable operations */
@@ -232,6 +236,16 @@ int fg_gradients(fg_tensor y, fg_tensor cotangent, int create_graph, int n, fg_n
 /* The recorded rule of an operation whose vjp is a kernel: gx = g times the derivative of the node by its input i,
  * composed of operations. FG_OK or FG_RAISED. */
 extern int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx);
+
+/* ---- custom.c ----------------------------------------------------------------------------------------- */
+/* Let the n_out float results y, computed in whatever way, depend on the inputs by the caller's rule alone. Several
+ * results are parts of one vector, of float64 if their dtypes differ, and the rule is one of that vector. The rule is
+ * a handle that the node takes over, also if this fails, for fg_on_release: when the node goes, or a backward pass has
+ * used it up. Fills y[i].node where an input has one and operations are recorded. */
+int fg_custom(int n_in, const fg_tensor *in, void *rule, int n_out, fg_tensor *y);
+/* The vjp by such a rule, recorded or not: fills gin, as fg_op_info.vjp. FG_OK or FG_RAISED. */
+extern int (*fg_on_custom)(void *rule, fg_node *, fg_tensor g, fg_tensor *gin);
+int fg_custom_vjp(fg_node *, fg_tensor g, fg_tensor *gin);
 
 /* ---- the structural ops: shapes.c, reductions.c, matmul.c ---------------------------------------------- */
 int fg_sum_to(fg_tensor x, fg_shape *, fg_tensor *out);     /* undo a broadcast: sum over stretched axes */

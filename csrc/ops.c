@@ -47,6 +47,7 @@ fg_op_info fg_ops[FG_N_OPS] = {
 #undef STRUCTURAL
 #undef KERNEL
     [FG_OP_leaf] = {.name = "leaf"},
+    [FG_OP_custom] = {.name = "custom", .n_in = -1, .vjp = fg_custom_vjp},
 };
 
 /* Which of the letters x, a, b, y stand alone in a derivative's text: those are what the tape must keep. */
@@ -338,9 +339,11 @@ int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
     const char *name = fg_ops[op].name;
     fg_array *x = a->array;
     if (a->node && (a->node->op == FG_OP_leaf || a->node->fixed) && fg_grad_enabled)
-        return fg_fail(FG_BAD_TAPE,
-                       "%s: a tensor made with requires_grad=True is changed in place while gradients are recorded; "
-                       "do it under fg.no_grad(), or make a new tensor", name);
+        return fg_fail(FG_BAD_TAPE, fg_transforms_running
+                       ? "%s: an argument that is being differentiated is changed in place; make a new tensor, as in "
+                         "x = x * 2 instead of x *= 2"
+                       : "%s: a tensor made with requires_grad=True is changed in place while gradients are recorded; "
+                         "do it under fg.no_grad(), or make a new tensor", name);
     if (!FG_IS_FLOAT(x->dtype))
         return not_float(name, x);
     if (!FG_IS_FLOAT(b.array->dtype))
@@ -460,7 +463,7 @@ int fg_apply(int op, int n_in, const fg_tensor *in, int n_attr, const int64_t *a
         dtype = in[n_in - 1].array->dtype;
         shape = fg_shape_ref(in[n_in - 1].array->shape);
     }
-    fg_array *y = op == FG_OP_reshape ? fg_array_view(in[0].array, shape) : fg_array_new(shape, dtype);
+    fg_array *y = FG_IS_VIEW(op) ? fg_array_view(in[0].array, shape) : fg_array_new(shape, dtype);
     fg_shape_unref(shape);
     if (!y)
         return FG_NO_MEMORY;

@@ -30,7 +30,7 @@ static int is_stretch(const fg_shape *x, const int64_t *attr, int64_t *first)
 static int is_view(const fg_program *p, const note *a, int64_t *shift)
 {
     *shift = 0;
-    return a->op == FG_OP_reshape || (a->op == FG_OP_slice && shape_at(p, a->y)->size > 0 &&
+    return FG_IS_VIEW(a->op) || (a->op == FG_OP_slice && shape_at(p, a->y)->size > 0 &&
                                       is_stretch(shape_at(p, operands_of(p, a)[0]), attrs_of(p, a), shift));
 }
 

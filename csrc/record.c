@@ -312,6 +312,8 @@ int fg_trace_value(const fg_array *x)
     return v >= 0 && values_of(recording)[v].from != CONSTANT ? v : -1;
 }
 
+int fg_trace_notes_only(void) { return recording && recording->notes_only; }
+
 int fg_trace_tracked(fg_tensor x) { return recording && tracked(recording, x.node); }
 
 fg_notes_size fg_notes_count(const fg_program *p) { return (fg_notes_size){p->values.n, p->notes.n}; }

@@ -84,7 +84,7 @@ static int merge_equal(fg_program *p)
         for (int i = 0; i < a->n_in; i++)
             if (operands_of(p, a)[i] >= 0)
                 operands_of(p, a)[i] = same[operands_of(p, a)[i]];
-        if (a->op == FG_OP_random)              /* each is a draw of its own */
+        if (a->op == FG_OP_random || a->op == FG_OP_barrier)    /* each is a value of its own */
             continue;
         int at = (int)(hash_note(p, a) & (uint64_t)(size - 1));
         while (table[at] >= 0 && !fg_same_note(p, a, p, &notes_of(p)[table[at]]))

@@ -70,10 +70,46 @@ static void forget_values(fg_node *n)
     unsave(&n->saved);
 }
 
+/* The caller's rule of a custom operation, whose release may run any code. */
+static void forget_rule(fg_node *n)
+{
+    void *rule = (void *)(intptr_t)n->attr[0];
+    n->attr[0] = 0;
+    if (rule)
+        fg_on_release(rule);
+}
+
+static void node_free(fg_node *n)
+{
+    fg_shape_unref(n->shape);
+    fg_free(n, node_bytes(n->n_in, n->n_attr));
+    fg_live.nodes--;
+}
+
+/* Free dead custom nodes. A rule may hold other such nodes, which its release adds to the list: graphs that hang
+ * together by their rules are freed by this loop too. */
+static void free_custom(fg_node *n)
+{
+    static _Thread_local fg_node *dead;
+    static _Thread_local int freeing;
+    n->next = dead;
+    dead = n;
+    if (freeing)
+        return;
+    freeing = 1;
+    while ((n = dead)) {
+        dead = n->next;
+        forget_rule(n);
+        node_free(n);
+    }
+    freeing = 0;
+}
+
 void fg_node_unref(fg_node *n)
 {
     if (!n || --n->refs)
         return;
+    fg_node *custom = NULL;
     n->next = NULL;
     for (fg_node *doomed = n; doomed;) {        /* a list, not recursion: graphs may be millions long */
         n = doomed;
@@ -87,9 +123,16 @@ void fg_node_unref(fg_node *n)
                 doomed = parent;
             }
         }
-        fg_shape_unref(n->shape);
-        fg_free(n, node_bytes(n->n_in, n->n_attr));
-        fg_live.nodes--;
+        if (n->op == FG_OP_custom) {            /* when all else is done, for it may run code */
+            n->next = custom;
+            custom = n;
+        } else {
+            node_free(n);
+        }
+    }
+    while ((n = custom)) {
+        custom = n->next;
+        free_custom(n);
     }
 }
 
@@ -231,6 +274,7 @@ typedef struct {
     uint64_t oldest;        /* what an older node would receive is dropped */
     uint16_t number;
     int recorded, was_enabled;
+    int marked;             /* visits the nodes that lead to a wanted one only */
 } pass;
 
 static int append(node_list *list, fg_node *n)
@@ -333,13 +377,46 @@ static int step(pass *p, fg_node *n)
     for (int i = 0; i < n->n_in; i++) {
         if (!gin[i].array)
             continue;
-        if (status || n->in[i].parent->number < p->oldest)
+        if (status || n->in[i].parent->number < p->oldest || (p->marked && !n->in[i].parent->leads))
             fg_tensor_unref(gin[i]);
         else
             status = send(p, n->in[i].parent, gin[i]);
     }
     if (gin != few)
         free(gin);
+    return status;
+}
+
+/* Mark the nodes between y and the wanted ones. The rules of a recorded pass compute with values that are recorded too,
+ * and need no cotangents themselves: a rule that calls its own function would never end. */
+static int mark_leading(pass *p, fg_node *y)
+{
+    node_list todo = {0}, order = {0};
+    int status = y->number < p->oldest ? FG_OK : push(&todo, y);
+    y->seen = !status;
+    while (!status && todo.n) {                 /* the newest first */
+        fg_node *n = pop(&todo);
+        if ((status = append(&order, n)))
+            n->seen = 0;
+        for (int i = 0; !status && i < n->n_in && n->op != FG_OP_leaf; i++) {
+            fg_node *parent = n->in[i].parent;
+            if (parent && !parent->seen && parent->number >= p->oldest && !(status = push(&todo, parent)))
+                parent->seen = 1;
+        }
+    }
+    for (int64_t k = order.n - 1; k >= 0; k--) {
+        fg_node *n = order.node[k];
+        n->leads = n->wanted == p->number;
+        for (int i = 0; i < n->n_in && n->op != FG_OP_leaf; i++)
+            n->leads |= n->in[i].parent && n->in[i].parent->seen && n->in[i].parent->leads;
+    }
+    for (int64_t k = 0; k < order.n; k++)
+        order.node[k]->seen = 0;
+    for (int64_t k = 0; k < todo.n; k++)
+        todo.node[k]->seen = 0;
+    free(todo.node);
+    free(order.node);
+    p->marked = 1;
     return status;
 }
 
@@ -352,8 +429,6 @@ static uint16_t new_pass(void)
 /* Send cotangents down from y until all have arrived at the ends, where they wait for the caller and end_pass. */
 static int sweep(pass *p, fg_tensor y, fg_tensor cotangent, int retain_graph, int create_graph)
 {
-    p->root = fg_node_ref(y.node);
-    p->was_enabled = fg_grad_enabled;
     fg_grad_enabled = p->recorded = create_graph;
     int status = y.node->number < p->oldest ? FG_OK : send(p, y.node, fg_tensor_ref(cotangent));
     while (!status && p->queue.n) {
@@ -368,6 +443,8 @@ static int sweep(pass *p, fg_tensor y, fg_tensor cotangent, int retain_graph, in
         if (!retain_graph) {
             n->spent = 1;
             forget_values(n);
+            if (n->op == FG_OP_custom)
+                forget_rule(n);
         }
     }
     return status;
@@ -387,7 +464,7 @@ static void end_pass(pass *p)
 
 int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_graph)
 {
-    pass p = {.number = new_pass()};
+    pass p = {.number = new_pass(), .root = fg_node_ref(y.node), .was_enabled = fg_grad_enabled};
     int status = sweep(&p, y, cotangent, retain_graph || create_graph, create_graph);
     for (int64_t i = 0; !status && i < p.ends.n; i++) {     /* only now, when nothing can fail but the sum itself */
         fg_node *leaf = p.ends.node[i];
@@ -406,14 +483,16 @@ int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_g
 
 int fg_gradients(fg_tensor y, fg_tensor cotangent, int create_graph, int n, fg_node *const *wrt, fg_tensor *out)
 {
-    pass p = {.number = new_pass(), .oldest = UINT64_MAX};
+    pass p = {.number = new_pass(), .root = fg_node_ref(y.node), .was_enabled = fg_grad_enabled, .oldest = UINT64_MAX};
     for (int i = 0; i < n; i++) {
         out[i] = (fg_tensor){0};
         wrt[i]->wanted = p.number;
         if (wrt[i]->number < p.oldest)
             p.oldest = wrt[i]->number;
     }
-    int status = sweep(&p, y, cotangent, create_graph, create_graph);
+    int status = create_graph ? mark_leading(&p, y.node) : FG_OK;
+    if (!status)
+        status = sweep(&p, y, cotangent, create_graph, create_graph);
     for (int i = 0; i < n; i++) {
         wrt[i]->wanted = 0;
         if (!status && wrt[i]->pass == p.number) {

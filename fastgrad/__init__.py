@@ -14,6 +14,7 @@ from ._config import __version__, show_config
 from ._compile import CacheInfo, Compiled, compile
 from ._core import *
 from ._core import Program, TraceError
+from ._custom import checkpoint, custom_jvp, custom_vjp, primitive
 from ._descent import DescentResult, TrainingStep, descend, training_step
 from ._indexing import take
 from ._minimize import least_squares, minimize, root
@@ -25,9 +26,9 @@ from .testing import check_grads
 
 __all__ = [
     "CacheInfo", "Compiled", "DescentResult", "Program", "TraceError", "TrainingStep", "__version__", "activations",
-    "check_grads", "compile", "descend", "dropout", "grad", "least_squares", "losses", "minimize", "no_grad", "optim",
-    "random", "root", "show_config", "sparse", "stop_gradient", "take", "testing", "training_step", "tree",
-    "value_and_grad", "vmap",
+    "check_grads", "checkpoint", "compile", "custom_jvp", "custom_vjp", "descend", "dropout", "grad", "least_squares",
+    "losses", "minimize", "no_grad", "optim", "primitive", "random", "root", "show_config",
+    "sparse", "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad", "vmap",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
 __all__ += _ops.__all__

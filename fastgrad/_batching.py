@@ -202,7 +202,7 @@ def _numpy(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], si
 
 RULES: dict[str, Rule] = dict.fromkeys(_core.ROWS, _elementwise) | {
     **dict.fromkeys(
-        "cast where less less_equal greater greater_equal equal not_equal logical_and logical_or logical_xor".split(),
+        "cast barrier where less less_equal greater greater_equal equal not_equal logical_and logical_or logical_xor".split(),
         _elementwise,
     ),
     **dict.fromkeys(

@@ -15,6 +15,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 
 import os
 import sys
+import threading
 from operator import index as index_of
 
 import numpy as np
@@ -282,6 +283,7 @@ include "_program.pxi"
 include "_notes.pxi"
 include "_training.pxi"
 include "_random.pxi"
+include "_custom.pxi"
 
 
 # Python cannot make a Tensor without an array: its __new__ refuses. (Here, Tensor.__new__ does not ask the slot.)

@@ -50,7 +50,7 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: d
         name = f"scipy.special.{ufunc.__name__}"
         function = _core.functions.get(_SCIPY_NAMES.get(ufunc.__name__, ""))
     if function is None:
-        raise TypeError(f"{name} is not supported on tensors; for values without gradients pass t.numpy()")
+        raise TypeError(_missing(name))
     if any(isinstance(o, np.ndarray) for o in kwargs.get("out", ())):
         raise TypeError(
             f"{name}: the result of an operation on a tensor cannot be stored in an ndarray, which would lose its "
@@ -58,6 +58,22 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: d
         )
     _refuse_extras(name, kwargs)
     return function(*inputs)
+
+
+_INSTEAD = {
+    "outer": "a[:, None] * b", "inner": "(a * b).sum(-1)", "vdot": "(a * b).sum()",
+    "trace": "x[i, i].sum() with i = arange(n)",
+    "diag": "x[i, i] with i = arange(n)", "vstack": "concatenate", "hstack": "concatenate along axis -1",
+    "column_stack": "stack along axis 1", "append": "concatenate", "repeat": "take", "flip": "x[::-1]", "roll": "take",
+    "tile": "broadcast_to and reshape", "diff": "x[1:] - x[:-1]", "average": "(w * x).sum() / w.sum()",
+    "einsum": "matmul, or products and sums", "tensordot": "reshape and matmul", "split": "slices",
+}  # fmt: skip
+
+
+def _missing(name: str) -> str:
+    instead = _INSTEAD.get(name.rpartition(".")[2])
+    hint = f"write it as {instead}, or " if instead else ""
+    return f"{name} is not supported on tensors; {hint}pass t.detach().numpy() for values without gradients"
 
 
 def _refuse_extras(name: str, kwargs: dict[str, Any]) -> None:
@@ -109,7 +125,7 @@ def array_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: 
     name = f"{function.__module__}.{function.__name__}"
     ours = _functions().get(function)
     if ours is None:
-        raise TypeError(f"{name} is not supported on tensors; for values without gradients pass t.numpy()")
+        raise TypeError(_missing(name))
     theirs, own = _signature(function), _signature(ours)
     if own is not None and any(p.kind is p.VAR_KEYWORD for p in own.parameters.values()):
         return ours(*args, **kwargs)  # a creation function, which hands everything to NumPy's

@@ -37,4 +37,55 @@ def random_draw(Tensor state not None, tuple shape, dtype, str name, int64_t low
     for length in shape:
         attr[n] = index_number(length, name, shape)
         n += 1
-    return apply_one(FG_OP_random, state, n, attr)
+    cdef Draws log
+    cdef Tensor y = None
+    cdef int k = -1
+    logs = getattr(draws_here, "logs", ()) if n_draws else ()
+    for k in range(len(logs) - 1, -1, -1):
+        log = logs[k]
+        if log.repeats:
+            y = log.next(attr, n, name)
+            break
+    else:
+        k = -1
+        y = apply_one(FG_OP_random, state, n, attr)
+    for log in logs[k + 1:]:
+        log.drawn.append((tuple([attr[i] for i in range(n)]), y.detach()))
+    return y
+
+
+# ---- draws that are made again ----------------------------------------------------------------------------------
+cdef object draws_here = threading.local()      # .logs: those that are open in this thread, the innermost last
+cdef int n_draws = 0                            # how many are open in all threads
+
+
+@cython.final
+cdef class Draws:
+    """Keeps the random numbers that are drawn while it is open first, and gives the same each time it is opened again."""
+
+    cdef list drawn
+    cdef int at
+    cdef bint repeats
+
+    def __cinit__(self):
+        self.drawn = []
+
+    cdef Tensor next(self, int64_t *attr, int n, str name):
+        if self.at == len(self.drawn) or self.drawn[self.at][0] != tuple([attr[i] for i in range(n)]):
+            raise RuntimeError(f"{name}: a function that is run again for its gradient draws other random numbers than before")
+        self.at += 1
+        return self.drawn[self.at - 1][1].detach()
+
+    def __enter__(self):
+        global n_draws
+        self.at = 0
+        draws_here.logs = [*getattr(draws_here, "logs", ()), self]
+        n_draws += 1
+        return self
+
+    def __exit__(self, *exception):
+        global n_draws
+        self.repeats = True
+        draws_here.logs = draws_here.logs[:-1]
+        n_draws -= 1
+

@@ -18,14 +18,16 @@ def bind_layer(indexing_module, numpy_module, ops_module, rules_module):
 cdef int refuse_tracked(Tensor x, str name) except -1:
     if x.t.node != NULL:
         raise TypeError(f"{name}: this tensor requires gradients, which an ndarray would silently lose; use "
-                        "fastgrad's functions, or take the plain values with .numpy() or .detach()")
+                        "fastgrad's functions (fastgrad.stack to join tensors, and an ndarray where a list of numbers is "
+                        "differentiated), or take the plain values with .detach()")
     return 0
 
 
 cdef int refuse_in_transform(Tensor x, str name) except -1:
     if x.t.node != NULL and fg_transforms_running:
         raise TypeError(f"{name}: a tensor that is being differentiated would silently become a constant; use "
-                        "fastgrad's or NumPy's functions instead of math's, or say so with x.detach()")
+                        "fastgrad's or NumPy's functions instead of math's, fastgrad.stack instead of a list or ndarray "
+                        "that is filled, or say that a constant is meant with x.detach()")
     return 0
 
 
@@ -160,16 +162,19 @@ cdef class Tensor:
         """The elements as an ndarray on the same memory, read-only.
 
         Nothing is copied. The view is read-only because the tape cannot see a change made through it; change
-        the tensor with its in-place operators, or take ``.numpy().copy()``.
+        the tensor with its in-place operators, or take ``.numpy().copy()``. Raises TypeError for a tensor that a
+        function transform is differentiating: there ``.detach().numpy()`` says that constants are meant.
 
         >>> import fastgrad as fg
         >>> fg.tensor([1.0, 2.0]).numpy()
         array([1., 2.])
         """
+        refuse_in_transform(self, "numpy")
         return view_of(self.t.array, False)
 
     def item(self):
-        """The only element as a Python number; ValueError if there are more or fewer."""
+        """The only element as a Python number; ValueError if there are more or fewer, TypeError as for ``numpy``."""
+        refuse_in_transform(self, "item")
         if self.t.array.shape.size != 1:
             raise ValueError(f"item: expected a tensor of one element, got shape {self.shape}")
         refuse_value(self, "number")
@@ -180,7 +185,8 @@ cdef class Tensor:
         return view_of(self.t.array, False).item()
 
     def tolist(self):
-        """The elements as nested Python lists of numbers (a number, if there are no axes)."""
+        """The elements as nested Python lists of numbers (a number, if there are no axes); TypeError as for ``numpy``."""
+        refuse_in_transform(self, "tolist")
         return view_of(self.t.array, False).tolist()
 
     def detach(self):
@@ -277,7 +283,16 @@ cdef class Tensor:
             raise TypeError(f"format {spec!r}: expected a tensor of one element, got shape {self.shape}; use .tolist()")
         return format(self.item() if spec else str(self), spec)
 
+    def __copy__(self):
+        if self.t.node != NULL and fg_transforms_running or fg_tracing and fg_traced(self.t.array):
+            return self.copy()                  # an operation like any other
+        return tensor(*self.__reduce__()[1])
+
+    def __deepcopy__(self, memo):
+        return self.__copy__()
+
     def __reduce__(self):
+        refuse_in_transform(self, "pickle")
         if self.t.node != NULL and self.t.node.op != FG_OP_leaf:
             raise TypeError("only a tensor that no recorded operation made can be copied or pickled; use .detach()")
         return tensor, (view_of(self.t.array, False).copy(), None, self.t.node != NULL)

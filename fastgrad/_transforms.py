@@ -209,8 +209,13 @@ def _watch(x: Any, i: int, argument: Any, connected: bool) -> Tensor:
 def _check_value(f: Callable[..., Any], result: Any) -> None:
     if not isinstance(result, Tensor):
         raise TypeError(
-            f"grad: {_name(f)} returned {_kind(result)}, not a tensor: nothing in it was recorded. Compute with "
-            "fastgrad's or NumPy's functions on the arguments, not with math or on copies of their values"
+            f"grad: {_name(f)} returned {_kind(result)}, expected a tensor of one element"
+            + (
+                "; to return more beside the value, give has_aux=True and return (value, aux)"
+                if isinstance(result, (tuple, list, dict))
+                else ": nothing in it was recorded. Compute with fastgrad's or NumPy's functions on the arguments, not "
+                "with math or on copies of their values"
+            )
         )
     if result.size != 1:
         raise ValueError(

@@ -229,16 +229,20 @@ class Structure:
         children = [next(leaves) if c is _LEAF else c._build(leaves) for c in self._children]
         return self._kind.join(self._type, self._keys, children, self._constants)
 
-    def flatten_up_to(self, tree: Any, name: str = "tree") -> list[Any]:
+    def flatten_up_to(self, tree: Any, name: str = "tree", nones: bool = False) -> list[Any]:
         """The subtrees of `tree` that stand where this structure has leaves, in the order of the leaves.
 
-        Raises ValueError naming the place, from `name` on, where `tree` is built otherwise.
+        With ``nones``, a None may stand for any part, all of whose leaves are then None. Raises ValueError naming the
+        place, from `name` on, where `tree` is built otherwise.
         """
         found: list[Any] = []
-        self._match(tree, name, found)
+        self._match(tree, name, found, nones)
         return found
 
-    def _match(self, node: Any, path: str, found: list[Any]) -> None:
+    def _match(self, node: Any, path: str, found: list[Any], nones: bool) -> None:
+        if nones and node is None:
+            found += [None] * self.num_leaves
+            return
         if self._type is None:
             found.append(node)
             return
@@ -257,7 +261,7 @@ class Structure:
             if structure is _LEAF:
                 found.append(child)
             else:
-                structure._match(child, path + self._kind.entry.format(key), found)
+                structure._match(child, path + self._kind.entry.format(key), found, nones)
 
     def paths(self, name: str = "") -> list[str]:
         """Where each leaf stands, written as in Python from `name` on: "params['layer1'][0]"."""

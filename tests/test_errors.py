@@ -211,8 +211,9 @@ TABLE = {
          "tensor: expected numbers, got a list that holds tensors which require gradients; join them with "
          "fastgrad.stack(...) so that their gradients are kept"),
         ("fg.tensor(w)", TypeError,
-         "tensor: this tensor requires gradients, which an ndarray would silently lose; use fastgrad's functions, "
-         "or take the plain values with .numpy() or .detach()"),
+         "tensor: this tensor requires gradients, which an ndarray would silently lose; use fastgrad's functions "
+         "(fastgrad.stack to join tensors, and an ndarray where a list of numbers is differentiated), or take the plain "
+         "values with .detach()"),
         ("fg.Tensor([1.0])", TypeError, "a Tensor is made by fastgrad.tensor(data) or fastgrad.asarray(data)"),
     ],
     "dtypes without gradients": [
@@ -275,7 +276,8 @@ TABLE = {
          "only a tensor of one integer can be an index, got int64 of shape (2,)"),
         ("np.asarray(w)", TypeError,
          "numpy.asarray: this tensor requires gradients, which an ndarray would silently lose; use fastgrad's "
-         "functions, or take the plain values with .numpy() or .detach()"),
+         "functions (fastgrad.stack to join tensors, and an ndarray where a list of numbers is differentiated), or take "
+         "the plain values with .detach()"),
         ("memoryview(w)", BufferError,
          "a tensor that requires gradients has no buffer to hand out; use .detach() or .numpy()"),
         ("np.from_dlpack(w)", BufferError,
@@ -285,11 +287,14 @@ TABLE = {
     ],
     "NumPy's functions": [
         ("np.cumsum(w)", TypeError,
-         "numpy.cumsum is not supported on tensors; for values without gradients pass t.numpy()"),
+         "numpy.cumsum is not supported on tensors; pass t.detach().numpy() for values without gradients"),
         ("np.linalg.inv(w)", TypeError,
-         "numpy.linalg.inv is not supported on tensors; for values without gradients pass t.numpy()"),
+         "numpy.linalg.inv is not supported on tensors; pass t.detach().numpy() for values without gradients"),
+        ("np.outer(w, w)", TypeError,
+         "numpy.outer is not supported on tensors; write it as a[:, None] * b, or pass t.detach().numpy() for values "
+         "without gradients"),
         ("np.gcd(fg.tensor([1]), 2)", TypeError,
-         "numpy.gcd is not supported on tensors; for values without gradients pass t.numpy()"),
+         "numpy.gcd is not supported on tensors; pass t.detach().numpy() for values without gradients"),
         ("np.add.at(w, 0, 1)", TypeError, "numpy.add.at is not supported on tensors"),
         ("np.sum(w, dtype=float)", TypeError, "numpy.sum: the argument dtype= is not supported on tensors"),
         ("np.add(x, x, out=np.zeros((2, 3)))", TypeError,
@@ -335,12 +340,16 @@ TABLE = {
          "grad: f returned a tensor of shape (3,); a gradient is that of a single number, such as a sum or mean"),
         ("fg.grad(f, has_aux=True)(1.0)", TypeError, "grad: with has_aux=True f must return (value, aux), got a Tensor"),
         ("fg.grad(lambda x: 1.0)(1.0)", TypeError,
-         "grad: <lambda> returned a float, not a tensor: nothing in it was recorded. Compute with fastgrad's or "
-         "NumPy's functions on the arguments, not with math or on copies of their values"),
+         "grad: <lambda> returned a float, expected a tensor of one element: nothing in it was recorded. Compute with "
+         "fastgrad's or NumPy's functions on the arguments, not with math or on copies of their values"),
+        ("fg.grad(lambda x: (x, 1))(1.0)", TypeError,
+         "grad: <lambda> returned a tuple, expected a tensor of one element; to return more beside the value, give "
+         "has_aux=True and return (value, aux)"),
         ("fg.grad(lambda x: fg.tensor(1))(1.0)", TypeError, "grad: <lambda> returned int64, which has no gradient"),
         ("fg.grad(lambda x: math.sin(x))(1.0)", TypeError,
          "float: a tensor that is being differentiated would silently become a constant; use fastgrad's or NumPy's"
-         " functions instead of math's, or say so with x.detach()"),
+         " functions instead of math's, fastgrad.stack instead of a list or ndarray that is filled, or say that a "
+         "constant is meant with x.detach()"),
     ],
 }
 

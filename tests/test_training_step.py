@@ -204,7 +204,7 @@ def test_ignore_updates_with_whatever_came():
     ("loss", "message"),
     [
         (
-            lambda p: float(p.sum().item()),
+            lambda p: float(p.detach().sum().item()),
             "training_step: the loss is of type float, expected a scalar tensor; "
             "was it taken out of a tensor by float(), .item() or .numpy()?",
         ),

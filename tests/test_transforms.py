@@ -1,6 +1,9 @@
 """grad and value_and_grad: structures in and out, argnums, aux, SciPy, errors, and what they leave behind."""
 
+import copy
+import dataclasses
 import math
+import pickle
 from collections import OrderedDict, namedtuple
 
 import numpy as np
@@ -201,6 +204,7 @@ def test_an_exception_within_f_leaves_everything_as_it_was(enabled):
 @pytest.mark.parametrize("convert", [
     float, int, complex, math.sin, math.floor, lambda x: f"{float(x)}", np.asarray, lambda x: np.array([x, x]), memoryview,
     lambda x: fg.tensor(x), lambda x: fg.tensor([x, 1.0]), np.from_dlpack, lambda x: np.linalg.det(x[None, None]),
+    lambda x: x.item(), lambda x: x.tolist(), lambda x: x.numpy(), lambda x: pickle.loads(pickle.dumps(x)),
 ])  # fmt: skip
 def test_nothing_silently_becomes_a_constant(convert):
     with pytest.raises((TypeError, BufferError)):
@@ -208,8 +212,30 @@ def test_nothing_silently_becomes_a_constant(convert):
 
 
 def test_explicit_ways_to_a_constant():
-    for convert in (lambda x: float(x.detach()), lambda x: x.item(), lambda x: x.numpy(), lambda x: x.tolist()):
-        assert fg.grad(lambda x: x * convert(x))(3.0) == 3
+    for convert in (float, fg.Tensor.item, fg.Tensor.numpy, fg.Tensor.tolist, lambda x: x, fg.stop_gradient):
+        assert fg.grad(lambda x: x * convert(x.detach()))(3.0) == 3
+
+
+def test_a_copy_is_differentiated_too():
+    for duplicate in (copy.copy, copy.deepcopy, np.copy, fg.Tensor.copy, lambda x: copy.deepcopy([x])[0]):
+        assert fg.grad(lambda x: x * duplicate(x))(3.0) == 6
+        assert fg.grad(fg.grad(lambda x: x * duplicate(x * x)))(3.0) == 18
+        assert fg.compile(lambda x: x * duplicate(x))(3.0) == 9
+
+
+def test_fields_of_a_dataclass_as_a_dict():
+    @dataclasses.dataclass
+    class Point:
+        a: np.ndarray
+        b: float
+
+    def f(p):
+        fields = dataclasses.asdict(p)
+        return np.sum(fields["a"] ** 2) + fields["b"] ** 3
+
+    gradient = fg.grad(f)(Point(np.array([1.0, 2.0]), 2.0))
+    np.testing.assert_array_equal(gradient.a, [2, 4])
+    assert gradient.b == 12
 
 
 def test_outer_tensors_are_constants_and_keep_their_grad():

@@ -1,0 +1,446 @@
+"""Functions with derivatives of their own: ``custom_vjp``, ``custom_jvp``, ``primitive``, and ``checkpoint``.
+
+What is common to them, the call and the node on the tape, is in _nodes.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import operator
+import threading
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import _core, tree
+from ._core import Tensor
+from ._nodes import Call, Rule, body, contracted, fitting, is_float, settled_tree
+
+__all__ = ["checkpoint", "custom_jvp", "custom_vjp", "primitive"]
+
+
+class _Function:
+    """A function with a rule: called as the function is, where nothing is differentiated."""
+
+    _fills_defaults = True
+
+    def __init__(self, f: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()) -> None:
+        kind = type(self).__name__
+        if not callable(f):
+            raise TypeError(f"{kind}: expected a function, got {f!r}")
+        functools.update_wrapper(self, f)
+        self._f = f
+        self._name = f"{kind} {getattr(f, '__name__', type(f).__name__)}"
+        numbers = nondiff_argnums if isinstance(nondiff_argnums, (tuple, list)) else (nondiff_argnums,)
+        self._nondiff = tuple(map(operator.index, numbers))
+        self._signature: inspect.Signature | None = None
+        with contextlib.suppress(TypeError, ValueError):  # of a builtin that does not tell
+            self._signature = inspect.signature(f)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
+    def _positional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """All arguments by position: what rules are called with."""
+        if self._signature is None:
+            if kwargs:
+                raise TypeError(f"{self._name}: its signature is unknown; give all arguments by position")
+            return args
+        bound = self._signature.bind(*args, **kwargs)
+        if self._fills_defaults:
+            bound.apply_defaults()
+        if bound.kwargs:
+            raise TypeError(
+                f"{self._name}: the arguments {', '.join(bound.kwargs)} can only be given by keyword, for which rules "
+                "have no place"
+            )
+        return bound.args
+
+    def _names(self, n: int) -> list[str]:
+        """How errors call the arguments."""
+        names = []
+        for p in self._signature.parameters.values() if self._signature else ():
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
+                names.append(p.name)
+        return [*names, *[f"args[{i}]" for i in range(len(names), n)]][:n]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._require_rule()
+        given = self._positional(args, kwargs)
+        for i in self._nondiff:
+            if not -len(given) <= i < len(given):
+                raise TypeError(
+                    f"{self._name}: nondiff_argnums names argument {i}, but it was called with {len(given)} arguments"
+                )
+        nondiff = [i % len(given) for i in self._nondiff]
+        call = Call(self._name, self._names(len(given)), given, nondiff)
+        return self._differentiated(call) if call.tracked else self._plain(given)
+
+    def _require_rule(self) -> None:
+        pass
+
+    def _plain(self, args: tuple[Any, ...]) -> Any:
+        return self._f(*args)
+
+    def _differentiated(self, call: Call) -> Any:
+        raise NotImplementedError
+
+
+# ---- custom_vjp -----------------------------------------------------------------------------------------------------
+class _Threads(threading.local):
+    def __init__(self) -> None:
+        self.forward: list[Any] = []
+
+
+_running = _Threads()  # the functions whose fwd runs in this thread
+
+
+class custom_vjp(_Function):
+    """A function with a reverse-mode rule of its own, as ``jax.custom_vjp``.
+
+    Parameters
+    ----------
+    f : callable
+        Takes and returns arrays or nested structures of them. Called where nothing is differentiated.
+    nondiff_argnums : int or sequence of ints
+        Positional arguments that are never differentiated and may be anything; bwd gets them first.
+
+    The rule is given by ``f.defvjp(fwd, bwd)``. ``fwd`` takes f's arguments and returns ``(f's result, residuals)``.
+    ``bwd(*nondiff_args, residuals, g)`` takes the cotangent of the result, in its structure (None for what is no
+    float), and returns a tuple with the cotangent of each argument, in the argument's structure, shapes and dtypes;
+    None stands for zeros. Derivatives of higher order are those of fwd and bwd. Forward mode is refused.
+
+    Raises AttributeError where f is called without a rule; TypeError where fwd or bwd return something of another
+    structure, and ValueError for another shape or dtype, naming the argument; TypeError where f reads a tensor that
+    requires gradients and is no argument of it.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> @fg.custom_vjp
+    ... def clipped(x):
+    ...     return x
+    >>> clipped.defvjp(lambda x: (x, None), lambda _, g: (np.clip(g, -1, 1),))
+    >>> fg.grad(lambda x: np.sum(clipped(x) ** 2))(np.array([0.1, 3.0]))
+    array([0.2, 1. ])
+    """
+
+    _fwd: Callable[..., Any] | None = None
+
+    def defvjp(self, fwd: Callable[..., Any], bwd: Callable[..., Any]) -> None:
+        """Set the rule."""
+        for name, rule in (("fwd", fwd), ("bwd", bwd)):
+            if not callable(rule):
+                raise TypeError(f"{self._name}: expected {name} as a function, got {rule!r}")
+        self._fwd, self._bwd = fwd, bwd
+
+    def _require_rule(self) -> None:
+        if self._fwd is None:
+            raise AttributeError(f"{self._name}: it has no rule yet; give it one by .defvjp(fwd, bwd)")
+
+    def _differentiated(self, call: Call) -> Any:
+        mark = _core.newest()
+        late = self in _running.forward  # fwd calls the function itself: to run fwd now would never end
+        with body(self._name, call.inputs, _core.alias) as own:
+            args = call.with_inputs(own)
+            result, residuals = (self._f(*args), None) if late else self._run_forward(args)
+        return _Backward(call, self, settled_tree(residuals), late).attach(result, mark)
+
+    def _run_forward(self, args: Sequence[Any]) -> tuple[Any, Any]:
+        assert self._fwd is not None
+        _running.forward.append(self)
+        try:
+            pair = self._fwd(*args)
+        finally:
+            _running.forward.pop()
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            got = f"{len(pair)} values" if isinstance(pair, (tuple, list)) else type(pair).__name__
+            raise TypeError(f"{self._name}: fwd must return a pair, the result and the residuals; got {got}")
+        return pair[0], pair[1]
+
+
+class _Backward(Rule):
+    """Calls bwd, with the residuals of the call or, if it was within fwd itself, of one that is made up for now."""
+
+    def __init__(self, call: Call, function: custom_vjp, residuals: Any, late: bool) -> None:
+        super().__init__(call)
+        self.function, self.residuals, self.keeps_values = function, residuals, late
+
+    def vjp(self, g: Tensor) -> list[Tensor | None]:
+        late, call = self.keeps_values, self.call
+        residuals = self.function._run_forward(call.with_leaves(call.leaves))[1] if late else self.residuals
+        found = self.function._bwd(*self.call.nondiff, residuals, self.as_result(g))
+        return self.call.cotangents(found, "bwd")
+
+
+# ---- custom_jvp -----------------------------------------------------------------------------------------------------
+class custom_jvp(_Function):
+    """A function with a forward-mode rule of its own, as ``jax.custom_jvp``; reverse mode uses its transpose.
+
+    Parameters
+    ----------
+    f : callable
+        Takes and returns arrays or nested structures of them. It gives the value, also where it is differentiated.
+    nondiff_argnums : int or sequence of ints
+        Positional arguments that are never differentiated and may be anything; the rule gets them first.
+
+    The rule is given by ``f.defjvp(jvp)``: ``jvp(*nondiff_args, primals, tangents)`` takes two tuples of one structure
+    and returns ``(f's result, its tangent)``, the latter linear in the tangents. Tangents of what is not differentiated
+    are zeros. Or it is given by one function for each argument, ``f.defjvps(jvp0, jvp1, ...)``, where ``jvp0(t, y,
+    *primals)`` is the tangent of the result y for the tangent t of argument 0; None stands for zeros.
+
+    Raises AttributeError where f is called without a rule; in the backward pass, TypeError where the rule returns
+    something else than a pair of such results, and ValueError for another shape or dtype.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> @fg.custom_jvp
+    ... def softplus(x):
+    ...     return np.log(1 + np.exp(x))
+    >>> softplus.defjvps(lambda t, y, x: t * (1 - np.exp(-y)))
+    >>> fg.grad(fg.grad(softplus))(0.0)
+    np.float64(0.25)
+    """
+
+    _jvp: Callable[..., Any] | None = None
+
+    def defjvp(self, jvp: Callable[..., Any]) -> Callable[..., Any]:
+        """Set the rule; returns it, so that this is a decorator."""
+        if not callable(jvp):
+            raise TypeError(f"{self._name}: expected jvp as a function, got {jvp!r}")
+        self._jvp = jvp
+        return jvp
+
+    def defjvps(self, *jvps: Callable[..., Any] | None) -> None:
+        """Set the rule by one function, or None, for each argument."""
+        if self._nondiff:
+            raise TypeError(f"{self._name}: defjvps cannot be used with nondiff_argnums; use defjvp")
+
+        def jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+            if len(primals) != len(jvps):
+                raise TypeError(f"{self._name}: defjvps was given {len(jvps)} rules for {len(primals)} arguments")
+            result = self(*primals)
+            terms = [rule(t, result, *primals) for rule, t in zip(jvps, tangents) if rule is not None]
+            zeros = tree.map(np.zeros_like, result)
+            return result, tree.map(lambda *parts: sum(parts[1:], parts[0]), *(terms or [zeros]))
+
+        self._jvp = jvp
+
+    def _require_rule(self) -> None:
+        if self._jvp is None:
+            raise AttributeError(f"{self._name}: it has no rule yet; give it one by .defjvp(jvp)")
+
+    def _differentiated(self, call: Call) -> Any:
+        mark = _core.newest()
+        with body(self._name, call.inputs, _core.alias) as own:
+            result = self._f(*call.with_inputs(own))
+        return _Tangent(call, self).attach(result, mark)
+
+
+class _Tangent(Rule):
+    """Runs a jvp rule, and backward through it by the tangents, in which it is linear."""
+
+    def __init__(self, call: Call, function: custom_jvp) -> None:
+        super().__init__(call)
+        self.function = function
+
+    def push(self, primals: Sequence[Any], tangents: Sequence[Tensor | None]) -> list[Any]:
+        """The tangents of the float arrays of the result, for those of the tracked leaves of the arguments."""
+        call = self.call
+        given = dict(zip(call.tracked, tangents))
+        filled = [_zeros(x) if given.get(k) is None else given[k] for k, x in enumerate(primals)]
+        split = [tuple(args[i] for i in call.places) for args in (call.with_leaves(primals), call.with_leaves(filled))]
+        pair = self.function._jvp(*call.nondiff, *split)  # type: ignore[misc]
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            got = f"{len(pair)} values" if isinstance(pair, (tuple, list)) else type(pair).__name__
+            raise TypeError(f"{call.name}: jvp must return a pair, the result and its tangent; got {got}")
+        try:
+            leaves = self.structure.flatten_up_to(pair[1], "tangent")
+        except ValueError as error:
+            raise TypeError(f"{call.name}: jvp must return a tangent built as the result: {error}") from None
+        paths = self.structure.paths("the tangent of the result")
+        return [
+            fitting(leaves[i], shape, dtype, f"{call.name}: jvp", paths[i])
+            for i, (shape, dtype) in zip(self.places, self.kinds)
+        ]
+
+    def vjp(self, g: Tensor) -> list[Tensor | None]:
+        call, recorded = self.call, _core.grad_enabled()
+        primals = call.leaves if recorded else [x.detach() if isinstance(x, Tensor) else x for x in call.leaves]
+        was = _core.set_grad_enabled(True)
+        try:
+            own = [_core.watch(np.zeros(shape, dtype)) for shape, dtype in call.kinds]
+            tangents = self.push(primals, own)
+        finally:
+            _core.set_grad_enabled(was)
+        return self.pull(tangents, g, own, recorded)
+
+    def jvp(self, tangents: list[Tensor | None]) -> Tensor:
+        return self.joined(self.push(self.call.leaves, tangents))
+
+
+def _zeros(x: Any) -> Any:
+    """A tangent of what is not differentiated."""
+    if is_float(x):
+        return np.zeros(np.shape(x), x.dtype if hasattr(x, "dtype") else np.float64)
+    return np.zeros(np.shape(x)) if isinstance(x, (Tensor, np.ndarray, np.generic, int)) else None
+
+
+# ---- checkpoint -----------------------------------------------------------------------------------------------------
+def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
+    """f, but nothing of its inside is kept for the backward pass, which runs it again: time for memory.
+
+    Takes f's arguments, arrays or nested structures of them, and returns what f returns. Only the arguments are kept,
+    and the random numbers that f draws from ``fastgrad.random``, which are the same when it runs again. Whatever else
+    f does must be the same too. In a compiled function the second computation is not merged with the first.
+
+    Raises TypeError where f reads a tensor that requires gradients and is no argument of it, such as parameters from
+    outside: pass them as arguments.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> layer = fg.checkpoint(lambda w, x: np.tanh(w * x))
+    >>> fg.grad(lambda w: layer(w, layer(w, 1.0)))(0.5).round(4)
+    np.float64(0.8113)
+    """
+    if not callable(f):
+        raise TypeError(f"checkpoint: expected a function, got {f!r}")
+    name = f"checkpoint {getattr(f, '__name__', type(f).__name__)}"
+
+    @functools.wraps(f)
+    def checkpointed(*args: Any, **kwargs: Any) -> Any:
+        call = Call(name, ["args", "kwargs"], [args, kwargs])
+        if not call.tracked:
+            return f(*args, **kwargs)
+        mark = _core.newest()
+        rule = _Again(call, f)
+        with body(name, call.inputs, _core.alias) as own, rule.draws:
+            args, kwargs = call.with_inputs(own)
+            result = f(*args, **kwargs)
+        return rule.attach(result, mark)
+
+    return checkpointed
+
+
+class _Again(Rule):
+    """Runs a function again, and backward through it."""
+
+    is_derivative = True
+
+    def __init__(self, call: Call, f: Callable[..., Any]) -> None:
+        super().__init__(call)
+        self.f, self.draws = f, _core.Draws()
+
+    def vjp(self, g: Tensor) -> list[Tensor | None]:
+        call, recorded = self.call, _core.grad_enabled()
+        leaves = [_core.barrier(x) if isinstance(x, Tensor) else x for x in call.leaves]
+        inputs = [leaves[k] for k in call.tracked]
+        with body(call.name, inputs, lambda x: _core.watch_tensor(x, recorded)) as own, self.draws:
+            for k, x in zip(call.tracked, own):
+                leaves[k] = x
+            args, kwargs = call.with_leaves(leaves)
+            results, structure = tree.flatten(self.f(*args, **kwargs))
+            if structure != self.structure:
+                raise RuntimeError(
+                    f"{call.name}: run again, the function returned {structure} instead of {self.structure}"
+                )
+        again = [results[i] for i in self.places]
+        if [(np.shape(y), getattr(y, "dtype", np.float64)) for y in again] != self.kinds:
+            raise RuntimeError(f"{call.name}: run again, the function returned other shapes or dtypes than before")
+        return self.pull(again, g, own, recorded)
+
+    def jvp(self, tangents: list[Tensor | None]) -> Tensor:
+        """The transpose of the transpose: J^T u is linear in u, and its gradient by u along the tangents t is J t."""
+        recorded = _core.set_grad_enabled(True)
+        try:
+            shape = self.kinds[0][0] if len(self.kinds) == 1 else sum(int(np.prod(shape)) for shape, _ in self.kinds)
+            u = _core.watch(np.zeros(shape, np.result_type(*[dtype for _, dtype in self.kinds])))
+            pairs = [(c, t) for c, t in zip(self.vjp(u), tangents) if c is not None and t is not None]
+        finally:
+            _core.set_grad_enabled(recorded)
+        found = contracted([c for c, _ in pairs], [t for _, t in pairs], [u], recorded)[0]
+        return u.detach() if found is None else found
+
+
+# ---- primitive ------------------------------------------------------------------------------------------------------
+class primitive(_Function):
+    """A function of ndarrays, such as one of SciPy's, that takes tensors too and is differentiated by a rule.
+
+    Parameters
+    ----------
+    f : callable
+        Called with ndarrays (read-only, where tensors are given) and returns arrays or a nested structure of them.
+
+    The rule is given by one function for each positional argument, ``f.defvjp(vjp0, vjp1, ...)``: ``vjp0(g, y, *args)``
+    is the cotangent of argument 0 for the cotangent g of the result y, of the argument's structure, shapes and dtypes.
+    None stands for an argument that is not differentiated. They get tensors and are run as any code: for derivatives of
+    higher order they must be made of differentiable functions, primitives among them.
+
+    Raises NotImplementedError in the backward pass where an argument that requires gradients has no rule, and
+    TraceError in a compiled function, which runs no Python. Given no tensor, it returns what f returns.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> cumulated = fg.primitive(np.cumsum)
+    >>> cumulated.defvjp(lambda g, y, x: cumulated(g[::-1])[::-1])
+    >>> fg.grad(lambda x: (cumulated(x) ** 2).sum())(np.array([1.0, 2.0]))
+    array([8., 6.])
+    """
+
+    _fills_defaults = False  # a function of a library may have many
+
+    def __init__(self, f: Callable[..., Any]) -> None:
+        super().__init__(f)
+        self._vjps: tuple[Callable[..., Any] | None, ...] = ()
+
+    def defvjp(self, *vjps: Callable[..., Any] | None) -> None:
+        """Set the rule by one function, or None, for each argument."""
+        for vjp in vjps:
+            if vjp is not None and not callable(vjp):
+                raise TypeError(f"{self._name}: expected functions and None, got {vjp!r}")
+        self._vjps = vjps
+
+    def _plain(self, args: tuple[Any, ...]) -> Any:
+        leaves, structure = tree.flatten(args)
+        if not any(isinstance(x, Tensor) for x in leaves):
+            return self._f(*args)
+        for x in leaves:
+            if isinstance(x, Tensor) and _core.traced(x):
+                _core.refuse_recorded(
+                    f"{self._name} was called",
+                    "It is Python code and cannot be compiled: leave it outside of the function",
+                )
+        result = self._f(*structure.unflatten([x.detach().numpy() if isinstance(x, Tensor) else x for x in leaves]))
+        return tree.map(lambda x: _core.tensor(x) if isinstance(x, (np.ndarray, np.generic, float)) else x, result)
+
+    def _differentiated(self, call: Call) -> Any:
+        mark = _core.newest()
+        return _ByArgument(call, self).attach(self._plain(tuple(call.args)), mark)
+
+
+class _ByArgument(Rule):
+    """Calls a primitive's function for each argument that is differentiated."""
+
+    def __init__(self, call: Call, function: primitive) -> None:
+        super().__init__(call)
+        self.function = function
+
+    def attach(self, result: Any, mark: int) -> Any:
+        self.result = settled_tree(result)
+        return super().attach(result, mark)
+
+    def vjp(self, g: Tensor) -> list[Tensor | None]:
+        call, vjps, at = self.call, self.function._vjps, 0
+        args = call.with_leaves(call.leaves)
+        result = self.function(*args) if _core.grad_enabled() else self.result
+        found: list[Any] = []
+        for i, structure in enumerate(call.structures):
+            tracked = any(at <= k < at + structure.num_leaves for k in call.tracked)
+            at += structure.num_leaves
+            vjp = vjps[i] if i < len(vjps) else None
+            if tracked and vjp is None:
+                raise NotImplementedError(
+                    f"{call.name}: it has no rule for {call.names[i]}, by which it is differentiated; give it one by "
+                    f"{getattr(self.function, '__name__', 'f')}.defvjp(...), or pass the argument's .detach()"
+                )
+            found.append(vjp(self.as_result(g), result, *args) if tracked and vjp is not None else None)
+        return call.cotangents(tuple(found), "its rule")
