@@ -1,8 +1,10 @@
 """Transforms beside the same by jax.jit and torch.func; ours have ndarrays in and out, theirs their own arrays."""
 
+import timeit
+
 import fastgrad as fg
 import numpy as np
-from _compare import compare, one_thread, peer
+from _compare import compare, limit, one_thread, peer
 
 torch, jax = peer("torch"), peer("jax")
 
@@ -67,3 +69,38 @@ def test_per_sample_gradients_eager(benchmark):
     peers = {"torch.func": by_torch(made)} if torch else {}
     with one_thread():
         compare(benchmark, "eager per-sample gradients 64-128-10, batch 128", by_fastgrad(made, False), peers, {})
+
+
+def test_jacobian_of_a_layer_eager(benchmark):
+    rng = np.random.default_rng(0)
+    w, b, x = rng.normal(size=(100, 100)) / 10, rng.normal(size=100), rng.normal(size=100)
+    ours = fg.jacrev(lambda x: fg.tanh(w @ x + b))
+    peers = {}
+    if torch:
+        tw, tb, tx = (torch.tensor(a) for a in (w, b, x))
+        theirs = torch.func.jacrev(lambda x: torch.tanh(tw @ x + tb))
+        peers["torch.func"] = lambda: theirs(tx)
+    with one_thread():
+        compare(benchmark, "eager Jacobian of a tanh layer 100-100", lambda: ours(x), peers, {"torch.func": 0.1})
+
+
+def rosenbrock(x):
+    return ((1 - x[:-1]) ** 2 + 100 * (x[1:] - x[:-1] ** 2) ** 2).sum()
+
+
+def test_hessian_of_rosenbrock(benchmark):
+    x = np.random.default_rng(0).normal(size=100).astype(np.float32)
+    ours, peers = fg.compile(fg.hessian(rosenbrock)), {}
+    if jax:
+        theirs = jax.jit(jax.hessian(rosenbrock))
+        peers["jax.jit"] = lambda: jax.block_until_ready(theirs(x))
+    compare(benchmark, "compiled Hessian of Rosenbrock, n = 100", lambda: ours(x), peers, {"jax.jit": 1 / 3}, atol=1e-2)
+
+
+def test_hessian_vector_product():
+    """Against the value of the function, both compiled."""
+    x, p = np.random.default_rng(0).normal(size=(2, 100))
+    value, product = fg.compile(rosenbrock), fg.compile(fg.hessp(rosenbrock))
+    np.testing.assert_allclose(product(x, p), fg.hessian(rosenbrock)(x) @ p, rtol=1e-10)
+    times = [min(timeit.repeat(f, number=2000, repeat=15)) for f in (lambda: product(x, p), lambda: value(x))]
+    limit("compiled hvp of Rosenbrock, n = 100, to its compiled value", times[0] / times[1], 5, "times")

@@ -229,10 +229,15 @@ int fg_saved(const fg_node *, int i, fg_tensor *x);         /* the value of inpu
 int fg_saved_out(fg_node *, fg_tensor *y);
 /* Add the cotangents of y's leaves to their .grad. With create_graph the pass is recorded, and retains the graph. */
 int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_graph);
-/* The cotangents of the nodes wrt, whose graph is used up unless the pass is recorded; array NULL where none arrived.
+/* The cotangents of the nodes wrt, from those of all y; array NULL where none arrived. The graph is used up unless it is
+ * to be retained or the pass is recorded.
  * The pass ends at them. What it would bring to nodes older than all of them, and to other leaves, is dropped: an
  * outer pass that waits for that goes through the recorded gradient. */
-int fg_gradients(fg_tensor y, fg_tensor cotangent, int create_graph, int n, fg_node *const *wrt, fg_tensor *out);
+int fg_gradients(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain_graph, int create_graph, int n,
+                 fg_node *const *wrt, fg_tensor *out);
+/* The operations made since the nodes wrt that all y were computed from, oldest first, whether wrt leads to them or not:
+ * borrowed, in memory that the caller frees, also on failure. */
+int fg_tape_between(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int64_t *count, fg_node ***out);
 /* The recorded rule of an operation whose vjp is a kernel: gx = g times the derivative of the node by its input i,
  * composed of operations. FG_OK or FG_RAISED. */
 extern int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx);

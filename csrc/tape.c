@@ -270,7 +270,6 @@ typedef struct {
 typedef struct {
     node_list queue;        /* of nodes that have received a cotangent: a binary heap, the newest node on top */
     node_list ends;         /* leaves and wanted nodes that have received theirs */
-    fg_node *root;          /* held, for rules may run any Python code */
     uint64_t oldest;        /* what an older node would receive is dropped */
     uint16_t number;
     int recorded, was_enabled;
@@ -362,13 +361,18 @@ static inline int send(pass *p, fg_node *to, fg_tensor g)
                    "finish before the other begins");
 }
 
+static int used_up(void)
+{
+    return fg_fail(FG_BAD_TAPE,
+                   "backward: this graph was already used by an earlier backward pass and its values are freed; "
+                   "pass retain_graph=True to the earlier call, or compute the result anew");
+}
+
 /* Hand the cotangent of n on to its parents. */
 static int step(pass *p, fg_node *n)
 {
     if (n->spent)
-        return fg_fail(FG_BAD_TAPE,
-                       "backward: this graph was already used by an earlier backward pass and its values are freed; "
-                       "pass retain_graph=True to the earlier call, or compute the result anew");
+        return used_up();
     fg_tensor few[3] = {{0}}, *gin = few;
     if (n->n_in > 3 && !(gin = calloc((size_t)n->n_in, sizeof *gin)))
         return fg_fail(FG_NO_MEMORY, "no memory for the backward pass");
@@ -387,13 +391,17 @@ static int step(pass *p, fg_node *n)
     return status;
 }
 
-/* Mark the nodes between y and the wanted ones. The rules of a recorded pass compute with values that are recorded too,
+/* Mark the nodes between all y and the wanted ones. The rules of a recorded pass compute with values that are recorded too,
  * and need no cotangents themselves: a rule that calls its own function would never end. */
-static int mark_leading(pass *p, fg_node *y)
+static int mark_leading(pass *p, int n_y, const fg_tensor *y)
 {
     node_list todo = {0}, order = {0};
-    int status = y->number < p->oldest ? FG_OK : push(&todo, y);
-    y->seen = !status;
+    int status = FG_OK;
+    for (int i = 0; !status && i < n_y; i++) {
+        fg_node *n = y[i].node;
+        if (n && !n->seen && n->number >= p->oldest && !(status = push(&todo, n)))
+            n->seen = 1;
+    }
     while (!status && todo.n) {                 /* the newest first */
         fg_node *n = pop(&todo);
         if ((status = append(&order, n)))
@@ -426,11 +434,14 @@ static uint16_t new_pass(void)
     return ++last ? last : ++last;
 }
 
-/* Send cotangents down from y until all have arrived at the ends, where they wait for the caller and end_pass. */
-static int sweep(pass *p, fg_tensor y, fg_tensor cotangent, int retain_graph, int create_graph)
+/* Send cotangents down from all y until they have arrived at the ends, where they wait for the caller and end_pass. */
+static int sweep(pass *p, int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain_graph, int create_graph)
 {
     fg_grad_enabled = p->recorded = create_graph;
-    int status = y.node->number < p->oldest ? FG_OK : send(p, y.node, fg_tensor_ref(cotangent));
+    int status = FG_OK;
+    for (int i = 0; !status && i < n_y; i++)
+        if (y[i].node && y[i].node->number >= p->oldest)
+            status = send(p, y[i].node, fg_tensor_ref(cotangent[i]));
     while (!status && p->queue.n) {
         fg_node *n = pop(&p->queue);
         if (n->op == FG_OP_leaf || n->wanted == p->number) {
@@ -459,13 +470,13 @@ static void end_pass(pass *p)
     free(p->queue.node);
     free(p->ends.node);
     fg_grad_enabled = p->was_enabled;
-    fg_node_unref(p->root);
 }
 
 int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_graph)
 {
-    pass p = {.number = new_pass(), .root = fg_node_ref(y.node), .was_enabled = fg_grad_enabled};
-    int status = sweep(&p, y, cotangent, retain_graph || create_graph, create_graph);
+    pass p = {.number = new_pass(), .was_enabled = fg_grad_enabled};
+    fg_node *root = fg_node_ref(y.node);        /* rules may run any Python code */
+    int status = sweep(&p, 1, &y, &cotangent, retain_graph || create_graph, create_graph);
     for (int64_t i = 0; !status && i < p.ends.n; i++) {     /* only now, when nothing can fail but the sum itself */
         fg_node *leaf = p.ends.node[i];
         if (leaf->spent)
@@ -478,21 +489,23 @@ int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_g
         leaf->in[0].parent = sum.node;
     }
     end_pass(&p);
+    fg_node_unref(root);
     return status;
 }
 
-int fg_gradients(fg_tensor y, fg_tensor cotangent, int create_graph, int n, fg_node *const *wrt, fg_tensor *out)
+int fg_gradients(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain_graph, int create_graph, int n,
+                 fg_node *const *wrt, fg_tensor *out)
 {
-    pass p = {.number = new_pass(), .root = fg_node_ref(y.node), .was_enabled = fg_grad_enabled, .oldest = UINT64_MAX};
+    pass p = {.number = new_pass(), .was_enabled = fg_grad_enabled, .oldest = UINT64_MAX};
     for (int i = 0; i < n; i++) {
         out[i] = (fg_tensor){0};
         wrt[i]->wanted = p.number;
         if (wrt[i]->number < p.oldest)
             p.oldest = wrt[i]->number;
     }
-    int status = create_graph ? mark_leading(&p, y.node) : FG_OK;
+    int status = create_graph ? mark_leading(&p, n_y, y) : FG_OK;
     if (!status)
-        status = sweep(&p, y, cotangent, create_graph, create_graph);
+        status = sweep(&p, n_y, y, cotangent, retain_graph || create_graph, create_graph);
     for (int i = 0; i < n; i++) {
         wrt[i]->wanted = 0;
         if (!status && wrt[i]->pass == p.number) {
@@ -501,5 +514,53 @@ int fg_gradients(fg_tensor y, fg_tensor cotangent, int create_graph, int n, fg_n
         }
     }
     end_pass(&p);
+    return status;
+}
+
+/* Put a node into a queue if it is no leaf, not too old, and not marked: neither met before nor an end. */
+static int meet(node_list *queue, fg_node *n, uint64_t oldest, uint16_t mark)
+{
+    if (!n || n->op == FG_OP_leaf || n->number < oldest || n->wanted == mark)
+        return FG_OK;
+    int status = push(queue, n);
+    n->wanted = status ? 0 : mark;
+    return status;
+}
+
+int fg_tape_between(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int64_t *count, fg_node ***out)
+{
+    node_list queue = {0}, found = {0};
+    uint16_t mark = new_pass();
+    uint64_t oldest = UINT64_MAX;
+    int status = FG_OK;
+    for (int i = 0; i < n; i++) {
+        wrt[i]->wanted = mark;
+        oldest = wrt[i]->number < oldest ? wrt[i]->number : oldest;
+    }
+    for (int i = 0; !status && i < n_y; i++)
+        status = meet(&queue, y[i].node, oldest, mark);
+    while (!status && queue.n) {
+        fg_node *node = pop(&queue);
+        if ((status = append(&found, node)))
+            node->wanted = 0;
+        else if (node->spent)
+            status = used_up();
+        for (int i = 0; !status && i < node->n_in; i++)
+            status = meet(&queue, node->in[i].parent, oldest, mark);
+    }
+    for (int i = 0; i < n; i++)
+        wrt[i]->wanted = 0;
+    for (int64_t i = 0; i < queue.n; i++)
+        queue.node[i]->wanted = 0;
+    for (int64_t i = 0; i < found.n; i++)
+        found.node[i]->wanted = 0;
+    for (int64_t i = 0, j = found.n - 1; i < j; i++, j--) {
+        fg_node *node = found.node[i];
+        found.node[i] = found.node[j];
+        found.node[j] = node;
+    }
+    free(queue.node);
+    *count = found.n;
+    *out = found.node;
     return status;
 }

@@ -17,6 +17,8 @@ from ._core import Program, TraceError
 from ._custom import checkpoint, custom_jvp, custom_vjp, primitive
 from ._descent import DescentResult, TrainingStep, descend, training_step
 from ._indexing import take
+from ._jacobians import elementwise_grad, hessian, hessp, hvp, jacfwd, jacobian, jacrev
+from ._linear import jvp, linearize, vjp
 from ._minimize import least_squares, minimize, root
 from ._ops import *
 from ._transforms import grad, no_grad, stop_gradient, value_and_grad
@@ -26,9 +28,10 @@ from .testing import check_grads
 
 __all__ = [
     "CacheInfo", "Compiled", "DescentResult", "Program", "TraceError", "TrainingStep", "__version__", "activations",
-    "check_grads", "checkpoint", "compile", "custom_jvp", "custom_vjp", "descend", "dropout", "grad", "least_squares",
-    "losses", "minimize", "no_grad", "optim", "primitive", "random", "root", "show_config",
-    "sparse", "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad", "vmap",
+    "check_grads", "checkpoint", "compile", "custom_jvp", "custom_vjp", "descend", "dropout", "elementwise_grad",
+    "grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "least_squares", "linearize", "losses",
+    "minimize", "no_grad", "optim", "primitive", "random", "root", "show_config", "sparse", "stop_gradient", "take",
+    "testing", "training_step", "tree", "value_and_grad", "vjp", "vmap",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
 __all__ += _ops.__all__

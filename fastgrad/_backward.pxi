@@ -67,41 +67,109 @@ cdef fg_tensor one_like(Tensor y) except *:
     return fg_tensor(g, NULL)
 
 
+cdef class _Pass:
+    """The memory that a pass between tensors needs, which holds their nodes."""
+    cdef int n_y, n
+    cdef fg_tensor *y
+    cdef fg_tensor *g
+    cdef fg_node **wrt
+    cdef fg_tensor *out
+
+    def __cinit__(self, list results, list inputs):
+        cdef int i
+        self.n_y, self.n = len(results), len(inputs)
+        self.y = <fg_tensor *>PyMem_Calloc(2 * self.n_y + self.n + 1, sizeof(fg_tensor))
+        self.wrt = <fg_node **>PyMem_Calloc(self.n + 1, sizeof(fg_node *))
+        if self.y == NULL or self.wrt == NULL:
+            raise MemoryError("no memory for a pass")
+        self.g = self.y + self.n_y
+        self.out = self.g + self.n_y
+        for i in range(self.n_y):
+            self.y[i] = fg_tensor_ref((<Tensor>results[i]).t)
+        for i in range(self.n):
+            self.wrt[i] = (<Tensor>inputs[i]).t.node
+
+    def __dealloc__(self):
+        cdef int i
+        if self.y != NULL:
+            for i in range(self.n_y):
+                fg_tensor_unref(self.y[i])
+        PyMem_Free(self.y)
+        PyMem_Free(self.wrt)
+
+    cdef list back(self, list inputs, bint retain, bint create_graph):
+        cdef int i
+        check(fg_gradients(self.n_y, self.y, self.g, retain, create_graph, self.n, self.wrt, self.out))
+        found = [wrap(self.out[i]) if self.out[i].array != NULL else None for i in range(self.n)]
+        return [zeros_like(x) if g is None else g for x, g in zip(inputs, found)]
+
+
 def gradients(Tensor y, list inputs, bint create_graph):
     """The gradients of the number y by tensors that were watched just before it was computed: a list of tensors, zeros
     where y does not depend on one, and None of their .grad set. With create_graph they are recorded themselves."""
-    cdef int i, n = len(inputs), status = FG_OK
-    cdef fg_node *few_nodes[16]
-    cdef fg_tensor few[16]
-    cdef fg_node **wrt = few_nodes
-    cdef fg_tensor *out = few
-    cdef fg_tensor g
-    cdef Tensor x
-    found = []
     if y.t.node == NULL:
         return [zeros_like(x) for x in inputs]
-    g = one_like(y)
-    if n > 16:
-        wrt = <fg_node **>PyMem_Malloc(n * sizeof(fg_node *))
-        out = <fg_tensor *>PyMem_Malloc(n * sizeof(fg_tensor))
-    if wrt == NULL or out == NULL:
-        status = FG_NO_MEMORY
-    else:
-        for i in range(n):
-            wrt[i] = (<Tensor>inputs[i]).t.node
-        status = fg_gradients(y.t, g, create_graph, n, wrt, out)
-    fg_tensor_unref(g)
-    if status == FG_OK:
-        for i in range(n):
-            found.append(wrap(out[i]) if out[i].array != NULL else None)
-    if n > 16:
-        PyMem_Free(wrt)
-        PyMem_Free(out)
-    check(status)
-    for i in range(n):
-        if found[i] is None:
-            found[i] = zeros_like(inputs[i])
-    return found
+    cdef _Pass p = _Pass([y], inputs)
+    cdef fg_tensor one = one_like(y)
+    p.g[0] = one
+    try:
+        return p.back(inputs, False, create_graph)
+    finally:
+        fg_tensor_unref(one)
+
+
+def pull(list results, list cotangents, list inputs, bint create_graph):
+    """The same of several results with cotangents, tensors of their shapes and dtypes. The graph stays for the next."""
+    cdef _Pass p = _Pass(results, inputs)
+    cdef int i
+    for i in range(p.n_y):
+        p.g[i] = (<Tensor>cotangents[i]).t
+        if not create_graph:
+            p.g[i].node = NULL
+    return p.back(inputs, True, create_graph)
+
+
+def steps(list results, list inputs, bint recorded):
+    """What was computed since tensors were watched that results depend on, in order: tuples (op number, number of the
+    result, numbers of the operands, attr, shape of the result, saved result, saved operands, recorded). Numbers are
+    those of nodes: ``node_number``; None for a constant or a value that was not saved. attr of a custom function is its
+    rule. ``recorded``: with the nodes of what was saved."""
+    cdef _Pass p = _Pass(results, inputs)
+    cdef fg_node **nodes = NULL
+    cdef fg_node *n
+    cdef int64_t count = 0, i
+    cdef int k
+    cdef fg_tensor t
+    made = []
+    try:
+        check(fg_tape_between(p.n_y, p.y, p.n, p.wrt, &count, &nodes))
+        for i in range(count):
+            n = nodes[i]
+            check(fg_saved_out(n, &t))
+            y = saved_value(t, recorded)
+            operands, values = [], []
+            for k in range(n.n_in):
+                operands.append(n.in_[k].parent.number if n.in_[k].parent != NULL else None)
+                check(fg_saved(n, k, &t))
+                values.append(saved_value(t, recorded))
+            attr = ((<object><void *>n.attr[0],) if n.op == FG_OP_custom
+                    else tuple([n.attr[k] for k in range(n.n_attr)]))
+            made.append((n.op, n.number, operands, attr,
+                         tuple([n.shape.dim[k] for k in range(n.shape.ndim)]), y, values, recorded))
+    finally:
+        free(nodes)
+    return made
+
+
+cdef Tensor saved_value(fg_tensor t, bint recorded):
+    if t.array == NULL:
+        return None
+    return held(t) if recorded else wrap_array(fg_array_ref(t.array))
+
+
+def node_number(Tensor x):
+    """The number of the node that recorded x, in order of creation; None for a constant."""
+    return x.t.node.number if x.t.node != NULL else None
 
 
 cdef Tensor zeros_like(Tensor x):
@@ -161,3 +229,9 @@ def in_transform():
 def read_outside():
     """Whether something that was recorded before the outermost transform has been read since it began."""
     return fg_read_outside != 0
+
+
+def set_read_outside(bint read):
+    """Turn that to what it was, where what has been read was not the caller's business."""
+    global fg_read_outside
+    fg_read_outside = read

@@ -30,12 +30,19 @@ cdef extern from "fastgrad.h":
         void *data
         void *owner
 
+    ctypedef struct fg_node
+
+    ctypedef struct fg_edge:
+        fg_node *parent
+
     ctypedef struct fg_node:
         uint16_t op
         uint8_t fixed
         int32_t n_in, n_attr
         uint64_t number
+        fg_shape *shape
         int64_t *attr
+        fg_edge *in_ "in"
 
     ctypedef struct fg_tensor:
         fg_array *array
@@ -121,7 +128,9 @@ cdef extern from "fastgrad.h":
     int fg_saved(const fg_node *, int i, fg_tensor *)
     int fg_saved_out(fg_node *, fg_tensor *)
     int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_graph)
-    int fg_gradients(fg_tensor y, fg_tensor cotangent, int create_graph, int n, fg_node **wrt, fg_tensor *out)
+    int fg_gradients(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain_graph, int create_graph, int n,
+                     fg_node **wrt, fg_tensor *out)
+    int fg_tape_between(int n_y, const fg_tensor *y, int n, fg_node **wrt, int64_t *count, fg_node ***out)
     int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx) except -1
     int (*fg_on_numpy)(const fg_call *, fg_array *) except -1
     const char *(*fg_on_numpy_name)(int64_t) noexcept

@@ -16,7 +16,8 @@ import numpy as np
 from . import _core, tree
 from ._compile import Replayed
 from ._core import Tensor
-from ._transforms import _kind, _recording, grad, value_and_grad
+from ._jacobians import hessian, hvp, jacfwd, jacrev
+from ._transforms import _kind, value_and_grad
 
 __all__ = ["least_squares", "minimize", "root"]
 
@@ -255,6 +256,13 @@ class _Variables:
                 vector[part] = np.asarray(leaf).reshape(-1)
         return vector
 
+    def matrix(self, blocks: Sequence[Any]) -> np.ndarray:
+        """Derivatives by each leaf, whose last axes are those of the leaf, side by side."""
+        sizes = [part.stop - part.start for part, _, _ in self._parts]
+        return np.concatenate(
+            [np.reshape(block, (-1, n)) for block, n in zip(blocks, sizes) if n], 1, dtype=np.float64
+        )
+
     def result(self, result: Any) -> Any:
         """SciPy's result, with structures in it."""
         changed = type(result)(result)
@@ -359,6 +367,8 @@ class _Scalar(_Function):
         both = value_and_grad(self._of_leaves)
         self._both = Replayed(both, both, f"{name}: f", compile)
         self._product = Replayed(self._along, self._along, f"{name}: the Hessian of f", compile)
+        whole = hessian(self._of_leaves)
+        self._hessian = Replayed(whole, whole, f"{name}: the Hessian of f", compile)
 
     def _of_leaves(self, leaves: list[Tensor]) -> Tensor:
         y = self._call(leaves)
@@ -391,21 +401,17 @@ class _Scalar(_Function):
         return float(y), self._variables.vector(gradients)
 
     def _along(self, leaves: Sequence[Any], direction: Sequence[Any]) -> Any:
-        """The Hessian times a direction: the gradient of the gradient's product with it (Pearlmutter 1994)."""
-        gradient = grad(self._of_leaves)
-
-        def slope(leaves: list[Tensor]) -> Any:
-            return sum([_core.sum(g * d) for g, d in zip(gradient(leaves), direction)], start=_core.tensor(0.0))
-
-        return grad(slope)(leaves)
+        """The Hessian times a direction."""
+        return hvp(self._of_leaves, (leaves,), (direction,))
 
     def hessian_product(self, x: np.ndarray, p: np.ndarray) -> np.ndarray:
         """What SciPy takes as hessp."""
         return self._variables.vector(self._product(self._variables.leaves(x), self._variables.leaves(p)))
 
     def hessian(self, x: np.ndarray) -> np.ndarray:
-        """The whole of it, column by column. To be replaced by fastgrad.hessian, which takes all columns at once."""
-        return np.stack([self.hessian_product(x, unit) for unit in np.eye(x.size)], axis=1)
+        """The whole of it."""
+        rows = self._hessian(self._variables.leaves(x))
+        return np.concatenate([self._variables.matrix(row) for row in rows])
 
 
 class _Vector(_Function):
@@ -414,6 +420,7 @@ class _Vector(_Function):
     def __init__(self, name: str, f: Any, variables: _Variables, args: Any, compile: bool) -> None:
         super().__init__(name, f, variables, args)
         self._values = Replayed(self._of_leaves, self._of_leaves, f"{name}: f", compile)
+        self._jacobian: Replayed | None = None
 
     def _of_leaves(self, leaves: list[Any]) -> Any:
         y = self._call(leaves)
@@ -441,22 +448,13 @@ class _Vector(_Function):
         return np.array(self._values(self._variables.leaves(x)), np.float64)
 
     def jacobian(self, x: np.ndarray, *_: Any) -> np.ndarray:
-        """Its derivatives, a row for each number: one backward pass each over one tape.
-
-        To be replaced by fastgrad.jacobian, which goes back for all rows at once.
-        """
-        leaves = [_core.watch(a) for a in self._variables.leaves(x)]
-        with _recording():
-            y = self._tracked(leaves)
-        rows = np.empty((y.size, x.size))
-        for i in range(y.size):
-            unit = np.zeros(y.size, y.dtype)
-            unit[i] = 1
-            y.backward(unit, retain_graph=True)
-            rows[i] = self._variables.vector([leaf.grad for leaf in leaves])
-            for leaf in leaves:
-                leaf.zero_grad()
-        return rows
+        """Its derivatives, a row for each number."""
+        if self._jacobian is None:
+            transform = jacfwd if self.values(x).size > x.size else jacrev
+            matrix = transform(self._tracked)
+            recordable = self._values.compiled is not None
+            self._jacobian = Replayed(matrix, matrix, f"{self._name}: the Jacobian of f", recordable)
+        return self._variables.matrix(self._jacobian(self._variables.leaves(x)))
 
 
 def _constraints(constraints: Any, variables: _Variables, optimize: Any, compile: bool) -> Any:

@@ -95,38 +95,32 @@ def value_and_grad(
     if not callable(f):
         raise TypeError(f"grad: expected a function, got {f!r}")
     several = isinstance(argnums, (tuple, list))
-    try:
-        numbers = tuple(operator.index(i) for i in (argnums if several else (argnums,)))  # type: ignore[union-attr, arg-type]
-    except TypeError:
-        raise TypeError(f"grad: expected argnums as an int or a tuple of ints, got {argnums!r}") from None
+    numbers = _argnums(argnums, "grad")
 
     @functools.wraps(f)
     def value_and_grad_of_f(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        for i in numbers:
-            if not -len(args) <= i < len(args):
-                raise TypeError(
-                    f"grad: argnums names argument {i}, but {_name(f)} was called with {len(args)} positional argument"
-                    f"{'s' * (len(args) != 1)}"
-                )
-        places = [i % len(args) for i in numbers]
+        places = _places(numbers, args, f, "grad")
         connected = _core.grad_enabled()  # to what was recorded before
         nested = _core.in_transform()
         call = list(args)
         originals: dict[int, list[Any]] = {}
-        structures = {}
+        structures: dict[int, tree.Structure] = {}
+
+        def place(k: int, i: int) -> str:
+            path = structures[i].paths()[k]
+            return f"grad: argument {i}{f' at {path}' if path else ''}"
+
         watched: list[Tensor] = []
         aux = None
         with _recording():
             for i in dict.fromkeys(places):
                 originals[i], structures[i] = tree.flatten(args[i])
-                leaves = [_watch(leaf, i, args[i], connected) for leaf in originals[i]]
+                leaves = _watched(originals[i], connected, functools.partial(place, i=i), _LEAVE_OUT)
                 call[i] = tree.unflatten(structures[i], leaves)
                 watched += leaves
             result = f(*call, **kwargs)
             if has_aux:
-                if not (isinstance(result, tuple) and len(result) == 2):
-                    raise TypeError(f"grad: with has_aux=True {_name(f)} must return (value, aux), got {_kind(result)}")
-                result, aux = result
+                result, aux = _with_aux(f, result, "grad")
             _check_value(f, result)
             nested = nested or (connected and _core.read_outside())
             found = iter(_core.gradients(result, watched, nested and connected))
@@ -183,27 +177,58 @@ def _kind(x: Any) -> str:
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
-def _watch(x: Any, i: int, argument: Any, connected: bool) -> Tensor:
-    """A leaf on the memory of one array of argument i."""
-    if isinstance(x, Tensor):
-        if x.dtype.kind == "f":
-            return _core.watch_tensor(x, connected)
-    if isinstance(x, np.ma.MaskedArray):
-        raise TypeError(f"grad: argument {i} is a masked array, whose mask would be ignored; fill it with .filled() first")
-    if isinstance(x, Tensor):
-        got = str(x.dtype)
-    elif isinstance(x, (np.ndarray, np.generic, float)):
-        a = np.asarray(x)
-        if a.dtype in (np.float32, np.float64):
-            return _core.watch(a)
-        got = str(a.dtype)
-    else:
+_LEAVE_OUT = "leave it out of argnums"
+
+
+def _watched(
+    leaves: Sequence[Any], connected: bool, place: Callable[[int], str], cure: str, keep: bool = False
+) -> list[Tensor]:
+    """A tensor on the memory of each leaf, for a transform to stop at. ``place`` says in errors which leaf is meant;
+    ``keep``: of ndarrays copies, for what is recorded outlasts the call."""
+    found = []
+    for k, x in enumerate(leaves):
+        if isinstance(x, Tensor) and x.dtype.kind == "f":
+            found.append(_core.watch_tensor(x, connected))
+            continue
+        if isinstance(x, np.ma.MaskedArray):
+            raise TypeError(f"{place(k)} is a masked array, whose mask would be ignored; fill it with .filled() first")
         got = _kind(x)
-    path = next((p for p, leaf in tree.flatten_with_path(argument)[0] if leaf is x), "") if argument is not x else ""
-    raise TypeError(
-        f"grad: argument {i}{f' at {path}' if path else ''} is {got}; only float32 and float64 have gradients, convert "
-        "it with float(x) or x.astype(float), or leave it out of argnums"
-    )
+        if isinstance(x, (np.ndarray, np.generic, float)):
+            a = np.array(x) if keep else np.asarray(x)
+            if a.dtype in (np.float32, np.float64):
+                found.append(_core.watch(a))
+                continue
+        if hasattr(x, "dtype"):
+            got = str(x.dtype)
+        raise TypeError(
+            f"{place(k)} is {got}; only float32 and float64 have gradients, convert it with float(x) or "
+            f"x.astype(float), or {cure}"
+        )
+    return found
+
+
+def _argnums(argnums: Any, name: str) -> tuple[int, ...]:
+    try:
+        return tuple(operator.index(i) for i in (argnums if isinstance(argnums, (tuple, list)) else (argnums,)))
+    except TypeError:
+        raise TypeError(f"{name}: expected argnums as an int or a tuple of ints, got {argnums!r}") from None
+
+
+def _places(numbers: tuple[int, ...], args: Sequence[Any], f: Callable[..., Any], name: str) -> list[int]:
+    """The numbers, counted from the first argument."""
+    for i in numbers:
+        if not -len(args) <= i < len(args):
+            raise TypeError(
+                f"{name}: argnums names argument {i}, but {_name(f)} was called with {len(args)} positional argument"
+                f"{'s' * (len(args) != 1)}"
+            )
+    return [i % len(args) for i in numbers]
+
+
+def _with_aux(f: Callable[..., Any], result: Any, name: str) -> Any:
+    if not (isinstance(result, tuple) and len(result) == 2):
+        raise TypeError(f"{name}: with has_aux=True {_name(f)} must return (value, aux), got {_kind(result)}")
+    return result
 
 
 def _check_value(f: Callable[..., Any], result: Any) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from . import _core
 from ._compile import Replayed
+from ._linear import vjp
 from ._minimize import _Variables, _Vector, _scipy
 from ._transforms import grad
 
@@ -150,7 +150,7 @@ class _Rows(_Vector):
 
     def _combined(self, leaves: list[Any], weights: Any) -> Any:
         """The sum of the rows with these weights, leaf by leaf."""
-        return grad(lambda leaves: _core.sum(self._tracked(leaves) * weights))(leaves)
+        return vjp(self._tracked, leaves)[1](weights)[0]
 
     def _weights(self, rows: np.ndarray) -> np.ndarray:
         """Random weights for the rows of a mask, zero for others; sums do not vanish by accident."""
@@ -191,7 +191,8 @@ class _Rows(_Vector):
         self._columns = [pattern.indices[entries] for entries in self._entries]
 
         def passes(leaves: list[Any]) -> list[Any]:
-            return [self._combined(leaves, seed) for seed in seeds]
+            pullback = vjp(self._tracked, leaves)[1]
+            return [pullback(seed)[0] for seed in seeds]
 
         self._passes = Replayed(passes, passes, "sparse.jacobian: f", self._compile)
 

@@ -1,4 +1,4 @@
-"""Checking gradients against finite differences: for the tests of this package and of its users."""
+"""Checking derivatives against finite differences: for the tests of this package and of its users."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy as np
 
 from . import _core, tree
 from ._core import Tensor
-from ._transforms import _recording, no_grad
+from ._linear import Point
+from ._transforms import no_grad
 
 __all__ = ["check_grads"]
 
-# What reverse mode may be off by, per dtype of the argument; the differences are taken in float64.
+# What a derivative may be off by, per dtype of the argument; the differences are taken in float64.
 _TOLERANCE = {np.dtype(np.float32): 1e-3, np.dtype(np.float64): 1e-6}
 
 _Call = Callable[[list[Tensor]], list[Tensor]]
@@ -24,25 +25,27 @@ def check_grads(
     f: Callable[..., Any],
     args: Any,
     order: int = 1,
-    modes: Sequence[str] = ("rev",),
+    modes: Sequence[str] = ("fwd", "rev"),
     atol: float | None = None,
     rtol: float | None = None,
     eps: float | None = None,
 ) -> None:
-    """Compare the gradients of f(*args) with central differences, entry by entry.
+    """Compare the derivatives of f(*args) with central differences.
 
     Parameters
     ----------
     f : callable
-        May return any structure; its float arrays are contracted with a fixed random cotangent.
+        May return any structure with float arrays in it.
     args : tuple
         The arguments of f (anything but a tuple is taken as its one argument), each a nested structure. float32
         and float64 arrays and Python floats in it are differentiated, everything else is held fixed. f must be
         smooth around them.
     order : int
-        How often f is differentiated: of order 2 the gradient of f is checked, and its own gradient after that.
+        How often f is differentiated: of order 2 the derivatives of f are checked, and theirs after that.
     modes : sequence of str
-        Only ("rev",) until forward mode is here.
+        "rev": the gradient of f's results, contracted with fixed random cotangents, entry by entry. "fwd": the
+        derivative of each result along a fixed random direction. Of a higher order every sequence of the modes given is
+        checked: forward over reverse, and so on.
     atol, rtol : float, optional
         An entry passes if |got - expected| <= atol + rtol |expected|. Both default to 1e-3 for float32 arguments
         or results, else 1e-6.
@@ -51,7 +54,7 @@ def check_grads(
         given, or 5e-3 if f returns float32 all the same.
 
     Raises AssertionError showing the worst entry; TypeError if f has no float argument or no float result;
-    ValueError if order is less than 1; NotImplementedError for other modes.
+    ValueError if order is less than 1, or modes holds others than these.
 
     >>> import numpy as np
     >>> import fastgrad as fg
@@ -59,8 +62,8 @@ def check_grads(
     """
     if operator.index(order) < 1:
         raise ValueError(f"check_grads: expected an order of 1 or more, got {order}")
-    if isinstance(modes, str) or set(modes) != {"rev"}:
-        raise NotImplementedError(f"check_grads: modes={modes!r}, supported now: ('rev',)")
+    if isinstance(modes, str) or not modes or not set(modes) <= {"fwd", "rev"}:
+        raise ValueError(f"check_grads: expected modes of 'fwd' and 'rev', got {modes!r}")
     if not isinstance(args, tuple):
         args = (args,)
     leaves, structure = tree.flatten(args)
@@ -77,80 +80,119 @@ def check_grads(
         return [_core.asarray(r) for r in results if _is_float(r)]
 
     rng = np.random.default_rng(0)
-    call: _Call = of_floats
-    for done in range(order):
-        cotangents = _check(call, arrays, [paths[i] for i in places], atol, rtol, eps, rng, done)
-        call = _gradient(call, cotangents)
+    calls: list[tuple[_Call, str]] = [(of_floats, "")]
+    for _ in range(order):
+        derivatives = []
+        for call, of in calls:
+            check = _Check(call, arrays, of, atol, rtol, eps)
+            if "rev" in modes:
+                cotangents = check.reverse([paths[i] for i in places], rng)
+                derivatives.append((_gradient(call, cotangents), f"{of}gradient of the "))
+            if "fwd" in modes:
+                directions = check.forward(rng)
+                derivatives.append((_slope(call, directions), f"{of}tangent of the "))
+        calls = derivatives
+
+
+def _point(call: _Call, inputs: list[Tensor]) -> Point:
+    return Point("check_grads", call, inputs, call=call, what="args")
 
 
 def _gradient(call: _Call, cotangents: list[np.ndarray]) -> _Call:
     """The gradients of call's results, contracted with cotangents, by all its inputs; differentiable in turn."""
 
     def gradient(inputs: list[Tensor]) -> list[Tensor]:
-        connected = _core.grad_enabled()
-        with _recording():
-            watched = [_core.watch_tensor(x, connected) for x in inputs]
-            total = _core.asarray(0.0)
-            for result, cotangent in zip(call(watched), cotangents):
-                total = total + (result * cotangent.astype(result.dtype)).sum()
-            return _core.gradients(total, watched, create_graph=True)
+        point = _point(call, inputs)
+        return point.pull([_core.tensor(c.astype(y.dtype)) for c, y in zip(cotangents, point.results)])
 
     return gradient
 
 
-def _check(
-    call: _Call,
-    arrays: list[np.ndarray],
-    paths: list[str],
-    atol: float | None,
-    rtol: float | None,
-    eps: float | None,
-    rng: np.random.Generator,
-    done: int,
-) -> list[np.ndarray]:
-    """Compare call's gradients with differences; call is f differentiated `done` times. Returns the cotangents used."""
-    tensors = [_core.tensor(a, requires_grad=True) for a in arrays]
-    results = call(tensors)
-    if not results:
-        raise TypeError("check_grads: f returned no float32 or float64 array or tensor")
-    cotangents = [np.asarray(rng.uniform(0.5, 1.5, r.shape), r.dtype) for r in results]
-    for result, cotangent in zip(results, cotangents):
-        if result.requires_grad:
-            result.backward(cotangent, retain_graph=True)
+def _slope(call: _Call, directions: list[np.ndarray]) -> _Call:
+    """The derivatives of call's results along directions of its inputs; differentiable in turn."""
 
-    with no_grad():
-        wide = [a.astype(np.float64) for a in arrays]
-        single = any(r.dtype == np.float32 for r in call(_tensors(wide)))
-        h = eps if eps is not None else 5e-3 if single else 6e-6
-        worst: tuple[float, str] | None = None
-        failed = 0
-        for i, array in enumerate(arrays):
-            tolerance = _TOLERANCE[np.dtype(np.float32) if single else array.dtype]
-            absolute = tolerance if atol is None else atol
-            relative = tolerance if rtol is None else rtol
-            grad = tensors[i].grad
-            got = np.zeros(array.shape) if grad is None else np.asarray(grad, np.float64)
-            for index in np.ndindex(array.shape):
-                expected = _difference(call, wide, i, index, h, cotangents)
-                allowed = absolute + relative * abs(expected)
-                error = float(abs(got[index] - expected))
-                if error <= allowed:
-                    continue
-                failed += 1
-                excess = error / allowed if allowed and error == error else np.inf
-                if worst is None or excess > worst[0]:
-                    path = paths[i] + (f"[{', '.join(map(str, index))}]" if index else "")
-                    worst = excess, (
-                        f"{path}: reverse mode gives {got[index]:.9g}, central differences {expected:.9g}, "
-                        f"off by {error:.3g} where {allowed:.3g} is allowed"
-                    )
-    if worst is not None:
-        entries = sum(a.size for a in arrays)
-        raise AssertionError(
-            f"check_grads: {failed} of {entries} entries of the {'gradient of the ' * done}gradient are wrong, the "
-            f"worst at\n  {worst[1]}"
-        )
-    return cotangents
+    def slope(inputs: list[Tensor]) -> list[Tensor]:
+        return _point(call, inputs).push([_core.tensor(d.astype(x.dtype)) for d, x in zip(directions, inputs)])
+
+    return slope
+
+
+class _Check:
+    """Comparisons of a function's derivatives with differences. ``of`` tells what the function is to f."""
+
+    def __init__(
+        self, call: _Call, arrays: list[np.ndarray], of: str, atol: float | None, rtol: float | None, eps: float | None
+    ) -> None:
+        self._call, self._arrays, self._of, self._atol, self._rtol = call, arrays, of, atol, rtol
+        self.results = [y.detach() for y in call(_tensors(arrays))]
+        if not self.results:
+            raise TypeError("check_grads: f returned no float32 or float64 array or tensor")
+        self._wide = [a.astype(np.float64) for a in arrays]
+        with no_grad():
+            self._single = any(y.dtype == np.float32 for y in call(_tensors(self._wide)))
+        self._h = eps if eps is not None else 5e-3 if self._single else 6e-6
+        self._worst: tuple[float, str] | None = None
+        self._failed = 0
+
+    def reverse(self, paths: list[str], rng: np.random.Generator) -> list[np.ndarray]:
+        """Check the gradients by all inputs; returns the cotangents used."""
+        cotangents = [np.asarray(rng.uniform(0.5, 1.5, y.shape), y.dtype) for y in self.results]
+        point = _point(self._call, _tensors(self._arrays))
+        found = point.pull([_core.tensor(c) for c in cotangents])
+        with no_grad():
+            for i, array in enumerate(self._arrays):
+                got = np.asarray(found[i].detach(), np.float64)
+                for index in np.ndindex(array.shape):
+                    expected = _difference(self._call, self._wide, i, index, self._h, cotangents)
+                    self._compare(paths[i], index, got[index], expected, array.dtype, "reverse")
+        self._tell(sum(a.size for a in self._arrays), "gradient")
+        return cotangents
+
+    def forward(self, rng: np.random.Generator) -> list[np.ndarray]:
+        """Check the derivatives of all results along a direction; returns the direction."""
+        directions = [rng.uniform(0.5, 1.5, a.shape) * np.maximum(1, np.abs(a)) for a in self._wide]
+        point = _point(self._call, _tensors(self._arrays))
+        found = point.push([_core.tensor(d.astype(a.dtype)) for d, a in zip(directions, self._arrays)])
+        with no_grad():
+            sides = [
+                [np.asarray(y.detach(), np.float64) for y in self._call(_tensors(
+                    [a + step * d for a, d in zip(self._wide, directions)]
+                ))]
+                for step in (self._h, -self._h)
+            ]  # fmt: skip
+        least = min([a.dtype for a in self._arrays], key=lambda dtype: dtype.itemsize)
+        paths = [f"result {k}" for k in range(len(found))] if len(found) > 1 else ["result"]
+        for path, tangent, above, below in zip(paths, found, *sides):
+            got, expected = np.asarray(tangent.detach(), np.float64), (above - below) / (2 * self._h)
+            for index in np.ndindex(got.shape):
+                self._compare(path, index, got[index], float(expected[index]), least, "forward")
+        self._tell(sum(y.size for y in found), "tangent")
+        return directions
+
+    def _compare(
+        self, path: str, index: tuple[int, ...], got: Any, expected: float, dtype: np.dtype[Any], mode: str
+    ) -> None:
+        tolerance = _TOLERANCE[np.dtype(np.float32) if self._single else dtype]
+        absolute = tolerance if self._atol is None else self._atol
+        allowed = absolute + (tolerance if self._rtol is None else self._rtol) * abs(expected)
+        error = float(abs(got - expected))
+        if error <= allowed:
+            return
+        self._failed += 1
+        excess = error / allowed if allowed and error == error else np.inf
+        if self._worst is None or excess > self._worst[0]:
+            place = path + (f"[{', '.join(map(str, index))}]" if index else "")
+            self._worst = excess, (
+                f"{place}: {mode} mode gives {got:.9g}, central differences {expected:.9g}, off by {error:.3g} where "
+                f"{allowed:.3g} is allowed"
+            )
+
+    def _tell(self, entries: int, what: str) -> None:
+        if self._worst is not None:
+            raise AssertionError(
+                f"check_grads: {self._failed} of {entries} entries of the {self._of}{what} are wrong, the worst at\n"
+                f"  {self._worst[1]}"
+            )
 
 
 def _is_float(leaf: Any) -> bool:

@@ -145,6 +145,18 @@ def off(name, args, got):
     return ulps(got, value, least), value
 
 
+def exact_derivative(row, orders, *args):
+    """A partial derivative of a row's definition, from differences in high precision."""
+    letters = "x" if row["arity"] == 1 else "ab"
+    with mpmath.workdps(60):
+        names = {**FUNCTIONS_OF_TEXTS, **{name: value() for name, value in CONSTANTS_OF_TEXTS.items()}}
+
+        def definition(*values):
+            return _formula.evaluate(row["definition"], {**names, **dict(zip(letters, values))}, scalar=True)
+
+        return float(mpmath.diff(definition, tuple(map(float, args)), orders))
+
+
 # ---- inputs -------------------------------------------------------------------------------------------------
 def samples(row, n, dtype, seed=0):
     """One array for each argument, drawn from the row's test domain."""

@@ -90,8 +90,16 @@ def test_a_function_that_returns_float32_has_wider_differences():
 def test_what_it_cannot_do_yet_it_says():
     with pytest.raises(ValueError, match="^check_grads: expected an order of 1 or more, got 0$"):
         testing.check_grads(fg.exp, 1.0, order=0)
-    with pytest.raises(NotImplementedError, match="^check_grads: modes=.'fwd', 'rev'., supported now: .'rev',.$"):
-        testing.check_grads(fg.exp, 1.0, modes=("fwd", "rev"))
+    with pytest.raises(ValueError, match="^check_grads: expected modes of 'fwd' and 'rev', got .'forward',.$"):
+        testing.check_grads(fg.exp, 1.0, modes=("forward",))
+
+
+def test_forward_mode_is_checked():
+    with pytest.raises(AssertionError) as caught:
+        testing.check_grads(lambda x: (x, wrong(x)), (np.array([1.0, 2.0, 3.0]),), modes=("fwd",))
+    text = str(caught.value)
+    assert text.startswith("check_grads: 1 of 6 entries of the tangent are wrong, the worst at\n")
+    assert "result 1[1]: forward mode gives 0, central differences " in text
 
 
 def test_nothing_to_check_is_an_error():

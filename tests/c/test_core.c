@@ -237,9 +237,9 @@ static void test_every_allocation_can_fail_twice(void)
         fg_tensor first = {0}, second = {0};
 
         allocations_left = n;
-        int status = fg_gradients(sum, (fg_tensor){g, NULL}, 1, 1, &x.node, &first);
+        int status = fg_gradients(1, &sum, &(fg_tensor){g, NULL}, 0, 1, 1, &x.node, &first);
         if (!status)
-            status = fg_gradients(first, (fg_tensor){h, NULL}, 0, 1, &x.node, &second);
+            status = fg_gradients(1, &first, &(fg_tensor){h, NULL}, 0, 0, 1, &x.node, &second);
         done = allocations_left > 0;
         allocations_left = -1;
         CHECK(status == (done ? FG_OK : FG_NO_MEMORY));

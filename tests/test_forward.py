@@ -1,0 +1,300 @@
+"""Forward mode: every row against its vjp and against high precision, levels that must not be confused, linearize."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from _oracles import BINARY, FUNCTIONS, ROWS, UNARY, exact_derivative, samples
+from test_higher_order import STRUCTURAL, spread
+
+import fastgrad as fg
+from fastgrad import _core, _jvp
+
+STRUCTURAL_DEF = Path(__file__).parent.parent / "csrc" / "structural.def"
+
+
+def transposed(f, *args, rtol=1e-12):
+    """<v, J u> = <J^T v, u>, at arrays args; eager, recorded and compiled."""
+    rng = np.random.default_rng(0)
+    us = tuple(rng.normal(size=np.shape(a)).astype(np.asarray(a).dtype) for a in args)
+    y, ju = fg.jvp(f, args, us)
+    value, pullback = fg.vjp(f, *args)
+    v = rng.normal(size=np.shape(y)).astype(np.asarray(y).dtype)
+    left, right = np.sum(v * ju), sum(np.sum(g * u) for g, u in zip(pullback(v), us))
+    scale = np.sum(np.abs(v * ju)) + 1e-3
+    np.testing.assert_array_equal(y, value)
+    assert np.asarray(ju).dtype == np.asarray(y).dtype
+    assert abs(left - right) <= rtol * scale, (left, right)
+
+    def recorded(t):
+        return fg.sum(fg.jvp(f, args, tuple(u * t for u in us))[1] * v)
+
+    np.testing.assert_allclose(fg.grad(recorded)(0.7), left, rtol=rtol, atol=rtol * scale)
+    np.testing.assert_allclose(fg.linearize(f, *args)[1](*us), ju, rtol=rtol)
+    compiled = fg.compile(lambda args, us: fg.jvp(f, tuple(args), tuple(us)))
+    for got, expected in zip(compiled(list(args), list(us)), (y, ju)):
+        np.testing.assert_allclose(got, expected, rtol=rtol, atol=rtol)
+
+
+# ---- rows -------------------------------------------------------------------------------------------------------------
+def test_every_operation_with_a_vjp_has_a_rule():
+    rows = re.findall(r"^STRUCTURAL\((\w+),", STRUCTURAL_DEF.read_text(), re.M)
+    assert rows and sorted(_jvp.RULES) == sorted([*ROWS, *rows])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", [*UNARY, *BINARY])
+def test_elementwise_rows(name, dtype):
+    args = samples(ROWS[name], 7, dtype, seed=len(name))
+    transposed(FUNCTIONS[name], *args, rtol=1e-12 if dtype == np.float64 else 1e-5)
+
+
+@pytest.mark.parametrize("name", UNARY)
+def test_unary_rows_against_high_precision(name):
+    (x,) = samples(ROWS[name], 5, np.float64, seed=3)
+    got = fg.jvp(FUNCTIONS[name], (x,), (np.full(5, 2.0),))[1]
+    expected = [2 * exact_derivative(ROWS[name], (1,), at) for at in x]
+    np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_binary_rows_against_high_precision(name):
+    a, b = samples(ROWS[name], 5, np.float64, seed=3)
+    got = fg.jvp(FUNCTIONS[name], (a, b), (np.full(5, 2.0), np.full(5, -3.0)))[1]
+    row = ROWS[name]
+    expected = [2 * exact_derivative(row, (1, 0), *at) - 3 * exact_derivative(row, (0, 1), *at) for at in zip(a, b)]
+    np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_binary_rows_with_broadcast_operands(name):
+    lows, highs = zip(*ROWS[name]["domain"])
+    a = np.linspace(lows[0] + 0.1, highs[0], 6).reshape(3, 2) + 0.01
+    b = np.linspace(lows[1], highs[1] - 0.1, 2) + 0.013
+    f = FUNCTIONS[name]
+    transposed(f, a, b)
+    transposed(lambda b: f(a, b), b)
+    transposed(lambda a: f(a[:1], b), a)
+    transposed(lambda b: f(a.astype(np.float32), b), b, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", STRUCTURAL)
+def test_structural_rows(name):
+    for f, *args in STRUCTURAL[name]:
+        transposed(f, *args, rtol=1e-12 if name != "cast" else 1e-6)
+
+
+@pytest.mark.parametrize("name", STRUCTURAL)
+def test_tangents_of_single_operands(name):
+    """The other operands are constants or have no tangent."""
+    for f, *args in STRUCTURAL[name]:
+        for i, x in enumerate(args):
+            transposed(lambda x: f(*args[:i], x, *args[i + 1 :]), x, rtol=1e-12 if name != "cast" else 1e-6)
+
+
+def test_extrema_that_tie_share_the_tangent_as_they_share_the_cotangent():
+    x = np.array([[1.0, 3.0, 3.0], [2.0, 2.0, 2.0]])
+    got = fg.jvp(lambda x: x.max(1), (x,), (np.array([[9.0, 1.0, 2.0], [1.0, 2.0, 6.0]]),))[1]
+    np.testing.assert_allclose(got, [1.5, 3.0], rtol=1e-15)
+    transposed(lambda x: x.max(1), x)
+
+
+def test_operations_in_place():
+    def f(x):
+        y = x * 2
+        y += x * x
+        y *= 3
+        return y
+
+    x = np.array([1.0, 2.0])
+    np.testing.assert_allclose(fg.jvp(f, (x,), (np.ones(2),))[1], 6 + 6 * x, rtol=1e-15)
+
+
+# ---- levels -----------------------------------------------------------------------------------------------------------
+def derivative(f):
+    return lambda x: fg.jvp(f, (x,), (1.0,))[1]
+
+
+@pytest.mark.parametrize("inner", [derivative, fg.grad])
+@pytest.mark.parametrize("outer", [derivative, fg.grad])
+def test_perturbations_are_not_confused(outer, inner):
+    """Siskind and Pearlmutter, "Nesting forward-mode AD in a functional framework", 2008."""
+    assert outer(lambda x: x * inner(lambda y: x + y)(1.0))(1.0) == 1
+    assert outer(lambda x: x * inner(lambda y: x * y)(2.0))(3.0) == 6
+    assert outer(lambda x: inner(lambda y: x * y * y)(x))(3.0) == 12
+    assert outer(lambda x: inner(lambda y: x)(1.0) + x)(1.0) == 1
+    assert outer(lambda x: inner(lambda y: fg.sin(y) * 0 + x * x)(x) + x**3)(2.0) == 12
+    third = outer(inner(outer(lambda x: x**5)))
+    assert third(2.0) == 240
+    shifted = outer(lambda x: inner(lambda y: outer(lambda z: x * y * z)(5.0) * y)(4.0))
+    assert shifted(3.0) == 8
+    compiled = fg.compile(outer(lambda x: x * inner(lambda y: x * y * y)(2.0 * x)))
+    assert compiled(np.array(3.0)) == 4 * 3 * 9
+
+
+def test_the_inner_tangent_may_depend_on_the_outer_argument():
+    def f(x):
+        return fg.jvp(fg.sin, (x,), (x * x,))[1]
+
+    x = 0.7
+    expected = 2 * x * np.cos(x) - x * x * np.sin(x)
+    np.testing.assert_allclose([derivative(f)(x), fg.grad(f)(x)], expected, rtol=1e-14)
+    y, pullback = fg.vjp(fg.sin, x)
+    np.testing.assert_allclose(fg.grad(lambda c: pullback(c * c)[0])(3.0), 6 * np.cos(x), rtol=1e-14)
+    f_jvp = fg.linearize(fg.sin, x)[1]
+    np.testing.assert_allclose(fg.grad(lambda t: f_jvp(t * t))(3.0), 6 * np.cos(x), rtol=1e-14)
+
+
+def test_within_vmap_and_around_it():
+    x, u = spread(4, 3), spread(4, 3)[::-1]
+    f = lambda x: fg.tanh(x) * fg.sum(x * x)
+    rows = np.array([fg.jvp(f, (a,), (b,))[1] for a, b in zip(x, u)])
+    mapped = fg.vmap(lambda a, b: fg.jvp(f, (a,), (b,))[1])
+    np.testing.assert_allclose(mapped(x, u), rows, rtol=1e-13)
+    np.testing.assert_allclose(fg.compile(mapped)(x, u), rows, rtol=1e-13)
+    np.testing.assert_allclose(fg.jvp(fg.vmap(f), (x,), (u,))[1], rows, rtol=1e-13)
+    y, pullback = fg.vjp(fg.vmap(f), x)
+    assert abs(np.sum(u * fg.jvp(fg.vmap(f), (x,), (x,))[1]) - np.sum(pullback(u)[0] * x)) < 1e-12
+
+
+def test_tensors_that_require_gradients():
+    w = fg.tensor([1.0, 2.0], requires_grad=True)
+    y, dy = fg.jvp(lambda x: w * x * x, (np.array([3.0, 4.0]),), (np.ones(2),))
+    dy.backward(np.ones(2))
+    np.testing.assert_array_equal(w.grad.numpy(), [6.0, 8.0])
+    t = fg.tensor(2.0, requires_grad=True)
+    fg.jvp(fg.exp, (0.0,), (t,))[1].backward()
+    assert t.grad == 1
+    with fg.no_grad():
+        y, dy = fg.jvp(lambda x: w * x, (np.ones(2),), (np.ones(2),))
+    np.testing.assert_array_equal(dy, [1.0, 2.0])
+
+
+# ---- what comes in and out ---------------------------------------------------------------------------------------------
+def test_structures():
+    f = lambda p, q: {"y": [p["w"] * q, None], "z": (p["w"] * p["b"]).sum()}
+    p, q = {"w": np.array([1.0, 2.0]), "b": 3.0}, np.array([5.0, 7.0])
+    y, dy = fg.jvp(f, (p, q), ({"w": np.array([1, 0]), "b": 1.0}, np.zeros(2)))
+    assert dy["y"][1] is None and isinstance(dy["z"], np.float64) and dy["z"] == 6
+    np.testing.assert_array_equal(dy["y"][0], [5.0, 0.0])
+    y, pullback = fg.vjp(f, p, q)
+    gp, gq = pullback({"y": [np.ones(2), None], "z": 2.0})
+    np.testing.assert_array_equal(gp["w"], [11.0, 13.0])
+    assert gp["b"] == 6.0
+    np.testing.assert_array_equal(gq, [1.0, 2.0])
+
+
+def test_aux():
+    f = lambda x: (x * x, {"twice": 2 * x, "name": "f"})
+    y, dy, aux = fg.jvp(f, (3.0,), (1.0,), has_aux=True)
+    assert (y, dy, aux["name"]) == (9, 6, "f") and aux["twice"] == 6 and not isinstance(aux["twice"], fg.Tensor)
+    y, pullback, aux = fg.vjp(f, 3.0, has_aux=True)
+    assert pullback(2.0) == (12.0,) and aux["name"] == "f"
+    y, f_jvp, aux = fg.linearize(f, 3.0, has_aux=True)
+    assert f_jvp(2.0) == 12 and aux["twice"] == 6
+
+
+def test_results_are_the_callers_own():
+    x = np.ones(1000)
+    y, pullback = fg.vjp(np.tanh, x)
+    _, f_jvp = fg.linearize(np.tanh, x)
+    before = pullback(np.ones(1000))[0].copy()
+    y[:] = 5
+    x[:] = 7
+    np.testing.assert_array_equal(pullback(np.ones(1000))[0], before)
+    np.testing.assert_array_equal(f_jvp(np.ones(1000)), before)
+    v = np.ones(1000)
+    (g,) = fg.vjp(lambda x: x + 0, x)[1](v)
+    g[:] = 3
+    assert v.sum() == 1000
+    t = fg.jvp(lambda x: x, (x,), (v,))[1]
+    t[:] = 3
+    assert v.sum() == 1000 and x.sum() == 7000
+
+
+def test_a_pullback_may_be_called_again_and_takes_several_results():
+    y, pullback = fg.vjp(lambda x: (x, x * x, 0 * fg.stop_gradient(x)), np.array([1.0, 2.0]))
+    for scale in 1.0, 2.0:
+        (g,) = pullback((np.full(2, scale), np.ones(2), np.ones(2)))
+        np.testing.assert_array_equal(g, [scale + 2, scale + 4])
+
+
+def test_linearize_does_not_run_the_function_again():
+    calls = []
+    _, f_jvp = fg.linearize(lambda x: (calls.append(1), x**3)[1], 2.0)
+    assert [f_jvp(1.0), f_jvp(2.0)] == [12.0, 24.0] and calls == [1]
+
+
+def test_values_changed_since_are_refused():
+    w = fg.tensor(np.array([1.0, 2.0]))
+    _, f_jvp = fg.linearize(lambda x: x * w, np.ones(2))
+    w += 1
+    try:
+        got = f_jvp(np.ones(2))
+    except RuntimeError as error:
+        assert "changed in place" in str(error)
+    else:
+        np.testing.assert_array_equal(got, [1.0, 2.0])
+
+
+def test_a_long_chain_takes_no_recursion():
+    def f(x):
+        for _ in range(100_000):
+            x = x + 1e-5
+        return x
+
+    assert fg.jvp(f, (0.0,), (1.0,))[1] == 1
+
+
+def test_no_silent_zeros():
+    zero = fg.jvp(lambda x: fg.stop_gradient(x), (np.ones(2),), (np.ones(2),))[1]
+    np.testing.assert_array_equal(zero, [0.0, 0.0])
+    for transform in (lambda f: fg.jvp(f, (1.0,), (1.0,)), lambda f: fg.vjp(f, 1.0), lambda f: fg.linearize(f, 1.0)):
+        with pytest.raises(TypeError, match="returned a float, not a tensor: nothing in it was recorded"):
+            transform(lambda x: 2.0)
+        with pytest.raises(TypeError, match=r"returned bool at \['k'\], which has no derivative; return it by has_aux"):
+            transform(lambda x: {"k": x > 0})
+
+
+@pytest.mark.parametrize(
+    "call, kind, text",
+    [
+        (lambda: fg.jvp(3, (1.0,), (1.0,)), TypeError, "jvp: expected a function, got 3"),
+        (lambda: fg.jvp(fg.exp, 1.0, 1.0), TypeError, "jvp: expected primals as a tuple of one for each argument of f, got "
+         "a float; of a single argument x write (x,)"),
+        (lambda: fg.jvp(fg.exp, (1,), (1.0,)), TypeError, "jvp: primals[0] is an int; only float32 and float64 have "
+         "gradients, convert it with float(x) or x.astype(float), or let f read it from outside its arguments"),
+        (lambda: fg.vjp(lambda p: p["a"], {"a": np.arange(3)}), TypeError, "vjp: primals[0]['a'] is int64"),
+        (lambda: fg.jvp(fg.exp, (np.ones(2),), (np.ones(3),)), ValueError,
+         "jvp: tangents[0] has shape (3,), expected (2,), that of the value it belongs to"),
+        (lambda: fg.vjp(fg.exp, np.ones(2))[1](1.0), ValueError,
+         "pullback: cotangents has shape (), expected (2,), that of the value it belongs to"),
+        (lambda: fg.jvp(lambda p: p["a"], ({"a": 1.0},), ({"b": 1.0},)), ValueError, "jvp: tangents[0]"),
+        (lambda: fg.jvp(fg.exp, (1.0,), (1.0, 2.0)), ValueError, "jvp: tangents"),
+        (lambda: fg.jvp(fg.exp, (1.0,), (1.0,), has_aux=True), TypeError,
+         "jvp: with has_aux=True exp must return (value, aux), got a Tensor"),
+    ],
+)  # fmt: skip
+def test_errors(call, kind, text):
+    with pytest.raises(kind) as caught:
+        call()
+    assert str(caught.value).startswith(text)
+
+
+def test_used_up_graphs_are_refused():
+    def f(x):
+        y = x * x
+        y.sum().backward()
+        return y
+
+    with pytest.raises(RuntimeError, match="already used by an earlier backward pass"):
+        fg.jvp(f, (np.ones(2),), (np.ones(2),))
+
+
+def test_the_tape_goes_with_the_pullback():
+    before = _core.live()["nodes"]
+    _, pullback = fg.vjp(fg.exp, 1.0)
+    assert _core.live()["nodes"] > before
+    del pullback
+    assert _core.live()["nodes"] == before

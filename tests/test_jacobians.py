@@ -1,0 +1,141 @@
+"""Jacobians and Hessians against each other in every order of the modes, against SciPy's and against loops over rows."""
+
+import numpy as np
+import pytest
+import scipy.optimize
+from test_higher_order import STRUCTURAL, spread
+
+import fastgrad as fg
+
+ORDERS = {
+    "fwd over rev": fg.hessian,
+    "rev over fwd": lambda f: fg.jacrev(fg.jacfwd(f)),
+    "rev over rev": lambda f: fg.jacrev(fg.jacrev(f)),
+    "fwd over fwd": lambda f: fg.jacfwd(fg.jacfwd(f)),
+}
+
+
+def rosenbrock(x):
+    return fg.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+def by_rows(f, *args):
+    """The Jacobian by each argument, a backward pass a row."""
+    y, pullback = fg.vjp(f, *args)
+    rows = [pullback(unit.reshape(np.shape(y))) for unit in np.eye(np.size(y), dtype=np.asarray(y).dtype)]
+    return [np.reshape(parts, (*np.shape(y), *np.shape(x))) for parts, x in zip(zip(*rows), args)]
+
+
+@pytest.mark.parametrize("transform", [fg.jacrev, fg.jacfwd])
+@pytest.mark.parametrize("name", STRUCTURAL)
+def test_every_structural_row(name, transform):
+    tolerance = {"rtol": 1e-5, "atol": 1e-6} if name == "cast" else {"rtol": 1e-12, "atol": 1e-12}
+    for f, *args in STRUCTURAL[name]:
+        numbers = tuple(range(len(args)))
+        jacobian = transform(f, numbers)
+        expected = by_rows(f, *args)
+        for found in (jacobian(*args), fg.compile(jacobian)(*args)):
+            for got, exact in zip(found, expected):
+                assert got.shape == exact.shape and got.dtype == exact.dtype
+                np.testing.assert_allclose(got, exact, **tolerance)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_hessians_in_every_order_of_modes(order):
+    x = spread(7)
+    expected = scipy.optimize.rosen_hess(x)
+    hessian = ORDERS[order](rosenbrock)
+    np.testing.assert_allclose(hessian(x), expected, rtol=1e-13, atol=1e-11)
+    np.testing.assert_allclose(fg.compile(hessian)(x), expected, rtol=1e-13, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", STRUCTURAL)
+def test_hessians_of_every_structural_row(name):
+    tolerance = {"rtol": 1e-4, "atol": 1e-4} if name == "cast" else {"rtol": 1e-11, "atol": 1e-11}
+    for f, x, *rest in STRUCTURAL[name]:
+        found = [hessian(lambda x: fg.sum(f(x, *rest) * x.sum()))(x) for hessian in ORDERS.values()]
+        assert found[0].shape == x.shape * 2
+        for other in found[1:]:
+            np.testing.assert_allclose(other, found[0], **tolerance)
+
+
+def test_products():
+    x, p = spread(9), spread(9)[::-1]
+    expected = scipy.optimize.rosen_hess_prod(x, p)
+    np.testing.assert_allclose(fg.hvp(rosenbrock, (x,), (p,)), expected, rtol=1e-12)
+    np.testing.assert_allclose(fg.hessp(rosenbrock)(x, p), expected, rtol=1e-12)
+    np.testing.assert_allclose(fg.compile(fg.hessp(rosenbrock))(x, p), expected, rtol=1e-12)
+    f = lambda a, b: fg.sum(a["w"] * b**2)
+    ha, hb = fg.hvp(f, ({"w": x}, p), ({"w": p}, x))
+    np.testing.assert_allclose(ha["w"], 2 * p * x, rtol=1e-14)
+    np.testing.assert_allclose(hb, 2 * p * p + 2 * x * x, rtol=1e-14)
+    result = scipy.optimize.minimize(
+        lambda x, a: float(np.sum((x - a) ** 4)), np.zeros(3), (2.0,), "Newton-CG",
+        jac=lambda x, a: 4 * (x - a) ** 3, hessp=fg.hessp(lambda x, a: fg.sum((x - a) ** 4)),
+    )  # fmt: skip
+    np.testing.assert_allclose(result.x, 2, atol=1e-2)
+
+
+def test_elementwise_grad():
+    x = spread(2, 3)
+    np.testing.assert_allclose(fg.elementwise_grad(np.sin)(x), np.cos(x), rtol=1e-14)
+    second = fg.elementwise_grad(fg.elementwise_grad(fg.tanh))
+    np.testing.assert_allclose(second(x), -2 * np.tanh(x) / np.cosh(x) ** 2, rtol=1e-13)
+    da, db = fg.elementwise_grad(lambda a, b: a * b * b, (0, 1))(x, x)
+    np.testing.assert_allclose([da, db], [x * x, 2 * x * x], rtol=1e-14)
+    with pytest.raises(TypeError, match="returned a float, not a tensor"):
+        fg.elementwise_grad(lambda x: 1.0)(x)
+
+
+@pytest.mark.parametrize("transform", [fg.jacrev, fg.jacfwd])
+def test_structures_aux_and_argnums(transform):
+    f = lambda p, n, q: ({"y": p["w"] * q[0], "z": [(p["w"] * p["b"]).sum() * n]}, "aux")
+    p, q = {"w": np.array([1.0, 2.0]), "b": 3.0}, np.array([5.0])
+    found, aux = transform(f, argnums=(0, -1), has_aux=True)(p, 2, q)
+    assert aux == "aux"
+    in_p, in_q = found["y"]
+    np.testing.assert_array_equal(in_p["w"], [[5, 0], [0, 5]])
+    np.testing.assert_array_equal(in_p["b"], [0, 0])
+    np.testing.assert_array_equal(in_q, [[1], [2]])
+    in_p, in_q = found["z"][0]
+    np.testing.assert_array_equal(in_p["w"], [6, 6])
+    assert in_p["b"] == 6 and in_q.shape == (1,) and in_q[0] == 0
+    same = transform(lambda x: x * x, (0, 0))(2.0)
+    assert same == (4.0, 4.0)
+
+
+@pytest.mark.parametrize("transform", [fg.jacrev, fg.jacfwd])
+def test_shapes_and_dtypes(transform):
+    assert transform(fg.exp)(0.0) == 1 and isinstance(transform(fg.exp)(0.0), np.float64)
+    x = spread(2, 3).astype(np.float32)
+    found = transform(lambda x: fg.tanh(x[:, 0]))(x)
+    assert found.shape == (2, 2, 3) and found.dtype == np.float32
+    assert transform(fg.exp)(np.zeros((0, 2))).shape == (0, 2, 0, 2)
+    assert transform(lambda x: x.sum())(np.zeros(0)).shape == (0,)
+    constant = transform(lambda x: fg.stop_gradient(x) + 0 * x[:1])(np.ones(3))
+    np.testing.assert_array_equal(constant, np.zeros((3, 3)))
+    mapped = fg.vmap(transform(lambda x: x * x * x.sum()))(spread(4, 3))
+    looped = [transform(lambda x: x * x * x.sum())(row) for row in spread(4, 3)]
+    np.testing.assert_allclose(mapped, looped, rtol=1e-13)
+    of_jacobian = lambda x: fg.sum(transform(fg.tanh)(x) ** 2)
+    fg.check_grads(of_jacobian, (spread(3),), order=2)
+
+
+@pytest.mark.parametrize(
+    "call, text",
+    [
+        (lambda: fg.jacrev(3), "jacrev: expected a function, got 3"),
+        (lambda: fg.jacfwd(fg.exp)(np.arange(3)), "jacfwd: args[0] is int64; only float32 and float64 have gradients, "
+         "convert it with float(x) or x.astype(float), or leave it out of argnums"),
+        (lambda: fg.jacrev(lambda a, b: a, 1)(1.0, {"k": 1}), "jacrev: args[1]['k'] is an int"),
+        (lambda: fg.jacrev(fg.exp, 1)(1.0), "jacrev: argnums names argument 1, but exp was called with 1 positional"),
+        (lambda: fg.jacrev(fg.exp, "x"), "jacrev: expected argnums as an int or a tuple of ints, got 'x'"),
+        (lambda: fg.jacrev(lambda x: 1.0)(1.0), "jacrev: <lambda> returned a float, not a tensor: nothing in it was"),
+        (lambda: fg.hvp(fg.exp, 1.0, 1.0), "hvp: expected primals as a tuple of f's arguments, got a float; of a single"),
+        (lambda: fg.hessp(3), "hessp: expected a function, got 3"),
+    ],
+)  # fmt: skip
+def test_errors(call, text):
+    with pytest.raises(TypeError) as caught:
+        call()
+    assert str(caught.value).startswith(text)
