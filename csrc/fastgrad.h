@@ -23,7 +23,7 @@
 #define FG_MAX_NDIM 32
 
 typedef enum {
-    FG_RAISED = -1,         /* by fg_on_rule: the caller knows the reason */
+    FG_RAISED = -1,         /* by fg_on_rule or fg_on_numpy: the caller knows the reason */
     FG_OK, FG_NO_MEMORY, FG_BAD_VALUE, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED
 } fg_status;
 
@@ -76,6 +76,7 @@ typedef struct fg_array {
     uint8_t readonly;       /* its memory must not be written */
     uint8_t unstable;       /* others may write this memory: the tape keeps a copy of it */
     uint8_t live;           /* a generator's state, which draws advance: a program keeps it, not its present elements */
+    uint8_t weak;           /* a Python number among a recording's inputs: takes on the dtype of other operands */
     uint32_t version;       /* counts in-place changes; kept by the array that is not a view */
     uint32_t tape_refs;     /* how many of refs are held by nodes that saved this array ... */
     uint32_t exports;       /* ... and how many by ndarrays and other outside views of it */
@@ -195,6 +196,10 @@ int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b);   /* a op= b; a's refe
 int fg_run(const fg_call *, fg_array *y);
 int fg_derivative(int op, int i, fg_array *a, fg_array *b, fg_array **out);     /* d op / d input i */
 fg_shape *fg_broadcast_shapes(const char *name, const fg_shape *, const fg_shape *);
+
+/* The work of the operation `numpy`, which the caller does under its lock, and that function's name. */
+extern int (*fg_on_numpy)(const fg_call *, fg_array *y);
+extern const char *(*fg_on_numpy_name)(int64_t which);
 
 /* ---- tape.c ------------------------------------------------------------------------------------------- */
 /* What each thread has of its own, in one block because finding it costs as much as the work of a scalar. */

@@ -94,10 +94,11 @@ static double work_of(const fg_program *p, const step *s)
     return elements / 4 + (double)s->n * (double)a->dim[a->ndim - 1 - !!s->attr[0]] / 32;
 }
 
-/* A reduction over axes that are not neighbours keeps partial results in arrays of the pool (reductions.c). */
+/* A reduction over axes that are not neighbours keeps partial results in arrays of the pool (reductions.c); NumPy's
+ * functions make arrays of their own. */
 static int allocates(const fg_program *p, const step *s)
 {
-    if (fg_n_bodies(s->op))                     /* takes replays */
+    if (fg_n_bodies(s->op) || s->op == FG_OP_numpy)     /* a body takes replays */
         return 1;
     if (s->op != FG_OP_sum && s->op != FG_OP_max && s->op != FG_OP_min)
         return 0;

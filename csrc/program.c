@@ -75,7 +75,9 @@ int fg_program_line(const fg_program *p, int i, char *text, int size)
     int op = s->op, at = 0;
     char shape[FG_SHAPE_TEXT];
     PRINT("%%%d = ", s->y);
-    if (op < FG_N_OPS)
+    if (op == FG_OP_numpy)
+        PRINT("numpy.%s", fg_on_numpy_name(s->attr[0]));
+    else if (op < FG_N_OPS)
         PRINT("%s", fg_ops[op].name);
     else
         PRINT("%s_vjp%s", fg_ops[(op - FG_N_OPS) / 2].name,

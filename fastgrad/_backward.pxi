@@ -13,6 +13,7 @@ def watch_tensor(Tensor x, bint connected=False):
     """x as the argument of a transform. What is recorded already stays so if asked for, by an operation that moves
     nothing: the transform has a node of its own to stop at, and an outer one goes on through it."""
     cdef Tensor r
+    x = strong(x)
     if x.t.node != NULL and connected:
         r = apply_one(FG_OP_reshape, x, x.t.array.shape.ndim, x.t.array.shape.dim)
         r.t.node.fixed = True

@@ -186,6 +186,20 @@ def _random(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], s
     return apply_op(op, xs, (dtype, low, count, size, *shape))
 
 
+def _numpy(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    """A function of NumPy's: it reduces one operand over the axes that its options name, or broadcasts its operands."""
+    function, options = _core.numpy_call(attr[0])
+    if "keepdims" not in options:
+        return _core.by_numpy(function, *_aligned(xs, batched), **options)
+    x, axis = xs[0], options["axis"]
+    if axis is None:  # of all elements as they lie in memory; their axes all remain with length 1, or none does
+        kept = (1,) * (x.ndim - 1) if options["keepdims"] else ()
+        flat = reshape(x, (size, _product(x.shape[1:])))
+        return reshape(_core.by_numpy(function, flat, axis=1, keepdims=False), (size, *kept))
+    moved = tuple(i + 1 for i in axis) if isinstance(axis, tuple) else axis + 1
+    return _core.by_numpy(function, x, axis=moved, keepdims=options["keepdims"])
+
+
 RULES: dict[str, Rule] = dict.fromkeys(_core.ROWS, _elementwise) | {
     **dict.fromkeys(
         "cast barrier where less less_equal greater greater_equal equal not_equal logical_and logical_or logical_xor".split(),
@@ -199,5 +213,5 @@ RULES: dict[str, Rule] = dict.fromkeys(_core.ROWS, _elementwise) | {
     **dict.fromkeys(("sum", "max", "min"), _reduction),
     **dict.fromkeys(("slice", "unslice"), _slice),
     "reshape": _reshape, "transpose": _transpose, "broadcast_to": _broadcast_to, "concatenate": _concatenate,
-    "take": _take, "untake": _untake, "matmul": _matmul, "random": _random,
+    "take": _take, "untake": _untake, "matmul": _matmul, "random": _random, "numpy": _numpy,
 }  # fmt: skip

@@ -8,6 +8,7 @@ replay. What the function reads from outside its arguments is a constant of the 
 from __future__ import annotations
 
 import functools
+import inspect
 import operator
 import os
 import threading
@@ -29,6 +30,9 @@ __all__ = ["CacheInfo", "Compiled", "compile"]
 _CONSTANTS = (np.ndarray, np.generic, np.dtype, bool, int, float, complex, str, bytes)
 
 
+_NOWHERE = 1 << 30  # more than any call has arguments
+
+
 class CacheInfo(NamedTuple):
     """As ``functools.lru_cache`` tells: calls replayed, calls recorded, and programs kept."""
 
@@ -44,6 +48,47 @@ class _Entry(NamedTuple):
     guard: Any
 
 
+class _Leaf(NamedTuple):
+    value: Any
+    array: np.ndarray
+    number: type | None  # of a Python number, which takes on the dtypes of others: its type
+
+
+class _Call:
+    """What a function was called with: constants, and the leaves of the other arguments."""
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], places: set[int], names: set[str]) -> None:
+        self.args, self.kwargs, self.places, self.names = args, kwargs, places, names
+        moving = tuple(a for i, a in enumerate(args) if i not in places)
+        named = {name: a for name, a in kwargs.items() if name not in names}
+        leaves, self.structure = tree.flatten((moving, named))
+        self.leaves = [
+            _Leaf(x, _input(x, self.structure, i), type(x) if type(x) in (float, int, bool) else None)
+            for i, x in enumerate(leaves)
+        ]
+        self.inputs = [leaf.array for leaf in self.leaves]
+
+    def key(self) -> Any:
+        """Equal for calls that one program serves."""
+        fixed = tuple((i, _typed(self.args[i], i)) for i in sorted(self.places))
+        named = tuple((name, _typed(self.kwargs[name], name)) for name in sorted(self.names))
+        kinds = tuple((leaf.array.shape, leaf.array.dtype.char, leaf.number) for leaf in self.leaves)
+        return len(self.args), fixed, named, self.structure, kinds
+
+    def on(self, f: Callable[..., Any], leaves: list[Any]) -> Any:
+        """f called in this way, but with other leaves."""
+        moving, named = tree.unflatten(self.structure, leaves)
+        rest = iter(moving)
+        args = [a if i in self.places else next(rest) for i, a in enumerate(self.args)]
+        return f(*args, **{name: named[name] if name in named else a for name, a in self.kwargs.items()})
+
+    def guard(self) -> Any:
+        """What tells such calls in C, or None."""
+        if self.places or self.names:
+            return None
+        return _core.make_guard((self.args, self.kwargs), iter(range(len(self.leaves))), tree.is_named_tuple)
+
+
 class Compiled(_core.Replayer):
     """What ``compile`` returns. Called as the function it was made from, with arrays in and out."""
 
@@ -55,9 +100,11 @@ class Compiled(_core.Replayer):
         verify: bool = False,
         wary: bool = False,
         kept: int = 0,
+        static_argnames: tuple[str, ...] = (),
     ) -> None:
         functools.update_wrapper(self, f)
         self._f, self._static, self._maxsize, self._verify = f, static_argnums, maxsize, verify
+        self._static_names = _all_static(f, static_argnums, static_argnames)
         self._wary = wary  # for a training step: record twice before believing a program; every result is an ndarray
         self._kept = kept  # how many of the last results are gradients that stay in the program
         self._doubted: set[Any] = set()
@@ -79,19 +126,19 @@ class Compiled(_core.Replayer):
         self.cache_clear()
         vars(self).update(state)
 
-    def _slowly(self, args: tuple[Any, ...]) -> Any:
+    def _slowly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if _core.tracing():
-            return self._f(*args)
-        entry, inputs = self._entry(args)
+            return self._f(*args, **kwargs)
+        call = self._call(args, kwargs)
+        entry = self._entry(call)
+        inputs = call.inputs
         draws = _Draws(entry.program) if self._verify else None
         results = entry.program.run(inputs)
         result = results[0] if entry.rebuild is None else entry.rebuild(results)
         if draws is not None:
             draws.rewind()
-            static = self._static_of(args)
-            moving = tuple(a for i, a in enumerate(args) if i not in static)
-            tensors = iter(tree.unflatten(tree.structure(moving), [_core.tensor(a) for a in inputs]))
-            _compare(result, self._f(*[a if i in static else next(tensors) for i, a in enumerate(args)]))
+            leaves = [leaf.value if leaf.number else _core.tensor(leaf.array) for leaf in call.leaves]
+            _compare(result, call.on(self._f, leaves))
             draws.check()
         return result
 
@@ -99,13 +146,13 @@ class Compiled(_core.Replayer):
         """A training step with parameters args[0], updated by rule: what ``Program.train`` says of it."""
         found = self._train(args, rule, checked)
         if found is None:
-            entry, inputs = self._entry(args)
-            found = entry.program.train(inputs, rule, checked)
+            call = self._call(args, {})
+            found = self._entry(call).program.train(call.inputs, rule, checked)
         return found
 
-    def program(self, *args: Any) -> Program:
+    def program(self, *args: Any, **kwargs: Any) -> Program:
         """The program that a call with these arguments replays; recorded now if there is none."""
-        return self._entry(args)[0].program
+        return self._entry(self._call(args, kwargs)).program
 
     def cache_info(self) -> CacheInfo:
         """How often a program was replayed and recorded, and how many are kept."""
@@ -119,29 +166,25 @@ class Compiled(_core.Replayer):
             self._remember(None, None, None)
             self._hits = self._misses = 0
 
-    def _static_of(self, args: tuple[Any, ...]) -> set[int]:
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
         for i in self._static:
-            if not -len(args) <= i < len(args):
+            if not -len(args) <= i < len(args) and self._static_names.get(i) not in kwargs:
                 raise TypeError(
                     f"compile: static_argnums names argument {i}, but the function was called with {len(args)} positional "
                     f"argument{'s' * (len(args) != 1)}"
                 )
-        return {i % len(args) for i in self._static}
+        places = {i % len(args) for i in (*self._static, *self._static_names) if -len(args) <= i < len(args)}
+        return _Call(args, kwargs, places, set(kwargs).intersection(self._static_names.values()))
 
-    def _entry(self, args: tuple[Any, ...]) -> tuple[_Entry, list[np.ndarray]]:
-        static = self._static_of(args)
-        moving = tuple(a for i, a in enumerate(args) if i not in static)
-        leaves, structure = tree.flatten(moving)
-        inputs = [_input(leaf, structure, i) for i, leaf in enumerate(leaves)]
-        fixed = tuple((i, _typed(args[i], i)) for i in sorted(static))
-        key = (len(args), fixed, structure, tuple((a.shape, a.dtype.char) for a in inputs))
+    def _entry(self, call: _Call) -> _Entry:
+        key = call.key()
         with self._lock:
             entry = self._entries.get(key)
             if entry is not None:
                 self._hits += 1
                 self._entries.move_to_end(key)
         if entry is None:
-            entry = self._record(args, static, structure, inputs)
+            entry = self._record(call)
             with self._lock:
                 self._misses += 1
                 self._entries[key] = entry
@@ -151,7 +194,7 @@ class Compiled(_core.Replayer):
                     self._doubted.discard(self._entries.popitem(last=False)[0])
         else:
             if key in self._doubted:
-                if not entry.program.same_as(self._record(args, static, structure, inputs).program):
+                if not entry.program.same_as(self._record(call).program):
                     raise TraceError(
                         "compile: two recordings of this function differ; it draws random numbers of another library than "
                         "fastgrad.random, counts its calls, or reads something from outside its arguments that has changed"
@@ -159,16 +202,12 @@ class Compiled(_core.Replayer):
                 self._doubted.discard(key)
         fast = entry.guard is not None and not self._verify and key not in self._doubted
         self._remember(entry.guard if fast else None, entry.program, entry.rebuild)
-        return entry, inputs
+        return entry
 
-    def _record(
-        self, args: tuple[Any, ...], static: set[int], structure: tree.Structure, inputs: list[np.ndarray]
-    ) -> _Entry:
+    def _record(self, call: _Call) -> _Entry:
         _core.trace_begin()
         try:
-            moving = iter(tree.unflatten(structure, [_core.trace_input(a) for a in inputs]))
-            call = [a if i in static else next(moving) for i, a in enumerate(args)]
-            result = self._f(*call)
+            result = call.on(self._f, [_core.trace_input(leaf.array, leaf.number is not None) for leaf in call.leaves])
             leaves, shape = tree.flatten(result)
             wanted = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
             for tensor in wanted:
@@ -185,8 +224,7 @@ class Compiled(_core.Replayer):
             raise
         program = _core.trace_end(wanted, numbers=not self._wary, kept=self._kept)
         rebuild = _rebuilder(shape, leaves)
-        guard = None if static else _core.make_guard(args, iter(range(len(inputs))), tree.is_named_tuple)
-        return _Entry(program, rebuild, guard)
+        return _Entry(program, rebuild, call.guard())
 
 
 class Replayed:
@@ -239,6 +277,7 @@ def compile(
     f: Callable[..., Any],
     *,
     static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
     maxsize: int = 64,
     verify: bool = False,
 ) -> Compiled:
@@ -252,6 +291,8 @@ def compile(
     static_argnums : int or sequence of ints
         Positional arguments that are constants: f gets them as they are, and a new value records a new program. They
         must be hashable.
+    static_argnames : str or sequence of strs
+        The same by name. A parameter named in either way is a constant also if it is passed in the other.
     maxsize : int
         How many programs are kept; the one not used for longest is dropped first.
     verify : bool
@@ -260,11 +301,15 @@ def compile(
     Returns
     -------
     Compiled
-        Takes f's positional arguments. Arrays come back as ndarrays of their own memory, results without axes as NumPy
+        Takes f's arguments. Arrays come back as ndarrays of their own memory, results without axes as NumPy
         numbers. ``.program(*args)`` shows the program, ``.cache_info()`` how often it was replayed.
 
-    A branch on a value, ``float(x)`` or ``x.numpy()`` inside f raise TraceError, a TypeError that names the line: their
-    result would be frozen into the program. Arrays that f reads from outside its arguments are constants.
+    Python numbers among the arguments may change from call to call, and take on the dtype of the arrays that they meet,
+    as in NumPy; f gets tensors for them, and one that is no longer of the same type records a new program.
+
+    A branch on a value, ``float(x)``, ``x.numpy()`` or an index by a boolean mask inside f raise TraceError, a TypeError
+    that names the line: their result would be frozen into the program. Arrays that f reads from outside its arguments
+    are constants.
 
     >>> import fastgrad as fg, numpy as np
     >>> f = fg.compile(fg.value_and_grad(lambda x: np.sum(np.tanh(x) ** 2)))
@@ -274,9 +319,31 @@ def compile(
     if not callable(f):
         raise TypeError(f"compile: expected a function, got {type(f).__name__}")
     numbers = static_argnums if isinstance(static_argnums, (tuple, list)) else (static_argnums,)
+    names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
     if operator.index(maxsize) < 1:
         raise ValueError(f"compile: expected maxsize of at least 1, got {maxsize}")
-    return Compiled(f, tuple(operator.index(i) for i in numbers), maxsize, verify)
+    return Compiled(f, tuple(operator.index(i) for i in numbers), maxsize, verify, static_argnames=names)
+
+
+def _all_static(f: Callable[..., Any], numbers: tuple[int, ...], names: tuple[str, ...]) -> dict[int, str]:
+    """Of constant parameters that can be told by name: {number: name}; the number is their place where they have one,
+    else one that no argument has."""
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"compile: expected static_argnames as names of parameters, got {name!r}")
+    try:
+        parameters = list(inspect.signature(f).parameters.values())
+    except (TypeError, ValueError):  # some functions do not tell theirs
+        return {_NOWHERE + k: name for k, name in enumerate(names)}
+    known = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    for name in names:
+        if name not in known and all(p.kind is not p.VAR_KEYWORD for p in parameters):
+            raise ValueError(
+                f"compile: static_argnames has {name!r}, but the function's parameters are {', '.join(sorted(known)) or 'none'}"
+            )
+    places = {p.name: i for i, p in enumerate(parameters) if p.kind is p.POSITIONAL_OR_KEYWORD}
+    found = {places.get(name, _NOWHERE + k): name for k, name in enumerate(names)}
+    return found | {i: name for name, i in places.items() if i in numbers}
 
 
 class _Draws:
@@ -297,7 +364,7 @@ class _Draws:
                 raise AssertionError("compile: the replay drew more or fewer random numbers than the function")
 
 
-def _typed(value: Any, i: int) -> Any:
+def _typed(value: Any, i: int | str) -> Any:
     """A static argument as a key."""
     if type(value) is tuple:
         return tuple(_typed(item, i) for item in value)
@@ -309,8 +376,15 @@ def _typed(value: Any, i: int) -> Any:
         if not isinstance(value, Tensor):
             return tree.exact(value)
         value_type = "Tensor"
+    i = repr(i) if isinstance(i, str) else i
     cure = ", such as a tuple" if isinstance(value, (list, dict, set)) else "; arrays are passed as arguments that are not static"
     raise TypeError(f"compile: the static argument {i} holds a {value_type}, expected hashable constants{cure}")
+
+
+def _place_of(structure: tree.Structure, i: int) -> str:
+    """How errors call leaf i of the arguments' tuple and the keywords' dict."""
+    path = structure.paths("")[i]
+    return ("args" if path.startswith("[0]") else "kwargs") + path[3:]
 
 
 def _input(leaf: Any, structure: tree.Structure, i: int) -> np.ndarray:
@@ -321,13 +395,14 @@ def _input(leaf: Any, structure: tree.Structure, i: int) -> np.ndarray:
         leaf = leaf.numpy()
     if not isinstance(leaf, (np.ndarray, np.generic, float, int)) or isinstance(leaf, np.ma.MaskedArray):
         raise TypeError(
-            f"compile: args{structure.paths('')[i]} is of type {type(leaf).__name__}, expected arrays and numbers; name its "
-            "argument in static_argnums if it is a constant"
+            f"compile: {_place_of(structure, i)} is of type {type(leaf).__name__}, expected arrays and numbers; name "
+            "its argument in static_argnums or static_argnames if it is a constant"
         )
     a = np.asarray(leaf)
     if a.dtype.kind not in "fiub" or a.dtype.itemsize not in (1, 2, 4, 8) or a.dtype == np.float16:
         raise TypeError(
-            f"compile: args{structure.paths('')[i]} has dtype {a.dtype}, expected float32, float64, bool or an integer dtype"
+            f"compile: {_place_of(structure, i)} has dtype {a.dtype}, expected float32, float64, bool or an integer "
+            "dtype"
         )
     return a if a.flags.c_contiguous else np.ascontiguousarray(a).reshape(a.shape)
 

@@ -14,7 +14,7 @@ cdef extern from "fastgrad.h":
         FG_OP_take, FG_OP_where, FG_OP_sum, FG_OP_max, FG_OP_min, FG_OP_matmul
         FG_OP_logical_and, FG_OP_logical_or, FG_OP_logical_xor
         FG_OP_softmax, FG_OP_log_softmax, FG_OP_logsumexp, FG_OP_cross_entropy, FG_OP_random, FG_OP_leaf
-        FG_OP_barrier, FG_OP_custom, FG_OP_part, FG_OP_while_loop
+        FG_OP_barrier, FG_OP_custom, FG_OP_part, FG_OP_while_loop, FG_OP_numpy
         FG_RANDOM_WORDS
 
     ctypedef struct fg_shape:
@@ -24,7 +24,7 @@ cdef extern from "fastgrad.h":
 
     ctypedef struct fg_array:
         int32_t refs
-        uint8_t dtype, storage, readonly, unstable, live
+        uint8_t dtype, storage, readonly, unstable, live, weak
         uint32_t tape_refs, exports
         fg_shape *shape
         void *data
@@ -49,6 +49,11 @@ cdef extern from "fastgrad.h":
     ctypedef struct fg_tensor:
         fg_array *array
         fg_node *node
+
+    ctypedef struct fg_call:
+        int op, n_in, n_attr
+        const fg_tensor *in_ "in"
+        const int64_t *attr
 
     ctypedef struct fg_switches:
         int read_outside
@@ -129,6 +134,8 @@ cdef extern from "fastgrad.h":
                      fg_node **wrt, fg_tensor *out)
     int fg_tape_between(int n_y, const fg_tensor *y, int n, fg_node **wrt, int64_t *count, fg_node ***out)
     int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx) except -1
+    int (*fg_on_numpy)(const fg_call *, fg_array *) except -1
+    const char *(*fg_on_numpy_name)(int64_t) noexcept
     int fg_custom(int n_in, const fg_tensor *, void *rule, int n_out, fg_tensor *y)
     int (*fg_on_custom)(void *rule, fg_node *, fg_tensor g, fg_tensor *gin) except -1
     int fg_joint(int n_in, const fg_tensor *, fg_array *handle, fg_node **out)
@@ -157,6 +164,7 @@ cdef extern from "program.h":
     int fg_trace_here()
     int fg_trace_outside(const fg_array *)
     int fg_traced(const fg_array *)
+    int fg_trace_note(const fg_call *, fg_array *)
     fg_replay *fg_replay_take(fg_program *)
     void fg_replay_give(fg_program *, fg_replay *)
     void **fg_replay_address(fg_replay *)

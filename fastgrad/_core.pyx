@@ -177,6 +177,11 @@ cdef cnp.ndarray view_of(fg_array *x, bint writeable):
     """An ndarray on the memory of x."""
     if fg_tracing and fg_traced(x):
         refuse_traced()
+    return present_of(x, writeable)
+
+
+cdef cnp.ndarray present_of(fg_array *x, bint writeable):
+    """The same, although x may be known for this moment only."""
     cdef cnp.npy_intp dim[FG_MAX_NDIM]
     cdef int i
     for i in range(x.shape.ndim):
@@ -264,13 +269,11 @@ cdef Tensor as_float(x, str name):
 
 cdef Tensor cast_integers(Tensor x, dtype):
     """A tensor of integers or booleans as another dtype."""
-    cdef int64_t number
-    if fg_tracing and fg_traced(x.t.array):
-        number = NUMBER_OF[dtype]
-        return apply_one(FG_OP_cast, x, 1, &number)
-    return tensor_of(view_of(x.t.array, False).astype(dtype))
+    cdef int64_t number = NUMBER_OF[dtype]
+    return apply_one(FG_OP_cast, x, 1, &number)
 
 
+include "_outside.pxi"
 include "_tensor.pxi"
 include "_elementwise.pxi"
 include "_structural.pxi"

@@ -40,7 +40,12 @@ def tensor(data, dtype=None, requires_grad=False):
     >>> fg.tensor([1.0, 2.0], dtype="float32", requires_grad=True)
     tensor([1., 2.], dtype=float32, requires_grad=True)
     """
-    cdef Tensor r = tensor_of(with_dtype(data, dtype, "tensor"), share=False)
+    cdef Tensor r
+    if is_traced(data):
+        refuse_tracked(data, "tensor")
+        r = astype(data, data.dtype if dtype is None else dtype)
+    else:
+        r = tensor_of(with_dtype(data, dtype, "tensor"), share=False)
     if requires_grad:
         make_leaf(r)
     return r
@@ -57,6 +62,7 @@ def asarray(data, dtype=None):
     tensor([1, 2])
     """
     if isinstance(data, Tensor):
+        data = strong(data)
         return data if dtype is None or data.dtype == np.dtype(dtype) else astype(data, dtype)
     return wrap_array(array_from(with_dtype(data, dtype, "asarray"), share=True))
 

@@ -19,7 +19,7 @@ cdef Tensor unary(int op, x):
     if operand.t.array.dtype > FG_FLOAT64:
         dtype = integral_result(name, operand.dtype)
         if dtype.kind != "f":                   # what NumPy keeps integral stays so
-            return tensor_of(np.asarray(getattr(np, name)(view_of(operand.t.array, False))))
+            return by_numpy(getattr(np, name), operand)
         operand = as_float(operand, name)
     check(fg_unary(op, operand.t, &y))
     return wrap(y)
@@ -35,17 +35,12 @@ cdef object integral_result(str name, dtype, other=None):
     return result
 
 
-cdef inline bint weak_scalar(x):
-    """A Python number, which takes on the dtype of the other operand."""
-    return type(x) is float or type(x) is int or type(x) is bool
-
-
 cdef Tensor binary(int op, a, b):
     cdef fg_tensor y, scalar
     cdef int status
     if type(a) is Tensor and (<Tensor>a).t.array.dtype <= FG_FLOAT64:
         if type(b) is Tensor:
-            if (<Tensor>b).t.array.dtype <= FG_FLOAT64:
+            if (<Tensor>b).t.array.dtype <= FG_FLOAT64 and (<Tensor>a).t.array.weak == (<Tensor>b).t.array.weak:
                 check(fg_binary(op, (<Tensor>a).t, (<Tensor>b).t, &y))
                 return wrap(y)
         elif weak_scalar(b):
@@ -82,7 +77,7 @@ cdef object operand(x, str name):
 
 
 cdef object common_dtype(str name, values):
-    kinds = [v if weak_scalar(v) else v.dtype for v in values]
+    kinds = [v if weak_scalar(v) else v.dtype.type(1).item() if is_weak(v) else v.dtype for v in values]
     dtype = np.result_type(*kinds)
     if dtype == np.float16:
         dtype = FLOAT32
@@ -94,6 +89,8 @@ cdef object common_dtype(str name, values):
 
 cdef Tensor in_dtype(v, dtype):
     if type(v) is Tensor:
+        if (<Tensor>v).t.array.weak and v.dtype != dtype:
+            return weak_as(v, dtype)
         return v if v.dtype.kind == "f" or v.dtype == dtype else cast_integers(v, dtype)
     a = np.asarray(v, dtype if weak_scalar(v) else None)
     return tensor_of(a if a.dtype == dtype else a.astype(dtype))
@@ -107,22 +104,41 @@ cdef Tensor mixed(int op, a, b):
     a, b = operand(a, name), operand(b, name)
     dtype = common_dtype(name, (a, b))
     if dtype.kind != "f":
-        kinds = [type(x) if type(x) is int else x.dtype if type(x) is Tensor else np.asarray(x).dtype for x in (a, b)]
+        kinds = [number_kind(x) for x in (a, b)]
         if kinds == [int, int]:
             kinds = [dtype, dtype]
         dtype = integral_result(name, kinds[0], kinds[1])
         if dtype.kind != "f":
-            return tensor_of(np.asarray(getattr(np, name)(plain(a), plain(b))))
+            if is_traced(a) or is_traced(b):
+                a, b = beside(a, b), beside(b, a)
+            return by_numpy(getattr(np, name), a, b)
     first, second = in_dtype(a, dtype), in_dtype(b, dtype)
     check(fg_binary(op, first.t, second.t, &y))
     return wrap(y)
+
+
+cdef object number_kind(x):
+    """The dtype of an operand that is no float; of a Python int or what stands for one, int."""
+    dtype = np.dtype(bool) if type(x) is bool else None if type(x) is int else x.dtype
+    return int if dtype is None or (dtype.kind == "i" and is_weak(x)) else dtype
 
 
 cdef operate(int op, a, b):
     """A binary operator: NotImplemented for what is no number, so that Python can ask the other operand."""
     if not (is_operand(a) and is_operand(b)):
         return NotImplemented
+    if fg_tracing and is_weak(a) and is_weak(b):
+        return still_weak(binary(op, weak_number(a), weak_number(b)))
     return binary(op, a, b)
+
+
+cdef object weak_number(x):
+    """Booleans are integers to Python's operators."""
+    return astype(x, np.int64) if is_bool(x) else int(x) if type(x) is bool else x
+
+
+cdef operate_unary(int op, Tensor x):
+    return still_weak(unary(op, weak_number(x))) if x.t.array.weak else unary(op, x)
 
 
 cdef operate_inplace(int op, Tensor a, b):
@@ -130,6 +146,8 @@ cdef operate_inplace(int op, Tensor a, b):
     name = fg_ops[op].name.decode()
     if not is_operand(b):
         return NotImplemented
+    if a.t.array.weak:                          # as Python's numbers: nothing is changed
+        return operate(op, a, b)
     if fg_tracing and fg_trace_outside(a.t.array):
         recorder, often = ("vmap", "for each element") if fg_trace_here() == 2 else ("compile", "at each call")
         raise TraceError(f"{recorder}: {name} changes a tensor in place that was made before the function was recorded"
@@ -143,7 +161,7 @@ cdef operate_inplace(int op, Tensor a, b):
         if result.shape != a.shape:
             raise ValueError(f"{name}: an in-place change cannot turn shape {a.shape} into {result.shape}")
         other = result.astype(a.dtype)
-        if fg_array_is_private(a.t.array):
+        if fg_array_is_private(a.t.array) and not (fg_tracing and fg_trace_here()):  # that knows values, not memory
             copy_bytes(a.t.array.data, other.t.array.data, a.nbytes)
             fg_array_changed(a.t.array)
         else:
@@ -156,6 +174,8 @@ cdef operate_inplace(int op, Tensor a, b):
 
 cdef to_the_power(Tensor a, b):
     """a ** b; the exponents that have a cheaper and more exact form of their own take it."""
+    if a.t.array.weak:
+        return operate(FG_OP_power, a, b)
     if a.t.array.dtype <= FG_FLOAT64 and weak_scalar(b):
         if b == 2:
             return unary(FG_OP_square, a)
@@ -173,7 +193,13 @@ cdef inline bint is_float(x):
 
 
 cdef compare(int op, a, b):
-    """A comparison: floats by the core, the rest by NumPy's ufunc of that name."""
+    """A comparison by an operator."""
+    found = compare_values(op, a, b)
+    return still_weak(found) if fg_tracing and is_weak(a) and is_weak(b) else found
+
+
+cdef compare_values(int op, a, b):
+    """Floats by the core, the rest by NumPy's ufunc of that name."""
     cdef fg_tensor y
     cdef fg_tensor operands[2]
     cdef fg_array *scalar = NULL
@@ -189,7 +215,7 @@ cdef compare(int op, a, b):
             if not weak_scalar(b):
                 b = as_tensor(b, name)
             if not (is_float(a) or is_float(b)):
-                return tensor_of(np.asarray(getattr(np, name)(plain(a), plain(b))))
+                return by_numpy(getattr(np, name), a, b)
         dtype, (a, b) = promoted(name, a, b)
         a, b = astype_if(a, dtype), astype_if(b, dtype)
     x = <Tensor>a
@@ -220,9 +246,15 @@ cdef logic(ufunc, a, b=None):
             raise TypeError(f"{ufunc.__name__}: expected booleans or integers, got floats; compare first, as in "
                             "(x > 0) & (x < 1)")
     if b is None:
-        if is_bool(a):
+        if is_bool(a) and not (<Tensor>a).t.array.weak:
             return logic(np.bitwise_xor, a, True)
-        return tensor_of(np.asarray(ufunc(plain(a))))
+        return still_weak(by_numpy(ufunc, weak_number(a))) if is_weak(a) else by_numpy(ufunc, a)
+    if fg_tracing and is_weak(a) and is_weak(b):
+        return still_weak(logic_of(ufunc, a, b))
+    return logic_of(ufunc, a, b)
+
+
+cdef logic_of(ufunc, a, b):
     cdef fg_tensor y
     cdef fg_tensor operands[2]
     if (is_bool(a) or type(a) is bool) and (is_bool(b) or type(b) is bool):
@@ -232,7 +264,10 @@ cdef logic(ufunc, a, b=None):
               FG_OP_logical_or if ufunc is np.bitwise_or else FG_OP_logical_xor)
         check(fg_apply(op, 2, operands, 0, NULL, &y))
         return wrap(y)
-    return tensor_of(np.asarray(ufunc(plain(a), plain(b))))
+    if is_traced(a) or is_traced(b):
+        a, b = operand(a, ufunc.__name__), operand(b, ufunc.__name__)
+        a, b = beside(a, b), beside(b, a)
+    return by_numpy(ufunc, a, b)
 
 
 cdef inline bint is_bool(x):

@@ -41,7 +41,10 @@ def _creator(function: Callable[..., np.ndarray], summary: str, example: str) ->
                     "it instead, as in fastgrad.zeros(shape) + t, or pass t.detach()"
                 )
         like = tuple(_stand_in(a) if isinstance(a, Tensor) else a for a in like)
-        made = function(*like, *map(_plain, values), **{k: _plain(a) for k, a in kwargs.items()})
+        unknown = builtins.any(isinstance(a, Tensor) and _core.traced(a) for a in values)
+        if unknown and function in (np.full, np.full_like):
+            return _filled(function, *like, *values, **kwargs)
+        made = function(*like, *map(_known, values), **{k: _known(a) for k, a in kwargs.items()})
         result = _core.adopt(made, function.__name__)
         if requires_grad:
             result.requires_grad = True
@@ -53,6 +56,21 @@ def _creator(function: Callable[..., np.ndarray], summary: str, example: str) ->
         f"    >>> import fastgrad as fg\n    >>> {example}\n    "
     )
     return create
+
+
+def _filled(function: Callable[..., np.ndarray], like: Any, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """``numpy.full`` or ``full_like`` with a value that is known only at each call of a recorded function."""
+    if function is np.full and not args and kwargs.get("dtype") is None:
+        kwargs["dtype"] = value.dtype
+    made = function(like, value.dtype.type(0), *args, **kwargs)
+    return broadcast_to(astype(value, made.dtype), made.shape)
+
+
+def _known(x: Any) -> Any:
+    if isinstance(x, Tensor):
+        _core.refuse_value(x, "index" if x.dtype.kind in "iu" else "array")
+        return x.numpy()
+    return x
 
 
 def _stand_in(x: Tensor) -> np.ndarray:
@@ -130,7 +148,7 @@ def ldexp(x: TensorLike, exponent: TensorLike) -> Tensor:
     if e.dtype.kind not in "iub":
         raise TypeError(f"ldexp: expected integer exponents, got {e.dtype}")
     x = _floating(x)
-    return multiply(x, np.ldexp(x.dtype.type(1), e.numpy()))
+    return multiply(x, _core.by_numpy(np.ldexp, x.dtype.type(1), e))
 
 
 def modf(x: TensorLike) -> tuple[Tensor, Tensor]:
@@ -163,7 +181,7 @@ def round(x: TensorLike, decimals: int = 0) -> Tensor:
     """
     x = asarray(x)
     if x.dtype.kind in "iu":
-        return asarray(np.round(x.numpy(), decimals))
+        return _core.by_numpy(np.round, x, decimals=decimals)
     if decimals == 0:
         return _core.rint(x)
     scale = 10.0 ** builtins.abs(decimals)
@@ -223,10 +241,6 @@ def clip(x: TensorLike, min: TensorLike | None = None, max: TensorLike | None = 
 
 
 # ---- questions about elements: booleans, which carry no gradient ----------------------------------------------
-def _plain(x: TensorLike) -> Any:
-    return x.numpy() if isinstance(x, Tensor) else x
-
-
 def _question(name: str, of_floats: Callable[..., Any] | None = None) -> Callable[..., Tensor]:
     """``numpy.name`` of tensors; ``of_floats`` says the same of floats in operations that can be compiled."""
     function = getattr(np, name)
@@ -237,7 +251,7 @@ def _question(name: str, of_floats: Callable[..., Any] | None = None) -> Callabl
         x = asarray(operands[0])
         if of_floats is not None and (x.dtype.kind == "f" or function.nin == 2):
             return of_floats(x, *operands[1:])  # type: ignore[no-any-return]
-        return _core.adopt(function(x.numpy()), name)
+        return _core.by_numpy(function, x)
 
     ask.__name__ = ask.__qualname__ = name
     ask.__doc__ = (
@@ -277,9 +291,9 @@ def prod(x: TensorLike, axis: Axis = None, keepdims: builtins.bool = False) -> T
     tensor([3., 8.])
     """
     x = asarray(x)
-    if x.dtype.kind != "f":
-        return asarray(np.prod(x.numpy(), axis=axis, keepdims=keepdims))
     axes = normal_axes(axis, x.ndim, "prod")
+    if x.dtype.kind != "f":
+        return _core.by_numpy(np.prod, x, axis=axes, keepdims=builtins.bool(keepdims))
     if _any_zero_length(x.shape, axes):
         return add(sum(x, axis, keepdims), 1.0)
     kept = [1 if i in axes else n for i, n in enumerate(x.shape)]
@@ -330,8 +344,9 @@ def _counted(function: Callable[..., Any], example: str) -> Callable[..., Tensor
         x = asarray(x)
         if axis is not None and function in (np.argmax, np.argmin):
             axis = _one_axis(axis, x.ndim, function.__name__)
-        normal_axes(axis, x.ndim, function.__name__)
-        return _core.adopt(function(x.numpy(), axis=axis, keepdims=keepdims), function.__name__)
+        elif axis is not None:
+            axis = normal_axes(axis, x.ndim, function.__name__)
+        return _core.by_numpy(function, x, axis=axis, keepdims=builtins.bool(keepdims))
 
     count.__name__ = count.__qualname__ = function.__name__
     count.__doc__ = (

@@ -13,20 +13,39 @@ cdef str user_line():
     return f" ({frame.f_code.co_filename}, line {frame.f_lineno})" if frame is not None else ""
 
 
-cdef int refuse_traced() except -1:
+# What to do instead, by the reason for which a value was asked for.
+cdef dict CURES = {
+    "branch": "instead of a Python branch, loop or `and` use fastgrad.where or maximum",
+    "number": "instead of float(x), int(x) or x.item() keep the tensor, on which fastgrad's and NumPy's functions work as "
+              "on numbers; a choice between values is made by fastgrad.where",
+    "array": "instead of an ndarray of it keep the tensor, on which NumPy's functions work, too; a choice between values "
+             "is made by fastgrad.where",
+    "index": "where it is an index, write x[i] with a tensor i of integers; the bounds of a slice, a shape or the length "
+             "of a loop decide how much there is to compute, which cannot change: fastgrad.where can leave elements out",
+    "mask": "a boolean index has a result whose shape depends on it: instead use fastgrad.where(mask, x, 0), which keeps "
+            "the shape",
+    "update": "what is written to memory outside would be written once: return the new value, chosen by fastgrad.where",
+}
+
+
+cdef int refuse_traced(str reason="array") except -1:
     """Raise TraceError, naming the line that asked."""
     if fg_trace_here() == 2:
         raise TraceError(
             f"vmap: the value of a tensor was asked for in a function that is mapped{user_line()}. Its value differs "
-            "from element to element of the batch: instead of a Python branch or a boolean index use fastgrad.where or "
-            "maximum, instead of float(x) keep the tensor, and give arguments that are the same for all elements the "
-            "axis None; arithmetic on integers, argmax, any and all ask for values, too"
+            f"from element to element of the batch: {CURES[reason]}. Arguments that are the same for all elements have "
+            "the axis None in in_axes"
         )
     raise TraceError(
-        f"compile: the value of a tensor was asked for while the function is recorded{user_line()}. Its value differs from "
-        "call to call: instead of a Python branch use fastgrad.where or maximum, instead of float(x) keep the tensor, "
-        "and mark arguments that are constants by static_argnums"
+        f"compile: the value of a tensor was asked for while the function is recorded{user_line()}. Its value differs "
+        f"from call to call: {CURES[reason]}. Arguments that are constants are marked by static_argnums"
     )
+
+
+def refuse_value(Tensor x, str reason):
+    """Raise TraceError if x is not known while a function is recorded."""
+    if is_traced(x):
+        refuse_traced(reason)
 
 
 def trace_begin():
@@ -49,10 +68,11 @@ def traced(Tensor x):
     return fg_traced(x.t.array) != 0
 
 
-def trace_input(cnp.ndarray a):
-    """The next input of the program being recorded, with a's present elements."""
+def trace_input(cnp.ndarray a, bint weak=False):
+    """The next input of the program being recorded, with a's present elements; weak: it stands for a Python number."""
     cdef Tensor r = wrap_array(array_from(as_ndarray(a, "compile"), share=True, unstable=False))
     r.t.array.readonly = True
+    r.t.array.weak = weak
     check(fg_trace_input(r.t.array))
     return r
 
@@ -337,6 +357,27 @@ cdef inline void hold_input(fg_replay *r, int i, cnp.ndarray a) noexcept:
     fg_replay_address(r)[i] = cnp.PyArray_DATA(a)
 
 
+cdef extern from "Python.h":
+    long long PyLong_AsLongLongAndOverflow(object, int *overflow) except? -1
+
+
+cdef bint hold_number(Program program, fg_replay *r, int i, object x) except -1:
+    """The Python number x is input i, if the input's dtype can hold it."""
+    cdef void *to = fg_replay_own_input(program.program, r, i)
+    cdef int dtype = fg_program_input_dtype(program.program, i), overflow = 0
+    if to == NULL:
+        fail(FG_NO_MEMORY)
+    if dtype == FG_FLOAT64:
+        (<double *>to)[0] = x
+    elif dtype == FG_BOOL:
+        (<uint8_t *>to)[0] = x
+    elif dtype == FG_INT64:
+        (<int64_t *>to)[0] = PyLong_AsLongLongAndOverflow(x, &overflow)
+    else:
+        return False
+    return overflow == 0
+
+
 cdef inline bint fits(object x, int dtype, fg_shape *s):
     """Is x an ndarray of just this dtype and shape, laid out as the core needs it?"""
     cdef cnp.ndarray a
@@ -357,13 +398,14 @@ cdef inline bint fits(object x, int dtype, fg_shape *s):
 cdef class Guard:
     """Decides in a few nanoseconds an array whether arguments are those a program was recorded for.
 
-    Made from the arguments of the recording call; knows dicts, lists, tuples, NamedTuples and None. With any other
-    container there is no guard: its own code would have to run, and every call takes the slow way through ``tree``.
+    Made from the arguments of the recording call; knows Python numbers, which it tells apart by their types, dicts,
+    lists, tuples, NamedTuples and None. With any other container there is no guard: its own code would have to run, and
+    every call takes the slow way through ``tree``.
     """
 
-    cdef int kind               # 0 array, 2 dict, 3 list, 4 tuple, 5 None
-    cdef int number             # of an array: which input
-    cdef object value           # keys of a dict, type of a tuple
+    cdef int kind               # 0 array, 1 Python number, 2 dict, 3 list, 4 tuple, 5 None
+    cdef int number             # of an array or number: which input
+    cdef object value           # keys of a dict, type of a tuple or number
     cdef list parts
 
     cdef bint match(self, object x, Program program, fg_replay *r):
@@ -375,6 +417,8 @@ cdef class Guard:
                 return False
             hold_input(r, self.number, x)
             return True
+        if self.kind == 1:
+            return type(x) is self.value and hold_number(program, r, self.number, x)
         if self.kind == 2:
             if type(x) is not dict or len(<dict>x) != len(self.parts):
                 return False
@@ -407,6 +451,9 @@ def make_guard(args, numbers, named_tuple):
     if isinstance(args, np.ndarray):
         g.kind, g.number = 0, next(numbers)
         return g
+    if weak_scalar(args):
+        g.kind, g.number, g.value = 1, next(numbers), type(args)
+        return g
     if type(args) is dict:
         if not all([type(key) is str or type(key) is int for key in args]):
             return None                         # comparing other keys may run Python code in the middle of a match
@@ -431,27 +478,29 @@ def make_guard(args, numbers, named_tuple):
 cdef class Replayer:
     """The quick half of ``compile``: a call like the last is replayed, any other goes to ``_slowly``."""
 
-    cdef Guard guard
+    cdef Guard guard, keywords  # of the arguments, positional and by name
     cdef Program program
     cdef object rebuild
     cdef public long long _hits
 
     def _remember(self, Guard guard, Program program, rebuild):
-        """What to replay, with a function from its results to what a call returns; a guard of None: nothing."""
-        self.guard, self.program, self.rebuild = guard, program, rebuild
+        """What to replay, with a function from its results to what a call returns. The guard is that of the arguments'
+        tuple and the keywords' dict, or None: nothing is remembered."""
+        self.guard, self.keywords = (None, None) if guard is None else guard.parts
+        self.program, self.rebuild = program, rebuild
 
-    def __call__(self, *args):
+    def __call__(self, *args, **kwargs):
         cdef Program program = self.program
         cdef fg_replay *r
         if self.guard is not None and not fg_trace_here():
             rebuild = self.rebuild
             r = program.take()
-            if self.guard.match(args, program, r):
+            if self.guard.match(args, program, r) and self.keywords.match(kwargs, program, r):
                 self._hits += 1
                 results = program.replay(r)
                 return results[0] if rebuild is None else rebuild(results)
             program.give(r)
-        return self._slowly(args)
+        return self._slowly(args, kwargs)
 
     def _train(self, tuple args, Rule rule not None, bint checked):
         """If the call is like the last: a training step (see `train`). Else None, and nothing has happened."""

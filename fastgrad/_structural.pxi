@@ -52,8 +52,8 @@ cdef Tensor reduction(int op, x, axis, keepdims, str name):
     cdef int64_t attr[2]
     spread(axis, operand.t.array.shape.ndim, name, &bits)
     if operand.t.array.dtype > FG_FLOAT64:
-        axis = tuple(axis) if isinstance(axis, list) else axis
-        return tensor_of(np.asarray(getattr(np, name)(view_of(operand.t.array, False), axis=axis, keepdims=keepdims)))
+        axes = normal_axes(axis, operand.t.array.shape.ndim, name)
+        return by_numpy(getattr(np, name), operand, axis=axes, keepdims=bool(keepdims))
     attr[0] = bits
     attr[1] = bool(keepdims)
     return apply_one(op, operand, 2, attr)
@@ -275,10 +275,10 @@ def where(condition, x, y):
     if mask.t.array.dtype != FG_BOOL:
         if mask.t.node != NULL:
             raise TypeError("where: the condition is a tensor that requires gradients; compare it first, as in x > 0")
-        mask = tensor_of(view_of(mask.t.array, False) != 0)
+        mask = compare_values(FG_OP_not_equal, mask, 0)
     dtype, tensors = promoted("where", x, y)
     if dtype.kind != "f":
-        return tensor_of(np.asarray(np.where(view_of(mask.t.array, False), tensors[0].numpy(), tensors[1].numpy())))
+        return by_numpy(np.where, mask, *tensors)
     a = tensors[0] if tensors[0].dtype == dtype else astype(tensors[0], dtype)
     b = tensors[1] if tensors[1].dtype == dtype else astype(tensors[1], dtype)
     operands[0], operands[1], operands[2] = mask.t, (<Tensor>a).t, (<Tensor>b).t
@@ -301,8 +301,6 @@ def matmul(a, b):
     if not (type(a) is Tensor and type(b) is Tensor and (<Tensor>a).t.array.dtype == (<Tensor>b).t.array.dtype
             and (<Tensor>a).t.array.dtype <= FG_FLOAT64):
         dtype, (a, b) = promoted("matmul", a, b)
-        if dtype.kind != "f":
-            return tensor_of(np.asarray(np.matmul(a.numpy(), b.numpy())))
         a, b = astype_if(a, dtype), astype_if(b, dtype)
     left, right = a, b
     cdef int m = left.t.array.shape.ndim, n = right.t.array.shape.ndim
@@ -311,6 +309,8 @@ def matmul(a, b):
                          "multiply by a number with *")
     if m != 2 or n != 2:
         return matmul_stack(left, right)
+    if left.t.array.dtype > FG_FLOAT64:
+        return by_numpy(np.matmul, left, right)
     attr[0] = attr[1] = 0
     operands[0], operands[1] = left.t, right.t
     check(fg_apply(FG_OP_matmul, 2, operands, 2, attr, &y))
@@ -342,6 +342,8 @@ cdef matmul_stack(Tensor a, Tensor b):
         for length in a.shape[:-1]:
             rows *= length
         return reshape(matmul(reshape(a, (rows, a.shape[-1])), b), (*a.shape[:-1], b.shape[1]))
+    if a.t.array.dtype > FG_FLOAT64:
+        return by_numpy(np.matmul, a, b)
     attr[0] = attr[1] = 0
     operands[0], operands[1] = a.t, b.t
     check(fg_apply(FG_OP_matmul, 2, operands, 2, attr, &y))
@@ -362,12 +364,12 @@ def astype(array, dtype):
     cdef Tensor x = as_tensor(array, "astype")
     cdef int number = dtype_number(np.dtype(dtype))
     cdef int64_t attr = number
-    if (number <= FG_FLOAT64 if x.t.array.dtype <= FG_FLOAT64 else fg_tracing and fg_traced(x.t.array)):
+    if number <= FG_FLOAT64 or x.t.array.dtype > FG_FLOAT64:
         return apply_one(FG_OP_cast, x, 1, &attr)
     if x.t.node != NULL:
         raise TypeError(f"astype: a tensor that requires gradients cannot become {np.dtype(dtype)}, which has none; "
                         "use .detach() first")
-    return tensor_of(view_of(x.t.array, False).astype(DTYPES[number]), share=False)
+    return by_numpy(converted, x, dtype=DTYPES[number])
 
 
 def softmax_last(x):

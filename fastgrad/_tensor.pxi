@@ -177,8 +177,7 @@ cdef class Tensor:
         refuse_in_transform(self, "item")
         if self.t.array.shape.size != 1:
             raise ValueError(f"item: expected a tensor of one element, got shape {self.shape}")
-        if fg_tracing and fg_traced(self.t.array):
-            refuse_traced()
+        refuse_value(self, "number")
         if self.t.array.dtype == FG_FLOAT64:
             return (<double *>self.t.array.data)[0]
         if self.t.array.dtype == FG_FLOAT32:
@@ -240,11 +239,13 @@ cdef class Tensor:
     def __index__(self):
         if self.t.array.dtype <= FG_BOOL or self.t.array.shape.size != 1:
             raise TypeError(f"only a tensor of one integer can be an index, got {self.dtype} of shape {self.shape}")
+        refuse_value(self, "index")
         return self.item()
 
     def __bool__(self):
         if self.t.array.shape.size != 1:
             raise ValueError(f"the truth value of a tensor of shape {self.shape} is ambiguous; use .any() or .all()")
+        refuse_value(self, "branch")
         return bool(self.item())
 
     def __len__(self):
@@ -258,6 +259,7 @@ cdef class Tensor:
         return (self[i] for i in range(self.t.array.shape.dim[0]))
 
     def __contains__(self, value):
+        refuse_value(self, "branch")
         return bool((view_of(self.t.array, False) == (value.numpy() if isinstance(value, Tensor) else value)).any())
 
     def __hash__(self):
@@ -376,9 +378,9 @@ cdef class Tensor:
     def __imatmul__(self, other):
         raise TypeError("a @= b is not supported; write a = a @ b")
 
-    def __neg__(self): return unary(FG_OP_negative, self)
-    def __pos__(self): return unary(FG_OP_positive, self)
-    def __abs__(self): return unary(FG_OP_absolute, self)
+    def __neg__(self): return operate_unary(FG_OP_negative, self)
+    def __pos__(self): return operate_unary(FG_OP_positive, self)
+    def __abs__(self): return operate_unary(FG_OP_absolute, self)
 
     def __lt__(self, other): return compare(FG_OP_less, self, other)
     def __le__(self, other): return compare(FG_OP_less_equal, self, other)

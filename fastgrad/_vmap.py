@@ -43,8 +43,8 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         tensor is among the arguments or a result requires gradients, tensors.
 
     Raises ValueError where the batch's lengths differ, an axis does not exist, or in_axes is built otherwise than the
-    arguments; TypeError where what is mapped is no array. A branch on a value, ``float(x)``, an index by a boolean mask
-    or an operation on mapped integers inside f raise TraceError: use ``where``. f must not change tensors from outside.
+    arguments; TypeError where what is mapped is no array. A branch on a value, ``float(x)`` or an index by a boolean mask
+    inside f raise TraceError: use ``where``. f must not change tensors from outside.
 
     >>> import fastgrad as fg, numpy as np
     >>> loss = lambda w, x, y: np.sum((x @ w - y) ** 2)

@@ -1,0 +1,137 @@
+# Work on integers and booleans, which NumPy does: the operation `numpy` of the core. Included by _core.pyx.
+
+# What such operations call, by number: a function of ndarrays, with its keyword arguments. The same call has the same
+# number, so that this grows no longer than programs have different ones.
+cdef list numpy_calls = [], numpy_names = []
+cdef dict numpy_numbers = {}
+
+
+cpdef int64_t numpy_number(function, dict options) except -1:
+    """The number of this call: the first attribute of the operation `numpy`."""
+    key = function, tuple(sorted(options.items()))
+    number = numpy_numbers.get(key)
+    if number is None:
+        numpy_calls.append((function, options))
+        numpy_names.append(function.__name__.encode())
+        number = numpy_numbers[key] = len(numpy_calls) - 1
+    return number
+
+
+def numpy_call(int64_t number):
+    """What the operation `numpy` with this first attribute calls: a function, and its keyword arguments."""
+    return numpy_calls[number]
+
+
+cdef const char *numpy_name(int64_t number) noexcept:
+    return <const char *><bytes>numpy_names[number]
+
+
+cdef int run_numpy(const fg_call *c, fg_array *y) except -1:
+    """Fill y, the result of an operation `numpy`."""
+    cdef int k
+    function, options = numpy_calls[c.attr[0]]
+    operands = [present_of(c.in_[k].array, False) for k in range(c.n_in)]
+    result = present_of(y, True)
+    try:
+        if isinstance(function, np.ufunc):
+            function(*operands, out=result, **options)
+        else:
+            result[...] = function(*operands, **options)
+    except Exception as error:
+        raise error.with_traceback(None)        # its frames would keep views of memory that is used again
+    return FG_OK
+
+
+fg_on_numpy = run_numpy
+fg_on_numpy_name = numpy_name
+
+
+cdef inline bint is_traced(x):
+    return fg_tracing != 0 and type(x) is Tensor and fg_traced((<Tensor>x).t.array) != 0
+
+
+def by_numpy(function, *operands, **options):
+    """function(*operands, **options) where it carries no gradient; in a recording it is noted as one operation.
+
+    The function is one of NumPy's, or any other of ndarrays whose result has a shape and dtype that follow from those
+    of its operands; its options are hashable. Operands are tensors, ndarrays and numbers, at most 32. Returns a Tensor.
+    """
+    cdef fg_tensor given[FG_MAX_NDIM]
+    cdef int64_t attr[2 + FG_MAX_NDIM]
+    cdef fg_call call
+    cdef Tensor result
+    cdef int k = 0
+    if not any([is_traced(x) for x in operands]):
+        return tensor_of(np.asarray(function(*[plain(x) for x in operands], **options)))
+    tensors = [x if type(x) is Tensor else tensor_of(as_constant(x)) for x in operands]
+    found = np.asarray(function(*[present_of((<Tensor>x).t.array, False) for x in tensors], **options))
+    result = tensor_of(found, share=False)
+    for x in tensors:
+        given[k] = fg_tensor((<Tensor>x).t.array, NULL)
+        k += 1
+    attr[0], attr[1] = numpy_number(function, options), result.t.array.dtype
+    for k in range(found.ndim):
+        attr[2 + k] = found.shape[k]
+    call.op, call.n_in, call.in_, call.n_attr, call.attr = FG_OP_numpy, len(tensors), given, 2 + found.ndim, attr
+    check(fg_trace_note(&call, result.t.array))
+    return result
+
+
+cdef object as_constant(x):
+    """x as an ndarray; of an integer too large for all dtypes what compares as it does."""
+    a = np.asarray(x)
+    return a if a.dtype != object else np.asarray(np.inf if x > 0 else -np.inf)
+
+
+def converted(a, dtype):
+    """a as another dtype."""
+    return a.astype(dtype)
+
+
+def taken_on(a, dtype):
+    """Python integers as NumPy takes them beside arrays of an integer dtype."""
+    limits = np.iinfo(dtype)
+    for number in (a.min(initial=0), a.max(initial=0)):
+        if not limits.min <= number <= limits.max:
+            raise OverflowError(f"Python integer {number} out of bounds for {dtype}")
+    return a.astype(dtype)
+
+
+# ---- Python numbers among a recording's inputs -----------------------------------------------------------------
+cdef inline bint weak_scalar(x):
+    """A Python number, which takes on the dtype of the other operand."""
+    return type(x) is float or type(x) is int or type(x) is bool
+
+
+cdef inline bint is_weak(x):
+    """A Python number, or a tensor that stands for one."""
+    return (<Tensor>x).t.array.weak if type(x) is Tensor else weak_scalar(x)
+
+
+cdef Tensor strong(Tensor x):
+    """x; if it stands for a Python number, as a tensor made of it."""
+    return apply_one(FG_OP_reshape, x, x.t.array.shape.ndim, x.t.array.shape.dim) if x.t.array.weak else x
+
+
+cdef object still_weak(result):
+    """The result of an operator on Python numbers only."""
+    if type(result) is Tensor:
+        (<Tensor>result).t.array.weak = True
+    return result
+
+
+cdef Tensor weak_as(Tensor x, dtype):
+    """A tensor that stands for a Python number in the dtype that it takes on."""
+    if dtype.kind in "iu" and x.t.array.dtype > FG_BOOL:
+        return by_numpy(taken_on, x, dtype=dtype)
+    return astype(x, dtype)
+
+
+cdef object beside(x, other):
+    """A weak x as it comes to a ufunc of integers and booleans with another operand that is none."""
+    if not is_weak(x) or is_weak(other):
+        return x
+    dtype = other.dtype if other.dtype.kind in "iu" else DTYPES[FG_INT64]
+    if type(x) is bool or (type(x) is Tensor and (<Tensor>x).t.array.dtype in (FG_BOOL, NUMBER_OF[dtype])):
+        return x
+    return weak_as(x, dtype) if type(x) is Tensor else np.asarray(x, dtype)

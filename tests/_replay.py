@@ -1,0 +1,32 @@
+"""What the tests of compiled functions share: comparing replays with eager runs."""
+
+import numpy as np
+
+import fastgrad as fg
+
+
+def same(a, b):
+    """Equal to the last bit, nan as nan, in dtype and shape."""
+    a, b = (np.asarray(x.numpy() if isinstance(x, fg.Tensor) else x) for x in (a, b))
+    assert a.dtype == b.dtype
+    assert a.shape == b.shape
+    np.testing.assert_array_equal(a, b)
+    if a.dtype.kind == "f":
+        number = ~np.isnan(a)
+        np.testing.assert_array_equal(np.signbit(a[number]), np.signbit(b[number]))
+
+
+def same_tree(a, b):
+    (found, structure), (expected, other) = fg.tree.flatten(a), fg.tree.flatten(b)
+    assert structure == other
+    for x, y in zip(found, expected):
+        same(x, y)
+
+
+def eagerly(f, *args):
+    """f on tensors of copies."""
+    return f(*fg.tree.map(lambda x: fg.tensor(x), args))
+
+
+def square(x):
+    return fg.sum(x * x)

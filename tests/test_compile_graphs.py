@@ -1,0 +1,168 @@
+"""``compile``: the replay of random graphs equals the eager run to the last bit."""
+
+import math
+
+import numpy as np
+import pytest
+from _replay import eagerly, same_tree
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastgrad as fg
+from fastgrad import _core
+
+ROWS = fg._core.op_table()
+UNARY = [row for row in ROWS if row["arity"] == 1]
+BINARY = [row for row in ROWS if row["arity"] == 2]
+
+
+def squashed(x, domain):
+    lo, hi = domain
+    return lo + (hi - lo) * fg.sigmoid(x)
+
+
+def unary_op(k, x, *_):
+    row = UNARY[k % len(UNARY)]
+    return getattr(_core, row["name"])(squashed(x, row["domain"][0]) if k % 2 else x)
+
+
+def binary_op(k, x, y, *_):
+    row = BINARY[k % len(BINARY)]
+    if k % 2:
+        x, y = (squashed(v, domain) for v, domain in zip((x, y), row["domain"]))
+    return getattr(_core, row["name"])(x, y)
+
+
+def reduce_op(k, x, *_):
+    function = (fg.sum, fg.mean, fg.max, fg.min, fg.prod, fg.var)[k % 6]
+    axis = None if x.ndim == 0 or k % 5 == 0 else k % x.ndim
+    if x.size == 0 or (function is fg.prod and x.size > 100):
+        function = fg.sum
+    return function(x, axis=axis, keepdims=bool(k & 8))
+
+
+def shape_op(k, x, y, *_):
+    n = x.shape[0] if x.ndim else 0
+    return [
+        lambda: x.T,
+        lambda: fg.reshape(x, (-1,)) if x.size else x,
+        lambda: fg.reshape(x, (*x.shape, 1)),
+        lambda: x[None],
+        lambda: x[..., ::-1] if x.ndim else x,
+        lambda: x[n // 3 : n] if n else x,
+        lambda: x[k % n] if n else x,
+        lambda: fg.concatenate([fg.ravel(x), fg.ravel(y), fg.ravel(x)]),
+        lambda: fg.stack([x, x * 0.5], axis=-1),
+        lambda: fg.take(x, [0, n - 1, k % n], axis=0) if n else x,
+        lambda: fg.where(x > 0, x, y),
+        lambda: fg.where((x > 0) & ~(x > 1), 1.0, x),
+        lambda: fg.clip(x, -1, 1),
+        lambda: fg.broadcast_to(x, (2, *x.shape)),
+        lambda: fg.moveaxis(x, 0, -1) if n else x,
+        lambda: fg.astype(fg.astype(x, np.float64), np.float32),
+        lambda: fg.astype(x > 0, x.dtype) * x,
+    ][k % 17]()
+
+
+def row_op(k, x, *_):
+    if x.ndim == 0 or x.size == 0:
+        return x
+    name = ("softmax", "log_softmax", "logsumexp", "norm")[k % 4]
+    return getattr(fg, name)(x) if name == "norm" else getattr(fg, name)(x, axis=-1)
+
+
+def matmul_op(k, x, y, *_):
+    rows = fg.reshape(x, (1, -1)) if x.ndim < 2 and x.size else x
+    if rows.ndim < 2:
+        return x
+    return fg.matmul(rows, fg.swapaxes(rows, -1, -2)) if rows.shape[-2] < 70 else fg.matmul(fg.swapaxes(rows, -1, -2), rows)
+
+
+def inplace_op(k, x, y, *_):
+    z = x * 1.0
+    if k % 3 == 0:
+        z += 0.5
+    elif k % 3 == 1:
+        z *= 2.0
+    else:
+        z -= z
+    return z
+
+
+KINDS = [unary_op, unary_op, unary_op, binary_op, binary_op, binary_op, reduce_op, shape_op, shape_op, row_op, matmul_op, inplace_op]
+SHAPES = [(), (0,), (1,), (5,), (3, 4), (1, 4), (3, 1), (2, 0), (2, 3, 4), (2048,), (2500,), (5000,), (50, 61), (3072,)]
+STEPS = st.lists(st.tuples(st.integers(0, len(KINDS) - 1), *[st.integers(0, 10_000)] * 3), min_size=1, max_size=14)
+
+
+def graph(steps):
+    """A function of arrays that does these steps, each on earlier values; steps whose shapes do not fit are left out."""
+
+    def f(*inputs):
+        values = list(inputs)
+        for kind, k, i, j in steps:
+            x, y = values[-1 - i % min(4, len(values))], values[j % len(values)]
+            try:
+                made = KINDS[kind](k, x, y)
+            except ValueError as error:
+                assert "broadcast" in str(error) or "stretch" in str(error) or "shape" in str(error)
+                continue
+            if made.size <= 20_000:
+                values.append(made)
+        return values
+
+    return f
+
+
+def draw_inputs(shapes, dtype, rng):
+    return [np.asarray(rng.uniform(-2, 2, s), dtype) for s in shapes]
+
+
+@settings(max_examples=400, deadline=None, database=None, derandomize=True)
+@given(steps=STEPS, shapes=st.lists(st.sampled_from(SHAPES), min_size=1, max_size=3), dtype=st.sampled_from([np.float32, np.float64]))
+def test_random_graphs_replay_to_the_last_bit(steps, shapes, dtype):
+    f = graph(steps)
+
+    def last(*inputs):
+        return [v for v in f(*inputs)[-3:]]
+
+    def loss(*inputs):
+        return sum((fg.sum(v * v) for v in f(*inputs)[-3:]), start=fg.sum(inputs[0]))
+
+    numbers = tuple(range(len(shapes)))
+    value, gradient = fg.compile(last), fg.compile(fg.value_and_grad(loss, numbers))
+    rng = np.random.default_rng(len(steps))
+    for call in range(3):
+        inputs = draw_inputs(shapes, dtype, rng)
+        before = [x.copy() for x in inputs]
+        with np.errstate(all="ignore"):
+            same_tree(value(*inputs), [v.numpy() for v in eagerly(last, *inputs)])
+            found, expected = gradient(*inputs), fg.value_and_grad(loss, numbers)(*inputs)
+        assert float(found[0]) == expected[0] or math.isnan(found[0]) and math.isnan(expected[0])
+        same_tree(found[1], expected[1])
+        same_tree(inputs, before)
+    assert value.cache_info()[:2] == gradient.cache_info()[:2] == (2, 1)
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 1024, 2047, 2048, 2049, 5000])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_every_row_of_the_table_alone_and_in_a_fused_run(n, dtype):
+    rng = np.random.default_rng(n)
+    x, y = rng.uniform(-2, 2, (2, n)).astype(dtype)
+
+    def every(x, y):
+        results = [getattr(_core, row["name"])(squashed(x, row["domain"][0])) for row in UNARY]
+        for row in BINARY:
+            results.append(getattr(_core, row["name"])(*(squashed(v, d) for v, d in zip((x, y), row["domain"]))))
+        return results
+
+    with np.errstate(all="ignore"):
+        f = fg.compile(every)
+        same_tree(f(y, x), eagerly(every, y, x))
+        same_tree(f(x, y), eagerly(every, x, y))
+        g = fg.value_and_grad(lambda x, y: sum(fg.sum(v) for v in every(x, y)), (0, 1))
+        compiled = fg.compile(g)
+        compiled(y, x)
+        same_tree(compiled(x, y)[1], g(x, y)[1])
+    if n >= 2048:
+        assert "fused" in str(f.program(x, y))
+        assert "block" in str(f.program(x, y))

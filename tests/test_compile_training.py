@@ -1,0 +1,142 @@
+"""``compile``: training steps that replay equal those that do not."""
+
+import warnings
+
+import numpy as np
+import pytest
+from _replay import same, same_tree
+
+import fastgrad as fg
+
+
+def line(p, x, y):
+    return fg.losses.mse(x @ p["w"] + p["b"], y)
+
+
+DATA = np.random.default_rng(1).standard_normal((12, 3))
+TARGET = np.random.default_rng(2).standard_normal(12)
+
+
+def start(dtype=np.float64):
+    return {"w": np.zeros(3, dtype), "b": np.zeros((), dtype)}
+
+
+def pair(loss, optimizer, dtype=np.float64):
+    """A step that replays and one that does not, on parameters of their own."""
+    a, b = start(dtype), start(dtype)
+    return (a, fg.training_step(loss, a, optimizer())), (b, fg.training_step(loss, b, optimizer(), compile=False))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("optimizer", [lambda: fg.optim.SGD(0.1, momentum=0.9), lambda: fg.optim.Adam(0.1)], ids=["sgd", "adam"])
+def test_steps_equal_eager_steps_while_everything_changes(optimizer, dtype):
+    (a, step), (b, twin) = pair(line, optimizer, dtype)
+    x, y = DATA.astype(dtype), TARGET.astype(dtype)
+    for i in range(12):
+        rows = slice(0, (12, 5, 12, 1)[i % 4])
+        assert step(x[rows], y[rows]) == twin(x[rows], y[rows])
+        same_tree(a, b)
+        if i == 5:
+            for p in (a, b):
+                p["w"][:] = 3
+        if i == 7:
+            step.optimizer.load_state_dict(twin.optimizer.state_dict())
+    assert step._compiled.cache_info().currsize == 3
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint8])
+def test_integer_labels_are_recorded_and_checked(dtype):
+    p = np.zeros((3, 4))
+    step = fg.training_step(lambda w, x, k: fg.losses.softmax_cross_entropy(x @ w, k), p, fg.optim.SGD(0.5))
+    x, labels = DATA[:4], np.array([0, 1, 3, 2], dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        losses = [step(x, labels) for _ in range(4)]
+        assert losses == sorted(losses, reverse=True)
+        before = p.copy()
+        with pytest.raises(IndexError, match="label 4 of row 2"):
+            step(x, np.array([0, 1, 4, 2], dtype))
+        same(p, before)
+        assert step.optimizer.steps == 4
+        assert step(x, labels) < losses[-1]
+    assert step._compiled is not None
+
+
+def test_losses_that_cannot_be_recorded_run_eagerly_after_one_warning():
+    rng, state = np.random.default_rng(0), {"n": 0}
+
+    def noisy(p, x, y):
+        return line(p, x + rng.standard_normal(x.shape) * 0.01, y)
+
+    def counting(p, x, y):
+        state["n"] += 1
+        return line(p, x, y) * (1 + 1 / state["n"])
+
+    def branching(p, x, y):
+        loss = line(p, x, y)
+        return loss if loss > 1 else loss * 2
+
+    texts = {
+        noisy: "two recordings of this function differ; it draws random numbers of another library than",
+        counting: "two recordings of this function differ",
+        branching: rf"eagerly: compile: the value of a tensor was asked .*test_compile_training.py, line {branching.__code__.co_firstlineno + 2}\)",
+    }
+    for loss, text in texts.items():
+        p = start()
+        step = fg.training_step(loss, p, fg.optim.SGD(0.05))
+        with pytest.warns(RuntimeWarning, match=text) as caught:
+            step(DATA, TARGET)
+            step(DATA, TARGET)
+        assert len(caught) == 1
+        assert caught[0].filename == __file__
+        assert "Give compile=False to run it so without this warning" in str(caught[0].message)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for _ in range(3):
+                step(DATA, TARGET)
+        assert step.optimizer.steps == 5
+        with pytest.raises(RuntimeError, match="runs eagerly, there is no program"):
+            step.program(DATA, TARGET)
+    (a, step), (b, twin) = pair(branching, lambda: fg.optim.Adam(0.1))
+    with pytest.warns(RuntimeWarning):
+        for _ in range(5):
+            assert step(DATA, TARGET) == twin(DATA, TARGET)
+    same_tree(a, b)
+
+
+@pytest.mark.parametrize("n", [12, 4000])
+def test_a_constant_changed_between_the_first_steps_is_found(n):
+    scale = np.ones(n)
+    x = np.resize(DATA, (n, 3))
+    p = np.zeros(3)
+    step = fg.training_step(lambda w, x: fg.mean(fg.square(x @ w - 1) * scale), p, fg.optim.SGD(0.0))
+    assert step(x) == 1
+    scale[:] = 3
+    with pytest.warns(RuntimeWarning, match="two recordings"):
+        assert step(x) == pytest.approx(3)
+
+
+def test_an_error_of_the_batch_is_raised_and_the_program_kept():
+    p = start()
+    step = fg.training_step(line, p, "sgd")
+    step(DATA, TARGET)
+    step(DATA, TARGET)
+    compiled = step._compiled
+    with pytest.raises(ValueError), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        step(DATA, TARGET[:3])
+    assert step._compiled is compiled
+    step(DATA, TARGET)
+
+
+def test_a_python_number_in_the_batch_takes_on_the_dtype_of_the_parameters():
+    p = np.ones(3, np.float32)
+    loss = lambda w, scale, x: fg.sum(fg.square(w * scale - x))
+    step = fg.training_step(loss, p, fg.optim.SGD(0.1))
+    twin = fg.training_step(loss, q := p.copy(), fg.optim.SGD(0.1), compile=False)
+    x = np.arange(3, dtype=np.float32)
+    for scale in (0.5, 0.25, 1, 0.5, True):
+        assert step(scale, x) == twin(scale, x)
+        same(p, q)
+    assert step._compiled.cache_info().currsize == 3
+    assert "float32 (3,)" in str(step.program(0.5, x)) and "cast" in str(step.program(0.5, x))

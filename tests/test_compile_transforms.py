@@ -1,0 +1,130 @@
+"""``compile`` together with the other transforms, in-place updates and ``verify``."""
+
+import numpy as np
+import pytest
+from _replay import eagerly, same, same_tree, square
+
+import fastgrad as fg
+from fastgrad import _core
+
+RNG = np.random.default_rng(0)
+
+
+def test_a_compiled_function_inside_a_compiled_function():
+    inner = fg.compile(lambda x: x * 2)
+    outer = fg.compile(lambda x: inner(inner(x)) + 1)
+    for k in (1.0, 2.0):
+        same(outer(np.full(3, k)), np.full(3, 4 * k + 1))
+    assert inner.cache_info().misses == 0
+    twice = fg.compile(fg.compile(square))
+    assert twice(np.ones(2)) == 2
+
+
+def test_compiled_gradients_of_compiled_functions():
+    inner = fg.compile(square)
+    outer = fg.compile(fg.value_and_grad(inner))
+    for k in (1.0, 3.0):
+        value, gradient = outer(np.full(2, k))
+        assert value == 2 * k * k
+        same(gradient, np.full(2, 2 * k))
+
+
+def test_tensors_that_require_gradients_are_never_silently_constants():
+    compiled, x = fg.compile(square), np.ones(2)
+    compiled(x)
+    for call in (
+        lambda: fg.grad(compiled)(x),
+        lambda: compiled(fg.tensor(x, requires_grad=True)),
+        lambda: compiled(fg.tensor(x, requires_grad=True) * 2),
+        lambda: fg.grad(lambda w: fg.compile(lambda y: fg.sum(y * w))(x))(x),
+    ):
+        with pytest.raises(TypeError, match="requires gradients"):
+            call()
+    assert compiled(fg.tensor(x)) == 2
+    assert not _core.tracing()
+
+
+def test_the_gradient_of_what_is_compiled_in_many_ways():
+    x = RNG.standard_normal(5)
+    f = lambda x, y: (fg.sum(fg.tanh(x) * y), {"y": y * 2, "n": 3})
+    compiled = fg.compile(fg.value_and_grad(f, argnums=(0, 1), has_aux=True))
+    for k in (1, 2):
+        (value, aux), gradients = compiled(k * x, x)
+        (v, a), g = fg.value_and_grad(f, argnums=(0, 1), has_aux=True)(k * x, x)
+        assert value == v and aux["n"] == 3
+        same(aux["y"], a["y"])
+        same_tree(gradients, g)
+    unused = fg.compile(fg.grad(lambda x, y: fg.sum(y), argnums=0))
+    same(unused(x, x), np.zeros(5))
+    with pytest.raises(TypeError, match="argument 0 is int64; only float32 and float64 have gradients"):
+        fg.compile(fg.grad(square))(3)
+
+
+def test_no_grad_stop_gradient_and_backward_inside():
+    def f(x):
+        t = fg.astype(x, x.dtype)
+        with fg.no_grad():
+            c = x * 3
+        t.requires_grad = True
+        fg.sum(t * t * c * fg.stop_gradient(x)).backward()
+        return t.grad
+
+    with fg.no_grad():
+        compiled = fg.compile(f)
+    for x in (np.ones(2), np.full(2, 2.0)):
+        same(compiled(x), 2 * x * 3 * x * x) if x[0] == 1 else np.testing.assert_allclose(compiled(x), 6 * x**3)
+    with fg.no_grad():
+        np.testing.assert_allclose(fg.compile(fg.grad(square))(np.ones(2)), 2)
+
+
+def test_in_place_updates_inside():
+    def f(x, y):
+        a = x + 0.0
+        b = a
+        a += y
+        a *= 2
+        c = a * a
+        a -= 1
+        return a, b, c, fg.sum(a)
+
+    compiled = fg.compile(f)
+    for k in (1.0, 2.0):
+        x, y = np.array([1.0, 2.0]) * k, np.array([3.0])
+        same_tree(compiled(x, y), tuple(v.numpy() for v in eagerly(f, x, y)))
+
+
+def test_a_closed_over_tensor_changed_in_place_after_recording():
+    w = fg.tensor([1.0, 2.0])
+    compiled = fg.compile(lambda x: x * w)
+    compiled(np.ones(2))
+    w += 1
+    same(compiled(np.ones(2)), np.array([1.0, 2.0]))
+    assert w.tolist() == [2.0, 3.0]
+
+
+def test_verify_finds_what_was_frozen():
+    state = {"n": 0.0}
+
+    def f(x):
+        state["n"] += 1
+        return {"y": x * state["n"]}
+
+    with pytest.raises(AssertionError, match=r"result\['y'\] of the replay"):
+        fg.compile(f, verify=True)(np.ones(2))
+    with pytest.raises(AssertionError, match="the constant"):
+        fg.compile(lambda x: (x, state.update(n=state["n"] + 1), state["n"]), verify=True)(1.0)
+    with pytest.raises(AssertionError, match="returned"):
+        fg.compile(lambda x: [x] * int(state.update(n=state["n"] + 1) or state["n"]), verify=True)(1.0)
+    rng = np.random.default_rng(0)
+    with pytest.raises(AssertionError):
+        fg.compile(lambda x: x + rng.standard_normal(2), verify=True)(np.ones(2))
+    fine = fg.compile(lambda x, n: fg.sum(x.detach() ** n), static_argnums=1, verify=True)
+    x = np.ones(3)
+    assert [fine(x, 2), fine(2 * x, 2), fine(x, 3)] == [3, 12, 3]
+
+    def changes(x):
+        x += 1
+        return fg.sum(x)
+
+    assert fg.compile(changes, verify=True)(x) == 6
+    same(x, np.ones(3))
