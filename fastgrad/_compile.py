@@ -127,7 +127,7 @@ class Compiled(_core.Replayer):
         vars(self).update(state)
 
     def _slowly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if _core.tracing():
+        if _core.tracing() or (_core.in_transform() and _differentiated((args, kwargs))):
             return self._f(*args, **kwargs)
         call = self._call(args, kwargs)
         entry = self._entry(call)
@@ -259,6 +259,10 @@ class Replayed:
             stacklevel=stacklevel,
         )
         return found
+
+
+def _differentiated(args: Any) -> bool:
+    return any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in tree.leaves(args))
 
 
 def _place(error: BaseException) -> str:
