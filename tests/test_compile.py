@@ -400,13 +400,3 @@ def test_recording_is_not_entered_by_hand():
     with pytest.raises(TypeError):
         compiled(1.0)
     assert not _core.tracing()
-
-
-def test_a_compiled_function_within_a_transform_is_part_of_it():
-    f = fg.compile(lambda x: (x**3).sum())
-    x = np.array([1.0, 2.0])
-    assert f(x) == 9
-    np.testing.assert_array_equal(fg.grad(f)(x), 3 * x**2)
-    np.testing.assert_array_equal(fg.grad(lambda x: fg.grad(f)(x).sum())(x), 6 * x)
-    np.testing.assert_array_equal(fg.compile(fg.grad(f))(x), 3 * x**2)
-    assert f(x) == 9

@@ -33,7 +33,6 @@ def test_tensors_that_require_gradients_are_never_silently_constants():
     compiled, x = fg.compile(square), np.ones(2)
     compiled(x)
     for call in (
-        lambda: fg.grad(compiled)(x),
         lambda: compiled(fg.tensor(x, requires_grad=True)),
         lambda: compiled(fg.tensor(x, requires_grad=True) * 2),
         lambda: fg.grad(lambda w: fg.compile(lambda y: fg.sum(y * w))(x))(x),
@@ -42,6 +41,16 @@ def test_tensors_that_require_gradients_are_never_silently_constants():
             call()
     assert compiled(fg.tensor(x)) == 2
     assert not _core.tracing()
+
+
+def test_a_compiled_function_within_a_transform_is_part_of_it():
+    f = fg.compile(lambda x: (x**3).sum())
+    x = np.array([1.0, 2.0])
+    assert f(x) == 9
+    np.testing.assert_array_equal(fg.grad(f)(x), 3 * x**2)
+    np.testing.assert_array_equal(fg.grad(lambda x: fg.grad(f)(x).sum())(x), 6 * x)
+    np.testing.assert_array_equal(fg.compile(fg.grad(f))(x), 3 * x**2)
+    assert f(x) == 9
 
 
 def test_the_gradient_of_what_is_compiled_in_many_ways():
