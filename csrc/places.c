@@ -65,7 +65,14 @@ static int64_t bytes_for(const slot *s, int64_t n)
 }
 
 static int64_t whole_bytes(const slot *s) { return bytes_for(s, s->array.shape->size); }
-static int64_t bytes_of(const slot *s) { return s->blockwise ? bytes_for(s, s->blockwise) : whole_bytes(s); }
+/* Neighbours a little less than a page apart are moved apart: a store that straddles the page offset of a later load
+ * holds that load up, which made small programs up to 1.7 times slower. */
+static int64_t bytes_of(const slot *s)
+{
+    enum { PAGE = 4096, NEAR = 512 };
+    int64_t bytes = s->blockwise ? bytes_for(s, s->blockwise) : whole_bytes(s);
+    return bytes % PAGE >= PAGE - NEAR ? bytes + 2 * NEAR : bytes;
+}
 
 /* Take the smallest gap that fits, or grow the arena. */
 static int64_t take_place(list *gaps, int64_t bytes, int64_t *end)
