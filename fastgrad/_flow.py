@@ -141,8 +141,8 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
 
     pred is a single boolean. Where it is known, only the function that it chooses is called. Where a program is
     recorded and pred differs from call to call, both are recorded, and a replay runs one of them; then they
-    must return the same structure, shapes and dtypes, else TypeError. Within ``vmap``, where pred differs from element to
-    element, both are computed and the results chosen by ``where``.
+    must return the same structure, shapes and dtypes, else TypeError. Within ``vmap``, where pred differs from element
+    to element, both are computed and the results chosen by ``where``.
 
     >>> import fastgrad as fg
     >>> f = fg.compile(lambda x: fg.cond(x > 0, fg.sqrt, fg.exp, x))

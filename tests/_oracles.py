@@ -194,6 +194,14 @@ def layouts(x):
     }  # fmt: skip
 
 
+def broadcast_operands(name):
+    """Operands of shapes (3, 2) and (2,) for a binary row, within its domain and off its ties."""
+    lows, highs = zip(*ROWS[name]["domain"])
+    a = np.linspace(lows[0] + 0.1, highs[0], 6).reshape(3, 2) + 0.01
+    b = np.linspace(lows[1], highs[1] - 0.1, 2) + 0.013
+    return a, b
+
+
 # ---- gradients ------------------------------------------------------------------------------------------------
 def gradients(f, *args, cotangent=None):
     """The gradients of f(*args) by each argument, as ndarrays; the cotangent is ones unless given."""

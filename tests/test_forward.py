@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from _oracles import BINARY, FUNCTIONS, ROWS, UNARY, exact_derivative, samples
+from _oracles import BINARY, FUNCTIONS, ROWS, UNARY, broadcast_operands, exact_derivative, samples
 from test_higher_order import STRUCTURAL, spread
 
 import fastgrad as fg
@@ -69,10 +69,7 @@ def test_binary_rows_against_high_precision(name):
 
 @pytest.mark.parametrize("name", BINARY)
 def test_binary_rows_with_broadcast_operands(name):
-    lows, highs = zip(*ROWS[name]["domain"])
-    a = np.linspace(lows[0] + 0.1, highs[0], 6).reshape(3, 2) + 0.01
-    b = np.linspace(lows[1], highs[1] - 0.1, 2) + 0.013
-    f = FUNCTIONS[name]
+    f, (a, b) = FUNCTIONS[name], broadcast_operands(name)
     transposed(f, a, b)
     transposed(lambda b: f(a, b), b)
     transposed(lambda a: f(a[:1], b), a)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from _oracles import BINARY, FUNCTIONS, ROWS, UNARY, exact_derivative, samples
+from _oracles import BINARY, FUNCTIONS, ROWS, UNARY, broadcast_operands, exact_derivative, samples
 
 import fastgrad as fg
 from fastgrad import _core, _formula
@@ -55,10 +55,7 @@ def test_binary_rows_to_third_order(name):
 
 @pytest.mark.parametrize("name", BINARY)
 def test_binary_rows_with_broadcast_operands(name):
-    lows, highs = zip(*ROWS[name]["domain"])
-    a = np.linspace(lows[0] + 0.1, highs[0], 6).reshape(3, 2) + 0.01
-    b = np.linspace(lows[1], highs[1] - 0.1, 2) + 0.013
-    f = FUNCTIONS[name]
+    f, (a, b) = FUNCTIONS[name], broadcast_operands(name)
     fg.check_grads(lambda a, b: f(a, b) * a, (a, b), order=2)
     fg.check_grads(lambda b: f(a.astype(np.float32), b) * b, (b,), order=2, atol=1e-4)
 
