@@ -25,6 +25,7 @@ void fg_trace_abort(void);
 int fg_trace_here(void);                        /* is this thread recording? 2: notes only; 3: of a body */
 uint32_t fg_trace_number(void);                 /* of the recording of this thread, 0 if there is none */
 int fg_trace_outside(const fg_array *);         /* is this thread recording, and was the array made before? */
+int fg_trace_outside_node(const fg_node *);     /* the same of a node */
 int fg_traced(const fg_array *);                /* depends on an input of a recording under way, in whatever thread */
 int fg_trace_note(const fg_call *, fg_array *y);    /* called by every operation while fg_tracing */
 extern int fg_tracing;                          /* how many recordings are under way, in all threads */

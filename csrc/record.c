@@ -151,6 +151,8 @@ int fg_trace_outside(const fg_array *x)
     return recording && (!x->recorded_in || (int32_t)(x->recorded_in - recording->number) < 0);
 }
 
+int fg_trace_outside_node(const fg_node *n) { return recording && n->number <= recording->newest; }
+
 int fg_trace_input(fg_array *x)
 {
     if (!recording)

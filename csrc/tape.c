@@ -8,7 +8,7 @@
  * A cotangent is a tensor, array and node: the rules are made of operations, and while a pass is recorded these go on
  * the tape like any others, so that what the pass computes can be differentiated again.
  */
-#include "fastgrad.h"
+#include "program.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -541,6 +541,11 @@ int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_g
     pass p = {.number = new_pass(), .was_enabled = fg_grad_enabled};
     fg_node *root = fg_node_ref(y.node);        /* rules may run any Python code */
     int status = sweep(&p, 1, &y, &cotangent, retain_graph || create_graph, create_graph);
+    for (int64_t i = 0; fg_tracing && !status && i < p.ends.n; i++)
+        if (!p.ends.node[i]->spent && fg_trace_outside_node(p.ends.node[i]))
+            status = fg_fail(FG_ONCE, "backward: this would add to the .grad of a tensor made before the function was "
+                             "recorded, once instead of at each call: return gradients, as fastgrad.grad makes them, or "
+                             "call backward outside");
     for (int64_t i = 0; !status && i < p.ends.n; i++) {     /* only now, when nothing can fail but the sum itself */
         fg_node *leaf = p.ends.node[i];
         if (leaf->spent)

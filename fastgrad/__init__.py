@@ -16,13 +16,14 @@ from ._compile import CacheInfo, Compiled, compile
 from ._core import *
 from ._core import Program, TraceError
 from ._custom import checkpoint, custom_jvp, custom_vjp, primitive
-from ._descent import DescentResult, TrainingStep, descend, training_step
+from ._descent import DescentResult, descend
 from ._flow import cond, fori_loop, scan, while_loop
 from ._indexing import take
 from ._jacobians import elementwise_grad, hessian, hessp, hvp, jacfwd, jacobian, jacrev
 from ._linear import jvp, linearize, vjp
 from ._minimize import least_squares, minimize, root
 from ._ops import *
+from ._step import TrainingStep, training_step
 from ._transforms import grad, no_grad, stop_gradient, value_and_grad
 from ._vmap import vmap
 from .random import dropout

@@ -10,19 +10,17 @@ from __future__ import annotations
 import functools
 import inspect
 import operator
-import os
 import threading
-import traceback
 import types
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _core, tree
+from . import _core, _frames, tree
 from ._core import Program, Rule, Tensor, TraceError
+from ._outside import Outside
 
 __all__ = ["CacheInfo", "Compiled", "compile"]
 
@@ -84,9 +82,9 @@ class _Call:
 
     def guard(self) -> Any:
         """What tells such calls in C, or None."""
-        if self.places or self.names:
-            return None
-        return _core.make_guard((self.args, self.kwargs), iter(range(len(self.leaves))), tree.is_named_tuple)
+        args = tuple([_core.Static(a) if i in self.places else a for i, a in enumerate(self.args)])
+        kwargs = {name: _core.Static(a) if name in self.names else a for name, a in self.kwargs.items()}
+        return _core.make_guard((args, kwargs), iter(range(len(self.leaves))), tree.is_named_tuple)
 
 
 class Compiled(_core.Replayer):
@@ -138,9 +136,13 @@ class Compiled(_core.Replayer):
         if draws is not None:
             draws.rewind()
             leaves = [leaf.value if leaf.number else _core.tensor(leaf.array) for leaf in call.leaves]
-            _compare(result, call.on(self._f, leaves))
+            _compare(result, call.on(self._f, leaves), any(a.dtype == np.float32 for a in inputs))
             draws.check()
         return result
+
+    def __repr__(self) -> str:
+        name = getattr(self._f, "__qualname__", None) or repr(self._f)
+        return f"<fastgrad.compile of {name}, {_count(len(self._entries), 'program')}>"
 
     def train(self, args: tuple[Any, ...], rule: Rule, checked: bool) -> tuple[float, int, np.ndarray | None]:
         """A training step with parameters args[0], updated by rule: what ``Program.train`` says of it."""
@@ -170,8 +172,8 @@ class Compiled(_core.Replayer):
         for i in self._static:
             if not -len(args) <= i < len(args) and self._static_names.get(i) not in kwargs:
                 raise TypeError(
-                    f"compile: static_argnums names argument {i}, but the function was called with {len(args)} positional "
-                    f"argument{'s' * (len(args) != 1)}"
+                    f"compile: static_argnums names argument {i}, but the function was called with "
+                    f"{_count(len(args), 'positional argument')}"
                 )
         places = {i % len(args) for i in (*self._static, *self._static_names) if -len(args) <= i < len(args)}
         return _Call(args, kwargs, places, set(kwargs).intersection(self._static_names.values()))
@@ -184,7 +186,10 @@ class Compiled(_core.Replayer):
                 self._hits += 1
                 self._entries.move_to_end(key)
         if entry is None:
+            outside = None if self._wary else Outside(self._f, call.inputs)
             entry = self._record(call)
+            if outside is not None and outside.suspect():
+                self._confirm(entry, call)
             with self._lock:
                 self._misses += 1
                 self._entries[key] = entry
@@ -194,15 +199,31 @@ class Compiled(_core.Replayer):
                     self._doubted.discard(self._entries.popitem(last=False)[0])
         else:
             if key in self._doubted:
-                if not entry.program.same_as(self._record(call).program):
-                    raise TraceError(
-                        "compile: two recordings of this function differ; it draws random numbers of another library than "
-                        "fastgrad.random, counts its calls, or reads something from outside its arguments that has changed"
-                    )
+                self._confirm(entry, call)
                 self._doubted.discard(key)
         fast = entry.guard is not None and not self._verify and key not in self._doubted
         self._remember(entry.guard if fast else None, entry.program, entry.rebuild)
         return entry
+
+    def _confirm(self, entry: _Entry, call: _Call) -> None:
+        """Raise if f, recorded once more, comes out differently, or has again an effect that a replay would not have."""
+        outside = Outside(self._f, call.inputs)
+        again = self._record(call)
+        changes = outside.changes()
+        if changes:
+            raise TraceError(
+                f"compile: the function {changes[0]} while it is recorded{outside.place}, which a replay would not repeat: "
+                + (
+                    "draw from fastgrad.random.default_rng(), or pass the numbers as arguments"
+                    if "draws" in changes[0] else "return the new value instead"
+                )
+            )  # fmt: skip
+        if not entry.program.same_as(again.program):
+            raise TraceError(
+                f"compile: two recordings of this function differ{outside.place}; it draws random numbers of another "
+                "library than fastgrad.random, counts its calls, or reads something from outside its arguments that has "
+                "changed"
+            )
 
     def _record(self, call: _Call) -> _Entry:
         _core.trace_begin()
@@ -239,42 +260,46 @@ class Replayed:
     ) -> None:
         self.compiled = Compiled(traced, wary=True) if compile else None
         self._eager, self._name = eager, name
+        self.failed: tuple[Any, Compiled] | None = None  # the kind of arguments that could not be recorded
 
     def __call__(self, *args: Any) -> Any:
+        self.reconsider(args)
         if self.compiled is None:
             return self._eager(*args)
         try:
             return self.compiled(*args)
         except Exception as error:
-            return self.give_up(error, args, 4)
+            return self.give_up(error, args)
 
-    def give_up(self, error: Exception, args: tuple[Any, ...], stacklevel: int) -> Any:
-        """Run eagerly from now on, as the program failed for this reason; or raise what the function raises itself."""
+    def give_up(self, error: Exception, args: tuple[Any, ...]) -> Any:
+        """Run such arguments eagerly, as the program failed for this reason; or raise what the function raises itself."""
         found = self._eager(*args)
-        self.compiled = None
-        warnings.warn(
-            f"{self._name} cannot be recorded and runs eagerly{_place(error)}: {error}. Give compile=False to run it "
-            "so without this warning",
-            RuntimeWarning,
-            stacklevel=stacklevel,
+        assert self.compiled is not None
+        self.failed, self.compiled = (_kinds(args), self.compiled), None
+        place = "" if isinstance(error, TraceError) else _frames.line_of(error)
+        _frames.warn(
+            f"{self._name} cannot be recorded and runs eagerly{place}: {error}. Give compile=False to run it so without "
+            "this warning"
         )
         return found
+
+    def reconsider(self, args: tuple[Any, ...]) -> None:
+        """Record again where these arguments are built otherwise than those that could not be recorded."""
+        if self.failed is not None and self.failed[0] != _kinds(args):
+            self.compiled, self.failed = self.failed[1], None
+
+
+def _kinds(args: tuple[Any, ...]) -> Any:
+    leaves, structure = tree.flatten(args)
+    return structure, [None if isinstance(x, (np.ndarray, np.generic, float, int, Tensor)) else type(x) for x in leaves]
 
 
 def _differentiated(args: Any) -> bool:
     return any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in tree.leaves(args))
 
 
-def _place(error: BaseException) -> str:
-    """Where in the user's code an error came from, as the end of a phrase; a TraceError says so itself."""
-    if isinstance(error, _core.TraceError):
-        return ""
-    here = os.path.dirname(__file__)
-    frames = [
-        f for f in traceback.extract_tb(error.__traceback__)
-        if os.path.dirname(f.filename) != here and not f.filename.endswith((".pyx", ".pxi"))
-    ]  # fmt: skip
-    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def compile(
@@ -306,14 +331,17 @@ def compile(
     -------
     Compiled
         Takes f's arguments. Arrays come back as ndarrays of their own memory, results without axes as NumPy
-        numbers. ``.program(*args)`` shows the program, ``.cache_info()`` how often it was replayed.
+        numbers; but what is a Python number when f runs by itself is one here, such as the value of
+        ``value_and_grad``. ``.program(*args)`` shows the program, ``.cache_info()`` how often it was replayed.
 
     Python numbers among the arguments may change from call to call, and take on the dtype of the arrays that they meet,
     as in NumPy; f gets tensors for them, and one that is no longer of the same type records a new program.
 
     A branch on a value, ``float(x)``, ``x.numpy()`` or an index by a boolean mask inside f raise TraceError, a TypeError
     that names the line: their result would be frozen into the program. Arrays that f reads from outside its arguments
-    are constants.
+    are constants. So would be random numbers that are not those of ``fastgrad.random``, and what f writes to arrays
+    outside would be written once: where a look at what f reaches finds such, f is recorded twice, and TraceError raised
+    if it draws or writes again, or the recordings differ.
 
     >>> import fastgrad as fg, numpy as np
     >>> f = fg.compile(fg.value_and_grad(lambda x: np.sum(np.tanh(x) ** 2)))
@@ -370,8 +398,8 @@ class _Draws:
 
 def _typed(value: Any, i: int | str) -> Any:
     """A static argument as a key."""
-    if type(value) is tuple:
-        return tuple(_typed(item, i) for item in value)
+    if isinstance(value, tuple):
+        return type(value), tuple(_typed(item, i) for item in value)
     try:
         hash(value)
     except TypeError:
@@ -433,13 +461,14 @@ def _rebuilder(structure: tree.Structure, leaves: list[Any]) -> Callable[[list[A
     return rebuild
 
 
-def _compare(found: Any, expected: Any) -> None:
+def _compare(found: Any, expected: Any, single: bool) -> None:
+    """Raise where a replay's results are not the function's; single: Python floats may come from float32."""
     expected = tree.map(lambda x: x.numpy() if isinstance(x, Tensor) else x, expected)
     if tree.structure(found) != tree.structure(expected):
         raise AssertionError(f"compile: the replay returned {tree.structure(found)}, the function {tree.structure(expected)}")
     for (path, a), (_, b) in zip(tree.flatten_with_path(found)[0], tree.flatten_with_path(expected)[0]):
-        if isinstance(a, (np.ndarray, np.generic)):
-            tolerance = 1e-4 if np.asarray(a).dtype == np.float32 else 1e-10
+        if isinstance(a, (np.ndarray, np.generic, float)):
+            tolerance = 1e-4 if np.asarray(a).dtype == np.float32 or (single and type(a) is float) else 1e-10
             np.testing.assert_allclose(np.asarray(a), b, rtol=tolerance, atol=tolerance, err_msg=f"compile: result{path} of the replay")
-        elif isinstance(a, (int, float, str)) and a != b and not (a != a and b != b):
+        elif isinstance(a, (int, str)) and a != b:
             raise AssertionError(f"compile: result{path} of the replay is the constant {a!r}, the function returned {b!r}")

@@ -21,6 +21,8 @@ from operator import index as index_of
 
 import numpy as np
 
+from . import _frames as frames
+
 cnp.import_array()
 
 # ---- errors ---------------------------------------------------------------------------------------------
@@ -39,6 +41,8 @@ cdef int fail(int status) except -1:
         raise RuntimeError(text)
     if status == FG_NOT_IMPLEMENTED:
         raise NotImplementedError(text)
+    if status == FG_ONCE:
+        raise TraceError(f"{text}{frames.user_line()}")
     raise ValueError(text)
 
 
@@ -155,6 +159,7 @@ cdef object keeper(cnp.ndarray a):
 
 cdef extern from "string.h" nogil:
     void *memcpy(void *to, const void *source, size_t n)
+    int memcmp(const void *a, const void *b, size_t n)
 
 
 cdef inline void copy_bytes(void *to, const void *source, size_t n) noexcept:

@@ -151,7 +151,7 @@ cdef operate_inplace(int op, Tensor a, b):
     if fg_tracing and fg_trace_outside(a.t.array):
         recorder, often = ("vmap", "for each element") if fg_trace_here() == 2 else ("compile", "at each call")
         raise TraceError(f"{recorder}: {name} changes a tensor in place that was made before the function was recorded"
-                         f"{user_line()}. That would happen once instead of {often}: pass the tensor as an "
+                         f"{frames.user_line()}. That would happen once instead of {often}: pass the tensor as an "
                          "argument and return its new value")
     if a.t.array.dtype > FG_FLOAT64:
         result = binary(op, a, b)

@@ -113,6 +113,16 @@ cdef Tensor strong(Tensor x):
     return apply_one(FG_OP_reshape, x, x.t.array.shape.ndim, x.t.array.shape.dim) if x.t.array.weak else x
 
 
+def as_number(Tensor x):
+    """A single number as what ``x.item()`` is while nothing is recorded: a tensor that stands for a Python number."""
+    cdef Tensor y = apply_one(FG_OP_reshape, x, 0, NULL)
+    if fg_trace_here() != 1:
+        return y
+    if y.dtype != FLOAT64:
+        y = astype(y, FLOAT64)
+    return still_weak(y)
+
+
 cdef object still_weak(result):
     """The result of an operator on Python numbers only."""
     if type(result) is Tensor:

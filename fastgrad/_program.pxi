@@ -4,15 +4,6 @@ class TraceError(TypeError):
     """A function that is being compiled asked for the value of something that is only known at each call."""
 
 
-cdef str user_line():
-    """The line of the user's code that called fastgrad, for a message."""
-    frame = sys._getframe()
-    package = os.path.dirname(__file__)
-    while frame is not None and os.path.dirname(frame.f_code.co_filename) == package:
-        frame = frame.f_back
-    return f" ({frame.f_code.co_filename}, line {frame.f_lineno})" if frame is not None else ""
-
-
 # What to do instead, by the reason for which a value was asked for.
 cdef dict CURES = {
     "branch": "instead of a Python branch, loop or `and` use fastgrad.where or maximum",
@@ -32,12 +23,12 @@ cdef int refuse_traced(str reason="array") except -1:
     """Raise TraceError, naming the line that asked."""
     if fg_trace_here() == 2:
         raise TraceError(
-            f"vmap: the value of a tensor was asked for in a function that is mapped{user_line()}. Its value differs "
+            f"vmap: the value of a tensor was asked for in a function that is mapped{frames.user_line()}. Its value differs "
             f"from element to element of the batch: {CURES[reason]}. Arguments that are the same for all elements have "
             "the axis None in in_axes"
         )
     raise TraceError(
-        f"compile: the value of a tensor was asked for while the function is recorded{user_line()}. Its value differs "
+        f"compile: the value of a tensor was asked for while the function is recorded{frames.user_line()}. Its value differs "
         f"from call to call: {CURES[reason]}. Arguments that are constants are marked by static_argnums"
     )
 
@@ -78,7 +69,7 @@ def trace_input(cnp.ndarray a, bint weak=False):
 
 
 def trace_end(list results, bint numbers=True, int kept=0):
-    """End the recording: a Program that computes these tensors; those without axes as NumPy numbers, or as ndarrays.
+    """End the recording: a Program that computes these tensors; those without axes as numbers, or as ndarrays.
     The last ``kept`` of them are gradients, which stay with the program for its optimizer."""
     cdef Program made = Program.__new__(Program)
     cdef int n = len(results), i
@@ -95,6 +86,7 @@ def trace_end(list results, bint numbers=True, int kept=0):
     made.n_in = facts.n_in
     made.n_out, made.n_kept = n - kept, kept
     made.numbers = numbers
+    made.weak = [(<Tensor>x).t.array.weak for x in results]
     made.alone = facts.work > 50_000 and not facts.allocates
     return made
 
@@ -105,7 +97,8 @@ cdef class Program:
 
     cdef fg_program *program
     cdef int n_in, n_out, n_kept    # n_kept: of gradients that stay, beside the n_out results
-    cdef bint numbers           # results without axes come as NumPy numbers instead of ndarrays
+    cdef bint numbers           # results without axes come as numbers instead of ndarrays:
+    cdef list weak              # as Python's where they stand for such, else as NumPy's
     cdef bint alone             # a replay is long, and needs nothing that the GIL protects
 
     def __dealloc__(self):
@@ -131,7 +124,7 @@ cdef class Program:
         cdef int i
         kept = []
         if len(inputs) != self.n_in:
-            raise ValueError(f"program: expected {self.n_in} inputs, got {len(inputs)}")
+            raise ValueError(f"program: expected {self.n_in} input{'s' * (self.n_in != 1)}, got {len(inputs)}")
         for i in range(self.n_in):
             a = inputs[i]
             if not fits(a, fg_program_input_dtype(self.program, i), fg_program_input_shape(self.program, i)):
@@ -197,11 +190,17 @@ cdef class Program:
     cdef int read_kept(self, fg_replay *r, list results) except -1:
         """Fill in the results without axes."""
         cdef int i, dtype
+        cdef void *at
         for i in range(self.n_out):
             if results[i] is None:
-                if self.numbers:
-                    dtype = fg_program_output_dtype(self.program, i)
-                    results[i] = PyArray_Scalar(fg_replay_address(r)[self.n_in + i], DTYPES[dtype], None)
+                at = fg_replay_address(r)[self.n_in + i]
+                dtype = fg_program_output_dtype(self.program, i)
+                if self.numbers and self.weak[i] and dtype == FG_FLOAT64:
+                    results[i] = (<double *>at)[0]
+                elif self.numbers:
+                    results[i] = PyArray_Scalar(at, DTYPES[dtype], None)
+                    if self.weak[i]:
+                        results[i] = results[i].item()
                 else:
                     results[i] = self.copy_kept(r, i)
         return 0
@@ -257,8 +256,8 @@ cdef class Program:
             fused -= fused > 0
             for body in self.bodies(i):
                 lines += ["    " + inner for inner in str(body).replace("program:", "body:", 1).splitlines()]
-        head = (f"program: {facts['inputs']} inputs, {facts['outputs']} outputs, {facts['instructions']} instructions "
-                f"({facts['recorded']} recorded), {facts['peak_bytes']} bytes of intermediates "
+        counts = [f"{facts[what]} {what[:-1]}{'s' * (facts[what] != 1)}" for what in ("inputs", "outputs", "instructions")]
+        head = (f"program: {', '.join(counts)} ({facts['recorded']} recorded), {facts['peak_bytes']} bytes of intermediates "
                 f"({facts['separate_bytes']} without sharing)")
         return "\n".join([head, *lines])
 
@@ -330,6 +329,7 @@ cdef class Program:
 
 cdef extern from "numpy/arrayobject.h":
     object PyArray_Scalar(void *data, cnp.dtype, object base)
+    int PyArray_CopyInto(cnp.ndarray to, cnp.ndarray source) except -1
 
 
 cdef cnp.ndarray new_ndarray(fg_shape *s, int dtype):
@@ -380,17 +380,38 @@ cdef bint hold_number(Program program, fg_replay *r, int i, object x) except -1:
 
 cdef inline bint fits(object x, int dtype, fg_shape *s):
     """Is x an ndarray of just this dtype and shape, laid out as the core needs it?"""
+    return is_like(x, dtype, s) and cnp.PyArray_ISCARRAY_RO(x)
+
+
+cdef inline bint is_like(object x, int dtype, fg_shape *s):
+    """The same in whatever layout and byte order."""
     cdef cnp.ndarray a
     cdef int i
     if not cnp.PyArray_CheckExact(x):
         return False
     a = x
-    if number_of(a) != dtype or cnp.PyArray_NDIM(a) != s.ndim or not (
-            cnp.PyArray_IS_C_CONTIGUOUS(a) and cnp.PyArray_ISALIGNED(a) and cnp.PyArray_ISNOTSWAPPED(a)):
+    if number_of(a) != dtype or cnp.PyArray_NDIM(a) != s.ndim:
         return False
     for i in range(s.ndim):
         if cnp.PyArray_DIM(a, i) != s.dim[i]:
             return False
+    return True
+
+
+cdef bint hold_copy(Program program, fg_replay *r, int i, object x) except -1:
+    """Let input i be a copy of x, an ndarray of another layout, unless it is a parameter that is to be written."""
+    cdef fg_shape *s = fg_program_input_shape(program.program, i)
+    cdef int dtype = fg_program_input_dtype(program.program, i), k
+    cdef cnp.npy_intp dim[FG_MAX_NDIM]
+    cdef void *to
+    if i < program.n_kept or not s.size or not is_like(x, dtype, s):
+        return False
+    to = fg_replay_own_input(program.program, r, i)
+    if to == NULL:
+        fail(FG_NO_MEMORY)
+    for k in range(s.ndim):
+        dim[k] = s.dim[k]
+    PyArray_CopyInto(cnp.PyArray_SimpleNewFromData(s.ndim, dim, TYPE_NUMBER[dtype], to), x)
     return True
 
 
@@ -399,13 +420,13 @@ cdef class Guard:
     """Decides in a few nanoseconds an array whether arguments are those a program was recorded for.
 
     Made from the arguments of the recording call; knows Python numbers, which it tells apart by their types, dicts,
-    lists, tuples, NamedTuples and None. With any other container there is no guard: its own code would have to run, and
+    lists, tuples, NamedTuples, None, and constants, which may be others than the same. With any other container there is no guard: its own code would have to run, and
     every call takes the slow way through ``tree``.
     """
 
-    cdef int kind               # 0 array, 1 Python number, 2 dict, 3 list, 4 tuple, 5 None
+    cdef int kind               # 0 array, 1 Python number, 2 dict, 3 list, 4 tuple, 5 None, 6 constant
     cdef int number             # of an array or number: which input
-    cdef object value           # keys of a dict, type of a tuple or number
+    cdef object value           # keys of a dict, type of a tuple or number, a constant
     cdef list parts
 
     cdef bint match(self, object x, Program program, fg_replay *r):
@@ -414,7 +435,7 @@ cdef class Guard:
         if self.kind == 0:
             if not fits(x, fg_program_input_dtype(program.program, self.number),
                         fg_program_input_shape(program.program, self.number)):
-                return False
+                return hold_copy(program, r, self.number, x)
             hold_input(r, self.number, x)
             return True
         if self.kind == 1:
@@ -441,7 +462,30 @@ cdef class Guard:
                 if not (<Guard>self.parts[i]).match((<tuple>x)[i], program, r):
                     return False
             return True
-        return x is None
+        return x is self.value or (self.kind == 6 and same_constant(x, self.value))
+
+
+@cython.final
+cdef class Static:
+    """A constant among the arguments that a guard is made from."""
+
+    cdef object value
+
+    def __init__(self, value):
+        self.value = value
+
+
+cdef bint same_constant(x, value):
+    """Whether x is the same constant, as far as can be told without running code of others."""
+    cdef double a, b
+    if type(x) is not type(value):
+        return False
+    if type(x) is float:
+        a, b = x, value
+        return memcmp(&a, &b, sizeof(double)) == 0
+    if type(x) is tuple:
+        return len(<tuple>x) == len(<tuple>value) and all([i is k or same_constant(i, k) for i, k in zip(x, value)])
+    return (type(x) is str or type(x) is int or type(x) is bool or type(x) is bytes) and x == value
 
 
 def make_guard(args, numbers, named_tuple):
@@ -450,6 +494,9 @@ def make_guard(args, numbers, named_tuple):
     cdef Guard g = Guard.__new__(Guard)
     if isinstance(args, np.ndarray):
         g.kind, g.number = 0, next(numbers)
+        return g
+    if type(args) is Static:
+        g.kind, g.value = 6, (<Static>args).value
         return g
     if weak_scalar(args):
         g.kind, g.number, g.value = 1, next(numbers), type(args)

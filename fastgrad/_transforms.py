@@ -133,7 +133,10 @@ def value_and_grad(
         if not (nested and connected):
             result = result.detach()
             aux = tree.map(lambda x: _plain(x, tensors), aux) if has_aux else None
-        value = _core.reshape(result, ()) if tensors else result.item()
+        if tensors:
+            value = _core.reshape(result, ()) if nested else _core.as_number(result)
+        else:
+            value = result.item()
         return ((value, aux) if has_aux else value), (gradients if several else gradients[0])
 
     return value_and_grad_of_f

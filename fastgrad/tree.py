@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
-import math
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -183,10 +182,18 @@ def is_named_tuple(type_: type) -> bool:
 
 
 def exact(value: Any) -> Any:
-    """A constant as a key: 1, 1.0 and True are equal to Python but not to a program, nor are 0.0 and -0.0."""
-    if type(value) is tuple:
-        return tuple([exact(item) for item in value])
-    return type(value), value, isinstance(value, float) and math.copysign(1, value)
+    """A constant as a key: 1, 1.0 and True are equal to Python but not to a program, nor are 0.0 and -0.0, nor what
+    holds them."""
+    type_ = type(value)
+    if isinstance(value, tuple):
+        return type_, tuple([exact(item) for item in value])
+    if isinstance(value, frozenset):
+        return type_, frozenset([exact(item) for item in value])
+    if isinstance(value, (float, complex, np.inexact)):
+        return type_, repr(value)
+    if dataclasses.is_dataclass(value) and type_ is not type:
+        return type_, value, tuple([exact(getattr(value, field.name)) for field in dataclasses.fields(value)])
+    return type_, value
 
 
 class Structure:

@@ -171,7 +171,7 @@ def test_numbers_as_arguments(number):
         result = f(k * x, number)
         same(result[0], k * x * number)
         same(result[1], number)
-        assert isinstance(result[1], np.generic)
+        assert type(result[1]) is (type(number[()]) if isinstance(number, np.ndarray) else type(number))
     other = type(number)(0) if np.ndim(number) == 0 and not isinstance(number, np.ndarray) else number * 0
     same(f(x, other)[0], x * other)
     assert f.cache_info().misses == 1
@@ -371,7 +371,7 @@ def test_printing_long_and_empty_programs():
     for use in (str, lambda p: p.facts, lambda p: p.run([]), lambda p: p.same_as(p)):
         with pytest.raises(TypeError, match="a Program is made by"):
             use(type(program)())
-    with pytest.raises(ValueError, match="expected 1 inputs, got 0"):
+    with pytest.raises(ValueError, match="expected 1 input, got 0"):
         program.run([])
     with pytest.raises(ValueError, match=r"expected input 0 of shape \(2,\), got \(3,\)"):
         program.run([np.ones(3)])

@@ -1,0 +1,249 @@
+"""``compile``: random numbers of other libraries and writes outside of the arguments are not silently frozen."""
+
+import random
+import time
+import types
+import warnings
+
+import numpy as np
+import pytest
+from _replay import same
+
+import fastgrad as fg
+
+X = np.ones(3)
+RNG = np.random.default_rng(0)
+OLD = np.random.RandomState(0)
+COUNTER = np.zeros(1)
+BIG = np.zeros(1 << 20)
+MODULE = types.ModuleType("somewhere")
+MODULE.rng = np.random.default_rng(1)
+
+
+class Noise:
+    def __init__(self):
+        self.inner = {"rng": [np.random.default_rng(2)]}
+
+    def draw(self):
+        return self.inner["rng"][0].standard_normal(3)
+
+    def __call__(self, x):
+        return x + self.draw()
+
+    def method(self, x):
+        return x + self.draw()
+
+
+class Slots:
+    __slots__ = ("rng",)
+
+    def __init__(self):
+        self.rng = np.random.default_rng(3)
+
+
+def by_default(x, rng=np.random.default_rng(4)):
+    return x * rng.random()
+
+
+def calls_another(x):
+    return by_default(x) + 1
+
+
+def bound():
+    draw = np.random.default_rng(5).normal
+    return lambda x: x + draw()
+
+
+def nested():
+    rng = random.Random(1)
+
+    def inner():
+        return [rng.random() for _ in range(3)]
+
+    return lambda x: x + np.array(inner())
+
+
+NOISE, SLOTS = Noise(), Slots()
+DRAWS = {
+    "np.random": (lambda x: x + np.random.rand(3), r"numpy\.random "),
+    "np.random in a library": (lambda x: x + np.random.mtrand.normal(size=3), r"numpy\.random "),
+    "random": (lambda x: x * random.random(), "random "),
+    "global": (lambda x: x + RNG.normal(size=3), r"a numpy\.random\.Generator "),
+    "RandomState": (lambda x: x + OLD.rand(3), r"a numpy\.random\..*RandomState "),
+    "module": (lambda x: x * MODULE.rng.random(), r"a numpy\.random\.Generator "),
+    "a choice": (lambda x: x if RNG.integers(2) else -x, r"a numpy\.random\.Generator "),
+    "object": (NOISE, r"a numpy\.random\.Generator "),
+    "method": (NOISE.method, r"a numpy\.random\.Generator "),
+    "slots": (lambda x: x * SLOTS.rng.random(), r"a numpy\.random\.Generator "),
+    "default": (by_default, r"a numpy\.random\.Generator "),
+    "callee": (calls_another, r"a numpy\.random\.Generator "),
+    "bound": (bound(), r"a numpy\.random\.Generator "),
+    "closure": (nested(), r"a random\.Random "),
+    "gradient": (fg.value_and_grad(lambda x: fg.sum(x * RNG.random())), r"a numpy\.random\.Generator "),
+}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_draws_of_other_libraries_are_refused(name):
+    f, what = DRAWS[name]
+    with pytest.raises(fg.TraceError, match=f"^compile: the function draws from {what}while it is recorded.*fastgrad.random") as caught:
+        fg.compile(f)(X)
+    assert f"({__file__}, line " in str(caught.value)
+    assert not fg._core.tracing()
+
+
+@pytest.mark.parametrize("make", [lambda: np.random.default_rng(), lambda: np.random.RandomState(), lambda: random.Random()])
+def test_a_generator_that_is_made_anew_is_found_by_a_second_recording(make):
+    with pytest.raises(fg.TraceError, match="two recordings of this function differ"):
+        fg.compile(lambda x: x * make().normalvariate(0, 1) if isinstance(make(), random.Random) else x * make().normal())(X)
+
+
+def test_a_clock():
+    with pytest.raises(fg.TraceError, match="two recordings of this function differ"):
+        fg.compile(lambda x: x + time.time())(X)
+
+
+def test_what_is_the_same_each_time_is_a_constant():
+    runs = []
+
+    def f(x):
+        runs.append(time.perf_counter())
+        return x + np.random.default_rng(7).random(3)
+
+    compiled = fg.compile(f)
+    for _ in range(3):
+        same(compiled(X), X + np.random.default_rng(7).random(3))
+    assert len(runs) == 2
+
+
+def test_a_function_without_such_is_recorded_once():
+    runs, w, rng = [], np.full(3, 2.0), fg.random.default_rng(0)
+
+    def f(x):
+        runs.append(None)
+        return x * w + rng.normal(size=3) * 0
+
+    compiled = fg.compile(f)
+    same(compiled(X), X * w)
+    same(compiled(X), X * w)
+    assert len(runs) == 1 and compiled.cache_info() == (1, 1, 64, 1)
+
+
+def test_what_is_drawn_but_once_is_a_constant():
+    class Lazy:
+        w = None
+
+        def __call__(self, x):
+            if self.w is None:
+                self.w = RNG.random(3)
+            return x * self.w
+
+    lazy = Lazy()
+    compiled = fg.compile(lazy)
+    for _ in range(2):
+        same(compiled(X), lazy.w)
+
+
+def count(x):
+    COUNTER[0] += 1
+    return x
+
+
+def write_a_part_of_much(x):
+    BIG[:] += 1
+    return x
+
+
+def by_out(x):
+    np.add(COUNTER, 1, out=COUNTER)
+    return x * 2
+
+
+@pytest.mark.parametrize("f", [count, write_a_part_of_much, by_out])
+def test_writes_to_arrays_from_outside_are_refused(f):
+    with pytest.raises(fg.TraceError, match=r"^compile: the function writes to an array of shape \(\d+,\) from outside .*return the new"):
+        fg.compile(f)(X)
+
+
+def test_scratch_that_is_left_as_it_was():
+    scratch = np.zeros(3)
+
+    def f(x):
+        scratch[:] = 2
+        return x * scratch
+
+    compiled = fg.compile(f)
+    for _ in range(2):
+        same(compiled(X), 2 * X)
+
+
+def test_backward_to_a_tensor_from_outside_is_refused():
+    w = fg.tensor([1.0, 2.0, 3.0], requires_grad=True)
+
+    def f(x):
+        loss = fg.sum(w * x)
+        loss.backward()
+        return loss.detach()
+
+    with pytest.raises(fg.TraceError, match="^backward: this would add to the .grad of a tensor made before .*fastgrad.grad") as caught:
+        fg.compile(f)(X)
+    assert f"{__file__}, line {f.__code__.co_firstlineno + 2})" in str(caught.value)
+    assert w.grad is None
+    f(X)
+    same(w.grad.numpy(), X)
+
+
+def test_backward_to_a_tensor_from_within():
+    def f(x):
+        w = fg.tensor([1.0, 2.0, 3.0], requires_grad=True)
+        fg.sum(w * x).backward()
+        return w.grad
+
+    compiled = fg.compile(f)
+    for x in (X, 2 * X):
+        same(compiled(x), x)
+
+
+def test_a_training_step_that_writes_or_draws_runs_eagerly():
+    counter = np.zeros(1)
+
+    def loss(p, x):
+        counter[0] += 1
+        return fg.sum((p - x) ** 2)
+
+    step = fg.training_step(loss, np.zeros(3), "sgd")
+    with pytest.warns(RuntimeWarning, match=r"runs eagerly: compile: the function writes to an array of shape \(1,\)"):
+        step(X), step(X)
+    before = counter[0]
+    step(X)
+    assert counter[0] == before + 1
+    step = fg.training_step(lambda p, x: fg.sum((p - x) ** 2 * (RNG.random() < 2)), np.zeros(3), "sgd")
+    with pytest.warns(RuntimeWarning, match="draws from a numpy.random.Generator"):
+        step(X), step(X)
+
+
+def test_a_training_step_whose_first_call_draws():
+    made = {}
+
+    def loss(p, x):
+        if "w" not in made:
+            made["w"] = RNG.random(3)
+        return fg.sum((p - x * made["w"]) ** 2)
+
+    step = fg.training_step(loss, np.zeros(3), "sgd")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            step(X)
+    assert step._compiled is not None
+
+
+def test_much_that_is_reached_costs_little():
+    data = [float(i) for i in range(100_000)]
+    tree = {"a": [data, {"b": data}], "self": None}
+    tree["self"] = tree
+
+    def f(x):
+        return x * len(tree)
+
+    same(fg.compile(f)(X), 2 * X)
