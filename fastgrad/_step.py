@@ -65,16 +65,12 @@ class TrainingStep:
 
     def _take(self, batch: tuple[Any, ...], rows: np.ndarray | None) -> float:
         """A step on a batch, or on these rows of its arrays."""
-        for x in batch:
-            if type(x) is not np.ndarray:
-                batch = _with_arrays(batch)
-                break
-        if self._value_and_gradients.failed:
-            self._value_and_gradients.reconsider((self._leaves, *batch))
-        optimizer, leaves, structure = self.optimizer, self._leaves, self._structure
+        optimizer, leaves, structure, replayed = self.optimizer, self._leaves, self._structure, self._value_and_gradients
+        if replayed.failed is not None:
+            replayed.reconsider((leaves, *_with_arrays(batch)))
         if optimizer._structure is not structure:  # at the first step, or when its state was loaded
             optimizer._check(leaves, structure)
-        rule = optimizer._rule(leaves) if self._compiled is not None else None
+        rule = optimizer._rule(leaves) if replayed.compiled is not None else None
         if rule is not None:
             try:
                 value, bad, gradient = self._in_one_call(batch, rows, rule)
@@ -82,7 +78,7 @@ class TrainingStep:
                 unwritable = _core.first_not_writable(leaves)
                 if unwritable >= 0:
                     raise optim._leaf_error(leaves[unwritable], structure.paths("params")[unwritable]) from None
-                value, gradients = self._value_and_gradients.give_up(error, (leaves, *_rows_of(batch, rows)))
+                value, gradients = replayed.give_up(error, (leaves, *_rows_of(_with_arrays(batch), rows)))
             else:
                 if bad >= 0:
                     return self._refuse(value, bad, gradient)
@@ -91,7 +87,7 @@ class TrainingStep:
                 return value
         else:
             self._keep(0)
-            value, gradients = self._value_and_gradients(leaves, *_rows_of(batch, rows))
+            value, gradients = replayed(leaves, *_rows_of(_with_arrays(batch), rows))
             value = float(value)
         if self._nonfinite != "ignore":
             bad = _core.first_not_finite(gradients)
@@ -118,8 +114,11 @@ class TrainingStep:
         leaves, checked = self._leaves, self._nonfinite != "ignore"
         compiled = self._keep(len(leaves))
         assert compiled is not None
-        found = None if rows is None else compiled._train_on_rows(leaves, batch, rows, rule, checked)
-        return found or compiled.train((leaves, *_rows_of(batch, rows)), rule, checked)
+        found = (
+            compiled._train((leaves, *batch), rule, checked) if rows is None
+            else compiled._train_on_rows(leaves, batch, rows, rule, checked)
+        )  # fmt: skip
+        return found or compiled.train((leaves, *_rows_of(_with_arrays(batch), rows)), rule, checked)
 
     def _keep(self, kept: int) -> Compiled | None:
         """The compiled loss, of whose last results so many stay with the program: the gradients, for its rule to use,

@@ -3,6 +3,7 @@
 import gc
 import weakref
 from collections import OrderedDict, namedtuple
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -13,6 +14,13 @@ from fastgrad import _core
 from fastgrad._compile import Compiled
 
 RNG = np.random.default_rng(0)
+X = np.ones(3)
+Point = namedtuple("Point", "x y")
+
+
+@dataclass(frozen=True)
+class Setting:
+    value: float
 
 
 # ---- memory ---------------------------------------------------------------------------------------------------------
@@ -117,9 +125,6 @@ def test_a_constant_that_nothing_needs_is_not_kept():
 
 
 # ---- arguments and results --------------------------------------------------------------------------------------------
-Point = namedtuple("Point", "x y")
-
-
 def test_structures_of_arguments_and_results():
     def f(a, b):
         return {"sum": a["u"] + a["v"][0], "none": None, "empty": ({}, [], ()), "point": Point(b.x, [b.y * 2]), "text": "t", "n": 3}
@@ -400,3 +405,71 @@ def test_recording_is_not_entered_by_hand():
     with pytest.raises(TypeError):
         compiled(1.0)
     assert not _core.tracing()
+
+
+# ---- what a call costs -----------------------------------------------------------------------------------------------
+STATICS = [1, 1.0, True, 0.0, -0.0, (1, 2), (1.0, 2), (1, (0.0, "a")), (1, (-0.0, "a")), None, "a", b"a", frozenset({1}), frozenset({1.0}),
+           frozenset({(1, True)}), frozenset({(1, 1)}), Point(1, 2), Point(1.0, 2), 1j, complex(-0.0, 1), np.float32(0),
+           np.float32(-0.0), float("nan"), len, int, Setting(1), Setting(1.0)]  # fmt: skip
+
+
+def test_static_values_that_are_equal_but_not_the_same_are_told_apart():
+    seen = []
+    f = fg.compile(lambda x, n, *, m: seen.append((n, m)) or x + 1, static_argnums=1, static_argnames="m")
+    for _ in range(3):
+        for n in STATICS:
+            f(X, n, m=0)
+            f(X, 0, m=n)
+    assert [repr(n) for n, _ in seen] == [r for n in STATICS for r in (repr(n), "0")]
+    assert f.cache_info().misses == 2 * len(STATICS)
+
+
+@pytest.mark.parametrize("n", STATICS, ids=repr)
+def test_static_values_are_guarded_in_c(n, monkeypatch):
+    f = fg.compile(lambda x, n, how="": x * 2, static_argnums=1, static_argnames="how")
+    f(X, n, how="a")
+    monkeypatch.setattr(Compiled, "_slowly", None)
+    for x in (X, 3 * X):
+        same(f(x, n, how="".join(["a"])), 2 * x)
+    with pytest.raises(TypeError, match="not callable"):
+        f(X, n, how="b")
+    with pytest.raises(TypeError, match="not callable"):
+        f(X, object(), how="a")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16, np.bool_])
+def test_arrays_of_any_layout_are_copied_in_c(dtype, monkeypatch):
+    f = fg.compile(lambda a, b: (a, fg.transpose(b)))
+    base = RNG.integers(0, 2, (4, 6)).astype(dtype)
+    f(base, base)
+    monkeypatch.setattr(Compiled, "_slowly", None)
+    unaligned = np.frombuffer(b"." + base.tobytes(), dtype, offset=1).reshape(base.shape)
+    for x in (base, np.asfortranarray(base), base[::-1], base[:, ::-1], unaligned, base.astype(base.dtype.newbyteorder(">")),
+              np.broadcast_to(base[:1], (4, 6))):  # fmt: skip
+        before = x.tobytes()
+        same_tree(f(x, base), (np.ascontiguousarray(x).astype(dtype), base.T))
+        same_tree(f(x, x), (np.ascontiguousarray(x).astype(dtype), np.asarray(x).astype(dtype).T))
+        assert x.tobytes() == before
+    with pytest.raises(TypeError, match="not callable"):
+        f(base.T, base)
+
+
+# ---- numbers ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_is_a_python_number_eagerly_is_one_in_a_replay(dtype):
+    both = fg.value_and_grad(lambda x: fg.sum(fg.tanh(x)))
+    x = np.ones(3, dtype)
+    compiled = fg.compile(both)
+    for _ in range(2):
+        value, gradient = compiled(x)
+        assert type(value) is float and value == both(x)[0]
+        same(gradient, both(x)[1])
+    f = fg.compile(lambda x: (both(x)[0] * x, both(x)[0] + 1, fg.sum(x)))
+    for _ in range(2):
+        scaled, more, total = f(x)
+        assert scaled.dtype == dtype and type(more) is float and type(total) is dtype
+        np.testing.assert_allclose(scaled, both(x)[0] * x, rtol=1e-6)
+    ints = fg.compile(lambda n: (n + 1, n / 2, n > 2, -n))
+    for n in (1, 4):
+        assert [(type(r), r) for r in ints(n)] == [(type(r), r) for r in (n + 1, n / 2, n > 2, -n)]
+    assert fg.compile(both, verify=True)(x)[0] == both(x)[0]

@@ -1,13 +1,15 @@
 """``compile``: nothing is frozen silently, and errors leave everything clean."""
 
+import copy
 import math
+import statistics
 
 import numpy as np
 import pytest
 from _replay import same
 
 import fastgrad as fg
-from fastgrad import _core
+from fastgrad import _core, _frames
 
 
 def test_an_exception_while_recording_leaves_everything_clean():
@@ -162,3 +164,35 @@ def test_constants_may_be_looked_at():
         return x * (w if bool(w[1] > 0) else -w)
 
     same(fg.compile(f)(np.ones(2)), np.array([1.0, 2.0]))
+
+
+# ---- whose line is named ---------------------------------------------------------------------------------------------
+def test_an_error_in_a_library_names_the_line_that_called_it():
+    def f(x):
+        return statistics.median([x[0], x[1]])
+
+    with pytest.raises(fg.TraceError) as caught:
+        fg.compile(f)(np.ones(2))
+    assert f"({__file__}, line {f.__code__.co_firstlineno + 1})" in str(caught.value)
+
+
+@pytest.mark.parametrize("run", [
+    lambda loss: fg.descend(loss, np.ones(2), optimizer="sgd", steps=2),
+    lambda loss: fg.minimize(loss, np.ones(2)),
+    lambda loss: fg.minimize(loss, np.ones(2), method="Newton-CG"),
+], ids=["descend", "minimize", "Newton-CG"])  # fmt: skip
+def test_the_warning_is_at_the_users_line_and_names_that_of_the_cause(run):
+    def loss(p):
+        y = fg.sum(p * p)
+        return y if y > 0 else y * 2
+
+    with pytest.warns(RuntimeWarning, match=f"line {loss.__code__.co_firstlineno + 2}") as caught:
+        run(loss)
+    assert {w.filename for w in caught} == {__file__}
+
+
+def test_without_a_line_of_the_users_that_of_a_library_is_named():
+    assert [_frames.rank(path) for path in (__file__, copy.__file__, np.__file__, fg.__file__, "<stdin>", "<frozen os>")] == [0, 1, 1, 2, 0, 1]
+    assert _frames._innermost([fg.__file__, np.__file__, copy.__file__]) == 1
+    assert _frames._innermost([fg.__file__, np.__file__, __file__, copy.__file__]) == 2
+    assert _frames._innermost([fg.__file__]) is None

@@ -140,3 +140,65 @@ def test_a_python_number_in_the_batch_takes_on_the_dtype_of_the_parameters():
         same(p, q)
     assert step._compiled.cache_info().currsize == 3
     assert "float32 (3,)" in str(step.program(0.5, x)) and "cast" in str(step.program(0.5, x))
+
+
+def test_lists_of_numbers_in_a_batch_are_arrays():
+    (a, step), (b, twin) = pair(line, lambda: fg.optim.Adam(0.1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for i in range(4):
+            x, y = DATA[i : i + 4], TARGET[i : i + 4]
+            assert step(x.tolist(), y.tolist()) == twin(x, y)
+            assert step(x, y) == twin(x.tolist(), [tuple(row) if np.ndim(row) else row for row in y.tolist()])
+            same_tree(a, b)
+    assert step._compiled.cache_info().currsize == 1
+    assert str(step.program(DATA[:4].tolist(), TARGET[:4].tolist())) == str(step.program(DATA[:4], TARGET[:4]))
+
+
+def test_other_lists_in_a_batch_are_structures():
+    def loss(p, batch, scale):
+        (x, y), extra = batch["xy"], batch["extra"]
+        assert extra is None and isinstance(batch["rows"], fg.Tensor) and len(scale) == 2
+        return line(p, x, y) * scale[0] + fg.sum(batch["rows"]) * 0
+
+    step = fg.training_step(loss, start(np.float32), "sgd")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        batch = {"xy": [DATA.astype(np.float32), TARGET.astype(np.float32)], "extra": None, "rows": [[1], [2]]}
+        for _ in range(3):
+            step(batch, (2.0, 1.0))
+    assert step._compiled.cache_info().hits >= 1
+    assert "float64 ()" in str(step.program(batch, (2.0, 1.0)))
+
+
+def test_a_step_records_again_for_arguments_that_are_built_otherwise():
+    def loss(p, x, y):
+        if isinstance(x, list):
+            x = fg.tensor([float(word.item() if isinstance(word, fg.Tensor) else word) for row in x for word in row]).reshape(-1, 3)
+        return line(p, x, y)
+
+    (a, step), (b, twin) = pair(loss, lambda: fg.optim.SGD(0.1))
+    words = [[str(number) for number in row] for row in DATA.tolist()]
+    with pytest.warns(RuntimeWarning, match=r"runs eagerly.*args\[0\].* is of type|runs eagerly.*is of type str"):
+        step(words, TARGET)
+    assert step._compiled is None
+    twin(words, TARGET)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        step(words, TARGET), twin(words, TARGET)
+        for _ in range(3):
+            assert step(DATA, TARGET) == twin(DATA, TARGET)
+    same_tree(a, b)
+    assert step._compiled.cache_info().hits >= 1
+
+
+def test_what_a_step_and_a_compiled_function_look_like():
+    step = fg.training_step(line, start(), fg.optim.SGD(0.5))
+    assert repr(step) == (
+        "<training_step of line by SGD(learning_rate=0.5, momentum=0.0, dampening=0.0, nesterov=False, weight_decay=0.0), "
+        "0 steps taken, compiled>"
+    )
+    f = fg.compile(line)
+    assert repr(f) == "<fastgrad.compile of line, 0 programs>"
+    f(start(), DATA, TARGET)
+    assert repr(f) == "<fastgrad.compile of line, 1 program>"
