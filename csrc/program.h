@@ -54,6 +54,8 @@ typedef struct {                /* an optimizer's numbers at one step; what they
     double beta1, beta2, eps, correction1, correction2;
     int decoupled;
 } fg_rule;
+/* Change n elements of a parameter along its gradient, and of its state: two arrays, or NULL. */
+void fg_update(const fg_rule *, int dtype, int64_t n, void *p, const void *g, void *s0, void *s1);
 /* Run, and then update the parameters in place, unless `checked` finds something not finite: *bad is that gradient's
  * number, or how many there are if it is the loss alone, or -1. state: two arrays, or NULL, for each parameter. */
 int fg_replay_train(const fg_program *, fg_replay *, const fg_rule *, void *const *state, int checked, int *bad);

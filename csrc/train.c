@@ -22,7 +22,7 @@ static int not_finite(const fg_program *p, fg_replay *r)
     return isfinite(fg_replay_loss(p, r)) ? -1 : p->n_kept;
 }
 
-static void update(const fg_rule *u, int dtype, int64_t n, void *p, const void *g, void *s0, void *s1)
+void fg_update(const fg_rule *u, int dtype, int64_t n, void *p, const void *g, void *s0, void *s1)
 {
     const fg_reduce_kernels *k = fg_kernels[dtype].reduce;
     if (u->adam)
@@ -40,8 +40,8 @@ int fg_replay_train(const fg_program *p, fg_replay *r, const fg_rule *rule, void
     *bad = checked ? not_finite(p, r) : -1;
     for (int i = 0; *bad < 0 && i < p->n_kept; i++) {
         const fg_array *w = &p->slot[i].array;
-        update(rule, w->dtype, w->shape->size, fg_replay_address(r)[i], kept(p, r, p->n_out - p->n_kept + i),
-               state[2 * i], state[2 * i + 1]);
+        fg_update(rule, w->dtype, w->shape->size, fg_replay_address(r)[i], kept(p, r, p->n_out - p->n_kept + i),
+                  state[2 * i], state[2 * i + 1]);
     }
     return FG_OK;
 }

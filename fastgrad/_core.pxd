@@ -76,9 +76,6 @@ cdef extern from "fastgrad.h":
         int64_t arrays, nodes, bytes, cached_bytes
 
     ctypedef struct fg_reduce_kernels:
-        void (*sgd)(int64_t, void *, const void *, void *, double, double, double, double, int, int) noexcept
-        void (*adam)(int64_t, void *, const void *, void *, void *, double, double, double, double, double, int,
-                     double, double) noexcept
         int (*all_finite)(int64_t, const void *) noexcept
         void (*fill)(int64_t, double, void *) noexcept
 
@@ -178,6 +175,7 @@ cdef extern from "program.h":
         int nesterov, first
         double beta1, beta2, eps, correction1, correction2
         int decoupled
+    void fg_update(const fg_rule *, int dtype, int64_t n, void *p, const void *g, void *s0, void *s1)
     int fg_replay_train(const fg_program *, fg_replay *, const fg_rule *, void *const *state, int checked, int *bad) nogil
     double fg_replay_loss(const fg_program *, fg_replay *)
     void fg_gather_rows(int64_t row_bytes, int64_t n, const int64_t *row, const void *x, void *y) nogil

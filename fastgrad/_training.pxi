@@ -12,6 +12,8 @@ cdef class Rule:
     def sgd(tuple state, double rate, double momentum, double dampening, double weight_decay, bint nesterov,
             bint first):
         cdef Rule r = Rule.__new__(Rule)
+        if momentum != 0 and len(state) != 1:
+            raise ValueError("SGD: it lacks the state that momentum needs; give momentum when the optimizer is made")
         r.state, r.rule.adam, r.rule.rate, r.rule.weight_decay = state, False, rate, weight_decay
         r.rule.momentum, r.rule.dampening, r.rule.nesterov, r.rule.first = momentum, dampening, nesterov, first
         return r
@@ -20,17 +22,34 @@ cdef class Rule:
     def adam(tuple state, double rate, double beta1, double beta2, double eps, double weight_decay, bint decoupled,
              double correction1, double correction2):
         cdef Rule r = Rule.__new__(Rule)
+        if len(state) != 2:
+            raise ValueError("Adam: its state is that of two moments")
         r.state, r.rule.adam, r.rule.rate, r.rule.weight_decay = state, True, rate, weight_decay
         r.rule.beta1, r.rule.beta2, r.rule.eps, r.rule.decoupled = beta1, beta2, eps, decoupled
         r.rule.correction1, r.rule.correction2 = correction1, correction2
         return r
 
+    def update(self, leaves, gradients):
+        """Change parameters, ndarrays or leaf tensors, and the state in place along the gradients."""
+        cdef fg_array *a[4]
+        cdef int k, n_state = len(self.state)
+        name = "adam" if self.rule.adam else "sgd"
+        for i, (p, g) in enumerate(zip(leaves, gradients)):
+            a[0] = a[1] = a[2] = a[3] = NULL
+            try:
+                a[0] = updated(p, NULL, name, "parameter")
+                a[1] = updated(g, a[0], name, "gradient")
+                for k in range(n_state):
+                    a[2 + k] = updated(self.state[k][i], a[0], name, "state")
+                fg_update(&self.rule, a[0].dtype, a[0].shape.size, a[0].data, a[1].data,
+                          NULL if a[2] == NULL else a[2].data, NULL if a[3] == NULL else a[3].data)
+            finally:
+                written(a, 4)
+
     cdef int point(self, Program program, void **to) except -1:
         """Fill in the addresses of the state, two for each parameter, checked against it."""
         cdef int i, k
         cdef cnp.ndarray a
-        if len(self.state) != 2 and (self.rule.adam or (self.rule.momentum != 0 and len(self.state) != 1)):
-            raise ValueError("training step: the optimizer lacks state")
         for k in range(2):
             for i in range(program.n_kept):
                 to[2 * i + k] = NULL

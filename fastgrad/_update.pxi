@@ -1,4 +1,4 @@
-# The optimizers' kernels, which change arrays in place and record nothing. Included by _core.pyx.
+# What optimizers change in place, which is not recorded, and what they look at first. Included by _core.pyx.
 
 cdef int own_memory(Tensor x) except -1:
     """Before x is written: memory of its own, where another tensor looks into what it has or that is read-only."""
@@ -16,7 +16,8 @@ cdef fg_array *updated(x, fg_array *like, str name, str what) except NULL:
     """The array behind an ndarray or leaf Tensor that an optimizer kernel works on; a new reference."""
     cdef fg_array *r
     if isinstance(x, Tensor):
-        if fg_tracing and fg_traced((<Tensor>x).t.array):
+        if fg_tracing and (fg_traced((<Tensor>x).t.array)
+                           or (what != "gradient" and fg_trace_outside((<Tensor>x).t.array))):
             refuse_traced("update")             # the update would be made once, now
         if what != "gradient":
             own_memory(x)
@@ -45,40 +46,6 @@ cdef void written(fg_array **a, int n) noexcept:
             if i != 1:
                 fg_array_changed(a[i])
             fg_array_unref(a[i])
-
-
-def sgd(p, g, buffer, double lr, double momentum, double dampening, double weight_decay, bint nesterov, bint first):
-    """One step of stochastic gradient descent on p in place (csrc/kernels.h); buffer is None without momentum."""
-    cdef fg_array *a[3]
-    a[0] = a[1] = a[2] = NULL
-    try:
-        a[0] = updated(p, NULL, "sgd", "parameter")
-        a[1] = updated(g, a[0], "sgd", "gradient")
-        if buffer is not None:
-            a[2] = updated(buffer, a[0], "sgd", "momentum buffer")
-        elif momentum != 0:
-            raise ValueError("sgd: momentum needs a buffer")
-        fg_kernels[a[0].dtype].reduce.sgd(a[0].shape.size, a[0].data, a[1].data,
-                                          NULL if a[2] == NULL else a[2].data, lr, momentum, dampening,
-                                          weight_decay, nesterov, first)
-    finally:
-        written(a, 3)
-
-
-def adam(p, g, m, v, double lr, double beta1, double beta2, double eps, double weight_decay, bint decoupled,
-         double correction1, double correction2):
-    """One step of Adam or (decoupled) AdamW on p, m and v in place (csrc/kernels.h)."""
-    cdef fg_array *a[4]
-    a[0] = a[1] = a[2] = a[3] = NULL
-    try:
-        a[0] = updated(p, NULL, "adam", "parameter")
-        a[1] = updated(g, a[0], "adam", "gradient")
-        a[2] = updated(m, a[0], "adam", "first moment")
-        a[3] = updated(v, a[0], "adam", "second moment")
-        fg_kernels[a[0].dtype].reduce.adam(a[0].shape.size, a[0].data, a[1].data, a[2].data, a[3].data, lr, beta1,
-                                           beta2, eps, weight_decay, decoupled, correction1, correction2)
-    finally:
-        written(a, 4)
 
 
 def first_not_writable(arrays):

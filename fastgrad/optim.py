@@ -1,12 +1,15 @@
 """Optimizers: the rules that turn a gradient into a step, over any nested structure of arrays.
 
 An optimizer keeps its state (momentum, moments) per leaf, in the order of the leaves of the first parameters
-it saw. `step` checks everything before it changes anything; the arithmetic is one C kernel per rule.
+it saw. `step` checks everything before it changes anything; the arithmetic is one C kernel per rule, to which a
+`Rule` hands the numbers of a step.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -20,23 +23,38 @@ __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "get"]
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
+def _checked(name: str, below: float = math.inf) -> Any:
+    """An attribute that is a number in [0, below), also when it is set anew."""
+
+    def put(self: Optimizer, value: Any) -> None:
+        setattr(self, f"_{name}", self._number(name, value, below))
+
+    return property(operator.attrgetter(f"_{name}"), put)
+
+
 class Optimizer:
     """What the optimizers share. Use `SGD`, `Adam` or `AdamW`.
 
     `learning_rate` is a number or a callable that is given the number of steps taken so far (0 at the first)
-    and returns one; `steps` is that number. Both may be set between steps.
+    and returns one; `steps` is that number. They may be set between steps, and so may the other arguments.
     """
 
     _slots: ClassVar[tuple[str, ...]] = ()  # the names of the state arrays kept for each leaf
+    _in_core: ClassVar[bool] = False  # whether `_numbers` is all that there is to know of an update
 
     def __init_subclass__(cls) -> None:
-        """An optimizer that says anew how to update is not known to the core by its parent's rule."""
-        if not {"_update", "_apply", "_rate"}.isdisjoint(vars(cls)) and "_rule" not in vars(cls):
-            cls._rule = Optimizer._rule  # type: ignore[method-assign]
+        """An optimizer that says anew how to update is not known to the core by its parent's numbers."""
+        if "_numbers" in vars(cls):
+            cls._in_core = True
+        elif not {"_update", "_apply", "_rate"}.isdisjoint(vars(cls)):
+            cls._in_core = False
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        if "lr" in kwargs:
+            raise TypeError(f"{cls.__name__}: lr is called learning_rate here")
+        return super().__new__(cls)
 
     def __init__(self, learning_rate: float | Callable[[int], float]) -> None:
-        if not callable(learning_rate):
-            learning_rate = self._number("learning_rate", learning_rate)
         self.learning_rate = learning_rate
         self.steps = 0
         self._structure: tree.Structure | None = None
@@ -137,11 +155,15 @@ class Optimizer:
         self.steps += 1
 
     def _update(self, leaves: Sequence[Any], gradients: Sequence[Any], rate: float) -> None:
+        self._numbers(leaves, rate).update(leaves, gradients)
+
+    def _numbers(self, leaves: Sequence[Any], rate: float) -> Rule:
+        """What the core is to be told of the next update of these leaves."""
         raise NotImplementedError
 
     def _rule(self, leaves: Sequence[Any]) -> Rule | None:
         """The next update of these leaves as the core knows it; None: only `_update` can tell."""
-        return None
+        return self._numbers(leaves, self._rate()) if self._in_core else None
 
     def _states(self, leaves: Sequence[Any]) -> tuple[list[np.ndarray], ...]:
         """The state arrays in the order of slots, made if there are none."""
@@ -149,8 +171,16 @@ class Optimizer:
             self._state = {slot: [np.zeros(p.shape, p.dtype) for p in leaves] for slot in self._slots}
         return tuple(self._state[slot] for slot in self._slots)
 
+    @property
+    def learning_rate(self) -> Any:
+        return self._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: float | Callable[[int], float]) -> None:
+        self._learning_rate = value if callable(value) else self._number("learning_rate", value)
+
     def _rate(self) -> float:
-        rate = self.learning_rate
+        rate = self._learning_rate
         if callable(rate):
             return self._number(f"learning_rate({self.steps})", rate(self.steps))
         return rate
@@ -170,8 +200,8 @@ class Optimizer:
         return number
 
     def __repr__(self) -> str:
-        shown = {k: v for k, v in vars(self).items() if k != "steps" and not k.startswith("_")}
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
+        names = list(inspect.signature(type(self)).parameters)
+        return f"{type(self).__name__}({', '.join(f'{k}={getattr(self, k)!r}' for k in names if hasattr(self, k))})"
 
 
 class SGD(Optimizer):
@@ -194,6 +224,8 @@ class SGD(Optimizer):
     array([0.5])
     """
 
+    momentum, dampening, weight_decay = _checked("momentum", 1), _checked("dampening"), _checked("weight_decay")
+
     def __init__(
         self,
         learning_rate: float | Callable[[int], float] = 1e-2,
@@ -203,10 +235,8 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(learning_rate)
-        self.momentum = self._number("momentum", momentum, below=1)
-        self.dampening = self._number("dampening", dampening)
+        self.momentum, self.dampening, self.weight_decay = momentum, dampening, weight_decay
         self.nesterov = bool(nesterov)
-        self.weight_decay = self._number("weight_decay", weight_decay)
         if nesterov and (momentum == 0 or dampening != 0):
             raise ValueError(
                 f"SGD: nesterov=True needs momentum above 0 and dampening=0, got momentum={momentum!r}, "
@@ -215,17 +245,9 @@ class SGD(Optimizer):
         if momentum:
             self._slots = ("momentum",)  # type: ignore[misc]
 
-    def _update(self, leaves: Sequence[Any], gradients: Sequence[Any], rate: float) -> None:
-        buffers: Sequence[Any] = self._state["momentum"] if self._slots else [None] * len(leaves)
-        momentum, dampening, decay, nesterov = self.momentum, self.dampening, self.weight_decay, self.nesterov
-        first = self.steps == 0
-        for p, g, buffer in zip(leaves, gradients, buffers):
-            _core.sgd(p, g, buffer, rate, momentum, dampening, decay, nesterov, first)
-
-    def _rule(self, leaves: Sequence[Any]) -> Rule | None:
-        first = self.steps == 0
+    def _numbers(self, leaves: Sequence[Any], rate: float) -> Rule:
         return Rule.sgd(
-            self._states(leaves), self._rate(), self.momentum, self.dampening, self.weight_decay, self.nesterov, first
+            self._states(leaves), rate, self.momentum, self.dampening, self.weight_decay, self.nesterov, self.steps == 0
         )
 
 
@@ -248,6 +270,7 @@ class Adam(Optimizer):
 
     _slots = ("m", "v")
     _decoupled: ClassVar[bool] = False
+    eps, weight_decay = _checked("eps"), _checked("weight_decay")
 
     def __init__(
         self,
@@ -257,27 +280,23 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(learning_rate)
-        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-            raise TypeError(f"{type(self).__name__}: betas is {betas!r}, expected two numbers in [0, 1)")
-        self.betas = (
-            self._number("betas[0]", betas[0], below=1),
-            self._number("betas[1]", betas[1], below=1),
-        )
-        self.eps = self._number("eps", eps)
-        self.weight_decay = self._number("weight_decay", weight_decay)
+        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
 
-    def _update(self, leaves: Sequence[Any], gradients: Sequence[Any], rate: float) -> None:
-        (beta1, beta2), eps, decay, decoupled = self.betas, self.eps, self.weight_decay, self._decoupled
-        t = self.steps + 1
-        correction1, correction2 = 1 - beta1**t, 1 - beta2**t
-        for p, g, m, v in zip(leaves, gradients, self._state["m"], self._state["v"]):
-            _core.adam(p, g, m, v, rate, beta1, beta2, eps, decay, decoupled, correction1, correction2)
+    @property
+    def betas(self) -> tuple[float, float]:
+        return self._betas
 
-    def _rule(self, leaves: Sequence[Any]) -> Rule | None:
-        (beta1, beta2), t = self.betas, self.steps + 1
+    @betas.setter
+    def betas(self, value: Any) -> None:
+        if not isinstance(value, (tuple, list)) or len(value) != 2:
+            raise TypeError(f"{type(self).__name__}: betas is {value!r}, expected two numbers in [0, 1)")
+        self._betas = self._number("betas[0]", value[0], below=1), self._number("betas[1]", value[1], below=1)
+
+    def _numbers(self, leaves: Sequence[Any], rate: float) -> Rule:
+        (beta1, beta2), t = self._betas, self.steps + 1
         return Rule.adam(
-            self._states(leaves), self._rate(), beta1, beta2, self.eps, self.weight_decay, self._decoupled,
-            1 - beta1**t, 1 - beta2**t,
+            self._states(leaves), rate, beta1, beta2, self.eps, self.weight_decay, self._decoupled, 1 - beta1**t,
+            1 - beta2**t,
         )  # fmt: skip
 
 

@@ -31,6 +31,11 @@ def changed(name, which):
     )
 
 
+def sgd(p, g, rate):
+    """An optimizer's kernel on p."""
+    _core.Rule.sgd((), rate, 0, 0, 0, False, True).update([p], [g])
+
+
 def leaf(values=A):
     return fg.tensor(values, requires_grad=True)
 
@@ -158,7 +163,7 @@ def test_a_needed_value_that_changed_is_an_error(name, by):
     elif value.dtype != np.float64:
         return  # an optimizer changes floats only
     else:
-        _core.sgd(value, np.ones(3), None, 0.1, 0, 0, 0, False, True)
+        sgd(value, np.ones(3), 0.1)
     if op is None:  # reached by way of a reshape or a cast, whose values are their own
         expected = fg.grad(lambda x: record(x)[1].sum())(A)
         result.sum().backward()
@@ -223,7 +228,7 @@ def test_what_is_made_of_a_tensor_is_a_value_of_its_own(name, by, changes):
     if by == "operator":
         one += 1
     else:
-        _core.sgd(one, np.full(one.shape, -10.0), None, 0.1, 0, 0, 0, False, True)
+        sgd(one, np.full(one.shape, -10.0), 0.1)
     np.testing.assert_allclose(one.numpy().ravel(), A + 1)
     assert other.numpy().ravel().tolist() == A.tolist()
 
@@ -298,7 +303,7 @@ def test_operands_that_overlap(name, shift):
 def test_a_read_only_array_is_never_written():
     memory = np.arange(200.0)
     memory.flags.writeable = False
-    for change in (lambda x: operator.iadd(x, 1), lambda x: _core.sgd(x, -np.ones(200), None, 1, 0, 0, 0, False, True)):
+    for change in (lambda x: operator.iadd(x, 1), lambda x: sgd(x, -np.ones(200), 1)):
         x = fg.asarray(memory)
         change(x)
         assert x.tolist() == list(range(1, 201))
@@ -452,9 +457,9 @@ def test_optimizer_kernels_tell_the_tape_of_all_that_they_write(kernel, which):
     x = leaf()
     y = (x * (p, m, v)[which]).sum()
     if kernel == "sgd":
-        _core.sgd(p, np.ones(3), m, 0.1, 0.9, 0, 0, False, False)
+        _core.Rule.sgd(([m],), 0.1, 0.9, 0, 0, False, False).update([p], [np.ones(3)])
     else:
-        _core.adam(p, np.ones(3), m, v, 0.1, 0.9, 0.999, 1e-8, 0, False, 1, 1)
+        _core.Rule.adam(([m], [v]), 0.1, 0.9, 0.999, 1e-8, 0, False, 1, 1).update([p], [np.ones(3)])
     if (p, m, v)[which].tolist() == A.tolist():
         assert kernel == "sgd" and which == 2
         y.backward()

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -389,3 +390,73 @@ def test_states_that_do_not_fit_change_nothing(change, error, message):
         opt.load_state_dict(change(state))
     assert str(caught.value) == message
     np.testing.assert_equal(opt.state_dict(), state)
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "momentum", "dampening", "weight_decay", "eps", "betas"])
+@pytest.mark.parametrize("cls", [fg.optim.SGD, fg.optim.Adam, fg.optim.AdamW])
+def test_arguments_that_are_set_later_are_checked_and_used(cls, name):
+    optimizer = cls(learning_rate=0.1)
+    if not hasattr(optimizer, name):
+        return
+    before = repr(optimizer)
+    for bad in (-1.0, float("nan"), "fast", None, (0.9, 1.0)):
+        with pytest.raises((TypeError, ValueError), match=rf"^{cls.__name__}: {name}(\[1\])? is "):
+            setattr(optimizer, name, bad)
+    assert repr(optimizer) == before
+    new = (0.5, 0.25) if name == "betas" else 0.5
+    arguments = {"learning_rate": 0.1, name: new} | ({"momentum": 0.9} if cls is fg.optim.SGD and name == "dampening" else {})
+    optimizer, made = cls(**{**arguments, name: getattr(cls(), name)} if name != "momentum" else {"learning_rate": 0.1, "momentum": 0.25}), cls(**arguments)
+    setattr(optimizer, name, new)
+    assert repr(optimizer) == repr(made)
+    x, y = np.array([1.0, -2.0]), np.array([1.0, -2.0])
+    for g in (np.array([1.0, 3.0]), np.array([-1.0, 0.5])):
+        optimizer.step(x, g)
+        made.step(y, g)
+    np.testing.assert_array_equal(x, y)
+
+
+def test_a_momentum_that_comes_too_late():
+    optimizer, x = fg.optim.SGD(0.1), np.ones(2)
+    optimizer.momentum = 0.9
+    with pytest.raises(ValueError, match="lacks the state .* give momentum when the optimizer is made"):
+        optimizer.step(x, np.ones(2))
+    assert x.tolist() == [1, 1]
+    step = fg.training_step(lambda p: fg.sum(p * p), x, optimizer)
+    with pytest.raises(ValueError, match="lacks the state"), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        step()
+
+
+def test_the_spelling_of_pytorch():
+    with pytest.raises(TypeError, match="^Adam: lr is called learning_rate here$"):
+        fg.optim.Adam(lr=0.1)
+    with pytest.raises(TypeError, match="^SGD: lr is called learning_rate here$"):
+        fg.optim.get("sgd", lr=0.1)
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        fg.optim.Adam(rate=0.1)
+
+
+@pytest.mark.parametrize("optimizer", [fg.optim.SGD(0.1), fg.optim.Adam(0.1)], ids=["sgd", "adam"])
+def test_tensors_from_outside_are_not_updated_by_a_recording(optimizer):
+    w = fg.tensor([1.0, 2.0], requires_grad=True)
+
+    def f(x):
+        optimizer.step([w], [np.ones(2)])
+        return x * w.detach()
+
+    with pytest.raises(fg.TraceError, match="written once"):
+        fg.compile(f)(np.ones(2))
+    assert w.tolist() == [1, 2]
+
+
+def test_an_optimizer_of_the_users_may_build_on_another():
+    class Clipped(fg.optim.Adam):
+        def _update(self, leaves, gradients, rate):
+            super()._update(leaves, [np.clip(g, -1, 1) for g in gradients], rate)
+
+    x, y = np.array([1.0, 2.0]), np.array([1.0, 2.0])
+    clipped, plain = Clipped(0.1), fg.optim.Adam(0.1)
+    for g in (np.array([5.0, 0.5]), np.array([-9.0, 0.25])):
+        clipped.step(x, g)
+        plain.step(y, np.clip(g, -1, 1))
+    np.testing.assert_array_equal(x, y)
