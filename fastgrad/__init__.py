@@ -10,6 +10,8 @@ the module ``tree`` for nested structures. Tensors: ``tensor``, ``.backward()``,
 ``least_squares``, ``root``, and the module ``sparse``.
 """
 
+import typing
+
 from . import _blas, _core, _indexing, _numpy, _ops, _rules, activations, losses, optim, random, sparse, testing, tree
 from ._config import __version__, show_config
 from ._compile import CacheInfo, Compiled, compile
@@ -41,3 +43,15 @@ __all__ += _core.PUBLIC
 __all__ += _ops.__all__
 
 _core.bind_layer(_indexing, _numpy, _ops, _rules)
+
+_OF_PYTORCH = {
+    "autograd": "grad", "cat": "concatenate", "clamp": "clip", "from_numpy": "asarray", "manual_seed": "random.default_rng",
+    "nn": "losses and fastgrad.activations", "rand": "random.default_rng().random", "vstack": "concatenate",
+    "randn": "random.default_rng().standard_normal",
+}  # fmt: skip
+
+if not typing.TYPE_CHECKING:
+
+    def __getattr__(name):
+        instead = f"; use fastgrad.{_OF_PYTORCH[name]}" if name in _OF_PYTORCH else ""
+        raise AttributeError(f"module 'fastgrad' has no attribute {name!r}{instead}")

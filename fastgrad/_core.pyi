@@ -8,6 +8,17 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 _TensorLike = Tensor | ArrayLike
 _Axis = int | tuple[int, ...] | None
 
+__all__ = [
+    "Tensor", "absolute", "add", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "asarray",
+    "astype", "broadcast_to", "cbrt", "ceil", "concatenate", "copysign", "cos", "cosh", "degrees", "divide", "erf",
+    "erfc", "exp", "exp2", "expm1", "floor", "floor_divide", "fmax", "fmin", "fmod", "hard_sigmoid", "hard_swish",
+    "hard_tanh", "heaviside", "hypot", "log", "log10", "log1p", "log2", "log_sigmoid", "logaddexp", "logaddexp2",
+    "matmul", "max", "maximum", "mean", "min", "minimum", "mish", "multiply", "negative", "positive", "power",
+    "prelu", "radians", "reciprocal", "relu", "relu6", "remainder", "reshape", "rint", "selu", "sigmoid", "sign",
+    "silu", "sin", "sinh", "softplus", "softsign", "sqrt", "square", "subtract", "sum", "tan", "tanh", "tanh_shrink",
+    "tensor", "transpose", "trunc", "where",
+]  # fmt: skip
+
 PUBLIC: list[str]
 functions: dict[str, Any]
 ROWS: dict[str, dict[str, Any]]

@@ -15,7 +15,7 @@ import numpy as np
 from . import _core
 from ._core import Tensor
 from ._linear import Point, jvp
-from ._transforms import _LEAVE_OUT, _argnums, _kind, _places, grad
+from ._transforms import _LEAVE_OUT, _argnums, _grad, _kind, _places, grad
 from ._vmap import vmap
 
 __all__ = ["elementwise_grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev"]
@@ -179,7 +179,7 @@ def elementwise_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) ->
         y = f(*args, **kwargs)
         return _core.sum(y) if isinstance(y, Tensor) else y
 
-    return grad(total, argnums)
+    return _grad(total, argnums, False, "elementwise_grad")
 
 
 def _jacobian(

@@ -66,6 +66,8 @@ _INSTEAD = {
     "diag": "x[i, i] with i = arange(n)", "vstack": "concatenate", "hstack": "concatenate along axis -1",
     "column_stack": "stack along axis 1", "append": "concatenate", "repeat": "take", "flip": "x[::-1]", "roll": "take",
     "tile": "broadcast_to and reshape", "diff": "x[1:] - x[:-1]", "average": "(w * x).sum() / w.sum()",
+    "copyto": "fastgrad.full(shape, t) where numpy.full was called",
+    "logspace": "10 ** fastgrad.linspace(...)", "geomspace": "exp(fastgrad.linspace(log(a), log(b), n))",
     "einsum": "matmul, or products and sums", "tensordot": "reshape and matmul", "split": "slices",
 }  # fmt: skip
 
@@ -107,7 +109,7 @@ def _functions() -> dict[Any, Callable[..., Any]]:
         np.take: take, np.where: _where, np.clip: _clip, np.linalg.norm: _ops.norm, np.around: _ops.round,
         np.permute_dims: _core.transpose, np.shape: lambda a: a.shape, np.ndim: lambda a: a.ndim,
         np.size: lambda a, axis=None: a.size if axis is None else a.shape[axis],
-        np.copy: lambda a: _core.astype(a, a.dtype),
+        np.copy: lambda a: _core.astype(a, a.dtype), np.linspace: _ops.linspace,
     }  # fmt: skip
     return table
 

@@ -34,6 +34,10 @@ def _one_axis(axis: int, ndim: int, name: str) -> int:
 def _creator(function: Callable[..., np.ndarray], summary: str, example: str) -> Callable[..., Tensor]:
     def create(*args: Any, requires_grad: builtins.bool = False, **kwargs: Any) -> Tensor:
         like, values = (args[:1], args[1:]) if function.__name__.endswith("_like") else ((), args)
+        if function in _OF_TENSORS and builtins.any(isinstance(a, Tensor) for a in (*values, *kwargs.values())):
+            if requires_grad:
+                raise TypeError(f"{function.__name__}: requires_grad makes a leaf, but the result is computed from a tensor")
+            return _OF_TENSORS[function](*like, *values, **kwargs)
         for a in (*values, *kwargs.values()):
             if isinstance(a, Tensor) and a.requires_grad:
                 raise TypeError(
@@ -41,9 +45,6 @@ def _creator(function: Callable[..., np.ndarray], summary: str, example: str) ->
                     "it instead, as in fastgrad.zeros(shape) + t, or pass t.detach()"
                 )
         like = tuple(_stand_in(a) if isinstance(a, Tensor) else a for a in like)
-        unknown = builtins.any(isinstance(a, Tensor) and _core.traced(a) for a in values)
-        if unknown and function in (np.full, np.full_like):
-            return _filled(function, *like, *values, **kwargs)
         made = function(*like, *map(_known, values), **{k: _known(a) for k, a in kwargs.items()})
         result = _core.adopt(made, function.__name__)
         if requires_grad:
@@ -58,12 +59,38 @@ def _creator(function: Callable[..., np.ndarray], summary: str, example: str) ->
     return create
 
 
-def _filled(function: Callable[..., np.ndarray], like: Any, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """``numpy.full`` or ``full_like`` with a value that is known only at each call of a recorded function."""
-    if function is np.full and not args and kwargs.get("dtype") is None:
-        kwargs["dtype"] = value.dtype
-    made = function(like, value.dtype.type(0), *args, **kwargs)
-    return broadcast_to(astype(value, made.dtype), made.shape)
+def _full(shape: Any, fill_value: Any, dtype: Any = None) -> Tensor:
+    """``numpy.full`` with a tensor."""
+    value = asarray(fill_value)
+    shape = np.broadcast_to(0, shape).shape
+    return broadcast_to(astype(value, value.dtype if dtype is None else dtype), shape)
+
+
+def _full_like(a: Any, fill_value: Any, dtype: Any = None) -> Tensor:
+    if not isinstance(a, Tensor):
+        a = np.asarray(a)
+    return _full(a.shape, fill_value, a.dtype if dtype is None else dtype)
+
+
+def _linspace(
+    start: Any, stop: Any, num: int = 50, endpoint: builtins.bool = True, *, dtype: Any = None, axis: int = 0
+) -> Tensor:
+    """``numpy.linspace`` with tensors as bounds, in its order of arithmetic."""
+    num = operator.index(num)
+    if axis != 0 or num < 0:
+        raise ValueError(f"linspace: with tensors as bounds, expected axis=0 and num of at least 0, got {axis} and {num}")
+    bounds: list[Any] = [x if isinstance(x, (float, int)) else _floating(x) for x in (start, stop)]
+    first, last = bounds
+    distance: Tensor = last - first
+    place = np.arange(num, dtype=distance.dtype).reshape(-1, *[1] * distance.ndim)
+    y: Tensor = distance / builtins.max(num - endpoint, 1) * place + first
+    if endpoint and num > 1:
+        y = where(place == num - 1, last, y)
+    return y if dtype is None else astype(y, dtype)
+
+
+# Those that compute with a tensor among their values, so that gradients pass.
+_OF_TENSORS: dict[Any, Callable[..., Tensor]] = {np.full: _full, np.full_like: _full_like, np.linspace: _linspace}
 
 
 def _known(x: Any) -> Any:
@@ -460,7 +487,7 @@ def leaky_relu(x: TensorLike, negative_slope: float = 0.01) -> Tensor:
     return _core.prelu(x, negative_slope)
 
 
-def elu(x: TensorLike, alpha: TensorLike = 1.0) -> Tensor:  # type: ignore[no-redef]
+def elu(x: TensorLike, alpha: TensorLike = 1.0) -> Tensor:
     """x where it is positive, else ``alpha (exp(x) - 1)`` (Clevert, Unterthiner and Hochreiter 2016).
 
     >>> import fastgrad as fg
@@ -470,7 +497,7 @@ def elu(x: TensorLike, alpha: TensorLike = 1.0) -> Tensor:  # type: ignore[no-re
     return _core.elu(x, alpha)
 
 
-def celu(x: TensorLike, alpha: TensorLike = 1.0) -> Tensor:  # type: ignore[no-redef]
+def celu(x: TensorLike, alpha: TensorLike = 1.0) -> Tensor:
     """x where it is positive, else ``alpha (exp(x / alpha) - 1)``, for alpha > 0 (Barron 2017).
 
     >>> import fastgrad as fg
@@ -480,7 +507,7 @@ def celu(x: TensorLike, alpha: TensorLike = 1.0) -> Tensor:  # type: ignore[no-r
     return _core.celu(x, alpha)
 
 
-def hard_shrink(x: TensorLike, lambd: TensorLike = 0.5) -> Tensor:  # type: ignore[no-redef]
+def hard_shrink(x: TensorLike, lambd: TensorLike = 0.5) -> Tensor:
     """x outside the interval [-lambd, lambd], else 0.
 
     >>> import fastgrad as fg
@@ -490,7 +517,7 @@ def hard_shrink(x: TensorLike, lambd: TensorLike = 0.5) -> Tensor:  # type: igno
     return _core.hard_shrink(x, lambd)
 
 
-def soft_shrink(x: TensorLike, lambd: TensorLike = 0.5) -> Tensor:  # type: ignore[no-redef]
+def soft_shrink(x: TensorLike, lambd: TensorLike = 0.5) -> Tensor:
     """x moved toward 0 by lambd, and 0 within it.
 
     >>> import fastgrad as fg
@@ -500,7 +527,7 @@ def soft_shrink(x: TensorLike, lambd: TensorLike = 0.5) -> Tensor:  # type: igno
     return _core.soft_shrink(x, lambd)
 
 
-def gelu(x: TensorLike, approximate: Literal["none", "tanh"] = "none") -> Tensor:  # type: ignore[no-redef]
+def gelu(x: TensorLike, approximate: Literal["none", "tanh"] = "none") -> Tensor:
     """x times the standard normal distribution function (Hendrycks and Gimpel 2016).
 
     ``approximate="tanh"`` takes their formula with tanh in place of erf.

@@ -92,7 +92,7 @@ def _reached(f: Any, arguments: set[int]) -> tuple[list[Any], bool, str]:
         if isinstance(x, np.ndarray) or _is_generator(x):
             found.append(x)
             continue
-        doubtful = doubtful or (callable(x) and _is_different_each_time(x))
+        doubtful = doubtful or _is_different_each_time(x)
         if not place and isinstance(x, types.FunctionType) and not _frames.rank(x.__code__.co_filename):
             place = f" ({x.__code__.co_filename}, line {x.__code__.co_firstlineno})"
         todo += _parts(x)
@@ -100,8 +100,13 @@ def _reached(f: Any, arguments: set[int]) -> tuple[list[Any], bool, str]:
 
 
 def _is_different_each_time(x: Any) -> bool:
-    module = getattr(x, "__module__", None) or getattr(getattr(x, "__self__", None), "__name__", None)
+    if not isinstance(x, type) and type(x).__name__ not in _FUNCTIONS:
+        return False
+    module = x.__module__
     return isinstance(module, str) and (module in _DIFFERENT_EACH_TIME or module.startswith("numpy.random"))
+
+
+_FUNCTIONS = {"function", "builtin_function_or_method", "cython_function_or_method"}
 
 
 def _parts(x: Any) -> Iterable[Any]:
@@ -115,8 +120,10 @@ def _parts(x: Any) -> Iterable[Any]:
         return () if library or _frames.rank(file or "") else [*vars(x).values(), *x.__bases__]
     if isinstance(x, (types.ModuleType, Tensor, str, bytes)):
         return ()
-    if isinstance(x, (list, tuple, dict, set)) and (len(x) > _MOST or "__spec__" in x):
-        return ()  # too many, or the names of a module
+    if type(x) in (list, tuple, dict, set) and len(x) > _MOST:
+        return ()
+    if type(x) is dict and "__spec__" in x:  # the names of a module
+        return ()
     if type(x).__module__.partition(".")[0] == __package__:
         return (getattr(x, "_f", None),)
     return gc.get_referents(x)

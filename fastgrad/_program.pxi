@@ -9,8 +9,9 @@ cdef dict CURES = {
     "branch": "instead of a Python branch, loop or `and` use fastgrad.where or maximum",
     "number": "instead of float(x), int(x) or x.item() keep the tensor, on which fastgrad's and NumPy's functions work as "
               "on numbers; a choice between values is made by fastgrad.where",
-    "array": "instead of an ndarray of it keep the tensor, on which NumPy's functions work, too; a choice between values "
-             "is made by fastgrad.where",
+    "array": "instead of an ndarray of it keep the tensor, on which NumPy's functions work, too, but for those that make "
+             "ndarrays: use fastgrad.full and fastgrad.stack for np.full and np.array, and t * np.arange(n) with a "
+             "constant n for np.arange; a choice between values is made by fastgrad.where",
     "index": "where it is an index, write x[i] with a tensor i of integers; the bounds of a slice, a shape or the length "
              "of a loop decide how much there is to compute, which cannot change: fastgrad.where can leave elements out",
     "mask": "a boolean index has a result whose shape depends on it: instead use fastgrad.where(mask, x, 0), which keeps "

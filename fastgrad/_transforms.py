@@ -92,14 +92,21 @@ def value_and_grad(
     >>> fg.value_and_grad(fg.grad(lambda x: x**3))(2.0)
     (12.0, np.float64(12.0))
     """
+    return _value_and_grad(f, argnums, has_aux, "value_and_grad")
+
+
+def _value_and_grad(
+    f: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool, name: str
+) -> Callable[..., tuple[Any, Any]]:
+    """The same, called by another name in errors."""
     if not callable(f):
-        raise TypeError(f"grad: expected a function, got {f!r}")
+        raise TypeError(f"{name}: expected a function, got {f!r}")
     several = isinstance(argnums, (tuple, list))
-    numbers = _argnums(argnums, "grad")
+    numbers = _argnums(argnums, name)
 
     @functools.wraps(f)
     def value_and_grad_of_f(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        places = _places(numbers, args, f, "grad")
+        places = _places(numbers, args, f, name)
         connected = _core.grad_enabled()  # to what was recorded before
         nested = _core.in_transform()
         call = list(args)
@@ -108,7 +115,7 @@ def value_and_grad(
 
         def place(k: int, i: int) -> str:
             path = structures[i].paths()[k]
-            return f"grad: argument {i}{f' at {path}' if path else ''}"
+            return f"{name}: argument {i}{f' at {path}' if path else ''}"
 
         watched: list[Tensor] = []
         aux = None
@@ -120,8 +127,8 @@ def value_and_grad(
                 watched += leaves
             result = f(*call, **kwargs)
             if has_aux:
-                result, aux = _with_aux(f, result, "grad")
-            _check_value(f, result)
+                result, aux = _with_aux(f, result, name)
+            _check_value(f, result, name)
             nested = nested or (connected and _core.read_outside())
             found = iter(_core.gradients(result, watched, nested and connected))
         tensors = nested or _core.tracing()
@@ -149,7 +156,11 @@ def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool 
     >>> fg.grad(fg.tanh)(0.0)
     np.float64(1.0)
     """
-    both = value_and_grad(f, argnums, has_aux)
+    return _grad(f, argnums, has_aux, "grad")
+
+
+def _grad(f: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool, name: str) -> Callable[..., Any]:
+    both = _value_and_grad(f, argnums, has_aux, name)
 
     @functools.wraps(f)
     def grad_of_f(*args: Any, **kwargs: Any) -> Any:
@@ -198,6 +209,8 @@ def _watched(
         got = _kind(x)
         if isinstance(x, (np.ndarray, np.generic, float)):
             a = np.array(x) if keep else np.asarray(x)
+            if not a.dtype.isnative:
+                a = a.astype(a.dtype.newbyteorder("="))
             if a.dtype in (np.float32, np.float64):
                 found.append(_core.watch(a))
                 continue
@@ -234,10 +247,10 @@ def _with_aux(f: Callable[..., Any], result: Any, name: str) -> Any:
     return result
 
 
-def _check_value(f: Callable[..., Any], result: Any) -> None:
+def _check_value(f: Callable[..., Any], result: Any, name: str) -> None:
     if not isinstance(result, Tensor):
         raise TypeError(
-            f"grad: {_name(f)} returned {_kind(result)}, expected a tensor"
+            f"{name}: {_name(f)} returned {_kind(result)}, expected a tensor"
             + (
                 "; to return more beside the value, give has_aux=True and return (value, aux)"
                 if isinstance(result, (tuple, list, dict))
@@ -247,11 +260,11 @@ def _check_value(f: Callable[..., Any], result: Any) -> None:
         )
     if result.size != 1:
         raise ValueError(
-            f"grad: {_name(f)} returned a tensor of shape {result.shape}; a gradient is that of a single number, such "
+            f"{name}: {_name(f)} returned a tensor of shape {result.shape}; a gradient is that of a single number, such "
             "as a sum or mean"
         )
     if result.dtype.kind != "f":
-        raise TypeError(f"grad: {_name(f)} returned {result.dtype}, which has no gradient")
+        raise TypeError(f"{name}: {_name(f)} returned {result.dtype}, which has no gradient")
 
 
 def _plain(x: Any, tensors: bool) -> Any:

@@ -128,7 +128,7 @@ def softmax_cross_entropy(logits: Any, labels: Any, *, reduction: Reduction = "m
     [0.6931471805599453, 0.0]
     """
     name = "softmax_cross_entropy"
-    x = _floating(logits)
+    x = _ops._floating(logits)
     if x.ndim == 0:
         raise ValueError(f"{name}: logits are 0-d, expected shape (..., classes)")
     if not isinstance(labels, Tensor):
@@ -153,11 +153,6 @@ def softmax_cross_entropy(logits: Any, labels: Any, *, reduction: Reduction = "m
     return _reduce(name, _core.cross_entropy(x, labels), reduction)
 
 
-def _floating(x: Any) -> Tensor:
-    tensor = _core.asarray(x)
-    return tensor if tensor.dtype.kind == "f" else tensor.astype(np.float64)
-
-
 def _array(name: str, what: str, x: Any) -> np.ndarray:
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name}: {what} are a masked array, whose mask would be ignored; fill it with .filled() first")
@@ -166,7 +161,7 @@ def _array(name: str, what: str, x: Any) -> np.ndarray:
 
 def _pair(name: str, predictions: Any, targets: Any) -> tuple[Tensor, Any]:
     """Predictions as a floating tensor, targets of the same shape and, unless a tensor, of its dtype."""
-    x = _floating(predictions)
+    x = _ops._floating(predictions)
     if not isinstance(targets, Tensor):
         targets = _array(name, "targets", targets)
         if targets.dtype.kind not in "fiub":

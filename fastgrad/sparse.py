@@ -17,7 +17,7 @@ import numpy as np
 from ._compile import Replayed
 from ._linear import vjp
 from ._minimize import _Variables, _Vector, _scipy
-from ._transforms import grad
+from ._transforms import _grad
 
 __all__ = ["Jacobian", "hessian", "jacobian"]
 
@@ -76,7 +76,7 @@ def hessian(f: Callable[[Any], Any], sparsity: Any = None, *, compile: bool = Tr
            [2., 8., 4.],
            [0., 4., 0.]])
     """
-    return Jacobian(grad(f), sparsity, compile)
+    return Jacobian(_grad(f, 0, False, "sparse.hessian"), sparsity, compile)
 
 
 class Jacobian:

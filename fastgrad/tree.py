@@ -357,12 +357,17 @@ def _flatten(node: Any, leaves: list[Any]) -> Structure:
 def flatten(tree: Any) -> tuple[list[Any], Structure]:
     """The leaves of a tree, in order, and its structure.
 
+    Raises ValueError if the tree holds itself.
+
     >>> import fastgrad as fg
     >>> fg.tree.flatten({"w": [1.0, 2.0], "b": 3.0})
     ([3.0, 1.0, 2.0], {'b': *, 'w': [*, *]})
     """
     leaves: list[Any] = []
-    return leaves, _flatten(tree, leaves)
+    try:
+        return leaves, _flatten(tree, leaves)
+    except RecursionError:
+        raise ValueError("tree: a structure holds itself, or is nested too deeply") from None
 
 
 def unflatten(structure: Structure, leaves: Iterable[Any]) -> Any:

@@ -55,7 +55,7 @@ FROZEN = {
     "format": lambda x: f"{x[0]:.3f}",
     "any": lambda x: x if fg.any(x > 0) else -x,
     "masks": lambda x: x[None, :][fg.tensor([True]), x > 0],
-    "linspace": lambda x: fg.linspace(0, x[0], 3),
+    "arange": lambda x: fg.arange(0, x[0], 3),
     "while": lambda x: [1 for _ in iter(lambda: bool(fg.sum(x) > 0), False)],
     "copy": lambda x: x.__reduce__(),
     "ufunc out": lambda x: np.add(np.ones(2), x, out=np.zeros(2)),

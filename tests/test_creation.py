@@ -142,3 +142,49 @@ def test_every_public_function_has_a_docstring_with_an_example():
         thing = getattr(fg, name)
         if callable(thing) and not inspect.isclass(thing):
             assert thing.__doc__ and ">>>" in thing.__doc__, f"fastgrad.{name} shows no example"
+
+
+# ---- of tensors ----------------------------------------------------------------------------------------------------
+A = np.array([0.5, -2.0, 3.0])
+OF_TENSORS = {
+    "full": (lambda m, x: m.full(4, x[1]), A),
+    "full rows": (lambda m, x: m.full((2, 3), x), A),
+    "full dtype": (lambda m, x: m.full((2, 3), x, np.float32), A),
+    "full_like": (lambda m, x: m.full_like(x, x[0]), A),
+    "linspace": (lambda m, x: m.linspace(x[0], x[1], 7), A),
+    "linspace from": (lambda m, x: m.linspace(0, x[1], 5), A),
+    "linspace to": (lambda m, x: m.linspace(x[2], 1.5, num=4), A),
+    "linspace of arrays": (lambda m, x: m.linspace(x, 2 * x[None] + 1, 3, endpoint=False), A),
+    "linspace of one": (lambda m, x: m.linspace(x[0], x[1], 1), A),
+    "linspace of none": (lambda m, x: m.linspace(x[0], x[1], 0), A),
+    "linspace dtype": (lambda m, x: m.linspace(x[0], x[1], 3, dtype=np.float32), A),
+    "linspace single": (lambda m, x: m.linspace(x[0], 3, 5), A.astype(np.float32)),
+}
+
+
+@pytest.mark.parametrize("name", OF_TENSORS)
+def test_of_tensors_as_of_arrays(name):
+    f, x = OF_TENSORS[name]
+    expected = f(np, x)
+    for found in (f(fg, fg.tensor(x)).numpy(), fg.compile(lambda x: f(fg, x))(x), fg.compile(lambda x: f(fg, x) * 1)(x)):
+        assert found.dtype == expected.dtype and found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, rtol=1e-6 if found.dtype == np.float32 else 1e-15)
+    if "linspace" in name:
+        np.testing.assert_array_equal(f(np, fg.tensor(x)).numpy(), found)
+    fg.check_grads(lambda x: f(fg, x), (x.astype(float),)) if "dtype" not in name else None
+
+
+def test_what_of_tensors_is_refused():
+    t = fg.tensor([1.0, 2.0])
+    for call, text in [
+        (lambda: fg.linspace(t[0], 2, 3, axis=1), "expected axis=0"),
+        (lambda: fg.linspace(t[0], 2, -1), "num of at least 0"),
+        (lambda: fg.full(3, t[0], requires_grad=True), "requires_grad makes a leaf"),
+        (lambda: np.full(3, t[0], float), r"numpy.copyto .* write it as fastgrad.full\(shape, t\)"),
+        (lambda: np.logspace(0, t[0], 3), r"write it as 10 \*\* fastgrad.linspace"),
+        (lambda: fg.compile(lambda x: np.full(3, x[0]))(np.ones(2)), "use fastgrad.full and fastgrad.stack"),
+        (lambda: fg.compile(lambda x: np.arange(x[0]))(np.ones(2)), r"t \* np.arange\(n\)"),
+        (lambda: fg.compile(lambda x: fg.arange(x[0]))(np.ones(2)), r"t \* np.arange\(n\)"),
+    ]:
+        with pytest.raises((TypeError, ValueError), match=text):
+            call()

@@ -265,3 +265,11 @@ def test_labels_out_of_range_name_the_row(label):
     with pytest.raises(IndexError) as caught:
         losses.softmax_cross_entropy(LOGITS, labels)
     assert f"label {label} of row 3 is not a class: with 4 logits a row, labels run from 0 to 3" in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.int8, np.int16, np.int32, np.int64, np.float32])
+def test_integers_are_computed_in_numpys_float_dtype(dtype):
+    x, y = np.array([0, 1, 1], dtype), np.array([1, 0, 1], dtype)
+    expected = np.result_type(np.sqrt(x), np.float32)  # NumPy's, but no float16
+    assert fg.losses.mse(x, y).dtype == fg.losses.softmax_cross_entropy(x, 1).dtype == fg.fabs(x).dtype == expected
+    assert fg.losses.mse(x, y).item() == pytest.approx(2 / 3, rel=1e-6)

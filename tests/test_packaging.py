@@ -98,3 +98,11 @@ def test_our_c_compiles_without_warnings_under_every_instruction_set(tmp_path):
     environment = {**os.environ, "FASTGRAD_WERROR": "1"}
     run("setup.py", "build_ext", "--build-lib", tmp_path, "--build-temp", tmp_path, cwd=ROOT, env=environment)
     assert list((tmp_path / "fastgrad").glob("_core.*"))
+
+
+def test_the_stub_exports_what_the_core_does():
+    import ast
+
+    tree = ast.parse((ROOT / "fastgrad" / "_core.pyi").read_text())
+    listed = [ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"]
+    assert listed == [fastgrad._core.__all__]

@@ -296,3 +296,33 @@ def test_f_may_change_its_structure():
 
     params = {"w": np.ones(2)}
     assert fg.grad(f)(params)["w"].tolist() == [2, 2] and list(params) == ["w"]
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", "<f4", "<f8"])
+def test_gradients_of_arrays_in_any_byte_order(dtype):
+    x = np.array([0.5, 2.0], dtype)
+    gradient = fg.grad(lambda p: fg.sum(p["x"] ** 3))({"x": x})["x"]
+    assert gradient.dtype == x.dtype.newbyteorder("=") and gradient.dtype.isnative
+    np.testing.assert_array_equal(gradient, 3 * x**2)
+    np.testing.assert_array_equal(fg.compile(fg.grad(lambda x: fg.sum(x**3)))(x), gradient)
+
+
+@pytest.mark.parametrize("call, name", [
+    (lambda f, x: fg.grad(f)(x), "grad"),
+    (lambda f, x: fg.value_and_grad(f)(x), "value_and_grad"),
+    (lambda f, x: fg.elementwise_grad(f)(x), "elementwise_grad"),
+])  # fmt: skip
+def test_errors_name_the_transform_that_was_called(call, name):
+    with pytest.raises(TypeError, match=f"^{name}: argument 0 is int64; "):
+        call(fg.sum, np.ones(2, int))
+    with pytest.raises(TypeError, match=f"^{name}: .*returned a float, expected a tensor"):
+        call(lambda x: 1.0, np.ones(2))
+
+
+def test_the_names_of_pytorch_lead_to_ours():
+    for name, ours in {"cat": "concatenate", "clamp": "clip", "from_numpy": "asarray"}.items():
+        with pytest.raises(AttributeError, match=f"has no attribute '{name}'; use fastgrad.{ours}$"):
+            getattr(fg, name)
+        assert hasattr(fg, ours)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'$"):
+        fg.nothing

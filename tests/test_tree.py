@@ -456,3 +456,12 @@ def test_unravel_wants_a_vector_of_the_right_length(vector):
 def test_ravel_refuses_what_is_no_real_array(leaf):
     with pytest.raises(TypeError, match=r"tree.ravel: tree\['a'\]\[1\] is of type \w+ and dtype .*, expected real arrays"):
         fg.tree.ravel({"a": [1.0, leaf]})
+
+
+def test_a_structure_that_holds_itself_is_refused():
+    loop = {"w": np.ones(2)}
+    loop["self"] = [loop]
+    for use in (fg.tree.leaves, fg.grad(lambda p: p["w"].sum()), fg.compile(lambda p: p["w"]),
+                lambda p: fg.training_step(lambda p: p["w"].sum(), p, "sgd"), lambda p: fg.descend(len, p, optimizer="sgd", steps=1)):
+        with pytest.raises(ValueError, match="^tree: a structure holds itself"):
+            use(loop)
