@@ -22,7 +22,7 @@ from . import _frames
 from ._core import Tensor
 
 _MOST = 10_000  # objects that are looked at
-_WHOLE = 1 << 20  # bytes of an array that are compared; of a larger one a sample
+_WHOLE = 1 << 22  # bytes of arrays that are compared; of further ones a sample
 _DIFFERENT_EACH_TIME = {"datetime", "random", "secrets", "time", "uuid"}  # modules
 
 
@@ -31,12 +31,17 @@ class Outside:
 
     def __init__(self, f: Callable[..., Any], arguments: list[Any]) -> None:
         found, self._doubtful, self.place = _reached(f, {id(x) for x in arguments})
-        self._watched = [(x, _state(x)) for x in [*found, *_global_generators()]]
+        left, self._watched = _WHOLE, []
+        for x in [*found, *_global_generators()]:
+            size = getattr(x, "nbytes", 0)
+            whole = size <= left
+            left -= size * whole
+            self._watched.append((x, whole, _state(x, whole)))
         self._loaded = "numpy.random" in sys.modules
 
     def changes(self) -> list[str]:
         """What the function did to it, in words."""
-        return [_words(x) for x, was in self._watched if _state(x) != was]
+        return [_words(x) for x, whole, was in self._watched if _state(x, whole) != was]
 
     def suspect(self) -> bool:
         """Whether something may be another at each call: then a second recording tells."""
@@ -46,7 +51,7 @@ class Outside:
 def _global_generators() -> list[Any]:
     """Those behind the functions of ``numpy.random`` and ``random``, where these modules are in use."""
     mtrand, random = sys.modules.get("numpy.random.mtrand"), sys.modules.get("random")
-    return ([mtrand._rand] if mtrand else []) + ([random.random.__self__] if random else [])
+    return [g for g in (getattr(mtrand, "_rand", None), getattr(random, "_inst", None)) if g is not None]
 
 
 _GENERATORS = {"Generator", "RandomState", "BitGenerator", "Random"}  # of NumPy and of Python
@@ -59,10 +64,10 @@ def _is_generator(x: Any) -> bool:
     )
 
 
-def _state(x: Any) -> int:
+def _state(x: Any, whole: bool) -> int:
     """Another number, in all likelihood, when x was drawn from or written."""
     if isinstance(x, np.ndarray):
-        return hash((x if x.nbytes <= _WHOLE else x.flat[:: x.size >> 14]).tobytes())
+        return hash((x if whole else x.flat[:: (x.size >> 10) + 1]).tobytes())
     if hasattr(x, "getstate"):
         return hash(x.getstate())
     state = x.get_state(legacy=False) if hasattr(x, "get_state") else getattr(x, "bit_generator", x).state
@@ -89,36 +94,36 @@ def _reached(f: Any, arguments: set[int]) -> tuple[list[Any], bool, str]:
         if id(x) in seen or id(x) in arguments:
             continue
         seen[id(x)] = x
-        if isinstance(x, np.ndarray) or _is_generator(x):
+        if issubclass(type(x), np.ndarray) or _is_generator(x):
             found.append(x)
             continue
         doubtful = doubtful or _is_different_each_time(x)
-        if not place and isinstance(x, types.FunctionType) and not _frames.rank(x.__code__.co_filename):
+        if not place and type(x) is types.FunctionType and not _frames.rank(x.__code__.co_filename):
             place = f" ({x.__code__.co_filename}, line {x.__code__.co_firstlineno})"
         todo += _parts(x)
     return found, doubtful, place
 
 
 def _is_different_each_time(x: Any) -> bool:
-    if not isinstance(x, type) and type(x).__name__ not in _FUNCTIONS:
+    if not issubclass(type(x), type) and type(x).__name__ not in _FUNCTIONS:
         return False
     module = x.__module__
-    return isinstance(module, str) and (module in _DIFFERENT_EACH_TIME or module.startswith("numpy.random"))
+    return type(module) is str and (module in _DIFFERENT_EACH_TIME or module.startswith("numpy.random"))
 
 
 _FUNCTIONS = {"function", "builtin_function_or_method", "cython_function_or_method"}
 
 
 def _parts(x: Any) -> Iterable[Any]:
-    """What x can lead to."""
-    if isinstance(x, types.FunctionType):
+    """What x can lead to. Nothing is asked of x but its type: isinstance would ask a proxy what it stands for."""
+    if type(x) is types.FunctionType:
         inner = [x.__closure__, x.__defaults__, x.__kwdefaults__, x.__dict__]
         return [*inner, *_named(x)] if _frames.rank(x.__code__.co_filename) == 0 else inner
-    if isinstance(x, type):
+    if issubclass(type(x), type):
         library = x.__module__.partition(".")[0] in sys.stdlib_module_names
         file = getattr(sys.modules.get(x.__module__), "__file__", None)
         return () if library or _frames.rank(file or "") else [*vars(x).values(), *x.__bases__]
-    if isinstance(x, (types.ModuleType, Tensor, str, bytes)):
+    if issubclass(type(x), (types.ModuleType, Tensor, str, bytes)):
         return ()
     if type(x) in (list, tuple, dict, set) and len(x) > _MOST:
         return ()
@@ -139,7 +144,7 @@ def _named(f: types.FunctionType) -> Iterable[Any]:
     for place in places:
         for name in names & place.keys():
             x = place[name]
-            if not isinstance(x, types.ModuleType):
+            if not issubclass(type(x), types.ModuleType):
                 yield x
             elif x.__name__ not in seen:
                 seen.add(x.__name__)

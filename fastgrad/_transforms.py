@@ -213,10 +213,11 @@ def _watched(
                     f"{place(k)} is a masked array, whose mask would be ignored; fill it with .filled() first"
                 )
             a = np.array(x) if keep else np.asarray(x)
-            if not a.dtype.isnative:
-                a = a.astype(a.dtype.newbyteorder("="))
             if a.dtype in _FLOATS:
                 found.append(_core.watch(a))
+                continue
+            if (native := a.dtype.newbyteorder("=")) in _FLOATS:
+                found.append(_core.watch(a.astype(native)))
                 continue
         got = _kind(x)
         if hasattr(x, "dtype"):

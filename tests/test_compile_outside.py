@@ -247,3 +247,27 @@ def test_much_that_is_reached_costs_little():
         return x * len(tree)
 
     same(fg.compile(f)(X), 2 * X)
+
+
+class Proxy:
+    """Stands for something else, as the context variables of web frameworks do, and must not be asked."""
+
+    def __getattribute__(self, name):
+        raise RuntimeError(f"asked for {name}")
+
+
+def test_nothing_of_the_users_is_run_to_find_them():
+    proxy, images = Proxy(), [np.zeros((64, 64, 3)) for _ in range(300)]
+
+    def f(x):
+        return x + len([proxy, images])
+
+    same(fg.compile(f)(X), X + 2)
+    written = [np.zeros(3), *images, np.zeros((5, 5))]
+
+    def g(x):
+        written[-1][:] += 1  # beyond what is compared as a whole
+        return x
+
+    with pytest.raises(fg.TraceError, match=r"writes to an array of shape \(5, 5\)"):
+        fg.compile(g)(X)
