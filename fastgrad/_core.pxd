@@ -160,6 +160,7 @@ cdef extern from "program.h":
     void fg_trace_abort()
     int fg_trace_here()
     int fg_trace_outside(const fg_array *)
+    int fg_trace_outside_node(const fg_node *)
     int fg_traced(const fg_array *)
     int fg_trace_note(const fg_call *, fg_array *)
     fg_replay *fg_replay_take(fg_program *)

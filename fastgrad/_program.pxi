@@ -34,6 +34,12 @@ cdef int refuse_traced(str reason="array") except -1:
     )
 
 
+cdef int refuse_to_set_grad(Tensor leaf) except -1:
+    if fg_tracing and fg_trace_outside_node(leaf.t.node):
+        raise TraceError(f"compile: the .grad of a tensor made before the function was recorded is set{frames.user_line()}, "
+                         "once instead of at each call: do that outside, or return gradients as fastgrad.grad makes them")
+
+
 def refuse_value(Tensor x, str reason):
     """Raise TraceError if x is not known while a function is recorded."""
     if is_traced(x):

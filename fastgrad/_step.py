@@ -197,9 +197,9 @@ def training_step(
     compile : bool
         Record the loss at the first two steps with a batch of new shapes, and replay it in one C call later
         (``fastgrad.compile``): what it reads from outside its arguments is a constant from then on. A loss that
-        cannot be recorded, or comes out differently the second time because it draws NumPy's random numbers
-        (those of ``fastgrad.random`` are recorded) or counts its calls, runs eagerly after one RuntimeWarning that
-        names the line. False runs it eagerly from the start.
+        cannot be recorded, draws NumPy's random numbers (those of ``fastgrad.random`` are recorded), writes to
+        arrays from outside, or comes out differently the second time because it counts its calls, runs eagerly
+        after one RuntimeWarning that names the line. False runs it eagerly from the start.
         ``step.program(*batch)`` is the program.
 
     Returns

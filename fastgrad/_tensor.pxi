@@ -147,6 +147,7 @@ cdef class Tensor:
     def grad(self, value):
         if not has_grad(self):
             raise RuntimeError("only a tensor made with requires_grad=True has a .grad to set")
+        refuse_to_set_grad(self)
         cdef fg_array *new = NULL
         if value is not None:
             new = cotangent_like(self, value, "grad")
@@ -155,6 +156,7 @@ cdef class Tensor:
     def zero_grad(self):
         """Forget the gradient: ``.grad`` becomes None."""
         if has_grad(self):
+            refuse_to_set_grad(self)
             fg_leaf_set_grad(self.t.node, fg_tensor(NULL, NULL))
 
     # ---- to NumPy and Python

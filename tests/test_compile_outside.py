@@ -193,6 +193,24 @@ def test_backward_to_a_tensor_from_outside_is_refused():
     same(w.grad.numpy(), X)
 
 
+@pytest.mark.parametrize("change", [lambda w: w.zero_grad(), lambda w: setattr(w, "grad", None), lambda w: setattr(w, "grad", X)])
+def test_the_gradient_of_a_tensor_from_outside_is_not_set(change):
+    w = fg.tensor(X, requires_grad=True)
+    w.grad = 2 * X
+
+    def f(x):
+        inner = fg.tensor(X, requires_grad=True)
+        inner.grad = X
+        inner.zero_grad()
+        change(w)
+        return x
+
+    with pytest.raises(fg.TraceError, match="the .grad of a tensor made before") as caught:
+        fg.compile(f)(X)
+    assert f"{__file__}, line {change.__code__.co_firstlineno})" in str(caught.value)
+    same(w.grad.numpy(), 2 * X)
+
+
 def test_backward_to_a_tensor_from_within():
     def f(x):
         w = fg.tensor([1.0, 2.0, 3.0], requires_grad=True)
