@@ -45,8 +45,8 @@ __all__ += _ops.__all__
 _core.bind_layer(_indexing, _numpy, _ops, _rules)
 
 _OF_PYTORCH = {
-    "autograd": "grad", "cat": "concatenate", "clamp": "clip", "from_numpy": "asarray", "manual_seed": "random.default_rng",
-    "nn": "losses and fastgrad.activations", "rand": "random.default_rng().random", "vstack": "concatenate",
+    "autograd": "grad", "cat": "concatenate", "clamp": "clip", "from_numpy": "asarray",
+    "manual_seed": "random.default_rng", "nn": "losses and fastgrad.activations", "rand": "random.default_rng().random", "vstack": "concatenate",
     "randn": "random.default_rng().standard_normal",
 }  # fmt: skip
 

@@ -206,13 +206,14 @@ class Compiled(_core.Replayer):
         return entry
 
     def _confirm(self, entry: _Entry, call: _Call) -> None:
-        """Raise if f, recorded once more, comes out differently, or has again an effect that a replay would not have."""
+        """Raise if f, recorded once more, comes out differently or has an effect again that no replay would have."""
         outside = Outside(self._f, call.inputs)
         again = self._record(call)
         changes = outside.changes()
         if changes:
             raise TraceError(
-                f"compile: the function {changes[0]} while it is recorded{outside.place}, which a replay would not repeat: "
+                f"compile: the function {changes[0]} while it is recorded{outside.place}, which a replay would not "
+                "repeat: "
                 + (
                     "draw from fastgrad.random.default_rng(), or pass the numbers as arguments"
                     if "draws" in changes[0] else "return the new value instead"
@@ -272,7 +273,7 @@ class Replayed:
             return self.give_up(error, args)
 
     def give_up(self, error: Exception, args: tuple[Any, ...]) -> Any:
-        """Run such arguments eagerly, as the program failed for this reason; or raise what the function raises itself."""
+        """Run such arguments eagerly, as the program failed for this reason, or raise what the function itself does."""
         found = self._eager(*args)
         assert self.compiled is not None
         self.failed, self.compiled = (_kinds(args), self.compiled), None

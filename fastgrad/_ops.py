@@ -36,7 +36,9 @@ def _creator(function: Callable[..., np.ndarray], summary: str, example: str) ->
         like, values = (args[:1], args[1:]) if function.__name__.endswith("_like") else ((), args)
         if function in _OF_TENSORS and builtins.any(isinstance(a, Tensor) for a in (*values, *kwargs.values())):
             if requires_grad:
-                raise TypeError(f"{function.__name__}: requires_grad makes a leaf, but the result is computed from a tensor")
+                raise TypeError(
+                    f"{function.__name__}: requires_grad makes a leaf, but the result is computed from a tensor"
+                )
             return _OF_TENSORS[function](*like, *values, **kwargs)
         for a in (*values, *kwargs.values()):
             if isinstance(a, Tensor) and a.requires_grad:
@@ -78,7 +80,7 @@ def _linspace(
     """``numpy.linspace`` with tensors as bounds, in its order of arithmetic."""
     num = operator.index(num)
     if axis != 0 or num < 0:
-        raise ValueError(f"linspace: with tensors as bounds, expected axis=0 and num of at least 0, got {axis} and {num}")
+        raise ValueError(f"linspace: of tensors, expected axis=0 and num of at least 0, got {axis} and {num}")
     bounds: list[Any] = [x if isinstance(x, (float, int)) else _floating(x) for x in (start, stop)]
     first, last = bounds
     distance: Tensor = last - first

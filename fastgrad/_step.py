@@ -65,7 +65,8 @@ class TrainingStep:
 
     def _take(self, batch: tuple[Any, ...], rows: np.ndarray | None) -> float:
         """A step on a batch, or on these rows of its arrays."""
-        optimizer, leaves, structure, replayed = self.optimizer, self._leaves, self._structure, self._value_and_gradients
+        optimizer, leaves, structure = self.optimizer, self._leaves, self._structure
+        replayed = self._value_and_gradients
         if replayed.failed is not None:
             replayed.reconsider((leaves, *_with_arrays(batch)))
         if optimizer._structure is not structure:  # at the first step, or when its state was loaded
@@ -248,7 +249,8 @@ def _with_arrays(x: Any) -> Any:
 def _holds_numbers(x: list[Any] | tuple[Any, ...]) -> bool:
     """Whether x and the lists in it hold numbers only."""
     return all(
-        isinstance(item, (float, int, np.generic)) or (type(item) in (list, tuple) and _holds_numbers(item)) for item in x
+        isinstance(item, (float, int, np.generic)) or (type(item) in (list, tuple) and _holds_numbers(item))
+        for item in x
     )
 
 
