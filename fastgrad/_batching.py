@@ -12,8 +12,11 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from . import _core
 from ._core import Tensor, apply_op, broadcast_to, reshape, transpose
+from ._diagonal import Diagonal, through
 
 __all__ = ["carry_out"]
 
@@ -26,7 +29,7 @@ _NAMES = _core.op_names()
 def carry_out(
     notes: Sequence[tuple[int, int, list[int], list[bool], tuple[int, ...]]],
     constants: dict[int, Tensor],
-    inputs: Iterable[Tensor],
+    inputs: Iterable[Tensor | Diagonal],
     wanted: Iterable[int],
     size: int,
 ) -> dict[int, Tensor]:
@@ -42,7 +45,7 @@ def carry_out(
             last = set(note[2]) - needed  # this note is the last to read these
             needed |= last
             todo.append((note, last))
-    values = dict(enumerate(inputs))
+    values: dict[int, Any] = dict(enumerate(inputs))
     for (op, result, operands, tracked, attr), last in reversed(todo):
         batched = [v in values for v in operands]
         xs: Operands = [
@@ -51,8 +54,13 @@ def carry_out(
         ]
         for v in last:
             values.pop(v, None)
-        values[result] = _rule(op)(op, xs, batched, attr, size)
-    return values
+        y = None
+        if any([type(x) is Diagonal for x in xs]):
+            y = through(op, xs, batched, attr)
+            if y is None:
+                xs = [x.whole() if type(x) is Diagonal else x for x in xs]
+        values[result] = _rule(op)(op, xs, batched, attr, size) if y is None else y
+    return {v: x.whole() if type(x) is Diagonal else x for v, x in values.items()}
 
 
 @functools.cache
@@ -89,11 +97,22 @@ def _elementwise(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ..
     return apply_op(op, _aligned(xs, batched), attr)
 
 
+def _slope(op: int, xs: Operands) -> Tensor:
+    """The derivative itself, where only the cotangent, the last operand, is batched: it is the same for all."""
+    g = xs[-1]
+    one = _core.adopt(np.ones(g.shape[1:], g.dtype), "vmap")
+    return _core.multiply(g, apply_op(op, [*xs[:-1], one]))
+
+
 def _unary_derivative(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    if batched == [False, False, True]:
+        return _slope(op, xs)
     return apply_op(op, _all_whole(xs, batched, size))
 
 
 def _binary_derivative(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    if batched == [False, False, False, True] and xs[2] is not None:
+        return _slope(op, xs)
     y, g = _all_whole(xs[2:], batched[2:], size)
     a, b = (_padded(x, g.ndim - 1) if whole else x for x, whole in zip(xs[:2], batched))
     return apply_op(op, [a, b, y, g])

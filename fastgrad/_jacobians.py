@@ -16,7 +16,7 @@ from . import _core
 from ._core import Tensor
 from ._linear import Point, jvp
 from ._transforms import _LEAVE_OUT, _argnums, _kind, _places, grad
-from ._vmap import vmap
+from ._vmap import over_units
 
 __all__ = ["elementwise_grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev"]
 
@@ -217,13 +217,7 @@ def _over_units(one_pass: Callable[[list[Tensor]], list[Tensor]], tensors: list[
     if n == 1:
         only = one_pass([_core.asarray(np.ones(x.shape, x.dtype)) for x in tensors])
         return [y.reshape((1, *y.shape)) for y in only]
-    units, at = [], 0
-    for x in tensors:
-        columns = np.eye(n, dtype=x.dtype) if x.size == n else np.eye(n, x.size, -at, x.dtype)
-        units.append(_core.adopt(columns.reshape((n, *x.shape)), "jacobian"))
-        at += x.size
-    found: list[Tensor] = vmap(one_pass)(units)
-    return found
+    return over_units(one_pass, tensors)
 
 
 def _split(stack: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
