@@ -25,7 +25,7 @@ def watch_tensor(Tensor x, bint connected=False):
 
 def own(Tensor x):
     """The elements as a writable ndarray, in memory that nobody else looks at."""
-    if fg_array_is_private(x.t.array):
+    if fg_array_is_sole(x.t.array):
         return view_of(x.t.array, True)
     return view_of(x.t.array, False).copy()
 

@@ -42,24 +42,24 @@ def carry_out(
     todo = []
     for note in reversed(notes):
         if note[1] in needed:
-            last = set(note[2]) - needed  # this note is the last to read these
-            needed |= last
+            last = [v for v in note[2] if v not in needed]  # this note is the last to read these
+            needed.update(last)
             todo.append((note, last))
     values: dict[int, Any] = dict(enumerate(inputs))
     for (op, result, operands, tracked, attr), last in reversed(todo):
-        batched = [v in values for v in operands]
-        xs: Operands = [
-            None if v < 0 else constants[v] if v in constants else values[v] if outer else values[v].detach()
-            for v, outer in zip(operands, tracked)
-        ]
+        xs: Operands = []
+        batched = []
+        for v, outer in zip(operands, tracked):
+            x = values.get(v)
+            batched.append(x is not None)
+            xs.append(constants.get(v) if x is None else x if outer or not x.requires_grad else x.detach())
         for v in last:
             values.pop(v, None)
-        y = None
-        if any([type(x) is Diagonal for x in xs]):
-            y = through(op, xs, batched, attr)
-            if y is None:
-                xs = [x.whole() if type(x) is Diagonal else x for x in xs]
-        values[result] = _rule(op)(op, xs, batched, attr, size) if y is None else y
+        y = through(op, xs, batched, attr) if Diagonal in map(type, xs) else None
+        if y is None:
+            xs = [x.whole() if type(x) is Diagonal else x for x in xs]
+            y = _rule(op)(op, xs, batched, attr, size)
+        values[result] = y
     return {v: x.whole() if type(x) is Diagonal else x for v, x in values.items()}
 
 

@@ -7,18 +7,18 @@ batch become an array of its own.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from . import _core
-from ._core import Tensor, apply_op, broadcast_to, reshape, transpose
+from ._core import Tensor, apply_op, reshape, transpose
 
 __all__ = ["Diagonal", "through"]
 
 _NAMES = _core.op_names()
-_ALONE = {"negative", "positive", "cast", "barrier"}
-_TOGETHER = {"add", "subtract"}
 
 
 class Diagonal:
@@ -34,6 +34,10 @@ class Diagonal:
     def ones(shape: tuple[int, ...], dtype: Any) -> Diagonal:
         return Diagonal(_core.adopt(np.ones(shape, dtype), "jacobian"), True)
 
+    @property
+    def requires_grad(self) -> bool:
+        return self.entries.requires_grad
+
     def detach(self) -> Diagonal:
         return Diagonal(self.entries.detach(), self.units)
 
@@ -45,56 +49,74 @@ class Diagonal:
             return _core.adopt(np.eye(n, dtype=x.dtype).reshape(shape), "jacobian")
         return _core.where(np.eye(n, dtype=bool).reshape(shape), x, 0)
 
-    def scaled(self, rows: Tensor) -> Tensor:
-        """The rows of a matrix times the entries."""
-        return rows if self.units else _core.multiply(rows, reshape(self.entries, (self.entries.size, 1)))
-
 
 def through(op: int, xs: list[Any], batched: list[bool], attr: tuple[int, ...]) -> Diagonal | Tensor | None:
     """What an operation makes of operands among which are diagonals: one again, or the whole batch; None if this is
     for the rules of ``_batching`` to tell, from the whole operands."""
-    name = _NAMES[op] if op < len(_NAMES) else "derivative"
-    which = [k for k, x in enumerate(xs) if isinstance(x, Diagonal)]
-    if name in _TOGETHER:
-        return _same(op, xs) if len(which) == 2 else None
-    if len(which) > 1 or sum(batched) > 1:
+    rule = _rule(op)
+    if rule is None or (batched.count(True) > 1 and rule is not _same):
         return None
-    k = which[0]
-    d = xs[k]
-    x = d.entries
-    if name == "reshape":
-        return Diagonal(reshape(x, attr), d.units)
-    if name == "matmul":
-        return _product(k, d, xs[1 - k], attr)
-    if name == "sum":
-        axes, kept = attr
-        every = axes == (1 << x.ndim) - 1
-        return reshape(x, (x.size, *(1,) * (x.ndim if kept else 0))) if every else None
-    scaling = name in _ALONE or name == "multiply" or (name == "divide" and k == 0)
-    if scaling or (name == "derivative" and k == len(xs) - 1):
-        others = [a for a in xs if a is not None and a is not d]
-        if all([_fits(a.shape, x.shape) for a in others]):
-            return Diagonal(apply_op(op, [x if a is d else a for a in xs], attr))
-    return None
+    return rule(op, xs, batched.index(True), attr)
 
 
-def _same(op: int, xs: list[Any]) -> Diagonal | None:
-    a, b = [d.entries for d in xs]
-    return Diagonal(apply_op(op, [a, b])) if a.shape == b.shape else None
+def _scaled(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Diagonal | None:
+    """An elementwise operation that is linear in operand k, the diagonal."""
+    x = xs[k].entries
+    for other in xs:
+        if other is not None and other is not xs[k] and not _fits(other.shape, x.shape):
+            return None
+    return Diagonal(apply_op(op, [*xs[:k], x, *xs[k + 1 :]], attr))
+
+
+def _derivative(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Diagonal | None:
+    return _scaled(op, xs, k, attr) if k == len(xs) - 1 else None
+
+
+def _divide(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Diagonal | None:
+    return _scaled(op, xs, k, attr) if k == 0 else None
+
+
+def _same(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Diagonal | None:
+    """A sum or difference of two diagonals."""
+    if type(xs[0]) is not Diagonal or type(xs[1]) is not Diagonal or xs[0].entries.shape != xs[1].entries.shape:
+        return None
+    return Diagonal(apply_op(op, [d.entries for d in xs]))
+
+
+def _reshape(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Diagonal:
+    return Diagonal(reshape(xs[0].entries, attr), xs[0].units)
+
+
+def _sum(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Tensor | None:
+    (axes, kept), x = attr, xs[0].entries
+    every = axes == (1 << x.ndim) - 1
+    return reshape(x, (x.size, *(1,) * (x.ndim if kept else 0))) if every else None
+
+
+def _matmul(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Tensor | None:
+    """The product of a diagonal of row vectors on the left (k = 0) or of column vectors on the right with a matrix."""
+    d, other, n = xs[k], xs[1 - k], xs[k].entries.size
+    if d.entries.shape != ((1, n) if attr[k] == k else (n, 1)) or other.ndim != 2:
+        return None
+    rows = other if attr[1 - k] == k else transpose(other, (1, 0))  # one for each entry
+    if not d.units:
+        rows = _core.multiply(rows, reshape(d.entries, (n, 1)))
+    return reshape(rows, (n, 1, rows.shape[1]) if k == 0 else (n, rows.shape[1], 1))
 
 
 def _fits(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:
     """Whether an array of this shape broadcasts to that of the whole."""
+    if shape == whole:
+        return True
     return len(shape) <= len(whole) and all([n in (1, m) for n, m in zip(shape[::-1], whole[::-1])])
 
 
-def _product(k: int, d: Diagonal, other: Tensor, attr: tuple[int, ...]) -> Tensor | None:
-    """The product of a diagonal of row vectors on the left (k = 0) or of column vectors on the right with a matrix."""
-    n, shape = d.entries.size, d.entries.shape
-    vector = (1, n) if attr[k] == k else (n, 1)
-    if shape != vector or other.ndim != 2:
-        return None
-    along = (attr[1 - k] == 0) if k == 0 else (attr[1 - k] == 1)  # the matrix has a row for each entry
-    rows = d.scaled(other if along else transpose(other, (1, 0)))
-    length = rows.shape[1]
-    return reshape(rows, (n, 1, length) if k == 0 else (n, length, 1))
+_RULES: dict[str, Callable[..., Diagonal | Tensor | None]] = {
+    **dict.fromkeys(("negative", "positive", "cast", "barrier", "multiply"), _scaled), "divide": _divide,
+    "add": _same, "subtract": _same, "reshape": _reshape, "sum": _sum, "matmul": _matmul,
+}  # fmt: skip
+
+
+@functools.cache
+def _rule(op: int) -> Callable[..., Diagonal | Tensor | None] | None:
+    return _RULES.get(_NAMES[op]) if op < len(_NAMES) else _derivative

@@ -52,7 +52,7 @@ def jacrev(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
     def pass_over(point: Point) -> list[list[Tensor]]:
         rows = _over_units(point.pull, point.results)
         return [
-            [part.reshape((*y.shape, *x.shape)) for part, x in zip(parts, point.watched)]
+            [_shaped(part, (*y.shape, *x.shape)) for part, x in zip(parts, point.watched)]
             for y, parts in zip(point.results, zip(*[_split(r, point.results) for r in rows]))
         ]
 
@@ -76,7 +76,7 @@ def jacfwd(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
         columns = _over_units(point.push, point.watched)
         return [
             [
-                part.transpose((*range(1, part.ndim), 0)).reshape((*y.shape, *x.shape))
+                _shaped(part.transpose((*range(1, part.ndim), 0)), (*y.shape, *x.shape))
                 for part, x in zip(_split(column, point.watched), point.watched)
             ]
             for y, column in zip(point.results, columns)
@@ -218,6 +218,11 @@ def _over_units(one_pass: Callable[[list[Tensor]], list[Tensor]], tensors: list[
         only = one_pass([_core.asarray(np.ones(x.shape, x.dtype)) for x in tensors])
         return [y.reshape((1, *y.shape)) for y in only]
     return over_units(one_pass, tensors)
+
+
+def _shaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """x itself, which may be given away, where it has the shape."""
+    return x if x.shape == shape else x.reshape(shape)
 
 
 def _split(stack: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
