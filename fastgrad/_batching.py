@@ -27,26 +27,15 @@ _NAMES = _core.op_names()
 
 
 def carry_out(
-    notes: Sequence[tuple[int, int, list[int], list[bool], tuple[int, ...]]],
-    constants: dict[int, Tensor],
-    inputs: Iterable[Tensor | Diagonal],
-    wanted: Iterable[int],
-    size: int,
+    notes: Sequence[_core.Note], constants: dict[int, Tensor], inputs: Iterable[Tensor | Diagonal], size: int
 ) -> dict[int, Tensor]:
     """The wanted values of a recording (``_core.notes_end``) for a whole batch, each with the batch as first axis.
 
     ``inputs`` are the recording's inputs for the batch. An operand that no outer transform tracked while the function
     ran is a constant to them here, too.
     """
-    needed = set(wanted)
-    todo = []
-    for note in reversed(notes):
-        if note[1] in needed:
-            last = [v for v in note[2] if v not in needed]  # this note is the last to read these
-            needed.update(last)
-            todo.append((note, last))
     values: dict[int, Any] = dict(enumerate(inputs))
-    for (op, result, operands, tracked, attr), last in reversed(todo):
+    for op, result, operands, tracked, attr, last in notes:
         xs: Operands = []
         batched = []
         for v, outer in zip(operands, tracked):

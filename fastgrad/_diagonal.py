@@ -30,10 +30,6 @@ class Diagonal:
     def __init__(self, entries: Tensor, units: bool = False) -> None:
         self.entries, self.units = entries, units
 
-    @staticmethod
-    def ones(shape: tuple[int, ...], dtype: Any) -> Diagonal:
-        return Diagonal(_core.adopt(np.ones(shape, dtype), "jacobian"), True)
-
     @property
     def requires_grad(self) -> bool:
         return self.entries.requires_grad

@@ -10,8 +10,6 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from . import _core
 from ._core import Tensor
 from ._linear import Point, jvp
@@ -215,7 +213,7 @@ def _over_units(one_pass: Callable[[list[Tensor]], list[Tensor]], tensors: list[
     """What a pass gives for each unit vector of the space of these tensors, stacked along a first axis."""
     n = sum([x.size for x in tensors])
     if n == 1:
-        only = one_pass([_core.asarray(np.ones(x.shape, x.dtype)) for x in tensors])
+        only = one_pass([_core.ones_like(x) for x in tensors])
         return [y.reshape((1, *y.shape)) for y in only]
     return over_units(one_pass, tensors)
 

@@ -156,16 +156,18 @@ def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool 
     return grad_of_f
 
 
-@contextlib.contextmanager
-def _recording() -> Any:
+class _recording:
     """Inside of a transform: operations are recorded, and tensors do not silently turn into numbers."""
-    was = _core.set_grad_enabled(True)
-    _core.enter_transform(1)
-    try:
-        yield
-    finally:
+
+    __slots__ = ("_was",)
+
+    def __enter__(self) -> None:
+        self._was = _core.set_grad_enabled(True)
+        _core.enter_transform(1)
+
+    def __exit__(self, *_: object) -> None:
         _core.enter_transform(-1)
-        _core.set_grad_enabled(was)
+        _core.set_grad_enabled(self._was)
 
 
 def _name(f: Callable[..., Any]) -> str:

@@ -118,11 +118,11 @@ class Recording:
             _core.trace_abort()
             raise
         self.numbers, self.tracked = [v for v, _ in kinds], [tracked for _, tracked in kinds]
-        self.notes, self.constants = _core.notes_end()
+        self.notes, self.constants = _core.notes_end(self.numbers)
 
     def over(self, batches: Iterable[Tensor | Diagonal], size: int) -> list[Any]:
         """The results over batches, those that depend on one with the batch as first axis."""
-        values = carry_out(self.notes, self.constants, batches, set(self.numbers), size)
+        values = carry_out(self.notes, self.constants, batches, size)
         results = [values.get(v, x) for v, x in zip(self.numbers, self.results)]
         return [
             x.detach() if isinstance(x, Tensor) and x.requires_grad and not tracked else x
@@ -134,10 +134,10 @@ def over_units(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor])
     """What a linear function of tensors such as these gives for each unit vector of their space, stacked along a first
     axis."""
     n = sum([x.size for x in tensors])
-    recording = Recording(lambda: [_core.adopt(np.ones(x.shape, x.dtype), "jacobian") for x in tensors], f)
+    recording = Recording(lambda: [_core.ones_like(x) for x in tensors], f)
     batches: list[Tensor | Diagonal] = []
     if len(tensors) == 1:
-        batches.append(Diagonal.ones(tensors[0].shape, tensors[0].dtype))
+        batches.append(Diagonal(_core.ones_like(tensors[0]), units=True))
     else:
         at = 0
         for x in tensors:
