@@ -201,8 +201,7 @@ def _jacobian(
         blocks = []
         for found in pass_over(point):
             by_argument = point.structure.unflatten(point.outward(found, point.recorded))
-            parts = tuple(by_argument[i] for i in places)
-            blocks.append(parts if several else parts[0])
+            blocks.append(tuple([by_argument[i] for i in places]) if several else by_argument[places[0]])
         result = point.result_structure.unflatten(blocks)
         return (result, point.aux()) if has_aux else result
 

@@ -123,11 +123,11 @@ class Recording:
     def over(self, batches: Iterable[Tensor | Diagonal], size: int) -> list[Any]:
         """The results over batches, those that depend on one with the batch as first axis."""
         values = carry_out(self.notes, self.constants, batches, size)
-        results = [values.get(v, x) for v, x in zip(self.numbers, self.results)]
-        return [
-            x.detach() if isinstance(x, Tensor) and x.requires_grad and not tracked else x
-            for x, tracked in zip(results, self.tracked)
-        ]
+        results = []
+        for v, own, tracked in zip(self.numbers, self.results, self.tracked):
+            x = values.get(v, own)
+            results.append(x.detach() if not tracked and isinstance(x, Tensor) and x.requires_grad else x)
+        return results
 
 
 def over_units(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor]) -> list[Tensor]:
