@@ -72,19 +72,20 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         batches = {i: _batch(leaves[i], axis, not inside, i, structure) for i, axis in where.items()}
         size = _size(batches, where, leaves, structure)
         call: list[Any] = []
+        made: list[tree.Structure] = []
 
         def element() -> list[Tensor]:
             call[:] = [_first(batches[i]) if i in batches else _same(x, inside) for i, x in enumerate(leaves)]
             return [call[i] for i in batches]
 
         def on_element(_: list[Tensor]) -> list[Any]:
-            nonlocal structure_found
             inner, options = structure.unflatten(call)
-            found, structure_found = tree.flatten(f(*inner, **options))
+            found, built = tree.flatten(f(*inner, **options))
+            made.append(built)
             return found
 
-        structure_found = structure
         recording = Recording(element, on_element)
+        (structure_found,) = made
         found = recording.over(batches.values(), size)
         if out_axes is None or isinstance(out_axes, int):
             places = [out_axes] * len(found)

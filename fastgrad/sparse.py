@@ -20,6 +20,7 @@ import numpy as np
 
 from . import _core
 from ._compile import Replayed
+from ._core import Tensor
 from ._linear import linearize, vjp
 from ._minimize import _Variables, _Vector, _scipy
 from ._pattern import pattern as structural
@@ -220,34 +221,36 @@ class _Rows(_Vector):
     def color(self, pattern: Any, colors: np.ndarray, forward: bool, checked: bool) -> None:
         """Compute the Jacobian in this pattern by these colours from now on, of columns if forward; ``checked``: against
         one random direction."""
-        count = colors.max(initial=-1) + 1
+        count, x_size = colors.max(initial=-1) + 1, self._variables.start.size
         seeds = [(colors == color).astype(self._dtype) for color in range(count)]
         self._check = self._weights(np.ones(colors.size, bool)) if checked else None
         if self._check is not None:
             seeds.append(self._check)
         row = np.repeat(np.arange(self.m), np.diff(pattern.indptr))
         self._pattern, self._forward = pattern, forward
-        self._from, self._to = (pattern.indices, row) if forward else (row, pattern.indices)  # the ends of an entry
-        self._entries = [np.flatnonzero(colors[self._from] == color) for color in range(count)]
-        self._ends = [self._to[entries] for entries in self._entries]
+        # the ends of an entry: what has its colour, and where in that colour's pass it is found
+        self._from: np.ndarray = pattern.indices if forward else row
+        self._to: np.ndarray = row if forward else pattern.indices
+        places = colors[self._from] * (self.m if forward else x_size) + self._to
         parts = [self._variables.leaves(seed) for seed in seeds] if forward else seeds
 
         def passes(leaves: list[Any]) -> list[Any]:
+            """The entries, and what comes of the random direction."""
             one_pass = (linearize if forward else vjp)(self._tracked, leaves)[1]
-            return [one_pass(part) if forward else one_pass(part)[0] for part in parts]
+            found = [_joined([one_pass(part)] if forward else one_pass(part)[0]) for part in parts]
+            total = [found.pop()] if checked else []
+            entries = [_core.concatenate(found).take(places)] if found else []
+            return [y if _core.tracing() else _core.own(y) for y in entries + total]
 
         self._passes = Replayed(passes, passes, "sparse.jacobian: f", self._compile)
 
     def compressed(self, x: np.ndarray) -> tuple[Any, bool]:
         """The Jacobian at x, and whether it is what one more pass gives for a sum of its rows or columns."""
         found = self._passes(self._variables.leaves(x))
-        found = [np.asarray(t, np.float64) if self._forward else self._variables.vector(t) for t in found]
         pattern = self._pattern
-        data = np.empty(pattern.nnz)  # few temporaries: new memory costs more than the work
-        taken = np.empty(max(map(len, self._ends), default=0))
-        for entries, ends, g in zip(self._entries, self._ends, found):
-            data[entries] = g.take(ends, out=taken[: ends.size], mode="clip")
-        result = type(pattern)((data, pattern.indices.copy(), pattern.indptr.copy()), pattern.shape)
+        data = found[0] if pattern.nnz else np.empty(0)
+        indices, indptr = [_core.own(_core.tensor(a)) for a in (pattern.indices, pattern.indptr)]
+        result = type(pattern)((data, indices, indptr), pattern.shape)
         if self._check is None:
             return result, True
         return result, self._agrees(found[-1], (result if self._forward else result.T) @ self._check, data)
@@ -269,6 +272,11 @@ class _Rows(_Vector):
             terms = np.abs(data[entries]) * self._check[self._from[entries]]
             scale = np.bincount(self._to[entries], terms, off.size)
             return not (off > tolerance * scale)[doubtful].any()
+
+
+def _joined(leaves: list[Any]) -> Tensor:
+    """All numbers of some leaves as one vector of float64."""
+    return _core.concatenate([_core.astype(_core.asarray(leaf), np.float64) for leaf in leaves], axis=None)
 
 
 def _colors(rows: np.ndarray, columns: np.ndarray, n_rows: int) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import scipy.sparse
+from test_higher_order import STRUCTURAL
 
 import fastgrad as fg
 from fastgrad import sparse
@@ -243,3 +244,44 @@ def test_scipy_is_imported_only_when_called(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.sparse", None)
     with pytest.raises(ImportError, match="^sparse.jacobian: SciPy is needed"):
         sparse.jacobian(fg.tanh)(np.ones(2))
+
+
+EXACT = {
+    "products that are zero": (lambda x: x[:-1] * x[1:] ** 3, np.eye(5, 6) + np.eye(5, 6, 1)),
+    "relu": (lambda x: fg.relu(x), np.eye(6)),
+    "where": (lambda x: np.where(x > 0, x, x[::-1]), np.eye(6) + np.eye(6)[::-1]),
+    "rows of a maximum": (lambda x: x.reshape(3, 2).max(axis=1), np.kron(np.eye(3), np.ones((1, 2)))),
+    "columns of a minimum": (lambda x: x.reshape(3, 2).min(axis=0), np.kron(np.ones((1, 3)), np.eye(2))),
+    "softmax": (lambda x: fg.activations.softmax(x.reshape(3, 2)), np.kron(np.eye(3), np.ones((2, 2)))),
+    "logsumexp": (lambda x: fg.logsumexp(x.reshape(3, 2), axis=1), np.kron(np.eye(3), np.ones((1, 2)))),
+    "constant matrix": (lambda x: (np.eye(6) - np.eye(6, k=1)) @ x, np.eye(6) + np.eye(6, k=1)),
+    "constant matrix on the right": (lambda x: x @ (np.eye(6) - np.eye(6, k=1)), np.eye(6) + np.eye(6, k=-1)),
+    "matrix of x": (lambda x: x[:4].reshape(2, 2) @ x[4:], np.c_[np.kron(np.eye(2), np.ones((1, 2))), np.ones((2, 2))]),
+    "stack of products": (lambda x: (x.reshape(3, 1, 2) @ x.reshape(3, 2, 1)).ravel(), np.kron(np.eye(3), np.ones((1, 2)))),
+    "taken": (lambda x: x[np.array([3, 3, 0])] * 2, np.eye(6)[[3, 3, 0]]),
+    "transposed": (lambda x: np.transpose(x.reshape(2, 3)), np.eye(6).reshape(2, 3, 6).transpose(1, 0, 2).reshape(6, 6)),
+    "broadcast": (lambda x: x[:1] + x[1:], np.c_[np.ones(5), np.eye(5)]),
+    "sums": (lambda x: x.reshape(2, 3).sum(axis=0), np.c_[np.eye(3), np.eye(3)]),
+    "index by values": (lambda x: fg.take(x, (x > 0).astype(np.int64)), np.ones((6, 6))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_patterns_do_not_depend_on_values(name):
+    """At zero, where a probe would see little, and where a derivative is not finite."""
+    f, expected = EXACT[name]
+    for x in (np.zeros(6), np.array([1.0, -1, 0, np.inf, 2, np.nan])):
+        jacobian = fg.sparse.jacobian(f)
+        with np.errstate(all="ignore"):
+            jacobian(x)
+        np.testing.assert_array_equal(jacobian.pattern.toarray(), expected != 0)
+
+
+@pytest.mark.parametrize("name", STRUCTURAL)
+def test_every_structural_row(name):
+    for f, x, *rest in STRUCTURAL[name]:
+        for g in (f, fg.jacrev(lambda x: fg.sum(f(x, *rest) ** 2))):
+            call = (lambda x: f(x, *rest)) if g is f else g
+            dense = np.reshape(fg.jacrev(call)(x), (-1, np.size(x)))
+            got = fg.sparse.jacobian(call)(x)
+            np.testing.assert_allclose(got.toarray(), dense, rtol=1e-5, atol=1e-6)
