@@ -192,6 +192,47 @@ def test_a_function_with_branches_runs_eagerly_after_one_warning():
     np.testing.assert_allclose(got.toarray(), np.diag([2.0, 4.0]))
 
 
+def test_a_function_that_turns_out_to_change_is_checked_again():
+    """Its pattern was told from a recording; then it reads something else from outside, and is no program any more."""
+    order = [np.arange(4)]
+    jacobian = fg.sparse.jacobian(lambda x: x[order[0]] ** 2)
+    x = np.array([1.0, 2.0, 3.0, 4.0])
+    np.testing.assert_array_equal(jacobian(x).toarray(), np.diag(2 * x))
+    order[0] = np.array([1, 0, 3, 2])
+    with pytest.warns(RuntimeWarning, match="two recordings of this function differ"):
+        np.testing.assert_array_equal(jacobian(x).toarray(), np.diag(2 * x)[order[0]])
+    np.testing.assert_array_equal(jacobian(x + 1).toarray(), np.diag(2 * x + 2)[order[0]])
+
+
+def test_custom_rules_and_loops():
+    """The pattern is that of the rule, not of the value; of a loop that cannot be told, so it is probed."""
+
+    @fg.custom_vjp
+    def through(x):
+        return np.rint(x)
+
+    through.defvjp(lambda x: (np.rint(x), None), lambda _, g: (g,))
+    jacobian = fg.sparse.jacobian(lambda x: through(x)[::-1])
+    np.testing.assert_array_equal(jacobian(np.array([0.2, 1.7, 3.0])).toarray(), np.eye(3)[::-1])
+    assert jacobian.mode == "rows"
+    jacobian = fg.sparse.jacobian(lambda x: fg.scan(lambda c, _: (c * x, None), x[::-1], None, length=2)[0])
+    x = np.array([2.0, 3.0, 5.0, 7.0])
+    expected = np.diag(2 * x * x[::-1]) + np.diag(x**2)[:, ::-1]
+    np.testing.assert_allclose(jacobian(x).toarray(), expected, rtol=1e-14)
+
+
+def test_a_dense_column_beside_what_has_no_forward_rule():
+    @fg.custom_vjp
+    def doubled(x):
+        return 2 * x
+
+    doubled.defvjp(lambda x: (2 * x, None), lambda _, g: (2 * g,))
+    jacobian = fg.sparse.jacobian(lambda x: doubled(x) * x[0])
+    x = np.array([2.0, 3.0, 5.0])
+    np.testing.assert_allclose(jacobian(x).toarray(), 2 * column_jacobian(x), rtol=1e-14)
+    assert jacobian.mode == "rows"
+
+
 @pytest.mark.parametrize("compile", [True, False])
 def test_hessians(compile):
     rosenbrock = lambda x: np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
