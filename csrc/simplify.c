@@ -378,7 +378,8 @@ int fg_program_simplify(fg_program *p)
 {
     int status;
     if ((status = shrink_constants(p)) || (status = drop_identities(p)) || (status = absorb_transposes(p)) ||
-        (status = merge_equal(p)) || (status = drop_unused(p)) || (status = collect_products(p)) || (status = drop_unused(p)))
+        (status = merge_equal(p)) || (status = drop_unused(p)) || (status = collect_products(p)) ||
+        (status = drop_unused(p)))
         return status;
     return own_constants(p);
 }

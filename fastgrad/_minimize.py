@@ -240,9 +240,9 @@ class _Variables:
             self._parts.append((slice(at, at + a.size), a.shape, a.dtype))
             at += a.size
 
-    def alike(self, other: _Variables) -> bool:
-        """Whether both x0 have one structure, with leaves of the same shapes and dtypes."""
-        return self.structure == other.structure and self._parts == other._parts
+    def kind(self) -> tuple[Any, ...]:
+        """What two x0 have in common that are of one structure, with leaves of the same shapes and dtypes."""
+        return self.structure, *[(shape, dtype) for _, shape, dtype in self._parts]
 
     def leaves(self, vector: np.ndarray) -> list[np.ndarray]:
         """The leaves that make up a vector, as ndarrays, which may be views of it."""

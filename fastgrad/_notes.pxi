@@ -75,8 +75,8 @@ cdef Tensor held(fg_tensor t):
 
 
 def notes_end(list wanted=None):
-    """End the recording: (notes, constants). A note is (op, result, operands, tracked, attr, last): numbers of values, -1
-    for a missing operand; for each operand whether outer transforms track it there; and those that no later note
+    """End the recording: (notes, constants). A note is (op, result, operands, tracked, attr, last): numbers of values,
+    -1 for a missing operand; for each operand whether outer transforms track it there; and those that no later note
     reads. Inputs have the numbers from 0 on. Constants is a dict of the values that depend on no input, as Tensors
     with the nodes that outer transforms know. What the wanted values do not need is left out; None: all are wanted."""
     cdef fg_program *p = NULL

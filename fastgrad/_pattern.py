@@ -1,8 +1,8 @@
 """Where a derivative can be other than zero, read off what computes it.
 
-A backward pass is noted down from its cotangent on, with the function within, as ``vmap`` does. Then each note's elements
-get the set of the cotangent's elements that they depend on: the rows of a boolean sparse matrix. A rule that is not
-here takes every element to depend on all; so no entry is ever missed, whatever the values are.
+A backward pass is noted down with the function within, as ``vmap`` does. Then each note's elements get the set of the
+cotangent's elements that they depend on: the rows of a boolean sparse matrix. An operation that has no rule here makes
+every element depend on all that its operands do; so no entry is ever missed, whatever the values are.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _WITHOUT_VALUE = {"scan", "while_loop", "cond", "part", "numpy", "random"}  # wh
 def pattern(
     pull: Callable[[list[Any], Any], list[Tensor]], leaves: Sequence[np.ndarray], cotangent: Tensor, sparse: Any
 ) -> Any:
-    """The pattern of what ``pull(leaves, cotangent)``, which is linear in the cotangent, makes of it: a boolean csr_array
-    with a row for each element of the leaves. None where it cannot be told for all values of the leaves. What is read
+    """The pattern of what ``pull(leaves, cotangent)``, linear in the cotangent, makes of it: a boolean csr_array with a
+    row for each element of the leaves. None where it cannot be told for all values of the leaves. What is read
     from outside is a constant, as in a program: its zeros are zeros for ever.
     """
     try:
@@ -67,7 +67,7 @@ def pattern(
 
 
 class _Step:
-    """A note: its operands' values and patterns (None: does not depend on the cotangent), and whether each is ``known``,
+    """A note: its operands' values and patterns (None: no dependence on the cotangent), and whether each is ``known``,
     the same for all leaves."""
 
     def __init__(

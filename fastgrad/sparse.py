@@ -28,6 +28,7 @@ from ._transforms import grad
 
 __all__ = ["Jacobian", "hessian", "jacobian"]
 
+_KINDS = 16  # for how many kinds of x patterns and programs are kept
 _SPLIT = 8  # into how many parts blocks of rows are divided while a pattern is searched
 
 
@@ -89,9 +90,9 @@ def hessian(f: Callable[[Any], Any], sparsity: Any = None, *, compile: bool = Tr
 
 
 class Jacobian:
-    """What ``sparse.jacobian`` returns: call it with x. `pattern` is the csr_array of ones that is known so far,
-    `colors` the colour of each row, or where `mode` is "columns" that of each column, -1 for an empty one; None before
-    the first call."""
+    """What ``sparse.jacobian`` returns: call it with x. Of the x it was last called with, `pattern` is the csr_array of
+    ones that is known so far, `colors` the colour of each row, or where `mode` is "columns" that of each column, -1 for
+    an empty one; None before the first call. What belongs to x of some shapes is kept for the next such x."""
 
     pattern: Any = None
     colors: np.ndarray | None = None
@@ -101,15 +102,20 @@ class Jacobian:
         if not callable(f):
             raise TypeError(f"sparse.jacobian: expected a function, got {f!r}")
         self._f, self._given, self._compile = f, sparsity, compile
-        self._rows: _Rows | None = None
+        self._rows: dict[Any, _Rows] = {}
 
     def __call__(self, x: Any) -> Any:
         sparse = _scipy("sparse.jacobian", "scipy.sparse")
         variables = _Variables("sparse.jacobian", x, "x")
-        rows = self._rows
-        if rows is None or not rows.fits(variables):
-            rows = self._rows = _Rows(self._f, variables, self._compile)
+        kind = variables.kind()
+        rows = self._rows.get(kind)
+        if rows is None:
+            rows = _Rows(self._f, variables, self._compile)
             self._start(rows, variables.start, sparse)
+            if len(self._rows) == _KINDS:
+                self._rows.pop(next(iter(self._rows)))
+            self._rows[kind] = rows
+        self.pattern, self.colors, self.mode = rows.pattern, rows.colors, rows.mode
         result, right = rows.compressed(variables.start)
         if rows.gave_up():
             self._know(self.pattern, rows, variables.start, checked=True)
@@ -145,14 +151,13 @@ class Jacobian:
     def _know(self, pattern: Any, rows: _Rows, x: np.ndarray, checked: bool) -> None:
         pattern = (pattern != 0).tocsr().astype(np.int8)
         pattern.sort_indices()
-        self.pattern = pattern
         entries = pattern.tocoo()
         by_rows = _colors(entries.row, entries.col, rows.m)
         order = np.argsort(entries.col, kind="stable")
         by_columns = _colors(entries.col[order], entries.row[order], x.size)
         forward = by_columns.max(initial=-1) < by_rows.max(initial=-1) and rows.goes_forward(x)
-        self.mode, self.colors = ("columns", by_columns) if forward else ("rows", by_rows)
-        rows.color(pattern, self.colors, forward, checked)
+        rows.color(pattern, by_columns if forward else by_rows, forward, checked)
+        self.pattern, self.colors, self.mode = rows.pattern, rows.colors, rows.mode
 
 
 class _Rows(_Vector):
@@ -164,10 +169,6 @@ class _Rows(_Vector):
         self.m, self._dtype, self._compile = y.size, np.dtype(y.dtype), compile
         self._pull = Replayed(self._combined, self._combined, "sparse.jacobian: f", compile)
         self._random = np.random.default_rng(0)
-
-    def fits(self, variables: _Variables) -> bool:
-        """Whether the x of these variables has the structure, shapes and dtypes of ours."""
-        return self._variables.alike(variables)
 
     def _combined(self, leaves: list[Any], weights: Any) -> Any:
         """The sum of the rows with these weights, leaf by leaf."""
@@ -219,15 +220,16 @@ class _Rows(_Vector):
         return sparse.csr_array((np.ones(block.size, np.int8), (block, column)), (self.m, x.size))
 
     def color(self, pattern: Any, colors: np.ndarray, forward: bool, checked: bool) -> None:
-        """Compute the Jacobian in this pattern by these colours from now on, of columns if forward; ``checked``: against
-        one random direction."""
+        """Compute the Jacobian in this pattern by these colours from now on, of columns if forward, and ``checked``
+        against one random direction."""
         count, x_size = colors.max(initial=-1) + 1, self._variables.start.size
         seeds = [(colors == color).astype(self._dtype) for color in range(count)]
         self._check = self._weights(np.ones(colors.size, bool)) if checked else None
         if self._check is not None:
             seeds.append(self._check)
         row = np.repeat(np.arange(self.m), np.diff(pattern.indptr))
-        self._pattern, self._forward = pattern, forward
+        self.pattern, self.colors, self.mode = pattern, colors, "columns" if forward else "rows"
+        self._forward = forward
         # the ends of an entry: what has its colour, and where in that colour's pass it is found
         self._from: np.ndarray = pattern.indices if forward else row
         self._to: np.ndarray = row if forward else pattern.indices
@@ -247,7 +249,7 @@ class _Rows(_Vector):
     def compressed(self, x: np.ndarray) -> tuple[Any, bool]:
         """The Jacobian at x, and whether it is what one more pass gives for a sum of its rows or columns."""
         found = self._passes(self._variables.leaves(x))
-        pattern = self._pattern
+        pattern = self.pattern
         data = found[0] if pattern.nnz else np.empty(0)
         indices, indptr = [_core.own(_core.tensor(a)) for a in (pattern.indices, pattern.indptr)]
         result = type(pattern)((data, indices, indptr), pattern.shape)

@@ -465,7 +465,8 @@ def test_trust_constr_gets_the_hessians_of_constraints(form, compile):
         constraints=[scipy.optimize.NonlinearConstraint(curved, low, high, jac, hess)],
     )  # fmt: skip
     if form == "dict":
-        constraints = [{"type": "ineq", "fun": lambda x: curved(x)[0]}, {"type": "eq", "fun": lambda x: curved(x)[1] - 0.01}]
+        equality = {"type": "eq", "fun": lambda x, k: curved(x)[1] - k, "args": (0.01,)}
+        constraints = [{"type": "ineq", "fun": lambda x: curved(x)[0]}, equality]
     else:
         kind = "2-point" if form == "finite differences" else None
         constraints = scipy.optimize.NonlinearConstraint(curved, low, high, kind or "3-point", kind)
