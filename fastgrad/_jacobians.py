@@ -214,7 +214,7 @@ def _over_units(one_pass: Callable[[list[Tensor]], list[Tensor]], tensors: list[
     if n == 1:
         only = one_pass([_core.ones_like(x) for x in tensors])
         return [y.reshape((1, *y.shape)) for y in only]
-    return over_units(one_pass, tensors)
+    return over_units(one_pass, tensors, n)
 
 
 def _shaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:

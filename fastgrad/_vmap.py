@@ -131,11 +131,10 @@ class Recording:
         return results
 
 
-def over_units(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor]) -> list[Tensor]:
-    """What a linear function of tensors such as these gives for each unit vector of their space, stacked along a first
-    axis."""
-    n = sum([x.size for x in tensors])
-    recording = Recording(lambda: [_core.ones_like(x) for x in tensors], f)
+def over_units(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor], n: int) -> list[Tensor]:
+    """What a linear function of tensors such as these gives for each unit vector of their space, which has n dimensions,
+    stacked along a first axis."""
+    recording = Recording(lambda: [*map(_core.ones_like, tensors)], f)
     batches: list[Tensor | Diagonal] = []
     if len(tensors) == 1:
         batches.append(Diagonal(_core.ones_like(tensors[0]), units=True))
