@@ -95,3 +95,18 @@ def test_hessian_vector_product():
     np.testing.assert_allclose(product(x, p), fg.hessian(rosenbrock)(x) @ p, rtol=1e-10)
     times = [min(timeit.repeat(f, number=2000, repeat=15)) for f in (lambda: product(x, p), lambda: value(x))]
     limit("compiled hvp of Rosenbrock, n = 100, to its compiled value", times[0] / times[1], 5, "times")
+
+
+def banded(x):
+    """The discrete Bratu problem: three diagonals."""
+    left, right = np.concatenate([np.zeros(1), x[:-1]]), np.concatenate([x[1:], np.zeros(1)])
+    return left - 2 * x + right + 0.1 * np.exp(x)
+
+
+def test_sparse_jacobian():
+    """Against the function itself, both compiled."""
+    x = np.random.default_rng(0).normal(size=100_000)
+    value, jacobian = fg.compile(banded), fg.sparse.jacobian(banded)
+    np.testing.assert_allclose(jacobian(x).diagonal(), 0.1 * np.exp(x) - 2, rtol=1e-12)
+    times = [min(timeit.repeat(f, number=20, repeat=15)) for f in (lambda: jacobian(x), lambda: value(x))]
+    limit("sparse Jacobian of three diagonals, n = 100 000, to its compiled value", times[0] / times[1], 20, "times")

@@ -203,6 +203,14 @@ int fg_array_is_private(const fg_array *a)
     return a->storage != FG_VIEW && !a->readonly && (uint32_t)a->refs - a->tape_refs - a->exports == 1;
 }
 
+int fg_array_is_sole(const fg_array *a)
+{
+    if (a->storage != FG_VIEW)
+        return fg_array_is_private(a);
+    const fg_array *root = a->owner;
+    return root->storage == FG_OWNED && !a->readonly && !root->readonly && a->refs == 1 && root->refs == 1;
+}
+
 uint32_t fg_array_version(const fg_array *a) { return fg_array_root(a)->version; }
 void fg_array_changed(fg_array *a) { fg_array_root(a)->version++; }
 

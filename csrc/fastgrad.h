@@ -179,6 +179,7 @@ fg_array *fg_array_copy(const fg_array *);
 fg_array *fg_array_ref(fg_array *);
 void fg_array_unref(fg_array *);                            /* NULL is allowed, as in all unref functions */
 int fg_array_is_private(const fg_array *);  /* writable, no view, and held by one tensor, the tape and exports only */
+int fg_array_is_sole(const fg_array *);        /* that, or the one view of an array that nobody else holds */
 fg_array *fg_array_root(const fg_array *);     /* whose memory it looks into: itself unless a view */
 uint32_t fg_array_version(const fg_array *);
 void fg_array_changed(fg_array *);

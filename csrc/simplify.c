@@ -120,6 +120,61 @@ static int is_number(const fg_program *p, int v, double number)
     return !memcmp(&found, &number, sizeof number);
 }
 
+/* A constant all of whose elements are bit for bit the same one, as the cotangent of a sum is. */
+static int is_uniform(const fg_program *p, int v)
+{
+    const fg_array *x = v < 0 || values_of(p)[v].from != CONSTANT ? NULL : array_at(p, v);
+    if (!x || !FG_IS_FLOAT(x->dtype) || x->shape->size < 2)
+        return 0;
+    size_t itemsize = fg_itemsize(x->dtype);
+    return !memcmp(x->data, (const char *)x->data + itemsize, data_bytes(x) - itemsize);
+}
+
+/* Does a note read its operand i at the same place as it writes its result, or a single element as well? */
+static int takes_single(const fg_program *p, const note *a, int i)
+{
+    int op = a->op < FG_N_ELEMENTWISE ? a->op : a->op < FG_N_OPS ? 0 : (a->op - FG_N_OPS) / 2;
+    if (op < FG_N_UNARY || i > 1)
+        return 0;
+    int other = operands_of(p, a)[a->op < FG_N_ELEMENTWISE ? !i : a->n_in - 1];
+    return fg_shape_equal(array_at(p, other)->shape, array_at(p, a->y)->shape);
+}
+
+/* Let what can read such a constant as one element do so: it is not fetched, and may turn out to be neutral. */
+static int shrink_constants(fg_program *p)
+{
+    int n = p->values.n, *single = calloc((size_t)n + 1, sizeof *single);      /* 0: not known; -1: there is none */
+    if (!single)
+        return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    for (int k = 0; k < p->notes.n; k++) {
+        const note *a = &notes_of(p)[k];
+        for (int i = 0; i < a->n_in; i++) {
+            int *v = &operands_of(p, a)[i];
+            if (*v < 0 || *v >= n || values_of(p)[*v].from != CONSTANT || !takes_single(p, a, i))
+                continue;
+            if (!single[*v] && !is_uniform(p, *v))
+                single[*v] = -1;
+            if (!single[*v]) {
+                const fg_array *x = array_at(p, *v);
+                double number = x->dtype == FG_FLOAT32 ? *(const float *)x->data : *(const double *)x->data;
+                fg_array *one = fg_array_scalar(x->dtype, number);
+                value *made = one ? fg_list_add(&p->values, sizeof *made) : NULL;
+                if (!made) {
+                    fg_array_unref(one);
+                    free(single);
+                    return FG_NO_MEMORY;
+                }
+                *made = (value){.array = one, .from = CONSTANT};
+                single[*v] = p->values.n - 1;
+            }
+            if (single[*v] > 0)
+                *v = single[*v];
+        }
+    }
+    free(single);
+    return FG_OK;
+}
+
 /* The operand that a note of one of the arithmetic operations returns unchanged, bit for bit, or -1: x + 0 is none, as
  * -0 + 0 is 0. */
 static int neutral(const fg_program *p, const note *a)
@@ -134,6 +189,10 @@ static int neutral(const fg_program *p, const note *a)
         return is_number(p, in[1], 1) ? in[0] : -1;
     case FG_OP_subtract:
         return is_number(p, in[1], 0.0) ? in[0] : -1;
+    case FG_VJP(FG_OP_multiply, 0): case FG_VJP(FG_OP_divide, 0):
+        return in[1] >= 0 && is_number(p, in[1], 1) ? in[3] : -1;
+    case FG_VJP(FG_OP_multiply, 1):
+        return in[0] >= 0 && is_number(p, in[0], 1) ? in[3] : -1;
     case FG_OP_positive: case FG_OP_cast: case FG_OP_reshape: case FG_OP_broadcast_to:
         return in[0];                           /* the caller compares dtypes and shapes */
     default:
@@ -318,8 +377,9 @@ static int own_constants(fg_program *p)
 int fg_program_simplify(fg_program *p)
 {
     int status;
-    if ((status = drop_identities(p)) || (status = absorb_transposes(p)) || (status = merge_equal(p)) ||
-        (status = drop_unused(p)) || (status = collect_products(p)) || (status = drop_unused(p)))
+    if ((status = shrink_constants(p)) || (status = drop_identities(p)) || (status = absorb_transposes(p)) ||
+        (status = merge_equal(p)) || (status = drop_unused(p)) || (status = collect_products(p)) ||
+        (status = drop_unused(p)))
         return status;
     return own_constants(p);
 }

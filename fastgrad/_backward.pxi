@@ -25,7 +25,7 @@ def watch_tensor(Tensor x, bint connected=False):
 
 def own(Tensor x):
     """The elements as a writable ndarray, in memory that nobody else looks at."""
-    if fg_array_is_private(x.t.array):
+    if fg_array_is_sole(x.t.array):
         return view_of(x.t.array, True)
     return view_of(x.t.array, False).copy()
 
@@ -59,12 +59,17 @@ cdef fg_tensor recorded_cotangent(Tensor y, Tensor value) except *:
 
 
 cdef fg_tensor one_like(Tensor y) except *:
-    """The cotangent 1 of a single number."""
+    """The cotangent 1 of a single number, or ones in the shape of a float y."""
     cdef fg_array *g = fg_array_new(y.t.array.shape, y.t.array.dtype)
     if g == NULL:
         fail(FG_NO_MEMORY)
-    fg_kernels[g.dtype].reduce.fill(1, 1.0, g.data)
+    fg_kernels[g.dtype].reduce.fill(g.shape.size, 1.0, g.data)
     return fg_tensor(g, NULL)
+
+
+def ones_like(Tensor y):
+    """A constant of ones in the shape and dtype of a float y."""
+    return wrap(one_like(y))
 
 
 cdef class _Pass:

@@ -12,8 +12,11 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from . import _core
 from ._core import Tensor, apply_op, broadcast_to, reshape, transpose
+from ._diagonal import Diagonal, through
 
 __all__ = ["carry_out"]
 
@@ -24,35 +27,29 @@ _NAMES = _core.op_names()
 
 
 def carry_out(
-    notes: Sequence[tuple[int, int, list[int], list[bool], tuple[int, ...]]],
-    constants: dict[int, Tensor],
-    inputs: Iterable[Tensor],
-    wanted: Iterable[int],
-    size: int,
+    notes: Sequence[_core.Note], constants: dict[int, Tensor], inputs: Iterable[Tensor | Diagonal], size: int
 ) -> dict[int, Tensor]:
     """The wanted values of a recording (``_core.notes_end``) for a whole batch, each with the batch as first axis.
 
     ``inputs`` are the recording's inputs for the batch. An operand that no outer transform tracked while the function
     ran is a constant to them here, too.
     """
-    needed = set(wanted)
-    todo = []
-    for note in reversed(notes):
-        if note[1] in needed:
-            last = set(note[2]) - needed  # this note is the last to read these
-            needed |= last
-            todo.append((note, last))
-    values = dict(enumerate(inputs))
-    for (op, result, operands, tracked, attr), last in reversed(todo):
-        batched = [v in values for v in operands]
-        xs: Operands = [
-            None if v < 0 else constants[v] if v in constants else values[v] if outer else values[v].detach()
-            for v, outer in zip(operands, tracked)
-        ]
+    values: dict[int, Any] = dict(enumerate(inputs))
+    for op, result, operands, tracked, attr, last in notes:
+        xs: Operands = []
+        batched = []
+        for v, outer in zip(operands, tracked):
+            x = values.get(v)
+            batched.append(x is not None)
+            xs.append(constants.get(v) if x is None else x if outer or not x.requires_grad else x.detach())
         for v in last:
             values.pop(v, None)
-        values[result] = _rule(op)(op, xs, batched, attr, size)
-    return values
+        y = through(op, xs, batched, attr) if Diagonal in map(type, xs) else None
+        if y is None:
+            xs = [x.whole() if type(x) is Diagonal else x for x in xs]
+            y = _rule(op)(op, xs, batched, attr, size)
+        values[result] = y
+    return {v: x.whole() if type(x) is Diagonal else x for v, x in values.items()}
 
 
 @functools.cache
@@ -89,11 +86,22 @@ def _elementwise(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ..
     return apply_op(op, _aligned(xs, batched), attr)
 
 
+def _slope(op: int, xs: Operands) -> Tensor:
+    """The derivative itself, where only the cotangent, the last operand, is batched: it is the same for all."""
+    g = xs[-1]
+    one = _core.adopt(np.ones(g.shape[1:], g.dtype), "vmap")
+    return _core.multiply(g, apply_op(op, [*xs[:-1], one]))
+
+
 def _unary_derivative(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    if batched == [False, False, True]:
+        return _slope(op, xs)
     return apply_op(op, _all_whole(xs, batched, size))
 
 
 def _binary_derivative(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    if batched == [False, False, False, True] and xs[2] is not None:
+        return _slope(op, xs)
     y, g = _all_whole(xs[2:], batched[2:], size)
     a, b = (_padded(x, g.ndim - 1) if whole else x for x, whole in zip(xs[:2], batched))
     return apply_op(op, [a, b, y, g])

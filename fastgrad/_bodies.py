@@ -104,7 +104,7 @@ class _Body:
                 kept.append(note)
         self.notes = kept[::-1]
         self.parts: dict[int, list[int]] = {}  # of each loop or branch, the results that are read
-        for op, _, (v, *_), _, attr in (note for note in self.notes if note[0] == _PART):
+        for op, _, (v, *_), _, attr, _ in (note for note in self.notes if note[0] == _PART):
             self.parts.setdefault(v, []).append(attr[0])
         self.drawn = [note[1] for note in self.notes if self._draws(note)]
         self.opaque = any(note[0] in _FLOWS and self._draws(note) for note in self.notes)
@@ -126,7 +126,7 @@ class _Body:
         values.update(zip(self.closure, closure))
         values.update(enumerate(inputs))
         values.update(drawn)
-        for op, result, operands, tracked, attr in self.notes:
+        for op, result, operands, tracked, attr, _ in self.notes:
             if result in drawn:
                 continue
             if op == _PART:

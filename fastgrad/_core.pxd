@@ -107,6 +107,7 @@ cdef extern from "fastgrad.h":
     fg_array *fg_array_root(const fg_array *)
     void fg_array_unref(fg_array *)
     int fg_array_is_private(const fg_array *)
+    int fg_array_is_sole(const fg_array *)
     void fg_array_changed(fg_array *)
     void fg_init()
     int fg_apply(int op, int n_in, const fg_tensor *, int n_attr, const int64_t *attr, fg_tensor *out)

@@ -10,13 +10,11 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from . import _core
 from ._core import Tensor
 from ._linear import Point, jvp
 from ._transforms import _LEAVE_OUT, _argnums, _grad, _kind, _places, grad
-from ._vmap import vmap
+from ._vmap import over_units
 
 __all__ = ["elementwise_grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev"]
 
@@ -52,7 +50,7 @@ def jacrev(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
     def pass_over(point: Point) -> list[list[Tensor]]:
         rows = _over_units(point.pull, point.results)
         return [
-            [part.reshape((*y.shape, *x.shape)) for part, x in zip(parts, point.watched)]
+            [_shaped(part, (*y.shape, *x.shape)) for part, x in zip(parts, point.watched)]
             for y, parts in zip(point.results, zip(*[_split(r, point.results) for r in rows]))
         ]
 
@@ -76,7 +74,7 @@ def jacfwd(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
         columns = _over_units(point.push, point.watched)
         return [
             [
-                part.transpose((*range(1, part.ndim), 0)).reshape((*y.shape, *x.shape))
+                _shaped(part.transpose((*range(1, part.ndim), 0)), (*y.shape, *x.shape))
                 for part, x in zip(_split(column, point.watched), point.watched)
             ]
             for y, column in zip(point.results, columns)
@@ -203,8 +201,7 @@ def _jacobian(
         blocks = []
         for found in pass_over(point):
             by_argument = point.structure.unflatten(point.outward(found, point.recorded))
-            parts = tuple(by_argument[i] for i in places)
-            blocks.append(parts if several else parts[0])
+            blocks.append(tuple([by_argument[i] for i in places]) if several else by_argument[places[0]])
         result = point.result_structure.unflatten(blocks)
         return (result, point.aux()) if has_aux else result
 
@@ -215,15 +212,14 @@ def _over_units(one_pass: Callable[[list[Tensor]], list[Tensor]], tensors: list[
     """What a pass gives for each unit vector of the space of these tensors, stacked along a first axis."""
     n = sum([x.size for x in tensors])
     if n == 1:
-        only = one_pass([_core.asarray(np.ones(x.shape, x.dtype)) for x in tensors])
+        only = one_pass([_core.ones_like(x) for x in tensors])
         return [y.reshape((1, *y.shape)) for y in only]
-    units, at = [], 0
-    for x in tensors:
-        columns = np.eye(n, dtype=x.dtype) if x.size == n else np.eye(n, x.size, -at, x.dtype)
-        units.append(_core.adopt(columns.reshape((n, *x.shape)), "jacobian"))
-        at += x.size
-    found: list[Tensor] = vmap(one_pass)(units)
-    return found
+    return over_units(one_pass, tensors, n)
+
+
+def _shaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """x itself, which may be given away, where it has the shape."""
+    return x if x.shape == shape else x.reshape(shape)
 
 
 def _split(stack: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:

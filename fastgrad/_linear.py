@@ -155,6 +155,8 @@ class Point:
             self.recorded = connected and (nested or _core.read_outside())  # what is outside differentiates this again
 
     def _check(self, name: str, f: Callable[..., Any], k: int, y: Any) -> None:
+        if isinstance(y, Tensor) and y.dtype.kind == "f":
+            return
         path = self.result_structure.paths("")[k]
         if not isinstance(y, Tensor):
             raise TypeError(
@@ -162,11 +164,10 @@ class Point:
                 "recorded. Compute with fastgrad's or NumPy's functions on the arguments, not with math or on copies "
                 "of their values; return constants by has_aux=True"
             )
-        if y.dtype.kind != "f":
-            raise TypeError(
-                f"{name}: {_name(f)} returned {y.dtype}{path and f' at {path}'}, which has no derivative; return it by "
-                "has_aux=True"
-            )
+        raise TypeError(
+            f"{name}: {_name(f)} returned {y.dtype}{path and f' at {path}'}, which has no derivative; return it by "
+            "has_aux=True"
+        )
 
     def value(self) -> Any:
         return self.result_structure.unflatten(self.outward(self.results, self.recorded, kept=True))

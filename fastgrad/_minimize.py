@@ -61,7 +61,9 @@ def minimize(
         sequence of pairs for the elements of ``tree.ravel(x0)``.
     constraints : as SciPy's
         dicts and NonlinearConstraint, whose functions take the structure, and whose Jacobian is filled in if they
-        have no function for it; LinearConstraint on the elements of ``tree.ravel(x0)``.
+        have no function for it; with trust-constr their Hessian too, if it is none or SciPy's default, a BFGS. For
+        methods without derivatives their functions may return any numbers. LinearConstraint on the elements of
+        ``tree.ravel(x0)``.
     tol, options
         As SciPy's.
     callback : callable
@@ -97,7 +99,7 @@ def minimize(
         hess=objective.hessian if name in _WITH_HESSIAN else None,
         hessp=objective.hessian_product if name in _WITH_PRODUCT or callable(method) else None,
         bounds=variables.bounds(bounds, optimize.Bounds),
-        constraints=_constraints(constraints, variables, optimize, compile),
+        constraints=_constraints(constraints, variables, optimize, compile, name),
         tol=tol,
         callback=variables.callback(callback, optimize.OptimizeResult),
         options=options,
@@ -238,9 +240,9 @@ class _Variables:
             self._parts.append((slice(at, at + a.size), a.shape, a.dtype))
             at += a.size
 
-    def alike(self, other: _Variables) -> bool:
-        """Whether both x0 have one structure, with leaves of the same shapes and dtypes."""
-        return self.structure == other.structure and self._parts == other._parts
+    def kind(self) -> tuple[Any, ...]:
+        """What two x0 have in common that are of one structure, with leaves of the same shapes and dtypes."""
+        return self.structure, *[(shape, dtype) for _, shape, dtype in self._parts]
 
     def leaves(self, vector: np.ndarray) -> list[np.ndarray]:
         """The leaves that make up a vector, as ndarrays, which may be views of it."""
@@ -421,6 +423,7 @@ class _Vector(_Function):
         super().__init__(name, f, variables, args)
         self._values = Replayed(self._of_leaves, self._of_leaves, f"{name}: f", compile)
         self._jacobian: Replayed | None = None
+        self._product = Replayed(self._along, self._along, f"{name}: the Hessian of f", compile)
 
     def _of_leaves(self, leaves: list[Any]) -> Any:
         y = self._call(leaves)
@@ -447,6 +450,10 @@ class _Vector(_Function):
         """f(x) as a vector of its own memory."""
         return np.array(self._values(self._variables.leaves(x)), np.float64)
 
+    def plain_values(self, x: np.ndarray) -> np.ndarray:
+        """The same of an f that may be no function of tensors."""
+        return np.array(tree.ravel(self.plain(x))[0], np.float64)
+
     def jacobian(self, x: np.ndarray, *_: Any) -> np.ndarray:
         """Its derivatives, a row for each number."""
         if self._jacobian is None:
@@ -457,8 +464,24 @@ class _Vector(_Function):
         return self._variables.matrix(self._jacobian(self._variables.leaves(x)))
 
 
-def _constraints(constraints: Any, variables: _Variables, optimize: Any, compile: bool) -> Any:
-    """SciPy's constraints on vectors, with their Jacobians."""
+    def _along(self, leaves: Sequence[Any], weights: Any, direction: Sequence[Any]) -> Any:
+        """The Hessian of the sum with these weights times a direction."""
+        return hvp(lambda leaves: _core.sum(weights * self._tracked(leaves)), (leaves,), (direction,))
+
+    def hessian(self, x: np.ndarray, weights: np.ndarray) -> Any:
+        """What trust-constr takes as a constraint's hess: the products with it, of which it needs few."""
+        leaves = self._variables.leaves(x.copy())
+
+        def product(p: np.ndarray) -> np.ndarray:
+            along = self._product(leaves, weights, self._variables.leaves(p.reshape(-1)))
+            return np.array(self._variables.vector(along))
+
+        linalg = _scipy(self._name, "scipy.sparse.linalg")
+        return linalg.LinearOperator((x.size, x.size), product, dtype=np.float64)
+
+
+def _constraints(constraints: Any, variables: _Variables, optimize: Any, compile: bool, method: str) -> Any:
+    """SciPy's constraints on vectors, with what derivatives the method takes."""
     if isinstance(constraints, (dict, optimize.NonlinearConstraint, optimize.LinearConstraint)):
         constraints = [constraints]
     made = []
@@ -470,16 +493,23 @@ def _constraints(constraints: Any, variables: _Variables, optimize: Any, compile
             return _Function(name, jacobian, variables, args).plain if callable(jacobian) else jacobian
 
         if isinstance(c, dict) and "fun" in c:
-            args = c.get("args", ())
-            vector = _Vector(name, c["fun"], variables, args, compile)
-            jacobian = given(c["jac"], args) if callable(c.get("jac")) else vector.jacobian
-            made.append({**c, "fun": vector.values, "jac": jacobian, "args": ()})
+            fun, args, jac, hess = c["fun"], c.get("args", ()), c.get("jac"), None
         elif isinstance(c, optimize.NonlinearConstraint):
-            vector = _Vector(name, c.fun, variables, (), compile)
-            jacobian = given(c.jac) if callable(c.jac) else vector.jacobian
-            made.append(
-                optimize.NonlinearConstraint(vector.values, c.lb, c.ub, jacobian, given(c.hess), c.keep_feasible)
-            )
+            fun, args, jac, hess = c.fun, (), c.jac, c.hess
         else:
             made.append(c)
+            continue
+        vector = _Vector(name, fun, variables, args, compile)
+        values = vector.plain_values if method in _WITHOUT_GRADIENT else vector.values
+        jacobian = given(jac, args) if callable(jac) else vector.jacobian
+        if method == "trust-constr" and (hess is None or isinstance(hess, str) or type(hess) is optimize.BFGS):
+            hess = vector.hessian
+        else:
+            hess = given(hess)
+        if isinstance(c, optimize.NonlinearConstraint):
+            made.append(optimize.NonlinearConstraint(values, c.lb, c.ub, jacobian, hess, c.keep_feasible))
+        elif method == "trust-constr" and c.get("type") in ("eq", "ineq"):
+            made.append(optimize.NonlinearConstraint(values, 0, 0 if c["type"] == "eq" else np.inf, jacobian, hess))
+        else:
+            made.append({**c, "fun": values, "jac": jacobian, "args": ()})
     return made

@@ -74,26 +74,35 @@ cdef Tensor held(fg_tensor t):
     return wrap(t)
 
 
-def notes_end():
-    """End the recording: (notes, constants). A note is (op, result, operands, tracked, attr): numbers of values, -1 for
-    a missing operand, and for each operand whether outer transforms track it there. Inputs have the numbers from 0 on.
-    Constants is a dict of the values that depend on no input, as Tensors with the nodes that outer transforms know."""
+def notes_end(list wanted=None):
+    """End the recording: (notes, constants). A note is (op, result, operands, tracked, attr, last): numbers of values,
+    -1 for a missing operand; for each operand whether outer transforms track it there; and those that no later note
+    reads. Inputs have the numbers from 0 on. Constants is a dict of the values that depend on no input, as Tensors
+    with the nodes that outer transforms know. What the wanted values do not need is left out; None: all are wanted."""
     cdef fg_program *p = NULL
     cdef fg_note note
     cdef fg_tensor t
+    cdef int i, k
     check(fg_trace_notes(&p))
     try:
         size = fg_notes_count(p)
+        needed = set(range(size.n_values) if wanted is None else wanted)
         notes, constants = [], {}
-        for i in range(size.n_notes):
+        for i in range(size.n_notes - 1, -1, -1):
             note = fg_notes_get(p, i)
-            notes.append((note.op, note.y, [note.in_[k] for k in range(note.n_in)],
-                          [note.tracked[k] != 0 for k in range(note.n_in)],
-                          tuple([note.attr[k] for k in range(note.n_attr)])))
-        for i in range(size.n_values):
-            t = fg_notes_constant(p, i)
-            if t.array != NULL:
-                constants[i] = held(t)
+            if note.y not in needed:
+                continue
+            operands = [note.in_[k] for k in range(note.n_in)]
+            last = [v for v in operands if v not in needed]
+            needed.update(last)
+            notes.append((note.op, note.y, operands, [note.tracked[k] != 0 for k in range(note.n_in)],
+                          tuple([note.attr[k] for k in range(note.n_attr)]), last))
+        for i in needed:
+            if i >= 0:
+                t = fg_notes_constant(p, i)
+                if t.array != NULL:
+                    constants[i] = held(t)
+        notes.reverse()
         return notes, constants
     finally:
         fg_notes_free(p)

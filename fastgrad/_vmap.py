@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from . import _core, _ops, tree
 from ._batching import carry_out
 from ._core import Tensor
+from ._diagonal import Diagonal
 
 __all__ = ["vmap"]
 
@@ -70,57 +71,83 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         where = {i: axis for i, axis in enumerate(axes) if axis is not None}
         batches = {i: _batch(leaves[i], axis, not inside, i, structure) for i, axis in where.items()}
         size = _size(batches, where, leaves, structure)
-        recording = _Recording(f, leaves, structure, batches, inside)
-        found = recording.over(batches, size)
+        call: list[Any] = []
+        made: list[tree.Structure] = []
+
+        def element() -> list[Tensor]:
+            call[:] = [_first(batches[i]) if i in batches else _same(x, inside) for i, x in enumerate(leaves)]
+            return [call[i] for i in batches]
+
+        def on_element(_: list[Tensor]) -> list[Any]:
+            inner, options = structure.unflatten(call)
+            found, built = tree.flatten(f(*inner, **options))
+            made.append(built)
+            return found
+
+        recording = Recording(element, on_element)
+        (structure_found,) = made
+        found = recording.over(batches.values(), size)
         if out_axes is None or isinstance(out_axes, int):
             places = [out_axes] * len(found)
         else:
-            places = _spread(out_axes, recording.structure.unflatten(found), "out_axes", "result")
+            places = _spread(out_axes, structure_found.unflatten(found), "out_axes", "result")
         results = [
-            _placed(x, v >= 0, axis, size, i, recording.structure)
+            _placed(x, v >= 0, axis, size, i, structure_found)
             for i, (x, v, axis) in enumerate(zip(found, recording.numbers, places))
         ]
         tensors = inside or any(isinstance(x, Tensor) for x in leaves)
         tensors = tensors or any(isinstance(x, Tensor) and x.requires_grad for x in results)
-        return recording.structure.unflatten(results if tensors else _ndarrays(results))
+        return structure_found.unflatten(results if tensors else _ndarrays(results))
 
     return mapped
 
 
-class _Recording:
-    """What f does to one element: its notes, and for each of its results the number of the value it is (-1: it depends
-    on no input), whether outer transforms track it, and itself."""
+class Recording:
+    """What a function does to one element: its notes, and for each of its results the number of the value it is (-1: it
+    depends on no input), whether outer transforms track it, and itself."""
 
-    def __init__(
-        self,
-        f: Callable[..., Any],
-        leaves: list[Any],
-        structure: tree.Structure,
-        batches: dict[int, Tensor],
-        inside: bool,
-    ) -> None:
+    def __init__(self, element: Callable[[], list[Tensor]], f: Callable[[list[Tensor]], list[Any]]) -> None:
+        """``element`` makes the inputs, tensors that nobody else knows; f takes them to results."""
         _core.notes_begin()
         try:
-            call = [_first(batches[i]) if i in batches else _same(x, inside) for i, x in enumerate(leaves)]
-            for i in batches:
-                _core.notes_input(call[i])
-            args, kwargs = structure.unflatten(call)
-            self.results, self.structure = tree.flatten(f(*args, **kwargs))
+            inputs = element()
+            for x in inputs:
+                _core.notes_input(x)
+            self.results = f(inputs)
             kinds = [_core.notes_output(x) if isinstance(x, Tensor) else (-1, False) for x in self.results]
         except BaseException:
             _core.trace_abort()
             raise
         self.numbers, self.tracked = [v for v, _ in kinds], [tracked for _, tracked in kinds]
-        self.notes, self.constants = _core.notes_end()
+        self.notes, self.constants = _core.notes_end(self.numbers)
 
-    def over(self, batches: dict[int, Tensor], size: int) -> list[Any]:
+    def over(self, batches: Iterable[Tensor | Diagonal], size: int) -> list[Any]:
         """The results over batches, those that depend on one with the batch as first axis."""
-        values = carry_out(self.notes, self.constants, batches.values(), set(self.numbers), size)
-        results = [values.get(v, x) for v, x in zip(self.numbers, self.results)]
-        return [
-            x.detach() if isinstance(x, Tensor) and x.requires_grad and not tracked else x
-            for x, tracked in zip(results, self.tracked)
-        ]
+        values = carry_out(self.notes, self.constants, batches, size)
+        results = []
+        for v, own, tracked in zip(self.numbers, self.results, self.tracked):
+            x = values.get(v, own)
+            results.append(x.detach() if not tracked and isinstance(x, Tensor) and x.requires_grad else x)
+        return results
+
+
+def over_units(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor], n: int) -> list[Tensor]:
+    """What a linear function of tensors such as these gives for each unit vector of their space, which has n dimensions,
+    stacked along a first axis."""
+    recording = Recording(lambda: [*map(_core.ones_like, tensors)], f)
+    batches: list[Tensor | Diagonal] = []
+    if len(tensors) == 1:
+        batches.append(Diagonal(_core.ones_like(tensors[0]), units=True))
+    else:
+        at = 0
+        for x in tensors:
+            columns = np.eye(n, x.size, -at, x.dtype)
+            batches.append(_core.adopt(columns.reshape((n, *x.shape)), "jacobian"))
+            at += x.size
+    return [
+        y if v >= 0 else _core.broadcast_to(y, (n, *y.shape))
+        for y, v in zip(recording.over(batches, n), recording.numbers)
+    ]
 
 
 def _same(x: Any, inside: bool) -> Any:

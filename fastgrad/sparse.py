@@ -1,10 +1,14 @@
-"""Sparse Jacobians and Hessians: many rows from one backward pass.
+"""Sparse Jacobians and Hessians: many rows from one backward pass, or many columns from one forward pass.
 
 Rows without a common column can be had together: the pass that starts from their sum gives each of them in its own
 columns. So the rows are coloured, as few colours as a greedy choice finds, and a Jacobian costs one pass for each
 colour: for a banded one as many as the band is wide, whatever n (Curtis, Powell and Reid, "On the estimation of sparse
-Jacobian matrices", 1974). A pass more compares the result with the Jacobian along one random direction, so that a
-pattern that lacks an entry is found out and never gives wrong numbers.
+Jacobian matrices", 1974). Where columns need fewer colours than rows, as those of a matrix with a dense column, forward
+passes do the same the other way round.
+
+The pattern is read off the recorded operations (``_pattern``), which misses nothing. Where that cannot be done, or the
+pattern is the user's, a pass more compares each result with the Jacobian along one random direction, so that a pattern
+that lacks an entry is found out and never gives wrong numbers.
 """
 
 from __future__ import annotations
@@ -14,13 +18,17 @@ from typing import Any
 
 import numpy as np
 
+from . import _core
 from ._compile import Replayed
-from ._linear import vjp
+from ._core import Tensor
+from ._linear import linearize, vjp
 from ._minimize import _Variables, _Vector, _scipy
+from ._pattern import pattern as structural
 from ._transforms import _grad
 
 __all__ = ["Jacobian", "hessian", "jacobian"]
 
+_KINDS = 16  # for how many kinds of x patterns and programs are kept
 _SPLIT = 8  # into how many parts blocks of rows are divided while a pattern is searched
 
 
@@ -32,9 +40,11 @@ def jacobian(f: Callable[[Any], Any], sparsity: Any = None, *, compile: bool = T
     f : callable
         ``f(x)`` returns a tensor, or a nested structure of tensors, in all m numbers.
     sparsity : array_like or scipy.sparse, optional
-        Where the Jacobian may be other than zero: its nonzero entries, of shape (m, n). By default it is found at the
-        first x, by passes from blocks of rows that are split until they are single rows: some 8 log8(m) passes for
-        each colour. Where at a later x entries turn up that were zero before, they are searched for again.
+        Where the Jacobian may be other than zero: its nonzero entries, of shape (m, n). By default it is found by
+        tracing f: an entry that some x could make other than zero belongs to it, whatever it is at this one. An f that
+        cannot be traced, such as one with a branch on a value, is probed at the first x, by passes from blocks of rows
+        that are split until they are single rows: some 8 log8(m) passes for each colour. Where at a later x entries
+        turn up that were zero before, they are searched for again.
     compile : bool
         Record f and its backward passes and replay them (``fastgrad.compile``), or run them eagerly after one
         RuntimeWarning if they cannot be recorded; False runs them eagerly.
@@ -44,10 +54,10 @@ def jacobian(f: Callable[[Any], Any], sparsity: Any = None, *, compile: bool = T
     Jacobian
         ``jacobian(f)(x)`` is a ``scipy.sparse.csr_array`` of shape (m, n). Its rows are the numbers of f(x), its
         columns those of x, a nested structure of float32 and float64 arrays with n numbers, both in the order of
-        ``tree.ravel``. ``.pattern`` and ``.colors`` tell what was found.
+        ``tree.ravel``. ``.pattern``, ``.colors`` and ``.mode`` tell what was found.
 
-    One dense column makes every row a colour of its own; then this is no better than a dense Jacobian. A derivative
-    that is not finite may make others in its columns nan.
+    One dense row together with a dense column makes every row and column a colour of its own; then this is no better
+    than a dense Jacobian. A derivative that is not finite may make others nan that its pass computes.
 
     Raises ValueError, naming an entry, where a given sparsity lacks one or has another shape; TypeError where x is no
     float or f(x) does not depend on it; ImportError if SciPy is not installed.
@@ -80,26 +90,36 @@ def hessian(f: Callable[[Any], Any], sparsity: Any = None, *, compile: bool = Tr
 
 
 class Jacobian:
-    """What ``sparse.jacobian`` returns: call it with x. `pattern` is the csr_array of ones that is known so far,
-    `colors` the colour of each row; both None before the first call."""
+    """What ``sparse.jacobian`` returns: call it with x. Of the x it was last called with, `pattern` is the csr_array of
+    ones that is known so far, `colors` the colour of each row, or where `mode` is "columns" that of each column, -1 for
+    an empty one; None before the first call. What belongs to x of some shapes is kept for the next such x."""
 
     pattern: Any = None
     colors: np.ndarray | None = None
+    mode: str | None = None
 
     def __init__(self, f: Callable[[Any], Any], sparsity: Any = None, compile: bool = True) -> None:
         if not callable(f):
             raise TypeError(f"sparse.jacobian: expected a function, got {f!r}")
         self._f, self._given, self._compile = f, sparsity, compile
-        self._rows: _Rows | None = None
+        self._rows: dict[Any, _Rows] = {}
 
     def __call__(self, x: Any) -> Any:
         sparse = _scipy("sparse.jacobian", "scipy.sparse")
         variables = _Variables("sparse.jacobian", x, "x")
-        rows = self._rows
-        if rows is None or not rows.fits(variables):
-            rows = self._rows = _Rows(self._f, variables, self._compile)
-            self._know(self._first_pattern(rows, variables.start, sparse), rows)
+        kind = variables.kind()
+        rows = self._rows.get(kind)
+        if rows is None:
+            rows = _Rows(self._f, variables, self._compile)
+            self._start(rows, variables.start, sparse)
+            if len(self._rows) == _KINDS:
+                self._rows.pop(next(iter(self._rows)))
+            self._rows[kind] = rows
+        self.pattern, self.colors, self.mode = rows.pattern, rows.colors, rows.mode
         result, right = rows.compressed(variables.start)
+        if rows.gave_up():
+            self._know(self.pattern, rows, variables.start, checked=True)
+            result, right = rows.compressed(variables.start)
         if not right:
             found = rows.search(variables.start, sparse)
             missing = found > found.multiply(self.pattern)
@@ -110,32 +130,38 @@ class Jacobian:
                     + (f", as it lacks {missing.nnz - 1} more" if missing.nnz > 1 else "")
                 )
             if missing.nnz:
-                self._know(self.pattern + found, rows)
+                self._know(self.pattern + found, rows, variables.start, checked=True)
                 result, _ = rows.compressed(variables.start)
         return result
 
-    def _first_pattern(self, rows: _Rows, x: np.ndarray, sparse: Any) -> Any:
+    def _start(self, rows: _Rows, x: np.ndarray, sparse: Any) -> None:
+        """Find the pattern, or see whether the given one holds whatever x is."""
+        traced = rows.traced(x, sparse)
         if self._given is None:
-            return rows.search(x, sparse)
-        given = sparse.csr_array(self._given)
+            self._know(rows.search(x, sparse) if traced is None else traced, rows, x, checked=traced is None)
+            return
+        given = sparse.csr_array(self._given) != 0
         if given.shape != (rows.m, x.size):
             raise ValueError(
                 f"sparse.jacobian: sparsity has shape {given.shape}, expected {(rows.m, x.size)}: a row for each "
                 "number of f(x), a column for each of x"
             )
-        return given
+        self._know(given, rows, x, checked=traced is None or (traced > given).nnz > 0)
 
-    def _know(self, pattern: Any, rows: _Rows) -> None:
+    def _know(self, pattern: Any, rows: _Rows, x: np.ndarray, checked: bool) -> None:
         pattern = (pattern != 0).tocsr().astype(np.int8)
         pattern.sort_indices()
-        self.pattern = pattern
         entries = pattern.tocoo()
-        self.colors = _colors(entries.row, entries.col, rows.m)
-        rows.color(pattern, self.colors)
+        by_rows = _colors(entries.row, entries.col, rows.m)
+        order = np.argsort(entries.col, kind="stable")
+        by_columns = _colors(entries.col[order], entries.row[order], x.size)
+        forward = by_columns.max(initial=-1) < by_rows.max(initial=-1) and rows.goes_forward(x)
+        rows.color(pattern, by_columns if forward else by_rows, forward, checked)
+        self.pattern, self.colors, self.mode = rows.pattern, rows.colors, rows.mode
 
 
 class _Rows(_Vector):
-    """The rows of a Jacobian by backward passes at vectors x of one kind."""
+    """The rows of a Jacobian by backward passes at vectors x of one kind, or its columns by forward passes."""
 
     def __init__(self, f: Callable[[Any], Any], variables: _Variables, compile: bool) -> None:
         super().__init__("sparse.jacobian", f, variables, (), compile)
@@ -144,17 +170,30 @@ class _Rows(_Vector):
         self._pull = Replayed(self._combined, self._combined, "sparse.jacobian: f", compile)
         self._random = np.random.default_rng(0)
 
-    def fits(self, variables: _Variables) -> bool:
-        """Whether the x of these variables has the structure, shapes and dtypes of ours."""
-        return self._variables.alike(variables)
-
     def _combined(self, leaves: list[Any], weights: Any) -> Any:
         """The sum of the rows with these weights, leaf by leaf."""
         return vjp(self._tracked, leaves)[1](weights)[0]
 
-    def _weights(self, rows: np.ndarray) -> np.ndarray:
-        """Random weights for the rows of a mask, zero for others; sums do not vanish by accident."""
-        return np.where(rows, self._random.uniform(0.5, 1.5, self.m), 0).astype(self._dtype)
+    def _weights(self, chosen: np.ndarray) -> np.ndarray:
+        """Random weights for what a mask chooses, zero for others; sums do not vanish by accident."""
+        return np.where(chosen, self._random.uniform(0.5, 1.5, chosen.size), 0).astype(self._dtype)
+
+    def traced(self, x: np.ndarray, sparse: Any) -> Any:
+        """The pattern for all x; None where it cannot be told, or f is not a program that stays as it is."""
+        if self._pull.compiled is None or self._values.compiled is None:
+            return None
+        y = _core.tensor(np.ones(self.m, self._dtype))
+        found = structural(self._combined, self._variables.leaves(x), y, sparse)
+        return None if found is None else found.T.tocsr()
+
+    def goes_forward(self, x: np.ndarray) -> bool:
+        """Whether all that f does has a forward rule."""
+        leaves = self._variables.leaves(x)
+        try:
+            linearize(self._tracked, leaves)[1]([np.zeros_like(leaf) for leaf in leaves])
+        except (NotImplementedError, TypeError):
+            return False
+        return True
 
     def search(self, x: np.ndarray, sparse: Any) -> Any:
         """The pattern at x. Blocks of rows that have no column in common are told apart in one pass."""
@@ -180,44 +219,66 @@ class _Rows(_Vector):
             block, column = block[order], column[order]
         return sparse.csr_array((np.ones(block.size, np.int8), (block, column)), (self.m, x.size))
 
-    def color(self, pattern: Any, colors: np.ndarray) -> None:
-        """Compute the Jacobian in this pattern by these colours from now on."""
-        seeds = [(colors == color).astype(self._dtype) for color in range(colors.max(initial=-1) + 1)]
-        self._check = self._weights(np.ones(self.m, bool))
-        seeds.append(self._check)
-        self._pattern = pattern
-        self._row = np.repeat(np.arange(self.m), np.diff(pattern.indptr))
-        self._entries = [np.flatnonzero(colors[self._row] == color) for color in range(len(seeds) - 1)]
-        self._columns = [pattern.indices[entries] for entries in self._entries]
+    def color(self, pattern: Any, colors: np.ndarray, forward: bool, checked: bool) -> None:
+        """Compute the Jacobian in this pattern by these colours from now on, of columns if forward, and ``checked``
+        against one random direction."""
+        count, x_size = colors.max(initial=-1) + 1, self._variables.start.size
+        seeds = [(colors == color).astype(self._dtype) for color in range(count)]
+        self._check = self._weights(np.ones(colors.size, bool)) if checked else None
+        if self._check is not None:
+            seeds.append(self._check)
+        row = np.repeat(np.arange(self.m), np.diff(pattern.indptr))
+        self.pattern, self.colors, self.mode = pattern, colors, "columns" if forward else "rows"
+        self._forward = forward
+        # the ends of an entry: what has its colour, and where in that colour's pass it is found
+        self._from: np.ndarray = pattern.indices if forward else row
+        self._to: np.ndarray = row if forward else pattern.indices
+        places = colors[self._from] * (self.m if forward else x_size) + self._to
+        parts = [self._variables.leaves(seed) for seed in seeds] if forward else seeds
 
         def passes(leaves: list[Any]) -> list[Any]:
-            pullback = vjp(self._tracked, leaves)[1]
-            return [pullback(seed)[0] for seed in seeds]
+            """The entries, and what comes of the random direction."""
+            one_pass = (linearize if forward else vjp)(self._tracked, leaves)[1]
+            found = [_joined([one_pass(part)] if forward else one_pass(part)[0]) for part in parts]
+            total = [found.pop()] if checked else []
+            entries = [_core.concatenate(found).take(places)] if found else []
+            return [y if _core.tracing() else _core.own(y) for y in entries + total]
 
         self._passes = Replayed(passes, passes, "sparse.jacobian: f", self._compile)
 
     def compressed(self, x: np.ndarray) -> tuple[Any, bool]:
-        """The Jacobian at x, and whether its rows with random weights are what one more pass gives for their sum."""
-        *sums, total = [self._variables.vector(g) for g in self._passes(self._variables.leaves(x))]
-        pattern = self._pattern
-        data, taken = np.empty(pattern.nnz), np.empty(x.size)  # few temporaries: new memory costs more than the work
-        for entries, columns, g in zip(self._entries, self._columns, sums):
-            data[entries] = g.take(columns, out=taken[: columns.size], mode="clip")
-        result = type(pattern)((data, pattern.indices.copy(), pattern.indptr.copy()), pattern.shape)
-        return result, self._agrees(total, result.T @ self._check, data)
+        """The Jacobian at x, and whether it is what one more pass gives for a sum of its rows or columns."""
+        found = self._passes(self._variables.leaves(x))
+        pattern = self.pattern
+        data = found[0] if pattern.nnz else np.empty(0)
+        indices, indptr = [_core.own(_core.tensor(a)) for a in (pattern.indices, pattern.indptr)]
+        result = type(pattern)((data, indices, indptr), pattern.shape)
+        if self._check is None:
+            return result, True
+        return result, self._agrees(found[-1], (result if self._forward else result.T) @ self._check, data)
+
+    def gave_up(self) -> bool:
+        """Whether f turned out to be no program that stays as it is, after its pattern was told from one."""
+        return self._check is None and self._passes.compiled is None
 
     def _agrees(self, total: np.ndarray, expected: np.ndarray, data: np.ndarray) -> bool:
-        """Whether two sums over columns, which are overwritten, differ by rounding only; data are the terms."""
+        """Whether two sums, which are overwritten, differ by rounding only; data are the terms."""
+        assert self._check is not None
         tolerance = float(np.finfo(self._dtype).eps) ** 0.75
         with np.errstate(invalid="ignore"):
             off = np.abs(np.subtract(total, expected, out=total), out=total)
             doubtful = off > np.multiply(np.abs(expected, out=expected), tolerance, out=expected)
             if not doubtful.any():
                 return True
-            entries = np.flatnonzero(doubtful[self._pattern.indices])  # of sums that may have cancelled
-            terms = np.abs(data[entries]) * self._check[self._row[entries]]
-            scale = np.bincount(self._pattern.indices[entries], terms, off.size)
+            entries = np.flatnonzero(doubtful[self._to])  # of sums that may have cancelled
+            terms = np.abs(data[entries]) * self._check[self._from[entries]]
+            scale = np.bincount(self._to[entries], terms, off.size)
             return not (off > tolerance * scale)[doubtful].any()
+
+
+def _joined(leaves: list[Any]) -> Tensor:
+    """All numbers of some leaves as one vector of float64."""
+    return _core.concatenate([_core.astype(_core.asarray(leaf), np.float64) for leaf in leaves], axis=None)
 
 
 def _colors(rows: np.ndarray, columns: np.ndarray, n_rows: int) -> np.ndarray:

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from _replay import eagerly, same_tree
+from _replay import eagerly, same, same_tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -166,3 +166,28 @@ def test_every_row_of_the_table_alone_and_in_a_fused_run(n, dtype):
     if n >= 2048:
         assert "fused" in str(f.program(x, y))
         assert "block" in str(f.program(x, y))
+
+
+@pytest.mark.parametrize("n", [3, 5000])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_constants_of_equal_elements_are_numbers(n, dtype):
+    """Where every element is taken alike: one that is neutral is not multiplied by at all."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, n)).astype(dtype)
+    column = np.full((4, 1), 2, dtype)
+    wide = np.full((4, n), 3, dtype)
+    cases = {
+        "ones": (lambda x, y: x * np.ones(n, dtype) + y, 1),
+        "twos": (lambda x, y: np.full(n, 2, dtype) * x - y / np.full(n, 3, dtype), 3),
+        "slope": (lambda x, y: fg.hvp(lambda x: np.sum(x**3 * np.ones(n, dtype)), (x,), (y,)), None),
+        "minus zero": (lambda x, y: (x * 0 + np.full(n, -0.0, dtype)) * y, None),
+        "stretched": (lambda x, y: (x + column) * wide, None),
+        "both stretched": (lambda x, y: x.reshape(1, n) * wide + column * wide, None),
+        "nan": (lambda x, y: x * np.full(n, np.nan, dtype), 1),
+        "not equal": (lambda x, y: x * np.where(np.arange(n) < n - 1, 1, 2).astype(dtype), 1),
+    }  # fmt: skip
+    for name, (f, instructions) in cases.items():
+        compiled = fg.compile(f)
+        same(compiled(x, y), eagerly(f, x, y))
+        if instructions is not None:
+            assert str(compiled.program(x, y)).count(" = ") == instructions, name

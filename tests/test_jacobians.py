@@ -40,6 +40,67 @@ def test_every_structural_row(name, transform):
                 np.testing.assert_allclose(got, exact, **tolerance)
 
 
+W, SQUARE = spread(4, 5), spread(4, 4)
+LAYERS = {  # what a pass meets first while its cotangents or tangents are still a diagonal
+    "matrix on the left": (lambda x: fg.tanh(W @ x + 1), 5),
+    "matrix on the right": (lambda x: fg.tanh(x @ W + 1), 4),
+    "transposed": (lambda x: fg.tanh(W.T @ fg.exp(x)), 4),
+    "no slope": (lambda x: SQUARE @ x, 4),
+    "two layers": (lambda x: fg.tanh(SQUARE @ fg.tanh(W @ x)), 5),
+    "quotients and signs": (lambda x: -(2 / x) / np.array([1.0, 2, 4]), 3),
+    "powers": (lambda x: x ** np.array([1.0, 2, 3]) + np.array([1.0, 2, 3]) ** x, 3),
+    "twice": (lambda x: fg.sin(x) - x * fg.cos(x) + x, 3),
+    "stretched": (lambda x: x.reshape(3, 1) * np.ones((1, 2)), 3),
+    "row of a table": (lambda x: fg.tanh(x.reshape(1, 4)) @ SQUARE, 4),
+    "column of a table": (lambda x: (SQUARE @ x.reshape(4, 1)).T, 4),
+    "outer product": (lambda x: x.reshape(4, 1) @ x.reshape(1, 4), 4),
+    "table": (lambda x: fg.exp(x.reshape(2, 2)) @ SQUARE[:2], 4),
+    "sum of itself": (lambda x: x * x.sum(keepdims=True) + x.sum(), 4),
+    "float32": (lambda x: fg.tanh(x.astype(np.float32)).astype(np.float64), 4),
+    "kinks": (lambda x: fg.relu(x) + fg.where(x > 0.5, x, 2 * x), 4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("transform", [fg.jacrev, fg.jacfwd])
+@pytest.mark.parametrize("name", LAYERS)
+def test_passes_that_start_from_a_diagonal(name, transform):
+    f, n = LAYERS[name]
+    x = spread(n)
+    (expected,) = by_rows(f, x)
+    tolerance = {"rtol": 1e-6} if name == "float32" else {"rtol": 1e-13, "atol": 1e-14}
+    jacobian = transform(f)
+    for found in (jacobian(x), fg.compile(jacobian)(x)):
+        np.testing.assert_allclose(found, expected, **tolerance)
+    second = fg.jacrev(lambda x: fg.jacrev(f)(x))(x)
+    np.testing.assert_allclose(fg.jacrev(jacobian)(x), second, **tolerance)
+    np.testing.assert_allclose(fg.jacfwd(jacobian)(x), second, **tolerance)
+
+
+@pytest.mark.parametrize("transform", [fg.jacrev, fg.jacfwd])
+def test_a_slope_that_is_not_finite_stays_in_its_place(transform):
+    """Zero times it is not taken."""
+    found = transform(fg.sqrt)(np.array([0.0, 1.0, np.nan]))
+    np.testing.assert_array_equal(found, [[np.inf, 0, 0], [0, 0.5, 0], [0, 0, np.nan]])
+
+
+@pytest.mark.parametrize("transform", [fg.jacrev, fg.jacfwd])
+def test_a_jacobian_is_memory_of_its_own(transform):
+    """Also where it is a matrix that f has read, as it is."""
+    w, x = SQUARE.copy(), spread(4)
+    for f in (lambda x: w @ x, lambda x: x @ w, lambda x: fg.tensor(w) @ x, lambda x: x, lambda x: fg.tanh(w @ x)):
+        before = transform(f)(x)
+        kept = before.copy()
+        after = transform(f)(x)
+        assert before.flags.writeable and before.flags.c_contiguous
+        assert not np.shares_memory(before, after) and not np.shares_memory(before, w)
+        after[...] = np.nan
+        np.testing.assert_array_equal(before, kept)
+        np.testing.assert_array_equal(w, SQUARE)
+    t = fg.tensor(SQUARE)
+    transform(lambda x: t @ x)(x)[...] = np.nan
+    np.testing.assert_array_equal(t.numpy(), SQUARE)
+
+
 @pytest.mark.parametrize("order", ORDERS)
 def test_hessians_in_every_order_of_modes(order):
     x = spread(7)

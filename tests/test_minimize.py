@@ -1,5 +1,6 @@
 """minimize, least_squares and root: SciPy's, on structures, with exact derivatives."""
 
+import math
 import subprocess
 import sys
 import warnings
@@ -447,6 +448,52 @@ def test_curved_constraints_have_exact_jacobians(method):
                          constraints=constraints)  # fmt: skip
     np.testing.assert_allclose(result.x["a"], [0.6, 0.8], atol=1e-4)
     assert fg.Tensor in seen
+
+
+@pytest.mark.parametrize("compile", [True, False])
+@pytest.mark.parametrize("form", ["dict", "NonlinearConstraint", "finite differences"])
+def test_trust_constr_gets_the_hessians_of_constraints(form, compile):
+    """The steps are those with a Hessian by hand: of two curved constraints, one of them an equality."""
+    f = lambda x: np.sum((x - np.array([3.0, 4, 1])) ** 2)
+    curved = lambda x: np.stack([1 - np.sum(x**4), x[0] * x[1] * x[2]])
+    hess = lambda x, v: -12 * v[0] * np.diag(x**2) + v[1] * (np.ones((3, 3)) - np.eye(3)) * x.sum() - v[1] * np.array(
+        [[0, x[0] + x[1], x[0] + x[2]], [x[0] + x[1], 0, x[1] + x[2]], [x[0] + x[2], x[1] + x[2], 0]])  # fmt: skip
+    jac = lambda x: np.stack([-4 * x**3, np.array([x[1] * x[2], x[0] * x[2], x[0] * x[1]])])
+    x0, low, high = np.array([0.1, 0.2, 0.3]), [0, 0.01], [np.inf, 0.01]
+    own = scipy.optimize.minimize(
+        f, x0, method="trust-constr", jac=lambda x: 2 * (x - np.array([3.0, 4, 1])), hess=lambda x: 2 * np.eye(3),
+        constraints=[scipy.optimize.NonlinearConstraint(curved, low, high, jac, hess)],
+    )  # fmt: skip
+    if form == "dict":
+        equality = {"type": "eq", "fun": lambda x, k: curved(x)[1] - k, "args": (0.01,)}
+        constraints = [{"type": "ineq", "fun": lambda x: curved(x)[0]}, equality]
+    else:
+        kind = "2-point" if form == "finite differences" else None
+        constraints = scipy.optimize.NonlinearConstraint(curved, low, high, kind or "3-point", kind)
+    result = fg.minimize(f, x0, method="trust-constr", constraints=constraints, compile=compile)
+    np.testing.assert_allclose(result.x, own.x, rtol=1e-6)
+    assert result.nit == own.nit
+
+
+def test_a_hessian_of_a_constraint_that_is_given_is_used():
+    seen = []
+
+    def hess(p, v):
+        seen.append((p["a"].shape, v))
+        return -2 * v[0] * np.eye(2)
+
+    ball = scipy.optimize.NonlinearConstraint(lambda p: 1 - np.sum(p["a"] ** 2), 0, np.inf, hess=hess)
+    result = fg.minimize(lambda p: np.sum((p["a"] - np.array([3.0, 4.0])) ** 2), {"a": np.array([0.1, 0.2])},
+                         method="trust-constr", constraints=ball)  # fmt: skip
+    np.testing.assert_allclose(result.x["a"], [0.6, 0.8], atol=1e-4)
+    assert seen and seen[0][0] == (2,)
+
+
+@pytest.mark.parametrize("method", ["COBYLA", "COBYQA"])
+def test_constraints_of_methods_without_derivatives_may_be_any_functions(method):
+    constraint = {"type": "ineq", "fun": lambda x: 1 - math.hypot(float(x[0]), float(x[1]))}
+    result = fg.minimize(lambda x: float(x[0] + x[1]), np.zeros(2), method=method, constraints=constraint)
+    np.testing.assert_allclose(result.x, -np.sqrt([0.5, 0.5]), atol=1e-3)
 
 
 def test_a_constraint_that_does_not_depend_on_x_is_named():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import scipy.sparse
+from test_higher_order import STRUCTURAL
 
 import fastgrad as fg
 from fastgrad import sparse
@@ -35,7 +36,7 @@ def arrow_jacobian(x):
 
 
 def column(x):
-    """A dense column: as many colours as rows."""
+    """A dense column: as many colours as rows, but two of columns."""
     return x * x[0]
 
 
@@ -63,7 +64,7 @@ def shuffled_jacobian(x):
 CASES = {
     "band": (band, band_jacobian, 3),
     "arrow": (arrow, arrow_jacobian, 2),
-    "column": (column, column_jacobian, 30),
+    "column": (column, column_jacobian, 2),
     "shuffled": (shuffled, shuffled_jacobian, None),
     "dense": (lambda x: np.outer(np.arange(1.0, 6), np.ones(30)) @ x**2, lambda x: np.outer(np.arange(1.0, 6), 2 * x), 5),
     "one row": (lambda x: np.sum(x[::2] ** 2), lambda x: (2 * x * (np.arange(30) % 2 == 0))[None], 1),
@@ -72,7 +73,14 @@ CASES = {
         lambda x: np.pad(np.diag(2 * x[:2]), ((3, 4), (0, 28))),
         1,
     ),
+    "transposed arrow": (
+        lambda x: np.concatenate([x[:1] ** 2, x[1:] * x[0], x[1:2]]),
+        lambda x: np.concatenate([np.diag(np.r_[2 * x[0], np.full(29, x[0])]) + np.c_[np.r_[0, x[1:]], np.zeros((30, 29))],
+                                  np.eye(30)[1:2]]),
+        2,
+    ),
 }
+COLUMNS = {"column", "transposed arrow"}
 
 
 @pytest.mark.parametrize("compile", [True, False])
@@ -92,15 +100,17 @@ def test_against_the_dense_jacobian(name, given, compile):
     assert (jacobian.pattern.toarray() == pattern).all()
     if colors is not None:
         assert jacobian.colors.max() + 1 == colors
+    assert jacobian.mode == ("columns" if name in COLUMNS else "rows")
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_rows_of_one_color_share_no_column(name):
+def test_what_has_one_color_shares_no_entry(name):
     f, expected, _ = CASES[name]
     x = np.random.default_rng(1).normal(size=30)
     jacobian = fg.sparse.jacobian(f)
     jacobian(x)
     pattern = expected(x) != 0
+    pattern = pattern.T if jacobian.mode == "columns" else pattern
     assert (jacobian.colors == -1).tolist() == (~pattern.any(1)).tolist()
     for color in range(jacobian.colors.max() + 1):
         assert pattern[jacobian.colors == color].sum(0).max() == 1
@@ -113,12 +123,16 @@ def test_patterns_of_any_number_of_rows(m):
     np.testing.assert_allclose(got, np.eye(m, m + 1) * x[1:, None] + np.eye(m, m + 1, 1) * x[:-1, None])
 
 
-def test_entries_that_turn_up_later_are_found():
-    jacobian = fg.sparse.jacobian(lambda x: np.concatenate([fg.relu(x[:-1]) + 2 * x[1:], fg.relu(x[:1])]))
+@pytest.mark.parametrize("compile", [True, False])
+def test_entries_that_are_zero_at_first_are_there_later(compile):
+    """Told beforehand of what is compiled; otherwise found out."""
+    f = lambda x: np.concatenate([fg.relu(x[:-1]) + 2 * x[1:], fg.relu(x[:1])])
+    jacobian = fg.sparse.jacobian(f, compile=compile)
     for x in ([-1.0, -1, -1], [1.0, -1, -1], [-1.0, 1, 1], [1.0, 1, 1], [-1.0, -1, -1]):
         on = np.array(x) > 0
         expected = np.array([[on[0], 2, 0], [0, on[1], 2], [on[0], 0, 0]], float)
         np.testing.assert_array_equal(jacobian(np.array(x)).toarray(), expected)
+        assert jacobian.pattern.nnz == 5 if compile else jacobian.pattern.nnz >= (expected != 0).sum()
     assert jacobian.pattern.nnz == 5
 
 
@@ -157,6 +171,16 @@ def test_x_of_another_shape_starts_anew():
     for n in (5, 9, 5):
         x = np.linspace(0, 1, n)
         np.testing.assert_allclose(jacobian(x).toarray(), band_jacobian(x), rtol=1e-12)
+        assert jacobian.pattern.shape == (n, n) and jacobian.colors.shape == (n,)
+    calls = []
+    counted = fg.sparse.jacobian(lambda x: calls.append(x.shape) or band(x))
+    for n in (5, 9, 5, 9):
+        counted(np.linspace(0, 1, n))
+        counted(np.linspace(1, 2, n))
+    known = len(calls)
+    for n in (5, 9, 5, 9):
+        counted(np.linspace(0, 1, n))
+    assert len(calls) == known
     fixed = fg.sparse.jacobian(band, np.eye(5))
     with pytest.raises(ValueError, match=r"sparsity has shape \(5, 5\), expected \(6, 6\)"):
         fixed(np.ones(6))
@@ -176,6 +200,47 @@ def test_a_function_with_branches_runs_eagerly_after_one_warning():
     with pytest.warns(RuntimeWarning, match="sparse.jacobian: f cannot be recorded"):
         got = fg.sparse.jacobian(f)(np.array([1.0, 2.0]))
     np.testing.assert_allclose(got.toarray(), np.diag([2.0, 4.0]))
+
+
+def test_a_function_that_turns_out_to_change_is_checked_again():
+    """Its pattern was told from a recording; then it reads something else from outside, and is no program any more."""
+    order = [np.arange(4)]
+    jacobian = fg.sparse.jacobian(lambda x: x[order[0]] ** 2)
+    x = np.array([1.0, 2.0, 3.0, 4.0])
+    np.testing.assert_array_equal(jacobian(x).toarray(), np.diag(2 * x))
+    order[0] = np.array([1, 0, 3, 2])
+    with pytest.warns(RuntimeWarning, match="two recordings of this function differ"):
+        np.testing.assert_array_equal(jacobian(x).toarray(), np.diag(2 * x)[order[0]])
+    np.testing.assert_array_equal(jacobian(x + 1).toarray(), np.diag(2 * x + 2)[order[0]])
+
+
+def test_custom_rules_and_loops():
+    """The pattern is that of the rule, not of the value; of a loop that cannot be told, so it is probed."""
+
+    @fg.custom_vjp
+    def through(x):
+        return np.rint(x)
+
+    through.defvjp(lambda x: (np.rint(x), None), lambda _, g: (g,))
+    jacobian = fg.sparse.jacobian(lambda x: through(x)[::-1])
+    np.testing.assert_array_equal(jacobian(np.array([0.2, 1.7, 3.0])).toarray(), np.eye(3)[::-1])
+    assert jacobian.mode == "rows"
+    jacobian = fg.sparse.jacobian(lambda x: fg.scan(lambda c, _: (c * x, None), x[::-1], None, length=2)[0])
+    x = np.array([2.0, 3.0, 5.0, 7.0])
+    expected = np.diag(2 * x * x[::-1]) + np.diag(x**2)[:, ::-1]
+    np.testing.assert_allclose(jacobian(x).toarray(), expected, rtol=1e-14)
+
+
+def test_a_dense_column_beside_what_has_no_forward_rule():
+    @fg.custom_vjp
+    def doubled(x):
+        return 2 * x
+
+    doubled.defvjp(lambda x: (2 * x, None), lambda _, g: (2 * g,))
+    jacobian = fg.sparse.jacobian(lambda x: doubled(x) * x[0])
+    x = np.array([2.0, 3.0, 5.0])
+    np.testing.assert_allclose(jacobian(x).toarray(), 2 * column_jacobian(x), rtol=1e-14)
+    assert jacobian.mode == "rows"
 
 
 @pytest.mark.parametrize("compile", [True, False])
@@ -230,3 +295,44 @@ def test_scipy_is_imported_only_when_called(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.sparse", None)
     with pytest.raises(ImportError, match="^sparse.jacobian: SciPy is needed"):
         sparse.jacobian(fg.tanh)(np.ones(2))
+
+
+EXACT = {
+    "products that are zero": (lambda x: x[:-1] * x[1:] ** 3, np.eye(5, 6) + np.eye(5, 6, 1)),
+    "relu": (lambda x: fg.relu(x), np.eye(6)),
+    "where": (lambda x: np.where(x > 0, x, x[::-1]), np.eye(6) + np.eye(6)[::-1]),
+    "rows of a maximum": (lambda x: x.reshape(3, 2).max(axis=1), np.kron(np.eye(3), np.ones((1, 2)))),
+    "columns of a minimum": (lambda x: x.reshape(3, 2).min(axis=0), np.kron(np.ones((1, 3)), np.eye(2))),
+    "softmax": (lambda x: fg.activations.softmax(x.reshape(3, 2)), np.kron(np.eye(3), np.ones((2, 2)))),
+    "logsumexp": (lambda x: fg.logsumexp(x.reshape(3, 2), axis=1), np.kron(np.eye(3), np.ones((1, 2)))),
+    "constant matrix": (lambda x: (np.eye(6) - np.eye(6, k=1)) @ x, np.eye(6) + np.eye(6, k=1)),
+    "constant matrix on the right": (lambda x: x @ (np.eye(6) - np.eye(6, k=1)), np.eye(6) + np.eye(6, k=-1)),
+    "matrix of x": (lambda x: x[:4].reshape(2, 2) @ x[4:], np.c_[np.kron(np.eye(2), np.ones((1, 2))), np.ones((2, 2))]),
+    "stack of products": (lambda x: x.reshape(3, 1, 2) @ x.reshape(3, 2, 1), np.kron(np.eye(3), np.ones((1, 2)))),
+    "taken": (lambda x: x[np.array([3, 3, 0])] * 2, np.eye(6)[[3, 3, 0]]),
+    "transposed": (lambda x: np.transpose(x.reshape(2, 3)), np.eye(6)[[0, 3, 1, 4, 2, 5]]),
+    "broadcast": (lambda x: x[:1] + x[1:], np.c_[np.ones(5), np.eye(5)]),
+    "sums": (lambda x: x.reshape(2, 3).sum(axis=0), np.c_[np.eye(3), np.eye(3)]),
+    "index by values": (lambda x: fg.take(x, (x > 0).astype(np.int64)), np.ones((6, 6))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_patterns_do_not_depend_on_values(name):
+    """At zero, where a probe would see little, and where a derivative is not finite."""
+    f, expected = EXACT[name]
+    for x in (np.zeros(6), np.array([1.0, -1, 0, np.inf, 2, np.nan])):
+        jacobian = fg.sparse.jacobian(f)
+        with np.errstate(all="ignore"):
+            jacobian(x)
+        np.testing.assert_array_equal(jacobian.pattern.toarray(), expected != 0)
+
+
+@pytest.mark.parametrize("name", STRUCTURAL)
+def test_every_structural_row(name):
+    for f, x, *rest in STRUCTURAL[name]:
+        for g in (f, fg.jacrev(lambda x: fg.sum(f(x, *rest) ** 2))):
+            call = (lambda x: f(x, *rest)) if g is f else g
+            dense = np.reshape(fg.jacrev(call)(x), (-1, np.size(x)))
+            got = fg.sparse.jacobian(call)(x)
+            np.testing.assert_allclose(got.toarray(), dense, rtol=1e-5, atol=1e-6)
