@@ -25,7 +25,7 @@ static void find_lifetimes(fg_program *p)
             if (s->in[i] < 0)
                 continue;
             slot *x = &p->slot[p->slot[s->in[i]].root];
-            x->last = group_end;
+            x->last = k < p->n_steps - p->n_late ? group_end : p->n_steps;     /* late steps may run twice */
             x->reader = k;
         }
     }
@@ -70,7 +70,8 @@ static int64_t whole_bytes(const slot *s) { return bytes_for(s, s->array.shape->
 static int64_t bytes_of(const slot *s)
 {
     enum { PAGE = 4096, NEAR = 512 };
-    int64_t bytes = s->blockwise ? bytes_for(s, s->blockwise) : whole_bytes(s);
+    int64_t bytes = s->blockwise ? bytes_for(s, s->blockwise) :
+                    s->panel ? bytes_for(s, s->panel * s->array.shape->dim[1]) : whole_bytes(s);
     return bytes % PAGE >= PAGE - NEAR ? bytes + 2 * NEAR : bytes;
 }
 

@@ -454,14 +454,63 @@ static int repeat_rows(fg_program *p)
     return status;
 }
 
+/* ---- gradients that are never there as a whole ---------------------------------------------------------------- */
+/* How many rows of a product of matrices to have at a time: 0, all of them, if its panel and what it reads, which stays
+ * as long, are no less memory, or if it reads a parameter, which the updates change. */
+static int64_t panel_of(const fg_program *p, const note *a)
+{
+    enum { BYTES = 1 << 20, LEAST_ROWS = 64 };
+    if (a->op != FG_OP_matmul || a->n_in != 2 || shape_at(p, a->y)->ndim != 2 || !shape_at(p, a->y)->size)
+        return 0;
+    int64_t m = shape_at(p, a->y)->dim[0], row = bytes_at(p, a->y) / m;
+    int64_t most = BYTES / row > LEAST_ROWS ? BYTES / row : LEAST_ROWS, panels = (m + most - 1) / most;
+    int64_t rows = (m + panels - 1) / panels, bytes = rows * row;
+    for (int i = 0; i < 2; i++) {
+        int root = p->slot[operands_of(p, a)[i]].root;
+        if (root < p->n_kept)
+            return 0;
+        if (values_of(p)[root].from == RESULT)
+            bytes += bytes_at(p, root);
+    }
+    return bytes < bytes_at(p, a->y) ? rows : 0;
+}
+
+/* Gradients that only their parameters' updates read, as train.c does a step whose first inputs are the parameters. */
+static int find_panels(fg_program *p)
+{
+    int *uses = calloc((size_t)p->n_slots + 1, sizeof *uses);
+    if (!uses)
+        return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    for (int i = 0; i < p->n_out; i++)          /* to be another output, or a part of one, is too many */
+        uses[p->slot[p->out[i]].root] += i < p->n_out - p->n_kept || p->slot[p->out[i]].root != p->out[i] ? 2 : 1;
+    for (int k = 0; k < p->operands.n; k++) {
+        int v = ((int *)p->operands.item)[k];
+        uses[v < 0 ? p->n_slots : p->slot[v].root]++;
+    }
+    for (int k = 0; k < p->notes.n; k++) {
+        slot *y = &p->slot[notes_of(p)[k].y];
+        if (y->kept && uses[notes_of(p)[k].y] == 1)
+            y->panel = panel_of(p, &notes_of(p)[k]);
+        y->kept = y->kept && !y->panel;
+    }
+    free(uses);
+    return FG_OK;
+}
+
 static int make_steps(fg_program *p)
 {
     p->step = calloc((size_t)p->notes.n + 1, sizeof *p->step);
     if (!p->step)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
-    for (int k = 0; k < p->notes.n; k++)
-        if (p->slot[notes_of(p)[k].y].root == notes_of(p)[k].y || notes_of(p)[k].op == FG_OP_matmul)
-            prepare_step(p, &p->step[p->n_steps++], &notes_of(p)[k]);
+    for (int late = 0; late < 2; late++)
+        for (int k = 0; k < p->notes.n; k++) {
+            const note *a = &notes_of(p)[k];
+            const slot *y = &p->slot[a->y];
+            if (!!y->panel == late && (y->root == a->y || a->op == FG_OP_matmul)) {
+                prepare_step(p, &p->step[p->n_steps++], a);
+                p->n_late += late;
+            }
+        }
     return FG_OK;
 }
 
@@ -505,7 +554,7 @@ int fg_program_plan(fg_program *p)
     for (int i = p->values.n; i < p->n_slots; i++)      /* the copies' slots; those not needed stay empty */
         if (!p->slot[i].array.shape)
             p->slot[i] = (slot){.root = i, .output = -1, .offset = -1};
-    if ((status = repeat_rows(p)) || (status = make_steps(p)))
+    if ((status = repeat_rows(p)) || (status = find_panels(p)) || (status = make_steps(p)))
         return status;
     if ((status = form_groups(p)) || (status = fg_program_place(p)))
         return status;

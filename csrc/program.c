@@ -96,6 +96,8 @@ int fg_program_line(const fg_program *p, int i, char *text, int size)
         PRINT("  block");
     else if (p->slot[y->root].output < 0)
         PRINT("  @%lld", (long long)p->slot[y->root].offset);
+    if (y->panel)
+        PRINT("  %lld rows at a time", (long long)y->panel);
     for (int k = 0; k < p->n_out; k++)
         if (fg_program_output(p, k) == s->y)
             PRINT("  out%d", k);

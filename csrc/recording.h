@@ -46,6 +46,7 @@ struct fg_program {
     int n_slots;
     struct step *step;
     int n_steps, n_recorded;
+    int n_late;                                 /* the last of the steps: products that train.c does panel by panel */
     int status;                 /* of the first note that failed: then the recording is not whole */
     int draws;                  /* some step draws random numbers */
     int refs;                   /* bodies of loops belong to whatever names them */
@@ -72,6 +73,7 @@ typedef struct slot {
     int64_t shift;              /* of a view: where in the root's memory it begins, in bytes */
     int output;                 /* of a root: the output whose memory it is, or -1 */
     int kept;                   /* of a root: an output that stays in the arena looks into it */
+    int64_t panel;              /* of a gradient that is never there as a whole: its rows at a time; else 0 */
     int first, last;            /* of a root: the steps that write and last read it, or the ends of their groups */
     int reader;                 /* of a root: the very step that reads it last */
     int blockwise;              /* lives within one fused group: the elements of a block of it; else 0 */
@@ -131,6 +133,10 @@ static inline int64_t partial_bytes(const step *first, const step *s)
 /* Is a note a product that is added to another one, its third operand, in that one's place? */
 static inline int is_collected(const note *a) { return a->op == FG_OP_matmul && a->n_in == 3; }
 static inline fg_shape *shape_at(const fg_program *p, int v) { return p->slot[v].array.shape; }
+static inline int64_t bytes_at(const fg_program *p, int v)
+{
+    return shape_at(p, v)->size * (int64_t)fg_itemsize(p->slot[v].array.dtype);
+}
 
 int fg_n_bodies(int op);                    /* how many of its first attributes are programs */
 fg_program *fg_body(const int64_t *attr, int i);
@@ -141,6 +147,7 @@ void fg_value_release(value *);             /* let go of a value's array */
 int fg_program_simplify(fg_program *);      /* fewer and cheaper notes; every constant in memory of its own */
 int fg_program_plan(fg_program *);          /* steps and memory for the notes */
 int fg_program_place(fg_program *);         /* where in the arena each result lies */
+const fg_call *fg_replay_call(const fg_replay *, int k);    /* what step k, a RUN step, is called with */
 void fg_replays_free(fg_program *);
 
 #endif
