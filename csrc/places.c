@@ -57,11 +57,12 @@ static void find_blockwise(fg_program *p)
 /* ---- gaps between places ------------------------------------------------------------------------------------------ */
 typedef struct { int64_t offset, bytes; } gap;
 
-/* Of n elements: a place even for nothing. */
+static int64_t aligned(int64_t bytes) { return (bytes + FG_ALIGN - 1) / FG_ALIGN * FG_ALIGN; }
+
+/* Of n elements and the zeros around them: a place even for nothing. */
 static int64_t bytes_for(const slot *s, int64_t n)
 {
-    int64_t bytes = (n ? n : 1) * (int64_t)fg_itemsize(s->array.dtype);
-    return (bytes + FG_ALIGN - 1) / FG_ALIGN * FG_ALIGN;
+    return aligned(s->before) + aligned((n ? n : 1) * (int64_t)fg_itemsize(s->array.dtype) + s->after);
 }
 
 static int64_t whole_bytes(const slot *s) { return bytes_for(s, s->array.shape->size); }
@@ -145,7 +146,7 @@ static int find_dead(fg_program *p, arena *a, int start, int k)
     for (int i = 0; s->kind != RUN && i < s->n_in; i++) {
         int root = s->in[i] < 0 ? -1 : p->slot[s->in[i]].root;
         slot *x = root < 0 ? NULL : &p->slot[root];
-        if (!x || !in_arena(x, root) || x->reader != k || x->blockwise)
+        if (!x || !in_arena(x, root) || x->reader != k || x->blockwise || x->before || x->after)
             continue;
         int in_step = 1;
         for (int j = start; j <= k; j++)
@@ -207,7 +208,7 @@ static int place_result(fg_program *p, arena *a, int start, int k)
         y->offset = x->offset;
         x->last = -1;                           /* its place is not to be given back */
     } else {
-        y->offset = take_place(&a->gaps, bytes_of(y), &p->arena_bytes);
+        y->offset = take_place(&a->gaps, bytes_of(y), &p->arena_bytes) + aligned(y->before);
     }
     return FG_OK;
 }
@@ -218,7 +219,7 @@ static int give_back_dead(fg_program *p, arena *a, int start, int end, const int
     for (int j = start; j <= end; j++)
         for (int v = dying[j]; !status && v >= 0; v = next[v])
             if (p->slot[v].last >= 0 && !p->slot[v].blockwise)
-                status = give_back(&a->gaps, p->slot[v].offset, bytes_of(&p->slot[v]));
+                status = give_back(&a->gaps, p->slot[v].offset - aligned(p->slot[v].before), bytes_of(&p->slot[v]));
     const gap *block = a->blocks.item;
     for (int i = 0; !status && i < a->blocks.n; i++)
         status = give_back(&a->gaps, block[i].offset, block[i].bytes);
@@ -234,7 +235,7 @@ static int64_t partial_sums_bytes(const step *first)
         level += partial_bytes(first, &first[j]);
     for (int64_t n = first->n, half; level && (half = sums_half(first, n)); n -= half)
         bytes += level;
-    return (bytes + FG_ALIGN - 1) / FG_ALIGN * FG_ALIGN;
+    return aligned(bytes);
 }
 
 int fg_program_place(fg_program *p)

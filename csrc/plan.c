@@ -10,13 +10,13 @@ enum {
 };
 
 /* ---- steps ---------------------------------------------------------------------------------------------------- */
-/* Does a slice take elements that lie together? Up to some axis single ones, behind it all there are. */
-static int is_stretch(const fg_shape *x, const int64_t *attr, int64_t *first)
+/* Are the elements of a slice, of a size above 0, together? Up to some axis single ones, behind it all there are. */
+static int is_stretch(const fg_shape *x, const int64_t *attr, const fg_shape *part, int64_t *first)
 {
     int together = 1;
     *first = 0;
     for (int i = 0; i < x->ndim; i++) {
-        int64_t start = attr[3 * i], pace = attr[3 * i + 1], count = attr[3 * i + 2];
+        int64_t start = attr[3 * i], pace = attr[3 * i + 1], count = part->dim[i];
         if (count > 1 && pace != 1)
             return 0;
         if (!together && count != x->dim[i])
@@ -24,7 +24,7 @@ static int is_stretch(const fg_shape *x, const int64_t *attr, int64_t *first)
         together = together && count == 1;
         *first = *first * x->dim[i] + start;
     }
-    return 1;
+    return part->size > 0;
 }
 
 /* Is a value another one's elements, `shift` elements on? */
@@ -33,8 +33,20 @@ static int is_view(const fg_program *p, const note *a, int64_t *shift)
     *shift = 0;
     if (a->op == FG_OP_part)                    /* of bytes */
         *shift = attrs_of(p, a)[0];
-    return a->op == FG_OP_part || FG_IS_VIEW(a->op) || (a->op == FG_OP_slice && shape_at(p, a->y)->size > 0 &&
-                                      is_stretch(shape_at(p, operands_of(p, a)[0]), attrs_of(p, a), shift));
+    return a->op == FG_OP_part || FG_IS_VIEW(a->op) ||
+           (a->op == FG_OP_slice &&
+            is_stretch(shape_at(p, operands_of(p, a)[0]), attrs_of(p, a), shape_at(p, a->y), shift));
+}
+
+/* Can an unslice's operand be computed in its place within the result, `shift` elements on? Only zeros around it are
+ * then left to do. */
+static int is_inlaid(const fg_program *p, const note *a, int64_t *shift)
+{
+    if (a->op != FG_OP_unslice)
+        return 0;
+    int v = operands_of(p, a)[0], root = p->slot[v].root;
+    return values_of(p)[root].from == RESULT && !p->slot[root].inlaid && bytes_at(p, root) == bytes_at(p, v) &&
+           is_stretch(shape_at(p, a->y), attrs_of(p, a), shape_at(p, v), shift);
 }
 
 /* Is every operand of the size of the result, a single element or a repeated row? Then one kernel call, or one a block,
@@ -140,11 +152,12 @@ static int reads_any(const fg_program *p, const step *s, const int *marks, int n
     return 0;
 }
 
-/* Does a step read a part of what the group makes, which may lie in another block? */
-static int reads_part(const fg_program *p, const step *s, const group *g)
+/* Does a step that goes over n elements read what the group makes otherwise, so that it may need another block? */
+static int reads_across(const fg_program *p, const step *s, const group *g, int64_t n)
 {
     for (int i = 0; i < s->n_in; i++)
-        if (s->in[i] >= 0 && g->made[p->slot[s->in[i]].root] == g->number && shape_at(p, s->in[i])->size != s->n)
+        if (s->in[i] >= 0 && g->made[p->slot[s->in[i]].root] == g->number &&
+            (shape_at(p, s->in[i])->size != n || p->slot[s->in[i]].shift))
             return 1;
     return 0;
 }
@@ -195,7 +208,8 @@ static kind kind_of_sum(const fg_program *p, const step *s, int64_t *width)
 static kind kind_of_sink(const fg_program *p, const step *s, const step *first, const group *g, int64_t *width)
 {
     if (s->op != FG_OP_sum || shape_at(p, s->in[0])->size != first->n || !FG_IS_FLOAT(p->slot[s->y].array.dtype) ||
-        first->sinks == FG_SINKS || !reads_any(p, s, g->mine, g->number) || reads_any(p, s, g->passed, g->number))
+        first->sinks == FG_SINKS || !reads_any(p, s, g->mine, g->number) || reads_any(p, s, g->passed, g->number) ||
+        reads_across(p, s, g, first->n))
         return RUN;
     kind found = kind_of_sum(p, s, width);
     return first->width && first->width != *width ? RUN : found;
@@ -232,7 +246,7 @@ static void sort_steps(fg_program *p, step *sorted, group *g)
             if (!s->group)
                 continue;
             if (s->kind != RUN && s->n == first->n && !reads_any(p, s, g->passed, g->number) &&
-                !reads_part(p, s, g) && (!passed || reads_any(p, s, g->mine, g->number))) {
+                !reads_across(p, s, g, s->n) && (!passed || reads_any(p, s, g->mine, g->number))) {
                 join(p, s, g);
                 sorted[n++] = *s;
                 s->group = 0;
@@ -253,6 +267,30 @@ static void sort_steps(fg_program *p, step *sorted, group *g)
         if (n - start > 1 || has_rows(p, first))
             sorted[start].block = block_of(&sorted[start]);
     }
+}
+
+/* Before a value is computed within the result of an unslice, the zeros around it. */
+static int add_zeros(fg_program *p)
+{
+    step *all = malloc(((size_t)p->notes.n + 1) * sizeof *all);
+    if (!all)
+        return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    int n = 0;
+    for (int k = 0, size; k < p->n_steps; k += size) {
+        size = p->step[k].group;
+        for (int j = k; j < k + size; j++) {
+            slot *root = &p->slot[p->slot[p->step[j].y].root];
+            if (root->inlaid > 0)
+                prepare_step(p, &all[n++], &notes_of(p)[root->inlaid - 1]);
+            root->inlaid = 0;
+        }
+        for (int j = k; j < k + size; j++)
+            all[n++] = p->step[j];
+    }
+    free(p->step);
+    p->step = all;
+    p->n_steps = n;
+    return FG_OK;
 }
 
 static int form_groups(fg_program *p)
@@ -280,7 +318,8 @@ static int separate_outputs(fg_program *p)
         int v = p->out[i], root = p->slot[v].root, kept = fg_program_keeps(p, i);
         slot *memory = &p->slot[root];
         int whole = shape_at(p, v)->size == shape_at(p, root)->size;
-        if (values_of(p)[root].from == RESULT && memory->output < 0 && (kept || (whole && !memory->kept))) {
+        if (values_of(p)[root].from == RESULT && memory->output < 0 &&
+            (kept || (whole && !memory->kept && !memory->inlaid))) {
             if (kept)
                 memory->kept = 1;
             else
@@ -327,11 +366,19 @@ static int make_slots(fg_program *p)
     for (int k = 0; k < p->notes.n; k++) {
         const note *a = &notes_of(p)[k];
         int64_t shift;
-        if (!is_view(p, a, &shift))
+        int inlaid = is_inlaid(p, a, &shift);
+        if (!inlaid && !is_view(p, a, &shift))
             continue;
         const slot *x = &p->slot[operands_of(p, a)[0]];
+        shift *= (int64_t)fg_itemsize(x->array.dtype);
         p->slot[a->y].root = x->root;
-        p->slot[a->y].shift = x->shift + shift * (int64_t)fg_itemsize(x->array.dtype);
+        p->slot[a->y].shift = inlaid ? -shift : x->shift + shift;
+        if (inlaid) {
+            slot *root = &p->slot[x->root];
+            root->inlaid = k + 1;
+            root->before = shift;
+            root->after = bytes_at(p, a->y) - shift - bytes_at(p, x->root);
+        }
     }
     /* A product that only another one is added to begins in the memory of that one's result. */
     for (int k = p->notes.n - 1; k >= 0; k--)
@@ -533,6 +580,8 @@ static void fill_vectors(const fg_program *p, step *s)
     if (s->op < FG_N_ELEMENTWISE && fg_kernels[p->slot[s->y].array.dtype].elementwise->by_element[s->op])
         return;
     int64_t itemsize = 1;
+    if (p->slot[p->slot[s->y].root].after)
+        return;
     for (int i = 0; i <= s->n_in; i++) {
         int v = i < s->n_in ? s->in[i] : s->y;
         if (v < 0 || (shape_at(p, v)->size == 1 && s->n > 1))
@@ -556,7 +605,7 @@ int fg_program_plan(fg_program *p)
             p->slot[i] = (slot){.root = i, .output = -1, .offset = -1};
     if ((status = repeat_rows(p)) || (status = find_panels(p)) || (status = make_steps(p)))
         return status;
-    if ((status = form_groups(p)) || (status = fg_program_place(p)))
+    if ((status = form_groups(p)) || (status = add_zeros(p)) || (status = fg_program_place(p)))
         return status;
     for (int k = 0; k < p->n_steps; k += p->step[k].group)
         for (int j = k; j < k + p->step[k].group; j++)

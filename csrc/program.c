@@ -64,7 +64,7 @@ static int print_operand(const fg_program *p, int v, char *text, int at, int siz
     int root = p->slot[v].root;
     PRINT(root < p->n_in ? " in%d" : p->slot[root].array.data ? " const%d" : " %%%d", root);
     if (p->slot[v].shift)
-        PRINT("+%lld", (long long)p->slot[v].shift);
+        PRINT("%+lld", (long long)p->slot[v].shift);
     return at;
 }
 
