@@ -295,11 +295,9 @@ int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **made)
     p->n_out = n_out;
     p->n_kept = n_kept;
     end();
-    int n_values = p->values.n;
     p->n_recorded = p->notes.n;
     if (!status && !(status = fg_program_simplify(p)))
         status = fg_program_plan(p);
-    p->values.n = n_values;                     /* `forget` looks at what was recorded only */
     forget(p, !status);
     if (status) {
         fg_program_free(p);

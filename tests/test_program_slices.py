@@ -1,0 +1,122 @@
+"""Programs of slices and their gradients: what lies where, and that results are those of eager runs, to the last bit."""
+
+import re
+
+import numpy as np
+import pytest
+from _replay import eagerly, same, same_tree
+
+import fastgrad as fg
+
+
+def rosenbrock(x):
+    return fg.sum(100 * fg.square(x[1:] - fg.square(x[:-1])) + fg.square(1 - x[:-1]))
+
+
+def check(f, *args):
+    """The program of f on these arguments, which gives what the eager run gives, twice."""
+    compiled, expected = fg.compile(f), eagerly(f, *args)
+    for _ in range(2):
+        same_tree(compiled(*args), expected)
+    return compiled.program(*args)
+
+
+def unslices(program):
+    """Of each: was its operand computed in its place? Then the program does it first."""
+    found = []
+    lines = str(program).splitlines()
+    for i, line in enumerate(lines):
+        if match := re.search(r"%\d+ = unslice (%\d+)", line):
+            found.append(not any(f"{match[1]} = " in before for before in lines[:i]))
+    return found
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [2, 3, 16, 17, 33, 1000, 2048, 2049, 5000, 70_001])
+def test_the_gradient_of_slices_is_not_copied_to_its_place(n, dtype):
+    x, v = np.random.default_rng(0).normal(size=(2, n)).astype(dtype)
+    program = check(lambda x: (rosenbrock(x), fg.grad(rosenbrock)(x)), x)
+    assert unslices(program) == [True, True]  # x[:-1] is used twice: the two are added before
+    if n >= 2049:
+        assert program.facts["peak_bytes"] < 2 * x.nbytes + 9 * 1024 * x.itemsize
+    assert unslices(check(lambda x, v: fg.hvp(rosenbrock, (x,), (v,)), x, v)) == [True, True]
+
+
+def test_rows_in_the_middle_and_whole_rows_behind_an_axis():
+    def f(x):
+        middle, row, cell = fg.tanh(x[2:-3]), fg.exp(x[4]), x[1, 2]
+        return fg.sum(middle) * fg.sum(row * row) + cell * cell
+
+    for shape in ((9, 5), (300, 40), (9, 5, 7)):
+        assert all(unslices(check(fg.grad(lambda x: fg.sum(f(x))), np.random.default_rng(3).normal(size=shape))))
+
+
+def test_elements_apart_are_copied_as_before():
+    f = lambda x: fg.sum(fg.exp(x[::2])) + fg.sum(fg.tanh(x[::-1])) + fg.sum(fg.square(x[1:2]))
+    assert sorted(unslices(check(fg.grad(f), np.arange(20.0) / 7))) == [False, False, True]
+
+
+def test_values_that_are_results_too():
+    """What the caller gets must not have zeros around it, nor be a part of other results."""
+
+    def f(x):
+        gradient = fg.grad(rosenbrock)(x)
+        inner = gradient[1:-1] * 2
+        outer = fg.vjp(lambda x: x[1:-1], x)[1](inner)[0]
+        return inner, outer, gradient, outer[2:], inner.reshape(-1, 1), outer + 1
+
+    for n in (7, 3000):
+        check(f, np.random.default_rng(1).normal(size=n))
+
+
+def test_what_is_in_place_is_read_at_every_offset():
+    """Shifted reads of a value, of the zeros around it too, by steps that must not join the loop that computes it."""
+
+    def f(x):
+        y = fg.tanh(x)
+        wide = fg.vjp(lambda x: x[3:-2], fg.concatenate([x, x[:5]]))[1](y)[0]
+        n = x.shape[0]
+        return [wide[k : k + n] * y for k in range(6)] + [fg.sum(wide[k : k + n] * 1.5) for k in range(6)] + [fg.sum(wide[2 : 2 + n])]
+
+    for n in (8, 2048, 5000, 5001):
+        check(f, np.random.default_rng(2).normal(size=n))
+
+
+def test_zeros_have_their_sign():
+    """The sum of 0 and -0 is 0: what lies between zeros is still added to zeros."""
+    f = lambda x, g: fg.vjp(lambda x: (x[1:], x[:-1]), x)[1]((g, g * 2))[0]
+    same(fg.compile(f)(np.ones(4), np.array([-0.0, 1.0, -0.0])), eagerly(f, np.ones(4), np.array([-0.0, 1.0, -0.0])))
+
+
+PARTS = (slice(1, None), slice(None, -1), slice(2, -2), slice(None, None, 2), slice(None, None, -1), slice(3, 4), slice(None))
+
+
+def drawn(seed, ndim):
+    """A random function of an array, that reads slices of slices, of results and of single elements."""
+    rng = np.random.default_rng(seed)
+    unary = (fg.tanh, fg.exp, fg.square, fg.negative, lambda x: x * 0.5, lambda x: x.reshape(-1).reshape(x.shape))
+    plan = [(rng.integers(len(PARTS), size=ndim), rng.integers(len(unary)), rng.integers(8), rng.integers(5)) for _ in range(6)]
+
+    def f(x):
+        values, total = [x], 0.0
+        for parts, how, which, also in plan:
+            y = values[which % len(values)]
+            y = y[tuple(PARTS[k] for k in parts)] if min(y.shape) > 5 else y
+            values.append(unary[how](y))
+            other = values[also % len(values)]
+            if other.shape == values[-1].shape:
+                values.append(values[-1] * other + values[-1])
+            total = total + fg.sum(values[-1] * 0.125)
+        return total
+
+    return f
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_functions_of_slices(seed):
+    rng = np.random.default_rng(seed)
+    for shape in ((int(rng.integers(20, 60)),), (int(rng.integers(2048, 6000)),), (25, 31), (60, 70)):
+        f = drawn(seed, len(shape))
+        x = rng.normal(size=shape) * 0.25
+        check(lambda x: (f(x), fg.grad(f)(x)), x)
+        check(fg.grad(lambda x: fg.sum(fg.square(fg.grad(f)(x)))), x)
