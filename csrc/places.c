@@ -146,7 +146,7 @@ static int find_dead(fg_program *p, arena *a, int start, int k)
     for (int i = 0; s->kind != RUN && i < s->n_in; i++) {
         int root = s->in[i] < 0 ? -1 : p->slot[s->in[i]].root;
         slot *x = root < 0 ? NULL : &p->slot[root];
-        if (!x || !in_arena(x, root) || x->reader != k || x->blockwise || x->before || x->after)
+        if (!x || !in_arena(x, root) || x->reader != k || x->blockwise)
             continue;
         int in_step = 1;
         for (int j = start; j <= k; j++)

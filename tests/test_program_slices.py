@@ -76,10 +76,24 @@ def test_what_is_in_place_is_read_at_every_offset():
         y = fg.tanh(x)
         wide = fg.vjp(lambda x: x[3:-2], fg.concatenate([x, x[:5]]))[1](y)[0]
         n = x.shape[0]
-        return [wide[k : k + n] * y for k in range(6)] + [fg.sum(wide[k : k + n] * 1.5) for k in range(6)] + [fg.sum(wide[2 : 2 + n])]
+        shifted = [wide[k : k + n] for k in range(6)]
+        return [s * y for s in shifted], [fg.sum(s * 1.5) for s in shifted], [fg.sum(s) for s in shifted]
 
     for n in (8, 2048, 5000, 5001):
         check(f, np.random.default_rng(2).normal(size=n))
+
+
+def test_sums_of_what_is_read_elsewhere_too():
+    place = lambda x, y: fg.vjp(lambda x: x[1:], x)[1](y)[0]
+    for n in (5, 3000):
+        x = np.random.default_rng(4).normal(size=n)
+        for again in range(3):
+
+            def f(x):
+                a, b = place(x, fg.exp(x[1:])), place(x, fg.tanh(x[1:]))
+                return a + b, (a, b, a + a)[again] * 2
+
+            check(f, x)
 
 
 def test_zeros_have_their_sign():
