@@ -2,6 +2,7 @@
 #include "recording.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum {
     FUSE_FROM = 2 * FG_BLOCK,   /* shorter operands are in cache anyway */
@@ -76,6 +77,9 @@ static void choose_kernel(const fg_program *p, step *s)
     } else if (op < FG_N_ELEMENTWISE) {
         s->kind = BINARY_STEP;
         s->kernel = (void *)k->binary[op - FG_N_UNARY];
+    } else if (op == FG_OP_broadcast_to && shape_at(p, s->in[0])->size == 1) {
+        s->kind = UNARY_STEP;
+        s->kernel = (void *)k->stretch;
     } else if (op >= FG_OP_less && op <= FG_OP_not_equal) {
         s->kind = COMPARE_STEP;
         s->kernel = (void *)k->compare[op - FG_OP_less];
@@ -224,6 +228,13 @@ static int64_t block_of(const step *first)
     return block < first->n ? block : first->n;
 }
 
+/* May a short step be done before the group, where it makes what further steps of the group may read? */
+static int can_go_ahead(const fg_program *p, const step *s, const group *g)
+{
+    return s->n < FUSE_FROM && !fg_draws(s->op, s->attr) && !reads_any(p, s, g->made, g->number) &&
+           !reads_any(p, s, g->passed, g->number);
+}
+
 /* Move flat steps of one length to a group, which runs block by block: neighbours, and those further on that read
  * what the group has at hand and nothing that is made in between. Sums join too, but only later steps may read them.
  * Fills `sorted`, takes steps out of p->step. */
@@ -239,7 +250,7 @@ static void sort_steps(fg_program *p, step *sorted, group *g)
             continue;
         g->number = k + 1;
         join(p, first, g);
-        for (int j = k + 1, passed = 0; j < p->n_steps && passed < LOOK_AHEAD; j++) {
+        for (int j = k + 1, passed = 0, ahead = 0; j < p->n_steps && passed + ahead < LOOK_AHEAD; j++) {
             step *s = &p->step[j];
             int64_t width;
             kind sum;
@@ -257,6 +268,12 @@ static void sort_steps(fg_program *p, step *sorted, group *g)
                 sorted[n] = *s;
                 sorted[n].kind = sum;
                 sorted[n++].n = first->n;
+                s->group = 0;
+            } else if (can_go_ahead(p, s, g)) {
+                memmove(&sorted[start + 1], &sorted[start], (size_t)(n - start) * sizeof *sorted);
+                sorted[start++] = *s;
+                n++;
+                ahead++;
                 s->group = 0;
             } else {
                 g->passed[s->y] = g->number;
