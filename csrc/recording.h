@@ -1,7 +1,7 @@
 /* recording.h: what a program is made of; shared by the files that make it and run it.
  *
- * record.c notes operations down, simplify.c rewrites the notes, plan.c turns them into steps with places in memory,
- * replay.c runs the steps, program.c describes them.
+ * record.c notes operations down, simplify.c rewrites the notes, plan.c turns them into steps, which fuse.c
+ * puts in groups and places.c in memory, replay.c runs the steps, program.c describes them.
  */
 #ifndef FG_RECORDING_H
 #define FG_RECORDING_H
@@ -10,6 +10,7 @@
 
 enum {
     FG_BLOCK = 1024,            /* elements that a fused step works on at a time: a few operands fit the L1 cache */
+    FG_FUSE_FROM = 2 * FG_BLOCK,    /* shorter operands are in cache anyway */
     FG_ALIGN = 64               /* every place in the arena starts and ends at a multiple of this */
 };
 
@@ -148,6 +149,7 @@ int fg_same_array(const fg_array *, const fg_array *);      /* in dtype, shape a
 void fg_value_release(value *);             /* let go of a value's array */
 int fg_program_simplify(fg_program *);      /* fewer and cheaper notes; every constant in memory of its own */
 int fg_program_plan(fg_program *);          /* steps and memory for the notes */
+int fg_program_fuse(fg_program *);          /* groups of steps that run block by block */
 int fg_program_place(fg_program *);         /* where in the arena each result lies */
 const fg_call *fg_replay_call(const fg_replay *, int k);    /* what step k, a RUN step, is called with */
 void fg_replays_free(fg_program *);
