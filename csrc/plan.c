@@ -202,7 +202,7 @@ static int make_slots(fg_program *p)
         p->slot[a->y].shift = inlaid ? -shift : x->shift + shift;
         if (inlaid) {
             slot *root = &p->slot[x->root];
-            root->inlaid = k + 1;
+            root->inlaid = 1;
             root->before = shift;
             root->after = bytes_at(p, a->y) - shift - bytes_at(p, x->root);
         }
@@ -392,20 +392,27 @@ static int make_steps(fg_program *p)
 static int add_zeros(fg_program *p)
 {
     step *all = malloc(((size_t)p->notes.n + 1) * sizeof *all);
-    if (!all)
+    int *zeros = calloc((size_t)p->n_slots + 1, sizeof *zeros), n = 0;  /* of a root: the note, from 1 on */
+    if (!all || !zeros) {
+        free(all);
+        free(zeros);
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
-    int n = 0;
+    }
+    for (int k = 0; k < p->notes.n; k++)
+        if (notes_of(p)[k].op == FG_OP_unslice && p->slot[notes_of(p)[k].y].root != notes_of(p)[k].y)
+            zeros[p->slot[notes_of(p)[k].y].root] = k + 1;
     for (int k = 0, size; k < p->n_steps; k += size) {
         size = p->step[k].group;
         for (int j = k; j < k + size; j++) {
-            slot *root = &p->slot[p->slot[p->step[j].y].root];
-            if (root->inlaid > 0)
-                prepare_step(p, &all[n++], &notes_of(p)[root->inlaid - 1]);
-            root->inlaid = 0;
+            int *zero = &zeros[p->slot[p->step[j].y].root];
+            if (*zero)
+                prepare_step(p, &all[n++], &notes_of(p)[*zero - 1]);
+            *zero = 0;
         }
         for (int j = k; j < k + size; j++)
             all[n++] = p->step[j];
     }
+    free(zeros);
     free(p->step);
     p->step = all;
     p->n_steps = n;

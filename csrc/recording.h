@@ -74,8 +74,8 @@ typedef struct slot {
     int64_t shift;              /* of a view: where in the root's memory it begins, in bytes */
     int output;                 /* of a root: the output whose memory it is, or -1 */
     int kept;                   /* of a root: an output that stays in the arena looks into it */
-    int inlaid;                 /* of a root: the note, from 1 on, of which it is the result with zeros around it; else 0 */
-    int64_t before, after;      /* bytes of those zeros */
+    int inlaid;                 /* of a root: with zeros around it, it is the result of an unslice, ... */
+    int64_t before, after;      /* ... of so many bytes */
     int64_t panel;              /* of a gradient that is never there as a whole: its rows at a time; else 0 */
     int first, last;            /* of a root: the steps that write and last read it, or the ends of their groups */
     int reader;                 /* of a root: the very step that reads it last */

@@ -59,6 +59,19 @@ def test_whole_rows_are_in_place_but_not_a_few_of_many():
     assert program.facts["peak_bytes"] < 4 * x.nbytes
 
 
+def test_beside_rows_that_are_repeated():
+    """A bias, for whose repetition a program has instructions of its own, in front of the others."""
+
+    def f(x, row):
+        y = fg.tanh(x + row)
+        return fg.sum(fg.square(y[1:] - y[:-1]) * row)
+
+    for shape in ((9, 5), (300, 40)):
+        x, row = np.random.default_rng(6).normal(size=shape), np.random.default_rng(7).normal(size=shape[1])
+        program = check(lambda x, row: (f(x, row), *fg.grad(f, argnums=(0, 1))(x, row)), x, row)
+        assert unslices(program) == [True, True]
+
+
 def test_elements_apart_are_copied_as_before():
     f = lambda x: fg.sum(fg.exp(x[::2])) + fg.sum(fg.tanh(x[::-1])) + fg.sum(fg.square(x[1:-1]))
     assert sorted(unslices(check(fg.grad(f), np.arange(20.0) / 7))) == [False, False, True]
@@ -154,3 +167,15 @@ def test_random_functions_of_slices(seed):
         x = rng.normal(size=shape) * 0.25
         check(lambda x: (f(x), fg.grad(f)(x)), x)
         check(fg.grad(lambda x: fg.sum(fg.square(fg.grad(f)(x)))), x)
+
+
+@pytest.mark.parametrize("n", [6, 3000])
+@pytest.mark.parametrize("loss", [rosenbrock, lambda p: fg.sum(fg.tanh(p[2:]) * 3), lambda p: fg.sum(fg.exp(p[1:-1]) * p[1:-1])])
+def test_training_steps_whose_gradients_lie_between_zeros(loss, n):
+    p = np.random.default_rng(8).normal(size=n)
+    q = p.copy()
+    step = fg.training_step(loss, p, fg.optim.SGD(1e-3, momentum=0.5))
+    twin = fg.training_step(loss, q, fg.optim.SGD(1e-3, momentum=0.5), compile=False)
+    for _ in range(4):
+        assert step() == twin()
+        same(p, q)
