@@ -254,7 +254,8 @@ int fg_unslice_run(const fg_call *c, fg_array *y)
     size_t itemsize = fg_itemsize(y->dtype);
     sliced_strides(y->shape, c->attr, to, &offset);
     contiguous_strides(x->shape, from);
-    char *start = (char *)y->data + offset * (int64_t)itemsize, *end = (char *)y->data + y->shape->size * (int64_t)itemsize;
+    char *start = (char *)y->data + offset * (int64_t)itemsize;
+    char *end = (char *)y->data + y->shape->size * (int64_t)itemsize;
     if (x->data == start && x->shape->size) {   /* its place within a program, which it fills without gaps (plan.c) */
         char *rest = start + x->shape->size * (int64_t)itemsize;
         memset(y->data, 0, (size_t)(start - (char *)y->data));
