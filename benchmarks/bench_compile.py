@@ -63,14 +63,18 @@ def test_rosenbrock(benchmark, n, target):
     run(benchmark, f"compiled Rosenbrock, n = {n:,}", contenders, target, rtol=1e-3, atol=1e-2)
 
 
-def net_by_fastgrad(params, x, labels):
+def step_by_fastgrad(params):
     def loss(params, x, labels):
         for w, b in params[:-1]:
             x = fg.tanh(x @ w + b)
         w, b = params[-1]
         return fg.losses.softmax_cross_entropy(x @ w + b, labels)
 
-    step = fg.training_step(loss, [[w.copy(), b.copy()] for w, b in params], fg.optim.SGD(learning_rate=0.1))
+    return fg.training_step(loss, [[w.copy(), b.copy()] for w, b in params], fg.optim.SGD(learning_rate=0.1))
+
+
+def net_by_fastgrad(params, x, labels):
+    step = step_by_fastgrad(params)
     return lambda: step(x, labels)
 
 
@@ -150,6 +154,25 @@ def test_net(benchmark, sizes, batch, target):
     ours = timed.pop("fastgrad")
     targets = {peer: target for peer in timed} if target >= 0.5 else {"jax.jit": target}
     compare(benchmark, f"compiled step {name}, batch {batch}", ours, timed, targets)
+
+
+def torch_peak_bytes(step):
+    """What a step has allocated at most at a time, by PyTorch's own record of its allocations."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        step()
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(np.cumsum([event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]))
+
+
+@pytest.mark.skipif(torch is None, reason="no PyTorch")
+def test_peak_memory(benchmark):
+    """Intermediates and gradients of the largest step; neither figure counts parameters and data."""
+    params, x, labels = net((784, 1024, 1024, 10), 256)
+    step = step_by_fastgrad(params)
+    benchmark.pedantic(step, (x, labels), rounds=3)
+    theirs = torch_peak_bytes(net_by_torch(params, x, labels))
+    limit("peak memory of 784-1024-1024-10, of PyTorch's", step.program(x, labels).facts["peak_bytes"] / theirs, 0.6, "times")
 
 
 def test_time_to_record(benchmark):

@@ -306,6 +306,12 @@ static void FN(cast)(int64_t n, const void *x, void *y) {
     for (int64_t i = 0; i < n; i++) out[i] = (OTHER)in[i];
 }
 
+static void FN(stretch)(int64_t n, const void *x, void *y) {
+    const T value = *(const T *)x;
+    T *out = y;
+    for (int64_t i = 0; i < n; i++) out[i] = value;
+}
+
 #undef STEP
 #undef UNIT
 #undef LOOP
@@ -360,6 +366,7 @@ static void FN(cast)(int64_t n, const void *x, void *y) {
     .compare = {FN(less), FN(less_equal), FN(greater), FN(greater_equal), FN(equal), FN(not_equal)},
     .where = FN(choose),
     .cast = FN(cast),
+    .stretch = FN(stretch),
     .by_element = {
 #define UNARY(name, ...) IS_LIBM(name),
 #define UNARY_FN UNARY

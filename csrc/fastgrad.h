@@ -267,6 +267,8 @@ int fg_custom_vjp(fg_node *, fg_tensor g, fg_tensor *gin);
 int fg_sum_to(fg_tensor x, fg_shape *, fg_tensor *out);     /* undo a broadcast: sum over stretched axes */
 /* cblas_sgemm and cblas_dgemm as found in some BLAS; ilp64: whether its integers have 64 bits. */
 void fg_set_blas(void *sgemm, void *dgemm, int ilp64);
+/* Some rows, from `from` on, of the product of two matrices, by the kernel that the whole takes. */
+void fg_matmul_rows(const fg_call *, int64_t from, int64_t rows, void *y);
 
 /* ---- dispatch.c --------------------------------------------------------------------------------------- */
 int fg_kernels_select(const char *isa);     /* NULL: the best this machine has */

@@ -61,6 +61,8 @@ typedef struct {
     void (*where)(int64_t n, const uint8_t *c, int sc, const void *a, int sa, const void *b, int sb, void *y);
     /* y = x in the other float dtype */
     void (*cast)(int64_t n, const void *x, void *y);
+    /* y = x[0] */
+    void (*stretch)(int64_t n, const void *x, void *y);
     /* Of unary and binary: 1 where it calls the C library for each element, and so does no more than it is asked to. */
     uint8_t by_element[FG_N_UNARY + FG_N_BINARY];
 } fg_elementwise_kernels;

@@ -39,11 +39,11 @@ static int blas_takes(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k
     return (double)m * (double)n * (double)k >= 256.0 * 256 * 256 || (along_k && thin <= 4 && wide >= 32 && k >= 32);
 }
 
-static void gemm(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a, const void *b, int beta,
-                 void *c)
+static void gemm(int dtype, int by_blas, int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
+                 const void *b, int beta, void *c)
 {
-    int64_t lda = ta ? m : k, ldb = tb ? k : n;
-    if (!blas_takes(dtype, ta, tb, m, n, k)) {
+    int64_t ldb = tb ? k : n;
+    if (!by_blas) {
         fg_kernels[dtype].gemm->gemm(ta, tb, m, n, k, a, lda, b, ldb, beta, c, n);
         return;
     }
@@ -124,9 +124,10 @@ int fg_matmul_run(const fg_call *c, fg_array *y)
             extent[j] *= length;
         }
     int64_t itemsize = (int64_t)fg_itemsize(y->dtype);
+    int by_blas = blas_takes(y->dtype, ta, tb, m, n, k);
     char *to = y->data, *end = to + y->shape->size * itemsize;
     for (; to < end; to += m * n * itemsize) {
-        gemm(y->dtype, ta, tb, m, n, k, (const char *)a->data + at[0] * itemsize,
+        gemm(y->dtype, by_blas, ta, tb, m, n, k, (const char *)a->data + at[0] * itemsize, ta ? m : k,
              (const char *)b->data + at[1] * itemsize, c->n_in == 3, to);
         for (int i = ndim - 3; i >= 0; i--) {
             int done = ++index[i] == y->shape->dim[i];
@@ -138,6 +139,15 @@ int fg_matmul_run(const fg_call *c, fg_array *y)
         }
     }
     return FG_OK;
+}
+
+void fg_matmul_rows(const fg_call *c, int64_t from, int64_t rows, void *y)
+{
+    const fg_array *a = c->in[0].array, *b = c->in[1].array;
+    int dtype = a->dtype, ta = (int)c->attr[0], tb = (int)c->attr[1];
+    int64_t m = rows_of(a->shape, ta), k = cols_of(a->shape, ta), n = cols_of(b->shape, tb);
+    gemm(dtype, blas_takes(dtype, ta, tb, m, n, k), ta, tb, rows, n, k,
+         (const char *)a->data + from * (ta ? 1 : k) * (int64_t)fg_itemsize(dtype), ta ? m : k, b->data, 0, y);
 }
 
 /* With Y = op(A) op(B) and cotangent G: op(A)' = G op(B)^T and op(B)' = op(A)^T G, each transposed once more

@@ -25,7 +25,7 @@ static void find_lifetimes(fg_program *p)
             if (s->in[i] < 0)
                 continue;
             slot *x = &p->slot[p->slot[s->in[i]].root];
-            x->last = group_end;
+            x->last = k < p->n_steps - p->n_late ? group_end : p->n_steps;     /* late steps may run twice */
             x->reader = k;
         }
     }
@@ -57,11 +57,12 @@ static void find_blockwise(fg_program *p)
 /* ---- gaps between places ------------------------------------------------------------------------------------------ */
 typedef struct { int64_t offset, bytes; } gap;
 
-/* Of n elements: a place even for nothing. */
+static int64_t aligned(int64_t bytes) { return (bytes + FG_ALIGN - 1) / FG_ALIGN * FG_ALIGN; }
+
+/* Of n elements and the zeros around them: a place even for nothing. */
 static int64_t bytes_for(const slot *s, int64_t n)
 {
-    int64_t bytes = (n ? n : 1) * (int64_t)fg_itemsize(s->array.dtype);
-    return (bytes + FG_ALIGN - 1) / FG_ALIGN * FG_ALIGN;
+    return aligned(s->before) + aligned((n ? n : 1) * (int64_t)fg_itemsize(s->array.dtype) + s->after);
 }
 
 static int64_t whole_bytes(const slot *s) { return bytes_for(s, s->array.shape->size); }
@@ -70,7 +71,8 @@ static int64_t whole_bytes(const slot *s) { return bytes_for(s, s->array.shape->
 static int64_t bytes_of(const slot *s)
 {
     enum { PAGE = 4096, NEAR = 512 };
-    int64_t bytes = s->blockwise ? bytes_for(s, s->blockwise) : whole_bytes(s);
+    int64_t bytes = s->blockwise ? bytes_for(s, s->blockwise) :
+                    s->panel ? bytes_for(s, s->panel * s->array.shape->dim[1]) : whole_bytes(s);
     return bytes % PAGE >= PAGE - NEAR ? bytes + 2 * NEAR : bytes;
 }
 
@@ -206,7 +208,7 @@ static int place_result(fg_program *p, arena *a, int start, int k)
         y->offset = x->offset;
         x->last = -1;                           /* its place is not to be given back */
     } else {
-        y->offset = take_place(&a->gaps, bytes_of(y), &p->arena_bytes);
+        y->offset = take_place(&a->gaps, bytes_of(y), &p->arena_bytes) + aligned(y->before);
     }
     return FG_OK;
 }
@@ -217,7 +219,7 @@ static int give_back_dead(fg_program *p, arena *a, int start, int end, const int
     for (int j = start; j <= end; j++)
         for (int v = dying[j]; !status && v >= 0; v = next[v])
             if (p->slot[v].last >= 0 && !p->slot[v].blockwise)
-                status = give_back(&a->gaps, p->slot[v].offset, bytes_of(&p->slot[v]));
+                status = give_back(&a->gaps, p->slot[v].offset - aligned(p->slot[v].before), bytes_of(&p->slot[v]));
     const gap *block = a->blocks.item;
     for (int i = 0; !status && i < a->blocks.n; i++)
         status = give_back(&a->gaps, block[i].offset, block[i].bytes);
@@ -233,7 +235,7 @@ static int64_t partial_sums_bytes(const step *first)
         level += partial_bytes(first, &first[j]);
     for (int64_t n = first->n, half; level && (half = sums_half(first, n)); n -= half)
         bytes += level;
-    return (bytes + FG_ALIGN - 1) / FG_ALIGN * FG_ALIGN;
+    return aligned(bytes);
 }
 
 int fg_program_place(fg_program *p)

@@ -3,20 +3,14 @@
 
 #include <stdlib.h>
 
-enum {
-    FUSE_FROM = 2 * FG_BLOCK,   /* shorter operands are in cache anyway */
-    LOOK_AHEAD = 64,            /* steps that a group may overtake */
-    WIDEST = 2048               /* a longer row makes blocks too large for a cache when rows or columns are summed */
-};
-
 /* ---- steps ---------------------------------------------------------------------------------------------------- */
-/* Does a slice take elements that lie together? Up to some axis single ones, behind it all there are. */
-static int is_stretch(const fg_shape *x, const int64_t *attr, int64_t *first)
+/* Are the elements of a slice, of a size above 0, together? Up to some axis single ones, behind it all there are. */
+static int is_stretch(const fg_shape *x, const int64_t *attr, const fg_shape *part, int64_t *first)
 {
     int together = 1;
     *first = 0;
     for (int i = 0; i < x->ndim; i++) {
-        int64_t start = attr[3 * i], pace = attr[3 * i + 1], count = attr[3 * i + 2];
+        int64_t start = attr[3 * i], pace = attr[3 * i + 1], count = part->dim[i];
         if (count > 1 && pace != 1)
             return 0;
         if (!together && count != x->dim[i])
@@ -24,7 +18,7 @@ static int is_stretch(const fg_shape *x, const int64_t *attr, int64_t *first)
         together = together && count == 1;
         *first = *first * x->dim[i] + start;
     }
-    return 1;
+    return part->size > 0;
 }
 
 /* Is a value another one's elements, `shift` elements on? */
@@ -33,8 +27,20 @@ static int is_view(const fg_program *p, const note *a, int64_t *shift)
     *shift = 0;
     if (a->op == FG_OP_part)                    /* of bytes */
         *shift = attrs_of(p, a)[0];
-    return a->op == FG_OP_part || FG_IS_VIEW(a->op) || (a->op == FG_OP_slice && shape_at(p, a->y)->size > 0 &&
-                                      is_stretch(shape_at(p, operands_of(p, a)[0]), attrs_of(p, a), shift));
+    return a->op == FG_OP_part || FG_IS_VIEW(a->op) ||
+           (a->op == FG_OP_slice &&
+            is_stretch(shape_at(p, operands_of(p, a)[0]), attrs_of(p, a), shape_at(p, a->y), shift));
+}
+
+/* Can an unslice's operand be computed in its place within the result, `shift` elements on? Only zeros around it, no more
+ * than it is large itself, are then left to do. */
+static int is_inlaid(const fg_program *p, const note *a, int64_t *shift)
+{
+    if (a->op != FG_OP_unslice)
+        return 0;
+    int v = operands_of(p, a)[0], root = p->slot[v].root;
+    return values_of(p)[root].from == RESULT && !p->slot[root].inlaid && bytes_at(p, root) == bytes_at(p, v) &&
+           bytes_at(p, a->y) <= 2 * bytes_at(p, v) && is_stretch(shape_at(p, a->y), attrs_of(p, a), shape_at(p, v), shift);
 }
 
 /* Is every operand of the size of the result, a single element or a repeated row? Then one kernel call, or one a block,
@@ -64,6 +70,9 @@ static void choose_kernel(const fg_program *p, step *s)
     } else if (op < FG_N_ELEMENTWISE) {
         s->kind = BINARY_STEP;
         s->kernel = (void *)k->binary[op - FG_N_UNARY];
+    } else if (op == FG_OP_broadcast_to && shape_at(p, s->in[0])->size == 1) {
+        s->kind = UNARY_STEP;
+        s->kernel = (void *)k->stretch;
     } else if (op >= FG_OP_less && op <= FG_OP_not_equal) {
         s->kind = COMPARE_STEP;
         s->kernel = (void *)k->compare[op - FG_OP_less];
@@ -127,150 +136,6 @@ static void prepare_step(fg_program *p, step *s, const note *a)
         choose_kernel(p, s);
 }
 
-/* ---- groups ------------------------------------------------------------------------------------------------------ */
-/* While a group is formed: its number in `mine` marks the values that it reads or writes, in `made` those it writes, in
- * `passed` those made by steps that stay behind it. */
-typedef struct { int number, *mine, *made, *passed; } group;
-
-static int reads_any(const fg_program *p, const step *s, const int *marks, int number)
-{
-    for (int i = 0; i < s->n_in; i++)
-        if (s->in[i] >= 0 && marks[p->slot[s->in[i]].root] == number)
-            return 1;
-    return 0;
-}
-
-/* Does a step read a part of what the group makes, which may lie in another block? */
-static int reads_part(const fg_program *p, const step *s, const group *g)
-{
-    for (int i = 0; i < s->n_in; i++)
-        if (s->in[i] >= 0 && g->made[p->slot[s->in[i]].root] == g->number && shape_at(p, s->in[i])->size != s->n)
-            return 1;
-    return 0;
-}
-
-static int has_rows(const fg_program *p, const step *s)
-{
-    for (int i = 0; i < s->n_in; i++)
-        if (s->in[i] >= 0 && p->slot[s->in[i]].period)
-            return 1;
-    return 0;
-}
-
-static void join(const fg_program *p, const step *s, group *g)
-{
-    g->mine[s->y] = g->made[s->y] = g->number;
-    for (int i = 0; i < s->n_in; i++)
-        if (s->in[i] >= 0)
-            g->mine[p->slot[s->in[i]].root] = g->number;
-}
-
-/* How a sum goes over its operand: over all elements, over rows or over columns, and how long the rows are; or RUN. */
-static kind kind_of_sum(const fg_program *p, const step *s, int64_t *width)
-{
-    const fg_shape *x = shape_at(p, s->in[0]);
-    kind found = SUM_STEP;
-    int started = 0, inside = 0;
-    *width = 1;
-    for (int i = x->ndim - 1; i >= 0; i--) {
-        if (x->dim[i] == 1)
-            continue;
-        int here = (int)(s->attr[0] >> i & 1);
-        if (!started)
-            found = here ? ROWS_SUM_STEP : COLS_SUM_STEP;
-        else if (here != inside && here == (found == ROWS_SUM_STEP))
-            return RUN;                         /* a second stretch of summed or of other axes */
-        if (here == (found == ROWS_SUM_STEP))
-            *width *= x->dim[i];
-        started = 1;
-        inside = here;
-    }
-    if (s->n == 1)
-        *width = 1;
-    return s->n == 1 ? SUM_STEP : *width > WIDEST || (found == COLS_SUM_STEP && *width < FG_SUM_COLS) ? RUN : found;
-}
-
-/* Is a step a sum over something that the group makes, which fits the blocks of the sums already there? Returns its
- * kind, or RUN. */
-static kind kind_of_sink(const fg_program *p, const step *s, const step *first, const group *g, int64_t *width)
-{
-    if (s->op != FG_OP_sum || shape_at(p, s->in[0])->size != first->n || !FG_IS_FLOAT(p->slot[s->y].array.dtype) ||
-        first->sinks == FG_SINKS || !reads_any(p, s, g->mine, g->number) || reads_any(p, s, g->passed, g->number))
-        return RUN;
-    kind found = kind_of_sum(p, s, width);
-    return first->width && first->width != *width ? RUN : found;
-}
-
-/* How many elements a group works on at a time: with sums of rows or columns, whole rows. */
-static int64_t block_of(const step *first)
-{
-    int64_t part = first->width * FG_SUM_PART;
-    int64_t block = first->width == 0 ? FG_BLOCK : first->width == 1 ? FG_SUM_LEAF
-                    : part < FG_BLOCK ? FG_BLOCK / part * part : part;
-    return block < first->n ? block : first->n;
-}
-
-/* Move flat steps of one length to a group, which runs block by block: neighbours, and those further on that read
- * what the group has at hand and nothing that is made in between. Sums join too, but only later steps may read them.
- * Fills `sorted`, takes steps out of p->step. */
-static void sort_steps(fg_program *p, step *sorted, group *g)
-{
-    for (int k = 0, n = 0; k < p->n_steps; k++) {
-        step *first = &p->step[k];
-        if (!first->group)                      /* taken by an earlier group */
-            continue;
-        int start = n;
-        sorted[n++] = *first;
-        if (first->kind == RUN || first->n < FUSE_FROM)
-            continue;
-        g->number = k + 1;
-        join(p, first, g);
-        for (int j = k + 1, passed = 0; j < p->n_steps && passed < LOOK_AHEAD; j++) {
-            step *s = &p->step[j];
-            int64_t width;
-            kind sum;
-            if (!s->group)
-                continue;
-            if (s->kind != RUN && s->n == first->n && !reads_any(p, s, g->passed, g->number) &&
-                !reads_part(p, s, g) && (!passed || reads_any(p, s, g->mine, g->number))) {
-                join(p, s, g);
-                sorted[n++] = *s;
-                s->group = 0;
-            } else if ((sum = kind_of_sink(p, s, &sorted[start], g, &width)) != RUN) {
-                g->passed[s->y] = g->number;
-                sorted[start].sinks++;
-                sorted[start].width = width;
-                sorted[n] = *s;
-                sorted[n].kind = sum;
-                sorted[n++].n = first->n;
-                s->group = 0;
-            } else {
-                g->passed[s->y] = g->number;
-                passed++;
-            }
-        }
-        sorted[start].group = n - start;
-        if (n - start > 1 || has_rows(p, first))
-            sorted[start].block = block_of(&sorted[start]);
-    }
-}
-
-static int form_groups(fg_program *p)
-{
-    step *sorted = malloc((size_t)(p->n_steps + 1) * sizeof *sorted);
-    int *marks = calloc(3 * (size_t)p->n_slots + 1, sizeof *marks);
-    if (!sorted || !marks) {
-        free(sorted);
-        free(marks);
-        return fg_fail(FG_NO_MEMORY, "no memory for a program");
-    }
-    sort_steps(p, sorted, &(group){0, marks, marks + p->n_slots, marks + 2 * p->n_slots});
-    free(marks);
-    free(p->step);
-    p->step = sorted;
-    return FG_OK;
-}
-
 /* ---- slots and steps --------------------------------------------------------------------------------------- */
 /* An output must have memory of its own: one that is an input, a constant, a view of another output or named twice
  * gets a copy made at the end. Outputs that are kept may share theirs. */
@@ -280,7 +145,8 @@ static int separate_outputs(fg_program *p)
         int v = p->out[i], root = p->slot[v].root, kept = fg_program_keeps(p, i);
         slot *memory = &p->slot[root];
         int whole = shape_at(p, v)->size == shape_at(p, root)->size;
-        if (values_of(p)[root].from == RESULT && memory->output < 0 && (kept || (whole && !memory->kept))) {
+        if (values_of(p)[root].from == RESULT && memory->output < 0 &&
+            (kept || (whole && !memory->kept && !memory->inlaid))) {
             if (kept)
                 memory->kept = 1;
             else
@@ -327,11 +193,19 @@ static int make_slots(fg_program *p)
     for (int k = 0; k < p->notes.n; k++) {
         const note *a = &notes_of(p)[k];
         int64_t shift;
-        if (!is_view(p, a, &shift))
+        int inlaid = is_inlaid(p, a, &shift);
+        if (!inlaid && !is_view(p, a, &shift))
             continue;
         const slot *x = &p->slot[operands_of(p, a)[0]];
+        shift *= (int64_t)fg_itemsize(x->array.dtype);
         p->slot[a->y].root = x->root;
-        p->slot[a->y].shift = x->shift + shift * (int64_t)fg_itemsize(x->array.dtype);
+        p->slot[a->y].shift = inlaid ? -shift : x->shift + shift;
+        if (inlaid) {
+            slot *root = &p->slot[x->root];
+            root->inlaid = 1;
+            root->before = shift;
+            root->after = bytes_at(p, a->y) - shift - bytes_at(p, x->root);
+        }
     }
     /* A product that only another one is added to begins in the memory of that one's result. */
     for (int k = p->notes.n - 1; k >= 0; k--)
@@ -370,7 +244,7 @@ static int stretches_rows(const fg_program *p, const note *a)
         rows++;
     }
     step s = {.kind = RUN, .op = a->op, .n_in = a->n_in, .in = operands_of(p, a)};
-    if (rows && shape_at(p, a->y)->size >= FUSE_FROM)
+    if (rows && shape_at(p, a->y)->size >= FG_FUSE_FROM)
         choose_kernel(p, &s);
     return s.kind != RUN;
 }
@@ -454,14 +328,94 @@ static int repeat_rows(fg_program *p)
     return status;
 }
 
+/* ---- gradients that are never there as a whole ---------------------------------------------------------------- */
+/* How many rows of a product of matrices to have at a time: 0, all of them, if its panel and what it reads, which stays
+ * as long, are no less memory, or if it reads a parameter, which the updates change. */
+static int64_t panel_of(const fg_program *p, const note *a)
+{
+    enum { BYTES = 1 << 20, LEAST_ROWS = 64 };
+    if (a->op != FG_OP_matmul || a->n_in != 2 || shape_at(p, a->y)->ndim != 2 || !shape_at(p, a->y)->size)
+        return 0;
+    int64_t m = shape_at(p, a->y)->dim[0], row = bytes_at(p, a->y) / m;
+    int64_t most = BYTES / row > LEAST_ROWS ? BYTES / row : LEAST_ROWS, panels = (m + most - 1) / most;
+    int64_t rows = (m + panels - 1) / panels, bytes = rows * row;
+    for (int i = 0; i < 2; i++) {
+        int root = p->slot[operands_of(p, a)[i]].root;
+        if (root < p->n_kept)
+            return 0;
+        if (values_of(p)[root].from == RESULT)
+            bytes += bytes_at(p, root);
+    }
+    return bytes < bytes_at(p, a->y) ? rows : 0;
+}
+
+/* Gradients that only their parameters' updates read, as train.c does a step whose first inputs are the parameters. */
+static int find_panels(fg_program *p)
+{
+    int *uses = calloc((size_t)p->n_slots + 1, sizeof *uses);
+    if (!uses)
+        return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    for (int i = 0; i < p->n_out; i++)          /* to be another output, or a part of one, is too many */
+        uses[p->slot[p->out[i]].root] += i < p->n_out - p->n_kept || p->slot[p->out[i]].root != p->out[i] ? 2 : 1;
+    for (int k = 0; k < p->operands.n; k++) {
+        int v = ((int *)p->operands.item)[k];
+        uses[v < 0 ? p->n_slots : p->slot[v].root]++;
+    }
+    for (int k = 0; k < p->notes.n; k++) {
+        slot *y = &p->slot[notes_of(p)[k].y];
+        if (y->kept && uses[notes_of(p)[k].y] == 1)
+            y->panel = panel_of(p, &notes_of(p)[k]);
+        y->kept = y->kept && !y->panel;
+    }
+    free(uses);
+    return FG_OK;
+}
+
 static int make_steps(fg_program *p)
 {
     p->step = calloc((size_t)p->notes.n + 1, sizeof *p->step);
     if (!p->step)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    for (int late = 0; late < 2; late++)
+        for (int k = 0; k < p->notes.n; k++) {
+            const note *a = &notes_of(p)[k];
+            const slot *y = &p->slot[a->y];
+            if (!!y->panel == late && (y->root == a->y || a->op == FG_OP_matmul)) {
+                prepare_step(p, &p->step[p->n_steps++], a);
+                p->n_late += late;
+            }
+        }
+    return FG_OK;
+}
+
+/* Before a value is computed within the result of an unslice, the zeros around it. */
+static int add_zeros(fg_program *p)
+{
+    step *all = malloc(((size_t)p->notes.n + 1) * sizeof *all);
+    int *zeros = calloc((size_t)p->n_slots + 1, sizeof *zeros), n = 0;  /* of a root: the note, from 1 on */
+    if (!all || !zeros) {
+        free(all);
+        free(zeros);
+        return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    }
     for (int k = 0; k < p->notes.n; k++)
-        if (p->slot[notes_of(p)[k].y].root == notes_of(p)[k].y || notes_of(p)[k].op == FG_OP_matmul)
-            prepare_step(p, &p->step[p->n_steps++], &notes_of(p)[k]);
+        if (notes_of(p)[k].op == FG_OP_unslice && p->slot[notes_of(p)[k].y].root != notes_of(p)[k].y)
+            zeros[p->slot[notes_of(p)[k].y].root] = k + 1;
+    for (int k = 0, size; k < p->n_steps; k += size) {
+        size = p->step[k].group;
+        for (int j = k; j < k + size; j++) {
+            int *zero = &zeros[p->slot[p->step[j].y].root];
+            if (*zero)
+                prepare_step(p, &all[n++], &notes_of(p)[*zero - 1]);
+            *zero = 0;
+        }
+        for (int j = k; j < k + size; j++)
+            all[n++] = p->step[j];
+    }
+    free(zeros);
+    free(p->step);
+    p->step = all;
+    p->n_steps = n;
     return FG_OK;
 }
 
@@ -484,6 +438,8 @@ static void fill_vectors(const fg_program *p, step *s)
     if (s->op < FG_N_ELEMENTWISE && fg_kernels[p->slot[s->y].array.dtype].elementwise->by_element[s->op])
         return;
     int64_t itemsize = 1;
+    if (p->slot[p->slot[s->y].root].after)
+        return;
     for (int i = 0; i <= s->n_in; i++) {
         int v = i < s->n_in ? s->in[i] : s->y;
         if (v < 0 || (shape_at(p, v)->size == 1 && s->n > 1))
@@ -505,9 +461,9 @@ int fg_program_plan(fg_program *p)
     for (int i = p->values.n; i < p->n_slots; i++)      /* the copies' slots; those not needed stay empty */
         if (!p->slot[i].array.shape)
             p->slot[i] = (slot){.root = i, .output = -1, .offset = -1};
-    if ((status = repeat_rows(p)) || (status = make_steps(p)))
+    if ((status = repeat_rows(p)) || (status = find_panels(p)) || (status = make_steps(p)))
         return status;
-    if ((status = form_groups(p)) || (status = fg_program_place(p)))
+    if ((status = fg_program_fuse(p)) || (status = add_zeros(p)) || (status = fg_program_place(p)))
         return status;
     for (int k = 0; k < p->n_steps; k += p->step[k].group)
         for (int j = k; j < k + p->step[k].group; j++)

@@ -64,7 +64,7 @@ static int print_operand(const fg_program *p, int v, char *text, int at, int siz
     int root = p->slot[v].root;
     PRINT(root < p->n_in ? " in%d" : p->slot[root].array.data ? " const%d" : " %%%d", root);
     if (p->slot[v].shift)
-        PRINT("+%lld", (long long)p->slot[v].shift);
+        PRINT("%+lld", (long long)p->slot[v].shift);
     return at;
 }
 
@@ -96,6 +96,8 @@ int fg_program_line(const fg_program *p, int i, char *text, int size)
         PRINT("  block");
     else if (p->slot[y->root].output < 0)
         PRINT("  @%lld", (long long)p->slot[y->root].offset);
+    if (y->panel)
+        PRINT("  %lld rows at a time", (long long)y->panel);
     for (int k = 0; k < p->n_out; k++)
         if (fg_program_output(p, k) == s->y)
             PRINT("  out%d", k);

@@ -60,6 +60,10 @@ void fg_update(const fg_rule *, int dtype, int64_t n, void *p, const void *g, vo
  * number, or how many there are if it is the loss alone, or -1. state: two arrays, or NULL, for each parameter. */
 int fg_replay_train(const fg_program *, fg_replay *, const fg_rule *, void *const *state, int checked, int *bad);
 double fg_replay_loss(const fg_program *, fg_replay *);
+/* A copy of gradient i. Large ones are not in the replay's memory: they are computed while their parameters change. */
+void fg_replay_gradient(const fg_program *, fg_replay *, int i, void *to);
+/* Before a step, under the caller's lock: an input that shares memory with a parameter is copied where those read it. */
+int fg_replay_set_apart(const fg_program *, fg_replay *);
 /* y[i] = x[row[i]], rows of so many bytes. */
 void fg_gather_rows(int64_t row_bytes, int64_t n, const int64_t *row, const void *x, void *y);
 

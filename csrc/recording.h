@@ -1,7 +1,7 @@
 /* recording.h: what a program is made of; shared by the files that make it and run it.
  *
- * record.c notes operations down, simplify.c rewrites the notes, plan.c turns them into steps with places in memory,
- * replay.c runs the steps, program.c describes them.
+ * record.c notes operations down, simplify.c rewrites the notes, plan.c turns them into steps, which fuse.c
+ * puts in groups and places.c in memory, replay.c runs the steps, program.c describes them.
  */
 #ifndef FG_RECORDING_H
 #define FG_RECORDING_H
@@ -10,6 +10,7 @@
 
 enum {
     FG_BLOCK = 1024,            /* elements that a fused step works on at a time: a few operands fit the L1 cache */
+    FG_FUSE_FROM = 2 * FG_BLOCK,    /* shorter operands are in cache anyway */
     FG_ALIGN = 64               /* every place in the arena starts and ends at a multiple of this */
 };
 
@@ -46,6 +47,7 @@ struct fg_program {
     int n_slots;
     struct step *step;
     int n_steps, n_recorded;
+    int n_late;                                 /* the last of the steps: products that train.c does panel by panel */
     int status;                 /* of the first note that failed: then the recording is not whole */
     int draws;                  /* some step draws random numbers */
     int refs;                   /* bodies of loops belong to whatever names them */
@@ -72,6 +74,9 @@ typedef struct slot {
     int64_t shift;              /* of a view: where in the root's memory it begins, in bytes */
     int output;                 /* of a root: the output whose memory it is, or -1 */
     int kept;                   /* of a root: an output that stays in the arena looks into it */
+    int inlaid;                 /* of a root: with zeros around it, it is the result of an unslice, ... */
+    int64_t before, after;      /* ... of so many bytes */
+    int64_t panel;              /* of a gradient that is never there as a whole: its rows at a time; else 0 */
     int first, last;            /* of a root: the steps that write and last read it, or the ends of their groups */
     int reader;                 /* of a root: the very step that reads it last */
     int blockwise;              /* lives within one fused group: the elements of a block of it; else 0 */
@@ -131,6 +136,10 @@ static inline int64_t partial_bytes(const step *first, const step *s)
 /* Is a note a product that is added to another one, its third operand, in that one's place? */
 static inline int is_collected(const note *a) { return a->op == FG_OP_matmul && a->n_in == 3; }
 static inline fg_shape *shape_at(const fg_program *p, int v) { return p->slot[v].array.shape; }
+static inline int64_t bytes_at(const fg_program *p, int v)
+{
+    return shape_at(p, v)->size * (int64_t)fg_itemsize(p->slot[v].array.dtype);
+}
 
 int fg_n_bodies(int op);                    /* how many of its first attributes are programs */
 fg_program *fg_body(const int64_t *attr, int i);
@@ -140,7 +149,9 @@ int fg_same_array(const fg_array *, const fg_array *);      /* in dtype, shape a
 void fg_value_release(value *);             /* let go of a value's array */
 int fg_program_simplify(fg_program *);      /* fewer and cheaper notes; every constant in memory of its own */
 int fg_program_plan(fg_program *);          /* steps and memory for the notes */
+int fg_program_fuse(fg_program *);          /* groups of steps that run block by block */
 int fg_program_place(fg_program *);         /* where in the arena each result lies */
+const fg_call *fg_replay_call(const fg_replay *, int k);    /* what step k, a RUN step, is called with */
 void fg_replays_free(fg_program *);
 
 #endif

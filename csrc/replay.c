@@ -165,6 +165,8 @@ void fg_replays_free(fg_program *p)
 void **fg_replay_address(fg_replay *r) { return r->address; }
 void **fg_replay_owner(fg_replay *r) { return r->owner; }
 
+const fg_call *fg_replay_call(const fg_replay *r, int k) { return (const fg_call *)r->ready[k].at[0]; }
+
 void *fg_replay_own_input(const fg_program *p, fg_replay *r, int i)
 {
     if (!r->input[i])
@@ -284,7 +286,7 @@ int fg_replay_run(const fg_program *p, fg_replay *r)
 {
     for (int i = 0; i < r->n_patches; i++)
         *r->patch[i].at = (char *)r->address[r->patch[i].source] + r->patch[i].shift;
-    for (const ready *s = r->ready, *end = s + p->n_steps; s < end; s += s->group) {
+    for (const ready *s = r->ready, *end = s + p->n_steps - p->n_late; s < end; s += s->group) {
         if (s->kind == RUN) {
             int status = ((any_kernel)s->kernel)((const fg_call *)s->at[0], (fg_array *)s->at[1]);
             if (status)

@@ -252,13 +252,19 @@ int fg_unslice_run(const fg_call *c, fg_array *y)
     const fg_array *x = c->in[0].array;
     int64_t from[FG_MAX_NDIM], to[FG_MAX_NDIM], offset;
     size_t itemsize = fg_itemsize(y->dtype);
-    memset(y->data, 0, (size_t)y->shape->size * itemsize);
-    if (x->shape->size == 0)
-        return FG_OK;
     sliced_strides(y->shape, c->attr, to, &offset);
     contiguous_strides(x->shape, from);
-    fg_copy_strided(x->shape->ndim, x->shape->dim, itemsize, (char *)y->data + offset * (int64_t)itemsize, to,
-                    x->data, from);
+    char *start = (char *)y->data + offset * (int64_t)itemsize;
+    char *end = (char *)y->data + y->shape->size * (int64_t)itemsize;
+    if (x->data == start && x->shape->size) {   /* its place within a program, which it fills without gaps (plan.c) */
+        char *rest = start + x->shape->size * (int64_t)itemsize;
+        memset(y->data, 0, (size_t)(start - (char *)y->data));
+        memset(rest, 0, (size_t)(end - rest));
+        return FG_OK;
+    }
+    memset(y->data, 0, (size_t)(end - (char *)y->data));
+    if (x->shape->size)
+        fg_copy_strided(x->shape->ndim, x->shape->dim, itemsize, start, to, x->data, from);
     return FG_OK;
 }
 

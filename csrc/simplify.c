@@ -285,21 +285,32 @@ static int absorb_transposes(fg_program *p)
     return FG_OK;
 }
 
+/* Room for the note that makes each value, -1 as yet, and how often each is used; to be freed by freeing *maker. */
+static int count_uses(const fg_program *p, int **maker, int **uses)
+{
+    int n = p->values.n;
+    *maker = malloc(2 * (size_t)n * sizeof **maker + 1);
+    if (!*maker)
+        return 0;
+    *uses = *maker + n;
+    for (int v = 0; v < n; v++)
+        (*maker)[v] = -1, (*uses)[v] = 0;
+    for (int i = 0; i < p->n_out; i++)
+        (*uses)[p->out[i]]++;
+    for (int k = 0; k < p->notes.n; k++)
+        for (int i = 0; i < notes_of(p)[k].n_in; i++)
+            if (operands_of(p, &notes_of(p)[k])[i] >= 0)
+                (*uses)[operands_of(p, &notes_of(p)[k])[i]]++;
+    return 1;
+}
+
 /* The sum of two products, each used nowhere else, becomes a product added to the other in its place: so the gradient
  * of a weight that is used several times is collected. */
 static int collect_products(fg_program *p)
 {
-    int n = p->values.n, *maker = malloc(2 * (size_t)n * sizeof *maker + 1), *uses = maker + n;
-    if (!maker)
+    int *maker, *uses;
+    if (!count_uses(p, &maker, &uses))
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
-    for (int v = 0; v < n; v++)
-        maker[v] = -1, uses[v] = 0;
-    for (int i = 0; i < p->n_out; i++)
-        uses[p->out[i]]++;
-    for (int k = 0; k < p->notes.n; k++)
-        for (int i = 0; i < notes_of(p)[k].n_in; i++)
-            if (operands_of(p, &notes_of(p)[k])[i] >= 0)
-                uses[operands_of(p, &notes_of(p)[k])[i]]++;
     for (int k = 0; k < p->notes.n; k++) {
         note *a = &notes_of(p)[k];
         int *in = operands_of(p, a), both = a->op == FG_OP_add;
@@ -325,6 +336,45 @@ static int collect_products(fg_program *p)
             *to = operand[i];
         }
         *a = (note){FG_OP_matmul, 3, product.n_attr, a->y, start, product.attr};
+    }
+    free(maker);
+    return FG_OK;
+}
+
+/* ---- gradients of slices ------------------------------------------------------------------------------------------- */
+static int same_place(const fg_program *p, const note *a, const note *b)
+{
+    return a->op == FG_OP_unslice && b->op == FG_OP_unslice &&
+           !memcmp(attrs_of(p, a), attrs_of(p, b), (size_t)a->n_attr * sizeof(int64_t)) &&
+           fg_shape_equal(array_at(p, operands_of(p, a)[0])->shape, array_at(p, operands_of(p, b)[0])->shape);
+}
+
+/* The sum of two values in the same place among zeros, each used nowhere else, becomes their sum in that place. */
+static int add_in_place(fg_program *p)
+{
+    int *maker, *uses;
+    if (!count_uses(p, &maker, &uses))
+        return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    for (int k = 0; k < p->notes.n; k++) {
+        note *sum = &notes_of(p)[k];
+        int *in = operands_of(p, sum);
+        maker[sum->y] = k;
+        if (sum->op != FG_OP_add || uses[in[0]] != 1 || uses[in[1]] != 1 || maker[in[0]] < 0 || maker[in[1]] < 0 ||
+            !same_place(p, &notes_of(p)[maker[in[0]]], &notes_of(p)[maker[in[1]]]))
+            continue;
+        note *a = &notes_of(p)[maker[in[0]]], *b = &notes_of(p)[maker[in[1]]], *later = a > b ? a : b, placed = *later;
+        value *v = fg_list_add(&p->values, sizeof *v);
+        if (!v) {
+            free(maker);
+            return FG_NO_MEMORY;
+        }
+        int x = operands_of(p, a)[0], y = operands_of(p, b)[0];
+        *v = (value){.array = fg_array_ref((fg_array *)array_at(p, x)), .from = RESULT};
+        *later = (note){FG_OP_add, 2, 0, p->values.n - 1, sum->in, sum->attr};
+        in[0] = x;
+        in[1] = y;
+        operands_of(p, &placed)[0] = later->y;
+        *sum = (note){FG_OP_unslice, 1, placed.n_attr, sum->y, placed.in, placed.attr};
     }
     free(maker);
     return FG_OK;
@@ -379,7 +429,7 @@ int fg_program_simplify(fg_program *p)
     int status;
     if ((status = shrink_constants(p)) || (status = drop_identities(p)) || (status = absorb_transposes(p)) ||
         (status = merge_equal(p)) || (status = drop_unused(p)) || (status = collect_products(p)) ||
-        (status = drop_unused(p)))
+        (status = add_in_place(p)) || (status = drop_unused(p)))
         return status;
     return own_constants(p);
 }

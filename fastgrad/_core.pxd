@@ -180,6 +180,8 @@ cdef extern from "program.h":
     void fg_update(const fg_rule *, int dtype, int64_t n, void *p, const void *g, void *s0, void *s1)
     int fg_replay_train(const fg_program *, fg_replay *, const fg_rule *, void *const *state, int checked, int *bad) nogil
     double fg_replay_loss(const fg_program *, fg_replay *)
+    void fg_replay_gradient(const fg_program *, fg_replay *, int i, void *to)
+    int fg_replay_set_apart(const fg_program *, fg_replay *)
     void fg_gather_rows(int64_t row_bytes, int64_t n, const int64_t *row, const void *x, void *y) nogil
     void fg_program_free(fg_program *)
     ctypedef struct fg_note:

@@ -68,7 +68,7 @@ cdef tuple train(Program program, fg_replay *r, Rule rule, bint checked):
     cdef void *few[32]
     cdef void **state = few
     cdef int bad = -1, status, i
-    cdef object gradient = None
+    cdef cnp.ndarray gradient = None
     try:
         for i in range(program.n_kept):
             if not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>fg_replay_owner(r)[i]):
@@ -78,6 +78,7 @@ cdef tuple train(Program program, fg_replay *r, Rule rule, bint checked):
             if state == NULL:
                 raise MemoryError("training step: no memory")
         rule.point(program, state)
+        check(fg_replay_set_apart(program.program, r))
         if program.alone:
             with nogil:
                 status = fg_replay_train(program.program, r, &rule.rule, state, checked, &bad)
@@ -85,7 +86,9 @@ cdef tuple train(Program program, fg_replay *r, Rule rule, bint checked):
             status = fg_replay_train(program.program, r, &rule.rule, state, checked, &bad)
         check(status)
         if 0 <= bad < program.n_kept:
-            gradient = program.copy_kept(r, program.n_out + bad)
+            gradient = new_ndarray(fg_program_input_shape(program.program, bad),
+                                   fg_program_input_dtype(program.program, bad))
+            fg_replay_gradient(program.program, r, bad, cnp.PyArray_DATA(gradient))
         return fg_replay_loss(program.program, r), bad, gradient
     finally:
         if state != few:

@@ -585,3 +585,57 @@ def test_what_changes_something_is_kept():
     y = np.float32(RNG.standard_normal((2, 3)))
     wide = fg.compile(lambda x: fg.astype(fg.astype(x, np.float32), np.float64))
     assert instructions(wide.program(y.astype(np.float64) + 1e-12)) == ["cast", "cast"]  # rounds
+
+
+def test_short_steps_between_long_ones_do_not_end_a_group():
+    """A log-likelihood, whose scale is computed from a parameter in the middle of it: nothing long is stored."""
+
+    def f(p, x, y):
+        z = y - (p[0] + p[1] * x)
+        loss = fg.log1p(fg.square(z * fg.exp(-p[2])))
+        return fg.sum(loss) + p[2] * x.size, fg.sum(fg.exp(loss) * fg.sum(fg.tanh(p)))
+
+    p, (x, y) = np.array([0.5, 2.0, 0.25]), RNG.standard_normal((2, 10_000))
+    gradient = fg.grad(lambda p, x, y: f(p, x, y)[0])
+    for compiled, expected in ((fg.compile(f), eagerly(f, p, x, y)), (fg.compile(gradient), gradient(p, x, y))):
+        for _ in range(2):
+            for a, b in zip(compiled(p, x, y), expected):
+                np.testing.assert_array_equal(a, b)
+        program = compiled.program(p, x, y)
+        assert len(blocks(program)) == 1
+        assert program.facts["peak_bytes"] < x.nbytes
+
+
+def test_draws_keep_their_order_where_short_steps_go_ahead():
+    def f(x, generator):
+        y = fg.tanh(x) * 2
+        noise = generator.normal(x.shape)
+        z = y * generator.normal()
+        return fg.sum(z + noise), fg.sum(y) * generator.uniform()
+
+    x = RNG.standard_normal(5000)
+    ours, theirs = fg.random.Generator(3), fg.random.Generator(3)
+    compiled = fg.compile(lambda x: f(x, ours))
+    for _ in range(3):
+        for found, expected in zip(compiled(x), eagerly(lambda x: f(x, theirs), x)):
+            np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [1, 2, 17, 2047, 2048, 5001])
+def test_a_number_stretched_over_an_array_is_part_of_the_group(n, dtype):
+    """The gradient of a mean within a longer one."""
+
+    def f(x):
+        d = x - fg.mean(x)
+        return fg.sum(fg.tanh(d / fg.sqrt(fg.mean(d * d) + 1)))
+
+    x = RNG.standard_normal(n).astype(dtype)
+    compiled, expected = fg.compile(fg.grad(f)), fg.grad(f)(x)
+    for _ in range(2):
+        np.testing.assert_array_equal(compiled(x), expected)
+    stretched = fg.compile(lambda x: fg.broadcast_to(fg.sum(x), (3, n)) * 1)
+    np.testing.assert_array_equal(stretched(x), np.full((3, n), eagerly(fg.sum, x)))
+    if n >= 2048:
+        lines = [line for line in str(compiled.program(x)).splitlines() if "broadcast_to" in line]
+        assert lines and all(line.endswith("block") for line in lines)
