@@ -23,6 +23,7 @@ int fg_trace_input(fg_array *);                 /* the next input of the program
 int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **);
 void fg_trace_abort(void);
 int fg_trace_here(void);                        /* is this thread recording? 2: notes only; 3: of a body */
+int fg_trace_programs(void);                    /* is a recording of it, the innermost or one around it, a program's? */
 uint32_t fg_trace_number(void);                 /* of the recording of this thread, 0 if there is none */
 int fg_trace_outside(const fg_array *);         /* is this thread recording, and was the array made before? */
 int fg_traced(const fg_array *);                /* depends on an input of a recording under way, in whatever thread */

@@ -9,50 +9,78 @@ by whoever records it: on the tape, or in the notes of an outer recording.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 from . import _core
 from ._core import Tensor, apply_op, broadcast_to, reshape, transpose
 
-__all__ = ["carry_out"]
+__all__ = ["FLOWS", "PART", "Flow", "carry_out", "whole"]
 
 Operands = list[Any]  # tensors, and None for a missing one
 Rule = Callable[[int, Operands, list[bool], tuple[int, ...], int], Tensor]
 
 _NAMES = _core.op_names()
+_RANDOM, PART = _NAMES.index("random"), _NAMES.index("part")
+FLOWS = [_NAMES.index(name) for name in ("scan", "while_loop", "cond")]
+
+
+class Flow(Protocol):
+    """A loop or branch, whose note has parts: those of its results that are read, by where they lie."""
+
+    draws: bool
+
+    def by_place(self, operands: Operands, places: Sequence[int]) -> dict[int, Tensor]: ...
+
+    def over_batch(
+        self, operands: Operands, batched: list[bool], size: int, places: Sequence[int]
+    ) -> dict[int, Tensor]: ...
 
 
 def carry_out(
     notes: Sequence[tuple[int, int, list[int], list[bool], tuple[int, ...]]],
     constants: dict[int, Tensor],
-    inputs: Iterable[Tensor],
+    inputs: dict[int, Tensor],
     wanted: Iterable[int],
     size: int,
+    flows: Mapping[int, Flow],
 ) -> dict[int, Tensor]:
-    """The wanted values of a recording (``_core.notes_end``) for a whole batch, each with the batch as first axis.
+    """The wanted values of a recording (``_core.notes_end``) for a whole batch, with the batch as first axis where they
+    depend on one of ``inputs`` or are drawn.
 
-    ``inputs`` are the recording's inputs for the batch. An operand that no outer transform tracked while the function
-    ran is a constant to them here, too.
+    ``inputs`` are those of the recording for the batch, by their numbers, and ``flows`` its loops and branches by how
+    a note names their first body. An operand that no outer transform tracked while the function ran is a constant to
+    them here, too.
     """
-    needed = set(wanted)
+    needed = wanted = set(wanted)
+    parts: dict[int, list[int]] = {}
     todo = []
     for note in reversed(notes):
         if note[1] in needed:
             last = set(note[2]) - needed  # this note is the last to read these
-            needed |= last
+            needed = needed | last
             todo.append((note, last))
-    values = dict(enumerate(inputs))
+            if note[0] == PART:
+                parts.setdefault(note[2][0], []).append(note[4][0])
+    values: dict[int, Any] = dict(inputs)
+    same: dict[int, Any] = dict(constants)  # for all elements
     for (op, result, operands, tracked, attr), last in reversed(todo):
-        batched = [v in values for v in operands]
-        xs: Operands = [
-            None if v < 0 else constants[v] if v in constants else values[v] if outer else values[v].detach()
-            for v, outer in zip(operands, tracked)
-        ]
+        batched = [v >= 0 and v in values for v in operands]
+        moved = any(batched) or op == _RANDOM or (op in FLOWS and flows[attr[0]].draws)
+        xs = [None if v < 0 else (values if b else same)[v] for v, b in zip(operands, batched)]
         for v in last:
             values.pop(v, None)
-        values[result] = _rule(op)(op, xs, batched, attr, size)
-    return values
+        if op == PART:
+            found = xs[0][attr[0]]
+        else:
+            xs = [x if x is None or outer else x.detach() for x, outer in zip(xs, tracked)]
+            if op in FLOWS:
+                flow, places = flows[attr[0]], parts.get(result, [])
+                found = flow.over_batch(xs, batched, size, places) if moved else flow.by_place(xs, places)
+            else:
+                found = _rule(op)(op, xs, batched, attr, size) if moved else apply_op(op, xs, attr)
+        (values if moved else same)[result] = found
+    return {v: values[v] if v in values else same[v] for v in wanted if v in values or v in same}
 
 
 @functools.cache
@@ -75,13 +103,13 @@ def _aligned(xs: Operands, batched: list[bool]) -> Operands:
     return [_padded(x, ndim) if b else x for x, b in zip(xs, batched)]
 
 
-def _whole(x: Any, batched: bool, size: int) -> Any:
+def whole(x: Any, batched: bool, size: int) -> Any:
     """x with the batch as first axis, repeated if it has none."""
     return x if batched or x is None else broadcast_to(x, (size, *x.shape))
 
 
 def _all_whole(xs: Operands, batched: list[bool], size: int) -> Operands:
-    return [_whole(x, b, size) for x, b in zip(xs, batched)]
+    return [whole(x, b, size) for x, b in zip(xs, batched)]
 
 
 # ---- rules ---------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """``scan``, ``while_loop``, ``cond`` and ``fori_loop``: loops and branches that a program records as one instruction.
 
 While nothing is recorded they are Python's own loops and branches over tensors. Within ``compile`` and
-``training_step`` they become single instructions (``_bodies``), whose size does not depend on the number of steps.
+``training_step`` they become single instructions (``_loops``), whose size does not depend on the number of steps.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _bodies, _core, _ops, tree
+from . import _loops, _core, _ops, tree
 from ._core import Tensor
 
 __all__ = ["cond", "fori_loop", "scan", "while_loop"]
@@ -78,7 +78,7 @@ def scan(
         if length == 0 and not _core.recording_programs():
             results = _nothing(step, carry, rows)
         else:
-            results = _bodies.scan(step, carry, rows, length, bool(reverse))
+            results = _loops.scan(step, carry, rows, length, bool(reverse))
         last, ys = results[: len(carry)], results[len(carry) :]
     else:
         last, stacks = carry, []
@@ -129,10 +129,13 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
         return _carried("while_loop", structure, inputs, body_fun(structure.unflatten(inputs)))
 
     if _core.recording_programs():
-        values = _bodies.while_loop(test, step, values)
+        values = _loops.while_loop(test, step, values)
     else:
-        while bool(test(values)[0]):
+        while not _core.traced(going := test(values)[0]):
+            if not going:
+                return structure.unflatten(values)
             values = step(values)
+        values = _loops.while_loop(test, step, values)  # mapped, and it differs from element to element
     return structure.unflatten(values)
 
 
@@ -184,7 +187,7 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
 
     branches = branch("true_fun", true_fun), branch("false_fun", false_fun)
     if _core.recording_programs():
-        results = _bodies.cond(condition, *branches, inputs, check)
+        results = _loops.cond(condition, *branches, inputs, check)
     else:
         both = [f(inputs) for f in branches]
         check(*[[(x.dtype, x.shape) for x in xs] for xs in both])
