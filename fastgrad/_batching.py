@@ -67,7 +67,7 @@ def carry_out(
     for (op, result, operands, tracked, attr), last in reversed(todo):
         batched = [v >= 0 and v in values for v in operands]
         moved = any(batched) or op == _RANDOM or (op in FLOWS and flows[attr[0]].draws)
-        xs = [None if v < 0 else (values if b else same)[v] for v, b in zip(operands, batched)]
+        xs: list[Any] = [None if v < 0 else (values if b else same)[v] for v, b in zip(operands, batched)]
         for v in last:
             values.pop(v, None)
         if op == PART:
