@@ -111,7 +111,9 @@ int fg_matmul_run(const fg_call *c, fg_array *y)
     const fg_array *a = c->in[0].array, *b = c->in[1].array;
     int ta = (int)c->attr[0], tb = (int)c->attr[1], ndim = y->shape->ndim;
     int64_t m = rows_of(a->shape, ta), k = cols_of(a->shape, ta), n = cols_of(b->shape, tb);
-    if (y->shape->size == 0)
+    if (ndim == 2)
+        gemm(y->dtype, ta, tb, m, n, k, a->data, b->data, c->n_in == 3, y->data);
+    if (ndim == 2 || y->shape->size == 0)
         return FG_OK;
     /* Matrices apart in each operand's stack, axis by axis; 0 where the stack is stretched. */
     int64_t step[2][FG_MAX_NDIM], index[FG_MAX_NDIM] = {0}, at[2] = {0, 0}, extent[2] = {m * k, k * n};

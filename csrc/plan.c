@@ -98,7 +98,10 @@ static double work_of(const fg_program *p, const step *s)
  * functions make arrays of their own. */
 static int allocates(const fg_program *p, const step *s)
 {
-    if (fg_n_bodies(s->op) || s->op == FG_OP_numpy)     /* a body takes replays */
+    for (int i = 0; i < fg_n_bodies(s->op); i++)
+        if (fg_body(s->attr, i)->allocates)
+            return 1;
+    if (s->op == FG_OP_numpy)
         return 1;
     if (s->op != FG_OP_sum && s->op != FG_OP_max && s->op != FG_OP_min)
         return 0;
@@ -334,9 +337,11 @@ static int make_slots(fg_program *p)
         p->slot[a->y].shift = x->shift + shift * (int64_t)fg_itemsize(x->array.dtype);
     }
     /* A product that only another one is added to begins in the memory of that one's result. */
-    for (int k = p->notes.n - 1; k >= 0; k--)
-        if (is_collected(&notes_of(p)[k]))
-            p->slot[operands_of(p, &notes_of(p)[k])[2]].root = p->slot[notes_of(p)[k].y].root;
+    for (int k = p->notes.n - 1; k >= 0; k--) {
+        const note *a = &notes_of(p)[k];
+        if (is_collected(a) && values_of(p)[operands_of(p, a)[2]].from == RESULT)
+            p->slot[operands_of(p, a)[2]].root = p->slot[a->y].root;
+    }
     return FG_OK;
 }
 

@@ -23,6 +23,10 @@ int fg_trace_input(fg_array *);                 /* the next input of the program
 int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **);
 void fg_trace_abort(void);
 int fg_trace_here(void);                        /* is this thread recording? 2: notes only; 3: of a body */
+/* The recording under way is that of a body: its outputs are all written where they are wanted, and output k may lie in
+ * the memory of input first + k, for each of the n that are carried, if fg_program_in_place says so. */
+int fg_trace_body(int first, int n);
+int fg_program_in_place(const fg_program *, int input);
 int fg_trace_programs(void);                    /* is a recording of it, the innermost or one around it, a program's? */
 uint32_t fg_trace_number(void);                 /* of the recording of this thread, 0 if there is none */
 int fg_trace_outside(const fg_array *);         /* is this thread recording, and was the array made before? */
@@ -42,6 +46,7 @@ void **fg_replay_address(fg_replay *);
 void **fg_replay_owner(fg_replay *);            /* for the caller's use, as many and NULL at first */
 /* Touches nothing but the replay, so that it needs no lock, unless the program `allocates` (fg_program_describe). */
 int fg_replay_run(const fg_program *, fg_replay *);
+int fg_replay_run_again(const fg_program *, fg_replay *, int from);     /* only inputs from this one on have moved */
 /* Memory for input i that lives as long as the replay, set as its address; NULL: no memory. */
 void *fg_replay_own_input(const fg_program *, fg_replay *, int i);
 

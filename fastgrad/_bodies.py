@@ -184,10 +184,12 @@ def record(f: Function, examples: Callable[[], Tensors], operands: Tensors) -> B
     return body
 
 
-def as_program(f: Function, examples: Tensors) -> Program:
+def as_program(f: Function, examples: Tensors, carried: slice = slice(0, 0)) -> Program:
+    """carried: which of the inputs go on as the first outputs."""
     with _grads(False):
         _core.trace_begin()
         try:
+            _core.trace_body(carried.start, carried.stop - carried.start)
             for x in examples:
                 _core.notes_input(x)
             results = f(examples)

@@ -163,6 +163,7 @@ cdef extern from "program.h":
     void fg_trace_abort()
     int fg_trace_here()
     int fg_trace_programs()
+    int fg_trace_body(int first, int n)
     int fg_trace_outside(const fg_array *)
     int fg_traced(const fg_array *)
     int fg_trace_note(const fg_call *, fg_array *)

@@ -5,6 +5,11 @@ def recording_programs():
     return fg_trace_programs() != 0
 
 
+def trace_body(int first, int n):
+    """The recording under way is that of a body, of which output k is carried on as input first + k, k < n."""
+    check(fg_trace_body(first, n))
+
+
 def example(Tensor x not None, int64_t row=-1):
     """A tensor of its own with the elements that x has at the moment; with a row, those of x[row] or, where x has no
     row, zeros. Nothing of it is recorded."""

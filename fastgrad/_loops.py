@@ -57,7 +57,7 @@ class _Scan(Flow):
     def programs(self, operands: Tensors, further: bool) -> list[Program]:
         first = self.n_closure + self.n_carry
         examples = operands[:first] + [_core.example(x, 0) for x in operands[first:]]
-        return [as_program(functools.partial(self._step, further), examples)]
+        return [as_program(functools.partial(self._step, further), examples, slice(self.n_closure, first))]
 
     def derivative(
         self, cotangents: ByNumber, saved: ByNumber, operands: Tensors, needed: list[bool], again: bool
