@@ -98,7 +98,7 @@ enum { MASKED = 0 };
 #endif
 #include "gemm.c"
 
-const fg_gemm_kernels FG_TABLE(fg_gemm)[2] = {{gemm_f32}, {gemm_f64}};
+const fg_gemm_kernels FG_TABLE(fg_gemm)[2] = {{gemm_f32, rows_f32}, {gemm_f64, rows_f64}};
 
 #else /* ---- once per dtype ---- */
 
@@ -237,6 +237,52 @@ static void NAME(finish)(int64_t rows, int64_t columns, const REAL *tile, int64_
             NAME(store_first)(c + j, rest, v);
         }
     }
+}
+
+/* Of 2 n vectors n: two are added up by halves, interleaved. */
+INLINE void NAME(fold)(VECTOR *r, const int n)
+{
+    if (2 * n <= W)
+        UNROLL for (int j = 0; j < n; j++)
+            r[j] = SHUFFLE(r[j], r[j + n], PAIRS(0, W)) + SHUFFLE(r[j], r[j + n], PAIRS(W / 2, W));
+}
+
+/* The products of W rows with x: of each in the lanes of an accumulator, which are added up at last. */
+INLINE VECTOR NAME(row_products)(int64_t k, const REAL *a, const REAL *x)
+{
+    enum { GROUP = LESSER(W, 8) };              /* rows at a time: their addresses stay in registers, too */
+    VECTOR r[W] = {{0}};
+    UNROLL for (int g = 0; g < W; g += GROUP) {
+        int64_t p = 0;
+        for (; p + W <= k; p += W) {
+            const VECTOR v = LOAD(x + p);
+            UNROLL for (int j = g; j < g + GROUP; j++) r[j] += LOAD(a + j * k + p) * v;
+        }
+        if (p < k) {
+            const int rest = (int)(k - p);
+            const VECTOR v = NAME(load_first)(x + p, rest);
+            UNROLL for (int j = g; j < g + GROUP; j++) r[j] += NAME(load_first)(a + j * k + p, rest) * v;
+        }
+    }
+    NAME(fold)(r, 8);
+    NAME(fold)(r, 4);
+    NAME(fold)(r, 2);
+    NAME(fold)(r, 1);
+    return r[0];
+}
+
+static void NAME(rows)(int64_t m, int64_t k, const void *a_, const void *x, int beta, void *y_)
+{
+    const REAL *a = a_;
+    REAL *y = y_, last[W];
+    int64_t i = 0;
+    for (; i + W <= m; i += W) {
+        VECTOR v = NAME(row_products)(k, a + i * k, x);
+        STORE(y + i, beta ? v + LOAD(y + i) : v);
+    }
+    if (i < m)                                  /* the last W rows, of which some are done */
+        STORE(last, NAME(row_products)(k, a + (m - W) * k, x));
+    for (; i < m; i++) y[i] = last[i - (m - W)] + (beta ? y[i] : 0);
 }
 
 static void NAME(gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a_, int64_t lda,

@@ -17,6 +17,8 @@ typedef void (*sgemm32)(int order, int ta, int tb, int m, int n, int k, float al
                         const float *b, int ldb, float beta, float *c, int ldc);
 typedef void (*dgemm32)(int order, int ta, int tb, int m, int n, int k, double alpha, const double *a, int lda,
                         const double *b, int ldb, double beta, double *c, int ldc);
+/* A matrix and a vector, both along k, are for the kernel of rows where the matrix is in a cache. */
+enum { ROWS_FROM = 32, ROWS_MOST = 1 << 17 };
 enum { ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112 };
 
 static struct { void *gemm[2]; int ilp64; } blas;
@@ -42,7 +44,12 @@ static int blas_takes(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k
 static void gemm(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a, const void *b, int beta,
                  void *c)
 {
-    int64_t lda = ta ? m : k, ldb = tb ? k : n;
+    int64_t lda = ta ? m : k, ldb = tb ? k : n, longer = m < n ? n : m;
+    int along_k = (!ta || m == 1) && (tb || n == 1);
+    if (along_k && (m == 1 || n == 1) && longer >= ROWS_FROM && k >= ROWS_FROM && longer * k <= ROWS_MOST) {
+        fg_kernels[dtype].gemm->rows(longer, k, m < n ? b : a, m < n ? a : b, beta, c);
+        return;
+    }
     if (!blas_takes(dtype, ta, tb, m, n, k)) {
         fg_kernels[dtype].gemm->gemm(ta, tb, m, n, k, a, lda, b, ldb, beta, c, n);
         return;
