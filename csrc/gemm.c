@@ -16,7 +16,7 @@
 #endif
 
 /* R_MAX * V_MAX accumulators, V_MAX vectors of B and one of A fit the register file. */
-enum { R_MAX = 6, K_BLOCK = 192 };
+enum { R_MAX = 6, K_BLOCK = 192, FEW = 32 };
 #if defined __AVX512F__
 enum { VECTOR_BYTES = 64, V_MAX = 4 };
 #elif defined __AVX__
@@ -296,6 +296,15 @@ static void NAME(gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const vo
         for (int64_t i = 0; i < m; i++)
             for (int64_t j = 0; j < n; j++) c[i * ldc + j] = 0;
     if (m == 0 || n == 0 || k == 0) return;
+    if (m * n * k <= FEW) {                     /* less work than the preparations of a tile */
+        for (int64_t i = 0; i < m; i++)
+            for (int64_t j = 0; j < n; j++) {
+                REAL sum = 0, *y = c + i * c_row + j;
+                for (int64_t p = 0; p < k; p++) sum += a[i * a_row + p * a_col] * b[p * b_row + j * b_col];
+                *y = beta ? sum + *y : sum;
+            }
+        return;
+    }
 
 #define SWAP(type, x, y) do { type swap_ = x; x = y; y = swap_; } while (0)
     /* In vector operations: the tiles, turning an operand (2 elements each), and scattering a transposed C. */

@@ -18,7 +18,7 @@ typedef void (*sgemm32)(int order, int ta, int tb, int m, int n, int k, float al
 typedef void (*dgemm32)(int order, int ta, int tb, int m, int n, int k, double alpha, const double *a, int lda,
                         const double *b, int ldb, double beta, double *c, int ldc);
 /* A matrix and a vector, both along k, are for the kernel of rows where the matrix is in a cache. */
-enum { ROWS_FROM = 32, ROWS_MOST = 1 << 17 };
+enum { ROWS_FROM = 32, ROWS_MOST = 1 << 15 };
 enum { ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112 };
 
 static struct { void *gemm[2]; int ilp64; } blas;
