@@ -5,8 +5,9 @@
  * operands and the results lie, so that a step neither allocates nor copies arrays.
  *
  * All results of such an operation lie in one block of bytes, of which `part` takes one out: a view in a program. A
- * carried value has two places there, written in turn, as a step reads the old value while it writes the new one; it
- * ends in the first.
+ * carried value has two places there, written in turn, as a step reads the old value while it writes the new one, or a
+ * row for each step and one more: the values that came into the steps and those that went out of them are stacks in the
+ * same memory.
  */
 #include "recording.h"
 
@@ -29,7 +30,9 @@ int fg_draws(int op, const int64_t *attr)
 }
 
 /* ---- where results lie ------------------------------------------------------------------------------------------ */
-enum { LENGTH = 1, REVERSE, CONSTANTS, CARRY };     /* attributes of scan; of while_loop the third: constants */
+/* Attributes of scan, of which the last tells whether what is carried is to be stacked; of while_loop the third:
+ * constants. */
+enum { LENGTH = 1, REVERSE, CONSTANTS, CARRY, STACKED };
 
 static int64_t bytes_of(const fg_program *p, int v)
 {
@@ -40,16 +43,32 @@ static int64_t room(int64_t bytes) { return bytes / FG_ALIGN * FG_ALIGN + FG_ALI
 
 static int n_results(int op, const int64_t *attr) { return fg_body(attr, fg_n_bodies(op) - 1)->n_out; }
 
-int64_t fg_flow_place(int op, const int64_t *attr, int k)
+/* Where what is written for output k of the body begins; behind the last, the end of the block. */
+static int64_t place_of(int op, const int64_t *attr, int k)
 {
     const fg_program *p = fg_body(attr, fg_n_bodies(op) - 1);
     int64_t at = 0;
     for (int i = 0; i < k; i++) {
         int64_t bytes = bytes_of(p, p->out[i]);
-        int carried = op == FG_OP_while_loop || (op == FG_OP_scan && i < attr[CARRY]);
-        at += carried ? 2 * room(bytes) : room(op == FG_OP_scan ? attr[LENGTH] * bytes : bytes);
+        if (op == FG_OP_scan && i < attr[CARRY] && attr[STACKED])
+            at += room((attr[LENGTH] + 1) * bytes);
+        else if (op == FG_OP_while_loop || (op == FG_OP_scan && i < attr[CARRY]))
+            at += 2 * room(bytes);
+        else
+            at += room(op == FG_OP_scan ? attr[LENGTH] * bytes : bytes);
     }
     return at;
+}
+
+int64_t fg_flow_place(int op, const int64_t *attr, int k)
+{
+    int n = n_results(op, attr), after = k >= n && (k - n) / (int)attr[CARRY];
+    if (op != FG_OP_scan || !attr[STACKED] || (k >= attr[CARRY] && k < n))
+        return place_of(op, attr, k);
+    const fg_program *p = fg_body(attr, 0);
+    int i = k < n ? k : (k - n) % (int)attr[CARRY];
+    int64_t first = k < n ? (attr[REVERSE] ? 0 : attr[LENGTH]) : after != (int)attr[REVERSE];
+    return place_of(op, attr, i) + first * bytes_of(p, p->out[i]);
 }
 
 static int block_shape(const fg_call *c, fg_shape **shape, int *dtype)
@@ -62,7 +81,7 @@ static int block_shape(const fg_call *c, fg_shape **shape, int *dtype)
     if (bytes > 1e18)
         return fg_fail(FG_NO_MEMORY, "%s: its results would take %g bytes", fg_ops[c->op].name, bytes);
     *dtype = FG_UINT8;
-    int64_t total = fg_flow_place(c->op, c->attr, n_results(c->op, c->attr));
+    int64_t total = place_of(c->op, c->attr, n_results(c->op, c->attr));
     return fg_shape_made(fg_shape_new(1, &total), shape);
 }
 
@@ -113,20 +132,26 @@ typedef struct {
     int64_t step;
 } moving;
 
-/* Where carried value k begins, if it ends at `place`. Both places are one where the body adds to it in place. */
-static void begin_carried(const fg_call *c, int k, int64_t n_steps, char *place, moving *in, moving *out)
+/* Carried value k goes to and fro between two places, so that it ends in the first, or from row to row of its stack; it
+ * stays where it is if the body adds to it in place. */
+static void begin_carried(const fg_call *c, int k, char *place, moving *in, moving *out)
 {
     const fg_program *p = fg_body(c->attr, 0);
     int input = (int)c->attr[CONSTANTS] + k;
-    const void *init = c->in[input].array->data;
-    int64_t bytes = bytes_of(p, p->out[k]);
-    char *from = place + room(bytes);
-    if (n_steps % 2 == 0 || fg_program_in_place(p, input))
-        from = place;
-    copy(from, init, bytes);
-    char *to = fg_program_in_place(p, input) ? from : from == place ? place + room(bytes) : place;
-    *in = (moving){from, to, 0};
-    *out = (moving){to, from, 0};
+    int64_t length = c->attr[LENGTH], bytes = bytes_of(p, p->out[k]);
+    char *from = place, *to = place;
+    if (c->attr[STACKED]) {
+        int64_t step = c->attr[REVERSE] ? -bytes : bytes;
+        from += c->attr[REVERSE] ? length * bytes : 0;
+        *in = (moving){from, NULL, step};
+        *out = (moving){from + step, NULL, step};
+    } else {
+        int moves = !fg_program_in_place(p, input);
+        *(moves && length % 2 ? &from : &to) += moves ? room(bytes) : 0;
+        *in = (moving){from, to, 0};
+        *out = (moving){to, from, 0};
+    }
+    copy(from, c->in[input].array->data, bytes);
 }
 
 int fg_scan_run(const fg_call *c, fg_array *y)
@@ -144,14 +169,14 @@ int fg_scan_run(const fg_call *c, fg_array *y)
     moving *out = x + p->n_in - n_constants;
     int64_t sign = c->attr[REVERSE] ? -1 : 1, first = c->attr[REVERSE] ? length - 1 : 0;
     for (int k = 0; k < n; k++)
-        begin_carried(c, k, length, (char *)y->data + fg_flow_place(c->op, c->attr, k), &x[k], &out[k]);
+        begin_carried(c, k, (char *)y->data + place_of(c->op, c->attr, k), &x[k], &out[k]);
     for (int i = n_constants + n; i < p->n_in; i++) {
         int64_t bytes = bytes_of(p, i);
         x[i - n_constants] = (moving){(char *)c->in[i].array->data + first * bytes, NULL, sign * bytes};
     }
     for (int k = n; k < p->n_out; k++) {
         int64_t bytes = bytes_of(p, p->out[k]);
-        out[k] = (moving){(char *)y->data + fg_flow_place(c->op, c->attr, k) + first * bytes, NULL, sign * bytes};
+        out[k] = (moving){(char *)y->data + place_of(c->op, c->attr, k) + first * bytes, NULL, sign * bytes};
     }
     int status = FG_OK;
     void **address = fg_replay_address(r) + n_constants;

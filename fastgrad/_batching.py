@@ -25,16 +25,19 @@ _RANDOM, PART = _NAMES.index("random"), _NAMES.index("part")
 FLOWS = [_NAMES.index(name) for name in ("scan", "while_loop", "cond")]
 
 
+Part = tuple[int, ...]
+
+
 class Flow(Protocol):
-    """A loop or branch, whose note has parts: those of its results that are read, by where they lie."""
+    """A loop or branch, whose note has parts: those of its results that are read, by the attributes of their notes."""
 
     draws: bool
 
-    def by_place(self, operands: Operands, places: Sequence[int]) -> dict[int, Tensor]: ...
+    def parts(self, operands: Operands, wanted: Sequence[Part]) -> dict[Part, Tensor]: ...
 
-    def over_batch(
-        self, operands: Operands, batched: list[bool], size: int, places: Sequence[int]
-    ) -> dict[int, Tensor]: ...
+    def parts_over(
+        self, operands: Operands, batched: list[bool], size: int, wanted: Sequence[Part]
+    ) -> dict[Part, Tensor]: ...
 
 
 def carry_out(
@@ -53,7 +56,7 @@ def carry_out(
     them here, too.
     """
     needed = wanted = set(wanted)
-    parts: dict[int, list[int]] = {}
+    parts: dict[int, list[Part]] = {}
     todo = []
     for note in reversed(notes):
         if note[1] in needed:
@@ -61,7 +64,7 @@ def carry_out(
             needed = needed | last
             todo.append((note, last))
             if note[0] == PART:
-                parts.setdefault(note[2][0], []).append(note[4][0])
+                parts.setdefault(note[2][0], []).append(note[4])
     values: dict[int, Any] = dict(inputs)
     same: dict[int, Any] = dict(constants)  # for all elements
     for (op, result, operands, tracked, attr), last in reversed(todo):
@@ -71,12 +74,12 @@ def carry_out(
         for v in last:
             values.pop(v, None)
         if op == PART:
-            found = xs[0][attr[0]]
+            found = xs[0][attr]
         else:
             xs = [x if x is None or outer else x.detach() for x, outer in zip(xs, tracked)]
             if op in FLOWS:
-                flow, places = flows[attr[0]], parts.get(result, [])
-                found = flow.over_batch(xs, batched, size, places) if moved else flow.by_place(xs, places)
+                flow, read = flows[attr[0]], parts.get(result, [])
+                found = flow.parts_over(xs, batched, size, read) if moved else flow.parts(xs, read)
             else:
                 found = _rule(op)(op, xs, batched, attr, size) if moved else apply_op(op, xs, attr)
         (values if moved else same)[result] = found

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from . import _core
-from ._batching import FLOWS, PART, carry_out
+from ._batching import FLOWS, PART, Part, carry_out
 from ._core import Program, Tensor
 from ._jvp import push
 
@@ -87,7 +87,9 @@ def _transform() -> Iterator[None]:
 class Body:
     """The notes of a function of examples, which may be overwritten."""
 
-    def __init__(self, f: Function, examples: Tensors, tracked: bool) -> None:
+    def __init__(self, f: Function, examples: Tensors, tracked: bool, same: list[tuple[Tensor, Tensor]]) -> None:
+        """f adds to ``same`` pairs of a result and an input that has its value: what reads the one is to read the other.
+        """
         self.n_in = len(examples)
         self.flows: dict[int, Flow] = {}
         if tracked:  # so that the notes tell what is detached
@@ -99,11 +101,14 @@ class Body:
                     _core.notes_input(x)
                 results = f(list(examples))
                 numbers = [_core.notes_output(x)[0] for x in results]
+                known = {_core.notes_output(x)[0]: _core.notes_output(y)[0] for x, y in same}
             except BaseException:
                 _core.trace_abort()
                 raise
             notes, self.constants = _core.notes_end()
-        self.outs = [v if v >= 0 else -1 - i for i, v in enumerate(numbers)]
+        known = {v: w for v, w in known.items() if v >= self.n_in}
+        notes = [(op, y, [known.get(v, v) for v in operands], *rest) for op, y, operands, *rest in notes]
+        self.outs = [known.get(v, v) if v >= 0 else -1 - i for i, v in enumerate(numbers)]
         self.constants |= {v: x for v, x in zip(self.outs, results) if v < 0}
         self.kinds = [(x.dtype, x.shape) for x in results]
 
@@ -114,9 +119,9 @@ class Body:
                 needed |= set(note[2])
                 kept.append(note)
         self.notes = kept[::-1]
-        self.parts: dict[int, list[int]] = {}  # of each loop or branch, the results that are read
+        self.parts: dict[int, list[Part]] = {}  # of each loop or branch, the results that are read
         for op, _, (v, *_), _, attr in (note for note in self.notes if note[0] == PART):
-            self.parts.setdefault(v, []).append(attr[0])
+            self.parts.setdefault(v, []).append(attr)
         self.drawn = [note[1] for note in self.notes if self._draws(note)]
         self.opaque = any(note[0] in FLOWS and self._draws(note) for note in self.notes)
         self.closure = [
@@ -142,13 +147,13 @@ class Body:
                 continue
             if op == PART:
                 if isinstance(values[operands[0]], dict):
-                    values[result] = values[operands[0]][attr[0]]
+                    values[result] = values[operands[0]][attr]
                     continue
             xs: list[Any] = [
                 None if v < 0 else values[v] if outer else values[v].detach() for v, outer in zip(operands, tracked)
             ]
             if op in FLOWS:
-                values[result] = self.flows[attr[0]].by_place(xs, self.parts.get(result, []))
+                values[result] = self.flows[attr[0]].parts(xs, self.parts.get(result, []))
             else:
                 values[result] = _core.apply_op(op, xs, attr)
         return values
@@ -176,11 +181,15 @@ class Body:
         return [values[v] for v in self.outs]
 
 
-def record(f: Function, examples: Callable[[], Tensors], operands: Tensors) -> Body:
+def record(
+    f: Function, examples: Callable[[], Tensors], operands: Tensors, same: list[tuple[Tensor, Tensor]] | None = None
+) -> Body:
+    same = [] if same is None else same
     tracked = _core.grad_enabled() and (_core.in_transform() or any(x.requires_grad for x in operands))
-    body = Body(f, examples(), tracked)
+    body = Body(f, examples(), tracked, same)
     if not tracked and _core.grad_enabled() and any(x.requires_grad for x in body.outside):
-        body = Body(f, examples(), True)
+        same.clear()
+        body = Body(f, examples(), True, same)
     return body
 
 
@@ -210,7 +219,7 @@ class Flow:
     draws: bool
     kinds: list[tuple[Any, tuple[int, ...]]]  # dtypes and shapes of all results
     n_results: int  # without the further ones
-    numbers: tuple[int, ...]  # its attributes behind the bodies
+    numbers: tuple[int, ...]  # its attributes behind the bodies, where nothing further is computed
 
     def programs(self, operands: Tensors, further: bool) -> list[Program]:
         raise NotImplementedError
@@ -234,6 +243,10 @@ class Flow:
     def _made(self) -> dict[bool, list[Program]]:
         return {}
 
+    def attributes(self, further: bool) -> tuple[int, ...]:
+        """Those behind the bodies."""
+        return self.numbers
+
     def run(self, operands: Tensors, wanted: Sequence[int] | None = None) -> dict[int, Tensor]:
         wanted = range(self.n_results) if wanted is None else wanted
         tracked = _core.grad_enabled() and any(x.requires_grad for x in operands)
@@ -244,33 +257,33 @@ class Flow:
         for notes in _recordings():
             notes.flows[_core.body_number(made[0])] = self
         kinds = self.kinds if further else self.kinds[: self.n_results]
-        values = dict(enumerate(_core.flow(_NAMES.index(self.name), made, self.numbers, operands, kinds)))
+        values = dict(enumerate(_core.flow(_NAMES.index(self.name), made, self.attributes(further), operands, kinds)))
         if tracked:
             saved = {k: x for k, x in values.items() if k >= self.n_results}
             values |= self.attached(values, wanted, operands, saved)
         return values
 
-    def _numbered(self, places: Sequence[int]) -> list[int]:
-        """The numbers of the results that lie at these bytes of the block, in this order."""
-        for made in self._made.values():
-            at = {_core.flow_place(_NAMES.index(self.name), made, self.numbers, k): k for k in range(len(self.kinds))
-                  if made is self._made.get(True) or k < self.n_results}  # fmt: skip
-            if all(place in at for place in places):
-                return [at[place] for place in places]
+    def _numbered(self, parts: Sequence[Part]) -> list[int]:
+        """The numbers of the results that these are, in their order; by where they lie, and their shapes."""
+        for further, made in self._made.items():
+            count, attr = len(self.kinds) if further else self.n_results, self.attributes(further)
+            op, shapes = _NAMES.index(self.name), [shape for _, shape in self.kinds]
+            at = {(_core.flow_place(op, made, attr, k), shapes[k]): k for k in range(count)}
+            if all((part[0], part[2:]) in at for part in parts):
+                return [at[part[0], part[2:]] for part in parts]
         raise AssertionError(f"{self.name}: a note reads what there is not")
 
-    def by_place(self, operands: Tensors, places: Sequence[int]) -> dict[int, Tensor]:
-        """The results that lie at these bytes of the block."""
-        numbers = self._numbered(places)
+    def parts(self, operands: Tensors, wanted: Sequence[Part]) -> dict[Part, Tensor]:
+        """The results that notes read, by the attributes of those."""
+        numbers = self._numbered(wanted)
         found = self.run(operands, numbers)
-        return {place: found[k] for place, k in zip(places, numbers)}
+        return {part: found[k] for part, k in zip(wanted, numbers)}
 
-    def over_batch(
-        self, operands: Tensors, batched: list[bool], size: int, places: Sequence[int]
-    ) -> dict[int, Tensor]:
+    def parts_over(
+        self, operands: Tensors, batched: list[bool], size: int, wanted: Sequence[Part]
+    ) -> dict[Part, Tensor]:
         """The same for a whole batch, which is the first axis of some operands and of all results."""
-        numbers = self._numbered(places)
-        return dict(zip(places, self.over(operands, batched, size, numbers)))
+        return dict(zip(wanted, self.over(operands, batched, size, self._numbered(wanted))))
 
     def attached(
         self, values: dict[int, Tensor], wanted: Sequence[int], operands: Tensors, saved: dict[int, Tensor]

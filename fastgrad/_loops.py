@@ -33,31 +33,45 @@ def _moved(x: Tensor) -> Tensor:
 
 # ---- scan -----------------------------------------------------------------------------------------------------------
 class _Scan(Flow):
-    """Further results: what was carried into each step, and what was drawn there."""
+    """Further results: what was drawn at each step, what was carried into it, and what out of it."""
 
     name = "scan"
 
     def __init__(self, body: Body, n_carry: int, length: int, reverse: bool) -> None:
         self.body, self.n_carry, self.length, self.reverse = body, n_carry, length, reverse
         self.n_closure, self.draws = len(body.closure), bool(body.drawn)
-        self.numbers = (length, reverse, self.n_closure, n_carry)
+        self.numbers = (length, reverse, self.n_closure, n_carry, 0)
         self.n_results = len(body.outs)
-        self._steps = body.kinds + body.kinds[:n_carry] + [_kind_of(body, v) for v in body.drawn if not body.opaque]
+        drawn = [] if body.opaque else body.drawn
+        self._results = [*body.outs, *drawn, *range(n_carry), *body.outs[:n_carry]]  # values of the body
+        self._steps = body.kinds + [_kind_of(body, v) for v in drawn] + 2 * body.kinds[:n_carry]
         self.kinds = body.kinds[:n_carry] + [(dtype, (length, *shape)) for dtype, shape in self._steps[n_carry:]]
 
     def _step(self, further: bool, inputs: Tensors) -> Tensors:
         closure, rest = inputs[: self.n_closure], inputs[self.n_closure :]
         values = self.body.values(closure, rest, {})
-        results = [values[v] for v in self.body.outs]
-        if further:
-            results += rest[: self.n_carry]
-            results += [] if self.body.opaque else [values[v] for v in self.body.drawn]
-        return results
+        return [values[v] for v in self._results[: len(self._results) - 2 * self.n_carry if further else self.n_results]]
+
+    def attributes(self, further: bool) -> tuple[int, ...]:
+        return *self.numbers[:-1], further  # what is carried is stacked
 
     def programs(self, operands: Tensors, further: bool) -> list[Program]:
         first = self.n_closure + self.n_carry
         examples = operands[:first] + [_core.example(x, 0) for x in operands[first:]]
-        return [as_program(functools.partial(self._step, further), examples, slice(self.n_closure, first))]
+        carried = slice(0, 0) if further else slice(self.n_closure, first)
+        return [as_program(functools.partial(self._step, further), examples, carried)]
+
+    def _again(self, same: list[tuple[Tensor, Tensor]], further: Tensors) -> Function:
+        """A step on closure, carry and row, in the course of which further results are known."""
+        n, c, d = self.n_closure, self.n_carry, len(further) - 2 * self.n_carry
+
+        def f(inputs: Tensors) -> Tensors:
+            inner, drawn = inputs[n:], further[:d]
+            results = self.body(inputs[:n], inner, dict(zip(self.body.drawn, drawn)))
+            same[:] = zip(results[:c], further[d + c :])
+            return [*results, *drawn, *inner[:c], *results[:c]]
+
+        return f
 
     def derivative(
         self, cotangents: ByNumber, saved: ByNumber, operands: Tensors, needed: list[bool], again: bool
@@ -71,6 +85,7 @@ class _Scan(Flow):
         rows = [j for j in range(len(xs)) if needed[first + j]]
         stacked = [k for k in cotangents if k >= c]
         further = [saved[k] for k in sorted(saved)]
+        same: list[tuple[Tensor, Tensor]] = []
         by = [*outer, *[n + i for i in floats], *[first + j for j in rows]]
 
         def step(inputs: Tensors) -> Tensors:
@@ -79,14 +94,10 @@ class _Scan(Flow):
             def take(count: int) -> Tensors:
                 return list(islice(left, count))
 
-            arrived, sums, carry = take(len(floats)), take(len(outer)), take(c)
-            drawn = dict(zip(self.body.drawn, take(len(further) - c)))
+            arrived, sums, known = take(len(floats)), take(len(outer)), take(len(further))
+            carry = known[len(known) - 2 * c : len(known) - c]
             x, ys = take(len(xs)), take(len(stacked))
-
-            def f(all_inputs: Tensors) -> Tensors:
-                inner = all_inputs[n:]
-                return [*self.body(all_inputs[:n], inner, drawn), *inner[:c], *drawn.values()]
-
+            f = self._again(same, known)
             weights = dict(zip(floats, arrived)) | dict(zip(stacked, ys))
             found = pullback(f, [*closure, *carry, *x], by, weights, again)
             k, m = len(outer), len(outer) + len(floats)
@@ -95,7 +106,7 @@ class _Scan(Flow):
         start = [cotangents[i] if i in cotangents else zeros_like(init[i]) for i in floats]
         sums = [zeros_like(closure[i]) for i in outer]
         rows_in = [*further, *xs, *[cotangents[k] for k in stacked]]
-        found = scan(step, start + sums, rows_in, self.length, not self.reverse)
+        found = scan(step, start + sums, rows_in, self.length, not self.reverse, same)
         result: list[Tensor | None] = [None] * len(operands)
         places = [*[n + i for i in floats], *outer, *[first + j for j in rows]]
         for place, gradient in zip(places, found):
@@ -114,6 +125,7 @@ class _Scan(Flow):
         rows = [j for j in range(len(xs)) if tangents[first + j] is not None]
         stacked = [k for k in wanted if k >= c]
         further = [saved[k] for k in sorted(saved)]
+        same: list[tuple[Tensor, Tensor]] = []
 
         def step(inputs: Tensors) -> Tensors:
             left = iter(inputs)
@@ -121,14 +133,10 @@ class _Scan(Flow):
             def take(count: int) -> Tensors:
                 return list(islice(left, count))
 
-            arrived, carry = take(len(floats)), take(c)
-            drawn = dict(zip(self.body.drawn, take(len(further) - c)))
+            arrived, known = take(len(floats)), take(len(further))
+            carry = known[len(known) - 2 * c : len(known) - c]
             x, moving = take(len(xs)), take(len(rows))
-
-            def f(all_inputs: Tensors) -> Tensors:
-                inner = all_inputs[n:]
-                return [*self.body(all_inputs[:n], inner, drawn), *inner[:c], *drawn.values()]
-
+            f = self._again(same, known)
             by = dict(zip([n + i for i in floats], arrived)) | dict(zip([first + j for j in rows], moving))
             values = [*closure, *carry, *x]
             found = pushforward(f, values, outer | by, again)
@@ -137,7 +145,7 @@ class _Scan(Flow):
 
         start = [zeros_like(init[i]) if tangents[n + i] is None else tangents[n + i] for i in floats]
         rows_in = [*further, *xs, *[tangents[first + j] for j in rows]]
-        found = dict(zip([*floats, *stacked], scan(step, start, rows_in, self.length, self.reverse)))
+        found = dict(zip([*floats, *stacked], scan(step, start, rows_in, self.length, self.reverse, same)))
         return [found[k] for k in wanted]
 
     def over(self, operands: Tensors, batched: list[bool], size: int, wanted: list[int]) -> Tensors:
@@ -149,7 +157,7 @@ class _Scan(Flow):
             moving = body.batched(moving | more)
         rows = [_moved(x) if b else x for x, b in zip(operands[first:], batched[first:])]
         init = [whole(x, b or i not in moving, size) for i, (x, b) in enumerate(zip(operands[n:], batched[n:first]))]
-        results = body.outs + [*range(c)] + ([] if body.opaque else body.drawn)
+        results = self._results
         stacked = [k for k in wanted if k >= c]
 
         def step(inputs: Tensors) -> Tensors:
@@ -172,10 +180,13 @@ def _kind_of(body: Body, v: int) -> tuple[Any, tuple[int, ...]]:
     return _core.dtype_numbered(attr[0]), attr[3:]
 
 
-def scan(f: Function, init: Tensors, xs: Tensors, length: int, reverse: bool) -> Tensors:
+def scan(
+    f: Function, init: Tensors, xs: Tensors, length: int, reverse: bool, same: list[tuple[Tensor, Tensor]] | None = None
+) -> Tensors:
     """f takes what is carried and a row of each of xs, and returns what is carried on and a row for each of the stacked
-    results, which come behind what is carried at last."""
-    body = record(f, lambda: [_core.example(x) for x in init] + [_core.example(x, 0) for x in xs], [*init, *xs])
+    results, which come behind what is carried at last. ``same``: as for a Body."""
+    examples = lambda: [_core.example(x) for x in init] + [_core.example(x, 0) for x in xs]  # noqa: E731
+    body = record(f, examples, [*init, *xs], same)
     flow = _Scan(body, len(init), length, reverse)
     return [*flow.run([*body.outside, *init, *xs]).values()][: flow.n_results]
 
