@@ -107,7 +107,7 @@ class Body:
                 raise
             notes, self.constants = _core.notes_end()
         known = {v: w for v, w in known.items() if v >= self.n_in}
-        notes = [(op, y, [known.get(v, v) for v in operands], *rest) for op, y, operands, *rest in notes]
+        notes = [(op, y, [known.get(v, v) for v in given], outer, attr) for op, y, given, outer, attr in notes]
         self.outs = [known.get(v, v) if v >= 0 else -1 - i for i, v in enumerate(numbers)]
         self.constants |= {v: x for v, x in zip(self.outs, results) if v < 0}
         self.kinds = [(x.dtype, x.shape) for x in results]
