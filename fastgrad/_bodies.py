@@ -112,6 +112,11 @@ class Body:
         self.constants |= {v: x for v, x in zip(self.outs, results) if v < 0}
         self.kinds = [(x.dtype, x.shape) for x in results]
 
+        self.shapes = [x.shape for x in examples]  # of the inputs
+        self._keep(notes)
+
+    def _keep(self, notes: list[Any]) -> None:
+        """Those of the notes that are needed."""
         needed = set(self.outs)
         kept = []
         for note in reversed(notes):
@@ -127,6 +132,15 @@ class Body:
         self.closure = [
             v for v, x in self.constants.items() if v in needed and (x.requires_grad or _core.traced(x))
         ]
+
+    def without(self, numbers: set[int]) -> None:
+        """Take away the inputs, and the results, of these numbers."""
+        left = {v: i for i, v in enumerate(v for v in range(self.n_in) if v not in numbers)}
+        self.n_in, self.shapes = len(left), [self.shapes[v] for v in left]
+        self.outs = [left.get(v, v) for i, v in enumerate(self.outs) if i not in numbers]
+        self.kinds = [kind for i, kind in enumerate(self.kinds) if i not in numbers]
+        self._keep([(op, y, [left.get(v, v) for v in given], outer, attr) for op, y, given, outer, attr in self.notes
+                    if not numbers & set(given)])  # fmt: skip
 
     def _draws(self, note: Any) -> bool:
         return note[0] == _RANDOM or (note[0] in FLOWS and self.flows[note[4][0]].draws)

@@ -19,6 +19,8 @@ from ._core import Program, Tensor
 
 __all__ = ["cond", "scan", "while_loop"]
 
+_ADD, _MATMUL, _RESHAPE = [_core.op_names().index(name) for name in ("add", "matmul", "reshape")]
+
 
 def _drawn_inside(name: str, what: str) -> NotImplementedError:
     return NotImplementedError(
@@ -106,11 +108,16 @@ class _Scan(Flow):
         start = [cotangents[i] if i in cotangents else zeros_like(init[i]) for i in floats]
         sums = [zeros_like(closure[i]) for i in outer]
         rows_in = [*further, *xs, *[cotangents[k] for k in stacked]]
-        found = scan(step, start + sums, rows_in, self.length, not self.reverse, same)
+        body, carried = _recorded_step(step, start + sums, rows_in, same), start + sums
+        products = {} if again else _products(body, len(carried), range(len(start), len(carried)))
+        body.without(set(products))
+        carried = [x for k, x in enumerate(carried) if k not in products]
+        found = _scanned(body, carried, rows_in, self.length, not self.reverse)
+        of_stacks = {k: _product(*factors, rows_in, found[len(carried) :]) for k, factors in products.items()}
+        left = iter(found)
         result: list[Tensor | None] = [None] * len(operands)
-        places = [*[n + i for i in floats], *outer, *[first + j for j in rows]]
-        for place, gradient in zip(places, found):
-            result[place] = gradient
+        for k, place in enumerate([*[n + i for i in floats], *outer, *[first + j for j in rows]]):
+            result[place] = of_stacks[k] if k in of_stacks else next(left)
         return result
 
     def tangents(
@@ -185,10 +192,61 @@ def scan(
 ) -> Tensors:
     """f takes what is carried and a row of each of xs, and returns what is carried on and a row for each of the stacked
     results, which come behind what is carried at last. ``same``: as for a Body."""
-    examples = lambda: [_core.example(x) for x in init] + [_core.example(x, 0) for x in xs]  # noqa: E731
-    body = record(f, examples, [*init, *xs], same)
+    return _scanned(_recorded_step(f, init, xs, same), init, xs, length, reverse)
+
+
+def _recorded_step(f: Function, init: Tensors, xs: Tensors, same: list[tuple[Tensor, Tensor]] | None) -> Body:
+    return record(f, lambda: [_core.example(x) for x in init] + [_core.example(x, 0) for x in xs], [*init, *xs], same)
+
+
+def _scanned(body: Body, init: Tensors, xs: Tensors, length: int, reverse: bool) -> Tensors:
     flow = _Scan(body, len(init), length, reverse)
     return [*flow.run([*body.outside, *init, *xs]).values()][: flow.n_results]
+
+
+# A sum over the steps of products of what is stacked anyway is one product of the stacks, which costs less than to add
+# a matrix to another one at each step. A factor: where in the rows (0) or the stacked results (1) it is, its shape in a
+# step, and whether it is transposed.
+_Factor = tuple[tuple[int, int], tuple[int, ...], bool]
+
+
+def _products(body: Body, n_carried: int, sums: range) -> dict[int, tuple[_Factor, _Factor]]:
+    """Which of these carried sums are such, and of which factors."""
+    maker = {note[1]: note for note in body.notes}
+    stacks = {v: ((1, k), body.kinds[n_carried + k][1]) for k, v in enumerate(body.outs[n_carried:])}
+    stacks |= {n_carried + j: ((0, j), shape) for j, shape in enumerate(body.shapes[n_carried:])}
+
+    def factor(v: int, turned: bool) -> _Factor | None:
+        shape = None
+        while v in maker and v not in stacks and maker[v][0] == _RESHAPE:
+            shape, v = shape or maker[v][4], maker[v][2][0]
+        if v not in stacks or len(shape or stacks[v][1]) != 2:
+            return None
+        return stacks[v][0], shape or stacks[v][1], turned
+
+    found = {}
+    for k in sums:
+        op, _, operands, *_ = maker.get(body.outs[k], (None, 0, []))
+        if op == _ADD and k in operands:
+            op, _, operands, _, attr = maker.get(sum(operands) - k, (None, 0, [], [], ()))
+            factors = [factor(v, bool(turned)) for v, turned in zip(operands, attr)] if op == _MATMUL else [None]
+            if None not in factors:
+                found[k] = (factors[0], factors[1])
+    return found  # type: ignore[return-value]
+
+
+def _product(a: _Factor, b: _Factor, *stacks: Tensors) -> Tensor:
+    def matrix(where: tuple[int, int], shape: tuple[int, ...], turned: bool) -> Tensor:
+        """The factors of all steps, one below the other, with what is summed over in a step first."""
+        x = stacks[where[0]][where[1]]
+        if not turned and 1 not in shape:
+            x, shape = _core.transpose(_core.reshape(x, (-1, *shape)), (0, 2, 1)), shape[::-1]
+        elif not turned:
+            shape = shape[::-1]
+        return _core.reshape(x, (len(x) * shape[0], shape[1]))
+
+    (x, shape, turned), (y, other, flipped) = a, b
+    return _core.matmul(_core.transpose(matrix(x, shape, turned), (1, 0)), matrix(y, other, not flipped))
 
 
 # ---- cond -----------------------------------------------------------------------------------------------------------
