@@ -6,6 +6,7 @@
 enum {
     FUSE_FROM = 2 * FG_BLOCK,   /* shorter operands are in cache anyway */
     LOOK_AHEAD = 64,            /* steps that a group may overtake */
+    MANY = 1000,                /* steps of a loop that nobody has counted */
     WIDEST = 2048               /* a longer row makes blocks too large for a cache when rows or columns are summed */
 };
 
@@ -86,8 +87,9 @@ static double work_of(const fg_program *p, const step *s)
     for (int i = 0; i < s->n_in; i++)
         if (s->in[i] >= 0 && (double)shape_at(p, s->in[i])->size > elements)
             elements = (double)shape_at(p, s->in[i])->size;
+    double times = s->op == FG_OP_scan ? (double)s->attr[1] : s->op == FG_OP_while_loop ? MANY : 1;
     for (int i = 0; i < fg_n_bodies(s->op); i++)
-        elements += 4 * fg_body(s->attr, i)->work * (s->op == FG_OP_scan ? (double)s->attr[1] : 1);
+        elements += 4 * times * fg_body(s->attr, i)->work;
     if (s->op != FG_OP_matmul)
         return elements / 4;
     const fg_shape *a = shape_at(p, s->in[0]);
