@@ -6,7 +6,8 @@
  * panel of it is copied to the stack. The transpose of C is computed instead where that is less work.
  *
  * Every C element is the sum over k in ascending order within blocks, and of the blocks in ascending order.
- * The blocks depend on k alone, so neither tile nor edge nor transposition shows in the bits.
+ * The blocks depend on k alone, so neither tile nor edge nor transposition shows in the bits. Not so in `rows`, for a
+ * matrix and a vector, which reads both along k as they lie.
  */
 #ifndef REAL
 

@@ -48,8 +48,9 @@ def scan(
         What is carried at last, and the results of the steps stacked along a new first axis, as tensors.
 
     Recorded by ``compile`` or ``training_step``, a scan is one instruction however long it is; f runs while it is
-    recorded, and then no more. Its gradient stores what was carried into each step and computes the steps anew, one at
-    a time. TypeError where f returns no pair or carries on another dtype or structure, ValueError where shapes or
+    recorded, and then no more. Its gradient stores what was carried from step to step and computes anew, one step at a
+    time, what else it needs. Derivatives in forward mode, ``vmap`` and all of these of one another are loops as well.
+    TypeError where f returns no pair or carries on another dtype or structure, ValueError where shapes or
     lengths differ.
 
     >>> import fastgrad as fg, numpy as np
@@ -110,9 +111,11 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
     """``value = body_fun(value)`` as long as ``cond_fun(value)`` is true.
 
     The value is an array or a nested structure of them, of the same structure, shapes and dtypes after each step;
-    cond_fun returns a single boolean. Recorded by ``compile`` it is one instruction, which has no gradient, as the
-    number of its steps is not known: NotImplementedError then. Otherwise the steps are on the tape as those of any
-    Python loop.
+    cond_fun returns a single boolean. Recorded by ``compile`` it is one instruction. As the number of its steps is not
+    known, that has derivatives in forward mode only, for which the loop runs once more, and no gradient:
+    NotImplementedError. Otherwise the steps are on the tape as those of any Python loop. Within ``vmap``, where the
+    condition differs from element to element, it is such an instruction too, which goes on until all are done and keeps
+    what is.
 
     >>> import fastgrad as fg
     >>> fg.while_loop(lambda x: x < 100, lambda x: 2 * x, 1.0)
