@@ -31,14 +31,16 @@ void fg_set_blas(void *sgemm, void *dgemm, int ilp64)
 }
 
 /* Where the BLAS is faster than our kernel (measured against the OpenBLAS of NumPy's wheels): large products, which
- * it spreads over threads, though not well those with a small result; and thin ones whose operands both run along k, which are dot products. */
+ * it spreads over threads, though not well those with a small result; and thin ones whose operands both run along k,
+ * which are dot products. */
 static int blas_takes(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k)
 {
     if (!blas.gemm[dtype] || !(blas.ilp64 || (m <= INT32_MAX && n <= INT32_MAX && k <= INT32_MAX)))
         return 0;
     int64_t thin = m < n ? m : n, wide = m < n ? n : m;
     int along_k = (!ta || m == 1) && (tb || n == 1);
-    return (wide > 64 && (double)m * (double)n * (double)k >= 256.0 * 256 * 256) || (along_k && thin <= 4 && wide >= 32 && k >= 32);
+    return (wide > 64 && (double)m * (double)n * (double)k >= 256.0 * 256 * 256) ||
+           (along_k && thin <= 4 && wide >= 32 && k >= 32);
 }
 
 static void gemm(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a, const void *b, int beta,

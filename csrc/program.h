@@ -67,8 +67,8 @@ double fg_replay_loss(const fg_program *, fg_replay *);
 void fg_gather_rows(int64_t row_bytes, int64_t n, const int64_t *row, const void *x, void *y);
 
 /* ---- flow.c ------------------------------------------------------------------------------------------------------ */
-/* Where in its block of bytes result k of scan, while_loop or cond lies. Of a scan that stacks what it carries there are
- * behind the outputs of the body a stack of each value as it came into the steps, and one of each as it went out. */
+/* Where in its block of bytes result k of scan, while_loop or cond lies. Of a scan that stacks what it carries, behind
+ * the outputs of the body are a stack of each value as it came into the steps, and one of each as it went out. */
 int64_t fg_flow_place(int op, const int64_t *attr, int k);
 
 /* The bare notes, to be carried out in another way. An operand that outer transforms do not track (fg_record) was a

@@ -88,8 +88,7 @@ class Body:
     """The notes of a function of examples, which may be overwritten."""
 
     def __init__(self, f: Function, examples: Tensors, tracked: bool, same: list[tuple[Tensor, Tensor]]) -> None:
-        """f adds to ``same`` pairs of a result and an input that has its value: what reads the one is to read the other.
-        """
+        """f adds to ``same`` pairs of a result and an input with its value: what reads the one is to read the other."""
         self.n_in = len(examples)
         self.flows: dict[int, Flow] = {}
         if tracked:  # so that the notes tell what is detached

@@ -52,7 +52,8 @@ class _Scan(Flow):
     def _step(self, further: bool, inputs: Tensors) -> Tensors:
         closure, rest = inputs[: self.n_closure], inputs[self.n_closure :]
         values = self.body.values(closure, rest, {})
-        return [values[v] for v in self._results[: len(self._results) - 2 * self.n_carry if further else self.n_results]]
+        count = len(self._results) - 2 * self.n_carry if further else self.n_results
+        return [values[v] for v in self._results[:count]]
 
     def attributes(self, further: bool) -> tuple[int, ...]:
         return *self.numbers[:-1], further  # what is carried is stacked
@@ -240,7 +241,7 @@ def _product(a: _Factor, b: _Factor, *stacks: Tensors) -> Tensor:
         """The factors of all steps, one below the other, with what is summed over in a step first."""
         x = stacks[where[0]][where[1]]
         if not turned and 1 not in shape:
-            x, shape = _core.transpose(_core.reshape(x, (-1, *shape)), (0, 2, 1)), shape[::-1]
+            x, shape = _core.transpose(_core.reshape(x, (len(x), *shape)), (0, 2, 1)), shape[::-1]
         elif not turned:
             shape = shape[::-1]
         return _core.reshape(x, (len(x) * shape[0], shape[1]))

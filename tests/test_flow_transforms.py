@@ -161,7 +161,10 @@ def test_forward_mode_of_while_loops():
     second = [fg.grad(fg.grad(value))(x) for x in STARTS]
     np.testing.assert_allclose([fg.compile(fg.jacfwd(fg.jacfwd(value)))(x) for x in STARTS], second, rtol=1e-12)
     a = np.array([2.0, 1.5])
-    f = lambda a: fg.while_loop(lambda s: s[0] < 50, lambda s: (s[0] * a[0], s[1] + a[1] * s[0]), (1.0, a[1]))  # noqa: E731
+
+    def f(a):
+        return fg.while_loop(lambda s: s[0] < 50, lambda s: (s[0] * a[0], s[1] + a[1] * s[0]), (1.0, a[1]))
+
     found = fg.compile(fg.jacfwd(f))(a)
     np.testing.assert_allclose(found, fg.jacrev(f)(a), rtol=1e-13)
 
