@@ -1,4 +1,4 @@
-"""A recurrence of 10,000 steps: compiled scan beside jax.lax.scan, value and gradient, small and larger states."""
+"""Recurrences: compiled scan beside jax.lax.scan, value and gradient, small and larger states, mapped, Hessian."""
 
 import fastgrad as fg
 import numpy as np
@@ -37,3 +37,46 @@ def test_recurrence(benchmark, size, gradient):
         peers["jax.jit"] = lambda: jax.block_until_ready(compiled(w, xs))
     what = f"recurrence of {STEPS:,} steps, {size} states, {'gradient' if gradient else 'value'}, a step"
     compare(benchmark, what, lambda: replay(w, xs), peers, {}, operations=STEPS, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [4, 64])
+@pytest.mark.parametrize("gradient", [False, True], ids=["value", "gradient"])
+def test_linear_recurrence(benchmark, size, gradient):
+    """Element by element, without a product."""
+    rng = np.random.default_rng(0)
+    a, xs = rng.uniform(0.5, 0.9, size).astype(np.float32), rng.normal(size=(STEPS, size)).astype(np.float32)
+
+    def linear(scan):
+        def step(h, x, a):
+            h = a * h + x
+            return h, h * h
+
+        return lambda a, xs: scan(lambda h, x: step(h, x, a), xs[0], xs)[1].mean()
+
+    replay = fg.compile(fg.grad(linear(fg.scan), (0, 1)) if gradient else linear(fg.scan))
+    peers = {}
+    if jax:
+        theirs = linear(jax.lax.scan)
+        compiled = jax.jit(jax.grad(theirs, (0, 1)) if gradient else theirs)
+        peers["jax.jit"] = lambda: jax.block_until_ready(compiled(a, xs))
+    what = f"linear recurrence of {STEPS:,} steps, {size} states, {'gradient' if gradient else 'value'}, a step"
+    compare(benchmark, what, lambda: replay(a, xs), peers, {}, operations=STEPS, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["vmap of grad", "hessian"])
+def test_transforms_of_recurrences(benchmark, name):
+    steps, batch, size = 1000, 16, 4
+    rng = np.random.default_rng(0)
+    w = (rng.normal(size=(size, size)) / 3).astype(np.float32)
+    xs = rng.normal(size=(steps, size) if name == "hessian" else (batch, steps, size)).astype(np.float32)
+
+    def transformed(module, loss):
+        return module.hessian(loss) if name == "hessian" else module.vmap(module.grad(loss), (None, 0))
+
+    replay = fg.compile(transformed(fg, recurrence(np, fg.scan)))
+    peers = {}
+    if jax:
+        compiled = jax.jit(transformed(jax, recurrence(jax.numpy, jax.lax.scan)))
+        peers["jax.jit"] = lambda: jax.block_until_ready(compiled(w, xs))
+    what = f"{name} of a recurrence of {steps:,} steps, {size} states, a step"
+    compare(benchmark, what, lambda: replay(w, xs), peers, {}, operations=steps, atol=1e-4)

@@ -124,6 +124,7 @@ typedef struct {
     int op, n_in, n_attr;
     const fg_tensor *in;
     const int64_t *attr;
+    struct fg_replay **replay;  /* of a loop or branch within a program: for its bodies; NULL: it takes some itself */
 } fg_call;
 
 typedef struct {

@@ -5,7 +5,9 @@
  * operands and the results lie, so that a step neither allocates nor copies arrays.
  *
  * All results of such an operation lie in one block of bytes, of which `part` takes one out: a view in a program. A
- * carried value has two places there, written in turn, as a step reads the old value while it writes the new one.
+ * carried value has two places there, written in turn, as a step reads the old value while it writes the new one, or a
+ * row for each step and one more: the values that came into the steps and those that went out of them are stacks in the
+ * same memory.
  */
 #include "recording.h"
 
@@ -28,7 +30,9 @@ int fg_draws(int op, const int64_t *attr)
 }
 
 /* ---- where results lie ------------------------------------------------------------------------------------------ */
-enum { LENGTH = 1, REVERSE, CONSTANTS, CARRY };     /* attributes of scan; of while_loop the third: constants */
+/* Attributes of scan, of which the last tells whether what is carried is to be stacked; of while_loop the third:
+ * constants. */
+enum { LENGTH = 1, REVERSE, CONSTANTS, CARRY, STACKED };
 
 static int64_t bytes_of(const fg_program *p, int v)
 {
@@ -39,16 +43,32 @@ static int64_t room(int64_t bytes) { return bytes / FG_ALIGN * FG_ALIGN + FG_ALI
 
 static int n_results(int op, const int64_t *attr) { return fg_body(attr, fg_n_bodies(op) - 1)->n_out; }
 
-int64_t fg_flow_place(int op, const int64_t *attr, int k)
+/* Where what is written for output k of the body begins; behind the last, the end of the block. */
+static int64_t place_of(int op, const int64_t *attr, int k)
 {
     const fg_program *p = fg_body(attr, fg_n_bodies(op) - 1);
     int64_t at = 0;
     for (int i = 0; i < k; i++) {
         int64_t bytes = bytes_of(p, p->out[i]);
-        int carried = op == FG_OP_while_loop || (op == FG_OP_scan && i < attr[CARRY]);
-        at += carried ? 2 * room(bytes) : room(op == FG_OP_scan ? attr[LENGTH] * bytes : bytes);
+        if (op == FG_OP_scan && i < attr[CARRY] && attr[STACKED])
+            at += room((attr[LENGTH] + 1) * bytes);
+        else if (op == FG_OP_while_loop || (op == FG_OP_scan && i < attr[CARRY]))
+            at += 2 * room(bytes);
+        else
+            at += room(op == FG_OP_scan ? attr[LENGTH] * bytes : bytes);
     }
     return at;
+}
+
+int64_t fg_flow_place(int op, const int64_t *attr, int k)
+{
+    int n = n_results(op, attr), after = k >= n && (k - n) / (int)attr[CARRY];
+    if (op != FG_OP_scan || !attr[STACKED] || (k >= attr[CARRY] && k < n))
+        return place_of(op, attr, k);
+    const fg_program *p = fg_body(attr, 0);
+    int i = k < n ? k : (k - n) % (int)attr[CARRY];
+    int64_t first = k < n ? (attr[REVERSE] ? 0 : attr[LENGTH]) : after != (int)attr[REVERSE];
+    return place_of(op, attr, i) + first * bytes_of(p, p->out[i]);
 }
 
 static int block_shape(const fg_call *c, fg_shape **shape, int *dtype)
@@ -61,7 +81,7 @@ static int block_shape(const fg_call *c, fg_shape **shape, int *dtype)
     if (bytes > 1e18)
         return fg_fail(FG_NO_MEMORY, "%s: its results would take %g bytes", fg_ops[c->op].name, bytes);
     *dtype = FG_UINT8;
-    int64_t total = fg_flow_place(c->op, c->attr, n_results(c->op, c->attr));
+    int64_t total = place_of(c->op, c->attr, n_results(c->op, c->attr));
     return fg_shape_made(fg_shape_new(1, &total), shape);
 }
 
@@ -88,40 +108,16 @@ int fg_part_run(const fg_call *c, fg_array *y)
 }
 
 /* ---- running bodies --------------------------------------------------------------------------------------------- */
-/* Run a body whose input addresses are set and whose results go to `to`. */
-static int run_body(const fg_program *p, fg_replay *r, char *const *to)
+/* The replay of body i: the one that a replay of the program around keeps for it, or one taken for this time. */
+static fg_replay *replay_of(const fg_call *c, int i)
 {
-    void **out = fg_replay_address(r) + p->n_in;
-    for (int k = 0; k < p->n_out; k++)
-        if (!fg_program_keeps(p, k))
-            out[k] = to[k];
-    int status = fg_replay_run(p, r);
-    for (int k = 0; !status && k < p->n_out; k++)
-        if (fg_program_keeps(p, k))             /* a single element */
-            memcpy(to[k], out[k], fg_itemsize(p->slot[p->out[k]].array.dtype));
-    return status;
+    return c->replay ? c->replay[i] : fg_replay_take(fg_body(c->attr, i));
 }
 
-/* What a loop needs to know of a carried value: its two places, and as the third where it comes from at first. */
-typedef struct { char *place[3]; int64_t bytes; } carried;
-
-/* Room for so many carried values and pointers, and the values as they come in. */
-static carried *carried_new(const fg_call *c, fg_array *y, int n_constants, int n, int n_to, char ***to)
+static void done(const fg_call *c, int i, fg_replay *r)
 {
-    const fg_program *p = fg_body(c->attr, fg_n_bodies(c->op) - 1);
-    carried *x = malloc((size_t)n * sizeof *x + (size_t)n_to * sizeof **to + 1);
-    if (!x) {
-        fg_fail(FG_NO_MEMORY, "no memory for a loop");
-        return NULL;
-    }
-    *to = (char **)(x + n);
-    char *at = y->data;
-    for (int k = 0; k < n; k++) {
-        int64_t bytes = bytes_of(p, p->out[k]);
-        x[k] = (carried){{at, at + room(bytes), c->in[n_constants + k].array->data}, bytes};
-        at += 2 * room(bytes);
-    }
-    return x;
+    if (r && !c->replay)
+        fg_replay_give(fg_body(c->attr, i), r);
 }
 
 static void set_inputs(fg_replay *r, const fg_tensor *in, int n)
@@ -130,92 +126,131 @@ static void set_inputs(fg_replay *r, const fg_tensor *in, int n)
         fg_replay_address(r)[i] = in[i].array->data;
 }
 
+/* How an input or output of a body moves from step to step: on by so many bytes, or between two places. */
+typedef struct {
+    char *at, *other;
+    int64_t step;
+} moving;
+
+/* Carried value k goes to and fro between two places, so that it ends in the first, or from row to row of its stack; it
+ * stays where it is if the body adds to it in place. */
+static void begin_carried(const fg_call *c, int k, char *place, moving *in, moving *out)
+{
+    const fg_program *p = fg_body(c->attr, 0);
+    int input = (int)c->attr[CONSTANTS] + k;
+    int64_t length = c->attr[LENGTH], bytes = bytes_of(p, p->out[k]);
+    char *from = place, *to = place;
+    if (c->attr[STACKED]) {
+        int64_t step = c->attr[REVERSE] ? -bytes : bytes;
+        from += c->attr[REVERSE] ? length * bytes : 0;
+        *in = (moving){from, NULL, step};
+        *out = (moving){from + step, NULL, step};
+    } else {
+        int moves = !fg_program_in_place(p, input);
+        *(moves && length % 2 ? &from : &to) += moves ? room(bytes) : 0;
+        *in = (moving){from, to, 0};
+        *out = (moving){to, from, 0};
+    }
+    copy(from, c->in[input].array->data, bytes);
+}
+
 int fg_scan_run(const fg_call *c, fg_array *y)
 {
     fg_program *p = fg_body(c->attr, 0);
     int64_t length = c->attr[LENGTH];
-    int n_constants = (int)c->attr[CONSTANTS], n = (int)c->attr[CARRY], n_xs = p->n_in - n_constants - n;
-    int64_t stacks = fg_flow_place(c->op, c->attr, n);
-    char **to;
-    carried *x = carried_new(c, y, n_constants, n, p->n_out, &to);
-    fg_replay *r = x ? fg_replay_take(p) : NULL;
-    int status = r ? FG_OK : FG_NO_MEMORY, from = 2;
-    if (r)
-        set_inputs(r, c->in, n_constants);
-    for (int64_t t = 0; !status && t < length; t++) {
-        void **in = fg_replay_address(r) + n_constants;
-        int64_t at = c->attr[REVERSE] ? length - 1 - t : t;
-        int next = (length - t) % 2 ? 0 : 1;    /* the last step writes the first place */
-        for (int k = 0; k < n; k++) {
-            in[k] = x[k].place[from];
-            to[k] = x[k].place[next];
-        }
-        for (int i = 0; i < n_xs; i++)
-            in[n + i] = (char *)c->in[n_constants + n + i].array->data + at * bytes_of(p, n_constants + n + i);
-        char *ys = (char *)y->data + stacks;
-        for (int k = n; k < p->n_out; k++) {
-            int64_t bytes = bytes_of(p, p->out[k]);
-            to[k] = ys + at * bytes;
-            ys += room(length * bytes);
-        }
-        status = run_body(p, r, to);
-        from = next;
+    int n_constants = (int)c->attr[CONSTANTS], n = (int)c->attr[CARRY], n_moving = p->n_in - n_constants + p->n_out;
+    fg_replay *r = replay_of(c, 0);
+    moving *x = r ? malloc((size_t)n_moving * sizeof *x + 1) : NULL;
+    if (!x) {
+        done(c, 0, r);
+        return fg_fail(FG_NO_MEMORY, "no memory for a loop");
     }
-    for (int k = 0; !status && k < n; k++)
-        copy(x[k].place[0], x[k].place[from], x[k].bytes);
-    if (r)
-        fg_replay_give(p, r);
+    set_inputs(r, c->in, n_constants);
+    moving *out = x + p->n_in - n_constants;
+    int64_t sign = c->attr[REVERSE] ? -1 : 1, first = c->attr[REVERSE] ? length - 1 : 0;
+    for (int k = 0; k < n; k++)
+        begin_carried(c, k, (char *)y->data + place_of(c->op, c->attr, k), &x[k], &out[k]);
+    for (int i = n_constants + n; i < p->n_in; i++) {
+        int64_t bytes = bytes_of(p, i);
+        x[i - n_constants] = (moving){(char *)c->in[i].array->data + first * bytes, NULL, sign * bytes};
+    }
+    for (int k = n; k < p->n_out; k++) {
+        int64_t bytes = bytes_of(p, p->out[k]);
+        out[k] = (moving){(char *)y->data + place_of(c->op, c->attr, k) + first * bytes, NULL, sign * bytes};
+    }
+    int status = FG_OK;
+    void **address = fg_replay_address(r) + n_constants;
+    for (int64_t t = 0; !status && t < length; t++) {
+        for (int i = 0; i < n_moving; i++) {
+            address[i] = x[i].at;
+            if (x[i].other) {
+                char *at = x[i].at;
+                x[i].at = x[i].other;
+                x[i].other = at;
+            } else {
+                x[i].at += x[i].step;
+            }
+        }
+        status = fg_replay_run_again(p, r, t ? n_constants : 0);
+    }
     free(x);
+    done(c, 0, r);
     return status;
 }
 
 int fg_while_loop_run(const fg_call *c, fg_array *y)
 {
     fg_program *test = fg_body(c->attr, 0), *p = fg_body(c->attr, 1);
-    int n = p->n_out, n_constants = (int)c->attr[2], status = FG_OK, from = 2;
-    char **to;
-    carried *x = carried_new(c, y, n_constants, n, n, &to);
-    fg_replay *r = x ? fg_replay_take(p) : NULL, *test_r = r ? fg_replay_take(test) : NULL;
-    if (!test_r)
+    int n = p->n_out, n_constants = (int)c->attr[2], status = FG_OK;
+    fg_replay *test_r = replay_of(c, 0), *r = test_r ? replay_of(c, 1) : NULL;
+    char *place = y->data;
+    uint8_t goes_on = 1;
+    if (!r)
         status = FG_NO_MEMORY;
-    for (uint8_t goes_on = 1; !status;) {
-        char *answer = (char *)&goes_on;
+    for (int k = 0; !status && k < n; k++) {
+        int64_t bytes = bytes_of(p, p->out[k]);
+        copy(place, c->in[n_constants + k].array->data, bytes);
+        fg_replay_address(test_r)[n_constants + k] = fg_replay_address(r)[n_constants + k] = place;
+        fg_replay_address(r)[p->n_in + k] = place + room(bytes);
+        place += 2 * room(bytes);
+    }
+    if (!status) {
         set_inputs(test_r, c->in, n_constants);
         set_inputs(r, c->in, n_constants);
-        for (int k = 0; k < n; k++) {
-            fg_replay_address(test_r)[n_constants + k] = fg_replay_address(r)[n_constants + k] = x[k].place[from];
-            to[k] = x[k].place[from == 0];
-        }
-        if ((status = run_body(test, test_r, &answer)) || !goes_on)
-            break;
-        status = run_body(p, r, to);
-        from = from == 0;
+        fg_replay_address(test_r)[test->n_in] = &goes_on;
     }
-    for (int k = 0; !status && k < n; k++)
-        copy(x[k].place[0], x[k].place[from], x[k].bytes);
-    if (test_r)
-        fg_replay_give(test, test_r);
-    if (r)
-        fg_replay_give(p, r);
-    free(x);
+    int turned = 0;
+    for (int from = 0; !status; from = n_constants, turned = !turned) {
+        if ((status = fg_replay_run_again(test, test_r, from)) || !goes_on)
+            break;
+        status = fg_replay_run_again(p, r, from);
+        for (int k = 0; k < n; k++) {
+            void **in = fg_replay_address(r) + n_constants + k, **out = fg_replay_address(r) + p->n_in + k, *read = *in;
+            *in = fg_replay_address(test_r)[n_constants + k] = *out;
+            *out = read;
+        }
+    }
+    for (int k = 0; turned && !status && k < n; k++)
+        copy(fg_replay_address(r)[p->n_in + k], fg_replay_address(r)[n_constants + k], bytes_of(p, p->out[k]));
+    done(c, 0, test_r);
+    done(c, 1, r);
     return status;
 }
 
 int fg_cond_run(const fg_call *c, fg_array *y)
 {
-    fg_program *p = fg_body(c->attr, !*(const uint8_t *)c->in[0].array->data);
-    char **to = malloc((size_t)p->n_out * sizeof *to + 1), *at = y->data;
-    fg_replay *r = to ? fg_replay_take(p) : NULL;
-    int status = r ? FG_OK : fg_fail(FG_NO_MEMORY, "no memory for a branch");
-    if (r) {
-        set_inputs(r, c->in + 1, p->n_in);
-        for (int k = 0; k < p->n_out; k++) {
-            to[k] = at;
-            at += room(bytes_of(p, p->out[k]));
-        }
-        status = run_body(p, r, to);
-        fg_replay_give(p, r);
+    int i = !*(const uint8_t *)c->in[0].array->data;
+    fg_program *p = fg_body(c->attr, i);
+    fg_replay *r = replay_of(c, i);
+    if (!r)
+        return FG_NO_MEMORY;
+    set_inputs(r, c->in + 1, p->n_in);
+    char *at = y->data;
+    for (int k = 0; k < p->n_out; k++) {
+        fg_replay_address(r)[p->n_in + k] = at;
+        at += room(bytes_of(p, p->out[k]));
     }
-    free(to);
+    int status = fg_replay_run(p, r);
+    done(c, i, r);
     return status;
 }

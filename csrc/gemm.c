@@ -6,7 +6,8 @@
  * panel of it is copied to the stack. The transpose of C is computed instead where that is less work.
  *
  * Every C element is the sum over k in ascending order within blocks, and of the blocks in ascending order.
- * The blocks depend on k alone, so neither tile nor edge nor transposition shows in the bits.
+ * The blocks depend on k alone, so neither tile nor edge nor transposition shows in the bits. Not so in `rows`, for a
+ * matrix and a vector, which reads both along k as they lie.
  */
 #ifndef REAL
 
@@ -16,7 +17,7 @@
 #endif
 
 /* R_MAX * V_MAX accumulators, V_MAX vectors of B and one of A fit the register file. */
-enum { R_MAX = 6, K_BLOCK = 192 };
+enum { R_MAX = 6, K_BLOCK = 192, FEW = 32 };
 #if defined __AVX512F__
 enum { VECTOR_BYTES = 64, V_MAX = 4 };
 #elif defined __AVX__
@@ -98,7 +99,7 @@ enum { MASKED = 0 };
 #endif
 #include "gemm.c"
 
-const fg_gemm_kernels FG_TABLE(fg_gemm)[2] = {{gemm_f32}, {gemm_f64}};
+const fg_gemm_kernels FG_TABLE(fg_gemm)[2] = {{gemm_f32, rows_f32}, {gemm_f64, rows_f64}};
 
 #else /* ---- once per dtype ---- */
 
@@ -239,6 +240,52 @@ static void NAME(finish)(int64_t rows, int64_t columns, const REAL *tile, int64_
     }
 }
 
+/* Of 2 n vectors n: two are added up by halves, interleaved. */
+INLINE void NAME(fold)(VECTOR *r, const int n)
+{
+    if (2 * n <= W)
+        UNROLL for (int j = 0; j < n; j++)
+            r[j] = SHUFFLE(r[j], r[j + n], PAIRS(0, W)) + SHUFFLE(r[j], r[j + n], PAIRS(W / 2, W));
+}
+
+/* The products of W rows with x: of each in the lanes of an accumulator, which are added up at last. */
+INLINE VECTOR NAME(row_products)(int64_t k, const REAL *a, const REAL *x)
+{
+    enum { GROUP = LESSER(W, 8) };              /* rows at a time: their addresses stay in registers, too */
+    VECTOR r[W] = {{0}};
+    UNROLL for (int g = 0; g < W; g += GROUP) {
+        int64_t p = 0;
+        for (; p + W <= k; p += W) {
+            const VECTOR v = LOAD(x + p);
+            UNROLL for (int j = g; j < g + GROUP; j++) r[j] += LOAD(a + j * k + p) * v;
+        }
+        if (p < k) {
+            const int rest = (int)(k - p);
+            const VECTOR v = NAME(load_first)(x + p, rest);
+            UNROLL for (int j = g; j < g + GROUP; j++) r[j] += NAME(load_first)(a + j * k + p, rest) * v;
+        }
+    }
+    NAME(fold)(r, 8);
+    NAME(fold)(r, 4);
+    NAME(fold)(r, 2);
+    NAME(fold)(r, 1);
+    return r[0];
+}
+
+static void NAME(rows)(int64_t m, int64_t k, const void *a_, const void *x, int beta, void *y_)
+{
+    const REAL *a = a_;
+    REAL *y = y_, last[W];
+    int64_t i = 0;
+    for (; i + W <= m; i += W) {
+        VECTOR v = NAME(row_products)(k, a + i * k, x);
+        STORE(y + i, beta ? v + LOAD(y + i) : v);
+    }
+    if (i < m)                                  /* the last W rows, of which some are done */
+        STORE(last, NAME(row_products)(k, a + (m - W) * k, x));
+    for (; i < m; i++) y[i] = last[i - (m - W)] + (beta ? y[i] : 0);
+}
+
 static void NAME(gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a_, int64_t lda,
                        const void *b_, int64_t ldb, int beta, void *c_, int64_t ldc)
 {
@@ -250,6 +297,15 @@ static void NAME(gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const vo
         for (int64_t i = 0; i < m; i++)
             for (int64_t j = 0; j < n; j++) c[i * ldc + j] = 0;
     if (m == 0 || n == 0 || k == 0) return;
+    if (m * n * k <= FEW) {                     /* less work than the preparations of a tile */
+        for (int64_t i = 0; i < m; i++)
+            for (int64_t j = 0; j < n; j++) {
+                REAL sum = 0, *y = c + i * c_row + j;
+                for (int64_t p = 0; p < k; p++) sum += a[i * a_row + p * a_col] * b[p * b_row + j * b_col];
+                *y = beta ? sum + *y : sum;
+            }
+        return;
+    }
 
 #define SWAP(type, x, y) do { type swap_ = x; x = y; y = swap_; } while (0)
     /* In vector operations: the tiles, turning an operand (2 elements each), and scattering a transposed C. */

@@ -128,6 +128,8 @@ typedef struct {
 typedef struct {
     void (*gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b,
                  int64_t ldb, int beta, void *c, int64_t ldc);
+    /* y = A x, or A x + y if beta: m >= 16 contiguous rows of k elements, which are summed in lanes of vectors. */
+    void (*rows)(int64_t m, int64_t k, const void *a, const void *x, int beta, void *y);
 } fg_gemm_kernels;
 
 /* ---- philox.c ------------------------------------------------------------------------------------------

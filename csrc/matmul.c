@@ -17,6 +17,7 @@ typedef void (*sgemm32)(int order, int ta, int tb, int m, int n, int k, float al
                         const float *b, int ldb, float beta, float *c, int ldc);
 typedef void (*dgemm32)(int order, int ta, int tb, int m, int n, int k, double alpha, const double *a, int lda,
                         const double *b, int ldb, double beta, double *c, int ldc);
+enum { ROWS_FROM = 32, ROWS_MOST = 1 << 15 };
 enum { ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112 };
 
 static struct { void *gemm[2]; int ilp64; } blas;
@@ -28,22 +29,33 @@ void fg_set_blas(void *sgemm, void *dgemm, int ilp64)
     blas.ilp64 = ilp64;
 }
 
-/* Where the BLAS is faster than our kernel (measured against the OpenBLAS of NumPy's wheels): large products, which
- * it spreads over threads, and thin ones whose operands both run along k, which are dot products. */
-static int blas_takes(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k)
+/* Who computes a product. The BLAS is faster than our kernel (measured against the OpenBLAS of NumPy's wheels) where it
+ * is large, spread over threads, though not well if its result is small; and where it is thin and both operands run
+ * along k, which are dot products. Of those a matrix and a vector are for the kernel of rows while the matrix is in a
+ * cache. */
+typedef enum { TILES, ROWS, BLAS } taker;
+
+static taker taker_of(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k)
 {
-    if (!blas.gemm[dtype] || !(blas.ilp64 || (m <= INT32_MAX && n <= INT32_MAX && k <= INT32_MAX)))
-        return 0;
     int64_t thin = m < n ? m : n, wide = m < n ? n : m;
     int along_k = (!ta || m == 1) && (tb || n == 1);
-    return (double)m * (double)n * (double)k >= 256.0 * 256 * 256 || (along_k && thin <= 4 && wide >= 32 && k >= 32);
+    if (along_k && thin == 1 && wide >= ROWS_FROM && k >= ROWS_FROM && wide * k <= ROWS_MOST)
+        return ROWS;
+    if (!blas.gemm[dtype] || !(blas.ilp64 || (m <= INT32_MAX && n <= INT32_MAX && k <= INT32_MAX)))
+        return TILES;
+    return (wide > 64 && (double)m * (double)n * (double)k >= 256.0 * 256 * 256) ||
+                   (along_k && thin <= 4 && wide >= 32 && k >= 32) ? BLAS : TILES;
 }
 
-static void gemm(int dtype, int by_blas, int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
+static void gemm(int dtype, taker by, int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
                  const void *b, int beta, void *c)
 {
     int64_t ldb = tb ? k : n;
-    if (!by_blas) {
+    if (by == ROWS) {
+        fg_kernels[dtype].gemm->rows(m < n ? n : m, k, m < n ? b : a, m < n ? a : b, beta, c);
+        return;
+    }
+    if (by == TILES) {
         fg_kernels[dtype].gemm->gemm(ta, tb, m, n, k, a, lda, b, ldb, beta, c, n);
         return;
     }
@@ -111,7 +123,10 @@ int fg_matmul_run(const fg_call *c, fg_array *y)
     const fg_array *a = c->in[0].array, *b = c->in[1].array;
     int ta = (int)c->attr[0], tb = (int)c->attr[1], ndim = y->shape->ndim;
     int64_t m = rows_of(a->shape, ta), k = cols_of(a->shape, ta), n = cols_of(b->shape, tb);
-    if (y->shape->size == 0)
+    taker by = taker_of(y->dtype, ta, tb, m, n, k);
+    if (ndim == 2)
+        gemm(y->dtype, by, ta, tb, m, n, k, a->data, ta ? m : k, b->data, c->n_in == 3, y->data);
+    if (ndim == 2 || y->shape->size == 0)
         return FG_OK;
     /* Matrices apart in each operand's stack, axis by axis; 0 where the stack is stretched. */
     int64_t step[2][FG_MAX_NDIM], index[FG_MAX_NDIM] = {0}, at[2] = {0, 0}, extent[2] = {m * k, k * n};
@@ -124,10 +139,9 @@ int fg_matmul_run(const fg_call *c, fg_array *y)
             extent[j] *= length;
         }
     int64_t itemsize = (int64_t)fg_itemsize(y->dtype);
-    int by_blas = blas_takes(y->dtype, ta, tb, m, n, k);
     char *to = y->data, *end = to + y->shape->size * itemsize;
     for (; to < end; to += m * n * itemsize) {
-        gemm(y->dtype, by_blas, ta, tb, m, n, k, (const char *)a->data + at[0] * itemsize, ta ? m : k,
+        gemm(y->dtype, by, ta, tb, m, n, k, (const char *)a->data + at[0] * itemsize, ta ? m : k,
              (const char *)b->data + at[1] * itemsize, c->n_in == 3, to);
         for (int i = ndim - 3; i >= 0; i--) {
             int done = ++index[i] == y->shape->dim[i];
@@ -146,7 +160,7 @@ void fg_matmul_rows(const fg_call *c, int64_t from, int64_t rows, void *y)
     const fg_array *a = c->in[0].array, *b = c->in[1].array;
     int dtype = a->dtype, ta = (int)c->attr[0], tb = (int)c->attr[1];
     int64_t m = rows_of(a->shape, ta), k = cols_of(a->shape, ta), n = cols_of(b->shape, tb);
-    gemm(dtype, blas_takes(dtype, ta, tb, m, n, k), ta, tb, rows, n, k,
+    gemm(dtype, taker_of(dtype, ta, tb, m, n, k), ta, tb, rows, n, k,
          (const char *)a->data + from * (ta ? 1 : k) * (int64_t)fg_itemsize(dtype), ta ? m : k, b->data, 0, y);
 }
 

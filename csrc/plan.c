@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+enum { MANY = 1000 };     /* steps of a loop that nobody has counted */
+
 /* ---- steps ---------------------------------------------------------------------------------------------------- */
 /* Are the elements of a slice, of a size above 0, together? Up to some axis single ones, behind it all there are. */
 static int is_stretch(const fg_shape *x, const int64_t *attr, const fg_shape *part, int64_t *first)
@@ -95,8 +97,9 @@ static double work_of(const fg_program *p, const step *s)
     for (int i = 0; i < s->n_in; i++)
         if (s->in[i] >= 0 && (double)shape_at(p, s->in[i])->size > elements)
             elements = (double)shape_at(p, s->in[i])->size;
+    double times = s->op == FG_OP_scan ? (double)s->attr[1] : s->op == FG_OP_while_loop ? MANY : 1;
     for (int i = 0; i < fg_n_bodies(s->op); i++)
-        elements += 4 * fg_body(s->attr, i)->work * (s->op == FG_OP_scan ? (double)s->attr[1] : 1);
+        elements += 4 * times * fg_body(s->attr, i)->work;
     if (s->op != FG_OP_matmul)
         return elements / 4;
     const fg_shape *a = shape_at(p, s->in[0]);
@@ -107,7 +110,10 @@ static double work_of(const fg_program *p, const step *s)
  * functions make arrays of their own. */
 static int allocates(const fg_program *p, const step *s)
 {
-    if (fg_n_bodies(s->op) || s->op == FG_OP_numpy)     /* a body takes replays */
+    for (int i = 0; i < fg_n_bodies(s->op); i++)
+        if (fg_body(s->attr, i)->allocates)
+            return 1;
+    if (s->op == FG_OP_numpy)
         return 1;
     if (s->op != FG_OP_sum && s->op != FG_OP_max && s->op != FG_OP_min)
         return 0;
@@ -208,9 +214,11 @@ static int make_slots(fg_program *p)
         }
     }
     /* A product that only another one is added to begins in the memory of that one's result. */
-    for (int k = p->notes.n - 1; k >= 0; k--)
-        if (is_collected(&notes_of(p)[k]))
-            p->slot[operands_of(p, &notes_of(p)[k])[2]].root = p->slot[notes_of(p)[k].y].root;
+    for (int k = p->notes.n - 1; k >= 0; k--) {
+        const note *a = &notes_of(p)[k];
+        if (is_collected(a) && values_of(p)[operands_of(p, a)[2]].from == RESULT)
+            p->slot[operands_of(p, a)[2]].root = p->slot[a->y].root;
+    }
     return FG_OK;
 }
 

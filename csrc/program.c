@@ -15,6 +15,7 @@ void fg_program_free(fg_program *p)
 {
     if (!p || --p->refs)
         return;
+    fg_replays_free(p);                         /* which hold replays of the bodies */
     for (int i = 0; i < p->bodies.n; i++)
         fg_program_free(((fg_program **)p->bodies.item)[i]);
     free(p->bodies.item);
@@ -22,7 +23,6 @@ void fg_program_free(fg_program *p)
         fg_array_unref(values_of(p)[v].array);
     for (int v = 0; p->slot && v < p->n_slots; v++)
         fg_shape_unref(p->slot[v].array.shape);
-    fg_replays_free(p);
     free(p->step);
     free(p->slot);
     free(p->out);
@@ -54,7 +54,15 @@ int fg_program_output_dtype(const fg_program *p, int i) { return p->slot[p->out[
 
 int fg_program_keeps(const fg_program *p, int i)
 {
-    return i >= p->n_out - p->n_kept || shape_at(p, p->out[i])->ndim == 0;
+    return !p->body && (i >= p->n_out - p->n_kept || shape_at(p, p->out[i])->ndim == 0);
+}
+
+int fg_program_in_place(const fg_program *p, int input)
+{
+    for (int k = 0; carried_to(p, input) >= 0 && k < p->n_steps; k++)
+        if (p->step[k].op == FG_OP_matmul && p->step[k].n_in == 3 && p->step[k].in[2] == input)
+            return 1;
+    return 0;
 }
 
 #define PRINT(...) at += snprintf(at < size ? text + at : NULL, at < size ? (size_t)(size - at) : 0, __VA_ARGS__)

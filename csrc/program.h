@@ -23,6 +23,11 @@ int fg_trace_input(fg_array *);                 /* the next input of the program
 int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **);
 void fg_trace_abort(void);
 int fg_trace_here(void);                        /* is this thread recording? 2: notes only; 3: of a body */
+/* The recording under way is that of a body: its outputs are all written where they are wanted, and output k may lie in
+ * the memory of input first + k, for each of the n that are carried, if fg_program_in_place says so. */
+int fg_trace_body(int first, int n);
+int fg_program_in_place(const fg_program *, int input);
+int fg_trace_programs(void);                    /* is a recording of it, the innermost or one around it, a program's? */
 uint32_t fg_trace_number(void);                 /* of the recording of this thread, 0 if there is none */
 int fg_trace_outside(const fg_array *);         /* is this thread recording, and was the array made before? */
 int fg_trace_outside_node(const fg_node *);     /* the same of a node */
@@ -42,6 +47,7 @@ void **fg_replay_address(fg_replay *);
 void **fg_replay_owner(fg_replay *);            /* for the caller's use, as many and NULL at first */
 /* Touches nothing but the replay, so that it needs no lock, unless the program `allocates` (fg_program_describe). */
 int fg_replay_run(const fg_program *, fg_replay *);
+int fg_replay_run_again(const fg_program *, fg_replay *, int from);     /* only inputs from this one on have moved */
 /* Memory for input i that lives as long as the replay, set as its address; NULL: no memory. */
 void *fg_replay_own_input(const fg_program *, fg_replay *, int i);
 
@@ -67,7 +73,9 @@ int fg_replay_set_apart(const fg_program *, fg_replay *);
 /* y[i] = x[row[i]], rows of so many bytes. */
 void fg_gather_rows(int64_t row_bytes, int64_t n, const int64_t *row, const void *x, void *y);
 
-/* ---- flow.c: where in their block of bytes result k of scan, while_loop or cond lies; behind the last, its end ------- */
+/* ---- flow.c ------------------------------------------------------------------------------------------------------ */
+/* Where in its block of bytes result k of scan, while_loop or cond lies. Of a scan that stacks what it carries, behind
+ * the outputs of the body are a stack of each value as it came into the steps, and one of each as it went out. */
 int64_t fg_flow_place(int op, const int64_t *attr, int k);
 
 /* The bare notes, to be carried out in another way. An operand that outer transforms do not track (fg_record) was a

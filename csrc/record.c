@@ -143,6 +143,24 @@ int fg_trace_begin(int notes_only)
 
 int fg_trace_here(void) { return recording ? 1 + recording->notes_only : 0; }
 
+int fg_trace_body(int first, int n)
+{
+    if (!recording)
+        return none();
+    recording->body = 1;
+    recording->first_carried = first;
+    recording->n_carried = n;
+    return FG_OK;
+}
+
+int fg_trace_programs(void)
+{
+    const fg_program *p = recording;
+    while (p && p->notes_only == 1)
+        p = p->outer;
+    return p != NULL;
+}
+
 uint32_t fg_trace_number(void) { return recording ? recording->number : 0; }
 
 /* Numbers grow, but may begin again: a recording within has a later one. */

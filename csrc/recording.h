@@ -49,10 +49,12 @@ struct fg_program {
     int n_steps, n_recorded;
     int n_late;                                 /* the last of the steps: products that train.c does panel by panel */
     int status;                 /* of the first note that failed: then the recording is not whole */
+    int body;                   /* it is one of a loop or branch, which keeps no outputs ... */
+    int first_carried, n_carried;   /* ... and may get input first_carried + k in the memory of output k */
     int draws;                  /* some step draws random numbers */
     int refs;                   /* bodies of loops belong to whatever names them */
     list bodies;                /* of fg_program *: those that notes name, used or not */
-    int allocates;              /* some step takes memory from the pool, or a replay of a body, while it runs */
+    int allocates;              /* some step takes memory from the pool while it runs */
     double work;                /* an estimate of a replay's nanoseconds */
     int64_t arena_bytes, separate_bytes;
     int64_t scratch;                            /* where in the arena partial sums lie while a group runs */
@@ -131,6 +133,12 @@ static inline int64_t sums_half(const step *first, int64_t n)
 static inline int64_t partial_bytes(const step *first, const step *s)
 {
     return s->kind == SUM_STEP || s->kind == COLS_SUM_STEP ? (first->width * (int64_t)s->itemsize + 7) / 8 * 8 : 0;
+}
+
+/* The output in whose place input v is carried on, or -1. */
+static inline int carried_to(const fg_program *p, int v)
+{
+    return v >= p->first_carried && v < p->first_carried + p->n_carried ? v - p->first_carried : -1;
 }
 
 /* Is a note a product that is added to another one, its third operand, in that one's place? */

@@ -27,8 +27,9 @@ struct fg_replay {
     void **address, **owner;
     void **input;               /* memory of its own for inputs, where asked for */
     ready *ready;
+    fg_replay **inner;          /* of the bodies, step by step */
     int n_patches;
-    patch *patch;
+    patch *patch;               /* in the order of their sources */
     fg_array *array;            /* one a slot */
 };
 
@@ -63,14 +64,21 @@ static void set_pointer(const fg_program *p, fg_replay *r, int v, char **at)
         *at = address_of(p, r, v);
 }
 
-static void make_ready(const fg_program *p, fg_replay *r, const step *s, ready *to, fg_call *call, fg_tensor *operand)
+static void make_ready(const fg_program *p, fg_replay *r, const step *s, ready *to, fg_call *call, fg_tensor *operand,
+                       fg_replay **inner)
 {
     *to = (ready){.kind = (uint8_t)s->kind, .whole = !s->block, .group = (uint32_t)s->group, .kernel = s->kernel,
                   .n = s->n};
     if (s->kind == RUN) {
         for (int i = 0; i < s->n_in; i++)
             operand[i].array = s->in[i] < 0 ? NULL : &r->array[s->in[i]];
-        *call = (fg_call){.op = s->op, .n_in = s->n_in, .n_attr = s->n_attr, .in = operand, .attr = s->attr};
+        *call = (fg_call){.op = s->op, .n_in = s->n_in, .n_attr = s->n_attr, .in = operand, .attr = s->attr,
+                          .replay = inner};
+        for (int i = 0; i <= s->n_in; i++) {
+            int v = i < s->n_in ? s->in[i] : s->y;
+            if (v >= 0)
+                set_pointer(p, r, v, (char **)&r->array[v].data);
+        }
         to->at[0] = (char *)call;
         to->at[1] = (char *)&r->array[s->y];
         return;
@@ -92,12 +100,22 @@ static size_t input_bytes(const fg_program *p, int i)
 
 static void free_replay(const fg_program *p, fg_replay *r)
 {
+    fg_replay **inner = r->inner;
     for (int i = 0; i < p->n_in; i++)
         if (r->input[i])
             fg_free(r->input[i], input_bytes(p, i));
+    for (int k = 0; k < p->n_steps; k++)
+        for (int i = 0; i < fg_n_bodies(p->step[k].op); i++)
+            if (*inner)                         /* else the memory did not reach that far */
+                fg_replay_give(fg_body(p->step[k].attr, i), *inner++);
     if (r->arena)
         fg_free(r->arena, (size_t)p->arena_bytes);
     free(r);
+}
+
+static int by_source(const void *a, const void *b)
+{
+    return ((const patch *)a)->source - ((const patch *)b)->source;
 }
 
 static fg_replay *new_replay(const fg_program *p)
@@ -105,7 +123,8 @@ static fg_replay *new_replay(const fg_program *p)
     size_t n_ready = (size_t)p->n_steps + 1, n_io = (size_t)(p->n_in + p->n_out), n_slots = (size_t)p->n_slots;
     size_t n_operands = (size_t)p->operands.n, n_patches = n_slots + n_operands + n_ready + n_io;
     size_t bytes = sizeof(fg_replay) + n_ready * (sizeof(ready) + sizeof(fg_call)) + n_slots * sizeof(fg_array) +
-                   n_operands * sizeof(fg_tensor) + n_patches * sizeof(patch) + 3 * n_io * sizeof(void *) + 64;
+                   n_operands * sizeof(fg_tensor) + n_patches * sizeof(patch) + 3 * n_io * sizeof(void *) +
+                   (size_t)p->bodies.n * sizeof(void *) + 64;
     fg_replay *r = calloc(1, bytes);
     if (r && p->arena_bytes && !(r->arena = fg_alloc((size_t)p->arena_bytes))) {
         free(r);
@@ -123,16 +142,22 @@ static fg_replay *new_replay(const fg_program *p)
     r->address = (void **)(r->patch + n_patches);
     r->owner = r->address + n_io;
     r->input = r->owner + n_io;
+    fg_replay **inner = r->inner = (fg_replay **)(r->input + n_io);
 
-    for (int v = 0; v < p->n_slots; v++) {
+    for (int v = 0; v < p->n_slots; v++)
         r->array[v] = p->slot[v].array;
-        if (r->array[v].shape)
-            set_pointer(p, r, v, (char **)&r->array[v].data);
-    }
     for (int k = 0; k < p->n_steps; k++) {
-        make_ready(p, r, &p->step[k], &r->ready[k], &call[k], operand);
-        operand += p->step[k].n_in;
+        const step *s = &p->step[k];
+        int n_bodies = fg_n_bodies(s->op);
+        make_ready(p, r, s, &r->ready[k], &call[k], operand, n_bodies ? inner : NULL);
+        operand += s->n_in;
+        for (int i = 0; i < n_bodies; i++)
+            if (!(*inner++ = fg_replay_take(fg_body(s->attr, i)))) {
+                free_replay(p, r);
+                return NULL;
+            }
     }
+    qsort(r->patch, (size_t)r->n_patches, sizeof *r->patch, by_source);
     for (int i = 0; i < p->n_out; i++)
         if (fg_program_keeps(p, i))
             r->address[p->n_in + i] = address_of(p, r, p->out[i]);
@@ -282,10 +307,10 @@ static void run_group(const step *plan, const ready *s, char *scratch)
         run_blocks(plan, s, 0, s->n, sums);
 }
 
-int fg_replay_run(const fg_program *p, fg_replay *r)
+int fg_replay_run_again(const fg_program *p, fg_replay *r, int from)
 {
-    for (int i = 0; i < r->n_patches; i++)
-        *r->patch[i].at = (char *)r->address[r->patch[i].source] + r->patch[i].shift;
+    for (const patch *x = r->patch + r->n_patches; x-- > r->patch && x->source >= from;)
+        *x->at = (char *)r->address[x->source] + x->shift;
     for (const ready *s = r->ready, *end = s + p->n_steps - p->n_late; s < end; s += s->group) {
         if (s->kind == RUN) {
             int status = ((any_kernel)s->kernel)((const fg_call *)s->at[0], (fg_array *)s->at[1]);
@@ -299,3 +324,5 @@ int fg_replay_run(const fg_program *p, fg_replay *r)
     }
     return FG_OK;
 }
+
+int fg_replay_run(const fg_program *p, fg_replay *r) { return fg_replay_run_again(p, r, 0); }

@@ -304,17 +304,59 @@ static int count_uses(const fg_program *p, int **maker, int **uses)
     return 1;
 }
 
+/* Make of note a the product b added to a value, in whose memory it is collected. */
+static int collect(fg_program *p, note *a, note b, int value)
+{
+    int operand[3] = {operands_of(p, &b)[0], operands_of(p, &b)[1], value}, start = p->operands.n;
+    for (int i = 0; i < 3; i++) {
+        int *to = fg_list_add(&p->operands, sizeof *to);
+        if (!to)
+            return FG_NO_MEMORY;
+        *to = operand[i];
+    }
+    *a = (note){FG_OP_matmul, 3, b.n_attr, a->y, start, b.attr};
+    return FG_OK;
+}
+
+/* Is a note the sum of what is carried into a step and a product, or several collected ones, carried on in the same
+ * place? Then which of its operands is the product; else -1. */
+static int carried_product(const fg_program *p, const note *a, const int *maker, const int *uses)
+{
+    const int *in = operands_of(p, a);
+    for (int i = 0; a->op == FG_OP_add && i < 2; i++) {
+        int k = carried_to(p, in[!i]), m = maker[in[i]];
+        if (k >= 0 && p->out[k] == a->y && uses[in[!i]] == 1 && uses[in[i]] == 1 && m >= 0 &&
+            notes_of(p)[m].op == FG_OP_matmul &&
+            fg_shape_equal(values_of(p)[in[0]].array->shape, values_of(p)[in[1]].array->shape))
+            return i;
+    }
+    return -1;
+}
+
 /* The sum of two products, each used nowhere else, becomes a product added to the other in its place: so the gradient
  * of a weight that is used several times is collected. */
 static int collect_products(fg_program *p)
 {
-    int *maker, *uses;
+    int status = FG_OK, *maker, *uses;
     if (!count_uses(p, &maker, &uses))
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     for (int k = 0; k < p->notes.n; k++) {
         note *a = &notes_of(p)[k];
-        int *in = operands_of(p, a), both = a->op == FG_OP_add;
+        int *in = operands_of(p, a), both = a->op == FG_OP_add, carried = carried_product(p, a, maker, uses);
         maker[a->y] = k;
+        if (carried >= 0) {
+            note *first = &notes_of(p)[maker[in[carried]]], product = *first;
+            int value = in[!carried];
+            while (is_collected(first))
+                first = &notes_of(p)[maker[operands_of(p, first)[2]]];
+            if (first->y == product.y)
+                status = collect(p, a, product, value);
+            else if (!(status = collect(p, first, *first, value)))
+                *a = (note){FG_OP_matmul, 3, product.n_attr, a->y, product.in, product.attr};
+            if (status)
+                break;
+            continue;
+        }
         for (int i = 0; both && i < 2; i++) {
             int m = maker[in[i]];
             both = uses[in[i]] == 1 && m >= 0 && notes_of(p)[m].op == FG_OP_matmul &&
@@ -326,19 +368,11 @@ static int collect_products(fg_program *p)
         note product = notes_of(p)[maker[in[later]]];
         if (is_collected(&product))
             continue;
-        int operand[3] = {operands_of(p, &product)[0], operands_of(p, &product)[1], other}, start = p->operands.n;
-        for (int i = 0; i < 3; i++) {
-            int *to = fg_list_add(&p->operands, sizeof *to);
-            if (!to) {
-                free(maker);
-                return FG_NO_MEMORY;
-            }
-            *to = operand[i];
-        }
-        *a = (note){FG_OP_matmul, 3, product.n_attr, a->y, start, product.attr};
+        if ((status = collect(p, a, product, other)))
+            break;
     }
     free(maker);
-    return FG_OK;
+    return status;
 }
 
 /* ---- gradients of slices ------------------------------------------------------------------------------------------- */

@@ -137,8 +137,8 @@ def pull(list results, list cotangents, list inputs, bint create_graph):
 def steps(list results, list inputs, bint recorded):
     """What was computed since tensors were watched that results depend on, in order: tuples (op number, number of the
     result, numbers of the operands, attr, shape of the result, saved result, saved operands, recorded). Numbers are
-    those of nodes: ``node_number``; None for a constant or a value that was not saved. attr of a custom function is its
-    rule. ``recorded``: with the nodes of what was saved."""
+    those of nodes: ``node_number``; None for a constant or a value that was not saved. attr of a custom function or a
+    loop is its rule. ``recorded``: with the nodes of what was saved."""
     cdef _Pass p = _Pass(results, inputs)
     cdef fg_node **nodes = NULL
     cdef fg_node *n
@@ -150,14 +150,17 @@ def steps(list results, list inputs, bint recorded):
         check(fg_tape_between(p.n_y, p.y, p.n, p.wrt, &count, &nodes))
         for i in range(count):
             n = nodes[i]
-            check(fg_saved_out(n, &t))
-            y = saved_value(t, recorded)
+            y = None
+            if n.op != FG_OP_joint:
+                check(fg_saved_out(n, &t))
+                y = saved_value(t, recorded)
             operands, values = [], []
             for k in range(n.n_in):
                 operands.append(n.in_[k].parent.number if n.in_[k].parent != NULL else None)
                 check(fg_saved(n, k, &t))
                 values.append(saved_value(t, recorded))
             attr = ((<object><void *>n.attr[0],) if n.op == FG_OP_custom
+                    else (<object>n.saved.owner,) if n.op == FG_OP_joint
                     else tuple([n.attr[k] for k in range(n.n_attr)]))
             made.append((n.op, n.number, operands, attr,
                          tuple([n.shape.dim[k] for k in range(n.shape.ndim)]), y, values, recorded))

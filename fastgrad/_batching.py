@@ -9,8 +9,8 @@ by whoever records it: on the tape, or in the notes of an outer recording.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,38 +18,73 @@ from . import _core
 from ._core import Tensor, apply_op, broadcast_to, reshape, transpose
 from ._diagonal import Diagonal, through
 
-__all__ = ["carry_out"]
+__all__ = ["FLOWS", "PART", "Flow", "carry_out", "whole"]
 
 Operands = list[Any]  # tensors, and None for a missing one
 Rule = Callable[[int, Operands, list[bool], tuple[int, ...], int], Tensor]
 
 _NAMES = _core.op_names()
+_RANDOM, PART = _NAMES.index("random"), _NAMES.index("part")
+FLOWS = [_NAMES.index(name) for name in ("scan", "while_loop", "cond")]
+
+
+Part = tuple[int, ...]
+
+
+class Flow(Protocol):
+    """A loop or branch, whose note has parts: those of its results that are read, by the attributes of their notes."""
+
+    draws: bool
+
+    def parts(self, operands: Operands, wanted: Sequence[Part]) -> dict[Part, Tensor]: ...
+
+    def parts_over(
+        self, operands: Operands, batched: list[bool], size: int, wanted: Sequence[Part]
+    ) -> dict[Part, Tensor]: ...
 
 
 def carry_out(
-    notes: Sequence[_core.Note], constants: dict[int, Tensor], inputs: Iterable[Tensor | Diagonal], size: int
+    notes: Sequence[_core.Note],
+    constants: dict[int, Tensor],
+    inputs: Mapping[int, Tensor | Diagonal],
+    wanted: Iterable[int],
+    size: int,
+    flows: Mapping[int, Flow],
 ) -> dict[int, Tensor]:
-    """The wanted values of a recording (``_core.notes_end``) for a whole batch, each with the batch as first axis.
+    """The wanted values of a recording (``_core.notes_end``) for a whole batch, with the batch as first axis where they
+    depend on one of ``inputs`` or are drawn.
 
-    ``inputs`` are the recording's inputs for the batch. An operand that no outer transform tracked while the function
-    ran is a constant to them here, too.
+    ``inputs`` are those of the recording for the batch, by their numbers, and ``flows`` its loops and branches by how
+    a note names their first body. An operand that no outer transform tracked while the function ran is a constant to
+    them here, too.
     """
-    values: dict[int, Any] = dict(enumerate(inputs))
+    parts: dict[int, list[Part]] = {}
+    for note in notes:
+        if note[0] == PART:
+            parts.setdefault(note[2][0], []).append(note[4])
+    values: dict[int, Any] = dict(inputs)
+    same: dict[int, Any] = dict(constants)  # for all elements
     for op, result, operands, tracked, attr, last in notes:
-        xs: Operands = []
-        batched = []
-        for v, outer in zip(operands, tracked):
-            x = values.get(v)
-            batched.append(x is not None)
-            xs.append(constants.get(v) if x is None else x if outer or not x.requires_grad else x.detach())
+        batched = [v >= 0 and v in values for v in operands]
+        moved = any(batched) or op == _RANDOM or (op in FLOWS and flows[attr[0]].draws)
+        xs: list[Any] = [None if v < 0 else (values if b else same)[v] for v, b in zip(operands, batched)]
         for v in last:
             values.pop(v, None)
-        y = through(op, xs, batched, attr) if Diagonal in map(type, xs) else None
-        if y is None:
+        if op == PART:
+            (values if moved else same)[result] = xs[0][attr]
+            continue
+        xs = [x if x is None or outer or not x.requires_grad else x.detach() for x, outer in zip(xs, tracked)]
+        found: Any = through(op, xs, batched, attr) if Diagonal in map(type, xs) else None
+        if found is None:
             xs = [x.whole() if type(x) is Diagonal else x for x in xs]
-            y = _rule(op)(op, xs, batched, attr, size)
-        values[result] = y
-    return {v: x.whole() if type(x) is Diagonal else x for v, x in values.items()}
+            if op in FLOWS:
+                flow, read = flows[attr[0]], parts.get(result, [])
+                found = flow.parts_over(xs, batched, size, read) if moved else flow.parts(xs, read)
+            else:
+                found = _rule(op)(op, xs, batched, attr, size) if moved else apply_op(op, xs, attr)
+        (values if moved else same)[result] = found
+    found = {v: values[v] if v in values else same[v] for v in wanted if v in values or v in same}
+    return {v: x.whole() if type(x) is Diagonal else x for v, x in found.items()}
 
 
 @functools.cache
@@ -72,13 +107,13 @@ def _aligned(xs: Operands, batched: list[bool]) -> Operands:
     return [_padded(x, ndim) if b else x for x, b in zip(xs, batched)]
 
 
-def _whole(x: Any, batched: bool, size: int) -> Any:
+def whole(x: Any, batched: bool, size: int) -> Any:
     """x with the batch as first axis, repeated if it has none."""
     return x if batched or x is None else broadcast_to(x, (size, *x.shape))
 
 
 def _all_whole(xs: Operands, batched: list[bool], size: int) -> Operands:
-    return [_whole(x, b, size) for x, b in zip(xs, batched)]
+    return [whole(x, b, size) for x, b in zip(xs, batched)]
 
 
 # ---- rules ---------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ cdef extern from "fastgrad.h":
         FG_OP_take, FG_OP_where, FG_OP_sum, FG_OP_max, FG_OP_min, FG_OP_matmul
         FG_OP_logical_and, FG_OP_logical_or, FG_OP_logical_xor
         FG_OP_softmax, FG_OP_log_softmax, FG_OP_logsumexp, FG_OP_cross_entropy, FG_OP_random, FG_OP_leaf
-        FG_OP_barrier, FG_OP_custom, FG_OP_part, FG_OP_while_loop, FG_OP_numpy
+        FG_OP_barrier, FG_OP_custom, FG_OP_joint, FG_OP_part, FG_OP_while_loop, FG_OP_numpy
         FG_RANDOM_WORDS
 
     ctypedef struct fg_shape:
@@ -160,6 +160,8 @@ cdef extern from "program.h":
     int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **)
     void fg_trace_abort()
     int fg_trace_here()
+    int fg_trace_programs()
+    int fg_trace_body(int first, int n)
     int fg_trace_outside(const fg_array *)
     int fg_trace_outside_node(const fg_node *)
     int fg_traced(const fg_array *)

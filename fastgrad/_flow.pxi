@@ -1,8 +1,13 @@
 # Loops and branches as single operations (csrc/flow.c), and nodes of several results. Included by _core.pyx.
 
 def recording_programs():
-    """Whether the operations of this thread become a program: it compiles, or records the body of a loop that is."""
-    return fg_trace_here() in (1, 3)
+    """Whether the operations of this thread become part of a program, whatever is recorded on the way."""
+    return fg_trace_programs() != 0
+
+
+def trace_body(int first, int n):
+    """The recording under way is that of a body, of which output k is carried on as input first + k, k < n."""
+    check(fg_trace_body(first, n))
 
 
 def example(Tensor x not None, int64_t row=-1):

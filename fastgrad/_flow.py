@@ -1,7 +1,7 @@
 """``scan``, ``while_loop``, ``cond`` and ``fori_loop``: loops and branches that a program records as one instruction.
 
 While nothing is recorded they are Python's own loops and branches over tensors. Within ``compile`` and
-``training_step`` they become single instructions (``_bodies``), whose size does not depend on the number of steps.
+``training_step`` they become single instructions (``_loops``), whose size does not depend on the number of steps.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _bodies, _core, _ops, tree
+from . import _loops, _core, _ops, tree
 from ._core import Tensor
 
 __all__ = ["cond", "fori_loop", "scan", "while_loop"]
@@ -48,8 +48,9 @@ def scan(
         What is carried at last, and the results of the steps stacked along a new first axis, as tensors.
 
     Recorded by ``compile`` or ``training_step``, a scan is one instruction however long it is; f runs while it is
-    recorded, and then no more. Its gradient stores what was carried into each step and computes the steps anew, one at
-    a time. TypeError where f returns no pair or carries on another dtype or structure, ValueError where shapes or
+    recorded, and then no more. Its gradient stores what was carried from step to step and computes anew, one step at a
+    time, what else it needs. Derivatives in forward mode, ``vmap`` and all of these of one another are loops as well.
+    TypeError where f returns no pair or carries on another dtype or structure, ValueError where shapes or
     lengths differ.
 
     >>> import fastgrad as fg, numpy as np
@@ -78,7 +79,7 @@ def scan(
         if length == 0 and not _core.recording_programs():
             results = _nothing(step, carry, rows)
         else:
-            results = _bodies.scan(step, carry, rows, length, bool(reverse))
+            results = _loops.scan(step, carry, rows, length, bool(reverse))
         last, ys = results[: len(carry)], results[len(carry) :]
     else:
         last, stacks = carry, []
@@ -110,9 +111,11 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
     """``value = body_fun(value)`` as long as ``cond_fun(value)`` is true.
 
     The value is an array or a nested structure of them, of the same structure, shapes and dtypes after each step;
-    cond_fun returns a single boolean. Recorded by ``compile`` it is one instruction, which has no gradient, as the
-    number of its steps is not known: NotImplementedError then. Otherwise the steps are on the tape as those of any
-    Python loop.
+    cond_fun returns a single boolean. Recorded by ``compile`` it is one instruction. As the number of its steps is not
+    known, that has derivatives in forward mode only, for which the loop runs once more, and no gradient:
+    NotImplementedError. Otherwise the steps are on the tape as those of any Python loop. Within ``vmap``, where the
+    condition differs from element to element, it is such an instruction too, which goes on until all are done and keeps
+    what is.
 
     >>> import fastgrad as fg
     >>> fg.while_loop(lambda x: x < 100, lambda x: 2 * x, 1.0)
@@ -129,10 +132,13 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
         return _carried("while_loop", structure, inputs, body_fun(structure.unflatten(inputs)))
 
     if _core.recording_programs():
-        values = _bodies.while_loop(test, step, values)
+        values = _loops.while_loop(test, step, values)
     else:
-        while bool(test(values)[0]):
+        while not _core.traced(going := test(values)[0]):
+            if not going:
+                return structure.unflatten(values)
             values = step(values)
+        values = _loops.while_loop(test, step, values)  # mapped, and it differs from element to element
     return structure.unflatten(values)
 
 
@@ -184,7 +190,7 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
 
     branches = branch("true_fun", true_fun), branch("false_fun", false_fun)
     if _core.recording_programs():
-        results = _bodies.cond(condition, *branches, inputs, check)
+        results = _loops.cond(condition, *branches, inputs, check)
     else:
         both = [f(inputs) for f in branches]
         check(*[[(x.dtype, x.shape) for x in xs] for xs in both])

@@ -288,8 +288,8 @@ cdef class Program:
     def dot(self):
         """The program as a graph in the DOT language, for Graphviz: ``dot -Tsvg``.
 
-        A box is an instruction with the dtype and shape of its result, a frame a fused group, an ellipse an input,
-        a constant or an output.
+        A box is an instruction with the dtype and shape of its result, a frame a fused group or the body of a loop or
+        branch, an ellipse an input, a constant or an output.
 
         >>> import fastgrad as fg, numpy as np
         >>> print(fg.compile(lambda x: fg.tanh(x) * 2).program(np.zeros(3)).dot())
@@ -306,32 +306,42 @@ cdef class Program:
           i1 -> out0
         }
         """
+        return "\n".join(["digraph program {", "  node [shape=box]", *["  " + x for x in self.graph("")], "}"])
+
+    cdef list graph(self, str prefix):
+        """The lines of ``dot``, for names that begin so."""
         facts, makers, nodes, edges, constants, left = self.facts, {}, [], [], {}, 0
         for k in range(self.n_in):
-            makers[k] = f"in{k}"
+            makers[k] = f"{prefix}in{k}"
             what = DTYPES[fg_program_input_dtype(self.program, k)], shape_tuple(fg_program_input_shape(self.program, k))
-            nodes.append(f'in{k} [shape=ellipse label="in{k}\\n{what[0]} {what[1]}"]')
+            nodes.append(f'{makers[k]} [shape=ellipse label="in{k}\\n{what[0]} {what[1]}"]')
         for i, line in enumerate(self.lines()):
+            name = f"{prefix}i{i}"
             size = fg_program_group(self.program, i)
             if size > 1:
-                nodes.append(f'subgraph cluster_{i} {{ label="fused {size}"')
+                nodes.append(f'subgraph cluster_{name} {{ label="fused {size}"')
                 left = size
             words = line.split(" = ")[1].split("  ")
-            nodes.append("  " * (left > 0) + f'i{i} [label="{words[0].split()[0]}\\n{words[1]}"]')
+            nodes.append("  " * (left > 0) + f'{name} [label="{words[0].split()[0]}\\n{words[1]}"]')
             left -= 1
             if left == 0:
                 nodes.append("}")
+            for k, body in enumerate(self.bodies(i)):
+                inner = f"{name}_{k}_"
+                nodes.append(f'subgraph cluster_{inner} {{ label="body {k} of {name}"')
+                nodes += ["  " + x for x in (<Program>body).graph(inner)] + ["}"]
+                edges.append(f"{inner}out0 -> {name} [style=dashed]")
             for k in range(fg_program_operand_count(self.program, i)):
                 v = fg_program_operand(self.program, i, k)
                 if v >= 0:
-                    source = makers.get(v) or constants.setdefault(v, f"const{v}")
-                    edges.append(f"{source} -> i{i}")
-            makers[fg_program_operand(self.program, i, -1)] = f"i{i}"
+                    source = makers.get(v) or constants.setdefault(v, f"{prefix}const{v}")
+                    edges.append(f"{source} -> {name}")
+            makers[fg_program_operand(self.program, i, -1)] = name
         nodes.extend(f"{name} [shape=ellipse]" for name in constants.values())
         for k in range(facts["outputs"]):
-            nodes.append(f"out{k} [shape=ellipse]")
-            edges.append(f"{makers[fg_program_output(self.program, k)]} -> out{k}")
-        return "\n".join(["digraph program {", "  node [shape=box]", *["  " + x for x in nodes + edges], "}"])
+            nodes.append(f"{prefix}out{k} [shape=ellipse]")
+            edges.append(f"{makers[fg_program_output(self.program, k)]} -> {prefix}out{k}")
+        return nodes + edges
 
 
 cdef extern from "numpy/arrayobject.h":

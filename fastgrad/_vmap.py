@@ -16,6 +16,7 @@ import numpy as np
 
 from . import _core, _ops, tree
 from ._batching import carry_out
+from ._bodies import Flow, under_way
 from ._core import Tensor
 from ._diagonal import Diagonal
 
@@ -108,22 +109,24 @@ class Recording:
 
     def __init__(self, element: Callable[[], list[Tensor]], f: Callable[[list[Tensor]], list[Any]]) -> None:
         """``element`` makes the inputs, tensors that nobody else knows; f takes them to results."""
-        _core.notes_begin()
-        try:
-            inputs = element()
-            for x in inputs:
-                _core.notes_input(x)
-            self.results = f(inputs)
-            kinds = [_core.notes_output(x) if isinstance(x, Tensor) else (-1, False) for x in self.results]
-        except BaseException:
-            _core.trace_abort()
-            raise
+        self.flows: dict[int, Flow] = {}
+        with under_way(self):
+            _core.notes_begin()
+            try:
+                inputs = element()
+                for x in inputs:
+                    _core.notes_input(x)
+                self.results = f(inputs)
+                kinds = [_core.notes_output(x) if isinstance(x, Tensor) else (-1, False) for x in self.results]
+            except BaseException:
+                _core.trace_abort()
+                raise
         self.numbers, self.tracked = [v for v, _ in kinds], [tracked for _, tracked in kinds]
         self.notes, self.constants = _core.notes_end(self.numbers)
 
     def over(self, batches: Iterable[Tensor | Diagonal], size: int) -> list[Any]:
         """The results over batches, those that depend on one with the batch as first axis."""
-        values = carry_out(self.notes, self.constants, batches, size)
+        values = carry_out(self.notes, self.constants, dict(enumerate(batches)), self.numbers, size, self.flows)
         results = []
         for v, own, tracked in zip(self.numbers, self.results, self.tracked):
             x = values.get(v, own)

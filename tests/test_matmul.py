@@ -213,3 +213,16 @@ def test_other_refusals():
         fg.dot(np.ones((2, 3)), np.ones((5, 4, 6)))
     with pytest.raises(TypeError, match="^matmul: expected numbers, got the str 'a'$"):
         fg.matmul("a", np.ones(2))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("n", [32, 33, 50, 63, 64])
+def test_sums_of_products_of_matrices_and_vectors(n, dtype):
+    """Which a program collects in one place."""
+    a, x, b, y = draw([(n, n + 3), (n + 3, 1), (n, 40), (40, 1)], dtype)
+    expected = a.astype(float) @ x + b.astype(float) @ y
+    atol = 4 * np.finfo(dtype).eps * n
+    columns = fg.compile(lambda a, x, b, y: a @ x + b @ y)
+    np.testing.assert_allclose(columns(a, x, b, y), expected, atol=atol)
+    rows = fg.compile(lambda a, x, b, y: x.T @ a.T + y.T @ b.T)
+    np.testing.assert_allclose(rows(a, x, b, y), expected.T, atol=atol)
