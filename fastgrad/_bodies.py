@@ -22,6 +22,7 @@ import numpy as np
 
 from . import _core
 from ._core import Program, Tensor
+from ._nodes import Rule
 
 __all__ = ["cond", "scan", "while_loop"]
 
@@ -225,32 +226,35 @@ class _Flow:
         self, values: dict[int, Tensor], wanted: Sequence[int], operands: Tensors, saved: dict[int, Tensor]
     ) -> dict[int, Tensor]:
         """Those of the wanted values that have gradients, on the tape."""
-        starts, size = {}, 0
-        for k in dict.fromkeys(wanted):
-            if _is_float(values[k]):
-                starts[k] = size
-                size += values[k].size
-        if not starts:
+        floats = [k for k in dict.fromkeys(wanted) if _is_float(values[k])]
+        if not floats:
             return {}
-        dtype = np.result_type(*[values[k].dtype for k in starts])
-        whole = _core.joint(operands, functools.partial(self._pull, starts, saved), size, dtype)
-        return {k: _core.joint_part(whole, values[k], start) for k, start in starts.items()}
+        rule = _Through(self, floats, saved, operands)
+        return dict(zip(floats, _core.custom(operands, [values[k] for k in floats], rule)))
 
-    def _pull(
-        self, starts: dict[int, int], saved: dict[int, Tensor], g: Tensor, operands: Tensors, needed: list[bool]
-    ) -> list[Tensor | None]:
-        """The rule of a joint node."""
-        cotangents = {}
-        for k, start in starts.items():
-            dtype, shape = self.kinds[k]
-            part = _core.reshape(g[start : start + int(np.prod(shape))], shape)
-            cotangents[k] = part if part.dtype == dtype else part.astype(dtype)
-        again = _core.grad_enabled()
+
+class _Through(Rule):
+    """The rule of those results of a loop or branch that have these numbers."""
+
+    def __init__(self, flow: _Flow, numbers: list[int], saved: _ByNumber, operands: Tensors) -> None:
+        self.flow, self.numbers, self.saved = flow, numbers, saved
+        self.operands = [_core.settled(x) for x in operands]
+        self.kinds = [(shape, dtype) for dtype, shape in map(flow.kinds.__getitem__, numbers)]
+
+    def vjp(self, g: Tensor) -> list[Tensor | None]:
+        flow, saved, operands, again = self.flow, self.saved, self.operands, _core.grad_enabled()
+        needed = [x.requires_grad for x in operands]
         if again:
-            saved = saved | self.attached(saved, list(saved), operands, saved)
+            saved = saved | flow.attached(saved, list(saved), operands, saved)
         else:
             operands = [x.detach() for x in operands]
-        return self.derivative(cotangents, saved, operands, needed, again)
+        return flow.derivative(dict(zip(self.numbers, self.parts(g))), saved, operands, needed, again)
+
+    def jvp(self, tangents: list[Tensor | None]) -> Tensor:
+        raise NotImplementedError(
+            "forward mode through a recorded scan or cond is not here yet; use reverse mode, or do not compile the "
+            "function"
+        )
 
 
 def _pullback(
@@ -265,10 +269,7 @@ def _pullback(
         ends = {k: results[k] for k in cotangents if results[k].requires_grad}
         if not ends or not by:
             return [_zeros(xs[i]) for i in by]
-        root = _core.joint(
-            list(ends.values()), lambda g, xs, needed: [cotangents[k] for k in ends], 1, np.float64
-        )
-        return _core.gradients(root, [watched[i] for i in by], again)
+        return _core.pull([*ends.values()], [cotangents[k] for k in ends], [watched[i] for i in by], again)
 
 
 def _zeros(x: Tensor) -> Tensor:

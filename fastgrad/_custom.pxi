@@ -21,28 +21,49 @@ def newest():
     return fg_newest()
 
 
-def older(Tensor x not None, uint64_t number):
-    """Whether x was recorded by a node of this number or before."""
-    return x.t.node != NULL and x.t.node.number <= number
+def leads_outside(tensors, uint64_t mark):
+    """Whether any tensor among these was computed from what a node of this number or before recorded."""
+    for x in tensors:
+        if isinstance(x, Tensor) and (<Tensor>x).t.node != NULL and (<Tensor>x).t.node.eldest <= mark:
+            return True
+    return False
 
 
-def open_body(uint64_t mark):
-    """Begin the body of a custom function, whose own tensors have nodes newer than mark. Returns what close_body
-    takes."""
-    global fg_transforms_running
-    state = fg_here.last_outside, fg_here.read_outside
-    fg_here.last_outside, fg_here.read_outside = mark, 0
-    fg_transforms_running += 1                  # so that an inner transform is not the outermost
-    return state
+def count_as(list found, list given):
+    """Let what has been computed from some tensors, and from values that mean nothing outside, lead to where these lead
+    only."""
+    cdef uint64_t eldest = fg_newest()
+    cdef Tensor x
+    for x in given:
+        if x.t.node != NULL and x.t.node.eldest < eldest:
+            eldest = x.t.node.eldest
+    for x in found:
+        if x.t.node != NULL:
+            x.t.node.eldest = eldest
 
 
-def close_body(tuple state):
-    """End it: whether it has read anything that was recorded up to its mark."""
-    global fg_transforms_running
-    outside = fg_here.read_outside != 0
-    fg_here.last_outside, fg_here.read_outside = state
-    fg_transforms_running -= 1
-    return outside
+def outside(list results, list own):
+    """What results were computed from beside these tensors, if it was recorded before them: by the number of each node
+    a tensor without elements that is connected with it, by an operation that moves nothing."""
+    cdef _Pass p = _Pass(results, own)
+    cdef fg_node **nodes = NULL
+    cdef fg_tensor x, y
+    cdef int64_t count = 0, i
+    found = {}
+    try:
+        check(fg_tape_outside(p.n_y, p.y, p.n, p.wrt, &count, &nodes))
+        for i in range(count):
+            if nodes[i].number not in found:
+                x = fg_tensor(fg_array_foreign(nodes[i].shape, nodes[i].dtype, NULL, NULL, True, False), nodes[i])
+                if x.array == NULL:
+                    fail(FG_NO_MEMORY)
+                status = fg_apply(FG_OP_reshape, 1, &x, x.array.shape.ndim, x.array.shape.dim, &y)
+                fg_array_unref(x.array)
+                check(status)
+                found[nodes[i].number] = wrap(y)
+    finally:
+        free(nodes)
+    return found
 
 
 def vmapped(Tensor x not None):
@@ -80,7 +101,7 @@ cdef int apply_custom(void *handle, fg_node *n, fg_tensor g, fg_tensor *gin) exc
     cdef int i = 0
     rule = <object>handle                       # held while it runs
     for t in rule.vjp(held(g)):
-        if t is not None:
+        if t is not None and n.in_[i].parent != NULL:
             gin[i] = fg_tensor_ref(t.t)
         i += 1
     return FG_OK

@@ -11,14 +11,14 @@ import inspect
 import operator
 import threading
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from . import _core, tree
 from ._core import Tensor
-from ._nodes import Call, Rule, body, contracted, fitting, is_float, settled_tree
+from ._nodes import Call, CallRule, fitting, inside, is_float, pulled, settled_tree
 
 __all__ = ["checkpoint", "custom_jvp", "custom_vjp", "primitive"]
 
@@ -141,14 +141,13 @@ class custom_vjp(_Function):
             raise AttributeError(f"{self._name}: it has no rule yet; give it one by .defvjp(fwd, bwd)")
 
     def _differentiated(self, call: Call) -> Any:
-        mark = _core.newest()
         late = self in _running.forward  # fwd calls the function itself: to run fwd now would never end
-        with body(self._name, call.inputs, _core.alias) as own:
-            args = call.with_inputs(own)
-            result, residuals = (self._f(*args), None) if late else self._run_forward(args)
-        return _Backward(call, self, settled_tree(residuals), late).attach(result, mark)
+        own = [_core.alias(x) for x in call.inputs]
+        args = call.with_inputs(own)
+        result, residuals = (inside(self._f, args), None) if late else inside(self._run_forward, args)
+        return _Backward(call, self, settled_tree(residuals), late).attach(result, own)
 
-    def _run_forward(self, args: Sequence[Any]) -> tuple[Any, Any]:
+    def _run_forward(self, *args: Any) -> tuple[Any, Any]:
         assert self._fwd is not None
         _running.forward.append(self)
         try:
@@ -161,7 +160,7 @@ class custom_vjp(_Function):
         return pair[0], pair[1]
 
 
-class _Backward(Rule):
+class _Backward(CallRule):
     """Calls bwd, with the residuals of the call or, if it was within fwd itself, of one that is made up for now."""
 
     def __init__(self, call: Call, function: custom_vjp, residuals: Any, late: bool) -> None:
@@ -170,7 +169,7 @@ class _Backward(Rule):
 
     def vjp(self, g: Tensor) -> list[Tensor | None]:
         late, call = self.keeps_values, self.call
-        residuals = self.function._run_forward(call.with_leaves(call.leaves))[1] if late else self.residuals
+        residuals = self.function._run_forward(*call.with_leaves(call.leaves))[1] if late else self.residuals
         found = self.function._bwd(*self.call.nondiff, residuals, self.as_result(g))
         return self.call.cotangents(found, "bwd")
 
@@ -232,13 +231,11 @@ class custom_jvp(_Function):
             raise AttributeError(f"{self._name}: it has no rule yet; give it one by .defjvp(jvp)")
 
     def _differentiated(self, call: Call) -> Any:
-        mark = _core.newest()
-        with body(self._name, call.inputs, _core.alias) as own:
-            result = self._f(*call.with_inputs(own))
-        return _Tangent(call, self).attach(result, mark)
+        own = [_core.alias(x) for x in call.inputs]
+        return _Tangent(call, self).attach(inside(self._f, call.with_inputs(own)), own)
 
 
-class _Tangent(Rule):
+class _Tangent(CallRule):
     """Runs a jvp rule, and backward through it by the tangents, in which it is linear."""
 
     def __init__(self, call: Call, function: custom_jvp) -> None:
@@ -274,7 +271,7 @@ class _Tangent(Rule):
             tangents = self.push(primals, own)
         finally:
             _core.set_grad_enabled(was)
-        return self.pull(tangents, g, own, recorded)
+        return pulled(tangents, self.parts(g), own, recorded)
 
     def jvp(self, tangents: list[Tensor | None]) -> Tensor:
         return self.joined(self.push(self.call.leaves, tangents))
@@ -312,17 +309,14 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
         call = Call(name, ["args", "kwargs"], [args, kwargs])
         if not call.tracked:
             return f(*args, **kwargs)
-        mark = _core.newest()
         rule = _Again(call, f)
-        with body(name, call.inputs, _core.alias) as own, rule.draws:
-            args, kwargs = call.with_inputs(own)
-            result = f(*args, **kwargs)
-        return rule.attach(result, mark)
+        own = [_core.alias(x) for x in call.inputs]
+        return rule.attach(rule.run(call.with_inputs(own)), own)
 
     return checkpointed
 
 
-class _Again(Rule):
+class _Again(CallRule):
     """Runs a function again, and backward through it."""
 
     is_derivative = True
@@ -331,23 +325,32 @@ class _Again(Rule):
         super().__init__(call)
         self.f, self.draws = f, _core.Draws()
 
+    def run(self, arguments: Sequence[Any]) -> Any:
+        args, kwargs = arguments
+        with self.draws:
+            return inside(lambda: self.f(*args, **kwargs), ())
+
+    def others(self, found: dict[int, Tensor]) -> Iterable[Tensor]:
+        self.behind = found
+        return found.values()
+
     def vjp(self, g: Tensor) -> list[Tensor | None]:
         call, recorded = self.call, _core.grad_enabled()
         leaves = [_core.barrier(x) if isinstance(x, Tensor) else x for x in call.leaves]
-        inputs = [leaves[k] for k in call.tracked]
-        with body(call.name, inputs, lambda x: _core.watch_tensor(x, recorded)) as own, self.draws:
-            for k, x in zip(call.tracked, own):
-                leaves[k] = x
-            args, kwargs = call.with_leaves(leaves)
-            results, structure = tree.flatten(self.f(*args, **kwargs))
-            if structure != self.structure:
-                raise RuntimeError(
-                    f"{call.name}: run again, the function returned {structure} instead of {self.structure}"
-                )
+        own = [_core.watch_tensor(leaves[k], recorded) for k in call.tracked]
+        for k, x in zip(call.tracked, own):
+            leaves[k] = x
+        results, structure = tree.flatten(self.run(call.with_leaves(leaves)))
+        if structure != self.structure:
+            raise RuntimeError(f"{call.name}: run again, the function returned {structure} instead of {self.structure}")
         again = [results[i] for i in self.places]
         if [(np.shape(y), getattr(y, "dtype", np.float64)) for y in again] != self.kinds:
             raise RuntimeError(f"{call.name}: run again, the function returned other shapes or dtypes than before")
-        return self.pull(again, g, own, recorded)
+        if not self.behind.keys() >= _core.outside([y for y in again if isinstance(y, Tensor)], own).keys():
+            raise RuntimeError(
+                f"{call.name}: run again, the function reads other tensors that require gradients than before"
+            )
+        return pulled(again, self.parts(g), own, recorded, [*self.behind.values()])
 
     def jvp(self, tangents: list[Tensor | None]) -> Tensor:
         """The transpose of the transpose: J^T u is linear in u, and its gradient by u along the tangents t is J t."""
@@ -358,7 +361,7 @@ class _Again(Rule):
             pairs = [(c, t) for c, t in zip(self.vjp(u), tangents) if c is not None and t is not None]
         finally:
             _core.set_grad_enabled(recorded)
-        found = contracted([c for c, _ in pairs], [t for _, t in pairs], [u], recorded)[0]
+        found = pulled([c for c, _ in pairs], [t for _, t in pairs], [u], recorded)[0]
         return u.detach() if found is None else found
 
 
@@ -413,20 +416,19 @@ class primitive(_Function):
         return tree.map(lambda x: _core.tensor(x) if isinstance(x, (np.ndarray, np.generic, float)) else x, result)
 
     def _differentiated(self, call: Call) -> Any:
-        mark = _core.newest()
-        return _ByArgument(call, self).attach(self._plain(tuple(call.args)), mark)
+        return _ByArgument(call, self).attach(self._plain(tuple(call.args)), [])
 
 
-class _ByArgument(Rule):
+class _ByArgument(CallRule):
     """Calls a primitive's function for each argument that is differentiated."""
 
     def __init__(self, call: Call, function: primitive) -> None:
         super().__init__(call)
         self.function = function
 
-    def attach(self, result: Any, mark: int) -> Any:
+    def attach(self, result: Any, own: list[Tensor]) -> Any:
         self.result = settled_tree(result)
-        return super().attach(result, mark)
+        return super().attach(result, own)
 
     def vjp(self, g: Tensor) -> list[Tensor | None]:
         call, vjps, at = self.call, self.function._vjps, 0

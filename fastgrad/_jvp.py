@@ -118,12 +118,6 @@ def _matmul(step: Step, ts: Tangents) -> Any:
     return _sum([apply_op(step.op, list(pair), step.attr) for t, pair in zip(ts, pairs) if t is not None])
 
 
-def _joint(step: Step, ts: Tangents) -> Any:
-    raise NotImplementedError(
-        "forward mode through a recorded scan or cond is not here yet; use reverse mode, or do not compile the function"
-    )
-
-
 def _softmax(step: Step, ts: Tangents) -> Tensor:
     return gradient(step.name, 0, step.attr, ts[0], step.y, *step.inputs)  # its Jacobian is symmetric
 
@@ -145,5 +139,5 @@ RULES: dict[str, Rule] = dict.fromkeys(_core.ROWS, _elementwise) | {
     **dict.fromkeys("cast reshape barrier transpose broadcast_to slice unslice take untake sum".split(), _linear),
     **dict.fromkeys(("max", "min", "logsumexp", "cross_entropy"), _reduction),
     "concatenate": _concatenate, "where": _where, "matmul": _matmul, "softmax": _softmax, "log_softmax": _log_softmax,
-    "joint": _joint, "custom": lambda step, ts: step.attr[0].jvp(ts),
+    "custom": lambda step, ts: step.attr[0].jvp(ts),
 }  # fmt: skip

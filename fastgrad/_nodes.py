@@ -8,8 +8,7 @@ are they, and the derivative of the derivative is that of the rule. The function
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy as np
 from . import _core, tree
 from ._core import Tensor
 
-__all__ = ["Call", "Rule", "body", "contracted", "fitting", "is_float", "settled_tree"]
+__all__ = ["Call", "CallRule", "Rule", "fitting", "inside", "is_float", "pulled", "settled_tree"]
 
 
 # ---- calls ----------------------------------------------------------------------------------------------------------
@@ -123,76 +122,37 @@ def fitting(x: Any, shape: tuple[int, ...], dtype: np.dtype[Any], rule: str, pat
     return _core.settled(x) if isinstance(x, Tensor) else _core.tensor(x)
 
 
-@contextlib.contextmanager
-def body(name: str, inputs: list[Tensor], inner: Callable[[Tensor], Tensor]) -> Iterator[list[Tensor]]:
-    """Run the body of a function on tensors of its own; what it reads beside them must not require gradients."""
-    mark = _core.newest()
-    own = [inner(x) for x in inputs]
-    state = _core.open_body(mark)
+def inside(f: Callable[..., Any], args: Iterable[Any]) -> Any:
+    """f(*args), recorded, as the body of a function, on tensors that are its own."""
     was = _core.set_grad_enabled(True)
+    _core.enter_transform(1)  # so that an inner transform is not the outermost
     try:
-        yield own
+        return f(*args)
     finally:
+        _core.enter_transform(-1)
         _core.set_grad_enabled(was)
-        outside = _core.close_body(state)
-    if outside:
-        _refuse_outside(name)
-
-
-def _refuse_outside(name: str) -> None:
-    raise TypeError(
-        f"{name}: the function reads a tensor which requires gradients and is none of its arguments; its gradient "
-        "would be lost. Make it an argument, or use its .detach()"
-    )
 
 
 # ---- rules ----------------------------------------------------------------------------------------------------------
 class Rule:
-    """What a node holds: ``vjp(g)`` is called in a backward pass, ``jvp(tangents)`` in a forward one."""
+    """What a node holds: ``vjp(g)`` is called in a backward pass, ``jvp(tangents)`` in a forward one.
 
-    keeps_values = True  # of the arguments
-    is_derivative = False  # of just what the function does
+    The node stands for the float results of a function, whose shapes and dtypes are ``kinds``, laid end to end in a
+    vector where they are several: g and the tangent that ``jvp`` returns are in its place.
+    """
 
-    def __init__(self, call: Call) -> None:
-        self.call = call
-
-    def attach(self, result: Any, mark: int) -> Any:
-        """The result of the call, which began at this mark, with its float arrays connected by this rule."""
-        leaves, self.structure = tree.flatten(result)
-        self.places = [i for i, x in enumerate(leaves) if is_float(x)]
-        if not self.places:
-            return result
-        results = [x if isinstance(x, Tensor) else _core.tensor(x) for x in (leaves[i] for i in self.places)]
-        if any(_core.older(x, mark) for x in results):
-            _refuse_outside(self.call.name)
-        if not self.is_derivative and any(map(_core.vmapped, self.call.inputs)):
-            raise NotImplementedError(
-                f"{self.call.name}: vmap carries out what the function does and would lose its rule, by which a "
-                "gradient taken outside of the vmap goes; take the gradient within, as in vmap(grad(f))"
-            )
-        self.kinds = [(x.shape, x.dtype) for x in results]
-        inputs = self.call.inputs
-        self.call.keep(self.keeps_values)
-        for i, x in zip(self.places, _core.custom(inputs, results, self)):
-            leaves[i] = x
-        return self.structure.unflatten(leaves)
+    kinds: list[tuple[tuple[int, ...], np.dtype[Any]]]
 
     def vjp(self, g: Tensor) -> list[Tensor | None]:
+        """The cotangent of each input; None stands for zeros."""
         raise NotImplementedError
 
     def jvp(self, tangents: list[Tensor | None]) -> Tensor:
-        """The tangent of what the node stands for, as g in ``vjp``, for those of its inputs; None stands for zeros."""
-        raise TypeError(f"{self.call.name}: it has a rule for reverse mode only; use custom_jvp for a function that is "
-                        "differentiated in forward mode")
-
-    def joined(self, parts: list[Tensor]) -> Tensor:
-        """Tangents of the float arrays of the result as one of what the node stands for."""
-        if len(parts) == 1:
-            return parts[0]
-        return _core.concatenate([_core.reshape(part, -1) for part in parts])
+        """The tangent of what the node stands for, for those of its inputs; None stands for zeros."""
+        raise NotImplementedError
 
     def parts(self, g: Tensor) -> list[Tensor]:
-        """The cotangent of each float array of the result."""
+        """The cotangent of each result."""
         if len(self.kinds) == 1:
             return [g]
         found, at = [], 0
@@ -203,6 +163,55 @@ class Rule:
             at += size
         return found
 
+    def joined(self, parts: list[Tensor]) -> Tensor:
+        """Tangents of the results as one of what the node stands for."""
+        if len(parts) == 1:
+            return parts[0]
+        return _core.concatenate([_core.reshape(part, -1) for part in parts])
+
+
+class CallRule(Rule):
+    """That of a function called by a user."""
+
+    keeps_values = True  # of the arguments
+    is_derivative = False  # of just what the function does
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+
+    def attach(self, result: Any, own: list[Tensor]) -> Any:
+        """The result of a call on these tensors, with its float arrays connected by this rule."""
+        leaves, self.structure = tree.flatten(result)
+        self.places = [i for i, x in enumerate(leaves) if is_float(x)]
+        if not self.places:
+            return result
+        results = [x if isinstance(x, Tensor) else _core.tensor(x) for x in (leaves[i] for i in self.places)]
+        behind = self.others(_core.outside(results, own))
+        if not self.is_derivative and any(map(_core.vmapped, self.call.inputs)):
+            raise NotImplementedError(
+                f"{self.call.name}: vmap carries out what the function does and would lose its rule, by which a "
+                "gradient taken outside of the vmap goes; take the gradient within, as in vmap(grad(f))"
+            )
+        self.kinds = [(x.shape, x.dtype) for x in results]
+        inputs = [*self.call.inputs, *behind]
+        self.call.keep(self.keeps_values)
+        for i, x in zip(self.places, _core.custom(inputs, results, self)):
+            leaves[i] = x
+        return self.structure.unflatten(leaves)
+
+    def others(self, found: dict[int, Tensor]) -> Iterable[Tensor]:
+        """Further inputs of the node, for what the function has read beside its arguments (``_core.outside``)."""
+        if found:
+            raise TypeError(
+                f"{self.call.name}: the function reads a tensor which requires gradients and is none of its arguments; "
+                "its gradient would be lost. Make it an argument, or use its .detach()"
+            )
+        return ()
+
+    def jvp(self, tangents: list[Tensor | None]) -> Tensor:
+        raise TypeError(f"{self.call.name}: it has a rule for reverse mode only; use custom_jvp for a function that is "
+                        "differentiated in forward mode")
+
     def as_result(self, g: Tensor) -> Any:
         """The cotangents in the structure of the result, None for what is no float array."""
         leaves: list[Any] = [None] * self.structure.num_leaves
@@ -210,23 +219,18 @@ class Rule:
             leaves[i] = part
         return self.structure.unflatten(leaves)
 
-    def pull(self, results: list[Any], g: Tensor, own: list[Tensor], recorded: bool) -> list[Tensor | None]:
-        """Cotangents of the tensors ``own``, of which results were computed that stand for those of the call."""
-        return contracted(results, self.parts(g), own, recorded)
 
-
-def contracted(
-    results: Sequence[Any], cotangents: Sequence[Tensor], own: list[Tensor], recorded: bool
-) -> list[Tensor | None]:
-    """The gradients by the tensors ``own`` of the products of results with their cotangents, summed."""
+def pulled(
+    results: Sequence[Any], cotangents: Sequence[Tensor], own: list[Tensor], recorded: bool,
+    behind: Sequence[Tensor] = (),
+) -> list[Tensor | None]:  # fmt: skip
+    """The cotangents of the tensors ``own``, and of what those of ``behind`` stand for, from those of results that were
+    just computed from them."""
+    pairs = [(y, g) for y, g in zip(results, cotangents) if _is_tracked(y)]
+    if not pairs:
+        return [None] * (len(own) + len(behind))
     was = _core.set_grad_enabled(True)
     try:
-        terms = [(y * g).sum() for y, g in zip(results, cotangents) if _is_tracked(y)]
-        if not terms:
-            return [None] * len(own)
-        number = terms[0]
-        for term in terms[1:]:
-            number = number + term
-        return list(_core.gradients(number, own, recorded))
+        return list(_core.pull([y for y, _ in pairs], [g for _, g in pairs], own, recorded, False, behind))
     finally:
         _core.set_grad_enabled(was)
