@@ -8,20 +8,68 @@ by whoever records it: on the tape, or in the notes of an outer recording.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from . import _core
 from ._core import Tensor, apply_op, broadcast_to, reshape, transpose
 
-__all__ = ["carry_out"]
+__all__ = ["CUSTOM", "Call", "Calls", "calls_noted", "carry_out", "note_call"]
 
 Operands = list[Any]  # tensors, and None for a missing one
 Rule = Callable[[int, Operands, list[bool], tuple[int, ...], int], Tensor]
 
 _NAMES = _core.op_names()
+CUSTOM = _NAMES.index("custom")
 
+
+# ---- calls that are noted as a whole -------------------------------------------------------------------------------
+class Call:
+    """Something that notes hold as one operation with several results."""
+
+    def again(self, operands: list[Tensor]) -> list[Tensor]:
+        """The results for other operands."""
+        raise NotImplementedError
+
+    def over(self, operands: list[Tensor], batched: list[bool], size: int) -> list[Tensor]:
+        """The results for a batch, all with the batch as first axis."""
+        raise NotImplementedError
+
+
+Calls = dict[int, Call]
+
+
+class _UnderWay(threading.local):
+    def __init__(self) -> None:
+        self.recordings: list[Calls] = []
+
+
+_under_way = _UnderWay()
+
+
+@contextlib.contextmanager
+def calls_noted() -> Iterator[Calls]:
+    """The calls that a recording of notes, which begins here, may hold."""
+    calls: Calls = {}
+    _under_way.recordings.append(calls)
+    try:
+        yield calls
+    finally:
+        _under_way.recordings.pop()
+
+
+def note_call(call: Call, operands: list[Tensor], results: list[Tensor]) -> list[Tensor] | None:
+    """The results as those of a call in the notes under way, or None where there are none that know the operands."""
+    noted = _core.note_call(operands, results, id(call))
+    for calls in _under_way.recordings if noted else ():  # a closure may make it that of an outer recording
+        calls[id(call)] = call
+    return noted
+
+
+# ---- notes ---------------------------------------------------------------------------------------------------------
 
 def carry_out(
     notes: Sequence[tuple[int, int, list[int], list[bool], tuple[int, ...]]],
@@ -29,11 +77,12 @@ def carry_out(
     inputs: Iterable[Tensor],
     wanted: Iterable[int],
     size: int,
+    calls: Calls,
 ) -> dict[int, Tensor]:
     """The wanted values of a recording (``_core.notes_end``) for a whole batch, each with the batch as first axis.
 
     ``inputs`` are the recording's inputs for the batch. An operand that no outer transform tracked while the function
-    ran is a constant to them here, too.
+    ran is a constant to them here, too. ``calls`` has those that were noted.
     """
     needed = set(wanted)
     todo = []
@@ -43,6 +92,7 @@ def carry_out(
             needed |= last
             todo.append((note, last))
     values = dict(enumerate(inputs))
+    called: dict[int, list[Tensor]] = {}  # the results of calls
     for (op, result, operands, tracked, attr), last in reversed(todo):
         batched = [v in values for v in operands]
         xs: Operands = [
@@ -51,7 +101,13 @@ def carry_out(
         ]
         for v in last:
             values.pop(v, None)
-        values[result] = _rule(op)(op, xs, batched, attr, size)
+        if op == CUSTOM:
+            number, k = attr
+            if number not in called:
+                called[number] = calls[number].over(xs, batched, size)
+            values[result] = called[number][k]
+        else:
+            values[result] = _rule(op)(op, xs, batched, attr, size)
     return values
 
 

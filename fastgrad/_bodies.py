@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from . import _core
+from ._batching import CUSTOM, calls_noted
 from ._core import Program, Tensor
-from ._nodes import Rule
+from ._nodes import Rule, connected
 
 __all__ = ["cond", "scan", "while_loop"]
 
@@ -81,16 +82,17 @@ class _Body:
         if tracked:  # so that the notes tell what is detached
             examples = [_core.watch_tensor(x) if _is_float(x) else x for x in examples]
         try:
-            _core.notes_begin(body=True)
-            try:
-                for x in examples:
-                    _core.notes_input(x)
-                results = f(list(examples))
-                numbers = [_core.notes_output(x)[0] for x in results]
-            except BaseException:
-                _core.trace_abort()
-                raise
-            notes, self.constants = _core.notes_end()
+            with calls_noted() as self.calls:
+                _core.notes_begin(body=True)
+                try:
+                    for x in examples:
+                        _core.notes_input(x)
+                    results = f(list(examples))
+                    numbers = [_core.notes_output(x)[0] for x in results]
+                except BaseException:
+                    _core.trace_abort()
+                    raise
+                notes, self.constants = _core.notes_end()
         finally:
             bodies.pop()
         self.outs = [v if v >= 0 else -1 - i for i, v in enumerate(numbers)]
@@ -127,6 +129,7 @@ class _Body:
         values.update(zip(self.closure, closure))
         values.update(enumerate(inputs))
         values.update(drawn)
+        called: dict[int, Tensors] = {}  # the results of calls that are noted as a whole
         for op, result, operands, tracked, attr in self.notes:
             if result in drawn:
                 continue
@@ -137,7 +140,11 @@ class _Body:
             xs: list[Any] = [
                 None if v < 0 else values[v] if outer else values[v].detach() for v, outer in zip(operands, tracked)
             ]
-            if op in _FLOWS:
+            if op == CUSTOM:
+                if attr[0] not in called:
+                    called[attr[0]] = self.calls[attr[0]].again(xs)
+                values[result] = called[attr[0]][attr[1]]
+            elif op in _FLOWS:
                 values[result] = self.flows[attr[0]].by_place(xs, self.parts.get(result, []))
             else:
                 values[result] = _core.apply_op(op, xs, attr)
@@ -230,16 +237,17 @@ class _Flow:
         if not floats:
             return {}
         rule = _Through(self, floats, saved, operands)
-        return dict(zip(floats, _core.custom(operands, [values[k] for k in floats], rule)))
+        return dict(zip(floats, connected(operands, [values[k] for k in floats], rule)))
 
 
 class _Through(Rule):
     """The rule of those results of a loop or branch that have these numbers."""
 
+    is_derivative = True
+
     def __init__(self, flow: _Flow, numbers: list[int], saved: _ByNumber, operands: Tensors) -> None:
         self.flow, self.numbers, self.saved = flow, numbers, saved
         self.operands = [_core.settled(x) for x in operands]
-        self.kinds = [(shape, dtype) for dtype, shape in map(flow.kinds.__getitem__, numbers)]
 
     def vjp(self, g: Tensor) -> list[Tensor | None]:
         flow, saved, operands, again = self.flow, self.saved, self.operands, _core.grad_enabled()

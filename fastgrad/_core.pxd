@@ -183,6 +183,7 @@ cdef extern from "program.h":
     int fg_trace_notes(fg_program **)
     int fg_trace_value(const fg_array *)
     int fg_trace_notes_only()
+    int fg_trace_noting(int n_in, const fg_tensor *)
     int fg_trace_tracked(fg_tensor)
     fg_notes_size fg_notes_count(const fg_program *)
     fg_note fg_notes_get(const fg_program *, int i)

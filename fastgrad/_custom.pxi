@@ -71,21 +71,61 @@ def vmapped(Tensor x not None):
     return fg_trace_notes_only() != 0 and fg_trace_tracked(x.t) != 0
 
 
+cdef fg_tensor *borrowed_list(list tensors) except NULL:
+    """The tensors as an array, which the caller frees."""
+    cdef Tensor x
+    cdef int i = 0
+    cdef fg_tensor *t = <fg_tensor *>PyMem_Malloc((len(tensors) + 1) * sizeof(fg_tensor))
+    if t == NULL:
+        raise MemoryError("no memory")
+    for x in tensors:
+        t[i] = x.t
+        i += 1
+    return t
+
+
+def noting(list tensors):
+    """Whether the innermost recording that depends on any of these is of notes: that of a mapped function, or of the body
+    of a loop."""
+    cdef fg_tensor *t = borrowed_list(tensors)
+    found = fg_trace_noting(len(tensors), t) != 0
+    PyMem_Free(t)
+    return found
+
+
+def note_call(list operands, list results, number):
+    """Results that were computed from operands as those of a call that a mapped function, or the body of a loop, makes:
+    copies, noted as the operation `custom` with attributes (number, place in the list). None where that is not being
+    recorded."""
+    cdef int n = len(operands), k
+    cdef int64_t attr[2]
+    cdef fg_call call
+    cdef Tensor y
+    cdef fg_tensor *t = borrowed_list(operands)
+    made = []
+    try:
+        if not fg_trace_noting(n, t):
+            return None
+        call.op, call.n_in, call.in_, call.n_attr, call.attr = FG_OP_custom, n, t, 2, attr
+        attr[0] = number
+        for k in range(len(results)):
+            y, attr[1] = example(results[k]), k
+            check(fg_trace_note(&call, y.t.array))
+            made.append(y)
+        return made
+    finally:
+        PyMem_Free(t)
+
+
 def custom(list inputs, list results, rule):
     """The results as tensors of their own that depend on the inputs by the rule alone. Its ``vjp(g)`` is called in a
     backward pass, in which operations are recorded or not, and returns a list: for each input a tensor of its shape and
     dtype, or None for zeros. Of several results g is one vector, of float64 where their dtypes differ."""
-    cdef int n = len(inputs), m = len(results), i
+    cdef int n = len(inputs), m = len(results)
     cdef Tensor x
     made = []
-    cdef fg_tensor *t = <fg_tensor *>PyMem_Malloc((n + m + 1) * sizeof(fg_tensor))
-    if t == NULL:
-        raise MemoryError("no memory")
+    cdef fg_tensor *t = borrowed_list(inputs + results)
     try:
-        i = 0
-        for x in inputs + results:
-            t[i] = x.t
-            i += 1
         Py_INCREF(rule)
         status = fg_custom(n, t, <void *>rule, m, t + n)
         for x in results:

@@ -1,6 +1,6 @@
 """Functions with derivatives of their own: ``custom_vjp``, ``custom_jvp``, ``primitive``, and ``checkpoint``.
 
-What is common to them, the call and the node on the tape, is in _nodes.py.
+What is common to them is in _calls.py, the node on the tape in _nodes.py.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from typing import Any
 import numpy as np
 
 from . import _core, tree
+from ._batching import Call as NotedCall
+from ._batching import note_call
+from ._calls import Call, CallRule, inside, settled_tree, zeros
 from ._core import Tensor
-from ._nodes import Call, CallRule, fitting, inside, is_float, pulled, settled_tree
+from ._nodes import pulled
 
 __all__ = ["checkpoint", "custom_jvp", "custom_vjp", "primitive"]
 
@@ -164,12 +167,12 @@ class _Backward(CallRule):
     """Calls bwd, with the residuals of the call or, if it was within fwd itself, of one that is made up for now."""
 
     def __init__(self, call: Call, function: custom_vjp, residuals: Any, late: bool) -> None:
-        super().__init__(call)
-        self.function, self.residuals, self.keeps_values = function, residuals, late
+        super().__init__(call, residuals)
+        self.function, self.keeps_values = function, late
 
     def vjp(self, g: Tensor) -> list[Tensor | None]:
         late, call = self.keeps_values, self.call
-        residuals = self.function._run_forward(*call.with_leaves(call.leaves))[1] if late else self.residuals
+        residuals = self.function._run_forward(*call.with_leaves(call.leaves))[1] if late else self.kept
         found = self.function._bwd(*self.call.nondiff, residuals, self.as_result(g))
         return self.call.cotangents(found, "bwd")
 
@@ -246,21 +249,13 @@ class _Tangent(CallRule):
         """The tangents of the float arrays of the result, for those of the tracked leaves of the arguments."""
         call = self.call
         given = dict(zip(call.tracked, tangents))
-        filled = [_zeros(x) if given.get(k) is None else given[k] for k, x in enumerate(primals)]
+        filled = [zeros(x) if given.get(k) is None else given[k] for k, x in enumerate(primals)]
         split = [tuple(args[i] for i in call.places) for args in (call.with_leaves(primals), call.with_leaves(filled))]
         pair = self.function._jvp(*call.nondiff, *split)  # type: ignore[misc]
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             got = f"{len(pair)} values" if isinstance(pair, (tuple, list)) else type(pair).__name__
             raise TypeError(f"{call.name}: jvp must return a pair, the result and its tangent; got {got}")
-        try:
-            leaves = self.structure.flatten_up_to(pair[1], "tangent")
-        except ValueError as error:
-            raise TypeError(f"{call.name}: jvp must return a tangent built as the result: {error}") from None
-        paths = self.structure.paths("the tangent of the result")
-        return [
-            fitting(leaves[i], shape, dtype, f"{call.name}: jvp", paths[i])
-            for i, (shape, dtype) in zip(self.places, self.kinds)
-        ]
+        return self.as_parts(pair[1], "jvp")
 
     def vjp(self, g: Tensor) -> list[Tensor | None]:
         call, recorded = self.call, _core.grad_enabled()
@@ -275,13 +270,6 @@ class _Tangent(CallRule):
 
     def jvp(self, tangents: list[Tensor | None]) -> Tensor:
         return self.joined(self.push(self.call.leaves, tangents))
-
-
-def _zeros(x: Any) -> Any:
-    """A tangent of what is not differentiated."""
-    if is_float(x):
-        return np.zeros(np.shape(x), x.dtype if hasattr(x, "dtype") else np.float64)
-    return np.zeros(np.shape(x)) if isinstance(x, (Tensor, np.ndarray, np.generic, int)) else None
 
 
 # ---- checkpoint -----------------------------------------------------------------------------------------------------
@@ -376,11 +364,14 @@ class primitive(_Function):
 
     The rule is given by one function for each positional argument, ``f.defvjp(vjp0, vjp1, ...)``: ``vjp0(g, y, *args)``
     is the cotangent of argument 0 for the cotangent g of the result y, of the argument's structure, shapes and dtypes.
-    None stands for an argument that is not differentiated. They get tensors and are run as any code: for derivatives of
-    higher order they must be made of differentiable functions, primitives among them.
+    That of forward mode is given by ``f.defjvp(jvp0, jvp1, ...)``: ``jvp0(t, y, *args)`` is the tangent of the result,
+    in its structure, shapes and dtypes, for the tangent t of argument 0. None stands for an argument that is not
+    differentiated. These functions get tensors and are run as any code: for derivatives of higher order they must be
+    made of differentiable functions, primitives among them. ``vmap`` calls f for each element of the batch, and the
+    rules once.
 
-    Raises NotImplementedError in the backward pass where an argument that requires gradients has no rule, and
-    TraceError in a compiled function, which runs no Python. Given no tensor, it returns what f returns.
+    Raises NotImplementedError where an argument is differentiated by that has no rule for the mode, and TraceError in a
+    compiled function, which runs no Python. Given no tensor, it returns what f returns.
 
     >>> import fastgrad as fg, numpy as np
     >>> cumulated = fg.primitive(np.cumsum)
@@ -393,27 +384,53 @@ class primitive(_Function):
 
     def __init__(self, f: Callable[..., Any]) -> None:
         super().__init__(f)
-        self._vjps: tuple[Callable[..., Any] | None, ...] = ()
+        self._rules: dict[str, tuple[Callable[..., Any] | None, ...]] = {}
 
     def defvjp(self, *vjps: Callable[..., Any] | None) -> None:
-        """Set the rule by one function, or None, for each argument."""
-        for vjp in vjps:
-            if vjp is not None and not callable(vjp):
-                raise TypeError(f"{self._name}: expected functions and None, got {vjp!r}")
-        self._vjps = vjps
+        """Set the rule of reverse mode by one function, or None, for each argument."""
+        self._define("defvjp", vjps)
+
+    def defjvp(self, *jvps: Callable[..., Any] | None) -> None:
+        """Set the rule of forward mode by one function, or None, for each argument."""
+        self._define("defjvp", jvps)
+
+    def _define(self, mode: str, rules: tuple[Callable[..., Any] | None, ...]) -> None:
+        for rule in rules:
+            if rule is not None and not callable(rule):
+                raise TypeError(f"{self._name}: expected functions and None, got {rule!r}")
+        self._rules[mode] = rules
+
+    def _rule(self, mode: str, i: int, name: str) -> Callable[..., Any]:
+        """The rule for argument i, which errors call by a name."""
+        rules = self._rules.get(mode, ())
+        rule = rules[i] if i < len(rules) else None
+        if rule is None:
+            raise NotImplementedError(
+                f"{self._name}: it has no {'reverse' if mode == 'defvjp' else 'forward'}-mode rule for {name}, by which "
+                f"it is differentiated; give it one by {getattr(self, '__name__', 'f')}.{mode}(...), or pass the "
+                "argument's .detach()"
+            )
+        return rule
 
     def _plain(self, args: tuple[Any, ...]) -> Any:
         leaves, structure = tree.flatten(args)
-        if not any(isinstance(x, Tensor) for x in leaves):
+        places = [i for i, x in enumerate(leaves) if isinstance(x, Tensor)]
+        if not places:
             return self._f(*args)
-        for x in leaves:
-            if isinstance(x, Tensor) and _core.traced(x):
-                _core.refuse_recorded(
-                    f"{self._name} was called",
-                    "It is Python code and cannot be compiled: leave it outside of the function",
-                )
-        result = self._f(*structure.unflatten([x.detach().numpy() if isinstance(x, Tensor) else x for x in leaves]))
-        return tree.map(lambda x: _core.tensor(x) if isinstance(x, (np.ndarray, np.generic, float)) else x, result)
+        found: list[Any] = []
+
+        def of_arrays(*arrays: Any) -> list[Any]:
+            filled = list(leaves)
+            for i, x in zip(places, arrays):
+                filled[i] = x
+            found[:] = tree.flatten(self._f(*structure.unflatten(filled)))
+            return [x for x in found[0] if isinstance(x, (np.ndarray, np.generic, float))]
+
+        left = iter(_evaluated(self._name, of_arrays, [leaves[i] for i in places]))
+        results, result_structure = found
+        return result_structure.unflatten(
+            [next(left) if isinstance(x, (np.ndarray, np.generic, float)) else x for x in results]
+        )
 
     def _differentiated(self, call: Call) -> Any:
         return _ByArgument(call, self).attach(self._plain(tuple(call.args)), [])
@@ -427,22 +444,63 @@ class _ByArgument(CallRule):
         self.function = function
 
     def attach(self, result: Any, own: list[Tensor]) -> Any:
-        self.result = settled_tree(result)
+        self.kept = settled_tree(result)
         return super().attach(result, own)
 
-    def vjp(self, g: Tensor) -> list[Tensor | None]:
-        call, vjps, at = self.call, self.function._vjps, 0
+    def _by(self, mode: str, leaves: Sequence[int]) -> tuple[list[Any], dict[int, Callable[..., Any]]]:
+        """What the functions get behind their first argument, and those of the arguments that have some of these
+        leaves, by the place of the argument."""
+        call, at, rules = self.call, 0, {}
         args = call.with_leaves(call.leaves)
-        result = self.function(*args) if _core.grad_enabled() else self.result
-        found: list[Any] = []
+        result = self.function(*args) if _core.grad_enabled() else self.kept
         for i, structure in enumerate(call.structures):
-            tracked = any(at <= k < at + structure.num_leaves for k in call.tracked)
+            if any(at <= k < at + structure.num_leaves for k in leaves):
+                rules[i] = self.function._rule(mode, i, call.names[i])
             at += structure.num_leaves
-            vjp = vjps[i] if i < len(vjps) else None
-            if tracked and vjp is None:
-                raise NotImplementedError(
-                    f"{call.name}: it has no rule for {call.names[i]}, by which it is differentiated; give it one by "
-                    f"{getattr(self.function, '__name__', 'f')}.defvjp(...), or pass the argument's .detach()"
-                )
-            found.append(vjp(self.as_result(g), result, *args) if tracked and vjp is not None else None)
-        return call.cotangents(tuple(found), "its rule")
+        return [result, *args], rules
+
+    def vjp(self, g: Tensor) -> list[Tensor | None]:
+        given, rules = self._by("defvjp", self.call.tracked)
+        found = [rules[i](self.as_result(g), *given) if i in rules else None for i in range(len(self.call.structures))]
+        return self.call.cotangents(tuple(found), "its rule")
+
+    def jvp(self, tangents: list[Tensor | None]) -> Tensor:
+        moved = {k: t for k, t in zip(self.call.tracked, tangents) if t is not None}
+        given, rules = self._by("defjvp", [*moved])
+        along = self.call.with_leaves([moved[k] if k in moved else zeros(x) for k, x in enumerate(self.call.leaves)])
+        terms = [self.as_parts(rule(along[i], *given), "its rule") for i, rule in rules.items()]
+        return self.joined([functools.reduce(_core.add, parts) for parts in zip(*terms)])
+
+
+def _evaluated(name: str, f: Callable[..., list[Any]], tensors: list[Tensor]) -> list[Tensor]:
+    """The arrays that f returns for the elements of tensors. In a mapped function that is noted as a call."""
+    traced = any([_core.traced(x) for x in tensors])
+    if traced and not _core.noting(tensors):
+        _core.refuse_recorded(
+            f"{name} was called", "It is Python code and cannot be compiled: leave it outside of the function"
+        )
+    results = [_core.tensor(y) for y in f(*[(_core.example(x) if traced else x.detach()).numpy() for x in tensors])]
+    if traced:
+        call = _ForEach(name, f, [(y.shape, y.dtype) for y in results])
+        results = note_call(call, tensors, results) or results
+    return results
+
+
+class _ForEach(NotedCall):
+    """A function of ndarrays, for each element of a batch."""
+
+    def __init__(self, name: str, f: Callable[..., list[Any]], kinds: list[tuple[tuple[int, ...], Any]]) -> None:
+        self.name, self.f, self.kinds = name, f, kinds
+
+    def again(self, operands: list[Tensor]) -> list[Tensor]:
+        return _evaluated(self.name, self.f, operands)
+
+    def over(self, operands: list[Tensor], batched: list[bool], size: int) -> list[Tensor]:
+        def each(*arrays: Any) -> list[Any]:
+            rows = [self.f(*[x[i] if over else x for x, over in zip(arrays, batched)]) for i in range(size)]
+            return [
+                np.stack([row[k] for row in rows]) if rows else np.zeros((0, *shape), dtype)
+                for k, (shape, dtype) in enumerate(self.kinds)
+            ]
+
+        return _evaluated(self.name, each, operands)

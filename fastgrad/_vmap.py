@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import _core, _ops, tree
-from ._batching import carry_out
+from ._batching import calls_noted, carry_out
 from ._core import Tensor
 
 __all__ = ["vmap"]
@@ -99,23 +99,24 @@ class _Recording:
         batches: dict[int, Tensor],
         inside: bool,
     ) -> None:
-        _core.notes_begin()
-        try:
-            call = [_first(batches[i]) if i in batches else _same(x, inside) for i, x in enumerate(leaves)]
-            for i in batches:
-                _core.notes_input(call[i])
-            args, kwargs = structure.unflatten(call)
-            self.results, self.structure = tree.flatten(f(*args, **kwargs))
-            kinds = [_core.notes_output(x) if isinstance(x, Tensor) else (-1, False) for x in self.results]
-        except BaseException:
-            _core.trace_abort()
-            raise
+        with calls_noted() as self.calls:
+            _core.notes_begin()
+            try:
+                call = [_first(batches[i]) if i in batches else _same(x, inside) for i, x in enumerate(leaves)]
+                for i in batches:
+                    _core.notes_input(call[i])
+                args, kwargs = structure.unflatten(call)
+                self.results, self.structure = tree.flatten(f(*args, **kwargs))
+                kinds = [_core.notes_output(x) if isinstance(x, Tensor) else (-1, False) for x in self.results]
+            except BaseException:
+                _core.trace_abort()
+                raise
         self.numbers, self.tracked = [v for v, _ in kinds], [tracked for _, tracked in kinds]
         self.notes, self.constants = _core.notes_end()
 
     def over(self, batches: dict[int, Tensor], size: int) -> list[Any]:
         """The results over batches, those that depend on one with the batch as first axis."""
-        values = carry_out(self.notes, self.constants, batches.values(), set(self.numbers), size)
+        values = carry_out(self.notes, self.constants, batches.values(), set(self.numbers), size, self.calls)
         results = [values.get(v, x) for v, x in zip(self.numbers, self.results)]
         return [
             x.detach() if isinstance(x, Tensor) and x.requires_grad and not tracked else x

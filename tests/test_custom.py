@@ -539,7 +539,7 @@ def test_primitive_without_a_rule_says_so_when_differentiated():
     x = fg.tensor(X, requires_grad=True)
     y = f(x)
     np.testing.assert_array_equal(y.numpy(), np.sort(X))
-    with pytest.raises(NotImplementedError, match="primitive sort: it has no rule for a"):
+    with pytest.raises(NotImplementedError, match="primitive sort: it has no reverse-mode rule for a"):
         y.sum().backward()
     f.defvjp(lambda g, y, a: np.asarray(g))  # an ndarray: only where the pass is not recorded
     assert fg.grad(lambda x: f(x).sum())(X).tolist() == [1, 1, 1]
@@ -559,6 +559,39 @@ def test_primitive_cannot_be_compiled():
     step()
 
 
+def test_primitive_in_forward_mode():
+    f = fg.primitive(lambda x, y: np.sin(x) * y)
+    cos = fg.primitive(np.cos)
+    cos.defvjp(lambda g, y, x: -g * np.sin(x))
+    cos.defjvp(lambda t, y, x: -t * np.sin(x))
+    f.defvjp(lambda g, r, x, y: g * cos(x) * y, lambda g, r, x, y: (g * np.sin(x)).sum())
+    f.defjvp(lambda t, r, x, y: t * cos(x) * y, lambda t, r, x, y: t * np.sin(x))
+    fg.check_grads(lambda x, y: fg.sum(f(x * x, y) ** 3), (X, 2.0), order=3)
+    h = fg.hessian(lambda x: fg.sum(f(x, 2.0)))(X)
+    np.testing.assert_allclose(h, np.diag(-2 * np.sin(X)), rtol=1e-14)
+    np.testing.assert_allclose(fg.hvp(lambda x: fg.sum(f(x, 2.0)), (X,), (X,)), -2 * np.sin(X) * X, rtol=1e-14)
+
+
+def test_primitive_without_a_rule_of_forward_mode_says_so():
+    f = fg.primitive(lambda x, y: x * y)
+    f.defvjp(lambda g, r, x, y: g * y, lambda g, r, x, y: g * x)
+    with pytest.raises(NotImplementedError, match=r"no forward-mode rule for x.* give it one by <lambda>.defjvp"):
+        fg.jvp(lambda x: f(x, 2.0), (1.0,), (1.0,))
+    f.defjvp(lambda t, r, x, y: t * y)
+    assert fg.jvp(lambda x: f(x, 2.0), (1.0,), (1.0,)) == (2, 2)
+    with pytest.raises(NotImplementedError, match="no forward-mode rule for y"):
+        fg.jvp(lambda y: f(1.0, y), (1.0,), (1.0,))
+    for returned, error, message in [
+        (lambda t: [t], TypeError, "its rule returned list for the tangent of the result"),
+        (lambda t: fg.ones(2), ValueError, r"its rule returned shape \(2,\) for the tangent of the result"),
+    ]:
+        f.defjvp(lambda t, r, x, y, returned=returned: returned(t))
+        with pytest.raises(error, match=message):
+            fg.jvp(lambda x: f(x, 2.0), (1.0,), (1.0,))
+    with pytest.raises(TypeError, match="expected functions and None, got 3"):
+        f.defjvp(3)
+
+
 # ---- vmap -----------------------------------------------------------------------------------------------------------
 def test_vmap():
     f = scaled_sine()
@@ -567,9 +600,3 @@ def test_vmap():
     saving = fg.checkpoint(lambda x: np.sin(x) * x)
     np.testing.assert_allclose(fg.vmap(fg.grad(saving))(X), np.cos(X) * X + np.sin(X), rtol=1e-15)
     np.testing.assert_allclose(fg.grad(lambda x: fg.vmap(saving)(x).sum())(X), np.cos(X) * X + np.sin(X), rtol=1e-15)
-
-
-def test_vmap_does_not_ignore_a_rule():
-    f = scaled_sine()
-    with pytest.raises(NotImplementedError, match="would lose its rule"):
-        fg.grad(lambda x: fg.vmap(f, (0, None))(x, 2.0).sum())(X)
