@@ -26,36 +26,38 @@ class Call:
     def __init__(self, name: str, names: Sequence[str], args: Sequence[Any], nondiff: Sequence[int] = ()) -> None:
         self.name, self.names, self.args, self._nondiff = name, names, args, nondiff
         self.places = [i for i in range(len(args)) if i not in nondiff]
-        self.leaves, self.structures = [], []
-        for i in self.places:
-            leaves, structure = tree.flatten(args[i])
-            self.leaves += leaves
-            self.structures.append(structure)
+        self.leaves, self.structure = tree.flatten(tuple([args[i] for i in self.places]))
         enabled = _core.grad_enabled()
-        self.tracked = [k for k, x in enumerate(self.leaves) if enabled and _is_tracked(x)]
+        self.tracked = [k for k, x in enumerate(self.leaves) if is_tracked(x)] if enabled else []
         self.inputs = [self.leaves[k] for k in self.tracked]
         self.kinds = [(x.shape, x.dtype) for x in self.inputs]
-        if enabled:
-            for i in nondiff:
-                if any(map(_is_tracked, tree.leaves(args[i]))):
-                    raise TypeError(
-                        f"{name}: argument {names[i]} is named in nondiff_argnums, but holds a tensor that requires "
-                        "gradients; leave it out there and return None for its cotangent"
-                    )
+        for i in nondiff if enabled else ():
+            if any(map(is_tracked, tree.leaves(args[i]))):
+                raise TypeError(
+                    f"{name}: argument {names[i]} is named in nondiff_argnums, but holds a tensor that requires "
+                    "gradients; leave it out there and return None for its cotangent"
+                )
 
     @property
     def nondiff(self) -> list[Any]:
         return [self.args[i] for i in self._nondiff]
 
-    def with_leaves(self, leaves: Sequence[Any]) -> list[Any]:
+    @property
+    def structures(self) -> tuple[tree.Structure, ...]:
+        """Of the arguments that may be differentiated."""
+        return self.structure._children
+
+    def with_leaves(self, leaves: Sequence[Any]) -> Sequence[Any]:
         """The arguments with other leaves in the places of their own."""
-        args, at = list(self.args), 0
-        for i, structure in zip(self.places, self.structures):
-            args[i] = structure.unflatten(leaves[at : at + structure.num_leaves])
-            at += structure.num_leaves
+        given: Sequence[Any] = self.structure.unflatten(leaves)
+        if not self._nondiff:
+            return given
+        args = list(self.args)
+        for i, x in zip(self.places, given):
+            args[i] = x
         return args
 
-    def with_inputs(self, inputs: Sequence[Tensor]) -> list[Any]:
+    def with_inputs(self, inputs: Sequence[Tensor]) -> Sequence[Any]:
         """The arguments with other tensors in the places of the tracked ones."""
         leaves = list(self.leaves)
         for k, x in zip(self.tracked, inputs):
@@ -67,30 +69,41 @@ class Call:
         user's, which may refer to the node that this is for."""
         self.inputs = []
         self.leaves = [_settled(x) for x in self.leaves] if values else []
-        self.args = [None if i in self.places else settled_tree(x) for i, x in enumerate(self.args)]
+        self.args = [settled_tree(x) if i in self._nondiff else None for i, x in enumerate(self.args)]
 
     def cotangents(self, found: Any, rule: str) -> list[Tensor | None]:
         """What a rule returned, a tuple with an entry for each argument, as the cotangents of the tracked leaves."""
-        names = [self.names[i] for i in self.places]
-        wanted = f"a tuple of {len(names)}, a cotangent for each of {', '.join(names)}"
-        if not isinstance(found, tuple) or len(found) != len(names):
-            got = f"a tuple of {len(found)}" if isinstance(found, tuple) else type(found).__name__
-            raise TypeError(f"{self.name}: {rule} must return {wanted}, or None for zeros; got {got}")
-        leaves: list[Any] = []
-        paths: list[str] = []
-        for name, structure, cotangent in zip(names, self.structures, found):
-            try:
-                leaves += structure.flatten_up_to(cotangent, name, nones=True)
-            except ValueError as error:
-                raise TypeError(f"{self.name}: {rule} must return cotangents built as the arguments: {error}") from None
-            paths += structure.paths(name)
+        try:
+            if not isinstance(found, tuple):
+                raise ValueError
+            leaves = self.structure.flatten_up_to(tuple(found), nones=True)
+        except ValueError:
+            raise self._misbuilt(found, rule) from None
         return [
-            None if leaves[k] is None else fitting(leaves[k], shape, dtype, f"{self.name}: {rule}", paths[k])
-            for k, (shape, dtype) in zip(self.tracked, self.kinds)
+            x if x is None else fitting(x, shape, dtype, f"{self.name}: {rule}", self._path, k)
+            for k, (shape, dtype), x in zip(self.tracked, self.kinds, [leaves[k] for k in self.tracked])
         ]
 
+    def _path(self, k: int) -> str:
+        """How errors call a leaf."""
+        return [path for i, part in zip(self.places, self.structures) for path in part.paths(self.names[i])][k]
 
-def _is_tracked(x: Any) -> bool:
+    def _misbuilt(self, found: Any, rule: str) -> TypeError:
+        names = [self.names[i] for i in self.places]
+        if isinstance(found, tuple) and len(found) == len(names):
+            for name, structure, cotangent in zip(names, self.structures, found):
+                try:
+                    structure.flatten_up_to(cotangent, name, nones=True)
+                except ValueError as error:
+                    return TypeError(f"{self.name}: {rule} must return cotangents built as the arguments: {error}")
+        got = f"a tuple of {len(found)}" if isinstance(found, tuple) else type(found).__name__
+        return TypeError(
+            f"{self.name}: {rule} must return a tuple of {len(names)}, a cotangent for each of {', '.join(names)}, or "
+            f"None for zeros; got {got}"
+        )
+
+
+def is_tracked(x: Any) -> bool:
     return isinstance(x, Tensor) and x.requires_grad
 
 
@@ -113,19 +126,24 @@ def _settled(x: Any) -> Any:
 
 
 def settled_tree(x: Any) -> Any:
-    return tree.map(_settled, x)
+    leaves, structure = tree.flatten(x)
+    return structure.unflatten([_settled(leaf) for leaf in leaves])
 
 
-def fitting(x: Any, shape: tuple[int, ...], dtype: np.dtype[Any], rule: str, path: str) -> Tensor:
-    """What a rule returned as a tensor of this shape and dtype."""
+def fitting(
+    x: Any, shape: tuple[int, ...], dtype: np.dtype[Any], rule: str, path: Callable[[int], str], k: int
+) -> Tensor:
+    """What a rule returned as a tensor of this shape and dtype; path(k) is how errors call it."""
     if isinstance(x, (int, float)) and not isinstance(x, bool):
         x = np.asarray(x, dtype)
     if not isinstance(x, (Tensor, np.ndarray, np.generic)):
-        raise TypeError(f"{rule} returned {type(x).__name__} for {path}, expected an array of shape {shape}")
+        raise TypeError(f"{rule} returned {type(x).__name__} for {path(k)}, expected an array of shape {shape}")
     if x.shape != shape:
-        raise ValueError(f"{rule} returned shape {x.shape} for {path}, expected its shape {shape}")
+        raise ValueError(f"{rule} returned shape {x.shape} for {path(k)}, expected its shape {shape}")
     if x.dtype != dtype:
-        raise ValueError(f"{rule} returned {x.dtype} for {path}, expected its dtype {dtype}; use .astype(np.{dtype})")
+        raise ValueError(
+            f"{rule} returned {x.dtype} for {path(k)}, expected its dtype {dtype}; use .astype(np.{dtype})"
+        )
     return _core.settled(x) if isinstance(x, Tensor) else _core.tensor(x)
 
 
@@ -193,6 +211,8 @@ class CallRule(Rule):
 
     def as_result(self, g: Tensor) -> Any:
         """The cotangents in the structure of the result, None for what is no float array."""
+        if self.structure.num_leaves == len(self.places):
+            return self.structure.unflatten(self.parts(g))
         leaves: list[Any] = [None] * self.structure.num_leaves
         for i, part in zip(self.places, self.parts(g)):
             leaves[i] = part
@@ -205,8 +225,8 @@ class CallRule(Rule):
             leaves = self.structure.flatten_up_to(tangent, "tangent")
         except ValueError as error:
             raise TypeError(f"{name}: {rule} must return a tangent built as the result: {error}") from None
-        paths = self.structure.paths("the tangent of the result")
+        path = self.structure.paths("the tangent of the result").__getitem__
         return [
-            fitting(leaves[i], shape, dtype, f"{name}: {rule}", paths[i])
+            fitting(leaves[i], shape, dtype, f"{name}: {rule}", path, i)
             for i, (shape, dtype) in zip(self.places, self.kinds)
         ]

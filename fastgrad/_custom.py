@@ -41,14 +41,19 @@ class _Function:
         numbers = nondiff_argnums if isinstance(nondiff_argnums, (tuple, list)) else (nondiff_argnums,)
         self._nondiff = tuple(map(operator.index, numbers))
         self._signature: inspect.Signature | None = None
+        self._parameters: list[str] = []  # those that can be given by position
         with contextlib.suppress(TypeError, ValueError):  # of a builtin that does not tell
             self._signature = inspect.signature(f)
+            kinds = self._signature.parameters.values()
+            self._parameters = [p.name for p in kinds if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
 
     def _positional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """All arguments by position: what rules are called with."""
+        if not kwargs and self._signature and len(args) == len(self._parameters) == len(self._signature.parameters):
+            return args
         if self._signature is None:
             if kwargs:
                 raise TypeError(f"{self._name}: its signature is unknown; give all arguments by position")
@@ -65,11 +70,7 @@ class _Function:
 
     def _names(self, n: int) -> list[str]:
         """How errors call the arguments."""
-        names = []
-        for p in self._signature.parameters.values() if self._signature else ():
-            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
-                names.append(p.name)
-        return [*names, *[f"args[{i}]" for i in range(len(names), n)]][:n]
+        return self._parameters[:n] + [f"args[{i}]" for i in range(len(self._parameters), n)]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self._require_rule()

@@ -221,7 +221,7 @@ class Structure:
             raise ValueError(
                 f"tree.unflatten: {len(leaves)} leaves for a structure of {self.num_leaves}: {self}"
             )
-        return self._build(iter(leaves))
+        return leaves[0] if self is _LEAF else self._build(iter(leaves))
 
     def _build(self, leaves: Any) -> Any:
         if self._type is None:
@@ -315,7 +315,7 @@ class Structure:
 _PLAIN_CONTAINERS = (dict, OrderedDict, list, tuple)  # which a repr shows by brackets alone
 _LEAF = Structure(None, (), (), 1)
 _LEAF_TUPLE = (_LEAF,)
-_PLAIN_LEAVES = {np.ndarray, float}  # a container of nothing else is flattened in one go: half the time
+_PLAIN_LEAVES = {np.ndarray, Tensor, float}  # a container of nothing else is flattened in one go: half the time
 
 
 def _difference(expected: Sequence[Any], found: Sequence[Any]) -> str:
