@@ -152,7 +152,8 @@ class Point:
             for k, y in enumerate(self.results):
                 self._check(name, f, k, y)
             if connected and not nested:
-                nested = _core.leads_outside([*self.results, *self.watched, *tree.leaves(self._aux)], mark)
+                aux = tree.leaves(self._aux) if has_aux else ()
+                nested = _core.leads_outside([*self.results, *self.watched, *aux], mark)
             self.recorded = connected and nested  # what is outside differentiates this again
 
     def _check(self, name: str, f: Callable[..., Any], k: int, y: Any) -> None:

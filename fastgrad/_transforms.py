@@ -123,7 +123,7 @@ def value_and_grad(
                 result, aux = _with_aux(f, result, "grad")
             _check_value(f, result)
             if connected and not nested:
-                nested = _core.leads_outside([result, *watched, *tree.leaves(aux)], mark)
+                nested = _core.leads_outside([result, *watched, *(tree.leaves(aux) if has_aux else ())], mark)
             found = iter(_core.gradients(result, watched, nested and connected))
         tensors = nested or _core.tracing()
         by_place = {
