@@ -155,6 +155,7 @@ cdef object keeper(cnp.ndarray a):
 
 cdef extern from "string.h" nogil:
     void *memcpy(void *to, const void *source, size_t n)
+    int memcmp(const void *a, const void *b, size_t n)
 
 
 cdef inline void copy_bytes(void *to, const void *source, size_t n) noexcept:

@@ -8,6 +8,13 @@ cdef inline bint is_operand(x):
     return type(x) is Tensor or isinstance(x, OPERANDS)
 
 
+cdef inline fg_array *scalar_of(int dtype, double value) except NULL:
+    cdef fg_array *scalar = fg_array_scalar(dtype, value)
+    if scalar == NULL:
+        fail(FG_NO_MEMORY)
+    return scalar
+
+
 cdef Tensor unary(int op, x):
     cdef fg_tensor y
     cdef Tensor operand
@@ -36,30 +43,48 @@ cdef object integral_result(str name, dtype, other=None):
 
 
 cdef Tensor binary(int op, a, b):
-    cdef fg_tensor y, scalar
-    cdef int status
-    if type(a) is Tensor and (<Tensor>a).t.array.dtype <= FG_FLOAT64:
-        if type(b) is Tensor:
-            if (<Tensor>b).t.array.dtype <= FG_FLOAT64 and (<Tensor>a).t.array.weak == (<Tensor>b).t.array.weak:
-                check(fg_binary(op, (<Tensor>a).t, (<Tensor>b).t, &y))
-                return wrap(y)
-        elif weak_scalar(b):
-            scalar = fg_tensor(fg_array_scalar((<Tensor>a).t.array.dtype, b), NULL)
-            if scalar.array == NULL:
-                fail(FG_NO_MEMORY)
-            status = fg_binary(op, (<Tensor>a).t, scalar, &y)
-            fg_array_unref(scalar.array)
-            check(status)
-            return wrap(y)
-    elif type(b) is Tensor and (<Tensor>b).t.array.dtype <= FG_FLOAT64 and weak_scalar(a):
-        scalar = fg_tensor(fg_array_scalar((<Tensor>b).t.array.dtype, a), NULL)
-        if scalar.array == NULL:
-            fail(FG_NO_MEMORY)
-        status = fg_binary(op, scalar, (<Tensor>b).t, &y)
-        fg_array_unref(scalar.array)
-        check(status)
-        return wrap(y)
-    return mixed(op, a, b)
+    cdef fg_tensor y
+    cdef Tensor first = None, second = None
+    if type(a) is Tensor:
+        first = a
+        second = b if type(b) is Tensor else companion(b, first.t.array)
+    elif type(b) is Tensor:
+        second = b
+        first = companion(a, second.t.array)
+    if (first is None or second is None or first.t.array.dtype > FG_FLOAT64 or second.t.array.dtype > FG_FLOAT64
+            or first.t.array.weak != second.t.array.weak and type(a) is type(b)):
+        return mixed(op, a, b)
+    check(fg_binary(op, first.t, second.t, &y))
+    return wrap(y)
+
+
+cdef inline Tensor companion(x, fg_array *other):
+    """x as a tensor of the float dtype of another operand where no rule of promotion is needed for it: Python's
+    numbers, and ndarrays of that dtype. Else None."""
+    if other.dtype <= FG_FLOAT64:
+        if weak_scalar(x):
+            return wrap_array(scalar_of(other.dtype, x))
+        if cnp.PyArray_CheckExact(x) and number_of(x) == other.dtype and not other.weak:
+            return tensor_of(x)
+    return None
+
+
+cdef int one_float(operands) except -2:
+    """The float dtype that all operands have, tensors and ndarrays, but for Python's numbers among them; else -1."""
+    cdef int dtype = -1, number
+    for x in operands:
+        if weak_scalar(x):
+            continue
+        if type(x) is Tensor and not (<Tensor>x).t.array.weak:
+            number = (<Tensor>x).t.array.dtype
+        elif cnp.PyArray_CheckExact(x):
+            number = number_of(x)
+        else:
+            return -1
+        if number < 0 or number > FG_FLOAT64 or (dtype >= 0 and number != dtype):
+            return -1
+        dtype = number
+    return dtype
 
 
 def promoted(str name, *operands):
@@ -67,6 +92,10 @@ def promoted(str name, *operands):
 
     Returns (dtype, tensors); tracked tensors are returned as they are, and cast on the tape by the op itself.
     """
+    cdef int same = one_float(operands)
+    if same >= 0:                               # the common case, without asking NumPy
+        return DTYPES[same], [x if type(x) is Tensor else wrap_array(scalar_of(same, x)) if weak_scalar(x)
+                              else tensor_of(x) for x in operands]
     values = [operand(x, name) for x in operands]
     dtype = common_dtype(name, values)
     return dtype, [in_dtype(v, dtype) for v in values]
@@ -223,9 +252,7 @@ cdef compare_values(int op, a, b):
     if type(b) is Tensor:
         operands[1] = (<Tensor>b).t
     else:
-        scalar = fg_array_scalar(x.t.array.dtype, b)
-        if scalar == NULL:
-            fail(FG_NO_MEMORY)
+        scalar = scalar_of(x.t.array.dtype, b)
         operands[1] = fg_tensor(scalar, NULL)
     status = fg_apply(op, 2, operands, 0, NULL, &y)
     fg_array_unref(scalar)

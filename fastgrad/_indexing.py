@@ -8,12 +8,11 @@ that are known only at each call of a recorded function are turned into such ind
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
 
 import numpy as np
 
-from ._core import Tensor, asarray, by_numpy, gathered, normal_axes, refuse_value, reshape, sliced, traced, transpose
+from ._core import Tensor, asarray, basic, by_numpy, gathered, normal_axes, refuse_value, reshape, traced, transpose
 from ._ops import stack
 
 
@@ -22,13 +21,12 @@ def getitem(x: Tensor, key: Any) -> Tensor:
     if isinstance(key, Tensor) and key.dtype.kind in "iu" and x.ndim:
         return gathered(x, key if key.dtype == np.int64 else key.astype(np.int64), 0)  # looks at no number: recordable
     keys = [_plain(k) for k in (key if isinstance(key, tuple) else (key,))]
+    if len(keys) == 1 and isinstance(keys[0], np.ndarray) and keys[0].dtype.kind in "iu" and x.ndim:
+        return gathered(x, asarray(keys[0].astype(np.int64)), 0)
     if any(isinstance(k, Tensor) for k in keys):
         return _by_tensors(x, [np.bool_(k) if isinstance(k, bool) else k for k in keys])
     if all(k is None or k is Ellipsis or isinstance(k, slice) or _is_integer(k) for k in keys):
-        return _basic(x, keys)
-    first = keys[0]
-    if len(keys) == 1 and isinstance(first, np.ndarray) and first.dtype.kind in "iu" and x.ndim:
-        return gathered(x, asarray(first.astype(np.int64)), 0)
+        return basic(x, keys)
     # NumPy applies the key to the elements' numbers, and complains where it does not fit.
     numbers = np.arange(x.size).reshape(x.shape)[tuple(keys)]
     return gathered(reshape(x, -1), asarray(numbers), 0)
@@ -80,7 +78,7 @@ def _by_tensors(x: Tensor, keys: list[Any]) -> Tensor:
     named = sum(k.ndim if _is_mask(k) else k is not None and k is not Ellipsis for k in keys)
     at = next((i for i, k in enumerate(keys) if k is Ellipsis), len(keys))
     keys = _without_masks(x, [*keys[:at], *[slice(None)] * (x.ndim - named), *keys[at + 1 :]])
-    part = _basic(x, [k if k is None or isinstance(k, slice) else slice(None) for k in keys])
+    part = basic(x, [k if k is None or isinstance(k, slice) else slice(None) for k in keys])
     axes = [i for i, k in enumerate(keys) if not (k is None or isinstance(k, slice))]
     lengths = tuple(part.shape[i] for i in axes)
     first = axes[0]
@@ -129,36 +127,3 @@ def _is_integer(key: Any) -> bool:
     if _is_mask(key):
         return False
     return hasattr(key, "__index__") and getattr(key, "shape", ()) == ()
-
-
-def _basic(x: Tensor, keys: list[Any]) -> Tensor:
-    named = sum(k is not None and k is not Ellipsis for k in keys)
-    ellipses = sum(k is Ellipsis for k in keys)
-    if ellipses > 1:
-        raise IndexError("indexing: an index can hold only one ellipsis (...)")
-    if named > x.ndim:
-        raise IndexError(f"indexing: {named} indices for a tensor of {x.ndim} dimension{'s' * (x.ndim != 1)}")
-    if not ellipses:
-        keys = [*keys, Ellipsis]
-    bounds: list[tuple[int, int, int]] = []
-    shape: list[int] = []
-    for key in keys:
-        if key is None:
-            shape.append(1)
-        elif key is Ellipsis:
-            for _ in range(x.ndim - named):
-                length = x.shape[len(bounds)]
-                bounds.append((0, 1, length))
-                shape.append(length)
-        elif isinstance(key, slice):
-            start, stop, step = key.indices(x.shape[len(bounds)])
-            length = len(range(start, stop, step))
-            bounds.append((start if length else 0, step if length > 1 else 1, length))
-            shape.append(length)
-        else:
-            axis, i = len(bounds), operator.index(key)
-            if not -x.shape[axis] <= i < x.shape[axis]:
-                raise IndexError(f"indexing: index {i} is outside axis {axis} of length {x.shape[axis]}")
-            bounds.append((i % x.shape[axis], 1, 1))
-    part = sliced(x, bounds)
-    return part if part.shape == tuple(shape) else reshape(part, shape)

@@ -11,7 +11,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -112,39 +112,48 @@ def _functions() -> dict[Any, Callable[..., Any]]:
     return table
 
 
+class _Route(NamedTuple):
+    """How the arguments of a function of NumPy go over to ours."""
+
+    ours: Callable[..., Any]
+    taken: frozenset[str]  # the names of our arguments
+    names: tuple[str, ...]  # those of NumPy's; empty where the positional ones go over as they are
+    defaults: dict[str, Any]  # of NumPy's: where what ours lacks may be left
+
+
 @functools.cache
-def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
-    try:
-        return inspect.signature(function)
-    except ValueError:  # some of NumPy's C functions do not tell theirs
+def _route(function: Callable[..., Any]) -> _Route | None:
+    ours = _functions().get(function)
+    if ours is None:
         return None
+    taken = frozenset(inspect.signature(ours).parameters)
+    try:
+        theirs = inspect.signature(function).parameters
+    except ValueError:  # some of NumPy's C functions do not tell theirs
+        theirs = None
+    if theirs is None or ours in (_clip, _where):
+        return _Route(ours, taken, (), {})
+    return _Route(ours, taken, tuple(theirs), {name: p.default for name, p in theirs.items()})
 
 
 def array_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """``Tensor.__array_function__``."""
-    name = f"{function.__module__}.{function.__name__}"
-    ours = _functions().get(function)
-    if ours is None:
-        raise TypeError(_missing(name))
-    theirs, own = _signature(function), _signature(ours)
-    if own is not None and any(p.kind is p.VAR_KEYWORD for p in own.parameters.values()):
-        return ours(*args, **kwargs)  # a creation function, which hands everything to NumPy's
-    if theirs is None or own is None or ours in (_clip, _where):
-        given = {k: v for k, v in kwargs.items() if v is not None}
-        for key in given:
-            if own is not None and key not in own.parameters:
-                raise TypeError(f"{name}: the argument {key}= is not supported on tensors")
-        return ours(*args, **given)
-    # Arguments go over by name, but the array, whose name differs; what we lack may only be left at its default.
-    given = theirs.bind(*args, **kwargs).arguments
-    first = next(iter(theirs.parameters))
+    """``Tensor.__array_function__``. NumPy has seen to it that the arguments fit its function's signature."""
+    route = _route(function)
+    if route is None:
+        raise TypeError(_missing(f"{function.__module__}.{function.__name__}"))
+    ours, taken, names, defaults = route
+    if "kwargs" in taken:  # a creation function, which hands everything to NumPy's
+        return ours(*args, **kwargs)
+    given = {**dict(zip(names, args)), **kwargs}
+    if names:  # all go over by name but the array, whose name differs
+        args = (given.pop(names[0]),)
     passed = {}
     for key, value in given.items():
-        if key == first:
+        if value is np._NoValue or value is None and key not in defaults:
             continue
-        if key in own.parameters:
-            if value is not np._NoValue:
-                passed[key] = value
-        elif value is not None and value is not np._NoValue and value is not theirs.parameters[key].default:
+        if key in taken:
+            passed[key] = value
+        elif value is not None and value is not defaults.get(key):
+            name = f"{function.__module__}.{function.__name__}"
             raise TypeError(f"{name}: the argument {key}= is not supported on tensors")
-    return ours(given[first], **passed)
+    return ours(*args, **passed)

@@ -297,7 +297,7 @@ def prod(x: TensorLike, axis: Axis = None, keepdims: builtins.bool = False) -> T
     if _any_zero_length(x.shape, axes):
         return add(sum(x, axis, keepdims), 1.0)
     kept = [1 if i in axes else n for i, n in enumerate(x.shape)]
-    others = [i for i in range(x.ndim) if i not in axes]
+    others = tuple([i for i in range(x.ndim) if i not in axes])
     rest = [x.shape[i] for i in others]
     y = reshape(transpose(x, [*axes, *others]), [-1, *rest]) if x.size else reshape(x, [1, *rest])
     while (n := y.shape[0]) > 1:
@@ -440,12 +440,14 @@ def logsumexp(x: TensorLike, axis: Axis = None, keepdims: builtins.bool = False)
     x = asarray(x)
     axes = normal_axes(axis, x.ndim, "logsumexp")
     kept = [1 if i in axes else n for i, n in enumerate(x.shape)]
-    others = [i for i in range(x.ndim) if i not in axes]
+    others = tuple([i for i in range(x.ndim) if i not in axes])
     rest = [x.shape[i] for i in others]
     if x.size == 0:
         y = sum(_floating(x), axis, keepdims)
         return subtract(y, np.inf) if _any_zero_length(x.shape, axes) else y
-    y = _core.logsumexp_last(reshape(transpose(x, [*others, *axes]), [*rest, -1]))
+    if others + axes != tuple(range(x.ndim)):
+        x = transpose(x, others + axes)
+    y = _core.logsumexp_last(x if len(axes) == 1 else reshape(x, [*rest, -1]))
     return reshape(y, kept) if keepdims else y
 
 
@@ -630,13 +632,13 @@ def stack(arrays: Sequence[TensorLike], axis: int = 0) -> Tensor:
         raise TypeError(f"stack: expected a list of arrays, got {arrays!r}") from None
     if not tensors:
         raise ValueError("stack: expected at least one array, got none")
+    shape = tensors[0].shape
     for k, t in enumerate(tensors):
-        if t.shape != tensors[0].shape:
-            raise ValueError(
-                f"stack: input 0 has shape {tensors[0].shape}, input {k} has {t.shape}; all must be the same"
-            )
-    axis = _one_axis(axis, tensors[0].ndim + 1, "stack")
-    return concatenate([expand_dims(t, axis) for t in tensors], axis)
+        if t.shape != shape:
+            raise ValueError(f"stack: input 0 has shape {shape}, input {k} has {t.shape}; all must be the same")
+    axis = _one_axis(axis, len(shape) + 1, "stack")
+    thicker = (*shape[:axis], 1, *shape[axis:])
+    return concatenate([reshape(t, thicker) for t in tensors], axis)
 
 
 def dot(a: TensorLike, b: TensorLike) -> Tensor:

@@ -200,15 +200,75 @@ def broadcast_to(x, shape):
     return apply_one(FG_OP_broadcast_to, as_tensor(x, "broadcast_to"), n, dim)
 
 
-def sliced(Tensor x, list bounds):
-    """Every step-th element: bounds is a list of (start, step, length), one an axis, all within range."""
+cdef extern from "Python.h":
+    int PySlice_Unpack(object, Py_ssize_t *start, Py_ssize_t *stop, Py_ssize_t *step) except -1
+    Py_ssize_t PySlice_AdjustIndices(Py_ssize_t length, Py_ssize_t *start, Py_ssize_t *stop, Py_ssize_t step)
+
+
+cdef inline bint is_basic(key):
+    """Python's own integers and slices, None and Ellipsis; other integers are told from the rest in _indexing.py."""
+    return type(key) is int or type(key) is slice or key is None or key is Ellipsis
+
+
+def basic(Tensor x, keys):
+    """The elements that integers, slices, None and at most one Ellipsis name: a slice, then a reshape, of which what
+    is not needed is left out."""
+    cdef fg_shape *s = x.t.array.shape
     cdef int64_t attr[3 * FG_MAX_NDIM]
-    cdef int i
-    if len(bounds) != x.t.array.shape.ndim:
-        raise IndexError(f"indexing: {len(bounds)} indices for a tensor of shape {x.shape}")
-    for i in range(len(bounds)):
-        attr[3 * i], attr[3 * i + 1], attr[3 * i + 2] = bounds[i]
-    return apply_one(FG_OP_slice, x, 3 * len(bounds), attr)
+    cdef int64_t shape[FG_MAX_NDIM]
+    cdef int64_t length
+    cdef Py_ssize_t start, stop, step
+    cdef int named = 0, axis = 0, n = s.ndim
+    cdef bint ellipsis = False, moved = False
+    for key in keys:
+        if key is Ellipsis:
+            if ellipsis:
+                raise IndexError("indexing: an index can hold only one ellipsis (...)")
+            ellipsis = True
+        elif key is None:
+            n += 1
+        else:
+            named += 1
+            n -= not isinstance(key, slice)
+    if named > s.ndim:
+        raise IndexError(f"indexing: {named} indices for a tensor of {s.ndim} dimension{'s' * (s.ndim != 1)}")
+    if n > FG_MAX_NDIM:
+        raise ValueError(f"indexing: a tensor has at most {FG_MAX_NDIM} axes, got an index that would make {n}")
+    n = 0
+    for key in (keys if ellipsis else (*keys, Ellipsis)):
+        if key is None:
+            shape[n] = 1
+            n += 1
+            continue
+        if key is Ellipsis:
+            for _ in range(s.ndim - named):
+                attr[3 * axis], attr[3 * axis + 1], attr[3 * axis + 2] = 0, 1, s.dim[axis]
+                shape[n] = s.dim[axis]
+                axis += 1
+                n += 1
+            continue
+        if isinstance(key, slice):
+            PySlice_Unpack(key, &start, &stop, &step)
+            length = PySlice_AdjustIndices(s.dim[axis], &start, &stop, step)
+            shape[n] = length
+            n += 1
+        else:
+            start, step, length = position_of(key, axis, s.dim[axis]), 1, 1
+        attr[3 * axis], attr[3 * axis + 1], attr[3 * axis + 2] = start if length else 0, step if length > 1 else 1, length
+        moved |= length != s.dim[axis] or attr[3 * axis + 1] != 1
+        axis += 1
+    part = apply_one(FG_OP_slice, x, 3 * s.ndim, attr) if moved else x
+    if moved and n == s.ndim and memcmp(shape, (<Tensor>part).t.array.shape.dim, n * sizeof(int64_t)) == 0:
+        return part
+    return apply_one(FG_OP_reshape, part, n, shape)
+
+
+cdef Py_ssize_t position_of(key, int axis, Py_ssize_t length) except -1:
+    """An integer of an index, counted from the first element."""
+    i = index_of(key)
+    if not -length <= i < length:
+        raise IndexError(f"indexing: index {i} is outside axis {axis} of length {length}")
+    return i % length
 
 
 def gathered(Tensor x, Tensor index, int axis):
@@ -317,26 +377,46 @@ def matmul(a, b):
     return wrap(y)
 
 
+cdef Tensor with_axis(Tensor x, int axis):
+    """x with a new axis of length 1."""
+    cdef int64_t dim[FG_MAX_NDIM + 1]
+    cdef fg_shape *s = x.t.array.shape
+    cdef int i
+    for i in range(s.ndim + 1):
+        dim[i] = s.dim[i] if i < axis else 1 if i == axis else s.dim[i - 1]
+    return apply_one(FG_OP_reshape, x, s.ndim + 1, dim)
+
+
+cdef Tensor without_axis(Tensor x, int axis):
+    """x without an axis of length 1."""
+    cdef int64_t dim[FG_MAX_NDIM]
+    cdef fg_shape *s = x.t.array.shape
+    cdef int i
+    for i in range(s.ndim - 1):
+        dim[i] = s.dim[i + (i >= axis)]
+    return apply_one(FG_OP_reshape, x, s.ndim - 1, dim)
+
+
 cdef matmul_stack(Tensor a, Tensor b):
     """Vectors become matrices, and a stack of matrices times one matrix becomes one product with more rows."""
     cdef fg_tensor y
     cdef fg_tensor operands[2]
     cdef int64_t attr[2]
-    if a.ndim == 1 or b.ndim == 1:
-        align = a.shape[-1] == (b.shape[0] if b.ndim == 1 else b.shape[-2])
-        if not align:
-            at = 0 if b.ndim == 1 else b.ndim - 2
+    cdef Tensor product
+    cdef int m = a.t.array.shape.ndim, n = b.t.array.shape.ndim, at
+    if m == 1 or n == 1:
+        at = 0 if n == 1 else n - 2
+        if a.t.array.shape.dim[m - 1] != b.t.array.shape.dim[at]:
             hint = (". Did you mean a.T @ b?" if a.ndim == 2 and a.shape[0] == b.shape[0]
                     else ". Did you mean a @ b.T?" if b.ndim == 2 and a.shape[0] == b.shape[1] else "")
             raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not align: {a.shape[-1]} (axis {a.ndim - 1}) "
                              f"is not {b.shape[at]} (axis {at}){hint}")
-    if a.ndim == 1:
-        product = matmul(reshape(a, (1, -1) if a.size else (1, 0)), reshape(b, (b.shape[0], 1)) if b.ndim == 1 else b)
-        shape = product.shape
-        return reshape(product, () if b.ndim == 1 else (*shape[:-2], shape[-1]))
-    if b.ndim == 1:
-        product = matmul(a, reshape(b, (b.shape[0], 1)))
-        return reshape(product, product.shape[:-1])
+        product = matmul(with_axis(a, 0) if m == 1 else a, with_axis(b, 1) if n == 1 else b)
+        if n == 1:
+            product = without_axis(product, product.t.array.shape.ndim - 1)
+        if m == 1:
+            product = without_axis(product, product.t.array.shape.ndim - (1 if n == 1 else 2))
+        return product
     if b.ndim == 2 and a.shape[-1] == b.shape[0]:
         rows = 1
         for length in a.shape[:-1]:

@@ -398,6 +398,14 @@ cdef class Tensor:
     def __invert__(self): return logic(np.invert, self)
 
     def __getitem__(self, key):
+        if is_basic(key):                       # the common cases, without a detour
+            return basic(self, (key,))
+        if type(key) is tuple:
+            for k in <tuple>key:
+                if not is_basic(k):
+                    break
+            else:
+                return basic(self, key)
         return indexing.getitem(self, key)
 
     def __setitem__(self, key, value):

@@ -157,16 +157,18 @@ def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool 
     return grad_of_f
 
 
-@contextlib.contextmanager
-def _recording() -> Any:
+class _recording:
     """Inside of a transform: operations are recorded, and tensors do not silently turn into numbers."""
-    was = _core.set_grad_enabled(True)
-    _core.enter_transform(1)
-    try:
-        yield
-    finally:
+
+    __slots__ = ("_was",)
+
+    def __enter__(self) -> None:
+        self._was = _core.set_grad_enabled(True)
+        _core.enter_transform(1)
+
+    def __exit__(self, *error: object) -> None:
         _core.enter_transform(-1)
-        _core.set_grad_enabled(was)
+        _core.set_grad_enabled(self._was)
 
 
 def _name(f: Callable[..., Any]) -> str:
@@ -178,6 +180,7 @@ def _kind(x: Any) -> str:
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
+_FLOATS = frozenset((np.dtype(np.float32), np.dtype(np.float64)))
 _LEAVE_OUT = "leave it out of argnums"
 
 
@@ -188,17 +191,19 @@ def _watched(
     ``keep``: of ndarrays copies, for what is recorded outlasts the call."""
     found = []
     for k, x in enumerate(leaves):
-        if isinstance(x, Tensor) and x.dtype.kind == "f":
+        if isinstance(x, Tensor) and x.dtype in _FLOATS:
             found.append(_core.watch_tensor(x, connected))
             continue
-        if isinstance(x, np.ma.MaskedArray):
-            raise TypeError(f"{place(k)} is a masked array, whose mask would be ignored; fill it with .filled() first")
-        got = _kind(x)
         if isinstance(x, (np.ndarray, np.generic, float)):
+            if isinstance(x, np.ma.MaskedArray):
+                raise TypeError(
+                    f"{place(k)} is a masked array, whose mask would be ignored; fill it with .filled() first"
+                )
             a = np.array(x) if keep else np.asarray(x)
-            if a.dtype in (np.float32, np.float64):
+            if a.dtype in _FLOATS:
                 found.append(_core.watch(a))
                 continue
+        got = _kind(x)
         if hasattr(x, "dtype"):
             got = str(x.dtype)
         raise TypeError(

@@ -141,7 +141,7 @@ TABLE = {
         ("fg.broadcast_to(x, (1,) * 31 + (2, 3))", ValueError,
          "broadcast_to: a tensor has at most 32 axes, got a shape of 33"),
         ("fg.broadcast_to(1.0, (1,) * 32)[None]", ValueError,
-         "reshape: a tensor has at most 32 axes, got a shape of 33"),
+         "indexing: a tensor has at most 32 axes, got an index that would make 33"),
         ("fg.tensor(np.zeros((1,) * 33))", ValueError, "a tensor has at most 32 axes, got an array with 33"),
     ],
     "indices": [
