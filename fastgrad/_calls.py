@@ -16,7 +16,7 @@ from . import _core, tree
 from ._core import Tensor
 from ._nodes import Rule, connected
 
-__all__ = ["Call", "CallRule", "fitting", "inside", "is_float", "settled_tree", "zeros"]
+__all__ = ["Call", "CallRule", "fitting", "inside", "is_float", "zeros"]
 
 
 # ---- calls ----------------------------------------------------------------------------------------------------------
@@ -27,12 +27,11 @@ class Call:
         self.name, self.names, self.args, self._nondiff = name, names, args, nondiff
         self.places = [i for i in range(len(args)) if i not in nondiff]
         self.leaves, self.structure = tree.flatten(tuple([args[i] for i in self.places]))
-        enabled = _core.grad_enabled()
-        self.tracked = [k for k, x in enumerate(self.leaves) if is_tracked(x)] if enabled else []
+        self.tracked = _core.tracked_among(self.leaves)
         self.inputs = [self.leaves[k] for k in self.tracked]
         self.kinds = [(x.shape, x.dtype) for x in self.inputs]
-        for i in nondiff if enabled else ():
-            if any(map(is_tracked, tree.leaves(args[i]))):
+        for i in nondiff:
+            if _core.tracked_among(tree.leaves(args[i])):
                 raise TypeError(
                     f"{name}: argument {names[i]} is named in nondiff_argnums, but holds a tensor that requires "
                     "gradients; leave it out there and return None for its cotangent"
@@ -69,7 +68,7 @@ class Call:
         user's, which may refer to the node that this is for."""
         self.inputs = []
         self.leaves = [_settled(x) for x in self.leaves] if values else []
-        self.args = [settled_tree(x) if i in self._nondiff else None for i, x in enumerate(self.args)]
+        self.args = [tree.map(_settled, x) if i in self._nondiff else None for i, x in enumerate(self.args)]
 
     def cotangents(self, found: Any, rule: str) -> list[Tensor | None]:
         """What a rule returned, a tuple with an entry for each argument, as the cotangents of the tracked leaves."""
@@ -103,10 +102,6 @@ class Call:
         )
 
 
-def is_tracked(x: Any) -> bool:
-    return isinstance(x, Tensor) and x.requires_grad
-
-
 def is_float(x: Any) -> bool:
     if isinstance(x, (Tensor, np.ndarray, np.generic)):
         return x.dtype in (np.float32, np.float64)
@@ -123,11 +118,6 @@ def zeros(x: Any) -> Any:
 def _settled(x: Any) -> Any:
     """A value for a backward pass: a tensor as the tape keeps it, an ndarray as a copy."""
     return _core.settled(x) if isinstance(x, Tensor) else x.copy() if isinstance(x, np.ndarray) else x
-
-
-def settled_tree(x: Any) -> Any:
-    leaves, structure = tree.flatten(x)
-    return structure.unflatten([_settled(leaf) for leaf in leaves])
 
 
 def fitting(
@@ -164,7 +154,17 @@ class CallRule(Rule):
     keeps_values = True  # of the arguments
 
     def __init__(self, call: Call, kept: Any = None) -> None:
-        self.call, self.kept = call, kept  # a tree of values, beside the arguments
+        self.call = call
+        self.keep(kept)
+
+    def keep(self, values: Any) -> None:
+        """Hold a tree of values, beside the arguments, as they are now."""
+        leaves, self._kept_structure = tree.flatten(values)
+        self._kept = [_settled(x) for x in leaves]
+
+    @property
+    def kept(self) -> Any:
+        return self._kept_structure.unflatten(self._kept)
 
     def attach(self, result: Any, own: list[Tensor]) -> Any:
         """The result of a call on these tensors, with its float arrays connected by this rule."""
@@ -181,7 +181,7 @@ class CallRule(Rule):
         return self.structure.unflatten(leaves)
 
     def _values(self) -> tuple[list[Any], tree.Structure]:
-        return tree.flatten((self.kept, self.call.leaves, self.call.args))
+        return tree.flatten((self._kept, self.call.leaves, self.call.args))
 
     def held(self) -> list[Tensor]:
         return [x for x in self._values()[0] if isinstance(x, Tensor)]
@@ -191,7 +191,7 @@ class CallRule(Rule):
         left = iter(held)
         other = copy.copy(self)
         other.call = copy.copy(self.call)
-        other.kept, other.call.leaves, other.call.args = structure.unflatten(
+        other._kept, other.call.leaves, other.call.args = structure.unflatten(
             [next(left) if isinstance(x, Tensor) else x for x in leaves]
         )
         return other

@@ -16,6 +16,13 @@ def settled(Tensor x not None):
     return apply_one(FG_OP_cast, x, 1, &dtype) if fg_array_root(x.t.array).unstable else held(x.t)
 
 
+def tracked_among(list values):
+    """The places of the tensors in a list that require gradients; none while operations are not recorded."""
+    if not fg_grad_enabled:
+        return []
+    return [i for i in range(len(values)) if type(values[i]) is Tensor and (<Tensor>values[i]).t.node != NULL]
+
+
 def newest():
     """The number of the node that was made last."""
     return fg_newest()

@@ -19,7 +19,7 @@ import numpy as np
 from . import _core, tree
 from ._batching import Call as NotedCall
 from ._batching import note_call
-from ._calls import Call, CallRule, inside, settled_tree, zeros
+from ._calls import Call, CallRule, inside, zeros
 from ._core import Tensor
 from ._nodes import pulled
 
@@ -149,7 +149,7 @@ class custom_vjp(_Function):
         own = [_core.alias(x) for x in call.inputs]
         args = call.with_inputs(own)
         result, residuals = (inside(self._f, args), None) if late else inside(self._run_forward, args)
-        return _Backward(call, self, settled_tree(residuals), late).attach(result, own)
+        return _Backward(call, self, residuals, late).attach(result, own)
 
     def _run_forward(self, *args: Any) -> tuple[Any, Any]:
         assert self._fwd is not None
@@ -445,7 +445,7 @@ class _ByArgument(CallRule):
         self.function = function
 
     def attach(self, result: Any, own: list[Tensor]) -> Any:
-        self.kept = settled_tree(result)
+        self.keep(result)
         return super().attach(result, own)
 
     def _by(self, mode: str, leaves: Sequence[int]) -> tuple[list[Any], dict[int, Callable[..., Any]]]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import functools
 import math
 import weakref
 from collections import OrderedDict
@@ -209,6 +210,11 @@ class Structure:
         self._constants = constants
 
     @property
+    def _is_flat(self) -> bool:
+        """It has leaves only."""
+        return self._children.count(_LEAF) == len(self._children) > 0
+
+    @property
     def _kind(self) -> _Kind:
         kind = _kind_of(self._type)  # type: ignore[arg-type]
         assert kind is not None
@@ -221,7 +227,11 @@ class Structure:
             raise ValueError(
                 f"tree.unflatten: {len(leaves)} leaves for a structure of {self.num_leaves}: {self}"
             )
-        return leaves[0] if self is _LEAF else self._build(iter(leaves))
+        if self is _LEAF:
+            return leaves[0]
+        if self._is_flat:
+            return self._kind.join(self._type, self._keys, leaves, self._constants)  # type: ignore[arg-type]
+        return self._build(iter(leaves))
 
     def _build(self, leaves: Any) -> Any:
         if self._type is None:
@@ -235,6 +245,8 @@ class Structure:
         With ``nones``, a None may stand for any part, all of whose leaves are then None. Raises ValueError naming the
         place, from `name` on, where `tree` is built otherwise.
         """
+        if self._is_flat and type(tree) is tuple is self._type and len(tree) == self.num_leaves:
+            return list(tree)
         found: list[Any] = []
         self._match(tree, name, found, nones)
         return found
@@ -255,7 +267,7 @@ class Structure:
             if not isinstance(node, dict) or set(keys) != set(self._keys):
                 raise ValueError(f"{path} {_difference(self._keys, keys)}")
             children = [node[key] for key in self._keys]
-        if exact(constants) != exact(self._constants):
+        if constants is not self._constants and exact(constants) != exact(self._constants):
             raise ValueError(f"{path} has the constants {constants!r} where {self._constants!r} were expected")
         for key, structure, child in zip(self._keys, self._children, children):
             if structure is _LEAF:
@@ -328,6 +340,11 @@ def _difference(expected: Sequence[Any], found: Sequence[Any]) -> str:
     return " and ".join(parts)
 
 
+@functools.lru_cache
+def _tuple_of_leaves(n: int) -> Structure:
+    return Structure(tuple, range(n), _LEAF_TUPLE * n, n)
+
+
 def _flatten(node: Any, leaves: list[Any]) -> Structure:
     type_ = type(node)
     try:
@@ -341,6 +358,8 @@ def _flatten(node: Any, leaves: list[Any]) -> Structure:
     keys, children, constants = kind.split(node)
     if _PLAIN_LEAVES.issuperset(builtins.map(type, children)):
         leaves += children
+        if type_ is tuple:
+            return _tuple_of_leaves(len(keys))
         structures = _LEAF_TUPLE * len(keys)
     else:
         structures = tuple([_flatten(child, leaves) for child in children])
