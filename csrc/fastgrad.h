@@ -227,14 +227,14 @@ void fg_node_spend(fg_node *);              /* let go of what the derivative nee
 /* ---- backward.c --------------------------------------------------------------------------------------- */
 /* Add the cotangents of y's leaves to their .grad. With create_graph the pass is recorded, and retains the graph. */
 int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_graph);
-/* The cotangents of the nodes wrt, from those of all y; array NULL where none arrived. The graph is used up unless it is
- * to be retained or the pass is recorded.
+/* The cotangents of the nodes wrt, from those of all y; array NULL where none arrived. The graph is used up unless it
+ * is to be retained or the pass is recorded.
  * The pass ends at them. What it would bring to nodes older than all of them, and to other leaves, is dropped: an
  * outer pass that waits for that goes through the recorded gradient. */
 int fg_gradients(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain_graph, int create_graph, int n,
                  fg_node *const *wrt, fg_tensor *out);
-/* The operations through which the nodes wrt lead to any y, oldest first; borrowed, in memory that the caller frees, also
- * on failure. */
+/* The operations through which the nodes wrt lead to any y, oldest first; borrowed, in memory that the caller frees,
+ * also on failure. */
 int fg_tape_between(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int64_t *count, fg_node ***out);
 /* In the same way the nodes older than all wrt that lead to any y by others than wrt; one may occur several times. */
 int fg_tape_outside(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int64_t *count, fg_node ***out);

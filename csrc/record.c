@@ -86,9 +86,10 @@ static int none(void) { return fg_fail(FG_BAD_TAPE, "no program is being recorde
 
 static int elsewhere(void)
 {
-    return fg_fail(FG_BAD_TAPE, "compile: a tensor of a function that is being recorded is used in another thread, or behind "
-                   "the loop or mapped function in whose body it was made, where it cannot be recorded; let the function do "
-                   "its work in one thread, and return what is needed from the body, or make it an argument");
+    return fg_fail(FG_BAD_TAPE, "compile: a tensor of a function that is being recorded is used in another thread, or "
+                   "behind the loop or mapped function in whose body it was made, where it cannot be recorded; let the "
+                   "function do its work in one thread, and return what is needed from the body, or make it an "
+                   "argument");
 }
 
 /* Notes tell what belongs to the transforms outside: a node that leads to nothing older than the recording is that of

@@ -92,8 +92,8 @@ cdef fg_tensor *borrowed_list(list tensors) except NULL:
 
 
 def noting(list tensors):
-    """Whether the innermost recording that depends on any of these is of notes: that of a mapped function, or of the body
-    of a loop."""
+    """Whether the innermost recording that depends on any of these is of notes: that of a mapped function, or of the
+    body of a loop."""
     cdef fg_tensor *t = borrowed_list(tensors)
     found = fg_trace_noting(len(tensors), t) != 0
     PyMem_Free(t)

@@ -4,8 +4,8 @@ A function with a rule is no operation. What it computes is recorded as any code
 that, and a node that holds the rule connects them with the inputs. In a backward pass the node calls its rule, which is
 made of operations: while a pass is recorded, so are they, and the derivative of the derivative is that of the rule.
 
-Where a function is mapped, and a transform outside differentiates it, the notes of it (_batching.py) hold such a step as
-one operation: carried out, it connects the results of the whole batch by the rule mapped over it.
+Where a function is mapped, and a transform outside differentiates it, the notes of it (_batching.py) hold such a step
+as one operation: carried out, it connects the results of the whole batch by the rule mapped over it.
 """
 
 from __future__ import annotations

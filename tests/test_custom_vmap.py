@@ -72,7 +72,8 @@ def mapped_by_hand(f, in_axes=0):
     def mapped(*args):
         axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(args)
         n = next(len(x) for x, axis in zip(args, axes) if axis == 0)
-        return fg.stack([fg.asarray(f(*[x if axis is None else x[i] for x, axis in zip(args, axes)])) for i in range(n)])
+        calls = [f(*[x if axis is None else x[i] for x, axis in zip(args, axes)]) for i in range(n)]
+        return fg.stack([fg.asarray(y) for y in calls])
 
     return mapped
 
@@ -83,7 +84,8 @@ def around(f, vmap, w=0.7):
     return {
         "grad by the batch": lambda x: fg.grad(lambda x: square(vmap(f, (0, None))(x, w)))(x),
         "grad by both": lambda x: fg.grad(lambda x, w: square(vmap(f, (0, None))(x, w)), (0, 1))(x, np.float64(w))[1],
-        "grad by what is the same for all": lambda x: fg.grad(lambda w: square(vmap(f, (0, None))(x, w)))(np.float64(w)),
+        "grad by what is the same for all": lambda x: fg.grad(
+            lambda w: square(vmap(f, (0, None))(x, w)))(np.float64(w)),
         "grad by what is mapped alone": lambda x: fg.grad(
             lambda ws: square(vmap(f, (None, 0))(fg.asarray(x[0]), ws)))(x[:, 0] + 1),
         "vmap within a vmap": lambda x: fg.grad(lambda x: square(vmap(vmap(f, (None, 0)), (0, None))(x, x[:2, 1])))(x),
@@ -140,7 +142,8 @@ def test_compiled_rules_under_vmap_and_in_loops(name):
         np.testing.assert_allclose(fg.compile(around(f, fg.vmap)[which])(XS), expected, rtol=1e-11, atol=1e-13)
 
     def loop(x):
-        return fg.sum(fg.scan(lambda c, v: (f(c, v.sum()) * 0.5, fg.vmap(f, (0, None))(fg.stack([v, c]), 2.0)), x[0], x)[1])
+        step = lambda c, v: (f(c, v.sum()) * 0.5, fg.vmap(f, (0, None))(fg.stack([v, c]), 2.0))  # noqa: E731
+        return fg.sum(fg.scan(step, x[0], x)[1])
 
     for g in (fg.grad(loop), fg.grad(lambda x: fg.sum(fg.grad(loop)(x) ** 2))):
         np.testing.assert_allclose(fg.compile(g)(XS), g(XS), rtol=1e-10, atol=1e-13)
