@@ -10,9 +10,9 @@
  * reason in fg_message(). An `out` argument receives a new reference; inputs are borrowed.
  *
  * Mutable globals, beside those declared here (fg_ops is filled by fg_init): the pool and each thread's message
- * (memory.c), the shape of all scalars (array.c), the numbers of the last node and the last pass and the rules that each
- * thread is about to release (tape.c), the chosen kernels (dispatch.c), the BLAS (matmul.c), each thread's recording,
- * and how many began and go on (record.c).
+ * (memory.c), the shape of all scalars (array.c), the number of the last node and the rules that each thread
+ * is about to release (tape.c), the number of the last pass (backward.c), the chosen kernels (dispatch.c), the BLAS
+ * (matmul.c), each thread's recording, and how many began and go on (record.c).
  */
 #ifndef FASTGRAD_H
 #define FASTGRAD_H
@@ -51,8 +51,7 @@ enum {
 #undef BINARY_FN
 #undef STRUCTURAL
 #undef KERNEL
-    FG_OP_joint,            /* not operations: a node of several inputs whose rule is the caller's (fg_joint) ... */
-    FG_OP_leaf,             /* ... the node of a tensor made with requires_grad ... */
+    FG_OP_leaf,             /* not operations: the node of a tensor made with requires_grad ... */
     FG_OP_custom,           /* ... and one whose derivative the caller knows (custom.c) */
     FG_N_OPS
 };
@@ -103,14 +102,12 @@ struct fg_node {
     uint8_t dtype;          /* of the result */
     uint8_t spent : 1;      /* consumed by an earlier backward pass; of a leaf: no tensor is left to read its .grad */
     uint8_t fixed : 1;      /* the argument of a transform, which no in-place change may replace */
-    uint8_t seen : 1;       /* while a pass is prepared: it has come by */
-    uint8_t leads : 1;      /* to what the running recorded pass is about */
-    uint16_t pass;          /* number of the running backward pass that grad belongs to, or 0 */
-    uint16_t wanted;        /* number of the running backward pass that ends here, or 0 */
+    uint8_t end : 1;        /* the running pass ends here */
+    uint16_t pass;          /* number of the pass that runs over this node, or 0 */
     int32_t n_in, n_attr;
     uint32_t version;       /* of saved */
     uint64_t number;        /* in order of creation: a node's inputs have smaller ones */
-    uint64_t eldest;        /* number of the oldest node it was computed from */
+    uint64_t eldest;        /* number of the oldest node it was computed from: what was there before knows it, or not */
     fg_shape *shape;        /* of the result */
     fg_array *saved;        /* the result, if the derivative names it; of a leaf: its .grad (fg_leaf_grad) */
     fg_tensor grad;         /* cotangent collected so far by a running backward pass */
@@ -207,16 +204,12 @@ extern const char *(*fg_on_numpy_name)(int64_t which);
 /* ---- tape.c ------------------------------------------------------------------------------------------- */
 /* What each thread has of its own, in one block because finding it costs as much as the work of a scalar. */
 typedef struct {
-    int grad_enabled;
+    int grad_enabled;           /* operations are recorded; in a backward pass: so is the pass */
     int transforms_running;     /* grad and its like, nested; float(x) is refused inside */
-    int read_outside;           /* since the outermost began, an operation has read what was recorded before ... */
-    uint64_t last_outside;      /* ... that is, a node of this number or less; 0 outside of all */
 } fg_switches;
 extern _Thread_local fg_switches fg_here;
 #define fg_grad_enabled fg_here.grad_enabled
 #define fg_transforms_running fg_here.transforms_running
-#define fg_read_outside fg_here.read_outside
-void fg_enter_transform(int step);          /* by +1 and -1 */
 uint64_t fg_newest(void);                   /* number of the node made last */
 fg_node *fg_leaf(fg_array *);
 fg_node *fg_node_ref(fg_node *);
@@ -232,27 +225,25 @@ void fg_leaf_abandon(fg_node *leaf);
 int fg_record(const fg_call *, fg_tensor *y);
 int fg_saved(const fg_node *, int i, fg_tensor *x);         /* the value of input i, borrowed; checked */
 int fg_saved_out(fg_node *, fg_tensor *y);
+void fg_node_spend(fg_node *);              /* let go of what the derivative needs */
+
+/* ---- backward.c --------------------------------------------------------------------------------------- */
 /* Add the cotangents of y's leaves to their .grad. With create_graph the pass is recorded, and retains the graph. */
 int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_graph);
-/* The cotangents of the nodes wrt, from those of all y; array NULL where none arrived. The graph is used up unless it is
- * to be retained or the pass is recorded.
+/* The cotangents of the nodes wrt, from those of all y; array NULL where none arrived. The graph is used up unless it
+ * is to be retained or the pass is recorded.
  * The pass ends at them. What it would bring to nodes older than all of them, and to other leaves, is dropped: an
  * outer pass that waits for that goes through the recorded gradient. */
 int fg_gradients(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain_graph, int create_graph, int n,
                  fg_node *const *wrt, fg_tensor *out);
-/* The operations made since the nodes wrt that all y were computed from, oldest first, whether wrt leads to them or not:
- * borrowed, in memory that the caller frees, also on failure. */
+/* The operations through which the nodes wrt lead to any y, oldest first; borrowed, in memory that the caller frees,
+ * also on failure. */
 int fg_tape_between(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int64_t *count, fg_node ***out);
+/* In the same way the nodes older than all wrt that lead to any y by others than wrt; one may occur several times. */
+int fg_tape_outside(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int64_t *count, fg_node ***out);
 /* The recorded rule of an operation whose vjp is a kernel: gx = g times the derivative of the node by its input i,
  * composed of operations. FG_OK or FG_RAISED. */
 extern int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx);
-
-/* A node that stands for several results at once, put one after the other in a vector like `handle`: its rule, whatever
- * handle->owner tells, is fg_on_joint, which finds the inputs' values saved. fg_joint_part makes the node of that one
- * of the results whose elements begin at `start`. */
-int fg_joint(int n_in, const fg_tensor *in, fg_array *handle, fg_node **out);
-int fg_joint_part(fg_node *joint, int64_t start, const fg_array *value, fg_node **out);
-extern int (*fg_on_joint)(fg_node *, fg_tensor g, fg_tensor *gin);      /* FG_OK or FG_RAISED */
 
 /* ---- custom.c ----------------------------------------------------------------------------------------- */
 /* Let the n_out float results y, computed in whatever way, depend on the inputs by the caller's rule alone. Several

@@ -27,7 +27,6 @@ static int unary_vjp(fg_node *, fg_tensor g, fg_tensor *gin);
 static int binary_vjp(fg_node *, fg_tensor g, fg_tensor *gin);
 static int recorded_binary_vjp(fg_node *, fg_tensor g, fg_tensor *gin);
 static int vjp_by_rule(fg_node *, fg_tensor g, fg_tensor *gin);
-static int joint_vjp(fg_node *, fg_tensor g, fg_tensor *gin);
 
 #define STRUCTURAL(name, n, need0, need1, need2, doc)                                                         \
     int fg_##name##_shape(const fg_call *, fg_shape **, int *);                                               \
@@ -47,7 +46,6 @@ fg_op_info fg_ops[FG_N_OPS] = {
 #include "structural.def"
 #undef STRUCTURAL
 #undef KERNEL
-    [FG_OP_joint] = {.name = "joint", .vjp = joint_vjp},
     [FG_OP_leaf] = {.name = "leaf"},
     [FG_OP_custom] = {.name = "custom", .n_in = -1, .vjp = fg_custom_vjp},
 };
@@ -495,8 +493,6 @@ static int vjp_by_rule(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     return fg_on_rule(n, 0, g, &gin[0]);
 }
-
-static int joint_vjp(fg_node *n, fg_tensor g, fg_tensor *gin) { return fg_on_joint(n, g, gin); }
 
 static inline int binary_rules(int recorded, fg_node *n, fg_tensor g, fg_tensor *gin)
 {

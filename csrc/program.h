@@ -90,6 +90,7 @@ typedef struct { int n_values, n_notes; } fg_notes_size;
 int fg_trace_notes(fg_program **);              /* ends the recording, also when it fails */
 int fg_trace_value(const fg_array *);           /* number of a value that depends on the innermost's inputs; or -1 */
 int fg_trace_notes_only(void);                  /* will the innermost recording be carried out in another way? */
+int fg_trace_noting(int n_in, const fg_tensor *in);     /* so, is it the innermost one that depends on any of these? */
 int fg_trace_tracked(fg_tensor);                /* do transforms from outside the innermost recording track it? */
 fg_notes_size fg_notes_count(const fg_program *);
 fg_note fg_notes_get(const fg_program *, int i);

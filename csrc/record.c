@@ -86,9 +86,10 @@ static int none(void) { return fg_fail(FG_BAD_TAPE, "no program is being recorde
 
 static int elsewhere(void)
 {
-    return fg_fail(FG_BAD_TAPE, "compile: a tensor of a function that is being recorded is used in another thread, or behind "
-                   "the loop in whose body it was made, where it cannot be recorded; let the function do its work in "
-                   "one thread, and return what is needed from the body");
+    return fg_fail(FG_BAD_TAPE, "compile: a tensor of a function that is being recorded is used in another thread, or "
+                   "behind the loop or mapped function in whose body it was made, where it cannot be recorded; let the "
+                   "function do its work in one thread, and return what is needed from the body, or make it an "
+                   "argument");
 }
 
 /* Notes tell what belongs to the transforms outside: a node that leads to nothing older than the recording is that of
@@ -219,6 +220,17 @@ static int write_note(fg_program *p, const fg_call *c, fg_array *y)
     return FG_OK;
 }
 
+int fg_trace_noting(int n_in, const fg_tensor *in)
+{
+    const fg_program *p = NULL;
+    for (int i = 0; i < n_in; i++) {
+        const fg_program *owner = fg_traced(in[i].array) ? owner_of(in[i].array) : NULL;
+        if (owner && (!p || owner->depth > p->depth))
+            p = owner;
+    }
+    return p && p->notes_only;
+}
+
 int fg_trace_note(const fg_call *c, fg_array *y)
 {
     fg_program *p = fg_draws(c->op, c->attr) ? recording : NULL;   /* that differs from call to call */
@@ -269,10 +281,10 @@ static void forget(fg_program *p, int keep_constants)
     }
 }
 
-/* A body's values that somebody has kept stay marked, by a number that no recording has: to use them is an error. */
+/* Values of notes that somebody has kept stay marked, by a number that no recording has: to use them is an error. */
 static void mark_kept(fg_program *p)
 {
-    for (int i = 0; p->notes_only == 2 && i < p->values.n; i++) {
+    for (int i = 0; i < p->values.n; i++) {
         value *v = &values_of(p)[i];
         if (v->array && v->marked && v->from != CONSTANT && v->array->refs > 1)
             v->was = INT32_MAX;

@@ -13,11 +13,12 @@ the module ``tree`` for nested structures. Tensors: ``tensor``, ``.backward()``,
 import typing
 
 from . import _blas, _core, _indexing, _numpy, _ops, _rules, activations, losses, optim, random, sparse, testing, tree
+from ._checkpoint import checkpoint
 from ._config import __version__, show_config
 from ._compile import CacheInfo, Compiled, compile
 from ._core import *
 from ._core import Program, TraceError
-from ._custom import checkpoint, custom_jvp, custom_vjp, primitive
+from ._custom import custom_jvp, custom_vjp, primitive
 from ._descent import DescentResult, descend
 from ._flow import cond, fori_loop, scan, while_loop
 from ._indexing import take

@@ -80,9 +80,9 @@ cdef class _Pass:
     cdef fg_node **wrt
     cdef fg_tensor *out
 
-    def __cinit__(self, list results, list inputs):
+    def __cinit__(self, list results, list inputs, behind=()):
         cdef int i
-        self.n_y, self.n = len(results), len(inputs)
+        self.n_y, self.n = len(results), len(inputs) + len(behind)
         self.y = <fg_tensor *>PyMem_Calloc(2 * self.n_y + self.n + 1, sizeof(fg_tensor))
         self.wrt = <fg_node **>PyMem_Calloc(self.n + 1, sizeof(fg_node *))
         if self.y == NULL or self.wrt == NULL:
@@ -91,8 +91,10 @@ cdef class _Pass:
         self.out = self.g + self.n_y
         for i in range(self.n_y):
             self.y[i] = fg_tensor_ref((<Tensor>results[i]).t)
-        for i in range(self.n):
+        for i in range(len(inputs)):
             self.wrt[i] = (<Tensor>inputs[i]).t.node
+        for i in range(len(behind)):
+            self.wrt[len(inputs) + i] = (<Tensor>behind[i]).t.node.in_[0].parent
 
     def __dealloc__(self):
         cdef int i
@@ -123,19 +125,20 @@ def gradients(Tensor y, list inputs, bint create_graph):
         fg_tensor_unref(one)
 
 
-def pull(list results, list cotangents, list inputs, bint create_graph):
-    """The same of several results with cotangents, tensors of their shapes and dtypes. The graph stays for the next."""
-    cdef _Pass p = _Pass(results, inputs)
+def pull(list results, list cotangents, list inputs, bint create_graph, bint retain=True, behind=()):
+    """The same of several results with cotangents, tensors of their shapes and dtypes; further gradients by what
+    tensors of ``outside`` stand for. The graph stays for the next unless told otherwise."""
+    cdef _Pass p = _Pass(results, inputs, behind)
     cdef int i
     for i in range(p.n_y):
         p.g[i] = (<Tensor>cotangents[i]).t
         if not create_graph:
             p.g[i].node = NULL
-    return p.back(inputs, True, create_graph)
+    return p.back([*inputs, *behind], retain, create_graph)
 
 
 def steps(list results, list inputs, bint recorded):
-    """What was computed since tensors were watched that results depend on, in order: tuples (op number, number of the
+    """The operations through which results depend on watched tensors, in order: tuples (op number, number of the
     result, numbers of the operands, attr, shape of the result, saved result, saved operands, recorded). Numbers are
     those of nodes: ``node_number``; None for a constant or a value that was not saved. attr of a custom function or a
     loop is its rule. ``recorded``: with the nodes of what was saved."""
@@ -150,17 +153,14 @@ def steps(list results, list inputs, bint recorded):
         check(fg_tape_between(p.n_y, p.y, p.n, p.wrt, &count, &nodes))
         for i in range(count):
             n = nodes[i]
-            y = None
-            if n.op != FG_OP_joint:
-                check(fg_saved_out(n, &t))
-                y = saved_value(t, recorded)
+            check(fg_saved_out(n, &t))
+            y = saved_value(t, recorded)
             operands, values = [], []
             for k in range(n.n_in):
                 operands.append(n.in_[k].parent.number if n.in_[k].parent != NULL else None)
                 check(fg_saved(n, k, &t))
                 values.append(saved_value(t, recorded))
             attr = ((<object><void *>n.attr[0],) if n.op == FG_OP_custom
-                    else (<object>n.saved.owner,) if n.op == FG_OP_joint
                     else tuple([n.attr[k] for k in range(n.n_attr)]))
             made.append((n.op, n.number, operands, attr,
                          tuple([n.shape.dim[k] for k in range(n.shape.ndim)]), y, values, recorded))
@@ -226,20 +226,10 @@ def grad_enabled():
 
 def enter_transform(int step):
     """Count the functional transforms this thread is inside of, by +1 and -1."""
-    fg_enter_transform(step)
+    global fg_transforms_running
+    fg_transforms_running += step
 
 
 def in_transform():
     """Whether this thread is inside of a functional transform."""
     return fg_transforms_running > 0
-
-
-def read_outside():
-    """Whether something that was recorded before the outermost transform has been read since it began."""
-    return fg_read_outside != 0
-
-
-def set_read_outside(bint read):
-    """Turn that to what it was, where what has been read was not the caller's business."""
-    global fg_read_outside
-    fg_read_outside = read

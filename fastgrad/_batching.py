@@ -8,8 +8,10 @@ by whoever records it: on the tape, or in the notes of an outer recording.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,16 +20,18 @@ from . import _core
 from ._core import Tensor, apply_op, broadcast_to, reshape, transpose
 from ._diagonal import Diagonal, through
 
-__all__ = ["FLOWS", "PART", "Flow", "carry_out", "whole"]
+__all__ = ["CUSTOM", "FLOWS", "PART", "Call", "Flow", "Noted", "Part", "carry_out", "note_call", "note_flow", "noting",
+           "whole"]
 
 Operands = list[Any]  # tensors, and None for a missing one
 Rule = Callable[[int, Operands, list[bool], tuple[int, ...], int], Tensor]
 
 _NAMES = _core.op_names()
-_RANDOM, PART = _NAMES.index("random"), _NAMES.index("part")
+_RANDOM, PART, CUSTOM = (_NAMES.index(name) for name in ("random", "part", "custom"))
 FLOWS = [_NAMES.index(name) for name in ("scan", "while_loop", "cond")]
 
 
+# ---- what notes hold as a whole ------------------------------------------------------------------------------------
 Part = tuple[int, ...]
 
 
@@ -43,20 +47,71 @@ class Flow(Protocol):
     ) -> dict[Part, Tensor]: ...
 
 
+class Call(Protocol):
+    """Something else that is one operation, with several results."""
+
+    def again(self, operands: list[Tensor]) -> list[Tensor]:
+        """The results for other operands."""
+
+    def over(self, operands: list[Tensor], batched: list[bool], size: int) -> list[Tensor]:
+        """The results for a batch, all with the batch as first axis."""
+
+
+class Noted:
+    """The loops and branches of a recording, by how a note names their first body, and its calls, by their numbers."""
+
+    def __init__(self) -> None:
+        self.flows: dict[int, Any] = {}
+        self.calls: dict[int, Call] = {}
+
+
+class _UnderWay(threading.local):
+    def __init__(self) -> None:
+        self.recordings: list[Noted] = []  # the innermost last
+
+
+_under_way = _UnderWay()
+
+
+@contextlib.contextmanager
+def noting() -> Iterator[Noted]:
+    """What a recording of notes holds that begins here, in this thread."""
+    noted = Noted()
+    _under_way.recordings.append(noted)
+    try:
+        yield noted
+    finally:
+        _under_way.recordings.pop()
+
+
+def note_flow(number: int, flow: Flow) -> None:
+    for noted in _under_way.recordings:  # a closure may make it that of an outer recording
+        noted.flows[number] = flow
+
+
+def note_call(call: Call, operands: list[Tensor], results: list[Tensor]) -> list[Tensor] | None:
+    """The results as those of a call in the notes under way, or None where there are none that know the operands."""
+    found = _core.note_call(operands, results, id(call))
+    for noted in _under_way.recordings if found else ():
+        noted.calls[id(call)] = call
+    return found
+
+
+# ---- notes ---------------------------------------------------------------------------------------------------------
+
 def carry_out(
     notes: Sequence[_core.Note],
     constants: dict[int, Tensor],
     inputs: Mapping[int, Tensor | Diagonal],
     wanted: Iterable[int],
     size: int,
-    flows: Mapping[int, Flow],
+    noted: Noted,
 ) -> dict[int, Tensor]:
     """The wanted values of a recording (``_core.notes_end``) for a whole batch, with the batch as first axis where they
     depend on one of ``inputs`` or are drawn.
 
-    ``inputs`` are those of the recording for the batch, by their numbers, and ``flows`` its loops and branches by how
-    a note names their first body. An operand that no outer transform tracked while the function ran is a constant to
-    them here, too.
+    ``inputs`` are those of the recording for the batch, by their numbers, and ``noted`` what it holds as a whole. An
+    operand that no outer transform tracked while the function ran is a constant to them here, too.
     """
     parts: dict[int, list[Part]] = {}
     for note in notes:
@@ -64,9 +119,10 @@ def carry_out(
             parts.setdefault(note[2][0], []).append(note[4])
     values: dict[int, Any] = dict(inputs)
     same: dict[int, Any] = dict(constants)  # for all elements
+    called: dict[int, list[Tensor]] = {}  # the results of calls
     for op, result, operands, tracked, attr, last in notes:
         batched = [v >= 0 and v in values for v in operands]
-        moved = any(batched) or op == _RANDOM or (op in FLOWS and flows[attr[0]].draws)
+        moved = any(batched) or op == _RANDOM or (op in FLOWS and noted.flows[attr[0]].draws)
         xs: list[Any] = [None if v < 0 else (values if b else same)[v] for v, b in zip(operands, batched)]
         for v in last:
             values.pop(v, None)
@@ -78,8 +134,14 @@ def carry_out(
         if found is None:
             xs = [x.whole() if type(x) is Diagonal else x for x in xs]
             if op in FLOWS:
-                flow, read = flows[attr[0]], parts.get(result, [])
+                flow, read = noted.flows[attr[0]], parts.get(result, [])
                 found = flow.parts_over(xs, batched, size, read) if moved else flow.parts(xs, read)
+            elif op == CUSTOM:
+                number, k = attr
+                if number not in called:
+                    call = noted.calls[number]
+                    called[number] = call.over(xs, batched, size) if moved else call.again(xs)
+                found = called[number][k]
             else:
                 found = _rule(op)(op, xs, batched, attr, size) if moved else apply_op(op, xs, attr)
         (values if moved else same)[result] = found

@@ -12,19 +12,19 @@ What a function reads from outside and what differs from call to call, or is tra
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from . import _core
-from ._batching import FLOWS, PART, Part, carry_out
+from ._batching import CUSTOM, FLOWS, PART, Part, carry_out, note_flow, noting
 from ._core import Program, Tensor
 from ._jvp import push
+from ._nodes import Rule, connected
 
-__all__ = ["Body", "Flow", "as_program", "pullback", "pushforward", "record", "under_way", "zeros", "zeros_like"]
+__all__ = ["Body", "Flow", "as_program", "pullback", "pushforward", "record", "zeros", "zeros_like"]
 
 Tensors = list[Tensor]
 Function = Callable[[Tensors], Tensors]
@@ -32,32 +32,6 @@ ByNumber = dict[int, Tensor]  # results by their numbers
 
 _NAMES = _core.op_names()
 _RANDOM = _NAMES.index("random")
-
-_here = threading.local()
-
-
-class _Notes(Protocol):
-    flows: dict[int, Flow]  # loops and branches by how a note names their first body
-
-
-@contextmanager
-def under_way(notes: _Notes) -> Iterator[None]:
-    """While these notes are being taken, they get to know the loops and branches among them."""
-    recordings = _recordings()
-    recordings.append(notes)
-    try:
-        yield
-    finally:
-        recordings.pop()
-
-
-def _recordings() -> list[_Notes]:
-    """Those of this thread that will be carried out in another way, the innermost last."""
-    if not hasattr(_here, "recordings"):
-        _here.recordings = []
-    found: list[_Notes] = _here.recordings
-    return found
-
 
 def is_float(x: Tensor) -> bool:
     return x.dtype.kind == "f"
@@ -90,10 +64,9 @@ class Body:
     def __init__(self, f: Function, examples: Tensors, tracked: bool, same: list[tuple[Tensor, Tensor]]) -> None:
         """f adds to ``same`` pairs of a result and an input with its value: what reads the one is to read the other."""
         self.n_in = len(examples)
-        self.flows: dict[int, Flow] = {}
         if tracked:  # so that the notes tell what is detached
             examples = [_core.watch_tensor(x) if is_float(x) else x for x in examples]
-        with under_way(self):
+        with noting() as self.noted:
             _core.notes_begin(body=True)
             try:
                 for x in examples:
@@ -137,7 +110,7 @@ class Body:
                     for op, y, given, outer, attr, _ in self.notes if not numbers & set(given)])  # fmt: skip
 
     def _draws(self, note: Any) -> bool:
-        return note[0] == _RANDOM or (note[0] in FLOWS and self.flows[note[4][0]].draws)
+        return note[0] == _RANDOM or (note[0] in FLOWS and self.noted.flows[note[4][0]].draws)
 
     @property
     def outside(self) -> Tensors:
@@ -150,6 +123,7 @@ class Body:
         values.update(zip(self.closure, closure))
         values.update(enumerate(inputs))
         values.update(drawn)
+        called: dict[int, Tensors] = {}  # the results of calls
         for op, result, operands, tracked, attr, _ in self.notes:
             if result in drawn:
                 continue
@@ -160,8 +134,13 @@ class Body:
             xs: list[Any] = [
                 None if v < 0 else values[v] if outer else values[v].detach() for v, outer in zip(operands, tracked)
             ]
-            if op in FLOWS:
-                values[result] = self.flows[attr[0]].parts(xs, self.parts.get(result, []))
+            if op == CUSTOM:
+                number, k = attr
+                if number not in called:
+                    called[number] = self.noted.calls[number].again(xs)
+                values[result] = called[number][k]
+            elif op in FLOWS:
+                values[result] = self.noted.flows[attr[0]].parts(xs, self.parts.get(result, []))
             else:
                 values[result] = _core.apply_op(op, xs, attr)
         return values
@@ -180,7 +159,7 @@ class Body:
         constants = self.constants | {v: x for v, x in given.items() if v not in batched}
         inputs = {v: x for v, x in given.items() if v in batched}
         notes = _needed_for([*wanted, *self.drawn], self.notes)
-        values = carry_out(notes, constants, inputs, wanted, size, self.flows)
+        values = carry_out(notes, constants, inputs, wanted, size, self.noted)
         return [values[v] for v in wanted]
 
     def __call__(
@@ -275,8 +254,7 @@ class Flow:
         if further not in self._made:
             self._made[further] = self.programs([_core.example(x) for x in operands], further)
         made = self._made[further]
-        for notes in _recordings():
-            notes.flows[_core.body_number(made[0])] = self
+        note_flow(_core.body_number(made[0]), self)
         kinds = self.kinds if further else self.kinds[: self.n_results]
         values = dict(enumerate(_core.flow(_NAMES.index(self.name), made, self.attributes(further), operands, kinds)))
         if tracked:
@@ -310,47 +288,39 @@ class Flow:
         self, values: dict[int, Tensor], wanted: Sequence[int], operands: Tensors, saved: dict[int, Tensor]
     ) -> dict[int, Tensor]:
         """Those of the wanted values that have gradients, on the tape."""
-        starts, size = {}, 0
-        for k in dict.fromkeys(wanted):
-            if is_float(values[k]):
-                starts[k] = size
-                size += values[k].size
-        if not starts:
+        floats = [k for k in dict.fromkeys(wanted) if is_float(values[k])]
+        if not floats:
             return {}
-        dtype = np.result_type(*[values[k].dtype for k in starts])
-        joint = _core.joint(operands, _Joint(self, starts, saved, dtype), size, dtype)
-        return {k: _core.joint_part(joint, values[k], start) for k, start in starts.items()}
+        rule = _Through(self, floats, saved, operands)
+        return dict(zip(floats, connected(operands, [values[k] for k in floats], rule)))
 
 
-class _Joint:
-    """The rule of the node that stands for some of a loop's results, laid end to end in a vector."""
+class _Through(Rule):
+    """The rule of those results of a loop or branch that have these numbers."""
 
-    def __init__(self, flow: Flow, starts: dict[int, int], saved: ByNumber, dtype: np.dtype[Any]) -> None:
-        self.flow, self.starts, self.saved, self.dtype = flow, starts, saved, dtype
+    is_derivative = True
 
-    def _settled(self, operands: Tensors, again: bool) -> tuple[ByNumber, Tensors]:
+    def __init__(self, flow: Flow, numbers: list[int], saved: ByNumber, operands: Tensors) -> None:
+        self.flow, self.numbers, self.saved = flow, numbers, saved
+        self.operands = [_core.settled(x) for x in operands]
+
+    def _settled(self, again: bool) -> tuple[ByNumber, Tensors]:
         """The further results and the operands, as the derivative is to see them."""
         if not again:
-            return self.saved, [x.detach() for x in operands]
-        return self.saved | self.flow.attached(self.saved, list(self.saved), operands, self.saved), operands
+            return self.saved, [x.detach() for x in self.operands]
+        return self.saved | self.flow.attached(self.saved, list(self.saved), self.operands, self.saved), self.operands
 
-    def __call__(self, g: Tensor, operands: Tensors, needed: list[bool]) -> list[Tensor | None]:
-        cotangents = {}
-        for k, start in self.starts.items():
-            dtype, shape = self.flow.kinds[k]
-            part = _core.reshape(g[start : start + int(np.prod(shape))], shape)
-            cotangents[k] = part if part.dtype == dtype else part.astype(dtype)
+    def vjp(self, g: Tensor) -> list[Tensor | None]:
         again = _core.grad_enabled()
-        saved, operands = self._settled(operands, again)
-        return self.flow.derivative(cotangents, saved, operands, needed, again)
+        saved, operands = self._settled(again)
+        needed = [x.requires_grad for x in self.operands]
+        return self.flow.derivative(dict(zip(self.numbers, self.parts(g))), saved, operands, needed, again)
 
-    def jvp(self, tangents: list[Any], operands: Tensors, again: bool) -> Tensor:
-        """The tangent of the vector for those of the inputs, None for zero."""
-        saved, operands = self._settled(operands, again)
-        found = self.flow.tangents(tangents, saved, operands, list(self.starts), again)
-        parts = [zeros(*self.flow.kinds[k]) if t is None else t for k, t in zip(self.starts, found)]
-        flat = [_core.reshape(t if t.dtype == self.dtype else t.astype(self.dtype), -1) for t in parts]
-        return flat[0] if len(flat) == 1 else _core.concatenate(flat)
+    def jvp(self, tangents: list[Tensor | None]) -> Tensor:
+        again = _core.grad_enabled()
+        saved, operands = self._settled(again)
+        found = self.flow.tangents(tangents, saved, operands, self.numbers, again)
+        return self.joined([zeros(*self.flow.kinds[k]) if t is None else t for k, t in zip(self.numbers, found)])
 
 
 def pullback(
@@ -365,10 +335,7 @@ def pullback(
         ends = {k: results[k] for k in cotangents if results[k].requires_grad}
         if not ends or not by:
             return [zeros_like(xs[i]) for i in by]
-        root = _core.joint(
-            list(ends.values()), lambda g, xs, needed: [cotangents[k] for k in ends], 1, np.float64
-        )
-        return _core.gradients(root, [watched[i] for i in by], again)
+        return _core.pull([*ends.values()], [cotangents[k] for k in ends], [watched[i] for i in by], again)
 
 
 def pushforward(f: Function, xs: Tensors, tangents: dict[int, Any], again: bool) -> list[Any]:

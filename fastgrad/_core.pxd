@@ -14,7 +14,7 @@ cdef extern from "fastgrad.h":
         FG_OP_take, FG_OP_where, FG_OP_sum, FG_OP_max, FG_OP_min, FG_OP_matmul
         FG_OP_logical_and, FG_OP_logical_or, FG_OP_logical_xor
         FG_OP_softmax, FG_OP_log_softmax, FG_OP_logsumexp, FG_OP_cross_entropy, FG_OP_random, FG_OP_leaf
-        FG_OP_barrier, FG_OP_custom, FG_OP_joint, FG_OP_part, FG_OP_while_loop, FG_OP_numpy
+        FG_OP_barrier, FG_OP_custom, FG_OP_part, FG_OP_while_loop, FG_OP_numpy
         FG_RANDOM_WORDS
 
     ctypedef struct fg_shape:
@@ -38,9 +38,9 @@ cdef extern from "fastgrad.h":
 
     ctypedef struct fg_node:
         uint16_t op
-        uint8_t fixed
+        uint8_t dtype, fixed
         int32_t n_in, n_attr
-        uint64_t number
+        uint64_t number, eldest
         fg_shape *shape
         int64_t *attr
         fg_array *saved
@@ -54,10 +54,6 @@ cdef extern from "fastgrad.h":
         int op, n_in, n_attr
         const fg_tensor *in_ "in"
         const int64_t *attr
-
-    ctypedef struct fg_switches:
-        int read_outside
-        uint64_t last_outside
 
     ctypedef struct fg_op_info:
         const char *name
@@ -88,8 +84,6 @@ cdef extern from "fastgrad.h":
     fg_counts fg_live
     int fg_grad_enabled
     int fg_transforms_running
-    int fg_read_outside
-    fg_switches fg_here
     void (*fg_on_release)(void *) noexcept
 
     const char *fg_message()
@@ -118,7 +112,6 @@ cdef extern from "fastgrad.h":
     fg_node *fg_leaf(fg_array *)
     fg_node *fg_node_ref(fg_node *)
     void fg_node_unref(fg_node *)
-    void fg_enter_transform(int step)
     uint64_t fg_newest()
     fg_tensor fg_tensor_ref(fg_tensor)
     void fg_tensor_unref(fg_tensor)
@@ -131,14 +124,12 @@ cdef extern from "fastgrad.h":
     int fg_gradients(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain_graph, int create_graph, int n,
                      fg_node **wrt, fg_tensor *out)
     int fg_tape_between(int n_y, const fg_tensor *y, int n, fg_node **wrt, int64_t *count, fg_node ***out)
+    int fg_tape_outside(int n_y, const fg_tensor *y, int n, fg_node **wrt, int64_t *count, fg_node ***out)
     int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx) except -1
     int (*fg_on_numpy)(const fg_call *, fg_array *) except -1
     const char *(*fg_on_numpy_name)(int64_t) noexcept
     int fg_custom(int n_in, const fg_tensor *, void *rule, int n_out, fg_tensor *y)
     int (*fg_on_custom)(void *rule, fg_node *, fg_tensor g, fg_tensor *gin) except -1
-    int fg_joint(int n_in, const fg_tensor *, fg_array *handle, fg_node **out)
-    int fg_joint_part(fg_node *, int64_t start, const fg_array *value, fg_node **out)
-    int (*fg_on_joint)(fg_node *, fg_tensor g, fg_tensor *gin) except -1
     void fg_set_blas(void *sgemm, void *dgemm, int ilp64)
     int fg_kernels_select(const char *isa)
     const char *fg_isa()
@@ -196,6 +187,7 @@ cdef extern from "program.h":
     int fg_trace_notes(fg_program **)
     int fg_trace_value(const fg_array *)
     int fg_trace_notes_only()
+    int fg_trace_noting(int n_in, const fg_tensor *)
     int fg_trace_tracked(fg_tensor)
     fg_notes_size fg_notes_count(const fg_program *)
     fg_note fg_notes_get(const fg_program *, int i)

@@ -16,33 +16,61 @@ def settled(Tensor x not None):
     return apply_one(FG_OP_cast, x, 1, &dtype) if fg_array_root(x.t.array).unstable else held(x.t)
 
 
+def tracked_among(list values):
+    """The places of the tensors in a list that require gradients; none while operations are not recorded."""
+    if not fg_grad_enabled:
+        return []
+    return [i for i in range(len(values)) if type(values[i]) is Tensor and (<Tensor>values[i]).t.node != NULL]
+
+
 def newest():
     """The number of the node that was made last."""
     return fg_newest()
 
 
-def older(Tensor x not None, uint64_t number):
-    """Whether x was recorded by a node of this number or before."""
-    return x.t.node != NULL and x.t.node.number <= number
+def leads_outside(tensors, uint64_t mark):
+    """Whether any tensor among these was computed from what a node of this number or before recorded."""
+    for x in tensors:
+        if isinstance(x, Tensor) and (<Tensor>x).t.node != NULL and (<Tensor>x).t.node.eldest <= mark:
+            return True
+    return False
 
 
-def open_body(uint64_t mark):
-    """Begin the body of a custom function, whose own tensors have nodes newer than mark. Returns what close_body
-    takes."""
-    global fg_transforms_running
-    state = fg_here.last_outside, fg_here.read_outside
-    fg_here.last_outside, fg_here.read_outside = mark, 0
-    fg_transforms_running += 1                  # so that an inner transform is not the outermost
-    return state
+def count_as(list found, list given):
+    """Let what has been computed from some tensors, and from values that mean nothing outside, lead to where these lead
+    only."""
+    cdef uint64_t eldest = fg_newest()
+    cdef Tensor x
+    for x in given:
+        if x.t.node != NULL and x.t.node.eldest < eldest:
+            eldest = x.t.node.eldest
+    for x in found:
+        if x.t.node != NULL:
+            x.t.node.eldest = eldest
 
 
-def close_body(tuple state):
-    """End it: whether it has read anything that was recorded up to its mark."""
-    global fg_transforms_running
-    outside = fg_here.read_outside != 0
-    fg_here.last_outside, fg_here.read_outside = state
-    fg_transforms_running -= 1
-    return outside
+def outside(list results, list own):
+    """What results were computed from beside these tensors, if it was recorded before them: by the number of each node
+    a tensor without elements that is connected with it, by an operation that moves nothing."""
+    cdef _Pass p = _Pass(results, own)
+    cdef fg_node **nodes = NULL
+    cdef fg_tensor x, y
+    cdef int64_t count = 0, i
+    found = {}
+    try:
+        check(fg_tape_outside(p.n_y, p.y, p.n, p.wrt, &count, &nodes))
+        for i in range(count):
+            if nodes[i].number not in found:
+                x = fg_tensor(fg_array_foreign(nodes[i].shape, nodes[i].dtype, NULL, NULL, True, False), nodes[i])
+                if x.array == NULL:
+                    fail(FG_NO_MEMORY)
+                status = fg_apply(FG_OP_reshape, 1, &x, x.array.shape.ndim, x.array.shape.dim, &y)
+                fg_array_unref(x.array)
+                check(status)
+                found[nodes[i].number] = wrap(y)
+    finally:
+        free(nodes)
+    return found
 
 
 def vmapped(Tensor x not None):
@@ -50,21 +78,61 @@ def vmapped(Tensor x not None):
     return fg_trace_notes_only() != 0 and fg_trace_tracked(x.t) != 0
 
 
+cdef fg_tensor *borrowed_list(list tensors) except NULL:
+    """The tensors as an array, which the caller frees."""
+    cdef Tensor x
+    cdef int i = 0
+    cdef fg_tensor *t = <fg_tensor *>PyMem_Malloc((len(tensors) + 1) * sizeof(fg_tensor))
+    if t == NULL:
+        raise MemoryError("no memory")
+    for x in tensors:
+        t[i] = x.t
+        i += 1
+    return t
+
+
+def noting(list tensors):
+    """Whether the innermost recording that depends on any of these is of notes: that of a mapped function, or of the
+    body of a loop."""
+    cdef fg_tensor *t = borrowed_list(tensors)
+    found = fg_trace_noting(len(tensors), t) != 0
+    PyMem_Free(t)
+    return found
+
+
+def note_call(list operands, list results, number):
+    """Results that were computed from operands as those of a call that a mapped function, or the body of a loop, makes:
+    copies, noted as the operation `custom` with attributes (number, place in the list). None where that is not being
+    recorded."""
+    cdef int n = len(operands), k
+    cdef int64_t attr[2]
+    cdef fg_call call
+    cdef Tensor y
+    cdef fg_tensor *t = borrowed_list(operands)
+    made = []
+    try:
+        if not fg_trace_noting(n, t):
+            return None
+        call.op, call.n_in, call.in_, call.n_attr, call.attr = FG_OP_custom, n, t, 2, attr
+        attr[0] = number
+        for k in range(len(results)):
+            y, attr[1] = example(results[k]), k
+            check(fg_trace_note(&call, y.t.array))
+            made.append(y)
+        return made
+    finally:
+        PyMem_Free(t)
+
+
 def custom(list inputs, list results, rule):
     """The results as tensors of their own that depend on the inputs by the rule alone. Its ``vjp(g)`` is called in a
     backward pass, in which operations are recorded or not, and returns a list: for each input a tensor of its shape and
     dtype, or None for zeros. Of several results g is one vector, of float64 where their dtypes differ."""
-    cdef int n = len(inputs), m = len(results), i
+    cdef int n = len(inputs), m = len(results)
     cdef Tensor x
     made = []
-    cdef fg_tensor *t = <fg_tensor *>PyMem_Malloc((n + m + 1) * sizeof(fg_tensor))
-    if t == NULL:
-        raise MemoryError("no memory")
+    cdef fg_tensor *t = borrowed_list(inputs + results)
     try:
-        i = 0
-        for x in inputs + results:
-            t[i] = x.t
-            i += 1
         Py_INCREF(rule)
         status = fg_custom(n, t, <void *>rule, m, t + n)
         for x in results:
@@ -80,7 +148,7 @@ cdef int apply_custom(void *handle, fg_node *n, fg_tensor g, fg_tensor *gin) exc
     cdef int i = 0
     rule = <object>handle                       # held while it runs
     for t in rule.vjp(held(g)):
-        if t is not None:
+        if t is not None and n.in_[i].parent != NULL:
             gin[i] = fg_tensor_ref(t.t)
         i += 1
     return FG_OK

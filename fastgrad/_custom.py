@@ -1,6 +1,6 @@
-"""Functions with derivatives of their own: ``custom_vjp``, ``custom_jvp``, ``primitive``, and ``checkpoint``.
+"""Functions with derivatives of their own: ``custom_vjp``, ``custom_jvp`` and ``primitive``.
 
-What is common to them, the call and the node on the tape, is in _nodes.py.
+What is common to them is in _calls.py, the node on the tape in _nodes.py.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from typing import Any
 import numpy as np
 
 from . import _core, tree
+from ._batching import Call as NotedCall
+from ._batching import note_call
+from ._calls import Call, CallRule, inside, zeros
 from ._core import Tensor
-from ._nodes import Call, Rule, body, contracted, fitting, is_float, settled_tree
+from ._nodes import pulled
 
-__all__ = ["checkpoint", "custom_jvp", "custom_vjp", "primitive"]
+__all__ = ["custom_jvp", "custom_vjp", "primitive"]
 
 
 class _Function:
@@ -38,14 +41,19 @@ class _Function:
         numbers = nondiff_argnums if isinstance(nondiff_argnums, (tuple, list)) else (nondiff_argnums,)
         self._nondiff = tuple(map(operator.index, numbers))
         self._signature: inspect.Signature | None = None
+        self._parameters: list[str] = []  # those that can be given by position
         with contextlib.suppress(TypeError, ValueError):  # of a builtin that does not tell
             self._signature = inspect.signature(f)
+            kinds = self._signature.parameters.values()
+            self._parameters = [p.name for p in kinds if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
 
     def _positional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """All arguments by position: what rules are called with."""
+        if not kwargs and self._signature and len(args) == len(self._parameters) == len(self._signature.parameters):
+            return args
         if self._signature is None:
             if kwargs:
                 raise TypeError(f"{self._name}: its signature is unknown; give all arguments by position")
@@ -62,11 +70,7 @@ class _Function:
 
     def _names(self, n: int) -> list[str]:
         """How errors call the arguments."""
-        names = []
-        for p in self._signature.parameters.values() if self._signature else ():
-            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
-                names.append(p.name)
-        return [*names, *[f"args[{i}]" for i in range(len(names), n)]][:n]
+        return self._parameters[:n] + [f"args[{i}]" for i in range(len(self._parameters), n)]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self._require_rule()
@@ -141,14 +145,13 @@ class custom_vjp(_Function):
             raise AttributeError(f"{self._name}: it has no rule yet; give it one by .defvjp(fwd, bwd)")
 
     def _differentiated(self, call: Call) -> Any:
-        mark = _core.newest()
         late = self in _running.forward  # fwd calls the function itself: to run fwd now would never end
-        with body(self._name, call.inputs, _core.alias) as own:
-            args = call.with_inputs(own)
-            result, residuals = (self._f(*args), None) if late else self._run_forward(args)
-        return _Backward(call, self, settled_tree(residuals), late).attach(result, mark)
+        own = [_core.alias(x) for x in call.inputs]
+        args = call.with_inputs(own)
+        result, residuals = (inside(self._f, args), None) if late else inside(self._run_forward, args)
+        return _Backward(call, self, residuals, late).attach(result, own)
 
-    def _run_forward(self, args: Sequence[Any]) -> tuple[Any, Any]:
+    def _run_forward(self, *args: Any) -> tuple[Any, Any]:
         assert self._fwd is not None
         _running.forward.append(self)
         try:
@@ -161,16 +164,16 @@ class custom_vjp(_Function):
         return pair[0], pair[1]
 
 
-class _Backward(Rule):
+class _Backward(CallRule):
     """Calls bwd, with the residuals of the call or, if it was within fwd itself, of one that is made up for now."""
 
     def __init__(self, call: Call, function: custom_vjp, residuals: Any, late: bool) -> None:
-        super().__init__(call)
-        self.function, self.residuals, self.keeps_values = function, residuals, late
+        super().__init__(call, residuals)
+        self.function, self.keeps_values = function, late
 
     def vjp(self, g: Tensor) -> list[Tensor | None]:
         late, call = self.keeps_values, self.call
-        residuals = self.function._run_forward(call.with_leaves(call.leaves))[1] if late else self.residuals
+        residuals = self.function._run_forward(*call.with_leaves(call.leaves))[1] if late else self.kept
         found = self.function._bwd(*self.call.nondiff, residuals, self.as_result(g))
         return self.call.cotangents(found, "bwd")
 
@@ -232,13 +235,11 @@ class custom_jvp(_Function):
             raise AttributeError(f"{self._name}: it has no rule yet; give it one by .defjvp(jvp)")
 
     def _differentiated(self, call: Call) -> Any:
-        mark = _core.newest()
-        with body(self._name, call.inputs, _core.alias) as own:
-            result = self._f(*call.with_inputs(own))
-        return _Tangent(call, self).attach(result, mark)
+        own = [_core.alias(x) for x in call.inputs]
+        return _Tangent(call, self).attach(inside(self._f, call.with_inputs(own)), own)
 
 
-class _Tangent(Rule):
+class _Tangent(CallRule):
     """Runs a jvp rule, and backward through it by the tangents, in which it is linear."""
 
     def __init__(self, call: Call, function: custom_jvp) -> None:
@@ -249,21 +250,13 @@ class _Tangent(Rule):
         """The tangents of the float arrays of the result, for those of the tracked leaves of the arguments."""
         call = self.call
         given = dict(zip(call.tracked, tangents))
-        filled = [_zeros(x) if given.get(k) is None else given[k] for k, x in enumerate(primals)]
+        filled = [zeros(x) if given.get(k) is None else given[k] for k, x in enumerate(primals)]
         split = [tuple(args[i] for i in call.places) for args in (call.with_leaves(primals), call.with_leaves(filled))]
         pair = self.function._jvp(*call.nondiff, *split)  # type: ignore[misc]
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             got = f"{len(pair)} values" if isinstance(pair, (tuple, list)) else type(pair).__name__
             raise TypeError(f"{call.name}: jvp must return a pair, the result and its tangent; got {got}")
-        try:
-            leaves = self.structure.flatten_up_to(pair[1], "tangent")
-        except ValueError as error:
-            raise TypeError(f"{call.name}: jvp must return a tangent built as the result: {error}") from None
-        paths = self.structure.paths("the tangent of the result")
-        return [
-            fitting(leaves[i], shape, dtype, f"{call.name}: jvp", paths[i])
-            for i, (shape, dtype) in zip(self.places, self.kinds)
-        ]
+        return self.as_parts(pair[1], "jvp")
 
     def vjp(self, g: Tensor) -> list[Tensor | None]:
         call, recorded = self.call, _core.grad_enabled()
@@ -274,92 +267,10 @@ class _Tangent(Rule):
             tangents = self.push(primals, own)
         finally:
             _core.set_grad_enabled(was)
-        return self.pull(tangents, g, own, recorded)
+        return pulled(tangents, self.parts(g), own, recorded)
 
     def jvp(self, tangents: list[Tensor | None]) -> Tensor:
         return self.joined(self.push(self.call.leaves, tangents))
-
-
-def _zeros(x: Any) -> Any:
-    """A tangent of what is not differentiated."""
-    if is_float(x):
-        return np.zeros(np.shape(x), x.dtype if hasattr(x, "dtype") else np.float64)
-    return np.zeros(np.shape(x)) if isinstance(x, (Tensor, np.ndarray, np.generic, int)) else None
-
-
-# ---- checkpoint -----------------------------------------------------------------------------------------------------
-def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
-    """f, but nothing of its inside is kept for the backward pass, which runs it again: time for memory.
-
-    Takes f's arguments, arrays or nested structures of them, and returns what f returns. Only the arguments are kept,
-    and the random numbers that f draws from ``fastgrad.random``, which are the same when it runs again. Whatever else
-    f does must be the same too. In a compiled function the second computation is not merged with the first.
-
-    Raises TypeError where f reads a tensor that requires gradients and is no argument of it, such as parameters from
-    outside: pass them as arguments.
-
-    >>> import fastgrad as fg, numpy as np
-    >>> layer = fg.checkpoint(lambda w, x: np.tanh(w * x))
-    >>> fg.grad(lambda w: layer(w, layer(w, 1.0)))(0.5).round(4)
-    np.float64(0.8113)
-    """
-    if not callable(f):
-        raise TypeError(f"checkpoint: expected a function, got {f!r}")
-    name = f"checkpoint {getattr(f, '__name__', type(f).__name__)}"
-
-    @functools.wraps(f)
-    def checkpointed(*args: Any, **kwargs: Any) -> Any:
-        call = Call(name, ["args", "kwargs"], [args, kwargs])
-        if not call.tracked:
-            return f(*args, **kwargs)
-        mark = _core.newest()
-        rule = _Again(call, f)
-        with body(name, call.inputs, _core.alias) as own, rule.draws:
-            args, kwargs = call.with_inputs(own)
-            result = f(*args, **kwargs)
-        return rule.attach(result, mark)
-
-    return checkpointed
-
-
-class _Again(Rule):
-    """Runs a function again, and backward through it."""
-
-    is_derivative = True
-
-    def __init__(self, call: Call, f: Callable[..., Any]) -> None:
-        super().__init__(call)
-        self.f, self.draws = f, _core.Draws()
-
-    def vjp(self, g: Tensor) -> list[Tensor | None]:
-        call, recorded = self.call, _core.grad_enabled()
-        leaves = [_core.barrier(x) if isinstance(x, Tensor) else x for x in call.leaves]
-        inputs = [leaves[k] for k in call.tracked]
-        with body(call.name, inputs, lambda x: _core.watch_tensor(x, recorded)) as own, self.draws:
-            for k, x in zip(call.tracked, own):
-                leaves[k] = x
-            args, kwargs = call.with_leaves(leaves)
-            results, structure = tree.flatten(self.f(*args, **kwargs))
-            if structure != self.structure:
-                raise RuntimeError(
-                    f"{call.name}: run again, the function returned {structure} instead of {self.structure}"
-                )
-        again = [results[i] for i in self.places]
-        if [(np.shape(y), getattr(y, "dtype", np.float64)) for y in again] != self.kinds:
-            raise RuntimeError(f"{call.name}: run again, the function returned other shapes or dtypes than before")
-        return self.pull(again, g, own, recorded)
-
-    def jvp(self, tangents: list[Tensor | None]) -> Tensor:
-        """The transpose of the transpose: J^T u is linear in u, and its gradient by u along the tangents t is J t."""
-        recorded = _core.set_grad_enabled(True)
-        try:
-            shape = self.kinds[0][0] if len(self.kinds) == 1 else sum(int(np.prod(shape)) for shape, _ in self.kinds)
-            u = _core.watch(np.zeros(shape, np.result_type(*[dtype for _, dtype in self.kinds])))
-            pairs = [(c, t) for c, t in zip(self.vjp(u), tangents) if c is not None and t is not None]
-        finally:
-            _core.set_grad_enabled(recorded)
-        found = contracted([c for c, _ in pairs], [t for _, t in pairs], [u], recorded)[0]
-        return u.detach() if found is None else found
 
 
 # ---- primitive ------------------------------------------------------------------------------------------------------
@@ -373,11 +284,14 @@ class primitive(_Function):
 
     The rule is given by one function for each positional argument, ``f.defvjp(vjp0, vjp1, ...)``: ``vjp0(g, y, *args)``
     is the cotangent of argument 0 for the cotangent g of the result y, of the argument's structure, shapes and dtypes.
-    None stands for an argument that is not differentiated. They get tensors and are run as any code: for derivatives of
-    higher order they must be made of differentiable functions, primitives among them.
+    That of forward mode is given by ``f.defjvp(jvp0, jvp1, ...)``: ``jvp0(t, y, *args)`` is the tangent of the result,
+    in its structure, shapes and dtypes, for the tangent t of argument 0. None stands for an argument that is not
+    differentiated. These functions get tensors and are run as any code: for derivatives of higher order they must be
+    made of differentiable functions, primitives among them. ``vmap`` calls f for each element of the batch, and the
+    rules once.
 
-    Raises NotImplementedError in the backward pass where an argument that requires gradients has no rule, and
-    TraceError in a compiled function, which runs no Python. Given no tensor, it returns what f returns.
+    Raises NotImplementedError where an argument is differentiated by that has no rule for the mode, and TraceError in a
+    compiled function, which runs no Python. Given no tensor, it returns what f returns.
 
     >>> import fastgrad as fg, numpy as np
     >>> cumulated = fg.primitive(np.cumsum)
@@ -390,57 +304,123 @@ class primitive(_Function):
 
     def __init__(self, f: Callable[..., Any]) -> None:
         super().__init__(f)
-        self._vjps: tuple[Callable[..., Any] | None, ...] = ()
+        self._rules: dict[str, tuple[Callable[..., Any] | None, ...]] = {}
 
     def defvjp(self, *vjps: Callable[..., Any] | None) -> None:
-        """Set the rule by one function, or None, for each argument."""
-        for vjp in vjps:
-            if vjp is not None and not callable(vjp):
-                raise TypeError(f"{self._name}: expected functions and None, got {vjp!r}")
-        self._vjps = vjps
+        """Set the rule of reverse mode by one function, or None, for each argument."""
+        self._define("defvjp", vjps)
+
+    def defjvp(self, *jvps: Callable[..., Any] | None) -> None:
+        """Set the rule of forward mode by one function, or None, for each argument."""
+        self._define("defjvp", jvps)
+
+    def _define(self, mode: str, rules: tuple[Callable[..., Any] | None, ...]) -> None:
+        for rule in rules:
+            if rule is not None and not callable(rule):
+                raise TypeError(f"{self._name}: expected functions and None, got {rule!r}")
+        self._rules[mode] = rules
+
+    def _rule(self, mode: str, i: int, name: str) -> Callable[..., Any]:
+        """The rule for argument i, which errors call by a name."""
+        rules = self._rules.get(mode, ())
+        rule = rules[i] if i < len(rules) else None
+        if rule is None:
+            raise NotImplementedError(
+                f"{self._name}: it has no {'reverse' if mode == 'defvjp' else 'forward'}-mode rule for {name}, by "
+                f"which it is differentiated; give it one by {getattr(self, '__name__', 'f')}.{mode}(...), or pass "
+                "the argument's .detach()"
+            )
+        return rule
 
     def _plain(self, args: tuple[Any, ...]) -> Any:
         leaves, structure = tree.flatten(args)
-        if not any(isinstance(x, Tensor) for x in leaves):
+        places = [i for i, x in enumerate(leaves) if isinstance(x, Tensor)]
+        if not places:
             return self._f(*args)
-        for x in leaves:
-            if isinstance(x, Tensor) and _core.traced(x):
-                _core.refuse_recorded(
-                    f"{self._name} was called",
-                    "It is Python code and cannot be compiled: leave it outside of the function",
-                )
-        result = self._f(*structure.unflatten([x.detach().numpy() if isinstance(x, Tensor) else x for x in leaves]))
-        return tree.map(lambda x: _core.tensor(x) if isinstance(x, (np.ndarray, np.generic, float)) else x, result)
+        found: list[Any] = []
+
+        def of_arrays(*arrays: Any) -> list[Any]:
+            filled = list(leaves)
+            for i, x in zip(places, arrays):
+                filled[i] = x
+            found[:] = tree.flatten(self._f(*structure.unflatten(filled)))
+            return [x for x in found[0] if isinstance(x, (np.ndarray, np.generic, float))]
+
+        left = iter(_evaluated(self._name, of_arrays, [leaves[i] for i in places]))
+        results, result_structure = found
+        return result_structure.unflatten(
+            [next(left) if isinstance(x, (np.ndarray, np.generic, float)) else x for x in results]
+        )
 
     def _differentiated(self, call: Call) -> Any:
-        mark = _core.newest()
-        return _ByArgument(call, self).attach(self._plain(tuple(call.args)), mark)
+        return _ByArgument(call, self).attach(self._plain(tuple(call.args)), [])
 
 
-class _ByArgument(Rule):
+class _ByArgument(CallRule):
     """Calls a primitive's function for each argument that is differentiated."""
 
     def __init__(self, call: Call, function: primitive) -> None:
         super().__init__(call)
         self.function = function
 
-    def attach(self, result: Any, mark: int) -> Any:
-        self.result = settled_tree(result)
-        return super().attach(result, mark)
+    def attach(self, result: Any, own: list[Tensor]) -> Any:
+        self.keep(result)
+        return super().attach(result, own)
+
+    def _by(self, mode: str, leaves: Sequence[int]) -> tuple[list[Any], dict[int, Callable[..., Any]]]:
+        """What the functions get behind their first argument, and those of the arguments that have some of these
+        leaves, by the place of the argument."""
+        call, at, rules = self.call, 0, {}
+        args = call.with_leaves(call.leaves)
+        result = self.function(*args) if _core.grad_enabled() else self.kept
+        for i, structure in enumerate(call.structures):
+            if any(at <= k < at + structure.num_leaves for k in leaves):
+                rules[i] = self.function._rule(mode, i, call.names[i])
+            at += structure.num_leaves
+        return [result, *args], rules
 
     def vjp(self, g: Tensor) -> list[Tensor | None]:
-        call, vjps, at = self.call, self.function._vjps, 0
-        args = call.with_leaves(call.leaves)
-        result = self.function(*args) if _core.grad_enabled() else self.result
-        found: list[Any] = []
-        for i, structure in enumerate(call.structures):
-            tracked = any(at <= k < at + structure.num_leaves for k in call.tracked)
-            at += structure.num_leaves
-            vjp = vjps[i] if i < len(vjps) else None
-            if tracked and vjp is None:
-                raise NotImplementedError(
-                    f"{call.name}: it has no rule for {call.names[i]}, by which it is differentiated; give it one by "
-                    f"{getattr(self.function, '__name__', 'f')}.defvjp(...), or pass the argument's .detach()"
-                )
-            found.append(vjp(self.as_result(g), result, *args) if tracked and vjp is not None else None)
-        return call.cotangents(tuple(found), "its rule")
+        given, rules = self._by("defvjp", self.call.tracked)
+        found = [rules[i](self.as_result(g), *given) if i in rules else None for i in range(len(self.call.structures))]
+        return self.call.cotangents(tuple(found), "its rule")
+
+    def jvp(self, tangents: list[Tensor | None]) -> Tensor:
+        moved = {k: t for k, t in zip(self.call.tracked, tangents) if t is not None}
+        given, rules = self._by("defjvp", [*moved])
+        along = self.call.with_leaves([moved[k] if k in moved else zeros(x) for k, x in enumerate(self.call.leaves)])
+        terms = [self.as_parts(rule(along[i], *given), "its rule") for i, rule in rules.items()]
+        return self.joined([functools.reduce(_core.add, parts) for parts in zip(*terms)])
+
+
+def _evaluated(name: str, f: Callable[..., list[Any]], tensors: list[Tensor]) -> list[Tensor]:
+    """The arrays that f returns for the elements of tensors. In a mapped function that is noted as a call."""
+    traced = any([_core.traced(x) for x in tensors])
+    if traced and not _core.noting(tensors):
+        _core.refuse_recorded(
+            f"{name} was called", "It is Python code and cannot be compiled: leave it outside of the function"
+        )
+    results = [_core.tensor(y) for y in f(*[(_core.example(x) if traced else x.detach()).numpy() for x in tensors])]
+    if traced:
+        call = _ForEach(name, f, [(y.shape, y.dtype) for y in results])
+        results = note_call(call, tensors, results) or results
+    return results
+
+
+class _ForEach(NotedCall):
+    """A function of ndarrays, for each element of a batch."""
+
+    def __init__(self, name: str, f: Callable[..., list[Any]], kinds: list[tuple[tuple[int, ...], Any]]) -> None:
+        self.name, self.f, self.kinds = name, f, kinds
+
+    def again(self, operands: list[Tensor]) -> list[Tensor]:
+        return _evaluated(self.name, self.f, operands)
+
+    def over(self, operands: list[Tensor], batched: list[bool], size: int) -> list[Tensor]:
+        def each(*arrays: Any) -> list[Any]:
+            rows = [self.f(*[x[i] if over else x for x, over in zip(arrays, batched)]) for i in range(size)]
+            return [
+                np.stack([row[k] for row in rows]) if rows else np.zeros((0, *shape), dtype)
+                for k, (shape, dtype) in enumerate(self.kinds)
+            ]
+
+        return _evaluated(self.name, each, operands)

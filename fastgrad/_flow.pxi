@@ -1,4 +1,4 @@
-# Loops and branches as single operations (csrc/flow.c), and nodes of several results. Included by _core.pyx.
+# Loops and branches as single operations (csrc/flow.c). Included by _core.pyx.
 
 def recording_programs():
     """Whether the operations of this thread become part of a program, whatever is recorded on the way."""
@@ -83,60 +83,3 @@ def flow_place(int op, list bodies, tuple numbers, int k):
 def body_number(Program body not None):
     """How the attributes of an operation name a body."""
     return <int64_t><size_t>body.program
-
-
-# ---- several results on the tape ------------------------------------------------------------------------------
-def joint(list inputs, rule, int64_t size, dtype):
-    """The node of several results at once, laid end to end in a vector of this size and dtype, as a tensor without
-    elements. Its rule is called with the cotangent of the vector, the inputs, and for each whether it needs a gradient;
-    it returns their gradients, None for those without."""
-    cdef int n = len(inputs), k, status = FG_NO_MEMORY
-    cdef fg_node *node = NULL
-    cdef fg_shape *s = fg_shape_new(1, &size)
-    cdef int number = NUMBER_OF[np.dtype(dtype)]
-    cdef fg_array *handle = fg_array_foreign(s, number, NULL, <void *>rule, True, False) if s != NULL else NULL
-    cdef fg_tensor *given = <fg_tensor *>PyMem_Malloc((n + 1) * sizeof(fg_tensor))
-    fg_shape_unref(s)
-    if handle != NULL:
-        Py_INCREF(rule)
-        if given != NULL:
-            for k in range(n):
-                given[k] = (<Tensor>inputs[k]).t
-            status = fg_joint(n, given, handle, &node)
-    PyMem_Free(given)
-    if status != FG_OK:
-        fg_array_unref(handle)
-        fail(status)
-    return wrap(fg_tensor(handle, node))
-
-
-def joint_part(Tensor whole not None, Tensor value not None, int64_t start):
-    """value as the result of `joint` whose elements begin at start."""
-    cdef fg_node *node = NULL
-    check(fg_joint_part(whole.t.node, start, value.t.array, &node))
-    return wrap(fg_tensor(fg_array_ref(value.t.array), node))
-
-
-cdef int apply_joint(fg_node *n, fg_tensor g, fg_tensor *gin) except -1:
-    cdef Tensor t
-    cdef int k
-    cdef fg_tensor saved
-    given = []
-    try:
-        for k in range(n.n_in):
-            check(fg_saved(n, k, &saved))
-            given.append(wrap(fg_tensor_ref(saved)))
-        t = wrap(fg_tensor_ref(g))
-        found = (<object>n.saved.owner)(t, given, [n.in_[k].parent != NULL for k in range(n.n_in)])
-        t = None
-        for k in range(n.n_in):
-            if n.in_[k].parent != NULL and found[k] is not None:
-                gin[k] = fg_tensor_ref((<Tensor>found[k]).t)
-    finally:
-        for t in given:                         # lest a leaf believe that its own tensor goes
-            fg_node_unref(t.t.node)
-            t.t.node = NULL
-    return FG_OK
-
-
-fg_on_joint = apply_joint

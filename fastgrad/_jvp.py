@@ -139,5 +139,5 @@ RULES: dict[str, Rule] = dict.fromkeys(_core.ROWS, _elementwise) | {
     **dict.fromkeys("cast reshape barrier transpose broadcast_to slice unslice take untake sum".split(), _linear),
     **dict.fromkeys(("max", "min", "logsumexp", "cross_entropy"), _reduction),
     "concatenate": _concatenate, "where": _where, "matmul": _matmul, "softmax": _softmax, "log_softmax": _log_softmax,
-    "joint": lambda step, ts: step.attr[0].jvp(ts, step.inputs, step.recorded), "custom": lambda step, ts: step.attr[0].jvp(ts),
+    "custom": lambda step, ts: step.attr[0].jvp(ts),
 }  # fmt: skip

@@ -1,13 +1,12 @@
 """``vjp``, ``jvp`` and ``linearize``: a function near a point is linear, and goes both ways.
 
 All three run the function once on watched arguments. Then its tape, as long as somebody holds it, is gone through from
-the results to the arguments with cotangents (csrc/tape.c), or the other way with tangents (``_jvp``).
+the results to the arguments with cotangents (csrc/backward.c), or the other way with tangents (``_jvp``).
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -139,7 +138,7 @@ class Point:
         if not callable(f):
             raise TypeError(f"{name}: expected a function, got {f!r}")
         connected = _core.grad_enabled()
-        nested = _core.in_transform()
+        nested, mark = _core.in_transform(), _core.newest()
         self.given, self.structure = tree.flatten(primals)
         with _recording():
             self.watched = _watched(
@@ -152,7 +151,10 @@ class Point:
             self.results, self.result_structure = tree.flatten(result)
             for k, y in enumerate(self.results):
                 self._check(name, f, k, y)
-            self.recorded = connected and (nested or _core.read_outside())  # what is outside differentiates this again
+            if connected and not nested:
+                aux = tree.leaves(self._aux) if has_aux else ()
+                nested = _core.leads_outside([*self.results, *self.watched, *aux], mark)
+            self.recorded = connected and nested  # what is outside differentiates this again
 
     def _check(self, name: str, f: Callable[..., Any], k: int, y: Any) -> None:
         if isinstance(y, Tensor) and y.dtype.kind == "f":
@@ -184,31 +186,26 @@ class Point:
         """The cotangents of the arguments."""
         if not self.recording(cotangents):
             return _core.pull(self.results, cotangents, self.watched, False)
-        with self._recorded_pass(cotangents):
-            return _core.pull(self.results, cotangents, self.watched, True)
+        with _recording():
+            return self._counted(_core.pull(self.results, cotangents, self.watched, True), cotangents)
 
     def push(self, tangents: list[Tensor]) -> list[Tensor]:
         """The tangents of the results."""
         if self.recording(tangents):
-            with self._recorded_pass(tangents):
+            with _recording():
                 found = push(self.results, self.watched, tangents, True)
+                self._counted([t for t in found if t is not None], tangents)
         else:
             with no_grad():
                 found = push(self.results, self.watched, [t.detach() for t in tangents], False)
         return [_core.asarray(np.zeros(y.shape, y.dtype)) if t is None else t for t, y in zip(found, self.results)]
 
-    @contextlib.contextmanager
-    def _recorded_pass(self, given: list[Tensor]) -> Iterator[None]:
+    def _counted(self, found: list[Tensor], given: list[Tensor]) -> list[Tensor]:
         """That the pass reads our tape means nothing to a transform outside to which the tape is a constant; that it
         reads what is given does."""
-        with _recording():
-            for x in given:
-                if x.requires_grad:
-                    _core.watch_tensor(x, True)
-            was = _core.read_outside()
-            yield
-            if not self.recorded:
-                _core.set_read_outside(was)
+        if not self.recorded:
+            _core.count_as(found, given)
+        return found
 
     def moved(self, tangents: tuple[Any, ...], name: str) -> Any:
         """J v, in the structure of the result."""

@@ -20,9 +20,16 @@ from ._core import Tensor
 __all__ = ["gradient"]
 
 # Texts that give the derivative, but not a second one everywhere: a `where` hides a point at which its other branch has
-# no finite derivative, or at which it stands for the limit of one. These equal them wherever the values are finite.
+# no finite derivative, or at which it stands for the limit of one, or parts of it overflow one against the other. These
+# equal them wherever the values are finite.
+_NEAR = "maximum(minimum(x, 40), -40)"  # whose square does not overflow
+_CELU_CONSTANT = "(a > 0) | ((b >= 0) & (a < -1000 * b))"
+_CELU_U = f"minimum(where({_CELU_CONSTANT}, 0, a), 0) / where({_CELU_CONSTANT}, 1, b)"
 _TWICE = {
-    ("gelu", 0): "erfc(-x * SQRT_HALF) / 2 + x * exp(-x * x / 2) * ONE_OVER_SQRT_2PI",
+    ("cbrt", 0): "square(reciprocal(y)) / 3",
+    ("celu", 0): f"where(a > 0, 1, where({_CELU_CONSTANT}, 0, exp({_CELU_U})))",
+    ("celu", 1): f"where(a > 0, 0, where({_CELU_CONSTANT}, -1, expm1({_CELU_U}) - {_CELU_U} * exp({_CELU_U})))",
+    ("gelu", 0): f"erfc(-x * SQRT_HALF) / 2 + x * exp(-square({_NEAR}) / 2) * ONE_OVER_SQRT_2PI",
     ("power", 0): "where(b == 0, 0, b * power(a, where(b == 0, 1, b - 1)))",
     ("power", 1): "where(a == 0, 0, y * log(where(a == 0, 1, a)))",
     ("logaddexp", 0): "where((a == b) & (a - b != 0), 0.5, sigmoid(a - b))",

@@ -79,7 +79,7 @@ def value_and_grad(
         It fits ``scipy.optimize.minimize(..., jac=True)`` as it stands. Large arrays are not copied: nothing may write
         to an argument while f runs.
 
-        Within another transform, or where an argument or anything that f reads is a tensor which requires gradients,
+        Within another transform, or where an argument or anything that the result depends on requires gradients,
         value and gradient are tensors instead and stay connected with what they were computed from: that is what a
         gradient of a gradient differentiates, to any order. Under ``no_grad`` they are constants.
 
@@ -108,7 +108,7 @@ def _value_and_grad(
     def value_and_grad_of_f(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         places = _places(numbers, args, f, name)
         connected = _core.grad_enabled()  # to what was recorded before
-        nested = _core.in_transform()
+        nested, mark = _core.in_transform(), _core.newest()
         call = list(args)
         originals: dict[int, list[Any]] = {}
         structures: dict[int, tree.Structure] = {}
@@ -129,7 +129,8 @@ def _value_and_grad(
             if has_aux:
                 result, aux = _with_aux(f, result, name)
             _check_value(f, result, name)
-            nested = nested or (connected and _core.read_outside())
+            if connected and not nested:
+                nested = _core.leads_outside([result, *watched, *(tree.leaves(aux) if has_aux else ())], mark)
             found = iter(_core.gradients(result, watched, nested and connected))
         tensors = nested or _core.tracing()
         by_place = {

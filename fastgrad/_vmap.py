@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import _core, _ops, tree
-from ._batching import carry_out
-from ._bodies import Flow, under_way
+from ._batching import carry_out, noting
 from ._core import Tensor
 from ._diagonal import Diagonal
 
@@ -109,8 +108,7 @@ class Recording:
 
     def __init__(self, element: Callable[[], list[Tensor]], f: Callable[[list[Tensor]], list[Any]]) -> None:
         """``element`` makes the inputs, tensors that nobody else knows; f takes them to results."""
-        self.flows: dict[int, Flow] = {}
-        with under_way(self):
+        with noting() as self.noted:
             _core.notes_begin()
             try:
                 inputs = element()
@@ -126,7 +124,7 @@ class Recording:
 
     def over(self, batches: Iterable[Tensor | Diagonal], size: int) -> list[Any]:
         """The results over batches, those that depend on one with the batch as first axis."""
-        values = carry_out(self.notes, self.constants, dict(enumerate(batches)), self.numbers, size, self.flows)
+        values = carry_out(self.notes, self.constants, dict(enumerate(batches)), self.numbers, size, self.noted)
         results = []
         for v, own, tracked in zip(self.numbers, self.results, self.tracked):
             x = values.get(v, own)

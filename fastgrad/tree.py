@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import functools
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -216,6 +217,11 @@ class Structure:
         self._constants = constants
 
     @property
+    def _is_flat(self) -> bool:
+        """It has leaves only."""
+        return self._children.count(_LEAF) == len(self._children) > 0
+
+    @property
     def _kind(self) -> _Kind:
         kind = _kind_of(self._type)  # type: ignore[arg-type]
         assert kind is not None
@@ -228,6 +234,10 @@ class Structure:
             raise ValueError(
                 f"tree.unflatten: {len(leaves)} leaves for a structure of {self.num_leaves}: {self}"
             )
+        if self is _LEAF:
+            return leaves[0]
+        if self._is_flat:
+            return self._kind.join(self._type, self._keys, leaves, self._constants)  # type: ignore[arg-type]
         return self._build(iter(leaves))
 
     def _build(self, leaves: Any) -> Any:
@@ -242,6 +252,8 @@ class Structure:
         With ``nones``, a None may stand for any part, all of whose leaves are then None. Raises ValueError naming the
         place, from `name` on, where `tree` is built otherwise.
         """
+        if self._is_flat and type(tree) is tuple is self._type and len(tree) == self.num_leaves:
+            return list(tree)
         found: list[Any] = []
         self._match(tree, name, found, nones)
         return found
@@ -262,7 +274,7 @@ class Structure:
             if not isinstance(node, dict) or set(keys) != set(self._keys):
                 raise ValueError(f"{path} {_difference(self._keys, keys)}")
             children = [node[key] for key in self._keys]
-        if exact(constants) != exact(self._constants):
+        if constants is not self._constants and exact(constants) != exact(self._constants):
             raise ValueError(f"{path} has the constants {constants!r} where {self._constants!r} were expected")
         for key, structure, child in zip(self._keys, self._children, children):
             if structure is _LEAF:
@@ -322,7 +334,7 @@ class Structure:
 _PLAIN_CONTAINERS = (dict, OrderedDict, list, tuple)  # which a repr shows by brackets alone
 _LEAF = Structure(None, (), (), 1)
 _LEAF_TUPLE = (_LEAF,)
-_PLAIN_LEAVES = {np.ndarray, float}  # a container of nothing else is flattened in one go: half the time
+_PLAIN_LEAVES = {np.ndarray, Tensor, float}  # a container of nothing else is flattened in one go: half the time
 
 
 def _difference(expected: Sequence[Any], found: Sequence[Any]) -> str:
@@ -333,6 +345,11 @@ def _difference(expected: Sequence[Any], found: Sequence[Any]) -> str:
     parts = ["lacks " + ", ".join(missing)] if missing else []
     parts += ["has the unexpected " + ", ".join(extra)] if extra else []
     return " and ".join(parts)
+
+
+@functools.lru_cache
+def _tuple_of_leaves(n: int) -> Structure:
+    return Structure(tuple, range(n), _LEAF_TUPLE * n, n)
 
 
 def _flatten(node: Any, leaves: list[Any]) -> Structure:
@@ -348,6 +365,8 @@ def _flatten(node: Any, leaves: list[Any]) -> Structure:
     keys, children, constants = kind.split(node)
     if _PLAIN_LEAVES.issuperset(builtins.map(type, children)):
         leaves += children
+        if type_ is tuple:
+            return _tuple_of_leaves(len(keys))
         structures = _LEAF_TUPLE * len(keys)
     else:
         structures = tuple([_flatten(child, leaves) for child in children])

@@ -231,10 +231,10 @@ def test_tensors_from_outside_are_refused():
         f.defvjp(lambda x, read=read: (read(x), None), lambda r, g: (g,))
         with pytest.raises(TypeError, match="reads a tensor which requires gradients and is none of its arguments"):
             f(fg.tensor(1.0, requires_grad=True))
-        with pytest.raises(TypeError, match="is none of its arguments"):
-            fg.checkpoint(read)(fg.tensor(1.0, requires_grad=True))
+    g = fg.custom_vjp(lambda x: x * 1)
+    g.defvjp(lambda x: (x * 1, None), lambda r, g: (g,))
     with pytest.raises(TypeError, match="is none of its arguments"):
-        fg.grad(lambda v: fg.grad(lambda x: fg.checkpoint(lambda z: z * v)(x))(3.0))(2.0)
+        fg.grad(lambda v: fg.grad(lambda x: (f(x)))(3.0) * v)(2.0)
 
 
 def test_changes_after_the_call_do_not_reach_the_rule():
@@ -451,6 +451,51 @@ def test_checkpoint_lowers_the_peak_of_a_program():
     assert counts == [60, 110]  # all but the last ten, whose result a gradient does not need, are computed twice
 
 
+def test_checkpoint_reads_parameters_from_outside():
+    w, b = fg.tensor(X, requires_grad=True), fg.tensor(0.5, requires_grad=True)
+    scaled = w * 2  # no leaf
+
+    def layer(x):
+        return np.tanh(scaled * x + b) * w, w
+
+    def loss(f, x):
+        y, same = f(f(x)[0])
+        return (y * y * b).sum() + (same * x).sum()
+
+    def gradients(f):
+        x = fg.tensor(X + 1, requires_grad=True)
+        loss(f, x).backward(retain_graph=True)
+        found = [t.grad.numpy().copy() for t in (x, w, b)]
+        w.grad = b.grad = None
+        return found
+
+    for a, c in zip(gradients(fg.checkpoint(layer)), gradients(layer)):
+        np.testing.assert_allclose(a, c, rtol=1e-13)
+    nested = fg.checkpoint(lambda x: fg.checkpoint(layer)(x))
+    for a, c in zip(gradients(nested), gradients(layer)):
+        np.testing.assert_allclose(a, c, rtol=1e-13)
+
+
+def test_checkpoint_reads_what_outer_transforms_differentiate():
+    def f(segment):
+        return lambda v: fg.sum(segment(lambda z: np.sin(z * v) * v)(v * v) * v)
+
+    for v in (X, X[0]):
+        fg.check_grads(f(fg.checkpoint), (v,), order=3)
+    np.testing.assert_allclose(fg.hessian(f(fg.checkpoint))(X), fg.hessian(f(lambda g: g))(X), rtol=1e-13)
+    np.testing.assert_allclose(fg.compile(fg.grad(f(fg.checkpoint)))(X), fg.grad(f(lambda g: g))(X), rtol=1e-13)
+    mixed = lambda segment: lambda v: fg.grad(lambda x: segment(lambda z: z * z * v)(x))(3.0)  # noqa: E731
+    assert fg.grad(mixed(fg.checkpoint))(2.0) == fg.grad(mixed(lambda g: g))(2.0) == 6
+    only = fg.checkpoint(lambda z, v: fg.sum(z) * 0 + v[0] * 2)  # the result is that of what is read alone
+    assert fg.grad(lambda v: only(v * 1.0, [v]))(2.0) == 2
+
+
+def test_checkpoint_that_reads_other_tensors_again():
+    read = iter([fg.tensor(2.0, requires_grad=True), fg.tensor(3.0, requires_grad=True)])
+    with pytest.raises(RuntimeError, match="reads other tensors that require gradients than before"):
+        fg.checkpoint(lambda x: x * next(read))(fg.tensor(1.0, requires_grad=True)).backward()
+
+
 def test_checkpoint_repeats_its_draws():
     def noisy(rng):
         return lambda x: x * rng.random(3) + fg.dropout(x * x, 0.5, rng)
@@ -494,7 +539,7 @@ def test_primitive_without_a_rule_says_so_when_differentiated():
     x = fg.tensor(X, requires_grad=True)
     y = f(x)
     np.testing.assert_array_equal(y.numpy(), np.sort(X))
-    with pytest.raises(NotImplementedError, match="primitive sort: it has no rule for a"):
+    with pytest.raises(NotImplementedError, match="primitive sort: it has no reverse-mode rule for a"):
         y.sum().backward()
     f.defvjp(lambda g, y, a: np.asarray(g))  # an ndarray: only where the pass is not recorded
     assert fg.grad(lambda x: f(x).sum())(X).tolist() == [1, 1, 1]
@@ -514,6 +559,39 @@ def test_primitive_cannot_be_compiled():
     step()
 
 
+def test_primitive_in_forward_mode():
+    f = fg.primitive(lambda x, y: np.sin(x) * y)
+    cos = fg.primitive(np.cos)
+    cos.defvjp(lambda g, y, x: -g * np.sin(x))
+    cos.defjvp(lambda t, y, x: -t * np.sin(x))
+    f.defvjp(lambda g, r, x, y: g * cos(x) * y, lambda g, r, x, y: (g * np.sin(x)).sum())
+    f.defjvp(lambda t, r, x, y: t * cos(x) * y, lambda t, r, x, y: t * np.sin(x))
+    fg.check_grads(lambda x, y: fg.sum(f(x * x, y) ** 3), (X, 2.0), order=3)
+    h = fg.hessian(lambda x: fg.sum(f(x, 2.0)))(X)
+    np.testing.assert_allclose(h, np.diag(-2 * np.sin(X)), rtol=1e-14)
+    np.testing.assert_allclose(fg.hvp(lambda x: fg.sum(f(x, 2.0)), (X,), (X,)), -2 * np.sin(X) * X, rtol=1e-14)
+
+
+def test_primitive_without_a_rule_of_forward_mode_says_so():
+    f = fg.primitive(lambda x, y: x * y)
+    f.defvjp(lambda g, r, x, y: g * y, lambda g, r, x, y: g * x)
+    with pytest.raises(NotImplementedError, match=r"no forward-mode rule for x.* give it one by <lambda>.defjvp"):
+        fg.jvp(lambda x: f(x, 2.0), (1.0,), (1.0,))
+    f.defjvp(lambda t, r, x, y: t * y)
+    assert fg.jvp(lambda x: f(x, 2.0), (1.0,), (1.0,)) == (2, 2)
+    with pytest.raises(NotImplementedError, match="no forward-mode rule for y"):
+        fg.jvp(lambda y: f(1.0, y), (1.0,), (1.0,))
+    for returned, error, message in [
+        (lambda t: [t], TypeError, "its rule returned list for the tangent of the result"),
+        (lambda t: fg.ones(2), ValueError, r"its rule returned shape \(2,\) for the tangent of the result"),
+    ]:
+        f.defjvp(lambda t, r, x, y, returned=returned: returned(t))
+        with pytest.raises(error, match=message):
+            fg.jvp(lambda x: f(x, 2.0), (1.0,), (1.0,))
+    with pytest.raises(TypeError, match="expected functions and None, got 3"):
+        f.defjvp(3)
+
+
 # ---- vmap -----------------------------------------------------------------------------------------------------------
 def test_vmap():
     f = scaled_sine()
@@ -522,9 +600,3 @@ def test_vmap():
     saving = fg.checkpoint(lambda x: np.sin(x) * x)
     np.testing.assert_allclose(fg.vmap(fg.grad(saving))(X), np.cos(X) * X + np.sin(X), rtol=1e-15)
     np.testing.assert_allclose(fg.grad(lambda x: fg.vmap(saving)(x).sum())(X), np.cos(X) * X + np.sin(X), rtol=1e-15)
-
-
-def test_vmap_does_not_ignore_a_rule():
-    f = scaled_sine()
-    with pytest.raises(NotImplementedError, match="would lose its rule"):
-        fg.grad(lambda x: fg.vmap(f, (0, None))(x, 2.0).sum())(X)

@@ -4,9 +4,10 @@ import re
 import threading
 from pathlib import Path
 
+import mpmath
 import numpy as np
 import pytest
-from _oracles import BINARY, FUNCTIONS, ROWS, UNARY, broadcast_operands, exact_derivative, samples
+from _oracles import BINARY, FUNCTIONS, ROWS, UNARY, broadcast_operands, exact, exact_derivative, samples
 
 import fastgrad as fg
 from fastgrad import _core, _formula
@@ -25,18 +26,33 @@ def hessian(f, x):
     return np.array([fg.grad(lambda x, i=i: fg.grad(f)(x)[i])(x) for i in range(len(x))])
 
 
+def along(f, i):
+    """f differentiated elementwise by argument i in forward mode."""
+
+    def moved(*args):
+        return fg.jvp(f, args, tuple(np.full(x.shape, float(k == i), x.dtype) for k, x in enumerate(args)))[1]
+
+    return moved
+
+
+# From the innermost derivative on: reverse and forward mode alone, and each around the other.
+MODES = [(derivative,) * 3, (along,) * 3, (derivative, along, along), (along, derivative, along)]
+
+
 # ---- the rows of ops.def ----------------------------------------------------------------------------------------
-def compare_with_mpmath(name, dtype, orders):
+def compare_with_mpmath(name, dtype, orders, args=None):
     row = ROWS[name]
-    args = samples(row, 7, dtype, seed=len(name))
-    f = FUNCTIONS[name]
-    for i, order in enumerate(orders):
-        f = derivative(f, i, order)
-    got = f(*args)
+    args = samples(row, 7, dtype, seed=len(name)) if args is None else args
     expected = np.array([exact_derivative(row, orders, *point) for point in zip(*args)])
-    assert got.dtype == dtype and got.shape == (7,)
     tolerance = 1e-11 if dtype == np.float64 else 2e-5
-    np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance * max(1, np.abs(expected).max()))
+    by = [i for i, order in enumerate(orders) for _ in range(order)]
+    for modes in MODES:
+        f = FUNCTIONS[name]
+        for i, mode in zip(by, modes):
+            f = mode(f, i)
+        got = f(*args)
+        assert got.dtype == dtype and got.shape == args[0].shape
+        np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance * max(1, np.abs(expected).max()))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -51,6 +67,37 @@ def test_binary_rows_to_third_order(name):
     for orders in [(2, 0), (1, 1), (0, 2), (2, 1), (0, 3)]:
         compare_with_mpmath(name, np.float64, orders)
     compare_with_mpmath(name, np.float32, (1, 1))
+
+
+def test_a_parameter_below_zero():
+    args = [np.array([-2.0, -0.3, 0.7]), np.array([-0.5, -2.0, -1.0])]
+    for orders in [(1, 0), (0, 1), (2, 0), (1, 1), (0, 2), (1, 2)]:
+        compare_with_mpmath("celu", np.float64, orders, args)
+
+
+@pytest.mark.parametrize("mode", [derivative, along])
+def test_a_parameter_of_zero_is_a_limit(mode):
+    a, b = np.array([-1.0, -1e-300, 1e-300, 2.0]), np.zeros(4)
+    for by in [(0, 0), (0, 1), (1, 0), (1, 1), (1, 1, 0)]:
+        f = FUNCTIONS["celu"]
+        for i in by:
+            f = mode(f, i)
+        np.testing.assert_array_equal(f(a, b), 0, err_msg=str(by))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("name", UNARY)
+def test_derivatives_of_unary_rows_are_numbers_where_the_function_is_smooth(name):
+    """Or infinite, far from 1: but never nan because parts of a formula overflow."""
+    x = np.array([s * 10.0**k for k in (-310, -200, -100, -30, -9, 9, 30, 100, 200) for s in (1, -1)])
+    row = ROWS[name]
+    known = [(exact(row, v), exact(row, v, derivative=0)) for v in x]
+    smooth = np.array([bool(mpmath.isfinite(y) and mpmath.isfinite(slope)) for y, slope in known])
+    for modes in MODES:
+        f = FUNCTIONS[name]
+        for mode in modes:
+            f = mode(f, 0)
+            assert not np.isnan(f(x)[smooth]).any(), (modes, x[np.isnan(f(x)) & smooth])
 
 
 @pytest.mark.parametrize("name", BINARY)

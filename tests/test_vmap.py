@@ -139,8 +139,8 @@ def op_id(op):
 
 
 def test_every_operation_has_a_rule_and_is_in_the_table_of_this_test():
-    # Of loops and branches a mapped function does the steps themselves; joint and custom are nodes and no operations.
-    operations = set(NAMES) - {"leaf", "custom", "joint", "scan", "while_loop", "cond", "part"}
+    # Of loops and branches a mapped function does the steps themselves; custom is a node and no operation.
+    operations = set(NAMES) - {"leaf", "custom", "scan", "while_loop", "cond", "part"}
     assert set(_batching.RULES) == operations
     assert set(CASES) == operations - {"random"}  # which is tested by itself
 
