@@ -80,7 +80,8 @@ typedef struct fg_array {
     uint32_t version;       /* counts in-place changes; kept by the array that is not a view */
     uint32_t tape_refs;     /* how many of refs are held by nodes that saved this array ... */
     uint32_t exports;       /* ... and how many by ndarrays and other outside views of it */
-    int32_t trace;          /* its number in a program being recorded (record.c), negative for a constant, or 0 */
+    int32_t trace;          /* its number in a program being recorded (record.c), negative for a constant, or 0 ... */
+#define FG_ENDED INT32_MAX  /* ... or this: it stood for an input, or what depends on one, in a recording that has ended */
     uint32_t recorded_in;   /* the number of the recording during which it was made, or 0 */
     fg_shape *shape;
     void *data;

@@ -394,7 +394,7 @@ def test_what_leaves_a_body_by_a_side_door_is_refused():
         fg.scan(lambda c, r: (c + r, kept.append(c * r)), 0.0, x)
         return kept[0] * 2
 
-    with pytest.raises(RuntimeError, match="return what is needed from the body"):
+    with pytest.raises(RuntimeError, match="as the body of a loop.*return what is needed"):
         fg.compile(f)(np.ones(3))
 
 
