@@ -425,9 +425,12 @@ static inline int send(pass *p, fg_node *to, fg_tensor g)
                    "finish before the other begins");
 }
 
-static int used_up(void)
+/* A transform names no call that could have retained the graph: the pass was that of another transform, mostly. */
+static int used_up(int by_transform)
 {
-    return fg_fail(FG_BAD_TAPE,
+    return fg_fail(FG_BAD_TAPE, by_transform ?
+                   "this graph was already used by an earlier backward pass, that of a grad around it or of a .backward() "
+                   "within, and its values are freed; call what vjp or linearize returned before that, or make it anew" :
                    "backward: this graph was already used by an earlier backward pass and its values are freed; "
                    "pass retain_graph=True to the earlier call, or compute the result anew");
 }
@@ -436,7 +439,7 @@ static int used_up(void)
 static int step(pass *p, fg_node *n)
 {
     if (n->spent)
-        return used_up();
+        return used_up(p->oldest != 0);
     fg_tensor few[3] = {{0}}, *gin = few;
     if (n->n_in > 3 && !(gin = calloc((size_t)n->n_in, sizeof *gin)))
         return fg_fail(FG_NO_MEMORY, "no memory for the backward pass");
@@ -608,7 +611,7 @@ int fg_tape_between(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int
         if ((status = append(&found, node)))
             node->wanted = 0;
         else if (node->spent)
-            status = used_up();
+            status = used_up(1);
         for (int i = 0; !status && i < node->n_in; i++)
             status = meet(&queue, node->in[i].parent, oldest, mark);
     }

@@ -589,6 +589,7 @@ TRACKED = fg.tensor(W[:, 0], requires_grad=True)
         (lambda: fg.vmap(lambda x: x, out_axes=[0])(X), ValueError, "out_axes has a list for result, .* Tensor"),
         (lambda: fg.vmap(lambda x: "text")(X), TypeError, "text"),
         (lambda: fg.vmap(lambda x: x)(np.ones(3, complex)), TypeError, "complex"),
+        (lambda: fg.vmap(lambda x: {"a": x, "b": ["no"]})(X), TypeError, r"vmap: result\['b'\]\[0\] is 'no', expected an array"),
         (lambda: fg.vmap(lambda x: x if x[0] > 0 else -x)(X), fg.TraceError, "vmap: .*test_vmap.py, line .*where"),
         (lambda: fg.vmap(lambda x: x[x > 0])(X), fg.TraceError, "vmap: .*boolean index"),
         (lambda: fg.vmap(lambda x: float(x[0]))(X), fg.TraceError, "vmap: .*float"),
