@@ -12,7 +12,7 @@
  * Mutable globals, beside those declared here (fg_ops is filled by fg_init): the pool and each thread's message
  * (memory.c), the shape of all scalars (array.c), the numbers of the last node and the last pass and the rules that each
  * thread is about to release (tape.c), the chosen kernels (dispatch.c), the BLAS (matmul.c), each thread's recording,
- * and how many began and go on (record.c).
+ * how many began, and how many go on or have left values behind (record.c).
  */
 #ifndef FASTGRAD_H
 #define FASTGRAD_H

@@ -260,7 +260,7 @@ static void forget(fg_program *p, int keep_constants)
     }
 }
 
-/* Values that somebody holds are marked from now on: to use them is an error, until the last of them has gone. */
+/* Values that somebody still holds are marked for the rest of their lives: to use them is an error. */
 static void mark_kept(const fg_program *p)
 {
     for (int i = 0; i < p->values.n; i++) {

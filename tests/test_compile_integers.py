@@ -385,7 +385,7 @@ def test_an_index_out_of_range_names_itself_and_does_nothing(f, bad):
         compiled(X, np.array([bad, 1]))
     gradient = fg.compile(fg.grad(lambda x, i: fg.sum(f(x, i))))  # which has the way back only
     gradient(X, np.array([0, 1]))
-    with pytest.raises(IndexError, match=f"(take|indexing): index {bad}"):
+    with pytest.raises(IndexError, match=f"^(take|indexing): index {bad}"):
         gradient(X, np.array([bad, 1]))
     assert compiled(X, np.array([0, 1])) == good
     p = np.zeros(3)
@@ -416,9 +416,9 @@ def test_programs_for_ever_new_lengths_share_what_they_call():
     def once(n):
         fg.compile(lambda x, i, j: x[i, j])(np.ones((n, n + 1)), np.array([0]), np.array([1]))
 
-    once(3)
+    once(100)
     known = _core.numpy_number(np.add, {"where": object()})  # a call that nobody has made: the newest number
-    once(4)
+    once(101)
     assert _core.numpy_number(np.add, {"where": object()}) == known + 1
 
 
