@@ -189,6 +189,7 @@ void fg_array_unref(fg_array *a)
         fg_array *next = a->storage == FG_VIEW ? a->owner : NULL;
         void *foreign = a->storage == FG_FOREIGN ? a->owner : NULL;
         size_t bytes = a->storage == FG_OWNED ? array_bytes(a->shape, a->dtype) : HEADER;
+        fg_tracing -= a->trace == FG_ENDED;
         fg_shape_unref(a->shape);
         fg_free(a, bytes);
         fg_live.arrays--;

@@ -194,9 +194,12 @@ static int mark_between(pass *p, int n_y, const fg_tensor *y)
     return status;
 }
 
-static int used_up(void)
+/* A transform names no call that could have retained the graph: the pass was that of another transform, mostly. */
+static int used_up(int by_transform)
 {
-    return fg_fail(FG_BAD_TAPE,
+    return fg_fail(FG_BAD_TAPE, by_transform ?
+                   "this graph was already used by an earlier backward pass, that of a grad around it or of a .backward() "
+                   "within, and its values are freed; call what vjp or linearize returned before that, or make it anew" :
                    "backward: this graph was already used by an earlier backward pass and its values are freed; "
                    "pass retain_graph=True to the earlier call, or compute the result anew");
 }
@@ -209,7 +212,7 @@ int fg_tape_between(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int
         status = mark_between(&p, n_y, y);
     for (int64_t i = 0; !status && i < p.reached.n; i++)
         if (p.reached.node[i]->spent)
-            status = used_up();
+            status = used_up(1);
     end(&p);
     *count = p.reached.n;
     *out = p.reached.node;
@@ -286,7 +289,7 @@ static inline int send(pass *p, fg_node *to, fg_tensor g)
 static int step(pass *p, fg_node *n)
 {
     if (n->spent)
-        return used_up();
+        return used_up(p->n > 0);
     fg_tensor few[3] = {{0}}, *gin = few;
     if (n->n_in > 3 && !(gin = calloc((size_t)n->n_in, sizeof *gin)))
         return fg_fail(FG_NO_MEMORY, "no memory for the backward pass");

@@ -12,7 +12,7 @@
  * Mutable globals, beside those declared here (fg_ops is filled by fg_init): the pool and each thread's message
  * (memory.c), the shape of all scalars (array.c), the number of the last node and the rules that each thread
  * is about to release (tape.c), the number of the last pass (backward.c), the chosen kernels (dispatch.c), the BLAS
- * (matmul.c), each thread's recording, and how many began and go on (record.c).
+ * (matmul.c), each thread's recording, how many began, and how many go on or have left values behind (record.c).
  */
 #ifndef FASTGRAD_H
 #define FASTGRAD_H
@@ -80,7 +80,8 @@ typedef struct fg_array {
     uint32_t version;       /* counts in-place changes; kept by the array that is not a view */
     uint32_t tape_refs;     /* how many of refs are held by nodes that saved this array ... */
     uint32_t exports;       /* ... and how many by ndarrays and other outside views of it */
-    int32_t trace;          /* its number in a program being recorded (record.c), negative for a constant, or 0 */
+    int32_t trace;          /* its number in a program being recorded (record.c), negative for a constant, or 0 ... */
+#define FG_ENDED INT32_MAX  /* ... or this: it stood for an input, or what depends on one, in a recording that has ended */
     uint32_t recorded_in;   /* the number of the recording during which it was made, or 0 */
     fg_shape *shape;
     void *data;

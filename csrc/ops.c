@@ -365,7 +365,8 @@ int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
             return status;
         b = owned;
     }
-    if (fg_array_is_private(x) && !(fg_tracing && fg_trace_here())) {    /* a recording knows values, not memory */
+    int recorded = fg_tracing && (fg_trace_here() || fg_traced(x) || fg_traced(b.array));
+    if (fg_array_is_private(x) && !recorded) {  /* a recording knows values, not memory */
         /* The node saves what it needs of x at its present version, then the change counts the version up: if
          * anybody's derivative names the old value, the backward pass finds out. */
         fg_tensor y = {x, NULL}, in[2] = {*a, b};

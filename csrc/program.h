@@ -14,8 +14,8 @@
 
 typedef struct fg_program fg_program;
 
-/* In this thread. notes_only: to be ended by fg_trace_notes; 2: of the body of a loop or branch, whose values are not to be
- * used when it has ended. */
+/* In this thread. notes_only: to be ended by fg_trace_notes; 2: of the body of a loop or branch. Values that depend on
+ * its inputs are not to be used when it has ended, which operations refuse. */
 int fg_trace_begin(int notes_only);
 int fg_trace_input(fg_array *);                 /* the next input of the program */
 /* Ends the recording, also when it fails. Of the outputs the last n_kept, and all without axes, are kept: they stay in
@@ -31,9 +31,11 @@ int fg_trace_programs(void);                    /* is a recording of it, the inn
 uint32_t fg_trace_number(void);                 /* of the recording of this thread, 0 if there is none */
 int fg_trace_outside(const fg_array *);         /* is this thread recording, and was the array made before? */
 int fg_trace_outside_node(const fg_node *);     /* the same of a node */
-int fg_traced(const fg_array *);                /* depends on an input of a recording under way, in whatever thread */
+int fg_traced(const fg_array *);                /* depends on an input of a recording, in whatever thread */
+int fg_trace_goes_on(const fg_array *);         /* FG_OK, unless that recording has ended */
 int fg_trace_note(const fg_call *, fg_array *y);    /* called by every operation while fg_tracing */
-extern int fg_tracing;                          /* how many recordings are under way, in all threads */
+/* How many recordings are under way in all threads, and values of ended ones are held by somebody: 0 mostly. */
+extern int fg_tracing;
 
 fg_program *fg_program_ref(fg_program *);
 void fg_program_free(fg_program *);             /* if nobody else refers to it; no replay of it is taken */

@@ -86,11 +86,21 @@ static int none(void) { return fg_fail(FG_BAD_TAPE, "no program is being recorde
 
 static int elsewhere(void)
 {
-    return fg_fail(FG_BAD_TAPE, "compile: a tensor of a function that is being recorded is used in another thread, or "
-                   "behind the loop or mapped function in whose body it was made, where it cannot be recorded; let the "
-                   "function do its work in one thread, and return what is needed from the body, or make it an "
-                   "argument");
+    return fg_fail(FG_BAD_TAPE, "compile: a tensor of a function that is being recorded is used in another thread, where it "
+                   "cannot be recorded; let the function do its work in one thread");
 }
+
+int fg_trace_goes_on(const fg_array *x)
+{
+    char shape[FG_SHAPE_TEXT];
+    return x->trace != FG_ENDED ? FG_OK :
+        fg_fail(FG_BAD_TAPE, "a tensor, of dtype %s and shape %s, is used outside of the function that made it while it was "
+                "recorded by vmap or compile, or as the body of a loop or branch: there it stood for another value in each "
+                "element, call or step; return what is needed from that function, or make it an argument", fg_dtype_name(x->dtype),
+                fg_shape_text(x->shape, shape));
+}
+
+static int refuse(const fg_array *x) { return fg_trace_goes_on(x) ? FG_BAD_TAPE : elsewhere(); }
 
 /* Notes tell what belongs to the transforms outside: a node that leads to nothing older than the recording is that of
  * a transform within, whose work the notes are. */
@@ -104,7 +114,7 @@ static int operand_of(fg_program *p, fg_tensor x)
     int v = value_of(p, x.array);
     fg_node *node = p->notes_only && tracked(p, x.node) ? x.node : NULL;
     if (v < 0 && fg_traced(x.array) && !owner_of(x.array)) {
-        elsewhere();
+        refuse(x.array);
         return -1;
     }
     if (v < 0)
@@ -240,7 +250,7 @@ int fg_trace_note(const fg_call *c, fg_array *y)
             continue;
         fg_program *owner = owner_of(c->in[i].array);
         if (!owner)
-            status = elsewhere();
+            status = refuse(c->in[i].array);
         else if (!p || owner->depth > p->depth)
             p = owner;
     }
@@ -254,7 +264,7 @@ int fg_trace_note(const fg_call *c, fg_array *y)
 
 static void unmark(value *v)
 {
-    if (v->marked)
+    if (v->marked && v->array->trace != FG_ENDED)
         v->array->trace = v->was;
     v->marked = 0;
 }
@@ -281,13 +291,15 @@ static void forget(fg_program *p, int keep_constants)
     }
 }
 
-/* Values of notes that somebody has kept stay marked, by a number that no recording has: to use them is an error. */
-static void mark_kept(fg_program *p)
+/* Values that somebody still holds are marked for the rest of their lives: to use them is an error. */
+static void mark_kept(const fg_program *p)
 {
     for (int i = 0; i < p->values.n; i++) {
-        value *v = &values_of(p)[i];
-        if (v->array && v->marked && v->from != CONSTANT && v->array->refs > 1)
-            v->was = INT32_MAX;
+        fg_array *x = values_of(p)[i].array;
+        if (values_of(p)[i].from != CONSTANT && x->refs > 1 && x->trace != FG_ENDED) {
+            x->trace = FG_ENDED;
+            fg_tracing++;
+        }
     }
 }
 
@@ -296,6 +308,7 @@ static fg_program *end(void)
     fg_program *p = recording;
     if (p) {
         recording = p->outer;                   /* letting go of foreign memory may run any code */
+        mark_kept(p);
         fg_tracing--;
     }
     return p;
@@ -350,7 +363,6 @@ int fg_trace_notes(fg_program **made)
     if (!p)
         return none();
     int status = p->status;
-    mark_kept(p);
     forget(p, !status);
     if (status)
         fg_notes_free(p);

@@ -361,12 +361,13 @@ static gather gather_sizes(const fg_shape *whole, const int64_t *attr, const fg_
     return s;
 }
 
-static int index_in_range(const fg_call *c, int64_t *index, int64_t at, int64_t length)
+/* Also on the way back, of which the user knows no other name. */
+static int index_in_range(int64_t *index, int64_t at, int64_t length)
 {
     int64_t i = *index < 0 ? *index + length : *index;
     if (i < 0 || i >= length)
-        return fg_fail(FG_BAD_INDEX, "%s: index %lld at position %lld is outside an axis of length %lld",
-                       name_of(c), (long long)*index, (long long)at, (long long)length);
+        return fg_fail(FG_BAD_INDEX, "take: index %lld at position %lld is outside an axis of length %lld",
+                       (long long)*index, (long long)at, (long long)length);
     *index = i;
     return FG_OK;
 }
@@ -399,7 +400,7 @@ int fg_take_run(const fg_call *c, fg_array *y)
         const char *from = (const char *)x->data + (size_t)(o * s.length) * bytes;
         for (int64_t k = 0; k < s.count; k++, to += bytes) {
             int64_t i = index[k];
-            int status = index_in_range(c, &i, k, s.length);
+            int status = index_in_range(&i, k, s.length);
             if (status)
                 return status;
             if (bytes == 4)
@@ -450,7 +451,7 @@ int fg_untake_run(const fg_call *c, fg_array *y)
         char *to = (char *)y->data + (size_t)(o * s.length) * bytes;
         for (int64_t k = 0; k < s.count; k++, from += bytes) {
             int64_t i = index[k];
-            int status = index_in_range(c, &i, k, s.length);
+            int status = index_in_range(&i, k, s.length);
             if (status)
                 return status;
             char *sum = to + (size_t)i * bytes;

@@ -257,10 +257,11 @@ def _matmul(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], s
     rows, inner, columns = a.shape[-1 if ta else -2], a.shape[-2 if ta else -1], b.shape[-2 if tb else -1]
     if batched == [True, False] and b.ndim == 2:  # one product with more rows
         a = _swapped(a) if ta else a
-        return reshape(apply_op(op, [_stacked(a, inner), b], (0, tb)), (*a.shape[:-1], columns))
+        stacked = reshape(a, (_product(a.shape[:-1]), inner))
+        return reshape(apply_op(op, [stacked, b], (0, tb)), (*a.shape[:-1], columns))
     if batched == [False, True] and a.ndim == 2 and (columns == 1 or (tb and rows == 1)):  # the same, transposed
-        product = apply_op(op, [_stacked(b, inner), a], (0, not ta))
-        return reshape(product, (*b.shape[:-2], rows, columns))
+        stacked = reshape(b, (_product(b.shape[:-2]) * columns, inner))
+        return reshape(apply_op(op, [stacked, a], (0, not ta)), (*b.shape[:-2], rows, columns))
     a, b = _aligned(xs, batched)
     if inner == 1:
         return _core.multiply(_swapped(a) if ta else a, _swapped(b) if tb else b)
@@ -271,11 +272,6 @@ def _swapped(x: Tensor) -> Tensor:
     """The last two axes exchanged."""
     *lead, m, n = x.shape
     return reshape(x, (*lead, n, m)) if m == 1 or n == 1 else transpose(x, (*range(x.ndim - 2), -1, -2))
-
-
-def _stacked(x: Tensor, columns: int) -> Tensor:
-    """All rows of a stack of matrices as those of one matrix."""
-    return reshape(x, (x.size // columns if columns else _product(x.shape[:-1]), columns))
 
 
 def _product(lengths: Sequence[int]) -> int:

@@ -336,13 +336,16 @@ def compile(
         ``value_and_grad``. ``.program(*args)`` shows the program, ``.cache_info()`` how often it was replayed.
 
     Python numbers among the arguments may change from call to call, and take on the dtype of the arrays that they meet,
-    as in NumPy; f gets tensors for them, and one that is no longer of the same type records a new program.
+    as in NumPy; f gets tensors for them, and one that is no longer of the same type records a new program. An int that
+    meets none is an int64: what overflows wraps around, and a division by zero gives 0, as in NumPy.
 
     A branch on a value, ``float(x)``, ``x.numpy()`` or an index by a boolean mask inside f raise TraceError, a TypeError
     that names the line: their result would be frozen into the program. Arrays that f reads from outside its arguments
     are constants. So would be random numbers that are not those of ``fastgrad.random``, and what f writes to arrays
     outside would be written once: where a look at what f reaches finds such, f is recorded twice, and TraceError raised
-    if it draws or writes again, or the recordings differ.
+    if it draws or writes again, or the recordings differ. What f computes is known only by its result: a tensor that it
+    has kept beside raises RuntimeError wherever it is used. A program leaves out what no result needs, so that an index
+    out of range there raises IndexError while f is recorded, and not in a replay.
 
     >>> import fastgrad as fg, numpy as np
     >>> f = fg.compile(fg.value_and_grad(lambda x: np.sum(np.tanh(x) ** 2)))

@@ -181,7 +181,7 @@ cdef class _Export:
 cdef cnp.ndarray view_of(fg_array *x, bint writeable):
     """An ndarray on the memory of x."""
     if fg_tracing and fg_traced(x):
-        refuse_traced()
+        refuse_traced(x)
     return present_of(x, writeable)
 
 

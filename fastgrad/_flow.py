@@ -82,7 +82,7 @@ def scan(
             results = _loops.scan(step, carry, rows, length, bool(reverse))
         last, ys = results[: len(carry)], results[len(carry) :]
     else:
-        last, stacks = carry, []
+        last, stacks = _views(carry), []
         steps = list(zip(*[list(_rows(x, length)) for x in rows])) if rows else [()] * length
         for x in reversed(steps) if reverse else steps:
             results = step([*last, *x])
@@ -134,6 +134,7 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
     if _core.recording_programs():
         values = _loops.while_loop(test, step, values)
     else:
+        values = _views(values)
         while not _core.traced(going := test(values)[0]):
             if not going:
                 return structure.unflatten(values)
@@ -272,6 +273,11 @@ def _length(rows: list[Tensor], structure: tree.Structure, length: int | None) -
 
 
 # ---- eager ----------------------------------------------------------------------------------------------------------
+def _views(init: list[Tensor]) -> list[Tensor]:
+    """The same elements, of which an in-place change makes a copy: what the caller has given is not written."""
+    return [_core.reshape(x, x.shape) for x in init]
+
+
 def _rows(x: Tensor, length: int) -> Iterator[Tensor]:
     """The rows, by blocks: the cotangent of a row then has the size of a block and not of the whole."""
     size = math.isqrt(length) or 1

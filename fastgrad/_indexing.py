@@ -19,10 +19,10 @@ from ._ops import stack
 def getitem(x: Tensor, key: Any) -> Tensor:
     """The elements of x that key names, as ``x.numpy()[key]`` would, with gradients."""
     if isinstance(key, Tensor) and key.dtype.kind in "iu" and x.ndim:
-        return gathered(x, key if key.dtype == np.int64 else key.astype(np.int64), 0)  # looks at no number: recordable
+        return gathered(x, _positions(key), 0)  # looks at no number: recordable
     keys = [_plain(k) for k in (key if isinstance(key, tuple) else (key,))]
     if len(keys) == 1 and isinstance(keys[0], np.ndarray) and keys[0].dtype.kind in "iu" and x.ndim:
-        return gathered(x, asarray(keys[0].astype(np.int64)), 0)
+        return gathered(x, _positions(asarray(keys[0])), 0)
     if any(isinstance(k, Tensor) for k in keys):
         return _by_tensors(x, [np.bool_(k) if isinstance(k, bool) else k for k in keys])
     if all(k is None or k is Ellipsis or isinstance(k, slice) or _is_integer(k) for k in keys):
@@ -46,7 +46,7 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
     if axis is None:
         x, axis = reshape(x, -1), 0
     (axis,) = normal_axes(axis, x.ndim, "take")
-    return gathered(x, index if index.dtype == np.int64 else index.astype(np.int64), axis)
+    return gathered(x, _positions(index), axis)
 
 
 def _plain(key: Any) -> Any:
@@ -62,6 +62,8 @@ def _plain(key: Any) -> Any:
         if any(isinstance(k, Tensor) for k in parts):
             return stack(parts)
         key = np.array(parts) if key else np.empty(0, np.intp)
+    if isinstance(key, np.ndarray) and key.dtype == np.uint64:
+        return positions(key)  # which NumPy would wrap
     if isinstance(key, np.ndarray) and key.dtype.kind not in "iub":
         raise IndexError(f"indexing: expected integers or booleans, got an array of {key.dtype}")
     if isinstance(key, (float, str)):
@@ -83,12 +85,13 @@ def _by_tensors(x: Tensor, keys: list[Any]) -> Tensor:
     lengths = tuple(part.shape[i] for i in axes)
     first = axes[0]
     if len(axes) == 1:
-        return gathered(part, asarray(keys[first], np.int64), first)
+        return gathered(part, _positions(asarray(keys[first])), first)
     if axes[-1] - first >= len(axes):  # apart from each other: what they make comes first
         part = transpose(part, [*axes, *[i for i in range(part.ndim) if i not in axes]])
         first = 0
     part = reshape(part, (*part.shape[:first], math.prod(lengths), *part.shape[first + len(axes) :]))
-    return gathered(part, by_numpy(joint_index, *[keys[i] for i in axes], lengths=lengths), first)
+    pairs = [x for i, length in zip(axes, lengths) for x in (keys[i], length)]
+    return gathered(part, by_numpy(joint_index, *pairs), first)
 
 
 def _without_masks(x: Tensor, keys: list[Any]) -> list[Any]:
@@ -107,11 +110,23 @@ def _without_masks(x: Tensor, keys: list[Any]) -> list[Any]:
     return found
 
 
-def joint_index(*indices: Any, lengths: tuple[int, ...]) -> Any:
-    """Indices along several axes as one along all of them."""
+def _positions(index: Tensor) -> Tensor:
+    return index if index.dtype == np.int64 else by_numpy(positions, index)
+
+
+def positions(index: Any) -> Any:
+    """Integers as int64; IndexError where one has none."""
+    index = np.asarray(index)
+    if index.dtype == np.uint64 and (outside := index > np.iinfo(np.int64).max).any():
+        raise IndexError(f"indexing: index {index[outside][0]} is outside any axis")
+    return index.astype(np.int64)
+
+
+def joint_index(*pairs: Any) -> Any:
+    """Indices along several axes as one along all of them; each is followed by its axis's length."""
     joint: Any = np.int64(0)
-    for index, length in zip(indices, lengths):
-        index = np.asarray(index, np.int64)
+    for index, length in zip(pairs[::2], pairs[1::2]):
+        index = positions(index)
         outside = (index < -length) | (index >= length)
         if outside.any():
             raise IndexError(f"indexing: index {index[outside][0]} is outside an axis of length {length}")

@@ -36,7 +36,8 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     result : ndarray, number or nested structure of them
     pullback : callable
         ``pullback(cotangents)``, with cotangents in the structure and shapes of the result, is a tuple with v^T J for
-        each of the primals. It holds what f has recorded, and may be called any number of times.
+        each of the primals. It holds what f has recorded, and may be called any number of times, by one thread at a
+        time.
     aux
         With ``has_aux`` only.
 
@@ -107,7 +108,8 @@ def linearize(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> An
     -------
     result : ndarray, number or nested structure of them
     f_jvp : callable
-        ``f_jvp(*tangents)`` is J v in the structure of the result. It holds what f has recorded and does not run f.
+        ``f_jvp(*tangents)`` is J v in the structure of the result. It holds what f has recorded, does not run f,
+        and may be called by several threads at once.
     aux
         With ``has_aux`` only.
 

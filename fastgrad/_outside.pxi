@@ -54,9 +54,9 @@ def by_numpy(function, *operands, **options):
     """function(*operands, **options) where it carries no gradient; in a recording it is noted as one operation.
 
     The function is one of NumPy's, or any other of ndarrays whose result has a shape and dtype that follow from those
-    of its operands; its options are hashable. Operands are tensors, ndarrays and numbers, at most 32. Returns a Tensor.
+    of its operands; its options are hashable. Operands are tensors, ndarrays and numbers, at most 64. Returns a Tensor.
     """
-    cdef fg_tensor given[FG_MAX_NDIM]
+    cdef fg_tensor given[2 * FG_MAX_NDIM]
     cdef int64_t attr[2 + FG_MAX_NDIM]
     cdef fg_call call
     cdef Tensor result

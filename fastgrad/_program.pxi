@@ -20,8 +20,9 @@ cdef dict CURES = {
 }
 
 
-cdef int refuse_traced(str reason="array") except -1:
+cdef int refuse_traced(fg_array *x, str reason="array") except -1:
     """Raise TraceError, naming the line that asked."""
+    check(fg_trace_goes_on(x))
     if fg_trace_here() == 2:
         raise TraceError(
             f"vmap: the value of a tensor was asked for in a function that is mapped{frames.user_line()}. Its value differs "
@@ -43,7 +44,7 @@ cdef int refuse_to_set_grad(Tensor leaf) except -1:
 def refuse_value(Tensor x, str reason):
     """Raise TraceError if x is not known while a function is recorded."""
     if is_traced(x):
-        refuse_traced(reason)
+        refuse_traced(x.t.array, reason)
 
 
 def trace_begin():
@@ -62,7 +63,8 @@ def tracing():
 
 
 def traced(Tensor x):
-    """Whether x depends on an input of the recording under way."""
+    """Whether x depends on an input of a recording under way; RuntimeError where it did of one that has ended."""
+    check(fg_trace_goes_on(x.t.array))
     return fg_traced(x.t.array) != 0
 
 

@@ -269,7 +269,8 @@ cdef class Tensor:
 
     def __repr__(self):
         if fg_tracing and fg_traced(self.t.array):
-            return f"tensor(<being recorded>, shape={self.shape}, dtype={self.dtype})"
+            kind = "being recorded" if fg_trace_goes_on(self.t.array) == FG_OK else "of an ended recording"
+            return f"tensor(<{kind}>, shape={self.shape}, dtype={self.dtype})"
         with np.printoptions(threshold=1000):
             text = np.array2string(view_of(self.t.array, False), separator=", ", prefix="tensor(")
         notes = "" if self.t.array.dtype in (FG_FLOAT64, FG_BOOL, FG_INT64) else f", dtype={self.dtype}"

@@ -18,7 +18,7 @@ cdef fg_array *updated(x, fg_array *like, str name, str what) except NULL:
     if isinstance(x, Tensor):
         if fg_tracing and (fg_traced((<Tensor>x).t.array)
                            or (what != "gradient" and fg_trace_outside((<Tensor>x).t.array))):
-            refuse_traced("update")             # the update would be made once, now
+            refuse_traced((<Tensor>x).t.array, "update")     # the update would be made once, now
         if what != "gradient":
             own_memory(x)
         r = fg_array_ref((<Tensor>x).t.array)
@@ -74,7 +74,7 @@ def first_not_finite(list arrays):
         else:
             operand = as_float(x, "all_finite")
             if fg_tracing and fg_traced(operand.t.array):
-                refuse_traced("branch")
+                refuse_traced(operand.t.array, "branch")
             dtype = operand.t.array.dtype
             if not fg_kernels[dtype].reduce.all_finite(operand.t.array.shape.size, operand.t.array.data):
                 return i

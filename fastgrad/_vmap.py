@@ -44,8 +44,10 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         tensor is among the arguments or a result requires gradients, tensors.
 
     Raises ValueError where the batch's lengths differ, an axis does not exist, or in_axes is built otherwise than the
-    arguments; TypeError where what is mapped is no array. A branch on a value, ``float(x)`` or an index by a boolean mask
-    inside f raise TraceError: use ``where``. f must not change tensors from outside.
+    arguments; TypeError where what is mapped or comes with an axis is no array. A branch on a value, ``float(x)`` or an index by a boolean mask
+    inside f raise TraceError: use ``where``. f must not change tensors
+    from outside; what it computes is known only by its result, and a tensor that it has kept beside raises RuntimeError
+    wherever it is used.
 
     >>> import fastgrad as fg, numpy as np
     >>> loss = lambda w, x, y: np.sum((x @ w - y) ** 2)
@@ -236,6 +238,11 @@ def _placed(x: Any, batched: bool, axis: int | None, size: int, i: int, structur
             raise ValueError(f"vmap: out_axes is None for {name}, which depends on a mapped argument; give it an axis")
         return x.detach() if isinstance(x, Tensor) and not x.requires_grad else x
     if not batched:
+        if not isinstance(x, (Tensor, np.ndarray, np.generic, bool, int, float)):
+            raise TypeError(
+                f"vmap: {structure.paths('result')[i]} is {x!r}, expected an array or a number; give it the axis None in "
+                "out_axes"
+            )
         x = _core.asarray(x)
         x = _core.broadcast_to(x, (size, *x.shape))
     if not -x.ndim <= axis < x.ndim:

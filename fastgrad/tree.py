@@ -145,7 +145,8 @@ def register(
         ``unflatten(aux, children)`` returns the object; children is a tuple, of whatever is put in their places:
         tensors, or placeholders of any type.
 
-    Raises TypeError if cls is no class or a type of leaves, such as ndarray; ValueError if it is a container already.
+    Raises TypeError if cls is no class or a type of leaves, such as ndarray, or the others are no functions; ValueError
+    if it is a container already.
     Registering a dataclass or NamedTuple replaces what is done with its fields.
 
     >>> import fastgrad as fg
@@ -161,6 +162,9 @@ def register(
         raise TypeError(f"tree.register: expected a class, got {cls!r}")
     if issubclass(cls, (np.ndarray, np.generic, Tensor, float, int, str)):
         raise TypeError(f"tree.register: {cls.__name__} is a type of leaves and cannot be a container")
+    for f in (flatten, unflatten):
+        if not callable(f):
+            raise TypeError(f"tree.register: expected functions flatten and unflatten, got {f!r}")
     if _KINDS.get(cls) is not None:
         raise ValueError(f"tree.register: {cls.__name__} is a container already")
 
@@ -274,7 +278,7 @@ class Structure:
             if not isinstance(node, dict) or set(keys) != set(self._keys):
                 raise ValueError(f"{path} {_difference(self._keys, keys)}")
             children = [node[key] for key in self._keys]
-        if constants is not self._constants and exact(constants) != exact(self._constants):
+        if not self._has_constants(constants):
             raise ValueError(f"{path} has the constants {constants!r} where {self._constants!r} were expected")
         for key, structure, child in zip(self._keys, self._children, children):
             if structure is _LEAF:
@@ -301,16 +305,26 @@ class Structure:
             self._type is other._type
             and self._keys == other._keys
             and self._children == other._children
-            and (self._constants is other._constants or exact(self._constants) == exact(other._constants))
+            and self._has_constants(other._constants)
         )
+
+    def _has_constants(self, constants: Any) -> bool:
+        try:
+            return self._constants is constants or bool(exact(self._constants) == exact(constants))
+        except ValueError as error:  # as of arrays
+            raise self._unfit("comparable", error) from None
+
+    def _unfit(self, needed: str, error: Exception) -> TypeError:
+        name = getattr(self._type, "__name__", "")
+        return TypeError(f"tree: the constants {self._constants!r} of {name} must be {needed}: {error}")
 
     def __hash__(self) -> int:
         constants = self._constants
         try:
-            return hash((self._type, self._keys, self._children, constants if constants is None else exact(constants)))
+            own = None if constants is None else hash(exact(constants))
         except TypeError as error:
-            name = getattr(self._type, "__name__", "")
-            raise TypeError(f"tree: the constants {constants!r} of {name} must be hashable: {error}") from None
+            raise self._unfit("hashable", error) from None
+        return hash((self._type, self._keys, self._children, own))
 
     def __repr__(self) -> str:
         if self._type is None:

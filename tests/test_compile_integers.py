@@ -383,6 +383,10 @@ def test_an_index_out_of_range_names_itself_and_does_nothing(f, bad):
     good = compiled(X, np.array([0, 1]))
     with pytest.raises(IndexError, match=f"index {bad}.* is outside an? axis"):
         compiled(X, np.array([bad, 1]))
+    gradient = fg.compile(fg.grad(lambda x, i: fg.sum(f(x, i))))  # which has the way back only
+    gradient(X, np.array([0, 1]))
+    with pytest.raises(IndexError, match=f"^(take|indexing): index {bad}"):
+        gradient(X, np.array([bad, 1]))
     assert compiled(X, np.array([0, 1])) == good
     p = np.zeros(3)
     step = fg.training_step(lambda w, x, i: fg.sum(w) + fg.sum(f(x, i)), p, fg.optim.SGD(1.0))
@@ -392,6 +396,30 @@ def test_an_index_out_of_range_names_itself_and_does_nothing(f, bad):
     with pytest.raises(IndexError):
         step(X, np.array([bad, 1]))
     same(p, before)
+
+
+@pytest.mark.parametrize("f", [
+    lambda x, i: x[i], lambda x, i: x[:, i], lambda x, i: x[i, i], lambda x, i: x[[i, i]], fg.take,
+    lambda x, i: fg.vmap(lambda row: row[i])(x), lambda x, i: fg.vmap(lambda row, k: row[k])(x, fg.stack([i, i, i])),
+])  # fmt: skip
+def test_an_unsigned_index_is_never_a_negative_one(f):
+    for run in (f, fg.compile(f), fg.compile(fg.grad(lambda x, i: fg.sum(f(x, i))))):
+        assert run(X, np.uint64(1)) is not None
+        for huge in (2**63, 2**64 - 1):
+            with pytest.raises(IndexError, match=f"index {huge} is outside"):
+                run(fg.tensor(X), fg.tensor(np.uint64(huge)))
+    with pytest.raises(IndexError, match="index 18446744073709551615 is outside"):
+        fg.compile(f)(X, 2**64 - 1)
+
+
+def test_programs_for_ever_new_lengths_share_what_they_call():
+    def once(n):
+        fg.compile(lambda x, i, j: x[i, j])(np.ones((n, n + 1)), np.array([0]), np.array([1]))
+
+    once(100)
+    known = _core.numpy_number(np.add, {"where": object()})  # a call that nobody has made: the newest number
+    once(101)
+    assert _core.numpy_number(np.add, {"where": object()}) == known + 1
 
 
 def test_indexing_that_numpy_refuses_is_refused():

@@ -173,6 +173,6 @@ def test_a_rule_that_keeps_a_value_of_a_mapped_function_is_refused():
         g.defvjp(lambda z: (z * 2, None), lambda r, u: (u * c,))  # c of which element?
         return g(x)
 
-    with pytest.raises(RuntimeError, match="return what is needed from the body, or make it an argument"):
+    with pytest.raises(RuntimeError, match="return what is needed from that function, or make it an argument"):
         fg.grad(lambda x: fg.vmap(f)(x, XS[:, 1]).sum())(XS[:, 0])
     np.testing.assert_array_equal(fg.vmap(fg.grad(f))(XS[:, 0], XS[:, 1]), XS[:, 1])

@@ -388,13 +388,27 @@ def test_branches_of_different_kinds_and_values_asked_for():
         fg.compile(lambda x: fg.scan(lambda c, r: (c if r > 0 else -c, None), 0.0, x)[0])(np.ones(3))
 
 
+@pytest.mark.parametrize("make", [np.array, fg.tensor, fg.asarray])
+def test_the_init_of_a_loop_stays_as_it_is(make):
+    add = lambda c: c.__iadd__(1.0)  # noqa: E731
+    for n in (1, 1000):  # elements: small arrays are copied anyway
+        init = make(np.ones(n))
+        for loop in (
+            lambda c: fg.fori_loop(0, 2, lambda i, c: add(c), c),
+            lambda c: fg.scan(lambda c, r: (add(c), None), c, length=2)[0],
+            lambda c: fg.while_loop(lambda c: c[0] < 3, add, c),
+        ):
+            np.testing.assert_array_equal(loop(init).numpy(), np.full(n, 3.0))
+            np.testing.assert_array_equal(np.asarray(init), np.ones(n))
+
+
 def test_what_leaves_a_body_by_a_side_door_is_refused():
     def f(x):
         kept = []
         fg.scan(lambda c, r: (c + r, kept.append(c * r)), 0.0, x)
         return kept[0] * 2
 
-    with pytest.raises(RuntimeError, match="return what is needed from the body"):
+    with pytest.raises(RuntimeError, match="as the body of a loop.*return what is needed"):
         fg.compile(f)(np.ones(3))
 
 

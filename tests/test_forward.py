@@ -289,6 +289,20 @@ def test_used_up_graphs_are_refused():
         fg.jvp(f, (np.ones(2),), (np.ones(2),))
 
 
+@pytest.mark.parametrize("make", [fg.vjp, fg.linearize])
+def test_a_linear_function_that_outlives_its_gradient(make):
+    kept = []
+
+    def f(x):
+        kept.append(make(lambda z: z * z * x, x))
+        return kept[0][0]
+
+    fg.grad(f)(2.0)
+    with pytest.raises(RuntimeError, match="grad around it .* call what vjp or linearize returned before") as error:
+        kept[0][1](1.0)
+    assert "backward:" not in str(error.value) and "retain_graph" not in str(error.value)
+
+
 def test_the_tape_goes_with_the_pullback():
     before = _core.live()["nodes"]
     _, pullback = fg.vjp(fg.exp, 1.0)

@@ -265,6 +265,27 @@ def test_a_registered_named_tuple_or_dataclass_is_split_as_it_says():
         assert gradient.tag == "a" and gradient.x == 2 * x
 
 
+def test_register_takes_functions_only():
+    class Later:
+        pass
+
+    for functions in ((1, 2), (lambda obj: ((), None), None)):
+        with pytest.raises(TypeError, match="tree.register: expected functions flatten and unflatten, got (1|None)"):
+            fg.tree.register(Later, *functions)
+    fg.tree.register(Later, lambda obj: ((), None), lambda aux, children: Later())
+
+
+def test_constants_that_are_not_hashable_or_comparable_are_named_once():
+    tree = ({"p": Pair(1.0, 2.0, [1])}, 3.0)
+    with pytest.raises(TypeError) as error:
+        fg.compile(lambda tree: tree[1])(tree)
+    assert str(error.value) == "tree: the constants [1] of Pair must be hashable: unhashable type: 'list'"
+    arrays = [Pair(1.0, 2.0, np.ones(2)) for _ in range(2)]
+    for compare in (lambda a, b: fg.tree.map(max, a, b), lambda a, b: fg.tree.structure(a) == fg.tree.structure(b)):
+        with pytest.raises(TypeError, match=r"tree: the constants array\(\[1., 1.\]\) of Pair must be comparable"):
+            compare(*arrays)
+
+
 @pytest.mark.parametrize(
     ("cls", "error", "message"),
     [

@@ -108,12 +108,13 @@ CASES["numpy"] = [
     by_numpy(np.argmin, floats((2, 3)), (3,), axis=0, keepdims=False),
     by_numpy(np.argmax, INTEGERS, (), axis=None, keepdims=False),
     by_numpy(np.any, floats((2, 3)), (1, 1), np.bool_, axis=None, keepdims=True),
-    by_numpy(joint_index, mixed(indices((2, 1), 3, -3), indices((4,), 5)), (2, 4), lengths=(3, 5)),
+    by_numpy(joint_index, mixed(indices((2, 1), 3, -3), indices((), 4, 3), indices((4,), 5), indices((), 6, 5)), (2, 4)),
 ]
 CASES["matmul"] = [
     (floats(a[::-1] if ta else a, b[::-1] if tb else b), (ta, tb))
     for a, b in [
-        ((2, 3), (3, 4)), ((1, 3), (3, 4)), ((2, 3), (3, 1)), ((2, 1), (1, 4)), ((1, 3), (3, 1)), ((2, 0), (0, 3))
+        ((2, 3), (3, 4)), ((1, 3), (3, 4)), ((2, 3), (3, 1)), ((2, 1), (1, 4)), ((1, 3), (3, 1)), ((2, 0), (0, 3)),
+        ((2, 0), (0, 1)), ((1, 0), (0, 3)),
     ]
     for ta, tb in itertools.product((0, 1), (0, 1))
 ] + [
@@ -588,6 +589,7 @@ TRACKED = fg.tensor(W[:, 0], requires_grad=True)
         (lambda: fg.vmap(lambda x: x, out_axes=[0])(X), ValueError, "out_axes has a list for result, .* Tensor"),
         (lambda: fg.vmap(lambda x: "text")(X), TypeError, "text"),
         (lambda: fg.vmap(lambda x: x)(np.ones(3, complex)), TypeError, "complex"),
+        (lambda: fg.vmap(lambda x: {"a": x, "b": ["no"]})(X), TypeError, r"vmap: result\['b'\]\[0\] is 'no', expected an array"),
         (lambda: fg.vmap(lambda x: x if x[0] > 0 else -x)(X), fg.TraceError, "vmap: .*test_vmap.py, line .*where"),
         (lambda: fg.vmap(lambda x: x[x > 0])(X), fg.TraceError, "vmap: .*boolean index"),
         (lambda: fg.vmap(lambda x: float(x[0]))(X), fg.TraceError, "vmap: .*float"),
