@@ -335,6 +335,9 @@ def compile(
         numbers; but what is a Python number when f runs by itself is one here, such as the value of
         ``value_and_grad``. ``.program(*args)`` shows the program, ``.cache_info()`` how often it was replayed.
 
+    Of a transform of f it is the outermost that is to be compiled: called within another transform, a compiled function
+    runs as f does.
+
     Python numbers among the arguments may change from call to call, and take on the dtype of the arrays that they meet,
     as in NumPy; f gets tensors for them, and one that is no longer of the same type records a new program. An int that
     meets none is an int64: what overflows wraps around, and a division by zero gives 0, as in NumPy.

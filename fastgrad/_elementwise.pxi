@@ -42,6 +42,9 @@ cdef object integral_result(str name, dtype, other=None):
     return result
 
 
+cdef object np_float64 = np.float64
+
+
 cdef Tensor binary(int op, a, b):
     cdef fg_tensor y
     cdef Tensor first = None, second = None
@@ -60,9 +63,9 @@ cdef Tensor binary(int op, a, b):
 
 cdef inline Tensor companion(x, fg_array *other):
     """x as a tensor of the float dtype of another operand where no rule of promotion is needed for it: Python's
-    numbers, and ndarrays of that dtype. Else None."""
+    numbers, and ndarrays and NumPy's floats of that dtype. Else None."""
     if other.dtype <= FG_FLOAT64:
-        if weak_scalar(x):
+        if weak_scalar(x) or (other.dtype == FG_FLOAT64 and type(x) is np_float64 and not other.weak):
             return wrap_array(scalar_of(other.dtype, x))
         if cnp.PyArray_CheckExact(x) and number_of(x) == other.dtype and not other.weak:
             return tensor_of(x)

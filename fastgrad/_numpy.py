@@ -75,7 +75,10 @@ _INSTEAD = {
 def _missing(name: str) -> str:
     instead = _INSTEAD.get(name.rpartition(".")[2])
     hint = f"write it as {instead}, or " if instead else ""
-    return f"{name} is not supported on tensors; {hint}pass t.detach().numpy() for values without gradients"
+    return (
+        f"{name} is not supported on tensors; {hint}give a function of ndarrays its rule with fastgrad.primitive, or pass "
+        "t.detach().numpy() for values without gradients"
+    )
 
 
 def _refuse_extras(name: str, kwargs: dict[str, Any]) -> None:

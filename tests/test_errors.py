@@ -287,14 +287,17 @@ TABLE = {
     ],
     "NumPy's functions": [
         ("np.cumsum(w)", TypeError,
-         "numpy.cumsum is not supported on tensors; pass t.detach().numpy() for values without gradients"),
+         "numpy.cumsum is not supported on tensors; give a function of ndarrays its rule with fastgrad.primitive, "
+         "or pass t.detach().numpy() for values without gradients"),
         ("np.linalg.inv(w)", TypeError,
-         "numpy.linalg.inv is not supported on tensors; pass t.detach().numpy() for values without gradients"),
+         "numpy.linalg.inv is not supported on tensors; give a function of ndarrays its rule with fastgrad.primitive, "
+         "or pass t.detach().numpy() for values without gradients"),
         ("np.outer(w, w)", TypeError,
-         "numpy.outer is not supported on tensors; write it as a[:, None] * b, or pass t.detach().numpy() for values "
-         "without gradients"),
+         "numpy.outer is not supported on tensors; write it as a[:, None] * b, or give a function of ndarrays its rule "
+         "with fastgrad.primitive, or pass t.detach().numpy() for values without gradients"),
         ("np.gcd(fg.tensor([1]), 2)", TypeError,
-         "numpy.gcd is not supported on tensors; pass t.detach().numpy() for values without gradients"),
+         "numpy.gcd is not supported on tensors; give a function of ndarrays its rule with fastgrad.primitive, "
+         "or pass t.detach().numpy() for values without gradients"),
         ("np.add.at(w, 0, 1)", TypeError, "numpy.add.at is not supported on tensors"),
         ("np.sum(w, dtype=float)", TypeError, "numpy.sum: the argument dtype= is not supported on tensors"),
         ("np.add(x, x, out=np.zeros((2, 3)))", TypeError,
