@@ -48,7 +48,7 @@ def transforming():
 def notes_begin(bint body=False):
     """Start a recording in this thread, within another one or not, that ends in ``notes_end``: of the body of a loop or
     branch, or of a function that is mapped."""
-    check(fg_trace_begin(2 if body else 1))
+    check(fg_trace_begin(FG_BODY if body else FG_MAPPED))
 
 
 def notes_input(Tensor x):
@@ -105,4 +105,4 @@ def notes_end(list wanted=None):
         notes.reverse()
         return notes, constants
     finally:
-        fg_notes_free(p)
+        fg_program_free(p)
