@@ -33,6 +33,7 @@ ByNumber = dict[int, Tensor]  # results by their numbers
 _NAMES = _core.op_names()
 _RANDOM = _NAMES.index("random")
 
+
 def is_float(x: Tensor) -> bool:
     return x.dtype.kind == "f"
 
@@ -83,7 +84,6 @@ class Body:
         self.outs = [known.get(v, v) if v >= 0 else -1 - i for i, v in enumerate(numbers)]
         self.constants |= {v: x for v, x in zip(self.outs, results) if v < 0}
         self.kinds = [(x.dtype, x.shape) for x in results]
-
         self.shapes = [x.shape for x in examples]  # of the inputs
         self._keep(notes)
 
@@ -92,8 +92,9 @@ class Body:
         self.notes = _needed_for([*self.outs, *[note[1] for note in notes if self._draws(note)]], notes)
         needed = {v for note in self.notes for v in note[2]}.union(self.outs)
         self.parts: dict[int, list[Part]] = {}  # of each loop or branch, the results that are read
-        for op, _, (v, *_), _, attr, _ in (note for note in self.notes if note[0] == PART):
-            self.parts.setdefault(v, []).append(attr)
+        for op, _, operands, _, attr, _ in self.notes:
+            if op == PART:
+                self.parts.setdefault(operands[0], []).append(attr)
         self.drawn = [note[1] for note in self.notes if self._draws(note)]
         self.opaque = any(note[0] in FLOWS and self._draws(note) for note in self.notes)
         self.closure = [

@@ -267,8 +267,8 @@ def _check_value(f: Callable[..., Any], result: Any, name: str) -> None:
         )
     if result.size != 1:
         raise ValueError(
-            f"{name}: {_name(f)} returned a tensor of shape {result.shape}; a gradient is that of a single number, such "
-            "as a sum or mean"
+            f"{name}: {_name(f)} returned a tensor of shape {result.shape}; a gradient is that of a single number, "
+            "such as a sum or mean"
         )
     if result.dtype.kind != "f":
         raise TypeError(f"{name}: {_name(f)} returned {result.dtype}, which has no gradient")
