@@ -89,7 +89,7 @@ class Body:
 
     def _keep(self, notes: list[Any]) -> None:
         """Those of the notes that are needed."""
-        self.notes = _needed_for([*self.outs, *[note[1] for note in notes if self._draws(note)]], notes)
+        self.notes = _core.notes_for([*self.outs, *[note[1] for note in notes if self._draws(note)]], notes)
         needed = {v for note in self.notes for v in note[2]}.union(self.outs)
         self.parts: dict[int, list[Part]] = {}  # of each loop or branch, the results that are read
         for op, _, operands, _, attr, _ in self.notes:
@@ -129,9 +129,8 @@ class Body:
             if result in drawn:
                 continue
             if op == PART:
-                if isinstance(values[operands[0]], dict):
-                    values[result] = values[operands[0]][attr]
-                    continue
+                values[result] = values[operands[0]][attr]
+                continue
             xs: list[Any] = [
                 None if v < 0 else values[v] if outer else values[v].detach() for v, outer in zip(operands, tracked)
             ]
@@ -159,7 +158,7 @@ class Body:
         batch, all that follow from the batched ones, have it as first axis."""
         constants = self.constants | {v: x for v, x in given.items() if v not in batched}
         inputs = {v: x for v, x in given.items() if v in batched}
-        notes = _needed_for([*wanted, *self.drawn], self.notes)
+        notes = _core.notes_for([*wanted, *self.drawn], self.notes)
         values = carry_out(notes, constants, inputs, wanted, size, self.noted)
         return [values[v] for v in wanted]
 
@@ -168,18 +167,6 @@ class Body:
     ) -> Tensors:
         values = self.values(closure, inputs, drawn or {})
         return [values[v] for v in self.outs]
-
-
-def _needed_for(wanted: Sequence[int], notes: Sequence[_core.Note]) -> list[_core.Note]:
-    """The notes that these values need, told anew which values are not read later."""
-    needed = set(wanted)
-    kept = []
-    for op, y, operands, tracked, attr, _ in reversed(notes):
-        if y in needed:
-            last = [v for v in operands if v not in needed]
-            needed.update(last)
-            kept.append((op, y, operands, tracked, attr, last))
-    return kept[::-1]
 
 
 def record(

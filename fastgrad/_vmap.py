@@ -121,7 +121,8 @@ class Recording:
                 _core.trace_abort()
                 raise
         self.numbers, self.tracked = [v for v, _ in kinds], [tracked for _, tracked in kinds]
-        self.notes, self.constants = _core.notes_end(self.numbers)
+        notes, self.constants = _core.notes_end()
+        self.notes = _core.notes_for(self.numbers, notes)
 
     def over(self, batches: Iterable[Tensor | Diagonal], size: int) -> list[Any]:
         """The results over batches, those that depend on one with the batch as first axis."""
