@@ -12,8 +12,7 @@ What a function reads from outside and what differs from call to call, or is tra
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from ._batching import CUSTOM, FLOWS, PART, Part, carry_out, note_flow, noting
 from ._core import Program, Tensor
 from ._jvp import push
 from ._nodes import Rule, connected
+from ._transforms import _grads, _recording
 
 __all__ = ["Body", "Flow", "as_program", "pullback", "pushforward", "record", "zeros", "zeros_like"]
 
@@ -36,26 +36,6 @@ _RANDOM = _NAMES.index("random")
 
 def is_float(x: Tensor) -> bool:
     return x.dtype.kind == "f"
-
-
-@contextmanager
-def _grads(enabled: bool) -> Iterator[None]:
-    was = _core.set_grad_enabled(enabled)
-    try:
-        yield
-    finally:
-        _core.set_grad_enabled(was)
-
-
-@contextmanager
-def _transform() -> Iterator[None]:
-    """As within `grad`: operations are on the tape."""
-    _core.enter_transform(1)
-    try:
-        with _grads(True):
-            yield
-    finally:
-        _core.enter_transform(-1)
 
 
 # ---- a function, noted --------------------------------------------------------------------------------------------
@@ -315,7 +295,7 @@ def pullback(
     f: Callable[[Tensors], Tensors], xs: Tensors, by: list[int], cotangents: dict[int, Tensor], again: bool
 ) -> Tensors:
     """The gradients by some of xs of f's results, weighted by cotangents. again: they will be differentiated, too."""
-    with _transform():
+    with _recording():
         watched = list(xs)
         for i in by:
             watched[i] = _core.watch_tensor(xs[i], again)
@@ -328,7 +308,7 @@ def pullback(
 
 def pushforward(f: Function, xs: Tensors, tangents: dict[int, Any], again: bool) -> list[Any]:
     """The tangents of f's results for those of some of xs; None is zero. again: they will be differentiated, too."""
-    with _transform():
+    with _recording():
         watched = list(xs)
         for i in tangents:
             watched[i] = _core.watch_tensor(xs[i], again)

@@ -19,6 +19,7 @@ import numpy as np
 from . import _core
 from ._batching import Call, note_call, whole
 from ._core import Tensor
+from ._transforms import _grads
 from ._vmap import vmap
 
 __all__ = ["Rule", "connected", "pulled"]
@@ -137,8 +138,5 @@ def pulled(
     pairs = [(y, g) for y, g in zip(results, cotangents) if isinstance(y, Tensor) and y.requires_grad]
     if not pairs:
         return [None] * (len(own) + len(behind))
-    was = _core.set_grad_enabled(True)
-    try:
+    with _grads(True):
         return list(_core.pull([y for y, _ in pairs], [g for _, g in pairs], own, recorded, False, behind))
-    finally:
-        _core.set_grad_enabled(was)
