@@ -24,7 +24,7 @@
 
 typedef enum {
     FG_RAISED = -1,         /* by fg_on_rule or fg_on_numpy: the caller knows the reason */
-    FG_OK, FG_NO_MEMORY, FG_BAD_VALUE, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE,
+    FG_OK, FG_NO_MEMORY, FG_BAD_VALUE, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED,
     FG_ONCE                 /* what was asked for would happen while a function is recorded, but not in a replay */
 } fg_status;
 

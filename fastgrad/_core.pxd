@@ -3,7 +3,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "fastgrad.h":
     enum:
-        FG_MAX_NDIM, FG_RAISED, FG_OK, FG_NO_MEMORY, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_ONCE
+        FG_MAX_NDIM, FG_RAISED, FG_OK, FG_NO_MEMORY, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED, FG_ONCE
         FG_OWNED, FG_VIEW, FG_FOREIGN
         FG_FLOAT32, FG_FLOAT64, FG_BOOL, FG_INT64, FG_N_DTYPES
         FG_N_ELEMENTWISE, FG_N_OPS

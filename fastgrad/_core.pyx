@@ -39,6 +39,8 @@ cdef int fail(int status) except -1:
         raise IndexError(text)
     if status == FG_BAD_TAPE:
         raise RuntimeError(text)
+    if status == FG_NOT_IMPLEMENTED:
+        raise NotImplementedError(text)
     if status == FG_ONCE:
         raise TraceError(f"{text}{frames.user_line()}")
     raise ValueError(text)

@@ -22,7 +22,6 @@ from ._batching import note_call
 from ._calls import Call, CallRule, inside, zeros
 from ._core import Tensor
 from ._nodes import pulled
-from ._transforms import _grads
 
 __all__ = ["custom_jvp", "custom_vjp", "primitive"]
 
@@ -262,9 +261,12 @@ class _Tangent(CallRule):
     def vjp(self, g: Tensor) -> list[Tensor | None]:
         call, recorded = self.call, _core.grad_enabled()
         primals = call.leaves if recorded else [x.detach() if isinstance(x, Tensor) else x for x in call.leaves]
-        with _grads(True):
+        was = _core.set_grad_enabled(True)
+        try:
             own = [_core.watch(np.zeros(shape, dtype)) for shape, dtype in call.kinds]
             tangents = self.push(primals, own)
+        finally:
+            _core.set_grad_enabled(was)
         return pulled(tangents, self.parts(g), own, recorded)
 
     def jvp(self, tangents: list[Tensor | None]) -> Tensor:

@@ -178,8 +178,7 @@ cdef operate_inplace(int op, Tensor a, b):
     if a.t.array.weak:                          # as Python's numbers: nothing is changed
         return operate(op, a, b)
     if fg_tracing and fg_trace_outside(a.t.array):
-        mapped = fg_trace_here() == FG_MAPPED
-        recorder, often = ("vmap", "for each element") if mapped else ("compile", "at each call")
+        recorder, often = ("vmap", "for each element") if fg_trace_here() == 2 else ("compile", "at each call")
         raise TraceError(f"{recorder}: {name} changes a tensor in place that was made before the function was recorded"
                          f"{frames.user_line()}. That would happen once instead of {often}: pass the tensor as an "
                          "argument and return its new value")

@@ -32,9 +32,9 @@ cdef extern from "string.h" nogil:
     void *memset(void *to, int value, size_t n)
 
 
-def flow(int op, list bodies, tuple numbers, list operands, list kinds):
-    """The results of a loop or branch with these Programs as bodies: tensors that are not tracked, of the kinds
-    given, (dtype, shape)."""
+def flow(int op, list bodies, tuple numbers, list operands, list shapes):
+    """The results of a loop or branch with these Programs as bodies: tensors that are not tracked, of the shapes and
+    dtypes given as (dtype, shape)."""
     cdef int n = len(operands), n_attr = len(bodies) + len(numbers), k
     cdef int64_t few[FG_MAX_NDIM + 2]
     cdef fg_tensor y, part
@@ -52,7 +52,7 @@ def flow(int op, list bodies, tuple numbers, list operands, list kinds):
             given[k] = (<Tensor>operands[k]).t  # with its node: an outer recording notes whether it is tracked
         check(fg_apply(op, n, given, n_attr, attr, &y))
         block = wrap(y)
-        for k, (dtype, shape) in enumerate(kinds):
+        for k, (dtype, shape) in enumerate(shapes):
             few[0] = fg_flow_place(op, attr, k)
             few[1] = NUMBER_OF[dtype]
             for i, length in enumerate(shape):

@@ -3,8 +3,8 @@
 def refuse_recorded(str what, str cure):
     """Raise TraceError if this thread is recording, naming the line of the user's code."""
     if fg_trace_here():
-        raise TraceError(f"compile: {what} while the function is recorded{frames.user_line()}, which a replay would "
-                         f"not repeat. {cure}")
+        raise TraceError(f"compile: {what} while the function is recorded{frames.user_line()}, which a replay would not repeat. "
+                         f"{cure}")
 
 
 def random_state(words):
