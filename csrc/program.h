@@ -55,7 +55,7 @@ int fg_replay_run_again(const fg_program *, fg_replay *, int from);     /* only 
 /* Memory for input i that lives as long as the replay, set as its address; NULL: no memory. */
 void *fg_replay_own_input(const fg_program *, fg_replay *, int i);
 
-/* ---- train.c: a program whose first inputs are parameters, first output the loss, and kept outputs the gradients - */
+/* ---- train.c: of a program whose first inputs are parameters, first output the loss, kept outputs the gradients -- */
 typedef struct {                /* an optimizer's numbers at one step; what they mean is in kernels.h */
     double rate, weight_decay;
     int adam;                   /* which of the following count */

@@ -102,7 +102,7 @@ def notes_end():
 
 
 def notes_for(wanted, list notes):
-    """Those of the notes that these values need, told anew which of its operands no later note reads."""
+    """Those of the notes that these values need, each with those of its operands that nothing later reads."""
     cdef set needed = set(wanted)
     cdef list operands, last, kept = []
     for op, y, operands, tracked, attr, _ in reversed(notes):
