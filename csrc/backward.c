@@ -198,8 +198,9 @@ static int mark_between(pass *p, int n_y, const fg_tensor *y)
 static int used_up(int by_transform)
 {
     return fg_fail(FG_BAD_TAPE, by_transform ?
-                   "this graph was already used by an earlier backward pass, that of a grad around it or of a .backward() "
-                   "within, and its values are freed; call what vjp or linearize returned before that, or make it anew" :
+                   "this graph was already used by an earlier backward pass, that of a grad around it or of a "
+                   ".backward() within, and its values are freed; call what vjp or linearize returned before that, or "
+                   "make it anew" :
                    "backward: this graph was already used by an earlier backward pass and its values are freed; "
                    "pass retain_graph=True to the earlier call, or compute the result anew");
 }
@@ -338,8 +339,8 @@ int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_g
     for (int64_t i = 0; fg_tracing && !status && i < p.leaves.n; i++)
         if (!p.leaves.node[i]->spent && fg_trace_outside_node(p.leaves.node[i]))
             status = fg_fail(FG_ONCE, "backward: this would add to the .grad of a tensor made before the function was "
-                             "recorded, once instead of at each call: return gradients, as fastgrad.grad makes them, or "
-                             "call backward outside");
+                             "recorded, once instead of at each call: return gradients, as fastgrad.grad makes them, "
+                             "or call backward outside");
     for (int64_t i = 0; !status && i < p.leaves.n; i++) {   /* only now, when nothing can fail but the sum itself */
         fg_node *leaf = p.leaves.node[i];
         if (leaf->spent)

@@ -81,7 +81,7 @@ typedef struct fg_array {
     uint32_t tape_refs;     /* how many of refs are held by nodes that saved this array ... */
     uint32_t exports;       /* ... and how many by ndarrays and other outside views of it */
     int32_t trace;          /* its number in a program being recorded (record.c), negative for a constant, or 0 ... */
-#define FG_ENDED INT32_MAX  /* ... or this: it stood for an input, or what depends on one, in a recording that has ended */
+#define FG_ENDED INT32_MAX  /* ... or this: it was an input, or depended on one, of a recording that has ended */
     uint32_t recorded_in;   /* the number of the recording during which it was made, or 0 */
     fg_shape *shape;
     void *data;
@@ -231,10 +231,9 @@ void fg_node_spend(fg_node *);              /* let go of what the derivative nee
 /* ---- backward.c --------------------------------------------------------------------------------------- */
 /* Add the cotangents of y's leaves to their .grad. With create_graph the pass is recorded, and retains the graph. */
 int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_graph);
-/* The cotangents of the nodes wrt, from those of all y; array NULL where none arrived. The graph is used up unless it
- * is to be retained or the pass is recorded.
- * The pass ends at them. What it would bring to nodes older than all of them, and to other leaves, is dropped: an
- * outer pass that waits for that goes through the recorded gradient. */
+/* The cotangents of the nodes wrt, where the pass ends, from those of all y; array NULL where none arrived. What it
+ * would bring to nodes older than all of them, and to other leaves, is dropped: an outer pass that waits for that goes
+ * through the recorded gradient. The graph is used up unless it is to be retained or the pass is recorded. */
 int fg_gradients(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain_graph, int create_graph, int n,
                  fg_node *const *wrt, fg_tensor *out);
 /* The operations through which the nodes wrt lead to any y, oldest first; borrowed, in memory that the caller frees,

@@ -54,7 +54,7 @@ static void find_blockwise(fg_program *p)
             p->slot[p->slot[v].root].blockwise = 0;
 }
 
-/* ---- gaps between places ------------------------------------------------------------------------------------------ */
+/* ---- gaps between places ----------------------------------------------------------------------------------------- */
 typedef struct { int64_t offset, bytes; } gap;
 
 static int64_t aligned(int64_t bytes) { return (bytes + FG_ALIGN - 1) / FG_ALIGN * FG_ALIGN; }
@@ -66,6 +66,7 @@ static int64_t bytes_for(const slot *s, int64_t n)
 }
 
 static int64_t whole_bytes(const slot *s) { return bytes_for(s, s->array.shape->size); }
+
 /* Neighbours a little less than a page apart are moved apart: a store that straddles the page offset of a later load
  * holds that load up, which made small programs up to 1.7 times slower. */
 static int64_t bytes_of(const slot *s)

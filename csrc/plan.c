@@ -34,15 +34,16 @@ static int is_view(const fg_program *p, const note *a, int64_t *shift)
             is_stretch(shape_at(p, operands_of(p, a)[0]), attrs_of(p, a), shape_at(p, a->y), shift));
 }
 
-/* Can an unslice's operand be computed in its place within the result, `shift` elements on? Only zeros around it, no more
- * than it is large itself, are then left to do. */
+/* Can an unslice's operand be computed in its place within the result, `shift` elements on? Only zeros around it, no
+ * more than it is large itself, are then left to do. */
 static int is_inlaid(const fg_program *p, const note *a, int64_t *shift)
 {
     if (a->op != FG_OP_unslice)
         return 0;
     int v = operands_of(p, a)[0], root = p->slot[v].root;
     return values_of(p)[root].from == RESULT && !p->slot[root].inlaid && bytes_at(p, root) == bytes_at(p, v) &&
-           bytes_at(p, a->y) <= 2 * bytes_at(p, v) && is_stretch(shape_at(p, a->y), attrs_of(p, a), shape_at(p, v), shift);
+           bytes_at(p, a->y) <= 2 * bytes_at(p, v) &&
+           is_stretch(shape_at(p, a->y), attrs_of(p, a), shape_at(p, v), shift);
 }
 
 /* Is every operand of the size of the result, a single element or a repeated row? Then one kernel call, or one a block,

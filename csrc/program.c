@@ -20,7 +20,7 @@ void fg_program_free(fg_program *p)
         fg_program_free(((fg_program **)p->bodies.item)[i]);
     free(p->bodies.item);
     for (int v = 0; v < p->values.n; v++)
-        fg_array_unref(values_of(p)[v].array);
+        fg_value_release(&values_of(p)[v]);
     for (int v = 0; p->slot && v < p->n_slots; v++)
         fg_shape_unref(p->slot[v].array.shape);
     free(p->step);
@@ -30,10 +30,11 @@ void fg_program_free(fg_program *p)
     free(p->notes.item);
     free(p->operands.item);
     free(p->attrs.item);
+    free(p->tracked.item);
     free(p);
 }
 
-/* ---- looking at a program ------------------------------------------------------------------------------------------- */
+/* ---- looking at a program ---------------------------------------------------------------------------------------- */
 fg_program_facts fg_program_describe(const fg_program *p)
 {
     int64_t inner = 0;                          /* bodies run one at a time */
@@ -122,6 +123,7 @@ int fg_program_operand(const fg_program *p, int i, int k)
 
 int fg_program_operand_count(const fg_program *p, int i) { return p->step[i].n_in; }
 int fg_program_output(const fg_program *p, int i) { return p->slot[p->out[i]].root; }
+
 static fg_array *find_live(const fg_program *p, int *i)
 {
     for (int v = 0; v < p->values.n; v++) {

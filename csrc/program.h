@@ -14,25 +14,27 @@
 
 typedef struct fg_program fg_program;
 
-/* In this thread. notes_only: to be ended by fg_trace_notes; 2: of the body of a loop or branch. Values that depend on
- * its inputs are not to be used when it has ended, which operations refuse. */
-int fg_trace_begin(int notes_only);
+/* What is recorded: a program, or bare notes, to be carried out in another way and ended by fg_trace_notes: of a
+ * function that is mapped, or of the body of a loop or branch. */
+typedef enum { FG_NOTHING, FG_PROGRAM, FG_MAPPED, FG_BODY } fg_recorded;
+/* In this thread. Values that depend on its inputs are not to be used when it has ended, which operations refuse. */
+int fg_trace_begin(fg_recorded);
 int fg_trace_input(fg_array *);                 /* the next input of the program */
 /* Ends the recording, also when it fails. Of the outputs the last n_kept, and all without axes, are kept: they stay in
  * the replay's memory, where its address array tells. */
 int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **);
 void fg_trace_abort(void);
-int fg_trace_here(void);                        /* is this thread recording? 2: notes only; 3: of a body */
+fg_recorded fg_trace_here(void);                /* by the innermost recording of this thread */
 /* The recording under way is that of a body: its outputs are all written where they are wanted, and output k may lie in
  * the memory of input first + k, for each of the n that are carried, if fg_program_in_place says so. */
 int fg_trace_body(int first, int n);
 int fg_program_in_place(const fg_program *, int input);
-int fg_trace_programs(void);                    /* is a recording of it, the innermost or one around it, a program's? */
+int fg_trace_programs(void);                    /* is any recording of it other than of a function that is mapped? */
 uint32_t fg_trace_number(void);                 /* of the recording of this thread, 0 if there is none */
 int fg_trace_outside(const fg_array *);         /* is this thread recording, and was the array made before? */
 int fg_trace_outside_node(const fg_node *);     /* the same of a node */
 int fg_traced(const fg_array *);                /* depends on an input of a recording, in whatever thread */
-int fg_trace_goes_on(const fg_array *);         /* FG_OK, unless that recording has ended */
+int fg_trace_goes_on(const fg_array *);         /* FG_OK, unless it depended on an input of one that has ended */
 int fg_trace_note(const fg_call *, fg_array *y);    /* called by every operation while fg_tracing */
 /* How many recordings are under way in all threads, and values of ended ones are held by somebody: 0 mostly. */
 extern int fg_tracing;
@@ -53,7 +55,7 @@ int fg_replay_run_again(const fg_program *, fg_replay *, int from);     /* only 
 /* Memory for input i that lives as long as the replay, set as its address; NULL: no memory. */
 void *fg_replay_own_input(const fg_program *, fg_replay *, int i);
 
-/* ---- train.c: a program whose first inputs are parameters, first output the loss, and kept outputs the gradients ---- */
+/* ---- train.c: of a program whose first inputs are parameters, first output the loss, kept outputs the gradients -- */
 typedef struct {                /* an optimizer's numbers at one step; what they mean is in kernels.h */
     double rate, weight_decay;
     int adam;                   /* which of the following count */
@@ -70,7 +72,7 @@ int fg_replay_train(const fg_program *, fg_replay *, const fg_rule *, void *cons
 double fg_replay_loss(const fg_program *, fg_replay *);
 /* A copy of gradient i. Large ones are not in the replay's memory: they are computed while their parameters change. */
 void fg_replay_gradient(const fg_program *, fg_replay *, int i, void *to);
-/* Before a step, under the caller's lock: an input that shares memory with a parameter is copied where those read it. */
+/* Before a step, under the caller's lock: copies an input of such a gradient that shares memory with a parameter. */
 int fg_replay_set_apart(const fg_program *, fg_replay *);
 /* y[i] = x[row[i]], rows of so many bytes. */
 void fg_gather_rows(int64_t row_bytes, int64_t n, const int64_t *row, const void *x, void *y);
@@ -91,13 +93,11 @@ typedef struct {
 typedef struct { int n_values, n_notes; } fg_notes_size;
 int fg_trace_notes(fg_program **);              /* ends the recording, also when it fails */
 int fg_trace_value(const fg_array *);           /* number of a value that depends on the innermost's inputs; or -1 */
-int fg_trace_notes_only(void);                  /* will the innermost recording be carried out in another way? */
-int fg_trace_noting(int n_in, const fg_tensor *in);     /* so, is it the innermost one that depends on any of these? */
+int fg_trace_noting(int n_in, const fg_tensor *in);     /* does the innermost on whose inputs any depends take notes? */
 int fg_trace_tracked(fg_tensor);                /* do transforms from outside the innermost recording track it? */
 fg_notes_size fg_notes_count(const fg_program *);
 fg_note fg_notes_get(const fg_program *, int i);
 fg_tensor fg_notes_constant(const fg_program *, int v);     /* borrowed; array NULL: depends on an input */
-void fg_notes_free(fg_program *);
 
 typedef struct {
     int n_in, n_out, n_instructions, n_recorded;

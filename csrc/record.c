@@ -86,21 +86,23 @@ static int none(void) { return fg_fail(FG_BAD_TAPE, "no program is being recorde
 
 static int elsewhere(void)
 {
-    return fg_fail(FG_BAD_TAPE, "compile: a tensor of a function that is being recorded is used in another thread, where it "
-                   "cannot be recorded; let the function do its work in one thread");
+    return fg_fail(FG_BAD_TAPE, "compile: a tensor of a function that is being recorded is used in another thread, "
+                   "where it cannot be recorded; let the function do its work in one thread");
 }
 
 int fg_trace_goes_on(const fg_array *x)
 {
     char shape[FG_SHAPE_TEXT];
     return x->trace != FG_ENDED ? FG_OK :
-        fg_fail(FG_BAD_TAPE, "a tensor, of dtype %s and shape %s, is used outside of the function that made it while it was "
-                "recorded by vmap or compile, or as the body of a loop or branch: there it stood for another value in each "
-                "element, call or step; return what is needed from that function, or make it an argument", fg_dtype_name(x->dtype),
-                fg_shape_text(x->shape, shape));
+        fg_fail(FG_BAD_TAPE, "a tensor, of dtype %s and shape %s, is used outside of the function that made it while "
+                "it was recorded by vmap or compile, or as the body of a loop or branch: there it stood for another "
+                "value in each element, call or step; return what is needed from that function, or make it an argument",
+                fg_dtype_name(x->dtype), fg_shape_text(x->shape, shape));
 }
 
 static int refuse(const fg_array *x) { return fg_trace_goes_on(x) ? FG_BAD_TAPE : elsewhere(); }
+
+static int takes_notes(const fg_program *p) { return p->what != FG_PROGRAM; }
 
 /* Notes tell what belongs to the transforms outside: a node that leads to nothing older than the recording is that of
  * a transform within, whose work the notes are. */
@@ -112,14 +114,14 @@ static int tracked(const fg_program *p, const fg_node *node)
 static int operand_of(fg_program *p, fg_tensor x)
 {
     int v = value_of(p, x.array);
-    fg_node *node = p->notes_only && tracked(p, x.node) ? x.node : NULL;
+    fg_node *node = takes_notes(p) && tracked(p, x.node) ? x.node : NULL;
     if (v < 0 && fg_traced(x.array) && !owner_of(x.array)) {
         refuse(x.array);
         return -1;
     }
     if (v < 0)
         return add_constant(p, x.array, node);
-    if (!p->notes_only || values_of(p)[v].from != CONSTANT)
+    if (!takes_notes(p) || values_of(p)[v].from != CONSTANT)
         return v;
     while (values_of(p)[v].node != node) {
         int twin = values_of(p)[v].twin;
@@ -133,7 +135,7 @@ static int operand_of(fg_program *p, fg_tensor x)
     return v;
 }
 
-int fg_trace_begin(int notes_only)
+int fg_trace_begin(fg_recorded what)
 {
     fg_program *p = calloc(1, sizeof *p);
     if (!p)
@@ -143,7 +145,7 @@ int fg_trace_begin(int notes_only)
         n_recordings = 1;
     p->refs = 1;
     p->number = n_recordings;
-    p->notes_only = notes_only;
+    p->what = what;
     p->newest = fg_newest();
     p->outer = recording;
     p->depth = recording ? recording->depth + 1 : 0;
@@ -152,7 +154,7 @@ int fg_trace_begin(int notes_only)
     return FG_OK;
 }
 
-int fg_trace_here(void) { return recording ? 1 + recording->notes_only : 0; }
+fg_recorded fg_trace_here(void) { return recording ? recording->what : FG_NOTHING; }
 
 int fg_trace_body(int first, int n)
 {
@@ -167,7 +169,7 @@ int fg_trace_body(int first, int n)
 int fg_trace_programs(void)
 {
     const fg_program *p = recording;
-    while (p && p->notes_only == 1)
+    while (p && p->what == FG_MAPPED)
         p = p->outer;
     return p != NULL;
 }
@@ -203,8 +205,8 @@ static int write_note(fg_program *p, const fg_call *c, fg_array *y)
         if (c->in[i].array && v < 0)
             return fg_failed();
         int *operand = fg_list_add(&p->operands, sizeof *operand);
-        char *flag = operand && p->notes_only ? fg_list_add(&p->tracked, sizeof *flag) : NULL;
-        if (!operand || (p->notes_only && !flag))
+        char *flag = operand && takes_notes(p) ? fg_list_add(&p->tracked, sizeof *flag) : NULL;
+        if (!operand || (takes_notes(p) && !flag))
             return FG_NO_MEMORY;
         *operand = v;
         if (flag)
@@ -238,7 +240,7 @@ int fg_trace_noting(int n_in, const fg_tensor *in)
         if (owner && (!p || owner->depth > p->depth))
             p = owner;
     }
-    return p && p->notes_only;
+    return p && takes_notes(p);
 }
 
 int fg_trace_note(const fg_call *c, fg_array *y)
@@ -319,7 +321,7 @@ void fg_trace_abort(void)
     fg_program *p = end();
     if (p) {
         forget(p, 0);
-        fg_notes_free(p);
+        fg_program_free(p);
     }
 }
 
@@ -365,7 +367,7 @@ int fg_trace_notes(fg_program **made)
     int status = p->status;
     forget(p, !status);
     if (status)
-        fg_notes_free(p);
+        fg_program_free(p);
     else
         *made = p;
     return status;
@@ -376,8 +378,6 @@ int fg_trace_value(const fg_array *x)
     int v = recording ? value_of(recording, x) : -1;
     return v >= 0 && values_of(recording)[v].from != CONSTANT ? v : -1;
 }
-
-int fg_trace_notes_only(void) { return recording && recording->notes_only; }
 
 int fg_trace_tracked(fg_tensor x) { return recording && tracked(recording, x.node); }
 
@@ -393,14 +393,4 @@ fg_note fg_notes_get(const fg_program *p, int i)
 fg_tensor fg_notes_constant(const fg_program *p, int v)
 {
     return (fg_tensor){values_of(p)[v].array, values_of(p)[v].node};
-}
-
-void fg_notes_free(fg_program *p)
-{
-    if (!p)
-        return;
-    for (int v = 0; v < p->values.n; v++)
-        fg_node_unref(values_of(p)[v].node);
-    free(p->tracked.item);
-    fg_program_free(p);
 }

@@ -38,8 +38,9 @@ struct fg_program {
     list values, notes, operands, attrs;        /* of value, note, int, int64_t */
     uint32_t number;                            /* tells recordings apart */
     fg_program *outer;          /* while recording: the one that goes on when this one ends */
-    int notes_only, depth;
-    uint64_t newest;            /* node when a recording of notes began: those up to it belong to outer transforms */
+    fg_recorded what;
+    int depth;                  /* how many are around it */
+    uint64_t newest;            /* node when the recording began: those up to it belong to outer transforms */
     list tracked;               /* of char; of notes only, beside the operands: do outer transforms track it? */
     int n_in, n_out, n_kept;
     int *out;                                   /* the value each output is; the last n_kept stay in the arena */
@@ -153,7 +154,7 @@ int fg_n_bodies(int op);                    /* how many of its first attributes 
 fg_program *fg_body(const int64_t *attr, int i);
 int fg_draws(int op, const int64_t *attr);  /* is each run of it another? */
 int fg_same_note(const fg_program *, const note *, const fg_program *, const note *);
-int fg_same_array(const fg_array *, const fg_array *);      /* in dtype, shape and every bit; a live one only to itself */
+int fg_same_array(const fg_array *, const fg_array *);      /* in dtype, shape and every bit; live: one array */
 void fg_value_release(value *);             /* let go of a value's array */
 int fg_program_simplify(fg_program *);      /* fewer and cheaper notes; every constant in memory of its own */
 int fg_program_plan(fg_program *);          /* steps and memory for the notes */

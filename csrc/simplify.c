@@ -375,7 +375,7 @@ static int collect_products(fg_program *p)
     return status;
 }
 
-/* ---- gradients of slices ------------------------------------------------------------------------------------------- */
+/* ---- gradients of slices ----------------------------------------------------------------------------------------- */
 static int same_place(const fg_program *p, const note *a, const note *b)
 {
     return a->op == FG_OP_unslice && b->op == FG_OP_unslice &&

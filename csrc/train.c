@@ -17,7 +17,7 @@ double fg_replay_loss(const fg_program *p, fg_replay *r)
     return number(p->slot[p->out[0]].array.dtype, fg_replay_address(r)[p->n_in]);
 }
 
-/* ---- gradients, as a whole or in panels --------------------------------------------------------------------------- */
+/* ---- gradients, as a whole or in panels -------------------------------------------------------------------------- */
 static const slot *gradient(const fg_program *p, int i) { return &p->slot[p->out[p->n_out - p->n_kept + i]]; }
 
 static void *place(const fg_program *p, fg_replay *r, int i)
@@ -47,7 +47,7 @@ void fg_replay_gradient(const fg_program *p, fg_replay *r, int i, void *to)
     }
 }
 
-/* ---- looking at them ---------------------------------------------------------------------------------------------- */
+/* ---- looking at them --------------------------------------------------------------------------------------------- */
 /* The largest magnitude; nan if any element is. */
 static double largest(const fg_array *x)
 {
@@ -92,8 +92,7 @@ static int not_finite(const fg_program *p, fg_replay *r)
     return isfinite(fg_replay_loss(p, r)) ? -1 : p->n_kept;
 }
 
-/* ---- using them --------------------------------------------------------------------------------------------------- */
-
+/* ---- using them -------------------------------------------------------------------------------------------------- */
 void fg_update(const fg_rule *u, int dtype, int64_t n, void *p, const void *g, void *s0, void *s1)
 {
     const fg_reduce_kernels *k = fg_kernels[dtype].reduce;

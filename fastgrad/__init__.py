@@ -47,8 +47,8 @@ _core.bind_layer(_indexing, _numpy, _ops, _rules)
 
 _OF_PYTORCH = {
     "autograd": "grad", "cat": "concatenate", "clamp": "clip", "from_numpy": "asarray",
-    "manual_seed": "random.default_rng", "nn": "losses and fastgrad.activations", "rand": "random.default_rng().random", "vstack": "concatenate",
-    "randn": "random.default_rng().standard_normal",
+    "manual_seed": "random.default_rng", "nn": "losses and fastgrad.activations", "rand": "random.default_rng().random",
+    "randn": "random.default_rng().standard_normal", "vstack": "concatenate",
 }  # fmt: skip
 
 if not typing.TYPE_CHECKING:

@@ -98,7 +98,6 @@ def note_call(call: Call, operands: list[Tensor], results: list[Tensor]) -> list
 
 
 # ---- notes ---------------------------------------------------------------------------------------------------------
-
 def carry_out(
     notes: Sequence[_core.Note],
     constants: dict[int, Tensor],
@@ -200,7 +199,7 @@ def _binary_derivative(op: int, xs: Operands, batched: list[bool], attr: tuple[i
     if batched == [False, False, False, True] and xs[2] is not None:
         return _slope(op, xs)
     y, g = _all_whole(xs[2:], batched[2:], size)
-    a, b = (_padded(x, g.ndim - 1) if whole else x for x, whole in zip(xs[:2], batched))
+    a, b = (_padded(x, g.ndim - 1) if each else x for x, each in zip(xs[:2], batched))
     return apply_op(op, [a, b, y, g])
 
 
@@ -303,7 +302,8 @@ def _numpy(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], si
 
 RULES: dict[str, Rule] = dict.fromkeys(_core.ROWS, _elementwise) | {
     **dict.fromkeys(
-        "cast barrier where less less_equal greater greater_equal equal not_equal logical_and logical_or logical_xor".split(),
+        "cast barrier where less less_equal greater greater_equal equal not_equal logical_and logical_or "
+        "logical_xor".split(),
         _elementwise,
     ),
     **dict.fromkeys(

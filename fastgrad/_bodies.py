@@ -12,8 +12,7 @@ What a function reads from outside and what differs from call to call, or is tra
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from ._batching import CUSTOM, FLOWS, PART, Part, carry_out, note_flow, noting
 from ._core import Program, Tensor
 from ._jvp import push
 from ._nodes import Rule, connected
+from ._transforms import _grads, _recording
 
 __all__ = ["Body", "Flow", "as_program", "pullback", "pushforward", "record", "zeros", "zeros_like"]
 
@@ -33,28 +33,9 @@ ByNumber = dict[int, Tensor]  # results by their numbers
 _NAMES = _core.op_names()
 _RANDOM = _NAMES.index("random")
 
+
 def is_float(x: Tensor) -> bool:
     return x.dtype.kind == "f"
-
-
-@contextmanager
-def _grads(enabled: bool) -> Iterator[None]:
-    was = _core.set_grad_enabled(enabled)
-    try:
-        yield
-    finally:
-        _core.set_grad_enabled(was)
-
-
-@contextmanager
-def _transform() -> Iterator[None]:
-    """As within `grad`: operations are on the tape."""
-    _core.enter_transform(1)
-    try:
-        with _grads(True):
-            yield
-    finally:
-        _core.enter_transform(-1)
 
 
 # ---- a function, noted --------------------------------------------------------------------------------------------
@@ -83,17 +64,17 @@ class Body:
         self.outs = [known.get(v, v) if v >= 0 else -1 - i for i, v in enumerate(numbers)]
         self.constants |= {v: x for v, x in zip(self.outs, results) if v < 0}
         self.kinds = [(x.dtype, x.shape) for x in results]
-
         self.shapes = [x.shape for x in examples]  # of the inputs
         self._keep(notes)
 
     def _keep(self, notes: list[Any]) -> None:
         """Those of the notes that are needed."""
-        self.notes = _needed_for([*self.outs, *[note[1] for note in notes if self._draws(note)]], notes)
+        self.notes = _core.notes_for([*self.outs, *[note[1] for note in notes if self._draws(note)]], notes)
         needed = {v for note in self.notes for v in note[2]}.union(self.outs)
         self.parts: dict[int, list[Part]] = {}  # of each loop or branch, the results that are read
-        for op, _, (v, *_), _, attr, _ in (note for note in self.notes if note[0] == PART):
-            self.parts.setdefault(v, []).append(attr)
+        for op, _, operands, _, attr, _ in self.notes:
+            if op == PART:
+                self.parts.setdefault(operands[0], []).append(attr)
         self.drawn = [note[1] for note in self.notes if self._draws(note)]
         self.opaque = any(note[0] in FLOWS and self._draws(note) for note in self.notes)
         self.closure = [
@@ -128,9 +109,8 @@ class Body:
             if result in drawn:
                 continue
             if op == PART:
-                if isinstance(values[operands[0]], dict):
-                    values[result] = values[operands[0]][attr]
-                    continue
+                values[result] = values[operands[0]][attr]
+                continue
             xs: list[Any] = [
                 None if v < 0 else values[v] if outer else values[v].detach() for v, outer in zip(operands, tracked)
             ]
@@ -158,7 +138,7 @@ class Body:
         batch, all that follow from the batched ones, have it as first axis."""
         constants = self.constants | {v: x for v, x in given.items() if v not in batched}
         inputs = {v: x for v, x in given.items() if v in batched}
-        notes = _needed_for([*wanted, *self.drawn], self.notes)
+        notes = _core.notes_for([*wanted, *self.drawn], self.notes)
         values = carry_out(notes, constants, inputs, wanted, size, self.noted)
         return [values[v] for v in wanted]
 
@@ -167,18 +147,6 @@ class Body:
     ) -> Tensors:
         values = self.values(closure, inputs, drawn or {})
         return [values[v] for v in self.outs]
-
-
-def _needed_for(wanted: Sequence[int], notes: Sequence[_core.Note]) -> list[_core.Note]:
-    """The notes that these values need, told anew which values are not read later."""
-    needed = set(wanted)
-    kept = []
-    for op, y, operands, tracked, attr, _ in reversed(notes):
-        if y in needed:
-            last = [v for v in operands if v not in needed]
-            needed.update(last)
-            kept.append((op, y, operands, tracked, attr, last))
-    return kept[::-1]
 
 
 def record(
@@ -327,7 +295,7 @@ def pullback(
     f: Callable[[Tensors], Tensors], xs: Tensors, by: list[int], cotangents: dict[int, Tensor], again: bool
 ) -> Tensors:
     """The gradients by some of xs of f's results, weighted by cotangents. again: they will be differentiated, too."""
-    with _transform():
+    with _recording():
         watched = list(xs)
         for i in by:
             watched[i] = _core.watch_tensor(xs[i], again)
@@ -340,7 +308,7 @@ def pullback(
 
 def pushforward(f: Function, xs: Tensors, tangents: dict[int, Any], again: bool) -> list[Any]:
     """The tangents of f's results for those of some of xs; None is zero. again: they will be differentiated, too."""
-    with _transform():
+    with _recording():
         watched = list(xs)
         for i in tangents:
             watched[i] = _core.watch_tensor(xs[i], again)

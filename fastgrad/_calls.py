@@ -15,6 +15,7 @@ import numpy as np
 from . import _core, tree
 from ._core import Tensor
 from ._nodes import Rule, connected
+from ._transforms import _recording
 
 __all__ = ["Call", "CallRule", "fitting", "inside", "is_float", "zeros"]
 
@@ -139,13 +140,8 @@ def fitting(
 
 def inside(f: Callable[..., Any], args: Iterable[Any]) -> Any:
     """f(*args), recorded, as the body of a function, on tensors that are its own."""
-    was = _core.set_grad_enabled(True)
-    _core.enter_transform(1)  # so that an inner transform is not the outermost
-    try:
+    with _recording():  # so that an inner transform is not the outermost
         return f(*args)
-    finally:
-        _core.enter_transform(-1)
-        _core.set_grad_enabled(was)
 
 
 class CallRule(Rule):

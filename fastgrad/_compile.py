@@ -222,8 +222,8 @@ class Compiled(_core.Replayer):
         if not entry.program.same_as(again.program):
             raise TraceError(
                 f"compile: two recordings of this function differ{outside.place}; it draws random numbers of another "
-                "library than fastgrad.random, counts its calls, or reads something from outside its arguments that has "
-                "changed"
+                "library than fastgrad.random, counts its calls, or reads something from outside its arguments that "
+                "has changed"
             )
 
     def _record(self, call: _Call) -> _Entry:
@@ -234,12 +234,14 @@ class Compiled(_core.Replayer):
             wanted = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
             for tensor in wanted:
                 if tensor.requires_grad:
-                    raise TypeError("compile: the function returned a tensor that requires gradients; return its .detach()")
+                    raise TypeError(
+                        "compile: the function returned a tensor that requires gradients; return its .detach()"
+                    )
             for path, leaf in tree.flatten_with_path(result)[0]:
                 if not isinstance(leaf, (Tensor, *_CONSTANTS)) or getattr(leaf, "dtype", None) == object:
                     raise TypeError(
-                        f"compile: result{path} is of type {type(leaf).__name__}, which would be the same object at every "
-                        "call; return arrays, numbers and strings, alone or in dicts, lists and tuples"
+                        f"compile: result{path} is of type {type(leaf).__name__}, which would be the same object at "
+                        "every call; return arrays, numbers and strings, alone or in dicts, lists and tuples"
                     )
         except BaseException:
             _core.trace_abort()
@@ -279,8 +281,8 @@ class Replayed:
         self.failed, self.compiled = (_kinds(args), self.compiled), None
         place = "" if isinstance(error, TraceError) else _frames.line_of(error)
         _frames.warn(
-            f"{self._name} cannot be recorded and runs eagerly{place}: {error}. Give compile=False to run it so without "
-            "this warning"
+            f"{self._name} cannot be recorded and runs eagerly{place}: {error}. Give compile=False to run it so "
+            "without this warning"
         )
         return found
 
@@ -342,13 +344,13 @@ def compile(
     as in NumPy; f gets tensors for them, and one that is no longer of the same type records a new program. An int that
     meets none is an int64: what overflows wraps around, and a division by zero gives 0, as in NumPy.
 
-    A branch on a value, ``float(x)``, ``x.numpy()`` or an index by a boolean mask inside f raise TraceError, a TypeError
-    that names the line: their result would be frozen into the program. Arrays that f reads from outside its arguments
-    are constants. So would be random numbers that are not those of ``fastgrad.random``, and what f writes to arrays
-    outside would be written once: where a look at what f reaches finds such, f is recorded twice, and TraceError raised
-    if it draws or writes again, or the recordings differ. What f computes is known only by its result: a tensor that it
-    has kept beside raises RuntimeError wherever it is used. A program leaves out what no result needs, so that an index
-    out of range there raises IndexError while f is recorded, and not in a replay.
+    A branch on a value, ``float(x)``, ``x.numpy()`` or an index by a boolean mask inside f raise TraceError, a
+    TypeError that names the line: their result would be frozen into the program. Arrays that f reads from outside its
+    arguments are constants. So would be random numbers that are not those of ``fastgrad.random``, and what f writes to
+    arrays outside would be written once: where a look at what f reaches finds such, f is recorded twice, and TraceError
+    raised if it draws or writes again, or the recordings differ. What f computes is known only by its result: a tensor
+    that it has kept beside raises RuntimeError wherever it is used. A program leaves out what no result needs, so that
+    an index out of range there raises IndexError while f is recorded, and not in a replay.
 
     >>> import fastgrad as fg, numpy as np
     >>> f = fg.compile(fg.value_and_grad(lambda x: np.sum(np.tanh(x) ** 2)))
@@ -429,8 +431,10 @@ def _place_of(structure: tree.Structure, i: int) -> str:
 def _input(leaf: Any, structure: tree.Structure, i: int) -> np.ndarray:
     if isinstance(leaf, Tensor):
         if leaf.requires_grad:
-            raise TypeError("compile: an argument is a tensor that requires gradients; compile the gradient instead, as in "
-                            "compile(grad(f)), or pass its .detach()")
+            raise TypeError(
+                "compile: an argument is a tensor that requires gradients; compile the gradient instead, as in "
+                "compile(grad(f)), or pass its .detach()"
+            )
         leaf = leaf.numpy()
     if not isinstance(leaf, (np.ndarray, np.generic, float, int)) or isinstance(leaf, np.ma.MaskedArray):
         raise TypeError(
@@ -472,10 +476,15 @@ def _compare(found: Any, expected: Any, single: bool) -> None:
     """Raise where a replay's results are not the function's; single: Python floats may come from float32."""
     expected = tree.map(lambda x: x.numpy() if isinstance(x, Tensor) else x, expected)
     if tree.structure(found) != tree.structure(expected):
-        raise AssertionError(f"compile: the replay returned {tree.structure(found)}, the function {tree.structure(expected)}")
+        raise AssertionError(
+            f"compile: the replay returned {tree.structure(found)}, the function {tree.structure(expected)}"
+        )
     for (path, a), (_, b) in zip(tree.flatten_with_path(found)[0], tree.flatten_with_path(expected)[0]):
         if isinstance(a, (np.ndarray, np.generic, float)):
             tolerance = 1e-4 if np.asarray(a).dtype == np.float32 or (single and type(a) is float) else 1e-10
-            np.testing.assert_allclose(np.asarray(a), b, rtol=tolerance, atol=tolerance, err_msg=f"compile: result{path} of the replay")
+            what = f"compile: result{path} of the replay"
+            np.testing.assert_allclose(np.asarray(a), b, rtol=tolerance, atol=tolerance, err_msg=what)
         elif isinstance(a, (int, str)) and a != b:
-            raise AssertionError(f"compile: result{path} of the replay is the constant {a!r}, the function returned {b!r}")
+            raise AssertionError(
+                f"compile: result{path} of the replay is the constant {a!r}, the function returned {b!r}"
+            )

@@ -14,7 +14,7 @@ cdef extern from "fastgrad.h":
         FG_OP_take, FG_OP_where, FG_OP_sum, FG_OP_max, FG_OP_min, FG_OP_matmul
         FG_OP_logical_and, FG_OP_logical_or, FG_OP_logical_xor
         FG_OP_softmax, FG_OP_log_softmax, FG_OP_logsumexp, FG_OP_cross_entropy, FG_OP_random, FG_OP_leaf
-        FG_OP_barrier, FG_OP_custom, FG_OP_part, FG_OP_while_loop, FG_OP_numpy
+        FG_OP_barrier, FG_OP_custom, FG_OP_part, FG_OP_numpy
         FG_RANDOM_WORDS
 
     ctypedef struct fg_shape:
@@ -146,11 +146,13 @@ cdef extern from "program.h":
     ctypedef struct fg_replay:
         pass
     int fg_tracing
-    int fg_trace_begin(int notes_only)
+    ctypedef enum fg_recorded:
+        FG_PROGRAM, FG_MAPPED, FG_BODY
+    int fg_trace_begin(fg_recorded)
     int fg_trace_input(fg_array *)
     int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **)
     void fg_trace_abort()
-    int fg_trace_here()
+    fg_recorded fg_trace_here()
     int fg_trace_programs()
     int fg_trace_body(int first, int n)
     int fg_trace_outside(const fg_array *)
@@ -172,7 +174,8 @@ cdef extern from "program.h":
         double beta1, beta2, eps, correction1, correction2
         int decoupled
     void fg_update(const fg_rule *, int dtype, int64_t n, void *p, const void *g, void *s0, void *s1)
-    int fg_replay_train(const fg_program *, fg_replay *, const fg_rule *, void *const *state, int checked, int *bad) nogil
+    int fg_replay_train(const fg_program *, fg_replay *, const fg_rule *, void *const *state, int checked,
+                        int *bad) nogil
     double fg_replay_loss(const fg_program *, fg_replay *)
     void fg_replay_gradient(const fg_program *, fg_replay *, int i, void *to)
     int fg_replay_set_apart(const fg_program *, fg_replay *)
@@ -187,13 +190,11 @@ cdef extern from "program.h":
         int n_values, n_notes
     int fg_trace_notes(fg_program **)
     int fg_trace_value(const fg_array *)
-    int fg_trace_notes_only()
     int fg_trace_noting(int n_in, const fg_tensor *)
     int fg_trace_tracked(fg_tensor)
     fg_notes_size fg_notes_count(const fg_program *)
     fg_note fg_notes_get(const fg_program *, int i)
     fg_tensor fg_notes_constant(const fg_program *, int v)
-    void fg_notes_free(fg_program *)
     fg_program_facts fg_program_describe(const fg_program *)
     fg_shape *fg_program_input_shape(const fg_program *, int i)
     int fg_program_input_dtype(const fg_program *, int i)

@@ -74,8 +74,8 @@ def outside(list results, list own):
 
 
 def vmapped(Tensor x not None):
-    """Whether a function is being mapped here over a batch, of which transforms outside of it track x."""
-    return fg_trace_notes_only() != 0 and fg_trace_tracked(x.t) != 0
+    """Whether notes are taken here, of a mapped function or the body of a loop, and transforms outside track x."""
+    return fg_trace_here() > FG_PROGRAM and fg_trace_tracked(x.t) != 0
 
 
 cdef fg_tensor *borrowed_list(list tensors) except NULL:

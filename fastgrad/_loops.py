@@ -33,6 +33,12 @@ def _moved(x: Tensor) -> Tensor:
     return _core.transpose(x, (1, 0, *range(2, x.ndim)))
 
 
+def _taking(xs: Tensors) -> Callable[[int], Tensors]:
+    """A function that returns the next so many of xs."""
+    left = iter(xs)
+    return lambda count: list(islice(left, count))
+
+
 # ---- scan -----------------------------------------------------------------------------------------------------------
 class _Scan(Flow):
     """Further results: what was drawn at each step, what was carried into it, and what out of it."""
@@ -92,11 +98,7 @@ class _Scan(Flow):
         by = [*outer, *[n + i for i in floats], *[first + j for j in rows]]
 
         def step(inputs: Tensors) -> Tensors:
-            left = iter(inputs)
-
-            def take(count: int) -> Tensors:
-                return list(islice(left, count))
-
+            take = _taking(inputs)
             arrived, sums, known = take(len(floats)), take(len(outer)), take(len(further))
             carry = known[len(known) - 2 * c : len(known) - c]
             x, ys = take(len(xs)), take(len(stacked))
@@ -136,11 +138,7 @@ class _Scan(Flow):
         same: list[tuple[Tensor, Tensor]] = []
 
         def step(inputs: Tensors) -> Tensors:
-            left = iter(inputs)
-
-            def take(count: int) -> Tensors:
-                return list(islice(left, count))
-
+            take = _taking(inputs)
             arrived, known = take(len(floats)), take(len(further))
             carry = known[len(known) - 2 * c : len(known) - c]
             x, moving = take(len(xs)), take(len(rows))
@@ -415,7 +413,6 @@ class _While(Flow):
             "while_loop: no gradient through a recorded loop of unknown length, whose steps are not kept; use "
             "fastgrad.scan or fori_loop with a fixed number of steps, or fastgrad.stop_gradient on what it starts from"
         )
-
 
     def tangents(
         self, tangents: list[Any], saved: ByNumber, operands: Tensors, wanted: list[int], again: bool

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from . import _core
-from ._batching import Call, note_call
+from ._batching import Call, note_call, whole
 from ._core import Tensor
+from ._transforms import _grads
 from ._vmap import vmap
 
 __all__ = ["Rule", "connected", "pulled"]
@@ -90,10 +91,7 @@ class _Connected(Call):
         return connected(operands[self.inputs], operands[self.results], self.rule.holding(operands[self.held]))
 
     def over(self, operands: list[Tensor], batched: list[bool], size: int) -> list[Tensor]:
-        results = [
-            x if over else _core.broadcast_to(x, (size, *x.shape))
-            for x, over in zip(operands[self.results], batched[self.results])
-        ]
+        results = [whole(x, over, size) for x, over in zip(operands[self.results], batched[self.results])]
         rule = _Mapped(self.rule, operands[self.held], batched[self.held], batched[self.inputs], size)
         return connected(operands[self.inputs], results, rule)
 
@@ -103,7 +101,7 @@ class _Mapped(Rule):
 
     def __init__(self, rule: Rule, held: list[Tensor], held_over: list[bool], over: list[bool], size: int) -> None:
         self.rule, self.tensors, self.over, self.size = rule, held, over, size
-        self.axes = [0 if whole else None for whole in held_over]
+        self.axes = [0 if each else None for each in held_over]
 
     def held(self) -> list[Tensor]:
         return self.tensors
@@ -118,7 +116,7 @@ class _Mapped(Rule):
             return self.rule.holding(held).vjp(self.rule.joined(parts))
 
         found = vmap(element, (0, self.axes))(self.parts(g), self.tensors)
-        return [x if x is None or whole else x.sum(0) for x, whole in zip(found, self.over)]
+        return [x if x is None or each else x.sum(0) for x, each in zip(found, self.over)]
 
     def jvp(self, tangents: list[Tensor | None]) -> Tensor:
         given = {k: t for k, t in enumerate(tangents) if t is not None}
@@ -140,8 +138,5 @@ def pulled(
     pairs = [(y, g) for y, g in zip(results, cotangents) if isinstance(y, Tensor) and y.requires_grad]
     if not pairs:
         return [None] * (len(own) + len(behind))
-    was = _core.set_grad_enabled(True)
-    try:
+    with _grads(True):
         return list(_core.pull([y for y, _ in pairs], [g for _, g in pairs], own, recorded, False, behind))
-    finally:
-        _core.set_grad_enabled(was)

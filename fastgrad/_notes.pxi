@@ -48,7 +48,7 @@ def transforming():
 def notes_begin(bint body=False):
     """Start a recording in this thread, within another one or not, that ends in ``notes_end``: of the body of a loop or
     branch, or of a function that is mapped."""
-    check(fg_trace_begin(2 if body else 1))
+    check(fg_trace_begin(FG_BODY if body else FG_MAPPED))
 
 
 def notes_input(Tensor x):
@@ -74,11 +74,11 @@ cdef Tensor held(fg_tensor t):
     return wrap(t)
 
 
-def notes_end(list wanted=None):
+def notes_end():
     """End the recording: (notes, constants). A note is (op, result, operands, tracked, attr, last): numbers of values,
-    -1 for a missing operand; for each operand whether outer transforms track it there; and those that no later note
-    reads. Inputs have the numbers from 0 on. Constants is a dict of the values that depend on no input, as Tensors
-    with the nodes that outer transforms know. What the wanted values do not need is left out; None: all are wanted."""
+    -1 for a missing operand; for each operand whether outer transforms track it there; and what ``notes_for`` tells.
+    Inputs have the numbers from 0 on. Constants is a dict of the values that depend on no input, as Tensors with the
+    nodes that outer transforms know."""
     cdef fg_program *p = NULL
     cdef fg_note note
     cdef fg_tensor t
@@ -86,23 +86,29 @@ def notes_end(list wanted=None):
     check(fg_trace_notes(&p))
     try:
         size = fg_notes_count(p)
-        needed = set(range(size.n_values) if wanted is None else wanted)
         notes, constants = [], {}
-        for i in range(size.n_notes - 1, -1, -1):
+        for i in range(size.n_notes):
             note = fg_notes_get(p, i)
-            if note.y not in needed:
-                continue
-            operands = [note.in_[k] for k in range(note.n_in)]
-            last = [v for v in operands if v not in needed]
-            needed.update(last)
-            notes.append((note.op, note.y, operands, [note.tracked[k] != 0 for k in range(note.n_in)],
-                          tuple([note.attr[k] for k in range(note.n_attr)]), last))
-        for i in needed:
-            if i >= 0:
-                t = fg_notes_constant(p, i)
-                if t.array != NULL:
-                    constants[i] = held(t)
-        notes.reverse()
+            notes.append((note.op, note.y, [note.in_[k] for k in range(note.n_in)],
+                          [note.tracked[k] != 0 for k in range(note.n_in)],
+                          tuple([note.attr[k] for k in range(note.n_attr)]), []))
+        for i in range(size.n_values):
+            t = fg_notes_constant(p, i)
+            if t.array != NULL:
+                constants[i] = held(t)
         return notes, constants
     finally:
-        fg_notes_free(p)
+        fg_program_free(p)
+
+
+def notes_for(wanted, list notes):
+    """Those of the notes that these values need, each with those of its operands that nothing later reads."""
+    cdef set needed = set(wanted)
+    cdef list operands, last, kept = []
+    for op, y, operands, tracked, attr, _ in reversed(notes):
+        if y in needed:
+            last = [v for v in operands if v not in needed]
+            needed.update(last)
+            kept.append((op, y, operands, tracked, attr, last))
+    kept.reverse()
+    return kept

@@ -116,7 +116,7 @@ cdef Tensor strong(Tensor x):
 def as_number(Tensor x):
     """A single number as what ``x.item()`` is while nothing is recorded: a tensor that stands for a Python number."""
     cdef Tensor y = apply_one(FG_OP_reshape, x, 0, NULL)
-    if fg_trace_here() != 1:
+    if fg_trace_here() != FG_PROGRAM:
         return y
     if y.dtype != FLOAT64:
         y = astype(y, FLOAT64)

@@ -20,7 +20,7 @@ from ._vmap import Recording
 __all__ = ["pattern"]
 
 _NAMES = _core.op_names()
-_WITHOUT_VALUE = {"custom", "scan", "while_loop", "cond", "part", "numpy", "random"}  # which apply_op does not carry out
+_WITHOUT_VALUE = {"custom", "scan", "while_loop", "cond", "part", "numpy", "random"}  # no work of apply_op
 
 
 def pattern(

@@ -7,15 +7,16 @@ class TraceError(TypeError):
 # What to do instead, by the reason for which a value was asked for.
 cdef dict CURES = {
     "branch": "instead of a Python branch, loop or `and` use fastgrad.where or maximum",
-    "number": "instead of float(x), int(x) or x.item() keep the tensor, on which fastgrad's and NumPy's functions work as "
-              "on numbers; a choice between values is made by fastgrad.where",
-    "array": "instead of an ndarray of it keep the tensor, on which NumPy's functions work, too, but for those that make "
-             "ndarrays: use fastgrad.full and fastgrad.stack for np.full and np.array, and t * np.arange(n) with a "
-             "constant n for np.arange; a choice between values is made by fastgrad.where",
-    "index": "where it is an index, write x[i] with a tensor i of integers; the bounds of a slice, a shape or the length "
-             "of a loop decide how much there is to compute, which cannot change: fastgrad.where can leave elements out",
-    "mask": "a boolean index has a result whose shape depends on it: instead use fastgrad.where(mask, x, 0), which keeps "
-            "the shape",
+    "number": "instead of float(x), int(x) or x.item() keep the tensor, on which fastgrad's and NumPy's functions work "
+              "as on numbers; a choice between values is made by fastgrad.where",
+    "array": "instead of an ndarray of it keep the tensor, on which NumPy's functions work, too, but for those that "
+             "make ndarrays: use fastgrad.full and fastgrad.stack for np.full and np.array, and t * np.arange(n) with "
+             "a constant n for np.arange; a choice between values is made by fastgrad.where",
+    "index": "where it is an index, write x[i] with a tensor i of integers; the bounds of a slice, a shape or the "
+             "length of a loop decide how much there is to compute, which cannot change: fastgrad.where can leave "
+             "elements out",
+    "mask": "a boolean index has a result whose shape depends on it: instead use fastgrad.where(mask, x, 0), which "
+            "keeps the shape",
     "update": "what is written to memory outside would be written once: return the new value, chosen by fastgrad.where",
 }
 
@@ -23,22 +24,23 @@ cdef dict CURES = {
 cdef int refuse_traced(fg_array *x, str reason="array") except -1:
     """Raise TraceError, naming the line that asked."""
     check(fg_trace_goes_on(x))
-    if fg_trace_here() == 2:
+    if fg_trace_here() == FG_MAPPED:
         raise TraceError(
-            f"vmap: the value of a tensor was asked for in a function that is mapped{frames.user_line()}. Its value differs "
-            f"from element to element of the batch: {CURES[reason]}. Arguments that are the same for all elements have "
-            "the axis None in in_axes"
+            f"vmap: the value of a tensor was asked for in a function that is mapped{frames.user_line()}. Its value "
+            f"differs from element to element of the batch: {CURES[reason]}. Arguments that are the same for all "
+            "elements have the axis None in in_axes"
         )
     raise TraceError(
-        f"compile: the value of a tensor was asked for while the function is recorded{frames.user_line()}. Its value differs "
-        f"from call to call: {CURES[reason]}. Arguments that are constants are marked by static_argnums"
+        f"compile: the value of a tensor was asked for while the function is recorded{frames.user_line()}. Its value "
+        f"differs from call to call: {CURES[reason]}. Arguments that are constants are marked by static_argnums"
     )
 
 
 cdef int refuse_to_set_grad(Tensor leaf) except -1:
     if fg_tracing and fg_trace_outside_node(leaf.t.node):
-        raise TraceError(f"compile: the .grad of a tensor made before the function was recorded is set{frames.user_line()}, "
-                         "once instead of at each call: do that outside, or return gradients as fastgrad.grad makes them")
+        raise TraceError("compile: the .grad of a tensor made before the function was recorded is set"
+                         f"{frames.user_line()}, once instead of at each call: do that outside, or return gradients as "
+                         "fastgrad.grad makes them")
 
 
 def refuse_value(Tensor x, str reason):
@@ -49,7 +51,7 @@ def refuse_value(Tensor x, str reason):
 
 def trace_begin():
     """Start recording in this thread."""
-    check(fg_trace_begin(False))
+    check(fg_trace_begin(FG_PROGRAM))
 
 
 def trace_abort():
@@ -265,9 +267,10 @@ cdef class Program:
             fused -= fused > 0
             for body in self.bodies(i):
                 lines += ["    " + inner for inner in str(body).replace("program:", "body:", 1).splitlines()]
-        counts = [f"{facts[what]} {what[:-1]}{'s' * (facts[what] != 1)}" for what in ("inputs", "outputs", "instructions")]
-        head = (f"program: {', '.join(counts)} ({facts['recorded']} recorded), {facts['peak_bytes']} bytes of intermediates "
-                f"({facts['separate_bytes']} without sharing)")
+        counts = [f"{facts[what]} {what[:-1]}{'s' * (facts[what] != 1)}"
+                  for what in ("inputs", "outputs", "instructions")]
+        head = (f"program: {', '.join(counts)} ({facts['recorded']} recorded), {facts['peak_bytes']} bytes of "
+                f"intermediates ({facts['separate_bytes']} without sharing)")
         return "\n".join([head, *lines])
 
     def bodies(self, int i):

@@ -19,6 +19,7 @@ import numpy as np
 from . import _core, optim, tree
 from ._compile import Compiled, Replayed
 from ._core import Tensor
+from ._transforms import _recording
 
 __all__ = ["TrainingStep", "training_step"]
 
@@ -144,13 +145,8 @@ class TrainingStep:
 
     def _differentiate(self, tensors: list[Tensor], batch: tuple[Any, ...]) -> tuple[Tensor, list[Tensor]]:
         """The loss on these leaves, and its gradients by them."""
-        was = _core.set_grad_enabled(True)
-        _core.enter_transform(1)
-        try:
+        with _recording():
             value = self._f(self._structure.unflatten(tensors), *batch)
-        finally:
-            _core.enter_transform(-1)
-            _core.set_grad_enabled(was)
         if not isinstance(value, Tensor) or value.size != 1 or not value.requires_grad:
             raise _loss_error(self._name, value)
         return value, _core.gradients(value, tensors, False)

@@ -254,7 +254,8 @@ def basic(Tensor x, keys):
             n += 1
         else:
             start, step, length = position_of(key, axis, s.dim[axis]), 1, 1
-        attr[3 * axis], attr[3 * axis + 1], attr[3 * axis + 2] = start if length else 0, step if length > 1 else 1, length
+        attr[3 * axis], attr[3 * axis + 1] = start if length else 0, step if length > 1 else 1
+        attr[3 * axis + 2] = length
         moved |= length != s.dim[axis] or attr[3 * axis + 1] != 1
         axis += 1
     part = apply_one(FG_OP_slice, x, 3 * s.ndim, attr) if moved else x

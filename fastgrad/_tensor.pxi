@@ -325,7 +325,8 @@ cdef class Tensor:
         """
         cdef bint retain = retain_graph, create = create_graph
         cdef fg_tensor g
-        if fg_tracing and fg_trace_here() == 2 and fg_trace_value(self.t.array) >= 0 and fg_trace_tracked(self.t):
+        if (fg_tracing and fg_trace_here() == FG_MAPPED and fg_trace_value(self.t.array) >= 0
+                and fg_trace_tracked(self.t)):
             raise RuntimeError("backward: in a function that is mapped by vmap this would add the gradient of one element "
                                "of the batch to the .grad of a tensor from outside; use fastgrad.grad")
         if self.t.node == NULL:

@@ -171,6 +171,21 @@ def _grad(f: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool, na
     return grad_of_f
 
 
+class _grads:
+    """Whether operations are recorded within."""
+
+    __slots__ = ("_enabled", "_was")
+
+    def __init__(self, enabled: bool) -> None:
+        self._enabled = enabled
+
+    def __enter__(self) -> None:
+        self._was = _core.set_grad_enabled(self._enabled)
+
+    def __exit__(self, *error: object) -> None:
+        _core.set_grad_enabled(self._was)
+
+
 class _recording:
     """Inside of a transform: operations are recorded, and tensors do not silently turn into numbers."""
 
@@ -267,8 +282,8 @@ def _check_value(f: Callable[..., Any], result: Any, name: str) -> None:
         )
     if result.size != 1:
         raise ValueError(
-            f"{name}: {_name(f)} returned a tensor of shape {result.shape}; a gradient is that of a single number, such "
-            "as a sum or mean"
+            f"{name}: {_name(f)} returned a tensor of shape {result.shape}; a gradient is that of a single number, "
+            "such as a sum or mean"
         )
     if result.dtype.kind != "f":
         raise TypeError(f"{name}: {_name(f)} returned {result.dtype}, which has no gradient")

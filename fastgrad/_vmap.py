@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import _core, _ops, tree
-from ._batching import carry_out, noting
+from ._batching import carry_out, noting, whole
 from ._core import Tensor
 from ._diagonal import Diagonal
 
@@ -44,10 +44,9 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         tensor is among the arguments or a result requires gradients, tensors.
 
     Raises ValueError where the batch's lengths differ, an axis does not exist, or in_axes is built otherwise than the
-    arguments; TypeError where what is mapped or comes with an axis is no array. A branch on a value, ``float(x)`` or an index by a boolean mask
-    inside f raise TraceError: use ``where``. f must not change tensors
-    from outside; what it computes is known only by its result, and a tensor that it has kept beside raises RuntimeError
-    wherever it is used.
+    arguments; TypeError where what is mapped or comes with an axis is no array. A branch on a value, ``float(x)`` or an
+    index by a boolean mask inside f raise TraceError: use ``where``. f must not change tensors from outside; what it
+    computes is known only by its result, and a tensor that it has kept beside raises RuntimeError wherever it is used.
 
     >>> import fastgrad as fg, numpy as np
     >>> loss = lambda w, x, y: np.sum((x @ w - y) ** 2)
@@ -122,7 +121,8 @@ class Recording:
                 _core.trace_abort()
                 raise
         self.numbers, self.tracked = [v for v, _ in kinds], [tracked for _, tracked in kinds]
-        self.notes, self.constants = _core.notes_end(self.numbers)
+        notes, self.constants = _core.notes_end()
+        self.notes = _core.notes_for(self.numbers, notes)
 
     def over(self, batches: Iterable[Tensor | Diagonal], size: int) -> list[Any]:
         """The results over batches, those that depend on one with the batch as first axis."""
@@ -135,8 +135,8 @@ class Recording:
 
 
 def over_units(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor], n: int) -> list[Tensor]:
-    """What a linear function of tensors such as these gives for each unit vector of their space, which has n dimensions,
-    stacked along a first axis."""
+    """What a linear function of tensors such as these gives for each unit vector of their space, which has n
+    dimensions, stacked along a first axis."""
     recording = Recording(lambda: [*map(_core.ones_like, tensors)], f)
     batches: list[Tensor | Diagonal] = []
     if len(tensors) == 1:
@@ -147,10 +147,7 @@ def over_units(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor],
             columns = np.eye(n, x.size, -at, x.dtype)
             batches.append(_core.adopt(columns.reshape((n, *x.shape)), "jacobian"))
             at += x.size
-    return [
-        y if v >= 0 else _core.broadcast_to(y, (n, *y.shape))
-        for y, v in zip(recording.over(batches, n), recording.numbers)
-    ]
+    return [whole(y, v >= 0, n) for y, v in zip(recording.over(batches, n), recording.numbers)]
 
 
 def _same(x: Any, inside: bool) -> Any:
@@ -240,11 +237,10 @@ def _placed(x: Any, batched: bool, axis: int | None, size: int, i: int, structur
     if not batched:
         if not isinstance(x, (Tensor, np.ndarray, np.generic, bool, int, float)):
             raise TypeError(
-                f"vmap: {structure.paths('result')[i]} is {x!r}, expected an array or a number; give it the axis None in "
-                "out_axes"
+                f"vmap: {structure.paths('result')[i]} is {x!r}, expected an array or a number; give it the axis None "
+                "in out_axes"
             )
-        x = _core.asarray(x)
-        x = _core.broadcast_to(x, (size, *x.shape))
+        x = whole(_core.asarray(x), False, size)
     if not -x.ndim <= axis < x.ndim:
         name = structure.paths("result")[i]
         raise ValueError(f"vmap: out_axes gives {name} the axis {axis}, but with the batch its shape is {x.shape}")
