@@ -23,7 +23,7 @@
 #define FG_MAX_NDIM 32
 
 typedef enum {
-    FG_RAISED = -1,         /* by fg_on_rule or fg_on_numpy: the caller knows the reason */
+    FG_RAISED = -1,         /* by one of the caller's functions, fg_on_*: it knows the reason */
     FG_OK, FG_NO_MEMORY, FG_BAD_VALUE, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED,
     FG_ONCE                 /* what was asked for would happen while a function is recorded, but not in a replay */
 } fg_status;
@@ -201,6 +201,9 @@ fg_shape *fg_broadcast_shapes(const char *name, const fg_shape *, const fg_shape
 /* The work of the operation `numpy`, which the caller does under its lock, and that function's name. */
 extern int (*fg_on_numpy)(const fg_call *, fg_array *y);
 extern const char *(*fg_on_numpy_name)(int64_t which);
+/* Called by loops every millisecond or so, if it is set: the caller sees to signals and lets other threads run, also
+ * where it holds its lock. FG_OK, or FG_RAISED to end the loop. */
+extern int (*fg_on_pause)(void);
 
 /* ---- tape.c ------------------------------------------------------------------------------------------- */
 /* What each thread has of its own, in one block because finding it costs as much as the work of a scalar. */

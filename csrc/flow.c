@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+int (*fg_on_pause)(void);
+
 int fg_n_bodies(int op)
 {
     return op == FG_OP_scan ? 1 : op == FG_OP_cond || op == FG_OP_while_loop ? 2 : 0;
@@ -126,6 +128,18 @@ static void set_inputs(fg_replay *r, const fg_tensor *in, int n)
         fg_replay_address(r)[i] = in[i].array->data;
 }
 
+/* How many nanoseconds a step takes, about. */
+static double duration(const fg_program *p) { return p->work + 10.0 * p->n_steps + 10; }
+
+/* After a step: has the loop run so long since the last pause that it is time for another? */
+static int take_pause(double *since, double step)
+{
+    if (!fg_on_pause || (*since += step) < 1e6)
+        return FG_OK;
+    *since = 0;
+    return fg_on_pause();
+}
+
 /* How an input or output of a body moves from step to step: on by so many bytes, or between two places. */
 typedef struct {
     char *at, *other;
@@ -179,6 +193,7 @@ int fg_scan_run(const fg_call *c, fg_array *y)
         out[k] = (moving){(char *)y->data + place_of(c->op, c->attr, k) + first * bytes, NULL, sign * bytes};
     }
     int status = FG_OK;
+    double since = 0, step = duration(p);
     void **address = fg_replay_address(r) + n_constants;
     for (int64_t t = 0; !status && t < length; t++) {
         for (int i = 0; i < n_moving; i++) {
@@ -191,7 +206,8 @@ int fg_scan_run(const fg_call *c, fg_array *y)
                 x[i].at += x[i].step;
             }
         }
-        status = fg_replay_run_again(p, r, t ? n_constants : 0);
+        if (!(status = fg_replay_run_again(p, r, t ? n_constants : 0)))
+            status = take_pause(&since, step);
     }
     free(x);
     done(c, 0, r);
@@ -219,11 +235,13 @@ int fg_while_loop_run(const fg_call *c, fg_array *y)
         set_inputs(r, c->in, n_constants);
         fg_replay_address(test_r)[test->n_in] = &goes_on;
     }
+    double since = 0, step = duration(test) + duration(p);
     int turned = 0;
     for (int from = 0; !status; from = n_constants, turned = !turned) {
         if ((status = fg_replay_run_again(test, test_r, from)) || !goes_on)
             break;
-        status = fg_replay_run_again(p, r, from);
+        if (!(status = fg_replay_run_again(p, r, from)))
+            status = take_pause(&since, step);
         for (int k = 0; k < n; k++) {
             void **in = fg_replay_address(r) + n_constants + k, **out = fg_replay_address(r) + p->n_in + k, *read = *in;
             *in = fg_replay_address(test_r)[n_constants + k] = *out;

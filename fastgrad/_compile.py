@@ -103,6 +103,7 @@ class Compiled(_core.Replayer):
         functools.update_wrapper(self, f)
         self._f, self._static, self._maxsize, self._verify = f, static_argnums, maxsize, verify
         self._static_names = _all_static(f, static_argnums, static_argnames)
+        self._optional = _with_defaults(f)
         self._wary = wary  # for a training step: record twice before believing a program; every result is an ndarray
         self._kept = kept  # how many of the last results are gradients that stay in the program
         self._doubted: set[Any] = set()
@@ -170,7 +171,7 @@ class Compiled(_core.Replayer):
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
         for i in self._static:
-            if not -len(args) <= i < len(args) and self._static_names.get(i) not in kwargs:
+            if not -len(args) <= i < len(args) and self._static_names.get(i) not in kwargs and i not in self._optional:
                 raise TypeError(
                     f"compile: static_argnums names argument {i}, but the function was called with "
                     f"{_count(len(args), 'positional argument')}"
@@ -385,6 +386,15 @@ def _all_static(f: Callable[..., Any], numbers: tuple[int, ...], names: tuple[st
     places = {p.name: i for i, p in enumerate(parameters) if p.kind is p.POSITIONAL_OR_KEYWORD}
     found = {places.get(name, _NOWHERE + k): name for k, name in enumerate(names)}
     return found | {i: name for name, i in places.items() if i in numbers}
+
+
+def _with_defaults(f: Callable[..., Any]) -> set[int]:
+    """The places of parameters that a call may leave at their defaults."""
+    try:
+        parameters = inspect.signature(f).parameters.values()
+    except (TypeError, ValueError):
+        return set()
+    return {i for i, p in enumerate(parameters) if p.default is not p.empty and p.kind is not p.KEYWORD_ONLY}
 
 
 class _Draws:

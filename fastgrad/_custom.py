@@ -263,10 +263,16 @@ class _Tangent(CallRule):
         primals = call.leaves if recorded else [x.detach() if isinstance(x, Tensor) else x for x in call.leaves]
         was = _core.set_grad_enabled(True)
         try:
-            own = [_core.watch(np.zeros(shape, dtype)) for shape, dtype in call.kinds]
+            own = [_core.watch(np.ones(shape, dtype)) for shape, dtype in call.kinds]
             tangents = self.push(primals, own)
         finally:
             _core.set_grad_enabled(was)
+        for t in tangents:
+            if not (t.requires_grad or _core.traced(t)) and np.any(t.numpy()):
+                raise TypeError(
+                    f"{call.name}: jvp returned a tangent that is not zero and does not depend on the tangents given, in "
+                    "which it must be linear; compute it from them by operations that are differentiable"
+                )
         return pulled(tangents, self.parts(g), own, recorded)
 
     def jvp(self, tangents: list[Tensor | None]) -> Tensor:

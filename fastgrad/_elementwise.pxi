@@ -181,7 +181,12 @@ cdef operate_inplace(int op, Tensor a, b):
     if a.t.array.weak:                          # as Python's numbers: nothing is changed
         return operate(op, a, b)
     if fg_tracing and fg_trace_outside(a.t.array):
-        recorder, often = ("vmap", "for each element") if fg_trace_here() == 2 else ("compile", "at each call")
+        recorder, often = ("compile", "at each call")
+        if fg_trace_here() == 2 or not fg_trace_programs():
+            recorder, often = "vmap", "for each element"
+        if fg_trace_value(a.t.array) >= 0:
+            raise TraceError(f"{recorder}: {name} changes an argument of the function in place{frames.user_line()}: return "
+                             "the new value instead, as c = c + x does it in place of c += x")
         raise TraceError(f"{recorder}: {name} changes a tensor in place that was made before the function was recorded"
                          f"{frames.user_line()}. That would happen once instead of {often}: pass the tensor as an "
                          "argument and return its new value")

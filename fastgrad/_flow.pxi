@@ -32,6 +32,21 @@ cdef extern from "string.h" nogil:
     void *memset(void *to, int value, size_t n)
 
 
+cdef extern from "Python.h":
+    int PyErr_CheckSignals() except -1
+
+
+cdef int see_to_others() except -1 with gil:
+    """In the midst of a long loop: run signal handlers, which may raise, and let other threads run."""
+    PyErr_CheckSignals()
+    with nogil:
+        pass
+    return FG_OK
+
+
+fg_on_pause = see_to_others
+
+
 def flow(int op, list bodies, tuple numbers, list operands, list shapes):
     """The results of a loop or branch with these Programs as bodies: tensors that are not tracked, of the shapes and
     dtypes given as (dtype, shape)."""

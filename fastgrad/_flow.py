@@ -149,7 +149,9 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     pred is a single boolean. Where it is known, only the function that it chooses is called. Where a program is
     recorded and pred differs from call to call, both are recorded, and a replay runs one of them; then they
     must return the same structure, shapes and dtypes, else TypeError. Within ``vmap``, where pred differs from element
-    to element, both are computed and the results chosen by ``where``.
+    to element, both are computed and the results chosen by ``where``; gradients are those of the chosen function. Pass
+    as operands what only one of them may compute with: what a function computes from tensors outside of it alone is
+    computed whichever is chosen, and an inf or nan in the derivative of that stays one.
 
     >>> import fastgrad as fg
     >>> f = fg.compile(lambda x: fg.cond(x > 0, fg.sqrt, fg.exp, x))
@@ -190,12 +192,8 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
                 )
 
     branches = branch("true_fun", true_fun), branch("false_fun", false_fun)
-    if _core.recording_programs():
-        results = _loops.cond(condition, *branches, inputs, check)
-    else:
-        both = [f(inputs) for f in branches]
-        check(*[[(x.dtype, x.shape) for x in xs] for xs in both])
-        results = [_ops.where(condition, a, b) for a, b in zip(*both)]
+    carry_out = _loops.cond if _core.recording_programs() else _loops.both
+    results = carry_out(condition, *branches, inputs, check)
     return found["true_fun"].unflatten(results)
 
 

@@ -356,8 +356,10 @@ class _Cond(Flow):
 
         if not batched[0]:
             return cond(operands[0], branch(0), branch(1), operands[1:])
-        found = []
-        for k, a, b in zip(wanted, *[branch(i)(operands[1:]) for i in range(2)]):
+        operands = [whole(x, b or not _is_guarded(x), size) for x, b in zip(operands, batched)]
+        batched = [b or _is_guarded(x) for x, b in zip(operands, batched)]
+        inputs, found = _guarded(_chosen, operands[0], operands[1:]), []
+        for k, a, b in zip(wanted, *[branch(i)(inputs[i]) for i in range(2)]):
             if k >= self.n_results:  # drawn in one of them: the other has zeros there
                 found.append(a if self.drawn[k - self.n_results][0] is self.bodies[0] else b)
             else:
@@ -368,6 +370,18 @@ class _Cond(Flow):
 def _chosen(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """By a condition for each element of the batch."""
     return _ops.where(_core.reshape(condition, (len(condition), *[1] * (a.ndim - 1))), a, b)
+
+
+def _is_guarded(x: Tensor) -> bool:
+    return _core.grad_enabled() and is_float(x) and x.requires_grad
+
+
+def _guarded(chosen: Callable[..., Tensor], condition: Tensor, inputs: Tensors) -> tuple[Tensors, Tensors]:
+    """What each branch gets where both are computed: an element that goes the other way is a constant to it, as its
+    derivative there may be inf, which no zero that arrives takes away."""
+    true = [chosen(condition, x, x.detach()) if _is_guarded(x) else x for x in inputs]
+    false = [chosen(condition, x.detach(), x) if _is_guarded(x) else x for x in inputs]
+    return true, false
 
 
 def cond(
@@ -383,6 +397,19 @@ def cond(
     flow = _Cond(bodies)  # type: ignore[arg-type]
     found = flow.run([condition, *bodies[0].outside, *bodies[1].outside, *inputs])
     return [*found.values()][: flow.n_results]
+
+
+def both(
+    condition: Tensor, true: Function, false: Function, inputs: Tensors, check: Callable[..., None]
+) -> Tensors:
+    """The same by both branches: for a condition that is mapped, while no program is recorded."""
+    bodies = [record(f, lambda: [_core.example(x) for x in inputs], inputs) for f in (true, false)]
+    check(bodies[0].kinds, bodies[1].kinds)
+    found = []
+    for i, body in enumerate(bodies):
+        given = _guarded(_ops.where, condition, [*body.outside, *inputs])[i]
+        found.append(body(given[: len(body.closure)], given[len(body.closure) :]))
+    return [_ops.where(condition, a, b) for a, b in zip(*found)]
 
 
 # ---- while_loop -----------------------------------------------------------------------------------------------------

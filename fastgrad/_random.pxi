@@ -2,6 +2,9 @@
 
 def refuse_recorded(str what, str cure):
     """Raise TraceError if this thread is recording, naming the line of the user's code."""
+    if fg_trace_here() == 2 and not fg_trace_programs():
+        raise TraceError(f"vmap: {what} in a function that is mapped{frames.user_line()}, which would happen once instead of "
+                         f"for each element. {cure}")
     if fg_trace_here():
         raise TraceError(f"compile: {what} while the function is recorded{frames.user_line()}, which a replay would not repeat. "
                          f"{cure}")

@@ -44,7 +44,8 @@ def jacobian(f: Callable[[Any], Any], sparsity: Any = None, *, compile: bool = T
         tracing f: an entry that some x could make other than zero belongs to it, whatever it is at this one. An f that
         cannot be traced, such as one with a branch on a value, is probed at the first x, by passes from blocks of rows
         that are split until they are single rows: some 8 log8(m) passes for each colour. Where at a later x entries
-        turn up that were zero before, they are searched for again.
+        turn up that were zero before, they are searched for again; but one that is below the rounding of its column's
+        sum (a part of 1e-5 of it in float32, 1e-12 in float64) passes for such, so scale rows that differ by more.
     compile : bool
         Record f and its backward passes and replay them (``fastgrad.compile``), or run them eagerly after one
         RuntimeWarning if they cannot be recorded; False runs them eagerly.

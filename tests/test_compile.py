@@ -294,6 +294,17 @@ def test_static_arguments_that_cannot_be():
     assert f(2.0, 1) == 2
 
 
+def test_a_static_argument_may_be_left_at_its_default():
+    def f(x, n=2, *, m=1):
+        return x**n if type(n) is int and m == 1 else None
+
+    compiled = fg.compile(f, static_argnums=1)
+    assert (compiled(3.0), compiled(3.0, 3), compiled(3.0, n=1), compiled(2.0)) == (9, 27, 3, 4)
+    assert compiled.cache_info()[:2] == (1, 3)
+    with pytest.raises(TypeError, match="static_argnums names argument 0, .* 0 positional arguments$"):
+        fg.compile(f, static_argnums=(0, 1))()
+
+
 def test_the_cache_is_bounded_and_drops_what_was_not_used_for_longest():
     f = fg.compile(lambda x: fg.sum(x), maxsize=2)
     a, b, c = np.ones(1), np.ones(2), np.ones(3)

@@ -600,3 +600,24 @@ def test_vmap():
     saving = fg.checkpoint(lambda x: np.sin(x) * x)
     np.testing.assert_allclose(fg.vmap(fg.grad(saving))(X), np.cos(X) * X + np.sin(X), rtol=1e-15)
     np.testing.assert_allclose(fg.grad(lambda x: fg.vmap(saving)(x).sum())(X), np.cos(X) * X + np.sin(X), rtol=1e-15)
+
+
+CONSTANT_TANGENTS = {
+    "a number": lambda p, t: (p[0] ** 2, np.float64(4.0)),
+    "of the primals": lambda p, t: (p[0] ** 2, fg.stop_gradient(p[0]) * 2.0),
+    "cut off": lambda p, t: (p[0] ** 2, 2 * fg.stop_gradient(p[0] * t[0])),
+}
+
+
+@pytest.mark.parametrize("rule", CONSTANT_TANGENTS.values(), ids=CONSTANT_TANGENTS)
+def test_tangents_that_do_not_depend_on_those_given_are_no_silent_zeros(rule):
+    square = fg.custom_jvp(lambda x: x * x)
+    square.defjvp(rule)
+    with pytest.raises(TypeError, match="jvp returned a tangent that is not zero and does not depend on the tangents given"):
+        fg.grad(square)(2.0)
+
+
+def test_a_tangent_of_constant_zeros_is_right():
+    step = fg.custom_jvp(lambda x: np.sign(x))
+    step.defjvp(lambda p, t: (np.sign(p[0]), np.zeros(2)))
+    np.testing.assert_array_equal(fg.grad(lambda x: (step(x) * x).sum())(np.array([2.0, -3.0])), [1, -1])

@@ -439,3 +439,18 @@ def test_recording_and_replaying_leave_nothing():
     after = fg._core.live()
     assert {k: after[k] for k in ("arrays", "nodes")} == {k: before[k] for k in ("arrays", "nodes")}
     assert after["bytes"] == before["bytes"]
+
+
+BODIES_THAT_CHANGE_THEIR_ARGUMENT = {
+    "scan": lambda x: fg.scan(lambda c, _: (c.__iadd__(1.0), None), x, length=2)[0],
+    "fori_loop": lambda x: fg.fori_loop(0, 2, lambda i, c: c.__iadd__(1.0), x),
+    "while_loop": lambda x: fg.while_loop(lambda c: c.sum() < 9, lambda c: c.__iadd__(1.0), x),
+    "cond": lambda x: fg.cond(x.sum() > 0, lambda c: c.__iadd__(1.0), lambda c: c, x),
+}
+
+
+@pytest.mark.parametrize("f", BODIES_THAT_CHANGE_THEIR_ARGUMENT.values(), ids=BODIES_THAT_CHANGE_THEIR_ARGUMENT)
+def test_a_recorded_body_that_changes_its_argument_is_told_how_not_to(f):
+    message = r"compile: add changes an argument of the function in place \(.*test_flow.py, line \d+\).*c = c \+ x"
+    with pytest.raises(fg.TraceError, match=message):
+        fg.compile(f)(np.ones(3))

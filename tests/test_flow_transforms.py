@@ -244,3 +244,43 @@ def test_bodies_are_drawn():
     assert text.count("{") == text.count("}")
     branch = fg.compile(lambda x: fg.cond(x > 0, np.sin, np.cos, x)).program(1.0).dot()
     assert "body 0 of i" in branch and "body 1 of i" in branch and "sin" in branch and "cos" in branch
+
+
+# ---- branches that are mapped, of which only one may be differentiated -----------------------------------------------
+def _root(x):
+    return fg.cond(x > 0, np.sqrt, lambda z: z * 0, x)
+
+
+def _root_with_closure(x):
+    return fg.cond(x > 0, lambda z: np.sqrt(z * x), lambda z: x * z * 0, x)
+
+
+@pytest.mark.parametrize("f", [_root, _root_with_closure])
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("order, transformed", [
+    (1, lambda f: fg.vmap(fg.grad(f))),
+    (1, lambda f: fg.grad(lambda b: fg.vmap(f)(b).sum())),
+    (1, lambda f: lambda b: fg.jvp(fg.vmap(f), (b,), (np.ones(3),))[1]),
+    (2, lambda f: fg.vmap(fg.grad(fg.grad(f)))),
+    (2, lambda f: fg.grad(lambda b: fg.vmap(fg.grad(f))(b).sum())),
+], ids=["vmap-grad", "grad-vmap", "jvp-vmap", "vmap-grad-grad", "grad-vmap-grad"])  # fmt: skip
+def test_the_branch_that_is_not_chosen_leaves_no_nan_under_vmap(f, compiled, order, transformed):
+    """The derivative of sqrt is inf at 0 and nan below."""
+    once = fg.grad(f) if order == 1 else fg.grad(fg.grad(f))
+    x = np.array([4.0, 0.0, -1.0])
+    found = fg.compile(transformed(f))(x) if compiled else transformed(f)(x)
+    np.testing.assert_allclose(found, [once(e) for e in x], rtol=1e-13)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_a_mapped_branch_shares_among_the_batch_is_differentiated(compiled):
+    w, xs = np.array([2.0, 3.0]), np.array([[1.0, 2.0], [-1.0, 2.0], [4.0, 1.0]])
+
+    def f(w, x):
+        return fg.cond(x[0] > 0, lambda z: (np.sqrt(z) * w).sum(), lambda z: (z * w).sum(), x)
+
+    mapped = fg.grad(lambda w, xs: fg.vmap(lambda x: f(w, x))(xs).sum(), (0, 1))
+    found = (fg.compile(mapped) if compiled else mapped)(w, xs)
+    expected = fg.grad(lambda w, xs: sum(f(w, x) for x in xs), (0, 1))(w, xs)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-13)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-13)

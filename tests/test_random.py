@@ -458,3 +458,10 @@ def test_a_training_step_with_dropout_is_recorded():
     np.testing.assert_allclose(values, wanted, rtol=1e-12)
     for name in p:
         np.testing.assert_allclose(p[name], q[name], rtol=1e-12)
+
+
+def test_a_generator_made_in_a_mapped_function_is_refused_in_the_name_of_vmap():
+    with pytest.raises(fg.TraceError, match=r"^vmap: a generator was made in a function that is mapped \(.*test_random.py, line"):
+        fg.vmap(lambda x: x + fg.random.default_rng(0).normal())(np.ones(3))
+    with pytest.raises(fg.TraceError, match="^compile: a generator was made while the function is recorded"):
+        fg.compile(lambda x: x + fg.random.default_rng(0).normal())(np.ones(3))
