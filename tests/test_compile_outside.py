@@ -1,5 +1,6 @@
 """``compile``: random numbers of other libraries and writes outside of the arguments are not silently frozen."""
 
+import os
 import random
 import time
 import types
@@ -98,9 +99,11 @@ def test_a_generator_that_is_made_anew_is_found_by_a_second_recording(make):
         fg.compile(lambda x: x * make().normalvariate(0, 1) if isinstance(make(), random.Random) else x * make().normal())(X)
 
 
-def test_a_clock():
+def test_a_clock_and_the_system_s_random_bytes():
     with pytest.raises(fg.TraceError, match="two recordings of this function differ"):
         fg.compile(lambda x: x + time.time())(X)
+    with pytest.raises(fg.TraceError):
+        fg.compile(lambda x: x + int.from_bytes(os.urandom(4), "big"))(X)
 
 
 def test_what_is_the_same_each_time_is_a_constant():
