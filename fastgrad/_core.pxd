@@ -128,7 +128,7 @@ cdef extern from "fastgrad.h":
     int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx) except -1
     int (*fg_on_numpy)(const fg_call *, fg_array *) except -1
     const char *(*fg_on_numpy_name)(int64_t) noexcept
-    int (*fg_on_pause)() except -1
+    int (*fg_on_pause)() except -1 nogil
     int fg_custom(int n_in, const fg_tensor *, void *rule, int n_out, fg_tensor *y)
     int (*fg_on_custom)(void *rule, fg_node *, fg_tensor g, fg_tensor *gin) except -1
     void fg_set_blas(void *sgemm, void *dgemm, int ilp64)

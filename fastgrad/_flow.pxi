@@ -34,13 +34,28 @@ cdef extern from "string.h" nogil:
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
+    int PyGILState_Check() nogil
+    unsigned long PyThread_get_thread_ident() nogil
 
 
-cdef int see_to_others() except -1 with gil:
-    """In the midst of a long loop: run signal handlers, which may raise, and let other threads run."""
-    PyErr_CheckSignals()
-    with nogil:
-        pass
+cdef unsigned long main_thread = threading.main_thread().ident
+cdef int pauses = 0         # of the main thread without the GIL
+
+
+cdef int see_to_others() except -1 nogil:
+    """In the midst of a long loop: run signal handlers, which may raise, and let other threads run. Where the GIL is not
+    held they run anyway, and only the main thread takes it for signals: rarely, as it may have to wait for it."""
+    global pauses
+    if PyGILState_Check():
+        with gil:
+            PyErr_CheckSignals()
+            with nogil:
+                pass
+    elif PyThread_get_thread_ident() == main_thread:
+        pauses = (pauses + 1) % 16
+        if pauses == 0:
+            with gil:
+                PyErr_CheckSignals()
     return FG_OK
 
 
