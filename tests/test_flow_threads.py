@@ -7,9 +7,11 @@ import textwrap
 import pytest
 
 START = """
-import _thread, threading, time
+import _thread, signal, threading, time
 import numpy as np
 import fastgrad as fg
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process in the background ignores
 
 def stopped(f):
     "Whether f, which never ends, is stopped by an interrupt that another thread sends."
