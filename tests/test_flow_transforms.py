@@ -222,7 +222,9 @@ def test_the_gradient_of_a_weight_is_collected_in_place_or_by_one_product():
 def test_a_long_loop_lets_other_threads_run():
     f = fg.compile(lambda x: fg.scan(lambda c, _: (np.sin(c), None), x, length=3_000_000)[0])
     g = fg.compile(lambda x: fg.while_loop(lambda s: s[1] < 1_000_000, lambda s: (np.sin(s[0]), s[1] + 1.0), (x, 0.0)))
-    for loop in (f, g):
+    h = fg.compile(  # what it does with integers is NumPy's work, under the GIL
+        lambda x: fg.while_loop(lambda s: s[1] < 100_000, lambda s: (np.sin(s[0]), s[1] + 1), (x, 0)))
+    for loop in (f, g, h):
         loop(np.ones(3))
         ended, ticks = threading.Event(), 0
 
