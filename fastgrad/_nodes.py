@@ -73,7 +73,7 @@ class Rule:
 def connected(inputs: list[Tensor], results: list[Tensor], rule: Rule) -> list[Tensor]:
     """The results as tensors that depend on the inputs by the rule alone."""
     rule.kinds = [(x.shape, x.dtype) for x in results]
-    if not rule.is_derivative and any([_core.vmapped(x) for x in inputs]):
+    if not rule.is_derivative and _core.vmapped(inputs):
         held = rule.held()
         call = _Connected(rule, len(inputs), len(results))
         results = note_call(call, [*inputs, *results, *held], results) or results
