@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from . import _core
-from ._batching import Call, note_call, whole
+from ._batching import Compound, note_call, whole
 from ._core import Tensor
 from ._transforms import _grads
 from ._vmap import vmap
@@ -80,17 +80,19 @@ def connected(inputs: list[Tensor], results: list[Tensor], rule: Rule) -> list[T
     return _core.custom(inputs, results, rule)
 
 
-class _Connected(Call):
+class _Connected(Compound):
     """``connected``, as notes hold it. Its operands are inputs, results, and what the rule holds."""
+
+    draws = False
 
     def __init__(self, rule: Rule, n_inputs: int, n_results: int) -> None:
         self.rule, self.inputs, self.n = rule, slice(0, n_inputs), n_inputs + n_results
         self.results, self.held = slice(n_inputs, self.n), slice(self.n, None)
 
-    def again(self, operands: list[Tensor]) -> list[Tensor]:
+    def at(self, operands: list[Tensor], wanted: Any = ()) -> list[Tensor]:
         return connected(operands[self.inputs], operands[self.results], self.rule.holding(operands[self.held]))
 
-    def over(self, operands: list[Tensor], batched: list[bool], size: int) -> list[Tensor]:
+    def over(self, operands: list[Tensor], batched: list[bool], size: int, wanted: Any = ()) -> list[Tensor]:
         results = [whole(x, over, size) for x, over in zip(operands[self.results], batched[self.results])]
         rule = _Mapped(self.rule, operands[self.held], batched[self.held], batched[self.inputs], size)
         return connected(operands[self.inputs], results, rule)

@@ -103,11 +103,11 @@ def notes_end():
 
 def notes_for(wanted, list notes):
     """Those of the notes that these values need, each with those of its operands that nothing later reads."""
-    cdef set needed = set(wanted)
-    cdef list operands, last, kept = []
+    cdef set last, needed = {-1, *wanted}
+    cdef list operands, kept = []
     for op, y, operands, tracked, attr, _ in reversed(notes):
         if y in needed:
-            last = [v for v in operands if v not in needed]
+            last = {v for v in operands if v not in needed}
             needed.update(last)
             kept.append((op, y, operands, tracked, attr, last))
     kept.reverse()
