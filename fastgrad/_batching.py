@@ -106,12 +106,13 @@ def carry_out(
     diagonals = {v for v in moving if type(values[v]) is Diagonal}
     tracks = any([x.requires_grad for x in values.values()])
     values[-1] = None  # a missing operand
+    value_of, moves = values.__getitem__, moving.__contains__
     for op, result, operands, tracked, attr, last in notes:
         if result in values:
             continue
-        xs: list[Any] = [values[v] for v in operands]
-        moved = not moving.isdisjoint(operands) or (over is not None and noted.draws(op, attr))
-        batched = [v in moving for v in operands] if moved else []
+        xs: list[Any] = [*map(value_of, operands)]
+        batched = [*map(moves, operands)]
+        moved = True in batched or (over is not None and noted.draws(op, attr))
         found: Any = None
         if op == PART:
             found = xs[0][attr]

@@ -116,11 +116,10 @@ class Recording:
                 for x in inputs:
                     _core.notes_input(x)
                 self.results = f(inputs)
-                kinds = [_core.notes_output(x) if isinstance(x, Tensor) else (-1, False) for x in self.results]
+                self.numbers, self.tracked = _core.notes_outputs(self.results)
             except BaseException:
                 _core.trace_abort()
                 raise
-        self.numbers, self.tracked = [v for v, _ in kinds], [tracked for _, tracked in kinds]
         notes, self.constants = _core.notes_end()
         self.notes = _core.notes_for(self.numbers, notes)
 
