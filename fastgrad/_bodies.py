@@ -59,7 +59,7 @@ class Body:
                 raise
             notes, self.constants = _core.notes_end()
         known = {v: w for v, w in known.items() if v >= self.n_in}
-        notes = [(op, y, [known.get(v, v) for v in given], outer, attr, []) for op, y, given, outer, attr, _ in notes]
+        notes = [(op, y, [known.get(v, v) for v in given], outer, attr, ()) for op, y, given, outer, attr, _ in notes]
         self.outs = [known.get(v, v) if v >= 0 else -2 - i for i, v in enumerate(numbers)]
         self.constants |= {v: x for v, x in zip(self.outs, results) if v < 0}
         self.kinds = [(x.dtype, x.shape) for x in results]
@@ -82,7 +82,7 @@ class Body:
         self.n_in, self.shapes = len(left), [self.shapes[v] for v in left]
         self.outs = [left.get(v, v) for i, v in enumerate(self.outs) if i not in numbers]
         self.kinds = [kind for i, kind in enumerate(self.kinds) if i not in numbers]
-        self._keep([(op, y, [left.get(v, v) for v in given], outer, attr, [])
+        self._keep([(op, y, [left.get(v, v) for v in given], outer, attr, ())
                     for op, y, given, outer, attr, _ in self.notes if not numbers & set(given)])  # fmt: skip
 
     def _draws(self, note: Any) -> bool:

@@ -48,7 +48,7 @@ def jacrev(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
     """
 
     def pass_over(point: Point) -> list[list[Tensor]]:
-        rows = _over_units(point.pull, point.results)
+        rows = over_units(point.pull, point.results)
         return [
             [_shaped(part, (*y.shape, *x.shape)) for part, x in zip(parts, point.watched)]
             for y, parts in zip(point.results, zip(*[_split(r, point.results) for r in rows]))
@@ -71,7 +71,7 @@ def jacfwd(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
     """
 
     def pass_over(point: Point) -> list[list[Tensor]]:
-        columns = _over_units(point.push, point.watched)
+        columns = over_units(point.push, point.watched)
         return [
             [
                 _shaped(part.transpose((*range(1, part.ndim), 0)), (*y.shape, *x.shape))
@@ -208,15 +208,6 @@ def _jacobian(
         return (result, point.aux()) if has_aux else result
 
     return jacobian_of_f
-
-
-def _over_units(one_pass: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor]) -> list[Tensor]:
-    """What a pass gives for each unit vector of the space of these tensors, stacked along a first axis."""
-    n = sum([x.size for x in tensors])
-    if n == 1:
-        only = one_pass([_core.ones_like(x) for x in tensors])
-        return [y.reshape((1, *y.shape)) for y in only]
-    return over_units(one_pass, tensors, n)
 
 
 def _shaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:

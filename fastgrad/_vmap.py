@@ -16,7 +16,7 @@ import numpy as np
 
 from . import _core, _ops, tree
 from ._batching import Noted, carry_out, whole
-from ._core import Tensor
+from ._core import Tensor, reshape
 from ._diagonal import Diagonal
 
 __all__ = ["vmap"]
@@ -135,9 +135,12 @@ class Recording:
         return results
 
 
-def over_units(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor], n: int) -> list[Tensor]:
-    """What a linear function of tensors such as these gives for each unit vector of their space, which has n
-    dimensions, stacked along a first axis."""
+def over_units(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor]) -> list[Tensor]:
+    """What a linear function of tensors such as these gives for each unit vector of their space, stacked along a first
+    axis."""
+    n = sum([x.size for x in tensors])
+    if n == 1:
+        return [reshape(y, (1, *y.shape)) for y in f([*map(_core.ones_like, tensors)])]
     recording = Recording(lambda: [*map(_core.ones_like, tensors)], f)
     batches: list[Tensor | Diagonal] = []
     if len(tensors) == 1:
