@@ -22,8 +22,8 @@ from . import _core
 from ._compile import Replayed
 from ._core import Tensor
 from ._linear import linearize, vjp
-from ._minimize import _Variables, _Vector, _scipy
 from ._pattern import pattern as structural
+from ._scipy import Variables, Vector, scipy
 from ._transforms import _grad
 
 __all__ = ["Jacobian", "hessian", "jacobian"]
@@ -106,8 +106,8 @@ class Jacobian:
         self._rows: dict[Any, _Rows] = {}
 
     def __call__(self, x: Any) -> Any:
-        sparse = _scipy("sparse.jacobian", "scipy.sparse")
-        variables = _Variables("sparse.jacobian", x, "x")
+        sparse = scipy("sparse.jacobian", "scipy.sparse")
+        variables = Variables("sparse.jacobian", x, "x")
         kind = variables.kind()
         rows = self._rows.get(kind)
         if rows is None:
@@ -161,10 +161,10 @@ class Jacobian:
         self.pattern, self.colors, self.mode = rows.pattern, rows.colors, rows.mode
 
 
-class _Rows(_Vector):
+class _Rows(Vector):
     """The rows of a Jacobian by backward passes at vectors x of one kind, or its columns by forward passes."""
 
-    def __init__(self, f: Callable[[Any], Any], variables: _Variables, compile: bool) -> None:
+    def __init__(self, f: Callable[[Any], Any], variables: Variables, compile: bool) -> None:
         super().__init__("sparse.jacobian", f, variables, (), compile)
         y = self._values(variables.leaves(variables.start))
         self.m, self._dtype, self._compile = y.size, np.dtype(y.dtype), compile
