@@ -20,7 +20,7 @@ from ._core import Tensor, normal_axes
 from ._creation import *
 from ._creation import floating
 from ._shapes import *
-from ._shapes import one_axis
+from ._shapes import from_lists as from_lists, one_axis
 
 if TYPE_CHECKING:                       # numpy.typing is slow to import
     from numpy.typing import ArrayLike

@@ -10,11 +10,12 @@ cdef dict CURES = {
     "number": "instead of float(x), int(x) or x.item() keep the tensor, on which fastgrad's and NumPy's functions work "
               "as on numbers; a choice between values is made by fastgrad.where",
     "array": "instead of an ndarray of it keep the tensor, on which NumPy's functions work, too, but for those that "
-             "make ndarrays: use fastgrad.full and fastgrad.stack for np.full and np.array, and t * np.arange(n) with "
-             "a constant n for np.arange; a choice between values is made by fastgrad.where",
-    "index": "where it is an index, write x[i] with a tensor i of integers; the bounds of a slice, a shape or the "
-             "length of a loop decide how much there is to compute, which cannot change: fastgrad.where can leave "
-             "elements out",
+             "make ndarrays: use fastgrad.full and fastgrad.asarray for np.full and np.array, t * np.arange(n) with a "
+             "constant n for np.arange, and fastgrad.sparse.matmul for a matrix of SciPy's; a choice between values is "
+             "made by fastgrad.where",
+    "index": "where it is an index of an ndarray or list a, write fastgrad.take(a, i, axis=0) or "
+             "fastgrad.asarray(a)[i]; the bounds of a slice, a shape or the length of a loop decide how much there is "
+             "to compute, which cannot change: fastgrad.where can leave elements out",
     "mask": "a boolean index has a result whose shape depends on it: instead use fastgrad.where(mask, x, 0), which "
             "keeps the shape",
     "update": "what is written to memory outside would be written once: return the new value, chosen by fastgrad.where",

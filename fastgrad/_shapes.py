@@ -121,4 +121,15 @@ def stack(arrays: Sequence[TensorLike], axis: int = 0) -> Tensor:
     return concatenate([reshape(t, thicker) for t in tensors], axis)
 
 
+def from_lists(nested: Sequence[Any], name: str) -> Tensor:
+    """Nested lists that hold tensors as one tensor, as ``numpy.asarray`` would join arrays."""
+    parts = [from_lists(x, name) if isinstance(x, (list, tuple)) else asarray(x) for x in nested]
+    if len({x.shape for x in parts}) > 1:
+        raise ValueError(
+            f"{name}: expected nested lists of equal lengths, got parts of shapes "
+            f"{', '.join(sorted({str(x.shape) for x in parts}))}; pad them, or make a tensor of each"
+        )
+    return stack(parts) if parts else asarray(nested)
+
+
 __all__ = ["expand_dims", "moveaxis", "ravel", "squeeze", "stack", "swapaxes"]

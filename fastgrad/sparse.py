@@ -21,13 +21,15 @@ import numpy as np
 from . import _core
 from ._compile import Replayed
 from ._core import Tensor
+from ._creation import floating
 from ._linear import linearize, vjp
 from ._pattern import pattern as structural
 from ._scipy import Variables, Vector, scipy
-from ._transforms import _grad
+from ._transforms import _grad, _kind
 
-__all__ = ["Jacobian", "hessian", "jacobian"]
+__all__ = ["Jacobian", "hessian", "jacobian", "matmul"]
 
+_ADD_AT = _core.op_names().index("untake")
 _KINDS = 16  # for how many kinds of x patterns and programs are kept
 _SPLIT = 8  # into how many parts blocks of rows are divided while a pattern is searched
 
@@ -88,6 +90,36 @@ def hessian(f: Callable[[Any], Any], sparsity: Any = None, *, compile: bool = Tr
            [0., 4., 0.]])
     """
     return Jacobian(_grad(f, 0, False, "sparse.hessian"), sparsity, compile)
+
+
+def matmul(matrix: Any, x: Any) -> Tensor:
+    """The product of a sparse matrix, a constant, with x: what ``matrix @ x`` is of ndarrays, with gradients to x.
+
+    Parameters
+    ----------
+    matrix : scipy.sparse array or matrix of shape (m, n)
+    x : tensor or array_like of shape (n,) or (n, k)
+        For ``x @ matrix`` give ``matrix.T`` and x, or its transpose.
+
+    Returns a float Tensor of shape (m,) or (m, k), of the dtype that NumPy promotes to. Raises TypeError where matrix
+    is no sparse one, ValueError where the shapes do not align.
+
+    >>> import fastgrad as fg, numpy as np, scipy.sparse
+    >>> a = scipy.sparse.csr_array([[1.0, 2.0], [0.0, 3.0]])
+    >>> fg.grad(lambda x: np.sum(fg.sparse.matmul(a, x)))(np.ones(2))
+    array([1., 5.])
+    """
+    if not scipy("sparse.matmul", "scipy.sparse").issparse(matrix):
+        raise TypeError(f"sparse.matmul: expected a matrix of scipy.sparse first, got {_kind(matrix)}")
+    entries, x = matrix.tocoo(), floating(x)
+    m, n = matrix.shape
+    if x.ndim not in (1, 2) or x.shape[0] != n:
+        raise ValueError(
+            f"sparse.matmul: shapes {matrix.shape} and {x.shape} do not align: expected x of shape ({n},) or ({n}, k)"
+        )
+    rows, columns = (_core.asarray(i.astype(np.int64)) for i in (entries.row, entries.col))
+    data = entries.data.reshape(-1, *[1] * (x.ndim - 1))
+    return _core.apply_op(_ADD_AT, [data * _core.gathered(x, columns, 0), rows], (0, 0, m))
 
 
 class Jacobian:
