@@ -232,11 +232,10 @@ def _carried(name: str, structure: tree.Structure, before: list[Tensor], value: 
         )
     for i, (a, b) in enumerate(zip(before, after)):
         if a.shape != b.shape or a.dtype != b.dtype:
-            error, like, back = ValueError, "", "reshape or sum"
-            if a.dtype != b.dtype:
-                numbers = f" by np.{b.dtype}(...) (Python's float counts as float64, its int as int64)"
-                error, like, back = TypeError, numbers, f".astype(np.{a.dtype})"
-            raise error(
+            same = a.dtype == b.dtype
+            like = "" if same else f" by np.{b.dtype}(...) (Python's float counts as float64, its int as int64)"
+            back = "reshape or sum" if same else f".astype(np.{a.dtype})"
+            raise (ValueError if same else TypeError)(
                 f"{name}: {structure.paths('carry')[i]} came in as {_kind(a.dtype, a.shape)} and goes on as "
                 f"{_kind(b.dtype, b.shape)}; give an initial value of that kind{like}, or bring the new one back by {back}"
             )

@@ -31,8 +31,11 @@ def minimize(
     callback: Callable[..., Any] | None = None,
     options: dict[str, Any] | None = None,
     compile: bool = True,
+    **unknown: Any,
 ) -> Any:
     """Minimise a function of a nested structure by ``scipy.optimize.minimize``, with its exact derivatives.
+
+    f returns the value alone: SciPy's jac, hess and hessp are filled in, and refused as arguments.
 
     Parameters
     ----------
@@ -78,6 +81,7 @@ def minimize(
     >>> result.x["x"].round(4), result.x["y"].round(4)
     (np.float64(1.0), np.float64(1.0))
     """
+    _refuse("minimize", unknown)
     optimize = scipy("minimize")
     variables = Variables("minimize", x0)
     objective = Scalar("minimize", f, variables, args, compile)
@@ -140,6 +144,7 @@ def least_squares(
     >>> result.x["scale"].round(4), result.x["rate"].round(4)
     (np.float64(3.0), np.float64(2.0))
     """
+    _refuse("least_squares", {"jac": None} if "jac" in options else {})
     optimize = scipy("least_squares")
     variables = Variables("least_squares", x0)
     residuals = Vector("least_squares", f, variables, args, compile)
@@ -163,6 +168,7 @@ def root(
     callback: Callable[..., Any] | None = None,
     options: dict[str, Any] | None = None,
     compile: bool = True,
+    **unknown: Any,
 ) -> Any:
     """Find a root of a system of equations by ``scipy.optimize.root``, with the exact Jacobian.
 
@@ -193,6 +199,7 @@ def root(
     >>> solution["x"].round(6), solution["y"].round(6)
     (np.float64(1.0), np.float64(1.0))
     """
+    _refuse("root", unknown)
     optimize = scipy("root")
     variables = Variables("root", x0)
     equations = Vector("root", f, variables, args, compile)
@@ -207,6 +214,17 @@ def root(
         options=options,
     )
     return variables.result(result)
+
+
+def _refuse(name: str, unknown: dict[str, Any]) -> None:
+    """Arguments of SciPy's that have no place here."""
+    for key in unknown:
+        if key in ("jac", "hess", "hessp"):
+            raise TypeError(
+                f"{name}: {key}= is not taken: f returns values alone, and their exact derivatives are filled in; leave "
+                "it out, or give f a rule of its own by fastgrad.custom_vjp"
+            )
+        raise TypeError(f"{name}() got an unexpected keyword argument {key!r}")
 
 
 def _constraints(constraints: Any, variables: Variables, optimize: Any, compile: bool, method: str) -> Any:

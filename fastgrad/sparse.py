@@ -137,7 +137,12 @@ class Jacobian:
         self._f, self._given, self._compile = f, sparsity, compile
         self._rows: dict[Any, _Rows] = {}
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any, *more: Any) -> Any:
+        if more:
+            raise TypeError(
+                f"sparse.jacobian: f is differentiated by x alone, got {len(more)} argument{'s' * (len(more) > 1)} more; "
+                "let f read it from outside, as in fastgrad.sparse.jacobian(lambda x: f(x, a)), which is a constant of it"
+            )
         sparse = scipy("sparse.jacobian", "scipy.sparse")
         variables = Variables("sparse.jacobian", x, "x")
         kind = variables.kind()

@@ -368,3 +368,9 @@ def test_what_a_sparse_product_refuses():
         sparse.matmul(np.eye(3), x)
     with pytest.raises(ValueError, match=r"shapes \(3, 3\) and \(2,\) do not align"):
         sparse.matmul(a, x[:2])
+
+
+@pytest.mark.parametrize("make", [fg.sparse.jacobian, fg.sparse.hessian])
+def test_more_arguments_are_refused_with_the_cure(make):
+    with pytest.raises(TypeError, match=r"f is differentiated by x alone, got 1 argument more; let f read it from outside"):
+        make(lambda x, a: np.sum(a * x**2))(np.ones(2), 2.0)
