@@ -236,7 +236,8 @@ def _any_zero_length(shape: Sequence[int], axes: Sequence[int]) -> builtins.bool
 
 
 def var(x: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: builtins.bool = False) -> Tensor:
-    """Variance over axes: mean squared distance from the mean, with divisor n - ddof.
+    """Variance over axes: mean squared distance from the mean, with divisor n - ddof. Its gradient where all elements
+    are equal is 0.
 
     >>> import fastgrad as fg
     >>> fg.var([1.0, 2.0, 3.0, 4.0])
@@ -251,7 +252,8 @@ def var(x: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: builtins.bo
 
 
 def std(x: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: builtins.bool = False) -> Tensor:
-    """Standard deviation over axes: the square root of ``var``. Not differentiable where it is 0 (nan).
+    """Standard deviation over axes: the square root of ``var``. Its gradient where it is 0, of equal elements, is nan,
+    as PyTorch's and JAX's; ``sqrt(var(x) + eps)`` has one everywhere.
 
     >>> import fastgrad as fg
     >>> fg.std([1.0, 3.0])
@@ -289,8 +291,9 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axis = None, keepd
     """Vector norm over one axis, or Frobenius norm over two or all axes, as ``numpy.linalg.norm``.
 
     ``ord`` is None or 2 (Euclidean), "fro", 1, inf, -inf, 0 (count of elements that are not 0; no gradient) or
-    another number p for ``sum(|x|^p)^(1/p)``. The gradient of the Euclidean norm at 0 is 0. Norms of matrices other
-    than the Frobenius norm need an axis, or raise NotImplementedError.
+    another number p for ``sum(|x|^p)^(1/p)``. The gradient at x = 0 is 0 for p of at least 1, a subgradient, as
+    PyTorch's; for p below 1 a zero element makes it nan, for there is none. Norms of matrices other than the Frobenius
+    norm need an axis, or raise NotImplementedError.
 
     >>> import fastgrad as fg
     >>> fg.norm([3.0, 4.0])
@@ -300,10 +303,7 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axis = None, keepd
     x = x if x.dtype.kind == "f" else astype(x, np.float64)
     axes = normal_axes(axis, x.ndim, "norm")
     if ord in (None, "fro") or (ord == 2 and len(axes) == 1):
-        squares = sum(square(x), axis, keepdims)
-        # where() on both sides of the root keeps its infinite slope at 0 out of the gradient.
-        zero = squares == 0.0
-        return where(zero, 0.0, sqrt(where(zero, 1.0, squares)))
+        return _root(sum(square(x), axis, keepdims), sqrt)
     if len(axes) != 1:
         raise NotImplementedError(
             f"norm: ord={ord!r} over {len(axes)} axes is a matrix norm; only the Frobenius norm is here"
@@ -319,7 +319,14 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axis = None, keepd
         return sum(astype(size != 0.0, size.dtype), axis, keepdims)
     if ord == 1:
         return sum(size, axis, keepdims)
-    return power(sum(power(size, float(ord)), axis, keepdims), 1.0 / ord)
+    total = sum(power(size, float(ord)), axis, keepdims)
+    return _root(total, lambda t: power(t, 1.0 / ord)) if ord > 0 else power(total, 1.0 / ord)
+
+
+def _root(x: Tensor, root: Callable[[Tensor], Tensor]) -> Tensor:
+    """A root of x, of derivative 0 at 0: where() on both sides keeps its infinite slope there out of the gradient."""
+    zero = x == 0.0
+    return where(zero, 0.0, root(where(zero, 1.0, x)))
 
 
 # ---- the softmax family -----------------------------------------------------------------------------------------
