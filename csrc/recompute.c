@@ -5,7 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST = 4 };              /* steps that compute a value anew, at most */
+enum {
+    LEAST = 1 << 18,            /* bytes: what is smaller is read from a cache as fast as it is computed */
+    MOST = 3                    /* what to compute a value may cost: two steps on one array or one step on two */
+};
 
 typedef struct {
     fg_program *p;
@@ -45,8 +48,9 @@ static int stays(const pass *a, int v, int end)
            (s->last >= end && !a->anew[root]);
 }
 
-/* How many steps compute v anew from what stays until step `end`; more than `most`: too many, or it cannot be. */
-static int count_steps(const pass *a, int v, int end, int most)
+/* What it costs to compute v anew from what stays until step `end`: its steps, and the large values that they read. More
+ * than `most`: too much, or it cannot be. */
+static int cost(const pass *a, int v, int end, int most)
 {
     if (most < 1 || a->maker[v] < 0 || !is_cheap(&a->p->step[a->maker[v]]))
         return most + 1;
@@ -54,7 +58,9 @@ static int count_steps(const pass *a, int v, int end, int most)
     int n = 1;
     for (int i = 0; n <= most && i < s->n_in; i++)
         if (s->in[i] >= 0 && !stays(a, s->in[i], end))
-            n += count_steps(a, s->in[i], end, most - n);
+            n += cost(a, s->in[i], end, most - n);
+        else if (s->in[i] >= 0)
+            n += shape_at(a->p, s->in[i])->size == s->n;
     return n;
 }
 
@@ -92,7 +98,7 @@ static int choose(pass *a)
     int n = 0;
     for (int k = 0; k < a->p->n_steps; k++) {
         int v = a->p->step[k].y;
-        if (a->maker[v] != k || a->reads[v] <= 0 || count_steps(a, v, a->p->slot[v].last, MOST) > MOST)
+        if (a->maker[v] != k || a->reads[v] <= 0 || bytes_at(a->p, v) < LEAST || cost(a, v, a->p->slot[v].last, MOST) > MOST)
             continue;
         a->anew[v] = 1;
         n += MOST * a->reads[v];
