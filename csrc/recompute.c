@@ -1,4 +1,8 @@
-/* recompute.c: cheap values computed anew where a later group reads them, instead of stored until then. */
+/* recompute.c: cheap values computed anew where a later group reads them, instead of stored until then.
+ *
+ * So the derivative's groups repeat what the value's group did in passing, out of inputs and of what is stored anyway:
+ * no other value lives longer. A value is computed anew in every later group that reads it, or in none.
+ */
 #include "recording.h"
 
 #include <ctype.h>
@@ -12,8 +16,8 @@ enum {
 
 typedef struct {
     fg_program *p;
-    int *maker;                 /* of each slot: the step that computes it, element by element; else -1 */
-    int *reads;                 /* how many operands of later groups it is; -1: it must be stored */
+    int *maker;                 /* of each slot: the step that computes it element by element, or -1 */
+    int *reads;                 /* how many operands in later groups it is; -1: it must be stored */
     int *wanted;                /* in which group a step that is needed reads it, the last such ... */
     int *copied, *copy;         /* ... and it was computed anew, and the slot of that */
     char *anew;                 /* is it, in each later group? */
@@ -98,10 +102,9 @@ static int choose(pass *a)
     int n = 0;
     for (int k = 0; k < a->p->n_steps; k++) {
         int v = a->p->step[k].y;
-        if (a->maker[v] != k || a->reads[v] <= 0 || bytes_at(a->p, v) < LEAST || cost(a, v, a->p->slot[v].last, MOST) > MOST)
-            continue;
-        a->anew[v] = 1;
-        n += MOST * a->reads[v];
+        a->anew[v] = a->maker[v] == k && a->reads[v] > 0 && bytes_at(a->p, v) >= LEAST &&
+                     cost(a, v, a->p->slot[v].last, MOST) <= MOST;
+        n += a->anew[v] ? MOST * a->reads[v] : 0;
     }
     return n;
 }
