@@ -52,8 +52,8 @@ static int stays(const pass *a, int v, int end)
            (s->last >= end && !a->anew[root]);
 }
 
-/* What it costs to compute v anew from what stays until step `end`: its steps, and the large values that they read. More
- * than `most`: too much, or it cannot be. */
+/* What it costs to compute v anew from what stays until step `end`: its steps, and the large values that they read.
+ * More than `most`: too much, or it cannot be. */
 static int cost(const pass *a, int v, int end, int most)
 {
     if (most < 1 || a->maker[v] < 0 || !is_cheap(&a->p->step[a->maker[v]]))
@@ -219,7 +219,8 @@ int fg_program_recompute(fg_program *p)
     if (!numbers || !flags) {
         status = fg_fail(FG_NO_MEMORY, "no memory for a program");
     } else {
-        a = (pass){p, numbers, numbers + n, numbers + 2 * n, numbers + 3 * n, numbers + 4 * n, flags, flags + n, NULL, 0};
+        a = (pass){p, numbers, numbers + n, numbers + 2 * n, numbers + 3 * n, numbers + 4 * n,
+                   flags, flags + n, NULL, 0};
         fg_program_lifetimes(p);
         look(&a);
         if ((more = choose(&a)))
