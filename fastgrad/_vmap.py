@@ -33,7 +33,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
     in_axes : int, None, or tuple of these or of structures of them
         Which axis of each positional argument is the batch; it may be negative. None: the argument is the same for all
         elements, and f gets it as it is, but ndarrays as tensors. An int or None in the place of a structure holds for
-        all arrays in it. Keyword arguments are mapped along axis 0.
+        all arrays in it. Keyword arguments are all mapped along axis 0.
     out_axes : int, None, or a structure of these
         Where the batch is in each result. None: the result does not depend on a mapped argument, and comes once.
 
@@ -65,6 +65,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
             raise ValueError(
                 f"vmap: in_axes has {len(in_axes)} entries, but the function was called with {len(args)} positional "
                 f"argument{'s' * (len(args) != 1)}; give each one an axis or None"
+                f"{'; those by keyword are mapped along axis 0' if kwargs else ''}"
             )
         leaves, structure = tree.flatten((args, kwargs))
         axes = _spread(in_axes, args, "in_axes", "args") + [0] * len(tree.leaves(kwargs))
@@ -193,14 +194,20 @@ def _name(i: int, structure: tree.Structure) -> str:
     return ("args" if path.startswith("[0]") else "kwargs") + path[3:]
 
 
+# How to say that an argument is the same for all elements: a positional one, one by keyword.
+_SAME = (
+    "give it the axis None in in_axes",
+    "keyword arguments are mapped along axis 0: pass it by position, with the axis None in in_axes",
+)
+
+
 def _batch(x: Any, axis: int, unstable: bool, i: int, structure: tree.Structure) -> Tensor:
     """x, leaf number i of the arguments, as a tensor with the batch as first axis."""
     if isinstance(x, np.ndarray):
         x = _core.borrowed(x, unstable)
     if not isinstance(x, Tensor):
-        raise TypeError(
-            f"vmap: {_name(i, structure)} is {x!r}, expected an array to map over; give it the axis None in in_axes"
-        )
+        name = _name(i, structure)
+        raise TypeError(f"vmap: {name} is {x!r}, expected an array to map over; {_SAME[name.startswith('kwargs')]}")
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(f"vmap: in_axes gives {_name(i, structure)} the axis {axis}, but its shape is {x.shape}")
     return x if axis % x.ndim == 0 else _ops.moveaxis(x, axis, 0)
