@@ -105,22 +105,23 @@ def carry_out(
     moving = set(over or ())
 
     def special(op: int, result: int, xs: Operands, batched: list[bool], attr: tuple[int, ...]) -> Any:
-        if op == PART:
-            return xs[0][attr]
         if Diagonal in map(type, xs):
             if (found := through(op, xs, batched, attr)) is not None:
                 return found
             xs = [x.whole() if type(x) is Diagonal else x for x in xs]
-        if over is not None and noted.draws(op, attr):
-            moving.add(result)
-        moved = True in batched or result in moving
-        if op in FLOWS or (op == _CUSTOM and attr[0] not in called):
-            compound, read = noted.compounds[attr[0]], parts.get(result, [])
-            called[attr[0]] = compound.over(xs, batched, size, read) if moved else compound.at(xs, read)
-        if op in FLOWS:
-            return called[attr[0]]
-        if op == _CUSTOM:
-            return called[attr[0]][attr[1]]
+        moved = True in batched
+        if op in _SPECIAL:
+            if op == PART:
+                return xs[0][attr]
+            if over is not None and noted.draws(op, attr):
+                moved = True
+                moving.add(result)
+            if op != _RANDOM:
+                number, read = attr[0], parts.get(result, [])
+                if op != _CUSTOM or number not in called:
+                    compound = noted.compounds[number]
+                    called[number] = compound.over(xs, batched, size, read) if moved else compound.at(xs, read)
+                return called[number][attr[1]] if op == _CUSTOM else called[number]
         return _rule(op)(op, xs, batched, attr, size) if moved else apply_op(op, xs, attr)
 
     return _core.notes_carry_out(notes, values, moving, _SPECIAL, special)

@@ -21,6 +21,7 @@ from ._batching import Compound, note_call
 from ._calls import Call, CallRule, inside, zeros
 from ._core import Tensor
 from ._nodes import pulled
+from ._transforms import _grads
 
 __all__ = ["custom_jvp", "custom_vjp", "primitive"]
 
@@ -260,12 +261,9 @@ class _Tangent(CallRule):
     def vjp(self, g: Tensor) -> list[Tensor | None]:
         call, recorded = self.call, _core.grad_enabled()
         primals = call.leaves if recorded else [x.detach() if isinstance(x, Tensor) else x for x in call.leaves]
-        was = _core.set_grad_enabled(True)
-        try:
+        with _grads(True):
             own = [_core.watch(np.ones(shape, dtype)) for shape, dtype in call.kinds]
             tangents = self.push(primals, own)
-        finally:
-            _core.set_grad_enabled(was)
         for t in tangents:
             if not (t.requires_grad or _core.traced(t)) and np.any(t.numpy()):
                 raise TypeError(

@@ -51,7 +51,7 @@ def jacrev(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
         rows = over_units(point.pull, point.results)
         return [
             [_shaped(part, (*y.shape, *x.shape)) for part, x in zip(parts, point.watched)]
-            for y, parts in zip(point.results, zip(*[_split(r, point.results) for r in rows]))
+            for y, parts in zip(point.results, _split(rows, point.results))
         ]
 
     return _jacobian("jacrev", pass_over, f, argnums, has_aux)
@@ -75,9 +75,9 @@ def jacfwd(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
         return [
             [
                 _shaped(part.transpose((*range(1, part.ndim), 0)), (*y.shape, *x.shape))
-                for part, x in zip(_split(column, point.watched), point.watched)
+                for part, x in zip(parts, point.watched)
             ]
-            for y, column in zip(point.results, columns)
+            for y, parts in zip(point.results, zip(*_split(columns, point.watched)))
         ]
 
     return _jacobian("jacfwd", pass_over, f, argnums, has_aux)
@@ -215,12 +215,12 @@ def _shaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     return x if x.shape == shape else x.reshape(shape)
 
 
-def _split(stack: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The parts of a stack that belong to the elements of each tensor."""
+def _split(stacks: list[Tensor], tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+    """For each tensor, the parts of all stacks that belong to its elements."""
     if len(tensors) == 1:
-        return [stack]
-    parts, at = [], 0
+        return [stacks]
+    found, at = [], 0
     for x in tensors:
-        parts.append(stack[at : at + x.size])
+        found.append([stack[at : at + x.size] for stack in stacks])
         at += x.size
-    return parts
+    return found

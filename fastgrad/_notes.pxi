@@ -115,7 +115,9 @@ def notes_carry_out(list notes, dict values, set moving, set apart, special):
     cdef list operands, tracked, xs, moves
     cdef tuple attr
     cdef int op, k
-    cdef bint tracks = any([x.requires_grad for x in values.values()]), moved
+    cdef bint tracks = False, moved
+    for x in values.values():
+        tracks = tracks or x.requires_grad
     values[-1] = None                           # a missing operand
     for op, y, operands, tracked, attr, last in notes:
         if y in values:
@@ -138,12 +140,15 @@ def notes_carry_out(list notes, dict values, set moving, set apart, special):
 
 def notes_for(wanted, list notes):
     """Those of the notes that these values need, each with those of its operands that nothing later reads."""
-    cdef set last, needed = {-1, *wanted}
-    cdef list operands, kept = []
+    cdef set needed = {-1, *wanted}
+    cdef list operands, last, kept = []
     for op, y, operands, tracked, attr, _ in reversed(notes):
         if y in needed:
-            last = {v for v in operands if v not in needed}
-            needed.update(last)
+            last = []
+            for v in operands:
+                if v not in needed:
+                    needed.add(v)
+                    last.append(v)
             kept.append((op, y, operands, tracked, attr, last))
     kept.reverse()
     return kept

@@ -128,11 +128,12 @@ class Recording:
         """The results over batches, those that depend on one with the batch as first axis."""
         inputs = dict(enumerate(batches))
         values = carry_out(self.notes, self.constants | inputs, self.noted, inputs, size)
-        results = []
-        for v, own, tracked in zip(self.numbers, self.results, self.tracked):
-            x = own if v < 0 else values[v]
-            x = x.whole() if type(x) is Diagonal else x
-            results.append(x.detach() if not tracked and isinstance(x, Tensor) and x.requires_grad else x)
+        results = [own if v < 0 else values[v] for v, own in zip(self.numbers, self.results)]
+        for k, x in enumerate(results):
+            if type(x) is Diagonal:
+                x = results[k] = x.whole()
+            if not self.tracked[k] and isinstance(x, Tensor) and x.requires_grad:
+                results[k] = x.detach()
         return results
 
 
@@ -152,7 +153,7 @@ def over_units(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor])
             columns = np.eye(n, x.size, -at, x.dtype)
             batches.append(_core.adopt(columns.reshape((n, *x.shape)), "jacobian"))
             at += x.size
-    return [whole(y, v >= 0, n) for y, v in zip(recording.over(batches, n), recording.numbers)]
+    return [y if v >= 0 else whole(y, False, n) for y, v in zip(recording.over(batches, n), recording.numbers)]
 
 
 def _same(x: Any, inside: bool) -> Any:
