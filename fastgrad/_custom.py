@@ -18,7 +18,7 @@ import numpy as np
 
 from . import _core, tree
 from ._batching import Compound, note_call
-from ._calls import Call, CallRule, inside, zeros
+from ._calls import Call, CallRule, inside, zero_tangent
 from ._core import Tensor
 from ._nodes import pulled
 from ._transforms import _grads
@@ -250,7 +250,7 @@ class _Tangent(CallRule):
         """The tangents of the float arrays of the result, for those of the tracked leaves of the arguments."""
         call = self.call
         given = dict(zip(call.tracked, tangents))
-        filled = [zeros(x) if given.get(k) is None else given[k] for k, x in enumerate(primals)]
+        filled = [zero_tangent(x) if given.get(k) is None else given[k] for k, x in enumerate(primals)]
         split = [tuple(args[i] for i in call.places) for args in (call.with_leaves(primals), call.with_leaves(filled))]
         pair = self.function._jvp(*call.nondiff, *split)  # type: ignore[misc]
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
@@ -267,8 +267,8 @@ class _Tangent(CallRule):
         for t in tangents:
             if not (t.requires_grad or _core.traced(t)) and np.any(t.numpy()):
                 raise TypeError(
-                    f"{call.name}: jvp returned a tangent that is not zero and does not depend on the tangents given, in "
-                    "which it must be linear; compute it from them by operations that are differentiable"
+                    f"{call.name}: jvp returned a tangent that is not zero and does not depend on the tangents given, "
+                    "in which it must be linear; compute it from them by operations that are differentiable"
                 )
         return pulled(tangents, self.parts(g), own, recorded)
 
@@ -390,7 +390,8 @@ class _ByArgument(CallRule):
     def jvp(self, tangents: list[Tensor | None]) -> Tensor:
         moved = {k: t for k, t in zip(self.call.tracked, tangents) if t is not None}
         given, rules = self._by("defjvp", [*moved])
-        along = self.call.with_leaves([moved[k] if k in moved else zeros(x) for k, x in enumerate(self.call.leaves)])
+        leaves = self.call.leaves
+        along = self.call.with_leaves([moved[k] if k in moved else zero_tangent(x) for k, x in enumerate(leaves)])
         terms = [self.as_parts(rule(along[i], *given), "its rule") for i, rule in rules.items()]
         return self.joined([functools.reduce(_core.add, parts) for parts in zip(*terms)])
 

@@ -189,7 +189,7 @@ def _spread(axes: Any, node: Any, what: str, path: str) -> list[int | None]:
     ]
 
 
-def _name(i: int, structure: tree.Structure) -> str:
+def place_of(structure: tree.Structure, i: int) -> str:
     """How errors call leaf number i of (args, kwargs)."""
     path = structure.paths("")[i]
     return ("args" if path.startswith("[0]") else "kwargs") + path[3:]
@@ -207,10 +207,10 @@ def _batch(x: Any, axis: int, unstable: bool, i: int, structure: tree.Structure)
     if isinstance(x, np.ndarray):
         x = _core.borrowed(x, unstable)
     if not isinstance(x, Tensor):
-        name = _name(i, structure)
+        name = place_of(structure, i)
         raise TypeError(f"vmap: {name} is {x!r}, expected an array to map over; {_SAME[name.startswith('kwargs')]}")
     if not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"vmap: in_axes gives {_name(i, structure)} the axis {axis}, but its shape is {x.shape}")
+        raise ValueError(f"vmap: in_axes gives {place_of(structure, i)} the axis {axis}, but its shape is {x.shape}")
     return x if axis % x.ndim == 0 else _ops.moveaxis(x, axis, 0)
 
 
@@ -222,7 +222,7 @@ def _size(batches: dict[int, Tensor], where: dict[int, int], leaves: list[Any], 
     if len(set(lengths)) > 1:
         told: dict[int, str] = {}
         for length, (i, axis) in zip(lengths, where.items()):
-            told.setdefault(length, f"{_name(i, structure)} has {length} (axis {axis} of shape {leaves[i].shape})")
+            told.setdefault(length, f"{place_of(structure, i)} has {length} (axis {axis} of shape {leaves[i].shape})")
         raise ValueError(f"vmap: the mapped axes differ in length: {', '.join(told.values())}")
     return lengths[0]
 
