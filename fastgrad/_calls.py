@@ -27,7 +27,7 @@ class Call:
     def __init__(self, name: str, names: Sequence[str], args: Sequence[Any], nondiff: Sequence[int] = ()) -> None:
         self.name, self.names, self.args, self._nondiff = name, names, args, nondiff
         self.places = [i for i in range(len(args)) if i not in nondiff]
-        self.leaves, self.structure = tree.flatten(tuple([args[i] for i in self.places]))
+        self.leaves, self.structure = tree.flatten(tuple([args[i] for i in self.places] if nondiff else args))
         self.tracked = _core.tracked_among(self.leaves)
         self.inputs = [self.leaves[k] for k in self.tracked]
         self.kinds = [(x.shape, x.dtype) for x in self.inputs]
@@ -69,7 +69,10 @@ class Call:
         user's, which may refer to the node that this is for."""
         self.inputs = []
         self.leaves = [_settled(x) for x in self.leaves] if values else []
-        self.args = [tree.map(_settled, x) if i in self._nondiff else None for i, x in enumerate(self.args)]
+        if self._nondiff:
+            self.args = [tree.map(_settled, x) if i in self._nondiff else None for i, x in enumerate(self.args)]
+        else:
+            self.args = ()
 
     def cotangents(self, found: Any, rule: str) -> list[Tensor | None]:
         """What a rule returned, a tuple with an entry for each argument, as the cotangents of the tracked leaves."""

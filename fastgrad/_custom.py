@@ -70,6 +70,8 @@ class _Function:
 
     def _names(self, n: int) -> list[str]:
         """How errors call the arguments."""
+        if n == len(self._parameters):
+            return self._parameters
         return self._parameters[:n] + [f"args[{i}]" for i in range(len(self._parameters), n)]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
