@@ -56,10 +56,10 @@ def through(op: int, xs: list[Any], batched: list[bool], attr: tuple[int, ...]) 
 
 
 def _scaled(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Diagonal | None:
-    """An elementwise operation that is linear in operand k, the diagonal, if that has the shape of the result."""
+    """An elementwise operation that is linear in operand k, the diagonal, if its result has no more elements."""
     x = xs[k].entries
     y = apply_op(op, [*xs[:k], x, *xs[k + 1 :]], attr)
-    return Diagonal(y) if y.shape == x.shape else None
+    return Diagonal(y) if y.size == x.size else None
 
 
 def _derivative(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Diagonal | None:
@@ -89,12 +89,13 @@ def _sum(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Tensor | None
 
 def _matmul(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Tensor | None:
     """The product of a diagonal of row vectors on the left (k = 0) or of column vectors on the right with a matrix."""
-    d, other, n = xs[k], xs[1 - k], xs[k].entries.size
-    if d.entries.shape != ((1, n) if attr[k] == k else (n, 1)) or other.ndim != 2:
+    d, other = xs[k], xs[1 - k]
+    x, n = d.entries, d.entries.size
+    if x.shape != ((1, n) if attr[k] == k else (n, 1)) or other.ndim != 2:
         return None
     rows = other if attr[1 - k] == k else transpose(other, (1, 0))  # one for each entry
     if not d.units:
-        rows = _core.multiply(rows, reshape(d.entries, (n, 1)))
+        rows = _core.multiply(rows, reshape(x, (n, 1)))
     return reshape(rows, (n, 1, rows.shape[1]) if k == 0 else (n, rows.shape[1], 1))
 
 

@@ -194,6 +194,9 @@ def _watched(
     ``keep``: of ndarrays copies, for what is recorded outlasts the call."""
     found = []
     for k, x in enumerate(leaves):
+        if type(x) is np.ndarray and x.dtype in _FLOATS and not keep:
+            found.append(_core.watch(x))
+            continue
         if isinstance(x, Tensor) and x.dtype in _FLOATS:
             found.append(_core.watch_tensor(x, connected))
             continue
@@ -228,13 +231,14 @@ def _argnums(argnums: Any, name: str) -> tuple[int, ...]:
 
 def _places(numbers: tuple[int, ...], args: Sequence[Any], f: Callable[..., Any], name: str) -> list[int]:
     """The numbers, counted from the first argument."""
+    n = len(args)
     for i in numbers:
-        if not -len(args) <= i < len(args):
+        if not -n <= i < n:
             raise TypeError(
-                f"{name}: argnums names argument {i}, but {_name(f)} was called with {len(args)} positional argument"
-                f"{'s' * (len(args) != 1)}"
+                f"{name}: argnums names argument {i}, but {_name(f)} was called with {n} positional argument"
+                f"{'s' * (n != 1)}"
             )
-    return [i % len(args) for i in numbers]
+    return [i % n for i in numbers]
 
 
 def _with_aux(f: Callable[..., Any], result: Any, name: str) -> Any:
