@@ -1,4 +1,4 @@
-/* reduce.c: sums, extrema, the softmax family and the optimizer updates.
+/* reduce.c: sums, running sums, extrema, the softmax family and the optimizer updates.
  *
  * A reduction keeps as many partial results as lanes and joins whole sets of lanes, which vectorises without
  * reassociating: a row is folded as a matrix LANES wide (NARROW, if it is shorter), a matrix of few columns as
@@ -66,7 +66,7 @@ enum { SUM, DOT, MAX, MIN, TOP }; /* TOP is MAX where a nan may get lost */
 #include "reduce.c"
 
 #define TABLE(t)                                                                                               \
-    {.sum_rows = sum_rows_##t, .sum_cols = sum_cols_##t, .add_cols = add_cols_##t,                             \
+    {.sum_rows = sum_rows_##t, .sum_cols = sum_cols_##t, .add_cols = add_cols_##t, .cumsum = cumsum_##t,       \
      .max_rows = max_rows_##t, .max_cols = max_cols_##t,                                                       \
      .min_rows = min_rows_##t, .min_cols = min_cols_##t, .extremum_vjp_rows = extremum_vjp_rows_##t,           \
      .softmax_rows = softmax_rows_##t, .log_softmax_rows = log_softmax_rows_##t,                               \
@@ -240,6 +240,27 @@ static void NAME(add_cols)(int64_t n, int64_t cols, const void *x_, void *y_)
     REAL *y = y_;
     for (int64_t c = 0; c < cols; c += STRIP)
         NAME(fold_down)(SUM, 1, n, LESSER(STRIP, cols - c), cols, x + c, y + c);
+}
+
+static void NAME(cumsum)(int64_t outer, int64_t n, int64_t inner, int reverse, const void *x_, void *y_)
+{
+    const int64_t step = reverse ? -inner : inner;
+    for (int64_t o = 0; o < outer; o++) {
+        const int64_t first = (o * n + (reverse ? n - 1 : 0)) * inner;
+        const REAL *x = (const REAL *)x_ + first;
+        REAL *y = (REAL *)y_ + first;
+        if (inner == 1) {
+            REAL sum = -(REAL)0;
+            for (int64_t i = 0; i < n; i++) y[i * step] = sum += x[i * step];
+            continue;
+        }
+        memmove(y, x, (size_t)inner * sizeof *y);
+        for (int64_t i = 1; i < n; i++) {
+            x += step;
+            y += step;
+            SIMD for (int64_t c = 0; c < inner; c++) y[c] = y[c - step] + x[c];
+        }
+    }
 }
 
 #define EXTREMUM(kind, rows_name, cols_name)                                                              \

@@ -287,15 +287,15 @@ TABLE = {
          "only a tensor that no recorded operation made can be copied or pickled; use .detach()"),
     ],
     "NumPy's functions": [
-        ("np.cumsum(w)", TypeError,
-         "numpy.cumsum is not supported on tensors; give a function of ndarrays its rule with fastgrad.primitive, "
+        ("np.sort(w)", TypeError,
+         "numpy.sort is not supported on tensors; give a function of ndarrays its rule with fastgrad.primitive, "
          "or pass t.detach().numpy() for values without gradients"),
         ("np.linalg.inv(w)", TypeError,
          "numpy.linalg.inv is not supported on tensors; give a function of ndarrays its rule with fastgrad.primitive, "
          "or pass t.detach().numpy() for values without gradients"),
-        ("np.outer(w, w)", TypeError,
-         "numpy.outer is not supported on tensors; write it as a[:, None] * b, or give a function of ndarrays its rule "
-         "with fastgrad.primitive, or pass t.detach().numpy() for values without gradients"),
+        ("np.average(w)", TypeError,
+         "numpy.average is not supported on tensors; write it as (w * x).sum() / w.sum(), or give a function of ndarrays "
+         "its rule with fastgrad.primitive, or pass t.detach().numpy() for values without gradients"),
         ("np.gcd(fg.tensor([1]), 2)", TypeError,
          "numpy.gcd is not supported on tensors; give a function of ndarrays its rule with fastgrad.primitive, "
          "or pass t.detach().numpy() for values without gradients"),

@@ -35,16 +35,17 @@ CALLS = {
     # name: arguments that need no tensor; the others are called with one tensor, or two
     "ldexp": (np.array([1, 2, 3]),), "round": (1,), "around": (1,), "take": ([2, 0],), "reshape": ((3, 2),),
     "expand_dims": (1,), "linspace": (2.0, 5),
+    "roll": (1, 0), "interp": ([0.0, 0.2, 0.7], [1.0, 3.0, 2.0]),
     "swapaxes": (0, 1), "moveaxis": (0, 1), "broadcast_to": ((4, 2, 3),), "transpose": ((1, 0),), "permute_dims": ((1, 0),),
     "clip": (0.3, 0.6), "full_like": (3.0,), "astype": ("f4",),
 }  # fmt: skip
-SEQUENCES = {"concatenate", "concat", "stack"}
+SEQUENCES = {"concatenate", "concat", "stack", "hstack", "vstack"}
 WITHOUT_GRADIENT = {"any", "all", "argmax", "argmin", "zeros_like", "ones_like", "empty_like", "full_like", "isfinite",
     "isinf", "isnan",
                     "signbit", "less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "logical_and",
                     "logical_or",
                     "logical_xor", "logical_not"}  # fmt: skip
-TWO = {name for name in OURS if getattr(NUMPY[name], "nin", 1) == 2} | {"dot", "where"}
+TWO = {name for name in OURS if getattr(NUMPY[name], "nin", 1) == 2} | {"dot", "where", "inner", "outer", "tensordot", "vdot"}
 
 
 def arguments(name, t, u):
@@ -54,6 +55,8 @@ def arguments(name, t, u):
         return (t, *CALLS[name])
     if name == "where":
         return (Y > 0.3, t, u)
+    if name == "einsum":
+        return ("ij,ij->j", t, u)
     if name in ("dot", "matmul"):
         return (t, Y.T)
     return (t, u) if name in TWO else (t,)
@@ -237,10 +240,19 @@ def test_arguments_of_reduce_that_are_not_here(argument, value):
         np.add.reduce(LASTING, **{argument: value})
 
 
+def test_running_sums_and_tables_of_ufuncs():
+    for axis in (0, 1, -1):
+        same_bits(np.add.accumulate(tracked(), axis=axis), np.add.accumulate(X, axis=axis))
+    same_bits(np.add.accumulate(tracked()), np.add.accumulate(X))
+    for a, b in ((X, Y), (X, 2.0), (Y[0, 0], X)):
+        for u, v in ((fg.tensor(a), b), (a, fg.tensor(b)), (fg.tensor(a, requires_grad=True), b)):
+            same_bits(np.subtract.outer(u, v), np.subtract.outer(a, b))
+
+
 @pytest.mark.parametrize(
     "call, name",
-    [(lambda t: np.subtract.reduce(t), "numpy.subtract.reduce"), (lambda t: np.add.accumulate(t), "numpy.add.accumulate"),
-     (lambda t: np.add.outer(t, t), "numpy.add.outer"), (lambda t: np.add.at(np.zeros(3), [0], t), "numpy.add.at"),
+    [(lambda t: np.subtract.reduce(t), "numpy.subtract.reduce"),
+     (lambda t: np.maximum.accumulate(t), "numpy.maximum.accumulate"), (lambda t: np.add.at(np.zeros(3), [0], t), "numpy.add.at"),
      (lambda t: np.multiply.reduceat(t, [0]), "numpy.multiply.reduceat"),
      (lambda t: np.logical_and.reduce(t), "numpy.logical_and.reduce")],
 )  # fmt: skip
