@@ -217,7 +217,7 @@ def diag(x: TensorLike, k: int = 0) -> Tensor:
         raise ValueError(f"diag: expected a vector or a matrix, got shape {x.shape}")
     n = len(x) + abs(k)
     elements = concatenate([np.zeros(abs(k), x.dtype), x])  # of each column, or for k < 0 of each row
-    return where(np.eye(n, k=k, dtype=bool), elements if k >= 0 else reshape(elements, (-1, 1)), 0)
+    return where(np.eye(n, k=k, dtype=bool), elements if k >= 0 else reshape(elements, (-1, 1)), x.dtype.type(0))
 
 
 def tril(x: TensorLike, k: int = 0) -> Tensor:
@@ -228,7 +228,7 @@ def tril(x: TensorLike, k: int = 0) -> Tensor:
     tensor([[1., 0.],
             [3., 4.]])
     """
-    return where(_lower("tril", x := asarray(x), k), x, 0)
+    return where(_lower("tril", x := asarray(x), k), x, x.dtype.type(0))
 
 
 def triu(x: TensorLike, k: int = 0) -> Tensor:
@@ -239,7 +239,7 @@ def triu(x: TensorLike, k: int = 0) -> Tensor:
     tensor([[1., 2.],
             [0., 4.]])
     """
-    return where(_lower("triu", x := asarray(x), k - 1), 0, x)
+    return where(_lower("triu", x := asarray(x), k - 1), x.dtype.type(0), x)
 
 
 def _lower(name: str, x: Tensor, k: int) -> Any:
