@@ -242,23 +242,30 @@ static void NAME(add_cols)(int64_t n, int64_t cols, const void *x_, void *y_)
         NAME(fold_down)(SUM, 1, n, LESSER(STRIP, cols - c), cols, x + c, y + c);
 }
 
+/* Running sums of rows of n, side by side so that no addition waits for another. */
+INLINE void NAME(run_on)(const int rows, int64_t n, int64_t step, const REAL *x, REAL *y)
+{
+    REAL sum[4] = {-(REAL)0, -(REAL)0, -(REAL)0, -(REAL)0};
+    for (int64_t i = 0; i < n; i++)
+        UNROLL for (int r = 0; r < rows; r++) y[r * n + i * step] = sum[r] += x[r * n + i * step];
+}
+
 static void NAME(cumsum)(int64_t outer, int64_t n, int64_t inner, int reverse, const void *x_, void *y_)
 {
     const int64_t step = reverse ? -inner : inner;
-    for (int64_t o = 0; o < outer; o++) {
-        const int64_t first = (o * n + (reverse ? n - 1 : 0)) * inner;
-        const REAL *x = (const REAL *)x_ + first;
-        REAL *y = (REAL *)y_ + first;
-        if (inner == 1) {
-            REAL sum = -(REAL)0;
-            for (int64_t i = 0; i < n; i++) y[i * step] = sum += x[i * step];
-            continue;
-        }
-        memmove(y, x, (size_t)inner * sizeof *y);
+    const REAL *x = (const REAL *)x_ + (reverse ? (n - 1) * inner : 0);
+    REAL *y = (REAL *)y_ + (reverse ? (n - 1) * inner : 0);
+    int64_t o = 0;
+    for (; inner == 1 && o + 4 <= outer; o += 4) NAME(run_on)(4, n, step, x + o * n, y + o * n);
+    for (; inner == 1 && o < outer; o++) NAME(run_on)(1, n, step, x + o * n, y + o * n);
+    for (; o < outer; o++) {
+        const REAL *from = x + o * n * inner;
+        REAL *to = y + o * n * inner;
+        memmove(to, from, (size_t)inner * sizeof *to);
         for (int64_t i = 1; i < n; i++) {
-            x += step;
-            y += step;
-            SIMD for (int64_t c = 0; c < inner; c++) y[c] = y[c - step] + x[c];
+            from += step;
+            to += step;
+            SIMD for (int64_t c = 0; c < inner; c++) to[c] = to[c - step] + from[c];
         }
     }
 }
