@@ -29,7 +29,7 @@ _MATMUL = _core.op_names().index("matmul")
 Labels = tuple[int, ...]
 
 
-# ---- two factors ------------------------------------------------------------------------------------------------------
+# ---- two factors -----------------------------------------------------------------------------------------------------
 def _ordered(x: Tensor, labels: Labels, order: Labels) -> Tensor:
     """x with its axes in another order."""
     return x if labels == order else transpose(x, [labels.index(i) for i in order])
@@ -58,9 +58,10 @@ def _contracted(a: Tensor, of_a: Labels, b: Tensor, of_b: Labels, kept: Iterable
     ta = rows != () and of_a == both + gone + rows  # as it lies, transposed
     tb = columns != () and of_b == both + columns + gone
     m, k, n = (math.prod(shape[part]) for part in (rows, gone, columns))
-    a = reshape(_ordered(a, of_a, both + (gone + rows if ta else rows + gone)), shape[both] + ([k, m] if ta else [m, k]))
-    b = reshape(_ordered(b, of_b, both + (columns + gone if tb else gone + columns)),
-                shape[both] + ([n, k] if tb else [k, n]))  # fmt: skip
+    a = _ordered(a, of_a, both + (gone + rows if ta else rows + gone))
+    b = _ordered(b, of_b, both + (columns + gone if tb else gone + columns))
+    a = reshape(a, shape[both] + ([k, m] if ta else [m, k]))
+    b = reshape(b, shape[both] + ([n, k] if tb else [k, n]))
     if a.dtype.kind == "f":
         product = _core.apply_op(_MATMUL, [a, b], (ta, tb))
     else:
@@ -142,8 +143,9 @@ def tensordot(a: TensorLike, b: TensorLike, axes: Any = 2) -> Tensor:
     if not hasattr(axes, "__len__"):
         n = operator.index(axes)
         if not 0 <= n <= min(a.ndim, b.ndim):
-            raise ValueError(f"tensordot: expected axes of 0 to {min(a.ndim, b.ndim)} for shapes {a.shape} and {b.shape}, "
-                             f"got {n}")  # fmt: skip
+            raise ValueError(
+                f"tensordot: expected axes of 0 to {min(a.ndim, b.ndim)} for shapes {a.shape} and {b.shape}, got {n}"
+            )
         return _over("tensordot", a, b, range(a.ndim - n, a.ndim), range(n))
     first, second = ([k] if isinstance(k, int) else k for k in axes)
     return _over("tensordot", a, b, first, second)
@@ -177,17 +179,17 @@ def trace(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Ten
     return _core.sum(diagonal(x, offset, axis1, axis2), -1)
 
 
-# ---- any number -------------------------------------------------------------------------------------------------------
+# ---- any number ------------------------------------------------------------------------------------------------------
 def einsum(subscripts: Any, *operands: Any, optimize: Any = True) -> Tensor:
     """Sums of products of any number of factors, whose axes are labelled by letters: Einstein's convention.
 
     Parameters
     ----------
     subscripts : str
-        As ``numpy.einsum``'s: letters for the axes of each factor, with commas between them, then ``->`` and the letters
-        of the result; without that, those that occur once, in the order of the alphabet. A letter that the result
-        lacks is summed over, a letter twice in one factor takes a diagonal, ``...`` stands for axes that broadcast.
-        Lists of numbers behind each factor do as well.
+        As ``numpy.einsum``'s: letters for the axes of each factor, with commas between them, then ``->`` and the
+        letters of the result; without that, those that occur once, in the order of the alphabet. A letter that the
+        result lacks is summed over, a letter twice in one factor takes a diagonal, ``...`` stands for axes that
+        broadcast. Lists of numbers behind each factor do as well.
     *operands : array_like
         The factors. float32 and float64 are kept, dtypes are promoted as NumPy does.
     optimize : bool, str or list
@@ -231,7 +233,8 @@ def _of_lists(*given: Any) -> tuple[str, tuple[Any, ...]]:
     try:
         words = ["".join("..." if i is Ellipsis else _LETTERS[operator.index(i)] for i in labels) for labels in lists]
     except (TypeError, IndexError):
-        raise TypeError("einsum: expected a string of subscripts first, or a list of numbers behind each factor") from None
+        message = "einsum: expected a string of subscripts first, or a list of numbers behind each factor"
+        raise TypeError(message) from None
     n = len(given) // 2
     return ",".join(words[:n]) + "".join("->" + word for word in words[n:]), given[: 2 * n : 2]
 
@@ -254,7 +257,8 @@ def _plan(
         output = _labels(subscripts, result, len(result.replace("...", "")) + len(dots) * ("..." in result))
     if len({*output}) != len(output) or not {*dots} <= {*output} <= {*every}:
         raise ValueError(
-            f"einsum: expected in the result of {subscripts!r} letters of the factors, each once, and ... if they have it"
+            f"einsum: expected in the result of {subscripts!r} letters of the factors, each once, and ... if they have "
+            "it"
         )
     length: dict[int, int] = {}
     for labels, shape in zip(terms, shapes):
@@ -263,7 +267,8 @@ def _plan(
                 length[i] = n
             if n not in (1, length[i]) or n != shape[labels.index(i)]:
                 name = "an axis of '...'" if i < 0 else repr(chr(i))
-                raise ValueError(f"einsum: {name} of {subscripts!r} has different lengths in shapes {', '.join(map(str, shapes))}")
+                told = ", ".join(map(str, shapes))
+                raise ValueError(f"einsum: {name} of {subscripts!r} has different lengths in shapes {told}")
     terms = [tuple(i if n == length[i] else 0 for i, n in zip(labels, shape)) for labels, shape in zip(terms, shapes)]
     if len(terms) <= 2:
         return terms, output, [tuple(range(len(terms)))]
@@ -286,7 +291,8 @@ def _labels(subscripts: str, word: str, ndim: int) -> Labels:
     if not (before + behind).isascii() or not (before + behind + "a").isalpha():
         raise ValueError(f"einsum: expected letters, commas, '...' and one '->', got {subscripts!r}")
     if n < 0 or (n and not dots):
-        raise ValueError(f"einsum: {word!r} of {subscripts!r} names {len(before + behind)} axes of a factor that has {ndim}")
+        named = len(before + behind)
+        raise ValueError(f"einsum: {word!r} of {subscripts!r} names {named} axes of a factor that has {ndim}")
     return (*map(ord, before), *range(-n, 0), *map(ord, behind))
 
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from . import _core
 from ._core import (
-    Tensor, asarray, astype, broadcast_to, concatenate, gathered, maximum, minimum, normal_axes, reshape, subtract, where,
+    Tensor, asarray, astype, broadcast_to, concatenate, gathered, maximum, minimum, normal_axes, reshape, subtract,
+    where,
 )  # fmt: skip
 from ._shapes import one_axis, part
 
@@ -94,7 +95,7 @@ def interp(
 
 
 def _last_before(xp: Any, x: Any) -> Any:
-    """The number of the last of the points xp that is not above x, 0 if all are; both have batches before their axes."""
+    """The number of the last of the points xp that is not above x, 0 if all are; batches are before both's axes."""
     if xp.ndim == 1:
         return np.maximum(np.searchsorted(xp, x, "right") - 1, 0)
     lead = np.broadcast_shapes(xp.shape[:-1], x.shape[:-1])

@@ -18,7 +18,8 @@ EINSUM = {
     "ij->": [(2, 3)], "ijk,jl,kl->il": [(2, 3, 4), (3, 5), (4, 5)], "ab,bc,cd,de->ae": [(2, 3), (3, 4), (4, 2), (2, 5)],
     "ij,ij,ij->i": [(2, 3)] * 3, "a,b,c": [(2,), (3,), (2,)], ",ij": [(), (2, 3)], "b a, a -> b": [(2, 3), (3,)],
     "zA": [(2, 3)], "ba,cb": [(2, 3), (4, 2)], "...ij,...jk": [(2, 3, 4), (4, 2)],
-    "...ij,...jk->...ik": [(2, 1, 3, 4), (3, 4, 2)], "i...,i...->...": [(3, 2, 1), (3, 2, 4)], "...i->i...": [(2, 3, 4)],
+    "...ij,...jk->...ik": [(2, 1, 3, 4), (3, 4, 2)], "i...,i...->...": [(3, 2, 1), (3, 2, 4)],
+    "...i->i...": [(2, 3, 4)],
     "...,...": [(2, 1), (3,)], "ij,jk": [(2, 1), (3, 4)], "...ii->...": [(2, 3, 3)],
 }  # fmt: skip
 # Each is called with NumPy or fastgrad, and with arrays of these shapes.
@@ -154,7 +155,8 @@ def test_einsum_in_other_forms():
         got = np.einsum("ij,jk,kl->il", fg.tensor(a), b, c, optimize=optimize)
         np.testing.assert_allclose(got.numpy(), a @ b @ c, rtol=1e-13)
     mixed = fg.einsum("ij,jk", fg.tensor(a, dtype="f4"), b)
-    assert mixed.dtype == np.float64 and fg.einsum("ij,j", fg.tensor(a, dtype="f4"), np.ones(3, "f4")).dtype == np.float32
+    single = fg.einsum("ij,j", fg.tensor(a, dtype="f4"), np.ones(3, "f4"))
+    assert (mixed.dtype, single.dtype) == (np.float64, np.float32)
 
 
 def test_einsum_multiplies_in_a_cheap_order():
@@ -165,8 +167,11 @@ def test_einsum_multiplies_in_a_cheap_order():
 
 
 def test_einsum_neither_copies_nor_transposes_matrices():
-    for subscripts, a, b in (("ij,kj->ik", (3, 4), (5, 4)), ("ji,jk->ik", (4, 3), (4, 5)), ("bij,bkj->bik", (2, 3, 4), (2, 5, 4))):
-        _, *lines = str(fg.compile(lambda a, b: fg.einsum(subscripts, a, b)).program(np.ones(a), np.ones(b))).splitlines()
+    for subscripts, a, b in [
+        ("ij,kj->ik", (3, 4), (5, 4)), ("ji,jk->ik", (4, 3), (4, 5)), ("bij,bkj->bik", (2, 3, 4), (2, 5, 4))
+    ]:  # fmt: skip
+        program = fg.compile(lambda a, b: fg.einsum(subscripts, a, b)).program(np.ones(a), np.ones(b))
+        _, *lines = str(program).splitlines()
         assert len(lines) == 1 and "matmul" in lines[0]
 
 
@@ -183,7 +188,8 @@ REFUSED = [
     (lambda t: fg.einsum("ij->->i", t), ValueError, "expected letters"),
     (lambda t: fg.einsum(t, "ij"), TypeError, "expected a string of subscripts first"),
     (lambda t: fg.tensordot(t, t, 3), ValueError, "expected axes of 0 to 2"),
-    (lambda t: fg.tensordot(t, t, 1), ValueError, r"tensordot: shapes \(2, 3\) and \(2, 3\) do not align: 3 \(axis 1\) is not 2"),
+    (lambda t: fg.tensordot(t, t, 1), ValueError,
+     r"tensordot: shapes \(2, 3\) and \(2, 3\) do not align: 3 \(axis 1\) is not 2"),
     (lambda t: fg.tensordot(t, t, ([0, 1], [0])), ValueError, "2 axes of the first factor for 1"),
     (lambda t: fg.tensordot(t, t, ([0, 0], [0, 1])), ValueError, "named twice"),
     (lambda t: fg.inner(t, t.T), ValueError, "inner: shapes"),
