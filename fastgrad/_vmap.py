@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import _core, _ops, tree
-from ._batching import carry_out, noting, whole
+from ._batching import Noted, carry_out, whole
 from ._core import Tensor
 from ._diagonal import Diagonal
 
@@ -110,27 +110,28 @@ class Recording:
 
     def __init__(self, element: Callable[[], list[Tensor]], f: Callable[[list[Tensor]], list[Any]]) -> None:
         """``element`` makes the inputs, tensors that nobody else knows; f takes them to results."""
-        with noting() as self.noted:
+        with Noted() as self.noted:
             _core.notes_begin()
             try:
                 inputs = element()
                 for x in inputs:
                     _core.notes_input(x)
                 self.results = f(inputs)
-                kinds = [_core.notes_output(x) if isinstance(x, Tensor) else (-1, False) for x in self.results]
+                self.numbers, self.tracked = _core.notes_outputs(self.results)
             except BaseException:
                 _core.trace_abort()
                 raise
-        self.numbers, self.tracked = [v for v, _ in kinds], [tracked for _, tracked in kinds]
         notes, self.constants = _core.notes_end()
         self.notes = _core.notes_for(self.numbers, notes)
 
     def over(self, batches: Iterable[Tensor | Diagonal], size: int) -> list[Any]:
         """The results over batches, those that depend on one with the batch as first axis."""
-        values = carry_out(self.notes, self.constants, dict(enumerate(batches)), self.numbers, size, self.noted)
+        inputs = dict(enumerate(batches))
+        values = carry_out(self.notes, self.constants | inputs, self.noted, inputs, size)
         results = []
         for v, own, tracked in zip(self.numbers, self.results, self.tracked):
-            x = values.get(v, own)
+            x = own if v < 0 else values[v]
+            x = x.whole() if type(x) is Diagonal else x
             results.append(x.detach() if not tracked and isinstance(x, Tensor) and x.requires_grad else x)
         return results
 
