@@ -11,8 +11,8 @@ import functools
 import math
 import operator
 import string
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -27,50 +27,82 @@ if TYPE_CHECKING:                       # numpy.typing is slow to import
 
 _MATMUL = _core.op_names().index("matmul")
 Labels = tuple[int, ...]
+Shape = tuple[int, ...]
 
 
 # ---- two factors -----------------------------------------------------------------------------------------------------
-def _ordered(x: Tensor, labels: Labels, order: Labels) -> Tensor:
-    """x with its axes in another order."""
-    return x if labels == order else transpose(x, [labels.index(i) for i in order])
+class _Layout(NamedTuple):
+    """How a factor is laid out: summed over axes, transposed, reshaped."""
+
+    gone: tuple[int, ...]
+    order: tuple[int, ...]  # empty: as it lies
+    shape: Shape
 
 
-def _summed(x: Tensor, labels: Labels, kept: Iterable[int]) -> tuple[Tensor, Labels]:
-    """x summed over the labels that are not kept."""
-    gone = tuple(k for k, i in enumerate(labels) if i not in kept)
-    return (_core.sum(x, gone), tuple(i for i in labels if i in kept)) if gone else (x, labels)
+class _Product(NamedTuple):
+    """How two factors are multiplied: as matrices, each of which may lie transposed, or elementwise."""
+
+    a: _Layout
+    b: _Layout
+    turned: tuple[bool, bool] | None  # None: elementwise
+    labels: Labels  # of the result
+    shape: Shape
 
 
-def _contracted(a: Tensor, of_a: Labels, b: Tensor, of_b: Labels, kept: Iterable[int]) -> tuple[Tensor, Labels]:
-    """The product of two factors of one dtype, summed over the labels that are not kept, and its labels."""
-    a, of_a = _summed(a, of_a, {*kept, *of_b})
-    b, of_b = _summed(b, of_b, {*kept, *of_a})
-    both = tuple(i for i in of_a if i in of_b and i in kept)
-    gone = tuple(i for i in of_a if i in of_b and i not in kept)
-    rows = tuple(i for i in of_a if i not in of_b)
-    columns = tuple(i for i in of_b if i not in of_a)
-    length = dict(zip(of_a + of_b, a.shape + b.shape))
-    shape = {part: [length[i] for i in part] for part in (both, gone, rows, columns)}
+def _layout(labels: Labels, order: Labels, shape: Sequence[int]) -> _Layout:
+    """Axes with labels in another order, those that it lacks summed over."""
+    left = tuple(i for i in labels if i in order)
+    gone = tuple(k for k, i in enumerate(labels) if i not in order)
+    return _Layout(gone, () if left == order else tuple(map(left.index, order)), tuple(shape))
+
+
+def _laid_out(x: Tensor, layout: _Layout) -> Tensor:
+    gone, order, shape = layout
+    if gone:
+        x = _core.sum(x, gone)
+    if order:
+        x = transpose(x, order)
+    return x if x.shape == shape else reshape(x, shape)
+
+
+@functools.lru_cache(1024)
+def _product(of_a: Labels, in_a: Shape, of_b: Labels, in_b: Shape, kept: frozenset[int]) -> _Product:
+    """The product of factors with these labels and shapes, summed over the labels that are not kept."""
+    length = dict(zip(of_a + of_b, in_a + in_b))
+    left_a = tuple(i for i in of_a if i in kept or i in of_b)
+    left_b = tuple(i for i in of_b if i in kept or i in of_a)
+    both = tuple(i for i in left_a if i in kept and i in of_b)
+    gone = tuple(i for i in left_a if i not in kept)
+    rows = tuple(i for i in left_a if i not in of_b)
+    columns = tuple(i for i in left_b if i not in of_a)
+    labels = both + rows + columns
+    stack, down, across = [[length[i] for i in part] for part in (both, rows, columns)]
     if not gone:
-        a = reshape(_ordered(a, of_a, both + rows), shape[both] + shape[rows] + [1] * len(columns))
-        b = reshape(_ordered(b, of_b, both + columns), shape[both] + [1] * len(rows) + shape[columns])
-        return multiply(a, b), both + rows + columns
-    ta = rows != () and of_a == both + gone + rows  # as it lies, transposed
-    tb = columns != () and of_b == both + columns + gone
-    m, k, n = (math.prod(shape[part]) for part in (rows, gone, columns))
-    a = _ordered(a, of_a, both + (gone + rows if ta else rows + gone))
-    b = _ordered(b, of_b, both + (columns + gone if tb else gone + columns))
-    a = reshape(a, shape[both] + ([k, m] if ta else [m, k]))
-    b = reshape(b, shape[both] + ([n, k] if tb else [k, n]))
+        a = _layout(of_a, both + rows, [*stack, *down, *[1] * len(across)])
+        b = _layout(of_b, both + columns, [*stack, *[1] * len(down), *across])
+        return _Product(a, b, None, labels, (*stack, *down, *across))
+
+    def matrices(of: Labels, *parts: Labels) -> _Layout:
+        sizes = [math.prod(length[i] for i in part) for part in parts]
+        return _layout(of, both + parts[0] + parts[1], [*stack, *sizes])
+
+    turn_a = rows != () and left_a == both + gone + rows  # what lies in this order is not transposed first
+    turn_b = columns != () and left_b == both + columns + gone
+    a = matrices(of_a, gone, rows) if turn_a else matrices(of_a, rows, gone)
+    b = matrices(of_b, columns, gone) if turn_b else matrices(of_b, gone, columns)
+    return _Product(a, b, (turn_a, turn_b), labels, (*stack, *down, *across))
+
+
+def _multiplied(product: _Product, a: Tensor, b: Tensor) -> Tensor:
+    """The product of two factors of one dtype; of small integers it may be of larger ones."""
+    a, b = _laid_out(a, product.a), _laid_out(b, product.b)
+    if product.turned is None:
+        return multiply(a, b)
     if a.dtype.kind == "f":
-        product = _core.apply_op(_MATMUL, [a, b], (ta, tb))
+        y = _core.apply_op(_MATMUL, [a, b], product.turned)
     else:
-        product = matmul(_turned(a) if ta else a, _turned(b) if tb else b)
-    return reshape(product, shape[both] + shape[rows] + shape[columns]), both + rows + columns
-
-
-def _turned(x: Tensor) -> Tensor:
-    return transpose(x, [*range(x.ndim - 2), x.ndim - 1, x.ndim - 2])
+        y = matmul(*[transpose(x, [*range(x.ndim - 2), -1, -2]) if t else x for x, t in zip((a, b), product.turned)])
+    return y if y.shape == product.shape else reshape(y, product.shape)
 
 
 def _in_one_dtype(name: str, *operands: TensorLike) -> tuple[Any, list[Tensor]]:
@@ -79,7 +111,7 @@ def _in_one_dtype(name: str, *operands: TensorLike) -> tuple[Any, list[Tensor]]:
 
 
 def _as(x: Tensor, dtype: Any) -> Tensor:
-    return x if x.dtype == dtype else astype(x, dtype)  # sums of small integers are of larger ones
+    return x if x.dtype == dtype else astype(x, dtype)
 
 
 def dot(a: TensorLike, b: TensorLike) -> Tensor:
@@ -166,7 +198,8 @@ def _over(name: str, a: Tensor, b: Tensor, axes_a: Sequence[int], axes_b: Sequen
         of_b[j] = i
     if len(axes_a) != len(axes_b):
         raise ValueError(f"{name}: {len(axes_a)} axes of the first factor for {len(axes_b)} of the second")
-    return _as(_contracted(a, tuple(of_a), b, tuple(of_b), {*of_a, *of_b} - {i for i, _ in pairs})[0], dtype)
+    kept = frozenset({*of_a, *of_b} - {i for i, _ in pairs})
+    return _as(_multiplied(_product(tuple(of_a), a.shape, tuple(of_b), b.shape, kept), a, b), dtype)
 
 
 def trace(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
@@ -209,19 +242,17 @@ def einsum(subscripts: Any, *operands: Any, optimize: Any = True) -> Tensor:
         subscripts, operands = _of_lists(subscripts, *operands)
     dtype, factors = _in_one_dtype("einsum", *operands)
     order = optimize if isinstance(optimize, (bool, str)) else tuple(optimize)
-    terms, output, path = _plan(subscripts, tuple(x.shape for x in factors), order)
-    work = [_distinct(x, labels) for x, labels in zip(factors, terms)]
-    for places in path:
-        group = [work[i] for i in sorted(places)]
-        work = [w for i, w in enumerate(work) if i not in places]
-        x, labels = group[0]
-        for k, (other, of_other) in enumerate(group[1:], 2):
-            kept = {*output}.union(*[of for _, of in work + group[k:]])
-            x, labels = _contracted(x, labels, other, of_other, kept)
-        work.append((x, labels))
-    ((x, labels),) = work
-    x, labels = _summed(x, labels, output)
-    return _as(_ordered(x, labels, output), dtype)
+    diagonals, steps, last = _plan(subscripts, tuple([x.shape for x in factors]), order)
+    values = dict(enumerate(factors))
+    for k, shape, pairs in diagonals:
+        values[k] = reshape(values[k], shape)
+        for i, j in pairs:
+            values[k] = diagonal(values[k], 0, i, j)
+    for k, (i, j, product) in enumerate(steps, len(factors)):
+        values[k] = _multiplied(product, values.pop(i), values.pop(j))
+    (x,) = values.values()
+    y = _as(_laid_out(x, last), dtype)
+    return reshape(y, y.shape) if y is factors[0] else y  # a value of its own
 
 
 _LETTERS = string.ascii_uppercase + string.ascii_lowercase  # in the order of their codes
@@ -239,12 +270,66 @@ def _of_lists(*given: Any) -> tuple[str, tuple[Any, ...]]:
     return ",".join(words[:n]) + "".join("->" + word for word in words[n:]), given[: 2 * n : 2]
 
 
+class _Plan(NamedTuple):
+    """What einsum does with factors 0 to n - 1."""
+
+    diagonals: list[tuple[int, Shape, list[tuple[int, int]]]]  # factor, shape to give it, pairs of axes
+    steps: list[tuple[int, int, _Product]]  # two that are multiplied; the results are n, n + 1, ...
+    last: _Layout  # of what is left
+
+
 @functools.lru_cache(1024)
-def _plan(
-    subscripts: str, shapes: tuple[tuple[int, ...], ...], optimize: Any
-) -> tuple[list[Labels], Labels, list[tuple[int, ...]]]:
-    """The labels of each factor's axes (0: of length 1 where that label's other axes are longer), those of the result,
-    and which of the factors left are multiplied next, time after time."""
+def _plan(subscripts: str, shapes: tuple[Shape, ...], optimize: Any) -> _Plan:
+    terms, output = _parsed(subscripts, shapes)
+    length = {i: 1 for labels in terms for i in labels}
+    for labels, shape in zip(terms, shapes):
+        for i, n in zip(labels, shape):
+            length[i] = n if length[i] == 1 else length[i]
+            if n not in (1, length[i]) or n != shape[labels.index(i)]:
+                name, told = "an axis of '...'" if i < 0 else repr(chr(i)), ", ".join(map(str, shapes))
+                raise ValueError(f"einsum: {name} of {subscripts!r} has different lengths in shapes {told}")
+    diagonals = []
+    for k, (labels, shape) in enumerate(zip(terms, shapes)):
+        long = [i for i, n in zip(labels, shape) if n == length[i]]  # an axis of length 1 beside longer ones is dropped
+        narrow, pairs = tuple(length[i] for i in long), []
+        while twice := [(long.index(i), j) for j, i in enumerate(long) if i in long[:j]]:
+            pairs.append(twice[0])
+            i, j = twice[0]
+            long = [*[x for at, x in enumerate(long) if at not in (i, j)], long[i]]
+        if len(long) < len(shape):
+            diagonals.append((k, narrow, pairs))
+        terms[k] = tuple(long)
+    steps, left = [], list(range(len(terms)))
+    for places in _path(terms, output, length, optimize):
+        group = [left[at] for at in sorted(places)]
+        left = [k for k in left if k not in group]
+        while len(group) > 1:
+            i, j, *group = group
+            kept = frozenset(output).union(*[terms[k] for k in left + group])
+            sizes = [tuple(length[label] for label in terms[k]) for k in (i, j)]
+            steps.append((i, j, _product(terms[i], sizes[0], terms[j], sizes[1], kept)))
+            group.insert(0, len(terms))
+            terms.append(steps[-1][2].labels)
+        left += group
+    (last,) = left
+    return _Plan(diagonals, steps, _layout(terms[last], output, [length[i] for i in output]))
+
+
+def _path(terms: list[Labels], output: Labels, length: dict[int, int], optimize: Any) -> list[tuple[int, ...]]:
+    """Which of the factors that are left are multiplied, time after time: the result comes last."""
+    if len(terms) <= 2:
+        return [tuple(range(len(terms)))]
+    if len(length) > len(_LETTERS):
+        raise ValueError(f"einsum: expected at most {len(_LETTERS)} labels, got {len(length)}")
+    letter = dict(zip(length, _LETTERS))
+    words = ["".join(map(letter.__getitem__, labels)) for labels in (*terms, output)]
+    stand_ins = [np.broadcast_to(np.empty(()), [length[i] for i in labels]) for labels in terms]
+    asked = list(optimize) if isinstance(optimize, tuple) else optimize
+    return list(np.einsum_path(",".join(words[:-1]) + "->" + words[-1], *stand_ins, optimize=asked)[0][1:])
+
+
+def _parsed(subscripts: str, shapes: Sequence[Shape]) -> tuple[list[Labels], Labels]:
+    """The labels of the axes of each factor and of the result: codes of letters, and below 0 those of an ellipsis."""
     inputs, arrow, result = "".join(subscripts.split()).partition("->")
     words = inputs.split(",")
     if len(words) != len(shapes):
@@ -260,54 +345,18 @@ def _plan(
             f"einsum: expected in the result of {subscripts!r} letters of the factors, each once, and ... if they have "
             "it"
         )
-    length: dict[int, int] = {}
-    for labels, shape in zip(terms, shapes):
-        for i, n in zip(labels, shape):
-            if length.setdefault(i, n) == 1:
-                length[i] = n
-            if n not in (1, length[i]) or n != shape[labels.index(i)]:
-                name = "an axis of '...'" if i < 0 else repr(chr(i))
-                told = ", ".join(map(str, shapes))
-                raise ValueError(f"einsum: {name} of {subscripts!r} has different lengths in shapes {told}")
-    terms = [tuple(i if n == length[i] else 0 for i, n in zip(labels, shape)) for labels, shape in zip(terms, shapes)]
-    if len(terms) <= 2:
-        return terms, output, [tuple(range(len(terms)))]
-    letters = dict(zip({*every}, _LETTERS))
-    if len({*every}) > len(_LETTERS):
-        raise ValueError(f"einsum: {subscripts!r} has more than {len(_LETTERS)} labels")
-    told = ",".join("".join(letters[i] for i in dict.fromkeys(labels) if i) for labels in terms)
-    stand_ins = [np.broadcast_to(np.empty(()), [length[i] for i in dict.fromkeys(labels) if i]) for labels in terms]
-    path = np.einsum_path(
-        told + "->" + "".join(map(letters.__getitem__, output)), *stand_ins,
-        optimize=list(optimize) if isinstance(optimize, tuple) else optimize,
-    )[0]  # fmt: skip
-    return terms, output, [tuple(places) for places in path[1:]]
+    return terms, output
 
 
 def _labels(subscripts: str, word: str, ndim: int) -> Labels:
-    """Of the axes of one factor: codes of letters, and -n to -1 for those of an ellipsis."""
+    """Those of the axes of one factor."""
     before, dots, behind = word.partition("...")
-    n = ndim - len(before + behind)
+    named = len(before + behind)
     if not (before + behind).isascii() or not (before + behind + "a").isalpha():
         raise ValueError(f"einsum: expected letters, commas, '...' and one '->', got {subscripts!r}")
-    if n < 0 or (n and not dots):
-        named = len(before + behind)
+    if named > ndim or (named < ndim and not dots):
         raise ValueError(f"einsum: {word!r} of {subscripts!r} names {named} axes of a factor that has {ndim}")
-    return (*map(ord, before), *range(-n, 0), *map(ord, behind))
-
-
-def _distinct(x: Tensor, labels: Labels) -> tuple[Tensor, Labels]:
-    """x with one axis for each label but 0: the diagonal where one is there twice."""
-    if 0 in labels:
-        x = reshape(x, [n for n, i in zip(x.shape, labels) if i])
-        labels = tuple(i for i in labels if i)
-    while len({*labels}) < len(labels):
-        at = next(k for k, i in enumerate(labels) if i in labels[:k])
-        i = labels[at]
-        x = diagonal(x, 0, labels.index(i), at)
-        rest = [k for k in range(len(labels)) if k not in (labels.index(i), at)]
-        labels = (*[labels[k] for k in rest], i)
-    return x, labels
+    return (*map(ord, before), *range(named - ndim, 0), *map(ord, behind))
 
 
 __all__ = ["dot", "einsum", "inner", "outer", "tensordot", "trace", "vdot"]

@@ -55,6 +55,7 @@ def diff(
     axis = one_axis(axis, x.ndim, "diff")
     if (n := operator.index(n)) < 0:
         raise ValueError(f"diff: expected n of at least 0, got {n}")
+    x = reshape(x, x.shape)  # a value of its own, also for n = 0
     if n and (prepend is not None or append is not None):
         row = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
         ends = [None if end is None else asarray(end) for end in (prepend, append)]

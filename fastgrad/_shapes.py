@@ -172,6 +172,7 @@ def roll(x: TensorLike, shift: int | Sequence[int], axis: int | Sequence[int] | 
     tensor([3., 1., 2.])
     """
     x = asarray(x)
+    x = reshape(x, x.shape)  # a value of its own, also where nothing moves
     if axis is None:
         return reshape(roll(reshape(x, -1), shift, 0), x.shape)
     for by, i in np.broadcast(shift, axis):

@@ -159,6 +159,19 @@ def test_einsum_in_other_forms():
     assert (mixed.dtype, single.dtype) == (np.float64, np.float32)
 
 
+@pytest.mark.parametrize("f", [
+    lambda x: fg.einsum("ij", x), lambda x: fg.einsum("ij->ij", x), lambda x: fg.roll(x, 0, 1), lambda x: fg.roll(x, 6),
+    lambda x: fg.diff(x, 0), lambda x: fg.flip(x, ()), lambda x: fg.tril(x, 3), lambda x: fg.hstack([x]),
+    lambda x: fg.vstack([x]), lambda x: fg.diagonal(x.reshape(1, 2, 3)), lambda x: fg.cumsum(x.reshape(1, 2, 3), 0),
+    lambda x: fg.interp(x, [0.0, 9.0], [0.0, 9.0]),
+])  # fmt: skip
+def test_a_result_is_a_value_of_its_own(f):
+    x = fg.tensor(np.arange(6.0).reshape(2, 3))
+    y = f(x)
+    y += 1
+    np.testing.assert_array_equal(x.numpy(), np.arange(6.0).reshape(2, 3))
+
+
 def test_einsum_multiplies_in_a_cheap_order():
     """From left to right the first product would have a million elements."""
     a, b, c = np.ones((1000, 1)), np.ones((1, 1000)), np.ones((1000, 1))
