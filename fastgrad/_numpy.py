@@ -70,8 +70,8 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: d
 
 
 _INSTEAD = {
-    "column_stack": "stack along axis 1", "dstack": "stack along axis 2", "append": "concatenate", "repeat": "take",
-    "tile": "broadcast_to and reshape", "average": "(w * x).sum() / w.sum()", "split": "slices",
+    "column_stack": "stack along axis 1", "dstack": "stack along axis 2", "append": "concatenate",
+    "average": "(w * x).sum() / w.sum()", "array_split": "split at places",
     "cumprod": "exp(cumsum(log(x))) of positive x", "kron": "einsum and reshape",
     "copyto": "fastgrad.full(shape, t) where numpy.full was called",
     "logspace": "10 ** fastgrad.linspace(...)", "geomspace": "exp(fastgrad.linspace(log(a), log(b), n))",
@@ -106,7 +106,7 @@ def _where(condition: Any, *choices: Any) -> Tensor:
 _SAME_NAME = (
     "prod var std any all argmax argmin swapaxes moveaxis squeeze expand_dims ravel stack dot amax amin round fix sinc "
     "nan_to_num zeros_like ones_like empty_like full_like cumsum diff interp einsum inner outer tensordot trace vdot "
-    "diag diagonal flip hstack roll tril triu vstack"
+    "diag diagonal flip hstack repeat roll split tile tril triu vstack"
 ).split()
 
 

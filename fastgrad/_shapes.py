@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._core import Tensor, asarray, concatenate, normal_axes, reshape, transpose, where
+from ._core import Tensor, asarray, broadcast_to, concatenate, gathered, normal_axes, reshape, transpose, where
 
 if TYPE_CHECKING:                       # numpy.typing is slow to import
     from numpy.typing import ArrayLike
@@ -151,6 +151,56 @@ def vstack(arrays: Sequence[TensorLike]) -> Tensor:
     return concatenate([reshape(t, (1, -1)) if t.ndim < 2 else t for t in map(asarray, arrays)], 0)
 
 
+def split(x: TensorLike, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
+    """Parts along an axis: so many of equal length, or those between the given places.
+
+    >>> import fastgrad as fg
+    >>> fg.split([1.0, 2.0, 3.0], [1])
+    [tensor([1.]), tensor([2., 3.])]
+    """
+    x = asarray(x)
+    axis = one_axis(axis, x.ndim, "split")
+    n = x.shape[axis]
+    if hasattr(indices_or_sections, "__len__"):
+        places = [operator.index(i) for i in indices_or_sections]
+    else:
+        count = operator.index(indices_or_sections)
+        if count < 1 or n % count:
+            raise ValueError(f"split: axis {axis} of shape {x.shape} has length {n}, which is not {count} equal parts")
+        places = list(range(n // count, n, n // count)) if n else [0] * (count - 1)
+    return [part(x, axis, i, j) for i, j in zip([0, *places], [*places, None])]
+
+
+def repeat(x: TensorLike, repeats: int | Sequence[int], axis: int | None = None) -> Tensor:
+    """Each element so many times in turn along an axis, or in memory's order for ``axis=None``.
+
+    >>> import fastgrad as fg
+    >>> fg.repeat([1.0, 2.0], 2)
+    tensor([1., 1., 2., 2.])
+    """
+    x = asarray(x)
+    if axis is None:
+        x, axis = reshape(x, -1), 0
+    axis = one_axis(axis, x.ndim, "repeat")
+    return gathered(x, asarray(np.repeat(np.arange(x.shape[axis]), repeats)), axis)
+
+
+def tile(x: TensorLike, reps: Any) -> Tensor:
+    """The whole of x so many times along each axis; the last number is for the last axis.
+
+    >>> import fastgrad as fg
+    >>> fg.tile([1.0, 2.0], 2)
+    tensor([1., 2., 1., 2.])
+    """
+    x = asarray(x)
+    times = [operator.index(n) for n in (reps if hasattr(reps, "__len__") else (reps,))]
+    ndim = max(x.ndim, len(times))
+    times, lengths = [1] * (ndim - len(times)) + times, [1] * (ndim - x.ndim) + list(x.shape)
+    thicker = reshape(x, [n for length in lengths for n in (1, length)])
+    stretched = broadcast_to(thicker, [n for pair in zip(times, lengths) for n in pair])
+    return reshape(stretched, [n * length for n, length in zip(times, lengths)])
+
+
 def flip(x: TensorLike, axis: Axis = None) -> Tensor:
     """The elements in reverse order along axes, or along all.
 
@@ -262,6 +312,6 @@ def from_lists(nested: Sequence[Any], name: str) -> Tensor:
 
 
 __all__ = [
-    "diag", "diagonal", "expand_dims", "flip", "hstack", "moveaxis", "ravel", "roll", "squeeze", "stack", "swapaxes",
-    "tril", "triu", "vstack",
+    "diag", "diagonal", "expand_dims", "flip", "hstack", "moveaxis", "ravel", "repeat", "roll", "split", "squeeze",
+    "stack", "swapaxes", "tile", "tril", "triu", "vstack",
 ]  # fmt: skip

@@ -497,6 +497,22 @@ cdef class Tensor:
         """``fastgrad.squeeze`` of this tensor."""
         return composed.squeeze(self, axis)
 
+    def cumsum(self, axis=None):
+        """``fastgrad.cumsum`` of this tensor."""
+        return composed.cumsum(self, axis)
+
+    def trace(self, offset=0, axis1=0, axis2=1):
+        """``fastgrad.trace`` of this tensor."""
+        return composed.trace(self, offset, axis1, axis2)
+
+    def diagonal(self, offset=0, axis1=0, axis2=1):
+        """``fastgrad.diagonal`` of this tensor."""
+        return composed.diagonal(self, offset, axis1, axis2)
+
+    def repeat(self, repeats, axis=None):
+        """``fastgrad.repeat`` of this tensor."""
+        return composed.repeat(self, repeats, axis)
+
     def take(self, indices, axis=None):
         """``fastgrad.take`` of this tensor."""
         return indexing.take(self, indices, axis)

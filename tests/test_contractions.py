@@ -46,6 +46,12 @@ CALLS = {
         lambda m, x: m.roll(x, 1, axis=(0, 1)), (2, 3)),
     "hstack": (lambda m, x, y: m.hstack([x, y]), (2, 3), (2, 1)), "hstack of vectors": (
         lambda m, x, y: m.hstack([x, y, y]), (3,), ()),
+    "parts": (lambda m, x: m.split(x, 3, axis=1)[1], (2, 6)), "parts at": (lambda m, x: m.split(x, [1, 4])[-1], (5, 2)),
+    "part of a part": (lambda m, x: m.split(x, [-2, 2], -1)[1], (2, 6)), "repeat": (lambda m, x: m.repeat(x, 2), (2, 3)),
+    "repeat along": (lambda m, x: m.repeat(x, 3, axis=1), (2, 3)), "repeat in turn": (
+        lambda m, x: m.repeat(x, [0, 2, 1], axis=-1), (2, 3)),
+    "tile": (lambda m, x: m.tile(x, 2), (2, 3)), "tile along": (lambda m, x: m.tile(x, (2, 3)), (2, 1)),
+    "tile up": (lambda m, x: m.tile(x, (2, 1, 2)), (3,)), "tile of none": (lambda m, x: m.tile(x, (0, 2)), (2, 3)),
     "vstack": (lambda m, x, y: m.vstack([x, y]), (3,), (2, 3)), "outer": (lambda m, x, y: m.outer(x, y), (2, 2), (3,)),
     "inner": (lambda m, x, y: m.inner(x, y), (2, 3), (4, 2, 3)), "inner of a number": (
         lambda m, x, y: m.inner(x, y), (2, 3), ()),
@@ -211,6 +217,10 @@ REFUSED = [
     (lambda t: fg.diff(t, -1), ValueError, "expected n of at least 0"),
     (lambda t: fg.diag(t.reshape(1, 2, 3)), ValueError, "diag: expected a vector or a matrix"),
     (lambda t: fg.diagonal(t, 0, 1, 1), ValueError, "diagonal: axis 1 is named twice"),
+    (lambda t: fg.split(t, 4, 1), ValueError, "has length 3, which is not 4 equal parts"),
+    (lambda t: fg.split(t, 0), ValueError, "not 0 equal parts"),
+    (lambda t: fg.repeat(t, [1, 2], 1), ValueError, "broadcast"),
+    (lambda t: fg.tile(t, 1.5), TypeError, "float"),
     (lambda t: fg.tril(t[0, 0]), ValueError, "tril: expected a matrix"),
     (lambda t: fg.interp(t, [0.0, 1.0], [1.0]), ValueError, "two vectors of one length"),
     (lambda t: np.cumsum(t, dtype=float), TypeError, "the argument dtype= is not supported"),

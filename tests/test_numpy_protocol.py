@@ -35,7 +35,7 @@ CALLS = {
     # name: arguments that need no tensor; the others are called with one tensor, or two
     "ldexp": (np.array([1, 2, 3]),), "round": (1,), "around": (1,), "take": ([2, 0],), "reshape": ((3, 2),),
     "expand_dims": (1,), "linspace": (2.0, 5),
-    "roll": (1, 0), "interp": ([0.0, 0.2, 0.7], [1.0, 3.0, 2.0]),
+    "roll": (1, 0), "repeat": (2,), "tile": ((2, 1),), "split": ([1], 1), "interp": ([0.0, 0.2, 0.7], [1.0, 3.0, 2.0]),
     "swapaxes": (0, 1), "moveaxis": (0, 1), "broadcast_to": ((4, 2, 3),), "transpose": ((1, 0),),
     "permute_dims": ((1, 0),),
     "clip": (0.3, 0.6), "full_like": (3.0,), "astype": ("f4",),
@@ -69,7 +69,7 @@ def inputs(name):
 
 
 def parts(y):
-    return y if isinstance(y, tuple) else (y,)
+    return y if isinstance(y, (tuple, list)) else (y,)
 
 
 @pytest.mark.parametrize("name", [name for name in OURS if name not in NOT_OF_A_TENSOR])

@@ -62,7 +62,9 @@ METHODS = {
     "swapaxes": lambda x: x.swapaxes(0, 2), "squeeze": lambda x: x[:1].squeeze(),
     "squeeze axis": lambda x: x[:1].squeeze(0),
     "take": lambda x: x.take([0, 1], axis=2), "clip": lambda x: x.clip(3, 7), "copy": lambda x: x.copy(),
-    "astype": lambda x: x.astype("float32"),
+    "astype": lambda x: x.astype("float32"), "cumsum": lambda x: x.cumsum(), "cumsum axis": lambda x: x.cumsum(1),
+    "trace": lambda x: x.trace(1, axis1=2, axis2=0), "diagonal": lambda x: x.diagonal(-1, 0, 2),
+    "repeat": lambda x: x.repeat(2, axis=1),
 }  # fmt: skip
 
 
