@@ -229,6 +229,11 @@ def _reduction(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...]
     return apply_op(op, xs, (axes << 1, keepdims))
 
 
+def _along(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    axis, *rest = attr
+    return apply_op(op, xs, (axis + 1, *rest))
+
+
 def _matmul(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
     a, b = xs
     ta, tb = attr
@@ -293,5 +298,5 @@ RULES: dict[str, Rule] = dict.fromkeys(_core.ROWS, _elementwise) | {
     **dict.fromkeys(("sum", "max", "min"), _reduction),
     **dict.fromkeys(("slice", "unslice"), _slice),
     "reshape": _reshape, "transpose": _transpose, "broadcast_to": _broadcast_to, "concatenate": _concatenate,
-    "take": _take, "untake": _untake, "matmul": _matmul, "random": _random, "numpy": _numpy,
+    "take": _take, "untake": _untake, "cumsum": _along, "matmul": _matmul, "random": _random, "numpy": _numpy,
 }  # fmt: skip

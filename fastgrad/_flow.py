@@ -239,7 +239,8 @@ def _carried(name: str, structure: tree.Structure, before: list[Tensor], value: 
             back = "reshape or sum" if same else f".astype(np.{a.dtype})"
             raise (ValueError if same else TypeError)(
                 f"{name}: {structure.paths('carry')[i]} came in as {_kind(a.dtype, a.shape)} and goes on as "
-                f"{_kind(b.dtype, b.shape)}; give an initial value of that kind{like}, or bring the new one back by {back}"
+                f"{_kind(b.dtype, b.shape)}; give an initial value of that kind{like}, or bring the new one back by "
+                f"{back}"
             )
     return after
 
