@@ -163,9 +163,11 @@ def _elementwise(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ..
 
 def _slope(op: int, xs: Operands) -> Tensor:
     """The derivative itself, where only the cotangent, the last operand, is batched: it is the same for all."""
-    g = xs[-1]
-    one = _core.adopt(np.ones(g.shape[1:], g.dtype), "vmap")
-    return _core.multiply(g, apply_op(op, [*xs[:-1], one]))
+    *saved, g = xs
+    known = [x for x in saved if x is not None]
+    if not known:
+        return apply_op(op, xs)
+    return _core.multiply(g, apply_op(op, [*saved, _core.ones_like(known[-1])]))
 
 
 def _unary_derivative(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
