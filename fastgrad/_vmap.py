@@ -68,7 +68,8 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
                 f"{'; those by keyword are mapped along axis 0' if kwargs else ''}"
             )
         leaves, structure = tree.flatten((args, kwargs))
-        axes = _spread(in_axes, args, "in_axes", "args") + [0] * len(tree.leaves(kwargs))
+        axes = _spread(in_axes, args, "in_axes", "args")
+        axes += [0] * (len(leaves) - len(axes))  # of keyword arguments
         inside = _core.transforming()
         where = {i: axis for i, axis in enumerate(axes) if axis is not None}
         batches = {i: _batch(leaves[i], axis, not inside, i, structure) for i, axis in where.items()}
