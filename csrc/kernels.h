@@ -46,6 +46,7 @@ enum { FG_LESS, FG_LESS_EQUAL, FG_GREATER, FG_GREATER_EQUAL, FG_EQUAL, FG_NOT_EQ
 /* ---- elementwise.c ------------------------------------------------------------------------------------
  * sa and sb are 1 or 0: an operand with stride 0 is one element used for all n.
  * The result of an element depends on its operands alone: not on n, on its place, or on the strides. */
+typedef void fg_loop(int64_t n, const void *a, const void *b, const void *y, const void *g, void *out);   /* a: or x */
 typedef struct {
     void (*unary[FG_N_UNARY])(int64_t n, const void *x, void *y);
     /* gx = g * derivative(x, y). x or y may be NULL where the derivative does not name it. */
@@ -63,6 +64,11 @@ typedef struct {
     void (*cast)(int64_t n, const void *x, void *y);
     /* y = x[0] */
     void (*stretch)(int64_t n, const void *x, void *y);
+    /* The same for n a multiple of a vector of 64 bytes and at least 1, in memory that ends with whole vectors. A
+     * missing operand is any address of such memory. Of those with two operands the second loop reads one element of a
+     * for all, and the third one of b. 0: there is none. */
+    fg_loop *unary_loop[FG_N_UNARY], *unary_vjp_loop[FG_N_UNARY], *stretch_loop;
+    fg_loop *binary_loop[FG_N_BINARY][3], *binary_vjp_loop[FG_N_BINARY][2][3];
     /* Of unary and binary: 1 where it calls the C library for each element, and so does no more than it is asked to. */
     uint8_t by_element[FG_N_UNARY + FG_N_BINARY];
 } fg_elementwise_kernels;

@@ -89,8 +89,9 @@ typedef struct slot {
 
 /* ---- steps ------------------------------------------------------------------------------------------------------ */
 /* All but RUN are flat: one kernel call on operands that are of the size of the result, single elements or repeated
- * rows. The sums occur within groups only: of all elements, over rows, and over columns. */
-typedef enum { RUN, UNARY_STEP, BINARY_STEP, UNARY_VJP_STEP, BINARY_VJP_STEP, COMPARE_STEP, WHERE_STEP,
+ * rows, with a LOOP_STEP in whole vectors. The sums occur within groups only: of all elements, over rows, and over
+ * columns. */
+typedef enum { RUN, LOOP_STEP, UNARY_STEP, BINARY_STEP, UNARY_VJP_STEP, BINARY_VJP_STEP, COMPARE_STEP, WHERE_STEP,
                SUM_STEP, ROWS_SUM_STEP, COLS_SUM_STEP } kind;
 
 enum {

@@ -83,12 +83,14 @@ static void make_ready(const fg_program *p, fg_replay *r, const step *s, ready *
         to->at[1] = (char *)&r->array[s->y];
         return;
     }
+    for (int i = 0; s->kind == LOOP_STEP && i < FG_RESULT; i++)
+        to->at[i] = address_of(p, r, s->y);     /* it will do for those that are missing */
     for (int i = 0; i < s->n_in; i++) {
         if (i < 3)                              /* the stride of a missing operand is 1 */
             to->stride[i] = s->in[i] < 0 || p->slot[s->in[i]].period ||
                             shape_at(p, s->in[i])->size == shape_at(p, s->y)->size;
-        if (s->in[i] >= 0)
-            set_pointer(p, r, s->in[i], &to->at[i]);
+        if (s->in[i] >= 0)                      /* loops take the last of three, x, y and g, as of four */
+            set_pointer(p, r, s->in[i], &to->at[i && s->kind == LOOP_STEP && s->n_in == 3 ? i + 1 : i]);
     }
     set_pointer(p, r, s->y, &to->at[FG_RESULT]);
 }
@@ -312,7 +314,9 @@ int fg_replay_run_again(const fg_program *p, fg_replay *r, int from)
     for (const patch *x = r->patch + r->n_patches; x-- > r->patch && x->source >= from;)
         *x->at = (char *)r->address[x->source] + x->shift;
     for (const ready *s = r->ready, *end = s + p->n_steps - p->n_late; s < end; s += s->group) {
-        if (s->kind == RUN) {
+        if (s->kind == LOOP_STEP) {
+            ((fg_loop *)s->kernel)(s->n, s->at[0], s->at[1], s->at[2], s->at[3], s->at[FG_RESULT]);
+        } else if (s->kind == RUN) {
             int status = ((any_kernel)s->kernel)((const fg_call *)s->at[0], (fg_array *)s->at[1]);
             if (status)
                 return status;
