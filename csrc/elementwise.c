@@ -125,6 +125,11 @@ static inline void FN(pad)(int n, const T *x, T *padded) {
     SIMD for (int j = 0; j < STEP; j++) padded[j] = j < n ? x[j] : 0;
 }
 
+static inline void FN(cut)(int n, const T *padded, T *x) {
+    SIMD for (int j = 0; j < STEP; j++)
+        if (j < n) x[j] = padded[j];
+}
+
 /* All strides 1. A missing operand is not used: any address of the right length stands in for it. */
 static NOINLINE void FN(run)(FN(loop) *loop, int64_t n, const T *a, const T *b, const T *y, const T *g, T *out) {
     int64_t whole = n & -STEP;
@@ -137,9 +142,7 @@ static NOINLINE void FN(run)(FN(loop) *loop, int64_t n, const T *a, const T *b, 
     FN(pad)(rest, y ? y + whole : 0, padded[2]);
     FN(pad)(rest, g ? g + whole : 0, padded[3]);
     loop(STEP, padded[0], padded[1], padded[2], padded[3], padded[4]);
-    out += whole;
-    SIMD for (int j = 0; j < STEP; j++)
-        if (j < rest) out[j] = padded[4][j];
+    FN(cut)(rest, padded[4], out + whole);
 }
 
 /* value, at least n times */
@@ -328,6 +331,9 @@ static void FN(stretch)(int64_t n, const void *x, void *y) {
 }
 LOOP_OF(stretch_loop, STEP, 0, 1, x)
 
+static void FN(widen)(int64_t n, const void *x, void *y) { FN(pad)((int)n, x, y); }
+static void FN(narrow)(int64_t n, const void *x, void *y) { FN(cut)((int)n, x, y); }
+
 #undef STEP
 #undef UNIT
 #undef LOOP
@@ -415,6 +421,8 @@ LOOP_OF(stretch_loop, STEP, 0, 1, x)
     .cast = FN(cast),
     .stretch = FN(stretch),
     .stretch_loop = FN(stretch_loop),
+    .widen = FN(widen),
+    .narrow = FN(narrow),
     .by_element = {
 #define UNARY(name, ...) IS_LIBM(name),
 #define UNARY_FN UNARY

@@ -69,6 +69,9 @@ typedef struct {
      * for all, and the third one of b. 0: there is none. */
     fg_loop *unary_loop[FG_N_UNARY], *unary_vjp_loop[FG_N_UNARY], *stretch_loop;
     fg_loop *binary_loop[FG_N_BINARY][3], *binary_vjp_loop[FG_N_BINARY][2][3];
+    /* y = the first n elements of x, at most a vector of 64 bytes, and zeros; and those of such a vector */
+    void (*widen)(int64_t n, const void *x, void *y);
+    void (*narrow)(int64_t n, const void *x, void *y);
     /* Of unary and binary: 1 where it calls the C library for each element, and so does no more than it is asked to. */
     uint8_t by_element[FG_N_UNARY + FG_N_BINARY];
 } fg_elementwise_kernels;

@@ -55,7 +55,7 @@ int fg_program_output_dtype(const fg_program *p, int i) { return p->slot[p->out[
 
 int fg_program_keeps(const fg_program *p, int i)
 {
-    return !p->body && (i >= p->n_out - p->n_kept || shape_at(p, p->out[i])->ndim == 0);
+    return p->body ? is_lodged(p, p->out[i]) : i >= p->n_out - p->n_kept || shape_at(p, p->out[i])->ndim == 0;
 }
 
 int fg_program_in_place(const fg_program *p, int input)

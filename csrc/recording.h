@@ -50,7 +50,7 @@ struct fg_program {
     int n_steps, n_recorded;
     int n_late;                                 /* the last of the steps: products that train.c does panel by panel */
     int status;                 /* of the first note that failed: then the recording is not whole */
-    int body;                   /* it is one of a loop or branch, which keeps no outputs ... */
+    int body;                   /* it is one of a loop or branch, which keeps small outputs only ... */
     int first_carried, n_carried;   /* ... and may get input first_carried + k in the memory of output k */
     int draws;                  /* some step draws random numbers */
     int refs;                   /* bodies of loops belong to whatever names them */
@@ -149,6 +149,14 @@ static inline fg_shape *shape_at(const fg_program *p, int v) { return p->slot[v]
 static inline int64_t bytes_at(const fg_program *p, int v)
 {
     return shape_at(p, v)->size * (int64_t)fg_itemsize(p->slot[v].array.dtype);
+}
+
+/* Does an input or output of a body, of a vector at most, lie in the arena, so that every step on it is one of whole
+ * vectors? Then what runs the body copies it, in FG_WORD bytes. */
+enum { FG_WORD = sizeof(float) };
+static inline int is_lodged(const fg_program *p, int v)
+{
+    return p->body && bytes_at(p, v) <= FG_ALIGN && bytes_at(p, v) % FG_WORD == 0;
 }
 
 int fg_n_bodies(int op);                    /* how many of its first attributes are programs */

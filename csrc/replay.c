@@ -46,6 +46,8 @@ typedef int (*any_kernel)(const fg_call *, fg_array *);
 static int source_of(const fg_program *p, int v)
 {
     int root = p->slot[v].root;
+    if (p->slot[root].offset >= 0)
+        return -1;
     return root < p->n_in ? root : p->slot[root].output < 0 ? -1 : p->n_in + p->slot[root].output;
 }
 
@@ -160,6 +162,9 @@ static fg_replay *new_replay(const fg_program *p)
             }
     }
     qsort(r->patch, (size_t)r->n_patches, sizeof *r->patch, by_source);
+    for (int i = 0; i < p->n_in; i++)
+        if (is_lodged(p, i))
+            r->address[i] = address_of(p, r, i);
     for (int i = 0; i < p->n_out; i++)
         if (fg_program_keeps(p, i))
             r->address[p->n_in + i] = address_of(p, r, p->out[i]);
