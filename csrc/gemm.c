@@ -286,6 +286,24 @@ static void NAME(rows)(int64_t m, int64_t k, const void *a_, const void *x, int 
     for (; i < m; i++) y[i] = last[i - (m - W)] + (beta ? y[i] : 0);
 }
 
+/* Element by element, with a constant k. */
+INLINE void NAME(few)(int64_t m, int64_t n, const int64_t k, const REAL *a, int64_t a_row, int64_t a_col, const REAL *b,
+                      int64_t b_row, int64_t b_col, int beta, REAL *c, int64_t ldc)
+{
+    REAL x[FEW];
+    for (int64_t j = 0; j < n; j++, b += b_col, c++) {
+        UNROLL for (int64_t p = 0; p < k; p++) x[p] = b[p * b_row];
+        const REAL *row = a;
+        REAL *y = c;
+        for (int64_t i = 0; i < m; i++, row += a_row, y += ldc) {
+            __asm__ volatile("");               /* vectors would take longer to prepare than all of this */
+            REAL sum = 0;
+            UNROLL for (int64_t p = 0; p < k; p++) sum += row[p * a_col] * x[p];
+            *y = beta ? sum + *y : sum;
+        }
+    }
+}
+
 static void NAME(gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a_, int64_t lda,
                        const void *b_, int64_t ldb, int beta, void *c_, int64_t ldc)
 {
@@ -298,12 +316,12 @@ static void NAME(gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const vo
             for (int64_t j = 0; j < n; j++) c[i * ldc + j] = 0;
     if (m == 0 || n == 0 || k == 0) return;
     if (m * n * k <= FEW) {                     /* less work than the preparations of a tile */
-        for (int64_t i = 0; i < m; i++)
-            for (int64_t j = 0; j < n; j++) {
-                REAL sum = 0, *y = c + i * c_row + j;
-                for (int64_t p = 0; p < k; p++) sum += a[i * a_row + p * a_col] * b[p * b_row + j * b_col];
-                *y = beta ? sum + *y : sum;
-            }
+        switch (k) {
+#define CASE(K) case K: NAME(few)(m, n, K, a, a_row, a_col, b, b_row, b_col, beta, c, ldc); break;
+            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
+#undef CASE
+        default: NAME(few)(m, n, k, a, a_row, a_col, b, b_row, b_col, beta, c, ldc);
+        }
         return;
     }
 
