@@ -43,10 +43,12 @@ enum {
 };
 enum { FG_LESS, FG_LESS_EQUAL, FG_GREATER, FG_GREATER_EQUAL, FG_EQUAL, FG_NOT_EQUAL, FG_N_COMPARE };
 
+/* What most steps of a program are: a kernel below in its simplest form. a is x where there is only one. */
+typedef void fg_loop(int64_t n, const void *a, const void *b, const void *y, const void *g, void *out);
+
 /* ---- elementwise.c ------------------------------------------------------------------------------------
  * sa and sb are 1 or 0: an operand with stride 0 is one element used for all n.
  * The result of an element depends on its operands alone: not on n, on its place, or on the strides. */
-typedef void fg_loop(int64_t n, const void *a, const void *b, const void *y, const void *g, void *out);   /* a: or x */
 typedef struct {
     void (*unary[FG_N_UNARY])(int64_t n, const void *x, void *y);
     /* gx = g * derivative(x, y). x or y may be NULL where the derivative does not name it. */
@@ -91,6 +93,7 @@ typedef struct {
     void (*sum_rows)(int64_t rows, int64_t n, const void *x, void *y);      /* y[rows]; n may be 0 */
     void (*sum_cols)(int64_t n, int64_t cols, const void *x, void *y);      /* y[cols]; n may be 0 */
     void (*add_cols)(int64_t n, int64_t cols, const void *x, void *y);      /* y[cols] += */
+    fg_loop *sum;                                                           /* out[1]; of a row a */
     void (*max_rows)(int64_t rows, int64_t n, const void *x, void *y);      /* nan if any is nan */
     void (*max_cols)(int64_t n, int64_t cols, const void *x, void *y);
     void (*min_rows)(int64_t rows, int64_t n, const void *x, void *y);
@@ -134,9 +137,18 @@ typedef struct {
  * leading dimension lda, or, if ta, the transpose of A[k][m]; likewise B. C overlaps neither. Any of m, n, k
  * may be 0 (k = 0 with beta 0 writes zeros). The result of a C element does not depend on m or n.
  * Memory between rows is neither read nor written. */
+enum { FG_FEW = 32 };
+typedef struct {
+    int64_t m, n, k;            /* m n k <= FG_FEW */
+    int64_t a_row, a_col, b_row, b_col, ldc;    /* element (i, p) of A is a[i * a_row + p * a_col]; likewise B */
+    int beta;
+    int roomy;                  /* behind c there may be written up to the end of a vector of 64 bytes */
+} fg_product;
 typedef struct {
     void (*gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b,
                  int64_t ldb, int beta, void *c, int64_t ldc);
+    /* out (+)= a b by an fg_product, which y points to, in as little time as a few products take. n and g: anything. */
+    fg_loop *few;
     /* y = A x, or A x + y if beta: m >= 16 contiguous rows of k elements, which are summed in lanes of vectors. */
     void (*rows)(int64_t m, int64_t k, const void *a, const void *x, int beta, void *y);
 } fg_gemm_kernels;

@@ -493,6 +493,33 @@ static void fill_vectors(const fg_program *p, step *s)
     }
 }
 
+static int may_be_filled(const fg_program *p, int v)
+{
+    const slot *root = &p->slot[p->slot[v].root];
+    return root->offset >= 0 && !root->after && !p->slot[v].shift;
+}
+
+/* Small products, and sums of all elements, need no preparations in a replay. */
+static void prepare_call(const fg_program *p, step *s)
+{
+    int dtype = p->slot[s->y].array.dtype;
+    const fg_shape *y = shape_at(p, s->y), *x = s->n_in ? shape_at(p, s->in[0]) : NULL;
+    if (s->op == FG_OP_sum && s->n == 1 && x->size > 1 && FG_IS_FLOAT(dtype)) {
+        s->kind = LOOP_STEP;
+        s->kernel = (void *)fg_kernels[dtype].reduce->sum;
+        s->n = x->size;
+    } else if (s->op == FG_OP_matmul && y->ndim == 2 && s->n) {
+        int ta = (int)s->attr[0], tb = (int)s->attr[1];
+        int64_t m = y->dim[0], n = y->dim[1], k = x->dim[!ta], lda = ta ? m : k, ldb = tb ? k : n;
+        if (!k || s->n > FG_FEW || s->n * k > FG_FEW)
+            return;
+        s->kind = LOOP_STEP;
+        s->kernel = (void *)fg_kernels[dtype].gemm->few;
+        s->product = (fg_product){m, n, k, ta ? 1 : lda, ta ? lda : 1, tb ? 1 : ldb, tb ? ldb : 1, n, s->n_in == 3,
+                                  may_be_filled(p, s->y)};
+    }
+}
+
 int fg_program_plan(fg_program *p)
 {
     int status;
@@ -511,5 +538,7 @@ int fg_program_plan(fg_program *p)
                 find_walks(p, &p->step[j]);
             else if (p->step[k].kind != RUN)
                 fill_vectors(p, &p->step[k]);
+            else
+                prepare_call(p, &p->step[k]);
     return FG_OK;
 }

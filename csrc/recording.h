@@ -89,8 +89,8 @@ typedef struct slot {
 
 /* ---- steps ------------------------------------------------------------------------------------------------------ */
 /* All but RUN are flat: one kernel call on operands that are of the size of the result, single elements or repeated
- * rows, with a LOOP_STEP in whole vectors. The sums occur within groups only: of all elements, over rows, and over
- * columns. */
+ * rows. The sums occur within groups only: of all elements, over rows, and over columns. When all have their places,
+ * some steps become a LOOP_STEP: flat ones in whole vectors, and small products and sums. */
 typedef enum { RUN, LOOP_STEP, UNARY_STEP, BINARY_STEP, UNARY_VJP_STEP, BINARY_VJP_STEP, COMPARE_STEP, WHERE_STEP,
                SUM_STEP, ROWS_SUM_STEP, COLS_SUM_STEP } kind;
 
@@ -118,6 +118,7 @@ typedef struct step {
     void *kernel;               /* of a RUN step: what fills the result from an fg_call */
     int64_t n;                  /* elements; alone and within the arena: up to the end of the last vector */
     size_t itemsize;            /* of its result */
+    fg_product product;         /* of a LOOP_STEP that is one */
     walk walk[FG_RESULT + 1];   /* of a flat step's operands and result, in a group */
 } step;
 

@@ -91,9 +91,11 @@ static void make_ready(const fg_program *p, fg_replay *r, const step *s, ready *
         if (i < 3)                              /* the stride of a missing operand is 1 */
             to->stride[i] = s->in[i] < 0 || p->slot[s->in[i]].period ||
                             shape_at(p, s->in[i])->size == shape_at(p, s->y)->size;
-        if (s->in[i] >= 0)                      /* loops take the last of three, x, y and g, as of four */
+        if (s->in[i] >= 0)                      /* of x, y and g, loops take the last two behind b */
             set_pointer(p, r, s->in[i], &to->at[i && s->kind == LOOP_STEP && s->n_in == 3 ? i + 1 : i]);
     }
+    if (s->op == FG_OP_matmul)
+        to->at[2] = (char *)&s->product;
     set_pointer(p, r, s->y, &to->at[FG_RESULT]);
 }
 
