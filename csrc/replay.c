@@ -66,36 +66,45 @@ static void set_pointer(const fg_program *p, fg_replay *r, int v, char **at)
         *at = address_of(p, r, v);
 }
 
-static void make_ready(const fg_program *p, fg_replay *r, const step *s, ready *to, fg_call *call, fg_tensor *operand,
-                       fg_replay **inner)
+static void make_call(const fg_program *p, fg_replay *r, const step *s, ready *to, fg_call *call, fg_tensor *operand,
+                      fg_replay **inner)
 {
-    *to = (ready){.kind = (uint8_t)s->kind, .whole = !s->block, .group = (uint32_t)s->group, .kernel = s->kernel,
-                  .n = s->n};
-    if (s->kind == RUN) {
-        for (int i = 0; i < s->n_in; i++)
-            operand[i].array = s->in[i] < 0 ? NULL : &r->array[s->in[i]];
-        *call = (fg_call){.op = s->op, .n_in = s->n_in, .n_attr = s->n_attr, .in = operand, .attr = s->attr,
-                          .replay = inner};
-        for (int i = 0; i <= s->n_in; i++) {
-            int v = i < s->n_in ? s->in[i] : s->y;
-            if (v >= 0)
-                set_pointer(p, r, v, (char **)&r->array[v].data);
-        }
-        to->at[0] = (char *)call;
-        to->at[1] = (char *)&r->array[s->y];
-        return;
+    for (int i = 0; i < s->n_in; i++)
+        operand[i].array = s->in[i] < 0 ? NULL : &r->array[s->in[i]];
+    *call = (fg_call){.op = s->op, .n_in = s->n_in, .n_attr = s->n_attr, .in = operand, .attr = s->attr,
+                      .replay = inner};
+    for (int i = 0; i <= s->n_in; i++) {
+        int v = i < s->n_in ? s->in[i] : s->y;
+        if (v >= 0)
+            set_pointer(p, r, v, (char **)&r->array[v].data);
     }
-    for (int i = 0; s->kind == LOOP_STEP && i < FG_RESULT; i++)
-        to->at[i] = address_of(p, r, s->y);     /* it will do for those that are missing */
+    to->at[0] = (char *)call;
+    to->at[1] = (char *)&r->array[s->y];
+}
+
+/* The operands of an fg_loop: the result stands in for those that are missing; a product's third is its result. */
+static void make_loop(const fg_program *p, fg_replay *r, const step *s, ready *to)
+{
+    int is_product = s->op == FG_OP_matmul, is_unary_vjp = s->op >= FG_N_OPS && (s->op - FG_N_OPS) / 2 < FG_N_UNARY;
+    for (int i = 0; i < FG_RESULT; i++)
+        to->at[i] = address_of(p, r, s->y);
+    for (int i = 0; i < (is_product ? 2 : s->n_in); i++)
+        if (s->in[i] >= 0)
+            set_pointer(p, r, s->in[i], &to->at[i && is_unary_vjp ? i + 1 : i]);    /* there is no b */
+    if (is_product)
+        to->at[2] = (char *)&s->product;
+    set_pointer(p, r, s->y, &to->at[FG_RESULT]);
+}
+
+static void make_flat(const fg_program *p, fg_replay *r, const step *s, ready *to)
+{
     for (int i = 0; i < s->n_in; i++) {
         if (i < 3)                              /* the stride of a missing operand is 1 */
             to->stride[i] = s->in[i] < 0 || p->slot[s->in[i]].period ||
                             shape_at(p, s->in[i])->size == shape_at(p, s->y)->size;
-        if (s->in[i] >= 0)                      /* of x, y and g, loops take the last two behind b */
-            set_pointer(p, r, s->in[i], &to->at[i && s->kind == LOOP_STEP && s->n_in == 3 ? i + 1 : i]);
+        if (s->in[i] >= 0)
+            set_pointer(p, r, s->in[i], &to->at[i]);
     }
-    if (s->op == FG_OP_matmul)
-        to->at[2] = (char *)&s->product;
     set_pointer(p, r, s->y, &to->at[FG_RESULT]);
 }
 
@@ -155,7 +164,12 @@ static fg_replay *new_replay(const fg_program *p)
     for (int k = 0; k < p->n_steps; k++) {
         const step *s = &p->step[k];
         int n_bodies = fg_n_bodies(s->op);
-        make_ready(p, r, s, &r->ready[k], &call[k], operand, n_bodies ? inner : NULL);
+        r->ready[k] = (ready){.kind = (uint8_t)s->kind, .whole = !s->block, .group = (uint32_t)s->group,
+                              .kernel = s->kernel, .n = s->n};
+        if (s->kind == RUN)
+            make_call(p, r, s, &r->ready[k], &call[k], operand, n_bodies ? inner : NULL);
+        else
+            (s->kind == LOOP_STEP ? make_loop : make_flat)(p, r, s, &r->ready[k]);
         operand += s->n_in;
         for (int i = 0; i < n_bodies; i++)
             if (!(*inner++ = fg_replay_take(fg_body(s->attr, i)))) {
