@@ -164,7 +164,7 @@ static int take_pause(double *since, double step)
 typedef struct {
     void **address;
     char *at, *other;
-    int64_t step, bytes;
+    int64_t step, words;
 } moving;
 
 /* n of them at a time: those whose address moves, those that are copied before a step and those after it. */
@@ -183,16 +183,13 @@ static void move(const movings *m)
     }
 }
 
-static void copy_in(const movings *m)
+/* `how` is widen or narrow. */
+static void copy_moving(const movings *m, int in, void (*how)(int64_t n, const void *x, void *y))
 {
-    for (moving *x = m->x, *end = x + m->n; x < end; x++, x[-1].at += x[-1].step)
-        widen(x->bytes, x->at, *x->address);
-}
-
-static void copy_out(const movings *m)
-{
-    for (moving *x = m->x, *end = x + m->n; x < end; x++, x[-1].at += x[-1].step)
-        narrow(x->bytes, *x->address, x->at);
+    for (moving *x = m->x, *end = x + m->n; x < end; x++) {
+        how(x->words, in ? x->at : *x->address, in ? *x->address : x->at);
+        x->at += x->step;
+    }
 }
 
 /* Carried value k goes to and fro between two places, so that it ends in the first, or from row to row of its stack; it
@@ -213,15 +210,15 @@ static void begin_carried(const fg_call *c, int k, char *place, fg_replay *r, mo
     if (is_lodged(p, input)) {
         widen(bytes, from, *in);
         if (c->attr[STACKED])
-            after->x[after->n++] = (moving){out, from + step, NULL, step, bytes};
+            after->x[after->n++] = (moving){out, from + step, NULL, step, bytes / FG_WORD};
         if (*in != *out)
-            after->x[after->n++] = (moving){out, *in, NULL, 0, FG_ALIGN};
+            after->x[after->n++] = (moving){out, *in, NULL, 0, FG_ALIGN / FG_WORD};
     } else if (c->attr[STACKED]) {
-        moved->x[moved->n++] = (moving){in, from, NULL, step, bytes};
-        moved->x[moved->n++] = (moving){out, from + step, NULL, step, bytes};
+        moved->x[moved->n++] = (moving){in, from, NULL, step, bytes / FG_WORD};
+        moved->x[moved->n++] = (moving){out, from + step, NULL, step, bytes / FG_WORD};
     } else {
-        moved->x[moved->n++] = (moving){in, from, to, 0, bytes};
-        moved->x[moved->n++] = (moving){out, to, from, 0, bytes};
+        moved->x[moved->n++] = (moving){in, from, to, 0, 0};
+        moved->x[moved->n++] = (moving){out, to, from, 0, 0};
     }
 }
 
@@ -244,22 +241,23 @@ int fg_scan_run(const fg_call *c, fg_array *y)
         int64_t bytes = bytes_of(p, i);
         movings *m = is_lodged(p, i) ? &before : &moved;
         m->x[m->n++] = (moving){fg_replay_address(r) + i, (char *)c->in[i].array->data + first * bytes, NULL,
-                                sign * bytes, bytes};
+                                sign * bytes, bytes / FG_WORD};
     }
     for (int k = n; k < p->n_out; k++) {
         int64_t bytes = bytes_of(p, p->out[k]);
         movings *m = is_lodged(p, p->out[k]) ? &after : &moved;
         m->x[m->n++] = (moving){fg_replay_address(r) + p->n_in + k,
-                                (char *)y->data + place_of(c->op, c->attr, k) + first * bytes, NULL, sign * bytes, bytes};
+                                (char *)y->data + place_of(c->op, c->attr, k) + first * bytes, NULL, sign * bytes, bytes / FG_WORD};
     }
     int status = FG_OK;
     double since = 0, step = duration(p);
+    const fg_elementwise_kernels *k = fg_kernels[FG_FLOAT32].elementwise;
     for (int64_t t = 0; !status && t < length; t++) {
         move(&moved);
-        copy_in(&before);
+        copy_moving(&before, 1, k->widen);
         if (!(status = fg_replay_run_again(p, r, t ? n_constants : 0)))
             status = take_pause(&since, step);
-        copy_out(&after);
+        copy_moving(&after, 0, k->narrow);
     }
     for (int k = 0; !status && k < n; k++)
         if (is_lodged(p, n_constants + k) && !c->attr[STACKED])

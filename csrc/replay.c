@@ -334,10 +334,12 @@ int fg_replay_run_again(const fg_program *p, fg_replay *r, int from)
 {
     for (const patch *x = r->patch + r->n_patches; x-- > r->patch && x->source >= from;)
         *x->at = (char *)r->address[x->source] + x->shift;
-    for (const ready *s = r->ready, *end = s + p->n_steps - p->n_late; s < end; s += s->group) {
-        if (s->kind == LOOP_STEP) {
+    for (const ready *s = r->ready, *end = s + p->n_steps - p->n_late;; s += s->group) {
+        for (; s->kind == LOOP_STEP; s++)       /* behind the last step there is none of a kind */
             ((fg_loop *)s->kernel)(s->n, s->at[0], s->at[1], s->at[2], s->at[3], s->at[FG_RESULT]);
-        } else if (s->kind == RUN) {
+        if (s >= end)
+            return FG_OK;
+        if (s->kind == RUN) {
             int status = ((any_kernel)s->kernel)((const fg_call *)s->at[0], (fg_array *)s->at[1]);
             if (status)
                 return status;
@@ -347,7 +349,6 @@ int fg_replay_run_again(const fg_program *p, fg_replay *r, int from)
             run_group(p->step + (s - r->ready), s, r->arena + p->scratch);
         }
     }
-    return FG_OK;
 }
 
 int fg_replay_run(const fg_program *p, fg_replay *r) { return fg_replay_run_again(p, r, 0); }
