@@ -31,6 +31,8 @@ void fg_program_free(fg_program *p)
     free(p->operands.item);
     free(p->attrs.item);
     free(p->tracked.item);
+    if (p->step && !p->body)                    /* it may be that nothing but its recording has come of it */
+        fg_pool_empty();
     free(p);
 }
 

@@ -124,7 +124,7 @@ static void free_replay(const fg_program *p, fg_replay *r)
             if (*inner)                         /* else the memory did not reach that far */
                 fg_replay_give(fg_body(p->step[k].attr, i), *inner++);
     if (r->arena)
-        fg_free(r->arena, (size_t)p->arena_bytes);
+        fg_free_lasting(r->arena, (size_t)p->arena_bytes);
     free(r);
 }
 
@@ -141,7 +141,9 @@ static fg_replay *new_replay(const fg_program *p)
                    n_operands * sizeof(fg_tensor) + n_patches * sizeof(patch) + 3 * n_io * sizeof(void *) +
                    (size_t)p->bodies.n * sizeof(void *) + 64;
     fg_replay *r = calloc(1, bytes);
-    if (r && p->arena_bytes && !(r->arena = fg_alloc((size_t)p->arena_bytes))) {
+    if (!p->body)
+        fg_pool_empty();
+    if (r && p->arena_bytes && !(r->arena = fg_alloc_lasting((size_t)p->arena_bytes))) {
         free(r);
         r = NULL;
     }
