@@ -286,12 +286,12 @@ static void NAME(rows)(int64_t m, int64_t k, const void *a_, const void *x, int 
     for (; i < m; i++) y[i] = last[i - (m - W)] + (beta ? y[i] : 0);
 }
 
-/* Element by element, with a constant k. */
+/* Element by element, with a constant k up to 8. */
 INLINE void NAME(few_of)(const int64_t k, const fg_product *s, const REAL *a, const REAL *b, REAL *c)
 {
     const int64_t a_row = s->a_row, a_col = s->a_col, b_row = s->b_row, ldc = s->ldc;
     const int beta = s->beta;
-    REAL x[FG_FEW];
+    REAL x[32];
     for (int64_t j = s->n; j > 0; j--, b += s->b_col, c++) {
         UNROLL for (int64_t p = 0; p < k; p++) x[p] = b[p * b_row];
         const REAL *row = a;
@@ -349,7 +349,7 @@ static void NAME(gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const vo
         for (int64_t i = 0; i < m; i++)
             for (int64_t j = 0; j < n; j++) c[i * ldc + j] = 0;
     if (m == 0 || n == 0 || k == 0) return;
-    if (m * n * k <= FG_FEW) {
+    if (fg_is_few(m, n, k)) {
         const fg_product few = {m, n, k, a_row, a_col, b_row, b_col, ldc, beta, 0};
         NAME(few)(0, a, b, &few, NULL, c);
         return;

@@ -137,9 +137,13 @@ typedef struct {
  * leading dimension lda, or, if ta, the transpose of A[k][m]; likewise B. C overlaps neither. Any of m, n, k
  * may be 0 (k = 0 with beta 0 writes zeros). The result of a C element does not depend on m or n.
  * Memory between rows is neither read nor written. */
-enum { FG_FEW = 32 };
+/* Are the products so few that element by element they take less time than the preparations of tiles? */
+static inline int fg_is_few(int64_t m, int64_t n, int64_t k)
+{
+    return m * n * k <= (k <= 8 && m * n <= 64 ? 216 : 32);
+}
 typedef struct {
-    int64_t m, n, k;            /* m n k <= FG_FEW */
+    int64_t m, n, k;            /* few */
     int64_t a_row, a_col, b_row, b_col, ldc;    /* element (i, p) of A is a[i * a_row + p * a_col]; likewise B */
     int beta;
     int roomy;                  /* behind c there may be written up to the end of a vector of 64 bytes */

@@ -511,7 +511,7 @@ static void prepare_call(const fg_program *p, step *s)
     } else if (s->op == FG_OP_matmul && y->ndim == 2 && s->n) {
         int ta = (int)s->attr[0], tb = (int)s->attr[1];
         int64_t m = y->dim[0], n = y->dim[1], k = x->dim[!ta], lda = ta ? m : k, ldb = tb ? k : n;
-        if (!k || s->n > FG_FEW || s->n * k > FG_FEW)
+        if (!k || !fg_is_few(m, n, k))
             return;
         s->kind = LOOP_STEP;
         s->kernel = (void *)fg_kernels[dtype].gemm->few;
