@@ -297,9 +297,11 @@ INLINE void NAME(few_of)(const int64_t k, const fg_product *s, const REAL *a, co
         const REAL *row = a;
         REAL *y = c;
         for (int64_t i = s->m; i > 0; i--, row += a_row, y += ldc) {
-            __asm__ volatile("");               /* vectors would take longer to prepare than all of this */
             REAL sum = 0;
-            UNROLL for (int64_t p = 0; p < k; p++) sum += row[p * a_col] * x[p];
+            UNROLL for (int64_t p = 0; p < k; p++) {
+                __asm__ volatile("");           /* vectors take longer to prepare, and multiply and add apart */
+                sum += row[p * a_col] * x[p];
+            }
             *y = beta ? sum + *y : sum;
         }
     }
