@@ -4,8 +4,7 @@
 #include <stdlib.h>
 
 /* ---- lifetimes --------------------------------------------------------------------------------------------------- */
-/* Which steps write and last read each root. */
-static void find_lifetimes(fg_program *p)
+void fg_program_lifetimes(fg_program *p)
 {
     for (int v = 0; v < p->n_slots; v++)
         p->slot[v].first = p->slot[v].last = p->slot[v].reader = -1;
@@ -268,7 +267,7 @@ int fg_program_place(fg_program *p)
             p->slot[v].offset = p->arena_bytes;
             p->arena_bytes += FG_ALIGN;
         }
-    find_lifetimes(p);
+    fg_program_lifetimes(p);
     find_blockwise(p);
     /* Roots by the step they die at. */
     int *next = malloc((size_t)(n + 1) * sizeof *next), *dying = malloc((size_t)(p->n_steps + 1) * sizeof *dying);

@@ -400,7 +400,7 @@ static int make_steps(fg_program *p)
 /* Before a value is computed within the result of an unslice, the zeros around it. */
 static int add_zeros(fg_program *p)
 {
-    step *all = malloc(((size_t)p->notes.n + 1) * sizeof *all);
+    step *all = malloc((size_t)(p->n_steps + p->notes.n + 1) * sizeof *all);
     int *zeros = calloc((size_t)p->n_slots + 1, sizeof *zeros), n = 0;  /* of a root: the note, from 1 on */
     if (!all || !zeros) {
         free(all);
@@ -530,7 +530,8 @@ int fg_program_plan(fg_program *p)
             p->slot[i] = (slot){.root = i, .output = -1, .offset = -1};
     if ((status = repeat_rows(p)) || (status = find_panels(p)) || (status = make_steps(p)))
         return status;
-    if ((status = fg_program_fuse(p)) || (status = add_zeros(p)) || (status = fg_program_place(p)))
+    if ((status = fg_program_fuse(p)) || (status = fg_program_recompute(p)) || (status = add_zeros(p)) ||
+        (status = fg_program_place(p)))
         return status;
     for (int k = 0; k < p->n_steps; k += p->step[k].group)
         for (int j = k; j < k + p->step[k].group; j++)

@@ -1,7 +1,7 @@
 /* recording.h: what a program is made of; shared by the files that make it and run it.
  *
  * record.c notes operations down, simplify.c rewrites the notes, plan.c turns them into steps, which fuse.c
- * puts in groups and places.c in memory, replay.c runs the steps, program.c describes them.
+ * puts in groups, recompute.c repeats and places.c puts in memory, replay.c runs the steps, program.c describes them.
  */
 #ifndef FG_RECORDING_H
 #define FG_RECORDING_H
@@ -169,6 +169,8 @@ void fg_value_release(value *);             /* let go of a value's array */
 int fg_program_simplify(fg_program *);      /* fewer and cheaper notes; every constant in memory of its own */
 int fg_program_plan(fg_program *);          /* steps and memory for the notes */
 int fg_program_fuse(fg_program *);          /* groups of steps that run block by block */
+int fg_program_recompute(fg_program *);     /* cheap values in each group that reads them */
+void fg_program_lifetimes(fg_program *);    /* fills first, last and reader of every slot */
 int fg_program_place(fg_program *);         /* where in the arena each result lies */
 const fg_call *fg_replay_call(const fg_replay *, int k);    /* what step k, a RUN step, is called with */
 void fg_replays_free(fg_program *);

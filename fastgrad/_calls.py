@@ -171,6 +171,8 @@ class CallRule(Rule):
         results = [x if isinstance(x, Tensor) else _core.tensor(x) for x in (leaves[i] for i in self.places)]
         behind = self.others(_core.outside(results, own))
         inputs = [*self.call.inputs, *behind]
+        if self.is_derivative and _core.vmapped(inputs):  # who tracks them sees the operations that are noted
+            return result
         self.call.keep(self.keeps_values)
         for i, x in zip(self.places, connected(inputs, results, self)):
             leaves[i] = x

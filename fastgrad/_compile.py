@@ -323,7 +323,7 @@ def compile(
         ``value_and_grad(g)``, and use fastgrad's or NumPy's functions.
     static_argnums : int or sequence of ints
         Positional arguments that are constants: f gets them as they are, and a new value records a new program. They
-        must be hashable.
+        must be hashable. Negative numbers count from the last argument of a call.
     static_argnames : str or sequence of strs
         The same by name. A parameter named in either way is a constant also if it is passed in the other.
     maxsize : int
@@ -381,7 +381,8 @@ def _all_static(f: Callable[..., Any], numbers: tuple[int, ...], names: tuple[st
     for name in names:
         if name not in known and all(p.kind is not p.VAR_KEYWORD for p in parameters):
             raise ValueError(
-                f"compile: static_argnames has {name!r}, but the function's parameters are {', '.join(sorted(known)) or 'none'}"
+                f"compile: static_argnames has {name!r}, but the function's parameters are "
+                f"{', '.join(sorted(known)) or 'none'}"
             )
     places = {p.name: i for i, p in enumerate(parameters) if p.kind is p.POSITIONAL_OR_KEYWORD}
     found = {places.get(name, _NOWHERE + k): name for k, name in enumerate(names)}
@@ -428,7 +429,9 @@ def _typed(value: Any, i: int | str) -> Any:
             return tree.exact(value)
         value_type = "Tensor"
     i = repr(i) if isinstance(i, str) else i
-    cure = ", such as a tuple" if isinstance(value, (list, dict, set)) else "; arrays are passed as arguments that are not static"
+    cure = "; arrays are passed as arguments that are not static"
+    if isinstance(value, (list, dict, set)):
+        cure = ", such as a tuple"
     raise TypeError(f"compile: the static argument {i} holds a {value_type}, expected hashable constants{cure}")
 
 

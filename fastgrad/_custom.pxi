@@ -73,9 +73,15 @@ def outside(list results, list own):
     return found
 
 
-def vmapped(Tensor x not None):
-    """Whether notes are taken here, of a mapped function or the body of a loop, and transforms outside track x."""
-    return fg_trace_here() > FG_PROGRAM and fg_trace_tracked(x.t) != 0
+def vmapped(list tensors):
+    """Whether notes are taken here, of a mapped function or the body of a loop, and transforms outside track any of
+    these."""
+    cdef Tensor x
+    if fg_trace_here() > FG_PROGRAM:
+        for x in tensors:
+            if fg_trace_tracked(x.t):
+                return True
+    return False
 
 
 cdef fg_tensor *borrowed_list(list tensors) except NULL:

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from . import _core, tree
-from ._batching import Call as NotedCall
-from ._batching import note_call
+from ._batching import Compound, note_call
 from ._calls import Call, CallRule, inside, zeros
 from ._core import Tensor
 from ._nodes import pulled
@@ -412,16 +411,18 @@ def _evaluated(name: str, f: Callable[..., list[Any]], tensors: list[Tensor]) ->
     return results
 
 
-class _ForEach(NotedCall):
+class _ForEach(Compound):
     """A function of ndarrays, for each element of a batch."""
+
+    draws = False
 
     def __init__(self, name: str, f: Callable[..., list[Any]], kinds: list[tuple[tuple[int, ...], Any]]) -> None:
         self.name, self.f, self.kinds = name, f, kinds
 
-    def again(self, operands: list[Tensor]) -> list[Tensor]:
+    def at(self, operands: list[Tensor], wanted: Any = ()) -> list[Tensor]:
         return _evaluated(self.name, self.f, operands)
 
-    def over(self, operands: list[Tensor], batched: list[bool], size: int) -> list[Tensor]:
+    def over(self, operands: list[Tensor], batched: list[bool], size: int, wanted: Any = ()) -> list[Tensor]:
         def each(*arrays: Any) -> list[Any]:
             rows = [self.f(*[x[i] if over else x for x, over in zip(arrays, batched)]) for i in range(size)]
             return [

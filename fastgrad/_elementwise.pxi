@@ -105,6 +105,7 @@ def promoted(str name, *operands):
 
 
 cdef object operand(x, str name):
+    x = joined(x, name)
     return x if weak_scalar(x) or type(x) is Tensor else as_ndarray(x, name)
 
 

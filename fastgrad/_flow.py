@@ -34,7 +34,8 @@ def scan(
         Takes what is carried and a row of xs, and returns what is carried on, of the same structure, shapes and dtypes,
         and a result of the step; both are arrays, nested structures of them, or None.
     init : tree of arrays
-        What is carried into the first step. A Python float is a float64, an int an int64.
+        What is carried into the first step. A Python float is a float64, an int an int64: beside float32 rows give
+        ``np.float32(0)``.
     xs : tree of arrays, optional
         Arrays of one length along their first axis, of which each step gets a row.
     length : int, optional
@@ -231,11 +232,12 @@ def _carried(name: str, structure: tree.Structure, before: list[Tensor], value: 
         )
     for i, (a, b) in enumerate(zip(before, after)):
         if a.shape != b.shape or a.dtype != b.dtype:
-            error = ValueError if a.dtype == b.dtype else TypeError
-            raise error(
+            same = a.dtype == b.dtype
+            like = "" if same else f" by np.{b.dtype}(...) (Python's float counts as float64, its int as int64)"
+            back = "reshape or sum" if same else f".astype(np.{a.dtype})"
+            raise (ValueError if same else TypeError)(
                 f"{name}: {structure.paths('carry')[i]} came in as {_kind(a.dtype, a.shape)} and goes on as "
-                f"{_kind(b.dtype, b.shape)}; give an initial value of that kind, or bring the new one back by "
-                f"{'reshape or sum' if a.dtype == b.dtype else f'.astype(np.{a.dtype})'}"
+                f"{_kind(b.dtype, b.shape)}; give an initial value of that kind{like}, or bring the new one back by {back}"
             )
     return after
 

@@ -193,15 +193,17 @@ def _jacobian(
     def jacobian_of_f(*args: Any, **kwargs: Any) -> Any:
         places = _places(numbers, args, f, name)
 
-        def call(selected: dict[int, Any]) -> Any:
-            return f(*[selected.get(i, x) for i, x in enumerate(args)], **kwargs)
+        def call(given: Any) -> Any:
+            filled = list(args)
+            for i, x in given.items() if several else ((places[0], given),):
+                filled[i] = x
+            return f(*filled, **kwargs)
 
-        selected = {i: args[i] for i in places}
-        point = Point(name, f, selected, has_aux, call=call, what="args", cure=_LEAVE_OUT)
-        blocks = []
-        for found in pass_over(point):
-            by_argument = point.structure.unflatten(point.outward(found, point.recorded))
-            blocks.append(tuple([by_argument[i] for i in places]) if several else by_argument[places[0]])
+        given, what = ({i: args[i] for i in places}, "args") if several else (args[places[0]], f"args[{places[0]}]")
+        point = Point(name, f, given, has_aux, call=call, what=what, cure=_LEAVE_OUT)
+        blocks = [point.structure.unflatten(point.outward(found, point.recorded)) for found in pass_over(point)]
+        if several:
+            blocks = [tuple([block[i] for i in places]) for block in blocks]
         result = point.result_structure.unflatten(blocks)
         return (result, point.aux()) if has_aux else result
 

@@ -154,7 +154,7 @@ class _Scan(Flow):
         found = dict(zip([*floats, *stacked], scan(step, start, rows_in, self.length, self.reverse, same)))
         return [found[k] for k in wanted]
 
-    def over(self, operands: Tensors, batched: list[bool], size: int, wanted: list[int]) -> Tensors:
+    def mapped(self, operands: Tensors, batched: list[bool], size: int, wanted: list[int]) -> Tensors:
         n, c, first = self.n_closure, self.n_carry, self.n_closure + self.n_carry
         body = self.body
         known = [*body.closure, *range(len(operands) - n)]  # the operands' numbers in the body
@@ -333,7 +333,7 @@ class _Cond(Flow):
         moving = [t for t in tangents if t is not None]
         return cond(operands[0], branch(0), branch(1), [*further, *operands[1:], *moving])
 
-    def over(self, operands: Tensors, batched: list[bool], size: int, wanted: list[int]) -> Tensors:
+    def mapped(self, operands: Tensors, batched: list[bool], size: int, wanted: list[int]) -> Tensors:
         def branch(i: int) -> Function:
             body = self.bodies[i]
 
@@ -468,7 +468,7 @@ class _While(Flow):
         found = while_loop(test, step, init + start)[len(init) :]
         return [found[floats.index(k)] for k in wanted]
 
-    def over(self, operands: Tensors, batched: list[bool], size: int, wanted: list[int]) -> Tensors:
+    def mapped(self, operands: Tensors, batched: list[bool], size: int, wanted: list[int]) -> Tensors:
         """Where the condition differs over the batch, the loop goes on until it holds for none, and keeps what is
         ready."""
         n, flags = self.n_closure, batched[self.n_closure :]

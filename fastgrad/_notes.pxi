@@ -56,10 +56,16 @@ def notes_input(Tensor x):
     check(fg_trace_input(x.t.array))
 
 
-def notes_output(Tensor x):
-    """What x is to the recording under way: number of the value, -1 if it depends on no input; and whether transforms
-    outside of the recording track it."""
-    return fg_trace_value(x.t.array), fg_trace_tracked(x.t) != 0
+def notes_outputs(list values):
+    """What these are to the recording under way: their numbers, -1 for what depends on no input or is no tensor, and
+    whether transforms outside of the recording track them."""
+    cdef list numbers = [], tracked = []
+    cdef Tensor t
+    for x in values:
+        t = x if type(x) is Tensor else None
+        numbers.append(-1 if t is None else fg_trace_value(t.t.array))
+        tracked.append(t is not None and fg_trace_tracked(t.t) != 0)
+    return numbers, tracked
 
 
 cdef Tensor held(fg_tensor t):
@@ -103,11 +109,11 @@ def notes_end():
 
 def notes_for(wanted, list notes):
     """Those of the notes that these values need, each with those of its operands that nothing later reads."""
-    cdef set needed = set(wanted)
-    cdef list operands, last, kept = []
+    cdef set last, needed = {-1, *wanted}
+    cdef list operands, kept = []
     for op, y, operands, tracked, attr, _ in reversed(notes):
         if y in needed:
-            last = [v for v in operands if v not in needed]
+            last = {v for v in operands if v not in needed}
             needed.update(last)
             kept.append((op, y, operands, tracked, attr, last))
     kept.reverse()

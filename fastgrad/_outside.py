@@ -83,8 +83,8 @@ def _words(x: Any) -> str:
 
 
 def _reached(f: Any, arguments: set[int]) -> tuple[list[Any], bool, str]:
-    """Generators and arrays, but for the arguments; whether f names a clock or what makes generators; and where the
-    first of the user's functions begins, as the end of a phrase."""
+    """Generators and arrays, but for the arguments; whether f names a clock, an iterator or what makes generators; and
+    where the first of the user's functions begins, as the end of a phrase."""
     todo: deque[Any] = deque([f])
     seen: dict[int, Any] = {}
     found: list[Any] = []
@@ -105,6 +105,8 @@ def _reached(f: Any, arguments: set[int]) -> tuple[list[Any], bool, str]:
 
 
 def _is_different_each_time(x: Any) -> bool:
+    if hasattr(type(x), "__next__"):
+        return True
     if not issubclass(type(x), type) and type(x).__name__ not in _FUNCTIONS:
         return False
     module = x.__module__

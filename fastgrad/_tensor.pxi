@@ -18,16 +18,17 @@ def bind_layer(indexing_module, numpy_module, ops_module, rules_module):
 cdef int refuse_tracked(Tensor x, str name) except -1:
     if x.t.node != NULL:
         raise TypeError(f"{name}: this tensor requires gradients, which an ndarray would silently lose; use "
-                        "fastgrad's functions (fastgrad.stack to join tensors, and an ndarray where a list of numbers is "
-                        "differentiated), or take the plain values with .detach()")
+                        "fastgrad's functions (fastgrad.asarray to join tensors, fastgrad.sparse.matmul for a matrix of "
+                        "SciPy's, an ndarray where a list of numbers is differentiated), or take the plain values with "
+                        ".detach()")
     return 0
 
 
 cdef int refuse_in_transform(Tensor x, str name) except -1:
     if x.t.node != NULL and fg_transforms_running:
         raise TypeError(f"{name}: a tensor that is being differentiated would silently become a constant; use "
-                        "fastgrad's or NumPy's functions instead of math's, fastgrad.stack instead of a list or ndarray "
-                        "that is filled, or say that a constant is meant with x.detach()")
+                        "fastgrad's or NumPy's functions instead of math's, fastgrad.asarray instead of a list or "
+                        "ndarray that is filled, or say that a constant is meant with x.detach()")
     return 0
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import _core, _ops, tree
-from ._batching import carry_out, noting, whole
+from ._batching import Noted, carry_out, whole
 from ._core import Tensor
 from ._diagonal import Diagonal
 
@@ -33,7 +33,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
     in_axes : int, None, or tuple of these or of structures of them
         Which axis of each positional argument is the batch; it may be negative. None: the argument is the same for all
         elements, and f gets it as it is, but ndarrays as tensors. An int or None in the place of a structure holds for
-        all arrays in it. Keyword arguments are mapped along axis 0.
+        all arrays in it. Keyword arguments are all mapped along axis 0.
     out_axes : int, None, or a structure of these
         Where the batch is in each result. None: the result does not depend on a mapped argument, and comes once.
 
@@ -65,6 +65,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
             raise ValueError(
                 f"vmap: in_axes has {len(in_axes)} entries, but the function was called with {len(args)} positional "
                 f"argument{'s' * (len(args) != 1)}; give each one an axis or None"
+                f"{'; those by keyword are mapped along axis 0' if kwargs else ''}"
             )
         leaves, structure = tree.flatten((args, kwargs))
         axes = _spread(in_axes, args, "in_axes", "args") + [0] * len(tree.leaves(kwargs))
@@ -109,27 +110,28 @@ class Recording:
 
     def __init__(self, element: Callable[[], list[Tensor]], f: Callable[[list[Tensor]], list[Any]]) -> None:
         """``element`` makes the inputs, tensors that nobody else knows; f takes them to results."""
-        with noting() as self.noted:
+        with Noted() as self.noted:
             _core.notes_begin()
             try:
                 inputs = element()
                 for x in inputs:
                     _core.notes_input(x)
                 self.results = f(inputs)
-                kinds = [_core.notes_output(x) if isinstance(x, Tensor) else (-1, False) for x in self.results]
+                self.numbers, self.tracked = _core.notes_outputs(self.results)
             except BaseException:
                 _core.trace_abort()
                 raise
-        self.numbers, self.tracked = [v for v, _ in kinds], [tracked for _, tracked in kinds]
         notes, self.constants = _core.notes_end()
         self.notes = _core.notes_for(self.numbers, notes)
 
     def over(self, batches: Iterable[Tensor | Diagonal], size: int) -> list[Any]:
         """The results over batches, those that depend on one with the batch as first axis."""
-        values = carry_out(self.notes, self.constants, dict(enumerate(batches)), self.numbers, size, self.noted)
+        inputs = dict(enumerate(batches))
+        values = carry_out(self.notes, self.constants | inputs, self.noted, inputs, size)
         results = []
         for v, own, tracked in zip(self.numbers, self.results, self.tracked):
-            x = values.get(v, own)
+            x = own if v < 0 else values[v]
+            x = x.whole() if type(x) is Diagonal else x
             results.append(x.detach() if not tracked and isinstance(x, Tensor) and x.requires_grad else x)
         return results
 
@@ -189,14 +191,20 @@ def _name(i: int, structure: tree.Structure) -> str:
     return ("args" if path.startswith("[0]") else "kwargs") + path[3:]
 
 
+# How to say that an argument is the same for all elements: a positional one, one by keyword.
+_SAME = (
+    "give it the axis None in in_axes",
+    "keyword arguments are mapped along axis 0: pass it by position, with the axis None in in_axes",
+)
+
+
 def _batch(x: Any, axis: int, unstable: bool, i: int, structure: tree.Structure) -> Tensor:
     """x, leaf number i of the arguments, as a tensor with the batch as first axis."""
     if isinstance(x, np.ndarray):
         x = _core.borrowed(x, unstable)
     if not isinstance(x, Tensor):
-        raise TypeError(
-            f"vmap: {_name(i, structure)} is {x!r}, expected an array to map over; give it the axis None in in_axes"
-        )
+        name = _name(i, structure)
+        raise TypeError(f"vmap: {name} is {x!r}, expected an array to map over; {_SAME[name.startswith('kwargs')]}")
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(f"vmap: in_axes gives {_name(i, structure)} the axis {axis}, but its shape is {x.shape}")
     return x if axis % x.ndim == 0 else _ops.moveaxis(x, axis, 0)

@@ -196,3 +196,18 @@ def test_without_a_line_of_the_users_that_of_a_library_is_named():
     assert _frames._innermost([fg.__file__, np.__file__, copy.__file__]) == 1
     assert _frames._innermost([fg.__file__, np.__file__, __file__, copy.__file__]) == 2
     assert _frames._innermost([fg.__file__]) is None
+
+
+@pytest.mark.parametrize("index", [
+    lambda a, i: a[i], lambda a, i: a[:, i], lambda a, i: a[i, i], lambda a, i: a[i[0]], lambda a, i: a.tolist()[i[0]],
+])  # fmt: skip
+def test_an_index_of_an_ndarray_is_refused_with_the_cure(index):
+    for transform, i in (fg.compile, np.array([1, 2])), (fg.vmap, np.array([[1, 2]])):
+        with pytest.raises(fg.TraceError, match=r"write fastgrad.take\(a, i, axis=0\) or fastgrad.asarray\(a\)\[i\]"):
+            transform(lambda i: fg.asarray(index(np.eye(3), i)))(i)
+    same(fg.compile(lambda i: fg.take(np.eye(3), i, axis=0))(np.array([1, 2])), np.eye(3)[1:])
+
+
+def test_a_mask_of_an_ndarray_is_refused_with_the_cure():
+    with pytest.raises(fg.TraceError, match=r"instead use fastgrad.where\(mask, x, 0\)"):
+        fg.compile(lambda x: np.arange(3.0)[x > 0])(np.ones(3))

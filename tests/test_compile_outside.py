@@ -1,5 +1,6 @@
 """``compile``: random numbers of other libraries and writes outside of the arguments are not silently frozen."""
 
+import itertools
 import os
 import random
 import time
@@ -104,6 +105,12 @@ def test_a_clock_and_the_system_s_random_bytes():
         fg.compile(lambda x: x + time.time())(X)
     with pytest.raises(fg.TraceError):
         fg.compile(lambda x: x + int.from_bytes(os.urandom(4), "big"))(X)
+
+
+@pytest.mark.parametrize("numbers", [itertools.count(), iter([1.0, 2.0, 3.0]), (float(k) for k in range(9))])
+def test_what_an_iterator_has_next(numbers):
+    with pytest.raises(fg.TraceError, match="two recordings of this function differ"):
+        fg.compile(lambda x: x * next(numbers))(X)
 
 
 def test_what_is_the_same_each_time_is_a_constant():

@@ -208,12 +208,13 @@ TABLE = {
         ("fg.add(x, 1j)", TypeError,
          "add: expected float32, float64, integer or bool numbers, got complex of dtype complex128"),
         ("fg.tensor([w, w])", TypeError,
-         "tensor: expected numbers, got a list that holds tensors which require gradients; join them with "
-         "fastgrad.stack(...) so that their gradients are kept"),
+         "tensor: this tensor requires gradients, which an ndarray would silently lose; use fastgrad's functions "
+         "(fastgrad.asarray to join tensors, fastgrad.sparse.matmul for a matrix of SciPy's, an ndarray where a list of "
+         "numbers is differentiated), or take the plain values with .detach()"),
         ("fg.tensor(w)", TypeError,
          "tensor: this tensor requires gradients, which an ndarray would silently lose; use fastgrad's functions "
-         "(fastgrad.stack to join tensors, and an ndarray where a list of numbers is differentiated), or take the plain "
-         "values with .detach()"),
+         "(fastgrad.asarray to join tensors, fastgrad.sparse.matmul for a matrix of SciPy's, an ndarray where a list of "
+         "numbers is differentiated), or take the plain values with .detach()"),
         ("fg.Tensor([1.0])", TypeError, "a Tensor is made by fastgrad.tensor(data) or fastgrad.asarray(data)"),
     ],
     "dtypes without gradients": [
@@ -276,8 +277,8 @@ TABLE = {
          "only a tensor of one integer can be an index, got int64 of shape (2,)"),
         ("np.asarray(w)", TypeError,
          "numpy.asarray: this tensor requires gradients, which an ndarray would silently lose; use fastgrad's "
-         "functions (fastgrad.stack to join tensors, and an ndarray where a list of numbers is differentiated), or take "
-         "the plain values with .detach()"),
+         "functions (fastgrad.asarray to join tensors, fastgrad.sparse.matmul for a matrix of SciPy's, an ndarray where "
+         "a list of numbers is differentiated), or take the plain values with .detach()"),
         ("memoryview(w)", BufferError,
          "a tensor that requires gradients has no buffer to hand out; use .detach() or .numpy()"),
         ("np.from_dlpack(w)", BufferError,
@@ -351,7 +352,7 @@ TABLE = {
         ("fg.grad(lambda x: fg.tensor(1))(1.0)", TypeError, "grad: <lambda> returned int64, which has no gradient"),
         ("fg.grad(lambda x: math.sin(x))(1.0)", TypeError,
          "float: a tensor that is being differentiated would silently become a constant; use fastgrad's or NumPy's"
-         " functions instead of math's, fastgrad.stack instead of a list or ndarray that is filled, or say that a "
+         " functions instead of math's, fastgrad.asarray instead of a list or ndarray that is filled, or say that a "
          "constant is meant with x.detach()"),
     ],
 }

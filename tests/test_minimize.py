@@ -612,3 +612,19 @@ def test_without_scipy(function, monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
     with pytest.raises(ImportError, match=rf"^{function.__name__}: SciPy is needed .* pip install 'fastgrad\[scipy\]'$"):
         function(squares, 1.0)
+
+
+@pytest.mark.parametrize("function, keyword", [
+    *[(fg.minimize, key) for key in ("jac", "hess", "hessp")], (fg.least_squares, "jac"), (fg.root, "jac"),
+])  # fmt: skip
+def test_scipys_arguments_for_derivatives_are_refused_with_the_cure(function, keyword):
+    message = f"^{function.__name__}: {keyword}= is not taken: f returns values alone, and their exact derivatives"
+    for value in (True, "2-point", lambda x: x):
+        with pytest.raises(TypeError, match=message):
+            function(squares, np.ones(2), **{keyword: value})
+
+
+def test_an_unknown_argument_is_refused():
+    for function in (fg.minimize, fg.root):
+        with pytest.raises(TypeError, match=rf"^{function.__name__}\(\) got an unexpected keyword argument 'bound'$"):
+            function(squares, np.ones(2), bound=1)

@@ -386,8 +386,9 @@ def test_verify_compares_the_same_draws():
     for _ in range(3):
         np.testing.assert_array_equal(f(np.ones(4)), twin.standard_normal(4).numpy())
         assert rng.state == twin.state
-    calls = iter(range(100))
-    odd = fg.compile(lambda x: x * [rng.random(100) for _ in range(1 + next(calls) // 2)][0].mean(), verify=True)
+    calls = []
+    count = lambda: calls.append(None) or len(calls) - 1  # noqa: E731
+    odd = fg.compile(lambda x: x * [rng.random(100) for _ in range(1 + count() // 2)][0].mean(), verify=True)
     odd(1.0)
     with pytest.raises(AssertionError, match="drew more or fewer random numbers"):
         odd(1.0)

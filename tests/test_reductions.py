@@ -139,6 +139,24 @@ def test_norms_of_integers_do_not_overflow(dtype):
         np.testing.assert_allclose(got.numpy(), expected, rtol=1e-15, err_msg=f"ord={ord}")
 
 
+@pytest.mark.parametrize("p", [None, 1, 1.5, 2, 3, np.inf])
+def test_gradient_of_norms_at_zero_is_a_subgradient(p):
+    x = np.array([[3.0, 4.0], [0.0, 0.0], [0.0, 2.0]])
+    got = gradients(lambda t: fg.norm(t, p, axis=1), x)[0]
+    np.testing.assert_allclose(got[1:], [[0, 0], [0, 1]], rtol=1e-15)
+    assert np.all(np.isfinite(got[0])) and np.any(got[0])
+    np.testing.assert_array_equal(fg.compile(fg.grad(lambda t: fg.norm(t, p)))(np.zeros(3)), 0)
+
+
+def test_gradient_of_spread_at_equal_elements():
+    """As the docstrings say."""
+    equal = np.full(3, 2.0)
+    np.testing.assert_array_equal(gradients(fg.var, equal)[0], 0)
+    assert np.all(np.isnan(gradients(fg.std, equal)[0]))
+    np.testing.assert_array_equal(gradients(lambda t: fg.sqrt(fg.var(t) + 1e-6), equal)[0], 0)
+    assert np.isnan(gradients(lambda t: fg.norm(t, 0.5), np.array([0.0, 1.0]))[0][0])
+
+
 def test_norm_of_vectors_and_at_zero():
     for ord in (None, 1, 2, 3, np.inf, -np.inf, 0):
         close(fg.norm(X[0, 0], ord), np.linalg.norm(X[0, 0], ord), np.float64)

@@ -336,3 +336,41 @@ def test_every_structural_row(name):
             dense = np.reshape(fg.jacrev(call)(x), (-1, np.size(x)))
             got = fg.sparse.jacobian(call)(x)
             np.testing.assert_allclose(got.toarray(), dense, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc", "coo", "bsr", "dia"])
+def test_product_with_a_sparse_matrix(kind):
+    rng = np.random.default_rng(0)
+    dense = rng.standard_normal((4, 3)) * (rng.random((4, 3)) < 0.6)
+    a = scipy.sparse.csr_array(dense).asformat(kind)
+    for x in (rng.standard_normal(3), rng.standard_normal((3, 2)), np.zeros((3, 0))):
+        product = fg.sparse.matmul(a, x)
+        assert product.shape == (a @ x).shape
+        np.testing.assert_allclose(product.numpy(), dense @ x, rtol=1e-14, atol=1e-15)
+    fg.check_grads(lambda x: fg.sparse.matmul(a, x), (rng.standard_normal((3, 2)),), order=2, modes=("fwd", "rev"))
+    x = rng.standard_normal(3)
+    np.testing.assert_array_equal(fg.jacobian(lambda x: sparse.matmul(a, x))(x), dense)
+    np.testing.assert_allclose(fg.compile(lambda x: sparse.matmul(a, x))(x), dense @ x, rtol=1e-14)
+    np.testing.assert_allclose(fg.vmap(lambda x: sparse.matmul(a, x))(np.stack([x, -x])), [dense @ x, -dense @ x], rtol=1e-14)
+    np.testing.assert_array_equal(sparse.jacobian(lambda x: sparse.matmul(a, x))(x).toarray(), dense)
+    single = sparse.matmul(scipy.sparse.csr_array(dense.astype(np.float32)), x.astype(np.float32))
+    assert single.dtype == np.float32
+
+
+def test_what_a_sparse_product_refuses():
+    a, x = scipy.sparse.eye_array(3), np.ones(3)
+    for product in (lambda x: a @ x, lambda x: x @ a, lambda x: a.dot(x)):
+        with pytest.raises(TypeError, match="fastgrad.sparse.matmul for a matrix of SciPy's"):
+            fg.grad(lambda x: product(x).sum())(x)
+        with pytest.raises(fg.TraceError, match="fastgrad.sparse.matmul for a matrix of SciPy's"):
+            fg.compile(product)(x)
+    with pytest.raises(TypeError, match="expected a matrix of scipy.sparse first, got a ndarray"):
+        sparse.matmul(np.eye(3), x)
+    with pytest.raises(ValueError, match=r"shapes \(3, 3\) and \(2,\) do not align"):
+        sparse.matmul(a, x[:2])
+
+
+@pytest.mark.parametrize("make", [fg.sparse.jacobian, fg.sparse.hessian])
+def test_more_arguments_are_refused_with_the_cure(make):
+    with pytest.raises(TypeError, match=r"f is differentiated by x alone, got 1 argument more; let f read it from outside"):
+        make(lambda x, a: np.sum(a * x**2))(np.ones(2), 2.0)

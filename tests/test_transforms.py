@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import math
 import pickle
+import re
 from collections import OrderedDict, namedtuple
 
 import numpy as np
@@ -319,10 +320,21 @@ def test_errors_name_the_transform_that_was_called(call, name):
         call(lambda x: 1.0, np.ones(2))
 
 
-def test_the_names_of_pytorch_lead_to_ours():
-    for name, ours in {"cat": "concatenate", "clamp": "clip", "from_numpy": "asarray"}.items():
-        with pytest.raises(AttributeError, match=f"has no attribute '{name}'; use fastgrad.{ours}$"):
+def test_the_names_of_other_libraries_lead_to_ours():
+    for name, ours in fg._CALLED_OTHERWISE.items():
+        with pytest.raises(AttributeError, match=re.escape(f"has no attribute '{name}'; use fastgrad.{ours}") + "$"):
             getattr(fg, name)
-        assert hasattr(fg, ours)
+        assert not hasattr(fg, name)
+        for words in re.findall(r"[a-z_][\w.]*", ours.replace("fastgrad.", "").replace("()", ""), re.IGNORECASE):
+            if words not in ("and", "or", "beside", "f"):
+                found = fg
+                for word in words.split("."):
+                    found = getattr(fg.random.Generator if found is fg.random.default_rng else found, word)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'$"):
         fg.nothing
+
+
+def test_completion_shows_what_is_public():
+    for module in (fg, fg.activations, fg.losses, fg.optim, fg.random, fg.sparse, fg.testing, fg.tree):
+        assert dir(module) == sorted(module.__all__)
+        assert all(hasattr(module, name) for name in dir(module))
