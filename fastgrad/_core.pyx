@@ -181,7 +181,7 @@ cdef class _Export:
 cdef cnp.ndarray view_of(fg_array *x, bint writeable):
     """An ndarray on the memory of x."""
     if fg_tracing and fg_traced(x):
-        refuse_traced(x, "array" if x.dtype <= FG_FLOAT64 else "mask" if x.dtype == FG_BOOL else "index")
+        refuse_traced(x, "array" if x.dtype <= FG_FLOAT64 else "mask" if x.dtype == FG_BOOL else "integers")
     return present_of(x, writeable)
 
 

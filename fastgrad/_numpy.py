@@ -70,11 +70,15 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: d
 
 
 _INSTEAD = {
-    "column_stack": "stack along axis 1", "dstack": "stack along axis 2", "append": "concatenate",
-    "average": "(w * x).sum() / w.sum()", "array_split": "split at places",
-    "cumprod": "exp(cumsum(log(x))) of positive x", "kron": "einsum and reshape",
+    "append": "concatenate", "array_split": "split at places", "atleast_1d": "reshape", "atleast_2d": "reshape",
+    "average": "(w * x).sum() / w.sum()", "column_stack": "stack along axis 1",
     "copyto": "fastgrad.full(shape, t) where numpy.full was called",
-    "logspace": "10 ** fastgrad.linspace(...)", "geomspace": "exp(fastgrad.linspace(log(a), log(b), n))",
+    "cumprod": "exp(cumsum(log(x))) of positive x", "dstack": "stack along axis 2",
+    "geomspace": "exp(fastgrad.linspace(log(a), log(b), n))", "kron": "einsum and reshape",
+    "logspace": "10 ** fastgrad.linspace(...)", "meshgrid": "broadcast_to of x[None, :] and y[:, None]",
+    "nansum": "where(isnan(x), 0, x).sum()", "pad": "concatenate with zeros", "piecewise": "where",
+    "polyval": "Horner's loop", "ptp": "x.max() - x.min()", "select": "where",
+    "trapezoid": "((y[1:] + y[:-1]) / 2 * diff(x)).sum()",
 }  # fmt: skip
 
 

@@ -21,6 +21,8 @@ cdef dict CURES = {
     "update": "what is written to memory outside would be written once: return the new value, chosen by fastgrad.where",
 }
 
+CURES["integers"] = CURES["index"] + "; np.array of tensors is fastgrad.asarray"
+
 
 cdef int refuse_traced(fg_array *x, str reason="array") except -1:
     """Raise TraceError, naming the line that asked."""

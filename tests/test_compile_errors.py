@@ -211,6 +211,12 @@ def test_an_index_of_an_ndarray_is_refused_with_the_cure(index):
     same(fg.compile(lambda i: fg.take(np.eye(3), i, axis=0))(np.array([1, 2])), np.eye(3)[1:])
 
 
+def test_an_ndarray_of_integers_is_refused_with_the_cure():
+    with pytest.raises(fg.TraceError, match=r"fastgrad.take.*; np.array of tensors is fastgrad.asarray"):
+        fg.compile(lambda i: np.array([i, i]))(np.array([1, 2]))
+    same(fg.compile(lambda i: fg.asarray([i, i + 1]))(np.array([1, 2])), np.array([[1, 2], [2, 3]]))
+
+
 def test_a_mask_of_an_ndarray_is_refused_with_the_cure():
     with pytest.raises(fg.TraceError, match=r"instead use fastgrad.where\(mask, x, 0\)"):
         fg.compile(lambda x: np.arange(3.0)[x > 0])(np.ones(3))

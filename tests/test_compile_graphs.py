@@ -61,7 +61,13 @@ def shape_op(k, x, y, *_):
         lambda: fg.moveaxis(x, 0, -1) if n else x,
         lambda: fg.astype(fg.astype(x, np.float64), np.float32),
         lambda: fg.astype(x > 0, x.dtype) * x,
-    ][k % 17]()
+        lambda: fg.cumsum(x, axis=k % x.ndim) if n else x,
+        lambda: fg.cumsum(x[::-1] * 0.5)[::-1] if n else x,
+        lambda: fg.diagonal(x, k % 5 - 2) if x.ndim > 1 else x,
+        lambda: fg.triu(x, 1) if x.ndim > 1 else x,
+        lambda: fg.roll(x, k) * x,
+        lambda: fg.einsum("...i,...i->...", x, x) if n else x,
+    ][k % 23]()
 
 
 def row_op(k, x, *_):

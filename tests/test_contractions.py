@@ -47,7 +47,8 @@ CALLS = {
     "hstack": (lambda m, x, y: m.hstack([x, y]), (2, 3), (2, 1)), "hstack of vectors": (
         lambda m, x, y: m.hstack([x, y, y]), (3,), ()),
     "parts": (lambda m, x: m.split(x, 3, axis=1)[1], (2, 6)), "parts at": (lambda m, x: m.split(x, [1, 4])[-1], (5, 2)),
-    "part of a part": (lambda m, x: m.split(x, [-2, 2], -1)[1], (2, 6)), "repeat": (lambda m, x: m.repeat(x, 2), (2, 3)),
+    "part of a part": (lambda m, x: m.split(x, [-2, 2], -1)[1], (2, 6)),
+    "repeat": (lambda m, x: m.repeat(x, 2), (2, 3)),
     "repeat along": (lambda m, x: m.repeat(x, 3, axis=1), (2, 3)), "repeat in turn": (
         lambda m, x: m.repeat(x, [0, 2, 1], axis=-1), (2, 3)),
     "tile": (lambda m, x: m.tile(x, 2), (2, 3)), "tile along": (lambda m, x: m.tile(x, (2, 3)), (2, 1)),
