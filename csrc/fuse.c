@@ -6,7 +6,9 @@
 
 enum {
     LOOK_AHEAD = 64,            /* steps that a group may overtake */
-    WIDEST = 2048               /* a longer row makes blocks too large for a cache when rows or columns are summed */
+    WIDEST = 2048,              /* a longer row makes blocks too large for a cache when rows or columns are summed */
+    PRODUCT_BYTES = 1 << 14,    /* to have at a time: fewer rows cost a product more than the cache gains */
+    MOST_TRANSPOSED = 16        /* rows of a product's second operand */
 };
 
 /* While a group is formed: its number in `mine` marks the values that it reads or writes, in `made` those it writes, in
@@ -17,6 +19,14 @@ static int reads_any(const fg_program *p, const step *s, const int *marks, int n
 {
     for (int i = 0; i < s->n_in; i++)
         if (s->in[i] >= 0 && marks[p->slot[s->in[i]].root] == number)
+            return 1;
+    return 0;
+}
+
+static int reads_root(const fg_program *p, const step *s, int root)
+{
+    for (int i = 0; i < s->n_in; i++)
+        if (s->in[i] >= 0 && p->slot[s->in[i]].root == root)
             return 1;
     return 0;
 }
@@ -84,12 +94,15 @@ static kind kind_of_sink(const fg_program *p, const step *s, const step *first, 
     return first->width && first->width != *width ? RUN : found;
 }
 
-/* How many elements a group works on at a time: with sums of rows or columns, whole rows. */
+/* How many elements a group works on at a time: with sums of rows or columns and with products, whole rows. */
 static int64_t block_of(const step *first)
 {
     int64_t part = first->width * FG_SUM_PART;
+    int64_t least = first->kind == PRODUCT_STEP ? PRODUCT_BYTES / (int64_t)first->itemsize : FG_BLOCK;
+    if (first->kind == PRODUCT_STEP)
+        part *= 3;                              /* whole tiles of gemm.c, too */
     int64_t block = first->width == 0 ? FG_BLOCK : first->width == 1 ? FG_SUM_LEAF
-                    : part < FG_BLOCK ? FG_BLOCK / part * part : part;
+                    : part < least ? least / part * part : part;
     return block < first->n ? block : first->n;
 }
 
@@ -98,6 +111,61 @@ static int can_go_ahead(const fg_program *p, const step *s, const group *g)
 {
     return s->n < FG_FUSE_FROM && !fg_draws(s->op, s->attr) && !reads_any(p, s, g->made, g->number) &&
            !reads_any(p, s, g->passed, g->number);
+}
+
+/* Is a step a product that can be made some rows at a time? Not where each time much of an operand would be transposed
+ * again, or where larger operands would have to stay for it than its result is. */
+static int can_be_made_in_rows(const fg_program *p, const step *s)
+{
+    const slot *y = &p->slot[s->y];
+    if (s->kind != RUN || s->op != FG_OP_matmul || s->n_in != 2 || y->panel || y->array.shape->ndim != 2 ||
+        !fg_matmul_is_ours(y->array.dtype, shape_at(p, s->in[0]), shape_at(p, s->in[1]), s->attr) ||
+        (s->attr[1] && shape_at(p, s->in[1])->dim[1] > MOST_TRANSPOSED))
+        return 0;
+    int64_t bytes = 0, width = y->array.shape->dim[1];
+    for (int i = 0; i < 2; i++)
+        if (values_of(p)[p->slot[s->in[i]].root].from == RESULT)
+            bytes += bytes_at(p, s->in[i]);
+    return bytes <= bytes_at(p, s->y) && width > 1 && width <= WIDEST;
+}
+
+/* Does a group read a product element for element, if at all, and go over whole rows? */
+static int fits(const fg_program *p, const step *product, const step *first, int size)
+{
+    int root = p->slot[product->y].root;
+    int64_t width = shape_at(p, product->y)->dim[1];
+    if (product->n != first->n || (first->width && first->width != width))
+        return 0;
+    for (int j = 0; j < size; j++)
+        for (int i = 0; i < first[j].n_in; i++) {
+            int v = first[j].in[i];
+            if (v >= 0 && p->slot[v].root == root &&
+                (first[j].kind == PRODUCT_STEP || shape_at(p, v)->size != first->n || p->slot[v].shift))
+                return 0;
+        }
+    return 1;
+}
+
+/* Let a group begin with the products that it reads and no step before it does: they are made some rows at a time.
+ * Returns its first step. */
+static int take_products(const fg_program *p, step *sorted, int start, int n)
+{
+    for (int j = start - 1; j >= 0 && j >= start - LOOK_AHEAD; j--) {
+        step product = sorted[j];
+        int reader = j + 1;
+        if (!can_be_made_in_rows(p, &product))
+            continue;
+        while (reader < n && !reads_root(p, &sorted[reader], p->slot[product.y].root))
+            reader++;
+        if (reader < start || reader == n || !fits(p, &product, &sorted[start], n - start))
+            continue;
+        memmove(&sorted[j], &sorted[j + 1], (size_t)(start - j - 1) * sizeof *sorted);
+        product.kind = PRODUCT_STEP;
+        product.width = shape_at(p, product.y)->dim[1];
+        product.sinks = sorted[start].sinks;
+        sorted[--start] = product;
+    }
+    return start;
 }
 
 /* Move flat steps of one length to a group, which runs block by block: neighbours, and those further on that read
@@ -145,6 +213,7 @@ static void sort_steps(fg_program *p, step *sorted, group *g)
                 passed++;
             }
         }
+        start = take_products(p, sorted, start, n);
         sorted[start].group = n - start;
         if (n - start > 1 || has_rows(p, first))
             sorted[start].block = block_of(&sorted[start]);

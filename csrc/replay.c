@@ -69,7 +69,7 @@ static void make_ready(const fg_program *p, fg_replay *r, const step *s, ready *
 {
     *to = (ready){.kind = (uint8_t)s->kind, .whole = !s->block, .group = (uint32_t)s->group, .kernel = s->kernel,
                   .n = s->n};
-    if (s->kind == RUN) {
+    if (s->kind == RUN || s->kind == PRODUCT_STEP) {
         for (int i = 0; i < s->n_in; i++)
             operand[i].array = s->in[i] < 0 ? NULL : &r->array[s->in[i]];
         *call = (fg_call){.op = s->op, .n_in = s->n_in, .n_attr = s->n_attr, .in = operand, .attr = s->attr,
@@ -81,6 +81,8 @@ static void make_ready(const fg_program *p, fg_replay *r, const step *s, ready *
         }
         to->at[0] = (char *)call;
         to->at[1] = (char *)&r->array[s->y];
+        if (s->kind == PRODUCT_STEP)
+            set_pointer(p, r, s->y, &to->at[FG_RESULT]);
         return;
     }
     for (int i = 0; i < s->n_in; i++) {
@@ -252,6 +254,12 @@ static void run_block(const step *plan, const ready *s, int64_t at, int64_t n, c
         if (s[j].kind < SUM_STEP) {
             for (int64_t from = 0; from < n; from += FG_BLOCK)
                 run_part(&plan[j], &s[j], at + from, from, n - from < FG_BLOCK ? n - from : FG_BLOCK);
+            continue;
+        }
+        if (s[j].kind == PRODUCT_STEP) {
+            w = &plan[j].walk[FG_RESULT];
+            fg_matmul_rows((const fg_call *)s[j].at[0], at / width, n / width,
+                           s[j].at[FG_RESULT] + (w->period == BLOCKWISE ? 0 : at * w->itemsize));
             continue;
         }
         const fg_reduce_kernels *k = kernels_of(&plan[j])->reduce;
