@@ -7,7 +7,7 @@
 enum {
     LOOK_AHEAD = 64,            /* steps that a group may overtake */
     WIDEST = 2048,              /* a longer row makes blocks too large for a cache when rows or columns are summed */
-    PRODUCT_BYTES = 1 << 14,    /* to have at a time: fewer rows cost a product more than the cache gains */
+    PRODUCT_BYTES = 1 << 15,    /* to have at a time: fewer rows cost a product more than the cache gains */
     MOST_TRANSPOSED = 16        /* rows of a product's second operand */
 };
 
@@ -123,7 +123,7 @@ static int can_be_made_in_rows(const fg_program *p, const step *s)
         (s->attr[1] && shape_at(p, s->in[1])->dim[1] > MOST_TRANSPOSED))
         return 0;
     int64_t bytes = 0, width = y->array.shape->dim[1];
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 1 + (s->in[0] != s->in[1]); i++)
         if (values_of(p)[p->slot[s->in[i]].root].from == RESULT)
             bytes += bytes_at(p, s->in[i]);
     return bytes <= bytes_at(p, s->y) && width > 1 && width <= WIDEST;
