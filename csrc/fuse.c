@@ -7,7 +7,9 @@
 enum {
     LOOK_AHEAD = 64,            /* steps that a group may overtake */
     WIDEST = 2048,              /* a longer row makes blocks too large for a cache when rows or columns are summed */
-    PRODUCT_BYTES = 1 << 15,    /* to have at a time: fewer rows cost a product more than the cache gains */
+    PRODUCT_BYTES = 1 << 14,    /* at a time: fewer rows cost a product more than the cache gains ... */
+    PRODUCT_ROWS = 3 * FG_SUM_PART,     /* ... of multiples of so many rows, which are whole tiles of gemm.c, too */
+    LEAST_BLOCKS = 4,           /* of a product of fewer it saves no memory to have them one at a time */
     MOST_TRANSPOSED = 16        /* rows of a product's second operand */
 };
 
@@ -97,10 +99,9 @@ static kind kind_of_sink(const fg_program *p, const step *s, const step *first, 
 /* How many elements a group works on at a time: with sums of rows or columns and with products, whole rows. */
 static int64_t block_of(const step *first)
 {
-    int64_t part = first->width * FG_SUM_PART;
-    int64_t least = first->kind == PRODUCT_STEP ? PRODUCT_BYTES / (int64_t)first->itemsize : FG_BLOCK;
-    if (first->kind == PRODUCT_STEP)
-        part *= 3;                              /* whole tiles of gemm.c, too */
+    int is_product = first->kind == PRODUCT_STEP;
+    int64_t part = first->width * (is_product ? PRODUCT_ROWS : FG_SUM_PART);
+    int64_t least = is_product ? PRODUCT_BYTES / (int64_t)first->itemsize : FG_BLOCK;
     int64_t block = first->width == 0 ? FG_BLOCK : first->width == 1 ? FG_SUM_LEAF
                     : part < least ? least / part * part : part;
     return block < first->n ? block : first->n;
@@ -113,8 +114,8 @@ static int can_go_ahead(const fg_program *p, const step *s, const group *g)
            !reads_any(p, s, g->passed, g->number);
 }
 
-/* Is a step a product that can be made some rows at a time? Not where each time much of an operand would be transposed
- * again, or where larger operands would have to stay for it than its result is. */
+/* Is a step a product to be made some rows at a time? Not where much of an operand would be transposed again for each
+ * few, nor where operands would have to stay for it that are larger than its result. */
 static int can_be_made_in_rows(const fg_program *p, const step *s)
 {
     const slot *y = &p->slot[s->y];
@@ -126,7 +127,8 @@ static int can_be_made_in_rows(const fg_program *p, const step *s)
     for (int i = 0; i < 1 + (s->in[0] != s->in[1]); i++)
         if (values_of(p)[p->slot[s->in[i]].root].from == RESULT)
             bytes += bytes_at(p, s->in[i]);
-    return bytes <= bytes_at(p, s->y) && width > 1 && width <= WIDEST;
+    return bytes <= bytes_at(p, s->y) && width > 1 && width <= WIDEST &&
+           bytes_at(p, s->y) >= LEAST_BLOCKS * PRODUCT_BYTES && s->n / width >= LEAST_BLOCKS * PRODUCT_ROWS;
 }
 
 /* Does a group read a product element for element, if at all, and go over whole rows? */

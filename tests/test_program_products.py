@@ -39,14 +39,14 @@ def test_neither_what_an_activation_reads_nor_its_cotangent_is_stored(dtype):
     def loss(w, b, v, x):
         return fg.mean(fg.square(fg.tanh(x @ w + b) @ v))
 
-    w, b, v, x = (normal(*s, dtype=dtype) for s in ((20, 100), (100,), (100, 8), (150, 20)))
+    w, b, v, x = (normal(*s, dtype=dtype) for s in ((20, 100), (100,), (100, 4), (400, 20)))
     program = check(fg.value_and_grad(loss, (0, 1, 2)), w, b, v, x)
     assert groups(program) == [["matmul", "add", "tanh"], ["matmul", "tanh_vjp", "sum"]]
-    assert program.facts["peak_bytes"] < 1.6 * 150 * 100 * x.itemsize  # only what tanh gives is whole; it were 2.2
+    assert program.facts["peak_bytes"] < 1.6 * 400 * 100 * x.itemsize  # only what tanh gives is whole; it were 2.2
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("m, k, n", [(24, 3, 100), (25, 200, 90), (1030, 1, 2), (47, 5, 2000), (4000, 7, 3), (90, 400, 33)])
+@pytest.mark.parametrize("m, k, n", [(200, 3, 100), (193, 200, 90), (9001, 1, 2), (96, 5, 2000), (7000, 7, 3), (500, 50, 33)])
 def test_rows_of_every_number_and_width(m, k, n, dtype):
     def f(x, w, b):
         z = x @ w
@@ -65,7 +65,7 @@ def test_several_products_in_one_group():
         z, u = x @ w, x @ v
         return fg.sigmoid(z) * fg.tanh(u)
 
-    program = check(f, normal(60, 30), normal(30, 50), normal(30, 50))
+    program = check(f, normal(500, 30), normal(30, 50), normal(30, 50))
     assert groups(program) == [["matmul", "matmul", "sigmoid", "tanh", "multiply"]]
     assert whole(program) == 0
 
@@ -75,7 +75,7 @@ def test_what_a_product_reads_is_not_overwritten():
         a = fg.exp(x)  # of the size of the product
         return fg.sin(a @ a + a), fg.sum(x)
 
-    program = check(f, normal(70, 70) / 10)
+    program = check(f, normal(150, 150) / 20)
     assert groups(program) == [["exp", "sum"], ["matmul", "add", "sin"]]
 
 
@@ -87,12 +87,12 @@ def test_what_a_product_reads_is_not_overwritten():
         lambda x, w: (lambda z: fg.tanh(z) + fg.sum(z))(x @ w),
         lambda x, w: fg.tanh(fg.reshape(fg.sum(x @ w, axis=0), (-1, 1)) + fg.transpose(x @ w)),
         lambda x, w: fg.tanh(x @ fg.transpose(fg.reshape(w, (50, 30)))),  # would be transposed for every few rows
-        lambda x, w: fg.tanh(fg.reshape(x, (2, 40, 30)) @ fg.stack([w, w + 1])),
+        lambda x, w: fg.tanh(fg.reshape(x, (2, 250, 30)) @ fg.stack([w, w + 1])),
         lambda x, w: fg.tanh(fg.exp(fg.concatenate([x] * 3, axis=1)) @ fg.concatenate([w] * 3)),  # reads more than it is
     ],
 )
 def test_products_that_are_made_at_once(f):
-    program = check(f, normal(80, 30), normal(30, 50))
+    program = check(f, normal(500, 30), normal(30, 50))
     assert all("matmul" not in names for names in groups(program))
 
 
@@ -101,7 +101,7 @@ def test_what_others_read_is_stored_too():
         z = x @ w
         return z, fg.tanh(z) * 2, fg.transpose(z) @ z
 
-    program = check(f, normal(80, 30), normal(30, 50))
+    program = check(f, normal(500, 30), normal(30, 50))
     assert groups(program) == [["matmul", "tanh", "multiply"]]
     assert whole(program) == 2
 
@@ -125,7 +125,7 @@ def drawn(seed):
 
 @pytest.mark.parametrize("seed", range(40))
 def test_random_functions(seed):
-    x = normal(46 + seed, 46 + seed, dtype=np.float64 if seed % 2 else np.float32) / 4
+    x = normal(125 + seed, 125 + seed, dtype=np.float64 if seed % 2 else np.float32) / 8
     f, row = drawn(seed), x[0] * 0.5
     check(f, x, row)
     check(fg.grad(lambda *args: sum(fg.sum(y) for y in f(*args)), (0, 1)), x, row)
