@@ -7,10 +7,9 @@
 enum {
     LOOK_AHEAD = 64,            /* steps that a group may overtake */
     WIDEST = 2048,              /* a longer row makes blocks too large for a cache when rows or columns are summed */
-    PRODUCT_BYTES = 1 << 14,    /* at a time: fewer rows cost a product more than the cache gains ... */
-    PRODUCT_ROWS = 3 * FG_SUM_PART,     /* ... of multiples of so many rows, which are whole tiles of gemm.c, too */
-    LEAST_BLOCKS = 4,           /* of a product of fewer it saves no memory to have them one at a time */
-    MOST_TRANSPOSED = 16        /* rows of a product's second operand */
+    PRODUCT_BYTES = 1 << 14,    /* of a product at a time, or more ... */
+    PRODUCT_ROWS = 3 * FG_SUM_PART,     /* ... in multiples of so many rows, which are whole tiles of gemm.c, too */
+    LEAST_BLOCKS = 4            /* of a product of fewer it saves no memory to have them one at a time */
 };
 
 /* While a group is formed: its number in `mine` marks the values that it reads or writes, in `made` those it writes, in
@@ -96,11 +95,12 @@ static kind kind_of_sink(const fg_program *p, const step *s, const step *first, 
     return first->width && first->width != *width ? RUN : found;
 }
 
-/* How many elements a group works on at a time: with sums of rows or columns and with products, whole rows. */
+/* How many elements a group works on at a time: with sums of rows or columns, whole rows; with products, multiples of
+ * the rows that are noted as its block. */
 static int64_t block_of(const step *first)
 {
     int is_product = first->kind == PRODUCT_STEP;
-    int64_t part = first->width * (is_product ? PRODUCT_ROWS : FG_SUM_PART);
+    int64_t part = first->width * (is_product ? first->block : FG_SUM_PART);
     int64_t least = is_product ? PRODUCT_BYTES / (int64_t)first->itemsize : FG_BLOCK;
     int64_t block = first->width == 0 ? FG_BLOCK : first->width == 1 ? FG_SUM_LEAF
                     : part < least ? least / part * part : part;
@@ -114,21 +114,22 @@ static int can_go_ahead(const fg_program *p, const step *s, const group *g)
            !reads_any(p, s, g->passed, g->number);
 }
 
-/* Is a step a product to be made some rows at a time? Not where much of an operand would be transposed again for each
- * few, nor where operands would have to stay for it that are larger than its result. */
-static int can_be_made_in_rows(const fg_program *p, const step *s)
+/* How many rows of a step to make at a time, if it is a product to be made so; else 0. Each time its second operand is
+ * read again, or even turned again, which must be little beside the rows. Its operands have to stay for it, and must
+ * not be more than its result. */
+static int64_t rows_at_a_time(const fg_program *p, const step *s)
 {
     const slot *y = &p->slot[s->y];
     if (s->kind != RUN || s->op != FG_OP_matmul || s->n_in != 2 || y->panel || y->array.shape->ndim != 2 ||
-        !fg_matmul_is_ours(y->array.dtype, shape_at(p, s->in[0]), shape_at(p, s->in[1]), s->attr) ||
-        (s->attr[1] && shape_at(p, s->in[1])->dim[1] > MOST_TRANSPOSED))
+        !fg_matmul_is_ours(y->array.dtype, shape_at(p, s->in[0]), shape_at(p, s->in[1]), s->attr))
         return 0;
-    int64_t bytes = 0, width = y->array.shape->dim[1];
+    int64_t bytes = 0, width = y->array.shape->dim[1], depth = shape_at(p, s->in[0])->dim[!s->attr[0]];
     for (int i = 0; i < 1 + (s->in[0] != s->in[1]); i++)
         if (values_of(p)[p->slot[s->in[i]].root].from == RESULT)
             bytes += bytes_at(p, s->in[i]);
-    return bytes <= bytes_at(p, s->y) && width > 1 && width <= WIDEST &&
-           bytes_at(p, s->y) >= LEAST_BLOCKS * PRODUCT_BYTES && s->n / width >= LEAST_BLOCKS * PRODUCT_ROWS;
+    int64_t rows = depth > 4 ? 4 * PRODUCT_ROWS : PRODUCT_ROWS;
+    return depth <= PRODUCT_ROWS && bytes <= bytes_at(p, s->y) && width > 1 && width <= WIDEST &&
+           bytes_at(p, s->y) >= LEAST_BLOCKS * PRODUCT_BYTES && s->n / width >= LEAST_BLOCKS * rows ? rows : 0;
 }
 
 /* Does a group read a product element for element, if at all, and go over whole rows? */
@@ -155,7 +156,8 @@ static int take_products(const fg_program *p, step *sorted, int start, int n)
     for (int j = start - 1; j >= 0 && j >= start - LOOK_AHEAD; j--) {
         step product = sorted[j];
         int reader = j + 1;
-        if (!can_be_made_in_rows(p, &product))
+        product.block = rows_at_a_time(p, &product);
+        if (!product.block)
             continue;
         while (reader < n && !reads_root(p, &sorted[reader], p->slot[product.y].root))
             reader++;
@@ -165,6 +167,8 @@ static int take_products(const fg_program *p, step *sorted, int start, int n)
         product.kind = PRODUCT_STEP;
         product.width = shape_at(p, product.y)->dim[1];
         product.sinks = sorted[start].sinks;
+        if (product.block < sorted[start].block)
+            product.block = sorted[start].block;
         sorted[--start] = product;
     }
     return start;
