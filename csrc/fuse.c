@@ -52,7 +52,8 @@ static int has_rows(const fg_program *p, const step *s)
 
 static void join(const fg_program *p, const step *s, group *g)
 {
-    g->mine[s->y] = g->made[s->y] = g->number;
+    int y = p->slot[s->y].root;
+    g->mine[y] = g->made[y] = g->number;
     for (int i = 0; i < s->n_in; i++)
         if (s->in[i] >= 0)
             g->mine[p->slot[s->in[i]].root] = g->number;
@@ -201,7 +202,7 @@ static void sort_steps(fg_program *p, step *sorted, group *g)
                 sorted[n++] = *s;
                 s->group = 0;
             } else if ((sum = kind_of_sink(p, s, &sorted[start], g, &width)) != RUN) {
-                g->passed[s->y] = g->number;
+                g->passed[p->slot[s->y].root] = g->number;
                 sorted[start].sinks++;
                 sorted[start].width = width;
                 sorted[n] = *s;
@@ -215,7 +216,7 @@ static void sort_steps(fg_program *p, step *sorted, group *g)
                 ahead++;
                 s->group = 0;
             } else {
-                g->passed[s->y] = g->number;
+                g->passed[p->slot[s->y].root] = g->number;
                 passed++;
             }
         }

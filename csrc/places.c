@@ -139,7 +139,8 @@ static int reads_in_step(const fg_program *p, const step *s, int root)
 {
     for (int i = 0; i < s->n_in; i++)
         if (s->in[i] >= 0 && p->slot[s->in[i]].root == root &&
-            (s->kind == PRODUCT_STEP || shape_at(p, s->in[i])->size != s->n || shape_at(p, root)->size != s->n || p->slot[root].period))
+            (s->kind == PRODUCT_STEP || shape_at(p, s->in[i])->size != s->n || shape_at(p, root)->size != s->n ||
+             p->slot[root].period))
             return 0;
     return 1;
 }
