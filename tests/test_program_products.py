@@ -1,4 +1,4 @@
-"""Groups of a program that begin with matrix products, made some rows at a time: which, what that saves, and every bit."""
+"""Groups of a program that begin with products, made some rows at a time: which, what that saves, and every bit."""
 
 import re
 
