@@ -215,6 +215,24 @@ static slot *take_dead(fg_program *p, arena *a, const slot *y)
     return NULL;
 }
 
+/* Can output v of a body, the result of step k, lie where the input is that it is carried on as? As soon as nobody reads
+ * that any more, and where a product is added to it. Returns the input's place, or -1. */
+static int64_t carried_place(const fg_program *p, int start, int k, int v)
+{
+    const step *s = &p->step[k];
+    for (int i = 0; i < p->n_carried; i++) {
+        int input = p->first_carried + i;
+        const slot *x = &p->slot[input];
+        if (!is_lodged(p, input) || p->slot[p->out[i]].root != v || bytes_at(p, p->out[i]) != bytes_at(p, v))
+            continue;
+        int flat = s->kind != RUN && s->group == 1 && start == k && x->array.shape->size == s->n;
+        int added = s->op == FG_OP_matmul && s->n_in == 3 && s->in[2] == input;
+        if (added || x->reader < start || (x->reader == k && flat))
+            return x->offset;
+    }
+    return -1;
+}
+
 static int place_whole(fg_program *p, arena *a, int start, int k)
 {
     int v = p->slot[p->step[k].y].root, status = find_dead(p, a, start, k);
@@ -222,6 +240,8 @@ static int place_whole(fg_program *p, arena *a, int start, int k)
     if (status || !in_arena(y, v) || y->blockwise || y->offset >= 0)
         return status;
     p->separate_bytes += whole_bytes(y);
+    if ((y->offset = carried_place(p, start, k, v)) >= 0)
+        return FG_OK;
     if (p->step[k].kind != RUN && p->step[k].kind < SUM_STEP && (x = take_dead(p, a, y))) {
         y->offset = x->offset;
         x->last = -1;                           /* its place is not to be given back */
@@ -286,6 +306,11 @@ int fg_program_place(fg_program *p)
 {
     arena a = {{0}, {0}, {0}, {0}};
     int status = FG_OK, n = p->n_slots;
+    for (int v = 0; v < p->n_in; v++)
+        if (is_lodged(p, v)) {
+            p->slot[v].offset = p->arena_bytes;
+            p->arena_bytes += FG_ALIGN;
+        }
     fg_program_lifetimes(p);
     find_blockwise(p);
     for (int k = 0; k < p->n_steps; k += p->step[k].group)

@@ -50,7 +50,7 @@ struct fg_program {
     int n_steps, n_recorded;
     int n_late;                                 /* the last of the steps: products that train.c does panel by panel */
     int status;                 /* of the first note that failed: then the recording is not whole */
-    int body;                   /* it is one of a loop or branch, which keeps no outputs ... */
+    int body;                   /* it is one of a loop or branch, which keeps small outputs only ... */
     int first_carried, n_carried;   /* ... and may get input first_carried + k in the memory of output k */
     int draws;                  /* some step draws random numbers */
     int refs;                   /* bodies of loops belong to whatever names them */
@@ -90,8 +90,9 @@ typedef struct slot {
 /* ---- steps ------------------------------------------------------------------------------------------------------ */
 /* Those from UNARY_STEP to WHERE_STEP are flat: one kernel call on operands that are of the size of the result, single
  * elements or repeated rows. Within groups only there are sums, of all elements, over rows and over columns, and products
- * that are computed some rows at a time. */
-typedef enum { RUN, UNARY_STEP, BINARY_STEP, UNARY_VJP_STEP, BINARY_VJP_STEP, COMPARE_STEP, WHERE_STEP,
+ * that are made some rows at a time. When all have their places, some steps become a LOOP_STEP: flat ones in whole
+ * vectors, and small products and sums. */
+typedef enum { RUN, LOOP_STEP, UNARY_STEP, BINARY_STEP, UNARY_VJP_STEP, BINARY_VJP_STEP, COMPARE_STEP, WHERE_STEP,
                SUM_STEP, ROWS_SUM_STEP, COLS_SUM_STEP, PRODUCT_STEP } kind;
 
 enum {
@@ -118,6 +119,7 @@ typedef struct step {
     void *kernel;               /* of a RUN step: what fills the result from an fg_call */
     int64_t n;                  /* elements; alone and within the arena: up to the end of the last vector */
     size_t itemsize;            /* of its result */
+    fg_product product;         /* of a LOOP_STEP that is one */
     walk walk[FG_RESULT + 1];   /* of a flat step's operands and result, in a group */
 } step;
 
@@ -149,6 +151,14 @@ static inline fg_shape *shape_at(const fg_program *p, int v) { return p->slot[v]
 static inline int64_t bytes_at(const fg_program *p, int v)
 {
     return shape_at(p, v)->size * (int64_t)fg_itemsize(p->slot[v].array.dtype);
+}
+
+/* Does an input or output of a body, of a vector at most, lie in the arena, so that every step on it is one of whole
+ * vectors? Then what runs the body copies it, in FG_WORD bytes. */
+enum { FG_WORD = sizeof(float) };
+static inline int is_lodged(const fg_program *p, int v)
+{
+    return p->body && bytes_at(p, v) <= FG_ALIGN && bytes_at(p, v) % FG_WORD == 0;
 }
 
 int fg_n_bodies(int op);                    /* how many of its first attributes are programs */

@@ -50,18 +50,16 @@ def through(op: int, xs: list[Any], batched: list[bool], attr: tuple[int, ...]) 
     """What an operation makes of operands among which are diagonals: one again, or the whole batch; None if this is
     for the rules of ``_batching`` to tell, from the whole operands."""
     rule = _rule(op)
-    if rule is None or (batched.count(True) > 1 and rule is not _same):
+    if rule is None or (rule is not _same and batched.count(True) > 1):
         return None
     return rule(op, xs, batched.index(True), attr)
 
 
 def _scaled(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Diagonal | None:
-    """An elementwise operation that is linear in operand k, the diagonal."""
+    """An elementwise operation that is linear in operand k, the diagonal, if that has the shape of the result."""
     x = xs[k].entries
-    for other in xs:
-        if other is not None and other is not xs[k] and not _fits(other.shape, x.shape):
-            return None
-    return Diagonal(apply_op(op, [*xs[:k], x, *xs[k + 1 :]], attr))
+    y = apply_op(op, [*xs[:k], x, *xs[k + 1 :]], attr)
+    return Diagonal(y) if y.shape == x.shape else None
 
 
 def _derivative(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Diagonal | None:
@@ -98,13 +96,6 @@ def _matmul(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Tensor | N
     if not d.units:
         rows = _core.multiply(rows, reshape(d.entries, (n, 1)))
     return reshape(rows, (n, 1, rows.shape[1]) if k == 0 else (n, rows.shape[1], 1))
-
-
-def _fits(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:
-    """Whether an array of this shape broadcasts to that of the whole."""
-    if shape == whole:
-        return True
-    return len(shape) <= len(whole) and all([n in (1, m) for n, m in zip(shape[::-1], whole[::-1])])
 
 
 _RULES: dict[str, Callable[..., Diagonal | Tensor | None]] = {
