@@ -89,9 +89,9 @@ typedef struct slot {
 
 /* ---- steps ------------------------------------------------------------------------------------------------------ */
 /* Those from UNARY_STEP to WHERE_STEP are flat: one kernel call on operands that are of the size of the result, single
- * elements or repeated rows. Within groups only there are sums, of all elements, over rows and over columns, and products
- * that are made some rows at a time. When all have their places, some steps become a LOOP_STEP: flat ones in whole
- * vectors, and small products and sums. */
+ * elements or repeated rows. Within groups only there are sums, of all elements, over rows and over columns, and
+ * products that are made some rows at a time. When all have their places, some steps become a LOOP_STEP: flat ones in
+ * whole vectors, and small products and sums. */
 typedef enum { RUN, LOOP_STEP, UNARY_STEP, BINARY_STEP, UNARY_VJP_STEP, BINARY_VJP_STEP, COMPARE_STEP, WHERE_STEP,
                SUM_STEP, ROWS_SUM_STEP, COLS_SUM_STEP, PRODUCT_STEP } kind;
 
