@@ -267,6 +267,8 @@ int fg_sum_to(fg_tensor x, fg_shape *, fg_tensor *out);     /* undo a broadcast:
 void fg_set_blas(void *sgemm, void *dgemm, int ilp64);
 /* Some rows, from `from` on, of the product of two matrices, by the kernel that the whole takes. */
 void fg_matmul_rows(const fg_call *, int64_t from, int64_t rows, void *y);
+/* Is a product of two matrices computed by the tiles of gemm.c? */
+int fg_matmul_is_ours(int dtype, const fg_shape *a, const fg_shape *b, const int64_t *attr);
 
 /* ---- dispatch.c --------------------------------------------------------------------------------------- */
 int fg_kernels_select(const char *isa);     /* NULL: the best this machine has */

@@ -161,6 +161,12 @@ int fg_matmul_run(const fg_call *c, fg_array *y)
     return FG_OK;
 }
 
+int fg_matmul_is_ours(int dtype, const fg_shape *a, const fg_shape *b, const int64_t *attr)
+{
+    int ta = (int)attr[0], tb = (int)attr[1];
+    return taker_of(dtype, ta, tb, rows_of(a, ta), cols_of(b, tb), cols_of(a, ta)) == TILES;
+}
+
 void fg_matmul_rows(const fg_call *c, int64_t from, int64_t rows, void *y)
 {
     const fg_array *a = c->in[0].array, *b = c->in[1].array;

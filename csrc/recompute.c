@@ -88,7 +88,7 @@ static void look(pass *a)
             a->maker[s->y] = k;
         for (int i = 0; i < s->n_in; i++) {
             int v = s->in[i];
-            if (v >= 0 && s->kind == RUN)
+            if (v >= 0 && (s->kind == RUN || s->kind == PRODUCT_STEP))
                 a->reads[p->slot[v].root] = -1;
             else if (v >= 0 && a->maker[v] >= 0 && a->maker[v] < start && a->reads[v] >= 0)
                 a->reads[v]++;

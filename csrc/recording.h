@@ -88,11 +88,12 @@ typedef struct slot {
 } slot;
 
 /* ---- steps ------------------------------------------------------------------------------------------------------ */
-/* All but RUN are flat: one kernel call on operands that are of the size of the result, single elements or repeated
- * rows. The sums occur within groups only: of all elements, over rows, and over columns. When all have their places,
- * some steps become a LOOP_STEP: flat ones in whole vectors, and small products and sums. */
+/* Those from UNARY_STEP to WHERE_STEP are flat: one kernel call on operands that are of the size of the result, single
+ * elements or repeated rows. Within groups only there are sums, of all elements, over rows and over columns, and
+ * products that are made some rows at a time. When all have their places, some steps become a LOOP_STEP: flat ones in
+ * whole vectors, and small products and sums. */
 typedef enum { RUN, LOOP_STEP, UNARY_STEP, BINARY_STEP, UNARY_VJP_STEP, BINARY_VJP_STEP, COMPARE_STEP, WHERE_STEP,
-               SUM_STEP, ROWS_SUM_STEP, COLS_SUM_STEP } kind;
+               SUM_STEP, ROWS_SUM_STEP, COLS_SUM_STEP, PRODUCT_STEP } kind;
 
 enum {
     FG_RESULT = 4,              /* where a flat step's result is listed, behind at most so many operands */
@@ -111,7 +112,7 @@ typedef struct step {
     int group;                  /* first of a fused group: how many steps it has; else 1 */
     int sinks;                  /* and how many of them are sums, */
     int64_t block;              /* how many elements at a time; 0: the step is run at once */
-    int64_t width;              /* and how long the rows are that are summed; 1: all elements are, 0: nothing is */
+    int64_t width;              /* and how long the rows are that are summed or made; 1: all is summed, 0: nothing is */
     int op, y, n_in, n_attr;
     const int *in;              /* values */
     const int64_t *attr;

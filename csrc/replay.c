@@ -80,6 +80,8 @@ static void make_call(const fg_program *p, fg_replay *r, const step *s, ready *t
     }
     to->at[0] = (char *)call;
     to->at[1] = (char *)&r->array[s->y];
+    if (s->kind == PRODUCT_STEP)
+        set_pointer(p, r, s->y, &to->at[FG_RESULT]);
 }
 
 /* The operands of an fg_loop: the result stands in for those that are missing; a product's third is its result. */
@@ -168,7 +170,7 @@ static fg_replay *new_replay(const fg_program *p)
         int n_bodies = fg_n_bodies(s->op);
         r->ready[k] = (ready){.kind = (uint8_t)s->kind, .whole = !s->block, .group = (uint32_t)s->group,
                               .kernel = s->kernel, .n = s->n};
-        if (s->kind == RUN)
+        if (s->kind == RUN || s->kind == PRODUCT_STEP)
             make_call(p, r, s, &r->ready[k], &call[k], operand, n_bodies ? inner : NULL);
         else
             (s->kind == LOOP_STEP ? make_loop : make_flat)(p, r, s, &r->ready[k]);
@@ -277,6 +279,12 @@ static void run_block(const step *plan, const ready *s, int64_t at, int64_t n, c
         if (s[j].kind < SUM_STEP) {
             for (int64_t from = 0; from < n; from += FG_BLOCK)
                 run_part(&plan[j], &s[j], at + from, from, n - from < FG_BLOCK ? n - from : FG_BLOCK);
+            continue;
+        }
+        if (s[j].kind == PRODUCT_STEP) {
+            w = &plan[j].walk[FG_RESULT];
+            fg_matmul_rows((const fg_call *)s[j].at[0], at / width, n / width,
+                           s[j].at[FG_RESULT] + (w->period == BLOCKWISE ? 0 : at * w->itemsize));
             continue;
         }
         const fg_reduce_kernels *k = kernels_of(&plan[j])->reduce;
