@@ -167,7 +167,7 @@ typedef struct {
     int64_t step, words;
 } moving;
 
-/* n of them at a time: those whose address moves, those that are copied before a step and those after it. */
+/* n of them: those whose address moves, those copied before a step and those after it, and lodged ones carried on. */
 typedef struct { int n; moving *x; } movings;
 
 static void move(const movings *m)
@@ -195,7 +195,7 @@ static void copy_moving(const movings *m, int in, void (*how)(int64_t n, const v
 /* Carried value k goes to and fro between two places, so that it ends in the first, or from row to row of its stack; it
  * stays where it is if the body adds to it in place. A lodged one stays in the body, copied only if its result does not
  * replace it. */
-static void begin_carried(const fg_call *c, int k, char *place, fg_replay *r, movings *moved, movings *after)
+static void begin_carried(const fg_call *c, int k, char *place, fg_replay *r, movings *moved, movings *after, movings *on)
 {
     fg_program *p = fg_body(c->attr, 0);
     int input = (int)c->attr[CONSTANTS] + k;
@@ -212,7 +212,7 @@ static void begin_carried(const fg_call *c, int k, char *place, fg_replay *r, mo
         if (c->attr[STACKED])
             after->x[after->n++] = (moving){out, from + step, NULL, step, bytes / FG_WORD};
         if (*in != *out)
-            after->x[after->n++] = (moving){out, *in, NULL, 0, FG_ALIGN / FG_WORD};
+            on->x[on->n++] = (moving){in, *out, NULL, 0, FG_ALIGN / FG_WORD};
     } else if (c->attr[STACKED]) {
         moved->x[moved->n++] = (moving){in, from, NULL, step, bytes / FG_WORD};
         moved->x[moved->n++] = (moving){out, from + step, NULL, step, bytes / FG_WORD};
@@ -228,15 +228,15 @@ int fg_scan_run(const fg_call *c, fg_array *y)
     int64_t length = c->attr[LENGTH], sign = c->attr[REVERSE] ? -1 : 1, first = c->attr[REVERSE] ? length - 1 : 0;
     int n_constants = (int)c->attr[CONSTANTS], n = (int)c->attr[CARRY], most = p->n_in + p->n_out;
     fg_replay *r = replay_of(c, 0);
-    moving *all = r ? malloc((size_t)(3 * most) * sizeof *all + 1) : NULL;
+    moving *all = r ? malloc((size_t)(4 * most) * sizeof *all + 1) : NULL;
     if (!all) {
         done(c, 0, r);
         return fg_fail(FG_NO_MEMORY, "no memory for a loop");
     }
-    movings moved = {0, all}, before = {0, all + most}, after = {0, all + 2 * most};
+    movings moved = {0, all}, before = {0, all + most}, after = {0, all + 2 * most}, on = {0, all + 3 * most};
     set_inputs(p, r, c->in, n_constants);
     for (int k = 0; k < n; k++)
-        begin_carried(c, k, (char *)y->data + place_of(c->op, c->attr, k), r, &moved, &after);
+        begin_carried(c, k, (char *)y->data + place_of(c->op, c->attr, k), r, &moved, &after, &on);
     for (int i = n_constants + n; i < p->n_in; i++) {
         int64_t bytes = bytes_of(p, i);
         movings *m = is_lodged(p, i) ? &before : &moved;
@@ -258,6 +258,7 @@ int fg_scan_run(const fg_call *c, fg_array *y)
         if (!(status = fg_replay_run_again(p, r, t ? n_constants : 0)))
             status = take_pause(&since, step);
         copy_moving(&after, 0, k->narrow);
+        copy_moving(&on, 1, k->widen);
     }
     for (int k = 0; !status && k < n; k++)
         if (is_lodged(p, n_constants + k) && !c->attr[STACKED])

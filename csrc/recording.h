@@ -51,7 +51,8 @@ struct fg_program {
     int n_late;                                 /* the last of the steps: products that train.c does panel by panel */
     int status;                 /* of the first note that failed: then the recording is not whole */
     int body;                   /* it is one of a loop or branch, which keeps small outputs only ... */
-    int first_carried, n_carried;   /* ... and may get input first_carried + k in the memory of output k */
+    int first_carried, n_carried;   /* ... and may get input first_carried + k in the memory of output k, ... */
+    int apart;                  /* unless both are wanted, by others than itself */
     int draws;                  /* some step draws random numbers */
     int refs;                   /* bodies of loops belong to whatever names them */
     list bodies;                /* of fg_program *: those that notes name, used or not */
