@@ -188,8 +188,8 @@ static int place_block(fg_program *p, arena *a, slot *y)
     return add_gap(&a->blocks, y->offset, bytes_of(y));
 }
 
-/* Can output v of a body, the result of step k, lie where the input is that it is carried on as? As soon as nobody reads
- * that any more, and where a product is added to it. Returns the input's place, or -1. */
+/* Can output v of a body, the result of step k, lie where the input does that it is carried on as? If nobody reads that
+ * any more, or it is a product that is added to it. Returns the input's place, or -1. */
 static int64_t carried_place(const fg_program *p, int start, int k, int v)
 {
     const step *s = &p->step[k];
