@@ -193,8 +193,8 @@ static void copy_moving(const movings *m, int in, void (*how)(int64_t n, const v
 }
 
 /* Carried value k goes to and fro between two places, so that it ends in the first, or from row to row of its stack; it
- * stays where it is if the body adds to it in place. A lodged one stays in the body, where it is copied on if its result
- * lies elsewhere. */
+ * stays where it is if the body adds to it in place. A lodged one stays in the body, copied on if its result lies
+ * elsewhere. */
 static void begin_carried(const fg_call *c, int k, char *place, fg_replay *r, movings *moved, movings *after,
                           movings *on)
 {
@@ -252,14 +252,14 @@ int fg_scan_run(const fg_call *c, fg_array *y)
     }
     int status = FG_OK;
     double since = 0, step = duration(p);
-    const fg_elementwise_kernels *k = fg_kernels[FG_FLOAT32].elementwise;
+    const fg_elementwise_kernels *kernels = fg_kernels[FG_FLOAT32].elementwise;
     for (int64_t t = 0; !status && t < length; t++) {
         move(&moved);
-        copy_moving(&before, 1, k->widen);
+        copy_moving(&before, 1, kernels->widen);
         if (!(status = fg_replay_run_again(p, r, t ? n_constants : 0)))
             status = take_pause(&since, step);
-        copy_moving(&after, 0, k->narrow);
-        copy_moving(&on, 1, k->widen);
+        copy_moving(&after, 0, kernels->narrow);
+        copy_moving(&on, 1, kernels->widen);
     }
     for (int k = 0; !status && k < n; k++)
         if (is_lodged(p, n_constants + k) && !c->attr[STACKED])
