@@ -93,6 +93,8 @@ typedef struct {
     void (*sum_cols)(int64_t n, int64_t cols, const void *x, void *y);      /* y[cols]; n may be 0 */
     void (*add_cols)(int64_t n, int64_t cols, const void *x, void *y);      /* y[cols] += */
     fg_loop *sum;                                                           /* of one row a */
+    /* Running sums along the middle axis of x[outer][n][inner], from its end if reverse, in turn. y may be x. */
+    void (*cumsum)(int64_t outer, int64_t n, int64_t inner, int reverse, const void *x, void *y);
     void (*max_rows)(int64_t rows, int64_t n, const void *x, void *y);      /* nan if any is nan */
     void (*max_cols)(int64_t n, int64_t cols, const void *x, void *y);
     void (*min_rows)(int64_t rows, int64_t n, const void *x, void *y);

@@ -55,7 +55,7 @@ _CALLED_OTHERWISE = {  # names of JAX, PyTorch and SciPy
     "manual_seed": "random.default_rng", "mm": "matmul", "ndarray": "Tensor", "nn": "losses and fastgrad.activations",
     "permute": "transpose", "pmap": "vmap", "rand": "random.default_rng().random",
     "randn": "random.default_rng().standard_normal", "remat": "checkpoint", "tree_map": "tree.map", "tree_util": "tree",
-    "unsqueeze": "expand_dims", "value_and_jacobian": "vjp, or jacobian beside f", "vstack": "concatenate",
+    "unsqueeze": "expand_dims", "value_and_jacobian": "vjp, or jacobian beside f",
 }  # fmt: skip
 
 if not typing.TYPE_CHECKING:

@@ -27,7 +27,7 @@ Rule = Callable[[int, Operands, list[bool], tuple[int, ...], int], Tensor]
 _NAMES = _core.op_names()
 _RANDOM, PART, _CUSTOM = (_NAMES.index(name) for name in ("random", "part", "custom"))
 FLOWS = [_NAMES.index(name) for name in ("scan", "while_loop", "cond")]
-_COMPOUNDS = {_CUSTOM, *FLOWS}
+_SPECIAL = {_RANDOM, PART, _CUSTOM, *FLOWS}
 
 
 # ---- compounds -----------------------------------------------------------------------------------------------------
@@ -103,41 +103,28 @@ def carry_out(
             parts.setdefault(operands[0], []).append(attr)
     called: dict[int, Any] = {}  # the results of compounds
     moving = set(over or ())
-    diagonals = {v for v in moving if type(values[v]) is Diagonal}
-    tracks = any([x.requires_grad for x in values.values()])
-    values[-1] = None  # a missing operand
-    value_of, moves = values.__getitem__, moving.__contains__
-    for op, result, operands, tracked, attr, last in notes:
-        if result in values:
-            continue
-        xs: list[Any] = [*map(value_of, operands)]
-        batched = [*map(moves, operands)]
-        moved = True in batched or (over is not None and noted.draws(op, attr))
-        found: Any = None
-        if op == PART:
-            found = xs[0][attr]
-        elif tracks:
-            xs = [x if x is None or outer or not x.requires_grad else x.detach() for x, outer in zip(xs, tracked)]
-        if diagonals and not diagonals.isdisjoint(operands):
-            found = through(op, xs, batched, attr)
-            if found is None:
-                xs = [x.whole() if type(x) is Diagonal else x for x in xs]
-            elif type(found) is Diagonal:
-                diagonals.add(result)
-        if found is None and op in _COMPOUNDS:
-            number = attr[0]
-            if op != _CUSTOM or number not in called:
-                compound, read = noted.compounds[number], parts.get(result, [])
-                called[number] = compound.over(xs, batched, size, read) if moved else compound.at(xs, read)
-            found = called[number] if op != _CUSTOM else called[number][attr[1]]
-        elif found is None:
-            found = _rule(op)(op, xs, batched, attr, size) if moved else apply_op(op, xs, attr)
-        values[result] = found
-        if moved:
-            moving.add(result)
-        for v in last:
-            del values[v]
-    return values
+
+    def special(op: int, result: int, xs: Operands, batched: list[bool], attr: tuple[int, ...]) -> Any:
+        if Diagonal in map(type, xs):
+            if (found := through(op, xs, batched, attr)) is not None:
+                return found
+            xs = [x.whole() if type(x) is Diagonal else x for x in xs]
+        moved = True in batched
+        if op in _SPECIAL:
+            if op == PART:
+                return xs[0][attr]
+            if over is not None and noted.draws(op, attr):
+                moved = True
+                moving.add(result)
+            if op != _RANDOM:
+                number, read = attr[0], parts.get(result, [])
+                if op != _CUSTOM or number not in called:
+                    compound = noted.compounds[number]
+                    called[number] = compound.over(xs, batched, size, read) if moved else compound.at(xs, read)
+                return called[number][attr[1]] if op == _CUSTOM else called[number]
+        return _rule(op)(op, xs, batched, attr, size) if moved else apply_op(op, xs, attr)
+
+    return _core.notes_carry_out(notes, values, moving, _SPECIAL, special)
 
 
 @functools.cache
@@ -242,6 +229,11 @@ def _reduction(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...]
     return apply_op(op, xs, (axes << 1, keepdims))
 
 
+def _along(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    axis, *rest = attr
+    return apply_op(op, xs, (axis + 1, *rest))
+
+
 def _matmul(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
     a, b = xs
     ta, tb = attr
@@ -306,5 +298,5 @@ RULES: dict[str, Rule] = dict.fromkeys(_core.ROWS, _elementwise) | {
     **dict.fromkeys(("sum", "max", "min"), _reduction),
     **dict.fromkeys(("slice", "unslice"), _slice),
     "reshape": _reshape, "transpose": _transpose, "broadcast_to": _broadcast_to, "concatenate": _concatenate,
-    "take": _take, "untake": _untake, "matmul": _matmul, "random": _random, "numpy": _numpy,
+    "take": _take, "untake": _untake, "cumsum": _along, "matmul": _matmul, "random": _random, "numpy": _numpy,
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The bodies of recorded loops and branches (``_loops``), and what all of these have in common.
+"""The bodies of recorded loops and branches (``_scan``, ``_loops``), and what all of these have in common.
 
 A function given to a loop runs once, on examples, while its operations are noted (csrc/record.c). The notes can be
 carried out anew on other tensors: recorded as a program they are the body that csrc/flow.c runs, on the tape they are
@@ -21,20 +21,16 @@ from . import _core
 from ._batching import FLOWS, Compound, Noted, Part, carry_out, note
 from ._core import Program, Tensor
 from ._jvp import push
-from ._nodes import Rule, connected
+from ._nodes import Rule, connected, is_float
 from ._transforms import _grads, _recording
 
-__all__ = ["Body", "Flow", "as_program", "pullback", "pushforward", "record", "zeros", "zeros_like"]
+__all__ = ["Body", "Flow", "as_program", "drawn_inside", "pullback", "pushforward", "record", "zeros", "zeros_like"]
 
 Tensors = list[Tensor]
 Function = Callable[[Tensors], Tensors]
 ByNumber = dict[int, Tensor]  # results by their numbers
 
 _NAMES = _core.op_names()
-
-
-def is_float(x: Tensor) -> bool:
-    return x.dtype.kind == "f"
 
 
 # ---- a function, noted --------------------------------------------------------------------------------------------
@@ -59,7 +55,7 @@ class Body:
                 raise
             notes, self.constants = _core.notes_end()
         known = {v: w for v, w in known.items() if v >= self.n_in}
-        notes = [(op, y, [known.get(v, v) for v in given], outer, attr, []) for op, y, given, outer, attr, _ in notes]
+        notes = [(op, y, [known.get(v, v) for v in given], outer, attr, ()) for op, y, given, outer, attr, _ in notes]
         self.outs = [known.get(v, v) if v >= 0 else -2 - i for i, v in enumerate(numbers)]
         self.constants |= {v: x for v, x in zip(self.outs, results) if v < 0}
         self.kinds = [(x.dtype, x.shape) for x in results]
@@ -82,14 +78,19 @@ class Body:
         self.n_in, self.shapes = len(left), [self.shapes[v] for v in left]
         self.outs = [left.get(v, v) for i, v in enumerate(self.outs) if i not in numbers]
         self.kinds = [kind for i, kind in enumerate(self.kinds) if i not in numbers]
-        self._keep([(op, y, [left.get(v, v) for v in given], outer, attr, [])
+        self._keep([(op, y, [left.get(v, v) for v in given], outer, attr, ())
                     for op, y, given, outer, attr, _ in self.notes if not numbers & set(given)])  # fmt: skip
 
     def _draws(self, note: Any) -> bool:
         return self.noted.draws(note[0], note[4])
 
+    def kind_of(self, v: int) -> tuple[Any, tuple[int, ...]]:
+        """The dtype and shape of a draw."""
+        attr = next(note[4] for note in self.notes if note[1] == v)
+        return _core.dtype_numbered(attr[0]), attr[3:]
+
     @property
-    def outside(self) -> Tensors:
+    def enclosed(self) -> Tensors:
         """The closure as it is outside."""
         return [self.constants[v] for v in self.closure]
 
@@ -126,7 +127,7 @@ def record(
     same = [] if same is None else same
     tracked = _core.grad_enabled() and (_core.in_transform() or any(x.requires_grad for x in operands))
     body = Body(f, examples(), tracked, same)
-    if not tracked and _core.grad_enabled() and any(x.requires_grad for x in body.outside):
+    if not tracked and _core.grad_enabled() and any(x.requires_grad for x in body.enclosed):
         same.clear()
         body = Body(f, examples(), True, same)
     return body
@@ -283,6 +284,12 @@ def pushforward(f: Function, xs: Tensors, tangents: dict[int, Any], again: bool)
         with _grads(again):
             ts = [t if again else t.detach() for t in tangents.values()]
             return push(results, [watched[i] for i in tangents], ts, again)
+
+
+def drawn_inside(name: str, what: str) -> NotImplementedError:
+    return NotImplementedError(
+        f"{name}: the derivative through {what} in which an inner loop draws random numbers; draw outside"
+    )
 
 
 def zeros(dtype: Any, shape: tuple[int, ...]) -> Tensor:

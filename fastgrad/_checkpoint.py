@@ -81,7 +81,7 @@ class _Again(CallRule):
         again = [results[i] for i in self.places]
         if [(np.shape(y), getattr(y, "dtype", np.float64)) for y in again] != self.kinds:
             raise RuntimeError(f"{call.name}: run again, the function returned other shapes or dtypes than before")
-        if not self.behind.keys() >= _core.outside([y for y in again if isinstance(y, Tensor)], own).keys():
+        if not self.behind.keys() >= _core.behind([y for y in again if isinstance(y, Tensor)], own).keys():
             raise RuntimeError(
                 f"{call.name}: run again, the function reads other tensors that require gradients than before"
             )

@@ -21,6 +21,7 @@ import numpy as np
 from . import _core, _frames, tree
 from ._core import Program, Rule, Tensor, TraceError
 from ._outside import Outside
+from ._vmap import place_of
 
 __all__ = ["CacheInfo", "Compiled", "compile"]
 
@@ -435,12 +436,6 @@ def _typed(value: Any, i: int | str) -> Any:
     raise TypeError(f"compile: the static argument {i} holds a {value_type}, expected hashable constants{cure}")
 
 
-def _place_of(structure: tree.Structure, i: int) -> str:
-    """How errors call leaf i of the arguments' tuple and the keywords' dict."""
-    path = structure.paths("")[i]
-    return ("args" if path.startswith("[0]") else "kwargs") + path[3:]
-
-
 def _input(leaf: Any, structure: tree.Structure, i: int) -> np.ndarray:
     if isinstance(leaf, Tensor):
         if leaf.requires_grad:
@@ -451,13 +446,13 @@ def _input(leaf: Any, structure: tree.Structure, i: int) -> np.ndarray:
         leaf = leaf.numpy()
     if not isinstance(leaf, (np.ndarray, np.generic, float, int)) or isinstance(leaf, np.ma.MaskedArray):
         raise TypeError(
-            f"compile: {_place_of(structure, i)} is of type {type(leaf).__name__}, expected arrays and numbers; name "
+            f"compile: {place_of(structure, i)} is of type {type(leaf).__name__}, expected arrays and numbers; name "
             "its argument in static_argnums or static_argnames if it is a constant"
         )
     a = np.asarray(leaf)
     if a.dtype.kind not in "fiub" or a.dtype.itemsize not in (1, 2, 4, 8) or a.dtype == np.float16:
         raise TypeError(
-            f"compile: {_place_of(structure, i)} has dtype {a.dtype}, expected float32, float64, bool or an integer "
+            f"compile: {place_of(structure, i)} has dtype {a.dtype}, expected float32, float64, bool or an integer "
             "dtype"
         )
     return a if a.flags.c_contiguous else np.ascontiguousarray(a).reshape(a.shape)

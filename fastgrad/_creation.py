@@ -79,7 +79,7 @@ def _linspace(
         raise ValueError(f"linspace: of tensors, expected axis=0 and num of at least 0, got {axis} and {num}")
     bounds: list[Any] = [x if isinstance(x, (float, int)) else floating(x) for x in (start, stop)]
     first, last = bounds
-    distance: Tensor = last - first
+    distance = asarray(last - first)
     place = np.arange(num, dtype=distance.dtype).reshape(-1, *[1] * distance.ndim)
     y: Tensor = distance / builtins.max(num - endpoint, 1) * place + first
     if endpoint and num > 1:

@@ -50,7 +50,7 @@ def through(op: int, xs: list[Any], batched: list[bool], attr: tuple[int, ...]) 
     """What an operation makes of operands among which are diagonals: one again, or the whole batch; None if this is
     for the rules of ``_batching`` to tell, from the whole operands."""
     rule = _rule(op)
-    if rule is None or (batched.count(True) > 1 and rule is not _same):
+    if rule is None or (rule is not _same and batched.count(True) > 1):
         return None
     return rule(op, xs, batched.index(True), attr)
 

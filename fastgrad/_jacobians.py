@@ -48,10 +48,10 @@ def jacrev(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
     """
 
     def pass_over(point: Point) -> list[list[Tensor]]:
-        rows = _over_units(point.pull, point.results)
+        rows = over_units(point.pull, point.results)
         return [
             [_shaped(part, (*y.shape, *x.shape)) for part, x in zip(parts, point.watched)]
-            for y, parts in zip(point.results, zip(*[_split(r, point.results) for r in rows]))
+            for y, parts in zip(point.results, _split(rows, point.results))
         ]
 
     return _jacobian("jacrev", pass_over, f, argnums, has_aux)
@@ -71,13 +71,13 @@ def jacfwd(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
     """
 
     def pass_over(point: Point) -> list[list[Tensor]]:
-        columns = _over_units(point.push, point.watched)
+        columns = over_units(point.push, point.watched)
         return [
             [
                 _shaped(part.transpose((*range(1, part.ndim), 0)), (*y.shape, *x.shape))
-                for part, x in zip(_split(column, point.watched), point.watched)
+                for part, x in zip(parts, point.watched)
             ]
-            for y, column in zip(point.results, columns)
+            for y, parts in zip(point.results, zip(*_split(columns, point.watched)))
         ]
 
     return _jacobian("jacfwd", pass_over, f, argnums, has_aux)
@@ -210,26 +210,17 @@ def _jacobian(
     return jacobian_of_f
 
 
-def _over_units(one_pass: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor]) -> list[Tensor]:
-    """What a pass gives for each unit vector of the space of these tensors, stacked along a first axis."""
-    n = sum([x.size for x in tensors])
-    if n == 1:
-        only = one_pass([_core.ones_like(x) for x in tensors])
-        return [y.reshape((1, *y.shape)) for y in only]
-    return over_units(one_pass, tensors, n)
-
-
 def _shaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """x itself, which may be given away, where it has the shape."""
     return x if x.shape == shape else x.reshape(shape)
 
 
-def _split(stack: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The parts of a stack that belong to the elements of each tensor."""
+def _split(stacks: list[Tensor], tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+    """For each tensor, the parts of all stacks that belong to its elements."""
     if len(tensors) == 1:
-        return [stack]
-    parts, at = [], 0
+        return [stacks]
+    found, at = [], 0
     for x in tensors:
-        parts.append(stack[at : at + x.size])
+        found.append([stack[at : at + x.size] for stack in stacks])
         at += x.size
-    return parts
+    return found

@@ -136,7 +136,10 @@ def _reduction(step: Step, ts: Tangents) -> Tensor:
 
 
 RULES: dict[str, Rule] = dict.fromkeys(_core.ROWS, _elementwise) | {
-    **dict.fromkeys("cast reshape barrier transpose broadcast_to slice unslice take untake sum".split(), _linear),
+    **dict.fromkeys(
+        "cast reshape barrier transpose broadcast_to slice unslice take untake sum cumsum".split(),
+        _linear,
+    ),
     **dict.fromkeys(("max", "min", "logsumexp", "cross_entropy"), _reduction),
     "concatenate": _concatenate, "where": _where, "matmul": _matmul, "softmax": _softmax, "log_softmax": _log_softmax,
     "custom": lambda step, ts: step.attr[0].jvp(ts),

@@ -221,8 +221,8 @@ def _refuse(name: str, unknown: dict[str, Any]) -> None:
     for key in unknown:
         if key in ("jac", "hess", "hessp"):
             raise TypeError(
-                f"{name}: {key}= is not taken: f returns values alone, and their exact derivatives are filled in; leave "
-                "it out, or give f a rule of its own by fastgrad.custom_vjp"
+                f"{name}: {key}= is not taken: f returns values alone, and their exact derivatives are filled in; "
+                "leave it out, or give f a rule of its own by fastgrad.custom_vjp"
             )
         raise TypeError(f"{name}() got an unexpected keyword argument {key!r}")
 

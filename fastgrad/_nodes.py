@@ -22,7 +22,7 @@ from ._core import Tensor
 from ._transforms import _grads
 from ._vmap import vmap
 
-__all__ = ["Rule", "connected", "pulled"]
+__all__ = ["Rule", "connected", "is_float", "pulled"]
 
 
 class Rule:
@@ -68,6 +68,13 @@ class Rule:
     def holding(self, held: Sequence[Tensor]) -> Rule:
         """The rule with others in their places."""
         raise NotImplementedError
+
+
+def is_float(x: Any) -> bool:
+    """Whether x has derivatives."""
+    if isinstance(x, (Tensor, np.ndarray, np.generic)):
+        return x.dtype in (np.float32, np.float64)
+    return isinstance(x, float)
 
 
 def connected(inputs: list[Tensor], results: list[Tensor], rule: Rule) -> list[Tensor]:

@@ -97,7 +97,7 @@ def notes_end():
             note = fg_notes_get(p, i)
             notes.append((note.op, note.y, [note.in_[k] for k in range(note.n_in)],
                           [note.tracked[k] != 0 for k in range(note.n_in)],
-                          tuple([note.attr[k] for k in range(note.n_attr)]), []))
+                          tuple([note.attr[k] for k in range(note.n_attr)]), ()))
         for i in range(size.n_values):
             t = fg_notes_constant(p, i)
             if t.array != NULL:
@@ -107,14 +107,48 @@ def notes_end():
         fg_program_free(p)
 
 
+def notes_carry_out(list notes, dict values, set moving, set apart, special):
+    """Carry notes out on ``values``, by number, which gain those of all notes but what nothing later reads, and what is
+    known already; returned. Operations of ``apart``, and what depends on values that are ``moving``, which gain it, are
+    carried out by ``special(op, result, operands, which of them move, attr)``. Operands that were not tracked are
+    constants."""
+    cdef list operands, tracked, xs, moves
+    cdef tuple attr
+    cdef int op, k
+    cdef bint tracks = False, moved
+    for x in values.values():
+        tracks = tracks or x.requires_grad
+    values[-1] = None                           # a missing operand
+    for op, y, operands, tracked, attr, last in notes:
+        if y in values:
+            continue
+        xs, moves, moved = [], [], False
+        for k in range(len(operands)):
+            x = values[operands[k]]
+            if tracks and not tracked[k] and x is not None and type(x) is not dict and x.requires_grad:
+                x = x.detach()
+            xs.append(x)
+            moves.append(operands[k] in moving)
+            moved = moved or moves[k]
+        values[y] = special(op, y, xs, moves, attr) if moved or op in apart else apply_op(op, xs, attr)
+        if moved:
+            moving.add(y)
+        for v in last:
+            del values[v]
+    return values
+
+
 def notes_for(wanted, list notes):
     """Those of the notes that these values need, each with those of its operands that nothing later reads."""
-    cdef set last, needed = {-1, *wanted}
-    cdef list operands, kept = []
+    cdef set needed = {-1, *wanted}
+    cdef list operands, last, kept = []
     for op, y, operands, tracked, attr, _ in reversed(notes):
         if y in needed:
-            last = {v for v in operands if v not in needed}
-            needed.update(last)
+            last = []
+            for v in operands:
+                if v not in needed:
+                    needed.add(v)
+                    last.append(v)
             kept.append((op, y, operands, tracked, attr, last))
     kept.reverse()
     return kept

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from . import _contractions, _core, _creation, _shapes
+from . import _contractions, _core, _creation, _sequences, _shapes
 from ._contractions import *
 from ._core import *
 from ._core import Tensor, normal_axes
 from ._creation import *
 from ._creation import floating
+from ._sequences import *
 from ._shapes import *
-from ._shapes import from_lists as from_lists, one_axis
+from ._shapes import from_lists as from_lists, one_axis, part
 
 if TYPE_CHECKING:                       # numpy.typing is slow to import
     from numpy.typing import ArrayLike
@@ -457,16 +458,8 @@ def glu(x: TensorLike, axis: int = -1) -> Tensor:
     axis = one_axis(axis, x.ndim, "glu")
     if x.shape[axis] % 2:
         raise ValueError(f"glu: expected an even length along axis {axis}, got shape {x.shape}")
-    a, b = _split_at(x, x.shape[axis] // 2, axis)
-    return multiply(a, sigmoid(b))
-
-
-def _split_at(x: Tensor, at: int, axis: int) -> tuple[Tensor, Tensor]:
-    """The elements before and from position ``at`` along an axis."""
-    before: list[slice] = [slice(None)] * x.ndim
-    behind = before.copy()
-    before[axis], behind[axis] = slice(None, at), slice(at, None)
-    return x[tuple(before)], x[tuple(behind)]
+    half = x.shape[axis] // 2
+    return multiply(part(x, axis, None, half), sigmoid(part(x, axis, half, None)))
 
 
 # ---- other names --------------------------------------------------------------------------------------------------
@@ -507,4 +500,4 @@ __all__ = [
     "logsumexp", "mod", "modf", "nan_to_num", "norm", "not_equal", "permute_dims", "pow", "prod", "rad2deg", "round",
     "signbit", "sinc", "soft_shrink", "softmax", "std", "swish", "true_divide", "var",
 ]  # fmt: skip
-__all__ += _contractions.__all__ + _creation.__all__ + _shapes.__all__
+__all__ += _contractions.__all__ + _creation.__all__ + _sequences.__all__ + _shapes.__all__

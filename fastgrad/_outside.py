@@ -23,7 +23,8 @@ from ._core import Tensor
 
 _MOST = 10_000  # objects that are looked at
 _WHOLE = 1 << 22  # bytes of arrays that are compared; of further ones a sample
-_DIFFERENT_EACH_TIME = {"datetime", "nt", "posix", "random", "secrets", "time", "uuid"}  # modules; os.urandom is posix's
+# Modules; os.urandom is posix's.
+_DIFFERENT_EACH_TIME = {"datetime", "nt", "posix", "random", "secrets", "time", "uuid"}
 
 
 class Outside:

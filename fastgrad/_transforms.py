@@ -171,33 +171,7 @@ def _grad(f: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool, na
     return grad_of_f
 
 
-class _grads:
-    """Whether operations are recorded within."""
-
-    __slots__ = ("_enabled", "_was")
-
-    def __init__(self, enabled: bool) -> None:
-        self._enabled = enabled
-
-    def __enter__(self) -> None:
-        self._was = _core.set_grad_enabled(self._enabled)
-
-    def __exit__(self, *error: object) -> None:
-        _core.set_grad_enabled(self._was)
-
-
-class _recording:
-    """Inside of a transform: operations are recorded, and tensors do not silently turn into numbers."""
-
-    __slots__ = ("_was",)
-
-    def __enter__(self) -> None:
-        self._was = _core.set_grad_enabled(True)
-        _core.enter_transform(1)
-
-    def __exit__(self, *error: object) -> None:
-        _core.enter_transform(-1)
-        _core.set_grad_enabled(self._was)
+_grads, _recording = _core.Grads, _core.Recording
 
 
 def _name(f: Callable[..., Any]) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from . import _core, _ops, tree
 from ._batching import Noted, carry_out, whole
-from ._core import Tensor
+from ._core import Tensor, reshape
 from ._diagonal import Diagonal
 
 __all__ = ["vmap"]
@@ -128,17 +128,21 @@ class Recording:
         """The results over batches, those that depend on one with the batch as first axis."""
         inputs = dict(enumerate(batches))
         values = carry_out(self.notes, self.constants | inputs, self.noted, inputs, size)
-        results = []
-        for v, own, tracked in zip(self.numbers, self.results, self.tracked):
-            x = own if v < 0 else values[v]
-            x = x.whole() if type(x) is Diagonal else x
-            results.append(x.detach() if not tracked and isinstance(x, Tensor) and x.requires_grad else x)
+        results = [own if v < 0 else values[v] for v, own in zip(self.numbers, self.results)]
+        for k, x in enumerate(results):
+            if type(x) is Diagonal:
+                x = results[k] = x.whole()
+            if not self.tracked[k] and isinstance(x, Tensor) and x.requires_grad:
+                results[k] = x.detach()
         return results
 
 
-def over_units(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor], n: int) -> list[Tensor]:
-    """What a linear function of tensors such as these gives for each unit vector of their space, which has n
-    dimensions, stacked along a first axis."""
+def over_units(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor]) -> list[Tensor]:
+    """What a linear function of tensors such as these gives for each unit vector of their space, stacked along a first
+    axis."""
+    n = sum([x.size for x in tensors])
+    if n == 1:
+        return [reshape(y, (1, *y.shape)) for y in f([*map(_core.ones_like, tensors)])]
     recording = Recording(lambda: [*map(_core.ones_like, tensors)], f)
     batches: list[Tensor | Diagonal] = []
     if len(tensors) == 1:
@@ -149,7 +153,7 @@ def over_units(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor],
             columns = np.eye(n, x.size, -at, x.dtype)
             batches.append(_core.adopt(columns.reshape((n, *x.shape)), "jacobian"))
             at += x.size
-    return [whole(y, v >= 0, n) for y, v in zip(recording.over(batches, n), recording.numbers)]
+    return [y if v >= 0 else whole(y, False, n) for y, v in zip(recording.over(batches, n), recording.numbers)]
 
 
 def _same(x: Any, inside: bool) -> Any:
@@ -185,7 +189,7 @@ def _spread(axes: Any, node: Any, what: str, path: str) -> list[int | None]:
     ]
 
 
-def _name(i: int, structure: tree.Structure) -> str:
+def place_of(structure: tree.Structure, i: int) -> str:
     """How errors call leaf number i of (args, kwargs)."""
     path = structure.paths("")[i]
     return ("args" if path.startswith("[0]") else "kwargs") + path[3:]
@@ -203,10 +207,10 @@ def _batch(x: Any, axis: int, unstable: bool, i: int, structure: tree.Structure)
     if isinstance(x, np.ndarray):
         x = _core.borrowed(x, unstable)
     if not isinstance(x, Tensor):
-        name = _name(i, structure)
+        name = place_of(structure, i)
         raise TypeError(f"vmap: {name} is {x!r}, expected an array to map over; {_SAME[name.startswith('kwargs')]}")
     if not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"vmap: in_axes gives {_name(i, structure)} the axis {axis}, but its shape is {x.shape}")
+        raise ValueError(f"vmap: in_axes gives {place_of(structure, i)} the axis {axis}, but its shape is {x.shape}")
     return x if axis % x.ndim == 0 else _ops.moveaxis(x, axis, 0)
 
 
@@ -218,7 +222,7 @@ def _size(batches: dict[int, Tensor], where: dict[int, int], leaves: list[Any], 
     if len(set(lengths)) > 1:
         told: dict[int, str] = {}
         for length, (i, axis) in zip(lengths, where.items()):
-            told.setdefault(length, f"{_name(i, structure)} has {length} (axis {axis} of shape {leaves[i].shape})")
+            told.setdefault(length, f"{place_of(structure, i)} has {length} (axis {axis} of shape {leaves[i].shape})")
         raise ValueError(f"vmap: the mapped axes differ in length: {', '.join(told.values())}")
     return lengths[0]
 

@@ -140,8 +140,8 @@ class Jacobian:
     def __call__(self, x: Any, *more: Any) -> Any:
         if more:
             raise TypeError(
-                f"sparse.jacobian: f is differentiated by x alone, got {len(more)} argument{'s' * (len(more) > 1)} more; "
-                "let f read it from outside, as in fastgrad.sparse.jacobian(lambda x: f(x, a)), which is a constant of it"
+                f"sparse.jacobian: f is differentiated by x alone, got {len(more)} argument{'s' * (len(more) > 1)} "
+                "more; let f read it from outside, as in fastgrad.sparse.jacobian(lambda x: f(x, a)), a constant of it"
             )
         sparse = scipy("sparse.jacobian", "scipy.sparse")
         variables = Variables("sparse.jacobian", x, "x")

@@ -113,7 +113,8 @@ def test_a_tensor_from_outside_changed_in_place_is_an_error_that_names_the_line(
         total += 1
         return x + total
 
-    with pytest.raises(fg.TraceError, match="^compile: add changes a tensor in place that was made before .*once instead of") as caught:
+    with pytest.raises(fg.TraceError,
+            match="^compile: add changes a tensor in place that was made before .*once instead of") as caught:
         fg.compile(f)(np.ones(2))
     assert f"{__file__}, line {f.__code__.co_firstlineno + 2})" in str(caught.value)
     assert total.tolist() == [0, 0]
@@ -151,7 +152,8 @@ def test_a_step_whose_loss_keeps_a_running_value_runs_eagerly():
 
 
 def test_arrays_like_a_recorded_one():
-    same(fg.compile(lambda x: fg.full_like(x, 2) * x + np.zeros_like(x) + fg.ones_like(x, dtype=int))(np.ones(3)), np.full(3, 3.0))
+    same(fg.compile(lambda x: fg.full_like(x, 2) * x + np.zeros_like(x) + fg.ones_like(x, dtype=int))(np.ones(3)),
+        np.full(3, 3.0))
 
 
 def test_constants_may_be_looked_at():
@@ -192,7 +194,8 @@ def test_the_warning_is_at_the_users_line_and_names_that_of_the_cause(run):
 
 
 def test_without_a_line_of_the_users_that_of_a_library_is_named():
-    assert [_frames.rank(path) for path in (__file__, copy.__file__, np.__file__, fg.__file__, "<stdin>", "<frozen os>")] == [0, 1, 1, 2, 0, 1]
+    paths = __file__, copy.__file__, np.__file__, fg.__file__, "<stdin>", "<frozen os>"
+    assert [_frames.rank(path) for path in paths] == [0, 1, 1, 2, 0, 1]
     assert _frames._innermost([fg.__file__, np.__file__, copy.__file__]) == 1
     assert _frames._innermost([fg.__file__, np.__file__, __file__, copy.__file__]) == 2
     assert _frames._innermost([fg.__file__]) is None

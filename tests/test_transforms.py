@@ -42,7 +42,8 @@ def total(tree):
 
 def expected_total(tree):
     count = iter(range(1, 100))
-    return fg.tree.map(lambda x: np.multiply(2 * next(count), x, out=np.empty_like(x))[() if np.isscalar(x) else ...], tree)
+    return fg.tree.map(lambda x: np.multiply(2 * next(count), x, out=np.empty_like(x))[() if np.isscalar(x) else ...],
+        tree)
 
 
 STRUCTURES = {
@@ -60,7 +61,8 @@ STRUCTURES = {
     "dict": {"w": np.ones((2, 2)), "b": np.zeros(2, np.float32)},
     "OrderedDict": OrderedDict(z=np.ones(2), a=np.ones(3)),
     "NamedTuple": Point(np.ones(2), np.float64(2.0)),
-    "nested": {"layers": [{"w": np.ones((2, 3)), "b": np.zeros(3)}, {"w": np.ones((3, 1)), "b": None}], "scale": (np.float64(1),)},
+    "nested": {"layers": [{"w": np.ones((2, 3)), "b": np.zeros(3)}, {"w": np.ones((3, 1)), "b": None}],
+        "scale": (np.float64(1),)},
     "nothing": {},
     "None": None,
 }  # fmt: skip
@@ -77,14 +79,17 @@ def test_the_gradient_has_the_structure_of_the_argument(name):
 def test_python_floats_and_scalars():
     for x in (3.0, np.float64(3), np.float32(3), np.array(3.0)):
         seen = []
-        value, gradient = fg.value_and_grad(lambda x, seen=seen: (seen.append((type(x), x.shape, x.dtype)), x * x)[1])(x)
+        square = lambda x, seen=seen: (seen.append((type(x), x.shape, x.dtype)), x * x)[1]
+        value, gradient = fg.value_and_grad(square)(x)
         assert type(value) is float and value == 9
-        assert gradient == 6 and type(gradient) is (np.ndarray if isinstance(x, np.ndarray) else type(np.asarray(x)[()]))
+        assert gradient == 6 and type(gradient) is (np.ndarray if isinstance(x, np.ndarray)
+            else type(np.asarray(x)[()]))
         assert seen == [(fg.Tensor, (), np.asarray(x).dtype)]
 
 
 @pytest.mark.parametrize("argnums, expected", [
-    (0, 2 * 5), (1, 3 * 5), (-1, 3 * 2), (-3, 2 * 5), ((0,), (10,)), ((2, 0), (6, 10)), ([0, 1], (10, 15)), ((0, 0), (10, 10)),
+    (0, 2 * 5), (1, 3 * 5), (-1, 3 * 2), (-3, 2 * 5), ((0,), (10,)), ((2, 0), (6, 10)), ([0, 1], (10, 15)),
+    ((0, 0), (10, 10)),
     ((0, -3), (10, 10)), (np.int64(1), 15),
 ])  # fmt: skip
 def test_argnums(argnums, expected):
@@ -164,9 +169,10 @@ def test_scipy_passes_arguments():
     np.testing.assert_allclose(result.x, np.arange(3.0), atol=1e-6)
 
 
-# ---- what goes in and what stays ----------------------------------------------------------------------------------------
+# ---- what goes in and what stays -------------------------------------------------------------------------------------
 def test_a_constant_has_gradient_zero():
-    for f in (lambda x: fg.tensor(3.0), lambda x: x.detach().sum(), lambda x: fg.stop_gradient(x).sum(), lambda x: fg.sign(x).sum()):
+    for f in (lambda x: fg.tensor(3.0), lambda x: x.detach().sum(), lambda x: fg.stop_gradient(x).sum(),
+            lambda x: fg.sign(x).sum()):
         value, gradient = fg.value_and_grad(f)(np.array([1.0, 2.0]))
         assert value == 3 or f(fg.tensor([1.0, 2.0])).item() == value
         assert gradient.tolist() == [0, 0]
@@ -203,7 +209,8 @@ def test_an_exception_within_f_leaves_everything_as_it_was(enabled):
 
 
 @pytest.mark.parametrize("convert", [
-    float, int, complex, math.sin, math.floor, lambda x: f"{float(x)}", np.asarray, lambda x: np.array([x, x]), memoryview,
+    float, int, complex, math.sin, math.floor, lambda x: f"{float(x)}", np.asarray, lambda x: np.array([x, x]),
+    memoryview,
     lambda x: fg.tensor(x), lambda x: fg.tensor([x, 1.0]), np.from_dlpack, lambda x: np.linalg.det(x[None, None]),
     lambda x: x.item(), lambda x: x.tolist(), lambda x: x.numpy(), lambda x: pickle.loads(pickle.dumps(x)),
 ])  # fmt: skip
