@@ -18,8 +18,10 @@ static void find_walks(const fg_program *p, step *s)
  * for all, 1 for the first, 2 for the second. */
 static fg_loop *loop_of(const fg_program *p, const step *s, int single)
 {
-    const fg_elementwise_kernels *k = fg_kernels[p->slot[s->y].array.dtype].elementwise;
-    int op = s->op, vjp = (op - FG_N_OPS) / 2;
+    int op = s->op, vjp = (op - FG_N_OPS) / 2, dtype = p->slot[s->y].array.dtype;
+    if (!FG_IS_FLOAT(dtype))
+        return NULL;
+    const fg_elementwise_kernels *k = fg_kernels[dtype].elementwise;
     switch (s->kind) {
     case UNARY_STEP:
         return op < FG_N_UNARY ? k->unary_loop[op] : k->stretch_loop;
