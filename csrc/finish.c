@@ -78,8 +78,10 @@ static int may_be_filled(const fg_program *p, int v)
 /* Small products, and sums of all elements, need no preparations in a replay. */
 static void prepare_call(const fg_program *p, step *s)
 {
+    if (s->op != FG_OP_sum && s->op != FG_OP_matmul)
+        return;
     int dtype = p->slot[s->y].array.dtype;
-    const fg_shape *y = shape_at(p, s->y), *x = s->n_in ? shape_at(p, s->in[0]) : NULL;
+    const fg_shape *y = shape_at(p, s->y), *x = shape_at(p, s->in[0]);
     if (s->op == FG_OP_sum && s->n == 1 && x->size > 1 && FG_IS_FLOAT(dtype)) {
         s->kind = LOOP_STEP;
         s->kernel = (void *)fg_kernels[dtype].reduce->sum;
