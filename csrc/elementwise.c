@@ -26,12 +26,12 @@ enum { BLOCK = 512 };
 /* PICK(macro, default): the argument after `~,` where the macro is defined, else the default */
 #define PICK(...) PICK_SECOND(__VA_ARGS__, ~)
 #define PICK_SECOND(ignored, chosen, ...) chosen
-/* BARE(macro, loop): the loop of a row, or 0 where the macro is defined */
-#define BARE(macro, loop) BARE_THIRD(macro, ~, loop, ~)
-#define BARE_THIRD(...) BARE_CHOSEN(__VA_ARGS__)
-#define BARE_CHOSEN(ignored, value, chosen, ...) chosen
+/* PICK_BARE(macro, default): the argument behind that one */
+#define PICK_BARE(macro, otherwise) PICK_THIRD(macro, ~, otherwise, ~)
+#define PICK_THIRD(...) PICK_THIRD_OF(__VA_ARGS__)
+#define PICK_THIRD_OF(ignored, second, chosen, ...) chosen
 
-/* sin and cos of huge arguments, one at a time */
+/* sin and cos of huge arguments, one at a time; and their loop where it need not mind those: none */
 #define HUGE_forward_sin ~, FN(sin_huge), 0
 #define HUGE_forward_cos ~, FN(cos_huge), 0
 #define HUGE_backward_sin ~, FN(cos_huge), 0
@@ -125,6 +125,7 @@ static inline void FN(pad)(int n, const T *x, T *padded) {
     SIMD for (int j = 0; j < STEP; j++) padded[j] = j < n ? x[j] : 0;
 }
 
+/* The first n elements of padded. */
 static inline void FN(cut)(int n, const T *padded, T *x) {
     SIMD for (int j = 0; j < STEP; j++)
         if (j < n) x[j] = padded[j];
@@ -184,7 +185,7 @@ static void FN(run_huge)(FN(loop) *loop, T (*value)(T), int64_t n, const T *x, c
 /* What a loop binds to the letters of its text */
 #define LETTERS const T x = pa[i], a = x, y = py[i], g = pg[i]; (void)a, (void)x, (void)y, (void)g
 #define LOOP(name, unit, value) LOOP_OF(name, unit, 1, 1, value)
-#define LOOP_OF(name, unit, SA, SB, value)                                                             \
+#define LOOP_OF(name, unit, SA, SB, value)                                                                     \
     static NOINLINE void FN(name)(int64_t n, const void *va, const void *vb, const void *vy, const void *vg,   \
                                   void *vout) {                                                                \
         const T *pa = va, *pb = vb, *py = vy, *pg = vg;                                                        \
@@ -370,14 +371,14 @@ static void FN(narrow)(int64_t n, const void *x, void *y) { FN(cut)((int)n, x, y
 #undef UNARY
 #undef UNARY_FN
 #define UNARY(name, ...) FN(name##_loop),
-#define UNARY_FN(name, ...) IS_LIBM(name) ? 0 : BARE(HUGE_forward_##name, FN(name##_loop)),
+#define UNARY_FN(name, ...) IS_LIBM(name) ? 0 : PICK_BARE(HUGE_forward_##name, FN(name##_loop)),
     .unary_loop = {
 #include "ops.def"
     },
 #undef UNARY
 #undef UNARY_FN
 #define UNARY(name, ...) FN(name##_vjp_loop),
-#define UNARY_FN(name, ...) BARE(HUGE_backward_##name, FN(name##_vjp_loop)),
+#define UNARY_FN(name, ...) PICK_BARE(HUGE_backward_##name, FN(name##_vjp_loop)),
     .unary_vjp_loop = {
 #include "ops.def"
     },

@@ -151,7 +151,7 @@ void *fg_alloc(size_t bytes);
 void fg_free(void *block, size_t bytes);
 void *fg_alloc_lasting(size_t bytes);           /* as much as that, not from the pool */
 void fg_free_lasting(void *block, size_t bytes);
-void fg_pool_empty(void);       /* give the system what is free: when a recording has ended, which needed more than others */
+void fg_pool_empty(void);                       /* to the system, when what needed most is over: a recording */
 int fg_fail(fg_status status, const char *format, ...)
 #if defined(__GNUC__)
     __attribute__((format(printf, 2, 3)))

@@ -122,7 +122,7 @@ static void done(const fg_call *c, int i, fg_replay *r)
         fg_replay_give(fg_body(c->attr, i), r);
 }
 
-/* To and from the place of a lodged value: its bytes, and what fills a vector up. */
+/* To and from the place of a lodged value, which is a whole vector. */
 static void widen(int64_t bytes, const void *from, void *to)
 {
     fg_kernels[FG_FLOAT32].elementwise->widen(bytes / FG_WORD, from, to);
@@ -159,15 +159,15 @@ static int take_pause(double *since, double step)
     return fg_on_pause();
 }
 
-/* How an input or output of a body moves from step to step: its address on by so many bytes, or between two places. Of a
- * lodged one it is copied: before a step from where it moves, or after a step to there. */
+/* How an input or output of a body moves from step to step: on by so many bytes, or between two places. A lodged one is
+ * copied from there before a step, or to there after it. */
 typedef struct {
     void **address;
     char *at, *other;
     int64_t step, words;
 } moving;
 
-/* n of them at a time: those whose address moves, those that are copied before a step and those after it. */
+/* n of them: not lodged, copied before a step, copied after it, or carried on within the arena. */
 typedef struct { int n; moving *x; } movings;
 
 static void move(const movings *m)
@@ -193,9 +193,10 @@ static void copy_moving(const movings *m, int in, void (*how)(int64_t n, const v
 }
 
 /* Carried value k goes to and fro between two places, so that it ends in the first, or from row to row of its stack; it
- * stays where it is if the body adds to it in place. A lodged one stays in the body, copied only if its result does not
- * replace it. */
-static void begin_carried(const fg_call *c, int k, char *place, fg_replay *r, movings *moved, movings *after)
+ * stays where it is if the body adds to it in place. A lodged one stays in the body, copied on if its result lies
+ * elsewhere. */
+static void begin_carried(const fg_call *c, int k, char *place, fg_replay *r, movings *moved, movings *after,
+                          movings *on)
 {
     fg_program *p = fg_body(c->attr, 0);
     int input = (int)c->attr[CONSTANTS] + k;
@@ -212,7 +213,7 @@ static void begin_carried(const fg_call *c, int k, char *place, fg_replay *r, mo
         if (c->attr[STACKED])
             after->x[after->n++] = (moving){out, from + step, NULL, step, bytes / FG_WORD};
         if (*in != *out)
-            after->x[after->n++] = (moving){out, *in, NULL, 0, FG_ALIGN / FG_WORD};
+            on->x[on->n++] = (moving){in, *out, NULL, 0, bytes / FG_WORD};
     } else if (c->attr[STACKED]) {
         moved->x[moved->n++] = (moving){in, from, NULL, step, bytes / FG_WORD};
         moved->x[moved->n++] = (moving){out, from + step, NULL, step, bytes / FG_WORD};
@@ -228,36 +229,37 @@ int fg_scan_run(const fg_call *c, fg_array *y)
     int64_t length = c->attr[LENGTH], sign = c->attr[REVERSE] ? -1 : 1, first = c->attr[REVERSE] ? length - 1 : 0;
     int n_constants = (int)c->attr[CONSTANTS], n = (int)c->attr[CARRY], most = p->n_in + p->n_out;
     fg_replay *r = replay_of(c, 0);
-    moving *all = r ? malloc((size_t)(3 * most) * sizeof *all + 1) : NULL;
+    moving *all = r ? malloc((size_t)(4 * most) * sizeof *all + 1) : NULL;
     if (!all) {
         done(c, 0, r);
         return fg_fail(FG_NO_MEMORY, "no memory for a loop");
     }
-    movings moved = {0, all}, before = {0, all + most}, after = {0, all + 2 * most};
+    movings moved = {0, all}, before = {0, all + most}, after = {0, all + 2 * most}, on = {0, all + 3 * most};
     set_inputs(p, r, c->in, n_constants);
     for (int k = 0; k < n; k++)
-        begin_carried(c, k, (char *)y->data + place_of(c->op, c->attr, k), r, &moved, &after);
+        begin_carried(c, k, (char *)y->data + place_of(c->op, c->attr, k), r, &moved, &after, &on);
     for (int i = n_constants + n; i < p->n_in; i++) {
         int64_t bytes = bytes_of(p, i);
         movings *m = is_lodged(p, i) ? &before : &moved;
-        m->x[m->n++] = (moving){fg_replay_address(r) + i, (char *)c->in[i].array->data + first * bytes, NULL,
-                                sign * bytes, bytes / FG_WORD};
+        char *row = (char *)c->in[i].array->data + first * bytes;
+        m->x[m->n++] = (moving){fg_replay_address(r) + i, row, NULL, sign * bytes, bytes / FG_WORD};
     }
     for (int k = n; k < p->n_out; k++) {
         int64_t bytes = bytes_of(p, p->out[k]);
         movings *m = is_lodged(p, p->out[k]) ? &after : &moved;
-        m->x[m->n++] = (moving){fg_replay_address(r) + p->n_in + k,
-                                (char *)y->data + place_of(c->op, c->attr, k) + first * bytes, NULL, sign * bytes, bytes / FG_WORD};
+        char *row = (char *)y->data + place_of(c->op, c->attr, k) + first * bytes;
+        m->x[m->n++] = (moving){fg_replay_address(r) + p->n_in + k, row, NULL, sign * bytes, bytes / FG_WORD};
     }
     int status = FG_OK;
     double since = 0, step = duration(p);
-    const fg_elementwise_kernels *k = fg_kernels[FG_FLOAT32].elementwise;
+    const fg_elementwise_kernels *kernels = fg_kernels[FG_FLOAT32].elementwise;
     for (int64_t t = 0; !status && t < length; t++) {
         move(&moved);
-        copy_moving(&before, 1, k->widen);
+        copy_moving(&before, 1, kernels->widen);
         if (!(status = fg_replay_run_again(p, r, t ? n_constants : 0)))
             status = take_pause(&since, step);
-        copy_moving(&after, 0, k->narrow);
+        copy_moving(&after, 0, kernels->narrow);
+        copy_moving(&on, 1, kernels->widen);
     }
     for (int k = 0; !status && k < n; k++)
         if (is_lodged(p, n_constants + k) && !c->attr[STACKED])
@@ -301,8 +303,9 @@ int fg_while_loop_run(const fg_call *c, fg_array *y)
         for (int k = 0; k < n; k++) {
             void **in = fg_replay_address(r) + n_constants + k, **out = fg_replay_address(r) + p->n_in + k, *read = *in;
             if (is_lodged(p, n_constants + k)) {
-                widen(FG_ALIGN, *out, fg_replay_address(test_r)[n_constants + k]);
-                widen(FG_ALIGN, *out, *in);
+                int64_t bytes = bytes_of(p, n_constants + k);
+                widen(bytes, *out, fg_replay_address(test_r)[n_constants + k]);
+                widen(bytes, *out, *in);
             } else {
                 *in = fg_replay_address(test_r)[n_constants + k] = *out;
                 *out = read;

@@ -308,8 +308,8 @@ INLINE void NAME(few_of)(const int64_t k, const fg_product *s, const REAL *a, co
 }
 
 /* The sum of vectors of `count` elements, each times a number. */
-INLINE void NAME(few_vectors)(const fg_product *s, int count, const REAL *v, int64_t v_step, const REAL *x, int64_t x_step,
-                              REAL *c)
+INLINE void NAME(few_vectors)(const fg_product *s, int count, const REAL *v, int64_t v_step, const REAL *x,
+                              int64_t x_step, REAL *c)
 {
     VECTOR sum = {0};
     for (int64_t p = 0; p < s->k; p++) sum += NAME(load_first)(v + p * v_step, count) * x[p * x_step];

@@ -66,9 +66,8 @@ typedef struct {
     void (*cast)(int64_t n, const void *x, void *y);
     /* y = x[0] */
     void (*stretch)(int64_t n, const void *x, void *y);
-    /* The same for n a multiple of a vector of 64 bytes and at least 1, in memory that ends with whole vectors. A
-     * missing operand is any address of such memory. Of those with two operands the second loop reads one element of a
-     * for all, and the third one of b. 0: there is none. */
+    /* The same for one or more whole vectors of 64 bytes; a missing operand is any address of so much memory. Of the
+     * binary ones the second loop reads one element of a for all, the third one of b. 0: there is none. */
     fg_loop *unary_loop[FG_N_UNARY], *unary_vjp_loop[FG_N_UNARY], *stretch_loop;
     fg_loop *binary_loop[FG_N_BINARY][3], *binary_vjp_loop[FG_N_BINARY][2][3];
     /* y = the first n elements of x, at most a vector of 64 bytes, and zeros; and those of such a vector */
@@ -93,7 +92,7 @@ typedef struct {
     void (*sum_rows)(int64_t rows, int64_t n, const void *x, void *y);      /* y[rows]; n may be 0 */
     void (*sum_cols)(int64_t n, int64_t cols, const void *x, void *y);      /* y[cols]; n may be 0 */
     void (*add_cols)(int64_t n, int64_t cols, const void *x, void *y);      /* y[cols] += */
-    fg_loop *sum;                                                           /* out[1]; of a row a */
+    fg_loop *sum;                                                           /* of one row a */
     /* Running sums along the middle axis of x[outer][n][inner], from its end if reverse, in turn. y may be x. */
     void (*cumsum)(int64_t outer, int64_t n, int64_t inner, int reverse, const void *x, void *y);
     void (*max_rows)(int64_t rows, int64_t n, const void *x, void *y);      /* nan if any is nan */
@@ -134,26 +133,27 @@ typedef struct {
     void (*fill)(int64_t n, double value, void *y);
 } fg_reduce_kernels;
 
-/* ---- gemm.c -------------------------------------------------------------------------------------------
- * Row-major C[m][n] = op(A) op(B) + beta C with beta 0 or 1 (with 0, C is not read). op(A) is A[m][k] with
- * leading dimension lda, or, if ta, the transpose of A[k][m]; likewise B. C overlaps neither. Any of m, n, k
- * may be 0 (k = 0 with beta 0 writes zeros). The result of a C element does not depend on m or n.
- * Memory between rows is neither read nor written. */
-/* Are the products so few that element by element they take less time than the preparations of tiles? */
+/* A small matrix product: element by element it takes less time than the preparations of tiles. */
 static inline int fg_is_few(int64_t m, int64_t n, int64_t k)
 {
     return m * n * k <= (k <= 8 && m * n <= 64 ? 216 : 32);
 }
 typedef struct {
-    int64_t m, n, k;            /* few */
+    int64_t m, n, k;
     int64_t a_row, a_col, b_row, b_col, ldc;    /* element (i, p) of A is a[i * a_row + p * a_col]; likewise B */
     int beta;
-    int roomy;                  /* behind c there may be written up to the end of a vector of 64 bytes */
+    int roomy;                  /* behind c may be written up to the end of a vector of 64 bytes */
 } fg_product;
+
+/* ---- gemm.c -------------------------------------------------------------------------------------------
+ * Row-major C[m][n] = op(A) op(B) + beta C with beta 0 or 1 (with 0, C is not read). op(A) is A[m][k] with
+ * leading dimension lda, or, if ta, the transpose of A[k][m]; likewise B. C overlaps neither. Any of m, n, k
+ * may be 0 (k = 0 with beta 0 writes zeros). The result of a C element does not depend on m or n.
+ * Memory between rows is neither read nor written. */
 typedef struct {
     void (*gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b,
                  int64_t ldb, int beta, void *c, int64_t ldc);
-    /* out (+)= a b by an fg_product, which y points to, in as little time as a few products take. n and g: anything. */
+    /* The same, out = a b, of few products: y points to an fg_product, n and g are not used. */
     fg_loop *few;
     /* y = A x, or A x + y if beta: m >= 16 contiguous rows of k elements, which are summed in lanes of vectors. */
     void (*rows)(int64_t m, int64_t k, const void *a, const void *x, int beta, void *y);

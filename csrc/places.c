@@ -215,8 +215,8 @@ static slot *take_dead(fg_program *p, arena *a, const slot *y)
     return NULL;
 }
 
-/* Can output v of a body, the result of step k, lie where the input is that it is carried on as? As soon as nobody reads
- * that any more, and where a product is added to it. Returns the input's place, or -1. */
+/* Can output v of a body, the result of step k, lie where the input does that it is carried on as? If nobody reads that
+ * any more, or it is a product that is added to it. Returns the input's place, or -1. */
 static int64_t carried_place(const fg_program *p, int start, int k, int v)
 {
     const step *s = &p->step[k];

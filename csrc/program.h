@@ -26,8 +26,8 @@ int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **);
 void fg_trace_abort(void);
 fg_recorded fg_trace_here(void);                /* by the innermost recording of this thread */
 /* The recording under way is that of a body: its outputs are all written where they are wanted, and output k may lie in
- * the memory of input first + k, for each of the n that are carried, if fg_program_in_place says so. */
-int fg_trace_body(int first, int n);
+ * the memory of input first + k, for each of the n that are carried, if fg_program_in_place says so; not if apart. */
+int fg_trace_body(int first, int n, int apart);
 int fg_program_in_place(const fg_program *, int input);
 int fg_trace_programs(void);                    /* is any recording of it other than of a function that is mapped? */
 uint32_t fg_trace_number(void);                 /* of the recording of this thread, 0 if there is none */

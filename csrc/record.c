@@ -156,13 +156,14 @@ int fg_trace_begin(fg_recorded what)
 
 fg_recorded fg_trace_here(void) { return recording ? recording->what : FG_NOTHING; }
 
-int fg_trace_body(int first, int n)
+int fg_trace_body(int first, int n, int apart)
 {
     if (!recording)
         return none();
     recording->body = 1;
     recording->first_carried = first;
     recording->n_carried = n;
+    recording->apart = apart;
     return FG_OK;
 }
 

@@ -1,7 +1,8 @@
 /* recording.h: what a program is made of; shared by the files that make it and run it.
  *
- * record.c notes operations down, simplify.c rewrites the notes, plan.c turns them into steps, which fuse.c
- * puts in groups, recompute.c repeats and places.c puts in memory, replay.c runs the steps, program.c describes them.
+ * record.c notes operations down, simplify.c rewrites the notes, plan.c turns them into steps, which fuse.c puts in
+ * groups, recompute.c repeats, places.c puts in memory and finish.c makes ready to call; replay.c runs the steps,
+ * program.c describes them.
  */
 #ifndef FG_RECORDING_H
 #define FG_RECORDING_H
@@ -51,7 +52,8 @@ struct fg_program {
     int n_late;                                 /* the last of the steps: products that train.c does panel by panel */
     int status;                 /* of the first note that failed: then the recording is not whole */
     int body;                   /* it is one of a loop or branch, which keeps small outputs only ... */
-    int first_carried, n_carried;   /* ... and may get input first_carried + k in the memory of output k */
+    int first_carried, n_carried;   /* ... and may get input first_carried + k in the memory of output k ... */
+    int apart;                  /* unless both are stacked */
     int draws;                  /* some step draws random numbers */
     int refs;                   /* bodies of loops belong to whatever names them */
     list bodies;                /* of fg_program *: those that notes name, used or not */
@@ -173,6 +175,7 @@ int fg_program_fuse(fg_program *);          /* groups of steps that run block by
 int fg_program_recompute(fg_program *);     /* cheap values in each group that reads them */
 void fg_program_lifetimes(fg_program *);    /* fills first, last and reader of every slot */
 int fg_program_place(fg_program *);         /* where in the arena each result lies */
+void fg_program_finish(fg_program *);       /* what a replay calls */
 const fg_call *fg_replay_call(const fg_replay *, int k);    /* what step k, a RUN step, is called with */
 void fg_replays_free(fg_program *);
 

@@ -323,7 +323,7 @@ static int collect(fg_program *p, note *a, note b, int value)
 static int carried_product(const fg_program *p, const note *a, const int *maker, const int *uses)
 {
     const int *in = operands_of(p, a);
-    for (int i = 0; a->op == FG_OP_add && i < 2; i++) {
+    for (int i = 0; a->op == FG_OP_add && !p->apart && i < 2; i++) {
         int k = carried_to(p, in[!i]), m = maker[in[i]];
         if (k >= 0 && p->out[k] == a->y && uses[in[!i]] == 1 && uses[in[i]] == 1 && m >= 0 &&
             notes_of(p)[m].op == FG_OP_matmul &&

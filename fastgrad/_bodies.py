@@ -133,12 +133,12 @@ def record(
     return body
 
 
-def as_program(f: Function, examples: Tensors, carried: slice = slice(0, 0)) -> Program:
-    """carried: which of the inputs go on as the first outputs."""
+def as_program(f: Function, examples: Tensors, carried: slice = slice(0, 0), apart: bool = False) -> Program:
+    """carried: which of the inputs go on as the first outputs; apart: both are wanted later."""
     with _grads(False):
         _core.trace_begin()
         try:
-            _core.trace_body(carried.start, carried.stop - carried.start)
+            _core.trace_body(carried.start, carried.stop - carried.start, apart)
             for x in examples:
                 _core.notes_input(x)
             results = f(examples)

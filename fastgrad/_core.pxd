@@ -155,7 +155,7 @@ cdef extern from "program.h":
     void fg_trace_abort()
     fg_recorded fg_trace_here()
     int fg_trace_programs()
-    int fg_trace_body(int first, int n)
+    int fg_trace_body(int first, int n, int apart)
     int fg_trace_outside(const fg_array *)
     int fg_trace_outside_node(const fg_node *)
     int fg_traced(const fg_array *)

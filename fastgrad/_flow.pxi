@@ -5,9 +5,10 @@ def recording_programs():
     return fg_trace_programs() != 0
 
 
-def trace_body(int first, int n):
-    """The recording under way is that of a body, of which output k is carried on as input first + k, k < n."""
-    check(fg_trace_body(first, n))
+def trace_body(int first, int n, bint apart):
+    """The recording under way is that of a body, of which output k is carried on as input first + k, k < n; apart: what
+    comes in is wanted later beside what goes out."""
+    check(fg_trace_body(first, n, apart))
 
 
 def example(Tensor x not None, int64_t row=-1):

@@ -60,8 +60,8 @@ class _Scan(Flow):
     def programs(self, operands: Tensors, further: bool) -> list[Program]:
         first = self.n_closure + self.n_carry
         examples = operands[:first] + [_core.example(x, 0) for x in operands[first:]]
-        carried = slice(0, 0) if further else slice(self.n_closure, first)
-        return [as_program(functools.partial(self._step, further), examples, carried)]
+        carried = slice(self.n_closure, first)
+        return [as_program(functools.partial(self._step, further), examples, carried, further)]
 
     def _again(self, same: list[tuple[Tensor, Tensor]], further: Tensors) -> Function:
         """A step on closure, carry and row, in the course of which further results are known."""

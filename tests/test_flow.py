@@ -139,6 +139,48 @@ def test_few_steps(wrap, length):
     np.testing.assert_allclose(wrap(fg.grad(g))(np.array([2.0, 3.0])), d, rtol=1e-7)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 7, 8, 9, 16, 17])
+def test_small_values_move_in_every_way_that_a_step_allows(n, dtype):
+    """Exchanged, kept, shifted, given out twice, read after their successors are there, in one vector and beyond it."""
+    a, b, big = (RNG.normal(size=k).astype(dtype) for k in (n, n, n + 30))
+    xs = RNG.normal(size=(5, n)).astype(dtype)
+
+    def step(carry, x):
+        a, b, big, kept, found = carry
+        c = b * a + x
+        big = np.concatenate([big[n:], c])
+        out = c, c > x, big[3 : 3 + n], a - c, x
+        return (b, a + c * 0.5, big, kept, found | (c > 1)), out
+
+    def oracle(init):
+        carry, rows = init, []
+        for x in xs:
+            carry, row = step(carry, x)
+            rows.append(row)
+        return [*carry, *map(np.array, zip(*rows))]
+
+    init = a, b, big, RNG.normal(size=2).astype(dtype), np.zeros(n, bool)
+    f = lambda *init: fg.scan(step, init, xs)  # noqa: E731
+    for wrap in WAYS:
+        carry, rows = wrap(f)(*init)
+        for found, expected in zip([*carry, *rows], oracle(init), strict=True):
+            assert np.asarray(found).dtype == expected.dtype
+            np.testing.assert_array_equal(found, expected)
+
+    def halve(a, b):
+        body = lambda s: (s[1], s[0] + s[2], s[2] / 2)  # noqa: E731
+        end = fg.while_loop(lambda s: s[2] > 0.1, body, (a, b, np.ones((), dtype)))
+        return fg.cond(end[2] > 0, lambda x, y: (y, x, x[:1]), lambda x, y: (x, y, y[:1]), end[0], end[1])
+
+    x, y, t = a, b, dtype(1)
+    while t > 0.1:
+        x, y, t = y, x + t, t / 2
+    for wrap in WAYS:
+        for found, expected in zip(wrap(halve)(a, b), (y, x, x[:1])):
+            np.testing.assert_array_equal(found, expected)
+
+
 def test_a_body_that_ignores_what_is_carried_or_reads_only_constants():
     f = lambda x: fg.scan(lambda c, r: (r, 1.0), 0.0, x)  # noqa: E731
     last, ys = fg.compile(f)(np.arange(3.0))
