@@ -441,9 +441,11 @@ static void find_walks(const fg_program *p, step *s)
 }
 
 /* Places in the arena end with whole vectors. A step that touches nothing else need not mind where its elements end:
- * what it computes beyond them nobody reads. */
+ * what it computes beyond them nobody reads. A single element has its own, faster way. */
 static void fill_vectors(const fg_program *p, step *s)
 {
+    if (s->n == 1)
+        return;
     if (s->op < FG_N_ELEMENTWISE && fg_kernels[p->slot[s->y].array.dtype].elementwise->by_element[s->op])
         return;
     int64_t itemsize = 1;
