@@ -11,11 +11,11 @@ VM_INLINE double vm_tanh_f64(double x) {
     return copysign(base + top / (e.s * e.q + (e.s + 1)), x);
 }
 
-/* a - a t with t = z / R(z), z = a^2, below 1.25, and 1 - t t with t = P(a) / Q(a) above: what is subtracted is
- * the smaller part, and either way there is one division. Minimax fits to 2^-25.5 whose coefficients, rounded, were then
- * searched for the least error of the function as computed: 1.52 ULP, 1.72 without fused multiply-add (every number
- * was tried). P is held at 1 for the sake of infinity. `left` must not be asked again once t is known, or compilers
- * divide twice; as t < a below 1.25, a maximum does it. */
+/* a - a t with t = z / R(z), z = a^2, below 1.25, and 1 - t t with t = P(a) / Q(a) above: what is subtracted is the
+ * smaller part, and either way there is one division. Minimax fits to 2^-25.5, whose rounded coefficients were then
+ * searched for the least error of the function as computed: 1.52 ULP, 1.72 without fused multiply-add (every number was
+ * tried). P is held at 1 for the sake of infinity. `left` must not be asked again once t is known, or compilers divide
+ * twice; as t < a below 1.25, a maximum does it. */
 VM_INLINE float vm_tanh_f32(float x) {
     float a = fabsf(x), z = a * a;
     float R = VM_P3(z, 0x1.800018p+1f, 0x1.3331bap+0f, -0x1.734d0cp-8f, 0x1.bff2a2p-13f);
