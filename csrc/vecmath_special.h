@@ -14,17 +14,18 @@ VM_INLINE double vm_tanh_f64(double x) {
 /* a - a t with t = z / R(z), z = a^2, below 1.25, and 1 - t t with t = P(a) / Q(a) above: what is subtracted is the
  * smaller part, and either way there is one division. Minimax fits to 2^-25.5, whose rounded coefficients were then
  * searched for the least error of the function as computed: 1.52 ULP, 1.72 without fused multiply-add (every number was
- * tried). P is held at 1 for the sake of infinity. `left` must not be asked again once t is known, or compilers divide
- * twice; as t < a below 1.25, a maximum does it. */
+ * tried). P is held finite for the sake of infinity. `left` must not be asked again once t is known, or compilers
+ * divide twice; as t < a below 1.25, a maximum does it. */
 VM_INLINE float vm_tanh_f32(float x) {
     float a = fabsf(x), z = a * a;
     float R = VM_P3(z, 0x1.800018p+1f, 0x1.3331bap+0f, -0x1.734d0cp-8f, 0x1.bff2a2p-13f);
     float P = VM_P2(a, 0x1.cce6b2p-1f, -0x1.71562ap-3f, 0x1.39c56cp-7f);
     float Q = (0x1.d04572p-1f + a * 0x1.f29474p-3f)
               + z * ((0x1.31f2dp-2f + a * 0x1.328fp-5f) + z * (0x1.4d9c76p-8f + a * 0x1.3b220ep-9f));
-    P = P < 1 ? P : 1;
     int left = a < 1.25f;
-    float whole = left ? a : 1, least = left ? a : 0, t = (left ? z : P) / (left ? R : Q);
+    float whole = left ? a : 1, least = left ? a : 0;
+    P = P < whole ? P : whole;
+    float t = (left ? z : P) / (left ? R : Q);
     return copysignf(whole - t * (least > t ? least : t), x);
 }
 

@@ -125,14 +125,14 @@ def test_the_hardest_float32_known(name):
 
 
 def test_tanh_of_float32_stays_in_bounds():
-    """Odd, exact where x is tiny, 1 from 10 on, never above 1, and falling nowhere by more than a unit in the last place."""
+    """Odd, exact where x is tiny, 1 from 10 on, never above 1, and never less than at a smaller number tried."""
     x = np.arange(0, 0x7F800001, 4999, dtype=np.uint32).view(np.float32)
     x = np.append(x, np.float32([10, np.inf]))
     x.sort()
     y = FUNCTIONS["tanh"](x).numpy()
     assert (FUNCTIONS["tanh"](-x).numpy().view(np.uint32) == (-y).view(np.uint32)).all()
     assert (y[x < 1e-4] == x[x < 1e-4]).all() and (y[x >= 10] == 1).all() and y.max() == 1
-    assert (np.diff(y) >= -np.spacing(y[:-1])).all()
+    assert (np.diff(y) >= 0).all()
 
 
 @pytest.mark.parametrize("name", IN_FLOAT64)
