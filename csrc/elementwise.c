@@ -5,9 +5,9 @@
  * An element's result must not depend on where it stands, yet a compiler is free to contract a * b + c to one
  * rounding in a vector body and not in its scalar remainder, or not where a factor has left the loop. So the
  * loops of the _FN rows only ever see whole vectors (STEP elements) at stride 1: run() repeats a stride-0
- * operand into a block and carries the tail through a padded vector. It is also the fastest way to do a few
- * elements. The plain rows contain no sum of inexact products, so they are ordinary loops, as are those of
- * functions of the C library, which are not vectorised.
+ * operand into a block and carries the tail through a padded vector. A single element is a vector of its own, which
+ * never leaves the registers. The plain rows contain no sum of inexact products, so they are ordinary loops, as are
+ * those of functions of the C library, which are not vectorised.
  */
 #if !defined T
 #include "kernels.h"
@@ -79,6 +79,7 @@ enum { BLOCK = 512 };
 #define SELU_ALPHA FN(SELU_ALPHA)()
 
 #define T float
+#define BITS uint32_t
 #define OTHER double
 #define FN(name) name##_f32
 #define VM(name) vm_##name##_f32
@@ -86,6 +87,7 @@ enum { BLOCK = 512 };
 #define SLOPE(name, text) PICK(VM_SLOPE_f32_##name, text)
 #include "elementwise.c"
 #define T double
+#define BITS uint64_t
 #define OTHER float
 #define FN(name) name##_f64
 #define VM(name) vm_##name##_f64
@@ -117,6 +119,12 @@ typedef void FN(loop)(int64_t n, const void *a, const void *b, const void *y, co
 
 #define STEP ((int64_t)(64 / sizeof(T)))
 #define UNIT(name) (IS_LIBM(name) ? 1 : STEP)
+
+/* An element alone takes the first of LANES lanes, zeros the others. Were all lanes equal, or did they differ by a
+ * condition on their place, the compiler would do with a scalar. */
+#define LANES (16 / sizeof(T))
+static const BITS FN(first)[LANES] = {~(BITS)0};
+#define ALONE(v) VM(float)(VM(bits)(v) & FN(first)[i])
 
 /* The first n elements of x, n <= STEP, and zeros; none of a missing operand. A constant count under a condition
  * becomes one masked move, from which a vector load can be served at once. */
@@ -167,16 +175,18 @@ static NOINLINE void FN(run_strided)(FN(loop) *loop, int is_libm, int64_t n, con
     }
 }
 
+static inline int FN(is_huge)(const T *x) { return VM(absolute)(*x) > (T)VM_TRIG_LIMIT; }
+
 /* A loop of sin or cos. Where there are huge arguments, value (or the derivative) is taken for them one by one. */
 static void FN(run_huge)(FN(loop) *loop, T (*value)(T), int64_t n, const T *x, const T *g, T *out) {
     for (int64_t i = 0; i < n; i += BLOCK) {
         int64_t m = n - i < BLOCK ? n - i : BLOCK;
         int any = 0;
-        for (int64_t j = i; j < i + m; j++) any |= VM(absolute)(x[j]) > (T)VM_TRIG_LIMIT;
+        for (int64_t j = i; j < i + m; j++) any |= FN(is_huge)(x + j);
         T y[BLOCK];
         FN(run)(loop, m, x + i, 0, 0, g ? g + i : 0, any ? y : out + i);
         for (int64_t j = i; any && j < i + m; j++)
-            out[j] = VM(absolute)(x[j]) > (T)VM_TRIG_LIMIT ? value(x[j]) * (g ? g[j] : 1) : y[j - i];
+            out[j] = FN(is_huge)(x + j) ? value(x[j]) * (g ? g[j] : 1) : y[j - i];
     }
 }
 
@@ -196,6 +206,16 @@ static void FN(run_huge)(FN(loop) *loop, T (*value)(T), int64_t n, const T *x, c
             (void)a, (void)x, (void)b, (void)y, (void)g;                                                       \
             out[i] = value;                                                                                    \
         }                                                                                                      \
+    }                                                                                                          \
+    static inline void FN(name##_one)(const T *pa, const T *pb, const T *py, const T *pg, T *out) {            \
+        const T a0 = *pa, b0 = *pb, y0 = *py, g0 = *pg;                                                        \
+        T lanes[LANES];                                                                                        \
+        SIMD for (size_t i = 0; i < LANES; i++) {                                                              \
+            const T x = ALONE(a0), a = x, b = ALONE(b0), y = ALONE(y0), g = ALONE(g0);                         \
+            (void)a, (void)x, (void)b, (void)y, (void)g;                                                       \
+            lanes[i] = value;                                                                                  \
+        }                                                                                                      \
+        *out = lanes[0];                                                                                       \
     }
 /* of a plain row, which may also read a single element for all */
 #define LOOPS(name, value)                                                                                     \
@@ -229,13 +249,16 @@ static void FN(run_huge)(FN(loop) *loop, T (*value)(T), int64_t n, const T *x, c
     LOOP(name##_vjp_loop, STEP, g * (T)(SLOPE(name, derivative)))                                              \
     static void FN(name)(int64_t n, const void *x, void *y) {                                                  \
         T (*huge)(T) = PICK(HUGE_forward_##name, 0);                                                           \
-        if (huge) FN(run_huge)(FN(name##_loop), huge, n, x, 0, y);                                             \
+        if (n == 1 && !IS_LIBM(name) && !(huge && FN(is_huge)(x))) FN(name##_loop_one)(x, x, x, x, y);         \
+        else if (huge) FN(run_huge)(FN(name##_loop), huge, n, x, 0, y);                                        \
         else if (IS_LIBM(name)) FN(name##_loop)(n, x, x, x, x, y);                                             \
         else FN(run)(FN(name##_loop), n, x, 0, 0, 0, y);                                                       \
     }                                                                                                          \
-    static void FN(name##_vjp)(int64_t n, const void *x, const void *y, const void *g, void *gx) {             \
+    static void FN(name##_vjp)(int64_t n, const void *x, const void *y, const void *some, void *gx) {          \
         T (*huge)(T) = PICK(HUGE_backward_##name, 0);                                                          \
-        if (huge) FN(run_huge)(FN(name##_vjp_loop), huge, n, x, g, gx);                                        \
+        const T *g = some;                                                                                     \
+        if (n == 1 && !(huge && FN(is_huge)(x))) FN(name##_vjp_loop_one)(SOME(x), g, SOME(y), g, gx);          \
+        else if (huge) FN(run_huge)(FN(name##_vjp_loop), huge, n, x, g, gx);                                   \
         else FN(run)(FN(name##_vjp_loop), n, x, 0, y, g, gx);                                                  \
     }
 
@@ -278,16 +301,19 @@ static void FN(run_huge)(FN(loop) *loop, T (*value)(T), int64_t n, const T *x, c
 #define BINARY_FN(name, definition, da, db, alo, ahi, blo, bhi, doc)                                           \
     LOOP(name##_loop, UNIT(name), VM(name)(a, b))                                                              \
     static void FN(name)(int64_t n, const void *a, int sa, const void *b, int sb, void *y) {                   \
-        if (sa & sb & !IS_LIBM(name)) FN(run)(FN(name##_loop), n, a, b, 0, 0, y);                              \
+        if (n == 1 && !IS_LIBM(name)) FN(name##_loop_one)(a, b, a, a, y);                                      \
+        else if (sa & sb & !IS_LIBM(name)) FN(run)(FN(name##_loop), n, a, b, 0, 0, y);                         \
         else FN(run_strided)(FN(name##_loop), IS_LIBM(name), n, a, sa, b, sb, 0, 0, y);                        \
     }                                                                                                          \
     BINARY_FN_VJP(name##_da, da)                                                                               \
     BINARY_FN_VJP(name##_db, db)
 #define BINARY_FN_VJP(name, derivative)                                                                        \
     LOOP(name##_loop, STEP, g * (T)(derivative))                                                               \
-    static void FN(name)(int64_t n, const void *a, int sa, const void *b, int sb, const void *y, const void *g, \
-                         void *ga) {                                                                           \
-        if (sa & sb) FN(run)(FN(name##_loop), n, a, b, y, g, ga);                                              \
+    static void FN(name)(int64_t n, const void *a, int sa, const void *b, int sb, const void *y,               \
+                         const void *some, void *ga) {                                                         \
+        const T *g = some;                                                                                     \
+        if (n == 1) FN(name##_loop_one)(SOME(a), SOME(b), SOME(y), g, ga);                                     \
+        else if (sa & sb) FN(run)(FN(name##_loop), n, a, b, y, g, ga);                                         \
         else FN(run_strided)(FN(name##_loop), 0, n, a, sa, b, sb, y, g, ga);                                   \
     }
 
@@ -337,6 +363,8 @@ static void FN(narrow)(int64_t n, const void *x, void *y) { FN(cut)((int)n, x, y
 
 #undef STEP
 #undef UNIT
+#undef LANES
+#undef ALONE
 #undef LOOP
 #undef LOOP_OF
 #undef LOOPS
@@ -347,6 +375,7 @@ static void FN(narrow)(int64_t n, const void *x, void *y) { FN(cut)((int)n, x, y
 #undef BINARY_VJP
 #undef BINARY_FN_VJP
 #undef T
+#undef BITS
 #undef OTHER
 #undef FN
 #undef VM

@@ -223,6 +223,11 @@ def test_result_does_not_depend_on_place_length_or_stride(name, dtype):
         same_bits(f(*args), expected[at], f"{name}, length {n}")
         for got, slope in zip(gradients(f, *args, cotangent=cotangent[at]), slopes):
             same_bits(got, slope[at], f"gradient of {name}, length {n}")
+    for k in range(16):
+        alone = [v[k : k + 1] for v in values]
+        same_bits(f(*alone), expected[k : k + 1], f"{name}, element {k} alone")
+        for got, slope in zip(gradients(f, *alone, cotangent=cotangent[k : k + 1]), slopes):
+            same_bits(got, slope[k : k + 1], f"gradient of {name}, element {k} alone")
     if len(values) == 2:
         for k in range(16):
             for args in ((values[0][k], np.full(33, values[1][k])), (np.full(33, values[0][k]), values[1][k])):
