@@ -172,7 +172,8 @@ def test_peak_memory(benchmark):
     step = step_by_fastgrad(params)
     benchmark.pedantic(step, (x, labels), rounds=3)
     theirs = torch_peak_bytes(net_by_torch(params, x, labels))
-    limit("peak memory of 784-1024-1024-10, of PyTorch's", step.program(x, labels).facts["peak_bytes"] / theirs, 0.6, "times")
+    limit("peak memory of 784-1024-1024-10, of PyTorch's", step.program(x, labels).facts["peak_bytes"] / theirs, 0.6,
+        "times")
 
 
 def test_time_to_record(benchmark):

@@ -220,12 +220,12 @@ int fg_tape_between(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int
     return status;
 }
 
-static int note_outside(const pass *p, fg_node *n, node_list *found)
+static int note_behind(const pass *p, fg_node *n, node_list *found)
 {
     return n && n->number < p->oldest ? append(found, n) : FG_OK;
 }
 
-int fg_tape_outside(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int64_t *count, fg_node ***out)
+int fg_tape_behind(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int64_t *count, fg_node ***out)
 {
     pass p;
     node_list found = {0};
@@ -233,10 +233,10 @@ int fg_tape_outside(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int
     if (!status)
         status = walk(&p, n_y, y);
     for (int i = 0; !status && i < n_y; i++)
-        status = note_outside(&p, y[i].node, &found);
+        status = note_behind(&p, y[i].node, &found);
     for (int64_t k = 0; k < p.reached.n; k++)
         for (int i = 0; !status && i < p.reached.node[k]->n_in; i++)
-            status = note_outside(&p, p.reached.node[k]->in[i].parent, &found);
+            status = note_behind(&p, p.reached.node[k]->in[i].parent, &found);
     end(&p);
     free(p.reached.node);
     *count = found.n;

@@ -26,12 +26,16 @@ enum { BLOCK = 512 };
 /* PICK(macro, default): the argument after `~,` where the macro is defined, else the default */
 #define PICK(...) PICK_SECOND(__VA_ARGS__, ~)
 #define PICK_SECOND(ignored, chosen, ...) chosen
+/* BARE(macro, loop): the loop of a row, or 0 where the macro is defined */
+#define BARE(macro, loop) BARE_THIRD(macro, ~, loop, ~)
+#define BARE_THIRD(...) BARE_CHOSEN(__VA_ARGS__)
+#define BARE_CHOSEN(ignored, value, chosen, ...) chosen
 
 /* sin and cos of huge arguments, one at a time */
-#define HUGE_forward_sin ~, FN(sin_huge)
-#define HUGE_forward_cos ~, FN(cos_huge)
-#define HUGE_backward_sin ~, FN(cos_huge)
-#define HUGE_backward_cos ~, FN(minus_sin_huge)
+#define HUGE_forward_sin ~, FN(sin_huge), 0
+#define HUGE_forward_cos ~, FN(cos_huge), 0
+#define HUGE_backward_sin ~, FN(cos_huge), 0
+#define HUGE_backward_cos ~, FN(minus_sin_huge), 0
 
 /* The functions that the texts of ops.def call, in the dtype at hand */
 #define where(c, a, b) ((c) ? (T)(a) : (T)(b))
@@ -111,8 +115,7 @@ static T FN(sin_huge)(T x) { return VM(sin_huge)(x); }
 static T FN(cos_huge)(T x) { return VM(cos_huge)(x); }
 static T FN(minus_sin_huge)(T x) { return -VM(sin_huge)(x); }
 
-/* One signature for every loop of an _FN row; a unary op's x is a, and a loop reads only what its text names. */
-typedef void FN(loop)(int64_t n, const T *a, const T *b, const T *y, const T *g, T *out);
+typedef void FN(loop)(int64_t n, const void *a, const void *b, const void *y, const void *g, void *out);
 
 #define STEP ((int64_t)(64 / sizeof(T)))
 #define UNIT(name) (IS_LIBM(name) ? 1 : STEP)
@@ -130,6 +133,11 @@ static inline void FN(pad)(int n, const T *x, T *padded) {
     SIMD for (int j = 0; j < STEP; j++) padded[j] = j < n ? x[j] : 0;
 }
 
+static inline void FN(cut)(int n, const T *padded, T *x) {
+    SIMD for (int j = 0; j < STEP; j++)
+        if (j < n) x[j] = padded[j];
+}
+
 /* All strides 1. A missing operand is not used: any address of the right length stands in for it. */
 static NOINLINE void FN(run)(FN(loop) *loop, int64_t n, const T *a, const T *b, const T *y, const T *g, T *out) {
     int64_t whole = n & -STEP;
@@ -142,9 +150,7 @@ static NOINLINE void FN(run)(FN(loop) *loop, int64_t n, const T *a, const T *b, 
     FN(pad)(rest, y ? y + whole : 0, padded[2]);
     FN(pad)(rest, g ? g + whole : 0, padded[3]);
     loop(STEP, padded[0], padded[1], padded[2], padded[3], padded[4]);
-    out += whole;
-    SIMD for (int j = 0; j < STEP; j++)
-        if (j < rest) out[j] = padded[4][j];
+    FN(cut)(rest, padded[4], out + whole);
 }
 
 /* value, at least n times */
@@ -187,13 +193,16 @@ static void FN(run_huge)(FN(loop) *loop, T (*value)(T), int64_t n, const T *x, c
 
 /* What a loop binds to the letters of its text */
 #define LETTERS const T x = pa[i], a = x, y = py[i], g = pg[i]; (void)a, (void)x, (void)y, (void)g
-#define LOOP(name, unit, value)                                                                                \
-    static NOINLINE void FN(name)(int64_t n, const T *pa, const T *pb, const T *py, const T *pg, T *out) {     \
+#define LOOP(name, unit, value) LOOP_OF(name, unit, 1, 1, value)
+#define LOOP_OF(name, unit, SA, SB, value)                                                             \
+    static NOINLINE void FN(name)(int64_t n, const void *va, const void *vb, const void *vy, const void *vg,   \
+                                  void *vout) {                                                                \
+        const T *pa = va, *pb = vb, *py = vy, *pg = vg;                                                        \
+        T *out = vout;                                                                                         \
         n &= -(int64_t)(unit); /* changes nothing, but lets the compiler leave out the remainder */            \
         SIMD for (int64_t i = 0; i < n; i++) {                                                                 \
-            LETTERS;                                                                                           \
-            const T b = pb[i];                                                                                 \
-            (void)b;                                                                                           \
+            const T x = pa[SA ? i : 0], a = x, b = pb[SB ? i : 0], y = py[i], g = pg[i];                       \
+            (void)a, (void)x, (void)b, (void)y, (void)g;                                                       \
             out[i] = value;                                                                                    \
         }                                                                                                      \
     }                                                                                                          \
@@ -207,6 +216,11 @@ static void FN(run_huge)(FN(loop) *loop, T (*value)(T), int64_t n, const T *x, c
         }                                                                                                      \
         *out = lanes[0];                                                                                       \
     }
+/* of a plain row, which may also read a single element for all */
+#define LOOPS(name, value)                                                                                     \
+    LOOP(name##_loop, STEP, value)                                                                             \
+    LOOP_OF(name##_one_a, STEP, 0, 1, value)                                                                   \
+    LOOP_OF(name##_one_b, STEP, 1, 0, value)
 
 /* Unary rows: <name> is y = f(x), <name>_vjp is gx = g f'(x) */
 #define UNARY(name, definition, derivative, lo, hi, doc)                                                       \
@@ -225,7 +239,9 @@ static void FN(run_huge)(FN(loop) *loop, T (*value)(T), int64_t n, const T *x, c
             LETTERS;                                                                                           \
             out[i] = g * (T)(derivative);                                                                      \
         }                                                                                                      \
-    }
+    }                                                                                                          \
+    LOOP(name##_loop, STEP, definition)                                                                        \
+    LOOP(name##_vjp_loop, STEP, g * (T)(derivative))
 
 #define UNARY_FN(name, definition, derivative, lo, hi, doc)                                                    \
     LOOP(name##_loop, UNIT(name), VM(name)(x))                                                                 \
@@ -270,6 +286,7 @@ static void FN(run_huge)(FN(loop) *loop, T (*value)(T), int64_t n, const T *x, c
         T *out = vy;                                                                                           \
         if (n) STRIDED((void)0, definition);                                                                   \
     }                                                                                                          \
+    LOOPS(name, definition)                                                                                    \
     BINARY_VJP(name##_da, da)                                                                                  \
     BINARY_VJP(name##_db, db)
 #define BINARY_VJP(name, derivative)                                                                           \
@@ -278,7 +295,8 @@ static void FN(run_huge)(FN(loop) *loop, T (*value)(T), int64_t n, const T *x, c
         const T *pa = SOME(va), *pb = SOME(vb), *py = SOME(vy), *pg = some;                                    \
         T *out = vga;                                                                                          \
         if (n) STRIDED(const T y = py[i]; (void)y, pg[i] * (T)(derivative));                                   \
-    }
+    }                                                                                                          \
+    LOOPS(name, g * (T)(derivative))
 #define BINARY_FN(name, definition, da, db, alo, ahi, blo, bhi, doc)                                           \
     LOOP(name##_loop, UNIT(name), VM(name)(a, b))                                                              \
     static void FN(name)(int64_t n, const void *a, int sa, const void *b, int sb, void *y) {                   \
@@ -337,12 +355,18 @@ static void FN(stretch)(int64_t n, const void *x, void *y) {
     T *out = y;
     for (int64_t i = 0; i < n; i++) out[i] = value;
 }
+LOOP_OF(stretch_loop, STEP, 0, 1, x)
+
+static void FN(widen)(int64_t n, const void *x, void *y) { FN(pad)((int)n, x, y); }
+static void FN(narrow)(int64_t n, const void *x, void *y) { FN(cut)((int)n, x, y); }
 
 #undef STEP
 #undef UNIT
 #undef LANES
 #undef ALONE
 #undef LOOP
+#undef LOOP_OF
+#undef LOOPS
 #undef LETTERS
 #undef SOME
 #undef STRIDED
@@ -374,6 +398,20 @@ static void FN(stretch)(int64_t n, const void *x, void *y) {
     },
 #undef UNARY
 #undef UNARY_FN
+#define UNARY(name, ...) FN(name##_loop),
+#define UNARY_FN(name, ...) IS_LIBM(name) ? 0 : BARE(HUGE_forward_##name, FN(name##_loop)),
+    .unary_loop = {
+#include "ops.def"
+    },
+#undef UNARY
+#undef UNARY_FN
+#define UNARY(name, ...) FN(name##_vjp_loop),
+#define UNARY_FN(name, ...) BARE(HUGE_backward_##name, FN(name##_vjp_loop)),
+    .unary_vjp_loop = {
+#include "ops.def"
+    },
+#undef UNARY
+#undef UNARY_FN
 #undef BINARY
 #undef BINARY_FN
 #define UNARY(...)
@@ -388,6 +426,21 @@ static void FN(stretch)(int64_t n, const void *x, void *y) {
     .binary_vjp = {
 #include "ops.def"
     },
+#undef BINARY
+#undef BINARY_FN
+#define BINARY(name, ...) {FN(name##_loop), FN(name##_one_a), FN(name##_one_b)},
+#define BINARY_FN(name, ...) {IS_LIBM(name) ? 0 : FN(name##_loop), 0, 0},
+    .binary_loop = {
+#include "ops.def"
+    },
+#undef BINARY
+#undef BINARY_FN
+#define BINARY(name, ...) {{FN(name##_da_loop), FN(name##_da_one_a), FN(name##_da_one_b)}, \
+                           {FN(name##_db_loop), FN(name##_db_one_a), FN(name##_db_one_b)}},
+#define BINARY_FN(name, ...) {{FN(name##_da_loop), 0, 0}, {FN(name##_db_loop), 0, 0}},
+    .binary_vjp_loop = {
+#include "ops.def"
+    },
 #undef UNARY
 #undef UNARY_FN
 #undef BINARY
@@ -396,6 +449,9 @@ static void FN(stretch)(int64_t n, const void *x, void *y) {
     .where = FN(choose),
     .cast = FN(cast),
     .stretch = FN(stretch),
+    .stretch_loop = FN(stretch_loop),
+    .widen = FN(widen),
+    .narrow = FN(narrow),
     .by_element = {
 #define UNARY(name, ...) IS_LIBM(name),
 #define UNARY_FN UNARY

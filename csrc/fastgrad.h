@@ -149,6 +149,9 @@ extern const fg_op_text fg_texts[FG_N_ELEMENTWISE];
 /* ---- memory.c: a pool of size classes; the text of the last error --------------------------------------- */
 void *fg_alloc(size_t bytes);
 void fg_free(void *block, size_t bytes);
+void *fg_alloc_lasting(size_t bytes);           /* as much as that, not from the pool */
+void fg_free_lasting(void *block, size_t bytes);
+void fg_pool_empty(void);       /* give the system what is free: when a recording has ended, which needed more than others */
 int fg_fail(fg_status status, const char *format, ...)
 #if defined(__GNUC__)
     __attribute__((format(printf, 2, 3)))
@@ -243,7 +246,7 @@ int fg_gradients(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int re
  * also on failure. */
 int fg_tape_between(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int64_t *count, fg_node ***out);
 /* In the same way the nodes older than all wrt that lead to any y by others than wrt; one may occur several times. */
-int fg_tape_outside(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int64_t *count, fg_node ***out);
+int fg_tape_behind(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int64_t *count, fg_node ***out);
 /* The recorded rule of an operation whose vjp is a kernel: gx = g times the derivative of the node by its input i,
  * composed of operations. FG_OK or FG_RAISED. */
 extern int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx);
@@ -264,6 +267,8 @@ int fg_sum_to(fg_tensor x, fg_shape *, fg_tensor *out);     /* undo a broadcast:
 void fg_set_blas(void *sgemm, void *dgemm, int ilp64);
 /* Some rows, from `from` on, of the product of two matrices, by the kernel that the whole takes. */
 void fg_matmul_rows(const fg_call *, int64_t from, int64_t rows, void *y);
+/* Is a product of two matrices computed by the tiles of gemm.c? */
+int fg_matmul_is_ours(int dtype, const fg_shape *a, const fg_shape *b, const int64_t *attr);
 
 /* ---- dispatch.c --------------------------------------------------------------------------------------- */
 int fg_kernels_select(const char *isa);     /* NULL: the best this machine has */

@@ -122,10 +122,29 @@ static void done(const fg_call *c, int i, fg_replay *r)
         fg_replay_give(fg_body(c->attr, i), r);
 }
 
-static void set_inputs(fg_replay *r, const fg_tensor *in, int n)
+/* To and from the place of a lodged value: its bytes, and what fills a vector up. */
+static void widen(int64_t bytes, const void *from, void *to)
+{
+    fg_kernels[FG_FLOAT32].elementwise->widen(bytes / FG_WORD, from, to);
+}
+
+static void narrow(int64_t bytes, const void *from, void *to)
+{
+    fg_kernels[FG_FLOAT32].elementwise->narrow(bytes / FG_WORD, from, to);
+}
+
+static void set_input(const fg_program *p, fg_replay *r, int i, void *at)
+{
+    if (is_lodged(p, i))
+        widen(bytes_of(p, i), at, fg_replay_address(r)[i]);
+    else
+        fg_replay_address(r)[i] = at;
+}
+
+static void set_inputs(const fg_program *p, fg_replay *r, const fg_tensor *in, int n)
 {
     for (int i = 0; i < n; i++)
-        fg_replay_address(r)[i] = in[i].array->data;
+        set_input(p, r, i, in[i].array->data);
 }
 
 /* How many nanoseconds a step takes, about. */
@@ -140,76 +159,111 @@ static int take_pause(double *since, double step)
     return fg_on_pause();
 }
 
-/* How an input or output of a body moves from step to step: on by so many bytes, or between two places. */
+/* How an input or output of a body moves from step to step: its address on by so many bytes, or between two places. Of a
+ * lodged one it is copied: before a step from where it moves, or after a step to there. */
 typedef struct {
+    void **address;
     char *at, *other;
-    int64_t step;
+    int64_t step, words;
 } moving;
 
-/* Carried value k goes to and fro between two places, so that it ends in the first, or from row to row of its stack; it
- * stays where it is if the body adds to it in place. */
-static void begin_carried(const fg_call *c, int k, char *place, moving *in, moving *out)
+/* n of them at a time: those whose address moves, those that are copied before a step and those after it. */
+typedef struct { int n; moving *x; } movings;
+
+static void move(const movings *m)
 {
-    const fg_program *p = fg_body(c->attr, 0);
-    int input = (int)c->attr[CONSTANTS] + k;
-    int64_t length = c->attr[LENGTH], bytes = bytes_of(p, p->out[k]);
-    char *from = place, *to = place;
-    if (c->attr[STACKED]) {
-        int64_t step = c->attr[REVERSE] ? -bytes : bytes;
-        from += c->attr[REVERSE] ? length * bytes : 0;
-        *in = (moving){from, NULL, step};
-        *out = (moving){from + step, NULL, step};
-    } else {
-        int moves = !fg_program_in_place(p, input);
-        *(moves && length % 2 ? &from : &to) += moves ? room(bytes) : 0;
-        *in = (moving){from, to, 0};
-        *out = (moving){to, from, 0};
+    for (moving *x = m->x, *end = x + m->n; x < end; x++) {
+        char *at = *x->address = x->at;
+        if (x->other) {
+            x->at = x->other;
+            x->other = at;
+        } else {
+            x->at += x->step;
+        }
     }
+}
+
+/* `how` is widen or narrow. */
+static void copy_moving(const movings *m, int in, void (*how)(int64_t n, const void *x, void *y))
+{
+    for (moving *x = m->x, *end = x + m->n; x < end; x++) {
+        how(x->words, in ? x->at : *x->address, in ? *x->address : x->at);
+        x->at += x->step;
+    }
+}
+
+/* Carried value k goes to and fro between two places, so that it ends in the first, or from row to row of its stack; it
+ * stays where it is if the body adds to it in place. A lodged one stays in the body, copied only if its result does not
+ * replace it. */
+static void begin_carried(const fg_call *c, int k, char *place, fg_replay *r, movings *moved, movings *after)
+{
+    fg_program *p = fg_body(c->attr, 0);
+    int input = (int)c->attr[CONSTANTS] + k;
+    void **in = fg_replay_address(r) + input, **out = fg_replay_address(r) + p->n_in + k;
+    int64_t length = c->attr[LENGTH], bytes = bytes_of(p, input), step = c->attr[REVERSE] ? -bytes : bytes;
+    char *from = place, *to = place;
+    if (c->attr[STACKED])
+        from += c->attr[REVERSE] ? length * bytes : 0;
+    else if (!is_lodged(p, input) && !fg_program_in_place(p, input))
+        *(length % 2 ? &from : &to) += room(bytes);
     copy(from, c->in[input].array->data, bytes);
+    if (is_lodged(p, input)) {
+        widen(bytes, from, *in);
+        if (c->attr[STACKED])
+            after->x[after->n++] = (moving){out, from + step, NULL, step, bytes / FG_WORD};
+        if (*in != *out)
+            after->x[after->n++] = (moving){out, *in, NULL, 0, FG_ALIGN / FG_WORD};
+    } else if (c->attr[STACKED]) {
+        moved->x[moved->n++] = (moving){in, from, NULL, step, bytes / FG_WORD};
+        moved->x[moved->n++] = (moving){out, from + step, NULL, step, bytes / FG_WORD};
+    } else {
+        moved->x[moved->n++] = (moving){in, from, to, 0, 0};
+        moved->x[moved->n++] = (moving){out, to, from, 0, 0};
+    }
 }
 
 int fg_scan_run(const fg_call *c, fg_array *y)
 {
     fg_program *p = fg_body(c->attr, 0);
-    int64_t length = c->attr[LENGTH];
-    int n_constants = (int)c->attr[CONSTANTS], n = (int)c->attr[CARRY], n_moving = p->n_in - n_constants + p->n_out;
+    int64_t length = c->attr[LENGTH], sign = c->attr[REVERSE] ? -1 : 1, first = c->attr[REVERSE] ? length - 1 : 0;
+    int n_constants = (int)c->attr[CONSTANTS], n = (int)c->attr[CARRY], most = p->n_in + p->n_out;
     fg_replay *r = replay_of(c, 0);
-    moving *x = r ? malloc((size_t)n_moving * sizeof *x + 1) : NULL;
-    if (!x) {
+    moving *all = r ? malloc((size_t)(3 * most) * sizeof *all + 1) : NULL;
+    if (!all) {
         done(c, 0, r);
         return fg_fail(FG_NO_MEMORY, "no memory for a loop");
     }
-    set_inputs(r, c->in, n_constants);
-    moving *out = x + p->n_in - n_constants;
-    int64_t sign = c->attr[REVERSE] ? -1 : 1, first = c->attr[REVERSE] ? length - 1 : 0;
+    movings moved = {0, all}, before = {0, all + most}, after = {0, all + 2 * most};
+    set_inputs(p, r, c->in, n_constants);
     for (int k = 0; k < n; k++)
-        begin_carried(c, k, (char *)y->data + place_of(c->op, c->attr, k), &x[k], &out[k]);
+        begin_carried(c, k, (char *)y->data + place_of(c->op, c->attr, k), r, &moved, &after);
     for (int i = n_constants + n; i < p->n_in; i++) {
         int64_t bytes = bytes_of(p, i);
-        x[i - n_constants] = (moving){(char *)c->in[i].array->data + first * bytes, NULL, sign * bytes};
+        movings *m = is_lodged(p, i) ? &before : &moved;
+        m->x[m->n++] = (moving){fg_replay_address(r) + i, (char *)c->in[i].array->data + first * bytes, NULL,
+                                sign * bytes, bytes / FG_WORD};
     }
     for (int k = n; k < p->n_out; k++) {
         int64_t bytes = bytes_of(p, p->out[k]);
-        out[k] = (moving){(char *)y->data + place_of(c->op, c->attr, k) + first * bytes, NULL, sign * bytes};
+        movings *m = is_lodged(p, p->out[k]) ? &after : &moved;
+        m->x[m->n++] = (moving){fg_replay_address(r) + p->n_in + k,
+                                (char *)y->data + place_of(c->op, c->attr, k) + first * bytes, NULL, sign * bytes, bytes / FG_WORD};
     }
     int status = FG_OK;
     double since = 0, step = duration(p);
-    void **address = fg_replay_address(r) + n_constants;
+    const fg_elementwise_kernels *k = fg_kernels[FG_FLOAT32].elementwise;
     for (int64_t t = 0; !status && t < length; t++) {
-        for (int i = 0; i < n_moving; i++) {
-            address[i] = x[i].at;
-            if (x[i].other) {
-                char *at = x[i].at;
-                x[i].at = x[i].other;
-                x[i].other = at;
-            } else {
-                x[i].at += x[i].step;
-            }
-        }
+        move(&moved);
+        copy_moving(&before, 1, k->widen);
         if (!(status = fg_replay_run_again(p, r, t ? n_constants : 0)))
             status = take_pause(&since, step);
+        copy_moving(&after, 0, k->narrow);
     }
-    free(x);
+    for (int k = 0; !status && k < n; k++)
+        if (is_lodged(p, n_constants + k) && !c->attr[STACKED])
+            narrow(bytes_of(p, n_constants + k), fg_replay_address(r)[n_constants + k],
+                   (char *)y->data + place_of(c->op, c->attr, k));
+    free(all);
     done(c, 0, r);
     return status;
 }
@@ -226,13 +280,15 @@ int fg_while_loop_run(const fg_call *c, fg_array *y)
     for (int k = 0; !status && k < n; k++) {
         int64_t bytes = bytes_of(p, p->out[k]);
         copy(place, c->in[n_constants + k].array->data, bytes);
-        fg_replay_address(test_r)[n_constants + k] = fg_replay_address(r)[n_constants + k] = place;
-        fg_replay_address(r)[p->n_in + k] = place + room(bytes);
+        set_input(test, test_r, n_constants + k, place);
+        set_input(p, r, n_constants + k, place);
+        if (!is_lodged(p, n_constants + k))
+            fg_replay_address(r)[p->n_in + k] = place + room(bytes);
         place += 2 * room(bytes);
     }
     if (!status) {
-        set_inputs(test_r, c->in, n_constants);
-        set_inputs(r, c->in, n_constants);
+        set_inputs(test, test_r, c->in, n_constants);
+        set_inputs(p, r, c->in, n_constants);
         fg_replay_address(test_r)[test->n_in] = &goes_on;
     }
     double since = 0, step = duration(test) + duration(p);
@@ -244,12 +300,24 @@ int fg_while_loop_run(const fg_call *c, fg_array *y)
             status = take_pause(&since, step);
         for (int k = 0; k < n; k++) {
             void **in = fg_replay_address(r) + n_constants + k, **out = fg_replay_address(r) + p->n_in + k, *read = *in;
-            *in = fg_replay_address(test_r)[n_constants + k] = *out;
-            *out = read;
+            if (is_lodged(p, n_constants + k)) {
+                widen(FG_ALIGN, *out, fg_replay_address(test_r)[n_constants + k]);
+                widen(FG_ALIGN, *out, *in);
+            } else {
+                *in = fg_replay_address(test_r)[n_constants + k] = *out;
+                *out = read;
+            }
         }
     }
-    for (int k = 0; turned && !status && k < n; k++)
-        copy(fg_replay_address(r)[p->n_in + k], fg_replay_address(r)[n_constants + k], bytes_of(p, p->out[k]));
+    place = y->data;
+    for (int k = 0; !status && k < n; k++) {
+        int64_t bytes = bytes_of(p, p->out[k]);
+        if (is_lodged(p, n_constants + k))
+            narrow(bytes, fg_replay_address(r)[n_constants + k], place);
+        else if (turned)
+            copy(place, fg_replay_address(r)[n_constants + k], bytes);
+        place += 2 * room(bytes);
+    }
     done(c, 0, test_r);
     done(c, 1, r);
     return status;
@@ -262,13 +330,16 @@ int fg_cond_run(const fg_call *c, fg_array *y)
     fg_replay *r = replay_of(c, i);
     if (!r)
         return FG_NO_MEMORY;
-    set_inputs(r, c->in + 1, p->n_in);
+    set_inputs(p, r, c->in + 1, p->n_in);
     char *at = y->data;
-    for (int k = 0; k < p->n_out; k++) {
-        fg_replay_address(r)[p->n_in + k] = at;
-        at += room(bytes_of(p, p->out[k]));
-    }
+    for (int k = 0; k < p->n_out; at += room(bytes_of(p, p->out[k++])))
+        if (!is_lodged(p, p->out[k]))
+            fg_replay_address(r)[p->n_in + k] = at;
     int status = fg_replay_run(p, r);
+    at = y->data;
+    for (int k = 0; k < p->n_out; at += room(bytes_of(p, p->out[k++])))
+        if (is_lodged(p, p->out[k]))
+            narrow(bytes_of(p, p->out[k]), fg_replay_address(r)[p->n_in + k], at);
     done(c, i, r);
     return status;
 }

@@ -6,7 +6,10 @@
 
 enum {
     LOOK_AHEAD = 64,            /* steps that a group may overtake */
-    WIDEST = 2048               /* a longer row makes blocks too large for a cache when rows or columns are summed */
+    WIDEST = 2048,              /* a longer row makes blocks too large for a cache when rows or columns are summed */
+    PRODUCT_BYTES = 1 << 14,    /* of a product at a time, or more ... */
+    PRODUCT_ROWS = 3 * FG_SUM_PART,     /* ... in multiples of so many rows, which are whole tiles of gemm.c, too */
+    LEAST_BLOCKS = 4            /* of a product of fewer it saves no memory to have them one at a time */
 };
 
 /* While a group is formed: its number in `mine` marks the values that it reads or writes, in `made` those it writes, in
@@ -17,6 +20,14 @@ static int reads_any(const fg_program *p, const step *s, const int *marks, int n
 {
     for (int i = 0; i < s->n_in; i++)
         if (s->in[i] >= 0 && marks[p->slot[s->in[i]].root] == number)
+            return 1;
+    return 0;
+}
+
+static int reads_root(const fg_program *p, const step *s, int root)
+{
+    for (int i = 0; i < s->n_in; i++)
+        if (s->in[i] >= 0 && p->slot[s->in[i]].root == root)
             return 1;
     return 0;
 }
@@ -41,7 +52,8 @@ static int has_rows(const fg_program *p, const step *s)
 
 static void join(const fg_program *p, const step *s, group *g)
 {
-    g->mine[s->y] = g->made[s->y] = g->number;
+    int y = p->slot[s->y].root;
+    g->mine[y] = g->made[y] = g->number;
     for (int i = 0; i < s->n_in; i++)
         if (s->in[i] >= 0)
             g->mine[p->slot[s->in[i]].root] = g->number;
@@ -84,12 +96,15 @@ static kind kind_of_sink(const fg_program *p, const step *s, const step *first, 
     return first->width && first->width != *width ? RUN : found;
 }
 
-/* How many elements a group works on at a time: with sums of rows or columns, whole rows. */
+/* How many elements a group works on at a time: with sums of rows or columns, whole rows; with products, multiples of
+ * the rows that are noted as its block. */
 static int64_t block_of(const step *first)
 {
-    int64_t part = first->width * FG_SUM_PART;
+    int is_product = first->kind == PRODUCT_STEP;
+    int64_t part = first->width * (is_product ? first->block : FG_SUM_PART);
+    int64_t least = is_product ? PRODUCT_BYTES / (int64_t)first->itemsize : FG_BLOCK;
     int64_t block = first->width == 0 ? FG_BLOCK : first->width == 1 ? FG_SUM_LEAF
-                    : part < FG_BLOCK ? FG_BLOCK / part * part : part;
+                    : part < least ? least / part * part : part;
     return block < first->n ? block : first->n;
 }
 
@@ -98,6 +113,66 @@ static int can_go_ahead(const fg_program *p, const step *s, const group *g)
 {
     return s->n < FG_FUSE_FROM && !fg_draws(s->op, s->attr) && !reads_any(p, s, g->made, g->number) &&
            !reads_any(p, s, g->passed, g->number);
+}
+
+/* How many rows of a step to make at a time, if it is a product to be made so; else 0. Each time its second operand is
+ * read again, or even turned again, which must be little beside the rows. Its operands have to stay for it, and must
+ * not be more than its result. */
+static int64_t rows_at_a_time(const fg_program *p, const step *s)
+{
+    const slot *y = &p->slot[s->y];
+    if (s->kind != RUN || s->op != FG_OP_matmul || s->n_in != 2 || y->panel || y->array.shape->ndim != 2 ||
+        !fg_matmul_is_ours(y->array.dtype, shape_at(p, s->in[0]), shape_at(p, s->in[1]), s->attr))
+        return 0;
+    int64_t bytes = 0, width = y->array.shape->dim[1], depth = shape_at(p, s->in[0])->dim[!s->attr[0]];
+    for (int i = 0; i < 1 + (s->in[0] != s->in[1]); i++)
+        if (values_of(p)[p->slot[s->in[i]].root].from == RESULT)
+            bytes += bytes_at(p, s->in[i]);
+    int64_t rows = depth > 4 ? 4 * PRODUCT_ROWS : PRODUCT_ROWS;
+    return depth <= PRODUCT_ROWS && bytes <= bytes_at(p, s->y) && width > 1 && width <= WIDEST &&
+           bytes_at(p, s->y) >= LEAST_BLOCKS * PRODUCT_BYTES && s->n / width >= LEAST_BLOCKS * rows ? rows : 0;
+}
+
+/* Does a group read a product element for element, if at all, and go over whole rows? */
+static int fits(const fg_program *p, const step *product, const step *first, int size)
+{
+    int root = p->slot[product->y].root;
+    int64_t width = shape_at(p, product->y)->dim[1];
+    if (product->n != first->n || (first->width && first->width != width))
+        return 0;
+    for (int j = 0; j < size; j++)
+        for (int i = 0; i < first[j].n_in; i++) {
+            int v = first[j].in[i];
+            if (v >= 0 && p->slot[v].root == root &&
+                (first[j].kind == PRODUCT_STEP || shape_at(p, v)->size != first->n || p->slot[v].shift))
+                return 0;
+        }
+    return 1;
+}
+
+/* Let a group begin with the products that it reads and no step before it does: they are made some rows at a time.
+ * Returns its first step. */
+static int take_products(const fg_program *p, step *sorted, int start, int n)
+{
+    for (int j = start - 1; j >= 0 && j >= start - LOOK_AHEAD; j--) {
+        step product = sorted[j];
+        int reader = j + 1;
+        product.block = rows_at_a_time(p, &product);
+        if (!product.block)
+            continue;
+        while (reader < n && !reads_root(p, &sorted[reader], p->slot[product.y].root))
+            reader++;
+        if (reader < start || reader == n || !fits(p, &product, &sorted[start], n - start))
+            continue;
+        memmove(&sorted[j], &sorted[j + 1], (size_t)(start - j - 1) * sizeof *sorted);
+        product.kind = PRODUCT_STEP;
+        product.width = shape_at(p, product.y)->dim[1];
+        product.sinks = sorted[start].sinks;
+        if (product.block < sorted[start].block)
+            product.block = sorted[start].block;
+        sorted[--start] = product;
+    }
+    return start;
 }
 
 /* Move flat steps of one length to a group, which runs block by block: neighbours, and those further on that read
@@ -127,7 +202,7 @@ static void sort_steps(fg_program *p, step *sorted, group *g)
                 sorted[n++] = *s;
                 s->group = 0;
             } else if ((sum = kind_of_sink(p, s, &sorted[start], g, &width)) != RUN) {
-                g->passed[s->y] = g->number;
+                g->passed[p->slot[s->y].root] = g->number;
                 sorted[start].sinks++;
                 sorted[start].width = width;
                 sorted[n] = *s;
@@ -141,10 +216,11 @@ static void sort_steps(fg_program *p, step *sorted, group *g)
                 ahead++;
                 s->group = 0;
             } else {
-                g->passed[s->y] = g->number;
+                g->passed[p->slot[s->y].root] = g->number;
                 passed++;
             }
         }
+        start = take_products(p, sorted, start, n);
         sorted[start].group = n - start;
         if (n - start > 1 || has_rows(p, first))
             sorted[start].block = block_of(&sorted[start]);

@@ -17,7 +17,7 @@
 #endif
 
 /* R_MAX * V_MAX accumulators, V_MAX vectors of B and one of A fit the register file. */
-enum { R_MAX = 6, K_BLOCK = 192, FEW = 32 };
+enum { R_MAX = 6, K_BLOCK = 192 };
 #if defined __AVX512F__
 enum { VECTOR_BYTES = 64, V_MAX = 4 };
 #elif defined __AVX__
@@ -99,7 +99,7 @@ enum { MASKED = 0 };
 #endif
 #include "gemm.c"
 
-const fg_gemm_kernels FG_TABLE(fg_gemm)[2] = {{gemm_f32, rows_f32}, {gemm_f64, rows_f64}};
+const fg_gemm_kernels FG_TABLE(fg_gemm)[2] = {{gemm_f32, few_f32, rows_f32}, {gemm_f64, few_f64, rows_f64}};
 
 #else /* ---- once per dtype ---- */
 
@@ -286,6 +286,60 @@ static void NAME(rows)(int64_t m, int64_t k, const void *a_, const void *x, int 
     for (; i < m; i++) y[i] = last[i - (m - W)] + (beta ? y[i] : 0);
 }
 
+/* Element by element, with a constant k up to 8. */
+INLINE void NAME(few_of)(const int64_t k, const fg_product *s, const REAL *a, const REAL *b, REAL *c)
+{
+    const int64_t a_row = s->a_row, a_col = s->a_col, b_row = s->b_row, ldc = s->ldc;
+    const int beta = s->beta;
+    REAL x[32];
+    for (int64_t j = s->n; j > 0; j--, b += s->b_col, c++) {
+        UNROLL for (int64_t p = 0; p < k; p++) x[p] = b[p * b_row];
+        const REAL *row = a;
+        REAL *y = c;
+        for (int64_t i = s->m; i > 0; i--, row += a_row, y += ldc) {
+            REAL sum = 0;
+            UNROLL for (int64_t p = 0; p < k; p++) {
+                __asm__ volatile("");           /* vectors take longer to prepare, and multiply and add apart */
+                sum += row[p * a_col] * x[p];
+            }
+            *y = beta ? sum + *y : sum;
+        }
+    }
+}
+
+/* The sum of vectors of `count` elements, each times a number. */
+INLINE void NAME(few_vectors)(const fg_product *s, int count, const REAL *v, int64_t v_step, const REAL *x, int64_t x_step,
+                              REAL *c)
+{
+    VECTOR sum = {0};
+    for (int64_t p = 0; p < s->k; p++) sum += NAME(load_first)(v + p * v_step, count) * x[p * x_step];
+    if (s->beta) sum += NAME(load_first)(c, count);
+    if (s->roomy) STORE(c, sum);
+    else NAME(store_first)(c, count, sum);
+}
+
+static void NAME(few)(int64_t n, const void *a_, const void *b_, const void *product, const void *g, void *c_)
+{
+    (void)n, (void)g;
+    const fg_product *s = product;
+    const REAL *a = a_, *b = b_;
+    REAL *c = c_;
+    if (s->n == 1 && s->a_row == 1 && s->ldc == 1 && s->m <= W) {
+        NAME(few_vectors)(s, (int)s->m, a, s->a_col, b, s->b_row, c);
+        return;
+    }
+    if (s->m == 1 && s->b_col == 1 && s->n <= W) {
+        NAME(few_vectors)(s, (int)s->n, b, s->b_row, a, s->a_col, c);
+        return;
+    }
+    switch (s->k) {
+#define CASE(K) case K: NAME(few_of)(K, s, a, b, c); break;
+        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
+#undef CASE
+    default: NAME(few_of)(s->k, s, a, b, c);
+    }
+}
+
 static void NAME(gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a_, int64_t lda,
                        const void *b_, int64_t ldb, int beta, void *c_, int64_t ldc)
 {
@@ -297,13 +351,9 @@ static void NAME(gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const vo
         for (int64_t i = 0; i < m; i++)
             for (int64_t j = 0; j < n; j++) c[i * ldc + j] = 0;
     if (m == 0 || n == 0 || k == 0) return;
-    if (m * n * k <= FEW) {                     /* less work than the preparations of a tile */
-        for (int64_t i = 0; i < m; i++)
-            for (int64_t j = 0; j < n; j++) {
-                REAL sum = 0, *y = c + i * c_row + j;
-                for (int64_t p = 0; p < k; p++) sum += a[i * a_row + p * a_col] * b[p * b_row + j * b_col];
-                *y = beta ? sum + *y : sum;
-            }
+    if (fg_is_few(m, n, k)) {
+        const fg_product few = {m, n, k, a_row, a_col, b_row, b_col, ldc, beta, 0};
+        NAME(few)(0, a, b, &few, NULL, c);
         return;
     }
 

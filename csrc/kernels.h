@@ -43,6 +43,9 @@ enum {
 };
 enum { FG_LESS, FG_LESS_EQUAL, FG_GREATER, FG_GREATER_EQUAL, FG_EQUAL, FG_NOT_EQUAL, FG_N_COMPARE };
 
+/* What most steps of a program are: a kernel below in its simplest form. a is x where there is only one. */
+typedef void fg_loop(int64_t n, const void *a, const void *b, const void *y, const void *g, void *out);
+
 /* ---- elementwise.c ------------------------------------------------------------------------------------
  * sa and sb are 1 or 0: an operand with stride 0 is one element used for all n.
  * The result of an element depends on its operands alone: not on n, on its place, or on the strides. */
@@ -63,6 +66,14 @@ typedef struct {
     void (*cast)(int64_t n, const void *x, void *y);
     /* y = x[0] */
     void (*stretch)(int64_t n, const void *x, void *y);
+    /* The same for n a multiple of a vector of 64 bytes and at least 1, in memory that ends with whole vectors. A
+     * missing operand is any address of such memory. Of those with two operands the second loop reads one element of a
+     * for all, and the third one of b. 0: there is none. */
+    fg_loop *unary_loop[FG_N_UNARY], *unary_vjp_loop[FG_N_UNARY], *stretch_loop;
+    fg_loop *binary_loop[FG_N_BINARY][3], *binary_vjp_loop[FG_N_BINARY][2][3];
+    /* y = the first n elements of x, at most a vector of 64 bytes, and zeros; and those of such a vector */
+    void (*widen)(int64_t n, const void *x, void *y);
+    void (*narrow)(int64_t n, const void *x, void *y);
     /* Of unary and binary: 1 where it calls the C library for each element, and so does no more than it is asked to. */
     uint8_t by_element[FG_N_UNARY + FG_N_BINARY];
 } fg_elementwise_kernels;
@@ -82,6 +93,9 @@ typedef struct {
     void (*sum_rows)(int64_t rows, int64_t n, const void *x, void *y);      /* y[rows]; n may be 0 */
     void (*sum_cols)(int64_t n, int64_t cols, const void *x, void *y);      /* y[cols]; n may be 0 */
     void (*add_cols)(int64_t n, int64_t cols, const void *x, void *y);      /* y[cols] += */
+    fg_loop *sum;                                                           /* out[1]; of a row a */
+    /* Running sums along the middle axis of x[outer][n][inner], from its end if reverse, in turn. y may be x. */
+    void (*cumsum)(int64_t outer, int64_t n, int64_t inner, int reverse, const void *x, void *y);
     void (*max_rows)(int64_t rows, int64_t n, const void *x, void *y);      /* nan if any is nan */
     void (*max_cols)(int64_t n, int64_t cols, const void *x, void *y);
     void (*min_rows)(int64_t rows, int64_t n, const void *x, void *y);
@@ -125,9 +139,22 @@ typedef struct {
  * leading dimension lda, or, if ta, the transpose of A[k][m]; likewise B. C overlaps neither. Any of m, n, k
  * may be 0 (k = 0 with beta 0 writes zeros). The result of a C element does not depend on m or n.
  * Memory between rows is neither read nor written. */
+/* Are the products so few that element by element they take less time than the preparations of tiles? */
+static inline int fg_is_few(int64_t m, int64_t n, int64_t k)
+{
+    return m * n * k <= (k <= 8 && m * n <= 64 ? 216 : 32);
+}
+typedef struct {
+    int64_t m, n, k;            /* few */
+    int64_t a_row, a_col, b_row, b_col, ldc;    /* element (i, p) of A is a[i * a_row + p * a_col]; likewise B */
+    int beta;
+    int roomy;                  /* behind c there may be written up to the end of a vector of 64 bytes */
+} fg_product;
 typedef struct {
     void (*gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b,
                  int64_t ldb, int beta, void *c, int64_t ldc);
+    /* out (+)= a b by an fg_product, which y points to, in as little time as a few products take. n and g: anything. */
+    fg_loop *few;
     /* y = A x, or A x + y if beta: m >= 16 contiguous rows of k elements, which are summed in lanes of vectors. */
     void (*rows)(int64_t m, int64_t k, const void *a, const void *x, int beta, void *y);
 } fg_gemm_kernels;

@@ -117,17 +117,10 @@ int fg_matmul_shape(const fg_call *c, fg_shape **shape, int *dtype)
     return status;
 }
 
-/* Within programs there may be a third operand (simplify.c): what lies in y already, to which the product is added. */
-int fg_matmul_run(const fg_call *c, fg_array *y)
+static int run_stacks(const fg_call *c, fg_array *y, taker by, int64_t m, int64_t n, int64_t k)
 {
     const fg_array *a = c->in[0].array, *b = c->in[1].array;
     int ta = (int)c->attr[0], tb = (int)c->attr[1], ndim = y->shape->ndim;
-    int64_t m = rows_of(a->shape, ta), k = cols_of(a->shape, ta), n = cols_of(b->shape, tb);
-    taker by = taker_of(y->dtype, ta, tb, m, n, k);
-    if (ndim == 2)
-        gemm(y->dtype, by, ta, tb, m, n, k, a->data, ta ? m : k, b->data, c->n_in == 3, y->data);
-    if (ndim == 2 || y->shape->size == 0)
-        return FG_OK;
     /* Matrices apart in each operand's stack, axis by axis; 0 where the stack is stretched. */
     int64_t step[2][FG_MAX_NDIM], index[FG_MAX_NDIM] = {0}, at[2] = {0, 0}, extent[2] = {m * k, k * n};
     for (int i = ndim - 3; i >= 0; i--)
@@ -153,6 +146,25 @@ int fg_matmul_run(const fg_call *c, fg_array *y)
         }
     }
     return FG_OK;
+}
+
+/* Within programs there may be a third operand (simplify.c): what lies in y already, to which the product is added. */
+int fg_matmul_run(const fg_call *c, fg_array *y)
+{
+    const fg_array *a = c->in[0].array, *b = c->in[1].array;
+    int ta = (int)c->attr[0], tb = (int)c->attr[1], ndim = y->shape->ndim;
+    int64_t m = rows_of(a->shape, ta), k = cols_of(a->shape, ta), n = cols_of(b->shape, tb);
+    taker by = taker_of(y->dtype, ta, tb, m, n, k);
+    if (ndim != 2)
+        return y->shape->size == 0 ? FG_OK : run_stacks(c, y, by, m, n, k);
+    gemm(y->dtype, by, ta, tb, m, n, k, a->data, ta ? m : k, b->data, c->n_in == 3, y->data);
+    return FG_OK;
+}
+
+int fg_matmul_is_ours(int dtype, const fg_shape *a, const fg_shape *b, const int64_t *attr)
+{
+    int ta = (int)attr[0], tb = (int)attr[1];
+    return taker_of(dtype, ta, tb, rows_of(a, ta), cols_of(b, tb), cols_of(a, ta)) == TILES;
 }
 
 void fg_matmul_rows(const fg_call *c, int64_t from, int64_t rows, void *y)

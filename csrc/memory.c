@@ -47,25 +47,45 @@ static int size_class(size_t bytes, size_t *capacity)
     return c + quarter;
 }
 
+static void to_system(void *memory)
+{
+#if defined(_WIN32)
+    _aligned_free(memory);
+#else
+    free(memory);
+#endif
+}
+
+void *fg_alloc_lasting(size_t bytes)
+{
+    size_t capacity = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+#if defined(_WIN32)
+    void *memory = _aligned_malloc(capacity, ALIGNMENT);
+#else
+    void *memory = aligned_alloc(ALIGNMENT, capacity);
+#endif
+    if (memory)
+        fg_live.bytes += (int64_t)capacity;
+    else
+        fg_fail(FG_NO_MEMORY, "no memory for a block of %zu bytes", bytes);
+    return memory;
+}
+
+void fg_free_lasting(void *memory, size_t bytes)
+{
+    fg_live.bytes -= (int64_t)((bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+    to_system(memory);
+}
+
 void *fg_alloc(size_t bytes)
 {
     size_t capacity;
     int c = size_class(bytes, &capacity);
-    block *b;
-    if (c >= 0 && (b = free_blocks[c])) {
-        free_blocks[c] = b->next;
-        fg_live.cached_bytes -= (int64_t)capacity;
-    } else {
-#if defined(_WIN32)
-        b = _aligned_malloc(capacity, ALIGNMENT);
-#else
-        b = aligned_alloc(ALIGNMENT, capacity);
-#endif
-        if (!b) {
-            fg_fail(FG_NO_MEMORY, "no memory for a block of %zu bytes", bytes);
-            return NULL;
-        }
-    }
+    block *b = c < 0 ? NULL : free_blocks[c];
+    if (!b)
+        return fg_alloc_lasting(capacity);
+    free_blocks[c] = b->next;
+    fg_live.cached_bytes -= (int64_t)capacity;
     fg_live.bytes += (int64_t)capacity;
     return b;
 }
@@ -75,18 +95,24 @@ void fg_free(void *memory, size_t bytes)
     block *b = memory;
     size_t capacity;
     int c = size_class(bytes, &capacity);
-    fg_live.bytes -= (int64_t)capacity;
-    if (c >= 0 && fg_live.cached_bytes + (int64_t)capacity <= CACHE_LIMIT) {
-        b->next = free_blocks[c];
-        free_blocks[c] = b;
-        fg_live.cached_bytes += (int64_t)capacity;
+    if (c < 0 || fg_live.cached_bytes + (int64_t)capacity > CACHE_LIMIT) {
+        fg_free_lasting(b, capacity);
         return;
     }
-#if defined(_WIN32)
-    _aligned_free(b);
-#else
-    free(b);
-#endif
+    b->next = free_blocks[c];
+    free_blocks[c] = b;
+    fg_live.bytes -= (int64_t)capacity;
+    fg_live.cached_bytes += (int64_t)capacity;
+}
+
+void fg_pool_empty(void)
+{
+    for (int c = 0; c < N_CLASSES; c++)
+        for (block *b = free_blocks[c]; b; b = free_blocks[c]) {
+            free_blocks[c] = b->next;
+            to_system(b);
+        }
+    fg_live.cached_bytes = 0;
 }
 
 static _Thread_local char message[1024];

@@ -4,8 +4,7 @@
 #include <stdlib.h>
 
 /* ---- lifetimes --------------------------------------------------------------------------------------------------- */
-/* Which steps write and last read each root. */
-static void find_lifetimes(fg_program *p)
+void fg_program_lifetimes(fg_program *p)
 {
     for (int v = 0; v < p->n_slots; v++)
         p->slot[v].first = p->slot[v].last = p->slot[v].reader = -1;
@@ -77,7 +76,7 @@ static int64_t bytes_of(const slot *s)
     return bytes % PAGE >= PAGE - NEAR ? bytes + 2 * NEAR : bytes;
 }
 
-/* Take the smallest gap that fits, or grow the arena. */
+/* Take the smallest gap that fits, or grow the arena, and with it the gap at its end. */
 static int64_t take_place(list *gaps, int64_t bytes, int64_t *end)
 {
     gap *g = gaps->item;
@@ -85,6 +84,12 @@ static int64_t take_place(list *gaps, int64_t bytes, int64_t *end)
     for (int i = 0; i < gaps->n; i++)
         if (g[i].bytes >= bytes && (best < 0 || g[i].bytes < g[best].bytes))
             best = i;
+    for (int i = 0; best < 0 && i < gaps->n; i++)
+        if (g[i].offset + g[i].bytes == *end) {
+            g[i].bytes = bytes;
+            *end = g[i].offset + bytes;
+            best = i;
+        }
     if (best < 0) {
         int64_t offset = *end;
         *end += bytes;
@@ -134,9 +139,46 @@ static int reads_in_step(const fg_program *p, const step *s, int root)
 {
     for (int i = 0; i < s->n_in; i++)
         if (s->in[i] >= 0 && p->slot[s->in[i]].root == root &&
-            (shape_at(p, s->in[i])->size != s->n || shape_at(p, root)->size != s->n || p->slot[root].period))
+            (s->kind == PRODUCT_STEP || shape_at(p, s->in[i])->size != s->n || shape_at(p, root)->size != s->n ||
+             p->slot[root].period))
             return 0;
     return 1;
+}
+
+/* Is this the last read of a root in a group, element by element as all of its others there? */
+static int dies_in_step(const fg_program *p, int start, int k, int root)
+{
+    int in_step = p->slot[root].reader == k;
+    for (int j = start; in_step && j <= k; j++)
+        in_step = reads_in_step(p, &p->step[j], root);
+    return in_step;
+}
+
+/* Of the products of a group store as many as have results to leave their places to. Only the others gain by living in
+ * blocks: so do all if those results can have the places of what dies in the group. */
+static void store_products(fg_program *p, int start, int end)
+{
+    int results = 0;
+    for (int k = start; k < end; k++) {
+        const step *s = &p->step[k];
+        int y = p->slot[s->y].root;
+        if (s->kind >= SUM_STEP)
+            continue;
+        results += in_arena(&p->slot[y], y) && !p->slot[y].blockwise;
+        for (int i = 0; i < s->n_in; i++) {
+            int root = s->in[i] < 0 ? -1 : p->slot[s->in[i]].root, again = 0;
+            for (int j = 0; j < i; j++)
+                again = again || (s->in[j] >= 0 && p->slot[s->in[j]].root == root);
+            if (root >= 0 && !again && in_arena(&p->slot[root], root) && !p->slot[root].blockwise &&
+                dies_in_step(p, start, k, root))
+                results--;
+        }
+    }
+    for (int k = start; k < end && results > 0; k++)
+        if (p->step[k].kind == PRODUCT_STEP && p->slot[p->step[k].y].blockwise) {
+            p->slot[p->step[k].y].blockwise = 0;
+            results--;
+        }
 }
 
 /* Note the operands of step k, of the group that starts at `start`, whose places its result or a later one of the group
@@ -149,9 +191,7 @@ static int find_dead(fg_program *p, arena *a, int start, int k)
         slot *x = root < 0 ? NULL : &p->slot[root];
         if (!x || !in_arena(x, root) || x->reader != k || x->blockwise)
             continue;
-        int in_step = 1;
-        for (int j = start; j <= k; j++)
-            in_step = in_step && reads_in_step(p, &p->step[j], root);
+        int in_step = dies_in_step(p, start, k, root);
         x->reader = -1;                         /* it may be an operand twice */
         int *dead = in_step ? fg_list_add(&a->dead, sizeof *dead) : NULL;
         if (dead)
@@ -175,9 +215,57 @@ static slot *take_dead(fg_program *p, arena *a, const slot *y)
     return NULL;
 }
 
-/* A blockwise value lives from its step to its last reader even within the group. */
-static int place_block(fg_program *p, arena *a, slot *y)
+/* Can output v of a body, the result of step k, lie where the input is that it is carried on as? As soon as nobody reads
+ * that any more, and where a product is added to it. Returns the input's place, or -1. */
+static int64_t carried_place(const fg_program *p, int start, int k, int v)
 {
+    const step *s = &p->step[k];
+    for (int i = 0; i < p->n_carried; i++) {
+        int input = p->first_carried + i;
+        const slot *x = &p->slot[input];
+        if (!is_lodged(p, input) || p->slot[p->out[i]].root != v || bytes_at(p, p->out[i]) != bytes_at(p, v))
+            continue;
+        int flat = s->kind != RUN && s->group == 1 && start == k && x->array.shape->size == s->n;
+        int added = s->op == FG_OP_matmul && s->n_in == 3 && s->in[2] == input;
+        if (added || x->reader < start || (x->reader == k && flat))
+            return x->offset;
+    }
+    return -1;
+}
+
+static int place_whole(fg_program *p, arena *a, int start, int k)
+{
+    int v = p->slot[p->step[k].y].root, status = find_dead(p, a, start, k);
+    slot *y = &p->slot[v], *x;
+    if (status || !in_arena(y, v) || y->blockwise || y->offset >= 0)
+        return status;
+    p->separate_bytes += whole_bytes(y);
+    if ((y->offset = carried_place(p, start, k, v)) >= 0)
+        return FG_OK;
+    if (p->step[k].kind != RUN && p->step[k].kind < SUM_STEP && (x = take_dead(p, a, y))) {
+        y->offset = x->offset;
+        x->last = -1;                           /* its place is not to be given back */
+    } else {
+        y->offset = take_place(&a->gaps, bytes_of(y), &p->arena_bytes) + aligned(y->before);
+    }
+    return FG_OK;
+}
+
+/* A blockwise value lives from its step to its last reader even within the group. */
+static int place_block(fg_program *p, arena *a, int k)
+{
+    slot *y = &p->slot[p->slot[p->step[k].y].root];
+    int status = FG_OK;
+    for (int i = 0; !status && i < p->step[k].n_in; i++) {
+        slot *dead = p->step[k].in[i] < 0 ? NULL : &p->slot[p->slot[p->step[k].in[i]].root];
+        if (dead && dead->blockwise && dead->reader == k) {
+            dead->reader = -1;
+            status = add_gap(&a->free_blocks, dead->offset, bytes_of(dead));
+        }
+    }
+    if (status || !y->blockwise || y->offset >= 0)
+        return status;
+    p->separate_bytes += whole_bytes(y);
     gap *block = a->free_blocks.item;
     for (int i = 0; i < a->free_blocks.n; i++)
         if (block[i].bytes == bytes_of(y)) {
@@ -187,31 +275,6 @@ static int place_block(fg_program *p, arena *a, slot *y)
         }
     y->offset = take_place(&a->gaps, bytes_of(y), &p->arena_bytes);
     return add_gap(&a->blocks, y->offset, bytes_of(y));
-}
-
-static int place_result(fg_program *p, arena *a, int start, int k)
-{
-    int v = p->slot[p->step[k].y].root, status = find_dead(p, a, start, k);
-    slot *y = &p->slot[v], *x;
-    for (int i = 0; !status && i < p->step[k].n_in; i++) {
-        slot *dead = p->step[k].in[i] < 0 ? NULL : &p->slot[p->slot[p->step[k].in[i]].root];
-        if (dead && dead->blockwise && dead->reader == k) {
-            dead->reader = -1;
-            status = add_gap(&a->free_blocks, dead->offset, bytes_of(dead));
-        }
-    }
-    if (status || !in_arena(y, v) || y->offset >= 0)
-        return status;
-    p->separate_bytes += whole_bytes(y);
-    if (y->blockwise)
-        return place_block(p, a, y);
-    if (p->step[k].kind != RUN && p->step[k].kind < SUM_STEP && (x = take_dead(p, a, y))) {
-        y->offset = x->offset;
-        x->last = -1;                           /* its place is not to be given back */
-    } else {
-        y->offset = take_place(&a->gaps, bytes_of(y), &p->arena_bytes) + aligned(y->before);
-    }
-    return FG_OK;
 }
 
 static int give_back_dead(fg_program *p, arena *a, int start, int end, const int *dying, const int *next)
@@ -243,8 +306,16 @@ int fg_program_place(fg_program *p)
 {
     arena a = {{0}, {0}, {0}, {0}};
     int status = FG_OK, n = p->n_slots;
-    find_lifetimes(p);
+    for (int v = 0; v < p->n_in; v++)
+        if (is_lodged(p, v)) {
+            p->slot[v].offset = p->arena_bytes;
+            p->arena_bytes += FG_ALIGN;
+        }
+    fg_program_lifetimes(p);
     find_blockwise(p);
+    for (int k = 0; k < p->n_steps; k += p->step[k].group)
+        if (p->step[k].kind == PRODUCT_STEP)
+            store_products(p, k, k + p->step[k].group);
     /* Roots by the step they die at. */
     int *next = malloc((size_t)(n + 1) * sizeof *next), *dying = malloc((size_t)(p->n_steps + 1) * sizeof *dying);
     if (!next || !dying)
@@ -259,7 +330,9 @@ int fg_program_place(fg_program *p)
     for (int k = 0; !status && k < p->n_steps; k += p->step[k].group) {
         int end = k + p->step[k].group - 1;
         for (int j = k; !status && j <= end; j++)
-            status = place_result(p, &a, k, j);
+            status = place_whole(p, &a, k, j);
+        for (int j = k; !status && j <= end; j++)       /* in the gaps that are left */
+            status = place_block(p, &a, j);
         if (!status)
             status = give_back_dead(p, &a, k, end, dying, next);
     }

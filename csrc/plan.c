@@ -400,7 +400,7 @@ static int make_steps(fg_program *p)
 /* Before a value is computed within the result of an unslice, the zeros around it. */
 static int add_zeros(fg_program *p)
 {
-    step *all = malloc(((size_t)p->notes.n + 1) * sizeof *all);
+    step *all = malloc((size_t)(p->n_steps + p->notes.n + 1) * sizeof *all);
     int *zeros = calloc((size_t)p->n_slots + 1, sizeof *zeros), n = 0;  /* of a root: the note, from 1 on */
     if (!all || !zeros) {
         free(all);
@@ -440,8 +440,28 @@ static void find_walks(const fg_program *p, step *s)
     }
 }
 
-/* Places in the arena end with whole vectors. A step that touches nothing else need not mind where its elements end:
- * what it computes beyond them nobody reads. A single element has its own, faster way. */
+/* The loop over whole vectors that does what a step's kernel does, or NULL; single: which operands are single elements
+ * for all, 1 for the first, 2 for the second. */
+static fg_loop *loop_of(const fg_program *p, const step *s, int single)
+{
+    const fg_elementwise_kernels *k = fg_kernels[p->slot[s->y].array.dtype].elementwise;
+    int op = s->op, vjp = (op - FG_N_OPS) / 2;
+    switch (s->kind) {
+    case UNARY_STEP:
+        return op < FG_N_UNARY ? k->unary_loop[op] : k->stretch_loop;
+    case BINARY_STEP:
+        return single > 2 ? NULL : k->binary_loop[op - FG_N_UNARY][single];
+    case UNARY_VJP_STEP:
+        return k->unary_vjp_loop[vjp];
+    case BINARY_VJP_STEP:
+        return single > 2 ? NULL : k->binary_vjp_loop[vjp - FG_N_UNARY][(op - FG_N_OPS) % 2][single];
+    default:
+        return NULL;
+    }
+}
+
+/* Places in the arena end with whole vectors, as do constants. A step that touches nothing else need not mind where its
+ * elements end: what it computes beyond them nobody reads. A single element has its own, faster way. */
 static void fill_vectors(const fg_program *p, step *s)
 {
     if (s->n == 1)
@@ -449,19 +469,57 @@ static void fill_vectors(const fg_program *p, step *s)
     if (s->op < FG_N_ELEMENTWISE && fg_kernels[p->slot[s->y].array.dtype].elementwise->by_element[s->op])
         return;
     int64_t itemsize = 1;
+    int single = 0;
     if (p->slot[p->slot[s->y].root].after)
         return;
     for (int i = 0; i <= s->n_in; i++) {
         int v = i < s->n_in ? s->in[i] : s->y;
-        if (v < 0 || (shape_at(p, v)->size == 1 && s->n > 1))
+        if (v < 0)
             continue;
-        if (p->slot[p->slot[v].root].offset < 0 || p->slot[v].shift)
+        if (shape_at(p, v)->size == 1 && s->n > 1) {
+            single |= 1 << i;
+            continue;
+        }
+        const slot *root = &p->slot[p->slot[v].root];
+        if ((root->offset < 0 && !root->array.data) || p->slot[v].shift)
             return;
         int64_t own = (int64_t)fg_itemsize(p->slot[v].array.dtype);
         itemsize = own > itemsize ? own : itemsize;
     }
     int64_t vector = FG_ALIGN / itemsize;
     s->n = (s->n + vector - 1) / vector * vector;
+    fg_loop *loop = loop_of(p, s, single);
+    if (loop) {
+        s->kind = LOOP_STEP;
+        s->kernel = (void *)loop;
+    }
+}
+
+static int may_be_filled(const fg_program *p, int v)
+{
+    const slot *root = &p->slot[p->slot[v].root];
+    return root->offset >= 0 && !root->after && !p->slot[v].shift;
+}
+
+/* Small products, and sums of all elements, need no preparations in a replay. */
+static void prepare_call(const fg_program *p, step *s)
+{
+    int dtype = p->slot[s->y].array.dtype;
+    const fg_shape *y = shape_at(p, s->y), *x = s->n_in ? shape_at(p, s->in[0]) : NULL;
+    if (s->op == FG_OP_sum && s->n == 1 && x->size > 1 && FG_IS_FLOAT(dtype)) {
+        s->kind = LOOP_STEP;
+        s->kernel = (void *)fg_kernels[dtype].reduce->sum;
+        s->n = x->size;
+    } else if (s->op == FG_OP_matmul && y->ndim == 2 && s->n) {
+        int ta = (int)s->attr[0], tb = (int)s->attr[1];
+        int64_t m = y->dim[0], n = y->dim[1], k = x->dim[!ta], lda = ta ? m : k, ldb = tb ? k : n;
+        if (!k || !fg_is_few(m, n, k))
+            return;
+        s->kind = LOOP_STEP;
+        s->kernel = (void *)fg_kernels[dtype].gemm->few;
+        s->product = (fg_product){m, n, k, ta ? 1 : lda, ta ? lda : 1, tb ? 1 : ldb, tb ? ldb : 1, n, s->n_in == 3,
+                                  may_be_filled(p, s->y)};
+    }
 }
 
 int fg_program_plan(fg_program *p)
@@ -474,7 +532,8 @@ int fg_program_plan(fg_program *p)
             p->slot[i] = (slot){.root = i, .output = -1, .offset = -1};
     if ((status = repeat_rows(p)) || (status = find_panels(p)) || (status = make_steps(p)))
         return status;
-    if ((status = fg_program_fuse(p)) || (status = add_zeros(p)) || (status = fg_program_place(p)))
+    if ((status = fg_program_fuse(p)) || (status = fg_program_recompute(p)) || (status = add_zeros(p)) ||
+        (status = fg_program_place(p)))
         return status;
     for (int k = 0; k < p->n_steps; k += p->step[k].group)
         for (int j = k; j < k + p->step[k].group; j++)
@@ -482,5 +541,7 @@ int fg_program_plan(fg_program *p)
                 find_walks(p, &p->step[j]);
             else if (p->step[k].kind != RUN)
                 fill_vectors(p, &p->step[k]);
+            else
+                prepare_call(p, &p->step[k]);
     return FG_OK;
 }

@@ -31,6 +31,8 @@ void fg_program_free(fg_program *p)
     free(p->operands.item);
     free(p->attrs.item);
     free(p->tracked.item);
+    if (p->step && !p->body)                    /* it may be that nothing but its recording has come of it */
+        fg_pool_empty();
     free(p);
 }
 
@@ -55,7 +57,7 @@ int fg_program_output_dtype(const fg_program *p, int i) { return p->slot[p->out[
 
 int fg_program_keeps(const fg_program *p, int i)
 {
-    return !p->body && (i >= p->n_out - p->n_kept || shape_at(p, p->out[i])->ndim == 0);
+    return p->body ? is_lodged(p, p->out[i]) : i >= p->n_out - p->n_kept || shape_at(p, p->out[i])->ndim == 0;
 }
 
 int fg_program_in_place(const fg_program *p, int input)

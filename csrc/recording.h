@@ -1,7 +1,7 @@
 /* recording.h: what a program is made of; shared by the files that make it and run it.
  *
  * record.c notes operations down, simplify.c rewrites the notes, plan.c turns them into steps, which fuse.c
- * puts in groups and places.c in memory, replay.c runs the steps, program.c describes them.
+ * puts in groups, recompute.c repeats and places.c puts in memory, replay.c runs the steps, program.c describes them.
  */
 #ifndef FG_RECORDING_H
 #define FG_RECORDING_H
@@ -50,7 +50,7 @@ struct fg_program {
     int n_steps, n_recorded;
     int n_late;                                 /* the last of the steps: products that train.c does panel by panel */
     int status;                 /* of the first note that failed: then the recording is not whole */
-    int body;                   /* it is one of a loop or branch, which keeps no outputs ... */
+    int body;                   /* it is one of a loop or branch, which keeps small outputs only ... */
     int first_carried, n_carried;   /* ... and may get input first_carried + k in the memory of output k */
     int draws;                  /* some step draws random numbers */
     int refs;                   /* bodies of loops belong to whatever names them */
@@ -88,10 +88,12 @@ typedef struct slot {
 } slot;
 
 /* ---- steps ------------------------------------------------------------------------------------------------------ */
-/* All but RUN are flat: one kernel call on operands that are of the size of the result, single elements or repeated
- * rows. The sums occur within groups only: of all elements, over rows, and over columns. */
-typedef enum { RUN, UNARY_STEP, BINARY_STEP, UNARY_VJP_STEP, BINARY_VJP_STEP, COMPARE_STEP, WHERE_STEP,
-               SUM_STEP, ROWS_SUM_STEP, COLS_SUM_STEP } kind;
+/* Those from UNARY_STEP to WHERE_STEP are flat: one kernel call on operands that are of the size of the result, single
+ * elements or repeated rows. Within groups only there are sums, of all elements, over rows and over columns, and
+ * products that are made some rows at a time. When all have their places, some steps become a LOOP_STEP: flat ones in
+ * whole vectors, and small products and sums. */
+typedef enum { RUN, LOOP_STEP, UNARY_STEP, BINARY_STEP, UNARY_VJP_STEP, BINARY_VJP_STEP, COMPARE_STEP, WHERE_STEP,
+               SUM_STEP, ROWS_SUM_STEP, COLS_SUM_STEP, PRODUCT_STEP } kind;
 
 enum {
     FG_RESULT = 4,              /* where a flat step's result is listed, behind at most so many operands */
@@ -110,13 +112,14 @@ typedef struct step {
     int group;                  /* first of a fused group: how many steps it has; else 1 */
     int sinks;                  /* and how many of them are sums, */
     int64_t block;              /* how many elements at a time; 0: the step is run at once */
-    int64_t width;              /* and how long the rows are that are summed; 1: all elements are, 0: nothing is */
+    int64_t width;              /* and how long the rows are that are summed or made; 1: all is summed, 0: nothing is */
     int op, y, n_in, n_attr;
     const int *in;              /* values */
     const int64_t *attr;
     void *kernel;               /* of a RUN step: what fills the result from an fg_call */
     int64_t n;                  /* elements; alone and within the arena: up to the end of the last vector */
     size_t itemsize;            /* of its result */
+    fg_product product;         /* of a LOOP_STEP that is one */
     walk walk[FG_RESULT + 1];   /* of a flat step's operands and result, in a group */
 } step;
 
@@ -150,6 +153,14 @@ static inline int64_t bytes_at(const fg_program *p, int v)
     return shape_at(p, v)->size * (int64_t)fg_itemsize(p->slot[v].array.dtype);
 }
 
+/* Does an input or output of a body, of a vector at most, lie in the arena, so that every step on it is one of whole
+ * vectors? Then what runs the body copies it, in FG_WORD bytes. */
+enum { FG_WORD = sizeof(float) };
+static inline int is_lodged(const fg_program *p, int v)
+{
+    return p->body && bytes_at(p, v) <= FG_ALIGN && bytes_at(p, v) % FG_WORD == 0;
+}
+
 int fg_n_bodies(int op);                    /* how many of its first attributes are programs */
 fg_program *fg_body(const int64_t *attr, int i);
 int fg_draws(int op, const int64_t *attr);  /* is each run of it another? */
@@ -159,6 +170,8 @@ void fg_value_release(value *);             /* let go of a value's array */
 int fg_program_simplify(fg_program *);      /* fewer and cheaper notes; every constant in memory of its own */
 int fg_program_plan(fg_program *);          /* steps and memory for the notes */
 int fg_program_fuse(fg_program *);          /* groups of steps that run block by block */
+int fg_program_recompute(fg_program *);     /* cheap values in each group that reads them */
+void fg_program_lifetimes(fg_program *);    /* fills first, last and reader of every slot */
 int fg_program_place(fg_program *);         /* where in the arena each result lies */
 const fg_call *fg_replay_call(const fg_replay *, int k);    /* what step k, a RUN step, is called with */
 void fg_replays_free(fg_program *);

@@ -1,4 +1,4 @@
-/* reduce.c: sums, extrema, the softmax family and the optimizer updates.
+/* reduce.c: sums, running sums, extrema, the softmax family and the optimizer updates.
  *
  * A reduction keeps as many partial results as lanes and joins whole sets of lanes, which vectorises without
  * reassociating: a row is folded as a matrix LANES wide (NARROW, if it is shorter), a matrix of few columns as
@@ -66,8 +66,8 @@ enum { SUM, DOT, MAX, MIN, TOP }; /* TOP is MAX where a nan may get lost */
 #include "reduce.c"
 
 #define TABLE(t)                                                                                               \
-    {.sum_rows = sum_rows_##t, .sum_cols = sum_cols_##t, .add_cols = add_cols_##t,                             \
-     .max_rows = max_rows_##t, .max_cols = max_cols_##t,                                                       \
+    {.sum_rows = sum_rows_##t, .sum_cols = sum_cols_##t, .add_cols = add_cols_##t, .sum = sum_##t,             \
+     .cumsum = cumsum_##t, .max_rows = max_rows_##t, .max_cols = max_cols_##t,                                 \
      .min_rows = min_rows_##t, .min_cols = min_cols_##t, .extremum_vjp_rows = extremum_vjp_rows_##t,           \
      .softmax_rows = softmax_rows_##t, .log_softmax_rows = log_softmax_rows_##t,                               \
      .logsumexp_rows = logsumexp_rows_##t, .softmax_vjp_rows = softmax_vjp_rows_##t,                           \
@@ -225,7 +225,17 @@ static void NAME(sum_rows)(int64_t rows, int64_t n, const void *x_, void *y_)
     const REAL *x = x_;
     REAL *y = y_;
     if (n == 0) NAME(fill)(rows, 0, y);
-    else FOR_GROUPS(i, group, rows, n) NAME(fold_group)(SUM, group, n, x + i * n, y + i);
+    else if (rows == 1 && n < NARROW) {         /* what follows comes to this, too */
+        REAL sum;
+        NAME(fold_down)(SUM, 0, n, 1, 1, x, &sum);
+        *y = sum;
+    } else FOR_GROUPS(i, group, rows, n) NAME(fold_group)(SUM, group, n, x + i * n, y + i);
+}
+
+static void NAME(sum)(int64_t n, const void *x, const void *b, const void *y, const void *g, void *out)
+{
+    (void)b, (void)y, (void)g;
+    NAME(sum_rows)(1, n, x, out);
 }
 
 static void NAME(sum_cols)(int64_t n, int64_t cols, const void *x, void *y)
@@ -240,6 +250,34 @@ static void NAME(add_cols)(int64_t n, int64_t cols, const void *x_, void *y_)
     REAL *y = y_;
     for (int64_t c = 0; c < cols; c += STRIP)
         NAME(fold_down)(SUM, 1, n, LESSER(STRIP, cols - c), cols, x + c, y + c);
+}
+
+/* Running sums of rows of n, side by side so that no addition waits for another. */
+INLINE void NAME(run_on)(const int rows, int64_t n, int64_t step, const REAL *x, REAL *y)
+{
+    REAL sum[4] = {-(REAL)0, -(REAL)0, -(REAL)0, -(REAL)0};
+    for (int64_t i = 0; i < n; i++)
+        UNROLL for (int r = 0; r < rows; r++) y[r * n + i * step] = sum[r] += x[r * n + i * step];
+}
+
+static void NAME(cumsum)(int64_t outer, int64_t n, int64_t inner, int reverse, const void *x_, void *y_)
+{
+    const int64_t step = reverse ? -inner : inner;
+    const REAL *x = (const REAL *)x_ + (reverse ? (n - 1) * inner : 0);
+    REAL *y = (REAL *)y_ + (reverse ? (n - 1) * inner : 0);
+    int64_t o = 0;
+    for (; inner == 1 && o + 4 <= outer; o += 4) NAME(run_on)(4, n, step, x + o * n, y + o * n);
+    for (; inner == 1 && o < outer; o++) NAME(run_on)(1, n, step, x + o * n, y + o * n);
+    for (; o < outer; o++) {
+        const REAL *from = x + o * n * inner;
+        REAL *to = y + o * n * inner;
+        memmove(to, from, (size_t)inner * sizeof *to);
+        for (int64_t i = 1; i < n; i++) {
+            from += step;
+            to += step;
+            SIMD for (int64_t c = 0; c < inner; c++) to[c] = to[c - step] + from[c];
+        }
+    }
 }
 
 #define EXTREMUM(kind, rows_name, cols_name)                                                              \

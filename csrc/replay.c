@@ -46,6 +46,8 @@ typedef int (*any_kernel)(const fg_call *, fg_array *);
 static int source_of(const fg_program *p, int v)
 {
     int root = p->slot[v].root;
+    if (p->slot[root].offset >= 0)
+        return -1;
     return root < p->n_in ? root : p->slot[root].output < 0 ? -1 : p->n_in + p->slot[root].output;
 }
 
@@ -64,25 +66,40 @@ static void set_pointer(const fg_program *p, fg_replay *r, int v, char **at)
         *at = address_of(p, r, v);
 }
 
-static void make_ready(const fg_program *p, fg_replay *r, const step *s, ready *to, fg_call *call, fg_tensor *operand,
-                       fg_replay **inner)
+static void make_call(const fg_program *p, fg_replay *r, const step *s, ready *to, fg_call *call, fg_tensor *operand,
+                      fg_replay **inner)
 {
-    *to = (ready){.kind = (uint8_t)s->kind, .whole = !s->block, .group = (uint32_t)s->group, .kernel = s->kernel,
-                  .n = s->n};
-    if (s->kind == RUN) {
-        for (int i = 0; i < s->n_in; i++)
-            operand[i].array = s->in[i] < 0 ? NULL : &r->array[s->in[i]];
-        *call = (fg_call){.op = s->op, .n_in = s->n_in, .n_attr = s->n_attr, .in = operand, .attr = s->attr,
-                          .replay = inner};
-        for (int i = 0; i <= s->n_in; i++) {
-            int v = i < s->n_in ? s->in[i] : s->y;
-            if (v >= 0)
-                set_pointer(p, r, v, (char **)&r->array[v].data);
-        }
-        to->at[0] = (char *)call;
-        to->at[1] = (char *)&r->array[s->y];
-        return;
+    for (int i = 0; i < s->n_in; i++)
+        operand[i].array = s->in[i] < 0 ? NULL : &r->array[s->in[i]];
+    *call = (fg_call){.op = s->op, .n_in = s->n_in, .n_attr = s->n_attr, .in = operand, .attr = s->attr,
+                      .replay = inner};
+    for (int i = 0; i <= s->n_in; i++) {
+        int v = i < s->n_in ? s->in[i] : s->y;
+        if (v >= 0)
+            set_pointer(p, r, v, (char **)&r->array[v].data);
     }
+    to->at[0] = (char *)call;
+    to->at[1] = (char *)&r->array[s->y];
+    if (s->kind == PRODUCT_STEP)
+        set_pointer(p, r, s->y, &to->at[FG_RESULT]);
+}
+
+/* The operands of an fg_loop: the result stands in for those that are missing; a product's third is its result. */
+static void make_loop(const fg_program *p, fg_replay *r, const step *s, ready *to)
+{
+    int is_product = s->op == FG_OP_matmul, is_unary_vjp = s->op >= FG_N_OPS && (s->op - FG_N_OPS) / 2 < FG_N_UNARY;
+    for (int i = 0; i < FG_RESULT; i++)
+        to->at[i] = address_of(p, r, s->y);
+    for (int i = 0; i < (is_product ? 2 : s->n_in); i++)
+        if (s->in[i] >= 0)
+            set_pointer(p, r, s->in[i], &to->at[i && is_unary_vjp ? i + 1 : i]);    /* there is no b */
+    if (is_product)
+        to->at[2] = (char *)&s->product;
+    set_pointer(p, r, s->y, &to->at[FG_RESULT]);
+}
+
+static void make_flat(const fg_program *p, fg_replay *r, const step *s, ready *to)
+{
     for (int i = 0; i < s->n_in; i++) {
         if (i < 3)                              /* the stride of a missing operand is 1 */
             to->stride[i] = s->in[i] < 0 || p->slot[s->in[i]].period ||
@@ -109,7 +126,7 @@ static void free_replay(const fg_program *p, fg_replay *r)
             if (*inner)                         /* else the memory did not reach that far */
                 fg_replay_give(fg_body(p->step[k].attr, i), *inner++);
     if (r->arena)
-        fg_free(r->arena, (size_t)p->arena_bytes);
+        fg_free_lasting(r->arena, (size_t)p->arena_bytes);
     free(r);
 }
 
@@ -126,7 +143,9 @@ static fg_replay *new_replay(const fg_program *p)
                    n_operands * sizeof(fg_tensor) + n_patches * sizeof(patch) + 3 * n_io * sizeof(void *) +
                    (size_t)p->bodies.n * sizeof(void *) + 64;
     fg_replay *r = calloc(1, bytes);
-    if (r && p->arena_bytes && !(r->arena = fg_alloc((size_t)p->arena_bytes))) {
+    if (!p->body)
+        fg_pool_empty();
+    if (r && p->arena_bytes && !(r->arena = fg_alloc_lasting((size_t)p->arena_bytes))) {
         free(r);
         r = NULL;
     }
@@ -149,7 +168,12 @@ static fg_replay *new_replay(const fg_program *p)
     for (int k = 0; k < p->n_steps; k++) {
         const step *s = &p->step[k];
         int n_bodies = fg_n_bodies(s->op);
-        make_ready(p, r, s, &r->ready[k], &call[k], operand, n_bodies ? inner : NULL);
+        r->ready[k] = (ready){.kind = (uint8_t)s->kind, .whole = !s->block, .group = (uint32_t)s->group,
+                              .kernel = s->kernel, .n = s->n};
+        if (s->kind == RUN || s->kind == PRODUCT_STEP)
+            make_call(p, r, s, &r->ready[k], &call[k], operand, n_bodies ? inner : NULL);
+        else
+            (s->kind == LOOP_STEP ? make_loop : make_flat)(p, r, s, &r->ready[k]);
         operand += s->n_in;
         for (int i = 0; i < n_bodies; i++)
             if (!(*inner++ = fg_replay_take(fg_body(s->attr, i)))) {
@@ -158,6 +182,9 @@ static fg_replay *new_replay(const fg_program *p)
             }
     }
     qsort(r->patch, (size_t)r->n_patches, sizeof *r->patch, by_source);
+    for (int i = 0; i < p->n_in; i++)
+        if (is_lodged(p, i))
+            r->address[i] = address_of(p, r, i);
     for (int i = 0; i < p->n_out; i++)
         if (fg_program_keeps(p, i))
             r->address[p->n_in + i] = address_of(p, r, p->out[i]);
@@ -254,6 +281,12 @@ static void run_block(const step *plan, const ready *s, int64_t at, int64_t n, c
                 run_part(&plan[j], &s[j], at + from, from, n - from < FG_BLOCK ? n - from : FG_BLOCK);
             continue;
         }
+        if (s[j].kind == PRODUCT_STEP) {
+            w = &plan[j].walk[FG_RESULT];
+            fg_matmul_rows((const fg_call *)s[j].at[0], at / width, n / width,
+                           s[j].at[FG_RESULT] + (w->period == BLOCKWISE ? 0 : at * w->itemsize));
+            continue;
+        }
         const fg_reduce_kernels *k = kernels_of(&plan[j])->reduce;
         const char *x = s[j].at[0] + (w->period == BLOCKWISE ? 0 : at * w->itemsize);
         if (s[j].kind == ROWS_SUM_STEP)
@@ -311,7 +344,11 @@ int fg_replay_run_again(const fg_program *p, fg_replay *r, int from)
 {
     for (const patch *x = r->patch + r->n_patches; x-- > r->patch && x->source >= from;)
         *x->at = (char *)r->address[x->source] + x->shift;
-    for (const ready *s = r->ready, *end = s + p->n_steps - p->n_late; s < end; s += s->group) {
+    for (const ready *s = r->ready, *end = s + p->n_steps - p->n_late;; s += s->group) {
+        for (; s->kind == LOOP_STEP; s++)       /* behind the last step there is none of a kind */
+            ((fg_loop *)s->kernel)(s->n, s->at[0], s->at[1], s->at[2], s->at[3], s->at[FG_RESULT]);
+        if (s >= end)
+            return FG_OK;
         if (s->kind == RUN) {
             int status = ((any_kernel)s->kernel)((const fg_call *)s->at[0], (fg_array *)s->at[1]);
             if (status)
@@ -322,7 +359,6 @@ int fg_replay_run_again(const fg_program *p, fg_replay *r, int from)
             run_group(p->step + (s - r->ready), s, r->arena + p->scratch);
         }
     }
-    return FG_OK;
 }
 
 int fg_replay_run(const fg_program *p, fg_replay *r) { return fg_replay_run_again(p, r, 0); }

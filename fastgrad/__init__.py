@@ -10,6 +10,7 @@ the module ``tree`` for nested structures. Tensors: ``tensor``, ``.backward()``,
 ``least_squares``, ``root``, and the module ``sparse``.
 """
 
+import sys
 import typing
 
 from . import _blas, _core, _indexing, _numpy, _ops, _rules, activations, losses, optim, random, sparse, testing, tree
@@ -45,14 +46,23 @@ __all__ += _ops.__all__
 
 _core.bind_layer(_indexing, _numpy, _ops, _rules)
 
-_OF_PYTORCH = {
-    "autograd": "grad", "cat": "concatenate", "clamp": "clip", "from_numpy": "asarray",
-    "manual_seed": "random.default_rng", "nn": "losses and fastgrad.activations", "rand": "random.default_rng().random",
-    "randn": "random.default_rng().standard_normal", "vstack": "concatenate",
+_CALLED_OTHERWISE = {  # names of JAX, PyTorch and SciPy
+    "Adam": "optim.Adam", "PRNGKey": "random.default_rng", "SGD": "optim.SGD", "Variable": "tensor", "array": "asarray",
+    "autograd": "grad", "bmm": "matmul", "cat": "concatenate", "clamp": "clip", "curve_fit": "least_squares",
+    "custom_gradient": "custom_vjp", "detach": "stop_gradient", "from_numpy": "asarray", "func": "grad, vmap, jacobian",
+    "functional": "losses and fastgrad.activations", "gather": "take", "grad_and_value": "value_and_grad",
+    "inference_mode": "no_grad", "jit": "compile", "lax": "scan, while_loop, fori_loop and cond",
+    "manual_seed": "random.default_rng", "mm": "matmul", "ndarray": "Tensor", "nn": "losses and fastgrad.activations",
+    "permute": "transpose", "pmap": "vmap", "rand": "random.default_rng().random",
+    "randn": "random.default_rng().standard_normal", "remat": "checkpoint", "tree_map": "tree.map", "tree_util": "tree",
+    "unsqueeze": "expand_dims", "value_and_jacobian": "vjp, or jacobian beside f",
 }  # fmt: skip
 
 if not typing.TYPE_CHECKING:
+    for _module in (sys.modules[__name__], activations, losses, optim, random, sparse, testing, tree):
+        _module.__dir__ = _module.__all__.copy  # what completion shows
 
     def __getattr__(name):
-        instead = f"; use fastgrad.{_OF_PYTORCH[name]}" if name in _OF_PYTORCH else ""
-        raise AttributeError(f"module 'fastgrad' has no attribute {name!r}{instead}")
+        instead = f"; use fastgrad.{_CALLED_OTHERWISE[name]}" if name in _CALLED_OTHERWISE else ""
+        message = f"module 'fastgrad' has no attribute {name!r}{instead}"
+        raise AttributeError(message, name=name, obj=sys.modules[__name__])

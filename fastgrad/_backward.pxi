@@ -211,7 +211,7 @@ fg_on_rule = apply_rule
 
 
 # ---- switches -------------------------------------------------------------------------------------------
-def set_grad_enabled(bint enabled):
+cpdef bint set_grad_enabled(bint enabled) noexcept:
     """Turn recording on or off in this thread; returns what it was."""
     global fg_grad_enabled
     was = fg_grad_enabled != 0
@@ -224,10 +224,38 @@ def grad_enabled():
     return fg_grad_enabled != 0
 
 
-def enter_transform(int step):
-    """Count the functional transforms this thread is inside of, by +1 and -1."""
-    global fg_transforms_running
-    fg_transforms_running += step
+@cython.final
+cdef class Grads:
+    """A context: whether operations are recorded within, in this thread."""
+
+    cdef bint enabled, was
+
+    def __init__(self, bint enabled):
+        self.enabled = enabled
+
+    def __enter__(self):
+        self.was = set_grad_enabled(self.enabled)
+
+    def __exit__(self, *error):
+        set_grad_enabled(self.was)
+
+
+@cython.final
+cdef class Recording:
+    """A context, inside of a functional transform: operations are recorded, and tensors do not silently turn into
+    numbers."""
+
+    cdef bint was
+
+    def __enter__(self):
+        global fg_transforms_running
+        self.was = set_grad_enabled(True)
+        fg_transforms_running += 1
+
+    def __exit__(self, *error):
+        global fg_transforms_running
+        fg_transforms_running -= 1
+        set_grad_enabled(self.was)
 
 
 def in_transform():

@@ -8,10 +8,9 @@ by whoever records it: on the tape, or in the notes of an outer recording.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,49 +19,51 @@ from . import _core
 from ._core import Tensor, apply_op, broadcast_to, reshape, transpose
 from ._diagonal import Diagonal, through
 
-__all__ = ["CUSTOM", "FLOWS", "PART", "Call", "Flow", "Noted", "Part", "carry_out", "note_call", "note_flow", "noting",
-           "whole"]
+__all__ = ["FLOWS", "PART", "Compound", "Noted", "Part", "carry_out", "note", "note_call", "whole"]
 
 Operands = list[Any]  # tensors, and None for a missing one
 Rule = Callable[[int, Operands, list[bool], tuple[int, ...], int], Tensor]
 
 _NAMES = _core.op_names()
-_RANDOM, PART, CUSTOM = (_NAMES.index(name) for name in ("random", "part", "custom"))
+_RANDOM, PART, _CUSTOM = (_NAMES.index(name) for name in ("random", "part", "custom"))
 FLOWS = [_NAMES.index(name) for name in ("scan", "while_loop", "cond")]
+_SPECIAL = {_RANDOM, PART, _CUSTOM, *FLOWS}
 
 
-# ---- what notes hold as a whole ------------------------------------------------------------------------------------
+# ---- compounds -----------------------------------------------------------------------------------------------------
 Part = tuple[int, ...]
 
 
-class Flow(Protocol):
-    """A loop or branch, whose note has parts: those of its results that are read, by the attributes of their notes."""
+class Compound(Protocol):
+    """What is one operation in notes and has several results: a loop or branch, whose note has parts, the notes of
+    those results that are read; or a call of a function with a rule, which has a note for each result."""
 
     draws: bool
 
-    def parts(self, operands: Operands, wanted: Sequence[Part]) -> dict[Part, Tensor]: ...
+    def at(self, operands: Operands, wanted: Sequence[Part]) -> Any:
+        """The results for other operands, by their numbers; those of a loop that are wanted, by their parts'
+        attributes."""
 
-    def parts_over(
-        self, operands: Operands, batched: list[bool], size: int, wanted: Sequence[Part]
-    ) -> dict[Part, Tensor]: ...
-
-
-class Call(Protocol):
-    """Something else that is one operation, with several results."""
-
-    def again(self, operands: list[Tensor]) -> list[Tensor]:
-        """The results for other operands."""
-
-    def over(self, operands: list[Tensor], batched: list[bool], size: int) -> list[Tensor]:
-        """The results for a batch, all with the batch as first axis."""
+    def over(self, operands: Operands, batched: list[bool], size: int, wanted: Sequence[Part]) -> Any:
+        """The same for a batch, all with the batch as first axis."""
 
 
 class Noted:
-    """The loops and branches of a recording, by how a note names their first body, and its calls, by their numbers."""
+    """The compounds of a recording of notes that begins ``with`` it, in this thread, by how notes name them."""
 
     def __init__(self) -> None:
-        self.flows: dict[int, Any] = {}
-        self.calls: dict[int, Call] = {}
+        self.compounds: dict[int, Compound] = {}
+
+    def __enter__(self) -> Noted:
+        _under_way.recordings.append(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _under_way.recordings.pop()
+
+    def draws(self, op: int, attr: tuple[int, ...]) -> bool:
+        """Whether a note is of random numbers."""
+        return op == _RANDOM or (op in FLOWS and self.compounds[attr[0]].draws)
 
 
 class _UnderWay(threading.local):
@@ -73,79 +74,57 @@ class _UnderWay(threading.local):
 _under_way = _UnderWay()
 
 
-@contextlib.contextmanager
-def noting() -> Iterator[Noted]:
-    """What a recording of notes holds that begins here, in this thread."""
-    noted = Noted()
-    _under_way.recordings.append(noted)
-    try:
-        yield noted
-    finally:
-        _under_way.recordings.pop()
-
-
-def note_flow(number: int, flow: Flow) -> None:
+def note(number: int, compound: Compound) -> None:
     for noted in _under_way.recordings:  # a closure may make it that of an outer recording
-        noted.flows[number] = flow
+        noted.compounds[number] = compound
 
 
-def note_call(call: Call, operands: list[Tensor], results: list[Tensor]) -> list[Tensor] | None:
+def note_call(call: Compound, operands: list[Tensor], results: list[Tensor]) -> list[Tensor] | None:
     """The results as those of a call in the notes under way, or None where there are none that know the operands."""
     found = _core.note_call(operands, results, id(call))
-    for noted in _under_way.recordings if found else ():
-        noted.calls[id(call)] = call
+    if found:
+        note(id(call), call)
     return found
 
 
 # ---- notes ---------------------------------------------------------------------------------------------------------
 def carry_out(
-    notes: Sequence[_core.Note],
-    constants: dict[int, Tensor],
-    inputs: Mapping[int, Tensor | Diagonal],
-    wanted: Iterable[int],
-    size: int,
-    noted: Noted,
-) -> dict[int, Tensor]:
-    """The wanted values of a recording (``_core.notes_end``) for a whole batch, with the batch as first axis where they
-    depend on one of ``inputs`` or are drawn.
+    notes: Sequence[_core.Note], values: dict[int, Any], noted: Noted, over: Iterable[int] | None = None, size: int = 0
+) -> dict[int, Any]:
+    """Carry a recording (``_core.notes_end``) out on other inputs and constants: ``values`` by number, which gain those
+    of all notes but what nothing later reads, and what is known already. ``noted`` is what the recording holds.
 
-    ``inputs`` are those of the recording for the batch, by their numbers, and ``noted`` what it holds as a whole. An
-    operand that no outer transform tracked while the function ran is a constant to them here, too.
+    ``over``: for a whole batch of this size. These values have it as first axis; what depends on them or is drawn has
+    it, too. An operand that no outer transform tracked while the function ran is a constant to them here, too.
     """
     parts: dict[int, list[Part]] = {}
-    for note in notes:
-        if note[0] == PART:
-            parts.setdefault(note[2][0], []).append(note[4])
-    values: dict[int, Any] = dict(inputs)
-    same: dict[int, Any] = dict(constants)  # for all elements
-    called: dict[int, list[Tensor]] = {}  # the results of calls
-    for op, result, operands, tracked, attr, last in notes:
-        batched = [v >= 0 and v in values for v in operands]
-        moved = any(batched) or op == _RANDOM or (op in FLOWS and noted.flows[attr[0]].draws)
-        xs: list[Any] = [None if v < 0 else (values if b else same)[v] for v, b in zip(operands, batched)]
-        for v in last:
-            values.pop(v, None)
+    for op, _, operands, _, attr, _ in notes if noted.compounds else ():
         if op == PART:
-            (values if moved else same)[result] = xs[0][attr]
-            continue
-        xs = [x if x is None or outer or not x.requires_grad else x.detach() for x, outer in zip(xs, tracked)]
-        found: Any = through(op, xs, batched, attr) if Diagonal in map(type, xs) else None
-        if found is None:
+            parts.setdefault(operands[0], []).append(attr)
+    called: dict[int, Any] = {}  # the results of compounds
+    moving = set(over or ())
+
+    def special(op: int, result: int, xs: Operands, batched: list[bool], attr: tuple[int, ...]) -> Any:
+        if Diagonal in map(type, xs):
+            if (found := through(op, xs, batched, attr)) is not None:
+                return found
             xs = [x.whole() if type(x) is Diagonal else x for x in xs]
-            if op in FLOWS:
-                flow, read = noted.flows[attr[0]], parts.get(result, [])
-                found = flow.parts_over(xs, batched, size, read) if moved else flow.parts(xs, read)
-            elif op == CUSTOM:
-                number, k = attr
-                if number not in called:
-                    call = noted.calls[number]
-                    called[number] = call.over(xs, batched, size) if moved else call.again(xs)
-                found = called[number][k]
-            else:
-                found = _rule(op)(op, xs, batched, attr, size) if moved else apply_op(op, xs, attr)
-        (values if moved else same)[result] = found
-    found = {v: values[v] if v in values else same[v] for v in wanted if v in values or v in same}
-    return {v: x.whole() if type(x) is Diagonal else x for v, x in found.items()}
+        moved = True in batched
+        if op in _SPECIAL:
+            if op == PART:
+                return xs[0][attr]
+            if over is not None and noted.draws(op, attr):
+                moved = True
+                moving.add(result)
+            if op != _RANDOM:
+                number, read = attr[0], parts.get(result, [])
+                if op != _CUSTOM or number not in called:
+                    compound = noted.compounds[number]
+                    called[number] = compound.over(xs, batched, size, read) if moved else compound.at(xs, read)
+                return called[number][attr[1]] if op == _CUSTOM else called[number]
+        return _rule(op)(op, xs, batched, attr, size) if moved else apply_op(op, xs, attr)
+
+    return _core.notes_carry_out(notes, values, moving, _SPECIAL, special)
 
 
 @functools.cache
@@ -184,9 +163,11 @@ def _elementwise(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ..
 
 def _slope(op: int, xs: Operands) -> Tensor:
     """The derivative itself, where only the cotangent, the last operand, is batched: it is the same for all."""
-    g = xs[-1]
-    one = _core.adopt(np.ones(g.shape[1:], g.dtype), "vmap")
-    return _core.multiply(g, apply_op(op, [*xs[:-1], one]))
+    *saved, g = xs
+    known = [x for x in saved if x is not None]
+    if not known:
+        return apply_op(op, xs)
+    return _core.multiply(g, apply_op(op, [*saved, _core.ones_like(known[-1])]))
 
 
 def _unary_derivative(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
@@ -248,6 +229,11 @@ def _untake(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], s
 def _reduction(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
     axes, keepdims = attr
     return apply_op(op, xs, (axes << 1, keepdims))
+
+
+def _along(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    axis, *rest = attr
+    return apply_op(op, xs, (axis + 1, *rest))
 
 
 def _matmul(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
@@ -314,5 +300,5 @@ RULES: dict[str, Rule] = dict.fromkeys(_core.ROWS, _elementwise) | {
     **dict.fromkeys(("sum", "max", "min"), _reduction),
     **dict.fromkeys(("slice", "unslice"), _slice),
     "reshape": _reshape, "transpose": _transpose, "broadcast_to": _broadcast_to, "concatenate": _concatenate,
-    "take": _take, "untake": _untake, "matmul": _matmul, "random": _random, "numpy": _numpy,
+    "take": _take, "untake": _untake, "cumsum": _along, "matmul": _matmul, "random": _random, "numpy": _numpy,
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The bodies of recorded loops and branches (``_loops``), and what all of these have in common.
+"""The bodies of recorded loops and branches (``_scan``, ``_loops``), and what all of these have in common.
 
 A function given to a loop runs once, on examples, while its operations are noted (csrc/record.c). The notes can be
 carried out anew on other tensors: recorded as a program they are the body that csrc/flow.c runs, on the tape they are
@@ -18,24 +18,19 @@ from typing import Any
 import numpy as np
 
 from . import _core
-from ._batching import CUSTOM, FLOWS, PART, Part, carry_out, note_flow, noting
+from ._batching import FLOWS, Compound, Noted, Part, carry_out, note
 from ._core import Program, Tensor
 from ._jvp import push
-from ._nodes import Rule, connected
+from ._nodes import Rule, connected, is_float
 from ._transforms import _grads, _recording
 
-__all__ = ["Body", "Flow", "as_program", "pullback", "pushforward", "record", "zeros", "zeros_like"]
+__all__ = ["Body", "Flow", "as_program", "drawn_inside", "pullback", "pushforward", "record", "zeros", "zeros_like"]
 
 Tensors = list[Tensor]
 Function = Callable[[Tensors], Tensors]
 ByNumber = dict[int, Tensor]  # results by their numbers
 
 _NAMES = _core.op_names()
-_RANDOM = _NAMES.index("random")
-
-
-def is_float(x: Tensor) -> bool:
-    return x.dtype.kind == "f"
 
 
 # ---- a function, noted --------------------------------------------------------------------------------------------
@@ -47,21 +42,21 @@ class Body:
         self.n_in = len(examples)
         if tracked:  # so that the notes tell what is detached
             examples = [_core.watch_tensor(x) if is_float(x) else x for x in examples]
-        with noting() as self.noted:
+        with Noted() as self.noted:
             _core.notes_begin(body=True)
             try:
                 for x in examples:
                     _core.notes_input(x)
                 results = f(list(examples))
-                numbers = [_core.notes_output(x)[0] for x in results]
-                known = {_core.notes_output(x)[0]: _core.notes_output(y)[0] for x, y in same}
+                numbers, _ = _core.notes_outputs(results)
+                known = dict(zip(*[_core.notes_outputs([pair[i] for pair in same])[0] for i in range(2)]))
             except BaseException:
                 _core.trace_abort()
                 raise
             notes, self.constants = _core.notes_end()
         known = {v: w for v, w in known.items() if v >= self.n_in}
-        notes = [(op, y, [known.get(v, v) for v in given], outer, attr, []) for op, y, given, outer, attr, _ in notes]
-        self.outs = [known.get(v, v) if v >= 0 else -1 - i for i, v in enumerate(numbers)]
+        notes = [(op, y, [known.get(v, v) for v in given], outer, attr, ()) for op, y, given, outer, attr, _ in notes]
+        self.outs = [known.get(v, v) if v >= 0 else -2 - i for i, v in enumerate(numbers)]
         self.constants |= {v: x for v, x in zip(self.outs, results) if v < 0}
         self.kinds = [(x.dtype, x.shape) for x in results]
         self.shapes = [x.shape for x in examples]  # of the inputs
@@ -71,10 +66,6 @@ class Body:
         """Those of the notes that are needed."""
         self.notes = _core.notes_for([*self.outs, *[note[1] for note in notes if self._draws(note)]], notes)
         needed = {v for note in self.notes for v in note[2]}.union(self.outs)
-        self.parts: dict[int, list[Part]] = {}  # of each loop or branch, the results that are read
-        for op, _, operands, _, attr, _ in self.notes:
-            if op == PART:
-                self.parts.setdefault(operands[0], []).append(attr)
         self.drawn = [note[1] for note in self.notes if self._draws(note)]
         self.opaque = any(note[0] in FLOWS and self._draws(note) for note in self.notes)
         self.closure = [
@@ -87,59 +78,40 @@ class Body:
         self.n_in, self.shapes = len(left), [self.shapes[v] for v in left]
         self.outs = [left.get(v, v) for i, v in enumerate(self.outs) if i not in numbers]
         self.kinds = [kind for i, kind in enumerate(self.kinds) if i not in numbers]
-        self._keep([(op, y, [left.get(v, v) for v in given], outer, attr, [])
+        self._keep([(op, y, [left.get(v, v) for v in given], outer, attr, ())
                     for op, y, given, outer, attr, _ in self.notes if not numbers & set(given)])  # fmt: skip
 
     def _draws(self, note: Any) -> bool:
-        return note[0] == _RANDOM or (note[0] in FLOWS and self.noted.flows[note[4][0]].draws)
+        return self.noted.draws(note[0], note[4])
+
+    def kind_of(self, v: int) -> tuple[Any, tuple[int, ...]]:
+        """The dtype and shape of a draw."""
+        attr = next(note[4] for note in self.notes if note[1] == v)
+        return _core.dtype_numbered(attr[0]), attr[3:]
 
     @property
-    def outside(self) -> Tensors:
+    def enclosed(self) -> Tensors:
         """The closure as it is outside."""
         return [self.constants[v] for v in self.closure]
 
     def values(self, closure: Sequence[Tensor], inputs: Sequence[Tensor], drawn: dict[int, Tensor]) -> dict[int, Any]:
         """All values when the notes are carried out on these. What has been drawn already is not drawn again."""
-        values: dict[int, Any] = dict(self.constants)
-        values.update(zip(self.closure, closure))
-        values.update(enumerate(inputs))
-        values.update(drawn)
-        called: dict[int, Tensors] = {}  # the results of calls
-        for op, result, operands, tracked, attr, _ in self.notes:
-            if result in drawn:
-                continue
-            if op == PART:
-                values[result] = values[operands[0]][attr]
-                continue
-            xs: list[Any] = [
-                None if v < 0 else values[v] if outer else values[v].detach() for v, outer in zip(operands, tracked)
-            ]
-            if op == CUSTOM:
-                number, k = attr
-                if number not in called:
-                    called[number] = self.noted.calls[number].again(xs)
-                values[result] = called[number][k]
-            elif op in FLOWS:
-                values[result] = self.noted.flows[attr[0]].parts(xs, self.parts.get(result, []))
-            else:
-                values[result] = _core.apply_op(op, xs, attr)
-        return values
+        known = dict(zip(self.closure, closure)) | dict(enumerate(inputs)) | drawn
+        return carry_out(self.notes, self.constants | known, self.noted)
 
     def batched(self, start: set[int]) -> set[int]:
         """Which values differ over a batch if these do."""
         found = set(start)
         for note in self.notes:
-            if self._draws(note) or any(v >= 0 and v in found for v in note[2]):
+            if self._draws(note) or not found.isdisjoint(note[2]):
                 found.add(note[1])
         return found
 
     def over(self, given: ByNumber, batched: set[int], size: int, wanted: Sequence[int]) -> Tensors:
         """The wanted values for a batch of this size, given the closure and the inputs. Those that differ over the
         batch, all that follow from the batched ones, have it as first axis."""
-        constants = self.constants | {v: x for v, x in given.items() if v not in batched}
-        inputs = {v: x for v, x in given.items() if v in batched}
         notes = _core.notes_for([*wanted, *self.drawn], self.notes)
-        values = carry_out(notes, constants, inputs, wanted, size, self.noted)
+        values = carry_out(notes, self.constants | given, self.noted, batched, size)
         return [values[v] for v in wanted]
 
     def __call__(
@@ -155,7 +127,7 @@ def record(
     same = [] if same is None else same
     tracked = _core.grad_enabled() and (_core.in_transform() or any(x.requires_grad for x in operands))
     body = Body(f, examples(), tracked, same)
-    if not tracked and _core.grad_enabled() and any(x.requires_grad for x in body.outside):
+    if not tracked and _core.grad_enabled() and any(x.requires_grad for x in body.enclosed):
         same.clear()
         body = Body(f, examples(), True, same)
     return body
@@ -177,7 +149,7 @@ def as_program(f: Function, examples: Tensors, carried: slice = slice(0, 0)) -> 
 
 
 # ---- loops and branches in general ----------------------------------------------------------------------------------
-class Flow:
+class Flow(Compound):
     """A loop or branch. Its operands are the closures of its bodies and then the inputs.
 
     Beside its results there are further ones, which only its derivative reads; they are computed if it is tracked.
@@ -203,8 +175,8 @@ class Flow:
         """Those of the wanted results, for those of the operands; None is zero."""
         raise NotImplementedError
 
-    def over(self, operands: Tensors, batched: list[bool], size: int, wanted: list[int]) -> Tensors:
-        """The wanted results for a whole batch."""
+    def mapped(self, operands: Tensors, batched: list[bool], size: int, wanted: list[int]) -> Tensors:
+        """The wanted results for a whole batch, which is the first axis of some operands and of all results."""
         raise NotImplementedError
 
     @functools.cached_property
@@ -222,7 +194,7 @@ class Flow:
         if further not in self._made:
             self._made[further] = self.programs([_core.example(x) for x in operands], further)
         made = self._made[further]
-        note_flow(_core.body_number(made[0]), self)
+        note(_core.body_number(made[0]), self)
         kinds = self.kinds if further else self.kinds[: self.n_results]
         values = dict(enumerate(_core.flow(_NAMES.index(self.name), made, self.attributes(further), operands, kinds)))
         if tracked:
@@ -240,17 +212,13 @@ class Flow:
                 return [at[part[0], part[2:]] for part in parts]
         raise AssertionError(f"{self.name}: a note reads what there is not")
 
-    def parts(self, operands: Tensors, wanted: Sequence[Part]) -> dict[Part, Tensor]:
-        """The results that notes read, by the attributes of those."""
+    def at(self, operands: Tensors, wanted: Sequence[Part]) -> dict[Part, Tensor]:
         numbers = self._numbered(wanted)
         found = self.run(operands, numbers)
         return {part: found[k] for part, k in zip(wanted, numbers)}
 
-    def parts_over(
-        self, operands: Tensors, batched: list[bool], size: int, wanted: Sequence[Part]
-    ) -> dict[Part, Tensor]:
-        """The same for a whole batch, which is the first axis of some operands and of all results."""
-        return dict(zip(wanted, self.over(operands, batched, size, self._numbered(wanted))))
+    def over(self, operands: Tensors, batched: list[bool], size: int, wanted: Sequence[Part]) -> dict[Part, Tensor]:
+        return dict(zip(wanted, self.mapped(operands, batched, size, self._numbered(wanted))))
 
     def attached(
         self, values: dict[int, Tensor], wanted: Sequence[int], operands: Tensors, saved: dict[int, Tensor]
@@ -316,6 +284,12 @@ def pushforward(f: Function, xs: Tensors, tangents: dict[int, Any], again: bool)
         with _grads(again):
             ts = [t if again else t.detach() for t in tangents.values()]
             return push(results, [watched[i] for i in tangents], ts, again)
+
+
+def drawn_inside(name: str, what: str) -> NotImplementedError:
+    return NotImplementedError(
+        f"{name}: the derivative through {what} in which an inner loop draws random numbers; draw outside"
+    )
 
 
 def zeros(dtype: Any, shape: tuple[int, ...]) -> Tensor:

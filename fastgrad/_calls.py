@@ -14,10 +14,10 @@ import numpy as np
 
 from . import _core, tree
 from ._core import Tensor
-from ._nodes import Rule, connected
+from ._nodes import Rule, connected, is_float
 from ._transforms import _recording
 
-__all__ = ["Call", "CallRule", "fitting", "inside", "is_float", "zeros"]
+__all__ = ["Call", "CallRule", "fitting", "inside", "zero_tangent"]
 
 
 # ---- calls ----------------------------------------------------------------------------------------------------------
@@ -27,7 +27,7 @@ class Call:
     def __init__(self, name: str, names: Sequence[str], args: Sequence[Any], nondiff: Sequence[int] = ()) -> None:
         self.name, self.names, self.args, self._nondiff = name, names, args, nondiff
         self.places = [i for i in range(len(args)) if i not in nondiff]
-        self.leaves, self.structure = tree.flatten(tuple([args[i] for i in self.places]))
+        self.leaves, self.structure = tree.flatten(tuple([args[i] for i in self.places] if nondiff else args))
         self.tracked = _core.tracked_among(self.leaves)
         self.inputs = [self.leaves[k] for k in self.tracked]
         self.kinds = [(x.shape, x.dtype) for x in self.inputs]
@@ -69,7 +69,10 @@ class Call:
         user's, which may refer to the node that this is for."""
         self.inputs = []
         self.leaves = [_settled(x) for x in self.leaves] if values else []
-        self.args = [tree.map(_settled, x) if i in self._nondiff else None for i, x in enumerate(self.args)]
+        if self._nondiff:
+            self.args = [tree.map(_settled, x) if i in self._nondiff else None for i, x in enumerate(self.args)]
+        else:
+            self.args = ()
 
     def cotangents(self, found: Any, rule: str) -> list[Tensor | None]:
         """What a rule returned, a tuple with an entry for each argument, as the cotangents of the tracked leaves."""
@@ -103,13 +106,7 @@ class Call:
         )
 
 
-def is_float(x: Any) -> bool:
-    if isinstance(x, (Tensor, np.ndarray, np.generic)):
-        return x.dtype in (np.float32, np.float64)
-    return isinstance(x, float)
-
-
-def zeros(x: Any) -> Any:
+def zero_tangent(x: Any) -> Any:
     """A tangent of what is not differentiated."""
     if is_float(x):
         return np.zeros(np.shape(x), x.dtype if hasattr(x, "dtype") else np.float64)
@@ -169,8 +166,10 @@ class CallRule(Rule):
         if not self.places:
             return result
         results = [x if isinstance(x, Tensor) else _core.tensor(x) for x in (leaves[i] for i in self.places)]
-        behind = self.others(_core.outside(results, own))
+        behind = self.others(_core.behind(results, own))
         inputs = [*self.call.inputs, *behind]
+        if self.is_derivative and _core.vmapped(inputs):  # who tracks them sees the operations that are noted
+            return result
         self.call.keep(self.keeps_values)
         for i, x in zip(self.places, connected(inputs, results, self)):
             leaves[i] = x
@@ -193,7 +192,7 @@ class CallRule(Rule):
         return other
 
     def others(self, found: dict[int, Tensor]) -> Iterable[Tensor]:
-        """Further inputs of the node, for what the function has read beside its arguments (``_core.outside``)."""
+        """Further inputs of the node, for what the function has read beside its arguments (``_core.behind``)."""
         if found:
             raise TypeError(
                 f"{self.call.name}: the function reads a tensor which requires gradients and is none of its arguments; "

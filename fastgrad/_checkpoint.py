@@ -25,6 +25,7 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     and the random numbers that f draws from ``fastgrad.random``, which are the same when it runs again. Whatever else
     f does must be the same too: tensors that it reads from outside, such as parameters, have their gradients, but must
     not be changed before the backward pass. In a compiled function the second computation is not merged with the first.
+    What is differentiated from outside of a ``vmap`` that f is called in keeps its inside as any function does.
 
     Raises RuntimeError in the backward pass where f, run again, draws other random numbers, returns another structure,
     shapes or dtypes, or reads other tensors that require gradients.
@@ -80,7 +81,7 @@ class _Again(CallRule):
         again = [results[i] for i in self.places]
         if [(np.shape(y), getattr(y, "dtype", np.float64)) for y in again] != self.kinds:
             raise RuntimeError(f"{call.name}: run again, the function returned other shapes or dtypes than before")
-        if not self.behind.keys() >= _core.outside([y for y in again if isinstance(y, Tensor)], own).keys():
+        if not self.behind.keys() >= _core.behind([y for y in again if isinstance(y, Tensor)], own).keys():
             raise RuntimeError(
                 f"{call.name}: run again, the function reads other tensors that require gradients than before"
             )

@@ -21,6 +21,7 @@ import numpy as np
 from . import _core, _frames, tree
 from ._core import Program, Rule, Tensor, TraceError
 from ._outside import Outside
+from ._vmap import place_of
 
 __all__ = ["CacheInfo", "Compiled", "compile"]
 
@@ -323,7 +324,7 @@ def compile(
         ``value_and_grad(g)``, and use fastgrad's or NumPy's functions.
     static_argnums : int or sequence of ints
         Positional arguments that are constants: f gets them as they are, and a new value records a new program. They
-        must be hashable.
+        must be hashable. Negative numbers count from the last argument of a call.
     static_argnames : str or sequence of strs
         The same by name. A parameter named in either way is a constant also if it is passed in the other.
     maxsize : int
@@ -381,7 +382,8 @@ def _all_static(f: Callable[..., Any], numbers: tuple[int, ...], names: tuple[st
     for name in names:
         if name not in known and all(p.kind is not p.VAR_KEYWORD for p in parameters):
             raise ValueError(
-                f"compile: static_argnames has {name!r}, but the function's parameters are {', '.join(sorted(known)) or 'none'}"
+                f"compile: static_argnames has {name!r}, but the function's parameters are "
+                f"{', '.join(sorted(known)) or 'none'}"
             )
     places = {p.name: i for i, p in enumerate(parameters) if p.kind is p.POSITIONAL_OR_KEYWORD}
     found = {places.get(name, _NOWHERE + k): name for k, name in enumerate(names)}
@@ -428,14 +430,10 @@ def _typed(value: Any, i: int | str) -> Any:
             return tree.exact(value)
         value_type = "Tensor"
     i = repr(i) if isinstance(i, str) else i
-    cure = ", such as a tuple" if isinstance(value, (list, dict, set)) else "; arrays are passed as arguments that are not static"
+    cure = "; arrays are passed as arguments that are not static"
+    if isinstance(value, (list, dict, set)):
+        cure = ", such as a tuple"
     raise TypeError(f"compile: the static argument {i} holds a {value_type}, expected hashable constants{cure}")
-
-
-def _place_of(structure: tree.Structure, i: int) -> str:
-    """How errors call leaf i of the arguments' tuple and the keywords' dict."""
-    path = structure.paths("")[i]
-    return ("args" if path.startswith("[0]") else "kwargs") + path[3:]
 
 
 def _input(leaf: Any, structure: tree.Structure, i: int) -> np.ndarray:
@@ -448,13 +446,13 @@ def _input(leaf: Any, structure: tree.Structure, i: int) -> np.ndarray:
         leaf = leaf.numpy()
     if not isinstance(leaf, (np.ndarray, np.generic, float, int)) or isinstance(leaf, np.ma.MaskedArray):
         raise TypeError(
-            f"compile: {_place_of(structure, i)} is of type {type(leaf).__name__}, expected arrays and numbers; name "
+            f"compile: {place_of(structure, i)} is of type {type(leaf).__name__}, expected arrays and numbers; name "
             "its argument in static_argnums or static_argnames if it is a constant"
         )
     a = np.asarray(leaf)
     if a.dtype.kind not in "fiub" or a.dtype.itemsize not in (1, 2, 4, 8) or a.dtype == np.float16:
         raise TypeError(
-            f"compile: {_place_of(structure, i)} has dtype {a.dtype}, expected float32, float64, bool or an integer "
+            f"compile: {place_of(structure, i)} has dtype {a.dtype}, expected float32, float64, bool or an integer "
             "dtype"
         )
     return a if a.flags.c_contiguous else np.ascontiguousarray(a).reshape(a.shape)

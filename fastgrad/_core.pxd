@@ -124,7 +124,7 @@ cdef extern from "fastgrad.h":
     int fg_gradients(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain_graph, int create_graph, int n,
                      fg_node **wrt, fg_tensor *out)
     int fg_tape_between(int n_y, const fg_tensor *y, int n, fg_node **wrt, int64_t *count, fg_node ***out)
-    int fg_tape_outside(int n_y, const fg_tensor *y, int n, fg_node **wrt, int64_t *count, fg_node ***out)
+    int fg_tape_behind(int n_y, const fg_tensor *y, int n, fg_node **wrt, int64_t *count, fg_node ***out)
     int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx) except -1
     int (*fg_on_numpy)(const fg_call *, fg_array *) except -1
     const char *(*fg_on_numpy_name)(int64_t) noexcept

@@ -181,7 +181,7 @@ cdef class _Export:
 cdef cnp.ndarray view_of(fg_array *x, bint writeable):
     """An ndarray on the memory of x."""
     if fg_tracing and fg_traced(x):
-        refuse_traced(x)
+        refuse_traced(x, "array" if x.dtype <= FG_FLOAT64 else "mask" if x.dtype == FG_BOOL else "integers")
     return present_of(x, writeable)
 
 
@@ -214,9 +214,6 @@ cdef cnp.ndarray as_ndarray(x, str name):
     elif isinstance(x, (str, bytes)):
         raise TypeError(f"{name}: expected numbers, got the {type(x).__name__} {x!r}")
     else:
-        if isinstance(x, (list, tuple)) and holds_tracked(x):
-            raise TypeError(f"{name}: expected numbers, got a {type(x).__name__} that holds tensors which require "
-                            "gradients; join them with fastgrad.stack(...) so that their gradients are kept")
         try:
             a = np.asarray(x)
         except ValueError as error:
@@ -231,17 +228,21 @@ cdef cnp.ndarray as_ndarray(x, str name):
     return a
 
 
-cdef bint holds_tracked(x):
+cdef bint holds_tensors(x):
     todo, seen = [x], {id(x)}           # seen, for lists that hold themselves
     while todo:
         for item in todo.pop():
-            if isinstance(item, Tensor):
-                if (<Tensor>item).t.node != NULL:
-                    return True
-            elif isinstance(item, (list, tuple)) and id(item) not in seen:
+            if type(item) is Tensor:
+                return True
+            if isinstance(item, (list, tuple)) and id(item) not in seen:
                 seen.add(id(item))
                 todo.append(item)
     return False
+
+
+cdef object joined(x, str name):
+    """A list that holds tensors as one Tensor, joined on the tape; anything else as it is."""
+    return composed.from_lists(x, name) if isinstance(x, (list, tuple)) and holds_tensors(x) else x
 
 
 # ---- tensors --------------------------------------------------------------------------------------------
@@ -261,6 +262,7 @@ cdef Tensor tensor_of(cnp.ndarray a, bint share=True):
 
 
 cdef Tensor as_tensor(x, str name):
+    x = joined(x, name)
     return <Tensor>x if type(x) is Tensor else tensor_of(as_ndarray(x, name))
 
 
@@ -286,6 +288,7 @@ include "_create.pxi"
 include "_backward.pxi"
 include "_update.pxi"
 include "_program.pxi"
+include "_guard.pxi"
 include "_notes.pxi"
 include "_training.pxi"
 include "_flow.pxi"

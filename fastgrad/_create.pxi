@@ -41,6 +41,7 @@ def tensor(data, dtype=None, requires_grad=False):
     tensor([1., 2.], dtype=float32, requires_grad=True)
     """
     cdef Tensor r
+    data = joined(data, "tensor")
     if is_traced(data):
         refuse_tracked(data, "tensor")
         r = astype(data, data.dtype if dtype is None else dtype)
@@ -55,12 +56,17 @@ def asarray(data, dtype=None):
     """A tensor on the memory of an ndarray, where dtype and layout allow; a tensor is returned as it is.
 
     A later change of the ndarray shows in the tensor. What a gradient needs of such shared memory is copied when
-    it is recorded, so that no gradient is wrong for it.
+    it is recorded, so that no gradient is wrong for it. Nested lists may hold tensors, which are joined as
+    ``numpy.asarray`` joins arrays, with their gradients.
 
     >>> import fastgrad as fg
     >>> fg.asarray([1, 2])
     tensor([1, 2])
+    >>> fg.jacobian(lambda a: fg.asarray([[a, 1.0], [0.0, a * a]]))(3.0)
+    array([[1., 0.],
+           [0., 6.]])
     """
+    data = joined(data, "asarray")
     if isinstance(data, Tensor):
         data = strong(data)
         return data if dtype is None or data.dtype == np.dtype(dtype) else astype(data, dtype)

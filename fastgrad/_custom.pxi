@@ -49,7 +49,7 @@ def count_as(list found, list given):
             x.t.node.eldest = eldest
 
 
-def outside(list results, list own):
+def behind(list results, list own):
     """What results were computed from beside these tensors, if it was recorded before them: by the number of each node
     a tensor without elements that is connected with it, by an operation that moves nothing."""
     cdef _Pass p = _Pass(results, own)
@@ -58,7 +58,7 @@ def outside(list results, list own):
     cdef int64_t count = 0, i
     found = {}
     try:
-        check(fg_tape_outside(p.n_y, p.y, p.n, p.wrt, &count, &nodes))
+        check(fg_tape_behind(p.n_y, p.y, p.n, p.wrt, &count, &nodes))
         for i in range(count):
             if nodes[i].number not in found:
                 x = fg_tensor(fg_array_foreign(nodes[i].shape, nodes[i].dtype, NULL, NULL, True, False), nodes[i])
@@ -73,9 +73,15 @@ def outside(list results, list own):
     return found
 
 
-def vmapped(Tensor x not None):
-    """Whether notes are taken here, of a mapped function or the body of a loop, and transforms outside track x."""
-    return fg_trace_here() > FG_PROGRAM and fg_trace_tracked(x.t) != 0
+def vmapped(list tensors):
+    """Whether notes are taken here, of a mapped function or the body of a loop, and transforms outside track any of
+    these."""
+    cdef Tensor x
+    if fg_trace_here() > FG_PROGRAM:
+        for x in tensors:
+            if fg_trace_tracked(x.t):
+                return True
+    return False
 
 
 cdef fg_tensor *borrowed_list(list tensors) except NULL:

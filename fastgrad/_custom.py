@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from . import _core, tree
-from ._batching import Call as NotedCall
-from ._batching import note_call
-from ._calls import Call, CallRule, inside, zeros
+from ._batching import Compound, note_call
+from ._calls import Call, CallRule, inside, zero_tangent
 from ._core import Tensor
 from ._nodes import pulled
+from ._transforms import _grads
 
 __all__ = ["custom_jvp", "custom_vjp", "primitive"]
 
@@ -70,6 +70,8 @@ class _Function:
 
     def _names(self, n: int) -> list[str]:
         """How errors call the arguments."""
+        if n == len(self._parameters):
+            return self._parameters
         return self._parameters[:n] + [f"args[{i}]" for i in range(len(self._parameters), n)]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -250,7 +252,7 @@ class _Tangent(CallRule):
         """The tangents of the float arrays of the result, for those of the tracked leaves of the arguments."""
         call = self.call
         given = dict(zip(call.tracked, tangents))
-        filled = [zeros(x) if given.get(k) is None else given[k] for k, x in enumerate(primals)]
+        filled = [zero_tangent(x) if given.get(k) is None else given[k] for k, x in enumerate(primals)]
         split = [tuple(args[i] for i in call.places) for args in (call.with_leaves(primals), call.with_leaves(filled))]
         pair = self.function._jvp(*call.nondiff, *split)  # type: ignore[misc]
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
@@ -261,17 +263,14 @@ class _Tangent(CallRule):
     def vjp(self, g: Tensor) -> list[Tensor | None]:
         call, recorded = self.call, _core.grad_enabled()
         primals = call.leaves if recorded else [x.detach() if isinstance(x, Tensor) else x for x in call.leaves]
-        was = _core.set_grad_enabled(True)
-        try:
+        with _grads(True):
             own = [_core.watch(np.ones(shape, dtype)) for shape, dtype in call.kinds]
             tangents = self.push(primals, own)
-        finally:
-            _core.set_grad_enabled(was)
         for t in tangents:
             if not (t.requires_grad or _core.traced(t)) and np.any(t.numpy()):
                 raise TypeError(
-                    f"{call.name}: jvp returned a tangent that is not zero and does not depend on the tangents given, in "
-                    "which it must be linear; compute it from them by operations that are differentiable"
+                    f"{call.name}: jvp returned a tangent that is not zero and does not depend on the tangents given, "
+                    "in which it must be linear; compute it from them by operations that are differentiable"
                 )
         return pulled(tangents, self.parts(g), own, recorded)
 
@@ -393,7 +392,8 @@ class _ByArgument(CallRule):
     def jvp(self, tangents: list[Tensor | None]) -> Tensor:
         moved = {k: t for k, t in zip(self.call.tracked, tangents) if t is not None}
         given, rules = self._by("defjvp", [*moved])
-        along = self.call.with_leaves([moved[k] if k in moved else zeros(x) for k, x in enumerate(self.call.leaves)])
+        leaves = self.call.leaves
+        along = self.call.with_leaves([moved[k] if k in moved else zero_tangent(x) for k, x in enumerate(leaves)])
         terms = [self.as_parts(rule(along[i], *given), "its rule") for i, rule in rules.items()]
         return self.joined([functools.reduce(_core.add, parts) for parts in zip(*terms)])
 
@@ -412,16 +412,18 @@ def _evaluated(name: str, f: Callable[..., list[Any]], tensors: list[Tensor]) ->
     return results
 
 
-class _ForEach(NotedCall):
+class _ForEach(Compound):
     """A function of ndarrays, for each element of a batch."""
+
+    draws = False
 
     def __init__(self, name: str, f: Callable[..., list[Any]], kinds: list[tuple[tuple[int, ...], Any]]) -> None:
         self.name, self.f, self.kinds = name, f, kinds
 
-    def again(self, operands: list[Tensor]) -> list[Tensor]:
+    def at(self, operands: list[Tensor], wanted: Any = ()) -> list[Tensor]:
         return _evaluated(self.name, self.f, operands)
 
-    def over(self, operands: list[Tensor], batched: list[bool], size: int) -> list[Tensor]:
+    def over(self, operands: list[Tensor], batched: list[bool], size: int, wanted: Any = ()) -> list[Tensor]:
         def each(*arrays: Any) -> list[Any]:
             rows = [self.f(*[x[i] if over else x for x, over in zip(arrays, batched)]) for i in range(size)]
             return [

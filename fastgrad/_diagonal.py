@@ -50,18 +50,16 @@ def through(op: int, xs: list[Any], batched: list[bool], attr: tuple[int, ...]) 
     """What an operation makes of operands among which are diagonals: one again, or the whole batch; None if this is
     for the rules of ``_batching`` to tell, from the whole operands."""
     rule = _rule(op)
-    if rule is None or (batched.count(True) > 1 and rule is not _same):
+    if rule is None or (rule is not _same and batched.count(True) > 1):
         return None
     return rule(op, xs, batched.index(True), attr)
 
 
 def _scaled(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Diagonal | None:
-    """An elementwise operation that is linear in operand k, the diagonal."""
+    """An elementwise operation that is linear in operand k, the diagonal, if its result has no more elements."""
     x = xs[k].entries
-    for other in xs:
-        if other is not None and other is not xs[k] and not _fits(other.shape, x.shape):
-            return None
-    return Diagonal(apply_op(op, [*xs[:k], x, *xs[k + 1 :]], attr))
+    y = apply_op(op, [*xs[:k], x, *xs[k + 1 :]], attr)
+    return Diagonal(y) if y.size == x.size else None
 
 
 def _derivative(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Diagonal | None:
@@ -91,20 +89,14 @@ def _sum(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Tensor | None
 
 def _matmul(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Tensor | None:
     """The product of a diagonal of row vectors on the left (k = 0) or of column vectors on the right with a matrix."""
-    d, other, n = xs[k], xs[1 - k], xs[k].entries.size
-    if d.entries.shape != ((1, n) if attr[k] == k else (n, 1)) or other.ndim != 2:
+    d, other = xs[k], xs[1 - k]
+    x, n = d.entries, d.entries.size
+    if x.shape != ((1, n) if attr[k] == k else (n, 1)) or other.ndim != 2:
         return None
     rows = other if attr[1 - k] == k else transpose(other, (1, 0))  # one for each entry
     if not d.units:
-        rows = _core.multiply(rows, reshape(d.entries, (n, 1)))
+        rows = _core.multiply(rows, reshape(x, (n, 1)))
     return reshape(rows, (n, 1, rows.shape[1]) if k == 0 else (n, rows.shape[1], 1))
-
-
-def _fits(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:
-    """Whether an array of this shape broadcasts to that of the whole."""
-    if shape == whole:
-        return True
-    return len(shape) <= len(whole) and all([n in (1, m) for n, m in zip(shape[::-1], whole[::-1])])
 
 
 _RULES: dict[str, Callable[..., Diagonal | Tensor | None]] = {

@@ -105,6 +105,7 @@ def promoted(str name, *operands):
 
 
 cdef object operand(x, str name):
+    x = joined(x, name)
     return x if weak_scalar(x) or type(x) is Tensor else as_ndarray(x, name)
 
 
@@ -185,16 +186,16 @@ cdef operate_inplace(int op, Tensor a, b):
         if fg_trace_here() == 2 or not fg_trace_programs():
             recorder, often = "vmap", "for each element"
         if fg_trace_value(a.t.array) >= 0:
-            raise TraceError(f"{recorder}: {name} changes an argument of the function in place{frames.user_line()}: return "
-                             "the new value instead, as c = c + x does it in place of c += x")
+            raise TraceError(f"{recorder}: {name} changes an argument of the function in place{frames.user_line()}: "
+                             "return the new value instead, as c = c + x does it in place of c += x")
         raise TraceError(f"{recorder}: {name} changes a tensor in place that was made before the function was recorded"
                          f"{frames.user_line()}. That would happen once instead of {often}: pass the tensor as an "
                          "argument and return its new value")
     if a.t.array.dtype > FG_FLOAT64:
         result = binary(op, a, b)
         if not np.can_cast(result.dtype, a.dtype, "same_kind"):
-            raise TypeError(f"{name}: an in-place change cannot turn {a.dtype} into {result.dtype}; assign the result to "
-                            "a new tensor, or use .astype() first")
+            raise TypeError(f"{name}: an in-place change cannot turn {a.dtype} into {result.dtype}; assign the result "
+                            "to a new tensor, or use .astype() first")
         if result.shape != a.shape:
             raise ValueError(f"{name}: an in-place change cannot turn shape {a.shape} into {result.shape}")
         other = result.astype(a.dtype)
@@ -405,7 +406,8 @@ cdef str docstring(row):
     name, derivatives = row["name"], row["derivatives"]
     letters = ("x",) if row["arity"] == 1 else ("a", "b")
     points = [repr(float(f"{lo + part * (hi - lo):.4g}")) for part, (lo, hi) in zip((0.3, 0.65), row["domain"])]
-    lines = [f"{name}({', '.join(letters)}, /)", "--", "", row["doc"][0].upper() + row["doc"][1:] + ", elementwise.", "",
+    summary = row["doc"][0].upper() + row["doc"][1:] + ", elementwise."
+    lines = [f"{name}({', '.join(letters)}, /)", "--", "", summary, "",
              f"    y = {row['definition']}"]
     lines += [f"    dy/d{letter} = {derivative}" for letter, derivative in zip(letters, derivatives)]
     lines += ["",
@@ -435,8 +437,8 @@ functions = make_functions()
 globals().update(functions)
 
 # The names that fastgrad shows: the rows, but those that a function of the Python layer stands for, and these.
-PUBLIC = sorted({*functions, "Tensor", "asarray", "astype", "broadcast_to", "concatenate", "matmul", "max", "mean", "min",
-                 "reshape", "sum", "tensor", "transpose", "where"}
+PUBLIC = sorted({*functions, "Tensor", "asarray", "astype", "broadcast_to", "concatenate", "matmul", "max", "mean",
+                 "min", "reshape", "sum", "tensor", "transpose", "where"}
                 - {"celu", "elu", "gelu", "gelu_tanh", "hard_shrink", "soft_shrink"})
 __all__ = PUBLIC
 

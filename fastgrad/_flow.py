@@ -1,7 +1,8 @@
 """``scan``, ``while_loop``, ``cond`` and ``fori_loop``: loops and branches that a program records as one instruction.
 
 While nothing is recorded they are Python's own loops and branches over tensors. Within ``compile`` and
-``training_step`` they become single instructions (``_loops``), whose size does not depend on the number of steps.
+``training_step`` they become single instructions (``_scan``, ``_loops``), whose size does not depend on the number
+of steps.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from . import _loops, _core, _ops, tree
+from . import _core, _loops, _ops, _scan, tree
 from ._core import Tensor
+from ._transforms import _grads
 
 __all__ = ["cond", "fori_loop", "scan", "while_loop"]
 
@@ -34,7 +36,8 @@ def scan(
         Takes what is carried and a row of xs, and returns what is carried on, of the same structure, shapes and dtypes,
         and a result of the step; both are arrays, nested structures of them, or None.
     init : tree of arrays
-        What is carried into the first step. A Python float is a float64, an int an int64.
+        What is carried into the first step. A Python float is a float64, an int an int64: beside float32 rows give
+        ``np.float32(0)``.
     xs : tree of arrays, optional
         Arrays of one length along their first axis, of which each step gets a row.
     length : int, optional
@@ -79,7 +82,7 @@ def scan(
         if length == 0 and not _core.recording_programs():
             results = _nothing(step, carry, rows)
         else:
-            results = _loops.scan(step, carry, rows, length, bool(reverse))
+            results = _scan.scan(step, carry, rows, length, bool(reverse))
         last, ys = results[: len(carry)], results[len(carry) :]
     else:
         last, stacks = _views(carry), []
@@ -231,11 +234,13 @@ def _carried(name: str, structure: tree.Structure, before: list[Tensor], value: 
         )
     for i, (a, b) in enumerate(zip(before, after)):
         if a.shape != b.shape or a.dtype != b.dtype:
-            error = ValueError if a.dtype == b.dtype else TypeError
-            raise error(
+            same = a.dtype == b.dtype
+            like = "" if same else f" by np.{b.dtype}(...) (Python's float counts as float64, its int as int64)"
+            back = "reshape or sum" if same else f".astype(np.{a.dtype})"
+            raise (ValueError if same else TypeError)(
                 f"{name}: {structure.paths('carry')[i]} came in as {_kind(a.dtype, a.shape)} and goes on as "
-                f"{_kind(b.dtype, b.shape)}; give an initial value of that kind, or bring the new one back by "
-                f"{'reshape or sum' if a.dtype == b.dtype else f'.astype(np.{a.dtype})'}"
+                f"{_kind(b.dtype, b.shape)}; give an initial value of that kind{like}, or bring the new one back by "
+                f"{back}"
             )
     return after
 
@@ -287,9 +292,6 @@ def _rows(x: Tensor, length: int) -> Iterator[Tensor]:
 
 def _nothing(step: Callable[[list[Tensor]], list[Tensor]], carry: list[Tensor], rows: list[Tensor]) -> list[Tensor]:
     """The results of no steps: f tells, on zeros, what they would be."""
-    was = _core.set_grad_enabled(False)
-    try:
+    with _grads(False):
         ys = step([*[_core.example(x) for x in carry], *[_core.example(x, 0) for x in rows]])[len(carry) :]
-    finally:
-        _core.set_grad_enabled(was)
     return [*carry, *[_core.asarray(np.zeros((0, *y.shape), y.dtype)) for y in ys]]

@@ -48,10 +48,10 @@ def jacrev(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
     """
 
     def pass_over(point: Point) -> list[list[Tensor]]:
-        rows = _over_units(point.pull, point.results)
+        rows = over_units(point.pull, point.results)
         return [
             [_shaped(part, (*y.shape, *x.shape)) for part, x in zip(parts, point.watched)]
-            for y, parts in zip(point.results, zip(*[_split(r, point.results) for r in rows]))
+            for y, parts in zip(point.results, _split(rows, point.results))
         ]
 
     return _jacobian("jacrev", pass_over, f, argnums, has_aux)
@@ -71,13 +71,13 @@ def jacfwd(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
     """
 
     def pass_over(point: Point) -> list[list[Tensor]]:
-        columns = _over_units(point.push, point.watched)
+        columns = over_units(point.push, point.watched)
         return [
             [
                 _shaped(part.transpose((*range(1, part.ndim), 0)), (*y.shape, *x.shape))
-                for part, x in zip(_split(column, point.watched), point.watched)
+                for part, x in zip(parts, point.watched)
             ]
-            for y, column in zip(point.results, columns)
+            for y, parts in zip(point.results, zip(*_split(columns, point.watched)))
         ]
 
     return _jacobian("jacfwd", pass_over, f, argnums, has_aux)
@@ -193,28 +193,21 @@ def _jacobian(
     def jacobian_of_f(*args: Any, **kwargs: Any) -> Any:
         places = _places(numbers, args, f, name)
 
-        def call(selected: dict[int, Any]) -> Any:
-            return f(*[selected.get(i, x) for i, x in enumerate(args)], **kwargs)
+        def call(given: Any) -> Any:
+            filled = list(args)
+            for i, x in given.items() if several else ((places[0], given),):
+                filled[i] = x
+            return f(*filled, **kwargs)
 
-        selected = {i: args[i] for i in places}
-        point = Point(name, f, selected, has_aux, call=call, what="args", cure=_LEAVE_OUT)
-        blocks = []
-        for found in pass_over(point):
-            by_argument = point.structure.unflatten(point.outward(found, point.recorded))
-            blocks.append(tuple([by_argument[i] for i in places]) if several else by_argument[places[0]])
+        given, what = ({i: args[i] for i in places}, "args") if several else (args[places[0]], f"args[{places[0]}]")
+        point = Point(name, f, given, has_aux, call=call, what=what, cure=_LEAVE_OUT)
+        blocks = [point.structure.unflatten(point.outward(found, point.recorded)) for found in pass_over(point)]
+        if several:
+            blocks = [tuple([block[i] for i in places]) for block in blocks]
         result = point.result_structure.unflatten(blocks)
         return (result, point.aux()) if has_aux else result
 
     return jacobian_of_f
-
-
-def _over_units(one_pass: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor]) -> list[Tensor]:
-    """What a pass gives for each unit vector of the space of these tensors, stacked along a first axis."""
-    n = sum([x.size for x in tensors])
-    if n == 1:
-        only = one_pass([_core.ones_like(x) for x in tensors])
-        return [y.reshape((1, *y.shape)) for y in only]
-    return over_units(one_pass, tensors, n)
 
 
 def _shaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -222,12 +215,12 @@ def _shaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     return x if x.shape == shape else x.reshape(shape)
 
 
-def _split(stack: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The parts of a stack that belong to the elements of each tensor."""
+def _split(stacks: list[Tensor], tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+    """For each tensor, the parts of all stacks that belong to its elements."""
     if len(tensors) == 1:
-        return [stack]
-    parts, at = [], 0
+        return [stacks]
+    found, at = [], 0
     for x in tensors:
-        parts.append(stack[at : at + x.size])
+        found.append([stack[at : at + x.size] for stack in stacks])
         at += x.size
-    return parts
+    return found

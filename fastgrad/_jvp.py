@@ -52,8 +52,8 @@ def push(results: list[Tensor], inputs: list[Tensor], tangents: Iterable[Tensor]
     """
     found: dict[int | None, Any] = {_core.node_number(x): t for x, t in zip(inputs, tangents)}
     for noted in _core.steps(results, inputs, recorded):
-        ts = [found.get(k) for k in noted[2]]
-        if any(t is not None for t in ts):
+        ts = [*map(found.get, noted[2])]
+        if any([t is not None for t in ts]):
             step = Step(*noted)
             found[step.number] = RULES[step.name](step, ts)
     return [found.get(_core.node_number(y)) for y in results]
@@ -136,7 +136,10 @@ def _reduction(step: Step, ts: Tangents) -> Tensor:
 
 
 RULES: dict[str, Rule] = dict.fromkeys(_core.ROWS, _elementwise) | {
-    **dict.fromkeys("cast reshape barrier transpose broadcast_to slice unslice take untake sum".split(), _linear),
+    **dict.fromkeys(
+        "cast reshape barrier transpose broadcast_to slice unslice take untake sum cumsum".split(),
+        _linear,
+    ),
     **dict.fromkeys(("max", "min", "logsumexp", "cross_entropy"), _reduction),
     "concatenate": _concatenate, "where": _where, "matmul": _matmul, "softmax": _softmax, "log_softmax": _log_softmax,
     "custom": lambda step, ts: step.attr[0].jvp(ts),

@@ -152,23 +152,23 @@ class Point:
                 result, self._aux = _with_aux(f, result, name)
             self.results, self.result_structure = tree.flatten(result)
             for k, y in enumerate(self.results):
-                self._check(name, f, k, y)
+                if not isinstance(y, Tensor) or y.dtype.kind != "f":
+                    raise self._refusal(name, f, k, y)
             if connected and not nested:
                 aux = tree.leaves(self._aux) if has_aux else ()
                 nested = _core.leads_outside([*self.results, *self.watched, *aux], mark)
             self.recorded = connected and nested  # what is outside differentiates this again
 
-    def _check(self, name: str, f: Callable[..., Any], k: int, y: Any) -> None:
-        if isinstance(y, Tensor) and y.dtype.kind == "f":
-            return
+    def _refusal(self, name: str, f: Callable[..., Any], k: int, y: Any) -> TypeError:
+        """What is wrong with result number k."""
         path = self.result_structure.paths("")[k]
         if not isinstance(y, Tensor):
-            raise TypeError(
+            return TypeError(
                 f"{name}: {_name(f)} returned {_kind(y)}{path and f' at {path}'}, expected a tensor: nothing in it was "
                 "recorded. Compute with fastgrad's or NumPy's functions on the arguments, not with math or on copies "
                 "of their values; return constants by has_aux=True"
             )
-        raise TypeError(
+        return TypeError(
             f"{name}: {_name(f)} returned {y.dtype}{path and f' at {path}'}, which has no derivative; return it by "
             "has_aux=True"
         )

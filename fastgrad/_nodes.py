@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from . import _core
-from ._batching import Call, note_call, whole
+from ._batching import Compound, note_call, whole
 from ._core import Tensor
 from ._transforms import _grads
 from ._vmap import vmap
 
-__all__ = ["Rule", "connected", "pulled"]
+__all__ = ["Rule", "connected", "is_float", "pulled"]
 
 
 class Rule:
@@ -70,27 +70,36 @@ class Rule:
         raise NotImplementedError
 
 
+def is_float(x: Any) -> bool:
+    """Whether x has derivatives."""
+    if isinstance(x, (Tensor, np.ndarray, np.generic)):
+        return x.dtype in (np.float32, np.float64)
+    return isinstance(x, float)
+
+
 def connected(inputs: list[Tensor], results: list[Tensor], rule: Rule) -> list[Tensor]:
     """The results as tensors that depend on the inputs by the rule alone."""
     rule.kinds = [(x.shape, x.dtype) for x in results]
-    if not rule.is_derivative and any([_core.vmapped(x) for x in inputs]):
+    if not rule.is_derivative and _core.vmapped(inputs):
         held = rule.held()
         call = _Connected(rule, len(inputs), len(results))
         results = note_call(call, [*inputs, *results, *held], results) or results
     return _core.custom(inputs, results, rule)
 
 
-class _Connected(Call):
+class _Connected(Compound):
     """``connected``, as notes hold it. Its operands are inputs, results, and what the rule holds."""
+
+    draws = False
 
     def __init__(self, rule: Rule, n_inputs: int, n_results: int) -> None:
         self.rule, self.inputs, self.n = rule, slice(0, n_inputs), n_inputs + n_results
         self.results, self.held = slice(n_inputs, self.n), slice(self.n, None)
 
-    def again(self, operands: list[Tensor]) -> list[Tensor]:
+    def at(self, operands: list[Tensor], wanted: Any = ()) -> list[Tensor]:
         return connected(operands[self.inputs], operands[self.results], self.rule.holding(operands[self.held]))
 
-    def over(self, operands: list[Tensor], batched: list[bool], size: int) -> list[Tensor]:
+    def over(self, operands: list[Tensor], batched: list[bool], size: int, wanted: Any = ()) -> list[Tensor]:
         results = [whole(x, over, size) for x, over in zip(operands[self.results], batched[self.results])]
         rule = _Mapped(self.rule, operands[self.held], batched[self.held], batched[self.inputs], size)
         return connected(operands[self.inputs], results, rule)

@@ -56,10 +56,16 @@ def notes_input(Tensor x):
     check(fg_trace_input(x.t.array))
 
 
-def notes_output(Tensor x):
-    """What x is to the recording under way: number of the value, -1 if it depends on no input; and whether transforms
-    outside of the recording track it."""
-    return fg_trace_value(x.t.array), fg_trace_tracked(x.t) != 0
+def notes_outputs(list values):
+    """What these are to the recording under way: their numbers, -1 for what depends on no input or is no tensor, and
+    whether transforms outside of the recording track them."""
+    cdef list numbers = [], tracked = []
+    cdef Tensor t
+    for x in values:
+        t = x if type(x) is Tensor else None
+        numbers.append(-1 if t is None else fg_trace_value(t.t.array))
+        tracked.append(t is not None and fg_trace_tracked(t.t) != 0)
+    return numbers, tracked
 
 
 cdef Tensor held(fg_tensor t):
@@ -91,7 +97,7 @@ def notes_end():
             note = fg_notes_get(p, i)
             notes.append((note.op, note.y, [note.in_[k] for k in range(note.n_in)],
                           [note.tracked[k] != 0 for k in range(note.n_in)],
-                          tuple([note.attr[k] for k in range(note.n_attr)]), []))
+                          tuple([note.attr[k] for k in range(note.n_attr)]), ()))
         for i in range(size.n_values):
             t = fg_notes_constant(p, i)
             if t.array != NULL:
@@ -101,14 +107,48 @@ def notes_end():
         fg_program_free(p)
 
 
+def notes_carry_out(list notes, dict values, set moving, set apart, special):
+    """Carry notes out on ``values``, by number, which gain those of all notes but what nothing later reads, and what is
+    known already; returned. Operations of ``apart``, and what depends on values that are ``moving``, which gain it, are
+    carried out by ``special(op, result, operands, which of them move, attr)``. Operands that were not tracked are
+    constants."""
+    cdef list operands, tracked, xs, moves
+    cdef tuple attr
+    cdef int op, k
+    cdef bint tracks = False, moved
+    for x in values.values():
+        tracks = tracks or x.requires_grad
+    values[-1] = None                           # a missing operand
+    for op, y, operands, tracked, attr, last in notes:
+        if y in values:
+            continue
+        xs, moves, moved = [], [], False
+        for k in range(len(operands)):
+            x = values[operands[k]]
+            if tracks and not tracked[k] and x is not None and type(x) is not dict and x.requires_grad:
+                x = x.detach()
+            xs.append(x)
+            moves.append(operands[k] in moving)
+            moved = moved or moves[k]
+        values[y] = special(op, y, xs, moves, attr) if moved or op in apart else apply_op(op, xs, attr)
+        if moved:
+            moving.add(y)
+        for v in last:
+            del values[v]
+    return values
+
+
 def notes_for(wanted, list notes):
     """Those of the notes that these values need, each with those of its operands that nothing later reads."""
-    cdef set needed = set(wanted)
+    cdef set needed = {-1, *wanted}
     cdef list operands, last, kept = []
     for op, y, operands, tracked, attr, _ in reversed(notes):
         if y in needed:
-            last = [v for v in operands if v not in needed]
-            needed.update(last)
+            last = []
+            for v in operands:
+                if v not in needed:
+                    needed.add(v)
+                    last.append(v)
             kept.append((op, y, operands, tracked, attr, last))
     kept.reverse()
     return kept

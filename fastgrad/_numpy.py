@@ -31,6 +31,7 @@ UFUNCS: dict[np.ufunc, Callable[..., Any]] = {
     np.bitwise_and: lambda a, b: _core.asarray(a) & b, np.bitwise_or: lambda a, b: _core.asarray(a) | b,
     np.bitwise_xor: lambda a, b: _core.asarray(a) ^ b,
 }  # fmt: skip
+_ACCUMULATED = {np.add: _ops.cumsum}
 _REDUCERS = {np.add: _core.sum, np.multiply: _ops.prod, np.maximum: _core.max, np.minimum: _core.min}
 _SCIPY_NAMES = {"expit": "sigmoid", "log_expit": "log_sigmoid", "erf": "erf", "erfc": "erfc"}
 
@@ -42,6 +43,14 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: d
         axis, keepdims = kwargs.pop("axis", 0), kwargs.pop("keepdims", False)
         _refuse_extras(f"{name}.reduce", kwargs)
         return _REDUCERS[ufunc](inputs[0], axis, keepdims)
+    if method == "accumulate" and ufunc in _ACCUMULATED:
+        axis = kwargs.pop("axis", 0)
+        _refuse_extras(f"{name}.accumulate", kwargs)
+        return _ACCUMULATED[ufunc](inputs[0], axis)
+    if method == "outer":
+        _refuse_extras(f"{name}.outer", kwargs)
+        a, b = map(_core.asarray, inputs)
+        return array_ufunc(ufunc, "__call__", (a.reshape(a.shape + (1,) * b.ndim), b), {})
     if method != "__call__":
         raise TypeError(f"{name}.{method} is not supported on tensors")
     function = UFUNCS.get(ufunc)
@@ -61,14 +70,15 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: d
 
 
 _INSTEAD = {
-    "outer": "a[:, None] * b", "inner": "(a * b).sum(-1)", "vdot": "(a * b).sum()",
-    "trace": "x[i, i].sum() with i = arange(n)",
-    "diag": "x[i, i] with i = arange(n)", "vstack": "concatenate", "hstack": "concatenate along axis -1",
-    "column_stack": "stack along axis 1", "append": "concatenate", "repeat": "take", "flip": "x[::-1]", "roll": "take",
-    "tile": "broadcast_to and reshape", "diff": "x[1:] - x[:-1]", "average": "(w * x).sum() / w.sum()",
+    "append": "concatenate", "array_split": "split at places", "atleast_1d": "reshape", "atleast_2d": "reshape",
+    "average": "(w * x).sum() / w.sum()", "column_stack": "stack along axis 1",
     "copyto": "fastgrad.full(shape, t) where numpy.full was called",
-    "logspace": "10 ** fastgrad.linspace(...)", "geomspace": "exp(fastgrad.linspace(log(a), log(b), n))",
-    "einsum": "matmul, or products and sums", "tensordot": "reshape and matmul", "split": "slices",
+    "cumprod": "exp(cumsum(log(x))) of positive x", "dstack": "stack along axis 2",
+    "geomspace": "exp(fastgrad.linspace(log(a), log(b), n))", "kron": "einsum and reshape",
+    "logspace": "10 ** fastgrad.linspace(...)", "meshgrid": "broadcast_to of x[None, :] and y[:, None]",
+    "nansum": "where(isnan(x), 0, x).sum()", "pad": "concatenate with zeros", "piecewise": "where",
+    "polyval": "Horner's loop", "ptp": "x.max() - x.min()", "select": "where",
+    "trapezoid": "((y[1:] + y[:-1]) / 2 * diff(x)).sum()",
 }  # fmt: skip
 
 
@@ -76,8 +86,8 @@ def _missing(name: str) -> str:
     instead = _INSTEAD.get(name.rpartition(".")[2])
     hint = f"write it as {instead}, or " if instead else ""
     return (
-        f"{name} is not supported on tensors; {hint}give a function of ndarrays its rule with fastgrad.primitive, or pass "
-        "t.detach().numpy() for values without gradients"
+        f"{name} is not supported on tensors; {hint}give a function of ndarrays its rule with fastgrad.primitive, or "
+        "pass t.detach().numpy() for values without gradients"
     )
 
 
@@ -99,7 +109,8 @@ def _where(condition: Any, *choices: Any) -> Tensor:
 
 _SAME_NAME = (
     "prod var std any all argmax argmin swapaxes moveaxis squeeze expand_dims ravel stack dot amax amin round fix sinc "
-    "nan_to_num zeros_like ones_like empty_like full_like"
+    "nan_to_num zeros_like ones_like empty_like full_like cumsum diff interp einsum inner outer tensordot trace vdot "
+    "diag diagonal flip hstack repeat roll split tile tril triu vstack"
 ).split()
 
 
@@ -136,7 +147,7 @@ def _route(function: Callable[..., Any]) -> _Route | None:
         theirs = inspect.signature(function).parameters
     except ValueError:  # some of NumPy's C functions do not tell theirs
         theirs = None
-    if theirs is None or ours in (_clip, _where):
+    if theirs is None or ours in (_clip, _where, _ops.einsum):
         return _Route(ours, taken, (), {})
     return _Route(ours, taken, tuple(theirs), {name: p.default for name, p in theirs.items()})
 

@@ -23,7 +23,8 @@ from ._core import Tensor
 
 _MOST = 10_000  # objects that are looked at
 _WHOLE = 1 << 22  # bytes of arrays that are compared; of further ones a sample
-_DIFFERENT_EACH_TIME = {"datetime", "nt", "posix", "random", "secrets", "time", "uuid"}  # modules; os.urandom is posix's
+# Modules; os.urandom is posix's.
+_DIFFERENT_EACH_TIME = {"datetime", "nt", "posix", "random", "secrets", "time", "uuid"}
 
 
 class Outside:
@@ -83,8 +84,8 @@ def _words(x: Any) -> str:
 
 
 def _reached(f: Any, arguments: set[int]) -> tuple[list[Any], bool, str]:
-    """Generators and arrays, but for the arguments; whether f names a clock or what makes generators; and where the
-    first of the user's functions begins, as the end of a phrase."""
+    """Generators and arrays, but for the arguments; whether f names a clock, an iterator or what makes generators; and
+    where the first of the user's functions begins, as the end of a phrase."""
     todo: deque[Any] = deque([f])
     seen: dict[int, Any] = {}
     found: list[Any] = []
@@ -105,6 +106,8 @@ def _reached(f: Any, arguments: set[int]) -> tuple[list[Any], bool, str]:
 
 
 def _is_different_each_time(x: Any) -> bool:
+    if hasattr(type(x), "__next__"):
+        return True
     if not issubclass(type(x), type) and type(x).__name__ not in _FUNCTIONS:
         return False
     module = x.__module__

@@ -150,6 +150,17 @@ def _reduction(s: _Step) -> Any:
     return s.moved(s.parts[0], _numbers(shape), np.broadcast_to(_numbers(kept), shape), s.y.size)
 
 
+def _cumsum(s: _Step) -> Any:
+    """Every element depends on those before it, or behind it: joined over distances that double."""
+    axis, reverse = s.attr
+    part, numbers, distance = s.parts[0], _numbers(s.y.shape), 1
+    while distance < s.y.shape[axis]:
+        near, far = np.split(numbers, [-distance], axis)[0], np.split(numbers, [distance], axis)[1]
+        part = part + s.moved(part, *((far, near) if reverse else (near, far)), s.y.size)
+        distance *= 2
+    return part
+
+
 def _within_rows(s: _Step) -> Any:
     """Every element depends on its row of all operands."""
     rows = _numbers(s.y.shape) // max(s.y.shape[-1], 1)
@@ -190,5 +201,5 @@ _RULES: dict[str, Callable[[_Step], Any]] = dict.fromkeys(_core.ROWS, _elementwi
     **dict.fromkeys(("sum", "max", "min"), _reduction),
     **dict.fromkeys(("softmax", "log_softmax", "softmax_adjoint", "log_softmax_adjoint"), _within_rows),
     **dict.fromkeys(("extremum_adjoint", "logsumexp_adjoint", "cross_entropy_adjoint"), _of_each_row),
-    "concatenate": _concatenate, "untake": _untake, "matmul": _matmul,
+    "concatenate": _concatenate, "untake": _untake, "cumsum": _cumsum, "matmul": _matmul,
 }  # fmt: skip

@@ -3,11 +3,11 @@
 def refuse_recorded(str what, str cure):
     """Raise TraceError if this thread is recording, naming the line of the user's code."""
     if fg_trace_here() == 2 and not fg_trace_programs():
-        raise TraceError(f"vmap: {what} in a function that is mapped{frames.user_line()}, which would happen once instead of "
-                         f"for each element. {cure}")
+        raise TraceError(f"vmap: {what} in a function that is mapped{frames.user_line()}, which would happen once "
+                         f"instead of for each element. {cure}")
     if fg_trace_here():
-        raise TraceError(f"compile: {what} while the function is recorded{frames.user_line()}, which a replay would not repeat. "
-                         f"{cure}")
+        raise TraceError(f"compile: {what} while the function is recorded{frames.user_line()}, which a replay would "
+                         f"not repeat. {cure}")
 
 
 def random_state(words):
@@ -25,8 +25,8 @@ def random_words(Tensor state not None):
 
 
 def random_draw(Tensor state not None, tuple shape, dtype, str name, int64_t low=0, int64_t count=0):
-    """Numbers uniform in [0, 1) of a shape, whose lengths are 0 or more, and a float dtype; with a count, int64 from low
-    to low + count - 1."""
+    """Numbers uniform in [0, 1) of a shape, whose lengths are 0 or more, and a float dtype; with a count, int64 from
+    low to low + count - 1."""
     cdef int64_t attr[FG_MAX_NDIM + 3]
     cdef int n = 3
     if not state.t.array.live:
@@ -64,7 +64,7 @@ cdef int n_draws = 0                            # how many are open in all threa
 
 @cython.final
 cdef class Draws:
-    """Keeps the random numbers that are drawn while it is open first, and gives the same each time it is opened again."""
+    """Keeps the random numbers that are drawn while it is open first, and gives the same when it is opened again."""
 
     cdef list drawn
     cdef int at
@@ -75,7 +75,8 @@ cdef class Draws:
 
     cdef Tensor next(self, int64_t *attr, int n, str name):
         if self.at == len(self.drawn) or self.drawn[self.at][0] != tuple([attr[i] for i in range(n)]):
-            raise RuntimeError(f"{name}: a function that is run again for its gradient draws other random numbers than before")
+            raise RuntimeError(f"{name}: a function that is run again for its gradient draws other random numbers than "
+                               "before")
         self.at += 1
         return self.drawn[self.at - 1][1].detach()
 

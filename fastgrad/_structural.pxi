@@ -136,8 +136,8 @@ def reshape(x, shape):
         elif dim[n] < 0:
             raise ValueError(f"reshape: expected lengths that are 0 or more and at most one -1, got {shape}")
         elif dim[n] and known > (<int64_t>1 << 62) // dim[n]:
-            raise ValueError(f"reshape: shape {operand.shape} has {operand.size} elements, {shape} would have more than "
-                             "memory can hold")
+            raise ValueError(f"reshape: shape {operand.shape} has {operand.size} elements, {shape} would have more "
+                             "than memory can hold")
         else:
             known *= dim[n]
         n += 1

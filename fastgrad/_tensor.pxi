@@ -18,16 +18,17 @@ def bind_layer(indexing_module, numpy_module, ops_module, rules_module):
 cdef int refuse_tracked(Tensor x, str name) except -1:
     if x.t.node != NULL:
         raise TypeError(f"{name}: this tensor requires gradients, which an ndarray would silently lose; use "
-                        "fastgrad's functions (fastgrad.stack to join tensors, and an ndarray where a list of numbers is "
-                        "differentiated), or take the plain values with .detach()")
+                        "fastgrad's functions (fastgrad.asarray to join tensors, fastgrad.sparse.matmul for a matrix "
+                        "of SciPy's, an ndarray where a list of numbers is differentiated), or take the plain values "
+                        "with .detach()")
     return 0
 
 
 cdef int refuse_in_transform(Tensor x, str name) except -1:
     if x.t.node != NULL and fg_transforms_running:
         raise TypeError(f"{name}: a tensor that is being differentiated would silently become a constant; use "
-                        "fastgrad's or NumPy's functions instead of math's, fastgrad.stack instead of a list or ndarray "
-                        "that is filled, or say that a constant is meant with x.detach()")
+                        "fastgrad's or NumPy's functions instead of math's, fastgrad.asarray instead of a list or "
+                        "ndarray that is filled, or say that a constant is meant with x.detach()")
     return 0
 
 
@@ -187,7 +188,7 @@ cdef class Tensor:
         return view_of(self.t.array, False).item()
 
     def tolist(self):
-        """The elements as nested Python lists of numbers (a number, if there are no axes); TypeError as for ``numpy``."""
+        """The elements as nested lists of numbers (one number, if there are no axes); TypeError as for ``numpy``."""
         refuse_in_transform(self, "tolist")
         return view_of(self.t.array, False).tolist()
 
@@ -327,8 +328,8 @@ cdef class Tensor:
         cdef fg_tensor g
         if (fg_tracing and fg_trace_here() == FG_MAPPED and fg_trace_value(self.t.array) >= 0
                 and fg_trace_tracked(self.t)):
-            raise RuntimeError("backward: in a function that is mapped by vmap this would add the gradient of one element "
-                               "of the batch to the .grad of a tensor from outside; use fastgrad.grad")
+            raise RuntimeError("backward: in a function that is mapped by vmap this would add the gradient of one "
+                               "element of the batch to the .grad of a tensor from outside; use fastgrad.grad")
         if self.t.node == NULL:
             raise RuntimeError("backward: nothing was recorded for this tensor; make an input with "
                                "requires_grad=True, and compute outside of no_grad()")
@@ -495,6 +496,22 @@ cdef class Tensor:
     def squeeze(self, axis=None):
         """``fastgrad.squeeze`` of this tensor."""
         return composed.squeeze(self, axis)
+
+    def cumsum(self, axis=None):
+        """``fastgrad.cumsum`` of this tensor."""
+        return composed.cumsum(self, axis)
+
+    def trace(self, offset=0, axis1=0, axis2=1):
+        """``fastgrad.trace`` of this tensor."""
+        return composed.trace(self, offset, axis1, axis2)
+
+    def diagonal(self, offset=0, axis1=0, axis2=1):
+        """``fastgrad.diagonal`` of this tensor."""
+        return composed.diagonal(self, offset, axis1, axis2)
+
+    def repeat(self, repeats, axis=None):
+        """``fastgrad.repeat`` of this tensor."""
+        return composed.repeat(self, repeats, axis)
 
     def take(self, indices, axis=None):
         """``fastgrad.take`` of this tensor."""

@@ -171,33 +171,7 @@ def _grad(f: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool, na
     return grad_of_f
 
 
-class _grads:
-    """Whether operations are recorded within."""
-
-    __slots__ = ("_enabled", "_was")
-
-    def __init__(self, enabled: bool) -> None:
-        self._enabled = enabled
-
-    def __enter__(self) -> None:
-        self._was = _core.set_grad_enabled(self._enabled)
-
-    def __exit__(self, *error: object) -> None:
-        _core.set_grad_enabled(self._was)
-
-
-class _recording:
-    """Inside of a transform: operations are recorded, and tensors do not silently turn into numbers."""
-
-    __slots__ = ("_was",)
-
-    def __enter__(self) -> None:
-        self._was = _core.set_grad_enabled(True)
-        _core.enter_transform(1)
-
-    def __exit__(self, *error: object) -> None:
-        _core.enter_transform(-1)
-        _core.set_grad_enabled(self._was)
+_grads, _recording = _core.Grads, _core.Recording
 
 
 def _name(f: Callable[..., Any]) -> str:
@@ -220,6 +194,9 @@ def _watched(
     ``keep``: of ndarrays copies, for what is recorded outlasts the call."""
     found = []
     for k, x in enumerate(leaves):
+        if type(x) is np.ndarray and x.dtype in _FLOATS and not keep:
+            found.append(_core.watch(x))
+            continue
         if isinstance(x, Tensor) and x.dtype in _FLOATS:
             found.append(_core.watch_tensor(x, connected))
             continue
@@ -254,13 +231,14 @@ def _argnums(argnums: Any, name: str) -> tuple[int, ...]:
 
 def _places(numbers: tuple[int, ...], args: Sequence[Any], f: Callable[..., Any], name: str) -> list[int]:
     """The numbers, counted from the first argument."""
+    n = len(args)
     for i in numbers:
-        if not -len(args) <= i < len(args):
+        if not -n <= i < n:
             raise TypeError(
-                f"{name}: argnums names argument {i}, but {_name(f)} was called with {len(args)} positional argument"
-                f"{'s' * (len(args) != 1)}"
+                f"{name}: argnums names argument {i}, but {_name(f)} was called with {n} positional argument"
+                f"{'s' * (n != 1)}"
             )
-    return [i % len(args) for i in numbers]
+    return [i % n for i in numbers]
 
 
 def _with_aux(f: Callable[..., Any], result: Any, name: str) -> Any:

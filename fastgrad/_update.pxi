@@ -49,7 +49,7 @@ cdef void written(fg_array **a, int n) noexcept:
 
 
 def first_not_writable(arrays):
-    """Which of these is the first ndarray that an update cannot write to; -1 if there is none. Tensors it always can."""
+    """Which of these is the first ndarray that an update cannot write to; -1 for none. Tensors it always can."""
     for i, x in enumerate(arrays):
         if isinstance(x, cnp.ndarray) and not cnp.PyArray_ISCARRAY(x):
             return i

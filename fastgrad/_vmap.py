@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from . import _core, _ops, tree
-from ._batching import carry_out, noting, whole
-from ._core import Tensor
+from ._batching import Noted, carry_out, whole
+from ._core import Tensor, reshape
 from ._diagonal import Diagonal
 
 __all__ = ["vmap"]
@@ -33,7 +33,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
     in_axes : int, None, or tuple of these or of structures of them
         Which axis of each positional argument is the batch; it may be negative. None: the argument is the same for all
         elements, and f gets it as it is, but ndarrays as tensors. An int or None in the place of a structure holds for
-        all arrays in it. Keyword arguments are mapped along axis 0.
+        all arrays in it. Keyword arguments are all mapped along axis 0.
     out_axes : int, None, or a structure of these
         Where the batch is in each result. None: the result does not depend on a mapped argument, and comes once.
 
@@ -65,9 +65,11 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
             raise ValueError(
                 f"vmap: in_axes has {len(in_axes)} entries, but the function was called with {len(args)} positional "
                 f"argument{'s' * (len(args) != 1)}; give each one an axis or None"
+                f"{'; those by keyword are mapped along axis 0' if kwargs else ''}"
             )
         leaves, structure = tree.flatten((args, kwargs))
-        axes = _spread(in_axes, args, "in_axes", "args") + [0] * len(tree.leaves(kwargs))
+        axes = _spread(in_axes, args, "in_axes", "args")
+        axes += [0] * (len(leaves) - len(axes))  # of keyword arguments
         inside = _core.transforming()
         where = {i: axis for i, axis in enumerate(axes) if axis is not None}
         batches = {i: _batch(leaves[i], axis, not inside, i, structure) for i, axis in where.items()}
@@ -109,34 +111,39 @@ class Recording:
 
     def __init__(self, element: Callable[[], list[Tensor]], f: Callable[[list[Tensor]], list[Any]]) -> None:
         """``element`` makes the inputs, tensors that nobody else knows; f takes them to results."""
-        with noting() as self.noted:
+        with Noted() as self.noted:
             _core.notes_begin()
             try:
                 inputs = element()
                 for x in inputs:
                     _core.notes_input(x)
                 self.results = f(inputs)
-                kinds = [_core.notes_output(x) if isinstance(x, Tensor) else (-1, False) for x in self.results]
+                self.numbers, self.tracked = _core.notes_outputs(self.results)
             except BaseException:
                 _core.trace_abort()
                 raise
-        self.numbers, self.tracked = [v for v, _ in kinds], [tracked for _, tracked in kinds]
         notes, self.constants = _core.notes_end()
         self.notes = _core.notes_for(self.numbers, notes)
 
     def over(self, batches: Iterable[Tensor | Diagonal], size: int) -> list[Any]:
         """The results over batches, those that depend on one with the batch as first axis."""
-        values = carry_out(self.notes, self.constants, dict(enumerate(batches)), self.numbers, size, self.noted)
-        results = []
-        for v, own, tracked in zip(self.numbers, self.results, self.tracked):
-            x = values.get(v, own)
-            results.append(x.detach() if not tracked and isinstance(x, Tensor) and x.requires_grad else x)
+        inputs = dict(enumerate(batches))
+        values = carry_out(self.notes, self.constants | inputs, self.noted, inputs, size)
+        results = [own if v < 0 else values[v] for v, own in zip(self.numbers, self.results)]
+        for k, x in enumerate(results):
+            if type(x) is Diagonal:
+                x = results[k] = x.whole()
+            if not self.tracked[k] and isinstance(x, Tensor) and x.requires_grad:
+                results[k] = x.detach()
         return results
 
 
-def over_units(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor], n: int) -> list[Tensor]:
-    """What a linear function of tensors such as these gives for each unit vector of their space, which has n
-    dimensions, stacked along a first axis."""
+def over_units(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor]) -> list[Tensor]:
+    """What a linear function of tensors such as these gives for each unit vector of their space, stacked along a first
+    axis."""
+    n = sum([x.size for x in tensors])
+    if n == 1:
+        return [reshape(y, (1, *y.shape)) for y in f([*map(_core.ones_like, tensors)])]
     recording = Recording(lambda: [*map(_core.ones_like, tensors)], f)
     batches: list[Tensor | Diagonal] = []
     if len(tensors) == 1:
@@ -147,7 +154,7 @@ def over_units(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor],
             columns = np.eye(n, x.size, -at, x.dtype)
             batches.append(_core.adopt(columns.reshape((n, *x.shape)), "jacobian"))
             at += x.size
-    return [whole(y, v >= 0, n) for y, v in zip(recording.over(batches, n), recording.numbers)]
+    return [y if v >= 0 else whole(y, False, n) for y, v in zip(recording.over(batches, n), recording.numbers)]
 
 
 def _same(x: Any, inside: bool) -> Any:
@@ -183,10 +190,17 @@ def _spread(axes: Any, node: Any, what: str, path: str) -> list[int | None]:
     ]
 
 
-def _name(i: int, structure: tree.Structure) -> str:
+def place_of(structure: tree.Structure, i: int) -> str:
     """How errors call leaf number i of (args, kwargs)."""
     path = structure.paths("")[i]
     return ("args" if path.startswith("[0]") else "kwargs") + path[3:]
+
+
+# How to say that an argument is the same for all elements: a positional one, one by keyword.
+_SAME = (
+    "give it the axis None in in_axes",
+    "keyword arguments are mapped along axis 0: pass it by position, with the axis None in in_axes",
+)
 
 
 def _batch(x: Any, axis: int, unstable: bool, i: int, structure: tree.Structure) -> Tensor:
@@ -194,11 +208,10 @@ def _batch(x: Any, axis: int, unstable: bool, i: int, structure: tree.Structure)
     if isinstance(x, np.ndarray):
         x = _core.borrowed(x, unstable)
     if not isinstance(x, Tensor):
-        raise TypeError(
-            f"vmap: {_name(i, structure)} is {x!r}, expected an array to map over; give it the axis None in in_axes"
-        )
+        name = place_of(structure, i)
+        raise TypeError(f"vmap: {name} is {x!r}, expected an array to map over; {_SAME[name.startswith('kwargs')]}")
     if not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"vmap: in_axes gives {_name(i, structure)} the axis {axis}, but its shape is {x.shape}")
+        raise ValueError(f"vmap: in_axes gives {place_of(structure, i)} the axis {axis}, but its shape is {x.shape}")
     return x if axis % x.ndim == 0 else _ops.moveaxis(x, axis, 0)
 
 
@@ -210,7 +223,7 @@ def _size(batches: dict[int, Tensor], where: dict[int, int], leaves: list[Any], 
     if len(set(lengths)) > 1:
         told: dict[int, str] = {}
         for length, (i, axis) in zip(lengths, where.items()):
-            told.setdefault(length, f"{_name(i, structure)} has {length} (axis {axis} of shape {leaves[i].shape})")
+            told.setdefault(length, f"{place_of(structure, i)} has {length} (axis {axis} of shape {leaves[i].shape})")
         raise ValueError(f"vmap: the mapped axes differ in length: {', '.join(told.values())}")
     return lengths[0]
 

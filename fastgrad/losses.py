@@ -12,6 +12,7 @@ import numpy as np
 
 from . import _core, _ops
 from ._core import Tensor
+from ._creation import floating
 
 __all__ = [
     "binary_cross_entropy",
@@ -128,7 +129,7 @@ def softmax_cross_entropy(logits: Any, labels: Any, *, reduction: Reduction = "m
     [0.6931471805599453, 0.0]
     """
     name = "softmax_cross_entropy"
-    x = _ops._floating(logits)
+    x = floating(logits)
     if x.ndim == 0:
         raise ValueError(f"{name}: logits are 0-d, expected shape (..., classes)")
     if not isinstance(labels, Tensor):
@@ -161,7 +162,7 @@ def _array(name: str, what: str, x: Any) -> np.ndarray:
 
 def _pair(name: str, predictions: Any, targets: Any) -> tuple[Tensor, Any]:
     """Predictions as a floating tensor, targets of the same shape and, unless a tensor, of its dtype."""
-    x = _ops._floating(predictions)
+    x = floating(predictions)
     if not isinstance(targets, Tensor):
         targets = _array(name, "targets", targets)
         if targets.dtype.kind not in "fiub":

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _core, _ops
+from . import _core
 from ._core import Tensor
+from ._creation import floating
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -263,7 +264,7 @@ def dropout(x: Any, rate: float, rng: Generator) -> Tensor:
                         f"{type(rng).__name__}; make one by fastgrad.random.default_rng(seed)")
     if isinstance(rate, Tensor) or not 0 <= rate < 1:
         raise ValueError(f"dropout: expected a rate from 0 up to but not including 1, got {rate!r}")
-    operand: Tensor = _ops._floating(x)
+    operand: Tensor = floating(x)
     if rate == 0:
         return operand
     kept = rng._draw("dropout", operand.shape, operand.dtype) >= rate

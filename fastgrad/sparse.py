@@ -21,13 +21,15 @@ import numpy as np
 from . import _core
 from ._compile import Replayed
 from ._core import Tensor
+from ._creation import floating
 from ._linear import linearize, vjp
-from ._minimize import _Variables, _Vector, _scipy
 from ._pattern import pattern as structural
-from ._transforms import _grad
+from ._scipy import Variables, Vector, scipy
+from ._transforms import _grad, _kind
 
-__all__ = ["Jacobian", "hessian", "jacobian"]
+__all__ = ["Jacobian", "hessian", "jacobian", "matmul"]
 
+_ADD_AT = _core.op_names().index("untake")
 _KINDS = 16  # for how many kinds of x patterns and programs are kept
 _SPLIT = 8  # into how many parts blocks of rows are divided while a pattern is searched
 
@@ -90,6 +92,36 @@ def hessian(f: Callable[[Any], Any], sparsity: Any = None, *, compile: bool = Tr
     return Jacobian(_grad(f, 0, False, "sparse.hessian"), sparsity, compile)
 
 
+def matmul(matrix: Any, x: Any) -> Tensor:
+    """The product of a sparse matrix, a constant, with x: what ``matrix @ x`` is of ndarrays, with gradients to x.
+
+    Parameters
+    ----------
+    matrix : scipy.sparse array or matrix of shape (m, n)
+    x : tensor or array_like of shape (n,) or (n, k)
+        For ``x @ matrix`` give ``matrix.T`` and x, or its transpose.
+
+    Returns a float Tensor of shape (m,) or (m, k), of the dtype that NumPy promotes to. Raises TypeError where matrix
+    is no sparse one, ValueError where the shapes do not align.
+
+    >>> import fastgrad as fg, numpy as np, scipy.sparse
+    >>> a = scipy.sparse.csr_array([[1.0, 2.0], [0.0, 3.0]])
+    >>> fg.grad(lambda x: np.sum(fg.sparse.matmul(a, x)))(np.ones(2))
+    array([1., 5.])
+    """
+    if not scipy("sparse.matmul", "scipy.sparse").issparse(matrix):
+        raise TypeError(f"sparse.matmul: expected a matrix of scipy.sparse first, got {_kind(matrix)}")
+    entries, x = matrix.tocoo(), floating(x)
+    m, n = matrix.shape
+    if x.ndim not in (1, 2) or x.shape[0] != n:
+        raise ValueError(
+            f"sparse.matmul: shapes {matrix.shape} and {x.shape} do not align: expected x of shape ({n},) or ({n}, k)"
+        )
+    rows, columns = (_core.asarray(i.astype(np.int64)) for i in (entries.row, entries.col))
+    data = entries.data.reshape(-1, *[1] * (x.ndim - 1))
+    return _core.apply_op(_ADD_AT, [data * _core.gathered(x, columns, 0), rows], (0, 0, m))
+
+
 class Jacobian:
     """What ``sparse.jacobian`` returns: call it with x. Of the x it was last called with, `pattern` is the csr_array of
     ones that is known so far, `colors` the colour of each row, or where `mode` is "columns" that of each column, -1 for
@@ -105,9 +137,14 @@ class Jacobian:
         self._f, self._given, self._compile = f, sparsity, compile
         self._rows: dict[Any, _Rows] = {}
 
-    def __call__(self, x: Any) -> Any:
-        sparse = _scipy("sparse.jacobian", "scipy.sparse")
-        variables = _Variables("sparse.jacobian", x, "x")
+    def __call__(self, x: Any, *more: Any) -> Any:
+        if more:
+            raise TypeError(
+                f"sparse.jacobian: f is differentiated by x alone, got {len(more)} argument{'s' * (len(more) > 1)} "
+                "more; let f read it from outside, as in fastgrad.sparse.jacobian(lambda x: f(x, a)), a constant of it"
+            )
+        sparse = scipy("sparse.jacobian", "scipy.sparse")
+        variables = Variables("sparse.jacobian", x, "x")
         kind = variables.kind()
         rows = self._rows.get(kind)
         if rows is None:
@@ -161,10 +198,10 @@ class Jacobian:
         self.pattern, self.colors, self.mode = rows.pattern, rows.colors, rows.mode
 
 
-class _Rows(_Vector):
+class _Rows(Vector):
     """The rows of a Jacobian by backward passes at vectors x of one kind, or its columns by forward passes."""
 
-    def __init__(self, f: Callable[[Any], Any], variables: _Variables, compile: bool) -> None:
+    def __init__(self, f: Callable[[Any], Any], variables: Variables, compile: bool) -> None:
         super().__init__("sparse.jacobian", f, variables, (), compile)
         y = self._values(variables.leaves(variables.start))
         self.m, self._dtype, self._compile = y.size, np.dtype(y.dtype), compile

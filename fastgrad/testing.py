@@ -35,7 +35,8 @@ def check_grads(
     Parameters
     ----------
     f : callable
-        May return any structure with float arrays in it.
+        May return any structure with float arrays in it. For the differences it is called with the floats of its
+        arguments in float64, whatever their dtype.
     args : tuple
         The arguments of f (anything but a tuple is taken as its one argument), each a nested structure. float32
         and float64 arrays and Python floats in it are differentiated, everything else is held fixed. f must be

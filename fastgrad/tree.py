@@ -207,7 +207,7 @@ class Structure:
     `num_leaves` is how many leaves it takes.
     """
 
-    __slots__ = ("_children", "_constants", "_keys", "_type", "num_leaves")
+    __slots__ = ("_children", "_constants", "_is_flat", "_keys", "_type", "num_leaves")
 
     def __init__(
         self,
@@ -219,11 +219,7 @@ class Structure:
     ) -> None:
         self._type, self._keys, self._children, self.num_leaves = type_, keys, children, num_leaves
         self._constants = constants
-
-    @property
-    def _is_flat(self) -> bool:
-        """It has leaves only."""
-        return self._children.count(_LEAF) == len(self._children) > 0
+        self._is_flat = children != () and children.count(_LEAF) == len(children)  # it has leaves only
 
     @property
     def _kind(self) -> _Kind:
@@ -241,6 +237,8 @@ class Structure:
         if self is _LEAF:
             return leaves[0]
         if self._is_flat:
+            if self._type is tuple:
+                return tuple(leaves)
             return self._kind.join(self._type, self._keys, leaves, self._constants)  # type: ignore[arg-type]
         return self._build(iter(leaves))
 

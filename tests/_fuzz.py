@@ -24,7 +24,8 @@ FUNCTIONS = {
     **{name: getattr(fg, name) for name in NAMES},
     **{f"losses.{name}": getattr(fg.losses, name) for name in fg.losses.__all__},
     **{f"Tensor.{name}": getattr(fg.Tensor, name) for name in dir(fg.Tensor) if callable(getattr(fg.Tensor, name))},
-    **{f"np.{name}": getattr(np, name) for name in "tanh add sum concatenate where take clip stack cumsum matmul prod".split()},
+    **{f"np.{name}": getattr(np, name)
+        for name in "tanh add sum concatenate where take clip stack cumsum matmul prod".split()},
     "grad": lambda f, *args, **kwargs: fg.grad(f, **kwargs)(*args),
     "set grad": lambda t, value: setattr(t, "grad", value) if isinstance(t, fg.Tensor) else None,
     "set requires_grad": lambda t, value: setattr(t, "requires_grad", value) if isinstance(t, fg.Tensor) else None,
@@ -49,7 +50,8 @@ class Refuses:
         self.deed()
         raise Hostile
 
-    __index__ = __float__ = __int__ = __bool__ = __array__ = __iter__ = __len__ = __eq__ = __hash__ = __dlpack__ = refuse
+    __index__ = __float__ = __int__ = __bool__ = __array__ = __iter__ = __len__ = refuse
+    __eq__ = __hash__ = __dlpack__ = refuse
 
 
 class Lies:
@@ -100,22 +102,31 @@ def arguments(rng):
 
     tracked = fg.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], requires_grad=True)
     pool = [
-        tracked, tracked * 2, fg.exp(tracked), tracked.sum(), owner[0] * 3, fg.asarray(array), array, array.T, array[::-1, ::7],
-        fg.tensor([1, 0, 1]), fg.tensor([True, False]), fg.ones((2, 3), dtype=np.float32), fg.ones(3, requires_grad=True),
-        fg.zeros((0, 3)), fg.zeros((1,) * 32), fg.tensor(2.0, requires_grad=True), np.float32(1.5), np.ones(3, np.float16),
+        tracked, tracked * 2, fg.exp(tracked), tracked.sum(), owner[0] * 3, fg.asarray(array), array, array.T,
+        array[::-1, ::7],
+        fg.tensor([1, 0, 1]), fg.tensor([True, False]), fg.ones((2, 3), dtype=np.float32),
+        fg.ones(3, requires_grad=True),
+        fg.zeros((0, 3)), fg.zeros((1,) * 32), fg.tensor(2.0, requires_grad=True), np.float32(1.5),
+        np.ones(3, np.float16),
         np.ma.masked_array([1.0, 2.0], [True, False]), np.array(["a"]), np.array([None]), np.zeros(2, [("a", float)]),
         np.ones(3).view(type("Mine", (np.ndarray,), {})), np.array(3), np.array([0, 5, -9]), np.array([True, False]),
-        0, 1, -1, 2, 3, 7, 2**31, 2**40, 2**62, 2**63, -(2**63), 2**70, 10**400, 0.0, -1.5, 1e308, float("nan"), float("inf"),
-        1j, True, None, "a", "float32", b"a", object(), float, np.float32, np.int8, Ellipsis, slice(None), slice(None, None, -2),
-        slice(2**70, None, 2**70), slice("a"), slice(0.5, None), [], [1.0, 2.0], [[1.0], [1.0, 2.0]], [tracked, 1.0], [tracked, tracked],
-        endless, (), (0,), (1, 0), (2, 3), (-1,), (2**31, 2**31), (2**50,), (2**40, 0), (1,) * 33, (0, 0), ("a",), (slice(None), 0),
-        (None, Ellipsis, 0), {"a": 1.0}, {1.0}, iter([1.0]), Refuses(deed), Lies(rng, deed), [Lies(rng, deed)], (Lies(rng, deed), 0),
+        0, 1, -1, 2, 3, 7, 2**31, 2**40, 2**62, 2**63, -(2**63), 2**70, 10**400, 0.0, -1.5, 1e308, float("nan"),
+        float("inf"),
+        1j, True, None, "a", "float32", b"a", object(), float, np.float32, np.int8, Ellipsis, slice(None),
+        slice(None, None, -2),
+        slice(2**70, None, 2**70), slice("a"), slice(0.5, None), [], [1.0, 2.0], [[1.0], [1.0, 2.0]], [tracked, 1.0],
+        [tracked, tracked],
+        endless, (), (0,), (1, 0), (2, 3), (-1,), (2**31, 2**31), (2**50,), (2**40, 0), (1,) * 33, (0, 0), ("a",),
+        (slice(None), 0),
+        (None, Ellipsis, 0), {"a": 1.0}, {1.0}, iter([1.0]), Refuses(deed), Lies(rng, deed), [Lies(rng, deed)],
+        (Lies(rng, deed), 0),
         lambda x, *rest: (x * x).sum(), lambda *args: rng.choice(args), lambda x: deed() or x, lambda x: 1 / 0,
     ]  # fmt: skip
     return lambda: rng.choice(pool)
 
 
-KEYWORDS = "axis keepdims dtype shape axes requires_grad gradient retain_graph ord min max decimals argnums has_aux ddof".split()
+KEYWORDS = """axis keepdims dtype shape axes requires_grad gradient retain_graph ord min max decimals argnums has_aux
+ddof""".split()
 
 
 def main(seed, calls):
@@ -126,7 +137,8 @@ def main(seed, calls):
             draw = arguments(rng)
         name = rng.choice(names)
         first = [draw() for _ in range(5)] if name.startswith("Tensor.") else []
-        args = [t for t in first if isinstance(t, fg.Tensor)][:1] + [draw() for _ in range(rng.choice([0, 1, 1, 2, 2, 3]))]
+        args = [t for t in first if isinstance(t, fg.Tensor)][:1]
+        args += [draw() for _ in range(rng.choice([0, 1, 1, 2, 2, 3]))]
         kwargs = {rng.choice(KEYWORDS): draw() for _ in range(rng.choice([0, 0, 0, 1, 2]))}
         kinds = [type(a).__name__ + str(getattr(a, "shape", "")) for a in [*args, *kwargs.values()]]
         os.write(1, f"{i} {name} {kinds} {list(kwargs)}\n".encode())

@@ -217,7 +217,8 @@ def same_bits(got, expected, message=""):
     assert got.dtype == expected.dtype, f"{message}: dtype {got.dtype}, expected {expected.dtype}"
     assert got.shape == expected.shape, f"{message}: shape {got.shape}, expected {expected.shape}"
     np.testing.assert_array_equal(got, expected, message)
-    np.testing.assert_array_equal(np.signbit(got) & (got == got), np.signbit(expected) & (expected == expected), message)
+    np.testing.assert_array_equal(np.signbit(got) & (got == got), np.signbit(expected) & (expected == expected),
+        message)
 
 
 property_test = settings(max_examples=60, deadline=None, database=None, derandomize=True)

@@ -30,7 +30,8 @@ def test_results_share_memory_with_nothing(n):
 
     def f(x, y):
         z = x + y
-        return x, x, y, z, fg.reshape(z, (n, 1)), fg.reshape(x, (1, n)), z, constant, tensor, fg.reshape(tensor, (1, n)), z * 2
+        column, row, inner = fg.reshape(z, (n, 1)), fg.reshape(x, (1, n)), fg.reshape(tensor, (1, n))
+        return x, x, y, z, column, row, z, constant, tensor, inner, z * 2
 
     compiled = fg.compile(f)
     x, y = RNG.standard_normal((2, n))
@@ -108,7 +109,8 @@ def test_programs_and_what_they_hold_are_freed():
     del f, program
     gc.collect()
     assert gone() is None
-    assert {k: _core.live()[k] for k in ("arrays", "nodes", "bytes")} == {k: before[k] for k in ("arrays", "nodes", "bytes")}
+    after = _core.live()
+    assert [after[k] for k in ("arrays", "nodes", "bytes")] == [before[k] for k in ("arrays", "nodes", "bytes")]
 
 
 def test_a_constant_that_nothing_needs_is_not_kept():
@@ -124,16 +126,18 @@ def test_a_constant_that_nothing_needs_is_not_kept():
     assert _core.live()["bytes"] - before < 10_000
 
 
-# ---- arguments and results --------------------------------------------------------------------------------------------
+# ---- arguments and results -------------------------------------------------------------------------------------------
 def test_structures_of_arguments_and_results():
     def f(a, b):
-        return {"sum": a["u"] + a["v"][0], "none": None, "empty": ({}, [], ()), "point": Point(b.x, [b.y * 2]), "text": "t", "n": 3}
+        return {"sum": a["u"] + a["v"][0], "none": None, "empty": ({}, [], ()), "point": Point(b.x, [b.y * 2]),
+            "text": "t", "n": 3}
 
     compiled = fg.compile(f)
     u, v, x, y = (np.array([float(i)]) for i in range(4))
     for _ in range(3):
         found = compiled({"u": u, "v": [v]}, Point(x, y))
-        assert found == {"sum": 1.0, "none": None, "empty": ({}, [], ()), "point": Point(2.0, [6.0]), "text": "t", "n": 3}
+        assert found == {"sum": 1.0, "none": None, "empty": ({}, [], ()), "point": Point(2.0, [6.0]), "text": "t",
+            "n": 3}
     assert compiled({"v": [u], "u": v}, Point(y, x))["sum"] == 1  # keys in another order: the same program
     assert compiled.cache_info() == (3, 1, 64, 1)
     with pytest.raises(AttributeError):
@@ -168,7 +172,8 @@ def test_results_without_tensors_and_arguments_without_leaves():
     same(fg.compile(lambda x: x)(np.arange(3, dtype=np.int16)), np.arange(3, dtype=np.int16))
 
 
-@pytest.mark.parametrize("number", [2.5, 3, True, np.float32(1.5), np.float64(2), np.int8(3), np.bool_(True), np.array(2.0), np.array(3)])
+@pytest.mark.parametrize("number",
+    [2.5, 3, True, np.float32(1.5), np.float64(2), np.int8(3), np.bool_(True), np.array(2.0), np.array(3)])
 def test_numbers_as_arguments(number):
     f = fg.compile(lambda x, a: (x * a, a, x + 1.0))
     x = np.arange(3.0)
@@ -188,7 +193,8 @@ def test_layouts_of_arguments(dtype):
     base = RNG.integers(0, 2, (4, 6)).astype(dtype)
     unaligned = np.frombuffer(b"." + base.tobytes(), dtype, offset=1).reshape(base.shape)
     for x in (base, np.asfortranarray(base), base[::-1], base[:, ::2].repeat(2, 1), base.T.copy().T, unaligned,
-              base.astype(base.dtype.newbyteorder(">")), base.view(np.matrix), np.broadcast_to(base[:1], (4, 6)), fg.tensor(base)):
+              base.astype(base.dtype.newbyteorder(">")), base.view(np.matrix), np.broadcast_to(base[:1], (4, 6)),
+              fg.tensor(base)):
         plain = np.asarray(x).astype(dtype)
         before = plain.copy()
         found = f(x)
@@ -238,7 +244,7 @@ def test_what_is_no_array_is_refused_by_place():
         f(x=[1.0, "text"])
 
 
-# ---- static arguments and the cache -------------------------------------------------------------------------------------
+# ---- static arguments and the cache ----------------------------------------------------------------------------------
 def test_static_arguments():
     def f(x, n, how="sum"):
         for _ in range(n):
@@ -281,13 +287,16 @@ def test_a_method():
 
 def test_static_arguments_that_cannot_be():
     f = fg.compile(lambda x, n: x, static_argnums=1)
-    with pytest.raises(TypeError, match="the static argument 1 holds a list, expected hashable constants, such as a tuple"):
+    with pytest.raises(TypeError,
+            match="the static argument 1 holds a list, expected hashable constants, such as a tuple"):
         f(1.0, [1])
-    with pytest.raises(TypeError, match="the static argument 1 holds a ndarray, .* arrays are passed as arguments that are not"):
+    with pytest.raises(TypeError,
+            match="the static argument 1 holds a ndarray, .* arrays are passed as arguments that are not"):
         f(1.0, (2, np.ones(2)))
     with pytest.raises(TypeError, match="the static argument 1 holds a Tensor"):
         f(1.0, fg.ones(2))
-    with pytest.raises(TypeError, match="static_argnums names argument 1, but the function was called with 1 positional argument$"):
+    with pytest.raises(TypeError,
+            match="static_argnums names argument 1, but the function was called with 1 positional argument$"):
         f(1.0)
     with pytest.raises(TypeError, match="static_argnums names argument -3, .* 0 positional arguments$"):
         fg.compile(lambda: 1, static_argnums=-3)()
@@ -330,7 +339,7 @@ def test_the_cache_keeps_what_is_called_beside_numbers():
     assert f.cache_info().misses == misses
 
 
-# ---- large and small programs ------------------------------------------------------------------------------------------------
+# ---- large and small programs ----------------------------------------------------------------------------------------
 def test_twenty_thousand_operations():
     def f(x):
         y = x
@@ -419,7 +428,8 @@ def test_recording_is_not_entered_by_hand():
 
 
 # ---- what a call costs -----------------------------------------------------------------------------------------------
-STATICS = [1, 1.0, True, 0.0, -0.0, (1, 2), (1.0, 2), (1, (0.0, "a")), (1, (-0.0, "a")), None, "a", b"a", frozenset({1}), frozenset({1.0}),
+STATICS = [1, 1.0, True, 0.0, -0.0, (1, 2), (1.0, 2), (1, (0.0, "a")), (1, (-0.0, "a")), None, "a", b"a",
+    frozenset({1}), frozenset({1.0}),
            frozenset({(1, True)}), frozenset({(1, 1)}), Point(1, 2), Point(1.0, 2), 1j, complex(-0.0, 1), np.float32(0),
            np.float32(-0.0), float("nan"), len, int, Setting(1), Setting(1.0)]  # fmt: skip
 
@@ -455,7 +465,8 @@ def test_arrays_of_any_layout_are_copied_in_c(dtype, monkeypatch):
     f(base, base)
     monkeypatch.setattr(Compiled, "_slowly", None)
     unaligned = np.frombuffer(b"." + base.tobytes(), dtype, offset=1).reshape(base.shape)
-    for x in (base, np.asfortranarray(base), base[::-1], base[:, ::-1], unaligned, base.astype(base.dtype.newbyteorder(">")),
+    for x in (base, np.asfortranarray(base), base[::-1], base[:, ::-1], unaligned,
+            base.astype(base.dtype.newbyteorder(">")),
               np.broadcast_to(base[:1], (4, 6))):  # fmt: skip
         before = x.tobytes()
         same_tree(f(x, base), (np.ascontiguousarray(x).astype(dtype), base.T))

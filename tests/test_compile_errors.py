@@ -113,7 +113,8 @@ def test_a_tensor_from_outside_changed_in_place_is_an_error_that_names_the_line(
         total += 1
         return x + total
 
-    with pytest.raises(fg.TraceError, match="^compile: add changes a tensor in place that was made before .*once instead of") as caught:
+    with pytest.raises(fg.TraceError,
+            match="^compile: add changes a tensor in place that was made before .*once instead of") as caught:
         fg.compile(f)(np.ones(2))
     assert f"{__file__}, line {f.__code__.co_firstlineno + 2})" in str(caught.value)
     assert total.tolist() == [0, 0]
@@ -151,7 +152,8 @@ def test_a_step_whose_loss_keeps_a_running_value_runs_eagerly():
 
 
 def test_arrays_like_a_recorded_one():
-    same(fg.compile(lambda x: fg.full_like(x, 2) * x + np.zeros_like(x) + fg.ones_like(x, dtype=int))(np.ones(3)), np.full(3, 3.0))
+    same(fg.compile(lambda x: fg.full_like(x, 2) * x + np.zeros_like(x) + fg.ones_like(x, dtype=int))(np.ones(3)),
+        np.full(3, 3.0))
 
 
 def test_constants_may_be_looked_at():
@@ -192,7 +194,29 @@ def test_the_warning_is_at_the_users_line_and_names_that_of_the_cause(run):
 
 
 def test_without_a_line_of_the_users_that_of_a_library_is_named():
-    assert [_frames.rank(path) for path in (__file__, copy.__file__, np.__file__, fg.__file__, "<stdin>", "<frozen os>")] == [0, 1, 1, 2, 0, 1]
+    paths = __file__, copy.__file__, np.__file__, fg.__file__, "<stdin>", "<frozen os>"
+    assert [_frames.rank(path) for path in paths] == [0, 1, 1, 2, 0, 1]
     assert _frames._innermost([fg.__file__, np.__file__, copy.__file__]) == 1
     assert _frames._innermost([fg.__file__, np.__file__, __file__, copy.__file__]) == 2
     assert _frames._innermost([fg.__file__]) is None
+
+
+@pytest.mark.parametrize("index", [
+    lambda a, i: a[i], lambda a, i: a[:, i], lambda a, i: a[i, i], lambda a, i: a[i[0]], lambda a, i: a.tolist()[i[0]],
+])  # fmt: skip
+def test_an_index_of_an_ndarray_is_refused_with_the_cure(index):
+    for transform, i in (fg.compile, np.array([1, 2])), (fg.vmap, np.array([[1, 2]])):
+        with pytest.raises(fg.TraceError, match=r"write fastgrad.take\(a, i, axis=0\) or fastgrad.asarray\(a\)\[i\]"):
+            transform(lambda i: fg.asarray(index(np.eye(3), i)))(i)
+    same(fg.compile(lambda i: fg.take(np.eye(3), i, axis=0))(np.array([1, 2])), np.eye(3)[1:])
+
+
+def test_an_ndarray_of_integers_is_refused_with_the_cure():
+    with pytest.raises(fg.TraceError, match=r"fastgrad.take.*; np.array of tensors is fastgrad.asarray"):
+        fg.compile(lambda i: np.array([i, i]))(np.array([1, 2]))
+    same(fg.compile(lambda i: fg.asarray([i, i + 1]))(np.array([1, 2])), np.array([[1, 2], [2, 3]]))
+
+
+def test_a_mask_of_an_ndarray_is_refused_with_the_cure():
+    with pytest.raises(fg.TraceError, match=r"instead use fastgrad.where\(mask, x, 0\)"):
+        fg.compile(lambda x: np.arange(3.0)[x > 0])(np.ones(3))

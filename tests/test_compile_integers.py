@@ -101,7 +101,8 @@ def logical(k, x, y):
 
 
 def unary(k, x, y):
-    names = "negative absolute sign square floor sqrt isnan isfinite signbit logical_not tanh positive reciprocal round".split()
+    names = """negative absolute sign square floor sqrt isnan isfinite signbit logical_not tanh positive reciprocal
+    round""".split()
     return getattr(fg, names[k % len(names)])(x)
 
 

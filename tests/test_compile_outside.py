@@ -1,5 +1,6 @@
 """``compile``: random numbers of other libraries and writes outside of the arguments are not silently frozen."""
 
+import itertools
 import os
 import random
 import time
@@ -87,16 +88,19 @@ DRAWS = {
 @pytest.mark.parametrize("name", DRAWS)
 def test_draws_of_other_libraries_are_refused(name):
     f, what = DRAWS[name]
-    with pytest.raises(fg.TraceError, match=f"^compile: the function draws from {what}while it is recorded.*fastgrad.random") as caught:
+    with pytest.raises(fg.TraceError,
+            match=f"^compile: the function draws from {what}while it is recorded.*fastgrad.random") as caught:
         fg.compile(f)(X)
     assert f"({__file__}, line " in str(caught.value)
     assert not fg._core.tracing()
 
 
-@pytest.mark.parametrize("make", [lambda: np.random.default_rng(), lambda: np.random.RandomState(), lambda: random.Random()])
+@pytest.mark.parametrize("make",
+    [lambda: np.random.default_rng(), lambda: np.random.RandomState(), lambda: random.Random()])
 def test_a_generator_that_is_made_anew_is_found_by_a_second_recording(make):
     with pytest.raises(fg.TraceError, match="two recordings of this function differ"):
-        fg.compile(lambda x: x * make().normalvariate(0, 1) if isinstance(make(), random.Random) else x * make().normal())(X)
+        drawn = lambda rng: rng.normalvariate(0, 1) if isinstance(rng, random.Random) else rng.normal()
+        fg.compile(lambda x: x * drawn(make()))(X)
 
 
 def test_a_clock_and_the_system_s_random_bytes():
@@ -104,6 +108,12 @@ def test_a_clock_and_the_system_s_random_bytes():
         fg.compile(lambda x: x + time.time())(X)
     with pytest.raises(fg.TraceError):
         fg.compile(lambda x: x + int.from_bytes(os.urandom(4), "big"))(X)
+
+
+@pytest.mark.parametrize("numbers", [itertools.count(), iter([1.0, 2.0, 3.0]), (float(k) for k in range(9))])
+def test_what_an_iterator_has_next(numbers):
+    with pytest.raises(fg.TraceError, match="two recordings of this function differ"):
+        fg.compile(lambda x: x * next(numbers))(X)
 
 
 def test_what_is_the_same_each_time_is_a_constant():
@@ -164,7 +174,8 @@ def by_out(x):
 
 @pytest.mark.parametrize("f", [count, write_a_part_of_much, by_out])
 def test_writes_to_arrays_from_outside_are_refused(f):
-    with pytest.raises(fg.TraceError, match=r"^compile: the function writes to an array of shape \(\d+,\) from outside .*return the new"):
+    with pytest.raises(fg.TraceError,
+            match=r"^compile: the function writes to an array of shape \(\d+,\) from outside .*return the new"):
         fg.compile(f)(X)
 
 
@@ -188,7 +199,8 @@ def test_backward_to_a_tensor_from_outside_is_refused():
         loss.backward()
         return loss.detach()
 
-    with pytest.raises(fg.TraceError, match="^backward: this would add to the .grad of a tensor made before .*fastgrad.grad") as caught:
+    with pytest.raises(fg.TraceError,
+            match="^backward: this would add to the .grad of a tensor made before .*fastgrad.grad") as caught:
         fg.compile(f)(X)
     assert f"{__file__}, line {f.__code__.co_firstlineno + 2})" in str(caught.value)
     assert w.grad is None
@@ -196,7 +208,8 @@ def test_backward_to_a_tensor_from_outside_is_refused():
     same(w.grad.numpy(), X)
 
 
-@pytest.mark.parametrize("change", [lambda w: w.zero_grad(), lambda w: setattr(w, "grad", None), lambda w: setattr(w, "grad", X)])
+@pytest.mark.parametrize("change",
+    [lambda w: w.zero_grad(), lambda w: setattr(w, "grad", None), lambda w: setattr(w, "grad", X)])
 def test_the_gradient_of_a_tensor_from_outside_is_not_set(change):
     w = fg.tensor(X, requires_grad=True)
     w.grad = 2 * X

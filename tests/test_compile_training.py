@@ -28,7 +28,8 @@ def pair(loss, optimizer, dtype=np.float64):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("optimizer", [lambda: fg.optim.SGD(0.1, momentum=0.9), lambda: fg.optim.Adam(0.1)], ids=["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", [lambda: fg.optim.SGD(0.1, momentum=0.9), lambda: fg.optim.Adam(0.1)],
+    ids=["sgd", "adam"])
 def test_steps_equal_eager_steps_while_everything_changes(optimizer, dtype):
     (a, step), (b, twin) = pair(line, optimizer, dtype)
     x, y = DATA.astype(dtype), TARGET.astype(dtype)
@@ -77,10 +78,12 @@ def test_losses_that_cannot_be_recorded_run_eagerly_after_one_warning():
         return loss if loss > 1 else loss * 2
 
     texts = {
-        noisy: rf"the function draws from a numpy.random.Generator .*test_compile_training.py, line {noisy.__code__.co_firstlineno}\)",
+        noisy: "the function draws from a numpy.random.Generator "
+               rf".*test_compile_training.py, line {noisy.__code__.co_firstlineno}\)",
         counting: "two recordings of this function differ",
-        branching: rf"eagerly: compile: the value of a tensor was asked .*test_compile_training.py, line {branching.__code__.co_firstlineno + 2}\)",
-    }
+        branching: "eagerly: compile: the value of a tensor was asked "
+                   rf".*test_compile_training.py, line {branching.__code__.co_firstlineno + 2}\)",
+    }  # fmt: skip
     for loss, text in texts.items():
         p = start()
         step = fg.training_step(loss, p, fg.optim.SGD(0.05))
@@ -174,7 +177,8 @@ def test_other_lists_in_a_batch_are_structures():
 def test_a_step_records_again_for_arguments_that_are_built_otherwise():
     def loss(p, x, y):
         if isinstance(x, list):
-            x = fg.tensor([float(word.item() if isinstance(word, fg.Tensor) else word) for row in x for word in row]).reshape(-1, 3)
+            words = [word.item() if isinstance(word, fg.Tensor) else word for row in x for word in row]
+            x = fg.tensor([float(word) for word in words]).reshape(-1, 3)
         return line(p, x, y)
 
     (a, step), (b, twin) = pair(loss, lambda: fg.optim.SGD(0.1))
@@ -195,8 +199,8 @@ def test_a_step_records_again_for_arguments_that_are_built_otherwise():
 def test_what_a_step_and_a_compiled_function_look_like():
     step = fg.training_step(line, start(), fg.optim.SGD(0.5))
     assert repr(step) == (
-        "<training_step of line by SGD(learning_rate=0.5, momentum=0.0, dampening=0.0, nesterov=False, weight_decay=0.0), "
-        "0 steps taken, compiled>"
+        "<training_step of line by SGD(learning_rate=0.5, momentum=0.0, dampening=0.0, nesterov=False, "
+        "weight_decay=0.0), 0 steps taken, compiled>"
     )
     f = fg.compile(line)
     assert repr(f) == "<fastgrad.compile of line, 0 programs>"

@@ -101,7 +101,7 @@ def test_tensors_of_tensors():
     same_bits(fg.tensor(t), np.array([1.0, 2.0]))
     same_bits(fg.tensor(t, dtype="f4"), np.array([1, 2], np.float32))
     t.requires_grad = True
-    for make in (fg.tensor, lambda d: fg.asarray(d, "i8"), lambda d: fg.tensor([d, d]), lambda d: fg.sum([d, 1.0])):
+    for make in (fg.tensor, lambda d: fg.asarray(d, "i8"), lambda d: fg.tensor([d, d])):
         with pytest.raises(TypeError, match="require"):
             make(t)
 
@@ -111,7 +111,8 @@ def test_tensors_of_tensors():
     [
         ("1.0", TypeError, "tensor: expected numbers, got the str '1.0'"),
         (b"1", TypeError, "tensor: expected numbers, got the bytes b'1'"),
-        ([[1.0], [1.0, 2.0]], ValueError, "tensor: expected an array or nested lists of equal lengths, got ragged ones"),
+        ([[1.0], [1.0, 2.0]], ValueError,
+         "tensor: expected an array or nested lists of equal lengths, got ragged ones"),
         (None, TypeError, "tensor: expected float32, float64, integer or bool numbers, got NoneType"),
         ([1, None], TypeError, "tensor: expected float32, float64, integer or bool numbers, got list"),
         (1j, TypeError, "tensor: expected float32, float64, integer or bool numbers, got complex"),
@@ -166,7 +167,8 @@ OF_TENSORS = {
 def test_of_tensors_as_of_arrays(name):
     f, x = OF_TENSORS[name]
     expected = f(np, x)
-    for found in (f(fg, fg.tensor(x)).numpy(), fg.compile(lambda x: f(fg, x))(x), fg.compile(lambda x: f(fg, x) * 1)(x)):
+    for found in (f(fg, fg.tensor(x)).numpy(), fg.compile(lambda x: f(fg, x))(x),
+            fg.compile(lambda x: f(fg, x) * 1)(x)):
         assert found.dtype == expected.dtype and found.shape == expected.shape
         np.testing.assert_allclose(found, expected, rtol=1e-6 if found.dtype == np.float32 else 1e-15)
     if "linspace" in name:
@@ -182,9 +184,59 @@ def test_what_of_tensors_is_refused():
         (lambda: fg.full(3, t[0], requires_grad=True), "requires_grad makes a leaf"),
         (lambda: np.full(3, t[0], float), r"numpy.copyto .* write it as fastgrad.full\(shape, t\)"),
         (lambda: np.logspace(0, t[0], 3), r"write it as 10 \*\* fastgrad.linspace"),
-        (lambda: fg.compile(lambda x: np.full(3, x[0]))(np.ones(2)), "use fastgrad.full and fastgrad.stack"),
+        (lambda: fg.compile(lambda x: np.full(3, x[0]))(np.ones(2)), "use fastgrad.full and fastgrad.asarray"),
         (lambda: fg.compile(lambda x: np.arange(x[0]))(np.ones(2)), r"t \* np.arange\(n\)"),
         (lambda: fg.compile(lambda x: fg.arange(x[0]))(np.ones(2)), r"t \* np.arange\(n\)"),
     ]:
         with pytest.raises((TypeError, ValueError), match=text):
             call()
+
+
+LISTS = {
+    "numbers": (lambda a, b: [a[0], b[1], a[2]], (3,)),
+    "matrix": (lambda a, b: [[a[0], b[0]], [b[1], a[0] * b[0]]], (2, 2)),
+    "arrays": (lambda a, b: [a, b], (2, 3)),
+    "nested arrays": (lambda a, b: ([a, b], (b, a * b)), (2, 2, 3)),
+    "with numbers": (lambda a, b: [[a[0], 1.0], [2, b[0]]], (2, 2)),
+    "with arrays and lists": (lambda a, b: [a, np.arange(3), [1.0, 2.0, 3.0], [b[0], 0.0, 1]], (4, 3)),
+}
+
+
+@pytest.mark.parametrize("make, shape", LISTS.values(), ids=LISTS)
+def test_lists_of_tensors_are_joined_as_numpy_joins_arrays(make, shape):
+    a, b = np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0])
+    expected = np.asarray(make(a, b))
+    for call in (fg.asarray, fg.tensor, fg.stack, lambda x: fg.add(x, 0.0), lambda x: fg.concatenate([x])):
+        same_bits(fg.astype(call(make(fg.tensor(a), fg.tensor(b))), float), expected.astype(float))
+    weights = np.cos(np.arange(expected.size)).reshape(shape)
+
+    def f(a, b):
+        return (fg.asarray(make(a, b)) * weights).sum()
+
+    for g in (fg.grad(f, (0, 1)), fg.compile(fg.grad(f, (0, 1)))):
+        for got, point in zip(g(a, b), np.eye(2)):
+            columns = [(np.asarray(make(a + 1e-6 * point[0] * e, b + 1e-6 * point[1] * e)) * weights).sum()
+                       - (np.asarray(make(a - 1e-6 * point[0] * e, b - 1e-6 * point[1] * e)) * weights).sum()
+                       for e in np.eye(3)]  # fmt: skip
+            np.testing.assert_allclose(got, np.array(columns) / 2e-6, rtol=1e-8, atol=1e-8)
+    same_bits(fg.compile(lambda a, b: fg.asarray(make(a, b)))(a, b).astype(float), expected.astype(float))
+    mapped = fg.vmap(lambda a, b: fg.asarray(make(a, b)))(np.stack([a, b]), np.stack([b, a]))
+    np.testing.assert_array_equal(mapped, np.stack([expected, np.asarray(make(b, a))]))
+
+
+def test_dtypes_of_joined_lists_are_numpys():
+    for parts in ([np.float32(1), np.float32(2)], [np.float32(1), 2.0], [np.int32(1), np.float32(1)],
+            [True, np.int8(3)]):
+        tensors = [fg.asarray(x) if isinstance(x, np.generic) else x for x in parts]
+        same_bits(fg.asarray(tensors), np.asarray(parts))
+        same_bits(fg.asarray(tensors, np.float32), np.asarray(parts, np.float32))
+
+
+def test_ragged_lists_of_tensors_are_refused():
+    t = fg.tensor([1.0, 2.0], requires_grad=True)
+    for data in ([t, t[0]], [[t[0]], [t[0], t[1]]], [[t], t]):
+        with pytest.raises(ValueError,
+                match=r"asarray: expected nested lists of equal lengths, got parts of shapes \("):
+            fg.asarray(data)
+    with pytest.raises(TypeError, match="expected numbers, got the str"):
+        fg.asarray([t[0], "a"])

@@ -613,7 +613,8 @@ CONSTANT_TANGENTS = {
 def test_tangents_that_do_not_depend_on_those_given_are_no_silent_zeros(rule):
     square = fg.custom_jvp(lambda x: x * x)
     square.defjvp(rule)
-    with pytest.raises(TypeError, match="jvp returned a tangent that is not zero and does not depend on the tangents given"):
+    with pytest.raises(TypeError,
+            match="jvp returned a tangent that is not zero and does not depend on the tangents given"):
         fg.grad(square)(2.0)
 
 

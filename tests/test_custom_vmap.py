@@ -62,8 +62,14 @@ def saving():
     return fg.checkpoint(lambda x, w: np.sin(x) ** 2 * w)
 
 
+def saving_apart():
+    """Each result ignores one argument, which may be all that is mapped."""
+    of_x, of_w = fg.checkpoint(lambda x, w: np.sin(x) ** 2), fg.checkpoint(lambda x, w: np.exp(w))
+    return lambda x, w: of_x(x, w) * of_w(x, w)
+
+
 XS = np.cos(np.arange(1.0, 13)).reshape(4, 3) + 0.2 * np.arange(12.0).reshape(4, 3)
-WRONG = {f.__name__: f() for f in (wrong_vjp, wrong_vjp_by_itself, wrong_jvp, wrong_primitive, saving)}
+WRONG = {f.__name__: f() for f in (wrong_vjp, wrong_vjp_by_itself, wrong_jvp, wrong_primitive, saving, saving_apart)}
 
 
 def mapped_by_hand(f, in_axes=0):
@@ -116,7 +122,7 @@ def test_rules_under_vmap(name, which):
     np.testing.assert_allclose(around(f, fg.vmap)[which](XS), expected, rtol=1e-11, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", ["wrong_jvp", "wrong_primitive", "saving"])
+@pytest.mark.parametrize("name", ["wrong_jvp", "wrong_primitive", "saving", "saving_apart"])
 def test_rules_of_forward_mode_under_vmap(name):
     def value(vmap, x):
         return vmap(WRONG[name], (0, None))(x, 0.7)
@@ -176,3 +182,31 @@ def test_a_rule_that_keeps_a_value_of_a_mapped_function_is_refused():
     with pytest.raises(RuntimeError, match="return what is needed from that function, or make it an argument"):
         fg.grad(lambda x: fg.vmap(f)(x, XS[:, 1]).sum())(XS[:, 0])
     np.testing.assert_array_equal(fg.vmap(fg.grad(f))(XS[:, 0], XS[:, 1]), XS[:, 1])
+
+
+def test_checkpoint_whose_result_is_the_same_for_all_elements():
+    w, xs = np.array([0.3, 0.5]), np.arange(1.0, 4)
+    makers = (fg.checkpoint, lambda f: f)
+
+    def closed(make):
+        return lambda w: fg.vmap(lambda x: make(lambda x: fg.tanh(w) ** 2)(x) * x.sum())(xs).sum()
+
+    def nested(make):
+        f = make(lambda w, x, y: fg.tanh(w * y) ** 2)
+        return lambda w: fg.vmap(lambda y: fg.vmap(lambda x: f(w, x, y))(xs))(xs[:2]).sum()
+
+    def within(make):  # what a gradient within reads from outside of it
+        f = make(lambda v, x, w: fg.sin(v * w) * w)
+        return lambda w: fg.vmap(lambda x: sum(fg.value_and_grad(lambda v: f(v, x, w).sum())(2.0)))(xs).sum()
+
+    def loop(make):
+        f = make(lambda w, x: fg.tanh(w) ** 2)
+        return lambda w: fg.scan(lambda c, x: (c + f(w, x), None), fg.zeros(2), xs)[0].sum()
+
+    for case in (closed, nested, within, loop):
+        saving, plain = (case(make) for make in makers)
+        for g in (fg.grad, fg.jacfwd, fg.hessian):
+            expected = g(plain)(w)
+            assert np.abs(expected).max() > 0.1
+            for run in (g, lambda f: fg.compile(g(f)), lambda f: g(fg.compile(f))):  # noqa: B023
+                np.testing.assert_allclose(run(saving)(w), expected, rtol=1e-12, err_msg=case.__name__)

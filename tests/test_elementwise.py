@@ -179,7 +179,8 @@ def test_gradient_by_finite_differences(name, dtype):
 
 
 @pytest.mark.parametrize("name", BINARY)
-@pytest.mark.parametrize("shapes", [((3, 1), (4,)), ((), (2, 3)), ((2, 1, 3), (4, 1)), ((2, 0), (1, 1)), ((1,), (3, 1))])
+@pytest.mark.parametrize("shapes",
+    [((3, 1), (4,)), ((), (2, 3)), ((2, 1, 3), (4, 1)), ((2, 0), (1, 1)), ((1,), (3, 1))])
 def test_gradient_of_broadcast_operands(name, shapes):
     """That of the stretched operands, summed back over the axes that were stretched."""
     f, domain = FUNCTIONS[name], ROWS[name]["domain"]
@@ -275,17 +276,20 @@ def test_shapes_and_kinds_of_input(name, dtype):
 @pytest.mark.parametrize("name", ROWS)
 def test_wrong_operands_are_refused_by_name(name):
     n = ROWS[name]["arity"]
-    for bad in ("text", b"bytes", np.array([1j]), np.array([object()]), np.zeros(1, "M8[s]"), np.zeros(2, np.float16), None):
+    for bad in ("text", b"bytes", np.array([1j]), np.array([object()]), np.zeros(1, "M8[s]"), np.zeros(2, np.float16),
+            None):
         with pytest.raises(TypeError, match=f"^{name}: expected"):
             FUNCTIONS[name](*[bad] * n)
-    with pytest.raises(ValueError, match=f"^{name}: expected an array or nested lists of equal lengths, got ragged ones"):
+    with pytest.raises(ValueError,
+            match=f"^{name}: expected an array or nested lists of equal lengths, got ragged ones"):
         FUNCTIONS[name](*[[[1.0], [1.0, 2.0]]] * n)
     with pytest.raises(TypeError, match=f"^{name}: expected a plain array, got a masked one"):
         FUNCTIONS[name](*[np.ma.masked_array([1.0], [True])] * n)
     with pytest.raises(TypeError, match="argument"):
         FUNCTIONS[name](*[1.0] * (n + 1))
     if n == 2:
-        with pytest.raises(ValueError, match=rf"^{name}: shapes \(2,\) and \(3,\) do not broadcast: axis -1 has lengths 2 and 3"):
+        with pytest.raises(ValueError,
+                match=rf"^{name}: shapes \(2,\) and \(3,\) do not broadcast: axis -1 has lengths 2 and 3"):
             FUNCTIONS[name](np.ones(2), np.ones(3))
 
 
@@ -309,7 +313,8 @@ COMPOSED = {
     "glu": (fg.glu, lambda x: x[:, :2] * sigmoid(x[:, 2:])),
     "glu, axis": (lambda x: fg.glu(x, axis=0), lambda x: x[:1] * sigmoid(x[1:])),
     "swish": (fg.swish, lambda x: x * sigmoid(x)), "expit": (fg.expit, sigmoid),
-    "sinc": (fg.sinc, np.sinc), "round": (fg.round, np.round), "round, 1": (lambda x: fg.round(x, 1), lambda x: np.round(x, 1)),
+    "sinc": (fg.sinc, np.sinc), "round": (fg.round, np.round),
+    "round, 1": (lambda x: fg.round(x, 1), lambda x: np.round(x, 1)),
     "around, -1": (lambda x: fg.around(x * 20, -1), lambda x: np.around(x * 20, -1)), "fix": (fg.fix, np.trunc),
     "clip": (lambda x: fg.clip(x, -0.5, 1), lambda x: np.clip(x, -0.5, 1)),
     "clip, below": (lambda x: fg.clip(x, min=-0.5), lambda x: np.clip(x, -0.5, None)),

@@ -69,7 +69,8 @@ TABLE = {
         ("x.reshape(4, -1)", ValueError, "reshape: 6 elements of shape (2, 3) do not fill the shape (4, -1) evenly"),
         ("x.reshape(-1, -1)", ValueError,
          "reshape: expected lengths that are 0 or more and at most one -1, got (-1, -1)"),
-        ("x.reshape(-2, 3)", ValueError, "reshape: expected lengths that are 0 or more and at most one -1, got (-2, 3)"),
+        ("x.reshape(-2, 3)", ValueError,
+         "reshape: expected lengths that are 0 or more and at most one -1, got (-2, 3)"),
         ("x.reshape(2.0, 3)", TypeError, "reshape: expected a shape as an int or a tuple of ints, got (2.0, 3)"),
         ("fg.broadcast_to(x, (3, 2))", ValueError,
          "broadcast_to: shape (2, 3) does not stretch to (3, 2): aligned at the last axis, each length must be 1 "
@@ -78,7 +79,8 @@ TABLE = {
          "broadcast_to: shape (2, 3) does not stretch to (3,): aligned at the last axis, each length must be 1 or "
          "that of the target"),
         ("fg.broadcast_to(x, (-1, 3))", ValueError, "broadcast_to: expected lengths that are 0 or more, got (-1, 3)"),
-        ('fg.broadcast_to(x, "ab")', TypeError, "broadcast_to: expected a shape as an int or a tuple of ints, got 'ab'"),
+        ('fg.broadcast_to(x, "ab")', TypeError,
+         "broadcast_to: expected a shape as an int or a tuple of ints, got 'ab'"),
         ("fg.where(x > 0, fg.zeros(4), x)", ValueError,
          "where: shapes (4,) and (2, 3) do not broadcast: axis -1 has lengths 4 and 3, which must be equal or one "
          "of them 1. Use reshape or expand_dims to line the axes up"),
@@ -208,12 +210,13 @@ TABLE = {
         ("fg.add(x, 1j)", TypeError,
          "add: expected float32, float64, integer or bool numbers, got complex of dtype complex128"),
         ("fg.tensor([w, w])", TypeError,
-         "tensor: expected numbers, got a list that holds tensors which require gradients; join them with "
-         "fastgrad.stack(...) so that their gradients are kept"),
+         "tensor: this tensor requires gradients, which an ndarray would silently lose; use fastgrad's functions "
+         "(fastgrad.asarray to join tensors, fastgrad.sparse.matmul for a matrix of SciPy's, an ndarray where a list "
+         "of numbers is differentiated), or take the plain values with .detach()"),
         ("fg.tensor(w)", TypeError,
          "tensor: this tensor requires gradients, which an ndarray would silently lose; use fastgrad's functions "
-         "(fastgrad.stack to join tensors, and an ndarray where a list of numbers is differentiated), or take the plain "
-         "values with .detach()"),
+         "(fastgrad.asarray to join tensors, fastgrad.sparse.matmul for a matrix of SciPy's, an ndarray where a list "
+         "of numbers is differentiated), or take the plain values with .detach()"),
         ("fg.Tensor([1.0])", TypeError, "a Tensor is made by fastgrad.tensor(data) or fastgrad.asarray(data)"),
     ],
     "dtypes without gradients": [
@@ -268,7 +271,8 @@ TABLE = {
         ("x.item()", ValueError, "item: expected a tensor of one element, got shape (2, 3)"),
         ("float(x)", ValueError, "item: expected a tensor of one element, got shape (2, 3)"),
         ("bool(x)", ValueError, "the truth value of a tensor of shape (2, 3) is ambiguous; use .any() or .all()"),
-        ("if x > 0: pass", ValueError, "the truth value of a tensor of shape (2, 3) is ambiguous; use .any() or .all()"),
+        ("if x > 0: pass", ValueError,
+         "the truth value of a tensor of shape (2, 3) is ambiguous; use .any() or .all()"),
         ("len(fg.tensor(1.0))", TypeError, "len() of a tensor without axes"),
         ("iter(fg.tensor(1.0))", TypeError, "iteration over a tensor without axes"),
         ("range(fg.tensor(1.0))", TypeError, "only a tensor of one integer can be an index, got float64 of shape ()"),
@@ -276,8 +280,8 @@ TABLE = {
          "only a tensor of one integer can be an index, got int64 of shape (2,)"),
         ("np.asarray(w)", TypeError,
          "numpy.asarray: this tensor requires gradients, which an ndarray would silently lose; use fastgrad's "
-         "functions (fastgrad.stack to join tensors, and an ndarray where a list of numbers is differentiated), or take "
-         "the plain values with .detach()"),
+         "functions (fastgrad.asarray to join tensors, fastgrad.sparse.matmul for a matrix of SciPy's, an ndarray "
+         "where a list of numbers is differentiated), or take the plain values with .detach()"),
         ("memoryview(w)", BufferError,
          "a tensor that requires gradients has no buffer to hand out; use .detach() or .numpy()"),
         ("np.from_dlpack(w)", BufferError,
@@ -286,15 +290,15 @@ TABLE = {
          "only a tensor that no recorded operation made can be copied or pickled; use .detach()"),
     ],
     "NumPy's functions": [
-        ("np.cumsum(w)", TypeError,
-         "numpy.cumsum is not supported on tensors; give a function of ndarrays its rule with fastgrad.primitive, "
+        ("np.sort(w)", TypeError,
+         "numpy.sort is not supported on tensors; give a function of ndarrays its rule with fastgrad.primitive, "
          "or pass t.detach().numpy() for values without gradients"),
         ("np.linalg.inv(w)", TypeError,
          "numpy.linalg.inv is not supported on tensors; give a function of ndarrays its rule with fastgrad.primitive, "
          "or pass t.detach().numpy() for values without gradients"),
-        ("np.outer(w, w)", TypeError,
-         "numpy.outer is not supported on tensors; write it as a[:, None] * b, or give a function of ndarrays its rule "
-         "with fastgrad.primitive, or pass t.detach().numpy() for values without gradients"),
+        ("np.average(w)", TypeError,
+         "numpy.average is not supported on tensors; write it as (w * x).sum() / w.sum(), or give a function of "
+         "ndarrays its rule with fastgrad.primitive, or pass t.detach().numpy() for values without gradients"),
         ("np.gcd(fg.tensor([1]), 2)", TypeError,
          "numpy.gcd is not supported on tensors; give a function of ndarrays its rule with fastgrad.primitive, "
          "or pass t.detach().numpy() for values without gradients"),
@@ -341,7 +345,8 @@ TABLE = {
          "grad: argument 0 is a masked array, whose mask would be ignored; fill it with .filled() first"),
         ("fg.grad(f)(np.zeros(3))", ValueError,
          "grad: f returned a tensor of shape (3,); a gradient is that of a single number, such as a sum or mean"),
-        ("fg.grad(f, has_aux=True)(1.0)", TypeError, "grad: with has_aux=True f must return (value, aux), got a Tensor"),
+        ("fg.grad(f, has_aux=True)(1.0)", TypeError,
+         "grad: with has_aux=True f must return (value, aux), got a Tensor"),
         ("fg.grad(lambda x: 1.0)(1.0)", TypeError,
          "grad: <lambda> returned a float, expected a tensor: nothing in it was recorded. Compute with "
          "fastgrad's or NumPy's functions on the arguments, not with math or on copies of their values"),
@@ -351,7 +356,7 @@ TABLE = {
         ("fg.grad(lambda x: fg.tensor(1))(1.0)", TypeError, "grad: <lambda> returned int64, which has no gradient"),
         ("fg.grad(lambda x: math.sin(x))(1.0)", TypeError,
          "float: a tensor that is being differentiated would silently become a constant; use fastgrad's or NumPy's"
-         " functions instead of math's, fastgrad.stack instead of a list or ndarray that is filled, or say that a "
+         " functions instead of math's, fastgrad.asarray instead of a list or ndarray that is filled, or say that a "
          "constant is meant with x.detach()"),
     ],
 }

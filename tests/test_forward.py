@@ -37,7 +37,7 @@ def transposed(f, *args, rtol=1e-12):
         np.testing.assert_allclose(got, expected, rtol=rtol, atol=rtol)
 
 
-# ---- rows -------------------------------------------------------------------------------------------------------------
+# ---- rows ------------------------------------------------------------------------------------------------------------
 def test_every_operation_with_a_vjp_has_a_rule():
     rows = re.findall(r"^STRUCTURAL\((\w+),", STRUCTURAL_DEF.read_text(), re.M)
     assert rows and sorted(_jvp.RULES) == sorted([*ROWS, *rows, "custom"])
@@ -108,7 +108,7 @@ def test_operations_in_place():
     np.testing.assert_allclose(fg.jvp(f, (x,), (np.ones(2),))[1], 6 + 6 * x, rtol=1e-15)
 
 
-# ---- levels -----------------------------------------------------------------------------------------------------------
+# ---- levels ----------------------------------------------------------------------------------------------------------
 def derivative(f):
     return lambda x: fg.jvp(f, (x,), (1.0,))[1]
 
@@ -168,7 +168,7 @@ def test_tensors_that_require_gradients():
     np.testing.assert_array_equal(dy, [1.0, 2.0])
 
 
-# ---- what comes in and out ---------------------------------------------------------------------------------------------
+# ---- what comes in and out -------------------------------------------------------------------------------------------
 def test_structures():
     f = lambda p, q: {"y": [p["w"] * q, None], "z": (p["w"] * p["b"]).sum()}
     p, q = {"w": np.array([1.0, 2.0]), "b": 3.0}, np.array([5.0, 7.0])
@@ -258,7 +258,8 @@ def test_no_silent_zeros():
     "call, kind, text",
     [
         (lambda: fg.jvp(3, (1.0,), (1.0,)), TypeError, "jvp: expected a function, got 3"),
-        (lambda: fg.jvp(fg.exp, 1.0, 1.0), TypeError, "jvp: expected primals as a tuple of one for each argument of f, got "
+        (lambda: fg.jvp(fg.exp, 1.0, 1.0), TypeError,
+         "jvp: expected primals as a tuple of one for each argument of f, got "
          "a float; of a single argument x write (x,)"),
         (lambda: fg.jvp(fg.exp, (1,), (1.0,)), TypeError, "jvp: primals[0] is an int; only float32 and float64 have "
          "gradients, convert it with float(x) or x.astype(float), or let f read it from outside its arguments"),

@@ -179,6 +179,11 @@ STRUCTURAL = {
     "untake": [(lambda x: fg.grad(lambda z: (fg.exp(z)[:, [0, 2, 2]] ** 2).sum())(x), spread(2, 3))],
     "where": [(lambda x, y: fg.where(MASK, fg.exp(x), y * y) * y, spread(2, 3), spread(3))],
     "sum": [(lambda x: fg.exp(x).sum(1) * x.sum((0, 1)) ** 2 + (x**3).sum(0, keepdims=True), spread(2, 2))],
+    "cumsum": [
+        (lambda x: fg.cumsum(fg.exp(x), axis=1) * fg.cumsum(x, axis=0), spread(2, 3)),
+        (lambda x: fg.cumsum(x[::-1] ** 2)[::-1] ** 2, spread(2, 3)),
+        (lambda x: fg.cumsum(x, axis=1) ** 2, spread(2, 3, 2)),
+    ],
     "max": [
         (lambda x: fg.exp(x).max(1) * x.max(0), spread(3, 3)),
         (lambda x: x.max((0, 2), keepdims=True) ** 3, spread(2, 3, 2)),

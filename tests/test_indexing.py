@@ -15,9 +15,11 @@ N = None
 
 BASIC = [
     0, -1, np.int8(2), slice(1, 3), slice(None, None, -1), slice(-1, 0, -2), slice(5, 2), slice(-100, 100), ..., N, (),
-    (1, 2), (1, 2, 3), (1, -2, slice(None)), (..., 0), (0, ...), (..., N), (N, ..., N, 1), (slice(None), 1), (1, ..., 2),
+    (1, 2), (1, 2, 3), (1, -2, slice(None)), (..., 0), (0, ...), (..., N), (N, ..., N, 1), (slice(None), 1),
+    (1, ..., 2),
     (slice(2, None, -1), slice(None, None, 2), slice(None, 0, -3)), (N, 1, N, slice(3, 1, -1), N), (slice(0, 0), 1),
-    (slice(None), slice(None), slice(None)), (0, 1, 2, ...), np.array(1), (np.array(1), N, 0), True, False, (True, 1), np.True_,
+    (slice(None), slice(None), slice(None)), (0, 1, 2, ...), np.array(1), (np.array(1), N, 0), True, False, (True, 1),
+    np.True_,
 ]  # fmt: skip
 ADVANCED = [
     [0, 2], [0, 0, 0], [-1, 1], [[0, 1], [2, 0]], [], np.array([2, 0], np.int8), np.array([1, 1], np.uint64),
@@ -25,7 +27,8 @@ ADVANCED = [
     ([[0], [2]], [1, 3]), ([0, 1], slice(None), [3, 3]), (slice(None), [0, 1], [1, 1]), (0, [1, 1]), ([1, 1], 0),
     ([0, 1], 2, [3, 4]), (0, slice(None), [1, 2]), (N, [0, 0]), ([0, 0], N), ([0, 1], N, [1, 2]), ([2], ..., [3]),
     (slice(None, None, -1), [0, 3]), (slice(1, 2), [1, 1], 0), MASK, ~MASK & False, MASK[:, :, 0], MASK[:, 0, 0],
-    (slice(None), MASK[0]), (MASK[:, 0, 0], [1]), (MASK[:, 0, 0], slice(None), [1, 2]), (0, MASK[0, :, 0]), (..., MASK[0, 0]),
+    (slice(None), MASK[0]), (MASK[:, 0, 0], [1]), (MASK[:, 0, 0], slice(None), [1, 2]), (0, MASK[0, :, 0]),
+    (..., MASK[0, 0]),
     ([True, False, True],), [True, False, True], (N, MASK), (MASK[:, :, 0], N), (MASK[:, :, 0], slice(None, None, 2)),
     (True, [0, 1]), np.array(True), (np.array([0, 2]), np.array([True, False, True, False])),
 ]  # fmt: skip
@@ -141,11 +144,13 @@ def test_any_integer_arrays(data):
         (([0, 3], [0, 0]), IndexError, "index 3 is out of bounds for axis 0 with size 3"),
         (([0, 1], [0, 1, 2]), IndexError,
         "shape mismatch: indexing arrays could not be broadcast together with shapes (2,) (3,) "),
-        (MASK[:2], IndexError, "boolean index did not match indexed array along axis 0; size of axis is 3 but size of corresponding "
+        (MASK[:2], IndexError,
+         "boolean index did not match indexed array along axis 0; size of axis is 3 but size of corresponding "
                                "boolean axis is 2"),
         (1.0, IndexError, "indexing: expected integers, slices, None, ... or arrays of integers or booleans, got 1.0"),
         ("a", IndexError, "indexing: expected integers, slices, None, ... or arrays of integers or booleans, got 'a'"),
-        ((0, [0.5]), IndexError, "indexing: expected integers, slices, None, ... or arrays of integers or booleans, got 0.5"),
+        ((0, [0.5]), IndexError,
+         "indexing: expected integers, slices, None, ... or arrays of integers or booleans, got 0.5"),
         (X[0, 0], IndexError, "indexing: expected integers or booleans, got an array of float64"),
         (slice(0, 1, 0), ValueError, "slice step cannot be zero"),
     ],
@@ -159,5 +164,6 @@ def test_error_texts(key, error, message):
 
 def test_elements_cannot_be_assigned():
     t = fg.tensor(X)
-    with pytest.raises(TypeError, match=r"^a tensor does not support assignment to elements; use fastgrad.where\(mask, value, x\)"):
+    with pytest.raises(TypeError,
+            match=r"^a tensor does not support assignment to elements; use fastgrad.where\(mask, value, x\)"):
         t[0] = 1

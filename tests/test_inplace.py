@@ -42,7 +42,8 @@ def leaf(values=A):
 
 # ---- values --------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", OPERATORS)
-@pytest.mark.parametrize("other", [B, B[1], fg.tensor(B), fg.tensor(B[None, 0]), 2, 0.75, np.float32(2), [2, 1, 2], B[::-1]])
+@pytest.mark.parametrize("other",
+    [B, B[1], fg.tensor(B), fg.tensor(B[None, 0]), 2, 0.75, np.float32(2), [2, 1, 2], B[::-1]])
 def test_values_are_those_of_numpy(name, other):
     x, expected = fg.tensor(A), A.copy()
     same = OPERATORS[name](x, other)
@@ -182,8 +183,8 @@ def test_a_leaf_cannot_change_while_it_is_recorded():
         with pytest.raises(RuntimeError) as error:
             OPERATORS[name](x, 1.0)
         assert str(error.value) == (
-            f"{op}: a tensor made with requires_grad=True is changed in place while gradients are recorded; do it under "
-            "fg.no_grad(), or make a new tensor"
+            f"{op}: a tensor made with requires_grad=True is changed in place while gradients are recorded; do it "
+            "under fg.no_grad(), or make a new tensor"
         )
     assert x.tolist() == A.tolist()
     y = x * x
@@ -310,7 +311,7 @@ def test_a_read_only_array_is_never_written():
         assert memory.tolist() == list(range(200))
 
 
-# ---- memory that is written behind the tape's back ----------------------------------------------------------------------
+# ---- memory that is written behind the tape's back -------------------------------------------------------------------
 def plain(n):
     memory = np.arange(1.0, n + 1)
     return memory, memory
@@ -340,7 +341,8 @@ def a_view_of_a_view(n):
 
 @pytest.mark.parametrize("n", [3, 1000])
 @pytest.mark.parametrize("make", [plain, a_read_only_view, strided, a_tensors_view, a_view_of_a_view])
-@pytest.mark.parametrize("convert", [fg.asarray, lambda a: fg.asarray(a).reshape(-1, 1).ravel(), lambda a: a, fg.from_dlpack])
+@pytest.mark.parametrize("convert",
+    [fg.asarray, lambda a: fg.asarray(a).reshape(-1, 1).ravel(), lambda a: a, fg.from_dlpack])
 def test_an_ndarray_that_changes_after_it_was_recorded(make, convert, n):
     memory, view = make(n)
     x = fg.ones(n, requires_grad=True)

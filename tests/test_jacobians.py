@@ -1,4 +1,4 @@
-"""Jacobians and Hessians against each other in every order of the modes, against SciPy's and against loops over rows."""
+"""Jacobians and Hessians against each other in every order of the modes, against SciPy's and loops over rows."""
 
 import numpy as np
 import pytest
@@ -191,8 +191,10 @@ def test_shapes_and_dtypes(transform):
         (lambda: fg.jacrev(lambda a, b: a, 1)(1.0, {"k": 1}), "jacrev: args[1]['k'] is an int"),
         (lambda: fg.jacrev(fg.exp, 1)(1.0), "jacrev: argnums names argument 1, but exp was called with 1 positional"),
         (lambda: fg.jacrev(fg.exp, "x"), "jacrev: expected argnums as an int or a tuple of ints, got 'x'"),
-        (lambda: fg.jacrev(lambda x: 1.0)(1.0), "jacrev: <lambda> returned a float, expected a tensor: nothing in it was"),
-        (lambda: fg.hvp(fg.exp, 1.0, 1.0), "hvp: expected primals as a tuple of f's arguments, got a float; of a single"),
+        (lambda: fg.jacrev(lambda x: 1.0)(1.0),
+         "jacrev: <lambda> returned a float, expected a tensor: nothing in it was"),
+        (lambda: fg.hvp(fg.exp, 1.0, 1.0),
+         "hvp: expected primals as a tuple of f's arguments, got a float; of a single"),
         (lambda: fg.hessp(3), "hessp: expected a function, got 3"),
     ],
 )  # fmt: skip

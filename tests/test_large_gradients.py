@@ -6,7 +6,7 @@ from _replay import same, same_tree
 
 import fastgrad as fg
 
-ROWS, COLUMNS, BATCH = 600, 800, 8  # a gradient of 1.9 MB in float32, by our own kernel: products have its bits anywhere
+ROWS, COLUMNS, BATCH = 600, 800, 8  # a gradient of 1.9 MB in float32; our own kernel's products have its bits anywhere
 OPTIMIZERS = {
     "sgd": lambda: fg.optim.SGD(0.1),
     "momentum": lambda: fg.optim.SGD(0.1, momentum=0.9, dampening=0.5, weight_decay=0.01),
@@ -201,7 +201,8 @@ def test_a_batch_in_the_memory_of_a_parameter():
     twin = fg.training_step(two_layers, q, fg.optim.SGD(0.5), compile=False)
     for _ in range(4):
         rows = slice(0, BATCH * ROWS)
-        assert step(p["w"].reshape(-1)[rows].reshape(BATCH, ROWS)) == twin(q["w"].reshape(-1)[rows].reshape(BATCH, ROWS))
+        p_rows, q_rows = (tree["w"].reshape(-1)[rows].reshape(BATCH, ROWS) for tree in (p, q))
+        assert step(p_rows) == twin(q_rows)
         same_tree(p, q)
     assert panels(step, batch()) == 2
 

@@ -209,7 +209,8 @@ def test_cross_entropy_is_at_least_zero_and_mean_is_sum_over_n(rows, classes):
         (
             lambda: losses.softmax_cross_entropy(LOGITS, np.ma.array(LABELS)),
             TypeError,
-            "softmax_cross_entropy: labels are a masked array, whose mask would be ignored; fill it with .filled() first",
+            "softmax_cross_entropy: labels are a masked array, whose mask would be ignored; fill it with .filled() "
+            "first",
         ),
         (
             lambda: losses.mse([1.0], np.array([1 + 2j])),

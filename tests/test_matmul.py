@@ -14,11 +14,14 @@ from fastgrad import _blas, _core
 
 # (2,) (3, 2) (4, 3, 2) ...: every pair of ranks that NumPy multiplies, stacks that broadcast, lengths 0 and 1
 SHAPES = [
-    ((3,), (3,)), ((3,), (3, 4)), ((2, 3), (3,)), ((2, 3), (3, 4)), ((1, 1), (1, 1)), ((1, 5), (5, 1)), ((5, 1), (1, 5)),
+    ((3,), (3,)), ((3,), (3, 4)), ((2, 3), (3,)), ((2, 3), (3, 4)), ((1, 1), (1, 1)), ((1, 5), (5, 1)),
+    ((5, 1), (1, 5)),
     ((6, 2, 3), (3, 4)), ((2, 3), (6, 3, 4)), ((6, 2, 3), (6, 3, 4)), ((6, 2, 3), (1, 3, 4)), ((1, 2, 3), (6, 3, 4)),
-    ((6, 2, 3), (3,)), ((3,), (6, 3, 4)), ((5, 1, 2, 3), (6, 3, 4)), ((5, 6, 2, 3), (3, 4)), ((2, 1, 2, 3), (1, 3, 3, 4)),
+    ((6, 2, 3), (3,)), ((3,), (6, 3, 4)), ((5, 1, 2, 3), (6, 3, 4)), ((5, 6, 2, 3), (3, 4)),
+    ((2, 1, 2, 3), (1, 3, 3, 4)),
     ((1, 2, 1, 2, 3), (2, 1, 3, 3, 4)), ((5, 6, 2, 3), (3,)), ((3,), (5, 6, 3, 4)), ((2, 3), (2, 2, 2, 3, 2)),
-    ((0,), (0,)), ((0,), (0, 4)), ((2, 0), (0,)), ((2, 0), (0, 4)), ((0, 3), (3, 4)), ((2, 3), (3, 0)), ((0, 2, 3), (3, 4)),
+    ((0,), (0,)), ((0,), (0, 4)), ((2, 0), (0,)), ((2, 0), (0, 4)), ((0, 3), (3, 4)), ((2, 3), (3, 0)),
+    ((0, 2, 3), (3, 4)),
     ((0, 2, 3), (1, 3, 4)), ((4, 2, 0), (4, 0, 3)), ((4, 2, 0), (0, 3)), ((4, 0, 3), (3,)), ((0, 0), (0, 0)),
 ]  # fmt: skip
 
@@ -40,7 +43,8 @@ def gradients_written_out(a, b, g):
     A, B = a[None] if a.ndim == 1 else a, b[:, None] if b.ndim == 1 else b
     G = g[..., None] if b.ndim == 1 else g
     G = G[..., None, :] if a.ndim == 1 else G
-    return (sum_to(G @ B.swapaxes(-1, -2), A.shape).reshape(a.shape), sum_to(A.swapaxes(-1, -2) @ G, B.shape).reshape(b.shape))
+    return (sum_to(G @ B.swapaxes(-1, -2), A.shape).reshape(a.shape),
+        sum_to(A.swapaxes(-1, -2) @ G, B.shape).reshape(b.shape))
 
 
 def check(f, a, b, theirs=np.matmul):
@@ -76,7 +80,8 @@ def test_float32_with_float64(shapes):
     check(fg.matmul, a, b.astype(np.float32))
 
 
-EDGES = [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 15, 16, 17, 23, 24, 25, 31, 32, 33, 47, 48, 49, 63, 64, 65, 96, 97, 127, 129]
+EDGES = [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 15, 16, 17, 23, 24, 25, 31, 32, 33, 47, 48, 49, 63, 64, 65, 96, 97, 127,
+    129]
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -156,7 +161,8 @@ def test_infinities_and_nan(dtype):
 
 @pytest.mark.parametrize("shapes", [((3,), (3,)), ((2, 3), (3, 4)), ((2, 3), (3,)), ((), (2, 3)), ((2,), ()),
     ((2, 3), (5, 3, 4)),
-                                    ((3,), (5, 3, 4)), ((4, 2, 3), (5, 6, 3, 2)), ((2, 0), (5, 0, 4)), ((2, 3), (0, 3, 4))],
+                                    ((3,), (5, 3, 4)), ((4, 2, 3), (5, 6, 3, 2)), ((2, 0), (5, 0, 4)),
+                                    ((2, 3), (0, 3, 4))],
                                     ids=str)  # fmt: skip
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_dot(shapes, dtype):
@@ -205,11 +211,13 @@ def test_misaligned_shapes(a, b, message):
 
 
 def test_other_refusals():
-    with pytest.raises(ValueError, match=r"^matmul: expected operands with axes, got shapes \(\) and \(2,\); multiply by"):
+    with pytest.raises(ValueError,
+            match=r"^matmul: expected operands with axes, got shapes \(\) and \(2,\); multiply by"):
         fg.matmul(2.0, np.ones(2))
     with pytest.raises(ValueError, match=r"^matmul: shapes \(2, 1, 1\) and \(3, 1, 1\) do not align: the axes before"):
         fg.matmul(np.ones((2, 1, 1)), np.ones((3, 1, 1)))
-    with pytest.raises(ValueError, match=r"^dot: shapes \(2, 3\) and \(5, 4, 6\) do not align: 3 \(axis 1\) is not 4 \(axis 1\)$"):
+    with pytest.raises(ValueError,
+            match=r"^dot: shapes \(2, 3\) and \(5, 4, 6\) do not align: 3 \(axis 1\) is not 4 \(axis 1\)$"):
         fg.dot(np.ones((2, 3)), np.ones((5, 4, 6)))
     with pytest.raises(TypeError, match="^matmul: expected numbers, got the str 'a'$"):
         fg.matmul("a", np.ones(2))

@@ -257,3 +257,19 @@ def test_memory_that_runs_out_is_an_error_and_leaves_all_as_it_was():
         print(round(x.grad.numpy()[0], 4))
     """)
     assert out == "3 None\n-0.3679"
+
+
+def test_a_recording_leaves_nothing_in_the_pool():
+    def loss(p, x, labels):
+        return fg.losses.softmax_cross_entropy(np.tanh(x @ p["w"]) @ p["v"], labels)
+
+    rng = np.random.default_rng(0)
+    params = {"w": rng.normal(size=(300, 400)) / 20, "v": rng.normal(size=(400, 500)) / 20}
+    batch = rng.normal(size=(200, 300)), rng.integers(0, 500, 200)
+    step = fg.training_step(loss, params, fg.optim.Adam())
+    before = _core.live()["bytes"]
+    for _ in range(3):
+        step(*batch)
+    program = step.program(*batch)
+    assert _core.live()["cached_bytes"] < 2**16
+    assert 0 <= _core.live()["bytes"] - before - program.facts["peak_bytes"] < 2**16

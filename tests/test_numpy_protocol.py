@@ -35,16 +35,19 @@ CALLS = {
     # name: arguments that need no tensor; the others are called with one tensor, or two
     "ldexp": (np.array([1, 2, 3]),), "round": (1,), "around": (1,), "take": ([2, 0],), "reshape": ((3, 2),),
     "expand_dims": (1,), "linspace": (2.0, 5),
-    "swapaxes": (0, 1), "moveaxis": (0, 1), "broadcast_to": ((4, 2, 3),), "transpose": ((1, 0),), "permute_dims": ((1, 0),),
+    "roll": (1, 0), "repeat": (2,), "tile": ((2, 1),), "split": ([1], 1), "interp": ([0.0, 0.2, 0.7], [1.0, 3.0, 2.0]),
+    "swapaxes": (0, 1), "moveaxis": (0, 1), "broadcast_to": ((4, 2, 3),), "transpose": ((1, 0),),
+    "permute_dims": ((1, 0),),
     "clip": (0.3, 0.6), "full_like": (3.0,), "astype": ("f4",),
 }  # fmt: skip
-SEQUENCES = {"concatenate", "concat", "stack"}
+SEQUENCES = {"concatenate", "concat", "stack", "hstack", "vstack"}
 WITHOUT_GRADIENT = {"any", "all", "argmax", "argmin", "zeros_like", "ones_like", "empty_like", "full_like", "isfinite",
     "isinf", "isnan",
                     "signbit", "less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "logical_and",
                     "logical_or",
                     "logical_xor", "logical_not"}  # fmt: skip
-TWO = {name for name in OURS if getattr(NUMPY[name], "nin", 1) == 2} | {"dot", "where"}
+TWO = {name for name in OURS if getattr(NUMPY[name], "nin", 1) == 2} | {"dot", "where", "inner", "outer", "tensordot",
+    "vdot"}
 
 
 def arguments(name, t, u):
@@ -54,6 +57,8 @@ def arguments(name, t, u):
         return (t, *CALLS[name])
     if name == "where":
         return (Y > 0.3, t, u)
+    if name == "einsum":
+        return ("ij,ij->j", t, u)
     if name in ("dot", "matmul"):
         return (t, Y.T)
     return (t, u) if name in TWO else (t,)
@@ -64,7 +69,7 @@ def inputs(name):
 
 
 def parts(y):
-    return y if isinstance(y, tuple) else (y,)
+    return y if isinstance(y, (tuple, list)) else (y,)
 
 
 @pytest.mark.parametrize("name", [name for name in OURS if name not in NOT_OF_A_TENSOR])
@@ -159,9 +164,12 @@ def test_functions_under_other_names():
 
 
 KEYWORDS = {
-    "sum": dict(axis=1, keepdims=True), "mean": dict(axis=(0, 1)), "max": dict(axis=0, keepdims=True), "amin": dict(axis=-1),
-    "prod": dict(axis=0), "var": dict(axis=1, ddof=1), "std": dict(axis=0, ddof=1, keepdims=True), "argmax": dict(axis=1),
-    "any": dict(axis=0), "all": dict(axis=1, keepdims=True), "round": dict(decimals=1), "clip": dict(a_min=0.3, a_max=0.6),
+    "sum": dict(axis=1, keepdims=True), "mean": dict(axis=(0, 1)), "max": dict(axis=0, keepdims=True),
+    "amin": dict(axis=-1),
+    "prod": dict(axis=0), "var": dict(axis=1, ddof=1), "std": dict(axis=0, ddof=1, keepdims=True),
+    "argmax": dict(axis=1),
+    "any": dict(axis=0), "all": dict(axis=1, keepdims=True), "round": dict(decimals=1),
+    "clip": dict(a_min=0.3, a_max=0.6),
     "reshape": dict(shape=(3, 2)), "transpose": dict(axes=(1, 0)), "squeeze": dict(axis=None),
     "moveaxis": dict(source=0, destination=1),
     "swapaxes": dict(axis1=0, axis2=1), "expand_dims": dict(axis=0), "broadcast_to": dict(shape=(2, 2, 3)),
@@ -195,10 +203,14 @@ def test_more_keyword_arguments():
         (lambda t: np.add(t, 1, dtype="f4"), "numpy.add", "dtype"),
         (lambda t: np.tanh(t, casting="unsafe"), "numpy.tanh", "casting"),
         (lambda t: np.add(t, 1, order="F"), "numpy.add", "order"),
-        (lambda t: np.sum(t, dtype="f4"), "numpy.sum", "dtype"), (lambda t: np.sum(t, initial=1.0), "numpy.sum", "initial"),
-        (lambda t: np.sum(t, where=X > 0.5), "numpy.sum", "where"), (lambda t: np.sum(t, out=np.zeros(())), "numpy.sum", "out"),
-        (lambda t: np.mean(t, dtype="f4"), "numpy.mean", "dtype"), (lambda t: np.max(t, initial=0.0), "numpy.max", "initial"),
-        (lambda t: np.std(t, mean=0.0), "numpy.std", "mean"), (lambda t: np.var(t, where=X > 0.5), "numpy.var", "where"),
+        (lambda t: np.sum(t, dtype="f4"), "numpy.sum", "dtype"),
+        (lambda t: np.sum(t, initial=1.0), "numpy.sum", "initial"),
+        (lambda t: np.sum(t, where=X > 0.5), "numpy.sum", "where"),
+        (lambda t: np.sum(t, out=np.zeros(())), "numpy.sum", "out"),
+        (lambda t: np.mean(t, dtype="f4"), "numpy.mean", "dtype"),
+        (lambda t: np.max(t, initial=0.0), "numpy.max", "initial"),
+        (lambda t: np.std(t, mean=0.0), "numpy.std", "mean"),
+        (lambda t: np.var(t, where=X > 0.5), "numpy.var", "where"),
         (lambda t: np.argmax(t, out=np.zeros((), int)), "numpy.argmax", "out"),
         (lambda t: np.reshape(t, 6, order="F"), "numpy.reshape", "order"),
         (lambda t: np.take(t, [0], mode="clip"), "numpy.take", "mode"),
@@ -231,16 +243,27 @@ def test_reduce(ufunc):
 LASTING = tracked()  # NumPy forgets to let go of a tensor whose class refuses a method of a ufunc
 
 
-@pytest.mark.parametrize("argument, value", [("dtype", "f4"), ("initial", 3.0), ("where", X > 0.5), ("out", np.zeros(3))])
+@pytest.mark.parametrize("argument, value",
+    [("dtype", "f4"), ("initial", 3.0), ("where", X > 0.5), ("out", np.zeros(3))])
 def test_arguments_of_reduce_that_are_not_here(argument, value):
     with pytest.raises(TypeError, match=f"^numpy.add.reduce: the argument {argument}= is not supported on tensors$"):
         np.add.reduce(LASTING, **{argument: value})
 
 
+def test_running_sums_and_tables_of_ufuncs():
+    for axis in (0, 1, -1):
+        same_bits(np.add.accumulate(tracked(), axis=axis), np.add.accumulate(X, axis=axis))
+    same_bits(np.add.accumulate(tracked()), np.add.accumulate(X))
+    for a, b in ((X, Y), (X, 2.0), (Y[0, 0], X)):
+        for u, v in ((fg.tensor(a), b), (a, fg.tensor(b)), (fg.tensor(a, requires_grad=True), b)):
+            same_bits(np.subtract.outer(u, v), np.subtract.outer(a, b))
+
+
 @pytest.mark.parametrize(
     "call, name",
-    [(lambda t: np.subtract.reduce(t), "numpy.subtract.reduce"), (lambda t: np.add.accumulate(t), "numpy.add.accumulate"),
-     (lambda t: np.add.outer(t, t), "numpy.add.outer"), (lambda t: np.add.at(np.zeros(3), [0], t), "numpy.add.at"),
+    [(lambda t: np.subtract.reduce(t), "numpy.subtract.reduce"),
+     (lambda t: np.maximum.accumulate(t), "numpy.maximum.accumulate"),
+     (lambda t: np.add.at(np.zeros(3), [0], t), "numpy.add.at"),
      (lambda t: np.multiply.reduceat(t, [0]), "numpy.multiply.reduceat"),
      (lambda t: np.logical_and.reduce(t), "numpy.logical_and.reduce")],
 )  # fmt: skip
@@ -265,12 +288,14 @@ def test_other_functions_of_scipy():
 
 
 # ---- becoming an ndarray -------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("convert", [np.asarray, np.array, np.ascontiguousarray, np.asanyarray, lambda t: np.asarray(t, "f4"),
+@pytest.mark.parametrize("convert",
+    [np.asarray, np.array, np.ascontiguousarray, np.asanyarray, lambda t: np.asarray(t, "f4"),
                                      lambda t: np.array([t, t]), lambda t: np.zeros(6).reshape(2, 3) + np.asarray(t),
                                      lambda t: np.zeros((2, 3)).__setitem__(..., t)])  # fmt: skip
 def test_a_tracked_tensor_does_not_become_an_ndarray(convert):
     for t in (tracked(), tracked() * 2):
-        with pytest.raises(TypeError, match="^numpy.asarray: this tensor requires gradients, which an ndarray would silently lose"):
+        with pytest.raises(TypeError,
+                match="^numpy.asarray: this tensor requires gradients, which an ndarray would silently lose"):
             convert(t)
 
 
@@ -299,7 +324,8 @@ def test_numpy_is_a_read_only_view_that_outlives_the_tensor():
 
 # ---- operators -------------------------------------------------------------------------------------------------------
 ARITHMETIC = {
-    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "//": operator.floordiv, "%": operator.mod,
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "//": operator.floordiv,
+    "%": operator.mod,
     "**": operator.pow,
 }  # fmt: skip
 IN_PLACE = {
@@ -336,7 +362,8 @@ def test_matrix_products_on_either_side():
 
 def test_divmod_abs_and_signs():
     t = tracked()
-    for got, expected in ((divmod(t, 0.2), divmod(X, 0.2)), (divmod(3.0, t), divmod(3.0, X)), (divmod(Y, t), divmod(Y, X))):
+    for got, expected in ((divmod(t, 0.2), divmod(X, 0.2)), (divmod(3.0, t), divmod(3.0, X)),
+            (divmod(Y, t), divmod(Y, X))):
         for a, b in zip(got, expected):
             same_bits(a, b)
             assert a.requires_grad
@@ -393,14 +420,16 @@ def test_in_place_operators(sign, other):
 
 def test_in_place_refusals():
     t = fg.tensor(X)
-    with pytest.raises(ValueError, match=r"^add: an in-place change cannot stretch shape \(2, 3\) to take in shape \(4, 2, 3\)"):
+    with pytest.raises(ValueError,
+            match=r"^add: an in-place change cannot stretch shape \(2, 3\) to take in shape \(4, 2, 3\)"):
         t += np.zeros((4, 2, 3))
     with pytest.raises(ValueError, match=r"^multiply: shapes \(2, 3\) and \(2,\) do not broadcast"):
         t *= [1.0, 2.0]
     with pytest.raises(TypeError, match="^a @= b is not supported; write a = a @ b$"):
         t @= np.eye(3)
     leaf = tracked()
-    with pytest.raises(RuntimeError, match="^add: a tensor made with requires_grad=True is changed in place while gradients"):
+    with pytest.raises(RuntimeError,
+            match="^add: a tensor made with requires_grad=True is changed in place while gradients"):
         leaf += 1
     with fg.no_grad():
         leaf += 1
@@ -414,7 +443,8 @@ def test_an_ndarray_does_not_take_in_a_tensor(sign):
     """a += t would leave the gradient behind."""
     for t in (tracked(), fg.tensor(X)):
         a = np.ones((2, 3))
-        with pytest.raises(TypeError, match="cannot be stored in an ndarray, which would lose its gradient; write a = a [+] t"):
+        with pytest.raises(TypeError,
+                match="cannot be stored in an ndarray, which would lose its gradient; write a = a [+] t"):
             IN_PLACE[sign](a, t)
         same_bits(a, np.ones((2, 3)))
     with pytest.raises(TypeError, match="cannot be stored in an ndarray"):
@@ -438,7 +468,8 @@ def test_what_is_no_operand_is_left_to_the_other():
     assert t + Stranger() == "added"
     assert (t == Stranger()) == "compared"
     assert (t == "text") is False and (t != None) is True  # noqa: E711
-    for f in (lambda: t + "text", lambda: "text" + t, lambda: t * None, lambda: t < None, lambda: t @ None, lambda: t & 1.5,
+    for f in (lambda: t + "text", lambda: "text" + t, lambda: t * None, lambda: t < None, lambda: t @ None,
+            lambda: t & 1.5,
         lambda: t | t):
         with pytest.raises(TypeError):
             f()
@@ -446,8 +477,9 @@ def test_what_is_no_operand_is_left_to_the_other():
 
 @pytest.mark.parametrize("f", [operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne])
 def test_comparisons(f):
-    for other in (Y, 0.5, 1, np.float32(0.5), fg.tensor(Y), [0.25, 0.5, 0.75], np.float64(0.5), np.array([[1], [0]]), True):
-        plain = other.numpy() if isinstance(other, fg.Tensor) else np.asarray(other) if isinstance(other, list) else other
+    for other in (Y, 0.5, 1, np.float32(0.5), fg.tensor(Y), [0.25, 0.5, 0.75], np.float64(0.5), np.array([[1], [0]]),
+            True):
+        plain = np.asarray(other) if isinstance(other, (fg.Tensor, list)) else other
         for t in (tracked(), fg.tensor(X)):
             same_bits(f(t, other), f(X, plain))
             same_bits(f(other, t), f(plain, X))
@@ -467,7 +499,7 @@ def test_logic(f):
         f(fg.tensor(X), fg.tensor(a))
 
 
-# ---- other protocols ----------------------------------------------------------------------------------------------------
+# ---- other protocols -------------------------------------------------------------------------------------------------
 ALL_DTYPES = [np.dtype(c) for c in "?bhilBHILfd"]
 
 
@@ -526,7 +558,8 @@ def test_pickle_and_copy(dtype):
 
 def test_a_result_cannot_be_pickled():
     for call in (pickle.dumps, copy.copy, copy.deepcopy):
-        with pytest.raises(TypeError, match="only a tensor that no recorded operation made can be copied or pickled; use .detach"):
+        with pytest.raises(TypeError,
+                match="only a tensor that no recorded operation made can be copied or pickled; use .detach"):
             call(tracked() * 2)
 
 
@@ -553,7 +586,8 @@ def test_format():
     assert f"{fg.tensor(2.0):.3f}" == "2.000"
     assert f"{fg.tensor([1.0, 2.0])}" == "tensor([1., 2.])"
     assert format(fg.tensor([3]), "d") == "3"
-    with pytest.raises(TypeError, match=r"^format '.3f': expected a tensor of one element, got shape \(2,\); use .tolist"):
+    with pytest.raises(TypeError,
+            match=r"^format '.3f': expected a tensor of one element, got shape \(2,\); use .tolist"):
         format(fg.tensor([1.0, 2.0]), ".3f")
 
 
@@ -577,7 +611,8 @@ def test_python_numbers():
 def test_truth():
     assert fg.tensor(1.0) and not fg.tensor([0]) and fg.tensor([[True]])
     for t in (fg.tensor([1.0, 2.0]), fg.zeros(0)):
-        with pytest.raises(ValueError, match=r"^the truth value of a tensor of shape \([02],\) is ambiguous; use .any\(\) or .all\(\)$"):
+        with pytest.raises(ValueError,
+                match=r"^the truth value of a tensor of shape \([02],\) is ambiguous; use .any\(\) or .all\(\)$"):
             bool(t)
 
 

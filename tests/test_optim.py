@@ -404,8 +404,10 @@ def test_arguments_that_are_set_later_are_checked_and_used(cls, name):
             setattr(optimizer, name, bad)
     assert repr(optimizer) == before
     new = (0.5, 0.25) if name == "betas" else 0.5
-    arguments = {"learning_rate": 0.1, name: new} | ({"momentum": 0.9} if cls is fg.optim.SGD and name == "dampening" else {})
-    optimizer, made = cls(**{**arguments, name: getattr(cls(), name)} if name != "momentum" else {"learning_rate": 0.1, "momentum": 0.25}), cls(**arguments)
+    needed = {"momentum": 0.9} if cls is fg.optim.SGD and name == "dampening" else {}
+    arguments = {"learning_rate": 0.1, name: new} | needed
+    old = 0.25 if name == "momentum" else getattr(cls(), name)
+    optimizer, made = cls(**{**arguments, name: old}), cls(**arguments)
     setattr(optimizer, name, new)
     assert repr(optimizer) == repr(made)
     x, y = np.array([1.0, -2.0]), np.array([1.0, -2.0])

@@ -104,5 +104,6 @@ def test_the_stub_exports_what_the_core_does():
     import ast
 
     tree = ast.parse((ROOT / "fastgrad" / "_core.pyi").read_text())
-    listed = [ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"]
+    assigned = [node for node in tree.body if isinstance(node, ast.Assign)]
+    listed = [ast.literal_eval(node.value) for node in assigned if node.targets[0].id == "__all__"]
     assert listed == [fastgrad._core.__all__]

@@ -471,6 +471,18 @@ def test_products_that_are_needed_apart_are_not_collected():
             np.testing.assert_array_equal(found, expected)
 
 
+def test_groups_do_not_let_a_collected_product_go_ahead_of_its_beginning():
+    def f(w, x):
+        return fg.sum(fg.tanh(fg.tanh(x @ w) @ w) + fg.tanh(fg.sin(x) @ w))
+
+    w, x = RNG.standard_normal((18, 18)) / 4, RNG.standard_normal((1000, 18))
+    step = fg.compile(fg.grad(f))
+    assert len(re.findall(r" = matmul(?: \S+){3}  ", str(step.program(w, x)))) == 2
+    exact = fg.grad(f)(w, x)
+    for _ in range(2):
+        assert np.max(np.abs(step(w, x) - exact)) < 1e-13 * np.max(np.abs(exact))
+
+
 def test_rows_of_a_stack_and_rows_made_on_the_way():
     def f(x, w):
         row = fg.sum(w, axis=0)  # (30, 40)

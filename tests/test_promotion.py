@@ -1,4 +1,4 @@
-"""dtypes of results: NumPy 2's rules for every pair of dtypes and kinds of scalar, with float32 where NumPy has float16."""
+"""dtypes of results: NumPy 2's rules for every pair of dtypes and kinds of scalar, with float32 for its float16."""
 
 import operator
 
@@ -12,7 +12,8 @@ DTYPES = [np.dtype(c) for c in "?bhilBHILfd"]
 NUMPY_BINARY = [name for name in BINARY if isinstance(getattr(np, name, None), np.ufunc)]
 NUMPY_UNARY = [name for name in UNARY if isinstance(getattr(np, name, None), np.ufunc)]
 OPERATORS = {
-    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "//": operator.floordiv, "%": operator.mod,
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "//": operator.floordiv,
+    "%": operator.mod,
     "**": operator.pow, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq,
     "!=": operator.ne, "&": operator.and_, "|": operator.or_, "^": operator.xor,
 }  # fmt: skip
@@ -52,7 +53,8 @@ def test_functions_of_two_arrays(name, a):
     for b in DTYPES:
         args = array(a), array(b)[::-1].copy()
         check(FUNCTIONS[name], getattr(np, name), args, map(fg.tensor, args), f"{name} of {a} and {b}")
-        check(FUNCTIONS[name], getattr(np, name), args, (args[0], fg.tensor(args[1])), f"{name} of an array of {a} and {b}")
+        check(FUNCTIONS[name], getattr(np, name), args, (args[0], fg.tensor(args[1])),
+            f"{name} of an array of {a} and {b}")
 
 
 @pytest.mark.parametrize("a", DTYPES, ids=str)
@@ -120,7 +122,8 @@ def test_where_and_clip_with_scalars(a):
     x = array(a)
     for scalar in (*SCALARS, -1.5):
         kind = f"{type(scalar).__name__} {scalar}"
-        check(lambda x, s: fg.where(x > 1, x, s), lambda x, s: np.where(x > 1, x, s), (x, scalar), (fg.tensor(x), scalar),
+        check(lambda x, s: fg.where(x > 1, x, s), lambda x, s: np.where(x > 1, x, s), (x, scalar),
+            (fg.tensor(x), scalar),
               f"where of {a} and {kind}")  # fmt: skip
         check(lambda x, s: fg.clip(x, s, None), lambda x, s: np.clip(x, s, None), (x, scalar), (fg.tensor(x), scalar),
               f"clip of {a} at {kind}")  # fmt: skip
@@ -158,7 +161,8 @@ def test_in_place_the_left_operand_keeps_its_dtype():
             np.testing.assert_array_equal(t.numpy(), expected, f"{a} += {b}")
 
 
-@pytest.mark.parametrize("f", [*(OPERATORS[s] for s in "+-*/"), fg.matmul, fg.arctan2, lambda a, b: fg.concatenate([a, b]),
+@pytest.mark.parametrize("f",
+    [*(OPERATORS[s] for s in "+-*/"), fg.matmul, fg.arctan2, lambda a, b: fg.concatenate([a, b]),
                                lambda a, b: fg.where([True, False, True], a, b)])  # fmt: skip
 def test_gradients_have_the_dtypes_of_their_inputs(f):
     """A float32 operand of a float64 result receives its gradient in float32."""
@@ -180,20 +184,25 @@ def test_astype_between_all_dtypes():
     t = fg.tensor([1.0, 2.0], requires_grad=True)
     (t.astype("float32") * 3).sum().backward()
     assert (t.grad.dtype, t.grad.tolist()) == (np.float64, [3, 3])
-    with pytest.raises(TypeError, match="^astype: a tensor that requires gradients cannot become int64, which has none; use .detach"):
+    with pytest.raises(TypeError,
+            match="^astype: a tensor that requires gradients cannot become int64, which has none; use .detach"):
         t.astype(int)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "complex64", "complex128", "O", "U3", "S3", "M8[s]", "m8[s]", "longdouble",
+@pytest.mark.parametrize("dtype",
+    ["float16", "complex64", "complex128", "O", "U3", "S3", "M8[s]", "m8[s]", "longdouble",
     "f4,i4"])
 def test_other_dtypes_are_refused(dtype):
     if dtype == "longdouble" and np.dtype(dtype) == np.float64:
         pytest.skip("long double is double here")
     x = np.zeros(2, dtype)
     t = fg.tensor([1.0, 2.0])
-    calls = [lambda: fg.tensor(x), lambda: fg.asarray(x), lambda: fg.tanh(x), lambda: t + x, lambda: x + t, lambda: fg.sum(x),
-             lambda: fg.where(x == x, t, x), lambda: fg.matmul(t, x), lambda: fg.concatenate([t, x]), lambda: t > x,
-             lambda: fg.tensor([1.0], dtype=dtype), lambda: t.astype(dtype), lambda: fg.zeros(2, dtype=dtype)]  # fmt: skip
+    calls = [
+        lambda: fg.tensor(x), lambda: fg.asarray(x), lambda: fg.tanh(x), lambda: t + x, lambda: x + t,
+        lambda: fg.sum(x), lambda: fg.where(x == x, t, x), lambda: fg.matmul(t, x), lambda: fg.concatenate([t, x]),
+        lambda: t > x, lambda: fg.tensor([1.0], dtype=dtype), lambda: t.astype(dtype),
+        lambda: fg.zeros(2, dtype=dtype),
+    ]  # fmt: skip
     for call in calls:
         with pytest.raises(TypeError, match="expected|not supported|no common dtype|none that tensors have"):
             call()

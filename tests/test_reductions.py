@@ -118,7 +118,8 @@ def test_degrees_of_freedom(name, ddof):
 @pytest.mark.parametrize("keepdims", [False, True])
 @pytest.mark.parametrize(
     "ord, axis",
-    [(None, None), (None, 0), (None, (0, 2)), (None, (-1, 0)), ("fro", (0, 1)), (2, 1), (1, 1), (np.inf, 2), (-np.inf, -1),
+    [(None, None), (None, 0), (None, (0, 2)), (None, (-1, 0)), ("fro", (0, 1)), (2, 1), (1, 1), (np.inf, 2),
+     (-np.inf, -1),
      (3, 0), (0.5, 1), (-1, 1), (0, 1)],
 )  # fmt: skip
 def test_norms(ord, axis, keepdims, dtype):
@@ -137,6 +138,24 @@ def test_norms_of_integers_do_not_overflow(dtype):
         got = fg.norm(x, ord)
         assert got.dtype == np.float64
         np.testing.assert_allclose(got.numpy(), expected, rtol=1e-15, err_msg=f"ord={ord}")
+
+
+@pytest.mark.parametrize("p", [None, 1, 1.5, 2, 3, np.inf])
+def test_gradient_of_norms_at_zero_is_a_subgradient(p):
+    x = np.array([[3.0, 4.0], [0.0, 0.0], [0.0, 2.0]])
+    got = gradients(lambda t: fg.norm(t, p, axis=1), x)[0]
+    np.testing.assert_allclose(got[1:], [[0, 0], [0, 1]], rtol=1e-15)
+    assert np.all(np.isfinite(got[0])) and np.any(got[0])
+    np.testing.assert_array_equal(fg.compile(fg.grad(lambda t: fg.norm(t, p)))(np.zeros(3)), 0)
+
+
+def test_gradient_of_spread_at_equal_elements():
+    """As the docstrings say."""
+    equal = np.full(3, 2.0)
+    np.testing.assert_array_equal(gradients(fg.var, equal)[0], 0)
+    assert np.all(np.isnan(gradients(fg.std, equal)[0]))
+    np.testing.assert_array_equal(gradients(lambda t: fg.sqrt(fg.var(t) + 1e-6), equal)[0], 0)
+    assert np.isnan(gradients(lambda t: fg.norm(t, 0.5), np.array([0.0, 1.0]))[0][0])
 
 
 def test_norm_of_vectors_and_at_zero():
@@ -181,7 +200,8 @@ def test_extrema_of_no_elements(name):
     for axis in (None, 1):
         with pytest.raises(ValueError):
             theirs(x, axis=axis)
-        with pytest.raises(ValueError, match=name if name.startswith("arg") else f"^{name}: axis 1 has length 0, and nothing has no"):
+        with pytest.raises(ValueError,
+                match=name if name.startswith("arg") else f"^{name}: axis 1 has length 0, and nothing has no"):
             ours(x, axis=axis)
     same_bits(ours(x, axis=2), theirs(x, axis=2))
     same_bits(ours(x, axis=0), theirs(x, axis=0))
@@ -292,8 +312,10 @@ def test_ties_share_the_gradient_equally(name, dtype, axis):
     np.testing.assert_allclose(got, expected, rtol=2 * np.finfo(dtype).eps)
 
 
-@pytest.mark.parametrize("x, gradient", [([2, 0, 3, 4], [0, 24, 0, 0]), ([0, 2, 0, 3], [0, 0, 0, 0]), ([0], [1]),
-                                         ([-2, 3, 0.5], [1.5, -1, -6]), ([0, 0], [0, 0]), ([-0.0, 5], [5, 0])])  # fmt: skip
+@pytest.mark.parametrize("x, gradient", [
+    ([2, 0, 3, 4], [0, 24, 0, 0]), ([0, 2, 0, 3], [0, 0, 0, 0]), ([0], [1]), ([-2, 3, 0.5], [1.5, -1, -6]),
+    ([0, 0], [0, 0]), ([-0.0, 5], [5, 0]),
+])  # fmt: skip
 def test_the_gradient_of_a_product_is_exact_at_zeros(x, gradient):
     np.testing.assert_array_equal(gradients(fg.prod, np.array(x, float))[0], gradient)
 
@@ -322,12 +344,14 @@ def test_infinities_and_nan(name, axis, dtype):
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_softmax_family_at_the_extremes(dtype):
     inf, nan, big = np.inf, np.nan, np.finfo(dtype).max
-    rows = np.array([[1e30, 0, -1e30], [big, big, -big], [-inf, 0, 1], [-inf, -inf, 3], [0, nan, 1], [-big, -big, -big]], dtype)
+    rows = [[1e30, 0, -1e30], [big, big, -big], [-inf, 0, 1], [-inf, -inf, 3], [0, nan, 1], [-big, -big, -big]]
+    rows = np.array(rows, dtype)
     e = math.e
     softmax = [[1, 0, 0], [0.5, 0.5, 0], [0, 1 / (1 + e), e / (1 + e)], [0, 0, 1], [nan] * 3, [1 / 3] * 3]
     log2, log3 = math.log(2), math.log(3)
     l1 = math.log1p(e)
-    log_softmax = [[0, -1e30, -2e30], [-log2, -log2, -inf], [-inf, -l1, 1 - l1], [-inf, -inf, 0], [nan] * 3, [-log3] * 3]
+    log_softmax = [[0, -1e30, -2e30], [-log2, -log2, -inf], [-inf, -l1, 1 - l1], [-inf, -inf, 0], [nan] * 3,
+        [-log3] * 3]
     logsumexp = [1e30, big, l1, 3, nan, -big]
     tolerance = {"rtol": 4 * np.finfo(dtype).eps}
     np.testing.assert_allclose(fg.softmax(rows).numpy(), softmax, **tolerance)
@@ -337,7 +361,8 @@ def test_softmax_family_at_the_extremes(dtype):
     finite = rows[[0, 1, 2, 3, 5]]
     for f in (fg.softmax, fg.log_softmax, lambda t: fg.logsumexp(t, axis=1)):
         assert np.isfinite(gradients(f, finite)[0]).all()
-    np.testing.assert_allclose(gradients(lambda t: fg.logsumexp(t, axis=1), finite)[0], np.array(softmax)[[0, 1, 2, 3, 5]],
+    np.testing.assert_allclose(gradients(lambda t: fg.logsumexp(t, axis=1), finite)[0],
+        np.array(softmax)[[0, 1, 2, 3, 5]],
         **tolerance)
     assert fg.logsumexp([-inf, -inf]).item() == -inf
     assert fg.logsumexp([inf, 0.0]).item() == inf
@@ -348,7 +373,8 @@ def test_softmax_family_at_the_extremes(dtype):
 def test_softmax_of_any_length(n, dtype):
     x = np.random.default_rng(n).normal(0, 3, (3, n)).astype(dtype)
     for name, theirs in ONE_AXIS.items():
-        np.testing.assert_allclose(getattr(fg, name)(x).numpy(), theirs(x.astype(float), axis=1), rtol=32 * np.finfo(dtype).eps,
+        np.testing.assert_allclose(getattr(fg, name)(x).numpy(), theirs(x.astype(float), axis=1),
+            rtol=32 * np.finfo(dtype).eps,
                                    atol=4 * np.finfo(dtype).eps)  # fmt: skip
     np.testing.assert_allclose(fg.softmax(x).numpy().sum(axis=1), 1, rtol=8 * np.finfo(dtype).eps)
 
@@ -358,8 +384,10 @@ def test_softmax_of_any_length(n, dtype):
 def arrays_and_axes(draw):
     dtype = draw(st.sampled_from(FLOATS))
     shape = draw(hnp.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=4))
-    x = np.asarray(draw(st.randoms(use_true_random=False)).choices(range(-3, 4), k=math.prod(shape)), dtype).reshape(shape)
-    axes = tuple(draw(st.lists(st.integers(-len(shape), len(shape) - 1), unique_by=lambda a: a % len(shape)))) if shape else ()
+    numbers = draw(st.randoms(use_true_random=False)).choices(range(-3, 4), k=math.prod(shape))
+    x = np.asarray(numbers, dtype).reshape(shape)
+    lists = st.lists(st.integers(-len(shape), len(shape) - 1), unique_by=lambda a: a % len(shape))
+    axes = tuple(draw(lists)) if shape else ()
     return x, draw(st.sampled_from([axes, None])), draw(st.booleans())
 
 
@@ -382,7 +410,8 @@ def test_any_array_over_any_axes(case):
             hit = np.ones(x.shape, bool) if name == "sum" else x == kept
             share = hit.sum(axis=axis, keepdims=True) if name != "sum" else 1
             got = gradients(lambda t: ours(t, axis=axis, keepdims=True), x, cotangent=g)[0]
-            np.testing.assert_allclose(got, g * hit / share, rtol=1e-6, err_msg=f"{name} of shape {x.shape} over {axis}")
+            np.testing.assert_allclose(got, g * hit / share, rtol=1e-6,
+                err_msg=f"{name} of shape {x.shape} over {axis}")
 
 
 # ---- refusals -----------------------------------------------------------------------------------------------------
@@ -397,7 +426,8 @@ def test_axes_that_do_not_exist(name):
         with pytest.raises(AxisError, match=f"^{said}: axis {wrong} does not exist in a tensor of 3 dimensions$"):
             f(X, axis=axis)
     for axis in ((0, 0), (1, -2)):
-        with pytest.raises(ValueError, match=rf"^{said}: .*named twice in {str(axis).replace('(', '.').replace(')', '.')}$"):
+        with pytest.raises(ValueError,
+                match=rf"^{said}: .*named twice in {str(axis).replace('(', '.').replace(')', '.')}$"):
             f(X, axis=axis)
     for axis in (1.0, "0", (0, 1.5)):
         with pytest.raises(TypeError, match=f"^{said}: expected an axis as an int, a tuple of ints or None, got"):

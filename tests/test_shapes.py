@@ -59,9 +59,12 @@ METHODS = {
     "reshape tuple": lambda x: x.reshape((6, 4)),
     "ravel": lambda x: x.ravel(), "flatten": lambda x: x.flatten(), "transpose": lambda x: x.transpose(),
     "transpose numbers": lambda x: x.transpose(2, 0, 1), "transpose tuple": lambda x: x.transpose((2, 0, 1)),
-    "swapaxes": lambda x: x.swapaxes(0, 2), "squeeze": lambda x: x[:1].squeeze(), "squeeze axis": lambda x: x[:1].squeeze(0),
+    "swapaxes": lambda x: x.swapaxes(0, 2), "squeeze": lambda x: x[:1].squeeze(),
+    "squeeze axis": lambda x: x[:1].squeeze(0),
     "take": lambda x: x.take([0, 1], axis=2), "clip": lambda x: x.clip(3, 7), "copy": lambda x: x.copy(),
-    "astype": lambda x: x.astype("float32"),
+    "astype": lambda x: x.astype("float32"), "cumsum": lambda x: x.cumsum(), "cumsum axis": lambda x: x.cumsum(1),
+    "trace": lambda x: x.trace(1, axis1=2, axis2=0), "diagonal": lambda x: x.diagonal(-1, 0, 2),
+    "repeat": lambda x: x.repeat(2, axis=1),
 }  # fmt: skip
 
 
@@ -70,7 +73,8 @@ def test_values_are_numpys_for_every_dtype(name):
     for dtype in DTYPES:
         x = (X % 7).astype(dtype)
         expected = MOVES[name](np, x)
-        same_bits(MOVES[name](fg, x if "stack" in name or "[" in name else fg.tensor(x)), expected, f"{name} of {dtype}")
+        same_bits(MOVES[name](fg, x if "stack" in name or "[" in name else fg.tensor(x)), expected,
+            f"{name} of {dtype}")
 
 
 def check_movement(f, x):
@@ -190,7 +194,8 @@ def test_any_concatenation(data):
         "reshape: 24 elements of shape (2, 3, 4) do not fill the shape (5, -1) evenly"),
         (lambda: fg.reshape(X, (-1, -1)), ValueError,
          "reshape: expected lengths that are 0 or more and at most one -1, got (-1, -1)"),
-        (lambda: fg.reshape(X, (2.0, 12)), TypeError, "reshape: expected a shape as an int or a tuple of ints, got (2.0, 12)"),
+        (lambda: fg.reshape(X, (2.0, 12)), TypeError,
+         "reshape: expected a shape as an int or a tuple of ints, got (2.0, 12)"),
         (lambda: fg.transpose(X, (0, 1)), ValueError,
         "transpose: expected each axis of shape (2, 3, 4) once, got the axes (0, 1)"),
         (lambda: fg.transpose(X, (0, 1, 1)), ValueError,
@@ -202,28 +207,30 @@ def test_any_concatenation(data):
         (lambda: fg.squeeze(X, 1), ValueError, "squeeze: axis 1 of shape (2, 3, 4) has length 3, not 1"),
         (lambda: fg.expand_dims(X, 4), AxisError, "expand_dims: axis 4 does not exist in a tensor of 4 dimensions"),
         (lambda: fg.broadcast_to(X, (2, 3, 5)), ValueError,
-         "broadcast_to: shape (2, 3, 4) does not stretch to (2, 3, 5): aligned at the last axis, each length must be 1 or that "
-         "of the target"),
+         "broadcast_to: shape (2, 3, 4) does not stretch to (2, 3, 5): aligned at the last axis, each length must be 1 "
+         "or that of the target"),
         (lambda: fg.broadcast_to(X, (3, 4)), ValueError,
-         "broadcast_to: shape (2, 3, 4) does not stretch to (3, 4): aligned at the last axis, each length must be 1 or that "
-         "of the target"),
+         "broadcast_to: shape (2, 3, 4) does not stretch to (3, 4): aligned at the last axis, each length must be 1 or "
+         "that of the target"),
         (lambda: fg.concatenate([]), ValueError, "concatenate: expected at least one array, got none"),
         (lambda: fg.concatenate([X, X[0]]), ValueError,
          "concatenate: input 0 has shape (2, 3, 4), input 1 has (3, 4): all lengths but that of axis 0 must agree"),
         (lambda: fg.concatenate([X, X[:, :2]], axis=2), ValueError,
          "concatenate: input 0 has shape (2, 3, 4), input 1 has (2, 2, 4): all lengths but that of axis 2 must agree"),
-        (lambda: fg.concatenate([X], axis=3), AxisError, "concatenate: axis 3 does not exist in a tensor of 3 dimensions"),
-        (lambda: fg.concatenate([1.0, 2.0]), AxisError, "concatenate: axis 0 does not exist in a tensor of 0 dimensions"),
+        (lambda: fg.concatenate([X], axis=3), AxisError,
+         "concatenate: axis 3 does not exist in a tensor of 3 dimensions"),
+        (lambda: fg.concatenate([1.0, 2.0]), AxisError,
+         "concatenate: axis 0 does not exist in a tensor of 0 dimensions"),
         (lambda: fg.stack([]), ValueError, "stack: expected at least one array, got none"),
         (lambda: fg.stack([X, X[0]]), ValueError,
          "stack: input 0 has shape (2, 3, 4), input 1 has (3, 4); all must be the same"),
         (lambda: fg.tensor(1.0).mT, ValueError, "mT: expected at least 2 dimensions, got shape ()"),
         (lambda: fg.add(X, X[:, :2]), ValueError,
-         "add: shapes (2, 3, 4) and (2, 2, 4) do not broadcast: axis -2 has lengths 3 and 2, which must be equal or one of them "
-         "1. Use reshape or expand_dims to line the axes up"),
+         "add: shapes (2, 3, 4) and (2, 2, 4) do not broadcast: axis -2 has lengths 3 and 2, which must be equal or "
+         "one of them 1. Use reshape or expand_dims to line the axes up"),
         (lambda: fg.where(X > 0, X[:, :2], X), ValueError,
-         "where: shapes (2, 2, 4) and (2, 3, 4) do not broadcast: axis -2 has lengths 2 and 3, which must be equal or one of "
-         "them 1. Use reshape or expand_dims to line the axes up"),
+         "where: shapes (2, 2, 4) and (2, 3, 4) do not broadcast: axis -2 has lengths 2 and 3, which must be equal or "
+         "one of them 1. Use reshape or expand_dims to line the axes up"),
         (lambda: fg.take(X, [0.5]), TypeError, "take: expected integer indices, got float64"),
         (lambda: fg.take(X, [0, 3], axis=1), IndexError, "take: index 3 at position 1 is outside an axis of length 3"),
         (lambda: fg.take(X, [-25]), IndexError, "take: index -25 at position 0 is outside an axis of length 24"),

@@ -66,7 +66,8 @@ CASES = {
     "arrow": (arrow, arrow_jacobian, 2),
     "column": (column, column_jacobian, 2),
     "shuffled": (shuffled, shuffled_jacobian, None),
-    "dense": (lambda x: np.outer(np.arange(1.0, 6), np.ones(30)) @ x**2, lambda x: np.outer(np.arange(1.0, 6), 2 * x), 5),
+    "dense": (lambda x: np.outer(np.arange(1.0, 6), np.ones(30)) @ x**2, lambda x: np.outer(np.arange(1.0, 6), 2 * x),
+        5),
     "one row": (lambda x: np.sum(x[::2] ** 2), lambda x: (2 * x * (np.arange(30) % 2 == 0))[None], 1),
     "empty rows": (
         lambda x: np.concatenate([np.ones(3), x[:2] ** 2, np.zeros(4)]),
@@ -75,7 +76,8 @@ CASES = {
     ),
     "transposed arrow": (
         lambda x: np.concatenate([x[:1] ** 2, x[1:] * x[0], x[1:2]]),
-        lambda x: np.concatenate([np.diag(np.r_[2 * x[0], np.full(29, x[0])]) + np.c_[np.r_[0, x[1:]], np.zeros((30, 29))],
+        lambda x: np.concatenate([np.diag(np.r_[2 * x[0], np.full(29, x[0])])
+            + np.c_[np.r_[0, x[1:]], np.zeros((30, 29))],
                                   np.eye(30)[1:2]]),
         2,
     ),
@@ -144,7 +146,8 @@ def test_a_given_pattern_that_lacks_an_entry_is_refused(f):
     for i, j in entries[:: len(entries) // 7]:
         lacking = pattern.copy()
         lacking[i, j] = False
-        with pytest.raises(ValueError, match=rf"entry \({i}, {j}\) of the Jacobian is not zero, but sparsity lacks it$"):
+        with pytest.raises(ValueError,
+                match=rf"entry \({i}, {j}\) of the Jacobian is not zero, but sparsity lacks it$"):
             fg.sparse.jacobian(f, lacking)(x)
     with pytest.raises(ValueError, match=f"as it lacks {pattern.sum() - 1} more"):
         fg.sparse.jacobian(f, np.zeros((30, 30)))(x)
@@ -152,7 +155,8 @@ def test_a_given_pattern_that_lacks_an_entry_is_refused(f):
 
 def test_a_given_pattern_may_have_more_than_the_jacobian():
     x = np.random.default_rng(0).normal(size=30)
-    for sparsity in (np.ones((30, 30)), scipy.sparse.diags_array(np.ones((5, 30)), offsets=(-2, -1, 0, 1, 2), shape=(30, 30))):
+    for sparsity in (np.ones((30, 30)),
+            scipy.sparse.diags_array(np.ones((5, 30)), offsets=(-2, -1, 0, 1, 2), shape=(30, 30))):
         np.testing.assert_allclose(fg.sparse.jacobian(band, sparsity)(x).toarray(), band_jacobian(x), rtol=1e-12)
 
 
@@ -313,6 +317,8 @@ EXACT = {
     "transposed": (lambda x: np.transpose(x.reshape(2, 3)), np.eye(6)[[0, 3, 1, 4, 2, 5]]),
     "broadcast": (lambda x: x[:1] + x[1:], np.c_[np.ones(5), np.eye(5)]),
     "sums": (lambda x: x.reshape(2, 3).sum(axis=0), np.c_[np.eye(3), np.eye(3)]),
+    "running sums": (lambda x: np.cumsum(x.reshape(2, 3), 1), np.kron(np.eye(2), np.tri(3))),
+    "running sums down": (lambda x: np.cumsum(x.reshape(3, 2)[::-1], 0), np.kron(np.tri(3)[:, ::-1], np.eye(2))),
     "index by values": (lambda x: fg.take(x, (x > 0).astype(np.int64)), np.ones((6, 6))),
 }  # fmt: skip
 
@@ -336,3 +342,43 @@ def test_every_structural_row(name):
             dense = np.reshape(fg.jacrev(call)(x), (-1, np.size(x)))
             got = fg.sparse.jacobian(call)(x)
             np.testing.assert_allclose(got.toarray(), dense, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc", "coo", "bsr", "dia"])
+def test_product_with_a_sparse_matrix(kind):
+    rng = np.random.default_rng(0)
+    dense = rng.standard_normal((4, 3)) * (rng.random((4, 3)) < 0.6)
+    a = scipy.sparse.csr_array(dense).asformat(kind)
+    for x in (rng.standard_normal(3), rng.standard_normal((3, 2)), np.zeros((3, 0))):
+        product = fg.sparse.matmul(a, x)
+        assert product.shape == (a @ x).shape
+        np.testing.assert_allclose(product.numpy(), dense @ x, rtol=1e-14, atol=1e-15)
+    fg.check_grads(lambda x: fg.sparse.matmul(a, x), (rng.standard_normal((3, 2)),), order=2, modes=("fwd", "rev"))
+    x = rng.standard_normal(3)
+    np.testing.assert_array_equal(fg.jacobian(lambda x: sparse.matmul(a, x))(x), dense)
+    np.testing.assert_allclose(fg.compile(lambda x: sparse.matmul(a, x))(x), dense @ x, rtol=1e-14)
+    np.testing.assert_allclose(fg.vmap(lambda x: sparse.matmul(a, x))(np.stack([x, -x])), [dense @ x, -dense @ x],
+        rtol=1e-14)
+    np.testing.assert_array_equal(sparse.jacobian(lambda x: sparse.matmul(a, x))(x).toarray(), dense)
+    single = sparse.matmul(scipy.sparse.csr_array(dense.astype(np.float32)), x.astype(np.float32))
+    assert single.dtype == np.float32
+
+
+def test_what_a_sparse_product_refuses():
+    a, x = scipy.sparse.eye_array(3), np.ones(3)
+    for product in (lambda x: a @ x, lambda x: x @ a, lambda x: a.dot(x)):
+        with pytest.raises(TypeError, match="fastgrad.sparse.matmul for a matrix of SciPy's"):
+            fg.grad(lambda x: product(x).sum())(x)
+        with pytest.raises(fg.TraceError, match="fastgrad.sparse.matmul for a matrix of SciPy's"):
+            fg.compile(product)(x)
+    with pytest.raises(TypeError, match="expected a matrix of scipy.sparse first, got a ndarray"):
+        sparse.matmul(np.eye(3), x)
+    with pytest.raises(ValueError, match=r"shapes \(3, 3\) and \(2,\) do not align"):
+        sparse.matmul(a, x[:2])
+
+
+@pytest.mark.parametrize("make", [fg.sparse.jacobian, fg.sparse.hessian])
+def test_more_arguments_are_refused_with_the_cure(make):
+    with pytest.raises(TypeError,
+            match=r"f is differentiated by x alone, got 1 argument more; let f read it from outside"):
+        make(lambda x, a: np.sum(a * x**2))(np.ones(2), 2.0)

@@ -80,7 +80,7 @@ def test_graphs_in_functional_style_give_zeros_for_what_is_unused(name):
     np.testing.assert_allclose(fg.grad(f, (0, 1))(3.0, 2.0), (dx, dz or 0), rtol=1e-12)
 
 
-# ---- backward ----------------------------------------------------------------------------------------------------------
+# ---- backward --------------------------------------------------------------------------------------------------------
 def test_gradients_accumulate_over_backward_calls():
     x = leaf(1.0, 2.0)
     for i in range(1, 4):
@@ -217,7 +217,7 @@ def test_backward_works_under_no_grad():
     assert x.grad.item() == 6
 
 
-# ---- leaves ------------------------------------------------------------------------------------------------------------
+# ---- leaves ----------------------------------------------------------------------------------------------------------
 def test_requires_grad_can_be_switched():
     x = fg.tensor([1.0, 2.0])
     assert not x.requires_grad and x.is_leaf and x.grad is None
@@ -278,7 +278,7 @@ def test_mixed_dtypes_each_get_a_gradient_of_their_own():
     assert (z.grad.dtype, grad_of(z)) == (np.float64, [1, 2])
 
 
-# ---- constants ---------------------------------------------------------------------------------------------------------
+# ---- constants -------------------------------------------------------------------------------------------------------
 def test_detach_and_stop_gradient_cut():
     x = leaf(3.0)
     for constant in (x.detach(), fg.stop_gradient(x), (x * 1).detach(), fg.stop_gradient({"a": [x]})["a"][0]):
@@ -337,7 +337,7 @@ def test_no_grad_of_a_generator_ends_with_it():
     assert (x * 2).requires_grad
 
 
-# ---- what keeps a graph alive --------------------------------------------------------------------------------------------
+# ---- what keeps a graph alive ----------------------------------------------------------------------------------------
 def test_a_graph_lives_exactly_as_long_as_something_reaches_it():
     before = nodes()
     x = leaf(1.0, 2.0)
@@ -402,7 +402,7 @@ def test_a_tensor_in_a_cycle_is_collected():
     assert _core.live()["nodes"] == before["nodes"] and _core.live()["arrays"] == before["arrays"]
 
 
-# ---- long and wide -------------------------------------------------------------------------------------------------------
+# ---- long and wide ---------------------------------------------------------------------------------------------------
 def run_with_stack(size, f):
     """f() in a thread of that stack, whatever it raises."""
     outcome = []

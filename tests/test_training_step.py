@@ -285,12 +285,14 @@ def test_errors(call, error, message):
 @pytest.mark.parametrize("compile", [True, False])
 def test_an_array_that_became_read_only_stops_the_whole_update(optimizer, compile):
     params = [np.zeros(2), np.zeros(3)]
-    step = fg.training_step(lambda p: ((p[0] - 1) ** 2).sum() + ((p[1] - 1) ** 2).sum(), params, optimizer, compile=compile)
+    step = fg.training_step(lambda p: ((p[0] - 1) ** 2).sum() + ((p[1] - 1) ** 2).sum(), params, optimizer,
+        compile=compile)
     for _ in range(3):
         step()
     before, state = [p.copy() for p in params], step.optimizer.state_dict()
     params[1].flags.writeable = False
-    with pytest.raises(ValueError, match=r"^params\[1\] is read-only and cannot be updated in place: use params\[1\].copy\(\)$"):
+    with pytest.raises(ValueError,
+            match=r"^params\[1\] is read-only and cannot be updated in place: use params\[1\].copy\(\)$"):
         step()
     for p, was in zip(params, before):
         np.testing.assert_array_equal(p, was)
@@ -304,7 +306,8 @@ def squares(p, x):
     return ((p - x) ** 2).sum()
 
 
-@pytest.mark.parametrize("again", [copy.deepcopy, lambda step: pickle.loads(pickle.dumps(step))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda step: pickle.loads(pickle.dumps(step))],
+    ids=["deepcopy", "pickle"])
 def test_a_copied_step_goes_on_by_itself(again):
     step = fg.training_step(squares, np.zeros(2), fg.optim.Adam(0.1))
     x = np.array([1.0, 2.0])

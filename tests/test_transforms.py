@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import math
 import pickle
+import re
 from collections import OrderedDict, namedtuple
 
 import numpy as np
@@ -41,7 +42,8 @@ def total(tree):
 
 def expected_total(tree):
     count = iter(range(1, 100))
-    return fg.tree.map(lambda x: np.multiply(2 * next(count), x, out=np.empty_like(x))[() if np.isscalar(x) else ...], tree)
+    return fg.tree.map(lambda x: np.multiply(2 * next(count), x, out=np.empty_like(x))[() if np.isscalar(x) else ...],
+        tree)
 
 
 STRUCTURES = {
@@ -59,7 +61,8 @@ STRUCTURES = {
     "dict": {"w": np.ones((2, 2)), "b": np.zeros(2, np.float32)},
     "OrderedDict": OrderedDict(z=np.ones(2), a=np.ones(3)),
     "NamedTuple": Point(np.ones(2), np.float64(2.0)),
-    "nested": {"layers": [{"w": np.ones((2, 3)), "b": np.zeros(3)}, {"w": np.ones((3, 1)), "b": None}], "scale": (np.float64(1),)},
+    "nested": {"layers": [{"w": np.ones((2, 3)), "b": np.zeros(3)}, {"w": np.ones((3, 1)), "b": None}],
+        "scale": (np.float64(1),)},
     "nothing": {},
     "None": None,
 }  # fmt: skip
@@ -76,14 +79,17 @@ def test_the_gradient_has_the_structure_of_the_argument(name):
 def test_python_floats_and_scalars():
     for x in (3.0, np.float64(3), np.float32(3), np.array(3.0)):
         seen = []
-        value, gradient = fg.value_and_grad(lambda x, seen=seen: (seen.append((type(x), x.shape, x.dtype)), x * x)[1])(x)
+        square = lambda x, seen=seen: (seen.append((type(x), x.shape, x.dtype)), x * x)[1]
+        value, gradient = fg.value_and_grad(square)(x)
         assert type(value) is float and value == 9
-        assert gradient == 6 and type(gradient) is (np.ndarray if isinstance(x, np.ndarray) else type(np.asarray(x)[()]))
+        assert gradient == 6 and type(gradient) is (np.ndarray if isinstance(x, np.ndarray)
+            else type(np.asarray(x)[()]))
         assert seen == [(fg.Tensor, (), np.asarray(x).dtype)]
 
 
 @pytest.mark.parametrize("argnums, expected", [
-    (0, 2 * 5), (1, 3 * 5), (-1, 3 * 2), (-3, 2 * 5), ((0,), (10,)), ((2, 0), (6, 10)), ([0, 1], (10, 15)), ((0, 0), (10, 10)),
+    (0, 2 * 5), (1, 3 * 5), (-1, 3 * 2), (-3, 2 * 5), ((0,), (10,)), ((2, 0), (6, 10)), ([0, 1], (10, 15)),
+    ((0, 0), (10, 10)),
     ((0, -3), (10, 10)), (np.int64(1), 15),
 ])  # fmt: skip
 def test_argnums(argnums, expected):
@@ -163,9 +169,10 @@ def test_scipy_passes_arguments():
     np.testing.assert_allclose(result.x, np.arange(3.0), atol=1e-6)
 
 
-# ---- what goes in and what stays ----------------------------------------------------------------------------------------
+# ---- what goes in and what stays -------------------------------------------------------------------------------------
 def test_a_constant_has_gradient_zero():
-    for f in (lambda x: fg.tensor(3.0), lambda x: x.detach().sum(), lambda x: fg.stop_gradient(x).sum(), lambda x: fg.sign(x).sum()):
+    for f in (lambda x: fg.tensor(3.0), lambda x: x.detach().sum(), lambda x: fg.stop_gradient(x).sum(),
+            lambda x: fg.sign(x).sum()):
         value, gradient = fg.value_and_grad(f)(np.array([1.0, 2.0]))
         assert value == 3 or f(fg.tensor([1.0, 2.0])).item() == value
         assert gradient.tolist() == [0, 0]
@@ -202,7 +209,8 @@ def test_an_exception_within_f_leaves_everything_as_it_was(enabled):
 
 
 @pytest.mark.parametrize("convert", [
-    float, int, complex, math.sin, math.floor, lambda x: f"{float(x)}", np.asarray, lambda x: np.array([x, x]), memoryview,
+    float, int, complex, math.sin, math.floor, lambda x: f"{float(x)}", np.asarray, lambda x: np.array([x, x]),
+    memoryview,
     lambda x: fg.tensor(x), lambda x: fg.tensor([x, 1.0]), np.from_dlpack, lambda x: np.linalg.det(x[None, None]),
     lambda x: x.item(), lambda x: x.tolist(), lambda x: x.numpy(), lambda x: pickle.loads(pickle.dumps(x)),
 ])  # fmt: skip
@@ -319,10 +327,21 @@ def test_errors_name_the_transform_that_was_called(call, name):
         call(lambda x: 1.0, np.ones(2))
 
 
-def test_the_names_of_pytorch_lead_to_ours():
-    for name, ours in {"cat": "concatenate", "clamp": "clip", "from_numpy": "asarray"}.items():
-        with pytest.raises(AttributeError, match=f"has no attribute '{name}'; use fastgrad.{ours}$"):
+def test_the_names_of_other_libraries_lead_to_ours():
+    for name, ours in fg._CALLED_OTHERWISE.items():
+        with pytest.raises(AttributeError, match=re.escape(f"has no attribute '{name}'; use fastgrad.{ours}") + "$"):
             getattr(fg, name)
-        assert hasattr(fg, ours)
+        assert not hasattr(fg, name)
+        for words in re.findall(r"[a-z_][\w.]*", ours.replace("fastgrad.", "").replace("()", ""), re.IGNORECASE):
+            if words not in ("and", "or", "beside", "f"):
+                found = fg
+                for word in words.split("."):
+                    found = getattr(fg.random.Generator if found is fg.random.default_rng else found, word)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'$"):
         fg.nothing
+
+
+def test_completion_shows_what_is_public():
+    for module in (fg, fg.activations, fg.losses, fg.optim, fg.random, fg.sparse, fg.testing, fg.tree):
+        assert dir(module) == sorted(module.__all__)
+        assert all(hasattr(module, name) for name in dir(module))

@@ -47,7 +47,8 @@ class Pair:
     __hash__ = None
 
 
-fg.tree.register(Pair, lambda pair: ([pair.first, pair.second], pair.unit), lambda unit, children: Pair(*children, unit))
+fg.tree.register(Pair, lambda pair: ([pair.first, pair.second], pair.unit), lambda unit,
+    children: Pair(*children, unit))
 
 TREES = [
     (1.0, [1.0], "*"),
@@ -475,7 +476,8 @@ def test_unravel_wants_a_vector_of_the_right_length(vector):
 
 @pytest.mark.parametrize("leaf", ["text", 1j, object(), np.array([None]), np.ma.masked_array([1.0], [True])])
 def test_ravel_refuses_what_is_no_real_array(leaf):
-    with pytest.raises(TypeError, match=r"tree.ravel: tree\['a'\]\[1\] is of type \w+ and dtype .*, expected real arrays"):
+    with pytest.raises(TypeError,
+            match=r"tree.ravel: tree\['a'\]\[1\] is of type \w+ and dtype .*, expected real arrays"):
         fg.tree.ravel({"a": [1.0, leaf]})
 
 
@@ -483,6 +485,7 @@ def test_a_structure_that_holds_itself_is_refused():
     loop = {"w": np.ones(2)}
     loop["self"] = [loop]
     for use in (fg.tree.leaves, fg.grad(lambda p: p["w"].sum()), fg.compile(lambda p: p["w"]),
-                lambda p: fg.training_step(lambda p: p["w"].sum(), p, "sgd"), lambda p: fg.descend(len, p, optimizer="sgd", steps=1)):
+                lambda p: fg.training_step(lambda p: p["w"].sum(), p, "sgd"),
+                lambda p: fg.descend(len, p, optimizer="sgd", steps=1)):
         with pytest.raises(ValueError, match="^tree: a structure holds itself"):
             use(loop)

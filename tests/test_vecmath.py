@@ -13,11 +13,13 @@ from _oracles import FLOATS, FUNCTIONS, ROWS, off
 
 LIMIT = 2.0
 
-# Points beside which a function would be hard: thresholds of overflow and underflow, roots, multiples of pi/2, and where
-# implementations change from one formula to another.
+# Points beside which a function would be hard: thresholds of overflow and underflow, roots, multiples of pi/2, and
+# where implementations change from one formula to another.
 NOTABLE = np.array([
-    0.25, 0.45, 0.5, 0.55, 0.6, 0.625, 0.7, np.log(2), 0.75, 1, np.sqrt(2), np.pi / 4, np.pi / 2, 2, np.e, np.pi, 4.1, 6, 9,
-    10, 10.5, 13.5, 14, 16, 17.3, 22, 26.5, 38, 40, 60, 87.3, 88.7, 103.9, 127, 128, 149, 700, 708.4, 709.78, 745.1, 1022,
+    0.25, 0.45, 0.5, 0.55, 0.6, 0.625, 0.7, np.log(2), 0.75, 1, np.sqrt(2), np.pi / 4, np.pi / 2, 2, np.e, np.pi, 4.1,
+    6, 9,
+    10, 10.5, 13.5, 14, 16, 17.3, 22, 26.5, 38, 40, 60, 87.3, 88.7, 103.9, 127, 128, 149, 700, 708.4, 709.78, 745.1,
+    1022,
     1024, 1074, 2.0**20 * np.pi, 2.0**60 * np.pi / 2, 1e10, 1e30,
 ])  # fmt: skip
 
@@ -67,7 +69,8 @@ def check(name, dtype, n, seed):
         if error > worst[0]:
             worst = error, point, got[k], expected
     assert worst[0] <= LIMIT, (
-        f"{name}{worst[1]} = {worst[2]!r}, exactly {mpmath.nstr(worst[3], 20)}: {worst[0]:.2f} ULP off (of {len(got)} points)"
+        f"{name}{worst[1]} = {worst[2]!r}, exactly {mpmath.nstr(worst[3], 20)}: {worst[0]:.2f} ULP off "
+        f"(of {len(got)} points)"
     )
 
 
@@ -108,7 +111,8 @@ def check_float32(name, x):
         error = np.abs(got.astype(np.float64) - exactly) / unit
     fine = (got == nearest) | (np.isnan(got) & np.isnan(nearest)) | (error <= LIMIT)
     assert fine.all(), f"{name}: {(~fine).sum()} of {x.size} numbers are off: " + "; ".join(
-        f"{[a[k] for a in args]} gives {got[k]!r}, exactly {exactly[k]!r}: {error[k]:.2f} ULP" for k in np.flatnonzero(~fine)[:3]
+        f"{[a[k] for a in args]} gives {got[k]!r}, exactly {exactly[k]!r}: {error[k]:.2f} ULP"
+        for k in np.flatnonzero(~fine)[:3]
     )
 
 

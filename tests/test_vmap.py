@@ -74,6 +74,7 @@ CASES = {
     "where": [(mixed(booleans((3, 1)), floats((4,), ())), ()), (mixed(booleans(()), floats((2, 3), (2, 1))), ())],
     "sum": [(floats((2, 3, 4)), (0b101, 0)), (floats((2, 3)), (0b10, 1)), (floats(()), (0, 0)),
             (floats((2, 0)), (2, 0))],
+    "cumsum": [(floats((2, 3, 4)), (1, 0)), (floats((2, 3)), (0, 1)), (floats((3,)), (0, 1)), (floats((2, 0)), (1, 0))],
     "max": [(floats((2, 3, 4)), (0b101, 0)), (floats((2, 3)), (0b10, 1)), (floats((3,)), (1, 0))],
     "min": [(floats((2, 3, 4)), (0b110, 0)), (floats((2, 3)), (0b01, 1)), (floats((3,)), (1, 0))],
     "softmax": [(floats((2, 3)), ()), (floats((4,)), ())],
@@ -108,7 +109,8 @@ CASES["numpy"] = [
     by_numpy(np.argmin, floats((2, 3)), (3,), axis=0, keepdims=False),
     by_numpy(np.argmax, INTEGERS, (), axis=None, keepdims=False),
     by_numpy(np.any, floats((2, 3)), (1, 1), np.bool_, axis=None, keepdims=True),
-    by_numpy(joint_index, mixed(indices((2, 1), 3, -3), indices((), 4, 3), indices((4,), 5), indices((), 6, 5)), (2, 4)),
+    by_numpy(joint_index, mixed(indices((2, 1), 3, -3), indices((), 4, 3), indices((4,), 5), indices((), 6, 5)),
+        (2, 4)),
 ]
 CASES["matmul"] = [
     (floats(a[::-1] if ta else a, b[::-1] if tb else b), (ta, tb))
@@ -573,6 +575,10 @@ TRACKED = fg.tensor(W[:, 0], requires_grad=True)
          r"args\[0\]\['a'\]\[0\] has 5 .*args\[0\]\['b'\] has 3"),
         (lambda: fg.vmap(lambda *x: x)(X, W, X, X.T[:2]), ValueError, r"args\[0\] .*args\[1\] .*args\[3\] has 2"),
         (lambda: fg.vmap(lambda x, y=None: x)(X, y=W), ValueError, r"kwargs\['y'\] has 3"),
+        (lambda: fg.vmap(lambda x, y=None: x)(X, y=2.0), TypeError,
+         r"kwargs\['y'\] is 2.0, expected an array .* mapped along axis 0: pass it by position, with the axis None"),
+        (lambda: fg.vmap(lambda x, y=None: x, (0, None))(X, y=2.0), ValueError,
+         "1 positional argument; give each one an axis or None; those by keyword are mapped along axis 0"),
         (lambda: fg.vmap(lambda x: x, (0, 0))(X), ValueError, "in_axes has 2 entries, .* with 1 positional argument;"),
         (lambda: fg.vmap(lambda x: x, 2)(X), ValueError, r"args\[0\] the axis 2, but its shape is \(5, 3\)"),
         (lambda: fg.vmap(lambda x: x)(np.float64(3.0)), TypeError, r"args\[0\] is .*3.0.*expected an array to map"),
@@ -589,7 +595,8 @@ TRACKED = fg.tensor(W[:, 0], requires_grad=True)
         (lambda: fg.vmap(lambda x: x, out_axes=[0])(X), ValueError, "out_axes has a list for result, .* Tensor"),
         (lambda: fg.vmap(lambda x: "text")(X), TypeError, "text"),
         (lambda: fg.vmap(lambda x: x)(np.ones(3, complex)), TypeError, "complex"),
-        (lambda: fg.vmap(lambda x: {"a": x, "b": ["no"]})(X), TypeError, r"vmap: result\['b'\]\[0\] is 'no', expected an array"),
+        (lambda: fg.vmap(lambda x: {"a": x, "b": ["no"]})(X), TypeError,
+         r"vmap: result\['b'\]\[0\] is 'no', expected an array"),
         (lambda: fg.vmap(lambda x: x if x[0] > 0 else -x)(X), fg.TraceError, "vmap: .*test_vmap.py, line .*where"),
         (lambda: fg.vmap(lambda x: x[x > 0])(X), fg.TraceError, "vmap: .*boolean index"),
         (lambda: fg.vmap(lambda x: float(x[0]))(X), fg.TraceError, "vmap: .*float"),
