@@ -194,7 +194,24 @@ static void FN(run_huge)(FN(loop) *loop, T (*value)(T), int64_t n, const T *x, c
 
 /* What a loop binds to the letters of its text */
 #define LETTERS const T x = pa[i], a = x, y = py[i], g = pg[i]; (void)a, (void)x, (void)y, (void)g
-#define LOOP(name, unit, value) LOOP_OF(name, unit, 1, 1, value)
+/* <name>: n is one, or a multiple of the unit. */
+#define LOOP(name, unit, value)                                                                                \
+    LOOP_OF(name##_many, unit, 1, 1, value)                                                                    \
+    static void FN(name)(int64_t n, const void *va, const void *vb, const void *vy, const void *vg,            \
+                         void *vout) {                                                                         \
+        if ((unit) == 1 || n != 1) {                                                                           \
+            FN(name##_many)(n, va, vb, vy, vg, vout);                                                          \
+            return;                                                                                            \
+        }                                                                                                      \
+        const T a0 = *(const T *)va, b0 = *(const T *)vb, y0 = *(const T *)vy, g0 = *(const T *)vg;            \
+        T lanes[LANES];                                                                                        \
+        SIMD for (size_t i = 0; i < LANES; i++) {                                                              \
+            const T x = ALONE(a0), a = x, b = ALONE(b0), y = ALONE(y0), g = ALONE(g0);                         \
+            (void)a, (void)x, (void)b, (void)y, (void)g;                                                       \
+            lanes[i] = value;                                                                                  \
+        }                                                                                                      \
+        *(T *)vout = lanes[0];                                                                                 \
+    }
 #define LOOP_OF(name, unit, SA, SB, value)                                                                     \
     static NOINLINE void FN(name)(int64_t n, const void *va, const void *vb, const void *vy, const void *vg,   \
                                   void *vout) {                                                                \
@@ -206,16 +223,6 @@ static void FN(run_huge)(FN(loop) *loop, T (*value)(T), int64_t n, const T *x, c
             (void)a, (void)x, (void)b, (void)y, (void)g;                                                       \
             out[i] = value;                                                                                    \
         }                                                                                                      \
-    }                                                                                                          \
-    static inline void FN(name##_one)(const T *pa, const T *pb, const T *py, const T *pg, T *out) {            \
-        const T a0 = *pa, b0 = *pb, y0 = *py, g0 = *pg;                                                        \
-        T lanes[LANES];                                                                                        \
-        SIMD for (size_t i = 0; i < LANES; i++) {                                                              \
-            const T x = ALONE(a0), a = x, b = ALONE(b0), y = ALONE(y0), g = ALONE(g0);                         \
-            (void)a, (void)x, (void)b, (void)y, (void)g;                                                       \
-            lanes[i] = value;                                                                                  \
-        }                                                                                                      \
-        *out = lanes[0];                                                                                       \
     }
 /* of a plain row, which may also read a single element for all */
 #define LOOPS(name, value)                                                                                     \
@@ -249,7 +256,7 @@ static void FN(run_huge)(FN(loop) *loop, T (*value)(T), int64_t n, const T *x, c
     LOOP(name##_vjp_loop, STEP, g * (T)(SLOPE(name, derivative)))                                              \
     static void FN(name)(int64_t n, const void *x, void *y) {                                                  \
         T (*huge)(T) = PICK(HUGE_forward_##name, 0);                                                           \
-        if (n == 1 && !IS_LIBM(name) && !(huge && FN(is_huge)(x))) FN(name##_loop_one)(x, x, x, x, y);         \
+        if (n == 1 && !IS_LIBM(name) && !(huge && FN(is_huge)(x))) FN(name##_loop)(1, x, x, x, x, y);          \
         else if (huge) FN(run_huge)(FN(name##_loop), huge, n, x, 0, y);                                        \
         else if (IS_LIBM(name)) FN(name##_loop)(n, x, x, x, x, y);                                             \
         else FN(run)(FN(name##_loop), n, x, 0, 0, 0, y);                                                       \
@@ -257,7 +264,7 @@ static void FN(run_huge)(FN(loop) *loop, T (*value)(T), int64_t n, const T *x, c
     static void FN(name##_vjp)(int64_t n, const void *x, const void *y, const void *some, void *gx) {          \
         T (*huge)(T) = PICK(HUGE_backward_##name, 0);                                                          \
         const T *g = some;                                                                                     \
-        if (n == 1 && !(huge && FN(is_huge)(x))) FN(name##_vjp_loop_one)(SOME(x), g, SOME(y), g, gx);          \
+        if (n == 1 && !(huge && FN(is_huge)(x))) FN(name##_vjp_loop)(1, SOME(x), g, SOME(y), g, gx);           \
         else if (huge) FN(run_huge)(FN(name##_vjp_loop), huge, n, x, g, gx);                                   \
         else FN(run)(FN(name##_vjp_loop), n, x, 0, y, g, gx);                                                  \
     }
@@ -301,7 +308,7 @@ static void FN(run_huge)(FN(loop) *loop, T (*value)(T), int64_t n, const T *x, c
 #define BINARY_FN(name, definition, da, db, alo, ahi, blo, bhi, doc)                                           \
     LOOP(name##_loop, UNIT(name), VM(name)(a, b))                                                              \
     static void FN(name)(int64_t n, const void *a, int sa, const void *b, int sb, void *y) {                   \
-        if (n == 1 && !IS_LIBM(name)) FN(name##_loop_one)(a, b, a, a, y);                                      \
+        if (n == 1 && !IS_LIBM(name)) FN(name##_loop)(1, a, b, a, a, y);                                       \
         else if (sa & sb & !IS_LIBM(name)) FN(run)(FN(name##_loop), n, a, b, 0, 0, y);                         \
         else FN(run_strided)(FN(name##_loop), IS_LIBM(name), n, a, sa, b, sb, 0, 0, y);                        \
     }                                                                                                          \
@@ -312,7 +319,7 @@ static void FN(run_huge)(FN(loop) *loop, T (*value)(T), int64_t n, const T *x, c
     static void FN(name)(int64_t n, const void *a, int sa, const void *b, int sb, const void *y,               \
                          const void *some, void *ga) {                                                         \
         const T *g = some;                                                                                     \
-        if (n == 1) FN(name##_loop_one)(SOME(a), SOME(b), SOME(y), g, ga);                                     \
+        if (n == 1) FN(name##_loop)(1, SOME(a), SOME(b), SOME(y), g, ga);                                      \
         else if (sa & sb) FN(run)(FN(name##_loop), n, a, b, y, g, ga);                                         \
         else FN(run_strided)(FN(name##_loop), 0, n, a, sa, b, sb, y, g, ga);                                   \
     }

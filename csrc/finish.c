@@ -37,7 +37,7 @@ static fg_loop *loop_of(const fg_program *p, const step *s, int single)
 }
 
 /* Places in the arena end with whole vectors, as do constants. A step that touches nothing else need not mind where its
- * elements end: what it computes beyond them nobody reads. */
+ * elements end: what it computes beyond them nobody reads. Loops have a way of their own for an element alone. */
 static void fill_vectors(const fg_program *p, step *s)
 {
     if (s->op < FG_N_ELEMENTWISE && fg_kernels[p->slot[s->y].array.dtype].elementwise->by_element[s->op])
@@ -61,8 +61,9 @@ static void fill_vectors(const fg_program *p, step *s)
         itemsize = own > itemsize ? own : itemsize;
     }
     int64_t vector = FG_ALIGN / itemsize;
-    s->n = (s->n + vector - 1) / vector * vector;
     fg_loop *loop = loop_of(p, s, single);
+    if (!loop || s->n > 1)
+        s->n = (s->n + vector - 1) / vector * vector;
     if (loop) {
         s->kind = LOOP_STEP;
         s->kernel = (void *)loop;
