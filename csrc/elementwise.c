@@ -26,7 +26,7 @@ enum { BLOCK = 512 };
 /* PICK(macro, default): the argument after `~,` where the macro is defined, else the default */
 #define PICK(...) PICK_SECOND(__VA_ARGS__, ~)
 #define PICK_SECOND(ignored, chosen, ...) chosen
-/* PICK_BARE(macro, default): the argument behind that one */
+/* PICK_BARE(macro, default): the second argument after `~,` where the macro is defined, else the default */
 #define PICK_BARE(macro, otherwise) PICK_THIRD(macro, ~, otherwise, ~)
 #define PICK_THIRD(...) PICK_THIRD_OF(__VA_ARGS__)
 #define PICK_THIRD_OF(ignored, second, chosen, ...) chosen
@@ -115,8 +115,6 @@ static T FN(sin_huge)(T x) { return VM(sin_huge)(x); }
 static T FN(cos_huge)(T x) { return VM(cos_huge)(x); }
 static T FN(minus_sin_huge)(T x) { return -VM(sin_huge)(x); }
 
-typedef void FN(loop)(int64_t n, const void *a, const void *b, const void *y, const void *g, void *out);
-
 #define STEP ((int64_t)(64 / sizeof(T)))
 #define UNIT(name) (IS_LIBM(name) ? 1 : STEP)
 
@@ -140,7 +138,7 @@ static inline void FN(cut)(int n, const T *padded, T *x) {
 }
 
 /* All strides 1. A missing operand is not used: any address of the right length stands in for it. */
-static NOINLINE void FN(run)(FN(loop) *loop, int64_t n, const T *a, const T *b, const T *y, const T *g, T *out) {
+static NOINLINE void FN(run)(fg_loop *loop, int64_t n, const T *a, const T *b, const T *y, const T *g, T *out) {
     int64_t whole = n & -STEP;
     int rest = (int)(n - whole);
     if (whole) loop(whole, a ? a : out, b ? b : out, y ? y : out, g ? g : out, out);
@@ -161,7 +159,7 @@ static inline void FN(repeat)(int64_t n, T value, T *y) {
 }
 
 /* Any strides. Loops of the C library take any n. */
-static NOINLINE void FN(run_strided)(FN(loop) *loop, int is_libm, int64_t n, const T *a, int sa, const T *b, int sb,
+static NOINLINE void FN(run_strided)(fg_loop *loop, int is_libm, int64_t n, const T *a, int sa, const T *b, int sb,
                                      const T *y, const T *g, T *out) {
     _Alignas(64) T all_a[BLOCK], all_b[BLOCK];
     int64_t step = sa & sb ? n : BLOCK;
@@ -178,7 +176,7 @@ static NOINLINE void FN(run_strided)(FN(loop) *loop, int is_libm, int64_t n, con
 static inline int FN(is_huge)(const T *x) { return VM(absolute)(*x) > (T)VM_TRIG_LIMIT; }
 
 /* A loop of sin or cos. Where there are huge arguments, value (or the derivative) is taken for them one by one. */
-static void FN(run_huge)(FN(loop) *loop, T (*value)(T), int64_t n, const T *x, const T *g, T *out) {
+static void FN(run_huge)(fg_loop *loop, T (*value)(T), int64_t n, const T *x, const T *g, T *out) {
     for (int64_t i = 0; i < n; i += BLOCK) {
         int64_t m = n - i < BLOCK ? n - i : BLOCK;
         int any = 0;
@@ -192,9 +190,7 @@ static void FN(run_huge)(FN(loop) *loop, T (*value)(T), int64_t n, const T *x, c
 
 #define SOME(p) ((p) ? (const T *)(p) : (const T *)some) /* a missing operand is not used: any address will do */
 
-/* What a loop binds to the letters of its text */
-#define LETTERS const T x = pa[i], a = x, y = py[i], g = pg[i]; (void)a, (void)x, (void)y, (void)g
-/* <name>: n is one, or a multiple of the unit. */
+/* An fg_loop: n is one, or a multiple of the unit. The letters of its text stand for an element of each operand. */
 #define LOOP(name, unit, value)                                                                                \
     LOOP_OF(name##_many, unit, 1, 1, value)                                                                    \
     static void FN(name)(int64_t n, const void *va, const void *vb, const void *vy, const void *vg,            \
@@ -224,7 +220,7 @@ static void FN(run_huge)(FN(loop) *loop, T (*value)(T), int64_t n, const T *x, c
             out[i] = value;                                                                                    \
         }                                                                                                      \
     }
-/* of a plain row, which may also read a single element for all */
+/* Of a plain row, which may also read a single element for all; then n is no single one. */
 #define LOOPS(name, value)                                                                                     \
     LOOP(name##_loop, STEP, value)                                                                             \
     LOOP_OF(name##_one_a, STEP, 0, 1, value)                                                                   \
@@ -244,8 +240,9 @@ static void FN(run_huge)(FN(loop) *loop, T (*value)(T), int64_t n, const T *x, c
         const T *pa = SOME(px), *py = SOME(qy), *pg = some;                                                    \
         T *out = pgx;                                                                                          \
         SIMD for (int64_t i = 0; i < n; i++) {                                                                 \
-            LETTERS;                                                                                           \
-            out[i] = g * (T)(derivative);                                                                      \
+            const T x = pa[i], y = py[i];                                                                      \
+            (void)x, (void)y;                                                                                  \
+            out[i] = pg[i] * (T)(derivative);                                                                  \
         }                                                                                                      \
     }                                                                                                          \
     LOOP(name##_loop, STEP, definition)                                                                        \
@@ -363,7 +360,7 @@ static void FN(stretch)(int64_t n, const void *x, void *y) {
     T *out = y;
     for (int64_t i = 0; i < n; i++) out[i] = value;
 }
-LOOP_OF(stretch_loop, STEP, 0, 1, x)
+LOOP_OF(stretch_loop, 1, 0, 1, x)
 
 static void FN(widen)(int64_t n, const void *x, void *y) { FN(pad)((int)n, x, y); }
 static void FN(narrow)(int64_t n, const void *x, void *y) { FN(cut)((int)n, x, y); }
@@ -375,7 +372,6 @@ static void FN(narrow)(int64_t n, const void *x, void *y) { FN(cut)((int)n, x, y
 #undef LOOP
 #undef LOOP_OF
 #undef LOOPS
-#undef LETTERS
 #undef SOME
 #undef STRIDED
 #undef STRIDED_LOOP

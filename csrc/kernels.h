@@ -66,8 +66,9 @@ typedef struct {
     void (*cast)(int64_t n, const void *x, void *y);
     /* y = x[0] */
     void (*stretch)(int64_t n, const void *x, void *y);
-    /* The same for one or more whole vectors of 64 bytes; a missing operand is any address of so much memory. Of the
-     * binary ones the second loop reads one element of a for all, the third one of b. 0: there is none. */
+    /* The same for an element alone, or for whole vectors of 64 bytes; a missing operand is any address of so much
+     * memory. Of the binary ones the second loop reads one element of a for all of whole vectors, the third one of b.
+     * 0: there is none. */
     fg_loop *unary_loop[FG_N_UNARY], *unary_vjp_loop[FG_N_UNARY], *stretch_loop;
     fg_loop *binary_loop[FG_N_BINARY][3], *binary_vjp_loop[FG_N_BINARY][2][3];
     /* y = the first n elements of x, at most a vector of 64 bytes, and zeros; and those of such a vector */
