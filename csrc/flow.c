@@ -36,11 +36,6 @@ int fg_draws(int op, const int64_t *attr)
  * constants. */
 enum { LENGTH = 1, REVERSE, CONSTANTS, CARRY, STACKED };
 
-static int64_t bytes_of(const fg_program *p, int v)
-{
-    return p->slot[v].array.shape->size * (int64_t)fg_itemsize(p->slot[v].array.dtype);
-}
-
 static int64_t room(int64_t bytes) { return bytes / FG_ALIGN * FG_ALIGN + FG_ALIGN; }   /* also of nothing */
 
 static int n_results(int op, const int64_t *attr) { return fg_body(attr, fg_n_bodies(op) - 1)->n_out; }
@@ -51,7 +46,7 @@ static int64_t place_of(int op, const int64_t *attr, int k)
     const fg_program *p = fg_body(attr, fg_n_bodies(op) - 1);
     int64_t at = 0;
     for (int i = 0; i < k; i++) {
-        int64_t bytes = bytes_of(p, p->out[i]);
+        int64_t bytes = bytes_at(p, p->out[i]);
         if (op == FG_OP_scan && i < attr[CARRY] && attr[STACKED])
             at += room((attr[LENGTH] + 1) * bytes);
         else if (op == FG_OP_while_loop || (op == FG_OP_scan && i < attr[CARRY]))
@@ -70,7 +65,7 @@ int64_t fg_flow_place(int op, const int64_t *attr, int k)
     const fg_program *p = fg_body(attr, 0);
     int i = k < n ? k : (k - n) % (int)attr[CARRY];
     int64_t first = k < n ? (attr[REVERSE] ? 0 : attr[LENGTH]) : after != (int)attr[REVERSE];
-    return place_of(op, attr, i) + first * bytes_of(p, p->out[i]);
+    return place_of(op, attr, i) + first * bytes_at(p, p->out[i]);
 }
 
 static int block_shape(const fg_call *c, fg_shape **shape, int *dtype)
@@ -78,7 +73,7 @@ static int block_shape(const fg_call *c, fg_shape **shape, int *dtype)
     double bytes = 0;
     for (int k = 0; k < n_results(c->op, c->attr); k++) {
         const fg_program *p = fg_body(c->attr, fg_n_bodies(c->op) - 1);
-        bytes += ((double)bytes_of(p, p->out[k]) + FG_ALIGN) * (c->op == FG_OP_scan ? (double)c->attr[LENGTH] + 2 : 2);
+        bytes += ((double)bytes_at(p, p->out[k]) + FG_ALIGN) * (c->op == FG_OP_scan ? (double)c->attr[LENGTH] + 2 : 2);
     }
     if (bytes > 1e18)
         return fg_fail(FG_NO_MEMORY, "%s: its results would take %g bytes", fg_ops[c->op].name, bytes);
@@ -136,7 +131,7 @@ static void narrow(int64_t bytes, const void *from, void *to)
 static void set_input(const fg_program *p, fg_replay *r, int i, void *at)
 {
     if (is_lodged(p, i))
-        widen(bytes_of(p, i), at, fg_replay_address(r)[i]);
+        widen(bytes_at(p, i), at, fg_replay_address(r)[i]);
     else
         fg_replay_address(r)[i] = at;
 }
@@ -201,7 +196,7 @@ static void begin_carried(const fg_call *c, int k, char *place, fg_replay *r, mo
     fg_program *p = fg_body(c->attr, 0);
     int input = (int)c->attr[CONSTANTS] + k;
     void **in = fg_replay_address(r) + input, **out = fg_replay_address(r) + p->n_in + k;
-    int64_t length = c->attr[LENGTH], bytes = bytes_of(p, input), step = c->attr[REVERSE] ? -bytes : bytes;
+    int64_t length = c->attr[LENGTH], bytes = bytes_at(p, input), step = c->attr[REVERSE] ? -bytes : bytes;
     char *from = place, *to = place;
     if (c->attr[STACKED])
         from += c->attr[REVERSE] ? length * bytes : 0;
@@ -239,13 +234,13 @@ int fg_scan_run(const fg_call *c, fg_array *y)
     for (int k = 0; k < n; k++)
         begin_carried(c, k, (char *)y->data + place_of(c->op, c->attr, k), r, &moved, &after, &on);
     for (int i = n_constants + n; i < p->n_in; i++) {
-        int64_t bytes = bytes_of(p, i);
+        int64_t bytes = bytes_at(p, i);
         movings *m = is_lodged(p, i) ? &before : &moved;
         char *row = (char *)c->in[i].array->data + first * bytes;
         m->x[m->n++] = (moving){fg_replay_address(r) + i, row, NULL, sign * bytes, bytes / FG_WORD};
     }
     for (int k = n; k < p->n_out; k++) {
-        int64_t bytes = bytes_of(p, p->out[k]);
+        int64_t bytes = bytes_at(p, p->out[k]);
         movings *m = is_lodged(p, p->out[k]) ? &after : &moved;
         char *row = (char *)y->data + place_of(c->op, c->attr, k) + first * bytes;
         m->x[m->n++] = (moving){fg_replay_address(r) + p->n_in + k, row, NULL, sign * bytes, bytes / FG_WORD};
@@ -263,7 +258,7 @@ int fg_scan_run(const fg_call *c, fg_array *y)
     }
     for (int k = 0; !status && k < n; k++)
         if (is_lodged(p, n_constants + k) && !c->attr[STACKED])
-            narrow(bytes_of(p, n_constants + k), fg_replay_address(r)[n_constants + k],
+            narrow(bytes_at(p, n_constants + k), fg_replay_address(r)[n_constants + k],
                    (char *)y->data + place_of(c->op, c->attr, k));
     free(all);
     done(c, 0, r);
@@ -280,7 +275,7 @@ int fg_while_loop_run(const fg_call *c, fg_array *y)
     if (!r)
         status = FG_NO_MEMORY;
     for (int k = 0; !status && k < n; k++) {
-        int64_t bytes = bytes_of(p, p->out[k]);
+        int64_t bytes = bytes_at(p, p->out[k]);
         copy(place, c->in[n_constants + k].array->data, bytes);
         set_input(test, test_r, n_constants + k, place);
         set_input(p, r, n_constants + k, place);
@@ -303,7 +298,7 @@ int fg_while_loop_run(const fg_call *c, fg_array *y)
         for (int k = 0; k < n; k++) {
             void **in = fg_replay_address(r) + n_constants + k, **out = fg_replay_address(r) + p->n_in + k, *read = *in;
             if (is_lodged(p, n_constants + k)) {
-                int64_t bytes = bytes_of(p, n_constants + k);
+                int64_t bytes = bytes_at(p, n_constants + k);
                 widen(bytes, *out, fg_replay_address(test_r)[n_constants + k]);
                 widen(bytes, *out, *in);
             } else {
@@ -314,7 +309,7 @@ int fg_while_loop_run(const fg_call *c, fg_array *y)
     }
     place = y->data;
     for (int k = 0; !status && k < n; k++) {
-        int64_t bytes = bytes_of(p, p->out[k]);
+        int64_t bytes = bytes_at(p, p->out[k]);
         if (is_lodged(p, n_constants + k))
             narrow(bytes, fg_replay_address(r)[n_constants + k], place);
         else if (turned)
@@ -335,14 +330,14 @@ int fg_cond_run(const fg_call *c, fg_array *y)
         return FG_NO_MEMORY;
     set_inputs(p, r, c->in + 1, p->n_in);
     char *at = y->data;
-    for (int k = 0; k < p->n_out; at += room(bytes_of(p, p->out[k++])))
+    for (int k = 0; k < p->n_out; at += room(bytes_at(p, p->out[k++])))
         if (!is_lodged(p, p->out[k]))
             fg_replay_address(r)[p->n_in + k] = at;
     int status = fg_replay_run(p, r);
     at = y->data;
-    for (int k = 0; k < p->n_out; at += room(bytes_of(p, p->out[k++])))
+    for (int k = 0; k < p->n_out; at += room(bytes_at(p, p->out[k++])))
         if (is_lodged(p, p->out[k]))
-            narrow(bytes_of(p, p->out[k]), fg_replay_address(r)[p->n_in + k], at);
+            narrow(bytes_at(p, p->out[k]), fg_replay_address(r)[p->n_in + k], at);
     done(c, i, r);
     return status;
 }

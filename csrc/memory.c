@@ -24,6 +24,8 @@ static block *free_blocks[N_CLASSES];
 
 fg_counts fg_live;
 
+static size_t aligned(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
+
 /* The class of a request of `bytes`, and what a block of that class holds. */
 static int size_class(size_t bytes, size_t *capacity)
 {
@@ -33,7 +35,7 @@ static int size_class(size_t bytes, size_t *capacity)
         return c;
     }
     if (bytes > LARGEST_CACHED) {
-        *capacity = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+        *capacity = aligned(bytes);
         return -1;
     }
     size_t base = SMALL_CLASSES * ALIGNMENT;
@@ -58,7 +60,7 @@ static void to_system(void *memory)
 
 void *fg_alloc_lasting(size_t bytes)
 {
-    size_t capacity = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    size_t capacity = aligned(bytes);
 #if defined(_WIN32)
     void *memory = _aligned_malloc(capacity, ALIGNMENT);
 #else
@@ -73,7 +75,7 @@ void *fg_alloc_lasting(size_t bytes)
 
 void fg_free_lasting(void *memory, size_t bytes)
 {
-    fg_live.bytes -= (int64_t)((bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+    fg_live.bytes -= (int64_t)(aligned(bytes));
     to_system(memory);
 }
 

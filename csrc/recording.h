@@ -119,7 +119,7 @@ typedef struct step {
     const int *in;              /* values */
     const int64_t *attr;
     void *kernel;               /* of a RUN step: what fills the result from an fg_call */
-    int64_t n;                  /* elements; alone and within the arena: up to the end of the last vector */
+    int64_t n;                  /* elements; outside of groups within the arena: one, or to the last vector's end */
     size_t itemsize;            /* of its result */
     fg_product product;         /* of a LOOP_STEP that is one */
     walk walk[FG_RESULT + 1];   /* of a flat step's operands and result, in a group */

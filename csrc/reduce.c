@@ -252,7 +252,7 @@ static void NAME(add_cols)(int64_t n, int64_t cols, const void *x_, void *y_)
         NAME(fold_down)(SUM, 1, n, LESSER(STRIP, cols - c), cols, x + c, y + c);
 }
 
-/* Running sums of rows of n, side by side so that no addition waits for another. */
+/* Running sums of rows of n, side by side: an addition has to wait for the one before it in its row alone. */
 INLINE void NAME(run_on)(const int rows, int64_t n, int64_t step, const REAL *x, REAL *y)
 {
     REAL sum[4] = {-(REAL)0, -(REAL)0, -(REAL)0, -(REAL)0};

@@ -84,7 +84,8 @@ static void make_call(const fg_program *p, fg_replay *r, const step *s, ready *t
         set_pointer(p, r, s->y, &to->at[FG_RESULT]);
 }
 
-/* The operands of an fg_loop: the result stands in for those that are missing; a product's third is its result. */
+/* The operands of an fg_loop: the result stands in for those that are missing. A product's third operand lies in its
+ * result already, and its y tells how large it is. */
 static void make_loop(const fg_program *p, fg_replay *r, const step *s, ready *to)
 {
     int is_product = s->op == FG_OP_matmul, is_unary_vjp = s->op >= FG_N_OPS && (s->op - FG_N_OPS) / 2 < FG_N_UNARY;
@@ -110,17 +111,12 @@ static void make_flat(const fg_program *p, fg_replay *r, const step *s, ready *t
     set_pointer(p, r, s->y, &to->at[FG_RESULT]);
 }
 
-static size_t input_bytes(const fg_program *p, int i)
-{
-    return (size_t)shape_at(p, i)->size * fg_itemsize(p->slot[i].array.dtype);
-}
-
 static void free_replay(const fg_program *p, fg_replay *r)
 {
     fg_replay **inner = r->inner;
     for (int i = 0; i < p->n_in; i++)
         if (r->input[i])
-            fg_free(r->input[i], input_bytes(p, i));
+            fg_free(r->input[i], (size_t)bytes_at(p, i));
     for (int k = 0; k < p->n_steps; k++)
         for (int i = 0; i < fg_n_bodies(p->step[k].op); i++)
             if (*inner)                         /* else the memory did not reach that far */
@@ -222,7 +218,7 @@ const fg_call *fg_replay_call(const fg_replay *r, int k) { return (const fg_call
 void *fg_replay_own_input(const fg_program *p, fg_replay *r, int i)
 {
     if (!r->input[i])
-        r->input[i] = fg_alloc(input_bytes(p, i));
+        r->input[i] = fg_alloc((size_t)bytes_at(p, i));
     return r->address[i] = r->input[i];
 }
 
