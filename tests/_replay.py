@@ -28,5 +28,13 @@ def eagerly(f, *args):
     return f(*fg.tree.map(lambda x: fg.tensor(x), args))
 
 
+def check(f, *args):
+    """The program of f on these arguments, which gives what the eager run gives, twice."""
+    compiled, expected = fg.compile(f), eagerly(f, *args)
+    for _ in range(2):
+        same_tree(compiled(*args), expected)
+    return compiled.program(*args)
+
+
 def square(x):
     return fg.sum(x * x)

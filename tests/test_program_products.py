@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from _replay import eagerly, same_tree
+from _replay import check
 
 import fastgrad as fg
 
@@ -13,14 +13,6 @@ RNG = np.random.default_rng(0)
 
 def normal(*shape, dtype=np.float64):
     return RNG.normal(size=shape).astype(dtype)
-
-
-def check(f, *args):
-    """The program of f on these arguments, which gives what the eager run gives, twice."""
-    compiled, expected = fg.compile(f), eagerly(f, *args)
-    for _ in range(2):
-        same_tree(compiled(*args), expected)
-    return compiled.program(*args)
 
 
 def groups(program):
@@ -42,11 +34,13 @@ def test_neither_what_an_activation_reads_nor_its_cotangent_is_stored(dtype):
     w, b, v, x = (normal(*s, dtype=dtype) for s in ((20, 100), (100,), (100, 4), (400, 20)))
     program = check(fg.value_and_grad(loss, (0, 1, 2)), w, b, v, x)
     assert groups(program) == [["matmul", "add", "tanh"], ["matmul", "tanh_vjp", "sum"]]
-    assert program.facts["peak_bytes"] < 1.6 * 400 * 100 * x.itemsize  # only what tanh gives is whole; it were 2.2
+    assert program.facts["peak_bytes"] < 1.6 * 400 * 100 * x.itemsize  # only what tanh gives is whole; else 2.2
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("m, k, n", [(200, 3, 100), (401, 20, 90), (9001, 1, 2), (97, 4, 2000), (7000, 7, 3), (800, 24, 33)])
+@pytest.mark.parametrize(
+    "m, k, n", [(200, 3, 100), (401, 20, 90), (9001, 1, 2), (97, 4, 2000), (7000, 7, 3), (800, 24, 33)]
+)
 def test_rows_of_every_number_and_width(m, k, n, dtype):
     def f(x, w, b):
         z = x @ w
@@ -110,7 +104,8 @@ def test_what_others_read_is_stored_too():
 def drawn(seed):
     """A random function of products and elementwise steps in any order."""
     rng = np.random.default_rng(seed)
-    unary = (fg.tanh, fg.relu, fg.sin, lambda z: z * 0.5, lambda z: z - fg.mean(z, axis=0), lambda z: z / (1 + fg.sum(z * z)))
+    unary = (fg.tanh, fg.relu, fg.sin, lambda z: z * 0.5, lambda z: z - fg.mean(z, axis=0),
+             lambda z: z / (1 + fg.sum(z * z)))  # fmt: skip
     plan = [rng.integers(60, size=4) for _ in range(12)]
 
     def f(x, w, row):
@@ -133,5 +128,6 @@ def test_random_functions(seed):
     f, row = drawn(seed), x[0] * 0.5
     check(f, x, w, row)
     gradient = fg.grad(lambda *args: sum(fg.sum(y) for y in f(*args)), (0, 1, 2))
-    for found, expected in zip(fg.compile(gradient)(x, w, row), gradient(x, w, row)):  # sums of products have another order
+    # Sums of products have another order.
+    for found, expected in zip(fg.compile(gradient)(x, w, row), gradient(x, w, row)):
         assert np.linalg.norm(found - expected) <= 1000 * np.finfo(dtype).eps * np.linalg.norm(expected)

@@ -4,20 +4,12 @@ import re
 
 import numpy as np
 import pytest
-from _replay import eagerly, same_tree
+from _replay import check
 
 import fastgrad as fg
 
 N = 100_000  # elements: long enough that not to store them is worth a step
 RNG = np.random.default_rng(0)
-
-
-def check(f, *args):
-    """The program of f on these arguments, which gives what the eager run gives, twice."""
-    compiled, expected = fg.compile(f), eagerly(f, *args)
-    for _ in range(2):
-        same_tree(compiled(*args), expected)
-    return compiled.program(*args)
 
 
 def times(name, program):
@@ -36,7 +28,7 @@ def test_what_is_left_of_a_mean_is_stored_for_none_of_three_groups(dtype):
     program = check(fg.value_and_grad(centred), x)
     assert times("subtract", program) == 3
     assert all(line.endswith("block") for line in str(program).splitlines() if "= subtract" in line)
-    assert x.nbytes <= program.facts["peak_bytes"] < 1.1 * x.nbytes  # it were twice that
+    assert x.nbytes <= program.facts["peak_bytes"] < 1.1 * x.nbytes  # else twice that
 
 
 def test_short_values_are_stored():

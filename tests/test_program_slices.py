@@ -4,21 +4,13 @@ import re
 
 import numpy as np
 import pytest
-from _replay import eagerly, same, same_tree
+from _replay import check, eagerly, same
 
 import fastgrad as fg
 
 
 def rosenbrock(x):
     return fg.sum(100 * fg.square(x[1:] - fg.square(x[:-1])) + fg.square(1 - x[:-1]))
-
-
-def check(f, *args):
-    """The program of f on these arguments, which gives what the eager run gives, twice."""
-    compiled, expected = fg.compile(f), eagerly(f, *args)
-    for _ in range(2):
-        same_tree(compiled(*args), expected)
-    return compiled.program(*args)
 
 
 def unslices(program):
