@@ -13,8 +13,6 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
-import numpy as np
-
 from . import _core
 from ._core import Tensor, apply_op, broadcast_to, reshape, transpose
 from ._diagonal import Diagonal, through
@@ -91,8 +89,9 @@ def note_call(call: Compound, operands: list[Tensor], results: list[Tensor]) -> 
 def carry_out(
     notes: Sequence[_core.Note], values: dict[int, Any], noted: Noted, over: Iterable[int] | None = None, size: int = 0
 ) -> dict[int, Any]:
-    """Carry a recording (``_core.notes_end``) out on other inputs and constants: ``values`` by number, which gain those
-    of all notes but what nothing later reads, and what is known already. ``noted`` is what the recording holds.
+    """Carry a recording (``_core.notes_end``) out on other inputs and constants: ``values`` by number, to which those
+    of the notes are added; a note whose value is known is left out, and what nothing later reads is dropped. ``noted``
+    is what the recording holds.
 
     ``over``: for a whole batch of this size. These values have it as first axis; what depends on them or is drawn has
     it, too. An operand that no outer transform tracked while the function ran is a constant to them here, too.

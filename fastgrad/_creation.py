@@ -136,6 +136,7 @@ def from_dlpack(x: Any) -> Tensor:
         raise TypeError(f"from_dlpack: expected an array with a __dlpack__ method, got {type(x).__name__}")
     return asarray(np.from_dlpack(x))
 
+
 __all__ = [
     "arange", "empty", "empty_like", "eye", "from_dlpack", "full", "full_like", "geomspace", "identity", "linspace",
     "logspace", "ones", "ones_like", "zeros", "zeros_like",

@@ -41,13 +41,14 @@ cdef extern from "Python.h":
 
 cdef unsigned long main_thread = threading.main_thread().ident
 cdef int pauses = 0         # of the main thread without the GIL
-cdef object breathe = eval("lambda: None")      # the interpreter's own: where it begins, signals and threads have their turn
+cdef object breathe = eval("lambda: None")      # of the interpreter: as it begins, signals and threads have their turn
 
 
 cdef int see_to_others() except -1 nogil:
-    """In the midst of a long loop: run signal handlers, which may raise, and let other threads run. Where the GIL is not
-    held they run anyway, and only the main thread takes it for signals: rarely, as it may have to wait for it. Where it
-    is held, giving it up here would not do: that a thread waits for it is known after 5 ms in which nobody did."""
+    """In the midst of a long loop: run signal handlers, which may raise, and let other threads run. Where the GIL is
+    not held they run anyway, and only the main thread takes it for signals: rarely, as it may have to wait for it.
+    Where it is held, giving it up here would not do: that a thread waits for it is known after 5 ms in which nobody
+    did."""
     global pauses
     if PyGILState_Check():
         with gil:

@@ -63,8 +63,8 @@ cdef class Guard:
     """Decides in a few nanoseconds an array whether arguments are those a program was recorded for.
 
     Made from the arguments of the recording call; knows Python numbers, which it tells apart by their types, dicts,
-    lists, tuples, NamedTuples, None, and static constants. With any other container there
-    is no guard: its own code would have to run, and every call takes the slow way through ``tree``.
+    lists, tuples, NamedTuples, None, and static constants. With any other container there is no guard: its own code
+    would have to run, and every call takes the slow way through ``tree``.
     """
 
     cdef int kind               # 0 array, 1 Python number, 2 dict, 3 list, 4 tuple, 5 None, 6 constant

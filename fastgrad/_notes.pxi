@@ -108,10 +108,10 @@ def notes_end():
 
 
 def notes_carry_out(list notes, dict values, set moving, set apart, special):
-    """Carry notes out on ``values``, by number, which gain those of all notes but what nothing later reads, and what is
-    known already; returned. Operations of ``apart``, and what depends on values that are ``moving``, which gain it, are
-    carried out by ``special(op, result, operands, which of them move, attr)``. Operands that were not tracked are
-    constants."""
+    """Carry notes out on ``values``, by number, to which those of the notes are added, and which are returned. A note
+    whose value is known is left out; what nothing later reads is dropped. Operations of ``apart``, and what depends on
+    values that are ``moving``, to which it is added, are carried out by ``special(op, result, operands, which of them
+    move, attr)``. Operands that were not tracked are constants."""
     cdef list operands, tracked, xs, moves
     cdef tuple attr
     cdef int op, k

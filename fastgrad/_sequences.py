@@ -9,8 +9,7 @@ import numpy as np
 
 from . import _core
 from ._core import (
-    Tensor, asarray, astype, broadcast_to, concatenate, gathered, maximum, minimum, normal_axes, reshape, subtract,
-    where,
+    Tensor, asarray, astype, broadcast_to, concatenate, gathered, reshape, subtract, where,
 )  # fmt: skip
 from ._shapes import one_axis, part
 
