@@ -11,7 +11,8 @@
  * erf, and what is made of them) have arithmetic of their own; the others round a result computed in double.
  * Where one double is not enough (arguments of exp above all, whose error grows by the argument), a value is
  * carried as an unevaluated sum hi + lo, after T. J. Dekker, "A floating-point technique for extending the
- * available precision" (1971). Polynomials are minimax fits made with the Remez algorithm for this file.
+ * available precision" (1971). Polynomials and quotients of them are minimax fits made for this file, polynomials with
+ * the Remez algorithm.
  *
  * sin and cos are right up to VM_TRIG_LIMIT; above it the caller takes vm_<name>_huge, element by element.
  * The functions marked VM_LIBM_<dtype>_<name> call the C library and are not vectorised. Where
