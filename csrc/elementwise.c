@@ -363,7 +363,13 @@ static void FN(stretch)(int64_t n, const void *x, void *y) {
     T *out = y;
     for (int64_t i = 0; i < n; i++) out[i] = value;
 }
-LOOP_OF(stretch_loop, STEP, 0, 1, x)
+LOOP_OF(stretch_many, STEP, 0, 1, x)
+
+/* n is one, or a multiple of the unit. */
+static void FN(stretch_loop)(int64_t n, const void *x, const void *b, const void *y, const void *g, void *out) {
+    if (n == 1) *(T *)out = *(const T *)x;
+    else FN(stretch_many)(n, x, b, y, g, out);
+}
 
 static void FN(widen)(int64_t n, const void *x, void *y) { FN(pad)((int)n, x, y); }
 static void FN(narrow)(int64_t n, const void *x, void *y) { FN(cut)((int)n, x, y); }
