@@ -156,11 +156,11 @@ static inline int64_t bytes_at(const fg_program *p, int v)
 }
 
 /* Does an input or output of a body, of a vector at most, lie in the arena, so that every step on it is one of whole
- * vectors? Then what runs the body copies it, in FG_WORD bytes. */
+ * vectors? Then what runs the body copies it, in FG_WORD bytes: smaller elements may lie at any address. */
 enum { FG_WORD = sizeof(float) };
 static inline int is_lodged(const fg_program *p, int v)
 {
-    return p->body && bytes_at(p, v) <= FG_ALIGN && bytes_at(p, v) % FG_WORD == 0;
+    return p->body && bytes_at(p, v) <= FG_ALIGN && fg_itemsize(p->slot[v].array.dtype) >= FG_WORD;
 }
 
 int fg_n_bodies(int op);                    /* how many of its first attributes are programs */

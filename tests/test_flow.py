@@ -446,6 +446,19 @@ def test_the_init_of_a_loop_stays_as_it_is(make):
             np.testing.assert_array_equal(np.asarray(init), np.ones(n))
 
 
+@pytest.mark.parametrize("dtype", [np.bool_, np.int8])
+def test_small_elements_at_any_address(dtype):
+    """Of which the sanitizers know more than the result."""
+
+    def f(x):
+        return fg.scan(lambda c, r: (c + fg.sum(fg.where(x[1:5] > 0, r, 1)), x[3:7] * 1), 0, x[1:9])
+
+    x = RNG.integers(0, 2, 9).astype(dtype)
+    total, ys = fg.compile(f)(x)
+    assert total == 8 * (4 - x[1:5].sum(dtype=int)) + x[1:5].sum(dtype=int) * x[1:9].sum(dtype=int)
+    np.testing.assert_array_equal(ys, np.tile(x[3:7] * 1, (8, 1)))
+
+
 def test_what_leaves_a_body_by_a_side_door_is_refused():
     def f(x):
         kept = []

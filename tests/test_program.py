@@ -54,6 +54,22 @@ def test_a_value_that_is_read_later_keeps_its_place():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [1, 2, 16, 17])
+def test_a_number_stretched_within_the_arena(n, dtype):
+    """Also to one element: that of another shape."""
+
+    def f(x):
+        row = fg.broadcast_to(fg.sum(x), (n,))
+        return row @ x[:n], fg.fori_loop(0, 3, lambda i, c: fg.broadcast_to(fg.sum(x) - c[0], (n,)), x[:n])
+
+    compiled = fg.compile(f)
+    for _ in range(3):
+        x = RNG.integers(-9, 9, 20).astype(dtype)  # sums are exact
+        for found, expected in zip(compiled(x), (x.sum() * x[:n].sum(), np.full(n, x.sum() - x[0]))):
+            np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n", [1, 3, 15, 16, 17, 33])
 def test_the_end_of_a_vector_is_nobodys(n, dtype):
     """Steps within the arena run over whole vectors: what lies beyond the elements reaches no result."""
