@@ -179,7 +179,9 @@ def tensordot(a: TensorLike, b: TensorLike, axes: Any = 2) -> Tensor:
                 f"tensordot: expected axes of 0 to {min(a.ndim, b.ndim)} for shapes {a.shape} and {b.shape}, got {n}"
             )
         return _over("tensordot", a, b, range(a.ndim - n, a.ndim), range(n))
-    first, second = ([k] if isinstance(k, int) else k for k in axes)
+    if len(axes) != 2:
+        raise ValueError(f"tensordot: expected axes as a number or a pair of an axis or axes of each, got {axes!r}")
+    first, second = (k if hasattr(k, "__len__") else [k] for k in axes)
     return _over("tensordot", a, b, first, second)
 
 
@@ -240,6 +242,8 @@ def einsum(subscripts: Any, *operands: Any, optimize: Any = True) -> Tensor:
     """
     if not isinstance(subscripts, str):
         subscripts, operands = _of_lists(subscripts, *operands)
+    if not operands:
+        raise ValueError(f"einsum: expected factors after the subscripts {subscripts!r}, got none")
     dtype, factors = _in_one_dtype("einsum", *operands)
     order = optimize if isinstance(optimize, (bool, str)) else tuple(optimize)
     diagonals, steps, last = _plan(subscripts, tuple([x.shape for x in factors]), order)
