@@ -172,7 +172,7 @@ def tensordot(a: TensorLike, b: TensorLike, axes: Any = 2) -> Tensor:
     tensor(5.)
     """
     a, b = asarray(a), asarray(b)
-    if not hasattr(axes, "__len__"):
+    if _single(axes):
         n = operator.index(axes)
         if not 0 <= n <= min(a.ndim, b.ndim):
             raise ValueError(
@@ -181,8 +181,12 @@ def tensordot(a: TensorLike, b: TensorLike, axes: Any = 2) -> Tensor:
         return _over("tensordot", a, b, range(a.ndim - n, a.ndim), range(n))
     if len(axes) != 2:
         raise ValueError(f"tensordot: expected axes as a number or a pair of an axis or axes of each, got {axes!r}")
-    first, second = (k if hasattr(k, "__len__") else [k] for k in axes)
+    first, second = ([k] if _single(k) else k for k in axes)
     return _over("tensordot", a, b, first, second)
+
+
+def _single(axes: Any) -> bool:
+    return not hasattr(axes, "__len__") or getattr(axes, "ndim", 1) == 0
 
 
 def _over(name: str, a: Tensor, b: Tensor, axes_a: Sequence[int], axes_b: Sequence[int]) -> Tensor:
