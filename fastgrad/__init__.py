@@ -63,6 +63,9 @@ if not typing.TYPE_CHECKING:
         _module.__dir__ = _module.__all__.copy  # what completion shows
 
     def __getattr__(name):
-        instead = f"; use fastgrad.{_CALLED_OTHERWISE[name]}" if name in _CALLED_OTHERWISE else ""
+        if name in _CALLED_OTHERWISE:
+            instead = f"; use fastgrad.{_CALLED_OTHERWISE[name]}"
+        else:
+            instead = f"; write it as {_numpy.INSTEAD[name]}" if name in _numpy.INSTEAD else ""
         message = f"module 'fastgrad' has no attribute {name!r}{instead}"
         raise AttributeError(message, name=name, obj=sys.modules[__name__])

@@ -172,15 +172,21 @@ def tensordot(a: TensorLike, b: TensorLike, axes: Any = 2) -> Tensor:
     tensor(5.)
     """
     a, b = asarray(a), asarray(b)
-    if not hasattr(axes, "__len__"):
+    if _single(axes):
         n = operator.index(axes)
         if not 0 <= n <= min(a.ndim, b.ndim):
             raise ValueError(
                 f"tensordot: expected axes of 0 to {min(a.ndim, b.ndim)} for shapes {a.shape} and {b.shape}, got {n}"
             )
         return _over("tensordot", a, b, range(a.ndim - n, a.ndim), range(n))
-    first, second = ([k] if isinstance(k, int) else k for k in axes)
+    if len(axes) != 2:
+        raise ValueError(f"tensordot: expected axes as a number or a pair of an axis or axes of each, got {axes!r}")
+    first, second = ([k] if _single(k) else k for k in axes)
     return _over("tensordot", a, b, first, second)
+
+
+def _single(axes: Any) -> bool:
+    return not hasattr(axes, "__len__") or getattr(axes, "ndim", 1) == 0
 
 
 def _over(name: str, a: Tensor, b: Tensor, axes_a: Sequence[int], axes_b: Sequence[int]) -> Tensor:
@@ -240,6 +246,8 @@ def einsum(subscripts: Any, *operands: Any, optimize: Any = True) -> Tensor:
     """
     if not isinstance(subscripts, str):
         subscripts, operands = _of_lists(subscripts, *operands)
+    if not operands:
+        raise ValueError(f"einsum: expected factors after the subscripts {subscripts!r}, got none")
     dtype, factors = _in_one_dtype("einsum", *operands)
     order = optimize if isinstance(optimize, (bool, str)) else tuple(optimize)
     diagonals, steps, last = _plan(subscripts, tuple([x.shape for x in factors]), order)

@@ -69,7 +69,7 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: d
     return function(*inputs)
 
 
-_INSTEAD = {
+INSTEAD = {
     "append": "concatenate", "array_split": "split at places", "atleast_1d": "reshape", "atleast_2d": "reshape",
     "average": "(w * x).sum() / w.sum()", "column_stack": "stack along axis 1",
     "copyto": "fastgrad.full(shape, t) where numpy.full was called",
@@ -83,7 +83,7 @@ _INSTEAD = {
 
 
 def _missing(name: str) -> str:
-    instead = _INSTEAD.get(name.rpartition(".")[2])
+    instead = INSTEAD.get(name.rpartition(".")[2])
     hint = f"write it as {instead}, or " if instead else ""
     return (
         f"{name} is not supported on tensors; {hint}give a function of ndarrays its rule with fastgrad.primitive, or "

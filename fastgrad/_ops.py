@@ -311,7 +311,7 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axis = None, keepd
         )
     if isinstance(ord, str):
         raise ValueError(f"norm: expected ord as a number for a vector norm, got {ord!r}")
-    size = absolute(x)
+    ord, size = float(ord), absolute(x)  # a scalar of NumPy's has a dtype that would count
     if ord == np.inf:
         return _core.max(size, axis, keepdims)
     if ord == -np.inf:
@@ -320,7 +320,7 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axis = None, keepd
         return sum(astype(size != 0.0, size.dtype), axis, keepdims)
     if ord == 1:
         return sum(size, axis, keepdims)
-    total = sum(power(size, float(ord)), axis, keepdims)
+    total = sum(power(size, ord), axis, keepdims)
     return _root(total, lambda t: power(t, 1.0 / ord)) if ord > 0 else power(total, 1.0 / ord)
 
 

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _core
-from ._core import (
-    Tensor, asarray, astype, broadcast_to, concatenate, gathered, reshape, subtract, where,
-)  # fmt: skip
+from ._core import Tensor, asarray, astype, broadcast_to, concatenate, gathered, reshape, subtract, where
 from ._shapes import one_axis, part
 
 if TYPE_CHECKING:                       # numpy.typing is slow to import
@@ -87,8 +85,12 @@ def interp(
     flat, last = reshape(x, -1), len(xp) - 1
     i = _core.by_numpy(_last_before, xp, flat)
     j = _core.by_numpy(np.minimum, i + 1, last)
-    x0, y0, run = gathered(xp, i, 0), gathered(fp, i, 0), gathered(xp, j, 0) - gathered(xp, i, 0)
-    y = (gathered(fp, j, 0) - y0) / where(run == 0, 1.0, run) * (flat - x0) + y0
+    (x0, x1), (y0, y1) = ((gathered(p, i, 0), gathered(p, j, 0)) for p in (xp, fp))
+    run = x1 - x0
+    slope = (y1 - y0) / where(run == 0, 1.0, run)
+    y = slope * (flat - x0) + y0
+    finite = where((flat == x0) | (y0 == y1), y0, slope * (flat - x1) + y1)  # beside a point that is not, as NumPy's
+    y = where((y != y) & (flat == flat), finite, y)
     y = where(flat < xp[0], fp[0] if left is None else left, y)
     y = where(flat > xp[-1], fp[-1] if right is None else right, y)
     return reshape(y, x.shape)

@@ -104,6 +104,15 @@ def ravel(x: TensorLike) -> Tensor:
     return reshape(x, -1)
 
 
+def _listed(arrays: Sequence[TensorLike], name: str) -> list[Tensor]:
+    try:
+        return [asarray(a) for a in iter(arrays)]
+    except TypeError:
+        if hasattr(arrays, "__iter__"):
+            raise
+        raise TypeError(f"{name}: expected a list of arrays, got {arrays!r}") from None
+
+
 def stack(arrays: Sequence[TensorLike], axis: int = 0) -> Tensor:
     """Joined along a new axis; all inputs have one shape.
 
@@ -112,12 +121,7 @@ def stack(arrays: Sequence[TensorLike], axis: int = 0) -> Tensor:
     tensor([[1., 3.],
             [2., 4.]])
     """
-    try:
-        tensors = [asarray(a) for a in iter(arrays)]
-    except TypeError:
-        if hasattr(arrays, "__iter__"):
-            raise
-        raise TypeError(f"stack: expected a list of arrays, got {arrays!r}") from None
+    tensors = _listed(arrays, "stack")
     if not tensors:
         raise ValueError("stack: expected at least one array, got none")
     shape = tensors[0].shape
@@ -136,7 +140,7 @@ def hstack(arrays: Sequence[TensorLike]) -> Tensor:
     >>> fg.hstack([[1.0], [2.0, 3.0]])
     tensor([1., 2., 3.])
     """
-    rows = [reshape(t, 1) if t.ndim == 0 else t for t in map(asarray, arrays)]
+    rows = [reshape(t, 1) if t.ndim == 0 else t for t in _listed(arrays, "hstack")]
     return concatenate(rows, 0 if rows and rows[0].ndim == 1 else 1)
 
 
@@ -148,7 +152,7 @@ def vstack(arrays: Sequence[TensorLike]) -> Tensor:
     tensor([[1., 2.],
             [3., 4.]])
     """
-    return concatenate([reshape(t, (1, -1)) if t.ndim < 2 else t for t in map(asarray, arrays)], 0)
+    return concatenate([reshape(t, (1, -1)) if t.ndim < 2 else t for t in _listed(arrays, "vstack")], 0)
 
 
 def split(x: TensorLike, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:

@@ -111,6 +111,8 @@ def matmul(matrix: Any, x: Any) -> Tensor:
     """
     if not scipy("sparse.matmul", "scipy.sparse").issparse(matrix):
         raise TypeError(f"sparse.matmul: expected a matrix of scipy.sparse first, got {_kind(matrix)}")
+    if matrix.ndim != 2:
+        raise ValueError(f"sparse.matmul: expected a matrix, got an array of shape {matrix.shape}")
     entries, x = matrix.tocoo(), floating(x)
     m, n = matrix.shape
     if x.ndim not in (1, 2) or x.shape[0] != n:

@@ -61,6 +61,7 @@ CALLS = {
     "tensordot of none": (lambda m, x, y: m.tensordot(x, y, 0), (2,), (3, 2)),
     "tensordot over one": (lambda m, x, y: m.tensordot(x, y, axes=(0, -1)), (3, 2), (2, 3)),
     "tensordot over lists": (lambda m, x, y: m.tensordot(x, y, axes=([0, -1], [1, 0])), (3, 2, 4), (4, 3)),
+    "tensordot over NumPy's": (lambda m, x, y: m.tensordot(x, y, tuple(np.array([0, -1]))), (3, 2), (2, 3)),
     "interp": (lambda m, x, y: m.interp(x, [-2.0, -0.1, 0.3, 0.9], y), (3, 4), (4,)),
     "interp with ends": (lambda m, x, y: m.interp(x, [-0.5, 0.3], y, left=-1.0, right=x[0]), (5,), (2,)),
     "interp over points": (lambda m, x, y: m.interp([0.1, 0.6, 3.0], m.cumsum(x * x), y), (4,), (4,)),
@@ -150,6 +151,21 @@ def test_slopes_of_interpolation():
     same_bits(fg.interp(2.0, [1.0], [7.0]), np.asarray(np.interp(2.0, [1.0], [7.0])))
 
 
+@pytest.mark.parametrize("fp", [
+    [1.0, -np.inf, 2.0, 3.0], [-np.inf, -np.inf, 0.5, np.inf], [np.nan, 1.0, 2.0, np.nan],
+    [np.inf, -np.inf, np.nan, 0.0],
+])  # fmt: skip
+def test_interpolation_beside_points_that_are_not_finite(fp):
+    x, xp = np.array([-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, np.nan, np.inf]), [0.0, 1.0, 2.0, 4.0]
+    np.testing.assert_array_equal(fg.interp(x, xp, fp).numpy(), np.interp(x, xp, fp))
+
+
+def test_slopes_beside_a_point_that_is_not_finite():
+    xp, fp = np.array([0.0, 1.0, 2.0, 3.0]), np.array([1.0, 3.0, -np.inf, 2.0])
+    got = fg.jacobian(lambda fp: fg.interp([0.5, 1.0, 3.0], xp, fp))(fp)
+    np.testing.assert_array_equal(got, [[0.5, 0.5, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+
+
 def test_einsum_in_other_forms():
     a, b = RNG.normal(size=(2, 3)), RNG.normal(size=(3, 4))
     for f in (fg.einsum, np.einsum):
@@ -212,6 +228,10 @@ REFUSED = [
      r"tensordot: shapes \(2, 3\) and \(2, 3\) do not align: 3 \(axis 1\) is not 2"),
     (lambda t: fg.tensordot(t, t, ([0, 1], [0])), ValueError, "2 axes of the first factor for 1"),
     (lambda t: fg.tensordot(t, t, ([0, 0], [0, 1])), ValueError, "named twice"),
+    (lambda t: fg.tensordot(t, t, (0, 1, 2)), ValueError, "expected axes as a number or a pair"),
+    (lambda t: fg.einsum("i"), ValueError, "expected factors after the subscripts 'i'"),
+    (lambda t: fg.vstack(1.0), TypeError, "vstack: expected a list of arrays, got 1.0"),
+    (lambda t: fg.hstack(None), TypeError, "hstack: expected a list of arrays, got None"),
     (lambda t: fg.inner(t, t.T), ValueError, "inner: shapes"),
     (lambda t: fg.cumsum(t, 2), ValueError, "cumsum: axis 2 does not exist"),
     (lambda t: fg.cumsum(t, (0, 1)), TypeError, "cumsum: expected one axis"),

@@ -126,6 +126,8 @@ def test_norms(ord, axis, keepdims, dtype):
     x = X.astype(dtype)
     expected = np.linalg.norm(x, ord=ord, axis=axis, keepdims=keepdims)
     close(fg.norm(x, ord=ord, axis=axis, keepdims=keepdims), expected.astype(dtype), dtype)
+    if isinstance(ord, (int, float)):  # of a scalar of NumPy's as of a number
+        assert fg.norm(x, ord=np.float64(ord), axis=axis, keepdims=keepdims).dtype == dtype
     if ord != 0:
         fg.check_grads(lambda t: fg.norm(t, ord=ord, axis=axis, keepdims=keepdims), (x,))
 

@@ -373,6 +373,8 @@ def test_what_a_sparse_product_refuses():
             fg.compile(product)(x)
     with pytest.raises(TypeError, match="expected a matrix of scipy.sparse first, got a ndarray"):
         sparse.matmul(np.eye(3), x)
+    with pytest.raises(ValueError, match=r"expected a matrix, got an array of shape \(3,\)"):
+        sparse.matmul(scipy.sparse.coo_array(np.ones(3)), np.ones(3))
     with pytest.raises(ValueError, match=r"shapes \(3, 3\) and \(2,\) do not align"):
         sparse.matmul(a, x[:2])
 
