@@ -499,19 +499,6 @@ def test_groups_do_not_let_a_collected_product_go_ahead_of_its_beginning():
         assert np.max(np.abs(step(w, x) - exact)) < 1e-13 * np.max(np.abs(exact))
 
 
-def test_an_element_that_is_stretched_and_read_again():
-    def f(x):
-        s = fg.sum(x) * 2
-        y = fg.tanh(fg.broadcast_to(s, (1, 1)))  # s is still needed: y lies elsewhere
-        return y + s * y
-
-    x = RNG.standard_normal(3) / 4
-    s = x.sum() * 2
-    step = fg.compile(f)
-    for _ in range(2):
-        np.testing.assert_allclose(step(x), [[(1 + s) * np.tanh(s)]], rtol=1e-14)
-
-
 def test_rows_of_a_stack_and_rows_made_on_the_way():
     def f(x, w):
         row = fg.sum(w, axis=0)  # (30, 40)
