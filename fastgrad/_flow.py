@@ -51,7 +51,8 @@ def scan(
         What is carried at last, and the results of the steps stacked along a new first axis, as tensors.
 
     Recorded by ``compile`` or ``training_step``, a scan is one instruction however long it is; f runs while it is
-    recorded, and then no more. Its gradient stores what was carried from step to step and computes anew, one step at a
+    recorded, and then no more. What f computes from tensors outside of it alone is computed once, before the steps,
+    even if there are none. Its gradient stores what was carried from step to step and computes anew, one step at a
     time, what else it needs. Derivatives in forward mode, ``vmap`` and all of these of one another are loops as well.
     TypeError where f returns no pair or carries on another dtype or structure, ValueError where shapes or
     lengths differ.
