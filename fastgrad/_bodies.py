@@ -22,7 +22,6 @@ from ._batching import FLOWS, Compound, Noted, Part, carry_out, note
 from ._core import Program, Tensor
 from ._jvp import push
 from ._nodes import Rule, connected, is_float
-from ._transforms import _grads, _recording
 
 __all__ = ["Body", "Flow", "as_program", "drawn_inside", "pullback", "pushforward", "record", "zeros", "zeros_like"]
 
@@ -135,7 +134,7 @@ def record(
 
 def as_program(f: Function, examples: Tensors, carried: slice = slice(0, 0), apart: bool = False) -> Program:
     """carried: which of the inputs go on as the first outputs; apart: both are wanted later."""
-    with _grads(False):
+    with _core.Grads(False):
         _core.trace_begin()
         try:
             _core.trace_body(carried.start, carried.stop - carried.start, apart)
@@ -263,7 +262,7 @@ def pullback(
     f: Callable[[Tensors], Tensors], xs: Tensors, by: list[int], cotangents: dict[int, Tensor], again: bool
 ) -> Tensors:
     """The gradients by some of xs of f's results, weighted by cotangents. again: they will be differentiated, too."""
-    with _recording():
+    with _core.Recording():
         watched = list(xs)
         for i in by:
             watched[i] = _core.watch_tensor(xs[i], again)
@@ -276,12 +275,12 @@ def pullback(
 
 def pushforward(f: Function, xs: Tensors, tangents: dict[int, Any], again: bool) -> list[Any]:
     """The tangents of f's results for those of some of xs; None is zero. again: they will be differentiated, too."""
-    with _recording():
+    with _core.Recording():
         watched = list(xs)
         for i in tangents:
             watched[i] = _core.watch_tensor(xs[i], again)
         results = f(watched)
-        with _grads(again):
+        with _core.Grads(again):
             ts = [t if again else t.detach() for t in tangents.values()]
             return push(results, [watched[i] for i in tangents], ts, again)
 

@@ -15,7 +15,6 @@ import numpy as np
 from . import _core, tree
 from ._core import Tensor
 from ._nodes import Rule, connected, is_float
-from ._transforms import _recording
 
 __all__ = ["Call", "CallRule", "fitting", "inside", "zero_tangent"]
 
@@ -137,7 +136,7 @@ def fitting(
 
 def inside(f: Callable[..., Any], args: Iterable[Any]) -> Any:
     """f(*args), recorded, as the body of a function, on tensors that are its own."""
-    with _recording():  # so that an inner transform is not the outermost
+    with _core.Recording():  # so that an inner transform is not the outermost
         return f(*args)
 
 

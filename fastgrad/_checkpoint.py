@@ -13,7 +13,6 @@ from . import _core, tree
 from ._calls import Call, CallRule, inside
 from ._core import Tensor
 from ._nodes import pulled
-from ._transforms import _grads
 
 __all__ = ["checkpoint"]
 
@@ -90,7 +89,7 @@ class _Again(CallRule):
     def jvp(self, tangents: list[Tensor | None]) -> Tensor:
         """The transpose of the transpose: J^T u is linear in u, and its gradient by u along the tangents t is J t."""
         recorded = _core.grad_enabled()
-        with _grads(True):
+        with _core.Grads(True):
             shape = self.kinds[0][0] if len(self.kinds) == 1 else sum(int(np.prod(shape)) for shape, _ in self.kinds)
             u = _core.watch(np.zeros(shape, np.result_type(*[dtype for _, dtype in self.kinds])))
             pairs = [(c, t) for c, t in zip(self.vjp(u), tangents) if c is not None and t is not None]

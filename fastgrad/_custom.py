@@ -21,7 +21,6 @@ from ._batching import Compound, note_call
 from ._calls import Call, CallRule, inside, zero_tangent
 from ._core import Tensor
 from ._nodes import pulled
-from ._transforms import _grads
 
 __all__ = ["custom_jvp", "custom_vjp", "primitive"]
 
@@ -263,7 +262,7 @@ class _Tangent(CallRule):
     def vjp(self, g: Tensor) -> list[Tensor | None]:
         call, recorded = self.call, _core.grad_enabled()
         primals = call.leaves if recorded else [x.detach() if isinstance(x, Tensor) else x for x in call.leaves]
-        with _grads(True):
+        with _core.Grads(True):
             own = [_core.watch(np.ones(shape, dtype)) for shape, dtype in call.kinds]
             tangents = self.push(primals, own)
         for t in tangents:

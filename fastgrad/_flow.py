@@ -16,7 +16,6 @@ import numpy as np
 
 from . import _core, _loops, _ops, _scan, tree
 from ._core import Tensor
-from ._transforms import _grads
 
 __all__ = ["cond", "fori_loop", "scan", "while_loop"]
 
@@ -293,6 +292,6 @@ def _rows(x: Tensor, length: int) -> Iterator[Tensor]:
 
 def _nothing(step: Callable[[list[Tensor]], list[Tensor]], carry: list[Tensor], rows: list[Tensor]) -> list[Tensor]:
     """The results of no steps: f tells, on zeros, what they would be."""
-    with _grads(False):
+    with _core.Grads(False):
         ys = step([*[_core.example(x) for x in carry], *[_core.example(x, 0) for x in rows]])[len(carry) :]
     return [*carry, *[_core.asarray(np.zeros((0, *y.shape), y.dtype)) for y in ys]]

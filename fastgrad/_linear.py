@@ -14,7 +14,7 @@ import numpy as np
 from . import _core, tree
 from ._core import Tensor
 from ._jvp import push
-from ._transforms import _array, _kind, _name, _plain, _recording, _watched, _with_aux, no_grad
+from ._transforms import _array, _kind, _name, _plain, _watched, _with_aux, no_grad
 
 __all__ = ["jvp", "linearize", "vjp"]
 
@@ -142,7 +142,7 @@ class Point:
         connected = _core.grad_enabled()
         nested, mark = _core.in_transform(), _core.newest()
         self.given, self.structure = tree.flatten(primals)
-        with _recording():
+        with _core.Recording():
             self.watched = _watched(
                 self.given, connected, lambda k: f"{name}: {self.structure.paths(what)[k]}", cure, keep
             )
@@ -188,13 +188,13 @@ class Point:
         """The cotangents of the arguments."""
         if not self.recording(cotangents):
             return _core.pull(self.results, cotangents, self.watched, False)
-        with _recording():
+        with _core.Recording():
             return self._counted(_core.pull(self.results, cotangents, self.watched, True), cotangents)
 
     def push(self, tangents: list[Tensor]) -> list[Tensor]:
         """The tangents of the results."""
         if self.recording(tangents):
-            with _recording():
+            with _core.Recording():
                 found = push(self.results, self.watched, tangents, True)
                 self._counted([t for t in found if t is not None], tangents)
         else:

@@ -19,7 +19,6 @@ import numpy as np
 from . import _core
 from ._batching import Compound, note_call, whole
 from ._core import Tensor
-from ._transforms import _grads
 from ._vmap import vmap
 
 __all__ = ["Rule", "connected", "is_float", "pulled"]
@@ -147,5 +146,5 @@ def pulled(
     pairs = [(y, g) for y, g in zip(results, cotangents) if isinstance(y, Tensor) and y.requires_grad]
     if not pairs:
         return [None] * (len(own) + len(behind))
-    with _grads(True):
+    with _core.Grads(True):
         return list(_core.pull([y for y, _ in pairs], [g for _, g in pairs], own, recorded, False, behind))

@@ -19,7 +19,6 @@ import numpy as np
 from . import _core, optim, tree
 from ._compile import Compiled, Replayed
 from ._core import Tensor
-from ._transforms import _recording
 
 __all__ = ["TrainingStep", "training_step"]
 
@@ -145,7 +144,7 @@ class TrainingStep:
 
     def _differentiate(self, tensors: list[Tensor], batch: tuple[Any, ...]) -> tuple[Tensor, list[Tensor]]:
         """The loss on these leaves, and its gradients by them."""
-        with _recording():
+        with _core.Recording():
             value = self._f(self._structure.unflatten(tensors), *batch)
         if not isinstance(value, Tensor) or value.size != 1 or not value.requires_grad:
             raise _loss_error(self._name, value)

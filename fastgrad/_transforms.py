@@ -119,7 +119,7 @@ def _value_and_grad(
 
         watched: list[Tensor] = []
         aux = None
-        with _recording():
+        with _core.Recording():
             for i in dict.fromkeys(places):
                 originals[i], structures[i] = tree.flatten(args[i])
                 leaves = _watched(originals[i], connected, functools.partial(place, i=i), _LEAVE_OUT)
@@ -169,9 +169,6 @@ def _grad(f: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool, na
         return (gradient, value[1]) if has_aux else gradient
 
     return grad_of_f
-
-
-_grads, _recording = _core.Grads, _core.Recording
 
 
 def _name(f: Callable[..., Any]) -> str:
