@@ -58,7 +58,7 @@ def diff(
         ends = [None if end is None else asarray(end) for end in (prepend, append)]
         first, last = ([] if end is None else [end if end.ndim else broadcast_to(end, row)] for end in ends)
         x = concatenate([*first, x, *last], axis)
-    for _ in range(n):
+    for _ in range(min(n, x.shape[axis])):
         behind, before = part(x, axis, 1, None), part(x, axis, None, -1)
         x = behind != before if x.dtype == np.bool_ else subtract(behind, before)
     return x

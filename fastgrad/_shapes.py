@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -186,6 +187,15 @@ def repeat(x: TensorLike, repeats: int | Sequence[int], axis: int | None = None)
     if axis is None:
         x, axis = reshape(x, -1), 0
     axis = one_axis(axis, x.ndim, "repeat")
+    counts = np.asarray(repeats)
+    if counts.ndim < 2 and counts.size == 1:
+        if (count := operator.index(counts.item())) < 0:
+            raise ValueError(f"repeat: expected repeats of at least 0, got {count}")
+        before, after = x.shape[: axis + 1], x.shape[axis + 1 :]
+        stretched = broadcast_to(reshape(x, (*before, 1, *after)), (*before, count, *after))
+        return reshape(stretched, (*before[:-1], before[-1] * count, *after))
+    if counts.dtype.kind in "iu" and (total := sum(counts.ravel().tolist())) > sys.maxsize // 64:
+        raise MemoryError(f"repeat: no memory for {total} rows")
     return gathered(x, asarray(np.repeat(np.arange(x.shape[axis]), repeats)), axis)
 
 
