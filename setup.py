@@ -5,10 +5,14 @@ compiled once, and told by -DFG_HAVE_* which sets exist, so that dispatch.c can 
 Objects are kept below build/ and compiled again only when a file they were made from has changed.
 
     FASTGRAD_WERROR=1            warnings in our own C are errors
-    FASTGRAD_SANITIZE=address    (or address,undefined ...) builds with the sanitizers
+    FASTGRAD_SANITIZE=address    (or address,undefined ...) builds with the sanitizers, and with assertions
+    FASTGRAD_DEBUG=1             assertions alone (csrc/debug.h)
+
+It builds with GCC and Clang, for one architecture at a time; what is not supported is refused before the first file.
 """
 
 import hashlib
+import logging
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +20,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import PlatformError
 
 KERNELS = ("elementwise", "reduce", "gemm", "philox")
 ISA_FLAGS = {
@@ -32,6 +37,7 @@ BINDING_FLAGS = ["-O2", "-fvisibility=hidden", "-g0", "-DNPY_NO_DEPRECATED_API=N
 
 WERROR = os.environ.get("FASTGRAD_WERROR", "0") not in ("", "0")
 SANITIZE = os.environ.get("FASTGRAD_SANITIZE", "")
+DEBUG = bool(SANITIZE) or os.environ.get("FASTGRAD_DEBUG", "0") not in ("", "0")
 
 
 def instruction_sets(platform):
@@ -41,25 +47,53 @@ def instruction_sets(platform):
     return ["neon"] if platform.endswith(("arm64", "aarch64")) else ["baseline"]
 
 
+def refusal(compiler_type, platform):
+    """Why fastgrad cannot be built by this kind of compiler for this platform tag, in one sentence; or None."""
+    if compiler_type == "msvc":
+        return (
+            "fastgrad is compiled with flags that GCC and Clang know and MSVC does not: "
+            "build it with one of those, on Windows with `python setup.py build_ext --compiler=mingw32`"
+        )
+    if platform.endswith(("universal2", "universal", "fat64", "intel")):
+        return (
+            f"fastgrad is built for one architecture at a time, not for {platform}: its kernels differ between them; "
+            "set ARCHFLAGS='-arch arm64' and _PYTHON_HOST_PLATFORM=macosx-11.0-arm64, or x86_64 in both"
+        )
+    return None
+
+
+def usable_cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class BuildCore(build_ext):
     def build_extension(self, ext):
+        if sentence := refusal(self.compiler.compiler_type, self.plat_name):
+            raise PlatformError(sentence)
         import numpy
         from Cython import __version__ as cython_version
         from Cython.Build import cythonize
 
         command = " ".join(self.compiler.compiler_so)
-        key = (command, sys.version, numpy.__version__, cython_version, self.plat_name, str(WERROR), SANITIZE)
+        key = (command, sys.version, numpy.__version__, cython_version, self.plat_name, str((WERROR, SANITIZE, DEBUG)))
         self.cache = Path("build", "core-" + hashlib.sha256("\n".join(key).encode()).hexdigest()[:12])
 
         binding = cythonize([Extension(ext.name, [ext.sources[0]])], build_dir=self.cache, quiet=True)
         jobs = self.core_jobs(ext.sources[1:])
         jobs.insert(0, (binding[0].sources[0], "binding", BINDING_FLAGS, [numpy.get_include()]))
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        cores = usable_cores()
+        self.announce(
+            f"fastgrad: building {len(jobs)} objects for {', '.join(instruction_sets(self.plat_name))} on {cores} "
+            f"core{'s' if cores > 1 else ''}; those that are up to date are kept",
+            logging.INFO,
+        )
+        with ThreadPoolExecutor(cores) as pool:
             objects = list(pool.map(self.compile_object, jobs))
 
         # What is left for setuptools is to link, and to know where the result belongs.
         ext.sources, ext.depends, ext.extra_objects = [], objects, objects
         ext.extra_link_args = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
+        ext.libraries = [] if sys.platform == "win32" else ["m"]
         if sys.platform.startswith("linux"):
             ext.extra_link_args.append("-Wl,--as-needed")
         super().build_extension(ext)
@@ -67,7 +101,7 @@ class BuildCore(build_ext):
     def core_jobs(self, sources):
         """(source, label of the object's directory, flags, include directories) of every object of csrc."""
         sets = instruction_sets(self.plat_name)
-        flags = C_FLAGS + (["-Werror"] if WERROR else [])
+        flags = [*C_FLAGS, *(["-Werror"] if WERROR else []), *(["-DFG_DEBUG"] if DEBUG else [])]
         kernels = [source for source in sources if Path(source).stem in KERNELS]
         jobs = [(s, isa, [*flags, f"-DFG_ISA={isa}", *ISA_FLAGS[isa]], []) for s in kernels for isa in sets]
         have = [f"-DFG_HAVE_{isa.upper()}" for isa in sets]
@@ -80,6 +114,7 @@ class BuildCore(build_ext):
         target = Path(self.compiler.object_filenames([source], output_dir=directory)[0])
         if is_current(target):
             return str(target)
+        self.announce(f"fastgrad: compiling {source} ({label})", logging.INFO)
         if SANITIZE:
             # Instrumented loops over the same expression are contracted differently, and tests compare bits.
             flags = [*flags, "-g", "-fno-omit-frame-pointer", f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all",

@@ -3,6 +3,7 @@
  * Data is contiguous always, so that every kernel is a plain loop. A view shares the memory of an array and holds
  * it; views of views hold the array itself, so that chains do not grow.
  */
+#include "debug.h"
 #include "program.h"
 
 #include <stdio.h>
@@ -24,6 +25,10 @@ const char *fg_dtype_name(int dtype) { return dtypes[dtype].name; }
 static size_t shape_bytes(int ndim) { return sizeof(fg_shape) + (size_t)ndim * sizeof(int64_t); }
 
 static const char *lengths_text(int ndim, const int64_t *dim, char *buffer);
+
+/* The bytes of an array of any dtype, its header and padding included, fit a size_t, and offsets into it a ptrdiff_t:
+ * whoever multiplies a size by an itemsize need not look. */
+#define MOST_ELEMENTS ((int64_t)(PTRDIFF_MAX / 16))
 
 static fg_shape *too_large(int ndim, const int64_t *dim)
 {
@@ -47,7 +52,7 @@ fg_shape *fg_shape_new(int ndim, const int64_t *dim)
         }
         size *= dim[i];
         int64_t length = dim[i] ? dim[i] : 1;
-        if (extent > INT64_MAX / 16 / length) {
+        if (extent > MOST_ELEMENTS / length) {
             return too_large(ndim, dim);
         }
         extent *= length;
@@ -71,12 +76,14 @@ int fg_shape_made(fg_shape *s, fg_shape **out)
 
 fg_shape *fg_shape_ref(fg_shape *s)
 {
+    FG_ASSERT(s->refs > 0);
     s->refs++;
     return s;
 }
 
 void fg_shape_unref(fg_shape *s)
 {
+    FG_ASSERT(!s || s->refs > 0);
     if (s && --s->refs == 0)
         fg_free(s, shape_bytes(s->ndim));
 }
@@ -122,6 +129,7 @@ static fg_array *array_init(fg_array *a, fg_shape *s, int dtype, fg_storage stor
 {
     if (!a)
         return NULL;
+    FG_ASSERT(storage != FG_VIEW || ((fg_array *)owner)->storage != FG_VIEW);
     *a = (fg_array){.refs = 1, .dtype = (uint8_t)dtype, .storage = (uint8_t)storage,
                     .recorded_in = fg_tracing ? fg_trace_number() : 0,
                     .shape = fg_shape_ref(s), .data = data, .owner = owner};
@@ -163,6 +171,7 @@ fg_array *fg_array_root(const fg_array *a)
 
 fg_array *fg_array_view(fg_array *a, fg_shape *s)
 {
+    FG_ASSERT(s->size == a->shape->size);
     fg_array *v = array_init(fg_alloc(HEADER), s, a->dtype, FG_VIEW, a->data, fg_array_root(a));
     if (v)
         fg_array_ref(v->owner);
@@ -179,13 +188,16 @@ fg_array *fg_array_copy(const fg_array *a)
 
 fg_array *fg_array_ref(fg_array *a)
 {
+    FG_ASSERT(a->refs > 0);
     a->refs++;
     return a;
 }
 
 void fg_array_unref(fg_array *a)
 {
+    FG_ASSERT(!a || a->refs > 0);
     while (a && --a->refs == 0) {               /* at most twice: a view's owner is never a view */
+        FG_ASSERT(!a->tape_refs && !a->exports);        /* each is one of refs */
         fg_array *next = a->storage == FG_VIEW ? a->owner : NULL;
         void *foreign = a->storage == FG_FOREIGN ? a->owner : NULL;
         size_t bytes = a->storage == FG_OWNED ? array_bytes(a->shape, a->dtype) : HEADER;
@@ -201,6 +213,7 @@ void fg_array_unref(fg_array *a)
 
 int fg_array_is_private(const fg_array *a)
 {
+    FG_ASSERT((uint32_t)a->refs >= a->tape_refs + a->exports);
     return a->storage != FG_VIEW && !a->readonly && (uint32_t)a->refs - a->tape_refs - a->exports == 1;
 }
 

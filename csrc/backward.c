@@ -7,6 +7,7 @@
  * A cotangent is a tensor, array and node: the rules are made of operations, and while a pass is recorded these go on
  * the tape like any others, so that what the pass computes can be differentiated again.
  */
+#include "debug.h"
 #include "program.h"
 
 #include <stdlib.h>
@@ -59,6 +60,7 @@ static fg_node *pop(node_list *heap)
     }
     if (heap->n)
         heap->node[i] = last;
+    FG_ASSERT(!heap->n || heap->node[0]->number < top->number);     /* no node is met twice */
     return top;
 }
 
@@ -253,6 +255,7 @@ static int accumulate(fg_tensor *sum, fg_tensor g, int recorded)
         *sum = g;
         return FG_OK;
     }
+    FG_ASSERT(sum->array->dtype == g.array->dtype && fg_shape_equal(sum->array->shape, g.array->shape));
     fg_tensor total = *sum;
     int status = recorded ? fg_binary(FG_OP_add, *sum, g, &total) : fg_binary_inplace(FG_OP_add, &total, g);
     if (!status && recorded)
@@ -291,6 +294,7 @@ static int step(pass *p, fg_node *n)
 {
     if (n->spent)
         return used_up(p->n > 0);
+    FG_ASSERT(n->grad.array->dtype == n->dtype && fg_shape_equal(n->grad.array->shape, n->shape));
     fg_tensor few[3] = {{0}}, *gin = few;
     if (n->n_in > 3 && !(gin = calloc((size_t)n->n_in, sizeof *gin)))
         return fg_fail(FG_NO_MEMORY, "no memory for the backward pass");
@@ -299,6 +303,7 @@ static int step(pass *p, fg_node *n)
     for (int i = 0; i < n->n_in; i++) {
         if (!gin[i].array)
             continue;
+        FG_ASSERT(status || n->in[i].parent);   /* rules skip constants */
         if (status)
             fg_tensor_unref(gin[i]);
         else

@@ -15,6 +15,9 @@
 #include <string.h>
 
 #define SIMD _Pragma("omp simd") /* nothing is carried from one element to the next; in place is allowed */
+#ifdef __clang__ /* SIMD allows vectors and does not demand them: clang warns of each loop where it uses none */
+#pragma clang diagnostic ignored "-Wpass-failed"
+#endif
 #ifdef __GNUC__
 #define NOINLINE __attribute__((noinline))
 #else
@@ -31,11 +34,13 @@ enum { BLOCK = 512 };
 #define PICK_THIRD(...) PICK_THIRD_OF(__VA_ARGS__)
 #define PICK_THIRD_OF(ignored, second, chosen, ...) chosen
 
+#define NO_LOOP ((fg_loop *)0)
+
 /* sin and cos of huge arguments, one at a time; and their loop where it need not mind those: none */
-#define HUGE_forward_sin ~, FN(sin_huge), 0
-#define HUGE_forward_cos ~, FN(cos_huge), 0
-#define HUGE_backward_sin ~, FN(cos_huge), 0
-#define HUGE_backward_cos ~, FN(minus_sin_huge), 0
+#define HUGE_forward_sin ~, FN(sin_huge), NO_LOOP
+#define HUGE_forward_cos ~, FN(cos_huge), NO_LOOP
+#define HUGE_backward_sin ~, FN(cos_huge), NO_LOOP
+#define HUGE_backward_cos ~, FN(minus_sin_huge), NO_LOOP
 
 /* The functions that the texts of ops.def call, in the dtype at hand */
 #define where(c, a, b) ((c) ? (T)(a) : (T)(b))
@@ -403,7 +408,7 @@ static void FN(narrow)(int64_t n, const void *x, void *y) { FN(cut)((int)n, x, y
 #undef UNARY
 #undef UNARY_FN
 #define UNARY(name, ...) FN(name##_loop),
-#define UNARY_FN(name, ...) IS_LIBM(name) ? 0 : PICK_BARE(HUGE_forward_##name, FN(name##_loop)),
+#define UNARY_FN(name, ...) IS_LIBM(name) ? NO_LOOP : PICK_BARE(HUGE_forward_##name, FN(name##_loop)),
     .unary_loop = {
 #include "ops.def"
     },
@@ -433,7 +438,7 @@ static void FN(narrow)(int64_t n, const void *x, void *y) { FN(cut)((int)n, x, y
 #undef BINARY
 #undef BINARY_FN
 #define BINARY(name, ...) {FN(name##_loop), FN(name##_one_a), FN(name##_one_b)},
-#define BINARY_FN(name, ...) {IS_LIBM(name) ? 0 : FN(name##_loop), 0, 0},
+#define BINARY_FN(name, ...) {IS_LIBM(name) ? NO_LOOP : FN(name##_loop), NO_LOOP, NO_LOOP},
     .binary_loop = {
 #include "ops.def"
     },
@@ -441,7 +446,7 @@ static void FN(narrow)(int64_t n, const void *x, void *y) { FN(cut)((int)n, x, y
 #undef BINARY_FN
 #define BINARY(name, ...) {{FN(name##_da_loop), FN(name##_da_one_a), FN(name##_da_one_b)}, \
                            {FN(name##_db_loop), FN(name##_db_one_a), FN(name##_db_one_b)}},
-#define BINARY_FN(name, ...) {{FN(name##_da_loop), 0, 0}, {FN(name##_db_loop), 0, 0}},
+#define BINARY_FN(name, ...) {{FN(name##_da_loop), NO_LOOP, NO_LOOP}, {FN(name##_db_loop), NO_LOOP, NO_LOOP}},
     .binary_vjp_loop = {
 #include "ops.def"
     },

@@ -13,6 +13,17 @@
  * (memory.c), the shape of all scalars (array.c), the number of the last node and the rules that each thread
  * is about to release (tape.c), the number of the last pass (backward.c), the chosen kernels (dispatch.c), the BLAS
  * (matmul.c), each thread's recording, how many began, and how many go on or have left values behind (record.c).
+ *
+ * The core needs neither Python nor NumPy. A graph, its value and its gradient in C, step by step:
+ * examples/core_alone.c. In short, where every call but the last two returns a status to look at:
+ *
+ *     fg_kernels_select(NULL), fg_init();                             once
+ *     fg_tensor x = {array, fg_leaf(array)}, y, sum;                  a leaf: gradients are collected for it
+ *     fg_unary(FG_OP_tanh, x, &y);                                    computes, and records on the tape
+ *     fg_apply(FG_OP_sum, 1, &y, 2, (int64_t[]){1, 0}, &sum);         over axis 0, which is dropped
+ *     fg_backward(sum, (fg_tensor){fg_array_scalar(FG_FLOAT64, 1), NULL}, 0, 0);
+ *     fg_leaf_grad(x.node).array->data;                               borrowed, as long as x is there
+ *     fg_tensor_unref(sum), fg_tensor_unref(y), fg_tensor_unref(x);   each reference is given back once
  */
 #ifndef FASTGRAD_H
 #define FASTGRAD_H

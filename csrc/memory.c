@@ -6,6 +6,7 @@
  * aligned. Mutable globals: the pool, the counts, and the message of each thread.
  */
 #define _ISOC11_SOURCE
+#include "debug.h"
 #include "fastgrad.h"
 
 #include <stdarg.h>
@@ -15,6 +16,7 @@
 #define ALIGNMENT 64
 #define CACHE_LIMIT ((int64_t)128 << 20)
 #define LARGEST_CACHED ((size_t)32 << 20)
+#define LARGEST (SIZE_MAX / 2)          /* of a request: sizes that are rounded up do not overflow */
 
 typedef struct block { struct block *next; } block;
 
@@ -26,7 +28,7 @@ fg_counts fg_live;
 
 static size_t aligned(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 
-/* The class of a request of `bytes`, and what a block of that class holds. */
+/* The class of a request of `bytes` <= LARGEST, and what a block of that class holds. */
 static int size_class(size_t bytes, size_t *capacity)
 {
     if (bytes <= SMALL_CLASSES * ALIGNMENT) {
@@ -46,6 +48,7 @@ static int size_class(size_t bytes, size_t *capacity)
     }
     int quarter = (int)((bytes - base - 1) / (base / 4));
     *capacity = base + (size_t)(quarter + 1) * (base / 4);
+    FG_ASSERT(c + quarter < N_CLASSES && *capacity >= bytes && *capacity % ALIGNMENT == 0);
     return c + quarter;
 }
 
@@ -58,29 +61,40 @@ static void to_system(void *memory)
 #endif
 }
 
+static void *no_memory(size_t bytes)
+{
+    fg_fail(FG_NO_MEMORY, "no memory for a block of %zu bytes", bytes);
+    return NULL;
+}
+
 void *fg_alloc_lasting(size_t bytes)
 {
+    if (bytes > LARGEST)
+        return no_memory(bytes);
     size_t capacity = aligned(bytes);
 #if defined(_WIN32)
     void *memory = _aligned_malloc(capacity, ALIGNMENT);
 #else
     void *memory = aligned_alloc(ALIGNMENT, capacity);
 #endif
-    if (memory)
-        fg_live.bytes += (int64_t)capacity;
-    else
-        fg_fail(FG_NO_MEMORY, "no memory for a block of %zu bytes", bytes);
+    if (!memory)
+        return no_memory(bytes);
+    fg_live.bytes += (int64_t)capacity;
     return memory;
 }
 
 void fg_free_lasting(void *memory, size_t bytes)
 {
+    FG_ASSERT((uintptr_t)memory % ALIGNMENT == 0);
     fg_live.bytes -= (int64_t)(aligned(bytes));
+    FG_ASSERT(fg_live.bytes >= 0);
     to_system(memory);
 }
 
 void *fg_alloc(size_t bytes)
 {
+    if (bytes > LARGEST)
+        return no_memory(bytes);
     size_t capacity;
     int c = size_class(bytes, &capacity);
     block *b = c < 0 ? NULL : free_blocks[c];
@@ -88,6 +102,7 @@ void *fg_alloc(size_t bytes)
         return fg_alloc_lasting(capacity);
     free_blocks[c] = b->next;
     fg_live.cached_bytes -= (int64_t)capacity;
+    FG_ASSERT(fg_live.cached_bytes >= 0);
     fg_live.bytes += (int64_t)capacity;
     return b;
 }
@@ -101,6 +116,7 @@ void fg_free(void *memory, size_t bytes)
         fg_free_lasting(b, capacity);
         return;
     }
+    FG_ASSERT(b && (uintptr_t)b % ALIGNMENT == 0 && b != free_blocks[c]);
     b->next = free_blocks[c];
     free_blocks[c] = b;
     fg_live.bytes -= (int64_t)capacity;

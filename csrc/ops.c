@@ -41,8 +41,8 @@ static int vjp_by_rule(fg_node *, fg_tensor g, fg_tensor *gin);
 
 fg_op_info fg_ops[FG_N_OPS] = {
 #define STRUCTURAL(name, n, need0, need1, need2, doc)                                                         \
-    [FG_OP_##name] = {#name, n, fg_##name##_shape, fg_##name##_run, fg_##name##_vjp, {need0, need1, need2}},
-#define KERNEL(name, n, doc) [FG_OP_##name] = {#name, n, fg_##name##_shape, fg_##name##_run, NULL, {0}},
+    [FG_OP_##name] = {#name, n, fg_##name##_shape, fg_##name##_run, fg_##name##_vjp, {need0, need1, need2}, NULL},
+#define KERNEL(name, n, doc) [FG_OP_##name] = {#name, n, fg_##name##_shape, fg_##name##_run, NULL, {0}, NULL},
 #include "structural.def"
 #undef STRUCTURAL
 #undef KERNEL

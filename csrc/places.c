@@ -1,4 +1,5 @@
 /* places.c: where in one arena each result of a program lies. */
+#include "debug.h"
 #include "recording.h"
 
 #include <stdlib.h>
@@ -96,6 +97,7 @@ static int64_t take_place(list *gaps, int64_t bytes, int64_t *end)
         return offset;
     }
     int64_t offset = g[best].offset;
+    FG_ASSERT(offset % FG_ALIGN == 0 && bytes <= g[best].bytes && offset + bytes <= *end);
     g[best].offset += bytes;
     g[best].bytes -= bytes;
     if (!g[best].bytes)
@@ -115,6 +117,8 @@ static int add_gap(list *gaps, int64_t offset, int64_t bytes)
 static int give_back(list *gaps, int64_t offset, int64_t bytes)
 {
     gap *g = gaps->item;
+    for (int i = 0; i < gaps->n; i++)           /* what is given back was taken */
+        FG_ASSERT(offset + bytes <= g[i].offset || g[i].offset + g[i].bytes <= offset);
     for (int i = 0; i < gaps->n; i++)           /* join neighbours */
         if (g[i].offset + g[i].bytes == offset || offset + bytes == g[i].offset) {
             offset = g[i].offset < offset ? g[i].offset : offset;
@@ -260,6 +264,7 @@ static int place_block(fg_program *p, arena *a, int k)
         slot *dead = p->step[k].in[i] < 0 ? NULL : &p->slot[p->slot[p->step[k].in[i]].root];
         if (dead && dead->blockwise && dead->reader == k) {
             dead->reader = -1;
+            FG_ASSERT(dead->offset >= 0);       /* its step is an earlier one of the group */
             status = add_gap(&a->free_blocks, dead->offset, bytes_of(dead));
         }
     }
@@ -302,6 +307,25 @@ static int64_t partial_sums_bytes(const step *first)
     return aligned(bytes);
 }
 
+#ifdef FG_DEBUG
+/* Do two values that are needed at the same time have a byte in common? Values of one group that live in blocks may
+ * have the same block, one after the other. Programs of more than `most` values take too long for this. */
+static int places_overlap(const fg_program *p)
+{
+    enum { most = 2000 };
+    for (int v = 0; v < p->n_slots && p->n_slots <= most; v++)
+        for (int w = 0; in_arena(&p->slot[v], v) && w < v; w++) {
+            const slot *x = &p->slot[v], *y = &p->slot[w];
+            int64_t from = x->offset - aligned(x->before), other = y->offset - aligned(y->before);
+            int shared_block = x->blockwise && y->blockwise && x->first == y->first && x->offset == y->offset;
+            if (in_arena(y, w) && x->first <= y->last && y->first <= x->last && !shared_block &&
+                from < other + bytes_of(y) && other < from + bytes_of(x))
+                return 1;
+        }
+    return 0;
+}
+#endif
+
 int fg_program_place(fg_program *p)
 {
     arena a = {{0}, {0}, {0}, {0}};
@@ -336,6 +360,9 @@ int fg_program_place(fg_program *p)
         if (!status)
             status = give_back_dead(p, &a, k, end, dying, next);
     }
+#ifdef FG_DEBUG
+    FG_ASSERT(status || !places_overlap(p));
+#endif
     p->scratch = p->arena_bytes;
     for (int k = 0; k < p->n_steps; k += p->step[k].group) {
         int64_t end = p->scratch + partial_sums_bytes(&p->step[k]);

@@ -1,4 +1,5 @@
 /* record.c: operations noted down while a function runs. */
+#include "debug.h"
 #include "recording.h"
 
 #include <stdlib.h>
@@ -149,6 +150,7 @@ int fg_trace_begin(fg_recorded what)
     p->newest = fg_newest();
     p->outer = recording;
     p->depth = recording ? recording->depth + 1 : 0;
+    FG_ASSERT(fg_tracing >= p->depth);
     recording = p;
     fg_tracing++;
     return FG_OK;
@@ -229,6 +231,8 @@ static int write_note(fg_program *p, const fg_call *c, fg_array *y)
     int result = n ? add_value(p, y, RESULT) : -1;
     if (result < 0)
         return FG_NO_MEMORY;
+    FG_ASSERT(p->operands.n == in + c->n_in && p->attrs.n == attr + c->n_attr);
+    FG_ASSERT(p->tracked.n == (takes_notes(p) ? p->operands.n : 0));
     *n = (note){c->op, c->n_in, c->n_attr, result, in, attr};
     return FG_OK;
 }
@@ -313,6 +317,7 @@ static fg_program *end(void)
         recording = p->outer;                   /* letting go of foreign memory may run any code */
         mark_kept(p);
         fg_tracing--;
+        FG_ASSERT(fg_tracing >= p->depth);
     }
     return p;
 }

@@ -4,6 +4,7 @@
  * thread that runs it at the same time and keeps them. All pointers are set when a replay is made but those that
  * depend on inputs and outputs, which are few and listed.
  */
+#include "debug.h"
 #include "recording.h"
 
 #include <stdlib.h>
@@ -54,12 +55,15 @@ static int source_of(const fg_program *p, int v)
 static char *address_of(const fg_program *p, const fg_replay *r, int v)
 {
     const slot *root = &p->slot[p->slot[v].root];
+    FG_ASSERT(root->offset < 0 || root->blockwise || root->panel ||
+              root->offset + p->slot[v].shift + bytes_at(p, v) <= p->arena_bytes);
     return (root->offset >= 0 ? r->arena + root->offset : (char *)root->array.data) + p->slot[v].shift;
 }
 
 static void set_pointer(const fg_program *p, fg_replay *r, int v, char **at)
 {
     int source = source_of(p, v);
+    FG_ASSERT(source < p->n_in + p->n_out);
     if (source >= 0)
         r->patch[r->n_patches++] = (patch){source, p->slot[v].shift, at};
     else
@@ -141,7 +145,8 @@ static fg_replay *new_replay(const fg_program *p)
     fg_replay *r = calloc(1, bytes);
     if (!p->body)
         fg_pool_empty();
-    if (r && p->arena_bytes && !(r->arena = fg_alloc_lasting((size_t)p->arena_bytes))) {
+    if (r && p->arena_bytes &&
+        ((uint64_t)p->arena_bytes > SIZE_MAX / 2 || !(r->arena = fg_alloc_lasting((size_t)p->arena_bytes)))) {
         free(r);
         r = NULL;
     }
@@ -158,6 +163,7 @@ static fg_replay *new_replay(const fg_program *p)
     r->owner = r->address + n_io;
     r->input = r->owner + n_io;
     fg_replay **inner = r->inner = (fg_replay **)(r->input + n_io);
+    FG_ASSERT((char *)(inner + p->bodies.n) <= (char *)r + bytes);
 
     for (int v = 0; v < p->n_slots; v++)
         r->array[v] = p->slot[v].array;
@@ -177,6 +183,7 @@ static fg_replay *new_replay(const fg_program *p)
                 return NULL;
             }
     }
+    FG_ASSERT((size_t)r->n_patches <= n_patches && operand <= (fg_tensor *)r->patch);
     qsort(r->patch, (size_t)r->n_patches, sizeof *r->patch, by_source);
     for (int i = 0; i < p->n_in; i++)
         if (is_lodged(p, i))
@@ -198,6 +205,7 @@ fg_replay *fg_replay_take(fg_program *p)
 
 void fg_replay_give(fg_program *p, fg_replay *r)
 {
+    FG_ASSERT(r != p->idle);                    /* given back once */
     r->next = p->idle;
     p->idle = r;
 }
@@ -345,6 +353,7 @@ int fg_replay_run_again(const fg_program *p, fg_replay *r, int from)
             ((fg_loop *)s->kernel)(s->n, s->at[0], s->at[1], s->at[2], s->at[3], s->at[FG_RESULT]);
         if (s >= end)
             return FG_OK;
+        FG_ASSERT(s->group > 0 && s->group <= end - s);
         if (s->kind == RUN) {
             int status = ((any_kernel)s->kernel)((const fg_call *)s->at[0], (fg_array *)s->at[1]);
             if (status)

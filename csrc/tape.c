@@ -4,6 +4,7 @@
  * what no tensor can reach is freed at once, by a loop, however long it is. Nodes are numbered as they are made, and
  * a node's parents have smaller numbers.
  */
+#include "debug.h"
 #include "fastgrad.h"
 
 #include <stdlib.h>
@@ -23,8 +24,9 @@ static fg_node *node_new(int op, const fg_array *y, int n_in, int n_attr)
     fg_node *n = fg_alloc(node_bytes(n_in, n_attr));
     if (!n)
         return NULL;
+    uint64_t number = ++last_number;
     *n = (fg_node){.refs = 1, .op = (uint16_t)op, .dtype = y->dtype, .n_in = n_in, .n_attr = n_attr,
-                   .number = ++last_number, .eldest = last_number, .shape = fg_shape_ref(y->shape)};
+                   .number = number, .eldest = number, .shape = fg_shape_ref(y->shape)};
     n->attr = (int64_t *)&n->in[n_in];
     fg_live.nodes++;
     return n;
@@ -43,6 +45,7 @@ fg_node *fg_leaf(fg_array *x)
 
 fg_node *fg_node_ref(fg_node *n)
 {
+    FG_ASSERT(n->refs > 0);
     n->refs++;
     return n;
 }
@@ -50,6 +53,7 @@ fg_node *fg_node_ref(fg_node *n)
 static void unsave(fg_array **saved)
 {
     if (*saved) {
+        FG_ASSERT((*saved)->tape_refs > 0);
         (*saved)->tape_refs--;
         fg_array_unref(*saved);
         *saved = NULL;
@@ -84,6 +88,7 @@ void fg_node_spend(fg_node *n)
 
 static void node_free(fg_node *n)
 {
+    FG_ASSERT(!n->grad.array);                  /* no pass has left a cotangent there */
     fg_shape_unref(n->shape);
     fg_free(n, node_bytes(n->n_in, n->n_attr));
     fg_live.nodes--;
@@ -110,6 +115,7 @@ static void free_custom(fg_node *n)
 
 void fg_node_unref(fg_node *n)
 {
+    FG_ASSERT(!n || n->refs > 0);
     if (!n || --n->refs)
         return;
     fg_node *custom = NULL;
@@ -152,6 +158,7 @@ void fg_tensor_unref(fg_tensor t)
 
 fg_tensor fg_leaf_grad(const fg_node *leaf)
 {
+    FG_ASSERT(leaf->op == FG_OP_leaf);
     return (fg_tensor){leaf->saved, leaf->in[0].parent};
 }
 
@@ -208,6 +215,7 @@ int fg_record(const fg_call *call, fg_tensor *y)
         fg_edge *edge = &n->in[i];
         *edge = (fg_edge){.parent = call->in[i].node};
         if (edge->parent) {
+            FG_ASSERT(edge->parent->number < n->number);
             fg_node_ref(edge->parent);
             if (edge->parent->eldest < n->eldest)
                 n->eldest = edge->parent->eldest;

@@ -385,9 +385,9 @@ VM_INLINE double vm_log10_f64(double x) {
     y = (a) == 0 ? ((b) < 0 ? (T)INFINITY : (T)0) : y;                                                                \
     y = odd ? copysign(y, (a)) : y;                                                                                   \
     y = (((a) < 0) & ((a) > -(T)INFINITY) & !whole & (fabs_(b) < (T)INFINITY)) ? (T)NAN : y;                          \
-    y = ((a) != (a)) | ((b) != (b)) ? (a) + (b) : y;                                                                  \
-    y = ((a) == -1) & (fabs_(b) == (T)INFINITY) ? 1 : y;                                                              \
-    y = ((b) == 0) | ((a) == 1) ? 1 : y
+    y = (((a) != (a)) | ((b) != (b))) ? (a) + (b) : y;                                                                \
+    y = (((a) == -1) & (fabs_(b) == (T)INFINITY)) ? 1 : y;                                                            \
+    y = (((b) == 0) | ((a) == 1)) ? 1 : y
 
 VM_INLINE double vm_whole(double x) {
     double a = fabs(x), r = (a + 0x1p52) - 0x1p52;
@@ -431,7 +431,7 @@ VM_INLINE double vm_cbrt_f64(double x) {
     vm_dd s = vm_two_product(y, y), p = vm_two_product(s.hi, y);
     y = y + ((m - p.hi) - (p.lo + s.lo * y)) / (3 * s.hi);
     y = vm_scale_f64(y, t);
-    return copysign((x == 0) | !(fabs(x) < INFINITY) ? fabs(x) : y, x);
+    return copysign(((x == 0) | !(fabs(x) < INFINITY)) ? fabs(x) : y, x);
 }
 
 VM_INLINE double vm_hypot_f64(double a, double b) {
@@ -445,13 +445,13 @@ VM_INLINE double vm_hypot_f64(double a, double b) {
     vm_dd r = vm_two_product(y, y);
     double rest = (s.hi - r.hi) - r.lo + (s.lo + p.lo + q.lo);
     y = (y + (y > 0 ? rest / (2 * y) : 0)) * ik;
-    y = (a != a) | (b != b) ? a + b : y;
-    return (u == INFINITY) | (v == INFINITY) ? INFINITY : y;
+    y = ((a != a) | (b != b)) ? a + b : y;
+    return ((u == INFINITY) | (v == INFINITY)) ? INFINITY : y;
 }
 
 VM_INLINE float vm_hypot_f32(float a, float b) {
     double y = sqrt((double)a * a + (double)b * b);
-    return (fabsf(a) == INFINITY) | (fabsf(b) == INFINITY) ? INFINITY : (float)y;
+    return ((fabsf(a) == INFINITY) | (fabsf(b) == INFINITY)) ? INFINITY : (float)y;
 }
 
 #include "vecmath_trig.h"
@@ -547,13 +547,13 @@ VM_INLINE VM_T VM(elu)(VM_T a, VM_T b) { return a > 0 ? a : b * VM(expm1)(a); }
 VM_INLINE VM_T VM(celu)(VM_T a, VM_T b) {
     VM_T u = a / b, m = VM(expm1)(u), y = b * m;
     y = m > -1 ? y - (m + 1) * VM(product_rest)(u, b, a) : y;
-    return (a > 0) | (VM_LIB(fabs)(u) < (VM_T)0x1p-54) ? a : y;
+    return ((a > 0) | (VM_LIB(fabs)(u) < (VM_T)0x1p-54)) ? a : y;
 }
 
-VM_INLINE VM_T VM(maximum)(VM_T a, VM_T b) { return (a > b) | (a != a) ? a : b; }
-VM_INLINE VM_T VM(minimum)(VM_T a, VM_T b) { return (a < b) | (a != a) ? a : b; }
-VM_INLINE VM_T VM(fmax)(VM_T a, VM_T b) { return (a > b) | (b != b) ? a : b; }
-VM_INLINE VM_T VM(fmin)(VM_T a, VM_T b) { return (a < b) | (b != b) ? a : b; }
+VM_INLINE VM_T VM(maximum)(VM_T a, VM_T b) { return ((a > b) | (a != a)) ? a : b; }
+VM_INLINE VM_T VM(minimum)(VM_T a, VM_T b) { return ((a < b) | (a != a)) ? a : b; }
+VM_INLINE VM_T VM(fmax)(VM_T a, VM_T b) { return ((a > b) | (b != b)) ? a : b; }
+VM_INLINE VM_T VM(fmin)(VM_T a, VM_T b) { return ((a < b) | (b != b)) ? a : b; }
 VM_INLINE VM_T VM(copysign)(VM_T a, VM_T b) { return VM_LIB(copysign)(a, b); }
 VM_INLINE VM_T VM(heaviside)(VM_T a, VM_T b) { return a < 0 ? 0 : a > 0 ? 1 : a == 0 ? b : a; }
 
@@ -566,7 +566,7 @@ VM_INLINE VM_T VM(remainder)(VM_T a, VM_T b) {
 }
 VM_INLINE VM_T VM(floor_divide)(VM_T a, VM_T b) {
     VM_T r = VM_LIB(fmod)(a, b), q = (a - r) / b;
-    q = (r != 0) & ((b < 0) != (r < 0)) ? q - 1 : q;
+    q = ((r != 0) & ((b < 0) != (r < 0))) ? q - 1 : q;
     VM_T whole = VM(floor)(q);
     whole = q - whole > (VM_T)0.5 ? whole + 1 : whole;
     return b == 0 ? a / b : q == 0 ? VM_LIB(copysign)(0, a / b) : whole;

@@ -321,7 +321,7 @@ VM_INLINE double vm_logaddexp_f64(double a, double b) {
     double big = a > b ? a : b, small = a > b ? b : a, y = big + vm_log1p_f64(vm_exp_f64(a == b ? 0 : small - big));
     y += vm_sum_of_exps_less_1(vm_difference_dd(big, y), vm_difference_dd(small, y));
     y = fabs(big) < INFINITY ? y : big;
-    return (a != a) | (b != b) ? a + b : y;
+    return ((a != a) | (b != b)) ? a + b : y;
 }
 
 VM_INLINE double vm_logaddexp2_f64(double a, double b) {
@@ -331,5 +331,5 @@ VM_INLINE double vm_logaddexp2_f64(double a, double b) {
     y += VM_LOG2E * vm_sum_of_exps_less_1(vm_dd_multiply(vm_difference_dd(big, y), ln2),
                                           vm_dd_multiply(vm_difference_dd(small, y), ln2));
     y = fabs(big) < INFINITY ? y : big;
-    return (a != a) | (b != b) ? a + b : a == b ? a + 1 : y;
+    return ((a != a) | (b != b)) ? a + b : a == b ? a + 1 : y;
 }

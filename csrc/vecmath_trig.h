@@ -98,14 +98,14 @@ VM_INLINE double vm_arctan2_f64(double a, double b) {
     big *= k, small *= k;
     int mid = (small > VM_TAN_PI_8 * big) | (small == INFINITY);
     double z = (mid ? small - big : small) / (mid ? small + big : big);
-    z = (big == 0) | (small == INFINITY) ? 0 : z;
+    z = ((big == 0) | (small == INFINITY)) ? 0 : z;
     double t = z * (z * z) * vm_arctan_tail_f64(z * z);
     /* the angle is base + z + t within the first octant; then mirrored at pi/4, pi/2 and 0 */
     double sign = copysign(1, b) * (u > v ? -1 : 1);
     double quarters = (mid ? sign : 0) + (u > v ? 2 : copysign(1, b) < 0 ? 4 : 0);
     double y = quarters * (VM_PI_HALF / 2) + (sign * z + (sign * t + quarters * (VM_PI_HALF_LO / 2)));
     y = copysign(y, a);
-    return (a != a) | (b != b) ? a + b : y;
+    return ((a != a) | (b != b)) ? a + b : y;
 }
 
 /* (arcsin(x) - x) / x^3 of x^2 for |x| <= 1/2, relative to arcsin: 2^-60 */
@@ -123,7 +123,7 @@ VM_INLINE vm_arcsin_parts vm_arcsin_core_f64(double a) {
     int far = a > 0.5;
     double z = far ? 0.5 * (1 - a) : a * a, root = sqrt(z), s = far ? root : a;
     vm_dd q = vm_two_product(s, s);
-    double lo = far & (s > 0) ? ((z - q.hi) - q.lo) / (2 * s) : 0;
+    double lo = (far & (s > 0)) ? ((z - q.hi) - q.lo) / (2 * s) : 0;
     return (vm_arcsin_parts){s, s * z * vm_arcsin_tail_f64(z), lo};
 }
 

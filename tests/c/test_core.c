@@ -223,6 +223,19 @@ static void test_forgotten_graphs_do_not_pile_up(void)
     fg_tensor_unref(x);
 }
 
+/* Of no machine's memory, so that what is computed with them must not wrap around to something small. */
+static void test_sizes_beyond_all_memory_are_refused(void)
+{
+    static const size_t bytes[] = {SIZE_MAX, SIZE_MAX - 62, SIZE_MAX - 63, SIZE_MAX / 2 + 1};
+    for (size_t i = 0; i < sizeof bytes / sizeof *bytes; i++) {
+        CHECK(!fg_alloc(bytes[i]) && fg_failed() == FG_NO_MEMORY);
+        CHECK(!fg_alloc_lasting(bytes[i]) && fg_failed() == FG_NO_MEMORY);
+    }
+    int64_t length = (int64_t)(PTRDIFF_MAX / 16) + 1, squares[2] = {(int64_t)1 << 32, (int64_t)1 << 32};
+    CHECK(!fg_shape_new(1, &length) && fg_failed() == FG_BAD_VALUE);
+    CHECK(!fg_shape_new(2, squares) && fg_failed() == FG_BAD_VALUE);
+}
+
 #ifdef WRAP
 /* The same for a pass that is recorded, and one through what it recorded. */
 static void test_every_allocation_can_fail_twice(void)
@@ -308,6 +321,7 @@ int main(void)
         TEST(test_change_in_place),
         TEST(test_two_million_operations),
         TEST(test_forgotten_graphs_do_not_pile_up),
+        TEST(test_sizes_beyond_all_memory_are_refused),
 #ifdef WRAP
         TEST(test_every_allocation_can_fail),
         TEST(test_every_allocation_can_fail_twice),
