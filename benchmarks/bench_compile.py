@@ -3,6 +3,8 @@
 JAX's compile time is not in these figures; `test_time_to_record` reports ours on its own.
 """
 
+from itertools import pairwise
+
 import fastgrad as fg
 import numpy as np
 import pytest
@@ -123,7 +125,7 @@ def net(sizes, batch):
     rng = np.random.default_rng(0)
     params = [
         [rng.normal(size=(m, n)).astype(np.float32) / np.float32(m) ** 0.5, np.zeros(n, np.float32)]
-        for m, n in zip(sizes, sizes[1:])
+        for m, n in pairwise(sizes)
     ]
     return params, rng.normal(size=(batch, sizes[0])).astype(np.float32), rng.integers(0, sizes[-1], batch)
 

@@ -11,12 +11,14 @@
 
 void (*fg_on_release)(void *owner);
 
+/* clang-format off */
 static const struct { const char *name; size_t itemsize; } dtypes[FG_N_DTYPES] = {
     [FG_FLOAT32] = {"float32", 4}, [FG_FLOAT64] = {"float64", 8}, [FG_BOOL] = {"bool", 1},
     [FG_INT8] = {"int8", 1},       [FG_INT16] = {"int16", 2},     [FG_INT32] = {"int32", 4},
     [FG_INT64] = {"int64", 8},     [FG_UINT8] = {"uint8", 1},     [FG_UINT16] = {"uint16", 2},
     [FG_UINT32] = {"uint32", 4},   [FG_UINT64] = {"uint64", 8},
 };
+/* clang-format on */
 
 size_t fg_itemsize(int dtype) { return dtypes[dtype].itemsize; }
 const char *fg_dtype_name(int dtype) { return dtypes[dtype].name; }

@@ -33,6 +33,7 @@
 
 #define FG_MAX_NDIM 32
 
+/* clang-format off */
 typedef enum {
     FG_RAISED = -1,         /* by one of the caller's functions, fg_on_*: it knows the reason */
     FG_OK, FG_NO_MEMORY, FG_BAD_VALUE, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED,
@@ -44,6 +45,7 @@ typedef enum {
     FG_FLOAT32, FG_FLOAT64, FG_BOOL, FG_INT8, FG_INT16, FG_INT32, FG_INT64,
     FG_UINT8, FG_UINT16, FG_UINT32, FG_UINT64, FG_N_DTYPES
 } fg_dtype;
+/* clang-format on */
 #define FG_IS_FLOAT(dtype) ((dtype) <= FG_FLOAT64)
 
 /* ---- op numbers: the rows of ops.def, then those of structural.def ------------------------------------ */

@@ -94,8 +94,10 @@ typedef struct slot {
  * elements or repeated rows. Within groups only there are sums, of all elements, over rows and over columns, and
  * products that are made some rows at a time. When all have their places, some steps become a LOOP_STEP: flat ones in
  * whole vectors, and small products and sums. */
+/* clang-format off */
 typedef enum { RUN, LOOP_STEP, UNARY_STEP, BINARY_STEP, UNARY_VJP_STEP, BINARY_VJP_STEP, COMPARE_STEP, WHERE_STEP,
                SUM_STEP, ROWS_SUM_STEP, COLS_SUM_STEP, PRODUCT_STEP } kind;
+/* clang-format on */
 
 enum {
     FG_RESULT = 4,              /* where a flat step's result is listed, behind at most so many operands */

@@ -1,7 +1,7 @@
 """Gradients clipped inside of a graph, by a function with a rule of its own.
 
-A recurrence that grows makes the gradient by its early states explode. `clip_gradient` returns its argument as it is; its
-rule scales what comes back through it to a norm of at most `limit`, at each step of the recurrence.
+A recurrence that grows makes the gradient by its early states explode. `clip_gradient` returns its argument as it is;
+its rule scales what comes back through it to a norm of at most `limit`, at each step of the recurrence.
 """
 
 from functools import partial

@@ -1,5 +1,7 @@
 """A net with two hidden layers learns two interleaved spirals, step by step with `training_step`."""
 
+from itertools import pairwise
+
 import numpy as np
 
 import fastgrad as fg
@@ -17,7 +19,7 @@ params = [
         "weights": (rng.standard_normal((rows, columns)) * np.sqrt(2 / rows)).astype(np.float32),
         "bias": np.zeros(columns, np.float32),
     }
-    for rows, columns in zip(sizes, sizes[1:])
+    for rows, columns in pairwise(sizes)
 ]
 
 

@@ -47,7 +47,7 @@ def test_results_share_memory_with_nothing(n):
         a[...] = np.nan
     same_tree(list(second), kept)
     same_tree(list(compiled(x, y)), kept)
-    same_tree(list(second), list(eagerly(f, x, y)[:7]) + [constant, *eagerly(f, x, y)[8:]])
+    same_tree(list(second), [*eagerly(f, x, y)[:7], constant, *eagerly(f, x, y)[8:]])
 
 
 def test_results_outlive_the_program_and_the_inputs():

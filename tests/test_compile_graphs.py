@@ -132,7 +132,7 @@ def test_random_graphs_replay_to_the_last_bit(steps, shapes, dtype):
     f = graph(steps)
 
     def last(*inputs):
-        return [v for v in f(*inputs)[-3:]]
+        return list(f(*inputs)[-3:])
 
     def loss(*inputs):
         return sum((fg.sum(v * v) for v in f(*inputs)[-3:]), start=fg.sum(inputs[0]))
@@ -140,7 +140,7 @@ def test_random_graphs_replay_to_the_last_bit(steps, shapes, dtype):
     numbers = tuple(range(len(shapes)))
     value, gradient = fg.compile(last), fg.compile(fg.value_and_grad(loss, numbers))
     rng = np.random.default_rng(len(steps))
-    for call in range(3):
+    for _ in range(3):
         inputs = draw_inputs(shapes, dtype, rng)
         before = [x.copy() for x in inputs]
         with np.errstate(all="ignore"):

@@ -20,8 +20,8 @@ INTEGERS = [np.dtype(c) for c in "?bhilBHIL"]
 
 @pytest.mark.parametrize("start", INTEGERS, ids=str)
 def test_integers_are_converted_as_numpy_does(start):
-    info = None if start == bool else np.iinfo(start)
-    x = np.array([0, 1, 0, 1] if start == bool else [0, 1, info.max, info.min, info.max // 3], start)
+    info = None if start.kind == "b" else np.iinfo(start)
+    x = np.array([0, 1, 0, 1] if start.kind == "b" else [0, 1, info.max, info.min, info.max // 3], start)
     x = np.concatenate([x, np.resize(x, 700)])
     targets = [*INTEGERS, np.dtype(np.float32), np.dtype(np.float64)]
     f = fg.compile(lambda x: [fg.astype(x, t) for t in targets])
@@ -348,7 +348,7 @@ INDEXING = {
     "take": lambda x, i, j, k: (fg.take(x, i, axis=1), np.take(x, j), x.take(k, axis=-1)),
     "computed": lambda x, i, j, k: (
         x[fg.argmax(x, axis=0)[0] % 3], x[(i + j) % 3, i * 0 - 1], x[i + 0, fg.astype(x[0, 0, :3] > 0, int)]
-    ),  # fmt: skip
+    ),
     "integers": lambda x, i, j, k: (j[i], fg.astype(x, int)[i, j], (x > 0)[i, :, j]),
 }
 

@@ -67,7 +67,7 @@ def nested():
 
 NOISE, SLOTS = Noise(), Slots()
 DRAWS = {
-    "np.random": (lambda x: x + np.random.rand(3), r"numpy\.random "),
+    "np.random": (lambda x: x + np.random.rand(3), r"numpy\.random "),  # noqa: NPY002
     "np.random in a library": (lambda x: x + np.random.mtrand.normal(size=3), r"numpy\.random "),
     "random": (lambda x: x * random.random(), "random "),
     "global": (lambda x: x + RNG.normal(size=3), r"a numpy\.random\.Generator "),

@@ -78,7 +78,7 @@ def batches(**arguments):
 def test_every_row_is_seen_once_an_epoch():
     seen = batches(epochs=3, batch_size=4, seed=0)
     assert [len(rows) for rows in seen] == [4, 4, 2] * 3
-    epochs = [sum(seen[i : i + 3], []) for i in (0, 3, 6)]
+    epochs = [[*seen[i], *seen[i + 1], *seen[i + 2]] for i in (0, 3, 6)]
     assert all(sorted(rows) == list(range(10)) for rows in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
 

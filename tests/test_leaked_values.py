@@ -30,7 +30,7 @@ TRANSFORMS = {
     "vmap of grad": lambda f: fg.vmap(fg.grad(lambda x: fg.sum(f(x) ** 2)))(X),
     "compile of grad": lambda f: fg.compile(fg.grad(lambda x: fg.sum(f(x) ** 2)))(X),
     "compile of scan": lambda f: fg.compile(lambda x: fg.scan(lambda c, r: (c, f(r)), 0.0, x))(X),
-    "one that fails": lambda f: pytest.raises(fg.TraceError, fg.compile(lambda x: float(f(x)[0])), X),
+    "one that fails": lambda f: pytest.raises(fg.TraceError, fg.compile(lambda x: float(f(x)[0])), X),  # noqa: RUF061
 }
 USES = {
     "operator": lambda t: t + 1.0,

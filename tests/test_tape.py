@@ -444,7 +444,6 @@ def test_a_chain_of_two_million_operations_runs_backward_and_is_freed_on_a_small
     def free():
         x, y = chain(2_000_000)
         del y
-        y = None
         return nodes()
 
     before = nodes()
