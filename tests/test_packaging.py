@@ -2,8 +2,10 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tomllib
 import types
 import zipfile
 from pathlib import Path
@@ -80,6 +82,44 @@ def test_repository_text_is_plain():
         assert not text or text.endswith("\n"), path
 
 
+def test_lines_have_at_most_120_columns():
+    suffixes = (".c", ".h", ".py", ".pyi", ".pyx", ".pxi", ".pxd")
+    long = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in repository_files()
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if path.suffix in suffixes and len(line) > 120
+    ]
+    assert long == []
+
+
+def test_the_linters_before_a_commit_are_those_of_the_project():
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    assert set(re.findall(r"additional_dependencies: \[(.*)\]", hooks)) == set(groups["lint"])
+
+
+def build(tmp_path, *options, **environment):
+    command = [sys.executable, "setup.py", *options, "--build-lib", tmp_path, "--build-temp", tmp_path]
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the platform is named by the environment on Unix only")
+@pytest.mark.parametrize(
+    "options, environment, sentence",
+    [
+        (["--compiler=msvc"], {}, "flags that GCC and Clang know and MSVC does not"),
+        ([], {"_PYTHON_HOST_PLATFORM": "macosx-11.0-universal2"}, "one architecture at a time, not for macosx-11.0-uni"),
+    ],
+)
+def test_what_is_not_supported_is_refused_before_anything_is_compiled(tmp_path, options, environment, sentence):
+    refused = build(tmp_path, "build_ext", *options, **environment)
+    assert refused.returncode != 0
+    assert sentence in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert "compiling" not in refused.stdout
+
+
 @pytest.mark.slow
 def test_wheel(tmp_path):
     run("-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, ROOT)
@@ -94,10 +134,18 @@ def test_wheel(tmp_path):
 
 
 @pytest.mark.slow
-def test_our_c_compiles_without_warnings_under_every_instruction_set(tmp_path):
-    environment = {**os.environ, "FASTGRAD_WERROR": "1"}
-    run("setup.py", "build_ext", "--build-lib", tmp_path, "--build-temp", tmp_path, cwd=ROOT, env=environment)
+@pytest.mark.parametrize("compiler", [None, "clang"])
+def test_our_c_compiles_without_warnings_under_every_instruction_set(tmp_path, compiler):
+    """By the compiler at hand and by clang. The build says what it does, unless it is to be quiet."""
+    if compiler and not shutil.which(compiler):
+        pytest.skip(f"{compiler} is not here")
+    environment = {"FASTGRAD_WERROR": "1", **({"CC": compiler} if compiler else {})}
+    done = build(tmp_path, "build_ext", **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
     assert list((tmp_path / "fastgrad").glob("_core.*"))
+    assert re.search(r"^fastgrad: building \d+ objects for .* on \d+ cores?", done.stdout, re.M), done.stdout
+    quiet = build(tmp_path, "-q", "build_ext", **environment)
+    assert (quiet.returncode, quiet.stdout) == (0, ""), quiet.stderr
 
 
 def test_the_stub_exports_what_the_core_does():

@@ -1,4 +1,4 @@
-"""Every Python example of the README and of docs/ runs, one after the other in one namespace a page."""
+"""Every Python example of the README and of docs/ runs, in one namespace a page; every relative link leads somewhere."""
 
 import re
 from pathlib import Path
@@ -19,6 +19,25 @@ def test_examples_run(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number, block in enumerate(examples(page), 1):
         exec(compile(block, f"{page.name}, example {number}", "exec"), namespace)
     assert capsys.readouterr().out
+
+
+def anchors(page: Path) -> set[str]:
+    """Of its headings: in lower case, blanks as hyphens, without other punctuation."""
+    headings = re.findall(r"^#+ +(.*)", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        path, _, anchor = link.partition("#")
+        if "://" in link or link.startswith("mailto:"):
+            continue
+        target = page.parent / path if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert broken == []
 
 
 def test_first_example_is_short() -> None:

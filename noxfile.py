@@ -1,0 +1,182 @@
+"""The tasks of the project. `nox -l` lists them, `nox -s tests lint` runs two, what stands behind `--` goes to pytest.
+
+tests, isa, slow, sanitized, types and docs run in the environment that nox itself runs in, where
+`pip install -e '.[test]'` has put fastgrad: nothing is built or installed again. The others make environments of their
+own. Those that build the core in another way work in a copy of the tree, so that any two sessions but build and slow,
+which both make a wheel, can run side by side: `nox -j 2`. .ci/run names the sessions that every change must pass.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+LINT = nox.project.load_toml(ROOT / "pyproject.toml")["dependency-groups"]["lint"]
+WHEEL_LIMIT = 5_000_000  # bytes
+IMPORT_LIMIT = 25  # milliseconds beyond those of `import numpy`
+
+nox.needs_version = ">=2026"
+nox.options.sessions = ["lint", "tests", "types", "docs"]
+nox.options.allow_parallel = True
+
+
+def here(session, *command, **options):
+    """Run a module in the environment of nox."""
+    session.run(sys.executable, "-m", *command, **options)
+
+
+def copy_of_the_tree(session):
+    """Without what was built in it."""
+    target = Path(session.create_tmp()).resolve() / "tree"
+    shutil.rmtree(target, ignore_errors=True)
+    left_out = shutil.ignore_patterns(".git", ".nox", "build", "*.so", "*.egg-info", "__pycache__", ".*_cache")
+    shutil.copytree(ROOT, target, ignore=left_out)
+    return target
+
+
+# ---- in the environment of nox ---------------------------------------------------------------------------------------
+@nox.session(python=False)
+def tests(session):
+    """The tests and the examples of the docstrings, but those marked as slow."""
+    here(session, "pytest", *session.posargs)
+
+
+@nox.session(python=False)
+@nox.parametrize("name", ["baseline", "avx2", "avx512", "neon"], ids=["baseline", "avx2", "avx512", "neon"])
+def isa(session, name):
+    """The tests with the kernels of another instruction set than the best one, which `tests` takes."""
+    program = "from fastgrad import _core; print(*[s for s in _core.available_isas() if s != _core.isa()])"
+    others = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    if name not in others:
+        session.skip(f"this machine has no other instruction set {name}")
+    here(session, "pytest", "-q", *session.posargs, env={"FASTGRAD_ISA": name})
+
+
+@nox.session(python=False)
+def slow(session):
+    """The tests marked as slow, those of the C core alone among them."""
+    here(session, "pytest", "-m", "slow", *session.posargs)
+
+
+@nox.session(python=False)
+def sanitized(session):
+    """The tests with the address and undefined-behaviour sanitizers and the assertions of csrc/debug.h."""
+    compiler = os.environ.get("CC", "cc").split()
+
+    def library(name):
+        found = subprocess.run([*compiler, f"-print-file-name={name}"], capture_output=True, text=True)
+        return found.stdout.strip()
+
+    if not os.path.isabs(library("libasan.so")):
+        session.skip(f"{compiler[0]} has no sanitizers that can be preloaded")
+    session.chdir(copy_of_the_tree(session))
+    build = ["setup.py", "-q", "build_ext", "-i"]
+    session.run(sys.executable, *build, env={"FASTGRAD_SANITIZE": "address,undefined"})
+    # Leaks are for the tests to find: the interpreter itself frees too little at exit. Requests that are too large are
+    # tested, too.
+    environment = {
+        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=4096",
+        "LD_PRELOAD": f"{library('libasan.so')} {library('libubsan.so')}",
+    }
+    without = [f"--ignore=tests/{name}.py" for name in ("test_packaging", "test_config", "test_typing")]
+    here(session, "pytest", "-q", "tests", *without, *session.posargs, env=environment)
+
+
+@nox.session(python=False)
+def types(session):
+    """mypy in strict mode on fastgrad and on a user's program, and the stub of the core against the core."""
+    here(session, "mypy")
+    here(session, "pytest", "-q", "tests/test_typing.py", *session.posargs)
+
+
+@nox.session(python=False)
+def docs(session):
+    """The examples and the links of the README and the pages of docs/."""
+    here(session, "pytest", "-q", "tests/test_readme.py", *session.posargs)
+
+
+# ---- in environments of their own ------------------------------------------------------------------------------------
+@nox.session
+def lint(session):
+    """ruff, clang-format and codespell, in the versions of pyproject.toml. `nox -s lint -- fix` changes the files."""
+    session.install(*LINT)
+    fix = "fix" in session.posargs
+    sources = sorted(str(p) for folder in ("csrc", "examples", "tests") for p in Path(folder).rglob("*.[ch]"))
+    session.run("ruff", "check", *(["--fix"] if fix else []), ".")
+    session.run("ruff", "format", *([] if fix else ["--check"]), ".")
+    session.run("clang-format", *(["-i"] if fix else ["--dry-run", "-Werror"]), *sources)
+    session.run("codespell")
+
+
+@nox.session
+def build(session):
+    """A wheel: its size, its import time and the demo, away from the sources."""
+    folder = Path(session.create_tmp()).resolve()
+    shutil.rmtree(folder / "wheel", ignore_errors=True)
+    session.run("python", "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder / "wheel"), ".")
+    (wheel,) = (folder / "wheel").glob("fastgrad-*.whl")
+    size = wheel.stat().st_size
+    session.log(f"{wheel.name}: {size} bytes")
+    if size >= WHEEL_LIMIT:
+        session.error(f"the wheel must stay below {WHEEL_LIMIT} bytes")
+    session.install(f"{wheel}[demo]")
+    shutil.copy("benchmarks/import_time.py", folder)
+    session.chdir(folder)
+    session.run("python", "import_time.py", "--limit", str(IMPORT_LIMIT))
+    session.run("python", "-m", "fastgrad.demo")
+
+
+@nox.session
+def bench(session):
+    """The benchmarks, beside PyTorch and JAX: `nox -s bench -- benchmarks/bench_chain.py` for those of one file."""
+    session.install("-e", ".[bench]")
+    session.run("python", "-m", "pytest", *(session.posargs or ["benchmarks"]))
+
+
+# ---- other versions of what fastgrad runs on -------------------------------------------------------------------------
+def tests_in_a_copy(session, python, *requirements):
+    """Build in a copy of the tree, by another interpreter or with other packages, and run the tests there."""
+    tree = copy_of_the_tree(session)
+    environment = tree.parent / "environment"
+    shutil.rmtree(environment, ignore_errors=True)
+    session.run(python, "-m", "venv", str(environment), external=True)
+    python = str(next(environment.glob("[bS]*/python*")))  # bin/python, Scripts/python.exe
+    session.chdir(tree)
+    session.run(python, "-m", "pip", "install", "-q", "-e", ".[test]", *requirements, external=True)
+    session.run(python, "-c", "import numpy, sys; print(sys.version, numpy.__version__)", external=True)
+    session.run(python, "-m", "pytest", "-q", *session.posargs, external=True)
+
+
+def interpreter(version):
+    """The path of a CPython that runs, or None. A name on the PATH may be that of a stub which starts none."""
+    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
+    for path in (shutil.which(f"python{version}"), *sorted(map(str, versions.glob(f"{version}.*/bin/python")))):
+        if path and subprocess.run([path, "-c", "import venv"], capture_output=True).returncode == 0:
+            return path
+    return None
+
+
+@nox.session(python=False)
+def numpy_oldest(session):
+    """The tests with the oldest NumPy that the metadata promise."""
+    tests_in_a_copy(session, sys.executable, "numpy==2.0.*")
+
+
+@nox.session(python=False)
+def numpy_newest(session):
+    """The tests with the newest NumPy, release candidates included."""
+    tests_in_a_copy(session, sys.executable, "--upgrade", "--pre", "numpy")
+
+
+@nox.session(python=False)
+@nox.parametrize("version", ["3.12", "3.13"], ids=["3.12", "3.13"])
+def pythons(session, version):
+    """The tests on other CPythons, where they are found."""
+    python = interpreter(version)
+    if not python:
+        session.skip(f"no CPython {version} is found here")
+    tests_in_a_copy(session, python)
