@@ -68,7 +68,7 @@ def sanitized(session):
     compiler = os.environ.get("CC", "cc").split()
 
     def library(name):
-        found = subprocess.run([*compiler, f"-print-file-name={name}"], capture_output=True, text=True)
+        found = subprocess.run([*compiler, f"-print-file-name={name}"], check=False, capture_output=True, text=True)
         return found.stdout.strip()
 
     if not os.path.isabs(library("libasan.so")):
@@ -155,7 +155,7 @@ def interpreter(version):
     """The path of a CPython that runs, or None. A name on the PATH may be that of a stub which starts none."""
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
     for path in (shutil.which(f"python{version}"), *sorted(map(str, versions.glob(f"{version}.*/bin/python")))):
-        if path and subprocess.run([path, "-c", "import venv"], capture_output=True).returncode == 0:
+        if path and subprocess.run([path, "-c", "import venv"], check=False, capture_output=True).returncode == 0:
             return path
     return None
 

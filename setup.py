@@ -117,8 +117,8 @@ class BuildCore(build_ext):
         self.announce(f"fastgrad: compiling {source} ({label})", logging.INFO)
         if SANITIZE:
             # Instrumented loops over the same expression are contracted differently, and tests compare bits.
-            flags = [*flags, "-g", "-fno-omit-frame-pointer", f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all",
-                     "-ffp-contract=off"]
+            flags = [*flags, "-ffp-contract=off", "-g", "-fno-omit-frame-pointer"]
+            flags += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all"]
         target.unlink(missing_ok=True)  # a failed compilation must not leave an old object that looks current
         self.compiler.compile(
             [source],

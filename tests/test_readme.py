@@ -1,4 +1,4 @@
-"""Every Python example of the README and of docs/ runs, in one namespace a page; every relative link leads somewhere."""
+"""Every Python example of the README and of docs/ runs, in one namespace a page; relative links lead somewhere."""
 
 import re
 from pathlib import Path

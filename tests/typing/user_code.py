@@ -1,7 +1,7 @@
 """A program of a user, checked by mypy in strict mode and run: what the public names promise to a type checker.
 
 `assert_type` states a promise. Each `type: ignore[code]` is a wrong use that must be refused with that code: strict
-mode reports one that is not needed. tests/test_typing.py checks this file, and calls its functions but those that are wrong.
+mode reports one that is not needed. tests/test_typing.py checks this file, and calls its functions but `wrong`.
 """
 
 from typing import Any, assert_type
