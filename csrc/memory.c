@@ -28,7 +28,7 @@ fg_counts fg_live;
 
 static size_t aligned(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 
-/* The class of a request of `bytes` <= LARGEST, and what a block of that class holds. */
+/* The class of a request of `bytes`, and what a block of that class holds; -1 and `bytes` if it is not cached. */
 static int size_class(size_t bytes, size_t *capacity)
 {
     if (bytes <= SMALL_CLASSES * ALIGNMENT) {
@@ -37,7 +37,7 @@ static int size_class(size_t bytes, size_t *capacity)
         return c;
     }
     if (bytes > LARGEST_CACHED) {
-        *capacity = aligned(bytes);
+        *capacity = bytes;                      /* fg_alloc_lasting rounds it up, or refuses it */
         return -1;
     }
     size_t base = SMALL_CLASSES * ALIGNMENT;
@@ -93,8 +93,6 @@ void fg_free_lasting(void *memory, size_t bytes)
 
 void *fg_alloc(size_t bytes)
 {
-    if (bytes > LARGEST)
-        return no_memory(bytes);
     size_t capacity;
     int c = size_class(bytes, &capacity);
     block *b = c < 0 ? NULL : free_blocks[c];
