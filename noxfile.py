@@ -106,7 +106,7 @@ def lint(session):
     session.install(*LINT)
     fix = "fix" in session.posargs
     sources = sorted(str(p) for folder in ("csrc", "examples", "tests") for p in Path(folder).rglob("*.[ch]"))
-    session.run("ruff", "check", *(["--fix"] if fix else []), ".")
+    session.run("ruff", "check", "--output-format=concise", *(["--fix"] if fix else []), ".")
     session.run("ruff", "format", *([] if fix else ["--check"]), ".")
     session.run("clang-format", *(["-i"] if fix else ["--dry-run", "-Werror"]), *sources)
     session.run("codespell")
