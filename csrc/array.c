@@ -52,12 +52,12 @@ fg_shape *fg_shape_new(int ndim, const int64_t *dim)
             fg_fail(FG_BAD_VALUE, "negative length %lld of axis %d", (long long)dim[i], i);
             return NULL;
         }
-        size *= dim[i];
         int64_t length = dim[i] ? dim[i] : 1;
         if (extent > MOST_ELEMENTS / length) {
             return too_large(ndim, dim);
         }
         extent *= length;
+        size *= dim[i];                         /* at most the extent */
     }
     fg_shape *s = fg_alloc(shape_bytes(ndim));
     if (!s)
