@@ -75,7 +75,7 @@ def test_the_example_of_the_core_alone(tmp_path, core):
 
 def test_a_failed_assertion_names_its_place_and_stops_the_program(tmp_path, core):
     source = tmp_path / "fails.c"
-    lines = ['#include "debug.h"', "int main(int n, char **v)", "{", "FG_ASSERT(n == 2 && v);", "return 0;", "}"]
+    lines = ['#include "core/debug.h"', "int main(int n, char **v)", "{", "FG_ASSERT(n == 2 && v);", "return 0;", "}"]
     source.write_text("\n".join(lines))
     program = linked(tmp_path, core, compiled(tmp_path, source))
     failed = subprocess.run([program], capture_output=True, text=True)

@@ -1,0 +1,382 @@
+/* backward.c: walks over the tape, and the backward pass.
+ *
+ * A node's parents have smaller numbers than itself: taking always the largest number that has been met visits every
+ * node once, after all its users. No walk recurses. Each one writes its number into the nodes that it works on, so that
+ * two threads that come into each other's way find out.
+ *
+ * A cotangent is a tensor, array and node: the rules are made of operations, and while a pass is recorded these go on
+ * the tape like any others, so that what the pass computes can be differentiated again.
+ */
+#include "core/debug.h"
+#include "program.h"
+
+#include <stdlib.h>
+
+int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx);
+
+/* ---- lists and heaps of nodes ------------------------------------------------------------------------- */
+typedef struct {
+    fg_node **node;
+    int64_t n, capacity;
+} node_list;
+
+static int append(node_list *list, fg_node *n)
+{
+    if (list->n == list->capacity) {
+        int64_t capacity = list->capacity ? 2 * list->capacity : 64;
+        fg_node **grown = realloc(list->node, (size_t)capacity * sizeof *grown);
+        if (!grown)
+            return fg_fail(FG_NO_MEMORY, "no memory for the backward pass");
+        list->node = grown;
+        list->capacity = capacity;
+    }
+    list->node[list->n++] = n;
+    return FG_OK;
+}
+
+static int push(node_list *heap, fg_node *n)
+{
+    int status = append(heap, n);
+    if (status)
+        return status;
+    int64_t i = heap->n - 1;
+    for (; i && heap->node[(i - 1) / 2]->number < n->number; i = (i - 1) / 2)
+        heap->node[i] = heap->node[(i - 1) / 2];
+    heap->node[i] = n;
+    return FG_OK;
+}
+
+static fg_node *pop(node_list *heap)
+{
+    fg_node *top = heap->node[0], *last = heap->node[--heap->n];
+    int64_t i = 0, child;
+    while ((child = 2 * i + 1) < heap->n) {
+        if (child + 1 < heap->n && heap->node[child + 1]->number > heap->node[child]->number)
+            child++;
+        if (heap->node[child]->number <= last->number)
+            break;
+        heap->node[i] = heap->node[child];
+        i = child;
+    }
+    if (heap->n)
+        heap->node[i] = last;
+    FG_ASSERT(!heap->n || heap->node[0]->number < top->number);     /* no node is met twice */
+    return top;
+}
+
+/* ---- walks -------------------------------------------------------------------------------------------- */
+/* What a node is to a pass within whose rules another one runs that ends there, too. */
+typedef struct {
+    fg_tensor grad;
+    uint16_t pass;
+    uint8_t end;
+} standing;
+
+typedef struct {
+    uint16_t number;
+    int marked;             /* only nodes that bear its number matter */
+    uint64_t oldest;        /* older nodes do not matter */
+    node_list queue;        /* nodes that are to be visited: a heap, the newest on top */
+    node_list reached;      /* by a walk, and marked */
+    node_list leaves;       /* that have received a cotangent, if it is to become their .grad */
+    int n;                  /* the nodes where it ends; 0: at leaves */
+    fg_node *const *wrt;
+    standing *before;
+    fg_switches *here;      /* of this thread; while a recorded pass goes on, grad_enabled */
+    int was_enabled;
+} pass;
+
+static int begin(pass *p, int n, fg_node *const *wrt)
+{
+    static uint16_t last;
+    last += last == UINT16_MAX ? 2 : 1;
+    *p = (pass){.number = last, .oldest = n ? UINT64_MAX : 0, .n = n, .wrt = wrt, .here = &fg_here};
+    p->was_enabled = p->here->grad_enabled;
+    if (n && !(p->before = fg_alloc((size_t)n * sizeof *p->before))) {
+        p->n = 0;
+        return FG_NO_MEMORY;
+    }
+    for (int i = 0; i < n; i++) {
+        p->before[i] = (standing){wrt[i]->grad, wrt[i]->pass, wrt[i]->end};
+        wrt[i]->grad = (fg_tensor){0};
+        wrt[i]->pass = p->number;
+        wrt[i]->end = 1;
+        if (wrt[i]->number < p->oldest)
+            p->oldest = wrt[i]->number;
+    }
+    return FG_OK;
+}
+
+static void drop_cotangent(fg_node *n)
+{
+    fg_tensor g = n->grad;
+    n->grad = (fg_tensor){0};
+    n->pass = 0;
+    fg_tensor_unref(g);
+}
+
+/* Leave no trace in the nodes; `reached` is the caller's to free. */
+static void end(pass *p)
+{
+    for (int64_t i = 0; i < p->reached.n; i++)
+        p->reached.node[i]->pass = 0;
+    for (int64_t i = 0; i < p->queue.n; i++)
+        drop_cotangent(p->queue.node[i]);
+    for (int64_t i = 0; i < p->leaves.n; i++)
+        drop_cotangent(p->leaves.node[i]);
+    free(p->queue.node);
+    free(p->leaves.node);
+    for (int i = p->n - 1; i >= 0; i--) {
+        drop_cotangent(p->wrt[i]);
+        p->wrt[i]->grad = p->before[i].grad;
+        p->wrt[i]->pass = p->before[i].pass;
+        p->wrt[i]->end = p->before[i].end;
+    }
+    if (p->n)
+        fg_free(p->before, (size_t)p->n * sizeof *p->before);
+    p->here->grad_enabled = p->was_enabled;
+}
+
+static int in_the_way(void)
+{
+    return fg_fail(FG_BAD_TAPE, "backward: another backward pass has not finished with this graph; let one thread "
+                   "finish before the other begins");
+}
+
+static int meet(pass *p, fg_node *n)
+{
+    if (!n || n->pass == p->number || n->op == FG_OP_leaf || n->number < p->oldest)
+        return FG_OK;
+    if (n->pass)
+        return in_the_way();
+    int status = push(&p->queue, n);
+    if (!status)
+        n->pass = p->number;
+    return status;
+}
+
+/* List and mark what all y were computed from since the ends were made, the newest first. */
+static int walk(pass *p, int n_y, const fg_tensor *y)
+{
+    int status = FG_OK;
+    for (int i = 0; !status && i < n_y; i++)
+        status = meet(p, y[i].node);
+    while (!status && p->queue.n) {
+        fg_node *n = pop(&p->queue);
+        if ((status = append(&p->reached, n)))
+            n->pass = 0;
+        for (int i = 0; !status && i < n->n_in; i++)
+            status = meet(p, n->in[i].parent);
+    }
+    return status;
+}
+
+/* List and mark only those between the ends and all y, the oldest first. */
+static int mark_between(pass *p, int n_y, const fg_tensor *y)
+{
+    int status = walk(p, n_y, y);
+    node_list *list = &p->reached;
+    for (int64_t i = 0, j = list->n - 1; i < j; i++, j--) {
+        fg_node *n = list->node[i];
+        list->node[i] = list->node[j];
+        list->node[j] = n;
+    }
+    int64_t kept = 0;
+    for (int64_t k = 0; k < list->n; k++) {
+        fg_node *n = list->node[k];
+        n->pass = 0;
+        for (int i = 0; i < n->n_in; i++)
+            if (n->in[i].parent && n->in[i].parent->pass == p->number)
+                n->pass = p->number;
+        if (n->pass)
+            list->node[kept++] = n;
+    }
+    list->n = kept;
+    p->marked = 1;
+    return status;
+}
+
+/* A transform names no call that could have retained the graph: the pass was that of another transform, mostly. */
+static int used_up(int by_transform)
+{
+    return fg_fail(FG_BAD_TAPE, by_transform ?
+                   "this graph was already used by an earlier backward pass, that of a grad around it or of a "
+                   ".backward() within, and its values are freed; call what vjp or linearize returned before that, or "
+                   "make it anew" :
+                   "backward: this graph was already used by an earlier backward pass and its values are freed; "
+                   "pass retain_graph=True to the earlier call, or compute the result anew");
+}
+
+int fg_tape_between(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int64_t *count, fg_node ***out)
+{
+    pass p;
+    int status = begin(&p, n, wrt);
+    if (!status)
+        status = mark_between(&p, n_y, y);
+    for (int64_t i = 0; !status && i < p.reached.n; i++)
+        if (p.reached.node[i]->spent)
+            status = used_up(1);
+    end(&p);
+    *count = p.reached.n;
+    *out = p.reached.node;
+    return status;
+}
+
+static int note_behind(const pass *p, fg_node *n, node_list *found)
+{
+    return n && n->number < p->oldest ? append(found, n) : FG_OK;
+}
+
+int fg_tape_behind(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int64_t *count, fg_node ***out)
+{
+    pass p;
+    node_list found = {0};
+    int status = begin(&p, n, wrt);
+    if (!status)
+        status = walk(&p, n_y, y);
+    for (int i = 0; !status && i < n_y; i++)
+        status = note_behind(&p, y[i].node, &found);
+    for (int64_t k = 0; k < p.reached.n; k++)
+        for (int i = 0; !status && i < p.reached.node[k]->n_in; i++)
+            status = note_behind(&p, p.reached.node[k]->in[i].parent, &found);
+    end(&p);
+    free(p.reached.node);
+    *count = found.n;
+    *out = found.node;
+    return status;
+}
+
+/* ---- the backward pass -------------------------------------------------------------------------------- */
+/* sum += g, taking over the reference g. The first contribution is kept as it is, later ones are added: in place where
+ * nobody else looks at the sum, unless passes are recorded, for then a node may have saved it. */
+static int accumulate(fg_tensor *sum, fg_tensor g, int recorded)
+{
+    if (!sum->array) {
+        *sum = g;
+        return FG_OK;
+    }
+    FG_ASSERT(sum->array->dtype == g.array->dtype && fg_shape_equal(sum->array->shape, g.array->shape));
+    fg_tensor total = *sum;
+    int status = recorded ? fg_binary(FG_OP_add, *sum, g, &total) : fg_binary_inplace(FG_OP_add, &total, g);
+    if (!status && recorded)
+        fg_tensor_unref(*sum);
+    *sum = total;
+    fg_tensor_unref(g);
+    return status;
+}
+
+static inline int send(pass *p, fg_node *to, fg_tensor g)
+{
+    if (to->pass == p->number && to->grad.array)
+        return accumulate(&to->grad, g, p->here->grad_enabled);
+    int status = FG_OK;
+    if (to->pass != p->number) {
+        int dropped = to->number < p->oldest || (p->n && to->op == FG_OP_leaf);
+        if (to->pass && !dropped)
+            status = in_the_way();
+        if (status || dropped || p->marked) {
+            fg_tensor_unref(g);
+            return status;
+        }
+    }
+    to->pass = p->number;
+    to->grad = g;
+    if (to->end)
+        return FG_OK;
+    status = to->op == FG_OP_leaf ? append(&p->leaves, to) : push(&p->queue, to);
+    if (status)
+        drop_cotangent(to);
+    return status;
+}
+
+/* Hand the cotangent of n on to its parents. */
+static int step(pass *p, fg_node *n)
+{
+    if (n->spent)
+        return used_up(p->n > 0);
+    FG_ASSERT(n->grad.array->dtype == n->dtype && fg_shape_equal(n->grad.array->shape, n->shape));
+    fg_tensor few[3] = {{0}}, *gin = few;
+    if (n->n_in > 3 && !(gin = calloc((size_t)n->n_in, sizeof *gin)))
+        return fg_fail(FG_NO_MEMORY, "no memory for the backward pass");
+    const fg_op_info *op = &fg_ops[n->op];
+    int status = (p->here->grad_enabled ? op->recorded_vjp : op->vjp)(n, n->grad, gin);
+    for (int i = 0; i < n->n_in; i++) {
+        if (!gin[i].array)
+            continue;
+        FG_ASSERT(status || n->in[i].parent);   /* rules skip constants */
+        if (status)
+            fg_tensor_unref(gin[i]);
+        else
+            status = send(p, n->in[i].parent, gin[i]);
+    }
+    if (gin != few)
+        free(gin);
+    return status;
+}
+
+/* Send cotangents down from all y until they have arrived at the ends, where they wait. A recorded pass keeps away from
+ * what does not lead there: the values that its rules compute with are recorded too, and need no cotangents themselves;
+ * a rule that calls its own function would never end. */
+static int sweep(pass *p, int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain, int recorded)
+{
+    int status = recorded && p->n ? mark_between(p, n_y, y) : FG_OK;
+    p->here->grad_enabled = recorded;
+    for (int i = 0; !status && i < n_y; i++)
+        if (y[i].node)
+            status = send(p, y[i].node, fg_tensor_ref(cotangent[i]));
+    while (!status && p->queue.n) {
+        fg_node *n = pop(&p->queue);
+        status = step(p, n);
+        drop_cotangent(n);
+        if (!retain && !recorded)
+            fg_node_spend(n);
+    }
+    return status;
+}
+
+int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_graph)
+{
+    pass p;
+    fg_node *root = fg_node_ref(y.node);        /* rules may run any Python code */
+    int status = begin(&p, 0, NULL);
+    if (!status)
+        status = sweep(&p, 1, &y, &cotangent, retain_graph, create_graph);
+    for (int64_t i = 0; fg_tracing && !status && i < p.leaves.n; i++)
+        if (!p.leaves.node[i]->spent && fg_trace_outside_node(p.leaves.node[i]))
+            status = fg_fail(FG_ONCE, "backward: this would add to the .grad of a tensor made before the function was "
+                             "recorded, once instead of at each call: return gradients, as fastgrad.grad makes them, "
+                             "or call backward outside");
+    for (int64_t i = 0; !status && i < p.leaves.n; i++) {   /* only now, when nothing can fail but the sum itself */
+        fg_node *leaf = p.leaves.node[i];
+        if (leaf->spent)
+            continue;
+        fg_tensor sum = fg_leaf_grad(leaf), g = leaf->grad;
+        leaf->grad = (fg_tensor){0};
+        p.here->grad_enabled = create_graph || sum.node;    /* what is recorded of an earlier gradient remains so */
+        status = accumulate(&sum, g, p.here->grad_enabled);
+        leaf->saved = sum.array;
+        leaf->in[0].parent = sum.node;
+    }
+    end(&p);
+    fg_node_unref(root);
+    return status;
+}
+
+int fg_gradients(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain_graph, int create_graph, int n,
+                 fg_node *const *wrt, fg_tensor *out)
+{
+    pass p;
+    int status = begin(&p, n, wrt);
+    if (!status)
+        status = sweep(&p, n_y, y, cotangent, retain_graph, create_graph);
+    for (int i = 0; i < n; i++) {
+        out[i] = (fg_tensor){0};
+        if (!status) {
+            out[i] = wrt[i]->grad;
+            wrt[i]->grad = (fg_tensor){0};
+        }
+    }
+    end(&p);
+    free(p.reached.node);
+    return status;
+}

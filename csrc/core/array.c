@@ -1,0 +1,325 @@
+/* array.c: shapes and arrays, reference-counted values without Python.
+ *
+ * Data is contiguous always, so that every kernel is a plain loop. A view shares the memory of an array and holds
+ * it; views of views hold the array itself, so that chains do not grow.
+ */
+#include "core/debug.h"
+#include "program.h"
+
+#include <stdio.h>
+#include <string.h>
+
+void (*fg_on_release)(void *owner);
+
+/* clang-format off */
+static const struct { const char *name; size_t itemsize; } dtypes[FG_N_DTYPES] = {
+    [FG_FLOAT32] = {"float32", 4}, [FG_FLOAT64] = {"float64", 8}, [FG_BOOL] = {"bool", 1},
+    [FG_INT8] = {"int8", 1},       [FG_INT16] = {"int16", 2},     [FG_INT32] = {"int32", 4},
+    [FG_INT64] = {"int64", 8},     [FG_UINT8] = {"uint8", 1},     [FG_UINT16] = {"uint16", 2},
+    [FG_UINT32] = {"uint32", 4},   [FG_UINT64] = {"uint64", 8},
+};
+/* clang-format on */
+
+size_t fg_itemsize(int dtype) { return dtypes[dtype].itemsize; }
+const char *fg_dtype_name(int dtype) { return dtypes[dtype].name; }
+
+/* ---- shapes ------------------------------------------------------------------------------------------- */
+static size_t shape_bytes(int ndim) { return sizeof(fg_shape) + (size_t)ndim * sizeof(int64_t); }
+
+static const char *lengths_text(int ndim, const int64_t *dim, char *buffer);
+
+/* The bytes of an array of any dtype, its header and padding included, fit a size_t, and offsets into it a ptrdiff_t:
+ * whoever multiplies a size by an itemsize need not look. */
+#define MOST_ELEMENTS ((int64_t)(PTRDIFF_MAX / 16))
+
+static fg_shape *too_large(int ndim, const int64_t *dim)
+{
+    char text[FG_SHAPE_TEXT];
+    fg_fail(FG_BAD_VALUE, "shape %s has more elements than memory can hold", lengths_text(ndim, dim, text));
+    return NULL;
+}
+
+fg_shape *fg_shape_new(int ndim, const int64_t *dim)
+{
+    if (ndim > FG_MAX_NDIM) {
+        fg_fail(FG_BAD_VALUE, "a tensor has at most %d axes, this one would have %d", FG_MAX_NDIM, ndim);
+        return NULL;
+    }
+    /* As NumPy, refuse lengths whose product overflows even where another length is 0. */
+    int64_t size = 1, extent = 1;
+    for (int i = 0; i < ndim; i++) {
+        if (dim[i] < 0) {
+            fg_fail(FG_BAD_VALUE, "negative length %lld of axis %d", (long long)dim[i], i);
+            return NULL;
+        }
+        int64_t length = dim[i] ? dim[i] : 1;
+        if (extent > MOST_ELEMENTS / length) {
+            return too_large(ndim, dim);
+        }
+        extent *= length;
+        size *= dim[i];                         /* at most the extent */
+    }
+    fg_shape *s = fg_alloc(shape_bytes(ndim));
+    if (!s)
+        return NULL;
+    s->refs = 1;
+    s->ndim = ndim;
+    s->size = size;
+    if (ndim)
+        memcpy(s->dim, dim, (size_t)ndim * sizeof *dim);
+    return s;
+}
+
+int fg_shape_made(fg_shape *s, fg_shape **out)
+{
+    *out = s;
+    return s ? FG_OK : fg_failed();
+}
+
+fg_shape *fg_shape_ref(fg_shape *s)
+{
+    FG_ASSERT(s->refs > 0);
+    s->refs++;
+    return s;
+}
+
+void fg_shape_unref(fg_shape *s)
+{
+    FG_ASSERT(!s || s->refs > 0);
+    if (s && --s->refs == 0)
+        fg_free(s, shape_bytes(s->ndim));
+}
+
+int fg_shape_equal(const fg_shape *a, const fg_shape *b)
+{
+    return a == b || (a->ndim == b->ndim && !memcmp(a->dim, b->dim, (size_t)a->ndim * sizeof *a->dim));
+}
+
+const char *fg_shape_text(const fg_shape *s, char *buffer)
+{
+    return lengths_text(s->ndim, s->dim, buffer);
+}
+
+static const char *lengths_text(int ndim, const int64_t *dim, char *buffer)
+{
+    size_t at = 1;
+    buffer[0] = '(';
+    for (int i = 0; i < ndim; i++) {
+        int wrote = snprintf(buffer + at, FG_SHAPE_TEXT - at, i ? ", %lld" : "%lld", (long long)dim[i]);
+        if (at + (size_t)wrote > FG_SHAPE_TEXT - 8) {       /* too long to show: cut with dots */
+            snprintf(buffer + at, FG_SHAPE_TEXT - at, ", ...");
+            at = strlen(buffer);
+            break;
+        }
+        at += (size_t)wrote;
+    }
+    snprintf(buffer + at, FG_SHAPE_TEXT - at, ndim == 1 ? ",)" : ")");
+    return buffer;
+}
+
+/* ---- arrays ------------------------------------------------------------------------------------------- */
+/* Header and data of an owned array share one block, the data at its next cache line. */
+enum { HEADER = 64 };
+_Static_assert(sizeof(fg_array) <= HEADER, "an array's header fits one cache line");
+
+static size_t array_bytes(const fg_shape *s, int dtype)
+{
+    return HEADER + (size_t)s->size * dtypes[dtype].itemsize;
+}
+
+static fg_array *array_init(fg_array *a, fg_shape *s, int dtype, fg_storage storage, void *data, void *owner)
+{
+    if (!a)
+        return NULL;
+    FG_ASSERT(storage != FG_VIEW || ((fg_array *)owner)->storage != FG_VIEW);
+    *a = (fg_array){.refs = 1, .dtype = (uint8_t)dtype, .storage = (uint8_t)storage,
+                    .recorded_in = fg_tracing ? fg_trace_number() : 0,
+                    .shape = fg_shape_ref(s), .data = data, .owner = owner};
+    fg_live.arrays++;
+    return a;
+}
+
+fg_array *fg_array_new(fg_shape *s, int dtype)
+{
+    fg_array *a = fg_alloc(array_bytes(s, dtype));
+    return array_init(a, s, dtype, FG_OWNED, (char *)a + HEADER, NULL);
+}
+
+fg_array *fg_array_scalar(int dtype, double value)
+{
+    static fg_shape scalar_shape = {.refs = 1, .size = 1};      /* shared by all, and never freed */
+    fg_array *a = fg_array_new(&scalar_shape, dtype);
+    if (a && dtype == FG_FLOAT32)
+        *(float *)a->data = (float)value;
+    else if (a)
+        *(double *)a->data = value;
+    return a;
+}
+
+fg_array *fg_array_foreign(fg_shape *s, int dtype, void *data, void *owner, int readonly, int unstable)
+{
+    fg_array *a = array_init(fg_alloc(HEADER), s, dtype, FG_FOREIGN, data, owner);
+    if (a) {
+        a->readonly = (uint8_t)readonly;
+        a->unstable = (uint8_t)unstable;
+    }
+    return a;
+}
+
+fg_array *fg_array_root(const fg_array *a)
+{
+    return a->storage == FG_VIEW ? a->owner : (fg_array *)a;
+}
+
+fg_array *fg_array_view(fg_array *a, fg_shape *s)
+{
+    FG_ASSERT(s->size == a->shape->size);
+    fg_array *v = array_init(fg_alloc(HEADER), s, a->dtype, FG_VIEW, a->data, fg_array_root(a));
+    if (v)
+        fg_array_ref(v->owner);
+    return v;
+}
+
+fg_array *fg_array_copy(const fg_array *a)
+{
+    fg_array *copy = fg_array_new(a->shape, a->dtype);
+    if (copy && a->shape->size)
+        memcpy(copy->data, a->data, (size_t)a->shape->size * dtypes[a->dtype].itemsize);
+    return copy;
+}
+
+fg_array *fg_array_ref(fg_array *a)
+{
+    FG_ASSERT(a->refs > 0);
+    a->refs++;
+    return a;
+}
+
+void fg_array_unref(fg_array *a)
+{
+    FG_ASSERT(!a || a->refs > 0);
+    while (a && --a->refs == 0) {               /* at most twice: a view's owner is never a view */
+        FG_ASSERT(!a->tape_refs && !a->exports);        /* each is one of refs */
+        fg_array *next = a->storage == FG_VIEW ? a->owner : NULL;
+        void *foreign = a->storage == FG_FOREIGN ? a->owner : NULL;
+        size_t bytes = a->storage == FG_OWNED ? array_bytes(a->shape, a->dtype) : HEADER;
+        fg_tracing -= a->trace == FG_ENDED;
+        fg_shape_unref(a->shape);
+        fg_free(a, bytes);
+        fg_live.arrays--;
+        if (foreign)
+            fg_on_release(foreign);
+        a = next;
+    }
+}
+
+int fg_array_is_private(const fg_array *a)
+{
+    FG_ASSERT((uint32_t)a->refs >= a->tape_refs + a->exports);
+    return a->storage != FG_VIEW && !a->readonly && (uint32_t)a->refs - a->tape_refs - a->exports == 1;
+}
+
+int fg_array_is_sole(const fg_array *a)
+{
+    if (a->storage != FG_VIEW)
+        return fg_array_is_private(a);
+    const fg_array *root = a->owner;
+    return root->storage == FG_OWNED && !a->readonly && !root->readonly && a->refs == 1 && root->refs == 1;
+}
+
+uint32_t fg_array_version(const fg_array *a) { return fg_array_root(a)->version; }
+void fg_array_changed(fg_array *a) { fg_array_root(a)->version++; }
+
+/* ---- strided copies ----------------------------------------------------------------------------------- */
+#define COPY_ROWS(T)                                                                                          \
+    for (int64_t i = 0; i < rows; i++) {                                                                      \
+        T *to = (T *)y + i * yr;                                                                              \
+        const T *from = (const T *)x + i * xr;                                                                \
+        for (int64_t j = 0; j < cols; j++)                                                                    \
+            to[j * yc] = from[j * xc];                                                                        \
+    }
+
+static void copy_plane(int64_t rows, int64_t cols, size_t itemsize, void *y, int64_t yr, int64_t yc,
+                       const void *x, int64_t xr, int64_t xc)
+{
+    if (yc == 1 && xc == 1) {
+        for (int64_t i = 0; i < rows; i++)
+            memcpy((char *)y + (size_t)(i * yr) * itemsize, (const char *)x + i * xr * (int64_t)itemsize,
+                   (size_t)cols * itemsize);
+        return;
+    }
+    switch (itemsize) {
+    case 1: COPY_ROWS(uint8_t) break;
+    case 2: COPY_ROWS(uint16_t) break;
+    case 4: COPY_ROWS(uint32_t) break;
+    default: COPY_ROWS(uint64_t) break;
+    }
+}
+
+/* Walk a plane whose two memories run across each other in tiles, so that both stay in cache. */
+static void copy_tiled(int64_t rows, int64_t cols, size_t itemsize, char *y, int64_t yr, int64_t yc,
+                       const char *x, int64_t xr, int64_t xc)
+{
+    enum { TILE = 32 };
+    int64_t step = (int64_t)itemsize;
+    if (yc == 1 && xc == 1) {
+        copy_plane(rows, cols, itemsize, y, yr, yc, x, xr, xc);
+        return;
+    }
+    for (int64_t i = 0; i < rows; i += TILE)
+        for (int64_t j = 0; j < cols; j += TILE)
+            copy_plane(rows - i < TILE ? rows - i : TILE, cols - j < TILE ? cols - j : TILE, itemsize,
+                       y + (i * yr + j * yc) * step, yr, yc, x + (i * xr + j * xc) * step, xr, xc);
+}
+
+void fg_copy_strided(int ndim, const int64_t *dim, size_t itemsize, void *y, const int64_t *y_stride,
+                     const void *x, const int64_t *x_stride)
+{
+    /* Drop axes of length 1 and merge neighbours that one stride describes in both memories. */
+    int64_t d[FG_MAX_NDIM + 2], ys[FG_MAX_NDIM + 2], xs[FG_MAX_NDIM + 2], at[FG_MAX_NDIM + 2] = {0};
+    int n = 0;
+    for (int i = 0; i < ndim; i++) {
+        if (dim[i] == 0)
+            return;
+        if (dim[i] == 1)
+            continue;
+        if (n && ys[n - 1] == y_stride[i] * dim[i] && xs[n - 1] == x_stride[i] * dim[i]) {
+            d[n - 1] *= dim[i];
+            ys[n - 1] = y_stride[i];
+            xs[n - 1] = x_stride[i];
+        } else {
+            d[n] = dim[i];
+            ys[n] = y_stride[i];
+            xs[n] = x_stride[i];
+            n++;
+        }
+    }
+    while (n < 2) {                             /* at least a plane */
+        for (int i = n; i > 0; i--) {
+            d[i] = d[i - 1];
+            ys[i] = ys[i - 1];
+            xs[i] = xs[i - 1];
+        }
+        d[0] = 1;
+        ys[0] = xs[0] = n ? 0 : 1;
+        n++;
+    }
+    int r = n - 2, c = n - 1;
+    char *to = y;
+    const char *from = x;
+    for (;;) {
+        copy_tiled(d[r], d[c], itemsize, to, ys[r], ys[c], from, xs[r], xs[c]);
+        int i = r - 1;
+        for (; i >= 0; i--) {
+            to += ys[i] * (int64_t)itemsize;
+            from += xs[i] * (int64_t)itemsize;
+            if (++at[i] < d[i])
+                break;
+            to -= at[i] * ys[i] * (int64_t)itemsize;
+            from -= at[i] * xs[i] * (int64_t)itemsize;
+            at[i] = 0;
+        }
+        if (i < 0)
+            return;
+    }
+}
