@@ -232,6 +232,14 @@ class Guard: ...
 def make_guard(args: Any, numbers: Iterator[int], named_tuple: Callable[[type], bool]) -> Guard | None: ...
 
 @final
+class Entry:
+    program: Program
+    rebuild: Callable[[list[Any]], Any] | None
+    def __init__(
+        self, program: Program, rebuild: Callable[[list[Any]], Any] | None, guard: Guard | None
+    ) -> None: ...  # fmt: skip
+
+@final
 class Rule:
     @staticmethod
     def sgd(
@@ -247,7 +255,11 @@ class Rule:
 
 class Replayer:
     _hits: int
-    def _remember(self, guard: Guard | None, program: Program | None, rebuild: Any) -> None: ...
+    _misses: int
+    @property
+    def _entries(self) -> dict[Any, Any]: ...
+    def _replace(self, old: dict[Any, Any], new: dict[Any, Any]) -> bool: ...
+    def _remember(self, entry: Entry | None) -> None: ...
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
     def _train(
         self, args: tuple[Any, ...], rule: Rule, checked: bool
