@@ -232,8 +232,7 @@ class Compiled(_core.Replayer):
             )
 
     def _record(self, call: _Call) -> Entry:
-        _core.trace_begin()
-        try:
+        with _core.Outermost(), _core.Trace():
             result = call.on(self._f, [_core.trace_input(leaf.array, leaf.number is not None) for leaf in call.leaves])
             leaves, shape = tree.flatten(result)
             wanted = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
@@ -248,10 +247,7 @@ class Compiled(_core.Replayer):
                         f"compile: result{path} is of type {type(leaf).__name__}, which would be the same object at "
                         "every call; return arrays, numbers and strings, alone or in dicts, lists and tuples"
                     )
-        except BaseException:
-            _core.trace_abort()
-            raise
-        program = _core.trace_end(wanted, numbers=not self._wary, kept=self._kept)
+            program = _core.trace_end(wanted, numbers=not self._wary, kept=self._kept)
         return Entry(program, _rebuilder(shape, leaves), call.guard())
 
 

@@ -9,10 +9,13 @@ to NumPy's own ufuncs.
 cimport cython
 cimport numpy as cnp
 from cpython.buffer cimport PyObject_GetBuffer
-from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.stdlib cimport free
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+
+cdef extern from "Python.h":
+    unsigned long PyThread_get_thread_ident() nogil
 
 import os
 import sys

@@ -36,7 +36,6 @@ cdef extern from "string.h" nogil:
 cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
     int PyGILState_Check() nogil
-    unsigned long PyThread_get_thread_ident() nogil
 
 
 cdef unsigned long main_thread = threading.main_thread().ident

@@ -48,12 +48,6 @@ def transforming():
     return fg_transforms_running != 0 or fg_trace_here() != 0
 
 
-def notes_begin(bint body=False):
-    """Start a recording in this thread, within another one or not, that ends in ``notes_end``: of the body of a loop or
-    branch, or of a function that is mapped."""
-    check(fg_trace_begin(FG_BODY if body else FG_MAPPED))
-
-
 def notes_input(Tensor x):
     """Make x, which nobody else knows, the next input of the recording. It may be tracked by outer transforms."""
     check(fg_trace_input(x.t.array))

@@ -111,18 +111,13 @@ class Recording:
 
     def __init__(self, element: Callable[[], list[Tensor]], f: Callable[[list[Tensor]], list[Any]]) -> None:
         """``element`` makes the inputs, tensors that nobody else knows; f takes them to results."""
-        with Noted() as self.noted:
-            _core.notes_begin()
-            try:
-                inputs = element()
-                for x in inputs:
-                    _core.notes_input(x)
-                self.results = f(inputs)
-                self.numbers, self.tracked = _core.notes_outputs(self.results)
-            except BaseException:
-                _core.trace_abort()
-                raise
-        notes, self.constants = _core.notes_end()
+        with Noted("mapped") as self.noted:
+            inputs = element()
+            for x in inputs:
+                _core.notes_input(x)
+            self.results = f(inputs)
+            self.numbers, self.tracked = _core.notes_outputs(self.results)
+            notes, self.constants = _core.notes_end()
         self.notes = _core.notes_for(self.numbers, notes)
 
     def over(self, batches: Iterable[Tensor | Diagonal], size: int) -> list[Any]:
