@@ -340,6 +340,20 @@ def live():
             "cached_bytes": fg_live.cached_bytes}
 
 
+def thread_state():
+    """What this thread is in the midst of: whether operations are recorded on the tape, how many transforms and
+    recordings of programs or notes it is in, and how many contexts of the other kinds it has entered."""
+    cdef Here here = this_thread()
+    cdef void *context = here.innermost[TRACES]
+    cdef int recordings = 0
+    while context != NULL:
+        recordings += 1
+        context = (<Trace>context).outer
+    return {"grad_enabled": grad_enabled(), "transforms": fg_transforms_running, "tracing": tracing(),
+            "recordings": recordings, "drawing": here.innermost[DRAWINGS] != NULL,
+            "running": here.innermost[RULES_RUN] != NULL, "no_grad": here.n}
+
+
 cdef start():
     forced = os.environ.get("FASTGRAD_ISA") or None
     name = forced.encode() if forced else None
