@@ -103,8 +103,8 @@ def is_current(target):
     return all(os.path.getmtime(p) < target.stat().st_mtime for p in [__file__, *read] if os.path.exists(p))
 
 
-sources = sorted(map(str, Path("csrc").glob("*.c")))
-headers = sorted(str(p) for pattern in ("*.h", "*.def") for p in Path("csrc").glob(pattern))
+sources = sorted(map(str, Path("csrc").rglob("*.c")))
+headers = sorted(str(p) for pattern in ("*.h", "*.def") for p in Path("csrc").rglob(pattern))
 setup(
     ext_modules=[Extension("fastgrad._core", ["fastgrad/_core.pyx", *sources], depends=headers)],
     cmdclass={"build_ext": BuildCore},

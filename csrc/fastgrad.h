@@ -18,7 +18,7 @@
 #define FASTGRAD_H
 
 #include <stdint.h>
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 #define FG_MAX_NDIM 32
 

@@ -13,23 +13,25 @@ the module ``tree`` for nested structures. Tensors: ``tensor``, ``.backward()``,
 import sys
 import typing
 
-from . import _blas, _core, _indexing, _numpy, _ops, _rules, activations, losses, optim, random, sparse, testing, tree
-from ._checkpoint import checkpoint
+from . import _blas, _core, activations, losses, optim, random, sparse, testing, tree
+from ._numpy import functions as _functions, indexing as _indexing, protocol as _protocol
+from ._rules import vjp as _vjp
+from ._transforms.checkpoint import checkpoint
 from ._config import __version__, show_config
-from ._compile import CacheInfo, Compiled, compile
+from ._compile.compiled import CacheInfo, Compiled, compile
 from ._core import *
 from ._core import Program, TraceError
-from ._custom import custom_jvp, custom_vjp, primitive
-from ._descent import DescentResult, descend
-from ._flow import cond, fori_loop, scan, while_loop
-from ._indexing import take
-from ._jacobians import elementwise_grad, hessian, hessp, hvp, jacfwd, jacobian, jacrev
-from ._linear import jvp, linearize, vjp
-from ._minimize import least_squares, minimize, root
-from ._ops import *
-from ._step import TrainingStep, training_step
-from ._transforms import grad, no_grad, stop_gradient, value_and_grad
-from ._vmap import vmap
+from ._transforms.custom import custom_jvp, custom_vjp, primitive
+from ._train.descend import DescentResult, descend
+from ._control_flow.api import cond, fori_loop, scan, while_loop
+from ._numpy.indexing import take
+from ._transforms.jacobian import elementwise_grad, hessian, hessp, hvp, jacfwd, jacobian, jacrev
+from ._transforms.linearize import jvp, linearize, vjp
+from ._scipy.minimize import least_squares, minimize, root
+from ._numpy.functions import *
+from ._train.step import TrainingStep, training_step
+from ._transforms.grad import grad, no_grad, stop_gradient, value_and_grad
+from ._transforms.vmap import vmap
 from .random import dropout
 from .testing import check_grads
 
@@ -42,9 +44,9 @@ __all__ = [
     "vmap", "while_loop",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
-__all__ += _ops.__all__
+__all__ += _functions.__all__
 
-_core.bind_layer(_indexing, _numpy, _ops, _rules)
+_core.bind_layer(_indexing, _protocol, _functions, _vjp)
 
 _CALLED_OTHERWISE = {  # names of JAX, PyTorch and SciPy
     "Adam": "optim.Adam", "PRNGKey": "random.default_rng", "SGD": "optim.SGD", "Variable": "tensor", "array": "asarray",
@@ -66,6 +68,6 @@ if not typing.TYPE_CHECKING:
         if name in _CALLED_OTHERWISE:
             instead = f"; use fastgrad.{_CALLED_OTHERWISE[name]}"
         else:
-            instead = f"; write it as {_numpy.INSTEAD[name]}" if name in _numpy.INSTEAD else ""
+            instead = f"; write it as {_protocol.INSTEAD[name]}" if name in _protocol.INSTEAD else ""
         message = f"module 'fastgrad' has no attribute {name!r}{instead}"
         raise AttributeError(message, name=name, obj=sys.modules[__name__])

@@ -24,7 +24,7 @@ from operator import index as index_of
 
 import numpy as np
 
-from . import _frames as frames
+from . import _user_frames as frames
 
 cnp.import_array()
 
@@ -283,20 +283,20 @@ cdef Tensor cast_integers(Tensor x, dtype):
     return apply_one(FG_OP_cast, x, 1, &number)
 
 
-include "_outside.pxi"
-include "_tensor.pxi"
-include "_elementwise.pxi"
-include "_structural.pxi"
-include "_create.pxi"
-include "_backward.pxi"
-include "_update.pxi"
-include "_program.pxi"
-include "_guard.pxi"
-include "_notes.pxi"
-include "_training.pxi"
-include "_flow.pxi"
-include "_random.pxi"
-include "_custom.pxi"
+include "_binding/host_call.pxi"
+include "_binding/tensor.pxi"
+include "_binding/elementwise.pxi"
+include "_binding/structural.pxi"
+include "_binding/create.pxi"
+include "_binding/backward.pxi"
+include "_binding/update.pxi"
+include "_binding/program.pxi"
+include "_binding/guard.pxi"
+include "_binding/instructions.pxi"
+include "_binding/training.pxi"
+include "_binding/control_flow.pxi"
+include "_binding/random.pxi"
+include "_binding/custom.pxi"
 
 
 # Python cannot make a Tensor without an array: its __new__ refuses. (Here, Tensor.__new__ does not ask the slot.)

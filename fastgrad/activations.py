@@ -15,7 +15,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from . import _core, _formula, _ops
+from . import _core
+from ._numpy import functions
+from ._rules import formula
 
 __all__ = [
     "Activation", "Formula", "ParametricActivation", "RowActivation", "table",
@@ -45,7 +47,7 @@ class Formula(NamedTuple):
     @property
     def latex_parts(self) -> tuple[str, str]:
         """Value and derivative as LaTeX, each by itself."""
-        return _formula.latex(self.value, _constants()), _formula.latex(self.derivative, _constants())
+        return formula.latex(self.value, _constants()), formula.latex(self.derivative, _constants())
 
     def __str__(self) -> str:
         return f"y = {self.value}; dy/dx = {self.derivative}"
@@ -126,7 +128,7 @@ class ParametricActivation(Activation):
         row = _core.ROWS[self._op]
         names = {"a": "x", "b": self._parameter}  # ops.def calls the two arguments a and b
         return Formula(
-            _formula.rename(row["definition"], names), _formula.rename(row["derivatives"][0], names)
+            formula.rename(row["definition"], names), formula.rename(row["derivatives"][0], names)
         )
 
 
@@ -177,7 +179,7 @@ class RowActivation:
         raise TypeError(f"{self.__name__} mixes the elements of a row: use {self.__name__}.jacobian(x)")
 
     def _evaluate(self, **names: Any) -> Any:
-        return _formula.evaluate(self.formula.derivative, {"exp": np.exp, **names})
+        return formula.evaluate(self.formula.derivative, {"exp": np.exp, **names})
 
     def __repr__(self) -> str:
         return f"<activation {self.__name__}>"
@@ -217,12 +219,12 @@ tanh = Activation("tanh", _core.tanh)
 tanh_shrink = Activation("tanh_shrink", _core.tanh_shrink)
 relu = Activation("relu", _core.relu)
 relu6 = Activation("relu6", _core.relu6)
-leaky_relu = ParametricActivation("leaky_relu", _ops.leaky_relu, "prelu", "negative_slope", 0.01)
+leaky_relu = ParametricActivation("leaky_relu", functions.leaky_relu, "prelu", "negative_slope", 0.01)
 prelu = ParametricActivation("prelu", _core.prelu, "prelu", "slope")
-elu = ParametricActivation("elu", _ops.elu, "elu", "alpha", 1.0)
-celu = ParametricActivation("celu", _ops.celu, "celu", "alpha", 1.0)
+elu = ParametricActivation("elu", functions.elu, "elu", "alpha", 1.0)
+celu = ParametricActivation("celu", functions.celu, "celu", "alpha", 1.0)
 selu = Activation("selu", _core.selu)
-gelu = _Gelu("gelu", _ops.gelu)
+gelu = _Gelu("gelu", functions.gelu)
 silu = swish = Activation("silu", _core.silu)
 mish = Activation("mish", _core.mish)
 softplus = Activation("softplus", _core.softplus)
@@ -230,14 +232,14 @@ softsign = Activation("softsign", _core.softsign)
 hard_tanh = Activation("hard_tanh", _core.hard_tanh)
 hard_sigmoid = Activation("hard_sigmoid", _core.hard_sigmoid)
 hard_swish = Activation("hard_swish", _core.hard_swish)
-hard_shrink = ParametricActivation("hard_shrink", _ops.hard_shrink, "hard_shrink", "lambd", 0.5)
-soft_shrink = ParametricActivation("soft_shrink", _ops.soft_shrink, "soft_shrink", "lambd", 0.5)
+hard_shrink = ParametricActivation("hard_shrink", functions.hard_shrink, "hard_shrink", "lambd", 0.5)
+soft_shrink = ParametricActivation("soft_shrink", functions.soft_shrink, "soft_shrink", "lambd", 0.5)
 erf = Activation("erf", _core.erf)
 erfc = Activation("erfc", _core.erfc)
-softmax = RowActivation("softmax", _ops.softmax, "exp(x_i) / sum_k(exp(x_k))", "y_i * (delta_ij - y_j)")
-log_softmax = RowActivation("log_softmax", _ops.log_softmax, "x_i - log(sum_k(exp(x_k)))", "delta_ij - exp(y_j)")
-logsumexp = _LogSumExp("logsumexp", _ops.logsumexp, "log(sum_k(exp(x_k)))", "exp(x_j - y)")
-glu = _Glu("glu", _ops.glu, "a * sigmoid(b)", "sigmoid(b), y * sigmoid(-b)")
+softmax = RowActivation("softmax", functions.softmax, "exp(x_i) / sum_k(exp(x_k))", "y_i * (delta_ij - y_j)")
+log_softmax = RowActivation("log_softmax", functions.log_softmax, "x_i - log(sum_k(exp(x_k)))", "delta_ij - exp(y_j)")
+logsumexp = _LogSumExp("logsumexp", functions.logsumexp, "log(sum_k(exp(x_k)))", "exp(x_j - y)")
+glu = _Glu("glu", functions.glu, "a * sigmoid(b)", "sigmoid(b), y * sigmoid(-b)")
 
 _TEXTBOOK = (
     ParametricActivation("power", _core.power, "power", "n"),

@@ -18,7 +18,7 @@ import numpy as np
 import fastgrad as fg
 
 from . import activations
-from ._idx import read_idx
+from ._demo.idx import read_idx
 
 __all__ = ["main"]
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from . import _core
 from ._core import Tensor
-from ._creation import floating
+from ._numpy.creation import floating
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike

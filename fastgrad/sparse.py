@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from . import _core
-from ._compile import Replayed
+from ._compile.compiled import Replayed
 from ._core import Tensor
-from ._creation import floating
-from ._linear import linearize, vjp
-from ._pattern import pattern as structural
-from ._scipy import Variables, Vector, scipy
-from ._transforms import _grad, _kind
+from ._numpy.creation import floating
+from ._transforms.linearize import linearize, vjp
+from ._transforms.sparsity_pattern import pattern as structural
+from ._scipy.vectors import Variables, Vector, scipy
+from ._transforms.grad import _grad, _kind
 
 __all__ = ["Jacobian", "hessian", "jacobian", "matmul"]
 

@@ -11,7 +11,8 @@ import numpy as np
 from hypothesis import settings
 
 import fastgrad as fg
-from fastgrad import _core, _formula
+from fastgrad import _core
+from fastgrad._rules import formula
 
 ROWS = {row["name"]: row for row in _core.op_table()}
 UNARY = [name for name, row in ROWS.items() if row["arity"] == 1]
@@ -87,7 +88,7 @@ def _names(digits):
 def _evaluate(text, letters, digits):
     with mpmath.workdps(digits):
         try:
-            return mpmath.mpf(_formula.evaluate(text, {**_names(digits), **letters}, scalar=True))
+            return mpmath.mpf(formula.evaluate(text, {**_names(digits), **letters}, scalar=True))
         except (ZeroDivisionError, mpmath.libmp.ComplexResult):
             return mpmath.nan
 
@@ -96,7 +97,7 @@ def exact(row, *args, derivative=None):
     """The row's definition, or its derivative by argument number `derivative`, to some 20 digits."""
     letters = dict(zip("x" if row["arity"] == 1 else "ab", (mpmath.mpf(float(v)) for v in args)))
     text = row["definition"] if derivative is None else row["derivatives"][derivative]
-    needs_y = derivative is not None and "y" in _formula.names(text)
+    needs_y = derivative is not None and "y" in formula.names(text)
     previous = None
     for digits in DIGITS:
         if needs_y:
@@ -107,7 +108,7 @@ def exact(row, *args, derivative=None):
         # a 0 may be what an underflow of "1 + tiny" left; only the highest precision is believed
         if value != 0 and previous is not None and abs(value - previous) <= abs(value) * mpmath.mpf(10) ** -22:
             return value
-        if value == previous == 0 and _formula.names(text).isdisjoint(ROUGH):
+        if value == previous == 0 and formula.names(text).isdisjoint(ROUGH):
             return value
         previous = value
     return value
@@ -152,7 +153,7 @@ def exact_derivative(row, orders, *args):
         names = {**FUNCTIONS_OF_TEXTS, **{name: value() for name, value in CONSTANTS_OF_TEXTS.items()}}
 
         def definition(*values):
-            return _formula.evaluate(row["definition"], {**names, **dict(zip(letters, values))}, scalar=True)
+            return formula.evaluate(row["definition"], {**names, **dict(zip(letters, values))}, scalar=True)
 
         return float(mpmath.diff(definition, tuple(map(float, args)), orders))
 

@@ -6,7 +6,8 @@ import pytest
 from _oracles import CONSTANTS_OF_TEXTS, FUNCTIONS_OF_TEXTS, ROWS
 
 import fastgrad as fg
-from fastgrad import _core, _formula, activations
+from fastgrad import _core, activations
+from fastgrad._rules import formula
 
 CONSTANTS = _core.constants()
 ELEMENTWISE = [
@@ -39,7 +40,7 @@ def test_the_derivative_texts_are_the_derivatives_of_the_definitions(name):
         namespace = {**FUNCTIONS_OF_TEXTS, **{key: value() for key, value in CONSTANTS_OF_TEXTS.items()}}
 
         def value(*args):
-            return _formula.evaluate(row["definition"], {**namespace, **dict(zip(letters, args))}, scalar=True)
+            return formula.evaluate(row["definition"], {**namespace, **dict(zip(letters, args))}, scalar=True)
 
         for point in points:
             point = [mpmath.mpf(float(v)) for v in point]
@@ -47,7 +48,7 @@ def test_the_derivative_texts_are_the_derivatives_of_the_definitions(name):
                 names = {**namespace, **dict(zip(letters, point)), "y": value(*point)}
                 order = tuple(int(j == i) for j in range(len(point)))
                 expected = mpmath.diff(value, tuple(point), order)
-                got = _formula.evaluate(text, names, scalar=True)
+                got = formula.evaluate(text, names, scalar=True)
                 assert mpmath.almosteq(got, expected, rel_eps=1e-12, abs_eps=1e-12), (name, i, point)
 
 
@@ -183,8 +184,8 @@ def test_formula_of_an_op_with_a_parameter_is_in_its_public_names():
 def test_formula_reads_nothing_but_x_y_the_parameter_and_the_table(name):
     f = getattr(activations, name)
     allowed = {*ROWS, *CONSTANTS, "where", "x"} | {getattr(f, "_parameter", "x")}
-    assert _formula.names(f.formula.value) <= allowed
-    assert _formula.names(f.formula.derivative) <= allowed | {"y"}
+    assert formula.names(f.formula.value) <= allowed
+    assert formula.names(f.formula.derivative) <= allowed | {"y"}
 
 
 def test_table_has_the_textbook_rows_and_every_activation():
@@ -240,27 +241,27 @@ def test_table_marks_and_styles():
     ],
 )
 def test_latex(text, tex):
-    assert _formula.latex(text, {"LN_2": r"\ln 2"}) == tex
+    assert formula.latex(text, {"LN_2": r"\ln 2"}) == tex
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_every_text_of_the_table_can_be_typeset(name):
     constants = {key: tex for key, (_, tex) in CONSTANTS.items()}
     for text in (ROWS[name]["definition"], *ROWS[name]["derivatives"]):
-        tex = _formula.latex(text, constants)
+        tex = formula.latex(text, constants)
         assert tex.count("{") == tex.count("}")
         assert tex.count(r"\left") == tex.count(r"\right")
 
 
 def test_latex_refuses_what_it_cannot_typeset():
     with pytest.raises(ValueError, match="^cannot typeset '\\[x\\]': no rule for List$"):
-        _formula.latex("[x]")
+        formula.latex("[x]")
 
 
 def test_evaluate_sees_only_the_names_it_is_given():
-    assert _formula.evaluate("x + f(x)", {"x": 2, "f": abs}) == 4
+    assert formula.evaluate("x + f(x)", {"x": 2, "f": abs}) == 4
     with pytest.raises(NameError):
-        _formula.evaluate("abs(x)", {"x": 2})
-    assert _formula.evaluate("where(x == 0, 0, 1 / x)", {"x": 0}, scalar=True) == 0
+        formula.evaluate("abs(x)", {"x": 2})
+    assert formula.evaluate("where(x == 0, 0, 1 / x)", {"x": 0}, scalar=True) == 0
     with pytest.raises(ZeroDivisionError):
-        _formula.evaluate("where(x == 0, 0, 1 / x)", {"x": 0, "where": lambda c, a, b: a if c else b})
+        formula.evaluate("where(x == 0, 0, 1 / x)", {"x": 0, "where": lambda c, a, b: a if c else b})

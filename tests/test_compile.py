@@ -11,7 +11,7 @@ from _replay import eagerly, same, same_tree
 
 import fastgrad as fg
 from fastgrad import _core
-from fastgrad._compile import Compiled
+from fastgrad._compile.compiled import Compiled
 
 RNG = np.random.default_rng(0)
 X = np.ones(3)

@@ -9,7 +9,7 @@ import pytest
 from _replay import same
 
 import fastgrad as fg
-from fastgrad import _core, _frames
+from fastgrad import _core, _user_frames
 
 
 def test_an_exception_while_recording_leaves_everything_clean():
@@ -195,10 +195,10 @@ def test_the_warning_is_at_the_users_line_and_names_that_of_the_cause(run):
 
 def test_without_a_line_of_the_users_that_of_a_library_is_named():
     paths = __file__, copy.__file__, np.__file__, fg.__file__, "<stdin>", "<frozen os>"
-    assert [_frames.rank(path) for path in paths] == [0, 1, 1, 2, 0, 1]
-    assert _frames._innermost([fg.__file__, np.__file__, copy.__file__]) == 1
-    assert _frames._innermost([fg.__file__, np.__file__, __file__, copy.__file__]) == 2
-    assert _frames._innermost([fg.__file__]) is None
+    assert [_user_frames.rank(path) for path in paths] == [0, 1, 1, 2, 0, 1]
+    assert _user_frames._innermost([fg.__file__, np.__file__, copy.__file__]) == 1
+    assert _user_frames._innermost([fg.__file__, np.__file__, __file__, copy.__file__]) == 2
+    assert _user_frames._innermost([fg.__file__]) is None
 
 
 @pytest.mark.parametrize("index", [

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fastgrad import activations, demo
-from fastgrad._idx import read_idx
+from fastgrad._demo.idx import read_idx
 
 
 def idx_bytes(array, code, dtype):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastgrad as fg
-from fastgrad._descent import DescentResult
+from fastgrad._train.descend import DescentResult
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((20, 3))

@@ -9,7 +9,8 @@ from _oracles import BINARY, FUNCTIONS, ROWS, UNARY, broadcast_operands, exact_d
 from test_higher_order import STRUCTURAL, spread
 
 import fastgrad as fg
-from fastgrad import _core, _jvp
+from fastgrad import _core
+from fastgrad._rules import jvp as _jvp
 
 STRUCTURAL_DEF = Path(__file__).parent.parent / "csrc" / "structural.def"
 

@@ -10,7 +10,8 @@ import pytest
 from _oracles import BINARY, FUNCTIONS, ROWS, UNARY, broadcast_operands, exact, exact_derivative, samples
 
 import fastgrad as fg
-from fastgrad import _core, _formula
+from fastgrad import _core
+from fastgrad._rules import formula
 
 CSRC = Path(__file__).parent.parent / "csrc"
 
@@ -108,11 +109,11 @@ def test_binary_rows_with_broadcast_operands(name):
 
 
 def test_every_name_in_a_derivative_is_an_operation_on_tensors():
-    from fastgrad._rules import _TWICE, _namespace
+    from fastgrad._rules.vjp import _TWICE, _namespace
 
     known = {*_namespace("d"), "x", "a", "b", "y"}
     texts = [text for row in ROWS.values() for text in row["derivatives"]] + list(_TWICE.values())
-    assert [text for text in texts if not _formula.names(text) <= known] == []
+    assert [text for text in texts if not formula.names(text) <= known] == []
 
 
 @pytest.mark.parametrize("name", ["gelu", "power", "logaddexp", "logaddexp2"])
@@ -568,7 +569,7 @@ def test_a_chain_of_100_000_operations_is_differentiated_twice():
 
 
 def test_an_error_in_a_rule_reaches_the_caller_and_changes_nothing(monkeypatch):
-    from fastgrad import _rules
+    from fastgrad._rules import vjp as _rules
 
     x = fg.tensor([1.0, 2.0], requires_grad=True)
     y = (fg.tanh(x) * x).sum()
@@ -590,7 +591,7 @@ def test_an_error_in_a_rule_reaches_the_caller_and_changes_nothing(monkeypatch):
 
 def test_a_pass_within_a_pass_over_one_graph_is_refused(monkeypatch):
     """Rules run Python code, where another thread may begin a pass: its cotangents must not mix with these."""
-    from fastgrad import _rules
+    from fastgrad._rules import vjp as _rules
 
     x = fg.tensor([1.0, 2.0], requires_grad=True)
     y = (fg.tanh(x) * x).sum()

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastgrad as fg
-from fastgrad import _batching, _core
-from fastgrad._indexing import joint_index
+from fastgrad import _core
+from fastgrad._rules import batching as _batching
+from fastgrad._numpy.indexing import joint_index
 
 NAMES = _core.op_names()
 SIZE = 3

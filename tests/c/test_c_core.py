@@ -26,7 +26,7 @@ def test_core(tmp_path):
     isa = "neon" if platform.machine() in ("arm64", "aarch64") else "baseline"
     flags = [*FLAGS, f"-I{CSRC}", f"-DFG_ISA={isa}", f"-DFG_HAVE_{isa.upper()}"]
     program = tmp_path / "test_core"
-    sources = [*sorted(CSRC.glob("*.c")), HERE / "test_core.c"]
+    sources = [*sorted(CSRC.rglob("*.c")), HERE / "test_core.c"]
     if sys.platform == "linux":
         flags += ["-DWRAP", *SANITIZERS, *(f"-Wl,--wrap={name}" for name in REPLACED)]
     build = subprocess.run(

@@ -1,0 +1,244 @@
+/* fuse.c: which steps run together, block by block. */
+#include "record/ir.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    LOOK_AHEAD = 64,            /* steps that a group may overtake */
+    WIDEST = 2048,              /* a longer row makes blocks too large for a cache when rows or columns are summed */
+    PRODUCT_BYTES = 1 << 14,    /* of a product at a time, or more ... */
+    PRODUCT_ROWS = 3 * FG_SUM_PART,     /* ... in multiples of so many rows, which are whole tiles of gemm.c, too */
+    LEAST_BLOCKS = 4            /* of a product of fewer it saves no memory to have them one at a time */
+};
+
+/* While a group is formed: its number in `mine` marks the values that it reads or writes, in `made` those it writes, in
+ * `passed` those made by steps that stay behind it. */
+typedef struct { int number, *mine, *made, *passed; } group;
+
+static int reads_any(const fg_program *p, const step *s, const int *marks, int number)
+{
+    for (int i = 0; i < s->n_in; i++)
+        if (s->in[i] >= 0 && marks[p->slot[s->in[i]].root] == number)
+            return 1;
+    return 0;
+}
+
+static int reads_root(const fg_program *p, const step *s, int root)
+{
+    for (int i = 0; i < s->n_in; i++)
+        if (s->in[i] >= 0 && p->slot[s->in[i]].root == root)
+            return 1;
+    return 0;
+}
+
+/* Does a step that goes over n elements read what the group makes otherwise, so that it may need another block? */
+static int reads_across(const fg_program *p, const step *s, const group *g, int64_t n)
+{
+    for (int i = 0; i < s->n_in; i++)
+        if (s->in[i] >= 0 && g->made[p->slot[s->in[i]].root] == g->number &&
+            (shape_at(p, s->in[i])->size != n || p->slot[s->in[i]].shift))
+            return 1;
+    return 0;
+}
+
+static int has_rows(const fg_program *p, const step *s)
+{
+    for (int i = 0; i < s->n_in; i++)
+        if (s->in[i] >= 0 && p->slot[s->in[i]].period)
+            return 1;
+    return 0;
+}
+
+static void join(const fg_program *p, const step *s, group *g)
+{
+    int y = p->slot[s->y].root;
+    g->mine[y] = g->made[y] = g->number;
+    for (int i = 0; i < s->n_in; i++)
+        if (s->in[i] >= 0)
+            g->mine[p->slot[s->in[i]].root] = g->number;
+}
+
+/* How a sum goes over its operand: over all elements, over rows or over columns, and how long the rows are; or RUN. */
+static kind kind_of_sum(const fg_program *p, const step *s, int64_t *width)
+{
+    const fg_shape *x = shape_at(p, s->in[0]);
+    kind found = SUM_STEP;
+    int started = 0, inside = 0;
+    *width = 1;
+    for (int i = x->ndim - 1; i >= 0; i--) {
+        if (x->dim[i] == 1)
+            continue;
+        int here = (int)(s->attr[0] >> i & 1);
+        if (!started)
+            found = here ? ROWS_SUM_STEP : COLS_SUM_STEP;
+        else if (here != inside && here == (found == ROWS_SUM_STEP))
+            return RUN;                         /* a second stretch of summed or of other axes */
+        if (here == (found == ROWS_SUM_STEP))
+            *width *= x->dim[i];
+        started = 1;
+        inside = here;
+    }
+    if (s->n == 1)
+        *width = 1;
+    return s->n == 1 ? SUM_STEP : *width > WIDEST || (found == COLS_SUM_STEP && *width < FG_SUM_COLS) ? RUN : found;
+}
+
+/* Is a step a sum over something that the group makes, which fits the blocks of the sums already there? Returns its
+ * kind, or RUN. */
+static kind kind_of_sink(const fg_program *p, const step *s, const step *first, const group *g, int64_t *width)
+{
+    if (s->op != FG_OP_sum || shape_at(p, s->in[0])->size != first->n || !FG_IS_FLOAT(p->slot[s->y].array.dtype) ||
+        first->sinks == FG_SINKS || !reads_any(p, s, g->mine, g->number) || reads_any(p, s, g->passed, g->number) ||
+        reads_across(p, s, g, first->n))
+        return RUN;
+    kind found = kind_of_sum(p, s, width);
+    return first->width && first->width != *width ? RUN : found;
+}
+
+/* How many elements a group works on at a time: with sums of rows or columns, whole rows; with products, multiples of
+ * the rows that are noted as its block. */
+static int64_t block_of(const step *first)
+{
+    int is_product = first->kind == PRODUCT_STEP;
+    int64_t part = first->width * (is_product ? first->block : FG_SUM_PART);
+    int64_t least = is_product ? PRODUCT_BYTES / (int64_t)first->itemsize : FG_BLOCK;
+    int64_t block = first->width == 0 ? FG_BLOCK : first->width == 1 ? FG_SUM_LEAF
+                    : part < least ? least / part * part : part;
+    return block < first->n ? block : first->n;
+}
+
+/* May a short step be done before the group, where it makes what further steps of the group may read? */
+static int can_go_ahead(const fg_program *p, const step *s, const group *g)
+{
+    return s->n < FG_FUSE_FROM && !fg_draws(s->op, s->attr) && !reads_any(p, s, g->made, g->number) &&
+           !reads_any(p, s, g->passed, g->number);
+}
+
+/* How many rows of a step to make at a time, if it is a product to be made so; else 0. Each time its second operand is
+ * read again, or even turned again, which must be little beside the rows. Its operands have to stay for it, and must
+ * not be more than its result. */
+static int64_t rows_at_a_time(const fg_program *p, const step *s)
+{
+    const slot *y = &p->slot[s->y];
+    if (s->kind != RUN || s->op != FG_OP_matmul || s->n_in != 2 || y->panel || y->array.shape->ndim != 2 ||
+        !fg_matmul_is_ours(y->array.dtype, shape_at(p, s->in[0]), shape_at(p, s->in[1]), s->attr))
+        return 0;
+    int64_t bytes = 0, width = y->array.shape->dim[1], depth = shape_at(p, s->in[0])->dim[!s->attr[0]];
+    for (int i = 0; i < 1 + (s->in[0] != s->in[1]); i++)
+        if (values_of(p)[p->slot[s->in[i]].root].from == RESULT)
+            bytes += bytes_at(p, s->in[i]);
+    int64_t rows = depth > 4 ? 4 * PRODUCT_ROWS : PRODUCT_ROWS;
+    return depth <= PRODUCT_ROWS && bytes <= bytes_at(p, s->y) && width > 1 && width <= WIDEST &&
+           bytes_at(p, s->y) >= LEAST_BLOCKS * PRODUCT_BYTES && s->n / width >= LEAST_BLOCKS * rows ? rows : 0;
+}
+
+/* Does a group read a product element for element, if at all, and go over whole rows? */
+static int fits(const fg_program *p, const step *product, const step *first, int size)
+{
+    int root = p->slot[product->y].root;
+    int64_t width = shape_at(p, product->y)->dim[1];
+    if (product->n != first->n || (first->width && first->width != width))
+        return 0;
+    for (int j = 0; j < size; j++)
+        for (int i = 0; i < first[j].n_in; i++) {
+            int v = first[j].in[i];
+            if (v >= 0 && p->slot[v].root == root &&
+                (first[j].kind == PRODUCT_STEP || shape_at(p, v)->size != first->n || p->slot[v].shift))
+                return 0;
+        }
+    return 1;
+}
+
+/* Let a group begin with the products that it reads and no step before it does: they are made some rows at a time.
+ * Returns its first step. */
+static int take_products(const fg_program *p, step *sorted, int start, int n)
+{
+    for (int j = start - 1; j >= 0 && j >= start - LOOK_AHEAD; j--) {
+        step product = sorted[j];
+        int reader = j + 1;
+        product.block = rows_at_a_time(p, &product);
+        if (!product.block)
+            continue;
+        while (reader < n && !reads_root(p, &sorted[reader], p->slot[product.y].root))
+            reader++;
+        if (reader < start || reader == n || !fits(p, &product, &sorted[start], n - start))
+            continue;
+        memmove(&sorted[j], &sorted[j + 1], (size_t)(start - j - 1) * sizeof *sorted);
+        product.kind = PRODUCT_STEP;
+        product.width = shape_at(p, product.y)->dim[1];
+        product.sinks = sorted[start].sinks;
+        if (product.block < sorted[start].block)
+            product.block = sorted[start].block;
+        sorted[--start] = product;
+    }
+    return start;
+}
+
+/* Move flat steps of one length to a group, which runs block by block: neighbours, and those further on that read
+ * what the group has at hand and nothing that is made in between. Sums join too, but only later steps may read them.
+ * Fills `sorted`, takes steps out of p->step. */
+static void sort_steps(fg_program *p, step *sorted, group *g)
+{
+    for (int k = 0, n = 0; k < p->n_steps; k++) {
+        step *first = &p->step[k];
+        if (!first->group)                      /* taken by an earlier group */
+            continue;
+        int start = n;
+        sorted[n++] = *first;
+        if (first->kind == RUN || first->n < FG_FUSE_FROM)
+            continue;
+        g->number = k + 1;
+        join(p, first, g);
+        for (int j = k + 1, passed = 0, ahead = 0; j < p->n_steps && passed + ahead < LOOK_AHEAD; j++) {
+            step *s = &p->step[j];
+            int64_t width;
+            kind sum;
+            if (!s->group)
+                continue;
+            if (s->kind != RUN && s->n == first->n && !reads_any(p, s, g->passed, g->number) &&
+                !reads_across(p, s, g, s->n) && (!passed || reads_any(p, s, g->mine, g->number))) {
+                join(p, s, g);
+                sorted[n++] = *s;
+                s->group = 0;
+            } else if ((sum = kind_of_sink(p, s, &sorted[start], g, &width)) != RUN) {
+                g->passed[p->slot[s->y].root] = g->number;
+                sorted[start].sinks++;
+                sorted[start].width = width;
+                sorted[n] = *s;
+                sorted[n].kind = sum;
+                sorted[n++].n = first->n;
+                s->group = 0;
+            } else if (can_go_ahead(p, s, g)) {
+                memmove(&sorted[start + 1], &sorted[start], (size_t)(n - start) * sizeof *sorted);
+                sorted[start++] = *s;
+                n++;
+                ahead++;
+                s->group = 0;
+            } else {
+                g->passed[p->slot[s->y].root] = g->number;
+                passed++;
+            }
+        }
+        start = take_products(p, sorted, start, n);
+        sorted[start].group = n - start;
+        if (n - start > 1 || has_rows(p, first))
+            sorted[start].block = block_of(&sorted[start]);
+    }
+}
+
+int fg_program_fuse(fg_program *p)
+{
+    step *sorted = malloc((size_t)(p->n_steps + 1) * sizeof *sorted);
+    int *marks = calloc(3 * (size_t)p->n_slots + 1, sizeof *marks);
+    if (!sorted || !marks) {
+        free(sorted);
+        free(marks);
+        return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    }
+    sort_steps(p, sorted, &(group){0, marks, marks + p->n_slots, marks + 2 * p->n_slots});
+    free(marks);
+    free(p->step);
+    p->step = sorted;
+    return FG_OK;
+}

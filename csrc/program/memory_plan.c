@@ -1,0 +1,351 @@
+/* places.c: where in one arena each result of a program lies. */
+#include "record/ir.h"
+
+#include <stdlib.h>
+
+/* ---- lifetimes --------------------------------------------------------------------------------------------------- */
+void fg_program_lifetimes(fg_program *p)
+{
+    for (int v = 0; v < p->n_slots; v++)
+        p->slot[v].first = p->slot[v].last = p->slot[v].reader = -1;
+    for (int k = 0, group_end = -1, group_start = 0; k < p->n_steps; k++) {
+        step *s = &p->step[k];
+        if (k > group_end) {
+            group_start = k;
+            group_end = k + s->group - 1;
+        }
+        /* Within a group the first block of the last step runs before the last block of the first. */
+        slot *y = &p->slot[p->slot[s->y].root];
+        if (y->first < 0)
+            y->first = group_start;
+        if (y->last < group_end)
+            y->last = group_end;
+        for (int i = 0; i < s->n_in; i++) {
+            if (s->in[i] < 0)
+                continue;
+            slot *x = &p->slot[p->slot[s->in[i]].root];
+            x->last = k < p->n_steps - p->n_late ? group_end : p->n_steps;     /* late steps may run twice */
+            x->reader = k;
+        }
+    }
+    for (int v = 0; v < p->n_slots; v++)
+        if (p->slot[v].kept) {
+            p->slot[v].last = p->n_steps;
+            p->slot[v].reader = -1;
+        }
+}
+
+/* Which values never leave their group. */
+static void find_blockwise(fg_program *p)
+{
+    for (int k = 0; k < p->n_steps; k += p->step[k].group) {
+        int end = k + p->step[k].group;
+        if (end - k < 2)
+            continue;
+        for (int j = k; j < end; j++) {
+            slot *y = &p->slot[p->step[j].y];
+            if (y->root == p->step[j].y && y->output < 0 && y->last == end - 1)
+                y->blockwise = (int)p->step[k].block;
+        }
+    }
+    for (int v = 0; v < p->n_slots; v++)
+        if (p->slot[v].root != v)               /* what is viewed is read as a whole */
+            p->slot[p->slot[v].root].blockwise = 0;
+}
+
+/* ---- gaps between places ----------------------------------------------------------------------------------------- */
+typedef struct { int64_t offset, bytes; } gap;
+
+static int64_t aligned(int64_t bytes) { return (bytes + FG_ALIGN - 1) / FG_ALIGN * FG_ALIGN; }
+
+/* Of n elements and the zeros around them: a place even for nothing. */
+static int64_t bytes_for(const slot *s, int64_t n)
+{
+    return aligned(s->before) + aligned((n ? n : 1) * (int64_t)fg_itemsize(s->array.dtype) + s->after);
+}
+
+static int64_t whole_bytes(const slot *s) { return bytes_for(s, s->array.shape->size); }
+
+/* Neighbours a little less than a page apart are moved apart: a store that straddles the page offset of a later load
+ * holds that load up, which made small programs up to 1.7 times slower. */
+static int64_t bytes_of(const slot *s)
+{
+    enum { PAGE = 4096, NEAR = 512 };
+    int64_t bytes = s->blockwise ? bytes_for(s, s->blockwise) :
+                    s->panel ? bytes_for(s, s->panel * s->array.shape->dim[1]) : whole_bytes(s);
+    return bytes % PAGE >= PAGE - NEAR ? bytes + 2 * NEAR : bytes;
+}
+
+/* Take the smallest gap that fits, or grow the arena, and with it the gap at its end. */
+static int64_t take_place(list *gaps, int64_t bytes, int64_t *end)
+{
+    gap *g = gaps->item;
+    int best = -1;
+    for (int i = 0; i < gaps->n; i++)
+        if (g[i].bytes >= bytes && (best < 0 || g[i].bytes < g[best].bytes))
+            best = i;
+    for (int i = 0; best < 0 && i < gaps->n; i++)
+        if (g[i].offset + g[i].bytes == *end) {
+            g[i].bytes = bytes;
+            *end = g[i].offset + bytes;
+            best = i;
+        }
+    if (best < 0) {
+        int64_t offset = *end;
+        *end += bytes;
+        return offset;
+    }
+    int64_t offset = g[best].offset;
+    g[best].offset += bytes;
+    g[best].bytes -= bytes;
+    if (!g[best].bytes)
+        g[best] = g[--gaps->n];
+    return offset;
+}
+
+static int add_gap(list *gaps, int64_t offset, int64_t bytes)
+{
+    gap *new = fg_list_add(gaps, sizeof *new);
+    if (!new)
+        return FG_NO_MEMORY;
+    *new = (gap){offset, bytes};
+    return FG_OK;
+}
+
+static int give_back(list *gaps, int64_t offset, int64_t bytes)
+{
+    gap *g = gaps->item;
+    for (int i = 0; i < gaps->n; i++)           /* join neighbours */
+        if (g[i].offset + g[i].bytes == offset || offset + bytes == g[i].offset) {
+            offset = g[i].offset < offset ? g[i].offset : offset;
+            bytes += g[i].bytes;
+            g[i] = g[--gaps->n];
+            i = -1;
+        }
+    return add_gap(gaps, offset, bytes);
+}
+
+/* ---- the plan ---------------------------------------------------------------------------------------------------- */
+typedef struct {
+    list gaps;
+    list blocks, free_blocks;   /* places of blockwise values of the group at hand: all, and those free again */
+    list dead;                  /* of int: roots that the group has read for the last time */
+} arena;
+
+static int in_arena(const slot *s, int v) { return s->root == v && s->output < 0 && s->first >= 0; }
+
+/* Does a step read a root element for element, if at all? */
+static int reads_in_step(const fg_program *p, const step *s, int root)
+{
+    for (int i = 0; i < s->n_in; i++)
+        if (s->in[i] >= 0 && p->slot[s->in[i]].root == root &&
+            (s->kind == PRODUCT_STEP || shape_at(p, s->in[i])->size != s->n || shape_at(p, root)->size != s->n ||
+             p->slot[root].period))
+            return 0;
+    return 1;
+}
+
+/* Is this the last read of a root in a group, element by element as all of its others there? */
+static int dies_in_step(const fg_program *p, int start, int k, int root)
+{
+    int in_step = p->slot[root].reader == k;
+    for (int j = start; in_step && j <= k; j++)
+        in_step = reads_in_step(p, &p->step[j], root);
+    return in_step;
+}
+
+/* Of the products of a group store as many as have results to leave their places to. Only the others gain by living in
+ * blocks: so do all if those results can have the places of what dies in the group. */
+static void store_products(fg_program *p, int start, int end)
+{
+    int results = 0;
+    for (int k = start; k < end; k++) {
+        const step *s = &p->step[k];
+        int y = p->slot[s->y].root;
+        if (s->kind >= SUM_STEP)
+            continue;
+        results += in_arena(&p->slot[y], y) && !p->slot[y].blockwise;
+        for (int i = 0; i < s->n_in; i++) {
+            int root = s->in[i] < 0 ? -1 : p->slot[s->in[i]].root, again = 0;
+            for (int j = 0; j < i; j++)
+                again = again || (s->in[j] >= 0 && p->slot[s->in[j]].root == root);
+            if (root >= 0 && !again && in_arena(&p->slot[root], root) && !p->slot[root].blockwise &&
+                dies_in_step(p, start, k, root))
+                results--;
+        }
+    }
+    for (int k = start; k < end && results > 0; k++)
+        if (p->step[k].kind == PRODUCT_STEP && p->slot[p->step[k].y].blockwise) {
+            p->slot[p->step[k].y].blockwise = 0;
+            results--;
+        }
+}
+
+/* Note the operands of step k, of the group that starts at `start`, whose places its result or a later one of the group
+ * can have: nobody reads them later, and in the group nobody reads what is overwritten for an earlier block. */
+static int find_dead(fg_program *p, arena *a, int start, int k)
+{
+    const step *s = &p->step[k];
+    for (int i = 0; s->kind != RUN && i < s->n_in; i++) {
+        int root = s->in[i] < 0 ? -1 : p->slot[s->in[i]].root;
+        slot *x = root < 0 ? NULL : &p->slot[root];
+        if (!x || !in_arena(x, root) || x->reader != k || x->blockwise)
+            continue;
+        int in_step = dies_in_step(p, start, k, root);
+        x->reader = -1;                         /* it may be an operand twice */
+        int *dead = in_step ? fg_list_add(&a->dead, sizeof *dead) : NULL;
+        if (dead)
+            *dead = root;
+        else if (in_step)
+            return FG_NO_MEMORY;
+    }
+    return FG_OK;
+}
+
+/* One of those places, for the elements of y; or NULL. */
+static slot *take_dead(fg_program *p, arena *a, const slot *y)
+{
+    int *dead = a->dead.item;
+    for (int i = a->dead.n - 1; i >= 0; i--)
+        if (p->slot[dead[i]].array.dtype == y->array.dtype) {
+            slot *x = &p->slot[dead[i]];
+            dead[i] = dead[--a->dead.n];
+            return x;
+        }
+    return NULL;
+}
+
+/* Can output v of a body, the result of step k, lie where the input does that it is carried on as? If nobody reads that
+ * any more, or it is a product that is added to it. Returns the input's place, or -1. */
+static int64_t carried_place(const fg_program *p, int start, int k, int v)
+{
+    const step *s = &p->step[k];
+    for (int i = 0; i < p->n_carried; i++) {
+        int input = p->first_carried + i;
+        const slot *x = &p->slot[input];
+        if (!is_lodged(p, input) || p->slot[p->out[i]].root != v || bytes_at(p, p->out[i]) != bytes_at(p, v))
+            continue;
+        int flat = s->kind != RUN && s->group == 1 && start == k && x->array.shape->size == s->n;
+        int added = s->op == FG_OP_matmul && s->n_in == 3 && s->in[2] == input;
+        if (added || x->reader < start || (x->reader == k && flat))
+            return x->offset;
+    }
+    return -1;
+}
+
+static int place_whole(fg_program *p, arena *a, int start, int k)
+{
+    int v = p->slot[p->step[k].y].root, status = find_dead(p, a, start, k);
+    slot *y = &p->slot[v], *x;
+    if (status || !in_arena(y, v) || y->blockwise || y->offset >= 0)
+        return status;
+    p->separate_bytes += whole_bytes(y);
+    if ((y->offset = carried_place(p, start, k, v)) >= 0)
+        return FG_OK;
+    if (p->step[k].kind != RUN && p->step[k].kind < SUM_STEP && (x = take_dead(p, a, y))) {
+        y->offset = x->offset;
+        x->last = -1;                           /* its place is not to be given back */
+    } else {
+        y->offset = take_place(&a->gaps, bytes_of(y), &p->arena_bytes) + aligned(y->before);
+    }
+    return FG_OK;
+}
+
+/* A blockwise value lives from its step to its last reader even within the group. */
+static int place_block(fg_program *p, arena *a, int k)
+{
+    slot *y = &p->slot[p->slot[p->step[k].y].root];
+    int status = FG_OK;
+    for (int i = 0; !status && i < p->step[k].n_in; i++) {
+        slot *dead = p->step[k].in[i] < 0 ? NULL : &p->slot[p->slot[p->step[k].in[i]].root];
+        if (dead && dead->blockwise && dead->reader == k) {
+            dead->reader = -1;
+            status = add_gap(&a->free_blocks, dead->offset, bytes_of(dead));
+        }
+    }
+    if (status || !y->blockwise || y->offset >= 0)
+        return status;
+    p->separate_bytes += whole_bytes(y);
+    gap *block = a->free_blocks.item;
+    for (int i = 0; i < a->free_blocks.n; i++)
+        if (block[i].bytes == bytes_of(y)) {
+            y->offset = block[i].offset;
+            block[i] = block[--a->free_blocks.n];
+            return FG_OK;
+        }
+    y->offset = take_place(&a->gaps, bytes_of(y), &p->arena_bytes);
+    return add_gap(&a->blocks, y->offset, bytes_of(y));
+}
+
+static int give_back_dead(fg_program *p, arena *a, int start, int end, const int *dying, const int *next)
+{
+    int status = FG_OK;
+    for (int j = start; j <= end; j++)
+        for (int v = dying[j]; !status && v >= 0; v = next[v])
+            if (p->slot[v].last >= 0 && !p->slot[v].blockwise)
+                status = give_back(&a->gaps, p->slot[v].offset - aligned(p->slot[v].before), bytes_of(&p->slot[v]));
+    const gap *block = a->blocks.item;
+    for (int i = 0; !status && i < a->blocks.n; i++)
+        status = give_back(&a->gaps, block[i].offset, block[i].bytes);
+    a->blocks.n = a->free_blocks.n = a->dead.n = 0;
+    return status;
+}
+
+/* Partial sums of a group: one set for each time that its elements are halved. */
+static int64_t partial_sums_bytes(const step *first)
+{
+    int64_t level = 0, bytes = 0;
+    for (int j = 0; j < first->group; j++)
+        level += partial_bytes(first, &first[j]);
+    for (int64_t n = first->n, half; level && (half = sums_half(first, n)); n -= half)
+        bytes += level;
+    return aligned(bytes);
+}
+
+int fg_program_place(fg_program *p)
+{
+    arena a = {{0}, {0}, {0}, {0}};
+    int status = FG_OK, n = p->n_slots;
+    for (int v = 0; v < p->n_in; v++)
+        if (is_lodged(p, v)) {
+            p->slot[v].offset = p->arena_bytes;
+            p->arena_bytes += FG_ALIGN;
+        }
+    fg_program_lifetimes(p);
+    find_blockwise(p);
+    for (int k = 0; k < p->n_steps; k += p->step[k].group)
+        if (p->step[k].kind == PRODUCT_STEP)
+            store_products(p, k, k + p->step[k].group);
+    /* Roots by the step they die at. */
+    int *next = malloc((size_t)(n + 1) * sizeof *next), *dying = malloc((size_t)(p->n_steps + 1) * sizeof *dying);
+    if (!next || !dying)
+        status = fg_fail(FG_NO_MEMORY, "no memory for a program");
+    for (int k = 0; !status && k <= p->n_steps; k++)
+        dying[k] = -1;
+    for (int v = 0; !status && v < n; v++)
+        if (in_arena(&p->slot[v], v)) {
+            next[v] = dying[p->slot[v].last];
+            dying[p->slot[v].last] = v;
+        }
+    for (int k = 0; !status && k < p->n_steps; k += p->step[k].group) {
+        int end = k + p->step[k].group - 1;
+        for (int j = k; !status && j <= end; j++)
+            status = place_whole(p, &a, k, j);
+        for (int j = k; !status && j <= end; j++)       /* in the gaps that are left */
+            status = place_block(p, &a, j);
+        if (!status)
+            status = give_back_dead(p, &a, k, end, dying, next);
+    }
+    p->scratch = p->arena_bytes;
+    for (int k = 0; k < p->n_steps; k += p->step[k].group) {
+        int64_t end = p->scratch + partial_sums_bytes(&p->step[k]);
+        p->arena_bytes = end > p->arena_bytes ? end : p->arena_bytes;
+    }
+    free(next);
+    free(dying);
+    free(a.gaps.item);
+    free(a.blocks.item);
+    free(a.free_blocks.item);
+    free(a.dead.item);
+    return status;
+}

@@ -1,0 +1,360 @@
+/* replay.c: a program run again.
+ *
+ * What a run writes (its arena, the headers of its arrays, its pointers) is an fg_replay; a program makes one for each
+ * thread that runs it at the same time and keeps them. All pointers are set when a replay is made but those that
+ * depend on inputs and outputs, which are few and listed.
+ */
+#include "record/ir.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A step with its pointers; one cache line, as small programs do little else than read these. */
+typedef struct {
+    uint8_t kind, stride[3];
+    uint32_t whole : 1, group : 31;     /* whole: run at once, not in blocks */
+    void *kernel;
+    int64_t n;
+    char *at[FG_RESULT + 1];    /* of a RUN step: its fg_call and its result's fg_array */
+} ready;
+
+/* *at lies `shift` bytes into input `source`, or into output `source` - n_in. */
+typedef struct { int source; int64_t shift; char **at; } patch;
+
+struct fg_replay {
+    fg_replay *next;
+    char *arena;
+    void **address, **owner;
+    void **input;               /* memory of its own for inputs, where asked for */
+    ready *ready;
+    fg_replay **inner;          /* of the bodies, step by step */
+    int n_patches;
+    patch *patch;               /* in the order of their sources */
+    fg_array *array;            /* one a slot */
+};
+
+typedef void (*unary_kernel)(int64_t, const void *, void *);
+typedef void (*binary_kernel)(int64_t, const void *, int, const void *, int, void *);
+typedef void (*unary_vjp_kernel)(int64_t, const void *, const void *, const void *, void *);
+typedef void (*binary_vjp_kernel)(int64_t, const void *, int, const void *, int, const void *, const void *, void *);
+typedef void (*compare_kernel)(int64_t, const void *, int, const void *, int, uint8_t *);
+typedef void (*where_kernel)(int64_t, const uint8_t *, int, const void *, int, const void *, int, void *);
+typedef int (*any_kernel)(const fg_call *, fg_array *);
+
+/* ---- making one -------------------------------------------------------------------------------------------------- */
+/* Which input or output (after the inputs) a value's memory is, or -1: then it is known when the replay is made. */
+static int source_of(const fg_program *p, int v)
+{
+    int root = p->slot[v].root;
+    if (p->slot[root].offset >= 0)
+        return -1;
+    return root < p->n_in ? root : p->slot[root].output < 0 ? -1 : p->n_in + p->slot[root].output;
+}
+
+static char *address_of(const fg_program *p, const fg_replay *r, int v)
+{
+    const slot *root = &p->slot[p->slot[v].root];
+    return (root->offset >= 0 ? r->arena + root->offset : (char *)root->array.data) + p->slot[v].shift;
+}
+
+static void set_pointer(const fg_program *p, fg_replay *r, int v, char **at)
+{
+    int source = source_of(p, v);
+    if (source >= 0)
+        r->patch[r->n_patches++] = (patch){source, p->slot[v].shift, at};
+    else
+        *at = address_of(p, r, v);
+}
+
+static void make_call(const fg_program *p, fg_replay *r, const step *s, ready *to, fg_call *call, fg_tensor *operand,
+                      fg_replay **inner)
+{
+    for (int i = 0; i < s->n_in; i++)
+        operand[i].array = s->in[i] < 0 ? NULL : &r->array[s->in[i]];
+    *call = (fg_call){.op = s->op, .n_in = s->n_in, .n_attr = s->n_attr, .in = operand, .attr = s->attr,
+                      .replay = inner};
+    for (int i = 0; i <= s->n_in; i++) {
+        int v = i < s->n_in ? s->in[i] : s->y;
+        if (v >= 0)
+            set_pointer(p, r, v, (char **)&r->array[v].data);
+    }
+    to->at[0] = (char *)call;
+    to->at[1] = (char *)&r->array[s->y];
+    if (s->kind == PRODUCT_STEP)
+        set_pointer(p, r, s->y, &to->at[FG_RESULT]);
+}
+
+/* The operands of an fg_loop: the result stands in for those that are missing. A product's third operand lies in its
+ * result already, and its y tells how large it is. */
+static void make_loop(const fg_program *p, fg_replay *r, const step *s, ready *to)
+{
+    int is_product = s->op == FG_OP_matmul, is_unary_vjp = s->op >= FG_N_OPS && (s->op - FG_N_OPS) / 2 < FG_N_UNARY;
+    for (int i = 0; i < FG_RESULT; i++)
+        to->at[i] = address_of(p, r, s->y);
+    for (int i = 0; i < (is_product ? 2 : s->n_in); i++)
+        if (s->in[i] >= 0)
+            set_pointer(p, r, s->in[i], &to->at[i && is_unary_vjp ? i + 1 : i]);    /* there is no b */
+    if (is_product)
+        to->at[2] = (char *)&s->product;
+    set_pointer(p, r, s->y, &to->at[FG_RESULT]);
+}
+
+static void make_flat(const fg_program *p, fg_replay *r, const step *s, ready *to)
+{
+    for (int i = 0; i < s->n_in; i++) {
+        if (i < 3)                              /* the stride of a missing operand is 1 */
+            to->stride[i] = s->in[i] < 0 || p->slot[s->in[i]].period ||
+                            shape_at(p, s->in[i])->size == shape_at(p, s->y)->size;
+        if (s->in[i] >= 0)
+            set_pointer(p, r, s->in[i], &to->at[i]);
+    }
+    set_pointer(p, r, s->y, &to->at[FG_RESULT]);
+}
+
+static void free_replay(const fg_program *p, fg_replay *r)
+{
+    fg_replay **inner = r->inner;
+    for (int i = 0; i < p->n_in; i++)
+        if (r->input[i])
+            fg_free(r->input[i], (size_t)bytes_at(p, i));
+    for (int k = 0; k < p->n_steps; k++)
+        for (int i = 0; i < fg_n_bodies(p->step[k].op); i++)
+            if (*inner)                         /* else the memory did not reach that far */
+                fg_replay_give(fg_body(p->step[k].attr, i), *inner++);
+    if (r->arena)
+        fg_free_lasting(r->arena, (size_t)p->arena_bytes);
+    free(r);
+}
+
+static int by_source(const void *a, const void *b)
+{
+    return ((const patch *)a)->source - ((const patch *)b)->source;
+}
+
+static fg_replay *new_replay(const fg_program *p)
+{
+    size_t n_ready = (size_t)p->n_steps + 1, n_io = (size_t)(p->n_in + p->n_out), n_slots = (size_t)p->n_slots;
+    size_t n_operands = (size_t)p->operands.n, n_patches = n_slots + n_operands + n_ready + n_io;
+    size_t bytes = sizeof(fg_replay) + n_ready * (sizeof(ready) + sizeof(fg_call)) + n_slots * sizeof(fg_array) +
+                   n_operands * sizeof(fg_tensor) + n_patches * sizeof(patch) + 3 * n_io * sizeof(void *) +
+                   (size_t)p->bodies.n * sizeof(void *) + 64;
+    fg_replay *r = calloc(1, bytes);
+    if (!p->body)
+        fg_pool_empty();
+    if (r && p->arena_bytes && !(r->arena = fg_alloc_lasting((size_t)p->arena_bytes))) {
+        free(r);
+        r = NULL;
+    }
+    if (!r) {
+        fg_fail(FG_NO_MEMORY, "no memory for a program");
+        return NULL;
+    }
+    r->ready = (ready *)(((uintptr_t)(r + 1) + 63) / 64 * 64);
+    fg_call *call = (fg_call *)(r->ready + n_ready);
+    r->array = (fg_array *)(call + n_ready);
+    fg_tensor *operand = (fg_tensor *)(r->array + n_slots);
+    r->patch = (patch *)(operand + n_operands);
+    r->address = (void **)(r->patch + n_patches);
+    r->owner = r->address + n_io;
+    r->input = r->owner + n_io;
+    fg_replay **inner = r->inner = (fg_replay **)(r->input + n_io);
+
+    for (int v = 0; v < p->n_slots; v++)
+        r->array[v] = p->slot[v].array;
+    for (int k = 0; k < p->n_steps; k++) {
+        const step *s = &p->step[k];
+        int n_bodies = fg_n_bodies(s->op);
+        r->ready[k] = (ready){.kind = (uint8_t)s->kind, .whole = !s->block, .group = (uint32_t)s->group,
+                              .kernel = s->kernel, .n = s->n};
+        if (s->kind == RUN || s->kind == PRODUCT_STEP)
+            make_call(p, r, s, &r->ready[k], &call[k], operand, n_bodies ? inner : NULL);
+        else
+            (s->kind == LOOP_STEP ? make_loop : make_flat)(p, r, s, &r->ready[k]);
+        operand += s->n_in;
+        for (int i = 0; i < n_bodies; i++)
+            if (!(*inner++ = fg_replay_take(fg_body(s->attr, i)))) {
+                free_replay(p, r);
+                return NULL;
+            }
+    }
+    qsort(r->patch, (size_t)r->n_patches, sizeof *r->patch, by_source);
+    for (int i = 0; i < p->n_in; i++)
+        if (is_lodged(p, i))
+            r->address[i] = address_of(p, r, i);
+    for (int i = 0; i < p->n_out; i++)
+        if (fg_program_keeps(p, i))
+            r->address[p->n_in + i] = address_of(p, r, p->out[i]);
+    return r;
+}
+
+fg_replay *fg_replay_take(fg_program *p)
+{
+    fg_replay *r = p->idle;
+    if (!r)
+        return new_replay(p);
+    p->idle = r->next;
+    return r;
+}
+
+void fg_replay_give(fg_program *p, fg_replay *r)
+{
+    r->next = p->idle;
+    p->idle = r;
+}
+
+void fg_replays_free(fg_program *p)
+{
+    for (fg_replay *r = p->idle, *next; r; r = next) {
+        next = r->next;
+        free_replay(p, r);
+    }
+}
+
+void **fg_replay_address(fg_replay *r) { return r->address; }
+void **fg_replay_owner(fg_replay *r) { return r->owner; }
+
+const fg_call *fg_replay_call(const fg_replay *r, int k) { return (const fg_call *)r->ready[k].at[0]; }
+
+void *fg_replay_own_input(const fg_program *p, fg_replay *r, int i)
+{
+    if (!r->input[i])
+        r->input[i] = fg_alloc((size_t)bytes_at(p, i));
+    return r->address[i] = r->input[i];
+}
+
+/* ---- running it -------------------------------------------------------------------------------------------------- */
+static inline void run_flat(const ready *s, char *const *x, int64_t n)
+{
+    void *y = x[FG_RESULT];
+    switch (s->kind) {
+    case UNARY_STEP:
+        ((unary_kernel)s->kernel)(n, x[0], y);
+        break;
+    case BINARY_STEP:
+        ((binary_kernel)s->kernel)(n, x[0], s->stride[0], x[1], s->stride[1], y);
+        break;
+    case UNARY_VJP_STEP:
+        ((unary_vjp_kernel)s->kernel)(n, x[0], x[1], x[2], y);
+        break;
+    case BINARY_VJP_STEP:
+        ((binary_vjp_kernel)s->kernel)(n, x[0], s->stride[0], x[1], s->stride[1], x[2], x[3], y);
+        break;
+    case COMPARE_STEP:
+        ((compare_kernel)s->kernel)(n, x[0], s->stride[0], x[1], s->stride[1], y);
+        break;
+    default:
+        ((where_kernel)s->kernel)(n, (uint8_t *)x[0], s->stride[0], x[1], s->stride[1], x[2], s->stride[2], y);
+    }
+}
+
+/* Those of a step's result. */
+static const fg_kernel_set *kernels_of(const step *s)
+{
+    return &fg_kernels[s->itemsize == sizeof(float) ? FG_FLOAT32 : FG_FLOAT64];
+}
+
+/* A step for n of its elements, from `at` on; `from`: where they are in their block. */
+static void run_part(const step *plan, const ready *s, int64_t at, int64_t from, int64_t n)
+{
+    char *x[FG_RESULT + 1];
+    for (int i = 0; i <= FG_RESULT; i++) {
+        int64_t period = plan->walk[i].period;
+        int64_t element = period == BLOCKWISE ? from : period ? at % period : at;
+        x[i] = s->at[i] + element * plan->walk[i].itemsize;
+    }
+    run_flat(s, x, n);
+}
+
+/* The steps of a group for the n elements of a block from `at` on. Sums of rows go to their result, the others to
+ * `sums`, one after the other: a stretch of a column's sum begins with `first` and goes on with the next blocks. */
+static void run_block(const step *plan, const ready *s, int64_t at, int64_t n, char *const *sums, int first)
+{
+    int64_t width = plan->width;
+    for (int j = 0; j < plan->group; j++) {
+        const walk *w = &plan[j].walk[0];
+        if (s[j].kind < SUM_STEP) {
+            for (int64_t from = 0; from < n; from += FG_BLOCK)
+                run_part(&plan[j], &s[j], at + from, from, n - from < FG_BLOCK ? n - from : FG_BLOCK);
+            continue;
+        }
+        if (s[j].kind == PRODUCT_STEP) {
+            w = &plan[j].walk[FG_RESULT];
+            fg_matmul_rows((const fg_call *)s[j].at[0], at / width, n / width,
+                           s[j].at[FG_RESULT] + (w->period == BLOCKWISE ? 0 : at * w->itemsize));
+            continue;
+        }
+        const fg_reduce_kernels *k = kernels_of(&plan[j])->reduce;
+        const char *x = s[j].at[0] + (w->period == BLOCKWISE ? 0 : at * w->itemsize);
+        if (s[j].kind == ROWS_SUM_STEP)
+            k->sum_rows(n / width, width, x, s[j].at[FG_RESULT] + at / width * (int64_t)plan[j].itemsize);
+        else if (s[j].kind == SUM_STEP)
+            k->sum_rows(1, n, x, *sums++);
+        else
+            (first ? k->sum_cols : k->add_cols)(n / width, width, x, *sums++);
+    }
+}
+
+static void run_blocks(const step *plan, const ready *s, int64_t at, int64_t n, char *const *sums)
+{
+    for (int64_t from = 0; from < n; from += plan->block)
+        run_block(plan, s, at + from, n - from < plan->block ? n - from : plan->block, sums, from == 0);
+}
+
+/* The same with sums, of the blocks and in the order in which the kernels add up whole rows and columns: the bits are
+ * their bits. A recursion no deeper than the logarithm of n; each level has partial sums of its own in `scratch`. */
+static void run_halves(const step *plan, const ready *s, int64_t at, int64_t n, char *const *sums, char *scratch)
+{
+    int64_t half = sums_half(plan, n);
+    char *upper[FG_SINKS];
+    if (!half) {
+        run_blocks(plan, s, at, n, sums);
+        return;
+    }
+    for (int j = 0, i = 0; j < plan->group; j++)
+        if (partial_bytes(plan, &plan[j])) {
+            upper[i++] = scratch;
+            scratch += partial_bytes(plan, &plan[j]);
+        }
+    run_halves(plan, s, at, half, sums, scratch);
+    run_halves(plan, s, at + half, n - half, upper, scratch);
+    for (int j = 0, i = 0; j < plan->group; j++)
+        if (partial_bytes(plan, &plan[j])) {
+            kernels_of(&plan[j])->elementwise->binary[FG_BINARY_add](plan->width, sums[i], 1, upper[i], 1, sums[i]);
+            i++;
+        }
+}
+
+static void run_group(const step *plan, const ready *s, char *scratch)
+{
+    char *sums[FG_SINKS];
+    for (int j = 0, i = 0; plan->sinks && j < plan->group; j++)
+        if (partial_bytes(plan, &plan[j]))
+            sums[i++] = s[j].at[FG_RESULT];
+    if (plan->sinks)
+        run_halves(plan, s, 0, s->n, sums, scratch);
+    else
+        run_blocks(plan, s, 0, s->n, sums);
+}
+
+int fg_replay_run_again(const fg_program *p, fg_replay *r, int from)
+{
+    for (const patch *x = r->patch + r->n_patches; x-- > r->patch && x->source >= from;)
+        *x->at = (char *)r->address[x->source] + x->shift;
+    for (const ready *s = r->ready, *end = s + p->n_steps - p->n_late;; s += s->group) {
+        for (; s->kind == LOOP_STEP; s++)       /* behind the last step there is none of a kind */
+            ((fg_loop *)s->kernel)(s->n, s->at[0], s->at[1], s->at[2], s->at[3], s->at[FG_RESULT]);
+        if (s >= end)
+            return FG_OK;
+        if (s->kind == RUN) {
+            int status = ((any_kernel)s->kernel)((const fg_call *)s->at[0], (fg_array *)s->at[1]);
+            if (status)
+                return status;
+        } else if (s->whole) {
+            run_flat(s, s->at, s->n);
+        } else {
+            run_group(p->step + (s - r->ready), s, r->arena + p->scratch);
+        }
+    }
+}
+
+int fg_replay_run(const fg_program *p, fg_replay *r) { return fg_replay_run_again(p, r, 0); }

@@ -1,0 +1,469 @@
+/* simplify.c: values used twice, values not used, copies not needed. */
+#include "record/ir.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static uint64_t mix(uint64_t h, uint64_t x) { return (h ^ x) * 0x9E3779B97F4A7C15u ^ h >> 29; }
+
+/* Bodies have no part in it: equal ones lie at different addresses. */
+static uint64_t hash_note(const fg_program *p, const note *n)
+{
+    uint64_t h = mix(0, (uint64_t)n->op);
+    for (int i = 0; i < n->n_in; i++)
+        h = mix(h, (uint64_t)(uint32_t)operands_of(p, n)[i]);
+    for (int i = fg_n_bodies(n->op); i < n->n_attr; i++)
+        h = mix(h, (uint64_t)attrs_of(p, n)[i]);
+    return h;
+}
+
+int fg_same_note(const fg_program *p, const note *a, const fg_program *q, const note *b)
+{
+    if (a->op != b->op || a->n_in != b->n_in || a->n_attr != b->n_attr ||
+        memcmp(operands_of(p, a), operands_of(q, b), (size_t)a->n_in * sizeof(int)))
+        return 0;
+    int n = fg_n_bodies(a->op);
+    for (int i = 0; i < n; i++)
+        if (!fg_program_equal(fg_body(attrs_of(p, a), i), fg_body(attrs_of(q, b), i)))
+            return 0;
+    return a->n_attr == n || !memcmp(attrs_of(p, a) + n, attrs_of(q, b) + n, (size_t)(a->n_attr - n) * sizeof(int64_t));
+}
+
+static size_t data_bytes(const fg_array *x) { return (size_t)x->shape->size * fg_itemsize(x->dtype); }
+
+int fg_same_array(const fg_array *x, const fg_array *y)
+{
+    if (x->live || y->live)
+        return x == y;
+    return x->dtype == y->dtype && fg_shape_equal(x->shape, y->shape) && !memcmp(x->data, y->data, data_bytes(x));
+}
+
+/* Of a large array the first elements tell enough. */
+static uint64_t hash_array(const fg_array *x)
+{
+    const uint8_t *c = x->data;
+    size_t bytes = data_bytes(x);
+    uint64_t h = mix(x->dtype, (uint64_t)x->shape->size);
+    for (size_t i = 0; i < bytes && i < 256; i++)
+        h = mix(h, c[i]);
+    return h ^ h >> 32;
+}
+
+/* same[v] becomes the first constant with the elements of constant v. */
+static void merge_constants(fg_program *p, int size, int *table, int *same)
+{
+    for (int i = 0; i < size; i++)
+        table[i] = -1;
+    for (int v = 0; v < p->values.n; v++) {
+        if (values_of(p)[v].from != CONSTANT)
+            continue;
+        const fg_array *x = values_of(p)[v].array;
+        int at = (int)(hash_array(x) & (uint64_t)(size - 1));
+        while (table[at] >= 0 && !fg_same_array(x, values_of(p)[table[at]].array))
+            at = (at + 1) & (size - 1);
+        if (table[at] >= 0)
+            same[v] = table[at];
+        else
+            table[at] = v;
+    }
+}
+
+/* Let every operand and output name the first value computed in its way. */
+static int merge_equal(fg_program *p)
+{
+    int n = p->notes.n, size = 16;
+    while (size < 2 * p->values.n)              /* each note has made a value */
+        size *= 2;
+    int *table = malloc((size_t)size * sizeof *table), *same = malloc((size_t)p->values.n * sizeof *same);
+    if (!table || !same) {
+        free(table);
+        free(same);
+        return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    }
+    for (int i = 0; i < p->values.n; i++)
+        same[i] = i;
+    merge_constants(p, size, table, same);
+    for (int i = 0; i < size; i++)
+        table[i] = -1;
+    for (int k = 0; k < n; k++) {
+        note *a = &notes_of(p)[k];
+        for (int i = 0; i < a->n_in; i++)
+            if (operands_of(p, a)[i] >= 0)
+                operands_of(p, a)[i] = same[operands_of(p, a)[i]];
+        if (fg_draws(a->op, attrs_of(p, a)) || a->op == FG_OP_barrier)      /* each is a value of its own */
+            continue;
+        int at = (int)(hash_note(p, a) & (uint64_t)(size - 1));
+        while (table[at] >= 0 && !fg_same_note(p, a, p, &notes_of(p)[table[at]]))
+            at = (at + 1) & (size - 1);
+        if (table[at] >= 0)
+            same[a->y] = notes_of(p)[table[at]].y;
+        else
+            table[at] = k;
+    }
+    for (int i = 0; i < p->n_out; i++)
+        p->out[i] = same[p->out[i]];
+    free(table);
+    free(same);
+    return FG_OK;
+}
+
+/* ---- algebra ----------------------------------------------------------------------------------------------------- */
+static const fg_array *array_at(const fg_program *p, int v) { return values_of(p)[v].array; }
+
+/* Is v a constant of one element, this number, sign of zero included? */
+static int is_number(const fg_program *p, int v, double number)
+{
+    const fg_array *x = array_at(p, v);
+    if (values_of(p)[v].from != CONSTANT || !FG_IS_FLOAT(x->dtype) || x->shape->size != 1)
+        return 0;
+    double found = x->dtype == FG_FLOAT32 ? *(const float *)x->data : *(const double *)x->data;
+    return !memcmp(&found, &number, sizeof number);
+}
+
+/* A constant all of whose elements are bit for bit the same one, as the cotangent of a sum is. */
+static int is_uniform(const fg_program *p, int v)
+{
+    const fg_array *x = v < 0 || values_of(p)[v].from != CONSTANT ? NULL : array_at(p, v);
+    if (!x || !FG_IS_FLOAT(x->dtype) || x->shape->size < 2)
+        return 0;
+    size_t itemsize = fg_itemsize(x->dtype);
+    return !memcmp(x->data, (const char *)x->data + itemsize, data_bytes(x) - itemsize);
+}
+
+/* Does a note read its operand i at the same place as it writes its result, or a single element as well? */
+static int takes_single(const fg_program *p, const note *a, int i)
+{
+    int op = a->op < FG_N_ELEMENTWISE ? a->op : a->op < FG_N_OPS ? 0 : (a->op - FG_N_OPS) / 2;
+    if (op < FG_N_UNARY || i > 1)
+        return 0;
+    int other = operands_of(p, a)[a->op < FG_N_ELEMENTWISE ? !i : a->n_in - 1];
+    return fg_shape_equal(array_at(p, other)->shape, array_at(p, a->y)->shape);
+}
+
+/* Let what can read such a constant as one element do so: it is not fetched, and may turn out to be neutral. */
+static int shrink_constants(fg_program *p)
+{
+    int n = p->values.n, *single = calloc((size_t)n + 1, sizeof *single);      /* 0: not known; -1: there is none */
+    if (!single)
+        return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    for (int k = 0; k < p->notes.n; k++) {
+        const note *a = &notes_of(p)[k];
+        for (int i = 0; i < a->n_in; i++) {
+            int *v = &operands_of(p, a)[i];
+            if (*v < 0 || *v >= n || values_of(p)[*v].from != CONSTANT || !takes_single(p, a, i))
+                continue;
+            if (!single[*v] && !is_uniform(p, *v))
+                single[*v] = -1;
+            if (!single[*v]) {
+                const fg_array *x = array_at(p, *v);
+                double number = x->dtype == FG_FLOAT32 ? *(const float *)x->data : *(const double *)x->data;
+                fg_array *one = fg_array_scalar(x->dtype, number);
+                value *made = one ? fg_list_add(&p->values, sizeof *made) : NULL;
+                if (!made) {
+                    fg_array_unref(one);
+                    free(single);
+                    return FG_NO_MEMORY;
+                }
+                *made = (value){.array = one, .from = CONSTANT};
+                single[*v] = p->values.n - 1;
+            }
+            if (single[*v] > 0)
+                *v = single[*v];
+        }
+    }
+    free(single);
+    return FG_OK;
+}
+
+/* The operand that a note of one of the arithmetic operations returns unchanged, bit for bit, or -1: x + 0 is none, as
+ * -0 + 0 is 0. */
+static int neutral(const fg_program *p, const note *a)
+{
+    const int *in = operands_of(p, a);
+    switch (a->op) {
+    case FG_OP_multiply:
+        return is_number(p, in[1], 1) ? in[0] : is_number(p, in[0], 1) ? in[1] : -1;
+    case FG_OP_add:
+        return is_number(p, in[1], -0.0) ? in[0] : is_number(p, in[0], -0.0) ? in[1] : -1;
+    case FG_OP_divide:
+        return is_number(p, in[1], 1) ? in[0] : -1;
+    case FG_OP_subtract:
+        return is_number(p, in[1], 0.0) ? in[0] : -1;
+    case FG_VJP(FG_OP_multiply, 0): case FG_VJP(FG_OP_divide, 0):
+        return in[1] >= 0 && is_number(p, in[1], 1) ? in[3] : -1;
+    case FG_VJP(FG_OP_multiply, 1):
+        return in[0] >= 0 && is_number(p, in[0], 1) ? in[3] : -1;
+    case FG_OP_positive: case FG_OP_cast: case FG_OP_reshape: case FG_OP_broadcast_to:
+        return in[0];                           /* the caller compares dtypes and shapes */
+    default:
+        return -1;
+    }
+}
+
+/* The operand of what made a's operand, where the two notes undo each other. */
+static int undone(const fg_program *p, const note *a, const int *maker)
+{
+    if (a->op != FG_OP_negative && a->op != FG_OP_transpose && a->op != FG_OP_cast)
+        return -1;
+    int m = maker[operands_of(p, a)[0]];
+    const note *b = m < 0 ? NULL : &notes_of(p)[m];
+    if (!b || b->op != a->op)
+        return -1;
+    int v = operands_of(p, b)[0];
+    if (a->op == FG_OP_cast)                    /* float32 there and back loses nothing; the caller compares dtypes */
+        return array_at(p, v)->dtype == FG_FLOAT32 && attrs_of(p, b)[0] == FG_FLOAT64 ? v : -1;
+    for (int i = 0; a->op == FG_OP_transpose && i < a->n_attr; i++)
+        if (attrs_of(p, b)[attrs_of(p, a)[i]] != i)
+            return -1;
+    return v;
+}
+
+/* Let what reads a note that changes nothing read its operand instead. */
+static int drop_identities(fg_program *p)
+{
+    int n = p->values.n, *maker = malloc(2 * (size_t)n * sizeof *maker + 1), *same = maker + n;
+    if (!maker)
+        return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    for (int v = 0; v < n; v++) {
+        maker[v] = -1;
+        same[v] = v;
+    }
+    for (int k = 0; k < p->notes.n; k++) {
+        const note *a = &notes_of(p)[k];
+        for (int i = 0; i < a->n_in; i++)
+            if (operands_of(p, a)[i] >= 0)
+                operands_of(p, a)[i] = same[operands_of(p, a)[i]];
+        int v = neutral(p, a);
+        const fg_array *y = array_at(p, a->y), *x = v < 0 ? NULL : array_at(p, v);
+        if (!x || x->dtype != y->dtype || !fg_shape_equal(x->shape, y->shape)) {
+            v = undone(p, a, maker);
+            x = v < 0 ? NULL : array_at(p, v);
+        }
+        if (x && x->dtype == y->dtype && fg_shape_equal(x->shape, y->shape))
+            same[a->y] = v;
+        maker[a->y] = k;
+    }
+    for (int i = 0; i < p->n_out; i++)
+        p->out[i] = same[p->out[i]];
+    free(maker);
+    return FG_OK;
+}
+
+/* ---- products ---------------------------------------------------------------------------------------------------- */
+/* Does a transpose exchange just the last two axes? Then a product can read its operand transposed. */
+static int swaps_last_two(const fg_program *p, const note *t)
+{
+    const int64_t *order = attrs_of(p, t);
+    int n = t->n_attr;
+    for (int i = 0; i < n - 2; i++)
+        if (order[i] != i)
+            return 0;
+    return n >= 2 && order[n - 2] == n - 1 && order[n - 1] == n - 2;
+}
+
+/* Products of transposed copies become products with a flag. */
+static int absorb_transposes(fg_program *p)
+{
+    int *maker = malloc((size_t)p->values.n * sizeof *maker);
+    if (!maker)
+        return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    for (int v = 0; v < p->values.n; v++)
+        maker[v] = -1;
+    for (int k = 0; k < p->notes.n; k++) {
+        note *a = &notes_of(p)[k];
+        maker[a->y] = k;
+        for (int i = 0; a->op == FG_OP_matmul && i < 2; i++) {
+            int m = maker[operands_of(p, a)[i]];
+            const note *t = m < 0 ? NULL : &notes_of(p)[m];
+            if (t && t->op == FG_OP_transpose && swaps_last_two(p, t)) {
+                operands_of(p, a)[i] = operands_of(p, t)[0];
+                attrs_of(p, a)[i] ^= 1;
+            }
+        }
+    }
+    free(maker);
+    return FG_OK;
+}
+
+/* Room for the note that makes each value, -1 as yet, and how often each is used; to be freed by freeing *maker. */
+static int count_uses(const fg_program *p, int **maker, int **uses)
+{
+    int n = p->values.n;
+    *maker = malloc(2 * (size_t)n * sizeof **maker + 1);
+    if (!*maker)
+        return 0;
+    *uses = *maker + n;
+    for (int v = 0; v < n; v++)
+        (*maker)[v] = -1, (*uses)[v] = 0;
+    for (int i = 0; i < p->n_out; i++)
+        (*uses)[p->out[i]]++;
+    for (int k = 0; k < p->notes.n; k++)
+        for (int i = 0; i < notes_of(p)[k].n_in; i++)
+            if (operands_of(p, &notes_of(p)[k])[i] >= 0)
+                (*uses)[operands_of(p, &notes_of(p)[k])[i]]++;
+    return 1;
+}
+
+/* Make of note a the product b added to a value, in whose memory it is collected. */
+static int collect(fg_program *p, note *a, note b, int value)
+{
+    int operand[3] = {operands_of(p, &b)[0], operands_of(p, &b)[1], value}, start = p->operands.n;
+    for (int i = 0; i < 3; i++) {
+        int *to = fg_list_add(&p->operands, sizeof *to);
+        if (!to)
+            return FG_NO_MEMORY;
+        *to = operand[i];
+    }
+    *a = (note){FG_OP_matmul, 3, b.n_attr, a->y, start, b.attr};
+    return FG_OK;
+}
+
+/* Is a note the sum of what is carried into a step and a product, or several collected ones, carried on in the same
+ * place? Then which of its operands is the product; else -1. */
+static int carried_product(const fg_program *p, const note *a, const int *maker, const int *uses)
+{
+    const int *in = operands_of(p, a);
+    for (int i = 0; a->op == FG_OP_add && !p->apart && i < 2; i++) {
+        int k = carried_to(p, in[!i]), m = maker[in[i]];
+        if (k >= 0 && p->out[k] == a->y && uses[in[!i]] == 1 && uses[in[i]] == 1 && m >= 0 &&
+            notes_of(p)[m].op == FG_OP_matmul &&
+            fg_shape_equal(values_of(p)[in[0]].array->shape, values_of(p)[in[1]].array->shape))
+            return i;
+    }
+    return -1;
+}
+
+/* The sum of two products, each used nowhere else, becomes a product added to the other in its place: so the gradient
+ * of a weight that is used several times is collected. */
+static int collect_products(fg_program *p)
+{
+    int status = FG_OK, *maker, *uses;
+    if (!count_uses(p, &maker, &uses))
+        return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    for (int k = 0; k < p->notes.n; k++) {
+        note *a = &notes_of(p)[k];
+        int *in = operands_of(p, a), both = a->op == FG_OP_add, carried = carried_product(p, a, maker, uses);
+        maker[a->y] = k;
+        if (carried >= 0) {
+            note *first = &notes_of(p)[maker[in[carried]]], product = *first;
+            int value = in[!carried];
+            while (is_collected(first))
+                first = &notes_of(p)[maker[operands_of(p, first)[2]]];
+            if (first->y == product.y)
+                status = collect(p, a, product, value);
+            else if (!(status = collect(p, first, *first, value)))
+                *a = (note){FG_OP_matmul, 3, product.n_attr, a->y, product.in, product.attr};
+            if (status)
+                break;
+            continue;
+        }
+        for (int i = 0; both && i < 2; i++) {
+            int m = maker[in[i]];
+            both = uses[in[i]] == 1 && m >= 0 && notes_of(p)[m].op == FG_OP_matmul &&
+                   fg_shape_equal(array_at(p, in[i])->shape, array_at(p, a->y)->shape);
+        }
+        if (!both)
+            continue;
+        int later = maker[in[1]] > maker[in[0]], other = in[!later];
+        note product = notes_of(p)[maker[in[later]]];
+        if (is_collected(&product))
+            continue;
+        if ((status = collect(p, a, product, other)))
+            break;
+    }
+    free(maker);
+    return status;
+}
+
+/* ---- gradients of slices ----------------------------------------------------------------------------------------- */
+static int same_place(const fg_program *p, const note *a, const note *b)
+{
+    return a->op == FG_OP_unslice && b->op == FG_OP_unslice &&
+           !memcmp(attrs_of(p, a), attrs_of(p, b), (size_t)a->n_attr * sizeof(int64_t)) &&
+           fg_shape_equal(array_at(p, operands_of(p, a)[0])->shape, array_at(p, operands_of(p, b)[0])->shape);
+}
+
+/* The sum of two values in the same place among zeros, each used nowhere else, becomes their sum in that place. */
+static int add_in_place(fg_program *p)
+{
+    int *maker, *uses;
+    if (!count_uses(p, &maker, &uses))
+        return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    for (int k = 0; k < p->notes.n; k++) {
+        note *sum = &notes_of(p)[k];
+        int *in = operands_of(p, sum);
+        maker[sum->y] = k;
+        if (sum->op != FG_OP_add || uses[in[0]] != 1 || uses[in[1]] != 1 || maker[in[0]] < 0 || maker[in[1]] < 0 ||
+            !same_place(p, &notes_of(p)[maker[in[0]]], &notes_of(p)[maker[in[1]]]))
+            continue;
+        note *a = &notes_of(p)[maker[in[0]]], *b = &notes_of(p)[maker[in[1]]], *later = a > b ? a : b, placed = *later;
+        value *v = fg_list_add(&p->values, sizeof *v);
+        if (!v) {
+            free(maker);
+            return FG_NO_MEMORY;
+        }
+        int x = operands_of(p, a)[0], y = operands_of(p, b)[0];
+        *v = (value){.array = fg_array_ref((fg_array *)array_at(p, x)), .from = RESULT};
+        *later = (note){FG_OP_add, 2, 0, p->values.n - 1, sum->in, sum->attr};
+        in[0] = x;
+        in[1] = y;
+        operands_of(p, &placed)[0] = later->y;
+        *sum = (note){FG_OP_unslice, 1, placed.n_attr, sum->y, placed.in, placed.attr};
+    }
+    free(maker);
+    return FG_OK;
+}
+
+/* Keep the notes that an output needs, in their order, and the constants. Draws stay, so that later ones are those of
+ * the eager run. */
+static int drop_unused(fg_program *p)
+{
+    char *used = calloc((size_t)p->values.n + 1, 1);
+    if (!used)
+        return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    for (int i = 0; i < p->n_out; i++)
+        used[p->out[i]] = 1;
+    for (int k = p->notes.n - 1; k >= 0; k--) {
+        const note *a = &notes_of(p)[k];
+        used[a->y] |= fg_draws(a->op, attrs_of(p, a));
+        for (int i = 0; used[a->y] && i < a->n_in; i++)
+            if (operands_of(p, a)[i] >= 0)
+                used[operands_of(p, a)[i]] = 1;
+    }
+    int kept = 0;
+    for (int k = 0; k < p->notes.n; k++)
+        if (used[notes_of(p)[k].y])
+            notes_of(p)[kept++] = notes_of(p)[k];
+    p->notes.n = kept;
+    for (int v = 0; v < p->values.n; v++)
+        if (values_of(p)[v].from == CONSTANT && !used[v])
+            fg_value_release(&values_of(p)[v]);
+    free(used);
+    return FG_OK;
+}
+
+/* A constant in memory that is not ours gets memory of its own: what lies there may change after the recording. */
+static int own_constants(fg_program *p)
+{
+    for (int i = 0; i < p->values.n; i++) {
+        value *v = &values_of(p)[i];
+        if (v->from != CONSTANT || !v->array || fg_array_root(v->array)->storage != FG_FOREIGN)
+            continue;
+        fg_array *copy = fg_array_copy(v->array);
+        if (!copy)
+            return FG_NO_MEMORY;
+        fg_value_release(v);
+        v->array = copy;
+    }
+    return FG_OK;
+}
+
+int fg_program_simplify(fg_program *p)
+{
+    int status;
+    if ((status = shrink_constants(p)) || (status = drop_identities(p)) || (status = absorb_transposes(p)) ||
+        (status = merge_equal(p)) || (status = drop_unused(p)) || (status = collect_products(p)) ||
+        (status = add_in_place(p)) || (status = drop_unused(p)))
+        return status;
+    return own_constants(p);
+}

@@ -1,0 +1,112 @@
+/* finish.c: the last touches to steps when every value has its place: how those in groups go on with the elements, and
+ * for small arrays calls that need no preparations in a replay.
+ */
+#include "record/ir.h"
+
+static void find_walks(const fg_program *p, step *s)
+{
+    for (int i = 0; i <= s->n_in; i++) {
+        int v = i < s->n_in ? s->in[i] : s->y;
+        if (v < 0 || (shape_at(p, v)->size != s->n && !p->slot[v].period))
+            continue;
+        s->walk[i < s->n_in ? i : FG_RESULT] = (walk){(int64_t)fg_itemsize(p->slot[v].array.dtype),
+                                                      p->slot[v].blockwise ? BLOCKWISE : p->slot[v].period};
+    }
+}
+
+/* The loop over whole vectors that does what a step's kernel does, or NULL; single: which operands are single elements
+ * for all, 1 for the first, 2 for the second. */
+static fg_loop *loop_of(const fg_program *p, const step *s, int single)
+{
+    int op = s->op, vjp = (op - FG_N_OPS) / 2, dtype = p->slot[s->y].array.dtype;
+    if (!FG_IS_FLOAT(dtype))
+        return NULL;
+    const fg_elementwise_kernels *k = fg_kernels[dtype].elementwise;
+    switch (s->kind) {
+    case UNARY_STEP:
+        return op < FG_N_UNARY ? k->unary_loop[op] : k->stretch_loop;
+    case BINARY_STEP:
+        return single > 2 ? NULL : k->binary_loop[op - FG_N_UNARY][single];
+    case UNARY_VJP_STEP:
+        return k->unary_vjp_loop[vjp];
+    case BINARY_VJP_STEP:
+        return single > 2 ? NULL : k->binary_vjp_loop[vjp - FG_N_UNARY][(op - FG_N_OPS) % 2][single];
+    default:
+        return NULL;
+    }
+}
+
+/* Places in the arena end with whole vectors, as do constants. A step that touches nothing else need not mind where its
+ * elements end: what it computes beyond them nobody reads. Loops have a way of their own for an element alone. */
+static void fill_vectors(const fg_program *p, step *s)
+{
+    if (s->op < FG_N_ELEMENTWISE && fg_kernels[p->slot[s->y].array.dtype].elementwise->by_element[s->op])
+        return;
+    int64_t itemsize = 1;
+    int single = 0;
+    if (p->slot[p->slot[s->y].root].after)
+        return;
+    for (int i = 0; i <= s->n_in; i++) {
+        int v = i < s->n_in ? s->in[i] : s->y;
+        if (v < 0)
+            continue;
+        if (shape_at(p, v)->size == 1 && s->n > 1) {
+            single |= 1 << i;
+            continue;
+        }
+        const slot *root = &p->slot[p->slot[v].root];
+        if ((root->offset < 0 && !root->array.data) || p->slot[v].shift)
+            return;
+        int64_t own = (int64_t)fg_itemsize(p->slot[v].array.dtype);
+        itemsize = own > itemsize ? own : itemsize;
+    }
+    int64_t vector = FG_ALIGN / itemsize;
+    fg_loop *loop = loop_of(p, s, single);
+    if (!loop || s->n > 1)
+        s->n = (s->n + vector - 1) / vector * vector;
+    if (loop) {
+        s->kind = LOOP_STEP;
+        s->kernel = (void *)loop;
+    }
+}
+
+static int may_be_filled(const fg_program *p, int v)
+{
+    const slot *root = &p->slot[p->slot[v].root];
+    return root->offset >= 0 && !root->after && !p->slot[v].shift;
+}
+
+/* Small products, and sums of all elements, need no preparations in a replay. */
+static void prepare_call(const fg_program *p, step *s)
+{
+    if (s->op != FG_OP_sum && s->op != FG_OP_matmul)
+        return;
+    int dtype = p->slot[s->y].array.dtype;
+    const fg_shape *y = shape_at(p, s->y), *x = shape_at(p, s->in[0]);
+    if (s->op == FG_OP_sum && s->n == 1 && x->size > 1 && FG_IS_FLOAT(dtype)) {
+        s->kind = LOOP_STEP;
+        s->kernel = (void *)fg_kernels[dtype].reduce->sum;
+        s->n = x->size;
+    } else if (s->op == FG_OP_matmul && y->ndim == 2 && s->n) {
+        int ta = (int)s->attr[0], tb = (int)s->attr[1];
+        int64_t m = y->dim[0], n = y->dim[1], k = x->dim[!ta], lda = ta ? m : k, ldb = tb ? k : n;
+        if (!k || !fg_is_few(m, n, k))
+            return;
+        s->kind = LOOP_STEP;
+        s->kernel = (void *)fg_kernels[dtype].gemm->few;
+        s->product = (fg_product){m, n, k, ta ? 1 : lda, ta ? lda : 1, tb ? 1 : ldb, tb ? ldb : 1, n, s->n_in == 3,
+                                  may_be_filled(p, s->y)};
+    }
+}
+
+void fg_program_finish(fg_program *p)
+{
+    for (int k = 0; k < p->n_steps; k += p->step[k].group)
+        for (int j = k; j < k + p->step[k].group; j++)
+            if (p->step[k].block)
+                find_walks(p, &p->step[j]);
+            else if (p->step[k].kind != RUN)
+                fill_vectors(p, &p->step[k]);
+            else
+                prepare_call(p, &p->step[k]);
+}

@@ -1,0 +1,154 @@
+"""What a function that is recorded reaches besides its arguments, and whether it changes with it.
+
+A replay would neither draw a random number nor write to an array again. So a recording looks at NumPy's and Python's
+global generators, and at the generators and arrays that the function can be seen to reach: through its closure, its
+defaults, the globals and attributes that its code names, containers and objects, and what it calls, but for the code of
+libraries. Nothing of the user's is run to find them.
+"""
+
+from __future__ import annotations
+
+import gc
+import pickle
+import sys
+import types
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from .. import _user_frames
+from .._core import Tensor
+
+_MOST = 10_000  # objects that are looked at
+_WHOLE = 1 << 22  # bytes of arrays that are compared; of further ones a sample
+# Modules; os.urandom is posix's.
+_DIFFERENT_EACH_TIME = {"datetime", "nt", "posix", "random", "secrets", "time", "uuid"}
+
+
+class Outside:
+    """The state of what f reaches, to be compared with what it is later."""
+
+    def __init__(self, f: Callable[..., Any], arguments: list[Any]) -> None:
+        found, self._doubtful, self.place = _reached(f, {id(x) for x in arguments})
+        left, self._watched = _WHOLE, []
+        for x in [*found, *_global_generators()]:
+            size = getattr(x, "nbytes", 0)
+            whole = size <= left
+            left -= size * whole
+            self._watched.append((x, whole, _state(x, whole)))
+        self._loaded = "numpy.random" in sys.modules
+
+    def changes(self) -> list[str]:
+        """What the function did to it, in words."""
+        return [_words(x) for x, whole, was in self._watched if _state(x, whole) != was]
+
+    def suspect(self) -> bool:
+        """Whether something may be another at each call: then a second recording tells."""
+        return self._doubtful or bool(self.changes()) or self._loaded != ("numpy.random" in sys.modules)
+
+
+def _global_generators() -> list[Any]:
+    """Those behind the functions of ``numpy.random`` and ``random``, where these modules are in use."""
+    mtrand, random = sys.modules.get("numpy.random.mtrand"), sys.modules.get("random")
+    return [g for g in (getattr(mtrand, "_rand", None), getattr(random, "_inst", None)) if g is not None]
+
+
+_GENERATORS = {"Generator", "RandomState", "BitGenerator", "Random"}  # of NumPy and of Python
+
+
+def _is_generator(x: Any) -> bool:
+    return any(
+        c.__name__ in _GENERATORS and (c.__module__ == "random" or c.__module__.startswith("numpy.random"))
+        for c in type(x).__mro__
+    )
+
+
+def _state(x: Any, whole: bool) -> int:
+    """Another number, in all likelihood, when x was drawn from or written."""
+    if isinstance(x, np.ndarray):
+        return hash((x if whole else x.flat[:: (x.size >> 10) + 1]).tobytes())
+    if hasattr(x, "getstate"):
+        return hash(x.getstate())
+    state = x.get_state(legacy=False) if hasattr(x, "get_state") else getattr(x, "bit_generator", x).state
+    return hash(pickle.dumps(state))
+
+
+def _words(x: Any) -> str:
+    if isinstance(x, np.ndarray):
+        return f"writes to an array of shape {x.shape} from outside its arguments"
+    if any(x is g for g in _global_generators()):
+        return f"draws from {'random' if hasattr(x, 'getstate') else 'numpy.random'}"
+    return f"draws from a {type(x).__module__.partition('._')[0]}.{type(x).__name__}"
+
+
+def _reached(f: Any, arguments: set[int]) -> tuple[list[Any], bool, str]:
+    """Generators and arrays, but for the arguments; whether f names a clock, an iterator or what makes generators; and
+    where the first of the user's functions begins, as the end of a phrase."""
+    todo: deque[Any] = deque([f])
+    seen: dict[int, Any] = {}
+    found: list[Any] = []
+    doubtful, place = False, ""
+    while todo and len(seen) < _MOST:
+        x = todo.popleft()
+        if id(x) in seen or id(x) in arguments:
+            continue
+        seen[id(x)] = x
+        if issubclass(type(x), np.ndarray) or _is_generator(x):
+            found.append(x)
+            continue
+        doubtful = doubtful or _is_different_each_time(x)
+        if not place and type(x) is types.FunctionType and not _user_frames.rank(x.__code__.co_filename):
+            place = f" ({x.__code__.co_filename}, line {x.__code__.co_firstlineno})"
+        todo += _parts(x)
+    return found, doubtful, place
+
+
+def _is_different_each_time(x: Any) -> bool:
+    if hasattr(type(x), "__next__"):
+        return True
+    if not issubclass(type(x), type) and type(x).__name__ not in _FUNCTIONS:
+        return False
+    module = x.__module__
+    return type(module) is str and (module in _DIFFERENT_EACH_TIME or module.startswith("numpy.random"))
+
+
+_FUNCTIONS = {"function", "builtin_function_or_method", "cython_function_or_method"}
+
+
+def _parts(x: Any) -> Iterable[Any]:
+    """What x can lead to. Nothing is asked of x but its type: isinstance would ask a proxy what it stands for."""
+    if type(x) is types.FunctionType:
+        inner = [x.__closure__, x.__defaults__, x.__kwdefaults__, x.__dict__]
+        return [*inner, *_named(x)] if _user_frames.rank(x.__code__.co_filename) == 0 else inner
+    if issubclass(type(x), type):
+        library = x.__module__.partition(".")[0] in sys.stdlib_module_names
+        file = getattr(sys.modules.get(x.__module__), "__file__", None)
+        return () if library or _user_frames.rank(file or "") else [*vars(x).values(), *x.__bases__]
+    if issubclass(type(x), (types.ModuleType, Tensor, str, bytes)):
+        return ()
+    if type(x) in (list, tuple, dict, set) and len(x) > _MOST:
+        return ()
+    if type(x) is dict and "__spec__" in x:  # the names of a module
+        return ()
+    if type(x).__module__.partition(".")[0] == __package__:
+        return (getattr(x, "_f", None),)
+    return gc.get_referents(x)
+
+
+def _named(f: types.FunctionType) -> Iterable[Any]:
+    """The globals that a function's code names, and the attributes of modules among them."""
+    codes, names = [f.__code__], set[str]()
+    for code in codes:
+        names.update(code.co_names)
+        codes += [c for c in code.co_consts if isinstance(c, types.CodeType)]
+    places, seen = [f.__globals__], set[str]()
+    for place in places:
+        for name in names & place.keys():
+            x = place[name]
+            if not issubclass(type(x), types.ModuleType):
+                yield x
+            elif x.__name__ not in seen:
+                seen.add(x.__name__)
+                places.append(vars(x))

@@ -1,0 +1,299 @@
+"""``scan``, ``while_loop``, ``cond`` and ``fori_loop``: loops and branches that a program records as one instruction.
+
+While nothing is recorded they are Python's own loops and branches over tensors. Within ``compile`` and
+``training_step`` they become single instructions (``_scan``, ``_loops``), whose size does not depend on the number
+of steps.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from . import scan as _scan, while_and_cond
+from .. import _core, tree
+from .._numpy import functions
+from .._core import Tensor
+
+__all__ = ["cond", "fori_loop", "scan", "while_loop"]
+
+
+def scan(
+    f: Callable[[Any, Any], tuple[Any, Any]],
+    init: Any,
+    xs: Any = None,
+    length: int | None = None,
+    reverse: bool = False,
+) -> tuple[Any, Any]:
+    """Carry a value through the rows of xs: ``carry, y = f(carry, x)`` for each, from the first to the last.
+
+    Parameters
+    ----------
+    f : callable
+        Takes what is carried and a row of xs, and returns what is carried on, of the same structure, shapes and dtypes,
+        and a result of the step; both are arrays, nested structures of them, or None.
+    init : tree of arrays
+        What is carried into the first step. A Python float is a float64, an int an int64: beside float32 rows give
+        ``np.float32(0)``.
+    xs : tree of arrays, optional
+        Arrays of one length along their first axis, of which each step gets a row.
+    length : int, optional
+        The number of steps; needed where xs holds no array.
+    reverse : bool
+        Go from the last row to the first. The results of the steps keep the places of their rows.
+
+    Returns
+    -------
+    (carry, ys)
+        What is carried at last, and the results of the steps stacked along a new first axis, as tensors.
+
+    Recorded by ``compile`` or ``training_step``, a scan is one instruction however long it is; f runs while it is
+    recorded, and then no more. What f computes from tensors outside of it alone is computed once, before the steps,
+    even if there are none. Its gradient stores what was carried from step to step and computes anew, one step at a
+    time, what else it needs. Derivatives in forward mode, ``vmap`` and all of these of one another are loops as well.
+    TypeError where f returns no pair or carries on another dtype or structure, ValueError where shapes or
+    lengths differ.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> total, sums = fg.scan(lambda total, x: (total + x, total + x), 0.0, np.array([1.0, 2.0, 3.0]))
+    >>> sums
+    tensor([1., 3., 6.])
+    """
+    _check_function("scan", f)
+    carry, structure = _tensors("scan", "init", init)
+    rows, row_structure = _tensors("scan", "xs", xs)
+    length = _length(rows, row_structure, length)
+    found: list[Any] = []  # the structure of the results of a step
+
+    def step(inputs: list[Tensor]) -> list[Tensor]:
+        result = f(structure.unflatten(inputs[: len(carry)]), row_structure.unflatten(inputs[len(carry) :]))
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise TypeError(f"scan: expected f to return (carry, y), got {_told(result)}")
+        on = _carried("scan", structure, inputs, result[0])
+        ys, shape = _tensors("scan", "y", result[1])
+        if found and shape != found[0]:
+            raise TypeError(f"scan: f returned y as {shape} and before that as {found[0]}")
+        found[:] = [shape]
+        return [*on, *ys]
+
+    if length == 0 or _core.recording_programs():
+        if length == 0 and not _core.recording_programs():
+            results = _nothing(step, carry, rows)
+        else:
+            results = _scan.scan(step, carry, rows, length, bool(reverse))
+        last, ys = results[: len(carry)], results[len(carry) :]
+    else:
+        last, stacks = _views(carry), []
+        steps = list(zip(*[list(_rows(x, length)) for x in rows])) if rows else [()] * length
+        for x in reversed(steps) if reverse else steps:
+            results = step([*last, *x])
+            last = results[: len(carry)]
+            stacks.append(results[len(carry) :])
+        ys = [functions.stack(y[::-1] if reverse else y) for y in map(list, zip(*stacks))]
+    return structure.unflatten(last), found[0].unflatten(ys)
+
+
+def fori_loop(lower: int, upper: int, body_fun: Callable[[Any, Any], Any], init_val: Any) -> Any:
+    """``value = body_fun(i, value)`` for i from lower up to, but not, upper: a scan over the integers, with a gradient.
+
+    lower and upper are Python ints; i is an int64 tensor. What is carried is as in ``scan``.
+
+    >>> import fastgrad as fg
+    >>> fg.fori_loop(0, 3, lambda i, x: 2 * x, 1.0)
+    tensor(8.)
+    """
+    _check_function("fori_loop", body_fun)
+    steps = np.arange(operator.index(lower), operator.index(upper), dtype=np.int64)
+    value, _ = scan(lambda value, i: (body_fun(i, value), None), init_val, steps)
+    return value
+
+
+def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any) -> Any:
+    """``value = body_fun(value)`` as long as ``cond_fun(value)`` is true.
+
+    The value is an array or a nested structure of them, of the same structure, shapes and dtypes after each step;
+    cond_fun returns a single boolean. Recorded by ``compile`` it is one instruction. As the number of its steps is not
+    known, that has derivatives in forward mode only, for which the loop runs once more, and no gradient:
+    NotImplementedError. Otherwise the steps are on the tape as those of any Python loop. Within ``vmap``, where the
+    condition differs from element to element, it is such an instruction too, which goes on until all are done and keeps
+    what is.
+
+    >>> import fastgrad as fg
+    >>> fg.while_loop(lambda x: x < 100, lambda x: 2 * x, 1.0)
+    tensor(128.)
+    """
+    _check_function("while_loop", cond_fun)
+    _check_function("while_loop", body_fun)
+    values, structure = _tensors("while_loop", "init_val", init_val)
+
+    def test(inputs: list[Tensor]) -> list[Tensor]:
+        return [_condition("while_loop", "cond_fun to return", cond_fun(structure.unflatten(inputs)))]
+
+    def step(inputs: list[Tensor]) -> list[Tensor]:
+        return _carried("while_loop", structure, inputs, body_fun(structure.unflatten(inputs)))
+
+    if _core.recording_programs():
+        values = while_and_cond.while_loop(test, step, values)
+    else:
+        values = _views(values)
+        while not _core.traced(going := test(values)[0]):
+            if not going:
+                return structure.unflatten(values)
+            values = step(values)
+        values = while_and_cond.while_loop(test, step, values)  # mapped, and it differs from element to element
+    return structure.unflatten(values)
+
+
+def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any) -> Any:
+    """``true_fun(*operands)`` where pred is true, else ``false_fun(*operands)``.
+
+    pred is a single boolean. Where it is known, only the function that it chooses is called. Where a program is
+    recorded and pred differs from call to call, both are recorded, and a replay runs one of them; then they
+    must return the same structure, shapes and dtypes, else TypeError. Within ``vmap``, where pred differs from element
+    to element, both are computed and the results chosen by ``where``; gradients are those of the chosen function. Pass
+    as operands what only one of them may compute with: what a function computes from tensors outside of it alone is
+    computed whichever is chosen, and an inf or nan in the derivative of that stays one.
+
+    >>> import fastgrad as fg
+    >>> f = fg.compile(lambda x: fg.cond(x > 0, fg.sqrt, fg.exp, x))
+    >>> f(4.0), f(0.0)
+    (np.float64(2.0), np.float64(1.0))
+    """
+    _check_function("cond", true_fun)
+    _check_function("cond", false_fun)
+    condition = _condition("cond", "pred to be", pred)
+    if not _core.traced(condition):
+        return true_fun(*operands) if bool(condition) else false_fun(*operands)
+    leaves, structure = tree.flatten(operands)
+    moving = [i for i, x in enumerate(leaves) if isinstance(x, (Tensor, np.ndarray))]
+    inputs = [_core.asarray(leaves[i]) for i in moving]
+    found: dict[str, tree.Structure] = {}
+
+    def branch(name: str, f: Callable[..., Any]) -> Callable[[list[Tensor]], list[Tensor]]:
+        def flat(given: list[Tensor]) -> list[Tensor]:
+            filled = list(leaves)
+            for i, x in zip(moving, given):
+                filled[i] = x
+            results, found[name] = _tensors("cond", name, f(*structure.unflatten(filled)))
+            return results
+
+        return flat
+
+    def check(true_kinds: list[Any], false_kinds: list[Any]) -> None:
+        if found["true_fun"] != found["false_fun"]:
+            raise TypeError(
+                f"cond: true_fun returned {found['true_fun']} and false_fun {found['false_fun']}; both must return the "
+                "same structure"
+            )
+        for path, a, b in zip(found["true_fun"].paths("result"), true_kinds, false_kinds):
+            if a != b:
+                raise TypeError(
+                    f"cond: {path} is {_kind(*a)} from true_fun and {_kind(*b)} from false_fun; both must return the "
+                    "same shape and dtype"
+                )
+
+    branches = branch("true_fun", true_fun), branch("false_fun", false_fun)
+    carry_out = while_and_cond.cond if _core.recording_programs() else while_and_cond.both
+    results = carry_out(condition, *branches, inputs, check)
+    return found["true_fun"].unflatten(results)
+
+
+# ---- arguments and results ----------------------------------------------------------------------------------------
+def _check_function(name: str, f: Any) -> None:
+    if not callable(f):
+        raise TypeError(f"{name}: expected a function, got {f!r}")
+
+
+def _told(x: Any) -> str:
+    return f"a tuple of {len(x)}" if isinstance(x, tuple) else f"a {type(x).__name__}"
+
+
+def _kind(dtype: Any, shape: tuple[int, ...]) -> str:
+    return f"{dtype} of shape {shape}"
+
+
+def _tensors(name: str, what: str, value: Any) -> tuple[list[Tensor], tree.Structure]:
+    leaves, structure = tree.flatten(value)
+    found = []
+    for i, x in enumerate(leaves):
+        if not isinstance(x, (Tensor, np.ndarray, np.generic, bool, int, float)):
+            path = structure.paths(what)[i]
+            raise TypeError(f"{name}: {path} is of type {type(x).__name__}, expected arrays and numbers")
+        found.append(_core.asarray(x))
+    return found, structure
+
+
+def _carried(name: str, structure: tree.Structure, before: list[Tensor], value: Any) -> list[Tensor]:
+    """What is carried on, which must be of the kind of what came in."""
+    after, found = _tensors(name, "carry", value)
+    if found != structure:
+        raise TypeError(
+            f"{name}: the carry came in as {structure} and goes on as {found}; its structure must stay the same"
+        )
+    for i, (a, b) in enumerate(zip(before, after)):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            same = a.dtype == b.dtype
+            like = "" if same else f" by np.{b.dtype}(...) (Python's float counts as float64, its int as int64)"
+            back = "reshape or sum" if same else f".astype(np.{a.dtype})"
+            raise (ValueError if same else TypeError)(
+                f"{name}: {structure.paths('carry')[i]} came in as {_kind(a.dtype, a.shape)} and goes on as "
+                f"{_kind(b.dtype, b.shape)}; give an initial value of that kind{like}, or bring the new one back by "
+                f"{back}"
+            )
+    return after
+
+
+def _condition(name: str, what: str, x: Any) -> Tensor:
+    if not isinstance(x, (Tensor, np.ndarray, np.generic, bool)):
+        raise TypeError(f"{name}: expected {what} a single boolean, got {_told(x)}")
+    condition = _core.asarray(x)
+    if condition.dtype != np.bool_ or condition.size != 1:
+        raise TypeError(
+            f"{name}: expected {what} a single boolean, got {_kind(condition.dtype, condition.shape)}; compare, as in "
+            "x > 0"
+        )
+    return _core.reshape(condition, ())
+
+
+def _length(rows: list[Tensor], structure: tree.Structure, length: int | None) -> int:
+    told = {}
+    for path, x in zip(structure.paths("xs"), rows):
+        if x.ndim == 0:
+            raise ValueError(f"scan: {path} is a single number, expected an array with a row for each step")
+        told[len(x)] = f"{path} has {len(x)}"
+    if length is not None:
+        length = operator.index(length)
+        if length < 0:
+            raise ValueError(f"scan: expected a length of at least 0, got {length}")
+        told[length] = f"length is {length}"
+    if len(told) > 1:
+        raise ValueError(f"scan: the numbers of steps differ: {', '.join(told.values())}")
+    if not told:
+        raise ValueError("scan: the number of steps is not known; give xs with arrays, or a length")
+    return next(iter(told))
+
+
+# ---- eager ----------------------------------------------------------------------------------------------------------
+def _views(init: list[Tensor]) -> list[Tensor]:
+    """The same elements, of which an in-place change makes a copy: what the caller has given is not written."""
+    return [_core.reshape(x, x.shape) for x in init]
+
+
+def _rows(x: Tensor, length: int) -> Iterator[Tensor]:
+    """The rows, by blocks: the cotangent of a row then has the size of a block and not of the whole."""
+    size = math.isqrt(length) or 1
+    for start in range(0, length, size):
+        block = x[start : start + size]
+        for i in range(len(block)):
+            yield block[i]
+
+
+def _nothing(step: Callable[[list[Tensor]], list[Tensor]], carry: list[Tensor], rows: list[Tensor]) -> list[Tensor]:
+    """The results of no steps: f tells, on zeros, what they would be."""
+    with _core.Grads(False):
+        ys = step([*[_core.example(x) for x in carry], *[_core.example(x, 0) for x in rows]])[len(carry) :]
+    return [*carry, *[_core.asarray(np.zeros((0, *y.shape), y.dtype)) for y in ys]]

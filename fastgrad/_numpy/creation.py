@@ -1,0 +1,143 @@
+"""Tensors from numbers: NumPy's creation functions, and what other libraries hold.
+
+Where a value is a tensor that is computed with, the result is computed from it, so that gradients pass.
+"""
+
+from __future__ import annotations
+
+import builtins
+import operator
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import _core
+from .._core import Tensor, asarray, astype, broadcast_to, where
+
+if TYPE_CHECKING:                       # numpy.typing is slow to import
+    from numpy.typing import ArrayLike
+
+    TensorLike = Tensor | ArrayLike
+
+
+def floating(x: TensorLike) -> Tensor:
+    """x as a float tensor: integers and booleans in the dtype that NumPy would compute in."""
+    x = asarray(x)
+    return x if x.dtype.kind == "f" else astype(x, _core.float_dtype(x.dtype))
+
+
+def _creator(function: Callable[..., np.ndarray], summary: str, example: str) -> Callable[..., Tensor]:
+    def create(*args: Any, requires_grad: builtins.bool = False, **kwargs: Any) -> Tensor:
+        like, values = (args[:1], args[1:]) if function.__name__.endswith("_like") else ((), args)
+        if function in _OF_TENSORS and builtins.any(isinstance(a, Tensor) for a in (*values, *kwargs.values())):
+            if requires_grad:
+                raise TypeError(
+                    f"{function.__name__}: requires_grad makes a leaf, but the result is computed from a tensor"
+                )
+            return _OF_TENSORS[function](*like, *values, **kwargs)
+        for a in (*values, *kwargs.values()):
+            if isinstance(a, Tensor) and a.requires_grad:
+                raise TypeError(
+                    f"{function.__name__}: this tensor requires gradients, which would silently end here; compute with "
+                    "it instead, as in fastgrad.zeros(shape) + t, or pass t.detach()"
+                )
+        like = tuple(_stand_in(a) if isinstance(a, Tensor) else a for a in like)
+        made = function(*like, *map(_known, values), **{k: _known(a) for k, a in kwargs.items()})
+        result = _core.adopt(made, function.__name__)
+        if requires_grad:
+            result.requires_grad = True
+        return result
+
+    create.__name__ = create.__qualname__ = function.__name__
+    create.__doc__ = (
+        f"{summary} Arguments as ``numpy.{function.__name__}``, and ``requires_grad``; returns a Tensor.\n\n"
+        f"    >>> import fastgrad as fg\n    >>> {example}\n    "
+    )
+    return create
+
+
+def _full(shape: Any, fill_value: Any, dtype: Any = None) -> Tensor:
+    """``numpy.full`` with a tensor."""
+    value = asarray(fill_value)
+    shape = np.broadcast_to(0, shape).shape
+    return broadcast_to(astype(value, value.dtype if dtype is None else dtype), shape)
+
+
+def _full_like(a: Any, fill_value: Any, dtype: Any = None) -> Tensor:
+    if not isinstance(a, Tensor):
+        a = np.asarray(a)
+    return _full(a.shape, fill_value, a.dtype if dtype is None else dtype)
+
+
+def _linspace(
+    start: Any, stop: Any, num: int = 50, endpoint: builtins.bool = True, *, dtype: Any = None, axis: int = 0
+) -> Tensor:
+    """``numpy.linspace`` with tensors as bounds, in its order of arithmetic."""
+    num = operator.index(num)
+    if axis != 0 or num < 0:
+        raise ValueError(f"linspace: of tensors, expected axis=0 and num of at least 0, got {axis} and {num}")
+    bounds: list[Any] = [x if isinstance(x, (float, int)) else floating(x) for x in (start, stop)]
+    first, last = bounds
+    distance = asarray(last - first)
+    place = np.arange(num, dtype=distance.dtype).reshape(-1, *[1] * distance.ndim)
+    y: Tensor = distance / builtins.max(num - endpoint, 1) * place + first
+    if endpoint and num > 1:
+        y = where(place == num - 1, last, y)
+    return y if dtype is None else astype(y, dtype)
+
+
+# Those that compute with a tensor among their values, so that gradients pass.
+_OF_TENSORS: dict[Any, Callable[..., Tensor]] = {np.full: _full, np.full_like: _full_like, np.linspace: _linspace}
+
+
+def _known(x: Any) -> Any:
+    if isinstance(x, Tensor):
+        _core.refuse_value(x, "index" if x.dtype.kind in "iu" else "array")
+        return x.numpy()
+    return x
+
+
+def _stand_in(x: Tensor) -> np.ndarray:
+    """An ndarray of x's shape and dtype that looks at no value: those of a recording are not known."""
+    return np.broadcast_to(np.empty((), x.dtype), x.shape)
+
+
+zeros = _creator(np.zeros, "A tensor of zeros.", "fg.zeros(2)\n    tensor([0., 0.])")
+ones = _creator(np.ones, "A tensor of ones.", "fg.ones(2)\n    tensor([1., 1.])")
+empty = _creator(np.empty, "A tensor whose values are not set.", "fg.empty((2, 3)).shape\n    (2, 3)")
+full = _creator(np.full, "A tensor filled with one value.", "fg.full(2, 7.0)\n    tensor([7., 7.])")
+zeros_like = _creator(np.zeros_like, "Zeros of the shape and dtype of another.",
+                      "fg.zeros_like([1.0])\n    tensor([0.])")
+ones_like = _creator(np.ones_like, "Ones of the shape and dtype of another.", "fg.ones_like([3.0])\n    tensor([1.])")
+empty_like = _creator(np.empty_like, "A tensor whose values are not set, of the shape and dtype of another.",
+                      "fg.empty_like([1.0]).shape\n    (1,)")
+full_like = _creator(np.full_like, "One value in each element, of the shape and dtype of another.",
+                     "fg.full_like([1.0], 2)\n    tensor([2.])")
+arange = _creator(np.arange, "Evenly spaced values in a half-open interval.", "fg.arange(3)\n    tensor([0, 1, 2])")
+linspace = _creator(np.linspace, "Evenly spaced values over an interval.",
+                    "fg.linspace(0, 1, 3)\n    tensor([0. , 0.5, 1. ])")
+logspace = _creator(np.logspace, "Values evenly spaced on a log scale.",
+                    "fg.logspace(0, 2, 3)\n    tensor([  1.,  10., 100.])")
+geomspace = _creator(np.geomspace, "Values in geometric progression.",
+                     "fg.geomspace(1, 4, 3)\n    tensor([1., 2., 4.])")
+eye = _creator(np.eye, "A matrix with ones on a diagonal.", "fg.eye(2)\n    tensor([[1., 0.],\n            [0., 1.]])")
+identity = _creator(np.identity, "A square identity matrix.", "fg.identity(1)\n    tensor([[1.]])")
+
+
+def from_dlpack(x: Any) -> Tensor:
+    """A tensor on the memory of another library's CPU array, by the DLPack protocol.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> fg.from_dlpack(np.array([1.0, 2.0]))
+    tensor([1., 2.])
+    """
+    if not hasattr(x, "__dlpack__"):
+        raise TypeError(f"from_dlpack: expected an array with a __dlpack__ method, got {type(x).__name__}")
+    return asarray(np.from_dlpack(x))
+
+
+__all__ = [
+    "arange", "empty", "empty_like", "eye", "from_dlpack", "full", "full_like", "geomspace", "identity", "linspace",
+    "logspace", "ones", "ones_like", "zeros", "zeros_like",
+]  # fmt: skip

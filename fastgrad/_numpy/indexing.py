@@ -1,0 +1,144 @@
+"""``x[key]`` and ``take``: NumPy's indexing, in terms of the core's slice and gather.
+
+Integers, slices, None and Ellipsis become one slice and a reshape. Integer and boolean arrays become indices
+along one axis. Anything NumPy accepts as a key is accepted, because NumPy itself resolves the rare ones; but integers
+that are known only at each call of a recorded function are turned into such indices by operations.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .._core import Tensor, asarray, basic, by_numpy, gathered, normal_axes, refuse_value, reshape, traced, transpose
+from .functions import stack
+
+
+def getitem(x: Tensor, key: Any) -> Tensor:
+    """The elements of x that key names, as ``x.numpy()[key]`` would, with gradients."""
+    if isinstance(key, Tensor) and key.dtype.kind in "iu" and x.ndim:
+        return gathered(x, _positions(key), 0)  # looks at no number: recordable
+    keys = [_plain(k) for k in (key if isinstance(key, tuple) else (key,))]
+    if len(keys) == 1 and isinstance(keys[0], np.ndarray) and keys[0].dtype.kind in "iu" and x.ndim:
+        return gathered(x, _positions(asarray(keys[0])), 0)
+    if any(isinstance(k, Tensor) for k in keys):
+        return _by_tensors(x, [np.bool_(k) if isinstance(k, bool) else k for k in keys])
+    if all(k is None or k is Ellipsis or isinstance(k, slice) or _is_integer(k) for k in keys):
+        return basic(x, keys)
+    # NumPy applies the key to the elements' numbers, and complains where it does not fit.
+    numbers = np.arange(x.size).reshape(x.shape)[tuple(keys)]
+    return gathered(reshape(x, -1), asarray(numbers), 0)
+
+
+def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
+    """Elements at integer positions along an axis, or of the raveled x for ``axis=None``. Negative positions count
+    from the end; IndexError for those outside.
+
+    >>> import fastgrad as fg
+    >>> fg.take([10.0, 20.0, 30.0], [2, 0, 2])
+    tensor([30., 10., 30.])
+    """
+    x, index = asarray(x), asarray(indices)
+    if index.dtype.kind not in "iu" and index.size:
+        raise TypeError(f"take: expected integer indices, got {index.dtype}")
+    if axis is None:
+        x, axis = reshape(x, -1), 0
+    (axis,) = normal_axes(axis, x.ndim, "take")
+    return gathered(x, _positions(index), axis)
+
+
+def _plain(key: Any) -> Any:
+    """A tensor, list or array of a key as an ndarray, or a tensor where its values are not known; its dtype checked."""
+    if isinstance(key, Tensor):
+        if key.dtype.kind in "iu" and traced(key):
+            return key
+        if key.dtype == np.bool_:
+            refuse_value(key, "mask")
+        key = key.numpy()
+    elif isinstance(key, (list, tuple)):
+        parts = [_plain(k) for k in key]
+        if any(isinstance(k, Tensor) for k in parts):
+            return stack(parts)
+        key = np.array(parts) if key else np.empty(0, np.intp)
+    if isinstance(key, np.ndarray) and key.dtype == np.uint64:
+        return positions(key)  # which NumPy would wrap
+    if isinstance(key, np.ndarray) and key.dtype.kind not in "iub":
+        raise IndexError(f"indexing: expected integers or booleans, got an array of {key.dtype}")
+    if isinstance(key, (float, str)):
+        raise IndexError(
+            f"indexing: expected integers, slices, None, ... or arrays of integers or booleans, got {key!r}"
+        )
+    return key
+
+
+def _by_tensors(x: Tensor, keys: list[Any]) -> Tensor:
+    """Keys among which are tensors of integers whose values are not known."""
+    if sum(k is Ellipsis for k in keys) > 1:
+        raise IndexError("indexing: an index can hold only one ellipsis (...)")
+    named = sum(k.ndim if _is_mask(k) else k is not None and k is not Ellipsis for k in keys)
+    at = next((i for i, k in enumerate(keys) if k is Ellipsis), len(keys))
+    keys = _without_masks(x, [*keys[:at], *[slice(None)] * (x.ndim - named), *keys[at + 1 :]])
+    part = basic(x, [k if k is None or isinstance(k, slice) else slice(None) for k in keys])
+    axes = [i for i, k in enumerate(keys) if not (k is None or isinstance(k, slice))]
+    lengths = tuple(part.shape[i] for i in axes)
+    first = axes[0]
+    if len(axes) == 1:
+        return gathered(part, _positions(asarray(keys[first])), first)
+    if axes[-1] - first >= len(axes):  # apart from each other: what they make comes first
+        part = transpose(part, [*axes, *[i for i in range(part.ndim) if i not in axes]])
+        first = 0
+    part = reshape(part, (*part.shape[:first], math.prod(lengths), *part.shape[first + len(axes) :]))
+    pairs = [x for i, length in zip(axes, lengths) for x in (keys[i], length)]
+    return gathered(part, by_numpy(joint_index, *pairs), first)
+
+
+def _without_masks(x: Tensor, keys: list[Any]) -> list[Any]:
+    """The keys with the positions of what is true in the place of boolean arrays; ellipses are spelt out already."""
+    found: list[Any] = []
+    axis = 0
+    for key in keys:
+        if _is_mask(key):
+            if not key.ndim or key.shape != x.shape[axis : axis + key.ndim]:
+                raise IndexError(f"indexing: a mask of shape {key.shape} at axis {axis} of a tensor of shape {x.shape}")
+            found.extend(key.nonzero())
+            axis += key.ndim
+        else:
+            found.append(key)
+            axis += key is not None
+    return found
+
+
+def _positions(index: Tensor) -> Tensor:
+    return index if index.dtype == np.int64 else by_numpy(positions, index)
+
+
+def positions(index: Any) -> Any:
+    """Integers as int64; IndexError where one has none."""
+    index = np.asarray(index)
+    if index.dtype == np.uint64 and (outside := index > np.iinfo(np.int64).max).any():
+        raise IndexError(f"indexing: index {index[outside][0]} is outside any axis")
+    return index.astype(np.int64)
+
+
+def joint_index(*pairs: Any) -> Any:
+    """Indices along several axes as one along all of them; each is followed by its axis's length."""
+    joint: Any = np.int64(0)
+    for index, length in zip(pairs[::2], pairs[1::2]):
+        index = positions(index)
+        outside = (index < -length) | (index >= length)
+        if outside.any():
+            raise IndexError(f"indexing: index {index[outside][0]} is outside an axis of length {length}")
+        joint = joint * length + np.where(index < 0, index + length, index)
+    return joint
+
+
+def _is_mask(key: Any) -> bool:
+    return isinstance(key, (bool, np.bool_)) or getattr(key, "dtype", None) == np.bool_
+
+
+def _is_integer(key: Any) -> bool:
+    if _is_mask(key):
+        return False
+    return hasattr(key, "__index__") and getattr(key, "shape", ()) == ()

@@ -1,0 +1,176 @@
+"""What NumPy's own functions do with a Tensor: ``np.tanh(t)``, ``np.sum(t, axis=1)``, ``np.concatenate([t, a])``.
+
+NumPy hands every call that involves a Tensor to the two functions below. A function that fastgrad has is called in
+NumPy's place, so that the result is on the tape; any other raises TypeError. Nothing ever comes back as a plain
+ndarray that has silently lost its gradient.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import functions
+from .. import _core
+from .._core import Tensor
+from .indexing import take
+
+
+# NumPy's ufunc -> our function: those of one name, and those we call otherwise.
+UFUNCS: dict[np.ufunc, Callable[..., Any]] = {
+    ufunc: function
+    for source in (_core.functions, {name: vars(functions)[name] for name in functions.__all__})
+    for name, function in source.items()
+    if isinstance(ufunc := getattr(np, name, None), np.ufunc)
+} | {
+    np.matmul: _core.matmul, np.conjugate: _core.positive, np.invert: lambda a: ~a,
+    np.bitwise_and: lambda a, b: _core.asarray(a) & b, np.bitwise_or: lambda a, b: _core.asarray(a) | b,
+    np.bitwise_xor: lambda a, b: _core.asarray(a) ^ b,
+}  # fmt: skip
+_ACCUMULATED = {np.add: functions.cumsum}
+_REDUCERS = {np.add: _core.sum, np.multiply: functions.prod, np.maximum: _core.max, np.minimum: _core.min}
+_SCIPY_NAMES = {"expit": "sigmoid", "log_expit": "log_sigmoid", "erf": "erf", "erfc": "erfc"}
+
+
+def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``Tensor.__array_ufunc__``."""
+    name = f"numpy.{ufunc.__name__}"
+    if method == "reduce" and ufunc in _REDUCERS:
+        axis, keepdims = kwargs.pop("axis", 0), kwargs.pop("keepdims", False)
+        _refuse_extras(f"{name}.reduce", kwargs)
+        return _REDUCERS[ufunc](inputs[0], axis, keepdims)
+    if method == "accumulate" and ufunc in _ACCUMULATED:
+        axis = kwargs.pop("axis", 0)
+        _refuse_extras(f"{name}.accumulate", kwargs)
+        return _ACCUMULATED[ufunc](inputs[0], axis)
+    if method == "outer":
+        _refuse_extras(f"{name}.outer", kwargs)
+        a, b = map(_core.asarray, inputs)
+        return array_ufunc(ufunc, "__call__", (a.reshape(a.shape + (1,) * b.ndim), b), {})
+    if method != "__call__":
+        raise TypeError(f"{name}.{method} is not supported on tensors")
+    function = UFUNCS.get(ufunc)
+    special = sys.modules.get("scipy.special")
+    if function is None and special and ufunc is getattr(special, ufunc.__name__, None):
+        name = f"scipy.special.{ufunc.__name__}"
+        function = _core.functions.get(_SCIPY_NAMES.get(ufunc.__name__, ""))
+    if function is None:
+        raise TypeError(_missing(name))
+    if any(isinstance(o, np.ndarray) for o in kwargs.get("out", ())):
+        raise TypeError(
+            f"{name}: the result of an operation on a tensor cannot be stored in an ndarray, which would lose its "
+            "gradient; write a = a + t instead of a += t or out=a"
+        )
+    _refuse_extras(name, kwargs)
+    return function(*inputs)
+
+
+INSTEAD = {
+    "append": "concatenate", "array_split": "split at places", "atleast_1d": "reshape", "atleast_2d": "reshape",
+    "average": "(w * x).sum() / w.sum()", "column_stack": "stack along axis 1",
+    "copyto": "fastgrad.full(shape, t) where numpy.full was called",
+    "cumprod": "exp(cumsum(log(x))) of positive x", "dstack": "stack along axis 2",
+    "geomspace": "exp(fastgrad.linspace(log(a), log(b), n))", "kron": "einsum and reshape",
+    "logspace": "10 ** fastgrad.linspace(...)", "meshgrid": "broadcast_to of x[None, :] and y[:, None]",
+    "nansum": "where(isnan(x), 0, x).sum()", "pad": "concatenate with zeros", "piecewise": "where",
+    "polyval": "Horner's loop", "ptp": "x.max() - x.min()", "select": "where",
+    "trapezoid": "((y[1:] + y[:-1]) / 2 * diff(x)).sum()",
+}  # fmt: skip
+
+
+def _missing(name: str) -> str:
+    instead = INSTEAD.get(name.rpartition(".")[2])
+    hint = f"write it as {instead}, or " if instead else ""
+    return (
+        f"{name} is not supported on tensors; {hint}give a function of ndarrays its rule with fastgrad.primitive, or "
+        "pass t.detach().numpy() for values without gradients"
+    )
+
+
+def _refuse_extras(name: str, kwargs: dict[str, Any]) -> None:
+    for key, value in kwargs.items():
+        if value is not None and value is not np._NoValue:
+            raise TypeError(f"{name}: the argument {key}= is not supported on tensors")
+
+
+def _clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Tensor:
+    return functions.clip(a, a_min if min is None else min, a_max if max is None else max)
+
+
+def _where(condition: Any, *choices: Any) -> Tensor:
+    if len(choices) != 2:
+        raise TypeError("numpy.where: with a tensor, expected where(condition, x, y)")
+    return _core.where(condition, *choices)
+
+
+_SAME_NAME = (
+    "prod var std any all argmax argmin swapaxes moveaxis squeeze expand_dims ravel stack dot amax amin round fix sinc "
+    "nan_to_num zeros_like ones_like empty_like full_like cumsum diff interp einsum inner outer tensordot trace vdot "
+    "diag diagonal flip hstack repeat roll split tile tril triu vstack"
+).split()
+
+
+@functools.cache
+def _functions() -> dict[Any, Callable[..., Any]]:
+    table = {getattr(np, name): getattr(functions, name) for name in _SAME_NAME}
+    core = ("sum", "max", "min", "mean", "reshape", "transpose", "broadcast_to", "concatenate", "astype")
+    table |= {getattr(np, name): getattr(_core, name) for name in core}
+    table |= {
+        np.take: take, np.where: _where, np.clip: _clip, np.linalg.norm: functions.norm, np.around: functions.round,
+        np.permute_dims: _core.transpose, np.shape: lambda a: a.shape, np.ndim: lambda a: a.ndim,
+        np.size: lambda a, axis=None: a.size if axis is None else a.shape[axis],
+        np.copy: lambda a: _core.astype(a, a.dtype), np.linspace: functions.linspace,
+    }  # fmt: skip
+    return table
+
+
+class _Route(NamedTuple):
+    """How the arguments of a function of NumPy go over to ours."""
+
+    ours: Callable[..., Any]
+    taken: frozenset[str]  # the names of our arguments
+    names: tuple[str, ...]  # those of NumPy's; empty where the positional ones go over as they are
+    defaults: dict[str, Any]  # of NumPy's: where what ours lacks may be left
+
+
+@functools.cache
+def _route(function: Callable[..., Any]) -> _Route | None:
+    ours = _functions().get(function)
+    if ours is None:
+        return None
+    taken = frozenset(inspect.signature(ours).parameters)
+    try:
+        theirs = inspect.signature(function).parameters
+    except ValueError:  # some of NumPy's C functions do not tell theirs
+        theirs = None
+    if theirs is None or ours in (_clip, _where, functions.einsum):
+        return _Route(ours, taken, (), {})
+    return _Route(ours, taken, tuple(theirs), {name: p.default for name, p in theirs.items()})
+
+
+def array_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``Tensor.__array_function__``. NumPy has seen to it that the arguments fit its function's signature."""
+    route = _route(function)
+    if route is None:
+        raise TypeError(_missing(f"{function.__module__}.{function.__name__}"))
+    ours, taken, names, defaults = route
+    if "kwargs" in taken:  # a creation function, which hands everything to NumPy's
+        return ours(*args, **kwargs)
+    given = {**dict(zip(names, args)), **kwargs}
+    if names:  # all go over by name but the array, whose name differs
+        args = (given.pop(names[0]),)
+    passed = {}
+    for key, value in given.items():
+        if value is np._NoValue or value is None and key not in defaults:
+            continue
+        if key in taken:
+            passed[key] = value
+        elif value is not None and value is not defaults.get(key):
+            name = f"{function.__module__}.{function.__name__}"
+            raise TypeError(f"{name}: the argument {key}= is not supported on tensors")
+    return ours(*args, **passed)

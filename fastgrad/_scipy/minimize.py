@@ -1,0 +1,262 @@
+"""``minimize``, ``least_squares`` and ``root``: SciPy's, on nested structures, with exact derivatives filled in.
+
+Here is what each of SciPy's methods is handed; `_scipy` has the way between its vectors and the user's structures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .vectors import Function, Scalar, Variables, Vector, scipy
+
+__all__ = ["least_squares", "minimize", "root"]
+
+_WITHOUT_GRADIENT = {"nelder-mead", "powell", "cobyla", "cobyqa"}
+_WITH_PRODUCT = {"newton-cg", "trust-ncg", "trust-krylov", "trust-constr"}  # with Hessian-vector products
+_WITH_HESSIAN = {"dogleg", "trust-exact"}
+
+
+def minimize(
+    f: Callable[..., Any],
+    x0: Any,
+    args: Any = (),
+    method: Any = None,
+    *,
+    bounds: Any = None,
+    constraints: Any = (),
+    tol: float | None = None,
+    callback: Callable[..., Any] | None = None,
+    options: dict[str, Any] | None = None,
+    compile: bool = True,
+    **unknown: Any,
+) -> Any:
+    """Minimise a function of a nested structure by ``scipy.optimize.minimize``, with its exact derivatives.
+
+    f returns the value alone: SciPy's jac, hess and hessp are filled in, and refused as arguments.
+
+    Parameters
+    ----------
+    f : callable
+        ``f(x, *args)`` returns a single float tensor. x has the structure of x0, with tensors as leaves; for the
+        methods without derivatives (Nelder-Mead, Powell, COBYLA, COBYQA) ndarrays, and any number may be returned.
+    x0 : nested structure
+        float32 and float64 arrays and floats. The search is in float64; f sees each leaf in its dtype, so give
+        float64 where a tight tolerance matters.
+    args : tuple
+        Passed on to f as they are: constants.
+    method : str or callable
+        Any of SciPy's; by default BFGS, L-BFGS-B with bounds, or SLSQP with constraints. Newton-CG, trust-ncg,
+        trust-krylov and trust-constr get exact Hessian-vector products; dogleg and trust-exact the Hessian.
+    bounds : nested structure or as SciPy's
+        In the structure of x0, with a pair ``(low, high)`` in the place of each leaf, numbers or arrays that broadcast
+        to it, None for no bound; or None for a leaf without bounds. Otherwise a ``scipy.optimize.Bounds`` or a
+        sequence of pairs for the elements of ``tree.ravel(x0)``.
+    constraints : as SciPy's
+        dicts and NonlinearConstraint, whose functions take the structure, and whose Jacobian is filled in if they
+        have no function for it; with trust-constr their Hessian too, if it is none or SciPy's default, a BFGS. For
+        methods without derivatives their functions may return any numbers. LinearConstraint on the elements of
+        ``tree.ravel(x0)``.
+    tol, options
+        As SciPy's.
+    callback : callable
+        ``callback(x)`` or ``callback(intermediate_result)``, as SciPy's, with structures; StopIteration ends it.
+    compile : bool
+        Record f and its gradient at the first two calls and replay them later (``fastgrad.compile``); an f that cannot
+        be recorded runs eagerly after one RuntimeWarning. False runs it eagerly from the start.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        Its ``x``, ``jac`` and ``grad`` have the structure of x0, with the dtypes of its leaves.
+
+    Raises TypeError, naming the place, where x0 is no float, and where f returns no tensor that depends on x;
+    ValueError where f returns more than one number; ImportError if SciPy is not installed; else what SciPy raises.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> rosenbrock = lambda p: (1 - p["x"]) ** 2 + 100 * (p["y"] - p["x"] ** 2) ** 2
+    >>> result = fg.minimize(rosenbrock, {"x": -1.0, "y": 2.0})
+    >>> result.x["x"].round(4), result.x["y"].round(4)
+    (np.float64(1.0), np.float64(1.0))
+    """
+    _refuse("minimize", unknown)
+    optimize = scipy("minimize")
+    variables = Variables("minimize", x0)
+    objective = Scalar("minimize", f, variables, args, compile)
+    name = method.lower() if isinstance(method, str) else ""
+    fun: Callable[..., Any] = objective.value if name in _WITHOUT_GRADIENT else objective.value_and_gradient
+    result = optimize.minimize(
+        fun,
+        variables.start,
+        method=method,
+        jac=None if name in _WITHOUT_GRADIENT else True,
+        hess=objective.hessian if name in _WITH_HESSIAN else None,
+        hessp=objective.hessian_product if name in _WITH_PRODUCT or callable(method) else None,
+        bounds=variables.bounds(bounds, optimize.Bounds),
+        constraints=_constraints(constraints, variables, optimize, compile, name),
+        tol=tol,
+        callback=variables.callback(callback, optimize.OptimizeResult),
+        options=options,
+    )
+    return variables.result(result)
+
+
+def least_squares(
+    f: Callable[..., Any],
+    x0: Any,
+    args: Any = (),
+    method: str = "trf",
+    *,
+    bounds: Any = None,
+    callback: Callable[..., Any] | None = None,
+    compile: bool = True,
+    **options: Any,
+) -> Any:
+    """Minimise half the sum of squares of f's results by ``scipy.optimize.least_squares``, with the exact Jacobian.
+
+    Parameters
+    ----------
+    f : callable
+        ``f(x, *args)`` returns the residuals: a tensor, or a nested structure of tensors. x has the structure of x0.
+    x0, args, callback, compile
+        As for ``minimize``.
+    method : {"trf", "dogbox", "lm"}
+        As SciPy's.
+    bounds : nested structure or as SciPy's
+        As for ``minimize``, or SciPy's pair ``(low, high)`` of numbers or arrays.
+    **options
+        SciPy's further arguments: ftol, xtol, gtol, loss, x_scale, max_nfev, verbose, ...
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        Its ``x`` and ``grad`` have the structure of x0; ``fun`` is the vector of residuals, ``jac`` the matrix of its
+        derivatives by the elements of ``tree.ravel(x0)``.
+
+    Raises as ``minimize`` does.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> t = np.linspace(0, 1, 20)
+    >>> decay = lambda p: p["scale"] * fg.exp(-p["rate"] * t) - 3 * np.exp(-2 * t)
+    >>> result = fg.least_squares(decay, {"scale": 1.0, "rate": 1.0})
+    >>> result.x["scale"].round(4), result.x["rate"].round(4)
+    (np.float64(3.0), np.float64(2.0))
+    """
+    _refuse("least_squares", {"jac": None} if "jac" in options else {})
+    optimize = scipy("least_squares")
+    variables = Variables("least_squares", x0)
+    residuals = Vector("least_squares", f, variables, args, compile)
+    if bounds is not None:
+        options["bounds"] = variables.bounds(bounds, optimize.Bounds, pair=True)
+    if callback is not None:
+        options["callback"] = variables.callback(callback, optimize.OptimizeResult)
+    result = optimize.least_squares(
+        residuals.values, variables.start, jac=residuals.jacobian, method=method, **options
+    )
+    return variables.result(result)
+
+
+def root(
+    f: Callable[..., Any],
+    x0: Any,
+    args: Any = (),
+    method: str = "hybr",
+    *,
+    tol: float | None = None,
+    callback: Callable[..., Any] | None = None,
+    options: dict[str, Any] | None = None,
+    compile: bool = True,
+    **unknown: Any,
+) -> Any:
+    """Find a root of a system of equations by ``scipy.optimize.root``, with the exact Jacobian.
+
+    Parameters
+    ----------
+    f : callable
+        ``f(x, *args)`` returns as many numbers as x0 holds: a tensor, or a nested structure of tensors, such as
+        that of x0.
+    x0, args, compile
+        As for ``minimize``.
+    method : str
+        Any of SciPy's; "hybr" and "lm" use the Jacobian.
+    tol, options
+        As SciPy's.
+    callback : callable
+        ``callback(x, f)`` with x as a structure and f(x) as a vector, for the methods that take one.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        Its ``x`` has the structure of x0; ``fun`` is a vector.
+
+    Raises as ``minimize`` does.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> circle_and_line = lambda p: {"circle": p["x"] ** 2 + p["y"] ** 2 - 2, "line": p["x"] - p["y"]}
+    >>> solution = fg.root(circle_and_line, {"x": 2.0, "y": 0.5}).x
+    >>> solution["x"].round(6), solution["y"].round(6)
+    (np.float64(1.0), np.float64(1.0))
+    """
+    _refuse("root", unknown)
+    optimize = scipy("root")
+    variables = Variables("root", x0)
+    equations = Vector("root", f, variables, args, compile)
+    exact = isinstance(method, str) and method.lower() in ("hybr", "lm")
+    result = optimize.root(
+        equations.values,
+        variables.start,
+        method=method,
+        jac=equations.jacobian if exact else None,
+        tol=tol,
+        callback=variables.callback(callback, optimize.OptimizeResult),
+        options=options,
+    )
+    return variables.result(result)
+
+
+def _refuse(name: str, unknown: dict[str, Any]) -> None:
+    """Arguments of SciPy's that have no place here."""
+    for key in unknown:
+        if key in ("jac", "hess", "hessp"):
+            raise TypeError(
+                f"{name}: {key}= is not taken: f returns values alone, and their exact derivatives are filled in; "
+                "leave it out, or give f a rule of its own by fastgrad.custom_vjp"
+            )
+        raise TypeError(f"{name}() got an unexpected keyword argument {key!r}")
+
+
+def _constraints(constraints: Any, variables: Variables, optimize: Any, compile: bool, method: str) -> Any:
+    """SciPy's constraints on vectors, with what derivatives the method takes."""
+    if isinstance(constraints, (dict, optimize.NonlinearConstraint, optimize.LinearConstraint)):
+        constraints = [constraints]
+    made = []
+    for i, c in enumerate(constraints):
+        name = f"minimize: constraints[{i}]"
+
+        def given(jacobian: Any, args: Any = (), name: str = name) -> Any:
+            """A user's function for a derivative, which returns a matrix; anything else as it is."""
+            return Function(name, jacobian, variables, args).plain if callable(jacobian) else jacobian
+
+        if isinstance(c, dict) and "fun" in c:
+            fun, args, jac, hess = c["fun"], c.get("args", ()), c.get("jac"), None
+        elif isinstance(c, optimize.NonlinearConstraint):
+            fun, args, jac, hess = c.fun, (), c.jac, c.hess
+        else:
+            made.append(c)
+            continue
+        vector = Vector(name, fun, variables, args, compile)
+        values = vector.plain_values if method in _WITHOUT_GRADIENT else vector.values
+        jacobian = given(jac, args) if callable(jac) else vector.jacobian
+        if method == "trust-constr" and (hess is None or isinstance(hess, str) or type(hess) is optimize.BFGS):
+            hess = vector.hessian
+        else:
+            hess = given(hess)
+        if isinstance(c, optimize.NonlinearConstraint):
+            made.append(optimize.NonlinearConstraint(values, c.lb, c.ub, jacobian, hess, c.keep_feasible))
+        elif method == "trust-constr" and c.get("type") in ("eq", "ineq"):
+            made.append(optimize.NonlinearConstraint(values, 0, 0 if c["type"] == "eq" else np.inf, jacobian, hess))
+        else:
+            made.append({**c, "fun": values, "jac": jacobian, "args": ()})
+    return made

@@ -1,0 +1,284 @@
+"""Functions of nested structures as SciPy calls them: with one float64 vector, and with their derivatives.
+
+`Variables` is the way between the vector and the structure that the user's functions take. A `Scalar` or `Vector` is
+such a function. SciPy is imported when one of them is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import _core, tree
+from .._compile.compiled import Replayed
+from .._core import Tensor
+from .._transforms.jacobian import hessian, hvp, jacfwd, jacrev
+from .._transforms.grad import _kind, value_and_grad
+
+_LIKE_X = ("x", "jac", "grad", "lagrangian_grad")  # what of a result has the structure of x0
+
+
+def scipy(name: str, module: str = "scipy.optimize") -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise ImportError(f"{name}: SciPy is needed and not installed: pip install 'fastgrad[scipy]'") from None
+
+
+class Variables:
+    """x0, and the way between it and SciPy's vector."""
+
+    def __init__(self, name: str, x0: Any, what: str = "x0") -> None:
+        self._name, self._type = name, type(x0)
+        found, self.structure = tree.flatten(x0)
+        leaves = [_float_leaf(leaf, f"{name}: {path}") for leaf, path in zip(found, self.structure.paths(what))]
+        start, self.unravel = tree.ravel(self.structure.unflatten(leaves))
+        if not start.size:
+            raise ValueError(f"{name}: {what} holds no numbers: {x0!r}")
+        self.start = start.astype(np.float64)
+        self._parts, at = [], 0
+        for a in map(np.asarray, leaves):
+            self._parts.append((slice(at, at + a.size), a.shape, a.dtype))
+            at += a.size
+
+    def kind(self) -> tuple[Any, ...]:
+        """What two x0 have in common that are of one structure, with leaves of the same shapes and dtypes."""
+        return self.structure, *[(shape, dtype) for _, shape, dtype in self._parts]
+
+    def leaves(self, vector: np.ndarray) -> list[np.ndarray]:
+        """The leaves that make up a vector, as ndarrays, which may be views of it."""
+        return [vector[part].reshape(shape).astype(dtype, copy=False) for part, shape, dtype in self._parts]
+
+    def vector(self, leaves: Sequence[Any]) -> np.ndarray:
+        """The vector that leaves make up, which may be a view of one; None counts as zeros."""
+        if len(leaves) == 1 and isinstance(leaves[0], np.ndarray) and leaves[0].dtype == np.float64:
+            return leaves[0].reshape(-1)
+        vector = np.zeros(self.start.size)
+        for (part, _, _), leaf in zip(self._parts, leaves):
+            if leaf is not None:
+                vector[part] = np.asarray(leaf).reshape(-1)
+        return vector
+
+    def matrix(self, blocks: Sequence[Any]) -> np.ndarray:
+        """Derivatives by each leaf, whose last axes are those of the leaf, side by side."""
+        sizes = [part.stop - part.start for part, _, _ in self._parts]
+        return np.concatenate(
+            [np.reshape(block, (-1, n)) for block, n in zip(blocks, sizes) if n], 1, dtype=np.float64
+        )
+
+    def result(self, result: Any) -> Any:
+        """SciPy's result, with structures in it."""
+        changed = type(result)(result)
+        for key in _LIKE_X:
+            value = result.get(key)
+            if isinstance(value, np.ndarray) and value.shape == self.start.shape:
+                changed[key] = self.unravel(value.copy())
+        return changed
+
+    def callback(self, callback: Callable[..., Any] | None, kind: Any) -> Callable[..., Any] | None:
+        """A function of vectors for SciPy, which looks at its parameters' names."""
+        if callback is None:
+            return None
+        try:
+            names = set(inspect.signature(callback).parameters)
+        except (TypeError, ValueError):
+            names = set()
+        if names == {"intermediate_result"}:
+
+            def call_with_result(intermediate_result: Any) -> Any:
+                if not isinstance(intermediate_result, dict):  # TNC passes the vector alone
+                    intermediate_result = kind(x=intermediate_result)
+                return callback(intermediate_result=self.result(intermediate_result))
+
+            return call_with_result
+
+        def call(x: np.ndarray, *rest: Any) -> Any:
+            return callback(self.unravel(x.copy()), *[self.result(r) if isinstance(r, dict) else r for r in rest])
+
+        return call
+
+    def bounds(self, bounds: Any, kind: Any, pair: bool = False) -> Any:
+        """As SciPy takes them. `pair`: of a single array they are a pair of arrays, not a sequence of pairs."""
+        if isinstance(bounds, kind):
+            n = self.start.size
+            sides = bounds.lb, bounds.ub, bounds.keep_feasible
+            return kind(*[np.ravel(a) if np.size(a) != 1 else np.full(n, a) for a in sides])
+        if self.structure == tree.structure(0):
+            if bounds is None or not (pair or _is_pair_of_numbers(bounds)):
+                return bounds
+        elif type(bounds) is not self._type:
+            return bounds
+        low, high = [], []
+        given = self.structure.flatten_up_to(bounds, f"{self._name}: bounds")
+        for value, path, (_, shape, _) in zip(given, self.structure.paths("bounds"), self._parts):
+            try:
+                lower, upper = (None, None) if value is None else value
+                low.append(np.broadcast_to(np.asarray(-np.inf if lower is None else lower, np.float64), shape))
+                high.append(np.broadcast_to(np.asarray(np.inf if upper is None else upper, np.float64), shape))
+            except (TypeError, ValueError):
+                raise ValueError(
+                    f"{self._name}: {path} is {value!r}, expected a pair (low, high) of numbers, None, or arrays that "
+                    f"broadcast to shape {shape}"
+                ) from None
+        return kind(self.vector(low), self.vector(high))
+
+
+def _is_pair_of_numbers(bounds: Any) -> bool:
+    return isinstance(bounds, (tuple, list)) and len(bounds) == 2 and all(b is None or np.ndim(b) == 0 for b in bounds)
+
+
+def _float_leaf(leaf: Any, path: str) -> Any:
+    if isinstance(leaf, Tensor):
+        if leaf.requires_grad or _core.tracing():
+            raise TypeError(
+                f"{path} is a tensor of a function being differentiated or recorded, which the result would not know; "
+                "pass its .detach()"
+            )
+        leaf = leaf.numpy()
+    if isinstance(leaf, (np.ndarray, np.floating, float)) and not isinstance(leaf, np.ma.MaskedArray):
+        if np.asarray(leaf).dtype in (np.float32, np.float64):
+            return leaf
+    got = f"of dtype {leaf.dtype}" if isinstance(leaf, (np.ndarray, np.generic)) else _kind(leaf)
+    raise TypeError(
+        f"{path} is {got}, expected float32 or float64 arrays and floats: only these can be searched; convert it with "
+        "float(x) or x.astype(float)"
+    )
+
+
+class Function:
+    """A function of the user's."""
+
+    def __init__(self, name: str, f: Any, variables: Variables, args: Any) -> None:
+        if not callable(f):
+            raise TypeError(f"{name}: expected a function, got {f!r}")
+        self._name, self._f, self._variables = name, f, variables
+        self._args = args if isinstance(args, tuple) else (args,)
+
+    def _call(self, leaves: Sequence[Any]) -> Any:
+        return self._f(self._variables.structure.unflatten(leaves), *self._args)
+
+    def plain(self, x: np.ndarray, *rest: Any) -> Any:
+        """f on ndarrays, nothing recorded."""
+        return self._f(self._variables.unravel(x.copy()), *rest, *self._args)
+
+
+class Scalar(Function):
+    """The function to minimise, as SciPy calls it."""
+
+    def __init__(self, name: str, f: Any, variables: Variables, args: Any, compile: bool) -> None:
+        super().__init__(name, f, variables, args)
+        both = value_and_grad(self._of_leaves)
+        self._both = Replayed(both, both, f"{name}: f", compile)
+        self._product = Replayed(self._along, self._along, f"{name}: the Hessian of f", compile)
+        whole = hessian(self._of_leaves)
+        self._hessian = Replayed(whole, whole, f"{name}: the Hessian of f", compile)
+
+    def _of_leaves(self, leaves: list[Tensor]) -> Tensor:
+        y = self._call(leaves)
+        if not isinstance(y, Tensor):
+            cure = "; return the number alone" if isinstance(y, tuple) else (
+                "; compute with fastgrad's or NumPy's functions on x, not with math or on copies of its values"
+            )  # fmt: skip
+            raise TypeError(f"{self._name}: f returned {_kind(y)}, expected a single float tensor{cure}")
+        if y.size != 1:
+            raise ValueError(
+                f"{self._name}: f returned a tensor of shape {y.shape}, expected a single number, such as a sum; "
+                "least_squares takes a vector"
+            )
+        if not y.requires_grad:
+            raise TypeError(f"{self._name}: f does not depend on x: it returned a constant")
+        return y
+
+    def value(self, x: np.ndarray) -> float:
+        """f(x) alone."""
+        y = self.plain(x)
+        if np.size(y) != 1:
+            raise ValueError(
+                f"{self._name}: f returned an array of shape {np.shape(y)}, expected a single number, such as a sum"
+            )
+        return float(y.item() if isinstance(y, (Tensor, np.ndarray)) else y)
+
+    def value_and_gradient(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        """What SciPy takes with jac=True."""
+        y, gradients = self._both(self._variables.leaves(x))
+        return float(y), self._variables.vector(gradients)
+
+    def _along(self, leaves: Sequence[Any], direction: Sequence[Any]) -> Any:
+        """The Hessian times a direction."""
+        return hvp(self._of_leaves, (leaves,), (direction,))
+
+    def hessian_product(self, x: np.ndarray, p: np.ndarray) -> np.ndarray:
+        """What SciPy takes as hessp."""
+        return self._variables.vector(self._product(self._variables.leaves(x), self._variables.leaves(p)))
+
+    def hessian(self, x: np.ndarray) -> np.ndarray:
+        """The whole of it."""
+        rows = self._hessian(self._variables.leaves(x))
+        return np.concatenate([self._variables.matrix(row) for row in rows])
+
+
+class Vector(Function):
+    """Residuals, equations or a constraint, as SciPy calls them."""
+
+    def __init__(self, name: str, f: Any, variables: Variables, args: Any, compile: bool) -> None:
+        super().__init__(name, f, variables, args)
+        self._values = Replayed(self._of_leaves, self._of_leaves, f"{name}: f", compile)
+        self._jacobian: Replayed | None = None
+        self._product = Replayed(self._along, self._along, f"{name}: the Hessian of f", compile)
+
+    def _of_leaves(self, leaves: list[Any]) -> Any:
+        y = self._call(leaves)
+        try:
+            flat = tree.ravel(y)[0]
+        except TypeError as error:
+            raise TypeError(f"{self._name}: f must return numbers: {error}") from None
+        if not flat.size:
+            raise TypeError(
+                f"{self._name}: f returned {_kind(y)} without numbers, expected a tensor or a structure of them"
+            )
+        return flat
+
+    def _tracked(self, leaves: list[Any]) -> Tensor:
+        y = self._of_leaves(leaves)
+        if not isinstance(y, Tensor) or not y.requires_grad:
+            raise TypeError(
+                f"{self._name}: f does not depend on x: it returned constants; compute with fastgrad's or NumPy's "
+                "functions on x, not with math or on copies of its values"
+            )
+        return y
+
+    def values(self, x: np.ndarray) -> np.ndarray:
+        """f(x) as a vector of its own memory."""
+        return np.array(self._values(self._variables.leaves(x)), np.float64)
+
+    def plain_values(self, x: np.ndarray) -> np.ndarray:
+        """The same of an f that may be no function of tensors."""
+        return np.array(tree.ravel(self.plain(x))[0], np.float64)
+
+    def jacobian(self, x: np.ndarray, *_: Any) -> np.ndarray:
+        """Its derivatives, a row for each number."""
+        if self._jacobian is None:
+            transform = jacfwd if self.values(x).size > x.size else jacrev
+            matrix = transform(self._tracked)
+            recordable = self._values.compiled is not None
+            self._jacobian = Replayed(matrix, matrix, f"{self._name}: the Jacobian of f", recordable)
+        return self._variables.matrix(self._jacobian(self._variables.leaves(x)))
+
+    def _along(self, leaves: Sequence[Any], weights: Any, direction: Sequence[Any]) -> Any:
+        """The Hessian of the sum with these weights times a direction."""
+        return hvp(lambda leaves: _core.sum(weights * self._tracked(leaves)), (leaves,), (direction,))
+
+    def hessian(self, x: np.ndarray, weights: np.ndarray) -> Any:
+        """What trust-constr takes as a constraint's hess: the products with it, of which it needs few."""
+        leaves = self._variables.leaves(x.copy())
+
+        def product(p: np.ndarray) -> np.ndarray:
+            along = self._product(leaves, weights, self._variables.leaves(p.reshape(-1)))
+            return np.array(self._variables.vector(along))
+
+        linalg = scipy(self._name, "scipy.sparse.linalg")
+        return linalg.LinearOperator((x.size, x.size), product, dtype=np.float64)

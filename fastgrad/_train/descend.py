@@ -1,0 +1,341 @@
+"""Training by descent: the loop around `training_step`, over mini-batches.
+
+An interrupt is let in only between steps: parameters and optimizer state are always those of whole steps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from .. import optim, tree
+from .._core import Tensor
+from .step import NonFinite, TrainingStep
+
+__all__ = ["DescentResult", "descend"]
+
+
+class DescentResult(dict[str, Any]):
+    """What `descend` returns: a dict whose entries are also attributes, as SciPy's OptimizeResult.
+
+    params     the structure of arrays reached
+    loss       the last entry of history (nan if no step was taken)
+    history    the loss of each step, before its update
+    steps      how many steps were taken
+    converged  True if the loss changed by less than tol
+    message    why the descent ended
+    """
+
+    params: Any
+    loss: float
+    history: list[float]
+    steps: int
+    converged: bool
+    message: str
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"a descent result has no {name!r}, only {', '.join(self)}") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self})
+
+    def __repr__(self) -> str:
+        width = max(map(len, self), default=0)
+        shown = {key: f"{value!r}" for key, value in self.items()}
+        if "history" in shown and len(self["history"]) > 6:
+            first, last = self["history"][:3], self["history"][-3:]
+            shown["history"] = f"[{', '.join(f'{x:.4g}' for x in first)}, ..., {', '.join(f'{x:.4g}' for x in last)}]"
+        indent = "\n" + " " * (width + 2)
+        return "\n".join(f"{key:>{width}}: {text.replace(chr(10), indent)}" for key, text in shown.items())
+
+
+def descend(
+    loss: Callable[..., Any],
+    params: Any,
+    data: Any = None,
+    *,
+    optimizer: optim.Optimizer | str,
+    steps: int | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    shuffle: bool = True,
+    seed: int | np.random.Generator | None = None,
+    tol: float | None = None,
+    callback: Callable[[DescentResult], Any] | None = None,
+    progress: bool | None = None,
+    nonfinite: NonFinite = "raise",
+    compile: bool = True,
+) -> DescentResult:
+    """Minimise a loss by steps of an optimizer, over mini-batches of data if there are any.
+
+    Parameters
+    ----------
+    loss : callable
+        ``loss(params, *batch)`` returns a scalar computed by fastgrad or NumPy functions.
+    params : nested structure
+        Where to start: float32 or float64 arrays; Python floats become float64 arrays. They are copied and never
+        changed.
+    data : array or tuple of arrays, optional
+        The rows (along the first axis, the same number in each array) that make the batches; None for a loss of
+        params alone.
+    optimizer : fastgrad.optim.Optimizer or str
+        An object of ``fastgrad.optim`` or a name. Its state is kept: another call with the same object and
+        ``result.params`` goes on where this one ended.
+    steps, epochs : int, optional
+        How long to run, whichever ends first; at least one of them. An epoch is one pass over the data, a single
+        step without data or batch_size.
+    batch_size : int, optional
+        How many rows a step takes, all if None. The last batch of an epoch may be smaller.
+    shuffle : bool
+        Draw the rows of the batches in a new order each epoch.
+    seed : int or numpy.random.Generator, optional
+        Of that order; None for another order each call.
+    tol : float, optional
+        End when the loss, taken as its mean over an epoch, changes by less than tol from one epoch to the next;
+        without batches that is from one step to the next.
+    callback : callable, optional
+        Called after each step with ``.step .epoch .loss .params``: the step's number from 0, its epoch, its loss
+        before the update, the live arrays. Returning True or raising StopIteration ends the descent.
+    progress : bool, optional
+        Show a progress bar on stderr; None shows it if stderr is a terminal.
+    nonfinite : {"raise", "skip", "ignore"}
+        What to do about a loss or gradient that is not finite: raise FloatingPointError (whose ``.result`` is what
+        was reached before that step), leave the step out, or look at nothing and update.
+    compile : bool
+        Record the loss and replay it, as ``training_step`` does.
+
+    Returns
+    -------
+    DescentResult
+        With ``.params .loss .history .steps .converged .message``; params in the structure of params.
+
+    Ctrl-C ends the descent after the step under way and returns what was reached; a second Ctrl-C interrupts that
+    step. Raises TypeError or ValueError for arguments that do not fit, FloatingPointError as said.
+
+    >>> import numpy as np
+    >>> import fastgrad as fg
+    >>> x = np.linspace(-1, 1, 50)
+    >>> line = lambda p, x, y: fg.losses.mse(p["slope"] * x + p["offset"], y)
+    >>> result = fg.descend(line, {"slope": 0.0, "offset": 0.0}, (x, 3 * x - 1), optimizer=fg.optim.SGD(0.5),
+    ...                     steps=100, seed=0)
+    >>> result.params["slope"].round(6), result.params["offset"].round(6)
+    (np.float64(3.0), np.float64(-1.0))
+    """
+    leaves, structure = tree.flatten(params)
+    optim._check_distinct(leaves, structure, "params")
+    live = structure.unflatten(map(_float_array, leaves))
+    step = TrainingStep(loss, live, optimizer, nonfinite, compile, "descend")
+    arrays = _data_arrays(data)
+    rows = len(arrays[0]) if arrays else 1
+    size = _positive("batch_size", batch_size, rows) if arrays else 1
+    if not arrays and batch_size is not None:
+        raise ValueError("descend: batch_size is given but data is None: there are no rows to draw")
+    if size > rows:
+        raise ValueError(
+            f"descend: batch_size={size} is larger than the data, which has {rows} rows; "
+            "use a smaller one, or None for all rows"
+        )
+    if steps is None and epochs is None:
+        raise ValueError("descend: how long to run? Give steps= or epochs=")
+    per_epoch = -(-rows // size)
+    total = min(
+        _positive("steps", steps, sys.maxsize), _positive("epochs", epochs, sys.maxsize) * per_epoch
+    )
+    if tol is not None and not (isinstance(tol, (int, float, np.number)) and tol >= 0):
+        raise ValueError(f"descend: tol is {tol!r}, expected a number of at least 0 or None")
+    if callback is not None and not callable(callback):
+        raise TypeError(f"descend: callback is of type {type(callback).__name__}, expected a function")
+
+    result = DescentResult(
+        params=live, loss=np.nan, history=[], steps=0, converged=False, message=f"took all {total} steps"
+    )
+    batches = _batches(arrays, rows, size, shuffle, np.random.default_rng(seed))
+    bar = _Bar(progress, total)
+    try:
+        with _Interrupt() as interrupt:
+            _run(step, batches, total, per_epoch, tol, callback, bar, interrupt, result)
+    except KeyboardInterrupt:
+        result.message = f"interrupted after {result.steps} steps"
+    except FloatingPointError as error:
+        error.result = result  # type: ignore[attr-defined]
+        raise
+    finally:
+        bar.close(result)
+    return result
+
+
+def _run(
+    step: TrainingStep,
+    batches: Iterator[tuple[tuple[np.ndarray, ...], np.ndarray | None]],
+    total: int,
+    per_epoch: int,
+    tol: float | None,
+    callback: Callable[[DescentResult], Any] | None,
+    bar: _Bar,
+    interrupt: _Interrupt,
+    result: DescentResult,
+) -> None:
+    """The loop. `result` is brought up to date after each step, so that it is right however this ends."""
+    history = result.history
+    previous = np.inf
+    for number in range(total):
+        value = step._take(*next(batches))
+        history.append(value)
+        result.update(loss=value, steps=number + 1)
+        bar.update(result)
+        if callback is not None:
+            info = DescentResult(step=number, epoch=number // per_epoch, loss=value, params=result.params)
+            try:
+                stop = callback(info)
+            except StopIteration:
+                stop = True
+            if isinstance(stop, (bool, np.bool_)) and stop:
+                result.message = f"stopped by the callback after {number + 1} steps"
+                return
+        if tol is not None and (number + 1) % per_epoch == 0:
+            mean = value if per_epoch == 1 else sum(history[-per_epoch:]) / per_epoch
+            if abs(previous - mean) < tol:
+                result.update(converged=True, message=f"the loss changed by less than tol={tol:g}")
+                return
+            previous = mean
+        if interrupt.seen:
+            raise KeyboardInterrupt
+
+
+# arguments --------------------------------------------------------------------------------------------------
+
+
+def _float_array(p: Any) -> Any:
+    """A copy of a parameter that can be updated in place; what is no float array is left to be refused."""
+    if isinstance(p, Tensor):
+        p = p.detach().numpy()
+    if isinstance(p, (float, np.floating, np.ndarray)) and not isinstance(p, np.ma.MaskedArray):
+        return np.array(p, order="C")
+    return p
+
+
+def _data_arrays(data: Any) -> tuple[np.ndarray, ...]:
+    if data is None:
+        return ()
+    parts = tuple(data) if isinstance(data, (tuple, list)) else (data,)
+    for i, part in enumerate(parts):
+        if isinstance(part, np.ma.MaskedArray):
+            raise TypeError(
+                f"descend: data[{i}] is a masked array, whose mask would be ignored; fill it with .filled() first"
+            )
+    arrays = tuple(map(np.asarray, parts))
+    if not arrays:
+        raise ValueError("descend: data is empty; pass an array, a tuple of arrays, or None")
+    for i, array in enumerate(arrays):
+        if array.ndim == 0 or array.dtype == object:
+            raise TypeError(
+                f"descend: data[{i}] is {array.dtype} of shape {array.shape}, expected an array of rows; "
+                "pass an array or a tuple of arrays with one first axis"
+            )
+    lengths = [len(array) for array in arrays]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"descend: the arrays of data have {lengths} rows, expected the same number in each")
+    if lengths[0] == 0:
+        raise ValueError("descend: data has no rows")
+    return arrays
+
+
+def _positive(name: str, value: Any, default: int) -> int:
+    if value is None:
+        return default
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"descend: {name} is {value!r}, expected an integer above 0 or None") from None
+    if number < 1 or isinstance(value, bool):
+        raise ValueError(f"descend: {name} is {value!r}, expected an integer above 0 or None")
+    return number
+
+
+def _batches(
+    arrays: tuple[np.ndarray, ...], rows: int, size: int, shuffle: bool, rng: np.random.Generator
+) -> Iterator[tuple[tuple[np.ndarray, ...], np.ndarray | None]]:
+    """Batches without end, an epoch after the other: arrays, and the rows of them, None for all."""
+    while size == rows:
+        yield arrays, None
+    while True:
+        order = rng.permutation(rows) if shuffle else None
+        for start in range(0, rows, size):
+            if order is None:
+                yield tuple(array[start : start + size] for array in arrays), None
+            else:
+                yield arrays, order[start : start + size]
+
+
+# the terminal -----------------------------------------------------------------------------------------------
+
+
+class _Bar:
+    """A tqdm progress bar, or nothing: tqdm is imported only when a bar is shown.
+
+    tqdm is told of the steps ten times a second, since its own bookkeeping costs as much as a small step.
+    """
+
+    def __init__(self, progress: bool | None, total: int) -> None:
+        self._bar: Any = None
+        self._next = 0.0
+        if sys.stderr is not None and sys.stderr.isatty() if progress is None else progress:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, unit="step")
+
+    def update(self, result: DescentResult) -> None:
+        if self._bar is not None and (now := time.monotonic()) >= self._next:
+            self._next = now + 0.1
+            self._show(result)
+
+    def close(self, result: DescentResult) -> None:
+        if self._bar is not None:
+            self._show(result)
+            self._bar.close()
+
+    def _show(self, result: DescentResult) -> None:
+        self._bar.set_postfix_str(f"loss {result.loss:.4g}", refresh=False)
+        self._bar.update(result.steps - self._bar.n)
+
+
+class _Interrupt:
+    """Holds Ctrl-C back until the step under way is whole: `seen` says that it came, the second one strikes.
+
+    Only in the main thread, and only in place of Python's own handler. `signal` is imported here because that
+    takes half a millisecond, which `import fastgrad` need not spend.
+    """
+
+    seen = False
+    _ours = False
+
+    def __enter__(self) -> _Interrupt:
+        import signal
+
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            with contextlib.suppress(ValueError):  # not the main thread
+                signal.signal(signal.SIGINT, self._handle)
+                self._ours = True
+        return self
+
+    def _handle(self, number: int, frame: Any) -> None:
+        self.seen = True
+        self.__exit__()
+
+    def __exit__(self, *exception: object) -> None:
+        import signal
+
+        if self._ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,0 +1,260 @@
+"""One step of training.
+
+It is the loss, its gradients and the optimizer's update: a recorded program does all three in one call of the core
+(csrc/train.c); where there is none, the loss runs on the tape and the gradients go to the optimizer. What can be known
+beforehand (structure, leaves) is settled when the step is made, so that a call costs little more than the loss itself.
+Nothing is changed before loss and gradients are known to be finite: parameters and optimizer state are always those of
+whole steps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+
+from .. import _core, optim, tree
+from .._compile.compiled import Compiled, Replayed
+from .._core import Tensor
+
+__all__ = ["TrainingStep", "training_step"]
+
+NonFinite = Literal["raise", "skip", "ignore"]
+
+
+class TrainingStep:
+    """What `training_step` returns: call it with a batch to take a step.
+
+    `params` is the structure of live arrays, `optimizer` the optimizer.
+    """
+
+    def __init__(
+        self,
+        loss: Callable[..., Any],
+        params: Any,
+        optimizer: optim.Optimizer | str,
+        nonfinite: NonFinite = "raise",
+        compile: bool = True,
+        _name: str = "training_step",
+    ) -> None:
+        if not callable(loss):
+            raise TypeError(f"{_name}: loss is of type {type(loss).__name__}, expected a function of params")
+        if nonfinite not in ("raise", "skip", "ignore"):
+            raise ValueError(f"{_name}: nonfinite is {nonfinite!r}, expected 'raise', 'skip' or 'ignore'")
+        self.params = params
+        self.optimizer = optim.get(optimizer)
+        self._f = loss
+        self._nonfinite = nonfinite
+        self._name = _name
+        self._leaves, self._structure = tree.flatten(params)
+        if not self._leaves:
+            raise ValueError(f"{_name}: params hold no arrays: {params!r}")
+        for i, leaf in enumerate(self._leaves):
+            if isinstance(leaf, Tensor):
+                path = self._structure.paths("params")[i]
+                raise TypeError(f"{path} is a Tensor, expected an ndarray: use np.array({path}.detach())")
+        self.optimizer._check(self._leaves, self._structure)
+        self._value_and_gradients = Replayed(self._traced, self._eagerly, f"{_name}: the loss", compile)
+
+    def __call__(self, *batch: Any) -> float:
+        """Take one step on a batch, the arguments of the loss after params, and return its loss before it."""
+        return self._take(batch, None)
+
+    def _take(self, batch: tuple[Any, ...], rows: np.ndarray | None) -> float:
+        """A step on a batch, or on these rows of its arrays."""
+        optimizer, leaves, structure = self.optimizer, self._leaves, self._structure
+        replayed = self._value_and_gradients
+        if replayed.failed is not None:
+            replayed.reconsider((leaves, *_with_arrays(batch)))
+        if optimizer._structure is not structure:  # at the first step, or when its state was loaded
+            optimizer._check(leaves, structure)
+        rule = optimizer._rule(leaves) if replayed.compiled is not None else None
+        if rule is not None:
+            rule.counted_by(optimizer, structure)
+            try:
+                value, bad, gradient = self._in_one_call(batch, rows, rule)
+            except Exception as error:
+                unwritable = _core.first_not_writable(leaves)
+                if unwritable >= 0:
+                    raise optim._leaf_error(leaves[unwritable], structure.paths("params")[unwritable]) from None
+                value, gradients = replayed.give_up(error, (leaves, *_rows_of(_with_arrays(batch), rows)))
+            else:
+                if bad >= 0:
+                    return self._refuse(value, bad, gradient)
+                return value
+        else:
+            self._keep(0)
+            value, gradients = replayed(leaves, *_rows_of(_with_arrays(batch), rows))
+            value = float(value)
+        if self._nonfinite != "ignore":
+            bad = _core.first_not_finite(gradients)
+            if bad >= 0 or not math.isfinite(value):
+                return self._refuse(value, bad, gradients[bad] if bad >= 0 else None)
+        optimizer._apply(leaves, structure, gradients)
+        return value
+
+    def program(self, *batch: Any) -> Any:
+        """The recorded program that a step with this batch replays."""
+        if self._compiled is None:
+            raise RuntimeError(f"{self._name}: the loss runs eagerly, there is no program")
+        return self._compiled.program(self._leaves, *_with_arrays(batch))
+
+    def __repr__(self) -> str:
+        name = getattr(self._f, "__qualname__", None) or repr(self._f)
+        how = "eager" if self._compiled is None else "compiled"
+        return f"<{self._name} of {name} by {self.optimizer!r}, {self.optimizer.steps} steps taken, {how}>"
+
+    def _in_one_call(
+        self, batch: tuple[Any, ...], rows: np.ndarray | None, rule: _core.Rule
+    ) -> tuple[float, int, np.ndarray | None]:
+        """The step done by its program: the loss, and which gradient is not finite, as ``Compiled.train`` says."""
+        leaves, checked = self._leaves, self._nonfinite != "ignore"
+        compiled = self._keep(len(leaves))
+        assert compiled is not None
+        found = (
+            compiled._train((leaves, *batch), rule, checked) if rows is None
+            else compiled._train_on_rows(leaves, batch, rows, rule, checked)
+        )  # fmt: skip
+        return found or compiled.train((leaves, *_rows_of(_with_arrays(batch), rows)), rule, checked)
+
+    def _keep(self, kept: int) -> Compiled | None:
+        """The compiled loss, of whose last results so many stay with the program: the gradients, for its rule to use,
+        or none, for an optimizer in Python."""
+        compiled = self._compiled
+        if compiled is not None and compiled._kept != kept:
+            compiled = self._value_and_gradients.compiled = Compiled(self._traced, wary=True, kept=kept)
+        return compiled
+
+    @property
+    def _compiled(self) -> Compiled | None:
+        return self._value_and_gradients.compiled
+
+    def _eagerly(self, leaves: list[Any], *batch: Any) -> tuple[float, list[Any]]:
+        value, gradients = self._differentiate([_core.watch(leaf) for leaf in leaves], batch)
+        return value.item(), gradients
+
+    def _traced(self, leaves: list[Tensor], *batch: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """What is recorded: the loss, without axes, and its gradients in the order of the leaves."""
+        value, gradients = self._differentiate([_core.watch_tensor(leaf) for leaf in leaves], batch)
+        return _core.reshape(value.detach(), ()), gradients
+
+    def _differentiate(self, tensors: list[Tensor], batch: tuple[Any, ...]) -> tuple[Tensor, list[Tensor]]:
+        """The loss on these leaves, and its gradients by them."""
+        with _core.Recording():
+            value = self._f(self._structure.unflatten(tensors), *batch)
+        if not isinstance(value, Tensor) or value.size != 1 or not value.requires_grad:
+            raise _loss_error(self._name, value)
+        return value, _core.gradients(value, tensors, False)
+
+    def _refuse(self, value: float, bad: int, gradient: Any) -> float:
+        """Leave a step out, or raise: the loss is not finite, or a gradient."""
+        if self._nonfinite == "skip":
+            return value
+        what = [] if math.isfinite(value) else [f"the loss is {value}"]
+        if gradient is not None:
+            entries = np.isfinite(np.asarray(gradient))
+            what.append(
+                f"the gradient of {self._structure.paths('params')[bad]} has {entries.size - entries.sum()} "
+                f"entries of {entries.size} that are not finite"
+            )
+        raise FloatingPointError(
+            f"{self._name}: at step {self.optimizer.steps} {' and '.join(what)}; the parameters are as they were "
+            "before this step. Lower the learning rate, or look for log(0), division by 0 or overflow in the loss"
+        )
+
+
+def training_step(
+    loss: Callable[..., Any],
+    params: Any,
+    optimizer: optim.Optimizer | str,
+    *,
+    nonfinite: NonFinite = "raise",
+    compile: bool = True,
+) -> TrainingStep:
+    """A function that takes one step of descent: `value = step(*batch)`.
+
+    Parameters
+    ----------
+    loss : callable
+        ``loss(params, *batch)`` returns a scalar computed by fastgrad or NumPy functions. A list of numbers in the
+        batch, also a nested one, comes to it as an array.
+    params : nested structure
+        float32 or float64 arrays, writable and C-contiguous. Each call updates them in place.
+    optimizer : fastgrad.optim.Optimizer or str
+        An object of ``fastgrad.optim`` or a name.
+    nonfinite : {"raise", "skip", "ignore"}
+        What to do about a loss or gradient that is not finite: raise FloatingPointError naming the step and the
+        parameter, leave the step out, or look at nothing and update. In the first two cases parameters and
+        optimizer stay as they were before that step. Steps are counted by ``optimizer.steps``, from 0.
+    compile : bool
+        Record the loss at the first two steps with a batch of new shapes, and replay it in one C call later
+        (``fastgrad.compile``): what it reads from outside its arguments is a constant from then on. A loss that
+        cannot be recorded, draws NumPy's random numbers (those of ``fastgrad.random`` are recorded), writes to
+        arrays from outside, or comes out differently the second time because it counts its calls, runs eagerly
+        after one RuntimeWarning that names the line. False runs it eagerly from the start.
+        ``step.program(*batch)`` is the program.
+
+    Returns
+    -------
+    TrainingStep
+        A call does forward, backward and update, and returns the loss before the update as a float;
+        ``step.params`` are the live arrays, the very ones given: to set one, write into it (``w[...] = new``);
+        another array put in its place is not seen.
+
+    Raises TypeError or ValueError, naming the place, for parameters that cannot be updated, and TypeError if the
+    loss is not a scalar that depends on them.
+
+    >>> import numpy as np
+    >>> import fastgrad as fg
+    >>> step = fg.training_step(lambda p, x: ((p["w"] - x) ** 2).sum(), {"w": np.zeros(2)}, fg.optim.SGD(0.25))
+    >>> step(np.array([1.0, 2.0])), step(np.array([1.0, 2.0]))
+    (5.0, 1.25)
+    >>> step.params
+    {'w': array([0.75, 1.5 ])}
+    """
+    return TrainingStep(loss, params, optimizer, nonfinite, compile)
+
+
+# arguments --------------------------------------------------------------------------------------------------
+
+
+def _rows_of(arrays: tuple[Any, ...], rows: np.ndarray | None) -> tuple[Any, ...]:
+    return arrays if rows is None else tuple(array.take(rows, axis=0) for array in arrays)
+
+
+def _with_arrays(x: Any) -> Any:
+    """A batch with its lists of numbers, nested or not, as arrays; other lists, tuples and dicts are structures."""
+    if type(x) is dict:
+        return {key: _with_arrays(value) for key, value in x.items()}
+    if type(x) is tuple:
+        return tuple(map(_with_arrays, x))
+    if type(x) is list and x:
+        if _holds_numbers(x):
+            with contextlib.suppress(ValueError):  # of unequal lengths
+                return np.asarray(x)
+        else:
+            return list(map(_with_arrays, x))
+    return x
+
+
+def _holds_numbers(x: list[Any] | tuple[Any, ...]) -> bool:
+    """Whether x and the lists in it hold numbers only."""
+    return all(
+        isinstance(item, (float, int, np.generic)) or (type(item) in (list, tuple) and _holds_numbers(item))
+        for item in x
+    )
+
+
+def _loss_error(name: str, value: Any) -> TypeError:
+    if not isinstance(value, Tensor):
+        cure = (
+            "; return the loss alone" if isinstance(value, tuple) else
+            "; was it taken out of a tensor by float(), .item() or .numpy()?"
+        )  # fmt: skip
+        return TypeError(f"{name}: the loss is of type {type(value).__name__}, expected a scalar tensor{cure}")
+    if value.size != 1:
+        return TypeError(f"{name}: the loss has shape {value.shape}, expected a scalar: take its mean or sum")
+    return TypeError(f"{name}: the loss does not depend on params")

@@ -1,0 +1,421 @@
+"""Functions with derivatives of their own: ``custom_vjp``, ``custom_jvp`` and ``primitive``.
+
+What is common to them is in _calls.py, the node on the tape in _nodes.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import operator
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import _core, tree
+from .._rules.batching import Compound, note_call
+from .custom_call import Call, CallRule, inside, zero_tangent
+from .._core import Tensor
+from .custom_node import pulled
+
+__all__ = ["custom_jvp", "custom_vjp", "primitive"]
+
+
+class _Function:
+    """A function with a rule: called as the function is, where nothing is differentiated."""
+
+    _fills_defaults = True
+
+    def __init__(self, f: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()) -> None:
+        kind = type(self).__name__
+        if not callable(f):
+            raise TypeError(f"{kind}: expected a function, got {f!r}")
+        functools.update_wrapper(self, f)
+        self._f = f
+        self._name = f"{kind} {getattr(f, '__name__', type(f).__name__)}"
+        numbers = nondiff_argnums if isinstance(nondiff_argnums, (tuple, list)) else (nondiff_argnums,)
+        self._nondiff = tuple(map(operator.index, numbers))
+        self._signature: inspect.Signature | None = None
+        self._parameters: list[str] = []  # those that can be given by position
+        with contextlib.suppress(TypeError, ValueError):  # of a builtin that does not tell
+            self._signature = inspect.signature(f)
+            kinds = self._signature.parameters.values()
+            self._parameters = [p.name for p in kinds if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
+    def _positional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """All arguments by position: what rules are called with."""
+        if not kwargs and self._signature and len(args) == len(self._parameters) == len(self._signature.parameters):
+            return args
+        if self._signature is None:
+            if kwargs:
+                raise TypeError(f"{self._name}: its signature is unknown; give all arguments by position")
+            return args
+        bound = self._signature.bind(*args, **kwargs)
+        if self._fills_defaults:
+            bound.apply_defaults()
+        if bound.kwargs:
+            raise TypeError(
+                f"{self._name}: the arguments {', '.join(bound.kwargs)} can only be given by keyword, for which rules "
+                "have no place"
+            )
+        return bound.args
+
+    def _names(self, n: int) -> list[str]:
+        """How errors call the arguments."""
+        if n == len(self._parameters):
+            return self._parameters
+        return self._parameters[:n] + [f"args[{i}]" for i in range(len(self._parameters), n)]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._require_rule()
+        given = self._positional(args, kwargs)
+        for i in self._nondiff:
+            if not -len(given) <= i < len(given):
+                raise TypeError(
+                    f"{self._name}: nondiff_argnums names argument {i}, but it was called with {len(given)} arguments"
+                )
+        nondiff = [i % len(given) for i in self._nondiff]
+        call = Call(self._name, self._names(len(given)), given, nondiff)
+        return self._differentiated(call) if call.tracked else self._plain(given)
+
+    def _require_rule(self) -> None:
+        pass
+
+    def _plain(self, args: tuple[Any, ...]) -> Any:
+        return self._f(*args)
+
+    def _differentiated(self, call: Call) -> Any:
+        raise NotImplementedError
+
+
+# ---- custom_vjp -----------------------------------------------------------------------------------------------------
+class custom_vjp(_Function):
+    """A function with a reverse-mode rule of its own, as ``jax.custom_vjp``.
+
+    Parameters
+    ----------
+    f : callable
+        Takes and returns arrays or nested structures of them. Called where nothing is differentiated.
+    nondiff_argnums : int or sequence of ints
+        Positional arguments that are never differentiated and may be anything; bwd gets them first.
+
+    The rule is given by ``f.defvjp(fwd, bwd)``. ``fwd`` takes f's arguments and returns ``(f's result, residuals)``.
+    ``bwd(*nondiff_args, residuals, g)`` takes the cotangent of the result, in its structure (None for what is no
+    float), and returns a tuple with the cotangent of each argument, in the argument's structure, shapes and dtypes;
+    None stands for zeros. Derivatives of higher order are those of fwd and bwd. Forward mode is refused.
+
+    Raises AttributeError where f is called without a rule; TypeError where fwd or bwd return something of another
+    structure, and ValueError for another shape or dtype, naming the argument; TypeError where f reads a tensor that
+    requires gradients and is no argument of it.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> @fg.custom_vjp
+    ... def clipped(x):
+    ...     return x
+    >>> clipped.defvjp(lambda x: (x, None), lambda _, g: (np.clip(g, -1, 1),))
+    >>> fg.grad(lambda x: np.sum(clipped(x) ** 2))(np.array([0.1, 3.0]))
+    array([0.2, 1. ])
+    """
+
+    _fwd: Callable[..., Any] | None = None
+
+    def defvjp(self, fwd: Callable[..., Any], bwd: Callable[..., Any]) -> None:
+        """Set the rule."""
+        for name, rule in (("fwd", fwd), ("bwd", bwd)):
+            if not callable(rule):
+                raise TypeError(f"{self._name}: expected {name} as a function, got {rule!r}")
+        self._fwd, self._bwd = fwd, bwd
+
+    def _require_rule(self) -> None:
+        if self._fwd is None:
+            raise AttributeError(f"{self._name}: it has no rule yet; give it one by .defvjp(fwd, bwd)")
+
+    def _differentiated(self, call: Call) -> Any:
+        late = _core.is_running(self)  # fwd calls the function itself: to run fwd now would never end
+        own = [_core.alias(x) for x in call.inputs]
+        args = call.with_inputs(own)
+        result, residuals = (inside(self._f, args), None) if late else inside(self._run_forward, args)
+        return _Backward(call, self, residuals, late).attach(result, own)
+
+    def _run_forward(self, *args: Any) -> tuple[Any, Any]:
+        assert self._fwd is not None
+        with _core.Running(self):
+            pair = self._fwd(*args)
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            got = f"{len(pair)} values" if isinstance(pair, (tuple, list)) else type(pair).__name__
+            raise TypeError(f"{self._name}: fwd must return a pair, the result and the residuals; got {got}")
+        return pair[0], pair[1]
+
+
+class _Backward(CallRule):
+    """Calls bwd, with the residuals of the call or, if it was within fwd itself, of one that is made up for now."""
+
+    def __init__(self, call: Call, function: custom_vjp, residuals: Any, late: bool) -> None:
+        super().__init__(call, residuals)
+        self.function, self.keeps_values = function, late
+
+    def vjp(self, g: Tensor) -> list[Tensor | None]:
+        late, call = self.keeps_values, self.call
+        residuals = self.function._run_forward(*call.with_leaves(call.leaves))[1] if late else self.kept
+        found = self.function._bwd(*self.call.nondiff, residuals, self.as_result(g))
+        return self.call.cotangents(found, "bwd")
+
+
+# ---- custom_jvp -----------------------------------------------------------------------------------------------------
+class custom_jvp(_Function):
+    """A function with a forward-mode rule of its own, as ``jax.custom_jvp``; reverse mode uses its transpose.
+
+    Parameters
+    ----------
+    f : callable
+        Takes and returns arrays or nested structures of them. It gives the value, also where it is differentiated.
+    nondiff_argnums : int or sequence of ints
+        Positional arguments that are never differentiated and may be anything; the rule gets them first.
+
+    The rule is given by ``f.defjvp(jvp)``: ``jvp(*nondiff_args, primals, tangents)`` takes two tuples of one structure
+    and returns ``(f's result, its tangent)``, the latter linear in the tangents. Tangents of what is not differentiated
+    are zeros. Or it is given by one function for each argument, ``f.defjvps(jvp0, jvp1, ...)``, where ``jvp0(t, y,
+    *primals)`` is the tangent of the result y for the tangent t of argument 0; None stands for zeros.
+
+    Raises AttributeError where f is called without a rule; in the backward pass, TypeError where the rule returns
+    something else than a pair of such results, and ValueError for another shape or dtype.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> @fg.custom_jvp
+    ... def softplus(x):
+    ...     return np.log(1 + np.exp(x))
+    >>> softplus.defjvps(lambda t, y, x: t * (1 - np.exp(-y)))
+    >>> fg.grad(fg.grad(softplus))(0.0)
+    np.float64(0.25)
+    """
+
+    _jvp: Callable[..., Any] | None = None
+
+    def defjvp(self, jvp: Callable[..., Any]) -> Callable[..., Any]:
+        """Set the rule; returns it, so that this is a decorator."""
+        if not callable(jvp):
+            raise TypeError(f"{self._name}: expected jvp as a function, got {jvp!r}")
+        self._jvp = jvp
+        return jvp
+
+    def defjvps(self, *jvps: Callable[..., Any] | None) -> None:
+        """Set the rule by one function, or None, for each argument."""
+        if self._nondiff:
+            raise TypeError(f"{self._name}: defjvps cannot be used with nondiff_argnums; use defjvp")
+
+        def jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+            if len(primals) != len(jvps):
+                raise TypeError(f"{self._name}: defjvps was given {len(jvps)} rules for {len(primals)} arguments")
+            result = self(*primals)
+            terms = [rule(t, result, *primals) for rule, t in zip(jvps, tangents) if rule is not None]
+            zeros = tree.map(np.zeros_like, result)
+            return result, tree.map(lambda *parts: sum(parts[1:], parts[0]), *(terms or [zeros]))
+
+        self._jvp = jvp
+
+    def _require_rule(self) -> None:
+        if self._jvp is None:
+            raise AttributeError(f"{self._name}: it has no rule yet; give it one by .defjvp(jvp)")
+
+    def _differentiated(self, call: Call) -> Any:
+        own = [_core.alias(x) for x in call.inputs]
+        return _Tangent(call, self).attach(inside(self._f, call.with_inputs(own)), own)
+
+
+class _Tangent(CallRule):
+    """Runs a jvp rule, and backward through it by the tangents, in which it is linear."""
+
+    def __init__(self, call: Call, function: custom_jvp) -> None:
+        super().__init__(call)
+        self.function = function
+
+    def push(self, primals: Sequence[Any], tangents: Sequence[Tensor | None]) -> list[Any]:
+        """The tangents of the float arrays of the result, for those of the tracked leaves of the arguments."""
+        call = self.call
+        given = dict(zip(call.tracked, tangents))
+        filled = [zero_tangent(x) if given.get(k) is None else given[k] for k, x in enumerate(primals)]
+        split = [tuple(args[i] for i in call.places) for args in (call.with_leaves(primals), call.with_leaves(filled))]
+        pair = self.function._jvp(*call.nondiff, *split)  # type: ignore[misc]
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            got = f"{len(pair)} values" if isinstance(pair, (tuple, list)) else type(pair).__name__
+            raise TypeError(f"{call.name}: jvp must return a pair, the result and its tangent; got {got}")
+        return self.as_parts(pair[1], "jvp")
+
+    def vjp(self, g: Tensor) -> list[Tensor | None]:
+        call, recorded = self.call, _core.grad_enabled()
+        primals = call.leaves if recorded else [x.detach() if isinstance(x, Tensor) else x for x in call.leaves]
+        with _core.Grads(True):
+            own = [_core.watch(np.ones(shape, dtype)) for shape, dtype in call.kinds]
+            tangents = self.push(primals, own)
+        for t in tangents:
+            if not (t.requires_grad or _core.traced(t)) and np.any(t.numpy()):
+                raise TypeError(
+                    f"{call.name}: jvp returned a tangent that is not zero and does not depend on the tangents given, "
+                    "in which it must be linear; compute it from them by operations that are differentiable"
+                )
+        return pulled(tangents, self.parts(g), own, recorded)
+
+    def jvp(self, tangents: list[Tensor | None]) -> Tensor:
+        return self.joined(self.push(self.call.leaves, tangents))
+
+
+# ---- primitive ------------------------------------------------------------------------------------------------------
+class primitive(_Function):
+    """A function of ndarrays, such as one of SciPy's, that takes tensors too and is differentiated by a rule.
+
+    Parameters
+    ----------
+    f : callable
+        Called with ndarrays (read-only, where tensors are given) and returns arrays or a nested structure of them.
+
+    The rule is given by one function for each positional argument, ``f.defvjp(vjp0, vjp1, ...)``: ``vjp0(g, y, *args)``
+    is the cotangent of argument 0 for the cotangent g of the result y, of the argument's structure, shapes and dtypes.
+    That of forward mode is given by ``f.defjvp(jvp0, jvp1, ...)``: ``jvp0(t, y, *args)`` is the tangent of the result,
+    in its structure, shapes and dtypes, for the tangent t of argument 0. None stands for an argument that is not
+    differentiated. These functions get tensors and are run as any code: for derivatives of higher order they must be
+    made of differentiable functions, primitives among them. ``vmap`` calls f for each element of the batch, and the
+    rules once.
+
+    Raises NotImplementedError where an argument is differentiated by that has no rule for the mode, and TraceError in a
+    compiled function, which runs no Python. Given no tensor, it returns what f returns.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> cumulated = fg.primitive(np.cumsum)
+    >>> cumulated.defvjp(lambda g, y, x: cumulated(g[::-1])[::-1])
+    >>> fg.grad(lambda x: (cumulated(x) ** 2).sum())(np.array([1.0, 2.0]))
+    array([8., 6.])
+    """
+
+    _fills_defaults = False  # a function of a library may have many
+
+    def __init__(self, f: Callable[..., Any]) -> None:
+        super().__init__(f)
+        self._rules: dict[str, tuple[Callable[..., Any] | None, ...]] = {}
+
+    def defvjp(self, *vjps: Callable[..., Any] | None) -> None:
+        """Set the rule of reverse mode by one function, or None, for each argument."""
+        self._define("defvjp", vjps)
+
+    def defjvp(self, *jvps: Callable[..., Any] | None) -> None:
+        """Set the rule of forward mode by one function, or None, for each argument."""
+        self._define("defjvp", jvps)
+
+    def _define(self, mode: str, rules: tuple[Callable[..., Any] | None, ...]) -> None:
+        for rule in rules:
+            if rule is not None and not callable(rule):
+                raise TypeError(f"{self._name}: expected functions and None, got {rule!r}")
+        self._rules[mode] = rules
+
+    def _rule(self, mode: str, i: int, name: str) -> Callable[..., Any]:
+        """The rule for argument i, which errors call by a name."""
+        rules = self._rules.get(mode, ())
+        rule = rules[i] if i < len(rules) else None
+        if rule is None:
+            raise NotImplementedError(
+                f"{self._name}: it has no {'reverse' if mode == 'defvjp' else 'forward'}-mode rule for {name}, by "
+                f"which it is differentiated; give it one by {getattr(self, '__name__', 'f')}.{mode}(...), or pass "
+                "the argument's .detach()"
+            )
+        return rule
+
+    def _plain(self, args: tuple[Any, ...]) -> Any:
+        leaves, structure = tree.flatten(args)
+        places = [i for i, x in enumerate(leaves) if isinstance(x, Tensor)]
+        if not places:
+            return self._f(*args)
+        found: list[Any] = []
+
+        def of_arrays(*arrays: Any) -> list[Any]:
+            filled = list(leaves)
+            for i, x in zip(places, arrays):
+                filled[i] = x
+            found[:] = tree.flatten(self._f(*structure.unflatten(filled)))
+            return [x for x in found[0] if isinstance(x, (np.ndarray, np.generic, float))]
+
+        left = iter(_evaluated(self._name, of_arrays, [leaves[i] for i in places]))
+        results, result_structure = found
+        return result_structure.unflatten(
+            [next(left) if isinstance(x, (np.ndarray, np.generic, float)) else x for x in results]
+        )
+
+    def _differentiated(self, call: Call) -> Any:
+        return _ByArgument(call, self).attach(self._plain(tuple(call.args)), [])
+
+
+class _ByArgument(CallRule):
+    """Calls a primitive's function for each argument that is differentiated."""
+
+    def __init__(self, call: Call, function: primitive) -> None:
+        super().__init__(call)
+        self.function = function
+
+    def attach(self, result: Any, own: list[Tensor]) -> Any:
+        self.keep(result)
+        return super().attach(result, own)
+
+    def _by(self, mode: str, leaves: Sequence[int]) -> tuple[list[Any], dict[int, Callable[..., Any]]]:
+        """What the functions get behind their first argument, and those of the arguments that have some of these
+        leaves, by the place of the argument."""
+        call, at, rules = self.call, 0, {}
+        args = call.with_leaves(call.leaves)
+        result = self.function(*args) if _core.grad_enabled() else self.kept
+        for i, structure in enumerate(call.structures):
+            if any(at <= k < at + structure.num_leaves for k in leaves):
+                rules[i] = self.function._rule(mode, i, call.names[i])
+            at += structure.num_leaves
+        return [result, *args], rules
+
+    def vjp(self, g: Tensor) -> list[Tensor | None]:
+        given, rules = self._by("defvjp", self.call.tracked)
+        found = [rules[i](self.as_result(g), *given) if i in rules else None for i in range(len(self.call.structures))]
+        return self.call.cotangents(tuple(found), "its rule")
+
+    def jvp(self, tangents: list[Tensor | None]) -> Tensor:
+        moved = {k: t for k, t in zip(self.call.tracked, tangents) if t is not None}
+        given, rules = self._by("defjvp", [*moved])
+        leaves = self.call.leaves
+        along = self.call.with_leaves([moved[k] if k in moved else zero_tangent(x) for k, x in enumerate(leaves)])
+        terms = [self.as_parts(rule(along[i], *given), "its rule") for i, rule in rules.items()]
+        return self.joined([functools.reduce(_core.add, parts) for parts in zip(*terms)])
+
+
+def _evaluated(name: str, f: Callable[..., list[Any]], tensors: list[Tensor]) -> list[Tensor]:
+    """The arrays that f returns for the elements of tensors. In a mapped function that is noted as a call."""
+    traced = any([_core.traced(x) for x in tensors])
+    if traced and not _core.noting(tensors):
+        _core.refuse_recorded(
+            f"{name} was called", "It is Python code and cannot be compiled: leave it outside of the function"
+        )
+    results = [_core.tensor(y) for y in f(*[(_core.example(x) if traced else x.detach()).numpy() for x in tensors])]
+    if traced:
+        call = _ForEach(name, f, [(y.shape, y.dtype) for y in results])
+        results = note_call(call, tensors, results) or results
+    return results
+
+
+class _ForEach(Compound):
+    """A function of ndarrays, for each element of a batch."""
+
+    draws = False
+
+    def __init__(self, name: str, f: Callable[..., list[Any]], kinds: list[tuple[tuple[int, ...], Any]]) -> None:
+        self.name, self.f, self.kinds = name, f, kinds
+
+    def at(self, operands: list[Tensor], wanted: Any = ()) -> list[Tensor]:
+        return _evaluated(self.name, self.f, operands)
+
+    def over(self, operands: list[Tensor], batched: list[bool], size: int, wanted: Any = ()) -> list[Tensor]:
+        def each(*arrays: Any) -> list[Any]:
+            rows = [self.f(*[x[i] if over else x for x, over in zip(arrays, batched)]) for i in range(size)]
+            return [
+                np.stack([row[k] for row in rows]) if rows else np.zeros((0, *shape), dtype)
+                for k, (shape, dtype) in enumerate(self.kinds)
+            ]
+
+        return _evaluated(self.name, each, operands)

@@ -1,0 +1,226 @@
+"""Jacobians and Hessians, whole and as products.
+
+A whole one is a pass from all the unit cotangents, or to all the unit tangents, at once: the pass for a single one is
+mapped over them by ``vmap``.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .. import _core
+from .._core import Tensor
+from .linearize import Point, jvp
+from .grad import _LEAVE_OUT, _argnums, _grad, _kind, _places, grad
+from .vmap import over_units
+
+__all__ = ["elementwise_grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev"]
+
+
+def jacrev(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """A function that returns the Jacobian of f, by reverse mode: best where f has fewer results than arguments.
+
+    Parameters
+    ----------
+    f : callable
+        Returns a float tensor, or a nested structure of them (and, with ``has_aux``, anything else beside it).
+    argnums : int or sequence of ints
+        Which positional arguments to differentiate by, each an array, number or nested structure of them.
+    has_aux : bool
+        f returns ``(result, aux)``; the function then returns ``(Jacobian, aux)``.
+
+    Returns
+    -------
+    callable
+        Takes f's arguments. In the place of each tensor that f returns there is the structure of the argument (a tuple
+        for a sequence of argnums), with arrays of the shape of the tensor followed by that of the argument. f runs
+        once; all rows are computed at once, in as many times the memory of one backward pass.
+
+    ``jacobian`` is another name of it. Raises TypeError where an argument is no float or f returns something else than
+    float tensors.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> fg.jacobian(lambda x: x[1:] * x[:-1])(np.array([1.0, 2.0, 3.0]))
+    array([[2., 1., 0.],
+           [0., 3., 2.]])
+    """
+
+    def pass_over(point: Point) -> list[list[Tensor]]:
+        rows = over_units(point.pull, point.results)
+        return [
+            [_shaped(part, (*y.shape, *x.shape)) for part, x in zip(parts, point.watched)]
+            for y, parts in zip(point.results, _split(rows, point.results))
+        ]
+
+    return _jacobian("jacrev", pass_over, f, argnums, has_aux)
+
+
+jacobian = jacrev
+
+
+def jacfwd(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """A function that returns the Jacobian of f, by forward mode: best where f has fewer arguments than results.
+
+    Arguments, results and errors are those of ``jacrev``. All columns are computed at once.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> fg.jacfwd(lambda t: fg.stack([fg.cos(t), fg.sin(t)]))(0.0)
+    array([-0.,  1.])
+    """
+
+    def pass_over(point: Point) -> list[list[Tensor]]:
+        columns = over_units(point.push, point.watched)
+        return [
+            [
+                _shaped(part.transpose((*range(1, part.ndim), 0)), (*y.shape, *x.shape))
+                for part, x in zip(parts, point.watched)
+            ]
+            for y, parts in zip(point.results, zip(*_split(columns, point.watched)))
+        ]
+
+    return _jacobian("jacfwd", pass_over, f, argnums, has_aux)
+
+
+def hessian(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """A function that returns the second derivatives of f, by forward mode over reverse mode.
+
+    f may return a single number or arrays. Arguments and errors are those of ``jacrev``, the result is that of
+    ``jacfwd(jacrev(f))``: where there is an array in the argument, there is the structure of the argument again.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> fg.hessian(lambda x: x[0] ** 2 * x[1])(np.array([3.0, 5.0]))
+    array([[10.,  6.],
+           [ 6.,  0.]])
+    """
+    return jacfwd(jacrev(f, argnums, has_aux), argnums, has_aux)
+
+
+def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
+    """The Hessian of f at primals times tangents, without the Hessian, by forward mode over reverse mode.
+
+    Parameters
+    ----------
+    f : callable
+        Returns a single float tensor.
+    primals, tangents : tuple
+        f's arguments, and directions in the structure and shapes of these.
+
+    Returns
+    -------
+    ndarray, number or nested structure of them
+        H v in the structure of the argument; of several arguments a tuple.
+
+    Raises as ``grad`` and ``jvp`` do.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> fg.hvp(lambda x: np.sum(x**3), (np.array([1.0, 2.0]),), (np.array([1.0, 1.0]),))
+    array([ 6., 12.])
+    """
+    if not isinstance(primals, (tuple, list)) or not primals:
+        raise TypeError(
+            f"hvp: expected primals as a tuple of f's arguments, got {_kind(primals)}; of a single argument x write "
+            "(x,)"
+        )
+    single = len(primals) == 1
+    return jvp(grad(f, 0 if single else tuple(range(len(primals)))), primals, tangents)[1]
+
+
+def hessp(f: Callable[..., Any]) -> Callable[..., Any]:
+    """The Hessian-vector product of f as SciPy wants it: a function of ``(x, p, *args)``.
+
+    f(x, *args) returns a single float tensor; x and p are arrays of one shape, or structures of these. The product is
+    ``hvp``'s.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> fg.hessp(lambda x, scale: scale * np.sum(x**3))(np.array([1.0, 2.0]), np.array([1.0, 1.0]), 10.0)
+    array([ 60., 120.])
+    """
+    if not callable(f):
+        raise TypeError(f"hessp: expected a function, got {f!r}")
+
+    @functools.wraps(f)
+    def product(x: Any, p: Any, *args: Any) -> Any:
+        return hvp(lambda x: f(x, *args), (x,), (p,))
+
+    return product
+
+
+def elementwise_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+    """A function that returns the derivative of f at each element, for an f that works on each element by itself.
+
+    Parameters
+    ----------
+    f : callable
+        Returns a float tensor of any shape. An element of the result may depend on the element in its place only: of
+        other functions this is the gradient of the sum of the results.
+    argnums : int or sequence of ints
+        As for ``grad``.
+
+    Returns
+    -------
+    callable
+        Takes f's arguments, returns an array in the shape of the argument (a tuple for a sequence of argnums).
+
+    Raises as ``grad`` does.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> fg.elementwise_grad(np.sin)(np.array([0.0, np.pi]))
+    array([ 1., -1.])
+    """
+    if not callable(f):
+        raise TypeError(f"elementwise_grad: expected a function, got {f!r}")
+
+    @functools.wraps(f)
+    def total(*args: Any, **kwargs: Any) -> Any:
+        y = f(*args, **kwargs)
+        return _core.sum(y) if isinstance(y, Tensor) else y
+
+    return _grad(total, argnums, False, "elementwise_grad")
+
+
+def _jacobian(
+    name: str, pass_over: Callable[[Point], list[list[Tensor]]], f: Callable[..., Any], argnums: Any, has_aux: bool
+) -> Callable[..., Any]:
+    """``pass_over`` gives a list for each result, with an array for each argument."""
+    if not callable(f):
+        raise TypeError(f"{name}: expected a function, got {f!r}")
+    several = isinstance(argnums, (tuple, list))
+    numbers = _argnums(argnums, name)
+
+    @functools.wraps(f)
+    def jacobian_of_f(*args: Any, **kwargs: Any) -> Any:
+        places = _places(numbers, args, f, name)
+
+        def call(given: Any) -> Any:
+            filled = list(args)
+            for i, x in given.items() if several else ((places[0], given),):
+                filled[i] = x
+            return f(*filled, **kwargs)
+
+        given, what = ({i: args[i] for i in places}, "args") if several else (args[places[0]], f"args[{places[0]}]")
+        point = Point(name, f, given, has_aux, call=call, what=what, cure=_LEAVE_OUT)
+        blocks = [point.structure.unflatten(point.outward(found, point.recorded)) for found in pass_over(point)]
+        if several:
+            blocks = [tuple([block[i] for i in places]) for block in blocks]
+        result = point.result_structure.unflatten(blocks)
+        return (result, point.aux()) if has_aux else result
+
+    return jacobian_of_f
+
+
+def _shaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """x itself, which may be given away, where it has the shape."""
+    return x if x.shape == shape else x.reshape(shape)
+
+
+def _split(stacks: list[Tensor], tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+    """For each tensor, the parts of all stacks that belong to its elements."""
+    if len(tensors) == 1:
+        return [stacks]
+    found, at = [], 0
+    for x in tensors:
+        found.append([stack[at : at + x.size] for stack in stacks])
+        at += x.size
+    return found

@@ -1,0 +1,248 @@
+"""``vjp``, ``jvp`` and ``linearize``: a function near a point is linear, and goes both ways.
+
+All three run the function once on watched arguments. Then its tape, as long as somebody holds it, is gone through from
+the results to the arguments with cotangents (csrc/backward.c), or the other way with tangents (``_jvp``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import _core, tree
+from .._core import Tensor
+from .._rules.jvp import push
+from .grad import _array, _kind, _name, _plain, _watched, _with_aux, no_grad
+
+__all__ = ["jvp", "linearize", "vjp"]
+
+
+def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
+    """f(*primals), and the function that takes cotangents of the result to cotangents of the primals.
+
+    Parameters
+    ----------
+    f : callable
+        Returns a float tensor, or a nested structure of them (and, with ``has_aux``, anything else beside it).
+    *primals : arrays, numbers or nested structures of them
+        f's arguments, all of dtype float32 or float64.
+    has_aux : bool
+        f returns ``(result, aux)``.
+
+    Returns
+    -------
+    result : ndarray, number or nested structure of them
+    pullback : callable
+        ``pullback(cotangents)``, with cotangents in the structure and shapes of the result, is a tuple with v^T J for
+        each of the primals. It holds what f has recorded, and may be called any number of times, by one thread at a
+        time.
+    aux
+        With ``has_aux`` only.
+
+    As with ``grad``, results within another transform, or of tensors that require gradients, are connected tensors.
+
+    Raises TypeError where a primal is no float or f returns something else than float tensors, ValueError where
+    cotangents are built otherwise than the result.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> y, pullback = fg.vjp(lambda x: x**2, np.array([1.0, 2.0]))
+    >>> pullback(np.array([1.0, 10.0]))
+    (array([ 2., 40.]),)
+    """
+    point = Point("vjp", f, primals, has_aux, keep=True)
+
+    def pullback(cotangents: Any) -> Any:
+        given = point.like_results(cotangents, "pullback: cotangents")
+        recorded = point.recording(given)
+        return point.structure.unflatten(point.outward(point.pull(given), recorded, point.given))
+
+    return (point.value(), pullback, point.aux()) if has_aux else (point.value(), pullback)
+
+
+def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> Any:
+    """f(*primals), and its derivative along tangents (forward mode).
+
+    Parameters
+    ----------
+    f : callable
+        As for ``vjp``.
+    primals, tangents : tuple
+        f's arguments, and directions in the structure and shapes of these.
+    has_aux : bool
+        f returns ``(result, aux)``.
+
+    Returns
+    -------
+    tuple
+        ``(result, J v)``, both in the structure that f returns; with ``has_aux`` ``(result, J v, aux)``.
+
+    f is recorded as for a gradient and then gone through once more from its arguments on, so that a jvp takes the
+    memory of a gradient: it grows with the number of operations.
+
+    Raises as ``vjp`` does; ValueError where tangents are built otherwise than primals.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> fg.jvp(np.sin, (0.0,), (2.0,))
+    (np.float64(0.0), np.float64(2.0))
+    """
+    for name, value in ("primals", primals), ("tangents", tangents):
+        if not isinstance(value, (tuple, list)):
+            raise TypeError(f"jvp: expected {name} as a tuple of one for each argument of f, got {_kind(value)}; of a "
+                            f"single argument x write (x,)")  # fmt: skip
+    point = Point("jvp", f, tuple(primals), has_aux)
+    moved = point.moved(tuple(tangents), "jvp: tangents")
+    return (point.value(), moved, point.aux()) if has_aux else (point.value(), moved)
+
+
+def linearize(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
+    """f(*primals), and the linear function of tangents that is f's derivative there: ``jvp`` for many tangents.
+
+    Parameters
+    ----------
+    f, *primals, has_aux
+        As for ``vjp``.
+
+    Returns
+    -------
+    result : ndarray, number or nested structure of them
+    f_jvp : callable
+        ``f_jvp(*tangents)`` is J v in the structure of the result. It holds what f has recorded, does not run f,
+        and may be called by several threads at once.
+    aux
+        With ``has_aux`` only.
+
+    Raises as ``jvp`` does; RuntimeError where a tensor that f has read was changed in place since.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> y, f_jvp = fg.linearize(lambda x: x**2, np.array([1.0, 2.0]))
+    >>> f_jvp(np.array([1.0, 0.0])), f_jvp(np.array([0.0, 1.0]))
+    (array([2., 0.]), array([0., 4.]))
+    """
+    point = Point("linearize", f, primals, has_aux, keep=True)
+
+    def f_jvp(*tangents: Any) -> Any:
+        return point.moved(tangents, "f_jvp: tangents")
+
+    return (point.value(), f_jvp, point.aux()) if has_aux else (point.value(), f_jvp)
+
+
+class Point:
+    """What f recorded at its arguments."""
+
+    def __init__(
+        self, name: str, f: Callable[..., Any], primals: Any, has_aux: bool = False, keep: bool = False,
+        call: Callable[[Any], Any] | None = None, what: str = "primals",
+        cure: str = "let f read it from outside its arguments",
+    ) -> None:  # fmt: skip
+        """``call`` calls f with primals, or what stands in their places; errors call these ``what``."""
+        if not callable(f):
+            raise TypeError(f"{name}: expected a function, got {f!r}")
+        connected = _core.grad_enabled()
+        nested, mark = _core.in_transform(), _core.newest()
+        self.given, self.structure = tree.flatten(primals)
+        with _core.Recording():
+            self.watched = _watched(
+                self.given, connected, lambda k: f"{name}: {self.structure.paths(what)[k]}", cure, keep
+            )
+            inside = self.structure.unflatten(self.watched)
+            result, self._aux = f(*inside) if call is None else call(inside), None
+            if has_aux:
+                result, self._aux = _with_aux(f, result, name)
+            self.results, self.result_structure = tree.flatten(result)
+            for k, y in enumerate(self.results):
+                if not isinstance(y, Tensor) or y.dtype.kind != "f":
+                    raise self._refusal(name, f, k, y)
+            if connected and not nested:
+                aux = tree.leaves(self._aux) if has_aux else ()
+                nested = _core.leads_outside([*self.results, *self.watched, *aux], mark)
+            self.recorded = connected and nested  # what is outside differentiates this again
+
+    def _refusal(self, name: str, f: Callable[..., Any], k: int, y: Any) -> TypeError:
+        """What is wrong with result number k."""
+        path = self.result_structure.paths("")[k]
+        if not isinstance(y, Tensor):
+            return TypeError(
+                f"{name}: {_name(f)} returned {_kind(y)}{path and f' at {path}'}, expected a tensor: nothing in it was "
+                "recorded. Compute with fastgrad's or NumPy's functions on the arguments, not with math or on copies "
+                "of their values; return constants by has_aux=True"
+            )
+        return TypeError(
+            f"{name}: {_name(f)} returned {y.dtype}{path and f' at {path}'}, which has no derivative; return it by "
+            "has_aux=True"
+        )
+
+    def value(self) -> Any:
+        return self.result_structure.unflatten(self.outward(self.results, self.recorded, kept=True))
+
+    def aux(self) -> Any:
+        inside = _core.transforming()
+        return self._aux if self.recorded else tree.map(lambda x: _plain(x, inside), self._aux)
+
+    def recording(self, given: list[Tensor]) -> bool:
+        """Whether a pass with these cotangents or tangents is to be differentiated again."""
+        return _core.grad_enabled() and (self.recorded or any([x.requires_grad for x in given]))
+
+    def pull(self, cotangents: list[Tensor]) -> list[Tensor]:
+        """The cotangents of the arguments."""
+        if not self.recording(cotangents):
+            return _core.pull(self.results, cotangents, self.watched, False)
+        with _core.Recording():
+            return self._counted(_core.pull(self.results, cotangents, self.watched, True), cotangents)
+
+    def push(self, tangents: list[Tensor]) -> list[Tensor]:
+        """The tangents of the results."""
+        if self.recording(tangents):
+            with _core.Recording():
+                found = push(self.results, self.watched, tangents, True)
+                self._counted([t for t in found if t is not None], tangents)
+        else:
+            with no_grad():
+                found = push(self.results, self.watched, [t.detach() for t in tangents], False)
+        return [_core.asarray(np.zeros(y.shape, y.dtype)) if t is None else t for t, y in zip(found, self.results)]
+
+    def _counted(self, found: list[Tensor], given: list[Tensor]) -> list[Tensor]:
+        """That the pass reads our tape means nothing to a transform outside to which the tape is a constant; that it
+        reads what is given does."""
+        if not self.recorded:
+            _core.count_as(found, given)
+        return found
+
+    def moved(self, tangents: tuple[Any, ...], name: str) -> Any:
+        """J v, in the structure of the result."""
+        given = _like(self.structure, self.watched, tangents, name)
+        return self.result_structure.unflatten(self.outward(self.push(given), self.recording(given)))
+
+    def like_results(self, cotangents: Any, name: str) -> list[Tensor]:
+        return _like(self.result_structure, self.results, cotangents, name)
+
+    def outward(
+        self, found: list[Tensor], recorded: bool, like: list[Any] | None = None, kept: bool = False
+    ) -> list[Any]:
+        """Tensors as the caller gets them: as they are, as constants, or as ndarrays and numbers; copies if the tape
+        keeps them."""
+        if recorded:
+            return found
+        if _core.transforming():
+            return [x.detach() for x in found]
+        if kept:
+            return [x.numpy().copy()[()] if x.ndim == 0 else x.numpy().copy() for x in found]
+        if like is None:
+            return [_core.own(x)[()] if x.ndim == 0 else _core.own(x) for x in found]
+        return [_array(x, a) for x, a in zip(found, like)]
+
+
+def _like(structure: tree.Structure, tensors: list[Tensor], given: Any, name: str) -> list[Tensor]:
+    """Cotangents or tangents for tensors that make up a structure, in their dtypes."""
+    found = []
+    for k, (x, y) in enumerate(zip(structure.flatten_up_to(given, name), tensors)):
+        x = _core.asarray(x)
+        if x.shape != y.shape:
+            before, _, what = name.rpartition(" ")
+            raise ValueError(
+                f"{before} {structure.paths(what)[k]} has shape {x.shape}, expected {y.shape}, that of the value it "
+                "belongs to"
+            )
+        found.append(x if x.dtype == y.dtype else _core.astype(x, y.dtype))
+    return found

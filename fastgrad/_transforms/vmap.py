@@ -1,0 +1,267 @@
+"""``vmap``: a function of single elements applied to whole batches.
+
+The function runs once, on the first element of the batch, while its operations are noted, the backward passes within
+among them. Then each noted operation is carried out once over the whole batch (``_batching``), by operations that an
+outer transform sees as any others: gradients, recordings and further batches go around this one as they please.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from .. import _core, tree
+from .._numpy import functions
+from .._rules.batching import Noted, carry_out, whole
+from .._core import Tensor, reshape
+from .._rules.diagonal import Diagonal
+
+__all__ = ["vmap"]
+
+
+def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
+    """A function that applies f to each element of a batch, all at once.
+
+    Parameters
+    ----------
+    f : callable
+        Takes and returns arrays, or nested structures of them. It runs once, on tensors, and may use fastgrad's and
+        NumPy's functions, ``grad``, and ``vmap`` itself.
+    in_axes : int, None, or tuple of these or of structures of them
+        Which axis of each positional argument is the batch; it may be negative. None: the argument is the same for all
+        elements, and f gets it as it is, but ndarrays as tensors. An int or None in the place of a structure holds for
+        all arrays in it. Keyword arguments are all mapped along axis 0.
+    out_axes : int, None, or a structure of these
+        Where the batch is in each result. None: the result does not depend on a mapped argument, and comes once.
+
+    Returns
+    -------
+    callable
+        Takes f's arguments with the batch as a further axis. Returns ndarrays; inside of another transform, and where a
+        tensor is among the arguments or a result requires gradients, tensors.
+
+    Raises ValueError where the batch's lengths differ, an axis does not exist, or in_axes is built otherwise than the
+    arguments; TypeError where what is mapped or comes with an axis is no array. A branch on a value, ``float(x)`` or an
+    index by a boolean mask inside f raise TraceError: use ``where``. f must not change tensors from outside; what it
+    computes is known only by its result, and a tensor that it has kept beside raises RuntimeError wherever it is used.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> loss = lambda w, x, y: np.sum((x @ w - y) ** 2)
+    >>> w, x, y = np.ones(2), np.array([[1.0, 2.0], [3.0, 4.0]]), np.zeros(2)
+    >>> fg.vmap(fg.grad(loss), in_axes=(None, 0, 0))(w, x, y)  # one gradient for each sample
+    array([[ 6., 12.],
+           [42., 56.]])
+    """
+    if not callable(f):
+        raise TypeError(f"vmap: expected a function, got {f!r}")
+    in_axes = tuple(in_axes) if isinstance(in_axes, list) else in_axes
+
+    @functools.wraps(f)
+    def mapped(*args: Any, **kwargs: Any) -> Any:
+        if isinstance(in_axes, tuple) and len(in_axes) != len(args):
+            raise ValueError(
+                f"vmap: in_axes has {len(in_axes)} entries, but the function was called with {len(args)} positional "
+                f"argument{'s' * (len(args) != 1)}; give each one an axis or None"
+                f"{'; those by keyword are mapped along axis 0' if kwargs else ''}"
+            )
+        leaves, structure = tree.flatten((args, kwargs))
+        axes = _spread(in_axes, args, "in_axes", "args")
+        axes += [0] * (len(leaves) - len(axes))  # of keyword arguments
+        inside = _core.transforming()
+        where = {i: axis for i, axis in enumerate(axes) if axis is not None}
+        batches = {i: _batch(leaves[i], axis, not inside, i, structure) for i, axis in where.items()}
+        size = _size(batches, where, leaves, structure)
+        call: list[Any] = []
+        made: list[tree.Structure] = []
+
+        def element() -> list[Tensor]:
+            call[:] = [_first(batches[i]) if i in batches else _same(x, inside) for i, x in enumerate(leaves)]
+            return [call[i] for i in batches]
+
+        def on_element(_: list[Tensor]) -> list[Any]:
+            inner, options = structure.unflatten(call)
+            found, built = tree.flatten(f(*inner, **options))
+            made.append(built)
+            return found
+
+        recording = Recording(element, on_element)
+        (structure_found,) = made
+        found = recording.over(batches.values(), size)
+        if out_axes is None or isinstance(out_axes, int):
+            places = [out_axes] * len(found)
+        else:
+            places = _spread(out_axes, structure_found.unflatten(found), "out_axes", "result")
+        results = [
+            _placed(x, v >= 0, axis, size, i, structure_found)
+            for i, (x, v, axis) in enumerate(zip(found, recording.numbers, places))
+        ]
+        tensors = inside or any(isinstance(x, Tensor) for x in leaves)
+        tensors = tensors or any(isinstance(x, Tensor) and x.requires_grad for x in results)
+        return structure_found.unflatten(results if tensors else _ndarrays(results))
+
+    return mapped
+
+
+class Recording:
+    """What a function does to one element: its notes, and for each of its results the number of the value it is (-1: it
+    depends on no input), whether outer transforms track it, and itself."""
+
+    def __init__(self, element: Callable[[], list[Tensor]], f: Callable[[list[Tensor]], list[Any]]) -> None:
+        """``element`` makes the inputs, tensors that nobody else knows; f takes them to results."""
+        with Noted("mapped") as self.noted:
+            inputs = element()
+            for x in inputs:
+                _core.notes_input(x)
+            self.results = f(inputs)
+            self.numbers, self.tracked = _core.notes_outputs(self.results)
+            notes, self.constants = _core.notes_end()
+        self.notes = _core.notes_for(self.numbers, notes)
+
+    def over(self, batches: Iterable[Tensor | Diagonal], size: int) -> list[Any]:
+        """The results over batches, those that depend on one with the batch as first axis."""
+        inputs = dict(enumerate(batches))
+        values = carry_out(self.notes, self.constants | inputs, self.noted, inputs, size)
+        results = [own if v < 0 else values[v] for v, own in zip(self.numbers, self.results)]
+        for k, x in enumerate(results):
+            if type(x) is Diagonal:
+                x = results[k] = x.whole()
+            if not self.tracked[k] and isinstance(x, Tensor) and x.requires_grad:
+                results[k] = x.detach()
+        return results
+
+
+def over_units(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor]) -> list[Tensor]:
+    """What a linear function of tensors such as these gives for each unit vector of their space, stacked along a first
+    axis."""
+    n = sum([x.size for x in tensors])
+    if n == 1:
+        return [reshape(y, (1, *y.shape)) for y in f([*map(_core.ones_like, tensors)])]
+    recording = Recording(lambda: [*map(_core.ones_like, tensors)], f)
+    batches: list[Tensor | Diagonal] = []
+    if len(tensors) == 1:
+        batches.append(Diagonal(_core.ones_like(tensors[0]), units=True))
+    else:
+        at = 0
+        for x in tensors:
+            columns = np.eye(n, x.size, -at, x.dtype)
+            batches.append(_core.adopt(columns.reshape((n, *x.shape)), "jacobian"))
+            at += x.size
+    return [y if v >= 0 else whole(y, False, n) for y, v in zip(recording.over(batches, n), recording.numbers)]
+
+
+def _same(x: Any, inside: bool) -> Any:
+    """An argument that is the same for all elements. Inside of a transform nobody writes to it; else, what f may keep
+    of it is a copy."""
+    if not isinstance(x, np.ndarray):
+        return x
+    return _core.borrowed(x, unstable=False) if inside else _core.tensor(x)
+
+
+def _axis(axis: Any, what: str) -> int:
+    try:
+        return operator.index(axis)
+    except TypeError:
+        raise TypeError(f"vmap: expected {what} of ints and None, got {axis!r}") from None
+
+
+def _spread(axes: Any, node: Any, what: str, path: str) -> list[int | None]:
+    """An axis or None for each leaf of a tree, where ``axes`` has the upper part of the tree's structure."""
+    kind = None if axes is None else tree._kind_of(type(axes))
+    if kind is None:
+        return [None if axes is None else _axis(axes, what)] * len(tree.leaves(node))
+    if type(node) is not type(axes):
+        raise ValueError(f"vmap: {what} has a {type(axes).__name__} for {path}, which is of type {type(node).__name__}")
+    keys, children = kind.split(axes)[:2]
+    own_keys, parts = kind.split(node)[:2]
+    if keys != own_keys:
+        raise ValueError(f"vmap: {what} has the entries {list(keys)} for {path}, which has {list(own_keys)}")
+    return [
+        axis
+        for key, child, part in zip(keys, children, parts)
+        for axis in _spread(child, part, what, path + kind.entry.format(key))
+    ]
+
+
+def place_of(structure: tree.Structure, i: int) -> str:
+    """How errors call leaf number i of (args, kwargs)."""
+    path = structure.paths("")[i]
+    return ("args" if path.startswith("[0]") else "kwargs") + path[3:]
+
+
+# How to say that an argument is the same for all elements: a positional one, one by keyword.
+_SAME = (
+    "give it the axis None in in_axes",
+    "keyword arguments are mapped along axis 0: pass it by position, with the axis None in in_axes",
+)
+
+
+def _batch(x: Any, axis: int, unstable: bool, i: int, structure: tree.Structure) -> Tensor:
+    """x, leaf number i of the arguments, as a tensor with the batch as first axis."""
+    if isinstance(x, np.ndarray):
+        x = _core.borrowed(x, unstable)
+    if not isinstance(x, Tensor):
+        name = place_of(structure, i)
+        raise TypeError(f"vmap: {name} is {x!r}, expected an array to map over; {_SAME[name.startswith('kwargs')]}")
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"vmap: in_axes gives {place_of(structure, i)} the axis {axis}, but its shape is {x.shape}")
+    return x if axis % x.ndim == 0 else functions.moveaxis(x, axis, 0)
+
+
+def _size(batches: dict[int, Tensor], where: dict[int, int], leaves: list[Any], structure: tree.Structure) -> int:
+    """The length of the batch; ``where`` has the numbers and axes of the leaves that it comes from."""
+    if not batches:
+        raise ValueError("vmap: no argument is mapped; at least one array must have an axis in in_axes")
+    lengths = [len(batch) for batch in batches.values()]
+    if len(set(lengths)) > 1:
+        told: dict[int, str] = {}
+        for length, (i, axis) in zip(lengths, where.items()):
+            told.setdefault(length, f"{place_of(structure, i)} has {length} (axis {axis} of shape {leaves[i].shape})")
+        raise ValueError(f"vmap: the mapped axes differ in length: {', '.join(told.values())}")
+    return lengths[0]
+
+
+_ZERO = _core.tensor(np.int64(0))
+
+
+def _first(batch: Tensor) -> Tensor:
+    """An element of the batch that the function can run on: the first; of an empty batch, zeros."""
+    if len(batch):
+        return _core.gathered(batch, _ZERO, 0)
+    if batch.dtype.kind == "f":
+        return _core.sum(batch, 0)  # tracked as the batch is
+    return _core.adopt(np.zeros(batch.shape[1:], batch.dtype), "vmap")
+
+
+def _placed(x: Any, batched: bool, axis: int | None, size: int, i: int, structure: tree.Structure) -> Any:
+    """Result number i with the batch in its place."""
+    if axis is None:
+        if batched:
+            name = structure.paths("result")[i]
+            raise ValueError(f"vmap: out_axes is None for {name}, which depends on a mapped argument; give it an axis")
+        return x.detach() if isinstance(x, Tensor) and not x.requires_grad else x
+    if not batched:
+        if not isinstance(x, (Tensor, np.ndarray, np.generic, bool, int, float)):
+            raise TypeError(
+                f"vmap: {structure.paths('result')[i]} is {x!r}, expected an array or a number; give it the axis None "
+                "in out_axes"
+            )
+        x = whole(_core.asarray(x), False, size)
+    if not -x.ndim <= axis < x.ndim:
+        name = structure.paths("result")[i]
+        raise ValueError(f"vmap: out_axes gives {name} the axis {axis}, but with the batch its shape is {x.shape}")
+    return x if axis % x.ndim == 0 else functions.moveaxis(x, 0, axis)
+
+
+def _ndarrays(results: list[Any]) -> list[Any]:
+    made = {id(x): _core.own(x)[()] if x.ndim == 0 else _core.own(x)
+            for x in results if isinstance(x, Tensor)}  # fmt: skip
+    seen: set[int] = set()
+    arrays = []
+    for x in results:
+        arrays.append(x if id(x) not in made else made[id(x)].copy() if id(x) in seen else made[id(x)])
+        seen.add(id(x))
+    return arrays

@@ -1,0 +1,58 @@
+"""Whose code a line is: errors and warnings name the user's, not a library's or our own."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import traceback
+import types
+import warnings
+from collections.abc import Iterable
+
+_OURS = os.path.dirname(__file__)
+_STANDARD = os.path.dirname(os.__file__)
+
+
+@functools.cache
+def rank(path: str) -> int:
+    """0 for a file of the user's, 1 for one of a library, 2 for one of ours."""
+    if path.startswith(_OURS + os.sep) or path.endswith((".pyx", ".pxi")):
+        return 2
+    library = path.startswith((_STANDARD + os.sep, "<frozen ")) or "-packages" + os.sep in path
+    return int(library)
+
+
+def _innermost(paths: Iterable[str]) -> int | None:
+    """Which of the places, the innermost first, is the user's; else which is the first that is not ours."""
+    ranks = [rank(path) for path in paths]
+    return next((ranks.index(wanted) for wanted in (0, 1) if wanted in ranks), None)
+
+
+def _frames() -> list[types.FrameType]:
+    frame: types.FrameType | None = sys._getframe(1)
+    found = []
+    while frame is not None:
+        found.append(frame)
+        frame = frame.f_back
+    return found
+
+
+def user_line() -> str:
+    """The line of the user's code that called us, as the end of a phrase."""
+    frames = _frames()
+    i = _innermost(frame.f_code.co_filename for frame in frames)
+    return "" if i is None else f" ({frames[i].f_code.co_filename}, line {frames[i].f_lineno})"
+
+
+def line_of(error: BaseException) -> str:
+    """The same of the user's line that an error came from."""
+    places = traceback.extract_tb(error.__traceback__)[::-1]
+    i = _innermost(place.filename for place in places)
+    return "" if i is None else f" ({places[i].filename}, line {places[i].lineno})"
+
+
+def warn(message: str) -> None:
+    """A RuntimeWarning at the user's line that called us."""
+    i = _innermost(frame.f_code.co_filename for frame in _frames())
+    warnings.warn(message, RuntimeWarning, stacklevel=1 + (i or 0))
