@@ -11,8 +11,8 @@
  *
  * Mutable globals, beside those declared here (fg_ops is filled by fg_init): the pool and each thread's message
  * (memory.c), the shape of all scalars (array.c), the number of the last node and the rules that each thread
- * is about to release (tape.c), the number of the last pass (backward.c), the chosen kernels (dispatch.c), the BLAS
- * (matmul.c), each thread's recording, how many began, and how many go on or have left values behind (record.c).
+ * is about to release (tape.c), the number of the last pass (backward.c), the chosen kernels (isa_dispatch.c), the BLAS
+ * (matmul.c), each thread's recording, how many began, and how many go on or have left values behind (trace.c).
  */
 #ifndef FASTGRAD_H
 #define FASTGRAD_H
@@ -25,7 +25,7 @@
 typedef enum {
     FG_RAISED = -1,         /* by one of the caller's functions, fg_on_*: it knows the reason */
     FG_OK, FG_NO_MEMORY, FG_BAD_VALUE, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED,
-    FG_ONCE                 /* what was asked for would happen while a function is recorded, but not in a replay */
+    FG_SIDE_EFFECT                 /* what was asked for would happen while a function is recorded, but not in a replay */
 } fg_status;
 
 /* The floats come first: only they are differentiable, and their numbers index the kernel tables. */
@@ -74,15 +74,15 @@ typedef struct fg_array {
     int32_t refs;
     uint8_t dtype, storage;
     uint8_t readonly;       /* its memory must not be written */
-    uint8_t unstable;       /* others may write this memory: the tape keeps a copy of it */
-    uint8_t live;           /* a generator's state, which draws advance: a program keeps it, not its present elements */
+    uint8_t externally_mutable;       /* others may write this memory: the tape keeps a copy of it */
+    uint8_t is_rng_state;           /* a generator's state, which draws advance: a program keeps it, not its present elements */
     uint8_t weak;           /* a Python number among a recording's inputs: takes on the dtype of other operands */
     uint32_t version;       /* counts in-place changes; kept by the array that is not a view */
     uint32_t tape_refs;     /* how many of refs are held by nodes that saved this array ... */
     uint32_t exports;       /* ... and how many by ndarrays and other outside views of it */
-    int32_t trace;          /* its number in a program being recorded (record.c), negative for a constant, or 0 ... */
-#define FG_ENDED INT32_MAX  /* ... or this: it was an input, or depended on one, of a recording that has ended */
-    uint32_t recorded_in;   /* the number of the recording during which it was made, or 0 */
+    int32_t trace;          /* its number in a program being recorded (trace.c), negative for a constant, or 0 ... */
+#define FG_TRACE_ENDED INT32_MAX  /* ... or this: it was an input, or depended on one, of a recording that has ended */
+    uint32_t traced_in;   /* the number of the recording during which it was made, or 0 */
     fg_shape *shape;
     void *data;
     void *owner;            /* FG_VIEW: the fg_array it looks into; FG_FOREIGN: a handle for fg_on_release */
@@ -108,7 +108,7 @@ struct fg_node {
     int32_t n_in, n_attr;
     uint32_t version;       /* of saved */
     uint64_t number;        /* in order of creation: a node's inputs have smaller ones */
-    uint64_t eldest;        /* number of the oldest node it was computed from: what was there before knows it, or not */
+    uint64_t oldest_ancestor;        /* number of the oldest node it was computed from: what was there before knows it, or not */
     fg_shape *shape;        /* of the result */
     fg_array *saved;        /* the result, if the derivative names it; of a leaf: its .grad (fg_leaf_grad) */
     fg_tensor grad;         /* cotangent collected so far by a running backward pass */
@@ -175,7 +175,7 @@ const char *fg_shape_text(const fg_shape *, char *buffer);  /* "(2, 3)"; buffer 
 #define FG_SHAPE_TEXT 128
 fg_array *fg_array_new(fg_shape *, int dtype);              /* data not initialised */
 fg_array *fg_array_scalar(int dtype, double value);         /* float dtypes */
-fg_array *fg_array_foreign(fg_shape *, int dtype, void *data, void *owner, int readonly, int unstable);
+fg_array *fg_array_foreign(fg_shape *, int dtype, void *data, void *owner, int readonly, int externally_mutable);
 fg_array *fg_array_view(fg_array *, fg_shape *);            /* the same elements in another shape */
 fg_array *fg_array_copy(const fg_array *);
 fg_array *fg_array_ref(fg_array *);
@@ -189,7 +189,7 @@ void fg_array_changed(fg_array *);
 void fg_copy_strided(int ndim, const int64_t *dim, size_t itemsize, void *y, const int64_t *y_stride,
                      const void *x, const int64_t *x_stride);
 
-/* ---- ops.c -------------------------------------------------------------------------------------------- */
+/* ---- apply.c -------------------------------------------------------------------------------------------- */
 extern fg_kernel_set fg_kernels[2];
 void fg_init(void);                         /* once */
 int fg_apply(int op, int n_in, const fg_tensor *in, int n_attr, const int64_t *attr, fg_tensor *out);
@@ -213,11 +213,11 @@ extern int (*fg_on_pause)(void);
 typedef struct {
     int grad_enabled;           /* operations are recorded; in a backward pass: so is the pass */
     int transforms_running;     /* grad and its like, nested; float(x) is refused inside */
-} fg_switches;
-extern _Thread_local fg_switches fg_here;
-#define fg_grad_enabled fg_here.grad_enabled
-#define fg_transforms_running fg_here.transforms_running
-uint64_t fg_newest(void);                   /* number of the node made last */
+} fg_thread_state;
+extern _Thread_local fg_thread_state fg_thread;
+#define fg_grad_enabled fg_thread.grad_enabled
+#define fg_transforms_running fg_thread.transforms_running
+uint64_t fg_last_node_id(void);                   /* number of the node made last */
 fg_node *fg_leaf(fg_array *);
 fg_node *fg_node_ref(fg_node *);
 void fg_node_unref(fg_node *);
@@ -229,7 +229,7 @@ fg_tensor fg_leaf_grad(const fg_node *leaf);
 void fg_leaf_set_grad(fg_node *leaf, fg_tensor grad);       /* takes over the reference */
 void fg_leaf_abandon(fg_node *leaf);
 /* Record y = op(in...): fills y->node, or leaves it NULL when nothing needs a gradient. */
-int fg_record(const fg_call *, fg_tensor *y);
+int fg_tape_record(const fg_call *, fg_tensor *y);
 int fg_saved(const fg_node *, int i, fg_tensor *x);         /* the value of input i, borrowed; checked */
 int fg_saved_out(fg_node *, fg_tensor *y);
 void fg_node_spend(fg_node *);              /* let go of what the derivative needs */
@@ -246,7 +246,7 @@ int fg_gradients(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int re
  * also on failure. */
 int fg_tape_between(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int64_t *count, fg_node ***out);
 /* In the same way the nodes older than all wrt that lead to any y by others than wrt; one may occur several times. */
-int fg_tape_behind(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int64_t *count, fg_node ***out);
+int fg_tape_closed_over(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int64_t *count, fg_node ***out);
 /* The recorded rule of an operation whose vjp is a kernel: gx = g times the derivative of the node by its input i,
  * composed of operations. FG_OK or FG_RAISED. */
 extern int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx);
@@ -270,7 +270,7 @@ void fg_matmul_rows(const fg_call *, int64_t from, int64_t rows, void *y);
 /* Is a product of two matrices computed by the tiles of gemm.c? */
 int fg_matmul_is_ours(int dtype, const fg_shape *a, const fg_shape *b, const int64_t *attr);
 
-/* ---- dispatch.c --------------------------------------------------------------------------------------- */
+/* ---- isa_dispatch.c --------------------------------------------------------------------------------------- */
 int fg_kernels_select(const char *isa);     /* NULL: the best this machine has */
 const char *fg_isa(void);
 const char *fg_isa_available(int i);        /* i-th usable set, best last; NULL after the last */

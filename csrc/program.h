@@ -14,28 +14,28 @@
 
 typedef struct fg_program fg_program;
 
-/* What is recorded: a program, or bare notes, to be carried out in another way and ended by fg_trace_notes: of a
+/* What is recorded: a program, or bare instructions, to be carried out in another way and ended by fg_trace_end_instructions: of a
  * function that is mapped, or of the body of a loop or branch. */
-typedef enum { FG_NOTHING, FG_PROGRAM, FG_MAPPED, FG_BODY } fg_recorded;
+typedef enum { FG_NOTHING, FG_PROGRAM, FG_MAPPED, FG_BODY } fg_trace_kind;
 /* In this thread. Values that depend on its inputs are not to be used when it has ended, which operations refuse. */
-int fg_trace_begin(fg_recorded);
+int fg_trace_begin(fg_trace_kind);
 int fg_trace_input(fg_array *);                 /* the next input of the program */
 /* Ends the recording, also when it fails. Of the outputs the last n_kept, and all without axes, are kept: they stay in
  * the replay's memory, where its address array tells. */
 int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **);
 void fg_trace_abort(void);
-fg_recorded fg_trace_here(void);                /* by the innermost recording of this thread */
+fg_trace_kind fg_trace_here(void);                /* by the innermost recording of this thread */
 /* The recording under way is that of a body: its outputs are all written where they are wanted, and output k may lie in
  * the memory of input first + k, for each of the n that are carried, if fg_program_in_place says so; not if apart. */
-int fg_trace_body(int first, int n, int apart);
+int fg_trace_body(int first, int n, int stack_carry);
 int fg_program_in_place(const fg_program *, int input);
-int fg_trace_programs(void);                    /* is any recording of it other than of a function that is mapped? */
+int fg_trace_is_program(void);                    /* is any recording of it other than of a function that is mapped? */
 uint32_t fg_trace_number(void);                 /* of the recording of this thread, 0 if there is none */
 int fg_trace_outside(const fg_array *);         /* is this thread recording, and was the array made before? */
 int fg_trace_outside_node(const fg_node *);     /* the same of a node */
 int fg_traced(const fg_array *);                /* depends on an input of a recording, in whatever thread */
 int fg_trace_goes_on(const fg_array *);         /* FG_OK, unless it depended on an input of one that has ended */
-int fg_trace_note(const fg_call *, fg_array *y);    /* called by every operation while fg_tracing */
+int fg_trace_append(const fg_call *, fg_array *y);    /* called by every operation while fg_tracing */
 /* How many recordings are under way in all threads, and values of ended ones are held by somebody: 0 mostly. */
 extern int fg_tracing;
 
@@ -55,7 +55,7 @@ int fg_replay_run_again(const fg_program *, fg_replay *, int from);     /* only 
 /* Memory for input i that lives as long as the replay, set as its address; NULL: no memory. */
 void *fg_replay_own_input(const fg_program *, fg_replay *, int i);
 
-/* ---- train.c: of a program whose first inputs are parameters, first output the loss, kept outputs the gradients -- */
+/* ---- training.c: of a program whose first inputs are parameters, first output the loss, kept outputs the gradients -- */
 typedef struct {                /* an optimizer's numbers at one step; what they mean is in kernels.h */
     double rate, weight_decay;
     int adam;                   /* which of the following count */
@@ -63,44 +63,44 @@ typedef struct {                /* an optimizer's numbers at one step; what they
     int nesterov, first;
     double beta1, beta2, eps, correction1, correction2;
     int decoupled;
-} fg_rule;
+} fg_update_rule;
 /* Change n elements of a parameter along its gradient, and of its state: two arrays, or NULL. */
-void fg_update(const fg_rule *, int dtype, int64_t n, void *p, const void *g, void *s0, void *s1);
+void fg_update(const fg_update_rule *, int dtype, int64_t n, void *p, const void *g, void *s0, void *s1);
 /* Run, and then update the parameters in place, unless `checked` finds something not finite: *bad is that gradient's
  * number, or how many there are if it is the loss alone, or -1. state: two arrays, or NULL, for each parameter. */
-int fg_replay_train(const fg_program *, fg_replay *, const fg_rule *, void *const *state, int checked, int *bad);
+int fg_replay_train(const fg_program *, fg_replay *, const fg_update_rule *, void *const *state, int checked, int *bad);
 double fg_replay_loss(const fg_program *, fg_replay *);
 /* A copy of gradient i. Large ones are not in the replay's memory: they are computed while their parameters change. */
 void fg_replay_gradient(const fg_program *, fg_replay *, int i, void *to);
 /* Before a step, under the caller's lock: copies an input of such a gradient that shares memory with a parameter. */
-int fg_replay_set_apart(const fg_program *, fg_replay *);
+int fg_replay_copy_aliased(const fg_program *, fg_replay *);
 /* y[i] = x[row[i]], rows of so many bytes. */
 void fg_gather_rows(int64_t row_bytes, int64_t n, const int64_t *row, const void *x, void *y);
 
-/* ---- flow.c ------------------------------------------------------------------------------------------------------ */
+/* ---- control_flow.c ------------------------------------------------------------------------------------------------------ */
 /* Where in its block of bytes result k of scan, while_loop or cond lies. Of a scan that stacks what it carries, behind
  * the outputs of the body are a stack of each value as it came into the steps, and one of each as it went out. */
-int64_t fg_flow_place(int op, const int64_t *attr, int k);
+int64_t fg_control_flow_offset(int op, const int64_t *attr, int k);
 
-/* The bare notes, to be carried out in another way. An operand that outer transforms do not track (fg_record) was a
+/* The bare instructions, to be carried out in another way. An operand that outer transforms do not track (fg_tape_record) was a
  * constant to them; constants of the recording keep the nodes that those know. */
 typedef struct {
     int op, y, n_in, n_attr;
     const int *in;              /* values; -1: a missing operand */
     const char *tracked;
     const int64_t *attr;
-} fg_note;
-typedef struct { int n_values, n_notes; } fg_notes_size;
-int fg_trace_notes(fg_program **);              /* ends the recording, also when it fails */
+} fg_instruction;
+typedef struct { int n_values, n_instructions; } fg_instructions_size;
+int fg_trace_end_instructions(fg_program **);              /* ends the recording, also when it fails */
 int fg_trace_value(const fg_array *);           /* number of a value that depends on the innermost's inputs; or -1 */
-int fg_trace_noting(int n_in, const fg_tensor *in);     /* does the innermost on whose inputs any depends take notes? */
+int fg_trace_keeps_instructions(int n_in, const fg_tensor *in);     /* does the innermost on whose inputs any depends take instructions? */
 int fg_trace_tracked(fg_tensor);                /* do transforms from outside the innermost recording track it? */
-fg_notes_size fg_notes_count(const fg_program *);
-fg_note fg_notes_get(const fg_program *, int i);
-fg_tensor fg_notes_constant(const fg_program *, int v);     /* borrowed; array NULL: depends on an input */
+fg_instructions_size fg_instructions_count(const fg_program *);
+fg_instruction fg_instructions_get(const fg_program *, int i);
+fg_tensor fg_instructions_constant(const fg_program *, int v);     /* borrowed; array NULL: depends on an input */
 
 typedef struct {
-    int n_in, n_out, n_instructions, n_recorded;
+    int n_in, n_out, n_instructions, n_traced;
     int64_t arena_bytes;        /* what the intermediates need together at most */
     int64_t separate_bytes;     /* what they would need if each had memory of its own */
     int allocates;              /* it must run under the caller's lock */
@@ -122,7 +122,7 @@ int fg_program_output(const fg_program *, int i);   /* whose memory output i is 
 /* Do both compute the same from the same constants? */
 int fg_program_equal(const fg_program *, const fg_program *);
 /* The i-th generator's state that a replay advances, borrowed; NULL after the last. */
-fg_array *fg_program_live(const fg_program *, int i);
+fg_array *fg_program_rng_state(const fg_program *, int i);
 /* The programs that instruction i runs, borrowed; NULL after the last. */
 fg_program *fg_program_body(const fg_program *, int i, int k);
 int fg_program_group(const fg_program *, int i);    /* how many instructions from i on are fused; 1: alone */

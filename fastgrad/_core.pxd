@@ -3,7 +3,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "fastgrad.h":
     enum:
-        FG_MAX_NDIM, FG_RAISED, FG_OK, FG_NO_MEMORY, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED, FG_ONCE
+        FG_MAX_NDIM, FG_RAISED, FG_OK, FG_NO_MEMORY, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED, FG_SIDE_EFFECT
         FG_OWNED, FG_VIEW, FG_FOREIGN
         FG_FLOAT32, FG_FLOAT64, FG_BOOL, FG_INT64, FG_N_DTYPES
         FG_N_ELEMENTWISE, FG_N_OPS
@@ -24,7 +24,7 @@ cdef extern from "fastgrad.h":
 
     ctypedef struct fg_array:
         int32_t refs
-        uint8_t dtype, storage, readonly, unstable, live, weak
+        uint8_t dtype, storage, readonly, externally_mutable, is_rng_state, weak
         uint32_t tape_refs, exports
         fg_shape *shape
         void *data
@@ -40,7 +40,7 @@ cdef extern from "fastgrad.h":
         uint16_t op
         uint8_t dtype, fixed
         int32_t n_in, n_attr
-        uint64_t number, eldest
+        uint64_t number, oldest_ancestor
         fg_shape *shape
         int64_t *attr
         fg_array *saved
@@ -95,7 +95,7 @@ cdef extern from "fastgrad.h":
     int fg_shape_equal(const fg_shape *, const fg_shape *)
     fg_array *fg_array_new(fg_shape *, int dtype)
     fg_array *fg_array_scalar(int dtype, double value)
-    fg_array *fg_array_foreign(fg_shape *, int dtype, void *data, void *owner, int readonly, int unstable)
+    fg_array *fg_array_foreign(fg_shape *, int dtype, void *data, void *owner, int readonly, int externally_mutable)
     fg_array *fg_array_copy(const fg_array *)
     fg_array *fg_array_ref(fg_array *)
     fg_array *fg_array_root(const fg_array *)
@@ -112,7 +112,7 @@ cdef extern from "fastgrad.h":
     fg_node *fg_leaf(fg_array *)
     fg_node *fg_node_ref(fg_node *)
     void fg_node_unref(fg_node *)
-    uint64_t fg_newest()
+    uint64_t fg_last_node_id()
     fg_tensor fg_tensor_ref(fg_tensor)
     void fg_tensor_unref(fg_tensor)
     fg_tensor fg_leaf_grad(const fg_node *)
@@ -124,7 +124,7 @@ cdef extern from "fastgrad.h":
     int fg_gradients(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain_graph, int create_graph, int n,
                      fg_node **wrt, fg_tensor *out)
     int fg_tape_between(int n_y, const fg_tensor *y, int n, fg_node **wrt, int64_t *count, fg_node ***out)
-    int fg_tape_behind(int n_y, const fg_tensor *y, int n, fg_node **wrt, int64_t *count, fg_node ***out)
+    int fg_tape_closed_over(int n_y, const fg_tensor *y, int n, fg_node **wrt, int64_t *count, fg_node ***out)
     int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx) except -1
     int (*fg_on_numpy)(const fg_call *, fg_array *) except -1
     const char *(*fg_on_numpy_name)(int64_t) noexcept
@@ -140,62 +140,62 @@ cdef extern from "program.h":
     ctypedef struct fg_program:
         pass
     ctypedef struct fg_program_facts:
-        int n_in, n_out, n_instructions, n_recorded
+        int n_in, n_out, n_instructions, n_traced
         int64_t arena_bytes, separate_bytes
         int allocates
         double work
     ctypedef struct fg_replay:
         pass
     int fg_tracing
-    ctypedef enum fg_recorded:
+    ctypedef enum fg_trace_kind:
         FG_PROGRAM, FG_MAPPED, FG_BODY
-    int fg_trace_begin(fg_recorded)
+    int fg_trace_begin(fg_trace_kind)
     int fg_trace_input(fg_array *)
     int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **)
     void fg_trace_abort()
-    fg_recorded fg_trace_here()
-    int fg_trace_programs()
+    fg_trace_kind fg_trace_here()
+    int fg_trace_is_program()
     int fg_trace_body(int first, int n, int apart)
     int fg_trace_outside(const fg_array *)
     int fg_trace_outside_node(const fg_node *)
     int fg_traced(const fg_array *)
     int fg_trace_goes_on(const fg_array *)
-    int fg_trace_note(const fg_call *, fg_array *)
+    int fg_trace_append(const fg_call *, fg_array *)
     fg_replay *fg_replay_take(fg_program *)
     void fg_replay_give(fg_program *, fg_replay *)
     void **fg_replay_address(fg_replay *)
     void **fg_replay_owner(fg_replay *)
     int fg_replay_run(const fg_program *, fg_replay *) nogil
     void *fg_replay_own_input(const fg_program *, fg_replay *, int i)
-    ctypedef struct fg_rule:
+    ctypedef struct fg_update_rule:
         double rate, weight_decay
         int adam
         double momentum, dampening
         int nesterov, first
         double beta1, beta2, eps, correction1, correction2
         int decoupled
-    void fg_update(const fg_rule *, int dtype, int64_t n, void *p, const void *g, void *s0, void *s1)
-    int fg_replay_train(const fg_program *, fg_replay *, const fg_rule *, void *const *state, int checked,
+    void fg_update(const fg_update_rule *, int dtype, int64_t n, void *p, const void *g, void *s0, void *s1)
+    int fg_replay_train(const fg_program *, fg_replay *, const fg_update_rule *, void *const *state, int checked,
                         int *bad) nogil
     double fg_replay_loss(const fg_program *, fg_replay *)
     void fg_replay_gradient(const fg_program *, fg_replay *, int i, void *to)
-    int fg_replay_set_apart(const fg_program *, fg_replay *)
+    int fg_replay_copy_aliased(const fg_program *, fg_replay *)
     void fg_gather_rows(int64_t row_bytes, int64_t n, const int64_t *row, const void *x, void *y) nogil
     void fg_program_free(fg_program *)
-    ctypedef struct fg_note:
+    ctypedef struct fg_instruction:
         int op, y, n_in, n_attr
         const int *in_ "in"
         const char *tracked
         const int64_t *attr
-    ctypedef struct fg_notes_size:
-        int n_values, n_notes
-    int fg_trace_notes(fg_program **)
+    ctypedef struct fg_instructions_size:
+        int n_values, n_instructions
+    int fg_trace_end_instructions(fg_program **)
     int fg_trace_value(const fg_array *)
-    int fg_trace_noting(int n_in, const fg_tensor *)
+    int fg_trace_keeps_instructions(int n_in, const fg_tensor *)
     int fg_trace_tracked(fg_tensor)
-    fg_notes_size fg_notes_count(const fg_program *)
-    fg_note fg_notes_get(const fg_program *, int i)
-    fg_tensor fg_notes_constant(const fg_program *, int v)
+    fg_instructions_size fg_instructions_count(const fg_program *)
+    fg_instruction fg_instructions_get(const fg_program *, int i)
+    fg_tensor fg_instructions_constant(const fg_program *, int v)
     fg_program_facts fg_program_describe(const fg_program *)
     fg_shape *fg_program_input_shape(const fg_program *, int i)
     int fg_program_input_dtype(const fg_program *, int i)
@@ -206,9 +206,9 @@ cdef extern from "program.h":
     int fg_program_equal(const fg_program *, const fg_program *)
     fg_program *fg_program_ref(fg_program *)
     fg_program *fg_program_body(const fg_program *, int i, int k)
-    int64_t fg_flow_place(int op, const int64_t *attr, int k)
+    int64_t fg_control_flow_offset(int op, const int64_t *attr, int k)
     int fg_program_group(const fg_program *, int i)
     int fg_program_operand(const fg_program *, int i, int k)
     int fg_program_operand_count(const fg_program *, int i)
     int fg_program_output(const fg_program *, int i)
-    fg_array *fg_program_live(const fg_program *, int i)
+    fg_array *fg_program_rng_state(const fg_program *, int i)

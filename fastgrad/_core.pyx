@@ -41,7 +41,7 @@ cdef int fail(int status) except -1:
         raise RuntimeError(text)
     if status == FG_NOT_IMPLEMENTED:
         raise NotImplementedError(text)
-    if status == FG_ONCE:
+    if status == FG_SIDE_EFFECT:
         raise TraceError(f"{text}{frames.user_line()}")
     raise ValueError(text)
 
@@ -117,19 +117,19 @@ cdef fg_shape *shape_of(cnp.ndarray a) except NULL:
     return s
 
 
-cdef fg_array *array_from(cnp.ndarray a, bint share, bint unstable=True) except NULL:
+cdef fg_array *array_from(cnp.ndarray a, bint share, bint externally_mutable=True) except NULL:
     """A new reference to a's elements: shared if asked for and possible, else copied."""
     cdef int dtype = number_of(a)
     cdef fg_array *x
     if not (cnp.PyArray_IS_C_CONTIGUOUS(a) and cnp.PyArray_ISALIGNED(a) and cnp.PyArray_ISNOTSWAPPED(a)):
         a = np.array(a, DTYPES[dtype], order="C")
-        unstable = False                # a fresh copy that nobody else knows
+        externally_mutable = False                # a fresh copy that nobody else knows
     cdef fg_shape *s = shape_of(a)
     cdef size_t bytes = <size_t>s.size * fg_itemsize(dtype)
     if share:
         owner = keeper(a)
-        # A read-only ndarray is no less unstable: what it looks into may be written through another.
-        x = fg_array_foreign(s, dtype, cnp.PyArray_DATA(a), <void *>owner, not cnp.PyArray_ISWRITEABLE(a), unstable)
+        # A read-only ndarray is no less externally_mutable: what it looks into may be written through another.
+        x = fg_array_foreign(s, dtype, cnp.PyArray_DATA(a), <void *>owner, not cnp.PyArray_ISWRITEABLE(a), externally_mutable)
         if x != NULL:
             Py_INCREF(owner)
     else:

@@ -80,7 +80,7 @@ typedef struct {
     int n;                  /* the nodes where it ends; 0: at leaves */
     fg_node *const *wrt;
     standing *before;
-    fg_switches *here;      /* of this thread; while a recorded pass goes on, grad_enabled */
+    fg_thread_state *here;      /* of this thread; while a recorded pass goes on, grad_enabled */
     int was_enabled;
 } pass;
 
@@ -88,7 +88,7 @@ static int begin(pass *p, int n, fg_node *const *wrt)
 {
     static uint16_t last;
     last += last == UINT16_MAX ? 2 : 1;
-    *p = (pass){.number = last, .oldest = n ? UINT64_MAX : 0, .n = n, .wrt = wrt, .here = &fg_here};
+    *p = (pass){.number = last, .oldest = n ? UINT64_MAX : 0, .n = n, .wrt = wrt, .here = &fg_thread};
     p->was_enabled = p->here->grad_enabled;
     if (n && !(p->before = fg_alloc((size_t)n * sizeof *p->before))) {
         p->n = 0;
@@ -225,7 +225,7 @@ static int note_behind(const pass *p, fg_node *n, node_list *found)
     return n && n->number < p->oldest ? append(found, n) : FG_OK;
 }
 
-int fg_tape_behind(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int64_t *count, fg_node ***out)
+int fg_tape_closed_over(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int64_t *count, fg_node ***out)
 {
     pass p;
     node_list found = {0};
@@ -338,7 +338,7 @@ int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_g
         status = sweep(&p, 1, &y, &cotangent, retain_graph, create_graph);
     for (int64_t i = 0; fg_tracing && !status && i < p.leaves.n; i++)
         if (!p.leaves.node[i]->spent && fg_trace_outside_node(p.leaves.node[i]))
-            status = fg_fail(FG_ONCE, "backward: this would add to the .grad of a tensor made before the function was "
+            status = fg_fail(FG_SIDE_EFFECT, "backward: this would add to the .grad of a tensor made before the function was "
                              "recorded, once instead of at each call: return gradients, as fastgrad.grad makes them, "
                              "or call backward outside");
     for (int64_t i = 0; !status && i < p.leaves.n; i++) {   /* only now, when nothing can fail but the sum itself */

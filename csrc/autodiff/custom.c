@@ -12,7 +12,7 @@ static int then(fg_node **node, int op, int n_attr, const int64_t *attr, fg_shap
 {
     fg_array like = {.dtype = (uint8_t)dtype, .shape = shape};  /* all that these operations' nodes take of a result */
     fg_tensor x = {&like, *node}, y = {&like, NULL};
-    int status = fg_record(&(fg_call){.op = op, .n_in = 1, .n_attr = n_attr, .in = &x, .attr = attr}, &y);
+    int status = fg_tape_record(&(fg_call){.op = op, .n_in = 1, .n_attr = n_attr, .in = &x, .attr = attr}, &y);
     fg_node_unref(*node);
     *node = y.node;
     return status;
@@ -50,7 +50,7 @@ int fg_custom(int n_in, const fg_tensor *in, void *rule, int n_out, fg_tensor *y
     if (n_out > 1)
         like.shape = fg_shape_new(1, &length);
     fg_tensor whole = {&like, NULL};
-    int status = like.shape ? fg_record(&call, &whole) : fg_failed();
+    int status = like.shape ? fg_tape_record(&call, &whole) : fg_failed();
     if (!whole.node)
         fg_on_release(rule);
     else if (n_out == 1)

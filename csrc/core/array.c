@@ -123,7 +123,7 @@ static fg_array *array_init(fg_array *a, fg_shape *s, int dtype, fg_storage stor
     if (!a)
         return NULL;
     *a = (fg_array){.refs = 1, .dtype = (uint8_t)dtype, .storage = (uint8_t)storage,
-                    .recorded_in = fg_tracing ? fg_trace_number() : 0,
+                    .traced_in = fg_tracing ? fg_trace_number() : 0,
                     .shape = fg_shape_ref(s), .data = data, .owner = owner};
     fg_live.arrays++;
     return a;
@@ -146,12 +146,12 @@ fg_array *fg_array_scalar(int dtype, double value)
     return a;
 }
 
-fg_array *fg_array_foreign(fg_shape *s, int dtype, void *data, void *owner, int readonly, int unstable)
+fg_array *fg_array_foreign(fg_shape *s, int dtype, void *data, void *owner, int readonly, int externally_mutable)
 {
     fg_array *a = array_init(fg_alloc(HEADER), s, dtype, FG_FOREIGN, data, owner);
     if (a) {
         a->readonly = (uint8_t)readonly;
-        a->unstable = (uint8_t)unstable;
+        a->externally_mutable = (uint8_t)externally_mutable;
     }
     return a;
 }
@@ -189,7 +189,7 @@ void fg_array_unref(fg_array *a)
         fg_array *next = a->storage == FG_VIEW ? a->owner : NULL;
         void *foreign = a->storage == FG_FOREIGN ? a->owner : NULL;
         size_t bytes = a->storage == FG_OWNED ? array_bytes(a->shape, a->dtype) : HEADER;
-        fg_tracing -= a->trace == FG_ENDED;
+        fg_tracing -= a->trace == FG_TRACE_ENDED;
         fg_shape_unref(a->shape);
         fg_free(a, bytes);
         fg_live.arrays--;

@@ -1,4 +1,4 @@
-/* ops.c: the table of operations and how one is carried out.
+/* apply.c: the table of operations and how one is carried out.
  *
  * Every op goes through the same steps: shape and dtype of the result, an array for it, the kernel, and a
  * node on the tape if an input has one. Elementwise ops are driven from ops.def by the loops here, the
@@ -122,7 +122,7 @@ static void walk_start(walk *w, const fg_shape *out, int n, fg_array *const *in)
     int64_t extent[3] = {1, 1, 1};
     w->n = n;
     w->ndim = 0;
-    /* Axes from last to first into slots 0, 1, ...; an axis joins the slot before it where every operand
+    /* Axes from last to first into buffers 0, 1, ...; an axis joins the buffer before it where every operand
      * keeps one pace across both. */
     for (int i = 1; i <= out->ndim; i++) {
         int64_t length = out->dim[out->ndim - i], step[3];
@@ -264,8 +264,8 @@ static int not_float(const char *name, const fg_array *x)
 static int finish(const fg_call *call, fg_array *y, fg_tensor *out)
 {
     fg_tensor result = {y, NULL};
-    int status = call->op < FG_N_OPS && fg_ops[call->op].vjp ? fg_record(call, &result) : FG_OK;
-    if (!status && fg_tracing && (status = fg_trace_note(call, y)))
+    int status = call->op < FG_N_OPS && fg_ops[call->op].vjp ? fg_tape_record(call, &result) : FG_OK;
+    if (!status && fg_tracing && (status = fg_trace_append(call, y)))
         fg_node_unref(result.node);
     if (status) {
         fg_array_unref(y);
@@ -381,7 +381,7 @@ int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
                 in[0].array = copy;
         }
         fg_call call = {.op = op, .n_in = 2, .in = in};
-        if (!(status = fg_record(&call, &y))) {
+        if (!(status = fg_tape_record(&call, &y))) {
             run_binary(op, x, in[1].array, x);
             fg_array_changed(x);
             if (y.node && y.node->saved == x)

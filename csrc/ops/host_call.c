@@ -1,4 +1,4 @@
-/* outside.c: the operation `numpy`, whose work the caller does: what integers and booleans need has no kernels here. */
+/* host_call.c: the operation `numpy`, whose work the caller does: what integers and booleans need has no kernels here. */
 #include "fastgrad.h"
 
 int (*fg_on_numpy)(const fg_call *, fg_array *y);

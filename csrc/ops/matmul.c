@@ -35,7 +35,7 @@ void fg_set_blas(void *sgemm, void *dgemm, int ilp64)
  * cache. */
 typedef enum { TILES, ROWS, BLAS } taker;
 
-static taker taker_of(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k)
+static taker choose_gemm_backend(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k)
 {
     int64_t thin = m < n ? m : n, wide = m < n ? n : m;
     int along_k = (!ta || m == 1) && (tb || n == 1);
@@ -154,7 +154,7 @@ int fg_matmul_run(const fg_call *c, fg_array *y)
     const fg_array *a = c->in[0].array, *b = c->in[1].array;
     int ta = (int)c->attr[0], tb = (int)c->attr[1], ndim = y->shape->ndim;
     int64_t m = rows_of(a->shape, ta), k = cols_of(a->shape, ta), n = cols_of(b->shape, tb);
-    taker by = taker_of(y->dtype, ta, tb, m, n, k);
+    taker by = choose_gemm_backend(y->dtype, ta, tb, m, n, k);
     if (ndim != 2)
         return y->shape->size == 0 ? FG_OK : run_stacks(c, y, by, m, n, k);
     gemm(y->dtype, by, ta, tb, m, n, k, a->data, ta ? m : k, b->data, c->n_in == 3, y->data);
@@ -164,7 +164,7 @@ int fg_matmul_run(const fg_call *c, fg_array *y)
 int fg_matmul_is_ours(int dtype, const fg_shape *a, const fg_shape *b, const int64_t *attr)
 {
     int ta = (int)attr[0], tb = (int)attr[1];
-    return taker_of(dtype, ta, tb, rows_of(a, ta), cols_of(b, tb), cols_of(a, ta)) == TILES;
+    return choose_gemm_backend(dtype, ta, tb, rows_of(a, ta), cols_of(b, tb), cols_of(a, ta)) == TILES;
 }
 
 void fg_matmul_rows(const fg_call *c, int64_t from, int64_t rows, void *y)
@@ -172,7 +172,7 @@ void fg_matmul_rows(const fg_call *c, int64_t from, int64_t rows, void *y)
     const fg_array *a = c->in[0].array, *b = c->in[1].array;
     int dtype = a->dtype, ta = (int)c->attr[0], tb = (int)c->attr[1];
     int64_t m = rows_of(a->shape, ta), k = cols_of(a->shape, ta), n = cols_of(b->shape, tb);
-    gemm(dtype, taker_of(dtype, ta, tb, m, n, k), ta, tb, rows, n, k,
+    gemm(dtype, choose_gemm_backend(dtype, ta, tb, m, n, k), ta, tb, rows, n, k,
          (const char *)a->data + from * (ta ? 1 : k) * (int64_t)fg_itemsize(dtype), ta ? m : k, b->data, 0, y);
 }
 

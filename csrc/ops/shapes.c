@@ -256,7 +256,7 @@ int fg_unslice_run(const fg_call *c, fg_array *y)
     contiguous_strides(x->shape, from);
     char *start = (char *)y->data + offset * (int64_t)itemsize;
     char *end = (char *)y->data + y->shape->size * (int64_t)itemsize;
-    if (x->data == start && x->shape->size) {   /* its place within a program, which it fills without gaps (plan.c) */
+    if (x->data == start && x->shape->size) {   /* its place within a program, which it fills without gaps (lower.c) */
         char *rest = start + x->shape->size * (int64_t)itemsize;
         memset(y->data, 0, (size_t)(start - (char *)y->data));
         memset(rest, 0, (size_t)(end - rest));
@@ -473,7 +473,7 @@ int fg_untake_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
     return status ? status : fg_apply(FG_OP_take, 2, (fg_tensor[]){g, index}, 2, n->attr, &gin[0]);
 }
 
-/* ---- where: its kernel driver walks as the elementwise ones do, in ops.c -------------------------------- */
+/* ---- where: its kernel driver walks as the elementwise ones do, in apply.c -------------------------------- */
 int fg_where_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     fg_shape *ab = fg_broadcast_shapes("where", c->in[1].array->shape, c->in[2].array->shape);

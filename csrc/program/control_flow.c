@@ -1,4 +1,4 @@
-/* flow.c: loops and branches as single operations.
+/* control_flow.c: loops and branches as single operations.
  *
  * Their work is given by programs, the bodies, whose addresses come first among the attributes: of scan and
  * while_loop, a step; of cond, the two branches. A body is run by replays, which read and write right where the
@@ -57,7 +57,7 @@ static int64_t place_of(int op, const int64_t *attr, int k)
     return at;
 }
 
-int64_t fg_flow_place(int op, const int64_t *attr, int k)
+int64_t fg_control_flow_offset(int op, const int64_t *attr, int k)
 {
     int n = n_results(op, attr), after = k >= n && (k - n) / (int)attr[CARRY];
     if (op != FG_OP_scan || !attr[STACKED] || (k >= attr[CARRY] && k < n))
@@ -130,7 +130,7 @@ static void narrow(int64_t bytes, const void *from, void *to)
 
 static void set_input(const fg_program *p, fg_replay *r, int i, void *at)
 {
-    if (is_lodged(p, i))
+    if (is_arena_resident(p, i))
         widen(bytes_at(p, i), at, fg_replay_address(r)[i]);
     else
         fg_replay_address(r)[i] = at;
@@ -160,14 +160,14 @@ typedef struct {
     void **address;
     char *at, *other;
     int64_t step, words;
-} moving;
+} cursor;
 
 /* n of them: not lodged, copied before a step, copied after it, or carried on within the arena. */
-typedef struct { int n; moving *x; } movings;
+typedef struct { int n; cursor *x; } cursors;
 
-static void move(const movings *m)
+static void move(const cursors *m)
 {
-    for (moving *x = m->x, *end = x + m->n; x < end; x++) {
+    for (cursor *x = m->x, *end = x + m->n; x < end; x++) {
         char *at = *x->address = x->at;
         if (x->other) {
             x->at = x->other;
@@ -179,9 +179,9 @@ static void move(const movings *m)
 }
 
 /* `how` is widen or narrow. */
-static void copy_moving(const movings *m, int in, void (*how)(int64_t n, const void *x, void *y))
+static void copy_moving(const cursors *m, int in, void (*how)(int64_t n, const void *x, void *y))
 {
-    for (moving *x = m->x, *end = x + m->n; x < end; x++) {
+    for (cursor *x = m->x, *end = x + m->n; x < end; x++) {
         how(x->words, in ? x->at : *x->address, in ? *x->address : x->at);
         x->at += x->step;
     }
@@ -190,8 +190,8 @@ static void copy_moving(const movings *m, int in, void (*how)(int64_t n, const v
 /* Carried value k goes to and fro between two places, so that it ends in the first, or from row to row of its stack; it
  * stays where it is if the body adds to it in place. A lodged one stays in the body, copied on if its result lies
  * elsewhere. */
-static void begin_carried(const fg_call *c, int k, char *place, fg_replay *r, movings *moved, movings *after,
-                          movings *on)
+static void begin_carried(const fg_call *c, int k, char *place, fg_replay *r, cursors *moved, cursors *after,
+                          cursors *on)
 {
     fg_program *p = fg_body(c->attr, 0);
     int input = (int)c->attr[CONSTANTS] + k;
@@ -200,21 +200,21 @@ static void begin_carried(const fg_call *c, int k, char *place, fg_replay *r, mo
     char *from = place, *to = place;
     if (c->attr[STACKED])
         from += c->attr[REVERSE] ? length * bytes : 0;
-    else if (!is_lodged(p, input) && !fg_program_in_place(p, input))
+    else if (!is_arena_resident(p, input) && !fg_program_in_place(p, input))
         *(length % 2 ? &from : &to) += room(bytes);
     copy(from, c->in[input].array->data, bytes);
-    if (is_lodged(p, input)) {
+    if (is_arena_resident(p, input)) {
         widen(bytes, from, *in);
         if (c->attr[STACKED])
-            after->x[after->n++] = (moving){out, from + step, NULL, step, bytes / FG_WORD};
+            after->x[after->n++] = (cursor){out, from + step, NULL, step, bytes / FG_WORD};
         if (*in != *out)
-            on->x[on->n++] = (moving){in, *out, NULL, 0, bytes / FG_WORD};
+            on->x[on->n++] = (cursor){in, *out, NULL, 0, bytes / FG_WORD};
     } else if (c->attr[STACKED]) {
-        moved->x[moved->n++] = (moving){in, from, NULL, step, bytes / FG_WORD};
-        moved->x[moved->n++] = (moving){out, from + step, NULL, step, bytes / FG_WORD};
+        moved->x[moved->n++] = (cursor){in, from, NULL, step, bytes / FG_WORD};
+        moved->x[moved->n++] = (cursor){out, from + step, NULL, step, bytes / FG_WORD};
     } else {
-        moved->x[moved->n++] = (moving){in, from, to, 0, 0};
-        moved->x[moved->n++] = (moving){out, to, from, 0, 0};
+        moved->x[moved->n++] = (cursor){in, from, to, 0, 0};
+        moved->x[moved->n++] = (cursor){out, to, from, 0, 0};
     }
 }
 
@@ -224,26 +224,26 @@ int fg_scan_run(const fg_call *c, fg_array *y)
     int64_t length = c->attr[LENGTH], sign = c->attr[REVERSE] ? -1 : 1, first = c->attr[REVERSE] ? length - 1 : 0;
     int n_constants = (int)c->attr[CONSTANTS], n = (int)c->attr[CARRY], most = p->n_in + p->n_out;
     fg_replay *r = replay_of(c, 0);
-    moving *all = r ? malloc((size_t)(4 * most) * sizeof *all + 1) : NULL;
+    cursor *all = r ? malloc((size_t)(4 * most) * sizeof *all + 1) : NULL;
     if (!all) {
         done(c, 0, r);
         return fg_fail(FG_NO_MEMORY, "no memory for a loop");
     }
-    movings moved = {0, all}, before = {0, all + most}, after = {0, all + 2 * most}, on = {0, all + 3 * most};
+    cursors moved = {0, all}, before = {0, all + most}, after = {0, all + 2 * most}, on = {0, all + 3 * most};
     set_inputs(p, r, c->in, n_constants);
     for (int k = 0; k < n; k++)
         begin_carried(c, k, (char *)y->data + place_of(c->op, c->attr, k), r, &moved, &after, &on);
     for (int i = n_constants + n; i < p->n_in; i++) {
         int64_t bytes = bytes_at(p, i);
-        movings *m = is_lodged(p, i) ? &before : &moved;
+        cursors *m = is_arena_resident(p, i) ? &before : &moved;
         char *row = (char *)c->in[i].array->data + first * bytes;
-        m->x[m->n++] = (moving){fg_replay_address(r) + i, row, NULL, sign * bytes, bytes / FG_WORD};
+        m->x[m->n++] = (cursor){fg_replay_address(r) + i, row, NULL, sign * bytes, bytes / FG_WORD};
     }
     for (int k = n; k < p->n_out; k++) {
         int64_t bytes = bytes_at(p, p->out[k]);
-        movings *m = is_lodged(p, p->out[k]) ? &after : &moved;
+        cursors *m = is_arena_resident(p, p->out[k]) ? &after : &moved;
         char *row = (char *)y->data + place_of(c->op, c->attr, k) + first * bytes;
-        m->x[m->n++] = (moving){fg_replay_address(r) + p->n_in + k, row, NULL, sign * bytes, bytes / FG_WORD};
+        m->x[m->n++] = (cursor){fg_replay_address(r) + p->n_in + k, row, NULL, sign * bytes, bytes / FG_WORD};
     }
     int status = FG_OK;
     double since = 0, step = duration(p);
@@ -257,7 +257,7 @@ int fg_scan_run(const fg_call *c, fg_array *y)
         copy_moving(&on, 1, kernels->widen);
     }
     for (int k = 0; !status && k < n; k++)
-        if (is_lodged(p, n_constants + k) && !c->attr[STACKED])
+        if (is_arena_resident(p, n_constants + k) && !c->attr[STACKED])
             narrow(bytes_at(p, n_constants + k), fg_replay_address(r)[n_constants + k],
                    (char *)y->data + place_of(c->op, c->attr, k));
     free(all);
@@ -279,7 +279,7 @@ int fg_while_loop_run(const fg_call *c, fg_array *y)
         copy(place, c->in[n_constants + k].array->data, bytes);
         set_input(test, test_r, n_constants + k, place);
         set_input(p, r, n_constants + k, place);
-        if (!is_lodged(p, n_constants + k))
+        if (!is_arena_resident(p, n_constants + k))
             fg_replay_address(r)[p->n_in + k] = place + room(bytes);
         place += 2 * room(bytes);
     }
@@ -297,7 +297,7 @@ int fg_while_loop_run(const fg_call *c, fg_array *y)
             status = take_pause(&since, step);
         for (int k = 0; k < n; k++) {
             void **in = fg_replay_address(r) + n_constants + k, **out = fg_replay_address(r) + p->n_in + k, *read = *in;
-            if (is_lodged(p, n_constants + k)) {
+            if (is_arena_resident(p, n_constants + k)) {
                 int64_t bytes = bytes_at(p, n_constants + k);
                 widen(bytes, *out, fg_replay_address(test_r)[n_constants + k]);
                 widen(bytes, *out, *in);
@@ -310,7 +310,7 @@ int fg_while_loop_run(const fg_call *c, fg_array *y)
     place = y->data;
     for (int k = 0; !status && k < n; k++) {
         int64_t bytes = bytes_at(p, p->out[k]);
-        if (is_lodged(p, n_constants + k))
+        if (is_arena_resident(p, n_constants + k))
             narrow(bytes, fg_replay_address(r)[n_constants + k], place);
         else if (turned)
             copy(place, fg_replay_address(r)[n_constants + k], bytes);
@@ -331,12 +331,12 @@ int fg_cond_run(const fg_call *c, fg_array *y)
     set_inputs(p, r, c->in + 1, p->n_in);
     char *at = y->data;
     for (int k = 0; k < p->n_out; at += room(bytes_at(p, p->out[k++])))
-        if (!is_lodged(p, p->out[k]))
+        if (!is_arena_resident(p, p->out[k]))
             fg_replay_address(r)[p->n_in + k] = at;
     int status = fg_replay_run(p, r);
     at = y->data;
     for (int k = 0; k < p->n_out; at += room(bytes_at(p, p->out[k++])))
-        if (is_lodged(p, p->out[k]))
+        if (is_arena_resident(p, p->out[k]))
             narrow(bytes_at(p, p->out[k]), fg_replay_address(r)[p->n_in + k], at);
     done(c, i, r);
     return status;

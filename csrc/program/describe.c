@@ -1,4 +1,4 @@
-/* program.c: what a program is, told and compared, and its end. */
+/* describe.c: what a program is, told and compared, and its end. */
 #include "record/ir.h"
 
 #include <stdio.h>
@@ -21,13 +21,13 @@ void fg_program_free(fg_program *p)
     free(p->bodies.item);
     for (int v = 0; v < p->values.n; v++)
         fg_value_release(&values_of(p)[v]);
-    for (int v = 0; p->slot && v < p->n_slots; v++)
-        fg_shape_unref(p->slot[v].array.shape);
+    for (int v = 0; p->buffer && v < p->n_buffers; v++)
+        fg_shape_unref(p->buffer[v].array.shape);
     free(p->step);
-    free(p->slot);
+    free(p->buffer);
     free(p->out);
     free(p->values.item);
-    free(p->notes.item);
+    free(p->instructions.item);
     free(p->operands.item);
     free(p->attrs.item);
     free(p->tracked.item);
@@ -46,18 +46,18 @@ fg_program_facts fg_program_describe(const fg_program *p)
             bytes += fg_program_describe(fg_program_body(p, k, i)).arena_bytes;
         inner = bytes > inner ? bytes : inner;
     }
-    return (fg_program_facts){p->n_in, p->n_out, p->n_steps, p->n_recorded, p->arena_bytes + inner, p->separate_bytes,
+    return (fg_program_facts){p->n_in, p->n_out, p->n_steps, p->n_traced, p->arena_bytes + inner, p->separate_bytes,
                               p->allocates, p->work};
 }
 
-fg_shape *fg_program_input_shape(const fg_program *p, int i) { return p->slot[i].array.shape; }
-int fg_program_input_dtype(const fg_program *p, int i) { return p->slot[i].array.dtype; }
+fg_shape *fg_program_input_shape(const fg_program *p, int i) { return p->buffer[i].array.shape; }
+int fg_program_input_dtype(const fg_program *p, int i) { return p->buffer[i].array.dtype; }
 fg_shape *fg_program_output_shape(const fg_program *p, int i) { return shape_at(p, p->out[i]); }
-int fg_program_output_dtype(const fg_program *p, int i) { return p->slot[p->out[i]].array.dtype; }
+int fg_program_output_dtype(const fg_program *p, int i) { return p->buffer[p->out[i]].array.dtype; }
 
 int fg_program_keeps(const fg_program *p, int i)
 {
-    return p->body ? is_lodged(p, p->out[i]) : i >= p->n_out - p->n_kept || shape_at(p, p->out[i])->ndim == 0;
+    return p->body ? is_arena_resident(p, p->out[i]) : i >= p->n_out - p->n_kept || shape_at(p, p->out[i])->ndim == 0;
 }
 
 int fg_program_in_place(const fg_program *p, int input)
@@ -72,17 +72,17 @@ int fg_program_in_place(const fg_program *p, int input)
 /* A view is shown as what it looks into, from which byte on. */
 static int print_operand(const fg_program *p, int v, char *text, int at, int size)
 {
-    int root = p->slot[v].root;
-    PRINT(root < p->n_in ? " in%d" : p->slot[root].array.data ? " const%d" : " %%%d", root);
-    if (p->slot[v].shift)
-        PRINT("%+lld", (long long)p->slot[v].shift);
+    int root = p->buffer[v].root;
+    PRINT(root < p->n_in ? " in%d" : p->buffer[root].array.data ? " const%d" : " %%%d", root);
+    if (p->buffer[v].shift)
+        PRINT("%+lld", (long long)p->buffer[v].shift);
     return at;
 }
 
 int fg_program_line(const fg_program *p, int i, char *text, int size)
 {
     const step *s = &p->step[i];
-    const slot *y = &p->slot[s->y];
+    const buffer *y = &p->buffer[s->y];
     int op = s->op, at = 0;
     char shape[FG_SHAPE_TEXT];
     PRINT("%%%d = ", s->y);
@@ -105,8 +105,8 @@ int fg_program_line(const fg_program *p, int i, char *text, int size)
     PRINT("  %s %s", fg_dtype_name(y->array.dtype), fg_shape_text(y->array.shape, shape));
     if (y->blockwise)
         PRINT("  block");
-    else if (p->slot[y->root].output < 0)
-        PRINT("  @%lld", (long long)p->slot[y->root].offset);
+    else if (p->buffer[y->root].output < 0)
+        PRINT("  @%lld", (long long)p->buffer[y->root].offset);
     if (y->panel)
         PRINT("  %lld rows at a time", (long long)y->panel);
     for (int k = 0; k < p->n_out; k++)
@@ -120,26 +120,26 @@ int fg_program_operand(const fg_program *p, int i, int k)
 {
     const step *s = &p->step[i];
     int v = k < 0 ? s->y : k < s->n_in ? s->in[k] : -1;
-    return v < 0 ? -1 : p->slot[v].root;
+    return v < 0 ? -1 : p->buffer[v].root;
 }
 
 int fg_program_operand_count(const fg_program *p, int i) { return p->step[i].n_in; }
-int fg_program_output(const fg_program *p, int i) { return p->slot[p->out[i]].root; }
+int fg_program_output(const fg_program *p, int i) { return p->buffer[p->out[i]].root; }
 
-static fg_array *find_live(const fg_program *p, int *i)
+static fg_array *find_rng_state(const fg_program *p, int *i)
 {
     for (int v = 0; v < p->values.n; v++) {
         fg_array *x = values_of(p)[v].array;
-        if (x && x->live && (*i)-- == 0)
+        if (x && x->is_rng_state && (*i)-- == 0)
             return x;
     }
     fg_array *found = NULL;
     for (int k = 0; !found && k < p->bodies.n; k++)
-        found = find_live(((fg_program **)p->bodies.item)[k], i);
+        found = find_rng_state(((fg_program **)p->bodies.item)[k], i);
     return found;
 }
 
-fg_array *fg_program_live(const fg_program *p, int i) { return find_live(p, &i); }
+fg_array *fg_program_rng_state(const fg_program *p, int i) { return find_rng_state(p, &i); }
 
 int fg_program_group(const fg_program *p, int i) { return p->step[i].group; }
 
@@ -153,12 +153,12 @@ int fg_program_equal(const fg_program *a, const fg_program *b)
 {
     if (a == b)
         return 1;
-    if (a->values.n != b->values.n || a->notes.n != b->notes.n || a->operands.n != b->operands.n ||
+    if (a->values.n != b->values.n || a->instructions.n != b->instructions.n || a->operands.n != b->operands.n ||
         a->attrs.n != b->attrs.n || a->n_in != b->n_in || a->n_out != b->n_out ||
         memcmp(a->out, b->out, (size_t)a->n_out * sizeof *a->out))
         return 0;
-    for (int k = 0; k < a->notes.n; k++)
-        if (!fg_same_note(a, &notes_of(a)[k], b, &notes_of(b)[k]) || notes_of(a)[k].y != notes_of(b)[k].y)
+    for (int k = 0; k < a->instructions.n; k++)
+        if (!fg_same_instruction(a, &instructions_of(a)[k], b, &instructions_of(b)[k]) || instructions_of(a)[k].y != instructions_of(b)[k].y)
             return 0;
     for (int v = 0; v < a->values.n; v++) {
         const fg_array *x = values_of(a)[v].array, *y = values_of(b)[v].array;

@@ -19,7 +19,7 @@ typedef struct { int number, *mine, *made, *passed; } group;
 static int reads_any(const fg_program *p, const step *s, const int *marks, int number)
 {
     for (int i = 0; i < s->n_in; i++)
-        if (s->in[i] >= 0 && marks[p->slot[s->in[i]].root] == number)
+        if (s->in[i] >= 0 && marks[p->buffer[s->in[i]].root] == number)
             return 1;
     return 0;
 }
@@ -27,7 +27,7 @@ static int reads_any(const fg_program *p, const step *s, const int *marks, int n
 static int reads_root(const fg_program *p, const step *s, int root)
 {
     for (int i = 0; i < s->n_in; i++)
-        if (s->in[i] >= 0 && p->slot[s->in[i]].root == root)
+        if (s->in[i] >= 0 && p->buffer[s->in[i]].root == root)
             return 1;
     return 0;
 }
@@ -36,8 +36,8 @@ static int reads_root(const fg_program *p, const step *s, int root)
 static int reads_across(const fg_program *p, const step *s, const group *g, int64_t n)
 {
     for (int i = 0; i < s->n_in; i++)
-        if (s->in[i] >= 0 && g->made[p->slot[s->in[i]].root] == g->number &&
-            (shape_at(p, s->in[i])->size != n || p->slot[s->in[i]].shift))
+        if (s->in[i] >= 0 && g->made[p->buffer[s->in[i]].root] == g->number &&
+            (shape_at(p, s->in[i])->size != n || p->buffer[s->in[i]].shift))
             return 1;
     return 0;
 }
@@ -45,18 +45,18 @@ static int reads_across(const fg_program *p, const step *s, const group *g, int6
 static int has_rows(const fg_program *p, const step *s)
 {
     for (int i = 0; i < s->n_in; i++)
-        if (s->in[i] >= 0 && p->slot[s->in[i]].period)
+        if (s->in[i] >= 0 && p->buffer[s->in[i]].period)
             return 1;
     return 0;
 }
 
 static void join(const fg_program *p, const step *s, group *g)
 {
-    int y = p->slot[s->y].root;
+    int y = p->buffer[s->y].root;
     g->mine[y] = g->made[y] = g->number;
     for (int i = 0; i < s->n_in; i++)
         if (s->in[i] >= 0)
-            g->mine[p->slot[s->in[i]].root] = g->number;
+            g->mine[p->buffer[s->in[i]].root] = g->number;
 }
 
 /* How a sum goes over its operand: over all elements, over rows or over columns, and how long the rows are; or RUN. */
@@ -88,8 +88,8 @@ static kind kind_of_sum(const fg_program *p, const step *s, int64_t *width)
  * kind, or RUN. */
 static kind kind_of_sink(const fg_program *p, const step *s, const step *first, const group *g, int64_t *width)
 {
-    if (s->op != FG_OP_sum || shape_at(p, s->in[0])->size != first->n || !FG_IS_FLOAT(p->slot[s->y].array.dtype) ||
-        first->sinks == FG_SINKS || !reads_any(p, s, g->mine, g->number) || reads_any(p, s, g->passed, g->number) ||
+    if (s->op != FG_OP_sum || shape_at(p, s->in[0])->size != first->n || !FG_IS_FLOAT(p->buffer[s->y].array.dtype) ||
+        first->reductions == FG_MAX_REDUCTIONS || !reads_any(p, s, g->mine, g->number) || reads_any(p, s, g->passed, g->number) ||
         reads_across(p, s, g, first->n))
         return RUN;
     kind found = kind_of_sum(p, s, width);
@@ -120,13 +120,13 @@ static int can_go_ahead(const fg_program *p, const step *s, const group *g)
  * not be more than its result. */
 static int64_t rows_at_a_time(const fg_program *p, const step *s)
 {
-    const slot *y = &p->slot[s->y];
+    const buffer *y = &p->buffer[s->y];
     if (s->kind != RUN || s->op != FG_OP_matmul || s->n_in != 2 || y->panel || y->array.shape->ndim != 2 ||
         !fg_matmul_is_ours(y->array.dtype, shape_at(p, s->in[0]), shape_at(p, s->in[1]), s->attr))
         return 0;
     int64_t bytes = 0, width = y->array.shape->dim[1], depth = shape_at(p, s->in[0])->dim[!s->attr[0]];
     for (int i = 0; i < 1 + (s->in[0] != s->in[1]); i++)
-        if (values_of(p)[p->slot[s->in[i]].root].from == RESULT)
+        if (values_of(p)[p->buffer[s->in[i]].root].from == RESULT)
             bytes += bytes_at(p, s->in[i]);
     int64_t rows = depth > 4 ? 4 * PRODUCT_ROWS : PRODUCT_ROWS;
     return depth <= PRODUCT_ROWS && bytes <= bytes_at(p, s->y) && width > 1 && width <= WIDEST &&
@@ -136,15 +136,15 @@ static int64_t rows_at_a_time(const fg_program *p, const step *s)
 /* Does a group read a product element for element, if at all, and go over whole rows? */
 static int fits(const fg_program *p, const step *product, const step *first, int size)
 {
-    int root = p->slot[product->y].root;
+    int root = p->buffer[product->y].root;
     int64_t width = shape_at(p, product->y)->dim[1];
     if (product->n != first->n || (first->width && first->width != width))
         return 0;
     for (int j = 0; j < size; j++)
         for (int i = 0; i < first[j].n_in; i++) {
             int v = first[j].in[i];
-            if (v >= 0 && p->slot[v].root == root &&
-                (first[j].kind == PRODUCT_STEP || shape_at(p, v)->size != first->n || p->slot[v].shift))
+            if (v >= 0 && p->buffer[v].root == root &&
+                (first[j].kind == PRODUCT_STEP || shape_at(p, v)->size != first->n || p->buffer[v].shift))
                 return 0;
         }
     return 1;
@@ -160,14 +160,14 @@ static int take_products(const fg_program *p, step *sorted, int start, int n)
         product.block = rows_at_a_time(p, &product);
         if (!product.block)
             continue;
-        while (reader < n && !reads_root(p, &sorted[reader], p->slot[product.y].root))
+        while (reader < n && !reads_root(p, &sorted[reader], p->buffer[product.y].root))
             reader++;
         if (reader < start || reader == n || !fits(p, &product, &sorted[start], n - start))
             continue;
         memmove(&sorted[j], &sorted[j + 1], (size_t)(start - j - 1) * sizeof *sorted);
         product.kind = PRODUCT_STEP;
         product.width = shape_at(p, product.y)->dim[1];
-        product.sinks = sorted[start].sinks;
+        product.reductions = sorted[start].reductions;
         if (product.block < sorted[start].block)
             product.block = sorted[start].block;
         sorted[--start] = product;
@@ -202,8 +202,8 @@ static void sort_steps(fg_program *p, step *sorted, group *g)
                 sorted[n++] = *s;
                 s->group = 0;
             } else if ((sum = kind_of_sink(p, s, &sorted[start], g, &width)) != RUN) {
-                g->passed[p->slot[s->y].root] = g->number;
-                sorted[start].sinks++;
+                g->passed[p->buffer[s->y].root] = g->number;
+                sorted[start].reductions++;
                 sorted[start].width = width;
                 sorted[n] = *s;
                 sorted[n].kind = sum;
@@ -216,7 +216,7 @@ static void sort_steps(fg_program *p, step *sorted, group *g)
                 ahead++;
                 s->group = 0;
             } else {
-                g->passed[p->slot[s->y].root] = g->number;
+                g->passed[p->buffer[s->y].root] = g->number;
                 passed++;
             }
         }
@@ -230,13 +230,13 @@ static void sort_steps(fg_program *p, step *sorted, group *g)
 int fg_program_fuse(fg_program *p)
 {
     step *sorted = malloc((size_t)(p->n_steps + 1) * sizeof *sorted);
-    int *marks = calloc(3 * (size_t)p->n_slots + 1, sizeof *marks);
+    int *marks = calloc(3 * (size_t)p->n_buffers + 1, sizeof *marks);
     if (!sorted || !marks) {
         free(sorted);
         free(marks);
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     }
-    sort_steps(p, sorted, &(group){0, marks, marks + p->n_slots, marks + 2 * p->n_slots});
+    sort_steps(p, sorted, &(group){0, marks, marks + p->n_buffers, marks + 2 * p->n_buffers});
     free(marks);
     free(p->step);
     p->step = sorted;

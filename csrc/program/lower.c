@@ -1,4 +1,4 @@
-/* plan.c: steps to run. */
+/* lower.c: steps to run. */
 #include "record/ir.h"
 
 #include <stdlib.h>
@@ -24,7 +24,7 @@ static int is_stretch(const fg_shape *x, const int64_t *attr, const fg_shape *pa
 }
 
 /* Is a value another one's elements, `shift` elements on? */
-static int is_view(const fg_program *p, const note *a, int64_t *shift)
+static int is_view(const fg_program *p, const instruction *a, int64_t *shift)
 {
     *shift = 0;
     if (a->op == FG_OP_part)                    /* of bytes */
@@ -36,24 +36,24 @@ static int is_view(const fg_program *p, const note *a, int64_t *shift)
 
 /* Can an unslice's operand be computed in its place within the result, `shift` elements on? Only zeros around it, no
  * more than it is large itself, are then left to do. */
-static int is_inlaid(const fg_program *p, const note *a, int64_t *shift)
+static int can_pad_in_place(const fg_program *p, const instruction *a, int64_t *shift)
 {
     if (a->op != FG_OP_unslice)
         return 0;
-    int v = operands_of(p, a)[0], root = p->slot[v].root;
-    return values_of(p)[root].from == RESULT && !p->slot[root].inlaid && bytes_at(p, root) == bytes_at(p, v) &&
+    int v = operands_of(p, a)[0], root = p->buffer[v].root;
+    return values_of(p)[root].from == RESULT && !p->buffer[root].padded_in_place && bytes_at(p, root) == bytes_at(p, v) &&
            bytes_at(p, a->y) <= 2 * bytes_at(p, v) &&
            is_stretch(shape_at(p, a->y), attrs_of(p, a), shape_at(p, v), shift);
 }
 
 /* Is every operand of the size of the result, a single element or a repeated row? Then one kernel call, or one a block,
  * does it. */
-static int is_flat(const fg_program *p, const note *a)
+static int is_flat(const fg_program *p, const instruction *a)
 {
     int64_t n = shape_at(p, a->y)->size;
     for (int i = 0; i < a->n_in; i++) {
         int v = operands_of(p, a)[i];
-        if (v >= 0 && shape_at(p, v)->size != n && shape_at(p, v)->size != 1 && !p->slot[v].period)
+        if (v >= 0 && shape_at(p, v)->size != n && shape_at(p, v)->size != 1 && !p->buffer[v].period)
             return 0;
     }
     return n > 0;
@@ -63,7 +63,7 @@ static int is_flat(const fg_program *p, const note *a)
 static void choose_kernel(const fg_program *p, step *s)
 {
     int op = s->op, vjp = (op - FG_N_OPS) / 2;
-    int dtype = p->slot[s->in[op == FG_OP_where || op >= FG_N_OPS ? s->n_in - 1 : 0]].array.dtype;
+    int dtype = p->buffer[s->in[op == FG_OP_where || op >= FG_N_OPS ? s->n_in - 1 : 0]].array.dtype;
     if (!FG_IS_FLOAT(dtype))
         return;
     const fg_elementwise_kernels *k = fg_kernels[dtype].elementwise;
@@ -130,11 +130,11 @@ static int allocates(const fg_program *p, const step *s)
     return stretches > 1;
 }
 
-static void prepare_step(fg_program *p, step *s, const note *a)
+static void prepare_step(fg_program *p, step *s, const instruction *a)
 {
     *s = (step){.kind = RUN, .group = 1, .op = a->op, .y = a->y, .n_in = a->n_in, .n_attr = a->n_attr,
                 .in = operands_of(p, a), .attr = attrs_of(p, a), .n = shape_at(p, a->y)->size,
-                .itemsize = fg_itemsize(p->slot[a->y].array.dtype)};
+                .itemsize = fg_itemsize(p->buffer[a->y].array.dtype)};
     s->kernel = (void *)(a->op >= FG_N_ELEMENTWISE && a->op < FG_N_OPS ? fg_ops[a->op].run : fg_run);
     p->work += work_of(p, s);
     p->draws = p->draws || fg_draws(s->op, s->attr);
@@ -143,38 +143,38 @@ static void prepare_step(fg_program *p, step *s, const note *a)
         choose_kernel(p, s);
 }
 
-/* ---- slots and steps --------------------------------------------------------------------------------------- */
+/* ---- buffers and steps --------------------------------------------------------------------------------------- */
 /* An output must have memory of its own: one that is an input, a constant, a view of another output or named twice
  * gets a copy made at the end. Outputs that are kept may share theirs. */
 static int separate_outputs(fg_program *p)
 {
     for (int i = 0; i < p->n_out; i++) {
-        int v = p->out[i], root = p->slot[v].root, kept = fg_program_keeps(p, i);
-        slot *memory = &p->slot[root];
+        int v = p->out[i], root = p->buffer[v].root, kept = fg_program_keeps(p, i);
+        buffer *memory = &p->buffer[root];
         int whole = shape_at(p, v)->size == shape_at(p, root)->size;
         if (values_of(p)[root].from == RESULT && memory->output < 0 &&
-            (kept || (whole && !memory->kept && !memory->inlaid))) {
+            (kept || (whole && !memory->kept && !memory->padded_in_place))) {
             if (kept)
                 memory->kept = 1;
             else
                 memory->output = i;
             continue;
         }
-        /* The slots were allotted with room for one such copy an output, behind the values. */
+        /* The buffers were allotted with room for one such copy an output, behind the values. */
         int copy = p->values.n + i;
-        p->slot[copy] = (slot){.array = p->slot[v].array, .root = copy, .output = kept ? -1 : i, .kept = kept,
+        p->buffer[copy] = (buffer){.array = p->buffer[v].array, .root = copy, .output = kept ? -1 : i, .kept = kept,
                                .offset = -1};
-        p->slot[copy].array.data = NULL;
-        fg_shape_ref(p->slot[copy].array.shape);
+        p->buffer[copy].array.data = NULL;
+        fg_shape_ref(p->buffer[copy].array.shape);
         p->out[i] = copy;
-        note *n = fg_list_add(&p->notes, sizeof *n);
+        instruction *n = fg_list_add(&p->instructions, sizeof *n);
         int *operand = n ? fg_list_add(&p->operands, sizeof *operand) : NULL;
         int64_t *attr = operand ? fg_list_add(&p->attrs, sizeof *attr) : NULL;
         if (!attr)
             return FG_NO_MEMORY;
         *operand = v;
-        *attr = p->slot[v].array.dtype;
-        *n = (note){FG_OP_cast, 1, 1, copy, p->operands.n - 1, p->attrs.n - 1};
+        *attr = p->buffer[v].array.dtype;
+        *n = (instruction){FG_OP_cast, 1, 1, copy, p->operands.n - 1, p->attrs.n - 1};
     }
     return FG_OK;
 }
@@ -182,43 +182,43 @@ static int separate_outputs(fg_program *p)
 static int make_slots(fg_program *p)
 {
     int n = p->values.n;
-    p->n_slots = n + p->n_out;
-    p->slot = calloc((size_t)p->n_slots + 1, sizeof *p->slot);
-    if (!p->slot)
+    p->n_buffers = n + p->n_out;
+    p->buffer = calloc((size_t)p->n_buffers + 1, sizeof *p->buffer);
+    if (!p->buffer)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     for (int v = 0; v < n; v++) {
         const fg_array *x = values_of(p)[v].array;
-        p->slot[v] = (slot){.root = v, .output = -1, .offset = -1};
+        p->buffer[v] = (buffer){.root = v, .output = -1, .offset = -1};
         if (!x)                                 /* a constant that nothing needs */
             continue;
-        p->slot[v] = (slot){.array = {.refs = 1, .dtype = x->dtype, .storage = FG_OWNED,
+        p->buffer[v] = (buffer){.array = {.refs = 1, .dtype = x->dtype, .storage = FG_OWNED,
                                       .shape = fg_shape_ref(x->shape)},
                             .root = v, .output = -1, .offset = -1};
         if (values_of(p)[v].from == CONSTANT)
-            p->slot[v].array.data = x->data;
+            p->buffer[v].array.data = x->data;
     }
-    for (int k = 0; k < p->notes.n; k++) {
-        const note *a = &notes_of(p)[k];
+    for (int k = 0; k < p->instructions.n; k++) {
+        const instruction *a = &instructions_of(p)[k];
         int64_t shift;
-        int inlaid = is_inlaid(p, a, &shift);
-        if (!inlaid && !is_view(p, a, &shift))
+        int padded_in_place = can_pad_in_place(p, a, &shift);
+        if (!padded_in_place && !is_view(p, a, &shift))
             continue;
-        const slot *x = &p->slot[operands_of(p, a)[0]];
+        const buffer *x = &p->buffer[operands_of(p, a)[0]];
         shift *= (int64_t)fg_itemsize(x->array.dtype);
-        p->slot[a->y].root = x->root;
-        p->slot[a->y].shift = inlaid ? -shift : x->shift + shift;
-        if (inlaid) {
-            slot *root = &p->slot[x->root];
-            root->inlaid = 1;
+        p->buffer[a->y].root = x->root;
+        p->buffer[a->y].shift = padded_in_place ? -shift : x->shift + shift;
+        if (padded_in_place) {
+            buffer *root = &p->buffer[x->root];
+            root->padded_in_place = 1;
             root->before = shift;
             root->after = bytes_at(p, a->y) - shift - bytes_at(p, x->root);
         }
     }
     /* A product that only another one is added to begins in the memory of that one's result. */
-    for (int k = p->notes.n - 1; k >= 0; k--) {
-        const note *a = &notes_of(p)[k];
-        if (is_collected(a) && values_of(p)[operands_of(p, a)[2]].from == RESULT)
-            p->slot[operands_of(p, a)[2]].root = p->slot[a->y].root;
+    for (int k = p->instructions.n - 1; k >= 0; k--) {
+        const instruction *a = &instructions_of(p)[k];
+        if (is_accumulated(a) && values_of(p)[operands_of(p, a)[2]].from == RESULT)
+            p->buffer[operands_of(p, a)[2]].root = p->buffer[a->y].root;
     }
     return FG_OK;
 }
@@ -239,8 +239,8 @@ static int is_row(const fg_program *p, int v, int y)
     return row->size < whole->size;
 }
 
-/* Is a note a long elementwise step that would be flat if rows were repeated? */
-static int stretches_rows(const fg_program *p, const note *a)
+/* Is a instruction a long elementwise step that would be flat if rows were repeated? */
+static int stretches_rows(const fg_program *p, const instruction *a)
 {
     int rows = 0;
     for (int i = 0; i < a->n_in; i++) {
@@ -258,7 +258,7 @@ static int stretches_rows(const fg_program *p, const note *a)
     return s.kind != RUN;
 }
 
-/* The slot of row v repeated, so often that a block may begin anywhere in its first copy; -1: no memory. */
+/* The buffer of row v repeated, so often that a block may begin anywhere in its first copy; -1: no memory. */
 static int repeated(fg_program *p, int v)
 {
     const fg_shape *row = shape_at(p, v);
@@ -268,41 +268,41 @@ static int repeated(fg_program *p, int v)
         dim[i + lead] = row->dim[i];
     dim[0] = copies;
     fg_shape *shape = fg_shape_new(row->ndim + lead, dim);
-    slot *grown = shape ? realloc(p->slot, (size_t)(p->n_slots + 1) * sizeof *grown) : NULL;
+    buffer *grown = shape ? realloc(p->buffer, (size_t)(p->n_buffers + 1) * sizeof *grown) : NULL;
     if (!grown) {
         fg_shape_unref(shape);
         fg_fail(FG_NO_MEMORY, "no memory for a program");
         return -1;
     }
-    p->slot = grown;
-    p->slot[p->n_slots] = (slot){.array = {.refs = 1, .dtype = p->slot[v].array.dtype, .storage = FG_OWNED,
+    p->buffer = grown;
+    p->buffer[p->n_buffers] = (buffer){.array = {.refs = 1, .dtype = p->buffer[v].array.dtype, .storage = FG_OWNED,
                                            .shape = shape},
-                                 .root = p->n_slots, .output = -1, .offset = -1, .period = row->size};
-    return p->n_slots++;
+                                 .root = p->n_buffers, .output = -1, .offset = -1, .period = row->size};
+    return p->n_buffers++;
 }
 
-static int add_repetition(fg_program *p, list *notes, int v, int copy)
+static int add_repetition(fg_program *p, list *instructions, int v, int copy)
 {
     int *operand = fg_list_add(&p->operands, sizeof *operand);
-    note *n = operand ? fg_list_add(notes, sizeof *n) : NULL;
+    instruction *n = operand ? fg_list_add(instructions, sizeof *n) : NULL;
     if (!n)
         return FG_NO_MEMORY;
     *operand = v;
-    *n = (note){.op = FG_OP_broadcast_to, .n_in = 1, .y = copy, .in = p->operands.n - 1};
+    *n = (instruction){.op = FG_OP_broadcast_to, .n_in = 1, .y = copy, .in = p->operands.n - 1};
     return FG_OK;
 }
 
-/* Let long elementwise notes read rows, such as a bias, from memory where they are repeated, which is filled as soon as
+/* Let long elementwise instructions read rows, such as a bias, from memory where they are repeated, which is filled as soon as
  * the row is there. So they are flat, and whole chains over a matrix are a group. */
 static int repeat_rows(fg_program *p)
 {
-    int n = p->n_slots, n_rows = 0, status = FG_OK;
-    int *copy = calloc((size_t)n + 1, sizeof *copy);            /* of each value: the slot where it is repeated */
-    list notes = {0, 0, NULL};
+    int n = p->n_buffers, n_rows = 0, status = FG_OK;
+    int *copy = calloc((size_t)n + 1, sizeof *copy);            /* of each value: the buffer where it is repeated */
+    list instructions = {0, 0, NULL};
     if (!copy)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
-    for (int k = 0; k < p->notes.n; k++) {
-        const note *a = &notes_of(p)[k];
+    for (int k = 0; k < p->instructions.n; k++) {
+        const instruction *a = &instructions_of(p)[k];
         int stretched = stretches_rows(p, a);
         for (int i = 0; !status && stretched && i < a->n_in; i++) {
             int *v = &operands_of(p, a)[i];
@@ -317,30 +317,30 @@ static int repeat_rows(fg_program *p)
     }
     for (int v = 0; !status && n_rows && v < n; v++)
         if (copy[v] && v < p->values.n && values_of(p)[v].from != RESULT)
-            status = add_repetition(p, &notes, v, copy[v]);
-    for (int k = 0; !status && n_rows && k < p->notes.n; k++) {
-        note a = notes_of(p)[k], *b = fg_list_add(&notes, sizeof *b);
+            status = add_repetition(p, &instructions, v, copy[v]);
+    for (int k = 0; !status && n_rows && k < p->instructions.n; k++) {
+        instruction a = instructions_of(p)[k], *b = fg_list_add(&instructions, sizeof *b);
         if (!b)
             status = FG_NO_MEMORY;
         else
             *b = a;
         if (b && copy[a.y])
-            status = add_repetition(p, &notes, a.y, copy[a.y]);
+            status = add_repetition(p, &instructions, a.y, copy[a.y]);
     }
     if (!status && n_rows) {
-        list old = p->notes;
-        p->notes = notes;
-        notes = old;
+        list old = p->instructions;
+        p->instructions = instructions;
+        instructions = old;
     }
     free(copy);
-    free(notes.item);
+    free(instructions.item);
     return status;
 }
 
 /* ---- gradients that are never there as a whole ---------------------------------------------------------------- */
 /* How many rows of a product of matrices to have at a time: 0, all of them, if its panel and what it reads, which stays
  * as long, are no less memory, or if it reads a parameter, which the updates change. */
-static int64_t panel_of(const fg_program *p, const note *a)
+static int64_t panel_of(const fg_program *p, const instruction *a)
 {
     enum { BYTES = 1 << 20, LEAST_ROWS = 64 };
     if (a->op != FG_OP_matmul || a->n_in != 2 || shape_at(p, a->y)->ndim != 2 || !shape_at(p, a->y)->size)
@@ -349,7 +349,7 @@ static int64_t panel_of(const fg_program *p, const note *a)
     int64_t most = BYTES / row > LEAST_ROWS ? BYTES / row : LEAST_ROWS, panels = (m + most - 1) / most;
     int64_t rows = (m + panels - 1) / panels, bytes = rows * row;
     for (int i = 0; i < 2; i++) {
-        int root = p->slot[operands_of(p, a)[i]].root;
+        int root = p->buffer[operands_of(p, a)[i]].root;
         if (root < p->n_kept)
             return 0;
         if (values_of(p)[root].from == RESULT)
@@ -358,22 +358,22 @@ static int64_t panel_of(const fg_program *p, const note *a)
     return bytes < bytes_at(p, a->y) ? rows : 0;
 }
 
-/* Gradients that only their parameters' updates read, as train.c does a step whose first inputs are the parameters. */
+/* Gradients that only their parameters' updates read, as training.c does a step whose first inputs are the parameters. */
 static int find_panels(fg_program *p)
 {
-    int *uses = calloc((size_t)p->n_slots + 1, sizeof *uses);
+    int *uses = calloc((size_t)p->n_buffers + 1, sizeof *uses);
     if (!uses)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     for (int i = 0; i < p->n_out; i++)          /* to be another output, or a part of one, is too many */
-        uses[p->slot[p->out[i]].root] += i < p->n_out - p->n_kept || p->slot[p->out[i]].root != p->out[i] ? 2 : 1;
+        uses[p->buffer[p->out[i]].root] += i < p->n_out - p->n_kept || p->buffer[p->out[i]].root != p->out[i] ? 2 : 1;
     for (int k = 0; k < p->operands.n; k++) {
         int v = ((int *)p->operands.item)[k];
-        uses[v < 0 ? p->n_slots : p->slot[v].root]++;
+        uses[v < 0 ? p->n_buffers : p->buffer[v].root]++;
     }
-    for (int k = 0; k < p->notes.n; k++) {
-        slot *y = &p->slot[notes_of(p)[k].y];
-        if (y->kept && uses[notes_of(p)[k].y] == 1)
-            y->panel = panel_of(p, &notes_of(p)[k]);
+    for (int k = 0; k < p->instructions.n; k++) {
+        buffer *y = &p->buffer[instructions_of(p)[k].y];
+        if (y->kept && uses[instructions_of(p)[k].y] == 1)
+            y->panel = panel_of(p, &instructions_of(p)[k]);
         y->kept = y->kept && !y->panel;
     }
     free(uses);
@@ -382,13 +382,13 @@ static int find_panels(fg_program *p)
 
 static int make_steps(fg_program *p)
 {
-    p->step = calloc((size_t)p->notes.n + 1, sizeof *p->step);
+    p->step = calloc((size_t)p->instructions.n + 1, sizeof *p->step);
     if (!p->step)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     for (int late = 0; late < 2; late++)
-        for (int k = 0; k < p->notes.n; k++) {
-            const note *a = &notes_of(p)[k];
-            const slot *y = &p->slot[a->y];
+        for (int k = 0; k < p->instructions.n; k++) {
+            const instruction *a = &instructions_of(p)[k];
+            const buffer *y = &p->buffer[a->y];
             if (!!y->panel == late && (y->root == a->y || a->op == FG_OP_matmul)) {
                 prepare_step(p, &p->step[p->n_steps++], a);
                 p->n_late += late;
@@ -400,22 +400,22 @@ static int make_steps(fg_program *p)
 /* Before a value is computed within the result of an unslice, the zeros around it. */
 static int add_zeros(fg_program *p)
 {
-    step *all = malloc((size_t)(p->n_steps + p->notes.n + 1) * sizeof *all);
-    int *zeros = calloc((size_t)p->n_slots + 1, sizeof *zeros), n = 0;  /* of a root: the note, from 1 on */
+    step *all = malloc((size_t)(p->n_steps + p->instructions.n + 1) * sizeof *all);
+    int *zeros = calloc((size_t)p->n_buffers + 1, sizeof *zeros), n = 0;  /* of a root: the instruction, from 1 on */
     if (!all || !zeros) {
         free(all);
         free(zeros);
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     }
-    for (int k = 0; k < p->notes.n; k++)
-        if (notes_of(p)[k].op == FG_OP_unslice && p->slot[notes_of(p)[k].y].root != notes_of(p)[k].y)
-            zeros[p->slot[notes_of(p)[k].y].root] = k + 1;
+    for (int k = 0; k < p->instructions.n; k++)
+        if (instructions_of(p)[k].op == FG_OP_unslice && p->buffer[instructions_of(p)[k].y].root != instructions_of(p)[k].y)
+            zeros[p->buffer[instructions_of(p)[k].y].root] = k + 1;
     for (int k = 0, size; k < p->n_steps; k += size) {
         size = p->step[k].group;
         for (int j = k; j < k + size; j++) {
-            int *zero = &zeros[p->slot[p->step[j].y].root];
+            int *zero = &zeros[p->buffer[p->step[j].y].root];
             if (*zero)
-                prepare_step(p, &all[n++], &notes_of(p)[*zero - 1]);
+                prepare_step(p, &all[n++], &instructions_of(p)[*zero - 1]);
             *zero = 0;
         }
         for (int j = k; j < k + size; j++)
@@ -428,19 +428,19 @@ static int add_zeros(fg_program *p)
     return FG_OK;
 }
 
-int fg_program_plan(fg_program *p)
+int fg_program_lower(fg_program *p)
 {
     int status;
     if ((status = make_slots(p)) || (status = separate_outputs(p)))
         return status;
-    for (int i = p->values.n; i < p->n_slots; i++)      /* the copies' slots; those not needed stay empty */
-        if (!p->slot[i].array.shape)
-            p->slot[i] = (slot){.root = i, .output = -1, .offset = -1};
+    for (int i = p->values.n; i < p->n_buffers; i++)      /* the copies' buffers; those not needed stay empty */
+        if (!p->buffer[i].array.shape)
+            p->buffer[i] = (buffer){.root = i, .output = -1, .offset = -1};
     if ((status = repeat_rows(p)) || (status = find_panels(p)) || (status = make_steps(p)))
         return status;
-    if ((status = fg_program_fuse(p)) || (status = fg_program_recompute(p)) || (status = add_zeros(p)) ||
-        (status = fg_program_place(p)))
+    if ((status = fg_program_fuse(p)) || (status = fg_program_rematerialize(p)) || (status = add_zeros(p)) ||
+        (status = fg_program_plan_memory(p)))
         return status;
-    fg_program_finish(p);
+    fg_program_specialize(p);
     return FG_OK;
 }

@@ -1,13 +1,13 @@
-/* places.c: where in one arena each result of a program lies. */
+/* memory_plan.c: where in one arena each result of a program lies. */
 #include "record/ir.h"
 
 #include <stdlib.h>
 
 /* ---- lifetimes --------------------------------------------------------------------------------------------------- */
-void fg_program_lifetimes(fg_program *p)
+void fg_program_liveness(fg_program *p)
 {
-    for (int v = 0; v < p->n_slots; v++)
-        p->slot[v].first = p->slot[v].last = p->slot[v].reader = -1;
+    for (int v = 0; v < p->n_buffers; v++)
+        p->buffer[v].first = p->buffer[v].last = p->buffer[v].reader = -1;
     for (int k = 0, group_end = -1, group_start = 0; k < p->n_steps; k++) {
         step *s = &p->step[k];
         if (k > group_end) {
@@ -15,7 +15,7 @@ void fg_program_lifetimes(fg_program *p)
             group_end = k + s->group - 1;
         }
         /* Within a group the first block of the last step runs before the last block of the first. */
-        slot *y = &p->slot[p->slot[s->y].root];
+        buffer *y = &p->buffer[p->buffer[s->y].root];
         if (y->first < 0)
             y->first = group_start;
         if (y->last < group_end)
@@ -23,15 +23,15 @@ void fg_program_lifetimes(fg_program *p)
         for (int i = 0; i < s->n_in; i++) {
             if (s->in[i] < 0)
                 continue;
-            slot *x = &p->slot[p->slot[s->in[i]].root];
+            buffer *x = &p->buffer[p->buffer[s->in[i]].root];
             x->last = k < p->n_steps - p->n_late ? group_end : p->n_steps;     /* late steps may run twice */
             x->reader = k;
         }
     }
-    for (int v = 0; v < p->n_slots; v++)
-        if (p->slot[v].kept) {
-            p->slot[v].last = p->n_steps;
-            p->slot[v].reader = -1;
+    for (int v = 0; v < p->n_buffers; v++)
+        if (p->buffer[v].kept) {
+            p->buffer[v].last = p->n_steps;
+            p->buffer[v].reader = -1;
         }
 }
 
@@ -43,14 +43,14 @@ static void find_blockwise(fg_program *p)
         if (end - k < 2)
             continue;
         for (int j = k; j < end; j++) {
-            slot *y = &p->slot[p->step[j].y];
+            buffer *y = &p->buffer[p->step[j].y];
             if (y->root == p->step[j].y && y->output < 0 && y->last == end - 1)
                 y->blockwise = (int)p->step[k].block;
         }
     }
-    for (int v = 0; v < p->n_slots; v++)
-        if (p->slot[v].root != v)               /* what is viewed is read as a whole */
-            p->slot[p->slot[v].root].blockwise = 0;
+    for (int v = 0; v < p->n_buffers; v++)
+        if (p->buffer[v].root != v)               /* what is viewed is read as a whole */
+            p->buffer[p->buffer[v].root].blockwise = 0;
 }
 
 /* ---- gaps between places ----------------------------------------------------------------------------------------- */
@@ -59,16 +59,16 @@ typedef struct { int64_t offset, bytes; } gap;
 static int64_t aligned(int64_t bytes) { return (bytes + FG_ALIGN - 1) / FG_ALIGN * FG_ALIGN; }
 
 /* Of n elements and the zeros around them: a place even for nothing. */
-static int64_t bytes_for(const slot *s, int64_t n)
+static int64_t bytes_for(const buffer *s, int64_t n)
 {
     return aligned(s->before) + aligned((n ? n : 1) * (int64_t)fg_itemsize(s->array.dtype) + s->after);
 }
 
-static int64_t whole_bytes(const slot *s) { return bytes_for(s, s->array.shape->size); }
+static int64_t whole_bytes(const buffer *s) { return bytes_for(s, s->array.shape->size); }
 
 /* Neighbours a little less than a page apart are moved apart: a store that straddles the page offset of a later load
  * holds that load up, which made small programs up to 1.7 times slower. */
-static int64_t bytes_of(const slot *s)
+static int64_t bytes_of(const buffer *s)
 {
     enum { PAGE = 4096, NEAR = 512 };
     int64_t bytes = s->blockwise ? bytes_for(s, s->blockwise) :
@@ -132,15 +132,15 @@ typedef struct {
     list dead;                  /* of int: roots that the group has read for the last time */
 } arena;
 
-static int in_arena(const slot *s, int v) { return s->root == v && s->output < 0 && s->first >= 0; }
+static int in_arena(const buffer *s, int v) { return s->root == v && s->output < 0 && s->first >= 0; }
 
 /* Does a step read a root element for element, if at all? */
 static int reads_in_step(const fg_program *p, const step *s, int root)
 {
     for (int i = 0; i < s->n_in; i++)
-        if (s->in[i] >= 0 && p->slot[s->in[i]].root == root &&
+        if (s->in[i] >= 0 && p->buffer[s->in[i]].root == root &&
             (s->kind == PRODUCT_STEP || shape_at(p, s->in[i])->size != s->n || shape_at(p, root)->size != s->n ||
-             p->slot[root].period))
+             p->buffer[root].period))
             return 0;
     return 1;
 }
@@ -148,7 +148,7 @@ static int reads_in_step(const fg_program *p, const step *s, int root)
 /* Is this the last read of a root in a group, element by element as all of its others there? */
 static int dies_in_step(const fg_program *p, int start, int k, int root)
 {
-    int in_step = p->slot[root].reader == k;
+    int in_step = p->buffer[root].reader == k;
     for (int j = start; in_step && j <= k; j++)
         in_step = reads_in_step(p, &p->step[j], root);
     return in_step;
@@ -161,22 +161,22 @@ static void store_products(fg_program *p, int start, int end)
     int results = 0;
     for (int k = start; k < end; k++) {
         const step *s = &p->step[k];
-        int y = p->slot[s->y].root;
+        int y = p->buffer[s->y].root;
         if (s->kind >= SUM_STEP)
             continue;
-        results += in_arena(&p->slot[y], y) && !p->slot[y].blockwise;
+        results += in_arena(&p->buffer[y], y) && !p->buffer[y].blockwise;
         for (int i = 0; i < s->n_in; i++) {
-            int root = s->in[i] < 0 ? -1 : p->slot[s->in[i]].root, again = 0;
+            int root = s->in[i] < 0 ? -1 : p->buffer[s->in[i]].root, again = 0;
             for (int j = 0; j < i; j++)
-                again = again || (s->in[j] >= 0 && p->slot[s->in[j]].root == root);
-            if (root >= 0 && !again && in_arena(&p->slot[root], root) && !p->slot[root].blockwise &&
+                again = again || (s->in[j] >= 0 && p->buffer[s->in[j]].root == root);
+            if (root >= 0 && !again && in_arena(&p->buffer[root], root) && !p->buffer[root].blockwise &&
                 dies_in_step(p, start, k, root))
                 results--;
         }
     }
     for (int k = start; k < end && results > 0; k++)
-        if (p->step[k].kind == PRODUCT_STEP && p->slot[p->step[k].y].blockwise) {
-            p->slot[p->step[k].y].blockwise = 0;
+        if (p->step[k].kind == PRODUCT_STEP && p->buffer[p->step[k].y].blockwise) {
+            p->buffer[p->step[k].y].blockwise = 0;
             results--;
         }
 }
@@ -187,8 +187,8 @@ static int find_dead(fg_program *p, arena *a, int start, int k)
 {
     const step *s = &p->step[k];
     for (int i = 0; s->kind != RUN && i < s->n_in; i++) {
-        int root = s->in[i] < 0 ? -1 : p->slot[s->in[i]].root;
-        slot *x = root < 0 ? NULL : &p->slot[root];
+        int root = s->in[i] < 0 ? -1 : p->buffer[s->in[i]].root;
+        buffer *x = root < 0 ? NULL : &p->buffer[root];
         if (!x || !in_arena(x, root) || x->reader != k || x->blockwise)
             continue;
         int in_step = dies_in_step(p, start, k, root);
@@ -203,12 +203,12 @@ static int find_dead(fg_program *p, arena *a, int start, int k)
 }
 
 /* One of those places, for the elements of y; or NULL. */
-static slot *take_dead(fg_program *p, arena *a, const slot *y)
+static buffer *take_dead(fg_program *p, arena *a, const buffer *y)
 {
     int *dead = a->dead.item;
     for (int i = a->dead.n - 1; i >= 0; i--)
-        if (p->slot[dead[i]].array.dtype == y->array.dtype) {
-            slot *x = &p->slot[dead[i]];
+        if (p->buffer[dead[i]].array.dtype == y->array.dtype) {
+            buffer *x = &p->buffer[dead[i]];
             dead[i] = dead[--a->dead.n];
             return x;
         }
@@ -222,8 +222,8 @@ static int64_t carried_place(const fg_program *p, int start, int k, int v)
     const step *s = &p->step[k];
     for (int i = 0; i < p->n_carried; i++) {
         int input = p->first_carried + i;
-        const slot *x = &p->slot[input];
-        if (!is_lodged(p, input) || p->slot[p->out[i]].root != v || bytes_at(p, p->out[i]) != bytes_at(p, v))
+        const buffer *x = &p->buffer[input];
+        if (!is_arena_resident(p, input) || p->buffer[p->out[i]].root != v || bytes_at(p, p->out[i]) != bytes_at(p, v))
             continue;
         int flat = s->kind != RUN && s->group == 1 && start == k && x->array.shape->size == s->n;
         int added = s->op == FG_OP_matmul && s->n_in == 3 && s->in[2] == input;
@@ -235,8 +235,8 @@ static int64_t carried_place(const fg_program *p, int start, int k, int v)
 
 static int place_whole(fg_program *p, arena *a, int start, int k)
 {
-    int v = p->slot[p->step[k].y].root, status = find_dead(p, a, start, k);
-    slot *y = &p->slot[v], *x;
+    int v = p->buffer[p->step[k].y].root, status = find_dead(p, a, start, k);
+    buffer *y = &p->buffer[v], *x;
     if (status || !in_arena(y, v) || y->blockwise || y->offset >= 0)
         return status;
     p->separate_bytes += whole_bytes(y);
@@ -254,10 +254,10 @@ static int place_whole(fg_program *p, arena *a, int start, int k)
 /* A blockwise value lives from its step to its last reader even within the group. */
 static int place_block(fg_program *p, arena *a, int k)
 {
-    slot *y = &p->slot[p->slot[p->step[k].y].root];
+    buffer *y = &p->buffer[p->buffer[p->step[k].y].root];
     int status = FG_OK;
     for (int i = 0; !status && i < p->step[k].n_in; i++) {
-        slot *dead = p->step[k].in[i] < 0 ? NULL : &p->slot[p->slot[p->step[k].in[i]].root];
+        buffer *dead = p->step[k].in[i] < 0 ? NULL : &p->buffer[p->buffer[p->step[k].in[i]].root];
         if (dead && dead->blockwise && dead->reader == k) {
             dead->reader = -1;
             status = add_gap(&a->free_blocks, dead->offset, bytes_of(dead));
@@ -282,8 +282,8 @@ static int give_back_dead(fg_program *p, arena *a, int start, int end, const int
     int status = FG_OK;
     for (int j = start; j <= end; j++)
         for (int v = dying[j]; !status && v >= 0; v = next[v])
-            if (p->slot[v].last >= 0 && !p->slot[v].blockwise)
-                status = give_back(&a->gaps, p->slot[v].offset - aligned(p->slot[v].before), bytes_of(&p->slot[v]));
+            if (p->buffer[v].last >= 0 && !p->buffer[v].blockwise)
+                status = give_back(&a->gaps, p->buffer[v].offset - aligned(p->buffer[v].before), bytes_of(&p->buffer[v]));
     const gap *block = a->blocks.item;
     for (int i = 0; !status && i < a->blocks.n; i++)
         status = give_back(&a->gaps, block[i].offset, block[i].bytes);
@@ -302,16 +302,16 @@ static int64_t partial_sums_bytes(const step *first)
     return aligned(bytes);
 }
 
-int fg_program_place(fg_program *p)
+int fg_program_plan_memory(fg_program *p)
 {
     arena a = {{0}, {0}, {0}, {0}};
-    int status = FG_OK, n = p->n_slots;
+    int status = FG_OK, n = p->n_buffers;
     for (int v = 0; v < p->n_in; v++)
-        if (is_lodged(p, v)) {
-            p->slot[v].offset = p->arena_bytes;
+        if (is_arena_resident(p, v)) {
+            p->buffer[v].offset = p->arena_bytes;
             p->arena_bytes += FG_ALIGN;
         }
-    fg_program_lifetimes(p);
+    fg_program_liveness(p);
     find_blockwise(p);
     for (int k = 0; k < p->n_steps; k += p->step[k].group)
         if (p->step[k].kind == PRODUCT_STEP)
@@ -323,9 +323,9 @@ int fg_program_place(fg_program *p)
     for (int k = 0; !status && k <= p->n_steps; k++)
         dying[k] = -1;
     for (int v = 0; !status && v < n; v++)
-        if (in_arena(&p->slot[v], v)) {
-            next[v] = dying[p->slot[v].last];
-            dying[p->slot[v].last] = v;
+        if (in_arena(&p->buffer[v], v)) {
+            next[v] = dying[p->buffer[v].last];
+            dying[p->buffer[v].last] = v;
         }
     for (int k = 0; !status && k < p->n_steps; k += p->step[k].group) {
         int end = k + p->step[k].group - 1;

@@ -1,4 +1,4 @@
-/* recompute.c: cheap values computed anew where a later group reads them, instead of stored until then.
+/* rematerialize.c: cheap values computed anew where a later group reads them, instead of stored until then.
  *
  * So the derivative's groups repeat what the value's group did in passing, out of inputs and of what is stored anyway:
  * no other value lives longer. A value is computed anew in every later group that reads it, or in none.
@@ -16,10 +16,10 @@ enum {
 
 typedef struct {
     fg_program *p;
-    int *maker;                 /* of each slot: the step that computes it element by element, or -1 */
+    int *maker;                 /* of each buffer: the step that computes it element by element, or -1 */
     int *reads;                 /* how many operands in later groups it is; -1: it must be stored */
     int *wanted;                /* in which group a step that is needed reads it, the last such ... */
-    int *copied, *copy;         /* ... and it was computed anew, and the slot of that */
+    int *copied, *copy;         /* ... and it was computed anew, and the buffer of that */
     char *anew;                 /* is it, in each later group? */
     char *needed;               /* of each step: is it? */
     step *all;                  /* the new steps */
@@ -46,8 +46,8 @@ static int is_cheap(const step *s)
 /* Is v there anyway until step `end`, or no large memory? */
 static int stays(const pass *a, int v, int end)
 {
-    int root = a->p->slot[v].root;
-    const slot *s = &a->p->slot[root];
+    int root = a->p->buffer[v].root;
+    const buffer *s = &a->p->buffer[root];
     return root < a->p->n_in || s->array.data || s->output >= 0 || s->kept || s->array.shape->size == 1 || s->period ||
            (s->last >= end && !a->anew[root]);
 }
@@ -72,24 +72,24 @@ static int cost(const pass *a, int v, int end, int most)
 static void look(pass *a)
 {
     fg_program *p = a->p;
-    for (int v = 0; v < p->n_slots; v++) {
+    for (int v = 0; v < p->n_buffers; v++) {
         a->maker[v] = a->wanted[v] = a->copied[v] = -1;
         a->reads[v] = 0;
     }
-    for (int v = 0; v < p->n_slots; v++) {
-        const slot *s = &p->slot[v];
-        if (s->root != v || s->output >= 0 || s->kept || s->inlaid)
+    for (int v = 0; v < p->n_buffers; v++) {
+        const buffer *s = &p->buffer[v];
+        if (s->root != v || s->output >= 0 || s->kept || s->padded_in_place)
             a->reads[s->root] = a->reads[v] = -1;
     }
     for (int k = 0, start = 0; k < p->n_steps; k++) {
         const step *s = &p->step[k];
         start = k < start + p->step[start].group ? start : k;
-        if (s->kind != RUN && s->kind < SUM_STEP && s->n >= FG_FUSE_FROM && p->slot[s->y].root == s->y)
+        if (s->kind != RUN && s->kind < SUM_STEP && s->n >= FG_FUSE_FROM && p->buffer[s->y].root == s->y)
             a->maker[s->y] = k;
         for (int i = 0; i < s->n_in; i++) {
             int v = s->in[i];
             if (v >= 0 && (s->kind == RUN || s->kind == PRODUCT_STEP))
-                a->reads[p->slot[v].root] = -1;
+                a->reads[p->buffer[v].root] = -1;
             else if (v >= 0 && a->maker[v] >= 0 && a->maker[v] < start && a->reads[v] >= 0)
                 a->reads[v]++;
         }
@@ -103,21 +103,21 @@ static int choose(pass *a)
     for (int k = 0; k < a->p->n_steps; k++) {
         int v = a->p->step[k].y;
         a->anew[v] = a->maker[v] == k && a->reads[v] > 0 && bytes_at(a->p, v) >= LEAST &&
-                     cost(a, v, a->p->slot[v].last, MOST) <= MOST;
+                     cost(a, v, a->p->buffer[v].last, MOST) <= MOST;
         n += a->anew[v] ? MOST * a->reads[v] : 0;
     }
     return n;
 }
 
-/* Room for n steps, their operands, and `more` slots. */
+/* Room for n steps, their operands, and `more` buffers. */
 static int make_room(pass *a, int n, int more)
 {
     fg_program *p = a->p;
     int n_operands = p->operands.n + n * FG_RESULT, *old = p->operands.item;
     int *operands = malloc((size_t)n_operands * sizeof *operands);
-    slot *slots = operands ? realloc(p->slot, (size_t)(p->n_slots + more) * sizeof *slots) : NULL;
+    buffer *slots = operands ? realloc(p->buffer, (size_t)(p->n_buffers + more) * sizeof *slots) : NULL;
     if (slots)
-        p->slot = slots;
+        p->buffer = slots;
     if (!slots || !(a->all = malloc((size_t)n * sizeof *a->all))) {
         free(operands);
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
@@ -145,23 +145,23 @@ static void add_step(pass *a, step s, int end, int group)
         s.in = in;
     }
     s.group = 1;
-    s.sinks = 0;
+    s.reductions = 0;
     s.block = s.width = 0;
     a->all[a->n++] = s;
 }
 
-/* The slot of v computed anew in the group that begins with step `group`, once. */
+/* The buffer of v computed anew in the group that begins with step `group`, once. */
 static int compute(pass *a, int v, int end, int group)
 {
     fg_program *p = a->p;
     if (a->copied[v] == group)
         return a->copy[v];
     step s = p->step[a->maker[v]];
-    s.y = a->copy[v] = p->n_slots++;
-    p->slot[s.y] = (slot){.array = p->slot[v].array, .root = s.y, .output = -1, .offset = -1};
-    fg_shape_ref(p->slot[s.y].array.shape);
+    s.y = a->copy[v] = p->n_buffers++;
+    p->buffer[s.y] = (buffer){.array = p->buffer[v].array, .root = s.y, .output = -1, .offset = -1};
+    fg_shape_ref(p->buffer[s.y].array.shape);
     a->copied[v] = group;
-    add_step(a, s, end < 0 ? p->slot[v].last : end, group);
+    add_step(a, s, end < 0 ? p->buffer[v].last : end, group);
     return s.y;
 }
 
@@ -170,7 +170,7 @@ static void find_needed(pass *a, int start, int end)
 {
     for (int k = end; k >= start; k--) {
         const step *s = &a->p->step[k];
-        int y = s->y, is_read = a->wanted[y] == start || (a->p->slot[y].last > end && !a->anew[y]);
+        int y = s->y, is_read = a->wanted[y] == start || (a->p->buffer[y].last > end && !a->anew[y]);
         a->needed[k] = a->maker[y] != k || a->reads[y] < 0 || is_read;
         for (int i = 0; a->needed[k] && i < s->n_in; i++)
             if (s->in[i] >= 0)
@@ -190,7 +190,7 @@ static void rewrite_group(pass *a, int start, int end)
         return;
     step *begin = &a->all[first];
     begin->group = a->n - first;
-    begin->sinks = head->sinks;
+    begin->reductions = head->reductions;
     begin->width = head->width;
     begin->block = head->block || begin->group == 1 ? head->block : FG_BLOCK;
 }
@@ -209,9 +209,9 @@ static int rewrite(pass *a, int more)
     return FG_OK;
 }
 
-int fg_program_recompute(fg_program *p)
+int fg_program_rematerialize(fg_program *p)
 {
-    size_t n = (size_t)p->n_slots + 1, n_steps = (size_t)p->n_steps + 1;
+    size_t n = (size_t)p->n_buffers + 1, n_steps = (size_t)p->n_steps + 1;
     int *numbers = malloc(5 * n * sizeof *numbers);
     char *flags = calloc(n + n_steps, 1);
     pass a = {.p = p};
@@ -221,7 +221,7 @@ int fg_program_recompute(fg_program *p)
     } else {
         a = (pass){p, numbers, numbers + n, numbers + 2 * n, numbers + 3 * n, numbers + 4 * n,
                    flags, flags + n, NULL, 0};
-        fg_program_lifetimes(p);
+        fg_program_liveness(p);
         look(&a);
         if ((more = choose(&a)))
             status = rewrite(&a, more);

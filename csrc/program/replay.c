@@ -16,7 +16,7 @@ typedef struct {
     void *kernel;
     int64_t n;
     char *at[FG_RESULT + 1];    /* of a RUN step: its fg_call and its result's fg_array */
-} ready;
+} bound_step;
 
 /* *at lies `shift` bytes into input `source`, or into output `source` - n_in. */
 typedef struct { int source; int64_t shift; char **at; } patch;
@@ -26,11 +26,11 @@ struct fg_replay {
     char *arena;
     void **address, **owner;
     void **input;               /* memory of its own for inputs, where asked for */
-    ready *ready;
+    bound_step *bound_step;
     fg_replay **inner;          /* of the bodies, step by step */
     int n_patches;
     patch *patch;               /* in the order of their sources */
-    fg_array *array;            /* one a slot */
+    fg_array *array;            /* one a buffer */
 };
 
 typedef void (*unary_kernel)(int64_t, const void *, void *);
@@ -45,28 +45,28 @@ typedef int (*any_kernel)(const fg_call *, fg_array *);
 /* Which input or output (after the inputs) a value's memory is, or -1: then it is known when the replay is made. */
 static int source_of(const fg_program *p, int v)
 {
-    int root = p->slot[v].root;
-    if (p->slot[root].offset >= 0)
+    int root = p->buffer[v].root;
+    if (p->buffer[root].offset >= 0)
         return -1;
-    return root < p->n_in ? root : p->slot[root].output < 0 ? -1 : p->n_in + p->slot[root].output;
+    return root < p->n_in ? root : p->buffer[root].output < 0 ? -1 : p->n_in + p->buffer[root].output;
 }
 
 static char *address_of(const fg_program *p, const fg_replay *r, int v)
 {
-    const slot *root = &p->slot[p->slot[v].root];
-    return (root->offset >= 0 ? r->arena + root->offset : (char *)root->array.data) + p->slot[v].shift;
+    const buffer *root = &p->buffer[p->buffer[v].root];
+    return (root->offset >= 0 ? r->arena + root->offset : (char *)root->array.data) + p->buffer[v].shift;
 }
 
 static void set_pointer(const fg_program *p, fg_replay *r, int v, char **at)
 {
     int source = source_of(p, v);
     if (source >= 0)
-        r->patch[r->n_patches++] = (patch){source, p->slot[v].shift, at};
+        r->patch[r->n_patches++] = (patch){source, p->buffer[v].shift, at};
     else
         *at = address_of(p, r, v);
 }
 
-static void make_call(const fg_program *p, fg_replay *r, const step *s, ready *to, fg_call *call, fg_tensor *operand,
+static void make_call(const fg_program *p, fg_replay *r, const step *s, bound_step *to, fg_call *call, fg_tensor *operand,
                       fg_replay **inner)
 {
     for (int i = 0; i < s->n_in; i++)
@@ -86,7 +86,7 @@ static void make_call(const fg_program *p, fg_replay *r, const step *s, ready *t
 
 /* The operands of an fg_loop: the result stands in for those that are missing. A product's third operand lies in its
  * result already, and its y tells how large it is. */
-static void make_loop(const fg_program *p, fg_replay *r, const step *s, ready *to)
+static void make_loop(const fg_program *p, fg_replay *r, const step *s, bound_step *to)
 {
     int is_product = s->op == FG_OP_matmul, is_unary_vjp = s->op >= FG_N_OPS && (s->op - FG_N_OPS) / 2 < FG_N_UNARY;
     for (int i = 0; i < FG_RESULT; i++)
@@ -99,11 +99,11 @@ static void make_loop(const fg_program *p, fg_replay *r, const step *s, ready *t
     set_pointer(p, r, s->y, &to->at[FG_RESULT]);
 }
 
-static void make_flat(const fg_program *p, fg_replay *r, const step *s, ready *to)
+static void make_flat(const fg_program *p, fg_replay *r, const step *s, bound_step *to)
 {
     for (int i = 0; i < s->n_in; i++) {
         if (i < 3)                              /* the stride of a missing operand is 1 */
-            to->stride[i] = s->in[i] < 0 || p->slot[s->in[i]].period ||
+            to->stride[i] = s->in[i] < 0 || p->buffer[s->in[i]].period ||
                             shape_at(p, s->in[i])->size == shape_at(p, s->y)->size;
         if (s->in[i] >= 0)
             set_pointer(p, r, s->in[i], &to->at[i]);
@@ -133,9 +133,9 @@ static int by_source(const void *a, const void *b)
 
 static fg_replay *new_replay(const fg_program *p)
 {
-    size_t n_ready = (size_t)p->n_steps + 1, n_io = (size_t)(p->n_in + p->n_out), n_slots = (size_t)p->n_slots;
-    size_t n_operands = (size_t)p->operands.n, n_patches = n_slots + n_operands + n_ready + n_io;
-    size_t bytes = sizeof(fg_replay) + n_ready * (sizeof(ready) + sizeof(fg_call)) + n_slots * sizeof(fg_array) +
+    size_t n_ready = (size_t)p->n_steps + 1, n_io = (size_t)(p->n_in + p->n_out), n_buffers = (size_t)p->n_buffers;
+    size_t n_operands = (size_t)p->operands.n, n_patches = n_buffers + n_operands + n_ready + n_io;
+    size_t bytes = sizeof(fg_replay) + n_ready * (sizeof(bound_step) + sizeof(fg_call)) + n_buffers * sizeof(fg_array) +
                    n_operands * sizeof(fg_tensor) + n_patches * sizeof(patch) + 3 * n_io * sizeof(void *) +
                    (size_t)p->bodies.n * sizeof(void *) + 64;
     fg_replay *r = calloc(1, bytes);
@@ -149,27 +149,27 @@ static fg_replay *new_replay(const fg_program *p)
         fg_fail(FG_NO_MEMORY, "no memory for a program");
         return NULL;
     }
-    r->ready = (ready *)(((uintptr_t)(r + 1) + 63) / 64 * 64);
-    fg_call *call = (fg_call *)(r->ready + n_ready);
+    r->bound_step = (bound_step *)(((uintptr_t)(r + 1) + 63) / 64 * 64);
+    fg_call *call = (fg_call *)(r->bound_step + n_ready);
     r->array = (fg_array *)(call + n_ready);
-    fg_tensor *operand = (fg_tensor *)(r->array + n_slots);
+    fg_tensor *operand = (fg_tensor *)(r->array + n_buffers);
     r->patch = (patch *)(operand + n_operands);
     r->address = (void **)(r->patch + n_patches);
     r->owner = r->address + n_io;
     r->input = r->owner + n_io;
     fg_replay **inner = r->inner = (fg_replay **)(r->input + n_io);
 
-    for (int v = 0; v < p->n_slots; v++)
-        r->array[v] = p->slot[v].array;
+    for (int v = 0; v < p->n_buffers; v++)
+        r->array[v] = p->buffer[v].array;
     for (int k = 0; k < p->n_steps; k++) {
         const step *s = &p->step[k];
         int n_bodies = fg_n_bodies(s->op);
-        r->ready[k] = (ready){.kind = (uint8_t)s->kind, .whole = !s->block, .group = (uint32_t)s->group,
+        r->bound_step[k] = (bound_step){.kind = (uint8_t)s->kind, .whole = !s->block, .group = (uint32_t)s->group,
                               .kernel = s->kernel, .n = s->n};
         if (s->kind == RUN || s->kind == PRODUCT_STEP)
-            make_call(p, r, s, &r->ready[k], &call[k], operand, n_bodies ? inner : NULL);
+            make_call(p, r, s, &r->bound_step[k], &call[k], operand, n_bodies ? inner : NULL);
         else
-            (s->kind == LOOP_STEP ? make_loop : make_flat)(p, r, s, &r->ready[k]);
+            (s->kind == LOOP_STEP ? make_loop : make_flat)(p, r, s, &r->bound_step[k]);
         operand += s->n_in;
         for (int i = 0; i < n_bodies; i++)
             if (!(*inner++ = fg_replay_take(fg_body(s->attr, i)))) {
@@ -179,7 +179,7 @@ static fg_replay *new_replay(const fg_program *p)
     }
     qsort(r->patch, (size_t)r->n_patches, sizeof *r->patch, by_source);
     for (int i = 0; i < p->n_in; i++)
-        if (is_lodged(p, i))
+        if (is_arena_resident(p, i))
             r->address[i] = address_of(p, r, i);
     for (int i = 0; i < p->n_out; i++)
         if (fg_program_keeps(p, i))
@@ -213,7 +213,7 @@ void fg_replays_free(fg_program *p)
 void **fg_replay_address(fg_replay *r) { return r->address; }
 void **fg_replay_owner(fg_replay *r) { return r->owner; }
 
-const fg_call *fg_replay_call(const fg_replay *r, int k) { return (const fg_call *)r->ready[k].at[0]; }
+const fg_call *fg_replay_call(const fg_replay *r, int k) { return (const fg_call *)r->bound_step[k].at[0]; }
 
 void *fg_replay_own_input(const fg_program *p, fg_replay *r, int i)
 {
@@ -223,7 +223,7 @@ void *fg_replay_own_input(const fg_program *p, fg_replay *r, int i)
 }
 
 /* ---- running it -------------------------------------------------------------------------------------------------- */
-static inline void run_flat(const ready *s, char *const *x, int64_t n)
+static inline void run_flat(const bound_step *s, char *const *x, int64_t n)
 {
     void *y = x[FG_RESULT];
     switch (s->kind) {
@@ -254,7 +254,7 @@ static const fg_kernel_set *kernels_of(const step *s)
 }
 
 /* A step for n of its elements, from `at` on; `from`: where they are in their block. */
-static void run_part(const step *plan, const ready *s, int64_t at, int64_t from, int64_t n)
+static void run_part(const step *plan, const bound_step *s, int64_t at, int64_t from, int64_t n)
 {
     char *x[FG_RESULT + 1];
     for (int i = 0; i <= FG_RESULT; i++) {
@@ -267,7 +267,7 @@ static void run_part(const step *plan, const ready *s, int64_t at, int64_t from,
 
 /* The steps of a group for the n elements of a block from `at` on. Sums of rows go to their result, the others to
  * `sums`, one after the other: a stretch of a column's sum begins with `first` and goes on with the next blocks. */
-static void run_block(const step *plan, const ready *s, int64_t at, int64_t n, char *const *sums, int first)
+static void run_block(const step *plan, const bound_step *s, int64_t at, int64_t n, char *const *sums, int first)
 {
     int64_t width = plan->width;
     for (int j = 0; j < plan->group; j++) {
@@ -294,7 +294,7 @@ static void run_block(const step *plan, const ready *s, int64_t at, int64_t n, c
     }
 }
 
-static void run_blocks(const step *plan, const ready *s, int64_t at, int64_t n, char *const *sums)
+static void run_blocks(const step *plan, const bound_step *s, int64_t at, int64_t n, char *const *sums)
 {
     for (int64_t from = 0; from < n; from += plan->block)
         run_block(plan, s, at + from, n - from < plan->block ? n - from : plan->block, sums, from == 0);
@@ -302,10 +302,10 @@ static void run_blocks(const step *plan, const ready *s, int64_t at, int64_t n, 
 
 /* The same with sums, of the blocks and in the order in which the kernels add up whole rows and columns: the bits are
  * their bits. A recursion no deeper than the logarithm of n; each level has partial sums of its own in `scratch`. */
-static void run_halves(const step *plan, const ready *s, int64_t at, int64_t n, char *const *sums, char *scratch)
+static void run_halves(const step *plan, const bound_step *s, int64_t at, int64_t n, char *const *sums, char *scratch)
 {
     int64_t half = sums_half(plan, n);
-    char *upper[FG_SINKS];
+    char *upper[FG_MAX_REDUCTIONS];
     if (!half) {
         run_blocks(plan, s, at, n, sums);
         return;
@@ -324,13 +324,13 @@ static void run_halves(const step *plan, const ready *s, int64_t at, int64_t n, 
         }
 }
 
-static void run_group(const step *plan, const ready *s, char *scratch)
+static void run_group(const step *plan, const bound_step *s, char *scratch)
 {
-    char *sums[FG_SINKS];
-    for (int j = 0, i = 0; plan->sinks && j < plan->group; j++)
+    char *sums[FG_MAX_REDUCTIONS];
+    for (int j = 0, i = 0; plan->reductions && j < plan->group; j++)
         if (partial_bytes(plan, &plan[j]))
             sums[i++] = s[j].at[FG_RESULT];
-    if (plan->sinks)
+    if (plan->reductions)
         run_halves(plan, s, 0, s->n, sums, scratch);
     else
         run_blocks(plan, s, 0, s->n, sums);
@@ -340,7 +340,7 @@ int fg_replay_run_again(const fg_program *p, fg_replay *r, int from)
 {
     for (const patch *x = r->patch + r->n_patches; x-- > r->patch && x->source >= from;)
         *x->at = (char *)r->address[x->source] + x->shift;
-    for (const ready *s = r->ready, *end = s + p->n_steps - p->n_late;; s += s->group) {
+    for (const bound_step *s = r->bound_step, *end = s + p->n_steps - p->n_late;; s += s->group) {
         for (; s->kind == LOOP_STEP; s++)       /* behind the last step there is none of a kind */
             ((fg_loop *)s->kernel)(s->n, s->at[0], s->at[1], s->at[2], s->at[3], s->at[FG_RESULT]);
         if (s >= end)
@@ -352,7 +352,7 @@ int fg_replay_run_again(const fg_program *p, fg_replay *r, int from)
         } else if (s->whole) {
             run_flat(s, s->at, s->n);
         } else {
-            run_group(p->step + (s - r->ready), s, r->arena + p->scratch);
+            run_group(p->step + (s - r->bound_step), s, r->arena + p->scratch);
         }
     }
 }

@@ -7,7 +7,7 @@
 static uint64_t mix(uint64_t h, uint64_t x) { return (h ^ x) * 0x9E3779B97F4A7C15u ^ h >> 29; }
 
 /* Bodies have no part in it: equal ones lie at different addresses. */
-static uint64_t hash_note(const fg_program *p, const note *n)
+static uint64_t hash_note(const fg_program *p, const instruction *n)
 {
     uint64_t h = mix(0, (uint64_t)n->op);
     for (int i = 0; i < n->n_in; i++)
@@ -17,7 +17,7 @@ static uint64_t hash_note(const fg_program *p, const note *n)
     return h;
 }
 
-int fg_same_note(const fg_program *p, const note *a, const fg_program *q, const note *b)
+int fg_same_instruction(const fg_program *p, const instruction *a, const fg_program *q, const instruction *b)
 {
     if (a->op != b->op || a->n_in != b->n_in || a->n_attr != b->n_attr ||
         memcmp(operands_of(p, a), operands_of(q, b), (size_t)a->n_in * sizeof(int)))
@@ -33,7 +33,7 @@ static size_t data_bytes(const fg_array *x) { return (size_t)x->shape->size * fg
 
 int fg_same_array(const fg_array *x, const fg_array *y)
 {
-    if (x->live || y->live)
+    if (x->is_rng_state || y->is_rng_state)
         return x == y;
     return x->dtype == y->dtype && fg_shape_equal(x->shape, y->shape) && !memcmp(x->data, y->data, data_bytes(x));
 }
@@ -71,8 +71,8 @@ static void merge_constants(fg_program *p, int size, int *table, int *same)
 /* Let every operand and output name the first value computed in its way. */
 static int merge_equal(fg_program *p)
 {
-    int n = p->notes.n, size = 16;
-    while (size < 2 * p->values.n)              /* each note has made a value */
+    int n = p->instructions.n, size = 16;
+    while (size < 2 * p->values.n)              /* each instruction has made a value */
         size *= 2;
     int *table = malloc((size_t)size * sizeof *table), *same = malloc((size_t)p->values.n * sizeof *same);
     if (!table || !same) {
@@ -86,17 +86,17 @@ static int merge_equal(fg_program *p)
     for (int i = 0; i < size; i++)
         table[i] = -1;
     for (int k = 0; k < n; k++) {
-        note *a = &notes_of(p)[k];
+        instruction *a = &instructions_of(p)[k];
         for (int i = 0; i < a->n_in; i++)
             if (operands_of(p, a)[i] >= 0)
                 operands_of(p, a)[i] = same[operands_of(p, a)[i]];
         if (fg_draws(a->op, attrs_of(p, a)) || a->op == FG_OP_barrier)      /* each is a value of its own */
             continue;
         int at = (int)(hash_note(p, a) & (uint64_t)(size - 1));
-        while (table[at] >= 0 && !fg_same_note(p, a, p, &notes_of(p)[table[at]]))
+        while (table[at] >= 0 && !fg_same_instruction(p, a, p, &instructions_of(p)[table[at]]))
             at = (at + 1) & (size - 1);
         if (table[at] >= 0)
-            same[a->y] = notes_of(p)[table[at]].y;
+            same[a->y] = instructions_of(p)[table[at]].y;
         else
             table[at] = k;
     }
@@ -130,8 +130,8 @@ static int is_uniform(const fg_program *p, int v)
     return !memcmp(x->data, (const char *)x->data + itemsize, data_bytes(x) - itemsize);
 }
 
-/* Does a note read its operand i at the same place as it writes its result, or a single element as well? */
-static int takes_single(const fg_program *p, const note *a, int i)
+/* Does a instruction read its operand i at the same place as it writes its result, or a single element as well? */
+static int takes_single(const fg_program *p, const instruction *a, int i)
 {
     int op = a->op < FG_N_ELEMENTWISE ? a->op : a->op < FG_N_OPS ? 0 : (a->op - FG_N_OPS) / 2;
     if (op < FG_N_UNARY || i > 1)
@@ -146,8 +146,8 @@ static int shrink_constants(fg_program *p)
     int n = p->values.n, *single = calloc((size_t)n + 1, sizeof *single);      /* 0: not known; -1: there is none */
     if (!single)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
-    for (int k = 0; k < p->notes.n; k++) {
-        const note *a = &notes_of(p)[k];
+    for (int k = 0; k < p->instructions.n; k++) {
+        const instruction *a = &instructions_of(p)[k];
         for (int i = 0; i < a->n_in; i++) {
             int *v = &operands_of(p, a)[i];
             if (*v < 0 || *v >= n || values_of(p)[*v].from != CONSTANT || !takes_single(p, a, i))
@@ -175,9 +175,9 @@ static int shrink_constants(fg_program *p)
     return FG_OK;
 }
 
-/* The operand that a note of one of the arithmetic operations returns unchanged, bit for bit, or -1: x + 0 is none, as
+/* The operand that a instruction of one of the arithmetic operations returns unchanged, bit for bit, or -1: x + 0 is none, as
  * -0 + 0 is 0. */
-static int neutral(const fg_program *p, const note *a)
+static int neutral(const fg_program *p, const instruction *a)
 {
     const int *in = operands_of(p, a);
     switch (a->op) {
@@ -200,13 +200,13 @@ static int neutral(const fg_program *p, const note *a)
     }
 }
 
-/* The operand of what made a's operand, where the two notes undo each other. */
-static int undone(const fg_program *p, const note *a, const int *maker)
+/* The operand of what made a's operand, where the two instructions undo each other. */
+static int undone(const fg_program *p, const instruction *a, const int *maker)
 {
     if (a->op != FG_OP_negative && a->op != FG_OP_transpose && a->op != FG_OP_cast)
         return -1;
     int m = maker[operands_of(p, a)[0]];
-    const note *b = m < 0 ? NULL : &notes_of(p)[m];
+    const instruction *b = m < 0 ? NULL : &instructions_of(p)[m];
     if (!b || b->op != a->op)
         return -1;
     int v = operands_of(p, b)[0];
@@ -218,7 +218,7 @@ static int undone(const fg_program *p, const note *a, const int *maker)
     return v;
 }
 
-/* Let what reads a note that changes nothing read its operand instead. */
+/* Let what reads a instruction that changes nothing read its operand instead. */
 static int drop_identities(fg_program *p)
 {
     int n = p->values.n, *maker = malloc(2 * (size_t)n * sizeof *maker + 1), *same = maker + n;
@@ -228,8 +228,8 @@ static int drop_identities(fg_program *p)
         maker[v] = -1;
         same[v] = v;
     }
-    for (int k = 0; k < p->notes.n; k++) {
-        const note *a = &notes_of(p)[k];
+    for (int k = 0; k < p->instructions.n; k++) {
+        const instruction *a = &instructions_of(p)[k];
         for (int i = 0; i < a->n_in; i++)
             if (operands_of(p, a)[i] >= 0)
                 operands_of(p, a)[i] = same[operands_of(p, a)[i]];
@@ -251,7 +251,7 @@ static int drop_identities(fg_program *p)
 
 /* ---- products ---------------------------------------------------------------------------------------------------- */
 /* Does a transpose exchange just the last two axes? Then a product can read its operand transposed. */
-static int swaps_last_two(const fg_program *p, const note *t)
+static int swaps_last_two(const fg_program *p, const instruction *t)
 {
     const int64_t *order = attrs_of(p, t);
     int n = t->n_attr;
@@ -269,12 +269,12 @@ static int absorb_transposes(fg_program *p)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     for (int v = 0; v < p->values.n; v++)
         maker[v] = -1;
-    for (int k = 0; k < p->notes.n; k++) {
-        note *a = &notes_of(p)[k];
+    for (int k = 0; k < p->instructions.n; k++) {
+        instruction *a = &instructions_of(p)[k];
         maker[a->y] = k;
         for (int i = 0; a->op == FG_OP_matmul && i < 2; i++) {
             int m = maker[operands_of(p, a)[i]];
-            const note *t = m < 0 ? NULL : &notes_of(p)[m];
+            const instruction *t = m < 0 ? NULL : &instructions_of(p)[m];
             if (t && t->op == FG_OP_transpose && swaps_last_two(p, t)) {
                 operands_of(p, a)[i] = operands_of(p, t)[0];
                 attrs_of(p, a)[i] ^= 1;
@@ -285,7 +285,7 @@ static int absorb_transposes(fg_program *p)
     return FG_OK;
 }
 
-/* Room for the note that makes each value, -1 as yet, and how often each is used; to be freed by freeing *maker. */
+/* Room for the instruction that makes each value, -1 as yet, and how often each is used; to be freed by freeing *maker. */
 static int count_uses(const fg_program *p, int **maker, int **uses)
 {
     int n = p->values.n;
@@ -297,15 +297,15 @@ static int count_uses(const fg_program *p, int **maker, int **uses)
         (*maker)[v] = -1, (*uses)[v] = 0;
     for (int i = 0; i < p->n_out; i++)
         (*uses)[p->out[i]]++;
-    for (int k = 0; k < p->notes.n; k++)
-        for (int i = 0; i < notes_of(p)[k].n_in; i++)
-            if (operands_of(p, &notes_of(p)[k])[i] >= 0)
-                (*uses)[operands_of(p, &notes_of(p)[k])[i]]++;
+    for (int k = 0; k < p->instructions.n; k++)
+        for (int i = 0; i < instructions_of(p)[k].n_in; i++)
+            if (operands_of(p, &instructions_of(p)[k])[i] >= 0)
+                (*uses)[operands_of(p, &instructions_of(p)[k])[i]]++;
     return 1;
 }
 
-/* Make of note a the product b added to a value, in whose memory it is collected. */
-static int collect(fg_program *p, note *a, note b, int value)
+/* Make of instruction a the product b added to a value, in whose memory it is collected. */
+static int accumulate(fg_program *p, instruction *a, instruction b, int value)
 {
     int operand[3] = {operands_of(p, &b)[0], operands_of(p, &b)[1], value}, start = p->operands.n;
     for (int i = 0; i < 3; i++) {
@@ -314,19 +314,19 @@ static int collect(fg_program *p, note *a, note b, int value)
             return FG_NO_MEMORY;
         *to = operand[i];
     }
-    *a = (note){FG_OP_matmul, 3, b.n_attr, a->y, start, b.attr};
+    *a = (instruction){FG_OP_matmul, 3, b.n_attr, a->y, start, b.attr};
     return FG_OK;
 }
 
-/* Is a note the sum of what is carried into a step and a product, or several collected ones, carried on in the same
+/* Is a instruction the sum of what is carried into a step and a product, or several collected ones, carried on in the same
  * place? Then which of its operands is the product; else -1. */
-static int carried_product(const fg_program *p, const note *a, const int *maker, const int *uses)
+static int carried_product(const fg_program *p, const instruction *a, const int *maker, const int *uses)
 {
     const int *in = operands_of(p, a);
-    for (int i = 0; a->op == FG_OP_add && !p->apart && i < 2; i++) {
+    for (int i = 0; a->op == FG_OP_add && !p->stack_carry && i < 2; i++) {
         int k = carried_to(p, in[!i]), m = maker[in[i]];
         if (k >= 0 && p->out[k] == a->y && uses[in[!i]] == 1 && uses[in[i]] == 1 && m >= 0 &&
-            notes_of(p)[m].op == FG_OP_matmul &&
+            instructions_of(p)[m].op == FG_OP_matmul &&
             fg_shape_equal(values_of(p)[in[0]].array->shape, values_of(p)[in[1]].array->shape))
             return i;
     }
@@ -335,40 +335,40 @@ static int carried_product(const fg_program *p, const note *a, const int *maker,
 
 /* The sum of two products, each used nowhere else, becomes a product added to the other in its place: so the gradient
  * of a weight that is used several times is collected. */
-static int collect_products(fg_program *p)
+static int accumulate_products(fg_program *p)
 {
     int status = FG_OK, *maker, *uses;
     if (!count_uses(p, &maker, &uses))
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
-    for (int k = 0; k < p->notes.n; k++) {
-        note *a = &notes_of(p)[k];
+    for (int k = 0; k < p->instructions.n; k++) {
+        instruction *a = &instructions_of(p)[k];
         int *in = operands_of(p, a), both = a->op == FG_OP_add, carried = carried_product(p, a, maker, uses);
         maker[a->y] = k;
         if (carried >= 0) {
-            note *first = &notes_of(p)[maker[in[carried]]], product = *first;
+            instruction *first = &instructions_of(p)[maker[in[carried]]], product = *first;
             int value = in[!carried];
-            while (is_collected(first))
-                first = &notes_of(p)[maker[operands_of(p, first)[2]]];
+            while (is_accumulated(first))
+                first = &instructions_of(p)[maker[operands_of(p, first)[2]]];
             if (first->y == product.y)
-                status = collect(p, a, product, value);
-            else if (!(status = collect(p, first, *first, value)))
-                *a = (note){FG_OP_matmul, 3, product.n_attr, a->y, product.in, product.attr};
+                status = accumulate(p, a, product, value);
+            else if (!(status = accumulate(p, first, *first, value)))
+                *a = (instruction){FG_OP_matmul, 3, product.n_attr, a->y, product.in, product.attr};
             if (status)
                 break;
             continue;
         }
         for (int i = 0; both && i < 2; i++) {
             int m = maker[in[i]];
-            both = uses[in[i]] == 1 && m >= 0 && notes_of(p)[m].op == FG_OP_matmul &&
+            both = uses[in[i]] == 1 && m >= 0 && instructions_of(p)[m].op == FG_OP_matmul &&
                    fg_shape_equal(array_at(p, in[i])->shape, array_at(p, a->y)->shape);
         }
         if (!both)
             continue;
         int later = maker[in[1]] > maker[in[0]], other = in[!later];
-        note product = notes_of(p)[maker[in[later]]];
-        if (is_collected(&product))
+        instruction product = instructions_of(p)[maker[in[later]]];
+        if (is_accumulated(&product))
             continue;
-        if ((status = collect(p, a, product, other)))
+        if ((status = accumulate(p, a, product, other)))
             break;
     }
     free(maker);
@@ -376,7 +376,7 @@ static int collect_products(fg_program *p)
 }
 
 /* ---- gradients of slices ----------------------------------------------------------------------------------------- */
-static int same_place(const fg_program *p, const note *a, const note *b)
+static int same_place(const fg_program *p, const instruction *a, const instruction *b)
 {
     return a->op == FG_OP_unslice && b->op == FG_OP_unslice &&
            !memcmp(attrs_of(p, a), attrs_of(p, b), (size_t)a->n_attr * sizeof(int64_t)) &&
@@ -389,14 +389,14 @@ static int add_in_place(fg_program *p)
     int *maker, *uses;
     if (!count_uses(p, &maker, &uses))
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
-    for (int k = 0; k < p->notes.n; k++) {
-        note *sum = &notes_of(p)[k];
+    for (int k = 0; k < p->instructions.n; k++) {
+        instruction *sum = &instructions_of(p)[k];
         int *in = operands_of(p, sum);
         maker[sum->y] = k;
         if (sum->op != FG_OP_add || uses[in[0]] != 1 || uses[in[1]] != 1 || maker[in[0]] < 0 || maker[in[1]] < 0 ||
-            !same_place(p, &notes_of(p)[maker[in[0]]], &notes_of(p)[maker[in[1]]]))
+            !same_place(p, &instructions_of(p)[maker[in[0]]], &instructions_of(p)[maker[in[1]]]))
             continue;
-        note *a = &notes_of(p)[maker[in[0]]], *b = &notes_of(p)[maker[in[1]]], *later = a > b ? a : b, placed = *later;
+        instruction *a = &instructions_of(p)[maker[in[0]]], *b = &instructions_of(p)[maker[in[1]]], *later = a > b ? a : b, placed = *later;
         value *v = fg_list_add(&p->values, sizeof *v);
         if (!v) {
             free(maker);
@@ -404,17 +404,17 @@ static int add_in_place(fg_program *p)
         }
         int x = operands_of(p, a)[0], y = operands_of(p, b)[0];
         *v = (value){.array = fg_array_ref((fg_array *)array_at(p, x)), .from = RESULT};
-        *later = (note){FG_OP_add, 2, 0, p->values.n - 1, sum->in, sum->attr};
+        *later = (instruction){FG_OP_add, 2, 0, p->values.n - 1, sum->in, sum->attr};
         in[0] = x;
         in[1] = y;
         operands_of(p, &placed)[0] = later->y;
-        *sum = (note){FG_OP_unslice, 1, placed.n_attr, sum->y, placed.in, placed.attr};
+        *sum = (instruction){FG_OP_unslice, 1, placed.n_attr, sum->y, placed.in, placed.attr};
     }
     free(maker);
     return FG_OK;
 }
 
-/* Keep the notes that an output needs, in their order, and the constants. Draws stay, so that later ones are those of
+/* Keep the instructions that an output needs, in their order, and the constants. Draws stay, so that later ones are those of
  * the eager run. */
 static int drop_unused(fg_program *p)
 {
@@ -423,18 +423,18 @@ static int drop_unused(fg_program *p)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     for (int i = 0; i < p->n_out; i++)
         used[p->out[i]] = 1;
-    for (int k = p->notes.n - 1; k >= 0; k--) {
-        const note *a = &notes_of(p)[k];
+    for (int k = p->instructions.n - 1; k >= 0; k--) {
+        const instruction *a = &instructions_of(p)[k];
         used[a->y] |= fg_draws(a->op, attrs_of(p, a));
         for (int i = 0; used[a->y] && i < a->n_in; i++)
             if (operands_of(p, a)[i] >= 0)
                 used[operands_of(p, a)[i]] = 1;
     }
     int kept = 0;
-    for (int k = 0; k < p->notes.n; k++)
-        if (used[notes_of(p)[k].y])
-            notes_of(p)[kept++] = notes_of(p)[k];
-    p->notes.n = kept;
+    for (int k = 0; k < p->instructions.n; k++)
+        if (used[instructions_of(p)[k].y])
+            instructions_of(p)[kept++] = instructions_of(p)[k];
+    p->instructions.n = kept;
     for (int v = 0; v < p->values.n; v++)
         if (values_of(p)[v].from == CONSTANT && !used[v])
             fg_value_release(&values_of(p)[v]);
@@ -462,7 +462,7 @@ int fg_program_simplify(fg_program *p)
 {
     int status;
     if ((status = shrink_constants(p)) || (status = drop_identities(p)) || (status = absorb_transposes(p)) ||
-        (status = merge_equal(p)) || (status = drop_unused(p)) || (status = collect_products(p)) ||
+        (status = merge_equal(p)) || (status = drop_unused(p)) || (status = accumulate_products(p)) ||
         (status = add_in_place(p)) || (status = drop_unused(p)))
         return status;
     return own_constants(p);

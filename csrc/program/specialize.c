@@ -1,4 +1,4 @@
-/* finish.c: the last touches to steps when every value has its place: how those in groups go on with the elements, and
+/* specialize.c: the last touches to steps when every value has its place: how those in groups go on with the elements, and
  * for small arrays calls that need no preparations in a replay.
  */
 #include "record/ir.h"
@@ -7,10 +7,10 @@ static void find_walks(const fg_program *p, step *s)
 {
     for (int i = 0; i <= s->n_in; i++) {
         int v = i < s->n_in ? s->in[i] : s->y;
-        if (v < 0 || (shape_at(p, v)->size != s->n && !p->slot[v].period))
+        if (v < 0 || (shape_at(p, v)->size != s->n && !p->buffer[v].period))
             continue;
-        s->walk[i < s->n_in ? i : FG_RESULT] = (walk){(int64_t)fg_itemsize(p->slot[v].array.dtype),
-                                                      p->slot[v].blockwise ? BLOCKWISE : p->slot[v].period};
+        s->walk[i < s->n_in ? i : FG_RESULT] = (walk){(int64_t)fg_itemsize(p->buffer[v].array.dtype),
+                                                      p->buffer[v].blockwise ? BLOCKWISE : p->buffer[v].period};
     }
 }
 
@@ -18,7 +18,7 @@ static void find_walks(const fg_program *p, step *s)
  * for all, 1 for the first, 2 for the second. */
 static fg_loop *loop_of(const fg_program *p, const step *s, int single)
 {
-    int op = s->op, vjp = (op - FG_N_OPS) / 2, dtype = p->slot[s->y].array.dtype;
+    int op = s->op, vjp = (op - FG_N_OPS) / 2, dtype = p->buffer[s->y].array.dtype;
     if (!FG_IS_FLOAT(dtype))
         return NULL;
     const fg_elementwise_kernels *k = fg_kernels[dtype].elementwise;
@@ -40,11 +40,11 @@ static fg_loop *loop_of(const fg_program *p, const step *s, int single)
  * elements end: what it computes beyond them nobody reads. Loops have a way of their own for an element alone. */
 static void fill_vectors(const fg_program *p, step *s)
 {
-    if (s->op < FG_N_ELEMENTWISE && fg_kernels[p->slot[s->y].array.dtype].elementwise->by_element[s->op])
+    if (s->op < FG_N_ELEMENTWISE && fg_kernels[p->buffer[s->y].array.dtype].elementwise->by_element[s->op])
         return;
     int64_t itemsize = 1;
     int single = 0;
-    if (p->slot[p->slot[s->y].root].after)
+    if (p->buffer[p->buffer[s->y].root].after)
         return;
     for (int i = 0; i <= s->n_in; i++) {
         int v = i < s->n_in ? s->in[i] : s->y;
@@ -54,10 +54,10 @@ static void fill_vectors(const fg_program *p, step *s)
             single |= 1 << i;
             continue;
         }
-        const slot *root = &p->slot[p->slot[v].root];
-        if ((root->offset < 0 && !root->array.data) || p->slot[v].shift)
+        const buffer *root = &p->buffer[p->buffer[v].root];
+        if ((root->offset < 0 && !root->array.data) || p->buffer[v].shift)
             return;
-        int64_t own = (int64_t)fg_itemsize(p->slot[v].array.dtype);
+        int64_t own = (int64_t)fg_itemsize(p->buffer[v].array.dtype);
         itemsize = own > itemsize ? own : itemsize;
     }
     int64_t vector = FG_ALIGN / itemsize;
@@ -72,8 +72,8 @@ static void fill_vectors(const fg_program *p, step *s)
 
 static int may_be_filled(const fg_program *p, int v)
 {
-    const slot *root = &p->slot[p->slot[v].root];
-    return root->offset >= 0 && !root->after && !p->slot[v].shift;
+    const buffer *root = &p->buffer[p->buffer[v].root];
+    return root->offset >= 0 && !root->after && !p->buffer[v].shift;
 }
 
 /* Small products, and sums of all elements, need no preparations in a replay. */
@@ -81,7 +81,7 @@ static void prepare_call(const fg_program *p, step *s)
 {
     if (s->op != FG_OP_sum && s->op != FG_OP_matmul)
         return;
-    int dtype = p->slot[s->y].array.dtype;
+    int dtype = p->buffer[s->y].array.dtype;
     const fg_shape *y = shape_at(p, s->y), *x = shape_at(p, s->in[0]);
     if (s->op == FG_OP_sum && s->n == 1 && x->size > 1 && FG_IS_FLOAT(dtype)) {
         s->kind = LOOP_STEP;
@@ -99,7 +99,7 @@ static void prepare_call(const fg_program *p, step *s)
     }
 }
 
-void fg_program_finish(fg_program *p)
+void fg_program_specialize(fg_program *p)
 {
     for (int k = 0; k < p->n_steps; k += p->step[k].group)
         for (int j = k; j < k + p->step[k].group; j++)

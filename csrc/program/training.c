@@ -1,6 +1,6 @@
-/* train.c: what a training step does behind its program: look at the gradients, and update the parameters.
+/* training.c: what a training step does behind its program: look at the gradients, and update the parameters.
  *
- * A large gradient that is a matrix product may never be there as a whole (plan.c): its rows are computed a panel at a
+ * A large gradient that is a matrix product may never be there as a whole (lower.c): its rows are computed a panel at a
  * time and used up while they are in cache. Before any parameter changes all gradients must be known to be finite: of
  * such a product its operands mostly prove it; where they do not, its panels are computed twice.
  */
@@ -14,11 +14,11 @@ static double number(int dtype, const void *x) { return dtype == FG_FLOAT32 ? *(
 
 double fg_replay_loss(const fg_program *p, fg_replay *r)
 {
-    return number(p->slot[p->out[0]].array.dtype, fg_replay_address(r)[p->n_in]);
+    return number(p->buffer[p->out[0]].array.dtype, fg_replay_address(r)[p->n_in]);
 }
 
 /* ---- gradients, as a whole or in panels -------------------------------------------------------------------------- */
-static const slot *gradient(const fg_program *p, int i) { return &p->slot[p->out[p->n_out - p->n_kept + i]]; }
+static const buffer *gradient(const fg_program *p, int i) { return &p->buffer[p->out[p->n_out - p->n_kept + i]]; }
 
 static void *place(const fg_program *p, fg_replay *r, int i)
 {
@@ -28,7 +28,7 @@ static void *place(const fg_program *p, fg_replay *r, int i)
 /* How many elements of gradient i, from element `at` on, are in its place now. */
 static int64_t stretch(const fg_program *p, fg_replay *r, int i, int64_t at)
 {
-    const slot *g = gradient(p, i);
+    const buffer *g = gradient(p, i);
     int64_t rest = g->array.shape->size - at, n = g->panel ? g->panel * g->array.shape->dim[1] : rest;
     n = n < rest ? n : rest;
     if (g->panel)
@@ -73,7 +73,7 @@ static int is_bounded(const fg_call *c)
 
 static int is_finite(const fg_program *p, fg_replay *r, int i)
 {
-    const slot *g = gradient(p, i);
+    const buffer *g = gradient(p, i);
     if (g->panel && is_bounded(fg_replay_call(r, g->first)))
         return 1;
     for (int64_t at = 0, n; at < g->array.shape->size; at += n) {
@@ -93,7 +93,7 @@ static int not_finite(const fg_program *p, fg_replay *r)
 }
 
 /* ---- using them -------------------------------------------------------------------------------------------------- */
-void fg_update(const fg_rule *u, int dtype, int64_t n, void *p, const void *g, void *s0, void *s1)
+void fg_update(const fg_update_rule *u, int dtype, int64_t n, void *p, const void *g, void *s0, void *s1)
 {
     const fg_reduce_kernels *k = fg_kernels[dtype].reduce;
     if (u->adam)
@@ -105,14 +105,14 @@ void fg_update(const fg_rule *u, int dtype, int64_t n, void *p, const void *g, v
 
 static char *behind(void *x, int64_t bytes) { return x ? (char *)x + bytes : NULL; }
 
-int fg_replay_train(const fg_program *p, fg_replay *r, const fg_rule *rule, void *const *state, int checked, int *bad)
+int fg_replay_train(const fg_program *p, fg_replay *r, const fg_update_rule *rule, void *const *state, int checked, int *bad)
 {
     int status = fg_replay_run(p, r);
     if (status)
         return status;
     *bad = checked ? not_finite(p, r) : -1;
     for (int i = 0; *bad < 0 && i < p->n_kept; i++) {
-        const fg_array *w = &p->slot[i].array;
+        const fg_array *w = &p->buffer[i].array;
         int64_t itemsize = (int64_t)fg_itemsize(w->dtype);
         for (int64_t at = 0, n; at < w->shape->size; at += n) {
             n = stretch(p, r, i, at);
@@ -123,11 +123,11 @@ int fg_replay_train(const fg_program *p, fg_replay *r, const fg_rule *rule, void
     return FG_OK;
 }
 
-int fg_replay_set_apart(const fg_program *p, fg_replay *r)
+int fg_replay_copy_aliased(const fg_program *p, fg_replay *r)
 {
     for (int k = p->n_steps - p->n_late; k < p->n_steps; k++)
         for (int i = 0; i < 2; i++) {
-            int v = p->slot[p->step[k].in[i]].root;
+            int v = p->buffer[p->step[k].in[i]].root;
             for (int w = 0; v < p->n_in && w < p->n_kept; w++) {
                 const char *x = fg_replay_address(r)[v], *y = fg_replay_address(r)[w];
                 if (x >= y + bytes_at(p, w) || y >= x + bytes_at(p, v))

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-_Thread_local fg_switches fg_here = {.grad_enabled = 1};
+_Thread_local fg_thread_state fg_thread = {.grad_enabled = 1};
 static uint64_t last_number;
 
 /* ---- nodes -------------------------------------------------------------------------------------------- */
@@ -24,13 +24,13 @@ static fg_node *node_new(int op, const fg_array *y, int n_in, int n_attr)
     if (!n)
         return NULL;
     *n = (fg_node){.refs = 1, .op = (uint16_t)op, .dtype = y->dtype, .n_in = n_in, .n_attr = n_attr,
-                   .number = ++last_number, .eldest = last_number, .shape = fg_shape_ref(y->shape)};
+                   .number = ++last_number, .oldest_ancestor = last_number, .shape = fg_shape_ref(y->shape)};
     n->attr = (int64_t *)&n->in[n_in];
     fg_live.nodes++;
     return n;
 }
 
-uint64_t fg_newest(void) { return last_number; }
+uint64_t fg_last_node_id(void) { return last_number; }
 
 /* A leaf's one edge leads to the node of its .grad, whose array is `saved`. */
 fg_node *fg_leaf(fg_array *x)
@@ -173,7 +173,7 @@ void fg_leaf_abandon(fg_node *leaf)
 /* Keep a value for the backward pass: a copy where somebody outside may still write it. */
 static int save(fg_array *x, fg_array **saved, uint32_t *version)
 {
-    if (fg_array_root(x)->unstable) {
+    if (fg_array_root(x)->externally_mutable) {
         if (!(x = fg_array_copy(x)))
             return FG_NO_MEMORY;
     } else {
@@ -185,7 +185,7 @@ static int save(fg_array *x, fg_array **saved, uint32_t *version)
     return FG_OK;
 }
 
-int fg_record(const fg_call *call, fg_tensor *y)
+int fg_tape_record(const fg_call *call, fg_tensor *y)
 {
     const fg_op_info *op = &fg_ops[call->op];
     unsigned needs = 0;
@@ -209,8 +209,8 @@ int fg_record(const fg_call *call, fg_tensor *y)
         *edge = (fg_edge){.parent = call->in[i].node};
         if (edge->parent) {
             fg_node_ref(edge->parent);
-            if (edge->parent->eldest < n->eldest)
-                n->eldest = edge->parent->eldest;
+            if (edge->parent->oldest_ancestor < n->oldest_ancestor)
+                n->oldest_ancestor = edge->parent->oldest_ancestor;
         }
         if (!status && i < 3 && (needs & FG_IN(i)))
             status = save(call->in[i].array, &edge->saved, &edge->version);

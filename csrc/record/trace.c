@@ -1,10 +1,10 @@
-/* record.c: operations noted down while a function runs. */
+/* trace.c: operations traced while a function runs. */
 #include "record/ir.h"
 
 #include <stdlib.h>
 
 int fg_tracing;
-static _Thread_local fg_program *recording;
+static _Thread_local fg_program *tracing;
 
 void *fg_list_add(list *l, size_t size)
 {
@@ -33,7 +33,7 @@ static int value_at(const fg_program *p, const fg_array *x, int trace)
 static int value_of(const fg_program *p, const fg_array *x)
 {
     int trace = x->trace;
-    for (const fg_program *q = recording; q != p; q = q->outer) {
+    for (const fg_program *q = tracing; q != p; q = q->outer) {
         int v = value_at(q, x, trace);
         trace = v >= 0 ? values_of(q)[v].was : trace;
     }
@@ -42,7 +42,7 @@ static int value_of(const fg_program *p, const fg_array *x)
 
 static int known(const fg_array *x)
 {
-    for (const fg_program *p = recording; p; p = p->outer)
+    for (const fg_program *p = tracing; p; p = p->outer)
         if (value_of(p, x) >= 0)
             return 1;
     return 0;
@@ -51,7 +51,7 @@ static int known(const fg_array *x)
 /* The innermost recording of this thread on whose inputs x depends, or NULL. */
 static fg_program *owner_of(const fg_array *x)
 {
-    for (fg_program *p = recording; p; p = p->outer) {
+    for (fg_program *p = tracing; p; p = p->outer) {
         int v = value_of(p, x);
         if (v >= 0 && values_of(p)[v].from != CONSTANT)
             return p;
@@ -61,7 +61,7 @@ static fg_program *owner_of(const fg_array *x)
 
 static int add_value(fg_program *p, fg_array *x, origin from)
 {
-    int marked = !x->trace || (p == recording && value_of(p, x) < 0 && known(x));
+    int marked = !x->trace || (p == tracing && value_of(p, x) < 0 && known(x));
     value *v = fg_list_add(&p->values, sizeof *v);
     if (!v)
         return -1;
@@ -74,7 +74,7 @@ static int add_value(fg_program *p, fg_array *x, origin from)
 /* A constant has the elements of this moment, also where somebody else may write them later. */
 static int add_constant(fg_program *p, fg_array *x, fg_node *node)
 {
-    fg_array *copy = fg_array_root(x)->unstable ? fg_array_copy(x) : fg_array_ref(x);
+    fg_array *copy = fg_array_root(x)->externally_mutable ? fg_array_copy(x) : fg_array_ref(x);
     int v = copy ? add_value(p, copy, CONSTANT) : -1;
     if (v >= 0 && node)
         values_of(p)[v].node = fg_node_ref(node);
@@ -93,7 +93,7 @@ static int elsewhere(void)
 int fg_trace_goes_on(const fg_array *x)
 {
     char shape[FG_SHAPE_TEXT];
-    return x->trace != FG_ENDED ? FG_OK :
+    return x->trace != FG_TRACE_ENDED ? FG_OK :
         fg_fail(FG_BAD_TAPE, "a tensor, of dtype %s and shape %s, is used outside of the function that made it while "
                 "it was recorded by vmap or compile, or as the body of a loop or branch: there it stood for another "
                 "value in each element, call or step; return what is needed from that function, or make it an argument",
@@ -102,26 +102,26 @@ int fg_trace_goes_on(const fg_array *x)
 
 static int refuse(const fg_array *x) { return fg_trace_goes_on(x) ? FG_BAD_TAPE : elsewhere(); }
 
-static int takes_notes(const fg_program *p) { return p->what != FG_PROGRAM; }
+static int keeps_instructions(const fg_program *p) { return p->what != FG_PROGRAM; }
 
 /* Notes tell what belongs to the transforms outside: a node that leads to nothing older than the recording is that of
- * a transform within, whose work the notes are. */
+ * a transform within, whose work the instructions are. */
 static int tracked(const fg_program *p, const fg_node *node)
 {
-    return node && node->eldest <= p->newest;
+    return node && node->oldest_ancestor <= p->last_node_id;
 }
 
 static int operand_of(fg_program *p, fg_tensor x)
 {
     int v = value_of(p, x.array);
-    fg_node *node = takes_notes(p) && tracked(p, x.node) ? x.node : NULL;
+    fg_node *node = keeps_instructions(p) && tracked(p, x.node) ? x.node : NULL;
     if (v < 0 && fg_traced(x.array) && !owner_of(x.array)) {
         refuse(x.array);
         return -1;
     }
     if (v < 0)
         return add_constant(p, x.array, node);
-    if (!takes_notes(p) || values_of(p)[v].from != CONSTANT)
+    if (!keeps_instructions(p) || values_of(p)[v].from != CONSTANT)
         return v;
     while (values_of(p)[v].node != node) {
         int twin = values_of(p)[v].twin;
@@ -135,62 +135,62 @@ static int operand_of(fg_program *p, fg_tensor x)
     return v;
 }
 
-int fg_trace_begin(fg_recorded what)
+int fg_trace_begin(fg_trace_kind what)
 {
     fg_program *p = calloc(1, sizeof *p);
     if (!p)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
-    static uint32_t n_recordings;
-    if (!++n_recordings)                        /* 0 is that of no recording */
-        n_recordings = 1;
+    static uint32_t n_traces;
+    if (!++n_traces)                        /* 0 is that of no recording */
+        n_traces = 1;
     p->refs = 1;
-    p->number = n_recordings;
+    p->number = n_traces;
     p->what = what;
-    p->newest = fg_newest();
-    p->outer = recording;
-    p->depth = recording ? recording->depth + 1 : 0;
-    recording = p;
+    p->last_node_id = fg_last_node_id();
+    p->outer = tracing;
+    p->depth = tracing ? tracing->depth + 1 : 0;
+    tracing = p;
     fg_tracing++;
     return FG_OK;
 }
 
-fg_recorded fg_trace_here(void) { return recording ? recording->what : FG_NOTHING; }
+fg_trace_kind fg_trace_here(void) { return tracing ? tracing->what : FG_NOTHING; }
 
-int fg_trace_body(int first, int n, int apart)
+int fg_trace_body(int first, int n, int stack_carry)
 {
-    if (!recording)
+    if (!tracing)
         return none();
-    recording->body = 1;
-    recording->first_carried = first;
-    recording->n_carried = n;
-    recording->apart = apart;
+    tracing->body = 1;
+    tracing->first_carried = first;
+    tracing->n_carried = n;
+    tracing->stack_carry = stack_carry;
     return FG_OK;
 }
 
-int fg_trace_programs(void)
+int fg_trace_is_program(void)
 {
-    const fg_program *p = recording;
+    const fg_program *p = tracing;
     while (p && p->what == FG_MAPPED)
         p = p->outer;
     return p != NULL;
 }
 
-uint32_t fg_trace_number(void) { return recording ? recording->number : 0; }
+uint32_t fg_trace_number(void) { return tracing ? tracing->number : 0; }
 
 /* Numbers grow, but may begin again: a recording within has a later one. */
 int fg_trace_outside(const fg_array *x)
 {
-    return recording && (!x->recorded_in || (int32_t)(x->recorded_in - recording->number) < 0);
+    return tracing && (!x->traced_in || (int32_t)(x->traced_in - tracing->number) < 0);
 }
 
-int fg_trace_outside_node(const fg_node *n) { return recording && n->number <= recording->newest; }
+int fg_trace_outside_node(const fg_node *n) { return tracing && n->number <= tracing->last_node_id; }
 
 int fg_trace_input(fg_array *x)
 {
-    if (!recording)
+    if (!tracing)
         return none();
-    recording->n_in++;
-    return add_value(recording, x, INPUT) < 0 ? FG_NO_MEMORY : FG_OK;
+    tracing->n_in++;
+    return add_value(tracing, x, INPUT) < 0 ? FG_NO_MEMORY : FG_OK;
 }
 
 int fg_traced(const fg_array *x)
@@ -198,7 +198,7 @@ int fg_traced(const fg_array *x)
     return x->trace > 0;
 }
 
-static int write_note(fg_program *p, const fg_call *c, fg_array *y)
+static int append_instruction(fg_program *p, const fg_call *c, fg_array *y)
 {
     int in = p->operands.n, attr = p->attrs.n;
     for (int i = 0; i < c->n_in; i++) {
@@ -206,8 +206,8 @@ static int write_note(fg_program *p, const fg_call *c, fg_array *y)
         if (c->in[i].array && v < 0)
             return fg_failed();
         int *operand = fg_list_add(&p->operands, sizeof *operand);
-        char *flag = operand && takes_notes(p) ? fg_list_add(&p->tracked, sizeof *flag) : NULL;
-        if (!operand || (takes_notes(p) && !flag))
+        char *flag = operand && keeps_instructions(p) ? fg_list_add(&p->tracked, sizeof *flag) : NULL;
+        if (!operand || (keeps_instructions(p) && !flag))
             return FG_NO_MEMORY;
         *operand = v;
         if (flag)
@@ -225,15 +225,15 @@ static int write_note(fg_program *p, const fg_call *c, fg_array *y)
             return FG_NO_MEMORY;
         *body = fg_program_ref(fg_body(c->attr, i));
     }
-    note *n = fg_list_add(&p->notes, sizeof *n);
+    instruction *n = fg_list_add(&p->instructions, sizeof *n);
     int result = n ? add_value(p, y, RESULT) : -1;
     if (result < 0)
         return FG_NO_MEMORY;
-    *n = (note){c->op, c->n_in, c->n_attr, result, in, attr};
+    *n = (instruction){c->op, c->n_in, c->n_attr, result, in, attr};
     return FG_OK;
 }
 
-int fg_trace_noting(int n_in, const fg_tensor *in)
+int fg_trace_keeps_instructions(int n_in, const fg_tensor *in)
 {
     const fg_program *p = NULL;
     for (int i = 0; i < n_in; i++) {
@@ -241,12 +241,12 @@ int fg_trace_noting(int n_in, const fg_tensor *in)
         if (owner && (!p || owner->depth > p->depth))
             p = owner;
     }
-    return p && takes_notes(p);
+    return p && keeps_instructions(p);
 }
 
-int fg_trace_note(const fg_call *c, fg_array *y)
+int fg_trace_append(const fg_call *c, fg_array *y)
 {
-    fg_program *p = fg_draws(c->op, c->attr) ? recording : NULL;   /* that differs from call to call */
+    fg_program *p = fg_draws(c->op, c->attr) ? tracing : NULL;   /* that differs from call to call */
     int status = FG_OK;
     for (int i = 0; i < c->n_in && !status; i++) {
         if (!c->in[i].array || !fg_traced(c->in[i].array))
@@ -258,8 +258,8 @@ int fg_trace_note(const fg_call *c, fg_array *y)
             p = owner;
     }
     if (!status && p)
-        status = write_note(p, c, y);
-    p = p ? p : recording;
+        status = append_instruction(p, c, y);
+    p = p ? p : tracing;
     if (status && p && !p->status)
         p->status = status;
     return status;
@@ -267,7 +267,7 @@ int fg_trace_note(const fg_call *c, fg_array *y)
 
 static void unmark(value *v)
 {
-    if (v->marked && v->array->trace != FG_ENDED)
+    if (v->marked && v->array->trace != FG_TRACE_ENDED)
         v->array->trace = v->was;
     v->marked = 0;
 }
@@ -299,8 +299,8 @@ static void mark_kept(const fg_program *p)
 {
     for (int i = 0; i < p->values.n; i++) {
         fg_array *x = values_of(p)[i].array;
-        if (values_of(p)[i].from != CONSTANT && x->refs > 1 && x->trace != FG_ENDED) {
-            x->trace = FG_ENDED;
+        if (values_of(p)[i].from != CONSTANT && x->refs > 1 && x->trace != FG_TRACE_ENDED) {
+            x->trace = FG_TRACE_ENDED;
             fg_tracing++;
         }
     }
@@ -308,9 +308,9 @@ static void mark_kept(const fg_program *p)
 
 static fg_program *end(void)
 {
-    fg_program *p = recording;
+    fg_program *p = tracing;
     if (p) {
-        recording = p->outer;                   /* letting go of foreign memory may run any code */
+        tracing = p->outer;                   /* letting go of foreign memory may run any code */
         mark_kept(p);
         fg_tracing--;
     }
@@ -328,7 +328,7 @@ void fg_trace_abort(void)
 
 int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **made)
 {
-    fg_program *p = recording;
+    fg_program *p = tracing;
     if (!p)
         return none();
     int status = p->status;
@@ -343,12 +343,12 @@ int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **made)
     p->n_out = n_out;
     p->n_kept = n_kept;
     end();
-    p->n_recorded = p->notes.n;
+    p->n_traced = p->instructions.n;
     if (!status)
         status = fg_program_simplify(p);
     int n_values = p->values.n;
     if (!status)
-        status = fg_program_plan(p);
+        status = fg_program_lower(p);
     p->values.n = n_values;                     /* `forget` looks at values only, not at places that the plan added */
     forget(p, !status);
     if (status) {
@@ -359,8 +359,8 @@ int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **made)
     return FG_OK;
 }
 
-/* ---- notes ------------------------------------------------------------------------------------------------------ */
-int fg_trace_notes(fg_program **made)
+/* ---- instructions ------------------------------------------------------------------------------------------------------ */
+int fg_trace_end_instructions(fg_program **made)
 {
     fg_program *p = end();
     if (!p)
@@ -376,22 +376,22 @@ int fg_trace_notes(fg_program **made)
 
 int fg_trace_value(const fg_array *x)
 {
-    int v = recording ? value_of(recording, x) : -1;
-    return v >= 0 && values_of(recording)[v].from != CONSTANT ? v : -1;
+    int v = tracing ? value_of(tracing, x) : -1;
+    return v >= 0 && values_of(tracing)[v].from != CONSTANT ? v : -1;
 }
 
-int fg_trace_tracked(fg_tensor x) { return recording && tracked(recording, x.node); }
+int fg_trace_tracked(fg_tensor x) { return tracing && tracked(tracing, x.node); }
 
-fg_notes_size fg_notes_count(const fg_program *p) { return (fg_notes_size){p->values.n, p->notes.n}; }
+fg_instructions_size fg_instructions_count(const fg_program *p) { return (fg_instructions_size){p->values.n, p->instructions.n}; }
 
-fg_note fg_notes_get(const fg_program *p, int i)
+fg_instruction fg_instructions_get(const fg_program *p, int i)
 {
-    const note *n = &notes_of(p)[i];
-    return (fg_note){n->op, n->y, n->n_in, n->n_attr, operands_of(p, n), (char *)p->tracked.item + n->in,
+    const instruction *n = &instructions_of(p)[i];
+    return (fg_instruction){n->op, n->y, n->n_in, n->n_attr, operands_of(p, n), (char *)p->tracked.item + n->in,
                      attrs_of(p, n)};
 }
 
-fg_tensor fg_notes_constant(const fg_program *p, int v)
+fg_tensor fg_instructions_constant(const fg_program *p, int v)
 {
     return (fg_tensor){values_of(p)[v].array, values_of(p)[v].node};
 }

@@ -3,7 +3,7 @@
 def watch(cnp.ndarray a):
     """A leaf that requires gradients on a's memory, which nobody may write while the graph lives: in-place operators
     on it take memory of their own."""
-    cdef Tensor r = wrap_array(array_from(a, cnp.PyArray_NBYTES(a) >= COPY_BELOW, unstable=False))
+    cdef Tensor r = wrap_array(array_from(a, cnp.PyArray_NBYTES(a) >= COPY_BELOW, externally_mutable=False))
     r.t.array.readonly = True
     make_leaf(r)
     return r
@@ -35,7 +35,7 @@ cdef fg_array *cotangent_like(Tensor y, value, str name) except NULL:
     cdef fg_array *x
     if isinstance(value, Tensor):
         x = (<Tensor>value).t.array
-        if x.storage == FG_OWNED and not x.unstable and x.dtype == y.t.array.dtype and fg_shape_equal(
+        if x.storage == FG_OWNED and not x.externally_mutable and x.dtype == y.t.array.dtype and fg_shape_equal(
                 x.shape, y.t.array.shape):
             return fg_array_ref(x)
         value = view_of(x, False)

@@ -1,8 +1,8 @@
-# Loops and branches as single operations (csrc/flow.c). Included by _core.pyx.
+# Loops and branches as single operations (csrc/program/control_flow.c). Included by _core.pyx.
 
 def recording_programs():
     """Whether the operations of this thread become part of a program, whatever is recorded on the way."""
-    return fg_trace_programs() != 0
+    return fg_trace_is_program() != 0
 
 
 def trace_body(int first, int n, bint apart):
@@ -41,10 +41,10 @@ cdef extern from "Python.h":
 
 cdef unsigned long main_thread = threading.main_thread().ident
 cdef int pauses = 0         # of the main thread without the GIL
-cdef object breathe = eval("lambda: None")      # of the interpreter: as it begins, signals and threads have their turn
+cdef object poll_signals = eval("lambda: None")      # of the interpreter: as it begins, signals and threads have their turn
 
 
-cdef int see_to_others() except -1 nogil:
+cdef int yield_gil() except -1 nogil:
     """In the midst of a long loop: run signal handlers, which may raise, and let other threads run. Where the GIL is
     not held they run anyway, and only the main thread takes it for signals: rarely, as it may have to wait for it.
     Where it is held, giving it up here would not do: that a thread waits for it is known after 5 ms in which nobody
@@ -52,7 +52,7 @@ cdef int see_to_others() except -1 nogil:
     global pauses
     if PyGILState_Check():
         with gil:
-            breathe()
+            poll_signals()
     elif PyThread_get_thread_ident() == main_thread:
         pauses = (pauses + 1) % 16
         if pauses == 0:
@@ -61,7 +61,7 @@ cdef int see_to_others() except -1 nogil:
     return FG_OK
 
 
-fg_on_pause = see_to_others
+fg_on_pause = yield_gil
 
 
 def flow(int op, list bodies, tuple numbers, list operands, list shapes):
@@ -81,11 +81,11 @@ def flow(int op, list bodies, tuple numbers, list operands, list shapes):
         for k in range(len(numbers)):
             attr[len(bodies) + k] = numbers[k]
         for k in range(n):
-            given[k] = (<Tensor>operands[k]).t  # with its node: an outer recording notes whether it is tracked
+            given[k] = (<Tensor>operands[k]).t  # with its node: an outer recording instructions whether it is tracked
         check(fg_apply(op, n, given, n_attr, attr, &y))
         block = wrap(y)
         for k, (dtype, shape) in enumerate(shapes):
-            few[0] = fg_flow_place(op, attr, k)
+            few[0] = fg_control_flow_offset(op, attr, k)
             few[1] = NUMBER_OF[dtype]
             for i, length in enumerate(shape):
                 few[2 + i] = length
@@ -109,7 +109,7 @@ def flow_place(int op, list bodies, tuple numbers, int k):
         attr[i] = <int64_t><size_t>(<Program>bodies[i]).program
     for i in range(len(numbers)):
         attr[len(bodies) + i] = numbers[i]
-    return fg_flow_place(op, attr, k)
+    return fg_control_flow_offset(op, attr, k)
 
 
 def body_number(Program body not None):

@@ -75,4 +75,4 @@ def asarray(data, dtype=None):
 
 def adopt(a, str name):
     """A tensor on the memory of an ndarray just made, which nobody else knows or will write."""
-    return wrap_array(array_from(as_ndarray(np.asarray(a), name), share=True, unstable=False))
+    return wrap_array(array_from(as_ndarray(np.asarray(a), name), share=True, externally_mutable=False))

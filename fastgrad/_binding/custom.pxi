@@ -1,4 +1,4 @@
-# Nodes whose derivative is a rule in Python (csrc/custom.c, _custom.py). Included by _core.pyx.
+# Nodes whose derivative is a rule in Python (csrc/autodiff/custom.c, _custom.py). Included by _core.pyx.
 
 def alias(Tensor x not None):
     """x by an operation that moves nothing: a node of its own where x has one."""
@@ -10,10 +10,10 @@ def barrier(Tensor x not None):
     return apply_one(FG_OP_barrier, x, 0, NULL)
 
 
-def settled(Tensor x not None):
+def snapshot(Tensor x not None):
     """x to be kept for a backward pass: no change in place reaches it, nor a write to the memory that it came from."""
     cdef int64_t dtype = x.t.array.dtype
-    return apply_one(FG_OP_cast, x, 1, &dtype) if fg_array_root(x.t.array).unstable else held(x.t)
+    return apply_one(FG_OP_cast, x, 1, &dtype) if fg_array_root(x.t.array).externally_mutable else held(x.t)
 
 
 def tracked_among(list values):
@@ -23,30 +23,30 @@ def tracked_among(list values):
     return [i for i in range(len(values)) if type(values[i]) is Tensor and (<Tensor>values[i]).t.node != NULL]
 
 
-def newest():
+def last_node_id():
     """The number of the node that was made last."""
-    return fg_newest()
+    return fg_last_node_id()
 
 
-def leads_outside(tensors, uint64_t mark):
+def depends_on_outer(tensors, uint64_t mark):
     """Whether any tensor among these was computed from what a node of this number or before recorded."""
     for x in tensors:
-        if isinstance(x, Tensor) and (<Tensor>x).t.node != NULL and (<Tensor>x).t.node.eldest <= mark:
+        if isinstance(x, Tensor) and (<Tensor>x).t.node != NULL and (<Tensor>x).t.node.oldest_ancestor <= mark:
             return True
     return False
 
 
-def count_as(list found, list given):
+def inherit_lineage(list found, list given):
     """Let what has been computed from some tensors, and from values that mean nothing outside, lead to where these lead
     only."""
-    cdef uint64_t eldest = fg_newest()
+    cdef uint64_t oldest_ancestor = fg_last_node_id()
     cdef Tensor x
     for x in given:
-        if x.t.node != NULL and x.t.node.eldest < eldest:
-            eldest = x.t.node.eldest
+        if x.t.node != NULL and x.t.node.oldest_ancestor < oldest_ancestor:
+            oldest_ancestor = x.t.node.oldest_ancestor
     for x in found:
         if x.t.node != NULL:
-            x.t.node.eldest = eldest
+            x.t.node.oldest_ancestor = oldest_ancestor
 
 
 def behind(list results, list own):
@@ -58,7 +58,7 @@ def behind(list results, list own):
     cdef int64_t count = 0, i
     found = {}
     try:
-        check(fg_tape_behind(p.n_y, p.y, p.n, p.wrt, &count, &nodes))
+        check(fg_tape_closed_over(p.n_y, p.y, p.n, p.wrt, &count, &nodes))
         for i in range(count):
             if nodes[i].number not in found:
                 x = fg_tensor(fg_array_foreign(nodes[i].shape, nodes[i].dtype, NULL, NULL, True, False), nodes[i])
@@ -74,7 +74,7 @@ def behind(list results, list own):
 
 
 def vmapped(list tensors):
-    """Whether notes are taken here, of a mapped function or the body of a loop, and transforms outside track any of
+    """Whether instructions are taken here, of a mapped function or the body of a loop, and transforms outside track any of
     these."""
     cdef Tensor x
     if fg_trace_here() > FG_PROGRAM:
@@ -98,15 +98,15 @@ cdef fg_tensor *borrowed_list(list tensors) except NULL:
 
 
 def noting(list tensors):
-    """Whether the innermost recording that depends on any of these is of notes: that of a mapped function, or of the
+    """Whether the innermost recording that depends on any of these is of instructions: that of a mapped function, or of the
     body of a loop."""
     cdef fg_tensor *t = borrowed_list(tensors)
-    found = fg_trace_noting(len(tensors), t) != 0
+    found = fg_trace_keeps_instructions(len(tensors), t) != 0
     PyMem_Free(t)
     return found
 
 
-def note_call(list operands, list results, number):
+def record_call(list operands, list results, number):
     """Results that were computed from operands as those of a call that a mapped function, or the body of a loop, makes:
     copies, noted as the operation `custom` with attributes (number, place in the list). None where that is not being
     recorded."""
@@ -117,13 +117,13 @@ def note_call(list operands, list results, number):
     cdef fg_tensor *t = borrowed_list(operands)
     made = []
     try:
-        if not fg_trace_noting(n, t):
+        if not fg_trace_keeps_instructions(n, t):
             return None
         call.op, call.n_in, call.in_, call.n_attr, call.attr = FG_OP_custom, n, t, 2, attr
         attr[0] = number
         for k in range(len(results)):
             y, attr[1] = example(results[k]), k
-            check(fg_trace_note(&call, y.t.array))
+            check(fg_trace_append(&call, y.t.array))
             made.append(y)
         return made
     finally:

@@ -183,7 +183,7 @@ cdef operate_inplace(int op, Tensor a, b):
         return operate(op, a, b)
     if fg_tracing and fg_trace_outside(a.t.array):
         recorder, often = ("compile", "at each call")
-        if fg_trace_here() == 2 or not fg_trace_programs():
+        if fg_trace_here() == 2 or not fg_trace_is_program():
             recorder, often = "vmap", "for each element"
         if fg_trace_value(a.t.array) >= 0:
             raise TraceError(f"{recorder}: {name} changes an argument of the function in place{frames.user_line()}: "

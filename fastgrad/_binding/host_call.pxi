@@ -73,7 +73,7 @@ def by_numpy(function, *operands, **options):
     for k in range(found.ndim):
         attr[2 + k] = found.shape[k]
     call.op, call.n_in, call.in_, call.n_attr, call.attr = FG_OP_numpy, len(tensors), given, 2 + found.ndim, attr
-    check(fg_trace_note(&call, result.t.array))
+    check(fg_trace_append(&call, result.t.array))
     return result
 
 

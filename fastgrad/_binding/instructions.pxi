@@ -1,4 +1,4 @@
-# Recordings whose bare notes are carried out in another way (csrc/record.c). Included by _core.pyx.
+# Recordings whose bare instructions are carried out in another way (csrc/record/trace.c). Included by _core.pyx.
 
 def op_names():
     """Names of all operations by their numbers, those of csrc/ops.def first. What follows are the kernels of their
@@ -33,9 +33,9 @@ def apply_op(int op, list operands, tuple attr=()):
         PyMem_Free(numbers)
 
 
-def borrowed(cnp.ndarray a, bint unstable):
-    """A constant on a's memory, which others may write if it is unstable."""
-    cdef Tensor r = wrap_array(array_from(as_ndarray(a, "vmap"), cnp.PyArray_NBYTES(a) >= COPY_BELOW, unstable))
+def borrowed(cnp.ndarray a, bint externally_mutable):
+    """A constant on a's memory, which others may write if it is externally_mutable."""
+    cdef Tensor r = wrap_array(array_from(as_ndarray(a, "vmap"), cnp.PyArray_NBYTES(a) >= COPY_BELOW, externally_mutable))
     r.t.array.readonly = True
     return r
 
@@ -45,18 +45,18 @@ def transforming():
     return fg_transforms_running != 0 or fg_trace_here() != 0
 
 
-def notes_begin(bint body=False):
-    """Start a recording in this thread, within another one or not, that ends in ``notes_end``: of the body of a loop or
+def instructions_begin(bint body=False):
+    """Start a recording in this thread, within another one or not, that ends in ``instructions_end``: of the body of a loop or
     branch, or of a function that is mapped."""
     check(fg_trace_begin(FG_BODY if body else FG_MAPPED))
 
 
-def notes_input(Tensor x):
+def instructions_input(Tensor x):
     """Make x, which nobody else knows, the next input of the recording. It may be tracked by outer transforms."""
     check(fg_trace_input(x.t.array))
 
 
-def notes_outputs(list values):
+def instructions_outputs(list values):
     """What these are to the recording under way: their numbers, -1 for what depends on no input or is no tensor, and
     whether transforms outside of the recording track them."""
     cdef list numbers = [], tracked = []
@@ -80,35 +80,35 @@ cdef Tensor held(fg_tensor t):
     return wrap(t)
 
 
-def notes_end():
-    """End the recording: (notes, constants). A note is (op, result, operands, tracked, attr, last): numbers of values,
-    -1 for a missing operand; for each operand whether outer transforms track it there; and what ``notes_for`` tells.
+def instructions_end():
+    """End the recording: (instructions, constants). A instruction is (op, result, operands, tracked, attr, last): numbers of values,
+    -1 for a missing operand; for each operand whether outer transforms track it there; and what ``instructions_for`` tells.
     Inputs have the numbers from 0 on. Constants is a dict of the values that depend on no input, as Tensors with the
     nodes that outer transforms know."""
     cdef fg_program *p = NULL
-    cdef fg_note note
+    cdef fg_instruction instruction
     cdef fg_tensor t
     cdef int i, k
-    check(fg_trace_notes(&p))
+    check(fg_trace_end_instructions(&p))
     try:
-        size = fg_notes_count(p)
-        notes, constants = [], {}
-        for i in range(size.n_notes):
-            note = fg_notes_get(p, i)
-            notes.append((note.op, note.y, [note.in_[k] for k in range(note.n_in)],
-                          [note.tracked[k] != 0 for k in range(note.n_in)],
-                          tuple([note.attr[k] for k in range(note.n_attr)]), ()))
+        size = fg_instructions_count(p)
+        instructions, constants = [], {}
+        for i in range(size.n_instructions):
+            instruction = fg_instructions_get(p, i)
+            instructions.append((instruction.op, instruction.y, [instruction.in_[k] for k in range(instruction.n_in)],
+                          [instruction.tracked[k] != 0 for k in range(instruction.n_in)],
+                          tuple([instruction.attr[k] for k in range(instruction.n_attr)]), ()))
         for i in range(size.n_values):
-            t = fg_notes_constant(p, i)
+            t = fg_instructions_constant(p, i)
             if t.array != NULL:
                 constants[i] = held(t)
-        return notes, constants
+        return instructions, constants
     finally:
         fg_program_free(p)
 
 
-def notes_carry_out(list notes, dict values, set moving, set apart, special):
-    """Carry notes out on ``values``, by number, to which those of the notes are added, and which are returned. A note
+def instructions_evaluate(list instructions, dict values, set moving, set apart, special):
+    """Carry instructions out on ``values``, by number, to which those of the instructions are added, and which are returned. A instruction
     whose value is known is left out; what nothing later reads is dropped. Operations of ``apart``, and what depends on
     values that are ``moving``, to which it is added, are carried out by ``special(op, result, operands, which of them
     move, attr)``. Operands that were not tracked are constants."""
@@ -119,7 +119,7 @@ def notes_carry_out(list notes, dict values, set moving, set apart, special):
     for x in values.values():
         tracks = tracks or x.requires_grad
     values[-1] = None                           # a missing operand
-    for op, y, operands, tracked, attr, last in notes:
+    for op, y, operands, tracked, attr, last in instructions:
         if y in values:
             continue
         xs, moves, moved = [], [], False
@@ -138,11 +138,11 @@ def notes_carry_out(list notes, dict values, set moving, set apart, special):
     return values
 
 
-def notes_for(wanted, list notes):
-    """Those of the notes that these values need, each with those of its operands that nothing later reads."""
+def instructions_for(wanted, list instructions):
+    """Those of the instructions that these values need, each with those of its operands that nothing later reads."""
     cdef set needed = {-1, *wanted}
     cdef list operands, last, kept = []
-    for op, y, operands, tracked, attr, _ in reversed(notes):
+    for op, y, operands, tracked, attr, _ in reversed(instructions):
         if y in needed:
             last = []
             for v in operands:

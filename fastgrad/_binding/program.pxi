@@ -75,7 +75,7 @@ def traced(Tensor x):
 
 def trace_input(cnp.ndarray a, bint weak=False):
     """The next input of the program being recorded, with a's present elements; weak: it stands for a Python number."""
-    cdef Tensor r = wrap_array(array_from(as_ndarray(a, "compile"), share=True, unstable=False))
+    cdef Tensor r = wrap_array(array_from(as_ndarray(a, "compile"), share=True, externally_mutable=False))
     r.t.array.readonly = True
     r.t.array.weak = weak
     check(fg_trace_input(r.t.array))
@@ -174,13 +174,13 @@ cdef class Program:
         """The results of a replay whose inputs are set, which is given back."""
         try:
             results = self.make_results(r)
-            self.carry_out(r)
+            self.evaluate(r)
             self.read_kept(r, results)
             return results
         finally:
             self.give(r)
 
-    cdef int carry_out(self, fg_replay *r) except -1:
+    cdef int evaluate(self, fg_replay *r) except -1:
         cdef int status
         if self.alone:
             with nogil:
@@ -235,8 +235,8 @@ cdef class Program:
         """The states of the generators that a replay draws from, as ndarrays on their memory."""
         self.whole()
         states, i = [], 0
-        while fg_program_live(self.program, i) != NULL:
-            states.append(view_of(fg_program_live(self.program, i), True))
+        while fg_program_rng_state(self.program, i) != NULL:
+            states.append(view_of(fg_program_rng_state(self.program, i), True))
             i += 1
         return states
 
@@ -247,7 +247,7 @@ cdef class Program:
         self.whole()
         facts = fg_program_describe(self.program)
         return {"inputs": facts.n_in, "outputs": facts.n_out, "instructions": facts.n_instructions,
-                "recorded": facts.n_recorded, "peak_bytes": facts.arena_bytes,
+                "recorded": facts.n_traced, "peak_bytes": facts.arena_bytes,
                 "separate_bytes": facts.separate_bytes}
 
     cdef list lines(self):

@@ -1,8 +1,8 @@
-# Draws of random numbers (csrc/random.c). Included by _core.pyx.
+# Draws of random numbers (csrc/ops/random.c). Included by _core.pyx.
 
 def refuse_recorded(str what, str cure):
     """Raise TraceError if this thread is recording, naming the line of the user's code."""
-    if fg_trace_here() == 2 and not fg_trace_programs():
+    if fg_trace_here() == 2 and not fg_trace_is_program():
         raise TraceError(f"vmap: {what} in a function that is mapped{frames.user_line()}, which would happen once "
                          f"instead of for each element. {cure}")
     if fg_trace_here():
@@ -15,7 +15,7 @@ def random_state(words):
     cdef Tensor state = wrap_array(array_from(np.array(words, np.uint64), share=False))
     if state.t.array.shape.size != FG_RANDOM_WORDS:
         raise ValueError(f"random: a state has {FG_RANDOM_WORDS} words, got {len(words)}")
-    state.t.array.live = True
+    state.t.array.is_rng_state = True
     return state
 
 
@@ -29,7 +29,7 @@ def random_draw(Tensor state not None, tuple shape, dtype, str name, int64_t low
     low to low + count - 1."""
     cdef int64_t attr[FG_MAX_NDIM + 3]
     cdef int n = 3
-    if not state.t.array.live:
+    if not state.t.array.is_rng_state:
         raise TypeError(f"{name}: expected the state of a generator")
     wanted = np.dtype(dtype)
     if wanted not in (FLOAT32, FLOAT64) and not count:

@@ -1,11 +1,11 @@
 # Training steps: a program's replay, the look at its gradients and the optimizer's update in one call of the core
-# (csrc/train.c). Included by _core.pyx.
+# (csrc/program/training.c). Included by _core.pyx.
 
 @cython.final
 cdef class Rule:
     """An optimizer's numbers at one step, and its state: for each parameter as many arrays as the optimizer keeps."""
 
-    cdef fg_rule rule
+    cdef fg_update_rule rule
     cdef tuple state            # a list of arrays for each kind of state
 
     @staticmethod
@@ -78,7 +78,7 @@ cdef tuple train(Program program, fg_replay *r, Rule rule, bint checked):
             if state == NULL:
                 raise MemoryError("training step: no memory")
         rule.point(program, state)
-        check(fg_replay_set_apart(program.program, r))
+        check(fg_replay_copy_aliased(program.program, r))
         if program.alone:
             with nogil:
                 status = fg_replay_train(program.program, r, &rule.rule, state, checked, &bad)

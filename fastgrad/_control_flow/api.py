@@ -197,8 +197,8 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
                 )
 
     branches = branch("true_fun", true_fun), branch("false_fun", false_fun)
-    carry_out = while_and_cond.cond if _core.recording_programs() else while_and_cond.both
-    results = carry_out(condition, *branches, inputs, check)
+    evaluate = while_and_cond.cond if _core.recording_programs() else while_and_cond.both
+    results = evaluate(condition, *branches, inputs, check)
     return found["true_fun"].unflatten(results)
 
 

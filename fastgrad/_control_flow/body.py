@@ -1,7 +1,7 @@
 """The bodies of recorded loops and branches (``_scan``, ``_loops``), and what all of these have in common.
 
-A function given to a loop runs once, on examples, while its operations are noted (csrc/record.c). The notes can be
-carried out anew on other tensors: recorded as a program they are the body that csrc/flow.c runs, on the tape they are
+A function given to a loop runs once, on examples, while its operations are noted (csrc/record/trace.c). The instructions can be
+carried out anew on other tensors: recorded as a program they are the body that csrc/program/control_flow.c runs, on the tape they are
 what derivatives of the body are taken of, and by the rules of ``_batching`` they are the body for a whole batch. So the
 gradient of a scan is a scan in reverse over the gradient of its body, its derivative in forward mode a scan over
 tangents, a mapped scan a scan over batches, all recorded in the same way, and each of the other to any order.
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._rules.batching import FLOWS, Compound, Noted, Part, carry_out, note
+from .._rules.batching import FLOWS, Compound, Noted, Part, evaluate, instruction
 from .._core import Program, Tensor
 from .._rules.jvp import push
 from .._transforms.custom_node import Rule, connected, is_float
@@ -34,39 +34,39 @@ _NAMES = _core.op_names()
 
 # ---- a function, noted --------------------------------------------------------------------------------------------
 class Body:
-    """The notes of a function of examples, which may be overwritten."""
+    """The instructions of a function of examples, which may be overwritten."""
 
     def __init__(self, f: Function, examples: Tensors, tracked: bool, same: list[tuple[Tensor, Tensor]]) -> None:
         """f adds to ``same`` pairs of a result and an input with its value: what reads the one is to read the other."""
         self.n_in = len(examples)
-        if tracked:  # so that the notes tell what is detached
+        if tracked:  # so that the instructions tell what is detached
             examples = [_core.watch_tensor(x) if is_float(x) else x for x in examples]
         with Noted() as self.noted:
-            _core.notes_begin(body=True)
+            _core.instructions_begin(body=True)
             try:
                 for x in examples:
-                    _core.notes_input(x)
+                    _core.instructions_input(x)
                 results = f(list(examples))
-                numbers, _ = _core.notes_outputs(results)
-                known = dict(zip(*[_core.notes_outputs([pair[i] for pair in same])[0] for i in range(2)]))
+                numbers, _ = _core.instructions_outputs(results)
+                known = dict(zip(*[_core.instructions_outputs([pair[i] for pair in same])[0] for i in range(2)]))
             except BaseException:
                 _core.trace_abort()
                 raise
-            notes, self.constants = _core.notes_end()
+            instructions, self.constants = _core.instructions_end()
         known = {v: w for v, w in known.items() if v >= self.n_in}
-        notes = [(op, y, [known.get(v, v) for v in given], outer, attr, ()) for op, y, given, outer, attr, _ in notes]
+        instructions = [(op, y, [known.get(v, v) for v in given], outer, attr, ()) for op, y, given, outer, attr, _ in instructions]
         self.outs = [known.get(v, v) if v >= 0 else -2 - i for i, v in enumerate(numbers)]
         self.constants |= {v: x for v, x in zip(self.outs, results) if v < 0}
         self.kinds = [(x.dtype, x.shape) for x in results]
         self.shapes = [x.shape for x in examples]  # of the inputs
-        self._keep(notes)
+        self._keep(instructions)
 
-    def _keep(self, notes: list[Any]) -> None:
-        """Those of the notes that are needed."""
-        self.notes = _core.notes_for([*self.outs, *[note[1] for note in notes if self._draws(note)]], notes)
-        needed = {v for note in self.notes for v in note[2]}.union(self.outs)
-        self.drawn = [note[1] for note in self.notes if self._draws(note)]
-        self.opaque = any(note[0] in FLOWS and self._draws(note) for note in self.notes)
+    def _keep(self, instructions: list[Any]) -> None:
+        """Those of the instructions that are needed."""
+        self.instructions = _core.instructions_for([*self.outs, *[instruction[1] for instruction in instructions if self._draws(instruction)]], instructions)
+        needed = {v for instruction in self.instructions for v in instruction[2]}.union(self.outs)
+        self.drawn = [instruction[1] for instruction in self.instructions if self._draws(instruction)]
+        self.opaque = any(instruction[0] in FLOWS and self._draws(instruction) for instruction in self.instructions)
         self.closure = [
             v for v, x in self.constants.items() if v in needed and (x.requires_grad or _core.traced(x))
         ]
@@ -78,14 +78,14 @@ class Body:
         self.outs = [left.get(v, v) for i, v in enumerate(self.outs) if i not in numbers]
         self.kinds = [kind for i, kind in enumerate(self.kinds) if i not in numbers]
         self._keep([(op, y, [left.get(v, v) for v in given], outer, attr, ())
-                    for op, y, given, outer, attr, _ in self.notes if not numbers & set(given)])  # fmt: skip
+                    for op, y, given, outer, attr, _ in self.instructions if not numbers & set(given)])  # fmt: skip
 
-    def _draws(self, note: Any) -> bool:
-        return self.noted.draws(note[0], note[4])
+    def _draws(self, instruction: Any) -> bool:
+        return self.noted.draws(instruction[0], instruction[4])
 
     def kind_of(self, v: int) -> tuple[Any, tuple[int, ...]]:
         """The dtype and shape of a draw."""
-        attr = next(note[4] for note in self.notes if note[1] == v)
+        attr = next(instruction[4] for instruction in self.instructions if instruction[1] == v)
         return _core.dtype_numbered(attr[0]), attr[3:]
 
     @property
@@ -94,23 +94,23 @@ class Body:
         return [self.constants[v] for v in self.closure]
 
     def values(self, closure: Sequence[Tensor], inputs: Sequence[Tensor], drawn: dict[int, Tensor]) -> dict[int, Any]:
-        """All values when the notes are carried out on these. What has been drawn already is not drawn again."""
+        """All values when the instructions are carried out on these. What has been drawn already is not drawn again."""
         known = dict(zip(self.closure, closure)) | dict(enumerate(inputs)) | drawn
-        return carry_out(self.notes, self.constants | known, self.noted)
+        return evaluate(self.instructions, self.constants | known, self.noted)
 
     def batched(self, start: set[int]) -> set[int]:
         """Which values differ over a batch if these do."""
         found = set(start)
-        for note in self.notes:
-            if self._draws(note) or not found.isdisjoint(note[2]):
-                found.add(note[1])
+        for instruction in self.instructions:
+            if self._draws(instruction) or not found.isdisjoint(instruction[2]):
+                found.add(instruction[1])
         return found
 
     def over(self, given: ByNumber, batched: set[int], size: int, wanted: Sequence[int]) -> Tensors:
         """The wanted values for a batch of this size, given the closure and the inputs. Those that differ over the
         batch, all that follow from the batched ones, have it as first axis."""
-        notes = _core.notes_for([*wanted, *self.drawn], self.notes)
-        values = carry_out(notes, self.constants | given, self.noted, batched, size)
+        instructions = _core.instructions_for([*wanted, *self.drawn], self.instructions)
+        values = evaluate(instructions, self.constants | given, self.noted, batched, size)
         return [values[v] for v in wanted]
 
     def __call__(
@@ -139,7 +139,7 @@ def as_program(f: Function, examples: Tensors, carried: slice = slice(0, 0), apa
         try:
             _core.trace_body(carried.start, carried.stop - carried.start, apart)
             for x in examples:
-                _core.notes_input(x)
+                _core.instructions_input(x)
             results = f(examples)
         except BaseException:
             _core.trace_abort()
@@ -193,7 +193,7 @@ class Flow(Compound):
         if further not in self._made:
             self._made[further] = self.programs([_core.example(x) for x in operands], further)
         made = self._made[further]
-        note(_core.body_number(made[0]), self)
+        instruction(_core.body_number(made[0]), self)
         kinds = self.kinds if further else self.kinds[: self.n_results]
         values = dict(enumerate(_core.flow(_NAMES.index(self.name), made, self.attributes(further), operands, kinds)))
         if tracked:
@@ -237,9 +237,9 @@ class _Through(Rule):
 
     def __init__(self, flow: Flow, numbers: list[int], saved: ByNumber, operands: Tensors) -> None:
         self.flow, self.numbers, self.saved = flow, numbers, saved
-        self.operands = [_core.settled(x) for x in operands]
+        self.operands = [_core.snapshot(x) for x in operands]
 
-    def _settled(self, again: bool) -> tuple[ByNumber, Tensors]:
+    def _snapshot(self, again: bool) -> tuple[ByNumber, Tensors]:
         """The further results and the operands, as the derivative is to see them."""
         if not again:
             return self.saved, [x.detach() for x in self.operands]
@@ -247,13 +247,13 @@ class _Through(Rule):
 
     def vjp(self, g: Tensor) -> list[Tensor | None]:
         again = _core.grad_enabled()
-        saved, operands = self._settled(again)
+        saved, operands = self._snapshot(again)
         needed = [x.requires_grad for x in self.operands]
         return self.flow.derivative(dict(zip(self.numbers, self.parts(g))), saved, operands, needed, again)
 
     def jvp(self, tangents: list[Tensor | None]) -> Tensor:
         again = _core.grad_enabled()
-        saved, operands = self._settled(again)
+        saved, operands = self._snapshot(again)
         found = self.flow.tangents(tangents, saved, operands, self.numbers, again)
         return self.joined([zeros(*self.flow.kinds[k]) if t is None else t for k, t in zip(self.numbers, found)])
 

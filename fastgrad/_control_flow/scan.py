@@ -1,4 +1,4 @@
-"""scan over flat lists of tensors, as a single operation (csrc/flow.c) with derivatives and a rule for batches that are
+"""scan over flat lists of tensors, as a single operation (csrc/program/control_flow.c) with derivatives and a rule for batches that are
 scans again, and sums over its steps that are products after it."""
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ _Factor = tuple[tuple[int, int], tuple[int, ...], bool]
 
 def _products(body: Body, n_carried: int, sums: range) -> dict[int, tuple[_Factor, _Factor]]:
     """Which of these carried sums are such, and of which factors."""
-    maker = {note[1]: note for note in body.notes}
+    maker = {instruction[1]: instruction for instruction in body.instructions}
     stacks = {v: ((1, k), body.kinds[n_carried + k][1]) for k, v in enumerate(body.outs[n_carried:])}
     stacks |= {n_carried + j: ((0, j), shape) for j, shape in enumerate(body.shapes[n_carried:])}
 

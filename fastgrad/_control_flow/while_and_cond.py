@@ -1,4 +1,4 @@
-"""while_loop and cond over flat lists of tensors, as single operations (csrc/flow.c) with derivatives and rules for
+"""while_loop and cond over flat lists of tensors, as single operations (csrc/program/control_flow.c) with derivatives and rules for
 batches that are loops and branches again; scan is in _scan.py."""
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A rule gets the operation's number, its operands, which of them are batched (they have the batch as a further first
 axis), its attributes, and the size of the batch. It carries the operation out by ordinary operations, whose number does
 not depend on that size, and returns the result with the batch as first axis. So the work of a rule is itself recorded
-by whoever records it: on the tape, or in the notes of an outer recording.
+by whoever records it: on the tape, or in the instructions of an outer recording.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .. import _core
 from .._core import Tensor, apply_op, broadcast_to, reshape, transpose
 from .diagonal import Diagonal, through
 
-__all__ = ["FLOWS", "PART", "Compound", "Noted", "Part", "carry_out", "note", "note_call", "whole"]
+__all__ = ["FLOWS", "PART", "Compound", "Noted", "Part", "evaluate", "instruction", "record_call", "whole"]
 
 Operands = list[Any]  # tensors, and None for a missing one
 Rule = Callable[[int, Operands, list[bool], tuple[int, ...], int], Tensor]
@@ -33,8 +33,8 @@ Part = tuple[int, ...]
 
 
 class Compound(Protocol):
-    """What is one operation in notes and has several results: a loop or branch, whose note has parts, the notes of
-    those results that are read; or a call of a function with a rule, which has a note for each result."""
+    """What is one operation in instructions and has several results: a loop or branch, whose instruction has parts, the instructions of
+    those results that are read; or a call of a function with a rule, which has an instruction for each result."""
 
     draws: bool
 
@@ -47,7 +47,7 @@ class Compound(Protocol):
 
 
 class Noted:
-    """The compounds of a recording of notes that begins ``with`` it, in this thread, by how notes name them."""
+    """The compounds of a recording of instructions that begins ``with`` it, in this thread, by how instructions name them."""
 
     def __init__(self) -> None:
         self.compounds: dict[int, Compound] = {}
@@ -60,7 +60,7 @@ class Noted:
         _under_way.recordings.pop()
 
     def draws(self, op: int, attr: tuple[int, ...]) -> bool:
-        """Whether a note is of random numbers."""
+        """Whether an instruction is of random numbers."""
         return op == _RANDOM or (op in FLOWS and self.compounds[attr[0]].draws)
 
 
@@ -72,32 +72,32 @@ class _UnderWay(threading.local):
 _under_way = _UnderWay()
 
 
-def note(number: int, compound: Compound) -> None:
+def instruction(number: int, compound: Compound) -> None:
     for noted in _under_way.recordings:  # a closure may make it that of an outer recording
         noted.compounds[number] = compound
 
 
-def note_call(call: Compound, operands: list[Tensor], results: list[Tensor]) -> list[Tensor] | None:
-    """The results as those of a call in the notes under way, or None where there are none that know the operands."""
-    found = _core.note_call(operands, results, id(call))
+def record_call(call: Compound, operands: list[Tensor], results: list[Tensor]) -> list[Tensor] | None:
+    """The results as those of a call in the instructions under way, or None where there are none that know the operands."""
+    found = _core.record_call(operands, results, id(call))
     if found:
-        note(id(call), call)
+        instruction(id(call), call)
     return found
 
 
-# ---- notes ---------------------------------------------------------------------------------------------------------
-def carry_out(
-    notes: Sequence[_core.Note], values: dict[int, Any], noted: Noted, over: Iterable[int] | None = None, size: int = 0
+# ---- instructions ---------------------------------------------------------------------------------------------------------
+def evaluate(
+    instructions: Sequence[_core.Instruction], values: dict[int, Any], noted: Noted, over: Iterable[int] | None = None, size: int = 0
 ) -> dict[int, Any]:
-    """Carry a recording (``_core.notes_end``) out on other inputs and constants: ``values`` by number, to which those
-    of the notes are added; a note whose value is known is left out, and what nothing later reads is dropped. ``noted``
+    """Carry a recording (``_core.instructions_end``) out on other inputs and constants: ``values`` by number, to which those
+    of the instructions are added; an instruction whose value is known is left out, and what nothing later reads is dropped. ``noted``
     is what the recording holds.
 
     ``over``: for a whole batch of this size. These values have it as first axis; what depends on them or is drawn has
     it, too. An operand that no outer transform tracked while the function ran is a constant to them here, too.
     """
     parts: dict[int, list[Part]] = {}
-    for op, _, operands, _, attr, _ in notes if noted.compounds else ():
+    for op, _, operands, _, attr, _ in instructions if noted.compounds else ():
         if op == PART:
             parts.setdefault(operands[0], []).append(attr)
     called: dict[int, Any] = {}  # the results of compounds
@@ -123,7 +123,7 @@ def carry_out(
                 return called[number][attr[1]] if op == _CUSTOM else called[number]
         return _rule(op)(op, xs, batched, attr, size) if moved else apply_op(op, xs, attr)
 
-    return _core.notes_carry_out(notes, values, moving, _SPECIAL, special)
+    return _core.instructions_evaluate(instructions, values, moving, _SPECIAL, special)
 
 
 @functools.cache

@@ -3,7 +3,7 @@
 A pass that nobody differentiates again runs kernels. One that is recorded (``create_graph``, or a gradient within a
 gradient) calls ``gradient`` here instead, where a rule's kernel has no derivative of its own. For elementwise
 operations that is the text of csrc/ops.def, evaluated over tensors; the few rules below are of the softmax family and
-of the extrema. The other operations have rules made of operations already (csrc/shapes.c, csrc/matmul.c).
+of the extrema. The other operations have rules made of operations already (csrc/ops/shapes.c, csrc/ops/matmul.c).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One step of training.
 
 It is the loss, its gradients and the optimizer's update: a recorded program does all three in one call of the core
-(csrc/train.c); where there is none, the loss runs on the tape and the gradients go to the optimizer. What can be known
+(csrc/program/training.c); where there is none, the loss runs on the tape and the gradients go to the optimizer. What can be known
 beforehand (structure, leaves) is settled when the step is made, so that a call costs little more than the loss itself.
 Nothing is changed before loss and gradients are known to be finite: parameters and optimizer state are always those of
 whole steps.

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core, tree
-from .._rules.batching import Compound, note_call
+from .._rules.batching import Compound, record_call
 from .custom_call import Call, CallRule, inside, zero_tangent
 from .._core import Tensor
 from .custom_node import pulled
@@ -407,7 +407,7 @@ def _evaluated(name: str, f: Callable[..., list[Any]], tensors: list[Tensor]) ->
     results = [_core.tensor(y) for y in f(*[(_core.example(x) if traced else x.detach()).numpy() for x in tensors])]
     if traced:
         call = _ForEach(name, f, [(y.shape, y.dtype) for y in results])
-        results = note_call(call, tensors, results) or results
+        results = record_call(call, tensors, results) or results
     return results
 
 

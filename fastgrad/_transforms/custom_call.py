@@ -67,9 +67,9 @@ class Call:
         """Hold, until a backward pass, the arguments as they are now, or nothing of their values: never a tensor of the
         user's, which may refer to the node that this is for."""
         self.inputs = []
-        self.leaves = [_settled(x) for x in self.leaves] if values else []
+        self.leaves = [_snapshot(x) for x in self.leaves] if values else []
         if self._nondiff:
-            self.args = [tree.map(_settled, x) if i in self._nondiff else None for i, x in enumerate(self.args)]
+            self.args = [tree.map(_snapshot, x) if i in self._nondiff else None for i, x in enumerate(self.args)]
         else:
             self.args = ()
 
@@ -112,9 +112,9 @@ def zero_tangent(x: Any) -> Any:
     return np.zeros(np.shape(x)) if isinstance(x, (Tensor, np.ndarray, np.generic, int)) else None
 
 
-def _settled(x: Any) -> Any:
+def _snapshot(x: Any) -> Any:
     """A value for a backward pass: a tensor as the tape keeps it, an ndarray as a copy."""
-    return _core.settled(x) if isinstance(x, Tensor) else x.copy() if isinstance(x, np.ndarray) else x
+    return _core.snapshot(x) if isinstance(x, Tensor) else x.copy() if isinstance(x, np.ndarray) else x
 
 
 def fitting(
@@ -131,7 +131,7 @@ def fitting(
         raise ValueError(
             f"{rule} returned {x.dtype} for {path(k)}, expected its dtype {dtype}; use .astype(np.{dtype})"
         )
-    return _core.settled(x) if isinstance(x, Tensor) else _core.tensor(x)
+    return _core.snapshot(x) if isinstance(x, Tensor) else _core.tensor(x)
 
 
 def inside(f: Callable[..., Any], args: Iterable[Any]) -> Any:
@@ -152,7 +152,7 @@ class CallRule(Rule):
     def keep(self, values: Any) -> None:
         """Hold a tree of values, beside the arguments, as they are now."""
         leaves, self._kept_structure = tree.flatten(values)
-        self._kept = [_settled(x) for x in leaves]
+        self._kept = [_snapshot(x) for x in leaves]
 
     @property
     def kept(self) -> Any:

@@ -1,10 +1,10 @@
-"""Nodes whose derivative is a rule in Python (csrc/custom.c): custom functions, and recorded loops and branches.
+"""Nodes whose derivative is a rule in Python (csrc/autodiff/custom.c): custom functions, and recorded loops and branches.
 
 A function with a rule is no operation. What it computes is recorded as any code; then its results are cut off from
 that, and a node that holds the rule connects them with the inputs. In a backward pass the node calls its rule, which is
 made of operations: while a pass is recorded, so are they, and the derivative of the derivative is that of the rule.
 
-Where a function is mapped, and a transform outside differentiates it, the notes of it (_batching.py) hold such a step
+Where a function is mapped, and a transform outside differentiates it, the instructions of it (_batching.py) hold such a step
 as one operation: carried out, it connects the results of the whole batch by the rule mapped over it.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._rules.batching import Compound, note_call, whole
+from .._rules.batching import Compound, record_call, whole
 from .._core import Tensor
 from .vmap import vmap
 
@@ -82,12 +82,12 @@ def connected(inputs: list[Tensor], results: list[Tensor], rule: Rule) -> list[T
     if not rule.is_derivative and _core.vmapped(inputs):
         held = rule.held()
         call = _Connected(rule, len(inputs), len(results))
-        results = note_call(call, [*inputs, *results, *held], results) or results
+        results = record_call(call, [*inputs, *results, *held], results) or results
     return _core.custom(inputs, results, rule)
 
 
 class _Connected(Compound):
-    """``connected``, as notes hold it. Its operands are inputs, results, and what the rule holds."""
+    """``connected``, as instructions hold it. Its operands are inputs, results, and what the rule holds."""
 
     draws = False
 

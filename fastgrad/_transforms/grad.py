@@ -130,7 +130,7 @@ def _value_and_grad(
                 result, aux = _with_aux(f, result, name)
             _check_value(f, result, name)
             if connected and not nested:
-                nested = _core.leads_outside([result, *watched, *(tree.leaves(aux) if has_aux else ())], mark)
+                nested = _core.depends_on_outer([result, *watched, *(tree.leaves(aux) if has_aux else ())], mark)
             found = iter(_core.gradients(result, watched, nested and connected))
         tensors = nested or _core.tracing()
         by_place = {

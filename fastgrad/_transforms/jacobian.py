@@ -14,7 +14,7 @@ from .. import _core
 from .._core import Tensor
 from .linearize import Point, jvp
 from .grad import _LEAVE_OUT, _argnums, _grad, _kind, _places, grad
-from .vmap import over_units
+from .vmap import vmap_over_basis
 
 __all__ = ["elementwise_grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev"]
 
@@ -48,7 +48,7 @@ def jacrev(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
     """
 
     def pass_over(point: Point) -> list[list[Tensor]]:
-        rows = over_units(point.pull, point.results)
+        rows = vmap_over_basis(point.pull, point.results)
         return [
             [_shaped(part, (*y.shape, *x.shape)) for part, x in zip(parts, point.watched)]
             for y, parts in zip(point.results, _split(rows, point.results))
@@ -71,7 +71,7 @@ def jacfwd(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
     """
 
     def pass_over(point: Point) -> list[list[Tensor]]:
-        columns = over_units(point.push, point.watched)
+        columns = vmap_over_basis(point.push, point.watched)
         return [
             [
                 _shaped(part.transpose((*range(1, part.ndim), 0)), (*y.shape, *x.shape))

@@ -1,7 +1,7 @@
 """``vjp``, ``jvp`` and ``linearize``: a function near a point is linear, and goes both ways.
 
 All three run the function once on watched arguments. Then its tape, as long as somebody holds it, is gone through from
-the results to the arguments with cotangents (csrc/backward.c), or the other way with tangents (``_jvp``).
+the results to the arguments with cotangents (csrc/autodiff/backward.c), or the other way with tangents (``_jvp``).
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class Point:
                     raise self._refusal(name, f, k, y)
             if connected and not nested:
                 aux = tree.leaves(self._aux) if has_aux else ()
-                nested = _core.leads_outside([*self.results, *self.watched, *aux], mark)
+                nested = _core.depends_on_outer([*self.results, *self.watched, *aux], mark)
             self.recorded = connected and nested  # what is outside differentiates this again
 
     def _refusal(self, name: str, f: Callable[..., Any], k: int, y: Any) -> TypeError:
@@ -206,7 +206,7 @@ class Point:
         """That the pass reads our tape means nothing to a transform outside to which the tape is a constant; that it
         reads what is given does."""
         if not self.recorded:
-            _core.count_as(found, given)
+            _core.inherit_lineage(found, given)
         return found
 
     def moved(self, tangents: tuple[Any, ...], name: str) -> Any:

@@ -1,6 +1,6 @@
 """Where a derivative can be other than zero, read off what computes it.
 
-A backward pass is noted down with the function within, as ``vmap`` does. Then each note's elements get the set of the
+A backward pass is noted down with the function within, as ``vmap`` does. Then each instruction's elements get the set of the
 cotangent's elements that they depend on: the rows of a boolean sparse matrix. An operation that has no rule here makes
 every element depend on all that its operands do; so no entry is ever missed, whatever the values are.
 """
@@ -42,7 +42,7 @@ def pattern(
     m = cotangent.size
     found: dict[int, Any] = {len(leaves): sparse.eye_array(m, dtype=bool, format="csr")}
     with no_grad():
-        for op, result, operands, _, attr, last in recording.notes:
+        for op, result, operands, _, attr, last in recording.instructions:
             name = _NAMES[op] if op < len(_NAMES) else "derivative"
             if name in _WITHOUT_VALUE:
                 return None
@@ -67,7 +67,7 @@ def pattern(
 
 
 class _Step:
-    """A note: its operands' values and patterns (None: no dependence on the cotangent), and whether each is ``known``,
+    """A instruction: its operands' values and patterns (None: no dependence on the cotangent), and whether each is ``known``,
     the same for all leaves."""
 
     def __init__(

@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import _core, tree
 from .._numpy import functions
-from .._rules.batching import Noted, carry_out, whole
+from .._rules.batching import Noted, evaluate, whole
 from .._core import Tensor, reshape
 from .._rules.diagonal import Diagonal
 
@@ -107,29 +107,29 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
 
 
 class Recording:
-    """What a function does to one element: its notes, and for each of its results the number of the value it is (-1: it
+    """What a function does to one element: its instructions, and for each of its results the number of the value it is (-1: it
     depends on no input), whether outer transforms track it, and itself."""
 
     def __init__(self, element: Callable[[], list[Tensor]], f: Callable[[list[Tensor]], list[Any]]) -> None:
         """``element`` makes the inputs, tensors that nobody else knows; f takes them to results."""
         with Noted() as self.noted:
-            _core.notes_begin()
+            _core.instructions_begin()
             try:
                 inputs = element()
                 for x in inputs:
-                    _core.notes_input(x)
+                    _core.instructions_input(x)
                 self.results = f(inputs)
-                self.numbers, self.tracked = _core.notes_outputs(self.results)
+                self.numbers, self.tracked = _core.instructions_outputs(self.results)
             except BaseException:
                 _core.trace_abort()
                 raise
-        notes, self.constants = _core.notes_end()
-        self.notes = _core.notes_for(self.numbers, notes)
+        instructions, self.constants = _core.instructions_end()
+        self.instructions = _core.instructions_for(self.numbers, instructions)
 
     def over(self, batches: Iterable[Tensor | Diagonal], size: int) -> list[Any]:
         """The results over batches, those that depend on one with the batch as first axis."""
         inputs = dict(enumerate(batches))
-        values = carry_out(self.notes, self.constants | inputs, self.noted, inputs, size)
+        values = evaluate(self.instructions, self.constants | inputs, self.noted, inputs, size)
         results = [own if v < 0 else values[v] for v, own in zip(self.numbers, self.results)]
         for k, x in enumerate(results):
             if type(x) is Diagonal:
@@ -139,7 +139,7 @@ class Recording:
         return results
 
 
-def over_units(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor]) -> list[Tensor]:
+def vmap_over_basis(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor]) -> list[Tensor]:
     """What a linear function of tensors such as these gives for each unit vector of their space, stacked along a first
     axis."""
     n = sum([x.size for x in tensors])
@@ -163,7 +163,7 @@ def _same(x: Any, inside: bool) -> Any:
     of it is a copy."""
     if not isinstance(x, np.ndarray):
         return x
-    return _core.borrowed(x, unstable=False) if inside else _core.tensor(x)
+    return _core.borrowed(x, externally_mutable=False) if inside else _core.tensor(x)
 
 
 def _axis(axis: Any, what: str) -> int:
@@ -204,10 +204,10 @@ _SAME = (
 )
 
 
-def _batch(x: Any, axis: int, unstable: bool, i: int, structure: tree.Structure) -> Tensor:
+def _batch(x: Any, axis: int, externally_mutable: bool, i: int, structure: tree.Structure) -> Tensor:
     """x, leaf number i of the arguments, as a tensor with the batch as first axis."""
     if isinstance(x, np.ndarray):
-        x = _core.borrowed(x, unstable)
+        x = _core.borrowed(x, externally_mutable)
     if not isinstance(x, Tensor):
         name = place_of(structure, i)
         raise TypeError(f"vmap: {name} is {x!r}, expected an array to map over; {_SAME[name.startswith('kwargs')]}")
