@@ -79,7 +79,7 @@ def flow(int op, list bodies, tuple numbers, list operands, list shapes):
             attr[k] = <int64_t><size_t>(<Program>bodies[k]).program
         for k in range(len(numbers)):
             attr[len(bodies) + k] = numbers[k]
-        for k in range(n):                      # with their nodes: an outer recording instructions whether one is tracked
+        for k in range(n):                      # with their nodes: an outer trace keeps whether one is tracked
             given[k] = fg_tensor_ref((<Tensor>operands[k]).t)
             held = k + 1
         check(fg_apply(op, n, given, n_attr, attr, &y))

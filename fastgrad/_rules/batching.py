@@ -16,7 +16,7 @@ from .. import _core
 from .._core import Tensor, apply_op, broadcast_to, reshape, transpose
 from .diagonal import Diagonal, through
 
-__all__ = ["FLOWS", "PART", "Compound", "Noted", "Part", "evaluate", "note", "record_call", "whole"]
+__all__ = ["FLOWS", "PART", "Compound", "Noted", "Part", "evaluate", "instruction", "record_call", "whole"]
 
 Operands = list[Any]  # tensors, and None for a missing one
 Rule = Callable[[int, Operands, list[bool], tuple[int, ...], int], Tensor]

@@ -91,7 +91,7 @@ def _value_and_grad(
     def value_and_grad_of_f(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         places = _places(numbers, args, f, name)
         connected = _core.grad_enabled()  # to what was recorded before
-        nested, mark = _core.in_transform(), _core.newest()
+        nested, mark = _core.in_transform(), _core.last_node_id()
         call = list(args)
         originals: dict[int, list[Any]] = {}
         structures: dict[int, tree.Structure] = {}
