@@ -3,12 +3,10 @@
  * Data is contiguous always, so that every kernel is a plain loop. A view shares the memory of an array and holds
  * it; views of views hold the array itself, so that chains do not grow.
  */
-#include "program.h"
+#include "fastgrad.h"
 
 #include <stdio.h>
 #include <string.h>
-
-void (*fg_on_release)(void *owner);
 
 static const struct { const char *name; size_t itemsize; } dtypes[FG_N_DTYPES] = {
     [FG_FLOAT32] = {"float32", 4}, [FG_FLOAT64] = {"float64", 8}, [FG_BOOL] = {"bool", 1},
@@ -123,7 +121,7 @@ static fg_array *array_init(fg_array *a, fg_shape *s, int dtype, fg_storage stor
     if (!a)
         return NULL;
     *a = (fg_array){.refs = 1, .dtype = (uint8_t)dtype, .storage = (uint8_t)storage,
-                    .traced_in = fg_tracing ? fg_trace_number() : 0,
+                    .traced_in = fg_tracing ? fg_thread.trace_number : 0,
                     .shape = fg_shape_ref(s), .data = data, .owner = owner};
     fg_live.arrays++;
     return a;

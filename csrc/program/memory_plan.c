@@ -1,10 +1,11 @@
 /* memory_plan.c: where in one arena each result of a program lies. */
-#include "record/ir.h"
+#include "program/passes.h"
+#include "program/steps.h"
 
 #include <stdlib.h>
 
 /* ---- lifetimes --------------------------------------------------------------------------------------------------- */
-void fg_program_liveness(fg_program *p)
+int fg_pass_liveness(fg_program *p)
 {
     for (int v = 0; v < p->n_buffers; v++)
         p->buffer[v].first = p->buffer[v].last = p->buffer[v].reader = -1;
@@ -33,6 +34,7 @@ void fg_program_liveness(fg_program *p)
             p->buffer[v].last = p->n_steps;
             p->buffer[v].reader = -1;
         }
+    return FG_OK;
 }
 
 /* Which values never leave their group. */
@@ -302,7 +304,7 @@ static int64_t partial_sums_bytes(const step *first)
     return aligned(bytes);
 }
 
-int fg_program_plan_memory(fg_program *p)
+int fg_pass_plan_memory(fg_program *p)
 {
     arena a = {{0}, {0}, {0}, {0}};
     int status = FG_OK, n = p->n_buffers;
@@ -311,7 +313,6 @@ int fg_program_plan_memory(fg_program *p)
             p->buffer[v].offset = p->arena_bytes;
             p->arena_bytes += FG_ALIGN;
         }
-    fg_program_liveness(p);
     find_blockwise(p);
     for (int k = 0; k < p->n_steps; k += p->step[k].group)
         if (p->step[k].kind == PRODUCT_STEP)

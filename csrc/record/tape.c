@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-_Thread_local fg_thread_state fg_thread = {.grad_enabled = 1};
 static uint64_t last_number;
 
 /* ---- nodes -------------------------------------------------------------------------------------------- */

@@ -133,6 +133,7 @@ def trace_end(list results, bint numbers=True, int kept=0):
     status = fg_trace_end(n, out, kept, &made.program)
     PyMem_Free(out)
     check(status)
+    check(fg_program_compile(made.program))
     facts = fg_program_describe(made.program)
     made.n_in = facts.n_in
     made.n_out, made.n_kept = n - kept, kept
