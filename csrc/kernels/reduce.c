@@ -381,7 +381,8 @@ ONCE void NAME(softmax_group)(int64_t group, int64_t n, const REAL *x, REAL *shi
     for (int64_t r = 0; r < group && !g; r++) /* total is nan there; now for a nan that TOP has lost */
         if (shift[r] - shift[r] != 0 && n >= NARROW) shift[r] = NAME(fold_row)(MAX, n, x + r * n, x);
     for (int64_t r = 0; r < group && g; r++) {
-        const REAL scale = g[r * g_step] / total[r];
+        /* For the gradient of a sum of exponentials, what is 0 beside an infinite element is so by any scale. */
+        const REAL scale = g_step && shift[r] == INFINITY ? 0 : g[r * g_step] / total[r];
         SIMD for (int64_t j = r * n; j < (r + 1) * n; j++) y[j] *= scale;
     }
 }
