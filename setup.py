@@ -1,7 +1,7 @@
 """Builds fastgrad._core: one Cython file and the C core of csrc/.
 
 The kernel files are compiled once per instruction set, each time with that set's flags; everything else is
-compiled once, and told by -DFG_HAVE_* which sets exist, so that dispatch.c can choose among them at import.
+compiled once, and told by -DFG_HAVE_* which sets exist, so that isa_dispatch.c can choose among them at import.
 Objects are kept below build/ and compiled again only when a file they were made from has changed.
 
     FASTGRAD_WERROR=1            warnings in our own C are errors
@@ -22,7 +22,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import PlatformError
 
-KERNELS = ("elementwise", "reduce", "gemm", "philox")
+KERNELS = ("elementwise", "reduce", "gemm", "philox", "optim")
 ISA_FLAGS = {
     "baseline": [],
     "avx2": ["-mavx2", "-mfma"],

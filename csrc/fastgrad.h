@@ -9,10 +9,11 @@
  * switches that are thread-local, and replays of programs (program.h). Functions return FG_OK or a status with the
  * reason in fg_message(). An `out` argument receives a new reference; inputs are borrowed.
  *
- * Mutable globals, beside those declared here (fg_ops is filled by fg_init): the pool and each thread's message
- * (memory.c), the shape of all scalars (array.c), the number of the last node and the rules that each thread
- * is about to release (tape.c), the number of the last pass (backward.c), the chosen kernels (isa_dispatch.c), the BLAS
- * (matmul.c), each thread's recording, how many began, and how many go on or have left values behind (trace.c).
+ * The wings of csrc, each of which includes and calls only those before it: core, kernels, record, program, ops,
+ * autodiff, and op_table.c. The sections below are in this order. Mutable globals, beside those declared here: the pool
+ * (memory.c), the BLAS (gemm_dispatch.c) and the name of the chosen kernels (isa_dispatch.c), the numbers of the last
+ * node (tape.c), trace (trace.c) and backward pass (backward.c), and each thread's last error (context.c) and list of
+ * nodes about to be freed (tape.c).
  *
  * The core needs neither Python nor NumPy. A graph, its value and its gradient in C, step by step:
  * examples/core_alone.c. In short, where every call but the last two returns a status to look at:
@@ -29,7 +30,7 @@
 #define FASTGRAD_H
 
 #include <stdint.h>
-#include "kernels/kernels.h"
+#include "kernels.h"
 
 #define FG_MAX_NDIM 32
 
@@ -146,6 +147,7 @@ typedef struct {
     int (*vjp)(fg_node *, fg_tensor g, fg_tensor *gin);          /* fills gin[i] where in[i].parent is set */
     uint8_t needs[3];       /* what the vjp of input i reads: bits FG_IN(k) and FG_OUT; [2] serves i >= 2 */
     int (*recorded_vjp)(fg_node *, fg_tensor g, fg_tensor *gin); /* vjp made of differentiable operations */
+    int (*run_vjp)(const fg_call *, fg_array *gx);               /* of an elementwise op: what FG_VJP(op, i) computes */
 } fg_op_info;
 #define FG_IN(k) (1 << (k))
 #define FG_OUT 8
@@ -159,24 +161,58 @@ typedef struct {
 extern fg_op_info fg_ops[FG_N_OPS];
 extern const fg_op_text fg_texts[FG_N_ELEMENTWISE];
 
-/* ---- memory.c: a pool of size classes; the text of the last error --------------------------------------- */
-void *fg_alloc(size_t bytes);
-void fg_free(void *block, size_t bytes);
-void *fg_alloc_lasting(size_t bytes);           /* as much as that, not from the pool */
-void fg_free_lasting(void *block, size_t bytes);
-void fg_pool_empty(void);                       /* to the system, when what needed most is over: a recording */
-int fg_fail(fg_status status, const char *format, ...)
+/* The work of any operation or FG_VJP alone: fills y, whose shape and dtype are the op's, from call->in. */
+static inline int (*fg_run_of(int op))(const fg_call *, fg_array *y)
+{
+    return op < FG_N_OPS ? fg_ops[op].run : fg_ops[(op - FG_N_OPS) / 2].run_vjp;
+}
+
+/* ---- core/context.c: the state of each thread, callbacks, the last error -------------------------------- */
+/* In one block, because finding a thread's state costs as much as the work of a scalar. */
+typedef struct {
+    int grad_enabled;           /* operations are recorded on the tape; in a backward pass: so is the pass */
+    int transforms_running;     /* grad and its like, nested; float(x) is refused inside */
+    struct fg_program *trace;   /* the innermost trace of this thread, or NULL */
+    uint32_t trace_number;      /* its number, or 0 */
+} fg_thread_state;
+extern _Thread_local fg_thread_state fg_thread;
+#define fg_grad_enabled fg_thread.grad_enabled
+#define fg_transforms_running fg_thread.transforms_running
+/* How many traces are under way in all threads, plus how many values of ended ones somebody still holds: mostly 0. */
+extern int fg_tracing;
+
+int fg_fail(fg_status status, const char *format, ...)      /* returns status */
 #if defined(__GNUC__)
     __attribute__((format(printf, 2, 3)))
 #endif
     ;
 const char *fg_message(void);
 int fg_failed(void);            /* the status of this thread's last failure: what a NULL result means */
+
+/* The callbacks, which the caller sets. */
+extern void (*fg_on_release)(void *owner);      /* the last array on foreign memory, or the last node of a rule, goes */
+/* Called by loops every millisecond or so, if it is set: the caller sees to signals and lets other threads run, also
+ * where it holds its lock. FG_OK, or FG_RAISED to end the loop. */
+extern int (*fg_on_pause)(void);
+/* The recorded rule of an operation whose vjp is a kernel: gx = g times the derivative of the node by its input i,
+ * composed of operations. FG_OK or FG_RAISED. */
+extern int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx);
+/* The vjp by the rule of a custom function, recorded or not: fills gin, as fg_op_info.vjp. FG_OK or FG_RAISED. */
+extern int (*fg_on_custom)(void *rule, fg_node *, fg_tensor g, fg_tensor *gin);
+/* The work of the operation `numpy`, which the caller does under its lock, and that function's name. */
+extern int (*fg_on_numpy)(const fg_call *, fg_array *y);
+extern const char *(*fg_on_numpy_name)(int64_t which);
+
+/* ---- core/memory.c: a pool of size classes -------------------------------------------------------------- */
+void *fg_alloc(size_t bytes);
+void fg_free(void *block, size_t bytes);
+void *fg_alloc_lasting(size_t bytes);           /* as much as that, not from the pool */
+void fg_free_lasting(void *block, size_t bytes);
+void fg_pool_empty(void);                       /* to the system, when the need was greatest before: in a trace */
 typedef struct { int64_t arrays, nodes, bytes, cached_bytes; } fg_counts;   /* alive now */
 extern fg_counts fg_live;
 
-/* ---- array.c ------------------------------------------------------------------------------------------ */
-extern void (*fg_on_release)(void *owner);      /* called when the last array on foreign memory goes */
+/* ---- core/array.c --------------------------------------------------------------------------------------- */
 size_t fg_itemsize(int dtype);
 const char *fg_dtype_name(int dtype);
 fg_shape *fg_shape_new(int ndim, const int64_t *dim);       /* NULL: no memory, or too large (fg_message) */
@@ -202,34 +238,15 @@ void fg_array_changed(fg_array *);
 void fg_copy_strided(int ndim, const int64_t *dim, size_t itemsize, void *y, const int64_t *y_stride,
                      const void *x, const int64_t *x_stride);
 
-/* ---- apply.c -------------------------------------------------------------------------------------------- */
-extern fg_kernel_set fg_kernels[2];
-void fg_init(void);                         /* once */
-int fg_apply(int op, int n_in, const fg_tensor *in, int n_attr, const int64_t *attr, fg_tensor *out);
-int fg_unary(int op, fg_tensor x, fg_tensor *out);
-int fg_binary(int op, fg_tensor a, fg_tensor b, fg_tensor *out);
-int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b);   /* a op= b; a's references are replaced */
-/* The work of any operation alone: fill y, whose shape and dtype are the op's, from call->in. */
-int fg_run(const fg_call *, fg_array *y);
-int fg_derivative(int op, int i, fg_array *a, fg_array *b, fg_array **out);     /* d op / d input i */
-fg_shape *fg_broadcast_shapes(const char *name, const fg_shape *, const fg_shape *);
+/* ---- kernels/isa_dispatch.c, kernels/gemm_dispatch.c ---------------------------------------------------- */
+extern fg_kernel_set fg_kernels[2];         /* of float32 and float64 */
+int fg_kernels_select(const char *isa);     /* NULL: the best this machine has */
+const char *fg_isa(void);
+const char *fg_isa_available(int i);        /* i-th usable set, best last; NULL after the last */
+/* cblas_sgemm and cblas_dgemm as found in some BLAS; ilp64: whether its integers have 64 bits. */
+void fg_set_blas(void *sgemm, void *dgemm, int ilp64);
 
-/* The work of the operation `numpy`, which the caller does under its lock, and that function's name. */
-extern int (*fg_on_numpy)(const fg_call *, fg_array *y);
-extern const char *(*fg_on_numpy_name)(int64_t which);
-/* Called by loops every millisecond or so, if it is set: the caller sees to signals and lets other threads run, also
- * where it holds its lock. FG_OK, or FG_RAISED to end the loop. */
-extern int (*fg_on_pause)(void);
-
-/* ---- tape.c ------------------------------------------------------------------------------------------- */
-/* What each thread has of its own, in one block because finding it costs as much as the work of a scalar. */
-typedef struct {
-    int grad_enabled;           /* operations are recorded; in a backward pass: so is the pass */
-    int transforms_running;     /* grad and its like, nested; float(x) is refused inside */
-} fg_thread_state;
-extern _Thread_local fg_thread_state fg_thread;
-#define fg_grad_enabled fg_thread.grad_enabled
-#define fg_transforms_running fg_thread.transforms_running
+/* ---- record/tape.c -------------------------------------------------------------------------------------- */
 uint64_t fg_last_node_id(void);                   /* number of the node made last */
 fg_node *fg_leaf(fg_array *);
 fg_node *fg_node_ref(fg_node *);
@@ -247,7 +264,17 @@ int fg_saved(const fg_node *, int i, fg_tensor *x);         /* the value of inpu
 int fg_saved_out(fg_node *, fg_tensor *y);
 void fg_node_spend(fg_node *);              /* let go of what the derivative needs */
 
-/* ---- backward.c --------------------------------------------------------------------------------------- */
+/* ---- ops: apply.c, inplace.c, elementwise_vjp.c, broadcast.c, reductions.c ------------------------------ */
+int fg_apply(int op, int n_in, const fg_tensor *in, int n_attr, const int64_t *attr, fg_tensor *out);
+int fg_unary(int op, fg_tensor x, fg_tensor *out);
+int fg_binary(int op, fg_tensor a, fg_tensor b, fg_tensor *out);
+int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b);   /* a op= b; a's references are replaced */
+int fg_derivative(int op, int i, fg_array *a, fg_array *b, fg_array **out);     /* d op / d input i */
+fg_shape *fg_broadcast_shapes(const char *name, const fg_shape *, const fg_shape *);
+int fg_sum_to(fg_tensor x, fg_shape *, fg_tensor *out);     /* undo a broadcast: sum over stretched axes */
+int fg_not_float(const char *name, const fg_array *);       /* fails: an operation is given that dtype */
+
+/* ---- autodiff/backward.c -------------------------------------------------------------------------------- */
 /* Add the cotangents of y's leaves to their .grad. With create_graph the pass is recorded, and retains the graph. */
 int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_graph);
 /* The cotangents of the nodes wrt, where the pass ends, from those of all y; array NULL where none arrived. What it
@@ -260,32 +287,16 @@ int fg_gradients(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int re
 int fg_tape_between(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int64_t *count, fg_node ***out);
 /* In the same way the nodes older than all wrt that lead to any y by others than wrt; one may occur several times. */
 int fg_tape_closed_over(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int64_t *count, fg_node ***out);
-/* The recorded rule of an operation whose vjp is a kernel: gx = g times the derivative of the node by its input i,
- * composed of operations. FG_OK or FG_RAISED. */
-extern int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx);
 
-/* ---- custom.c ----------------------------------------------------------------------------------------- */
+/* ---- autodiff/custom.c ---------------------------------------------------------------------------------- */
 /* Let the n_out float results y, computed in whatever way, depend on the inputs by the caller's rule alone. Several
  * results are parts of one vector, of float64 if their dtypes differ, and the rule is one of that vector. The rule is
  * a handle that the node takes over, also if this fails, for fg_on_release: when the node goes, or a backward pass has
  * used it up. Fills y[i].node where an input has one and operations are recorded. */
 int fg_custom(int n_in, const fg_tensor *in, void *rule, int n_out, fg_tensor *y);
-/* The vjp by such a rule, recorded or not: fills gin, as fg_op_info.vjp. FG_OK or FG_RAISED. */
-extern int (*fg_on_custom)(void *rule, fg_node *, fg_tensor g, fg_tensor *gin);
 int fg_custom_vjp(fg_node *, fg_tensor g, fg_tensor *gin);
 
-/* ---- the structural ops: shapes.c, reductions.c, matmul.c ---------------------------------------------- */
-int fg_sum_to(fg_tensor x, fg_shape *, fg_tensor *out);     /* undo a broadcast: sum over stretched axes */
-/* cblas_sgemm and cblas_dgemm as found in some BLAS; ilp64: whether its integers have 64 bits. */
-void fg_set_blas(void *sgemm, void *dgemm, int ilp64);
-/* Some rows, from `from` on, of the product of two matrices, by the kernel that the whole takes. */
-void fg_matmul_rows(const fg_call *, int64_t from, int64_t rows, void *y);
-/* Is a product of two matrices computed by the tiles of gemm.c? */
-int fg_matmul_is_ours(int dtype, const fg_shape *a, const fg_shape *b, const int64_t *attr);
-
-/* ---- isa_dispatch.c --------------------------------------------------------------------------------------- */
-int fg_kernels_select(const char *isa);     /* NULL: the best this machine has */
-const char *fg_isa(void);
-const char *fg_isa_available(int i);        /* i-th usable set, best last; NULL after the last */
+/* ---- op_table.c ------------------------------------------------------------------------------------------ */
+void fg_init(void);                         /* fills fg_ops, once */
 
 #endif

@@ -20,9 +20,10 @@ typedef enum { FG_NOTHING, FG_PROGRAM, FG_MAPPED, FG_BODY } fg_trace_kind;
 /* In this thread. Values that depend on its inputs are not to be used when it has ended, which operations refuse. */
 int fg_trace_begin(fg_trace_kind);
 int fg_trace_input(fg_array *);                 /* the next input of the program */
-/* Ends the recording, also when it fails. Of the outputs the last n_kept, and all without axes, are kept: they stay in
- * the replay's memory, where its address array tells. */
+/* Ends the trace, also when it fails. Of the outputs the last n_kept, and all without axes, are kept: they stay in the
+ * replay's memory, where its address array tells. The program is to be compiled before anything else is done with it. */
 int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **);
+int fg_program_compile(fg_program *);           /* if this fails, the program can only be freed */
 void fg_trace_abort(void);
 fg_trace_kind fg_trace_here(void);                /* by the innermost recording of this thread */
 /* The recording under way is that of a body: its outputs are all written where they are wanted, and output k may lie in
@@ -36,8 +37,6 @@ int fg_trace_outside_node(const fg_node *);     /* the same of a node */
 int fg_traced(const fg_array *);                /* depends on an input of a recording, in whatever thread */
 int fg_trace_goes_on(const fg_array *);         /* FG_OK, unless it depended on an input of one that has ended */
 int fg_trace_append(const fg_call *, fg_array *y);    /* called by every operation while fg_tracing */
-/* How many recordings are under way in all threads, and values of ended ones are held by somebody: 0 mostly. */
-extern int fg_tracing;
 
 fg_program *fg_program_ref(fg_program *);
 void fg_program_free(fg_program *);             /* if nobody else refers to it; no replay of it is taken */

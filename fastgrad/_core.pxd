@@ -72,11 +72,14 @@ cdef extern from "fastgrad.h":
         int64_t arrays, nodes, bytes, cached_bytes
 
     ctypedef struct fg_reduce_kernels:
-        int (*all_finite)(int64_t, const void *) noexcept
         void (*fill)(int64_t, double, void *) noexcept
+
+    ctypedef struct fg_optim_kernels:
+        int (*all_finite)(int64_t, const void *) noexcept
 
     ctypedef struct fg_kernel_set:
         const fg_reduce_kernels *reduce
+        const fg_optim_kernels *optim
 
     fg_op_info fg_ops[]
     const fg_op_text fg_texts[]
@@ -152,8 +155,10 @@ cdef extern from "program.h":
     int fg_trace_begin(fg_trace_kind)
     int fg_trace_input(fg_array *)
     int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **)
+    int fg_program_compile(fg_program *)
     void fg_trace_abort()
     fg_trace_kind fg_trace_here()
+    uint32_t fg_trace_number()
     int fg_trace_is_program()
     int fg_trace_body(int first, int n, int apart)
     int fg_trace_outside(const fg_array *)

@@ -54,7 +54,7 @@ def _erfc(x):
 
 
 FUNCTIONS_OF_TEXTS = {
-    "exp": mpmath.exp, "expm1": mpmath.expm1, "log": _real(mpmath.log), "sqrt": _real(mpmath.sqrt),
+    "exp": mpmath.exp, "exp2": lambda x: mpmath.power(2, x), "expm1": mpmath.expm1, "log": _real(mpmath.log), "sqrt": _real(mpmath.sqrt),
     "cbrt": lambda x: mpmath.cbrt(abs(x)) * (1 if x >= 0 else -1), "power": _power, "hypot": mpmath.hypot,
     "sin": mpmath.sin, "cos": mpmath.cos, "tan": mpmath.tan, "sinh": mpmath.sinh, "cosh": mpmath.cosh,
     "tanh": mpmath.tanh, "arcsin": _real(mpmath.asin), "arccos": _real(mpmath.acos), "arctan": mpmath.atan,
@@ -98,15 +98,18 @@ def exact(row, *args, derivative=None):
     letters = dict(zip("x" if row["arity"] == 1 else "ab", (mpmath.mpf(float(v)) for v in args)))
     text = row["definition"] if derivative is None else row["derivatives"][derivative]
     needs_y = derivative is not None and "y" in formula.names(text)
-    previous = None
+    previous = known = None
     for digits in DIGITS:
         if needs_y:
             letters["y"] = _evaluate(row["definition"], letters, digits)
+            if known is None or not _agree(letters["y"], known):    # y would hide that it is not there yet
+                known = letters["y"]
+                if mpmath.isfinite(known) and digits < DIGITS[-1]:
+                    continue
         value = _evaluate(text, letters, digits)
         if not mpmath.isfinite(value):
             return value
-        # a 0 may be what an underflow of "1 + tiny" left; only the highest precision is believed
-        if value != 0 and previous is not None and abs(value - previous) <= abs(value) * mpmath.mpf(10) ** -22:
+        if previous is not None and _agree(value, previous):
             return value
         if value == previous == 0 and formula.names(text).isdisjoint(ROUGH):
             return value
@@ -114,7 +117,18 @@ def exact(row, *args, derivative=None):
     return value
 
 
-ROUGH = {"exp", "erf", "erfc", "tanh", "log", "power", "sigmoid", "cosh", "sinh", "floor", "trunc"}
+def _agree(value, previous):
+    """To some 22 digits. A 0 may be what an underflow of "1 + tiny" left; only the highest precision is believed."""
+    return value != 0 and abs(value - previous) <= abs(value) * mpmath.mpf(10) ** -22
+
+
+def text_value(text, row, *args, digits=400, **letters):
+    """A text in the letters of a row's arguments, and others."""
+    letters = {**dict(zip("x" if row["arity"] == 1 else "ab", (mpmath.mpf(float(v)) for v in args))), **letters}
+    return _evaluate(text, letters, digits)
+
+
+ROUGH = {"exp", "exp2", "erf", "erfc", "tanh", "log", "power", "sigmoid", "cosh", "sinh", "floor", "trunc"}
 
 
 def ulps(got, value, least=0.0):

@@ -1,17 +1,30 @@
-"""The 2 ULP promise: every row of csrc/ops.def in both dtypes over the whole range of the dtype.
+"""The promises of docs/accuracy.md: every row of csrc/ops.def in both dtypes over the whole range of the dtype.
 
-Whatever instruction set this process runs with is the one that is tested (FASTGRAD_ISA forces another). The default
-run takes some hundred points a function against mpmath, and every ten-thousandth float32 against the float64
-functions of NumPy and SciPy; `-m slow` takes many more of both.
+Values are tested on whatever instruction set this process runs with (FASTGRAD_ISA forces another), derivatives on all
+that there are. The default run takes some hundred points a function against mpmath, and every ten-thousandth float32
+against the float64 functions of NumPy and SciPy; `-m slow` takes many more of both.
 """
+
+import functools
+import os
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import mpmath
 import numpy as np
 import pytest
 import scipy.special
-from _oracles import FLOATS, FUNCTIONS, ROWS, off
+from _oracles import (
+    FLOATS, FUNCTIONS, ROWS, UNARY, exact, extremes, gradients, off, pairs, text_value, ulps,
+)  # fmt: skip
 
-LIMIT = 2.0
+import fastgrad as fg
+from fastgrad import _core
+
+LIMIT, SLOPE_LIMIT = 2.0, 8.0
 
 # Points beside which a function would be hard: thresholds of overflow and underflow, roots, multiples of pi/2, and
 # where implementations change from one formula to another.
@@ -147,3 +160,222 @@ def test_every_so_many_a_float32_is_within_2_ulp(name):
 def test_many_float32_are_within_2_ulp(name):
     for start in range(16):
         check_float32(name, np.arange(start, 1 << 32, 16 * 101 + 1, dtype=np.uint32).view(np.float32))
+
+
+# ---- derivatives --------------------------------------------------------------------------------------------------
+PAGE = Path(__file__).parent.parent / "docs" / "accuracy.md"
+# (function, number of the argument): the text of the unit that its error is measured in where its derivative is smaller
+UNITS = {
+    (name, "xab".index(letter) - (letter != "x")): unit
+    for name, letter, unit in re.findall(r"^\| `(\w+)` \| `([xab])` \| `([^`]+)` \|", PAGE.read_text(), re.M)
+}
+
+
+def slope_points(row, n, dtype, seed):
+    """Those of values, and more: where exponentials end, and the extremes of two arguments against each other."""
+    rng, args = np.random.default_rng(seed), points(row, n, dtype, seed)
+    far = 110 if dtype == np.float32 else 760
+    if row["arity"] == 1:
+        return [np.concatenate([args[0], rng.uniform(-far, far, n).astype(dtype), extremes(dtype, inf=False)])]
+    with np.errstate(all="ignore"):
+        a, b = pairs(extremes(dtype, inf=False)[:: max(1, 100 // n)])
+        tail = np.exp2(rng.uniform(-100, 100, n))
+        args = [
+            np.concatenate([args[0], a, rng.uniform(-far, far, n), tail * rng.uniform(-far, 0, n)]).astype(dtype),
+            np.concatenate([args[1], b, rng.uniform(-far, far, n), tail]).astype(dtype),
+        ]
+    keep = np.isfinite(args[0]) & np.isfinite(args[1])
+    if row["name"] in {"celu", "elu", "prelu", "hard_shrink", "soft_shrink"}:
+        keep &= args[1] > 0
+    return [a[keep] for a in args]
+
+
+# Reads a list of (name, args) and writes the list of their gradients.
+GRADIENTS = """
+import pickle, sys
+import numpy as np
+from _oracles import FUNCTIONS, gradients
+cases = pickle.load(sys.stdin.buffer)
+with np.errstate(all="ignore"):
+    pickle.dump([gradients(FUNCTIONS[name], *args) for name, args in cases], sys.stdout.buffer)
+"""
+
+
+def gradients_by(isa, cases):
+    """The gradients of every (name, args) of cases with one instruction set."""
+    paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-c", GRADIENTS], input=pickle.dumps(cases), capture_output=True, check=False,
+        env={**os.environ, "FASTGRAD_ISA": isa, "PYTHONPATH": paths},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    return pickle.loads(done.stdout)
+
+
+@functools.cache
+def all_slopes(n, seed):
+    """{(name, dtype): (args, {instruction set: the gradient by each argument})}"""
+    cases = [(name, slope_points(ROWS[name], n, dtype, seed)) for name in ROWS for dtype in FLOATS]
+    found = {isa: gradients_by(isa, cases) for isa in _core.available_isas()}
+    return {
+        (name, args[0].dtype.type): (args, {isa: slopes[k] for isa, slopes in found.items()})
+        for k, (name, args) in enumerate(cases)
+    }
+
+
+def check_slopes(name, dtype, n, seed):
+    args, found = all_slopes(n, seed)[name, dtype]
+    row, info = ROWS[name], np.finfo(dtype)
+    tiny = float(info.tiny)
+    for i in range(row["arity"]):
+        unit = UNITS.get((name, i))
+        for k, point in enumerate(zip(*args)):
+            if name == "power" and point[0] < 0 and (point[1] != np.rint(point[1]) or abs(point[1]) > 1e25):
+                continue        # the oracle rounds b - 1, to an integer perhaps, or an even one
+            expected = exact(row, *point, derivative=i)
+            if mpmath.isnan(expected):
+                continue        # a pole, or outside the domain
+            least = text_value(unit, row, *point, tiny=tiny) if unit else 0
+            if abs(expected) < tiny:
+                least = tiny / info.eps     # an ULP is then the smallest normal number
+            for isa, slopes in found.items():
+                error = ulps(slopes[i][k], expected, float(least))
+                assert error <= SLOPE_LIMIT, (
+                    f"d {name} / d argument {i} at {point} is {slopes[i][k]!r} with {isa}, exactly "
+                    f"{mpmath.nstr(expected, 20)}: {error:.2f} ULP off"
+                )
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", ROWS)
+def test_slope_within_8_ulp(name, dtype):
+    check_slopes(name, dtype, 20, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", ROWS)
+def test_slope_within_8_ulp_densely(name, dtype):
+    check_slopes(name, dtype, 1000, 1)
+
+
+def test_the_exceptions_are_rows_of_the_table():
+    assert UNITS and len(UNITS) == PAGE.read_text().count("\n| `")
+    assert all(name in ROWS and i < ROWS[name]["arity"] for name, i in UNITS)
+
+
+def limit_of_slope(name, sign):
+    """The text of a derivative so far out that only roots and quotients move; the rows that swing have no limit."""
+    row, far = ROWS[name], sign * mpmath.mpf(10) ** 40
+    if name in {"sin", "cos", "tan"}:
+        return np.nan
+    slope = text_value(row["derivatives"][0], row, x=far, y=text_value(row["definition"], row, x=far))
+    if not mpmath.isfinite(slope):
+        return float(slope)
+    return np.inf * float(mpmath.sign(slope)) if abs(slope) > 1e30 else float(slope)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", UNARY)
+def test_slope_at_infinity_is_the_limit(name, dtype):
+    expected = [limit_of_slope(name, sign) for sign in (-1, 1)]
+    got = gradients(FUNCTIONS[name], np.array([-np.inf, np.inf], dtype))[0]
+    np.testing.assert_allclose(got, np.array(expected, dtype), rtol=np.finfo(dtype).eps, atol=1e-20, err_msg=name)
+    assert np.isnan(gradients(FUNCTIONS[name], np.array([np.nan], dtype))[0]) or name in NAN_HAS_A_SLOPE, name
+
+
+NAN_HAS_A_SLOPE = {  # constant pieces
+    "negative", "positive", "rint", "floor", "ceil", "trunc", "sign", "degrees", "radians", "relu", "relu6", "hard_tanh",
+    "hard_sigmoid",
+}  # fmt: skip
+INF = np.inf
+OF_TWO_AT_INFINITY = [
+    # name, a, b, derivatives by a and by b
+    ("power", INF, 2, INF, INF), ("power", INF, -2, 0, 0), ("power", INF, 1, 1, INF), ("power", 2, INF, INF, INF),
+    ("power", 2, -INF, 0, 0), ("power", 0.5, INF, 0, 0), ("power", INF, 0, 0, INF), ("power", 0, 2, 0, 0),
+    ("power", 0, 1, 1, 0), ("power", 1, 1e300, 1e300, 0), ("power", -2, 3, 12, np.nan), ("power", -2, 4, -32, np.nan),
+    ("power", -2, 0.5, np.nan, np.nan), ("power", np.nan, 1, np.nan, np.nan), ("divide", 1, INF, 0, 0),
+    ("arctan2", 1, INF, 0, 0), ("arctan2", INF, 1, 0, 0), ("arctan2", INF, INF, 0, 0), ("hypot", INF, 1, 1, 0),
+    ("hypot", 1, -INF, 0, -1), ("hypot", INF, INF, np.nan, np.nan), ("hypot", 0, 0, 0, 0), ("logaddexp", INF, 0, 1, 0),
+    ("logaddexp", -INF, 0, 0, 1), ("logaddexp", INF, INF, 0.5, 0.5), ("logaddexp", -INF, -INF, 0.5, 0.5),
+    ("logaddexp2", INF, 0, 1, 0), ("logaddexp2", -INF, 0, 0, 1), ("logaddexp2", -INF, -INF, 0.5, 0.5),
+    ("celu", -INF, 1, 0, -1), ("celu", INF, 1, 1, 0), ("celu", -1, INF, 1, 0), ("elu", -INF, 2, 0, -1),
+    ("elu", INF, 2, 1, 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name, a, b, by_a, by_b", OF_TWO_AT_INFINITY)
+def test_slopes_of_two_arguments_at_infinity(name, a, b, by_a, by_b, dtype):
+    if dtype == np.float32 and b == 1e300:
+        return
+    got = gradients(FUNCTIONS[name], np.array([a], dtype), np.array([b], dtype))
+    np.testing.assert_array_equal(np.ravel(got), [by_a, by_b])
+
+
+@pytest.mark.parametrize("name", ["logaddexp", "logaddexp2", "hypot", "arctan2"])
+@pytest.mark.parametrize("k", [0, 1])
+def test_nan_is_in_both_slopes(name, k):
+    args = [np.array([0.5]), np.array([2.0])]
+    args[k][0] = np.nan
+    assert np.isnan(gradients(FUNCTIONS[name], *args)).all()
+
+
+def test_fmod_knows_the_quotient_that_is_almost_an_integer():
+    """a / b rounds to 3, but the remainder says that it is less."""
+    a = np.nextafter(np.float64(3 * 1.1), 0)
+    assert a / 1.1 == 3 > mpmath.mpf(a) / mpmath.mpf(1.1)
+    for sign in (-1, 1):
+        assert gradients(FUNCTIONS["fmod"], np.array([sign * a]), np.array([1.1]))[1] == -2 * sign
+
+
+# ---- derivatives of second order -------------------------------------------------------------------------------------
+FAR_ARGUMENTS = [-700, -300, -110, -87, -40, -25, -20, -12, -6, -3.5, -0.3, 0.4, 2.5, 5, 9, 16, 20, 33, 60, 90, 300, 700]
+SMOOTH = [name for name in UNARY if name not in {"sinh", "cosh", "exp", "expm1", "exp2", "tan", "arcsin", "arccos",
+          "arctanh", "arccosh", "log", "log2", "log10", "log1p", "sqrt", "sin", "cos", "square", "cbrt"}]  # fmt: skip
+
+
+@functools.cache
+def slope_of_the_slope(row, x):
+    """The derivative of a derivative's text, by a difference in 420 digits."""
+    row = ROWS[row]
+    with mpmath.workdps(420):
+        h, x = mpmath.mpf(10) ** -60, mpmath.mpf(x)
+        y = [text_value(row["definition"], row, x=v, digits=420) for v in (x + h, x - h)]
+        high, low = (text_value(row["derivatives"][0], row, x=v, y=w, digits=420) for v, w in zip((x + h, x - h), y))
+        return float((high - low) / (2 * h))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", SMOOTH)
+def test_second_derivatives_far_from_0(name, dtype):
+    x = np.array(FAR_ARGUMENTS, dtype)
+    got = fg.grad(lambda v: fg.grad(lambda u: FUNCTIONS[name](u).sum())(v).sum())(x)
+    scale = np.finfo(dtype).eps * (1e-3 if name in RELATIVE_TWICE else 100)
+    for k, point in enumerate(x):
+        expected = slope_of_the_slope(name, float(point))
+        rtol = 1e-3 if dtype == np.float32 else 1e-10
+        assert abs(got[k] - expected) <= rtol * abs(expected) + scale, (
+            f"the second derivative of {name} at {point} is {got[k]!r}, exactly {expected!r}"
+        )
+
+
+# What rounds to a constant far from 0 must not have lost its curvature with it.
+RELATIVE_TWICE = {"sigmoid", "log_sigmoid", "softplus", "erf", "erfc", "silu"}
+
+
+@pytest.mark.parametrize("name", ["log_sigmoid", "softplus"])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_curvature_where_the_slope_rounds_to_1(name, dtype):
+    """At distance 20 it is exp(-20), on both sides."""
+    curve = fg.hessian(lambda x: FUNCTIONS[name](x).sum())(np.array([-20, 20], dtype))
+    expected = np.exp(-20.0) / (1 + np.exp(-20.0)) ** 2 * (1 if name == "softplus" else -1)
+    np.testing.assert_allclose(np.diag(curve), [expected] * 2, rtol=8 * np.finfo(dtype).eps)
+
+
+def test_the_hessian_of_power_at_an_exponent_of_0_is_symmetric():
+    hessian = fg.hessian(lambda v: fg.power(v[0], v[1]))(np.array([2.0, 0.0]))
+    np.testing.assert_allclose(hessian, [[0, 0.5], [0.5, np.log(2) ** 2]], rtol=1e-15)
+    for a in (0.0, 5e-324, INF):
+        assert gradients(FUNCTIONS["power"], np.array([a]), np.array([0.0]))[0] == 0
+        assert fg.grad(lambda x, a=a: fg.grad(lambda u: fg.power(u, 0.0))(x))(a) == 0

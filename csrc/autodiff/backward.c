@@ -12,8 +12,6 @@
 
 #include <stdlib.h>
 
-int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx);
-
 /* ---- lists and heaps of nodes ------------------------------------------------------------------------- */
 typedef struct {
     fg_node **node;

@@ -1,11 +1,9 @@
-/* custom.c: nodes whose derivative the caller knows, and the barrier that keeps a program from sharing work.
+/* custom.c: nodes whose derivative the caller knows.
  *
  * A custom function is no operation: its results are computed by operations as any others, then a node of op `custom`
  * takes the place of what these recorded. The node's only attribute is a handle for the caller's rule.
  */
 #include "fastgrad.h"
-
-int (*fg_on_custom)(void *rule, fg_node *, fg_tensor g, fg_tensor *gin);
 
 /* Replace *node by that of an operation on it, whose result is known already. */
 static int then(fg_node **node, int op, int n_attr, const int64_t *attr, fg_shape *shape, int dtype)
@@ -67,26 +65,4 @@ int fg_custom(int n_in, const fg_tensor *in, void *rule, int n_out, fg_tensor *y
 int fg_custom_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     return fg_on_custom((void *)(intptr_t)n->attr[0], n, g, gin);
-}
-
-/* ---- barrier ------------------------------------------------------------------------------------------ */
-int fg_barrier_shape(const fg_call *c, fg_shape **shape, int *dtype)
-{
-    (void)dtype;
-    *shape = fg_shape_ref(c->in[0].array->shape);
-    return FG_OK;
-}
-
-int fg_barrier_run(const fg_call *c, fg_array *y)
-{
-    (void)c;
-    (void)y;                                    /* a view: nothing to move */
-    return FG_OK;
-}
-
-int fg_barrier_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
-{
-    (void)n;
-    gin[0] = fg_tensor_ref(g);
-    return FG_OK;
 }

@@ -4,12 +4,10 @@
  * it; views of views hold the array itself, so that chains do not grow.
  */
 #include "core/debug.h"
-#include "program.h"
+#include "fastgrad.h"
 
 #include <stdio.h>
 #include <string.h>
-
-void (*fg_on_release)(void *owner);
 
 /* clang-format off */
 static const struct { const char *name; size_t itemsize; } dtypes[FG_N_DTYPES] = {
@@ -133,7 +131,7 @@ static fg_array *array_init(fg_array *a, fg_shape *s, int dtype, fg_storage stor
         return NULL;
     FG_ASSERT(storage != FG_VIEW || ((fg_array *)owner)->storage != FG_VIEW);
     *a = (fg_array){.refs = 1, .dtype = (uint8_t)dtype, .storage = (uint8_t)storage,
-                    .traced_in = fg_tracing ? fg_trace_number() : 0,
+                    .traced_in = fg_tracing ? fg_thread.trace_number : 0,
                     .shape = fg_shape_ref(s), .data = data, .owner = owner};
     fg_live.arrays++;
     return a;

@@ -1,16 +1,14 @@
-/* memory.c: where arrays and nodes live, and the text of the last error.
+/* memory.c: a pool allocator for arrays and nodes, with a free list for each size class.
  *
  * A freed block goes to the free list of its size class and is handed out again while it is still hot:
  * a training loop asks for the same sizes over and over, and fresh pages cost more than the work on them.
  * At most CACHE_LIMIT bytes are kept so; beyond that blocks go back to the system. Blocks are 64-byte
- * aligned. Mutable globals: the pool, the counts, and the message of each thread.
+ * aligned. Mutable globals: the pool and the counts.
  */
 #define _ISOC11_SOURCE
 #include "core/debug.h"
 #include "fastgrad.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #define ALIGNMENT 64
@@ -129,27 +127,4 @@ void fg_pool_empty(void)
             to_system(b);
         }
     fg_live.cached_bytes = 0;
-}
-
-static _Thread_local char message[1024];
-static _Thread_local fg_status last_status;
-
-int fg_fail(fg_status status, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    vsnprintf(message, sizeof message, format, args);
-    va_end(args);
-    last_status = status;
-    return status;
-}
-
-int fg_failed(void)
-{
-    return last_status;
-}
-
-const char *fg_message(void)
-{
-    return message;
 }

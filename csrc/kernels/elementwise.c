@@ -49,6 +49,7 @@ enum { BLOCK = 512 };
 #define trunc(x) VM(trunc)(x)
 #define sqrt(x) VM(sqrt)(x)
 #define exp(x) VM(exp)(x)
+#define exp2(x) VM(exp2)(x)
 #define expm1(x) VM(expm1)(x)
 #define log(x) VM(log)(x)
 #define sin(x) VM(sin)(x)
@@ -314,8 +315,8 @@ static void FN(run_huge)(fg_loop *loop, T (*value)(T), int64_t n, const T *x, co
         else if (sa & sb & !IS_LIBM(name)) FN(run)(FN(name##_loop), n, a, b, 0, 0, y);                         \
         else FN(run_strided)(FN(name##_loop), IS_LIBM(name), n, a, sa, b, sb, 0, 0, y);                        \
     }                                                                                                          \
-    BINARY_FN_VJP(name##_da, da)                                                                               \
-    BINARY_FN_VJP(name##_db, db)
+    BINARY_FN_VJP(name##_da, SLOPE(name##_da, da))                                                             \
+    BINARY_FN_VJP(name##_db, SLOPE(name##_db, db))
 #define BINARY_FN_VJP(name, derivative)                                                                        \
     LOOP(name##_loop, STEP, g * (T)(derivative))                                                               \
     static void FN(name)(int64_t n, const void *a, int sa, const void *b, int sb, const void *y,               \

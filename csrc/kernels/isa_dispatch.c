@@ -1,4 +1,4 @@
-/* dispatch.c: which instruction set's kernels serve this process.
+/* isa_dispatch.c: which instruction set's kernels serve this process.
  *
  * setup.py compiles the kernel files once per set and says which exist here by -DFG_HAVE_<SET>; the machine
  * says which it can run. The best of both is chosen once, at import, unless the caller forces one.
@@ -11,8 +11,12 @@
     extern const fg_elementwise_kernels fg_elementwise_##isa[2];                                              \
     extern const fg_reduce_kernels fg_reduce_##isa[2];                                                        \
     extern const fg_gemm_kernels fg_gemm_##isa[2];                                                            \
-    extern const fg_random_kernels fg_random_##isa[2];
-#define SET(isa, usable) {#isa, usable, fg_elementwise_##isa, fg_reduce_##isa, fg_gemm_##isa, fg_random_##isa}
+    extern const fg_random_kernels fg_random_##isa[2];                                                        \
+    extern const fg_optim_kernels fg_optim_##isa[2];
+#define SET(isa, usable) \
+    {#isa, usable, fg_elementwise_##isa, fg_reduce_##isa, fg_gemm_##isa, fg_random_##isa, fg_optim_##isa}
+
+fg_kernel_set fg_kernels[2];
 
 static int always(void) { return 1; }
 
@@ -42,6 +46,7 @@ static const struct {
     const fg_reduce_kernels *reduce;
     const fg_gemm_kernels *gemm;
     const fg_random_kernels *random;
+    const fg_optim_kernels *optim;
 } sets[] = {                                    /* from the least to the most capable */
 #ifdef FG_HAVE_NEON
     SET(neon, always),
@@ -73,7 +78,8 @@ int fg_kernels_select(const char *isa)
     chosen = best;
     for (int dtype = 0; dtype < 2; dtype++)
         fg_kernels[dtype] = (fg_kernel_set){&sets[best].elementwise[dtype], &sets[best].reduce[dtype],
-                                            &sets[best].gemm[dtype], &sets[best].random[dtype]};
+                                            &sets[best].gemm[dtype], &sets[best].random[dtype],
+                                            &sets[best].optim[dtype]};
     return FG_OK;
 }
 

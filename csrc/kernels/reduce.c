@@ -1,4 +1,4 @@
-/* reduce.c: sums, running sums, extrema, the softmax family and the optimizer updates.
+/* reduce.c: sums, running sums, extrema and the softmax family.
  *
  * A reduction keeps as many partial results as lanes and joins whole sets of lanes, which vectorises without
  * reassociating: a row is folded as a matrix LANES wide (NARROW, if it is shorter), a matrix of few columns as
@@ -40,7 +40,6 @@ enum { SUM, DOT, MAX, MIN, TOP }; /* TOP is MAX where a nan may get lost */
 #define REAL float
 #define INTEGER int32_t
 #define NAME(x) x##_f32
-#define SQRT sqrtf
 #define ROUND VM_ROUND_F32
 #define LN2_HI VM_LN2_HI_F32
 #define LN2_LO VM_LN2_LO_F32
@@ -49,7 +48,6 @@ enum { SUM, DOT, MAX, MIN, TOP }; /* TOP is MAX where a nan may get lost */
 #undef REAL
 #undef INTEGER
 #undef NAME
-#undef SQRT
 #undef ROUND
 #undef LN2_HI
 #undef LN2_LO
@@ -58,7 +56,6 @@ enum { SUM, DOT, MAX, MIN, TOP }; /* TOP is MAX where a nan may get lost */
 #define REAL double
 #define INTEGER int64_t
 #define NAME(x) x##_f64
-#define SQRT sqrt
 #define ROUND VM_ROUND_F64
 #define LN2_HI VM_LN2_HI
 #define LN2_LO VM_LN2_LO
@@ -73,7 +70,7 @@ enum { SUM, DOT, MAX, MIN, TOP }; /* TOP is MAX where a nan may get lost */
      .logsumexp_rows = logsumexp_rows_##t, .softmax_vjp_rows = softmax_vjp_rows_##t,                           \
      .log_softmax_vjp_rows = log_softmax_vjp_rows_##t, .logsumexp_vjp_rows = logsumexp_vjp_rows_##t,           \
      .cross_entropy_rows = cross_entropy_rows_##t, .cross_entropy_vjp_rows = cross_entropy_vjp_rows_##t,       \
-     .sgd = sgd_##t, .adam = adam_##t, .all_finite = all_finite_##t, .fill = fill_##t}
+     .fill = fill_##t}
 const fg_reduce_kernels FG_TABLE(fg_reduce)[2] = {TABLE(f32), TABLE(f64)};
 
 #else /* ---- once per dtype ---- */
@@ -384,7 +381,8 @@ ONCE void NAME(softmax_group)(int64_t group, int64_t n, const REAL *x, REAL *shi
     for (int64_t r = 0; r < group && !g; r++) /* total is nan there; now for a nan that TOP has lost */
         if (shift[r] - shift[r] != 0 && n >= NARROW) shift[r] = NAME(fold_row)(MAX, n, x + r * n, x);
     for (int64_t r = 0; r < group && g; r++) {
-        const REAL scale = g[r * g_step] / total[r];
+        /* For the gradient of a sum of exponentials, what is 0 beside an infinite element is so by any scale. */
+        const REAL scale = g_step && shift[r] == INFINITY ? 0 : g[r * g_step] / total[r];
         SIMD for (int64_t j = r * n; j < (r + 1) * n; j++) y[j] *= scale;
     }
 }
@@ -486,63 +484,6 @@ static void NAME(log_softmax_vjp_rows)(int64_t rows, int64_t n, const void *y_, 
             SIMD for (int64_t j = (i + r) * n; j < (i + r + 1) * n; j++)
                 gx[j] = g[j] - NAME(decay)(y[j]) * total[r];
     }
-}
-
-/* ---- optimizers -------------------------------------------------------------------------------------- */
-
-/* Without a branch in the loop: the flags are constants wherever this is inlined. */
-INLINE void NAME(sgd_loop)(int64_t n, REAL *p, const REAL *g, REAL *buf, REAL lr, REAL momentum, REAL undamped,
-                           REAL weight_decay, int decayed, int nesterov, const int moving, const int first)
-{
-    SIMD for (int64_t i = 0; i < n; i++) {
-        REAL d = decayed ? g[i] + weight_decay * p[i] : g[i];
-        if (moving) {
-            const REAL b = first ? d : momentum * buf[i] + undamped * d;
-            buf[i] = b;
-            d = nesterov ? d + momentum * b : b;
-        }
-        p[i] -= lr * d;
-    }
-}
-
-static void NAME(sgd)(int64_t n, void *p, const void *g, void *buf, double lr, double momentum,
-                      double dampening, double weight_decay, int nesterov, int first)
-{
-#define LOOP(moving, first)                                                                                  \
-    NAME(sgd_loop)(n, p, g, buf, (REAL)lr, (REAL)momentum, (REAL)(1 - dampening), (REAL)weight_decay,         \
-                   weight_decay != 0, nesterov, moving, first)
-    if (momentum == 0) LOOP(0, 0);
-    else if (first) LOOP(1, 1);
-    else LOOP(1, 0);
-#undef LOOP
-}
-
-static void NAME(adam)(int64_t n, void *p_, const void *g_, void *m_, void *v_, double lr, double beta1,
-                       double beta2, double eps_, double weight_decay_, int decoupled, double correction1,
-                       double correction2)
-{
-    const REAL *g = g_;
-    REAL *p = p_, *m = m_, *v = v_;
-    const REAL keep = decoupled ? (REAL)(1 - lr * weight_decay_) : 1;
-    const REAL weight_decay = (REAL)weight_decay_, eps = (REAL)eps_, step = (REAL)(lr / correction1);
-    const REAL new1 = (REAL)(1 - beta1), old2 = (REAL)beta2, new2 = (REAL)(1 - beta2);
-    const REAL root2 = (REAL)(1 / sqrt(correction2));
-    const int decayed = !decoupled && weight_decay_ != 0;
-    SIMD for (int64_t i = 0; i < n; i++) {
-        const REAL p0 = p[i] * keep, d = decayed ? g[i] + weight_decay * p0 : g[i];
-        m[i] += new1 * (d - m[i]);
-        v[i] = old2 * v[i] + new2 * d * d;
-        p[i] = p0 - step * (m[i] / (SQRT(v[i]) * root2 + eps));
-    }
-}
-
-static int NAME(all_finite)(int64_t n, const void *x_)
-{
-    const REAL *x = x_;
-    INTEGER bad = 0;
-    for (int64_t start = 0; start < n && !bad; start += CHUNK)
-        for (int64_t i = start; i < LESSER(n, start + CHUNK); i++) bad |= x[i] - x[i] != 0;
-    return !bad;
 }
 
 #undef FOR_GROUPS

@@ -17,7 +17,7 @@
  * sin and cos are right up to VM_TRIG_LIMIT; above it the caller takes vm_<name>_huge, element by element.
  * The functions marked VM_LIBM_<dtype>_<name> call the C library and are not vectorised. Where
  * VM_SLOPE_<dtype>_<name> is defined, the backward kernel computes the derivative in that way and not as its text is
- * written.
+ * written (vecmath_slopes.h).
  */
 #ifndef FG_VECMATH_H
 #define FG_VECMATH_H
@@ -51,6 +51,10 @@ VM_INLINE double vm_float_f64(uint64_t u) { double x; memcpy(&x, &u, sizeof x); 
 #define VM_P10(x, a, ...) ((a) + (x) * VM_P9(x, __VA_ARGS__))
 #define VM_P11(x, a, ...) ((a) + (x) * VM_P10(x, __VA_ARGS__))
 #define VM_P12(x, a, ...) ((a) + (x) * VM_P11(x, __VA_ARGS__))
+#define VM_P13(x, a, ...) ((a) + (x) * VM_P12(x, __VA_ARGS__))
+#define VM_P14(x, a, ...) ((a) + (x) * VM_P13(x, __VA_ARGS__))
+#define VM_P15(x, a, ...) ((a) + (x) * VM_P14(x, __VA_ARGS__))
+#define VM_P16(x, a, ...) ((a) + (x) * VM_P15(x, __VA_ARGS__))
 
 /* Adding and subtracting 1.5 * 2^52 (2^23) rounds to an integer, ties to even, and leaves that integer in the
  * low bits of the sum: the one rounding that every instruction set has. */
@@ -211,14 +215,22 @@ VM_INLINE float vm_exp_minus_f32(float a) {
     return a > 104 ? 0 : y;
 }
 
-VM_INLINE double vm_exp2_f64(double x) {
-    x = vm_clamp_f64(x, -1080, 1024);
-    double t = x + VM_ROUND_F64, r = x - (t - VM_ROUND_F64);
+/* v 2^n before the power of two is applied */
+typedef struct { double v, n; } vm_unscaled;
+
+/* 2^(x + lo), where lo is small */
+VM_INLINE vm_unscaled vm_exp2_unscaled(double x, double lo) {
+    double t = x + VM_ROUND_F64, r = (x - (t - VM_ROUND_F64)) + lo;
     /* (2^r - 1) / r for |r| <= 0.501, relative to 2^r: 2^-58 */
     double p = VM_P10(r, 0x1.62e42fefa39efp-1, 0x1.ebfbdff82c5a5p-3, 0x1.c6b08d704a0d8p-5, 0x1.3b2ab6fb9fe66p-7,
                       0x1.5d87fe78a0b8cp-10, 0x1.4309130f67161p-13, 0x1.ffcbfc7cf2177p-17, 0x1.62bfc62f9cec4p-20,
                       0x1.b524ccccb94ddp-24, 0x1.e61dd26284e76p-28, 0x1.ea1994b16751ep-32);
-    return vm_scale_f64(1 + r * p, t);
+    return (vm_unscaled){1 + r * p, t};
+}
+
+VM_INLINE double vm_exp2_f64(double x) {
+    vm_unscaled y = vm_exp2_unscaled(vm_clamp_f64(x, -1080, 1024), 0);
+    return vm_scale_f64(y.v, y.n);
 }
 
 VM_INLINE float vm_exp2_f32(float x) {
@@ -456,6 +468,7 @@ VM_INLINE float vm_hypot_f32(float a, float b) {
 
 #include "vecmath_trig.h"
 #include "vecmath_special.h"
+#include "vecmath_slopes.h"
 
 /* ---- from the C library ------------------------------------------------------------------------------- */
 #define VM_LIBM_f64_tan ~, 1
@@ -511,11 +524,13 @@ VM_VIA_F64_2(logaddexp2)
 #define VM(name) vm_##name##_f32
 #define VM_LIB(name) name##f
 #define VM_INTEGRAL 0x1p23f
+#define VM_FAR 0x1p100f
 #include "vecmath.h"
 #define VM_T double
 #define VM(name) vm_##name##_f64
 #define VM_LIB(name) name
 #define VM_INTEGRAL 0x1p52
+#define VM_FAR 0x1p600
 #include "vecmath.h"
 
 #elif defined VM_T
@@ -550,10 +565,12 @@ VM_INLINE VM_T VM(celu)(VM_T a, VM_T b) {
     return ((a > 0) | (VM_LIB(fabs)(u) < (VM_T)0x1p-54)) ? a : y;
 }
 
-VM_INLINE VM_T VM(maximum)(VM_T a, VM_T b) { return ((a > b) | (a != a)) ? a : b; }
-VM_INLINE VM_T VM(minimum)(VM_T a, VM_T b) { return ((a < b) | (a != a)) ? a : b; }
-VM_INLINE VM_T VM(fmax)(VM_T a, VM_T b) { return ((a > b) | (b != b)) ? a : b; }
-VM_INLINE VM_T VM(fmin)(VM_T a, VM_T b) { return ((a < b) | (b != b)) ? a : b; }
+VM_INLINE VM_T VM(softsign)(VM_T x) { return x - x == 0 ? x / (1 + VM_LIB(fabs)(x)) : VM(sign)(x); }
+
+VM_INLINE VM_T VM(maximum)(VM_T a, VM_T b) { return (a > b) | (a != a) ? a : b; }
+VM_INLINE VM_T VM(minimum)(VM_T a, VM_T b) { return (a < b) | (a != a) ? a : b; }
+VM_INLINE VM_T VM(fmax)(VM_T a, VM_T b) { return (a > b) | (b != b) ? a : b; }
+VM_INLINE VM_T VM(fmin)(VM_T a, VM_T b) { return (a < b) | (b != b) ? a : b; }
 VM_INLINE VM_T VM(copysign)(VM_T a, VM_T b) { return VM_LIB(copysign)(a, b); }
 VM_INLINE VM_T VM(heaviside)(VM_T a, VM_T b) { return a < 0 ? 0 : a > 0 ? 1 : a == 0 ? b : a; }
 
@@ -572,8 +589,38 @@ VM_INLINE VM_T VM(floor_divide)(VM_T a, VM_T b) {
     return b == 0 ? a / b : q == 0 ? VM_LIB(copysign)(0, a / b) : whole;
 }
 
+/* -trunc(a / b). Where the quotient was rounded up to an integer, the integer times b is larger than a. */
+#define VM_SLOPE_f32_fmod_db ~, vm_fmod_slope_f32(a, b)
+#define VM_SLOPE_f64_fmod_db ~, vm_fmod_slope_f64(a, b)
+VM_INLINE VM_T VM(fmod_slope)(VM_T a, VM_T b) {
+    VM_T q = VM(trunc)(a / b), excess = VM(product_rest)(q, b, a);
+    return (excess != 0) & ((excess < 0) == (a < 0)) & (VM_LIB(fabs)(q) < VM_INTEGRAL) ? VM_LIB(copysign)(1, q) - q : -q;
+}
+
+/* b exp(a) below 0, where b may lift it out of the subnormal numbers: by the square of exp(a / 2) */
+#define VM_SLOPE_f32_elu_da ~, vm_elu_slope_f32(a, b)
+#define VM_SLOPE_f64_elu_da ~, vm_elu_slope_f64(a, b)
+VM_INLINE VM_T VM(elu_slope)(VM_T a, VM_T b) {
+    VM_T half = VM(exp)((VM_T)0.5 * VM(minimum)(a, 0));
+    return a > 0 ? 1 : b * half * half;
+}
+
+/* a / hypot(a, b). Where that is infinite or has lost bits, both are scaled first. */
+#define VM_SLOPE_f32_hypot_da ~, vm_hypot_slope_f32(a, b, y)
+#define VM_SLOPE_f64_hypot_da ~, vm_hypot_slope_f64(a, b, y)
+#define VM_SLOPE_f32_hypot_db ~, vm_hypot_slope_f32(b, a, y)
+#define VM_SLOPE_f64_hypot_db ~, vm_hypot_slope_f64(b, a, y)
+VM_INLINE VM_T VM(hypot_slope)(VM_T a, VM_T b, VM_T y) {
+    int fine = (y < INFINITY) & (y > 1 / VM_FAR);
+    VM_T k = y < 1 ? VM_FAR : 1 / VM_FAR, c = a * k, d = b * k;
+    VM_T slope = (fine ? a : c) / (fine ? y : VM_LIB(sqrt)(c * c + d * d));
+    slope = (VM_LIB(fabs)(a) == INFINITY) & (VM_LIB(fabs)(b) < INFINITY) ? VM_LIB(copysign)(1, a) : slope;
+    return y == 0 ? 0 : slope;
+}
+
 #undef VM_T
 #undef VM
 #undef VM_LIB
 #undef VM_INTEGRAL
+#undef VM_FAR
 #endif

@@ -142,12 +142,14 @@ VM_INLINE double vm_mish_f64(double x) {
     return copysign(x < -800 ? 0 : y, x);
 }
 
+/* 2 sqrt(2/pi) (x + 0.044715 x^3) in two doubles */
+VM_INLINE vm_dd vm_gelu_tanh_argument(double x) {
+    vm_dd v = vm_dd_multiply(vm_two_product(x, x), (vm_dd){0x1.2444f2a4d8b4bp-4, -0x1.6c843a29d1c70p-61});
+    return vm_dd_multiply((vm_dd){x, 0}, vm_dd_add((vm_dd){0x1.9884533d43651p+0, -0x1.cbc0d30ebfd15p-54}, v));
+}
+
 VM_INLINE double vm_gelu_tanh_f64(double x) {
-    /* 2 sqrt(2/pi) (x + 0.044715 x^3) in two doubles */
-    double c = vm_clamp_f64(x, -100, 100);
-    vm_dd v = vm_dd_multiply(vm_two_product(c, c), (vm_dd){0x1.2444f2a4d8b4bp-4, -0x1.6c843a29d1c70p-61});
-    v = vm_dd_multiply((vm_dd){c, 0}, vm_dd_add((vm_dd){0x1.9884533d43651p+0, -0x1.cbc0d30ebfd15p-54}, v));
-    return vm_gated_f64(x, v);
+    return vm_gated_f64(x, vm_gelu_tanh_argument(vm_clamp_f64(x, -100, 100)));
 }
 
 /* ---- error function ----------------------------------------------------------------------------------- */
@@ -238,18 +240,6 @@ VM_INLINE float vm_gelu_f32(float x) {
     float p = (far ? 0.625f : a) * vm_float_f32(vm_bits_f32(t) << 23); /* times 2^(n + 63), which keeps it normal */
     float v = p + p * (r + r * r * vm_exp_tail_f32(r)), right = x < 0 ? -0.0f : x;
     return a > 14.5f ? right : right - v * 0x1p-64f;
-}
-
-/* What ops.def gives as the derivative of gelu, with exp(-x^2 / 2) / sqrt(2 pi) taken as a power of two: 2^-25, and
- * what the rounding of the square does to it. Below 2^-126 that factor is 0. */
-#define VM_SLOPE_f32_gelu ~, vm_gelu_slope_f32(x, y)
-VM_INLINE float vm_gelu_slope_f32(float x, float y) {
-    float w = x * x, u = w * (float)(-0.5 * VM_LOG2E), biased = VM_ROUND_F32 + 127;
-    u = u < -127 ? -127 : u;
-    float t = u + biased, r = u - (t - biased);
-    float p = VM_P6(r, 0x1.988454p-2f, 0x1.1b299p-2f, 0x1.888b82p-4f, 0x1.6ac85cp-6f, 0x1.f74552p-9f, 0x1.186fccp-11f,
-                    0x1.d59d38p-15f);
-    return (w == 0 ? 0.5f : y / x) + x * (vm_float_f32(vm_bits_f32(t) << 23) * p);
 }
 
 /* erf(a) for 0 <= a <= 0.9 */

@@ -1,9 +1,6 @@
 /* host_call.c: the operation `numpy`, whose work the caller does: what integers and booleans need has no kernels here. */
 #include "fastgrad.h"
 
-int (*fg_on_numpy)(const fg_call *, fg_array *y);
-const char *(*fg_on_numpy_name)(int64_t which);
-
 int fg_numpy_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     *dtype = (int)c->attr[1];

@@ -103,17 +103,35 @@ int fg_reshape_shape(const fg_call *c, fg_shape **shape, int *dtype)
     return status;
 }
 
-int fg_reshape_run(const fg_call *c, fg_array *y)
+static int view_run(const fg_call *c, fg_array *y)
 {
     (void)c;
     (void)y;                                    /* a view: nothing to move */
     return FG_OK;
 }
 
+int fg_reshape_run(const fg_call *c, fg_array *y) { return view_run(c, y); }
+
 int fg_reshape_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     const fg_shape *s = n->in[0].parent->shape;
     return fg_apply(FG_OP_reshape, 1, &g, s->ndim, s->dim, &gin[0]);
+}
+
+/* ---- barrier: the same value, which programs neither merge with another nor replace by its operand ---------- */
+int fg_barrier_shape(const fg_call *c, fg_shape **shape, int *dtype)
+{
+    (void)dtype;
+    return same_shape(c, shape);
+}
+
+int fg_barrier_run(const fg_call *c, fg_array *y) { return view_run(c, y); }
+
+int fg_barrier_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+{
+    (void)n;
+    gin[0] = fg_tensor_ref(g);
+    return FG_OK;
 }
 
 /* ---- transpose ---------------------------------------------------------------------------------------- */
@@ -471,36 +489,4 @@ int fg_untake_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
     fg_tensor index;
     int status = fg_saved(n, 1, &index);
     return status ? status : fg_apply(FG_OP_take, 2, (fg_tensor[]){g, index}, 2, n->attr, &gin[0]);
-}
-
-/* ---- where: its kernel driver walks as the elementwise ones do, in apply.c -------------------------------- */
-int fg_where_shape(const fg_call *c, fg_shape **shape, int *dtype)
-{
-    fg_shape *ab = fg_broadcast_shapes("where", c->in[1].array->shape, c->in[2].array->shape);
-    if (!ab)
-        return fg_failed();
-    *dtype = c->in[1].array->dtype;
-    int status = fg_shape_made(fg_broadcast_shapes("where", c->in[0].array->shape, ab), shape);
-    fg_shape_unref(ab);
-    return status;
-}
-
-int fg_where_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
-{
-    fg_tensor condition, zero = {fg_array_scalar(n->dtype, 0), NULL};
-    if (!zero.array)
-        return FG_NO_MEMORY;
-    int status = fg_saved(n, 0, &condition);
-    for (int i = 1; !status && i < 3; i++) {
-        if (!n->in[i].parent)
-            continue;
-        fg_tensor full;
-        const fg_tensor chosen[3] = {condition, i == 1 ? g : zero, i == 1 ? zero : g};
-        if ((status = fg_apply(FG_OP_where, 3, chosen, 0, NULL, &full)))
-            break;
-        status = fg_sum_to(full, n->in[i].parent->shape, &gin[i]);
-        fg_tensor_unref(full);
-    }
-    fg_tensor_unref(zero);
-    return status;
 }

@@ -9,27 +9,10 @@
  * row for each step and one more: the values that came into the steps and those that went out of them are stacks in the
  * same memory.
  */
-#include "record/ir.h"
+#include "program/steps.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-int (*fg_on_pause)(void);
-
-int fg_n_bodies(int op)
-{
-    return op == FG_OP_scan ? 1 : op == FG_OP_cond || op == FG_OP_while_loop ? 2 : 0;
-}
-
-fg_program *fg_body(const int64_t *attr, int i) { return (fg_program *)(intptr_t)attr[i]; }
-
-int fg_draws(int op, const int64_t *attr)
-{
-    int draws = op == FG_OP_random;
-    for (int i = 0; i < fg_n_bodies(op); i++)
-        draws |= fg_body(attr, i)->draws;
-    return draws;
-}
 
 /* ---- where results lie ------------------------------------------------------------------------------------------ */
 /* Attributes of scan, of which the last tells whether what is carried is to be stacked; of while_loop the third:

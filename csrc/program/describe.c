@@ -1,52 +1,21 @@
-/* describe.c: what a program is, told and compared, and its end. */
-#include "record/ir.h"
+/* describe.c: a program's facts and its printed form: shapes and dtypes of inputs and outputs, a line for each step, the
+ * memory and the time that a replay takes.
+ */
+#include "program/steps.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-fg_program *fg_program_ref(fg_program *p)
-{
-    p->refs++;
-    return p;
-}
-
-void fg_program_free(fg_program *p)
-{
-    if (!p || --p->refs)
-        return;
-    fg_replays_free(p);                         /* which hold replays of the bodies */
-    for (int i = 0; i < p->bodies.n; i++)
-        fg_program_free(((fg_program **)p->bodies.item)[i]);
-    free(p->bodies.item);
-    for (int v = 0; v < p->values.n; v++)
-        fg_value_release(&values_of(p)[v]);
-    for (int v = 0; p->buffer && v < p->n_buffers; v++)
-        fg_shape_unref(p->buffer[v].array.shape);
-    free(p->step);
-    free(p->buffer);
-    free(p->out);
-    free(p->values.item);
-    free(p->instructions.item);
-    free(p->operands.item);
-    free(p->attrs.item);
-    free(p->tracked.item);
-    if (p->step && !p->body)                    /* it may be that nothing but its recording has come of it */
-        fg_pool_empty();
-    free(p);
-}
 
 /* ---- looking at a program ---------------------------------------------------------------------------------------- */
 fg_program_facts fg_program_describe(const fg_program *p)
 {
-    int64_t inner = 0;                          /* bodies run one at a time */
+    int64_t bodies = 0;                         /* the most that those of one step need; steps run in turn */
     for (int k = 0; k < p->n_steps; k++) {
         int64_t bytes = 0;
         for (int i = 0; fg_program_body(p, k, i); i++)
             bytes += fg_program_describe(fg_program_body(p, k, i)).arena_bytes;
-        inner = bytes > inner ? bytes : inner;
+        bodies = bytes > bodies ? bytes : bodies;
     }
-    return (fg_program_facts){p->n_in, p->n_out, p->n_steps, p->n_traced, p->arena_bytes + inner, p->separate_bytes,
+    return (fg_program_facts){p->n_in, p->n_out, p->n_steps, p->n_traced, p->arena_bytes + bodies, p->separate_bytes,
                               p->allocates, p->work};
 }
 
@@ -147,23 +116,4 @@ fg_program *fg_program_body(const fg_program *p, int i, int k)
 {
     const step *s = &p->step[i];
     return k < fg_n_bodies(s->op) ? fg_body(s->attr, k) : NULL;
-}
-
-int fg_program_equal(const fg_program *a, const fg_program *b)
-{
-    if (a == b)
-        return 1;
-    if (a->values.n != b->values.n || a->instructions.n != b->instructions.n || a->operands.n != b->operands.n ||
-        a->attrs.n != b->attrs.n || a->n_in != b->n_in || a->n_out != b->n_out ||
-        memcmp(a->out, b->out, (size_t)a->n_out * sizeof *a->out))
-        return 0;
-    for (int k = 0; k < a->instructions.n; k++)
-        if (!fg_same_instruction(a, &instructions_of(a)[k], b, &instructions_of(b)[k]) || instructions_of(a)[k].y != instructions_of(b)[k].y)
-            return 0;
-    for (int v = 0; v < a->values.n; v++) {
-        const fg_array *x = values_of(a)[v].array, *y = values_of(b)[v].array;
-        if (!x != !y || (x && !fg_same_array(x, y)))
-            return 0;
-    }
-    return 1;
 }

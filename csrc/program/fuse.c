@@ -1,5 +1,7 @@
 /* fuse.c: which steps run together, block by block. */
-#include "record/ir.h"
+#include "kernels/gemm_dispatch.h"
+#include "program/passes.h"
+#include "program/steps.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -122,7 +124,7 @@ static int64_t rows_at_a_time(const fg_program *p, const step *s)
 {
     const buffer *y = &p->buffer[s->y];
     if (s->kind != RUN || s->op != FG_OP_matmul || s->n_in != 2 || y->panel || y->array.shape->ndim != 2 ||
-        !fg_matmul_is_ours(y->array.dtype, shape_at(p, s->in[0]), shape_at(p, s->in[1]), s->attr))
+        !fg_gemm_uses_tiles(y->array.dtype, shape_at(p, s->in[0]), shape_at(p, s->in[1]), s->attr))
         return 0;
     int64_t bytes = 0, width = y->array.shape->dim[1], depth = shape_at(p, s->in[0])->dim[!s->attr[0]];
     for (int i = 0; i < 1 + (s->in[0] != s->in[1]); i++)
@@ -227,7 +229,7 @@ static void sort_steps(fg_program *p, step *sorted, group *g)
     }
 }
 
-int fg_program_fuse(fg_program *p)
+int fg_pass_fuse(fg_program *p)
 {
     step *sorted = malloc((size_t)(p->n_steps + 1) * sizeof *sorted);
     int *marks = calloc(3 * (size_t)p->n_buffers + 1, sizeof *marks);

@@ -1,5 +1,6 @@
 /* lower.c: steps to run. */
-#include "record/ir.h"
+#include "program/passes.h"
+#include "program/steps.h"
 
 #include <stdlib.h>
 
@@ -135,7 +136,7 @@ static void prepare_step(fg_program *p, step *s, const instruction *a)
     *s = (step){.kind = RUN, .group = 1, .op = a->op, .y = a->y, .n_in = a->n_in, .n_attr = a->n_attr,
                 .in = operands_of(p, a), .attr = attrs_of(p, a), .n = shape_at(p, a->y)->size,
                 .itemsize = fg_itemsize(p->buffer[a->y].array.dtype)};
-    s->kernel = (void *)(a->op >= FG_N_ELEMENTWISE && a->op < FG_N_OPS ? fg_ops[a->op].run : fg_run);
+    s->kernel = (void *)fg_run_of(a->op);
     p->work += work_of(p, s);
     p->draws = p->draws || fg_draws(s->op, s->attr);
     p->allocates = p->allocates || allocates(p, s);
@@ -179,7 +180,7 @@ static int separate_outputs(fg_program *p)
     return FG_OK;
 }
 
-static int make_slots(fg_program *p)
+static int make_buffers(fg_program *p)
 {
     int n = p->values.n;
     p->n_buffers = n + p->n_out;
@@ -398,7 +399,7 @@ static int make_steps(fg_program *p)
 }
 
 /* Before a value is computed within the result of an unslice, the zeros around it. */
-static int add_zeros(fg_program *p)
+int fg_pass_insert_zeros(fg_program *p)
 {
     step *all = malloc((size_t)(p->n_steps + p->instructions.n + 1) * sizeof *all);
     int *zeros = calloc((size_t)p->n_buffers + 1, sizeof *zeros), n = 0;  /* of a root: the instruction, from 1 on */
@@ -428,19 +429,15 @@ static int add_zeros(fg_program *p)
     return FG_OK;
 }
 
-int fg_program_lower(fg_program *p)
+int fg_pass_lower(fg_program *p)
 {
     int status;
-    if ((status = make_slots(p)) || (status = separate_outputs(p)))
+    if ((status = make_buffers(p)) || (status = separate_outputs(p)))
         return status;
-    for (int i = p->values.n; i < p->n_buffers; i++)      /* the copies' buffers; those not needed stay empty */
+    for (int i = p->values.n; i < p->n_buffers; i++)    /* buffers for copies of outputs that turned out not to need any */
         if (!p->buffer[i].array.shape)
             p->buffer[i] = (buffer){.root = i, .output = -1, .offset = -1};
-    if ((status = repeat_rows(p)) || (status = find_panels(p)) || (status = make_steps(p)))
+    if ((status = repeat_rows(p)) || (status = find_panels(p)))
         return status;
-    if ((status = fg_program_fuse(p)) || (status = fg_program_rematerialize(p)) || (status = add_zeros(p)) ||
-        (status = fg_program_plan_memory(p)))
-        return status;
-    fg_program_specialize(p);
-    return FG_OK;
+    return make_steps(p);
 }

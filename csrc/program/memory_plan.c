@@ -1,11 +1,12 @@
 /* memory_plan.c: where in one arena each result of a program lies. */
 #include "core/debug.h"
-#include "record/ir.h"
+#include "program/passes.h"
+#include "program/steps.h"
 
 #include <stdlib.h>
 
 /* ---- lifetimes --------------------------------------------------------------------------------------------------- */
-void fg_program_liveness(fg_program *p)
+int fg_pass_liveness(fg_program *p)
 {
     for (int v = 0; v < p->n_buffers; v++)
         p->buffer[v].first = p->buffer[v].last = p->buffer[v].reader = -1;
@@ -34,6 +35,7 @@ void fg_program_liveness(fg_program *p)
             p->buffer[v].last = p->n_steps;
             p->buffer[v].reader = -1;
         }
+    return FG_OK;
 }
 
 /* Which values never leave their group. */
@@ -307,26 +309,7 @@ static int64_t partial_sums_bytes(const step *first)
     return aligned(bytes);
 }
 
-#ifdef FG_DEBUG
-/* Do two values that are needed at the same time have a byte in common? Values of one group that live in blocks may
- * have the same block, one after the other. Programs of more than `most` values take too long for this. */
-static int places_overlap(const fg_program *p)
-{
-    enum { most = 2000 };
-    for (int v = 0; v < p->n_buffers && p->n_buffers <= most; v++)
-        for (int w = 0; in_arena(&p->buffer[v], v) && w < v; w++) {
-            const buffer *x = &p->buffer[v], *y = &p->buffer[w];
-            int64_t from = x->offset - aligned(x->before), other = y->offset - aligned(y->before);
-            int shared_block = x->blockwise && y->blockwise && x->first == y->first && x->offset == y->offset;
-            if (in_arena(y, w) && x->first <= y->last && y->first <= x->last && !shared_block &&
-                from < other + bytes_of(y) && other < from + bytes_of(x))
-                return 1;
-        }
-    return 0;
-}
-#endif
-
-int fg_program_plan_memory(fg_program *p)
+int fg_pass_plan_memory(fg_program *p)
 {
     arena a = {{0}, {0}, {0}, {0}};
     int status = FG_OK, n = p->n_buffers;
@@ -335,7 +318,6 @@ int fg_program_plan_memory(fg_program *p)
             p->buffer[v].offset = p->arena_bytes;
             p->arena_bytes += FG_ALIGN;
         }
-    fg_program_liveness(p);
     find_blockwise(p);
     for (int k = 0; k < p->n_steps; k += p->step[k].group)
         if (p->step[k].kind == PRODUCT_STEP)

@@ -3,7 +3,8 @@
  * So the derivative's groups repeat what the value's group did in passing, out of inputs and of what is stored anyway:
  * no other value lives longer. A value is computed anew in every later group that reads it, or in none.
  */
-#include "record/ir.h"
+#include "program/passes.h"
+#include "program/steps.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -209,7 +210,7 @@ static int rewrite(pass *a, int more)
     return FG_OK;
 }
 
-int fg_program_rematerialize(fg_program *p)
+int fg_pass_rematerialize(fg_program *p)
 {
     size_t n = (size_t)p->n_buffers + 1, n_steps = (size_t)p->n_steps + 1;
     int *numbers = malloc(5 * n * sizeof *numbers);
@@ -221,7 +222,6 @@ int fg_program_rematerialize(fg_program *p)
     } else {
         a = (pass){p, numbers, numbers + n, numbers + 2 * n, numbers + 3 * n, numbers + 4 * n,
                    flags, flags + n, NULL, 0};
-        fg_program_liveness(p);
         look(&a);
         if ((more = choose(&a)))
             status = rewrite(&a, more);

@@ -5,7 +5,8 @@
  * depend on inputs and outputs, which are few and listed.
  */
 #include "core/debug.h"
-#include "record/ir.h"
+#include "kernels/gemm_dispatch.h"
+#include "program/steps.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +29,7 @@ struct fg_replay {
     void **address, **owner;
     void **input;               /* memory of its own for inputs, where asked for */
     bound_step *bound_step;
-    fg_replay **inner;          /* of the bodies, step by step */
+    fg_replay **body_replays;   /* of the bodies of its steps, step by step */
     int n_patches;
     patch *patch;               /* in the order of their sources */
     fg_array *array;            /* one a buffer */
@@ -71,12 +72,12 @@ static void set_pointer(const fg_program *p, fg_replay *r, int v, char **at)
 }
 
 static void make_call(const fg_program *p, fg_replay *r, const step *s, bound_step *to, fg_call *call, fg_tensor *operand,
-                      fg_replay **inner)
+                      fg_replay **bodies)
 {
     for (int i = 0; i < s->n_in; i++)
         operand[i].array = s->in[i] < 0 ? NULL : &r->array[s->in[i]];
     *call = (fg_call){.op = s->op, .n_in = s->n_in, .n_attr = s->n_attr, .in = operand, .attr = s->attr,
-                      .replay = inner};
+                      .replay = bodies};
     for (int i = 0; i <= s->n_in; i++) {
         int v = i < s->n_in ? s->in[i] : s->y;
         if (v >= 0)
@@ -117,14 +118,14 @@ static void make_flat(const fg_program *p, fg_replay *r, const step *s, bound_st
 
 static void free_replay(const fg_program *p, fg_replay *r)
 {
-    fg_replay **inner = r->inner;
+    fg_replay **body = r->body_replays;
     for (int i = 0; i < p->n_in; i++)
         if (r->input[i])
             fg_free(r->input[i], (size_t)bytes_at(p, i));
     for (int k = 0; k < p->n_steps; k++)
         for (int i = 0; i < fg_n_bodies(p->step[k].op); i++)
-            if (*inner)                         /* else the memory did not reach that far */
-                fg_replay_give(fg_body(p->step[k].attr, i), *inner++);
+            if (*body)                         /* else the memory did not reach that far */
+                fg_replay_give(fg_body(p->step[k].attr, i), *body++);
     if (r->arena)
         fg_free_lasting(r->arena, (size_t)p->arena_bytes);
     free(r);
@@ -137,9 +138,9 @@ static int by_source(const void *a, const void *b)
 
 static fg_replay *new_replay(const fg_program *p)
 {
-    size_t n_ready = (size_t)p->n_steps + 1, n_io = (size_t)(p->n_in + p->n_out), n_buffers = (size_t)p->n_buffers;
-    size_t n_operands = (size_t)p->operands.n, n_patches = n_buffers + n_operands + n_ready + n_io;
-    size_t bytes = sizeof(fg_replay) + n_ready * (sizeof(bound_step) + sizeof(fg_call)) + n_buffers * sizeof(fg_array) +
+    size_t n_bound = (size_t)p->n_steps + 1, n_io = (size_t)(p->n_in + p->n_out), n_buffers = (size_t)p->n_buffers;
+    size_t n_operands = (size_t)p->operands.n, n_patches = n_buffers + n_operands + n_bound + n_io;
+    size_t bytes = sizeof(fg_replay) + n_bound * (sizeof(bound_step) + sizeof(fg_call)) + n_buffers * sizeof(fg_array) +
                    n_operands * sizeof(fg_tensor) + n_patches * sizeof(patch) + 3 * n_io * sizeof(void *) +
                    (size_t)p->bodies.n * sizeof(void *) + 64;
     fg_replay *r = calloc(1, bytes);
@@ -155,15 +156,14 @@ static fg_replay *new_replay(const fg_program *p)
         return NULL;
     }
     r->bound_step = (bound_step *)(((uintptr_t)(r + 1) + 63) / 64 * 64);
-    fg_call *call = (fg_call *)(r->bound_step + n_ready);
-    r->array = (fg_array *)(call + n_ready);
+    fg_call *call = (fg_call *)(r->bound_step + n_bound);
+    r->array = (fg_array *)(call + n_bound);
     fg_tensor *operand = (fg_tensor *)(r->array + n_buffers);
     r->patch = (patch *)(operand + n_operands);
     r->address = (void **)(r->patch + n_patches);
     r->owner = r->address + n_io;
     r->input = r->owner + n_io;
-    fg_replay **inner = r->inner = (fg_replay **)(r->input + n_io);
-    FG_ASSERT((char *)(inner + p->bodies.n) <= (char *)r + bytes);
+    fg_replay **body = r->body_replays = (fg_replay **)(r->input + n_io);
 
     for (int v = 0; v < p->n_buffers; v++)
         r->array[v] = p->buffer[v].array;
@@ -173,12 +173,12 @@ static fg_replay *new_replay(const fg_program *p)
         r->bound_step[k] = (bound_step){.kind = (uint8_t)s->kind, .whole = !s->block, .group = (uint32_t)s->group,
                               .kernel = s->kernel, .n = s->n};
         if (s->kind == RUN || s->kind == PRODUCT_STEP)
-            make_call(p, r, s, &r->bound_step[k], &call[k], operand, n_bodies ? inner : NULL);
+            make_call(p, r, s, &r->bound_step[k], &call[k], operand, n_bodies ? body : NULL);
         else
             (s->kind == LOOP_STEP ? make_loop : make_flat)(p, r, s, &r->bound_step[k]);
         operand += s->n_in;
         for (int i = 0; i < n_bodies; i++)
-            if (!(*inner++ = fg_replay_take(fg_body(s->attr, i)))) {
+            if (!(*body++ = fg_replay_take(fg_body(s->attr, i)))) {
                 free_replay(p, r);
                 return NULL;
             }
@@ -266,9 +266,9 @@ static void run_part(const step *plan, const bound_step *s, int64_t at, int64_t 
 {
     char *x[FG_RESULT + 1];
     for (int i = 0; i <= FG_RESULT; i++) {
-        int64_t period = plan->walk[i].period;
+        int64_t period = plan->access[i].period;
         int64_t element = period == BLOCKWISE ? from : period ? at % period : at;
-        x[i] = s->at[i] + element * plan->walk[i].itemsize;
+        x[i] = s->at[i] + element * plan->access[i].itemsize;
     }
     run_flat(s, x, n);
 }
@@ -279,15 +279,15 @@ static void run_block(const step *plan, const bound_step *s, int64_t at, int64_t
 {
     int64_t width = plan->width;
     for (int j = 0; j < plan->group; j++) {
-        const walk *w = &plan[j].walk[0];
+        const access_pattern *w = &plan[j].access[0];
         if (s[j].kind < SUM_STEP) {
             for (int64_t from = 0; from < n; from += FG_BLOCK)
                 run_part(&plan[j], &s[j], at + from, from, n - from < FG_BLOCK ? n - from : FG_BLOCK);
             continue;
         }
         if (s[j].kind == PRODUCT_STEP) {
-            w = &plan[j].walk[FG_RESULT];
-            fg_matmul_rows((const fg_call *)s[j].at[0], at / width, n / width,
+            w = &plan[j].access[FG_RESULT];
+            fg_gemm_rows((const fg_call *)s[j].at[0], at / width, n / width,
                            s[j].at[FG_RESULT] + (w->period == BLOCKWISE ? 0 : at * w->itemsize));
             continue;
         }

@@ -1,5 +1,6 @@
 /* simplify.c: values used twice, values not used, copies not needed. */
-#include "record/ir.h"
+#include "program/passes.h"
+#include "program/steps.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +8,7 @@
 static uint64_t mix(uint64_t h, uint64_t x) { return (h ^ x) * 0x9E3779B97F4A7C15u ^ h >> 29; }
 
 /* Bodies have no part in it: equal ones lie at different addresses. */
-static uint64_t hash_note(const fg_program *p, const instruction *n)
+static uint64_t hash_instruction(const fg_program *p, const instruction *n)
 {
     uint64_t h = mix(0, (uint64_t)n->op);
     for (int i = 0; i < n->n_in; i++)
@@ -17,32 +18,11 @@ static uint64_t hash_note(const fg_program *p, const instruction *n)
     return h;
 }
 
-int fg_same_instruction(const fg_program *p, const instruction *a, const fg_program *q, const instruction *b)
-{
-    if (a->op != b->op || a->n_in != b->n_in || a->n_attr != b->n_attr ||
-        memcmp(operands_of(p, a), operands_of(q, b), (size_t)a->n_in * sizeof(int)))
-        return 0;
-    int n = fg_n_bodies(a->op);
-    for (int i = 0; i < n; i++)
-        if (!fg_program_equal(fg_body(attrs_of(p, a), i), fg_body(attrs_of(q, b), i)))
-            return 0;
-    return a->n_attr == n || !memcmp(attrs_of(p, a) + n, attrs_of(q, b) + n, (size_t)(a->n_attr - n) * sizeof(int64_t));
-}
-
-static size_t data_bytes(const fg_array *x) { return (size_t)x->shape->size * fg_itemsize(x->dtype); }
-
-int fg_same_array(const fg_array *x, const fg_array *y)
-{
-    if (x->is_rng_state || y->is_rng_state)
-        return x == y;
-    return x->dtype == y->dtype && fg_shape_equal(x->shape, y->shape) && !memcmp(x->data, y->data, data_bytes(x));
-}
-
 /* Of a large array the first elements tell enough. */
 static uint64_t hash_array(const fg_array *x)
 {
     const uint8_t *c = x->data;
-    size_t bytes = data_bytes(x);
+    size_t bytes = fg_data_bytes(x);
     uint64_t h = mix(x->dtype, (uint64_t)x->shape->size);
     for (size_t i = 0; i < bytes && i < 256; i++)
         h = mix(h, c[i]);
@@ -69,7 +49,7 @@ static void merge_constants(fg_program *p, int size, int *table, int *same)
 }
 
 /* Let every operand and output name the first value computed in its way. */
-static int merge_equal(fg_program *p)
+int fg_pass_eliminate_common_subexpressions(fg_program *p)
 {
     int n = p->instructions.n, size = 16;
     while (size < 2 * p->values.n)              /* each instruction has made a value */
@@ -92,7 +72,7 @@ static int merge_equal(fg_program *p)
                 operands_of(p, a)[i] = same[operands_of(p, a)[i]];
         if (fg_draws(a->op, attrs_of(p, a)) || a->op == FG_OP_barrier)      /* each is a value of its own */
             continue;
-        int at = (int)(hash_note(p, a) & (uint64_t)(size - 1));
+        int at = (int)(hash_instruction(p, a) & (uint64_t)(size - 1));
         while (table[at] >= 0 && !fg_same_instruction(p, a, p, &instructions_of(p)[table[at]]))
             at = (at + 1) & (size - 1);
         if (table[at] >= 0)
@@ -127,7 +107,7 @@ static int is_uniform(const fg_program *p, int v)
     if (!x || !FG_IS_FLOAT(x->dtype) || x->shape->size < 2)
         return 0;
     size_t itemsize = fg_itemsize(x->dtype);
-    return !memcmp(x->data, (const char *)x->data + itemsize, data_bytes(x) - itemsize);
+    return !memcmp(x->data, (const char *)x->data + itemsize, fg_data_bytes(x) - itemsize);
 }
 
 /* Does a instruction read its operand i at the same place as it writes its result, or a single element as well? */
@@ -141,7 +121,7 @@ static int takes_single(const fg_program *p, const instruction *a, int i)
 }
 
 /* Let what can read such a constant as one element do so: it is not fetched, and may turn out to be neutral. */
-static int shrink_constants(fg_program *p)
+int fg_pass_shrink_constants(fg_program *p)
 {
     int n = p->values.n, *single = calloc((size_t)n + 1, sizeof *single);      /* 0: not known; -1: there is none */
     if (!single)
@@ -219,7 +199,7 @@ static int undone(const fg_program *p, const instruction *a, const int *maker)
 }
 
 /* Let what reads a instruction that changes nothing read its operand instead. */
-static int drop_identities(fg_program *p)
+int fg_pass_remove_identities(fg_program *p)
 {
     int n = p->values.n, *maker = malloc(2 * (size_t)n * sizeof *maker + 1), *same = maker + n;
     if (!maker)
@@ -262,7 +242,7 @@ static int swaps_last_two(const fg_program *p, const instruction *t)
 }
 
 /* Products of transposed copies become products with a flag. */
-static int absorb_transposes(fg_program *p)
+int fg_pass_absorb_transposes(fg_program *p)
 {
     int *maker = malloc((size_t)p->values.n * sizeof *maker);
     if (!maker)
@@ -335,7 +315,7 @@ static int carried_product(const fg_program *p, const instruction *a, const int 
 
 /* The sum of two products, each used nowhere else, becomes a product added to the other in its place: so the gradient
  * of a weight that is used several times is collected. */
-static int accumulate_products(fg_program *p)
+int fg_pass_accumulate_products(fg_program *p)
 {
     int status = FG_OK, *maker, *uses;
     if (!count_uses(p, &maker, &uses))
@@ -384,7 +364,7 @@ static int same_place(const fg_program *p, const instruction *a, const instructi
 }
 
 /* The sum of two values in the same place among zeros, each used nowhere else, becomes their sum in that place. */
-static int add_in_place(fg_program *p)
+int fg_pass_add_before_padding(fg_program *p)
 {
     int *maker, *uses;
     if (!count_uses(p, &maker, &uses))
@@ -416,7 +396,7 @@ static int add_in_place(fg_program *p)
 
 /* Keep the instructions that an output needs, in their order, and the constants. Draws stay, so that later ones are those of
  * the eager run. */
-static int drop_unused(fg_program *p)
+int fg_pass_eliminate_dead_code(fg_program *p)
 {
     char *used = calloc((size_t)p->values.n + 1, 1);
     if (!used)
@@ -443,7 +423,7 @@ static int drop_unused(fg_program *p)
 }
 
 /* A constant in memory that is not ours gets memory of its own: what lies there may change after the recording. */
-static int own_constants(fg_program *p)
+int fg_pass_own_constants(fg_program *p)
 {
     for (int i = 0; i < p->values.n; i++) {
         value *v = &values_of(p)[i];
@@ -456,14 +436,4 @@ static int own_constants(fg_program *p)
         v->array = copy;
     }
     return FG_OK;
-}
-
-int fg_program_simplify(fg_program *p)
-{
-    int status;
-    if ((status = shrink_constants(p)) || (status = drop_identities(p)) || (status = absorb_transposes(p)) ||
-        (status = merge_equal(p)) || (status = drop_unused(p)) || (status = accumulate_products(p)) ||
-        (status = add_in_place(p)) || (status = drop_unused(p)))
-        return status;
-    return own_constants(p);
 }

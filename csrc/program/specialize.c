@@ -1,15 +1,16 @@
 /* specialize.c: the last touches to steps when every value has its place: how those in groups go on with the elements, and
  * for small arrays calls that need no preparations in a replay.
  */
-#include "record/ir.h"
+#include "program/passes.h"
+#include "program/steps.h"
 
-static void find_walks(const fg_program *p, step *s)
+static void find_access_patterns(const fg_program *p, step *s)
 {
     for (int i = 0; i <= s->n_in; i++) {
         int v = i < s->n_in ? s->in[i] : s->y;
         if (v < 0 || (shape_at(p, v)->size != s->n && !p->buffer[v].period))
             continue;
-        s->walk[i < s->n_in ? i : FG_RESULT] = (walk){(int64_t)fg_itemsize(p->buffer[v].array.dtype),
+        s->access[i < s->n_in ? i : FG_RESULT] = (access_pattern){(int64_t)fg_itemsize(p->buffer[v].array.dtype),
                                                       p->buffer[v].blockwise ? BLOCKWISE : p->buffer[v].period};
     }
 }
@@ -99,14 +100,15 @@ static void prepare_call(const fg_program *p, step *s)
     }
 }
 
-void fg_program_specialize(fg_program *p)
+int fg_pass_specialize(fg_program *p)
 {
     for (int k = 0; k < p->n_steps; k += p->step[k].group)
         for (int j = k; j < k + p->step[k].group; j++)
             if (p->step[k].block)
-                find_walks(p, &p->step[j]);
+                find_access_patterns(p, &p->step[j]);
             else if (p->step[k].kind != RUN)
                 fill_vectors(p, &p->step[k]);
             else
                 prepare_call(p, &p->step[k]);
+    return FG_OK;
 }

@@ -4,7 +4,8 @@
  * time and used up while they are in cache. Before any parameter changes all gradients must be known to be finite: of
  * such a product its operands mostly prove it; where they do not, its panels are computed twice.
  */
-#include "record/ir.h"
+#include "kernels/gemm_dispatch.h"
+#include "program/steps.h"
 
 #include <float.h>
 #include <math.h>
@@ -32,7 +33,7 @@ static int64_t stretch(const fg_program *p, fg_replay *r, int i, int64_t at)
     int64_t rest = g->array.shape->size - at, n = g->panel ? g->panel * g->array.shape->dim[1] : rest;
     n = n < rest ? n : rest;
     if (g->panel)
-        fg_matmul_rows(fg_replay_call(r, g->first), at / g->array.shape->dim[1], n / g->array.shape->dim[1],
+        fg_gemm_rows(fg_replay_call(r, g->first), at / g->array.shape->dim[1], n / g->array.shape->dim[1],
                        place(p, r, i));
     return n;
 }
@@ -78,7 +79,7 @@ static int is_finite(const fg_program *p, fg_replay *r, int i)
         return 1;
     for (int64_t at = 0, n; at < g->array.shape->size; at += n) {
         n = stretch(p, r, i, at);
-        if (!fg_kernels[g->array.dtype].reduce->all_finite(n, place(p, r, i)))
+        if (!fg_kernels[g->array.dtype].optim->all_finite(n, place(p, r, i)))
             return 0;
     }
     return 1;
@@ -95,7 +96,7 @@ static int not_finite(const fg_program *p, fg_replay *r)
 /* ---- using them -------------------------------------------------------------------------------------------------- */
 void fg_update(const fg_update_rule *u, int dtype, int64_t n, void *p, const void *g, void *s0, void *s1)
 {
-    const fg_reduce_kernels *k = fg_kernels[dtype].reduce;
+    const fg_optim_kernels *k = fg_kernels[dtype].optim;
     if (u->adam)
         k->adam(n, p, g, s0, s1, u->rate, u->beta1, u->beta2, u->eps, u->weight_decay, u->decoupled, u->correction1,
                 u->correction2);

@@ -4,24 +4,6 @@
 
 #include <stdlib.h>
 
-int fg_tracing;
-static _Thread_local fg_program *tracing;
-
-void *fg_list_add(list *l, size_t size)
-{
-    if (l->n == l->capacity) {
-        int capacity = l->capacity ? 2 * l->capacity : 64;
-        void *grown = realloc(l->item, (size_t)capacity * size);
-        if (!grown) {
-            fg_fail(FG_NO_MEMORY, "no memory for a program");
-            return NULL;
-        }
-        l->item = grown;
-        l->capacity = capacity;
-    }
-    return (char *)l->item + (size_t)l->n++ * size;
-}
-
 /* An array carries its value's number plus 1 in the innermost recording of its thread that knows it, negative if it
  * depends on no input of any; the value remembers what the array carried before, its number in an outer one. A
  * constant may carry that of another thread's recording: then it is unknown here, and becomes a new value each time. */
@@ -34,16 +16,16 @@ static int value_at(const fg_program *p, const fg_array *x, int trace)
 static int value_of(const fg_program *p, const fg_array *x)
 {
     int trace = x->trace;
-    for (const fg_program *q = tracing; q != p; q = q->outer) {
+    for (const fg_program *q = fg_thread.trace; q != p; q = q->outer) {
         int v = value_at(q, x, trace);
-        trace = v >= 0 ? values_of(q)[v].was : trace;
+        trace = v >= 0 ? values_of(q)[v].outer_number : trace;
     }
     return value_at(p, x, trace);
 }
 
 static int known(const fg_array *x)
 {
-    for (const fg_program *p = tracing; p; p = p->outer)
+    for (const fg_program *p = fg_thread.trace; p; p = p->outer)
         if (value_of(p, x) >= 0)
             return 1;
     return 0;
@@ -52,7 +34,7 @@ static int known(const fg_array *x)
 /* The innermost recording of this thread on whose inputs x depends, or NULL. */
 static fg_program *owner_of(const fg_array *x)
 {
-    for (fg_program *p = tracing; p; p = p->outer) {
+    for (fg_program *p = fg_thread.trace; p; p = p->outer) {
         int v = value_of(p, x);
         if (v >= 0 && values_of(p)[v].from != CONSTANT)
             return p;
@@ -62,12 +44,12 @@ static fg_program *owner_of(const fg_array *x)
 
 static int add_value(fg_program *p, fg_array *x, origin from)
 {
-    int marked = !x->trace || (p == tracing && value_of(p, x) < 0 && known(x));
+    int numbered = !x->trace || (p == fg_thread.trace && value_of(p, x) < 0 && known(x));
     value *v = fg_list_add(&p->values, sizeof *v);
     if (!v)
         return -1;
-    *v = (value){.array = fg_array_ref(x), .from = from, .marked = marked, .was = x->trace};
-    if (marked)
+    *v = (value){.array = fg_array_ref(x), .from = from, .numbered = numbered, .outer_number = x->trace};
+    if (numbered)
         x->trace = from == CONSTANT && x->trace <= 0 ? -p->values.n : p->values.n;
     return p->values.n - 1;
 }
@@ -125,15 +107,21 @@ static int operand_of(fg_program *p, fg_tensor x)
     if (!keeps_instructions(p) || values_of(p)[v].from != CONSTANT)
         return v;
     while (values_of(p)[v].node != node) {
-        int twin = values_of(p)[v].twin;
-        if (!twin) {
-            if ((twin = add_constant(p, x.array, node)) < 0)
+        int next = values_of(p)[v].next_same_array;
+        if (!next) {
+            if ((next = add_constant(p, x.array, node)) < 0)
                 return -1;
-            values_of(p)[v].twin = twin;
+            values_of(p)[v].next_same_array = next;
         }
-        v = twin;
+        v = next;
     }
     return v;
+}
+
+static void make_innermost(fg_program *p)
+{
+    fg_thread.trace = p;
+    fg_thread.trace_number = p ? p->number : 0;
 }
 
 int fg_trace_begin(fg_trace_kind what)
@@ -148,51 +136,50 @@ int fg_trace_begin(fg_trace_kind what)
     p->number = n_traces;
     p->what = what;
     p->last_node_id = fg_last_node_id();
-    p->outer = tracing;
-    p->depth = tracing ? tracing->depth + 1 : 0;
-    FG_ASSERT(fg_tracing >= p->depth);
-    tracing = p;
+    p->outer = fg_thread.trace;
+    p->depth = fg_thread.trace ? fg_thread.trace->depth + 1 : 0;
+    make_innermost(p);
     fg_tracing++;
     return FG_OK;
 }
 
-fg_trace_kind fg_trace_here(void) { return tracing ? tracing->what : FG_NOTHING; }
+fg_trace_kind fg_trace_here(void) { return fg_thread.trace ? fg_thread.trace->what : FG_NOTHING; }
 
 int fg_trace_body(int first, int n, int stack_carry)
 {
-    if (!tracing)
+    if (!fg_thread.trace)
         return none();
-    tracing->body = 1;
-    tracing->first_carried = first;
-    tracing->n_carried = n;
-    tracing->stack_carry = stack_carry;
+    fg_thread.trace->body = 1;
+    fg_thread.trace->first_carried = first;
+    fg_thread.trace->n_carried = n;
+    fg_thread.trace->stack_carry = stack_carry;
     return FG_OK;
 }
 
 int fg_trace_is_program(void)
 {
-    const fg_program *p = tracing;
+    const fg_program *p = fg_thread.trace;
     while (p && p->what == FG_MAPPED)
         p = p->outer;
     return p != NULL;
 }
 
-uint32_t fg_trace_number(void) { return tracing ? tracing->number : 0; }
+uint32_t fg_trace_number(void) { return fg_thread.trace_number; }
 
 /* Numbers grow, but may begin again: a recording within has a later one. */
 int fg_trace_outside(const fg_array *x)
 {
-    return tracing && (!x->traced_in || (int32_t)(x->traced_in - tracing->number) < 0);
+    return fg_thread.trace && (!x->traced_in || (int32_t)(x->traced_in - fg_thread.trace->number) < 0);
 }
 
-int fg_trace_outside_node(const fg_node *n) { return tracing && n->number <= tracing->last_node_id; }
+int fg_trace_outside_node(const fg_node *n) { return fg_thread.trace && n->number <= fg_thread.trace->last_node_id; }
 
 int fg_trace_input(fg_array *x)
 {
-    if (!tracing)
+    if (!fg_thread.trace)
         return none();
-    tracing->n_in++;
-    return add_value(tracing, x, INPUT) < 0 ? FG_NO_MEMORY : FG_OK;
+    fg_thread.trace->n_in++;
+    return add_value(fg_thread.trace, x, INPUT) < 0 ? FG_NO_MEMORY : FG_OK;
 }
 
 int fg_traced(const fg_array *x)
@@ -227,12 +214,12 @@ static int append_instruction(fg_program *p, const fg_call *c, fg_array *y)
             return FG_NO_MEMORY;
         *body = fg_program_ref(fg_body(c->attr, i));
     }
+    FG_ASSERT(p->operands.n == in + c->n_in && p->attrs.n == attr + c->n_attr);
+    FG_ASSERT(p->tracked.n == (keeps_instructions(p) ? p->operands.n : 0));
     instruction *n = fg_list_add(&p->instructions, sizeof *n);
     int result = n ? add_value(p, y, RESULT) : -1;
     if (result < 0)
         return FG_NO_MEMORY;
-    FG_ASSERT(p->operands.n == in + c->n_in && p->attrs.n == attr + c->n_attr);
-    FG_ASSERT(p->tracked.n == (keeps_instructions(p) ? p->operands.n : 0));
     *n = (instruction){c->op, c->n_in, c->n_attr, result, in, attr};
     return FG_OK;
 }
@@ -250,7 +237,7 @@ int fg_trace_keeps_instructions(int n_in, const fg_tensor *in)
 
 int fg_trace_append(const fg_call *c, fg_array *y)
 {
-    fg_program *p = fg_draws(c->op, c->attr) ? tracing : NULL;   /* that differs from call to call */
+    fg_program *p = fg_draws(c->op, c->attr) ? fg_thread.trace : NULL;   /* that differs from call to call */
     int status = FG_OK;
     for (int i = 0; i < c->n_in && !status; i++) {
         if (!c->in[i].array || !fg_traced(c->in[i].array))
@@ -263,39 +250,10 @@ int fg_trace_append(const fg_call *c, fg_array *y)
     }
     if (!status && p)
         status = append_instruction(p, c, y);
-    p = p ? p : tracing;
+    p = p ? p : fg_thread.trace;
     if (status && p && !p->status)
         p->status = status;
     return status;
-}
-
-static void unmark(value *v)
-{
-    if (v->marked && v->array->trace != FG_TRACE_ENDED)
-        v->array->trace = v->was;
-    v->marked = 0;
-}
-
-void fg_value_release(value *v)
-{
-    if (!v->array)
-        return;
-    unmark(v);
-    fg_array_unref(v->array);
-    fg_node_unref(v->node);
-    v->array = NULL;
-    v->node = NULL;
-}
-
-static void forget(fg_program *p, int keep_constants)
-{
-    for (int i = 0; i < p->values.n; i++) {
-        value *v = &values_of(p)[i];
-        if (!keep_constants || v->from != CONSTANT)
-            fg_value_release(v);
-        else if (v->array)
-            unmark(v);
-    }
 }
 
 /* Values that somebody still holds are marked for the rest of their lives: to use them is an error. */
@@ -312,9 +270,9 @@ static void mark_kept(const fg_program *p)
 
 static fg_program *end(void)
 {
-    fg_program *p = tracing;
+    fg_program *p = fg_thread.trace;
     if (p) {
-        tracing = p->outer;                   /* letting go of foreign memory may run any code */
+        make_innermost(p->outer);               /* at once: to release foreign memory may run any code */
         mark_kept(p);
         fg_tracing--;
         FG_ASSERT(fg_tracing >= p->depth);
@@ -326,14 +284,14 @@ void fg_trace_abort(void)
 {
     fg_program *p = end();
     if (p) {
-        forget(p, 0);
+        fg_values_release(p, 0);
         fg_program_free(p);
     }
 }
 
 int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **made)
 {
-    fg_program *p = tracing;
+    fg_program *p = fg_thread.trace;
     if (!p)
         return none();
     int status = p->status;
@@ -349,17 +307,13 @@ int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **made)
     p->n_kept = n_kept;
     end();
     p->n_traced = p->instructions.n;
-    if (!status)
-        status = fg_program_simplify(p);
-    int n_values = p->values.n;
-    if (!status)
-        status = fg_program_lower(p);
-    p->values.n = n_values;                     /* `forget` looks at values only, not at places that the plan added */
-    forget(p, !status);
     if (status) {
+        fg_values_release(p, 0);
         fg_program_free(p);
         return status;
     }
+    for (int i = 0; i < p->values.n; i++)
+        fg_value_restore_number(&values_of(p)[i]);
     *made = p;
     return FG_OK;
 }
@@ -371,7 +325,7 @@ int fg_trace_end_instructions(fg_program **made)
     if (!p)
         return none();
     int status = p->status;
-    forget(p, !status);
+    fg_values_release(p, !status);
     if (status)
         fg_program_free(p);
     else
@@ -381,11 +335,11 @@ int fg_trace_end_instructions(fg_program **made)
 
 int fg_trace_value(const fg_array *x)
 {
-    int v = tracing ? value_of(tracing, x) : -1;
-    return v >= 0 && values_of(tracing)[v].from != CONSTANT ? v : -1;
+    int v = fg_thread.trace ? value_of(fg_thread.trace, x) : -1;
+    return v >= 0 && values_of(fg_thread.trace)[v].from != CONSTANT ? v : -1;
 }
 
-int fg_trace_tracked(fg_tensor x) { return tracing && tracked(tracing, x.node); }
+int fg_trace_tracked(fg_tensor x) { return fg_thread.trace && tracked(fg_thread.trace, x.node); }
 
 fg_instructions_size fg_instructions_count(const fg_program *p) { return (fg_instructions_size){p->values.n, p->instructions.n}; }
 

@@ -274,13 +274,13 @@ cdef class Tensor:
             return f"tensor(<{kind}>, shape={self.shape}, dtype={self.dtype})"
         with np.printoptions(threshold=1000):
             text = np.array2string(view_of(self.t.array, False), separator=", ", prefix="tensor(")
-        instructions = "" if self.t.array.dtype in (FG_FLOAT64, FG_BOOL, FG_INT64) else f", dtype={self.dtype}"
+        suffix = "" if self.t.array.dtype in (FG_FLOAT64, FG_BOOL, FG_INT64) else f", dtype={self.dtype}"
         if self.size == 0 and self.ndim != 1:
-            instructions += f", shape={self.shape}"
+            suffix += f", shape={self.shape}"
         if self.t.node != NULL:
-            instructions += (", requires_grad=True" if self.t.node.op == FG_OP_leaf
+            suffix += (", requires_grad=True" if self.t.node.op == FG_OP_leaf
                       else f", op={fg_ops[self.t.node.op].name.decode()}")
-        return f"tensor({text}{notes})"
+        return f"tensor({text}{suffix})"
 
     def __format__(self, str spec):
         if spec and self.size != 1:

@@ -69,14 +69,14 @@ def first_not_finite(list arrays):
     for x in arrays:
         if cnp.PyArray_CheckExact(x) and cnp.PyArray_ISCARRAY_RO(x) and 0 <= number_of(x) <= FG_FLOAT64:
             dtype = number_of(x)
-            if not fg_kernels[dtype].reduce.all_finite(cnp.PyArray_SIZE(x), cnp.PyArray_DATA(x)):
+            if not fg_kernels[dtype].optim.all_finite(cnp.PyArray_SIZE(x), cnp.PyArray_DATA(x)):
                 return i
         else:
             operand = as_float(x, "all_finite")
             if fg_tracing and fg_traced(operand.t.array):
                 refuse_traced(operand.t.array, "branch")
             dtype = operand.t.array.dtype
-            if not fg_kernels[dtype].reduce.all_finite(operand.t.array.shape.size, operand.t.array.data):
+            if not fg_kernels[dtype].optim.all_finite(operand.t.array.shape.size, operand.t.array.data):
                 return i
         i += 1
     return -1

@@ -153,6 +153,8 @@ class _Latex:
             return self.cases(arguments), _SUM
         if name == "exp":
             return f"e^{{{self.set(arguments[0])[0]}}}", _POWER
+        if name == "exp2":
+            return f"2^{{{self.set(arguments[0])[0]}}}", _POWER
         if name == "power":
             base, exponent = arguments
             return f"{self.within(base, _ATOM)}^{{{self.set(exponent)[0]}}}", _POWER

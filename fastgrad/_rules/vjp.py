@@ -22,23 +22,24 @@ __all__ = ["gradient"]
 # Texts that give the derivative, but not a second one everywhere: a `where` hides a point at which its other branch has
 # no finite derivative, or at which it stands for the limit of one, or parts of it overflow one against the other. These
 # equal them wherever the values are finite.
-_NEAR = "maximum(minimum(x, 40), -40)"  # whose square does not overflow
 _CELU_CONSTANT = "(a > 0) | ((b >= 0) & (a < -1000 * b))"
 _CELU_U = f"minimum(where({_CELU_CONSTANT}, 0, a), 0) / where({_CELU_CONSTANT}, 1, b)"
 _TWICE = {
     ("cbrt", 0): "square(reciprocal(y)) / 3",
     ("celu", 0): f"where(a > 0, 1, where({_CELU_CONSTANT}, 0, exp({_CELU_U})))",
     ("celu", 1): f"where(a > 0, 0, where({_CELU_CONSTANT}, -1, expm1({_CELU_U}) - {_CELU_U} * exp({_CELU_U})))",
-    ("gelu", 0): f"erfc(-x * SQRT_HALF) / 2 + x * exp(-square({_NEAR}) / 2) * ONE_OVER_SQRT_2PI",
-    ("power", 0): "where(b == 0, 0, b * power(a, where(b == 0, 1, b - 1)))",
-    ("power", 1): "where(a == 0, 0, y * log(where(a == 0, 1, a)))",
+    ("gelu", 0): "erfc(-x * SQRT_HALF) / 2 + x * exp(-square(x) / 2) * ONE_OVER_SQRT_2PI",
+    ("hypot", 0): "where(y == 0, 0, a / y)", ("hypot", 1): "where(y == 0, 0, b / y)",
+    ("power", 0): "b * power(where((b == 0) & (1 / a - 1 / a != 0), 1, a), b - 1)",
+    ("power", 1): "where(a == 0, 0, power(a, b) * log(where(a == 0, 1, a)))",
+    ("softsign", 0): "square(reciprocal(1 + absolute(x)))",
     ("logaddexp", 0): "where((a == b) & (a - b != 0), 0.5, sigmoid(a - b))",
     ("logaddexp", 1): "where((a == b) & (a - b != 0), 0.5, sigmoid(b - a))",
     ("logaddexp2", 0): "where((a == b) & (a - b != 0), 0.5, sigmoid((a - b) * LN_2))",
     ("logaddexp2", 1): "where((a == b) & (a - b != 0), 0.5, sigmoid((b - a) * LN_2))",
 }
-# Beyond this distance from 0 the derivative is constant, but parts of its text overflow.
-_FLAT = {"gelu_tanh": 30}
+# Beyond this distance from 0 the derivative is constant, but parts of its text overflow, or have no value at infinity.
+_FLAT = {"erf": 30, "erfc": 30, "gelu": 40, "gelu_tanh": 30, "silu": 800, "mish": 800}
 
 
 def gradient(name: str, i: int, attr: tuple[int, ...], g: Tensor, y: Tensor | None, *inputs: Tensor | None) -> Tensor:

@@ -140,7 +140,7 @@ class Point:
         if not callable(f):
             raise TypeError(f"{name}: expected a function, got {f!r}")
         connected = _core.grad_enabled()
-        nested, mark = _core.in_transform(), _core.newest()
+        nested, mark = _core.in_transform(), _core.last_node_id()
         self.given, self.structure = tree.flatten(primals)
         with _core.Recording():
             self.watched = _watched(

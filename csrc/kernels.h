@@ -1,10 +1,10 @@
 /* kernels.h: the contract between the inner loops and everything above them.
  *
  * A kernel works on plain contiguous memory of one dtype and knows nothing of shapes, tapes or allocation: no kernel
- * allocates, fails or calls back, and lengths are not negative. The four families below each have one text
- * (elementwise.c, reduce.c, gemm.c, philox.c), which includes itself once per dtype and is compiled once per
- * instruction set (setup.py passes -DFG_ISA=baseline|avx2|avx512|neon). fg_kernels_select (dispatch.c) picks the set
- * once.
+ * allocates, fails or calls back, and lengths are not negative. The five families below each have one text
+ * (elementwise.c, reduce.c, gemm.c, philox.c, optim.c), which includes itself once per dtype and is compiled once per
+ * instruction set (setup.py passes -DFG_ISA=baseline|avx2|avx512|neon). fg_kernels_select (isa_dispatch.c) picks the
+ * set once.
  *
  * Letters: x a b inputs, y result, g cotangent of y, gx cotangent of x, n length. `void *` stands for
  * float* or double*, according to the table the pointer was taken from. Unless said otherwise, y (or gx)
@@ -118,9 +118,13 @@ typedef struct {
     void (*cross_entropy_rows)(int64_t rows, int64_t n, const void *x, const int64_t *label, void *y);
     void (*cross_entropy_vjp_rows)(int64_t rows, int64_t n, const void *x, const int64_t *label, const void *g,
                                    void *gx);
+    void (*fill)(int64_t n, double value, void *y);
+} fg_reduce_kernels;
 
-    /* Optimizer updates in place on p and the state arrays; g is only read. Formulas and argument names are
-     * PyTorch's. They check nothing: where only finite gradients may pass, the caller asks all_finite first. */
+/* ---- optim.c ------------------------------------------------------------------------------------------
+ * Updates in place of p and the state arrays; g is only read. Formulas and argument names are PyTorch's. They check
+ * nothing: where only finite gradients may pass, the caller asks all_finite first. */
+typedef struct {
     /* g' = g + weight_decay p;  buf = first ? g' : momentum buf + (1 - dampening) g';
      * d = momentum == 0 ? g' : nesterov ? g' + momentum buf : buf;  p -= lr d.  buf may be NULL if momentum is 0. */
     void (*sgd)(int64_t n, void *p, const void *g, void *buf, double lr, double momentum, double dampening,
@@ -131,8 +135,7 @@ typedef struct {
     void (*adam)(int64_t n, void *p, const void *g, void *m, void *v, double lr, double beta1, double beta2,
                  double eps, double weight_decay, int decoupled, double correction1, double correction2);
     int (*all_finite)(int64_t n, const void *x);                             /* 1 if no inf and no nan */
-    void (*fill)(int64_t n, double value, void *y);
-} fg_reduce_kernels;
+} fg_optim_kernels;
 
 /* A small matrix product: element by element it takes less time than the preparations of tiles. */
 static inline int fg_is_few(int64_t m, int64_t n, int64_t k)
@@ -175,10 +178,11 @@ typedef struct {
     const fg_reduce_kernels *reduce;
     const fg_gemm_kernels *gemm;
     const fg_random_kernels *random;
+    const fg_optim_kernels *optim;
 } fg_kernel_set;
 
 /* Each compiled instruction set exports fg_elementwise_<isa>[2], fg_reduce_<isa>[2], fg_gemm_<isa>[2],
- * fg_random_<isa>[2]; index 0 is float32, 1 is float64. */
+ * fg_random_<isa>[2], fg_optim_<isa>[2]; index 0 is float32, 1 is float64. */
 #define FG_PASTE2(a, b) a##_##b
 #define FG_PASTE(a, b) FG_PASTE2(a, b)
 #define FG_TABLE(family) FG_PASTE(family, FG_ISA)

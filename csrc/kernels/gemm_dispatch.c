@@ -1,0 +1,84 @@
+/* gemm_dispatch.c: which kernel computes a matrix product: our own where it wins, a BLAS above that.
+ *
+ * The BLAS is whichever fg_set_blas was given, usually the one that NumPy has loaded. Without one, our kernels compute
+ * every size.
+ */
+#include "kernels/gemm_dispatch.h"
+
+typedef void (*sgemm64)(int order, int ta, int tb, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
+                        int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
+typedef void (*dgemm64)(int order, int ta, int tb, int64_t m, int64_t n, int64_t k, double alpha, const double *a,
+                        int64_t lda, const double *b, int64_t ldb, double beta, double *c, int64_t ldc);
+typedef void (*sgemm32)(int order, int ta, int tb, int m, int n, int k, float alpha, const float *a, int lda,
+                        const float *b, int ldb, float beta, float *c, int ldc);
+typedef void (*dgemm32)(int order, int ta, int tb, int m, int n, int k, double alpha, const double *a, int lda,
+                        const double *b, int ldb, double beta, double *c, int ldc);
+enum { ROWS_FROM = 32, ROWS_MOST = 1 << 15 };    /* least rows and columns, most elements of a matrix for ROWS */
+/* The constants of the CBLAS interface. */
+enum { ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112 };
+
+static struct { void *gemm[2]; int ilp64; } blas;
+
+void fg_set_blas(void *sgemm, void *dgemm, int ilp64)
+{
+    blas.gemm[FG_FLOAT32] = sgemm;
+    blas.gemm[FG_FLOAT64] = dgemm;
+    blas.ilp64 = ilp64;
+}
+
+/* Measured against the OpenBLAS of NumPy's wheels. A BLAS is faster than our tiles
+ * (a) where the product is large, because it uses several threads, which does not pay if the result is small; and
+ * (b) where the result is thin and both operands are contiguous along k, so that its elements are dot products.
+ * Of the products (b), a matrix times a vector is fastest by the kernel of rows as long as the matrix fits a cache. */
+fg_gemm_backend fg_choose_gemm_backend(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k)
+{
+    int64_t thin = m < n ? m : n, wide = m < n ? n : m;
+    int along_k = (!ta || m == 1) && (tb || n == 1);
+    if (along_k && thin == 1 && wide >= ROWS_FROM && k >= ROWS_FROM && wide * k <= ROWS_MOST)
+        return FG_GEMM_ROWS;
+    if (!blas.gemm[dtype] || !(blas.ilp64 || (m <= INT32_MAX && n <= INT32_MAX && k <= INT32_MAX)))
+        return FG_GEMM_TILES;
+    return (wide > 64 && (double)m * (double)n * (double)k >= 256.0 * 256 * 256) ||
+                   (along_k && thin <= 4 && wide >= 32 && k >= 32) ? FG_GEMM_BLAS : FG_GEMM_TILES;
+}
+
+void fg_gemm(int dtype, fg_gemm_backend by, int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a,
+             int64_t lda, const void *b, int beta, void *c)
+{
+    int64_t ldb = tb ? k : n;
+    if (by == FG_GEMM_ROWS) {
+        fg_kernels[dtype].gemm->rows(m < n ? n : m, k, m < n ? b : a, m < n ? a : b, beta, c);
+        return;
+    }
+    if (by == FG_GEMM_TILES) {
+        fg_kernels[dtype].gemm->gemm(ta, tb, m, n, k, a, lda, b, ldb, beta, c, n);
+        return;
+    }
+    ta = ta ? TRANSPOSED : PLAIN;
+    tb = tb ? TRANSPOSED : PLAIN;
+    void *f = blas.gemm[dtype];
+    if (dtype == FG_FLOAT32 && blas.ilp64)
+        ((sgemm64)f)(ROW_MAJOR, ta, tb, m, n, k, 1, a, lda, b, ldb, beta, c, n);
+    else if (blas.ilp64)
+        ((dgemm64)f)(ROW_MAJOR, ta, tb, m, n, k, 1, a, lda, b, ldb, beta, c, n);
+    else if (dtype == FG_FLOAT32)
+        ((sgemm32)f)(ROW_MAJOR, ta, tb, (int)m, (int)n, (int)k, 1, a, (int)lda, b, (int)ldb, beta, c, (int)n);
+    else
+        ((dgemm32)f)(ROW_MAJOR, ta, tb, (int)m, (int)n, (int)k, 1, a, (int)lda, b, (int)ldb, beta, c, (int)n);
+}
+
+void fg_gemm_rows(const fg_call *c, int64_t from, int64_t rows, void *y)
+{
+    const fg_array *a = c->in[0].array, *b = c->in[1].array;
+    int dtype = a->dtype, ta = (int)c->attr[0], tb = (int)c->attr[1];
+    int64_t m = fg_rows_of(a->shape, ta), k = fg_cols_of(a->shape, ta), n = fg_cols_of(b->shape, tb);
+    fg_gemm(dtype, fg_choose_gemm_backend(dtype, ta, tb, m, n, k), ta, tb, rows, n, k,
+            (const char *)a->data + from * (ta ? 1 : k) * (int64_t)fg_itemsize(dtype), ta ? m : k, b->data, 0, y);
+}
+
+int fg_gemm_uses_tiles(int dtype, const fg_shape *a, const fg_shape *b, const int64_t *attr)
+{
+    int ta = (int)attr[0], tb = (int)attr[1];
+    return fg_choose_gemm_backend(dtype, ta, tb, fg_rows_of(a, ta), fg_cols_of(b, tb), fg_cols_of(a, ta)) ==
+           FG_GEMM_TILES;
+}

@@ -1,0 +1,26 @@
+/* gemm_dispatch.h: matrix products by whichever kernel is fastest for their size: what ops/matmul.c and programs call. */
+#ifndef FG_GEMM_DISPATCH_H
+#define FG_GEMM_DISPATCH_H
+
+#include "fastgrad.h"
+
+/* TILES and ROWS are kernels of gemm.c, ROWS that for a matrix and a vector; BLAS is the one of fg_set_blas. */
+typedef enum { FG_GEMM_TILES, FG_GEMM_ROWS, FG_GEMM_BLAS } fg_gemm_backend;
+
+/* Of op(A)[m][k] op(B)[k][n]; ta and tb: whether op transposes. */
+fg_gemm_backend fg_choose_gemm_backend(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k);
+/* C = op(A) op(B), plus C if beta; B and C have contiguous rows, A rows of lda elements. */
+void fg_gemm(int dtype, fg_gemm_backend by, int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a,
+             int64_t lda, const void *b, int beta, void *c);
+
+/* Rows and columns of op(x), x a stack of matrices. */
+static inline int64_t fg_rows_of(const fg_shape *s, int transposed) { return s->dim[s->ndim - 2 + !!transposed]; }
+static inline int64_t fg_cols_of(const fg_shape *s, int transposed) { return s->dim[s->ndim - 1 - !!transposed]; }
+
+/* Of a call of the operation matmul on two matrices: `rows` rows of the product from row `from` on, by the kernel that
+ * would compute the whole. */
+void fg_gemm_rows(const fg_call *, int64_t from, int64_t rows, void *y);
+/* Is such a product computed by tiles? Its attributes are the flags of transposition. */
+int fg_gemm_uses_tiles(int dtype, const fg_shape *a, const fg_shape *b, const int64_t *attr);
+
+#endif

@@ -1,0 +1,92 @@
+/* optim.c: the updates of the optimizers, and the test for values that are not finite.
+ *
+ * Each update is one loop over the elements of a parameter, its gradient and the optimizer's state. The file includes
+ * itself once per dtype. Loops carry `omp simd` because p, g and the state may not be told apart by the compiler.
+ */
+#ifndef REAL
+
+#include "kernels.h"
+#include <math.h>
+
+enum { CHUNK = 1024 }; /* elements between two looks at whether a value that is not finite was found */
+
+#define INLINE static inline __attribute__((always_inline))
+#define SIMD _Pragma("omp simd")
+#define LESSER(a, b) ((a) < (b) ? (a) : (b))
+
+#define REAL float
+#define INTEGER int32_t
+#define NAME(x) x##_f32
+#define SQRT sqrtf
+#include "optim.c"
+#undef REAL
+#undef INTEGER
+#undef NAME
+#undef SQRT
+
+#define REAL double
+#define INTEGER int64_t
+#define NAME(x) x##_f64
+#define SQRT sqrt
+#include "optim.c"
+
+const fg_optim_kernels FG_TABLE(fg_optim)[2] = {{sgd_f32, adam_f32, all_finite_f32}, {sgd_f64, adam_f64, all_finite_f64}};
+
+#else /* ---- once per dtype ---- */
+
+/* Without a branch in the loop: the flags are constants wherever this is inlined. */
+INLINE void NAME(sgd_loop)(int64_t n, REAL *p, const REAL *g, REAL *buf, REAL lr, REAL momentum, REAL undamped,
+                           REAL weight_decay, int decayed, int nesterov, const int moving, const int first)
+{
+    SIMD for (int64_t i = 0; i < n; i++) {
+        REAL d = decayed ? g[i] + weight_decay * p[i] : g[i];
+        if (moving) {
+            const REAL b = first ? d : momentum * buf[i] + undamped * d;
+            buf[i] = b;
+            d = nesterov ? d + momentum * b : b;
+        }
+        p[i] -= lr * d;
+    }
+}
+
+static void NAME(sgd)(int64_t n, void *p, const void *g, void *buf, double lr, double momentum,
+                      double dampening, double weight_decay, int nesterov, int first)
+{
+#define LOOP(moving, first)                                                                                  \
+    NAME(sgd_loop)(n, p, g, buf, (REAL)lr, (REAL)momentum, (REAL)(1 - dampening), (REAL)weight_decay,         \
+                   weight_decay != 0, nesterov, moving, first)
+    if (momentum == 0) LOOP(0, 0);
+    else if (first) LOOP(1, 1);
+    else LOOP(1, 0);
+#undef LOOP
+}
+
+static void NAME(adam)(int64_t n, void *p_, const void *g_, void *m_, void *v_, double lr, double beta1,
+                       double beta2, double eps_, double weight_decay_, int decoupled, double correction1,
+                       double correction2)
+{
+    const REAL *g = g_;
+    REAL *p = p_, *m = m_, *v = v_;
+    const REAL keep = decoupled ? (REAL)(1 - lr * weight_decay_) : 1;
+    const REAL weight_decay = (REAL)weight_decay_, eps = (REAL)eps_, step = (REAL)(lr / correction1);
+    const REAL new1 = (REAL)(1 - beta1), old2 = (REAL)beta2, new2 = (REAL)(1 - beta2);
+    const REAL root2 = (REAL)(1 / sqrt(correction2));
+    const int decayed = !decoupled && weight_decay_ != 0;
+    SIMD for (int64_t i = 0; i < n; i++) {
+        const REAL p0 = p[i] * keep, d = decayed ? g[i] + weight_decay * p0 : g[i];
+        m[i] += new1 * (d - m[i]);
+        v[i] = old2 * v[i] + new2 * d * d;
+        p[i] = p0 - step * (m[i] / (SQRT(v[i]) * root2 + eps));
+    }
+}
+
+static int NAME(all_finite)(int64_t n, const void *x_)
+{
+    const REAL *x = x_;
+    INTEGER bad = 0;
+    for (int64_t start = 0; start < n && !bad; start += CHUNK)
+        for (int64_t i = start; i < LESSER(n, start + CHUNK); i++) bad |= x[i] - x[i] != 0;
+    return !bad;
+}
+
+#endif

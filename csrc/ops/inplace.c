@@ -1,0 +1,86 @@
+/* inplace.c: in-place operations, a op= b, on the tape and in traces as well. */
+#include "program.h"
+#include "ops/broadcast.h"
+
+static int overlap(const fg_array *x, const fg_array *y)
+{
+    const char *a = x->data, *b = y->data;
+    return a < b + y->shape->size * (int64_t)fg_itemsize(y->dtype) &&
+           b < a + x->shape->size * (int64_t)fg_itemsize(x->dtype);
+}
+
+int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
+{
+    char sa[FG_SHAPE_TEXT], sb[FG_SHAPE_TEXT];
+    const char *name = fg_ops[op].name;
+    fg_array *x = a->array;
+    if (a->node && (a->node->op == FG_OP_leaf || a->node->fixed) && fg_grad_enabled)
+        return fg_fail(FG_BAD_TAPE, fg_transforms_running
+                       ? "%s: an argument that is being differentiated is changed in place; make a new tensor, as in "
+                         "x = x * 2 instead of x *= 2"
+                       : "%s: a tensor made with requires_grad=True is changed in place while gradients are recorded; "
+                         "do it under fg.no_grad(), or make a new tensor", name);
+    if (!FG_IS_FLOAT(x->dtype))
+        return fg_not_float(name, x);
+    if (!FG_IS_FLOAT(b.array->dtype))
+        return fg_not_float(name, b.array);
+    fg_shape *shape = fg_broadcast_shapes(name, x->shape, b.array->shape);
+    if (!shape)
+        return fg_failed();
+    int fits = fg_shape_equal(shape, x->shape);
+    fg_shape_unref(shape);
+    if (!fits)
+        return fg_fail(FG_BAD_VALUE, "%s: an in-place change cannot stretch shape %s to take in shape %s", name,
+                       fg_shape_text(x->shape, sa), fg_shape_text(b.array->shape, sb));
+
+    int status = FG_OK;
+    fg_tensor owned = {0};
+    if (b.array->dtype != x->dtype) {           /* as NumPy's "same_kind": the result keeps a's dtype */
+        int64_t dtype = x->dtype;
+        if ((status = fg_apply(FG_OP_cast, 1, &b, 1, &dtype, &owned)))
+            return status;
+        b = owned;
+    }
+    int recorded = fg_tracing && (fg_trace_here() || fg_traced(x) || fg_traced(b.array));
+    if (fg_array_is_private(x) && !recorded) {  /* a recording knows values, not memory */
+        /* The node saves what it needs of x at its present version, then the change counts the version up: if
+         * anybody's derivative names the old value, the backward pass finds out. */
+        fg_tensor y = {x, NULL}, in[2] = {*a, b};
+        fg_array *copy = NULL;
+        if (overlap(x, b.array)) {              /* b is read while x is written */
+            if (!(copy = fg_array_copy(b.array))) {
+                fg_tensor_unref(owned);
+                return FG_NO_MEMORY;
+            }
+            in[1].array = copy;
+            if (b.array == x)
+                in[0].array = copy;
+        }
+        fg_call call = {.op = op, .n_in = 2, .in = in};
+        if (!(status = fg_tape_record(&call, &y))) {
+            run_binary(op, x, in[1].array, x);
+            fg_array_changed(x);
+            if (y.node && y.node->saved == x)
+                y.node->version = fg_array_version(x);
+            else if (y.node && y.node->saved)   /* a copy of memory that others may write, made before the change */
+                memcpy(y.node->saved->data, x->data, (size_t)x->shape->size * fg_itemsize(x->dtype));
+            if (fg_grad_enabled) {
+                fg_node_unref(a->node);
+                a->node = y.node;
+            }
+        }
+        fg_array_unref(copy);
+    } else {
+        fg_tensor y;
+        if (!(status = fg_binary(op, *a, b, &y))) {
+            a->array = y.array;
+            if (fg_grad_enabled) {
+                fg_node_unref(a->node);
+                a->node = y.node;
+            }
+            fg_array_unref(x);                  /* last: it may run code of x's owner, which may look at a */
+        }
+    }
+    fg_tensor_unref(owned);
+    return status;
+}

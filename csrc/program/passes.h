@@ -1,0 +1,28 @@
+/* passes.h: the passes of the compiler, for compile.c, which runs them in order and says what each does. */
+#ifndef FG_PASSES_H
+#define FG_PASSES_H
+
+#include "record/ir.h"
+
+/* On instructions: simplify.c. */
+int fg_pass_shrink_constants(fg_program *);
+int fg_pass_remove_identities(fg_program *);
+int fg_pass_absorb_transposes(fg_program *);
+int fg_pass_eliminate_common_subexpressions(fg_program *);
+int fg_pass_eliminate_dead_code(fg_program *);
+int fg_pass_accumulate_products(fg_program *);
+int fg_pass_add_before_padding(fg_program *);
+int fg_pass_own_constants(fg_program *);
+
+/* From instructions to steps: lower.c. */
+int fg_pass_lower(fg_program *);
+
+/* On steps: the files of their names; insert_zeros is in lower.c, liveness in memory_plan.c. */
+int fg_pass_fuse(fg_program *);
+int fg_pass_liveness(fg_program *);
+int fg_pass_rematerialize(fg_program *);
+int fg_pass_insert_zeros(fg_program *);
+int fg_pass_plan_memory(fg_program *);
+int fg_pass_specialize(fg_program *);
+
+#endif

@@ -1,0 +1,110 @@
+/* steps.h: what instructions are lowered to: buffers, which say where values lie, and steps, which are kernel calls.
+ *
+ * lower.c makes both. fuse.c puts steps in groups that run block by block, rematerialize.c repeats some, memory_plan.c
+ * gives buffers their offsets in the arena, specialize.c prepares the calls. replay.c runs the steps, training.c uses
+ * the gradients that they leave, describe.c prints them.
+ */
+#ifndef FG_STEPS_H
+#define FG_STEPS_H
+
+#include "record/ir.h"
+
+enum {
+    FG_BLOCK = 1024,                /* elements that a fused step works on at a time: a few operands fit the L1 cache */
+    FG_FUSE_FROM = 2 * FG_BLOCK,    /* shorter operands are in cache anyway */
+    FG_ALIGN = 64                   /* offsets and sizes in the arena are multiples of this */
+};
+
+/* ---- buffers ----------------------------------------------------------------------------------------------------- */
+/* What is known before any replay of where a value lies. A value whose elements are part of another's memory (a view, or
+ * a product that is accumulated there) has that other as its root; every other value is its own root. */
+typedef struct buffer {
+    fg_array array;             /* shape and dtype; of a constant the data too */
+    int root;
+    int64_t shift;              /* where in the root's memory it begins, in bytes */
+    int output;                 /* of a root: the output whose memory it is, or -1 */
+    int kept;                   /* of a root: an output that stays in the arena is in its memory */
+    int padded_in_place;        /* of a root: with the zeros around it, it is the result of an unslice: ... */
+    int64_t before, after;      /* ... so many bytes of zeros */
+    int64_t panel;              /* of a gradient that never exists as a whole: rows at a time; else 0 */
+    int first, last;            /* of a root: steps that write and last read it, or the first or last of their groups */
+    int reader;                 /* of a root: the very step that reads it last; -1: none, or it is kept */
+    int blockwise;              /* exists within one fused group only: elements of a block of it; else 0 */
+    int64_t period;             /* a row repeated, for steps that read it element by element: the row's length; else 0 */
+    int64_t offset;             /* in the arena, or -1 */
+} buffer;
+
+/* ---- steps ------------------------------------------------------------------------------------------------------- */
+/* From UNARY_STEP to WHERE_STEP a step is flat: one kernel call on operands of the size of the result, single elements,
+ * or repeated rows. Sums of all elements, of rows and of columns, and products that are computed some rows at a time,
+ * occur within groups only. Specialization makes LOOP_STEPs: of flat steps that run in whole vectors, and of small
+ * products and sums. */
+typedef enum { RUN, LOOP_STEP, UNARY_STEP, BINARY_STEP, UNARY_VJP_STEP, BINARY_VJP_STEP, COMPARE_STEP, WHERE_STEP,
+               SUM_STEP, ROWS_SUM_STEP, COLS_SUM_STEP, PRODUCT_STEP } kind;
+
+enum {
+    FG_RESULT = 4,              /* the index of a flat step's result in arrays of its operands, of which it has fewer */
+    FG_MAX_REDUCTIONS = 8       /* sums in a group at most */
+};
+
+enum { BLOCKWISE = -1 };
+/* Where an operand of a step in a group finds element i: at byte itemsize * i, or itemsize * (i modulo period). */
+typedef struct {
+    int64_t itemsize;           /* 0: a single element */
+    int64_t period;             /* 0: a whole array; BLOCKWISE: starts again with each block; else a row's length */
+} access_pattern;
+
+typedef struct step {
+    kind kind;
+    int group;                  /* of the first step of a group: how many steps it has; else 1 */
+    int reductions;             /* of the first: how many of them are sums, */
+    int64_t block;              /* ... how many elements run at a time; 0: the step runs at once */
+    int64_t width;              /* ... and the length of the rows that are summed or computed; 1: all elements are
+                                   summed, 0: nothing is */
+    int op, y, n_in, n_attr;
+    const int *in;              /* values */
+    const int64_t *attr;
+    void *kernel;               /* of a RUN step: fills the result from an fg_call */
+    int64_t n;                  /* elements; of a LOOP_STEP: one, or up to the end of the last vector */
+    size_t itemsize;            /* of its result */
+    fg_product product;         /* of a LOOP_STEP that is one */
+    access_pattern access[FG_RESULT + 1];   /* of a flat step's operands and result, in a group */
+} step;
+
+/* Of a group with sums that runs over n elements: how many of them are the first half, which is summed apart from the
+ * rest; 0: they are few enough to be summed in turn. */
+static inline int64_t sums_half(const step *first, int64_t n)
+{
+    if (first->width == 1)
+        return n <= FG_SUM_LEAF ? 0 : FG_SUM_HALF(n);
+    int64_t rows = n / first->width;
+    return rows <= FG_SUM_ROWS ? 0 : FG_SUM_HALF_ROWS(rows) * first->width;
+}
+
+/* Bytes of the partial sums of one of its steps, which are as wide as the result; 0: it has none. */
+static inline int64_t partial_bytes(const step *first, const step *s)
+{
+    return s->kind == SUM_STEP || s->kind == COLS_SUM_STEP ? (first->width * (int64_t)s->itemsize + 7) / 8 * 8 : 0;
+}
+
+/* Is it a product that is added to the memory of its third operand? */
+static inline int is_accumulated(const instruction *a) { return a->op == FG_OP_matmul && a->n_in == 3; }
+static inline fg_shape *shape_at(const fg_program *p, int v) { return p->buffer[v].array.shape; }
+static inline int64_t bytes_at(const fg_program *p, int v)
+{
+    return shape_at(p, v)->size * (int64_t)fg_itemsize(p->buffer[v].array.dtype);
+}
+
+/* Does an input or output of a body, of a vector at most, have memory in the arena, so that every step on it works on
+ * whole vectors? Then what runs the body copies it there and back, in units of FG_WORD bytes: smaller elements may have
+ * any address. */
+enum { FG_WORD = sizeof(float) };
+static inline int is_arena_resident(const fg_program *p, int v)
+{
+    return p->body && bytes_at(p, v) <= FG_ALIGN && fg_itemsize(p->buffer[v].array.dtype) >= FG_WORD;
+}
+
+const fg_call *fg_replay_call(const fg_replay *, int k);    /* what step k, a RUN step, is called with */
+void fg_replays_free(fg_program *);
+
+#endif
