@@ -1,11 +1,11 @@
 /* program.h: tracing a function, compiling the trace to a program, replaying the program.
  *
- * Between fg_trace_begin and fg_trace_end every operation that depends on a declared input appends an instruction to the
- * trace, in execution order; operations on constants alone simply run. The backward pass is made of the same operations,
- * so a traced gradient is an ordinary program. Traces nest: an operation belongs to the innermost trace on whose inputs
- * it depends, and values of the outer ones are constants there. fg_program_compile removes what no output needs, merges
- * what is computed twice, fuses elementwise operations, and plans one arena for all intermediates. fg_replay_run runs
- * the result.
+ * Between fg_trace_begin and fg_trace_end every operation that depends on a declared input appends an instruction to
+ * the trace, in execution order; operations on constants alone simply run. The backward pass is made of the same
+ * operations, so a traced gradient is an ordinary program. Traces nest: an operation belongs to the innermost trace on
+ * whose inputs it depends, and values of the outer ones are constants there. fg_program_compile removes what no output
+ * needs, merges what is computed twice, fuses elementwise operations, and plans one arena for all intermediates.
+ * fg_replay_run runs the result.
  */
 #ifndef FG_PROGRAM_H
 #define FG_PROGRAM_H
@@ -22,7 +22,8 @@ typedef enum { FG_NOTHING, FG_PROGRAM, FG_MAPPED, FG_BODY } fg_trace_kind;
 int fg_trace_begin(fg_trace_kind);
 int fg_trace_input(fg_array *);                 /* the next input of the program */
 /* Ends the trace, also when it fails. Of the outputs the last n_kept, and all without axes, are kept: they stay in the
- * replay's memory, where its address array tells. The program is to be compiled before anything else is done with it. */
+ * replay's memory, where its address array tells. The program is to be compiled before anything else is done with
+ * it. */
 int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **);
 int fg_trace_end_instructions(fg_program **);   /* ends the trace, also when it fails; nothing is compiled */
 void fg_trace_abort(void);
@@ -48,7 +49,7 @@ typedef struct {
     const int64_t *attr;
 } fg_instruction;
 typedef struct { int n_values, n_instructions; } fg_instructions_size;
-int fg_trace_value(const fg_array *);           /* its number, if it depends on an input of the innermost trace; or -1 */
+int fg_trace_value(const fg_array *);   /* its number, if it depends on an input of the innermost trace; else -1 */
 /* Does the innermost trace on whose inputs any of these depends keep bare instructions? */
 int fg_trace_keeps_instructions(int n_in, const fg_tensor *in);
 int fg_trace_tracked(fg_tensor);                /* do transforms from outside the innermost trace track it? */

@@ -261,8 +261,8 @@ static int accumulate(fg_tensor *sum, fg_tensor g, int recorded)
     return status;
 }
 
-/* Add the cotangent g to node `to`, taking over the reference, and put the node into the queue or among the leaves; drop
- * it where the pass leaves the node out. */
+/* Add the cotangent g to node `to`, taking over the reference, and put the node into the queue or among the leaves;
+ * drop it where the pass leaves the node out. */
 static inline int send(backward_pass *p, fg_node *to, fg_tensor g)
 {
     if (to->pass == p->number && to->grad.array)
@@ -310,9 +310,9 @@ static int propagate(backward_pass *p, fg_node *n)
     return status;
 }
 
-/* Propagate cotangents from all y until they have arrived at the ends. A recorded pass visits only nodes that lead to the
- * ends: its rules record nodes for the values that they compute with, which need no cotangents, and a rule that calls its
- * own function would otherwise never end. */
+/* Propagate cotangents from all y until they have arrived at the ends. A recorded pass visits only nodes that lead to
+ * the ends: its rules record nodes for the values that they compute with, which need no cotangents, and a rule that
+ * calls its own function would otherwise never end. */
 static int sweep(backward_pass *p, int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain, int recorded)
 {
     int status = recorded && p->n ? mark_between(p, n_y, y) : FG_OK;
@@ -339,7 +339,8 @@ int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_g
         status = sweep(&p, 1, &y, &cotangent, retain_graph, create_graph);
     for (int64_t i = 0; fg_tracing && !status && i < p.leaves.n; i++)
         if (!p.leaves.node[i]->spent && fg_trace_outside_node(p.leaves.node[i]))
-            status = fg_fail(FG_SIDE_EFFECT, "backward: this would add to the .grad of a tensor made before the function was "
+            status = fg_fail(FG_SIDE_EFFECT,
+                             "backward: this would add to the .grad of a tensor made before the function was "
                              "recorded, once instead of at each call: return gradients, as fastgrad.grad makes them, "
                              "or call backward outside");
     for (int64_t i = 0; !status && i < p.leaves.n; i++) {   /* last, when nothing can fail but the sum itself */

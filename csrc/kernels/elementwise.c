@@ -2,12 +2,12 @@
  *
  * The file includes itself: once per dtype for the loops, and once more per dtype for the table.
  *
- * An element's result must not depend on where it stands, yet a compiler is free to contract a * b + c to one
- * rounding in a vector body and not in its scalar remainder, or not where a factor has left the loop. So the
- * loops of the _FN rows only ever see whole vectors (STEP elements) at stride 1: run() repeats a stride-0
- * operand into a block and carries the tail through a padded vector. A single element is a vector of its own, which
- * never leaves the registers. The plain rows contain no sum of inexact products, so they are ordinary loops, as are
- * those of functions of the C library, which are not vectorised.
+ * An element's result must not depend on its index, yet a compiler is free to contract a * b + c to one rounding in a
+ * vector body and not in its scalar remainder, or not where a factor has been moved out of the loop. So the loops of
+ * the _FN rows only ever get whole vectors (STEP elements) at stride 1: run() repeats a stride-0 operand into a block,
+ * and pads the tail to a vector. A single element is a vector of its own, which stays in registers. The plain rows
+ * contain no sum of inexact products, so they are ordinary loops, as are those of functions of the C library, which are
+ * not vectorised.
  */
 #if !defined T
 #include "kernels.h"

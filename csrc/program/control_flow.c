@@ -6,9 +6,9 @@
  *
  * All results of such an operation are in one block of bytes, from which the operation `part` takes one: a view in a
  * program. For a carried value the block has two buffers, which are read and written in turn, because a turn reads the
- * old value while it writes the new one. If carried values are stacked, it has a row for each turn and one more instead:
- * rows 0 to n - 1 are what came into the turns, rows 1 to n what went out of them, of the same memory (the other way
- * around if the turns go from the last row to the first).
+ * old value while it writes the new one. If carried values are stacked, it has a row for each turn and one more
+ * instead: rows 0 to n - 1 are what came into the turns, rows 1 to n what went out of them, of the same memory (the
+ * other way around if the turns go from the last row to the first).
  */
 #include "program/steps.h"
 
@@ -141,8 +141,9 @@ static int take_pause(double *since, double turn)
     return fg_on_pause();
 }
 
-/* Where an input or output of a body is from turn to turn. Its address advances by `stride` bytes, or alternates between
- * `at` and `other`. An arena-resident one keeps its address, and is copied from `at` before a turn, or to it after. */
+/* Where an input or output of a body is from turn to turn. Its address advances by `stride` bytes, or alternates
+ * between `at` and `other`. An arena-resident one keeps its address, and is copied from `at` before a turn, or to it
+ * after. */
 typedef struct {
     void **address;             /* an entry of the replay's address array */
     char *at, *other;
@@ -173,9 +174,9 @@ static void copy_resident(const cursors *m, int in, void (*how)(int64_t n, const
     }
 }
 
-/* Set up carried value k, whose part of the block begins at `block`. It alternates between two buffers, starting so that
- * it ends in the first, or advances from row to row of its stack; it stays where it is if the body adds to it in place.
- * An arena-resident one stays in the body's arena, and is copied from output to input if these have different
+/* Set up carried value k, whose part of the block begins at `block`. It alternates between two buffers, starting so
+ * that it ends in the first, or advances from row to row of its stack; it stays where it is if the body adds to it in
+ * place. An arena-resident one stays in the body's arena, and is copied from output to input if these have different
  * offsets. */
 static void begin_carried(const fg_call *c, int k, char *block, fg_replay *r, cursors *advancing, cursors *after,
                           cursors *between)

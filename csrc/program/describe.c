@@ -1,5 +1,5 @@
-/* describe.c: a program's facts and its printed form: shapes and dtypes of inputs and outputs, a line for each step, the
- * memory and the time that a replay takes.
+/* describe.c: a program's facts and its printed form: shapes and dtypes of inputs and outputs, a line for each step,
+ * the memory and the time that a replay takes.
  */
 #include "program/steps.h"
 

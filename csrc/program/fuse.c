@@ -2,8 +2,8 @@
  * in the cache.
  *
  * A group starts at a flat step and takes later flat steps of the same length, overtaking steps in between where no
- * value depends on it; sums of what it computes; short steps that it needs are moved before it; and products of matrices
- * that it reads become its first steps, computed some rows at a time.
+ * value depends on it; sums of what it computes; short steps that it needs are moved before it; and products of
+ * matrices that it reads become its first steps, computed some rows at a time.
  */
 #include "kernels/gemm_dispatch.h"
 #include "program/passes.h"
@@ -93,8 +93,8 @@ static kind kind_of_sum(const fg_program *p, const step *s, int64_t *width)
     return s->n == 1 ? SUM_STEP : *width > WIDEST || (found == COLS_SUM_STEP && *width < FG_SUM_COLS) ? RUN : found;
 }
 
-/* The kind of a step that is a sum of something that the group reads or computes, if its blocks fit those of the group's
- * other sums; else RUN. */
+/* The kind of a step that is a sum of something that the group reads or computes, if its blocks fit those of the
+ * group's other sums; else RUN. */
 static kind kind_of_reduction(const fg_program *p, const step *s, const step *first, const group *g, int64_t *width)
 {
     if (s->op != FG_OP_sum || shape_at(p, s->in[0])->size != first->n || !FG_IS_FLOAT(p->buffer[s->y].array.dtype) ||
@@ -124,8 +124,8 @@ static int can_run_before(const fg_program *p, const step *s, const group *g)
            !reads_any(p, s, g->passed, g->number);
 }
 
-/* If a step is a product that a group can compute some rows at a time, a number of rows that a block is to be a multiple
- * of; else 0. Conditions:
+/* If a step is a product that a group can compute some rows at a time, a number of rows that a block is to be a
+ * multiple of; else 0. Conditions:
  * (a) Tiles compute it, whose results do not depend on the number of rows.
  * (b) Its inner dimension is small: each block reads the second operand again, and may transpose it again.
  * (c) Its operands, which must stay alive until the group ends, are no larger than its result.
@@ -187,9 +187,9 @@ static int take_products(const fg_program *p, step *sorted, int start, int n)
     return start;
 }
 
-/* Form all groups: fills `sorted` with the steps in their new order; a step whose group is 0 has been moved. A flat step
- * joins a group if it is next to it, or if it reads what the group reads or writes and nothing that an overtaken step
- * writes. A sum joins, too, but its result is complete, and may be read, after the group only. */
+/* Form all groups: fills `sorted` with the steps in their new order; a step whose group is 0 has been moved. A flat
+ * step joins a group if it is next to it, or if it reads what the group reads or writes and nothing that an overtaken
+ * step writes. A sum joins, too, but its result is complete, and may be read, after the group only. */
 static void sort_steps(fg_program *p, step *sorted, group *g)
 {
     for (int k = 0, n = 0; k < p->n_steps; k++) {

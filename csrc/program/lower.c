@@ -40,14 +40,15 @@ static int is_view(const fg_program *p, const instruction *a, int64_t *shift)
             is_contiguous(shape_at(p, operands_of(p, a)[0]), attrs_of(p, a), shape_at(p, a->y), shift));
 }
 
-/* Can the operand of an unslice be computed inside the result, from element *shift on? Only the zeros around it are left
- * to write then. There must be no more of them than the operand has elements. */
+/* Can the operand of an unslice be computed inside the result, from element *shift on? Only the zeros around it are
+ * left to write then. There must be no more of them than the operand has elements. */
 static int can_pad_in_place(const fg_program *p, const instruction *a, int64_t *shift)
 {
     if (a->op != FG_OP_unslice)
         return 0;
     int v = operands_of(p, a)[0], root = p->buffer[v].root;
-    return values_of(p)[root].from == RESULT && !p->buffer[root].padded_in_place && bytes_at(p, root) == bytes_at(p, v) &&
+    return values_of(p)[root].from == RESULT && !p->buffer[root].padded_in_place &&
+           bytes_at(p, root) == bytes_at(p, v) &&
            bytes_at(p, a->y) <= 2 * bytes_at(p, v) &&
            is_contiguous(shape_at(p, a->y), attrs_of(p, a), shape_at(p, v), shift);
 }
@@ -346,8 +347,8 @@ static int repeat_rows(fg_program *p)
 
 /* ---- gradients that never exist as a whole -------------------------------------------------------------------- */
 /* How many rows of a product of matrices to compute at a time while the parameters are updated. 0, which is all of them
- * before, if one panel and the operands, which must live as long, need no less memory than the product; or if it reads a
- * parameter, which the updates change. */
+ * before, if one panel and the operands, which must live as long, need no less memory than the product; or if it reads
+ * a parameter, which the updates change. */
 static int64_t panel_of(const fg_program *p, const instruction *a)
 {
     enum { BYTES = 1 << 20, LEAST_ROWS = 64 };
@@ -373,7 +374,7 @@ static int find_panels(fg_program *p)
     int *uses = calloc((size_t)p->n_buffers + 1, sizeof *uses);
     if (!uses)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
-    for (int i = 0; i < p->n_out; i++)          /* a value that is another output, too, or part of one, has other users */
+    for (int i = 0; i < p->n_out; i++)          /* 2 for a value that is another output, too, or part of one */
         uses[p->buffer[p->out[i]].root] += i < p->n_out - p->n_kept || p->buffer[p->out[i]].root != p->out[i] ? 2 : 1;
     for (int k = 0; k < p->operands.n; k++) {
         int v = ((int *)p->operands.item)[k];
@@ -407,8 +408,8 @@ static int make_steps(fg_program *p)
     return FG_OK;
 }
 
-/* Insert, before the first step that writes a value inside the result of an unslice, a step that writes the zeros around
- * it. */
+/* Insert, before the first step that writes a value inside the result of an unslice, a step that writes the zeros
+ * around it. */
 int fg_pass_insert_zeros(fg_program *p)
 {
     step *all = malloc((size_t)(p->n_steps + p->instructions.n + 1) * sizeof *all);
@@ -446,7 +447,7 @@ int fg_pass_lower(fg_program *p)
     int status;
     if ((status = make_buffers(p)) || (status = separate_outputs(p)))
         return status;
-    for (int i = p->values.n; i < p->n_buffers; i++)    /* buffers for copies of outputs that turned out not to need any */
+    for (int i = p->values.n; i < p->n_buffers; i++)    /* of outputs that need no copy */
         if (!p->buffer[i].array.shape)
             p->buffer[i] = (buffer){.root = i, .output = -1, .offset = -1};
     if ((status = repeat_rows(p)) || (status = find_panels(p)))

@@ -1,8 +1,9 @@
 /* memory_plan.c: liveness analysis, and memory planning: the offset in one arena of each intermediate of a program.
  *
- * The planner goes over the steps in order with a list of gaps: free stretches of the arena. A buffer takes the smallest
- * gap that fits when it is first written, and becomes a gap when it was last read. The result of an elementwise step
- * takes over the buffer of an operand that dies there. Buffers that exist within a group only are one block large.
+ * The planner goes over the steps in order with a list of gaps: free stretches of the arena. A buffer takes the
+ * smallest gap that fits when it is first written, and becomes a gap when it was last read. The result of an
+ * elementwise step takes over the buffer of an operand that dies there. Buffers that exist within a group only are one
+ * block large.
  */
 #include "program/passes.h"
 #include "program/steps.h"
@@ -74,8 +75,8 @@ static int64_t bytes_for(const buffer *s, int64_t n)
 
 static int64_t whole_bytes(const buffer *s) { return bytes_for(s, s->array.shape->size); }
 
-/* No two neighbours are a little less than a page apart: a load waits for an earlier store whose address overlaps its own
- * modulo the page size (4K aliasing), which made small programs up to 1.7 times slower. */
+/* No two neighbours are a little less than a page apart: a load waits for an earlier store whose address overlaps its
+ * own modulo the page size (4K aliasing), which made small programs up to 1.7 times slower. */
 static int64_t bytes_of(const buffer *s)
 {
     enum { PAGE = 4096, NEAR = 512 };
@@ -136,7 +137,7 @@ static int release(list *gaps, int64_t offset, int64_t bytes)
 /* ---- the plan ---------------------------------------------------------------------------------------------------- */
 typedef struct {
     list gaps;
-    list blocks, free_blocks;   /* of gap: of the present group's blockwise values, all memory, and what is free again */
+    list blocks, free_blocks;   /* of gap: all blocks of the present group's blockwise values, and those free again */
     list dead;                  /* of int: roots that the present group has read for the last time */
 } arena;
 
@@ -163,8 +164,8 @@ static int dies_in_step(const fg_program *p, int start, int k, int root)
 }
 
 /* Store a product of a group as a whole where a later result of the group can take over its buffer; compute the other
- * products block by block, which needs no buffer. Results that can take over the buffer of a value that dies in the group
- * need none of a product, so that each of these lets one more product be computed block by block. */
+ * products block by block, which needs no buffer. Results that can take over the buffer of a value that dies in the
+ * group need none of a product, so that each of these lets one more product be computed block by block. */
 static void store_products(fg_program *p, int start, int end)
 {
     int results = 0;
@@ -190,8 +191,8 @@ static void store_products(fg_program *p, int start, int end)
         }
 }
 
-/* List the operands of step k, in the group that starts at `start`, whose buffers its result or a later one of the group
- * can take over: no later step reads them, and no step of the group reads elements that an earlier block has
+/* List the operands of step k, in the group that starts at `start`, whose buffers its result or a later one of the
+ * group can take over: no later step reads them, and no step of the group reads elements that an earlier block has
  * overwritten. */
 static int find_dead(fg_program *p, arena *a, int start, int k)
 {
@@ -262,7 +263,8 @@ static int assign_whole(fg_program *p, arena *a, int start, int k)
     return FG_OK;
 }
 
-/* Assign the offset of what step k writes, if that is blockwise: it lives from there to its last reader in the group. */
+/* Assign the offset of what step k writes, if that is blockwise: it lives from there to its last reader in the
+ * group. */
 static int assign_block(fg_program *p, arena *a, int k)
 {
     buffer *y = &p->buffer[p->buffer[p->step[k].y].root];
@@ -288,8 +290,8 @@ static int assign_block(fg_program *p, arena *a, int k)
     return add_gap(&a->blocks, y->offset, bytes_of(y));
 }
 
-/* After a group: make gaps of the buffers that died in it, dying[j] being the first of those whose last step is j, and of
- * its blocks. */
+/* After a group: make gaps of the buffers that died in it, dying[j] being the first of those whose last step is j, and
+ * of its blocks. */
 static int release_dead(fg_program *p, arena *a, int start, int end, const int *dying, const int *next)
 {
     int status = FG_OK;

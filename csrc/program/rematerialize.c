@@ -1,8 +1,8 @@
 /* rematerialize.c: rematerialization: a large value that is cheap to compute is computed again by each later group that
  * reads it, instead of being stored until then.
  *
- * It is computed from inputs and from values that are stored anyway, so that no other value lives longer. It is computed
- * again in every later group that reads it, or in none.
+ * It is computed from inputs and from values that are stored anyway, so that no other value lives longer. It is
+ * computed again in every later group that reads it, or in none.
  */
 #include "program/passes.h"
 #include "program/steps.h"
@@ -21,7 +21,7 @@ typedef struct {
     int *maker;                 /* of each buffer: the step that computes it element by element, or -1 */
     int *reads;                 /* of each buffer: how many operands in later groups it is; -1: it must be stored */
     int *read_in;               /* of each buffer: the last group seen in which a step that is needed reads it */
-    int *copied_in, *copy;      /* of each buffer: the last group in which it is computed again, and the buffer of that */
+    int *copied_in, *copy;      /* of each buffer: the last group that computes it again, and the new buffer there */
     char *again;                /* of each buffer: is it computed again in each later group that reads it? */
     char *needed;               /* of each step: is its result read in its own group, or stored? */
     step *all;                  /* the new steps */
@@ -135,8 +135,8 @@ static int make_room(rematerialization *a, int n, int more)
 
 static int compute(rematerialization *a, int v, int end, int group);
 
-/* Append a step to the group that begins with step `group`, after steps that compute again those of its operands that do
- * not stay until step `end`. */
+/* Append a step to the group that begins with step `group`, after steps that compute again those of its operands that
+ * do not stay until step `end`. */
 static void add_step(rematerialization *a, step s, int end, int group)
 {
     int *in = (int *)a->p->operands.item + a->p->operands.n;

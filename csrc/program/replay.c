@@ -1,8 +1,9 @@
 /* replay.c: replays: runs of a compiled program.
  *
- * What a run writes (the arena, the headers of arrays, the pointers) is an fg_replay. A program makes one for each thread
- * that runs it at the same time, and keeps them for later runs. Pointers into the arena and to constants are set when a
- * replay is made; the few that depend on the addresses of inputs and outputs are listed as patches, and set by each run.
+ * What a run writes (the arena, the headers of arrays, the pointers) is an fg_replay. A program makes one for each
+ * thread that runs it at the same time, and keeps them for later runs. Pointers into the arena and to constants are set
+ * when a replay is made; the few that depend on the addresses of inputs and outputs are listed as patches, and set by
+ * each run.
  */
 #include "kernels/gemm_dispatch.h"
 #include "program/steps.h"
@@ -10,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A step bound to its memory: a kernel and its pointers. One cache line, because small programs do little else than read
- * these. */
+/* A step bound to its memory: a kernel and its pointers. One cache line, because small programs do little else than
+ * read these. */
 typedef struct {
     uint8_t kind, stride[3];
     uint32_t whole : 1, group : 31;     /* whole: runs at once, not in blocks */
@@ -68,8 +69,8 @@ static void set_pointer(const fg_program *p, fg_replay *r, int v, char **at)
         *at = address_of(p, r, v);
 }
 
-static void bind_call(const fg_program *p, fg_replay *r, const step *s, bound_step *to, fg_call *call, fg_tensor *operand,
-                      fg_replay **bodies)
+static void bind_call(const fg_program *p, fg_replay *r, const step *s, bound_step *to, fg_call *call,
+                      fg_tensor *operand, fg_replay **bodies)
 {
     for (int i = 0; i < s->n_in; i++)
         operand[i].array = s->in[i] < 0 ? NULL : &r->array[s->in[i]];
@@ -267,8 +268,9 @@ static void run_part(const step *plan, const bound_step *s, int64_t at, int64_t 
     run_flat(s, x, n);
 }
 
-/* The steps of a group for the n elements of a block from `at` on. Sums of rows are written to their results, the others
- * to `sums` in turn: a sum of columns starts in the block for which `first` is true, and later blocks add to it. */
+/* The steps of a group for the n elements of a block from `at` on. Sums of rows are written to their results, the
+ * others to `sums` in turn: a sum of columns starts in the block for which `first` is true, and later blocks add to
+ * it. */
 static void run_block(const step *plan, const bound_step *s, int64_t at, int64_t n, char *const *sums, int first)
 {
     int64_t width = plan->width;

@@ -126,8 +126,8 @@ static int can_be_single(const fg_program *p, const instruction *a, int i)
     return fg_shape_equal(array_at(p, other)->shape, array_at(p, a->y)->shape);
 }
 
-/* Replace a uniform constant by a single element where that can be broadcast: its memory is not read, and it may turn out
- * to be neutral. */
+/* Replace a uniform constant by a single element where that can be broadcast: its memory is not read, and it may turn
+ * out to be neutral. */
 int fg_pass_shrink_constants(fg_program *p)
 {
     int n = p->values.n, *single = calloc((size_t)n + 1, sizeof *single);      /* 0: not known; -1: there is none */
@@ -307,8 +307,8 @@ static int accumulate(fg_program *p, instruction *a, instruction b, int value)
     return FG_OK;
 }
 
-/* Of a loop's body: is an instruction the sum of a carried value and a product (or a chain of accumulated ones), which is
- * that carried value in the next turn? Then the index of the operand that is the product; else -1. */
+/* Of a loop's body: is an instruction the sum of a carried value and a product (or a chain of accumulated ones), which
+ * is that carried value in the next turn? Then the index of the operand that is the product; else -1. */
 static int carried_product(const fg_program *p, const instruction *a, const int *maker, const int *uses)
 {
     const int *in = operands_of(p, a);
@@ -372,8 +372,8 @@ static int same_padding(const fg_program *p, const instruction *a, const instruc
            fg_shape_equal(array_at(p, operands_of(p, a)[0])->shape, array_at(p, operands_of(p, b)[0])->shape);
 }
 
-/* The sum of two values that are padded alike and have no other users becomes a padded sum, as for the gradients of equal
- * slices. */
+/* The sum of two values that are padded alike and have no other users becomes a padded sum, as for the gradients of
+ * equal slices. */
 int fg_pass_add_before_padding(fg_program *p)
 {
     int *maker, *uses;

@@ -108,7 +108,8 @@ void fg_update(const fg_update_rule *u, int dtype, int64_t n, void *p, const voi
 
 static char *offset_by(void *x, int64_t bytes) { return x ? (char *)x + bytes : NULL; }
 
-int fg_replay_train(const fg_program *p, fg_replay *r, const fg_update_rule *rule, void *const *state, int checked, int *bad)
+int fg_replay_train(const fg_program *p, fg_replay *r, const fg_update_rule *rule, void *const *state, int checked,
+                    int *bad)
 {
     int status = fg_replay_run(p, r);
     if (status)

@@ -1,8 +1,8 @@
 /* trace.c: tracing: while a function runs, each operation that depends on the trace's inputs becomes an instruction.
  *
- * An array carries the number of its value in the trace: its index plus 1 in the innermost trace of its thread that knows
- * it, negated if it depends on no input of any. The value remembers what the array carried before, its number in an
- * outer trace. A constant may carry its number in another thread's trace: then it is unknown here, and becomes a new
+ * An array carries the number of its value in the trace: its index plus 1 in the innermost trace of its thread that
+ * knows it, negated if it depends on no input of any. The value remembers what the array carried before, its number in
+ * an outer trace. A constant may carry its number in another thread's trace: then it is unknown here, and becomes a new
  * value each time that it is used.
  */
 #include "record/ir.h"
@@ -91,8 +91,8 @@ static int refuse(const fg_array *x) { return fg_trace_check_leaked(x) ? FG_BAD_
 
 static int keeps_instructions(const fg_program *p) { return p->what != FG_PROGRAM; }
 
-/* Does a transform from outside the trace track this node? It does if the node leads to one that is older than the trace;
- * any other node belongs to a transform inside, whose work is among the instructions. */
+/* Does a transform from outside the trace track this node? It does if the node leads to one that is older than the
+ * trace; any other node belongs to a transform inside, whose work is among the instructions. */
 static int is_tracked(const fg_program *p, const fg_node *node)
 {
     return node && node->oldest_ancestor <= p->last_node_id;
