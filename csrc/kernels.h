@@ -48,7 +48,7 @@ typedef void fg_loop(int64_t n, const void *a, const void *b, const void *y, con
 
 /* ---- elementwise.c ------------------------------------------------------------------------------------
  * sa and sb are 1 or 0: an operand with stride 0 is one element used for all n.
- * The result of an element depends on its operands alone: not on n, on its place, or on the strides. */
+ * The result of an element depends on its operands alone: not on n, on its index, or on the strides. */
 typedef struct {
     void (*unary[FG_N_UNARY])(int64_t n, const void *x, void *y);
     /* gx = g * derivative(x, y). x or y may be NULL where the derivative does not name it. */

@@ -28,7 +28,8 @@ int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **);
 int fg_trace_end_instructions(fg_program **);   /* ends the trace, also when it fails; nothing is compiled */
 void fg_trace_abort(void);
 /* Mark this trace as the body of a loop: input first + k is carried by output k, for k < n, and may share its memory,
- * where fg_program_in_place says so, unless stack_carry: then the loop stacks the carried values of all its turns. */
+ * where fg_program_in_place says so, unless stack_carry: then the loop stacks the carried values of all its
+ * iterations. */
 int fg_trace_body(int first, int n, int stack_carry);
 
 fg_trace_kind fg_trace_here(void);              /* what the innermost trace of this thread traces */

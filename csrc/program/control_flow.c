@@ -2,13 +2,13 @@
  *
  * The addresses of the bodies come first among the attributes: of scan, the step; of while_loop, the condition and the
  * step; of cond, the two branches. A body is run by replays, which read the operands and write the results where they
- * are, so that a turn of a loop neither allocates nor copies arrays.
+ * are, so that an iteration of a loop neither allocates nor copies arrays.
  *
  * All results of such an operation are in one block of bytes, from which the operation `part` takes one: a view in a
- * program. For a carried value the block has two buffers, which are read and written in turn, because a turn reads the
- * old value while it writes the new one. If carried values are stacked, it has a row for each turn and one more
- * instead: rows 0 to n - 1 are what came into the turns, rows 1 to n what went out of them, of the same memory (the
- * other way around if the turns go from the last row to the first).
+ * program. For a carried value the block has two buffers, which are read and written in turn, because an iteration
+ * reads the old value while it writes the new one. If carried values are stacked, it has a row for each iteration and
+ * one more instead: rows 0 to n - 1 are what came into the iterations, rows 1 to n what went out of them, of the same
+ * memory (the other way around if the iterations go from the last row to the first).
  */
 #include "program/steps.h"
 
@@ -16,9 +16,9 @@
 #include <string.h>
 
 /* ---- the block of results --------------------------------------------------------------------------------------- */
-/* The attributes of scan after its body: the number of turns, whether they go from the last row to the first, how many
- * operands are constants and how many are carried, and whether carried values are stacked. Of while_loop, the number of
- * constants is the third attribute. */
+/* The attributes of scan after its body: the number of iterations, whether they go from the last row to the first, how
+ * many operands are constants and how many are carried, and whether carried values are stacked. Of while_loop, the
+ * number of constants is the third attribute. */
 enum { LENGTH = 1, REVERSE, CONSTANTS, CARRY, STACKED };
 
 /* Bytes rounded up to whole vectors, at least one, so that every result has an address of its own. */
@@ -129,21 +129,21 @@ static void set_inputs(const fg_program *p, fg_replay *r, const fg_tensor *in, i
         set_input(p, r, i, in[i].array->data);
 }
 
-/* An estimate of the nanoseconds of a turn. */
+/* An estimate of the nanoseconds of an iteration. */
 static double duration(const fg_program *p) { return p->work + 10; }
 
-/* After a turn: call fg_on_pause if an estimated millisecond has passed since the last call. */
-static int take_pause(double *since, double turn)
+/* After an iteration: call fg_on_pause if an estimated millisecond has passed since the last call. */
+static int take_pause(double *since, double time)
 {
-    if (!fg_on_pause || (*since += turn) < 1e6)
+    if (!fg_on_pause || (*since += time) < 1e6)
         return FG_OK;
     *since = 0;
     return fg_on_pause();
 }
 
-/* Where an input or output of a body is from turn to turn. Its address advances by `stride` bytes, or alternates
- * between `at` and `other`. An arena-resident one keeps its address, and is copied from `at` before a turn, or to it
- * after. */
+/* Where an input or output of a body is from iteration to iteration. Its address advances by `stride` bytes, or
+ * alternates between `at` and `other`. An arena-resident one keeps its address, and is copied from `at` before an
+ * iteration, or to it after. */
 typedef struct {
     void **address;             /* an entry of the replay's address array */
     char *at, *other;
@@ -217,7 +217,7 @@ int fg_scan_run(const fg_call *c, fg_array *y)
         done(c, 0, r);
         return fg_fail(FG_NO_MEMORY, "no memory for a loop");
     }
-    /* Not resident; resident and copied before a turn, after it, or between two turns within the arena. */
+    /* Not resident; resident and copied before an iteration, after it, or between two iterations within the arena. */
     cursors advancing = {0, all}, before = {0, all + most}, after = {0, all + 2 * most}, between = {0, all + 3 * most};
     set_inputs(p, r, c->in, n_constants);
     for (int k = 0; k < n; k++)
@@ -235,13 +235,13 @@ int fg_scan_run(const fg_call *c, fg_array *y)
         m->x[m->n++] = (cursor){fg_replay_address(r) + p->n_in + k, row, NULL, sign * bytes, bytes / FG_WORD};
     }
     int status = FG_OK;
-    double since = 0, turn = duration(p);
+    double since = 0, time = duration(p);
     const fg_elementwise_kernels *kernels = fg_kernels[FG_FLOAT32].elementwise;
     for (int64_t t = 0; !status && t < length; t++) {
         advance(&advancing);
         copy_resident(&before, 1, kernels->widen);
         if (!(status = fg_replay_run_again(p, r, t ? n_constants : 0)))
-            status = take_pause(&since, turn);
+            status = take_pause(&since, time);
         copy_resident(&after, 0, kernels->narrow);
         copy_resident(&between, 1, kernels->widen);
     }
@@ -277,13 +277,13 @@ int fg_while_loop_run(const fg_call *c, fg_array *y)
         set_inputs(p, r, c->in, n_constants);
         fg_replay_address(test_r)[test->n_in] = &holds;
     }
-    double since = 0, turn = duration(test) + duration(p);
+    double since = 0, time = duration(test) + duration(p);
     int swapped = 0;                            /* the present values are in the second buffers */
     for (int from = 0; !status; from = n_constants, swapped = !swapped) {
         if ((status = fg_replay_run_again(test, test_r, from)) || !holds)
             break;
         if (!(status = fg_replay_run_again(p, r, from)))
-            status = take_pause(&since, turn);
+            status = take_pause(&since, time);
         for (int k = 0; k < n; k++) {
             void **in = fg_replay_address(r) + n_constants + k, **out = fg_replay_address(r) + p->n_in + k, *read = *in;
             if (is_arena_resident(p, n_constants + k)) {

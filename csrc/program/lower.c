@@ -8,7 +8,7 @@
 
 #include <stdlib.h>
 
-enum { MANY = 10000 };    /* an estimate of the turns of a while_loop */
+enum { MANY = 10000 };    /* an estimate of the iterations of a while_loop */
 
 /* ---- steps ---------------------------------------------------------------------------------------------------- */
 /* Is a slice one contiguous run of elements of x, from element *first on? It is if the slice is not empty, its leading

@@ -226,8 +226,9 @@ static buffer *take_dead(fg_program *p, arena *a, const buffer *y)
     return NULL;
 }
 
-/* Can output v of a body, the result of step k, have the offset of the input that carries it into the next turn? It can
- * if nothing reads that input any more, or if it is a product that is added to the input. Returns the offset, or -1. */
+/* Can output v of a body, the result of step k, have the offset of the input that carries it into the next iteration?
+ * It can if nothing reads that input any more, or if it is a product that is added to the input. Returns the offset, or
+ * -1. */
 static int64_t carried_offset(const fg_program *p, int start, int k, int v)
 {
     const step *s = &p->step[k];

@@ -126,8 +126,8 @@ static int can_be_single(const fg_program *p, const instruction *a, int i)
     return fg_shape_equal(array_at(p, other)->shape, array_at(p, a->y)->shape);
 }
 
-/* Replace a uniform constant by a single element where that can be broadcast: its memory is not read, and it may turn
- * out to be neutral. */
+/* Replace a uniform constant by a single element where that can be broadcast: its memory is not read, and it may prove
+ * to be neutral. */
 int fg_pass_shrink_constants(fg_program *p)
 {
     int n = p->values.n, *single = calloc((size_t)n + 1, sizeof *single);      /* 0: not known; -1: there is none */
@@ -308,7 +308,7 @@ static int accumulate(fg_program *p, instruction *a, instruction b, int value)
 }
 
 /* Of a loop's body: is an instruction the sum of a carried value and a product (or a chain of accumulated ones), which
- * is that carried value in the next turn? Then the index of the operand that is the product; else -1. */
+ * is that carried value in the next iteration? Then the index of the operand that is the product; else -1. */
 static int carried_product(const fg_program *p, const instruction *a, const int *maker, const int *uses)
 {
     const int *in = operands_of(p, a);

@@ -47,7 +47,7 @@ struct fg_program {
     int n_traced;               /* instructions before any pass */
     int body;                   /* it is the body of a loop or branch, which keeps small outputs only */
     int first_carried, n_carried;   /* of a body: output k may share the memory of input first_carried + k ... */
-    int stack_carry;            /* ... unless the loop stacks the carried values of all its turns */
+    int stack_carry;            /* ... unless the loop stacks the carried values of all its iterations */
 
     /* ---- from compiling ---- */
     struct buffer *buffer;      /* one for each value, one for each output that needs a copy, and repeated rows */
@@ -73,7 +73,7 @@ static inline int64_t *attrs_of(const fg_program *p, const instruction *n)
     return (int64_t *)p->attrs.item + n->attr;
 }
 
-/* The output that carries input v of a body on to its next turn, or -1. */
+/* The output that carries input v of a body on to its next iteration, or -1. */
 static inline int carried_to(const fg_program *p, int v)
 {
     return v >= p->first_carried && v < p->first_carried + p->n_carried ? v - p->first_carried : -1;

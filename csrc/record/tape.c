@@ -168,7 +168,7 @@ void fg_leaf_abandon(fg_node *leaf)
     fg_leaf_set_grad(leaf, (fg_tensor){0});
 }
 
-/* ---- recording ---------------------------------------------------------------------------------------- */
+/* ---- recording an operation ---------------------------------------------------------------------------- */
 /* Save a value for the backward pass: a copy, where others may write its memory. */
 static int save(fg_array *x, fg_array **saved, uint32_t *version)
 {
