@@ -10,12 +10,15 @@
 #include <stdlib.h>
 
 /* ---- from arrays to values --------------------------------------------------------------------------------------- */
+/* The value of x in trace p, if `trace` is the number that x carries there; or -1. */
 static int value_at(const fg_program *p, const fg_array *x, int trace)
 {
     int v = abs(trace) - 1;
     return v >= 0 && v < p->values.n && values_of(p)[v].array == x ? v : -1;
 }
 
+/* The value of x in trace p, or -1. What x carries belongs to the innermost trace that knows x: each trace between that
+ * and p tells the number in the next outer one. */
 static int value_of(const fg_program *p, const fg_array *x)
 {
     int trace = x->trace;
@@ -45,6 +48,7 @@ static fg_program *owner_of(const fg_array *x)
     return NULL;
 }
 
+/* A new value for x, whose number x carries from now on, unless x is a constant that carries one of another thread. */
 static int add_value(fg_program *p, fg_array *x, origin from)
 {
     int numbered = !x->trace || (p == fg_thread.trace && value_of(p, x) < 0 && is_known(x));
