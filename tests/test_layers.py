@@ -1,4 +1,4 @@
-"""The layers of csrc: each wing includes and calls only those before it, and no C file depends on itself by way of others.
+"""The layers of csrc: a wing includes and calls only those before it, and no C file depends on itself through others.
 
 Read from the sources: what a file includes, and which functions and variables of other files (``fg_*``) it names. The
 headers at the top are the front door, which every wing may include; the names in their inline functions and macros
@@ -6,6 +6,7 @@ count for whoever uses these.
 """
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ INCLUDE = re.compile(r'^#include "([^"]+)"', re.M)
 MACRO = re.compile(r"^#define (\w+)(?:\(([\w, ]*)[^)]*\))?((?:.*\\\n)*.*)", re.M)
 # At the start of a line: a type, a name, parameters, and a body; or a name that is a variable's.
 FUNCTION = re.compile(r"^\w[\w *]*?(?:\(\*)?\b(fg_\w+)\([^;{}]*\)\s*\{", re.M)
-VARIABLE = re.compile(r"^(?!extern|typedef|static|return)\w[\w *]*?(?:\(\*)?\b(fg_\w+)(?:\[\w*\])*(?:\)\([^;{}]*\))?(?: = \{.*|;)", re.M)
+VARIABLE = re.compile(
+    r"^(?!extern|typedef|static|return)\w[\w *]*?(?:\(\*)?\b(fg_\w+)(?:\[\w*\])*(?:\)\([^;{}]*\))?(?: = \{.*|;)", re.M
+)
 NAME = re.compile(r"\bfg_\w+\b(?!##)")
 
 
@@ -84,7 +87,7 @@ def read(csrc):
 
 
 def dependencies(files):
-    """{file: {file it depends on: (line, by which name)}}; the front door is left out as a goal, but not what it names."""
+    """{file: {file it depends on: (line, by which name)}}. The front door is no goal, but what it names is."""
     home = {name: file.path for file in files.values() for name in file.defines}
     front = {}
     for file in files.values():
@@ -125,8 +128,8 @@ def cycle(files):
     """A cycle of dependencies, told edge by edge, or an empty list."""
     graph = {path: goals for path, goals in dependencies(files).items() if files[path].wing != FRONT}
     done = set()
-    for root in graph:
-        path, way = [root], [iter(graph[root])]
+    for root, first in graph.items():
+        path, way = [root], [iter(first)]
         while way:
             goal = next(way[-1], None)
             if goal is None:
@@ -134,8 +137,7 @@ def cycle(files):
                 way.pop()
             elif goal in path:
                 circle = [*path[path.index(goal) :], goal]
-                edges = zip(circle, circle[1:], strict=False)
-                return [f"csrc/{a}:{graph[a][b][0]}: {graph[a][b][1]} is of {b}" for a, b in edges]
+                return [f"csrc/{a}:{graph[a][b][0]}: {graph[a][b][1]} is of {b}" for a, b in pairwise(circle)]
             elif goal not in done:
                 path.append(goal)
                 way.append(iter(graph[goal]))
