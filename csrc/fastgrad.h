@@ -1,9 +1,10 @@
 /* fastgrad.h: the C core's contract with its one caller, fastgrad/_core.pyx.
  *
- * An fg_array is a reference-counted value: dtype, shape, contiguous row-major data. An fg_node is one
- * recorded operation: what it was, where its inputs came from, and the values its derivative names. An
- * fg_tensor is the pair of both, passed by value; node is NULL for a constant. Arrays never point to nodes,
- * so a graph has no cycles and plain reference counts free it as soon as it is unreachable.
+ * An fg_array is a reference-counted value: dtype, shape, contiguous row-major data. An fg_node is one operation on the
+ * tape: which one, the nodes of its inputs, and the values that its derivative names. An fg_tensor is the pair of both,
+ * passed by value; node is NULL for a constant. Arrays never point to nodes, so a graph has no cycles and plain
+ * reference counts free it as soon as it is unreachable. To record means to put on the tape, for derivatives; to trace,
+ * to append to a program (program.h).
  *
  * Everything here runs under the caller's lock (the GIL); nothing is thread-safe by itself except the
  * switches that are thread-local, and replays of programs (program.h). Functions return FG_OK or a status with the
@@ -38,7 +39,7 @@
 typedef enum {
     FG_RAISED = -1,         /* by one of the caller's functions, fg_on_*: it knows the reason */
     FG_OK, FG_NO_MEMORY, FG_BAD_VALUE, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED,
-    FG_SIDE_EFFECT                 /* what was asked for would happen while a function is recorded, but not in a replay */
+    FG_SIDE_EFFECT              /* what was asked for would happen once, while a function is traced, and in no replay */
 } fg_status;
 
 /* The floats come first: only they are differentiable, and their numbers index the kernel tables. */
@@ -88,18 +89,18 @@ typedef struct fg_array {
     int32_t refs;
     uint8_t dtype, storage;
     uint8_t readonly;       /* its memory must not be written */
-    uint8_t externally_mutable;       /* others may write this memory: the tape keeps a copy of it */
-    uint8_t is_rng_state;           /* a generator's state, which draws advance: a program keeps it, not its present elements */
-    uint8_t weak;           /* a Python number among a recording's inputs: takes on the dtype of other operands */
+    uint8_t externally_mutable;     /* others may write its memory: the tape saves a copy of it */
+    uint8_t is_rng_state;   /* a generator's state: draws advance it, so a program keeps the array, not its elements */
+    uint8_t weak;           /* a Python number among a trace's inputs: takes on the dtype of other operands */
     uint32_t version;       /* counts in-place changes; kept by the array that is not a view */
     uint32_t tape_refs;     /* how many of refs are held by nodes that saved this array ... */
-    uint32_t exports;       /* ... and how many by ndarrays and other outside views of it */
-    int32_t trace;          /* its number in a program being recorded (trace.c), negative for a constant, or 0 ... */
-#define FG_TRACE_ENDED INT32_MAX  /* ... or this: it was an input, or depended on one, of a recording that has ended */
-    uint32_t traced_in;   /* the number of the recording during which it was made, or 0 */
+    uint32_t exports;       /* ... and how many by the caller's views of it, such as ndarrays */
+    int32_t trace;          /* the number of its value in a trace (trace.c), negative for a constant, or 0 ... */
+#define FG_TRACE_ENDED INT32_MAX    /* ... or this: it was an input, or depended on one, of a trace that has ended */
+    uint32_t traced_in;     /* the number of the trace during which it was made, or 0 */
     fg_shape *shape;
     void *data;
-    void *owner;            /* FG_VIEW: the fg_array it looks into; FG_FOREIGN: a handle for fg_on_release */
+    void *owner;            /* FG_VIEW: the fg_array whose memory it has; FG_FOREIGN: a handle for fg_on_release */
 } fg_array;
 
 typedef struct fg_node fg_node;
@@ -117,17 +118,18 @@ struct fg_node {
     uint8_t dtype;          /* of the result */
     uint8_t spent : 1;      /* consumed by an earlier backward pass; of a leaf: no tensor is left to read its .grad */
     uint8_t fixed : 1;      /* the argument of a transform, which no in-place change may replace */
-    uint8_t end : 1;        /* the running pass ends here */
-    uint16_t pass;          /* number of the pass that runs over this node, or 0 */
+    uint8_t end : 1;        /* the running backward pass ends here */
+    uint16_t pass;          /* number of the backward pass that visits this node, or 0 */
     int32_t n_in, n_attr;
     uint32_t version;       /* of saved */
     uint64_t number;        /* in order of creation: a node's inputs have smaller ones */
-    uint64_t oldest_ancestor;        /* number of the oldest node it was computed from: what was there before knows it, or not */
+    uint64_t oldest_ancestor;   /* number of the oldest node it was computed from, which tells whether it depends on
+                                   anything older than a given node */
     fg_shape *shape;        /* of the result */
     fg_array *saved;        /* the result, if the derivative names it; of a leaf: its .grad (fg_leaf_grad) */
-    fg_tensor grad;         /* cotangent collected so far by a running backward pass */
+    fg_tensor grad;         /* the cotangent accumulated so far by a running backward pass */
     fg_node *next;          /* in a list of nodes about to be freed */
-    int64_t *attr;          /* lies behind the edges in the same block */
+    int64_t *attr;          /* after the edges in the same block */
     fg_edge in[];
 };
 
@@ -136,14 +138,14 @@ typedef struct {
     int op, n_in, n_attr;
     const fg_tensor *in;
     const int64_t *attr;
-    struct fg_replay **replay;  /* of a loop or branch within a program: for its bodies; NULL: it takes some itself */
+    struct fg_replay **replay;  /* of a loop or branch in a program: replays of its bodies; NULL: run takes its own */
 } fg_call;
 
 typedef struct {
     const char *name;
     int n_in;                                                    /* -1: any number */
     int (*shape)(const fg_call *, fg_shape **, int *dtype);
-    int (*run)(const fg_call *, fg_array *y);                    /* fills y; a view is full already */
+    int (*run)(const fg_call *, fg_array *y);                    /* fills y; a view has its elements already */
     int (*vjp)(fg_node *, fg_tensor g, fg_tensor *gin);          /* fills gin[i] where in[i].parent is set */
     uint8_t needs[3];       /* what the vjp of input i reads: bits FG_IN(k) and FG_OUT; [2] serves i >= 2 */
     int (*recorded_vjp)(fg_node *, fg_tensor g, fg_tensor *gin); /* vjp made of differentiable operations */
@@ -206,9 +208,9 @@ extern const char *(*fg_on_numpy_name)(int64_t which);
 /* ---- core/memory.c: a pool of size classes -------------------------------------------------------------- */
 void *fg_alloc(size_t bytes);
 void fg_free(void *block, size_t bytes);
-void *fg_alloc_lasting(size_t bytes);           /* as much as that, not from the pool */
+void *fg_alloc_lasting(size_t bytes);           /* not from the pool, but from the system */
 void fg_free_lasting(void *block, size_t bytes);
-void fg_pool_empty(void);                       /* to the system, when the need was greatest before: in a trace */
+void fg_pool_empty(void);       /* give the pool's free blocks to the system: after a trace, which needs most memory */
 typedef struct { int64_t arrays, nodes, bytes, cached_bytes; } fg_counts;   /* alive now */
 extern fg_counts fg_live;
 
@@ -216,7 +218,7 @@ extern fg_counts fg_live;
 size_t fg_itemsize(int dtype);
 const char *fg_dtype_name(int dtype);
 fg_shape *fg_shape_new(int ndim, const int64_t *dim);       /* NULL: no memory, or too large (fg_message) */
-int fg_shape_made(fg_shape *, fg_shape **out);              /* *out is it; FG_OK, or if NULL why it is not there */
+int fg_shape_made(fg_shape *, fg_shape **out);              /* sets *out; FG_OK, or if the shape is NULL its status */
 fg_shape *fg_shape_ref(fg_shape *);
 void fg_shape_unref(fg_shape *);
 int fg_shape_equal(const fg_shape *, const fg_shape *);
@@ -230,8 +232,8 @@ fg_array *fg_array_copy(const fg_array *);
 fg_array *fg_array_ref(fg_array *);
 void fg_array_unref(fg_array *);                            /* NULL is allowed, as in all unref functions */
 int fg_array_is_private(const fg_array *);  /* writable, no view, and held by one tensor, the tape and exports only */
-int fg_array_is_sole(const fg_array *);        /* that, or the one view of an array that nobody else holds */
-fg_array *fg_array_root(const fg_array *);     /* whose memory it looks into: itself unless a view */
+int fg_array_is_sole(const fg_array *);     /* that, or the one view of an array that nobody else holds */
+fg_array *fg_array_root(const fg_array *);  /* the array whose memory it has: itself unless it is a view */
 uint32_t fg_array_version(const fg_array *);
 void fg_array_changed(fg_array *);
 /* Copy a block of dim elements between two strided memories; strides in elements. */
@@ -247,22 +249,23 @@ const char *fg_isa_available(int i);        /* i-th usable set, best last; NULL 
 void fg_set_blas(void *sgemm, void *dgemm, int ilp64);
 
 /* ---- record/tape.c -------------------------------------------------------------------------------------- */
-uint64_t fg_last_node_id(void);                   /* number of the node made last */
+uint64_t fg_last_node_id(void);             /* number of the node made last */
 fg_node *fg_leaf(fg_array *);
 fg_node *fg_node_ref(fg_node *);
 void fg_node_unref(fg_node *);
 fg_tensor fg_tensor_ref(fg_tensor);
 void fg_tensor_unref(fg_tensor);
 /* The .grad of a leaf, borrowed. It may be recorded itself and so refer to the leaf: fg_leaf_abandon, to be called
- * when the leaf's one tensor goes, undoes that cycle and lets no later pass make another. */
+ * when the leaf's one tensor is freed, undoes that cycle and prevents later passes from making another. */
 fg_tensor fg_leaf_grad(const fg_node *leaf);
 void fg_leaf_set_grad(fg_node *leaf, fg_tensor grad);       /* takes over the reference */
 void fg_leaf_abandon(fg_node *leaf);
 /* Record y = op(in...): fills y->node, or leaves it NULL when nothing needs a gradient. */
 int fg_tape_record(const fg_call *, fg_tensor *y);
-int fg_saved(const fg_node *, int i, fg_tensor *x);         /* the value of input i, borrowed; checked */
+/* The saved value of input i, or of the result, borrowed; FG_BAD_TAPE if it has been changed in place since. */
+int fg_saved(const fg_node *, int i, fg_tensor *x);
 int fg_saved_out(fg_node *, fg_tensor *y);
-void fg_node_spend(fg_node *);              /* let go of what the derivative needs */
+void fg_node_spend(fg_node *);              /* release what the derivative needs: a pass has used it */
 
 /* ---- ops: apply.c, inplace.c, elementwise_vjp.c, broadcast.c, reductions.c ------------------------------ */
 int fg_apply(int op, int n_in, const fg_tensor *in, int n_attr, const int64_t *attr, fg_tensor *out);
@@ -271,28 +274,30 @@ int fg_binary(int op, fg_tensor a, fg_tensor b, fg_tensor *out);
 int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b);   /* a op= b; a's references are replaced */
 int fg_derivative(int op, int i, fg_array *a, fg_array *b, fg_array **out);     /* d op / d input i */
 fg_shape *fg_broadcast_shapes(const char *name, const fg_shape *, const fg_shape *);
-int fg_sum_to(fg_tensor x, fg_shape *, fg_tensor *out);     /* undo a broadcast: sum over stretched axes */
+int fg_sum_to(fg_tensor x, fg_shape *, fg_tensor *out);     /* the adjoint of broadcasting: sum over broadcast axes */
 int fg_not_float(const char *name, const fg_array *);       /* fails: an operation is given that dtype */
 
 /* ---- autodiff/backward.c -------------------------------------------------------------------------------- */
-/* Add the cotangents of y's leaves to their .grad. With create_graph the pass is recorded, and retains the graph. */
+/* Run the backward pass from y, and add the cotangents of its leaves to their .grad. With create_graph the pass is
+ * recorded, and retains the graph. */
 int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_graph);
-/* The cotangents of the nodes wrt, where the pass ends, from those of all y; array NULL where none arrived. What it
- * would bring to nodes older than all of them, and to other leaves, is dropped: an outer pass that waits for that goes
- * through the recorded gradient. The graph is used up unless it is to be retained or the pass is recorded. */
+/* The cotangents of the nodes wrt, where the pass ends, from those of all y; array NULL where none arrived. Cotangents
+ * of other leaves, and of nodes older than all wrt, are discarded: outer transforms get them through the recorded
+ * gradient. The graph is used up unless it is to be retained or the pass is recorded. */
 int fg_gradients(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain_graph, int create_graph, int n,
                  fg_node *const *wrt, fg_tensor *out);
-/* The operations through which the nodes wrt lead to any y, oldest first; borrowed, in memory that the caller frees,
- * also on failure. */
+/* The nodes on paths from the nodes wrt to any y, oldest first; borrowed, in memory that the caller frees, also on
+ * failure. */
 int fg_tape_between(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int64_t *count, fg_node ***out);
-/* In the same way the nodes older than all wrt that lead to any y by others than wrt; one may occur several times. */
+/* In the same way, the nodes older than all wrt on which some y depends other than through wrt; a node may occur
+ * several times. */
 int fg_tape_closed_over(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int64_t *count, fg_node ***out);
 
 /* ---- autodiff/custom.c ---------------------------------------------------------------------------------- */
-/* Let the n_out float results y, computed in whatever way, depend on the inputs by the caller's rule alone. Several
- * results are parts of one vector, of float64 if their dtypes differ, and the rule is one of that vector. The rule is
- * a handle that the node takes over, also if this fails, for fg_on_release: when the node goes, or a backward pass has
- * used it up. Fills y[i].node where an input has one and operations are recorded. */
+/* Record the n_out float results y, however they were computed, as depending on the inputs by the caller's rule alone.
+ * Several results are parts of one vector, of float64 if their dtypes differ, and the rule is one of that vector. The
+ * rule is a handle that the node takes over, also if this fails: it is passed to fg_on_release when the node is freed
+ * or a backward pass has used it. Fills y[i].node where an input has a node and operations are recorded. */
 int fg_custom(int n_in, const fg_tensor *in, void *rule, int n_out, fg_tensor *y);
 int fg_custom_vjp(fg_node *, fg_tensor g, fg_tensor *gin);
 

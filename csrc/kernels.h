@@ -16,7 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Places in the tables below: the rows of ops.def in their order, those of one and those of two arguments. */
+/* Indices of the tables below: the rows of ops.def in their order, first those of one argument, then those of two. */
 enum {
 #define UNARY(name, def, dx, lo, hi, doc) FG_UNARY_##name,
 #define UNARY_FN UNARY
@@ -43,12 +43,12 @@ enum {
 };
 enum { FG_LESS, FG_LESS_EQUAL, FG_GREATER, FG_GREATER_EQUAL, FG_EQUAL, FG_NOT_EQUAL, FG_N_COMPARE };
 
-/* What most steps of a program are: a kernel below in its simplest form. a is x where there is only one. */
+/* What most steps of a program call: a kernel below in its simplest form. a is x where there is only one. */
 typedef void fg_loop(int64_t n, const void *a, const void *b, const void *y, const void *g, void *out);
 
 /* ---- elementwise.c ------------------------------------------------------------------------------------
  * sa and sb are 1 or 0: an operand with stride 0 is one element used for all n.
- * The result of an element depends on its operands alone: not on n, on its place, or on the strides. */
+ * The result of an element depends on its operands alone: not on n, on its index, or on the strides. */
 typedef struct {
     void (*unary[FG_N_UNARY])(int64_t n, const void *x, void *y);
     /* gx = g * derivative(x, y). x or y may be NULL where the derivative does not name it. */
@@ -66,15 +66,16 @@ typedef struct {
     void (*cast)(int64_t n, const void *x, void *y);
     /* y = x[0] */
     void (*stretch)(int64_t n, const void *x, void *y);
-    /* The same for an element alone, or for whole vectors of 64 bytes; a missing operand is any address of so much
-     * memory. Of the binary ones the second loop reads one element of a for all of whole vectors, the third one of b.
-     * 0: there is none. */
+    /* The same for a single element, or for whole vectors of 64 bytes; a missing operand is any address with as much
+     * memory. Of the three binary loops the first has strides 1, the second reads a single element of a, the third a
+     * single element of b, for whole vectors. 0: there is none. */
     fg_loop *unary_loop[FG_N_UNARY], *unary_vjp_loop[FG_N_UNARY], *stretch_loop;
     fg_loop *binary_loop[FG_N_BINARY][3], *binary_vjp_loop[FG_N_BINARY][2][3];
-    /* y = the first n elements of x, at most a vector of 64 bytes, and zeros; and those of such a vector */
+    /* y, a vector of 64 bytes, = the first n elements of x, and zeros; and back: the first n elements of a vector */
     void (*widen)(int64_t n, const void *x, void *y);
     void (*narrow)(int64_t n, const void *x, void *y);
-    /* Of unary and binary: 1 where it calls the C library for each element, and so does no more than it is asked to. */
+    /* Of unary and binary rows: 1 where the kernel calls the C library for each element, so that a program must not let
+     * it compute whole vectors. */
     uint8_t by_element[FG_N_UNARY + FG_N_BINARY];
 } fg_elementwise_kernels;
 
@@ -82,19 +83,21 @@ typedef struct {
  * Row kernels reduce x[rows][n] along n; column kernels reduce x[n][cols] along the first axis. n is
  * at least 1 but where said. The order of additions is a fixed tree of blocks (pairwise), so that the error grows as
  * log n and the bits of a sum are the same with every instruction set. */
-/* A row longer than FG_SUM_LEAF is summed as its first FG_SUM_HALF(n) elements plus the rest, each in the same way. */
+/* A row longer than FG_SUM_LEAF is summed as the sum of its first FG_SUM_HALF(n) elements plus the sum of the rest, and
+ * so on. */
 enum { FG_SUM_LANES = 64, FG_SUM_LEAF = 32 * FG_SUM_LANES };
 #define FG_SUM_HALF(n) ((n) / 2 / FG_SUM_LANES * FG_SUM_LANES)
-/* Columns of more than FG_SUM_ROWS rows likewise, if there are FG_SUM_COLS of them or more. A shorter stretch may be
- * summed in parts of multiples of FG_SUM_PART rows, the first by sum_cols and the others by add_cols. */
+/* Columns of more than FG_SUM_ROWS rows likewise, if there are FG_SUM_COLS columns or more. Of fewer rows, a caller may
+ * sum parts of a multiple of FG_SUM_PART rows, the first by sum_cols and the others by add_cols. */
 enum { FG_SUM_COLS = FG_SUM_LANES / 2 + 1, FG_SUM_PART = 8, FG_SUM_ROWS = 32 * FG_SUM_PART };
 #define FG_SUM_HALF_ROWS(n) ((n) / 2 / FG_SUM_PART * FG_SUM_PART)
 typedef struct {
     void (*sum_rows)(int64_t rows, int64_t n, const void *x, void *y);      /* y[rows]; n may be 0 */
     void (*sum_cols)(int64_t n, int64_t cols, const void *x, void *y);      /* y[cols]; n may be 0 */
     void (*add_cols)(int64_t n, int64_t cols, const void *x, void *y);      /* y[cols] += */
-    fg_loop *sum;                                                           /* of one row a */
-    /* Running sums along the middle axis of x[outer][n][inner], from its end if reverse, in turn. y may be x. */
+    fg_loop *sum;                                                           /* of the one row a */
+    /* Cumulative sums along the middle axis of x[outer][n][inner], from its end if reverse, added in turn. y may be
+     * x. */
     void (*cumsum)(int64_t outer, int64_t n, int64_t inner, int reverse, const void *x, void *y);
     void (*max_rows)(int64_t rows, int64_t n, const void *x, void *y);      /* nan if any is nan */
     void (*max_cols)(int64_t n, int64_t cols, const void *x, void *y);
@@ -137,7 +140,7 @@ typedef struct {
     int (*all_finite)(int64_t n, const void *x);                             /* 1 if no inf and no nan */
 } fg_optim_kernels;
 
-/* A small matrix product: element by element it takes less time than the preparations of tiles. */
+/* Is a matrix product so small that it takes less time element by element than to prepare tiles? */
 static inline int fg_is_few(int64_t m, int64_t n, int64_t k)
 {
     return m * n * k <= (k <= 8 && m * n <= 64 ? 216 : 32);
@@ -146,7 +149,7 @@ typedef struct {
     int64_t m, n, k;
     int64_t a_row, a_col, b_row, b_col, ldc;    /* element (i, p) of A is a[i * a_row + p * a_col]; likewise B */
     int beta;
-    int roomy;                  /* behind c may be written up to the end of a vector of 64 bytes */
+    int roomy;                  /* memory after c may be written, up to the end of a vector of 64 bytes */
 } fg_product;
 
 /* ---- gemm.c -------------------------------------------------------------------------------------------
@@ -157,7 +160,7 @@ typedef struct {
 typedef struct {
     void (*gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b,
                  int64_t ldb, int beta, void *c, int64_t ldc);
-    /* The same, out = a b, of few products: y points to an fg_product, n and g are not used. */
+    /* The same, out = a b, for products that fg_is_few: y points to an fg_product, n and g are not used. */
     fg_loop *few;
     /* y = A x, or A x + y if beta: m >= 16 contiguous rows of k elements, which are summed in lanes of vectors. */
     void (*rows)(int64_t m, int64_t k, const void *a, const void *x, int beta, void *y);
@@ -166,7 +169,7 @@ typedef struct {
 /* ---- philox.c ------------------------------------------------------------------------------------------
  * A generator is three words: a key, a stream, and the position in it, in blocks of 128 bits. y = numbers uniform in
  * [0, 1) with 24 (float) or 53 bits (double), made from FG_RANDOM_CHUNK blocks at a time from `position` on. An
- * element depends on key, stream, position and its place alone; the bits are the same with every instruction set. */
+ * element depends on key, stream, position and its index alone; the bits are the same with every instruction set. */
 enum { FG_RANDOM_KEY, FG_RANDOM_STREAM, FG_RANDOM_POSITION, FG_RANDOM_WORDS };
 enum { FG_RANDOM_CHUNK = 16, FG_RANDOM_CHUNK_BYTES = 16 * FG_RANDOM_CHUNK };
 typedef struct {

@@ -41,7 +41,8 @@ static const fg_op_info structural[FG_N_OPS] = {
     [FG_OP_custom] = {.name = "custom", .n_in = -1, .vjp = fg_custom_vjp},
 };
 
-/* The values that a derivative's text names, by the letters x, a, b, y that stand alone in it: the tape must save them. */
+/* The values that a derivative's text names, by the letters x, a, b, y that stand alone in it: the tape must save
+ * them. */
 static unsigned letters_named(const char *text)
 {
     unsigned needs = 0;

@@ -1,11 +1,11 @@
-/* program.h: recording operations and replaying them.
+/* program.h: tracing a function, compiling the trace to a program, replaying the program.
  *
- * Between fg_trace_begin and fg_trace_end every operation that depends on a declared input is noted, in the order it
- * ran, by what it was called with; operations on constants alone simply ran. The backward pass is made of the
- * same operations, so a recorded gradient is an ordinary program. Recordings nest: an operation is noted in the
- * innermost whose inputs it depends on, and values of the outer ones are constants there. fg_trace_end drops what no
- * output needs, merges what is computed twice, fuses runs of elementwise operations, and gives every intermediate a
- * place in one arena. fg_replay_run then does the whole of it.
+ * Between fg_trace_begin and fg_trace_end every operation that depends on a declared input appends an instruction to
+ * the trace, in execution order; operations on constants alone simply run. The backward pass is made of the same
+ * operations, so a traced gradient is an ordinary program. Traces nest: an operation belongs to the innermost trace on
+ * whose inputs it depends, and values of the outer ones are constants there. fg_program_compile removes what no output
+ * needs, merges what is computed twice, fuses elementwise operations, and plans one arena for all intermediates.
+ * fg_replay_run runs the result.
  */
 #ifndef FG_PROGRAM_H
 #define FG_PROGRAM_H
@@ -14,34 +14,60 @@
 
 typedef struct fg_program fg_program;
 
-/* What is recorded: a program, or bare instructions, to be carried out in another way and ended by fg_trace_end_instructions: of a
- * function that is mapped, or of the body of a loop or branch. */
+/* ---- record/trace.c ------------------------------------------------------------------------------------- */
+/* What is traced: a program, or bare instructions, which the caller evaluates in another way and which
+ * fg_trace_end_instructions ends: of a function that is mapped, or of the body of a loop or branch. */
 typedef enum { FG_NOTHING, FG_PROGRAM, FG_MAPPED, FG_BODY } fg_trace_kind;
-/* In this thread. Values that depend on its inputs are not to be used when it has ended, which operations refuse. */
+/* In this thread. When the trace has ended, operations refuse values that depend on its inputs. */
 int fg_trace_begin(fg_trace_kind);
 int fg_trace_input(fg_array *);                 /* the next input of the program */
 /* Ends the trace, also when it fails. Of the outputs the last n_kept, and all without axes, are kept: they stay in the
- * replay's memory, where its address array tells. The program is to be compiled before anything else is done with it. */
+ * replay's memory, where its address array tells. The program is to be compiled before anything else is done with
+ * it. */
 int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **);
-int fg_program_compile(fg_program *);           /* if this fails, the program can only be freed */
+int fg_trace_end_instructions(fg_program **);   /* ends the trace, also when it fails; nothing is compiled */
 void fg_trace_abort(void);
-fg_trace_kind fg_trace_here(void);                /* by the innermost recording of this thread */
-/* The recording under way is that of a body: its outputs are all written where they are wanted, and output k may lie in
- * the memory of input first + k, for each of the n that are carried, if fg_program_in_place says so; not if apart. */
+/* Mark this trace as the body of a loop: input first + k is carried by output k, for k < n, and may share its memory,
+ * where fg_program_in_place says so, unless stack_carry: then the loop stacks the carried values of all its
+ * iterations. */
 int fg_trace_body(int first, int n, int stack_carry);
-int fg_program_in_place(const fg_program *, int input);
-int fg_trace_is_program(void);                    /* is any recording of it other than of a function that is mapped? */
-uint32_t fg_trace_number(void);                 /* of the recording of this thread, 0 if there is none */
-int fg_trace_outside(const fg_array *);         /* is this thread recording, and was the array made before? */
-int fg_trace_outside_node(const fg_node *);     /* the same of a node */
-int fg_traced(const fg_array *);                /* depends on an input of a recording, in whatever thread */
-int fg_trace_goes_on(const fg_array *);         /* FG_OK, unless it depended on an input of one that has ended */
-int fg_trace_append(const fg_call *, fg_array *y);    /* called by every operation while fg_tracing */
 
+fg_trace_kind fg_trace_here(void);              /* what the innermost trace of this thread traces */
+int fg_trace_is_program(void);                  /* does this thread trace anything but functions that are mapped? */
+uint32_t fg_trace_number(void);                 /* of the innermost trace of this thread, 0 if there is none */
+int fg_trace_outside(const fg_array *);         /* does this thread trace, and was the array made before? */
+int fg_trace_outside_node(const fg_node *);     /* the same of a node */
+int fg_traced(const fg_array *);                /* does it depend on an input of a trace, in whatever thread? */
+int fg_trace_check_leaked(const fg_array *);    /* FG_OK, unless it depended on an input of a trace that has ended */
+int fg_trace_append(const fg_call *, fg_array *y);      /* called by every operation while fg_tracing */
+
+/* Bare instructions. An operand that outer transforms do not track (fg_tape_record) was a constant to them. Constants
+ * of the trace keep the nodes by which outer transforms know them. */
+typedef struct {
+    int op, y, n_in, n_attr;
+    const int *in;              /* values; -1: a missing operand */
+    const char *tracked;
+    const int64_t *attr;
+} fg_instruction;
+typedef struct { int n_values, n_instructions; } fg_instructions_size;
+int fg_trace_value(const fg_array *);   /* its number, if it depends on an input of the innermost trace; else -1 */
+/* Does the innermost trace on whose inputs any of these depends keep bare instructions? */
+int fg_trace_keeps_instructions(int n_in, const fg_tensor *in);
+int fg_trace_tracked(fg_tensor);                /* do transforms from outside the innermost trace track it? */
+fg_instructions_size fg_instructions_count(const fg_program *);
+fg_instruction fg_instructions_get(const fg_program *, int i);
+fg_tensor fg_instructions_constant(const fg_program *, int v);     /* borrowed; array NULL: depends on an input */
+
+/* ---- record/ir.c ---------------------------------------------------------------------------------------- */
 fg_program *fg_program_ref(fg_program *);
 void fg_program_free(fg_program *);             /* if nobody else refers to it; no replay of it is taken */
+/* Do both compute the same from the same constants? */
+int fg_program_equal(const fg_program *, const fg_program *);
 
-/* A run of a program goes: take, fill in the addresses, run, read what is kept, give back. */
+/* ---- program/compile.c ---------------------------------------------------------------------------------- */
+int fg_program_compile(fg_program *);           /* if this fails, the program can only be freed */
+
+/* ---- program/replay.c: a run of a program: take, fill in the addresses, run, read what is kept, give back -- */
 typedef struct fg_replay fg_replay;
 fg_replay *fg_replay_take(fg_program *);        /* one that nobody else has; NULL: no memory */
 void fg_replay_give(fg_program *, fg_replay *);
@@ -50,11 +76,13 @@ void **fg_replay_address(fg_replay *);
 void **fg_replay_owner(fg_replay *);            /* for the caller's use, as many and NULL at first */
 /* Touches nothing but the replay, so that it needs no lock, unless the program `allocates` (fg_program_describe). */
 int fg_replay_run(const fg_program *, fg_replay *);
-int fg_replay_run_again(const fg_program *, fg_replay *, int from);     /* only inputs from this one on have moved */
+/* The same where only the addresses of outputs and of inputs from this one on have changed since the last run. */
+int fg_replay_run_again(const fg_program *, fg_replay *, int from);
 /* Memory for input i that lives as long as the replay, set as its address; NULL: no memory. */
 void *fg_replay_own_input(const fg_program *, fg_replay *, int i);
 
-/* ---- training.c: of a program whose first inputs are parameters, first output the loss, kept outputs the gradients -- */
+/* ---- program/training.c: of a program whose first inputs are parameters, first output the loss, kept outputs the
+ * gradients ----------------------------------------------------------------------------------------------- */
 typedef struct {                /* an optimizer's numbers at one step; what they mean is in kernels.h */
     double rate, weight_decay;
     int adam;                   /* which of the following count */
@@ -76,30 +104,16 @@ int fg_replay_copy_aliased(const fg_program *, fg_replay *);
 /* y[i] = x[row[i]], rows of so many bytes. */
 void fg_gather_rows(int64_t row_bytes, int64_t n, const int64_t *row, const void *x, void *y);
 
-/* ---- control_flow.c ------------------------------------------------------------------------------------------------------ */
-/* Where in its block of bytes result k of scan, while_loop or cond lies. Of a scan that stacks what it carries, behind
- * the outputs of the body are a stack of each value as it came into the steps, and one of each as it went out. */
+/* ---- program/control_flow.c ----------------------------------------------------------------------------- */
+/* At which byte of the result of scan, while_loop or cond its result k begins. A scan that stacks what it carries has,
+ * after the outputs of the body, a stack of each value as it came into the steps, and one of each as it went out. */
 int64_t fg_control_flow_offset(int op, const int64_t *attr, int k);
 
-/* The bare instructions, to be carried out in another way. An operand that outer transforms do not track (fg_tape_record) was a
- * constant to them; constants of the recording keep the nodes that those know. */
+/* ---- program/describe.c --------------------------------------------------------------------------------- */
 typedef struct {
-    int op, y, n_in, n_attr;
-    const int *in;              /* values; -1: a missing operand */
-    const char *tracked;
-    const int64_t *attr;
-} fg_instruction;
-typedef struct { int n_values, n_instructions; } fg_instructions_size;
-int fg_trace_end_instructions(fg_program **);              /* ends the recording, also when it fails */
-int fg_trace_value(const fg_array *);           /* number of a value that depends on the innermost's inputs; or -1 */
-int fg_trace_keeps_instructions(int n_in, const fg_tensor *in);     /* does the innermost on whose inputs any depends take instructions? */
-int fg_trace_tracked(fg_tensor);                /* do transforms from outside the innermost recording track it? */
-fg_instructions_size fg_instructions_count(const fg_program *);
-fg_instruction fg_instructions_get(const fg_program *, int i);
-fg_tensor fg_instructions_constant(const fg_program *, int v);     /* borrowed; array NULL: depends on an input */
-
-typedef struct {
-    int n_in, n_out, n_instructions, n_traced;
+    int n_in, n_out;
+    int n_instructions;         /* steps of a replay ... */
+    int n_traced;               /* ... and instructions of the trace */
     int64_t arena_bytes;        /* what the intermediates need together at most */
     int64_t separate_bytes;     /* what they would need if each had memory of its own */
     int allocates;              /* it must run under the caller's lock */
@@ -111,19 +125,18 @@ int fg_program_input_dtype(const fg_program *, int i);
 fg_shape *fg_program_output_shape(const fg_program *, int i);
 int fg_program_output_dtype(const fg_program *, int i);
 int fg_program_keeps(const fg_program *, int i);    /* is output i kept? */
-/* A line about instruction i: "%7 = add %3 %5 (64, 10) float32"; returns the length it has or would have. */
+int fg_program_in_place(const fg_program *, int input);     /* of a body: does this input share its output's memory? */
+/* A line about step i: "%7 = add %3 %5 (64, 10) float32"; returns the length it has or would have. */
 int fg_program_line(const fg_program *, int i, char *text, int size);
-/* Whose memory operand k of instruction i is, or with k = -1 its result; -1: a missing one. Inputs have the first
+/* The value whose memory operand k of step i is, or with k = -1 its result; -1: a missing one. Inputs have the first
  * numbers. */
 int fg_program_operand(const fg_program *, int i, int k);
 int fg_program_operand_count(const fg_program *, int i);
-int fg_program_output(const fg_program *, int i);   /* whose memory output i is */
-/* Do both compute the same from the same constants? */
-int fg_program_equal(const fg_program *, const fg_program *);
+int fg_program_output(const fg_program *, int i);   /* the value whose memory output i is */
 /* The i-th generator's state that a replay advances, borrowed; NULL after the last. */
 fg_array *fg_program_rng_state(const fg_program *, int i);
-/* The programs that instruction i runs, borrowed; NULL after the last. */
+/* The programs that step i runs, borrowed; NULL after the last. */
 fg_program *fg_program_body(const fg_program *, int i, int k);
-int fg_program_group(const fg_program *, int i);    /* how many instructions from i on are fused; 1: alone */
+int fg_program_group(const fg_program *, int i);    /* how many steps from i on are fused; 1: alone */
 
 #endif

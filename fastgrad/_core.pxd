@@ -164,7 +164,7 @@ cdef extern from "program.h":
     int fg_trace_outside(const fg_array *)
     int fg_trace_outside_node(const fg_node *)
     int fg_traced(const fg_array *)
-    int fg_trace_goes_on(const fg_array *)
+    int fg_trace_check_leaked(const fg_array *)
     int fg_trace_append(const fg_call *, fg_array *)
     fg_replay *fg_replay_take(fg_program *)
     void fg_replay_give(fg_program *, fg_replay *)

@@ -203,7 +203,7 @@ def test_extrema_of_no_elements(name):
         with pytest.raises(ValueError):
             theirs(x, axis=axis)
         with pytest.raises(ValueError,
-                match=name if name.startswith("arg") else f"^{name}: axis 1 has length 0, and nothing has no"):
+                match=name if name.startswith("arg") else f"^{name}: axis 1 has length 0, but a {name}imum needs at least one element"):
             ours(x, axis=axis)
     same_bits(ours(x, axis=2), theirs(x, axis=2))
     same_bits(ours(x, axis=0), theirs(x, axis=0))

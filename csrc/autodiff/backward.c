@@ -1,11 +1,11 @@
-/* backward.c: walks over the tape, and the backward pass.
+/* backward.c: the backward pass (reverse-mode differentiation), and searches of the tape.
  *
- * A node's parents have smaller numbers than itself: taking always the largest number that has been met visits every
- * node once, after all its users. No walk recurses. Each one writes its number into the nodes that it works on, so that
- * two threads that come into each other's way find out.
+ * Nodes are visited in reverse topological order: a node's parents have smaller numbers than itself, so the pass takes
+ * from a heap the largest number that it has met, which visits every node once, after all its users. Nothing recurses.
+ * A pass writes its own number into the nodes that it works on, so that two threads that meet the same nodes find out.
  *
- * A cotangent is a tensor, array and node: the rules are made of operations, and while a pass is recorded these go on
- * the tape like any others, so that what the pass computes can be differentiated again.
+ * A cotangent is a tensor, array and node: the vjp rules are made of operations, and in a recorded pass (create_graph)
+ * these are on the tape like any others, so that what the pass computes can be differentiated again.
  */
 #include "core/debug.h"
 #include "program.h"
@@ -62,40 +62,40 @@ static fg_node *pop(node_list *heap)
     return top;
 }
 
-/* ---- walks -------------------------------------------------------------------------------------------- */
-/* What a node is to a pass within whose rules another one runs that ends there, too. */
+/* ---- passes ------------------------------------------------------------------------------------------- */
+/* A node's fields as an outer pass has set them: a rule may run a pass inside that ends at the same node. */
 typedef struct {
     fg_tensor grad;
     uint16_t pass;
     uint8_t end;
-} standing;
+} outer_state;
 
 typedef struct {
     uint16_t number;
-    int marked;             /* only nodes that bear its number matter */
-    uint64_t oldest;        /* older nodes do not matter */
-    node_list queue;        /* nodes that are to be visited: a heap, the newest on top */
-    node_list reached;      /* by a walk, and marked */
+    int marked;             /* the nodes to visit are marked beforehand by this number; others are left out */
+    uint64_t oldest;        /* older nodes are left out */
+    node_list queue;        /* nodes to visit: a heap, the newest on top */
+    node_list reached;      /* nodes that collect_ancestors has found */
     node_list leaves;       /* that have received a cotangent, if it is to become their .grad */
-    int n;                  /* the nodes where it ends; 0: at leaves */
-    fg_node *const *wrt;
-    standing *before;
-    fg_thread_state *here;      /* of this thread; while a recorded pass goes on, grad_enabled */
-    int was_enabled;
-} pass;
+    int n;                  /* how many nodes the pass ends at; 0: at leaves */
+    fg_node *const *wrt;    /* those nodes ... */
+    outer_state *outer;     /* ... and what they are to an outer pass */
+    fg_thread_state *thread;
+    int was_enabled;        /* the thread's grad_enabled before, which a pass sets to whether it is recorded */
+} backward_pass;
 
-static int begin(pass *p, int n, fg_node *const *wrt)
+static int begin(backward_pass *p, int n, fg_node *const *wrt)
 {
     static uint16_t last;
     last += last == UINT16_MAX ? 2 : 1;
-    *p = (pass){.number = last, .oldest = n ? UINT64_MAX : 0, .n = n, .wrt = wrt, .here = &fg_thread};
-    p->was_enabled = p->here->grad_enabled;
-    if (n && !(p->before = fg_alloc((size_t)n * sizeof *p->before))) {
+    *p = (backward_pass){.number = last, .oldest = n ? UINT64_MAX : 0, .n = n, .wrt = wrt, .thread = &fg_thread};
+    p->was_enabled = p->thread->grad_enabled;
+    if (n && !(p->outer = fg_alloc((size_t)n * sizeof *p->outer))) {
         p->n = 0;
         return FG_NO_MEMORY;
     }
     for (int i = 0; i < n; i++) {
-        p->before[i] = (standing){wrt[i]->grad, wrt[i]->pass, wrt[i]->end};
+        p->outer[i] = (outer_state){wrt[i]->grad, wrt[i]->pass, wrt[i]->end};
         wrt[i]->grad = (fg_tensor){0};
         wrt[i]->pass = p->number;
         wrt[i]->end = 1;
@@ -113,8 +113,8 @@ static void drop_cotangent(fg_node *n)
     fg_tensor_unref(g);
 }
 
-/* Leave no trace in the nodes; `reached` is the caller's to free. */
-static void end(pass *p)
+/* Undo what the pass has written into nodes; `reached` is left for the caller to free. */
+static void end(backward_pass *p)
 {
     for (int64_t i = 0; i < p->reached.n; i++)
         p->reached.node[i]->pass = 0;
@@ -126,13 +126,13 @@ static void end(pass *p)
     free(p->leaves.node);
     for (int i = p->n - 1; i >= 0; i--) {
         drop_cotangent(p->wrt[i]);
-        p->wrt[i]->grad = p->before[i].grad;
-        p->wrt[i]->pass = p->before[i].pass;
-        p->wrt[i]->end = p->before[i].end;
+        p->wrt[i]->grad = p->outer[i].grad;
+        p->wrt[i]->pass = p->outer[i].pass;
+        p->wrt[i]->end = p->outer[i].end;
     }
     if (p->n)
-        fg_free(p->before, (size_t)p->n * sizeof *p->before);
-    p->here->grad_enabled = p->was_enabled;
+        fg_free(p->outer, (size_t)p->n * sizeof *p->outer);
+    p->thread->grad_enabled = p->was_enabled;
 }
 
 static int in_the_way(void)
@@ -141,7 +141,7 @@ static int in_the_way(void)
                    "finish before the other begins");
 }
 
-static int meet(pass *p, fg_node *n)
+static int meet(backward_pass *p, fg_node *n)
 {
     if (!n || n->pass == p->number || n->op == FG_OP_leaf || n->number < p->oldest)
         return FG_OK;
@@ -153,8 +153,8 @@ static int meet(pass *p, fg_node *n)
     return status;
 }
 
-/* List and mark what all y were computed from since the ends were made, the newest first. */
-static int walk(pass *p, int n_y, const fg_tensor *y)
+/* List in `reached` the ancestors of all y that are no older than the ends, the newest first. */
+static int collect_ancestors(backward_pass *p, int n_y, const fg_tensor *y)
 {
     int status = FG_OK;
     for (int i = 0; !status && i < n_y; i++)
@@ -169,10 +169,10 @@ static int walk(pass *p, int n_y, const fg_tensor *y)
     return status;
 }
 
-/* List and mark only those between the ends and all y, the oldest first. */
-static int mark_between(pass *p, int n_y, const fg_tensor *y)
+/* List and mark only the nodes on paths from the ends to any y, the oldest first. */
+static int mark_between(backward_pass *p, int n_y, const fg_tensor *y)
 {
-    int status = walk(p, n_y, y);
+    int status = collect_ancestors(p, n_y, y);
     node_list *list = &p->reached;
     for (int64_t i = 0, j = list->n - 1; i < j; i++, j--) {
         fg_node *n = list->node[i];
@@ -194,7 +194,8 @@ static int mark_between(pass *p, int n_y, const fg_tensor *y)
     return status;
 }
 
-/* A transform names no call that could have retained the graph: the pass was that of another transform, mostly. */
+/* The advice for transforms is another, because they have no retain_graph; mostly the earlier pass was that of another
+ * transform. */
 static int used_up(int by_transform)
 {
     return fg_fail(FG_BAD_TAPE, by_transform ?
@@ -207,7 +208,7 @@ static int used_up(int by_transform)
 
 int fg_tape_between(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int64_t *count, fg_node ***out)
 {
-    pass p;
+    backward_pass p;
     int status = begin(&p, n, wrt);
     if (!status)
         status = mark_between(&p, n_y, y);
@@ -220,23 +221,23 @@ int fg_tape_between(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int
     return status;
 }
 
-static int note_behind(const pass *p, fg_node *n, node_list *found)
+static int append_if_older(const backward_pass *p, fg_node *n, node_list *found)
 {
     return n && n->number < p->oldest ? append(found, n) : FG_OK;
 }
 
 int fg_tape_closed_over(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int64_t *count, fg_node ***out)
 {
-    pass p;
+    backward_pass p;
     node_list found = {0};
     int status = begin(&p, n, wrt);
     if (!status)
-        status = walk(&p, n_y, y);
+        status = collect_ancestors(&p, n_y, y);
     for (int i = 0; !status && i < n_y; i++)
-        status = note_behind(&p, y[i].node, &found);
+        status = append_if_older(&p, y[i].node, &found);
     for (int64_t k = 0; k < p.reached.n; k++)
         for (int i = 0; !status && i < p.reached.node[k]->n_in; i++)
-            status = note_behind(&p, p.reached.node[k]->in[i].parent, &found);
+            status = append_if_older(&p, p.reached.node[k]->in[i].parent, &found);
     end(&p);
     free(p.reached.node);
     *count = found.n;
@@ -245,8 +246,8 @@ int fg_tape_closed_over(int n_y, const fg_tensor *y, int n, fg_node *const *wrt,
 }
 
 /* ---- the backward pass -------------------------------------------------------------------------------- */
-/* sum += g, taking over the reference g. The first contribution is kept as it is, later ones are added: in place where
- * nobody else looks at the sum, unless passes are recorded, for then a node may have saved it. */
+/* sum += g, taking over the reference g. The first contribution is kept as it is; later ones are added, in place where
+ * nobody else holds the sum, but not in a recorded pass, where a node may have saved it. */
 static int accumulate(fg_tensor *sum, fg_tensor g, int recorded)
 {
     if (!sum->array) {
@@ -263,10 +264,12 @@ static int accumulate(fg_tensor *sum, fg_tensor g, int recorded)
     return status;
 }
 
-static inline int send(pass *p, fg_node *to, fg_tensor g)
+/* Add the cotangent g to node `to`, taking over the reference, and put the node into the queue or among the leaves;
+ * drop it where the pass leaves the node out. */
+static inline int send(backward_pass *p, fg_node *to, fg_tensor g)
 {
     if (to->pass == p->number && to->grad.array)
-        return accumulate(&to->grad, g, p->here->grad_enabled);
+        return accumulate(&to->grad, g, p->thread->grad_enabled);
     int status = FG_OK;
     if (to->pass != p->number) {
         int dropped = to->number < p->oldest || (p->n && to->op == FG_OP_leaf);
@@ -287,8 +290,8 @@ static inline int send(pass *p, fg_node *to, fg_tensor g)
     return status;
 }
 
-/* Hand the cotangent of n on to its parents. */
-static int step(pass *p, fg_node *n)
+/* Compute the cotangents of n's parents from that of n, and send them. */
+static int propagate(backward_pass *p, fg_node *n)
 {
     if (n->spent)
         return used_up(p->n > 0);
@@ -297,7 +300,7 @@ static int step(pass *p, fg_node *n)
     if (n->n_in > 3 && !(gin = calloc((size_t)n->n_in, sizeof *gin)))
         return fg_fail(FG_NO_MEMORY, "no memory for the backward pass");
     const fg_op_info *op = &fg_ops[n->op];
-    int status = (p->here->grad_enabled ? op->recorded_vjp : op->vjp)(n, n->grad, gin);
+    int status = (p->thread->grad_enabled ? op->recorded_vjp : op->vjp)(n, n->grad, gin);
     for (int i = 0; i < n->n_in; i++) {
         if (!gin[i].array)
             continue;
@@ -312,19 +315,19 @@ static int step(pass *p, fg_node *n)
     return status;
 }
 
-/* Send cotangents down from all y until they have arrived at the ends, where they wait. A recorded pass keeps away from
- * what does not lead there: the values that its rules compute with are recorded too, and need no cotangents themselves;
- * a rule that calls its own function would never end. */
-static int sweep(pass *p, int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain, int recorded)
+/* Propagate cotangents from all y until they have arrived at the ends. A recorded pass visits only nodes that lead to
+ * the ends: its rules record nodes for the values that they compute with, which need no cotangents, and a rule that
+ * calls its own function would otherwise never end. */
+static int sweep(backward_pass *p, int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain, int recorded)
 {
     int status = recorded && p->n ? mark_between(p, n_y, y) : FG_OK;
-    p->here->grad_enabled = recorded;
+    p->thread->grad_enabled = recorded;
     for (int i = 0; !status && i < n_y; i++)
         if (y[i].node)
             status = send(p, y[i].node, fg_tensor_ref(cotangent[i]));
     while (!status && p->queue.n) {
         fg_node *n = pop(&p->queue);
-        status = step(p, n);
+        status = propagate(p, n);
         drop_cotangent(n);
         if (!retain && !recorded)
             fg_node_spend(n);
@@ -334,24 +337,25 @@ static int sweep(pass *p, int n_y, const fg_tensor *y, const fg_tensor *cotangen
 
 int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_graph)
 {
-    pass p;
+    backward_pass p;
     fg_node *root = fg_node_ref(y.node);        /* rules may run any Python code */
     int status = begin(&p, 0, NULL);
     if (!status)
         status = sweep(&p, 1, &y, &cotangent, retain_graph, create_graph);
     for (int64_t i = 0; fg_tracing && !status && i < p.leaves.n; i++)
         if (!p.leaves.node[i]->spent && fg_trace_outside_node(p.leaves.node[i]))
-            status = fg_fail(FG_SIDE_EFFECT, "backward: this would add to the .grad of a tensor made before the function was "
+            status = fg_fail(FG_SIDE_EFFECT,
+                             "backward: this would add to the .grad of a tensor made before the function was "
                              "recorded, once instead of at each call: return gradients, as fastgrad.grad makes them, "
                              "or call backward outside");
-    for (int64_t i = 0; !status && i < p.leaves.n; i++) {   /* only now, when nothing can fail but the sum itself */
+    for (int64_t i = 0; !status && i < p.leaves.n; i++) {   /* last, when nothing can fail but the sum itself */
         fg_node *leaf = p.leaves.node[i];
         if (leaf->spent)
             continue;
         fg_tensor sum = fg_leaf_grad(leaf), g = leaf->grad;
         leaf->grad = (fg_tensor){0};
-        p.here->grad_enabled = create_graph || sum.node;    /* what is recorded of an earlier gradient remains so */
-        status = accumulate(&sum, g, p.here->grad_enabled);
+        p.thread->grad_enabled = create_graph || sum.node;  /* a sum with an earlier recorded gradient is recorded */
+        status = accumulate(&sum, g, p.thread->grad_enabled);
         leaf->saved = sum.array;
         leaf->in[0].parent = sum.node;
     }
@@ -363,7 +367,7 @@ int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_g
 int fg_gradients(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain_graph, int create_graph, int n,
                  fg_node *const *wrt, fg_tensor *out)
 {
-    pass p;
+    backward_pass p;
     int status = begin(&p, n, wrt);
     if (!status)
         status = sweep(&p, n_y, y, cotangent, retain_graph, create_graph);

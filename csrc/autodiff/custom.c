@@ -1,14 +1,14 @@
 /* custom.c: nodes whose derivative the caller knows.
  *
  * A custom function is no operation: its results are computed by operations as any others, then a node of op `custom`
- * takes the place of what these recorded. The node's only attribute is a handle for the caller's rule.
+ * replaces what these have recorded. The node's only attribute is a handle for the caller's rule.
  */
 #include "fastgrad.h"
 
-/* Replace *node by that of an operation on it, whose result is known already. */
-static int then(fg_node **node, int op, int n_attr, const int64_t *attr, fg_shape *shape, int dtype)
+/* Replace *node by the node of an operation on it whose result is known already. */
+static int record_after(fg_node **node, int op, int n_attr, const int64_t *attr, fg_shape *shape, int dtype)
 {
-    fg_array like = {.dtype = (uint8_t)dtype, .shape = shape};  /* all that these operations' nodes take of a result */
+    fg_array like = {.dtype = (uint8_t)dtype, .shape = shape};  /* suffices: these nodes save no elements */
     fg_tensor x = {&like, *node}, y = {&like, NULL};
     int status = fg_tape_record(&(fg_call){.op = op, .n_in = 1, .n_attr = n_attr, .in = &x, .attr = attr}, &y);
     fg_node_unref(*node);
@@ -16,7 +16,7 @@ static int then(fg_node **node, int op, int n_attr, const int64_t *attr, fg_shap
     return status;
 }
 
-/* y is the elements from `at` on of the vector that a node stands for. */
+/* Record y as the elements from `at` on of the vector whose node is `whole`. */
 static int record_part(fg_node *whole, int64_t at, fg_tensor *y)
 {
     const fg_shape *shape = y->array->shape;
@@ -25,11 +25,11 @@ static int record_part(fg_node *whole, int64_t at, fg_tensor *y)
     if (!flat)
         return fg_failed();
     y->node = fg_node_ref(whole);
-    int status = then(&y->node, FG_OP_slice, 3, part, flat, whole->dtype);
+    int status = record_after(&y->node, FG_OP_slice, 3, part, flat, whole->dtype);
     if (!status && dtype != whole->dtype)
-        status = then(&y->node, FG_OP_cast, 1, &dtype, flat, (int)dtype);
+        status = record_after(&y->node, FG_OP_cast, 1, &dtype, flat, (int)dtype);
     if (!status)
-        status = then(&y->node, FG_OP_reshape, shape->ndim, shape->dim, y->array->shape, (int)dtype);
+        status = record_after(&y->node, FG_OP_reshape, shape->ndim, shape->dim, y->array->shape, (int)dtype);
     fg_shape_unref(flat);
     return status;
 }

@@ -1,7 +1,7 @@
 /* array.c: shapes and arrays, reference-counted values without Python.
  *
- * Data is contiguous always, so that every kernel is a plain loop. A view shares the memory of an array and holds
- * it; views of views hold the array itself, so that chains do not grow.
+ * Data is always contiguous, so that every kernel is a plain loop. A view shares the memory of an array and holds a
+ * reference to it; a view of a view holds the array itself, so that chains do not grow.
  */
 #include "core/debug.h"
 #include "fastgrad.h"
@@ -254,12 +254,12 @@ static void copy_plane(int64_t rows, int64_t cols, size_t itemsize, void *y, int
     }
 }
 
-/* Walk a plane whose two memories run across each other in tiles, so that both stay in cache. */
+/* Copy a plane tile by tile, so that both memories stay in cache where rows of one are columns of the other. */
 static void copy_tiled(int64_t rows, int64_t cols, size_t itemsize, char *y, int64_t yr, int64_t yc,
                        const char *x, int64_t xr, int64_t xc)
 {
     enum { TILE = 32 };
-    int64_t step = (int64_t)itemsize;
+    int64_t bytes = (int64_t)itemsize;
     if (yc == 1 && xc == 1) {
         copy_plane(rows, cols, itemsize, y, yr, yc, x, xr, xc);
         return;
@@ -267,13 +267,13 @@ static void copy_tiled(int64_t rows, int64_t cols, size_t itemsize, char *y, int
     for (int64_t i = 0; i < rows; i += TILE)
         for (int64_t j = 0; j < cols; j += TILE)
             copy_plane(rows - i < TILE ? rows - i : TILE, cols - j < TILE ? cols - j : TILE, itemsize,
-                       y + (i * yr + j * yc) * step, yr, yc, x + (i * xr + j * xc) * step, xr, xc);
+                       y + (i * yr + j * yc) * bytes, yr, yc, x + (i * xr + j * xc) * bytes, xr, xc);
 }
 
 void fg_copy_strided(int ndim, const int64_t *dim, size_t itemsize, void *y, const int64_t *y_stride,
                      const void *x, const int64_t *x_stride)
 {
-    /* Drop axes of length 1 and merge neighbours that one stride describes in both memories. */
+    /* Drop axes of length 1, and merge neighbouring axes that a single stride describes in both memories. */
     int64_t d[FG_MAX_NDIM + 2], ys[FG_MAX_NDIM + 2], xs[FG_MAX_NDIM + 2], at[FG_MAX_NDIM + 2] = {0};
     int n = 0;
     for (int i = 0; i < ndim; i++) {
@@ -292,7 +292,7 @@ void fg_copy_strided(int ndim, const int64_t *dim, size_t itemsize, void *y, con
             n++;
         }
     }
-    while (n < 2) {                             /* at least a plane */
+    while (n < 2) {                             /* put axes of length 1 before, up to a plane */
         for (int i = n; i > 0; i--) {
             d[i] = d[i - 1];
             ys[i] = ys[i - 1];

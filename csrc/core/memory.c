@@ -1,9 +1,9 @@
 /* memory.c: a pool allocator for arrays and nodes, with a free list for each size class.
  *
- * A freed block goes to the free list of its size class and is handed out again while it is still hot:
- * a training loop asks for the same sizes over and over, and fresh pages cost more than the work on them.
- * At most CACHE_LIMIT bytes are kept so; beyond that blocks go back to the system. Blocks are 64-byte
- * aligned. Mutable globals: the pool and the counts.
+ * A freed block goes to the free list of its size class and is handed out again while it is still in a cache: a
+ * training loop asks for the same sizes over and over, and fresh pages cost more than the work on them. Free lists hold
+ * at most CACHE_LIMIT bytes; other blocks go back to the system. Blocks are 64-byte aligned. Mutable globals: the pool
+ * and the counts.
  */
 #define _ISOC11_SOURCE
 #include "core/debug.h"
@@ -18,7 +18,7 @@
 
 typedef struct block { struct block *next; } block;
 
-/* Up to 1 KiB a class each 64 bytes, above that four a power of two. */
+/* Size classes: up to 1 KiB one for each 64 bytes, above that four between powers of two. */
 enum { SMALL_CLASSES = 16, N_CLASSES = SMALL_CLASSES + 4 * 16 };
 static block *free_blocks[N_CLASSES];
 
@@ -26,7 +26,7 @@ fg_counts fg_live;
 
 static size_t aligned(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 
-/* The class of a request of `bytes`, and what a block of that class holds; -1 and `bytes` if it is not cached. */
+/* The class of a request of `bytes`, and the size of its blocks; -1 and `bytes`: too large for the pool. */
 static int size_class(size_t bytes, size_t *capacity)
 {
     if (bytes <= SMALL_CLASSES * ALIGNMENT) {

@@ -2,12 +2,12 @@
  *
  * The file includes itself: once per dtype for the loops, and once more per dtype for the table.
  *
- * An element's result must not depend on where it stands, yet a compiler is free to contract a * b + c to one
- * rounding in a vector body and not in its scalar remainder, or not where a factor has left the loop. So the
- * loops of the _FN rows only ever see whole vectors (STEP elements) at stride 1: run() repeats a stride-0
- * operand into a block and carries the tail through a padded vector. A single element is a vector of its own, which
- * never leaves the registers. The plain rows contain no sum of inexact products, so they are ordinary loops, as are
- * those of functions of the C library, which are not vectorised.
+ * An element's result must not depend on its index, yet a compiler is free to contract a * b + c to one rounding in a
+ * vector body and not in its scalar remainder, or not where a factor has been moved out of the loop. So the loops of
+ * the _FN rows only ever get whole vectors (STEP elements) at stride 1: run() repeats a stride-0 operand into a block,
+ * and pads the tail to a vector. A single element is a vector of its own, which stays in registers. The plain rows
+ * contain no sum of inexact products, so they are ordinary loops, as are those of functions of the C library, which are
+ * not vectorised.
  */
 #if !defined T
 #include "kernels.h"
@@ -124,26 +124,27 @@ static T FN(minus_sin_huge)(T x) { return -VM(sin_huge)(x); }
 #define STEP ((int64_t)(64 / sizeof(T)))
 #define UNIT(name) (IS_LIBM(name) ? 1 : STEP)
 
-/* An element alone takes the first of LANES lanes, zeros the others. Were all lanes equal, or did they differ by a
- * condition on their place, the compiler would do with a scalar. */
+/* A single element is the first of LANES lanes; the others are zeros. If all lanes were equal, or if they differed by a
+ * condition on their index, the compiler would compute a scalar, whose rounding may differ. */
 #define LANES (16 / sizeof(T))
 static const BITS FN(first)[LANES] = {~(BITS)0};
 #define ALONE(v) VM(float)(VM(bits)(v) & FN(first)[i])
 
-/* The first n elements of x, n <= STEP, and zeros; none of a missing operand. A constant count under a condition
- * becomes one masked move, from which a vector load can be served at once. */
+/* padded = the first n elements of x, n <= STEP, and zeros; nothing for a missing operand. A loop of a constant count
+ * with a condition becomes one masked move, whose memory a vector load can read without waiting. */
 static inline void FN(pad)(int n, const T *x, T *padded) {
     if (!x) return;
     SIMD for (int j = 0; j < STEP; j++) padded[j] = j < n ? x[j] : 0;
 }
 
-/* The first n elements of padded. */
+/* x = the first n elements of padded. */
 static inline void FN(cut)(int n, const T *padded, T *x) {
     SIMD for (int j = 0; j < STEP; j++)
         if (j < n) x[j] = padded[j];
 }
 
-/* All strides 1. A missing operand is not used: any address of the right length stands in for it. */
+/* Run a loop of the _FN rows with all strides 1. A missing operand is not used: any memory of its length replaces
+ * it. */
 static NOINLINE void FN(run)(fg_loop *loop, int64_t n, const T *a, const T *b, const T *y, const T *g, T *out) {
     int64_t whole = n & -STEP;
     int rest = (int)(n - whole);
@@ -158,13 +159,13 @@ static NOINLINE void FN(run)(fg_loop *loop, int64_t n, const T *a, const T *b, c
     FN(cut)(rest, padded[4], out + whole);
 }
 
-/* value, at least n times */
+/* y = value, n times, rounded up to whole vectors */
 static inline void FN(repeat)(int64_t n, T value, T *y) {
     for (int64_t i = 0; i < n; i += STEP)
         SIMD for (int j = 0; j < STEP; j++) y[i + j] = value;
 }
 
-/* Any strides. Loops of the C library take any n. */
+/* The same with any strides. A loop of the C library takes any n. */
 static NOINLINE void FN(run_strided)(fg_loop *loop, int is_libm, int64_t n, const T *a, int sa, const T *b, int sb,
                                      const T *y, const T *g, T *out) {
     _Alignas(64) T all_a[BLOCK], all_b[BLOCK];
@@ -181,7 +182,7 @@ static NOINLINE void FN(run_strided)(fg_loop *loop, int is_libm, int64_t n, cons
 
 static inline int FN(is_huge)(const T *x) { return VM(absolute)(*x) > (T)VM_TRIG_LIMIT; }
 
-/* A loop of sin or cos. Where there are huge arguments, value (or the derivative) is taken for them one by one. */
+/* Run a loop of sin or cos. For huge arguments, `value` (the function or its derivative) is called one by one. */
 static void FN(run_huge)(fg_loop *loop, T (*value)(T), int64_t n, const T *x, const T *g, T *out) {
     for (int64_t i = 0; i < n; i += BLOCK) {
         int64_t m = n - i < BLOCK ? n - i : BLOCK;
@@ -196,7 +197,7 @@ static void FN(run_huge)(fg_loop *loop, T (*value)(T), int64_t n, const T *x, co
 
 #define SOME(p) ((p) ? (const T *)(p) : (const T *)some) /* a missing operand is not used: any address will do */
 
-/* An fg_loop: n is one, or a multiple of the unit. The letters of its text stand for an element of each operand. */
+/* An fg_loop: n is 1, or a multiple of the unit. The letters of its text stand for an element of each operand. */
 #define LOOP(name, unit, value)                                                                                \
     LOOP_OF(name##_many, unit, 1, 1, value)                                                                    \
     static void FN(name)(int64_t n, const void *va, const void *vb, const void *vy, const void *vg,            \
@@ -226,7 +227,7 @@ static void FN(run_huge)(fg_loop *loop, T (*value)(T), int64_t n, const T *x, co
             out[i] = value;                                                                                    \
         }                                                                                                      \
     }
-/* Of a plain row, which may also read a single element for all; then n is no single one. */
+/* The loops of a plain row, of which two read a single element of a or b for all n; these are not called with n = 1. */
 #define LOOPS(name, value)                                                                                     \
     LOOP(name##_loop, STEP, value)                                                                             \
     LOOP_OF(name##_one_a, STEP, 0, 1, value)                                                                   \

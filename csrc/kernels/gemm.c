@@ -6,8 +6,8 @@
  * panel of it is copied to the stack. The transpose of C is computed instead where that is less work.
  *
  * Every C element is the sum over k in ascending order within blocks, and of the blocks in ascending order.
- * The blocks depend on k alone, so neither tile nor edge nor transposition shows in the bits. Not so in `rows`, for a
- * matrix and a vector, which reads both along k as they lie.
+ * The blocks depend on k alone, so that the bits do not depend on tiles, edges or transposition. This does not hold for
+ * `rows`, for a matrix and a vector, which sums along k in the lanes of vectors.
  */
 #ifndef REAL
 
@@ -190,7 +190,7 @@ static void NAME(copy_panel)(int64_t k, int64_t columns, const REAL *b, int64_t 
     }
 }
 
-/* The same for a transposed B, element (p, j) at b[j * ldb + p]: W by W blocks are turned in registers. */
+/* The same for a transposed B, element (p, j) at b[j * ldb + p]: W by W blocks are transposed in registers. */
 static void NAME(transpose_panel)(int64_t k, int64_t columns, const REAL *b, int64_t ldb, REAL *y, int64_t ldy)
 {
     for (int64_t j = 0; j < columns; j += W)
@@ -240,7 +240,7 @@ static void NAME(finish)(int64_t rows, int64_t columns, const REAL *tile, int64_
     }
 }
 
-/* Of 2 n vectors n: two are added up by halves, interleaved. */
+/* Fold 2 n vectors to n: of each pair the two halves are added, and the results interleaved. */
 INLINE void NAME(fold)(VECTOR *r, const int n)
 {
     if (2 * n <= W)
@@ -248,7 +248,8 @@ INLINE void NAME(fold)(VECTOR *r, const int n)
             r[j] = SHUFFLE(r[j], r[j + n], PAIRS(0, W)) + SHUFFLE(r[j], r[j + n], PAIRS(W / 2, W));
 }
 
-/* The products of W rows with x: of each in the lanes of an accumulator, which are added up at last. */
+/* The products of W rows with x. Each is summed in the lanes of an accumulator of its own; the lanes are added at the
+ * end. */
 INLINE VECTOR NAME(row_products)(int64_t k, const REAL *a, const REAL *x)
 {
     enum { GROUP = LESSER(W, 8) };              /* rows at a time: their addresses stay in registers, too */
@@ -281,7 +282,7 @@ static void NAME(rows)(int64_t m, int64_t k, const void *a_, const void *x, int 
         VECTOR v = NAME(row_products)(k, a + i * k, x);
         STORE(y + i, beta ? v + LOAD(y + i) : v);
     }
-    if (i < m)                                  /* the last W rows, of which some are done */
+    if (i < m)                                  /* the last W rows, some of which are computed already */
         STORE(last, NAME(row_products)(k, a + (m - W) * k, x));
     for (; i < m; i++) y[i] = last[i - (m - W)] + (beta ? y[i] : 0);
 }
@@ -358,10 +359,10 @@ static void NAME(gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const vo
     }
 
 #define SWAP(type, x, y) do { type swap_ = x; x = y; y = swap_; } while (0)
-    /* In vector operations: the tiles, turning an operand (2 elements each), and scattering a transposed C. */
+    /* Costs in vector operations: the tiles, transposing an operand (2 elements each), scattering a transposed C. */
     const int64_t as_is = k * (m * QUOTIENT_UP(n, W) + (b_col == 1 ? 0 : n / 2));
-    const int64_t turned = k * (n * QUOTIENT_UP(m, W) + (a_row == 1 ? 0 : m / 2)) + (ldc == 1 ? 0 : m * n);
-    if (turned < as_is) { /* C^T = B^T A^T */
+    const int64_t transposed = k * (n * QUOTIENT_UP(m, W) + (a_row == 1 ? 0 : m / 2)) + (ldc == 1 ? 0 : m * n);
+    if (transposed < as_is) { /* C^T = B^T A^T */
         SWAP(int64_t, m, n);
         SWAP(const REAL *, a, b);
         SWAP(int64_t, a_row, b_col);
@@ -371,7 +372,7 @@ static void NAME(gemm)(int ta, int tb, int64_t m, int64_t n, int64_t k, const vo
 #undef SWAP
 
     _Alignas(64) REAL panel[K_BLOCK * V_MAX * W], edge[R_MAX * V_MAX * W];
-    /* Blocks, panels and tiles of nearly equal size: no thin rest runs below its share of the machine. */
+    /* Blocks, panels and tiles have nearly equal sizes, because a thin rest would be slow for its size. */
     const int64_t depth = EVEN_SHARE(k, K_BLOCK), height = EVEN_SHARE(m, R_MAX);
     const int64_t width = W * EVEN_SHARE(QUOTIENT_UP(n, W), V_MAX);
     for (int64_t p = 0; p < k; p += depth)

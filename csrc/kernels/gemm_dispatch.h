@@ -1,4 +1,5 @@
-/* gemm_dispatch.h: matrix products by whichever kernel is fastest for their size: what ops/matmul.c and programs call. */
+/* gemm_dispatch.h: matrix products by whichever kernel is fastest for their size: what ops/matmul.c and programs
+ * call. */
 #ifndef FG_GEMM_DISPATCH_H
 #define FG_GEMM_DISPATCH_H
 

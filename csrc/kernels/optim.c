@@ -30,17 +30,19 @@ enum { CHUNK = 1024 }; /* elements between two looks at whether a value that is 
 #define SQRT sqrt
 #include "optim.c"
 
-const fg_optim_kernels FG_TABLE(fg_optim)[2] = {{sgd_f32, adam_f32, all_finite_f32}, {sgd_f64, adam_f64, all_finite_f64}};
+const fg_optim_kernels FG_TABLE(fg_optim)[2] = {{sgd_f32, adam_f32, all_finite_f32},
+                                                {sgd_f64, adam_f64, all_finite_f64}};
 
 #else /* ---- once per dtype ---- */
 
-/* Without a branch in the loop: the flags are constants wherever this is inlined. */
+/* The flags are constants wherever this is inlined, so that the loop has no branch. */
 INLINE void NAME(sgd_loop)(int64_t n, REAL *p, const REAL *g, REAL *buf, REAL lr, REAL momentum, REAL undamped,
-                           REAL weight_decay, int decayed, int nesterov, const int moving, const int first)
+                           REAL weight_decay, int decayed, int nesterov, const int has_momentum,
+                           const int first)
 {
     SIMD for (int64_t i = 0; i < n; i++) {
         REAL d = decayed ? g[i] + weight_decay * p[i] : g[i];
-        if (moving) {
+        if (has_momentum) {
             const REAL b = first ? d : momentum * buf[i] + undamped * d;
             buf[i] = b;
             d = nesterov ? d + momentum * b : b;
@@ -52,9 +54,9 @@ INLINE void NAME(sgd_loop)(int64_t n, REAL *p, const REAL *g, REAL *buf, REAL lr
 static void NAME(sgd)(int64_t n, void *p, const void *g, void *buf, double lr, double momentum,
                       double dampening, double weight_decay, int nesterov, int first)
 {
-#define LOOP(moving, first)                                                                                  \
+#define LOOP(has_momentum, first)                                                                            \
     NAME(sgd_loop)(n, p, g, buf, (REAL)lr, (REAL)momentum, (REAL)(1 - dampening), (REAL)weight_decay,         \
-                   weight_decay != 0, nesterov, moving, first)
+                   weight_decay != 0, nesterov, has_momentum, first)
     if (momentum == 0) LOOP(0, 0);
     else if (first) LOOP(1, 1);
     else LOOP(1, 0);

@@ -35,7 +35,7 @@ typedef double doubles __attribute__((vector_size(BYTES)));
 typedef int32_t integers __attribute__((vector_size(BYTES)));
 typedef float floats __attribute__((vector_size(BYTES)));
 
-/* The blocks of a vector of counters in one stream; words 0 and 1 joined, and 2 and 3. */
+/* The blocks of a vector of counters in one stream: half[0] has words 0 and 1 of each, half[1] words 2 and 3. */
 INLINE void blocks(const uint64_t *state, words counter, words half[2])
 {
     const words zero = {0}, m0 = zero + 0xD2511F53, m1 = zero + 0xCD9E8D57;

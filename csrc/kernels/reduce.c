@@ -1,11 +1,11 @@
 /* reduce.c: sums, running sums, extrema and the softmax family.
  *
- * A reduction keeps as many partial results as lanes and joins whole sets of lanes, which vectorises without
- * reassociating: a row is folded as a matrix LANES wide (NARROW, if it is shorter), a matrix of few columns as
- * one of several rows side by side, and rows too short even for NARROW are turned, so that neighbouring lanes
- * hold neighbouring rows. A lane adds few elements in turn, then lanes and longer stretches are added as a tree.
- * All of that depends on the shape alone: plain sums have the same bits with every instruction set. Halving a long
- * stretch is a recursion, no deeper than the logarithm of its length.
+ * A reduction keeps a fixed number of partial results, the lanes, and combines whole sets of lanes, which vectorises
+ * without reassociating. A row is folded as a matrix LANES wide (NARROW, if it is shorter); a matrix of few columns as
+ * one with several rows side by side; rows too short even for NARROW are transposed, so that neighbouring lanes hold
+ * neighbouring rows. A lane adds few elements in turn; lanes, and halves of a long row, are added pairwise, as a tree.
+ * All of this depends on the shape alone, so that sums have the same bits with every instruction set. Halving a long
+ * row is a recursion, no deeper than the logarithm of its length.
  *
  * Loops carry `omp simd` where an output may be the very memory of an input: each element is read before it
  * is written, and without the promise the compiler would take its scalar path then.
@@ -19,13 +19,13 @@
 
 enum {
     LANES = FG_SUM_LANES, /* width of a folded row of at least so many elements */
-    NARROW = 16,  /* width of a folded shorter row; rows shorter than this are turned */
+    NARROW = 16,  /* width of a folded shorter row; rows shorter than this are transposed */
     GROUP = 64,   /* short rows handled together */
     CHUNK = 1024, /* elements of such a group, or of a part of a long row, to stay in the first-level cache */
-    LEAF = FG_SUM_LEAF / LANES, /* additions to a set of lanes in turn; longer stretches are halved */
+    LEAF = FG_SUM_LEAF / LANES, /* additions to a set of lanes in turn; longer rows are halved */
     STRIP = 128,  /* columns of a wide matrix folded at once */
 };
-enum { SUM, DOT, MAX, MIN, TOP }; /* TOP is MAX where a nan may get lost */
+enum { SUM, DOT, MAX, MIN, TOP }; /* TOP is a faster MAX that may ignore a nan */
 
 #define INLINE static inline __attribute__((always_inline))
 #ifdef __clang__
@@ -85,8 +85,8 @@ INLINE REAL NAME(join)(const int kind, REAL a, REAL b)
 }
 #define JOIN(a, b) NAME(join)(kind, a, b)
 
-/* One row of n >= width elements, of their products with z for DOT. What whole lanes leave over is read with
- * the last `width` elements of the row; those already summed count as -0 then. */
+/* Fold one row of n >= width elements, for DOT of their products with z. The rest that does not fill a set of lanes is
+ * read with the last `width` elements of the row; those that are summed already count as -0. */
 INLINE REAL NAME(fold_lanes)(const int kind, const int width, int64_t n, const REAL *x, const REAL *z)
 {
 #define ITEM(i) (kind == DOT ? x[i] * z[i] : x[i])
@@ -104,7 +104,7 @@ INLINE REAL NAME(fold_lanes)(const int kind, const int width, int64_t n, const R
 #undef ITEM
 }
 
-/* Apart from the recursion below, inside which the compiler would keep the lanes in memory. */
+/* Functions of their own, because inside the recursion below the compiler would keep the lanes in memory. */
 #define FOLD_ROW(kind)                                                                                     \
     ONCE REAL NAME(fold_row_##kind)(int64_t n, const REAL *x, const REAL *z)                               \
     {                                                                                                      \
@@ -118,7 +118,7 @@ FOLD_ROW(MIN)
 FOLD_ROW(TOP)
 #undef FOLD_ROW
 
-/* One row of n >= NARROW elements; sums of many by halves. */
+/* Fold one row of n >= NARROW elements; sums of long rows by halves. */
 ONCE REAL NAME(fold_row)(int kind, int64_t n, const REAL *x, const REAL *z)
 {
     if (kind == MAX) return NAME(fold_row_MAX)(n, x, z);
@@ -130,7 +130,7 @@ ONCE REAL NAME(fold_row)(int kind, int64_t n, const REAL *x, const REAL *z)
     return lower + NAME(fold_row)(kind, n - half, x + half, z + half);
 }
 
-/* y[c] = x[0][c] joined with x[1][c] and so on, behind y[c] if `go_on`; rows >= 1, ld elements apart. */
+/* y[c] = x[0][c] joined with x[1][c] and so on, after the present y[c] if `go_on`; rows >= 1, ld elements apart. */
 INLINE void NAME(fold_down)(const int kind, int go_on, int64_t rows, int64_t width, int64_t ld, const REAL *x, REAL *y)
 {
 #define PAIR(i) JOIN(x[(i) * ld + c], x[(i + 1) * ld + c])
@@ -151,7 +151,7 @@ INLINE void NAME(fold_down)(const int kind, int go_on, int64_t rows, int64_t wid
 #undef EIGHT
 }
 
-/* The same, sums of many rows by halves; width <= STRIP. */
+/* The same, with sums of many rows by halves; width <= STRIP. */
 ONCE void NAME(fold_strip)(int kind, int64_t rows, int64_t width, int64_t ld, const REAL *x, REAL *y)
 {
     if (kind == MAX || kind == TOP) {
@@ -170,14 +170,15 @@ ONCE void NAME(fold_strip)(int kind, int64_t rows, int64_t width, int64_t ld, co
 }
 #undef JOIN
 
-/* x[n][cols]. A matrix of few columns is folded as one of `abreast` rows side by side, then those are folded. */
+/* Fold x[n][cols] along its rows. A matrix of few columns is folded as one with `abreast` rows side by side, then these
+ * are folded. */
 ONCE void NAME(fold_cols)(int kind, int64_t n, int64_t cols, const REAL *x, REAL *y)
 {
     const int64_t abreast = cols > 0 ? LESSER(LANES / cols, n) : 0, rows = abreast ? n / abreast : 0;
     if (cols == 1 && n >= NARROW) {
         *y = NAME(fold_row)(kind, n, x, x);
     } else if (abreast > 1) {
-        REAL lane[2 * LANES]; /* and the rows left over below them */
+        REAL lane[2 * LANES]; /* the lanes, followed by the rows that do not fill a set of them */
         int64_t wide = abreast * cols, rest = (n - rows * abreast) * cols;
         NAME(fold_strip)(kind, rows, wide, wide, x, lane);
         memcpy(lane + wide, x + rows * wide, (size_t)rest * sizeof(REAL));
@@ -188,13 +189,14 @@ ONCE void NAME(fold_cols)(int kind, int64_t n, int64_t cols, const REAL *x, REAL
     }
 }
 
-/* Rows are handled in groups that stay in the first-level cache; a row longer than CHUNK is a group. */
+/* For each group of rows [i, i + group) that fits the first-level cache; a row longer than CHUNK is a group of its
+ * own. */
 #define FOR_GROUPS(i, group, rows, n)              \
     for (int64_t i = 0, most_ = LESSER(GROUP, CHUNK / (n) + (CHUNK < (n))), group; \
          group = LESSER(most_, (rows) - i), i < (rows); i += group)
 
 /* t[j][r] = x[r][j] */
-ONCE void NAME(turn)(int64_t rows, int64_t n, const REAL *x, REAL *t)
+ONCE void NAME(transpose)(int64_t rows, int64_t n, const REAL *x, REAL *t)
 {
     for (int64_t r = 0; r < rows; r++)
         UNROLL for (int64_t j = 0; j < n; j++) t[j * rows + r] = x[r * n + j];
@@ -204,7 +206,7 @@ ONCE void NAME(fold_group)(int kind, int64_t group, int64_t n, const REAL *x, RE
 {
     if (n < NARROW) {
         REAL t[GROUP * NARROW];
-        NAME(turn)(group, n, x, t);
+        NAME(transpose)(group, n, x, t);
         NAME(fold_strip)(kind, n, group, group, t, y);
     } else {
         for (int64_t r = 0; r < group; r++) y[r] = NAME(fold_row)(kind, n, x + r * n, x);
@@ -222,7 +224,7 @@ static void NAME(sum_rows)(int64_t rows, int64_t n, const void *x_, void *y_)
     const REAL *x = x_;
     REAL *y = y_;
     if (n == 0) NAME(fill)(rows, 0, y);
-    else if (rows == 1 && n < NARROW) {         /* what follows comes to this, too */
+    else if (rows == 1 && n < NARROW) {         /* a shortcut: fold_group does the same */
         REAL sum;
         NAME(fold_down)(SUM, 0, n, 1, 1, x, &sum);
         *y = sum;
@@ -249,7 +251,8 @@ static void NAME(add_cols)(int64_t n, int64_t cols, const void *x_, void *y_)
         NAME(fold_down)(SUM, 1, n, LESSER(STRIP, cols - c), cols, x + c, y + c);
 }
 
-/* Running sums of rows of n, side by side: an addition has to wait for the one before it in its row alone. */
+/* Cumulative sums of several rows of n side by side, because an addition waits for the one before it in its own row
+ * only. */
 INLINE void NAME(run_on)(const int rows, int64_t n, int64_t step, const REAL *x, REAL *y)
 {
     REAL sum[4] = {-(REAL)0, -(REAL)0, -(REAL)0, -(REAL)0};
@@ -315,7 +318,7 @@ static void NAME(extremum_vjp_rows)(int64_t rows, int64_t n, const void *x_, con
 
 /* ---- softmax family ---------------------------------------------------------------------------------- */
 
-/* exp(x) for x <= 0, or nan; results near or below the smallest normal number are 0. Half the work of vm_exp. */
+/* exp(x) for x <= 0 or nan; a result near or below the smallest normal number is 0. Half the work of vm_exp. */
 INLINE REAL NAME(decay)(REAL x)
 {
     const REAL t = x * (REAL)VM_LOG2E + ROUND, n = t - ROUND;
@@ -324,7 +327,8 @@ INLINE REAL NAME(decay)(REAL x)
     return x < DECAYED ? 0 : y;
 }
 
-/* Sum of exp(x - shift) over a row of n >= NARROW elements, which are kept in e unless that is NULL. */
+/* The sum of exp(x - shift) over a row of n >= NARROW elements; the exponentials are stored in e unless that is
+ * NULL. */
 static REAL NAME(exp_sum)(int64_t n, const REAL *x, REAL shift, REAL *e)
 {
     if (n > CHUNK) {
@@ -369,7 +373,7 @@ ONCE void NAME(softmax_group)(int64_t group, int64_t n, const REAL *x, REAL *shi
         SIMD for (int64_t j = 0; j < group * n; j++) e[j] = NAME(decay)(e[j]);
         NAME(fold_group)(SUM, group, n, e, total);
     } else {
-        NAME(turn)(group, n, x, e);
+        NAME(transpose)(group, n, x, e);
         NAME(fold_strip)(TOP, n, group, group, e, shift);
         for (int64_t j = 0; j < n; j++)
             SIMD for (int64_t r = 0; r < group; r++) e[j * group + r] -= shift[r];
@@ -378,7 +382,7 @@ ONCE void NAME(softmax_group)(int64_t group, int64_t n, const REAL *x, REAL *shi
         for (int64_t r = 0; r < group && g; r++)
             for (int64_t j = 0; j < n; j++) y[r * n + j] = e[j * group + r];
     }
-    for (int64_t r = 0; r < group && !g; r++) /* total is nan there; now for a nan that TOP has lost */
+    for (int64_t r = 0; r < group && !g; r++) /* a shift that is not finite: TOP may have ignored a nan, MAX does not */
         if (shift[r] - shift[r] != 0 && n >= NARROW) shift[r] = NAME(fold_row)(MAX, n, x + r * n, x);
     for (int64_t r = 0; r < group && g; r++) {
         /* For the gradient of a sum of exponentials, what is 0 beside an infinite element is so by any scale. */
@@ -396,7 +400,7 @@ static void NAME(softmax_rows)(int64_t rows, int64_t n, const void *x_, void *y_
 
 static void NAME(logsumexp_vjp_rows)(int64_t rows, int64_t n, const void *x_, const void *g_, void *gx_)
 {
-    /* The softmax anew from x is as fast as exp(x - y), and exact where y is large. */
+    /* To compute the softmax again from x is as fast as exp(x - y), and exact where y is large. */
     const REAL *x = x_, *g = g_;
     REAL *gx = gx_, shift[GROUP], total[GROUP];
     FOR_GROUPS(i, group, rows, n) NAME(softmax_group)(group, n, x + i * n, shift, total, g + i, 1, gx + i * n);
@@ -451,7 +455,8 @@ static void NAME(cross_entropy_rows)(int64_t rows, int64_t n, const void *x_, co
     REAL *y = y_, shift[GROUP], total[GROUP];
     FOR_GROUPS(i, group, rows, n) {
         NAME(softmax_group)(group, n, x + i * n, shift, total, NULL, 0, NULL);
-        /* Differences before the logarithm: a sure and right prediction has a loss near 0, not near shift. */
+        /* The difference is taken before the logarithm is added: the loss of a confident, correct prediction is near 0,
+         * where a sum with the shift would lose its digits. */
         for (int64_t r = 0; r < group; r++) shift[r] -= x[(i + r) * n + label[i + r]];
         SIMD for (int64_t r = 0; r < group; r++) y[i + r] = NAME(plus_log)(shift[r], total[r]);
     }

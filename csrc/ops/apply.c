@@ -12,7 +12,7 @@ int fg_not_float(const char *name, const fg_array *x)
     return fg_fail(FG_BAD_TYPE, "%s: expected float32 or float64, got %s", name, fg_dtype_name(x->dtype));
 }
 
-/* The last step of every op: hand out the result, on the tape if it belongs there. */
+/* The end of every operation: record it and append it to the trace where that is due, and hand out the result. */
 static int finish(const fg_call *call, fg_array *y, fg_tensor *out)
 {
     fg_tensor result = {y, NULL};
@@ -38,7 +38,8 @@ int fg_unary(int op, fg_tensor x, fg_tensor *out)
     return finish(&(fg_call){.op = op, .n_in = 1, .in = &x}, y, out);
 }
 
-/* Bring the narrower of two float operands to the other's dtype, on the tape. */
+/* Cast the float32 one of two float operands to the float64 of the other, on the tape: *owned is the result, or
+ * empty. */
 static int promote(const char *name, fg_tensor *a, fg_tensor *b, fg_tensor *owned)
 {
     *owned = (fg_tensor){0};
@@ -91,7 +92,7 @@ int fg_apply(int op, int n_in, const fg_tensor *in, int n_attr, const int64_t *a
         dtype = n_in ? in[0].array->dtype : 0;
         if ((status = fg_ops[op].shape(&call, &shape, &dtype)))
             return status;
-    } else {                                    /* a vjp kernel: its result is like the cotangent */
+    } else {                                    /* a vjp kernel: as the cotangent, which is the last input */
         dtype = in[n_in - 1].array->dtype;
         shape = fg_shape_ref(in[n_in - 1].array->shape);
     }

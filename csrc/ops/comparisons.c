@@ -34,14 +34,14 @@ COMPARE(not_equal, FG_NOT_EQUAL)
     int fg_##name##_shape(const fg_call *c, fg_shape **y, int *dtype) { return truth_shape(c, y, dtype); }    \
     int fg_##name##_run(const fg_call *c, fg_array *y)                                                        \
     {                                                                                                         \
-        broadcast_iterator it;                                                                                               \
+        broadcast_iterator it;                                                                                \
         uint8_t *to = y->data;                                                                                \
-        broadcast_start(&it, y->shape, 2, (fg_array *[]){c->in[0].array, c->in[1].array});                          \
-        for (int64_t r = 0; r < it.runs; r++, broadcast_next(&it)) {                                                 \
-            const uint8_t *a = (const uint8_t *)c->in[0].array->data + it.at[0];                               \
-            const uint8_t *b = (const uint8_t *)c->in[1].array->data + it.at[1];                               \
-            for (int64_t i = 0; i < it.length; i++)                                                            \
-                *to++ = a[i * it.run_stride[0]] operation b[i * it.run_stride[1]];                                      \
+        broadcast_start(&it, y->shape, 2, (fg_array *[]){c->in[0].array, c->in[1].array});                    \
+        for (int64_t r = 0; r < it.runs; r++, broadcast_next(&it)) {                                          \
+            const uint8_t *a = (const uint8_t *)c->in[0].array->data + it.at[0];                              \
+            const uint8_t *b = (const uint8_t *)c->in[1].array->data + it.at[1];                              \
+            for (int64_t i = 0; i < it.length; i++)                                                           \
+                *to++ = a[i * it.run_stride[0]] operation b[i * it.run_stride[1]];                            \
         }                                                                                                     \
         return FG_OK;                                                                                         \
     }
@@ -69,8 +69,8 @@ int fg_where_run(const fg_call *c, fg_array *y)
     broadcast_start(&it, y->shape, 3, (fg_array *[]){condition, a, b});
     for (int64_t r = 0; r < it.runs; r++, broadcast_next(&it))
         kernels(y->dtype)->where(it.length, (const uint8_t *)condition->data + it.at[0], it.run_stride[0],
-                                 AT(a, it.at[1], itemsize), it.run_stride[1], AT(b, it.at[2], itemsize), it.run_stride[2],
-                                 AT(y, r * it.length, itemsize));
+                                 AT(a, it.at[1], itemsize), it.run_stride[1], AT(b, it.at[2], itemsize),
+                                 it.run_stride[2], AT(y, r * it.length, itemsize));
     return FG_OK;
 }
 

@@ -1,4 +1,6 @@
-/* host_call.c: the operation `numpy`, whose work the caller does: what integers and booleans need has no kernels here. */
+/* host_call.c: the operation `numpy`: a call back to the caller, who computes it, because integers and booleans have no
+ * kernels here.
+ */
 #include "fastgrad.h"
 
 int fg_numpy_shape(const fg_call *c, fg_shape **shape, int *dtype)

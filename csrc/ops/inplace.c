@@ -41,10 +41,10 @@ int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
             return status;
         b = owned;
     }
-    int recorded = fg_tracing && (fg_trace_here() || fg_traced(x) || fg_traced(b.array));
-    if (fg_array_is_private(x) && !recorded) {  /* a recording knows values, not memory */
-        /* The node saves what it needs of x at its present version, then the change counts the version up: if
-         * anybody's derivative names the old value, the backward pass finds out. */
+    int traced = fg_tracing && (fg_trace_here() || fg_traced(x) || fg_traced(b.array));
+    if (fg_array_is_private(x) && !traced) {    /* a trace consists of values, which do not change: a new one there */
+        /* The node saves what it needs of x at its present version; then the change increments the version, so that a
+         * backward pass whose derivative names the old value finds out. */
         fg_tensor y = {x, NULL}, in[2] = {*a, b};
         fg_array *copy = NULL;
         if (overlap(x, b.array)) {              /* b is read while x is written */
@@ -62,7 +62,7 @@ int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
             fg_array_changed(x);
             if (y.node && y.node->saved == x)
                 y.node->version = fg_array_version(x);
-            else if (y.node && y.node->saved)   /* a copy of memory that others may write, made before the change */
+            else if (y.node && y.node->saved)   /* a copy, made before the change, of memory that others may write */
                 memcpy(y.node->saved->data, x->data, (size_t)x->shape->size * fg_itemsize(x->dtype));
             if (fg_grad_enabled) {
                 fg_node_unref(a->node);
@@ -78,7 +78,7 @@ int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
                 fg_node_unref(a->node);
                 a->node = y.node;
             }
-            fg_array_unref(x);                  /* last: it may run code of x's owner, which may look at a */
+            fg_array_unref(x);                  /* last, because it may run code of x's owner, which may read a */
         }
     }
     fg_tensor_unref(owned);

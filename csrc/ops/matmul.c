@@ -53,7 +53,8 @@ static int run_stacks(const fg_call *c, fg_array *y, fg_gemm_backend by, int64_t
 {
     const fg_array *a = c->in[0].array, *b = c->in[1].array;
     int ta = (int)c->attr[0], tb = (int)c->attr[1], ndim = y->shape->ndim;
-    /* Of each operand, how many elements apart its matrices are along each axis of the stack; 0 where it is broadcast. */
+    /* Of each operand, how many elements apart its matrices are along each axis of the stack; 0 where it is
+     * broadcast. */
     int64_t stride[2][FG_MAX_NDIM], index[FG_MAX_NDIM] = {0}, at[2] = {0, 0}, extent[2] = {m * k, k * n};
     for (int i = ndim - 3; i >= 0; i--)
         for (int j = 0; j < 2; j++) {

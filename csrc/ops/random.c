@@ -1,8 +1,8 @@
-/* random.c: draws of random numbers, the only operation that changes what it reads.
+/* random.c: draws of random numbers, the only operation that changes its input.
  *
- * A generator's state is an array of FG_RANDOM_WORDS uint64 that draws advance (fg_array.live). A draw takes whole
- * chunks of the stream, so that it begins the same wherever in a program it stands. While a function is recorded its
- * draws are noted and take nothing: the replay that follows takes the numbers which an eager run would have had.
+ * A generator's state is an array of FG_RANDOM_WORDS uint64 that draws advance (fg_array.is_rng_state). A draw takes
+ * whole chunks of the stream, so that each draw starts at the beginning of a chunk. While a function is traced, its
+ * draws do not advance the state: the replay that follows draws the numbers of an eager run.
  */
 #include "program.h"
 
@@ -15,7 +15,7 @@ int fg_random_shape(const fg_call *c, fg_shape **shape, int *dtype)
     return fg_shape_made(fg_shape_new(c->n_attr - 3, c->attr + 3), shape);
 }
 
-/* Doubles uniform in [0, 1) become integers from low to low + count - 1, in their place. */
+/* Doubles uniform in [0, 1) become integers from low to low + count - 1, in the same memory. */
 static void scale(int64_t n, int64_t low, int64_t count, void *y_)
 {
     char *y = y_;
@@ -34,7 +34,7 @@ int fg_random_run(const fg_call *c, fg_array *y)
     uint64_t blocks = (bytes + FG_RANDOM_CHUNK_BYTES - 1) / FG_RANDOM_CHUNK_BYTES * FG_RANDOM_CHUNK;
     if (fg_trace_here())
         blocks = 0;
-    /* In one step, so that two threads never draw the same numbers, should a program run without the lock. */
+    /* Atomic, so that two threads never draw the same numbers where a program runs without the caller's lock. */
     uint64_t position = atomic_fetch_add((_Atomic uint64_t *)&state[FG_RANDOM_POSITION], blocks);
     fg_kernels[FG_IS_FLOAT(y->dtype) ? y->dtype : FG_FLOAT64].random->uniform(y->shape->size, state, position, y->data);
     if (!FG_IS_FLOAT(y->dtype))

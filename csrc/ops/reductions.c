@@ -29,11 +29,11 @@ typedef struct {
     void (*cols)(int64_t n, int64_t cols, const void *x, void *y);
 } reducer;
 
-/* Reduce neighbouring axes at a time, from the last group to the first; between groups the partial result
- * lies in an array of its own. Axes of length 1 join any group. */
+/* Reduce one group of neighbouring axes at a time, from the last group to the first; between groups the partial result
+ * is in an array of its own. Axes of length 1 belong to any group. */
 static int reduce(reducer kernel, const fg_call *c, fg_array *y)
 {
-    if (y->shape->size == 1 && c->in[0].array->shape->size > 1) {      /* what follows comes to this, too */
+    if (y->shape->size == 1 && c->in[0].array->shape->size > 1) {      /* a shortcut: the loop below does the same */
         kernel.rows(1, c->in[0].array->shape->size, c->in[0].array->data, y->data);
         return FG_OK;
     }
@@ -181,12 +181,12 @@ static int extremum_shape(const fg_call *c, fg_shape **shape)
     const fg_shape *x = c->in[0].array->shape;
     for (int i = 0; i < x->ndim; i++)
         if (reduced(c->attr, i) && x->dim[i] == 0)
-            return fg_fail(FG_BAD_VALUE, "%s: axis %d has length 0, and nothing has no %s",
+            return fg_fail(FG_BAD_VALUE, "%s: axis %d has length 0, but a %s needs at least one element",
                            fg_ops[c->op].name, i, c->op == FG_OP_max ? "maximum" : "minimum");
     return reduction_shape(c, shape);
 }
 
-/* The tied elements of a row share its cotangent. Rows are had by moving the reduced axes to the end. */
+/* The tied elements of a row share its cotangent. A transpose makes rows: it moves the reduced axes to the end. */
 static int extremum_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     fg_tensor x, y, moved, back;
@@ -246,7 +246,7 @@ static int rows_shape(const fg_call *c, fg_shape **shape, int drop_last)
     return fg_shape_made(drop_last ? fg_shape_new(x->ndim - 1, x->dim) : fg_shape_ref(x), shape);
 }
 
-/* The kernels of vjp rules give a cotangent shaped like their first input. */
+/* The result of an adjoint kernel is a cotangent of its first input, so it has that shape. */
 #define ADJOINT(name)                                                                                         \
     int fg_##name##_adjoint_shape(const fg_call *c, fg_shape **shape, int *dtype)                             \
     {                                                                                                         \

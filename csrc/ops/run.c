@@ -1,5 +1,5 @@
-/* run.c: the work of elementwise operations and of their vjp kernels, without shapes, tape or trace: what fills a result
- * that is allocated. Programs call these functions by way of the table of operations.
+/* run.c: the work of elementwise operations and of their vjp kernels, without shapes, tape or trace: what fills a
+ * result that is allocated. Programs call these functions by way of the table of operations.
  */
 #include "ops/broadcast.h"
 

@@ -1,8 +1,8 @@
 /* shapes.c: operations that move elements without computing: casts, views, slices, gathers.
  *
- * All are linear, and their adjoints are found among themselves: a slice's is unslice, take's is untake,
- * a broadcast's is a sum. So the vjp rules below are calls of other ops, and differentiable in turn.
- * Tensors are always contiguous: a transpose or a slice copies, once, with fg_copy_strided.
+ * All are linear, and the adjoint of each is another operation: of slice it is unslice, of take untake, of broadcast_to
+ * a sum. So the vjp rules below are calls of operations, and differentiable in turn. Tensors are always contiguous: a
+ * transpose or a slice copies, once, by fg_copy_strided.
  */
 #include "fastgrad.h"
 
@@ -37,7 +37,7 @@ int fg_cast_shape(const fg_call *c, fg_shape **shape, int *dtype)
         ((T *)y)[i] = __VA_ARGS__;                                                                            \
     break;
 
-/* Integers and booleans by way of int64, which holds the bits of them all. */
+/* Integers and booleans are converted by way of int64, which holds the bits of all of them. */
 static void widen(int dtype, int64_t n, const void *x, int64_t *y)
 {
     switch (dtype) {
@@ -203,8 +203,8 @@ int fg_broadcast_to_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 }
 
 /* ---- slice and unslice -------------------------------------------------------------------------------- */
-/* attr holds three numbers an axis: start, step, and the length of the result along it. The Python layer has
- * resolved negative and missing bounds, so that every index start + i step lies within the axis. */
+/* attr holds three numbers for each axis: start, step, and the length of the result along it. The Python layer has
+ * resolved negative and missing bounds, so that every index start + i step is within the axis. */
 static void sliced_strides(const fg_shape *whole, const int64_t *attr, int64_t *stride, int64_t *offset)
 {
     *offset = 0;
@@ -274,7 +274,7 @@ int fg_unslice_run(const fg_call *c, fg_array *y)
     contiguous_strides(x->shape, from);
     char *start = (char *)y->data + offset * (int64_t)itemsize;
     char *end = (char *)y->data + y->shape->size * (int64_t)itemsize;
-    if (x->data == start && x->shape->size) {   /* its place within a program, which it fills without gaps (lower.c) */
+    if (x->data == start && x->shape->size) {   /* in a program: x was computed inside y, as one run (lower.c) */
         char *rest = start + x->shape->size * (int64_t)itemsize;
         memset(y->data, 0, (size_t)(start - (char *)y->data));
         memset(rest, 0, (size_t)(end - rest));
@@ -360,10 +360,12 @@ int fg_concatenate_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 }
 
 /* ---- take and untake ---------------------------------------------------------------------------------- */
-/* attr: the axis, and how many leading axes (before it) the elements and the index share, each part with its own. */
+/* attr: the axis, and how many leading axes, all before it, are batch axes that elements and index share: each batch
+ * has an index of its own. */
 typedef struct { int64_t stack, outer, length, count, inner; } gather;
 
-/* The sizes of the shared axes, of the others before the axis, along it, of the rest of the index, and behind it. */
+/* The number of elements along the shared axes, the other axes before the axis, the axis, the rest of the index, and
+ * the axes after it. */
 static gather gather_sizes(const fg_shape *whole, const int64_t *attr, const fg_shape *index)
 {
     int axis = (int)attr[0], shared = (int)attr[1];
@@ -379,7 +381,7 @@ static gather gather_sizes(const fg_shape *whole, const int64_t *attr, const fg_
     return s;
 }
 
-/* Also on the way back, of which the user knows no other name. */
+/* The message says `take` for untake, too, because that is the name which the user has called. */
 static int index_in_range(int64_t *index, int64_t at, int64_t length)
 {
     int64_t i = *index < 0 ? *index + length : *index;

@@ -1,7 +1,7 @@
 /* compile.c: the compiler from traced instructions to steps that a replay runs: its passes, in order.
  *
- * Every pass keeps the bits of the results: a replay returns what the traced function returned. A pass that fails leaves
- * a program that can only be freed.
+ * Every pass keeps the bits of the results: a replay returns what the traced function returned. A pass that fails
+ * leaves a program that can only be freed.
  */
 #include "program/passes.h"
 #include "program/steps.h"

@@ -1,11 +1,11 @@
-/* describe.c: a program's facts and its printed form: shapes and dtypes of inputs and outputs, a line for each step, the
- * memory and the time that a replay takes.
+/* describe.c: a program's facts and its printed form: shapes and dtypes of inputs and outputs, a line for each step,
+ * the memory and the time that a replay takes.
  */
 #include "program/steps.h"
 
 #include <stdio.h>
 
-/* ---- looking at a program ---------------------------------------------------------------------------------------- */
+
 fg_program_facts fg_program_describe(const fg_program *p)
 {
     int64_t bodies = 0;                         /* the most that those of one step need; steps run in turn */
@@ -37,8 +37,9 @@ int fg_program_in_place(const fg_program *p, int input)
     return 0;
 }
 
+/* ---- the printed form -------------------------------------------------------------------------------------------- */
 #define PRINT(...) at += snprintf(at < size ? text + at : NULL, at < size ? (size_t)(size - at) : 0, __VA_ARGS__)
-/* A view is shown as what it looks into, from which byte on. */
+/* A view is printed as the value whose memory it is part of, and the byte at which it begins. */
 static int print_operand(const fg_program *p, int v, char *text, int at, int size)
 {
     int root = p->buffer[v].root;
@@ -85,6 +86,7 @@ int fg_program_line(const fg_program *p, int i, char *text, int size)
 }
 #undef PRINT
 
+/* ---- the graph of steps ------------------------------------------------------------------------------------------ */
 int fg_program_operand(const fg_program *p, int i, int k)
 {
     const step *s = &p->step[i];

@@ -1,4 +1,10 @@
-/* fuse.c: which steps run together, block by block. */
+/* fuse.c: fusion: elementwise steps of one length become a group, which runs block by block, so that intermediates stay
+ * in the cache.
+ *
+ * A group starts at a flat step and takes later flat steps of the same length, overtaking steps in between where no
+ * value depends on it; sums of what it computes; short steps that it needs are moved before it; and products of
+ * matrices that it reads become its first steps, computed some rows at a time.
+ */
 #include "kernels/gemm_dispatch.h"
 #include "program/passes.h"
 #include "program/steps.h"
@@ -9,13 +15,13 @@
 enum {
     LOOK_AHEAD = 64,            /* steps that a group may overtake */
     WIDEST = 2048,              /* a longer row makes blocks too large for a cache when rows or columns are summed */
-    PRODUCT_BYTES = 1 << 14,    /* of a product at a time, or more ... */
-    PRODUCT_ROWS = 3 * FG_SUM_PART,     /* ... in multiples of so many rows, which are whole tiles of gemm.c, too */
-    LEAST_BLOCKS = 4            /* of a product of fewer it saves no memory to have them one at a time */
+    PRODUCT_BYTES = 1 << 14,    /* a block of a product has at least so many bytes ... */
+    PRODUCT_ROWS = 3 * FG_SUM_PART,     /* ... and a multiple of so many rows, which are whole tiles of gemm.c, too */
+    LEAST_BLOCKS = 4            /* a product of fewer blocks is computed as a whole: blocks would save no memory */
 };
 
-/* While a group is formed: its number in `mine` marks the values that it reads or writes, in `made` those it writes, in
- * `passed` those made by steps that stay behind it. */
+/* The group that is being formed. Its number is written at the roots of values: in `mine` at those that it reads or
+ * writes, in `made` at those that it writes, in `passed` at those that overtaken steps write, which run after it. */
 typedef struct { int number, *mine, *made, *passed; } group;
 
 static int reads_any(const fg_program *p, const step *s, const int *marks, int number)
@@ -34,7 +40,8 @@ static int reads_root(const fg_program *p, const step *s, int root)
     return 0;
 }
 
-/* Does a step that goes over n elements read what the group makes otherwise, so that it may need another block? */
+/* Does a step of n elements read a result of the group other than element by element, so that a block of it may need
+ * elements of another block? */
 static int reads_across(const fg_program *p, const step *s, const group *g, int64_t n)
 {
     for (int i = 0; i < s->n_in; i++)
@@ -61,12 +68,12 @@ static void join(const fg_program *p, const step *s, group *g)
             g->mine[p->buffer[s->in[i]].root] = g->number;
 }
 
-/* How a sum goes over its operand: over all elements, over rows or over columns, and how long the rows are; or RUN. */
+/* What a sum sums: all elements, rows or columns, and the length of the rows; or RUN, where it is none of these. */
 static kind kind_of_sum(const fg_program *p, const step *s, int64_t *width)
 {
     const fg_shape *x = shape_at(p, s->in[0]);
     kind found = SUM_STEP;
-    int started = 0, inside = 0;
+    int started = 0, previous = 0;              /* was the axis after this one summed? */
     *width = 1;
     for (int i = x->ndim - 1; i >= 0; i--) {
         if (x->dim[i] == 1)
@@ -74,32 +81,32 @@ static kind kind_of_sum(const fg_program *p, const step *s, int64_t *width)
         int here = (int)(s->attr[0] >> i & 1);
         if (!started)
             found = here ? ROWS_SUM_STEP : COLS_SUM_STEP;
-        else if (here != inside && here == (found == ROWS_SUM_STEP))
-            return RUN;                         /* a second stretch of summed or of other axes */
+        else if (here != previous && here == (found == ROWS_SUM_STEP))
+            return RUN;                         /* summed and other axes alternate more than once */
         if (here == (found == ROWS_SUM_STEP))
             *width *= x->dim[i];
         started = 1;
-        inside = here;
+        previous = here;
     }
     if (s->n == 1)
         *width = 1;
     return s->n == 1 ? SUM_STEP : *width > WIDEST || (found == COLS_SUM_STEP && *width < FG_SUM_COLS) ? RUN : found;
 }
 
-/* Is a step a sum over something that the group makes, which fits the blocks of the sums already there? Returns its
- * kind, or RUN. */
-static kind kind_of_sink(const fg_program *p, const step *s, const step *first, const group *g, int64_t *width)
+/* The kind of a step that is a sum of something that the group reads or computes, if its blocks fit those of the
+ * group's other sums; else RUN. */
+static kind kind_of_reduction(const fg_program *p, const step *s, const step *first, const group *g, int64_t *width)
 {
     if (s->op != FG_OP_sum || shape_at(p, s->in[0])->size != first->n || !FG_IS_FLOAT(p->buffer[s->y].array.dtype) ||
-        first->reductions == FG_MAX_REDUCTIONS || !reads_any(p, s, g->mine, g->number) || reads_any(p, s, g->passed, g->number) ||
-        reads_across(p, s, g, first->n))
+        first->reductions == FG_MAX_REDUCTIONS || !reads_any(p, s, g->mine, g->number) ||
+        reads_any(p, s, g->passed, g->number) || reads_across(p, s, g, first->n))
         return RUN;
     kind found = kind_of_sum(p, s, width);
     return first->width && first->width != *width ? RUN : found;
 }
 
-/* How many elements a group works on at a time: with sums of rows or columns, whole rows; with products, multiples of
- * the rows that are noted as its block. */
+/* How many elements a group works on at a time: with sums of rows or columns, whole rows; with products, a multiple of
+ * the rows that take_products has left in first->block. */
 static int64_t block_of(const step *first)
 {
     int is_product = first->kind == PRODUCT_STEP;
@@ -110,16 +117,19 @@ static int64_t block_of(const step *first)
     return block < first->n ? block : first->n;
 }
 
-/* May a short step be done before the group, where it makes what further steps of the group may read? */
-static int can_go_ahead(const fg_program *p, const step *s, const group *g)
+/* May a short step run before the group? Later steps of the group may then read its result. */
+static int can_run_before(const fg_program *p, const step *s, const group *g)
 {
     return s->n < FG_FUSE_FROM && !fg_draws(s->op, s->attr) && !reads_any(p, s, g->made, g->number) &&
            !reads_any(p, s, g->passed, g->number);
 }
 
-/* How many rows of a step to make at a time, if it is a product to be made so; else 0. Each time its second operand is
- * read again, or even turned again, which must be little beside the rows. Its operands have to stay for it, and must
- * not be more than its result. */
+/* If a step is a product that a group can compute some rows at a time, a number of rows that a block is to be a
+ * multiple of; else 0. Conditions:
+ * (a) Tiles compute it, whose results do not depend on the number of rows.
+ * (b) Its inner dimension is small: each block reads the second operand again, and may transpose it again.
+ * (c) Its operands, which must stay alive until the group ends, are no larger than its result.
+ * (d) Its result is large enough for several blocks. */
 static int64_t rows_at_a_time(const fg_program *p, const step *s)
 {
     const buffer *y = &p->buffer[s->y];
@@ -135,7 +145,7 @@ static int64_t rows_at_a_time(const fg_program *p, const step *s)
            bytes_at(p, s->y) >= LEAST_BLOCKS * PRODUCT_BYTES && s->n / width >= LEAST_BLOCKS * rows ? rows : 0;
 }
 
-/* Does a group read a product element for element, if at all, and go over whole rows? */
+/* Does a group read a product element by element, if at all, and can its blocks be whole rows of it? */
 static int fits(const fg_program *p, const step *product, const step *first, int size)
 {
     int root = p->buffer[product->y].root;
@@ -152,8 +162,8 @@ static int fits(const fg_program *p, const step *product, const step *first, int
     return 1;
 }
 
-/* Let a group begin with the products that it reads and no step before it does: they are made some rows at a time.
- * Returns its first step. */
+/* Put at the start of a group the products that it reads and that no step before it reads: they are computed some rows
+ * at a time. The group is sorted[start] to sorted[n - 1]; returns its new start. */
 static int take_products(const fg_program *p, step *sorted, int start, int n)
 {
     for (int j = start - 1; j >= 0 && j >= start - LOOK_AHEAD; j--) {
@@ -177,14 +187,14 @@ static int take_products(const fg_program *p, step *sorted, int start, int n)
     return start;
 }
 
-/* Move flat steps of one length to a group, which runs block by block: neighbours, and those further on that read
- * what the group has at hand and nothing that is made in between. Sums join too, but only later steps may read them.
- * Fills `sorted`, takes steps out of p->step. */
+/* Form all groups: fills `sorted` with the steps in their new order; a step whose group is 0 has been moved. A flat
+ * step joins a group if it is next to it, or if it reads what the group reads or writes and nothing that an overtaken
+ * step writes. A sum joins, too, but its result is complete, and may be read, after the group only. */
 static void sort_steps(fg_program *p, step *sorted, group *g)
 {
     for (int k = 0, n = 0; k < p->n_steps; k++) {
         step *first = &p->step[k];
-        if (!first->group)                      /* taken by an earlier group */
+        if (!first->group)
             continue;
         int start = n;
         sorted[n++] = *first;
@@ -192,7 +202,7 @@ static void sort_steps(fg_program *p, step *sorted, group *g)
             continue;
         g->number = k + 1;
         join(p, first, g);
-        for (int j = k + 1, passed = 0, ahead = 0; j < p->n_steps && passed + ahead < LOOK_AHEAD; j++) {
+        for (int j = k + 1, passed = 0, before = 0; j < p->n_steps && passed + before < LOOK_AHEAD; j++) {
             step *s = &p->step[j];
             int64_t width;
             kind sum;
@@ -203,7 +213,7 @@ static void sort_steps(fg_program *p, step *sorted, group *g)
                 join(p, s, g);
                 sorted[n++] = *s;
                 s->group = 0;
-            } else if ((sum = kind_of_sink(p, s, &sorted[start], g, &width)) != RUN) {
+            } else if ((sum = kind_of_reduction(p, s, &sorted[start], g, &width)) != RUN) {
                 g->passed[p->buffer[s->y].root] = g->number;
                 sorted[start].reductions++;
                 sorted[start].width = width;
@@ -211,11 +221,11 @@ static void sort_steps(fg_program *p, step *sorted, group *g)
                 sorted[n].kind = sum;
                 sorted[n++].n = first->n;
                 s->group = 0;
-            } else if (can_go_ahead(p, s, g)) {
+            } else if (can_run_before(p, s, g)) {
                 memmove(&sorted[start + 1], &sorted[start], (size_t)(n - start) * sizeof *sorted);
                 sorted[start++] = *s;
                 n++;
-                ahead++;
+                before++;
                 s->group = 0;
             } else {
                 g->passed[p->buffer[s->y].root] = g->number;

@@ -1,30 +1,35 @@
-/* lower.c: steps to run. */
+/* lower.c: lowering: instructions become steps, which are kernel calls, and values get buffers, which say whose memory
+ * they are in.
+ *
+ * A view (a reshape, a contiguous slice, a part of a loop's results) has no step: its buffer points into another's.
+ */
 #include "program/passes.h"
 #include "program/steps.h"
 
 #include <stdlib.h>
 
-enum { MANY = 10000 };    /* steps of a loop that nobody has counted */
+enum { MANY = 10000 };    /* an estimate of the iterations of a while_loop */
 
 /* ---- steps ---------------------------------------------------------------------------------------------------- */
-/* Are the elements of a slice, of a size above 0, together? Up to some axis single ones, behind it all there are. */
-static int is_stretch(const fg_shape *x, const int64_t *attr, const fg_shape *part, int64_t *first)
+/* Is a slice one contiguous run of elements of x, from element *first on? It is if the slice is not empty, its leading
+ * axes have length 1, at most one axis is cut, and the axes after that are whole. */
+static int is_contiguous(const fg_shape *x, const int64_t *attr, const fg_shape *part, int64_t *first)
 {
-    int together = 1;
+    int leading = 1;                            /* so far all axes have length 1 */
     *first = 0;
     for (int i = 0; i < x->ndim; i++) {
-        int64_t start = attr[3 * i], pace = attr[3 * i + 1], count = part->dim[i];
-        if (count > 1 && pace != 1)
+        int64_t start = attr[3 * i], stride = attr[3 * i + 1], count = part->dim[i];
+        if (count > 1 && stride != 1)
             return 0;
-        if (!together && count != x->dim[i])
+        if (!leading && count != x->dim[i])
             return 0;
-        together = together && count == 1;
+        leading = leading && count == 1;
         *first = *first * x->dim[i] + start;
     }
     return part->size > 0;
 }
 
-/* Is a value another one's elements, `shift` elements on? */
+/* Are the elements of its result those of its operand from element *shift on? */
 static int is_view(const fg_program *p, const instruction *a, int64_t *shift)
 {
     *shift = 0;
@@ -32,23 +37,24 @@ static int is_view(const fg_program *p, const instruction *a, int64_t *shift)
         *shift = attrs_of(p, a)[0];
     return a->op == FG_OP_part || FG_IS_VIEW(a->op) ||
            (a->op == FG_OP_slice &&
-            is_stretch(shape_at(p, operands_of(p, a)[0]), attrs_of(p, a), shape_at(p, a->y), shift));
+            is_contiguous(shape_at(p, operands_of(p, a)[0]), attrs_of(p, a), shape_at(p, a->y), shift));
 }
 
-/* Can an unslice's operand be computed in its place within the result, `shift` elements on? Only zeros around it, no
- * more than it is large itself, are then left to do. */
+/* Can the operand of an unslice be computed inside the result, from element *shift on? Only the zeros around it are
+ * left to write then. There must be no more of them than the operand has elements. */
 static int can_pad_in_place(const fg_program *p, const instruction *a, int64_t *shift)
 {
     if (a->op != FG_OP_unslice)
         return 0;
     int v = operands_of(p, a)[0], root = p->buffer[v].root;
-    return values_of(p)[root].from == RESULT && !p->buffer[root].padded_in_place && bytes_at(p, root) == bytes_at(p, v) &&
+    return values_of(p)[root].from == RESULT && !p->buffer[root].padded_in_place &&
+           bytes_at(p, root) == bytes_at(p, v) &&
            bytes_at(p, a->y) <= 2 * bytes_at(p, v) &&
-           is_stretch(shape_at(p, a->y), attrs_of(p, a), shape_at(p, v), shift);
+           is_contiguous(shape_at(p, a->y), attrs_of(p, a), shape_at(p, v), shift);
 }
 
-/* Is every operand of the size of the result, a single element or a repeated row? Then one kernel call, or one a block,
- * does it. */
+/* Is every operand of the size of the result, a single element or a repeated row? Then one kernel call, or one for each
+ * block, computes it. */
 static int is_flat(const fg_program *p, const instruction *a)
 {
     int64_t n = shape_at(p, a->y)->size;
@@ -92,7 +98,7 @@ static void choose_kernel(const fg_program *p, step *s)
     }
 }
 
-/* About how long a step takes, in nanoseconds: only to tell long programs from short ones. */
+/* An estimate of a step's nanoseconds, to tell long programs from short ones. */
 static double work_of(const fg_program *p, const step *s)
 {
     double elements = (double)s->n;
@@ -108,8 +114,8 @@ static double work_of(const fg_program *p, const step *s)
     return 10 + elements / 4 + (double)s->n * (double)a->dim[a->ndim - 1 - !!s->attr[0]] / 32;
 }
 
-/* A reduction over axes that are not neighbours keeps partial results in arrays of the pool (reductions.c); NumPy's
- * functions make arrays of their own. */
+/* Does a step take memory from the pool while it runs? A reduction over axes that are not neighbours does, for partial
+ * results (reductions.c); NumPy's functions make arrays of their own. */
 static int allocates(const fg_program *p, const step *s)
 {
     for (int i = 0; i < fg_n_bodies(s->op); i++)
@@ -145,8 +151,8 @@ static void prepare_step(fg_program *p, step *s, const instruction *a)
 }
 
 /* ---- buffers and steps --------------------------------------------------------------------------------------- */
-/* An output must have memory of its own: one that is an input, a constant, a view of another output or named twice
- * gets a copy made at the end. Outputs that are kept may share theirs. */
+/* An output must have memory of its own: one that is an input, a constant, a view of another output, or the same value
+ * as another output is copied at the end. Outputs that are kept may share memory. */
 static int separate_outputs(fg_program *p)
 {
     for (int i = 0; i < p->n_out; i++) {
@@ -161,7 +167,7 @@ static int separate_outputs(fg_program *p)
                 memory->output = i;
             continue;
         }
-        /* The buffers were allotted with room for one such copy an output, behind the values. */
+        /* make_buffers has left room for such a copy of every output, after the values. */
         int copy = p->values.n + i;
         p->buffer[copy] = (buffer){.array = p->buffer[v].array, .root = copy, .output = kept ? -1 : i, .kept = kept,
                                .offset = -1};
@@ -180,6 +186,7 @@ static int separate_outputs(fg_program *p)
     return FG_OK;
 }
 
+/* A buffer for each value, with room for copies of the outputs, and the roots of all values. */
 static int make_buffers(fg_program *p)
 {
     int n = p->values.n;
@@ -190,7 +197,7 @@ static int make_buffers(fg_program *p)
     for (int v = 0; v < n; v++) {
         const fg_array *x = values_of(p)[v].array;
         p->buffer[v] = (buffer){.root = v, .output = -1, .offset = -1};
-        if (!x)                                 /* a constant that nothing needs */
+        if (!x)                                 /* a constant that dead code elimination has released */
             continue;
         p->buffer[v] = (buffer){.array = {.refs = 1, .dtype = x->dtype, .storage = FG_OWNED,
                                       .shape = fg_shape_ref(x->shape)},
@@ -215,7 +222,7 @@ static int make_buffers(fg_program *p)
             root->after = bytes_at(p, a->y) - shift - bytes_at(p, x->root);
         }
     }
-    /* A product that only another one is added to begins in the memory of that one's result. */
+    /* A product that another one is added to has the memory of the sum. Backwards, because there may be a chain. */
     for (int k = p->instructions.n - 1; k >= 0; k--) {
         const instruction *a = &instructions_of(p)[k];
         if (is_accumulated(a) && values_of(p)[operands_of(p, a)[2]].from == RESULT)
@@ -224,8 +231,8 @@ static int make_buffers(fg_program *p)
     return FG_OK;
 }
 
-/* ---- rows that are stretched ---------------------------------------------------------------------------------- */
-/* Does v, stretched along y's leading axes, give y's shape? */
+/* ---- rows that are broadcast ---------------------------------------------------------------------------------- */
+/* Is v a row of at least 2 elements that is broadcast along y's leading axes to y's shape? */
 static int is_row(const fg_program *p, int v, int y)
 {
     const fg_shape *row = shape_at(p, v), *whole = shape_at(p, y);
@@ -240,8 +247,8 @@ static int is_row(const fg_program *p, int v, int y)
     return row->size < whole->size;
 }
 
-/* Is a instruction a long elementwise step that would be flat if rows were repeated? */
-static int stretches_rows(const fg_program *p, const instruction *a)
+/* Is an instruction a long elementwise step that would be flat if rows were repeated? */
+static int broadcasts_rows(const fg_program *p, const instruction *a)
 {
     int rows = 0;
     for (int i = 0; i < a->n_in; i++) {
@@ -259,7 +266,7 @@ static int stretches_rows(const fg_program *p, const instruction *a)
     return s.kind != RUN;
 }
 
-/* The buffer of row v repeated, so often that a block may begin anywhere in its first copy; -1: no memory. */
+/* A new buffer of row v repeated, so often that a block may begin anywhere in its first copy; -1: no memory. */
 static int repeated(fg_program *p, int v)
 {
     const fg_shape *row = shape_at(p, v);
@@ -277,8 +284,8 @@ static int repeated(fg_program *p, int v)
     }
     p->buffer = grown;
     p->buffer[p->n_buffers] = (buffer){.array = {.refs = 1, .dtype = p->buffer[v].array.dtype, .storage = FG_OWNED,
-                                           .shape = shape},
-                                 .root = p->n_buffers, .output = -1, .offset = -1, .period = row->size};
+                                                 .shape = shape},
+                                       .root = p->n_buffers, .output = -1, .offset = -1, .period = row->size};
     return p->n_buffers++;
 }
 
@@ -293,8 +300,8 @@ static int add_repetition(fg_program *p, list *instructions, int v, int copy)
     return FG_OK;
 }
 
-/* Let long elementwise instructions read rows, such as a bias, from memory where they are repeated, which is filled as soon as
- * the row is there. So they are flat, and whole chains over a matrix are a group. */
+/* Let long elementwise instructions read a row, such as a bias, from a buffer where it is repeated, which is filled as
+ * soon as the row is computed. So they are flat, and a chain of them over a matrix is one group. */
 static int repeat_rows(fg_program *p)
 {
     int n = p->n_buffers, n_rows = 0, status = FG_OK;
@@ -304,8 +311,8 @@ static int repeat_rows(fg_program *p)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     for (int k = 0; k < p->instructions.n; k++) {
         const instruction *a = &instructions_of(p)[k];
-        int stretched = stretches_rows(p, a);
-        for (int i = 0; !status && stretched && i < a->n_in; i++) {
+        int broadcasts = broadcasts_rows(p, a);
+        for (int i = 0; !status && broadcasts && i < a->n_in; i++) {
             int *v = &operands_of(p, a)[i];
             if (*v < 0 || shape_at(p, *v)->size == 1 || shape_at(p, *v)->size == shape_at(p, a->y)->size)
                 continue;
@@ -338,9 +345,10 @@ static int repeat_rows(fg_program *p)
     return status;
 }
 
-/* ---- gradients that are never there as a whole ---------------------------------------------------------------- */
-/* How many rows of a product of matrices to have at a time: 0, all of them, if its panel and what it reads, which stays
- * as long, are no less memory, or if it reads a parameter, which the updates change. */
+/* ---- gradients that never exist as a whole -------------------------------------------------------------------- */
+/* How many rows of a product of matrices to compute at a time while the parameters are updated. 0, which is all of them
+ * before, if one panel and the operands, which must live as long, need no less memory than the product; or if it reads
+ * a parameter, which the updates change. */
 static int64_t panel_of(const fg_program *p, const instruction *a)
 {
     enum { BYTES = 1 << 20, LEAST_ROWS = 64 };
@@ -359,13 +367,14 @@ static int64_t panel_of(const fg_program *p, const instruction *a)
     return bytes < bytes_at(p, a->y) ? rows : 0;
 }
 
-/* Gradients that only their parameters' updates read, as training.c does a step whose first inputs are the parameters. */
+/* Find the gradients that nothing reads but the updates of their parameters in training.c; the parameters are the first
+ * inputs. */
 static int find_panels(fg_program *p)
 {
     int *uses = calloc((size_t)p->n_buffers + 1, sizeof *uses);
     if (!uses)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
-    for (int i = 0; i < p->n_out; i++)          /* to be another output, or a part of one, is too many */
+    for (int i = 0; i < p->n_out; i++)          /* 2 for a value that is another output, too, or part of one */
         uses[p->buffer[p->out[i]].root] += i < p->n_out - p->n_kept || p->buffer[p->out[i]].root != p->out[i] ? 2 : 1;
     for (int k = 0; k < p->operands.n; k++) {
         int v = ((int *)p->operands.item)[k];
@@ -381,6 +390,7 @@ static int find_panels(fg_program *p)
     return FG_OK;
 }
 
+/* A step for each instruction that is no view; panels are the last. */
 static int make_steps(fg_program *p)
 {
     p->step = calloc((size_t)p->instructions.n + 1, sizeof *p->step);
@@ -398,7 +408,8 @@ static int make_steps(fg_program *p)
     return FG_OK;
 }
 
-/* Before a value is computed within the result of an unslice, the zeros around it. */
+/* Insert, before the first step that writes a value inside the result of an unslice, a step that writes the zeros
+ * around it. */
 int fg_pass_insert_zeros(fg_program *p)
 {
     step *all = malloc((size_t)(p->n_steps + p->instructions.n + 1) * sizeof *all);
@@ -408,9 +419,11 @@ int fg_pass_insert_zeros(fg_program *p)
         free(zeros);
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     }
-    for (int k = 0; k < p->instructions.n; k++)
-        if (instructions_of(p)[k].op == FG_OP_unslice && p->buffer[instructions_of(p)[k].y].root != instructions_of(p)[k].y)
-            zeros[p->buffer[instructions_of(p)[k].y].root] = k + 1;
+    for (int k = 0; k < p->instructions.n; k++) {
+        const instruction *a = &instructions_of(p)[k];
+        if (a->op == FG_OP_unslice && p->buffer[a->y].root != a->y)
+            zeros[p->buffer[a->y].root] = k + 1;
+    }
     for (int k = 0, size; k < p->n_steps; k += size) {
         size = p->step[k].group;
         for (int j = k; j < k + size; j++) {
@@ -434,7 +447,7 @@ int fg_pass_lower(fg_program *p)
     int status;
     if ((status = make_buffers(p)) || (status = separate_outputs(p)))
         return status;
-    for (int i = p->values.n; i < p->n_buffers; i++)    /* buffers for copies of outputs that turned out not to need any */
+    for (int i = p->values.n; i < p->n_buffers; i++)    /* of outputs that need no copy */
         if (!p->buffer[i].array.shape)
             p->buffer[i] = (buffer){.root = i, .output = -1, .offset = -1};
     if ((status = repeat_rows(p)) || (status = find_panels(p)))

@@ -1,11 +1,17 @@
-/* memory_plan.c: where in one arena each result of a program lies. */
+/* memory_plan.c: liveness analysis, and memory planning: the offset in one arena of each intermediate of a program.
+ *
+ * The planner goes over the steps in order with a list of gaps: free stretches of the arena. A buffer takes the
+ * smallest gap that fits when it is first written, and becomes a gap when it was last read. The result of an
+ * elementwise step takes over the buffer of an operand that dies there. Buffers that exist within a group only are one
+ * block large.
+ */
 #include "core/debug.h"
 #include "program/passes.h"
 #include "program/steps.h"
 
 #include <stdlib.h>
 
-/* ---- lifetimes --------------------------------------------------------------------------------------------------- */
+/* ---- liveness ---------------------------------------------------------------------------------------------------- */
 int fg_pass_liveness(fg_program *p)
 {
     for (int v = 0; v < p->n_buffers; v++)
@@ -16,7 +22,8 @@ int fg_pass_liveness(fg_program *p)
             group_start = k;
             group_end = k + s->group - 1;
         }
-        /* Within a group the first block of the last step runs before the last block of the first. */
+        /* A buffer lives for the whole of a group: the last step runs on the first block before the first step runs on
+         * the last block. */
         buffer *y = &p->buffer[p->buffer[s->y].root];
         if (y->first < 0)
             y->first = group_start;
@@ -26,7 +33,7 @@ int fg_pass_liveness(fg_program *p)
             if (s->in[i] < 0)
                 continue;
             buffer *x = &p->buffer[p->buffer[s->in[i]].root];
-            x->last = k < p->n_steps - p->n_late ? group_end : p->n_steps;     /* late steps may run twice */
+            x->last = k < p->n_steps - p->n_late ? group_end : p->n_steps;     /* late steps may run more than once */
             x->reader = k;
         }
     }
@@ -38,7 +45,7 @@ int fg_pass_liveness(fg_program *p)
     return FG_OK;
 }
 
-/* Which values never leave their group. */
+/* Find the values that only their own group reads. */
 static void find_blockwise(fg_program *p)
 {
     for (int k = 0; k < p->n_steps; k += p->step[k].group) {
@@ -52,16 +59,16 @@ static void find_blockwise(fg_program *p)
         }
     }
     for (int v = 0; v < p->n_buffers; v++)
-        if (p->buffer[v].root != v)               /* what is viewed is read as a whole */
+        if (p->buffer[v].root != v)             /* what has views is read as a whole */
             p->buffer[p->buffer[v].root].blockwise = 0;
 }
 
-/* ---- gaps between places ----------------------------------------------------------------------------------------- */
+/* ---- gaps between buffers ---------------------------------------------------------------------------------------- */
 typedef struct { int64_t offset, bytes; } gap;
 
 static int64_t aligned(int64_t bytes) { return (bytes + FG_ALIGN - 1) / FG_ALIGN * FG_ALIGN; }
 
-/* Of n elements and the zeros around them: a place even for nothing. */
+/* Of n elements and the zeros around them; of at least one element, so that each buffer has an address of its own. */
 static int64_t bytes_for(const buffer *s, int64_t n)
 {
     return aligned(s->before) + aligned((n ? n : 1) * (int64_t)fg_itemsize(s->array.dtype) + s->after);
@@ -69,8 +76,8 @@ static int64_t bytes_for(const buffer *s, int64_t n)
 
 static int64_t whole_bytes(const buffer *s) { return bytes_for(s, s->array.shape->size); }
 
-/* Neighbours a little less than a page apart are moved apart: a store that straddles the page offset of a later load
- * holds that load up, which made small programs up to 1.7 times slower. */
+/* No two neighbours are a little less than a page apart: a load waits for an earlier store whose address overlaps its
+ * own modulo the page size (4K aliasing), which made small programs up to 1.7 times slower. */
 static int64_t bytes_of(const buffer *s)
 {
     enum { PAGE = 4096, NEAR = 512 };
@@ -79,8 +86,8 @@ static int64_t bytes_of(const buffer *s)
     return bytes % PAGE >= PAGE - NEAR ? bytes + 2 * NEAR : bytes;
 }
 
-/* Take the smallest gap that fits, or grow the arena, and with it the gap at its end. */
-static int64_t take_place(list *gaps, int64_t bytes, int64_t *end)
+/* Take the smallest gap that fits, or let the arena grow, from the gap at its end if there is one. */
+static int64_t take_gap(list *gaps, int64_t bytes, int64_t *end)
 {
     gap *g = gaps->item;
     int best = -1;
@@ -116,7 +123,7 @@ static int add_gap(list *gaps, int64_t offset, int64_t bytes)
     return FG_OK;
 }
 
-static int give_back(list *gaps, int64_t offset, int64_t bytes)
+static int release(list *gaps, int64_t offset, int64_t bytes)
 {
     gap *g = gaps->item;
     for (int i = 0; i < gaps->n; i++)           /* what is given back was taken */
@@ -134,13 +141,13 @@ static int give_back(list *gaps, int64_t offset, int64_t bytes)
 /* ---- the plan ---------------------------------------------------------------------------------------------------- */
 typedef struct {
     list gaps;
-    list blocks, free_blocks;   /* places of blockwise values of the group at hand: all, and those free again */
-    list dead;                  /* of int: roots that the group has read for the last time */
+    list blocks, free_blocks;   /* of gap: all blocks of the present group's blockwise values, and those free again */
+    list dead;                  /* of int: roots that the present group has read for the last time */
 } arena;
 
 static int in_arena(const buffer *s, int v) { return s->root == v && s->output < 0 && s->first >= 0; }
 
-/* Does a step read a root element for element, if at all? */
+/* Does a step read a root element by element, if at all? */
 static int reads_in_step(const fg_program *p, const step *s, int root)
 {
     for (int i = 0; i < s->n_in; i++)
@@ -151,7 +158,7 @@ static int reads_in_step(const fg_program *p, const step *s, int root)
     return 1;
 }
 
-/* Is this the last read of a root in a group, element by element as all of its others there? */
+/* Is step k the last to read a root, and do all steps of its group up to k read the root element by element? */
 static int dies_in_step(const fg_program *p, int start, int k, int root)
 {
     int in_step = p->buffer[root].reader == k;
@@ -160,8 +167,9 @@ static int dies_in_step(const fg_program *p, int start, int k, int root)
     return in_step;
 }
 
-/* Of the products of a group store as many as have results to leave their places to. Only the others gain by living in
- * blocks: so do all if those results can have the places of what dies in the group. */
+/* Store a product of a group as a whole where a later result of the group can take over its buffer; compute the other
+ * products block by block, which needs no buffer. Results that can take over the buffer of a value that dies in the
+ * group need none of a product, so that each of these lets one more product be computed block by block. */
 static void store_products(fg_program *p, int start, int end)
 {
     int results = 0;
@@ -187,8 +195,9 @@ static void store_products(fg_program *p, int start, int end)
         }
 }
 
-/* Note the operands of step k, of the group that starts at `start`, whose places its result or a later one of the group
- * can have: nobody reads them later, and in the group nobody reads what is overwritten for an earlier block. */
+/* List the operands of step k, in the group that starts at `start`, whose buffers its result or a later one of the
+ * group can take over: no later step reads them, and no step of the group reads elements that an earlier block has
+ * overwritten. */
 static int find_dead(fg_program *p, arena *a, int start, int k)
 {
     const step *s = &p->step[k];
@@ -208,7 +217,7 @@ static int find_dead(fg_program *p, arena *a, int start, int k)
     return FG_OK;
 }
 
-/* One of those places, for the elements of y; or NULL. */
+/* One of those buffers with elements of y's dtype, or NULL. */
 static buffer *take_dead(fg_program *p, arena *a, const buffer *y)
 {
     int *dead = a->dead.item;
@@ -221,9 +230,10 @@ static buffer *take_dead(fg_program *p, arena *a, const buffer *y)
     return NULL;
 }
 
-/* Can output v of a body, the result of step k, lie where the input does that it is carried on as? If nobody reads that
- * any more, or it is a product that is added to it. Returns the input's place, or -1. */
-static int64_t carried_place(const fg_program *p, int start, int k, int v)
+/* Can output v of a body, the result of step k, have the offset of the input that carries it into the next iteration?
+ * It can if nothing reads that input any more, or if it is a product that is added to the input. Returns the offset, or
+ * -1. */
+static int64_t carried_offset(const fg_program *p, int start, int k, int v)
 {
     const step *s = &p->step[k];
     for (int i = 0; i < p->n_carried; i++) {
@@ -239,26 +249,28 @@ static int64_t carried_place(const fg_program *p, int start, int k, int v)
     return -1;
 }
 
-static int place_whole(fg_program *p, arena *a, int start, int k)
+/* Assign the offset of what step k writes, unless that is blockwise. */
+static int assign_whole(fg_program *p, arena *a, int start, int k)
 {
     int v = p->buffer[p->step[k].y].root, status = find_dead(p, a, start, k);
     buffer *y = &p->buffer[v], *x;
     if (status || !in_arena(y, v) || y->blockwise || y->offset >= 0)
         return status;
     p->separate_bytes += whole_bytes(y);
-    if ((y->offset = carried_place(p, start, k, v)) >= 0)
+    if ((y->offset = carried_offset(p, start, k, v)) >= 0)
         return FG_OK;
     if (p->step[k].kind != RUN && p->step[k].kind < SUM_STEP && (x = take_dead(p, a, y))) {
         y->offset = x->offset;
-        x->last = -1;                           /* its place is not to be given back */
+        x->last = -1;                           /* so that release_dead does not make a gap of it */
     } else {
-        y->offset = take_place(&a->gaps, bytes_of(y), &p->arena_bytes) + aligned(y->before);
+        y->offset = take_gap(&a->gaps, bytes_of(y), &p->arena_bytes) + aligned(y->before);
     }
     return FG_OK;
 }
 
-/* A blockwise value lives from its step to its last reader even within the group. */
-static int place_block(fg_program *p, arena *a, int k)
+/* Assign the offset of what step k writes, if that is blockwise: it lives from there to its last reader in the
+ * group. */
+static int assign_block(fg_program *p, arena *a, int k)
 {
     buffer *y = &p->buffer[p->buffer[p->step[k].y].root];
     int status = FG_OK;
@@ -280,25 +292,27 @@ static int place_block(fg_program *p, arena *a, int k)
             block[i] = block[--a->free_blocks.n];
             return FG_OK;
         }
-    y->offset = take_place(&a->gaps, bytes_of(y), &p->arena_bytes);
+    y->offset = take_gap(&a->gaps, bytes_of(y), &p->arena_bytes);
     return add_gap(&a->blocks, y->offset, bytes_of(y));
 }
 
-static int give_back_dead(fg_program *p, arena *a, int start, int end, const int *dying, const int *next)
+/* After a group: make gaps of the buffers that died in it, dying[j] being the first of those whose last step is j, and
+ * of its blocks. */
+static int release_dead(fg_program *p, arena *a, int start, int end, const int *dying, const int *next)
 {
     int status = FG_OK;
     for (int j = start; j <= end; j++)
         for (int v = dying[j]; !status && v >= 0; v = next[v])
             if (p->buffer[v].last >= 0 && !p->buffer[v].blockwise)
-                status = give_back(&a->gaps, p->buffer[v].offset - aligned(p->buffer[v].before), bytes_of(&p->buffer[v]));
+                status = release(&a->gaps, p->buffer[v].offset - aligned(p->buffer[v].before), bytes_of(&p->buffer[v]));
     const gap *block = a->blocks.item;
     for (int i = 0; !status && i < a->blocks.n; i++)
-        status = give_back(&a->gaps, block[i].offset, block[i].bytes);
+        status = release(&a->gaps, block[i].offset, block[i].bytes);
     a->blocks.n = a->free_blocks.n = a->dead.n = 0;
     return status;
 }
 
-/* Partial sums of a group: one set for each time that its elements are halved. */
+/* Bytes of a group's partial sums: one set for each time that its elements are halved. */
 static int64_t partial_sums_bytes(const step *first)
 {
     int64_t level = 0, bytes = 0;
@@ -322,7 +336,7 @@ int fg_pass_plan_memory(fg_program *p)
     for (int k = 0; k < p->n_steps; k += p->step[k].group)
         if (p->step[k].kind == PRODUCT_STEP)
             store_products(p, k, k + p->step[k].group);
-    /* Roots by the step they die at. */
+    /* Linked lists of roots by the step at which they die. */
     int *next = malloc((size_t)(n + 1) * sizeof *next), *dying = malloc((size_t)(p->n_steps + 1) * sizeof *dying);
     if (!next || !dying)
         status = fg_fail(FG_NO_MEMORY, "no memory for a program");
@@ -336,16 +350,16 @@ int fg_pass_plan_memory(fg_program *p)
     for (int k = 0; !status && k < p->n_steps; k += p->step[k].group) {
         int end = k + p->step[k].group - 1;
         for (int j = k; !status && j <= end; j++)
-            status = place_whole(p, &a, k, j);
+            status = assign_whole(p, &a, k, j);
         for (int j = k; !status && j <= end; j++)       /* in the gaps that are left */
-            status = place_block(p, &a, j);
+            status = assign_block(p, &a, j);
         if (!status)
-            status = give_back_dead(p, &a, k, end, dying, next);
+            status = release_dead(p, &a, k, end, dying, next);
     }
 #ifdef FG_DEBUG
-    FG_ASSERT(status || !places_overlap(p));
+    FG_ASSERT(status || !buffers_overlap(p));
 #endif
-    p->scratch = p->arena_bytes;
+    p->scratch = p->arena_bytes;                /* partial sums, of one group at a time, are after all else */
     for (int k = 0; k < p->n_steps; k += p->step[k].group) {
         int64_t end = p->scratch + partial_sums_bytes(&p->step[k]);
         p->arena_bytes = end > p->arena_bytes ? end : p->arena_bytes;

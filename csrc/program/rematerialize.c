@@ -1,7 +1,8 @@
-/* rematerialize.c: cheap values computed anew where a later group reads them, instead of stored until then.
+/* rematerialize.c: rematerialization: a large value that is cheap to compute is computed again by each later group that
+ * reads it, instead of being stored until then.
  *
- * So the derivative's groups repeat what the value's group did in passing, out of inputs and of what is stored anyway:
- * no other value lives longer. A value is computed anew in every later group that reads it, or in none.
+ * It is computed from inputs and from values that are stored anyway, so that no other value lives longer. It is
+ * computed again in every later group that reads it, or in none.
  */
 #include "program/passes.h"
 #include "program/steps.h"
@@ -11,23 +12,23 @@
 #include <string.h>
 
 enum {
-    LEAST = 1 << 18,            /* bytes: what is smaller is read from a cache as fast as it is computed */
-    MOST = 3                    /* what to compute a value may cost: two steps on one array or one step on two */
+    LEAST = 1 << 18,            /* bytes: a smaller value is read from a cache as fast as it is computed */
+    MOST = 3                    /* the greatest cost of computing a value: two steps on one array or one step on two */
 };
 
 typedef struct {
     fg_program *p;
     int *maker;                 /* of each buffer: the step that computes it element by element, or -1 */
-    int *reads;                 /* how many operands in later groups it is; -1: it must be stored */
-    int *wanted;                /* in which group a step that is needed reads it, the last such ... */
-    int *copied, *copy;         /* ... and it was computed anew, and the buffer of that */
-    char *anew;                 /* is it, in each later group? */
-    char *needed;               /* of each step: is it? */
+    int *reads;                 /* of each buffer: how many operands in later groups it is; -1: it must be stored */
+    int *read_in;               /* of each buffer: the last group seen in which a step that is needed reads it */
+    int *copied_in, *copy;      /* of each buffer: the last group that computes it again, and the new buffer there */
+    char *again;                /* of each buffer: is it computed again in each later group that reads it? */
+    char *needed;               /* of each step: is its result read in its own group, or stored? */
     step *all;                  /* the new steps */
     int n;
-} pass;
+} rematerialization;
 
-/* Does a text of ops.def name no division and no function but where? */
+/* Does a text of ops.def contain no division and no function but `where`? */
 static int is_cheap_text(const char *text)
 {
     for (const char *c = text; *c; c++)
@@ -44,18 +45,18 @@ static int is_cheap(const step *s)
            is_cheap_text(vjp < 0 ? fg_texts[s->op].definition : fg_texts[vjp / 2].derivative[vjp % 2]);
 }
 
-/* Is v there anyway until step `end`, or no large memory? */
-static int stays(const pass *a, int v, int end)
+/* Is v alive until step `end` anyway, or small? */
+static int stays(const rematerialization *a, int v, int end)
 {
     int root = a->p->buffer[v].root;
     const buffer *s = &a->p->buffer[root];
     return root < a->p->n_in || s->array.data || s->output >= 0 || s->kept || s->array.shape->size == 1 || s->period ||
-           (s->last >= end && !a->anew[root]);
+           (s->last >= end && !a->again[root]);
 }
 
-/* What it costs to compute v anew from what stays until step `end`: its steps, and the large values that they read.
- * More than `most`: too much, or it cannot be. */
-static int cost(const pass *a, int v, int end, int most)
+/* The cost of computing v from values that stay until step `end`: the number of steps, plus the number of large values
+ * that they read. More than `most`, if it costs more or is impossible. */
+static int cost(const rematerialization *a, int v, int end, int most)
 {
     if (most < 1 || a->maker[v] < 0 || !is_cheap(&a->p->step[a->maker[v]]))
         return most + 1;
@@ -69,12 +70,12 @@ static int cost(const pass *a, int v, int end, int most)
     return n;
 }
 
-/* What makes each value, and who reads it. */
-static void look(pass *a)
+/* Find what computes each value, and how many operands in later groups it is. */
+static void find_uses(rematerialization *a)
 {
     fg_program *p = a->p;
     for (int v = 0; v < p->n_buffers; v++) {
-        a->maker[v] = a->wanted[v] = a->copied[v] = -1;
+        a->maker[v] = a->read_in[v] = a->copied_in[v] = -1;
         a->reads[v] = 0;
     }
     for (int v = 0; v < p->n_buffers; v++) {
@@ -97,29 +98,30 @@ static void look(pass *a)
     }
 }
 
-/* Choose the values, in their order: one may rest on an earlier one. Returns how many steps compute them, at most. */
-static int choose(pass *a)
+/* Choose the values to compute again, in execution order, because one may be computed from an earlier one. Returns an
+ * upper bound of the steps that this adds. */
+static int choose(rematerialization *a)
 {
     int n = 0;
     for (int k = 0; k < a->p->n_steps; k++) {
         int v = a->p->step[k].y;
-        a->anew[v] = a->maker[v] == k && a->reads[v] > 0 && bytes_at(a->p, v) >= LEAST &&
-                     cost(a, v, a->p->buffer[v].last, MOST) <= MOST;
-        n += a->anew[v] ? MOST * a->reads[v] : 0;
+        a->again[v] = a->maker[v] == k && a->reads[v] > 0 && bytes_at(a->p, v) >= LEAST &&
+                      cost(a, v, a->p->buffer[v].last, MOST) <= MOST;
+        n += a->again[v] ? MOST * a->reads[v] : 0;
     }
     return n;
 }
 
 /* Room for n steps, their operands, and `more` buffers. */
-static int make_room(pass *a, int n, int more)
+static int make_room(rematerialization *a, int n, int more)
 {
     fg_program *p = a->p;
     int n_operands = p->operands.n + n * FG_RESULT, *old = p->operands.item;
     int *operands = malloc((size_t)n_operands * sizeof *operands);
-    buffer *slots = operands ? realloc(p->buffer, (size_t)(p->n_buffers + more) * sizeof *slots) : NULL;
-    if (slots)
-        p->buffer = slots;
-    if (!slots || !(a->all = malloc((size_t)n * sizeof *a->all))) {
+    buffer *buffers = operands ? realloc(p->buffer, (size_t)(p->n_buffers + more) * sizeof *buffers) : NULL;
+    if (buffers)
+        p->buffer = buffers;
+    if (!buffers || !(a->all = malloc((size_t)n * sizeof *a->all))) {
         free(operands);
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     }
@@ -131,10 +133,11 @@ static int make_room(pass *a, int n, int more)
     return FG_OK;
 }
 
-static int compute(pass *a, int v, int end, int group);
+static int compute(rematerialization *a, int v, int end, int group);
 
-/* Add a step to a group, behind those that compute anew what of its operands does not stay until step `end`. */
-static void add_step(pass *a, step s, int end, int group)
+/* Append a step to the group that begins with step `group`, after steps that compute again those of its operands that
+ * do not stay until step `end`. */
+static void add_step(rematerialization *a, step s, int end, int group)
 {
     int *in = (int *)a->p->operands.item + a->p->operands.n;
     if (s.kind != RUN) {
@@ -151,35 +154,36 @@ static void add_step(pass *a, step s, int end, int group)
     a->all[a->n++] = s;
 }
 
-/* The buffer of v computed anew in the group that begins with step `group`, once. */
-static int compute(pass *a, int v, int end, int group)
+/* The buffer of v computed again in the group that begins with step `group`, which is done once for each group. */
+static int compute(rematerialization *a, int v, int end, int group)
 {
     fg_program *p = a->p;
-    if (a->copied[v] == group)
+    if (a->copied_in[v] == group)
         return a->copy[v];
     step s = p->step[a->maker[v]];
     s.y = a->copy[v] = p->n_buffers++;
     p->buffer[s.y] = (buffer){.array = p->buffer[v].array, .root = s.y, .output = -1, .offset = -1};
     fg_shape_ref(p->buffer[s.y].array.shape);
-    a->copied[v] = group;
+    a->copied_in[v] = group;
     add_step(a, s, end < 0 ? p->buffer[v].last : end, group);
     return s.y;
 }
 
-/* Which steps of a group are still needed: not those whose results only other groups read, which compute them anew. */
-static void find_needed(pass *a, int start, int end)
+/* Find the steps of a group that are still needed: not those whose results only later groups read, which compute them
+ * again. */
+static void find_needed(rematerialization *a, int start, int end)
 {
     for (int k = end; k >= start; k--) {
         const step *s = &a->p->step[k];
-        int y = s->y, is_read = a->wanted[y] == start || (a->p->buffer[y].last > end && !a->anew[y]);
+        int y = s->y, is_read = a->read_in[y] == start || (a->p->buffer[y].last > end && !a->again[y]);
         a->needed[k] = a->maker[y] != k || a->reads[y] < 0 || is_read;
         for (int i = 0; a->needed[k] && i < s->n_in; i++)
             if (s->in[i] >= 0)
-                a->wanted[s->in[i]] = start;
+                a->read_in[s->in[i]] = start;
     }
 }
 
-static void rewrite_group(pass *a, int start, int end)
+static void rewrite_group(rematerialization *a, int start, int end)
 {
     const step *head = &a->p->step[start];
     int first = a->n;
@@ -196,7 +200,7 @@ static void rewrite_group(pass *a, int start, int end)
     begin->block = head->block || begin->group == 1 ? head->block : FG_BLOCK;
 }
 
-static int rewrite(pass *a, int more)
+static int rewrite(rematerialization *a, int more)
 {
     fg_program *p = a->p;
     int status = make_room(a, p->n_steps + more, more);
@@ -215,14 +219,14 @@ int fg_pass_rematerialize(fg_program *p)
     size_t n = (size_t)p->n_buffers + 1, n_steps = (size_t)p->n_steps + 1;
     int *numbers = malloc(5 * n * sizeof *numbers);
     char *flags = calloc(n + n_steps, 1);
-    pass a = {.p = p};
+    rematerialization a = {.p = p};
     int status = FG_OK, more;
     if (!numbers || !flags) {
         status = fg_fail(FG_NO_MEMORY, "no memory for a program");
     } else {
-        a = (pass){p, numbers, numbers + n, numbers + 2 * n, numbers + 3 * n, numbers + 4 * n,
+        a = (rematerialization){p, numbers, numbers + n, numbers + 2 * n, numbers + 3 * n, numbers + 4 * n,
                    flags, flags + n, NULL, 0};
-        look(&a);
+        find_uses(&a);
         if ((more = choose(&a)))
             status = rewrite(&a, more);
     }

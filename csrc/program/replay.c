@@ -1,8 +1,9 @@
-/* replay.c: a program run again.
+/* replay.c: replays: runs of a compiled program.
  *
- * What a run writes (its arena, the headers of its arrays, its pointers) is an fg_replay; a program makes one for each
- * thread that runs it at the same time and keeps them. All pointers are set when a replay is made but those that
- * depend on inputs and outputs, which are few and listed.
+ * What a run writes (the arena, the headers of arrays, the pointers) is an fg_replay. A program makes one for each
+ * thread that runs it at the same time, and keeps them for later runs. Pointers into the arena and to constants are set
+ * when a replay is made; the few that depend on the addresses of inputs and outputs are listed as patches, and set by
+ * each run.
  */
 #include "core/debug.h"
 #include "kernels/gemm_dispatch.h"
@@ -11,16 +12,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A step with its pointers; one cache line, as small programs do little else than read these. */
+/* A step bound to its memory: a kernel and its pointers. One cache line, because small programs do little else than
+ * read these. */
 typedef struct {
     uint8_t kind, stride[3];
-    uint32_t whole : 1, group : 31;     /* whole: run at once, not in blocks */
+    uint32_t whole : 1, group : 31;     /* whole: runs at once, not in blocks */
     void *kernel;
     int64_t n;
     char *at[FG_RESULT + 1];    /* of a RUN step: its fg_call and its result's fg_array */
 } bound_step;
 
-/* *at lies `shift` bytes into input `source`, or into output `source` - n_in. */
+/* *at is the address of input `source`, or of output `source` - n_in, plus `shift` bytes. */
 typedef struct { int source; int64_t shift; char **at; } patch;
 
 struct fg_replay {
@@ -32,7 +34,7 @@ struct fg_replay {
     fg_replay **body_replays;   /* of the bodies of its steps, step by step */
     int n_patches;
     patch *patch;               /* in the order of their sources */
-    fg_array *array;            /* one a buffer */
+    fg_array *array;            /* one for each buffer */
 };
 
 typedef void (*unary_kernel)(int64_t, const void *, void *);
@@ -44,7 +46,7 @@ typedef void (*where_kernel)(int64_t, const uint8_t *, int, const void *, int, c
 typedef int (*any_kernel)(const fg_call *, fg_array *);
 
 /* ---- making one -------------------------------------------------------------------------------------------------- */
-/* Which input or output (after the inputs) a value's memory is, or -1: then it is known when the replay is made. */
+/* The index in the address array whose memory a value has, or -1: it is in the arena or a constant. */
 static int source_of(const fg_program *p, int v)
 {
     int root = p->buffer[v].root;
@@ -71,8 +73,8 @@ static void set_pointer(const fg_program *p, fg_replay *r, int v, char **at)
         *at = address_of(p, r, v);
 }
 
-static void make_call(const fg_program *p, fg_replay *r, const step *s, bound_step *to, fg_call *call, fg_tensor *operand,
-                      fg_replay **bodies)
+static void bind_call(const fg_program *p, fg_replay *r, const step *s, bound_step *to, fg_call *call,
+                      fg_tensor *operand, fg_replay **bodies)
 {
     for (int i = 0; i < s->n_in; i++)
         operand[i].array = s->in[i] < 0 ? NULL : &r->array[s->in[i]];
@@ -89,9 +91,9 @@ static void make_call(const fg_program *p, fg_replay *r, const step *s, bound_st
         set_pointer(p, r, s->y, &to->at[FG_RESULT]);
 }
 
-/* The operands of an fg_loop: the result stands in for those that are missing. A product's third operand lies in its
- * result already, and its y tells how large it is. */
-static void make_loop(const fg_program *p, fg_replay *r, const step *s, bound_step *to)
+/* The operands of an fg_loop: the result stands in for those that are missing. A product passes its fg_product as y; a
+ * third operand of it is in the memory of its result already. */
+static void bind_loop(const fg_program *p, fg_replay *r, const step *s, bound_step *to)
 {
     int is_product = s->op == FG_OP_matmul, is_unary_vjp = s->op >= FG_N_OPS && (s->op - FG_N_OPS) / 2 < FG_N_UNARY;
     for (int i = 0; i < FG_RESULT; i++)
@@ -104,7 +106,7 @@ static void make_loop(const fg_program *p, fg_replay *r, const step *s, bound_st
     set_pointer(p, r, s->y, &to->at[FG_RESULT]);
 }
 
-static void make_flat(const fg_program *p, fg_replay *r, const step *s, bound_step *to)
+static void bind_flat(const fg_program *p, fg_replay *r, const step *s, bound_step *to)
 {
     for (int i = 0; i < s->n_in; i++) {
         if (i < 3)                              /* the stride of a missing operand is 1 */
@@ -124,7 +126,7 @@ static void free_replay(const fg_program *p, fg_replay *r)
             fg_free(r->input[i], (size_t)bytes_at(p, i));
     for (int k = 0; k < p->n_steps; k++)
         for (int i = 0; i < fg_n_bodies(p->step[k].op); i++)
-            if (*body)                         /* else the memory did not reach that far */
+            if (*body)                          /* NULL after the one for which there was no memory */
                 fg_replay_give(fg_body(p->step[k].attr, i), *body++);
     if (r->arena)
         fg_free_lasting(r->arena, (size_t)p->arena_bytes);
@@ -171,11 +173,11 @@ static fg_replay *new_replay(const fg_program *p)
         const step *s = &p->step[k];
         int n_bodies = fg_n_bodies(s->op);
         r->bound_step[k] = (bound_step){.kind = (uint8_t)s->kind, .whole = !s->block, .group = (uint32_t)s->group,
-                              .kernel = s->kernel, .n = s->n};
+                                        .kernel = s->kernel, .n = s->n};
         if (s->kind == RUN || s->kind == PRODUCT_STEP)
-            make_call(p, r, s, &r->bound_step[k], &call[k], operand, n_bodies ? body : NULL);
+            bind_call(p, r, s, &r->bound_step[k], &call[k], operand, n_bodies ? body : NULL);
         else
-            (s->kind == LOOP_STEP ? make_loop : make_flat)(p, r, s, &r->bound_step[k]);
+            (s->kind == LOOP_STEP ? bind_loop : bind_flat)(p, r, s, &r->bound_step[k]);
         operand += s->n_in;
         for (int i = 0; i < n_bodies; i++)
             if (!(*body++ = fg_replay_take(fg_body(s->attr, i)))) {
@@ -255,13 +257,13 @@ static inline void run_flat(const bound_step *s, char *const *x, int64_t n)
     }
 }
 
-/* Those of a step's result. */
+/* The kernels for the dtype of a step's result. */
 static const fg_kernel_set *kernels_of(const step *s)
 {
     return &fg_kernels[s->itemsize == sizeof(float) ? FG_FLOAT32 : FG_FLOAT64];
 }
 
-/* A step for n of its elements, from `at` on; `from`: where they are in their block. */
+/* A step of a group for n of its elements, from element `at` on, which is element `from` of its block. */
 static void run_part(const step *plan, const bound_step *s, int64_t at, int64_t from, int64_t n)
 {
     char *x[FG_RESULT + 1];
@@ -273,26 +275,27 @@ static void run_part(const step *plan, const bound_step *s, int64_t at, int64_t 
     run_flat(s, x, n);
 }
 
-/* The steps of a group for the n elements of a block from `at` on. Sums of rows go to their result, the others to
- * `sums`, one after the other: a stretch of a column's sum begins with `first` and goes on with the next blocks. */
+/* The steps of a group for the n elements of a block from `at` on. Sums of rows are written to their results, the
+ * others to `sums` in turn: a sum of columns starts in the block for which `first` is true, and later blocks add to
+ * it. */
 static void run_block(const step *plan, const bound_step *s, int64_t at, int64_t n, char *const *sums, int first)
 {
     int64_t width = plan->width;
     for (int j = 0; j < plan->group; j++) {
-        const access_pattern *w = &plan[j].access[0];
+        const access_pattern *access = &plan[j].access[0];
         if (s[j].kind < SUM_STEP) {
             for (int64_t from = 0; from < n; from += FG_BLOCK)
                 run_part(&plan[j], &s[j], at + from, from, n - from < FG_BLOCK ? n - from : FG_BLOCK);
             continue;
         }
         if (s[j].kind == PRODUCT_STEP) {
-            w = &plan[j].access[FG_RESULT];
+            access = &plan[j].access[FG_RESULT];
             fg_gemm_rows((const fg_call *)s[j].at[0], at / width, n / width,
-                           s[j].at[FG_RESULT] + (w->period == BLOCKWISE ? 0 : at * w->itemsize));
+                         s[j].at[FG_RESULT] + (access->period == BLOCKWISE ? 0 : at * access->itemsize));
             continue;
         }
         const fg_reduce_kernels *k = kernels_of(&plan[j])->reduce;
-        const char *x = s[j].at[0] + (w->period == BLOCKWISE ? 0 : at * w->itemsize);
+        const char *x = s[j].at[0] + (access->period == BLOCKWISE ? 0 : at * access->itemsize);
         if (s[j].kind == ROWS_SUM_STEP)
             k->sum_rows(n / width, width, x, s[j].at[FG_RESULT] + at / width * (int64_t)plan[j].itemsize);
         else if (s[j].kind == SUM_STEP)
@@ -308,8 +311,9 @@ static void run_blocks(const step *plan, const bound_step *s, int64_t at, int64_
         run_block(plan, s, at + from, n - from < plan->block ? n - from : plan->block, sums, from == 0);
 }
 
-/* The same with sums, of the blocks and in the order in which the kernels add up whole rows and columns: the bits are
- * their bits. A recursion no deeper than the logarithm of n; each level has partial sums of its own in `scratch`. */
+/* The same for a group with sums. Blocks, and the order in which partial sums are added, are those of the kernels that
+ * sum whole rows and columns, so that the bits are the same. The recursion is no deeper than the logarithm of n; each
+ * level has partial sums of its own in `scratch`. */
 static void run_halves(const step *plan, const bound_step *s, int64_t at, int64_t n, char *const *sums, char *scratch)
 {
     int64_t half = sums_half(plan, n);
@@ -349,7 +353,7 @@ int fg_replay_run_again(const fg_program *p, fg_replay *r, int from)
     for (const patch *x = r->patch + r->n_patches; x-- > r->patch && x->source >= from;)
         *x->at = (char *)r->address[x->source] + x->shift;
     for (const bound_step *s = r->bound_step, *end = s + p->n_steps - p->n_late;; s += s->group) {
-        for (; s->kind == LOOP_STEP; s++)       /* behind the last step there is none of a kind */
+        for (; s->kind == LOOP_STEP; s++)       /* ends at the last step: the entry after it is zero, which is RUN */
             ((fg_loop *)s->kernel)(s->n, s->at[0], s->at[1], s->at[2], s->at[3], s->at[FG_RESULT]);
         if (s >= end)
             return FG_OK;

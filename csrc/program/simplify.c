@@ -1,13 +1,18 @@
-/* simplify.c: values used twice, values not used, copies not needed. */
+/* simplify.c: the passes on instructions: constant shrinking, algebraic simplification, transpose absorption, common
+ * subexpression elimination (CSE), dead code elimination (DCE), and in-place accumulation. compile.c has their order.
+ *
+ * An instruction that a pass makes superfluous stays in the list, without users, until dead code elimination.
+ */
 #include "program/passes.h"
 #include "program/steps.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+/* ---- common subexpression elimination: a hash table of the instructions so far ----------------------------------- */
 static uint64_t mix(uint64_t h, uint64_t x) { return (h ^ x) * 0x9E3779B97F4A7C15u ^ h >> 29; }
 
-/* Bodies have no part in it: equal ones lie at different addresses. */
+/* Bodies are left out: equal ones may be different objects. */
 static uint64_t hash_instruction(const fg_program *p, const instruction *n)
 {
     uint64_t h = mix(0, (uint64_t)n->op);
@@ -18,7 +23,7 @@ static uint64_t hash_instruction(const fg_program *p, const instruction *n)
     return h;
 }
 
-/* Of a large array the first elements tell enough. */
+/* Of a large array the first elements suffice. */
 static uint64_t hash_array(const fg_array *x)
 {
     const uint8_t *c = x->data;
@@ -29,7 +34,7 @@ static uint64_t hash_array(const fg_array *x)
     return h ^ h >> 32;
 }
 
-/* same[v] becomes the first constant with the elements of constant v. */
+/* Set same[v] of each constant v to the first constant with the same elements. */
 static void merge_constants(fg_program *p, int size, int *table, int *same)
 {
     for (int i = 0; i < size; i++)
@@ -48,7 +53,7 @@ static void merge_constants(fg_program *p, int size, int *table, int *same)
     }
 }
 
-/* Let every operand and output name the first value computed in its way. */
+/* Let every operand and output name the first value that is computed by an equal instruction. */
 int fg_pass_eliminate_common_subexpressions(fg_program *p)
 {
     int n = p->instructions.n, size = 16;
@@ -70,7 +75,7 @@ int fg_pass_eliminate_common_subexpressions(fg_program *p)
         for (int i = 0; i < a->n_in; i++)
             if (operands_of(p, a)[i] >= 0)
                 operands_of(p, a)[i] = same[operands_of(p, a)[i]];
-        if (fg_draws(a->op, attrs_of(p, a)) || a->op == FG_OP_barrier)      /* each is a value of its own */
+        if (fg_draws(a->op, attrs_of(p, a)) || a->op == FG_OP_barrier)      /* equal to no other value */
             continue;
         int at = (int)(hash_instruction(p, a) & (uint64_t)(size - 1));
         while (table[at] >= 0 && !fg_same_instruction(p, a, p, &instructions_of(p)[table[at]]))
@@ -87,10 +92,10 @@ int fg_pass_eliminate_common_subexpressions(fg_program *p)
     return FG_OK;
 }
 
-/* ---- algebra ----------------------------------------------------------------------------------------------------- */
+/* ---- constant shrinking ------------------------------------------------------------------------------------------ */
 static const fg_array *array_at(const fg_program *p, int v) { return values_of(p)[v].array; }
 
-/* Is v a constant of one element, this number, sign of zero included? */
+/* Is v a constant of one element, this number with this sign? */
 static int is_number(const fg_program *p, int v, double number)
 {
     const fg_array *x = array_at(p, v);
@@ -100,7 +105,7 @@ static int is_number(const fg_program *p, int v, double number)
     return !memcmp(&found, &number, sizeof number);
 }
 
-/* A constant all of whose elements are bit for bit the same one, as the cotangent of a sum is. */
+/* Is v a constant whose elements have all the same bits, as the cotangent of a sum is? */
 static int is_uniform(const fg_program *p, int v)
 {
     const fg_array *x = v < 0 || values_of(p)[v].from != CONSTANT ? NULL : array_at(p, v);
@@ -110,8 +115,9 @@ static int is_uniform(const fg_program *p, int v)
     return !memcmp(x->data, (const char *)x->data + itemsize, fg_data_bytes(x) - itemsize);
 }
 
-/* Does a instruction read its operand i at the same place as it writes its result, or a single element as well? */
-static int takes_single(const fg_program *p, const instruction *a, int i)
+/* Can operand i of an instruction be a single element without a change of the result's shape? It can if the instruction
+ * is binary or the vjp of a binary one, and its other operand has the result's shape. */
+static int can_be_single(const fg_program *p, const instruction *a, int i)
 {
     int op = a->op < FG_N_ELEMENTWISE ? a->op : a->op < FG_N_OPS ? 0 : (a->op - FG_N_OPS) / 2;
     if (op < FG_N_UNARY || i > 1)
@@ -120,7 +126,8 @@ static int takes_single(const fg_program *p, const instruction *a, int i)
     return fg_shape_equal(array_at(p, other)->shape, array_at(p, a->y)->shape);
 }
 
-/* Let what can read such a constant as one element do so: it is not fetched, and may turn out to be neutral. */
+/* Replace a uniform constant by a single element where that can be broadcast: its memory is not read, and it may prove
+ * to be neutral. */
 int fg_pass_shrink_constants(fg_program *p)
 {
     int n = p->values.n, *single = calloc((size_t)n + 1, sizeof *single);      /* 0: not known; -1: there is none */
@@ -130,7 +137,7 @@ int fg_pass_shrink_constants(fg_program *p)
         const instruction *a = &instructions_of(p)[k];
         for (int i = 0; i < a->n_in; i++) {
             int *v = &operands_of(p, a)[i];
-            if (*v < 0 || *v >= n || values_of(p)[*v].from != CONSTANT || !takes_single(p, a, i))
+            if (*v < 0 || *v >= n || values_of(p)[*v].from != CONSTANT || !can_be_single(p, a, i))
                 continue;
             if (!single[*v] && !is_uniform(p, *v))
                 single[*v] = -1;
@@ -155,8 +162,8 @@ int fg_pass_shrink_constants(fg_program *p)
     return FG_OK;
 }
 
-/* The operand that a instruction of one of the arithmetic operations returns unchanged, bit for bit, or -1: x + 0 is none, as
- * -0 + 0 is 0. */
+/* ---- algebraic simplification ------------------------------------------------------------------------------------ */
+/* The operand that an instruction returns unchanged, bit for bit, or -1. It is -1 for x + 0, because -0 + 0 is 0. */
 static int neutral(const fg_program *p, const instruction *a)
 {
     const int *in = operands_of(p, a);
@@ -180,7 +187,7 @@ static int neutral(const fg_program *p, const instruction *a)
     }
 }
 
-/* The operand of what made a's operand, where the two instructions undo each other. */
+/* The operand of the instruction before a, where a undoes that instruction; or -1. */
 static int undone(const fg_program *p, const instruction *a, const int *maker)
 {
     if (a->op != FG_OP_negative && a->op != FG_OP_transpose && a->op != FG_OP_cast)
@@ -190,7 +197,7 @@ static int undone(const fg_program *p, const instruction *a, const int *maker)
     if (!b || b->op != a->op)
         return -1;
     int v = operands_of(p, b)[0];
-    if (a->op == FG_OP_cast)                    /* float32 there and back loses nothing; the caller compares dtypes */
+    if (a->op == FG_OP_cast)                    /* float32 to float64 and back is exact; the caller compares dtypes */
         return array_at(p, v)->dtype == FG_FLOAT32 && attrs_of(p, b)[0] == FG_FLOAT64 ? v : -1;
     for (int i = 0; a->op == FG_OP_transpose && i < a->n_attr; i++)
         if (attrs_of(p, b)[attrs_of(p, a)[i]] != i)
@@ -198,7 +205,7 @@ static int undone(const fg_program *p, const instruction *a, const int *maker)
     return v;
 }
 
-/* Let what reads a instruction that changes nothing read its operand instead. */
+/* Let the users of an instruction that changes nothing read its operand instead. */
 int fg_pass_remove_identities(fg_program *p)
 {
     int n = p->values.n, *maker = malloc(2 * (size_t)n * sizeof *maker + 1), *same = maker + n;
@@ -229,8 +236,8 @@ int fg_pass_remove_identities(fg_program *p)
     return FG_OK;
 }
 
-/* ---- products ---------------------------------------------------------------------------------------------------- */
-/* Does a transpose exchange just the last two axes? Then a product can read its operand transposed. */
+/* ---- transpose absorption ---------------------------------------------------------------------------------------- */
+/* Does a transpose exchange the last two axes only? Then a product can read its operand transposed. */
 static int swaps_last_two(const fg_program *p, const instruction *t)
 {
     const int64_t *order = attrs_of(p, t);
@@ -241,7 +248,7 @@ static int swaps_last_two(const fg_program *p, const instruction *t)
     return n >= 2 && order[n - 2] == n - 1 && order[n - 1] == n - 2;
 }
 
-/* Products of transposed copies become products with a flag. */
+
 int fg_pass_absorb_transposes(fg_program *p)
 {
     int *maker = malloc((size_t)p->values.n * sizeof *maker);
@@ -265,7 +272,9 @@ int fg_pass_absorb_transposes(fg_program *p)
     return FG_OK;
 }
 
-/* Room for the instruction that makes each value, -1 as yet, and how often each is used; to be freed by freeing *maker. */
+/* ---- in-place accumulation --------------------------------------------------------------------------------------- */
+/* Allocates two arrays over values: maker, the instruction that computes each, is -1 for the caller to fill in; uses is
+ * how often each is an operand or output. To be freed by freeing *maker. */
 static int count_uses(const fg_program *p, int **maker, int **uses)
 {
     int n = p->values.n;
@@ -284,7 +293,7 @@ static int count_uses(const fg_program *p, int **maker, int **uses)
     return 1;
 }
 
-/* Make of instruction a the product b added to a value, in whose memory it is collected. */
+/* Make instruction a compute product b plus a value, in the memory of that value. */
 static int accumulate(fg_program *p, instruction *a, instruction b, int value)
 {
     int operand[3] = {operands_of(p, &b)[0], operands_of(p, &b)[1], value}, start = p->operands.n;
@@ -298,8 +307,8 @@ static int accumulate(fg_program *p, instruction *a, instruction b, int value)
     return FG_OK;
 }
 
-/* Is a instruction the sum of what is carried into a step and a product, or several collected ones, carried on in the same
- * place? Then which of its operands is the product; else -1. */
+/* Of a loop's body: is an instruction the sum of a carried value and a product (or a chain of accumulated ones), which
+ * is that carried value in the next iteration? Then the index of the operand that is the product; else -1. */
 static int carried_product(const fg_program *p, const instruction *a, const int *maker, const int *uses)
 {
     const int *in = operands_of(p, a);
@@ -313,8 +322,8 @@ static int carried_product(const fg_program *p, const instruction *a, const int 
     return -1;
 }
 
-/* The sum of two products, each used nowhere else, becomes a product added to the other in its place: so the gradient
- * of a weight that is used several times is collected. */
+/* The sum of two products without other users becomes one product that is added to the memory of the other: so the
+ * gradient of a weight that is used several times is accumulated in one buffer. */
 int fg_pass_accumulate_products(fg_program *p)
 {
     int status = FG_OK, *maker, *uses;
@@ -355,15 +364,16 @@ int fg_pass_accumulate_products(fg_program *p)
     return status;
 }
 
-/* ---- gradients of slices ----------------------------------------------------------------------------------------- */
-static int same_place(const fg_program *p, const instruction *a, const instruction *b)
+/* Are both paddings with zeros (unslice), of the same shapes and at the same offsets? */
+static int same_padding(const fg_program *p, const instruction *a, const instruction *b)
 {
     return a->op == FG_OP_unslice && b->op == FG_OP_unslice &&
            !memcmp(attrs_of(p, a), attrs_of(p, b), (size_t)a->n_attr * sizeof(int64_t)) &&
            fg_shape_equal(array_at(p, operands_of(p, a)[0])->shape, array_at(p, operands_of(p, b)[0])->shape);
 }
 
-/* The sum of two values in the same place among zeros, each used nowhere else, becomes their sum in that place. */
+/* The sum of two values that are padded alike and have no other users becomes a padded sum, as for the gradients of
+ * equal slices. */
 int fg_pass_add_before_padding(fg_program *p)
 {
     int *maker, *uses;
@@ -374,9 +384,10 @@ int fg_pass_add_before_padding(fg_program *p)
         int *in = operands_of(p, sum);
         maker[sum->y] = k;
         if (sum->op != FG_OP_add || uses[in[0]] != 1 || uses[in[1]] != 1 || maker[in[0]] < 0 || maker[in[1]] < 0 ||
-            !same_place(p, &instructions_of(p)[maker[in[0]]], &instructions_of(p)[maker[in[1]]]))
+            !same_padding(p, &instructions_of(p)[maker[in[0]]], &instructions_of(p)[maker[in[1]]]))
             continue;
-        instruction *a = &instructions_of(p)[maker[in[0]]], *b = &instructions_of(p)[maker[in[1]]], *later = a > b ? a : b, placed = *later;
+        instruction *a = &instructions_of(p)[maker[in[0]]], *b = &instructions_of(p)[maker[in[1]]];
+        instruction *later = a > b ? a : b, padding = *later;
         value *v = fg_list_add(&p->values, sizeof *v);
         if (!v) {
             free(maker);
@@ -387,15 +398,16 @@ int fg_pass_add_before_padding(fg_program *p)
         *later = (instruction){FG_OP_add, 2, 0, p->values.n - 1, sum->in, sum->attr};
         in[0] = x;
         in[1] = y;
-        operands_of(p, &placed)[0] = later->y;
-        *sum = (instruction){FG_OP_unslice, 1, placed.n_attr, sum->y, placed.in, placed.attr};
+        operands_of(p, &padding)[0] = later->y;
+        *sum = (instruction){FG_OP_unslice, 1, padding.n_attr, sum->y, padding.in, padding.attr};
     }
     free(maker);
     return FG_OK;
 }
 
-/* Keep the instructions that an output needs, in their order, and the constants. Draws stay, so that later ones are those of
- * the eager run. */
+/* ---- dead code elimination --------------------------------------------------------------------------------------- */
+/* Keep the instructions and the constants that an output depends on. Draws stay, because they advance the generator's
+ * state: later draws must give the numbers of the eager run. */
 int fg_pass_eliminate_dead_code(fg_program *p)
 {
     char *used = calloc((size_t)p->values.n + 1, 1);
@@ -422,7 +434,7 @@ int fg_pass_eliminate_dead_code(fg_program *p)
     return FG_OK;
 }
 
-/* A constant in memory that is not ours gets memory of its own: what lies there may change after the recording. */
+/* A constant in memory of the caller is copied: its elements may change after the trace. */
 int fg_pass_own_constants(fg_program *p)
 {
     for (int i = 0; i < p->values.n; i++) {

@@ -1,5 +1,5 @@
-/* specialize.c: the last touches to steps when every value has its place: how those in groups go on with the elements, and
- * for small arrays calls that need no preparations in a replay.
+/* specialize.c: specialization: when all offsets are known, the access patterns of steps in groups are computed, and
+ * steps on small arrays become direct calls of the kernel that fits their strides.
  */
 #include "program/passes.h"
 #include "program/steps.h"
@@ -10,13 +10,14 @@ static void find_access_patterns(const fg_program *p, step *s)
         int v = i < s->n_in ? s->in[i] : s->y;
         if (v < 0 || (shape_at(p, v)->size != s->n && !p->buffer[v].period))
             continue;
-        s->access[i < s->n_in ? i : FG_RESULT] = (access_pattern){(int64_t)fg_itemsize(p->buffer[v].array.dtype),
-                                                      p->buffer[v].blockwise ? BLOCKWISE : p->buffer[v].period};
+        const buffer *x = &p->buffer[v];
+        s->access[i < s->n_in ? i : FG_RESULT] =
+            (access_pattern){(int64_t)fg_itemsize(x->array.dtype), x->blockwise ? BLOCKWISE : x->period};
     }
 }
 
-/* The loop over whole vectors that does what a step's kernel does, or NULL; single: which operands are single elements
- * for all, 1 for the first, 2 for the second. */
+/* The loop over whole vectors that computes what a step's kernel computes, or NULL. Bits of `single`: 1 if the first
+ * operand is a single element, 2 if the second is. */
 static fg_loop *loop_of(const fg_program *p, const step *s, int single)
 {
     int op = s->op, vjp = (op - FG_N_OPS) / 2, dtype = p->buffer[s->y].array.dtype;
@@ -37,8 +38,9 @@ static fg_loop *loop_of(const fg_program *p, const step *s, int single)
     }
 }
 
-/* Places in the arena end with whole vectors, as do constants. A step that touches nothing else need not mind where its
- * elements end: what it computes beyond them nobody reads. Loops have a way of their own for an element alone. */
+/* Buffers in the arena, and constants, have memory up to the end of their last vector. A step on such memory alone may
+ * compute whole vectors: nothing reads the elements beyond its own. Loops treat n = 1 apart, so a single element
+ * remains one. */
 static void fill_vectors(const fg_program *p, step *s)
 {
     if (s->op < FG_N_ELEMENTWISE && fg_kernels[p->buffer[s->y].array.dtype].elementwise->by_element[s->op])
@@ -71,13 +73,14 @@ static void fill_vectors(const fg_program *p, step *s)
     }
 }
 
-static int may_be_filled(const fg_program *p, int v)
+/* May the memory of v be written up to the end of its last vector? */
+static int is_roomy(const fg_program *p, int v)
 {
     const buffer *root = &p->buffer[p->buffer[v].root];
     return root->offset >= 0 && !root->after && !p->buffer[v].shift;
 }
 
-/* Small products, and sums of all elements, need no preparations in a replay. */
+/* Call the kernels of small products, and of sums of all elements, directly. */
 static void prepare_call(const fg_program *p, step *s)
 {
     if (s->op != FG_OP_sum && s->op != FG_OP_matmul)
@@ -96,7 +99,7 @@ static void prepare_call(const fg_program *p, step *s)
         s->kind = LOOP_STEP;
         s->kernel = (void *)fg_kernels[dtype].gemm->few;
         s->product = (fg_product){m, n, k, ta ? 1 : lda, ta ? lda : 1, tb ? 1 : ldb, tb ? ldb : 1, n, s->n_in == 3,
-                                  may_be_filled(p, s->y)};
+                                  is_roomy(p, s->y)};
     }
 }
 

@@ -1,4 +1,4 @@
-/* steps.h: what instructions are lowered to: buffers, which say where values lie, and steps, which are kernel calls.
+/* steps.h: what instructions are lowered to: buffers, which say where values are, and steps, which are kernel calls.
  *
  * lower.c makes both. fuse.c puts steps in groups that run block by block, rematerialize.c repeats some, memory_plan.c
  * gives buffers their offsets in the arena, specialize.c prepares the calls. replay.c runs the steps, training.c uses
@@ -16,8 +16,8 @@ enum {
 };
 
 /* ---- buffers ----------------------------------------------------------------------------------------------------- */
-/* What is known before any replay of where a value lies. A value whose elements are part of another's memory (a view, or
- * a product that is accumulated there) has that other as its root; every other value is its own root. */
+/* What is known before any replay of where a value is. A value whose elements are part of another's memory (a view,
+ * or a product that is accumulated there) has that other as its root; every other value is its own root. */
 typedef struct buffer {
     fg_array array;             /* shape and dtype; of a constant the data too */
     int root;
@@ -30,7 +30,7 @@ typedef struct buffer {
     int first, last;            /* of a root: steps that write and last read it, or the first or last of their groups */
     int reader;                 /* of a root: the very step that reads it last; -1: none, or it is kept */
     int blockwise;              /* exists within one fused group only: elements of a block of it; else 0 */
-    int64_t period;             /* a row repeated, for steps that read it element by element: the row's length; else 0 */
+    int64_t period;             /* of a row repeated, for steps that read it element by element: its length; else 0 */
     int64_t offset;             /* in the arena, or -1 */
 } buffer;
 

@@ -1,8 +1,8 @@
-/* training.c: what a training step does behind its program: look at the gradients, and update the parameters.
+/* training.c: a training step: run the program of loss and gradients, check the gradients, update the parameters.
  *
- * A large gradient that is a matrix product may never be there as a whole (lower.c): its rows are computed a panel at a
- * time and used up while they are in cache. Before any parameter changes all gradients must be known to be finite: of
- * such a product its operands mostly prove it; where they do not, its panels are computed twice.
+ * A large gradient that is a matrix product may never exist as a whole (lower.c): it is computed a panel of rows at a
+ * time, and each panel is used while it is in cache. All gradients must be known to be finite before any parameter
+ * changes: mostly a bound from the product's operands proves it; where it does not, the panels are computed twice.
  */
 #include "kernels/gemm_dispatch.h"
 #include "program/steps.h"
@@ -21,20 +21,21 @@ double fg_replay_loss(const fg_program *p, fg_replay *r)
 /* ---- gradients, as a whole or in panels -------------------------------------------------------------------------- */
 static const buffer *gradient(const fg_program *p, int i) { return &p->buffer[p->out[p->n_out - p->n_kept + i]]; }
 
-static void *place(const fg_program *p, fg_replay *r, int i)
+static void *gradient_address(const fg_program *p, fg_replay *r, int i)
 {
     return fg_replay_address(r)[p->n_in + p->n_out - p->n_kept + i];
 }
 
-/* How many elements of gradient i, from element `at` on, are in its place now. */
-static int64_t stretch(const fg_program *p, fg_replay *r, int i, int64_t at)
+/* Compute the panel of gradient i that begins at element `at`, if it has panels. Returns how many of its elements, from
+ * that one on, are at its address now. */
+static int64_t compute_panel(const fg_program *p, fg_replay *r, int i, int64_t at)
 {
     const buffer *g = gradient(p, i);
     int64_t rest = g->array.shape->size - at, n = g->panel ? g->panel * g->array.shape->dim[1] : rest;
     n = n < rest ? n : rest;
     if (g->panel)
         fg_gemm_rows(fg_replay_call(r, g->first), at / g->array.shape->dim[1], n / g->array.shape->dim[1],
-                       place(p, r, i));
+                     gradient_address(p, r, i));
     return n;
 }
 
@@ -43,12 +44,12 @@ void fg_replay_gradient(const fg_program *p, fg_replay *r, int i, void *to)
     const fg_array *g = &gradient(p, i)->array;
     size_t itemsize = fg_itemsize(g->dtype);
     for (int64_t at = 0, n; at < g->shape->size; at += n) {
-        n = stretch(p, r, i, at);
-        memcpy((char *)to + (size_t)at * itemsize, place(p, r, i), (size_t)n * itemsize);
+        n = compute_panel(p, r, i, at);
+        memcpy((char *)to + (size_t)at * itemsize, gradient_address(p, r, i), (size_t)n * itemsize);
     }
 }
 
-/* ---- looking at them --------------------------------------------------------------------------------------------- */
+/* ---- are all gradients finite? ----------------------------------------------------------------------------------- */
 /* The largest magnitude; nan if any element is. */
 static double largest(const fg_array *x)
 {
@@ -62,8 +63,8 @@ static double largest(const fg_array *x)
     return high > -low ? high : -low;
 }
 
-/* Do its operands prove that all of a product is finite? A sum of so many terms is at most their number times the
- * largest, and twice that with all roundings. */
+/* Do its operands prove that a product is finite? A sum is at most the number of its terms times the largest one, and
+ * with all roundings at most twice that. */
 static int is_bounded(const fg_call *c)
 {
     const fg_array *a = c->in[0].array, *b = c->in[1].array;
@@ -78,13 +79,14 @@ static int is_finite(const fg_program *p, fg_replay *r, int i)
     if (g->panel && is_bounded(fg_replay_call(r, g->first)))
         return 1;
     for (int64_t at = 0, n; at < g->array.shape->size; at += n) {
-        n = stretch(p, r, i, at);
-        if (!fg_kernels[g->array.dtype].optim->all_finite(n, place(p, r, i)))
+        n = compute_panel(p, r, i, at);
+        if (!fg_kernels[g->array.dtype].optim->all_finite(n, gradient_address(p, r, i)))
             return 0;
     }
     return 1;
 }
 
+/* The first gradient that is not finite, n_kept if it is the loss alone, or -1. */
 static int not_finite(const fg_program *p, fg_replay *r)
 {
     for (int i = 0; i < p->n_kept; i++)
@@ -93,7 +95,7 @@ static int not_finite(const fg_program *p, fg_replay *r)
     return isfinite(fg_replay_loss(p, r)) ? -1 : p->n_kept;
 }
 
-/* ---- using them -------------------------------------------------------------------------------------------------- */
+/* ---- updates ----------------------------------------------------------------------------------------------------- */
 void fg_update(const fg_update_rule *u, int dtype, int64_t n, void *p, const void *g, void *s0, void *s1)
 {
     const fg_optim_kernels *k = fg_kernels[dtype].optim;
@@ -104,9 +106,10 @@ void fg_update(const fg_update_rule *u, int dtype, int64_t n, void *p, const voi
         k->sgd(n, p, g, s0, u->rate, u->momentum, u->dampening, u->weight_decay, u->nesterov, u->first);
 }
 
-static char *behind(void *x, int64_t bytes) { return x ? (char *)x + bytes : NULL; }
+static char *offset_by(void *x, int64_t bytes) { return x ? (char *)x + bytes : NULL; }
 
-int fg_replay_train(const fg_program *p, fg_replay *r, const fg_update_rule *rule, void *const *state, int checked, int *bad)
+int fg_replay_train(const fg_program *p, fg_replay *r, const fg_update_rule *rule, void *const *state, int checked,
+                    int *bad)
 {
     int status = fg_replay_run(p, r);
     if (status)
@@ -116,9 +119,9 @@ int fg_replay_train(const fg_program *p, fg_replay *r, const fg_update_rule *rul
         const fg_array *w = &p->buffer[i].array;
         int64_t itemsize = (int64_t)fg_itemsize(w->dtype);
         for (int64_t at = 0, n; at < w->shape->size; at += n) {
-            n = stretch(p, r, i, at);
-            fg_update(rule, w->dtype, n, behind(fg_replay_address(r)[i], at * itemsize), place(p, r, i),
-                      behind(state[2 * i], at * itemsize), behind(state[2 * i + 1], at * itemsize));
+            n = compute_panel(p, r, i, at);
+            fg_update(rule, w->dtype, n, offset_by(fg_replay_address(r)[i], at * itemsize), gradient_address(p, r, i),
+                      offset_by(state[2 * i], at * itemsize), offset_by(state[2 * i + 1], at * itemsize));
         }
     }
     return FG_OK;

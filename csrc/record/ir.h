@@ -1,8 +1,8 @@
 /* ir.h: the intermediate representation of a program: values, and instructions that compute values from values.
  *
  * trace.c appends an instruction for each operation of a traced function. The list is in execution order, and every
- * value is computed once (static single assignment). The passes of program/compile.c rewrite the instructions, and lower
- * them to steps and buffers (program/steps.h), which a program owns beside its instructions.
+ * value is computed once (static single assignment). The passes of program/compile.c rewrite the instructions, and
+ * lower them to steps and buffers (program/steps.h), which a program owns beside its instructions.
  */
 #ifndef FG_IR_H
 #define FG_IR_H
@@ -17,7 +17,7 @@ typedef struct {
     int numbered;               /* array->trace is the number of this value ... */
     int32_t outer_number;       /* ... and goes back to this one, of an outer trace or 0, when the trace ends */
     int next_same_array;        /* the next value of the same array, which has another node; 0: none */
-    fg_node *node;              /* of a constant in a trace of instructions: the node by which outer transforms know it */
+    fg_node *node;              /* of a constant in a trace of instructions: by which outer transforms know it */
 } value;
 
 typedef struct {
@@ -47,7 +47,7 @@ struct fg_program {
     int n_traced;               /* instructions before any pass */
     int body;                   /* it is the body of a loop or branch, which keeps small outputs only */
     int first_carried, n_carried;   /* of a body: output k may share the memory of input first_carried + k ... */
-    int stack_carry;            /* ... unless the loop stacks the carried values of all its turns */
+    int stack_carry;            /* ... unless the loop stacks the carried values of all its iterations */
 
     /* ---- from compiling ---- */
     struct buffer *buffer;      /* one for each value, one for each output that needs a copy, and repeated rows */
@@ -68,9 +68,12 @@ void *fg_list_add(list *, size_t size);             /* room for one more item; N
 static inline value *values_of(const fg_program *p) { return p->values.item; }
 static inline instruction *instructions_of(const fg_program *p) { return p->instructions.item; }
 static inline int *operands_of(const fg_program *p, const instruction *n) { return (int *)p->operands.item + n->in; }
-static inline int64_t *attrs_of(const fg_program *p, const instruction *n) { return (int64_t *)p->attrs.item + n->attr; }
+static inline int64_t *attrs_of(const fg_program *p, const instruction *n)
+{
+    return (int64_t *)p->attrs.item + n->attr;
+}
 
-/* The output that carries input v of a body on to its next turn, or -1. */
+/* The output that carries input v of a body on to its next iteration, or -1. */
 static inline int carried_to(const fg_program *p, int v)
 {
     return v >= p->first_carried && v < p->first_carried + p->n_carried ? v - p->first_carried : -1;

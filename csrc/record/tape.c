@@ -1,8 +1,8 @@
-/* tape.c: what is recorded for derivatives.
+/* tape.c: the tape: operations recorded for derivatives.
  *
- * The tape is not a list but the graph of nodes itself: a node holds its parents, a tensor holds its node, so
- * what no tensor can reach is freed at once, by a loop, however long it is. Nodes are numbered as they are made, and
- * a node's parents have smaller numbers.
+ * The tape is not a list but the graph of nodes itself: a node holds references to its parents, a tensor to its node,
+ * so that what no tensor can reach is freed at once, by a loop, however long it is. Nodes are numbered as they are
+ * made, so that a node's parents have smaller numbers: the order of numbers is a topological order.
  */
 #include "core/debug.h"
 #include "fastgrad.h"
@@ -68,7 +68,7 @@ static void forget_values(fg_node *n)
     unsave(&n->saved);
 }
 
-/* The caller's rule of a custom operation, whose release may run any code. */
+/* Release the caller's rule of a custom node, which may run any code. */
 static void forget_rule(fg_node *n)
 {
     void *rule = (void *)(intptr_t)n->attr[0];
@@ -93,8 +93,8 @@ static void node_free(fg_node *n)
     fg_live.nodes--;
 }
 
-/* Free dead custom nodes. A rule may hold other such nodes, which its release adds to the list: graphs that hang
- * together by their rules are freed by this loop too. */
+/* Free dead custom nodes. A rule may hold the last references to other custom nodes, which its release adds to the
+ * list: so graphs that are connected through rules are freed by this loop, too, without recursion. */
 static void free_custom(fg_node *n)
 {
     static _Thread_local fg_node *dead;
@@ -131,7 +131,7 @@ void fg_node_unref(fg_node *n)
                 doomed = parent;
             }
         }
-        if (n->op == FG_OP_custom) {            /* when all else is done, for it may run code */
+        if (n->op == FG_OP_custom) {            /* freed last, because its rule may run code */
             n->next = custom;
             custom = n;
         } else {
@@ -175,8 +175,8 @@ void fg_leaf_abandon(fg_node *leaf)
     fg_leaf_set_grad(leaf, (fg_tensor){0});
 }
 
-/* ---- recording ---------------------------------------------------------------------------------------- */
-/* Keep a value for the backward pass: a copy where somebody outside may still write it. */
+/* ---- recording an operation ---------------------------------------------------------------------------- */
+/* Save a value for the backward pass: a copy, where others may write its memory. */
 static int save(fg_array *x, fg_array **saved, uint32_t *version)
 {
     if (fg_array_root(x)->externally_mutable) {

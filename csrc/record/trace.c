@@ -1,18 +1,25 @@
-/* trace.c: operations traced while a function runs. */
+/* trace.c: tracing: while a function runs, each operation that depends on the trace's inputs becomes an instruction.
+ *
+ * An array carries the number of its value in the trace: its index plus 1 in the innermost trace of its thread that
+ * knows it, negated if it depends on no input of any. The value remembers what the array carried before, its number in
+ * an outer trace. A constant may carry its number in another thread's trace: then it is unknown here, and becomes a new
+ * value each time that it is used.
+ */
 #include "core/debug.h"
 #include "record/ir.h"
 
 #include <stdlib.h>
 
-/* An array carries its value's number plus 1 in the innermost recording of its thread that knows it, negative if it
- * depends on no input of any; the value remembers what the array carried before, its number in an outer one. A
- * constant may carry that of another thread's recording: then it is unknown here, and becomes a new value each time. */
+/* ---- from arrays to values --------------------------------------------------------------------------------------- */
+/* The value of x in trace p, if `trace` is the number that x carries there; or -1. */
 static int value_at(const fg_program *p, const fg_array *x, int trace)
 {
     int v = abs(trace) - 1;
     return v >= 0 && v < p->values.n && values_of(p)[v].array == x ? v : -1;
 }
 
+/* The value of x in trace p, or -1. What x carries belongs to the innermost trace that knows x: each trace between that
+ * and p tells the number in the next outer one. */
 static int value_of(const fg_program *p, const fg_array *x)
 {
     int trace = x->trace;
@@ -23,7 +30,7 @@ static int value_of(const fg_program *p, const fg_array *x)
     return value_at(p, x, trace);
 }
 
-static int known(const fg_array *x)
+static int is_known(const fg_array *x)
 {
     for (const fg_program *p = fg_thread.trace; p; p = p->outer)
         if (value_of(p, x) >= 0)
@@ -31,7 +38,7 @@ static int known(const fg_array *x)
     return 0;
 }
 
-/* The innermost recording of this thread on whose inputs x depends, or NULL. */
+/* The innermost trace of this thread on whose inputs x depends, or NULL. */
 static fg_program *owner_of(const fg_array *x)
 {
     for (fg_program *p = fg_thread.trace; p; p = p->outer) {
@@ -42,9 +49,10 @@ static fg_program *owner_of(const fg_array *x)
     return NULL;
 }
 
+/* A new value for x, whose number x carries from now on, unless x is a constant that carries one of another thread. */
 static int add_value(fg_program *p, fg_array *x, origin from)
 {
-    int numbered = !x->trace || (p == fg_thread.trace && value_of(p, x) < 0 && known(x));
+    int numbered = !x->trace || (p == fg_thread.trace && value_of(p, x) < 0 && is_known(x));
     value *v = fg_list_add(&p->values, sizeof *v);
     if (!v)
         return -1;
@@ -54,7 +62,8 @@ static int add_value(fg_program *p, fg_array *x, origin from)
     return p->values.n - 1;
 }
 
-/* A constant has the elements of this moment, also where somebody else may write them later. */
+/* A constant keeps the elements that it has at this moment, even where others may write the memory later: then it is a
+ * copy. */
 static int add_constant(fg_program *p, fg_array *x, fg_node *node)
 {
     fg_array *copy = fg_array_root(x)->externally_mutable ? fg_array_copy(x) : fg_array_ref(x);
@@ -73,7 +82,7 @@ static int elsewhere(void)
                    "where it cannot be recorded; let the function do its work in one thread");
 }
 
-int fg_trace_goes_on(const fg_array *x)
+int fg_trace_check_leaked(const fg_array *x)
 {
     char shape[FG_SHAPE_TEXT];
     return x->trace != FG_TRACE_ENDED ? FG_OK :
@@ -83,21 +92,23 @@ int fg_trace_goes_on(const fg_array *x)
                 fg_dtype_name(x->dtype), fg_shape_text(x->shape, shape));
 }
 
-static int refuse(const fg_array *x) { return fg_trace_goes_on(x) ? FG_BAD_TAPE : elsewhere(); }
+static int refuse(const fg_array *x) { return fg_trace_check_leaked(x) ? FG_BAD_TAPE : elsewhere(); }
 
 static int keeps_instructions(const fg_program *p) { return p->what != FG_PROGRAM; }
 
-/* Notes tell what belongs to the transforms outside: a node that leads to nothing older than the recording is that of
- * a transform within, whose work the instructions are. */
-static int tracked(const fg_program *p, const fg_node *node)
+/* Does a transform from outside the trace track this node? It does if the node leads to one that is older than the
+ * trace; any other node belongs to a transform inside, whose work is among the instructions. */
+static int is_tracked(const fg_program *p, const fg_node *node)
 {
     return node && node->oldest_ancestor <= p->last_node_id;
 }
 
+/* The value of x as an operand, added as a constant where it is unknown; -1: it fails. In a trace of instructions, a
+ * constant that comes with several nodes has a value for each. */
 static int operand_of(fg_program *p, fg_tensor x)
 {
     int v = value_of(p, x.array);
-    fg_node *node = keeps_instructions(p) && tracked(p, x.node) ? x.node : NULL;
+    fg_node *node = keeps_instructions(p) && is_tracked(p, x.node) ? x.node : NULL;
     if (v < 0 && fg_traced(x.array) && !owner_of(x.array)) {
         refuse(x.array);
         return -1;
@@ -118,6 +129,7 @@ static int operand_of(fg_program *p, fg_tensor x)
     return v;
 }
 
+/* ---- beginning, and asking --------------------------------------------------------------------------------------- */
 static void make_innermost(fg_program *p)
 {
     fg_thread.trace = p;
@@ -130,7 +142,7 @@ int fg_trace_begin(fg_trace_kind what)
     if (!p)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     static uint32_t n_traces;
-    if (!++n_traces)                        /* 0 is that of no recording */
+    if (!++n_traces)                        /* 0 stands for no trace */
         n_traces = 1;
     p->refs = 1;
     p->number = n_traces;
@@ -166,7 +178,8 @@ int fg_trace_is_program(void)
 
 uint32_t fg_trace_number(void) { return fg_thread.trace_number; }
 
-/* Numbers grow, but may begin again: a recording within has a later one. */
+/* Numbers grow, and begin again at 1 after 2^32 traces, so that they are compared by their difference: a trace inside
+ * another has the later number. */
 int fg_trace_outside(const fg_array *x)
 {
     return fg_thread.trace && (!x->traced_in || (int32_t)(x->traced_in - fg_thread.trace->number) < 0);
@@ -187,6 +200,7 @@ int fg_traced(const fg_array *x)
     return x->trace > 0;
 }
 
+/* ---- appending --------------------------------------------------------------------------------------------------- */
 static int append_instruction(fg_program *p, const fg_call *c, fg_array *y)
 {
     int in = p->operands.n, attr = p->attrs.n;
@@ -200,7 +214,7 @@ static int append_instruction(fg_program *p, const fg_call *c, fg_array *y)
             return FG_NO_MEMORY;
         *operand = v;
         if (flag)
-            *flag = (char)tracked(p, c->in[i].node);
+            *flag = (char)is_tracked(p, c->in[i].node);
     }
     for (int i = 0; i < c->n_attr; i++) {
         int64_t *a = fg_list_add(&p->attrs, sizeof *a);
@@ -237,7 +251,8 @@ int fg_trace_keeps_instructions(int n_in, const fg_tensor *in)
 
 int fg_trace_append(const fg_call *c, fg_array *y)
 {
-    fg_program *p = fg_draws(c->op, c->attr) ? fg_thread.trace : NULL;   /* that differs from call to call */
+    /* A draw belongs to the innermost trace even if no operand does: its result differs from call to call. */
+    fg_program *p = fg_draws(c->op, c->attr) ? fg_thread.trace : NULL;
     int status = FG_OK;
     for (int i = 0; i < c->n_in && !status; i++) {
         if (!c->in[i].array || !fg_traced(c->in[i].array))
@@ -256,8 +271,10 @@ int fg_trace_append(const fg_call *c, fg_array *y)
     return status;
 }
 
-/* Values that somebody still holds are marked for the rest of their lives: to use them is an error. */
-static void mark_kept(const fg_program *p)
+/* ---- ending ------------------------------------------------------------------------------------------------------ */
+/* Arrays that depend on an input and that somebody still holds are marked for the rest of their lives: they have leaked
+ * from the traced function, and operations refuse them. */
+static void mark_leaked(const fg_program *p)
 {
     for (int i = 0; i < p->values.n; i++) {
         fg_array *x = values_of(p)[i].array;
@@ -273,7 +290,7 @@ static fg_program *end(void)
     fg_program *p = fg_thread.trace;
     if (p) {
         make_innermost(p->outer);               /* at once: to release foreign memory may run any code */
-        mark_kept(p);
+        mark_leaked(p);
         fg_tracing--;
         FG_ASSERT(fg_tracing >= p->depth);
     }
@@ -318,7 +335,7 @@ int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **made)
     return FG_OK;
 }
 
-/* ---- instructions ------------------------------------------------------------------------------------------------------ */
+/* ---- bare instructions ------------------------------------------------------------------------------------------- */
 int fg_trace_end_instructions(fg_program **made)
 {
     fg_program *p = end();
@@ -339,15 +356,18 @@ int fg_trace_value(const fg_array *x)
     return v >= 0 && values_of(fg_thread.trace)[v].from != CONSTANT ? v : -1;
 }
 
-int fg_trace_tracked(fg_tensor x) { return fg_thread.trace && tracked(fg_thread.trace, x.node); }
+int fg_trace_tracked(fg_tensor x) { return fg_thread.trace && is_tracked(fg_thread.trace, x.node); }
 
-fg_instructions_size fg_instructions_count(const fg_program *p) { return (fg_instructions_size){p->values.n, p->instructions.n}; }
+fg_instructions_size fg_instructions_count(const fg_program *p)
+{
+    return (fg_instructions_size){p->values.n, p->instructions.n};
+}
 
 fg_instruction fg_instructions_get(const fg_program *p, int i)
 {
     const instruction *n = &instructions_of(p)[i];
     return (fg_instruction){n->op, n->y, n->n_in, n->n_attr, operands_of(p, n), (char *)p->tracked.item + n->in,
-                     attrs_of(p, n)};
+                            attrs_of(p, n)};
 }
 
 fg_tensor fg_instructions_constant(const fg_program *p, int v)

@@ -26,7 +26,7 @@ CURES["integers"] = CURES["index"] + "; np.array of tensors is fastgrad.asarray"
 
 cdef int refuse_traced(fg_array *x, str reason="array") except -1:
     """Raise TraceError, naming the line that asked."""
-    check(fg_trace_goes_on(x))
+    check(fg_trace_check_leaked(x))
     if fg_trace_here() == FG_MAPPED:
         raise TraceError(
             f"vmap: the value of a tensor was asked for in a function that is mapped{frames.user_line()}. Its value "
@@ -107,7 +107,7 @@ def tracing():
 
 def traced(Tensor x):
     """Whether x depends on an input of a recording under way; RuntimeError where it did of one that has ended."""
-    check(fg_trace_goes_on(x.t.array))
+    check(fg_trace_check_leaked(x.t.array))
     return fg_traced(x.t.array) != 0
 
 
