@@ -108,13 +108,19 @@ VM_INLINE double vm_mish_slope_f64(double x) {
 /* ---- gelu ----------------------------------------------------------------------------------------------- */
 #define VM_ONE_OVER_SQRT_2PI 0x1.9884533d43651p-2
 
-/* y / x is the normal distribution function, and 1 long before y or x is infinite. */
+/* y / x is the normal distribution function: 1 long before y or x is infinite. In float32, which training leans on,
+ * exp(-x^2 / 2) / sqrt(2 pi) is 2^u P(u - n) with n = u rounded and P to 2^-25, smaller by 2^63, by which the power of
+ * two is larger, so that it stays normal; what the square was rounded by is carried along. */
 #define VM_SLOPE_f32_gelu ~, vm_gelu_slope_f32(x, y)
 #define VM_SLOPE_f64_gelu ~, vm_gelu_slope_f64(x, y)
 VM_INLINE float vm_gelu_slope_f32(float x, float y) {
-    float c = vm_clamp_f32(x, -16, 16), ratio = x * x == 0 ? 0.5f : y / x;
-    ratio = x > 16 ? 1 : ratio;
-    return ratio + vm_gauss_f32((float)VM_ONE_OVER_SQRT_2PI * c, c, 0.5f * c) * 0x1p-63f;
+    float w = x * x, u = (float)(-0.5 * VM_LOG2E), biased = VM_ROUND_F32 + (127 + 63), t = w * u + biased;
+    float r = vm_product_less_f32(w, u, t - biased) + u * vm_product_rest_f32(x, x, w);
+    float p = VM_P6(r, 0x1.988454p-65f, 0x1.1b2990p-65f, 0x1.888bccp-67f, 0x1.6ac8b8p-69f, 0x1.f6edf0p-72f,
+                    0x1.184a20p-74f, 0x1.02b7bap-77f);
+    float ratio = y / x;
+    ratio = w == 0 ? 0.5f : ratio < 1 ? ratio : 1;
+    return w > 256 ? ratio : ratio + x * vm_float_f32(vm_bits_f32(t) << 23) * p;
 }
 VM_INLINE double vm_gelu_slope_f64(double x, double y) {
     double c = vm_clamp_f64(x, -39.5, 39.5), ratio = x * x == 0 ? 0.5 : y / x;
@@ -191,8 +197,8 @@ VM_INLINE double vm_power_slope_b_f64(double a, double b) {
 
 /* In float32 double has room for the powers, and bits for b - 1. */
 VM_INLINE float vm_power_slope_a_f32(float a, float b) {
-    double y = b * vm_exp_f64(((double)b - 1) * vm_log_f64(fabs((double)a)));
-    return (float)vm_power_slope_edges(a, b, y);
+    double p = vm_exp_f64(((double)b - 1) * vm_log_f64(fabs((double)a)));
+    return (float)vm_power_slope_edges(a, b, p == 0 ? copysign(0, b) : b * p);
 }
 
 VM_INLINE float vm_power_slope_b_f32(float a, float b) {
@@ -268,7 +274,7 @@ VM_INLINE float vm_celu_slope_a_f32(float a, float b) {
 VM_INLINE double vm_celu_slope_a_f64(double a, double b) {
     double k = fabs(b) < 0x1p-900 ? 0x1p110 : 1; /* lest the remainder underflow */
     double c = a * k, d = b * k, u = c / d, lo = -vm_product_rest_f64(u, d, c) / d;
-    vm_unscaled e = vm_exp_unscaled(vm_clamp_f64(u, -800, 800), fabs(u) < 800 ? lo : 0);
+    vm_unscaled e = vm_exp_unscaled(vm_clamp_f64(u, -800, 800), (fabs(u) < 800) & (fabs(u) > 0x1p-10) ? lo : 0);
     return a > 0 ? 1 : vm_scale_f64(e.v, e.n);
 }
 

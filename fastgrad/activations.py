@@ -275,7 +275,7 @@ def table(
     power         power(x, n)                           where(n == 0, 0, n * power(x, n - 1))
     exp           exp(x)                                y
     log           log(x)                                1 / x
-    sigmoid       1 / (1 + exp(-x))                     y * (1 - y)
+    sigmoid       1 / (1 + exp(-x))                     sigmoid(x) * sigmoid(-x)
     tanh          tanh(x)                               (1 + y) * (1 - y)
     """
     if style not in ("text", "markdown", "latex"):

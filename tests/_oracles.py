@@ -53,8 +53,13 @@ def _erfc(x):
     return mpmath.mpf(1 - mpmath.sign(x)) if abs(x) > 1e6 else mpmath.erfc(x)
 
 
+def _exp(x):
+    """mpmath.exp takes minutes where the exponent of its result has hundreds of digits; 0 is near enough there."""
+    return mpmath.mpf(0) if x < -1e7 else mpmath.exp(x)
+
+
 FUNCTIONS_OF_TEXTS = {
-    "exp": mpmath.exp, "exp2": lambda x: mpmath.power(2, x), "expm1": mpmath.expm1, "log": _real(mpmath.log), "sqrt": _real(mpmath.sqrt),
+    "exp": _exp, "exp2": lambda x: mpmath.power(2, x), "expm1": mpmath.expm1, "log": _real(mpmath.log), "sqrt": _real(mpmath.sqrt),
     "cbrt": lambda x: mpmath.cbrt(abs(x)) * (1 if x >= 0 else -1), "power": _power, "hypot": mpmath.hypot,
     "sin": mpmath.sin, "cos": mpmath.cos, "tan": mpmath.tan, "sinh": mpmath.sinh, "cosh": mpmath.cosh,
     "tanh": mpmath.tanh, "arcsin": _real(mpmath.asin), "arccos": _real(mpmath.acos), "arctan": mpmath.atan,
@@ -63,7 +68,7 @@ FUNCTIONS_OF_TEXTS = {
     "sign": mpmath.sign,
     "rint": mpmath.nint, "floor": mpmath.floor, "ceil": mpmath.ceil, "trunc": _trunc,
     "floor_divide": lambda a, b: mpmath.floor(a / b), "copysign": lambda a, b: abs(a) * (1 if b >= 0 else -1),
-    "minimum": min, "maximum": max, "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
+    "minimum": min, "maximum": max, "sigmoid": lambda x: _exp(min(x, 0)) / (1 + _exp(-abs(x))),
     "softplus": lambda x: max(x, 0) + mpmath.log1p(mpmath.exp(-abs(x))),
 }  # fmt: skip
 CONSTANTS_OF_TEXTS = {

@@ -370,6 +370,17 @@ def test_softmax_family_at_the_extremes(dtype):
     assert fg.logsumexp([inf, 0.0]).item() == inf
 
 
+@pytest.mark.parametrize("n", [2, 9, 40, 3000])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_gradient_of_logsumexp_beside_an_infinite_element(n, dtype):
+    """0 for the finite ones, whatever the length; that of the infinite element has no value."""
+    rows = np.zeros((3, n), dtype)
+    rows[1, n // 2] = np.inf
+    got = gradients(lambda t: fg.logsumexp(t, axis=1), rows)[0]
+    np.testing.assert_array_equal(got[1], np.where(np.isinf(rows[1]), np.nan, 0))
+    np.testing.assert_allclose(got[[0, 2]], np.full((2, n), 1 / n), rtol=1e-5)
+
+
 @pytest.mark.parametrize("n", [1, 2, 7, 8, 9, 16, 17, 100, 1001])
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_softmax_of_any_length(n, dtype):

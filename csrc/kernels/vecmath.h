@@ -96,6 +96,16 @@ VM_INLINE float vm_product_rest_f32(float a, float b, float p) {
 #endif
 }
 
+/* a * b - c where that cancels, rounded once or nearly so */
+VM_INLINE float vm_product_less_f32(float a, float b, float c) {
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+    return __builtin_fmaf(a, b, -c);
+#else
+    float p = a * b;
+    return (p - c) + vm_product_rest_f32(a, b, p);
+#endif
+}
+
 /* a * b */
 VM_INLINE vm_dd vm_two_product(double a, double b) {
     double p = a * b;

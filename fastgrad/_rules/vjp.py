@@ -30,7 +30,7 @@ _TWICE = {
     ("celu", 1): f"where(a > 0, 0, where({_CELU_CONSTANT}, -1, expm1({_CELU_U}) - {_CELU_U} * exp({_CELU_U})))",
     ("gelu", 0): "erfc(-x * SQRT_HALF) / 2 + x * exp(-square(x) / 2) * ONE_OVER_SQRT_2PI",
     ("hypot", 0): "where(y == 0, 0, a / y)", ("hypot", 1): "where(y == 0, 0, b / y)",
-    ("power", 0): "b * power(where((b == 0) & (1 / a - 1 / a != 0), 1, a), b - 1)",
+    ("power", 0): "b * power(a, where((b == 0) & (a == 0), 1, b - 1))",
     ("power", 1): "where(a == 0, 0, power(a, b) * log(where(a == 0, 1, a)))",
     ("softsign", 0): "square(reciprocal(1 + absolute(x)))",
     ("logaddexp", 0): "where((a == b) & (a - b != 0), 0.5, sigmoid(a - b))",
