@@ -459,6 +459,12 @@ def map(f: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     return structure.unflatten(builtins.map(f, found, *others))
 
 
+def place_of(structure: Structure, i: int) -> str:
+    """How errors call leaf number i of (args, kwargs)."""
+    path = structure.paths("")[i]
+    return ("args" if path.startswith("[0]") else "kwargs") + path[3:]
+
+
 def ravel(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
     """The leaves of a tree joined to one vector, and the function that makes the tree of such a vector.
 

@@ -21,7 +21,6 @@ import numpy as np
 from .. import _core, _user_frames, tree
 from .._core import Program, Rule, Tensor, TraceError
 from .purity import Outside
-from .._transforms.vmap import place_of
 
 __all__ = ["CacheInfo", "Compiled", "compile"]
 
@@ -446,13 +445,13 @@ def _input(leaf: Any, structure: tree.Structure, i: int) -> np.ndarray:
         leaf = leaf.numpy()
     if not isinstance(leaf, (np.ndarray, np.generic, float, int)) or isinstance(leaf, np.ma.MaskedArray):
         raise TypeError(
-            f"compile: {place_of(structure, i)} is of type {type(leaf).__name__}, expected arrays and numbers; name "
+            f"compile: {tree.place_of(structure, i)} is of type {type(leaf).__name__}, expected arrays and numbers; name "
             "its argument in static_argnums or static_argnames if it is a constant"
         )
     a = np.asarray(leaf)
     if a.dtype.kind not in "fiub" or a.dtype.itemsize not in (1, 2, 4, 8) or a.dtype == np.float16:
         raise TypeError(
-            f"compile: {place_of(structure, i)} has dtype {a.dtype}, expected float32, float64, bool or an integer "
+            f"compile: {tree.place_of(structure, i)} has dtype {a.dtype}, expected float32, float64, bool or an integer "
             "dtype"
         )
     return a if a.flags.c_contiguous else np.ascontiguousarray(a).reshape(a.shape)

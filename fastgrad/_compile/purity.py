@@ -21,6 +21,7 @@ import numpy as np
 from .. import _user_frames
 from .._core import Tensor
 
+_PACKAGE = __name__.partition(".")[0]
 _MOST = 10_000  # objects that are looked at
 _WHOLE = 1 << 22  # bytes of arrays that are compared; of further ones a sample
 # Modules; os.urandom is posix's.
@@ -132,7 +133,7 @@ def _parts(x: Any) -> Iterable[Any]:
         return ()
     if type(x) is dict and "__spec__" in x:  # the names of a module
         return ()
-    if type(x).__module__.partition(".")[0] == __package__:
+    if type(x).__module__.partition(".")[0] == _PACKAGE:
         return (getattr(x, "_f", None),)
     return gc.get_referents(x)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from . import scan as _scan, while_and_cond
 from .. import _core, tree
-from .._numpy import functions
+from .._numpy.shapes import stack
 from .._core import Tensor
 
 __all__ = ["cond", "fori_loop", "scan", "while_loop"]
@@ -93,7 +93,7 @@ def scan(
             results = step([*last, *x])
             last = results[: len(carry)]
             stacks.append(results[len(carry) :])
-        ys = [functions.stack(y[::-1] if reverse else y) for y in map(list, zip(*stacks))]
+        ys = [stack(y[::-1] if reverse else y) for y in map(list, zip(*stacks))]
     return structure.unflatten(last), found[0].unflatten(ys)
 
 

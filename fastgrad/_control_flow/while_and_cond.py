@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._numpy import functions
 from .._rules.batching import whole
 from .body import (
     Body, ByNumber, Flow, Function, Tensors, as_program, drawn_inside, pullback, pushforward, record, zeros, zeros_like,
@@ -142,7 +141,7 @@ class _Cond(Flow):
 
 def _chosen(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """By a condition for each element of the batch."""
-    return functions.where(_core.reshape(condition, (len(condition), *[1] * (a.ndim - 1))), a, b)
+    return _core.where(_core.reshape(condition, (len(condition), *[1] * (a.ndim - 1))), a, b)
 
 
 def _is_guarded(x: Tensor) -> bool:
@@ -180,9 +179,9 @@ def both(
     check(bodies[0].kinds, bodies[1].kinds)
     found = []
     for i, body in enumerate(bodies):
-        given = _guarded(functions.where, condition, [*body.enclosed, *inputs])[i]
+        given = _guarded(_core.where, condition, [*body.enclosed, *inputs])[i]
         found.append(body(given[: len(body.closure)], given[len(body.closure) :]))
-    return [functions.where(condition, a, b) for a, b in zip(*found)]
+    return [_core.where(condition, a, b) for a, b in zip(*found)]
 
 
 # ---- while_loop -----------------------------------------------------------------------------------------------------

@@ -20,10 +20,8 @@ from .. import _core
 from .._core import Tensor, asarray, astype, matmul, multiply, normal_axes, reshape, transpose
 from .shapes import diagonal, one_axis
 
-if TYPE_CHECKING:                       # numpy.typing is slow to import
-    from numpy.typing import ArrayLike
-
-    TensorLike = Tensor | ArrayLike
+if TYPE_CHECKING:
+    from .typing import TensorLike
 
 _MATMUL = _core.op_names().index("matmul")
 Labels = tuple[int, ...]

@@ -15,10 +15,8 @@ import numpy as np
 from .. import _core
 from .._core import Tensor, asarray, astype, broadcast_to, where
 
-if TYPE_CHECKING:                       # numpy.typing is slow to import
-    from numpy.typing import ArrayLike
-
-    TensorLike = Tensor | ArrayLike
+if TYPE_CHECKING:
+    from .typing import TensorLike
 
 
 def floating(x: TensorLike) -> Tensor:

@@ -11,10 +11,8 @@ from .. import _core
 from .._core import Tensor, asarray, astype, broadcast_to, concatenate, gathered, reshape, subtract, where
 from .shapes import one_axis, part
 
-if TYPE_CHECKING:                       # numpy.typing is slow to import
-    from numpy.typing import ArrayLike
-
-    TensorLike = Tensor | ArrayLike
+if TYPE_CHECKING:
+    from .typing import TensorLike
 
 _CUMSUM = _core.op_names().index("cumsum")
 

@@ -11,11 +11,8 @@ import numpy as np
 
 from .._core import Tensor, asarray, broadcast_to, concatenate, gathered, normal_axes, reshape, transpose, where
 
-if TYPE_CHECKING:                       # numpy.typing is slow to import
-    from numpy.typing import ArrayLike
-
-    Axis = int | tuple[int, ...] | None
-    TensorLike = Tensor | ArrayLike
+if TYPE_CHECKING:
+    from .typing import Axis, TensorLike
 
 
 def one_axis(axis: int, ndim: int, name: str) -> int:
@@ -325,7 +322,9 @@ def from_lists(nested: Sequence[Any], name: str) -> Tensor:
     return stack(parts) if parts else asarray(nested)
 
 
+concat, permute_dims = concatenate, transpose
+
 __all__ = [
-    "diag", "diagonal", "expand_dims", "flip", "hstack", "moveaxis", "ravel", "repeat", "roll", "split", "squeeze",
-    "stack", "swapaxes", "tile", "tril", "triu", "vstack",
+    "concat", "diag", "diagonal", "expand_dims", "flip", "hstack", "moveaxis", "permute_dims", "ravel", "repeat",
+    "roll", "split", "squeeze", "stack", "swapaxes", "tile", "tril", "triu", "vstack",
 ]  # fmt: skip

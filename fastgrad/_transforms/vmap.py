@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core, tree
-from .._numpy import functions
+from .._numpy.shapes import moveaxis
 from .._rules.batching import Noted, evaluate, whole
 from .._core import Tensor, reshape
 from .._rules.diagonal import Diagonal
@@ -191,12 +191,6 @@ def _spread(axes: Any, node: Any, what: str, path: str) -> list[int | None]:
     ]
 
 
-def place_of(structure: tree.Structure, i: int) -> str:
-    """How errors call leaf number i of (args, kwargs)."""
-    path = structure.paths("")[i]
-    return ("args" if path.startswith("[0]") else "kwargs") + path[3:]
-
-
 # How to say that an argument is the same for all elements: a positional one, one by keyword.
 _SAME = (
     "give it the axis None in in_axes",
@@ -209,11 +203,11 @@ def _batch(x: Any, axis: int, externally_mutable: bool, i: int, structure: tree.
     if isinstance(x, np.ndarray):
         x = _core.borrowed(x, externally_mutable)
     if not isinstance(x, Tensor):
-        name = place_of(structure, i)
+        name = tree.place_of(structure, i)
         raise TypeError(f"vmap: {name} is {x!r}, expected an array to map over; {_SAME[name.startswith('kwargs')]}")
     if not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"vmap: in_axes gives {place_of(structure, i)} the axis {axis}, but its shape is {x.shape}")
-    return x if axis % x.ndim == 0 else functions.moveaxis(x, axis, 0)
+        raise ValueError(f"vmap: in_axes gives {tree.place_of(structure, i)} the axis {axis}, but its shape is {x.shape}")
+    return x if axis % x.ndim == 0 else moveaxis(x, axis, 0)
 
 
 def _size(batches: dict[int, Tensor], where: dict[int, int], leaves: list[Any], structure: tree.Structure) -> int:
@@ -224,7 +218,7 @@ def _size(batches: dict[int, Tensor], where: dict[int, int], leaves: list[Any], 
     if len(set(lengths)) > 1:
         told: dict[int, str] = {}
         for length, (i, axis) in zip(lengths, where.items()):
-            told.setdefault(length, f"{place_of(structure, i)} has {length} (axis {axis} of shape {leaves[i].shape})")
+            told.setdefault(length, f"{tree.place_of(structure, i)} has {length} (axis {axis} of shape {leaves[i].shape})")
         raise ValueError(f"vmap: the mapped axes differ in length: {', '.join(told.values())}")
     return lengths[0]
 
@@ -258,7 +252,7 @@ def _placed(x: Any, batched: bool, axis: int | None, size: int, i: int, structur
     if not -x.ndim <= axis < x.ndim:
         name = structure.paths("result")[i]
         raise ValueError(f"vmap: out_axes gives {name} the axis {axis}, but with the batch its shape is {x.shape}")
-    return x if axis % x.ndim == 0 else functions.moveaxis(x, 0, axis)
+    return x if axis % x.ndim == 0 else moveaxis(x, 0, axis)
 
 
 def _ndarrays(results: list[Any]) -> list[Any]:
