@@ -25,7 +25,8 @@ from ._numpy.creation import floating
 from ._transforms.linearize import linearize, vjp
 from ._transforms.sparsity_pattern import pattern as structural
 from ._scipy.vectors import Variables, Vector, scipy
-from ._transforms.grad import _grad, _kind
+from ._transforms.arguments import describe_type
+from ._transforms.grad import named_grad
 
 __all__ = ["Jacobian", "hessian", "jacobian", "matmul"]
 
@@ -89,7 +90,7 @@ def hessian(f: Callable[[Any], Any], sparsity: Any = None, *, compile: bool = Tr
            [2., 8., 4.],
            [0., 4., 0.]])
     """
-    return Jacobian(_grad(f, 0, False, "sparse.hessian"), sparsity, compile)
+    return Jacobian(named_grad(f, 0, False, "sparse.hessian"), sparsity, compile)
 
 
 def matmul(matrix: Any, x: Any) -> Tensor:
@@ -110,7 +111,7 @@ def matmul(matrix: Any, x: Any) -> Tensor:
     array([1., 5.])
     """
     if not scipy("sparse.matmul", "scipy.sparse").issparse(matrix):
-        raise TypeError(f"sparse.matmul: expected a matrix of scipy.sparse first, got {_kind(matrix)}")
+        raise TypeError(f"sparse.matmul: expected a matrix of scipy.sparse first, got {describe_type(matrix)}")
     if matrix.ndim != 2:
         raise ValueError(f"sparse.matmul: expected a matrix, got an array of shape {matrix.shape}")
     entries, x = matrix.tocoo(), floating(x)

@@ -180,6 +180,32 @@ def node_number(Tensor x):
     return x.t.node.number if x.t.node != NULL else None
 
 
+def last_node_id():
+    """The number of the node that was made last."""
+    return fg_last_node_id()
+
+
+def depends_on_outer(tensors, uint64_t mark):
+    """Whether any tensor among these was computed from what a node of this number or before recorded."""
+    for x in tensors:
+        if isinstance(x, Tensor) and (<Tensor>x).t.node != NULL and (<Tensor>x).t.node.oldest_ancestor <= mark:
+            return True
+    return False
+
+
+def inherit_lineage(list found, list given):
+    """Let what has been computed from some tensors, and from values that mean nothing outside, lead to where these lead
+    only."""
+    cdef uint64_t oldest_ancestor = fg_last_node_id()
+    cdef Tensor x
+    for x in given:
+        if x.t.node != NULL and x.t.node.oldest_ancestor < oldest_ancestor:
+            oldest_ancestor = x.t.node.oldest_ancestor
+    for x in found:
+        if x.t.node != NULL:
+            x.t.node.oldest_ancestor = oldest_ancestor
+
+
 cdef Tensor zeros_like(Tensor x):
     return tensor_of(np.zeros(x.shape, x.dtype))
 

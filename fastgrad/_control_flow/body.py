@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._rules.batching import FLOWS, Compound, Noted, Part, evaluate, instruction
+from .._transforms.evaluate import FLOWS, Compound, Noted, Part, evaluate, instruction
 from .._core import Program, Tensor
 from .._rules.jvp import push
 from .._transforms.custom_node import Rule, connected, is_float

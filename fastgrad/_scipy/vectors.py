@@ -17,7 +17,8 @@ from .. import _core, tree
 from .._compile.compiled import Replayed
 from .._core import Tensor
 from .._transforms.jacobian import hessian, hvp, jacfwd, jacrev
-from .._transforms.grad import _kind, value_and_grad
+from .._transforms.arguments import describe_type
+from .._transforms.grad import value_and_grad
 
 _LIKE_X = ("x", "jac", "grad", "lagrangian_grad")  # what of a result has the structure of x0
 
@@ -142,7 +143,7 @@ def _float_leaf(leaf: Any, path: str) -> Any:
     if isinstance(leaf, (np.ndarray, np.floating, float)) and not isinstance(leaf, np.ma.MaskedArray):
         if np.asarray(leaf).dtype in (np.float32, np.float64):
             return leaf
-    got = f"of dtype {leaf.dtype}" if isinstance(leaf, (np.ndarray, np.generic)) else _kind(leaf)
+    got = f"of dtype {leaf.dtype}" if isinstance(leaf, (np.ndarray, np.generic)) else describe_type(leaf)
     raise TypeError(
         f"{path} is {got}, expected float32 or float64 arrays and floats: only these can be searched; convert it with "
         "float(x) or x.astype(float)"
@@ -183,7 +184,7 @@ class Scalar(Function):
             cure = "; return the number alone" if isinstance(y, tuple) else (
                 "; compute with fastgrad's or NumPy's functions on x, not with math or on copies of its values"
             )  # fmt: skip
-            raise TypeError(f"{self._name}: f returned {_kind(y)}, expected a single float tensor{cure}")
+            raise TypeError(f"{self._name}: f returned {describe_type(y)}, expected a single float tensor{cure}")
         if y.size != 1:
             raise ValueError(
                 f"{self._name}: f returned a tensor of shape {y.shape}, expected a single number, such as a sum; "
@@ -238,7 +239,7 @@ class Vector(Function):
             raise TypeError(f"{self._name}: f must return numbers: {error}") from None
         if not flat.size:
             raise TypeError(
-                f"{self._name}: f returned {_kind(y)} without numbers, expected a tensor or a structure of them"
+                f"{self._name}: f returned {describe_type(y)} without numbers, expected a tensor or a structure of them"
             )
         return flat
 

@@ -14,7 +14,8 @@ import numpy as np
 from .. import _core, tree
 from .._core import Tensor
 from .._rules.jvp import push
-from .grad import _array, _kind, _name, _plain, _watched, _with_aux, no_grad
+from .arguments import array_like, as_constant, describe_type, function_name, pair_with_aux, watch_leaves
+from .grad import no_grad
 
 __all__ = ["jvp", "linearize", "vjp"]
 
@@ -89,7 +90,7 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], 
     """
     for name, value in ("primals", primals), ("tangents", tangents):
         if not isinstance(value, (tuple, list)):
-            raise TypeError(f"jvp: expected {name} as a tuple of one for each argument of f, got {_kind(value)}; of a "
+            raise TypeError(f"jvp: expected {name} as a tuple of one for each argument of f, got {describe_type(value)}; of a "
                             f"single argument x write (x,)")  # fmt: skip
     point = Point("jvp", f, tuple(primals), has_aux)
     moved = point.moved(tuple(tangents), "jvp: tangents")
@@ -143,13 +144,13 @@ class Point:
         nested, mark = _core.in_transform(), _core.last_node_id()
         self.given, self.structure = tree.flatten(primals)
         with _core.Recording():
-            self.watched = _watched(
+            self.watched = watch_leaves(
                 self.given, connected, lambda k: f"{name}: {self.structure.paths(what)[k]}", cure, keep
             )
             inside = self.structure.unflatten(self.watched)
             result, self._aux = f(*inside) if call is None else call(inside), None
             if has_aux:
-                result, self._aux = _with_aux(f, result, name)
+                result, self._aux = pair_with_aux(f, result, name)
             self.results, self.result_structure = tree.flatten(result)
             for k, y in enumerate(self.results):
                 if not isinstance(y, Tensor) or y.dtype.kind != "f":
@@ -164,12 +165,12 @@ class Point:
         path = self.result_structure.paths("")[k]
         if not isinstance(y, Tensor):
             return TypeError(
-                f"{name}: {_name(f)} returned {_kind(y)}{path and f' at {path}'}, expected a tensor: nothing in it was "
+                f"{name}: {function_name(f)} returned {describe_type(y)}{path and f' at {path}'}, expected a tensor: nothing in it was "
                 "recorded. Compute with fastgrad's or NumPy's functions on the arguments, not with math or on copies "
                 "of their values; return constants by has_aux=True"
             )
         return TypeError(
-            f"{name}: {_name(f)} returned {y.dtype}{path and f' at {path}'}, which has no derivative; return it by "
+            f"{name}: {function_name(f)} returned {y.dtype}{path and f' at {path}'}, which has no derivative; return it by "
             "has_aux=True"
         )
 
@@ -178,7 +179,7 @@ class Point:
 
     def aux(self) -> Any:
         inside = _core.transforming()
-        return self._aux if self.recorded else tree.map(lambda x: _plain(x, inside), self._aux)
+        return self._aux if self.recorded else tree.map(lambda x: as_constant(x, inside), self._aux)
 
     def recording(self, given: list[Tensor]) -> bool:
         """Whether a pass with these cotangents or tangents is to be differentiated again."""
@@ -230,7 +231,7 @@ class Point:
             return [x.numpy().copy()[()] if x.ndim == 0 else x.numpy().copy() for x in found]
         if like is None:
             return [_core.own(x)[()] if x.ndim == 0 else _core.own(x) for x in found]
-        return [_array(x, a) for x, a in zip(found, like)]
+        return [array_like(x, a) for x, a in zip(found, like)]
 
 
 def _like(structure: tree.Structure, tensors: list[Tensor], given: Any, name: str) -> list[Tensor]:

@@ -2,23 +2,24 @@
 
 The function runs once, on the first element of the batch, while its operations are noted, the backward passes within
 among them. Then each noted operation is carried out once over the whole batch (``_batching``), by operations that an
-outer transform sees as any others: gradients, recordings and further batches go around this one as they please.
+outer transform sees as any others: gradients, traceds and further batches go around this one as they please.
 """
 
 from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .. import _core, tree
 from .._numpy.shapes import moveaxis
-from .._rules.batching import Noted, evaluate, whole
+from .._rules.batching import whole
 from .._core import Tensor, reshape
 from .._rules.diagonal import Diagonal
+from .evaluate import TracedFunction
 
 __all__ = ["vmap"]
 
@@ -88,16 +89,16 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
             made.append(built)
             return found
 
-        recording = Recording(element, on_element)
+        traced = TracedFunction(element, on_element)
         (structure_found,) = made
-        found = recording.over(batches.values(), size)
+        found = traced.over(batches.values(), size)
         if out_axes is None or isinstance(out_axes, int):
             places = [out_axes] * len(found)
         else:
             places = _spread(out_axes, structure_found.unflatten(found), "out_axes", "result")
         results = [
             _placed(x, v >= 0, axis, size, i, structure_found)
-            for i, (x, v, axis) in enumerate(zip(found, recording.numbers, places))
+            for i, (x, v, axis) in enumerate(zip(found, traced.numbers, places))
         ]
         tensors = inside or any(isinstance(x, Tensor) for x in leaves)
         tensors = tensors or any(isinstance(x, Tensor) and x.requires_grad for x in results)
@@ -106,46 +107,13 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
     return mapped
 
 
-class Recording:
-    """What a function does to one element: its instructions, and for each of its results the number of the value it is (-1: it
-    depends on no input), whether outer transforms track it, and itself."""
-
-    def __init__(self, element: Callable[[], list[Tensor]], f: Callable[[list[Tensor]], list[Any]]) -> None:
-        """``element`` makes the inputs, tensors that nobody else knows; f takes them to results."""
-        with Noted() as self.noted:
-            _core.instructions_begin()
-            try:
-                inputs = element()
-                for x in inputs:
-                    _core.instructions_input(x)
-                self.results = f(inputs)
-                self.numbers, self.tracked = _core.instructions_outputs(self.results)
-            except BaseException:
-                _core.trace_abort()
-                raise
-        instructions, self.constants = _core.instructions_end()
-        self.instructions = _core.instructions_for(self.numbers, instructions)
-
-    def over(self, batches: Iterable[Tensor | Diagonal], size: int) -> list[Any]:
-        """The results over batches, those that depend on one with the batch as first axis."""
-        inputs = dict(enumerate(batches))
-        values = evaluate(self.instructions, self.constants | inputs, self.noted, inputs, size)
-        results = [own if v < 0 else values[v] for v, own in zip(self.numbers, self.results)]
-        for k, x in enumerate(results):
-            if type(x) is Diagonal:
-                x = results[k] = x.whole()
-            if not self.tracked[k] and isinstance(x, Tensor) and x.requires_grad:
-                results[k] = x.detach()
-        return results
-
-
 def vmap_over_basis(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor]) -> list[Tensor]:
     """What a linear function of tensors such as these gives for each unit vector of their space, stacked along a first
     axis."""
     n = sum([x.size for x in tensors])
     if n == 1:
         return [reshape(y, (1, *y.shape)) for y in f([*map(_core.ones_like, tensors)])]
-    recording = Recording(lambda: [*map(_core.ones_like, tensors)], f)
+    traced = TracedFunction(lambda: [*map(_core.ones_like, tensors)], f)
     batches: list[Tensor | Diagonal] = []
     if len(tensors) == 1:
         batches.append(Diagonal(_core.ones_like(tensors[0]), units=True))
@@ -155,7 +123,7 @@ def vmap_over_basis(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Ten
             columns = np.eye(n, x.size, -at, x.dtype)
             batches.append(_core.adopt(columns.reshape((n, *x.shape)), "jacobian"))
             at += x.size
-    return [y if v >= 0 else whole(y, False, n) for y, v in zip(recording.over(batches, n), recording.numbers)]
+    return [y if v >= 0 else whole(y, False, n) for y, v in zip(traced.over(batches, n), traced.numbers)]
 
 
 def _same(x: Any, inside: bool) -> Any:
