@@ -97,7 +97,7 @@ _NAMED_TUPLE = _Kind(_split_named, _join_named, ".{}", "()")
 _DATACLASSES: weakref.WeakKeyDictionary[type, _Kind] = weakref.WeakKeyDictionary()
 
 
-def _kind_of(type_: type) -> _Kind | None:
+def kind_of(type_: type) -> _Kind | None:
     """The kind of a container type, None for a leaf."""
     try:
         return _KINDS[type_]
@@ -183,7 +183,7 @@ def register(
 
 def is_named_tuple(type_: type) -> bool:
     """Whether the children of such an object are the items of the tuple that it is."""
-    return _kind_of(type_) is _NAMED_TUPLE
+    return kind_of(type_) is _NAMED_TUPLE
 
 
 def exact(value: Any) -> Any:
@@ -222,8 +222,13 @@ class Structure:
         self._is_flat = children != () and children.count(_LEAF) == len(children)  # it has leaves only
 
     @property
+    def children(self) -> tuple[Structure, ...]:
+        """The structures of the children, in the order of the leaves; none of a leaf."""
+        return self._children
+
+    @property
     def _kind(self) -> _Kind:
-        kind = _kind_of(self._type)  # type: ignore[arg-type]
+        kind = kind_of(self._type)  # type: ignore[arg-type]
         assert kind is not None
         return kind
 
@@ -369,7 +374,7 @@ def _flatten(node: Any, leaves: list[Any]) -> Structure:
     try:
         kind = _KINDS[type_]
     except KeyError:
-        kind = _kind_of(type_)
+        kind = kind_of(type_)
     if kind is None:
         leaves.append(node)
         return _LEAF

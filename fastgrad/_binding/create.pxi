@@ -1,4 +1,4 @@
-# Tensors from what is none. Included by _core.pyx.
+# Tensors made of ndarrays, numbers and nested lists. Included by _core.pyx.
 
 cdef int make_leaf(Tensor x) except -1:
     if x.t.array.dtype > FG_FLOAT64:
@@ -74,5 +74,5 @@ def asarray(data, dtype=None):
 
 
 def adopt(a, str name):
-    """A tensor on the memory of an ndarray just made, which nobody else knows or will write."""
+    """A tensor on the memory of a new ndarray, which nobody else uses or will write."""
     return wrap_array(array_from(as_ndarray(np.asarray(a), name), share=True, externally_mutable=False))

@@ -1,11 +1,12 @@
-# Which calls of a compiled function a program can be replayed for. Included by _core.pyx.
+# Guards: whether a call's arguments are those that a program was traced for; and the quick half of `compile`. Included
+# by _core.pyx.
 
 cdef extern from "Python.h":
     long long PyLong_AsLongLongAndOverflow(object, int *overflow) except? -1
 
 
 cdef bint hold_number(Program program, fg_replay *r, int i, object x) except -1:
-    """The Python number x is input i, if the input's dtype can hold it."""
+    """Store the Python number x as input i; False if the input's dtype cannot hold it."""
     cdef void *to = fg_replay_own_input(program.program, r, i)
     cdef int dtype = fg_program_input_dtype(program.program, i), overflow = 0
     if to == NULL:
@@ -22,12 +23,12 @@ cdef bint hold_number(Program program, fg_replay *r, int i, object x) except -1:
 
 
 cdef inline bint fits(object x, int dtype, fg_shape *s):
-    """Is x an ndarray of just this dtype and shape, laid out as the core needs it?"""
+    """Whether x is an ndarray of this dtype and shape that is contiguous, aligned and in native byte order."""
     return is_like(x, dtype, s) and cnp.PyArray_ISCARRAY_RO(x)
 
 
 cdef inline bint is_like(object x, int dtype, fg_shape *s):
-    """The same in whatever layout and byte order."""
+    """Whether x is an ndarray of this dtype and shape, in any layout and byte order."""
     cdef cnp.ndarray a
     cdef int i
     if not cnp.PyArray_CheckExact(x):
@@ -42,7 +43,8 @@ cdef inline bint is_like(object x, int dtype, fg_shape *s):
 
 
 cdef bint hold_copy(Program program, fg_replay *r, int i, object x) except -1:
-    """Let input i be a copy of x, an ndarray of another layout, unless it is a parameter that is to be written."""
+    """Store a copy of x, an ndarray of another layout, as input i; False if it does not fit, or is a parameter, which a
+    training step writes in place."""
     cdef fg_shape *s = fg_program_input_shape(program.program, i)
     cdef int dtype = fg_program_input_dtype(program.program, i), k
     cdef cnp.npy_intp dim[FG_MAX_NDIM]
@@ -166,7 +168,8 @@ def make_guard(args, numbers, named_tuple):
 
 @cython.auto_pickle(False)
 cdef class Replayer:
-    """The quick half of ``compile``: a call like the last is replayed, any other goes to ``_slowly``."""
+    """The quick half of ``compile``: a call that the guard of the last one matches is replayed, any other goes to
+    ``_slowly``."""
 
     cdef Guard guard, keywords  # of the arguments, positional and by name
     cdef Program program
@@ -192,8 +195,8 @@ cdef class Replayer:
             program.give(r)
         return self._slowly(args, kwargs)
 
-    def _train(self, tuple args, Rule rule not None, bint checked):
-        """If the call is like the last: a training step (see `train`). Else None, and nothing has happened."""
+    def try_train(self, tuple args, UpdateRule rule not None, bint checked):
+        """A training step (see `train`) if the guard of the last call matches; else None, and nothing has happened."""
         cdef Program program = self.program
         cdef fg_replay *r
         if self.guard is None or fg_trace_here():
@@ -205,7 +208,8 @@ cdef class Replayer:
         self._hits += 1
         return train(program, r, rule, checked)
 
-    def _train_on_rows(self, list leaves, tuple arrays, cnp.ndarray rows not None, Rule rule not None, bint checked):
+    def try_train_on_rows(self, list leaves, tuple arrays, cnp.ndarray rows not None, UpdateRule rule not None,
+                          bint checked):
         """The same on the rows of arrays with these int64 numbers."""
         cdef Program program = self.program
         cdef fg_replay *r

@@ -1,4 +1,4 @@
-# Recording and replaying programs (csrc/program.h). Included by _core.pyx.
+# Programs: tracing a function, and replaying what was traced (csrc/program.h). Included by _core.pyx.
 
 class TraceError(TypeError):
     """A function that is being compiled asked for the value of something that is only known at each call."""
@@ -47,34 +47,34 @@ cdef int refuse_to_set_grad(Tensor leaf) except -1:
 
 
 def refuse_value(Tensor x, str reason):
-    """Raise TraceError if x is not known while a function is recorded."""
+    """Raise TraceError if x depends on an input of the trace under way, so that its value is not known."""
     if is_traced(x):
         refuse_traced(x.t.array, reason)
 
 
 def trace_begin():
-    """Start recording in this thread."""
+    """Start tracing a program in this thread."""
     check(fg_trace_begin(FG_PROGRAM))
 
 
 def trace_abort():
-    """Stop recording and forget what was recorded."""
+    """End the innermost trace of this thread and discard it."""
     fg_trace_abort()
 
 
 def tracing():
-    """Whether this thread is recording."""
+    """Whether a function is being traced in this thread."""
     return fg_trace_here() != 0
 
 
 def traced(Tensor x):
-    """Whether x depends on an input of a recording under way; RuntimeError where it did of one that has ended."""
+    """Whether x depends on an input of a trace under way; RuntimeError if it belongs to a trace that has ended."""
     check(fg_trace_goes_on(x.t.array))
     return fg_traced(x.t.array) != 0
 
 
 def trace_input(cnp.ndarray a, bint weak=False):
-    """The next input of the program being recorded, with a's present elements; weak: it stands for a Python number."""
+    """The next input of the program being traced, with a's present elements; weak: it stands for a Python number."""
     cdef Tensor r = wrap_array(array_from(as_ndarray(a, "compile"), share=True, externally_mutable=False))
     r.t.array.readonly = True
     r.t.array.weak = weak
@@ -83,8 +83,11 @@ def trace_input(cnp.ndarray a, bint weak=False):
 
 
 def trace_end(list results, bint numbers=True, int kept=0):
-    """End the recording: a Program that computes these tensors; those without axes as numbers, or as ndarrays.
-    The last ``kept`` of them are gradients, which stay with the program for its optimizer."""
+    """End the trace: a Program that computes these tensors.
+
+    Results without axes come as numbers, or with ``numbers=False`` as ndarrays. The last ``kept`` results are gradients,
+    which stay in the program for its optimizer.
+    """
     cdef Program made = Program.__new__(Program)
     cdef int n = len(results), i
     cdef fg_array **out = <fg_array **>PyMem_Malloc((n + 1) * sizeof(fg_array *))
@@ -128,8 +131,8 @@ cdef class Program:
         self.whole()
         return self.replay(self.with_inputs(inputs))
 
-    def train(self, list inputs, Rule rule not None, bint checked):
-        """A training step on these ndarrays, of which the first are the parameters (see `train` in _training.pxi)."""
+    def train(self, list inputs, UpdateRule rule not None, bint checked):
+        """A training step on these ndarrays, of which the first are the parameters (see `train` in training.pxi)."""
         self.whole()
         return train(self, self.with_inputs(inputs), rule, checked)
 
@@ -161,7 +164,7 @@ cdef class Program:
         return r
 
     cdef void give(self, fg_replay *r) noexcept:
-        """Let go of the inputs and of the replay."""
+        """Release the inputs and give the replay back to the program."""
         cdef void **owner = fg_replay_owner(r)
         cdef void *held
         cdef int i
@@ -358,7 +361,7 @@ cdef extern from "numpy/arrayobject.h":
 
 
 cdef cnp.ndarray new_ndarray(fg_shape *s, int dtype):
-    """An ndarray, uninitialised: of NumPy's memory where that is the quicker, of the pool's where it is large."""
+    """An uninitialised ndarray: on NumPy's memory if it is small, which is quicker, else on the core's pool."""
     cdef cnp.npy_intp dim[FG_MAX_NDIM]
     cdef fg_array *x
     cdef int i
@@ -376,7 +379,7 @@ cdef cnp.ndarray new_ndarray(fg_shape *s, int dtype):
 
 
 cdef inline void hold_input(fg_replay *r, int i, cnp.ndarray a) noexcept:
-    """a is input i: it is not let go before the replay ends, whatever another thread does to its container."""
+    """Make a input i of a replay. The replay holds a reference, whatever another thread does to a's container."""
     Py_INCREF(a)
     fg_replay_owner(r)[i] = <void *>a
     fg_replay_address(r)[i] = cnp.PyArray_DATA(a)

@@ -11,7 +11,7 @@ def refuse_recorded(str what, str cure):
 
 
 def random_state(words):
-    """A tensor that is the state of a generator: key, stream and position as uint64, advanced by ``random_draw``."""
+    """A tensor that is the state of a generator: key, stream and position as uint64. ``random_draw`` advances it."""
     cdef Tensor state = wrap_array(array_from(np.array(words, np.uint64), share=False))
     if state.t.array.shape.size != FG_RANDOM_WORDS:
         raise ValueError(f"random: a state has {FG_RANDOM_WORDS} words, got {len(words)}")
@@ -57,14 +57,14 @@ def random_draw(Tensor state not None, tuple shape, dtype, str name, int64_t low
     return y
 
 
-# ---- draws that are made again ----------------------------------------------------------------------------------
-cdef object draws_here = threading.local()      # .logs: those that are open in this thread, the innermost last
+# ---- draws that are repeated for rematerialization --------------------------------------------------------------
+cdef object draws_here = threading.local()      # .logs: the Draws open in this thread, the innermost last
 cdef int n_draws = 0                            # how many are open in all threads
 
 
 @cython.final
 cdef class Draws:
-    """Keeps the random numbers that are drawn while it is open first, and gives the same when it is opened again."""
+    """A context: the first time it is entered it logs the random numbers drawn within, later it repeats them."""
 
     cdef list drawn
     cdef int at

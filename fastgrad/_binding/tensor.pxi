@@ -1,6 +1,6 @@
 # The Tensor class. Included by _core.pyx.
 
-# The modules of composed functions that Tensor's methods call; they import this one, so it is told of them.
+# The Python modules whose functions Tensor's methods call. They import this one, so bind_layer hands them over.
 cdef object indexing = None, numpy_functions = None, composed = None, rules = None
 
 
@@ -8,7 +8,8 @@ cdef dict function_of_ufunc = {}
 
 
 def bind_layer(indexing_module, numpy_module, ops_module, rules_module):
-    """Tell Tensor and the backward pass where the functions live that are composed in Python."""
+    """Hand over the modules of functions composed in Python: for Tensor's methods, NumPy's protocols and recorded
+    backward passes."""
     global indexing, numpy_functions, composed, rules, function_of_ufunc
     indexing, numpy_functions, composed, rules = indexing_module, numpy_module, ops_module, rules_module
     function_of_ufunc = numpy_module.UFUNCS

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import _core, _user_frames, tree
-from .._core import Program, Rule, Tensor, TraceError
+from .._core import Program, UpdateRule, Tensor, TraceError
 from .purity import Outside
 
 __all__ = ["CacheInfo", "Compiled", "compile"]
@@ -97,7 +97,7 @@ class Compiled(_core.Replayer):
         maxsize: int = 64,
         verify: bool = False,
         wary: bool = False,
-        kept: int = 0,
+        n_gradients: int = 0,
         static_argnames: tuple[str, ...] = (),
     ) -> None:
         functools.update_wrapper(self, f)
@@ -105,7 +105,7 @@ class Compiled(_core.Replayer):
         self._static_names = _all_static(f, static_argnums, static_argnames)
         self._optional = _with_defaults(f)
         self._wary = wary  # for a training step: record twice before believing a program; every result is an ndarray
-        self._kept = kept  # how many of the last results are gradients that stay in the program
+        self.n_gradients = n_gradients  # how many of the last results are gradients, which stay in the program
         self._doubted: set[Any] = set()
         self._entries: OrderedDict[Any, _Entry] = OrderedDict()
         self._misses = 0
@@ -145,9 +145,9 @@ class Compiled(_core.Replayer):
         name = getattr(self._f, "__qualname__", None) or repr(self._f)
         return f"<fastgrad.compile of {name}, {_count(len(self._entries), 'program')}>"
 
-    def train(self, args: tuple[Any, ...], rule: Rule, checked: bool) -> tuple[float, int, np.ndarray | None]:
+    def train(self, args: tuple[Any, ...], rule: UpdateRule, checked: bool) -> tuple[float, int, np.ndarray | None]:
         """A training step with parameters args[0], updated by rule: what ``Program.train`` says of it."""
-        found = self._train(args, rule, checked)
+        found = self.try_train(args, rule, checked)
         if found is None:
             call = self._call(args, {})
             found = self._entry(call).program.train(call.inputs, rule, checked)
@@ -247,7 +247,7 @@ class Compiled(_core.Replayer):
         except BaseException:
             _core.trace_abort()
             raise
-        program = _core.trace_end(wanted, numbers=not self._wary, kept=self._kept)
+        program = _core.trace_end(wanted, numbers=not self._wary, kept=self.n_gradients)
         rebuild = _rebuilder(shape, leaves)
         return _Entry(program, rebuild, call.guard())
 
@@ -445,14 +445,14 @@ def _input(leaf: Any, structure: tree.Structure, i: int) -> np.ndarray:
         leaf = leaf.numpy()
     if not isinstance(leaf, (np.ndarray, np.generic, float, int)) or isinstance(leaf, np.ma.MaskedArray):
         raise TypeError(
-            f"compile: {tree.place_of(structure, i)} is of type {type(leaf).__name__}, expected arrays and numbers; name "
-            "its argument in static_argnums or static_argnames if it is a constant"
+            f"compile: {tree.place_of(structure, i)} is of type {type(leaf).__name__}, expected arrays and numbers; "
+            "name its argument in static_argnums or static_argnames if it is a constant"
         )
     a = np.asarray(leaf)
     if a.dtype.kind not in "fiub" or a.dtype.itemsize not in (1, 2, 4, 8) or a.dtype == np.float16:
         raise TypeError(
-            f"compile: {tree.place_of(structure, i)} has dtype {a.dtype}, expected float32, float64, bool or an integer "
-            "dtype"
+            f"compile: {tree.place_of(structure, i)} has dtype {a.dtype}, expected float32, float64, bool or an "
+            "integer dtype"
         )
     return a if a.flags.c_contiguous else np.ascontiguousarray(a).reshape(a.shape)
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from .. import _core
 from .._core import (
-    Tensor, add, asarray, concatenate, divide, mean, multiply, normal_axes, reshape, sqrt, square, subtract, sum, transpose,
+    Tensor, add, asarray, concatenate, divide, mean, multiply, normal_axes, reshape, sqrt, square, subtract, sum,
+    transpose,
 )  # fmt: skip
 from .shapes import one_axis
 

@@ -1,4 +1,4 @@
-"""Arguments and results of transforms: which arguments are differentiated, tensors to stop at, what callers get back."""
+"""Arguments and results that the transforms share: argnums, tensors to differentiate by, results for the caller."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ LEAVE_OUT = "leave it out of argnums"
 def watch_leaves(
     leaves: Sequence[Any], connected: bool, place: Callable[[int], str], cure: str, keep: bool = False
 ) -> list[Tensor]:
-    """A tensor on the memory of each leaf, for a transform to stop at. ``place`` says in errors which leaf is meant;
-    ``keep``: of ndarrays copies, for what is recorded outlasts the call."""
+    """A watched tensor on the memory of each leaf: what a transform differentiates by.
+
+    ``connected``: leaves that are recorded already stay so. ``place(k)`` is the name of leaf k in errors, ``cure`` the
+    end of their advice. ``keep``: ndarrays are copied, because the tape outlasts the call.
+    """
     found = []
     for k, x in enumerate(leaves):
         if type(x) is np.ndarray and x.dtype in _FLOATS and not keep:
@@ -63,7 +66,7 @@ def argnum_tuple(argnums: Any, name: str) -> tuple[int, ...]:
 
 
 def argument_places(numbers: tuple[int, ...], args: Sequence[Any], f: Callable[..., Any], name: str) -> list[int]:
-    """The numbers, counted from the first argument."""
+    """argnums counted from the first argument of this call, checked."""
     n = len(args)
     for i in numbers:
         if not -n <= i < n:
@@ -76,7 +79,8 @@ def argument_places(numbers: tuple[int, ...], args: Sequence[Any], f: Callable[.
 
 def pair_with_aux(f: Callable[..., Any], result: Any, name: str) -> Any:
     if not (isinstance(result, tuple) and len(result) == 2):
-        raise TypeError(f"{name}: with has_aux=True {function_name(f)} must return (value, aux), got {describe_type(result)}")
+        got = describe_type(result)
+        raise TypeError(f"{name}: with has_aux=True {function_name(f)} must return (value, aux), got {got}")
     return result
 
 

@@ -1,4 +1,8 @@
-"""The interpreter of instructions: a traced function evaluated on other tensors, or on a whole batch of them.
+"""The interpreter of instructions: a traced function evaluated on other tensors, or on a whole batch.
+
+`TracedFunction` traces a function on one element. `evaluate` applies its instructions again, one after the other: on
+other tensors by the same operations, over a batch by their batching rules. It does so by ordinary operations, so that
+an outer transform may record or trace them in turn.
 """
 
 from __future__ import annotations
@@ -12,119 +16,132 @@ from .._core import Tensor, apply_op
 from .._rules.batching import Operands, rule_of
 from .._rules.diagonal import Diagonal, through
 
-__all__ = ["FLOWS", "Compound", "Noted", "Part", "TracedFunction", "evaluate", "instruction", "record_call"]
+__all__ = [
+    "CONTROL_FLOW_OPS", "Compound", "Compounds", "Part", "TracedFunction", "evaluate", "record_call",
+    "register_compound",
+]  # fmt: skip
 
 _NAMES = _core.op_names()
 _RANDOM, _PART, _CUSTOM = (_NAMES.index(name) for name in ("random", "part", "custom"))
-FLOWS = [_NAMES.index(name) for name in ("scan", "while_loop", "cond")]
-_SPECIAL = {_RANDOM, _PART, _CUSTOM, *FLOWS}
+CONTROL_FLOW_OPS = [_NAMES.index(name) for name in ("scan", "while_loop", "cond")]
+_SPECIAL = {_RANDOM, _PART, _CUSTOM, *CONTROL_FLOW_OPS}
 
 
-# ---- compounds -----------------------------------------------------------------------------------------------------
+# ---- operations with several results --------------------------------------------------------------------------------
 Part = tuple[int, ...]
 
 
 class Compound(Protocol):
-    """What is one operation in instructions and has several results: a loop or branch, whose instruction has parts, the instructions of
-    those results that are read; or a call of a function with a rule, which has an instruction for each result."""
+    """An operation of instructions with several results.
+
+    A loop or branch is one instruction, whose result is a block; each result that is read is another instruction, a
+    `part` of the block. A call of a function with a rule is an instruction `custom` for each result.
+    """
 
     draws: bool
 
     def at(self, operands: Operands, wanted: Sequence[Part]) -> Any:
-        """The results for other operands, by their numbers; those of a loop that are wanted, by their parts'
-        attributes."""
+        """The results for these operands: of a call a list, of a loop a dict of the wanted ones by the attributes of
+        their parts."""
 
     def over(self, operands: Operands, batched: list[bool], size: int, wanted: Sequence[Part]) -> Any:
-        """The same for a batch, all with the batch as first axis."""
+        """The same over a batch, which all results have as first axis."""
 
 
-class Noted:
-    """The compounds of a recording of instructions that begins ``with`` it, in this thread, by how instructions name them."""
+class Compounds:
+    """A context in which a function is traced: its compounds, by the number that instructions have for them."""
 
     def __init__(self) -> None:
-        self.compounds: dict[int, Compound] = {}
+        self.by_number: dict[int, Compound] = {}
 
-    def __enter__(self) -> Noted:
-        _under_way.recordings.append(self)
+    def __enter__(self) -> Compounds:
+        _open.stack.append(self)
         return self
 
     def __exit__(self, *error: object) -> None:
-        _under_way.recordings.pop()
+        _open.stack.pop()
 
     def draws(self, op: int, attr: tuple[int, ...]) -> bool:
-        """Whether an instruction is of random numbers."""
-        return op == _RANDOM or (op in FLOWS and self.compounds[attr[0]].draws)
+        """Whether an instruction draws random numbers."""
+        return op == _RANDOM or (op in CONTROL_FLOW_OPS and self.by_number[attr[0]].draws)
 
 
-class _UnderWay(threading.local):
+class _Open(threading.local):
     def __init__(self) -> None:
-        self.recordings: list[Noted] = []  # the innermost last
+        self.stack: list[Compounds] = []  # of this thread, the innermost last
 
 
-_under_way = _UnderWay()
+_open = _Open()
 
 
-def instruction(number: int, compound: Compound) -> None:
-    for noted in _under_way.recordings:  # a closure may make it that of an outer recording
-        noted.compounds[number] = compound
+def register_compound(number: int, compound: Compound) -> None:
+    """Tell all traces under way which compound a number means: a closure may put its instruction in an outer trace."""
+    for compounds in _open.stack:
+        compounds.by_number[number] = compound
 
 
 def record_call(call: Compound, operands: list[Tensor], results: list[Tensor]) -> list[Tensor] | None:
-    """The results as those of a call in the instructions under way, or None where there are none that know the operands."""
+    """The results as those of a call in the trace under way; None if no trace knows the operands."""
     found = _core.record_call(operands, results, id(call))
     if found:
-        instruction(id(call), call)
+        register_compound(id(call), call)
     return found
 
 
-# ---- instructions ---------------------------------------------------------------------------------------------------------
+# ---- evaluation ------------------------------------------------------------------------------------------------------
 def evaluate(
-    instructions: Sequence[_core.Instruction], values: dict[int, Any], noted: Noted, over: Iterable[int] | None = None, size: int = 0
+    instructions: Sequence[_core.Instruction],
+    values: dict[int, Any],
+    compounds: Compounds,
+    over: Iterable[int] | None = None,
+    size: int = 0,
 ) -> dict[int, Any]:
-    """Carry a recording (``_core.instructions_end``) out on other inputs and constants: ``values`` by number, to which those
-    of the instructions are added; an instruction whose value is known is left out, and what nothing later reads is dropped. ``noted``
-    is what the recording holds.
+    """Evaluate the instructions of a trace (``_core.instructions_end``) on ``values``: inputs and constants by number.
 
-    ``over``: for a whole batch of this size. These values have it as first axis; what depends on them or is drawn has
-    it, too. An operand that no outer transform tracked while the function ran is a constant to them here, too.
+    The results of the instructions are added to ``values``, which is returned. An instruction whose result is there
+    already is skipped; values that nothing later reads are dropped.
+
+    ``over``: evaluate over a whole batch of this size. The values with these numbers have the batch as first axis, and
+    so do the results that depend on them and draws. An operand that no outer transform tracked while the function was
+    traced is a constant to outer transforms here, too.
     """
     parts: dict[int, list[Part]] = {}
-    for op, _, operands, _, attr, _ in instructions if noted.compounds else ():
+    for op, _, operands, _, attr, _ in instructions if compounds.by_number else ():
         if op == _PART:
             parts.setdefault(operands[0], []).append(attr)
-    called: dict[int, Any] = {}  # the results of compounds
-    moving = set(over or ())
+    called: dict[int, Any] = {}  # the results of compounds, by number
+    in_batch = set(over or ())  # numbers of the values that have the batch as first axis
 
     def special(op: int, result: int, xs: Operands, batched: list[bool], attr: tuple[int, ...]) -> Any:
         if Diagonal in map(type, xs):
             if (found := through(op, xs, batched, attr)) is not None:
                 return found
             xs = [x.whole() if type(x) is Diagonal else x for x in xs]
-        moved = True in batched
+        mapped = True in batched
         if op in _SPECIAL:
             if op == _PART:
                 return xs[0][attr]
-            if over is not None and noted.draws(op, attr):
-                moved = True
-                moving.add(result)
+            if over is not None and compounds.draws(op, attr):
+                mapped = True
+                in_batch.add(result)
             if op != _RANDOM:
                 number, read = attr[0], parts.get(result, [])
                 if op != _CUSTOM or number not in called:
-                    compound = noted.compounds[number]
-                    called[number] = compound.over(xs, batched, size, read) if moved else compound.at(xs, read)
+                    compound = compounds.by_number[number]
+                    called[number] = compound.over(xs, batched, size, read) if mapped else compound.at(xs, read)
                 return called[number][attr[1]] if op == _CUSTOM else called[number]
-        return rule_of(op)(op, xs, batched, attr, size) if moved else apply_op(op, xs, attr)
+        return rule_of(op)(op, xs, batched, attr, size) if mapped else apply_op(op, xs, attr)
 
-    return _core.instructions_evaluate(instructions, values, moving, _SPECIAL, special)
+    return _core.instructions_evaluate(instructions, values, in_batch, _SPECIAL, special)
 
 
 class TracedFunction:
-    """What a function does to one element: its instructions, and for each of its results the number of the value it is (-1: it
-    depends on no input), whether outer transforms track it, and itself."""
+    """A function traced on one element: its instructions, and of each result the value, the number of that value (-1:
+    it depends on no input), and whether outer transforms track it."""
 
     def __init__(self, element: Callable[[], list[Tensor]], f: Callable[[list[Tensor]], list[Any]]) -> None:
-        """``element`` makes the inputs, tensors that nobody else knows; f takes them to results."""
-        with Noted() as self.noted:
+        """``element`` makes the inputs, tensors that nobody else uses; f maps them to results."""
+        with Compounds() as self.compounds:
             _core.instructions_begin()
             try:
                 inputs = element()
@@ -139,9 +156,9 @@ class TracedFunction:
         self.instructions = _core.instructions_for(self.numbers, instructions)
 
     def over(self, batches: Iterable[Tensor | Diagonal], size: int) -> list[Any]:
-        """The results over batches, those that depend on one with the batch as first axis."""
+        """The results for batches of inputs; those that depend on an input have the batch as first axis."""
         inputs = dict(enumerate(batches))
-        values = evaluate(self.instructions, self.constants | inputs, self.noted, inputs, size)
+        values = evaluate(self.instructions, self.constants | inputs, self.compounds, inputs, size)
         results = [own if v < 0 else values[v] for v, own in zip(self.numbers, self.results)]
         for k, x in enumerate(results):
             if type(x) is Diagonal:

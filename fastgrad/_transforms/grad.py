@@ -1,6 +1,6 @@
-"""Differentiation of functions: arrays in, arrays out.
+"""Gradients of functions by reverse mode: `grad`, `value_and_grad`, and what switches recording off.
 
-Inside the function the arguments are tensors; outside nobody sees one.
+The function gets tensors in the places of arrays; the caller gets arrays back, unless an outer transform goes on.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def value_and_grad(
 def named_value_and_grad(
     f: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool, name: str
 ) -> Callable[..., tuple[Any, Any]]:
-    """The same, called by another name in errors."""
+    """``value_and_grad`` under another name in errors."""
     if not callable(f):
         raise TypeError(f"{name}: expected a function, got {f!r}")
     several = isinstance(argnums, (tuple, list))
@@ -108,7 +108,7 @@ def named_value_and_grad(
     @functools.wraps(f)
     def value_and_grad_of_f(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         places = argument_places(numbers, args, f, name)
-        connected = _core.grad_enabled()  # to what was recorded before
+        connected = _core.grad_enabled()  # whether arguments that are recorded already stay so
         nested, mark = _core.in_transform(), _core.last_node_id()
         call = list(args)
         originals: dict[int, list[Any]] = {}
@@ -162,6 +162,7 @@ def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool 
 
 
 def named_grad(f: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool, name: str) -> Callable[..., Any]:
+    """``grad`` under another name in errors."""
     both = named_value_and_grad(f, argnums, has_aux, name)
 
     @functools.wraps(f)
@@ -185,8 +186,8 @@ def _check_value(f: Callable[..., Any], result: Any, name: str) -> None:
         )
     if result.size != 1:
         raise ValueError(
-            f"{name}: {function_name(f)} returned a tensor of shape {result.shape}; a gradient is that of a single number, "
-            "such as a sum or mean"
+            f"{name}: {function_name(f)} returned a tensor of shape {result.shape}; a gradient is that of a single "
+            "number, such as a sum or mean"
         )
     if result.dtype.kind != "f":
         raise TypeError(f"{name}: {function_name(f)} returned {result.dtype}, which has no gradient")

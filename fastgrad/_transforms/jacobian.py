@@ -1,7 +1,7 @@
-"""Jacobians and Hessians, whole and as products.
+"""Jacobians and Hessians, whole and as products with vectors.
 
-A whole one is a pass from all the unit cotangents, or to all the unit tangents, at once: the pass for a single one is
-mapped over them by ``vmap``.
+A whole Jacobian is a backward pass from all unit cotangents at once, or a forward pass from all unit tangents: the pass
+for a single one is mapped over the basis by ``vmap``.
 """
 
 from __future__ import annotations
@@ -121,8 +121,8 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     """
     if not isinstance(primals, (tuple, list)) or not primals:
         raise TypeError(
-            f"hvp: expected primals as a tuple of f's arguments, got {describe_type(primals)}; of a single argument x write "
-            "(x,)"
+            f"hvp: expected primals as a tuple of f's arguments, got {describe_type(primals)}; of a single argument x "
+            "write (x,)"
         )
     single = len(primals) == 1
     return jvp(grad(f, 0 if single else tuple(range(len(primals)))), primals, tangents)[1]

@@ -1,8 +1,8 @@
 """``vmap``: a function of single elements applied to whole batches.
 
-The function runs once, on the first element of the batch, while its operations are noted, the backward passes within
-among them. Then each noted operation is carried out once over the whole batch (``_batching``), by operations that an
-outer transform sees as any others: gradients, traceds and further batches go around this one as they please.
+The function is traced once, on the first element of the batch; the operations of backward passes within it are part of
+the trace. Then each instruction is evaluated over the whole batch (evaluate.py, _rules/batching.py), by operations that
+an outer transform sees as any others: a mapped function can be differentiated, compiled and mapped again.
 """
 
 from __future__ import annotations
@@ -108,8 +108,10 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
 
 
 def vmap_over_basis(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor]) -> list[Tensor]:
-    """What a linear function of tensors such as these gives for each unit vector of their space, stacked along a first
-    axis."""
+    """The results of a linear function for each unit vector of the space of these tensors, stacked along a first axis.
+
+    The unit vectors of a single tensor are a `Diagonal`, which the passes of elementwise functions never expand.
+    """
     n = sum([x.size for x in tensors])
     if n == 1:
         return [reshape(y, (1, *y.shape)) for y in f([*map(_core.ones_like, tensors)])]
@@ -127,8 +129,8 @@ def vmap_over_basis(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Ten
 
 
 def _same(x: Any, inside: bool) -> Any:
-    """An argument that is the same for all elements. Inside of a transform nobody writes to it; else, what f may keep
-    of it is a copy."""
+    """An argument that is the same for all elements, as a tensor if it is an ndarray. ``inside`` a transform nobody
+    writes to its memory; otherwise the tensor is a copy, which f may keep."""
     if not isinstance(x, np.ndarray):
         return x
     return _core.borrowed(x, externally_mutable=False) if inside else _core.tensor(x)
@@ -143,7 +145,7 @@ def _axis(axis: Any, what: str) -> int:
 
 def _spread(axes: Any, node: Any, what: str, path: str) -> list[int | None]:
     """An axis or None for each leaf of a tree, where ``axes`` has the upper part of the tree's structure."""
-    kind = None if axes is None else tree._kind_of(type(axes))
+    kind = None if axes is None else tree.kind_of(type(axes))
     if kind is None:
         return [None if axes is None else _axis(axes, what)] * len(tree.leaves(node))
     if type(node) is not type(axes):
@@ -159,7 +161,7 @@ def _spread(axes: Any, node: Any, what: str, path: str) -> list[int | None]:
     ]
 
 
-# How to say that an argument is the same for all elements: a positional one, one by keyword.
+# How to make an argument the same for all elements: a positional one, one by keyword.
 _SAME = (
     "give it the axis None in in_axes",
     "keyword arguments are mapped along axis 0: pass it by position, with the axis None in in_axes",
@@ -174,19 +176,21 @@ def _batch(x: Any, axis: int, externally_mutable: bool, i: int, structure: tree.
         name = tree.place_of(structure, i)
         raise TypeError(f"vmap: {name} is {x!r}, expected an array to map over; {_SAME[name.startswith('kwargs')]}")
     if not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"vmap: in_axes gives {tree.place_of(structure, i)} the axis {axis}, but its shape is {x.shape}")
+        name = tree.place_of(structure, i)
+        raise ValueError(f"vmap: in_axes gives {name} the axis {axis}, but its shape is {x.shape}")
     return x if axis % x.ndim == 0 else moveaxis(x, axis, 0)
 
 
 def _size(batches: dict[int, Tensor], where: dict[int, int], leaves: list[Any], structure: tree.Structure) -> int:
-    """The length of the batch; ``where`` has the numbers and axes of the leaves that it comes from."""
+    """The length of the batch. ``where`` maps the numbers of the mapped leaves to their axes."""
     if not batches:
         raise ValueError("vmap: no argument is mapped; at least one array must have an axis in in_axes")
     lengths = [len(batch) for batch in batches.values()]
     if len(set(lengths)) > 1:
         told: dict[int, str] = {}
         for length, (i, axis) in zip(lengths, where.items()):
-            told.setdefault(length, f"{tree.place_of(structure, i)} has {length} (axis {axis} of shape {leaves[i].shape})")
+            name = tree.place_of(structure, i)
+            told.setdefault(length, f"{name} has {length} (axis {axis} of shape {leaves[i].shape})")
         raise ValueError(f"vmap: the mapped axes differ in length: {', '.join(told.values())}")
     return lengths[0]
 
@@ -195,7 +199,7 @@ _ZERO = _core.tensor(np.int64(0))
 
 
 def _first(batch: Tensor) -> Tensor:
-    """An element of the batch that the function can run on: the first; of an empty batch, zeros."""
+    """The element that the function is traced on: the first of the batch; for an empty batch, zeros."""
     if len(batch):
         return _core.gathered(batch, _ZERO, 0)
     if batch.dtype.kind == "f":
@@ -204,7 +208,7 @@ def _first(batch: Tensor) -> Tensor:
 
 
 def _placed(x: Any, batched: bool, axis: int | None, size: int, i: int, structure: tree.Structure) -> Any:
-    """Result number i with the batch in its place."""
+    """Result number i with the batch at the given axis."""
     if axis is None:
         if batched:
             name = structure.paths("result")[i]
