@@ -31,7 +31,7 @@ def tensor(data, dtype=None, requires_grad=False):
     dtype : dtype, optional
         float32, float64, bool or an integer dtype; by default that of the data as NumPy sees it.
     requires_grad : bool
-        Record operations on it, and collect its gradient in ``.grad``. Needs a float dtype.
+        Record operations on it, and accumulate its gradient in ``.grad``. Needs a float dtype.
 
     Raises TypeError for strings, objects, complex numbers, and for requires_grad with integers; ValueError for
     ragged lists.

@@ -321,19 +321,22 @@ cdef class Program:
 
     cdef list graph(self, str prefix):
         """The lines of ``dot``, for names that begin so."""
+        cdef char text[256]
         facts, makers, nodes, edges, constants, left = self.facts, {}, [], [], {}, 0
         for k in range(self.n_in):
             makers[k] = f"{prefix}in{k}"
             what = DTYPES[fg_program_input_dtype(self.program, k)], shape_tuple(fg_program_input_shape(self.program, k))
             nodes.append(f'{makers[k]} [shape=ellipse label="in{k}\\n{what[0]} {what[1]}"]')
-        for i, line in enumerate(self.lines()):
+        for i in range(facts["instructions"]):
             name = f"{prefix}i{i}"
             size = fg_program_group(self.program, i)
             if size > 1:
                 nodes.append(f'subgraph cluster_{name} {{ label="fused {size}"')
                 left = size
-            words = line.split(" = ")[1].split("  ")
-            nodes.append("  " * (left > 0) + f'{name} [label="{words[0].split()[0]}\\n{words[1]}"]')
+            fg_program_name(self.program, i, text, sizeof(text))
+            what = (DTYPES[fg_program_result_dtype(self.program, i)],
+                    shape_tuple(fg_program_result_shape(self.program, i)))
+            nodes.append("  " * (left > 0) + f'{name} [label="{text.decode()}\\n{what[0]} {what[1]}"]')
             left -= 1
             if left == 0:
                 nodes.append("}")
