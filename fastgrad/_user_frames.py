@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import sys
-import traceback
 import types
 import warnings
 from collections.abc import Iterable
@@ -47,6 +46,8 @@ def user_line() -> str:
 
 def line_of(error: BaseException) -> str:
     """The same of the user's line that an error came from."""
+    import traceback  # only errors need it, and it takes a millisecond or two to import
+
     places = traceback.extract_tb(error.__traceback__)[::-1]
     i = _innermost(place.filename for place in places)
     return "" if i is None else f" ({places[i].filename}, line {places[i].lineno})"

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import _core, tree
-from ._core import UpdateRule, Tensor
+from ._core import Tensor, UpdateRule
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "get"]
 

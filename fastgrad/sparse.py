@@ -22,13 +22,18 @@ from . import _core
 from ._compile.compiled import Replayed
 from ._core import Tensor
 from ._numpy.creation import floating
-from ._transforms.linearize import linearize, vjp
-from ._transforms.sparsity_pattern import pattern as structural
 from ._scipy.vectors import Variables, Vector, scipy
 from ._transforms.arguments import describe_type
 from ._transforms.grad import named_grad
+from ._transforms.linearize import linearize, vjp
+from ._transforms.sparsity_pattern import pattern as structural
 
 __all__ = ["Jacobian", "hessian", "jacobian", "matmul"]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)  # what completion shows
+
 
 _ADD_AT = _core.op_names().index("untake")
 _KINDS = 16  # for how many kinds of x patterns and programs are kept

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import _core, _user_frames, tree
-from .._core import Program, UpdateRule, Tensor, TraceError
+from .._core import Program, Tensor, TraceError, UpdateRule
 from .purity import Outside
 
 __all__ = ["CacheInfo", "Compiled", "compile"]

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from . import scan as scan_operation, while_and_cond
 from .. import _core, tree
-from .._numpy.shapes import stack
 from .._core import Tensor
+from .._numpy.shapes import stack
+from . import scan as scan_operation
+from . import while_and_cond
 
 __all__ = ["cond", "fori_loop", "scan", "while_loop"]
 

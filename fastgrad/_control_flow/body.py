@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._transforms.evaluate import CONTROL_FLOW_OPS, Compound, Compounds, Part, evaluate, register_compound
 from .._core import Program, Tensor
 from .._rules.jvp import push
 from .._transforms.custom_node import NodeRule, attach_rule, is_float
+from .._transforms.evaluate import CONTROL_FLOW_OPS, Compound, Compounds, Part, evaluate, register_compound
 
 __all__ = [
     "Body", "ControlFlow", "as_program", "drawn_inside", "pullback", "pushforward", "trace", "zeros", "zeros_like",

@@ -12,13 +12,23 @@ from itertools import islice
 from typing import Any
 
 from .. import _core
+from .._core import Program, Tensor
 from .._rules.batching import whole
+from .._transforms.custom_node import is_float
 from .body import (
-    Body, ByNumber, ControlFlow, Function, Tensors, as_program, drawn_inside, pullback, pushforward, trace, zeros,
+    Body,
+    ByNumber,
+    ControlFlow,
+    Function,
+    Tensors,
+    as_program,
+    drawn_inside,
+    pullback,
+    pushforward,
+    trace,
+    zeros,
     zeros_like,
 )
-from .._core import Program, Tensor
-from .._transforms.custom_node import is_float
 
 __all__ = ["scan"]
 

@@ -15,11 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import functions
 from .. import _core
 from .._core import Tensor
+from . import functions
 from .indexing import take
-
 
 # NumPy's ufunc -> our function: those of one name, and those we call otherwise.
 UFUNCS: dict[np.ufunc, Callable[..., Any]] = {

@@ -10,9 +10,21 @@ import numpy as np
 
 from .. import _core
 from .._core import (
-    Tensor, add, asarray, concatenate, divide, mean, multiply, normal_axes, reshape, sqrt, square, subtract, sum,
+    Tensor,
+    add,
+    asarray,
+    concatenate,
+    divide,
+    mean,
+    multiply,
+    normal_axes,
+    reshape,
+    sqrt,
+    square,
+    subtract,
+    sum,
     transpose,
-)  # fmt: skip
+)
 from .shapes import one_axis
 
 if TYPE_CHECKING:

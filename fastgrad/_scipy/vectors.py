@@ -16,9 +16,9 @@ import numpy as np
 from .. import _core, tree
 from .._compile.compiled import Replayed
 from .._core import Tensor
-from .._transforms.jacobian import hessian, hvp, jacfwd, jacrev
 from .._transforms.arguments import describe_type
 from .._transforms.grad import value_and_grad
+from .._transforms.jacobian import hessian, hvp, jacfwd, jacrev
 
 _LIKE_X = ("x", "jac", "grad", "lagrangian_grad")  # what of a result has the structure of x0
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from .. import _core, tree
-from .custom_call import Call, CallRule, inside
 from .._core import Tensor
+from .custom_call import Call, CallRule, inside
 from .custom_node import pull_back
 
 __all__ = ["checkpoint"]

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from .. import _core, tree
-from .evaluate import Compound, record_call
-from .custom_call import Call, CallRule, inside, zero_tangent
 from .._core import Tensor
+from .custom_call import Call, CallRule, inside, zero_tangent
 from .custom_node import pull_back
+from .evaluate import Compound, record_call
 
 __all__ = ["custom_jvp", "custom_vjp", "primitive"]
 

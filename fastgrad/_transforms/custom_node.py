@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._rules.batching import whole
 from .._core import Tensor
+from .._rules.batching import whole
 from .evaluate import Compound, record_call
 from .vmap import vmap
 

@@ -15,9 +15,16 @@ from typing import Any
 from .. import _core, tree
 from .._core import Tensor
 from .arguments import (
-    LEAVE_OUT, argnum_tuple, argument_places, array_like, as_constant, describe_type, function_name, pair_with_aux,
+    LEAVE_OUT,
+    argnum_tuple,
+    argument_places,
+    array_like,
+    as_constant,
+    describe_type,
+    function_name,
+    pair_with_aux,
     watch_leaves,
-)  # fmt: skip
+)
 
 
 class _PerThread(threading.local):

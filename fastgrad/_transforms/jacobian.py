@@ -12,9 +12,9 @@ from typing import Any
 
 from .. import _core
 from .._core import Tensor
-from .linearize import Point, jvp
 from .arguments import LEAVE_OUT, argnum_tuple, argument_places, describe_type
 from .grad import grad, named_grad
+from .linearize import Point, jvp
 from .vmap import vmap_over_basis
 
 __all__ = ["elementwise_grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev"]

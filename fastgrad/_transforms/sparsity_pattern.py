@@ -14,8 +14,8 @@ import numpy as np
 
 from .. import _core
 from .._core import Tensor, apply_op
-from .grad import no_grad
 from .evaluate import TracedFunction
+from .grad import no_grad
 
 __all__ = ["pattern"]
 

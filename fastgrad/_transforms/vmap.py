@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from .. import _core, tree
+from .._core import Tensor, reshape
 from .._numpy.shapes import moveaxis
 from .._rules.batching import whole
-from .._core import Tensor, reshape
 from .._rules.diagonal import Diagonal
 from .evaluate import TracedFunction
 
