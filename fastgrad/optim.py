@@ -123,7 +123,7 @@ class Optimizer:
             structure, arrays[slot] = found, copies
         self.steps, self._structure, self._state = steps, structure, arrays
 
-    # what training steps use, by the functions below -----------------------------------------------------------------------------
+    # what training steps use, by the functions below --------------------------------------------------------
 
     def _check(self, leaves: Sequence[Any], structure: tree.Structure) -> None:
         """Refuse parameters that cannot be updated, or that the state is not for."""
@@ -150,9 +150,12 @@ class Optimizer:
         if bad >= 0:
             raise leaf_error(leaves[bad], structure.paths("params")[bad])
         self._states(leaves)
-        self._structure = structure
-        self._update(leaves, gradients, rate)
-        self.steps += 1
+        if self._in_core:
+            self._numbers(leaves, rate).counted_by(self, structure).update(leaves, gradients)
+        else:
+            self._structure = structure
+            self._update(leaves, gradients, rate)
+            self.steps += 1
 
     def _update(self, leaves: Sequence[Any], gradients: Sequence[Any], rate: float) -> None:
         self._numbers(leaves, rate).update(leaves, gradients)
@@ -378,17 +381,12 @@ def next_update(
 ) -> UpdateRule | None:
     """The next update of these leaves for the core to make; None if ``in_core`` is false, or only Python can make it.
 
-    The leaves are checked first, unless they belong to the structure of the last step.
+    The leaves are checked first, unless they belong to the structure of the last step. The update counts as a step.
     """
     if optimizer._structure is not structure:  # at the first step, or when its state was loaded
         optimizer._check(leaves, structure)
-    return optimizer._rule(leaves) if in_core else None
-
-
-def count_step(optimizer: Optimizer, structure: tree.Structure) -> None:
-    """The core has made the update of a step."""
-    optimizer._structure = structure
-    optimizer.steps += 1
+    rule = optimizer._rule(leaves) if in_core else None
+    return None if rule is None else rule.counted_by(optimizer, structure)
 
 
 def check_parameters(optimizer: Optimizer, leaves: Sequence[Any], structure: tree.Structure) -> None:

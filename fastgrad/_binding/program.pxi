@@ -52,14 +52,52 @@ def refuse_value(Tensor x, str reason):
         refuse_traced(x.t.array, reason)
 
 
-def trace_begin():
-    """Start tracing a program in this thread."""
-    check(fg_trace_begin(FG_PROGRAM))
+cdef class Trace(Nested):
+    """A context: the operations of this thread within are traced, possibly inside of other traces. The trace ends with
+    ``trace_end`` or ``instructions_end``; without these it is discarded when the context is left.
+
+    ``of`` is "program"; or "mapped", a mapped function, or "body", the body of a loop or branch. The latter two end with
+    ``instructions_end``, and keep in ``compounds`` the operations with several results, by number.
+    """
+
+    cdef fg_trace_kind what
+    cdef uint32_t number        # of the trace
+    cdef readonly dict compounds
+
+    def __init__(self, str of="program"):
+        self.what = FG_PROGRAM if of == "program" else FG_MAPPED if of == "mapped" else FG_BODY
+        self.compounds = {}
+
+    def __enter__(self):
+        self.enter(TRACES)
+        status = fg_trace_begin(self.what)
+        if status != FG_OK:
+            self.leave(TRACES)
+            fail(status)
+        self.number = fg_trace_number()
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.close()
+
+    cdef void close(self) noexcept:
+        self.leave(TRACES)
+        if self.number and fg_trace_number() == self.number:
+            fg_trace_abort()
+        self.number = 0
+
+    def __dealloc__(self):
+        self.close()
 
 
-def trace_abort():
-    """End the innermost trace of this thread and discard it."""
-    fg_trace_abort()
+def register_compound(number, compound):
+    """Tell all traces under way in this thread which operation with several results a number means: a closure may put
+    its instruction into an outer trace."""
+    cdef void *trace = innermost(TRACES)
+    while trace != NULL:
+        (<Trace>trace).compounds[number] = compound
+        trace = (<Trace>trace).outer
+
 
 
 def tracing():
@@ -92,7 +130,6 @@ def trace_end(list results, bint numbers=True, int kept=0):
     cdef int n = len(results), i
     cdef fg_array **out = <fg_array **>PyMem_Malloc((n + 1) * sizeof(fg_array *))
     if out == NULL:
-        fg_trace_abort()
         raise MemoryError("compile: no memory")
     for i in range(n):
         out[i] = (<Tensor>results[i]).t.array

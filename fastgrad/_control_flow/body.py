@@ -16,7 +16,6 @@ require gradients.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,7 +25,7 @@ from .. import _core
 from .._core import Program, Tensor
 from .._rules.jvp import push
 from .._transforms.custom_node import NodeRule, attach_rule, is_float
-from .._transforms.evaluate import CONTROL_FLOW_OPS, Compound, Compounds, Part, evaluate, register_compound
+from .._transforms.evaluate import CONTROL_FLOW_OPS, Compound, InstructionTrace, Part, evaluate
 
 __all__ = [
     "Body", "ControlFlow", "as_program", "drawn_inside", "pullback", "pushforward", "trace", "zeros", "zeros_like",
@@ -52,17 +51,12 @@ class Body:
         self.n_in = len(examples)
         if tracked:  # then the instructions tell which operands are detached
             examples = [_core.watch_tensor(x) if is_float(x) else x for x in examples]
-        with Compounds() as self.compounds:
-            _core.instructions_begin(body=True)
-            try:
-                for x in examples:
-                    _core.instructions_input(x)
-                results = f(list(examples))
-                numbers, _ = _core.instructions_outputs(results)
-                equal = dict(zip(*[_core.instructions_outputs([pair[i] for pair in same])[0] for i in range(2)]))
-            except BaseException:
-                _core.trace_abort()
-                raise
+        with InstructionTrace("body") as self.trace:
+            for x in examples:
+                _core.instructions_input(x)
+            results = f(list(examples))
+            numbers, _ = _core.instructions_outputs(results)
+            equal = dict(zip(*[_core.instructions_outputs([pair[i] for pair in same])[0] for i in range(2)]))
             instructions, self.constants = _core.instructions_end()
         equal = {v: w for v, w in equal.items() if v >= self.n_in}
         instructions = [
@@ -77,10 +71,10 @@ class Body:
 
     def _keep(self, instructions: list[Any]) -> None:
         """Keep the instructions that a result or a draw needs, and find what they read from outside."""
-        draws = [y for op, y, _, _, attr, _ in instructions if self.compounds.draws(op, attr)]
+        draws = [y for op, y, _, _, attr, _ in instructions if self.trace.draws(op, attr)]
         self.instructions = _core.instructions_for([*self.outs, *draws], instructions)
         needed = {v for _, _, operands, *_ in self.instructions for v in operands}.union(self.outs)
-        drawing = [(op, y) for op, y, _, _, attr, _ in self.instructions if self.compounds.draws(op, attr)]
+        drawing = [(op, y) for op, y, _, _, attr, _ in self.instructions if self.trace.draws(op, attr)]
         self.drawn = [y for _, y in drawing]
         self.opaque = any(op in CONTROL_FLOW_OPS for op, _ in drawing)  # an inner loop draws: its draws are not seen
         self.closure = [
@@ -111,13 +105,13 @@ class Body:
     def values(self, closure: Sequence[Tensor], inputs: Sequence[Tensor], drawn: dict[int, Tensor]) -> dict[int, Any]:
         """All values, by number, of the instructions evaluated on these. Values in ``drawn`` are not drawn again."""
         known = dict(zip(self.closure, closure)) | dict(enumerate(inputs)) | drawn
-        return evaluate(self.instructions, self.constants | known, self.compounds)
+        return evaluate(self.instructions, self.constants | known, self.trace)
 
     def batched(self, start: set[int]) -> set[int]:
         """Numbers of the values that are batched if those of ``start`` are: what depends on these, and draws."""
         found = set(start)
         for op, y, operands, _, attr, _ in self.instructions:
-            if self.compounds.draws(op, attr) or not found.isdisjoint(operands):
+            if self.trace.draws(op, attr) or not found.isdisjoint(operands):
                 found.add(y)
         return found
 
@@ -125,7 +119,7 @@ class Body:
         """The wanted values over a batch of this size, given closure and inputs by number. The ``batched`` ones of
         these, and what depends on them, have the batch as first axis."""
         instructions = _core.instructions_for([*wanted, *self.drawn], self.instructions)
-        values = evaluate(instructions, self.constants | given, self.compounds, batched, size)
+        values = evaluate(instructions, self.constants | given, self.trace, batched, size)
         return [values[v] for v in wanted]
 
     def __call__(
@@ -154,17 +148,11 @@ def as_program(f: Function, examples: Tensors, carried: slice = slice(0, 0), sta
     ``carried`` are the inputs whose successors are the first outputs, in the same order: these may share memory unless
     ``stack_carry``, which says that the carry of each step is read later.
     """
-    with _core.Grads(False):
-        _core.trace_begin()
-        try:
-            _core.trace_body(carried.start, carried.stop - carried.start, stack_carry)
-            for x in examples:
-                _core.instructions_input(x)
-            results = f(examples)
-        except BaseException:
-            _core.trace_abort()
-            raise
-        return _core.trace_end(results)
+    with _core.Grads(False), _core.Trace():
+        _core.trace_body(carried.start, carried.stop - carried.start, stack_carry)
+        for x in examples:
+            _core.instructions_input(x)
+        return _core.trace_end(f(examples))
 
 
 # ---- loops and branches in general ----------------------------------------------------------------------------------
@@ -178,6 +166,7 @@ class ControlFlow(Compound):
     draws: bool
     kinds: list[tuple[Any, tuple[int, ...]]]  # dtypes and shapes of all results, residuals included
     n_results: int  # without residuals
+    _made: dict[bool, list[Program]]  # the bodies as programs, without and with residuals
     numbers: tuple[int, ...]  # its attributes after the bodies, where no residuals are computed
 
     def programs(self, operands: Tensors, with_residuals: bool) -> list[Program]:
@@ -200,10 +189,6 @@ class ControlFlow(Compound):
         """The wanted results over a whole batch, which is the first axis of the batched operands and of all results."""
         raise NotImplementedError
 
-    @functools.cached_property
-    def _made(self) -> dict[bool, list[Program]]:
-        return {}
-
     def attributes(self, with_residuals: bool) -> tuple[int, ...]:
         """The operation's attributes after the bodies."""
         return self.numbers
@@ -216,7 +201,7 @@ class ControlFlow(Compound):
         if with_residuals not in self._made:
             self._made[with_residuals] = self.programs([_core.example(x) for x in operands], with_residuals)
         made = self._made[with_residuals]
-        register_compound(_core.body_number(made[0]), self)
+        _core.register_compound(_core.body_number(made[0]), self)
         kinds = self.kinds if with_residuals else self.kinds[: self.n_results]
         op, attr = _NAMES.index(self.name), self.attributes(with_residuals)
         values = dict(enumerate(_core.control_flow(op, made, attr, operands, kinds)))

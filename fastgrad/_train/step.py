@@ -80,7 +80,6 @@ class TrainingStep:
             else:
                 if bad >= 0:
                     return self._refuse(value, bad, gradient)
-                optim.count_step(optimizer, structure)
                 return value
         else:
             self._compiled_with(0)
@@ -107,7 +106,7 @@ class TrainingStep:
     def _in_one_call(
         self, batch: tuple[Any, ...], rows: np.ndarray | None, rule: _core.UpdateRule
     ) -> tuple[float, int, np.ndarray | None]:
-        """The step done by its program: the loss, and the gradient that is not finite, as ``Compiled.train`` returns."""
+        """The step done by its program: what ``Compiled.train`` returns, the loss and a gradient that is not finite."""
         leaves, checked = self._leaves, self._nonfinite != "ignore"
         compiled = self._compiled_with(len(leaves))
         assert compiled is not None

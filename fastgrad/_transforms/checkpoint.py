@@ -63,7 +63,7 @@ class _Rematerialized(CallRule):
 
     def run(self, arguments: Sequence[Any]) -> Any:
         args, kwargs = arguments
-        with self.draws:
+        with _core.Drawing(self.draws):
             return inside(lambda: self.f(*args, **kwargs), ())
 
     def closed_over_inputs(self, found: dict[int, Tensor]) -> Iterable[Tensor]:

@@ -7,7 +7,6 @@ an outer transform may record or trace them in turn.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -17,8 +16,7 @@ from .._rules.batching import Operands, rule_of
 from .._rules.diagonal import Diagonal, through
 
 __all__ = [
-    "CONTROL_FLOW_OPS", "Compound", "Compounds", "Part", "TracedFunction", "evaluate", "record_call",
-    "register_compound",
+    "CONTROL_FLOW_OPS", "Compound", "InstructionTrace", "Part", "TracedFunction", "evaluate", "record_call",
 ]  # fmt: skip
 
 _NAMES = _core.op_names()
@@ -48,43 +46,19 @@ class Compound(Protocol):
         """The same over a batch, which all results have as first axis."""
 
 
-class Compounds:
-    """A context in which a function is traced: its compounds, by the number that instructions have for them."""
-
-    def __init__(self) -> None:
-        self.by_number: dict[int, Compound] = {}
-
-    def __enter__(self) -> Compounds:
-        _open.stack.append(self)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        _open.stack.pop()
+class InstructionTrace(_core.Trace):
+    """A trace that ends with its instructions; ``compounds`` are those that its instructions mean by number."""
 
     def draws(self, op: int, attr: tuple[int, ...]) -> bool:
         """Whether an instruction draws random numbers."""
-        return op == _RANDOM or (op in CONTROL_FLOW_OPS and self.by_number[attr[0]].draws)
-
-
-class _Open(threading.local):
-    def __init__(self) -> None:
-        self.stack: list[Compounds] = []  # of this thread, the innermost last
-
-
-_open = _Open()
-
-
-def register_compound(number: int, compound: Compound) -> None:
-    """Tell all traces under way which compound a number means: a closure may put its instruction in an outer trace."""
-    for compounds in _open.stack:
-        compounds.by_number[number] = compound
+        return op == _RANDOM or (op in CONTROL_FLOW_OPS and self.compounds[attr[0]].draws)
 
 
 def record_call(call: Compound, operands: list[Tensor], results: list[Tensor]) -> list[Tensor] | None:
     """The results as those of a call in the trace under way; None if no trace knows the operands."""
     found = _core.record_call(operands, results, id(call))
     if found:
-        register_compound(id(call), call)
+        _core.register_compound(id(call), call)
     return found
 
 
@@ -92,7 +66,7 @@ def record_call(call: Compound, operands: list[Tensor], results: list[Tensor]) -
 def evaluate(
     instructions: Sequence[_core.Instruction],
     values: dict[int, Any],
-    compounds: Compounds,
+    trace: InstructionTrace,
     over: Iterable[int] | None = None,
     size: int = 0,
 ) -> dict[int, Any]:
@@ -106,7 +80,7 @@ def evaluate(
     traced is a constant to outer transforms here, too.
     """
     parts: dict[int, list[Part]] = {}
-    for op, _, operands, _, attr, _ in instructions if compounds.by_number else ():
+    for op, _, operands, _, attr, _ in instructions if trace.compounds else ():
         if op == _PART:
             parts.setdefault(operands[0], []).append(attr)
     called: dict[int, Any] = {}  # the results of compounds, by number
@@ -121,13 +95,13 @@ def evaluate(
         if op in _SPECIAL:
             if op == _PART:
                 return xs[0][attr]
-            if over is not None and compounds.draws(op, attr):
+            if over is not None and trace.draws(op, attr):
                 mapped = True
                 in_batch.add(result)
             if op != _RANDOM:
                 number, read = attr[0], parts.get(result, [])
                 if op != _CUSTOM or number not in called:
-                    compound = compounds.by_number[number]
+                    compound = trace.compounds[number]
                     called[number] = compound.over(xs, batched, size, read) if mapped else compound.at(xs, read)
                 return called[number][attr[1]] if op == _CUSTOM else called[number]
         return rule_of(op)(op, xs, batched, attr, size) if mapped else apply_op(op, xs, attr)
@@ -141,24 +115,19 @@ class TracedFunction:
 
     def __init__(self, element: Callable[[], list[Tensor]], f: Callable[[list[Tensor]], list[Any]]) -> None:
         """``element`` makes the inputs, tensors that nobody else uses; f maps them to results."""
-        with Compounds() as self.compounds:
-            _core.instructions_begin()
-            try:
-                inputs = element()
-                for x in inputs:
-                    _core.instructions_input(x)
-                self.results = f(inputs)
-                self.numbers, self.tracked = _core.instructions_outputs(self.results)
-            except BaseException:
-                _core.trace_abort()
-                raise
-        instructions, self.constants = _core.instructions_end()
+        with InstructionTrace("mapped") as self.trace:
+            inputs = element()
+            for x in inputs:
+                _core.instructions_input(x)
+            self.results = f(inputs)
+            self.numbers, self.tracked = _core.instructions_outputs(self.results)
+            instructions, self.constants = _core.instructions_end()
         self.instructions = _core.instructions_for(self.numbers, instructions)
 
     def over(self, batches: Iterable[Tensor | Diagonal], size: int) -> list[Any]:
         """The results for batches of inputs; those that depend on an input have the batch as first axis."""
         inputs = dict(enumerate(batches))
-        values = evaluate(self.instructions, self.constants | inputs, self.compounds, inputs, size)
+        values = evaluate(self.instructions, self.constants | inputs, self.trace, inputs, size)
         results = [own if v < 0 else values[v] for v, own in zip(self.numbers, self.results)]
         for k, x in enumerate(results):
             if type(x) is Diagonal:
