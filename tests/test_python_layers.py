@@ -115,14 +115,25 @@ def test_wings_import_downward_only():
     assert not upward, "\n".join(upward)
 
 
+def reachable(module: str, edges: dict[str, set[str]]) -> set[str]:
+    """The modules that one imports, directly or by others."""
+    found, todo = set(), [module]
+    while todo:
+        new = edges[todo.pop()] - found
+        found |= new
+        todo += new
+    return found
+
+
 def test_modules_import_one_another_in_no_circle():
-    edges = {m: {target: line for line, target, _, _ in found if target != m} for m, found in IMPORTS.items()}
-    left = set(edges)
-    while ready := {m for m in left if not edges[m].keys() & left}:
-        left -= ready
-    circles = [f"{place(m, line)}: imports fastgrad.{target}" for m in sorted(left)
-               for target, line in edges[m].items() if target in left]  # fmt: skip
-    assert not circles, "imports in a circle, or that lead into one:\n" + "\n".join(circles)
+    edges = {m: {target for _, target, _, _ in found if target != m} for m, found in IMPORTS.items()}
+    circles = [
+        f"{place(module, line)}: fastgrad.{module or '__init__'} imports fastgrad.{target}, which imports it in turn"
+        for module, found in IMPORTS.items()
+        for line, target, _, _ in found
+        if target != module and module in reachable(target, edges)
+    ]
+    assert not circles, "\n".join(circles)
 
 
 def test_no_private_name_is_imported():
@@ -163,3 +174,15 @@ def test_private_attributes_are_used_where_they_are_defined(module):
         and not is_self(node.value)
     ]  # fmt: skip
     assert not reached, "\n".join(reached)
+
+
+@pytest.mark.parametrize("folder", sorted(path.name for path in PACKAGE.iterdir() if path.name in [*RANK, "_binding"]
+                                          and path.is_dir()))  # fmt: skip
+def test_each_wing_says_what_it_imports(folder):
+    text = (PACKAGE / folder / "README.md").read_text()
+    named = re.search(r"^Imports: ([^.]*)\.", text, re.M)
+    assert named, f"fastgrad/{folder}/README.md has no line 'Imports: ...'"
+    said = set(re.findall(r"`(\w+)`", named[1]))
+    modules = ["_core"] if folder == "_binding" else [module for module in SOURCES if wing(module) == folder]
+    used = {wing(target) for module in modules for _, target, _, _ in IMPORTS[module]} - {folder}
+    assert said == used, f"fastgrad/{folder}/README.md says that it imports {sorted(said)}, it imports {sorted(used)}"
