@@ -1,4 +1,4 @@
-"""Losses: what a prediction costs, as one number, or one per element or row (`reduction="none"`).
+"""Loss functions of predictions and targets: one number, or one per element or row (`reduction="none"`).
 
 Predictions and targets must have one shape; nothing is broadcast, because a (n, 1) against a (n,) would
 silently become n x n. Targets that are not tensors are taken in the dtype of the predictions.

@@ -80,7 +80,7 @@ _KINDS: dict[type, _Kind | None] = {
     list: _Kind(_split_sequence, _join_sequence, "[{}]", "[]"),
     tuple: _Kind(_split_sequence, _join_sequence, "[{}]", "()"),
     type(None): _Kind(_split_none, _join_none, "", ""),
-    # Leaves: these are found fastest, other types of leaves by asking what they are not.
+    # Common types of leaves, found by one lookup; other types are leaves if they are none of the containers.
     **dict.fromkeys((np.ndarray, np.float64, np.float32, Tensor, float, int, bool, str)),
 }
 
@@ -182,13 +182,13 @@ def register(
 
 
 def is_named_tuple(type_: type) -> bool:
-    """Whether the children of such an object are the items of the tuple that it is."""
+    """Whether a type is a NamedTuple, whose children are its items."""
     return kind_of(type_) is _NAMED_TUPLE
 
 
 def exact(value: Any) -> Any:
-    """A constant as a key: 1, 1.0 and True are equal to Python but not to a program, nor are 0.0 and -0.0, nor what
-    holds them."""
+    """A constant as a key that tells apart what Python compares equal but a program must not: 1, 1.0 and True, 0.0 and
+    -0.0, and tuples and dataclasses of them."""
     type_ = type(value)
     if isinstance(value, tuple):
         return type_, tuple([exact(item) for item in value])
@@ -465,7 +465,7 @@ def map(f: Callable[..., Any], tree: Any, *rest: Any) -> Any:
 
 
 def place_of(structure: Structure, i: int) -> str:
-    """How errors call leaf number i of (args, kwargs)."""
+    """The name in errors of leaf number i of the structure of (args, kwargs), such as "args[0]['w']"."""
     path = structure.paths("")[i]
     return ("args" if path.startswith("[0]") else "kwargs") + path[3:]
 

@@ -1,4 +1,4 @@
-"""The same elements in other shapes and places, under NumPy's names and rules: composed of the core's operations."""
+"""Shape manipulation under NumPy's names and rules: axes, joining and splitting, repeats, shifts, diagonals."""
 
 from __future__ import annotations
 
@@ -305,7 +305,7 @@ def triu(x: TensorLike, k: int = 0) -> Tensor:
 
 
 def _lower(name: str, x: Tensor, k: int) -> Any:
-    """The places of matrices that are not above the k-th diagonal."""
+    """A mask of the elements of matrices of x's shape that are not above the k-th diagonal."""
     if x.ndim == 0:
         raise ValueError(f"{name}: expected a matrix, got a single number")
     return np.tri(x.shape[-2:][0], x.shape[-1], operator.index(k), bool)

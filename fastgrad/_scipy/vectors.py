@@ -1,7 +1,7 @@
 """Functions of nested structures as SciPy calls them: with one float64 vector, and with their derivatives.
 
-`Variables` is the way between the vector and the structure that the user's functions take. A `Scalar` or `Vector` is
-such a function. SciPy is imported when one of them is asked for.
+`Variables` converts between the vector and the structure that the user's functions take. A `Scalar` or `Vector` is
+such a function with its derivatives. SciPy is imported when one of its solvers is called.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .._transforms.arguments import describe_type
 from .._transforms.grad import value_and_grad
 from .._transforms.jacobian import hessian, hvp, jacfwd, jacrev
 
-_LIKE_X = ("x", "jac", "grad", "lagrangian_grad")  # what of a result has the structure of x0
+_LIKE_X = ("x", "jac", "grad", "lagrangian_grad")  # entries of a result that have the structure of x0
 
 
 def scipy(name: str, module: str = "scipy.optimize") -> Any:
@@ -31,7 +31,7 @@ def scipy(name: str, module: str = "scipy.optimize") -> Any:
 
 
 class Variables:
-    """x0, and the way between it and SciPy's vector."""
+    """The structure of x0, and conversion between it and SciPy's vector."""
 
     def __init__(self, name: str, x0: Any, what: str = "x0") -> None:
         self._name, self._type = name, type(x0)
@@ -47,7 +47,7 @@ class Variables:
             at += a.size
 
     def kind(self) -> tuple[Any, ...]:
-        """What two x0 have in common that are of one structure, with leaves of the same shapes and dtypes."""
+        """A key that is equal for x0 of one structure with leaves of the same shapes and dtypes."""
         return self.structure, *[(shape, dtype) for _, shape, dtype in self._parts]
 
     def leaves(self, vector: np.ndarray) -> list[np.ndarray]:
@@ -72,7 +72,7 @@ class Variables:
         )
 
     def result(self, result: Any) -> Any:
-        """SciPy's result, with structures in it."""
+        """SciPy's result, with vectors of x's shape as structures."""
         changed = type(result)(result)
         for key in _LIKE_X:
             value = result.get(key)
@@ -257,7 +257,7 @@ class Vector(Function):
         return np.array(self._values(self._variables.leaves(x)), np.float64)
 
     def plain_values(self, x: np.ndarray) -> np.ndarray:
-        """The same of an f that may be no function of tensors."""
+        """f(x) as a vector, for an f that may be no function of tensors."""
         return np.array(tree.ravel(self.plain(x))[0], np.float64)
 
     def jacobian(self, x: np.ndarray, *_: Any) -> np.ndarray:

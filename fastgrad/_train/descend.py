@@ -1,6 +1,6 @@
 """Training by descent: the loop around `training_step`, over mini-batches.
 
-An interrupt is let in only between steps: parameters and optimizer state are always those of whole steps.
+Ctrl-C takes effect between steps only: parameters and optimizer state are always those of whole steps.
 """
 
 from __future__ import annotations
@@ -312,7 +312,7 @@ class _Bar:
 
 
 class _Interrupt:
-    """Holds Ctrl-C back until the step under way is whole: `seen` says that it came, the second one strikes.
+    """Defers Ctrl-C until the step under way is done: `seen` says that it came. A second one interrupts at once.
 
     Only in the main thread, and only in place of Python's own handler. `signal` is imported here because that
     takes half a millisecond, which `import fastgrad` need not spend.

@@ -121,7 +121,7 @@ class TrainingStep:
         gradients, or none if the optimizer updates in Python."""
         compiled = self._compiled
         if compiled is not None and compiled.n_gradients != n_gradients:
-            compiled = Compiled(self._traced, wary=True, n_gradients=n_gradients)
+            compiled = Compiled(self._traced, trace_twice=True, n_gradients=n_gradients)
             self._value_and_gradients.compiled = compiled
         return compiled
 
