@@ -19,9 +19,8 @@ __all__ = [
     "CONTROL_FLOW_OPS", "Compound", "InstructionTrace", "Part", "TracedFunction", "evaluate", "record_call",
 ]  # fmt: skip
 
-_NAMES = _core.op_names()
-_RANDOM, _PART, _CUSTOM = (_NAMES.index(name) for name in ("random", "part", "custom"))
-CONTROL_FLOW_OPS = [_NAMES.index(name) for name in ("scan", "while_loop", "cond")]
+_RANDOM, _PART, _CUSTOM = (_core.OP_NUMBER[name] for name in ("random", "part", "custom"))
+CONTROL_FLOW_OPS = [_core.OP_NUMBER[name] for name in ("scan", "while_loop", "cond")]
 _SPECIAL = {_RANDOM, _PART, _CUSTOM, *CONTROL_FLOW_OPS}
 
 
