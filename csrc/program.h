@@ -128,6 +128,10 @@ int fg_program_keeps(const fg_program *, int i);    /* is output i kept? */
 int fg_program_in_place(const fg_program *, int input);     /* of a body: does this input share its output's memory? */
 /* A line about step i: "%7 = add %3 %5 (64, 10) float32"; returns the length it has or would have. */
 int fg_program_line(const fg_program *, int i, char *text, int size);
+/* Its parts: the operation's name (the same of the length), and dtype and shape of the result. */
+int fg_program_name(const fg_program *, int i, char *text, int size);
+int fg_program_result_dtype(const fg_program *, int i);
+fg_shape *fg_program_result_shape(const fg_program *, int i);
 /* The value whose memory operand k of step i is, or with k = -1 its result; -1: a missing one. Inputs have the first
  * numbers. */
 int fg_program_operand(const fg_program *, int i, int k);

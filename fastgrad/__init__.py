@@ -10,30 +10,33 @@ the module ``tree`` for nested structures. Tensors: ``tensor``, ``.backward()``,
 ``least_squares``, ``root``, and the module ``sparse``.
 """
 
+import importlib
 import sys
 import typing
 
-from . import _blas, _core, activations, losses, optim, random, sparse, testing, tree
-from ._numpy import functions as _functions, indexing as _indexing, protocol as _protocol
-from ._rules import vjp as _vjp
-from ._transforms.checkpoint import checkpoint
-from ._config import __version__, show_config
+from . import _blas, _core, _numpy, activations, losses, optim, random, testing, tree
 from ._compile.compiled import CacheInfo, Compiled, compile
+from ._config import __version__, show_config
+from ._control_flow.api import cond, fori_loop, scan, while_loop
 from ._core import *
 from ._core import Program, TraceError
-from ._transforms.custom import custom_jvp, custom_vjp, primitive
-from ._train.descend import DescentResult, descend
-from ._control_flow.api import cond, fori_loop, scan, while_loop
+from ._numpy.functions import *
 from ._numpy.indexing import take
+from ._rules import vjp as _vjp_rules
+from ._train.descend import DescentResult, descend
+from ._train.step import TrainingStep, training_step
+from ._transforms.checkpoint import checkpoint
+from ._transforms.custom import custom_jvp, custom_vjp, primitive
+from ._transforms.grad import grad, no_grad, stop_gradient, value_and_grad
 from ._transforms.jacobian import elementwise_grad, hessian, hessp, hvp, jacfwd, jacobian, jacrev
 from ._transforms.linearize import jvp, linearize, vjp
-from ._scipy.minimize import least_squares, minimize, root
-from ._numpy.functions import *
-from ._train.step import TrainingStep, training_step
-from ._transforms.grad import grad, no_grad, stop_gradient, value_and_grad
 from ._transforms.vmap import vmap
 from .random import dropout
 from .testing import check_grads
+
+if typing.TYPE_CHECKING:
+    from . import sparse
+    from ._scipy.minimize import least_squares, minimize, root
 
 __all__ = [
     "CacheInfo", "Compiled", "DescentResult", "Program", "TraceError", "TrainingStep", "__version__", "activations",
@@ -44,9 +47,9 @@ __all__ = [
     "vmap", "while_loop",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
-__all__ += _functions.__all__
+__all__ += _numpy.functions.__all__
 
-_core.bind_layer(_indexing, _protocol, _functions, _vjp)
+_core.bind_layer(_numpy.indexing, _numpy.protocol, _numpy.functions, _vjp_rules)
 
 _CALLED_OTHERWISE = {  # names of JAX, PyTorch and SciPy
     "Adam": "optim.Adam", "PRNGKey": "random.default_rng", "SGD": "optim.SGD", "Variable": "tensor", "array": "asarray",
@@ -60,14 +63,25 @@ _CALLED_OTHERWISE = {  # names of JAX, PyTorch and SciPy
     "unsqueeze": "expand_dims", "value_and_jacobian": "vjp, or jacobian beside f",
 }  # fmt: skip
 
+# Imported when they are first asked for: what works with SciPy, which few programs use.
+_LAZY = {
+    "sparse": "fastgrad.sparse",
+    "least_squares": "fastgrad._scipy.minimize",
+    "minimize": "fastgrad._scipy.minimize",
+    "root": "fastgrad._scipy.minimize",
+}
+
 if not typing.TYPE_CHECKING:
-    for _module in (sys.modules[__name__], activations, losses, optim, random, sparse, testing, tree):
+    for _module in (sys.modules[__name__], activations, losses, optim, random, testing, tree):
         _module.__dir__ = _module.__all__.copy  # what completion shows
 
     def __getattr__(name):
+        if name in _LAZY:
+            module = importlib.import_module(_LAZY[name])
+            return globals().setdefault(name, module if name == "sparse" else getattr(module, name))
         if name in _CALLED_OTHERWISE:
             instead = f"; use fastgrad.{_CALLED_OTHERWISE[name]}"
         else:
-            instead = f"; write it as {_protocol.INSTEAD[name]}" if name in _protocol.INSTEAD else ""
+            instead = f"; write it as {_numpy.protocol.INSTEAD[name]}" if name in _numpy.protocol.INSTEAD else ""
         message = f"module 'fastgrad' has no attribute {name!r}{instead}"
         raise AttributeError(message, name=name, obj=sys.modules[__name__])

@@ -1,4 +1,4 @@
-"""Finds the matrix product of the BLAS that NumPy has already loaded; importing this hands it to the core.
+"""BLAS: finds the matrix product of the library that NumPy has already loaded. Importing this hands it to the core.
 
 No second library is loaded and no second thread pool started: a symbol looked up through NumPy's own extension
 module is searched in the libraries which that module is linked to, whatever they are called and wherever they

@@ -32,7 +32,7 @@ cnp.import_array()
 cdef int fail(int status) except -1:
     """Raise what a C status means."""
     if status == FG_RAISED:
-        return -1                               # as it was raised by a rule
+        return -1                               # by a rule in Python, whose exception is set
     text = fg_message().decode()
     if status == FG_NO_MEMORY:
         raise MemoryError(text)
@@ -60,7 +60,8 @@ cdef object FLOAT32 = DTYPES[FG_FLOAT32]
 cdef object FLOAT64 = DTYPES[FG_FLOAT64]
 
 
-# The same by NumPy's type numbers, -1 where the core has no such dtype. C has two names for one of its integers.
+# The core's numbers by NumPy's type numbers, -1 where the core has no such dtype. Two type numbers of NumPy may be the
+# same integer dtype, as those of long and long long.
 cdef int NUMBER_OF_TYPE[32]
 cdef int TYPE_NUMBER[FG_N_DTYPES]
 for _i in range(32):
@@ -72,7 +73,7 @@ for _dtype in map(np.dtype, "?bhilqBHILQfd"):
 
 
 cdef inline int number_of(cnp.ndarray a) noexcept:
-    """The core's number of an ndarray's dtype in whatever byte order, or -1."""
+    """The core's number of an ndarray's dtype, in either byte order; -1 if it has none."""
     cdef int num = cnp.PyArray_TYPE(a)
     return NUMBER_OF_TYPE[num] if num < 32 else -1
 
@@ -121,7 +122,7 @@ cdef fg_shape *shape_of(cnp.ndarray a) except NULL:
 
 
 cdef fg_array *array_from(cnp.ndarray a, bint share, bint externally_mutable=True) except NULL:
-    """A new reference to a's elements: shared if asked for and possible, else copied."""
+    """An array of the core with a's elements, a new reference: on a's memory if ``share`` and possible, else a copy."""
     cdef int dtype = number_of(a)
     cdef fg_array *x
     if not (cnp.PyArray_IS_C_CONTIGUOUS(a) and cnp.PyArray_ISALIGNED(a) and cnp.PyArray_ISNOTSWAPPED(a)):
@@ -132,7 +133,8 @@ cdef fg_array *array_from(cnp.ndarray a, bint share, bint externally_mutable=Tru
     if share:
         owner = keeper(a)
         # A read-only ndarray is no less externally_mutable: what it looks into may be written through another.
-        x = fg_array_foreign(s, dtype, cnp.PyArray_DATA(a), <void *>owner, not cnp.PyArray_ISWRITEABLE(a), externally_mutable)
+        x = fg_array_foreign(s, dtype, cnp.PyArray_DATA(a), <void *>owner, not cnp.PyArray_ISWRITEABLE(a),
+                             externally_mutable)
         if x != NULL:
             Py_INCREF(owner)
     else:
@@ -146,8 +148,8 @@ cdef fg_array *array_from(cnp.ndarray a, bint share, bint externally_mutable=Tru
 
 
 cdef object keeper(cnp.ndarray a):
-    """Whom to hold so that a's memory stays: a, or the last of a chain of tensors and ndarrays on one memory, which
-    would otherwise grow with every ``asarray(t.numpy())`` and be freed by recursion."""
+    """The object to keep alive for a's memory: a itself, or the end of a chain of tensors and ndarrays on one memory.
+    Otherwise the chain would grow with every ``asarray(t.numpy())``, and be freed by recursion."""
     cdef fg_array *x
     base = a
     while isinstance(base, np.ndarray) and base.base is not None:
@@ -172,7 +174,7 @@ cdef inline void copy_bytes(void *to, const void *source, size_t n) noexcept:
 
 @cython.final
 cdef class _Export:
-    """Keeps an array of the core alive for the ndarrays that look into it."""
+    """The base object of ndarrays on the memory of an array of the core, which it keeps alive."""
     cdef fg_array *array
 
     def __dealloc__(self):
@@ -189,7 +191,7 @@ cdef cnp.ndarray view_of(fg_array *x, bint writeable):
 
 
 cdef cnp.ndarray present_of(fg_array *x, bint writeable):
-    """The same, although x may be known for this moment only."""
+    """An ndarray on the memory of x, also while x is traced and has its present value for this moment only."""
     cdef cnp.npy_intp dim[FG_MAX_NDIM]
     cdef int i
     for i in range(x.shape.ndim):
@@ -206,7 +208,7 @@ cdef cnp.ndarray present_of(fg_array *x, bint writeable):
 
 
 cdef cnp.ndarray as_ndarray(x, str name):
-    """x as an ndarray of a dtype the core knows; what cannot be one is refused by name."""
+    """x as an ndarray of a dtype that the core has; errors begin with ``name``."""
     cdef cnp.ndarray a
     if cnp.PyArray_CheckExact(x):
         a = x
@@ -244,7 +246,7 @@ cdef bint holds_tensors(x):
 
 
 cdef object joined(x, str name):
-    """A list that holds tensors as one Tensor, joined on the tape; anything else as it is."""
+    """A nested list that holds tensors as one Tensor, stacked by operations; anything else unchanged."""
     return composed.from_lists(x, name) if isinstance(x, (list, tuple)) and holds_tensors(x) else x
 
 
@@ -292,6 +294,7 @@ include "_binding/backward.pxi"
 include "_binding/update.pxi"
 include "_binding/program.pxi"
 include "_binding/guard.pxi"
+include "_binding/replayer.pxi"
 include "_binding/instructions.pxi"
 include "_binding/training.pxi"
 include "_binding/control_flow.pxi"
@@ -299,7 +302,7 @@ include "_binding/random.pxi"
 include "_binding/custom.pxi"
 
 
-# Python cannot make a Tensor without an array: its __new__ refuses. (Here, Tensor.__new__ does not ask the slot.)
+# Tensor.__new__ refuses to make a Tensor without an array. Cython's own Tensor.__new__(Tensor) does not use this slot.
 cdef extern from "Python.h":
     ctypedef struct PyTypeObject:
         void *tp_new

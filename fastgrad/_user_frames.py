@@ -1,11 +1,10 @@
-"""Whose code a line is: errors and warnings name the user's, not a library's or our own."""
+"""The user's line in errors and warnings: which stack frames are the user's code, a library's, or ours."""
 
 from __future__ import annotations
 
 import functools
 import os
 import sys
-import traceback
 import types
 import warnings
 from collections.abc import Iterable
@@ -24,7 +23,7 @@ def rank(path: str) -> int:
 
 
 def _innermost(paths: Iterable[str]) -> int | None:
-    """Which of the places, the innermost first, is the user's; else which is the first that is not ours."""
+    """The index of the first path, innermost first, that is the user's, else of the first that is not ours."""
     ranks = [rank(path) for path in paths]
     return next((ranks.index(wanted) for wanted in (0, 1) if wanted in ranks), None)
 
@@ -46,7 +45,9 @@ def user_line() -> str:
 
 
 def line_of(error: BaseException) -> str:
-    """The same of the user's line that an error came from."""
+    """The line of the user's code that raised an error, as the end of a phrase."""
+    import traceback  # only errors need it, and it takes a millisecond or two to import
+
     places = traceback.extract_tb(error.__traceback__)[::-1]
     i = _innermost(place.filename for place in places)
     return "" if i is None else f" ({places[i].filename}, line {places[i].lineno})"

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from . import _core
-from ._numpy import functions
+from ._numpy import neural
 from ._rules import formula
 
 __all__ = [
@@ -219,12 +219,12 @@ tanh = Activation("tanh", _core.tanh)
 tanh_shrink = Activation("tanh_shrink", _core.tanh_shrink)
 relu = Activation("relu", _core.relu)
 relu6 = Activation("relu6", _core.relu6)
-leaky_relu = ParametricActivation("leaky_relu", functions.leaky_relu, "prelu", "negative_slope", 0.01)
+leaky_relu = ParametricActivation("leaky_relu", neural.leaky_relu, "prelu", "negative_slope", 0.01)
 prelu = ParametricActivation("prelu", _core.prelu, "prelu", "slope")
-elu = ParametricActivation("elu", functions.elu, "elu", "alpha", 1.0)
-celu = ParametricActivation("celu", functions.celu, "celu", "alpha", 1.0)
+elu = ParametricActivation("elu", neural.elu, "elu", "alpha", 1.0)
+celu = ParametricActivation("celu", neural.celu, "celu", "alpha", 1.0)
 selu = Activation("selu", _core.selu)
-gelu = _Gelu("gelu", functions.gelu)
+gelu = _Gelu("gelu", neural.gelu)
 silu = swish = Activation("silu", _core.silu)
 mish = Activation("mish", _core.mish)
 softplus = Activation("softplus", _core.softplus)
@@ -232,14 +232,14 @@ softsign = Activation("softsign", _core.softsign)
 hard_tanh = Activation("hard_tanh", _core.hard_tanh)
 hard_sigmoid = Activation("hard_sigmoid", _core.hard_sigmoid)
 hard_swish = Activation("hard_swish", _core.hard_swish)
-hard_shrink = ParametricActivation("hard_shrink", functions.hard_shrink, "hard_shrink", "lambd", 0.5)
-soft_shrink = ParametricActivation("soft_shrink", functions.soft_shrink, "soft_shrink", "lambd", 0.5)
+hard_shrink = ParametricActivation("hard_shrink", neural.hard_shrink, "hard_shrink", "lambd", 0.5)
+soft_shrink = ParametricActivation("soft_shrink", neural.soft_shrink, "soft_shrink", "lambd", 0.5)
 erf = Activation("erf", _core.erf)
 erfc = Activation("erfc", _core.erfc)
-softmax = RowActivation("softmax", functions.softmax, "exp(x_i) / sum_k(exp(x_k))", "y_i * (delta_ij - y_j)")
-log_softmax = RowActivation("log_softmax", functions.log_softmax, "x_i - log(sum_k(exp(x_k)))", "delta_ij - exp(y_j)")
-logsumexp = _LogSumExp("logsumexp", functions.logsumexp, "log(sum_k(exp(x_k)))", "exp(x_j - y)")
-glu = _Glu("glu", functions.glu, "a * sigmoid(b)", "sigmoid(b), y * sigmoid(-b)")
+softmax = RowActivation("softmax", neural.softmax, "exp(x_i) / sum_k(exp(x_k))", "y_i * (delta_ij - y_j)")
+log_softmax = RowActivation("log_softmax", neural.log_softmax, "x_i - log(sum_k(exp(x_k)))", "delta_ij - exp(y_j)")
+logsumexp = _LogSumExp("logsumexp", neural.logsumexp, "log(sum_k(exp(x_k)))", "exp(x_j - y)")
+glu = _Glu("glu", neural.glu, "a * sigmoid(b)", "sigmoid(b), y * sigmoid(-b)")
 
 _TEXTBOOK = (
     ParametricActivation("power", _core.power, "power", "n"),

@@ -1,4 +1,4 @@
-"""Losses: what a prediction costs, as one number, or one per element or row (`reduction="none"`).
+"""Loss functions of predictions and targets: one number, or one per element or row (`reduction="none"`).
 
 Predictions and targets must have one shape; nothing is broadcast, because a (n, 1) against a (n,) would
 silently become n x n. Targets that are not tensors are taken in the dtype of the predictions.
@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 
 from . import _core
-from ._numpy import functions
 from ._core import Tensor
 from ._numpy.creation import floating
+from ._numpy.neural import log_softmax
 
 __all__ = [
     "binary_cross_entropy",
@@ -139,7 +139,7 @@ def softmax_cross_entropy(logits: Any, labels: Any, *, reduction: Reduction = "m
     if labels.shape == x.shape:
         if labels.dtype != x.dtype and not (isinstance(labels, Tensor) and labels.requires_grad):
             labels = labels.astype(x.dtype)
-        return _reduce(name, -_core.sum(functions.log_softmax(x) * labels, axis=-1), reduction)
+        return _reduce(name, -_core.sum(log_softmax(x) * labels, axis=-1), reduction)
     if labels.shape != rows:
         raise ValueError(
             f"{name}: labels of shape {labels.shape} do not fit logits of shape {x.shape}: expected integers "

@@ -2,7 +2,7 @@
 
 An optimizer keeps its state (momentum, moments) per leaf, in the order of the leaves of the first parameters
 it saw. `step` checks everything before it changes anything; the arithmetic is one C kernel per rule, to which a
-`Rule` hands the numbers of a step.
+`UpdateRule` hands the numbers of a step.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import _core, tree
-from ._core import Rule, Tensor
+from ._core import Tensor, UpdateRule
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "get"]
 
@@ -123,13 +123,13 @@ class Optimizer:
             structure, arrays[slot] = found, copies
         self.steps, self._structure, self._state = steps, structure, arrays
 
-    # what the descent loop uses -----------------------------------------------------------------------------
+    # what training steps use, by the functions below --------------------------------------------------------
 
     def _check(self, leaves: Sequence[Any], structure: tree.Structure) -> None:
         """Refuse parameters that cannot be updated, or that the state is not for."""
         _check_leaves(leaves, structure, "params")
         if self._structure is None or not self._slots:
-            _check_distinct(leaves, structure, "params")
+            check_distinct(leaves, structure, "params")
             return
         if structure != self._structure:
             raise ValueError(
@@ -148,7 +148,7 @@ class Optimizer:
         rate = self._rate()
         bad = _core.first_not_writable(leaves)
         if bad >= 0:
-            raise _leaf_error(leaves[bad], structure.paths("params")[bad])
+            raise leaf_error(leaves[bad], structure.paths("params")[bad])
         self._states(leaves)
         if self._in_core:
             self._numbers(leaves, rate).counted_by(self, structure).update(leaves, gradients)
@@ -160,11 +160,11 @@ class Optimizer:
     def _update(self, leaves: Sequence[Any], gradients: Sequence[Any], rate: float) -> None:
         self._numbers(leaves, rate).update(leaves, gradients)
 
-    def _numbers(self, leaves: Sequence[Any], rate: float) -> Rule:
+    def _numbers(self, leaves: Sequence[Any], rate: float) -> UpdateRule:
         """What the core is to be told of the next update of these leaves."""
         raise NotImplementedError
 
-    def _rule(self, leaves: Sequence[Any]) -> Rule | None:
+    def _rule(self, leaves: Sequence[Any]) -> UpdateRule | None:
         """The next update of these leaves as the core knows it; None: only `_update` can tell."""
         return self._numbers(leaves, self._rate()) if self._in_core else None
 
@@ -248,8 +248,8 @@ class SGD(Optimizer):
         if momentum:
             self._slots = ("momentum",)  # type: ignore[misc]
 
-    def _numbers(self, leaves: Sequence[Any], rate: float) -> Rule:
-        return Rule.sgd(
+    def _numbers(self, leaves: Sequence[Any], rate: float) -> UpdateRule:
+        return UpdateRule.sgd(
             self._states(leaves), rate, self.momentum, self.dampening, self.weight_decay, self.nesterov, self.steps == 0
         )
 
@@ -295,9 +295,9 @@ class Adam(Optimizer):
             raise TypeError(f"{type(self).__name__}: betas is {value!r}, expected two numbers in [0, 1)")
         self._betas = self._number("betas[0]", value[0], below=1), self._number("betas[1]", value[1], below=1)
 
-    def _numbers(self, leaves: Sequence[Any], rate: float) -> Rule:
+    def _numbers(self, leaves: Sequence[Any], rate: float) -> UpdateRule:
         (beta1, beta2), t = self._betas, self.steps + 1
-        return Rule.adam(
+        return UpdateRule.adam(
             self._states(leaves), rate, beta1, beta2, self.eps, self.weight_decay, self._decoupled, 1 - beta1**t,
             1 - beta2**t,
         )  # fmt: skip
@@ -373,10 +373,35 @@ def _check_leaves(leaves: Sequence[Any], structure: tree.Structure, name: str) -
                 continue
         elif isinstance(p, Tensor) and p.dtype in _DTYPES and p.is_leaf:
             continue
-        raise _leaf_error(p, structure.paths(name)[i])
+        raise leaf_error(p, structure.paths(name)[i])
 
 
-def _check_distinct(leaves: Sequence[Any], structure: tree.Structure, name: str) -> None:
+def next_update(
+    optimizer: Optimizer, leaves: Sequence[Any], structure: tree.Structure, in_core: bool
+) -> UpdateRule | None:
+    """The next update of these leaves for the core to make; None if ``in_core`` is false, or only Python can make it.
+
+    The leaves are checked first, unless they belong to the structure of the last step. The update counts as a step.
+    """
+    if optimizer._structure is not structure:  # at the first step, or when its state was loaded
+        optimizer._check(leaves, structure)
+    rule = optimizer._rule(leaves) if in_core else None
+    return None if rule is None else rule.counted_by(optimizer, structure)
+
+
+def check_parameters(optimizer: Optimizer, leaves: Sequence[Any], structure: tree.Structure) -> None:
+    """Raise TypeError or ValueError where the optimizer cannot update these leaves."""
+    optimizer._check(leaves, structure)
+
+
+def apply_gradients(
+    optimizer: Optimizer, leaves: Sequence[Any], structure: tree.Structure, gradients: Sequence[Any]
+) -> None:
+    """A step in Python along gradients that fit the leaves, which were checked."""
+    optimizer._apply(leaves, structure, gradients)
+
+
+def check_distinct(leaves: Sequence[Any], structure: tree.Structure, name: str) -> None:
     """ValueError if one array stands in two places: it would be updated twice."""
     if len({id(p) for p in leaves}) == len(leaves):
         return
@@ -387,7 +412,7 @@ def _check_distinct(leaves: Sequence[Any], structure: tree.Structure, name: str)
             raise ValueError(f"{paths[seen[id(p)]]} and {paths[i]} are the same array: keep it under one name")
 
 
-def _leaf_error(p: Any, path: str) -> Exception:
+def leaf_error(p: Any, path: str) -> Exception:
     if isinstance(p, np.ma.MaskedArray):
         return TypeError(f"{path} is a masked array, whose mask would be ignored: use {path}.filled()")
     if not isinstance(p, (np.ndarray, Tensor)):

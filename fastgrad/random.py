@@ -5,9 +5,9 @@ of a key and a counter. There is one operation, numbers uniform in [0, 1), which
 is composed of it and differentiable operations. A draw itself is a constant: gradients flow to the parameters of
 ``normal``, ``uniform`` and ``exponential``.
 
-While a function is recorded its draws are noted and consume nothing, so that from one seed eager calls and replays
-have the same draws in the same order. A recording keeps draws that no result needs. With every instruction set the
-uniform numbers have the same bits; those computed from them differ by rounding, as logarithm and cosine do.
+While a function is traced its draws become instructions and consume nothing, so that from one seed eager calls and
+replays have the same draws in the same order. A program keeps draws that no result needs. The uniform numbers have the
+same bits with every instruction set; those computed from them differ by rounding, as logarithm and cosine do.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ colour: for a banded one as many as the band is wide, whatever n (Curtis, Powell
 Jacobian matrices", 1974). Where columns need fewer colours than rows, as those of a matrix with a dense column, forward
 passes do the same the other way round.
 
-The pattern is read off the recorded operations (``_pattern``), which misses nothing. Where that cannot be done, or the
-pattern is the user's, a pass more compares each result with the Jacobian along one random direction, so that a pattern
-that lacks an entry is found out and never gives wrong numbers.
+The sparsity pattern is read off the traced operations (_transforms/sparsity_pattern.py), which misses no entry. Where
+that cannot be done, or the pattern is the user's, one more pass compares each result with the Jacobian along a random
+direction, so that a pattern that lacks an entry is found out and never gives wrong numbers.
 """
 
 from __future__ import annotations
@@ -22,14 +22,20 @@ from . import _core
 from ._compile.compiled import Replayed
 from ._core import Tensor
 from ._numpy.creation import floating
+from ._scipy.vectors import Variables, Vector, scipy
+from ._transforms.arguments import describe_type
+from ._transforms.grad import named_grad
 from ._transforms.linearize import linearize, vjp
 from ._transforms.sparsity_pattern import pattern as structural
-from ._scipy.vectors import Variables, Vector, scipy
-from ._transforms.grad import _grad, _kind
 
 __all__ = ["Jacobian", "hessian", "jacobian", "matmul"]
 
-_ADD_AT = _core.op_names().index("untake")
+
+def __dir__() -> list[str]:
+    return list(__all__)  # what completion shows
+
+
+_ADD_AT = _core.OP_NUMBER["untake"]
 _KINDS = 16  # for how many kinds of x patterns and programs are kept
 _SPLIT = 8  # into how many parts blocks of rows are divided while a pattern is searched
 
@@ -89,7 +95,7 @@ def hessian(f: Callable[[Any], Any], sparsity: Any = None, *, compile: bool = Tr
            [2., 8., 4.],
            [0., 4., 0.]])
     """
-    return Jacobian(_grad(f, 0, False, "sparse.hessian"), sparsity, compile)
+    return Jacobian(named_grad(f, 0, False, "sparse.hessian"), sparsity, compile)
 
 
 def matmul(matrix: Any, x: Any) -> Tensor:
@@ -110,7 +116,7 @@ def matmul(matrix: Any, x: Any) -> Tensor:
     array([1., 5.])
     """
     if not scipy("sparse.matmul", "scipy.sparse").issparse(matrix):
-        raise TypeError(f"sparse.matmul: expected a matrix of scipy.sparse first, got {_kind(matrix)}")
+        raise TypeError(f"sparse.matmul: expected a matrix of scipy.sparse first, got {describe_type(matrix)}")
     if matrix.ndim != 2:
         raise ValueError(f"sparse.matmul: expected a matrix, got an array of shape {matrix.shape}")
     entries, x = matrix.tocoo(), floating(x)
@@ -175,7 +181,7 @@ class Jacobian:
         return result
 
     def _start(self, rows: _Rows, x: np.ndarray, sparse: Any) -> None:
-        """Find the pattern, or see whether the given one holds whatever x is."""
+        """Find the pattern, or check whether the given one holds for every x."""
         traced = rows.traced(x, sparse)
         if self._given is None:
             self._know(rows.search(x, sparse) if traced is None else traced, rows, x, checked=traced is None)
@@ -201,7 +207,7 @@ class Jacobian:
 
 
 class _Rows(Vector):
-    """The rows of a Jacobian by backward passes at vectors x of one kind, or its columns by forward passes."""
+    """The rows of a Jacobian by backward passes, or its columns by forward passes, at vectors x of one kind."""
 
     def __init__(self, f: Callable[[Any], Any], variables: Variables, compile: bool) -> None:
         super().__init__("sparse.jacobian", f, variables, (), compile)
@@ -215,11 +221,11 @@ class _Rows(Vector):
         return vjp(self._tracked, leaves)[1](weights)[0]
 
     def _weights(self, chosen: np.ndarray) -> np.ndarray:
-        """Random weights for what a mask chooses, zero for others; sums do not vanish by accident."""
+        """Random weights where a mask is true, else zero: sums with them do not vanish by accident."""
         return np.where(chosen, self._random.uniform(0.5, 1.5, chosen.size), 0).astype(self._dtype)
 
     def traced(self, x: np.ndarray, sparse: Any) -> Any:
-        """The pattern for all x; None where it cannot be told, or f is not a program that stays as it is."""
+        """The pattern for all x; None if f cannot be traced, or runs eagerly and may compute something else later."""
         if self._pull.compiled is None or self._values.compiled is None:
             return None
         y = _core.tensor(np.ones(self.m, self._dtype))
@@ -227,7 +233,7 @@ class _Rows(Vector):
         return None if found is None else found.T.tocsr()
 
     def goes_forward(self, x: np.ndarray) -> bool:
-        """Whether all that f does has a forward rule."""
+        """Whether all operations of f have forward rules."""
         leaves = self._variables.leaves(x)
         try:
             linearize(self._tracked, leaves)[1]([np.zeros_like(leaf) for leaf in leaves])
@@ -236,7 +242,7 @@ class _Rows(Vector):
         return True
 
     def search(self, x: np.ndarray, sparse: Any) -> Any:
-        """The pattern at x. Blocks of rows that have no column in common are told apart in one pass."""
+        """The pattern at x, by passes from sums of rows: blocks of rows that share no column are split in one pass."""
         leaves, row = self._variables.leaves(x), np.arange(self.m)
         size = _SPLIT
         while size < self.m:
@@ -270,14 +276,14 @@ class _Rows(Vector):
         row = np.repeat(np.arange(self.m), np.diff(pattern.indptr))
         self.pattern, self.colors, self.mode = pattern, colors, "columns" if forward else "rows"
         self._forward = forward
-        # the ends of an entry: what has its colour, and where in that colour's pass it is found
+        # Of each entry: the row or column that has its colour, and its place in that colour's pass.
         self._from: np.ndarray = pattern.indices if forward else row
         self._to: np.ndarray = row if forward else pattern.indices
         places = colors[self._from] * (self.m if forward else x_size) + self._to
         parts = [self._variables.leaves(seed) for seed in seeds] if forward else seeds
 
         def passes(leaves: list[Any]) -> list[Any]:
-            """The entries, and what comes of the random direction."""
+            """The entries, and the result of the random direction."""
             one_pass = (linearize if forward else vjp)(self._tracked, leaves)[1]
             found = [_joined([one_pass(part)] if forward else one_pass(part)[0]) for part in parts]
             total = [found.pop()] if checked else []
@@ -287,7 +293,7 @@ class _Rows(Vector):
         self._passes = Replayed(passes, passes, "sparse.jacobian: f", self._compile)
 
     def compressed(self, x: np.ndarray) -> tuple[Any, bool]:
-        """The Jacobian at x, and whether it is what one more pass gives for a sum of its rows or columns."""
+        """The Jacobian at x, and whether it agrees with one more pass, for a weighted sum of its rows or columns."""
         found = self._passes(self._variables.leaves(x))
         pattern = self.pattern
         data = found[0] if pattern.nnz else np.empty(0)
@@ -298,7 +304,7 @@ class _Rows(Vector):
         return result, self._agrees(found[-1], (result if self._forward else result.T) @ self._check, data)
 
     def gave_up(self) -> bool:
-        """Whether f turned out to be no program that stays as it is, after its pattern was told from one."""
+        """Whether f has turned out to run eagerly after its pattern was read off a trace."""
         return self._check is None and self._passes.compiled is None
 
     def _agrees(self, total: np.ndarray, expected: np.ndarray, data: np.ndarray) -> bool:

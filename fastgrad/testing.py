@@ -10,8 +10,8 @@ import numpy as np
 
 from . import _core, tree
 from ._core import Tensor
-from ._transforms.linearize import Point
 from ._transforms.grad import no_grad
+from ._transforms.linearize import Point
 
 __all__ = ["check_grads"]
 

@@ -80,7 +80,7 @@ _KINDS: dict[type, _Kind | None] = {
     list: _Kind(_split_sequence, _join_sequence, "[{}]", "[]"),
     tuple: _Kind(_split_sequence, _join_sequence, "[{}]", "()"),
     type(None): _Kind(_split_none, _join_none, "", ""),
-    # Leaves: these are found fastest, other types of leaves by asking what they are not.
+    # Common types of leaves, found by one lookup; other types are leaves if they are none of the containers.
     **dict.fromkeys((np.ndarray, np.float64, np.float32, Tensor, float, int, bool, str)),
 }
 
@@ -97,7 +97,7 @@ _NAMED_TUPLE = _Kind(_split_named, _join_named, ".{}", "()")
 _DATACLASSES: weakref.WeakKeyDictionary[type, _Kind] = weakref.WeakKeyDictionary()
 
 
-def _kind_of(type_: type) -> _Kind | None:
+def kind_of(type_: type) -> _Kind | None:
     """The kind of a container type, None for a leaf."""
     try:
         return _KINDS[type_]
@@ -182,13 +182,13 @@ def register(
 
 
 def is_named_tuple(type_: type) -> bool:
-    """Whether the children of such an object are the items of the tuple that it is."""
-    return _kind_of(type_) is _NAMED_TUPLE
+    """Whether a type is a NamedTuple, whose children are its items."""
+    return kind_of(type_) is _NAMED_TUPLE
 
 
 def exact(value: Any) -> Any:
-    """A constant as a key: 1, 1.0 and True are equal to Python but not to a program, nor are 0.0 and -0.0, nor what
-    holds them."""
+    """A constant as a key that tells apart what Python compares equal but a program must not: 1, 1.0 and True, 0.0 and
+    -0.0, and tuples and dataclasses of them."""
     type_ = type(value)
     if isinstance(value, tuple):
         return type_, tuple([exact(item) for item in value])
@@ -222,8 +222,13 @@ class Structure:
         self._is_flat = children != () and children.count(_LEAF) == len(children)  # it has leaves only
 
     @property
+    def children(self) -> tuple[Structure, ...]:
+        """The structures of the children, in the order of the leaves; none of a leaf."""
+        return self._children
+
+    @property
     def _kind(self) -> _Kind:
-        kind = _kind_of(self._type)  # type: ignore[arg-type]
+        kind = kind_of(self._type)  # type: ignore[arg-type]
         assert kind is not None
         return kind
 
@@ -369,7 +374,7 @@ def _flatten(node: Any, leaves: list[Any]) -> Structure:
     try:
         kind = _KINDS[type_]
     except KeyError:
-        kind = _kind_of(type_)
+        kind = kind_of(type_)
     if kind is None:
         leaves.append(node)
         return _LEAF
@@ -457,6 +462,12 @@ def map(f: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     found, structure = flatten(tree)
     others = [structure.flatten_up_to(other, f"tree {i}") for i, other in enumerate(rest, 2)]
     return structure.unflatten(builtins.map(f, found, *others))
+
+
+def place_of(structure: Structure, i: int) -> str:
+    """The name in errors of leaf number i of the structure of (args, kwargs), such as "args[0]['w']"."""
+    path = structure.paths("")[i]
+    return ("args" if path.startswith("[0]") else "kwargs") + path[3:]
 
 
 def ravel(tree: Any) -> tuple[Any, Callable[[Any], Any]]:

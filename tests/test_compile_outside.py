@@ -305,3 +305,15 @@ def test_nothing_of_the_users_is_run_to_find_them():
 
     with pytest.raises(fg.TraceError, match=r"writes to an array of shape \(5, 5\)"):
         fg.compile(g)(X)
+
+
+def test_the_inside_of_fastgrad_s_own_objects_is_not_looked_at():
+    """A compiled function has a counter, which would be an iterator like any other: f would be traced twice."""
+    inner, calls = fg.compile(lambda x: 2 * x), []
+
+    def f(x):
+        calls.append(None)
+        return inner(x) + 1
+
+    assert fg.compile(f)(1.0) == 3.0
+    assert len(calls) == 1

@@ -160,7 +160,7 @@ def test_each_rule_equals_a_loop(number, dtype):
             elements = [[draw[k] if b else draws[0][k] for k, b in enumerate(flags)] for draw in draws[: size or 1]]
             singles = [_core.apply_op(op, [fg.tensor(x) for x in xs], attr).numpy() for xs in elements]
             stacked = [fg.tensor(np.stack(xs)[:size] if b else xs[0]) for xs, b in zip(zip(*elements), flags)]
-            got = _batching._rule(op)(op, stacked, list(flags), attr, size).numpy()
+            got = _batching.rule_of(op)(op, stacked, list(flags), attr, size).numpy()
             expected = np.stack(singles)[:size]
             assert got.dtype == expected.dtype and got.shape == expected.shape, (flags, size)
             tolerance = 10 * np.finfo(dtype).eps if NAMES[op % len(NAMES)] == "matmul" else 0

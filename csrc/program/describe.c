@@ -49,13 +49,9 @@ static int print_operand(const fg_program *p, int v, char *text, int at, int siz
     return at;
 }
 
-int fg_program_line(const fg_program *p, int i, char *text, int size)
+static int print_name(const step *s, char *text, int at, int size)
 {
-    const step *s = &p->step[i];
-    const buffer *y = &p->buffer[s->y];
-    int op = s->op, at = 0;
-    char shape[FG_SHAPE_TEXT];
-    PRINT("%%%d = ", s->y);
+    int op = s->op;
     if (op == FG_OP_numpy)
         PRINT("numpy.%s", fg_on_numpy_name(s->attr[0]));
     else if (op < FG_N_OPS)
@@ -65,6 +61,17 @@ int fg_program_line(const fg_program *p, int i, char *text, int size)
               (op - FG_N_OPS) / 2 < FG_N_UNARY ? "" : (op - FG_N_OPS) % 2 ? "[b]" : "[a]");
     if (op == FG_OP_scan)
         PRINT("[%lld]", (long long)s->attr[1]);
+    return at;
+}
+
+int fg_program_line(const fg_program *p, int i, char *text, int size)
+{
+    const step *s = &p->step[i];
+    const buffer *y = &p->buffer[s->y];
+    int at = 0;
+    char shape[FG_SHAPE_TEXT];
+    PRINT("%%%d = ", s->y);
+    at = print_name(s, text, at, size);
     for (int k = 0; k < s->n_in; k++) {
         int v = s->in[k];
         if (v < 0)
@@ -85,6 +92,10 @@ int fg_program_line(const fg_program *p, int i, char *text, int size)
     return at;
 }
 #undef PRINT
+
+int fg_program_name(const fg_program *p, int i, char *text, int size) { return print_name(&p->step[i], text, 0, size); }
+int fg_program_result_dtype(const fg_program *p, int i) { return p->buffer[p->step[i].y].array.dtype; }
+fg_shape *fg_program_result_shape(const fg_program *p, int i) { return shape_at(p, p->step[i].y); }
 
 /* ---- the graph of steps ------------------------------------------------------------------------------------------ */
 int fg_program_operand(const fg_program *p, int i, int k)

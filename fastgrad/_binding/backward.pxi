@@ -1,8 +1,9 @@
-# Leaves, cotangents, the backward pass, and the switches of recording. Included by _core.pyx.
+# Reverse mode: leaves, cotangents, backward passes, lineage of nodes, and the switches of recording. Included by
+# _core.pyx.
 
 def watch(cnp.ndarray a):
-    """A leaf that requires gradients on a's memory, which nobody may write while the graph lives: in-place operators
-    on it take memory of their own."""
+    """A leaf that requires gradients, on a's memory. Nobody may write to that memory while the tape lives; an in-place
+    operator on the leaf copies it first."""
     cdef Tensor r = wrap_array(array_from(a, cnp.PyArray_NBYTES(a) >= COPY_BELOW, externally_mutable=False))
     r.t.array.readonly = True
     make_leaf(r)
@@ -10,8 +11,8 @@ def watch(cnp.ndarray a):
 
 
 def watch_tensor(Tensor x, bint connected=False):
-    """x as the argument of a transform. What is recorded already stays so if asked for, by an operation that moves
-    nothing: the transform has a node of its own to stop at, and an outer one goes on through it."""
+    """x as the argument of a transform, which stops at its node. ``connected``: if x is recorded already, the node is
+    that of a reshape to x's own shape, through which an outer transform goes on; else a leaf."""
     cdef Tensor r
     x = strong(x)
     if x.t.node != NULL and connected:
@@ -24,14 +25,14 @@ def watch_tensor(Tensor x, bint connected=False):
 
 
 def own(Tensor x):
-    """The elements as a writable ndarray, in memory that nobody else looks at."""
+    """The elements as a writable ndarray in memory that nothing else shares."""
     if fg_array_is_sole(x.t.array):
         return view_of(x.t.array, True)
     return view_of(x.t.array, False).copy()
 
 
 cdef fg_array *cotangent_like(Tensor y, value, str name) except NULL:
-    """value as a cotangent of y, in memory that only the core writes."""
+    """value as a cotangent of y: an array of its shape and dtype, in memory that only the core writes."""
     cdef fg_array *x
     if isinstance(value, Tensor):
         x = (<Tensor>value).t.array
@@ -50,7 +51,7 @@ cdef fg_array *cotangent_like(Tensor y, value, str name) except NULL:
 
 
 cdef fg_tensor recorded_cotangent(Tensor y, Tensor value) except *:
-    """value as a cotangent of y that stays connected with what it was computed from."""
+    """value as a cotangent of y that keeps its node, for a backward pass that is recorded."""
     if value.shape != y.shape:
         raise ValueError(f"backward: expected a gradient of shape {y.shape}, got shape {value.shape}")
     # never a leaf itself: the gradient that it may become is a tensor of its own
@@ -72,29 +73,34 @@ def ones_like(Tensor y):
     return wrap(one_like(y))
 
 
-cdef class _Pass:
-    """The memory that a pass between tensors needs, which holds their nodes."""
+cdef class _GradientCall:
+    """The arguments of one call of `fg_gradients` or of a walk over the tape, with references to the results' nodes.
+
+    ``y`` are the n_y results, ``g`` their cotangents, ``wrt`` the nodes of the n inputs, ``out`` the cotangents of
+    these. Tensors of ``closed_over`` (see the function of this name) stand for further inputs: the parents of their
+    nodes.
+    """
     cdef int n_y, n
     cdef fg_tensor *y
     cdef fg_tensor *g
     cdef fg_node **wrt
     cdef fg_tensor *out
 
-    def __cinit__(self, list results, list inputs, behind=()):
+    def __cinit__(self, list results, list inputs, closed_over=()):
         cdef int i
-        self.n_y, self.n = len(results), len(inputs) + len(behind)
+        self.n_y, self.n = len(results), len(inputs) + len(closed_over)
         self.y = <fg_tensor *>PyMem_Calloc(2 * self.n_y + self.n + 1, sizeof(fg_tensor))
         self.wrt = <fg_node **>PyMem_Calloc(self.n + 1, sizeof(fg_node *))
         if self.y == NULL or self.wrt == NULL:
-            raise MemoryError("no memory for a pass")
+            raise MemoryError("no memory for a backward pass")
         self.g = self.y + self.n_y
         self.out = self.g + self.n_y
         for i in range(self.n_y):
             self.y[i] = fg_tensor_ref((<Tensor>results[i]).t)
         for i in range(len(inputs)):
             self.wrt[i] = (<Tensor>inputs[i]).t.node
-        for i in range(len(behind)):
-            self.wrt[len(inputs) + i] = (<Tensor>behind[i]).t.node.in_[0].parent
+        for i in range(len(closed_over)):
+            self.wrt[len(inputs) + i] = (<Tensor>closed_over[i]).t.node.in_[0].parent
 
     def __dealloc__(self):
         cdef int i
@@ -116,7 +122,7 @@ def gradients(Tensor y, list inputs, bint create_graph):
     where y does not depend on one, and None of their .grad set. With create_graph they are recorded themselves."""
     if y.t.node == NULL:
         return [zeros_like(x) for x in inputs]
-    cdef _Pass p = _Pass([y], inputs)
+    cdef _GradientCall p = _GradientCall([y], inputs)
     cdef fg_tensor one = one_like(y)
     p.g[0] = one
     try:
@@ -125,24 +131,27 @@ def gradients(Tensor y, list inputs, bint create_graph):
         fg_tensor_unref(one)
 
 
-def pull(list results, list cotangents, list inputs, bint create_graph, bint retain=True, behind=()):
-    """The same of several results with cotangents, tensors of their shapes and dtypes; further gradients by what
-    tensors of ``outside`` stand for. The graph stays for the next unless told otherwise."""
-    cdef _Pass p = _Pass(results, inputs, behind)
+def pull(list results, list cotangents, list inputs, bint create_graph, bint retain=True, closed_over=()):
+    """The same for several results with cotangents, tensors of their shapes and dtypes. The gradients by the inputs are
+    followed by those by the nodes that the tensors of ``closed_over`` stand for. ``retain``: the tape stays for
+    another pass."""
+    cdef _GradientCall p = _GradientCall(results, inputs, closed_over)
     cdef int i
     for i in range(p.n_y):
         p.g[i] = (<Tensor>cotangents[i]).t
         if not create_graph:
             p.g[i].node = NULL
-    return p.back([*inputs, *behind], retain, create_graph)
+    return p.back([*inputs, *closed_over], retain, create_graph)
 
 
-def steps(list results, list inputs, bint recorded):
-    """The operations through which results depend on watched tensors, in order: tuples (op number, number of the
-    result, numbers of the operands, attr, shape of the result, saved result, saved operands, recorded). Numbers are
-    those of nodes: ``node_number``; None for a constant or a value that was not saved. attr of a custom function or a
-    loop is its rule. ``recorded``: with the nodes of what was saved."""
-    cdef _Pass p = _Pass(results, inputs)
+def tape_operations(list results, list inputs, bint recorded):
+    """The operations of the tape through which results depend on watched tensors, oldest first.
+
+    Each is a tuple (op, number of the result's node, numbers of the operands' nodes, attr, shape of the result, saved
+    result, saved operands, recorded). An operand's number is None for a constant, a saved value None if it is no
+    residual. attr of a custom function or a loop is a tuple with its rule. ``recorded``: saved values keep their nodes.
+    """
+    cdef _GradientCall p = _GradientCall(results, inputs)
     cdef fg_node **nodes = NULL
     cdef fg_node *n
     cdef int64_t count = 0, i
@@ -172,12 +181,39 @@ def steps(list results, list inputs, bint recorded):
 cdef Tensor saved_value(fg_tensor t, bint recorded):
     if t.array == NULL:
         return None
-    return held(t) if recorded else wrap_array(fg_array_ref(t.array))
+    return own_tensor(t) if recorded else wrap_array(fg_array_ref(t.array))
 
 
 def node_number(Tensor x):
     """The number of the node that recorded x, in order of creation; None for a constant."""
     return x.t.node.number if x.t.node != NULL else None
+
+
+def last_node_id():
+    """The number of the node that was made last; numbers increase in order of creation."""
+    return fg_last_node_id()
+
+
+def depends_on_outer(tensors, uint64_t mark):
+    """Whether any tensor among these descends from a node with a number of at most ``mark``, made before that mark was
+    taken: an outer transform, or the user's own tape, then differentiates it."""
+    for x in tensors:
+        if isinstance(x, Tensor) and (<Tensor>x).t.node != NULL and (<Tensor>x).t.node.oldest_ancestor <= mark:
+            return True
+    return False
+
+
+def inherit_lineage(list found, list given):
+    """Give tensors the lineage of others: `depends_on_outer` then answers for ``found`` as for ``given``, whatever
+    else they were computed from."""
+    cdef uint64_t oldest_ancestor = fg_last_node_id()
+    cdef Tensor x
+    for x in given:
+        if x.t.node != NULL and x.t.node.oldest_ancestor < oldest_ancestor:
+            oldest_ancestor = x.t.node.oldest_ancestor
+    for x in found:
+        if x.t.node != NULL:
+            x.t.node.oldest_ancestor = oldest_ancestor
 
 
 cdef Tensor zeros_like(Tensor x):
@@ -186,7 +222,7 @@ cdef Tensor zeros_like(Tensor x):
 
 # ---- rules of a pass that is recorded -------------------------------------------------------------------------
 cdef int apply_rule(fg_node *n, int i, fg_tensor g, fg_tensor *gx) except -1:
-    """The rule of an operation whose kernel is not differentiable, composed in Python (_rules.py)."""
+    """The rule of an operation whose kernel is not differentiable, composed in Python (_rules/vjp.py)."""
     cdef fg_tensor saved
     cdef Tensor t
     cdef int k
@@ -200,7 +236,7 @@ cdef int apply_rule(fg_node *n, int i, fg_tensor g, fg_tensor *gx) except -1:
         t = rules.gradient(fg_ops[n.op].name.decode(), i, tuple([n.attr[k] for k in range(n.n_attr)]), *given)
         gx[0] = fg_tensor_ref(t.t)
     finally:
-        for t in given:                         # lest a leaf believe that its own tensor goes
+        for t in given:                         # else a leaf would count its tensor as freed
             if t is not None:
                 fg_node_unref(t.t.node)
                 t.t.node = NULL
@@ -311,16 +347,16 @@ def in_transform():
     return fg_transforms_running > 0
 
 
-# ---- what a thread is in the midst of ---------------------------------------------------------------------
+# ---- contexts that a thread has entered -------------------------------------------------------------------
 cdef enum:
     TRACES, DRAWINGS, RULES_RUN, N_KINDS
 
 
 @cython.final
 cdef class Here:
-    """What a thread is in the midst of."""
+    """The contexts that a thread has entered."""
 
-    cdef void *innermost[N_KINDS]   # of the Nested contexts of each kind, which are held by those who entered them
+    cdef void *innermost[N_KINDS]   # Nested context of each kind; whoever entered it holds a reference
     cdef char *was              # for each NoGrad that is entered, whether operations were recorded
     cdef Py_ssize_t n, room
 
@@ -346,7 +382,7 @@ cdef void *innermost(int kind) except? NULL:
 
 @cython.no_gc_clear
 cdef class Nested:
-    """A context that is found by what runs within it, in its thread, as are those of the same kind around it."""
+    """A context that code running within it can find, by thread and kind; ``outer`` is the next one of its kind."""
 
     cdef Here here              # while it is entered
     cdef void *outer

@@ -1,19 +1,19 @@
 # Loops and branches as single operations (csrc/program/control_flow.c). Included by _core.pyx.
 
-def recording_programs():
-    """Whether the operations of this thread become part of a program, whatever is recorded on the way."""
+def tracing_program():
+    """Whether this thread traces a program or a body, directly or around a mapped function."""
     return fg_trace_is_program() != 0
 
 
-def trace_body(int first, int n, bint apart):
-    """The recording under way is that of a body, of which output k is carried on as input first + k, k < n; apart: what
-    comes in is wanted later beside what goes out."""
-    check(fg_trace_body(first, n, apart))
+def trace_body(int first, int n, bint stack_carry):
+    """The trace under way is that of a body: output k is carried to input first + k of the next step, for k < n. The
+    carry may share memory with its successor unless ``stack_carry``: then the carry of each step is read later."""
+    check(fg_trace_body(first, n, stack_carry))
 
 
 def example(Tensor x not None, int64_t row=-1):
-    """A tensor of its own with the elements that x has at the moment; with a row, those of x[row] or, where x has no
-    row, zeros. Nothing of it is recorded."""
+    """A copy of x's present elements, or with a row of x[row], or of zeros if x lacks the row. It is neither recorded
+    nor traced."""
     cdef fg_array *a = x.t.array
     cdef int dropped = row >= 0
     cdef fg_shape *s = fg_shape_new(a.shape.ndim - dropped, a.shape.dim + dropped)
@@ -39,15 +39,16 @@ cdef extern from "Python.h":
 
 
 cdef unsigned long main_thread = threading.main_thread().ident
-cdef int pauses = 0         # of the main thread without the GIL
-cdef object poll_signals = eval("lambda: None")      # of the interpreter: as it begins, signals and threads have their turn
+cdef int pauses = 0         # how often the main thread has paused without the GIL
+cdef object poll_signals = eval("lambda: None")      # calling it, the interpreter handles signals and switches threads
 
 
 cdef int yield_gil() except -1 nogil:
-    """In the midst of a long loop: run signal handlers, which may raise, and let other threads run. Where the GIL is
-    not held they run anyway, and only the main thread takes it for signals: rarely, as it may have to wait for it.
-    Where it is held, giving it up here would not do: that a thread waits for it is known after 5 ms in which nobody
-    did."""
+    """Within a long loop: run signal handlers, which may raise, and let other threads run.
+
+    Without the GIL other threads run anyway, and only the main thread takes it, to run signal handlers: every 16th
+    time, as it may have to wait. With the GIL, releasing it for a moment would not do: a waiting thread asks for it
+    only after 5 ms, so the interpreter itself has to switch."""
     global pauses
     if PyGILState_Check():
         with gil:
@@ -63,9 +64,9 @@ cdef int yield_gil() except -1 nogil:
 fg_on_pause = yield_gil
 
 
-def flow(int op, list bodies, tuple numbers, list operands, list shapes):
-    """The results of a loop or branch with these Programs as bodies: tensors that are not tracked, of the shapes and
-    dtypes given as (dtype, shape)."""
+def control_flow(int op, list bodies, tuple numbers, list operands, list shapes):
+    """The results of a loop or branch whose bodies are these Programs: untracked tensors, parts of the operation's
+    block, whose dtypes and shapes are given as pairs."""
     cdef int n = len(operands), n_attr = len(bodies) + len(numbers), k, held = 0
     cdef int64_t few[FG_MAX_NDIM + 2]
     cdef fg_tensor y, part
@@ -100,12 +101,12 @@ def flow(int op, list bodies, tuple numbers, list operands, list shapes):
 
 
 def dtype_numbered(int number):
-    """The dtype that attributes name by this number."""
+    """The dtype with this number in attributes of operations."""
     return DTYPES[number]
 
 
-def flow_place(int op, list bodies, tuple numbers, int k):
-    """At which byte of their block result k of such an operation lies."""
+def control_flow_offset(int op, list bodies, tuple numbers, int k):
+    """The byte offset of result k in the block of a loop or branch."""
     cdef int64_t attr[8]
     for i in range(len(bodies)):
         attr[i] = <int64_t><size_t>(<Program>bodies[i]).program
@@ -115,5 +116,5 @@ def flow_place(int op, list bodies, tuple numbers, int k):
 
 
 def body_number(Program body not None):
-    """How the attributes of an operation name a body."""
+    """The number of a body in attributes of operations."""
     return <int64_t><size_t>body.program

@@ -1,4 +1,4 @@
-# Tensors from what is none. Included by _core.pyx.
+# Tensors made of ndarrays, numbers and nested lists. Included by _core.pyx.
 
 cdef int make_leaf(Tensor x) except -1:
     if x.t.array.dtype > FG_FLOAT64:
@@ -31,7 +31,7 @@ def tensor(data, dtype=None, requires_grad=False):
     dtype : dtype, optional
         float32, float64, bool or an integer dtype; by default that of the data as NumPy sees it.
     requires_grad : bool
-        Record operations on it, and collect its gradient in ``.grad``. Needs a float dtype.
+        Record operations on it, and accumulate its gradient in ``.grad``. Needs a float dtype.
 
     Raises TypeError for strings, objects, complex numbers, and for requires_grad with integers; ValueError for
     ragged lists.
@@ -74,5 +74,5 @@ def asarray(data, dtype=None):
 
 
 def adopt(a, str name):
-    """A tensor on the memory of an ndarray just made, which nobody else knows or will write."""
+    """A tensor on the memory of a new ndarray, which nobody else uses or will write."""
     return wrap_array(array_from(as_ndarray(np.asarray(a), name), share=True, externally_mutable=False))

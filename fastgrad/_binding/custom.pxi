@@ -1,19 +1,21 @@
-# Nodes whose derivative is a rule in Python (csrc/autodiff/custom.c, _custom.py). Included by _core.pyx.
+# Nodes whose derivative is a rule in Python (csrc/autodiff/custom.c, _transforms/custom_node.py). Included by
+# _core.pyx.
 
 def alias(Tensor x not None):
-    """x by an operation that moves nothing: a node of its own where x has one."""
+    """x reshaped to its own shape: the same elements, with another node if x has one."""
     return apply_one(FG_OP_reshape, x, x.t.array.shape.ndim, x.t.array.shape.dim)
 
 
 def barrier(Tensor x not None):
-    """x as a value that a program takes for no other: what is computed from it is not merged with what was before."""
+    """x as a value of its own in a program: common subexpression elimination does not merge what is computed from it
+    with what is computed from x."""
     return apply_one(FG_OP_barrier, x, 0, NULL)
 
 
 def snapshot(Tensor x not None):
-    """x to be kept for a backward pass: no change in place reaches it, nor a write to the memory that it came from."""
+    """x as a residual: neither an in-place change of x nor a write to externally mutable memory changes it."""
     cdef int64_t dtype = x.t.array.dtype
-    return apply_one(FG_OP_cast, x, 1, &dtype) if fg_array_root(x.t.array).externally_mutable else held(x.t)
+    return apply_one(FG_OP_cast, x, 1, &dtype) if fg_array_root(x.t.array).externally_mutable else own_tensor(x.t)
 
 
 @cython.final
@@ -52,36 +54,11 @@ def tracked_among(list values):
     return [i for i in range(len(values)) if type(values[i]) is Tensor and (<Tensor>values[i]).t.node != NULL]
 
 
-def last_node_id():
-    """The number of the node that was made last."""
-    return fg_last_node_id()
-
-
-def depends_on_outer(tensors, uint64_t mark):
-    """Whether any tensor among these was computed from what a node of this number or before recorded."""
-    for x in tensors:
-        if isinstance(x, Tensor) and (<Tensor>x).t.node != NULL and (<Tensor>x).t.node.oldest_ancestor <= mark:
-            return True
-    return False
-
-
-def inherit_lineage(list found, list given):
-    """Let what has been computed from some tensors, and from values that mean nothing outside, lead to where these lead
-    only."""
-    cdef uint64_t oldest_ancestor = fg_last_node_id()
-    cdef Tensor x
-    for x in given:
-        if x.t.node != NULL and x.t.node.oldest_ancestor < oldest_ancestor:
-            oldest_ancestor = x.t.node.oldest_ancestor
-    for x in found:
-        if x.t.node != NULL:
-            x.t.node.oldest_ancestor = oldest_ancestor
-
-
-def behind(list results, list own):
-    """What results were computed from beside these tensors, if it was recorded before them: by the number of each node
-    a tensor without elements that is connected with it, by an operation that moves nothing."""
-    cdef _Pass p = _Pass(results, own)
+def closed_over(list results, list own):
+    """What a function has closed over: the older nodes from which ``results`` were computed other than through the
+    tensors ``own``. A dict from the number of each such node to a tensor without elements whose node is a reshape of
+    it: that tensor stands for the node where `pull` and `custom` take inputs."""
+    cdef _GradientCall p = _GradientCall(results, own)
     cdef fg_node **nodes = NULL
     cdef fg_tensor x, y
     cdef int64_t count = 0, i
@@ -103,8 +80,8 @@ def behind(list results, list own):
 
 
 def vmapped(list tensors):
-    """Whether instructions are taken here, of a mapped function or the body of a loop, and transforms outside track any of
-    these."""
+    """Whether a mapped function or the body of a loop is being traced in this thread, and outer transforms track any of
+    these tensors."""
     cdef Tensor x
     if fg_trace_here() > FG_PROGRAM:
         for x in tensors:
@@ -126,9 +103,9 @@ cdef fg_tensor *borrowed_list(list tensors) except NULL:
     return t
 
 
-def noting(list tensors):
-    """Whether the innermost recording that depends on any of these is of instructions: that of a mapped function, or of the
-    body of a loop."""
+def keeps_instructions(list tensors):
+    """Whether the innermost trace that knows any of these tensors is one of instructions, that is of a mapped function
+    or of the body of a loop, not of a program."""
     cdef fg_tensor *t = borrowed_list(tensors)
     found = fg_trace_keeps_instructions(len(tensors), t) != 0
     PyMem_Free(t)
@@ -136,9 +113,9 @@ def noting(list tensors):
 
 
 def record_call(list operands, list results, number):
-    """Results that were computed from operands as those of a call that a mapped function, or the body of a loop, makes:
-    copies, noted as the operation `custom` with attributes (number, place in the list). None where that is not being
-    recorded."""
+    """Put a call into the trace of a mapped function or of the body of a loop: copies of the results, each the result
+    of an instruction `custom` of the operands with attributes (number, place in the list). None if the innermost trace
+    that knows the operands is none of these."""
     cdef int n = len(operands), k
     cdef int64_t attr[2]
     cdef fg_call call
@@ -160,9 +137,9 @@ def record_call(list operands, list results, number):
 
 
 def custom(list inputs, list results, rule):
-    """The results as tensors of their own that depend on the inputs by the rule alone. Its ``vjp(g)`` is called in a
-    backward pass, in which operations are recorded or not, and returns a list: for each input a tensor of its shape and
-    dtype, or None for zeros. Of several results g is one vector, of float64 where their dtypes differ."""
+    """The results as new tensors that depend on the inputs by the rule alone. A backward pass, recorded or not, calls
+    its ``vjp(g)``, which returns a list with a tensor of the shape and dtype of each input, or None for zeros. Of
+    several results g is one vector, float64 if their dtypes differ."""
     cdef int n = len(inputs), m = len(results)
     cdef Tensor x
     made = []
@@ -182,7 +159,7 @@ cdef int apply_custom(void *handle, fg_node *n, fg_tensor g, fg_tensor *gin) exc
     cdef Tensor t
     cdef int i = 0
     rule = <object>handle                       # held while it runs
-    for t in rule.vjp(held(g)):
+    for t in rule.vjp(own_tensor(g)):
         if t is not None and n.in_[i].parent != NULL:
             gin[i] = fg_tensor_ref(t.t)
         i += 1

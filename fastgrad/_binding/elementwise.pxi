@@ -62,8 +62,8 @@ cdef Tensor binary(int op, a, b):
 
 
 cdef inline Tensor companion(x, fg_array *other):
-    """x as a tensor of the float dtype of another operand where no rule of promotion is needed for it: Python's
-    numbers, and ndarrays and NumPy's floats of that dtype. Else None."""
+    """x as a tensor of the float dtype of the other operand, if that needs no promotion: a Python number, or an ndarray
+    or NumPy float of that dtype. Else None."""
     if other.dtype <= FG_FLOAT64:
         if weak_scalar(x) or (other.dtype == FG_FLOAT64 and type(x) is np_float64 and not other.weak):
             return wrap_array(scalar_of(other.dtype, x))
@@ -73,7 +73,7 @@ cdef inline Tensor companion(x, fg_array *other):
 
 
 cdef int one_float(operands) except -2:
-    """The float dtype that all operands have, tensors and ndarrays, but for Python's numbers among them; else -1."""
+    """The float dtype that all tensors and ndarrays among the operands share, Python numbers aside; -1 if none."""
     cdef int dtype = -1, number
     for x in operands:
         if weak_scalar(x):
@@ -151,13 +151,13 @@ cdef Tensor mixed(int op, a, b):
 
 
 cdef object number_kind(x):
-    """The dtype of an operand that is no float; of a Python int or what stands for one, int."""
+    """The dtype of an operand that is no float; for a Python int, or a weak tensor of integers, int itself."""
     dtype = np.dtype(bool) if type(x) is bool else None if type(x) is int else x.dtype
     return int if dtype is None or (dtype.kind == "i" and is_weak(x)) else dtype
 
 
 cdef operate(int op, a, b):
-    """A binary operator: NotImplemented for what is no number, so that Python can ask the other operand."""
+    """A binary operator; NotImplemented where an operand is no number or array, so that Python asks the other one."""
     if not (is_operand(a) and is_operand(b)):
         return NotImplemented
     if fg_tracing and is_weak(a) and is_weak(b):
@@ -199,7 +199,7 @@ cdef operate_inplace(int op, Tensor a, b):
         if result.shape != a.shape:
             raise ValueError(f"{name}: an in-place change cannot turn shape {a.shape} into {result.shape}")
         other = result.astype(a.dtype)
-        if fg_array_is_private(a.t.array) and not (fg_tracing and fg_trace_here()):  # that knows values, not memory
+        if fg_array_is_private(a.t.array) and not (fg_tracing and fg_trace_here()):  # a trace knows values, not memory
             copy_bytes(a.t.array.data, other.t.array.data, a.nbytes)
             fg_array_changed(a.t.array)
         else:
@@ -211,7 +211,7 @@ cdef operate_inplace(int op, Tensor a, b):
 
 
 cdef to_the_power(Tensor a, b):
-    """a ** b; the exponents that have a cheaper and more exact form of their own take it."""
+    """a ** b; the exponents 2, 1, 0.5 and -1 use operations that are cheaper and more exact."""
     if a.t.array.weak:
         return operate(FG_OP_power, a, b)
     if a.t.array.dtype <= FG_FLOAT64 and weak_scalar(b):
@@ -436,7 +436,7 @@ cdef make_functions():
 functions = make_functions()
 globals().update(functions)
 
-# The names that fastgrad shows: the rows, but those that a function of the Python layer stands for, and these.
+# The public names: the rows of ops.def without those that a function of _numpy/neural.py replaces, and these.
 PUBLIC = sorted({*functions, "Tensor", "asarray", "astype", "broadcast_to", "concatenate", "matmul", "max", "mean",
                  "min", "reshape", "sum", "tensor", "transpose", "where"}
                 - {"celu", "elu", "gelu", "gelu_tanh", "hard_shrink", "soft_shrink"})

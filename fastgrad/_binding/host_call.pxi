@@ -1,7 +1,8 @@
-# Work on integers and booleans, which NumPy does: the operation `numpy` of the core. Included by _core.pyx.
+# Host calls: the core's operation `numpy`, a call of a function of ndarrays, mostly on integers and booleans. Included
+# by _core.pyx.
 
-# What such operations call, by number: a function of ndarrays, with its keyword arguments. The same call has the same
-# number, so that this grows no longer than programs have different ones.
+# The calls by number: a function of ndarrays with its keyword arguments. Equal calls have one number, so that the lists
+# grow only with the number of different calls.
 cdef list numpy_calls = []      # each with the function's name in bytes
 cdef dict numpy_numbers = {}
 
@@ -50,7 +51,7 @@ cdef inline bint is_traced(x):
 
 
 def by_numpy(function, *operands, **options):
-    """function(*operands, **options) where it carries no gradient; in a recording it is noted as one operation.
+    """function(*operands, **options), whose result carries no gradient; in a trace it is one instruction.
 
     The function is one of NumPy's, or any other of ndarrays whose result has a shape and dtype that follow from those
     of its operands; its options are hashable. Operands are tensors, ndarrays and numbers, at most 64. Returns a Tensor.
@@ -77,7 +78,7 @@ def by_numpy(function, *operands, **options):
 
 
 cdef object as_constant(x):
-    """x as an ndarray; of an integer too large for all dtypes what compares as it does."""
+    """x as an ndarray; an integer too large for every dtype becomes inf or -inf, which compares as it does."""
     a = np.asarray(x)
     return a if a.dtype != object else np.asarray(np.inf if x > 0 else -np.inf)
 
@@ -88,7 +89,7 @@ def converted(a, dtype):
 
 
 def taken_on(a, dtype):
-    """Python integers as NumPy takes them beside arrays of an integer dtype."""
+    """Integers as another integer dtype; OverflowError, as NumPy's for Python integers, where one does not fit."""
     limits = np.iinfo(dtype)
     for number in (a.min(initial=0), a.max(initial=0)):
         if not limits.min <= number <= limits.max:
@@ -96,7 +97,7 @@ def taken_on(a, dtype):
     return a.astype(dtype)
 
 
-# ---- Python numbers among a recording's inputs -----------------------------------------------------------------
+# ---- weak values: Python numbers among the inputs of a trace ----------------------------------------------------
 cdef inline bint weak_scalar(x):
     """A Python number, which takes on the dtype of the other operand."""
     return type(x) is float or type(x) is int or type(x) is bool
@@ -137,7 +138,7 @@ cdef Tensor weak_as(Tensor x, dtype):
 
 
 cdef object beside(x, other):
-    """A weak x as it comes to a ufunc of integers and booleans with another operand that is none."""
+    """x as an operand of a ufunc of integers and booleans beside ``other``: a weak x takes on the other's dtype."""
     if not is_weak(x) or is_weak(other):
         return x
     dtype = other.dtype if other.dtype.kind in "iu" else DTYPES[FG_INT64]

@@ -1,4 +1,4 @@
-# Recordings whose bare instructions are carried out in another way (csrc/record/trace.c). Included by _core.pyx.
+# Traces as lists of instructions, and their evaluation (csrc/record/trace.c). Included by _core.pyx.
 
 def op_names():
     """Names of all operations by their numbers, those of csrc/ops.def first. What follows are the kernels of their
@@ -6,9 +6,12 @@ def op_names():
     return [fg_ops[i].name.decode() for i in range(FG_N_OPS)]
 
 
+OP_NUMBER = {name: i for i, name in enumerate(op_names())}
+
+
 def apply_op(int op, list operands, tuple attr=()):
-    """Any operation by its number, on tensors (None: a missing operand of a derivative's kernel) that are as its C
-    rules expect them: nothing is promoted or checked but shapes."""
+    """Any operation by its number. Operands are tensors as the operation's C rules expect them (None: a missing operand
+    of a derivative's kernel): only shapes are checked, nothing is promoted."""
     cdef fg_tensor y
     cdef int n = len(operands), k, held = 0
     cdef int n_attr = len(attr)
@@ -37,25 +40,26 @@ def apply_op(int op, list operands, tuple attr=()):
 
 
 def borrowed(cnp.ndarray a, bint externally_mutable):
-    """A constant on a's memory, which others may write if it is externally_mutable."""
-    cdef Tensor r = wrap_array(array_from(as_ndarray(a, "vmap"), cnp.PyArray_NBYTES(a) >= COPY_BELOW, externally_mutable))
+    """A constant tensor on a's memory; ``externally_mutable`` if others may write to that."""
+    cdef bint share = cnp.PyArray_NBYTES(a) >= COPY_BELOW
+    cdef Tensor r = wrap_array(array_from(as_ndarray(a, "vmap"), share, externally_mutable))
     r.t.array.readonly = True
     return r
 
 
 def transforming():
-    """Whether this thread is inside of a transform, such as grad, or a recording."""
+    """Whether this thread is inside of a transform such as grad, or traces a function."""
     return fg_transforms_running != 0 or fg_trace_here() != 0
 
 
 def instructions_input(Tensor x):
-    """Make x, which nobody else knows, the next input of the recording. It may be tracked by outer transforms."""
+    """Make x, which nobody else uses, the next input of the trace. Outer transforms may track it."""
     check(fg_trace_input(x.t.array))
 
 
 def instructions_outputs(list values):
-    """What these are to the recording under way: their numbers, -1 for what depends on no input or is no tensor, and
-    whether transforms outside of the recording track them."""
+    """The numbers of these values in the trace under way, -1 for what depends on no input or is no tensor; and whether
+    transforms outside of the trace track them."""
     cdef list numbers = [], tracked = []
     cdef Tensor t
     for x in values:
@@ -65,8 +69,8 @@ def instructions_outputs(list values):
     return numbers, tracked
 
 
-cdef Tensor held(fg_tensor t):
-    """A tensor of its own for t: of a leaf, which has but one, the same elements by an operation that moves nothing."""
+cdef Tensor own_tensor(fg_tensor t):
+    """A new Tensor for t. A leaf has one Tensor only: of a leaf it is a reshape to its own shape."""
     cdef fg_tensor y
     if t.node != NULL and t.node.op == FG_OP_leaf:
         check(fg_apply(FG_OP_reshape, 1, &t, t.array.shape.ndim, t.array.shape.dim, &y))
@@ -78,10 +82,13 @@ cdef Tensor held(fg_tensor t):
 
 
 def instructions_end():
-    """End the recording: (instructions, constants). A instruction is (op, result, operands, tracked, attr, last): numbers of values,
-    -1 for a missing operand; for each operand whether outer transforms track it there; and what ``instructions_for`` tells.
-    Inputs have the numbers from 0 on. Constants is a dict of the values that depend on no input, as Tensors with the
-    nodes that outer transforms know."""
+    """End the trace: (instructions, constants).
+
+    An instruction is a tuple (op, result, operands, tracked, attr, last). Result and operands are numbers of values, -1
+    for a missing operand; inputs are numbered from 0. tracked tells for each operand whether outer transforms track it;
+    last is filled in by ``instructions_for``. constants maps the numbers of values that depend on no input to Tensors
+    with their nodes.
+    """
     cdef fg_program *p = NULL
     cdef fg_instruction instruction
     cdef fg_tensor t
@@ -98,45 +105,48 @@ def instructions_end():
         for i in range(size.n_values):
             t = fg_instructions_constant(p, i)
             if t.array != NULL:
-                constants[i] = held(t)
+                constants[i] = own_tensor(t)
         return instructions, constants
     finally:
         fg_program_free(p)
 
 
-def instructions_evaluate(list instructions, dict values, set moving, set apart, special):
-    """Carry instructions out on ``values``, by number, to which those of the instructions are added, and which are returned. A instruction
-    whose value is known is left out; what nothing later reads is dropped. Operations of ``apart``, and what depends on
-    values that are ``moving``, to which it is added, are carried out by ``special(op, result, operands, which of them
-    move, attr)``. Operands that were not tracked are constants."""
-    cdef list operands, tracked, xs, moves
+def instructions_evaluate(list instructions, dict values, set batched, set special_ops, special):
+    """Evaluate instructions on ``values``, a dict by number, and return it with their results added.
+
+    An instruction whose result is in ``values`` already is skipped; a value is dropped after its last use. Operations
+    in ``special_ops``, and those that read a value in the set ``batched``, are done by ``special(op, result, operands,
+    which of them are batched, attr)``; the results of the latter are added to ``batched``. Operands that were not
+    tracked while the function was traced are detached.
+    """
+    cdef list operands, tracked, xs, flags
     cdef tuple attr
     cdef int op, k
-    cdef bint tracks = False, moved
+    cdef bint tracks = False, any_batched
     for x in values.values():
         tracks = tracks or x.requires_grad
     values[-1] = None                           # a missing operand
     for op, y, operands, tracked, attr, last in instructions:
         if y in values:
             continue
-        xs, moves, moved = [], [], False
+        xs, flags, any_batched = [], [], False
         for k in range(len(operands)):
             x = values[operands[k]]
             if tracks and not tracked[k] and x is not None and type(x) is not dict and x.requires_grad:
                 x = x.detach()
             xs.append(x)
-            moves.append(operands[k] in moving)
-            moved = moved or moves[k]
-        values[y] = special(op, y, xs, moves, attr) if moved or op in apart else apply_op(op, xs, attr)
-        if moved:
-            moving.add(y)
+            flags.append(operands[k] in batched)
+            any_batched = any_batched or flags[k]
+        values[y] = special(op, y, xs, flags, attr) if any_batched or op in special_ops else apply_op(op, xs, attr)
+        if any_batched:
+            batched.add(y)
         for v in last:
             del values[v]
     return values
 
 
 def instructions_for(wanted, list instructions):
-    """Those of the instructions that these values need, each with those of its operands that nothing later reads."""
+    """The instructions that the wanted values need, each with the operands that it is the last to read."""
     cdef set needed = {-1, *wanted}
     cdef list operands, last, kept = []
     for op, y, operands, tracked, attr, _ in reversed(instructions):

@@ -1,4 +1,4 @@
-# Recording and replaying programs (csrc/program.h). Included by _core.pyx.
+# Programs: tracing a function, and replaying what was traced (csrc/program.h). Included by _core.pyx.
 
 class TraceError(TypeError):
     """A function that is being compiled asked for the value of something that is only known at each call."""
@@ -47,21 +47,21 @@ cdef int refuse_to_set_grad(Tensor leaf) except -1:
 
 
 def refuse_value(Tensor x, str reason):
-    """Raise TraceError if x is not known while a function is recorded."""
+    """Raise TraceError if x depends on an input of the trace under way, so that its value is not known."""
     if is_traced(x):
         refuse_traced(x.t.array, reason)
 
 
 cdef class Trace(Nested):
-    """A context: what this thread does within is recorded, beside other recordings around it or not. It ends in
-    ``trace_end`` or ``instructions_end``; what has not come to that is forgotten.
+    """A context: the operations of this thread within are traced, possibly inside of other traces. The trace ends with
+    ``trace_end`` or ``instructions_end``; without these it is discarded when the context is left.
 
-    ``of``: "program"; or, of those that end in their instructions, "mapped", a function that is mapped, or "body", the body of
-    a loop or branch. These keep what has several results and is one operation in instructions: ``compounds``, by number.
+    ``of`` is "program"; or "mapped", a mapped function, or "body", the body of a loop or branch. The latter two end with
+    ``instructions_end``, and keep in ``compounds`` the operations with several results, by number.
     """
 
     cdef fg_trace_kind what
-    cdef uint32_t number        # of the recording
+    cdef uint32_t number        # of the trace
     cdef readonly dict compounds
 
     def __init__(self, str of="program"):
@@ -90,9 +90,9 @@ cdef class Trace(Nested):
         self.close()
 
 
-def note_compound(number, compound):
-    """Let the recordings of instructions under way in this thread know what the operations of this number are: a closure may
-    make them those of an outer recording."""
+def register_compound(number, compound):
+    """Tell all traces under way in this thread which operation with several results a number means: a closure may put
+    its instruction into an outer trace."""
     cdef void *trace = innermost(TRACES)
     while trace != NULL:
         (<Trace>trace).compounds[number] = compound
@@ -101,18 +101,18 @@ def note_compound(number, compound):
 
 
 def tracing():
-    """Whether this thread is recording."""
+    """Whether a function is being traced in this thread."""
     return fg_trace_here() != 0
 
 
 def traced(Tensor x):
-    """Whether x depends on an input of a recording under way; RuntimeError where it did of one that has ended."""
+    """Whether x depends on an input of a trace under way; RuntimeError if it belongs to a trace that has ended."""
     check(fg_trace_check_leaked(x.t.array))
     return fg_traced(x.t.array) != 0
 
 
 def trace_input(cnp.ndarray a, bint weak=False):
-    """The next input of the program being recorded, with a's present elements; weak: it stands for a Python number."""
+    """The next input of the program being traced, with a's present elements; weak: it stands for a Python number."""
     cdef Tensor r = wrap_array(array_from(as_ndarray(a, "compile"), share=True, externally_mutable=False))
     r.t.array.readonly = True
     r.t.array.weak = weak
@@ -121,8 +121,11 @@ def trace_input(cnp.ndarray a, bint weak=False):
 
 
 def trace_end(list results, bint numbers=True, int kept=0):
-    """End the recording: a Program that computes these tensors; those without axes as numbers, or as ndarrays.
-    The last ``kept`` of them are gradients, which stay with the program for its optimizer."""
+    """End the trace: a Program that computes these tensors.
+
+    Results without axes come as numbers, or with ``numbers=False`` as ndarrays. The last ``kept`` results are gradients,
+    which stay in the program for its optimizer.
+    """
     cdef Program made = Program.__new__(Program)
     cdef int n = len(results), i
     cdef fg_array **out = <fg_array **>PyMem_Malloc((n + 1) * sizeof(fg_array *))
@@ -166,8 +169,8 @@ cdef class Program:
         self.whole()
         return self.replay(self.with_inputs(inputs))
 
-    def train(self, list inputs, Rule rule not None, bint checked):
-        """A training step on these ndarrays, of which the first are the parameters (see `train` in _training.pxi)."""
+    def train(self, list inputs, UpdateRule rule not None, bint checked):
+        """A training step on these ndarrays, of which the first are the parameters (see `train` in training.pxi)."""
         self.whole()
         return train(self, self.with_inputs(inputs), rule, checked)
 
@@ -199,7 +202,7 @@ cdef class Program:
         return r
 
     cdef void give(self, fg_replay *r) noexcept:
-        """Let go of the inputs and of the replay."""
+        """Release the inputs and give the replay back to the program."""
         cdef void **owner = fg_replay_owner(r)
         cdef void *held
         cdef int i
@@ -356,19 +359,22 @@ cdef class Program:
 
     cdef list graph(self, str prefix):
         """The lines of ``dot``, for names that begin so."""
+        cdef char text[256]
         facts, makers, nodes, edges, constants, left = self.facts, {}, [], [], {}, 0
         for k in range(self.n_in):
             makers[k] = f"{prefix}in{k}"
             what = DTYPES[fg_program_input_dtype(self.program, k)], shape_tuple(fg_program_input_shape(self.program, k))
             nodes.append(f'{makers[k]} [shape=ellipse label="in{k}\\n{what[0]} {what[1]}"]')
-        for i, line in enumerate(self.lines()):
+        for i in range(facts["instructions"]):
             name = f"{prefix}i{i}"
             size = fg_program_group(self.program, i)
             if size > 1:
                 nodes.append(f'subgraph cluster_{name} {{ label="fused {size}"')
                 left = size
-            words = line.split(" = ")[1].split("  ")
-            nodes.append("  " * (left > 0) + f'{name} [label="{words[0].split()[0]}\\n{words[1]}"]')
+            fg_program_name(self.program, i, text, sizeof(text))
+            what = (DTYPES[fg_program_result_dtype(self.program, i)],
+                    shape_tuple(fg_program_result_shape(self.program, i)))
+            nodes.append("  " * (left > 0) + f'{name} [label="{text.decode()}\\n{what[0]} {what[1]}"]')
             left -= 1
             if left == 0:
                 nodes.append("}")
@@ -396,7 +402,7 @@ cdef extern from "numpy/arrayobject.h":
 
 
 cdef cnp.ndarray new_ndarray(fg_shape *s, int dtype):
-    """An ndarray, uninitialised: of NumPy's memory where that is the quicker, of the pool's where it is large."""
+    """An uninitialised ndarray: on NumPy's memory if it is small, which is quicker, else on the core's pool."""
     cdef cnp.npy_intp dim[FG_MAX_NDIM]
     cdef fg_array *x
     cdef int i
@@ -414,7 +420,7 @@ cdef cnp.ndarray new_ndarray(fg_shape *s, int dtype):
 
 
 cdef inline void hold_input(fg_replay *r, int i, cnp.ndarray a) noexcept:
-    """a is input i: it is not let go before the replay ends, whatever another thread does to its container."""
+    """Make a input i of a replay. The replay holds a reference, whatever another thread does to a's container."""
     Py_INCREF(a)
     fg_replay_owner(r)[i] = <void *>a
     fg_replay_address(r)[i] = cnp.PyArray_DATA(a)

@@ -11,7 +11,7 @@ def refuse_recorded(str what, str cure):
 
 
 def random_state(words):
-    """A tensor that is the state of a generator: key, stream and position as uint64, advanced by ``random_draw``."""
+    """A tensor that is the state of a generator: key, stream and position as uint64. ``random_draw`` advances it."""
     cdef Tensor state = wrap_array(array_from(np.array(words, np.uint64), share=False))
     if state.t.array.shape.size != FG_RANDOM_WORDS:
         raise ValueError(f"random: a state has {FG_RANDOM_WORDS} words, got {len(words)}")
@@ -52,21 +52,21 @@ def random_draw(Tensor state not None, tuple shape, dtype, str name, int64_t low
     return y
 
 
-# ---- draws that are made again ----------------------------------------------------------------------------------
+# ---- draws that are repeated for rematerialization --------------------------------------------------------------
 cdef int n_draws = 0                            # how many Drawings are entered in all threads
 
 
 @cython.final
 cdef class Draws:
-    """The random numbers that a function has drawn, for it to draw them again."""
+    """The random numbers that a function has drawn, for it to repeat when it is rematerialized."""
 
     cdef list drawn             # (attributes, numbers) of each draw; None before the function has run
 
 
 @cython.final
 cdef class Drawing(Nested):
-    """A context in which a function draws what its Draws have, or, where it runs for the first time, fills them. Each
-    run has its own, as several threads may run the function again at the same time."""
+    """A context for one run of a function: the first run fills its Draws, later ones repeat them. Each run has a context
+    of its own, as several threads may run the function at the same time."""
 
     cdef Draws draws
     cdef list drawn

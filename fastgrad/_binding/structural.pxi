@@ -1,4 +1,4 @@
-# The operations that are not elementwise, under NumPy's names and rules. Included by _core.pyx.
+# Structural operations (csrc/structural.def) under NumPy's names and rules. Included by _core.pyx.
 
 # ---- axes -----------------------------------------------------------------------------------------------
 cdef int normal_axis(axis, int ndim, str name) except -1:
@@ -27,7 +27,7 @@ def normal_axes(axes, int ndim, str name):
 
 
 cdef int spread(axes, int ndim, str name, uint32_t *bits) except -1:
-    """Axes as bits."""
+    """Axes as a set of bits, in which reductions take them as an attribute."""
     if axes is None:
         bits[0] = <uint32_t>((<int64_t>1 << ndim) - 1)
     elif isinstance(axes, (tuple, list)):
@@ -206,20 +206,20 @@ cdef extern from "Python.h":
 
 
 cdef inline bint is_basic(key):
-    """Python's own integers and slices, None and Ellipsis; other integers are told from the rest in _indexing.py."""
+    """Python's own integers and slices, None and Ellipsis; other kinds of keys go to _numpy/indexing.py."""
     return type(key) is int or type(key) is slice or key is None or key is Ellipsis
 
 
 def basic(Tensor x, keys):
-    """The elements that integers, slices, None and at most one Ellipsis name: a slice, then a reshape, of which what
-    is not needed is left out."""
+    """Basic indexing, by integers, slices, None and at most one Ellipsis: a slice followed by a reshape, each only if it
+    changes something."""
     cdef fg_shape *s = x.t.array.shape
     cdef int64_t attr[3 * FG_MAX_NDIM]
     cdef int64_t shape[FG_MAX_NDIM]
     cdef int64_t length
     cdef Py_ssize_t start, stop, step
     cdef int named = 0, axis = 0, n = s.ndim
-    cdef bint ellipsis = False, moved = False
+    cdef bint ellipsis = False, sliced = False
     for key in keys:
         if key is Ellipsis:
             if ellipsis:
@@ -256,10 +256,10 @@ def basic(Tensor x, keys):
             start, step, length = position_of(key, axis, s.dim[axis]), 1, 1
         attr[3 * axis], attr[3 * axis + 1] = start if length else 0, step if length > 1 else 1
         attr[3 * axis + 2] = length
-        moved |= length != s.dim[axis] or attr[3 * axis + 1] != 1
+        sliced |= length != s.dim[axis] or attr[3 * axis + 1] != 1
         axis += 1
-    part = apply_one(FG_OP_slice, x, 3 * s.ndim, attr) if moved else x
-    if moved and n == s.ndim and memcmp(shape, (<Tensor>part).t.array.shape.dim, n * sizeof(int64_t)) == 0:
+    part = apply_one(FG_OP_slice, x, 3 * s.ndim, attr) if sliced else x
+    if sliced and n == s.ndim and memcmp(shape, (<Tensor>part).t.array.shape.dim, n * sizeof(int64_t)) == 0:
         return part
     return apply_one(FG_OP_reshape, part, n, shape)
 

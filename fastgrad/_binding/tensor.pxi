@@ -1,6 +1,6 @@
 # The Tensor class. Included by _core.pyx.
 
-# The modules of composed functions that Tensor's methods call; they import this one, so it is told of them.
+# The Python modules whose functions Tensor's methods call. They import this one, so bind_layer hands them over.
 cdef object indexing = None, numpy_functions = None, composed = None, rules = None
 
 
@@ -8,7 +8,8 @@ cdef dict function_of_ufunc = {}
 
 
 def bind_layer(indexing_module, numpy_module, ops_module, rules_module):
-    """Tell Tensor and the backward pass where the functions live that are composed in Python."""
+    """Hand over the modules of functions composed in Python: for Tensor's methods, NumPy's protocols and recorded
+    backward passes."""
     global indexing, numpy_functions, composed, rules, function_of_ufunc
     indexing, numpy_functions, composed, rules = indexing_module, numpy_module, ops_module, rules_module
     function_of_ufunc = numpy_module.UFUNCS
@@ -138,7 +139,7 @@ cdef class Tensor:
 
     @property
     def grad(self):
-        """The gradient collected by ``backward``: a Tensor, or None. Kept by tensors made with requires_grad."""
+        """The gradient accumulated by ``backward``: a Tensor, or None. Only tensors made with requires_grad have one."""
         if not has_grad(self):
             return None
         cdef fg_tensor g = fg_leaf_grad(self.t.node)

@@ -1,9 +1,9 @@
-# Training steps: a program's replay, the look at its gradients and the optimizer's update in one call of the core
+# Training steps: replay of a program, check of its gradients and the optimizer's update in one call of the core
 # (csrc/program/training.c). Included by _core.pyx.
 
 @cython.final
-cdef class Rule:
-    """An optimizer's numbers at one step, and its state: for each parameter as many arrays as the optimizer keeps."""
+cdef class UpdateRule:
+    """An optimizer's update at one step: its numbers, and its state arrays for each parameter."""
 
     cdef fg_update_rule rule
     cdef tuple state            # a list of arrays for each kind of state
@@ -24,7 +24,7 @@ cdef class Rule:
     @staticmethod
     def sgd(tuple state, double rate, double momentum, double dampening, double weight_decay, bint nesterov,
             bint first):
-        cdef Rule r = Rule.__new__(Rule)
+        cdef UpdateRule r = UpdateRule.__new__(UpdateRule)
         if momentum != 0 and len(state) != 1:
             raise ValueError("SGD: it lacks the state that momentum needs; give momentum when the optimizer is made")
         r.state, r.rule.adam, r.rule.rate, r.rule.weight_decay = state, False, rate, weight_decay
@@ -34,7 +34,7 @@ cdef class Rule:
     @staticmethod
     def adam(tuple state, double rate, double beta1, double beta2, double eps, double weight_decay, bint decoupled,
              double correction1, double correction2):
-        cdef Rule r = Rule.__new__(Rule)
+        cdef UpdateRule r = UpdateRule.__new__(UpdateRule)
         if len(state) != 2:
             raise ValueError("Adam: its state is that of two moments")
         r.state, r.rule.adam, r.rule.rate, r.rule.weight_decay = state, True, rate, weight_decay
@@ -76,9 +76,10 @@ cdef class Rule:
         return 0
 
 
-cdef tuple train(Program program, fg_replay *r, Rule rule, bint checked):
-    """A training step on a replay whose inputs are set, which is given back: the loss, which gradient is not finite
-    (the number of parameters: the loss alone; -1: none), and a copy of that gradient."""
+cdef tuple train(Program program, fg_replay *r, UpdateRule rule, bint checked):
+    """A training step on a replay whose inputs are set; the replay is given back. Returns the loss, the index of the
+    first gradient that is not finite (-1: none; the number of parameters: only the loss is not), and a copy of that
+    gradient."""
     cdef void *few[32]
     cdef void **state = few
     cdef int bad = -1, status, i
@@ -113,7 +114,7 @@ cdef tuple train(Program program, fg_replay *r, Rule rule, bint checked):
 
 
 cdef bint gather(Program program, fg_replay *r, int i, cnp.ndarray x, cnp.ndarray rows):
-    """Let input i be these rows of x, if that is what it is like."""
+    """Gather these rows of x into input i; False if their shape, dtype or layout is not that of the input."""
     cdef fg_shape *s = fg_program_input_shape(program.program, i)
     cdef cnp.npy_intp n = cnp.PyArray_SIZE(rows), length = cnp.PyArray_DIM(x, 0), row_bytes, k
     cdef int64_t *row = <int64_t *>cnp.PyArray_DATA(rows)

@@ -1,7 +1,7 @@
-# What optimizers change in place, which is not recorded, and what they look at first. Included by _core.pyx.
+# In-place updates by optimizers, which are not recorded, and the checks before them. Included by _core.pyx.
 
 cdef int own_memory(Tensor x) except -1:
-    """Before x is written: memory of its own, where another tensor looks into what it has or that is read-only."""
+    """Before x is written: copy its memory if another tensor shares it or it is read-only."""
     cdef fg_array *other
     if not fg_array_is_private(x.t.array):
         other = fg_array_copy(x.t.array)
@@ -40,7 +40,7 @@ cdef fg_array *updated(x, fg_array *like, str name, str what) except NULL:
 
 
 cdef void written(fg_array **a, int n) noexcept:
-    """Let go of the arrays of an update, and tell the tape that all but the gradient, a[1], have changed."""
+    """Release the arrays of an update, and tell the tape that all but the gradient, a[1], have changed."""
     for i in range(n):
         if a[i] != NULL:
             if i != 1:
@@ -49,7 +49,7 @@ cdef void written(fg_array **a, int n) noexcept:
 
 
 def first_not_writable(arrays):
-    """Which of these is the first ndarray that an update cannot write to; -1 for none. Tensors it always can."""
+    """The index of the first ndarray that an update cannot write to, -1 if there is none. Tensors can be written."""
     for i, x in enumerate(arrays):
         if isinstance(x, cnp.ndarray) and not cnp.PyArray_ISCARRAY(x):
             return i
@@ -62,7 +62,7 @@ def all_finite(x):
 
 
 def first_not_finite(list arrays):
-    """Which of these float arrays or tensors is the first to hold an inf or nan; -1 if none does."""
+    """The index of the first of these float arrays or tensors that holds an inf or nan, -1 if none does."""
     cdef Tensor operand
     cdef int dtype
     cdef int i = 0

@@ -1,8 +1,8 @@
-"""``compile``: a function recorded once and replayed in one call of the C core.
+"""``compile``: a function traced once and replayed in one call of the C core.
 
-The first call with a new structure, shapes, dtypes and static values runs the function on tensors and records the
-operations that depend on its arguments, the backward pass among them. Later calls check the arguments in C and
-replay. What the function reads from outside its arguments is a constant of the recording.
+The first call with a new structure, shapes, dtypes and static values runs the function on tensors and traces the
+operations that depend on its arguments, those of backward passes among them. Later calls match the arguments with a
+guard in C and replay the program. What the function reads from outside its arguments is a constant of the program.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import _core, _user_frames, tree
-from .._core import Entry, Program, Rule, Tensor, TraceError
-from .purity import Outside
-from .._transforms.vmap import place_of
+from .._core import Entry, Program, Tensor, TraceError, UpdateRule
+from .purity import PurityCheck
 
 __all__ = ["CacheInfo", "Compiled", "compile"]
 
@@ -28,7 +27,7 @@ __all__ = ["CacheInfo", "Compiled", "compile"]
 _CONSTANTS = (np.ndarray, np.generic, np.dtype, bool, int, float, complex, str, bytes)
 
 
-_NOWHERE = 1 << 30  # more than any call has arguments
+_NOWHERE = 1 << 30  # as the place of an argument: more than any call has
 
 
 class CacheInfo(NamedTuple):
@@ -40,30 +39,30 @@ class CacheInfo(NamedTuple):
     currsize: int
 
 
-class _Kept:
-    """An entry among those that are kept: the larger ``used``, the later it was; ``doubted`` ones are recorded a second
-    time before they are believed."""
+class _Cached:
+    """An entry of the cache. ``used`` increases with each use of an entry; an ``unconfirmed`` one is traced a second time
+    before it is replayed."""
 
-    __slots__ = ("doubted", "entry", "used")
+    __slots__ = ("entry", "unconfirmed", "used")
 
-    def __init__(self, entry: Entry, doubted: bool) -> None:
-        self.entry, self.doubted, self.used = entry, doubted, 0
+    def __init__(self, entry: Entry, unconfirmed: bool) -> None:
+        self.entry, self.unconfirmed, self.used = entry, unconfirmed, 0
 
 
 class _Leaf(NamedTuple):
     value: Any
     array: np.ndarray
-    number: type | None  # of a Python number, which takes on the dtypes of others: its type
+    number: type | None  # the type of a Python number, which takes on the dtype of what it meets; None for an array
 
 
 class _Call:
-    """What a function was called with: constants, and the leaves of the other arguments."""
+    """The arguments of a call: static ones, at ``places`` and of ``names``, and the leaves of the dynamic ones."""
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], places: set[int], names: set[str]) -> None:
         self.args, self.kwargs, self.places, self.names = args, kwargs, places, names
-        moving = tuple(a for i, a in enumerate(args) if i not in places)
+        dynamic = tuple(a for i, a in enumerate(args) if i not in places)
         named = {name: a for name, a in kwargs.items() if name not in names}
-        leaves, self.structure = tree.flatten((moving, named))
+        leaves, self.structure = tree.flatten((dynamic, named))
         self.leaves = [
             _Leaf(x, _input(x, self.structure, i), type(x) if type(x) in (float, int, bool) else None)
             for i, x in enumerate(leaves)
@@ -71,21 +70,21 @@ class _Call:
         self.inputs = [leaf.array for leaf in self.leaves]
 
     def key(self) -> Any:
-        """Equal for calls that one program serves."""
+        """The key of the cache: equal for calls that one program serves."""
         fixed = tuple((i, _typed(self.args[i], i)) for i in sorted(self.places))
         named = tuple((name, _typed(self.kwargs[name], name)) for name in sorted(self.names))
         kinds = tuple((leaf.array.shape, leaf.array.dtype.char, leaf.number) for leaf in self.leaves)
         return len(self.args), fixed, named, self.structure, kinds
 
     def on(self, f: Callable[..., Any], leaves: list[Any]) -> Any:
-        """f called in this way, but with other leaves."""
-        moving, named = tree.unflatten(self.structure, leaves)
-        rest = iter(moving)
+        """f called with these arguments, but other leaves."""
+        dynamic, named = tree.unflatten(self.structure, leaves)
+        rest = iter(dynamic)
         args = [a if i in self.places else next(rest) for i, a in enumerate(self.args)]
         return f(*args, **{name: named[name] if name in named else a for name, a in self.kwargs.items()})
 
     def guard(self) -> Any:
-        """What tells such calls in C, or None."""
+        """A guard that matches such calls in C, or None if only ``key`` can."""
         args = tuple([_core.Static(a) if i in self.places else a for i, a in enumerate(self.args)])
         kwargs = {name: _core.Static(a) if name in self.names else a for name, a in self.kwargs.items()}
         return _core.make_guard((args, kwargs), iter(range(len(self.leaves))), tree.is_named_tuple)
@@ -100,16 +99,17 @@ class Compiled(_core.Replayer):
         static_argnums: tuple[int, ...] = (),
         maxsize: int = 64,
         verify: bool = False,
-        wary: bool = False,
-        kept: int = 0,
+        trace_twice: bool = False,
+        n_gradients: int = 0,
         static_argnames: tuple[str, ...] = (),
     ) -> None:
         functools.update_wrapper(self, f)
         self._f, self._static, self._maxsize, self._verify = f, static_argnums, maxsize, verify
         self._static_names = _all_static(f, static_argnums, static_argnames)
         self._optional = _with_defaults(f)
-        self._wary = wary  # for a training step: record twice before believing a program; every result is an ndarray
-        self._kept = kept  # how many of the last results are gradients that stay in the program
+        # For a training step: a program is confirmed by a second trace, and all results are ndarrays.
+        self._trace_twice = trace_twice
+        self.n_gradients = n_gradients  # how many of the last results are gradients, which stay in the program
         self._clock = itertools.count(1)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -143,9 +143,9 @@ class Compiled(_core.Replayer):
         name = getattr(self._f, "__qualname__", None) or repr(self._f)
         return f"<fastgrad.compile of {name}, {_count(len(self._entries), 'program')}>"
 
-    def train(self, args: tuple[Any, ...], rule: Rule, checked: bool) -> tuple[float, int, np.ndarray | None]:
+    def train(self, args: tuple[Any, ...], rule: UpdateRule, checked: bool) -> tuple[float, int, np.ndarray | None]:
         """A training step with parameters args[0], updated by rule: what ``Program.train`` says of it."""
-        found = self._train(args, rule, checked)
+        found = self.try_train(args, rule, checked)
         if found is None:
             call = self._call(args, {})
             found = self._entry(call).program.train(call.inputs, rule, checked)
@@ -185,23 +185,23 @@ class Compiled(_core.Replayer):
         key = call.key()
         kept = self._entries.get(key)
         if kept is None:
-            outside = None if self._wary else Outside(self._f, call.inputs)
-            kept = _Kept(self._record(call), doubted=self._wary)
-            if outside is not None and outside.suspect():
+            check = None if self._trace_twice else PurityCheck(self._f, call.inputs)
+            kept = _Cached(self._trace(call), unconfirmed=self._trace_twice)
+            if check is not None and check.suspect():
                 self._confirm(kept.entry, call)
             self._misses += 1
             kept.used = next(self._clock)
             self._keep(key, kept)
         else:
             self._hits += 1
-            if kept.doubted:
+            if kept.unconfirmed:
                 self._confirm(kept.entry, call)
-                kept.doubted = False
+                kept.unconfirmed = False
             kept.used = next(self._clock)
-        self._remember(None if self._verify or kept.doubted else kept.entry)
+        self._remember(None if self._verify or kept.unconfirmed else kept.entry)
         return kept.entry
 
-    def _keep(self, key: Any, kept: _Kept) -> None:
+    def _keep(self, key: Any, kept: _Cached) -> None:
         while True:  # until no other thread has kept another one meanwhile
             old = self._entries
             new = {**old, key: kept}
@@ -211,13 +211,13 @@ class Compiled(_core.Replayer):
                 return
 
     def _confirm(self, entry: Entry, call: _Call) -> None:
-        """Raise if f, recorded once more, comes out differently or has an effect again that no replay would have."""
-        outside = Outside(self._f, call.inputs)
-        again = self._record(call)
-        changes = outside.changes()
+        """Trace f once more; TraceError if the program differs, or f has a side effect that no replay would have."""
+        check = PurityCheck(self._f, call.inputs)
+        again = self._trace(call)
+        changes = check.changes()
         if changes:
             raise TraceError(
-                f"compile: the function {changes[0]} while it is recorded{outside.place}, which a replay would not "
+                f"compile: the function {changes[0]} while it is recorded{check.place}, which a replay would not "
                 "repeat: "
                 + (
                     "draw from fastgrad.random.default_rng(), or pass the numbers as arguments"
@@ -226,12 +226,12 @@ class Compiled(_core.Replayer):
             )  # fmt: skip
         if not entry.program.same_as(again.program):
             raise TraceError(
-                f"compile: two recordings of this function differ{outside.place}; it draws random numbers of another "
+                f"compile: two recordings of this function differ{check.place}; it draws random numbers of another "
                 "library than fastgrad.random, counts its calls, or reads something from outside its arguments that "
                 "has changed"
             )
 
-    def _record(self, call: _Call) -> Entry:
+    def _trace(self, call: _Call) -> Entry:
         with _core.Outermost(), _core.Trace():
             result = call.on(self._f, [_core.trace_input(leaf.array, leaf.number is not None) for leaf in call.leaves])
             leaves, shape = tree.flatten(result)
@@ -247,23 +247,24 @@ class Compiled(_core.Replayer):
                         f"compile: result{path} is of type {type(leaf).__name__}, which would be the same object at "
                         "every call; return arrays, numbers and strings, alone or in dicts, lists and tuples"
                     )
-            program = _core.trace_end(wanted, numbers=not self._wary, kept=self._kept)
+            program = _core.trace_end(wanted, numbers=not self._trace_twice, kept=self.n_gradients)
         return Entry(program, _rebuilder(shape, leaves), call.guard())
 
 
 class Replayed:
-    """A function of arrays that is recorded and replayed, or run as it is after one warning if that cannot be.
+    """A function of arrays that is traced and replayed, or runs eagerly after one warning if it cannot be traced.
 
-    `traced` is what is recorded, on tensors; `eager` computes the same on ndarrays, in results of whatever type.
-    `name` is the subject of the warning.
+    `traced` is the function on tensors; `eager` computes the same on ndarrays, its results may be of any type. `name`
+    is the subject of the warning.
     """
 
     def __init__(
         self, traced: Callable[..., Any], eager: Callable[..., Any], name: str, compile: bool = True
     ) -> None:
-        self.compiled = Compiled(traced, wary=True) if compile else None
+        self.compiled = Compiled(traced, trace_twice=True) if compile else None
         self._eager, self._name = eager, name
-        self.failed: tuple[Any, Compiled] | None = None  # the kind of arguments that could not be recorded
+        # After a failure: the kinds of the arguments that could not be traced, and the compiled function.
+        self.failed: tuple[Any, Compiled] | None = None
 
     def __call__(self, *args: Any) -> Any:
         self.reconsider(args)
@@ -275,7 +276,8 @@ class Replayed:
             return self.give_up(error, args)
 
     def give_up(self, error: Exception, args: tuple[Any, ...]) -> Any:
-        """Run such arguments eagerly, as the program failed for this reason, or raise what the function itself does."""
+        """The result of an eager run, if that does not raise; from then on arguments of these kinds run eagerly. Warns
+        and gives the error for which the program failed."""
         found = self._eager(*args)
         assert self.compiled is not None
         self.failed, self.compiled = (_kinds(args), self.compiled), None
@@ -287,7 +289,7 @@ class Replayed:
         return found
 
     def reconsider(self, args: tuple[Any, ...]) -> None:
-        """Record again where these arguments are built otherwise than those that could not be recorded."""
+        """Try to trace again if these arguments are of other kinds than those that could not be traced."""
         if self.failed is not None and self.failed[0] != _kinds(args):
             self.compiled, self.failed = self.failed[1], None
 
@@ -367,8 +369,8 @@ def compile(
 
 
 def _all_static(f: Callable[..., Any], numbers: tuple[int, ...], names: tuple[str, ...]) -> dict[int, str]:
-    """Of constant parameters that can be told by name: {number: name}; the number is their place where they have one,
-    else one that no argument has."""
+    """{place: name} of the static parameters that can be passed by name; keyword-only ones get a place that no
+    argument has."""
     for name in names:
         if not isinstance(name, str):
             raise TypeError(f"compile: expected static_argnames as names of parameters, got {name!r}")
@@ -389,7 +391,7 @@ def _all_static(f: Callable[..., Any], numbers: tuple[int, ...], names: tuple[st
 
 
 def _with_defaults(f: Callable[..., Any]) -> set[int]:
-    """The places of parameters that a call may leave at their defaults."""
+    """The places of parameters that have defaults, so that a call may leave them out."""
     try:
         parameters = inspect.signature(f).parameters.values()
     except (TypeError, ValueError):
@@ -398,7 +400,8 @@ def _with_defaults(f: Callable[..., Any]) -> set[int]:
 
 
 class _Draws:
-    """The generators that a program draws from, so that the function run beside a replay draws the same numbers."""
+    """The states of the generators that a program draws from. For ``verify``: they are set back after a replay, so that
+    the function itself draws the same numbers, and compared after that."""
 
     def __init__(self, program: Program) -> None:
         self._states = program.random_states()
@@ -416,7 +419,7 @@ class _Draws:
 
 
 def _typed(value: Any, i: int | str) -> Any:
-    """A static argument as a key."""
+    """A static argument as a part of the key; TypeError if it cannot be one."""
     if isinstance(value, tuple):
         return type(value), tuple(_typed(item, i) for item in value)
     try:
@@ -444,14 +447,14 @@ def _input(leaf: Any, structure: tree.Structure, i: int) -> np.ndarray:
         leaf = leaf.numpy()
     if not isinstance(leaf, (np.ndarray, np.generic, float, int)) or isinstance(leaf, np.ma.MaskedArray):
         raise TypeError(
-            f"compile: {place_of(structure, i)} is of type {type(leaf).__name__}, expected arrays and numbers; name "
-            "its argument in static_argnums or static_argnames if it is a constant"
+            f"compile: {tree.place_of(structure, i)} is of type {type(leaf).__name__}, expected arrays and numbers; "
+            "name its argument in static_argnums or static_argnames if it is a constant"
         )
     a = np.asarray(leaf)
     if a.dtype.kind not in "fiub" or a.dtype.itemsize not in (1, 2, 4, 8) or a.dtype == np.float16:
         raise TypeError(
-            f"compile: {place_of(structure, i)} has dtype {a.dtype}, expected float32, float64, bool or an integer "
-            "dtype"
+            f"compile: {tree.place_of(structure, i)} has dtype {a.dtype}, expected float32, float64, bool or an "
+            "integer dtype"
         )
     return a if a.flags.c_contiguous else np.ascontiguousarray(a).reshape(a.shape)
 
@@ -479,7 +482,8 @@ def _rebuilder(structure: tree.Structure, leaves: list[Any]) -> Callable[[list[A
 
 
 def _compare(found: Any, expected: Any, single: bool) -> None:
-    """Raise where a replay's results are not the function's; single: Python floats may come from float32."""
+    """AssertionError where a replay's results differ from the function's; ``single``: Python floats may have been
+    computed in float32."""
     expected = tree.map(lambda x: x.numpy() if isinstance(x, Tensor) else x, expected)
     if tree.structure(found) != tree.structure(expected):
         raise AssertionError(

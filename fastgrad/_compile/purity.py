@@ -1,9 +1,9 @@
-"""What a function that is recorded reaches besides its arguments, and whether it changes with it.
+"""Purity check: what a traced function reads and changes besides its arguments.
 
-A replay would neither draw a random number nor write to an array again. So a recording looks at NumPy's and Python's
-global generators, and at the generators and arrays that the function can be seen to reach: through its closure, its
-defaults, the globals and attributes that its code names, containers and objects, and what it calls, but for the code of
-libraries. Nothing of the user's is run to find them.
+A replay repeats neither a draw from a generator outside of fastgrad nor a write to an array. So while a function is
+traced, the states of the generators and arrays that it can reach are compared: NumPy's and Python's global generators,
+and those found through its closure, its defaults, the globals and attributes that its code names, containers, objects,
+and the functions that it calls, except library code. No code of the user's is run to find them.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ import numpy as np
 from .. import _user_frames
 from .._core import Tensor
 
+_PACKAGE = __name__.partition(".")[0]
 _MOST = 10_000  # objects that are looked at
-_WHOLE = 1 << 22  # bytes of arrays that are compared; of further ones a sample
+_WHOLE = 1 << 22  # bytes of arrays that are compared whole; of arrays beyond that a sample
 # Modules; os.urandom is posix's.
 _DIFFERENT_EACH_TIME = {"datetime", "nt", "posix", "random", "secrets", "time", "uuid"}
 
 
-class Outside:
-    """The state of what f reaches, to be compared with what it is later."""
+class PurityCheck:
+    """The state of the generators and arrays that f reaches, to be compared with their state later."""
 
     def __init__(self, f: Callable[..., Any], arguments: list[Any]) -> None:
         found, self._doubtful, self.place = _reached(f, {id(x) for x in arguments})
@@ -41,11 +42,11 @@ class Outside:
         self._loaded = "numpy.random" in sys.modules
 
     def changes(self) -> list[str]:
-        """What the function did to it, in words."""
+        """What the function did to them, in words."""
         return [_words(x) for x, whole, was in self._watched if _state(x, whole) != was]
 
     def suspect(self) -> bool:
-        """Whether something may be another at each call: then a second recording tells."""
+        """Whether f may compute something else at each call, so that it has to be traced twice to be believed."""
         return self._doubtful or bool(self.changes()) or self._loaded != ("numpy.random" in sys.modules)
 
 
@@ -66,7 +67,7 @@ def _is_generator(x: Any) -> bool:
 
 
 def _state(x: Any, whole: bool) -> int:
-    """Another number, in all likelihood, when x was drawn from or written."""
+    """A hash of the state of a generator or array: a draw or a write changes it, in all likelihood."""
     if isinstance(x, np.ndarray):
         return hash((x if whole else x.flat[:: (x.size >> 10) + 1]).tobytes())
     if hasattr(x, "getstate"):
@@ -84,8 +85,8 @@ def _words(x: Any) -> str:
 
 
 def _reached(f: Any, arguments: set[int]) -> tuple[list[Any], bool, str]:
-    """Generators and arrays, but for the arguments; whether f names a clock, an iterator or what makes generators; and
-    where the first of the user's functions begins, as the end of a phrase."""
+    """What f reaches: the generators and arrays, except its arguments; whether there is a clock, an iterator or a maker
+    of generators; and where the first of the user's functions begins, as the end of a phrase."""
     todo: deque[Any] = deque([f])
     seen: dict[int, Any] = {}
     found: list[Any] = []
@@ -118,7 +119,7 @@ _FUNCTIONS = {"function", "builtin_function_or_method", "cython_function_or_meth
 
 
 def _parts(x: Any) -> Iterable[Any]:
-    """What x can lead to. Nothing is asked of x but its type: isinstance would ask a proxy what it stands for."""
+    """The objects that x refers to. Only type(x) is asked: isinstance would ask a proxy for the class it stands for."""
     if type(x) is types.FunctionType:
         inner = [x.__closure__, x.__defaults__, x.__kwdefaults__, x.__dict__]
         return [*inner, *_named(x)] if _user_frames.rank(x.__code__.co_filename) == 0 else inner
@@ -132,13 +133,13 @@ def _parts(x: Any) -> Iterable[Any]:
         return ()
     if type(x) is dict and "__spec__" in x:  # the names of a module
         return ()
-    if type(x).__module__.partition(".")[0] == __package__:
+    if type(x).__module__.partition(".")[0] == _PACKAGE:
         return (getattr(x, "_f", None),)
     return gc.get_referents(x)
 
 
 def _named(f: types.FunctionType) -> Iterable[Any]:
-    """The globals that a function's code names, and the attributes of modules among them."""
+    """The globals that a function's code names, and of modules among them the attributes that it names."""
     codes, names = [f.__code__], set[str]()
     for code in codes:
         names.update(code.co_names)

@@ -1,8 +1,8 @@
-"""``scan``, ``while_loop``, ``cond`` and ``fori_loop``: loops and branches that a program records as one instruction.
+"""``scan``, ``while_loop``, ``cond`` and ``fori_loop``: loops and branches, each a single instruction of a program.
 
-While nothing is recorded they are Python's own loops and branches over tensors. Within ``compile`` and
-``training_step`` they become single instructions (``_scan``, ``_loops``), whose size does not depend on the number
-of steps.
+While no program is traced they are Python's own loops and branches over tensors. Within ``compile`` and
+``training_step`` they become single instructions (scan.py, while_and_cond.py), whose size does not depend on the
+number of steps.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from . import scan as _scan, while_and_cond
 from .. import _core, tree
-from .._numpy import functions
 from .._core import Tensor
+from .._numpy.shapes import stack
+from . import scan as scan_operation
+from . import while_and_cond
 
 __all__ = ["cond", "fori_loop", "scan", "while_loop"]
 
@@ -72,7 +73,7 @@ def scan(
     def step(inputs: list[Tensor]) -> list[Tensor]:
         result = f(structure.unflatten(inputs[: len(carry)]), row_structure.unflatten(inputs[len(carry) :]))
         if not (isinstance(result, tuple) and len(result) == 2):
-            raise TypeError(f"scan: expected f to return (carry, y), got {_told(result)}")
+            raise TypeError(f"scan: expected f to return (carry, y), got {_described(result)}")
         on = _carried("scan", structure, inputs, result[0])
         ys, shape = _tensors("scan", "y", result[1])
         if found and shape != found[0]:
@@ -80,11 +81,11 @@ def scan(
         found[:] = [shape]
         return [*on, *ys]
 
-    if length == 0 or _core.recording_programs():
-        if length == 0 and not _core.recording_programs():
-            results = _nothing(step, carry, rows)
+    if length == 0 or _core.tracing_program():
+        if length == 0 and not _core.tracing_program():
+            results = _no_steps(step, carry, rows)
         else:
-            results = _scan.scan(step, carry, rows, length, bool(reverse))
+            results = scan_operation.scan(step, carry, rows, length, bool(reverse))
         last, ys = results[: len(carry)], results[len(carry) :]
     else:
         last, stacks = _views(carry), []
@@ -93,7 +94,7 @@ def scan(
             results = step([*last, *x])
             last = results[: len(carry)]
             stacks.append(results[len(carry) :])
-        ys = [functions.stack(y[::-1] if reverse else y) for y in map(list, zip(*stacks))]
+        ys = [stack(y[::-1] if reverse else y) for y in map(list, zip(*stacks))]
     return structure.unflatten(last), found[0].unflatten(ys)
 
 
@@ -136,7 +137,7 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
     def step(inputs: list[Tensor]) -> list[Tensor]:
         return _carried("while_loop", structure, inputs, body_fun(structure.unflatten(inputs)))
 
-    if _core.recording_programs():
+    if _core.tracing_program():
         values = while_and_cond.while_loop(test, step, values)
     else:
         values = _views(values)
@@ -169,14 +170,14 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     if not _core.traced(condition):
         return true_fun(*operands) if bool(condition) else false_fun(*operands)
     leaves, structure = tree.flatten(operands)
-    moving = [i for i, x in enumerate(leaves) if isinstance(x, (Tensor, np.ndarray))]
-    inputs = [_core.asarray(leaves[i]) for i in moving]
+    array_places = [i for i, x in enumerate(leaves) if isinstance(x, (Tensor, np.ndarray))]
+    inputs = [_core.asarray(leaves[i]) for i in array_places]
     found: dict[str, tree.Structure] = {}
 
     def branch(name: str, f: Callable[..., Any]) -> Callable[[list[Tensor]], list[Tensor]]:
         def flat(given: list[Tensor]) -> list[Tensor]:
             filled = list(leaves)
-            for i, x in zip(moving, given):
+            for i, x in zip(array_places, given):
                 filled[i] = x
             results, found[name] = _tensors("cond", name, f(*structure.unflatten(filled)))
             return results
@@ -197,7 +198,7 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
                 )
 
     branches = branch("true_fun", true_fun), branch("false_fun", false_fun)
-    evaluate = while_and_cond.cond if _core.recording_programs() else while_and_cond.both
+    evaluate = while_and_cond.cond if _core.tracing_program() else while_and_cond.both
     results = evaluate(condition, *branches, inputs, check)
     return found["true_fun"].unflatten(results)
 
@@ -208,7 +209,7 @@ def _check_function(name: str, f: Any) -> None:
         raise TypeError(f"{name}: expected a function, got {f!r}")
 
 
-def _told(x: Any) -> str:
+def _described(x: Any) -> str:
     return f"a tuple of {len(x)}" if isinstance(x, tuple) else f"a {type(x).__name__}"
 
 
@@ -228,7 +229,7 @@ def _tensors(name: str, what: str, value: Any) -> tuple[list[Tensor], tree.Struc
 
 
 def _carried(name: str, structure: tree.Structure, before: list[Tensor], value: Any) -> list[Tensor]:
-    """What is carried on, which must be of the kind of what came in."""
+    """The leaves of the next carry, checked against the previous one: same structure, shapes and dtypes."""
     after, found = _tensors(name, "carry", value)
     if found != structure:
         raise TypeError(
@@ -249,7 +250,7 @@ def _carried(name: str, structure: tree.Structure, before: list[Tensor], value: 
 
 def _condition(name: str, what: str, x: Any) -> Tensor:
     if not isinstance(x, (Tensor, np.ndarray, np.generic, bool)):
-        raise TypeError(f"{name}: expected {what} a single boolean, got {_told(x)}")
+        raise TypeError(f"{name}: expected {what} a single boolean, got {_described(x)}")
     condition = _core.asarray(x)
     if condition.dtype != np.bool_ or condition.size != 1:
         raise TypeError(
@@ -279,12 +280,12 @@ def _length(rows: list[Tensor], structure: tree.Structure, length: int | None) -
 
 # ---- eager ----------------------------------------------------------------------------------------------------------
 def _views(init: list[Tensor]) -> list[Tensor]:
-    """The same elements, of which an in-place change makes a copy: what the caller has given is not written."""
+    """Tensors of the same elements: an in-place change of one copies it first, so the caller's are not written."""
     return [_core.reshape(x, x.shape) for x in init]
 
 
 def _rows(x: Tensor, length: int) -> Iterator[Tensor]:
-    """The rows, by blocks: the cotangent of a row then has the size of a block and not of the whole."""
+    """The rows, sliced from blocks of rows: the cotangent of a row then has the size of a block, not of all of x."""
     size = math.isqrt(length) or 1
     for start in range(0, length, size):
         block = x[start : start + size]
@@ -292,8 +293,8 @@ def _rows(x: Tensor, length: int) -> Iterator[Tensor]:
             yield block[i]
 
 
-def _nothing(step: Callable[[list[Tensor]], list[Tensor]], carry: list[Tensor], rows: list[Tensor]) -> list[Tensor]:
-    """The results of no steps: f tells, on zeros, what they would be."""
+def _no_steps(step: Callable[[list[Tensor]], list[Tensor]], carry: list[Tensor], rows: list[Tensor]) -> list[Tensor]:
+    """The results of a scan without steps: f runs once on zeros, which tells their shapes and dtypes."""
     with _core.Grads(False):
         ys = step([*[_core.example(x) for x in carry], *[_core.example(x, 0) for x in rows]])[len(carry) :]
     return [*carry, *[_core.asarray(np.zeros((0, *y.shape), y.dtype)) for y in ys]]

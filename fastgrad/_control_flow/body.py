@@ -1,12 +1,17 @@
-"""The bodies of recorded loops and branches (``_scan``, ``_loops``), and what all of these have in common.
+"""Bodies of loops and branches, and what `scan`, `while_loop` and `cond` have in common as single operations.
 
-A function given to a loop runs once, on examples, while its operations are noted (csrc/record/trace.c). The instructions can be
-carried out anew on other tensors: recorded as a program they are the body that csrc/program/control_flow.c runs, on the tape they are
-what derivatives of the body are taken of, and by the rules of ``_batching`` they are the body for a whole batch. So the
-gradient of a scan is a scan in reverse over the gradient of its body, its derivative in forward mode a scan over
-tangents, a mapped scan a scan over batches, all recorded in the same way, and each of the other to any order.
+The function given to a loop is traced once, on example inputs (csrc/record/trace.c). Its instructions can then be
+evaluated on other tensors, for three purposes:
 
-What a function reads from outside and what differs from call to call, or is tracked, becomes an operand: its closure.
+- traced again they become a program, the body that csrc/program/control_flow.c runs;
+- evaluated on the tape they are differentiated;
+- evaluated by the batching rules they are the body for a whole batch.
+
+So the gradient of a scan is a scan in reverse over the gradient of its body, its jvp is a scan over tangents, and a
+mapped scan is a scan over batches. All of these are made in the same way, so they nest to any order.
+
+Values that the function reads from outside become operands, called its closure, if they differ from call to call or
+require gradients.
 """
 
 from __future__ import annotations
@@ -17,94 +22,102 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._rules.batching import FLOWS, Compound, Noted, Part, evaluate, instruction
 from .._core import Program, Tensor
 from .._rules.jvp import push
-from .._transforms.custom_node import Rule, connected, is_float
+from .._transforms.custom_node import NodeRule, attach_rule, is_float
+from .._transforms.evaluate import CONTROL_FLOW_OPS, Compound, InstructionTrace, Part, evaluate
 
-__all__ = ["Body", "Flow", "as_program", "drawn_inside", "pullback", "pushforward", "record", "zeros", "zeros_like"]
+__all__ = [
+    "Body", "ControlFlow", "as_program", "drawn_inside", "pullback", "pushforward", "trace", "zeros", "zeros_like",
+]  # fmt: skip
 
 Tensors = list[Tensor]
 Function = Callable[[Tensors], Tensors]
 ByNumber = dict[int, Tensor]  # results by their numbers
 
-_NAMES = _core.op_names()
 
-
-# ---- a function, noted --------------------------------------------------------------------------------------------
+# ---- a traced function --------------------------------------------------------------------------------------------
 class Body:
-    """The instructions of a function of examples, which may be overwritten."""
+    """A function of tensors as instructions: values 0 to n_in - 1 are its inputs, ``outs`` its results."""
 
     def __init__(self, f: Function, examples: Tensors, tracked: bool, same: list[tuple[Tensor, Tensor]]) -> None:
-        """f adds to ``same`` pairs of a result and an input with its value: what reads the one is to read the other."""
+        """Trace f on examples, tensors that nobody else uses.
+
+        While it runs, f appends to ``same`` pairs of a result and an input that are known to be equal: later uses of
+        the result read the input, so that the result need not be computed again.
+        """
         self.n_in = len(examples)
-        if tracked:  # so that the instructions tell what is detached
+        if tracked:  # then the instructions tell which operands are detached
             examples = [_core.watch_tensor(x) if is_float(x) else x for x in examples]
-        with Noted("body") as self.noted:
+        with InstructionTrace("body") as self.trace:
             for x in examples:
                 _core.instructions_input(x)
             results = f(list(examples))
             numbers, _ = _core.instructions_outputs(results)
-            known = dict(zip(*[_core.instructions_outputs([pair[i] for pair in same])[0] for i in range(2)]))
+            equal = dict(zip(*[_core.instructions_outputs([pair[i] for pair in same])[0] for i in range(2)]))
             instructions, self.constants = _core.instructions_end()
-        known = {v: w for v, w in known.items() if v >= self.n_in}
-        instructions = [(op, y, [known.get(v, v) for v in given], outer, attr, ()) for op, y, given, outer, attr, _ in instructions]
-        self.outs = [known.get(v, v) if v >= 0 else -2 - i for i, v in enumerate(numbers)]
+        equal = {v: w for v, w in equal.items() if v >= self.n_in}
+        instructions = [
+            (op, y, [equal.get(v, v) for v in operands], tracked_there, attr, ())
+            for op, y, operands, tracked_there, attr, _ in instructions
+        ]
+        self.outs = [equal.get(v, v) if v >= 0 else -2 - i for i, v in enumerate(numbers)]
         self.constants |= {v: x for v, x in zip(self.outs, results) if v < 0}
         self.kinds = [(x.dtype, x.shape) for x in results]
         self.shapes = [x.shape for x in examples]  # of the inputs
         self._keep(instructions)
 
     def _keep(self, instructions: list[Any]) -> None:
-        """Those of the instructions that are needed."""
-        self.instructions = _core.instructions_for([*self.outs, *[instruction[1] for instruction in instructions if self._draws(instruction)]], instructions)
-        needed = {v for instruction in self.instructions for v in instruction[2]}.union(self.outs)
-        self.drawn = [instruction[1] for instruction in self.instructions if self._draws(instruction)]
-        self.opaque = any(instruction[0] in FLOWS and self._draws(instruction) for instruction in self.instructions)
+        """Keep the instructions that a result or a draw needs, and find what they read from outside."""
+        draws = [y for op, y, _, _, attr, _ in instructions if self.trace.draws(op, attr)]
+        self.instructions = _core.instructions_for([*self.outs, *draws], instructions)
+        needed = {v for _, _, operands, *_ in self.instructions for v in operands}.union(self.outs)
+        drawing = [(op, y) for op, y, _, _, attr, _ in self.instructions if self.trace.draws(op, attr)]
+        self.drawn = [y for _, y in drawing]
+        self.opaque = any(op in CONTROL_FLOW_OPS for op, _ in drawing)  # an inner loop draws: its draws are not seen
         self.closure = [
             v for v, x in self.constants.items() if v in needed and (x.requires_grad or _core.traced(x))
         ]
 
     def without(self, numbers: set[int]) -> None:
-        """Take away the inputs, and the results, of these numbers."""
+        """Drop the inputs and the results with these numbers."""
         left = {v: i for i, v in enumerate(v for v in range(self.n_in) if v not in numbers)}
         self.n_in, self.shapes = len(left), [self.shapes[v] for v in left]
         self.outs = [left.get(v, v) for i, v in enumerate(self.outs) if i not in numbers]
         self.kinds = [kind for i, kind in enumerate(self.kinds) if i not in numbers]
-        self._keep([(op, y, [left.get(v, v) for v in given], outer, attr, ())
-                    for op, y, given, outer, attr, _ in self.instructions if not numbers & set(given)])  # fmt: skip
-
-    def _draws(self, instruction: Any) -> bool:
-        return self.noted.draws(instruction[0], instruction[4])
+        self._keep([
+            (op, y, [left.get(v, v) for v in operands], tracked, attr, ())
+            for op, y, operands, tracked, attr, _ in self.instructions if not numbers & set(operands)
+        ])  # fmt: skip
 
     def kind_of(self, v: int) -> tuple[Any, tuple[int, ...]]:
-        """The dtype and shape of a draw."""
-        attr = next(instruction[4] for instruction in self.instructions if instruction[1] == v)
+        """The dtype and shape of value v, a draw of random numbers."""
+        attr = next(attr for _, y, _, _, attr, _ in self.instructions if y == v)
         return _core.dtype_numbered(attr[0]), attr[3:]
 
     @property
     def enclosed(self) -> Tensors:
-        """The closure as it is outside."""
+        """The tensors of the closure."""
         return [self.constants[v] for v in self.closure]
 
     def values(self, closure: Sequence[Tensor], inputs: Sequence[Tensor], drawn: dict[int, Tensor]) -> dict[int, Any]:
-        """All values when the instructions are carried out on these. What has been drawn already is not drawn again."""
+        """All values, by number, of the instructions evaluated on these. Values in ``drawn`` are not drawn again."""
         known = dict(zip(self.closure, closure)) | dict(enumerate(inputs)) | drawn
-        return evaluate(self.instructions, self.constants | known, self.noted)
+        return evaluate(self.instructions, self.constants | known, self.trace)
 
     def batched(self, start: set[int]) -> set[int]:
-        """Which values differ over a batch if these do."""
+        """Numbers of the values that are batched if those of ``start`` are: what depends on these, and draws."""
         found = set(start)
-        for instruction in self.instructions:
-            if self._draws(instruction) or not found.isdisjoint(instruction[2]):
-                found.add(instruction[1])
+        for op, y, operands, _, attr, _ in self.instructions:
+            if self.trace.draws(op, attr) or not found.isdisjoint(operands):
+                found.add(y)
         return found
 
     def over(self, given: ByNumber, batched: set[int], size: int, wanted: Sequence[int]) -> Tensors:
-        """The wanted values for a batch of this size, given the closure and the inputs. Those that differ over the
-        batch, all that follow from the batched ones, have it as first axis."""
+        """The wanted values over a batch of this size, given closure and inputs by number. The ``batched`` ones of
+        these, and what depends on them, have the batch as first axis."""
         instructions = _core.instructions_for([*wanted, *self.drawn], self.instructions)
-        values = evaluate(instructions, self.constants | given, self.noted, batched, size)
+        values = evaluate(instructions, self.constants | given, self.trace, batched, size)
         return [values[v] for v in wanted]
 
     def __call__(
@@ -114,9 +127,10 @@ class Body:
         return [values[v] for v in self.outs]
 
 
-def record(
+def trace(
     f: Function, examples: Callable[[], Tensors], operands: Tensors, same: list[tuple[Tensor, Tensor]] | None = None
 ) -> Body:
+    """The Body of f, tracked if gradients can reach its operands or its closure. ``same``: as for a Body."""
     same = [] if same is None else same
     tracked = _core.grad_enabled() and (_core.in_transform() or any(x.requires_grad for x in operands))
     body = Body(f, examples(), tracked, same)
@@ -126,75 +140,83 @@ def record(
     return body
 
 
-def as_program(f: Function, examples: Tensors, carried: slice = slice(0, 0), apart: bool = False) -> Program:
-    """carried: which of the inputs go on as the first outputs; apart: both are wanted later."""
+def as_program(f: Function, examples: Tensors, carried: slice = slice(0, 0), stack_carry: bool = False) -> Program:
+    """f traced as the program of a body.
+
+    ``carried`` are the inputs whose successors are the first outputs, in the same order: these may share memory unless
+    ``stack_carry``, which says that the carry of each step is read later.
+    """
     with _core.Grads(False), _core.Trace():
-        _core.trace_body(carried.start, carried.stop - carried.start, apart)
+        _core.trace_body(carried.start, carried.stop - carried.start, stack_carry)
         for x in examples:
             _core.instructions_input(x)
         return _core.trace_end(f(examples))
 
 
 # ---- loops and branches in general ----------------------------------------------------------------------------------
-class Flow(Compound):
-    """A loop or branch. Its operands are the closures of its bodies and then the inputs.
+class ControlFlow(Compound):
+    """A loop or branch as one operation. Its operands are the closures of its bodies, followed by the inputs.
 
-    Beside its results there are further ones, which only its derivative reads; they are computed if it is tracked.
+    Its results are followed by residuals, which only its derivative reads; these are computed if it is tracked.
     """
 
     name: str
     draws: bool
-    kinds: list[tuple[Any, tuple[int, ...]]]  # dtypes and shapes of all results
-    n_results: int  # without the further ones
-    _made: dict[bool, list[Program]]  # its bodies, with the further results or without
-    numbers: tuple[int, ...]  # its attributes behind the bodies, where nothing further is computed
+    kinds: list[tuple[Any, tuple[int, ...]]]  # dtypes and shapes of all results, residuals included
+    n_results: int  # without residuals
+    _made: dict[bool, list[Program]]  # the bodies as programs, without and with residuals
+    numbers: tuple[int, ...]  # its attributes after the bodies, where no residuals are computed
 
-    def programs(self, operands: Tensors, further: bool) -> list[Program]:
+    def programs(self, operands: Tensors, with_residuals: bool) -> list[Program]:
+        """The bodies as programs, traced on such operands."""
         raise NotImplementedError
 
     def derivative(
-        self, cotangents: ByNumber, saved: ByNumber, operands: Tensors, needed: list[bool], again: bool
+        self, cotangents: ByNumber, saved: ByNumber, operands: Tensors, needed: list[bool], create_graph: bool
     ) -> list[Tensor | None]:
+        """The cotangent of each operand from those of some results, both by number; None is zero, or not needed."""
         raise NotImplementedError
 
     def tangents(
-        self, tangents: list[Any], saved: ByNumber, operands: Tensors, wanted: list[int], again: bool
+        self, tangents: list[Any], saved: ByNumber, operands: Tensors, wanted: list[int], create_graph: bool
     ) -> list[Any]:
-        """Those of the wanted results, for those of the operands; None is zero."""
+        """The tangents of the wanted results from those of the operands; None is zero."""
         raise NotImplementedError
 
     def mapped(self, operands: Tensors, batched: list[bool], size: int, wanted: list[int]) -> Tensors:
-        """The wanted results for a whole batch, which is the first axis of some operands and of all results."""
+        """The wanted results over a whole batch, which is the first axis of the batched operands and of all results."""
         raise NotImplementedError
 
-    def attributes(self, further: bool) -> tuple[int, ...]:
-        """Those behind the bodies."""
+    def attributes(self, with_residuals: bool) -> tuple[int, ...]:
+        """The operation's attributes after the bodies."""
         return self.numbers
 
     def run(self, operands: Tensors, wanted: Sequence[int] | None = None) -> dict[int, Tensor]:
+        """The results by number, at least the wanted ones, computed now or traced as one instruction."""
         wanted = range(self.n_results) if wanted is None else wanted
         tracked = _core.grad_enabled() and any(x.requires_grad for x in operands)
-        further = tracked or any(k >= self.n_results for k in wanted)
-        if further not in self._made:
-            self._made[further] = self.programs([_core.example(x) for x in operands], further)
-        made = self._made[further]
-        instruction(_core.body_number(made[0]), self)
-        kinds = self.kinds if further else self.kinds[: self.n_results]
-        values = dict(enumerate(_core.flow(_NAMES.index(self.name), made, self.attributes(further), operands, kinds)))
+        with_residuals = tracked or any(k >= self.n_results for k in wanted)
+        if with_residuals not in self._made:
+            self._made[with_residuals] = self.programs([_core.example(x) for x in operands], with_residuals)
+        made = self._made[with_residuals]
+        _core.register_compound(_core.body_number(made[0]), self)
+        kinds = self.kinds if with_residuals else self.kinds[: self.n_results]
+        op, attr = _core.OP_NUMBER[self.name], self.attributes(with_residuals)
+        values = dict(enumerate(_core.control_flow(op, made, attr, operands, kinds)))
         if tracked:
             saved = {k: x for k, x in values.items() if k >= self.n_results}
             values |= self.attached(values, wanted, operands, saved)
         return values
 
     def _numbered(self, parts: Sequence[Part]) -> list[int]:
-        """The numbers of the results that these are, in their order; by where they lie, and their shapes."""
-        for further, made in self._made.items():
-            count, attr = len(self.kinds) if further else self.n_results, self.attributes(further)
-            op, shapes = _NAMES.index(self.name), [shape for _, shape in self.kinds]
-            at = {(_core.flow_place(op, made, attr, k), shapes[k]): k for k in range(count)}
+        """The numbers of the results that these parts are: a part tells its offset in the block, and its shape."""
+        for with_residuals, made in self._made.items():
+            count, attr = len(self.kinds) if with_residuals else self.n_results, self.attributes(with_residuals)
+            op, shapes = _core.OP_NUMBER[self.name], [shape for _, shape in self.kinds]
+            at = {(_core.control_flow_offset(op, made, attr, k), shapes[k]): k for k in range(count)}
             if all((part[0], part[2:]) in at for part in parts):
                 return [at[part[0], part[2:]] for part in parts]
-        raise AssertionError(f"{self.name}: a note reads what there is not")
+        raise AssertionError(f"{self.name}: an instruction reads a result that does not exist")
 
     def at(self, operands: Tensors, wanted: Sequence[Part]) -> dict[Part, Tensor]:
         numbers = self._numbered(wanted)
@@ -207,67 +229,70 @@ class Flow(Compound):
     def attached(
         self, values: dict[int, Tensor], wanted: Sequence[int], operands: Tensors, saved: dict[int, Tensor]
     ) -> dict[int, Tensor]:
-        """Those of the wanted values that have gradients, on the tape."""
+        """The wanted float values as tensors on the tape, whose rule is the derivative of this operation."""
         floats = [k for k in dict.fromkeys(wanted) if is_float(values[k])]
         if not floats:
             return {}
-        rule = _Through(self, floats, saved, operands)
-        return dict(zip(floats, connected(operands, [values[k] for k in floats], rule)))
+        rule = _ControlFlowRule(self, floats, saved, operands)
+        return dict(zip(floats, attach_rule(operands, [values[k] for k in floats], rule)))
 
 
-class _Through(Rule):
-    """The rule of those results of a loop or branch that have these numbers."""
+class _ControlFlowRule(NodeRule):
+    """The derivative of those results of a loop or branch that have these numbers."""
 
     is_derivative = True
 
-    def __init__(self, flow: Flow, numbers: list[int], saved: ByNumber, operands: Tensors) -> None:
-        self.flow, self.numbers, self.saved = flow, numbers, saved
+    def __init__(self, operation: ControlFlow, numbers: list[int], saved: ByNumber, operands: Tensors) -> None:
+        self.operation, self.numbers, self.saved = operation, numbers, saved
         self.operands = [_core.snapshot(x) for x in operands]
 
-    def _snapshot(self, again: bool) -> tuple[ByNumber, Tensors]:
-        """The further results and the operands, as the derivative is to see them."""
-        if not again:
+    def _snapshot(self, create_graph: bool) -> tuple[ByNumber, Tensors]:
+        """Residuals and operands for the derivative: constants, or with create_graph connected tensors."""
+        if not create_graph:
             return self.saved, [x.detach() for x in self.operands]
-        return self.saved | self.flow.attached(self.saved, list(self.saved), self.operands, self.saved), self.operands
+        saved = self.operation.attached(self.saved, list(self.saved), self.operands, self.saved)
+        return self.saved | saved, self.operands
 
     def vjp(self, g: Tensor) -> list[Tensor | None]:
-        again = _core.grad_enabled()
-        saved, operands = self._snapshot(again)
+        create_graph = _core.grad_enabled()
+        saved, operands = self._snapshot(create_graph)
         needed = [x.requires_grad for x in self.operands]
-        return self.flow.derivative(dict(zip(self.numbers, self.parts(g))), saved, operands, needed, again)
+        return self.operation.derivative(dict(zip(self.numbers, self.parts(g))), saved, operands, needed, create_graph)
 
     def jvp(self, tangents: list[Tensor | None]) -> Tensor:
-        again = _core.grad_enabled()
-        saved, operands = self._snapshot(again)
-        found = self.flow.tangents(tangents, saved, operands, self.numbers, again)
-        return self.joined([zeros(*self.flow.kinds[k]) if t is None else t for k, t in zip(self.numbers, found)])
+        create_graph = _core.grad_enabled()
+        saved, operands = self._snapshot(create_graph)
+        found = self.operation.tangents(tangents, saved, operands, self.numbers, create_graph)
+        return self.joined([zeros(*self.operation.kinds[k]) if t is None else t for k, t in zip(self.numbers, found)])
 
 
 def pullback(
-    f: Callable[[Tensors], Tensors], xs: Tensors, by: list[int], cotangents: dict[int, Tensor], again: bool
+    f: Callable[[Tensors], Tensors], xs: Tensors, by: list[int], cotangents: dict[int, Tensor], create_graph: bool
 ) -> Tensors:
-    """The gradients by some of xs of f's results, weighted by cotangents. again: they will be differentiated, too."""
+    """The gradients of f's results, weighted by cotangents, by those of xs whose numbers are in ``by``.
+    ``create_graph``: they will be differentiated, too."""
     with _core.Recording():
         watched = list(xs)
         for i in by:
-            watched[i] = _core.watch_tensor(xs[i], again)
+            watched[i] = _core.watch_tensor(xs[i], create_graph)
         results = f(watched)
         ends = {k: results[k] for k in cotangents if results[k].requires_grad}
         if not ends or not by:
             return [zeros_like(xs[i]) for i in by]
-        return _core.pull([*ends.values()], [cotangents[k] for k in ends], [watched[i] for i in by], again)
+        return _core.pull([*ends.values()], [cotangents[k] for k in ends], [watched[i] for i in by], create_graph)
 
 
-def pushforward(f: Function, xs: Tensors, tangents: dict[int, Any], again: bool) -> list[Any]:
-    """The tangents of f's results for those of some of xs; None is zero. again: they will be differentiated, too."""
+def pushforward(f: Function, xs: Tensors, tangents: dict[int, Any], create_graph: bool) -> list[Any]:
+    """The tangents of f's results for tangents of some of xs, by number; None is zero. ``create_graph``: they will be
+    differentiated, too."""
     with _core.Recording():
         watched = list(xs)
         for i in tangents:
-            watched[i] = _core.watch_tensor(xs[i], again)
+            watched[i] = _core.watch_tensor(xs[i], create_graph)
         results = f(watched)
-        with _core.Grads(again):
-            ts = [t if again else t.detach() for t in tangents.values()]
-            return push(results, [watched[i] for i in tangents], ts, again)
+        with _core.Grads(create_graph):
+            ts = [t if create_graph else t.detach() for t in tangents.values()]
+            return push(results, [watched[i] for i in tangents], ts, create_graph)
 
 
 def drawn_inside(name: str, what: str) -> NotImplementedError:

@@ -1,5 +1,7 @@
-"""while_loop and cond over flat lists of tensors, as single operations (csrc/program/control_flow.c) with derivatives and rules for
-batches that are loops and branches again; scan is in _scan.py."""
+"""`while_loop` and `cond` over flat lists of tensors, as single operations (csrc/program/control_flow.c).
+
+Their derivatives and batching rules are loops and branches again.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +12,30 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._numpy import functions
-from .._rules.batching import whole
-from .body import (
-    Body, ByNumber, Flow, Function, Tensors, as_program, drawn_inside, pullback, pushforward, record, zeros, zeros_like,
-)
 from .._core import Program, Tensor
+from .._rules.batching import whole
 from .._transforms.custom_node import is_float
+from .body import (
+    Body,
+    ByNumber,
+    ControlFlow,
+    Function,
+    Tensors,
+    as_program,
+    drawn_inside,
+    pullback,
+    pushforward,
+    trace,
+    zeros,
+    zeros_like,
+)
 
 __all__ = ["both", "cond", "while_loop"]
 
 
 # ---- cond -----------------------------------------------------------------------------------------------------------
-class _Cond(Flow):
-    """Operands: the condition, both closures, the inputs. Further results: what was drawn in the one or the other."""
+class _Cond(ControlFlow):
+    """Operands: the condition, both closures, the inputs. Residuals: what was drawn in either branch."""
 
     name = "cond"
 
@@ -35,33 +47,33 @@ class _Cond(Flow):
         self.kinds = bodies[0].kinds + [body.kind_of(v) for body, v in self.drawn]
 
     def _of(self, i: int, inputs: Sequence[Any]) -> tuple[slice, slice]:
-        """Where among the operands but the condition the closure and the inputs of branch i are."""
+        """The closure and the inputs of branch i among the operands that follow the condition."""
         first, both = len(self.bodies[0].closure), sum(len(body.closure) for body in self.bodies)
         return slice(0, first) if i == 0 else slice(first, both), slice(both, len(inputs))
 
-    def _branch(self, i: int, further: bool, inputs: Tensors) -> Tensors:
+    def _branch(self, i: int, with_residuals: bool, inputs: Tensors) -> Tensors:
         body = self.bodies[i]
         closure, own = self._of(i, inputs)
         values = body.values(inputs[closure], inputs[own], {})
         results = [values[v] for v in body.outs]
-        for other, v in self.drawn if further else []:
+        for other, v in self.drawn if with_residuals else []:
             results.append(values[v] if other is body else _core.adopt(np.zeros(*other.kind_of(v)[::-1]), "cond"))
         return results
 
-    def programs(self, operands: Tensors, further: bool) -> list[Program]:
+    def programs(self, operands: Tensors, with_residuals: bool) -> list[Program]:
         return [
-            as_program(functools.partial(self._branch, i, further), [_core.example(x) for x in operands[1:]])
+            as_program(functools.partial(self._branch, i, with_residuals), [_core.example(x) for x in operands[1:]])
             for i in range(2)
         ]
 
     def derivative(
-        self, cotangents: ByNumber, saved: ByNumber, operands: Tensors, needed: list[bool], again: bool
+        self, cotangents: ByNumber, saved: ByNumber, operands: Tensors, needed: list[bool], create_graph: bool
     ) -> list[Tensor | None]:
         if any(body.opaque for body in self.bodies):
             raise drawn_inside("cond", "a branch")
         by = [i - 1 for i in range(1, len(operands)) if needed[i]]
-        further = [saved[k] for k in sorted(saved)]
-        m = len(further)
+        residuals = [saved[k] for k in sorted(saved)]
+        m = len(residuals)
 
         def branch(i: int) -> Function:
             body = self.bodies[i]
@@ -72,23 +84,23 @@ class _Cond(Flow):
                 n = m + len(operands) - 1
                 weights = dict(zip(cotangents, inputs[n:]))
                 results = lambda xs: [*body(xs[closure], xs[own], drawn), *inputs[:m]]  # noqa: E731
-                return pullback(results, inputs[m:n], by, weights, again)
+                return pullback(results, inputs[m:n], by, weights, create_graph)
 
             return f
 
-        found = cond(operands[0], branch(0), branch(1), [*further, *operands[1:], *cotangents.values()])
+        found = cond(operands[0], branch(0), branch(1), [*residuals, *operands[1:], *cotangents.values()])
         result: list[Tensor | None] = [None] * len(operands)
         for i, gradient in zip(by, found):
             result[i + 1] = gradient
         return result
 
     def tangents(
-        self, tangents: list[Any], saved: ByNumber, operands: Tensors, wanted: list[int], again: bool
+        self, tangents: list[Any], saved: ByNumber, operands: Tensors, wanted: list[int], create_graph: bool
     ) -> list[Any]:
         if any(body.opaque for body in self.bodies):
             raise drawn_inside("cond", "a branch")
-        further = [saved[k] for k in sorted(saved)]
-        m, n = len(further), len(further) + len(operands) - 1
+        residuals = [saved[k] for k in sorted(saved)]
+        m, n = len(residuals), len(residuals) + len(operands) - 1
         by = [m + i for i, t in enumerate(tangents[1:]) if t is not None]
 
         def branch(i: int) -> Function:
@@ -98,13 +110,13 @@ class _Cond(Flow):
                 drawn = {v: x for (other, v), x in zip(self.drawn, inputs) if other is body}
                 closure, own = self._of(i, operands[1:])
                 results = lambda xs: [*body(xs[m:][closure], xs[m:][own], drawn), *xs[:m]]  # noqa: E731
-                found = pushforward(results, inputs[:n], dict(zip(by, inputs[n:])), again)
+                found = pushforward(results, inputs[:n], dict(zip(by, inputs[n:])), create_graph)
                 return [zeros(*self.kinds[k]) if found[k] is None else found[k] for k in wanted]
 
             return f
 
-        moving = [t for t in tangents if t is not None]
-        return cond(operands[0], branch(0), branch(1), [*further, *operands[1:], *moving])
+        given = [t for t in tangents if t is not None]
+        return cond(operands[0], branch(0), branch(1), [*residuals, *operands[1:], *given])
 
     def mapped(self, operands: Tensors, batched: list[bool], size: int, wanted: list[int]) -> Tensors:
         def branch(i: int) -> Function:
@@ -115,11 +127,11 @@ class _Cond(Flow):
                 known = [*body.closure, *range(len(inputs[own]))]
                 flags = batched[1:][closure] + batched[1:][own]
                 given = dict(zip(known, inputs[closure] + inputs[own]))
-                moving = {v for v, b in zip(known, flags) if b}
+                start = {v for v, b in zip(known, flags) if b}
                 drawn = [v for other, v in self.drawn if other is body]
-                values = dict(zip([*body.outs, *drawn], body.over(given, moving, size, [*body.outs, *drawn])))
-                moving = body.batched(moving)
-                results = [whole(values[v], v in moving, size) for v in body.outs]
+                values = dict(zip([*body.outs, *drawn], body.over(given, start, size, [*body.outs, *drawn])))
+                varying = body.batched(start)
+                results = [whole(values[v], v in varying, size) for v in body.outs]
                 for other, v in self.drawn:
                     dtype, shape = other.kind_of(v)
                     results.append(values[v] if other is body else zeros(dtype, (size, *shape)))
@@ -141,8 +153,8 @@ class _Cond(Flow):
 
 
 def _chosen(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """By a condition for each element of the batch."""
-    return functions.where(_core.reshape(condition, (len(condition), *[1] * (a.ndim - 1))), a, b)
+    """a or b for each element of the batch, by a condition for each."""
+    return _core.where(_core.reshape(condition, (len(condition), *[1] * (a.ndim - 1))), a, b)
 
 
 def _is_guarded(x: Tensor) -> bool:
@@ -150,8 +162,8 @@ def _is_guarded(x: Tensor) -> bool:
 
 
 def _guarded(chosen: Callable[..., Tensor], condition: Tensor, inputs: Tensors) -> tuple[Tensors, Tensors]:
-    """What each branch gets where both are computed: an element that goes the other way is a constant to it, as its
-    derivative there may be inf, which no zero that arrives takes away."""
+    """The inputs of each branch where both are computed. Elements that take the other branch are constants to it: its
+    derivative there may be inf, and inf times a cotangent of zero would be nan."""
     true = [chosen(condition, x, x.detach()) if _is_guarded(x) else x for x in inputs]
     false = [chosen(condition, x.detach(), x) if _is_guarded(x) else x for x in inputs]
     return true, false
@@ -165,28 +177,28 @@ def cond(
     check: Callable[..., None] = lambda *kinds: None,
 ) -> Tensors:
     """true(inputs) where the condition, a boolean, holds, and else false(inputs)."""
-    bodies = tuple(record(f, lambda: [_core.example(x) for x in inputs], inputs) for f in (true, false))
+    bodies = tuple(trace(f, lambda: [_core.example(x) for x in inputs], inputs) for f in (true, false))
     check(bodies[0].kinds, bodies[1].kinds)
-    flow = _Cond(bodies)  # type: ignore[arg-type]
-    found = flow.run([condition, *bodies[0].enclosed, *bodies[1].enclosed, *inputs])
-    return [*found.values()][: flow.n_results]
+    branch = _Cond(bodies)  # type: ignore[arg-type]
+    found = branch.run([condition, *bodies[0].enclosed, *bodies[1].enclosed, *inputs])
+    return [*found.values()][: branch.n_results]
 
 
 def both(
     condition: Tensor, true: Function, false: Function, inputs: Tensors, check: Callable[..., None]
 ) -> Tensors:
-    """The same by both branches: for a condition that is mapped, while no program is recorded."""
-    bodies = [record(f, lambda: [_core.example(x) for x in inputs], inputs) for f in (true, false)]
+    """The same by computing both branches: for a condition that differs over a batch, while no program is traced."""
+    bodies = [trace(f, lambda: [_core.example(x) for x in inputs], inputs) for f in (true, false)]
     check(bodies[0].kinds, bodies[1].kinds)
     found = []
     for i, body in enumerate(bodies):
-        given = _guarded(functions.where, condition, [*body.enclosed, *inputs])[i]
+        given = _guarded(_core.where, condition, [*body.enclosed, *inputs])[i]
         found.append(body(given[: len(body.closure)], given[len(body.closure) :]))
-    return [functions.where(condition, a, b) for a, b in zip(*found)]
+    return [_core.where(condition, a, b) for a, b in zip(*found)]
 
 
 # ---- while_loop -----------------------------------------------------------------------------------------------------
-class _While(Flow):
+class _While(ControlFlow):
     """Operands: the closure of the condition, that of the body, what is carried."""
 
     name = "while_loop"
@@ -198,7 +210,7 @@ class _While(Flow):
         self.draws = bool(test.drawn or body.drawn)
         self.kinds, self.n_results = body.kinds, len(body.outs)
 
-    def programs(self, operands: Tensors, further: bool) -> list[Program]:
+    def programs(self, operands: Tensors, with_residuals: bool) -> list[Program]:
         return [as_program(functools.partial(self._part, i), [_core.example(x) for x in operands]) for i in range(2)]
 
     def _part(self, i: int, inputs: Tensors) -> Tensors:
@@ -207,7 +219,7 @@ class _While(Flow):
         return self.bodies[i](closure, inputs[self.n_closure :])
 
     def derivative(
-        self, cotangents: ByNumber, saved: ByNumber, operands: Tensors, needed: list[bool], again: bool
+        self, cotangents: ByNumber, saved: ByNumber, operands: Tensors, needed: list[bool], create_graph: bool
     ) -> list[Tensor | None]:
         raise NotImplementedError(
             "while_loop: no gradient through a recorded loop of unknown length, whose steps are not kept; use "
@@ -215,7 +227,7 @@ class _While(Flow):
         )
 
     def tangents(
-        self, tangents: list[Any], saved: ByNumber, operands: Tensors, wanted: list[int], again: bool
+        self, tangents: list[Any], saved: ByNumber, operands: Tensors, wanted: list[int], create_graph: bool
     ) -> list[Any]:
         """The loop runs once more, with the tangents beside the values."""
         if self.draws:
@@ -231,7 +243,7 @@ class _While(Flow):
         def step(inputs: Tensors) -> Tensors:
             values = closures + inputs[: len(init)]
             by = dict(zip([n + i for i in floats], inputs[len(init) :]))
-            found = pushforward(lambda xs: self._part(1, xs), values, outer | by, again)
+            found = pushforward(lambda xs: self._part(1, xs), values, outer | by, create_graph)
             return [
                 *self._part(1, values),
                 *[zeros(*self.kinds[i]) if found[i] is None else found[i] for i in floats],
@@ -242,28 +254,29 @@ class _While(Flow):
         return [found[floats.index(k)] for k in wanted]
 
     def mapped(self, operands: Tensors, batched: list[bool], size: int, wanted: list[int]) -> Tensors:
-        """Where the condition differs over the batch, the loop goes on until it holds for none, and keeps what is
-        ready."""
+        """If the condition is batched, the loop goes on until it holds for no element; elements for which it does not
+        hold keep their values."""
         n, flags = self.n_closure, batched[self.n_closure :]
         known = [*self.bodies[0].closure, *self.bodies[1].closure]
         first = len(self.bodies[0].closure)
 
-        def moving(i: int, carried: set[int]) -> set[int]:
+        def start(i: int, carried: set[int]) -> set[int]:
+            """The batched closure and carry of the condition (0) or the body (1), by number."""
             own = slice(0, first) if i == 0 else slice(first, n)
             return {v for v, b in zip(known[own], batched[own]) if b} | carried
 
         on = {i for i, b in enumerate(flags) if b}
         for _ in flags:
-            after = self.bodies[1].batched(moving(1, on))
+            after = self.bodies[1].batched(start(1, on))
             on |= {i for i, v in enumerate(self.bodies[1].outs) if v in after}
-        masked = self.bodies[0].outs[0] in self.bodies[0].batched(moving(0, on))
+        masked = self.bodies[0].outs[0] in self.bodies[0].batched(start(0, on))
         on = set(range(len(flags))) if masked else on
 
         def part(i: int, inputs: Tensors) -> Tensors:
             own = slice(0, first) if i == 0 else slice(first, n)
             given = dict(zip([*known[own], *range(len(flags))], operands[own] + inputs))
-            found = self.bodies[i].over(given, moving(i, on), size, self.bodies[i].outs)
-            after = self.bodies[i].batched(moving(i, on))
+            found = self.bodies[i].over(given, start(i, on), size, self.bodies[i].outs)
+            after = self.bodies[i].batched(start(i, on))
             return [whole(x, v in after or (i == 1 and k not in on) or (i == 0 and not masked), size)
                     for k, (x, v) in enumerate(zip(found, self.bodies[i].outs))]  # fmt: skip
 
@@ -282,13 +295,13 @@ class _While(Flow):
 
 
 def _some(conditions: Tensor) -> Tensor:
-    """Whether any holds, by kernels."""
+    """Whether any of the booleans is true, by operations that have kernels."""
     return conditions.astype(np.float32).sum() > 0
 
 
 def while_loop(test: Function, f: Function, init: Tensors) -> Tensors:
-    """f carried out again and again on what it returns, as long as the test, which returns a single boolean, holds."""
+    """The carry after f has been applied as long as the test, which returns a single boolean, holds."""
     examples = lambda: [_core.example(x) for x in init]  # noqa: E731
-    flow = _While(record(test, examples, init), record(f, examples, init))
-    found = flow.run([*flow.bodies[0].enclosed, *flow.bodies[1].enclosed, *init])
-    return [*found.values()][: flow.n_results]
+    loop = _While(trace(test, examples, init), trace(f, examples, init))
+    found = loop.run([*loop.bodies[0].enclosed, *loop.bodies[1].enclosed, *init])
+    return [*found.values()][: loop.n_results]

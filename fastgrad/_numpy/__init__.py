@@ -1,0 +1,5 @@
+"""NumPy's functions, indexing and dispatch protocols for tensors."""
+
+from . import functions, indexing, protocol
+
+__all__ = ["functions", "indexing", "protocol"]

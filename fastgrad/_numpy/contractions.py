@@ -1,8 +1,8 @@
-"""Sums of products of several arrays, under NumPy's names and rules: composed of transpose, reshape and matmul.
+"""Tensor contractions (einsum, tensordot, dot and others), composed of transpose, reshape and matmul.
 
-Each axis has a label. Two factors are contracted as one matrix product, over a stack of those labels that both have and
-that stay, with the labels that go as its inner axis; where none go it is an elementwise product. ``einsum`` contracts
-two factors at a time, in the order that ``numpy.einsum_path`` finds.
+Each axis has a label. Two factors are contracted by one matrix product: labels that are summed over make its inner
+axis, labels that both factors have and that remain make a stack of matrices. Where no label is summed over it is an
+elementwise product. ``einsum`` contracts two factors at a time, in the order that ``numpy.einsum_path`` finds.
 """
 
 from __future__ import annotations
@@ -20,37 +20,35 @@ from .. import _core
 from .._core import Tensor, asarray, astype, matmul, multiply, normal_axes, reshape, transpose
 from .shapes import diagonal, one_axis
 
-if TYPE_CHECKING:                       # numpy.typing is slow to import
-    from numpy.typing import ArrayLike
+if TYPE_CHECKING:
+    from .typing import TensorLike
 
-    TensorLike = Tensor | ArrayLike
-
-_MATMUL = _core.op_names().index("matmul")
+_MATMUL = _core.OP_NUMBER["matmul"]
 Labels = tuple[int, ...]
 Shape = tuple[int, ...]
 
 
 # ---- two factors -----------------------------------------------------------------------------------------------------
 class _Layout(NamedTuple):
-    """How a factor is laid out: summed over axes, transposed, reshaped."""
+    """How a factor is laid out: summed over the axes ``gone``, then transposed, then reshaped."""
 
     gone: tuple[int, ...]
-    order: tuple[int, ...]  # empty: as it lies
+    order: tuple[int, ...]  # empty: not transposed
     shape: Shape
 
 
 class _Product(NamedTuple):
-    """How two factors are multiplied: as matrices, each of which may lie transposed, or elementwise."""
+    """How two factors are multiplied: as matrices, either of which may be stored transposed, or elementwise."""
 
     a: _Layout
     b: _Layout
-    turned: tuple[bool, bool] | None  # None: elementwise
+    transposed: tuple[bool, bool] | None  # None: elementwise
     labels: Labels  # of the result
     shape: Shape
 
 
 def _layout(labels: Labels, order: Labels, shape: Sequence[int]) -> _Layout:
-    """Axes with labels in another order, those that it lacks summed over."""
+    """The layout of a factor with these labels for an order of labels; those that the order lacks are summed over."""
     left = tuple(i for i in labels if i in order)
     gone = tuple(k for k, i in enumerate(labels) if i not in order)
     return _Layout(gone, () if left == order else tuple(map(left.index, order)), tuple(shape))
@@ -86,22 +84,23 @@ def _product(of_a: Labels, in_a: Shape, of_b: Labels, in_b: Shape, kept: frozens
         sizes = [math.prod(length[i] for i in part) for part in parts]
         return _layout(of, both + parts[0] + parts[1], [*stack, *sizes])
 
-    turn_a = rows != () and left_a == both + gone + rows  # what lies in this order is not transposed first
-    turn_b = columns != () and left_b == both + columns + gone
-    a = matrices(of_a, gone, rows) if turn_a else matrices(of_a, rows, gone)
-    b = matrices(of_b, columns, gone) if turn_b else matrices(of_b, gone, columns)
-    return _Product(a, b, (turn_a, turn_b), labels, (*stack, *down, *across))
+    transpose_a = rows != () and left_a == both + gone + rows  # stored in this order, the product transposes it
+    transpose_b = columns != () and left_b == both + columns + gone
+    a = matrices(of_a, gone, rows) if transpose_a else matrices(of_a, rows, gone)
+    b = matrices(of_b, columns, gone) if transpose_b else matrices(of_b, gone, columns)
+    return _Product(a, b, (transpose_a, transpose_b), labels, (*stack, *down, *across))
 
 
 def _multiplied(product: _Product, a: Tensor, b: Tensor) -> Tensor:
-    """The product of two factors of one dtype; of small integers it may be of larger ones."""
+    """The product of two factors of one dtype. Of small integers its dtype may be larger, as NumPy's sums are."""
     a, b = _laid_out(a, product.a), _laid_out(b, product.b)
-    if product.turned is None:
+    if product.transposed is None:
         return multiply(a, b)
     if a.dtype.kind == "f":
-        y = _core.apply_op(_MATMUL, [a, b], product.turned)
+        y = _core.apply_op(_MATMUL, [a, b], product.transposed)
     else:
-        y = matmul(*[transpose(x, [*range(x.ndim - 2), -1, -2]) if t else x for x, t in zip((a, b), product.turned)])
+        pairs = zip((a, b), product.transposed)
+        y = matmul(*[transpose(x, [*range(x.ndim - 2), -1, -2]) if t else x for x, t in pairs])
     return y if y.shape == product.shape else reshape(y, product.shape)
 
 
@@ -218,7 +217,7 @@ def trace(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Ten
     return _core.sum(diagonal(x, offset, axis1, axis2), -1)
 
 
-# ---- any number ------------------------------------------------------------------------------------------------------
+# ---- any number of factors -------------------------------------------------------------------------------------------
 def einsum(subscripts: Any, *operands: Any, optimize: Any = True) -> Tensor:
     """Sums of products of any number of factors, whose axes are labelled by letters: Einstein's convention.
 
@@ -324,7 +323,7 @@ def _plan(subscripts: str, shapes: tuple[Shape, ...], optimize: Any) -> _Plan:
 
 
 def _path(terms: list[Labels], output: Labels, length: dict[int, int], optimize: Any) -> list[tuple[int, ...]]:
-    """Which of the factors that are left are multiplied, time after time: the result comes last."""
+    """For each contraction the places, among the factors that are left, of those contracted; the result is appended."""
     if len(terms) <= 2:
         return [tuple(range(len(terms)))]
     if len(length) > len(_LETTERS):
@@ -357,7 +356,7 @@ def _parsed(subscripts: str, shapes: Sequence[Shape]) -> tuple[list[Labels], Lab
 
 
 def _labels(subscripts: str, word: str, ndim: int) -> Labels:
-    """Those of the axes of one factor."""
+    """The labels of the axes of one factor."""
     before, dots, behind = word.partition("...")
     named = len(before + behind)
     if not (before + behind).isascii() or not (before + behind + "a").isalpha():

@@ -1,6 +1,6 @@
-"""Tensors from numbers: NumPy's creation functions, and what other libraries hold.
+"""Array creation: NumPy's creation functions, and arrays of other libraries by DLPack.
 
-Where a value is a tensor that is computed with, the result is computed from it, so that gradients pass.
+Where a value is a tensor, such as the fill value of ``full``, the result is computed from it, so that gradients pass.
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ import numpy as np
 from .. import _core
 from .._core import Tensor, asarray, astype, broadcast_to, where
 
-if TYPE_CHECKING:                       # numpy.typing is slow to import
-    from numpy.typing import ArrayLike
-
-    TensorLike = Tensor | ArrayLike
+if TYPE_CHECKING:
+    from .typing import TensorLike
 
 
 def floating(x: TensorLike) -> Tensor:
@@ -87,7 +85,7 @@ def _linspace(
     return y if dtype is None else astype(y, dtype)
 
 
-# Those that compute with a tensor among their values, so that gradients pass.
+# The creation functions that compute with a tensor among their values, so that gradients pass.
 _OF_TENSORS: dict[Any, Callable[..., Tensor]] = {np.full: _full, np.full_like: _full_like, np.linspace: _linspace}
 
 
@@ -99,7 +97,7 @@ def _known(x: Any) -> Any:
 
 
 def _stand_in(x: Tensor) -> np.ndarray:
-    """An ndarray of x's shape and dtype that looks at no value: those of a recording are not known."""
+    """An ndarray of x's shape and dtype that reads no value of x: while x is traced they are not known."""
     return np.broadcast_to(np.empty((), x.dtype), x.shape)
 
 

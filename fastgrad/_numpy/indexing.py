@@ -1,8 +1,8 @@
 """``x[key]`` and ``take``: NumPy's indexing, in terms of the core's slice and gather.
 
-Integers, slices, None and Ellipsis become one slice and a reshape. Integer and boolean arrays become indices
-along one axis. Anything NumPy accepts as a key is accepted, because NumPy itself resolves the rare ones; but integers
-that are known only at each call of a recorded function are turned into such indices by operations.
+Basic indexing, by integers, slices, None and Ellipsis, is one slice and a reshape. Advanced indexing, by integer and
+boolean arrays, is a gather along one axis. NumPy itself resolves the rare kinds of keys, so that all that it accepts
+are accepted. Integer tensors that are known only at each replay are turned into indices along one axis by operations.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from .._core import Tensor, asarray, basic, by_numpy, gathered, normal_axes, refuse_value, reshape, traced, transpose
-from .functions import stack
+from .shapes import stack
 
 
 def getitem(x: Tensor, key: Any) -> Tensor:
     """The elements of x that key names, as ``x.numpy()[key]`` would, with gradients."""
     if isinstance(key, Tensor) and key.dtype.kind in "iu" and x.ndim:
-        return gathered(x, _positions(key), 0)  # looks at no number: recordable
+        return gathered(x, _positions(key), 0)  # reads no value of the index: can be traced
     keys = [_plain(k) for k in (key if isinstance(key, tuple) else (key,))]
     if len(keys) == 1 and isinstance(keys[0], np.ndarray) and keys[0].dtype.kind in "iu" and x.ndim:
         return gathered(x, _positions(asarray(keys[0])), 0)
@@ -50,7 +50,7 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
 
 
 def _plain(key: Any) -> Any:
-    """A tensor, list or array of a key as an ndarray, or a tensor where its values are not known; its dtype checked."""
+    """A tensor, list or array of a key as an ndarray, or a tensor if it is traced; its dtype is checked."""
     if isinstance(key, Tensor):
         if key.dtype.kind in "iu" and traced(key):
             return key
@@ -63,7 +63,7 @@ def _plain(key: Any) -> Any:
             return stack(parts)
         key = np.array(parts) if key else np.empty(0, np.intp)
     if isinstance(key, np.ndarray) and key.dtype == np.uint64:
-        return positions(key)  # which NumPy would wrap
+        return positions(key)  # beyond int64, where NumPy would wrap around
     if isinstance(key, np.ndarray) and key.dtype.kind not in "iub":
         raise IndexError(f"indexing: expected integers or booleans, got an array of {key.dtype}")
     if isinstance(key, (float, str)):
@@ -74,7 +74,7 @@ def _plain(key: Any) -> Any:
 
 
 def _by_tensors(x: Tensor, keys: list[Any]) -> Tensor:
-    """Keys among which are tensors of integers whose values are not known."""
+    """Indexing by keys among which are traced tensors of integers."""
     if sum(k is Ellipsis for k in keys) > 1:
         raise IndexError("indexing: an index can hold only one ellipsis (...)")
     named = sum(k.ndim if _is_mask(k) else k is not None and k is not Ellipsis for k in keys)
@@ -86,7 +86,7 @@ def _by_tensors(x: Tensor, keys: list[Any]) -> Tensor:
     first = axes[0]
     if len(axes) == 1:
         return gathered(part, _positions(asarray(keys[first])), first)
-    if axes[-1] - first >= len(axes):  # apart from each other: what they make comes first
+    if axes[-1] - first >= len(axes):  # not adjacent: as in NumPy, the axes of the index come first
         part = transpose(part, [*axes, *[i for i in range(part.ndim) if i not in axes]])
         first = 0
     part = reshape(part, (*part.shape[:first], math.prod(lengths), *part.shape[first + len(axes) :]))
@@ -95,7 +95,7 @@ def _by_tensors(x: Tensor, keys: list[Any]) -> Tensor:
 
 
 def _without_masks(x: Tensor, keys: list[Any]) -> list[Any]:
-    """The keys with the positions of what is true in the place of boolean arrays; ellipses are spelt out already."""
+    """The keys with each boolean array replaced by the positions of its true elements; there is no ellipsis left."""
     found: list[Any] = []
     axis = 0
     for key in keys:
@@ -115,7 +115,7 @@ def _positions(index: Tensor) -> Tensor:
 
 
 def positions(index: Any) -> Any:
-    """Integers as int64; IndexError where one has none."""
+    """Integers as int64; IndexError where one does not fit."""
     index = np.asarray(index)
     if index.dtype == np.uint64 and (outside := index > np.iinfo(np.int64).max).any():
         raise IndexError(f"indexing: index {index[outside][0]} is outside any axis")
@@ -123,7 +123,7 @@ def positions(index: Any) -> Any:
 
 
 def joint_index(*pairs: Any) -> Any:
-    """Indices along several axes as one along all of them; each is followed by its axis's length."""
+    """One index into several axes raveled, from pairs of an index along each axis and the axis's length."""
     joint: Any = np.int64(0)
     for index, length in zip(pairs[::2], pairs[1::2]):
         index = positions(index)

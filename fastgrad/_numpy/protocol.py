@@ -1,4 +1,4 @@
-"""What NumPy's own functions do with a Tensor: ``np.tanh(t)``, ``np.sum(t, axis=1)``, ``np.concatenate([t, a])``.
+"""NumPy's dispatch protocols: ``np.tanh(t)``, ``np.sum(t, axis=1)``, ``np.concatenate([t, a])`` of tensors.
 
 NumPy hands every call that involves a Tensor to the two functions below. A function that fastgrad has is called in
 NumPy's place, so that the result is on the tape; any other raises TypeError. Nothing ever comes back as a plain
@@ -15,11 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import functions
 from .. import _core
 from .._core import Tensor
+from . import functions
 from .indexing import take
-
 
 # NumPy's ufunc -> our function: those of one name, and those we call otherwise.
 UFUNCS: dict[np.ufunc, Callable[..., Any]] = {

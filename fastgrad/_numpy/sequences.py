@@ -1,4 +1,4 @@
-"""What goes along an axis in its order: running sums, differences, interpolation. Under NumPy's names and rules."""
+"""Functions of the order along an axis, under NumPy's names and rules: running sums, differences, interpolation."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from .. import _core
 from .._core import Tensor, asarray, astype, broadcast_to, concatenate, gathered, reshape, subtract, where
 from .shapes import one_axis, part
 
-if TYPE_CHECKING:                       # numpy.typing is slow to import
-    from numpy.typing import ArrayLike
+if TYPE_CHECKING:
+    from .typing import TensorLike
 
-    TensorLike = Tensor | ArrayLike
-
-_CUMSUM = _core.op_names().index("cumsum")
+_CUMSUM = _core.OP_NUMBER["cumsum"]
 
 
 def cumsum(x: TensorLike, axis: int | None = None) -> Tensor:
@@ -59,8 +57,8 @@ def diff(
         first, last = ([] if end is None else [end if end.ndim else broadcast_to(end, row)] for end in ends)
         x = concatenate([*first, x, *last], axis)
     for _ in range(min(n, x.shape[axis])):
-        behind, before = part(x, axis, 1, None), part(x, axis, None, -1)
-        x = behind != before if x.dtype == np.bool_ else subtract(behind, before)
+        after, before = part(x, axis, 1, None), part(x, axis, None, -1)
+        x = after != before if x.dtype == np.bool_ else subtract(after, before)
     return x
 
 
@@ -97,7 +95,7 @@ def interp(
 
 
 def _last_before(xp: Any, x: Any) -> Any:
-    """The number of the last of the points xp that is not above x, 0 if all are; batches are before both's axes."""
+    """The index of the last of the points xp that is not above x, 0 if all are. Both may have leading batch axes."""
     if xp.ndim == 1:
         return np.maximum(np.searchsorted(xp, x, "right") - 1, 0)
     lead = np.broadcast_shapes(xp.shape[:-1], x.shape[:-1])

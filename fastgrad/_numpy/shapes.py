@@ -1,4 +1,4 @@
-"""The same elements in other shapes and places, under NumPy's names and rules: composed of the core's operations."""
+"""Shape manipulation under NumPy's names and rules: axes, joining and splitting, repeats, shifts, diagonals."""
 
 from __future__ import annotations
 
@@ -11,11 +11,8 @@ import numpy as np
 
 from .._core import Tensor, asarray, broadcast_to, concatenate, gathered, normal_axes, reshape, transpose, where
 
-if TYPE_CHECKING:                       # numpy.typing is slow to import
-    from numpy.typing import ArrayLike
-
-    Axis = int | tuple[int, ...] | None
-    TensorLike = Tensor | ArrayLike
+if TYPE_CHECKING:
+    from .typing import Axis, TensorLike
 
 
 def one_axis(axis: int, ndim: int, name: str) -> int:
@@ -308,7 +305,7 @@ def triu(x: TensorLike, k: int = 0) -> Tensor:
 
 
 def _lower(name: str, x: Tensor, k: int) -> Any:
-    """The places of matrices that are not above the k-th diagonal."""
+    """A mask of the elements of matrices of x's shape that are not above the k-th diagonal."""
     if x.ndim == 0:
         raise ValueError(f"{name}: expected a matrix, got a single number")
     return np.tri(x.shape[-2:][0], x.shape[-1], operator.index(k), bool)
@@ -325,7 +322,9 @@ def from_lists(nested: Sequence[Any], name: str) -> Tensor:
     return stack(parts) if parts else asarray(nested)
 
 
+concat, permute_dims = concatenate, transpose
+
 __all__ = [
-    "diag", "diagonal", "expand_dims", "flip", "hstack", "moveaxis", "ravel", "repeat", "roll", "split", "squeeze",
-    "stack", "swapaxes", "tile", "tril", "triu", "vstack",
+    "concat", "diag", "diagonal", "expand_dims", "flip", "hstack", "moveaxis", "permute_dims", "ravel", "repeat",
+    "roll", "split", "squeeze", "stack", "swapaxes", "tile", "tril", "triu", "vstack",
 ]  # fmt: skip

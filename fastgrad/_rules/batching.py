@@ -9,105 +9,22 @@ by whoever records it: on the tape, or in the instructions of an outer recording
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from .. import _core
 from .._core import Tensor, apply_op, broadcast_to, reshape, transpose
-from .diagonal import Diagonal, through
 
-__all__ = ["FLOWS", "PART", "Compound", "Noted", "Part", "evaluate", "instruction", "record_call", "whole"]
+__all__ = ["Operands", "rule_of", "whole"]
 
 Operands = list[Any]  # tensors, and None for a missing one
 Rule = Callable[[int, Operands, list[bool], tuple[int, ...], int], Tensor]
 
 _NAMES = _core.op_names()
-_RANDOM, PART, _CUSTOM = (_NAMES.index(name) for name in ("random", "part", "custom"))
-FLOWS = [_NAMES.index(name) for name in ("scan", "while_loop", "cond")]
-_SPECIAL = {_RANDOM, PART, _CUSTOM, *FLOWS}
-
-
-# ---- compounds -----------------------------------------------------------------------------------------------------
-Part = tuple[int, ...]
-
-
-class Compound(Protocol):
-    """What is one operation in instructions and has several results: a loop or branch, whose instruction has parts, the instructions of
-    those results that are read; or a call of a function with a rule, which has an instruction for each result."""
-
-    draws: bool
-
-    def at(self, operands: Operands, wanted: Sequence[Part]) -> Any:
-        """The results for other operands, by their numbers; those of a loop that are wanted, by their parts'
-        attributes."""
-
-    def over(self, operands: Operands, batched: list[bool], size: int, wanted: Sequence[Part]) -> Any:
-        """The same for a batch, all with the batch as first axis."""
-
-
-class Noted(_core.Trace):
-    """A recording that ends in its instructions, and the compounds of these by how they name them."""
-
-    def draws(self, op: int, attr: tuple[int, ...]) -> bool:
-        """Whether an instruction is of random numbers."""
-        return op == _RANDOM or (op in FLOWS and self.compounds[attr[0]].draws)
-
-
-def instruction(number: int, compound: Compound) -> None:
-    _core.note_compound(number, compound)
-
-
-def record_call(call: Compound, operands: list[Tensor], results: list[Tensor]) -> list[Tensor] | None:
-    """The results as those of a call in the instructions under way, or None where there are none that know the operands."""
-    found = _core.record_call(operands, results, id(call))
-    if found:
-        instruction(id(call), call)
-    return found
-
-
-# ---- instructions ---------------------------------------------------------------------------------------------------------
-def evaluate(
-    instructions: Sequence[_core.Instruction], values: dict[int, Any], noted: Noted, over: Iterable[int] | None = None, size: int = 0
-) -> dict[int, Any]:
-    """Carry a recording (``_core.instructions_end``) out on other inputs and constants: ``values`` by number, to which those
-    of the instructions are added; an instruction whose value is known is left out, and what nothing later reads is dropped. ``noted``
-    is what the recording holds.
-
-    ``over``: for a whole batch of this size. These values have it as first axis; what depends on them or is drawn has
-    it, too. An operand that no outer transform tracked while the function ran is a constant to them here, too.
-    """
-    parts: dict[int, list[Part]] = {}
-    for op, _, operands, _, attr, _ in instructions if noted.compounds else ():
-        if op == PART:
-            parts.setdefault(operands[0], []).append(attr)
-    called: dict[int, Any] = {}  # the results of compounds
-    moving = set(over or ())
-
-    def special(op: int, result: int, xs: Operands, batched: list[bool], attr: tuple[int, ...]) -> Any:
-        if Diagonal in map(type, xs):
-            if (found := through(op, xs, batched, attr)) is not None:
-                return found
-            xs = [x.whole() if type(x) is Diagonal else x for x in xs]
-        moved = True in batched
-        if op in _SPECIAL:
-            if op == PART:
-                return xs[0][attr]
-            if over is not None and noted.draws(op, attr):
-                moved = True
-                moving.add(result)
-            if op != _RANDOM:
-                number, read = attr[0], parts.get(result, [])
-                if op != _CUSTOM or number not in called:
-                    compound = noted.compounds[number]
-                    called[number] = compound.over(xs, batched, size, read) if moved else compound.at(xs, read)
-                return called[number][attr[1]] if op == _CUSTOM else called[number]
-        return _rule(op)(op, xs, batched, attr, size) if moved else apply_op(op, xs, attr)
-
-    return _core.instructions_evaluate(instructions, values, moving, _SPECIAL, special)
 
 
 @functools.cache
-def _rule(op: int) -> Rule:
+def rule_of(op: int) -> Rule:
     if op < len(_NAMES):
         return RULES[_NAMES[op]]
     return _unary_derivative if _core.ROWS[_NAMES[(op - len(_NAMES)) // 2]]["arity"] == 1 else _binary_derivative

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import formula
 from .. import _core
 from .._core import Tensor, apply_op
+from . import formula
 from .vjp import gradient
 
 __all__ = ["push"]
@@ -52,7 +52,7 @@ def push(results: list[Tensor], inputs: list[Tensor], tangents: Iterable[Tensor]
     ``recorded``: what an outer transform has to do with the saved values is differentiated again.
     """
     found: dict[int | None, Any] = {_core.node_number(x): t for x, t in zip(inputs, tangents)}
-    for noted in _core.steps(results, inputs, recorded):
+    for noted in _core.tape_operations(results, inputs, recorded):
         ts = [*map(found.get, noted[2])]
         if any([t is not None for t in ts]):
             step = Step(*noted)

@@ -1,6 +1,6 @@
 """``minimize``, ``least_squares`` and ``root``: SciPy's, on nested structures, with exact derivatives filled in.
 
-Here is what each of SciPy's methods is handed; `_scipy` has the way between its vectors and the user's structures.
+This is what each of SciPy's methods is given; vectors.py converts between its vectors and the user's structures.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Functions of nested structures as SciPy calls them: with one float64 vector, and with their derivatives.
 
-`Variables` is the way between the vector and the structure that the user's functions take. A `Scalar` or `Vector` is
-such a function. SciPy is imported when one of them is asked for.
+`Variables` converts between the vector and the structure that the user's functions take. A `Scalar` or `Vector` is
+such a function with its derivatives. SciPy is imported when one of its solvers is called.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import numpy as np
 from .. import _core, tree
 from .._compile.compiled import Replayed
 from .._core import Tensor
+from .._transforms.arguments import describe_type
+from .._transforms.grad import value_and_grad
 from .._transforms.jacobian import hessian, hvp, jacfwd, jacrev
-from .._transforms.grad import _kind, value_and_grad
 
-_LIKE_X = ("x", "jac", "grad", "lagrangian_grad")  # what of a result has the structure of x0
+_LIKE_X = ("x", "jac", "grad", "lagrangian_grad")  # entries of a result that have the structure of x0
 
 
 def scipy(name: str, module: str = "scipy.optimize") -> Any:
@@ -30,7 +31,7 @@ def scipy(name: str, module: str = "scipy.optimize") -> Any:
 
 
 class Variables:
-    """x0, and the way between it and SciPy's vector."""
+    """The structure of x0, and conversion between it and SciPy's vector."""
 
     def __init__(self, name: str, x0: Any, what: str = "x0") -> None:
         self._name, self._type = name, type(x0)
@@ -46,7 +47,7 @@ class Variables:
             at += a.size
 
     def kind(self) -> tuple[Any, ...]:
-        """What two x0 have in common that are of one structure, with leaves of the same shapes and dtypes."""
+        """A key that is equal for x0 of one structure with leaves of the same shapes and dtypes."""
         return self.structure, *[(shape, dtype) for _, shape, dtype in self._parts]
 
     def leaves(self, vector: np.ndarray) -> list[np.ndarray]:
@@ -71,7 +72,7 @@ class Variables:
         )
 
     def result(self, result: Any) -> Any:
-        """SciPy's result, with structures in it."""
+        """SciPy's result, with vectors of x's shape as structures."""
         changed = type(result)(result)
         for key in _LIKE_X:
             value = result.get(key)
@@ -142,7 +143,7 @@ def _float_leaf(leaf: Any, path: str) -> Any:
     if isinstance(leaf, (np.ndarray, np.floating, float)) and not isinstance(leaf, np.ma.MaskedArray):
         if np.asarray(leaf).dtype in (np.float32, np.float64):
             return leaf
-    got = f"of dtype {leaf.dtype}" if isinstance(leaf, (np.ndarray, np.generic)) else _kind(leaf)
+    got = f"of dtype {leaf.dtype}" if isinstance(leaf, (np.ndarray, np.generic)) else describe_type(leaf)
     raise TypeError(
         f"{path} is {got}, expected float32 or float64 arrays and floats: only these can be searched; convert it with "
         "float(x) or x.astype(float)"
@@ -183,7 +184,7 @@ class Scalar(Function):
             cure = "; return the number alone" if isinstance(y, tuple) else (
                 "; compute with fastgrad's or NumPy's functions on x, not with math or on copies of its values"
             )  # fmt: skip
-            raise TypeError(f"{self._name}: f returned {_kind(y)}, expected a single float tensor{cure}")
+            raise TypeError(f"{self._name}: f returned {describe_type(y)}, expected a single float tensor{cure}")
         if y.size != 1:
             raise ValueError(
                 f"{self._name}: f returned a tensor of shape {y.shape}, expected a single number, such as a sum; "
@@ -238,7 +239,7 @@ class Vector(Function):
             raise TypeError(f"{self._name}: f must return numbers: {error}") from None
         if not flat.size:
             raise TypeError(
-                f"{self._name}: f returned {_kind(y)} without numbers, expected a tensor or a structure of them"
+                f"{self._name}: f returned {describe_type(y)} without numbers, expected a tensor or a structure of them"
             )
         return flat
 
@@ -256,7 +257,7 @@ class Vector(Function):
         return np.array(self._values(self._variables.leaves(x)), np.float64)
 
     def plain_values(self, x: np.ndarray) -> np.ndarray:
-        """The same of an f that may be no function of tensors."""
+        """f(x) as a vector, for an f that may be no function of tensors."""
         return np.array(tree.ravel(self.plain(x))[0], np.float64)
 
     def jacobian(self, x: np.ndarray, *_: Any) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Training by descent: the loop around `training_step`, over mini-batches.
 
-An interrupt is let in only between steps: parameters and optimizer state are always those of whole steps.
+Ctrl-C takes effect between steps only: parameters and optimizer state are always those of whole steps.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import optim, tree
 from .._core import Tensor
-from .step import NonFinite, TrainingStep
+from .step import NonFinite, TrainingStep, take_step
 
 __all__ = ["DescentResult", "descend"]
 
@@ -134,7 +134,7 @@ def descend(
     (np.float64(3.0), np.float64(-1.0))
     """
     leaves, structure = tree.flatten(params)
-    optim._check_distinct(leaves, structure, "params")
+    optim.check_distinct(leaves, structure, "params")
     live = structure.unflatten(map(_float_array, leaves))
     step = TrainingStep(loss, live, optimizer, nonfinite, compile, "descend")
     arrays = _data_arrays(data)
@@ -191,7 +191,7 @@ def _run(
     history = result.history
     previous = np.inf
     for number in range(total):
-        value = step._take(*next(batches))
+        value = take_step(step, *next(batches))
         history.append(value)
         result.update(loss=value, steps=number + 1)
         bar.update(result)
@@ -312,7 +312,7 @@ class _Bar:
 
 
 class _Interrupt:
-    """Holds Ctrl-C back until the step under way is whole: `seen` says that it came, the second one strikes.
+    """Defers Ctrl-C until the step under way is done: `seen` says that it came. A second one interrupts at once.
 
     Only in the main thread, and only in place of Python's own handler. `signal` is imported here because that
     takes half a millisecond, which `import fastgrad` need not spend.

@@ -1,10 +1,9 @@
-"""One step of training.
+"""A training step: the loss, its gradients and the optimizer's update.
 
-It is the loss, its gradients and the optimizer's update: a recorded program does all three in one call of the core
-(csrc/program/training.c); where there is none, the loss runs on the tape and the gradients go to the optimizer. What can be known
-beforehand (structure, leaves) is settled when the step is made, so that a call costs little more than the loss itself.
-Nothing is changed before loss and gradients are known to be finite: parameters and optimizer state are always those of
-whole steps.
+A program does all three in one call of the core (csrc/program/training.c). Where the loss cannot be traced it runs on
+the tape, and the gradients go to the optimizer. Structure and leaves of the parameters are found when the step is made,
+so that a call costs little more than the loss itself. Nothing is changed before loss and gradients are known to be
+finite: parameters and optimizer state are always those of whole steps.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class TrainingStep:
             if isinstance(leaf, Tensor):
                 path = self._structure.paths("params")[i]
                 raise TypeError(f"{path} is a Tensor, expected an ndarray: use np.array({path}.detach())")
-        self.optimizer._check(self._leaves, self._structure)
+        optim.check_parameters(self.optimizer, self._leaves, self._structure)
         self._value_and_gradients = Replayed(self._traced, self._eagerly, f"{_name}: the loss", compile)
 
     def __call__(self, *batch: Any) -> float:
@@ -69,31 +68,28 @@ class TrainingStep:
         replayed = self._value_and_gradients
         if replayed.failed is not None:
             replayed.reconsider((leaves, *_with_arrays(batch)))
-        if optimizer._structure is not structure:  # at the first step, or when its state was loaded
-            optimizer._check(leaves, structure)
-        rule = optimizer._rule(leaves) if replayed.compiled is not None else None
+        rule = optim.next_update(optimizer, leaves, structure, in_core=replayed.compiled is not None)
         if rule is not None:
-            rule.counted_by(optimizer, structure)
             try:
                 value, bad, gradient = self._in_one_call(batch, rows, rule)
             except Exception as error:
                 unwritable = _core.first_not_writable(leaves)
                 if unwritable >= 0:
-                    raise optim._leaf_error(leaves[unwritable], structure.paths("params")[unwritable]) from None
+                    raise optim.leaf_error(leaves[unwritable], structure.paths("params")[unwritable]) from None
                 value, gradients = replayed.give_up(error, (leaves, *_rows_of(_with_arrays(batch), rows)))
             else:
                 if bad >= 0:
                     return self._refuse(value, bad, gradient)
                 return value
         else:
-            self._keep(0)
+            self._compiled_with(0)
             value, gradients = replayed(leaves, *_rows_of(_with_arrays(batch), rows))
             value = float(value)
         if self._nonfinite != "ignore":
             bad = _core.first_not_finite(gradients)
             if bad >= 0 or not math.isfinite(value):
                 return self._refuse(value, bad, gradients[bad] if bad >= 0 else None)
-        optimizer._apply(leaves, structure, gradients)
+        optim.apply_gradients(optimizer, leaves, structure, gradients)
         return value
 
     def program(self, *batch: Any) -> Any:
@@ -108,24 +104,25 @@ class TrainingStep:
         return f"<{self._name} of {name} by {self.optimizer!r}, {self.optimizer.steps} steps taken, {how}>"
 
     def _in_one_call(
-        self, batch: tuple[Any, ...], rows: np.ndarray | None, rule: _core.Rule
+        self, batch: tuple[Any, ...], rows: np.ndarray | None, rule: _core.UpdateRule
     ) -> tuple[float, int, np.ndarray | None]:
-        """The step done by its program: the loss, and which gradient is not finite, as ``Compiled.train`` says."""
+        """The step done by its program: what ``Compiled.train`` returns, the loss and a gradient that is not finite."""
         leaves, checked = self._leaves, self._nonfinite != "ignore"
-        compiled = self._keep(len(leaves))
+        compiled = self._compiled_with(len(leaves))
         assert compiled is not None
         found = (
-            compiled._train((leaves, *batch), rule, checked) if rows is None
-            else compiled._train_on_rows(leaves, batch, rows, rule, checked)
+            compiled.try_train((leaves, *batch), rule, checked) if rows is None
+            else compiled.try_train_on_rows(leaves, batch, rows, rule, checked)
         )  # fmt: skip
         return found or compiled.train((leaves, *_rows_of(_with_arrays(batch), rows)), rule, checked)
 
-    def _keep(self, kept: int) -> Compiled | None:
-        """The compiled loss, of whose last results so many stay with the program: the gradients, for its rule to use,
-        or none, for an optimizer in Python."""
+    def _compiled_with(self, n_gradients: int) -> Compiled | None:
+        """The compiled loss, whose last ``n_gradients`` results stay in the program for the core's update: all of the
+        gradients, or none if the optimizer updates in Python."""
         compiled = self._compiled
-        if compiled is not None and compiled._kept != kept:
-            compiled = self._value_and_gradients.compiled = Compiled(self._traced, wary=True, kept=kept)
+        if compiled is not None and compiled.n_gradients != n_gradients:
+            compiled = Compiled(self._traced, trace_twice=True, n_gradients=n_gradients)
+            self._value_and_gradients.compiled = compiled
         return compiled
 
     @property
@@ -137,12 +134,12 @@ class TrainingStep:
         return value.item(), gradients
 
     def _traced(self, leaves: list[Tensor], *batch: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """What is recorded: the loss, without axes, and its gradients in the order of the leaves."""
+        """The function that is traced: the loss, without axes, and its gradients in the order of the leaves."""
         value, gradients = self._differentiate([_core.watch_tensor(leaf) for leaf in leaves], batch)
         return _core.reshape(value.detach(), ()), gradients
 
     def _differentiate(self, tensors: list[Tensor], batch: tuple[Any, ...]) -> tuple[Tensor, list[Tensor]]:
-        """The loss on these leaves, and its gradients by them."""
+        """The loss for these leaves, and its gradients by them."""
         with _core.Recording():
             value = self._f(self._structure.unflatten(tensors), *batch)
         if not isinstance(value, Tensor) or value.size != 1 or not value.requires_grad:
@@ -164,6 +161,11 @@ class TrainingStep:
             f"{self._name}: at step {self.optimizer.steps} {' and '.join(what)}; the parameters are as they were "
             "before this step. Lower the learning rate, or look for log(0), division by 0 or overflow in the loss"
         )
+
+
+def take_step(step: TrainingStep, batch: tuple[Any, ...], rows: np.ndarray | None) -> float:
+    """A training step on a batch, or on these rows of its arrays."""
+    return step._take(batch, rows)
 
 
 def training_step(

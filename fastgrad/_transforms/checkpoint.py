@@ -1,5 +1,7 @@
-"""``checkpoint``: a function whose inside is computed again for the backward pass. Its call and its node are those of
-functions with rules (_calls.py, _nodes.py)."""
+"""``checkpoint``: rematerialization of a function, which is computed again in the backward pass instead of saved.
+
+Its call and its node are those of functions with rules (custom_call.py, custom_node.py).
+"""
 
 from __future__ import annotations
 
@@ -10,21 +12,21 @@ from typing import Any
 import numpy as np
 
 from .. import _core, tree
-from .custom_call import Call, CallRule, inside
 from .._core import Tensor
-from .custom_node import pulled
+from .custom_call import Call, CallRule, inside
+from .custom_node import pull_back
 
 __all__ = ["checkpoint"]
 
 
 def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
-    """f, but nothing of its inside is kept for the backward pass, which runs it again: time for memory.
+    """f, but no value inside of it is kept for the backward pass, which runs f again: time for memory.
 
     Takes f's arguments, arrays or nested structures of them, and returns what f returns. Only the arguments are kept,
     and the random numbers that f draws from ``fastgrad.random``, which are the same when it runs again. Whatever else
     f does must be the same too: tensors that it reads from outside, such as parameters, have their gradients, but must
     not be changed before the backward pass. In a compiled function the second computation is not merged with the first.
-    What is differentiated from outside of a ``vmap`` that f is called in keeps its inside as any function does.
+    Where f is called within a ``vmap`` and differentiated from outside of that, its values are kept as usual.
 
     Raises RuntimeError in the backward pass where f, run again, draws other random numbers, returns another structure,
     shapes or dtypes, or reads other tensors that require gradients.
@@ -43,15 +45,15 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
         call = Call(name, ["args", "kwargs"], [args, kwargs])
         if not call.tracked:
             return f(*args, **kwargs)
-        rule = _Again(call, f)
+        rule = _Rematerialized(call, f)
         own = [_core.alias(x) for x in call.inputs]
         return rule.attach(rule.run(call.with_inputs(own)), own)
 
     return checkpointed
 
 
-class _Again(CallRule):
-    """Runs a function again, and backward through it."""
+class _Rematerialized(CallRule):
+    """Runs the function again, and a backward pass through it."""
 
     is_derivative = True
 
@@ -64,8 +66,8 @@ class _Again(CallRule):
         with _core.Drawing(self.draws):
             return inside(lambda: self.f(*args, **kwargs), ())
 
-    def others(self, found: dict[int, Tensor]) -> Iterable[Tensor]:
-        self.behind = found
+    def closed_over_inputs(self, found: dict[int, Tensor]) -> Iterable[Tensor]:
+        self.closed_over = found
         return found.values()
 
     def vjp(self, g: Tensor) -> list[Tensor | None]:
@@ -77,21 +79,22 @@ class _Again(CallRule):
         results, structure = tree.flatten(self.run(call.with_leaves(leaves)))
         if structure != self.structure:
             raise RuntimeError(f"{call.name}: run again, the function returned {structure} instead of {self.structure}")
-        again = [results[i] for i in self.places]
-        if [(np.shape(y), getattr(y, "dtype", np.float64)) for y in again] != self.kinds:
+        recomputed = [results[i] for i in self.places]
+        if [(np.shape(y), getattr(y, "dtype", np.float64)) for y in recomputed] != self.kinds:
             raise RuntimeError(f"{call.name}: run again, the function returned other shapes or dtypes than before")
-        if not self.behind.keys() >= _core.behind([y for y in again if isinstance(y, Tensor)], own).keys():
+        read = _core.closed_over([y for y in recomputed if isinstance(y, Tensor)], own)
+        if not self.closed_over.keys() >= read.keys():
             raise RuntimeError(
                 f"{call.name}: run again, the function reads other tensors that require gradients than before"
             )
-        return pulled(again, self.parts(g), own, recorded, [*self.behind.values()])
+        return pull_back(recomputed, self.parts(g), own, recorded, [*self.closed_over.values()])
 
     def jvp(self, tangents: list[Tensor | None]) -> Tensor:
-        """The transpose of the transpose: J^T u is linear in u, and its gradient by u along the tangents t is J t."""
+        """The transpose of the vjp: J^T u is linear in u, and the gradient by u of its product with t is J t."""
         recorded = _core.grad_enabled()
         with _core.Grads(True):
             shape = self.kinds[0][0] if len(self.kinds) == 1 else sum(int(np.prod(shape)) for shape, _ in self.kinds)
             u = _core.watch(np.zeros(shape, np.result_type(*[dtype for _, dtype in self.kinds])))
             pairs = [(c, t) for c, t in zip(self.vjp(u), tangents) if c is not None and t is not None]
-        found = pulled([c for c, _ in pairs], [t for _, t in pairs], [u], recorded)[0]
+        found = pull_back([c for c, _ in pairs], [t for _, t in pairs], [u], recorded)[0]
         return u.detach() if found is None else found

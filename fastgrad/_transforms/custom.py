@@ -1,6 +1,6 @@
 """Functions with derivatives of their own: ``custom_vjp``, ``custom_jvp`` and ``primitive``.
 
-What is common to them is in _calls.py, the node on the tape in _nodes.py.
+What these have in common is in custom_call.py, the node on the tape in custom_node.py.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 
 from .. import _core, tree
-from .._rules.batching import Compound, record_call
-from .custom_call import Call, CallRule, inside, zero_tangent
 from .._core import Tensor
-from .custom_node import pulled
+from .custom_call import Call, CallRule, inside, zero_tangent
+from .custom_node import pull_back
+from .evaluate import Compound, record_call
 
 __all__ = ["custom_jvp", "custom_vjp", "primitive"]
 
 
 class _Function:
-    """A function with a rule: called as the function is, where nothing is differentiated."""
+    """A function with a rule. Where nothing is differentiated, a call is a call of the function."""
 
     _fills_defaults = True
 
@@ -67,7 +67,7 @@ class _Function:
         return bound.args
 
     def _names(self, n: int) -> list[str]:
-        """How errors call the arguments."""
+        """The names of n arguments in errors."""
         if n == len(self._parameters):
             return self._parameters
         return self._parameters[:n] + [f"args[{i}]" for i in range(len(self._parameters), n)]
@@ -137,7 +137,7 @@ class custom_vjp(_Function):
             raise AttributeError(f"{self._name}: it has no rule yet; give it one by .defvjp(fwd, bwd)")
 
     def _differentiated(self, call: Call) -> Any:
-        late = _core.is_running(self)  # fwd calls the function itself: to run fwd now would never end
+        late = _core.is_running(self)  # fwd calls the function itself: running fwd here would never end
         own = [_core.alias(x) for x in call.inputs]
         args = call.with_inputs(own)
         result, residuals = (inside(self._f, args), None) if late else inside(self._run_forward, args)
@@ -154,7 +154,7 @@ class custom_vjp(_Function):
 
 
 class _Backward(CallRule):
-    """Calls bwd, with the residuals of the call or, if it was within fwd itself, of one that is made up for now."""
+    """Calls bwd with the residuals of fwd. ``late``: the call was made within fwd, so fwd runs in the backward pass."""
 
     def __init__(self, call: Call, function: custom_vjp, residuals: Any, late: bool) -> None:
         super().__init__(call, residuals)
@@ -162,7 +162,7 @@ class _Backward(CallRule):
 
     def vjp(self, g: Tensor) -> list[Tensor | None]:
         late, call = self.keeps_values, self.call
-        residuals = self.function._run_forward(*call.with_leaves(call.leaves))[1] if late else self.kept
+        residuals = self.function._run_forward(*call.with_leaves(call.leaves))[1] if late else self.saved
         found = self.function._bwd(*self.call.nondiff, residuals, self.as_result(g))
         return self.call.cotangents(found, "bwd")
 
@@ -229,14 +229,14 @@ class custom_jvp(_Function):
 
 
 class _Tangent(CallRule):
-    """Runs a jvp rule, and backward through it by the tangents, in which it is linear."""
+    """Runs a jvp rule. The vjp is its transpose: a backward pass through the rule, which is linear in the tangents."""
 
     def __init__(self, call: Call, function: custom_jvp) -> None:
         super().__init__(call)
         self.function = function
 
     def push(self, primals: Sequence[Any], tangents: Sequence[Tensor | None]) -> list[Any]:
-        """The tangents of the float arrays of the result, for those of the tracked leaves of the arguments."""
+        """The tangents of the float arrays of the result, from those of the tracked leaves of the arguments."""
         call = self.call
         given = dict(zip(call.tracked, tangents))
         filled = [zero_tangent(x) if given.get(k) is None else given[k] for k, x in enumerate(primals)]
@@ -259,7 +259,7 @@ class _Tangent(CallRule):
                     f"{call.name}: jvp returned a tangent that is not zero and does not depend on the tangents given, "
                     "in which it must be linear; compute it from them by operations that are differentiable"
                 )
-        return pulled(tangents, self.parts(g), own, recorded)
+        return pull_back(tangents, self.parts(g), own, recorded)
 
     def jvp(self, tangents: list[Tensor | None]) -> Tensor:
         return self.joined(self.push(self.call.leaves, tangents))
@@ -349,22 +349,22 @@ class primitive(_Function):
 
 
 class _ByArgument(CallRule):
-    """Calls a primitive's function for each argument that is differentiated."""
+    """Calls a primitive's rule for each argument that is differentiated."""
 
     def __init__(self, call: Call, function: primitive) -> None:
         super().__init__(call)
         self.function = function
 
     def attach(self, result: Any, own: list[Tensor]) -> Any:
-        self.keep(result)
+        self.save(result)
         return super().attach(result, own)
 
     def _by(self, mode: str, leaves: Sequence[int]) -> tuple[list[Any], dict[int, Callable[..., Any]]]:
-        """What the functions get behind their first argument, and those of the arguments that have some of these
-        leaves, by the place of the argument."""
+        """What the rules get after their first argument, and the rules of the arguments that have some of these leaves,
+        by the place of the argument."""
         call, at, rules = self.call, 0, {}
         args = call.with_leaves(call.leaves)
-        result = self.function(*args) if _core.grad_enabled() else self.kept
+        result = self.function(*args) if _core.grad_enabled() else self.saved
         for i, structure in enumerate(call.structures):
             if any(at <= k < at + structure.num_leaves for k in leaves):
                 rules[i] = self.function._rule(mode, i, call.names[i])
@@ -377,18 +377,19 @@ class _ByArgument(CallRule):
         return self.call.cotangents(tuple(found), "its rule")
 
     def jvp(self, tangents: list[Tensor | None]) -> Tensor:
-        moved = {k: t for k, t in zip(self.call.tracked, tangents) if t is not None}
-        given, rules = self._by("defjvp", [*moved])
+        given_tangents = {k: t for k, t in zip(self.call.tracked, tangents) if t is not None}
+        given, rules = self._by("defjvp", [*given_tangents])
         leaves = self.call.leaves
-        along = self.call.with_leaves([moved[k] if k in moved else zero_tangent(x) for k, x in enumerate(leaves)])
+        filled = [given_tangents[k] if k in given_tangents else zero_tangent(x) for k, x in enumerate(leaves)]
+        along = self.call.with_leaves(filled)
         terms = [self.as_parts(rule(along[i], *given), "its rule") for i, rule in rules.items()]
         return self.joined([functools.reduce(_core.add, parts) for parts in zip(*terms)])
 
 
 def _evaluated(name: str, f: Callable[..., list[Any]], tensors: list[Tensor]) -> list[Tensor]:
-    """The arrays that f returns for the elements of tensors. In a mapped function that is noted as a call."""
+    """The arrays that f returns for the elements of tensors. In the trace of a mapped function this is one call."""
     traced = any([_core.traced(x) for x in tensors])
-    if traced and not _core.noting(tensors):
+    if traced and not _core.keeps_instructions(tensors):
         _core.refuse_recorded(
             f"{name} was called", "It is Python code and cannot be compiled: leave it outside of the function"
         )
@@ -400,7 +401,7 @@ def _evaluated(name: str, f: Callable[..., list[Any]], tensors: list[Tensor]) ->
 
 
 class _ForEach(Compound):
-    """A function of ndarrays, for each element of a batch."""
+    """A call of a function of ndarrays; over a batch, one for each element."""
 
     draws = False
 

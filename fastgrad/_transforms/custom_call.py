@@ -1,7 +1,7 @@
-"""Calls of functions that have rules of their own, and what these rules have in common (_nodes.py).
+"""Calls of functions that have rules of their own: arguments, residuals, and checks of what a rule returns.
 
-The body of such a function runs as any code does, with tensors of its own in the places of its arguments. The functions
-themselves are in _custom.py.
+The body of such a function runs as any code does, on tensors of its own in the places of its arguments. The functions
+themselves are in custom.py and checkpoint.py, the node on the tape in custom_node.py.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ import numpy as np
 
 from .. import _core, tree
 from .._core import Tensor
-from .custom_node import Rule, connected, is_float
+from .custom_node import NodeRule, attach_rule, is_float
 
 __all__ = ["Call", "CallRule", "fitting", "inside", "zero_tangent"]
 
 
 # ---- calls ----------------------------------------------------------------------------------------------------------
 class Call:
-    """The arguments of a call, and the numbers of those of their leaves that are tracked."""
+    """The arguments of a call, and which of their leaves require gradients.
+
+    ``leaves`` and ``structure`` are those of the differentiable arguments, whose places are ``places``; ``tracked`` are
+    the numbers of the leaves that require gradients, ``inputs`` these leaves, ``kinds`` their shapes and dtypes.
+    """
 
     def __init__(self, name: str, names: Sequence[str], args: Sequence[Any], nondiff: Sequence[int] = ()) -> None:
         self.name, self.names, self.args, self._nondiff = name, names, args, nondiff
@@ -43,8 +47,8 @@ class Call:
 
     @property
     def structures(self) -> tuple[tree.Structure, ...]:
-        """Of the arguments that may be differentiated."""
-        return self.structure._children
+        """The structures of the differentiable arguments."""
+        return self.structure.children
 
     def with_leaves(self, leaves: Sequence[Any]) -> Sequence[Any]:
         """The arguments with other leaves in the places of their own."""
@@ -64,8 +68,8 @@ class Call:
         return self.with_leaves(leaves)
 
     def keep(self, values: bool) -> None:
-        """Hold, until a backward pass, the arguments as they are now, or nothing of their values: never a tensor of the
-        user's, which may refer to the node that this is for."""
+        """Keep for a backward pass snapshots of the arguments, or none of their values. A tensor of the user's itself
+        is never kept: it may refer to the node that this call belongs to, which would make a reference cycle."""
         self.inputs = []
         self.leaves = [_snapshot(x) for x in self.leaves] if values else []
         if self._nondiff:
@@ -74,7 +78,8 @@ class Call:
             self.args = ()
 
     def cotangents(self, found: Any, rule: str) -> list[Tensor | None]:
-        """What a rule returned, a tuple with an entry for each argument, as the cotangents of the tracked leaves."""
+        """The cotangents of the tracked leaves, checked, from what a rule returned: a tuple with an entry for each
+        argument."""
         try:
             if not isinstance(found, tuple):
                 raise ValueError
@@ -106,21 +111,21 @@ class Call:
 
 
 def zero_tangent(x: Any) -> Any:
-    """A tangent of what is not differentiated."""
+    """The tangent of an argument that is not differentiated."""
     if is_float(x):
         return np.zeros(np.shape(x), x.dtype if hasattr(x, "dtype") else np.float64)
     return np.zeros(np.shape(x)) if isinstance(x, (Tensor, np.ndarray, np.generic, int)) else None
 
 
 def _snapshot(x: Any) -> Any:
-    """A value for a backward pass: a tensor as the tape keeps it, an ndarray as a copy."""
+    """A value that later writes do not reach: of a tensor the tape's snapshot, of an ndarray a copy."""
     return _core.snapshot(x) if isinstance(x, Tensor) else x.copy() if isinstance(x, np.ndarray) else x
 
 
 def fitting(
     x: Any, shape: tuple[int, ...], dtype: np.dtype[Any], rule: str, path: Callable[[int], str], k: int
 ) -> Tensor:
-    """What a rule returned as a tensor of this shape and dtype; path(k) is how errors call it."""
+    """What a rule returned, checked, as a tensor of this shape and dtype; path(k) is its name in errors."""
     if isinstance(x, (int, float)) and not isinstance(x, bool):
         x = np.asarray(x, dtype)
     if not isinstance(x, (Tensor, np.ndarray, np.generic)):
@@ -135,63 +140,62 @@ def fitting(
 
 
 def inside(f: Callable[..., Any], args: Iterable[Any]) -> Any:
-    """f(*args), recorded, as the body of a function, on tensors that are its own."""
-    with _core.Recording():  # so that an inner transform is not the outermost
+    """f(*args), recorded."""
+    with _core.Recording():  # a transform within f is an inner one, so that its results stay connected
         return f(*args)
 
 
-class CallRule(Rule):
-    """That of a function called by a user."""
+class CallRule(NodeRule):
+    """The rule of one call of a user's function."""
 
-    keeps_values = True  # of the arguments
+    keeps_values = True  # whether the values of the arguments are residuals
 
-    def __init__(self, call: Call, kept: Any = None) -> None:
+    def __init__(self, call: Call, saved: Any = None) -> None:
         self.call = call
-        self.keep(kept)
+        self.save(saved)
 
-    def keep(self, values: Any) -> None:
-        """Hold a tree of values, beside the arguments, as they are now."""
-        leaves, self._kept_structure = tree.flatten(values)
-        self._kept = [_snapshot(x) for x in leaves]
+    def save(self, values: Any) -> None:
+        """Make snapshots of a tree of values residuals, beside the arguments."""
+        leaves, self._saved_structure = tree.flatten(values)
+        self._saved = [_snapshot(x) for x in leaves]
 
     @property
-    def kept(self) -> Any:
-        return self._kept_structure.unflatten(self._kept)
+    def saved(self) -> Any:
+        return self._saved_structure.unflatten(self._saved)
 
     def attach(self, result: Any, own: list[Tensor]) -> Any:
-        """The result of a call on these tensors, with its float arrays connected by this rule."""
+        """The result of the call, computed on the tensors ``own``, with this rule attached to its float arrays."""
         leaves, self.structure = tree.flatten(result)
         self.places = [i for i, x in enumerate(leaves) if is_float(x)]
         if not self.places:
             return result
         results = [x if isinstance(x, Tensor) else _core.tensor(x) for x in (leaves[i] for i in self.places)]
-        behind = self.others(_core.behind(results, own))
-        inputs = [*self.call.inputs, *behind]
-        if self.is_derivative and _core.vmapped(inputs):  # who tracks them sees the operations that are noted
+        inputs = [*self.call.inputs, *self.closed_over_inputs(_core.closed_over(results, own))]
+        if self.is_derivative and _core.vmapped(inputs):  # the outer transform differentiates the traced operations
             return result
         self.call.keep(self.keeps_values)
-        for i, x in zip(self.places, connected(inputs, results, self)):
+        for i, x in zip(self.places, attach_rule(inputs, results, self)):
             leaves[i] = x
         return self.structure.unflatten(leaves)
 
     def _values(self) -> tuple[list[Any], tree.Structure]:
-        return tree.flatten((self._kept, self.call.leaves, self.call.args))
+        return tree.flatten((self._saved, self.call.leaves, self.call.args))
 
-    def held(self) -> list[Tensor]:
+    def residuals(self) -> list[Tensor]:
         return [x for x in self._values()[0] if isinstance(x, Tensor)]
 
-    def holding(self, held: Sequence[Tensor]) -> CallRule:
+    def with_residuals(self, residuals: Sequence[Tensor]) -> CallRule:
         leaves, structure = self._values()
-        left = iter(held)
+        left = iter(residuals)
         other = copy.copy(self)
         other.call = copy.copy(self.call)
-        other._kept, other.call.leaves, other.call.args = structure.unflatten(
+        other._saved, other.call.leaves, other.call.args = structure.unflatten(
             [next(left) if isinstance(x, Tensor) else x for x in leaves]
         )
         return other
 
-    def others(self, found: dict[int, Tensor]) -> Iterable[Tensor]:
-        """Further inputs of the node, for what the function has read beside its arguments (``_core.behind``)."""
+    def closed_over_inputs(self, found: dict[int, Tensor]) -> Iterable[Tensor]:
+        """Further inputs of the node, for tensors that the function has closed over (``_core.closed_over``)."""
         if found:
             raise TypeError(
                 f"{self.call.name}: the function reads a tensor which requires gradients and is none of its arguments; "
@@ -204,7 +208,7 @@ class CallRule(Rule):
                         "differentiated in forward mode")
 
     def as_result(self, g: Tensor) -> Any:
-        """The cotangents in the structure of the result, None for what is no float array."""
+        """The cotangent in the structure of the result, with None where the result has no float array."""
         if self.structure.num_leaves == len(self.places):
             return self.structure.unflatten(self.parts(g))
         leaves: list[Any] = [None] * self.structure.num_leaves
@@ -213,7 +217,7 @@ class CallRule(Rule):
         return self.structure.unflatten(leaves)
 
     def as_parts(self, tangent: Any, rule: str) -> list[Tensor]:
-        """What a rule returned as the tangent of the result: the tangent of each float array of it."""
+        """The tangent of each float array of the result, checked, from what a rule returned."""
         name = self.call.name
         try:
             leaves = self.structure.flatten_up_to(tangent, "tangent")

@@ -1,20 +1,28 @@
-"""Differentiation of functions: arrays in, arrays out.
+"""Gradients of functions by reverse mode: `grad`, `value_and_grad`, and what switches recording off.
 
-Inside the function the arguments are tensors; outside nobody sees one.
+The function gets tensors in the places of arrays; the caller gets arrays back, unless an outer transform goes on.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from .. import _core, tree
 from .._core import Tensor
+from .arguments import (
+    LEAVE_OUT,
+    argnum_tuple,
+    argument_places,
+    array_like,
+    as_constant,
+    describe_type,
+    function_name,
+    pair_with_aux,
+    watch_leaves,
+)
 
 
 class no_grad(_core.NoGrad, contextlib.ContextDecorator):
@@ -75,22 +83,22 @@ def value_and_grad(
     >>> fg.value_and_grad(fg.grad(lambda x: x**3))(2.0)
     (12.0, np.float64(12.0))
     """
-    return _value_and_grad(f, argnums, has_aux, "value_and_grad")
+    return named_value_and_grad(f, argnums, has_aux, "value_and_grad")
 
 
-def _value_and_grad(
+def named_value_and_grad(
     f: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool, name: str
 ) -> Callable[..., tuple[Any, Any]]:
-    """The same, called by another name in errors."""
+    """``value_and_grad`` under another name in errors."""
     if not callable(f):
         raise TypeError(f"{name}: expected a function, got {f!r}")
     several = isinstance(argnums, (tuple, list))
-    numbers = _argnums(argnums, name)
+    numbers = argnum_tuple(argnums, name)
 
     @functools.wraps(f)
     def value_and_grad_of_f(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        places = _places(numbers, args, f, name)
-        connected = _core.grad_enabled()  # to what was recorded before
+        places = argument_places(numbers, args, f, name)
+        connected = _core.grad_enabled()  # whether arguments that are recorded already stay so
         nested, mark = _core.in_transform(), _core.last_node_id()
         call = list(args)
         originals: dict[int, list[Any]] = {}
@@ -105,25 +113,25 @@ def _value_and_grad(
         with _core.Recording():
             for i in dict.fromkeys(places):
                 originals[i], structures[i] = tree.flatten(args[i])
-                leaves = _watched(originals[i], connected, functools.partial(place, i=i), _LEAVE_OUT)
+                leaves = watch_leaves(originals[i], connected, functools.partial(place, i=i), LEAVE_OUT)
                 call[i] = tree.unflatten(structures[i], leaves)
                 watched += leaves
             result = f(*call, **kwargs)
             if has_aux:
-                result, aux = _with_aux(f, result, name)
+                result, aux = pair_with_aux(f, result, name)
             _check_value(f, result, name)
             if connected and not nested:
                 nested = _core.depends_on_outer([result, *watched, *(tree.leaves(aux) if has_aux else ())], mark)
             found = iter(_core.gradients(result, watched, nested and connected))
         tensors = nested or _core.tracing()
         by_place = {
-            i: tree.unflatten(structures[i], [g if tensors else _array(g, x) for x, g in zip(leaves, found)])
+            i: tree.unflatten(structures[i], [g if tensors else array_like(g, x) for x, g in zip(leaves, found)])
             for i, leaves in originals.items()
         }
         gradients = tuple(by_place[i] for i in places)
         if not (nested and connected):
             result = result.detach()
-            aux = tree.map(lambda x: _plain(x, tensors), aux) if has_aux else None
+            aux = tree.map(lambda x: as_constant(x, tensors), aux) if has_aux else None
         if tensors:
             value = _core.reshape(result, ()) if nested else _core.as_number(result)
         else:
@@ -140,11 +148,12 @@ def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool 
     >>> fg.grad(fg.tanh)(0.0)
     np.float64(1.0)
     """
-    return _grad(f, argnums, has_aux, "grad")
+    return named_grad(f, argnums, has_aux, "grad")
 
 
-def _grad(f: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool, name: str) -> Callable[..., Any]:
-    both = _value_and_grad(f, argnums, has_aux, name)
+def named_grad(f: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool, name: str) -> Callable[..., Any]:
+    """``grad`` under another name in errors."""
+    both = named_value_and_grad(f, argnums, has_aux, name)
 
     @functools.wraps(f)
     def grad_of_f(*args: Any, **kwargs: Any) -> Any:
@@ -154,83 +163,10 @@ def _grad(f: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool, na
     return grad_of_f
 
 
-def _name(f: Callable[..., Any]) -> str:
-    return getattr(f, "__name__", repr(f))
-
-
-def _kind(x: Any) -> str:
-    name = type(x).__name__
-    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
-
-
-_FLOATS = frozenset((np.dtype(np.float32), np.dtype(np.float64)))
-_LEAVE_OUT = "leave it out of argnums"
-
-
-def _watched(
-    leaves: Sequence[Any], connected: bool, place: Callable[[int], str], cure: str, keep: bool = False
-) -> list[Tensor]:
-    """A tensor on the memory of each leaf, for a transform to stop at. ``place`` says in errors which leaf is meant;
-    ``keep``: of ndarrays copies, for what is recorded outlasts the call."""
-    found = []
-    for k, x in enumerate(leaves):
-        if type(x) is np.ndarray and x.dtype in _FLOATS and not keep:
-            found.append(_core.watch(x))
-            continue
-        if isinstance(x, Tensor) and x.dtype in _FLOATS:
-            found.append(_core.watch_tensor(x, connected))
-            continue
-        if isinstance(x, (np.ndarray, np.generic, float)):
-            if isinstance(x, np.ma.MaskedArray):
-                raise TypeError(
-                    f"{place(k)} is a masked array, whose mask would be ignored; fill it with .filled() first"
-                )
-            a = np.array(x) if keep else np.asarray(x)
-            if a.dtype in _FLOATS:
-                found.append(_core.watch(a))
-                continue
-            if (native := a.dtype.newbyteorder("=")) in _FLOATS:
-                found.append(_core.watch(a.astype(native)))
-                continue
-        got = _kind(x)
-        if hasattr(x, "dtype"):
-            got = str(x.dtype)
-        raise TypeError(
-            f"{place(k)} is {got}; only float32 and float64 have gradients, convert it with float(x) or "
-            f"x.astype(float), or {cure}"
-        )
-    return found
-
-
-def _argnums(argnums: Any, name: str) -> tuple[int, ...]:
-    try:
-        return tuple(operator.index(i) for i in (argnums if isinstance(argnums, (tuple, list)) else (argnums,)))
-    except TypeError:
-        raise TypeError(f"{name}: expected argnums as an int or a tuple of ints, got {argnums!r}") from None
-
-
-def _places(numbers: tuple[int, ...], args: Sequence[Any], f: Callable[..., Any], name: str) -> list[int]:
-    """The numbers, counted from the first argument."""
-    n = len(args)
-    for i in numbers:
-        if not -n <= i < n:
-            raise TypeError(
-                f"{name}: argnums names argument {i}, but {_name(f)} was called with {n} positional argument"
-                f"{'s' * (n != 1)}"
-            )
-    return [i % n for i in numbers]
-
-
-def _with_aux(f: Callable[..., Any], result: Any, name: str) -> Any:
-    if not (isinstance(result, tuple) and len(result) == 2):
-        raise TypeError(f"{name}: with has_aux=True {_name(f)} must return (value, aux), got {_kind(result)}")
-    return result
-
-
 def _check_value(f: Callable[..., Any], result: Any, name: str) -> None:
     if not isinstance(result, Tensor):
         raise TypeError(
-            f"{name}: {_name(f)} returned {_kind(result)}, expected a tensor"
+            f"{name}: {function_name(f)} returned {describe_type(result)}, expected a tensor"
             + (
                 "; to return more beside the value, give has_aux=True and return (value, aux)"
                 if isinstance(result, (tuple, list, dict))
@@ -240,21 +176,8 @@ def _check_value(f: Callable[..., Any], result: Any, name: str) -> None:
         )
     if result.size != 1:
         raise ValueError(
-            f"{name}: {_name(f)} returned a tensor of shape {result.shape}; a gradient is that of a single number, "
-            "such as a sum or mean"
+            f"{name}: {function_name(f)} returned a tensor of shape {result.shape}; a gradient is that of a single "
+            "number, such as a sum or mean"
         )
     if result.dtype.kind != "f":
-        raise TypeError(f"{name}: {_name(f)} returned {result.dtype}, which has no gradient")
-
-
-def _plain(x: Any, tensors: bool) -> Any:
-    """A tensor as an ndarray, or if asked for as a constant tensor."""
-    if not isinstance(x, Tensor):
-        return x
-    return x.detach() if tensors else x.numpy().copy()
-
-
-def _array(g: Tensor, x: Any) -> Any:
-    """The gradient by x as an ndarray, or as a number if x is one."""
-    a = _core.own(g)
-    return a if isinstance(x, (np.ndarray, Tensor)) else a[()]
+        raise TypeError(f"{name}: {function_name(f)} returned {result.dtype}, which has no gradient")

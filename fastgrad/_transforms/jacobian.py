@@ -1,7 +1,7 @@
-"""Jacobians and Hessians, whole and as products.
+"""Jacobians and Hessians, whole and as products with vectors.
 
-A whole one is a pass from all the unit cotangents, or to all the unit tangents, at once: the pass for a single one is
-mapped over them by ``vmap``.
+A whole Jacobian is a backward pass from all unit cotangents at once, or a forward pass from all unit tangents: the pass
+for a single one is mapped over the basis by ``vmap``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import Any
 
 from .. import _core
 from .._core import Tensor
+from .arguments import LEAVE_OUT, argnum_tuple, argument_places, describe_type
+from .grad import grad, named_grad
 from .linearize import Point, jvp
-from .grad import _LEAVE_OUT, _argnums, _grad, _kind, _places, grad
 from .vmap import vmap_over_basis
 
 __all__ = ["elementwise_grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev"]
@@ -120,8 +121,8 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     """
     if not isinstance(primals, (tuple, list)) or not primals:
         raise TypeError(
-            f"hvp: expected primals as a tuple of f's arguments, got {_kind(primals)}; of a single argument x write "
-            "(x,)"
+            f"hvp: expected primals as a tuple of f's arguments, got {describe_type(primals)}; of a single argument x "
+            "write (x,)"
         )
     single = len(primals) == 1
     return jvp(grad(f, 0 if single else tuple(range(len(primals)))), primals, tangents)[1]
@@ -177,7 +178,7 @@ def elementwise_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) ->
         y = f(*args, **kwargs)
         return _core.sum(y) if isinstance(y, Tensor) else y
 
-    return _grad(total, argnums, False, "elementwise_grad")
+    return named_grad(total, argnums, False, "elementwise_grad")
 
 
 def _jacobian(
@@ -187,11 +188,11 @@ def _jacobian(
     if not callable(f):
         raise TypeError(f"{name}: expected a function, got {f!r}")
     several = isinstance(argnums, (tuple, list))
-    numbers = _argnums(argnums, name)
+    numbers = argnum_tuple(argnums, name)
 
     @functools.wraps(f)
     def jacobian_of_f(*args: Any, **kwargs: Any) -> Any:
-        places = _places(numbers, args, f, name)
+        places = argument_places(numbers, args, f, name)
 
         def call(given: Any) -> Any:
             filled = list(args)
@@ -200,7 +201,7 @@ def _jacobian(
             return f(*filled, **kwargs)
 
         given, what = ({i: args[i] for i in places}, "args") if several else (args[places[0]], f"args[{places[0]}]")
-        point = Point(name, f, given, has_aux, call=call, what=what, cure=_LEAVE_OUT)
+        point = Point(name, f, given, has_aux, call=call, what=what, cure=LEAVE_OUT)
         blocks = [point.structure.unflatten(point.outward(found, point.recorded)) for found in pass_over(point)]
         if several:
             blocks = [tuple([block[i] for i in places]) for block in blocks]

@@ -1,7 +1,8 @@
-"""``vjp``, ``jvp`` and ``linearize``: a function near a point is linear, and goes both ways.
+"""``vjp``, ``jvp`` and ``linearize``: the linear map that approximates a function at a point, in either direction.
 
-All three run the function once on watched arguments. Then its tape, as long as somebody holds it, is gone through from
-the results to the arguments with cotangents (csrc/autodiff/backward.c), or the other way with tangents (``_jvp``).
+All three run the function once on watched arguments. The tape of that run is then walked from the results to the
+arguments with cotangents (reverse mode, csrc/autodiff/backward.c), or the other way with tangents (forward mode,
+_rules/jvp.py), as often as is asked.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import numpy as np
 from .. import _core, tree
 from .._core import Tensor
 from .._rules.jvp import push
-from .grad import _array, _kind, _name, _plain, _watched, _with_aux, no_grad
+from .arguments import array_like, as_constant, describe_type, function_name, pair_with_aux, watch_leaves
+from .grad import no_grad
 
 __all__ = ["jvp", "linearize", "vjp"]
 
@@ -78,8 +80,8 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], 
     tuple
         ``(result, J v)``, both in the structure that f returns; with ``has_aux`` ``(result, J v, aux)``.
 
-    f is recorded as for a gradient and then gone through once more from its arguments on, so that a jvp takes the
-    memory of a gradient: it grows with the number of operations.
+    f is recorded as for a gradient, then its tape is walked from the arguments on. So a jvp takes the memory of a
+    gradient: it grows with the number of operations.
 
     Raises as ``vjp`` does; ValueError where tangents are built otherwise than primals.
 
@@ -89,8 +91,8 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], 
     """
     for name, value in ("primals", primals), ("tangents", tangents):
         if not isinstance(value, (tuple, list)):
-            raise TypeError(f"jvp: expected {name} as a tuple of one for each argument of f, got {_kind(value)}; of a "
-                            f"single argument x write (x,)")  # fmt: skip
+            raise TypeError(f"jvp: expected {name} as a tuple of one for each argument of f, got "
+                            f"{describe_type(value)}; of a single argument x write (x,)")  # fmt: skip
     point = Point("jvp", f, tuple(primals), has_aux)
     moved = point.moved(tuple(tangents), "jvp: tangents")
     return (point.value(), moved, point.aux()) if has_aux else (point.value(), moved)
@@ -129,27 +131,32 @@ def linearize(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> An
 
 
 class Point:
-    """What f recorded at its arguments."""
+    """A function recorded at given arguments, ready for passes in either direction.
+
+    ``watched`` are the leaves of the arguments as tensors, ``results`` the leaves of the result; ``recorded`` says
+    whether an outer transform differentiates the passes in turn.
+    """
 
     def __init__(
         self, name: str, f: Callable[..., Any], primals: Any, has_aux: bool = False, keep: bool = False,
         call: Callable[[Any], Any] | None = None, what: str = "primals",
         cure: str = "let f read it from outside its arguments",
     ) -> None:  # fmt: skip
-        """``call`` calls f with primals, or what stands in their places; errors call these ``what``."""
+        """``call`` calls f with tensors in the places of primals, by default as f(*primals); ``what`` is their name in
+        errors. ``keep``: the tape outlasts the call, so arrays are copied."""
         if not callable(f):
             raise TypeError(f"{name}: expected a function, got {f!r}")
         connected = _core.grad_enabled()
         nested, mark = _core.in_transform(), _core.last_node_id()
         self.given, self.structure = tree.flatten(primals)
         with _core.Recording():
-            self.watched = _watched(
+            self.watched = watch_leaves(
                 self.given, connected, lambda k: f"{name}: {self.structure.paths(what)[k]}", cure, keep
             )
             inside = self.structure.unflatten(self.watched)
             result, self._aux = f(*inside) if call is None else call(inside), None
             if has_aux:
-                result, self._aux = _with_aux(f, result, name)
+                result, self._aux = pair_with_aux(f, result, name)
             self.results, self.result_structure = tree.flatten(result)
             for k, y in enumerate(self.results):
                 if not isinstance(y, Tensor) or y.dtype.kind != "f":
@@ -157,28 +164,28 @@ class Point:
             if connected and not nested:
                 aux = tree.leaves(self._aux) if has_aux else ()
                 nested = _core.depends_on_outer([*self.results, *self.watched, *aux], mark)
-            self.recorded = connected and nested  # what is outside differentiates this again
+            self.recorded = connected and nested  # an outer transform differentiates this again
 
     def _refusal(self, name: str, f: Callable[..., Any], k: int, y: Any) -> TypeError:
-        """What is wrong with result number k."""
+        """The error for result number k, which has no derivative."""
         path = self.result_structure.paths("")[k]
         if not isinstance(y, Tensor):
             return TypeError(
-                f"{name}: {_name(f)} returned {_kind(y)}{path and f' at {path}'}, expected a tensor: nothing in it was "
-                "recorded. Compute with fastgrad's or NumPy's functions on the arguments, not with math or on copies "
-                "of their values; return constants by has_aux=True"
+                f"{name}: {function_name(f)} returned {describe_type(y)}{path and f' at {path}'}, expected a tensor: "
+                "nothing in it was recorded. Compute with fastgrad's or NumPy's functions on the arguments, not with "
+                "math or on copies of their values; return constants by has_aux=True"
             )
         return TypeError(
-            f"{name}: {_name(f)} returned {y.dtype}{path and f' at {path}'}, which has no derivative; return it by "
-            "has_aux=True"
+            f"{name}: {function_name(f)} returned {y.dtype}{path and f' at {path}'}, which has no derivative; return "
+            "it by has_aux=True"
         )
 
     def value(self) -> Any:
-        return self.result_structure.unflatten(self.outward(self.results, self.recorded, kept=True))
+        return self.result_structure.unflatten(self.outward(self.results, self.recorded, copied=True))
 
     def aux(self) -> Any:
         inside = _core.transforming()
-        return self._aux if self.recorded else tree.map(lambda x: _plain(x, inside), self._aux)
+        return self._aux if self.recorded else tree.map(lambda x: as_constant(x, inside), self._aux)
 
     def recording(self, given: list[Tensor]) -> bool:
         """Whether a pass with these cotangents or tangents is to be differentiated again."""
@@ -189,22 +196,25 @@ class Point:
         if not self.recording(cotangents):
             return _core.pull(self.results, cotangents, self.watched, False)
         with _core.Recording():
-            return self._counted(_core.pull(self.results, cotangents, self.watched, True), cotangents)
+            return self._with_lineage(_core.pull(self.results, cotangents, self.watched, True), cotangents)
 
     def push(self, tangents: list[Tensor]) -> list[Tensor]:
         """The tangents of the results."""
         if self.recording(tangents):
             with _core.Recording():
                 found = push(self.results, self.watched, tangents, True)
-                self._counted([t for t in found if t is not None], tangents)
+                self._with_lineage([t for t in found if t is not None], tangents)
         else:
             with no_grad():
                 found = push(self.results, self.watched, [t.detach() for t in tangents], False)
         return [_core.asarray(np.zeros(y.shape, y.dtype)) if t is None else t for t, y in zip(found, self.results)]
 
-    def _counted(self, found: list[Tensor], given: list[Tensor]) -> list[Tensor]:
-        """That the pass reads our tape means nothing to a transform outside to which the tape is a constant; that it
-        reads what is given does."""
+    def _with_lineage(self, found: list[Tensor], given: list[Tensor]) -> list[Tensor]:
+        """Results of a recorded pass, with the lineage of what was given to it.
+
+        An outer transform to which this tape is a constant must not take them for its own because the pass reads the
+        tape; it must where the cotangents or tangents given are its own.
+        """
         if not self.recorded:
             _core.inherit_lineage(found, given)
         return found
@@ -218,23 +228,24 @@ class Point:
         return _like(self.result_structure, self.results, cotangents, name)
 
     def outward(
-        self, found: list[Tensor], recorded: bool, like: list[Any] | None = None, kept: bool = False
+        self, found: list[Tensor], recorded: bool, like: list[Any] | None = None, copied: bool = False
     ) -> list[Any]:
-        """Tensors as the caller gets them: as they are, as constants, or as ndarrays and numbers; copies if the tape
-        keeps them."""
+        """Tensors as the caller gets them: connected, as constants, or as ndarrays and numbers, ``copied`` if the tape
+        keeps their memory."""
         if recorded:
             return found
         if _core.transforming():
             return [x.detach() for x in found]
-        if kept:
+        if copied:
             return [x.numpy().copy()[()] if x.ndim == 0 else x.numpy().copy() for x in found]
         if like is None:
             return [_core.own(x)[()] if x.ndim == 0 else _core.own(x) for x in found]
-        return [_array(x, a) for x, a in zip(found, like)]
+        return [array_like(x, a) for x, a in zip(found, like)]
 
 
 def _like(structure: tree.Structure, tensors: list[Tensor], given: Any, name: str) -> list[Tensor]:
-    """Cotangents or tangents for tensors that make up a structure, in their dtypes."""
+    """The leaves of a tree of cotangents or tangents, checked against tensors of a structure and cast to their
+    dtypes."""
     found = []
     for k, (x, y) in enumerate(zip(structure.flatten_up_to(given, name), tensors)):
         x = _core.asarray(x)

@@ -14,8 +14,8 @@ import numpy as np
 
 from .. import _core
 from .._core import Tensor, apply_op
+from .evaluate import TracedFunction
 from .grad import no_grad
-from .vmap import Recording
 
 __all__ = ["pattern"]
 
@@ -31,18 +31,18 @@ def pattern(
     from outside is a constant, as in a program: its zeros are zeros for ever.
     """
     try:
-        recording = Recording(
+        traced = TracedFunction(
             lambda: [*map(_core.tensor, leaves), _core.ones_like(cotangent)], lambda xs: pull(xs[:-1], xs[-1])
         )
     except (_core.TraceError, NotImplementedError):
         return None
-    values: dict[int, Any] = dict(recording.constants)
+    values: dict[int, Any] = dict(traced.constants)
     values.update(enumerate([*map(_core.tensor, leaves), _core.ones_like(cotangent)]))
     varying = set(range(len(leaves)))  # values that depend on the leaves
     m = cotangent.size
     found: dict[int, Any] = {len(leaves): sparse.eye_array(m, dtype=bool, format="csr")}
     with no_grad():
-        for op, result, operands, _, attr, last in recording.instructions:
+        for op, result, operands, _, attr, last in traced.instructions:
             name = _NAMES[op] if op < len(_NAMES) else "derivative"
             if name in _WITHOUT_VALUE:
                 return None
@@ -61,7 +61,7 @@ def pattern(
                 found.pop(v, None)
     rows = [
         found[v] if v in found else sparse.csr_array((np.size(x), m), dtype=bool)
-        for v, x in zip(recording.numbers, leaves)
+        for v, x in zip(traced.numbers, leaves)
     ]
     return sparse.vstack(rows, format="csr")
 

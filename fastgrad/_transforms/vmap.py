@@ -1,24 +1,25 @@
 """``vmap``: a function of single elements applied to whole batches.
 
-The function runs once, on the first element of the batch, while its operations are noted, the backward passes within
-among them. Then each noted operation is carried out once over the whole batch (``_batching``), by operations that an
-outer transform sees as any others: gradients, recordings and further batches go around this one as they please.
+The function is traced once, on the first element of the batch; the operations of backward passes within it are part of
+the trace. Then each instruction is evaluated over the whole batch (evaluate.py, _rules/batching.py), by operations that
+an outer transform sees as any others: a mapped function can be differentiated, compiled and mapped again.
 """
 
 from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .. import _core, tree
-from .._numpy import functions
-from .._rules.batching import Noted, evaluate, whole
 from .._core import Tensor, reshape
+from .._numpy.shapes import moveaxis
+from .._rules.batching import whole
 from .._rules.diagonal import Diagonal
+from .evaluate import TracedFunction
 
 __all__ = ["vmap"]
 
@@ -88,16 +89,16 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
             made.append(built)
             return found
 
-        recording = Recording(element, on_element)
+        traced = TracedFunction(element, on_element)
         (structure_found,) = made
-        found = recording.over(batches.values(), size)
+        found = traced.over(batches.values(), size)
         if out_axes is None or isinstance(out_axes, int):
             places = [out_axes] * len(found)
         else:
             places = _spread(out_axes, structure_found.unflatten(found), "out_axes", "result")
         results = [
             _placed(x, v >= 0, axis, size, i, structure_found)
-            for i, (x, v, axis) in enumerate(zip(found, recording.numbers, places))
+            for i, (x, v, axis) in enumerate(zip(found, traced.numbers, places))
         ]
         tensors = inside or any(isinstance(x, Tensor) for x in leaves)
         tensors = tensors or any(isinstance(x, Tensor) and x.requires_grad for x in results)
@@ -106,41 +107,15 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
     return mapped
 
 
-class Recording:
-    """What a function does to one element: its instructions, and for each of its results the number of the value it is (-1: it
-    depends on no input), whether outer transforms track it, and itself."""
-
-    def __init__(self, element: Callable[[], list[Tensor]], f: Callable[[list[Tensor]], list[Any]]) -> None:
-        """``element`` makes the inputs, tensors that nobody else knows; f takes them to results."""
-        with Noted("mapped") as self.noted:
-            inputs = element()
-            for x in inputs:
-                _core.instructions_input(x)
-            self.results = f(inputs)
-            self.numbers, self.tracked = _core.instructions_outputs(self.results)
-            instructions, self.constants = _core.instructions_end()
-        self.instructions = _core.instructions_for(self.numbers, instructions)
-
-    def over(self, batches: Iterable[Tensor | Diagonal], size: int) -> list[Any]:
-        """The results over batches, those that depend on one with the batch as first axis."""
-        inputs = dict(enumerate(batches))
-        values = evaluate(self.instructions, self.constants | inputs, self.noted, inputs, size)
-        results = [own if v < 0 else values[v] for v, own in zip(self.numbers, self.results)]
-        for k, x in enumerate(results):
-            if type(x) is Diagonal:
-                x = results[k] = x.whole()
-            if not self.tracked[k] and isinstance(x, Tensor) and x.requires_grad:
-                results[k] = x.detach()
-        return results
-
-
 def vmap_over_basis(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor]) -> list[Tensor]:
-    """What a linear function of tensors such as these gives for each unit vector of their space, stacked along a first
-    axis."""
+    """The results of a linear function for each unit vector of the space of these tensors, stacked along a first axis.
+
+    The unit vectors of a single tensor are a `Diagonal`, which the passes of elementwise functions never expand.
+    """
     n = sum([x.size for x in tensors])
     if n == 1:
         return [reshape(y, (1, *y.shape)) for y in f([*map(_core.ones_like, tensors)])]
-    recording = Recording(lambda: [*map(_core.ones_like, tensors)], f)
+    traced = TracedFunction(lambda: [*map(_core.ones_like, tensors)], f)
     batches: list[Tensor | Diagonal] = []
     if len(tensors) == 1:
         batches.append(Diagonal(_core.ones_like(tensors[0]), units=True))
@@ -150,12 +125,12 @@ def vmap_over_basis(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Ten
             columns = np.eye(n, x.size, -at, x.dtype)
             batches.append(_core.adopt(columns.reshape((n, *x.shape)), "jacobian"))
             at += x.size
-    return [y if v >= 0 else whole(y, False, n) for y, v in zip(recording.over(batches, n), recording.numbers)]
+    return [y if v >= 0 else whole(y, False, n) for y, v in zip(traced.over(batches, n), traced.numbers)]
 
 
 def _same(x: Any, inside: bool) -> Any:
-    """An argument that is the same for all elements. Inside of a transform nobody writes to it; else, what f may keep
-    of it is a copy."""
+    """An argument that is the same for all elements, as a tensor if it is an ndarray. ``inside`` a transform nobody
+    writes to its memory; otherwise the tensor is a copy, which f may keep."""
     if not isinstance(x, np.ndarray):
         return x
     return _core.borrowed(x, externally_mutable=False) if inside else _core.tensor(x)
@@ -170,7 +145,7 @@ def _axis(axis: Any, what: str) -> int:
 
 def _spread(axes: Any, node: Any, what: str, path: str) -> list[int | None]:
     """An axis or None for each leaf of a tree, where ``axes`` has the upper part of the tree's structure."""
-    kind = None if axes is None else tree._kind_of(type(axes))
+    kind = None if axes is None else tree.kind_of(type(axes))
     if kind is None:
         return [None if axes is None else _axis(axes, what)] * len(tree.leaves(node))
     if type(node) is not type(axes):
@@ -186,13 +161,7 @@ def _spread(axes: Any, node: Any, what: str, path: str) -> list[int | None]:
     ]
 
 
-def place_of(structure: tree.Structure, i: int) -> str:
-    """How errors call leaf number i of (args, kwargs)."""
-    path = structure.paths("")[i]
-    return ("args" if path.startswith("[0]") else "kwargs") + path[3:]
-
-
-# How to say that an argument is the same for all elements: a positional one, one by keyword.
+# How to make an argument the same for all elements: a positional one, one by keyword.
 _SAME = (
     "give it the axis None in in_axes",
     "keyword arguments are mapped along axis 0: pass it by position, with the axis None in in_axes",
@@ -204,22 +173,24 @@ def _batch(x: Any, axis: int, externally_mutable: bool, i: int, structure: tree.
     if isinstance(x, np.ndarray):
         x = _core.borrowed(x, externally_mutable)
     if not isinstance(x, Tensor):
-        name = place_of(structure, i)
+        name = tree.place_of(structure, i)
         raise TypeError(f"vmap: {name} is {x!r}, expected an array to map over; {_SAME[name.startswith('kwargs')]}")
     if not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"vmap: in_axes gives {place_of(structure, i)} the axis {axis}, but its shape is {x.shape}")
-    return x if axis % x.ndim == 0 else functions.moveaxis(x, axis, 0)
+        name = tree.place_of(structure, i)
+        raise ValueError(f"vmap: in_axes gives {name} the axis {axis}, but its shape is {x.shape}")
+    return x if axis % x.ndim == 0 else moveaxis(x, axis, 0)
 
 
 def _size(batches: dict[int, Tensor], where: dict[int, int], leaves: list[Any], structure: tree.Structure) -> int:
-    """The length of the batch; ``where`` has the numbers and axes of the leaves that it comes from."""
+    """The length of the batch. ``where`` maps the numbers of the mapped leaves to their axes."""
     if not batches:
         raise ValueError("vmap: no argument is mapped; at least one array must have an axis in in_axes")
     lengths = [len(batch) for batch in batches.values()]
     if len(set(lengths)) > 1:
         told: dict[int, str] = {}
         for length, (i, axis) in zip(lengths, where.items()):
-            told.setdefault(length, f"{place_of(structure, i)} has {length} (axis {axis} of shape {leaves[i].shape})")
+            name = tree.place_of(structure, i)
+            told.setdefault(length, f"{name} has {length} (axis {axis} of shape {leaves[i].shape})")
         raise ValueError(f"vmap: the mapped axes differ in length: {', '.join(told.values())}")
     return lengths[0]
 
@@ -228,7 +199,7 @@ _ZERO = _core.tensor(np.int64(0))
 
 
 def _first(batch: Tensor) -> Tensor:
-    """An element of the batch that the function can run on: the first; of an empty batch, zeros."""
+    """The element that the function is traced on: the first of the batch; for an empty batch, zeros."""
     if len(batch):
         return _core.gathered(batch, _ZERO, 0)
     if batch.dtype.kind == "f":
@@ -237,7 +208,7 @@ def _first(batch: Tensor) -> Tensor:
 
 
 def _placed(x: Any, batched: bool, axis: int | None, size: int, i: int, structure: tree.Structure) -> Any:
-    """Result number i with the batch in its place."""
+    """Result number i with the batch at the given axis."""
     if axis is None:
         if batched:
             name = structure.paths("result")[i]
@@ -253,7 +224,7 @@ def _placed(x: Any, batched: bool, axis: int | None, size: int, i: int, structur
     if not -x.ndim <= axis < x.ndim:
         name = structure.paths("result")[i]
         raise ValueError(f"vmap: out_axes gives {name} the axis {axis}, but with the batch its shape is {x.shape}")
-    return x if axis % x.ndim == 0 else functions.moveaxis(x, 0, axis)
+    return x if axis % x.ndim == 0 else moveaxis(x, 0, axis)
 
 
 def _ndarrays(results: list[Any]) -> list[Any]:

@@ -1,0 +1,163 @@
+"""Elementwise functions composed of the core's operations, and other names of these, under NumPy's names and rules."""
+
+from __future__ import annotations
+
+import builtins
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import _core
+from .._core import Tensor, absolute, asarray, astype, divide, multiply, power, remainder, sin, square, trunc, where
+from .creation import floating
+from .predicates import isinf, isnan
+
+if TYPE_CHECKING:
+    from .typing import TensorLike
+
+
+def divmod(a: TensorLike, b: TensorLike) -> tuple[Tensor, Tensor]:
+    """Quotient rounded down, and remainder: ``(a // b, a % b)``.
+
+    >>> import fastgrad as fg
+    >>> fg.divmod(7.0, 2.0)
+    (tensor(3.), tensor(1.))
+    """
+    return _core.floor_divide(a, b), remainder(a, b)
+
+
+def float_power(a: TensorLike, b: TensorLike) -> Tensor:
+    """a to the power b, computed in float64.
+
+    >>> import fastgrad as fg
+    >>> fg.float_power(2, -1)
+    tensor(0.5)
+    """
+    return power(astype(asarray(a), np.float64), astype(asarray(b), np.float64))
+
+
+def fabs(x: TensorLike) -> Tensor:
+    """Absolute value as a float, also of integers; derivative 0 at 0.
+
+    >>> import fastgrad as fg
+    >>> fg.fabs([-2, 3])
+    tensor([2., 3.])
+    """
+    return absolute(floating(x))
+
+
+def ldexp(x: TensorLike, exponent: TensorLike) -> Tensor:
+    """x times two to an integer power.
+
+    >>> import fastgrad as fg
+    >>> fg.ldexp(3.0, 2)
+    tensor(12.)
+    """
+    e = asarray(exponent)
+    if e.dtype.kind not in "iub":
+        raise TypeError(f"ldexp: expected integer exponents, got {e.dtype}")
+    x = floating(x)
+    return multiply(x, _core.by_numpy(np.ldexp, x.dtype.type(1), e))
+
+
+def modf(x: TensorLike) -> tuple[Tensor, Tensor]:
+    """Fractional and integer part, both with the sign of x.
+
+    >>> import fastgrad as fg
+    >>> fg.modf(-1.25)
+    (tensor(-0.25), tensor(-1.))
+    """
+    x = floating(x)
+    return where(isinf(x), _core.copysign(0.0, x), _core.fmod(x, 1.0)), trunc(x)
+
+
+def fix(x: TensorLike) -> Tensor:
+    """The integer part: ``trunc``.
+
+    >>> import fastgrad as fg
+    >>> fg.fix(-1.5)
+    tensor(-1.)
+    """
+    return trunc(x)
+
+
+def round(x: TensorLike, decimals: int = 0) -> Tensor:
+    """Rounded to a number of decimals, ties to even. The derivative is 0 wherever it exists.
+
+    >>> import fastgrad as fg
+    >>> fg.round(2.567, 1)
+    tensor(2.6)
+    """
+    x = asarray(x)
+    if x.dtype.kind in "iu":
+        return _core.by_numpy(np.round, x, decimals=decimals)
+    if decimals == 0:
+        return _core.rint(x)
+    scale = 10.0 ** builtins.abs(decimals)
+    if decimals > 0:
+        return divide(_core.rint(multiply(x, scale)), scale)
+    return multiply(_core.rint(divide(x, scale)), scale)
+
+
+def sinc(x: TensorLike) -> Tensor:
+    """``sin(pi x) / (pi x)``, 1 at 0. Near 0 its Taylor series, where the quotient's derivative would cancel.
+
+    >>> import fastgrad as fg
+    >>> fg.sinc([0.0, 0.5]).numpy().round(4)
+    array([1.    , 0.6366])
+    """
+    px = multiply(x, np.pi)
+    near = absolute(px) < 0.5
+    far = where(near, 1.0, px)
+    u = square(where(near, px, 0.0))
+    series = u / 6227020800 - 1 / 39916800
+    for coefficient in (1 / 362880, -1 / 5040, 1 / 120, -1 / 6, 1.0):
+        series = coefficient + u * series
+    return where(near, series, sin(far) / far)
+
+
+def nan_to_num(x: TensorLike, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
+    """nan and infinities replaced by numbers: 0 and the largest of the dtype unless given. No gradient passes to what
+    was replaced.
+
+    >>> import fastgrad as fg
+    >>> fg.nan_to_num([1.0, float("nan")])
+    tensor([1., 0.])
+    """
+    x = asarray(x)
+    if x.dtype.kind != "f":
+        return x
+    limits = np.finfo(x.dtype)
+    x = where(isnan(x), nan, x)
+    x = where(x == np.inf, float(limits.max) if posinf is None else posinf, x)
+    return where(x == -np.inf, float(limits.min) if neginf is None else neginf, x)
+
+
+def clip(x: TensorLike, min: TensorLike | None = None, max: TensorLike | None = None) -> Tensor:
+    """x limited to the interval [min, max]; either bound may be None. Within the bounds and on them the gradient
+    goes to x, outside to the bound. A nan bound gives nan.
+
+    >>> import fastgrad as fg
+    >>> fg.clip([-1.0, 0.5, 2.0], 0, 1)
+    tensor([0. , 0.5, 1. ])
+    """
+    x = asarray(x)
+    if min is not None:
+        x = where((x < min) | isnan(min), min, x)
+    if max is not None:
+        x = where((x > max) | isnan(max), max, x)
+    return x
+
+
+# ---- other names of the core's functions ----------------------------------------------------------------------------
+abs = absolute
+acos, asin, atan, atan2 = _core.arccos, _core.arcsin, _core.arctan, _core.arctan2
+acosh, asinh, atanh = _core.arccosh, _core.arcsinh, _core.arctanh
+around = round
+deg2rad, rad2deg = _core.radians, _core.degrees
+mod, pow, true_divide = remainder, power, divide
+
+__all__ = [
+    "abs", "acos", "acosh", "around", "asin", "asinh", "atan", "atan2", "atanh", "clip", "deg2rad", "divmod", "fabs",
+    "fix", "float_power", "ldexp", "mod", "modf", "nan_to_num", "pow", "rad2deg", "round", "sinc", "true_divide",
+]  # fmt: skip

@@ -1,0 +1,157 @@
+"""Functions of neural networks that NumPy lacks: the softmax family along an axis, and activations with parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from .. import _core
+from .._core import Tensor, asarray, multiply, normal_axes, reshape, sigmoid, subtract, sum, transpose
+from .creation import floating
+from .reductions import any_zero_length
+from .shapes import one_axis, part, swapaxes
+
+if TYPE_CHECKING:
+    from .typing import Axis, TensorLike
+
+
+# ---- the softmax family -----------------------------------------------------------------------------------------
+def _along_last(x: TensorLike, axis: int, name: str, function: Callable[[Tensor], Tensor]) -> Tensor:
+    x = asarray(x)
+    if x.ndim == 0:
+        raise ValueError(f"{name}: expected a tensor with axes, got a single number")
+    axis = one_axis(axis, x.ndim, name)
+    return function(x) if axis == x.ndim - 1 else swapaxes(function(swapaxes(x, axis, -1)), axis, -1)
+
+
+def softmax(x: TensorLike, axis: int = -1) -> Tensor:
+    """``exp(x) / sum(exp(x))`` along an axis, stable for every finite input.
+
+    Its Jacobian is ``p[i] (delta[i, j] - p[j])``.
+
+    >>> import fastgrad as fg
+    >>> fg.softmax([1e30, 0.0])
+    tensor([1., 0.])
+    """
+    return _along_last(x, axis, "softmax", _core.softmax_last)
+
+
+def log_softmax(x: TensorLike, axis: int = -1) -> Tensor:
+    """Logarithm of ``softmax`` along an axis, stable for every finite input.
+
+    >>> import fastgrad as fg
+    >>> fg.log_softmax([0.0, -1000.0])
+    tensor([    0., -1000.])
+    """
+    return _along_last(x, axis, "log_softmax", _core.log_softmax_last)
+
+
+def logsumexp(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """``log(sum(exp(x)))`` over axes, stable for every finite input. -inf for no elements.
+
+    >>> import fastgrad as fg
+    >>> fg.logsumexp([1000.0, 1000.0])
+    tensor(1000.69314718)
+    """
+    x = asarray(x)
+    axes = normal_axes(axis, x.ndim, "logsumexp")
+    kept = [1 if i in axes else n for i, n in enumerate(x.shape)]
+    others = tuple([i for i in range(x.ndim) if i not in axes])
+    rest = [x.shape[i] for i in others]
+    if x.size == 0:
+        y = sum(floating(x), axis, keepdims)
+        return subtract(y, np.inf) if any_zero_length(x.shape, axes) else y
+    if others + axes != tuple(range(x.ndim)):
+        x = transpose(x, others + axes)
+    y = _core.logsumexp_last(x if len(axes) == 1 else reshape(x, [*rest, -1]))
+    return reshape(y, kept) if keepdims else y
+
+
+# ---- activations with parameters ----------------------------------------------------------------------------------
+def leaky_relu(x: TensorLike, negative_slope: float = 0.01) -> Tensor:
+    """x where it is positive, else ``negative_slope * x`` (the derivative at 0).
+
+    >>> import fastgrad as fg
+    >>> fg.leaky_relu([-1.0, 2.0])
+    tensor([-0.01,  2.  ])
+    """
+    return _core.prelu(x, negative_slope)
+
+
+def elu(x: TensorLike, alpha: TensorLike = 1.0) -> Tensor:
+    """x where it is positive, else ``alpha (exp(x) - 1)`` (Clevert, Unterthiner and Hochreiter 2016).
+
+    >>> import fastgrad as fg
+    >>> fg.elu([-1000.0, 2.0])
+    tensor([-1.,  2.])
+    """
+    return _core.elu(x, alpha)
+
+
+def celu(x: TensorLike, alpha: TensorLike = 1.0) -> Tensor:
+    """x where it is positive, else ``alpha (exp(x / alpha) - 1)``, for alpha > 0 (Barron 2017).
+
+    >>> import fastgrad as fg
+    >>> fg.celu([-1000.0, 2.0], alpha=0.5)
+    tensor([-0.5,  2. ])
+    """
+    return _core.celu(x, alpha)
+
+
+def hard_shrink(x: TensorLike, lambd: TensorLike = 0.5) -> Tensor:
+    """x outside the interval [-lambd, lambd], else 0.
+
+    >>> import fastgrad as fg
+    >>> fg.hard_shrink([-0.3, 2.0])
+    tensor([0., 2.])
+    """
+    return _core.hard_shrink(x, lambd)
+
+
+def soft_shrink(x: TensorLike, lambd: TensorLike = 0.5) -> Tensor:
+    """x moved toward 0 by lambd, and 0 within it.
+
+    >>> import fastgrad as fg
+    >>> fg.soft_shrink([-0.25, 2.0])
+    tensor([0. , 1.5])
+    """
+    return _core.soft_shrink(x, lambd)
+
+
+def gelu(x: TensorLike, approximate: Literal["none", "tanh"] = "none") -> Tensor:
+    """x times the standard normal distribution function (Hendrycks and Gimpel 2016).
+
+    ``approximate="tanh"`` takes their formula with tanh in place of erf.
+
+    >>> import fastgrad as fg
+    >>> fg.gelu([-1.0, 1.0]).numpy().round(4)
+    array([-0.1587,  0.8413])
+    """
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"gelu: expected approximate='none' or 'tanh', got {approximate!r}")
+    return _core.gelu_tanh(x) if approximate == "tanh" else _core.gelu(x)
+
+
+def glu(x: TensorLike, axis: int = -1) -> Tensor:
+    """Gated linear unit: the first half along an axis times the sigmoid of the second (Dauphin et al. 2017).
+
+    >>> import fastgrad as fg
+    >>> fg.glu([3.0, 0.0])
+    tensor([1.5])
+    """
+    x = asarray(x)
+    axis = one_axis(axis, x.ndim, "glu")
+    if x.shape[axis] % 2:
+        raise ValueError(f"glu: expected an even length along axis {axis}, got shape {x.shape}")
+    half = x.shape[axis] // 2
+    return multiply(part(x, axis, None, half), sigmoid(part(x, axis, half, None)))
+
+
+expit, swish = sigmoid, _core.silu
+
+__all__ = [
+    "celu", "elu", "expit", "gelu", "glu", "hard_shrink", "leaky_relu", "log_softmax", "logsumexp", "soft_shrink",
+    "softmax", "swish",
+]  # fmt: skip

@@ -1,0 +1,106 @@
+"""Arguments and results that the transforms share: argnums, tensors to differentiate by, results for the caller."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import _core
+from .._core import Tensor
+
+__all__ = [
+    "LEAVE_OUT", "argnum_tuple", "argument_places", "array_like", "as_constant", "describe_type", "function_name",
+    "pair_with_aux", "watch_leaves",
+]  # fmt: skip
+
+_FLOATS = frozenset((np.dtype(np.float32), np.dtype(np.float64)))
+LEAVE_OUT = "leave it out of argnums"
+
+
+def watch_leaves(
+    leaves: Sequence[Any], connected: bool, place: Callable[[int], str], cure: str, keep: bool = False
+) -> list[Tensor]:
+    """A watched tensor on the memory of each leaf: what a transform differentiates by.
+
+    ``connected``: leaves that are recorded already stay so. ``place(k)`` is the name of leaf k in errors, ``cure`` the
+    end of their advice. ``keep``: ndarrays are copied, because the tape outlasts the call.
+    """
+    found = []
+    for k, x in enumerate(leaves):
+        if type(x) is np.ndarray and x.dtype in _FLOATS and not keep:
+            found.append(_core.watch(x))
+            continue
+        if isinstance(x, Tensor) and x.dtype in _FLOATS:
+            found.append(_core.watch_tensor(x, connected))
+            continue
+        if isinstance(x, (np.ndarray, np.generic, float)):
+            if isinstance(x, np.ma.MaskedArray):
+                raise TypeError(
+                    f"{place(k)} is a masked array, whose mask would be ignored; fill it with .filled() first"
+                )
+            a = np.array(x) if keep else np.asarray(x)
+            if a.dtype in _FLOATS:
+                found.append(_core.watch(a))
+                continue
+            if (native := a.dtype.newbyteorder("=")) in _FLOATS:
+                found.append(_core.watch(a.astype(native)))
+                continue
+        got = describe_type(x)
+        if hasattr(x, "dtype"):
+            got = str(x.dtype)
+        raise TypeError(
+            f"{place(k)} is {got}; only float32 and float64 have gradients, convert it with float(x) or "
+            f"x.astype(float), or {cure}"
+        )
+    return found
+
+
+def argnum_tuple(argnums: Any, name: str) -> tuple[int, ...]:
+    try:
+        return tuple(operator.index(i) for i in (argnums if isinstance(argnums, (tuple, list)) else (argnums,)))
+    except TypeError:
+        raise TypeError(f"{name}: expected argnums as an int or a tuple of ints, got {argnums!r}") from None
+
+
+def argument_places(numbers: tuple[int, ...], args: Sequence[Any], f: Callable[..., Any], name: str) -> list[int]:
+    """argnums counted from the first argument of this call, checked."""
+    n = len(args)
+    for i in numbers:
+        if not -n <= i < n:
+            raise TypeError(
+                f"{name}: argnums names argument {i}, but {function_name(f)} was called with {n} positional argument"
+                f"{'s' * (n != 1)}"
+            )
+    return [i % n for i in numbers]
+
+
+def pair_with_aux(f: Callable[..., Any], result: Any, name: str) -> Any:
+    if not (isinstance(result, tuple) and len(result) == 2):
+        got = describe_type(result)
+        raise TypeError(f"{name}: with has_aux=True {function_name(f)} must return (value, aux), got {got}")
+    return result
+
+
+def as_constant(x: Any, tensors: bool) -> Any:
+    """A tensor as an ndarray, or if asked for as a constant tensor."""
+    if not isinstance(x, Tensor):
+        return x
+    return x.detach() if tensors else x.numpy().copy()
+
+
+def array_like(g: Tensor, x: Any) -> Any:
+    """The gradient by x as an ndarray, or as a number if x is one."""
+    a = _core.own(g)
+    return a if isinstance(x, (np.ndarray, Tensor)) else a[()]
+
+
+def function_name(f: Callable[..., Any]) -> str:
+    return getattr(f, "__name__", repr(f))
+
+
+def describe_type(x: Any) -> str:
+    name = type(x).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"

@@ -1,0 +1,136 @@
+"""The interpreter of instructions: a traced function evaluated on other tensors, or on a whole batch.
+
+`TracedFunction` traces a function on one element. `evaluate` applies its instructions again, one after the other: on
+other tensors by the same operations, over a batch by their batching rules. It does so by ordinary operations, so that
+an outer transform may record or trace them in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+from .. import _core
+from .._core import Tensor, apply_op
+from .._rules.batching import Operands, rule_of
+from .._rules.diagonal import Diagonal, through
+
+__all__ = [
+    "CONTROL_FLOW_OPS", "Compound", "InstructionTrace", "Part", "TracedFunction", "evaluate", "record_call",
+]  # fmt: skip
+
+_RANDOM, _PART, _CUSTOM = (_core.OP_NUMBER[name] for name in ("random", "part", "custom"))
+CONTROL_FLOW_OPS = [_core.OP_NUMBER[name] for name in ("scan", "while_loop", "cond")]
+_SPECIAL = {_RANDOM, _PART, _CUSTOM, *CONTROL_FLOW_OPS}
+
+
+# ---- operations with several results --------------------------------------------------------------------------------
+Part = tuple[int, ...]
+
+
+class Compound(Protocol):
+    """An operation of instructions with several results.
+
+    A loop or branch is one instruction, whose result is a block; each result that is read is another instruction, a
+    `part` of the block. A call of a function with a rule is an instruction `custom` for each result.
+    """
+
+    draws: bool
+
+    def at(self, operands: Operands, wanted: Sequence[Part]) -> Any:
+        """The results for these operands: of a call a list, of a loop a dict of the wanted ones by the attributes of
+        their parts."""
+
+    def over(self, operands: Operands, batched: list[bool], size: int, wanted: Sequence[Part]) -> Any:
+        """The same over a batch, which all results have as first axis."""
+
+
+class InstructionTrace(_core.Trace):
+    """A trace that ends with its instructions; ``compounds`` are those that its instructions mean by number."""
+
+    def draws(self, op: int, attr: tuple[int, ...]) -> bool:
+        """Whether an instruction draws random numbers."""
+        return op == _RANDOM or (op in CONTROL_FLOW_OPS and self.compounds[attr[0]].draws)
+
+
+def record_call(call: Compound, operands: list[Tensor], results: list[Tensor]) -> list[Tensor] | None:
+    """The results as those of a call in the trace under way; None if no trace knows the operands."""
+    found = _core.record_call(operands, results, id(call))
+    if found:
+        _core.register_compound(id(call), call)
+    return found
+
+
+# ---- evaluation ------------------------------------------------------------------------------------------------------
+def evaluate(
+    instructions: Sequence[_core.Instruction],
+    values: dict[int, Any],
+    trace: InstructionTrace,
+    over: Iterable[int] | None = None,
+    size: int = 0,
+) -> dict[int, Any]:
+    """Evaluate the instructions of a trace (``_core.instructions_end``) on ``values``: inputs and constants by number.
+
+    The results of the instructions are added to ``values``, which is returned. An instruction whose result is there
+    already is skipped; values that nothing later reads are dropped.
+
+    ``over``: evaluate over a whole batch of this size. The values with these numbers have the batch as first axis, and
+    so do the results that depend on them and draws. An operand that no outer transform tracked while the function was
+    traced is a constant to outer transforms here, too.
+    """
+    parts: dict[int, list[Part]] = {}
+    for op, _, operands, _, attr, _ in instructions if trace.compounds else ():
+        if op == _PART:
+            parts.setdefault(operands[0], []).append(attr)
+    called: dict[int, Any] = {}  # the results of compounds, by number
+    in_batch = set(over or ())  # numbers of the values that have the batch as first axis
+
+    def special(op: int, result: int, xs: Operands, batched: list[bool], attr: tuple[int, ...]) -> Any:
+        if Diagonal in map(type, xs):
+            if (found := through(op, xs, batched, attr)) is not None:
+                return found
+            xs = [x.whole() if type(x) is Diagonal else x for x in xs]
+        mapped = True in batched
+        if op in _SPECIAL:
+            if op == _PART:
+                return xs[0][attr]
+            if over is not None and trace.draws(op, attr):
+                mapped = True
+                in_batch.add(result)
+            if op != _RANDOM:
+                number, read = attr[0], parts.get(result, [])
+                if op != _CUSTOM or number not in called:
+                    compound = trace.compounds[number]
+                    called[number] = compound.over(xs, batched, size, read) if mapped else compound.at(xs, read)
+                return called[number][attr[1]] if op == _CUSTOM else called[number]
+        return rule_of(op)(op, xs, batched, attr, size) if mapped else apply_op(op, xs, attr)
+
+    return _core.instructions_evaluate(instructions, values, in_batch, _SPECIAL, special)
+
+
+class TracedFunction:
+    """A function traced on one element: its instructions, and of each result the value, the number of that value (-1:
+    it depends on no input), and whether outer transforms track it."""
+
+    def __init__(self, element: Callable[[], list[Tensor]], f: Callable[[list[Tensor]], list[Any]]) -> None:
+        """``element`` makes the inputs, tensors that nobody else uses; f maps them to results."""
+        with InstructionTrace("mapped") as self.trace:
+            inputs = element()
+            for x in inputs:
+                _core.instructions_input(x)
+            self.results = f(inputs)
+            self.numbers, self.tracked = _core.instructions_outputs(self.results)
+            instructions, self.constants = _core.instructions_end()
+        self.instructions = _core.instructions_for(self.numbers, instructions)
+
+    def over(self, batches: Iterable[Tensor | Diagonal], size: int) -> list[Any]:
+        """The results for batches of inputs; those that depend on an input have the batch as first axis."""
+        inputs = dict(enumerate(batches))
+        values = evaluate(self.instructions, self.constants | inputs, self.trace, inputs, size)
+        results = [own if v < 0 else values[v] for v, own in zip(self.numbers, self.results)]
+        for k, x in enumerate(results):
+            if type(x) is Diagonal:
+                x = results[k] = x.whole()
+            if not self.tracked[k] and isinstance(x, Tensor) and x.requires_grad:
+                results[k] = x.detach()
+        return results
