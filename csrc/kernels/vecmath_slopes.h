@@ -109,15 +109,16 @@ VM_INLINE double vm_mish_slope_f64(double x) {
 #define VM_ONE_OVER_SQRT_2PI 0x1.9884533d43651p-2
 
 /* y / x is the normal distribution function: 1 long before y or x is infinite. In float32, which training leans on,
- * exp(-x^2 / 2) / sqrt(2 pi) is 2^u P(u - n) with n = u rounded and P to 2^-25, smaller by 2^63, by which the power of
+ * exp(-x^2 / 2) / sqrt(2 pi) is 2^u P(u - n) with n = u rounded and P to 2^-23, smaller by 2^63, by which the power of
  * two is larger, so that it stays normal; what the square was rounded by is carried along. */
 #define VM_SLOPE_f32_gelu ~, vm_gelu_slope_f32(x, y)
 #define VM_SLOPE_f64_gelu ~, vm_gelu_slope_f64(x, y)
 VM_INLINE float vm_gelu_slope_f32(float x, float y) {
-    float w = x * x, u = (float)(-0.5 * VM_LOG2E), biased = VM_ROUND_F32 + (127 + 63), t = w * u + biased;
-    float r = vm_product_less_f32(w, u, t - biased) + u * vm_product_rest_f32(x, x, w);
-    float p = VM_P6(r, 0x1.988454p-65f, 0x1.1b2990p-65f, 0x1.888bccp-67f, 0x1.6ac8b8p-69f, 0x1.f6edf0p-72f,
-                    0x1.184a20p-74f, 0x1.02b7bap-77f);
+    const float u = (float)(-0.5 * VM_LOG2E), u_lo = (float)(-0.5 * VM_LOG2E - (double)(float)(-0.5 * VM_LOG2E));
+    float w = x * x, biased = VM_ROUND_F32 + (127 + 63), t = w * u + biased;
+    float r = (vm_product_less_f32(w, u, t - biased) + w * u_lo) + u * vm_product_rest_f32(x, x, w);
+    float p = VM_P5(r, 0x1.988454p-65f, 0x1.1b298cp-65f, 0x1.88899ep-67f, 0x1.6ac95ep-69f, 0x1.f9f946p-72f,
+                    0x1.1816dap-74f);
     float ratio = y / x;
     ratio = w == 0 ? 0.5f : ratio < 1 ? ratio : 1;
     return w > 256 ? ratio : ratio + x * vm_float_f32(vm_bits_f32(t) << 23) * p;
