@@ -25,7 +25,7 @@ static fg_node *node_new(int op, const fg_array *y, int n_in, int n_attr)
         return NULL;
     uint64_t number = ++last_number;
     *n = (fg_node){.refs = 1, .op = (uint16_t)op, .dtype = y->dtype, .n_in = n_in, .n_attr = n_attr,
-                   .number = ++last_number, .oldest_ancestor = last_number, .shape = fg_shape_ref(y->shape)};
+                   .number = number, .oldest_ancestor = number, .shape = fg_shape_ref(y->shape)};
     n->attr = (int64_t *)&n->in[n_in];
     fg_live.nodes++;
     return n;
