@@ -158,6 +158,7 @@ cdef extern from "program.h":
     int fg_program_compile(fg_program *)
     void fg_trace_abort()
     fg_trace_kind fg_trace_here()
+    uint32_t fg_trace_number()
     int fg_trace_is_program()
     int fg_trace_body(int first, int n, int apart)
     int fg_trace_outside(const fg_array *)

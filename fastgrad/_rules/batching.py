@@ -9,7 +9,6 @@ by whoever records it: on the tape, or in the instructions of an outer recording
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -46,35 +45,16 @@ class Compound(Protocol):
         """The same for a batch, all with the batch as first axis."""
 
 
-class Noted:
-    """The compounds of a recording of instructions that begins ``with`` it, in this thread, by how instructions name them."""
-
-    def __init__(self) -> None:
-        self.compounds: dict[int, Compound] = {}
-
-    def __enter__(self) -> Noted:
-        _under_way.recordings.append(self)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        _under_way.recordings.pop()
+class Noted(_core.Trace):
+    """A recording that ends in its instructions, and the compounds of these by how they name them."""
 
     def draws(self, op: int, attr: tuple[int, ...]) -> bool:
         """Whether an instruction is of random numbers."""
         return op == _RANDOM or (op in FLOWS and self.compounds[attr[0]].draws)
 
 
-class _UnderWay(threading.local):
-    def __init__(self) -> None:
-        self.recordings: list[Noted] = []  # the innermost last
-
-
-_under_way = _UnderWay()
-
-
 def instruction(number: int, compound: Compound) -> None:
-    for noted in _under_way.recordings:  # a closure may make it that of an outer recording
-        noted.compounds[number] = compound
+    _core.note_compound(number, compound)
 
 
 def record_call(call: Compound, operands: list[Tensor], results: list[Tensor]) -> list[Tensor] | None:

@@ -112,18 +112,13 @@ class Recording:
 
     def __init__(self, element: Callable[[], list[Tensor]], f: Callable[[list[Tensor]], list[Any]]) -> None:
         """``element`` makes the inputs, tensors that nobody else knows; f takes them to results."""
-        with Noted() as self.noted:
-            _core.instructions_begin()
-            try:
-                inputs = element()
-                for x in inputs:
-                    _core.instructions_input(x)
-                self.results = f(inputs)
-                self.numbers, self.tracked = _core.instructions_outputs(self.results)
-            except BaseException:
-                _core.trace_abort()
-                raise
-        instructions, self.constants = _core.instructions_end()
+        with Noted("mapped") as self.noted:
+            inputs = element()
+            for x in inputs:
+                _core.instructions_input(x)
+            self.results = f(inputs)
+            self.numbers, self.tracked = _core.instructions_outputs(self.results)
+            instructions, self.constants = _core.instructions_end()
         self.instructions = _core.instructions_for(self.numbers, instructions)
 
     def over(self, batches: Iterable[Tensor | Diagonal], size: int) -> list[Any]:
