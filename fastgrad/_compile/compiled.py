@@ -351,7 +351,7 @@ def compile(
     arguments are constants. So would be random numbers that are not those of ``fastgrad.random``, and what f writes to
     arrays outside would be written once: where a look at what f reaches finds such, f is recorded twice, and TraceError
     raised if it draws or writes again, or the recordings differ. What f computes is known only by its result: a tensor
-    that it has stored elsewhere raises RuntimeError where it is used. A program leaves out what no result needs, so that
+    that it has stored elsewhere raises RuntimeError when used. A program leaves out what no result needs, so that
     an index out of range there raises IndexError while f is recorded, and not in a replay.
 
     >>> import fastgrad as fg, numpy as np
