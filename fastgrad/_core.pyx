@@ -366,3 +366,4 @@ cdef start():
 
 
 start()
+OP_NUMBER = {name: i for i, name in enumerate(op_names())}      # of all operations, once fg_init has filled their table

@@ -6,9 +6,6 @@ def op_names():
     return [fg_ops[i].name.decode() for i in range(FG_N_OPS)]
 
 
-OP_NUMBER = {name: i for i, name in enumerate(op_names())}
-
-
 def apply_op(int op, list operands, tuple attr=()):
     """Any operation by its number. Operands are tensors as the operation's C rules expect them (None: a missing operand
     of a derivative's kernel): only shapes are checked, nothing is promoted."""

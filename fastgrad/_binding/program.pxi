@@ -56,8 +56,8 @@ cdef class Trace(Nested):
     """A context: the operations of this thread within are traced, possibly inside of other traces. The trace ends with
     ``trace_end`` or ``instructions_end``; without these it is discarded when the context is left.
 
-    ``of`` is "program"; or "mapped", a mapped function, or "body", the body of a loop or branch. The latter two end with
-    ``instructions_end``, and keep in ``compounds`` the operations with several results, by number.
+    ``of`` is "program"; or "mapped", a mapped function, or "body", the body of a loop or branch. The latter two end
+    with ``instructions_end``, and keep in ``compounds`` the operations with several results, by number.
     """
 
     cdef fg_trace_kind what
@@ -120,11 +120,11 @@ def trace_input(cnp.ndarray a, bint weak=False):
     return r
 
 
-def trace_end(list results, bint numbers=True, int kept=0):
+def trace_end(list results, bint numbers=True, int n_gradients=0):
     """End the trace: a Program that computes these tensors.
 
-    Results without axes come as numbers, or with ``numbers=False`` as ndarrays. The last ``kept`` results are gradients,
-    which stay in the program for its optimizer.
+    Results without axes come as numbers, or with ``numbers=False`` as ndarrays. The last ``n_gradients``
+    results stay in the program for its optimizer.
     """
     cdef Program made = Program.__new__(Program)
     cdef int n = len(results), i
@@ -133,13 +133,13 @@ def trace_end(list results, bint numbers=True, int kept=0):
         raise MemoryError("compile: no memory")
     for i in range(n):
         out[i] = (<Tensor>results[i]).t.array
-    status = fg_trace_end(n, out, kept, &made.program)
+    status = fg_trace_end(n, out, n_gradients, &made.program)
     PyMem_Free(out)
     check(status)
     check(fg_program_compile(made.program))
     facts = fg_program_describe(made.program)
     made.n_in = facts.n_in
-    made.n_out, made.n_kept = n - kept, kept
+    made.n_out, made.n_kept = n - n_gradients, n_gradients
     made.numbers = numbers
     made.weak = [(<Tensor>x).t.array.weak for x in results]
     made.alone = facts.work > 50_000 and not facts.allocates

@@ -65,8 +65,8 @@ cdef class Draws:
 
 @cython.final
 cdef class Drawing(Nested):
-    """A context for one run of a function: the first run fills its Draws, later ones repeat them. Each run has a context
-    of its own, as several threads may run the function at the same time."""
+    """A context for one run of a function: the first run fills its Draws, later ones repeat them. Each run has its own
+    context, as several threads may run the function at the same time."""
 
     cdef Draws draws
     cdef list drawn

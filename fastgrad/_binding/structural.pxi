@@ -211,8 +211,8 @@ cdef inline bint is_basic(key):
 
 
 def basic(Tensor x, keys):
-    """Basic indexing, by integers, slices, None and at most one Ellipsis: a slice followed by a reshape, each only if it
-    changes something."""
+    """Basic indexing, by integers, slices, None and at most one Ellipsis: a slice followed by a reshape, each left out
+    if it changes nothing."""
     cdef fg_shape *s = x.t.array.shape
     cdef int64_t attr[3 * FG_MAX_NDIM]
     cdef int64_t shape[FG_MAX_NDIM]

@@ -139,7 +139,7 @@ cdef class Tensor:
 
     @property
     def grad(self):
-        """The gradient accumulated by ``backward``: a Tensor, or None. Only tensors made with requires_grad have one."""
+        """The gradient accumulated by ``backward``: a Tensor, or None. Only leaves have one."""
         if not has_grad(self):
             return None
         cdef fg_tensor g = fg_leaf_grad(self.t.node)

@@ -40,8 +40,8 @@ class CacheInfo(NamedTuple):
 
 
 class _Cached:
-    """An entry of the cache. ``used`` increases with each use of an entry; an ``unconfirmed`` one is traced a second time
-    before it is replayed."""
+    """An entry of the cache. ``used`` increases with each use of an entry; an ``unconfirmed`` one is traced a second
+    time before it is replayed."""
 
     __slots__ = ("entry", "unconfirmed", "used")
 
@@ -183,28 +183,28 @@ class Compiled(_core.Replayer):
         code, which may call this function again. So there is no lock; what is kept is replaced as a whole.
         """
         key = call.key()
-        kept = self._entries.get(key)
-        if kept is None:
+        cached = self._entries.get(key)
+        if cached is None:
             check = None if self._trace_twice else PurityCheck(self._f, call.inputs)
-            kept = _Cached(self._trace(call), unconfirmed=self._trace_twice)
+            cached = _Cached(self._trace(call), unconfirmed=self._trace_twice)
             if check is not None and check.suspect():
-                self._confirm(kept.entry, call)
+                self._confirm(cached.entry, call)
             self._misses += 1
-            kept.used = next(self._clock)
-            self._keep(key, kept)
+            cached.used = next(self._clock)
+            self._keep(key, cached)
         else:
             self._hits += 1
-            if kept.unconfirmed:
-                self._confirm(kept.entry, call)
-                kept.unconfirmed = False
-            kept.used = next(self._clock)
-        self._remember(None if self._verify or kept.unconfirmed else kept.entry)
-        return kept.entry
+            if cached.unconfirmed:
+                self._confirm(cached.entry, call)
+                cached.unconfirmed = False
+            cached.used = next(self._clock)
+        self._remember(None if self._verify or cached.unconfirmed else cached.entry)
+        return cached.entry
 
-    def _keep(self, key: Any, kept: _Cached) -> None:
+    def _keep(self, key: Any, cached: _Cached) -> None:
         while True:  # until no other thread has kept another one meanwhile
             old = self._entries
-            new = {**old, key: kept}
+            new = {**old, key: cached}
             if len(new) > self._maxsize:
                 del new[min(new.items(), key=lambda item: item[1].used)[0]]
             if self._replace(old, new):
@@ -247,7 +247,7 @@ class Compiled(_core.Replayer):
                         f"compile: result{path} is of type {type(leaf).__name__}, which would be the same object at "
                         "every call; return arrays, numbers and strings, alone or in dicts, lists and tuples"
                     )
-            program = _core.trace_end(wanted, numbers=not self._trace_twice, kept=self.n_gradients)
+            program = _core.trace_end(wanted, numbers=not self._trace_twice, n_gradients=self.n_gradients)
         return Entry(program, _rebuilder(shape, leaves), call.guard())
 
 
@@ -351,7 +351,7 @@ def compile(
     arguments are constants. So would be random numbers that are not those of ``fastgrad.random``, and what f writes to
     arrays outside would be written once: where a look at what f reaches finds such, f is recorded twice, and TraceError
     raised if it draws or writes again, or the recordings differ. What f computes is known only by its result: a tensor
-    that it has kept beside raises RuntimeError wherever it is used. A program leaves out what no result needs, so that
+    that it has stored elsewhere raises RuntimeError when used. A program leaves out what no result needs, so that
     an index out of range there raises IndexError while f is recorded, and not in a replay.
 
     >>> import fastgrad as fg, numpy as np

@@ -94,8 +94,8 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], 
             raise TypeError(f"jvp: expected {name} as a tuple of one for each argument of f, got "
                             f"{describe_type(value)}; of a single argument x write (x,)")  # fmt: skip
     point = Point("jvp", f, tuple(primals), has_aux)
-    moved = point.moved(tuple(tangents), "jvp: tangents")
-    return (point.value(), moved, point.aux()) if has_aux else (point.value(), moved)
+    tangent = point.push_tree(tuple(tangents), "jvp: tangents")
+    return (point.value(), tangent, point.aux()) if has_aux else (point.value(), tangent)
 
 
 def linearize(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
@@ -125,7 +125,7 @@ def linearize(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> An
     point = Point("linearize", f, primals, has_aux, keep=True)
 
     def f_jvp(*tangents: Any) -> Any:
-        return point.moved(tangents, "f_jvp: tangents")
+        return point.push_tree(tangents, "f_jvp: tangents")
 
     return (point.value(), f_jvp, point.aux()) if has_aux else (point.value(), f_jvp)
 
@@ -219,7 +219,7 @@ class Point:
             _core.inherit_lineage(found, given)
         return found
 
-    def moved(self, tangents: tuple[Any, ...], name: str) -> Any:
+    def push_tree(self, tangents: tuple[Any, ...], name: str) -> Any:
         """J v, in the structure of the result."""
         given = _like(self.structure, self.watched, tangents, name)
         return self.result_structure.unflatten(self.outward(self.push(given), self.recording(given)))

@@ -48,7 +48,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
     Raises ValueError where the batch's lengths differ, an axis does not exist, or in_axes is built otherwise than the
     arguments; TypeError where what is mapped or comes with an axis is no array. A branch on a value, ``float(x)`` or an
     index by a boolean mask inside f raise TraceError: use ``where``. f must not change tensors from outside; what it
-    computes is known only by its result, and a tensor that it has kept beside raises RuntimeError wherever it is used.
+    computes is known only by its result, and a tensor that it has stored elsewhere raises RuntimeError when used.
 
     >>> import fastgrad as fg, numpy as np
     >>> loss = lambda w, x, y: np.sum((x @ w - y) ** 2)
