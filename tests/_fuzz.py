@@ -19,7 +19,7 @@ ALLOWED = (
     TypeError, ValueError, IndexError, RuntimeError, OverflowError, MemoryError, NotImplementedError, BufferError,
     ZeroDivisionError,
 )  # fmt: skip
-NAMES = sorted({*_core.__all__, *fg._functions.__all__, "take", "stop_gradient"} - {"Tensor"})
+NAMES = sorted({*_core.__all__, *fg._numpy.functions.__all__, "take", "stop_gradient"} - {"Tensor"})
 FUNCTIONS = {
     **{name: getattr(fg, name) for name in NAMES},
     **{f"losses.{name}": getattr(fg.losses, name) for name in fg.losses.__all__},
