@@ -63,6 +63,16 @@ cdef int see_to_others() except -1 nogil:
 fg_on_pause = see_to_others
 
 
+def after_fork():
+    """The thread that forked is the main one of the child."""
+    global main_thread
+    main_thread = PyThread_get_thread_ident()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=after_fork)
+
+
 def flow(int op, list bodies, tuple numbers, list operands, list shapes):
     """The results of a loop or branch with these Programs as bodies: tensors that are not tracked, of the shapes and
     dtypes given as (dtype, shape)."""

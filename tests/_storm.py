@@ -1,13 +1,17 @@
-"""Interrupts at random moments in all kinds of work (test_interrupts.py): `python _storm.py interrupts seed`.
+"""Interrupts, or lack of memory, in the midst of all kinds of work (test_interrupts.py).
 
-Signals that raise KeyboardInterrupt come at random moments within each workload. After each one the thread must be in
-the midst of nothing, and at last the workload must give what it gave before.
+`python _storm.py interrupts N SEED`: N signals that raise KeyboardInterrupt come at random moments in each workload.
+`python _storm.py memory N SEED`: one of Python's allocations fails, in each run of a workload about N further on.
+
+After each one the thread must be in the midst of nothing and the parameters of training steps be those of whole steps,
+and at last the workload must give what it gave before.
 """
 
 import random
 import signal
 import sys
 import time
+import warnings
 
 import numpy as np
 
@@ -166,8 +170,8 @@ def interrupt(number, frame):
 
 
 def quietly(unraisable):
-    """An interrupt within a finalizer is told to nobody."""
-    if unraisable.exc_type is not KeyboardInterrupt:
+    """An interrupt or lack of memory within a finalizer is told to nobody."""
+    if unraisable.exc_type not in (KeyboardInterrupt, MemoryError):
         sys.__unraisablehook__(unraisable)
 
 
@@ -197,15 +201,39 @@ def storm(name, work, interrupts, draw):
         except KeyboardInterrupt:
             stop()
             seen += 1
-        state = _core.thread_state()
-        if state != CLEAN:
-            sys.exit(f"{name}: after interrupt {seen} the thread is in the midst of something: {state}")
-        for _, check in STEPS.values():
-            check()
+        look(name, f"after interrupt {seen}")
     if seen < interrupts / 2:
         sys.exit(f"{name}: only {seen} interrupts came in {tries} runs of {took:.2g} s")
     found = work()
     np.testing.assert_equal(plain(found), plain(expected), name)
+
+
+def famine(name, work, stride, draw):
+    """Let one allocation after the other fail, until the workload makes no more."""
+    import _testcapi  # here, as not every Python has it
+
+    expected = work()
+    at, whole = 1, 0
+    while whole < 3 and at < 400 * stride:
+        _testcapi.set_nomemory(at, at + 1)
+        try:
+            work()
+            whole += 1
+        except Exception:  # a MemoryError, or what somebody else's code makes of it
+            whole = 0
+        finally:
+            _testcapi.remove_mem_hooks()
+        look(name, f"without memory from allocation {at} on")
+        at += draw.randrange(1, 2 * stride)
+    np.testing.assert_equal(plain(work()), plain(expected), name)
+
+
+def look(name, when):
+    state = _core.thread_state()
+    if state != CLEAN:
+        sys.exit(f"{name}: {when} the thread is in the midst of something: {state}")
+    for _, check in STEPS.values():
+        check()
 
 
 def plain(x):
@@ -213,9 +241,10 @@ def plain(x):
 
 
 if __name__ == "__main__":
-    wanted = sys.argv[3:] or WORK
-    for k, name in enumerate(wanted):
+    kind, number, seed, *wanted = sys.argv[1:]
+    warnings.simplefilter("ignore")  # a loss that could not be recorded runs eagerly, as it should
+    for k, name in enumerate(wanted or WORK):
         WORK[name]()  # imports what it needs
         signal.signal(signal.SIGALRM, interrupt)
         sys.unraisablehook = quietly
-        storm(name, WORK[name], int(sys.argv[1]), random.Random(int(sys.argv[2]) + k))
+        (storm if kind == "interrupts" else famine)(name, WORK[name], int(number), random.Random(int(seed) + k))
