@@ -442,7 +442,7 @@ def _input(leaf: Any, structure: tree.Structure, i: int) -> np.ndarray:
                 "compile(grad(f)), or pass its .detach()"
             )
         leaf = leaf.numpy()
-    if not isinstance(leaf, (np.ndarray, np.generic, float, int)) or isinstance(leaf, np.ma.MaskedArray):
+    if not isinstance(leaf, (np.ndarray, np.generic, float, int)) or _core.is_masked(leaf):
         raise TypeError(
             f"compile: {place_of(structure, i)} is of type {type(leaf).__name__}, expected arrays and numbers; name "
             "its argument in static_argnums or static_argnames if it is a constant"
