@@ -71,24 +71,27 @@ class TrainingStep:
             replayed.reconsider((leaves, *_with_arrays(batch)))
         if optimizer._structure is not structure:  # at the first step, or when its state was loaded
             optimizer._check(leaves, structure)
-        rule = optimizer._rule(leaves) if replayed.compiled is not None else None
-        if rule is not None:
+        compiled = replayed.compiled  # another thread may give it up meanwhile
+        rule = optimizer._rule(leaves) if compiled is not None else None
+        if compiled is not None:
+            compiled = self._keep(compiled, len(leaves) if rule is not None else 0)
+        if compiled is not None and rule is not None:
             rule.counted_by(optimizer, structure)
             try:
-                value, bad, gradient = self._in_one_call(batch, rows, rule)
+                value, bad, gradient = self._in_one_call(compiled, batch, rows, rule)
             except Exception as error:
                 unwritable = _core.first_not_writable(leaves)
                 if unwritable >= 0:
                     raise optim._leaf_error(leaves[unwritable], structure.paths("params")[unwritable]) from None
-                value, gradients = replayed.give_up(error, (leaves, *_rows_of(_with_arrays(batch), rows)))
+                value, gradients = replayed.give_up(compiled, error, (leaves, *_rows_of(_with_arrays(batch), rows)))
             else:
                 if bad >= 0:
                     return self._refuse(value, bad, gradient)
                 return value
         else:
-            self._keep(0)
-            value, gradients = replayed(leaves, *_rows_of(_with_arrays(batch), rows))
-            value = float(value)
+            args = (leaves, *_rows_of(_with_arrays(batch), rows))
+            value, gradients = replayed.eagerly(args) if compiled is None else replayed(*args)
+        value = float(value)
         if self._nonfinite != "ignore":
             bad = _core.first_not_finite(gradients)
             if bad >= 0 or not math.isfinite(value):
@@ -108,23 +111,20 @@ class TrainingStep:
         return f"<{self._name} of {name} by {self.optimizer!r}, {self.optimizer.steps} steps taken, {how}>"
 
     def _in_one_call(
-        self, batch: tuple[Any, ...], rows: np.ndarray | None, rule: _core.Rule
+        self, compiled: Compiled, batch: tuple[Any, ...], rows: np.ndarray | None, rule: _core.Rule
     ) -> tuple[float, int, np.ndarray | None]:
         """The step done by its program: the loss, and which gradient is not finite, as ``Compiled.train`` says."""
         leaves, checked = self._leaves, self._nonfinite != "ignore"
-        compiled = self._keep(len(leaves))
-        assert compiled is not None
         found = (
             compiled._train((leaves, *batch), rule, checked) if rows is None
             else compiled._train_on_rows(leaves, batch, rows, rule, checked)
         )  # fmt: skip
         return found or compiled.train((leaves, *_rows_of(_with_arrays(batch), rows)), rule, checked)
 
-    def _keep(self, kept: int) -> Compiled | None:
+    def _keep(self, compiled: Compiled, kept: int) -> Compiled:
         """The compiled loss, of whose last results so many stay with the program: the gradients, for its rule to use,
         or none, for an optimizer in Python."""
-        compiled = self._compiled
-        if compiled is not None and compiled._kept != kept:
+        if compiled._kept != kept:
             compiled = self._value_and_gradients.compiled = Compiled(self._traced, wary=True, kept=kept)
         return compiled
 
@@ -132,9 +132,12 @@ class TrainingStep:
     def _compiled(self) -> Compiled | None:
         return self._value_and_gradients.compiled
 
-    def _eagerly(self, leaves: list[Any], *batch: Any) -> tuple[float, list[Any]]:
+    def _eagerly(self, leaves: list[Any], *batch: Any) -> tuple[Tensor, list[Any]]:
+        mark = _core.newest()
         value, gradients = self._differentiate([_core.watch(leaf) for leaf in leaves], batch)
-        return value.item(), gradients
+        if not _core.leads_outside([value], mark):  # else a transform outside is told that it would lose its gradient
+            value = value.detach()
+        return value, gradients
 
     def _traced(self, leaves: list[Tensor], *batch: Tensor) -> tuple[Tensor, list[Tensor]]:
         """What is recorded: the loss, without axes, and its gradients in the order of the leaves."""
