@@ -188,7 +188,8 @@ def test_threads_whose_calls_differ_in_structure():
     x = np.asfortranarray(np.arange(90_000.0).reshape(300, 300))
     ones = [np.full(i + 1, 1.0) for i in range(30)]
     works = []
-    for structure in ({"a": x, "b": ones}, [x, *ones], (x, {"b": ones[:3]}), {"b": ones, "c": [x, x]}, (x, 2.5), [x, 3]):
+    structures = {"a": x, "b": ones}, [x, *ones], (x, {"b": ones[:3]}), {"b": ones, "c": [x, x]}, (x, 2.5), [x, 3]
+    for structure in structures:
         for scale in (2.0, np.float32(2), 2):
             expected = sum(float(np.sum(leaf)) for leaf in fg.tree.leaves(structure)) * 2
 
@@ -303,7 +304,7 @@ def test_blocks_of_the_pool_are_of_one_thread():
 
 
 def test_operands_of_a_loop_that_another_thread_changes_in_place_are_kept():
-    """A loop lets other threads run: they may give a tensor other memory, and the last one that shared the old may go."""
+    """A loop lets other threads run: they may give a tensor other memory, and what shared the old may go."""
     size = 200_000
     x = fg.tensor(np.ones(size))
 

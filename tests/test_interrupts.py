@@ -21,7 +21,8 @@ needs_memory = pytest.mark.skipif(importlib.util.find_spec("_testcapi") is None,
 
 def run(*arguments):
     """In a process of its own, which an interrupt that comes late cannot spoil."""
-    done = subprocess.run([sys.executable, str(STORM), *map(str, arguments)], capture_output=True, text=True, timeout=3000)
+    command = [sys.executable, str(STORM), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3000)
     assert done.returncode == 0, done.stderr
 
 
