@@ -203,6 +203,36 @@ def test_threads_whose_calls_differ_in_structure():
     repeated(1, *works)
 
 
+def test_the_buffers_of_a_call_whose_match_raises_are_given_back():
+    class Key:
+        def __hash__(self):
+            return hash("a")
+
+        def __eq__(self, other):
+            raise ZeroDivisionError
+
+    def calls(f, *rest):
+        for _ in range(3):
+            f({"a": x}, *rest)
+        before = _core.live()["bytes"]
+        for _ in range(10):
+            with pytest.raises(ZeroDivisionError):
+                f({Key(): x}, *rest)
+        assert _core.live()["bytes"] == before
+
+    x, p = np.ones(1000), np.ones(1000)
+    calls(fg.compile(lambda d: fg.tanh(fg.tanh(d["a"]) @ np.ones((1000, 50))) @ np.ones(50)))
+    step = fg.training_step(lambda p, d: fg.tanh(fg.tanh(p * d["a"]) @ np.ones((1000, 50))).sum(), p, fg.optim.SGD(0.0))
+    for _ in range(3):
+        step({"a": x})
+    compiled, rule = step._compiled, step.optimizer._rule([p])
+    before = _core.live()["bytes"]
+    for _ in range(10):
+        with pytest.raises(ZeroDivisionError):
+            compiled._train(([p], {Key(): x}), rule, True)
+    assert _core.live()["bytes"] == before
+
+
 def test_threads_whose_calls_differ_in_static_arguments():
     class Power:
         def __init__(self, n):
