@@ -2,6 +2,7 @@
 
 `python _storm.py interrupts N SEED`: N signals that raise KeyboardInterrupt come at random moments in each workload.
 `python _storm.py memory N SEED`: one of Python's allocations fails, in each run of a workload about N further on.
+`python _storm.py ctrl_c N SEED descend`: N times one or two real SIGINTs during a descent.
 
 After each one the thread must be in the midst of nothing and the parameters of training steps be those of whole steps,
 and at last the workload must give what it gave before.
@@ -10,6 +11,7 @@ and at last the workload must give what it gave before.
 import random
 import signal
 import sys
+import threading
 import time
 import warnings
 
@@ -228,6 +230,41 @@ def famine(name, work, stride, draw):
     np.testing.assert_equal(plain(work()), plain(expected), name)
 
 
+def ctrl_c(name, interrupts, draw):
+    """Real SIGINTs, one or two, from another thread while a descent runs, which holds the first one back."""
+    optimizer = fg.optim.Adam(0.01)
+    steps = []
+
+    def descent():
+        steps.append(fg.descend(lambda p, x: ((p - x) ** 2).mean(), np.zeros(2), np.ones((8, 2)), optimizer=optimizer,
+                                steps=50, batch_size=3, seed=0).steps)  # fmt: skip
+
+    def send(delays):
+        for delay in delays:
+            time.sleep(delay)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process in the background ignores
+    start = time.perf_counter()
+    descent()
+    took = time.perf_counter() - start
+    for k in range(interrupts):
+        sender = threading.Thread(target=send, args=([draw.uniform(0, took) for _ in range(1 + k % 2)],))
+        try:
+            sender.start()
+            descent()
+        except KeyboardInterrupt:
+            pass
+        while sender.is_alive():
+            try:
+                sender.join()
+            except KeyboardInterrupt:
+                pass
+        look(name, f"after interrupt {k}")
+        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            sys.exit(f"{name}: after interrupt {k} Ctrl-C is handled by {signal.getsignal(signal.SIGINT)}")
+
+
 def look(name, when):
     state = _core.thread_state()
     if state != CLEAN:
@@ -247,4 +284,7 @@ if __name__ == "__main__":
         WORK[name]()  # imports what it needs
         signal.signal(signal.SIGALRM, interrupt)
         sys.unraisablehook = quietly
+        if kind == "ctrl_c":
+            ctrl_c(name, int(number), random.Random(int(seed)))
+            continue
         (storm if kind == "interrupts" else famine)(name, WORK[name], int(number), random.Random(int(seed) + k))

@@ -32,6 +32,11 @@ def test_interrupts_leave_nothing_behind(long):
     run("interrupts", 3000 if long else 40, 0)
 
 
+@needs_signals
+def test_ctrl_c_in_a_descent_leaves_nothing_behind():
+    run("ctrl_c", 60, 0, "descend")
+
+
 @needs_memory
 @pytest.mark.parametrize("long", slowly)
 def test_lack_of_memory_leaves_nothing_behind(long):
