@@ -10,7 +10,7 @@ def apply_op(int op, list operands, tuple attr=()):
     """Any operation by its number, on tensors (None: a missing operand of a derivative's kernel) that are as its C
     rules expect them: nothing is promoted or checked but shapes."""
     cdef fg_tensor y
-    cdef int n = len(operands), k, held = 0
+    cdef int n = len(operands), k, n_held = 0
     cdef int n_attr = len(attr)
     cdef fg_tensor *given = <fg_tensor *>PyMem_Malloc((n + 1) * sizeof(fg_tensor))
     cdef int64_t *numbers = <int64_t *>PyMem_Malloc((n_attr + 1) * sizeof(int64_t))
@@ -21,7 +21,7 @@ def apply_op(int op, list operands, tuple attr=()):
             numbers[k] = attr[k]
         for k in range(n):
             given[k] = fg_tensor(NULL, NULL) if operands[k] is None else fg_tensor_ref((<Tensor>operands[k]).t)
-            held = k + 1
+            n_held = k + 1
         check(fg_apply(op, n, given, n_attr, numbers, &y))
         made = wrap(y)
         if y.node == NULL and y.array.dtype <= FG_FLOAT64 and fg_grad_enabled:
@@ -30,7 +30,7 @@ def apply_op(int op, list operands, tuple attr=()):
                     raise NotImplementedError("the gradient of a gradient through a kernel that has no rule for it")
         return made
     finally:
-        for k in range(held):                   # NumPy lets other threads run, which may change the operands in place
+        for k in range(n_held):                  # NumPy lets other threads run, which may change the operands in place
             fg_tensor_unref(given[k])
         PyMem_Free(given)
         PyMem_Free(numbers)
