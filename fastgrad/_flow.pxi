@@ -103,7 +103,7 @@ def flow(int op, list bodies, tuple numbers, list operands, list shapes):
             found.append(wrap(part))
         return found
     finally:
-        for k in range(n_held):                  # a loop lets other threads run, which may change its operands in place
+        for k in range(n_held):                 # a loop lets other threads run, which may change its operands in place
             fg_tensor_unref(given[k])
         PyMem_Free(given)
         PyMem_Free(attr)

@@ -30,7 +30,7 @@ def apply_op(int op, list operands, tuple attr=()):
                     raise NotImplementedError("the gradient of a gradient through a kernel that has no rule for it")
         return made
     finally:
-        for k in range(n_held):                  # NumPy lets other threads run, which may change the operands in place
+        for k in range(n_held):                 # NumPy lets other threads run, which may change the operands in place
             fg_tensor_unref(given[k])
         PyMem_Free(given)
         PyMem_Free(numbers)
