@@ -267,6 +267,7 @@ class Rule:
         state: tuple[list[NDArray[Any]], ...], rate: float, beta1: float, beta2: float, eps: float,
         weight_decay: float, decoupled: bool, correction1: float, correction2: float,
     ) -> Rule: ...  # fmt: skip
+    taken: bool
     def counted_by(self, optimizer: Any, structure: Any) -> Rule: ...
     def update(self, leaves: Sequence[Any], gradients: Sequence[Any]) -> None: ...
 

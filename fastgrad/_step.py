@@ -80,6 +80,8 @@ class TrainingStep:
             try:
                 value, bad, gradient = self._in_one_call(compiled, batch, rows, rule)
             except Exception as error:
+                if rule.taken:  # only its loss cannot be told
+                    raise
                 unwritable = _core.first_not_writable(leaves)
                 if unwritable >= 0:
                     raise optim._leaf_error(leaves[unwritable], structure.paths("params")[unwritable]) from None

@@ -29,7 +29,7 @@ def run(*arguments):
 @needs_signals
 @pytest.mark.parametrize("long", slowly)
 def test_interrupts_leave_nothing_behind(long):
-    run("interrupts", 3000 if long else 40, 0)
+    run("interrupts", 1000 if long else 40, 0)
 
 
 @needs_signals
@@ -40,7 +40,7 @@ def test_ctrl_c_in_a_descent_leaves_nothing_behind():
 @needs_memory
 @pytest.mark.parametrize("long", slowly)
 def test_lack_of_memory_leaves_nothing_behind(long):
-    run("memory", 1 if long else 40, 0)
+    run("memory", 4 if long else 40, 0)
 
 
 CONTEXTS = {
