@@ -207,13 +207,20 @@ cdef cnp.ndarray present_of(fg_array *x, bint writeable):
     return a
 
 
+def is_masked(x):
+    """Whether x is a masked array. Where there is one, numpy.ma has been imported; to import it here would let a child
+    that another thread forks meanwhile wait for the end of the import for ever."""
+    return (isinstance(x, cnp.ndarray) and not cnp.PyArray_CheckExact(x)
+            and isinstance(x, getattr(sys.modules.get("numpy.ma"), "MaskedArray", ())))
+
+
 cdef cnp.ndarray as_ndarray(x, str name):
     """x as an ndarray of a dtype that the core has; errors begin with ``name``."""
     cdef cnp.ndarray a
     if cnp.PyArray_CheckExact(x):
         a = x
     elif isinstance(x, cnp.ndarray):
-        if isinstance(x, np.ma.MaskedArray):
+        if is_masked(x):
             raise TypeError(f"{name}: expected a plain array, got a masked one; fill it with .filled() first")
         a = np.asarray(x)
     elif isinstance(x, (str, bytes)):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import textwrap
 from collections.abc import Callable, Iterable
-from functools import cache, cached_property
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -77,7 +77,8 @@ class Activation:
         """dy/dx for each element of x, by the kernel of the table; float32 and float64 are kept."""
         return _core.elementwise_derivative(self._op, 0, x)
 
-    @cached_property
+    @property
+    @cache
     def formula(self) -> Formula:
         """Value and derivative as text, also as LaTeX."""
         row = _core.ROWS[self._op]
@@ -123,7 +124,8 @@ class ParametricActivation(Activation):
             )
         return given[0]
 
-    @cached_property
+    @property
+    @cache
     def formula(self) -> Formula:
         row = _core.ROWS[self._op]
         names = {"a": "x", "b": self._parameter}  # ops.def calls the two arguments a and b

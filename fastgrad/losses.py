@@ -156,7 +156,7 @@ def softmax_cross_entropy(logits: Any, labels: Any, *, reduction: Reduction = "m
 
 
 def _array(name: str, what: str, x: Any) -> np.ndarray:
-    if isinstance(x, np.ma.MaskedArray):
+    if _core.is_masked(x):
         raise TypeError(f"{name}: {what} are a masked array, whose mask would be ignored; fill it with .filled() first")
     return np.asarray(x)
 

@@ -367,7 +367,7 @@ def _describe(x: Any) -> str:
 def _check_leaves(leaves: Sequence[Any], structure: tree.Structure, name: str) -> None:
     """TypeError or ValueError, naming the place, for the first leaf that cannot be updated in place."""
     for i, p in enumerate(leaves):
-        if isinstance(p, np.ndarray) and not isinstance(p, np.ma.MaskedArray):
+        if isinstance(p, np.ndarray) and not _core.is_masked(p):
             flags = p.flags
             if p.dtype in _DTYPES and flags.c_contiguous and flags.writeable:
                 continue
@@ -413,7 +413,7 @@ def check_distinct(leaves: Sequence[Any], structure: tree.Structure, name: str) 
 
 
 def leaf_error(p: Any, path: str) -> Exception:
-    if isinstance(p, np.ma.MaskedArray):
+    if _core.is_masked(p):
         return TypeError(f"{path} is a masked array, whose mask would be ignored: use {path}.filled()")
     if not isinstance(p, (np.ndarray, Tensor)):
         cure = f"np.array({p!r})" if isinstance(p, float) else "an array"

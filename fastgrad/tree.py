@@ -501,7 +501,7 @@ def ravel(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
     found, structure = flatten(tree)
     arrays = [leaf if isinstance(leaf, Tensor) else np.asarray(leaf) for leaf in found]
     for i, a in enumerate(arrays):
-        if a.dtype.kind not in "fiub" or isinstance(found[i], np.ma.MaskedArray):
+        if a.dtype.kind not in "fiub" or _core.is_masked(found[i]):
             raise TypeError(
                 f"tree.ravel: {structure.paths('tree')[i]} is of type {type(found[i]).__name__} and dtype {a.dtype}, "
                 "expected real arrays and numbers"

@@ -1,13 +1,19 @@
-"""Interrupts at random moments in all kinds of work (test_interrupts.py): `python _storm.py interrupts seed`.
+"""Interrupts, or lack of memory, in the midst of all kinds of work (test_interrupts.py).
 
-Signals that raise KeyboardInterrupt come at random moments within each workload. After each one the thread must be in
-the midst of nothing, and at last the workload must give what it gave before.
+`python _storm.py interrupts N SEED`: N signals that raise KeyboardInterrupt come at random moments in each workload.
+`python _storm.py memory N SEED`: one of Python's allocations fails, in each run of a workload about N further on.
+`python _storm.py ctrl_c N SEED descend`: N times one or two real SIGINTs during a descent.
+
+After each one the thread must be in the midst of nothing and the parameters of training steps be those of whole steps,
+and at last the workload must give what it gave before.
 """
 
 import random
 import signal
 import sys
+import threading
 import time
+import warnings
 
 import numpy as np
 
@@ -166,8 +172,8 @@ def interrupt(number, frame):
 
 
 def quietly(unraisable):
-    """An interrupt within a finalizer is told to nobody."""
-    if unraisable.exc_type is not KeyboardInterrupt:
+    """An interrupt or lack of memory within a finalizer is told to nobody."""
+    if unraisable.exc_type not in (KeyboardInterrupt, MemoryError):
         sys.__unraisablehook__(unraisable)
 
 
@@ -197,15 +203,74 @@ def storm(name, work, interrupts, draw):
         except KeyboardInterrupt:
             stop()
             seen += 1
-        state = _core.thread_state()
-        if state != CLEAN:
-            sys.exit(f"{name}: after interrupt {seen} the thread is in the midst of something: {state}")
-        for _, check in STEPS.values():
-            check()
+        look(name, f"after interrupt {seen}")
     if seen < interrupts / 2:
         sys.exit(f"{name}: only {seen} interrupts came in {tries} runs of {took:.2g} s")
     found = work()
     np.testing.assert_equal(plain(found), plain(expected), name)
+
+
+def famine(name, work, stride, draw):
+    """Let one allocation after the other fail, until the workload makes no more."""
+    import _testcapi  # here, as not every Python has it
+
+    expected = work()
+    at, whole = 1, 0
+    while whole < 3 and at < 4000:
+        _testcapi.set_nomemory(at, at + 1)
+        try:
+            work()
+            whole += 1
+        except Exception:  # a MemoryError, or what somebody else's code makes of it
+            whole = 0
+        finally:
+            _testcapi.remove_mem_hooks()
+        look(name, f"without memory from allocation {at} on")
+        at += draw.randrange(1, 2 * stride)
+    np.testing.assert_equal(plain(work()), plain(expected), name)
+
+
+def ctrl_c(name, interrupts, draw):
+    """Real SIGINTs, one or two, from another thread while a descent runs, which holds the first one back."""
+    optimizer = fg.optim.Adam(0.01)
+    steps = []
+
+    def descent():
+        steps.append(fg.descend(lambda p, x: ((p - x) ** 2).mean(), np.zeros(2), np.ones((8, 2)), optimizer=optimizer,
+                                steps=50, batch_size=3, seed=0).steps)  # fmt: skip
+
+    def send(delays):
+        for delay in delays:
+            time.sleep(delay)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process in the background ignores
+    start = time.perf_counter()
+    descent()
+    took = time.perf_counter() - start
+    for k in range(interrupts):
+        sender = threading.Thread(target=send, args=([draw.uniform(0, took) for _ in range(1 + k % 2)],))
+        try:
+            sender.start()
+            descent()
+        except KeyboardInterrupt:
+            pass
+        while sender.is_alive():
+            try:
+                sender.join()
+            except KeyboardInterrupt:
+                pass
+        look(name, f"after interrupt {k}")
+        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            sys.exit(f"{name}: after interrupt {k} Ctrl-C is handled by {signal.getsignal(signal.SIGINT)}")
+
+
+def look(name, when):
+    state = _core.thread_state()
+    if state != CLEAN:
+        sys.exit(f"{name}: {when} the thread is in the midst of something: {state}")
+    for _, check in STEPS.values():
+        check()
 
 
 def plain(x):
@@ -213,9 +278,13 @@ def plain(x):
 
 
 if __name__ == "__main__":
-    wanted = sys.argv[3:] or WORK
-    for k, name in enumerate(wanted):
+    kind, number, seed, *wanted = sys.argv[1:]
+    warnings.simplefilter("ignore")  # a loss that could not be recorded runs eagerly, as it should
+    for k, name in enumerate(wanted or WORK):
         WORK[name]()  # imports what it needs
         signal.signal(signal.SIGALRM, interrupt)
         sys.unraisablehook = quietly
-        storm(name, WORK[name], int(sys.argv[1]), random.Random(int(sys.argv[2]) + k))
+        if kind == "ctrl_c":
+            ctrl_c(name, int(number), random.Random(int(seed)))
+            continue
+        (storm if kind == "interrupts" else famine)(name, WORK[name], int(number), random.Random(int(seed) + k))

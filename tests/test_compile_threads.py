@@ -2,13 +2,11 @@
 
 import gc
 import os
-import signal
 import subprocess
 import sys
 import textwrap
 import threading
 import time
-import weakref
 
 import numpy as np
 import pytest
@@ -190,7 +188,8 @@ def test_threads_whose_calls_differ_in_structure():
     x = np.asfortranarray(np.arange(90_000.0).reshape(300, 300))
     ones = [np.full(i + 1, 1.0) for i in range(30)]
     works = []
-    for structure in ({"a": x, "b": ones}, [x, *ones], (x, {"b": ones[:3]}), {"b": ones, "c": [x, x]}, (x, 2.5), [x, 3]):
+    structures = {"a": x, "b": ones}, [x, *ones], (x, {"b": ones[:3]}), {"b": ones, "c": [x, x]}, (x, 2.5), [x, 3]
+    for structure in structures:
         for scale in (2.0, np.float32(2), 2):
             expected = sum(float(np.sum(leaf)) for leaf in fg.tree.leaves(structure)) * 2
 
@@ -202,6 +201,36 @@ def test_threads_whose_calls_differ_in_structure():
     for work in works:
         work()
     repeated(1, *works)
+
+
+def test_the_buffers_of_a_call_whose_match_raises_are_given_back():
+    class Key:
+        def __hash__(self):
+            return hash("a")
+
+        def __eq__(self, other):
+            raise ZeroDivisionError
+
+    def calls(f, *rest):
+        for _ in range(3):
+            f({"a": x}, *rest)
+        before = _core.live()["bytes"]
+        for _ in range(10):
+            with pytest.raises(ZeroDivisionError):
+                f({Key(): x}, *rest)
+        assert _core.live()["bytes"] == before
+
+    x, p = np.ones(1000), np.ones(1000)
+    calls(fg.compile(lambda d: fg.tanh(fg.tanh(d["a"]) @ np.ones((1000, 50))) @ np.ones(50)))
+    step = fg.training_step(lambda p, d: fg.tanh(fg.tanh(p * d["a"]) @ np.ones((1000, 50))).sum(), p, fg.optim.SGD(0.0))
+    for _ in range(3):
+        step({"a": x})
+    compiled, rule = step._compiled, step.optimizer._rule([p])
+    before = _core.live()["bytes"]
+    for _ in range(10):
+        with pytest.raises(ZeroDivisionError):
+            compiled._train(([p], {Key(): x}), rule, True)
+    assert _core.live()["bytes"] == before
 
 
 def test_threads_whose_calls_differ_in_static_arguments():
@@ -305,7 +334,7 @@ def test_blocks_of_the_pool_are_of_one_thread():
 
 
 def test_operands_of_a_loop_that_another_thread_changes_in_place_are_kept():
-    """A loop lets other threads run: they may give a tensor other memory, and the last one that shared the old may go."""
+    """A loop lets other threads run: they may give a tensor other memory, and what shared the old may go."""
     size = 200_000
     x = fg.tensor(np.ones(size))
 
@@ -321,3 +350,128 @@ def test_operands_of_a_loop_that_another_thread_changes_in_place_are_kept():
         same(last, np.ones(size))
 
     repeated(2, loop, change)
+
+
+# ---- no lock is held while anybody's code runs ----------------------------------------------------------------------
+def run(script):
+    """As a process of its own, which can be ended if it hangs."""
+    start = "import os, signal, sys, threading, time\nimport numpy as np\nimport fastgrad as fg\n"
+    done = subprocess.run([sys.executable, "-c", start + textwrap.dedent(script)], timeout=60, capture_output=True,
+                          text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_comparing_a_static_argument_may_call_the_function():
+    run("""
+        class Key:
+            def __init__(self, n):
+                self.n = n
+
+            def __hash__(self):
+                return 7
+
+            def __eq__(self, other):
+                calls.append(f(np.ones(2), 1000 + len(calls)))
+                return self.n == other.n
+
+        calls = []
+        f = fg.compile(lambda x, key: x.sum() * (key.n if type(key) is Key else 1.0), static_argnums=1, maxsize=3)
+        for _ in range(3):
+            for n in range(4):
+                assert f(np.ones(2), Key(n)) == 2 * n
+        assert calls and all(y == 2 for y in calls)
+        assert f.cache_info().currsize == 3
+    """)
+
+
+def test_a_finalizer_that_runs_when_a_program_is_dropped_may_call_the_function():
+    run("""
+        class Result:
+            def __init__(self, n):
+                self.n = n
+
+            def __hash__(self):
+                return hash(self.n)
+
+            def __eq__(self, other):
+                return type(other) is Result and other.n == self.n
+
+            def __del__(self):
+                ended.append(f(np.ones(3), 0))
+
+        ended = []
+        f = fg.compile(lambda x, key: x.sum() + 0.0, static_argnums=1, maxsize=2)
+        for n in range(20):
+            assert f(np.ones(3), Result(n)) == 3
+        assert len(ended) > 10 and set(ended) == {3.0}
+        f.cache_clear()
+        assert f(np.ones(3), 0) == 3
+    """)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no interval timers")
+def test_a_signal_handler_may_call_the_function():
+    run("""
+        def handle(number, frame):
+            key = len(seen) % 7
+            seen.append(f(np.ones(2), key) == 2 * key)
+
+        seen = []
+        f = fg.compile(lambda x, key: x.sum() * key, static_argnums=1, maxsize=4)
+        signal.signal(signal.SIGALRM, handle)
+        end = time.monotonic() + 1
+        n = 0
+        while time.monotonic() < end:
+            n += 1
+            signal.setitimer(signal.ITIMER_REAL, n % 50 * 1e-5 + 1e-6)
+            assert f(np.ones(2), n % 6) == 2 * (n % 6)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        assert len(seen) > 20 and all(seen)
+    """)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_child_forked_in_the_midst_of_calls_can_go_on():
+    run("""
+        import warnings
+        warnings.simplefilter("ignore")  # later Pythons warn of forks in processes with threads
+        sys.setswitchinterval(1e-6)
+        f = fg.compile(lambda x, key: x.sum() * key, static_argnums=1, maxsize=4)
+        done = False
+
+        def call():
+            n = 0
+            while not done:
+                n += 1
+                f(np.ones(2), n % 6)
+
+        def fork():
+            "From this thread, which is the child's main one."
+            pid = os.fork()
+            if pid == 0:
+                signal.alarm(20)  # ends a child that hangs
+                for n in range(12):
+                    if f(np.ones(2), n % 6) != 2 * (n % 6):
+                        os._exit(1)
+                os._exit(0)
+            if os.waitpid(pid, 0)[1] != 0:
+                failed.append(pid)
+
+        failed = []
+        threads = [threading.Thread(target=call) for _ in range(2)]
+        for t in threads:
+            t.start()
+        for k in range(150):
+            if failed:
+                break
+            if k % 2:
+                fork()
+            else:
+                t = threading.Thread(target=fork)
+                t.start()
+                t.join()
+        done = True
+        for t in threads:
+            t.join()
+        assert not failed
+    """)

@@ -137,3 +137,70 @@ def test_verify_finds_what_was_frozen():
 
     assert fg.compile(changes, verify=True)(x) == 6
     same(x, np.ones(3))
+
+
+# ---- first called inside another transform --------------------------------------------------------------------------
+INSIDE = {
+    "grad": lambda f: fg.grad(f)(np.ones(3)),
+    "grad of grad": lambda f: fg.grad(lambda x: fg.sum(fg.grad(f)(x)))(np.ones(3)),
+    "vjp": lambda f: fg.vjp(f, np.ones(3))[1](1.0)[0],
+    "jvp": lambda f: fg.jvp(f, (np.ones(3),), (np.ones(3),))[1],
+    "linearize": lambda f: fg.linearize(f, np.ones(3))[1](np.ones(3)),
+    "hessian": lambda f: fg.hessian(lambda x: f(x * x))(np.ones(3)),
+    "vmap": lambda f: fg.vmap(f)(np.ones((2, 3))),
+    "compile": lambda f: fg.compile(f)(np.ones(3)),
+    "no_grad": lambda f: fg.no_grad()(fg.grad(f))(np.ones(3)),
+}
+
+INNER = {
+    "gradient": lambda: fg.grad(lambda z: fg.sum(z * z)),
+    "value and gradient": lambda: lambda z: fg.value_and_grad(lambda z: fg.sum(z * z))(z)[1],
+    "hessian": lambda: lambda z: fg.hessian(lambda z: fg.sum(z * z * z) / 3)(z)[0],
+    "jvp": lambda: lambda z: fg.jvp(lambda z: z * z, (z,), (np.ones(2),))[1],
+    "function": lambda: lambda z: z * 2,
+}
+
+
+@pytest.mark.parametrize("verify", [False, True], ids=["", "verify"])
+@pytest.mark.parametrize("inner", INNER.values(), ids=INNER)
+@pytest.mark.parametrize("outer", INSIDE.values(), ids=INSIDE)
+def test_a_program_is_the_same_where_it_is_recorded_first(outer, inner, verify):
+    known = fg.compile(inner(), verify=verify)
+    known(np.ones(2))
+    expected = outer(lambda x: fg.sum(x) * known(np.ones(2))[0])
+    found = outer(lambda x, h=fg.compile(inner(), verify=verify): fg.sum(x) * h(np.ones(2))[0])
+    assert type(found) is type(expected)
+    same(found, expected)
+
+
+def test_a_program_recorded_inside_a_transform_does_not_lose_its_gradient():
+    for compiled in (lambda x: fg.compile(lambda z: z * x), lambda x: fg.compile(fg.grad(lambda z: fg.sum(z * z * x)))):
+        with pytest.raises(TypeError, match="returned a tensor that requires gradients"):
+            fg.grad(lambda x, compiled=compiled: fg.sum(compiled(x)(np.ones(3))))(np.ones(3))
+
+
+@pytest.mark.parametrize("compile", [True, False], ids=["compiled", "eager"])
+@pytest.mark.parametrize("method", ["BFGS", "Newton-CG", "trust-exact", "least_squares", "root", "descend", "sparse"])
+def test_solvers_inside_a_transform(method, compile):
+    def solution():
+        if method in ("least_squares", "root"):
+            return getattr(fg, method)(lambda z: z - 3, np.zeros(2), compile=compile).x[0]
+        if method == "descend":
+            return fg.descend(lambda z: fg.sum((z - 3) ** 2), np.zeros(2), optimizer=fg.optim.SGD(0.5), steps=1,
+                              compile=compile).params[0]  # fmt: skip
+        if method == "sparse":
+            return fg.sparse.jacobian(lambda z: z * 3, compile=compile)(np.ones(2)).toarray()[0, 0]
+        return fg.minimize(lambda z: fg.sum((z - 3) ** 2), np.zeros(2), method=method, compile=compile).x[0]
+
+    pytest.importorskip("scipy")
+    np.testing.assert_allclose(fg.grad(lambda x: fg.sum(x) * solution())(np.ones(2)), [3, 3], rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be recorded:RuntimeWarning")
+@pytest.mark.parametrize("compile", [True, False], ids=["compiled", "eager"])
+def test_a_solver_that_reads_what_is_differentiated_outside_is_refused(compile):
+    pytest.importorskip("scipy")
+    with pytest.raises(TypeError, match="would silently become a constant"):
+        fg.grad(lambda x: fg.sum(x) * fg.minimize(lambda z: fg.sum((z - x) ** 2), np.zeros(2), compile=compile).x[0])(
+            np.ones(2)
+        )

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -168,3 +169,47 @@ def test_a_small_stack_is_enough():
         together(deep, deep)
     finally:
         threading.stack_size(old)
+
+
+def test_threads_run_a_function_again_that_draws():
+    """Each run has its own place among the draws that the function made first."""
+    rng = fg.random.default_rng(3)
+
+    @fg.checkpoint
+    def noisy(x):
+        for _ in range(3):
+            x = fg.tanh(x * rng.random(3))
+            time.sleep(0)  # another thread's turn
+        return x
+
+    _, f_jvp = fg.linearize(noisy, np.ones(3))
+    expected = f_jvp(np.ones(3))
+
+    def work():
+        for _ in range(30):
+            np.testing.assert_array_equal(f_jvp(np.ones(3)), expected)
+
+    together(work, work, work)
+
+
+def test_a_conversion_may_run_anything():
+    """NumPy asks what is no array for one, in the middle of an operation, a gradient or a recording."""
+
+    class Asked:
+        def __array__(self, dtype=None, copy=None):
+            together(elsewhere)
+            fg.grad(net)(w, x)
+            assert compiled(w) == np.sum(w)
+            return np.ones((2, 2))
+
+    w, x = np.arange(4.0).reshape(2, 2), np.ones((2, 2))
+    compiled, fresh = fg.compile(lambda w: fg.sum(w)), fg.compile(fg.grad(net))
+
+    def elsewhere():
+        np.testing.assert_array_equal(fg.grad(net)(w, x), fresh(w, x))
+
+    assert fg.add(w, Asked()).tolist() == (w + 1).tolist()
+    assert fg.grad(lambda w: fg.sum(fg.multiply(w, Asked())))(w).tolist() == x.tolist()
+    assert fg.compile(lambda w: fg.multiply(w, Asked()))(w).tolist() == w.tolist()
+    compiled.cache_clear()
+    assert fg.compile(fg.grad(lambda w: fg.sum(fg.multiply(w, Asked()))))(w).tolist() == x.tolist()

@@ -7,8 +7,10 @@ import weakref
 
 import numpy as np
 import pytest
+from _replay import same
 
 import fastgrad as fg
+from fastgrad import _core
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((8, 3)), RNG.standard_normal(8)
@@ -326,3 +328,79 @@ def test_a_copied_compiled_function_records_anew():
     other = pickle.loads(pickle.dumps(f))
     assert other.cache_info() == (0, 0, 3, 0)
     np.testing.assert_array_equal(other(np.ones(2)), f(np.ones(2)))
+
+
+# ---- what passes ----------------------------------------------------------------------------------------------------
+def failing(error, *calls):
+    """A loss whose recordings of these numbers, from 1 on, fail."""
+    recorded = [0]
+
+    def loss(p, x):
+        if isinstance(x, fg.Tensor):
+            recorded[0] += 1
+            if recorded[0] in calls:
+                raise error("none for once")
+        return ((p - x) ** 2).sum()
+
+    return loss
+
+
+@pytest.mark.parametrize("error", [MemoryError, RecursionError, OSError])
+@pytest.mark.parametrize("call", [1, 2])
+def test_what_may_pass_does_not_make_a_step_eager_for_good(error, call):
+    p, q = np.zeros(2), np.zeros(2)
+    step = fg.training_step(failing(error, call), p, fg.optim.Adam(0.1))
+    plain = fg.training_step(failing(error), q, fg.optim.Adam(0.1))
+    how = []
+    for _ in range(5):
+        assert step(np.ones(2)) == plain(np.ones(2))
+        how.append("compiled" in repr(step))
+    assert how == [call != 1, call != 2, True, True, True]
+    same(p, q)
+
+
+def test_a_real_lack_of_memory_while_recording_passes():
+    _testcapi = pytest.importorskip("_testcapi")
+    x, eager = np.ones(2), 0
+    for at in range(1, 1200, 17):
+        p = np.zeros(2)
+        step = fg.training_step(lambda p, x: ((p - x) ** 2).sum(), p, fg.optim.SGD(0.25))
+        _testcapi.set_nomemory(at, at + 1)
+        try:
+            step(x)
+        except Exception:
+            eager += 1
+        finally:
+            _testcapi.remove_mem_hooks()
+        eager += "eager" in repr(step)
+        for _ in range(4):
+            step(x)
+        assert "compiled" in repr(step), f"without memory from allocation {at} on"
+        assert p[0] == 1 - 0.5**step.optimizer.steps
+    assert eager > 5
+
+
+def test_what_does_not_pass_is_told_once_and_tried_ever_more_seldom():
+    p = np.zeros(2)
+    loss = failing(MemoryError, *range(1000))
+    step = fg.training_step(loss, p, fg.optim.SGD(0.25))
+    with pytest.warns(RuntimeWarning, match="cannot be recorded and runs eagerly.*none for once") as told:
+        for _ in range(200):
+            step(np.ones(2))
+    assert len(told) == 1
+    same(p, np.ones(2))
+
+
+def test_a_solver_records_again_what_failed_for_want_of_memory():
+    pytest.importorskip("scipy")
+    recorded = [0]
+
+    def f(x):
+        if _core.tracing():
+            recorded[0] += 1
+            if recorded[0] == 1:
+                raise MemoryError("none for once")
+        return fg.sum((x - 1) ** 2 + (x - 1) ** 4)
+
+    assert np.allclose(fg.minimize(f, np.zeros(3)).x, 1)
+    assert recorded[0] == 3  # one failed, one, and one to believe it

@@ -64,10 +64,20 @@ cdef int yield_gil() except -1 nogil:
 fg_on_pause = yield_gil
 
 
+def after_fork():
+    """The thread that forked is the main one of the child."""
+    global main_thread
+    main_thread = PyThread_get_thread_ident()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=after_fork)
+
+
 def control_flow(int op, list bodies, tuple numbers, list operands, list shapes):
     """The results of a loop or branch whose bodies are these Programs: untracked tensors, parts of the operation's
     block, whose dtypes and shapes are given as pairs."""
-    cdef int n = len(operands), n_attr = len(bodies) + len(numbers), k, held = 0
+    cdef int n = len(operands), n_attr = len(bodies) + len(numbers), k, n_held = 0
     cdef int64_t few[FG_MAX_NDIM + 2]
     cdef fg_tensor y, part
     cdef fg_tensor *given = <fg_tensor *>PyMem_Malloc((n + 1) * sizeof(fg_tensor))
@@ -82,7 +92,7 @@ def control_flow(int op, list bodies, tuple numbers, list operands, list shapes)
             attr[len(bodies) + k] = numbers[k]
         for k in range(n):                      # with their nodes: an outer trace keeps whether one is tracked
             given[k] = fg_tensor_ref((<Tensor>operands[k]).t)
-            held = k + 1
+            n_held = k + 1
         check(fg_apply(op, n, given, n_attr, attr, &y))
         block = wrap(y)
         for k, (dtype, shape) in enumerate(shapes):
@@ -94,7 +104,7 @@ def control_flow(int op, list bodies, tuple numbers, list operands, list shapes)
             found.append(wrap(part))
         return found
     finally:
-        for k in range(held):                   # a loop lets other threads run, which may change its operands in place
+        for k in range(n_held):                 # a loop lets other threads run, which may change its operands in place
             fg_tensor_unref(given[k])
         PyMem_Free(given)
         PyMem_Free(attr)

@@ -7,18 +7,20 @@ cdef class UpdateRule:
 
     cdef fg_update_rule rule
     cdef tuple state            # a list of arrays for each kind of state
-    cdef object optimizer, structure
+    cdef object optimizer, structure, steps
+    cdef readonly bint taken    # the step was: parameters and state are updated, and it is counted
 
     def counted_by(self, optimizer, structure):
         """Let the update count as a step of this optimizer, which from then on keeps state for parameters of this
-        structure: in the same call, so that no interrupt comes between."""
-        self.optimizer, self.structure = optimizer, structure
+        structure: in the same call, so that no interrupt comes between, and without memory, so that nothing fails."""
+        self.optimizer, self.structure, self.steps = optimizer, structure, optimizer.steps + 1
         return self
 
     cdef int count(self) except -1:
+        self.taken = True
         if self.optimizer is not None:
             self.optimizer._structure = self.structure
-            self.optimizer.steps += 1
+            self.optimizer.steps = self.steps
         return 0
 
     @staticmethod
@@ -43,22 +45,34 @@ cdef class UpdateRule:
         return r
 
     def update(self, leaves, gradients):
-        """Change parameters, ndarrays or leaf tensors, and the state in place along the gradients."""
-        cdef fg_array *a[4]
-        cdef int k, n_state = len(self.state)
+        """Change parameters, ndarrays or leaf tensors, and the state in place along the gradients; all or none."""
+        cdef int i, k, n = len(leaves), n_state = len(self.state)
+        cdef bint done = False
+        cdef fg_array **a = <fg_array **>PyMem_Calloc(4 * n + 1, sizeof(fg_array *))
+        cdef fg_array **x
         name = "adam" if self.rule.adam else "sgd"
-        for i, (p, g) in enumerate(zip(leaves, gradients)):
-            a[0] = a[1] = a[2] = a[3] = NULL
-            try:
-                a[0] = updated(p, NULL, name, "parameter")
-                a[1] = updated(g, a[0], name, "gradient")
+        try:
+            if a == NULL:
+                raise MemoryError(f"{name}: no memory")
+            for i in range(n):
+                x = a + 4 * i                   # parameter, gradient, state
+                x[0] = updated(leaves[i], NULL, name, "parameter")
+                x[1] = updated(gradients[i], x[0], name, "gradient")
                 for k in range(n_state):
-                    a[2 + k] = updated(self.state[k][i], a[0], name, "state")
-                fg_update(&self.rule, a[0].dtype, a[0].shape.size, a[0].data, a[1].data,
-                          NULL if a[2] == NULL else a[2].data, NULL if a[3] == NULL else a[3].data)
-            finally:
-                written(a, 4)
-        self.count()
+                    x[2 + k] = updated(self.state[k][i], x[0], name, "state")
+            for i in range(n):
+                x = a + 4 * i
+                fg_update(&self.rule, x[0].dtype, x[0].shape.size, x[0].data, x[1].data,
+                          NULL if x[2] == NULL else x[2].data, NULL if x[3] == NULL else x[3].data)
+            done = True
+            self.count()
+        finally:
+            for i in range(4 * n if a != NULL else 0):
+                if a[i] != NULL:
+                    if done and i % 4 != 1:
+                        fg_array_changed(a[i])  # for the tape
+                    fg_array_unref(a[i])
+            PyMem_Free(a)
 
     cdef int point(self, Program program, void **to) except -1:
         """Fill in the addresses of the state, two for each parameter, checked against it."""

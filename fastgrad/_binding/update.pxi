@@ -39,15 +39,6 @@ cdef fg_array *updated(x, fg_array *like, str name, str what) except NULL:
     return r
 
 
-cdef void written(fg_array **a, int n) noexcept:
-    """Release the arrays of an update, and tell the tape that all but the gradient, a[1], have changed."""
-    for i in range(n):
-        if a[i] != NULL:
-            if i != 1:
-                fg_array_changed(a[i])
-            fg_array_unref(a[i])
-
-
 def first_not_writable(arrays):
     """The index of the first ndarray that an update cannot write to, -1 if there is none. Tensors can be written."""
     for i, x in enumerate(arrays):

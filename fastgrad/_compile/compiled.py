@@ -135,7 +135,9 @@ class Compiled(_core.Replayer):
         if draws is not None:
             draws.rewind()
             leaves = [leaf.value if leaf.number else _core.tensor(leaf.array) for leaf in call.leaves]
-            _compare(result, call.on(self._f, leaves), any(a.dtype == np.float32 for a in inputs))
+            with _core.Outermost():
+                expected = call.on(self._f, leaves)
+            _compare(result, expected, any(a.dtype == np.float32 for a in inputs))
             draws.check()
         return result
 
@@ -251,11 +253,17 @@ class Compiled(_core.Replayer):
         return Entry(program, _rebuilder(shape, leaves), call.guard())
 
 
+# What is no property of the function that is recorded, and may be otherwise the next time.
+_PASSING = (MemoryError, RecursionError, OSError)
+_LONGEST_PAUSE = 1023
+
+
 class Replayed:
     """A function of arrays that is traced and replayed, or runs eagerly after one warning if it cannot be traced.
 
     `traced` is the function on tensors; `eager` computes the same on ndarrays, its results may be of any type. `name`
-    is the subject of the warning.
+    is the subject of the warning. What fails for
+    want of memory or the like is traced again at the next call; if it goes on failing, after 1, 3, 7, ... further calls.
     """
 
     def __init__(
@@ -265,33 +273,51 @@ class Replayed:
         self._eager, self._name = eager, name
         # After a failure: the kinds of the arguments that could not be traced, and the compiled function.
         self.failed: tuple[Any, Compiled] | None = None
+        self._pause = 0  # how many calls run eagerly after a failure that may pass
+        self._left: int | None = None  # how many of them are left; None: the failure will not pass
 
     def __call__(self, *args: Any) -> Any:
         self.reconsider(args)
-        if self.compiled is None:
-            return self._eager(*args)
+        compiled = self.compiled  # another thread may give it up meanwhile
+        if compiled is None:
+            return self.eagerly(args)
         try:
-            return self.compiled(*args)
+            return compiled(*args)
         except Exception as error:
-            return self.give_up(error, args)
+            return self.give_up(compiled, error, args)
 
-    def give_up(self, error: Exception, args: tuple[Any, ...]) -> Any:
+    def eagerly(self, args: tuple[Any, ...]) -> Any:
+        with _core.Outermost():  # as a program: its results are numbers unless they depend on what is outside
+            return self._eager(*args)
+
+    def give_up(self, compiled: Compiled, error: Exception, args: tuple[Any, ...]) -> Any:
         """The result of an eager run, if that does not raise; from then on arguments of these kinds run eagerly. Warns
         and gives the error for which the program failed."""
-        found = self._eager(*args)
-        assert self.compiled is not None
-        self.failed, self.compiled = (_kinds(args), self.compiled), None
-        place = "" if isinstance(error, TraceError) else _user_frames.line_of(error)
-        _user_frames.warn(
-            f"{self._name} cannot be recorded and runs eagerly{place}: {error}. Give compile=False to run it so "
-            "without this warning"
-        )
+        found = self.eagerly(args)
+        first = self.compiled is compiled
+        self.failed, self.compiled = (_kinds(args), compiled), None
+        self._left = None
+        if isinstance(error, _PASSING):
+            self._left, self._pause = self._pause, min(2 * self._pause + 1, _LONGEST_PAUSE)
+            first = self._left == 7  # by then it does not look like passing soon
+        if first:
+            place = "" if isinstance(error, TraceError) else _user_frames.line_of(error)
+            _user_frames.warn(
+                f"{self._name} cannot be recorded and runs eagerly{place}: {error}. Give compile=False to run it so "
+                "without this warning"
+            )
         return found
 
     def reconsider(self, args: tuple[Any, ...]) -> None:
-        """Try to trace again if these arguments are of other kinds than those that could not be traced."""
-        if self.failed is not None and self.failed[0] != _kinds(args):
-            self.compiled, self.failed = self.failed[1], None
+        """Try to trace again if these arguments are of other kinds than those that could not be traced, or if the
+        reason may have passed."""
+        failed, left = self.failed, self._left
+        if failed is None:
+            return
+        if left is not None:
+            self._left = left - 1
+        if left == 0 or failed[0] != _kinds(args):
+            self.compiled, self.failed = failed[1], None
 
 
 def _kinds(args: tuple[Any, ...]) -> Any:
@@ -445,7 +471,7 @@ def _input(leaf: Any, structure: tree.Structure, i: int) -> np.ndarray:
                 "compile(grad(f)), or pass its .detach()"
             )
         leaf = leaf.numpy()
-    if not isinstance(leaf, (np.ndarray, np.generic, float, int)) or isinstance(leaf, np.ma.MaskedArray):
+    if not isinstance(leaf, (np.ndarray, np.generic, float, int)) or _core.is_masked(leaf):
         raise TypeError(
             f"compile: {tree.place_of(structure, i)} is of type {type(leaf).__name__}, expected arrays and numbers; "
             "name its argument in static_argnums or static_argnames if it is a constant"

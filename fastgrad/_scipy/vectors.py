@@ -140,7 +140,7 @@ def _float_leaf(leaf: Any, path: str) -> Any:
                 "pass its .detach()"
             )
         leaf = leaf.numpy()
-    if isinstance(leaf, (np.ndarray, np.floating, float)) and not isinstance(leaf, np.ma.MaskedArray):
+    if isinstance(leaf, (np.ndarray, np.floating, float)) and not _core.is_masked(leaf):
         if np.asarray(leaf).dtype in (np.float32, np.float64):
             return leaf
     got = f"of dtype {leaf.dtype}" if isinstance(leaf, (np.ndarray, np.generic)) else describe_type(leaf)

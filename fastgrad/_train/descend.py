@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import optim, tree
+from .. import _core, optim, tree
 from .._core import Tensor
 from .step import NonFinite, TrainingStep, take_step
 
@@ -221,7 +221,7 @@ def _float_array(p: Any) -> Any:
     """A copy of a parameter that can be updated in place; what is no float array is left to be refused."""
     if isinstance(p, Tensor):
         p = p.detach().numpy()
-    if isinstance(p, (float, np.floating, np.ndarray)) and not isinstance(p, np.ma.MaskedArray):
+    if isinstance(p, (float, np.floating, np.ndarray)) and not _core.is_masked(p):
         return np.array(p, order="C")
     return p
 
@@ -231,7 +231,7 @@ def _data_arrays(data: Any) -> tuple[np.ndarray, ...]:
         return ()
     parts = tuple(data) if isinstance(data, (tuple, list)) else (data,)
     for i, part in enumerate(parts):
-        if isinstance(part, np.ma.MaskedArray):
+        if _core.is_masked(part):
             raise TypeError(
                 f"descend: data[{i}] is a masked array, whose mask would be ignored; fill it with .filled() first"
             )

@@ -68,23 +68,28 @@ class TrainingStep:
         replayed = self._value_and_gradients
         if replayed.failed is not None:
             replayed.reconsider((leaves, *_with_arrays(batch)))
-        rule = optim.next_update(optimizer, leaves, structure, in_core=replayed.compiled is not None)
-        if rule is not None:
+        compiled = replayed.compiled  # another thread may give it up meanwhile
+        rule = optim.next_update(optimizer, leaves, structure, in_core=compiled is not None)
+        if compiled is not None:
+            compiled = self._compiled_with(compiled, len(leaves) if rule is not None else 0)
+        if compiled is not None and rule is not None:
             try:
-                value, bad, gradient = self._in_one_call(batch, rows, rule)
+                value, bad, gradient = self._in_one_call(compiled, batch, rows, rule)
             except Exception as error:
+                if rule.taken:  # only its loss cannot be told
+                    raise
                 unwritable = _core.first_not_writable(leaves)
                 if unwritable >= 0:
                     raise optim.leaf_error(leaves[unwritable], structure.paths("params")[unwritable]) from None
-                value, gradients = replayed.give_up(error, (leaves, *_rows_of(_with_arrays(batch), rows)))
+                value, gradients = replayed.give_up(compiled, error, (leaves, *_rows_of(_with_arrays(batch), rows)))
             else:
                 if bad >= 0:
                     return self._refuse(value, bad, gradient)
                 return value
         else:
-            self._compiled_with(0)
-            value, gradients = replayed(leaves, *_rows_of(_with_arrays(batch), rows))
-            value = float(value)
+            args = (leaves, *_rows_of(_with_arrays(batch), rows))
+            value, gradients = replayed.eagerly(args) if compiled is None else replayed(*args)
+        value = float(value)
         if self._nonfinite != "ignore":
             bad = _core.first_not_finite(gradients)
             if bad >= 0 or not math.isfinite(value):
@@ -104,23 +109,20 @@ class TrainingStep:
         return f"<{self._name} of {name} by {self.optimizer!r}, {self.optimizer.steps} steps taken, {how}>"
 
     def _in_one_call(
-        self, batch: tuple[Any, ...], rows: np.ndarray | None, rule: _core.UpdateRule
+        self, compiled: Compiled, batch: tuple[Any, ...], rows: np.ndarray | None, rule: _core.UpdateRule
     ) -> tuple[float, int, np.ndarray | None]:
         """The step done by its program: what ``Compiled.train`` returns, the loss and a gradient that is not finite."""
         leaves, checked = self._leaves, self._nonfinite != "ignore"
-        compiled = self._compiled_with(len(leaves))
-        assert compiled is not None
         found = (
             compiled.try_train((leaves, *batch), rule, checked) if rows is None
             else compiled.try_train_on_rows(leaves, batch, rows, rule, checked)
         )  # fmt: skip
         return found or compiled.train((leaves, *_rows_of(_with_arrays(batch), rows)), rule, checked)
 
-    def _compiled_with(self, n_gradients: int) -> Compiled | None:
+    def _compiled_with(self, compiled: Compiled, n_gradients: int) -> Compiled:
         """The compiled loss, whose last ``n_gradients`` results stay in the program for the core's update: all of the
         gradients, or none if the optimizer updates in Python."""
-        compiled = self._compiled
-        if compiled is not None and compiled.n_gradients != n_gradients:
+        if compiled.n_gradients != n_gradients:
             compiled = Compiled(self._traced, trace_twice=True, n_gradients=n_gradients)
             self._value_and_gradients.compiled = compiled
         return compiled
@@ -129,9 +131,12 @@ class TrainingStep:
     def _compiled(self) -> Compiled | None:
         return self._value_and_gradients.compiled
 
-    def _eagerly(self, leaves: list[Any], *batch: Any) -> tuple[float, list[Any]]:
+    def _eagerly(self, leaves: list[Any], *batch: Any) -> tuple[Tensor, list[Any]]:
+        mark = _core.last_node_id()
         value, gradients = self._differentiate([_core.watch(leaf) for leaf in leaves], batch)
-        return value.item(), gradients
+        if not _core.depends_on_outer([value], mark):  # else a transform outside is told that it would lose its gradient
+            value = value.detach()
+        return value, gradients
 
     def _traced(self, leaves: list[Tensor], *batch: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The function that is traced: the loss, without axes, and its gradients in the order of the leaves."""

@@ -37,7 +37,7 @@ def watch_leaves(
             found.append(_core.watch_tensor(x, connected))
             continue
         if isinstance(x, (np.ndarray, np.generic, float)):
-            if isinstance(x, np.ma.MaskedArray):
+            if _core.is_masked(x):
                 raise TypeError(
                     f"{place(k)} is a masked array, whose mask would be ignored; fill it with .filled() first"
                 )

@@ -1,0 +1,101 @@
+"""What interrupts and lack of memory leave behind: nothing. The workloads are in _storm.py."""
+
+import contextlib
+import gc
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from _storm import CLEAN
+
+import fastgrad as fg
+from fastgrad import _core
+
+STORM = Path(__file__).parent / "_storm.py"
+slowly = [pytest.param(True, marks=pytest.mark.slow, id="long"), pytest.param(False, id="short")]
+needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="no interval timers")
+needs_memory = pytest.mark.skipif(importlib.util.find_spec("_testcapi") is None, reason="no _testcapi")
+
+
+def run(*arguments):
+    """In a process of its own, which an interrupt that comes late cannot spoil."""
+    command = [sys.executable, str(STORM), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3000)
+    assert done.returncode == 0, done.stderr
+
+
+@needs_signals
+@pytest.mark.parametrize("long", slowly)
+def test_interrupts_leave_nothing_behind(long):
+    run("interrupts", 1000 if long else 40, 0)
+
+
+@needs_signals
+def test_ctrl_c_in_a_descent_leaves_nothing_behind():
+    run("ctrl_c", 60, 0, "descend")
+
+
+@needs_memory
+@pytest.mark.parametrize("long", slowly)
+def test_lack_of_memory_leaves_nothing_behind(long):
+    run("memory", 4 if long else 40, 0)
+
+
+CONTEXTS = {
+    "Grads": lambda: _core.Grads(False),
+    "Recording": _core.Recording,
+    "Outermost": _core.Outermost,
+    "Trace": _core.Trace,
+    "Trace of notes": lambda: _core.Trace("mapped"),
+    "Drawing": lambda: _core.Drawing(_core.Draws()),
+    "Running": lambda: _core.Running(len),
+}
+
+
+@pytest.mark.parametrize("made", CONTEXTS.values(), ids=CONTEXTS)
+def test_a_context_that_is_dropped_restores_what_was(made):
+    """As when an interrupt comes behind __enter__ and before the block."""
+    with _core.Recording(), _core.Grads(True):
+        before = _core.thread_state()
+        context = made()
+        context.__enter__()
+        assert _core.thread_state() != before
+        del context
+        gc.collect()
+        assert _core.thread_state() == before
+    assert _core.thread_state() == CLEAN
+
+
+@pytest.mark.parametrize("made", CONTEXTS.values(), ids=CONTEXTS)
+def test_contexts_restore_what_was_when_they_are_left(made):
+    with made():
+        with contextlib.suppress(ZeroDivisionError), made(), fg.no_grad(), made():
+            assert not _core.grad_enabled() or made is CONTEXTS["Recording"]
+            raise ZeroDivisionError
+    assert _core.thread_state() == CLEAN
+
+
+def test_a_context_is_entered_once_at_a_time():
+    trace = _core.Trace()
+    with trace:
+        with pytest.raises(RuntimeError, match="entered already"):
+            trace.__enter__()
+        assert _core.thread_state()["recordings"] == 1
+    with trace:
+        assert _core.tracing()
+    assert _core.thread_state() == CLEAN
+
+
+def test_no_grad_nests_without_end():
+    quiet = fg.no_grad()
+    for _ in range(1000):
+        quiet.__enter__()
+    assert _core.thread_state()["no_grad"] == 1000
+    for _ in range(1000):
+        assert not _core.grad_enabled()
+        quiet.__exit__(None, None, None)
+    with pytest.raises(RuntimeError, match="has not entered it"):
+        quiet.__exit__(None, None, None)
+    assert _core.thread_state() == CLEAN
