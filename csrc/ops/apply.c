@@ -28,11 +28,11 @@ static int binary_vjp(fg_node *, fg_tensor g, fg_tensor *gin);
 static int recorded_binary_vjp(fg_node *, fg_tensor g, fg_tensor *gin);
 static int vjp_by_rule(fg_node *, fg_tensor g, fg_tensor *gin);
 
-#define STRUCTURAL(name, n, need0, need1, need2, doc)                                                         \
+#define STRUCTURAL(name, n, flags, need0, need1, need2, doc)                                                  \
     int fg_##name##_shape(const fg_call *, fg_shape **, int *);                                               \
     int fg_##name##_run(const fg_call *, fg_array *);                                                         \
     int fg_##name##_vjp(fg_node *, fg_tensor, fg_tensor *);
-#define KERNEL(name, n, doc)                                                                                  \
+#define KERNEL(name, n, flags, doc)                                                                           \
     int fg_##name##_shape(const fg_call *, fg_shape **, int *);                                               \
     int fg_##name##_run(const fg_call *, fg_array *);
 #include "structural.def"
@@ -40,9 +40,11 @@ static int vjp_by_rule(fg_node *, fg_tensor g, fg_tensor *gin);
 #undef KERNEL
 
 fg_op_info fg_ops[FG_N_OPS] = {
-#define STRUCTURAL(name, n, need0, need1, need2, doc)                                                         \
-    [FG_OP_##name] = {#name, n, fg_##name##_shape, fg_##name##_run, fg_##name##_vjp, {need0, need1, need2}},
-#define KERNEL(name, n, doc) [FG_OP_##name] = {#name, n, fg_##name##_shape, fg_##name##_run, NULL, {0}},
+#define STRUCTURAL(op, n, bits, need0, need1, need2, doc)                                                     \
+    [FG_OP_##op] = {.name = #op, .n_in = n, .shape = fg_##op##_shape, .run = fg_##op##_run, .vjp = fg_##op##_vjp,  \
+                    .needs = {need0, need1, need2}, .flags = bits},
+#define KERNEL(op, n, bits, doc)                                                                              \
+    [FG_OP_##op] = {.name = #op, .n_in = n, .shape = fg_##op##_shape, .run = fg_##op##_run, .flags = bits},
 #include "structural.def"
 #undef STRUCTURAL
 #undef KERNEL
@@ -75,15 +77,14 @@ void fg_init(void)
         info->n_in = text->arity;
         info->vjp = text->arity == 1 ? unary_vjp : binary_vjp;
         info->recorded_vjp = text->arity == 1 ? vjp_by_rule : recorded_binary_vjp;
-        for (int i = 0; i < text->arity; i++)
-            info->needs[i] = (uint8_t)letters_named(text->derivative[i]);
+        for (int i = 0; i < text->arity; i++) {
+            const char *derivative = text->derivative[i];
+            info->needs[i] = (uint8_t)letters_named(derivative);
+            info->unit[i] = !strcmp(derivative, "1") ? 1 : !strcmp(derivative, "-1") ? -1 : 0;
+        }
     }
     for (int op = FG_N_ELEMENTWISE; op < FG_N_OPS; op++)
-        fg_ops[op].recorded_vjp = fg_ops[op].vjp;
-    static const int by_kernel[] = {FG_OP_max, FG_OP_min, FG_OP_softmax, FG_OP_log_softmax, FG_OP_logsumexp,
-                                    FG_OP_cross_entropy};
-    for (size_t i = 0; i < sizeof by_kernel / sizeof *by_kernel; i++)
-        fg_ops[by_kernel[i]].recorded_vjp = vjp_by_rule;
+        fg_ops[op].recorded_vjp = fg_flags(op) & FG_RULE_IN_PYTHON ? vjp_by_rule : fg_ops[op].vjp;
 }
 
 /* ---- broadcasting ------------------------------------------------------------------------------------- */
@@ -464,7 +465,7 @@ int fg_apply(int op, int n_in, const fg_tensor *in, int n_attr, const int64_t *a
         dtype = in[n_in - 1].array->dtype;
         shape = fg_shape_ref(in[n_in - 1].array->shape);
     }
-    fg_array *y = FG_IS_VIEW(op) ? fg_array_view(in[0].array, shape) : fg_array_new(shape, dtype);
+    fg_array *y = fg_flags(op) & FG_IS_VIEW ? fg_array_view(in[0].array, shape) : fg_array_new(shape, dtype);
     fg_shape_unref(shape);
     if (!y)
         return FG_NO_MEMORY;
@@ -482,7 +483,7 @@ static int unary_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
     int status;
     if ((status = fg_saved(n, 0, &x)) || (status = fg_saved_out(n, &y)))
         return status;
-    if (!strcmp(fg_texts[n->op].derivative[0], "1")) {
+    if (fg_ops[n->op].unit[0] == 1) {
         gin[0] = fg_tensor_ref(g);
         return FG_OK;
     }
@@ -502,14 +503,14 @@ static inline int binary_rules(int recorded, fg_node *n, fg_tensor g, fg_tensor 
     if ((status = fg_saved(n, 0, &a)) || (status = fg_saved(n, 1, &b)) || (status = fg_saved_out(n, &y)))
         return status;
     for (int i = 0; i < 2; i++) {
-        const char *derivative = fg_texts[n->op].derivative[i];
+        int unit = fg_ops[n->op].unit[i];
         fg_node *parent = n->in[i].parent;
         if (!parent)
             continue;
         fg_tensor full = {0};
-        if (!strcmp(derivative, "1")) {
+        if (unit == 1) {
             full = fg_tensor_ref(g);
-        } else if (!strcmp(derivative, "-1") && !fg_shape_equal(parent->shape, n->shape)) {
+        } else if (unit == -1 && !fg_shape_equal(parent->shape, n->shape)) {
             fg_tensor sum;                      /* cheaper to negate after the sum */
             if ((status = fg_sum_to(g, parent->shape, &sum)))
                 return status;

@@ -90,7 +90,7 @@ static int merge_equal(fg_program *p)
         for (int i = 0; i < a->n_in; i++)
             if (operands_of(p, a)[i] >= 0)
                 operands_of(p, a)[i] = same[operands_of(p, a)[i]];
-        if (fg_draws(a->op, attrs_of(p, a)) || a->op == FG_OP_barrier)      /* each is a value of its own */
+        if (fg_draws(a->op, attrs_of(p, a)) || fg_flags(a->op) & FG_IS_DISTINCT)
             continue;
         int at = (int)(hash_note(p, a) & (uint64_t)(size - 1));
         while (table[at] >= 0 && !fg_same_instruction(p, a, p, &instructions_of(p)[table[at]]))
