@@ -7,6 +7,8 @@ cdef extern from "fastgrad.h":
         FG_OWNED, FG_VIEW, FG_FOREIGN
         FG_FLOAT32, FG_FLOAT64, FG_BOOL, FG_INT64, FG_N_DTYPES
         FG_N_ELEMENTWISE, FG_N_OPS
+        FG_IS_VIEW, FG_IS_DISTINCT, FG_RULE_IN_PYTHON, FG_ALLOCATES, FG_ALLOCATES_BY_AXES, FG_DRAWS, FG_BY_HOST
+        FG_BODIES_SHIFT
         FG_OP_less, FG_OP_less_equal, FG_OP_greater, FG_OP_greater_equal, FG_OP_equal, FG_OP_not_equal
         FG_OP_add, FG_OP_subtract, FG_OP_multiply, FG_OP_divide, FG_OP_power, FG_OP_floor_divide, FG_OP_remainder
         FG_OP_negative, FG_OP_positive, FG_OP_absolute, FG_OP_square, FG_OP_sqrt, FG_OP_reciprocal
@@ -79,6 +81,7 @@ cdef extern from "fastgrad.h":
         const fg_reduce_kernels *reduce
 
     fg_op_info fg_ops[]
+    unsigned fg_flags(int op)
     const fg_op_text fg_texts[]
     fg_kernel_set fg_kernels[2]
     fg_counts fg_live
@@ -104,6 +107,7 @@ cdef extern from "fastgrad.h":
     int fg_array_is_sole(const fg_array *)
     void fg_array_changed(fg_array *)
     void fg_init()
+    void fg_pool_empty()
     int fg_apply(int op, int n_in, const fg_tensor *, int n_attr, const int64_t *attr, fg_tensor *out)
     int fg_unary(int op, fg_tensor x, fg_tensor *out)
     int fg_binary(int op, fg_tensor a, fg_tensor b, fg_tensor *out)

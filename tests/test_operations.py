@@ -1,0 +1,108 @@
+"""The tables of operations against each other: csrc/structural.def, the rules in Python, and the rows of the tests."""
+
+import numpy as np
+import pytest
+from _operations import OPERATIONS
+from _oracles import ROWS
+
+import fastgrad as fg
+from fastgrad import _core
+from fastgrad._rules import table
+from fastgrad._rules.table import RULES
+
+STRUCTURAL = _core.STRUCTURAL
+# What _transforms/evaluate.py evaluates itself: operations with bodies, and `part`, which takes out one of their results.
+NOT_CALLED = {name for name, row in STRUCTURAL.items() if row["bodies"]} | {"part"}
+
+
+def rules(name):
+    return RULES[_core.OP_NUMBERS[name]]
+
+
+def test_the_table_of_rules_has_the_rows_of_structural_def_in_their_order():
+    assert list(table._STRUCTURAL) == [*STRUCTURAL, "leaf", "custom"] == _core.OP_NAMES[len(ROWS) :]
+    assert len(RULES) == len(_core.OP_NAMES) + 2 * len(ROWS)
+    assert _core.OP_NAMES[: len(ROWS)] == list(ROWS)
+
+
+@pytest.mark.parametrize("name", STRUCTURAL)
+def test_a_row_of_rules_is_complete(name):
+    row, own = STRUCTURAL[name], rules(name)
+    assert (own.vjp is not None) == ("RULE_IN_PYTHON" in row["flags"]), "vjp: for those with FG_RULE_IN_PYTHON"
+    assert (own.jvp is not None) == row["differentiable"], "jvp: for those with a vjp"
+    assert (own.batching is not None) == (name not in NOT_CALLED), "batching: for all but loops, branches and part"
+    unknown = name in NOT_CALLED or row["flags"] & {"BY_HOST", "DRAWS"}
+    assert (own.sparsity is None) == bool(unknown), "sparsity: for what apply_op evaluates, at least of_everything"
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_elementwise_rows_have_all_rules_but_that_of_diagonals(name):
+    own = rules(name)
+    assert None not in own._replace(diagonal=0)
+    for i in range(2):
+        derivative = RULES[_core.vjp_number(_core.OP_NUMBERS[name], i)]
+        assert derivative.batching is not None and derivative.diagonal is not None and derivative.sparsity is not None
+
+
+def test_every_operation_has_a_row_in_the_tests():
+    # random has tests of its own (test_random.py), and so have loops and branches (test_flow.py).
+    assert list(OPERATIONS) == [name for name in STRUCTURAL if name not in {*NOT_CALLED, "random"}]
+    assert [name for name, row in OPERATIONS.items() if row.functions] == [
+        name for name, row in STRUCTURAL.items() if row["differentiable"]
+    ]
+
+
+def operands_of(make, seed=0):
+    return make(np.random.default_rng(seed), np.float64)
+
+
+CALLS = [(name, k) for name, row in OPERATIONS.items() for k in range(len(row.calls))]
+
+
+@pytest.mark.parametrize(("name", "k"), CALLS)
+def test_the_number_of_inputs_is_that_of_the_row(name, k):
+    make, _ = OPERATIONS[name].calls[k]
+    assert STRUCTURAL[name]["inputs"] in (-1, len(operands_of(make)))
+
+
+@pytest.mark.parametrize(("name", "k"), CALLS)
+def test_a_view_is_flagged_as_one(name, k):
+    make, attr = OPERATIONS[name].calls[k]
+    xs = [fg.tensor(x) for x in operands_of(make)]
+    y = _core.apply_op(_core.OP_NUMBERS[name], xs, attr)
+    shared = y.size > 0 and any(np.shares_memory(y.detach().numpy(), x.detach().numpy()) for x in xs)
+    assert shared == ("IS_VIEW" in STRUCTURAL[name]["flags"] and y.size > 0)
+
+
+@pytest.mark.parametrize(("name", "k"), CALLS)
+def test_a_program_that_runs_without_the_lock_takes_nothing_from_the_pool(name, k):
+    """The pool belongs to who holds the GIL. A row that lacks FG_ALLOCATES would let threads corrupt it."""
+    make, attr = OPERATIONS[name].calls[k]
+    xs = [np.asarray(x) for x in operands_of(make)]
+    program = recorded(name, xs, attr)
+    _core.empty_pool()
+    program.run(xs)
+    allocated = _core.live()["cached_bytes"] > 0
+    assert not allocated or program.allocates
+
+
+def recorded(name, xs, attr):
+    """The operation on inputs like xs as a program."""
+    op = _core.OP_NUMBERS[name]
+    _core.trace_begin()
+    try:
+        inputs = [_core.trace_input(x) for x in xs]
+        y = _core.apply_op(op, inputs, attr)
+        return _core.trace_end([y])
+    except BaseException:
+        _core.trace_abort()
+        raise
+
+
+def test_a_reduction_over_axes_apart_allocates():
+    """So that the test above can fail."""
+    program = recorded("sum", [np.ones((2, 3, 4))], (0b101, 0))
+    _core.empty_pool()
+    program.run([np.ones((2, 3, 4))])
+    assert _core.live()["cached_bytes"] > 0 and program.allocates
+    assert not recorded("sum", [np.ones((2, 3, 4))], (0b110, 0)).allocates
