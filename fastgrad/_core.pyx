@@ -353,3 +353,5 @@ cdef start():
 start()
 
 include "_binding/op_tables.pxi"
+
+PUBLIC.sort()

@@ -1,5 +1,10 @@
 """The tables of operations against each other: csrc/structural.def, the rules in Python, and the rows of the tests."""
 
+import ast
+import inspect
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 from _operations import OPERATIONS
@@ -10,6 +15,7 @@ from fastgrad import _core
 from fastgrad._rules import table
 from fastgrad._rules.table import RULES
 
+ROOT = Path(__file__).parent.parent
 STRUCTURAL = _core.STRUCTURAL
 # What _transforms/evaluate.py evaluates itself: operations with bodies, and `part`, which takes out one of their results.
 NOT_CALLED = {name for name, row in STRUCTURAL.items() if row["bodies"]} | {"part"}
@@ -106,3 +112,54 @@ def test_a_reduction_over_axes_apart_allocates():
     program.run([np.ones((2, 3, 4))])
     assert _core.live()["cached_bytes"] > 0 and program.allocates
     assert not recorded("sum", [np.ones((2, 3, 4))], (0b110, 0)).allocates
+
+
+# ---- names and stubs --------------------------------------------------------------------------------------------------
+def test_generated_files_are_up_to_date():
+    generated = runpy.run_path(str(ROOT / "tools" / "generate.py"))["generated"]()
+    stale = [path.name for path, text in generated.items() if path.read_text() != text]
+    assert not stale, "run python tools/generate.py"
+
+
+def stub():
+    """The definitions of the stub of the core by name."""
+    tree = ast.parse((ROOT / "fastgrad" / "_core.pyi").read_text())
+    return {node.name: node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+
+
+def test_the_stub_has_every_public_name_with_its_parameters():
+    known = stub()
+    assert sorted(set(_core.PUBLIC) - known.keys()) == []
+    for name in _core.PUBLIC:
+        if name == "Tensor":
+            continue
+        parameters = inspect.signature(getattr(_core, name)).parameters.values()
+        own = known[name].args
+        assert [p.name for p in parameters] == [a.arg for a in own.posonlyargs + own.args], name
+        defaults = [p.default for p in parameters if p.default is not p.empty]
+        assert defaults == [ast.literal_eval(d) for d in own.defaults], name
+
+
+def test_the_stub_has_nothing_that_the_core_lacks():
+    lacking = [name for name in stub() if not hasattr(_core, name)]
+    assert lacking == []
+
+
+def test_public_names():
+    assert sorted(_core.PUBLIC) == _core.PUBLIC and len(set(_core.PUBLIC)) == len(_core.PUBLIC)
+    from fastgrad._numpy import functions
+
+    # gelu_tanh is what gelu(x, approximate="tanh") calls
+    assert _core.WITH_DEFAULTS - {"gelu_tanh"} == ROWS.keys() & set(functions.__all__)
+
+
+def test_numpy_hands_each_function_of_ours_to_its_namesake():
+    from fastgrad._numpy.protocol import _functions
+
+    expected = {
+        name for name in [*_core.PUBLIC, *fg._functions.__all__, "take"]
+        if callable(getattr(np, name, None)) and not isinstance(getattr(np, name), (np.ufunc, type))
+    }  # fmt: skip
+    found = {function.__name__ for function in _functions()}
+    # NumPy's functions that the table must have; what it lacks of ours computes nothing from tensors
+    assert expected - found <= {"geomspace", "logspace", "concat", "around", "amax", "amin", "permute_dims"}
