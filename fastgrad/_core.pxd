@@ -165,14 +165,12 @@ cdef extern from "program.h":
     void **fg_replay_owner(fg_replay *)
     int fg_replay_run(const fg_program *, fg_replay *) nogil
     void *fg_replay_own_input(const fg_program *, fg_replay *, int i)
+    enum:
+        FG_N_OPTIMIZERS, FG_MAX_STATES, FG_MAX_NUMBERS
     ctypedef struct fg_update_rule:
-        double rate, weight_decay
-        int adam
-        double momentum, dampening
-        int nesterov, first
-        double beta1, beta2, eps, correction1, correction2
-        int decoupled
-    void fg_update(const fg_update_rule *, int dtype, int64_t n, void *p, const void *g, void *s0, void *s1)
+        int optimizer
+        double *number
+    void fg_update(const fg_update_rule *, int dtype, int64_t n, void *p, const void *g, void *const *state)
     int fg_replay_train(const fg_program *, fg_replay *, const fg_update_rule *, void *const *state, int checked,
                         int *bad) nogil
     double fg_replay_loss(const fg_program *, fg_replay *)

@@ -163,3 +163,35 @@ def test_numpy_hands_each_function_of_ours_to_its_namesake():
     found = {function.__name__ for function in _functions()}
     # NumPy's functions that the table must have; what it lacks of ours computes nothing from tensors
     assert expected - found <= {"geomspace", "logspace", "concat", "around", "amax", "amin", "permute_dims"}
+
+
+# ---- optimizers -------------------------------------------------------------------------------------------------------
+def optimizers():
+    """An object of each optimizer, with and without momentum where it has such an argument."""
+    for name in fg.optim._KNOWN:
+        optimizer = fg.optim.get(name)
+        yield optimizer
+        if hasattr(optimizer, "momentum"):
+            yield fg.optim.get(name, momentum=0.9)
+
+
+def test_every_row_of_optim_def_has_a_class_that_gives_its_numbers():
+    assert {optimizer._row for optimizer in optimizers()} == set(_core.OPTIMIZERS)
+    for optimizer in optimizers():
+        number, names, least, most = _core.OPTIMIZERS[optimizer._row]
+        assert sorted(optimizer._numbers(0.1)) == sorted(names), optimizer
+        assert least <= len(optimizer._slots) <= most, optimizer
+
+
+def test_every_optimizer_is_public():
+    assert sorted(cls.__name__ for cls in fg.optim._KNOWN.values()) + ["Optimizer", "get"] == sorted(
+        fg.optim.__all__, key=lambda name: (name in {"Optimizer", "get"}, name)
+    )
+
+
+def test_an_update_rule_refuses_what_its_kernel_would_misread():
+    numbers = dict.fromkeys(_core.OPTIMIZERS["adam"][1], 0.5)
+    with pytest.raises(ValueError, match="adam: expected 2 to 2 state arrays a parameter, got 1"):
+        _core.UpdateRule("adam", ([np.zeros(2)],), numbers)
+    with pytest.raises(ValueError, match="adam: expected the numbers learning_rate, .*, got eps"):
+        _core.UpdateRule("adam", ([np.zeros(2)],) * 2, {"eps": 1.0})

@@ -66,15 +66,26 @@ enum { SUM, DOT, MAX, MIN, TOP }; /* TOP is MAX where a nan may get lost */
 #include "reduce.c"
 
 #define TABLE(t)                                                                                               \
-    {.sum_rows = sum_rows_##t, .sum_cols = sum_cols_##t, .add_cols = add_cols_##t, .sum = sum_##t,             \
+     .sum_rows = sum_rows_##t, .sum_cols = sum_cols_##t, .add_cols = add_cols_##t, .sum = sum_##t,             \
      .cumsum = cumsum_##t, .max_rows = max_rows_##t, .max_cols = max_cols_##t,                                 \
      .min_rows = min_rows_##t, .min_cols = min_cols_##t, .extremum_vjp_rows = extremum_vjp_rows_##t,           \
      .softmax_rows = softmax_rows_##t, .log_softmax_rows = log_softmax_rows_##t,                               \
      .logsumexp_rows = logsumexp_rows_##t, .softmax_vjp_rows = softmax_vjp_rows_##t,                           \
      .log_softmax_vjp_rows = log_softmax_vjp_rows_##t, .logsumexp_vjp_rows = logsumexp_vjp_rows_##t,           \
      .cross_entropy_rows = cross_entropy_rows_##t, .cross_entropy_vjp_rows = cross_entropy_vjp_rows_##t,       \
-     .sgd = sgd_##t, .adam = adam_##t, .all_finite = all_finite_##t, .fill = fill_##t}
-const fg_reduce_kernels FG_TABLE(fg_reduce)[2] = {TABLE(f32), TABLE(f64)};
+     .all_finite = all_finite_##t, .fill = fill_##t
+const fg_reduce_kernels FG_TABLE(fg_reduce)[2] = {
+    {TABLE(f32), .update = {
+#define OPTIMIZER(name, ...) [FG_OPTIMIZER_##name] = name##_f32,
+#include "optim.def"
+#undef OPTIMIZER
+    }},
+    {TABLE(f64), .update = {
+#define OPTIMIZER(name, ...) [FG_OPTIMIZER_##name] = name##_f64,
+#include "optim.def"
+#undef OPTIMIZER
+    }},
+};
 
 #else /* ---- once per dtype ---- */
 
@@ -488,7 +499,7 @@ static void NAME(log_softmax_vjp_rows)(int64_t rows, int64_t n, const void *y_, 
     }
 }
 
-/* ---- optimizers -------------------------------------------------------------------------------------- */
+/* ---- optimizers: the rows of optim.def, each an fg_update_kernel --------------------------------------- */
 
 /* Without a branch in the loop: the flags are constants wherever this is inlined. */
 INLINE void NAME(sgd_loop)(int64_t n, REAL *p, const REAL *g, REAL *buf, REAL lr, REAL momentum, REAL undamped,
@@ -505,29 +516,29 @@ INLINE void NAME(sgd_loop)(int64_t n, REAL *p, const REAL *g, REAL *buf, REAL lr
     }
 }
 
-static void NAME(sgd)(int64_t n, void *p, const void *g, void *buf, double lr, double momentum,
-                      double dampening, double weight_decay, int nesterov, int first)
+static void NAME(sgd)(int64_t n, void *p, const void *g, void *const *state, const void *numbers)
 {
-#define LOOP(moving, first)                                                                                  \
-    NAME(sgd_loop)(n, p, g, buf, (REAL)lr, (REAL)momentum, (REAL)(1 - dampening), (REAL)weight_decay,         \
-                   weight_decay != 0, nesterov, moving, first)
-    if (momentum == 0) LOOP(0, 0);
-    else if (first) LOOP(1, 1);
+    const fg_sgd_numbers *u = numbers;
+#define LOOP(moving, is_first)                                                                               \
+    NAME(sgd_loop)(n, p, g, state[0], (REAL)u->learning_rate, (REAL)u->momentum, (REAL)(1 - u->dampening),    \
+                   (REAL)u->weight_decay, u->weight_decay != 0, u->nesterov != 0, moving, is_first)
+    if (u->momentum == 0) LOOP(0, 0);
+    else if (u->first != 0) LOOP(1, 1);
     else LOOP(1, 0);
 #undef LOOP
 }
 
-static void NAME(adam)(int64_t n, void *p_, const void *g_, void *m_, void *v_, double lr, double beta1,
-                       double beta2, double eps_, double weight_decay_, int decoupled, double correction1,
-                       double correction2)
+static void NAME(adam)(int64_t n, void *p_, const void *g_, void *const *state, const void *numbers)
 {
+    const fg_adam_numbers *u = numbers;
     const REAL *g = g_;
-    REAL *p = p_, *m = m_, *v = v_;
-    const REAL keep = decoupled ? (REAL)(1 - lr * weight_decay_) : 1;
-    const REAL weight_decay = (REAL)weight_decay_, eps = (REAL)eps_, step = (REAL)(lr / correction1);
-    const REAL new1 = (REAL)(1 - beta1), old2 = (REAL)beta2, new2 = (REAL)(1 - beta2);
-    const REAL root2 = (REAL)(1 / sqrt(correction2));
-    const int decayed = !decoupled && weight_decay_ != 0;
+    REAL *p = p_, *m = state[0], *v = state[1];
+    const REAL keep = u->decoupled != 0 ? (REAL)(1 - u->learning_rate * u->weight_decay) : 1;
+    const REAL weight_decay = (REAL)u->weight_decay, eps = (REAL)u->eps;
+    const REAL step = (REAL)(u->learning_rate / u->correction1);
+    const REAL new1 = (REAL)(1 - u->beta1), old2 = (REAL)u->beta2, new2 = (REAL)(1 - u->beta2);
+    const REAL root2 = (REAL)(1 / sqrt(u->correction2));
+    const int decayed = u->decoupled == 0 && u->weight_decay != 0;
     SIMD for (int64_t i = 0; i < n; i++) {
         const REAL p0 = p[i] * keep, d = decayed ? g[i] + weight_decay * p0 : g[i];
         m[i] += new1 * (d - m[i]);

@@ -128,7 +128,7 @@ cdef class Program:
         self.whole()
         return self.replay(self.with_inputs(inputs))
 
-    def train(self, list inputs, Rule rule not None, bint checked):
+    def train(self, list inputs, UpdateRule rule not None, bint checked):
         """A training step on these ndarrays, of which the first are the parameters (see `train` in _training.pxi)."""
         self.whole()
         return train(self, self.with_inputs(inputs), rule, checked)
