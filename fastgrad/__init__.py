@@ -15,7 +15,7 @@ import typing
 
 from . import _blas, _core, activations, losses, optim, random, sparse, testing, tree
 from ._numpy import functions as _functions, indexing as _indexing, protocol as _protocol
-from ._rules import vjp as _vjp
+from ._rules import table as _rules
 from ._transforms.checkpoint import checkpoint
 from ._config import __version__, show_config
 from ._compile.compiled import CacheInfo, Compiled, compile
@@ -46,7 +46,7 @@ __all__ = [
 __all__ += _core.PUBLIC
 __all__ += _functions.__all__
 
-_core.bind_layer(_indexing, _protocol, _functions, _vjp)
+_core.bind_layer(_indexing, _protocol, _functions, _rules)
 
 _CALLED_OTHERWISE = {  # names of JAX, PyTorch and SciPy
     "Adam": "optim.Adam", "PRNGKey": "random.default_rng", "SGD": "optim.SGD", "Variable": "tensor", "array": "asarray",

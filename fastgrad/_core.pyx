@@ -337,6 +337,11 @@ def live():
             "cached_bytes": fg_live.cached_bytes}
 
 
+def empty_pool():
+    """Give the blocks that the core keeps for reuse back to the system."""
+    fg_pool_empty()
+
+
 cdef start():
     forced = os.environ.get("FASTGRAD_ISA") or None
     name = forced.encode() if forced else None
@@ -346,3 +351,7 @@ cdef start():
 
 
 start()
+
+include "_binding/op_tables.pxi"
+
+PUBLIC.sort()

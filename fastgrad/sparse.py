@@ -29,7 +29,7 @@ from ._transforms.grad import _grad, _kind
 
 __all__ = ["Jacobian", "hessian", "jacobian", "matmul"]
 
-_ADD_AT = _core.op_names().index("untake")
+_ADD_AT = _core.OP_NUMBERS["untake"]
 _KINDS = 16  # for how many kinds of x patterns and programs are kept
 _SPLIT = 8  # into how many parts blocks of rows are divided while a pattern is searched
 

@@ -56,7 +56,7 @@ int fg_program_line(const fg_program *p, int i, char *text, int size)
     int op = s->op, at = 0;
     char shape[FG_SHAPE_TEXT];
     PRINT("%%%d = ", s->y);
-    if (op == FG_OP_numpy)
+    if ((fg_flags(op) & FG_BY_HOST) == FG_BY_HOST)
         PRINT("numpy.%s", fg_on_numpy_name(s->attr[0]));
     else if (op < FG_N_OPS)
         PRINT("%s", fg_ops[op].name);

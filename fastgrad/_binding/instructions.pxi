@@ -1,11 +1,5 @@
 # Recordings whose bare instructions are carried out in another way (csrc/record/trace.c). Included by _core.pyx.
 
-def op_names():
-    """Names of all operations by their numbers, those of csrc/ops.def first. What follows are the kernels of their
-    derivatives: number len(names) + 2 * op + i is g * d op / d input i of an elementwise op."""
-    return [fg_ops[i].name.decode() for i in range(FG_N_OPS)]
-
-
 def apply_op(int op, list operands, tuple attr=()):
     """Any operation by its number, on tensors (None: a missing operand of a derivative's kernel) that are as its C
     rules expect them: nothing is promoted or checked but shapes."""

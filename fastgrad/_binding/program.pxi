@@ -129,7 +129,7 @@ cdef class Program:
         self.whole()
         return self.replay(self.with_inputs(inputs))
 
-    def train(self, list inputs, Rule rule not None, bint checked):
+    def train(self, list inputs, UpdateRule rule not None, bint checked):
         """A training step on these ndarrays, of which the first are the parameters (see `train` in _training.pxi)."""
         self.whole()
         return train(self, self.with_inputs(inputs), rule, checked)
@@ -250,6 +250,11 @@ cdef class Program:
         return {"inputs": facts.n_in, "outputs": facts.n_out, "instructions": facts.n_instructions,
                 "recorded": facts.n_traced, "peak_bytes": facts.arena_bytes,
                 "separate_bytes": facts.separate_bytes}
+
+    @property
+    def allocates(self):
+        """Whether a run may take memory from the core's pool, so that it must hold the GIL."""
+        return fg_program_describe(self.program).allocates != 0
 
     cdef list lines(self):
         """A line for each instruction."""

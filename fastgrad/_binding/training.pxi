@@ -1,71 +1,90 @@
 # Training steps: a program's replay, the look at its gradients and the optimizer's update in one call of the core
 # (csrc/program/training.c). Included by _core.pyx.
 
+cdef extern from *:
+    """
+    typedef struct { const char *name, *numbers; int least, most; } fg_optimizer_row;
+    static const fg_optimizer_row fg_optimizers[] = {
+    #define OPTIMIZER(name, least, most, ...) {#name, #__VA_ARGS__, least, most},
+    #include "optim.def"
+    #undef OPTIMIZER
+    };
+    """
+    ctypedef struct fg_optimizer_row:
+        const char *name
+        const char *numbers
+        int least, most
+    const fg_optimizer_row fg_optimizers[]
+
+
+# The rows of csrc/optim.def by name: (number, names of the numbers, least and most state arrays).
+OPTIMIZERS = {
+    fg_optimizers[_i].name.decode(): (_i, tuple(fg_optimizers[_i].numbers.decode().split(", ")),
+                                      fg_optimizers[_i].least, fg_optimizers[_i].most)
+    for _i in range(FG_N_OPTIMIZERS)
+}
+
+
 @cython.final
-cdef class Rule:
-    """An optimizer's numbers at one step, and its state: for each parameter as many arrays as the optimizer keeps."""
+cdef class UpdateRule:
+    """What the core is told of an update: the row of csrc/optim.def, its numbers at one step, and the state: a tuple that
+    has, for each state array of the optimizer, a list of one array for each parameter."""
 
     cdef fg_update_rule rule
-    cdef tuple state            # a list of arrays for each kind of state
+    cdef tuple state
 
-    @staticmethod
-    def sgd(tuple state, double rate, double momentum, double dampening, double weight_decay, bint nesterov,
-            bint first):
-        cdef Rule r = Rule.__new__(Rule)
-        if momentum != 0 and len(state) != 1:
-            raise ValueError("SGD: it lacks the state that momentum needs; give momentum when the optimizer is made")
-        r.state, r.rule.adam, r.rule.rate, r.rule.weight_decay = state, False, rate, weight_decay
-        r.rule.momentum, r.rule.dampening, r.rule.nesterov, r.rule.first = momentum, dampening, nesterov, first
-        return r
-
-    @staticmethod
-    def adam(tuple state, double rate, double beta1, double beta2, double eps, double weight_decay, bint decoupled,
-             double correction1, double correction2):
-        cdef Rule r = Rule.__new__(Rule)
-        if len(state) != 2:
-            raise ValueError("Adam: its state is that of two moments")
-        r.state, r.rule.adam, r.rule.rate, r.rule.weight_decay = state, True, rate, weight_decay
-        r.rule.beta1, r.rule.beta2, r.rule.eps, r.rule.decoupled = beta1, beta2, eps, decoupled
-        r.rule.correction1, r.rule.correction2 = correction1, correction2
-        return r
+    def __init__(self, str optimizer, tuple state, dict numbers):
+        cdef int i = 0
+        number, names, least, most = OPTIMIZERS[optimizer]
+        if not least <= len(state) <= most:
+            raise ValueError(f"{optimizer}: expected {least} to {most} state arrays a parameter, got {len(state)}")
+        if len(numbers) != len(names):
+            raise ValueError(f"{optimizer}: expected the numbers {', '.join(names)}, got {', '.join(numbers)}")
+        self.rule.optimizer, self.state = number, state
+        for name in names:
+            self.rule.number[i] = numbers[name]
+            i += 1
 
     def update(self, leaves, gradients):
         """Change parameters, ndarrays or leaf tensors, and the state in place along the gradients."""
-        cdef fg_array *a[4]
+        cdef fg_array *a[2 + FG_MAX_STATES]
+        cdef void *state[FG_MAX_STATES]
         cdef int k, n_state = len(self.state)
-        name = "adam" if self.rule.adam else "sgd"
+        name = fg_optimizers[self.rule.optimizer].name.decode()
         for i, (p, g) in enumerate(zip(leaves, gradients)):
-            a[0] = a[1] = a[2] = a[3] = NULL
+            for k in range(2 + FG_MAX_STATES):
+                a[k] = NULL
             try:
                 a[0] = updated(p, NULL, name, "parameter")
                 a[1] = updated(g, a[0], name, "gradient")
-                for k in range(n_state):
-                    a[2 + k] = updated(self.state[k][i], a[0], name, "state")
-                fg_update(&self.rule, a[0].dtype, a[0].shape.size, a[0].data, a[1].data,
-                          NULL if a[2] == NULL else a[2].data, NULL if a[3] == NULL else a[3].data)
+                for k in range(FG_MAX_STATES):
+                    if k < n_state:
+                        a[2 + k] = updated(self.state[k][i], a[0], name, "state")
+                    state[k] = a[2 + k].data if k < n_state else NULL
+                fg_update(&self.rule, a[0].dtype, a[0].shape.size, a[0].data, a[1].data, state)
             finally:
-                written(a, 4)
+                written(a, 2 + n_state)
 
     cdef int point(self, Program program, void **to) except -1:
-        """Fill in the addresses of the state, two for each parameter, checked against it."""
+        """Fill in the addresses of the state, FG_MAX_STATES for each parameter, checked against it."""
         cdef int i, k
         cdef cnp.ndarray a
-        for k in range(2):
+        for k in range(FG_MAX_STATES):
             for i in range(program.n_kept):
-                to[2 * i + k] = NULL
+                to[FG_MAX_STATES * i + k] = NULL
                 if k < len(self.state):
                     a = (<list>self.state[k])[i]
                     if not fits(a, fg_program_input_dtype(program.program, i),
                                 fg_program_input_shape(program.program, i)) or not cnp.PyArray_ISWRITEABLE(a):
                         raise ValueError("training step: the optimizer's state does not fit the parameters")
-                    to[2 * i + k] = cnp.PyArray_DATA(a)
+                    to[FG_MAX_STATES * i + k] = cnp.PyArray_DATA(a)
         return 0
 
 
-cdef tuple train(Program program, fg_replay *r, Rule rule, bint checked):
+cdef tuple train(Program program, fg_replay *r, UpdateRule rule, bint checked):
     """A training step on a replay whose inputs are set, which is given back: the loss, which gradient is not finite
     (the number of parameters: the loss alone; -1: none), and a copy of that gradient."""
-    cdef void *few[32]
+    cdef void *few[16 * FG_MAX_STATES]
     cdef void **state = few
     cdef int bad = -1, status, i
     cdef cnp.ndarray gradient = None
@@ -74,7 +93,7 @@ cdef tuple train(Program program, fg_replay *r, Rule rule, bint checked):
             if not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>fg_replay_owner(r)[i]):
                 raise ValueError("training step: a parameter is read-only and cannot be updated in place")
         if program.n_kept > 16:
-            state = <void **>PyMem_Malloc(2 * program.n_kept * sizeof(void *))
+            state = <void **>PyMem_Malloc(FG_MAX_STATES * program.n_kept * sizeof(void *))
             if state == NULL:
                 raise MemoryError("training step: no memory")
         rule.point(program, state)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import _core, _user_frames, tree
-from .._core import Program, Rule, Tensor, TraceError
+from .._core import Program, UpdateRule, Tensor, TraceError
 from .purity import Outside
 from .._transforms.vmap import place_of
 
@@ -146,7 +146,7 @@ class Compiled(_core.Replayer):
         name = getattr(self._f, "__qualname__", None) or repr(self._f)
         return f"<fastgrad.compile of {name}, {_count(len(self._entries), 'program')}>"
 
-    def train(self, args: tuple[Any, ...], rule: Rule, checked: bool) -> tuple[float, int, np.ndarray | None]:
+    def train(self, args: tuple[Any, ...], rule: UpdateRule, checked: bool) -> tuple[float, int, np.ndarray | None]:
         """A training step with parameters args[0], updated by rule: what ``Program.train`` says of it."""
         found = self._train(args, rule, checked)
         if found is None:
@@ -251,6 +251,23 @@ class Compiled(_core.Replayer):
         program = _core.trace_end(wanted, numbers=not self._wary, kept=self._kept)
         rebuild = _rebuilder(shape, leaves)
         return _Entry(program, rebuild, call.guard())
+
+
+# ---- what training steps use, so that private members stay in this module ---------------------------------------
+def train_as_before(
+    compiled: Compiled, leaves: list[Any], batch: tuple[Any, ...], rows: np.ndarray | None, rule: UpdateRule,
+    checked: bool,
+) -> tuple[float, int, np.ndarray | None] | None:  # fmt: skip
+    """A training step on a batch, or on these rows of its arrays, as ``Compiled.train`` says, if the call is like the
+    last one. Else None, and nothing has happened."""
+    if rows is None:
+        return compiled._train((leaves, *batch), rule, checked)
+    return compiled._train_on_rows(leaves, batch, rows, rule, checked)
+
+
+def results_kept(compiled: Compiled) -> int:
+    """How many of the last results are gradients that stay in the program."""
+    return compiled._kept
 
 
 class Replayed:

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._rules.batching import FLOWS, Compound, Noted, Part, evaluate, instruction
 from .._core import Program, Tensor
-from .._rules.jvp import push
 from .._transforms.custom_node import Rule, connected, is_float
+from .._transforms.evaluate import CONTROL_FLOW, Compound, Compounds, Part, evaluate, register
+from .._transforms.pushforward import push
 
 __all__ = ["Body", "Flow", "as_program", "drawn_inside", "pullback", "pushforward", "record", "zeros", "zeros_like"]
 
@@ -29,7 +29,6 @@ Tensors = list[Tensor]
 Function = Callable[[Tensors], Tensors]
 ByNumber = dict[int, Tensor]  # results by their numbers
 
-_NAMES = _core.op_names()
 
 
 # ---- a function, noted --------------------------------------------------------------------------------------------
@@ -41,7 +40,7 @@ class Body:
         self.n_in = len(examples)
         if tracked:  # so that the instructions tell what is detached
             examples = [_core.watch_tensor(x) if is_float(x) else x for x in examples]
-        with Noted() as self.noted:
+        with Compounds() as self.compounds:
             _core.instructions_begin(body=True)
             try:
                 for x in examples:
@@ -66,7 +65,7 @@ class Body:
         self.instructions = _core.instructions_for([*self.outs, *[instruction[1] for instruction in instructions if self._draws(instruction)]], instructions)
         needed = {v for instruction in self.instructions for v in instruction[2]}.union(self.outs)
         self.drawn = [instruction[1] for instruction in self.instructions if self._draws(instruction)]
-        self.opaque = any(instruction[0] in FLOWS and self._draws(instruction) for instruction in self.instructions)
+        self.opaque = any(instruction[0] in CONTROL_FLOW and self._draws(instruction) for instruction in self.instructions)
         self.closure = [
             v for v, x in self.constants.items() if v in needed and (x.requires_grad or _core.traced(x))
         ]
@@ -81,7 +80,7 @@ class Body:
                     for op, y, given, outer, attr, _ in self.instructions if not numbers & set(given)])  # fmt: skip
 
     def _draws(self, instruction: Any) -> bool:
-        return self.noted.draws(instruction[0], instruction[4])
+        return self.compounds.draws(instruction[0], instruction[4])
 
     def kind_of(self, v: int) -> tuple[Any, tuple[int, ...]]:
         """The dtype and shape of a draw."""
@@ -96,7 +95,7 @@ class Body:
     def values(self, closure: Sequence[Tensor], inputs: Sequence[Tensor], drawn: dict[int, Tensor]) -> dict[int, Any]:
         """All values when the instructions are carried out on these. What has been drawn already is not drawn again."""
         known = dict(zip(self.closure, closure)) | dict(enumerate(inputs)) | drawn
-        return evaluate(self.instructions, self.constants | known, self.noted)
+        return evaluate(self.instructions, self.constants | known, self.compounds)
 
     def batched(self, start: set[int]) -> set[int]:
         """Which values differ over a batch if these do."""
@@ -110,7 +109,7 @@ class Body:
         """The wanted values for a batch of this size, given the closure and the inputs. Those that differ over the
         batch, all that follow from the batched ones, have it as first axis."""
         instructions = _core.instructions_for([*wanted, *self.drawn], self.instructions)
-        values = evaluate(instructions, self.constants | given, self.noted, batched, size)
+        values = evaluate(instructions, self.constants | given, self.compounds, batched, size)
         return [values[v] for v in wanted]
 
     def __call__(
@@ -193,9 +192,9 @@ class Flow(Compound):
         if further not in self._made:
             self._made[further] = self.programs([_core.example(x) for x in operands], further)
         made = self._made[further]
-        instruction(_core.body_number(made[0]), self)
+        register(_core.body_number(made[0]), self)
         kinds = self.kinds if further else self.kinds[: self.n_results]
-        values = dict(enumerate(_core.flow(_NAMES.index(self.name), made, self.attributes(further), operands, kinds)))
+        values = dict(enumerate(_core.flow(_core.OP_NUMBERS[self.name], made, self.attributes(further), operands, kinds)))
         if tracked:
             saved = {k: x for k, x in values.items() if k >= self.n_results}
             values |= self.attached(values, wanted, operands, saved)
@@ -205,7 +204,7 @@ class Flow(Compound):
         """The numbers of the results that these are, in their order; by where they lie, and their shapes."""
         for further, made in self._made.items():
             count, attr = len(self.kinds) if further else self.n_results, self.attributes(further)
-            op, shapes = _NAMES.index(self.name), [shape for _, shape in self.kinds]
+            op, shapes = _core.OP_NUMBERS[self.name], [shape for _, shape in self.kinds]
             at = {(_core.flow_place(op, made, attr, k), shapes[k]): k for k in range(count)}
             if all((part[0], part[2:]) in at for part in parts):
                 return [at[part[0], part[2:]] for part in parts]

@@ -19,7 +19,7 @@ from .._transforms.custom_node import is_float
 
 __all__ = ["scan"]
 
-_ADD, _MATMUL, _RESHAPE = [_core.op_names().index(name) for name in ("add", "matmul", "reshape")]
+_ADD, _MATMUL, _RESHAPE = [_core.OP_NUMBERS[name] for name in ("add", "matmul", "reshape")]
 
 
 def _moved(x: Tensor) -> Tensor:

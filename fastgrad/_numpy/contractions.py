@@ -25,7 +25,7 @@ if TYPE_CHECKING:                       # numpy.typing is slow to import
 
     TensorLike = Tensor | ArrayLike
 
-_MATMUL = _core.op_names().index("matmul")
+_MATMUL = _core.OP_NUMBERS["matmul"]
 Labels = tuple[int, ...]
 Shape = tuple[int, ...]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:                       # numpy.typing is slow to import
 
     TensorLike = Tensor | ArrayLike
 
-_CUMSUM = _core.op_names().index("cumsum")
+_CUMSUM = _core.OP_NUMBERS["cumsum"]
 
 
 def cumsum(x: TensorLike, axis: int | None = None) -> Tensor:

@@ -134,7 +134,7 @@ def descend(
     (np.float64(3.0), np.float64(-1.0))
     """
     leaves, structure = tree.flatten(params)
-    optim._check_distinct(leaves, structure, "params")
+    optim.check_distinct(leaves, structure, "params")
     live = structure.unflatten(map(_float_array, leaves))
     step = TrainingStep(loss, live, optimizer, nonfinite, compile, "descend")
     arrays = _data_arrays(data)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .. import _core, optim, tree
-from .._compile.compiled import Compiled, Replayed
+from .._compile.compiled import Compiled, Replayed, results_kept, train_as_before
 from .._core import Tensor
 
 __all__ = ["TrainingStep", "training_step"]
@@ -56,7 +56,7 @@ class TrainingStep:
             if isinstance(leaf, Tensor):
                 path = self._structure.paths("params")[i]
                 raise TypeError(f"{path} is a Tensor, expected an ndarray: use np.array({path}.detach())")
-        self.optimizer._check(self._leaves, self._structure)
+        optim.check_parameters(self.optimizer, self._leaves, self._structure)
         self._value_and_gradients = Replayed(self._traced, self._eagerly, f"{_name}: the loss", compile)
 
     def __call__(self, *batch: Any) -> float:
@@ -69,22 +69,20 @@ class TrainingStep:
         replayed = self._value_and_gradients
         if replayed.failed is not None:
             replayed.reconsider((leaves, *_with_arrays(batch)))
-        if optimizer._structure is not structure:  # at the first step, or when its state was loaded
-            optimizer._check(leaves, structure)
-        rule = optimizer._rule(leaves) if replayed.compiled is not None else None
+        optim.check_parameters(optimizer, leaves, structure)
+        rule = optim.next_update(optimizer, leaves) if replayed.compiled is not None else None
         if rule is not None:
             try:
                 value, bad, gradient = self._in_one_call(batch, rows, rule)
             except Exception as error:
                 unwritable = _core.first_not_writable(leaves)
                 if unwritable >= 0:
-                    raise optim._leaf_error(leaves[unwritable], structure.paths("params")[unwritable]) from None
+                    raise optim.leaf_error(leaves[unwritable], structure.paths("params")[unwritable]) from None
                 value, gradients = replayed.give_up(error, (leaves, *_rows_of(_with_arrays(batch), rows)))
             else:
                 if bad >= 0:
                     return self._refuse(value, bad, gradient)
-                optimizer._structure = structure
-                optimizer.steps += 1
+                optim.count_step(optimizer, structure)
                 return value
         else:
             self._keep(0)
@@ -94,7 +92,7 @@ class TrainingStep:
             bad = _core.first_not_finite(gradients)
             if bad >= 0 or not math.isfinite(value):
                 return self._refuse(value, bad, gradients[bad] if bad >= 0 else None)
-        optimizer._apply(leaves, structure, gradients)
+        optim.apply(optimizer, leaves, structure, gradients)
         return value
 
     def program(self, *batch: Any) -> Any:
@@ -109,23 +107,20 @@ class TrainingStep:
         return f"<{self._name} of {name} by {self.optimizer!r}, {self.optimizer.steps} steps taken, {how}>"
 
     def _in_one_call(
-        self, batch: tuple[Any, ...], rows: np.ndarray | None, rule: _core.Rule
+        self, batch: tuple[Any, ...], rows: np.ndarray | None, rule: _core.UpdateRule
     ) -> tuple[float, int, np.ndarray | None]:
         """The step done by its program: the loss, and which gradient is not finite, as ``Compiled.train`` says."""
         leaves, checked = self._leaves, self._nonfinite != "ignore"
         compiled = self._keep(len(leaves))
         assert compiled is not None
-        found = (
-            compiled._train((leaves, *batch), rule, checked) if rows is None
-            else compiled._train_on_rows(leaves, batch, rows, rule, checked)
-        )  # fmt: skip
+        found = train_as_before(compiled, leaves, batch, rows, rule, checked)
         return found or compiled.train((leaves, *_rows_of(_with_arrays(batch), rows)), rule, checked)
 
     def _keep(self, kept: int) -> Compiled | None:
         """The compiled loss, of whose last results so many stay with the program: the gradients, for its rule to use,
         or none, for an optimizer in Python."""
         compiled = self._compiled
-        if compiled is not None and compiled._kept != kept:
+        if compiled is not None and results_kept(compiled) != kept:
             compiled = self._value_and_gradients.compiled = Compiled(self._traced, wary=True, kept=kept)
         return compiled
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from .. import _core, tree
-from .._rules.batching import Compound, record_call
 from .custom_call import Call, CallRule, inside, zero_tangent
 from .._core import Tensor
+from .evaluate import Compound, record_call
 from .custom_node import pulled
 
 __all__ = ["custom_jvp", "custom_vjp", "primitive"]

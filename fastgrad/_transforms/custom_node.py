@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._rules.batching import Compound, record_call, whole
+from .._rules.batching import whole
 from .._core import Tensor
+from .evaluate import Compound, record_call
 from .vmap import vmap
 
 __all__ = ["Rule", "connected", "is_float", "pulled"]

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import _core, tree
 from .._core import Tensor
-from .._rules.jvp import push
+from .pushforward import push
 from .grad import _array, _kind, _name, _plain, _watched, _with_aux, no_grad
 
 __all__ = ["jvp", "linearize", "vjp"]

@@ -1,7 +1,7 @@
 """``vmap``: a function of single elements applied to whole batches.
 
-The function runs once, on the first element of the batch, while its operations are noted, the backward passes within
-among them. Then each noted operation is carried out once over the whole batch (``_batching``), by operations that an
+The function runs once, on the first element of the batch, while its operations are recorded, the backward passes within
+among them. Then each is evaluated once over the whole batch (``_transforms/evaluate.py``), by operations that an
 outer transform sees as any others: gradients, recordings and further batches go around this one as they please.
 """
 
@@ -16,9 +16,10 @@ import numpy as np
 
 from .. import _core, tree
 from .._numpy import functions
-from .._rules.batching import Noted, evaluate, whole
+from .._rules.batching import whole
 from .._core import Tensor, reshape
 from .._rules.diagonal import Diagonal
+from .evaluate import Compounds, evaluate
 
 __all__ = ["vmap"]
 
@@ -112,7 +113,7 @@ class Recording:
 
     def __init__(self, element: Callable[[], list[Tensor]], f: Callable[[list[Tensor]], list[Any]]) -> None:
         """``element`` makes the inputs, tensors that nobody else knows; f takes them to results."""
-        with Noted() as self.noted:
+        with Compounds() as self.compounds:
             _core.instructions_begin()
             try:
                 inputs = element()
@@ -129,7 +130,7 @@ class Recording:
     def over(self, batches: Iterable[Tensor | Diagonal], size: int) -> list[Any]:
         """The results over batches, those that depend on one with the batch as first axis."""
         inputs = dict(enumerate(batches))
-        values = evaluate(self.instructions, self.constants | inputs, self.noted, inputs, size)
+        values = evaluate(self.instructions, self.constants | inputs, self.compounds, inputs, size)
         results = [own if v < 0 else values[v] for v, own in zip(self.numbers, self.results)]
         for k, x in enumerate(results):
             if type(x) is Diagonal:
