@@ -71,7 +71,23 @@ enum {
     FG_N_OPS
 };
 #define FG_N_ELEMENTWISE (FG_N_UNARY + FG_N_BINARY)
-#define FG_IS_VIEW(op) ((op) == FG_OP_reshape || (op) == FG_OP_barrier)     /* the result shares the input's memory */
+/* ORDER: a comparison's kernel is chosen by its number, so that structural.def and kernels.h have one order. */
+_Static_assert(FG_OP_less_equal - FG_OP_less == FG_LESS_EQUAL && FG_OP_greater - FG_OP_less == FG_GREATER &&
+               FG_OP_greater_equal - FG_OP_less == FG_GREATER_EQUAL && FG_OP_equal - FG_OP_less == FG_EQUAL &&
+               FG_OP_not_equal - FG_OP_less == FG_NOT_EQUAL && FG_LESS == 0, "two orders of the comparisons");
+/* The flags of a row of structural.def. */
+enum {
+    FG_NO_FLAGS = 0,
+    FG_IS_VIEW = 1,             /* the result shares the memory of the one input, so that there is nothing to run */
+    FG_IS_DISTINCT = 2,         /* no two results are the same value, even of equal inputs */
+    FG_RULE_IN_PYTHON = 4,      /* the vjp is a kernel: a pass that is recorded takes the rule of _rules/vjp.py */
+    FG_ALLOCATES = 8,           /* run takes memory from the pool, which is for who holds the caller's lock only ... */
+    FG_ALLOCATES_BY_AXES = 16,  /* ... or does so where the axes, attr[0] as bits, are not neighbours */
+    FG_DRAWS = 32,              /* each run gives other numbers, and advances the state that is its input */
+    FG_BY_HOST = FG_ALLOCATES | 64,     /* run calls the caller back, who does the work */
+    FG_BODIES_SHIFT = 8         /* the first attributes are so many programs, the bodies: FG_BODIES(n) */
+};
+#define FG_BODIES(n) ((n) << FG_BODIES_SHIFT)
 /* The operation g * d op / d input i of an elementwise op: inputs x, y, g or a, b, y, g, of which those that the
  * derivative does not name may be missing (array NULL). */
 #define FG_VJP(op, i) (FG_N_OPS + 2 * (op) + (i))
@@ -149,6 +165,8 @@ typedef struct {
     int (*vjp)(fg_node *, fg_tensor g, fg_tensor *gin);          /* fills gin[i] where in[i].parent is set */
     uint8_t needs[3];       /* what the vjp of input i reads: bits FG_IN(k) and FG_OUT; [2] serves i >= 2 */
     int (*recorded_vjp)(fg_node *, fg_tensor g, fg_tensor *gin); /* vjp made of differentiable operations */
+    uint16_t flags;         /* of its row of structural.def: FG_IS_VIEW ...; of an elementwise operation 0 */
+    int8_t unit[2];         /* of an elementwise one: 1 or -1 where the derivative by input i is that number; else 0 */
     int (*run_vjp)(const fg_call *, fg_array *gx);               /* of an elementwise op: what FG_VJP(op, i) computes */
 } fg_op_info;
 #define FG_IN(k) (1 << (k))
@@ -161,6 +179,7 @@ typedef struct {
 } fg_op_text;               /* a row of ops.def as text */
 
 extern fg_op_info fg_ops[FG_N_OPS];
+static inline unsigned fg_flags(int op) { return op < FG_N_OPS ? fg_ops[op].flags : 0; }   /* op may be an FG_VJP */
 extern const fg_op_text fg_texts[FG_N_ELEMENTWISE];
 
 /* The work of any operation or FG_VJP alone: fills y, whose shape and dtype are the op's, from call->in. */

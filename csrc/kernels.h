@@ -41,10 +41,32 @@ enum {
 #undef BINARY_FN
     FG_N_BINARY
 };
+/* The rows of optim.def, and the numbers of each at one step. */
+enum {
+#define OPTIMIZER(name, ...) FG_OPTIMIZER_##name,
+#include "optim.def"
+#undef OPTIMIZER
+    FG_N_OPTIMIZERS
+};
+#define OPTIMIZER(name, least, most, ...) typedef struct { double __VA_ARGS__; } fg_##name##_numbers;
+#include "optim.def"
+#undef OPTIMIZER
+enum { FG_MAX_STATES = 4, FG_MAX_NUMBERS = 16 };
+#define OPTIMIZER(name, least, most, ...)                                                                     \
+    _Static_assert(most <= FG_MAX_STATES && sizeof(fg_##name##_numbers) <= FG_MAX_NUMBERS * sizeof(double),   \
+                   #name ": raise FG_MAX_STATES or FG_MAX_NUMBERS");
+#include "optim.def"
+#undef OPTIMIZER
+
 enum { FG_LESS, FG_LESS_EQUAL, FG_GREATER, FG_GREATER_EQUAL, FG_EQUAL, FG_NOT_EQUAL, FG_N_COMPARE };
 
 /* What most steps of a program call: a kernel below in its simplest form. a is x where there is only one. */
 typedef void fg_loop(int64_t n, const void *a, const void *b, const void *y, const void *g, void *out);
+
+/* An optimizer's update, in place on p and on its state arrays (NULL: there is none); g is only read. `numbers` is the
+ * fg_<name>_numbers of its row. It checks nothing: where only finite gradients may pass, the caller asks all_finite
+ * first. */
+typedef void fg_update_kernel(int64_t n, void *p, const void *g, void *const *state, const void *numbers);
 
 /* ---- elementwise.c ------------------------------------------------------------------------------------
  * sa and sb are 1 or 0: an operand with stride 0 is one element used for all n.
@@ -124,19 +146,9 @@ typedef struct {
     void (*fill)(int64_t n, double value, void *y);
 } fg_reduce_kernels;
 
-/* ---- optim.c ------------------------------------------------------------------------------------------
- * Updates in place of p and the state arrays; g is only read. Formulas and argument names are PyTorch's. They check
- * nothing: where only finite gradients may pass, the caller asks all_finite first. */
+/* ---- optim.c ------------------------------------------------------------------------------------------ */
 typedef struct {
-    /* g' = g + weight_decay p;  buf = first ? g' : momentum buf + (1 - dampening) g';
-     * d = momentum == 0 ? g' : nesterov ? g' + momentum buf : buf;  p -= lr d.  buf may be NULL if momentum is 0. */
-    void (*sgd)(int64_t n, void *p, const void *g, void *buf, double lr, double momentum, double dampening,
-                double weight_decay, int nesterov, int first);
-    /* g' = g + weight_decay p (decoupled == 0), or p *= 1 - lr weight_decay (decoupled == 1: AdamW);
-     * m = beta1 m + (1 - beta1) g';  v = beta2 v + (1 - beta2) g'^2;
-     * p -= lr (m / correction1) / (sqrt(v / correction2) + eps), correction_i = 1 - beta_i^t from the caller. */
-    void (*adam)(int64_t n, void *p, const void *g, void *m, void *v, double lr, double beta1, double beta2,
-                 double eps, double weight_decay, int decoupled, double correction1, double correction2);
+    fg_update_kernel *update[FG_N_OPTIMIZERS];                               /* by the formulas of optim.def */
     int (*all_finite)(int64_t n, const void *x);                             /* 1 if no inf and no nan */
 } fg_optim_kernels;
 

@@ -9,11 +9,11 @@
 #include <ctype.h>
 #include <string.h>
 
-#define STRUCTURAL(name, n, need0, need1, need2, doc)                                                         \
+#define STRUCTURAL(name, n, flags, need0, need1, need2, doc)                                                  \
     int fg_##name##_shape(const fg_call *, fg_shape **, int *);                                               \
     int fg_##name##_run(const fg_call *, fg_array *);                                                         \
     int fg_##name##_vjp(fg_node *, fg_tensor, fg_tensor *);
-#define KERNEL(name, n, doc)                                                                                  \
+#define KERNEL(name, n, flags, doc)                                                                           \
     int fg_##name##_shape(const fg_call *, fg_shape **, int *);                                               \
     int fg_##name##_run(const fg_call *, fg_array *);
 #include "structural.def"
@@ -31,9 +31,11 @@ int fg_vjp_by_rule(fg_node *, fg_tensor g, fg_tensor *gin);
 int fg_recorded_binary_vjp(fg_node *, fg_tensor g, fg_tensor *gin);
 
 static const fg_op_info structural[FG_N_OPS] = {
-#define STRUCTURAL(name, n, need0, need1, need2, doc)                                                         \
-    [FG_OP_##name] = {#name, n, fg_##name##_shape, fg_##name##_run, fg_##name##_vjp, {need0, need1, need2}},
-#define KERNEL(name, n, doc) [FG_OP_##name] = {#name, n, fg_##name##_shape, fg_##name##_run, NULL, {0}},
+#define STRUCTURAL(op, n, bits, need0, need1, need2, doc)                                                     \
+    [FG_OP_##op] = {.name = #op, .n_in = n, .shape = fg_##op##_shape, .run = fg_##op##_run, .vjp = fg_##op##_vjp,  \
+                    .needs = {need0, need1, need2}, .flags = bits},
+#define KERNEL(op, n, bits, doc)                                                                              \
+    [FG_OP_##op] = {.name = #op, .n_in = n, .shape = fg_##op##_shape, .run = fg_##op##_run, .flags = bits},
 #include "structural.def"
 #undef STRUCTURAL
 #undef KERNEL
@@ -70,13 +72,12 @@ void fg_init(void)
         info->run_vjp = text->arity == 1 ? fg_unary_vjp_run : fg_binary_vjp_run;
         info->vjp = text->arity == 1 ? fg_unary_vjp : fg_binary_vjp;
         info->recorded_vjp = text->arity == 1 ? fg_vjp_by_rule : fg_recorded_binary_vjp;
-        for (int i = 0; i < text->arity; i++)
-            info->needs[i] = (uint8_t)letters_named(text->derivative[i]);
+        for (int i = 0; i < text->arity; i++) {
+            const char *derivative = text->derivative[i];
+            info->needs[i] = (uint8_t)letters_named(derivative);
+            info->unit[i] = !strcmp(derivative, "1") ? 1 : !strcmp(derivative, "-1") ? -1 : 0;
+        }
     }
     for (int op = FG_N_ELEMENTWISE; op < FG_N_OPS; op++)
-        fg_ops[op].recorded_vjp = fg_ops[op].vjp;
-    static const int by_kernel[] = {FG_OP_max, FG_OP_min, FG_OP_softmax, FG_OP_log_softmax, FG_OP_logsumexp,
-                                    FG_OP_cross_entropy};
-    for (size_t i = 0; i < sizeof by_kernel / sizeof *by_kernel; i++)
-        fg_ops[by_kernel[i]].recorded_vjp = fg_vjp_by_rule;
+        fg_ops[op].recorded_vjp = fg_flags(op) & FG_RULE_IN_PYTHON ? fg_vjp_by_rule : fg_ops[op].vjp;
 }

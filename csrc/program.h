@@ -83,18 +83,15 @@ void *fg_replay_own_input(const fg_program *, fg_replay *, int i);
 
 /* ---- program/training.c: of a program whose first inputs are parameters, first output the loss, kept outputs the
  * gradients ----------------------------------------------------------------------------------------------- */
-typedef struct {                /* an optimizer's numbers at one step; what they mean is in kernels.h */
-    double rate, weight_decay;
-    int adam;                   /* which of the following count */
-    double momentum, dampening;
-    int nesterov, first;
-    double beta1, beta2, eps, correction1, correction2;
-    int decoupled;
+typedef struct {
+    int optimizer;              /* FG_OPTIMIZER_<name> */
+    double number[FG_MAX_NUMBERS];      /* at one step: an fg_<name>_numbers */
 } fg_update_rule;
-/* Change n elements of a parameter along its gradient, and of its state: two arrays, or NULL. */
-void fg_update(const fg_update_rule *, int dtype, int64_t n, void *p, const void *g, void *s0, void *s1);
+/* Change n elements of a parameter along its gradient, and of its state: FG_MAX_STATES arrays, or NULL. */
+void fg_update(const fg_update_rule *, int dtype, int64_t n, void *p, const void *g, void *const *state);
 /* Run, and then update the parameters in place, unless `checked` finds something not finite: *bad is that gradient's
- * number, or how many there are if it is the loss alone, or -1. state: two arrays, or NULL, for each parameter. */
+ * number, or how many there are if it is the loss alone, or -1. state: FG_MAX_STATES arrays, or NULL, for each
+ * parameter. */
 int fg_replay_train(const fg_program *, fg_replay *, const fg_update_rule *, void *const *state, int checked, int *bad);
 double fg_replay_loss(const fg_program *, fg_replay *);
 /* A copy of gradient i. Large ones are not in the replay's memory: they are computed while their parameters change. */

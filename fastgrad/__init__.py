@@ -22,7 +22,7 @@ from ._core import *
 from ._core import Program, TraceError
 from ._numpy.functions import *
 from ._numpy.indexing import take
-from ._rules import vjp as _vjp_rules
+from ._rules import table as _rules
 from ._train.descend import DescentResult, descend
 from ._train.step import TrainingStep, training_step
 from ._transforms.checkpoint import checkpoint
@@ -49,7 +49,7 @@ __all__ = [
 __all__ += _core.PUBLIC
 __all__ += _numpy.functions.__all__
 
-_core.bind_layer(_numpy.indexing, _numpy.protocol, _numpy.functions, _vjp_rules)
+_core.bind_layer(_numpy.indexing, _numpy.protocol, _numpy.functions, _rules)
 
 _CALLED_OTHERWISE = {  # names of JAX, PyTorch and SciPy
     "Adam": "optim.Adam", "PRNGKey": "random.default_rng", "SGD": "optim.SGD", "Variable": "tensor", "array": "asarray",

@@ -1,20 +1,16 @@
 # _core.pxd: csrc/fastgrad.h as Cython sees it.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+include "_binding/op_numbers.pxi"
+
 cdef extern from "fastgrad.h":
     enum:
         FG_MAX_NDIM, FG_RAISED, FG_OK, FG_NO_MEMORY, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED, FG_SIDE_EFFECT
         FG_OWNED, FG_VIEW, FG_FOREIGN
         FG_FLOAT32, FG_FLOAT64, FG_BOOL, FG_INT64, FG_N_DTYPES
         FG_N_ELEMENTWISE, FG_N_OPS
-        FG_OP_less, FG_OP_less_equal, FG_OP_greater, FG_OP_greater_equal, FG_OP_equal, FG_OP_not_equal
-        FG_OP_add, FG_OP_subtract, FG_OP_multiply, FG_OP_divide, FG_OP_power, FG_OP_floor_divide, FG_OP_remainder
-        FG_OP_negative, FG_OP_positive, FG_OP_absolute, FG_OP_square, FG_OP_sqrt, FG_OP_reciprocal
-        FG_OP_cast, FG_OP_reshape, FG_OP_transpose, FG_OP_broadcast_to, FG_OP_slice, FG_OP_concatenate
-        FG_OP_take, FG_OP_where, FG_OP_sum, FG_OP_max, FG_OP_min, FG_OP_matmul
-        FG_OP_logical_and, FG_OP_logical_or, FG_OP_logical_xor
-        FG_OP_softmax, FG_OP_log_softmax, FG_OP_logsumexp, FG_OP_cross_entropy, FG_OP_random, FG_OP_leaf
-        FG_OP_barrier, FG_OP_custom, FG_OP_part, FG_OP_numpy
+        FG_IS_VIEW, FG_IS_DISTINCT, FG_RULE_IN_PYTHON, FG_ALLOCATES, FG_ALLOCATES_BY_AXES, FG_DRAWS, FG_BY_HOST
+        FG_BODIES_SHIFT
         FG_RANDOM_WORDS
 
     ctypedef struct fg_shape:
@@ -82,6 +78,7 @@ cdef extern from "fastgrad.h":
         const fg_optim_kernels *optim
 
     fg_op_info fg_ops[]
+    unsigned fg_flags(int op)
     const fg_op_text fg_texts[]
     fg_kernel_set fg_kernels[2]
     fg_counts fg_live
@@ -107,6 +104,7 @@ cdef extern from "fastgrad.h":
     int fg_array_is_sole(const fg_array *)
     void fg_array_changed(fg_array *)
     void fg_init()
+    void fg_pool_empty()
     int fg_apply(int op, int n_in, const fg_tensor *, int n_attr, const int64_t *attr, fg_tensor *out)
     int fg_unary(int op, fg_tensor x, fg_tensor *out)
     int fg_binary(int op, fg_tensor a, fg_tensor b, fg_tensor *out)
@@ -172,14 +170,12 @@ cdef extern from "program.h":
     void **fg_replay_owner(fg_replay *)
     int fg_replay_run(const fg_program *, fg_replay *) nogil
     void *fg_replay_own_input(const fg_program *, fg_replay *, int i)
+    enum:
+        FG_N_OPTIMIZERS, FG_MAX_STATES, FG_MAX_NUMBERS
     ctypedef struct fg_update_rule:
-        double rate, weight_decay
-        int adam
-        double momentum, dampening
-        int nesterov, first
-        double beta1, beta2, eps, correction1, correction2
-        int decoupled
-    void fg_update(const fg_update_rule *, int dtype, int64_t n, void *p, const void *g, void *s0, void *s1)
+        int optimizer
+        double *number
+    void fg_update(const fg_update_rule *, int dtype, int64_t n, void *p, const void *g, void *const *state)
     int fg_replay_train(const fg_program *, fg_replay *, const fg_update_rule *, void *const *state, int checked,
                         int *bad) nogil
     double fg_replay_loss(const fg_program *, fg_replay *)

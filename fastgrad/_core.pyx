@@ -364,6 +364,11 @@ def thread_state():
             "running": here.innermost[RULES_RUN] != NULL, "no_grad": here.n}
 
 
+def empty_pool():
+    """Give the blocks that the core keeps for reuse back to the system."""
+    fg_pool_empty()
+
+
 cdef start():
     forced = os.environ.get("FASTGRAD_ISA") or None
     name = forced.encode() if forced else None
@@ -373,4 +378,7 @@ cdef start():
 
 
 start()
-OP_NUMBER = {name: i for i, name in enumerate(op_names())}      # of all operations, once fg_init has filled their table
+
+include "_binding/op_tables.pxi"
+
+PUBLIC.sort()

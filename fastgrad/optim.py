@@ -1,8 +1,9 @@
 """Optimizers: the rules that turn a gradient into a step, over any nested structure of arrays.
 
 An optimizer keeps its state (momentum, moments) per leaf, in the order of the leaves of the first parameters
-it saw. `step` checks everything before it changes anything; the arithmetic is one C kernel per rule, to which a
-`UpdateRule` hands the numbers of a step.
+it saw. `step` checks everything before it changes anything. The arithmetic is one C kernel for each row of
+csrc/optim.def; a class here names its row and computes the row's numbers at each step. To add an optimizer, add both;
+docs/adding-an-operation.md shows how.
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ class Optimizer:
     """
 
     _slots: ClassVar[tuple[str, ...]] = ()  # the names of the state arrays kept for each leaf
-    _in_core: ClassVar[bool] = False  # whether `_numbers` is all that there is to know of an update
+    _row: ClassVar[str] = ""  # its row of csrc/optim.def
+    _in_core: ClassVar[bool] = False  # whether `_row` and `_numbers` are all that there is to know of an update
 
     def __init_subclass__(cls) -> None:
-        """An optimizer that says anew how to update is not known to the core by its parent's numbers."""
+        """A subclass that overrides how to update is not what its parent's numbers tell the core."""
         if "_numbers" in vars(cls):
             cls._in_core = True
         elif not {"_update", "_apply", "_rate"}.isdisjoint(vars(cls)):
@@ -151,22 +153,22 @@ class Optimizer:
             raise leaf_error(leaves[bad], structure.paths("params")[bad])
         self._states(leaves)
         if self._in_core:
-            self._numbers(leaves, rate).counted_by(self, structure).update(leaves, gradients)
+            self._update_rule(leaves, rate).counted_by(self, structure).update(leaves, gradients)
         else:
             self._structure = structure
             self._update(leaves, gradients, rate)
             self.steps += 1
 
     def _update(self, leaves: Sequence[Any], gradients: Sequence[Any], rate: float) -> None:
-        self._numbers(leaves, rate).update(leaves, gradients)
+        self._update_rule(leaves, rate).update(leaves, gradients)
 
-    def _numbers(self, leaves: Sequence[Any], rate: float) -> UpdateRule:
-        """What the core is to be told of the next update of these leaves."""
+    def _numbers(self, rate: float) -> dict[str, float]:
+        """The numbers of the row at the next step, by name."""
         raise NotImplementedError
 
-    def _rule(self, leaves: Sequence[Any]) -> UpdateRule | None:
-        """The next update of these leaves as the core knows it; None: only `_update` can tell."""
-        return self._numbers(leaves, self._rate()) if self._in_core else None
+    def _update_rule(self, leaves: Sequence[Any], rate: float) -> UpdateRule:
+        """What the core is told of the next update of these leaves."""
+        return UpdateRule(self._row, self._states(leaves), self._numbers(rate))
 
     def _states(self, leaves: Sequence[Any]) -> tuple[list[np.ndarray], ...]:
         """The state arrays in the order of slots, made if there are none."""
@@ -227,6 +229,7 @@ class SGD(Optimizer):
     array([0.5])
     """
 
+    _row = "sgd"
     momentum, dampening, weight_decay = _checked("momentum", 1), _checked("dampening"), _checked("weight_decay")
 
     def __init__(
@@ -248,10 +251,13 @@ class SGD(Optimizer):
         if momentum:
             self._slots = ("momentum",)  # type: ignore[misc]
 
-    def _numbers(self, leaves: Sequence[Any], rate: float) -> UpdateRule:
-        return UpdateRule.sgd(
-            self._states(leaves), rate, self.momentum, self.dampening, self.weight_decay, self.nesterov, self.steps == 0
-        )
+    def _numbers(self, rate: float) -> dict[str, float]:
+        if self.momentum != 0 and not self._slots:
+            raise ValueError("SGD: it lacks the state that momentum needs; give momentum when the optimizer is made")
+        return {
+            "learning_rate": rate, "weight_decay": self.weight_decay, "momentum": self.momentum,
+            "dampening": self.dampening, "nesterov": self.nesterov, "first": self.steps == 0,
+        }  # fmt: skip
 
 
 class Adam(Optimizer):
@@ -271,6 +277,7 @@ class Adam(Optimizer):
     array([ 0.9, -0.9])
     """
 
+    _row = "adam"
     _slots = ("m", "v")
     _decoupled: ClassVar[bool] = False
     eps, weight_decay = _checked("eps"), _checked("weight_decay")
@@ -295,12 +302,12 @@ class Adam(Optimizer):
             raise TypeError(f"{type(self).__name__}: betas is {value!r}, expected two numbers in [0, 1)")
         self._betas = self._number("betas[0]", value[0], below=1), self._number("betas[1]", value[1], below=1)
 
-    def _numbers(self, leaves: Sequence[Any], rate: float) -> UpdateRule:
+    def _numbers(self, rate: float) -> dict[str, float]:
         (beta1, beta2), t = self._betas, self.steps + 1
-        return UpdateRule.adam(
-            self._states(leaves), rate, beta1, beta2, self.eps, self.weight_decay, self._decoupled, 1 - beta1**t,
-            1 - beta2**t,
-        )  # fmt: skip
+        return {
+            "learning_rate": rate, "weight_decay": self.weight_decay, "beta1": beta1, "beta2": beta2, "eps": self.eps,
+            "decoupled": self._decoupled, "correction1": 1 - beta1**t, "correction2": 1 - beta2**t,
+        }  # fmt: skip
 
 
 class AdamW(Adam):
@@ -326,7 +333,11 @@ class AdamW(Adam):
         super().__init__(learning_rate, betas, eps, weight_decay)
 
 
-_KNOWN: dict[str, type[Optimizer]] = {cls.__name__.lower(): cls for cls in (SGD, Adam, AdamW)}
+_KNOWN: dict[str, type[Optimizer]] = {
+    cls.__name__.lower(): cls
+    for cls in list(globals().values())
+    if isinstance(cls, type) and issubclass(cls, Optimizer) and cls is not Optimizer
+}
 
 
 def get(optimizer: str | Optimizer, **arguments: Any) -> Optimizer:
@@ -353,6 +364,34 @@ def get(optimizer: str | Optimizer, **arguments: Any) -> Optimizer:
     if arguments:
         raise TypeError(f"get: arguments {sorted(arguments)} with an optimizer that is made already")
     return optimizer
+
+
+# what training steps use, so that private members stay in this module ---------------------------------------
+
+
+def check_parameters(optimizer: Optimizer, leaves: Sequence[Any], structure: tree.Structure) -> None:
+    """Refuse parameters that cannot be updated, or that the optimizer's state is not for, unless they were those of its
+    last step."""
+    if optimizer._structure is not structure:
+        optimizer._check(leaves, structure)
+
+
+def next_update(optimizer: Optimizer, leaves: Sequence[Any]) -> UpdateRule | None:
+    """The next update of these leaves as the core knows it; None: only the optimizer's Python code can tell."""
+    return optimizer._update_rule(leaves, optimizer._rate()) if optimizer._in_core else None
+
+
+def count_step(optimizer: Optimizer, structure: tree.Structure) -> None:
+    """Tell an optimizer that the core has made its next update, of parameters with this structure."""
+    optimizer._structure = structure
+    optimizer.steps += 1
+
+
+def apply(
+    optimizer: Optimizer, leaves: Sequence[Any], structure: tree.Structure, gradients: Sequence[Any]
+) -> None:
+    """A step along gradients that are known to fit the leaves, which were checked."""
+    optimizer._apply(leaves, structure, gradients)
 
 
 # checks -----------------------------------------------------------------------------------------------------
@@ -385,8 +424,9 @@ def next_update(
     """
     if optimizer._structure is not structure:  # at the first step, or when its state was loaded
         optimizer._check(leaves, structure)
-    rule = optimizer._rule(leaves) if in_core else None
-    return None if rule is None else rule.counted_by(optimizer, structure)
+    if not (in_core and optimizer._in_core):
+        return None
+    return optimizer._update_rule(leaves, optimizer._rate()).counted_by(optimizer, structure)
 
 
 def check_parameters(optimizer: Optimizer, leaves: Sequence[Any], structure: tree.Structure) -> None:

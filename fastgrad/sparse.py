@@ -35,7 +35,7 @@ def __dir__() -> list[str]:
     return list(__all__)  # what completion shows
 
 
-_ADD_AT = _core.OP_NUMBER["untake"]
+_ADD_AT = _core.OP_NUMBERS["untake"]
 _KINDS = 16  # for how many kinds of x patterns and programs are kept
 _SPLIT = 8  # into how many parts blocks of rows are divided while a pattern is searched
 

@@ -222,6 +222,11 @@ def broadcast_operands(name):
     return a, b
 
 
+def sgd_numbers(learning_rate, **numbers):
+    """The numbers of the row sgd of csrc/optim.def, 0 unless given."""
+    return dict.fromkeys(_core.OPTIMIZERS["sgd"][1], 0.0) | {"learning_rate": learning_rate} | numbers
+
+
 # ---- gradients ------------------------------------------------------------------------------------------------
 def gradients(f, *args, cotangent=None):
     """The gradients of f(*args) by each argument, as ndarrays; the cotangent is ones unless given."""

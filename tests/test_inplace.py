@@ -9,6 +9,7 @@ import operator
 
 import numpy as np
 import pytest
+from _oracles import sgd_numbers
 
 import fastgrad as fg
 from fastgrad import _core
@@ -33,7 +34,7 @@ def changed(name, which):
 
 def sgd(p, g, rate):
     """An optimizer's kernel on p."""
-    _core.UpdateRule.sgd((), rate, 0, 0, 0, False, True).update([p], [g])
+    _core.UpdateRule("sgd", (), sgd_numbers(rate)).update([p], [g])
 
 
 def leaf(values=A):
@@ -459,9 +460,9 @@ def test_optimizer_kernels_tell_the_tape_of_all_that_they_write(kernel, which):
     x = leaf()
     y = (x * (p, m, v)[which]).sum()
     if kernel == "sgd":
-        _core.UpdateRule.sgd(([m],), 0.1, 0.9, 0, 0, False, False).update([p], [np.ones(3)])
+        _core.UpdateRule("sgd", ([m],), sgd_numbers(0.1, momentum=0.9)).update([p], [np.ones(3)])
     else:
-        _core.UpdateRule.adam(([m], [v]), 0.1, 0.9, 0.999, 1e-8, 0, False, 1, 1).update([p], [np.ones(3)])
+        _core.UpdateRule("adam", ([m], [v]), dict.fromkeys(_core.OPTIMIZERS["adam"][1], 0.5)).update([p], [np.ones(3)])
     if (p, m, v)[which].tolist() == A.tolist():
         assert kernel == "sgd" and which == 2
         y.backward()

@@ -7,6 +7,7 @@ import textwrap
 
 import numpy as np
 import pytest
+from _oracles import sgd_numbers
 
 import fastgrad as fg
 from fastgrad import _core
@@ -91,7 +92,7 @@ FAILURES = {
     "label": lambda w, x: fg.losses.softmax_cross_entropy(x * w, [0, 1, 7]),
     "fails in the inner": lambda w, x: fg.grad(lambda a: fg.grad(lambda b: a * b)(np.ones(3)).sum())(np.ones(3)),
     "dtype": lambda w, x: (w * 2).astype(int),
-    "kernel": lambda w, x: _core.UpdateRule.sgd((), 0.1, 0, 0, 0, False, True).update([np.ones(3)], [np.ones(4)]),
+    "kernel": lambda w, x: _core.UpdateRule("sgd", (), sgd_numbers(0.1)).update([np.ones(3)], [np.ones(4)]),
 }
 
 

@@ -6,126 +6,22 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from _oracles import FLOATS, ROWS, property_test, samples
+from _operations import OPERATIONS, domain, floats, mixed
+from _oracles import FLOATS, ROWS, property_test
 from hypothesis import given
 from hypothesis import strategies as st
 
 import fastgrad as fg
 from fastgrad import _core
-from fastgrad._rules import batching as _batching
-from fastgrad._numpy.indexing import joint_index
+from fastgrad._rules.table import RULES
 
-NAMES = _core.op_names()
+NAMES = _core.OP_NAMES
 SIZE = 3
 
 
 # ---- rules --------------------------------------------------------------------------------------------------
-def floats(*shapes):
-    """A maker of random operands of these shapes; None stays one."""
-    return lambda rng, dtype: [None if s is None else rng.normal(size=s).astype(dtype) for s in shapes]
-
-
-def booleans(*shapes):
-    return lambda rng, dtype: [rng.random(s) < 0.5 for s in shapes]
-
-
-def mixed(*makers):
-    """Operands of several makers, one after another."""
-    return lambda rng, dtype: [x for make in makers for x in make(rng, dtype)]
-
-
-def indices(shape, below, least=0):
-    return lambda rng, dtype: [rng.integers(least, below, size=shape)]
-
-
-def domain(row, *shapes):
-    """Operands from the domain of a row of csrc/ops.def."""
-
-    def make(rng, dtype):
-        seed = int(rng.integers(1 << 30))
-        drawn = samples(row, 24, dtype, seed)
-        return [x[: int(np.prod(s))].reshape(s) for x, s in zip(drawn, shapes)]
-
-    return make
-
-
-def like_maximum(rng, dtype):
-    """Of extremum_adjoint: x with the reduced axes last, the extrema, and a cotangent; some elements tie."""
-    x = rng.integers(0, 3, size=(4, 5)).astype(dtype)
-    return [x, x.max(1), rng.normal(size=4).astype(dtype)]
-
-
-CASES = {
-    "cast": [(floats((2, 3)), (1,)), (floats(()), (0,)), (booleans((2,)), (0,)), (indices((2, 2), 9), (1,))],
-    "reshape": [(floats((2, 6)), (3, 4)), (floats(()), (1, 1)), (floats((1,)), ())],
-    "barrier": [(floats((2, 3)), ()), (booleans((2,)), ())],
-    "transpose": [(floats((2, 3, 4)), (2, 0, 1)), (floats((3,)), (0,)), (floats(()), ())],
-    "broadcast_to": [(floats((3, 1)), (2, 3, 4)), (floats(()), (2,)), (floats((2, 3)), (2, 3))],
-    "slice": [(floats((5, 6)), (4, -2, 3, 1, 1, 4)), (booleans((4,)), (1, 1, 2)), (floats(()), ())],
-    "unslice": [(floats((3, 4)), (4, -2, 5, 1, 1, 6)), (floats(()), ())],
-    "concatenate": [(floats((2, 3), (2, 1), (2, 2)), (1, 3, 1, 2)), (floats((2,), (3,)), (0, 2, 3))],
-    "take": [
-        (mixed(floats((4, 5)), indices((2, 3), 5, -5)), (1, 0)), (mixed(floats((4, 5)), indices((), 4, -4)), (0, 0)),
-        (mixed(floats((4, 5, 2)), indices((4, 3), 5)), (1, 1)), (mixed(indices((4,), 9), indices((7,), 4)), (0, 0)),
-    ],
-    "untake": [
-        (mixed(floats((4, 2, 3)), indices((2, 3), 5, -5)), (1, 0, 5)), (mixed(floats((5,)), indices((), 4)), (0, 0, 4)),
-        (mixed(floats((4, 3, 2)), indices((4, 3), 5)), (1, 1, 5)),
-    ],
-    "where": [(mixed(booleans((3, 1)), floats((4,), ())), ()), (mixed(booleans(()), floats((2, 3), (2, 1))), ())],
-    "sum": [(floats((2, 3, 4)), (0b101, 0)), (floats((2, 3)), (0b10, 1)), (floats(()), (0, 0)),
-            (floats((2, 0)), (2, 0))],
-    "cumsum": [(floats((2, 3, 4)), (1, 0)), (floats((2, 3)), (0, 1)), (floats((3,)), (0, 1)), (floats((2, 0)), (1, 0))],
-    "max": [(floats((2, 3, 4)), (0b101, 0)), (floats((2, 3)), (0b10, 1)), (floats((3,)), (1, 0))],
-    "min": [(floats((2, 3, 4)), (0b110, 0)), (floats((2, 3)), (0b01, 1)), (floats((3,)), (1, 0))],
-    "softmax": [(floats((2, 3)), ()), (floats((4,)), ())],
-    "log_softmax": [(floats((2, 3)), ()), (floats((4,)), ())],
-    "logsumexp": [(floats((2, 3)), ()), (floats((4,)), ())],
-    "cross_entropy": [(mixed(floats((4, 3)), indices((4,), 3)), ()), (mixed(floats((3,)), indices((), 3)), ())],
-    "extremum_adjoint": [(like_maximum, ())],
-    "softmax_adjoint": [(floats((2, 3), (2, 3)), ())],
-    "log_softmax_adjoint": [(floats((2, 3), (2, 3)), ())],
-    "logsumexp_adjoint": [(floats((2, 3), (2,)), ()), (floats((3,), ()), ())],
-    "cross_entropy_adjoint": [(mixed(floats((4, 3)), indices((4,), 3), floats((4,))), ())],
-}  # fmt: skip
-for _name in ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"):
-    CASES[_name] = [(floats((3, 1), (4,)), ()), (floats((), (2,)), ())]
-for _name in ("logical_and", "logical_or", "logical_xor"):
-    CASES[_name] = [(booleans((3, 1), (4,)), ()), (booleans((), (2,)), ())]
-def by_numpy(function, operands, shape, dtype=np.int64, **options):
-    """A case of the operation `numpy`, whose attributes name the call, the dtype's number and the shape."""
-    number = {np.bool_: 2, np.int64: 6}[dtype]
-    return operands, (_core.numpy_number(function, options), number, *shape)
-
-
-INTEGERS = indices((2, 3), 9, -9)
-CASES["numpy"] = [
-    by_numpy(np.add, mixed(INTEGERS, indices((3,), 9)), (2, 3)),
-    by_numpy(np.less, mixed(indices((), 9), INTEGERS), (2, 3), np.bool_),
-    by_numpy(np.where, mixed(booleans((3,)), INTEGERS, indices((), 9)), (2, 3)),
-    by_numpy(np.invert, INTEGERS, (2, 3)),
-    by_numpy(np.matmul, mixed(INTEGERS, indices((3, 4), 9)), (2, 4)),
-    by_numpy(np.sum, INTEGERS, (2,), axis=(1,), keepdims=False),
-    by_numpy(np.max, INTEGERS, (1, 3), axis=(0,), keepdims=True),
-    by_numpy(np.argmin, floats((2, 3)), (3,), axis=0, keepdims=False),
-    by_numpy(np.argmax, INTEGERS, (), axis=None, keepdims=False),
-    by_numpy(np.any, floats((2, 3)), (1, 1), np.bool_, axis=None, keepdims=True),
-    by_numpy(joint_index, mixed(indices((2, 1), 3, -3), indices((), 4, 3), indices((4,), 5), indices((), 6, 5)),
-        (2, 4)),
-]
-CASES["matmul"] = [
-    (floats(a[::-1] if ta else a, b[::-1] if tb else b), (ta, tb))
-    for a, b in [
-        ((2, 3), (3, 4)), ((1, 3), (3, 4)), ((2, 3), (3, 1)), ((2, 1), (1, 4)), ((1, 3), (3, 1)), ((2, 0), (0, 3)),
-        ((2, 0), (0, 1)), ((1, 0), (0, 3)),
-    ]
-    for ta, tb in itertools.product((0, 1), (0, 1))
-] + [
-    (floats((5, 2, 3), (3, 4)), (0, 0)), (floats((3, 2), (5, 3, 4)), (1, 0)), (floats((5, 2, 3), (5, 3, 4)), (0, 0)),
-    (floats((2, 1, 2, 3), (5, 4, 3)), (0, 1)), (floats((5, 3, 2), (3, 1)), (1, 0)), (floats((2, 3), (5, 3, 1)), (0, 0)),
-]  # fmt: skip
-
 SHAPES = {1: [[(2, 3)], [()]], 2: [[(3, 4), (4,)], [(), (5,)], [(3, 1), (1, 4)], [(2, 3), (2, 3)]]}
+CASES = {name: row.calls for name, row in OPERATIONS.items()}
 for _row in ROWS.values():
     CASES[_row["name"]] = [(domain(_row, *shapes), ()) for shapes in SHAPES[_row["arity"]]]
 TABLE = [(NAMES.index(name), make, attr) for name, cases in CASES.items() for make, attr in cases]
@@ -145,7 +41,7 @@ def op_id(op):
 def test_every_operation_has_a_rule_and_is_in_the_table_of_this_test():
     # Of loops and branches a mapped function does the steps themselves; custom is a node and no operation.
     operations = set(NAMES) - {"leaf", "custom", "scan", "while_loop", "cond", "part"}
-    assert set(_batching.RULES) == operations
+    assert {name for name, rules in zip(NAMES, RULES) if rules.batching} == operations
     assert set(CASES) == operations - {"random"}  # which is tested by itself
 
 
@@ -160,7 +56,7 @@ def test_each_rule_equals_a_loop(number, dtype):
             elements = [[draw[k] if b else draws[0][k] for k, b in enumerate(flags)] for draw in draws[: size or 1]]
             singles = [_core.apply_op(op, [fg.tensor(x) for x in xs], attr).numpy() for xs in elements]
             stacked = [fg.tensor(np.stack(xs)[:size] if b else xs[0]) for xs, b in zip(zip(*elements), flags)]
-            got = _batching.rule_of(op)(op, stacked, list(flags), attr, size).numpy()
+            got = RULES[op].batching(op, stacked, list(flags), attr, size).numpy()
             expected = np.stack(singles)[:size]
             assert got.dtype == expected.dtype and got.shape == expected.shape, (flags, size)
             tolerance = 10 * np.finfo(dtype).eps if NAMES[op % len(NAMES)] == "matmul" else 0

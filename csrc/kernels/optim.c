@@ -1,4 +1,4 @@
-/* optim.c: the updates of the optimizers, and the test for values that are not finite.
+/* optim.c: the updates of the optimizers (optim.def), and the test for values that are not finite.
  *
  * Each update is one loop over the elements of a parameter, its gradient and the optimizer's state. The file includes
  * itself once per dtype. Loops carry `omp simd` because p, g and the state may not be told apart by the compiler.
@@ -30,8 +30,18 @@ enum { CHUNK = 1024 }; /* elements between two looks at whether a value that is 
 #define SQRT sqrt
 #include "optim.c"
 
-const fg_optim_kernels FG_TABLE(fg_optim)[2] = {{sgd_f32, adam_f32, all_finite_f32},
-                                                {sgd_f64, adam_f64, all_finite_f64}};
+const fg_optim_kernels FG_TABLE(fg_optim)[2] = {
+    {.all_finite = all_finite_f32, .update = {
+#define OPTIMIZER(name, ...) [FG_OPTIMIZER_##name] = name##_f32,
+#include "optim.def"
+#undef OPTIMIZER
+    }},
+    {.all_finite = all_finite_f64, .update = {
+#define OPTIMIZER(name, ...) [FG_OPTIMIZER_##name] = name##_f64,
+#include "optim.def"
+#undef OPTIMIZER
+    }},
+};
 
 #else /* ---- once per dtype ---- */
 
@@ -51,29 +61,29 @@ INLINE void NAME(sgd_loop)(int64_t n, REAL *p, const REAL *g, REAL *buf, REAL lr
     }
 }
 
-static void NAME(sgd)(int64_t n, void *p, const void *g, void *buf, double lr, double momentum,
-                      double dampening, double weight_decay, int nesterov, int first)
+static void NAME(sgd)(int64_t n, void *p, const void *g, void *const *state, const void *numbers)
 {
-#define LOOP(has_momentum, first)                                                                            \
-    NAME(sgd_loop)(n, p, g, buf, (REAL)lr, (REAL)momentum, (REAL)(1 - dampening), (REAL)weight_decay,         \
-                   weight_decay != 0, nesterov, has_momentum, first)
-    if (momentum == 0) LOOP(0, 0);
-    else if (first) LOOP(1, 1);
+    const fg_sgd_numbers *u = numbers;
+#define LOOP(has_momentum, is_first)                                                                               \
+    NAME(sgd_loop)(n, p, g, state[0], (REAL)u->learning_rate, (REAL)u->momentum, (REAL)(1 - u->dampening),    \
+                   (REAL)u->weight_decay, u->weight_decay != 0, u->nesterov != 0, has_momentum, is_first)
+    if (u->momentum == 0) LOOP(0, 0);
+    else if (u->first != 0) LOOP(1, 1);
     else LOOP(1, 0);
 #undef LOOP
 }
 
-static void NAME(adam)(int64_t n, void *p_, const void *g_, void *m_, void *v_, double lr, double beta1,
-                       double beta2, double eps_, double weight_decay_, int decoupled, double correction1,
-                       double correction2)
+static void NAME(adam)(int64_t n, void *p_, const void *g_, void *const *state, const void *numbers)
 {
+    const fg_adam_numbers *u = numbers;
     const REAL *g = g_;
-    REAL *p = p_, *m = m_, *v = v_;
-    const REAL keep = decoupled ? (REAL)(1 - lr * weight_decay_) : 1;
-    const REAL weight_decay = (REAL)weight_decay_, eps = (REAL)eps_, step = (REAL)(lr / correction1);
-    const REAL new1 = (REAL)(1 - beta1), old2 = (REAL)beta2, new2 = (REAL)(1 - beta2);
-    const REAL root2 = (REAL)(1 / sqrt(correction2));
-    const int decayed = !decoupled && weight_decay_ != 0;
+    REAL *p = p_, *m = state[0], *v = state[1];
+    const REAL keep = u->decoupled != 0 ? (REAL)(1 - u->learning_rate * u->weight_decay) : 1;
+    const REAL weight_decay = (REAL)u->weight_decay, eps = (REAL)u->eps;
+    const REAL step = (REAL)(u->learning_rate / u->correction1);
+    const REAL new1 = (REAL)(1 - u->beta1), old2 = (REAL)u->beta2, new2 = (REAL)(1 - u->beta2);
+    const REAL root2 = (REAL)(1 / sqrt(u->correction2));
+    const int decayed = u->decoupled == 0 && u->weight_decay != 0;
     SIMD for (int64_t i = 0; i < n; i++) {
         const REAL p0 = p[i] * keep, d = decayed ? g[i] + weight_decay * p0 : g[i];
         m[i] += new1 * (d - m[i]);

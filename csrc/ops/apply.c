@@ -96,7 +96,7 @@ int fg_apply(int op, int n_in, const fg_tensor *in, int n_attr, const int64_t *a
         dtype = in[n_in - 1].array->dtype;
         shape = fg_shape_ref(in[n_in - 1].array->shape);
     }
-    fg_array *y = FG_IS_VIEW(op) ? fg_array_view(in[0].array, shape) : fg_array_new(shape, dtype);
+    fg_array *y = fg_flags(op) & FG_IS_VIEW ? fg_array_view(in[0].array, shape) : fg_array_new(shape, dtype);
     fg_shape_unref(shape);
     if (!y)
         return FG_NO_MEMORY;

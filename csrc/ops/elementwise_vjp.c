@@ -3,15 +3,13 @@
  */
 #include "fastgrad.h"
 
-#include <string.h>
-
 int fg_unary_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     fg_tensor x, y;
     int status;
     if ((status = fg_saved(n, 0, &x)) || (status = fg_saved_out(n, &y)))
         return status;
-    if (!strcmp(fg_texts[n->op].derivative[0], "1")) {
+    if (fg_ops[n->op].unit[0] == 1) {
         gin[0] = fg_tensor_ref(g);
         return FG_OK;
     }
@@ -31,14 +29,14 @@ static inline int binary_rules(int recorded, fg_node *n, fg_tensor g, fg_tensor 
     if ((status = fg_saved(n, 0, &a)) || (status = fg_saved(n, 1, &b)) || (status = fg_saved_out(n, &y)))
         return status;
     for (int i = 0; i < 2; i++) {
-        const char *derivative = fg_texts[n->op].derivative[i];
+        int unit = fg_ops[n->op].unit[i];
         fg_node *parent = n->in[i].parent;
         if (!parent)
             continue;
         fg_tensor full = {0};
-        if (!strcmp(derivative, "1")) {
+        if (unit == 1) {
             full = fg_tensor_ref(g);
-        } else if (!strcmp(derivative, "-1") && !fg_shape_equal(parent->shape, n->shape)) {
+        } else if (unit == -1 && !fg_shape_equal(parent->shape, n->shape)) {
             fg_tensor sum;                      /* cheaper to negate after the sum */
             if ((status = fg_sum_to(g, parent->shape, &sum)))
                 return status;

@@ -52,7 +52,7 @@ static int print_operand(const fg_program *p, int v, char *text, int at, int siz
 static int print_name(const step *s, char *text, int at, int size)
 {
     int op = s->op;
-    if (op == FG_OP_numpy)
+    if ((fg_flags(op) & FG_BY_HOST) == FG_BY_HOST)
         PRINT("numpy.%s", fg_on_numpy_name(s->attr[0]));
     else if (op < FG_N_OPS)
         PRINT("%s", fg_ops[op].name);

@@ -35,7 +35,7 @@ static int is_view(const fg_program *p, const instruction *a, int64_t *shift)
     *shift = 0;
     if (a->op == FG_OP_part)                    /* of bytes */
         *shift = attrs_of(p, a)[0];
-    return a->op == FG_OP_part || FG_IS_VIEW(a->op) ||
+    return a->op == FG_OP_part || fg_flags(a->op) & FG_IS_VIEW ||
            (a->op == FG_OP_slice &&
             is_contiguous(shape_at(p, operands_of(p, a)[0]), attrs_of(p, a), shape_at(p, a->y), shift));
 }
@@ -109,22 +109,20 @@ static double work_of(const fg_program *p, const step *s)
     for (int i = 0; i < fg_n_bodies(s->op); i++)
         elements += 4 * times * fg_body(s->attr, i)->work;
     if (s->op != FG_OP_matmul)
-        return (s->op == FG_OP_numpy ? 1000 : 10) + elements / 4;
+        return ((fg_flags(s->op) & FG_BY_HOST) == FG_BY_HOST ? 1000 : 10) + elements / 4;
     const fg_shape *a = shape_at(p, s->in[0]);
     return 10 + elements / 4 + (double)s->n * (double)a->dim[a->ndim - 1 - !!s->attr[0]] / 32;
 }
 
 /* Does a step take memory from the pool while it runs? A reduction over axes that are not neighbours does, for partial
- * results (reductions.c); NumPy's functions make arrays of their own. */
+ * results (reductions.c). */
 static int allocates(const fg_program *p, const step *s)
 {
     for (int i = 0; i < fg_n_bodies(s->op); i++)
         if (fg_body(s->attr, i)->allocates)
             return 1;
-    if (s->op == FG_OP_numpy)
-        return 1;
-    if (s->op != FG_OP_sum && s->op != FG_OP_max && s->op != FG_OP_min)
-        return 0;
+    if (!(fg_flags(s->op) & FG_ALLOCATES_BY_AXES))
+        return (fg_flags(s->op) & FG_ALLOCATES) != 0;
     const fg_shape *x = shape_at(p, s->in[0]);
     int stretches = 0, inside = 0;
     for (int i = 0; i < x->ndim; i++) {

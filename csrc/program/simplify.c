@@ -75,7 +75,7 @@ int fg_pass_eliminate_common_subexpressions(fg_program *p)
         for (int i = 0; i < a->n_in; i++)
             if (operands_of(p, a)[i] >= 0)
                 operands_of(p, a)[i] = same[operands_of(p, a)[i]];
-        if (fg_draws(a->op, attrs_of(p, a)) || a->op == FG_OP_barrier)      /* equal to no other value */
+        if (fg_draws(a->op, attrs_of(p, a)) || fg_flags(a->op) & FG_IS_DISTINCT)
             continue;
         int at = (int)(hash_instruction(p, a) & (uint64_t)(size - 1));
         while (table[at] >= 0 && !fg_same_instruction(p, a, p, &instructions_of(p)[table[at]]))

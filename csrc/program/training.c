@@ -96,17 +96,10 @@ static int not_finite(const fg_program *p, fg_replay *r)
 }
 
 /* ---- updates ----------------------------------------------------------------------------------------------------- */
-void fg_update(const fg_update_rule *u, int dtype, int64_t n, void *p, const void *g, void *s0, void *s1)
+void fg_update(const fg_update_rule *u, int dtype, int64_t n, void *p, const void *g, void *const *state)
 {
-    const fg_optim_kernels *k = fg_kernels[dtype].optim;
-    if (u->adam)
-        k->adam(n, p, g, s0, s1, u->rate, u->beta1, u->beta2, u->eps, u->weight_decay, u->decoupled, u->correction1,
-                u->correction2);
-    else
-        k->sgd(n, p, g, s0, u->rate, u->momentum, u->dampening, u->weight_decay, u->nesterov, u->first);
+    fg_kernels[dtype].optim->update[u->optimizer](n, p, g, state, u->number);
 }
-
-static char *offset_by(void *x, int64_t bytes) { return x ? (char *)x + bytes : NULL; }
 
 int fg_replay_train(const fg_program *p, fg_replay *r, const fg_update_rule *rule, void *const *state, int checked,
                     int *bad)
@@ -120,8 +113,13 @@ int fg_replay_train(const fg_program *p, fg_replay *r, const fg_update_rule *rul
         int64_t itemsize = (int64_t)fg_itemsize(w->dtype);
         for (int64_t at = 0, n; at < w->shape->size; at += n) {
             n = compute_panel(p, r, i, at);
-            fg_update(rule, w->dtype, n, offset_by(fg_replay_address(r)[i], at * itemsize), gradient_address(p, r, i),
-                      offset_by(state[2 * i], at * itemsize), offset_by(state[2 * i + 1], at * itemsize));
+            void *rest[FG_MAX_STATES];
+            for (int k = 0; k < FG_MAX_STATES; k++) {
+                char *whole = state[FG_MAX_STATES * i + k];
+                rest[k] = whole ? whole + at * itemsize : NULL;
+            }
+            fg_update(rule, w->dtype, n, (char *)fg_replay_address(r)[i] + at * itemsize, gradient_address(p, r, i),
+                      rest);
         }
     }
     return FG_OK;

@@ -20,16 +20,13 @@ void *fg_list_add(list *l, size_t size)
 }
 
 /* ---- the bodies of an instruction -------------------------------------------------------------------------------- */
-int fg_n_bodies(int op)
-{
-    return op == FG_OP_scan ? 1 : op == FG_OP_cond || op == FG_OP_while_loop ? 2 : 0;
-}
+int fg_n_bodies(int op) { return (int)(fg_flags(op) >> FG_BODIES_SHIFT); }
 
 fg_program *fg_body(const int64_t *attr, int i) { return (fg_program *)(intptr_t)attr[i]; }
 
 int fg_draws(int op, const int64_t *attr)
 {
-    int draws = op == FG_OP_random;
+    int draws = (fg_flags(op) & FG_DRAWS) != 0;
     for (int i = 0; i < fg_n_bodies(op); i++)
         draws |= fg_body(attr, i)->draws;
     return draws;

@@ -222,7 +222,7 @@ cdef Tensor zeros_like(Tensor x):
 
 # ---- rules of a pass that is recorded -------------------------------------------------------------------------
 cdef int apply_rule(fg_node *n, int i, fg_tensor g, fg_tensor *gx) except -1:
-    """The rule of an operation whose kernel is not differentiable, composed in Python (_rules/vjp.py)."""
+    """The rule of an operation whose kernel is not differentiable, composed in Python (_rules/table.py)."""
     cdef fg_tensor saved
     cdef Tensor t
     cdef int k
@@ -233,7 +233,7 @@ cdef int apply_rule(fg_node *n, int i, fg_tensor g, fg_tensor *gx) except -1:
         for k in range(n.n_in):
             check(fg_saved(n, k, &saved))
             given.append(wrap(fg_tensor_ref(saved)) if saved.array != NULL else None)
-        t = rules.gradient(fg_ops[n.op].name.decode(), i, tuple([n.attr[k] for k in range(n.n_attr)]), *given)
+        t = rules.gradient(n.op, i, tuple([n.attr[k] for k in range(n.n_attr)]), *given)
         gx[0] = fg_tensor_ref(t.t)
     finally:
         for t in given:                         # else a leaf would count its tensor as freed

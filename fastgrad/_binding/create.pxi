@@ -21,6 +21,7 @@ cdef cnp.ndarray with_dtype(x, dtype, str name):
     return a if a.dtype == wanted else a.astype(wanted)
 
 
+@public
 def tensor(data, dtype=None, requires_grad=False):
     """A tensor with its own copy of the data.
 
@@ -52,6 +53,7 @@ def tensor(data, dtype=None, requires_grad=False):
     return r
 
 
+@public
 def asarray(data, dtype=None):
     """A tensor on the memory of an ndarray, where dtype and layout allow; a tensor is returned as it is.
 

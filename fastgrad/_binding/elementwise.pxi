@@ -436,11 +436,16 @@ cdef make_functions():
 functions = make_functions()
 globals().update(functions)
 
-# The public names: the rows of ops.def without those that a function of _numpy/neural.py replaces, and these.
-PUBLIC = sorted({*functions, "Tensor", "asarray", "astype", "broadcast_to", "concatenate", "matmul", "max", "mean",
-                 "min", "reshape", "sum", "tensor", "transpose", "where"}
-                - {"celu", "elu", "gelu", "gelu_tanh", "hard_shrink", "soft_shrink"})
+# The rows with a parameter, which functions of the same names in _numpy/neural.py give a default; gelu chooses between two rows.
+WITH_DEFAULTS = {"celu", "elu", "gelu", "gelu_tanh", "hard_shrink", "soft_shrink"}
+PUBLIC = sorted(functions.keys() - WITH_DEFAULTS) + ["Tensor"]     # the names that fastgrad shows; `public` adds to them
 __all__ = PUBLIC
+
+
+def public(function):
+    """A decorator: fastgrad shows the function as its own."""
+    PUBLIC.append(function.__name__)
+    return function
 
 
 def elementwise_derivative(str name, int i, a, b=None):

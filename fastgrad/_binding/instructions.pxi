@@ -1,11 +1,5 @@
 # Traces as lists of instructions, and their evaluation (csrc/record/trace.c). Included by _core.pyx.
 
-def op_names():
-    """Names of all operations by their numbers, those of csrc/ops.def first. What follows are the kernels of their
-    derivatives: number len(names) + 2 * op + i is g * d op / d input i of an elementwise op."""
-    return [fg_ops[i].name.decode() for i in range(FG_N_OPS)]
-
-
 def apply_op(int op, list operands, tuple attr=()):
     """Any operation by its number. Operands are tensors as the operation's C rules expect them (None: a missing operand
     of a derivative's kernel): only shapes are checked, nothing is promoted."""

@@ -291,6 +291,11 @@ cdef class Program:
                 "recorded": facts.n_traced, "peak_bytes": facts.arena_bytes,
                 "separate_bytes": facts.separate_bytes}
 
+    @property
+    def allocates(self):
+        """Whether a run may take memory from the core's pool, so that it must hold the GIL."""
+        return fg_program_describe(self.program).allocates != 0
+
     cdef list lines(self):
         """A line for each instruction."""
         cdef char text[1024]

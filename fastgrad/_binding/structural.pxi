@@ -59,6 +59,7 @@ cdef Tensor reduction(int op, x, axis, keepdims, str name):
     return apply_one(op, operand, 2, attr)
 
 
+@public
 def sum(x, axis=None, keepdims=False):
     """Sum of elements over axes.
 
@@ -72,6 +73,7 @@ def sum(x, axis=None, keepdims=False):
     return reduction(FG_OP_sum, x, axis, keepdims, "sum")
 
 
+@public
 def max(x, axis=None, keepdims=False):
     """Largest element over axes; elements that tie share the gradient equally. nan if any element is nan.
 
@@ -82,6 +84,7 @@ def max(x, axis=None, keepdims=False):
     return reduction(FG_OP_max, x, axis, keepdims, "max")
 
 
+@public
 def min(x, axis=None, keepdims=False):
     """Smallest element over axes; elements that tie share the gradient equally. nan if any element is nan.
 
@@ -92,6 +95,7 @@ def min(x, axis=None, keepdims=False):
     return reduction(FG_OP_min, x, axis, keepdims, "min")
 
 
+@public
 def mean(x, axis=None, keepdims=False):
     """Arithmetic mean of elements over axes: their sum over their number (nan for none).
 
@@ -116,6 +120,7 @@ def mean(x, axis=None, keepdims=False):
     return binary(FG_OP_divide, apply_one(FG_OP_sum, operand, 2, attr), <double>count)
 
 
+@public
 def reshape(x, shape):
     """The same elements in another shape; one length may be -1 and is worked out. No elements are copied.
 
@@ -158,6 +163,7 @@ cdef int64_t index_number(item, str name, what) except? -2:
         raise ValueError(f"{name}: the length {item!r} is more than memory can hold") from None
 
 
+@public
 def transpose(x, axes=None):
     """The axes in another order: reversed, or as the permutation ``axes`` says.
 
@@ -180,6 +186,7 @@ def transpose(x, axes=None):
     return apply_one(FG_OP_transpose, operand, ndim, order)
 
 
+@public
 def broadcast_to(x, shape):
     """Stretched to a shape by repeating along axes of length 1 and new leading axes.
 
@@ -283,6 +290,7 @@ def gathered(Tensor x, Tensor index, int axis):
     return wrap(y)
 
 
+@public
 def concatenate(arrays, axis=0):
     """Joined along an existing axis; ``axis=None`` joins the raveled inputs.
 
@@ -321,6 +329,7 @@ def concatenate(arrays, axis=0):
         PyMem_Free(attr)
 
 
+@public
 def where(condition, x, y):
     """Elements of x where the condition is true, else of y; the three broadcast together.
 
@@ -347,6 +356,7 @@ def where(condition, x, y):
     return wrap(result)
 
 
+@public
 def matmul(a, b):
     """Matrix product, as NumPy's: the last two axes are matrices, axes before them broadcast, and an operand with
     one axis is a row (a) or a column (b) whose axis is dropped from the result.
@@ -435,6 +445,7 @@ cdef Tensor astype_if(Tensor x, dtype):
     return x if DTYPES[x.t.array.dtype] == dtype else astype(x, dtype)
 
 
+@public
 def astype(array, dtype):
     """The elements as another dtype, in memory of their own. Between float32 and float64 gradients pass.
 

@@ -1,14 +1,51 @@
 # Training steps: replay of a program, check of its gradients and the optimizer's update in one call of the core
 # (csrc/program/training.c). Included by _core.pyx.
 
+cdef extern from *:
+    """
+    typedef struct { const char *name, *numbers; int least, most; } fg_optimizer_row;
+    static const fg_optimizer_row fg_optimizers[] = {
+    #define OPTIMIZER(name, least, most, ...) {#name, #__VA_ARGS__, least, most},
+    #include "optim.def"
+    #undef OPTIMIZER
+    };
+    """
+    ctypedef struct fg_optimizer_row:
+        const char *name
+        const char *numbers
+        int least, most
+    const fg_optimizer_row fg_optimizers[]
+
+
+# The rows of csrc/optim.def by name: (number, names of the numbers, least and most state arrays).
+OPTIMIZERS = {
+    fg_optimizers[_i].name.decode(): (_i, tuple(fg_optimizers[_i].numbers.decode().split(", ")),
+                                      fg_optimizers[_i].least, fg_optimizers[_i].most)
+    for _i in range(FG_N_OPTIMIZERS)
+}
+
+
 @cython.final
 cdef class UpdateRule:
-    """An optimizer's update at one step: its numbers, and its state arrays for each parameter."""
+    """What the core is told of an update: the row of csrc/optim.def, its numbers at one step, and the state: a tuple
+    that has, for each state array of the optimizer, a list of one array for each parameter."""
 
     cdef fg_update_rule rule
-    cdef tuple state            # a list of arrays for each kind of state
+    cdef tuple state
     cdef object optimizer, structure, steps
     cdef readonly bint taken    # the step was: parameters and state are updated, and it is counted
+
+    def __init__(self, str optimizer, tuple state, dict numbers):
+        cdef int i = 0
+        number, names, least, most = OPTIMIZERS[optimizer]
+        if not least <= len(state) <= most:
+            raise ValueError(f"{optimizer}: expected {least} to {most} state arrays a parameter, got {len(state)}")
+        if len(numbers) != len(names):
+            raise ValueError(f"{optimizer}: expected the numbers {', '.join(names)}, got {', '.join(numbers)}")
+        self.rule.optimizer, self.state = number, state
+        for name in names:
+            self.rule.number[i] = numbers[name]
+            i += 1
 
     def counted_by(self, optimizer, structure):
         """Let the update count as a step of this optimizer, which from then on keeps state for parameters of this
@@ -23,70 +60,52 @@ cdef class UpdateRule:
             self.optimizer.steps = self.steps
         return 0
 
-    @staticmethod
-    def sgd(tuple state, double rate, double momentum, double dampening, double weight_decay, bint nesterov,
-            bint first):
-        cdef UpdateRule r = UpdateRule.__new__(UpdateRule)
-        if momentum != 0 and len(state) != 1:
-            raise ValueError("SGD: it lacks the state that momentum needs; give momentum when the optimizer is made")
-        r.state, r.rule.adam, r.rule.rate, r.rule.weight_decay = state, False, rate, weight_decay
-        r.rule.momentum, r.rule.dampening, r.rule.nesterov, r.rule.first = momentum, dampening, nesterov, first
-        return r
-
-    @staticmethod
-    def adam(tuple state, double rate, double beta1, double beta2, double eps, double weight_decay, bint decoupled,
-             double correction1, double correction2):
-        cdef UpdateRule r = UpdateRule.__new__(UpdateRule)
-        if len(state) != 2:
-            raise ValueError("Adam: its state is that of two moments")
-        r.state, r.rule.adam, r.rule.rate, r.rule.weight_decay = state, True, rate, weight_decay
-        r.rule.beta1, r.rule.beta2, r.rule.eps, r.rule.decoupled = beta1, beta2, eps, decoupled
-        r.rule.correction1, r.rule.correction2 = correction1, correction2
-        return r
-
     def update(self, leaves, gradients):
         """Change parameters, ndarrays or leaf tensors, and the state in place along the gradients; all or none."""
         cdef int i, k, n = len(leaves), n_state = len(self.state)
+        cdef int width = 2 + n_state            # arrays for each parameter: itself, its gradient, its state
         cdef bint done = False
-        cdef fg_array **a = <fg_array **>PyMem_Calloc(4 * n + 1, sizeof(fg_array *))
+        cdef void *state[FG_MAX_STATES]
+        cdef fg_array **a = <fg_array **>PyMem_Calloc(width * n + 1, sizeof(fg_array *))
         cdef fg_array **x
-        name = "adam" if self.rule.adam else "sgd"
+        name = fg_optimizers[self.rule.optimizer].name.decode()
         try:
             if a == NULL:
                 raise MemoryError(f"{name}: no memory")
             for i in range(n):
-                x = a + 4 * i                   # parameter, gradient, state
+                x = a + width * i
                 x[0] = updated(leaves[i], NULL, name, "parameter")
                 x[1] = updated(gradients[i], x[0], name, "gradient")
                 for k in range(n_state):
                     x[2 + k] = updated(self.state[k][i], x[0], name, "state")
             for i in range(n):
-                x = a + 4 * i
-                fg_update(&self.rule, x[0].dtype, x[0].shape.size, x[0].data, x[1].data,
-                          NULL if x[2] == NULL else x[2].data, NULL if x[3] == NULL else x[3].data)
+                x = a + width * i
+                for k in range(FG_MAX_STATES):
+                    state[k] = x[2 + k].data if k < n_state else NULL
+                fg_update(&self.rule, x[0].dtype, x[0].shape.size, x[0].data, x[1].data, state)
             done = True
             self.count()
         finally:
-            for i in range(4 * n if a != NULL else 0):
+            for i in range(width * n if a != NULL else 0):
                 if a[i] != NULL:
-                    if done and i % 4 != 1:
+                    if done and i % width != 1:
                         fg_array_changed(a[i])  # for the tape
                     fg_array_unref(a[i])
             PyMem_Free(a)
 
     cdef int point(self, Program program, void **to) except -1:
-        """Fill in the addresses of the state, two for each parameter, checked against it."""
+        """Fill in the addresses of the state, FG_MAX_STATES for each parameter, checked against it."""
         cdef int i, k
         cdef cnp.ndarray a
-        for k in range(2):
+        for k in range(FG_MAX_STATES):
             for i in range(program.n_kept):
-                to[2 * i + k] = NULL
+                to[FG_MAX_STATES * i + k] = NULL
                 if k < len(self.state):
                     a = (<list>self.state[k])[i]
                     if not fits(a, fg_program_input_dtype(program.program, i),
                                 fg_program_input_shape(program.program, i)) or not cnp.PyArray_ISWRITEABLE(a):
                         raise ValueError("training step: the optimizer's state does not fit the parameters")
-                    to[2 * i + k] = cnp.PyArray_DATA(a)
+                    to[FG_MAX_STATES * i + k] = cnp.PyArray_DATA(a)
         return 0
 
 
@@ -94,7 +113,7 @@ cdef tuple train(Program program, fg_replay *r, UpdateRule rule, bint checked):
     """A training step on a replay whose inputs are set; the replay is given back. Returns the loss, the index of the
     first gradient that is not finite (-1: none; the number of parameters: only the loss is not), and a copy of that
     gradient."""
-    cdef void *few[32]
+    cdef void *few[16 * FG_MAX_STATES]
     cdef void **state = few
     cdef int bad = -1, status, i
     cdef cnp.ndarray gradient = None
@@ -103,7 +122,7 @@ cdef tuple train(Program program, fg_replay *r, UpdateRule rule, bint checked):
             if not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>fg_replay_owner(r)[i]):
                 raise ValueError("training step: a parameter is read-only and cannot be updated in place")
         if program.n_kept > 16:
-            state = <void **>PyMem_Malloc(2 * program.n_kept * sizeof(void *))
+            state = <void **>PyMem_Malloc(FG_MAX_STATES * program.n_kept * sizeof(void *))
             if state == NULL:
                 raise MemoryError("training step: no memory")
         rule.point(program, state)

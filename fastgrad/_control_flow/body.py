@@ -23,9 +23,9 @@ import numpy as np
 
 from .. import _core
 from .._core import Program, Tensor
-from .._rules.jvp import push
 from .._transforms.custom_node import NodeRule, attach_rule, is_float
 from .._transforms.evaluate import CONTROL_FLOW_OPS, Compound, InstructionTrace, Part, evaluate
+from .._transforms.pushforward import push
 
 __all__ = [
     "Body", "ControlFlow", "as_program", "drawn_inside", "pullback", "pushforward", "trace", "zeros", "zeros_like",
@@ -201,7 +201,7 @@ class ControlFlow(Compound):
         made = self._made[with_residuals]
         _core.register_compound(_core.body_number(made[0]), self)
         kinds = self.kinds if with_residuals else self.kinds[: self.n_results]
-        op, attr = _core.OP_NUMBER[self.name], self.attributes(with_residuals)
+        op, attr = _core.OP_NUMBERS[self.name], self.attributes(with_residuals)
         values = dict(enumerate(_core.control_flow(op, made, attr, operands, kinds)))
         if tracked:
             saved = {k: x for k, x in values.items() if k >= self.n_results}
@@ -212,7 +212,7 @@ class ControlFlow(Compound):
         """The numbers of the results that these parts are: a part tells its offset in the block, and its shape."""
         for with_residuals, made in self._made.items():
             count, attr = len(self.kinds) if with_residuals else self.n_results, self.attributes(with_residuals)
-            op, shapes = _core.OP_NUMBER[self.name], [shape for _, shape in self.kinds]
+            op, shapes = _core.OP_NUMBERS[self.name], [shape for _, shape in self.kinds]
             at = {(_core.control_flow_offset(op, made, attr, k), shapes[k]): k for k in range(count)}
             if all((part[0], part[2:]) in at for part in parts):
                 return [at[part[0], part[2:]] for part in parts]

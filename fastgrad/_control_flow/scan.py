@@ -32,7 +32,7 @@ from .body import (
 
 __all__ = ["scan"]
 
-_ADD, _MATMUL, _RESHAPE = [_core.OP_NUMBER[name] for name in ("add", "matmul", "reshape")]
+_ADD, _MATMUL, _RESHAPE = [_core.OP_NUMBERS[name] for name in ("add", "matmul", "reshape")]
 
 
 def _moved(x: Tensor) -> Tensor:

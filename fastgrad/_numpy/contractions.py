@@ -23,7 +23,7 @@ from .shapes import diagonal, one_axis
 if TYPE_CHECKING:
     from .typing import TensorLike
 
-_MATMUL = _core.OP_NUMBER["matmul"]
+_MATMUL = _core.OP_NUMBERS["matmul"]
 Labels = tuple[int, ...]
 Shape = tuple[int, ...]
 

@@ -31,22 +31,24 @@ UFUNCS: dict[np.ufunc, Callable[..., Any]] = {
     np.bitwise_and: lambda a, b: _core.asarray(a) & b, np.bitwise_or: lambda a, b: _core.asarray(a) | b,
     np.bitwise_xor: lambda a, b: _core.asarray(a) ^ b,
 }  # fmt: skip
-_ACCUMULATED = {np.add: functions.cumsum}
-_REDUCERS = {np.add: _core.sum, np.multiply: functions.prod, np.maximum: _core.max, np.minimum: _core.min}
+# The functions that NumPy itself defines by the methods of its ufuncs. A method works where fastgrad has its function.
+_METHODS = {
+    "reduce": {np.add: "sum", np.multiply: "prod", np.maximum: "max", np.minimum: "min"},
+    "accumulate": {np.add: "cumsum", np.multiply: "cumprod"},
+}  # fmt: skip
 _SCIPY_NAMES = {"expit": "sigmoid", "log_expit": "log_sigmoid", "erf": "erf", "erfc": "erfc"}
 
 
 def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """``Tensor.__array_ufunc__``."""
     name = f"numpy.{ufunc.__name__}"
-    if method == "reduce" and ufunc in _REDUCERS:
-        axis, keepdims = kwargs.pop("axis", 0), kwargs.pop("keepdims", False)
-        _refuse_extras(f"{name}.reduce", kwargs)
-        return _REDUCERS[ufunc](inputs[0], axis, keepdims)
-    if method == "accumulate" and ufunc in _ACCUMULATED:
-        axis = kwargs.pop("axis", 0)
-        _refuse_extras(f"{name}.accumulate", kwargs)
-        return _ACCUMULATED[ufunc](inputs[0], axis)
+    same = getattr(functions, _METHODS.get(method, {}).get(ufunc, ""), None)
+    if same is not None:
+        options = [kwargs.pop("axis", 0)]
+        if method == "reduce":
+            options.append(kwargs.pop("keepdims", False))
+        _refuse_extras(f"{name}.{method}", kwargs)
+        return same(inputs[0], *options)
     if method == "outer":
         _refuse_extras(f"{name}.outer", kwargs)
         a, b = map(_core.asarray, inputs)
@@ -107,25 +109,20 @@ def _where(condition: Any, *choices: Any) -> Tensor:
     return _core.where(condition, *choices)
 
 
-_SAME_NAME = (
-    "prod var std any all argmax argmin swapaxes moveaxis squeeze expand_dims ravel stack dot amax amin round fix sinc "
-    "nan_to_num zeros_like ones_like empty_like full_like cumsum diff interp einsum inner outer tensordot trace vdot "
-    "diag diagonal flip hstack repeat roll split tile tril triu vstack"
-).split()
-
-
 @functools.cache
 def _functions() -> dict[Any, Callable[..., Any]]:
-    table = {getattr(np, name): getattr(functions, name) for name in _SAME_NAME}
-    core = ("sum", "max", "min", "mean", "reshape", "transpose", "broadcast_to", "concatenate", "astype")
-    table |= {getattr(np, name): getattr(_core, name) for name in core}
-    table |= {
-        np.take: take, np.where: _where, np.clip: _clip, np.linalg.norm: functions.norm, np.around: functions.round,
-        np.permute_dims: _core.transpose, np.shape: lambda a: a.shape, np.ndim: lambda a: a.ndim,
+    """NumPy's function -> ours: those of one name, unless NumPy's is to be written otherwise, and those that differ."""
+    table = {
+        theirs: getattr(functions, name)
+        for name in {*_core.PUBLIC, *functions.__all__} - INSTEAD.keys()
+        if callable(theirs := getattr(np, name, None)) and not isinstance(theirs, np.ufunc)
+    }
+    return table | {
+        np.take: take, np.where: _where, np.clip: _clip, np.linalg.norm: functions.norm,
+        np.shape: lambda a: a.shape, np.ndim: lambda a: a.ndim,
         np.size: lambda a, axis=None: a.size if axis is None else a.shape[axis],
-        np.copy: lambda a: _core.astype(a, a.dtype), np.linspace: functions.linspace,
+        np.copy: lambda a: _core.astype(a, a.dtype),
     }  # fmt: skip
-    return table
 
 
 class _Route(NamedTuple):

@@ -14,7 +14,7 @@ from .shapes import one_axis, part
 if TYPE_CHECKING:
     from .typing import TensorLike
 
-_CUMSUM = _core.OP_NUMBER["cumsum"]
+_CUMSUM = _core.OP_NUMBERS["cumsum"]
 
 
 def cumsum(x: TensorLike, axis: int | None = None) -> Tensor:

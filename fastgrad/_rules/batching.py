@@ -1,33 +1,23 @@
-"""What a noted operation is over a whole batch: one rule for each operation of the core.
+"""Batching rules: what each operation is over a whole batch.
 
-A rule gets the operation's number, its operands, which of them are batched (they have the batch as a further first
-axis), its attributes, and the size of the batch. It carries the operation out by ordinary operations, whose number does
-not depend on that size, and returns the result with the batch as first axis. So the work of a rule is itself recorded
-by whoever records it: on the tape, or in the instructions of an outer recording.
+A rule ``(op, operands, batched, attr, size)`` gets the operation's number, its operands, which of them have the batch
+as a further first axis, the attributes of the operation on one element, and the size of the batch. It returns the
+result with the batch as first axis. It is made of ordinary operations, as many for a large batch as for a small one, which
+outer transforms record as any others.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import _core
 from .._core import Tensor, apply_op, broadcast_to, reshape, transpose
 
-__all__ = ["Operands", "rule_of", "whole"]
+__all__ = ["Rule", "whole"]
 
 Operands = list[Any]  # tensors, and None for a missing one
 Rule = Callable[[int, Operands, list[bool], tuple[int, ...], int], Tensor]
-
-_NAMES = _core.op_names()
-
-
-@functools.cache
-def rule_of(op: int) -> Rule:
-    if op < len(_NAMES):
-        return RULES[_NAMES[op]]
-    return _unary_derivative if _core.ROWS[_NAMES[(op - len(_NAMES)) // 2]]["arity"] == 1 else _binary_derivative
 
 
 # ---- shapes --------------------------------------------------------------------------------------------------------
@@ -53,12 +43,12 @@ def _all_whole(xs: Operands, batched: list[bool], size: int) -> Operands:
 
 
 # ---- rules ---------------------------------------------------------------------------------------------------------
-def _elementwise(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+def of_elementwise(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
     return apply_op(op, _aligned(xs, batched), attr)
 
 
 def _slope(op: int, xs: Operands) -> Tensor:
-    """The derivative itself, where only the cotangent, the last operand, is batched: it is the same for all."""
+    """Where only the cotangent, the last operand, is batched, the derivative is the same for the whole batch."""
     *saved, g = xs
     known = [x for x in saved if x is not None]
     if not known:
@@ -66,13 +56,13 @@ def _slope(op: int, xs: Operands) -> Tensor:
     return _core.multiply(g, apply_op(op, [*saved, _core.ones_like(known[-1])]))
 
 
-def _unary_derivative(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+def of_unary_derivative(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
     if batched == [False, False, True]:
         return _slope(op, xs)
     return apply_op(op, _all_whole(xs, batched, size))
 
 
-def _binary_derivative(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+def of_binary_derivative(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
     if batched == [False, False, False, True] and xs[2] is not None:
         return _slope(op, xs)
     y, g = _all_whole(xs[2:], batched[2:], size)
@@ -80,32 +70,32 @@ def _binary_derivative(op: int, xs: Operands, batched: list[bool], attr: tuple[i
     return apply_op(op, [a, b, y, g])
 
 
-def _rows(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
-    """Of what is done to each row by itself, all operands having the same rows."""
+def of_rows(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    """Of what treats each row by itself, where all operands have the same rows."""
     return apply_op(op, _all_whole(xs, batched, size), attr)
 
 
-def _reshape(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+def of_reshape(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
     return apply_op(op, xs, (size, *attr))
 
 
-def _transpose(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+def of_transpose(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
     return apply_op(op, xs, (0, *[axis + 1 for axis in attr]))
 
 
-def _broadcast_to(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+def of_broadcast_to(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
     return apply_op(op, [_padded(xs[0], len(attr))], (size, *attr))
 
 
-def _slice(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+def of_slice(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
     return apply_op(op, xs, (0, 1, size, *attr))
 
 
-def _concatenate(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+def of_concatenate(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
     return apply_op(op, _all_whole(xs, batched, size), (attr[0] + 1, *attr[1:]))
 
 
-def _take(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+def of_take(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
     axis, shared = attr
     if batched == [True, False] and not shared:
         return apply_op(op, xs, (axis + 1, 0))
@@ -115,24 +105,24 @@ def _take(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], siz
     return apply_op(op, _all_whole(xs, batched, size), (axis + 1, shared + 1))
 
 
-def _untake(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+def of_untake(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
     axis, shared, length = attr
     if batched == [True, False] and not shared:
         return apply_op(op, xs, (axis + 1, 0, length))
     return apply_op(op, _all_whole(xs, batched, size), (axis + 1, shared + 1, length))
 
 
-def _reduction(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+def of_reduction(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
     axes, keepdims = attr
     return apply_op(op, xs, (axes << 1, keepdims))
 
 
-def _along(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+def of_along_an_axis(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
     axis, *rest = attr
     return apply_op(op, xs, (axis + 1, *rest))
 
 
-def _matmul(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+def of_matmul(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
     a, b = xs
     ta, tb = attr
     rows, inner, columns = a.shape[-1 if ta else -2], a.shape[-2 if ta else -1], b.shape[-2 if tb else -1]
@@ -162,39 +152,21 @@ def _product(lengths: Sequence[int]) -> int:
     return product
 
 
-def _random(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+def of_random(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
     """One draw for the whole batch: each element has numbers of its own."""
     dtype, low, count, *shape = attr
     return apply_op(op, xs, (dtype, low, count, size, *shape))
 
 
-def _numpy(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
-    """A function of NumPy's: it reduces one operand over the axes that its options name, or broadcasts its operands."""
+def of_numpy(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    """A function of NumPy's that reduces one operand over the axes in its options, or else broadcasts its operands."""
     function, options = _core.numpy_call(attr[0])
     if "keepdims" not in options:
         return _core.by_numpy(function, *_aligned(xs, batched), **options)
     x, axis = xs[0], options["axis"]
-    if axis is None:  # of all elements as they lie in memory; their axes all remain with length 1, or none does
-        kept = (1,) * (x.ndim - 1) if options["keepdims"] else ()
+    if axis is None:  # over all elements in row-major order; their axes all remain with length 1, or none does
+        ones = (1,) * (x.ndim - 1) if options["keepdims"] else ()
         flat = reshape(x, (size, _product(x.shape[1:])))
-        return reshape(_core.by_numpy(function, flat, axis=1, keepdims=False), (size, *kept))
-    moved = tuple(i + 1 for i in axis) if isinstance(axis, tuple) else axis + 1
-    return _core.by_numpy(function, x, axis=moved, keepdims=options["keepdims"])
-
-
-RULES: dict[str, Rule] = dict.fromkeys(_core.ROWS, _elementwise) | {
-    **dict.fromkeys(
-        "cast barrier where less less_equal greater greater_equal equal not_equal logical_and logical_or "
-        "logical_xor".split(),
-        _elementwise,
-    ),
-    **dict.fromkeys(
-        "softmax log_softmax logsumexp cross_entropy extremum_adjoint softmax_adjoint log_softmax_adjoint "
-        "logsumexp_adjoint cross_entropy_adjoint".split(),
-        _rows,
-    ),
-    **dict.fromkeys(("sum", "max", "min"), _reduction),
-    **dict.fromkeys(("slice", "unslice"), _slice),
-    "reshape": _reshape, "transpose": _transpose, "broadcast_to": _broadcast_to, "concatenate": _concatenate,
-    "take": _take, "untake": _untake, "cumsum": _along, "matmul": _matmul, "random": _random, "numpy": _numpy,
-}  # fmt: skip
+        return reshape(_core.by_numpy(function, flat, axis=1, keepdims=False), (size, *ones))
+    shifted = tuple(i + 1 for i in axis) if isinstance(axis, tuple) else axis + 1
+    return _core.by_numpy(function, x, axis=shifted, keepdims=options["keepdims"])

@@ -1,13 +1,12 @@
-"""Unit vectors in a batch, each for its element: what a Jacobian's pass starts from.
+"""A batch of one-hot vectors, such as the unit vectors that a Jacobian's pass starts from, and rules that keep it one.
 
-As long as a pass only scales single numbers, such a batch remains a diagonal, which a vector of entries stands for. A
-product with a matrix gives the rows or columns of that, scaled. Only where elements are mixed in another way does the
-batch become an array of its own.
+As long as a pass scales elements one by one, the batch remains a diagonal matrix, of which the entries are enough. Its
+product with a matrix is that matrix with its rows or columns scaled. Only an operation that mixes elements in another
+way needs the batch as an array: an operation without a rule here gets it from ``Diagonal.whole``.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,14 +15,12 @@ import numpy as np
 from .. import _core
 from .._core import Tensor, apply_op, reshape, transpose
 
-__all__ = ["Diagonal", "through"]
-
-_NAMES = _core.op_names()
+__all__ = ["Diagonal", "Rule"]
 
 
 class Diagonal:
-    """A batch of as many arrays as each has elements, array number k zero but for its element number k, which is that
-    of ``entries``. ``units``: all entries are 1."""
+    """A batch of n arrays of n elements: array k has element k of ``entries``, and zeros elsewhere. ``units``: all
+    entries are 1."""
 
     __slots__ = ("entries", "units")
 
@@ -46,48 +43,46 @@ class Diagonal:
         return _core.where(np.eye(n, dtype=bool).reshape(shape), x, 0)
 
 
-def through(op: int, xs: list[Any], batched: list[bool], attr: tuple[int, ...]) -> Diagonal | Tensor | None:
-    """What an operation makes of operands among which are diagonals: one again, or the whole batch; None if this is
-    for the rules of ``_batching`` to tell, from the whole operands."""
-    rule = _rule(op)
-    if rule is None or (rule is not _same and batched.count(True) > 1):
-        return None
-    return rule(op, xs, batched.index(True), attr)
+# ---- rules -----------------------------------------------------------------------------------------------------------
+# A rule (op, operands, k, attr) is called where operand k is a Diagonal and no other operand is batched, but for
+# `of_sum_of_two`, whose operands are both diagonals. It returns a diagonal again or the whole batch, or None where the
+# batching rule has to do it.
+Rule = Callable[[int, list[Any], int, tuple[int, ...]], "Diagonal | Tensor | None"]
 
 
-def _scaled(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Diagonal | None:
+def of_linear(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Diagonal | None:
     """An elementwise operation that is linear in operand k, the diagonal, if its result has no more elements."""
     x = xs[k].entries
     y = apply_op(op, [*xs[:k], x, *xs[k + 1 :]], attr)
     return Diagonal(y) if y.size == x.size else None
 
 
-def _derivative(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Diagonal | None:
-    return _scaled(op, xs, k, attr) if k == len(xs) - 1 else None
+def of_derivative(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Diagonal | None:
+    return of_linear(op, xs, k, attr) if k == len(xs) - 1 else None
 
 
-def _divide(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Diagonal | None:
-    return _scaled(op, xs, k, attr) if k == 0 else None
+def of_divide(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Diagonal | None:
+    return of_linear(op, xs, k, attr) if k == 0 else None
 
 
-def _same(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Diagonal | None:
+def of_sum_of_two(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Diagonal | None:
     """A sum or difference of two diagonals."""
     if type(xs[0]) is not Diagonal or type(xs[1]) is not Diagonal or xs[0].entries.shape != xs[1].entries.shape:
         return None
     return Diagonal(apply_op(op, [d.entries for d in xs]))
 
 
-def _reshape(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Diagonal:
+def of_reshape(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Diagonal:
     return Diagonal(reshape(xs[0].entries, attr), xs[0].units)
 
 
-def _sum(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Tensor | None:
-    (axes, kept), x = attr, xs[0].entries
+def of_sum(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Tensor | None:
+    (axes, keepdims), x = attr, xs[0].entries
     every = axes == (1 << x.ndim) - 1
-    return reshape(x, (x.size, *(1,) * (x.ndim if kept else 0))) if every else None
+    return reshape(x, (x.size, *(1,) * (x.ndim if keepdims else 0))) if every else None
 
 
-def _matmul(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Tensor | None:
+def of_matmul(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Tensor | None:
     """The product of a diagonal of row vectors on the left (k = 0) or of column vectors on the right with a matrix."""
     d, other = xs[k], xs[1 - k]
     x, n = d.entries, d.entries.size
@@ -97,14 +92,3 @@ def _matmul(op: int, xs: list[Any], k: int, attr: tuple[int, ...]) -> Tensor | N
     if not d.units:
         rows = _core.multiply(rows, reshape(x, (n, 1)))
     return reshape(rows, (n, 1, rows.shape[1]) if k == 0 else (n, rows.shape[1], 1))
-
-
-_RULES: dict[str, Callable[..., Diagonal | Tensor | None]] = {
-    **dict.fromkeys(("negative", "positive", "cast", "barrier", "multiply"), _scaled), "divide": _divide,
-    "add": _same, "subtract": _same, "reshape": _reshape, "sum": _sum, "matmul": _matmul,
-}  # fmt: skip
-
-
-@functools.cache
-def _rule(op: int) -> Callable[..., Diagonal | Tensor | None] | None:
-    return _RULES.get(_NAMES[op]) if op < len(_NAMES) else _derivative

@@ -1,9 +1,14 @@
 """Derivatives as operations on tensors, for backward passes that are recorded.
 
-A pass that nobody differentiates again runs kernels. One that is recorded (``create_graph``, or a gradient within a
-gradient) calls ``gradient`` here instead, where a rule's kernel has no derivative of its own. For elementwise
-operations that is the text of csrc/ops.def, evaluated over tensors; the few rules below are of the softmax family and
-of the extrema. The other operations have rules made of operations already (csrc/ops/shapes.c, csrc/ops/matmul.c).
+A backward pass that nobody differentiates again runs kernels. One that is recorded (``create_graph``, or a gradient
+within a gradient) takes the rule of this file instead, where the kernel of a rule has no derivative of its own. For
+elementwise operations that is the text of csrc/ops.def, evaluated over tensors; the other rules here belong to the
+operations of csrc/structural.def with the flag FG_RULE_IN_PYTHON. All others have rules made of operations in C already
+(csrc/ops/shapes.c, csrc/ops/matmul.c).
+
+A rule ``(op, i, attr, g, y, *inputs)`` gets the operation's number and attributes, the cotangent g of the result, and
+what the tape has saved: the result y and the inputs, each None where the derivative does not name it. It returns
+g times the derivative by input i.
 """
 
 from __future__ import annotations
@@ -17,8 +22,11 @@ import numpy as np
 from .. import _core
 from .._core import Tensor
 
-__all__ = ["gradient"]
+__all__ = ["Rule"]
 
+Rule = Callable[..., Tensor]
+
+# ---- the rows of ops.def --------------------------------------------------------------------------------------------
 # Texts that give the derivative, but not a second one everywhere: a `where` hides a point at which its other branch has
 # no finite derivative, or at which it stands for the limit of one, or parts of it overflow one against the other. These
 # equal them wherever the values are finite.
@@ -42,12 +50,10 @@ _TWICE = {
 _FLAT = {"erf": 30, "erfc": 30, "gelu": 40, "gelu_tanh": 30, "silu": 800, "mish": 800}
 
 
-def gradient(name: str, i: int, attr: tuple[int, ...], g: Tensor, y: Tensor | None, *inputs: Tensor | None) -> Tensor:
-    """The cotangent g times the derivative of an operation by its input i, from what the tape has saved: the result y
-    and the inputs, None where the derivative does not name them."""
-    if name in _RULES:
-        return _RULES[name](attr, g, y, *inputs)
-    gx: Tensor = g * _derivative(name, i, g.dtype.char)(*inputs, y)
+def of_elementwise(
+    op: int, i: int, attr: tuple[int, ...], g: Tensor, y: Tensor | None, *inputs: Tensor | None
+) -> Tensor:
+    gx: Tensor = g * _derivative(_core.OP_NAMES[op], i, g.dtype.char)(*inputs, y)
     return gx
 
 
@@ -77,40 +83,34 @@ def _where(dtype: np.dtype[Any], condition: Tensor, a: Any, b: Any) -> Tensor:
     return _core.where(condition, a, b)
 
 
-# ---- rules that are not in the table ------------------------------------------------------------------------
+# ---- the rows of structural.def -------------------------------------------------------------------------------------
 def _last(x: Tensor) -> Tensor:
     """x with an axis of length 1 behind the others."""
     return x.reshape((*x.shape, 1))
 
 
-def _softmax(attr: tuple[int, ...], g: Tensor, y: Tensor, x: None) -> Tensor:
+def of_softmax(op: int, i: int, attr: tuple[int, ...], g: Tensor, y: Tensor, x: None) -> Tensor:
     return y * (g - (g * y).sum(-1, keepdims=True))
 
 
-def _log_softmax(attr: tuple[int, ...], g: Tensor, y: Tensor, x: None) -> Tensor:
+def of_log_softmax(op: int, i: int, attr: tuple[int, ...], g: Tensor, y: Tensor, x: None) -> Tensor:
     return g - _core.exp(y) * g.sum(-1, keepdims=True)
 
 
-def _logsumexp(attr: tuple[int, ...], g: Tensor, y: None, x: Tensor) -> Tensor:
+def of_logsumexp(op: int, i: int, attr: tuple[int, ...], g: Tensor, y: None, x: Tensor) -> Tensor:
     return _last(g) * _core.softmax_last(x)
 
 
-def _cross_entropy(attr: tuple[int, ...], g: Tensor, y: None, x: Tensor, labels: Tensor) -> Tensor:
+def of_cross_entropy(op: int, i: int, attr: tuple[int, ...], g: Tensor, y: None, x: Tensor, labels: Tensor) -> Tensor:
     classes = np.arange(x.shape[-1], dtype=np.float64)
     chosen = _last(labels.astype(np.float64)) == classes    # as floats, which a program can compare
     return _last(g) * (_core.softmax_last(x) - _where(x.dtype, chosen, 1, 0))
 
 
-def _extremum(attr: tuple[int, ...], g: Tensor, y: Tensor, x: Tensor) -> Tensor:
+def of_extremum(op: int, i: int, attr: tuple[int, ...], g: Tensor, y: Tensor, x: Tensor) -> Tensor:
     """Elements that tie share the cotangent. There is a nan only where the extremum is nan."""
     axes = tuple(k for k in range(x.ndim) if attr[0] >> k & 1)
     kept = tuple(1 if k in axes else n for k, n in enumerate(x.shape))
     hit = (x == y.reshape(kept)) | (x != x)
     ties = _where(x.dtype, hit, 1, 0).sum(axes, keepdims=True)
     return _core.where(hit, g.reshape(kept) / ties, 0)
-
-
-_RULES: dict[str, Callable[..., Tensor]] = {
-    "softmax": _softmax, "log_softmax": _log_softmax, "logsumexp": _logsumexp, "cross_entropy": _cross_entropy,
-    "max": _extremum, "min": _extremum,
-}  # fmt: skip

@@ -12,16 +12,18 @@ from typing import Any, Protocol
 
 from .. import _core
 from .._core import Tensor, apply_op
-from .._rules.batching import Operands, rule_of
-from .._rules.diagonal import Diagonal, through
+from .._rules.batching import Operands
+from .._rules.diagonal import Diagonal
+from .._rules.table import RULES, rule_of_diagonals
 
 __all__ = [
     "CONTROL_FLOW_OPS", "Compound", "InstructionTrace", "Part", "TracedFunction", "evaluate", "record_call",
 ]  # fmt: skip
 
-_RANDOM, _PART, _CUSTOM = (_core.OP_NUMBER[name] for name in ("random", "part", "custom"))
-CONTROL_FLOW_OPS = [_core.OP_NUMBER[name] for name in ("scan", "while_loop", "cond")]
-_SPECIAL = {_RANDOM, _PART, _CUSTOM, *CONTROL_FLOW_OPS}
+CONTROL_FLOW_OPS = frozenset(row["index"] for row in _core.STRUCTURAL.values() if row["bodies"])
+_DRAWS = frozenset(row["index"] for row in _core.STRUCTURAL.values() if "DRAWS" in row["flags"])
+_PART, _CUSTOM = (_core.OP_NUMBERS[name] for name in ("part", "custom"))
+_SPECIAL = {_PART, _CUSTOM, *_DRAWS, *CONTROL_FLOW_OPS}  # whose results are not those of `apply_op` on the operands
 
 
 # ---- operations with several results --------------------------------------------------------------------------------
@@ -50,7 +52,7 @@ class InstructionTrace(_core.Trace):
 
     def draws(self, op: int, attr: tuple[int, ...]) -> bool:
         """Whether an instruction draws random numbers."""
-        return op == _RANDOM or (op in CONTROL_FLOW_OPS and self.compounds[attr[0]].draws)
+        return op in _DRAWS or (op in CONTROL_FLOW_OPS and self.compounds[attr[0]].draws)
 
 
 def record_call(call: Compound, operands: list[Tensor], results: list[Tensor]) -> list[Tensor] | None:
@@ -87,7 +89,7 @@ def evaluate(
 
     def special(op: int, result: int, xs: Operands, batched: list[bool], attr: tuple[int, ...]) -> Any:
         if Diagonal in map(type, xs):
-            if (found := through(op, xs, batched, attr)) is not None:
+            if (found := rule_of_diagonals(op, xs, batched, attr)) is not None:
                 return found
             xs = [x.whole() if type(x) is Diagonal else x for x in xs]
         mapped = True in batched
@@ -97,13 +99,15 @@ def evaluate(
             if over is not None and trace.draws(op, attr):
                 mapped = True
                 in_batch.add(result)
-            if op != _RANDOM:
+            if op not in _DRAWS:
                 number, read = attr[0], parts.get(result, [])
                 if op != _CUSTOM or number not in called:
                     compound = trace.compounds[number]
                     called[number] = compound.over(xs, batched, size, read) if mapped else compound.at(xs, read)
                 return called[number][attr[1]] if op == _CUSTOM else called[number]
-        return rule_of(op)(op, xs, batched, attr, size) if mapped else apply_op(op, xs, attr)
+        if not mapped:
+            return apply_op(op, xs, attr)
+        return RULES[op].batching(op, xs, batched, attr, size)  # type: ignore[misc]
 
     return _core.instructions_evaluate(instructions, values, in_batch, _SPECIAL, special)
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from .. import _core, tree
 from .._core import Tensor
-from .._rules.jvp import push
 from .arguments import array_like, as_constant, describe_type, function_name, pair_with_aux, watch_leaves
 from .grad import no_grad
+from .pushforward import push
 
 __all__ = ["jvp", "linearize", "vjp"]
 

@@ -1,0 +1,29 @@
+"""Forward mode: tangents pushed through the operations that a function has recorded on the tape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from .. import _core
+from .._core import Tensor
+from .._rules.jvp import Step
+from .._rules.table import RULES
+
+__all__ = ["push"]
+
+Tangents = list[Any]  # tensors, and None for zero
+
+
+def push(results: list[Tensor], inputs: list[Tensor], tangents: Iterable[Tensor], recorded: bool) -> Tangents:
+    """The tangents of results that were computed from watched inputs with tangents; None for zero.
+
+    ``recorded``: the saved values keep their nodes, so that an outer transform differentiates through them too.
+    """
+    found: dict[int | None, Any] = {_core.node_number(x): t for x, t in zip(inputs, tangents)}
+    for node in _core.steps(results, inputs, recorded):
+        step = Step(*node)
+        ts = [*map(found.get, step.operands)]
+        if any([t is not None for t in ts]):
+            found[step.number] = RULES[step.op].jvp(step, ts)  # type: ignore[misc]
+    return [found.get(_core.node_number(y)) for y in results]

@@ -1,0 +1,233 @@
+"""One row for each operation of csrc/structural.def: what the tests call it with. A new operation adds a row here.
+
+From a row its batching rule is tested against a loop (test_vmap.py), its derivatives to third order and in float32
+(test_higher_order.py), its jvp and compiled gradient (test_forward.py), and the facts of its row in structural.def
+(test_operations.py).
+"""
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+from _oracles import samples
+
+import fastgrad as fg
+from fastgrad import _core
+from fastgrad._numpy.indexing import joint_index
+
+
+class Row(NamedTuple):
+    calls: list  # (a maker of operands, attributes), for _core.apply_op
+    functions: list = []  # (f, *arguments): smooth functions of the operation, if it has a derivative
+
+
+# ---- operands ------------------------------------------------------------------------------------------------------
+def floats(*shapes):
+    """A maker of random operands of these shapes; None stays one."""
+    return lambda rng, dtype: [None if s is None else rng.normal(size=s).astype(dtype) for s in shapes]
+
+
+def booleans(*shapes):
+    return lambda rng, dtype: [rng.random(s) < 0.5 for s in shapes]
+
+
+def mixed(*makers):
+    """Operands of several makers, one after another."""
+    return lambda rng, dtype: [x for make in makers for x in make(rng, dtype)]
+
+
+def indices(shape, below, least=0):
+    return lambda rng, dtype: [rng.integers(least, below, size=shape)]
+
+
+def domain(row, *shapes):
+    """Operands from the domain of a row of csrc/ops.def."""
+
+    def make(rng, dtype):
+        seed = int(rng.integers(1 << 30))
+        drawn = samples(row, 24, dtype, seed)
+        return [x[: int(np.prod(s))].reshape(s) for x, s in zip(drawn, shapes)]
+
+    return make
+
+
+def like_maximum(rng, dtype):
+    """Of extremum_adjoint: x with the reduced axes last, the extrema, and a cotangent; some elements tie."""
+    x = rng.integers(0, 3, size=(4, 5)).astype(dtype)
+    return [x, x.max(1), rng.normal(size=4).astype(dtype)]
+
+
+def by_numpy(function, operands, shape, dtype=np.int64, **options):
+    """A case of the operation `numpy`, whose attributes name the call, the dtype's number and the shape."""
+    number = {np.bool_: 2, np.int64: 6}[dtype]
+    return operands, (_core.numpy_number(function, options), number, *shape)
+
+
+INTEGERS = indices((2, 3), 9, -9)
+
+
+def spread(*shape):
+    """Values without ties."""
+    n = int(np.prod(shape))
+    return np.cos(np.arange(1.0, n + 1) * 2.3).reshape(shape) * 1.5
+
+
+MASK = np.array([[True, False, True], [False, False, True]])
+COMPARED = [(floats((3, 1), (4,)), ()), (floats((), (2,)), ())]
+LOGIC = [(booleans((3, 1), (4,)), ()), (booleans((), (2,)), ())]
+
+# ---- rows ----------------------------------------------------------------------------------------------------------
+OPERATIONS = {
+    "cast": Row(
+        [(floats((2, 3)), (1,)), (floats(()), (0,)), (booleans((2,)), (0,)), (indices((2, 2), 9), (1,))],
+        [(lambda x: fg.exp(x.astype(np.float64)) * x.astype(np.float32), spread(3))],
+    ),
+    "reshape": Row(
+        [(floats((2, 6)), (3, 4)), (floats(()), (1, 1)), (floats((1,)), ())],
+        [(lambda x: fg.exp(x).reshape((3, 2)) * x.reshape((3, 2)), spread(2, 3))],
+    ),
+    "barrier": Row(
+        [(floats((2, 3)), ()), (booleans((2,)), ())],
+        [(lambda x: _core.barrier(fg.exp(x)) * x, spread(2, 3))],
+    ),
+    "transpose": Row(
+        [(floats((2, 3, 4)), (2, 0, 1)), (floats((3,)), (0,)), (floats(()), ())],
+        [(lambda x: fg.exp(x.transpose((2, 0, 1))), spread(2, 3, 2))],
+    ),
+    "broadcast_to": Row(
+        [(floats((3, 1)), (2, 3, 4)), (floats(()), (2,)), (floats((2, 3)), (2, 3))],
+        [(lambda x: fg.broadcast_to(fg.exp(x), (2, 2, 3)), spread(2, 1))],
+    ),
+    "slice": Row(
+        [(floats((5, 6)), (4, -2, 3, 1, 1, 4)), (booleans((4,)), (1, 1, 2)), (floats(()), ())],
+        [(lambda x: fg.exp(x)[::-1, 1:] * x[:, :2], spread(2, 3))],
+    ),
+    "unslice": Row(
+        [(floats((3, 4)), (4, -2, 5, 1, 1, 6)), (floats(()), ())],
+        [(lambda x: fg.grad(lambda z: (fg.exp(z)[:, ::2] ** 2).sum())(x), spread(2, 3))],
+    ),
+    "concatenate": Row(
+        [(floats((2, 3), (2, 1), (2, 2)), (1, 3, 1, 2)), (floats((2,), (3,)), (0, 2, 3))],
+        [(lambda x, y: fg.concatenate([x, fg.exp(y), y, x * x], axis=1) ** 2, spread(2, 2), spread(2, 1))],
+    ),
+    "take": Row(
+        [
+            (mixed(floats((4, 5)), indices((2, 3), 5, -5)), (1, 0)),
+            (mixed(floats((4, 5)), indices((), 4, -4)), (0, 0)),
+            (mixed(floats((4, 5, 2)), indices((4, 3), 5)), (1, 1)), (mixed(indices((4,), 9), indices((7,), 4)), (0, 0)),
+        ],
+        [
+            (lambda x: fg.exp(x)[:, [0, 2, 2, 1]] ** 2, spread(2, 3)),
+            (lambda x: fg.take(x * x, [[1, 1], [5, 0]]), spread(2, 3)),
+        ],
+    ),
+    "untake": Row(
+        [
+            (mixed(floats((4, 2, 3)), indices((2, 3), 5, -5)), (1, 0, 5)),
+            (mixed(floats((5,)), indices((), 4)), (0, 0, 4)),
+            (mixed(floats((4, 3, 2)), indices((4, 3), 5)), (1, 1, 5)),
+        ],
+        [(lambda x: fg.grad(lambda z: (fg.exp(z)[:, [0, 2, 2]] ** 2).sum())(x), spread(2, 3))],
+    ),
+    "where": Row(
+        [(mixed(booleans((3, 1)), floats((4,), ())), ()), (mixed(booleans(()), floats((2, 3), (2, 1))), ())],
+        [(lambda x, y: fg.where(MASK, fg.exp(x), y * y) * y, spread(2, 3), spread(3))],
+    ),
+    "sum": Row(
+        [(floats((2, 3, 4)), (0b101, 0)), (floats((2, 3)), (0b10, 1)), (floats(()), (0, 0)),
+                (floats((2, 0)), (2, 0))],
+        [(lambda x: fg.exp(x).sum(1) * x.sum((0, 1)) ** 2 + (x**3).sum(0, keepdims=True), spread(2, 2))],
+    ),
+    "cumsum": Row(
+        [(floats((2, 3, 4)), (1, 0)), (floats((2, 3)), (0, 1)), (floats((3,)), (0, 1)), (floats((2, 0)), (1, 0))],
+        [
+            (lambda x: fg.cumsum(fg.exp(x), axis=1) * fg.cumsum(x, axis=0), spread(2, 3)),
+            (lambda x: fg.cumsum(x[::-1] ** 2)[::-1] ** 2, spread(2, 3)),
+            (lambda x: fg.cumsum(x, axis=1) ** 2, spread(2, 3, 2)),
+        ],
+    ),
+    "max": Row(
+        [(floats((2, 3, 4)), (0b101, 0)), (floats((2, 3)), (0b10, 1)), (floats((3,)), (1, 0))],
+        [
+            (lambda x: fg.exp(x).max(1) * x.max(0), spread(3, 3)),
+            (lambda x: x.max((0, 2), keepdims=True) ** 3, spread(2, 3, 2)),
+        ],
+    ),
+    "min": Row(
+        [(floats((2, 3, 4)), (0b110, 0)), (floats((2, 3)), (0b01, 1)), (floats((3,)), (1, 0))],
+        [(lambda x: fg.exp(x).min(-1, keepdims=True) * x, spread(3, 2)), (lambda x: x.min() ** 3, spread(2, 3))],
+    ),
+    "matmul": Row(
+        [
+            (floats(a[::-1] if ta else a, b[::-1] if tb else b), (ta, tb))
+            for a, b in [
+                ((2, 3), (3, 4)), ((1, 3), (3, 4)), ((2, 3), (3, 1)), ((2, 1), (1, 4)), ((1, 3), (3, 1)),
+                ((2, 0), (0, 3)),
+                ((2, 0), (0, 1)), ((1, 0), (0, 3)),
+            ]
+            for ta, tb in itertools.product((0, 1), (0, 1))
+        ] + [
+            (floats((5, 2, 3), (3, 4)), (0, 0)), (floats((3, 2), (5, 3, 4)), (1, 0)),
+            (floats((5, 2, 3), (5, 3, 4)), (0, 0)),
+            (floats((2, 1, 2, 3), (5, 4, 3)), (0, 1)), (floats((5, 3, 2), (3, 1)), (1, 0)),
+            (floats((2, 3), (5, 3, 1)), (0, 0)),
+        ],
+        [
+            (lambda a, b: fg.tanh(a @ b), spread(2, 3), spread(3, 2)),
+            (lambda a, b: fg.exp(a @ b) @ b.T @ a.T, spread(2, 3), spread(3, 2)),
+            (lambda a, b: (a @ b) ** 2, spread(2, 2, 3), spread(3, 2)),
+            (lambda a, b: (a @ b) ** 2, spread(2, 1, 2, 3), spread(3, 3, 1)),
+            (lambda a, b: (a @ b) ** 3, spread(3), spread(3)),
+        ],
+    ),
+    "softmax": Row(
+        [(floats((2, 3)), ()), (floats((4,)), ())],
+        [(lambda x: fg.softmax(x) ** 2, spread(2, 3)), (lambda x: fg.softmax(x * x, axis=0), spread(2, 3))],
+    ),
+    "log_softmax": Row(
+        [(floats((2, 3)), ()), (floats((4,)), ())],
+        [
+            (lambda x: fg.log_softmax(x) ** 2, spread(2, 3)),
+            (lambda x: fg.log_softmax(x * x, axis=0), spread(2, 3)),
+        ],
+    ),
+    "logsumexp": Row(
+        [(floats((2, 3)), ()), (floats((4,)), ())],
+        [
+            (lambda x: fg.logsumexp(x * x, axis=0) ** 2, spread(2, 3)),
+            (lambda x: fg.logsumexp(x), spread(2, 3)),
+        ],
+    ),
+    "cross_entropy": Row(
+        [(mixed(floats((4, 3)), indices((4,), 3)), ()), (mixed(floats((3,)), indices((), 3)), ())],
+        [(lambda x: fg.losses.softmax_cross_entropy(x * x, np.array([2, 0])) ** 2, spread(2, 3))],
+    ),
+    "less": Row(COMPARED),
+    "less_equal": Row(COMPARED),
+    "greater": Row(COMPARED),
+    "greater_equal": Row(COMPARED),
+    "equal": Row(COMPARED),
+    "not_equal": Row(COMPARED),
+    "logical_and": Row(LOGIC),
+    "logical_or": Row(LOGIC),
+    "logical_xor": Row(LOGIC),
+    "extremum_adjoint": Row([(like_maximum, ())]),
+    "softmax_adjoint": Row([(floats((2, 3), (2, 3)), ())]),
+    "log_softmax_adjoint": Row([(floats((2, 3), (2, 3)), ())]),
+    "logsumexp_adjoint": Row([(floats((2, 3), (2,)), ()), (floats((3,), ()), ())]),
+    "cross_entropy_adjoint": Row([(mixed(floats((4, 3)), indices((4,), 3), floats((4,))), ())]),
+    "numpy": Row([
+        by_numpy(np.add, mixed(INTEGERS, indices((3,), 9)), (2, 3)),
+        by_numpy(np.less, mixed(indices((), 9), INTEGERS), (2, 3), np.bool_),
+        by_numpy(np.where, mixed(booleans((3,)), INTEGERS, indices((), 9)), (2, 3)),
+        by_numpy(np.invert, INTEGERS, (2, 3)),
+        by_numpy(np.matmul, mixed(INTEGERS, indices((3, 4), 9)), (2, 4)),
+        by_numpy(np.sum, INTEGERS, (2,), axis=(1,), keepdims=False),
+        by_numpy(np.max, INTEGERS, (1, 3), axis=(0,), keepdims=True),
+        by_numpy(np.argmin, floats((2, 3)), (3,), axis=0, keepdims=False),
+        by_numpy(np.argmax, INTEGERS, (), axis=None, keepdims=False),
+        by_numpy(np.any, floats((2, 3)), (1, 1), np.bool_, axis=None, keepdims=True),
+        by_numpy(joint_index, mixed(indices((2, 1), 3, -3), indices((), 4, 3), indices((4,), 5), indices((), 6, 5)),
+            (2, 4)),
+    ]),
+}  # fmt: skip
