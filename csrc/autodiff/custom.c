@@ -68,25 +68,3 @@ int fg_custom_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     return fg_on_custom((void *)(intptr_t)n->attr[0], n, g, gin);
 }
-
-/* ---- barrier ------------------------------------------------------------------------------------------ */
-int fg_barrier_shape(const fg_call *c, fg_shape **shape, int *dtype)
-{
-    (void)dtype;
-    *shape = fg_shape_ref(c->in[0].array->shape);
-    return FG_OK;
-}
-
-int fg_barrier_run(const fg_call *c, fg_array *y)
-{
-    (void)c;
-    (void)y;                                    /* a view: nothing to move */
-    return FG_OK;
-}
-
-int fg_barrier_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
-{
-    (void)n;
-    gin[0] = fg_tensor_ref(g);
-    return FG_OK;
-}
