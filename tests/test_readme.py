@@ -13,12 +13,16 @@ def examples(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.S | re.M)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if examples(page)], ids=lambda page: page.name)
 def test_examples_run(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     namespace: dict[str, object] = {}
     for number, block in enumerate(examples(page), 1):
         exec(compile(block, f"{page.name}, example {number}", "exec"), namespace)
     assert capsys.readouterr().out
+
+
+def test_the_readme_and_the_design_have_examples() -> None:
+    assert {"README.md", "design.md"} <= {page.name for page in PAGES if examples(page)}
 
 
 def test_first_example_is_short() -> None:
