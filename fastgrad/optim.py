@@ -160,7 +160,7 @@ class Optimizer:
         self._update_rule(leaves, rate).update(leaves, gradients)
 
     def _numbers(self, rate: float) -> dict[str, float]:
-        """The numbers of the row at the next step, by name."""
+        """The numbers of the row at the next step, by name and in the row's order."""
         raise NotImplementedError
 
     def _update_rule(self, leaves: Sequence[Any], rate: float) -> UpdateRule:
@@ -367,15 +367,20 @@ def get(optimizer: str | Optimizer, **arguments: Any) -> Optimizer:
 
 
 def check_parameters(optimizer: Optimizer, leaves: Sequence[Any], structure: tree.Structure) -> None:
-    """Refuse parameters that cannot be updated, or that the optimizer's state is not for, unless they were those of its
-    last step."""
-    if optimizer._structure is not structure:
+    """Refuse parameters that cannot be updated, or that the optimizer's state is not for."""
+    optimizer._check(leaves, structure)
+
+
+def next_update(
+    optimizer: Optimizer, leaves: Sequence[Any], structure: tree.Structure, by_core: bool
+) -> UpdateRule | None:
+    """The next update of these leaves, which are checked first, for the core to make. None if it is not to be made
+    ``by_core``, or only the optimizer's Python code can make it."""
+    if optimizer._structure is not structure:  # at the first step, or when its state was loaded
         optimizer._check(leaves, structure)
-
-
-def next_update(optimizer: Optimizer, leaves: Sequence[Any]) -> UpdateRule | None:
-    """The next update of these leaves as the core knows it; None: only the optimizer's Python code can tell."""
-    return optimizer._update_rule(leaves, optimizer._rate()) if optimizer._in_core else None
+    if not (by_core and optimizer._in_core):
+        return None
+    return UpdateRule(optimizer._row, optimizer._states(leaves), optimizer._numbers(optimizer._rate()))
 
 
 def count_step(optimizer: Optimizer, structure: tree.Structure) -> None:

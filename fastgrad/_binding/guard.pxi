@@ -192,7 +192,7 @@ cdef class Replayer:
             program.give(r)
         return self._slowly(args, kwargs)
 
-    def _train(self, tuple args, UpdateRule rule not None, bint checked):
+    def train_if_same(self, tuple args, UpdateRule rule not None, bint checked):
         """If the call is like the last: a training step (see `train`). Else None, and nothing has happened."""
         cdef Program program = self.program
         cdef fg_replay *r
@@ -205,7 +205,7 @@ cdef class Replayer:
         self._hits += 1
         return train(program, r, rule, checked)
 
-    def _train_on_rows(self, list leaves, tuple arrays, cnp.ndarray rows not None, UpdateRule rule not None, bint checked):
+    def train_on_rows_if_same(self, list leaves, tuple arrays, cnp.ndarray rows not None, UpdateRule rule not None, bint checked):
         """The same on the rows of arrays with these int64 numbers."""
         cdef Program program = self.program
         cdef fg_replay *r

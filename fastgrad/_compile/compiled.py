@@ -106,7 +106,7 @@ class Compiled(_core.Replayer):
         self._static_names = _all_static(f, static_argnums, static_argnames)
         self._optional = _with_defaults(f)
         self._wary = wary  # for a training step: record twice before believing a program; every result is an ndarray
-        self._kept = kept  # how many of the last results are gradients that stay in the program
+        self.kept = kept  # how many of the last results are gradients that stay in the program
         self._doubted: set[Any] = set()
         self._entries: OrderedDict[Any, _Entry] = OrderedDict()
         self._misses = 0
@@ -148,7 +148,7 @@ class Compiled(_core.Replayer):
 
     def train(self, args: tuple[Any, ...], rule: UpdateRule, checked: bool) -> tuple[float, int, np.ndarray | None]:
         """A training step with parameters args[0], updated by rule: what ``Program.train`` says of it."""
-        found = self._train(args, rule, checked)
+        found = self.train_if_same(args, rule, checked)
         if found is None:
             call = self._call(args, {})
             found = self._entry(call).program.train(call.inputs, rule, checked)
@@ -248,26 +248,9 @@ class Compiled(_core.Replayer):
         except BaseException:
             _core.trace_abort()
             raise
-        program = _core.trace_end(wanted, numbers=not self._wary, kept=self._kept)
+        program = _core.trace_end(wanted, numbers=not self._wary, kept=self.kept)
         rebuild = _rebuilder(shape, leaves)
         return _Entry(program, rebuild, call.guard())
-
-
-# ---- what training steps use, so that private members stay in this module ---------------------------------------
-def train_as_before(
-    compiled: Compiled, leaves: list[Any], batch: tuple[Any, ...], rows: np.ndarray | None, rule: UpdateRule,
-    checked: bool,
-) -> tuple[float, int, np.ndarray | None] | None:  # fmt: skip
-    """A training step on a batch, or on these rows of its arrays, as ``Compiled.train`` says, if the call is like the
-    last one. Else None, and nothing has happened."""
-    if rows is None:
-        return compiled._train((leaves, *batch), rule, checked)
-    return compiled._train_on_rows(leaves, batch, rows, rule, checked)
-
-
-def results_kept(compiled: Compiled) -> int:
-    """How many of the last results are gradients that stay in the program."""
-    return compiled._kept
 
 
 class Replayed:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .. import _core, optim, tree
-from .._compile.compiled import Compiled, Replayed, results_kept, train_as_before
+from .._compile.compiled import Compiled, Replayed
 from .._core import Tensor
 
 __all__ = ["TrainingStep", "training_step"]
@@ -69,8 +69,7 @@ class TrainingStep:
         replayed = self._value_and_gradients
         if replayed.failed is not None:
             replayed.reconsider((leaves, *_with_arrays(batch)))
-        optim.check_parameters(optimizer, leaves, structure)
-        rule = optim.next_update(optimizer, leaves) if replayed.compiled is not None else None
+        rule = optim.next_update(optimizer, leaves, structure, replayed.compiled is not None)
         if rule is not None:
             try:
                 value, bad, gradient = self._in_one_call(batch, rows, rule)
@@ -113,14 +112,17 @@ class TrainingStep:
         leaves, checked = self._leaves, self._nonfinite != "ignore"
         compiled = self._keep(len(leaves))
         assert compiled is not None
-        found = train_as_before(compiled, leaves, batch, rows, rule, checked)
+        found = (
+            compiled.train_if_same((leaves, *batch), rule, checked) if rows is None
+            else compiled.train_on_rows_if_same(leaves, batch, rows, rule, checked)
+        )  # fmt: skip
         return found or compiled.train((leaves, *_rows_of(_with_arrays(batch), rows)), rule, checked)
 
     def _keep(self, kept: int) -> Compiled | None:
         """The compiled loss, of whose last results so many stay with the program: the gradients, for its rule to use,
         or none, for an optimizer in Python."""
         compiled = self._compiled
-        if compiled is not None and results_kept(compiled) != kept:
+        if compiled is not None and compiled.kept != kept:
             compiled = self._value_and_gradients.compiled = Compiled(self._traced, wary=True, kept=kept)
         return compiled
 
