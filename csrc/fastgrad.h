@@ -169,6 +169,13 @@ typedef struct {
     int8_t unit[2];         /* of an elementwise one: 1 or -1 where the derivative by input i is that number; else 0 */
     int (*run_vjp)(const fg_call *, fg_array *gx);               /* of an elementwise op: what FG_VJP(op, i) computes */
 } fg_op_info;
+/* Let fg_<name>_shape be a rule that several operations share, such as this: the result is like the first input. */
+int fg_same_shape(const fg_call *, fg_shape **, int *dtype);
+#define FG_SHAPE_RULE(name, rule)                                                                             \
+    int fg_##name##_shape(const fg_call *c, fg_shape **shape, int *dtype) { return rule(c, shape, dtype); }
+/* The run of an operation with FG_IS_VIEW. */
+#define FG_NOTHING_TO_RUN(name)                                                                               \
+    int fg_##name##_run(const fg_call *c, fg_array *y) { return (void)c, (void)y, FG_OK; }
 #define FG_IN(k) (1 << (k))
 #define FG_OUT 8
 

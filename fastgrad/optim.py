@@ -163,7 +163,7 @@ class Optimizer:
         self._update_rule(leaves, rate).update(leaves, gradients)
 
     def _numbers(self, rate: float) -> dict[str, float]:
-        """The numbers of the row at the next step, by name."""
+        """The numbers of the row at the next step, by name and in the row's order."""
         raise NotImplementedError
 
     def _update_rule(self, leaves: Sequence[Any], rate: float) -> UpdateRule:
@@ -369,52 +369,6 @@ def get(optimizer: str | Optimizer, **arguments: Any) -> Optimizer:
 # what training steps use, so that private members stay in this module ---------------------------------------
 
 
-def check_parameters(optimizer: Optimizer, leaves: Sequence[Any], structure: tree.Structure) -> None:
-    """Refuse parameters that cannot be updated, or that the optimizer's state is not for, unless they were those of its
-    last step."""
-    if optimizer._structure is not structure:
-        optimizer._check(leaves, structure)
-
-
-def next_update(optimizer: Optimizer, leaves: Sequence[Any]) -> UpdateRule | None:
-    """The next update of these leaves as the core knows it; None: only the optimizer's Python code can tell."""
-    return optimizer._update_rule(leaves, optimizer._rate()) if optimizer._in_core else None
-
-
-def count_step(optimizer: Optimizer, structure: tree.Structure) -> None:
-    """Tell an optimizer that the core has made its next update, of parameters with this structure."""
-    optimizer._structure = structure
-    optimizer.steps += 1
-
-
-def apply(
-    optimizer: Optimizer, leaves: Sequence[Any], structure: tree.Structure, gradients: Sequence[Any]
-) -> None:
-    """A step along gradients that are known to fit the leaves, which were checked."""
-    optimizer._apply(leaves, structure, gradients)
-
-
-# checks -----------------------------------------------------------------------------------------------------
-
-
-def _describe(x: Any) -> str:
-    if isinstance(x, (np.ndarray, Tensor)):
-        return f"{x.dtype} of shape {x.shape}"
-    return "None" if x is None else f"of type {type(x).__name__}"
-
-
-def _check_leaves(leaves: Sequence[Any], structure: tree.Structure, name: str) -> None:
-    """TypeError or ValueError, naming the place, for the first leaf that cannot be updated in place."""
-    for i, p in enumerate(leaves):
-        if isinstance(p, np.ndarray) and not _core.is_masked(p):
-            flags = p.flags
-            if p.dtype in _DTYPES and flags.c_contiguous and flags.writeable:
-                continue
-        elif isinstance(p, Tensor) and p.dtype in _DTYPES and p.is_leaf:
-            continue
-        raise leaf_error(p, structure.paths(name)[i])
-
-
 def next_update(
     optimizer: Optimizer, leaves: Sequence[Any], structure: tree.Structure, in_core: bool
 ) -> UpdateRule | None:
@@ -439,6 +393,27 @@ def apply_gradients(
 ) -> None:
     """A step in Python along gradients that fit the leaves, which were checked."""
     optimizer._apply(leaves, structure, gradients)
+
+
+# checks -----------------------------------------------------------------------------------------------------
+
+
+def _describe(x: Any) -> str:
+    if isinstance(x, (np.ndarray, Tensor)):
+        return f"{x.dtype} of shape {x.shape}"
+    return "None" if x is None else f"of type {type(x).__name__}"
+
+
+def _check_leaves(leaves: Sequence[Any], structure: tree.Structure, name: str) -> None:
+    """TypeError or ValueError, naming the place, for the first leaf that cannot be updated in place."""
+    for i, p in enumerate(leaves):
+        if isinstance(p, np.ndarray) and not _core.is_masked(p):
+            flags = p.flags
+            if p.dtype in _DTYPES and flags.c_contiguous and flags.writeable:
+                continue
+        elif isinstance(p, Tensor) and p.dtype in _DTYPES and p.is_leaf:
+            continue
+        raise leaf_error(p, structure.paths(name)[i])
 
 
 def check_distinct(leaves: Sequence[Any], structure: tree.Structure, name: str) -> None:

@@ -148,12 +148,7 @@ int fg_sum_to(fg_tensor x, fg_shape *target, fg_tensor *out)
 }
 
 /* ---- running sums ------------------------------------------------------------------------------------- */
-int fg_cumsum_shape(const fg_call *c, fg_shape **shape, int *dtype)
-{
-    (void)dtype;
-    *shape = fg_shape_ref(c->in[0].array->shape);
-    return FG_OK;
-}
+FG_SHAPE_RULE(cumsum, fg_same_shape)
 
 int fg_cumsum_run(const fg_call *c, fg_array *y)
 {
@@ -247,13 +242,7 @@ static int rows_shape(const fg_call *c, fg_shape **shape, int drop_last)
 }
 
 /* The result of an adjoint kernel is a cotangent of its first input, so it has that shape. */
-#define ADJOINT(name)                                                                                         \
-    int fg_##name##_adjoint_shape(const fg_call *c, fg_shape **shape, int *dtype)                             \
-    {                                                                                                         \
-        (void)dtype;                                                                                          \
-        *shape = fg_shape_ref(c->in[0].array->shape);                                                         \
-        return FG_OK;                                                                                         \
-    }
+#define ADJOINT(name) FG_SHAPE_RULE(name##_adjoint, fg_same_shape)
 
 ADJOINT(extremum)
 int fg_extremum_adjoint_run(const fg_call *c, fg_array *gx)

@@ -10,8 +10,9 @@
 
 static const char *name_of(const fg_call *c) { return fg_ops[c->op].name; }
 
-static int same_shape(const fg_call *c, fg_shape **shape)
+int fg_same_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
+    *dtype = c->in[0].array->dtype;
     *shape = fg_shape_ref(c->in[0].array->shape);
     return FG_OK;
 }
@@ -28,8 +29,9 @@ static void contiguous_strides(const fg_shape *s, int64_t *stride)
 /* ---- cast --------------------------------------------------------------------------------------------- */
 int fg_cast_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
+    int status = fg_same_shape(c, shape, dtype);
     *dtype = (int)c->attr[0];
-    return same_shape(c, shape);
+    return status;
 }
 
 #define EACH(T, ...)                                                                                          \
@@ -103,14 +105,7 @@ int fg_reshape_shape(const fg_call *c, fg_shape **shape, int *dtype)
     return status;
 }
 
-static int view_run(const fg_call *c, fg_array *y)
-{
-    (void)c;
-    (void)y;                                    /* a view: nothing to move */
-    return FG_OK;
-}
-
-int fg_reshape_run(const fg_call *c, fg_array *y) { return view_run(c, y); }
+FG_NOTHING_TO_RUN(reshape)
 
 int fg_reshape_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
@@ -119,13 +114,8 @@ int fg_reshape_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 }
 
 /* ---- barrier: the same value, which programs neither merge with another nor replace by its operand ---------- */
-int fg_barrier_shape(const fg_call *c, fg_shape **shape, int *dtype)
-{
-    (void)dtype;
-    return same_shape(c, shape);
-}
-
-int fg_barrier_run(const fg_call *c, fg_array *y) { return view_run(c, y); }
+FG_SHAPE_RULE(barrier, fg_same_shape)
+FG_NOTHING_TO_RUN(barrier)
 
 int fg_barrier_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
@@ -215,19 +205,17 @@ static void sliced_strides(const fg_shape *whole, const int64_t *attr, int64_t *
     }
 }
 
-static int lengths_shape(const fg_call *c, fg_shape **shape)
+static int lengths_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
+    (void)dtype;
     int64_t dim[FG_MAX_NDIM];
     for (int i = 0; i < c->n_attr / 3; i++)
         dim[i] = c->attr[3 * i + 2];
     return fg_shape_made(fg_shape_new(c->n_attr / 3, dim), shape);
 }
 
-int fg_slice_shape(const fg_call *c, fg_shape **shape, int *dtype)
-{
-    (void)dtype;
-    return lengths_shape(c, shape);
-}
+FG_SHAPE_RULE(slice, lengths_shape)
+FG_SHAPE_RULE(unslice, lengths_shape)
 
 int fg_slice_run(const fg_call *c, fg_array *y)
 {
@@ -257,12 +245,6 @@ static int slice_adjoint(int op, fg_node *n, fg_tensor g, fg_tensor *gin)
 int fg_slice_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     return slice_adjoint(FG_OP_unslice, n, g, gin);
-}
-
-int fg_unslice_shape(const fg_call *c, fg_shape **shape, int *dtype)
-{
-    (void)dtype;
-    return lengths_shape(c, shape);
 }
 
 int fg_unslice_run(const fg_call *c, fg_array *y)

@@ -18,11 +18,12 @@ cdef extern from *:
 
 
 # The rows of csrc/optim.def by name: (number, names of the numbers, least and most state arrays).
-OPTIMIZERS = {
+cdef dict OPTIMIZER_ROWS = {
     fg_optimizers[_i].name.decode(): (_i, tuple(fg_optimizers[_i].numbers.decode().split(", ")),
                                       fg_optimizers[_i].least, fg_optimizers[_i].most)
     for _i in range(FG_N_OPTIMIZERS)
 }
+OPTIMIZERS = OPTIMIZER_ROWS
 
 
 @cython.final
@@ -36,16 +37,20 @@ cdef class UpdateRule:
     cdef readonly bint taken    # the step was: parameters and state are updated, and it is counted
 
     def __init__(self, str optimizer, tuple state, dict numbers):
-        cdef int i = 0
-        number, names, least, most = OPTIMIZERS[optimizer]
+        cdef tuple row = <tuple>OPTIMIZER_ROWS[optimizer], names = <tuple>row[1]
+        cdef int i = 0, number = row[0], n = len(names)
+        cdef int least = fg_optimizers[number].least, most = fg_optimizers[number].most
         if not least <= len(state) <= most:
             raise ValueError(f"{optimizer}: expected {least} to {most} state arrays a parameter, got {len(state)}")
-        if len(numbers) != len(names):
+        for name, value in numbers.items():
+            if i == n or name != <str>names[i]:
+                i = -1
+                break
+            self.rule.number[i] = value
+            i += 1
+        if i != n:
             raise ValueError(f"{optimizer}: expected the numbers {', '.join(names)}, got {', '.join(numbers)}")
         self.rule.optimizer, self.state = number, state
-        for name in names:
-            self.rule.number[i] = numbers[name]
-            i += 1
 
     def counted_by(self, optimizer, structure):
         """Let the update count as a step of this optimizer, which from then on keeps state for parameters of this
@@ -97,15 +102,15 @@ cdef class UpdateRule:
         """Fill in the addresses of the state, FG_MAX_STATES for each parameter, checked against it."""
         cdef int i, k
         cdef cnp.ndarray a
-        for k in range(FG_MAX_STATES):
+        for i in range(FG_MAX_STATES * program.n_kept):
+            to[i] = NULL
+        for k in range(len(self.state)):
             for i in range(program.n_kept):
-                to[FG_MAX_STATES * i + k] = NULL
-                if k < len(self.state):
-                    a = (<list>self.state[k])[i]
-                    if not fits(a, fg_program_input_dtype(program.program, i),
-                                fg_program_input_shape(program.program, i)) or not cnp.PyArray_ISWRITEABLE(a):
-                        raise ValueError("training step: the optimizer's state does not fit the parameters")
-                    to[FG_MAX_STATES * i + k] = cnp.PyArray_DATA(a)
+                a = (<list>self.state[k])[i]
+                if not fits(a, fg_program_input_dtype(program.program, i),
+                            fg_program_input_shape(program.program, i)) or not cnp.PyArray_ISWRITEABLE(a):
+                    raise ValueError("training step: the optimizer's state does not fit the parameters")
+                to[FG_MAX_STATES * i + k] = cnp.PyArray_DATA(a)
         return 0
 
 

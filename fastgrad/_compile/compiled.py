@@ -258,23 +258,6 @@ _PASSING = (MemoryError, RecursionError, OSError)
 _LONGEST_PAUSE = 1023
 
 
-# ---- what training steps use, so that private members stay in this module ---------------------------------------
-def train_as_before(
-    compiled: Compiled, leaves: list[Any], batch: tuple[Any, ...], rows: np.ndarray | None, rule: UpdateRule,
-    checked: bool,
-) -> tuple[float, int, np.ndarray | None] | None:  # fmt: skip
-    """A training step on a batch, or on these rows of its arrays, as ``Compiled.train`` says, if the call is like the
-    last one. Else None, and nothing has happened."""
-    if rows is None:
-        return compiled._train((leaves, *batch), rule, checked)
-    return compiled._train_on_rows(leaves, batch, rows, rule, checked)
-
-
-def results_kept(compiled: Compiled) -> int:
-    """How many of the last results are gradients that stay in the program."""
-    return compiled._kept
-
-
 class Replayed:
     """A function of arrays that is traced and replayed, or runs eagerly after one warning if it cannot be traced.
 

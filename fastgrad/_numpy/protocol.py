@@ -32,7 +32,7 @@ UFUNCS: dict[np.ufunc, Callable[..., Any]] = {
     np.bitwise_xor: lambda a, b: _core.asarray(a) ^ b,
 }  # fmt: skip
 # The functions that NumPy itself defines by the methods of its ufuncs. A method works where fastgrad has its function.
-_METHODS = {
+_METHODS: dict[str, dict[np.ufunc, str]] = {
     "reduce": {np.add: "sum", np.multiply: "prod", np.maximum: "max", np.minimum: "min"},
     "accumulate": {np.add: "cumsum", np.multiply: "cumprod"},
 }  # fmt: skip

@@ -104,6 +104,7 @@ def of_matmul(step: Step, ts: Tangents) -> Any:
 
 
 def of_softmax(step: Step, ts: Tangents) -> Tensor:
+    assert step.y is not None
     return vjp.of_softmax(step.op, 0, step.attr, ts[0], step.y, None)  # the Jacobian is symmetric
 
 

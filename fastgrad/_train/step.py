@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .. import _core, optim, tree
-from .._compile.compiled import Compiled, Replayed, results_kept, train_as_before
+from .._compile.compiled import Compiled, Replayed
 from .._core import Tensor
 
 __all__ = ["TrainingStep", "training_step"]

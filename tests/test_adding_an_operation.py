@@ -1,0 +1,130 @@
+"""docs/adding-an-operation.md: the places that it names exist, and what it shows works in a copy of the tree."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "docs" / "adding-an-operation.md").read_text()
+# (path, place, code) of each block.
+BLOCKS = [
+    (path, place, code)
+    for path, place, code in re.findall(r"```\w+\n(?:/\*|#) (\S+): (.+?)(?: \*/)?\n(.*?)```", PAGE, re.DOTALL)
+]
+# Where a place is: before the first line that begins so.
+PLACES = {
+    "before the first BINARY row": "BINARY(",
+    "before the first KERNEL row": "KERNEL(",
+    'before "less"': '    "less":',
+    "before all_finite": "static int NAME(all_finite)",
+    "before _KNOWN": "_KNOWN",
+}
+
+
+def put(text, place, code):
+    """The text of a file with code in its place."""
+    if place == "at the end":
+        return f"{text.rstrip()}\n\n\n{code}" if code.startswith(("def", "int")) else f"{text.rstrip()}\n{code}"
+    before, found, after = text.partition("\n" + PLACES[place])
+    assert found, f"no line begins with {PLACES[place]!r}"
+    gap = "\n\n" if code.startswith(("class", "static")) else ""
+    return f"{before}\n{code}{gap}{found[1:]}{after}"
+
+
+def test_every_file_that_the_page_names_exists():
+    named = set(re.findall(r"(?:csrc|fastgrad|tests|tools)/[\w/.-]+", PAGE))
+    assert len(named) > 10
+    assert sorted(path for path in named if not (ROOT / path.rstrip(".")).exists()) == []
+
+
+def test_every_name_that_the_page_mentions_exists():
+    sources = {path: path.read_text() for folder in ("csrc", "fastgrad") for path in (ROOT / folder).rglob("*")
+               if path.suffix in (".c", ".h", ".def", ".py", ".pxi")}  # fmt: skip
+    everything = "\n".join(sources.values())
+    prose = re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL)
+    words = {word.split(".")[-1] for word in re.findall(r"`([A-Za-z_][\w.]*)`", prose)}
+    words = {word for word in words if "_" in word}
+    assert len(words) > 10
+    assert sorted(word for word in words if not re.search(rf"\b{word}\b", everything)) == []
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block[0])
+def test_every_block_has_its_place(block):
+    path, place, code = block
+    text = put((ROOT / path).read_text(), place, code)
+    assert text.count(code) == 1
+
+
+def test_all_kinds_are_shown():
+    assert {path for path, _, _ in BLOCKS} >= {
+        "csrc/ops.def", "csrc/structural.def", "csrc/ops/shapes.c", "csrc/optim.def", "fastgrad/_rules/table.py",
+        "fastgrad/optim.py", "tests/_operations.py",
+    }  # fmt: skip
+
+
+CHECK = """
+import numpy as np
+import fastgrad as fg
+from fastgrad import _core
+
+x, w = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 7.0]]), np.array([[1.0, -1.0, 2.0], [0.5, 3.0, -2.0]])
+equal = np.testing.assert_allclose
+
+equal(fg.cube(x), x**3)
+equal(fg.grad(lambda x: fg.sum(fg.cube(x)))(x), 3 * x**2)
+equal(fg.grad(lambda x: fg.sum(fg.grad(lambda x: fg.sum(fg.cube(x)))(x)))(x), 6 * x)
+equal(fg.squared_difference(x, w), (x - w) ** 2)
+equal(fg.grad(lambda x: fg.sum(fg.squared_difference(x, w)))(x), 2 * (x - w))
+for f, expected in ((fg.cube, x**3), (fg.reverse, x[:, ::-1]), (lambda a: fg.squared_difference(a, 1.0), (x - 1) ** 2)):
+    equal(fg.vmap(f)(x), expected)
+equal(fg.jvp(fg.cube, (x,), (w,))[1], 3 * x**2 * w)
+
+equal(fg.reverse(x, axis=1), x[:, ::-1])
+equal(fg.grad(lambda x: fg.sum(fg.reverse(x) * w))(x), w[::-1])
+equal(fg.jvp(lambda x: fg.reverse(x, axis=1), (x,), (w,))[1], w[:, ::-1])
+equal(fg.jacobian(fg.reverse)(x[0]), np.eye(3)[::-1])
+equal(fg.compile(fg.grad(lambda x: fg.sum(fg.reverse(x) ** 3)))(x), 3 * x**2)
+fg.check_grads(lambda x: fg.reverse(fg.exp(x)) * x, (x,), order=2)
+
+p = np.zeros(3)
+optimizer = fg.optim.get("signsgd", learning_rate=0.5)
+optimizer.step(p, np.array([3.0, -0.1, 0.0]))
+equal(p, [-0.5, 0.5, 0.0])
+step = fg.training_step(lambda p, x: fg.sum((p - x) ** 2), p, optimizer)
+for _ in range(4):
+    step(np.array([-1.5, 1.5, 0.0]))
+equal(p[:2], [-1.5, 1.5])
+assert "programs" not in repr(step) and repr(step).endswith("compiled>")
+"""
+
+
+@pytest.mark.slow
+def test_what_the_page_shows_works(tmp_path):
+    for name in ("csrc", "fastgrad", "tests", "tools"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    for path, place, code in BLOCKS:
+        file = tmp_path / path
+        file.write_text(put(file.read_text(), place, code))
+    stub = tmp_path / "fastgrad" / "optim.py"
+    stub.write_text(stub.read_text().replace('__all__ = ["SGD"', '__all__ = ["SignSGD", "SGD"'))
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "FASTGRAD_WERROR": "1"}
+
+    def run(*command):
+        done = subprocess.run(
+            [sys.executable, *command], cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+            text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    run("tools/generate.py")
+    run("setup.py", "-q", "build_ext", "-i")
+    run("-c", CHECK)
+    rows = "reverse or cube or squared_difference or row or stub or names or generated or numbers"
+    run("-m", "pytest", "-q", "tests/test_operations.py", "tests/test_vmap.py", "tests/test_higher_order.py", "-k", rows)
