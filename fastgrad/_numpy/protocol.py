@@ -39,10 +39,15 @@ _METHODS: dict[str, dict[np.ufunc, str]] = {
 _SCIPY_NAMES = {"expit": "sigmoid", "log_expit": "log_sigmoid", "erf": "erf", "erfc": "erfc"}
 
 
+def _named(name: str) -> Any:
+    """Our function of this name, composed or of the core; None if there is none."""
+    return getattr(functions, name, None) or getattr(_core, name, None)
+
+
 def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """``Tensor.__array_ufunc__``."""
     name = f"numpy.{ufunc.__name__}"
-    same = getattr(functions, _METHODS.get(method, {}).get(ufunc, ""), None)
+    same = _named(_METHODS.get(method, {}).get(ufunc, ""))
     if same is not None:
         options = [kwargs.pop("axis", 0)]
         if method == "reduce":
@@ -113,7 +118,7 @@ def _where(condition: Any, *choices: Any) -> Tensor:
 def _functions() -> dict[Any, Callable[..., Any]]:
     """NumPy's function -> ours: those of one name, unless NumPy's is to be written otherwise, and those that differ."""
     table = {
-        theirs: getattr(functions, name)
+        theirs: _named(name)
         for name in {*_core.PUBLIC, *functions.__all__} - INSTEAD.keys()
         if callable(theirs := getattr(np, name, None)) and not isinstance(theirs, np.ufunc)
     }
