@@ -54,7 +54,7 @@ def push(results: list[Tensor], inputs: list[Tensor], tangents: Iterable[Tensor]
     found: dict[int | None, Any] = {_core.node_number(x): t for x, t in zip(inputs, tangents)}
     for noted in _core.tape_operations(results, inputs, recorded):
         ts = [*map(found.get, noted[2])]
-        if any([t is not None for t in ts]):
+        if any(t is not None for t in ts):
             step = Step(*noted)
             found[step.number] = RULES[step.name](step, ts)
     return [found.get(_core.node_number(y)) for y in results]

@@ -1,8 +1,8 @@
 """Where a derivative can be other than zero, read off what computes it.
 
-A backward pass is noted down with the function within, as ``vmap`` does. Then each instruction's elements get the set of the
-cotangent's elements that they depend on: the rows of a boolean sparse matrix. An operation that has no rule here makes
-every element depend on all that its operands do; so no entry is ever missed, whatever the values are.
+A backward pass is noted down with the function within, as ``vmap`` does. Then each instruction's elements get the set
+of the cotangent's elements that they depend on: the rows of a boolean sparse matrix. An operation that has no rule here
+makes every element depend on all that its operands do; so no entry is ever missed, whatever the values are.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def pattern(
 
 
 class _Step:
-    """A instruction: its operands' values and patterns (None: no dependence on the cotangent), and whether each is ``known``,
-    the same for all leaves."""
+    """An instruction: its operands' values and patterns (None: no dependence on the cotangent), and whether each is
+    ``known``, the same for all leaves."""
 
     def __init__(
         self, op: int, attr: tuple[int, ...], xs: list[Any], known: list[bool], y: Tensor, parts: list[Any],
@@ -189,7 +189,7 @@ def _factor(s: _Step, k: int) -> Any:
         own = s.sparse.eye_array(mine.shape[k], dtype=bool)
         link = s.sparse.kron(own, other.T) if k == 0 else s.sparse.kron(other, own)
         return link.tocsr().astype(bool) @ s.picked(part, mine)
-    kept = mine.shape[:-1] + (1,) if k == 0 else (*mine.shape[:-2], 1, mine.shape[-1])
+    kept = (*mine.shape[:-1], 1) if k == 0 else (*mine.shape[:-2], 1, mine.shape[-1])
     to = np.broadcast_to(_numbers(kept), mine.shape)
     together = s.moved(part, mine, to, _numbers(kept).size)
     return s.picked(together, np.broadcast_to(_numbers(kept), s.y.shape))
