@@ -6,7 +6,7 @@ Objects are kept below build/ and compiled again only when a file they were made
 
     FASTGRAD_WERROR=1            warnings in our own C are errors
     FASTGRAD_SANITIZE=address    (or address,undefined ...) builds with the sanitizers, and with assertions
-    FASTGRAD_DEBUG=1             assertions alone (csrc/debug.h)
+    FASTGRAD_DEBUG=1             assertions alone (csrc/core/debug.h)
 
 It builds with GCC and Clang, for one architecture at a time; what is not supported is refused before the first file.
 """

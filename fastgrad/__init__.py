@@ -47,7 +47,8 @@ __all__ = [
     "vmap", "while_loop",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
-__all__ += _numpy.functions.__all__
+if not typing.TYPE_CHECKING:
+    __all__ += _numpy.functions.__all__
 
 _core.bind_layer(_numpy.indexing, _numpy.protocol, _numpy.functions, _rules)
 

@@ -78,7 +78,7 @@ class Activation:
         return _core.elementwise_derivative(self._op, 0, x)
 
     @property
-    @cache
+    @cache  # noqa: B019  (the activations live as long as the module; a cached_property of Python 3.11 holds a lock)
     def formula(self) -> Formula:
         """Value and derivative as text, also as LaTeX."""
         row = _core.ROWS[self._op]
@@ -125,7 +125,7 @@ class ParametricActivation(Activation):
         return given[0]
 
     @property
-    @cache
+    @cache  # noqa: B019  (the activations live as long as the module; a cached_property of Python 3.11 holds a lock)
     def formula(self) -> Formula:
         row = _core.ROWS[self._op]
         names = {"a": "x", "b": self._parameter}  # ops.def calls the two arguments a and b

@@ -13,6 +13,7 @@ direction, so that a pattern that lacks an entry is found out and never gives wr
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -336,7 +337,7 @@ def _colors(rows: np.ndarray, columns: np.ndarray, n_rows: int) -> np.ndarray:
     colors = np.full(n_rows, -1)
     starts = np.searchsorted(rows, np.arange(n_rows + 1)).tolist()
     listed = columns.tolist()
-    for row, (start, end) in enumerate(zip(starts, starts[1:])):
+    for row, (start, end) in enumerate(itertools.pairwise(starts)):
         if start == end:
             continue
         mine, used = listed[start:end], 0

@@ -509,7 +509,7 @@ def ravel(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
     numbers = [not isinstance(leaf, (np.ndarray, Tensor)) for leaf in found]
     parts = [(a.shape, a.size, a.dtype, number) for a, number in zip(arrays, numbers)]
     size = sum([a.size for a in arrays])
-    if any([isinstance(a, Tensor) for a in arrays]):
+    if any(isinstance(a, Tensor) for a in arrays):
         flat: Any = _core.concatenate(arrays, axis=None)
     else:
         flat = np.concatenate([a.reshape(-1) for a in arrays]) if arrays else np.zeros(0)

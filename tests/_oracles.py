@@ -54,7 +54,8 @@ def _erfc(x):
 
 
 def _exp(x):
-    """mpmath.exp takes minutes where the exponent of its result has hundreds of digits; 0 is near enough there."""
+    """mpmath.exp takes minutes where the exponent of its result has hundreds of digits; 0 is near enough there, except
+    in a logarithm (see WITHOUT_UNDERFLOW)."""
     return mpmath.mpf(0) if x < -1e7 else mpmath.exp(x)
 
 
@@ -81,6 +82,8 @@ CONSTANTS_OF_TEXTS = {
     "SELU_SCALE": lambda: mpmath.mpf("1.05070098735548049341933498529"),
     "SELU_ALPHA": lambda: mpmath.mpf("1.67326324235437728481704299167"),
 }  # fmt: skip
+# Definitions that take the logarithm of exponentials, as the same function of finite a and b with no logarithm of 0.
+WITHOUT_UNDERFLOW = {"logaddexp": "maximum(a, b) + log(1 + exp(-absolute(a - b)))"}
 DIGITS = (30, 60, 120, 400, 1000)
 
 
@@ -101,12 +104,13 @@ def _evaluate(text, letters, digits):
 def exact(row, *args, derivative=None):
     """The row's definition, or its derivative by argument number `derivative`, to some 20 digits."""
     letters = dict(zip("x" if row["arity"] == 1 else "ab", (mpmath.mpf(float(v)) for v in args)))
-    text = row["definition"] if derivative is None else row["derivatives"][derivative]
+    definition = WITHOUT_UNDERFLOW.get(row["name"], row["definition"])
+    text = definition if derivative is None else row["derivatives"][derivative]
     needs_y = derivative is not None and "y" in formula.names(text)
     previous = known = None
     for digits in DIGITS:
         if needs_y:
-            letters["y"] = _evaluate(row["definition"], letters, digits)
+            letters["y"] = _evaluate(definition, letters, digits)
             if known is None or not _agree(letters["y"], known):    # y would hide that it is not there yet
                 known = letters["y"]
                 if mpmath.isfinite(known) and digits < DIGITS[-1]:

@@ -229,7 +229,7 @@ def test_the_buffers_of_a_call_whose_match_raises_are_given_back():
     before = _core.live()["bytes"]
     for _ in range(10):
         with pytest.raises(ZeroDivisionError):
-            compiled._train(([p], {Key(): x}), rule, True)
+            compiled.try_train(([p], {Key(): x}), rule, True)
     assert _core.live()["bytes"] == before
 
 

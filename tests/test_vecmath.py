@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import scipy.special
 from _oracles import (
-    FLOATS, FUNCTIONS, ROWS, UNARY, exact, extremes, gradients, off, pairs, text_value, ulps,
+    FLOATS, FUNCTIONS, ROWS, UNARY, WITHOUT_UNDERFLOW, exact, extremes, gradients, off, pairs, text_value, ulps,
 )  # fmt: skip
 
 import fastgrad as fg
@@ -98,6 +98,14 @@ def test_within_2_ulp(name, dtype):
 def test_within_2_ulp_densely(name, dtype):
     for seed in (1, 2):
         check(name, dtype, 1000, seed)
+
+
+@pytest.mark.parametrize("name", WITHOUT_UNDERFLOW)
+def test_what_the_oracle_computes_without_underflow_is_the_definition(name):
+    row, rng = ROWS[name], np.random.default_rng(0)
+    for a, b in [(0.0, 0.0), *rng.uniform(-30, 30, (50, 2)).tolist(), *rng.uniform(-1e6, 1e6, (10, 2)).tolist()]:
+        text, definition = (text_value(t, row, a, b) for t in (WITHOUT_UNDERFLOW[name], row["definition"]))
+        assert abs(text - definition) <= abs(definition) * mpmath.mpf(10) ** -300, (a, b, text, definition)
 
 
 # ---- float32 against float64 functions of other makers ----------------------------------------------------------

@@ -81,7 +81,7 @@ class _Call:
         dynamic, named = tree.unflatten(self.structure, leaves)
         rest = iter(dynamic)
         args = [a if i in self.places else next(rest) for i, a in enumerate(self.args)]
-        return f(*args, **{name: named[name] if name in named else a for name, a in self.kwargs.items()})
+        return f(*args, **{name: named.get(name, a) for name, a in self.kwargs.items()})
 
     def guard(self) -> Any:
         """A guard that matches such calls in C, or None if only ``key`` can."""
@@ -244,7 +244,7 @@ class Compiled(_core.Replayer):
                         "compile: the function returned a tensor that requires gradients; return its .detach()"
                     )
             for path, leaf in tree.flatten_with_path(result)[0]:
-                if not isinstance(leaf, (Tensor, *_CONSTANTS)) or getattr(leaf, "dtype", None) == object:
+                if not isinstance(leaf, (Tensor, *_CONSTANTS)) or getattr(leaf, "dtype", None) == np.dtype(object):
                     raise TypeError(
                         f"compile: result{path} is of type {type(leaf).__name__}, which would be the same object at "
                         "every call; return arrays, numbers and strings, alone or in dicts, lists and tuples"
@@ -262,8 +262,8 @@ class Replayed:
     """A function of arrays that is traced and replayed, or runs eagerly after one warning if it cannot be traced.
 
     `traced` is the function on tensors; `eager` computes the same on ndarrays, its results may be of any type. `name`
-    is the subject of the warning. What fails for
-    want of memory or the like is traced again at the next call; if it goes on failing, after 1, 3, 7, ... further calls.
+    is the subject of the warning. What fails for want of memory or the like is traced again at the next call; if it
+    goes on failing, after 1, 3, 7, ... further calls.
     """
 
     def __init__(

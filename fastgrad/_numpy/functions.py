@@ -4,6 +4,8 @@ Each takes tensors, ndarrays, nested lists and numbers, and returns a Tensor. Wh
 because its parts are; there is no second list of rules.
 """
 
+from typing import TYPE_CHECKING
+
 from . import contractions, creation, elementwise, linalg, neural, predicates, reductions, sequences, shapes
 from .contractions import *
 from .creation import *
@@ -16,6 +18,8 @@ from .sequences import *
 from .shapes import *
 from .shapes import from_lists as from_lists
 
-__all__: list[str] = []
-for _module in (contractions, creation, elementwise, linalg, neural, predicates, reductions, sequences, shapes):
-    __all__ += _module.__all__
+# mypy reads an __all__ only where it is a list of strings; without one it takes what the imports above bring.
+if not TYPE_CHECKING:
+    __all__ = []
+    for _module in (contractions, creation, elementwise, linalg, neural, predicates, reductions, sequences, shapes):
+        __all__ += _module.__all__

@@ -23,7 +23,7 @@ from .indexing import take
 # NumPy's ufunc -> our function: those of one name, and those we call otherwise.
 UFUNCS: dict[np.ufunc, Callable[..., Any]] = {
     ufunc: function
-    for source in (_core.functions, {name: vars(functions)[name] for name in functions.__all__})
+    for source in (_core.functions, {name: vars(functions)[name] for name in vars(functions)["__all__"]})
     for name, function in source.items()
     if isinstance(ufunc := getattr(np, name, None), np.ufunc)
 } | {

@@ -8,6 +8,7 @@ of our kernels take part, which makes it an oracle for them.
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Mapping
 from functools import cache
 from types import CodeType
@@ -204,7 +205,7 @@ class _Latex:
             else:
                 pieces.append(f"{self.within(node, _ATOM)}^{{{count}}}")
         text = pieces[0]
-        for left, right in zip(pieces, pieces[1:]):
+        for left, right in itertools.pairwise(pieces):
             text += (r" \cdot " if left[-1].isdigit() and right[0].isdigit() else r" \, ") + right
         return text
 

@@ -140,9 +140,9 @@ def _float_leaf(leaf: Any, path: str) -> Any:
                 "pass its .detach()"
             )
         leaf = leaf.numpy()
-    if isinstance(leaf, (np.ndarray, np.floating, float)) and not _core.is_masked(leaf):
-        if np.asarray(leaf).dtype in (np.float32, np.float64):
-            return leaf
+    may_be = isinstance(leaf, (np.ndarray, np.floating, float)) and not _core.is_masked(leaf)
+    if may_be and np.asarray(leaf).dtype in (np.float32, np.float64):
+        return leaf
     got = f"of dtype {leaf.dtype}" if isinstance(leaf, (np.ndarray, np.generic)) else describe_type(leaf)
     raise TypeError(
         f"{path} is {got}, expected float32 or float64 arrays and floats: only these can be searched; convert it with "

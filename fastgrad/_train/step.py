@@ -134,7 +134,9 @@ class TrainingStep:
     def _eagerly(self, leaves: list[Any], *batch: Any) -> tuple[Tensor, list[Any]]:
         mark = _core.last_node_id()
         value, gradients = self._differentiate([_core.watch(leaf) for leaf in leaves], batch)
-        if not _core.depends_on_outer([value], mark):  # else a transform outside is told that it would lose its gradient
+        # A value that depends on a transform outside keeps its graph: the transform is then told that it would lose its
+        # gradient.
+        if not _core.depends_on_outer([value], mark):
             value = value.detach()
         return value, gradients
 

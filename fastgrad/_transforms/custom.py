@@ -388,7 +388,7 @@ class _ByArgument(CallRule):
 
 def _evaluated(name: str, f: Callable[..., list[Any]], tensors: list[Tensor]) -> list[Tensor]:
     """The arrays that f returns for the elements of tensors. In the trace of a mapped function this is one call."""
-    traced = any([_core.traced(x) for x in tensors])
+    traced = any(_core.traced(x) for x in tensors)
     if traced and not _core.keeps_instructions(tensors):
         _core.refuse_recorded(
             f"{name} was called", "It is Python code and cannot be compiled: leave it outside of the function"

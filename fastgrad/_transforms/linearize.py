@@ -189,7 +189,7 @@ class Point:
 
     def recording(self, given: list[Tensor]) -> bool:
         """Whether a pass with these cotangents or tangents is to be differentiated again."""
-        return _core.grad_enabled() and (self.recorded or any([x.requires_grad for x in given]))
+        return _core.grad_enabled() and (self.recorded or any(x.requires_grad for x in given))
 
     def pull(self, cotangents: list[Tensor]) -> list[Tensor]:
         """The cotangents of the arguments."""
