@@ -72,7 +72,7 @@ class _Call:
         fixed = tuple((i, _typed(self.args[i], i)) for i in sorted(self.places))
         named = tuple((name, _typed(self.kwargs[name], name)) for name in sorted(self.names))
         kinds = tuple((leaf.array.shape, leaf.array.dtype.char, leaf.number) for leaf in self.leaves)
-        return len(self.args), fixed, named, self.structure, kinds
+        return len(self.args), fixed, named, self.structure, self.structure.insertion_orders(), kinds
 
     def on(self, f: Callable[..., Any], leaves: list[Any]) -> Any:
         """f called in this way, but with other leaves."""
@@ -341,6 +341,8 @@ def compile(
 
     Of a transform of f it is the outermost that is to be compiled: called within another transform, a compiled function
     runs as f does.
+
+    A dict whose keys were inserted in another order records a new program, because f may walk it.
 
     Python numbers among the arguments may change from call to call, and take on the dtype of the arrays that they meet,
     as in NumPy; f gets tensors for them, and one that is no longer of the same type records a new program. An int that
