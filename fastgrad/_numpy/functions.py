@@ -254,8 +254,8 @@ def var(x: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: builtins.bo
 
 
 def std(x: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: builtins.bool = False) -> Tensor:
-    """Standard deviation over axes: the square root of ``var``. Its gradient where it is 0, of equal elements, is nan,
-    as PyTorch's and JAX's; ``sqrt(var(x) + eps)`` has one everywhere.
+    """Standard deviation over axes: the square root of ``var``. Its gradient where it is 0, of equal elements, is 0, as
+    that of ``norm``.
 
     >>> import fastgrad as fg
     >>> fg.std([1.0, 3.0])
@@ -263,7 +263,7 @@ def std(x: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: builtins.bo
     """
     x = asarray(x)
     normal_axes(axis, x.ndim, "std")
-    return sqrt(var(x, axis, ddof, keepdims))
+    return _root(var(x, axis, ddof, keepdims), sqrt)
 
 
 def _counted(function: Callable[..., Any], example: str) -> Callable[..., Tensor]:
@@ -341,9 +341,9 @@ def _along_last(x: TensorLike, axis: int, name: str, function: Callable[[Tensor]
 
 
 def softmax(x: TensorLike, axis: int = -1) -> Tensor:
-    """``exp(x) / sum(exp(x))`` along an axis, stable for every finite input.
+    """``exp(x) / sum(exp(x))`` along an axis, stable for every finite input. A row of only -inf, or with +inf, is nan.
 
-    Its Jacobian is ``p[i] (delta[i, j] - p[j])``.
+    Its Jacobian is ``p[i] (delta[i, j] - p[j])``. Along an axis of length 0 the result is empty.
 
     >>> import fastgrad as fg
     >>> fg.softmax([1e30, 0.0])
@@ -353,7 +353,7 @@ def softmax(x: TensorLike, axis: int = -1) -> Tensor:
 
 
 def log_softmax(x: TensorLike, axis: int = -1) -> Tensor:
-    """Logarithm of ``softmax`` along an axis, stable for every finite input.
+    """Logarithm of ``softmax`` along an axis, stable for every finite input. A row of only -inf, or with +inf, is nan.
 
     >>> import fastgrad as fg
     >>> fg.log_softmax([0.0, -1000.0])
@@ -364,6 +364,8 @@ def log_softmax(x: TensorLike, axis: int = -1) -> Tensor:
 
 def logsumexp(x: TensorLike, axis: Axis = None, keepdims: builtins.bool = False) -> Tensor:
     """``log(sum(exp(x)))`` over axes, stable for every finite input. -inf for no elements.
+
+    Its gradient is the softmax, but 0 where all elements are -inf; elements of +inf have equal shares.
 
     >>> import fastgrad as fg
     >>> fg.logsumexp([1000.0, 1000.0])
