@@ -64,7 +64,8 @@ def value_and_grad(
     Parameters
     ----------
     f : callable
-        Returns a single float tensor (and, with ``has_aux``, anything else beside it).
+        Returns a single float tensor (and, with ``has_aux``, anything else beside it). A Python number or an ndarray of
+        floats is a constant, whose gradient is zeros.
     argnums : int or sequence of ints
         Which positional arguments to differentiate by. Each is an ndarray or number of dtype float32 or float64, or a
         nested structure (dict, list, tuple) of them; f receives tensors in their places.
@@ -83,7 +84,7 @@ def value_and_grad(
         value and gradient are tensors instead and stay connected with what they were computed from: that is what a
         gradient of a gradient differentiates, to any order. Under ``no_grad`` they are constants.
 
-    Raises TypeError where an argument is no float or f returns no tensor, ValueError where f returns more than a
+    Raises TypeError where an argument is no float or f returns neither a tensor nor a constant, ValueError where f returns more than a
     single number.
 
     >>> import fastgrad as fg, numpy as np
@@ -128,6 +129,7 @@ def _value_and_grad(
             result = f(*call, **kwargs)
             if has_aux:
                 result, aux = _with_aux(f, result, name)
+            result = _constant_as_tensor(result)
             _check_value(f, result, name)
             if connected and not nested:
                 nested = _core.depends_on_outer([result, *watched, *(tree.leaves(aux) if has_aux else ())], mark)
@@ -242,6 +244,16 @@ def _with_aux(f: Callable[..., Any], result: Any, name: str) -> Any:
     if not (isinstance(result, tuple) and len(result) == 2):
         raise TypeError(f"{name}: with has_aux=True {_name(f)} must return (value, aux), got {_kind(result)}")
     return result
+
+
+def _constant_as_tensor(y: Any) -> Any:
+    """A result of f that is a Python number or an ndarray of floats, as a tensor: f does not depend on its arguments, for
+    a tensor that is differentiated refuses to become one. Any other result as it is."""
+    if type(y) in (float, int):
+        return _core.asarray(float(y))
+    if isinstance(y, (np.ndarray, np.floating)) and y.dtype in _FLOATS and not isinstance(y, np.ma.MaskedArray):
+        return _core.tensor(y)
+    return y
 
 
 def _check_value(f: Callable[..., Any], result: Any, name: str) -> None:
