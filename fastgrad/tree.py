@@ -445,6 +445,10 @@ def unflatten(structure: Structure, leaves: Iterable[Any]) -> Any:
     >>> fg.tree.unflatten(structure, [10 * leaf for leaf in leaves])
     {'w': [10.0, 20.0], 'b': 30.0}
     """
+    if not isinstance(structure, Structure):
+        raise TypeError(
+            f"tree.unflatten: expected a structure, as flatten returns, and then the leaves, got {type(structure).__name__}"
+        )
     return structure.unflatten(leaves)
 
 

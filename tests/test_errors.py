@@ -292,25 +292,25 @@ TABLE = {
     "NumPy's functions": [
         ("np.sort(w)", TypeError,
          "numpy.sort is not supported on tensors; give a function of ndarrays its rule with fastgrad.primitive, "
-         "or pass t.detach().numpy() for values without gradients"),
+         "or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients"),
         ("np.linalg.inv(w)", TypeError,
          "numpy.linalg.inv is not supported on tensors; give a function of ndarrays its rule with fastgrad.primitive, "
-         "or pass t.detach().numpy() for values without gradients"),
+         "or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients"),
         ("np.average(w)", TypeError,
          "numpy.average is not supported on tensors; write it as (w * x).sum() / w.sum(), or give a function of "
-         "ndarrays its rule with fastgrad.primitive, or pass t.detach().numpy() for values without gradients"),
-        ("np.gcd(fg.tensor([1]), 2)", TypeError,
-         "numpy.gcd is not supported on tensors; give a function of ndarrays its rule with fastgrad.primitive, "
-         "or pass t.detach().numpy() for values without gradients"),
+         "ndarrays its rule with fastgrad.primitive, or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients"),
+        ("np.nextafter(w, 2)", TypeError,
+         "numpy.nextafter is not supported on tensors; give a function of ndarrays its rule with fastgrad.primitive, "
+         "or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients"),
         ("np.add.at(w, 0, 1)", TypeError, "numpy.add.at is not supported on tensors"),
         ("np.sum(w, dtype=float)", TypeError, "numpy.sum: the argument dtype= is not supported on tensors"),
-        ("np.add(x, x, out=np.zeros((2, 3)))", TypeError,
+        ("np.add(w, x, out=np.zeros((2, 3)))", TypeError,
          "numpy.add: the result of an operation on a tensor cannot be stored in an ndarray, which would lose its "
          "gradient; write a = a + t instead of a += t or out=a"),
         ("y = np.zeros((2, 3)); y += w", TypeError,
          "numpy.add: the result of an operation on a tensor cannot be stored in an ndarray, which would lose its "
          "gradient; write a = a + t instead of a += t or out=a"),
-        ("np.where(x)", TypeError, "numpy.where: with a tensor, expected where(condition, x, y)"),
+        ("np.where(w)", TypeError, "numpy.where: with a tensor, expected where(condition, x, y)"),
     ],
     "arguments": [
         ("fg.sum(x, foo=1)", TypeError, "sum() got an unexpected keyword argument 'foo'"),
@@ -357,7 +357,7 @@ TABLE = {
         ("fg.grad(lambda x: math.sin(x))(1.0)", TypeError,
          "float: a tensor that is being differentiated would silently become a constant; use fastgrad's or NumPy's"
          " functions instead of math's, fastgrad.asarray instead of a list or ndarray that is filled, or say that a "
-         "constant is meant with x.detach()"),
+         "constant is meant with fastgrad.stop_gradient(x)"),
     ],
 }
 

@@ -326,3 +326,15 @@ def test_a_copied_compiled_function_records_anew():
     other = pickle.loads(pickle.dumps(f))
     assert other.cache_info() == (0, 0, 3, 0)
     np.testing.assert_array_equal(other(np.ones(2)), f(np.ones(2)))
+
+
+def test_parameters_that_share_memory_are_refused():
+    base = np.zeros(10)
+    loss = lambda p: np.sum(p["a"] ** 2) + np.sum(p["b"] ** 2)
+    for params in ({"a": base[:6], "b": base[4:]}, {"b": base, "a": base[3:5]}, {"a": base[2:], "b": base.reshape(2, 5)}):
+        with pytest.raises(ValueError, match=r"^params\['a'\] and params\['b'\] share memory, .* use .copy\(\) of one$"):
+            fg.training_step(loss, params, "sgd")
+        with pytest.raises(ValueError, match="share memory"):
+            fg.optim.SGD(0.1).step(params, params)
+    step = fg.training_step(loss, {"a": base[:5], "b": base[5:], "empty": base[:0]}, "sgd")  # neighbours do not
+    assert step() == 0

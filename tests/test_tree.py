@@ -596,3 +596,20 @@ def test_a_structure_that_holds_itself_is_refused():
                 lambda p: fg.descend(len, p, optimizer="sgd", steps=1)):
         with pytest.raises(ValueError, match="^tree: a structure holds itself"):
             use(loop)
+
+
+def test_unflatten_takes_the_structure_first():
+    with pytest.raises(TypeError, match="^tree.unflatten: expected a structure, as flatten returns, and then .* ndarray$"):
+        fg.tree.unflatten(np.ones(2), fg.tree.structure([1.0, 2.0]))
+
+
+def test_objects_of_subclasses_of_containers_lead_to_register():
+    class Params(dict):
+        pass
+
+    class Layers(list):
+        pass
+
+    for x, name in ((Params(w=1.0), "dict"), (Layers([1.0]), "list")):
+        with pytest.raises(TypeError, match=f"an object of a subclass of {name}, .*fastgrad.tree.register"):
+            fg.grad(lambda p: 0.0)(x)

@@ -21,6 +21,7 @@ import numpy as np
 from .. import _core, _user_frames, tree
 from .._core import Program, Rule, Tensor, TraceError
 from .purity import Outside
+from .._transforms.transformed import global_name
 from .._transforms.vmap import place_of
 
 __all__ = ["CacheInfo", "Compiled", "compile"]
@@ -114,6 +115,9 @@ class Compiled(_core.Replayer):
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return global_name(self) or super().__reduce_ex__(protocol)
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: the function, but no programs; those are recorded anew."""

@@ -104,7 +104,7 @@ def round(x: TensorLike, decimals: int = 0) -> Tensor:
     >>> fg.round(2.567, 1)
     tensor(2.6)
     """
-    x = asarray(x)
+    x, decimals = asarray(x), operator.index(decimals)
     if x.dtype.kind in "iu":
         return _core.by_numpy(np.round, x, decimals=decimals)
     if decimals == 0:
@@ -132,15 +132,20 @@ def sinc(x: TensorLike) -> Tensor:
     return where(near, series, sin(far) / far)
 
 
-def nan_to_num(x: TensorLike, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
+def nan_to_num(
+    x: TensorLike, copy: builtins.bool = True, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
+) -> Tensor:
     """nan and infinities replaced by numbers: 0 and the largest of the dtype unless given. No gradient passes to what
-    was replaced.
+    was replaced. The result is a value of its own: ``copy``, which is NumPy's, must be true.
 
     >>> import fastgrad as fg
     >>> fg.nan_to_num([1.0, float("nan")])
     tensor([1., 0.])
     """
     x = asarray(x)
+    if not isinstance(copy, (builtins.bool, np.bool_)) or not copy:
+        raise TypeError(f"nan_to_num: expected copy=True, got {copy!r}; the second argument is copy, as NumPy's, and a "
+                        "tensor is not changed in place")  # fmt: skip
     if x.dtype.kind != "f":
         return x
     limits = np.finfo(x.dtype)
@@ -175,6 +180,8 @@ def _question(name: str, of_floats: Callable[..., Any] | None = None) -> Callabl
             raise TypeError(f"{name}() takes {function.nin} arguments but {len(operands)} were given")
         x = asarray(operands[0])
         if of_floats is not None and (x.dtype.kind == "f" or function.nin == 2):
+            if function.nin == 2 and operands[1] is None:  # which == and != would take for something else than an array
+                raise TypeError(f"{name}: expected arrays and numbers, got None")
             return of_floats(x, *operands[1:])  # type: ignore[no-any-return]
         return _core.by_numpy(function, x)
 
@@ -250,7 +257,7 @@ def var(x: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: builtins.bo
     for i in normal_axes(axis, x.ndim, "var"):
         count *= x.shape[i]
     squares = sum(square(subtract(x, mean(x, axis, keepdims=True))), axis, keepdims)
-    return divide(squares, float(builtins.max(count - ddof, 0)))
+    return divide(squares, builtins.max(count - float(ddof), 0.0))
 
 
 def std(x: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: builtins.bool = False) -> Tensor:

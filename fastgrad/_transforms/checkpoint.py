@@ -3,7 +3,6 @@ functions with rules (_calls.py, _nodes.py)."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from .. import _core, tree
 from .custom_call import Call, CallRule, inside
 from .._core import Tensor
 from .custom_node import pulled
+from .transformed import transformed
 
 __all__ = ["checkpoint"]
 
@@ -38,7 +38,7 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
         raise TypeError(f"checkpoint: expected a function, got {f!r}")
     name = f"checkpoint {getattr(f, '__name__', type(f).__name__)}"
 
-    @functools.wraps(f)
+    @transformed(f, checkpoint)
     def checkpointed(*args: Any, **kwargs: Any) -> Any:
         call = Call(name, ["args", "kwargs"], [args, kwargs])
         if not call.tracked:

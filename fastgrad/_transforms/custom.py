@@ -18,6 +18,7 @@ import numpy as np
 
 from .. import _core, tree
 from .._rules.batching import Compound, record_call
+from .transformed import global_name
 from .custom_call import Call, CallRule, inside, zero_tangent
 from .._core import Tensor
 from .custom_node import pulled
@@ -48,6 +49,9 @@ class _Function:
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return global_name(self) or super().__reduce_ex__(protocol)
 
     def _positional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """All arguments by position: what rules are called with."""

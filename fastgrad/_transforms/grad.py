@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import operator
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from .. import _core, tree
 from .._core import Tensor
+from .transformed import transformed
 
 
 class _PerThread(threading.local):
@@ -25,7 +27,8 @@ class _PerThread(threading.local):
 
 
 class no_grad(contextlib.ContextDecorator):
-    """Context manager and decorator: operations within are not recorded, in this thread.
+    """Context manager and decorator: operations within are not recorded, in this thread. Functions, generators and
+    coroutines can be decorated.
 
     >>> import fastgrad as fg
     >>> x = fg.tensor([1.0], requires_grad=True)
@@ -44,6 +47,67 @@ class no_grad(contextlib.ContextDecorator):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _core.set_grad_enabled(self._were.stack.pop())
+
+    def __call__(self, func: Any) -> Any:
+        """func with all its work inside: of a generator or coroutine what it does between two yields or awaits."""
+        if inspect.isgeneratorfunction(func):
+
+            @functools.wraps(func)
+            def generator(*args: Any, **kwargs: Any) -> Any:
+                return (yield from self._stepwise(func(*args, **kwargs)))
+
+            return generator
+        if inspect.isasyncgenfunction(func):
+            return functools.wraps(func)(lambda *args, **kwargs: self._asyncwise(func(*args, **kwargs)))
+        if inspect.iscoroutinefunction(func):
+
+            @functools.wraps(func)
+            async def coroutine(*args: Any, **kwargs: Any) -> Any:
+                return await _Awaitable(self._stepwise(func(*args, **kwargs)))
+
+            return coroutine
+        return super().__call__(func)
+
+    def _stepwise(self, inner: Any) -> Generator[Any, Any, Any]:
+        """A generator, coroutine or other iterator that has send, throw and close, resumed inside only."""
+        resume, given = inner.send, None
+        while True:
+            try:
+                with self:
+                    result = resume(given)
+            except StopIteration as stop:
+                return stop.value
+            try:
+                resume, given = inner.send, (yield result)
+            except GeneratorExit:
+                with self:
+                    inner.close()
+                raise
+            except BaseException as error:
+                resume, given = inner.throw, error
+
+    async def _asyncwise(self, inner: Any) -> AsyncGenerator[Any, Any]:
+        resume, given = inner.asend, None
+        while True:
+            try:
+                result = await _Awaitable(self._stepwise(resume(given)))
+            except StopAsyncIteration:
+                return
+            try:
+                resume, given = inner.asend, (yield result)
+            except GeneratorExit:
+                await _Awaitable(self._stepwise(inner.aclose()))
+                raise
+            except BaseException as error:
+                resume, given = inner.athrow, error
+
+
+class _Awaitable:
+    def __init__(self, steps: Generator[Any, Any, Any]) -> None:
+        self._steps = steps
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._steps
 
 
 def stop_gradient(x: Any) -> Any:
@@ -105,7 +169,7 @@ def _value_and_grad(
     several = isinstance(argnums, (tuple, list))
     numbers = _argnums(argnums, name)
 
-    @functools.wraps(f)
+    @transformed(f, _value_and_grad, argnums, has_aux, name)
     def value_and_grad_of_f(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         places = _places(numbers, args, f, name)
         connected = _core.grad_enabled()  # to what was recorded before
@@ -165,7 +229,7 @@ def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool 
 def _grad(f: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool, name: str) -> Callable[..., Any]:
     both = _value_and_grad(f, argnums, has_aux, name)
 
-    @functools.wraps(f)
+    @transformed(f, _grad, argnums, has_aux, name)
     def grad_of_f(*args: Any, **kwargs: Any) -> Any:
         value, gradient = both(*args, **kwargs)
         return (gradient, value[1]) if has_aux else gradient
@@ -180,6 +244,10 @@ def _name(f: Callable[..., Any]) -> str:
 def _kind(x: Any) -> str:
     name = type(x).__name__
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
+def _base(x: Any) -> str:
+    return next(kind.__name__ for kind in (dict, list, tuple) if isinstance(x, kind))
 
 
 _FLOATS = frozenset((np.dtype(np.float32), np.dtype(np.float64)))
@@ -212,6 +280,11 @@ def _watched(
                 found.append(_core.watch(a.astype(native)))
                 continue
         got = _kind(x)
+        if isinstance(x, (dict, list, tuple)):
+            raise TypeError(
+                f"{place(k)} is {got}, an object of a subclass of {_base(x)}, which is no container of arrays until "
+                f"fastgrad.tree.register says how it is built; or pass a plain {_base(x)}"
+            )
         if hasattr(x, "dtype"):
             got = str(x.dtype)
         raise TypeError(

@@ -14,6 +14,7 @@ from .. import _core
 from .._core import Tensor
 from .linearize import Point, jvp
 from .grad import _LEAVE_OUT, _argnums, _grad, _kind, _places, grad
+from .transformed import transformed
 from .vmap import vmap_over_basis
 
 __all__ = ["elementwise_grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev"]
@@ -140,7 +141,7 @@ def hessp(f: Callable[..., Any]) -> Callable[..., Any]:
     if not callable(f):
         raise TypeError(f"hessp: expected a function, got {f!r}")
 
-    @functools.wraps(f)
+    @transformed(f, hessp)
     def product(x: Any, p: Any, *args: Any) -> Any:
         return hvp(lambda x: f(x, *args), (x,), (p,))
 
@@ -177,7 +178,7 @@ def elementwise_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) ->
         y = f(*args, **kwargs)
         return _core.sum(y) if isinstance(y, Tensor) else y
 
-    return _grad(total, argnums, False, "elementwise_grad")
+    return transformed(f, elementwise_grad, argnums)(_grad(total, argnums, False, "elementwise_grad"))
 
 
 def _jacobian(
@@ -189,7 +190,7 @@ def _jacobian(
     several = isinstance(argnums, (tuple, list))
     numbers = _argnums(argnums, name)
 
-    @functools.wraps(f)
+    @transformed(f, jacrev if name == "jacrev" else jacfwd, argnums, has_aux)
     def jacobian_of_f(*args: Any, **kwargs: Any) -> Any:
         places = _places(numbers, args, f, name)
 

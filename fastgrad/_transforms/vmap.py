@@ -7,7 +7,6 @@ outer transform sees as any others: gradients, recordings and further batches go
 
 from __future__ import annotations
 
-import functools
 import operator
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -19,6 +18,7 @@ from .._numpy import functions
 from .._rules.batching import Noted, evaluate, whole
 from .._core import Tensor, reshape
 from .._rules.diagonal import Diagonal
+from .transformed import transformed
 
 __all__ = ["vmap"]
 
@@ -60,7 +60,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         raise TypeError(f"vmap: expected a function, got {f!r}")
     in_axes = tuple(in_axes) if isinstance(in_axes, list) else in_axes
 
-    @functools.wraps(f)
+    @transformed(f, vmap, in_axes, out_axes)
     def mapped(*args: Any, **kwargs: Any) -> Any:
         if isinstance(in_axes, tuple) and len(in_axes) != len(args):
             raise ValueError(
