@@ -2,10 +2,14 @@
 tape; what does not raises, and says what."""
 
 import copy
+import inspect
 import io
 import math
 import operator
+import os
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -790,3 +794,27 @@ def test_questions_of_none_and_copy_of_nan_to_num():
         np.testing.assert_array_equal(np.nan_to_num(fg.tensor(x), *args), np.nan_to_num(x, *args))
     with pytest.raises(TypeError, match="nan_to_num: expected copy=True, got 0.0; the second argument is copy"):
         fg.nan_to_num(x, 0.0)
+
+
+def test_scipy_s_functions_in_its_array_api_mode():
+    """There they are wrappers, of which NumPy tells us the ufunc."""
+    program = (
+        "import numpy as np, scipy.special as s, fastgrad as fg\n"
+        "for name, ours in (('expit', fg.sigmoid), ('erf', fg.erf), ('erfc', fg.erfc), ('log_expit', fg.log_sigmoid)):\n"
+        "    theirs = getattr(s, name); x = np.array([0.5, -1.0])\n"
+        "    for f in (fg.grad(lambda x: fg.sum(theirs(x))), fg.compile(fg.grad(lambda x: fg.sum(theirs(x))))):\n"
+        "        np.testing.assert_array_equal(f(x), fg.grad(lambda x: fg.sum(ours(x)))(x))\n"
+        "    np.testing.assert_array_equal(theirs(fg.tensor(x)), ours(x))\n"
+    )
+    for mode in ("0", "1"):
+        done = subprocess.run([sys.executable, "-c", program], env=os.environ | {"SCIPY_ARRAY_API": mode},
+            capture_output=True, text=True)  # fmt: skip
+        assert done.returncode == 0, f"SCIPY_ARRAY_API={mode}: {done.stderr}"
+
+
+def test_reshape_by_every_name_of_its_shape():
+    x = tracked()
+    for y in (np.reshape(x, (3, 2)), np.reshape(x, (3, -1)), np.reshape(x, 6)):
+        assert y.requires_grad and y.size == 6
+    name = "newshape" if "newshape" in inspect.signature(np.reshape).parameters and np.__version__ < "2.1" else "shape"
+    assert np.reshape(x, **{name: (3, 2)}).requires_grad

@@ -508,3 +508,20 @@ def test_worker_processes_take_transforms():
         assert pool.map(slope, [1.0, 2.0]) == [3, 12]
         assert pool.map(made["grad"], [1.0, 2.0]) == [3, 12]
         assert pool.map(compiled_cube, [1.0, 2.0]) == [1, 8]
+
+
+def test_aux_has_the_same_types_eagerly_and_compiled():
+    f = lambda x: (fg.sum(x), {"number": fg.sum(x * x), "array": x * 2, "whole": fg.sum(x) > 0, "none": None, "text": "t"})
+    x = np.array([1.0, 2.0])
+    kinds = lambda aux: {key: (type(value), getattr(value, "dtype", None)) for key, value in aux.items()}
+    eager = fg.value_and_grad(f, has_aux=True)(x)[0][1]
+    assert type(eager["number"]) is np.float64 and type(eager["whole"]) is np.bool_ and type(eager["array"]) is np.ndarray
+    assert eager["array"].flags.owndata
+    for transform in (
+        lambda f: fg.value_and_grad(f, has_aux=True)(x)[0][1], lambda f: fg.grad(f, has_aux=True)(x)[1],
+        lambda f: fg.jacobian(f, has_aux=True)(x)[1], lambda f: fg.jvp(f, (x,), (x,), has_aux=True)[2],
+        lambda f: fg.vjp(f, x, has_aux=True)[2], lambda f: fg.hessian(f, has_aux=True)(x)[1],
+        lambda f: fg.compile(fg.grad(f, has_aux=True))(x)[1], lambda f: fg.compile(fg.value_and_grad(f, has_aux=True))(x)[0][1],
+        lambda f: fg.compile(fg.jacfwd(f, has_aux=True))(x)[1], lambda f: fg.linearize(f, x, has_aux=True)[2],
+    ):  # fmt: skip
+        assert kinds(transform(f)) == kinds(eager)

@@ -146,6 +146,25 @@ cdef bint has_keys(dict x, tuple keys):
     return True
 
 
+def same_leaves(tree, other):
+    """Whether two trees of dicts, lists and tuples hold the same objects as leaves, in the same places."""
+    if tree is other:
+        return True
+    if type(tree) is not type(other):
+        return False
+    if type(tree) is dict:
+        if len(<dict>tree) != len(<dict>other):
+            return False
+        for key, child in (<dict>tree).items():
+            if not same_leaves(child, (<dict>other).get(key)):
+                return False
+        return True
+    if type(tree) is list:
+        return len(<list>tree) == len(<list>other) and all([same_leaves(a, b) for a, b in zip(tree, other)])
+    return (isinstance(tree, tuple) and len(<tuple>tree) == len(<tuple>other)
+            and all([same_leaves(a, b) for a, b in zip(tree, other)]))
+
+
 def make_guard(args, numbers, named_tuple):
     """A Guard for a tuple of arguments; ``numbers`` is an iterator over the inputs' numbers in order of leaves (dicts
     by sorted keys), ``named_tuple`` tells types that are split as tuples. None where only the slow way can tell."""

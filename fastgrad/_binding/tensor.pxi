@@ -216,6 +216,10 @@ cdef class Tensor:
             raise BufferError("a tensor that requires gradients has no buffer to hand out; use .detach() or .numpy()")
         PyObject_GetBuffer(view_of(self.t.array, False), buffer, flags)
 
+    def __array_namespace__(self, *, api_version=None):
+        """NumPy, whose functions take tensors: what SciPy asks where it is told to support other arrays."""
+        return np
+
     def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
         if self.t.node != NULL:
             raise BufferError("a tensor that requires gradients cannot be exported by DLPack; use .detach()")

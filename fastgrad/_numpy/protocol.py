@@ -89,7 +89,7 @@ def _ours(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[st
     if method != "__call__":
         raise _NotHere(f"{name}.{method} is not supported on tensors")
     function = UFUNCS.get(ufunc)
-    special = sys.modules.get("scipy.special")
+    special = sys.modules.get("scipy.special._ufuncs")  # scipy.special itself may have wrappers of them
     if function is None and special and ufunc is getattr(special, ufunc.__name__, None):
         name = f"scipy.special.{ufunc.__name__}"
         function = _core.functions.get(_SCIPY_NAMES.get(ufunc.__name__, ""))
@@ -172,6 +172,9 @@ class _Route(NamedTuple):
     defaults: dict[str, Any]  # of NumPy's: where what ours lacks may be left
 
 
+_RENAMED = {"newshape": "shape"}  # of reshape until NumPy 2.0
+
+
 @functools.cache
 def _route(function: Callable[..., Any]) -> _Route | None:
     ours = _functions().get(function)
@@ -184,7 +187,8 @@ def _route(function: Callable[..., Any]) -> _Route | None:
         theirs = None
     if theirs is None or ours in (_clip, _where, functions.einsum):
         return _Route(ours, taken, (), {})
-    return _Route(ours, taken, tuple(theirs), {name: p.default for name, p in theirs.items()})
+    names = tuple([_RENAMED.get(name, name) for name in theirs])
+    return _Route(ours, taken, names, {name: p.default for name, p in zip(names, theirs.values())})
 
 
 def array_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -203,7 +207,7 @@ def _our_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: d
     ours, taken, names, defaults = route
     if "kwargs" in taken:  # a creation function, which hands everything to NumPy's
         return ours(*args, **kwargs)
-    given = {**dict(zip(names, args)), **kwargs}
+    given = {**dict(zip(names, args)), **{_RENAMED.get(name, name): value for name, value in kwargs.items()}}
     if names:  # all go over by name but the array, whose name differs
         args = (given.pop(names[0]),)
     passed = {}

@@ -134,7 +134,7 @@ def value_and_grad(
         Which positional arguments to differentiate by. Each is an ndarray or number of dtype float32 or float64, or a
         nested structure (dict, list, tuple) of them; f receives tensors in their places.
     has_aux : bool
-        f returns ``(value, aux)``; the result is then ``((value, aux), gradient)``, tensors in aux as ndarrays.
+        f returns ``(value, aux)``; the result is then ``((value, aux), gradient)``, tensors in aux as ndarrays and numbers.
 
     Returns
     -------
@@ -350,10 +350,12 @@ def _check_value(f: Callable[..., Any], result: Any, name: str) -> None:
 
 
 def _plain(x: Any, tensors: bool) -> Any:
-    """A tensor as an ndarray, or if asked for as a constant tensor."""
+    """A tensor as an ndarray, or as a number if it has no axes; or if asked for as a constant tensor."""
     if not isinstance(x, Tensor):
         return x
-    return x.detach() if tensors else x.numpy().copy()
+    if tensors:
+        return x.detach()
+    return x.numpy().copy() if x.ndim else x.numpy()[()]
 
 
 def _array(g: Tensor, x: Any) -> Any:
