@@ -158,7 +158,8 @@ def softmax_cross_entropy(logits: Any, labels: Any, *, reduction: Reduction = "m
 
 def _weighted(x: Tensor, weights: Any) -> Tensor:
     """x * weights, and 0 where the weight is 0 and x, a logarithm of a probability, is -inf."""
-    return _core.where((weights == 0) & ~functions.isfinite(x), 0, x) * weights
+    terms: Tensor = _core.where((weights == 0) & ~functions.isfinite(x), 0, x) * weights
+    return terms
 
 
 def _array(name: str, what: str, x: Any) -> np.ndarray:

@@ -21,6 +21,8 @@ import fastgrad as fg
 X = np.array([[0.25, 0.5, 0.75], [0.375, 0.625, 0.875]])
 Y = np.array([[0.5, 0.25, 0.125], [0.75, 0.375, 0.5]])
 
+NUMPY_2_0 = "shape" not in inspect.signature(np.reshape).parameters  # some parameters have other names there
+
 
 def tracked(x=X):
     return fg.tensor(x, requires_grad=True)
@@ -175,7 +177,7 @@ KEYWORDS = {
     "argmax": dict(axis=1),
     "any": dict(axis=0), "all": dict(axis=1, keepdims=True), "round": dict(decimals=1),
     "clip": dict(a_min=0.3, a_max=0.6),
-    "reshape": dict(shape=(3, 2)), "transpose": dict(axes=(1, 0)), "squeeze": dict(axis=None),
+    "reshape": {"newshape" if NUMPY_2_0 else "shape": (3, 2)}, "transpose": dict(axes=(1, 0)), "squeeze": dict(axis=None),
     "moveaxis": dict(source=0, destination=1),
     "swapaxes": dict(axis1=0, axis2=1), "expand_dims": dict(axis=0), "broadcast_to": dict(shape=(2, 2, 3)),
     "take": dict(indices=[1], axis=1),
@@ -193,7 +195,8 @@ def test_keyword_arguments_go_over(name):
 
 def test_more_keyword_arguments():
     t = tracked()
-    same_bits(np.clip(t, min=0.3), np.clip(X, min=0.3))
+    if not NUMPY_2_0:
+        same_bits(np.clip(t, min=0.3), np.clip(X, min=0.3))
     same_bits(np.clip(t, None, 0.6), np.clip(X, None, 0.6))
     same_bits(np.concatenate([t, Y], axis=1), np.concatenate([X, Y], axis=1))
     same_bits(np.concatenate([Y, t], None), np.concatenate([Y, X], None))
@@ -816,5 +819,4 @@ def test_reshape_by_every_name_of_its_shape():
     x = tracked()
     for y in (np.reshape(x, (3, 2)), np.reshape(x, (3, -1)), np.reshape(x, 6)):
         assert y.requires_grad and y.size == 6
-    name = "newshape" if "newshape" in inspect.signature(np.reshape).parameters and np.__version__ < "2.1" else "shape"
-    assert np.reshape(x, **{name: (3, 2)}).requires_grad
+    assert np.reshape(x, **{"newshape" if NUMPY_2_0 else "shape": (3, 2)}).requires_grad
