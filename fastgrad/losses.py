@@ -56,8 +56,9 @@ def mae(predictions: Any, targets: Any, *, reduction: Reduction = "mean") -> Ten
 def huber(predictions: Any, targets: Any, *, delta: float = 1.0, reduction: Reduction = "mean") -> Tensor:
     """Huber's loss: e^2 / 2 for an error |e| up to delta, delta (|e| - delta / 2) beyond; by default the mean.
 
-    The second derivative is 1 up to delta, at delta too, and 0 beyond. Any shape, the same for both. Raises ValueError if the shapes differ, unless delta is above 0, or for an
-    unknown reduction. Source: Huber, "Robust estimation of a location parameter" (1964).
+    The second derivative is 1 up to delta, at delta too, and 0 beyond. Any shape, the same for both. Raises ValueError
+    if the shapes differ, unless delta is above 0, or for an unknown reduction. Source: Huber, "Robust estimation of a
+    location parameter" (1964).
 
     >>> import fastgrad as fg
     >>> fg.losses.huber([1.0, 2.0], [0.0, 5.0], reduction="none").tolist()
@@ -69,7 +70,8 @@ def huber(predictions: Any, targets: Any, *, delta: float = 1.0, reduction: Redu
         raise ValueError(f"huber: delta is {delta!r}, expected a finite number above 0")
     predictions, targets = _pair("huber", predictions, targets)
     error = predictions - targets
-    inner = _core.where(error < -delta, -delta, _core.where(error > delta, delta, error))  # a large square could overflow
+    # A large error is never squared, which could overflow.
+    inner = _core.where(error < -delta, -delta, _core.where(error > delta, delta, error))
     return _reduce("huber", 0.5 * _core.square(inner) + delta * _core.absolute(error - inner), reduction)
 
 
@@ -103,9 +105,9 @@ def binary_cross_entropy(
 def binary_cross_entropy_with_logits(logits: Any, targets: Any, *, reduction: Reduction = "mean") -> Tensor:
     """Cross-entropy -(t log p + (1 - t) log(1 - p)) of p = sigmoid(logit) with targets t, by default the mean.
 
-    Any shape, the same for both; targets are 0 or 1, or probabilities. Accurate for every logit, value and gradient;
-    a term of weight 0 contributes 0, also at an infinite logit. Raises ValueError if the shapes differ, if an array of targets leaves [0, 1], or for
-    an unknown reduction.
+    Any shape, the same for both; targets are 0 or 1, or probabilities. Accurate for every logit, value and gradient; a
+    term of weight 0 contributes 0, also at an infinite logit. Raises ValueError if the shapes differ, if an array of
+    targets leaves [0, 1], or for an unknown reduction.
 
     >>> import fastgrad as fg
     >>> fg.losses.binary_cross_entropy_with_logits([0.0, 1000.0, -1000.0], [1, 1, 1], reduction="none").tolist()
@@ -121,10 +123,10 @@ def binary_cross_entropy_with_logits(logits: Any, targets: Any, *, reduction: Re
 def softmax_cross_entropy(logits: Any, labels: Any, *, reduction: Reduction = "mean") -> Tensor:
     """Cross-entropy of softmax(logits) with the true classes: one cost a row, by default their mean.
 
-    logits has shape (..., classes). labels are integers 0..classes - 1 of shape (...), or one-hot rows (or
-    any distributions) of the shape of the logits. Computed as logsumexp(x) - x[label], which is finite for
-    every finite logit. A class of weight 0 contributes 0, also with the logit -inf. Raises ValueError for shapes that do not match or an unknown reduction, TypeError for
-    labels that are not integers, IndexError for a label out of range.
+    logits has shape (..., classes). labels are integers 0..classes - 1 of shape (...), or one-hot rows (or any
+    distributions) of the shape of the logits. Computed as logsumexp(x) - x[label], which is finite for every finite
+    logit. A class of weight 0 contributes 0, also with the logit -inf. Raises ValueError for shapes that do not match
+    or an unknown reduction, TypeError for labels that are not integers, IndexError for a label out of range.
 
     >>> import fastgrad as fg
     >>> fg.losses.softmax_cross_entropy([[0.0, 0.0], [1000.0, 0.0]], [1, 0], reduction="none").tolist()

@@ -385,8 +385,8 @@ def _check_distinct(leaves: Sequence[Any], structure: tree.Structure, name: str)
     for (start, size, i), (after, _, k) in zip(spans, spans[1:]):
         if start + size > after:
             paths = structure.paths(name)
-            raise ValueError(f"{paths[min(i, k)]} and {paths[max(i, k)]} share memory, which would be updated twice: use "
-                             ".copy() of one")  # fmt: skip
+            first, second = paths[min(i, k)], paths[max(i, k)]
+            raise ValueError(f"{first} and {second} share memory, which would be updated twice: use .copy() of one")
 
 
 def _leaf_error(p: Any, path: str) -> Exception:

@@ -4,9 +4,9 @@ A tree is a leaf, or a dict, OrderedDict, list, tuple, NamedTuple, dataclass ins
 trees, or an object of a class given to `register`. None and an empty container hold no leaf. Anything else is a
 leaf, also an object of a subclass of dict or list. The order of leaves is that of the container, and for a dict that
 of its sorted keys, so that two dicts with equal keys have one structure however they were filled. A dict that is built
-again has its keys in the order of insertion. Keys of several types are sorted by the names of their types first, members
-of an Enum by their names, and other keys that cannot be compared keep the order of insertion; wherever a second tree is
-matched with a first, dicts are matched by key.
+again has its keys in the order of insertion. Keys of several types are sorted by the names of their types first,
+members of an Enum by their names, and other keys that cannot be compared keep the order of insertion; wherever a second
+tree is matched with a first, dicts are matched by key.
 
 The children of a dataclass are its fields, but for those made by ``field(metadata={"static": True})``: their values
 belong to the structure. It is rebuilt from its fields alone, without ``__init__`` or ``__post_init__``, which may
@@ -320,7 +320,7 @@ class Structure:
         ]
 
     def insertion_orders(self) -> tuple[Any, ...] | None:
-        """Tells apart equal structures whose dicts were filled in different orders; None where all were in sorted order.
+        """Tells apart equal structures whose dicts were filled in different orders; None where all were sorted.
 
         A function that walks a dict meets its values in this order.
         """
@@ -447,7 +447,8 @@ def unflatten(structure: Structure, leaves: Iterable[Any]) -> Any:
     """
     if not isinstance(structure, Structure):
         raise TypeError(
-            f"tree.unflatten: expected a structure, as flatten returns, and then the leaves, got {type(structure).__name__}"
+            "tree.unflatten: expected a structure, as flatten returns, and then the leaves, got "
+            f"{type(structure).__name__}"
         )
     return structure.unflatten(leaves)
 

@@ -69,7 +69,8 @@ enum { SUM, DOT, MAX, MIN, TOP }; /* TOP is MAX where a nan may get lost */
     {.sum_rows = sum_rows_##t, .sum_cols = sum_cols_##t, .add_cols = add_cols_##t, .sum = sum_##t,             \
      .cumsum = cumsum_##t, .max_rows = max_rows_##t, .max_cols = max_cols_##t,                                 \
      .min_rows = min_rows_##t, .min_cols = min_cols_##t, .extremum_vjp_rows = extremum_vjp_rows_##t,           \
-     .softmax_rows = softmax_rows_##t, .weight_rows = weight_rows_##t, .log_softmax_rows = log_softmax_rows_##t,                               \
+     .softmax_rows = softmax_rows_##t, .weight_rows = weight_rows_##t,                                         \
+     .log_softmax_rows = log_softmax_rows_##t,                                                                 \
      .logsumexp_rows = logsumexp_rows_##t, .softmax_vjp_rows = softmax_vjp_rows_##t,                           \
      .log_softmax_vjp_rows = log_softmax_vjp_rows_##t, .logsumexp_vjp_rows = logsumexp_vjp_rows_##t,           \
      .cross_entropy_rows = cross_entropy_rows_##t, .cross_entropy_vjp_rows = cross_entropy_vjp_rows_##t,       \
@@ -412,8 +413,8 @@ static void NAME(weights_at_infinity)(int64_t n, const REAL *x, REAL g, REAL *y)
     for (int64_t j = 0; j < n; j++) y[j] = x[j] == infinity ? share : 0;
 }
 
-/* gx[i] = g[i] * the gradient of logsumexp(x[i]). The softmax anew from x is as fast as exp(x - y), and exact where y is
- * large. */
+/* gx[i] = g[i] * the gradient of logsumexp(x[i]). The softmax anew from x is as fast as exp(x - y), and exact where y
+ * is large. */
 INLINE void NAME(weights)(int64_t rows, int64_t n, const REAL *x, const REAL *g, const int g_step, REAL *gx)
 {
     REAL shift[GROUP], total[GROUP];

@@ -458,8 +458,9 @@ static int add_rows(int dtype, const gather *s, const int64_t *index, int64_t fr
     return FG_OK;
 }
 
-/* The same of all rows in float32, into y that held nothing, with sums in float64: of single elements at once, of longer
- * rows those of a block of rows, so long that this costs little, and short enough that its own sums lose few bits. */
+/* The same of all rows in float32, into y that held nothing, with sums in float64: of single elements at once, of
+ * longer rows those of a block of rows, so long that this costs little, and short enough that its own sums lose few
+ * bits. */
 enum { BLOCKED = 1024, BLOCK = 64 };            /* elements of y; rows of a block for each row of y */
 
 static int add_blocks(const gather *s, const int64_t *index, const char *g, float *y)
@@ -476,7 +477,8 @@ static int add_blocks(const gather *s, const int64_t *index, const char *g, floa
     }
     for (int64_t from = 0; s->inner != 1 && from < s->count; from += step) {
         memset(part, 0, (size_t)n * sizeof *part);
-        int status = add_rows(FG_FLOAT32, s, index, from, from + step < s->count ? from + step : s->count, g, (char *)part);
+        int64_t to = from + step < s->count ? from + step : s->count;
+        int status = add_rows(FG_FLOAT32, s, index, from, to, g, (char *)part);
         if (status)
             return status;
         for (int64_t j = 0; j < n; j++)

@@ -133,7 +133,11 @@ def sinc(x: TensorLike) -> Tensor:
 
 
 def nan_to_num(
-    x: TensorLike, copy: builtins.bool = True, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
+    x: TensorLike,
+    copy: builtins.bool = True,
+    nan: float = 0.0,
+    posinf: float | None = None,
+    neginf: float | None = None,
 ) -> Tensor:
     """nan and infinities replaced by numbers: 0 and the largest of the dtype unless given. No gradient passes to what
     was replaced. The result is a value of its own: ``copy``, which is NumPy's, must be true.

@@ -20,8 +20,8 @@ from .._core import Tensor
 __all__ = ["gradient"]
 
 # Texts that give the derivative, but not a second one everywhere: a `where` hides a point at which its other branch has
-# no finite derivative, or at which it stands for the limit of one, or a `minimum` ties at the seam of two pieces, or parts
-# of it overflow one against the other. These equal them wherever the values are finite.
+# no finite derivative, or at which it stands for the limit of one, or a `minimum` ties at the seam of two pieces, or
+# parts of it overflow one against the other. These equal them wherever the values are finite.
 _NEAR = "maximum(minimum(x, 40), -40)"  # whose square does not overflow
 _CELU_CONSTANT = "(a > 0) | ((b >= 0) & (a < -1000 * b))"
 _CELU_U = f"where({_CELU_CONSTANT}, 0, a) / where({_CELU_CONSTANT}, 1, b)"

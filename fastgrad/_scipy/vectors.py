@@ -171,7 +171,9 @@ class Function:
         except TypeError as error:
             if type(x) in (list, tuple) and x and not any([np.ndim(item) for item in x]):
                 kind = type(x).__name__
-                error.add_note(f"{self._name}: x0 is a {kind} of numbers, so f gets a {kind}; for an array give np.array(x0)")
+                error.add_note(
+                    f"{self._name}: x0 is a {kind} of numbers, so f gets a {kind}; for an array give np.array(x0)"
+                )
             raise
 
 

@@ -72,7 +72,8 @@ class TrainingStep:
         leaves, structure = tree.flatten(self.params)
         if structure != self._structure:
             raise ValueError(
-                f"{self._name}: params were {self._structure} and are {structure}; make a new step for another structure"
+                f"{self._name}: params were {self._structure} and are {structure}; make a new step for another "
+                "structure"
             )
         for i, (was, leaf) in enumerate(zip(self._leaves, leaves)):
             if isinstance(leaf, np.ndarray) and (leaf.shape, leaf.dtype) != (was.shape, was.dtype):

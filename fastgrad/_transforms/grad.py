@@ -134,7 +134,8 @@ def value_and_grad(
         Which positional arguments to differentiate by. Each is an ndarray or number of dtype float32 or float64, or a
         nested structure (dict, list, tuple) of them; f receives tensors in their places.
     has_aux : bool
-        f returns ``(value, aux)``; the result is then ``((value, aux), gradient)``, tensors in aux as ndarrays and numbers.
+        f returns ``(value, aux)``; the result is then ``((value, aux), gradient)``, tensors in aux as ndarrays and
+        numbers.
 
     Returns
     -------
@@ -148,8 +149,8 @@ def value_and_grad(
         value and gradient are tensors instead and stay connected with what they were computed from: that is what a
         gradient of a gradient differentiates, to any order. Under ``no_grad`` they are constants.
 
-    Raises TypeError where an argument is no float or f returns neither a tensor nor a constant, ValueError where f returns more than a
-    single number.
+    Raises TypeError where an argument is no float or f returns neither a tensor nor a constant, ValueError where f
+    returns more than a single number.
 
     >>> import fastgrad as fg, numpy as np
     >>> fg.value_and_grad(lambda x: np.sum(x**2))(np.array([1.0, 2.0]))
@@ -320,8 +321,8 @@ def _with_aux(f: Callable[..., Any], result: Any, name: str) -> Any:
 
 
 def _constant_as_tensor(y: Any) -> Any:
-    """A result of f that is a Python number or an ndarray of floats, as a tensor: f does not depend on its arguments, for
-    a tensor that is differentiated refuses to become one. Any other result as it is."""
+    """A result of f that is a Python number or an ndarray of floats, as a tensor: f does not depend on its arguments,
+    for a tensor that is differentiated refuses to become one. Any other result as it is."""
     if type(y) in (float, int):
         return _core.asarray(float(y))
     if isinstance(y, (np.ndarray, np.floating)) and y.dtype in _FLOATS and not isinstance(y, np.ma.MaskedArray):
