@@ -133,6 +133,9 @@ typedef struct {
      * in the limit: logsumexp is +inf, softmax and log_softmax nan. nan anywhere in a row gives nan. A probability
      * below about exp(-87) (float32) or exp(-708) (float64) of the row's largest is 0. n >= 1. */
     void (*softmax_rows)(int64_t rows, int64_t n, const void *x, void *y);
+    /* The gradient of logsumexp: the softmax, but 0 in a row of only -inf, and where some are +inf those have equal
+     * shares. */
+    void (*weight_rows)(int64_t rows, int64_t n, const void *x, void *y);
     void (*log_softmax_rows)(int64_t rows, int64_t n, const void *x, void *y);
     void (*logsumexp_rows)(int64_t rows, int64_t n, const void *x, void *y); /* y[rows] */
     void (*softmax_vjp_rows)(int64_t rows, int64_t n, const void *y, const void *g, void *gx);

@@ -259,8 +259,14 @@ cdef object joined(x, str name):
 
 # ---- tensors --------------------------------------------------------------------------------------------
 cdef inline Tensor wrap(fg_tensor t):
-    cdef Tensor r = Tensor.__new__(Tensor)
-    r.t = t
+    """A tensor that takes over the references of t, also where there is no memory for it."""
+    cdef Tensor r = None
+    try:
+        r = Tensor.__new__(Tensor)
+        r.t = t
+    finally:
+        if r is None:
+            fg_tensor_unref(t)
     return r
 
 
@@ -311,9 +317,12 @@ include "_binding/custom.pxi"
 
 # Tensor.__new__ refuses to make a Tensor without an array. Cython's own Tensor.__new__(Tensor) does not use this slot.
 cdef extern from "Python.h":
+    ctypedef struct PySequenceMethods:
+        void *sq_item
     ctypedef struct PyTypeObject:
         void *tp_new
         void *tp_vectorcall
+        PySequenceMethods *tp_as_sequence
 
 
 cdef object refuse_new(PyObject *cls, PyObject *args, PyObject *kwargs):
@@ -322,6 +331,10 @@ cdef object refuse_new(PyObject *cls, PyObject *args, PyObject *kwargs):
 
 (<PyTypeObject *>Tensor).tp_new = <void *>refuse_new
 (<PyTypeObject *>Tensor).tp_vectorcall = NULL       # the shortcut that some versions of Cython take past __new__
+
+
+# NumPy hides why an object could not become an element, as in a[0] = t, where the object is a sequence to C.
+(<PyTypeObject *>Tensor).tp_as_sequence.sq_item = NULL
 
 
 # ---- the machine ----------------------------------------------------------------------------------------

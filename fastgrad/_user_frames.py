@@ -44,6 +44,23 @@ def user_line() -> str:
     return "" if i is None else f" ({frames[i].f_code.co_filename}, line {frames[i].f_lineno})"
 
 
+_OF_SCIPY = {
+    "logsumexp": "logsumexp", "softmax": "softmax", "log_softmax": "log_softmax", "expit": "sigmoid",
+    "log_expit": "log_sigmoid", "erf": "erf", "erfc": "erfc", "minimize": "minimize", "least_squares": "least_squares",
+    "root": "root", "norm": "norm", "approx_fprime": "grad", "check_grad": "check_grads",
+}  # fmt: skip
+
+
+def instead_of_scipy() -> str:
+    """The end of an error's text where a function of SciPy's called us that we have, too."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("scipy.") and (ours := _OF_SCIPY.get(frame.f_code.co_name)):
+            return f". Instead of SciPy's {frame.f_code.co_name} use fastgrad.{ours}"
+        frame = frame.f_back
+    return ""
+
+
 def line_of(error: BaseException) -> str:
     """The line of the user's code that raised an error, as the end of a phrase."""
     import traceback  # only errors need it, and it takes a millisecond or two to import

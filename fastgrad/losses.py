@@ -14,6 +14,7 @@ from . import _core
 from ._core import Tensor
 from ._numpy.creation import floating
 from ._numpy.neural import log_softmax
+from ._numpy.predicates import isfinite
 
 __all__ = [
     "binary_cross_entropy",
@@ -56,8 +57,9 @@ def mae(predictions: Any, targets: Any, *, reduction: Reduction = "mean") -> Ten
 def huber(predictions: Any, targets: Any, *, delta: float = 1.0, reduction: Reduction = "mean") -> Tensor:
     """Huber's loss: e^2 / 2 for an error |e| up to delta, delta (|e| - delta / 2) beyond; by default the mean.
 
-    Any shape, the same for both. Raises ValueError if the shapes differ, unless delta is above 0, or for an
-    unknown reduction. Source: Huber, "Robust estimation of a location parameter" (1964).
+    The second derivative is 1 up to delta, at delta too, and 0 beyond. Any shape, the same for both. Raises ValueError
+    if the shapes differ, unless delta is above 0, or for an unknown reduction. Source: Huber, "Robust estimation of a
+    location parameter" (1964).
 
     >>> import fastgrad as fg
     >>> fg.losses.huber([1.0, 2.0], [0.0, 5.0], reduction="none").tolist()
@@ -68,9 +70,10 @@ def huber(predictions: Any, targets: Any, *, delta: float = 1.0, reduction: Redu
     if not 0 < delta < np.inf:
         raise ValueError(f"huber: delta is {delta!r}, expected a finite number above 0")
     predictions, targets = _pair("huber", predictions, targets)
-    error = _core.absolute(predictions - targets)
-    inner = _core.minimum(error, delta)  # never squares a large error, which could overflow
-    return _reduce("huber", 0.5 * inner * inner + delta * (error - inner), reduction)
+    error = predictions - targets
+    # A large error is never squared, which could overflow.
+    inner = _core.where(error < -delta, -delta, _core.where(error > delta, delta, error))
+    return _reduce("huber", 0.5 * _core.square(inner) + delta * _core.absolute(error - inner), reduction)
 
 
 def binary_cross_entropy(
@@ -103,9 +106,9 @@ def binary_cross_entropy(
 def binary_cross_entropy_with_logits(logits: Any, targets: Any, *, reduction: Reduction = "mean") -> Tensor:
     """Cross-entropy -(t log p + (1 - t) log(1 - p)) of p = sigmoid(logit) with targets t, by default the mean.
 
-    Any shape, the same for both; targets are 0 or 1, or probabilities. Accurate for every finite logit,
-    value and gradient. Raises ValueError if the shapes differ, if an array of targets leaves [0, 1], or for
-    an unknown reduction.
+    Any shape, the same for both; targets are 0 or 1, or probabilities. Accurate for every logit, value and gradient; a
+    term of weight 0 contributes 0, also at an infinite logit. Raises ValueError if the shapes differ, if an array of
+    targets leaves [0, 1], or for an unknown reduction.
 
     >>> import fastgrad as fg
     >>> fg.losses.binary_cross_entropy_with_logits([0.0, 1000.0, -1000.0], [1, 1, 1], reduction="none").tolist()
@@ -114,16 +117,17 @@ def binary_cross_entropy_with_logits(logits: Any, targets: Any, *, reduction: Re
     name = "binary_cross_entropy_with_logits"
     x, t = _pair(name, logits, targets)
     _check_probabilities(name, targets)
-    return _reduce(name, _core.log_sigmoid(x) * -t - _core.log_sigmoid(-x) * (1 - t), reduction)
+    right, wrong = _weighted(_core.log_sigmoid(x), t), _weighted(_core.log_sigmoid(-x), 1 - t)
+    return _reduce(name, -right - wrong, reduction)
 
 
 def softmax_cross_entropy(logits: Any, labels: Any, *, reduction: Reduction = "mean") -> Tensor:
     """Cross-entropy of softmax(logits) with the true classes: one cost a row, by default their mean.
 
-    logits has shape (..., classes). labels are integers 0..classes - 1 of shape (...), or one-hot rows (or
-    any distributions) of the shape of the logits. Computed as logsumexp(x) - x[label], which is finite for
-    every finite logit. Raises ValueError for shapes that do not match or an unknown reduction, TypeError for
-    labels that are not integers, IndexError for a label out of range.
+    logits has shape (..., classes). labels are integers 0..classes - 1 of shape (...), or one-hot rows (or any
+    distributions) of the shape of the logits. Computed as logsumexp(x) - x[label], which is finite for every finite
+    logit. A class of weight 0 contributes 0, also with the logit -inf. Raises ValueError for shapes that do not match
+    or an unknown reduction, TypeError for labels that are not integers, IndexError for a label out of range.
 
     >>> import fastgrad as fg
     >>> fg.losses.softmax_cross_entropy([[0.0, 0.0], [1000.0, 0.0]], [1, 0], reduction="none").tolist()
@@ -139,7 +143,7 @@ def softmax_cross_entropy(logits: Any, labels: Any, *, reduction: Reduction = "m
     if labels.shape == x.shape:
         if labels.dtype != x.dtype and not (isinstance(labels, Tensor) and labels.requires_grad):
             labels = labels.astype(x.dtype)
-        return _reduce(name, -_core.sum(log_softmax(x) * labels, axis=-1), reduction)
+        return _reduce(name, -_core.sum(_weighted(log_softmax(x), labels), axis=-1), reduction)
     if labels.shape != rows:
         raise ValueError(
             f"{name}: labels of shape {labels.shape} do not fit logits of shape {x.shape}: expected integers "
@@ -153,6 +157,12 @@ def softmax_cross_entropy(logits: Any, labels: Any, *, reduction: Reduction = "m
     if labels.dtype != np.int64:
         labels = labels.astype(np.int64)
     return _reduce(name, _core.cross_entropy(x, labels), reduction)
+
+
+def _weighted(x: Tensor, weights: Any) -> Tensor:
+    """x * weights, and 0 where the weight is 0 and x, a logarithm of a probability, is -inf."""
+    terms: Tensor = _core.where((weights == 0) & ~isfinite(x), 0, x) * weights
+    return terms
 
 
 def _array(name: str, what: str, x: Any) -> np.ndarray:

@@ -417,14 +417,19 @@ def _check_leaves(leaves: Sequence[Any], structure: tree.Structure, name: str) -
 
 
 def check_distinct(leaves: Sequence[Any], structure: tree.Structure, name: str) -> None:
-    """ValueError if one array stands in two places: it would be updated twice."""
-    if len({id(p) for p in leaves}) == len(leaves):
-        return
+    """ValueError if one array stands in two places, or two share memory: it would be updated twice."""
     seen: dict[int, int] = {}
     for i, p in enumerate(leaves):
         if seen.setdefault(id(p), i) != i and isinstance(p, (np.ndarray, Tensor)):
             paths = structure.paths(name)
             raise ValueError(f"{paths[seen[id(p)]]} and {paths[i]} are the same array: keep it under one name")
+    # Leaves are contiguous: in the order of their addresses each must end where the next begins, or before.
+    spans = sorted([(p.ctypes.data, p.nbytes, i) for i, p in enumerate(leaves) if isinstance(p, np.ndarray) and p.size])
+    for (start, size, i), (after, _, k) in zip(spans, spans[1:]):
+        if start + size > after:
+            paths = structure.paths(name)
+            first, second = paths[min(i, k)], paths[max(i, k)]
+            raise ValueError(f"{first} and {second} share memory, which would be updated twice: use .copy() of one")
 
 
 def leaf_error(p: Any, path: str) -> Exception:

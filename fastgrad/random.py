@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Generator", "default_rng", "dropout"]
 
 _METHOD = "Philox4x32-10"
+_MOST_CHILDREN = 10_000_000  # that one call of spawn makes, in about a minute
 _WORDS = ("key", "stream", "position")
 
 
@@ -81,6 +82,8 @@ class Generator:
         2
         """
         _core.refuse_recorded("generators were spawned", "Spawn them outside the function")
+        if not 0 <= operator.index(n_children) <= _MOST_CHILDREN:
+            raise ValueError(f"spawn: expected from 0 to {_MOST_CHILDREN:,} children, got {n_children}")
         return [Generator(seed) for seed in self._seed.spawn(n_children)]
 
     def jumped(self, jumps: int = 1) -> Generator:

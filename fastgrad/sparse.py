@@ -70,7 +70,7 @@ def jacobian(f: Callable[[Any], Any], sparsity: Any = None, *, compile: bool = T
     than a dense Jacobian. A derivative that is not finite may make others nan that its pass computes.
 
     Raises ValueError, naming an entry, where a given sparsity lacks one or has another shape; TypeError where x is no
-    float or f(x) does not depend on it; ImportError if SciPy is not installed.
+    float; ImportError if SciPy is not installed.
 
     >>> import fastgrad as fg, numpy as np
     >>> jacobian = fg.sparse.jacobian(lambda x: (x[1:] - x[:-1]) ** 2)

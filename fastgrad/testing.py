@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,7 +42,8 @@ def check_grads(
         and float64 arrays and Python floats in it are differentiated, everything else is held fixed. f must be
         smooth around them.
     order : int
-        How often f is differentiated: of order 2 the derivatives of f are checked, and theirs after that.
+        How often f is differentiated: of order 2 the derivatives of f are checked, and theirs after that, by the
+        arguments and by the cotangents or directions alike.
     modes : sequence of str
         "rev": the gradient of f's results, contracted with fixed random cotangents, entry by entry. "fwd": the
         derivative of each result along a fixed random direction. Of a higher order every sequence of the modes given is
@@ -81,50 +82,67 @@ def check_grads(
         return [_core.asarray(r) for r in results if _is_float(r)]
 
     rng = np.random.default_rng(0)
-    calls: list[tuple[_Call, str]] = [(of_floats, "")]
+    calls = [_Case(of_floats, arrays, [paths[i] for i in places], "")]
     for _ in range(order):
         derivatives = []
-        for call, of in calls:
-            check = _Check(call, arrays, of, atol, rtol, eps)
+        for case in calls:
+            check = _Check(case, atol, rtol, eps)
             if "rev" in modes:
-                cotangents = check.reverse([paths[i] for i in places], rng)
-                derivatives.append((_gradient(call, cotangents), f"{of}gradient of the "))
+                cotangents = check.reverse(rng)
+                derivatives.append(case.derived(_gradient(case), cotangents, "cotangent", "gradient"))
             if "fwd" in modes:
                 directions = check.forward(rng)
-                derivatives.append((_slope(call, directions), f"{of}tangent of the "))
+                derivatives.append(case.derived(_slope(case), directions, "direction", "tangent"))
         calls = derivatives
+
+
+class _Case(NamedTuple):
+    """A function that is checked, and where: f, or a derivative of it, which is a function of the inputs and of the
+    cotangents or directions."""
+
+    call: _Call
+    arrays: list[np.ndarray]
+    paths: list[str]  # how errors name the arrays
+    of: str  # what the function is to f
+
+    def derived(self, call: _Call, further: list[np.ndarray], name: str, what: str) -> _Case:
+        paths = [f"{name} {k}" if len(further) > 1 else name for k in range(len(further))]
+        return _Case(call, self.arrays + further, self.paths + paths, f"{self.of}{what} of the ")
 
 
 def _point(call: _Call, inputs: list[Tensor]) -> Point:
     return Point("check_grads", call, inputs, call=call, what="args")
 
 
-def _gradient(call: _Call, cotangents: list[np.ndarray]) -> _Call:
-    """The gradients of call's results, contracted with cotangents, by all its inputs; differentiable in turn."""
+def _gradient(case: _Case) -> _Call:
+    """The gradients of case's results by all its inputs, as a function of these and of the cotangents behind them;
+    differentiable in turn by both."""
+    n = len(case.arrays)
 
     def gradient(inputs: list[Tensor]) -> list[Tensor]:
-        point = _point(call, inputs)
-        return point.pull([_core.tensor(c.astype(y.dtype)) for c, y in zip(cotangents, point.results)])
+        point = _point(case.call, inputs[:n])
+        return point.pull([_core.astype(c, y.dtype) for c, y in zip(inputs[n:], point.results)])
 
     return gradient
 
 
-def _slope(call: _Call, directions: list[np.ndarray]) -> _Call:
-    """The derivatives of call's results along directions of its inputs; differentiable in turn."""
+def _slope(case: _Case) -> _Call:
+    """The derivatives of case's results, as a function of its inputs and of the directions behind them; differentiable
+    in turn by both."""
+    n = len(case.arrays)
 
     def slope(inputs: list[Tensor]) -> list[Tensor]:
-        return _point(call, inputs).push([_core.tensor(d.astype(x.dtype)) for d, x in zip(directions, inputs)])
+        return _point(case.call, inputs[:n]).push([_core.astype(d, x.dtype) for d, x in zip(inputs[n:], inputs)])
 
     return slope
 
 
 class _Check:
-    """Comparisons of a function's derivatives with differences. ``of`` tells what the function is to f."""
+    """Comparisons of a function's derivatives with differences."""
 
-    def __init__(
-        self, call: _Call, arrays: list[np.ndarray], of: str, atol: float | None, rtol: float | None, eps: float | None
-    ) -> None:
-        self._call, self._arrays, self._of, self._atol, self._rtol = call, arrays, of, atol, rtol
+    def __init__(self, case: _Case, atol: float | None, rtol: float | None, eps: float | None) -> None:
+        self._call, self._arrays, self._paths, self._of = call, arrays, _, _ = case
+        self._atol, self._rtol = atol, rtol
         self.results = [y.detach() for y in call(_tensors(arrays))]
         if not self.results:
             raise TypeError("check_grads: f returned no float32 or float64 array or tensor")
@@ -135,7 +153,7 @@ class _Check:
         self._worst: tuple[float, str] | None = None
         self._failed = 0
 
-    def reverse(self, paths: list[str], rng: np.random.Generator) -> list[np.ndarray]:
+    def reverse(self, rng: np.random.Generator) -> list[np.ndarray]:
         """Check the gradients by all inputs; returns the cotangents used."""
         cotangents = [np.asarray(rng.uniform(0.5, 1.5, y.shape), y.dtype) for y in self.results]
         point = _point(self._call, _tensors(self._arrays))
@@ -145,7 +163,7 @@ class _Check:
                 got = np.asarray(found[i].detach(), np.float64)
                 for index in np.ndindex(array.shape):
                     expected = _difference(self._call, self._wide, i, index, self._h, cotangents)
-                    self._compare(paths[i], index, got[index], expected, array.dtype, "reverse")
+                    self._compare(self._paths[i], index, got[index], expected, array.dtype, "reverse")
         self._tell(sum(a.size for a in self._arrays), "gradient")
         return cotangents
 
@@ -168,7 +186,7 @@ class _Check:
             for index in np.ndindex(got.shape):
                 self._compare(path, index, got[index], float(expected[index]), least, "forward")
         self._tell(sum(y.size for y in found), "tangent")
-        return directions
+        return [np.asarray(d, a.dtype) for d, a in zip(directions, self._arrays)]
 
     def _compare(
         self, path: str, index: tuple[int, ...], got: Any, expected: float, dtype: np.dtype[Any], mode: str

@@ -3,9 +3,10 @@
 A tree is a leaf, or a dict, OrderedDict, list, tuple, NamedTuple, dataclass instance or None whose children are
 trees, or an object of a class given to `register`. None and an empty container hold no leaf. Anything else is a
 leaf, also an object of a subclass of dict or list. The order of leaves is that of the container, and for a dict that
-of its sorted keys, so that two dicts with equal keys have one structure however they were filled. Keys that cannot
-be compared with one another keep the order of insertion; wherever a second tree is matched with a first, dicts are
-matched by key.
+of its sorted keys, so that two dicts with equal keys have one structure however they were filled. A dict that is built
+again has its keys in the order of insertion. Keys of several types are sorted by the names of their types first,
+members of an Enum by their names, and other keys that cannot be compared keep the order of insertion; wherever a second
+tree is matched with a first, dicts are matched by key.
 
 The children of a dataclass are its fields, but for those made by ``field(metadata={"static": True})``: their values
 belong to the structure. It is rebuilt from its fields alone, without ``__init__`` or ``__post_init__``, which may
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import enum
 import functools
 import weakref
 from collections import OrderedDict
@@ -42,11 +44,33 @@ class _Kind(NamedTuple):
     brackets: str  # how a repr shows the children
 
 
-def _split_dict(node: dict[Any, Any]) -> _Split:
+class _DictKeys(tuple[Any, ...]):
+    """The sorted keys of a dict that was filled in another order, which is `inserted` and takes no part in equality."""
+
+    inserted: tuple[Any, ...]
+
+
+def _sorted_keys(node: dict[Any, Any]) -> tuple[Any, ...]:
     try:
-        keys = tuple(sorted(node))
+        return tuple(sorted(node))
     except TypeError:
-        keys = tuple(node)
+        pass
+    try:
+        return tuple(sorted(node, key=_by_type))
+    except TypeError:
+        return tuple(node)
+
+
+def _by_type(key: Any) -> tuple[str, str, Any]:
+    type_ = type(key)
+    return type_.__module__, type_.__qualname__, key.name if isinstance(key, enum.Enum) else key
+
+
+def _split_dict(node: dict[Any, Any]) -> _Split:
+    keys, inserted = _sorted_keys(node), tuple(node)
+    if keys != inserted:
+        keys = _DictKeys(keys)
+        keys.inserted = inserted
     return keys, [node[key] for key in keys], None
 
 
@@ -59,7 +83,8 @@ def _split_sequence(node: Sequence[Any]) -> _Split:
 
 
 def _join_mapping(kind: type, keys: Sequence[Any], children: Iterable[Any], constants: Any) -> Any:
-    return kind(zip(keys, children))
+    node = kind(zip(keys, children))
+    return {key: node[key] for key in keys.inserted} if type(keys) is _DictKeys else node
 
 
 def _join_sequence(kind: type, keys: Sequence[Any], children: Iterable[Any], constants: Any) -> Any:
@@ -299,6 +324,15 @@ class Structure:
             for path in child.paths(name + self._kind.entry.format(key))
         ]
 
+    def insertion_orders(self) -> tuple[Any, ...] | None:
+        """Tells apart equal structures whose dicts were filled in different orders; None where all were sorted.
+
+        A function that walks a dict meets its values in this order.
+        """
+        own = getattr(self._keys, "inserted", None)
+        below = tuple([c.insertion_orders() for c in self._children if c is not _LEAF])
+        return None if own is None and not any(below) else (own, below)
+
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
@@ -414,8 +448,13 @@ def unflatten(structure: Structure, leaves: Iterable[Any]) -> Any:
     >>> import fastgrad as fg
     >>> leaves, structure = fg.tree.flatten({"w": [1.0, 2.0], "b": 3.0})
     >>> fg.tree.unflatten(structure, [10 * leaf for leaf in leaves])
-    {'b': 30.0, 'w': [10.0, 20.0]}
+    {'w': [10.0, 20.0], 'b': 30.0}
     """
+    if not isinstance(structure, Structure):
+        raise TypeError(
+            "tree.unflatten: expected a structure, as flatten returns, and then the leaves, got "
+            f"{type(structure).__name__}"
+        )
     return structure.unflatten(leaves)
 
 
@@ -496,7 +535,7 @@ def ravel(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
     >>> import fastgrad as fg, numpy as np
     >>> flat, unravel = fg.tree.ravel({"w": np.ones((1, 2)), "b": np.float32(3)})
     >>> flat, unravel(2 * flat)
-    (array([3., 1., 1.]), {'b': np.float32(6.0), 'w': array([[2., 2.]])})
+    (array([3., 1., 1.]), {'w': array([[2., 2.]]), 'b': np.float32(6.0)})
     """
     found, structure = flatten(tree)
     arrays = [leaf if isinstance(leaf, Tensor) else np.asarray(leaf) for leaf in found]

@@ -297,7 +297,7 @@ def test_keyword_arguments():
         same(f(x, 4.0, p={"a": a}), x * np.float32(4) + a)
         same(f(x, z=a, w=1.0), x + a + 1)
         same(f(x, w=2.0, z=a), x + a + 2)
-    assert f.cache_info() == (13, 5, 64, 5)
+    assert f.cache_info() == (12, 6, 64, 6)  # keywords in another order, which more shows, are another program
     with pytest.raises(TypeError, match=r"kwargs\['p'\]\['a'\] is of type str"):
         f(x, p={"a": "text"})
     assert "multiply" in str(f.program(x, y=3.0))

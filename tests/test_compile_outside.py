@@ -317,3 +317,24 @@ def test_the_inside_of_fastgrad_s_own_objects_is_not_looked_at():
 
     assert fg.compile(f)(1.0) == 3.0
     assert len(calls) == 1
+
+
+
+
+def test_types_whose_module_is_no_string():
+    """As that of Cython's functions, which many libraries hold."""
+    Odd = type("Odd", (), {"__module__": 5, "__call__": lambda self, x: 2 * x})
+    odd = Odd()
+    for f in (lambda x: odd(x), lambda x: x * 2 if Odd else x, lambda x: [odd, x * 2][1]):
+        same = fg.compile(f)
+        assert same(1.5) == same(1.5) == 3
+
+
+def test_what_a_transform_was_made_from_is_looked_at():
+    """The generator behind grad and vmap is found as if they were not there."""
+    rng = np.random.default_rng(0)
+    noisy = lambda x: x * rng.standard_normal()
+    for f in (fg.grad(noisy), fg.checkpoint(noisy), fg.vmap(noisy), fg.elementwise_grad(noisy), fg.grad(fg.checkpoint(noisy))):
+        x = np.ones(3) if f.__class__ is type(fg.grad(noisy)) and "vmap" in repr(f) else np.array(1.0)
+        with pytest.raises(fg.TraceError, match="draws|differ"):
+            fg.compile(f)(x)

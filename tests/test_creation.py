@@ -177,7 +177,7 @@ def test_of_tensors_as_of_arrays(name):
 
 
 def test_what_of_tensors_is_refused():
-    t = fg.tensor([1.0, 2.0])
+    t = fg.tensor([1.0, 2.0], requires_grad=True)
     for call, text in [
         (lambda: fg.linspace(t[0], 2, 3, axis=1), "expected axis=0"),
         (lambda: fg.linspace(t[0], 2, -1), "num of at least 0"),

@@ -355,7 +355,7 @@ def test_composed_functions(name, dtype):
 def test_composed_functions_at_the_edges():
     inf, nan = np.inf, np.nan
     x = np.array([inf, -inf, nan, 0.0, -0.0, 2.5])
-    for ours, theirs in zip((*fg.modf(x), fg.round(x), fg.nan_to_num(x), fg.nan_to_num(x, 1.0, 2.0, 3.0)),
+    for ours, theirs in zip((*fg.modf(x), fg.round(x), fg.nan_to_num(x), fg.nan_to_num(x, True, 1.0, 2.0, 3.0)),
                             (*np.modf(x), np.round(x), np.nan_to_num(x),
                             np.nan_to_num(x, nan=1.0, posinf=2.0, neginf=3.0))):  # fmt: skip
         same_bits(ours, theirs)

@@ -94,8 +94,8 @@ TABLE = {
         ("x.transpose(1)", ValueError, "transpose: expected each axis of shape (2, 3) once, got the axes 1"),
         ("fg.moveaxis(x, (0, 1), 0)", ValueError, "moveaxis: 2 source axes for 1 destinations"),
         ("fg.zeros((0, 2)).max(0)", ValueError, "max: axis 0 has length 0, but a maximum needs at least one element"),
-        ("fg.softmax(fg.zeros((2, 0)))", ValueError,
-         "softmax: expected at least one element along the axis, got shape (2, 0)"),
+        ("fg.losses.softmax_cross_entropy(fg.zeros((2, 0)), [0, 0])", ValueError,
+         "cross_entropy: expected at least one element along the axis, got shape (2, 0)"),
         ("fg.softmax(1.0)", ValueError, "softmax: expected a tensor with axes, got a single number"),
     ],
     "axes": [
@@ -292,25 +292,25 @@ TABLE = {
     "NumPy's functions": [
         ("np.sort(w)", TypeError,
          "numpy.sort is not supported on tensors; give a function of ndarrays its rule with fastgrad.primitive, "
-         "or pass t.detach().numpy() for values without gradients"),
+         "or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients"),
         ("np.linalg.inv(w)", TypeError,
          "numpy.linalg.inv is not supported on tensors; give a function of ndarrays its rule with fastgrad.primitive, "
-         "or pass t.detach().numpy() for values without gradients"),
+         "or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients"),
         ("np.average(w)", TypeError,
          "numpy.average is not supported on tensors; write it as (w * x).sum() / w.sum(), or give a function of "
-         "ndarrays its rule with fastgrad.primitive, or pass t.detach().numpy() for values without gradients"),
-        ("np.gcd(fg.tensor([1]), 2)", TypeError,
-         "numpy.gcd is not supported on tensors; give a function of ndarrays its rule with fastgrad.primitive, "
-         "or pass t.detach().numpy() for values without gradients"),
+         "ndarrays its rule with fastgrad.primitive, or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients"),
+        ("np.nextafter(w, 2)", TypeError,
+         "numpy.nextafter is not supported on tensors; give a function of ndarrays its rule with fastgrad.primitive, "
+         "or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients"),
         ("np.add.at(w, 0, 1)", TypeError, "numpy.add.at is not supported on tensors"),
         ("np.sum(w, dtype=float)", TypeError, "numpy.sum: the argument dtype= is not supported on tensors"),
-        ("np.add(x, x, out=np.zeros((2, 3)))", TypeError,
+        ("np.add(w, x, out=np.zeros((2, 3)))", TypeError,
          "numpy.add: the result of an operation on a tensor cannot be stored in an ndarray, which would lose its "
          "gradient; write a = a + t instead of a += t or out=a"),
         ("y = np.zeros((2, 3)); y += w", TypeError,
          "numpy.add: the result of an operation on a tensor cannot be stored in an ndarray, which would lose its "
          "gradient; write a = a + t instead of a += t or out=a"),
-        ("np.where(x)", TypeError, "numpy.where: with a tensor, expected where(condition, x, y)"),
+        ("np.where(w)", TypeError, "numpy.where: with a tensor, expected where(condition, x, y)"),
     ],
     "arguments": [
         ("fg.sum(x, foo=1)", TypeError, "sum() got an unexpected keyword argument 'foo'"),
@@ -347,8 +347,8 @@ TABLE = {
          "grad: f returned a tensor of shape (3,); a gradient is that of a single number, such as a sum or mean"),
         ("fg.grad(f, has_aux=True)(1.0)", TypeError,
          "grad: with has_aux=True f must return (value, aux), got a Tensor"),
-        ("fg.grad(lambda x: 1.0)(1.0)", TypeError,
-         "grad: <lambda> returned a float, expected a tensor: nothing in it was recorded. Compute with "
+        ("fg.grad(lambda x: '1.0')(1.0)", TypeError,
+         "grad: <lambda> returned a str, expected a tensor: nothing in it was recorded. Compute with "
          "fastgrad's or NumPy's functions on the arguments, not with math or on copies of their values"),
         ("fg.grad(lambda x: (x, 1))(1.0)", TypeError,
          "grad: <lambda> returned a tuple, expected a tensor; to return more beside the value, give "
@@ -357,7 +357,7 @@ TABLE = {
         ("fg.grad(lambda x: math.sin(x))(1.0)", TypeError,
          "float: a tensor that is being differentiated would silently become a constant; use fastgrad's or NumPy's"
          " functions instead of math's, fastgrad.asarray instead of a list or ndarray that is filled, or say that a "
-         "constant is meant with x.detach()"),
+         "constant is meant with fastgrad.stop_gradient(x)"),
     ],
 }
 

@@ -244,8 +244,10 @@ def test_no_silent_zeros():
     zero = fg.jvp(lambda x: fg.stop_gradient(x), (np.ones(2),), (np.ones(2),))[1]
     np.testing.assert_array_equal(zero, [0.0, 0.0])
     for transform in (lambda f: fg.jvp(f, (1.0,), (1.0,)), lambda f: fg.vjp(f, 1.0), lambda f: fg.linearize(f, 1.0)):
-        with pytest.raises(TypeError, match="returned a float, expected a tensor: nothing in it was recorded"):
-            transform(lambda x: 2.0)
+        with pytest.raises(TypeError, match="returned a bool, expected a tensor: nothing in it was recorded"):
+            transform(lambda x: True)
+        with pytest.raises(TypeError, match="float: a tensor that is being differentiated would silently become a con"):
+            transform(lambda x: float(x))
         with pytest.raises(TypeError, match=r"returned bool at \['k'\], which has no derivative; return it by has_aux"):
             transform(lambda x: {"k": x > 0})
 
@@ -306,3 +308,37 @@ def test_the_tape_goes_with_the_pullback():
     assert _core.live()["nodes"] > before
     del pullback
     assert _core.live()["nodes"] == before
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("constant", [2.0, 3, np.float64(2.0), np.float32(2.0), np.array(2.0), np.array(2.0, np.float32)])
+def test_constants_have_derivatives_of_zeros(constant, dtype):
+    """A function that returns a number or an ndarray of floats does not depend on its argument, as a branch may not."""
+    f = lambda x: x[0] * 3 if x[0] > 0 else constant
+    x, zeros = np.array([-1.0, 2.0], dtype), np.zeros(2, dtype)
+    for grad in (fg.grad(f), fg.jacobian(f), fg.jacfwd(f), lambda x: fg.value_and_grad(f)(x)[1], lambda x: fg.vjp(f, x)[1](1.0)[0],
+        fg.grad(lambda x: fg.sum(x * fg.grad(f)(x))), lambda x: fg.hvp(f, (x,), (x,)), lambda x: fg.hessian(f)(x)[1]):  # fmt: skip
+        found = grad(x)
+        np.testing.assert_array_equal(found, zeros)
+        assert type(found) is np.ndarray
+    assert fg.grad(f)(x).dtype == dtype
+    value, slope = fg.jvp(f, (x,), (x,))
+    assert (value, slope) == (constant, 0)
+    assert fg.value_and_grad(f)(x)[0] == constant and type(fg.value_and_grad(f)(x)[0]) is float
+    assert fg.linearize(f, x)[1](x) == 0
+    np.testing.assert_array_equal(fg.compile(fg.grad(lambda x: constant))(x), zeros)
+    np.testing.assert_array_equal(fg.vmap(fg.grad(lambda x: constant))(np.ones((3, 2), dtype)), np.zeros((3, 2)))
+    np.testing.assert_array_equal(fg.grad(f)(-x), [3, 0])
+
+
+def test_constants_beside_other_results():
+    f = lambda x: {"c": np.ones((2, 2)), "y": x * x, "n": 1}
+    value, pullback = fg.vjp(f, 3.0)
+    np.testing.assert_array_equal(value["c"], np.ones((2, 2)))
+    assert pullback({"c": np.ones((2, 2)), "y": 1.0, "n": 5.0}) == (6,)
+    np.testing.assert_array_equal(fg.jacobian(f)(3.0)["c"], np.zeros((2, 2)))
+    for other in (None, "text", np.ones(2, int), np.array([True]), 1j, np.ma.masked_array([1.0]), np.array(["x"])):
+        with pytest.raises(TypeError, match="expected a tensor"):
+            fg.grad(lambda x: other)(1.0)
+    with pytest.raises(ValueError, match="a gradient is that of a single number"):
+        fg.grad(lambda x: np.ones(3))(1.0)

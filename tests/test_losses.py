@@ -274,3 +274,82 @@ def test_integers_are_computed_in_numpys_float_dtype(dtype):
     expected = np.result_type(np.sqrt(x), np.float32)  # NumPy's, but no float16
     assert fg.losses.mse(x, y).dtype == fg.losses.softmax_cross_entropy(x, 1).dtype == fg.fabs(x).dtype == expected
     assert fg.losses.mse(x, y).item() == pytest.approx(2 / 3, rel=1e-6)
+
+
+# ---- second derivatives at seams, and terms of weight 0 ---------------------------------------------------------------
+SECOND = {  # by the prediction, for a target
+    losses.mse: lambda x, t: np.full_like(x, 2),
+    losses.mae: lambda x, t: np.zeros_like(x),
+    losses.huber: lambda x, t: (np.abs(x - t) <= 1) * 1.0,
+    losses.binary_cross_entropy: lambda x, t: 1 / np.square(np.where(t == 1, x, 1 - x)),
+    losses.binary_cross_entropy_with_logits: lambda x, t: 1 / (2 + np.exp(x) + np.exp(-x)),
+}
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("f", SECOND, ids=ids)
+def test_second_derivatives_are_the_closed_forms(f, dtype, reduction):
+    x = np.array([-2.5, -1, -0.25, 0, 0.25, 1, 2.5], dtype)  # seams of huber and mae among them
+    t = np.zeros(7, dtype)
+    if f is losses.binary_cross_entropy:
+        x, t = np.array([0.25, 0.75, 0.1, 0.9, 0.5, 0.01, 1], dtype), np.array([0, 1, 0, 1, 0, 1, 1], dtype)
+    cost = lambda x: f(x, t, reduction=reduction)
+    expected = np.diag(SECOND[f](x.astype(float), t)) / (len(x) if reduction == "mean" else 1)
+    rtol = 1e-5 if dtype == np.float32 else 1e-12
+    for hessian in (fg.hessian(cost), fg.compile(fg.hessian(cost))):
+        np.testing.assert_allclose(hessian(x), expected, rtol=rtol, atol=rtol)
+    np.testing.assert_allclose(fg.hvp(cost, (x,), (np.ones_like(x),)), expected.sum(0), rtol=rtol, atol=rtol)
+    found = [fg.hessian(lambda e, k=k: f(e, t[k], reduction=reduction))(x[k]) for k in range(len(x))]
+    np.testing.assert_allclose(found, SECOND[f](x.astype(float), t), rtol=rtol)
+
+
+def test_second_derivative_of_softmax_cross_entropy():
+    x = np.array([-np.inf, 0.0, 1.0])
+    p = np.exp(x) / np.exp(x).sum()
+    for labels in (np.array([0.0, 1.0, 0.0]), np.array(1), np.array([0.0, 0.25, 0.75])):
+        found = fg.hessian(lambda x: losses.softmax_cross_entropy(x, labels))(x)
+        np.testing.assert_allclose(found, np.diag(p) - np.outer(p, p), atol=1e-15)
+
+
+def test_newton_starts_at_the_minimum_of_huber():
+    f = lambda x: losses.huber(x, np.array([0.0, 1.0]))
+    for delta in (0.5, 1.0, 3.0):
+        found = fg.hessian(lambda x: losses.huber(x, np.zeros(()), delta=delta))
+        assert [found(e) for e in (0.0, delta / 2, -delta, delta * 1.5, -1e30)] == [1, 1, 1, 0, 0]
+    assert fg.minimize(f, np.array([0.0, 0.0]), method="Newton-CG").x == pytest.approx([0, 1])
+
+
+# ---- terms of weight 0 -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("wrap", [lambda f: f, fg.compile])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_class_of_weight_0_contributes_0(dtype, wrap):
+    inf = np.inf
+    x = np.array([[-inf, 0, 1], [-inf, -inf, 2], [0, -inf, 0]], dtype)
+    hot = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]])
+    labels = hot.argmax(1)
+    for reduction in ("none", "mean", "sum"):
+        f = lambda x, t: losses.softmax_cross_entropy(x, t, reduction=reduction)
+        found = np.asarray(wrap(f)(x, hot.astype(dtype)))
+        np.testing.assert_allclose(found, np.asarray(f(x, labels)), rtol=1e-6)
+        assert np.isfinite(found).all()
+    g = wrap(fg.grad(lambda x, t: losses.softmax_cross_entropy(x, t, reduction="sum")))
+    np.testing.assert_allclose(g(x, hot), g(x, labels), rtol=1e-6)
+    assert f(np.array([-inf, 0.0]), np.array([1.0, 0.0])).item() == inf  # a weight that counts still does
+    by_weight = fg.grad(lambda t: losses.softmax_cross_entropy(np.zeros((1, 2)), t))(np.array([[0.0, 1.0]]))
+    np.testing.assert_allclose(by_weight, np.log(2))  # and its own derivative at 0 is not lost
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, fg.compile])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_infinite_logits_that_are_right_cost_nothing(dtype, wrap):
+    x, t = np.array([np.inf, -np.inf, 0.5], dtype), np.array([1, 0, 0.5], dtype)
+    f = lambda x, t: losses.binary_cross_entropy_with_logits(x, t, reduction="none")
+    np.testing.assert_allclose(np.asarray(wrap(f)(x, t)), [0, 0, -0.5 * np.log(1 / (2 + np.exp(0.5) + np.exp(-0.5)))],
+        rtol=1e-6)
+    np.testing.assert_allclose(wrap(fg.grad(lambda x, t: fg.sum(f(x, t))))(x, t), [0, 0, 1 / (1 + np.exp(-0.5)) - 0.5],
+        rtol=1e-6)
+    assert np.isposinf(np.asarray(f(x[:2], 1 - t[:2]))).all()
+    assert np.isnan(np.asarray(f(np.array([np.nan], dtype), np.array([1], dtype)))).all()
+    by_target = fg.grad(lambda t: fg.sum(f(np.array([2.0, -3.0]), t)))(np.array([0.0, 1.0]))
+    np.testing.assert_allclose(by_target, [-2, 3])

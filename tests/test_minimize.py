@@ -1,6 +1,7 @@
 """minimize, least_squares and root: SciPy's, on structures, with exact derivatives."""
 
 import math
+import re
 import subprocess
 import sys
 import warnings
@@ -286,7 +287,6 @@ def test_what_f_may_return_without_a_gradient():
         (lambda x: None, "f returned a NoneType without numbers"),
         (lambda x: {"a": []}, "f returned a dict without numbers"),
         (lambda x: [x, "text"], r"f must return numbers: .* of type str"),
-        (lambda x: np.ones(2), "f does not depend on x"),
     ],
 )
 def test_what_a_vector_function_may_return(function, f, message):
@@ -503,10 +503,21 @@ def test_constraints_of_methods_without_derivatives_may_be_any_functions(method)
     np.testing.assert_allclose(result.x, -np.sqrt([0.5, 0.5]), atol=1e-3)
 
 
-def test_a_constraint_that_does_not_depend_on_x_is_named():
-    constraints = [{"type": "eq", "fun": lambda x: x[0]}, {"type": "eq", "fun": lambda x: 1.0}]
-    with pytest.raises(TypeError, match=r"^minimize: constraints\[1\]: f does not depend on x"):
-        fg.minimize(squares, np.ones(2), constraints=constraints)
+@pytest.mark.parametrize("method", ["SLSQP", "trust-constr"])
+@pytest.mark.parametrize("constant", [1.0, np.ones(2), fg.tensor([1.0, 2.0])], ids=repr)
+def test_a_constraint_may_be_constant(method, constant):
+    """Its derivatives are zeros."""
+    constraints = [{"type": "ineq", "fun": lambda x: x[0] - 1}, {"type": "ineq", "fun": lambda x: constant}]
+    found = fg.minimize(lambda x: np.sum(x * x), np.full(2, 3.0), method=method, constraints=constraints)
+    np.testing.assert_allclose(found.x, [1, 0], atol=1e-3)
+
+
+def test_a_list_of_numbers_as_x0_is_told_of():
+    for x0 in ([0.0, 1.0], (0.0, 1.0)):
+        for minimise in (fg.minimize, fg.least_squares, lambda f, x: fg.minimize(f, x, method="Powell")):
+            with pytest.raises((TypeError, ValueError)) as caught:
+                minimise(lambda x: (x - 2) ** 2, x0)
+            assert re.search("x0 is a (list|tuple) of numbers, so f gets a .*np.array", "".join(caught.value.__notes__))
 
 
 # ---- callback ---------------------------------------------------------------------------------------------

@@ -72,15 +72,16 @@ def test_functions_of_an_array_and_a_scalar(name, a):
 def test_operators(sign, a):
     """Between tensors, with ndarrays on either side, and with scalars on either side."""
     operate, x = OPERATORS[sign], array(a)
+    theirs = np.power if sign == "**" else operate  # the operator of NumPy 2.0 keeps the base's dtype for some exponents
     for b in DTYPES:
         y = array(b)[::-1].copy()
         for args in ((fg.tensor(x), fg.tensor(y)), (fg.tensor(x), y), (x, fg.tensor(y))):
-            check(operate, operate, (x, y), args, f"{a} {sign} {b}")
+            check(operate, theirs, (x, y), args, f"{a} {sign} {b}")
     for scalar in SCALARS:
         kind = f"{type(scalar).__name__} {scalar}"
         if (sign, a, type(scalar)) != ("**", np.bool_, int):  # NumPy's shortcut for 2 gives int8, np.power gives int64
-            check(operate, operate, (x, scalar), (fg.tensor(x), scalar), f"{a} {sign} {kind}")
-        check(operate, operate, (scalar, x), (scalar, fg.tensor(x)), f"{kind} {sign} {a}")
+            check(operate, theirs, (x, scalar), (fg.tensor(x), scalar), f"{a} {sign} {kind}")
+        check(operate, theirs, (scalar, x), (scalar, fg.tensor(x)), f"{kind} {sign} {a}")
 
 
 @pytest.mark.parametrize("a", DTYPES, ids=str)

@@ -480,3 +480,11 @@ def test_a_generator_made_in_a_mapped_function_is_refused_in_the_name_of_vmap():
         fg.vmap(lambda x: x + fg.random.default_rng(0).normal())(np.ones(3))
     with pytest.raises(fg.TraceError, match="^compile: a generator was made while the function is recorded"):
         fg.compile(lambda x: x + fg.random.default_rng(0).normal())(np.ones(3))
+
+
+@pytest.mark.parametrize("n", [-1, 2**63 - 1, 10**30])
+def test_spawn_refuses_numbers_of_children_that_it_would_not_finish(n):
+    with pytest.raises(ValueError, match=f"^spawn: expected from 0 to 10,000,000 children, got {n}$"):
+        fg.random.default_rng(0).spawn(n)
+    with pytest.raises(TypeError):
+        fg.random.default_rng(0).spawn(2.0)

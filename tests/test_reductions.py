@@ -51,7 +51,7 @@ def test_over_axes(name, axis, keepdims, dtype):
     else:
         expected = theirs(x, axis=axis, keepdims=keepdims)
     close(ours(x, axis=axis, keepdims=keepdims), expected, dtype, name)
-    if name != "std" or axis != ():  # at a spread of 0 there is no slope
+    if name != "std" or axis != ():  # a spread of 0 has a kink
         fg.check_grads(lambda t: ours(t, axis=axis, keepdims=keepdims), (x,))
     if hasattr(fg.Tensor, name):
         same_bits(getattr(fg.tensor(x), name)(axis=axis, keepdims=keepdims), ours(x, axis=axis, keepdims=keepdims))
@@ -155,7 +155,12 @@ def test_gradient_of_spread_at_equal_elements():
     """As the docstrings say."""
     equal = np.full(3, 2.0)
     np.testing.assert_array_equal(gradients(fg.var, equal)[0], 0)
-    assert np.all(np.isnan(gradients(fg.std, equal)[0]))
+    for axis, ddof in ((None, 0), (0, 1), (1, 0)):
+        x = np.array([[2.0, 2.0, 2.0], [2.0, 2.0, 2.0]])
+        np.testing.assert_array_equal(gradients(lambda t: fg.sum(fg.std(t, axis, ddof)), x)[0], 0)
+    some = np.array([[2.0, 2.0], [1.0, 3.0]])  # one row of equal elements, one of others
+    np.testing.assert_allclose(gradients(lambda t: fg.sum(fg.std(t, axis=1)), some)[0], [[0, 0], [-0.5, 0.5]])
+    assert np.all(np.isnan(gradients(lambda t: fg.std(t, ddof=3), equal)[0]))  # its value is nan, 0 / 0
     np.testing.assert_array_equal(gradients(lambda t: fg.sqrt(fg.var(t) + 1e-6), equal)[0], 0)
     assert np.isnan(gradients(lambda t: fg.norm(t, 0.5), np.array([0.0, 1.0]))[0][0])
 
@@ -176,9 +181,8 @@ def test_a_number_without_axes(name, dtype):
     for axis in (None, ()):
         expected = x if name == "logsumexp" else FLOAT_VALUED[name](x, axis=axis)
         close(getattr(fg, name)(x, axis=axis), expected, dtype)
-    if name != "std":
-        slope = 0 if name == "var" else 1
-        assert gradients(getattr(fg, name), x)[0] == slope
+    slope = 0 if name in ("var", "std") else 1
+    assert gradients(getattr(fg, name), x)[0] == slope
 
 
 @pytest.mark.parametrize("axis", [None, 0, 1, 2, (0, 2), (1, 2), ()], ids=str)
@@ -214,8 +218,16 @@ def test_logsumexp_and_softmax_of_no_elements():
     same_bits(fg.logsumexp(x, axis=1), np.full((2, 3), -np.inf))
     same_bits(fg.logsumexp(x, axis=2), np.zeros((2, 0)))
     assert fg.softmax(x, axis=2).shape == fg.log_softmax(x, axis=0).shape == x.shape
-    with pytest.raises(ValueError, match="^softmax: expected at least one element along the axis, got shape"):
-        fg.softmax(x, axis=1)
+    for shape, axis in (((2, 0), -1), ((0, 3), -1), ((0,), 0), ((2, 0, 3), 1), ((0, 0), 0)):
+        for f in (fg.softmax, fg.log_softmax):
+            for dtype in (np.float32, np.float64):
+                x = np.zeros(shape, dtype)
+                one = lambda t, f=f: fg.sum(f(t, axis=axis))
+                for empty in (f(x, axis=axis), fg.compile(f, static_argnames="axis")(x, axis=axis), fg.grad(one)(x)):
+                    assert empty.shape == shape and empty.dtype == dtype
+                assert fg.jvp(lambda t: f(t, axis=axis), (x,), (x,))[1].shape == shape
+                assert fg.hessian(one)(x).shape == shape * 2
+                assert fg.vmap(lambda t: f(t, axis=axis))(np.zeros((4, *shape))).shape == (4, *shape)
 
 
 @pytest.mark.parametrize("axes", [(0, 31), (1, 4, 9, 16, 25), tuple(range(0, 32, 2)), tuple(range(32)), (30,)])
@@ -373,11 +385,11 @@ def test_softmax_family_at_the_extremes(dtype):
 @pytest.mark.parametrize("n", [2, 9, 40, 3000])
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_gradient_of_logsumexp_beside_an_infinite_element(n, dtype):
-    """0 for the finite ones, whatever the length; that of the infinite element has no value."""
+    """0 for the finite ones and 1 for the infinite element, which is the limit, whatever the length."""
     rows = np.zeros((3, n), dtype)
     rows[1, n // 2] = np.inf
     got = gradients(lambda t: fg.logsumexp(t, axis=1), rows)[0]
-    np.testing.assert_array_equal(got[1], np.where(np.isinf(rows[1]), np.nan, 0))
+    np.testing.assert_array_equal(got[1], np.isinf(rows[1]))
     np.testing.assert_allclose(got[[0, 2]], np.full((2, n), 1 / n), rtol=1e-5)
 
 
@@ -469,3 +481,36 @@ def test_norm_refusals():
         fg.norm(X[0], 2)
     with pytest.raises(ValueError, match="^norm: expected ord as a number for a vector norm, got 'nuc'$"):
         fg.norm(X[0, 0], "nuc")
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("n", [2, 3, 15, 16, 40, 600, 3000])  # rows of each kind that the kernel tells apart
+def test_gradient_of_logsumexp_at_infinity(n, dtype):
+    """A row of -inf moves with none of its elements; +inf takes the whole share; nan stays."""
+    inf, other = np.inf, np.linspace(-1, 1, n)
+    softmax = np.exp(other) / np.exp(other).sum()
+    one_high, two_high, one_low, has_nan = (other.copy() for _ in range(4))
+    one_high[1], two_high[:2], one_low[0], has_nan[-1] = inf, inf, -inf, np.nan
+    low_nan = np.full(n, -inf)
+    low_nan[0] = np.nan
+    rows = np.array([np.full(n, -inf), one_high, two_high, other, one_low, has_nan, low_nan, np.full(n, -inf)], dtype)
+    expected = np.zeros(rows.shape)
+    expected[1, 1] = 1
+    expected[2, :2] = 0.5
+    expected[3] = softmax
+    expected[4, 1:] = np.exp(other[1:]) / np.exp(other[1:]).sum()
+    expected[5:7] = np.nan
+    f = lambda x: fg.sum(fg.logsumexp(x, axis=-1))
+    g = np.arange(1.0, len(rows) + 1).astype(dtype)
+    weighted = lambda x: fg.sum(fg.logsumexp(x, axis=-1) * g)
+    tolerance = dict(rtol=1e-5 if dtype == np.float32 else 1e-13, atol=1e-30)
+    np.testing.assert_allclose(fg.grad(weighted)(rows), expected * g[:, None], **tolerance)
+    np.testing.assert_allclose(fg.compile(fg.grad(f))(rows), expected, **tolerance)
+    np.testing.assert_allclose(fg.vmap(fg.grad(fg.logsumexp))(rows), expected, **tolerance)
+    np.testing.assert_allclose(fg.grad(lambda x: fg.sum(fg.logsumexp(x, axis=0)))(rows.T), expected.T, **tolerance)
+    t = np.linspace(1, 2, n).astype(dtype)
+    slopes = fg.jvp(lambda x: fg.logsumexp(x, axis=-1), (rows,), (np.broadcast_to(t, rows.shape).copy(),))[1]
+    np.testing.assert_allclose(slopes, expected @ t.astype(float), **tolerance)
+    for row, p in zip(rows[:5], expected):
+        product = fg.grad(lambda x: fg.sum(fg.grad(fg.logsumexp)(x) * t))(row)
+        np.testing.assert_allclose(product, p * (t - p @ t), rtol=1e-4 if dtype == np.float32 else 1e-11, atol=1e-6)

@@ -195,8 +195,18 @@ def test_what_is_refused():
         fg.sparse.jacobian(3)
     with pytest.raises(TypeError, match=r"^sparse.jacobian: x is of dtype int64"):
         fg.sparse.jacobian(band)(np.arange(3))
-    with pytest.raises(TypeError, match="^sparse.jacobian: f does not depend on x"):
-        fg.sparse.jacobian(lambda x: np.ones(3))(np.ones(3))
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_derivatives_of_constants_are_empty(compile):
+    x = np.array([1.0, -1.0, 0.0])
+    for found in (
+        fg.sparse.jacobian(lambda x: np.ones(3), compile=compile)(x),
+        fg.sparse.jacobian(lambda x: fg.stop_gradient(x), compile=compile)(x),
+        fg.sparse.hessian(lambda x: np.sum(fg.relu(x)), compile=compile)(x),
+        fg.sparse.hessian(lambda x: np.sum(x), compile=compile)(x),
+    ):
+        assert found.shape == (3, 3) and found.nnz == 0
 
 
 def test_a_function_with_branches_runs_eagerly_after_one_warning():

@@ -107,3 +107,42 @@ def test_nothing_to_check_is_an_error():
         testing.check_grads(fg.exp, (np.arange(3),))
     with pytest.raises(TypeError, match="^check_grads: f returned no float32 or float64 array or tensor$"):
         testing.check_grads(lambda x: x > 0, 1.0)
+
+
+@pytest.mark.parametrize("modes", [("rev",), ("fwd", "rev")])
+def test_second_order_varies_cotangents_too(modes):
+    """A rule that is right, made of a function whose own rule is wrong: only a derivative by the cotangent tells."""
+
+    def rule(factor):
+        bar = fg.primitive(np.copy)
+        bar.defvjp(lambda g, y, x: g * factor)
+
+        @fg.custom_vjp
+        def f(x):
+            return x * x
+
+        f.defvjp(lambda x: (x * x, x), lambda x, g: (2 * x * bar(g),))
+        return f
+
+    x = np.array([1.0, 2.0])
+    testing.check_grads(rule(1.0), (x,), order=2, modes=("rev",))
+    testing.check_grads(rule(1.001), (x,), modes=("rev",))
+    with pytest.raises(AssertionError, match="of the gradient of the gradient are wrong(.|\n)*cotangent"):
+        testing.check_grads(rule(1.001), (x,), order=2, modes=("rev",))
+
+
+def test_second_order_varies_directions_too():
+    bar = fg.primitive(np.copy)
+    bar.defjvp(lambda t, y, x: t * 1.001)
+
+    @fg.custom_jvp
+    def f(x):
+        return x * x
+
+    @f.defjvp
+    def slope(primals, tangents):
+        return primals[0] ** 2, 2 * primals[0] * bar(tangents[0])
+
+    testing.check_grads(f, (np.array([1.0, 2.0]),), modes=("fwd",))
+    with pytest.raises(AssertionError, match="of the tangent of the tangent are wrong"):
+        testing.check_grads(f, (np.array([1.0, 2.0]),), order=2, modes=("fwd",))

@@ -1,5 +1,6 @@
 """One step in one call: forward, backward and update."""
 
+import dataclasses
 import copy
 import gc
 import pickle
@@ -404,3 +405,77 @@ def test_a_solver_records_again_what_failed_for_want_of_memory():
 
     assert np.allclose(fg.minimize(f, np.zeros(3)).x, 1)
     assert recorded[0] == 3  # one failed, one, and one to believe it
+
+
+
+
+def test_parameters_that_share_memory_are_refused():
+    base = np.zeros(10)
+    loss = lambda p: np.sum(p["a"] ** 2) + np.sum(p["b"] ** 2)
+    for params in ({"a": base[:6], "b": base[4:]}, {"b": base, "a": base[3:5]}, {"a": base[2:], "b": base.reshape(2, 5)}):
+        with pytest.raises(ValueError, match=r"^params\['a'\] and params\['b'\] share memory, .* use .copy\(\) of one$"):
+            fg.training_step(loss, params, "sgd")
+        with pytest.raises(ValueError, match="share memory"):
+            fg.optim.SGD(0.1).step(params, params)
+    step = fg.training_step(loss, {"a": base[:5], "b": base[5:], "empty": base[:0]}, "sgd")  # neighbours do not
+    assert step() == 0
+
+
+@pytest.mark.parametrize("compile", [True, False])
+@pytest.mark.parametrize("optimizer", ["sgd", fg.optim.Adam])
+def test_arrays_put_into_params_take_effect(compile, optimizer):
+    """As writing into the arrays does."""
+    loss = lambda p, x: np.sum((p["layers"][0] * x - p["b"]) ** 2)
+    x = np.array([1.0, 2.0])
+
+    def steps(change):
+        params = {"layers": [np.array([3.0, 4.0])], "b": np.array([1.0, 1.0])}
+        step = fg.training_step(loss, params, optimizer(0.1) if callable(optimizer) else fg.optim.SGD(0.1, momentum=0.9), compile=compile)
+        found = [step(x)]
+        change(step)
+        return [*found, step(x), step(x)], step.params
+
+    def write(step):
+        step.params["layers"][0][...] = [5.0, 6.0]
+        step.params["b"][...] = [0.5, 0.25]
+
+    def put(step):
+        step.params["layers"][0] = np.array([5.0, 6.0])
+        step.params["b"] = np.array([0.5, 0.25])
+
+    def replace(step):
+        step.params = {"b": np.array([0.5, 0.25]), "layers": [np.array([5.0, 6.0])]}
+
+    expected, params = steps(write)
+    for change in (put, replace):
+        found, reached = steps(change)
+        assert found == expected
+        np.testing.assert_array_equal(reached["layers"][0], params["layers"][0])
+        np.testing.assert_array_equal(reached["b"], params["b"])
+
+
+def test_what_cannot_be_put_into_params_is_refused():
+    step = fg.training_step(lambda p: np.sum(p["w"] ** 2), {"w": np.ones(2)}, "sgd")
+    step()
+    for value, error, message in (
+        (np.ones(3), ValueError, r"params\['w'\] was float64 of shape \(2,\) and is float64 of shape \(3,\)"),
+        (np.ones(2, np.float32), ValueError, "is float32"), (fg.ones(2), TypeError, "is a Tensor, expected an ndarray"),
+        ([np.ones(2)], ValueError, "make a new step for another structure"), (2.0, TypeError, "expected a float32 or"),
+    ):  # fmt: skip
+        step.params["w"] = value
+        with pytest.raises(error, match=message):
+            step()
+    step.params["w"] = np.full(2, 3.0)
+    assert step() == 18
+
+
+@dataclasses.dataclass
+class _Weights:
+    w: np.ndarray
+
+
+def test_params_of_any_container_can_be_set():
+    step = fg.training_step(lambda p: np.sum(p.w**2), _Weights(np.ones(2)), "sgd")
+    assert step() == 2
+    step.params.w = np.full(2, 2.0)
+    assert step() == 8

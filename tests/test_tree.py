@@ -1,6 +1,8 @@
 """Flattening and rebuilding nested structures."""
 
 import dataclasses
+import enum
+import pprint
 from collections import OrderedDict
 from typing import ClassVar, NamedTuple
 
@@ -101,7 +103,7 @@ nested = st.recursive(
 @given(nested)
 def test_round_trip_of_any_tree(tree):
     leaves, structure = fg.tree.flatten(tree)
-    assert fg.tree.unflatten(structure, leaves) == tree
+    assert repr(fg.tree.unflatten(structure, leaves)) == repr(tree)
     assert structure.flatten_up_to(tree) == leaves
     assert fg.tree.map(lambda leaf: leaf, tree) == tree
     paths = structure.paths("tree")
@@ -111,7 +113,7 @@ def test_round_trip_of_any_tree(tree):
 
 @given(nested, nested)
 def test_structures_are_equal_only_if_the_trees_are_built_alike(a, b):
-    blank = lambda tree: repr(fg.tree.map(lambda leaf: 0, tree))
+    blank = lambda tree: pprint.pformat(fg.tree.map(lambda leaf: 0, tree))  # with sorted keys, unlike repr
     same_order = fg.tree.structure(a) == fg.tree.structure(b)
     assert same_order == (blank(a) == blank(b))
 
@@ -127,10 +129,115 @@ def test_dicts_with_equal_keys_have_one_structure_however_they_were_filled():
     assert fg.tree.structure({"a": 1.0, "b": 2.0}) == fg.tree.structure({"b": 1.0, "a": 2.0})
 
 
+class Key(enum.Enum):
+    ONE = 2
+    TWO = 1
+
+
+@pytest.mark.parametrize("keys", [("b", "a"), (2, 1), ("x", 2), (Key.TWO, Key.ONE), (Key.TWO, "x", 3, 1, Key.ONE)])
+def test_keys_of_any_types_are_one_structure_in_any_order(keys):
+    first, second = dict.fromkeys(keys, 1.0), dict.fromkeys(reversed(keys), 1.0)
+    assert fg.tree.structure(first) == fg.tree.structure(second)
+    assert hash(fg.tree.structure(first)) == hash(fg.tree.structure(second))
+    assert list(fg.tree.structure(first).paths("x")) == list(fg.tree.structure(second).paths("x"))
+    assert list(fg.tree.map(lambda x: x, first)) == list(keys)
+
+
 def test_keys_that_cannot_be_sorted_keep_their_order_and_match_by_key():
-    first, second = {2: 1.0, "x": 2.0}, {"x": 20.0, 2: 10.0}
+    first, second = {1j: 1.0, 2j: 2.0}, {2j: 20.0, 1j: 10.0}
     assert fg.tree.leaves(first) == [1.0, 2.0]
-    assert fg.tree.map(lambda a, b: a + b, first, second) == {2: 11.0, "x": 22.0}
+    assert fg.tree.map(lambda a, b: a + b, first, second) == {1j: 11.0, 2j: 22.0}
+
+
+# A function that walks a dictionary: its value and what it returns depend on the order of insertion.
+def _walk(d):
+    first, second = d.values()
+    return first * first * 10 + second
+
+
+def _first_key_last(d):
+    return {key: d[key] * 2 for key in reversed(list(d))}
+
+
+UNSORTED, SORTED = {"b": np.array(1.0), "a": np.array(5.0)}, {"a": np.array(5.0), "b": np.array(1.0)}
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, fg.compile, lambda f: fg.compile(f, verify=True)])
+@pytest.mark.parametrize(("d", "value", "gradient"), [(UNSORTED, 15, {"b": 20, "a": 1}), (SORTED, 251, {"a": 100, "b": 1})])
+def test_functions_see_dictionaries_in_the_order_of_insertion(wrap, d, value, gradient):
+    nested = {"z": [d], "y": d}
+    f, g = wrap(_walk), wrap(fg.value_and_grad(_walk))
+    for _ in range(3):
+        assert float(f(d)) == value
+        assert g(d) == (value, gradient) and list(g(d)[1]) == list(d)
+        found = wrap(fg.grad(lambda t: _walk(t["z"][0]) + 3 * _walk(t["y"])))(nested)
+        assert found == {"z": [gradient], "y": {k: 3 * v for k, v in gradient.items()}}
+        assert list(found) == ["z", "y"] and list(found["y"]) == list(found["z"][0]) == list(d)
+        assert list(wrap(_first_key_last)(d)) == list(reversed(d))
+    assert float(wrap(lambda **named: _walk(named))(**d)) == value
+
+
+def test_a_compiled_function_tells_the_orders_of_a_dictionary_apart():
+    f = fg.compile(lambda d: (_walk(d), d))
+    for _ in range(3):
+        for d, value in ((UNSORTED, 15), (SORTED, 251), ({"a": np.array(1.0), "b": np.array(5.0)}, 15)):
+            found, back = f(d)
+            assert found == value and list(back) == list(d)
+    assert f.cache_info().currsize == 2
+    assert fg.compile(lambda *args, **named: _walk(named))(b=1.0, a=5.0) == 15
+
+
+def test_transforms_keep_the_order_of_insertion():
+    for d, value, slopes in ((UNSORTED, 15, [20, 1]), (SORTED, 251, [100, 1])):
+        value_of = lambda found: [x.item() for x in found.values()]
+        assert float(fg.jvp(_walk, (d,), ({"a": np.array(0.0), "b": np.array(0.0)},))[0]) == value
+        jacobian = fg.jacobian(lambda d: np.stack([_walk(d)]))(d)
+        assert list(jacobian) == list(d) and value_of(jacobian) == slopes
+        assert list(fg.hessian(_walk)(d)) == list(d)
+        pulled = fg.vjp(_walk, d)[1](np.array(1.0))
+        pulled = pulled[0] if isinstance(pulled, tuple) else pulled
+        assert list(pulled) == list(d) and value_of(pulled) == slopes
+        batch = {k: np.stack([v, v]) for k, v in d.items()}
+        assert fg.vmap(_walk)(batch).tolist() == [value] * 2
+        assert list(fg.vmap(_first_key_last)(batch)) == list(reversed(d))
+        assert float(fg.checkpoint(_walk)(d)) == value
+        ravelled, unravel = fg.tree.ravel(d)
+        assert ravelled.tolist() == [5, 1] and list(unravel(ravelled)) == list(d)
+        carry, _ = fg.scan(lambda c, _: ({k: v + 1 for k, v in sorted(c.items())}, _walk(c)), d, None, length=2)
+        assert list(carry) == list(d)
+        assert fg.scan(lambda c, _: (c, _walk(c)), d, None, length=2)[1].tolist() == [value] * 2
+        assert fg.compile(lambda d: fg.scan(lambda c, _: (c, _walk(c)), d, None, length=2)[1])(d).tolist() == [value] * 2
+        assert float(fg.compile(lambda d: fg.cond(d["a"] > 0, _walk, _walk, d))(d)) == value
+
+        @fg.custom_vjp
+        def twice(d):
+            return 2 * _walk(d)
+
+        twice.defvjp(lambda d: (2 * _walk(d), d), lambda d, g: ({k: g * i for i, k in enumerate(d)},))
+        assert fg.value_and_grad(twice)(d) == (2 * value, dict(zip(d, [0, 1])))
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_a_net_that_walks_its_parameters_is_trained_as_it_infers(compile):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((8, 3)), rng.standard_normal((8, 3))
+
+    def predict(params, x):
+        for w in params.values():
+            x = np.tanh(x @ w)
+        return x
+
+    def loss(params, x, y):
+        return np.mean((predict(params, x) - y) ** 2)
+
+    params = {f"layer{i}": rng.standard_normal((3, 3)) for i in (9, 10, 11)}
+    expected = float(np.mean((predict(params, x) - y) ** 2))
+    step = fg.training_step(loss, params, "sgd", compile=compile)
+    assert step(x, y) == pytest.approx(expected, rel=1e-12)
+    assert step(x, y) == pytest.approx(float(np.mean((predict(step.params, x) - y) ** 2)), abs=1.0)
+    found = fg.minimize(lambda p: loss(p, x, y), params, options={"maxiter": 3})
+    assert list(found.x) == list(params)
+    assert float(found.fun) == pytest.approx(float(loss(found.x, x, y)), rel=1e-12)
 
 
 def test_subclasses_of_containers_are_leaves():
@@ -489,3 +596,20 @@ def test_a_structure_that_holds_itself_is_refused():
                 lambda p: fg.descend(len, p, optimizer="sgd", steps=1)):
         with pytest.raises(ValueError, match="^tree: a structure holds itself"):
             use(loop)
+
+
+def test_unflatten_takes_the_structure_first():
+    with pytest.raises(TypeError, match="^tree.unflatten: expected a structure, as flatten returns, and then .* ndarray$"):
+        fg.tree.unflatten(np.ones(2), fg.tree.structure([1.0, 2.0]))
+
+
+def test_objects_of_subclasses_of_containers_lead_to_register():
+    class Params(dict):
+        pass
+
+    class Layers(list):
+        pass
+
+    for x, name in ((Params(w=1.0), "dict"), (Layers([1.0]), "list")):
+        with pytest.raises(TypeError, match=f"an object of a subclass of {name}, .*fastgrad.tree.register"):
+            fg.grad(lambda p: 0.0)(x)

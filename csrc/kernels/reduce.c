@@ -66,7 +66,8 @@ enum { SUM, DOT, MAX, MIN, TOP }; /* TOP is a faster MAX that may ignore a nan *
     {.sum_rows = sum_rows_##t, .sum_cols = sum_cols_##t, .add_cols = add_cols_##t, .sum = sum_##t,             \
      .cumsum = cumsum_##t, .max_rows = max_rows_##t, .max_cols = max_cols_##t,                                 \
      .min_rows = min_rows_##t, .min_cols = min_cols_##t, .extremum_vjp_rows = extremum_vjp_rows_##t,           \
-     .softmax_rows = softmax_rows_##t, .log_softmax_rows = log_softmax_rows_##t,                               \
+     .softmax_rows = softmax_rows_##t, .weight_rows = weight_rows_##t,                                         \
+     .log_softmax_rows = log_softmax_rows_##t,                                                                 \
      .logsumexp_rows = logsumexp_rows_##t, .softmax_vjp_rows = softmax_vjp_rows_##t,                           \
      .log_softmax_vjp_rows = log_softmax_vjp_rows_##t, .logsumexp_vjp_rows = logsumexp_vjp_rows_##t,           \
      .cross_entropy_rows = cross_entropy_rows_##t, .cross_entropy_vjp_rows = cross_entropy_vjp_rows_##t,       \
@@ -398,12 +399,44 @@ static void NAME(softmax_rows)(int64_t rows, int64_t n, const void *x_, void *y_
     FOR_GROUPS(i, group, rows, n) NAME(softmax_group)(group, n, x + i * n, shift, total, &one, 0, y + i * n);
 }
 
-static void NAME(logsumexp_vjp_rows)(int64_t rows, int64_t n, const void *x_, const void *g_, void *gx_)
+/* The same for a row whose maximum is not finite: 0 where all elements are -inf, whose sum of exponentials no element
+ * moves; elements of +inf share g equally. Any other row holds a nan. */
+static void NAME(weights_at_infinity)(int64_t n, const REAL *x, REAL g, REAL *y)
 {
-    /* To compute the softmax again from x is as fast as exp(x - y), and exact where y is large. */
-    const REAL *x = x_, *g = g_;
-    REAL *gx = gx_, shift[GROUP], total[GROUP];
-    FOR_GROUPS(i, group, rows, n) NAME(softmax_group)(group, n, x + i * n, shift, total, g + i, 1, gx + i * n);
+    const REAL infinity = (REAL)INFINITY;
+    int64_t low = 0, high = 0, known = 0;
+    for (int64_t j = 0; j < n; j++) {
+        low += x[j] == -infinity;
+        high += x[j] == infinity;
+        known += x[j] == x[j];
+    }
+    if (known < n || !(high || low == n)) return;
+    const REAL share = high ? g / (REAL)high : 0;
+    for (int64_t j = 0; j < n; j++) y[j] = x[j] == infinity ? share : 0;
+}
+
+/* gx[i] = g[i] * the gradient of logsumexp(x[i]). To compute the softmax again from x is as fast as exp(x - y),
+ * and exact where y is large. */
+INLINE void NAME(weights)(int64_t rows, int64_t n, const REAL *x, const REAL *g, const int g_step, REAL *gx)
+{
+    REAL shift[GROUP], total[GROUP];
+    FOR_GROUPS(i, group, rows, n) {
+        NAME(softmax_group)(group, n, x + i * n, shift, total, g + i * g_step, g_step, gx + i * n);
+        for (int64_t r = 0; r < group; r++)
+            if (shift[r] - shift[r] != 0)
+                NAME(weights_at_infinity)(n, x + (i + r) * n, g[(i + r) * g_step], gx + (i + r) * n);
+    }
+}
+
+static void NAME(logsumexp_vjp_rows)(int64_t rows, int64_t n, const void *x, const void *g, void *gx)
+{
+    NAME(weights)(rows, n, x, g, 1, gx);
+}
+
+static void NAME(weight_rows)(int64_t rows, int64_t n, const void *x, void *y)
+{
+    const REAL one = 1;
+    NAME(weights)(rows, n, x, &one, 0, y);
 }
 
 static void NAME(cross_entropy_vjp_rows)(int64_t rows, int64_t n, const void *x_, const int64_t *label,

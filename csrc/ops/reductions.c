@@ -228,12 +228,12 @@ EXTREMUM(min)
 
 /* ---- the softmax family ------------------------------------------------------------------------------- */
 static int64_t row_length(const fg_shape *s) { return s->dim[s->ndim - 1]; }
-static int64_t row_count(const fg_shape *s) { return s->size / row_length(s); }
+static int64_t row_count(const fg_shape *s) { return s->size ? s->size / row_length(s) : 0; }
 
 static int rows_shape(const fg_call *c, fg_shape **shape, int drop_last)
 {
     fg_shape *x = c->in[0].array->shape;
-    if (x->ndim == 0 || row_length(x) == 0) {
+    if (x->ndim == 0 || (drop_last && row_length(x) == 0)) {
         char text[FG_SHAPE_TEXT];
         return fg_fail(FG_BAD_VALUE, "%s: expected at least one element along the axis, got shape %s",
                        fg_ops[c->op].name, fg_shape_text(x, text));
@@ -254,7 +254,7 @@ int fg_extremum_adjoint_run(const fg_call *c, fg_array *gx)
     return FG_OK;
 }
 
-#define SOFTMAX(name)                                                                                         \
+#define SOFTMAX(name, rows)                                                                                   \
     int fg_##name##_shape(const fg_call *c, fg_shape **shape, int *dtype)                                     \
     {                                                                                                         \
         (void)dtype;                                                                                          \
@@ -262,8 +262,9 @@ int fg_extremum_adjoint_run(const fg_call *c, fg_array *gx)
     }                                                                                                         \
     int fg_##name##_run(const fg_call *c, fg_array *y)                                                        \
     {                                                                                                         \
-        fg_kernels[y->dtype].reduce->name##_rows(row_count(y->shape), row_length(y->shape),                   \
-                                                 c->in[0].array->data, y->data);                              \
+        const fg_reduce_kernels *k = fg_kernels[y->dtype].reduce;                                             \
+        if (y->shape->size)                                                                                   \
+            (rows)(row_count(y->shape), row_length(y->shape), c->in[0].array->data, y->data);                 \
         return FG_OK;                                                                                         \
     }                                                                                                         \
     int fg_##name##_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)                                              \
@@ -276,12 +277,13 @@ int fg_extremum_adjoint_run(const fg_call *c, fg_array *gx)
     ADJOINT(name)                                                                                             \
     int fg_##name##_adjoint_run(const fg_call *c, fg_array *gx)                                               \
     {                                                                                                         \
-        fg_kernels[gx->dtype].reduce->name##_vjp_rows(row_count(gx->shape), row_length(gx->shape),            \
-                                                      c->in[0].array->data, c->in[1].array->data, gx->data);  \
+        if (gx->shape->size)                                                                                  \
+            fg_kernels[gx->dtype].reduce->name##_vjp_rows(row_count(gx->shape), row_length(gx->shape),        \
+                                                          c->in[0].array->data, c->in[1].array->data, gx->data); \
         return FG_OK;                                                                                         \
     }
-SOFTMAX(softmax)
-SOFTMAX(log_softmax)
+SOFTMAX(softmax, c->n_attr ? k->weight_rows : k->softmax_rows)
+SOFTMAX(log_softmax, k->log_softmax_rows)
 
 int fg_logsumexp_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {

@@ -439,31 +439,74 @@ int fg_untake_shape(const fg_call *c, fg_shape **shape, int *dtype)
     return fg_shape_made(fg_shape_new(n, dim), shape);
 }
 
+/* Add rows from..to of g, each `inner` long, to the rows of y that the index names. */
+static int add_rows(int dtype, const gather *s, const int64_t *index, int64_t from, int64_t to, const char *g, char *y)
+{
+    size_t bytes = (size_t)s->inner * fg_itemsize(dtype);
+    for (int64_t k = from; k < to; k++) {
+        int64_t i = index[k];
+        int status = index_in_range(&i, k, s->length);
+        if (status)
+            return status;
+        const char *row = g + (size_t)k * bytes;
+        char *sum = y + (size_t)i * bytes;
+        if (s->inner != 1)                      /* also 0: then there is nothing to add */
+            fg_kernels[dtype].elementwise->binary[FG_BINARY_add](s->inner, sum, 1, row, 1, sum);
+        else if (dtype == FG_FLOAT32)
+            *(float *)sum += *(const float *)row;
+        else
+            *(double *)sum += *(const double *)row;
+    }
+    return FG_OK;
+}
+
+/* The same of all rows in float32, into y that held nothing, with sums in float64: of single elements at once, of
+ * longer rows those of a block of rows, so long that this costs little, and short enough that its own sums lose few
+ * bits. */
+enum { BLOCKED = 1024, BLOCK = 64 };            /* elements of y; rows of a block for each row of y */
+
+static int add_blocks(const gather *s, const int64_t *index, const char *g, float *y)
+{
+    float part[BLOCKED];
+    double sum[BLOCKED] = {0};
+    const int64_t n = s->length * s->inner, step = BLOCK * s->length;
+    for (int64_t k = 0; s->inner == 1 && k < s->count; k++) {
+        int64_t i = index[k];
+        int status = index_in_range(&i, k, s->length);
+        if (status)
+            return status;
+        sum[i] += ((const float *)g)[k];
+    }
+    for (int64_t from = 0; s->inner != 1 && from < s->count; from += step) {
+        memset(part, 0, (size_t)n * sizeof *part);
+        int64_t to = from + step < s->count ? from + step : s->count;
+        int status = add_rows(FG_FLOAT32, s, index, from, to, g, (char *)part);
+        if (status)
+            return status;
+        for (int64_t j = 0; j < n; j++)
+            sum[j] += part[j];
+    }
+    for (int64_t j = 0; j < n; j++)
+        y[j] = (float)sum[j];
+    return FG_OK;
+}
+
 int fg_untake_run(const fg_call *c, fg_array *y)
 {
-    const fg_array *g = c->in[0].array;
     gather s = gather_sizes(y->shape, c->attr, c->in[1].array->shape);
     const int64_t *index = c->in[1].array->data;
-    size_t itemsize = fg_itemsize(y->dtype), bytes = (size_t)s.inner * itemsize;
-    memset(y->data, 0, (size_t)y->shape->size * itemsize);
-    const char *from = g->data;
+    size_t bytes = (size_t)s.inner * fg_itemsize(y->dtype);
+    int blocked = y->dtype == FG_FLOAT32 && s.length * s.inner <= BLOCKED && s.count / BLOCK > s.length;
+    memset(y->data, 0, (size_t)y->shape->size * fg_itemsize(y->dtype));
     for (int64_t o = 0; o < s.stack * s.outer; o++) {
         if (o && o % s.outer == 0)
             index += s.count;
+        const char *g = (const char *)c->in[0].array->data + (size_t)(o * s.count) * bytes;
         char *to = (char *)y->data + (size_t)(o * s.length) * bytes;
-        for (int64_t k = 0; k < s.count; k++, from += bytes) {
-            int64_t i = index[k];
-            int status = index_in_range(&i, k, s.length);
-            if (status)
-                return status;
-            char *sum = to + (size_t)i * bytes;
-            if (s.inner != 1)                   /* also 0: then there is nothing to add */
-                fg_kernels[y->dtype].elementwise->binary[FG_BINARY_add](s.inner, sum, 1, from, 1, sum);
-            else if (y->dtype == FG_FLOAT32)
-                *(float *)sum += *(const float *)from;
-            else
-                *(double *)sum += *(const double *)from;
-        }
+        int status = blocked ? add_blocks(&s, index, g, (float *)to)
+                             : add_rows(y->dtype, &s, index, 0, s.count, g, to);
+        if (status)
+            return status;
     }
     return FG_OK;
 }

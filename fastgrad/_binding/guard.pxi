@@ -1,6 +1,7 @@
 # Guards: whether a call's arguments are those that a program was traced for. Included by _core.pyx.
 
 cdef extern from "Python.h":
+    bint PyDict_Next(PyObject *, Py_ssize_t *, PyObject **, PyObject **)
     long long PyLong_AsLongLongAndOverflow(object, int *overflow) except? -1
 
 
@@ -70,7 +71,8 @@ cdef class Guard:
 
     cdef int kind               # 0 array, 1 Python number, 2 dict, 3 list, 4 tuple, 5 None, 6 constant
     cdef int number             # of an array or number: which input
-    cdef object value           # keys of a dict, type of a tuple or number, a constant
+    cdef object value           # sorted keys of a dict, type of a tuple or number, a constant
+    cdef tuple inserted         # keys of a dict in the order of insertion, which a function that walks it sees
     cdef list parts
 
     cdef bint match(self, object x, Program program, fg_replay *r):
@@ -85,7 +87,7 @@ cdef class Guard:
         if self.kind == 1:
             return type(x) is self.value and hold_number(program, r, self.number, x)
         if self.kind == 2:
-            if type(x) is not dict or len(<dict>x) != len(self.parts):
+            if type(x) is not dict or not has_keys(<dict>x, self.inserted):
                 return False
             for i in range(len(self.parts)):
                 found = (<dict>x).get((<tuple>self.value)[i], self)
@@ -133,6 +135,38 @@ cdef bint same_constant(x, value):
     return (type(x) is str or type(x) is int or type(x) is bool or type(x) is bytes) and x == value
 
 
+cdef bint has_keys(dict x, tuple keys):
+    """Whether these, strings and ints, are the keys of x in this order."""
+    cdef Py_ssize_t at = 0, i = 0
+    cdef PyObject *key
+    if len(x) != len(keys):
+        return False
+    while PyDict_Next(<PyObject *>x, &at, &key, NULL):
+        if <object>key is not keys[i] and not same_constant(<object>key, keys[i]):
+            return False
+        i += 1
+    return True
+
+
+def same_leaves(tree, other):
+    """Whether two trees of dicts, lists and tuples hold the same objects as leaves, in the same places."""
+    if tree is other:
+        return True
+    if type(tree) is not type(other):
+        return False
+    if type(tree) is dict:
+        if len(<dict>tree) != len(<dict>other):
+            return False
+        for key, child in (<dict>tree).items():
+            if not same_leaves(child, (<dict>other).get(key)):
+                return False
+        return True
+    if type(tree) is list:
+        return len(<list>tree) == len(<list>other) and all([same_leaves(a, b) for a, b in zip(tree, other)])
+    return (isinstance(tree, tuple) and len(<tuple>tree) == len(<tuple>other)
+            and all([same_leaves(a, b) for a, b in zip(tree, other)]))
+
+
 def make_guard(args, numbers, named_tuple):
     """A Guard for a tuple of arguments; ``numbers`` is an iterator over the inputs' numbers in order of leaves (dicts
     by sorted keys), ``named_tuple`` tells types that are split as tuples. None where only the slow way can tell."""
@@ -153,7 +187,7 @@ def make_guard(args, numbers, named_tuple):
             keys = tuple(sorted(args))
         except TypeError:
             return None
-        g.kind, g.value, children = 2, keys, [args[k] for k in keys]
+        g.kind, g.value, g.inserted, children = 2, keys, tuple(args), [args[k] for k in keys]
     elif type(args) is list:
         g.kind, children = 3, args
     elif type(args) is tuple or named_tuple(type(args)):

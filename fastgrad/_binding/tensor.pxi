@@ -21,7 +21,7 @@ cdef int refuse_tracked(Tensor x, str name) except -1:
         raise TypeError(f"{name}: this tensor requires gradients, which an ndarray would silently lose; use "
                         "fastgrad's functions (fastgrad.asarray to join tensors, fastgrad.sparse.matmul for a matrix "
                         "of SciPy's, an ndarray where a list of numbers is differentiated), or take the plain values "
-                        "with .detach()")
+                        f"with .detach(){frames.instead_of_scipy()}")
     return 0
 
 
@@ -29,7 +29,7 @@ cdef int refuse_in_transform(Tensor x, str name) except -1:
     if x.t.node != NULL and fg_transforms_running:
         raise TypeError(f"{name}: a tensor that is being differentiated would silently become a constant; use "
                         "fastgrad's or NumPy's functions instead of math's, fastgrad.asarray instead of a list or "
-                        "ndarray that is filled, or say that a constant is meant with x.detach()")
+                        "ndarray that is filled, or say that a constant is meant with fastgrad.stop_gradient(x)")
     return 0
 
 
@@ -176,9 +176,15 @@ cdef class Tensor:
         refuse_in_transform(self, "numpy")
         return view_of(self.t.array, False)
 
-    def item(self):
-        """The only element as a Python number; ValueError if there are more or fewer, TypeError as for ``numpy``."""
+    def item(self, *index):
+        """The only element as a Python number, or that at an index, as NumPy's: an int counts in memory's order.
+
+        ValueError if there are more or fewer elements and no index, TypeError as for ``numpy``.
+        """
         refuse_in_transform(self, "item")
+        if index:
+            refuse_value(self, "number")
+            return view_of(self.t.array, False).item(*index)
         if self.t.array.shape.size != 1:
             raise ValueError(f"item: expected a tensor of one element, got shape {self.shape}")
         refuse_value(self, "number")
@@ -210,6 +216,10 @@ cdef class Tensor:
         if self.t.node != NULL:
             raise BufferError("a tensor that requires gradients has no buffer to hand out; use .detach() or .numpy()")
         PyObject_GetBuffer(view_of(self.t.array, False), buffer, flags)
+
+    def __array_namespace__(self, *, api_version=None):
+        """NumPy, whose functions take tensors: what SciPy asks where it is told to support other arrays."""
+        return np
 
     def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
         if self.t.node != NULL:
@@ -286,7 +296,15 @@ cdef class Tensor:
     def __format__(self, str spec):
         if spec and self.size != 1:
             raise TypeError(f"format {spec!r}: expected a tensor of one element, got shape {self.shape}; use .tolist()")
-        return format(self.item() if spec else str(self), spec)
+        if not spec:
+            return str(self)
+        refuse_value(self, "number")
+        return format(view_of(self.t.array, False).item(), spec)  # text, also of what is being differentiated
+
+    def __round__(self, ndigits=None):
+        if ndigits is None:
+            return int(composed.round(self))
+        return composed.round(self, ndigits)
 
     def __copy__(self):
         if self.t.node != NULL and fg_transforms_running or fg_tracing and fg_traced(self.t.array):

@@ -19,6 +19,7 @@ import numpy as np
 
 from .. import _core, _user_frames, tree
 from .._core import Entry, Program, Tensor, TraceError, UpdateRule
+from .._transforms.transformed import global_name
 from .purity import PurityCheck
 
 __all__ = ["CacheInfo", "Compiled", "compile"]
@@ -74,7 +75,7 @@ class _Call:
         fixed = tuple((i, _typed(self.args[i], i)) for i in sorted(self.places))
         named = tuple((name, _typed(self.kwargs[name], name)) for name in sorted(self.names))
         kinds = tuple((leaf.array.shape, leaf.array.dtype.char, leaf.number) for leaf in self.leaves)
-        return len(self.args), fixed, named, self.structure, kinds
+        return len(self.args), fixed, named, self.structure, self.structure.insertion_orders(), kinds
 
     def on(self, f: Callable[..., Any], leaves: list[Any]) -> Any:
         """f called with these arguments, but other leaves."""
@@ -114,6 +115,9 @@ class Compiled(_core.Replayer):
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return global_name(self) or super().__reduce_ex__(protocol)
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: the function, but no programs; those are recorded anew."""
@@ -367,6 +371,8 @@ def compile(
 
     Of a transform of f it is the outermost that is to be compiled: called within another transform, a compiled function
     runs as f does.
+
+    A dict whose keys were inserted in another order records a new program, because f may walk it.
 
     Python numbers among the arguments may change from call to call, and take on the dtype of the arrays that they meet,
     as in NumPy; f gets tensors for them, and one that is no longer of the same type records a new program. An int that

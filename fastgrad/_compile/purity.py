@@ -59,9 +59,14 @@ def _global_generators() -> list[Any]:
 _GENERATORS = {"Generator", "RandomState", "BitGenerator", "Random"}  # of NumPy and of Python
 
 
+def _module(c: Any) -> str:
+    """The name of the module of a class or function; empty where it is no string, as of Cython's type of functions."""
+    return module if type(module := getattr(c, "__module__", None)) is str else ""
+
+
 def _is_generator(x: Any) -> bool:
     return any(
-        c.__name__ in _GENERATORS and (c.__module__ == "random" or c.__module__.startswith("numpy.random"))
+        c.__name__ in _GENERATORS and (_module(c) == "random" or _module(c).startswith("numpy.random"))
         for c in type(x).__mro__
     )
 
@@ -81,7 +86,7 @@ def _words(x: Any) -> str:
         return f"writes to an array of shape {x.shape} from outside its arguments"
     if any(x is g for g in _global_generators()):
         return f"draws from {'random' if hasattr(x, 'getstate') else 'numpy.random'}"
-    return f"draws from a {type(x).__module__.partition('._')[0]}.{type(x).__name__}"
+    return f"draws from a {_module(type(x)).partition('._')[0]}.{type(x).__name__}"
 
 
 def _reached(f: Any, arguments: set[int]) -> tuple[list[Any], bool, str]:
@@ -111,8 +116,8 @@ def _is_different_each_time(x: Any) -> bool:
         return True
     if not issubclass(type(x), type) and type(x).__name__ not in _FUNCTIONS:
         return False
-    module = x.__module__
-    return type(module) is str and (module in _DIFFERENT_EACH_TIME or module.startswith("numpy.random"))
+    module = _module(x)
+    return module in _DIFFERENT_EACH_TIME or module.startswith("numpy.random")
 
 
 _FUNCTIONS = {"function", "builtin_function_or_method", "cython_function_or_method"}
@@ -124,8 +129,8 @@ def _parts(x: Any) -> Iterable[Any]:
         inner = [x.__closure__, x.__defaults__, x.__kwdefaults__, x.__dict__]
         return [*inner, *_named(x)] if _user_frames.rank(x.__code__.co_filename) == 0 else inner
     if issubclass(type(x), type):
-        library = x.__module__.partition(".")[0] in sys.stdlib_module_names
-        file = getattr(sys.modules.get(x.__module__), "__file__", None)
+        library = _module(x).partition(".")[0] in sys.stdlib_module_names
+        file = getattr(sys.modules.get(_module(x)), "__file__", None)
         return () if library or _user_frames.rank(file or "") else [*vars(x).values(), *x.__bases__]
     if issubclass(type(x), (types.ModuleType, Tensor, str, bytes)):
         return ()
@@ -133,7 +138,7 @@ def _parts(x: Any) -> Iterable[Any]:
         return ()
     if type(x) is dict and "__spec__" in x:  # the names of a module
         return ()
-    if type(x).__module__.partition(".")[0] == _PACKAGE:
+    if _module(type(x)).partition(".")[0] == _PACKAGE:
         return (getattr(x, "_f", None),)
     return gc.get_referents(x)
 

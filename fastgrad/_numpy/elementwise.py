@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import operator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -88,7 +89,7 @@ def round(x: TensorLike, decimals: int = 0) -> Tensor:
     >>> fg.round(2.567, 1)
     tensor(2.6)
     """
-    x = asarray(x)
+    x, decimals = asarray(x), operator.index(decimals)
     if x.dtype.kind in "iu":
         return _core.by_numpy(np.round, x, decimals=decimals)
     if decimals == 0:
@@ -116,15 +117,20 @@ def sinc(x: TensorLike) -> Tensor:
     return where(near, series, sin(far) / far)
 
 
-def nan_to_num(x: TensorLike, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
+def nan_to_num(
+    x: TensorLike, copy: bool = True, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
+) -> Tensor:
     """nan and infinities replaced by numbers: 0 and the largest of the dtype unless given. No gradient passes to what
-    was replaced.
+    was replaced. The result is a value of its own: ``copy``, which is NumPy's, must be true.
 
     >>> import fastgrad as fg
     >>> fg.nan_to_num([1.0, float("nan")])
     tensor([1., 0.])
     """
     x = asarray(x)
+    if not isinstance(copy, (bool, np.bool_)) or not copy:
+        raise TypeError(f"nan_to_num: expected copy=True, got {copy!r}; the second argument is copy, as NumPy's, and a "
+                        "tensor is not changed in place")  # fmt: skip
     if x.dtype.kind != "f":
         return x
     limits = np.finfo(x.dtype)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import _core
-from .._core import Tensor, absolute, asarray, astype, normal_axes, power, sqrt, square, sum, where
+from .._core import Tensor, absolute, asarray, astype, normal_axes, power, sqrt, square, sum
+from .reductions import root_or_zero
 
 if TYPE_CHECKING:
     from .typing import Axis, TensorLike
@@ -30,7 +30,7 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axis = None, keepd
     x = x if x.dtype.kind == "f" else astype(x, np.float64)
     axes = normal_axes(axis, x.ndim, "norm")
     if ord in (None, "fro") or (ord == 2 and len(axes) == 1):
-        return _root(sum(square(x), axis, keepdims), sqrt)
+        return root_or_zero(sum(square(x), axis, keepdims), sqrt)
     if len(axes) != 1:
         raise NotImplementedError(
             f"norm: ord={ord!r} over {len(axes)} axes is a matrix norm; only the Frobenius norm is here"
@@ -47,13 +47,7 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axis = None, keepd
     if ord == 1:
         return sum(size, axis, keepdims)
     total = sum(power(size, ord), axis, keepdims)
-    return _root(total, lambda t: power(t, 1.0 / ord)) if ord > 0 else power(total, 1.0 / ord)
-
-
-def _root(x: Tensor, root: Callable[[Tensor], Tensor]) -> Tensor:
-    """A root of x, of derivative 0 at 0: where() on both sides keeps its infinite slope there out of the gradient."""
-    zero = x == 0.0
-    return where(zero, 0.0, root(where(zero, 1.0, x)))
+    return root_or_zero(total, lambda t: power(t, 1.0 / ord)) if ord > 0 else power(total, 1.0 / ord)
 
 
 __all__ = ["norm"]

@@ -27,9 +27,9 @@ def _along_last(x: TensorLike, axis: int, name: str, function: Callable[[Tensor]
 
 
 def softmax(x: TensorLike, axis: int = -1) -> Tensor:
-    """``exp(x) / sum(exp(x))`` along an axis, stable for every finite input.
+    """``exp(x) / sum(exp(x))`` along an axis, stable for every finite input. A row of only -inf, or with +inf, is nan.
 
-    Its Jacobian is ``p[i] (delta[i, j] - p[j])``.
+    Its Jacobian is ``p[i] (delta[i, j] - p[j])``. Along an axis of length 0 the result is empty.
 
     >>> import fastgrad as fg
     >>> fg.softmax([1e30, 0.0])
@@ -39,7 +39,7 @@ def softmax(x: TensorLike, axis: int = -1) -> Tensor:
 
 
 def log_softmax(x: TensorLike, axis: int = -1) -> Tensor:
-    """Logarithm of ``softmax`` along an axis, stable for every finite input.
+    """Logarithm of ``softmax`` along an axis, stable for every finite input. A row of only -inf, or with +inf, is nan.
 
     >>> import fastgrad as fg
     >>> fg.log_softmax([0.0, -1000.0])
@@ -50,6 +50,8 @@ def log_softmax(x: TensorLike, axis: int = -1) -> Tensor:
 
 def logsumexp(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """``log(sum(exp(x)))`` over axes, stable for every finite input. -inf for no elements.
+
+    Its gradient is the softmax, but 0 where all elements are -inf; elements of +inf have equal shares.
 
     >>> import fastgrad as fg
     >>> fg.logsumexp([1000.0, 1000.0])

@@ -24,6 +24,7 @@ from .._core import (
     subtract,
     sum,
     transpose,
+    where,
 )
 from .shapes import one_axis
 
@@ -75,12 +76,12 @@ def var(x: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: bool = Fals
     for i in normal_axes(axis, x.ndim, "var"):
         count *= x.shape[i]
     squares = sum(square(subtract(x, mean(x, axis, keepdims=True))), axis, keepdims)
-    return divide(squares, float(builtins.max(count - ddof, 0)))
+    return divide(squares, builtins.max(count - float(ddof), 0.0))
 
 
 def std(x: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
-    """Standard deviation over axes: the square root of ``var``. Its gradient where it is 0, of equal elements, is nan,
-    as PyTorch's and JAX's; ``sqrt(var(x) + eps)`` has one everywhere.
+    """Standard deviation over axes: the square root of ``var``. Its gradient where it is 0, of equal elements, is 0, as
+    that of ``norm``.
 
     >>> import fastgrad as fg
     >>> fg.std([1.0, 3.0])
@@ -88,7 +89,13 @@ def std(x: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: bool = Fals
     """
     x = asarray(x)
     normal_axes(axis, x.ndim, "std")
-    return sqrt(var(x, axis, ddof, keepdims))
+    return root_or_zero(var(x, axis, ddof, keepdims), sqrt)
+
+
+def root_or_zero(x: Tensor, root: Callable[[Tensor], Tensor]) -> Tensor:
+    """A root of x, of derivative 0 at 0: where() on both sides keeps its infinite slope there out of the gradient."""
+    zero = x == 0.0
+    return where(zero, 0.0, root(where(zero, 1.0, x)))
 
 
 def _counted(function: Callable[..., Any], example: str) -> Callable[..., Tensor]:

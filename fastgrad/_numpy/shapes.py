@@ -238,7 +238,7 @@ def roll(x: TensorLike, shift: int | Sequence[int], axis: int | Sequence[int] | 
         return reshape(roll(reshape(x, -1), shift, 0), x.shape)
     for by, i in np.broadcast(shift, axis):
         i = one_axis(i, x.ndim, "roll")
-        if at := -by % x.shape[i] if x.shape[i] else 0:
+        if at := -operator.index(by) % x.shape[i] if x.shape[i] else 0:
             x = concatenate([part(x, i, at, None), part(x, i, None, at)], i)
     return x
 

@@ -28,23 +28,27 @@ Rule = Callable[..., Tensor]
 
 # ---- the rows of ops.def --------------------------------------------------------------------------------------------
 # Texts that give the derivative, but not a second one everywhere: a `where` hides a point at which its other branch has
-# no finite derivative, or at which it stands for the limit of one, or parts of it overflow one against the other. These
-# equal them wherever the values are finite.
+# no finite derivative, or at which it stands for the limit of one, or a `minimum` ties at the seam of two pieces, or
+# parts of it overflow one against the other. These equal them wherever the values are finite.
 _CELU_CONSTANT = "(a > 0) | ((b >= 0) & (a < -1000 * b))"
-_CELU_U = f"minimum(where({_CELU_CONSTANT}, 0, a), 0) / where({_CELU_CONSTANT}, 1, b)"
+_CELU_U = f"where({_CELU_CONSTANT}, 0, a) / where({_CELU_CONSTANT}, 1, b)"
 _TWICE = {
     ("cbrt", 0): "square(reciprocal(y)) / 3",
     ("celu", 0): f"where(a > 0, 1, where({_CELU_CONSTANT}, 0, exp({_CELU_U})))",
     ("celu", 1): f"where(a > 0, 0, where({_CELU_CONSTANT}, -1, expm1({_CELU_U}) - {_CELU_U} * exp({_CELU_U})))",
+    ("elu", 0): "where(a > 0, 1, b * exp(where(a > 0, 0, a)))",
+    ("elu", 1): "where(a > 0, 0, expm1(where(a > 0, 0, a)))",
+    ("selu", 0): "where(x > 0, SELU_SCALE, SELU_SCALE * SELU_ALPHA * exp(where(x > 0, 0, x)))",
     ("gelu", 0): "erfc(-x * SQRT_HALF) / 2 + x * exp(-square(x) / 2) * ONE_OVER_SQRT_2PI",
-    ("hypot", 0): "where(y == 0, 0, a / y)", ("hypot", 1): "where(y == 0, 0, b / y)",
+    ("hypot", 0): "where(y == 0, 0, a / where(y == 0, 1, y))",
+    ("hypot", 1): "where(y == 0, 0, b / where(y == 0, 1, y))",
     ("power", 0): "b * power(a, where((b == 0) & (a == 0), 1, b - 1))",
     ("power", 1): "where(a == 0, 0, power(a, b) * log(where(a == 0, 1, a)))",
     ("softsign", 0): "square(reciprocal(1 + absolute(x)))",
-    ("logaddexp", 0): "where((a == b) & (a - b != 0), 0.5, sigmoid(a - b))",
-    ("logaddexp", 1): "where((a == b) & (a - b != 0), 0.5, sigmoid(b - a))",
-    ("logaddexp2", 0): "where((a == b) & (a - b != 0), 0.5, sigmoid((a - b) * LN_2))",
-    ("logaddexp2", 1): "where((a == b) & (a - b != 0), 0.5, sigmoid((b - a) * LN_2))",
+    ("logaddexp", 0): "sigmoid(where((a == b) & (a - b != 0), 0, a - b))",
+    ("logaddexp", 1): "sigmoid(where((a == b) & (a - b != 0), 0, b - a))",
+    ("logaddexp2", 0): "sigmoid(where((a == b) & (a - b != 0), 0, a - b) * LN_2)",
+    ("logaddexp2", 1): "sigmoid(where((a == b) & (a - b != 0), 0, b - a) * LN_2)",
 }
 # Beyond this distance from 0 the derivative is constant, but parts of its text overflow, or have no value at infinity.
 _FLAT = {"erf": 30, "erfc": 30, "gelu": 40, "gelu_tanh": 30, "silu": 800, "mish": 800}
@@ -83,6 +87,9 @@ def _where(dtype: np.dtype[Any], condition: Tensor, a: Any, b: Any) -> Tensor:
     return _core.where(condition, a, b)
 
 
+_SOFTMAX = _core.OP_NUMBERS["softmax"]
+
+
 # ---- the rows of structural.def -------------------------------------------------------------------------------------
 def _last(x: Tensor) -> Tensor:
     """x with an axis of length 1 behind the others."""
@@ -98,7 +105,7 @@ def of_log_softmax(op: int, i: int, attr: tuple[int, ...], g: Tensor, y: Tensor,
 
 
 def of_logsumexp(op: int, i: int, attr: tuple[int, ...], g: Tensor, y: None, x: Tensor) -> Tensor:
-    return _last(g) * _core.softmax_last(x)
+    return _last(g) * _core.apply_op(_SOFTMAX, [x], (1,))  # which is 0 in a row of -inf
 
 
 def of_cross_entropy(op: int, i: int, attr: tuple[int, ...], g: Tensor, y: None, x: Tensor, labels: Tensor) -> Tensor:

@@ -160,11 +160,22 @@ class Function:
         self._args = args if isinstance(args, tuple) else (args,)
 
     def _call(self, leaves: Sequence[Any]) -> Any:
-        return self._f(self._variables.structure.unflatten(leaves), *self._args)
+        return self._of(self._variables.structure.unflatten(leaves))
 
     def plain(self, x: np.ndarray, *rest: Any) -> Any:
         """f on ndarrays, nothing recorded."""
-        return self._f(self._variables.unravel(x.copy()), *rest, *self._args)
+        return self._of(self._variables.unravel(x.copy()), *rest)
+
+    def _of(self, x: Any, *rest: Any) -> Any:
+        try:
+            return self._f(x, *rest, *self._args)
+        except TypeError as error:
+            if type(x) in (list, tuple) and x and not any([np.ndim(item) for item in x]):
+                kind = type(x).__name__
+                error.add_note(
+                    f"{self._name}: x0 is a {kind} of numbers, so f gets a {kind}; for an array give np.array(x0)"
+                )
+            raise
 
 
 class Scalar(Function):
@@ -244,13 +255,7 @@ class Vector(Function):
         return flat
 
     def _tracked(self, leaves: list[Any]) -> Tensor:
-        y = self._of_leaves(leaves)
-        if not isinstance(y, Tensor) or not y.requires_grad:
-            raise TypeError(
-                f"{self._name}: f does not depend on x: it returned constants; compute with fastgrad's or NumPy's "
-                "functions on x, not with math or on copies of its values"
-            )
-        return y
+        return _core.asarray(self._of_leaves(leaves))  # constants, too, whose derivatives are zeros
 
     def values(self, x: np.ndarray) -> np.ndarray:
         """f(x) as a vector of its own memory."""

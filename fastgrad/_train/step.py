@@ -49,21 +49,44 @@ class TrainingStep:
         self._nonfinite = nonfinite
         self._name = _name
         self._leaves, self._structure = tree.flatten(params)
+        self._known = self._structure.unflatten(self._leaves)  # the same leaves in containers of our own
         if not self._leaves:
             raise ValueError(f"{_name}: params hold no arrays: {params!r}")
-        for i, leaf in enumerate(self._leaves):
-            if isinstance(leaf, Tensor):
-                path = self._structure.paths("params")[i]
-                raise TypeError(f"{path} is a Tensor, expected an ndarray: use np.array({path}.detach())")
-        optim.check_parameters(self.optimizer, self._leaves, self._structure)
+        self._check_leaves(self._leaves)
         self._value_and_gradients = Replayed(self._traced, self._eagerly, f"{_name}: the loss", compile)
 
     def __call__(self, *batch: Any) -> float:
         """Take one step on a batch, the arguments of the loss after params, and return its loss before it."""
         return self._take(batch, None)
 
+    def _check_leaves(self, leaves: list[Any]) -> None:
+        for i, leaf in enumerate(leaves):
+            if isinstance(leaf, Tensor):
+                path = self._structure.paths("params")[i]
+                raise TypeError(f"{path} is a Tensor, expected an ndarray: use np.array({path}.detach())")
+        optim.check_parameters(self.optimizer, leaves, self._structure)
+
+    def _adopt(self) -> None:
+        """Go on with the arrays that params holds, where some were put in the places of others."""
+        leaves, structure = tree.flatten(self.params)
+        if structure != self._structure:
+            raise ValueError(
+                f"{self._name}: params were {self._structure} and are {structure}; make a new step for another "
+                "structure"
+            )
+        for i, (was, leaf) in enumerate(zip(self._leaves, leaves)):
+            if isinstance(leaf, np.ndarray) and (leaf.shape, leaf.dtype) != (was.shape, was.dtype):
+                raise ValueError(
+                    f"{structure.paths('params')[i]} was {was.dtype} of shape {was.shape} and is {leaf.dtype} of shape "
+                    f"{leaf.shape}; make a new step for other shapes"
+                )
+        self._check_leaves(leaves)
+        self._leaves, self._known = leaves, self._structure.unflatten(leaves)
+
     def _take(self, batch: tuple[Any, ...], rows: np.ndarray | None) -> float:
         """A step on a batch, or on these rows of its arrays."""
+        if not _core.same_leaves(self.params, self._known):
+            self._adopt()
         optimizer, leaves, structure = self.optimizer, self._leaves, self._structure
         replayed = self._value_and_gradients
         if replayed.failed is not None:
@@ -210,8 +233,8 @@ def training_step(
     -------
     TrainingStep
         A call does forward, backward and update, and returns the loss before the update as a float;
-        ``step.params`` are the live arrays, the very ones given: to set one, write into it (``w[...] = new``);
-        another array put in its place is not seen.
+        ``step.params`` are the live arrays, the very ones given: to set one, write into it (``w[...] = new``),
+        or put another array of its shape and dtype in its place.
 
     Raises TypeError or ValueError, naming the place, for parameters that cannot be updated, and TypeError if the
     loss is not a scalar that depends on them.

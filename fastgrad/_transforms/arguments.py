@@ -12,8 +12,8 @@ from .. import _core
 from .._core import Tensor
 
 __all__ = [
-    "LEAVE_OUT", "argnum_tuple", "argument_places", "array_like", "as_constant", "describe_type", "function_name",
-    "pair_with_aux", "watch_leaves",
+    "LEAVE_OUT", "argnum_tuple", "argument_places", "array_like", "as_constant", "constant_as_tensor", "describe_type",
+    "function_name", "pair_with_aux", "watch_leaves",
 ]  # fmt: skip
 
 _FLOATS = frozenset((np.dtype(np.float32), np.dtype(np.float64)))
@@ -49,6 +49,12 @@ def watch_leaves(
                 found.append(_core.watch(a.astype(native)))
                 continue
         got = describe_type(x)
+        if isinstance(x, (dict, list, tuple)):
+            base = next(kind.__name__ for kind in (dict, list, tuple) if isinstance(x, kind))
+            raise TypeError(
+                f"{place(k)} is {got}, an object of a subclass of {base}, which is no container of arrays until "
+                f"fastgrad.tree.register says how it is built; or pass a plain {base}"
+            )
         if hasattr(x, "dtype"):
             got = str(x.dtype)
         raise TypeError(
@@ -85,10 +91,22 @@ def pair_with_aux(f: Callable[..., Any], result: Any, name: str) -> Any:
 
 
 def as_constant(x: Any, tensors: bool) -> Any:
-    """A tensor as an ndarray, or if asked for as a constant tensor."""
+    """A tensor as an ndarray, or as a number if it has no axes; or if asked for as a constant tensor."""
     if not isinstance(x, Tensor):
         return x
-    return x.detach() if tensors else x.numpy().copy()
+    if tensors:
+        return x.detach()
+    return x.numpy().copy() if x.ndim else x.numpy()[()]
+
+
+def constant_as_tensor(y: Any) -> Any:
+    """A result of f that is a Python number or an ndarray of floats, as a tensor: f does not depend on its arguments,
+    for a tensor that is differentiated refuses to become one. Any other result as it is."""
+    if type(y) in (float, int):
+        return _core.asarray(float(y))
+    if isinstance(y, (np.ndarray, np.floating)) and y.dtype in _FLOATS and not _core.is_masked(y):
+        return _core.tensor(y)
+    return y
 
 
 def array_like(g: Tensor, x: Any) -> Any:

@@ -5,7 +5,6 @@ Its call and its node are those of functions with rules (custom_call.py, custom_
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from .. import _core, tree
 from .._core import Tensor
 from .custom_call import Call, CallRule, inside
 from .custom_node import pull_back
+from .transformed import transformed
 
 __all__ = ["checkpoint"]
 
@@ -40,7 +40,7 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
         raise TypeError(f"checkpoint: expected a function, got {f!r}")
     name = f"checkpoint {getattr(f, '__name__', type(f).__name__)}"
 
-    @functools.wraps(f)
+    @transformed(f, checkpoint)
     def checkpointed(*args: Any, **kwargs: Any) -> Any:
         call = Call(name, ["args", "kwargs"], [args, kwargs])
         if not call.tracked:

@@ -20,6 +20,7 @@ from .._core import Tensor
 from .custom_call import Call, CallRule, inside, zero_tangent
 from .custom_node import pull_back
 from .evaluate import Compound, record_call
+from .transformed import global_name
 
 __all__ = ["custom_jvp", "custom_vjp", "primitive"]
 
@@ -47,6 +48,9 @@ class _Function:
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return global_name(self) or super().__reduce_ex__(protocol)
 
     def _positional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """All arguments by position: what rules are called with."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from typing import Any
 
 from .. import _core, tree
@@ -18,15 +19,18 @@ from .arguments import (
     argument_places,
     array_like,
     as_constant,
+    constant_as_tensor,
     describe_type,
     function_name,
     pair_with_aux,
     watch_leaves,
 )
+from .transformed import transformed
 
 
 class no_grad(_core.NoGrad, contextlib.ContextDecorator):
-    """Context manager and decorator: operations within are not recorded, in this thread.
+    """Context manager and decorator: operations within are not recorded, in this thread. Functions, generators and
+    coroutines can be decorated.
 
     >>> import fastgrad as fg
     >>> x = fg.tensor([1.0], requires_grad=True)
@@ -35,6 +39,67 @@ class no_grad(_core.NoGrad, contextlib.ContextDecorator):
     >>> y.requires_grad
     False
     """
+
+    def __call__(self, func: Any) -> Any:
+        """func with all its work inside: of a generator or coroutine what it does between two yields or awaits."""
+        if inspect.isgeneratorfunction(func):
+
+            @functools.wraps(func)
+            def generator(*args: Any, **kwargs: Any) -> Any:
+                return (yield from self._stepwise(func(*args, **kwargs)))
+
+            return generator
+        if inspect.isasyncgenfunction(func):
+            return functools.wraps(func)(lambda *args, **kwargs: self._asyncwise(func(*args, **kwargs)))
+        if inspect.iscoroutinefunction(func):
+
+            @functools.wraps(func)
+            async def coroutine(*args: Any, **kwargs: Any) -> Any:
+                return await _Awaitable(self._stepwise(func(*args, **kwargs)))
+
+            return coroutine
+        return super().__call__(func)
+
+    def _stepwise(self, inner: Any) -> Generator[Any, Any, Any]:
+        """A generator, coroutine or other iterator that has send, throw and close, resumed inside only."""
+        resume, given = inner.send, None
+        while True:
+            try:
+                with self:
+                    result = resume(given)
+            except StopIteration as stop:
+                return stop.value
+            try:
+                resume, given = inner.send, (yield result)
+            except GeneratorExit:
+                with self:
+                    inner.close()
+                raise
+            except BaseException as error:
+                resume, given = inner.throw, error
+
+    async def _asyncwise(self, inner: Any) -> AsyncGenerator[Any, Any]:
+        resume, given = inner.asend, None
+        while True:
+            try:
+                result = await _Awaitable(self._stepwise(resume(given)))
+            except StopAsyncIteration:
+                return
+            try:
+                resume, given = inner.asend, (yield result)
+            except GeneratorExit:
+                await _Awaitable(self._stepwise(inner.aclose()))
+                raise
+            except BaseException as error:
+                resume, given = inner.athrow, error
+
+
+class _Awaitable:
+    def __init__(self, steps: Generator[Any, Any, Any]) -> None:
+        self._steps = steps
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._steps
 
 
 def stop_gradient(x: Any) -> Any:
@@ -55,12 +120,14 @@ def value_and_grad(
     Parameters
     ----------
     f : callable
-        Returns a single float tensor (and, with ``has_aux``, anything else beside it).
+        Returns a single float tensor (and, with ``has_aux``, anything else beside it). A Python number or an ndarray of
+        floats is a constant, whose gradient is zeros.
     argnums : int or sequence of ints
         Which positional arguments to differentiate by. Each is an ndarray or number of dtype float32 or float64, or a
         nested structure (dict, list, tuple) of them; f receives tensors in their places.
     has_aux : bool
-        f returns ``(value, aux)``; the result is then ``((value, aux), gradient)``, tensors in aux as ndarrays.
+        f returns ``(value, aux)``; the result is then ``((value, aux), gradient)``, tensors in aux as ndarrays and
+        numbers.
 
     Returns
     -------
@@ -74,8 +141,8 @@ def value_and_grad(
         value and gradient are tensors instead and stay connected with what they were computed from: that is what a
         gradient of a gradient differentiates, to any order. Under ``no_grad`` they are constants.
 
-    Raises TypeError where an argument is no float or f returns no tensor, ValueError where f returns more than a
-    single number.
+    Raises TypeError where an argument is no float or f returns neither a tensor nor a constant, ValueError where f
+    returns more than a single number.
 
     >>> import fastgrad as fg, numpy as np
     >>> fg.value_and_grad(lambda x: np.sum(x**2))(np.array([1.0, 2.0]))
@@ -95,7 +162,7 @@ def named_value_and_grad(
     several = isinstance(argnums, (tuple, list))
     numbers = argnum_tuple(argnums, name)
 
-    @functools.wraps(f)
+    @transformed(f, named_value_and_grad, argnums, has_aux, name)
     def value_and_grad_of_f(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         places = argument_places(numbers, args, f, name)
         connected = _core.grad_enabled()  # whether arguments that are recorded already stay so
@@ -119,6 +186,7 @@ def named_value_and_grad(
             result = f(*call, **kwargs)
             if has_aux:
                 result, aux = pair_with_aux(f, result, name)
+            result = constant_as_tensor(result)
             _check_value(f, result, name)
             if connected and not nested:
                 nested = _core.depends_on_outer([result, *watched, *(tree.leaves(aux) if has_aux else ())], mark)
@@ -155,7 +223,7 @@ def named_grad(f: Callable[..., Any], argnums: int | Sequence[int], has_aux: boo
     """``grad`` under another name in errors."""
     both = named_value_and_grad(f, argnums, has_aux, name)
 
-    @functools.wraps(f)
+    @transformed(f, named_grad, argnums, has_aux, name)
     def grad_of_f(*args: Any, **kwargs: Any) -> Any:
         value, gradient = both(*args, **kwargs)
         return (gradient, value[1]) if has_aux else gradient

@@ -15,6 +15,7 @@ from .._core import Tensor
 from .arguments import LEAVE_OUT, argnum_tuple, argument_places, describe_type
 from .grad import grad, named_grad
 from .linearize import Point, jvp
+from .transformed import transformed
 from .vmap import vmap_over_basis
 
 __all__ = ["elementwise_grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev"]
@@ -141,7 +142,7 @@ def hessp(f: Callable[..., Any]) -> Callable[..., Any]:
     if not callable(f):
         raise TypeError(f"hessp: expected a function, got {f!r}")
 
-    @functools.wraps(f)
+    @transformed(f, hessp)
     def product(x: Any, p: Any, *args: Any) -> Any:
         return hvp(lambda x: f(x, *args), (x,), (p,))
 
@@ -178,7 +179,7 @@ def elementwise_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) ->
         y = f(*args, **kwargs)
         return _core.sum(y) if isinstance(y, Tensor) else y
 
-    return named_grad(total, argnums, False, "elementwise_grad")
+    return transformed(f, elementwise_grad, argnums)(named_grad(total, argnums, False, "elementwise_grad"))
 
 
 def _jacobian(
@@ -190,7 +191,7 @@ def _jacobian(
     several = isinstance(argnums, (tuple, list))
     numbers = argnum_tuple(argnums, name)
 
-    @functools.wraps(f)
+    @transformed(f, jacrev if name == "jacrev" else jacfwd, argnums, has_aux)
     def jacobian_of_f(*args: Any, **kwargs: Any) -> Any:
         places = argument_places(numbers, args, f, name)
 

@@ -14,7 +14,15 @@ import numpy as np
 
 from .. import _core, tree
 from .._core import Tensor
-from .arguments import array_like, as_constant, describe_type, function_name, pair_with_aux, watch_leaves
+from .arguments import (
+    array_like,
+    as_constant,
+    constant_as_tensor,
+    describe_type,
+    function_name,
+    pair_with_aux,
+    watch_leaves,
+)
 from .grad import no_grad
 from .pushforward import push
 
@@ -27,7 +35,8 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     Parameters
     ----------
     f : callable
-        Returns a float tensor, or a nested structure of them (and, with ``has_aux``, anything else beside it).
+        Returns a float tensor, or a nested structure of them (and, with ``has_aux``, anything else beside it). Python
+        numbers and ndarrays of floats in it are constants, whose derivatives are zeros.
     *primals : arrays, numbers or nested structures of them
         f's arguments, all of dtype float32 or float64.
     has_aux : bool
@@ -157,7 +166,8 @@ class Point:
             result, self._aux = f(*inside) if call is None else call(inside), None
             if has_aux:
                 result, self._aux = pair_with_aux(f, result, name)
-            self.results, self.result_structure = tree.flatten(result)
+            results, self.result_structure = tree.flatten(result)
+            self.results = [constant_as_tensor(y) for y in results]
             for k, y in enumerate(self.results):
                 if not isinstance(y, Tensor) or y.dtype.kind != "f":
                     raise self._refusal(name, f, k, y)

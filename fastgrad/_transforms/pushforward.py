@@ -21,7 +21,7 @@ def push(results: list[Tensor], inputs: list[Tensor], tangents: Iterable[Tensor]
     ``recorded``: the saved values keep their nodes, so that an outer transform differentiates through them too.
     """
     found: dict[int | None, Any] = {_core.node_number(x): t for x, t in zip(inputs, tangents)}
-    for node in _core.steps(results, inputs, recorded):
+    for node in _core.tape_operations(results, inputs, recorded):
         step = Step(*node)
         ts = [*map(found.get, step.operands)]
         if any([t is not None for t in ts]):

@@ -7,7 +7,6 @@ an outer transform sees as any others: a mapped function can be differentiated, 
 
 from __future__ import annotations
 
-import functools
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +19,7 @@ from .._numpy.shapes import moveaxis
 from .._rules.batching import whole
 from .._rules.diagonal import Diagonal
 from .evaluate import TracedFunction
+from .transformed import transformed
 
 __all__ = ["vmap"]
 
@@ -61,7 +61,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         raise TypeError(f"vmap: expected a function, got {f!r}")
     in_axes = tuple(in_axes) if isinstance(in_axes, list) else in_axes
 
-    @functools.wraps(f)
+    @transformed(f, vmap, in_axes, out_axes)
     def mapped(*args: Any, **kwargs: Any) -> Any:
         if isinstance(in_axes, tuple) and len(in_axes) != len(args):
             raise ValueError(
