@@ -68,7 +68,9 @@ typedef struct {
     int64_t dim[];
 } fg_shape;
 
-typedef enum { FG_OWNED, FG_VIEW, FG_FOREIGN } fg_storage;
+/* An abstract array has a dtype and a shape but no elements: it stands for the values that an input of a recording, and
+ * what is computed from it, will have at each replay (trace.c). Its data is NULL, and no kernel is given it. */
+typedef enum { FG_OWNED, FG_VIEW, FG_FOREIGN, FG_ABSTRACT } fg_storage;
 
 typedef struct fg_array {
     int32_t refs;
@@ -176,6 +178,7 @@ const char *fg_shape_text(const fg_shape *, char *buffer);  /* "(2, 3)"; buffer 
 fg_array *fg_array_new(fg_shape *, int dtype);              /* data not initialised */
 fg_array *fg_array_scalar(int dtype, double value);         /* float dtypes */
 fg_array *fg_array_foreign(fg_shape *, int dtype, void *data, void *owner, int readonly, int externally_mutable);
+fg_array *fg_array_abstract(fg_shape *, int dtype);
 fg_array *fg_array_view(fg_array *, fg_shape *);            /* the same elements in another shape */
 fg_array *fg_array_copy(const fg_array *);
 fg_array *fg_array_ref(fg_array *);

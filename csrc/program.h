@@ -1,7 +1,8 @@
 /* program.h: recording operations and replaying them.
  *
- * Between fg_trace_begin and fg_trace_end every operation that depends on a declared input is noted, in the order it
- * ran, by what it was called with; operations on constants alone simply ran. The backward pass is made of the
+ * Between fg_trace_begin and fg_trace_end every operation that depends on a declared input is noted, in order, by what it
+ * is called with. It does not run: its result is abstract (fastgrad.h), so that recording needs no memory for
+ * intermediates, and no value decides what is recorded. Operations on constants alone run as ever. The backward pass is made of the
  * same operations, so a recorded gradient is an ordinary program. Recordings nest: an operation is noted in the
  * innermost whose inputs it depends on, and values of the outer ones are constants there. fg_trace_end drops what no
  * output needs, merges what is computed twice, fuses runs of elementwise operations, and gives every intermediate a
@@ -19,7 +20,7 @@ typedef struct fg_program fg_program;
 typedef enum { FG_NOTHING, FG_PROGRAM, FG_MAPPED, FG_BODY } fg_trace_kind;
 /* In this thread. Values that depend on its inputs are not to be used when it has ended, which operations refuse. */
 int fg_trace_begin(fg_trace_kind);
-int fg_trace_input(fg_array *);                 /* the next input of the program */
+int fg_trace_input(fg_array *);                 /* the next input of the program: an abstract array that is new */
 /* Ends the recording, also when it fails. Of the outputs the last n_kept, and all without axes, are kept: they stay in
  * the replay's memory, where its address array tells. */
 int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **);
@@ -30,13 +31,16 @@ fg_trace_kind fg_trace_here(void);                /* by the innermost recording 
 int fg_trace_body(int first, int n, int stack_carry);
 int fg_program_in_place(const fg_program *, int input);
 int fg_trace_is_program(void);                    /* is any recording of it other than of a function that is mapped? */
+int fg_trace_compiles(void);                    /* is any of it an FG_PROGRAM? */
 uint32_t fg_trace_number(void);                 /* of the recording of this thread, 0 if there is none */
 int fg_trace_outside(const fg_array *);         /* is this thread recording, and was the array made before? */
 int fg_trace_outside_node(const fg_node *);     /* the same of a node */
-int fg_traced(const fg_array *);                /* depends on an input of a recording, in whatever thread */
+/* Does it depend on an input of a recording, in whatever thread, under way or ended? */
+static inline int fg_traced(const fg_array *x) { return x->storage == FG_ABSTRACT; }
+int fg_trace_is_abstract(const fg_call *);      /* is the result of this call abstract? asked while fg_tracing */
 int fg_trace_goes_on(const fg_array *);         /* FG_OK, unless it depended on an input of one that has ended */
 int fg_trace_append(const fg_call *, fg_array *y);    /* called by every operation while fg_tracing */
-/* How many recordings are under way in all threads, and values of ended ones are held by somebody: 0 mostly. */
+/* How many recordings are under way in all threads, and how many abstract arrays there are: 0 mostly. */
 extern int fg_tracing;
 
 fg_program *fg_program_ref(fg_program *);
@@ -93,6 +97,10 @@ typedef struct {
 typedef struct { int n_values, n_instructions; } fg_instructions_size;
 int fg_trace_end_instructions(fg_program **);              /* ends the recording, also when it fails */
 int fg_trace_value(const fg_array *);           /* number of a value that depends on the innermost's inputs; or -1 */
+/* The number of x in the innermost recording on whose inputs it depends, and that recording, borrowed; NULL and -1 if
+ * there is none in this thread. How many recordings are around one. */
+int fg_trace_find(const fg_array *x, fg_program **);
+int fg_trace_depth(const fg_program *);
 int fg_trace_keeps_instructions(int n_in, const fg_tensor *in);     /* does the innermost on whose inputs any depends take instructions? */
 int fg_trace_tracked(fg_tensor);                /* do transforms from outside the innermost recording track it? */
 fg_instructions_size fg_instructions_count(const fg_program *);

@@ -1,7 +1,7 @@
 /* array.c: shapes and arrays, reference-counted values without Python.
  *
  * Data is contiguous always, so that every kernel is a plain loop. A view shares the memory of an array and holds
- * it; views of views hold the array itself, so that chains do not grow.
+ * it; views of views hold the array itself, so that chains do not grow. An abstract array has no data.
  */
 #include "program.h"
 
@@ -156,6 +156,13 @@ fg_array *fg_array_foreign(fg_shape *s, int dtype, void *data, void *owner, int 
     return a;
 }
 
+fg_array *fg_array_abstract(fg_shape *s, int dtype)
+{
+    fg_array *a = array_init(fg_alloc(HEADER), s, dtype, FG_ABSTRACT, NULL, NULL);
+    fg_tracing += a != NULL;
+    return a;
+}
+
 fg_array *fg_array_root(const fg_array *a)
 {
     return a->storage == FG_VIEW ? a->owner : (fg_array *)a;
@@ -189,7 +196,7 @@ void fg_array_unref(fg_array *a)
         fg_array *next = a->storage == FG_VIEW ? a->owner : NULL;
         void *foreign = a->storage == FG_FOREIGN ? a->owner : NULL;
         size_t bytes = a->storage == FG_OWNED ? array_bytes(a->shape, a->dtype) : HEADER;
-        fg_tracing -= a->trace == FG_TRACE_ENDED;
+        fg_tracing -= a->storage == FG_ABSTRACT;
         fg_shape_unref(a->shape);
         fg_free(a, bytes);
         fg_live.arrays--;
@@ -201,7 +208,8 @@ void fg_array_unref(fg_array *a)
 
 int fg_array_is_private(const fg_array *a)
 {
-    return a->storage != FG_VIEW && !a->readonly && (uint32_t)a->refs - a->tape_refs - a->exports == 1;
+    return a->storage != FG_VIEW && a->storage != FG_ABSTRACT && !a->readonly &&
+           (uint32_t)a->refs - a->tape_refs - a->exports == 1;
 }
 
 int fg_array_is_sole(const fg_array *a)

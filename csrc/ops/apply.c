@@ -1,7 +1,7 @@
 /* apply.c: the table of operations and how one is carried out.
  *
- * Every op goes through the same steps: shape and dtype of the result, an array for it, the kernel, and a
- * node on the tape if an input has one. Elementwise ops are driven from ops.def by the loops here, the
+ * Every op goes through the same steps: shape and dtype of the result, an array for it, the kernel unless the op is
+ * only recorded (trace.c), and a node on the tape if an input has one. Elementwise ops are driven from ops.def by the loops here, the
  * others by their own functions (structural.def). What the tape saves is read off the derivative's own text.
  */
 #include "program.h"
@@ -260,6 +260,9 @@ static int not_float(const char *name, const fg_array *x)
     return fg_fail(FG_BAD_TYPE, "%s: expected float32 or float64, got %s", name, fg_dtype_name(x->dtype));
 }
 
+/* Has the result of a call no values here, as it is only recorded? */
+static inline int is_abstract(const fg_call *c) { return fg_tracing && fg_trace_is_abstract(c); }
+
 /* The last step of every op: hand out the result, on the tape if it belongs there. */
 static int finish(const fg_call *call, fg_array *y, fg_tensor *out)
 {
@@ -279,10 +282,12 @@ int fg_unary(int op, fg_tensor x, fg_tensor *out)
 {
     if (!FG_IS_FLOAT(x.array->dtype))
         return not_float(fg_ops[op].name, x.array);
-    fg_array *y = fg_array_new(x.array->shape, x.array->dtype);
+    int abstract = fg_tracing && fg_traced(x.array);
+    fg_array *y = (abstract ? fg_array_abstract : fg_array_new)(x.array->shape, x.array->dtype);
     if (!y)
         return FG_NO_MEMORY;
-    kernels(y->dtype)->unary[op](y->shape->size, x.array->data, y->data);
+    if (!abstract)
+        kernels(y->dtype)->unary[op](y->shape->size, x.array->data, y->data);
     return finish(&(fg_call){.op = op, .n_in = 1, .in = &x}, y, out);
 }
 
@@ -313,11 +318,12 @@ int fg_binary(int op, fg_tensor a, fg_tensor b, fg_tensor *out)
             return status;
     }
     fg_shape *shape = fg_broadcast_shapes(fg_ops[op].name, a.array->shape, b.array->shape);
-    fg_array *y = shape ? fg_array_new(shape, a.array->dtype) : NULL;
-    int status;
+    int abstract = fg_tracing && (fg_traced(a.array) || fg_traced(b.array)), status;
+    fg_array *y = shape ? (abstract ? fg_array_abstract : fg_array_new)(shape, a.array->dtype) : NULL;
     fg_shape_unref(shape);
     if (y) {
-        run_binary(op, a.array, b.array, y);
+        if (!abstract)
+            run_binary(op, a.array, b.array, y);
         status = finish(&(fg_call){.op = op, .n_in = 2, .in = (fg_tensor[]){a, b}}, y, out);
     } else {
         status = fg_failed();
@@ -464,11 +470,13 @@ int fg_apply(int op, int n_in, const fg_tensor *in, int n_attr, const int64_t *a
         dtype = in[n_in - 1].array->dtype;
         shape = fg_shape_ref(in[n_in - 1].array->shape);
     }
-    fg_array *y = FG_IS_VIEW(op) ? fg_array_view(in[0].array, shape) : fg_array_new(shape, dtype);
+    int abstract = is_abstract(&call);
+    fg_array *y = abstract ? fg_array_abstract(shape, dtype) :
+        FG_IS_VIEW(op) ? fg_array_view(in[0].array, shape) : fg_array_new(shape, dtype);
     fg_shape_unref(shape);
     if (!y)
         return FG_NO_MEMORY;
-    if ((status = fg_run(&call, y))) {
+    if (!abstract && (status = fg_run(&call, y))) {
         fg_array_unref(y);
         return status;
     }

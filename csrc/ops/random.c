@@ -2,7 +2,7 @@
  *
  * A generator's state is an array of FG_RANDOM_WORDS uint64 that draws advance (fg_array.live). A draw takes whole
  * chunks of the stream, so that it begins the same wherever in a program it stands. While a function is recorded its
- * draws are noted and take nothing: the replay that follows takes the numbers which an eager run would have had.
+ * draws are noted and not made (trace.c): the replay that follows takes the numbers which an eager run would have had.
  */
 #include "program.h"
 
@@ -32,8 +32,6 @@ int fg_random_run(const fg_call *c, fg_array *y)
     uint64_t *state = c->in[0].array->data;
     uint64_t bytes = (uint64_t)y->shape->size * fg_itemsize(y->dtype);
     uint64_t blocks = (bytes + FG_RANDOM_CHUNK_BYTES - 1) / FG_RANDOM_CHUNK_BYTES * FG_RANDOM_CHUNK;
-    if (fg_trace_here())
-        blocks = 0;
     /* In one step, so that two threads never draw the same numbers, should a program run without the lock. */
     uint64_t position = atomic_fetch_add((_Atomic uint64_t *)&state[FG_RANDOM_POSITION], blocks);
     fg_kernels[FG_IS_FLOAT(y->dtype) ? y->dtype : FG_FLOAT64].random->uniform(y->shape->size, state, position, y->data);

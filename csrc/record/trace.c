@@ -1,4 +1,7 @@
-/* trace.c: operations traced while a function runs. */
+/* trace.c: operations traced while a function runs.
+ *
+ * Tracing is abstract: what depends on an input of a recording has a dtype and a shape but no elements, and the
+ * operations on it are noted, not run. */
 #include "record/ir.h"
 
 #include <stdlib.h>
@@ -71,9 +74,15 @@ static int add_value(fg_program *p, fg_array *x, origin from)
     return p->values.n - 1;
 }
 
+static int keeps_instructions(const fg_program *p) { return p->what != FG_PROGRAM; }
+
 /* A constant has the elements of this moment, also where somebody else may write them later. */
 static int add_constant(fg_program *p, fg_array *x, fg_node *node)
 {
+    if (fg_traced(x) && !keeps_instructions(p)) {
+        fg_fail(FG_BAD_TAPE, "compile: a program reads a value of another recording, which is none of its inputs");
+        return -1;
+    }
     fg_array *copy = fg_array_root(x)->externally_mutable ? fg_array_copy(x) : fg_array_ref(x);
     int v = copy ? add_value(p, copy, CONSTANT) : -1;
     if (v >= 0 && node)
@@ -101,8 +110,6 @@ int fg_trace_goes_on(const fg_array *x)
 }
 
 static int refuse(const fg_array *x) { return fg_trace_goes_on(x) ? FG_BAD_TAPE : elsewhere(); }
-
-static int keeps_instructions(const fg_program *p) { return p->what != FG_PROGRAM; }
 
 /* Notes tell what belongs to the transforms outside: a node that leads to nothing older than the recording is that of
  * a transform within, whose work the instructions are. */
@@ -175,6 +182,14 @@ int fg_trace_is_program(void)
     return p != NULL;
 }
 
+int fg_trace_compiles(void)
+{
+    const fg_program *p = tracing;
+    while (p && p->what != FG_PROGRAM)
+        p = p->outer;
+    return p != NULL;
+}
+
 uint32_t fg_trace_number(void) { return tracing ? tracing->number : 0; }
 
 /* Numbers grow, but may begin again: a recording within has a later one. */
@@ -193,9 +208,27 @@ int fg_trace_input(fg_array *x)
     return add_value(tracing, x, INPUT) < 0 ? FG_NO_MEMORY : FG_OK;
 }
 
-int fg_traced(const fg_array *x)
+static int within_body(void)
 {
-    return x->trace > 0;
+    const fg_program *p = tracing;
+    while (p && p->what != FG_BODY && !p->body)
+        p = p->outer;
+    return p != NULL;
+}
+
+/* Is an operation noted whatever its operands are? A draw is, as it differs from run to run; and a loop of unknown
+ * length in the body of a loop or branch is, as no call may get there, and the loop may not end. */
+static int is_staged(int op, const int64_t *attr)
+{
+    return tracing && (fg_draws(op, attr) || (op == FG_OP_while_loop && within_body()));
+}
+
+int fg_trace_is_abstract(const fg_call *c)
+{
+    for (int i = 0; i < c->n_in; i++)
+        if (c->in[i].array && fg_traced(c->in[i].array))
+            return 1;
+    return is_staged(c->op, c->attr);
 }
 
 static int append_instruction(fg_program *p, const fg_call *c, fg_array *y)
@@ -246,7 +279,7 @@ int fg_trace_keeps_instructions(int n_in, const fg_tensor *in)
 
 int fg_trace_append(const fg_call *c, fg_array *y)
 {
-    fg_program *p = fg_draws(c->op, c->attr) ? tracing : NULL;   /* that differs from call to call */
+    fg_program *p = is_staged(c->op, c->attr) ? tracing : NULL;
     int status = FG_OK;
     for (int i = 0; i < c->n_in && !status; i++) {
         if (!c->in[i].array || !fg_traced(c->in[i].array))
@@ -299,10 +332,8 @@ static void mark_kept(const fg_program *p)
 {
     for (int i = 0; i < p->values.n; i++) {
         fg_array *x = values_of(p)[i].array;
-        if (values_of(p)[i].from != CONSTANT && x->refs > 1 && x->trace != FG_TRACE_ENDED) {
+        if (values_of(p)[i].from != CONSTANT && x->refs > 1)
             x->trace = FG_TRACE_ENDED;
-            fg_tracing++;
-        }
     }
 }
 
@@ -359,6 +390,14 @@ int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **made)
     return FG_OK;
 }
 
+int fg_trace_find(const fg_array *x, fg_program **p)
+{
+    *p = owner_of(x);
+    return *p ? value_of(*p, x) : -1;
+}
+
+int fg_trace_depth(const fg_program *p) { return p->depth; }
+
 /* ---- instructions ------------------------------------------------------------------------------------------------------ */
 int fg_trace_end_instructions(fg_program **made)
 {
@@ -393,5 +432,6 @@ fg_instruction fg_instructions_get(const fg_program *p, int i)
 
 fg_tensor fg_instructions_constant(const fg_program *p, int v)
 {
-    return (fg_tensor){values_of(p)[v].array, values_of(p)[v].node};
+    const value *x = &values_of(p)[v];
+    return x->from == CONSTANT ? (fg_tensor){x->array, x->node} : (fg_tensor){0};
 }

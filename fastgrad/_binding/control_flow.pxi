@@ -5,32 +5,15 @@ def recording_programs():
     return fg_trace_is_program() != 0
 
 
+def compiling():
+    """Whether a program is being recorded in this thread, or the program of a body, beside bare instructions or not."""
+    return fg_trace_compiles() != 0
+
+
 def trace_body(int first, int n, bint apart):
     """The recording under way is that of a body, of which output k is carried on as input first + k, k < n; apart: what
     comes in is wanted later beside what goes out."""
     check(fg_trace_body(first, n, apart))
-
-
-def example(Tensor x not None, int64_t row=-1):
-    """A tensor of its own with the elements that x has at the moment; with a row, those of x[row] or, where x has no
-    row, zeros. Nothing of it is recorded."""
-    cdef fg_array *a = x.t.array
-    cdef int dropped = row >= 0
-    cdef fg_shape *s = fg_shape_new(a.shape.ndim - dropped, a.shape.dim + dropped)
-    cdef fg_array *y = fg_array_new(s, a.dtype) if s != NULL else NULL
-    fg_shape_unref(s)
-    if y == NULL:
-        fail(fg_failed())
-    cdef size_t bytes = <size_t>y.shape.size * fg_itemsize(y.dtype)
-    if row >= 0 and row >= a.shape.dim[0]:
-        memset(y.data, 0, bytes)
-    else:
-        copy_bytes(y.data, <char *>a.data + (row * <int64_t>bytes if row > 0 else 0), bytes)
-    return wrap_array(y)
-
-
-cdef extern from "string.h" nogil:
-    void *memset(void *to, int value, size_t n)
 
 
 cdef extern from "Python.h":

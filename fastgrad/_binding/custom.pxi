@@ -97,18 +97,9 @@ cdef fg_tensor *borrowed_list(list tensors) except NULL:
     return t
 
 
-def noting(list tensors):
-    """Whether the innermost recording that depends on any of these is of instructions: that of a mapped function, or of the
-    body of a loop."""
-    cdef fg_tensor *t = borrowed_list(tensors)
-    found = fg_trace_keeps_instructions(len(tensors), t) != 0
-    PyMem_Free(t)
-    return found
-
-
 def record_call(list operands, list results, number):
     """Results that were computed from operands as those of a call that a mapped function, or the body of a loop, makes:
-    copies, noted as the operation `custom` with attributes (number, place in the list). None where that is not being
+    tensors of their kinds, noted as the operation `custom` with attributes (number, place in the list). None where that is not being
     recorded."""
     cdef int n = len(operands), k
     cdef int64_t attr[2]

@@ -52,8 +52,21 @@ def instructions_begin(bint body=False):
 
 
 def instructions_input(Tensor x):
-    """Make x, which nobody else knows, the next input of the recording. It may be tracked by outer transforms."""
+    """Make x, an ``example`` that nobody else knows, the next input of the recording. It may be tracked by outer
+    transforms."""
     check(fg_trace_input(x.t.array))
+
+
+def element(Tensor batch not None):
+    """An ``example`` of a row of a batch. It is tracked where the batch is, by the node of an operation that leads from
+    the one to the other."""
+    cdef Tensor y = example(batch, True)
+    cdef int64_t first_axis[2]
+    cdef fg_call call
+    first_axis[0], first_axis[1] = 1, 0
+    call.op, call.n_in, call.in_, call.n_attr, call.attr = FG_OP_sum, 1, &batch.t, 2, first_axis
+    check(fg_tape_record(&call, &y.t))
+    return y
 
 
 def instructions_outputs(list values):
@@ -86,25 +99,39 @@ def instructions_end():
     Inputs have the numbers from 0 on. Constants is a dict of the values that depend on no input, as Tensors with the
     nodes that outer transforms know."""
     cdef fg_program *p = NULL
+    check(fg_trace_end_instructions(&p))
+    try:
+        return instructions_in(p)
+    finally:
+        fg_program_free(p)
+
+
+cdef tuple instructions_in(fg_program *p):
     cdef fg_instruction instruction
     cdef fg_tensor t
     cdef int i, k
-    check(fg_trace_end_instructions(&p))
-    try:
-        size = fg_instructions_count(p)
-        instructions, constants = [], {}
-        for i in range(size.n_instructions):
-            instruction = fg_instructions_get(p, i)
-            instructions.append((instruction.op, instruction.y, [instruction.in_[k] for k in range(instruction.n_in)],
-                          [instruction.tracked[k] != 0 for k in range(instruction.n_in)],
-                          tuple([instruction.attr[k] for k in range(instruction.n_attr)]), ()))
-        for i in range(size.n_values):
-            t = fg_instructions_constant(p, i)
-            if t.array != NULL:
-                constants[i] = held(t)
-        return instructions, constants
-    finally:
-        fg_program_free(p)
+    size = fg_instructions_count(p)
+    instructions, constants = [], {}
+    for i in range(size.n_instructions):
+        instruction = fg_instructions_get(p, i)
+        instructions.append((instruction.op, instruction.y, [instruction.in_[k] for k in range(instruction.n_in)],
+                             [instruction.tracked[k] != 0 for k in range(instruction.n_in)],
+                             tuple([instruction.attr[k] for k in range(instruction.n_attr)]), ()))
+    for i in range(size.n_values):
+        t = fg_instructions_constant(p, i)
+        if t.array != NULL:
+            constants[i] = held(t)
+    return instructions, constants
+
+
+def instructions_before(Tensor x not None):
+    """What the innermost recording on whose inputs x depends has of instructions by now: (how many recordings are around
+    it, the number of x in it, instructions, constants), as ``instructions_end``."""
+    cdef fg_program *p = NULL
+    cdef int v = fg_trace_find(x.t.array, &p)
+    if p == NULL:
+        refuse_traced(x.t.array)
+    return fg_trace_depth(p), v, *instructions_in(p)
 
 
 def instructions_evaluate(list instructions, dict values, set moving, set apart, special):

@@ -67,6 +67,30 @@ def tracing():
     return fg_trace_here() != 0
 
 
+def example(x, bint row=False):
+    """A tensor of the dtype and shape of x, a Tensor or ndarray, that has no elements: what a function is recorded on.
+    row: of the shape of a row of x."""
+    cdef cnp.ndarray a
+    cdef fg_shape *whole
+    cdef fg_shape *s
+    cdef fg_array *y
+    cdef int dtype
+    if type(x) is Tensor:
+        whole = fg_shape_ref((<Tensor>x).t.array.shape)
+        dtype = (<Tensor>x).t.array.dtype
+    else:
+        a = as_ndarray(x, "compile")
+        whole = shape_of(a)
+        dtype = number_of(a)
+    s = fg_shape_new(whole.ndim - 1, whole.dim + 1) if row else fg_shape_ref(whole)
+    fg_shape_unref(whole)
+    y = fg_array_abstract(s, dtype) if s != NULL else NULL
+    fg_shape_unref(s)
+    if y == NULL:
+        fail(fg_failed())
+    return wrap_array(y)
+
+
 def traced(Tensor x):
     """Whether x depends on an input of a recording under way; RuntimeError where it did of one that has ended."""
     check(fg_trace_goes_on(x.t.array))
@@ -74,9 +98,8 @@ def traced(Tensor x):
 
 
 def trace_input(cnp.ndarray a, bint weak=False):
-    """The next input of the program being recorded, with a's present elements; weak: it stands for a Python number."""
-    cdef Tensor r = wrap_array(array_from(as_ndarray(a, "compile"), share=True, externally_mutable=False))
-    r.t.array.readonly = True
+    """The next input of the program being recorded, of a's dtype and shape; weak: it stands for a Python number."""
+    cdef Tensor r = example(a)
     r.t.array.weak = weak
     check(fg_trace_input(r.t.array))
     return r

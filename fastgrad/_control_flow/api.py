@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from . import scan as _scan, while_and_cond
+from . import body, scan as _scan, while_and_cond
 from .. import _core, tree
 from .._numpy import functions
 from .._core import Tensor
@@ -293,7 +293,7 @@ def _rows(x: Tensor, length: int) -> Iterator[Tensor]:
 
 
 def _nothing(step: Callable[[list[Tensor]], list[Tensor]], carry: list[Tensor], rows: list[Tensor]) -> list[Tensor]:
-    """The results of no steps: f tells, on zeros, what they would be."""
+    """The results of no steps: f tells, on abstract tensors, what they would be."""
     with _core.Grads(False):
-        ys = step([*[_core.example(x) for x in carry], *[_core.example(x, 0) for x in rows]])[len(carry) :]
-    return [*carry, *[_core.asarray(np.zeros((0, *y.shape), y.dtype)) for y in ys]]
+        kinds = body.record(step, carry, rows).kinds[len(carry) :]
+    return [*carry, *[body.zeros(dtype, (0, *shape)) for dtype, shape in kinds]]

@@ -1,6 +1,6 @@
 """The bodies of recorded loops and branches (``_scan``, ``_loops``), and what all of these have in common.
 
-A function given to a loop runs once, on examples, while its operations are noted (csrc/record/trace.c). The instructions can be
+A function given to a loop runs once, on abstract tensors, while its operations are noted (csrc/record/trace.c). The instructions can be
 carried out anew on other tensors: recorded as a program they are the body that csrc/program/control_flow.c runs, on the tape they are
 what derivatives of the body are taken of, and by the rules of ``_batching`` they are the body for a whole batch. So the
 gradient of a scan is a scan in reverse over the gradient of its body, its derivative in forward mode a scan over
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._rules.batching import FLOWS, Compound, Noted, Part, evaluate, instruction
+from .._rules.batching import FLOWS, Compound, Noted, Part, evaluate, first_row, instruction
 from .._core import Program, Tensor
 from .._rules.jvp import push
 from .._transforms.custom_node import Rule, connected, is_float
@@ -34,14 +34,17 @@ _NAMES = _core.op_names()
 
 # ---- a function, noted --------------------------------------------------------------------------------------------
 class Body:
-    """The instructions of a function of examples, which may be overwritten."""
+    """The instructions of a function of tensors such as ``whole`` and the rows of ``stacks``."""
 
-    def __init__(self, f: Function, examples: Tensors, tracked: bool, same: list[tuple[Tensor, Tensor]]) -> None:
+    def __init__(
+        self, f: Function, whole: Tensors, stacks: Tensors, tracked: bool, same: list[tuple[Tensor, Tensor]]
+    ) -> None:
         """f adds to ``same`` pairs of a result and an input with its value: what reads the one is to read the other."""
+        examples = [*map(_core.example, whole), *[_core.example(x, True) for x in stacks]]
         self.n_in = len(examples)
         if tracked:  # so that the instructions tell what is detached
             examples = [_core.watch_tensor(x) if is_float(x) else x for x in examples]
-        with Noted() as self.noted:
+        with Noted(lambda: [*whole, *map(first_row, stacks)]) as self.noted:
             _core.instructions_begin(body=True)
             try:
                 for x in examples:
@@ -121,19 +124,24 @@ class Body:
 
 
 def record(
-    f: Function, examples: Callable[[], Tensors], operands: Tensors, same: list[tuple[Tensor, Tensor]] | None = None
+    f: Function, whole: Tensors, stacks: Sequence[Tensor] = (), same: list[tuple[Tensor, Tensor]] | None = None
 ) -> Body:
-    same = [] if same is None else same
-    tracked = _core.grad_enabled() and (_core.in_transform() or any(x.requires_grad for x in operands))
-    body = Body(f, examples(), tracked, same)
+    """f as the body of a loop or branch: its inputs are tensors such as ``whole`` and the rows of ``stacks``."""
+    same, stacks = [] if same is None else same, list(stacks)
+    tracked = _core.grad_enabled() and (_core.in_transform() or any(x.requires_grad for x in [*whole, *stacks]))
+    body = Body(f, whole, stacks, tracked, same)
     if not tracked and _core.grad_enabled() and any(x.requires_grad for x in body.enclosed):
         same.clear()
-        body = Body(f, examples(), True, same)
+        body = Body(f, whole, stacks, True, same)
     return body
 
 
-def as_program(f: Function, examples: Tensors, carried: slice = slice(0, 0), apart: bool = False) -> Program:
-    """carried: which of the inputs go on as the first outputs; apart: both are wanted later."""
+def as_program(
+    f: Function, whole: Tensors, stacks: Sequence[Tensor] = (), carried: slice = slice(0, 0), apart: bool = False
+) -> Program:
+    """f of tensors such as ``whole`` and the rows of ``stacks``. carried: which of the inputs go on as the first
+    outputs; apart: both are wanted later."""
+    examples = [*map(_core.example, whole), *[_core.example(x, True) for x in stacks]]
     with _core.Grads(False):
         _core.trace_begin()
         try:
@@ -191,7 +199,7 @@ class Flow(Compound):
         tracked = _core.grad_enabled() and any(x.requires_grad for x in operands)
         further = tracked or any(k >= self.n_results for k in wanted)
         if further not in self._made:
-            self._made[further] = self.programs([_core.example(x) for x in operands], further)
+            self._made[further] = self.programs(operands, further)
         made = self._made[further]
         instruction(_core.body_number(made[0]), self)
         kinds = self.kinds if further else self.kinds[: self.n_results]

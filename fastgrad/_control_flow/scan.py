@@ -59,9 +59,9 @@ class _Scan(Flow):
 
     def programs(self, operands: Tensors, further: bool) -> list[Program]:
         first = self.n_closure + self.n_carry
-        examples = operands[:first] + [_core.example(x, 0) for x in operands[first:]]
         carried = slice(self.n_closure, first)
-        return [as_program(functools.partial(self._step, further), examples, carried, further)]
+        step = functools.partial(self._step, further)
+        return [as_program(step, operands[:first], operands[first:], carried, further)]
 
     def _again(self, same: list[tuple[Tensor, Tensor]], further: Tensors) -> Function:
         """A step on closure, carry and row, in the course of which further results are known."""
@@ -104,7 +104,7 @@ class _Scan(Flow):
         start = [cotangents[i] if i in cotangents else zeros_like(init[i]) for i in floats]
         sums = [zeros_like(closure[i]) for i in outer]
         rows_in = [*further, *xs, *[cotangents[k] for k in stacked]]
-        body, carried = _recorded_step(step, start + sums, rows_in, same), start + sums
+        body, carried = record(step, start + sums, rows_in, same), start + sums
         products = {} if again else _products(body, len(carried), range(len(start), len(carried)))
         body.without(set(products))
         carried = [x for k, x in enumerate(carried) if k not in products]
@@ -178,11 +178,7 @@ def scan(
 ) -> Tensors:
     """f takes what is carried and a row of each of xs, and returns what is carried on and a row for each of the stacked
     results, which come behind what is carried at last. ``same``: as for a Body."""
-    return _scanned(_recorded_step(f, init, xs, same), init, xs, length, reverse)
-
-
-def _recorded_step(f: Function, init: Tensors, xs: Tensors, same: list[tuple[Tensor, Tensor]] | None) -> Body:
-    return record(f, lambda: [_core.example(x) for x in init] + [_core.example(x, 0) for x in xs], [*init, *xs], same)
+    return _scanned(record(f, init, xs, same), init, xs, length, reverse)
 
 
 def _scanned(body: Body, init: Tensors, xs: Tensors, length: int, reverse: bool) -> Tensors:

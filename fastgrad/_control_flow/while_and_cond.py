@@ -49,10 +49,7 @@ class _Cond(Flow):
         return results
 
     def programs(self, operands: Tensors, further: bool) -> list[Program]:
-        return [
-            as_program(functools.partial(self._branch, i, further), [_core.example(x) for x in operands[1:]])
-            for i in range(2)
-        ]
+        return [as_program(functools.partial(self._branch, i, further), operands[1:]) for i in range(2)]
 
     def derivative(
         self, cotangents: ByNumber, saved: ByNumber, operands: Tensors, needed: list[bool], again: bool
@@ -165,7 +162,7 @@ def cond(
     check: Callable[..., None] = lambda *kinds: None,
 ) -> Tensors:
     """true(inputs) where the condition, a boolean, holds, and else false(inputs)."""
-    bodies = tuple(record(f, lambda: [_core.example(x) for x in inputs], inputs) for f in (true, false))
+    bodies = tuple(record(f, inputs) for f in (true, false))
     check(bodies[0].kinds, bodies[1].kinds)
     flow = _Cond(bodies)  # type: ignore[arg-type]
     found = flow.run([condition, *bodies[0].enclosed, *bodies[1].enclosed, *inputs])
@@ -176,7 +173,7 @@ def both(
     condition: Tensor, true: Function, false: Function, inputs: Tensors, check: Callable[..., None]
 ) -> Tensors:
     """The same by both branches: for a condition that is mapped, while no program is recorded."""
-    bodies = [record(f, lambda: [_core.example(x) for x in inputs], inputs) for f in (true, false)]
+    bodies = [record(f, inputs) for f in (true, false)]
     check(bodies[0].kinds, bodies[1].kinds)
     found = []
     for i, body in enumerate(bodies):
@@ -199,7 +196,7 @@ class _While(Flow):
         self.kinds, self.n_results = body.kinds, len(body.outs)
 
     def programs(self, operands: Tensors, further: bool) -> list[Program]:
-        return [as_program(functools.partial(self._part, i), [_core.example(x) for x in operands]) for i in range(2)]
+        return [as_program(functools.partial(self._part, i), operands) for i in range(2)]
 
     def _part(self, i: int, inputs: Tensors) -> Tensors:
         first = len(self.bodies[0].closure)
@@ -288,7 +285,6 @@ def _some(conditions: Tensor) -> Tensor:
 
 def while_loop(test: Function, f: Function, init: Tensors) -> Tensors:
     """f carried out again and again on what it returns, as long as the test, which returns a single boolean, holds."""
-    examples = lambda: [_core.example(x) for x in init]  # noqa: E731
-    flow = _While(record(test, examples, init), record(f, examples, init))
+    flow = _While(record(test, init), record(f, init))
     found = flow.run([*flow.bodies[0].enclosed, *flow.bodies[1].enclosed, *init])
     return [*found.values()][: flow.n_results]

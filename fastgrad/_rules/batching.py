@@ -13,11 +13,16 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
+import numpy as np
+
 from .. import _core
 from .._core import Tensor, apply_op, broadcast_to, reshape, transpose
 from .diagonal import Diagonal, through
 
-__all__ = ["FLOWS", "PART", "Compound", "Noted", "Part", "evaluate", "instruction", "record_call", "whole"]
+__all__ = [
+    "FLOWS", "PART", "Compound", "Noted", "Part", "evaluate", "first_elements", "first_row", "instruction",
+    "record_call", "whole",
+]  # fmt: skip
 
 Operands = list[Any]  # tensors, and None for a missing one
 Rule = Callable[[int, Operands, list[bool], tuple[int, ...], int], Tensor]
@@ -47,9 +52,14 @@ class Compound(Protocol):
 
 
 class Noted:
-    """The compounds of a recording of instructions that begins ``with`` it, in this thread, by how instructions name them."""
+    """The compounds of a recording of instructions that begins ``with`` it, in this thread, by how instructions name them.
 
-    def __init__(self) -> None:
+    ``inputs`` makes values that the recording's inputs may have, for a function that has to be called on some: in the
+    first element of a batch, or the first step of a loop.
+    """
+
+    def __init__(self, inputs: Callable[[], Operands]) -> None:
+        self.inputs = inputs
         self.compounds: dict[int, Compound] = {}
 
     def __enter__(self) -> Noted:
@@ -83,6 +93,40 @@ def record_call(call: Compound, operands: list[Tensor], results: list[Tensor]) -
     if found:
         instruction(id(call), call)
     return found
+
+
+def first_row(stack: Tensor) -> Tensor:
+    """The first row, without gradients; of none, zeros."""
+    x = stack.detach()
+    return x[0] if len(x) else _core.adopt(np.zeros(x.shape[1:], x.dtype), "vmap")
+
+
+def first_elements(xs: list[Tensor]) -> list[Tensor] | None:
+    """Tensors of the values that abstract ones have in the first element of the batches that they are mapped over.
+
+    The recordings under way tell how they are computed. A draw is in the middle of its range, as none is made. None
+    where a program is recorded, in which they have no values.
+    """
+    if _core.compiling():
+        return None
+    return [_first_element(x) for x in xs]
+
+
+def _first_element(x: Tensor) -> Any:
+    if not _core.traced(x):
+        return x.detach()
+    depth, v, instructions, constants = _core.instructions_before(x)
+    noted = _under_way.recordings[depth]
+    instructions = [(*rest, []) for *rest, _ in _core.instructions_for([v], instructions)]
+    needed = {v}.union(*[operands for _, _, operands, *_ in instructions])
+    given = constants | dict(enumerate(noted.inputs()))
+    values = {k: _first_element(given[k]) for k in needed & given.keys()}
+    for op, y, _, _, attr, _ in instructions:
+        if op == _RANDOM:
+            dtype, low, count, *shape = attr
+            middle = low + count // 2 if count else 0.5
+            values[y] = _core.adopt(np.full(shape, middle, _core.dtype_numbered(dtype)), "vmap")
+    return evaluate(instructions, values, noted)[v]
 
 
 # ---- instructions ---------------------------------------------------------------------------------------------------------

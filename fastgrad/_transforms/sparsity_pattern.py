@@ -32,7 +32,9 @@ def pattern(
     """
     try:
         recording = Recording(
-            lambda: [*map(_core.tensor, leaves), _core.ones_like(cotangent)], lambda xs: pull(xs[:-1], xs[-1])
+            lambda: [*map(_core.example, [*leaves, cotangent])],
+            lambda xs: pull(xs[:-1], xs[-1]),
+            lambda: [*map(_core.tensor, leaves), _core.ones_like(cotangent)],
         )
     except (_core.TraceError, NotImplementedError):
         return None

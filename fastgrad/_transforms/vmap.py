@@ -1,7 +1,7 @@
 """``vmap``: a function of single elements applied to whole batches.
 
-The function runs once, on the first element of the batch, while its operations are noted, the backward passes within
-among them. Then each noted operation is carried out once over the whole batch (``_batching``), by operations that an
+The function runs once, on abstract tensors (csrc/record/trace.c) that stand for any element of the batch, while its
+operations are noted, the backward passes within among them. Then each noted operation is carried out once over the whole batch (``_batching``), by operations that an
 outer transform sees as any others: gradients, recordings and further batches go around this one as they please.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import _core, tree
 from .._numpy import functions
-from .._rules.batching import Noted, evaluate, whole
+from .._rules.batching import Noted, evaluate, first_row, whole
 from .._core import Tensor, reshape
 from .._rules.diagonal import Diagonal
 
@@ -79,7 +79,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         made: list[tree.Structure] = []
 
         def element() -> list[Tensor]:
-            call[:] = [_first(batches[i]) if i in batches else _same(x, inside) for i, x in enumerate(leaves)]
+            call[:] = [_core.element(batches[i]) if i in batches else _same(x, inside) for i, x in enumerate(leaves)]
             return [call[i] for i in batches]
 
         def on_element(_: list[Tensor]) -> list[Any]:
@@ -88,7 +88,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
             made.append(built)
             return found
 
-        recording = Recording(element, on_element)
+        recording = Recording(element, on_element, lambda: [first_row(x) for x in batches.values()])
         (structure_found,) = made
         found = recording.over(batches.values(), size)
         if out_axes is None or isinstance(out_axes, int):
@@ -110,9 +110,15 @@ class Recording:
     """What a function does to one element: its instructions, and for each of its results the number of the value it is (-1: it
     depends on no input), whether outer transforms track it, and itself."""
 
-    def __init__(self, element: Callable[[], list[Tensor]], f: Callable[[list[Tensor]], list[Any]]) -> None:
-        """``element`` makes the inputs, tensors that nobody else knows; f takes them to results."""
-        with Noted() as self.noted:
+    def __init__(
+        self,
+        element: Callable[[], list[Tensor]],
+        f: Callable[[list[Tensor]], list[Any]],
+        values: Callable[[], list[Tensor]],
+    ) -> None:
+        """``element`` makes the inputs, abstract tensors that nobody else knows; f takes them to results; ``values``
+        are some that they may have."""
+        with Noted(values) as self.noted:
             _core.instructions_begin()
             try:
                 inputs = element()
@@ -145,7 +151,7 @@ def vmap_over_basis(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Ten
     n = sum([x.size for x in tensors])
     if n == 1:
         return [reshape(y, (1, *y.shape)) for y in f([*map(_core.ones_like, tensors)])]
-    recording = Recording(lambda: [*map(_core.ones_like, tensors)], f)
+    recording = Recording(lambda: [*map(_core.example, tensors)], f, lambda: [*map(_core.ones_like, tensors)])
     batches: list[Tensor | Diagonal] = []
     if len(tensors) == 1:
         batches.append(Diagonal(_core.ones_like(tensors[0]), units=True))
@@ -227,18 +233,6 @@ def _size(batches: dict[int, Tensor], where: dict[int, int], leaves: list[Any], 
             told.setdefault(length, f"{place_of(structure, i)} has {length} (axis {axis} of shape {leaves[i].shape})")
         raise ValueError(f"vmap: the mapped axes differ in length: {', '.join(told.values())}")
     return lengths[0]
-
-
-_ZERO = _core.tensor(np.int64(0))
-
-
-def _first(batch: Tensor) -> Tensor:
-    """An element of the batch that the function can run on: the first; of an empty batch, zeros."""
-    if len(batch):
-        return _core.gathered(batch, _ZERO, 0)
-    if batch.dtype.kind == "f":
-        return _core.sum(batch, 0)  # tracked as the batch is
-    return _core.adopt(np.zeros(batch.shape[1:], batch.dtype), "vmap")
 
 
 def _placed(x: Any, batched: bool, axis: int | None, size: int, i: int, structure: tree.Structure) -> Any:
