@@ -30,6 +30,9 @@ fg_trace_kind fg_trace_here(void);                /* by the innermost recording 
  * the memory of input first + k, for each of the n that are carried, if fg_program_in_place says so; not if apart. */
 int fg_trace_body(int first, int n, int stack_carry);
 int fg_program_in_place(const fg_program *, int input);
+/* From now on, in this thread's recording, or no longer: operations that put few elements among many zeros are noted also
+ * where they are given constants, so that the many are not held by the program. */
+int fg_trace_spreading(int on);
 int fg_trace_is_program(void);                    /* is any recording of it other than of a function that is mapped? */
 int fg_trace_compiles(void);                    /* is any of it an FG_PROGRAM? */
 uint32_t fg_trace_number(void);                 /* of the recording of this thread, 0 if there is none */

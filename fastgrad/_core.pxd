@@ -158,6 +158,7 @@ cdef extern from "program.h":
     void fg_trace_abort()
     fg_trace_kind fg_trace_here()
     int fg_trace_is_program()
+    int fg_trace_spreading(int)
     int fg_trace_compiles()
     int fg_trace_body(int first, int n, int apart)
     int fg_trace_outside(const fg_array *)

@@ -41,6 +41,7 @@ struct fg_program {
     fg_program *outer;          /* while recording: the one that goes on when this one ends */
     fg_trace_kind what;
     int depth;                  /* how many are around it */
+    int spreading;              /* while recording: fg_trace_spreading */
     uint64_t last_node_id;            /* node when the recording began: those up to it belong to outer transforms */
     list tracked;               /* of char; of instructions only, beside the operands: do outer transforms track it? */
     int n_in, n_out, n_kept;

@@ -174,6 +174,14 @@ int fg_trace_body(int first, int n, int stack_carry)
     return FG_OK;
 }
 
+int fg_trace_spreading(int on)
+{
+    int was = tracing && tracing->spreading;
+    if (tracing)
+        tracing->spreading = on;
+    return was;
+}
+
 int fg_trace_is_program(void)
 {
     const fg_program *p = tracing;
@@ -217,10 +225,14 @@ static int within_body(void)
 }
 
 /* Is an operation noted whatever its operands are? A draw is, as it differs from run to run; and a loop of unknown
- * length in the body of a loop or branch is, as no call may get there, and the loop may not end. */
+ * length in the body of a loop or branch is, as no call may get there, and the loop may not end; and what the derivatives
+ * of a batch put among zeros (fg_trace_spreading). */
 static int is_staged(int op, const int64_t *attr)
 {
-    return tracing && (fg_draws(op, attr) || (op == FG_OP_while_loop && within_body()));
+    if (!tracing)
+        return 0;
+    int spreads = op == FG_OP_unslice || op == FG_OP_untake;
+    return fg_draws(op, attr) || (spreads && tracing->spreading) || (op == FG_OP_while_loop && within_body());
 }
 
 int fg_trace_is_abstract(const fg_call *c)

@@ -134,6 +134,23 @@ def instructions_before(Tensor x not None):
     return fg_trace_depth(p), v, *instructions_in(p)
 
 
+@cython.final
+cdef class Spreading:
+    """A context: a recording under way notes operations that put few constants among many zeros, if ``on``, lest it hold
+    the zeros."""
+
+    cdef bint on, was
+
+    def __init__(self, bint on):
+        self.on = on
+
+    def __enter__(self):
+        self.was = fg_trace_spreading(self.on)
+
+    def __exit__(self, *error):
+        fg_trace_spreading(self.was)
+
+
 def instructions_evaluate(list instructions, dict values, set moving, set apart, special):
     """Carry instructions out on ``values``, by number, to which those of the instructions are added, and which are returned. A instruction
     whose value is known is left out; what nothing later reads is dropped. Operations of ``apart``, and what depends on

@@ -135,7 +135,8 @@ class Recording:
     def over(self, batches: Iterable[Tensor | Diagonal], size: int) -> list[Any]:
         """The results over batches, those that depend on one with the batch as first axis."""
         inputs = dict(enumerate(batches))
-        values = evaluate(self.instructions, self.constants | inputs, self.noted, inputs, size)
+        with _core.Spreading(any([_core.traced(x) for x in self.constants.values()])):
+            values = evaluate(self.instructions, self.constants | inputs, self.noted, inputs, size)
         results = [own if v < 0 else values[v] for v, own in zip(self.numbers, self.results)]
         for k, x in enumerate(results):
             if type(x) is Diagonal:
