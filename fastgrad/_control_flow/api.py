@@ -52,7 +52,8 @@ def scan(
         What is carried at last, and the results of the steps stacked along a new first axis, as tensors.
 
     Recorded by ``compile`` or ``training_step``, a scan is one instruction however long it is; f runs while it is
-    recorded, and then no more. What f computes from tensors outside of it alone is computed once, before the steps,
+    recorded, on tensors whose values are not known, and then no more. Without any steps it is called so, too, to know
+    the shapes of its results. What f computes from tensors outside of it alone is computed once, before the steps,
     even if there are none. Its gradient stores what was carried from step to step and computes anew, one step at a
     time, what else it needs. Derivatives in forward mode, ``vmap`` and all of these of one another are loops as well.
     TypeError where f returns no pair or carries on another dtype or structure, ValueError where shapes or
@@ -100,7 +101,8 @@ def scan(
 def fori_loop(lower: int, upper: int, body_fun: Callable[[Any, Any], Any], init_val: Any) -> Any:
     """``value = body_fun(i, value)`` for i from lower up to, but not, upper: a scan over the integers, with a gradient.
 
-    lower and upper are Python ints; i is an int64 tensor. What is carried is as in ``scan``.
+    lower and upper are Python ints; i is an int64 tensor. What is carried is as in ``scan``. Without steps body_fun is
+    not called.
 
     >>> import fastgrad as fg
     >>> fg.fori_loop(0, 3, lambda i, x: 2 * x, 1.0)
@@ -108,6 +110,9 @@ def fori_loop(lower: int, upper: int, body_fun: Callable[[Any, Any], Any], init_
     """
     _check_function("fori_loop", body_fun)
     steps = np.arange(operator.index(lower), operator.index(upper), dtype=np.int64)
+    if not len(steps):
+        init, structure = _tensors("fori_loop", "init_val", init_val)
+        return structure.unflatten(_views(init))
     value, _ = scan(lambda value, i: (body_fun(i, value), None), init_val, steps)
     return value
 
@@ -294,6 +299,12 @@ def _rows(x: Tensor, length: int) -> Iterator[Tensor]:
 
 def _nothing(step: Callable[[list[Tensor]], list[Tensor]], carry: list[Tensor], rows: list[Tensor]) -> list[Tensor]:
     """The results of no steps: f tells, on abstract tensors, what they would be."""
-    with _core.Grads(False):
-        kinds = body.record(step, carry, rows).kinds[len(carry) :]
+    try:
+        with _core.Grads(False):
+            kinds = body.record(step, carry, rows).kinds[len(carry) :]
+    except _core.TraceError as error:
+        raise _core.TraceError(
+            "scan: there are no steps, and what f would return is found out by a call on tensors without values, in "
+            f"which it asked for one: {error}"
+        ) from None
     return [*carry, *[body.zeros(dtype, (0, *shape)) for dtype, shape in kinds]]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._rules.batching import FLOWS, Compound, Noted, Part, evaluate, first_row, instruction
+from .._rules.batching import FLOWS, Compound, Noted, Part, evaluate, first_row, instruction, moving
 from .._core import Program, Tensor
 from .._rules.jvp import push
 from .._transforms.custom_node import Rule, connected, is_float
@@ -103,11 +103,7 @@ class Body:
 
     def batched(self, start: set[int]) -> set[int]:
         """Which values differ over a batch if these do."""
-        found = set(start)
-        for instruction in self.instructions:
-            if self._draws(instruction) or not found.isdisjoint(instruction[2]):
-                found.add(instruction[1])
-        return found
+        return moving(self.instructions, self.noted, start)
 
     def over(self, given: ByNumber, batched: set[int], size: int, wanted: Sequence[int]) -> Tensors:
         """The wanted values for a batch of this size, given the closure and the inputs. Those that differ over the

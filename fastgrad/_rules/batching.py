@@ -21,7 +21,7 @@ from .diagonal import Diagonal, through
 
 __all__ = [
     "FLOWS", "PART", "Compound", "Noted", "Part", "evaluate", "first_elements", "first_row", "instruction",
-    "record_call", "whole",
+    "moving", "record_call", "whole",
 ]  # fmt: skip
 
 Operands = list[Any]  # tensors, and None for a missing one
@@ -168,6 +168,15 @@ def evaluate(
         return _rule(op)(op, xs, batched, attr, size) if moved else apply_op(op, xs, attr)
 
     return _core.instructions_evaluate(instructions, values, moving, _SPECIAL, special)
+
+
+def moving(instructions: Sequence[_core.Instruction], noted: Noted, start: Iterable[int]) -> set[int]:
+    """Which values differ over a batch if these do: what depends on them, and what is drawn."""
+    found = set(start)
+    for op, y, operands, _, attr, _ in instructions:
+        if not found.isdisjoint(operands) or noted.draws(op, attr):
+            found.add(y)
+    return found
 
 
 @functools.cache

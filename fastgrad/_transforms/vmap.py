@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import _core, tree
 from .._numpy import functions
-from .._rules.batching import Noted, evaluate, first_row, whole
+from .._rules.batching import Noted, evaluate, first_row, moving, whole
 from .._core import Tensor, reshape
 from .._rules.diagonal import Diagonal
 
@@ -96,8 +96,8 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         else:
             places = _spread(out_axes, structure_found.unflatten(found), "out_axes", "result")
         results = [
-            _placed(x, v >= 0, axis, size, i, structure_found)
-            for i, (x, v, axis) in enumerate(zip(found, recording.numbers, places))
+            _placed(x, moves, axis, size, i, structure_found)
+            for i, (x, moves, axis) in enumerate(zip(found, recording.moves, places))
         ]
         tensors = inside or any(isinstance(x, Tensor) for x in leaves)
         tensors = tensors or any(isinstance(x, Tensor) and x.requires_grad for x in results)
@@ -107,8 +107,8 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
 
 
 class Recording:
-    """What a function does to one element: its instructions, and for each of its results the number of the value it is (-1: it
-    depends on no input), whether outer transforms track it, and itself."""
+    """What a function does to one element: its instructions, and for each of its results the number of the value it is (-1:
+    none of theirs), whether it moves with the inputs, whether outer transforms track it, and itself."""
 
     def __init__(
         self,
@@ -131,6 +131,8 @@ class Recording:
                 raise
         instructions, self.constants = _core.instructions_end()
         self.instructions = _core.instructions_for(self.numbers, instructions)
+        found = moving(self.instructions, self.noted, range(len(inputs)))
+        self.moves = [v in found for v in self.numbers]
 
     def over(self, batches: Iterable[Tensor | Diagonal], size: int) -> list[Any]:
         """The results over batches, those that depend on one with the batch as first axis."""
@@ -162,7 +164,7 @@ def vmap_over_basis(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Ten
             columns = np.eye(n, x.size, -at, x.dtype)
             batches.append(_core.adopt(columns.reshape((n, *x.shape)), "jacobian"))
             at += x.size
-    return [y if v >= 0 else whole(y, False, n) for y, v in zip(recording.over(batches, n), recording.numbers)]
+    return [whole(y, moves, n) for y, moves in zip(recording.over(batches, n), recording.moves)]
 
 
 def _same(x: Any, inside: bool) -> Any:
