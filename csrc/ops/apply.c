@@ -263,6 +263,11 @@ static int not_float(const char *name, const fg_array *x)
 /* Has the result of a call no values here, as it is only recorded? */
 static inline int is_abstract(const fg_call *c) { return fg_tracing && fg_trace_is_abstract(c); }
 
+static inline fg_array *new_result(fg_shape *shape, int dtype, int abstract)
+{
+    return abstract ? fg_array_abstract(shape, dtype) : fg_array_new(shape, dtype);
+}
+
 /* The last step of every op: hand out the result, on the tape if it belongs there. */
 static int finish(const fg_call *call, fg_array *y, fg_tensor *out)
 {
@@ -283,7 +288,7 @@ int fg_unary(int op, fg_tensor x, fg_tensor *out)
     if (!FG_IS_FLOAT(x.array->dtype))
         return not_float(fg_ops[op].name, x.array);
     int abstract = fg_tracing && fg_traced(x.array);
-    fg_array *y = (abstract ? fg_array_abstract : fg_array_new)(x.array->shape, x.array->dtype);
+    fg_array *y = new_result(x.array->shape, x.array->dtype, abstract);
     if (!y)
         return FG_NO_MEMORY;
     if (!abstract)
@@ -319,7 +324,7 @@ int fg_binary(int op, fg_tensor a, fg_tensor b, fg_tensor *out)
     }
     fg_shape *shape = fg_broadcast_shapes(fg_ops[op].name, a.array->shape, b.array->shape);
     int abstract = fg_tracing && (fg_traced(a.array) || fg_traced(b.array)), status;
-    fg_array *y = shape ? (abstract ? fg_array_abstract : fg_array_new)(shape, a.array->dtype) : NULL;
+    fg_array *y = shape ? new_result(shape, a.array->dtype, abstract) : NULL;
     fg_shape_unref(shape);
     if (y) {
         if (!abstract)
@@ -471,8 +476,7 @@ int fg_apply(int op, int n_in, const fg_tensor *in, int n_attr, const int64_t *a
         shape = fg_shape_ref(in[n_in - 1].array->shape);
     }
     int abstract = is_abstract(&call);
-    fg_array *y = abstract ? fg_array_abstract(shape, dtype) :
-        FG_IS_VIEW(op) ? fg_array_view(in[0].array, shape) : fg_array_new(shape, dtype);
+    fg_array *y = FG_IS_VIEW(op) && !abstract ? fg_array_view(in[0].array, shape) : new_result(shape, dtype, abstract);
     fg_shape_unref(shape);
     if (!y)
         return FG_NO_MEMORY;

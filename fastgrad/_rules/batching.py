@@ -117,7 +117,10 @@ def _first_element(x: Tensor) -> Any:
         return x.detach()
     depth, v, instructions, constants = _core.instructions_before(x)
     noted = _under_way.recordings[depth]
-    instructions = [(*rest, []) for *rest, _ in _core.instructions_for([v], instructions)]
+    instructions = [
+        (op, y, operands, tracked, attr, ())
+        for op, y, operands, tracked, attr, _ in _core.instructions_for([v], instructions)
+    ]
     needed = {v}.union(*[operands for _, _, operands, *_ in instructions])
     given = constants | dict(enumerate(noted.inputs()))
     values = {k: _first_element(given[k]) for k in needed & given.keys()}

@@ -32,7 +32,7 @@ def pattern(
     """
     try:
         recording = Recording(
-            lambda: [*map(_core.example, [*leaves, cotangent])],
+            lambda: [*[_core.example(x) for x in leaves], _core.example(cotangent)],
             lambda xs: pull(xs[:-1], xs[-1]),
             lambda: [*map(_core.tensor, leaves), _core.ones_like(cotangent)],
         )
