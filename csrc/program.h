@@ -101,9 +101,9 @@ typedef struct { int n_values, n_instructions; } fg_instructions_size;
 int fg_trace_end_instructions(fg_program **);              /* ends the recording, also when it fails */
 int fg_trace_value(const fg_array *);           /* number of a value that depends on the innermost's inputs; or -1 */
 /* The number of x in the innermost recording on whose inputs it depends, and that recording, borrowed; NULL and -1 if
- * there is none in this thread. How many recordings are around one. */
+ * there is none in this thread. The number of a recording. */
 int fg_trace_find(const fg_array *x, fg_program **);
-int fg_trace_depth(const fg_program *);
+uint32_t fg_trace_number_of(const fg_program *);
 int fg_trace_keeps_instructions(int n_in, const fg_tensor *in);     /* does the innermost on whose inputs any depends take instructions? */
 int fg_trace_tracked(fg_tensor);                /* do transforms from outside the innermost recording track it? */
 fg_instructions_size fg_instructions_count(const fg_program *);

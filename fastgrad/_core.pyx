@@ -9,10 +9,13 @@ to NumPy's own ufuncs.
 cimport cython
 cimport numpy as cnp
 from cpython.buffer cimport PyObject_GetBuffer
-from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.stdlib cimport free
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+
+cdef extern from "Python.h":
+    unsigned long PyThread_get_thread_ident() nogil
 
 import os
 import sys
@@ -335,6 +338,20 @@ def live():
     """What the core holds now: a dict of arrays, nodes, bytes in use and bytes kept for reuse."""
     return {"arrays": fg_live.arrays, "nodes": fg_live.nodes, "bytes": fg_live.bytes,
             "cached_bytes": fg_live.cached_bytes}
+
+
+def thread_state():
+    """What this thread is in the midst of: whether operations are recorded on the tape, how many transforms and
+    recordings of programs or instructions it is in, and how many contexts of the other kinds it has entered."""
+    cdef Here here = this_thread()
+    cdef void *context = here.innermost[TRACES]
+    cdef int recordings = 0
+    while context != NULL:
+        recordings += 1
+        context = (<Trace>context).outer
+    return {"grad_enabled": grad_enabled(), "transforms": fg_transforms_running, "tracing": tracing(),
+            "recordings": recordings, "drawing": here.innermost[DRAWINGS] != NULL,
+            "running": here.innermost[RULES_RUN] != NULL, "no_grad": here.n}
 
 
 cdef start():

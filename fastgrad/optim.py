@@ -150,9 +150,12 @@ class Optimizer:
         if bad >= 0:
             raise _leaf_error(leaves[bad], structure.paths("params")[bad])
         self._states(leaves)
-        self._structure = structure
-        self._update(leaves, gradients, rate)
-        self.steps += 1
+        if self._in_core:
+            self._numbers(leaves, rate).counted_by(self, structure).update(leaves, gradients)
+        else:
+            self._structure = structure
+            self._update(leaves, gradients, rate)
+            self.steps += 1
 
     def _update(self, leaves: Sequence[Any], gradients: Sequence[Any], rate: float) -> None:
         self._numbers(leaves, rate).update(leaves, gradients)

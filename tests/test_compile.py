@@ -416,7 +416,9 @@ def test_recording_is_not_entered_by_hand():
     for call in (lambda: _core.trace_input(np.ones(2)), lambda: _core.trace_end([fg.ones(2)])):
         with pytest.raises(RuntimeError, match="no program is being recorded"):
             call()
-    _core.trace_abort()
+    with _core.Trace():
+        assert _core.tracing()
+    assert not _core.tracing()
 
     def f(x):
         compiled.program(x.detach())

@@ -1,7 +1,14 @@
 """``compile``: recordings and replays in several threads."""
 
 import gc
+import os
+import signal
+import subprocess
+import sys
+import textwrap
 import threading
+import time
+import weakref
 
 import numpy as np
 import pytest
@@ -9,6 +16,14 @@ from _replay import same, square
 
 import fastgrad as fg
 from fastgrad import _core
+
+
+@pytest.fixture(autouse=True)
+def switch_often():
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
 
 
 def in_threads(n, work):
@@ -124,3 +139,185 @@ def test_a_finalizer_may_call_the_program():
                 assert y[0] == k + j
     finally:
         gc.set_threshold(*was)
+
+
+def repeated(seconds, *works):
+    """Call each of these over and over in a thread of its own; the first exception ends all and is raised."""
+    end, failed = time.monotonic() + seconds, threading.Event()
+
+    def work(i):
+        try:
+            while time.monotonic() < end and not failed.is_set():
+                works[i]()
+        except BaseException:
+            failed.set()
+            raise
+
+    in_threads(len(works), work)
+
+
+def layouts(a):
+    """The same numbers as the core takes them, and as they are copied on the way in, where NumPy lets go of the GIL."""
+    padded = np.zeros((a.shape[0], 2 * a.shape[1]))
+    padded[:, ::2] = a
+    return [a, np.asfortranarray(a), a.astype(">f8"), padded[:, ::2], a.astype(np.float32), a.astype(int)]
+
+
+def test_threads_whose_calls_differ_in_number_layout_dtype_and_keywords():
+    f = fg.compile(lambda *xs, k: sum([a.sum() for a in xs]) + 1000 * k.sum())
+    x, k, many = np.ones((300, 300)), np.arange(5.0), [np.ones(12 + i) for i in range(40)]
+    works = []
+
+    def add(*args, k=k):
+        def work():
+            found = f(*args, k=k)
+            assert found == expected, (found, expected)
+
+        expected = sum(float(a.sum()) for a in args) + 1000 * float(np.sum(k))
+        work()
+        works.append(work)
+
+    for a in layouts(x):
+        add(a)
+    add(np.asfortranarray(x), *many)
+    add(np.asfortranarray(x), k=k[::-1].astype(np.float32))
+    repeated(1, *works)
+
+
+def test_threads_whose_calls_differ_in_structure():
+    """A wrong program's numbers of inputs would take another array for an argument, or none."""
+    f = fg.compile(lambda tree, scale: fg.sum(fg.stack([fg.sum(x) for x in fg.tree.leaves(tree)])) * scale, maxsize=3)
+    x = np.asfortranarray(np.arange(90_000.0).reshape(300, 300))
+    ones = [np.full(i + 1, 1.0) for i in range(30)]
+    works = []
+    for structure in ({"a": x, "b": ones}, [x, *ones], (x, {"b": ones[:3]}), {"b": ones, "c": [x, x]}, (x, 2.5), [x, 3]):
+        for scale in (2.0, np.float32(2), 2):
+            expected = sum(float(np.sum(leaf)) for leaf in fg.tree.leaves(structure)) * 2
+
+            def work(structure=structure, scale=scale, expected=expected):
+                found = f(structure, scale=scale)
+                assert found == expected, (found, expected)
+
+            works.append(work)
+    for work in works:
+        work()
+    repeated(1, *works)
+
+
+def test_threads_whose_calls_differ_in_static_arguments():
+    class Power:
+        def __init__(self, n):
+            self.n = n
+
+        def __hash__(self):
+            return 0
+
+        def __eq__(self, other):
+            return type(other) is Power and self.n == other.n
+
+    f = fg.compile(lambda x, p: fg.sum(x) * p.n, static_argnums=1, maxsize=3)
+    x = np.asfortranarray(np.ones((100, 100)))
+
+    def work(n):
+        def calls():
+            assert f(x, Power(n)) == 10_000 * n
+
+        return calls
+
+    repeated(1, *[work(n) for n in range(5)])
+    assert f.cache_info().currsize == 3
+
+
+@pytest.mark.parametrize("n", [3, 40])
+def test_threads_take_training_steps_of_one_object(n):
+    """The losses are those of the batches that were given, also where a batch is copied on the way in."""
+    params = [np.ones((8, 8)) for _ in range(n)]
+    step = fg.training_step(lambda p, x, *more: sum([(w * fg.mean(x)).sum() for w in p]) + len(more), params,
+                            fg.optim.SGD(0.0))  # fmt: skip
+    assert step._compiled is not None
+    step._compiled._kept, step._compiled._maxsize = n, 2  # few programs are kept, so that others are dropped
+    x = np.full((300, 300), 2.0)
+    works = []
+    for more in ((), (np.ones(3),), tuple(np.ones(9) for _ in range(30))):
+        for a in layouts(x)[:5]:
+            def work(batch=(a, *more), expected=2.0 * 64 * n + len(more)):
+                found = step(*batch)
+                assert found == expected, (found, expected)
+
+            for _ in range(3):
+                work()
+            works.append(work)
+    repeated(1, *works)
+    for w in params:
+        same(w, np.ones((8, 8)))
+
+
+def test_threads_descend_on_data_in_other_layouts():
+    x = np.arange(600.0).reshape(300, 2)
+
+    def run(data, batch_size):
+        return fg.descend(lambda p, a: ((p - a) ** 2).mean(), np.zeros(2), data, optimizer=fg.optim.SGD(1e-3), steps=12,
+                          batch_size=batch_size, seed=1).history  # fmt: skip
+
+    kinds = [(a, size) for a in layouts(x)[:4] for size in (None, 32, 7)]
+    expected = [run(*kind) for kind in kinds]
+
+    def work(i):
+        for _ in range(4):
+            assert run(*kinds[i]) == expected[i]
+
+    in_threads(len(kinds), work)
+
+
+@pytest.mark.parametrize("size", [3, 60_000])  # a long replay lets go of the GIL
+def test_threads_draw_from_one_generator(size):
+    rng, reference = fg.random.default_rng(7), fg.random.default_rng(7)
+    draw = fg.compile(lambda scale: rng.random(size) * scale)
+    found = [[] for _ in range(4)]
+
+    def work(i):
+        for _ in range(20):
+            found[i].append(draw(1.0))
+
+    draw(1.0)
+    reference.random(size)
+    in_threads(4, work)
+    drawn = sorted([y.tolist() for part in found for y in part])
+    assert drawn == sorted([reference.random(size).tolist() for _ in range(80)])
+
+
+def test_blocks_of_the_pool_are_of_one_thread():
+    """Long replays without the GIL write to memory while other threads take and give back blocks of the same sizes."""
+    f = fg.compile(lambda x: fg.tanh(fg.tanh(x) * 2) * 2)
+    x = np.linspace(-1, 1, 100_000)
+    expected, total = f(x), fg.sum(fg.tanh(fg.tanh(x) * 2) * 2).item()
+
+    def replay():
+        same(f(x), expected)
+
+    def eager():
+        y = fg.tensor(x, requires_grad=True)
+        loss = fg.sum(fg.tanh(fg.tanh(y) * 2) * 2)
+        loss.backward()
+        assert loss.item() == total
+
+    repeated(1, replay, replay, eager, eager)
+
+
+def test_operands_of_a_loop_that_another_thread_changes_in_place_are_kept():
+    """A loop lets other threads run: they may give a tensor other memory, and the last one that shared the old may go."""
+    size = 200_000
+    x = fg.tensor(np.ones(size))
+
+    def change():
+        shared = x.detach()  # while it shares the memory, x += 0 takes other memory
+        x.__iadd__(0.0)
+        del shared
+        x.detach() * 7.0  # what was freed is written to
+
+    def loop():
+        n, last = fg.while_loop(lambda c: c[0] < 300.0, lambda c: (c[0] + 1.0, c[1] * 1.0), (0.0, x))
+        assert n.item() == 300
+        same(last, np.ones(size))
+
+    repeated(2, loop, change)

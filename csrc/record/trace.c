@@ -408,7 +408,7 @@ int fg_trace_find(const fg_array *x, fg_program **p)
     return *p ? value_of(*p, x) : -1;
 }
 
-int fg_trace_depth(const fg_program *p) { return p->depth; }
+uint32_t fg_trace_number_of(const fg_program *p) { return p->number; }
 
 /* ---- instructions ------------------------------------------------------------------------------------------------------ */
 int fg_trace_end_instructions(fg_program **made)

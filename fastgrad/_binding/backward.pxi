@@ -211,6 +211,11 @@ fg_on_rule = apply_rule
 
 
 # ---- switches -------------------------------------------------------------------------------------------
+# What is switched for a while is switched by a context whose __enter__ and __exit__ are C: an interrupt, which Python
+# raises only between instructions of Python code, cannot part them. Before the switch __enter__ may fail, behind it
+# nothing may; __exit__ takes no memory and cannot fail. Should an interrupt come behind __enter__ and before the block
+# that it is for, the context is dropped, and restores what it was then.
+
 cpdef bint set_grad_enabled(bint enabled) noexcept:
     """Turn recording on or off in this thread; returns what it was."""
     global fg_grad_enabled
@@ -229,15 +234,22 @@ cdef class Grads:
     """A context: whether operations are recorded within, in this thread."""
 
     cdef bint enabled, was
+    cdef unsigned long thread   # in which it is entered, or 0
 
     def __init__(self, bint enabled):
         self.enabled = enabled
 
     def __enter__(self):
+        self.thread = PyThread_get_thread_ident()
         self.was = set_grad_enabled(self.enabled)
 
-    def __exit__(self, *error):
+    def __exit__(self, kind, error, trace):
+        self.thread = 0
         set_grad_enabled(self.was)
+
+    def __dealloc__(self):
+        if self.thread and self.thread == PyThread_get_thread_ident():
+            set_grad_enabled(self.was)
 
 
 @cython.final
@@ -246,18 +258,132 @@ cdef class Recording:
     numbers."""
 
     cdef bint was
+    cdef unsigned long thread   # in which it is entered, or 0
 
     def __enter__(self):
         global fg_transforms_running
+        self.thread = PyThread_get_thread_ident()
         self.was = set_grad_enabled(True)
         fg_transforms_running += 1
 
-    def __exit__(self, *error):
+    def __exit__(self, kind, error, trace):
+        self.leave()
+
+    cdef void leave(self) noexcept:
         global fg_transforms_running
+        self.thread = 0
         fg_transforms_running -= 1
         set_grad_enabled(self.was)
+
+    def __dealloc__(self):
+        if self.thread and self.thread == PyThread_get_thread_ident():
+            self.leave()
+
+
+@cython.final
+cdef class Outermost:
+    """A context: within it this thread is inside of no functional transform, as far as it asks. For the recording of a
+    program, which is the same wherever it happens to be made first."""
+
+    cdef int running
+    cdef unsigned long thread   # in which it is entered, or 0
+
+    def __enter__(self):
+        global fg_transforms_running
+        self.thread = PyThread_get_thread_ident()
+        self.running, fg_transforms_running = fg_transforms_running, 0
+
+    def __exit__(self, kind, error, trace):
+        self.leave()
+
+    cdef void leave(self) noexcept:
+        global fg_transforms_running
+        self.thread = 0
+        fg_transforms_running = self.running
+
+    def __dealloc__(self):
+        if self.thread and self.thread == PyThread_get_thread_ident():
+            self.leave()
 
 
 def in_transform():
     """Whether this thread is inside of a functional transform."""
     return fg_transforms_running > 0
+
+
+# ---- what a thread is in the midst of ---------------------------------------------------------------------
+cdef enum:
+    TRACES, DRAWINGS, RULES_RUN, N_KINDS
+
+
+@cython.final
+cdef class Here:
+    """What a thread is in the midst of."""
+
+    cdef void *innermost[N_KINDS]   # of the Nested contexts of each kind, which are held by those who entered them
+    cdef char *was              # for each NoGrad that is entered, whether operations were recorded
+    cdef Py_ssize_t n, room
+
+    def __dealloc__(self):
+        PyMem_Free(self.was)
+
+
+cdef object threads = threading.local()
+
+
+cdef Here this_thread():
+    here = getattr(threads, "here", None)
+    if here is None:
+        threads.here = here = Here()
+    return here
+
+
+cdef void *innermost(int kind) except? NULL:
+    """The innermost Nested context of a kind that this thread has entered, or NULL."""
+    cdef Here here = this_thread()
+    return here.innermost[kind]
+
+
+@cython.no_gc_clear
+cdef class Nested:
+    """A context that is found by what runs within it, in its thread, as are those of the same kind around it."""
+
+    cdef Here here              # while it is entered
+    cdef void *outer
+
+    cdef int enter(self, int kind) except -1:
+        if self.here is not None:
+            raise RuntimeError("a context that is entered already")
+        self.here = this_thread()
+        self.outer, self.here.innermost[kind] = self.here.innermost[kind], <void *>self
+        return 0
+
+    cdef void leave(self, int kind) noexcept:
+        if self.here is not None:
+            self.here.innermost[kind] = self.outer
+            self.here = None
+
+
+
+cdef class NoGrad:
+    """A context: operations within are not recorded, in this thread. One object may be entered again while it is
+    entered, and by several threads."""
+
+    def __enter__(self):
+        cdef Here here = this_thread()
+        cdef Py_ssize_t room = 2 * here.room + 16
+        cdef char *grown
+        if here.n == here.room:
+            grown = <char *>PyMem_Realloc(here.was, room)
+            if grown == NULL:
+                raise MemoryError("no_grad: no memory")
+            here.was, here.room = grown, room
+        here.was[here.n] = set_grad_enabled(False)
+        here.n += 1
+
+    def __exit__(self, kind, error, trace):
+        cdef Here here = this_thread()
+        if not here.n:
+            raise RuntimeError("no_grad: left in a thread that has not entered it")
+        here.n -= 1
+        set_grad_enabled(here.was[here.n])

@@ -19,7 +19,6 @@ def trace_body(int first, int n, bint apart):
 cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
     int PyGILState_Check() nogil
-    unsigned long PyThread_get_thread_ident() nogil
 
 
 cdef unsigned long main_thread = threading.main_thread().ident
@@ -50,7 +49,7 @@ fg_on_pause = yield_gil
 def flow(int op, list bodies, tuple numbers, list operands, list shapes):
     """The results of a loop or branch with these Programs as bodies: tensors that are not tracked, of the shapes and
     dtypes given as (dtype, shape)."""
-    cdef int n = len(operands), n_attr = len(bodies) + len(numbers), k
+    cdef int n = len(operands), n_attr = len(bodies) + len(numbers), k, held = 0
     cdef int64_t few[FG_MAX_NDIM + 2]
     cdef fg_tensor y, part
     cdef fg_tensor *given = <fg_tensor *>PyMem_Malloc((n + 1) * sizeof(fg_tensor))
@@ -63,8 +62,9 @@ def flow(int op, list bodies, tuple numbers, list operands, list shapes):
             attr[k] = <int64_t><size_t>(<Program>bodies[k]).program
         for k in range(len(numbers)):
             attr[len(bodies) + k] = numbers[k]
-        for k in range(n):
-            given[k] = (<Tensor>operands[k]).t  # with its node: an outer recording instructions whether it is tracked
+        for k in range(n):                      # with their nodes: an outer trace keeps whether one is tracked
+            given[k] = fg_tensor_ref((<Tensor>operands[k]).t)
+            held = k + 1
         check(fg_apply(op, n, given, n_attr, attr, &y))
         block = wrap(y)
         for k, (dtype, shape) in enumerate(shapes):
@@ -76,6 +76,8 @@ def flow(int op, list bodies, tuple numbers, list operands, list shapes):
             found.append(wrap(part))
         return found
     finally:
+        for k in range(held):                   # a loop lets other threads run, which may change its operands in place
+            fg_tensor_unref(given[k])
         PyMem_Free(given)
         PyMem_Free(attr)
 

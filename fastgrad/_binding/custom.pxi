@@ -16,6 +16,35 @@ def snapshot(Tensor x not None):
     return apply_one(FG_OP_cast, x, 1, &dtype) if fg_array_root(x.t.array).externally_mutable else held(x.t)
 
 
+@cython.final
+cdef class Running(Nested):
+    """A context in which the rule of this function runs."""
+
+    cdef object function
+
+    def __init__(self, function):
+        self.function = function
+
+    def __enter__(self):
+        self.enter(RULES_RUN)
+
+    def __exit__(self, kind, error, trace):
+        self.leave(RULES_RUN)
+
+    def __dealloc__(self):
+        self.leave(RULES_RUN)
+
+
+def is_running(function):
+    """Whether this thread is within a context Running of this function."""
+    cdef void *context = innermost(RULES_RUN)
+    while context != NULL:
+        if (<Running>context).function is function:
+            return True
+        context = (<Running>context).outer
+    return False
+
+
 def tracked_among(list values):
     """The places of the tensors in a list that require gradients; none while operations are not recorded."""
     if not fg_grad_enabled:

@@ -2,7 +2,7 @@
 
 # What such operations call, by number: a function of ndarrays, with its keyword arguments. The same call has the same
 # number, so that this grows no longer than programs have different ones.
-cdef list numpy_calls = [], numpy_names = []
+cdef list numpy_calls = []      # each with the function's name in bytes
 cdef dict numpy_numbers = {}
 
 
@@ -11,25 +11,24 @@ cpdef int64_t numpy_number(function, dict options) except -1:
     key = function, tuple(sorted(options.items()))
     number = numpy_numbers.get(key)
     if number is None:
-        numpy_calls.append((function, options))
-        numpy_names.append(function.__name__.encode())
+        numpy_calls.append((function, options, function.__name__.encode()))
         number = numpy_numbers[key] = len(numpy_calls) - 1
     return number
 
 
 def numpy_call(int64_t number):
     """What the operation `numpy` with this first attribute calls: a function, and its keyword arguments."""
-    return numpy_calls[number]
+    return numpy_calls[number][:2]
 
 
 cdef const char *numpy_name(int64_t number) noexcept:
-    return <const char *><bytes>numpy_names[number]
+    return <const char *><bytes>(<tuple>numpy_calls[number])[2]
 
 
 cdef int run_numpy(const fg_call *c, fg_array *y) except -1:
     """Fill y, the result of an operation `numpy`."""
     cdef int k
-    function, options = numpy_calls[c.attr[0]]
+    function, options, _ = numpy_calls[c.attr[0]]
     operands = [present_of(c.in_[k].array, False) for k in range(c.n_in)]
     result = present_of(y, True)
     try:

@@ -10,7 +10,7 @@ def apply_op(int op, list operands, tuple attr=()):
     """Any operation by its number, on tensors (None: a missing operand of a derivative's kernel) that are as its C
     rules expect them: nothing is promoted or checked but shapes."""
     cdef fg_tensor y
-    cdef int n = len(operands), k
+    cdef int n = len(operands), k, held = 0
     cdef int n_attr = len(attr)
     cdef fg_tensor *given = <fg_tensor *>PyMem_Malloc((n + 1) * sizeof(fg_tensor))
     cdef int64_t *numbers = <int64_t *>PyMem_Malloc((n_attr + 1) * sizeof(int64_t))
@@ -20,7 +20,8 @@ def apply_op(int op, list operands, tuple attr=()):
         for k in range(n_attr):
             numbers[k] = attr[k]
         for k in range(n):
-            given[k] = fg_tensor(NULL, NULL) if operands[k] is None else (<Tensor>operands[k]).t
+            given[k] = fg_tensor(NULL, NULL) if operands[k] is None else fg_tensor_ref((<Tensor>operands[k]).t)
+            held = k + 1
         check(fg_apply(op, n, given, n_attr, numbers, &y))
         made = wrap(y)
         if y.node == NULL and y.array.dtype <= FG_FLOAT64 and fg_grad_enabled:
@@ -29,6 +30,8 @@ def apply_op(int op, list operands, tuple attr=()):
                     raise NotImplementedError("the gradient of a gradient through a kernel that has no rule for it")
         return made
     finally:
+        for k in range(held):                   # NumPy lets other threads run, which may change the operands in place
+            fg_tensor_unref(given[k])
         PyMem_Free(given)
         PyMem_Free(numbers)
 
@@ -43,12 +46,6 @@ def borrowed(cnp.ndarray a, bint externally_mutable):
 def transforming():
     """Whether this thread is inside of a transform, such as grad, or a recording."""
     return fg_transforms_running != 0 or fg_trace_here() != 0
-
-
-def instructions_begin(bint body=False):
-    """Start a recording in this thread, within another one or not, that ends in ``instructions_end``: of the body of a loop or
-    branch, or of a function that is mapped."""
-    check(fg_trace_begin(FG_BODY if body else FG_MAPPED))
 
 
 def instructions_input(Tensor x):
@@ -125,13 +122,16 @@ cdef tuple instructions_in(fg_program *p):
 
 
 def instructions_before(Tensor x not None):
-    """What the innermost recording on whose inputs x depends has of instructions by now: (how many recordings are around
-    it, the number of x in it, instructions, constants), as ``instructions_end``."""
+    """What the innermost recording on whose inputs x depends has of instructions by now: (its Trace, the number of x in it,
+    instructions, constants), as ``instructions_end``."""
     cdef fg_program *p = NULL
     cdef int v = fg_trace_find(x.t.array, &p)
+    cdef void *trace = innermost(TRACES)
     if p == NULL:
         refuse_traced(x.t.array)
-    return fg_trace_depth(p), v, *instructions_in(p)
+    while (<Trace>trace).number != fg_trace_number_of(p):
+        trace = (<Trace>trace).outer
+    return <Trace>trace, v, *instructions_in(p)
 
 
 @cython.final

@@ -52,14 +52,52 @@ def refuse_value(Tensor x, str reason):
         refuse_traced(x.t.array, reason)
 
 
-def trace_begin():
-    """Start recording in this thread."""
-    check(fg_trace_begin(FG_PROGRAM))
+cdef class Trace(Nested):
+    """A context: what this thread does within is recorded, beside other recordings around it or not. It ends in
+    ``trace_end`` or ``instructions_end``; what has not come to that is forgotten.
+
+    ``of``: "program"; or, of those that end in their instructions, "mapped", a function that is mapped, or "body", the body of
+    a loop or branch. These keep what has several results and is one operation in instructions: ``compounds``, by number.
+    """
+
+    cdef fg_trace_kind what
+    cdef uint32_t number        # of the recording
+    cdef readonly dict compounds
+
+    def __init__(self, str of="program"):
+        self.what = FG_PROGRAM if of == "program" else FG_MAPPED if of == "mapped" else FG_BODY
+        self.compounds = {}
+
+    def __enter__(self):
+        self.enter(TRACES)
+        status = fg_trace_begin(self.what)
+        if status != FG_OK:
+            self.leave(TRACES)
+            fail(status)
+        self.number = fg_trace_number()
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.close()
+
+    cdef void close(self) noexcept:
+        self.leave(TRACES)
+        if self.number and fg_trace_number() == self.number:
+            fg_trace_abort()
+        self.number = 0
+
+    def __dealloc__(self):
+        self.close()
 
 
-def trace_abort():
-    """Stop recording and forget what was recorded."""
-    fg_trace_abort()
+def note_compound(number, compound):
+    """Let the recordings of instructions under way in this thread know what the operations of this number are: a closure may
+    make them those of an outer recording."""
+    cdef void *trace = innermost(TRACES)
+    while trace != NULL:
+        (<Trace>trace).compounds[number] = compound
+        trace = (<Trace>trace).outer
+
 
 
 def tracing():
@@ -112,7 +150,6 @@ def trace_end(list results, bint numbers=True, int kept=0):
     cdef int n = len(results), i
     cdef fg_array **out = <fg_array **>PyMem_Malloc((n + 1) * sizeof(fg_array *))
     if out == NULL:
-        fg_trace_abort()
         raise MemoryError("compile: no memory")
     for i in range(n):
         out[i] = (<Tensor>results[i]).t.array

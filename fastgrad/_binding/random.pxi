@@ -40,38 +40,43 @@ def random_draw(Tensor state not None, tuple shape, dtype, str name, int64_t low
     for length in shape:
         attr[n] = index_number(length, name, shape)
         n += 1
-    cdef Draws log
     cdef Tensor y = None
-    cdef int k = -1
-    logs = getattr(draws_here, "logs", ()) if n_draws else ()
-    for k in range(len(logs) - 1, -1, -1):
-        log = logs[k]
-        if log.repeats:
-            y = log.next(attr, n, name)
-            break
-    else:
-        k = -1
-        y = apply_one(FG_OP_random, state, n, attr)
-    for log in logs[k + 1:]:
-        log.drawn.append((tuple([attr[i] for i in range(n)]), y.detach()))
+    cdef void *first = innermost(DRAWINGS) if n_draws else NULL
+    cdef void *log = first
+    while log != NULL and not (<Drawing>log).repeats:
+        log = (<Drawing>log).outer
+    y = apply_one(FG_OP_random, state, n, attr) if log == NULL else (<Drawing>log).next(attr, n, name)
+    while first != log:
+        (<Drawing>first).drawn.append((tuple([attr[i] for i in range(n)]), y.detach()))
+        first = (<Drawing>first).outer
     return y
 
 
 # ---- draws that are made again ----------------------------------------------------------------------------------
-cdef object draws_here = threading.local()      # .logs: those that are open in this thread, the innermost last
-cdef int n_draws = 0                            # how many are open in all threads
+cdef int n_draws = 0                            # how many Drawings are entered in all threads
 
 
 @cython.final
 cdef class Draws:
-    """Keeps the random numbers that are drawn while it is open first, and gives the same when it is opened again."""
+    """The random numbers that a function has drawn, for it to draw them again."""
 
+    cdef list drawn             # (attributes, numbers) of each draw; None before the function has run
+
+
+@cython.final
+cdef class Drawing(Nested):
+    """A context in which a function draws what its Draws have, or, where it runs for the first time, fills them. Each
+    run has its own, as several threads may run the function again at the same time."""
+
+    cdef Draws draws
     cdef list drawn
     cdef int at
     cdef bint repeats
 
-    def __cinit__(self):
-        self.drawn = []
+    def __init__(self, Draws draws not None):
+        self.draws = draws
+        self.repeats = draws.drawn is not None
+        self.drawn = draws.drawn if self.repeats else []
 
     cdef Tensor next(self, int64_t *attr, int n, str name):
         if self.at == len(self.drawn) or self.drawn[self.at][0] != tuple([attr[i] for i in range(n)]):
@@ -82,14 +87,18 @@ cdef class Draws:
 
     def __enter__(self):
         global n_draws
-        self.at = 0
-        draws_here.logs = [*getattr(draws_here, "logs", ()), self]
+        self.enter(DRAWINGS)
         n_draws += 1
-        return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, kind, error, trace):
+        self.close()
+
+    cdef void close(self) noexcept:
         global n_draws
-        self.repeats = True
-        draws_here.logs = draws_here.logs[:-1]
-        n_draws -= 1
+        if self.here is not None:
+            self.leave(DRAWINGS)
+            n_draws -= 1
+            self.draws.drawn = self.drawn
 
+    def __dealloc__(self):
+        self.close()

@@ -7,6 +7,19 @@ cdef class Rule:
 
     cdef fg_update_rule rule
     cdef tuple state            # a list of arrays for each kind of state
+    cdef object optimizer, structure
+
+    def counted_by(self, optimizer, structure):
+        """Let the update count as a step of this optimizer, which from then on keeps state for parameters of this
+        structure: in the same call, so that no interrupt comes between."""
+        self.optimizer, self.structure = optimizer, structure
+        return self
+
+    cdef int count(self) except -1:
+        if self.optimizer is not None:
+            self.optimizer._structure = self.structure
+            self.optimizer.steps += 1
+        return 0
 
     @staticmethod
     def sgd(tuple state, double rate, double momentum, double dampening, double weight_decay, bint nesterov,
@@ -45,6 +58,7 @@ cdef class Rule:
                           NULL if a[2] == NULL else a[2].data, NULL if a[3] == NULL else a[3].data)
             finally:
                 written(a, 4)
+        self.count()
 
     cdef int point(self, Program program, void **to) except -1:
         """Fill in the addresses of the state, two for each parameter, checked against it."""
@@ -85,7 +99,9 @@ cdef tuple train(Program program, fg_replay *r, Rule rule, bint checked):
         else:
             status = fg_replay_train(program.program, r, &rule.rule, state, checked, &bad)
         check(status)
-        if 0 <= bad < program.n_kept:
+        if bad < 0:
+            rule.count()
+        elif bad < program.n_kept:
             gradient = new_ndarray(fg_program_input_shape(program.program, bad),
                                    fg_program_input_dtype(program.program, bad))
             fg_replay_gradient(program.program, r, bad, cnp.PyArray_DATA(gradient))

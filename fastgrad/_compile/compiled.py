@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import operator
-import threading
 import types
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import _core, _user_frames, tree
-from .._core import Program, Rule, Tensor, TraceError
+from .._core import Entry, Program, Rule, Tensor, TraceError
 from .purity import Outside
 from .._transforms.vmap import place_of
 
@@ -41,10 +40,14 @@ class CacheInfo(NamedTuple):
     currsize: int
 
 
-class _Entry(NamedTuple):
-    program: Program
-    rebuild: Callable[[list[Any]], Any] | None
-    guard: Any
+class _Kept:
+    """An entry among those that are kept: the larger ``used``, the later it was; ``doubted`` ones are recorded a second
+    time before they are believed."""
+
+    __slots__ = ("doubted", "entry", "used")
+
+    def __init__(self, entry: Entry, doubted: bool) -> None:
+        self.entry, self.doubted, self.used = entry, doubted, 0
 
 
 class _Leaf(NamedTuple):
@@ -107,24 +110,18 @@ class Compiled(_core.Replayer):
         self._optional = _with_defaults(f)
         self._wary = wary  # for a training step: record twice before believing a program; every result is an ndarray
         self._kept = kept  # how many of the last results are gradients that stay in the program
-        self._doubted: set[Any] = set()
-        self._entries: OrderedDict[Any, _Entry] = OrderedDict()
-        self._misses = 0
-        self._lock = threading.Lock()  # over what is kept, not while f runs
+        self._clock = itertools.count(1)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: the function, but no programs; those are recorded anew."""
-        dropped = ("_lock", "_entries", "_doubted", "_misses")
-        return {name: value for name, value in vars(self).items() if name not in dropped}
+        return {name: value for name, value in vars(self).items() if name != "_clock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._lock = threading.Lock()
-        self._entries, self._doubted = OrderedDict(), set()
-        self.cache_clear()
         vars(self).update(state)
+        self._clock = itertools.count(1)
 
     def _slowly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if _core.tracing() or (_core.in_transform() and _differentiated((args, kwargs))):
@@ -164,11 +161,10 @@ class Compiled(_core.Replayer):
 
     def cache_clear(self) -> None:
         """Forget all programs."""
-        with self._lock:
-            self._entries.clear()
-            self._doubted.clear()
-            self._remember(None, None, None)
-            self._hits = self._misses = 0
+        self._remember(None)
+        while not self._replace(self._entries, {}):
+            pass
+        self._hits = self._misses = 0
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
         for i in self._static:
@@ -180,34 +176,41 @@ class Compiled(_core.Replayer):
         places = {i % len(args) for i in (*self._static, *self._static_names) if -len(args) <= i < len(args)}
         return _Call(args, kwargs, places, set(kwargs).intersection(self._static_names.values()))
 
-    def _entry(self, call: _Call) -> _Entry:
-        key = call.key()
-        with self._lock:
-            entry = self._entries.get(key)
-            if entry is not None:
-                self._hits += 1
-                self._entries.move_to_end(key)
-        if entry is None:
-            outside = None if self._wary else Outside(self._f, call.inputs)
-            entry = self._record(call)
-            if outside is not None and outside.suspect():
-                self._confirm(entry, call)
-            with self._lock:
-                self._misses += 1
-                self._entries[key] = entry
-                if self._wary:
-                    self._doubted.add(key)
-                if len(self._entries) > self._maxsize:
-                    self._doubted.discard(self._entries.popitem(last=False)[0])
-        else:
-            if key in self._doubted:
-                self._confirm(entry, call)
-                self._doubted.discard(key)
-        fast = entry.guard is not None and not self._verify and key not in self._doubted
-        self._remember(entry.guard if fast else None, entry.program, entry.rebuild)
-        return entry
+    def _entry(self, call: _Call) -> Entry:
+        """The entry for a call; recorded now if there is none.
 
-    def _confirm(self, entry: _Entry, call: _Call) -> None:
+        Looking for it compares static arguments, and to drop an entry may end the lives of objects: both run anybody's
+        code, which may call this function again. So there is no lock; what is kept is replaced as a whole.
+        """
+        key = call.key()
+        kept = self._entries.get(key)
+        if kept is None:
+            outside = None if self._wary else Outside(self._f, call.inputs)
+            kept = _Kept(self._record(call), doubted=self._wary)
+            if outside is not None and outside.suspect():
+                self._confirm(kept.entry, call)
+            self._misses += 1
+            kept.used = next(self._clock)
+            self._keep(key, kept)
+        else:
+            self._hits += 1
+            if kept.doubted:
+                self._confirm(kept.entry, call)
+                kept.doubted = False
+            kept.used = next(self._clock)
+        self._remember(None if self._verify or kept.doubted else kept.entry)
+        return kept.entry
+
+    def _keep(self, key: Any, kept: _Kept) -> None:
+        while True:  # until no other thread has kept another one meanwhile
+            old = self._entries
+            new = {**old, key: kept}
+            if len(new) > self._maxsize:
+                del new[min(new.items(), key=lambda item: item[1].used)[0]]
+            if self._replace(old, new):
+                return
+
+    def _confirm(self, entry: Entry, call: _Call) -> None:
         """Raise if f, recorded once more, comes out differently or has an effect again that no replay would have."""
         outside = Outside(self._f, call.inputs)
         again = self._record(call)
@@ -228,9 +231,8 @@ class Compiled(_core.Replayer):
                 "has changed"
             )
 
-    def _record(self, call: _Call) -> _Entry:
-        _core.trace_begin()
-        try:
+    def _record(self, call: _Call) -> Entry:
+        with _core.Outermost(), _core.Trace():
             result = call.on(self._f, [_core.trace_input(leaf.array, leaf.number is not None) for leaf in call.leaves])
             leaves, shape = tree.flatten(result)
             wanted = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
@@ -245,12 +247,8 @@ class Compiled(_core.Replayer):
                         f"compile: result{path} is of type {type(leaf).__name__}, which would be the same object at "
                         "every call; return arrays, numbers and strings, alone or in dicts, lists and tuples"
                     )
-        except BaseException:
-            _core.trace_abort()
-            raise
-        program = _core.trace_end(wanted, numbers=not self._wary, kept=self._kept)
-        rebuild = _rebuilder(shape, leaves)
-        return _Entry(program, rebuild, call.guard())
+            program = _core.trace_end(wanted, numbers=not self._wary, kept=self._kept)
+        return Entry(program, _rebuilder(shape, leaves), call.guard())
 
 
 class Replayed:

@@ -11,7 +11,6 @@ What a function reads from outside and what differs from call to call, or is tra
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -44,17 +43,12 @@ class Body:
         self.n_in = len(examples)
         if tracked:  # so that the instructions tell what is detached
             examples = [_core.watch_tensor(x) if is_float(x) else x for x in examples]
-        with Noted(lambda: [*whole, *map(first_row, stacks)]) as self.noted:
-            _core.instructions_begin(body=True)
-            try:
-                for x in examples:
-                    _core.instructions_input(x)
-                results = f(list(examples))
-                numbers, _ = _core.instructions_outputs(results)
-                known = dict(zip(*[_core.instructions_outputs([pair[i] for pair in same])[0] for i in range(2)]))
-            except BaseException:
-                _core.trace_abort()
-                raise
+        with Noted("body", lambda: [*whole, *map(first_row, stacks)]) as self.noted:
+            for x in examples:
+                _core.instructions_input(x)
+            results = f(list(examples))
+            numbers, _ = _core.instructions_outputs(results)
+            known = dict(zip(*[_core.instructions_outputs([pair[i] for pair in same])[0] for i in range(2)]))
             instructions, self.constants = _core.instructions_end()
         known = {v: w for v, w in known.items() if v >= self.n_in}
         instructions = [(op, y, [known.get(v, v) for v in given], outer, attr, ()) for op, y, given, outer, attr, _ in instructions]
@@ -138,17 +132,11 @@ def as_program(
     """f of tensors such as ``whole`` and the rows of ``stacks``. carried: which of the inputs go on as the first
     outputs; apart: both are wanted later."""
     examples = [*map(_core.example, whole), *[_core.example(x, True) for x in stacks]]
-    with _core.Grads(False):
-        _core.trace_begin()
-        try:
-            _core.trace_body(carried.start, carried.stop - carried.start, apart)
-            for x in examples:
-                _core.instructions_input(x)
-            results = f(examples)
-        except BaseException:
-            _core.trace_abort()
-            raise
-        return _core.trace_end(results)
+    with _core.Grads(False), _core.Trace():
+        _core.trace_body(carried.start, carried.stop - carried.start, apart)
+        for x in examples:
+            _core.instructions_input(x)
+        return _core.trace_end(f(examples))
 
 
 # ---- loops and branches in general ----------------------------------------------------------------------------------
@@ -162,6 +150,7 @@ class Flow(Compound):
     draws: bool
     kinds: list[tuple[Any, tuple[int, ...]]]  # dtypes and shapes of all results
     n_results: int  # without the further ones
+    _made: dict[bool, list[Program]]  # its bodies, with the further results or without
     numbers: tuple[int, ...]  # its attributes behind the bodies, where nothing further is computed
 
     def programs(self, operands: Tensors, further: bool) -> list[Program]:
@@ -181,10 +170,6 @@ class Flow(Compound):
     def mapped(self, operands: Tensors, batched: list[bool], size: int, wanted: list[int]) -> Tensors:
         """The wanted results for a whole batch, which is the first axis of some operands and of all results."""
         raise NotImplementedError
-
-    @functools.cached_property
-    def _made(self) -> dict[bool, list[Program]]:
-        return {}
 
     def attributes(self, further: bool) -> tuple[int, ...]:
         """Those behind the bodies."""

@@ -41,7 +41,7 @@ class _Scan(Flow):
     def __init__(self, body: Body, n_carry: int, length: int, reverse: bool) -> None:
         self.body, self.n_carry, self.length, self.reverse = body, n_carry, length, reverse
         self.n_closure, self.draws = len(body.closure), bool(body.drawn)
-        self.numbers = (length, reverse, self.n_closure, n_carry, 0)
+        self.numbers, self._made = (length, reverse, self.n_closure, n_carry, 0), {}
         self.n_results = len(body.outs)
         drawn = [] if body.opaque else body.drawn
         self._results = [*body.outs, *drawn, *range(n_carry), *body.outs[:n_carry]]  # values of the body

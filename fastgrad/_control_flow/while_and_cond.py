@@ -28,7 +28,7 @@ class _Cond(Flow):
     name = "cond"
 
     def __init__(self, bodies: tuple[Body, Body]) -> None:
-        self.bodies, self.numbers = bodies, ()
+        self.bodies, self.numbers, self._made = bodies, (), {}
         self.draws = any(body.drawn for body in bodies)
         self.n_results = len(bodies[0].outs)
         self.drawn = [(body, v) for body in bodies if not body.opaque for v in body.drawn]
@@ -189,7 +189,7 @@ class _While(Flow):
     name = "while_loop"
 
     def __init__(self, test: Body, body: Body) -> None:
-        self.bodies = test, body
+        self.bodies, self._made = (test, body), {}
         self.n_closure = len(test.closure) + len(body.closure)
         self.numbers = (self.n_closure,)
         self.draws = bool(test.drawn or body.drawn)

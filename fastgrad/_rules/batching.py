@@ -9,9 +9,8 @@ by whoever records it: on the tape, or in the instructions of an outer recording
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -51,40 +50,24 @@ class Compound(Protocol):
         """The same for a batch, all with the batch as first axis."""
 
 
-class Noted:
-    """The compounds of a recording of instructions that begins ``with`` it, in this thread, by how instructions name them.
+class Noted(_core.Trace):
+    """A recording that ends in its instructions, and the compounds of these by how they name them.
 
     ``inputs`` makes values that the recording's inputs may have, for a function that has to be called on some: in the
     first element of a batch, or the first step of a loop.
     """
 
-    def __init__(self, inputs: Callable[[], Operands]) -> None:
+    def __init__(self, of: Literal["mapped", "body"], inputs: Callable[[], Operands]) -> None:
+        super().__init__(of)
         self.inputs = inputs
-        self.compounds: dict[int, Compound] = {}
-
-    def __enter__(self) -> Noted:
-        _under_way.recordings.append(self)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        _under_way.recordings.pop()
 
     def draws(self, op: int, attr: tuple[int, ...]) -> bool:
         """Whether an instruction is of random numbers."""
         return op == _RANDOM or (op in FLOWS and self.compounds[attr[0]].draws)
 
 
-class _UnderWay(threading.local):
-    def __init__(self) -> None:
-        self.recordings: list[Noted] = []  # the innermost last
-
-
-_under_way = _UnderWay()
-
-
 def instruction(number: int, compound: Compound) -> None:
-    for noted in _under_way.recordings:  # a closure may make it that of an outer recording
-        noted.compounds[number] = compound
+    _core.note_compound(number, compound)
 
 
 def record_call(call: Compound, operands: list[Tensor], results: list[Tensor]) -> list[Tensor] | None:
@@ -115,8 +98,8 @@ def first_elements(xs: list[Tensor]) -> list[Tensor] | None:
 def _first_element(x: Tensor) -> Any:
     if not _core.traced(x):
         return x.detach()
-    depth, v, instructions, constants = _core.instructions_before(x)
-    noted = _under_way.recordings[depth]
+    noted, v, instructions, constants = _core.instructions_before(x)
+    assert isinstance(noted, Noted)
     instructions = [
         (op, y, operands, tracked, attr, ())
         for op, y, operands, tracked, attr, _ in _core.instructions_for([v], instructions)

@@ -73,6 +73,7 @@ class TrainingStep:
             optimizer._check(leaves, structure)
         rule = optimizer._rule(leaves) if replayed.compiled is not None else None
         if rule is not None:
+            rule.counted_by(optimizer, structure)
             try:
                 value, bad, gradient = self._in_one_call(batch, rows, rule)
             except Exception as error:
@@ -83,8 +84,6 @@ class TrainingStep:
             else:
                 if bad >= 0:
                     return self._refuse(value, bad, gradient)
-                optimizer._structure = structure
-                optimizer.steps += 1
                 return value
         else:
             self._keep(0)

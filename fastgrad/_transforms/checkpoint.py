@@ -61,7 +61,7 @@ class _Again(CallRule):
 
     def run(self, arguments: Sequence[Any]) -> Any:
         args, kwargs = arguments
-        with self.draws:
+        with _core.Drawing(self.draws):
             return inside(lambda: self.f(*args, **kwargs), ())
 
     def others(self, found: dict[int, Tensor]) -> Iterable[Tensor]:

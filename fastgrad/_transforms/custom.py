@@ -9,7 +9,6 @@ import contextlib
 import functools
 import inspect
 import operator
-import threading
 import types
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -96,14 +95,6 @@ class _Function:
 
 
 # ---- custom_vjp -----------------------------------------------------------------------------------------------------
-class _Threads(threading.local):
-    def __init__(self) -> None:
-        self.forward: list[Any] = []
-
-
-_running = _Threads()  # the functions whose fwd runs in this thread
-
-
 class custom_vjp(_Function):
     """A function with a reverse-mode rule of its own, as ``jax.custom_vjp``.
 
@@ -146,7 +137,7 @@ class custom_vjp(_Function):
             raise AttributeError(f"{self._name}: it has no rule yet; give it one by .defvjp(fwd, bwd)")
 
     def _differentiated(self, call: Call) -> Any:
-        late = self in _running.forward  # fwd calls the function itself: to run fwd now would never end
+        late = _core.is_running(self)  # fwd calls the function itself: to run fwd now would never end
         own = [_core.alias(x) for x in call.inputs]
         args = call.with_inputs(own)
         result, residuals = (inside(self._f, args), None) if late else inside(self._run_forward, args)
@@ -154,11 +145,8 @@ class custom_vjp(_Function):
 
     def _run_forward(self, *args: Any) -> tuple[Any, Any]:
         assert self._fwd is not None
-        _running.forward.append(self)
-        try:
+        with _core.Running(self):
             pair = self._fwd(*args)
-        finally:
-            _running.forward.pop()
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             got = f"{len(pair)} values" if isinstance(pair, (tuple, list)) else type(pair).__name__
             raise TypeError(f"{self._name}: fwd must return a pair, the result and the residuals; got {got}")

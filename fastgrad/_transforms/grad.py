@@ -8,9 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import operator
-import threading
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -19,12 +17,7 @@ from .. import _core, tree
 from .._core import Tensor
 
 
-class _PerThread(threading.local):
-    def __init__(self) -> None:
-        self.stack: list[bool] = []
-
-
-class no_grad(contextlib.ContextDecorator):
+class no_grad(_core.NoGrad, contextlib.ContextDecorator):
     """Context manager and decorator: operations within are not recorded, in this thread.
 
     >>> import fastgrad as fg
@@ -34,16 +27,6 @@ class no_grad(contextlib.ContextDecorator):
     >>> y.requires_grad
     False
     """
-
-    _were = _PerThread()  # what to restore, for all instances: one may be entered again, or by several threads
-
-    def __enter__(self) -> None:
-        self._were.stack.append(_core.set_grad_enabled(False))
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        _core.set_grad_enabled(self._were.stack.pop())
 
 
 def stop_gradient(x: Any) -> Any:

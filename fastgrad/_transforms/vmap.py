@@ -118,18 +118,13 @@ class Recording:
     ) -> None:
         """``element`` makes the inputs, abstract tensors that nobody else knows; f takes them to results; ``values``
         are some that they may have."""
-        with Noted(values) as self.noted:
-            _core.instructions_begin()
-            try:
-                inputs = element()
-                for x in inputs:
-                    _core.instructions_input(x)
-                self.results = f(inputs)
-                self.numbers, self.tracked = _core.instructions_outputs(self.results)
-            except BaseException:
-                _core.trace_abort()
-                raise
-        instructions, self.constants = _core.instructions_end()
+        with Noted("mapped", values) as self.noted:
+            inputs = element()
+            for x in inputs:
+                _core.instructions_input(x)
+            self.results = f(inputs)
+            self.numbers, self.tracked = _core.instructions_outputs(self.results)
+            instructions, self.constants = _core.instructions_end()
         self.instructions = _core.instructions_for(self.numbers, instructions)
         found = moving(self.instructions, self.noted, range(len(inputs)))
         self.moves = [v in found for v in self.numbers]
