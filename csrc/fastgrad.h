@@ -78,6 +78,7 @@ typedef struct fg_array {
     uint8_t readonly;       /* its memory must not be written */
     uint8_t externally_mutable;       /* others may write this memory: the tape keeps a copy of it */
     uint8_t is_rng_state;           /* a generator's state, which draws advance: a program keeps it, not its present elements */
+    uint8_t frozen;         /* foreign memory that nobody writes: programs share it */
     uint8_t weak;           /* a Python number among a recording's inputs: takes on the dtype of other operands */
     uint32_t version;       /* counts in-place changes; kept by the array that is not a view */
     uint32_t tape_refs;     /* how many of refs are held by nodes that saved this array ... */

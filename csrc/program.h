@@ -114,6 +114,7 @@ typedef struct {
     int n_in, n_out, n_instructions, n_traced;
     int64_t arena_bytes;        /* what the intermediates need together at most */
     int64_t separate_bytes;     /* what they would need if each had memory of its own */
+    int64_t constant_bytes;     /* what its constants take, but for memory that is shared with read-only arrays */
     int allocates;              /* it must run under the caller's lock */
     double work;                /* an estimate of a replay's nanoseconds */
 } fg_program_facts;

@@ -24,7 +24,7 @@ cdef extern from "fastgrad.h":
 
     ctypedef struct fg_array:
         int32_t refs
-        uint8_t dtype, storage, readonly, externally_mutable, is_rng_state, weak
+        uint8_t dtype, storage, readonly, externally_mutable, is_rng_state, frozen, weak
         uint32_t tape_refs, exports
         fg_shape *shape
         void *data
@@ -144,7 +144,7 @@ cdef extern from "program.h":
         pass
     ctypedef struct fg_program_facts:
         int n_in, n_out, n_instructions, n_traced
-        int64_t arena_bytes, separate_bytes
+        int64_t arena_bytes, separate_bytes, constant_bytes
         int allocates
         double work
     ctypedef struct fg_replay:

@@ -325,3 +325,39 @@ def test_second_derivatives_that_are_constant():
     np.testing.assert_array_equal(constant, np.broadcast_to([[2, 0, 0], [0, 0, 3], [0, 3, 0]], (3, 2, 3, 3)))
     g = fg.compile(lambda w: fg.sum(fg.hessian(lambda x: f(x, w))(x[0]) ** 2))
     np.testing.assert_array_equal(g(w), fg.sum(fg.hessian(f)(x[0], w) ** 2).item())
+
+
+# ---- arrays from outside --------------------------------------------------------------------------------------------
+def test_a_read_only_array_from_outside_is_shared():
+    def facts(data):
+        f = fg.compile(lambda x: (x * data + data) * data)
+        np.testing.assert_array_equal(f(np.ones(N)), (data + data) * data)
+        return f, f.program(np.ones(N)).facts["constant_bytes"]
+
+    data = np.linspace(1.0, 2.0, N)
+    before = _core.live()["bytes"]
+    frozen = data.copy()
+    frozen.flags.writeable = False
+    f, size = facts(frozen)
+    assert size < 100
+    assert _core.live()["bytes"] - before < 4 * data.nbytes  # results and the memory of a replay
+    view = data.view()
+    view.flags.writeable = False  # but what it looks into is not
+    for x in (data, view):
+        f, size = facts(x)
+        assert data.nbytes <= size < data.nbytes + 100
+        old = data.copy()
+        data += 1
+        np.testing.assert_array_equal(f(np.ones(N)), (old + old) * old)
+    _, size = facts(np.frombuffer(data.tobytes()))
+    assert size < 100
+
+
+def test_a_shared_array_lives_as_long_as_the_program():
+    data = np.arange(float(N))
+    data.flags.writeable = False
+    f = fg.compile(lambda x: fg.sum(x * data))
+    f(1.0)
+    count = sys.getrefcount(data)
+    f.cache_clear()
+    assert sys.getrefcount(data) < count

@@ -37,6 +37,17 @@ void fg_program_free(fg_program *p)
 }
 
 /* ---- looking at a program ---------------------------------------------------------------------------------------- */
+static int64_t constant_bytes(const fg_program *p)
+{
+    int64_t bytes = 0;
+    for (int i = 0; i < p->values.n; i++) {
+        const value *v = &values_of(p)[i];
+        if (v->from == CONSTANT && v->array && !fg_array_root(v->array)->frozen)
+            bytes += v->array->shape->size * (int64_t)fg_itemsize(v->array->dtype);
+    }
+    return bytes;
+}
+
 fg_program_facts fg_program_describe(const fg_program *p)
 {
     int64_t inner = 0;                          /* bodies run one at a time */
@@ -47,7 +58,7 @@ fg_program_facts fg_program_describe(const fg_program *p)
         inner = bytes > inner ? bytes : inner;
     }
     return (fg_program_facts){p->n_in, p->n_out, p->n_steps, p->n_traced, p->arena_bytes + inner, p->separate_bytes,
-                              p->allocates, p->work};
+                              constant_bytes(p), p->allocates, p->work};
 }
 
 fg_shape *fg_program_input_shape(const fg_program *p, int i) { return p->buffer[i].array.shape; }

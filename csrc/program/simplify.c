@@ -442,12 +442,14 @@ static int drop_unused(fg_program *p)
     return FG_OK;
 }
 
-/* A constant in memory that is not ours gets memory of its own: what lies there may change after the recording. */
+/* A constant in memory that is not ours gets memory of its own, unless nobody writes that: what lies there may change after
+ * the recording. */
 static int own_constants(fg_program *p)
 {
     for (int i = 0; i < p->values.n; i++) {
         value *v = &values_of(p)[i];
-        if (v->from != CONSTANT || !v->array || fg_array_root(v->array)->storage != FG_FOREIGN)
+        const fg_array *root = v->from == CONSTANT && v->array ? fg_array_root(v->array) : NULL;
+        if (!root || root->storage != FG_FOREIGN || root->frozen)
             continue;
         fg_array *copy = fg_array_copy(v->array);
         if (!copy)

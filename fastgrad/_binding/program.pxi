@@ -303,12 +303,14 @@ cdef class Program:
     @property
     def facts(self):
         """How large it is: a dict of inputs, outputs, instructions, recorded (instructions before optimisation),
-        peak_bytes of intermediates, and separate_bytes, what they would take without sharing."""
+        peak_bytes of intermediates, separate_bytes, what they would take without sharing, and constant_bytes, what is
+        kept of arrays from outside the function: copies, as they may change. A large array that is read-only, with
+        what it looks into, is not copied; it must remain so."""
         self.whole()
         facts = fg_program_describe(self.program)
         return {"inputs": facts.n_in, "outputs": facts.n_out, "instructions": facts.n_instructions,
                 "recorded": facts.n_traced, "peak_bytes": facts.arena_bytes,
-                "separate_bytes": facts.separate_bytes}
+                "separate_bytes": facts.separate_bytes, "constant_bytes": facts.constant_bytes}
 
     cdef list lines(self):
         """A line for each instruction."""
