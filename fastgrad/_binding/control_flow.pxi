@@ -82,6 +82,32 @@ def flow(int op, list bodies, tuple numbers, list operands, list shapes):
         PyMem_Free(attr)
 
 
+cpdef bint alike(a, b, int depth=0):
+    """Whether two values are built alike from tuples, lists, dicts and Nones, with tensors of the same dtypes and shapes;
+    False also where that is not seen quickly."""
+    cdef Py_ssize_t i
+    if type(a) is not type(b) or depth > 8:
+        return False
+    if type(a) is Tensor:
+        return (a is b or ((<Tensor>a).t.array.dtype == (<Tensor>b).t.array.dtype and not (<Tensor>b).t.array.weak
+                           and fg_shape_equal((<Tensor>a).t.array.shape, (<Tensor>b).t.array.shape)))
+    if type(a) is tuple or type(a) is list:
+        if len(a) != len(b):
+            return False
+        for i in range(len(a)):
+            if not alike(a[i], b[i], depth + 1):
+                return False
+        return True
+    if type(a) is dict:
+        if len(a) != len(b):
+            return False
+        for (key, value), (other_key, other) in zip((<dict>a).items(), (<dict>b).items()):
+            if key is not other_key or not alike(value, other, depth + 1):
+                return False
+        return True
+    return a is None
+
+
 def dtype_numbered(int number):
     """The dtype that attributes name by this number."""
     return DTYPES[number]

@@ -21,6 +21,9 @@ from .._core import Tensor
 
 __all__ = ["cond", "fori_loop", "scan", "while_loop"]
 
+_BOOL = np.dtype(bool)
+_SINGLE = tree.structure(0)
+
 
 def scan(
     f: Callable[[Any, Any], tuple[Any, Any]],
@@ -70,16 +73,22 @@ def scan(
     length = _length(rows, row_structure, length)
     found: list[Any] = []  # the structure of the results of a step
 
-    def step(inputs: list[Tensor]) -> list[Tensor]:
-        result = f(structure.unflatten(inputs[: len(carry)]), row_structure.unflatten(inputs[len(carry) :]))
+    def called(value: Any, row: Any) -> tuple[Any, Any]:
+        result = f(value, row)
         if not (isinstance(result, tuple) and len(result) == 2):
             raise TypeError(f"scan: expected f to return (carry, y), got {_told(result)}")
-        on = _carried("scan", structure, inputs, result[0])
-        ys, shape = _tensors("scan", "y", result[1])
+        return result
+
+    def of_step(y: Any) -> list[Tensor]:
+        ys, shape = _tensors("scan", "y", y)
         if found and shape != found[0]:
             raise TypeError(f"scan: f returned y as {shape} and before that as {found[0]}")
         found[:] = [shape]
-        return [*on, *ys]
+        return ys
+
+    def step(inputs: list[Tensor]) -> list[Tensor]:
+        on, y = called(structure.unflatten(inputs[: len(carry)]), row_structure.unflatten(inputs[len(carry) :]))
+        return [*_carried("scan", structure, inputs, on), *of_step(y)]
 
     if length == 0 or _core.recording_programs():
         if length == 0 and not _core.recording_programs():
@@ -87,14 +96,20 @@ def scan(
         else:
             results = _scan.scan(step, carry, rows, length, bool(reverse))
         last, ys = results[: len(carry)], results[len(carry) :]
-    else:
-        last, stacks = _views(carry), []
-        steps = list(zip(*[list(_rows(x, length)) for x in rows])) if rows else [()] * length
-        for x in reversed(steps) if reverse else steps:
-            results = step([*last, *x])
-            last = results[: len(carry)]
-            stacks.append(results[len(carry) :])
+    else:  # where a step returns what is built as before, it is taken as it is
+        value, first = structure.unflatten(_views(carry)), None
+        stacks: list[list[Tensor]] = []
+        for row in _steps(rows, row_structure, length, bool(reverse)):
+            on, y = called(value, row)
+            value = on if _core.alike(value, on) else _built("scan", structure, value, on)
+            if not stacks or not _core.alike(first, y):
+                leaves = of_step(y)
+                first = found[0].unflatten(leaves)
+            else:
+                leaves = [] if y is None else [y] if isinstance(y, Tensor) else tree.leaves(y)
+            stacks.append(leaves)
         ys = [functions.stack(y[::-1] if reverse else y) for y in map(list, zip(*stacks))]
+        return value, found[0].unflatten(ys)
     return structure.unflatten(last), found[0].unflatten(ys)
 
 
@@ -113,6 +128,7 @@ def fori_loop(lower: int, upper: int, body_fun: Callable[[Any, Any], Any], init_
     if not len(steps):
         init, structure = _tensors("fori_loop", "init_val", init_val)
         return structure.unflatten(_views(init))
+    steps.flags.writeable = False  # a program shares it
     value, _ = scan(lambda value, i: (body_fun(i, value), None), init_val, steps)
     return value
 
@@ -144,12 +160,18 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
     if _core.recording_programs():
         values = while_and_cond.while_loop(test, step, values)
     else:
-        values = _views(values)
-        while not _core.traced(going := test(values)[0]):
+        value = structure.unflatten(_views(values))
+        while True:
+            going = cond_fun(value)
+            if not (isinstance(going, Tensor) and going.dtype is _BOOL and going.size == 1):
+                going = _condition("while_loop", "cond_fun to return", going)
+            if _core.traced(going):
+                break
             if not going:
-                return structure.unflatten(values)
-            values = step(values)
-        values = while_and_cond.while_loop(test, step, values)  # mapped, and it differs from element to element
+                return value
+            on = body_fun(value)
+            value = on if _core.alike(value, on) else _built("while_loop", structure, value, on)
+        values = while_and_cond.while_loop(test, step, tree.leaves(value))  # mapped: it differs from element to element
     return structure.unflatten(values)
 
 
@@ -252,6 +274,11 @@ def _carried(name: str, structure: tree.Structure, before: list[Tensor], value: 
     return after
 
 
+def _built(name: str, structure: tree.Structure, before: Any, value: Any) -> Any:
+    """What is carried on, checked, as tensors built as what came in."""
+    return structure.unflatten(_carried(name, structure, tree.leaves(before), value))
+
+
 def _condition(name: str, what: str, x: Any) -> Tensor:
     if not isinstance(x, (Tensor, np.ndarray, np.generic, bool)):
         raise TypeError(f"{name}: expected {what} a single boolean, got {_told(x)}")
@@ -288,13 +315,24 @@ def _views(init: list[Tensor]) -> list[Tensor]:
     return [_core.reshape(x, x.shape) for x in init]
 
 
-def _rows(x: Tensor, length: int) -> Iterator[Tensor]:
+def _rows(x: Tensor, length: int, reverse: bool) -> Iterator[Tensor]:
     """The rows, by blocks: the cotangent of a row then has the size of a block and not of the whole."""
     size = math.isqrt(length) or 1
-    for start in range(0, length, size):
+    starts = range(0, length, size)
+    for start in reversed(starts) if reverse else starts:
         block = x[start : start + size]
-        for i in range(len(block)):
+        numbers = range(len(block))
+        for i in reversed(numbers) if reverse else numbers:
             yield block[i]
+
+
+def _steps(rows: list[Tensor], structure: tree.Structure, length: int, reverse: bool) -> Iterator[Any]:
+    """What each step gets of the rows."""
+    if not rows:
+        empty = structure.unflatten([])
+        return (empty for _ in range(length))
+    each = [_rows(x, length, reverse) for x in rows]
+    return each[0] if structure == _SINGLE else (structure.unflatten(list(x)) for x in zip(*each))
 
 
 def _nothing(step: Callable[[list[Tensor]], list[Tensor]], carry: list[Tensor], rows: list[Tensor]) -> list[Tensor]:
