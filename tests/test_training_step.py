@@ -326,3 +326,17 @@ def test_a_copied_compiled_function_records_anew():
     other = pickle.loads(pickle.dumps(f))
     assert other.cache_info() == (0, 0, 3, 0)
     np.testing.assert_array_equal(other(np.ones(2)), f(np.ones(2)))
+
+
+def test_many_shapes_are_recorded_once_each():
+    calls = []
+
+    def loss(p, x):
+        calls.append(x.shape)
+        return fg.mean((x * p[0] - p[1]) ** 2)
+
+    step, eager = (fg.training_step(loss, np.ones(2), "sgd", compile=c) for c in (True, False))
+    batches = [np.linspace(0.0, 1.0, n) for n in range(1, 41)] * 3
+    found = [step(x) for x in batches]
+    assert len(calls) <= 40 + 8
+    np.testing.assert_allclose(found, [eager(x) for x in batches], rtol=1e-12)

@@ -28,6 +28,7 @@ __all__ = ["CacheInfo", "Compiled", "compile"]
 _CONSTANTS = (np.ndarray, np.generic, np.dtype, bool, int, float, complex, str, bytes)
 
 
+_ENOUGH = 8  # programs that are confirmed: a function that is the same twice for so many kinds of arguments is believed
 _NOWHERE = 1 << 30  # more than any call has arguments
 
 
@@ -111,6 +112,7 @@ class Compiled(_core.Replayer):
         self._wary = wary  # for a training step: record twice before believing a program; every result is an ndarray
         self._kept = kept  # how many of the last results are gradients that stay in the program
         self._clock = itertools.count(1)
+        self._confirmed = 0  # how many programs a second recording has confirmed
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
@@ -122,6 +124,7 @@ class Compiled(_core.Replayer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._clock = itertools.count(1)
+        self._confirmed = 0
 
     def _slowly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if _core.tracing() or (_core.in_transform() and _differentiated((args, kwargs))):
@@ -186,7 +189,7 @@ class Compiled(_core.Replayer):
         kept = self._entries.get(key)
         if kept is None:
             outside = None if self._wary else Outside(self._f, call.inputs)
-            kept = _Kept(self._record(call), doubted=self._wary)
+            kept = _Kept(self._record(call), doubted=self._wary and self._confirmed < _ENOUGH)
             if outside is not None and outside.suspect():
                 self._confirm(kept.entry, call)
             self._misses += 1
@@ -195,7 +198,9 @@ class Compiled(_core.Replayer):
         else:
             self._hits += 1
             if kept.doubted:
-                self._confirm(kept.entry, call)
+                if self._confirmed < _ENOUGH:
+                    self._confirm(kept.entry, call)
+                    self._confirmed += 1
                 kept.doubted = False
             kept.used = next(self._clock)
         self._remember(None if self._verify or kept.doubted else kept.entry)

@@ -190,8 +190,9 @@ def training_step(
         parameter, leave the step out, or look at nothing and update. In the first two cases parameters and
         optimizer stay as they were before that step. Steps are counted by ``optimizer.steps``, from 0.
     compile : bool
-        Record the loss at the first two steps with a batch of new shapes, and replay it in one C call later
-        (``fastgrad.compile``): what it reads from outside its arguments is a constant from then on. A loss that
+        Record the loss at the first two steps with a batch of new shapes (after eight of these at the first only), and
+        replay it in one C call later (``fastgrad.compile``): what it reads from outside its arguments is a constant
+        from then on. A loss that
         cannot be recorded, draws NumPy's random numbers (those of ``fastgrad.random`` are recorded), writes to
         arrays from outside, or comes out differently the second time because it counts its calls, runs eagerly
         after one RuntimeWarning that names the line. False runs it eagerly from the start.
