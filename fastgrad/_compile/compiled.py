@@ -28,7 +28,8 @@ __all__ = ["CacheInfo", "Compiled", "compile"]
 _CONSTANTS = (np.ndarray, np.generic, np.dtype, bool, int, float, complex, str, bytes)
 
 
-_ENOUGH = 8  # programs that are confirmed: a function that is the same twice for so many kinds of arguments is believed
+_HITS = 32  # a recording costs about what so many replays save
+_ENOUGH = 4  # programs that are confirmed: a function that is the same twice for so many kinds of arguments is believed
 _NOWHERE = 1 << 30  # more than any call has arguments
 
 
@@ -92,6 +93,10 @@ class _Call:
         return _core.make_guard((args, kwargs), iter(range(len(self.leaves))), tree.is_named_tuple)
 
 
+class Unrecorded(Exception):
+    """A call that is left to an eager run: so many kinds of arguments come that recordings do not pay."""
+
+
 class Compiled(_core.Replayer):
     """What ``compile`` returns. Called as the function it was made from, with arrays in and out."""
 
@@ -130,7 +135,7 @@ class Compiled(_core.Replayer):
         if _core.tracing() or (_core.in_transform() and _differentiated((args, kwargs))):
             return self._f(*args, **kwargs)
         call = self._call(args, kwargs)
-        entry = self._entry(call)
+        entry = self._entry(call, bounded=self._wary)
         inputs = call.inputs
         draws = _Draws(entry.program) if self._verify else None
         results = entry.program.run(inputs)
@@ -151,7 +156,7 @@ class Compiled(_core.Replayer):
         found = self._train(args, rule, checked)
         if found is None:
             call = self._call(args, {})
-            found = self._entry(call).program.train(call.inputs, rule, checked)
+            found = self._entry(call, bounded=True).program.train(call.inputs, rule, checked)
         return found
 
     def program(self, *args: Any, **kwargs: Any) -> Program:
@@ -179,8 +184,8 @@ class Compiled(_core.Replayer):
         places = {i % len(args) for i in (*self._static, *self._static_names) if -len(args) <= i < len(args)}
         return _Call(args, kwargs, places, set(kwargs).intersection(self._static_names.values()))
 
-    def _entry(self, call: _Call) -> Entry:
-        """The entry for a call; recorded now if there is none.
+    def _entry(self, call: _Call, bounded: bool = False) -> Entry:
+        """The entry for a call; recorded now if there is none. bounded: Unrecorded where that does not pay.
 
         Looking for it compares static arguments, and to drop an entry may end the lives of objects: both run anybody's
         code, which may call this function again. So there is no lock; what is kept is replaced as a whole.
@@ -188,6 +193,8 @@ class Compiled(_core.Replayer):
         key = call.key()
         kept = self._entries.get(key)
         if kept is None:
+            if bounded and len(self._entries) >= self._maxsize and self._misses - self._maxsize > self._hits // _HITS:
+                raise Unrecorded
             outside = None if self._wary else Outside(self._f, call.inputs)
             kept = _Kept(self._record(call), doubted=self._wary and self._confirmed < _ENOUGH)
             if outside is not None and outside.suspect():
@@ -276,8 +283,14 @@ class Replayed:
             return self._eager(*args)
         try:
             return self.compiled(*args)
+        except Unrecorded:
+            return self.eagerly(args)
         except Exception as error:
             return self.give_up(error, args)
+
+    def eagerly(self, args: tuple[Any, ...]) -> Any:
+        """The same without a recording."""
+        return self._eager(*args)
 
     def give_up(self, error: Exception, args: tuple[Any, ...]) -> Any:
         """Run such arguments eagerly, as the program failed for this reason, or raise what the function itself does."""
