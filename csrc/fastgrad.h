@@ -99,7 +99,9 @@ typedef struct {
     int64_t dim[];
 } fg_shape;
 
-typedef enum { FG_OWNED, FG_VIEW, FG_FOREIGN } fg_storage;
+/* An abstract array has a dtype and a shape but no elements: it stands for the values that an input of a trace, or what
+ * is computed from it, will have at each replay (record/trace.c). Its data is NULL, and no kernel reads it. */
+typedef enum { FG_OWNED, FG_VIEW, FG_FOREIGN, FG_ABSTRACT } fg_storage;
 
 typedef struct fg_array {
     int32_t refs;
@@ -107,6 +109,7 @@ typedef struct fg_array {
     uint8_t readonly;       /* its memory must not be written */
     uint8_t externally_mutable;     /* others may write its memory: the tape saves a copy of it */
     uint8_t is_rng_state;   /* a generator's state: draws advance it, so a program keeps the array, not its elements */
+    uint8_t frozen;         /* foreign memory that nobody writes: programs share it */
     uint8_t weak;           /* a Python number among a trace's inputs: takes on the dtype of other operands */
     uint32_t version;       /* counts in-place changes; kept by the array that is not a view */
     uint32_t tape_refs;     /* how many of refs are held by nodes that saved this array ... */
@@ -206,7 +209,7 @@ typedef struct {
 extern _Thread_local fg_thread_state fg_thread;
 #define fg_grad_enabled fg_thread.grad_enabled
 #define fg_transforms_running fg_thread.transforms_running
-/* How many traces are under way in all threads, plus how many values of ended ones somebody still holds: mostly 0. */
+/* How many traces are under way in all threads, plus how many abstract arrays there are: mostly 0. */
 extern int fg_tracing;
 
 int fg_fail(fg_status status, const char *format, ...)      /* returns status */
@@ -253,6 +256,7 @@ const char *fg_shape_text(const fg_shape *, char *buffer);  /* "(2, 3)"; buffer 
 fg_array *fg_array_new(fg_shape *, int dtype);              /* data not initialised */
 fg_array *fg_array_scalar(int dtype, double value);         /* float dtypes */
 fg_array *fg_array_foreign(fg_shape *, int dtype, void *data, void *owner, int readonly, int externally_mutable);
+fg_array *fg_array_abstract(fg_shape *, int dtype);
 fg_array *fg_array_view(fg_array *, fg_shape *);            /* the same elements in another shape */
 fg_array *fg_array_copy(const fg_array *);
 fg_array *fg_array_ref(fg_array *);

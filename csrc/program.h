@@ -1,11 +1,12 @@
 /* program.h: tracing a function, compiling the trace to a program, replaying the program.
  *
  * Between fg_trace_begin and fg_trace_end every operation that depends on a declared input appends an instruction to
- * the trace, in execution order; operations on constants alone simply run. The backward pass is made of the same
- * operations, so a traced gradient is an ordinary program. Traces nest: an operation belongs to the innermost trace on
- * whose inputs it depends, and values of the outer ones are constants there. fg_program_compile removes what no output
- * needs, merges what is computed twice, fuses elementwise operations, and plans one arena for all intermediates.
- * fg_replay_run runs the result.
+ * the trace, in execution order. It does not run: its result is abstract (fg_storage), so that tracing needs no memory
+ * for intermediates, and no value decides what is in the trace. Operations on constants alone simply run. The backward
+ * pass is made of the same operations, so a traced gradient is an ordinary program. Traces nest: an operation belongs to
+ * the innermost trace on whose inputs it depends, and values of the outer ones are constants there. fg_program_compile
+ * removes what no output needs, merges what is computed twice, fuses elementwise operations, and plans one arena for all
+ * intermediates. fg_replay_run runs the result.
  */
 #ifndef FG_PROGRAM_H
 #define FG_PROGRAM_H
@@ -20,7 +21,7 @@ typedef struct fg_program fg_program;
 typedef enum { FG_NOTHING, FG_PROGRAM, FG_MAPPED, FG_BODY } fg_trace_kind;
 /* In this thread. When the trace has ended, operations refuse values that depend on its inputs. */
 int fg_trace_begin(fg_trace_kind);
-int fg_trace_input(fg_array *);                 /* the next input of the program */
+int fg_trace_input(fg_array *);                 /* a new abstract array as the next input of the program */
 /* Ends the trace, also when it fails. Of the outputs the last n_kept, and all without axes, are kept: they stay in the
  * replay's memory, where its address array tells. The program is to be compiled before anything else is done with
  * it. */
@@ -31,13 +32,19 @@ void fg_trace_abort(void);
  * where fg_program_in_place says so, unless stack_carry: then the loop stacks the carried values of all its
  * iterations. */
 int fg_trace_body(int first, int n, int stack_carry);
+/* From now on the innermost trace of this thread also takes operations that put few constant elements among many zeros
+ * (untake, unslice), so that the program does not hold the zeros; or not, if not on. Returns what held before. */
+int fg_trace_defer_zeros(int on);
 
 fg_trace_kind fg_trace_here(void);              /* what the innermost trace of this thread traces */
 int fg_trace_is_program(void);                  /* does this thread trace anything but functions that are mapped? */
 uint32_t fg_trace_number(void);                 /* of the innermost trace of this thread, 0 if there is none */
 int fg_trace_outside(const fg_array *);         /* does this thread trace, and was the array made before? */
 int fg_trace_outside_node(const fg_node *);     /* the same of a node */
-int fg_traced(const fg_array *);                /* does it depend on an input of a trace, in whatever thread? */
+int fg_trace_compiles(void);                    /* is any trace of this thread that of a program? */
+/* Does it depend on an input of a trace, in whatever thread, under way or ended? */
+static inline int fg_traced(const fg_array *x) { return x->storage == FG_ABSTRACT; }
+int fg_trace_is_abstract(const fg_call *);      /* is the result of this call abstract? asked while fg_tracing */
 int fg_trace_check_leaked(const fg_array *);    /* FG_OK, unless it depended on an input of a trace that has ended */
 int fg_trace_append(const fg_call *, fg_array *y);      /* called by every operation while fg_tracing */
 
@@ -51,6 +58,10 @@ typedef struct {
 } fg_instruction;
 typedef struct { int n_values, n_instructions; } fg_instructions_size;
 int fg_trace_value(const fg_array *);   /* its number, if it depends on an input of the innermost trace; else -1 */
+/* The value of x in the innermost trace on whose inputs it depends, and that trace, borrowed; NULL and -1 if this thread
+ * has none. */
+int fg_trace_find(const fg_array *x, fg_program **);
+uint32_t fg_trace_number_of(const fg_program *);        /* what fg_trace_number is while it is the innermost */
 /* Does the innermost trace on whose inputs any of these depends keep bare instructions? */
 int fg_trace_keeps_instructions(int n_in, const fg_tensor *in);
 int fg_trace_tracked(fg_tensor);                /* do transforms from outside the innermost trace track it? */
@@ -113,6 +124,7 @@ typedef struct {
     int n_traced;               /* ... and instructions of the trace */
     int64_t arena_bytes;        /* what the intermediates need together at most */
     int64_t separate_bytes;     /* what they would need if each had memory of its own */
+    int64_t constant_bytes;     /* what its constants take, but for memory that is shared with read-only arrays */
     int allocates;              /* it must run under the caller's lock */
     double work;                /* an estimate of a replay's nanoseconds */
 } fg_program_facts;

@@ -6,7 +6,7 @@ include "_binding/op_numbers.pxi"
 cdef extern from "fastgrad.h":
     enum:
         FG_MAX_NDIM, FG_RAISED, FG_OK, FG_NO_MEMORY, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED, FG_SIDE_EFFECT
-        FG_OWNED, FG_VIEW, FG_FOREIGN
+        FG_OWNED, FG_VIEW, FG_FOREIGN, FG_ABSTRACT
         FG_FLOAT32, FG_FLOAT64, FG_BOOL, FG_INT64, FG_N_DTYPES
         FG_N_ELEMENTWISE, FG_N_OPS
         FG_IS_VIEW, FG_IS_DISTINCT, FG_RULE_IN_PYTHON, FG_ALLOCATES, FG_ALLOCATES_BY_AXES, FG_DRAWS, FG_BY_HOST
@@ -20,7 +20,7 @@ cdef extern from "fastgrad.h":
 
     ctypedef struct fg_array:
         int32_t refs
-        uint8_t dtype, storage, readonly, externally_mutable, is_rng_state, weak
+        uint8_t dtype, storage, readonly, externally_mutable, is_rng_state, frozen, weak
         uint32_t tape_refs, exports
         fg_shape *shape
         void *data
@@ -91,10 +91,12 @@ cdef extern from "fastgrad.h":
     size_t fg_itemsize(int dtype)
     const char *fg_dtype_name(int dtype)
     fg_shape *fg_shape_new(int ndim, const int64_t *dim)
+    fg_shape *fg_shape_ref(fg_shape *)
     void fg_shape_unref(fg_shape *)
     int fg_shape_equal(const fg_shape *, const fg_shape *)
     fg_array *fg_array_new(fg_shape *, int dtype)
     fg_array *fg_array_scalar(int dtype, double value)
+    fg_array *fg_array_abstract(fg_shape *, int dtype)
     fg_array *fg_array_foreign(fg_shape *, int dtype, void *data, void *owner, int readonly, int externally_mutable)
     fg_array *fg_array_copy(const fg_array *)
     fg_array *fg_array_ref(fg_array *)
@@ -119,6 +121,7 @@ cdef extern from "fastgrad.h":
     fg_tensor fg_leaf_grad(const fg_node *)
     void fg_leaf_set_grad(fg_node *, fg_tensor)
     void fg_leaf_abandon(fg_node *)
+    int fg_tape_record(const fg_call *, fg_tensor *)
     int fg_saved(const fg_node *, int i, fg_tensor *)
     int fg_saved_out(fg_node *, fg_tensor *)
     int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_graph)
@@ -142,7 +145,7 @@ cdef extern from "program.h":
         pass
     ctypedef struct fg_program_facts:
         int n_in, n_out, n_instructions, n_traced
-        int64_t arena_bytes, separate_bytes
+        int64_t arena_bytes, separate_bytes, constant_bytes
         int allocates
         double work
     ctypedef struct fg_replay:
@@ -158,6 +161,8 @@ cdef extern from "program.h":
     fg_trace_kind fg_trace_here()
     uint32_t fg_trace_number()
     int fg_trace_is_program()
+    int fg_trace_defer_zeros(int)
+    int fg_trace_compiles()
     int fg_trace_body(int first, int n, int apart)
     int fg_trace_outside(const fg_array *)
     int fg_trace_outside_node(const fg_node *)
@@ -192,6 +197,8 @@ cdef extern from "program.h":
         int n_values, n_instructions
     int fg_trace_end_instructions(fg_program **)
     int fg_trace_value(const fg_array *)
+    int fg_trace_find(const fg_array *, fg_program **)
+    uint32_t fg_trace_number_of(const fg_program *)
     int fg_trace_keeps_instructions(int n_in, const fg_tensor *)
     int fg_trace_tracked(fg_tensor)
     fg_instructions_size fg_instructions_count(const fg_program *)

@@ -125,6 +125,7 @@ cdef fg_array *array_from(cnp.ndarray a, bint share, bint externally_mutable=Tru
     """An array of the core with a's elements, a new reference: on a's memory if ``share`` and possible, else a copy."""
     cdef int dtype = number_of(a)
     cdef fg_array *x
+    cdef bint frozen
     if not (cnp.PyArray_IS_C_CONTIGUOUS(a) and cnp.PyArray_ISALIGNED(a) and cnp.PyArray_ISNOTSWAPPED(a)):
         a = np.array(a, DTYPES[dtype], order="C")
         externally_mutable = False                # a fresh copy that nobody else knows
@@ -132,10 +133,12 @@ cdef fg_array *array_from(cnp.ndarray a, bint share, bint externally_mutable=Tru
     cdef size_t bytes = <size_t>s.size * fg_itemsize(dtype)
     if share:
         owner = keeper(a)
-        # A read-only ndarray is no less externally_mutable: what it looks into may be written through another.
+        # A read-only ndarray is externally_mutable, too, unless what it looks into is frozen.
+        frozen = not cnp.PyArray_ISWRITEABLE(a) and is_frozen(a)
         x = fg_array_foreign(s, dtype, cnp.PyArray_DATA(a), <void *>owner, not cnp.PyArray_ISWRITEABLE(a),
-                             externally_mutable)
+                             externally_mutable and not frozen)
         if x != NULL:
+            x.frozen = frozen
             Py_INCREF(owner)
     else:
         x = fg_array_new(s, dtype)
@@ -145,6 +148,17 @@ cdef fg_array *array_from(cnp.ndarray a, bint share, bint externally_mutable=Tru
     if x == NULL:
         fail(FG_NO_MEMORY)
     return x
+
+
+cdef bint is_frozen(cnp.ndarray a):
+    """Whether nobody writes a's memory: a is read-only, and so is every ndarray whose memory it shares. If one of these
+    is writable, a may change through it."""
+    base = a
+    while isinstance(base, cnp.ndarray):
+        if cnp.PyArray_ISWRITEABLE(base):
+            return False
+        base = base.base
+    return base is None or type(base) is bytes
 
 
 cdef object keeper(cnp.ndarray a):

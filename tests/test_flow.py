@@ -2,6 +2,7 @@
 
 import gc
 import threading
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -511,3 +512,43 @@ def test_a_recorded_body_that_changes_its_argument_is_told_how_not_to(f):
     message = r"compile: add changes an argument of the function in place \(.*test_flow.py, line \d+\).*c = c \+ x"
     with pytest.raises(fg.TraceError, match=message):
         fg.compile(f)(np.ones(3))
+
+
+# ---- eager loops take what is built as before without looking at it twice --------------------------------------------
+def test_an_eager_loop_takes_any_structure():
+    class Pair(NamedTuple):
+        a: Any
+        b: Any
+
+    xs = np.arange(12.0).reshape(4, 3)
+    total, rows = xs.sum(axis=0), np.cumsum(xs, axis=0)
+    one = fg.asarray(np.zeros(3))
+
+    def check(f, init, read=lambda c: c, read_y=lambda y: y, reverse=False):
+        carry, ys = fg.scan(f, init, xs, reverse=reverse)
+        np.testing.assert_array_equal(read(carry).numpy(), total)
+        expected = np.cumsum(xs[::-1], axis=0)[::-1] if reverse else rows
+        np.testing.assert_array_equal(read_y(ys).numpy(), expected)
+
+    for reverse in (False, True):
+        check(lambda c, x: (c + x, c + x), one, reverse=reverse)
+        check(lambda c, x: ((c[0] + x, c[1]), [c[0] + x, None]), (one, None), lambda c: c[0], lambda y: y[0], reverse)
+        check(lambda c, x: ([c[0] + x], (c[0] + x,)), [one], lambda c: c[0], lambda y: y[0], reverse)
+        check(lambda c, x: ({"k": c["k"] + x}, {"y": c["k"] + x}), {"k": one}, lambda c: c["k"], lambda y: y["y"], reverse)
+        check(lambda c, x: (Pair(c.a + x, 1.0), Pair(2, c.a + x)), Pair(one, 0.0), lambda c: c.a, lambda y: y.b, reverse)
+        check(lambda c, x: ((c[0] + x, 3.0), c[0] + x), (one, 0.0), lambda c: c[0], reverse=reverse)
+    carry, _ = fg.scan(lambda c, x: ({"b": c["b"], "a": c["a"] + x}, None), {"a": one, "b": one}, xs)
+    np.testing.assert_array_equal(carry["a"].numpy(), total)
+    with pytest.raises(TypeError, match="its structure must stay the same"):
+        fg.scan(lambda c, x: ([c[0] + x], None), (one,), xs)
+    with pytest.raises(TypeError, match="goes on as float32"):
+        fg.scan(lambda c, x: (c.astype(np.float32), None), one, xs)
+    with pytest.raises(TypeError, match="returned y as"):
+        k = iter(range(4))
+        fg.scan(lambda c, x: (c + x, c if next(k) < 2 else (c,)), one, xs)
+    with pytest.raises(TypeError, match="expected f to return"):
+        fg.scan(lambda c, x: c, one, xs)
+    done = fg.while_loop(lambda c: c["n"] < 3, lambda c: {"n": c["n"] + 1, "x": c["x"] * 2}, {"n": 0, "x": one + 1})
+    np.testing.assert_array_equal(done["x"].numpy(), np.full(3, 8.0))
+    assert done["n"].dtype == np.int64
+    assert float(fg.while_loop(lambda x: np.asarray([x.item() < 3]), lambda x: x.item() + 1.0, 0.0)) == 3.0

@@ -479,3 +479,40 @@ def test_params_of_any_container_can_be_set():
     assert step() == 2
     step.params.w = np.full(2, 2.0)
     assert step() == 8
+
+
+def test_many_shapes_are_recorded_once_each():
+    calls = []
+
+    def loss(p, x):
+        calls.append(x.shape)
+        return fg.mean((x * p[0] - p[1]) ** 2)
+
+    step, eager = (fg.training_step(loss, np.ones(2), "sgd", compile=c) for c in (True, False))
+    batches = [np.linspace(0.0, 1.0, n) for n in range(1, 41)] * 3
+    found = [step(x) for x in batches]
+    assert len(calls) <= 40 + 4
+    np.testing.assert_allclose(found, [eager(x) for x in batches], rtol=1e-12)
+
+
+def test_a_step_with_ever_new_shapes_is_not_recorded_for_ever():
+    calls = []
+
+    def loss(p, x):
+        calls.append(x.shape)
+        return fg.mean((x * p[0] - p[1]) ** 2)
+
+    for optimizer in ("sgd", "adam"):
+        step, eager = (fg.training_step(loss, np.ones(2), optimizer, compile=c) for c in (True, False))
+        batches = [np.linspace(0.0, 1.0, n) for n in range(1, 200)] * 2
+        found = [step(x) for x in batches]
+        info = step._compiled.cache_info()
+        assert info.currsize == 64 and info.misses <= 64 + 1 + info.hits // 32, info
+        np.testing.assert_allclose(found, [eager(x) for x in batches], rtol=1e-9)
+        np.testing.assert_allclose(step.params, eager.params, rtol=1e-9)
+        for _ in range(100):
+            step(batches[0])
+        info = step._compiled.cache_info()
+        step(batches[0]), step(batches[150]), step(batches[150])
+        assert step._compiled.cache_info().misses <= info.misses + 1
+        assert step.optimizer.steps == len(batches) + 103

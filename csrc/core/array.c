@@ -1,7 +1,8 @@
 /* array.c: shapes and arrays, reference-counted values without Python.
  *
  * Data is always contiguous, so that every kernel is a plain loop. A view shares the memory of an array and holds a
- * reference to it; a view of a view holds the array itself, so that chains do not grow.
+ * reference to it; a view of a view holds the array itself, so that chains do not grow. An abstract array has no
+ * data.
  */
 #include "core/debug.h"
 #include "fastgrad.h"
@@ -164,6 +165,13 @@ fg_array *fg_array_foreign(fg_shape *s, int dtype, void *data, void *owner, int 
     return a;
 }
 
+fg_array *fg_array_abstract(fg_shape *s, int dtype)
+{
+    fg_array *a = array_init(fg_alloc(HEADER), s, dtype, FG_ABSTRACT, NULL, NULL);
+    fg_tracing += a != NULL;
+    return a;
+}
+
 fg_array *fg_array_root(const fg_array *a)
 {
     return a->storage == FG_VIEW ? a->owner : (fg_array *)a;
@@ -171,7 +179,7 @@ fg_array *fg_array_root(const fg_array *a)
 
 fg_array *fg_array_view(fg_array *a, fg_shape *s)
 {
-    FG_ASSERT(s->size == a->shape->size);
+    FG_ASSERT(s->size == a->shape->size && a->storage != FG_ABSTRACT);
     fg_array *v = array_init(fg_alloc(HEADER), s, a->dtype, FG_VIEW, a->data, fg_array_root(a));
     if (v)
         fg_array_ref(v->owner);
@@ -180,6 +188,7 @@ fg_array *fg_array_view(fg_array *a, fg_shape *s)
 
 fg_array *fg_array_copy(const fg_array *a)
 {
+    FG_ASSERT(a->storage != FG_ABSTRACT);
     fg_array *copy = fg_array_new(a->shape, a->dtype);
     if (copy && a->shape->size)
         memcpy(copy->data, a->data, (size_t)a->shape->size * dtypes[a->dtype].itemsize);
@@ -201,7 +210,7 @@ void fg_array_unref(fg_array *a)
         fg_array *next = a->storage == FG_VIEW ? a->owner : NULL;
         void *foreign = a->storage == FG_FOREIGN ? a->owner : NULL;
         size_t bytes = a->storage == FG_OWNED ? array_bytes(a->shape, a->dtype) : HEADER;
-        fg_tracing -= a->trace == FG_TRACE_ENDED;
+        fg_tracing -= a->storage == FG_ABSTRACT;
         fg_shape_unref(a->shape);
         fg_free(a, bytes);
         fg_live.arrays--;
@@ -214,7 +223,8 @@ void fg_array_unref(fg_array *a)
 int fg_array_is_private(const fg_array *a)
 {
     FG_ASSERT((uint32_t)a->refs >= a->tape_refs + a->exports);
-    return a->storage != FG_VIEW && !a->readonly && (uint32_t)a->refs - a->tape_refs - a->exports == 1;
+    return a->storage != FG_VIEW && a->storage != FG_ABSTRACT && !a->readonly &&
+           (uint32_t)a->refs - a->tape_refs - a->exports == 1;
 }
 
 int fg_array_is_sole(const fg_array *a)

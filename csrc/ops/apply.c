@@ -1,8 +1,8 @@
 /* apply.c: how an operation is applied to tensors.
  *
- * Each goes through the same steps: the shape and dtype of the result, an array for it, the kernel, a node on the tape
- * if an input has one, and an instruction in the trace if a function is traced. Elementwise operations on small arrays
- * are the hot path: what they need is inline in this file and in broadcast.h.
+ * Each goes through the same steps: the shape and dtype of the result, an array for it, the kernel unless the result is
+ * abstract, a node on the tape if an input has one, and an instruction in the trace if a function is traced. Elementwise
+ * operations on small arrays are the hot path: what they need is inline in this file and in broadcast.h.
  */
 #include "program.h"
 #include "ops/broadcast.h"
@@ -10,6 +10,14 @@
 int fg_not_float(const char *name, const fg_array *x)
 {
     return fg_fail(FG_BAD_TYPE, "%s: expected float32 or float64, got %s", name, fg_dtype_name(x->dtype));
+}
+
+/* A result is abstract if it depends on an input of a trace: then no kernel runs. */
+static inline int is_abstract(const fg_call *c) { return fg_tracing && fg_trace_is_abstract(c); }
+
+static inline fg_array *new_result(fg_shape *shape, int dtype, int abstract)
+{
+    return abstract ? fg_array_abstract(shape, dtype) : fg_array_new(shape, dtype);
 }
 
 /* The end of every operation: record it and append it to the trace where that is due, and hand out the result. */
@@ -31,10 +39,12 @@ int fg_unary(int op, fg_tensor x, fg_tensor *out)
 {
     if (!FG_IS_FLOAT(x.array->dtype))
         return fg_not_float(fg_ops[op].name, x.array);
-    fg_array *y = fg_array_new(x.array->shape, x.array->dtype);
+    int abstract = fg_tracing && fg_traced(x.array);
+    fg_array *y = new_result(x.array->shape, x.array->dtype, abstract);
     if (!y)
         return FG_NO_MEMORY;
-    kernels(y->dtype)->unary[op](y->shape->size, x.array->data, y->data);
+    if (!abstract)
+        kernels(y->dtype)->unary[op](y->shape->size, x.array->data, y->data);
     return finish(&(fg_call){.op = op, .n_in = 1, .in = &x}, y, out);
 }
 
@@ -66,11 +76,12 @@ int fg_binary(int op, fg_tensor a, fg_tensor b, fg_tensor *out)
             return status;
     }
     fg_shape *shape = fg_broadcast_shapes(fg_ops[op].name, a.array->shape, b.array->shape);
-    fg_array *y = shape ? fg_array_new(shape, a.array->dtype) : NULL;
-    int status;
+    int abstract = fg_tracing && (fg_traced(a.array) || fg_traced(b.array)), status;
+    fg_array *y = shape ? new_result(shape, a.array->dtype, abstract) : NULL;
     fg_shape_unref(shape);
     if (y) {
-        run_binary(op, a.array, b.array, y);
+        if (!abstract)
+            run_binary(op, a.array, b.array, y);
         status = finish(&(fg_call){.op = op, .n_in = 2, .in = (fg_tensor[]){a, b}}, y, out);
     } else {
         status = fg_failed();
@@ -96,11 +107,12 @@ int fg_apply(int op, int n_in, const fg_tensor *in, int n_attr, const int64_t *a
         dtype = in[n_in - 1].array->dtype;
         shape = fg_shape_ref(in[n_in - 1].array->shape);
     }
-    fg_array *y = fg_flags(op) & FG_IS_VIEW ? fg_array_view(in[0].array, shape) : fg_array_new(shape, dtype);
+    int abstract = is_abstract(&call);
+    fg_array *y = fg_flags(op) & FG_IS_VIEW && !abstract ? fg_array_view(in[0].array, shape) : new_result(shape, dtype, abstract);
     fg_shape_unref(shape);
     if (!y)
         return FG_NO_MEMORY;
-    if ((status = fg_run_of(op)(&call, y))) {
+    if (!abstract && (status = fg_run_of(op)(&call, y))) {
         fg_array_unref(y);
         return status;
     }

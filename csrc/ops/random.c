@@ -1,8 +1,8 @@
 /* random.c: draws of random numbers, the only operation that changes its input.
  *
  * A generator's state is an array of FG_RANDOM_WORDS uint64 that draws advance (fg_array.is_rng_state). A draw takes
- * whole chunks of the stream, so that each draw starts at the beginning of a chunk. While a function is traced, its
- * draws do not advance the state: the replay that follows draws the numbers of an eager run.
+ * whole chunks of the stream, so that each draw starts at the beginning of a chunk. While a function is traced,
+ * its draws become instructions and draw nothing: the replay that follows draws the numbers of an eager run.
  */
 #include "program.h"
 
@@ -32,8 +32,6 @@ int fg_random_run(const fg_call *c, fg_array *y)
     uint64_t *state = c->in[0].array->data;
     uint64_t bytes = (uint64_t)y->shape->size * fg_itemsize(y->dtype);
     uint64_t blocks = (bytes + FG_RANDOM_CHUNK_BYTES - 1) / FG_RANDOM_CHUNK_BYTES * FG_RANDOM_CHUNK;
-    if (fg_trace_here())
-        blocks = 0;
     /* Atomic, so that two threads never draw the same numbers where a program runs without the caller's lock. */
     uint64_t position = atomic_fetch_add((_Atomic uint64_t *)&state[FG_RANDOM_POSITION], blocks);
     fg_kernels[FG_IS_FLOAT(y->dtype) ? y->dtype : FG_FLOAT64].random->uniform(y->shape->size, state, position, y->data);

@@ -5,6 +5,16 @@
 
 #include <stdio.h>
 
+static int64_t constant_bytes(const fg_program *p)
+{
+    int64_t bytes = 0;
+    for (int i = 0; i < p->values.n; i++) {
+        const value *v = &values_of(p)[i];
+        if (v->from == CONSTANT && v->array && !fg_array_root(v->array)->frozen)
+            bytes += (int64_t)fg_data_bytes(v->array);
+    }
+    return bytes;
+}
 
 fg_program_facts fg_program_describe(const fg_program *p)
 {
@@ -16,7 +26,7 @@ fg_program_facts fg_program_describe(const fg_program *p)
         bodies = bytes > bodies ? bytes : bodies;
     }
     return (fg_program_facts){p->n_in, p->n_out, p->n_steps, p->n_traced, p->arena_bytes + bodies, p->separate_bytes,
-                              p->allocates, p->work};
+                              constant_bytes(p), p->allocates, p->work};
 }
 
 fg_shape *fg_program_input_shape(const fg_program *p, int i) { return p->buffer[i].array.shape; }

@@ -434,12 +434,13 @@ int fg_pass_eliminate_dead_code(fg_program *p)
     return FG_OK;
 }
 
-/* A constant in memory of the caller is copied: its elements may change after the trace. */
+/* A constant in memory of the caller is copied, as its elements may change after the trace, unless nobody writes it. */
 int fg_pass_own_constants(fg_program *p)
 {
     for (int i = 0; i < p->values.n; i++) {
         value *v = &values_of(p)[i];
-        if (v->from != CONSTANT || !v->array || fg_array_root(v->array)->storage != FG_FOREIGN)
+        const fg_array *root = v->from == CONSTANT && v->array ? fg_array_root(v->array) : NULL;
+        if (!root || root->storage != FG_FOREIGN || root->frozen)
             continue;
         fg_array *copy = fg_array_copy(v->array);
         if (!copy)

@@ -39,6 +39,7 @@ struct fg_program {
     fg_program *outer;          /* while tracing: the trace that is the innermost again when this one ends */
     fg_trace_kind what;
     int depth;                  /* how many traces are around it */
+    int defers_zeros;           /* fg_trace_defer_zeros */
     uint64_t last_node_id;      /* node when tracing began: nodes up to it belong to outer transforms */
     int status;                 /* of the first instruction that could not be appended: then the trace is useless */
     int n_in, n_out;

@@ -4,6 +4,9 @@
  * knows it, negated if it depends on no input of any. The value remembers what the array carried before, its number in
  * an outer trace. A constant may carry its number in another thread's trace: then it is unknown here, and becomes a new
  * value each time that it is used.
+ *
+ * What depends on an input of a trace is abstract: it has a dtype and a shape but no elements, and operations on it become
+ * instructions and do not run.
  */
 #include "core/debug.h"
 #include "record/ir.h"
@@ -62,10 +65,16 @@ static int add_value(fg_program *p, fg_array *x, origin from)
     return p->values.n - 1;
 }
 
+static int keeps_instructions(const fg_program *p) { return p->what != FG_PROGRAM; }
+
 /* A constant keeps the elements that it has at this moment, even where others may write the memory later: then it is a
  * copy. */
 static int add_constant(fg_program *p, fg_array *x, fg_node *node)
 {
+    if (fg_traced(x) && !keeps_instructions(p)) {
+        fg_fail(FG_BAD_TAPE, "compile: a program reads a value of another recording, which is none of its inputs");
+        return -1;
+    }
     fg_array *copy = fg_array_root(x)->externally_mutable ? fg_array_copy(x) : fg_array_ref(x);
     int v = copy ? add_value(p, copy, CONSTANT) : -1;
     if (v >= 0 && node)
@@ -93,8 +102,6 @@ int fg_trace_check_leaked(const fg_array *x)
 }
 
 static int refuse(const fg_array *x) { return fg_trace_check_leaked(x) ? FG_BAD_TAPE : elsewhere(); }
-
-static int keeps_instructions(const fg_program *p) { return p->what != FG_PROGRAM; }
 
 /* Does a transform from outside the trace track this node? It does if the node leads to one that is older than the
  * trace; any other node belongs to a transform inside, whose work is among the instructions. */
@@ -168,10 +175,27 @@ int fg_trace_body(int first, int n, int stack_carry)
     return FG_OK;
 }
 
+int fg_trace_defer_zeros(int on)
+{
+    fg_program *p = fg_thread.trace;
+    int before = p && p->defers_zeros;
+    if (p)
+        p->defers_zeros = on;
+    return before;
+}
+
 int fg_trace_is_program(void)
 {
     const fg_program *p = fg_thread.trace;
     while (p && p->what == FG_MAPPED)
+        p = p->outer;
+    return p != NULL;
+}
+
+int fg_trace_compiles(void)
+{
+    const fg_program *p = fg_thread.trace;
+    while (p && p->what != FG_PROGRAM)
         p = p->outer;
     return p != NULL;
 }
@@ -195,9 +219,32 @@ int fg_trace_input(fg_array *x)
     return add_value(fg_thread.trace, x, INPUT) < 0 ? FG_NO_MEMORY : FG_OK;
 }
 
-int fg_traced(const fg_array *x)
+static int within_body(void)
 {
-    return x->trace > 0;
+    const fg_program *p = fg_thread.trace;
+    while (p && p->what != FG_BODY && !p->body)
+        p = p->outer;
+    return p != NULL;
+}
+
+/* Does an operation belong to the innermost trace even if no operand does? A draw does, because its result differs from
+ * call to call. A loop of unknown length in the body of a loop or branch does: the call may never get there, and then
+ * the loop may not end. What puts elements among zeros does if fg_trace_defer_zeros asks for it. */
+static int is_staged(int op, const int64_t *attr)
+{
+    if (!fg_thread.trace)
+        return 0;
+    int spreads = op == FG_OP_unslice || op == FG_OP_untake;
+    return fg_draws(op, attr) || (spreads && fg_thread.trace->defers_zeros) ||
+           (op == FG_OP_while_loop && within_body());
+}
+
+int fg_trace_is_abstract(const fg_call *c)
+{
+    for (int i = 0; i < c->n_in; i++)
+        if (c->in[i].array && fg_traced(c->in[i].array))
+            return 1;
+    return is_staged(c->op, c->attr);
 }
 
 /* ---- appending --------------------------------------------------------------------------------------------------- */
@@ -251,8 +298,7 @@ int fg_trace_keeps_instructions(int n_in, const fg_tensor *in)
 
 int fg_trace_append(const fg_call *c, fg_array *y)
 {
-    /* A draw belongs to the innermost trace even if no operand does: its result differs from call to call. */
-    fg_program *p = fg_draws(c->op, c->attr) ? fg_thread.trace : NULL;
+    fg_program *p = is_staged(c->op, c->attr) ? fg_thread.trace : NULL;
     int status = FG_OK;
     for (int i = 0; i < c->n_in && !status; i++) {
         if (!c->in[i].array || !fg_traced(c->in[i].array))
@@ -278,10 +324,8 @@ static void mark_leaked(const fg_program *p)
 {
     for (int i = 0; i < p->values.n; i++) {
         fg_array *x = values_of(p)[i].array;
-        if (values_of(p)[i].from != CONSTANT && x->refs > 1 && x->trace != FG_TRACE_ENDED) {
+        if (values_of(p)[i].from != CONSTANT && x->refs > 1)
             x->trace = FG_TRACE_ENDED;
-            fg_tracing++;
-        }
     }
 }
 
@@ -335,6 +379,14 @@ int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **made)
     return FG_OK;
 }
 
+int fg_trace_find(const fg_array *x, fg_program **p)
+{
+    *p = owner_of(x);
+    return *p ? value_of(*p, x) : -1;
+}
+
+uint32_t fg_trace_number_of(const fg_program *p) { return p->number; }
+
 /* ---- bare instructions ------------------------------------------------------------------------------------------- */
 int fg_trace_end_instructions(fg_program **made)
 {
@@ -372,5 +424,6 @@ fg_instruction fg_instructions_get(const fg_program *p, int i)
 
 fg_tensor fg_instructions_constant(const fg_program *p, int v)
 {
-    return (fg_tensor){values_of(p)[v].array, values_of(p)[v].node};
+    const value *x = &values_of(p)[v];
+    return x->from == CONSTANT ? (fg_tensor){x->array, x->node} : (fg_tensor){0};
 }

@@ -36,8 +36,8 @@ cdef fg_array *cotangent_like(Tensor y, value, str name) except NULL:
     cdef fg_array *x
     if isinstance(value, Tensor):
         x = (<Tensor>value).t.array
-        if x.storage == FG_OWNED and not x.externally_mutable and x.dtype == y.t.array.dtype and fg_shape_equal(
-                x.shape, y.t.array.shape):
+        if ((x.storage == FG_OWNED or fg_traced(x)) and not x.externally_mutable and x.dtype == y.t.array.dtype
+                and fg_shape_equal(x.shape, y.t.array.shape)):
             return fg_array_ref(x)
         value = view_of(x, False)
     cdef cnp.ndarray a = as_ndarray(value, name)

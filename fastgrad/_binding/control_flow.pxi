@@ -5,32 +5,15 @@ def tracing_program():
     return fg_trace_is_program() != 0
 
 
+def compiling():
+    """Whether any trace of this thread is that of a program, such as the program of a body."""
+    return fg_trace_compiles() != 0
+
+
 def trace_body(int first, int n, bint stack_carry):
     """The trace under way is that of a body: output k is carried to input first + k of the next step, for k < n. The
     carry may share memory with its successor unless ``stack_carry``: then the carry of each step is read later."""
     check(fg_trace_body(first, n, stack_carry))
-
-
-def example(Tensor x not None, int64_t row=-1):
-    """A copy of x's present elements, or with a row of x[row], or of zeros if x lacks the row. It is neither recorded
-    nor traced."""
-    cdef fg_array *a = x.t.array
-    cdef int dropped = row >= 0
-    cdef fg_shape *s = fg_shape_new(a.shape.ndim - dropped, a.shape.dim + dropped)
-    cdef fg_array *y = fg_array_new(s, a.dtype) if s != NULL else NULL
-    fg_shape_unref(s)
-    if y == NULL:
-        fail(fg_failed())
-    cdef size_t bytes = <size_t>y.shape.size * fg_itemsize(y.dtype)
-    if row >= 0 and row >= a.shape.dim[0]:
-        memset(y.data, 0, bytes)
-    else:
-        copy_bytes(y.data, <char *>a.data + (row * <int64_t>bytes if row > 0 else 0), bytes)
-    return wrap_array(y)
-
-
-cdef extern from "string.h" nogil:
-    void *memset(void *to, int value, size_t n)
 
 
 cdef extern from "Python.h":
@@ -108,6 +91,32 @@ def control_flow(int op, list bodies, tuple numbers, list operands, list shapes)
             fg_tensor_unref(given[k])
         PyMem_Free(given)
         PyMem_Free(attr)
+
+
+cpdef bint alike(a, b, int depth=0):
+    """Whether two values are nested alike in tuples, lists, dicts and Nones, with tensors of the same dtypes and shapes.
+    False also where that is not quickly known."""
+    cdef Py_ssize_t i
+    if type(a) is not type(b) or depth > 8:
+        return False
+    if type(a) is Tensor:
+        return (a is b or ((<Tensor>a).t.array.dtype == (<Tensor>b).t.array.dtype and not (<Tensor>b).t.array.weak
+                           and fg_shape_equal((<Tensor>a).t.array.shape, (<Tensor>b).t.array.shape)))
+    if type(a) is tuple or type(a) is list:
+        if len(a) != len(b):
+            return False
+        for i in range(len(a)):
+            if not alike(a[i], b[i], depth + 1):
+                return False
+        return True
+    if type(a) is dict:
+        if len(a) != len(b):
+            return False
+        for (key, value), (other_key, other) in zip((<dict>a).items(), (<dict>b).items()):
+            if key is not other_key or not alike(value, other, depth + 1):
+                return False
+        return True
+    return a is None
 
 
 def dtype_numbered(int number):

@@ -103,17 +103,8 @@ cdef fg_tensor *borrowed_list(list tensors) except NULL:
     return t
 
 
-def keeps_instructions(list tensors):
-    """Whether the innermost trace that knows any of these tensors is one of instructions, that is of a mapped function
-    or of the body of a loop, not of a program."""
-    cdef fg_tensor *t = borrowed_list(tensors)
-    found = fg_trace_keeps_instructions(len(tensors), t) != 0
-    PyMem_Free(t)
-    return found
-
-
 def record_call(list operands, list results, number):
-    """Put a call into the trace of a mapped function or of the body of a loop: copies of the results, each the result
+    """Put a call into the trace of a mapped function or of the body of a loop: tensors like the results, each the result
     of an instruction `custom` of the operands with attributes (number, place in the list). None if the innermost trace
     that knows the operands is none of these."""
     cdef int n = len(operands), k

@@ -56,25 +56,36 @@ def by_numpy(function, *operands, **options):
     The function is one of NumPy's, or any other of ndarrays whose result has a shape and dtype that follow from those
     of its operands; its options are hashable. Operands are tensors, ndarrays and numbers, at most 64. Returns a Tensor.
     """
-    cdef fg_tensor given[2 * FG_MAX_NDIM]
-    cdef int64_t attr[2 + FG_MAX_NDIM]
-    cdef fg_call call
-    cdef Tensor result
-    cdef int k = 0
     if not any([is_traced(x) for x in operands]):
         return tensor_of(np.asarray(function(*[plain(x) for x in operands], **options)))
     tensors = [x if type(x) is Tensor else tensor_of(as_constant(x)) for x in operands]
-    found = np.asarray(function(*[present_of((<Tensor>x).t.array, False) for x in tensors], **options))
-    result = tensor_of(found, share=False)
-    for x in tensors:
-        given[k] = fg_tensor((<Tensor>x).t.array, NULL)
-        k += 1
-    attr[0], attr[1] = numpy_number(function, options), result.t.array.dtype
-    for k in range(found.ndim):
-        attr[2 + k] = found.shape[k]
-    call.op, call.n_in, call.in_, call.n_attr, call.attr = FG_OP_numpy, len(tensors), given, 2 + found.ndim, attr
-    check(fg_trace_append(&call, result.t.array))
-    return result
+    dtype, shape = result_kind(function, options, tensors)
+    return apply_op(FG_OP_numpy, [x.detach() for x in tensors],
+                    (numpy_number(function, options), dtype_number(dtype), *shape))
+
+
+cdef tuple result_kind(function, dict options, list tensors):
+    """The dtype and shape of function(*tensors, **options), some of which are abstract. The function is called on zeros
+    in their place: on single ones if it works element by element, else on the whole shape, in the memory of one."""
+    shapes = [x.shape for x in tensors]
+    if function is np.matmul:
+        shape = (*np.broadcast_shapes(shapes[0][:-2], shapes[1][:-2]), shapes[0][-2], shapes[1][-1])
+        shapes = [(*(1,) * (len(s) - 1), s[-1]) if i == 0 else (*(1,) * (len(s) - 2), s[-2], 1)
+                  for i, s in enumerate(shapes)]
+    elif isinstance(function, np.ufunc) or function in ELEMENTWISE_CALLS:
+        shape = np.broadcast_shapes(*shapes)
+        shapes = [(1,) * len(s) for s in shapes]
+    else:
+        shape = None
+    stand_ins = []
+    for x, s in zip(tensors, shapes):
+        if shape is None and not fg_traced((<Tensor>x).t.array):
+            stand_ins.append(view_of((<Tensor>x).t.array, False))
+        else:
+            stand_ins.append(np.broadcast_to(np.zeros((), x.dtype), s))
+    with np.errstate(all="ignore"):
+        found = np.asarray(function(*stand_ins, **options))
+    return found.dtype, found.shape if shape is None else shape
 
 
 cdef object as_constant(x):
@@ -95,6 +106,10 @@ def taken_on(a, dtype):
         if not limits.min <= number <= limits.max:
             raise OverflowError(f"Python integer {number} out of bounds for {dtype}")
     return a.astype(dtype)
+
+
+# Functions that by_numpy calls and that work element by element, beside NumPy's ufuncs.
+cdef set ELEMENTWISE_CALLS = {converted, taken_on, np.round, np.where}
 
 
 # ---- weak values: Python numbers among the inputs of a trace ----------------------------------------------------

@@ -44,8 +44,20 @@ def transforming():
 
 
 def instructions_input(Tensor x):
-    """Make x, which nobody else uses, the next input of the trace. Outer transforms may track it."""
+    """Make x, an ``example`` that nobody else uses, the next input of the trace. Outer transforms may track it."""
     check(fg_trace_input(x.t.array))
+
+
+def element(Tensor batch not None):
+    """An ``example`` of a row of a batch. It is tracked where the batch is, by the node of an operation that leads from
+    the one to the other."""
+    cdef Tensor y = example(batch, True)
+    cdef int64_t first_axis[2]
+    cdef fg_call call
+    first_axis[0], first_axis[1] = 1, 0
+    call.op, call.n_in, call.in_, call.n_attr, call.attr = FG_OP_sum, 1, &batch.t, 2, first_axis
+    check(fg_tape_record(&call, &y.t))
+    return y
 
 
 def instructions_outputs(list values):
@@ -81,25 +93,59 @@ def instructions_end():
     with their nodes.
     """
     cdef fg_program *p = NULL
+    check(fg_trace_end_instructions(&p))
+    try:
+        return instructions_in(p)
+    finally:
+        fg_program_free(p)
+
+
+cdef tuple instructions_in(fg_program *p):
     cdef fg_instruction instruction
     cdef fg_tensor t
     cdef int i, k
-    check(fg_trace_end_instructions(&p))
-    try:
-        size = fg_instructions_count(p)
-        instructions, constants = [], {}
-        for i in range(size.n_instructions):
-            instruction = fg_instructions_get(p, i)
-            instructions.append((instruction.op, instruction.y, [instruction.in_[k] for k in range(instruction.n_in)],
-                          [instruction.tracked[k] != 0 for k in range(instruction.n_in)],
-                          tuple([instruction.attr[k] for k in range(instruction.n_attr)]), ()))
-        for i in range(size.n_values):
-            t = fg_instructions_constant(p, i)
-            if t.array != NULL:
-                constants[i] = own_tensor(t)
-        return instructions, constants
-    finally:
-        fg_program_free(p)
+    size = fg_instructions_count(p)
+    instructions, constants = [], {}
+    for i in range(size.n_instructions):
+        instruction = fg_instructions_get(p, i)
+        instructions.append((instruction.op, instruction.y, [instruction.in_[k] for k in range(instruction.n_in)],
+                             [instruction.tracked[k] != 0 for k in range(instruction.n_in)],
+                             tuple([instruction.attr[k] for k in range(instruction.n_attr)]), ()))
+    for i in range(size.n_values):
+        t = fg_instructions_constant(p, i)
+        if t.array != NULL:
+            constants[i] = own_tensor(t)
+    return instructions, constants
+
+
+def instructions_before(Tensor x not None):
+    """What the innermost trace on whose inputs x depends contains so far: (its Trace, the number of x in it,
+    instructions, constants), the latter two as ``instructions_end`` returns them."""
+    cdef fg_program *p = NULL
+    cdef int v = fg_trace_find(x.t.array, &p)
+    cdef void *trace = innermost(TRACES)
+    if p == NULL:
+        refuse_traced(x.t.array)
+    while (<Trace>trace).number != fg_trace_number_of(p):
+        trace = (<Trace>trace).outer
+    return <Trace>trace, v, *instructions_in(p)
+
+
+@cython.final
+cdef class DeferZeros:
+    """A context: if ``on``, the innermost trace takes operations that put few constant elements among many zeros, so
+    that the program does not hold the zeros."""
+
+    cdef bint on, before
+
+    def __init__(self, bint on):
+        self.on = on
+
+    def __enter__(self):
+        self.before = fg_trace_defer_zeros(self.on)
+
+    def __exit__(self, *error):
+        fg_trace_defer_zeros(self.before)
 
 
 def instructions_evaluate(list instructions, dict values, set batched, set special_ops, special):

@@ -105,6 +105,30 @@ def tracing():
     return fg_trace_here() != 0
 
 
+def example(x, bint row=False):
+    """An abstract tensor with the dtype and shape of x, a Tensor or ndarray, or if ``row`` with those of a row of x: a
+    function is traced on such."""
+    cdef cnp.ndarray a
+    cdef fg_shape *whole
+    cdef fg_shape *s
+    cdef fg_array *y
+    cdef int dtype
+    if type(x) is Tensor:
+        whole = fg_shape_ref((<Tensor>x).t.array.shape)
+        dtype = (<Tensor>x).t.array.dtype
+    else:
+        a = as_ndarray(x, "compile")
+        whole = shape_of(a)
+        dtype = number_of(a)
+    s = fg_shape_new(whole.ndim - 1, whole.dim + 1) if row else fg_shape_ref(whole)
+    fg_shape_unref(whole)
+    y = fg_array_abstract(s, dtype) if s != NULL else NULL
+    fg_shape_unref(s)
+    if y == NULL:
+        fail(fg_failed())
+    return wrap_array(y)
+
+
 def traced(Tensor x):
     """Whether x depends on an input of a trace under way; RuntimeError if it belongs to a trace that has ended."""
     check(fg_trace_check_leaked(x.t.array))
@@ -112,9 +136,8 @@ def traced(Tensor x):
 
 
 def trace_input(cnp.ndarray a, bint weak=False):
-    """The next input of the program being traced, with a's present elements; weak: it stands for a Python number."""
-    cdef Tensor r = wrap_array(array_from(as_ndarray(a, "compile"), share=True, externally_mutable=False))
-    r.t.array.readonly = True
+    """The next input of the program being traced, with a's dtype and shape; weak: it stands for a Python number."""
+    cdef Tensor r = example(a)
     r.t.array.weak = weak
     check(fg_trace_input(r.t.array))
     return r
@@ -284,12 +307,14 @@ cdef class Program:
     @property
     def facts(self):
         """How large it is: a dict of inputs, outputs, instructions, recorded (instructions before optimisation),
-        peak_bytes of intermediates, and separate_bytes, what they would take without sharing."""
+        peak_bytes of intermediates, separate_bytes, what they would take without sharing, and constant_bytes, what is
+        kept of arrays from outside the function: copies, as they may change. A large array that is read-only, with
+        what it looks into, is not copied; it must remain so."""
         self.whole()
         facts = fg_program_describe(self.program)
         return {"inputs": facts.n_in, "outputs": facts.n_out, "instructions": facts.n_instructions,
                 "recorded": facts.n_traced, "peak_bytes": facts.arena_bytes,
-                "separate_bytes": facts.separate_bytes}
+                "separate_bytes": facts.separate_bytes, "constant_bytes": facts.constant_bytes}
 
     @property
     def allocates(self):

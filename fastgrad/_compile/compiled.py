@@ -28,6 +28,8 @@ __all__ = ["CacheInfo", "Compiled", "compile"]
 _CONSTANTS = (np.ndarray, np.generic, np.dtype, bool, int, float, complex, str, bytes)
 
 
+_HITS_PER_TRACE = 32  # so many replays save about what one trace costs
+_ENOUGH = 4  # confirmed programs: a function that was the same twice for so many kinds of arguments is believed
 _NOWHERE = 1 << 30  # as the place of an argument: more than any call has
 
 
@@ -91,6 +93,10 @@ class _Call:
         return _core.make_guard((args, kwargs), iter(range(len(self.leaves))), tree.is_named_tuple)
 
 
+class NotWorthTracing(Exception):
+    """A call is left to an eager run: so many kinds of arguments come that traces do not pay."""
+
+
 class Compiled(_core.Replayer):
     """What ``compile`` returns. Called as the function it was made from, with arrays in and out."""
 
@@ -112,6 +118,7 @@ class Compiled(_core.Replayer):
         self._trace_twice = trace_twice
         self.n_gradients = n_gradients  # how many of the last results are gradients, which stay in the program
         self._clock = itertools.count(1)
+        self._confirmed = 0  # how many programs a second trace has confirmed
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
@@ -126,12 +133,13 @@ class Compiled(_core.Replayer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._clock = itertools.count(1)
+        self._confirmed = 0
 
     def _slowly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if _core.tracing() or (_core.in_transform() and _differentiated((args, kwargs))):
             return self._f(*args, **kwargs)
         call = self._call(args, kwargs)
-        entry = self._entry(call)
+        entry = self._entry(call, bounded=self._trace_twice)
         inputs = call.inputs
         draws = _Draws(entry.program) if self._verify else None
         results = entry.program.run(inputs)
@@ -154,7 +162,7 @@ class Compiled(_core.Replayer):
         found = self.try_train(args, rule, checked)
         if found is None:
             call = self._call(args, {})
-            found = self._entry(call).program.train(call.inputs, rule, checked)
+            found = self._entry(call, bounded=True).program.train(call.inputs, rule, checked)
         return found
 
     def program(self, *args: Any, **kwargs: Any) -> Program:
@@ -182,8 +190,8 @@ class Compiled(_core.Replayer):
         places = {i % len(args) for i in (*self._static, *self._static_names) if -len(args) <= i < len(args)}
         return _Call(args, kwargs, places, set(kwargs).intersection(self._static_names.values()))
 
-    def _entry(self, call: _Call) -> Entry:
-        """The entry for a call; recorded now if there is none.
+    def _entry(self, call: _Call, bounded: bool = False) -> Entry:
+        """The entry for a call; traced now if there is none; bounded: NotWorthTracing if that does not pay.
 
         Looking for it compares static arguments, and to drop an entry may end the lives of objects: both run anybody's
         code, which may call this function again. So there is no lock; what is kept is replaced as a whole.
@@ -191,8 +199,11 @@ class Compiled(_core.Replayer):
         key = call.key()
         cached = self._entries.get(key)
         if cached is None:
+            paid = self._misses - self._maxsize <= self._hits // _HITS_PER_TRACE
+            if bounded and len(self._entries) >= self._maxsize and not paid:
+                raise NotWorthTracing
             check = None if self._trace_twice else PurityCheck(self._f, call.inputs)
-            cached = _Cached(self._trace(call), unconfirmed=self._trace_twice)
+            cached = _Cached(self._trace(call), unconfirmed=self._trace_twice and self._confirmed < _ENOUGH)
             if check is not None and check.suspect():
                 self._confirm(cached.entry, call)
             self._misses += 1
@@ -201,7 +212,9 @@ class Compiled(_core.Replayer):
         else:
             self._hits += 1
             if cached.unconfirmed:
-                self._confirm(cached.entry, call)
+                if self._confirmed < _ENOUGH:
+                    self._confirm(cached.entry, call)
+                    self._confirmed += 1
                 cached.unconfirmed = False
             cached.used = next(self._clock)
         self._remember(None if self._verify or cached.unconfirmed else cached.entry)
@@ -287,6 +300,8 @@ class Replayed:
             return self.eagerly(args)
         try:
             return compiled(*args)
+        except NotWorthTracing:
+            return self.eagerly(args)
         except Exception as error:
             return self.give_up(compiled, error, args)
 

@@ -17,10 +17,13 @@ import numpy as np
 from .. import _core, tree
 from .._core import Tensor
 from .._numpy.shapes import stack
+from . import body, while_and_cond
 from . import scan as scan_operation
-from . import while_and_cond
 
 __all__ = ["cond", "fori_loop", "scan", "while_loop"]
+
+_BOOL = np.dtype(bool)
+_SINGLE = tree.structure(0)
 
 
 def scan(
@@ -53,7 +56,8 @@ def scan(
         What is carried at last, and the results of the steps stacked along a new first axis, as tensors.
 
     Recorded by ``compile`` or ``training_step``, a scan is one instruction however long it is; f runs while it is
-    recorded, and then no more. What f computes from tensors outside of it alone is computed once, before the steps,
+    recorded, on tensors whose values are not known, and then no more. Without any steps it is called so, too, to know
+    the shapes of its results. What f computes from tensors outside of it alone is computed once, before the steps,
     even if there are none. Its gradient stores what was carried from step to step and computes anew, one step at a
     time, what else it needs. Derivatives in forward mode, ``vmap`` and all of these of one another are loops as well.
     TypeError where f returns no pair or carries on another dtype or structure, ValueError where shapes or
@@ -70,38 +74,49 @@ def scan(
     length = _length(rows, row_structure, length)
     found: list[Any] = []  # the structure of the results of a step
 
-    def step(inputs: list[Tensor]) -> list[Tensor]:
-        result = f(structure.unflatten(inputs[: len(carry)]), row_structure.unflatten(inputs[len(carry) :]))
+    def called(value: Any, row: Any) -> tuple[Any, Any]:
+        result = f(value, row)
         if not (isinstance(result, tuple) and len(result) == 2):
             raise TypeError(f"scan: expected f to return (carry, y), got {_described(result)}")
-        on = _carried("scan", structure, inputs, result[0])
-        ys, shape = _tensors("scan", "y", result[1])
+        return result
+
+    def of_step(y: Any) -> list[Tensor]:
+        ys, shape = _tensors("scan", "y", y)
         if found and shape != found[0]:
             raise TypeError(f"scan: f returned y as {shape} and before that as {found[0]}")
         found[:] = [shape]
-        return [*on, *ys]
+        return ys
+
+    def step(inputs: list[Tensor]) -> list[Tensor]:
+        on, y = called(structure.unflatten(inputs[: len(carry)]), row_structure.unflatten(inputs[len(carry) :]))
+        return [*_carried("scan", structure, inputs, on), *of_step(y)]
 
     if length == 0 or _core.tracing_program():
         if length == 0 and not _core.tracing_program():
             results = _no_steps(step, carry, rows)
         else:
             results = scan_operation.scan(step, carry, rows, length, bool(reverse))
-        last, ys = results[: len(carry)], results[len(carry) :]
-    else:
-        last, stacks = _views(carry), []
-        steps = list(zip(*[list(_rows(x, length)) for x in rows])) if rows else [()] * length
-        for x in reversed(steps) if reverse else steps:
-            results = step([*last, *x])
-            last = results[: len(carry)]
-            stacks.append(results[len(carry) :])
-        ys = [stack(y[::-1] if reverse else y) for y in map(list, zip(*stacks))]
-    return structure.unflatten(last), found[0].unflatten(ys)
+        return structure.unflatten(results[: len(carry)]), found[0].unflatten(results[len(carry) :])
+    value, first = structure.unflatten(_views(carry)), None
+    stacks: list[list[Tensor]] = []
+    for row in _steps(rows, row_structure, length, bool(reverse)):
+        on, y = called(value, row)  # what has the structure and shapes of the step before need not be checked
+        value = on if _core.alike(value, on) else _checked("scan", structure, value, on)
+        if not stacks or not _core.alike(first, y):
+            leaves = of_step(y)
+            first = found[0].unflatten(leaves)
+        else:
+            leaves = [] if y is None else [y] if isinstance(y, Tensor) else tree.leaves(y)
+        stacks.append(leaves)
+    ys = [stack(y[::-1] if reverse else y) for y in map(list, zip(*stacks))]
+    return value, found[0].unflatten(ys)
 
 
 def fori_loop(lower: int, upper: int, body_fun: Callable[[Any, Any], Any], init_val: Any) -> Any:
     """``value = body_fun(i, value)`` for i from lower up to, but not, upper: a scan over the integers, with a gradient.
 
-    lower and upper are Python ints; i is an int64 tensor. What is carried is as in ``scan``.
+    lower and upper are Python ints; i is an int64 tensor. What is carried is as in ``scan``. Without steps body_fun is
+    not called.
 
     >>> import fastgrad as fg
     >>> fg.fori_loop(0, 3, lambda i, x: 2 * x, 1.0)
@@ -109,6 +124,10 @@ def fori_loop(lower: int, upper: int, body_fun: Callable[[Any, Any], Any], init_
     """
     _check_function("fori_loop", body_fun)
     steps = np.arange(operator.index(lower), operator.index(upper), dtype=np.int64)
+    if not len(steps):
+        init, structure = _tensors("fori_loop", "init_val", init_val)
+        return structure.unflatten(_views(init))
+    steps.flags.writeable = False  # a program shares it
     value, _ = scan(lambda value, i: (body_fun(i, value), None), init_val, steps)
     return value
 
@@ -140,12 +159,18 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
     if _core.tracing_program():
         values = while_and_cond.while_loop(test, step, values)
     else:
-        values = _views(values)
-        while not _core.traced(going := test(values)[0]):
+        value = structure.unflatten(_views(values))
+        while True:
+            going = cond_fun(value)
+            if not (isinstance(going, Tensor) and going.dtype is _BOOL and going.size == 1):
+                going = _condition("while_loop", "cond_fun to return", going)
+            if _core.traced(going):
+                break
             if not going:
-                return structure.unflatten(values)
-            values = step(values)
-        values = while_and_cond.while_loop(test, step, values)  # mapped, and it differs from element to element
+                return value
+            on = body_fun(value)
+            value = on if _core.alike(value, on) else _checked("while_loop", structure, value, on)
+        values = while_and_cond.while_loop(test, step, tree.leaves(value))  # mapped: it differs from element to element
     return structure.unflatten(values)
 
 
@@ -248,6 +273,11 @@ def _carried(name: str, structure: tree.Structure, before: list[Tensor], value: 
     return after
 
 
+def _checked(name: str, structure: tree.Structure, before: Any, value: Any) -> Any:
+    """What is carried on, checked, as tensors in the structure of what came in."""
+    return structure.unflatten(_carried(name, structure, tree.leaves(before), value))
+
+
 def _condition(name: str, what: str, x: Any) -> Tensor:
     if not isinstance(x, (Tensor, np.ndarray, np.generic, bool)):
         raise TypeError(f"{name}: expected {what} a single boolean, got {_described(x)}")
@@ -284,17 +314,34 @@ def _views(init: list[Tensor]) -> list[Tensor]:
     return [_core.reshape(x, x.shape) for x in init]
 
 
-def _rows(x: Tensor, length: int) -> Iterator[Tensor]:
+def _rows(x: Tensor, length: int, reverse: bool) -> Iterator[Tensor]:
     """The rows, sliced from blocks of rows: the cotangent of a row then has the size of a block, not of all of x."""
     size = math.isqrt(length) or 1
-    for start in range(0, length, size):
+    starts = range(0, length, size)
+    for start in reversed(starts) if reverse else starts:
         block = x[start : start + size]
-        for i in range(len(block)):
+        numbers = range(len(block))
+        for i in reversed(numbers) if reverse else numbers:
             yield block[i]
 
 
+def _steps(rows: list[Tensor], structure: tree.Structure, length: int, reverse: bool) -> Iterator[Any]:
+    """The row that each step takes."""
+    if not rows:
+        empty = structure.unflatten([])
+        return (empty for _ in range(length))
+    each = [_rows(x, length, reverse) for x in rows]
+    return each[0] if structure == _SINGLE else (structure.unflatten(list(x)) for x in zip(*each))
+
+
 def _no_steps(step: Callable[[list[Tensor]], list[Tensor]], carry: list[Tensor], rows: list[Tensor]) -> list[Tensor]:
-    """The results of a scan without steps: f runs once on zeros, which tells their shapes and dtypes."""
-    with _core.Grads(False):
-        ys = step([*[_core.example(x) for x in carry], *[_core.example(x, 0) for x in rows]])[len(carry) :]
-    return [*carry, *[_core.asarray(np.zeros((0, *y.shape), y.dtype)) for y in ys]]
+    """The results of no steps: f, traced on abstract tensors, tells their shapes and dtypes."""
+    try:
+        with _core.Grads(False):
+            kinds = body.trace(step, carry, rows).kinds[len(carry) :]
+    except _core.TraceError as error:
+        raise _core.TraceError(
+            "scan: there are no steps, and what f would return is found out by a call on tensors without values, in "
+            f"which it asked for one: {error}"
+        ) from None
+    return [*carry, *[body.zeros(dtype, (0, *shape)) for dtype, shape in kinds]]

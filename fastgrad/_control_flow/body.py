@@ -24,7 +24,15 @@ import numpy as np
 from .. import _core
 from .._core import Program, Tensor
 from .._transforms.custom_node import NodeRule, attach_rule, is_float
-from .._transforms.evaluate import CONTROL_FLOW_OPS, Compound, InstructionTrace, Part, evaluate
+from .._transforms.evaluate import (
+    CONTROL_FLOW_OPS,
+    Compound,
+    InstructionTrace,
+    Part,
+    batched_values,
+    evaluate,
+    first_row,
+)
 from .._transforms.pushforward import push
 
 __all__ = [
@@ -40,16 +48,19 @@ ByNumber = dict[int, Tensor]  # results by their numbers
 class Body:
     """A function of tensors as instructions: values 0 to n_in - 1 are its inputs, ``outs`` its results."""
 
-    def __init__(self, f: Function, examples: Tensors, tracked: bool, same: list[tuple[Tensor, Tensor]]) -> None:
-        """Trace f on examples, tensors that nobody else uses.
+    def __init__(
+        self, f: Function, whole: Tensors, stacks: Tensors, tracked: bool, same: list[tuple[Tensor, Tensor]]
+    ) -> None:
+        """Trace f on abstract tensors with the shapes of ``whole`` and of the rows of ``stacks``.
 
         While it runs, f appends to ``same`` pairs of a result and an input that are known to be equal: later uses of
         the result read the input, so that the result need not be computed again.
         """
+        examples = [*map(_core.example, whole), *[_core.example(x, True) for x in stacks]]
         self.n_in = len(examples)
         if tracked:  # then the instructions tell which operands are detached
             examples = [_core.watch_tensor(x) if is_float(x) else x for x in examples]
-        with InstructionTrace("body") as self.trace:
+        with InstructionTrace("body", lambda: [*whole, *map(first_row, stacks)]) as self.trace:
             for x in examples:
                 _core.instructions_input(x)
             results = f(list(examples))
@@ -107,11 +118,7 @@ class Body:
 
     def batched(self, start: set[int]) -> set[int]:
         """Numbers of the values that are batched if those of ``start`` are: what depends on these, and draws."""
-        found = set(start)
-        for op, y, operands, _, attr, _ in self.instructions:
-            if self.trace.draws(op, attr) or not found.isdisjoint(operands):
-                found.add(y)
-        return found
+        return batched_values(self.instructions, self.trace, start)
 
     def over(self, given: ByNumber, batched: set[int], size: int, wanted: Sequence[int]) -> Tensors:
         """The wanted values over a batch of this size, given closure and inputs by number. The ``batched`` ones of
@@ -128,24 +135,32 @@ class Body:
 
 
 def trace(
-    f: Function, examples: Callable[[], Tensors], operands: Tensors, same: list[tuple[Tensor, Tensor]] | None = None
+    f: Function, whole: Tensors, stacks: Sequence[Tensor] = (), same: list[tuple[Tensor, Tensor]] | None = None
 ) -> Body:
-    """The Body of f, tracked if gradients can reach its operands or its closure. ``same``: as for a Body."""
-    same = [] if same is None else same
-    tracked = _core.grad_enabled() and (_core.in_transform() or any(x.requires_grad for x in operands))
-    body = Body(f, examples(), tracked, same)
+    """The Body of f, whose inputs are tensors like ``whole`` and the rows of ``stacks``, tracked if gradients can reach
+    these or its closure. ``same``: as for a Body."""
+    same, stacks = [] if same is None else same, list(stacks)
+    tracked = _core.grad_enabled() and (_core.in_transform() or any(x.requires_grad for x in [*whole, *stacks]))
+    body = Body(f, whole, stacks, tracked, same)
     if not tracked and _core.grad_enabled() and any(x.requires_grad for x in body.enclosed):
         same.clear()
-        body = Body(f, examples(), True, same)
+        body = Body(f, whole, stacks, True, same)
     return body
 
 
-def as_program(f: Function, examples: Tensors, carried: slice = slice(0, 0), stack_carry: bool = False) -> Program:
-    """f traced as the program of a body.
+def as_program(
+    f: Function,
+    whole: Tensors,
+    stacks: Sequence[Tensor] = (),
+    carried: slice = slice(0, 0),
+    stack_carry: bool = False,
+) -> Program:
+    """f of tensors like ``whole`` and the rows of ``stacks``, traced as the program of a body.
 
     ``carried`` are the inputs whose successors are the first outputs, in the same order: these may share memory unless
     ``stack_carry``, which says that the carry of each step is read later.
     """
+    examples = [*map(_core.example, whole), *[_core.example(x, True) for x in stacks]]
     with _core.Grads(False), _core.Trace():
         _core.trace_body(carried.start, carried.stop - carried.start, stack_carry)
         for x in examples:
@@ -197,7 +212,7 @@ class ControlFlow(Compound):
         tracked = _core.grad_enabled() and any(x.requires_grad for x in operands)
         with_residuals = tracked or any(k >= self.n_results for k in wanted)
         if with_residuals not in self._made:
-            self._made[with_residuals] = self.programs([_core.example(x) for x in operands], with_residuals)
+            self._made[with_residuals] = self.programs(operands, with_residuals)
         made = self._made[with_residuals]
         _core.register_compound(_core.body_number(made[0]), self)
         kinds = self.kinds if with_residuals else self.kinds[: self.n_results]

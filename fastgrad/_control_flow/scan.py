@@ -72,9 +72,9 @@ class _Scan(ControlFlow):
 
     def programs(self, operands: Tensors, with_residuals: bool) -> list[Program]:
         first = self.n_closure + self.n_carry
-        examples = operands[:first] + [_core.example(x, 0) for x in operands[first:]]
         carried = slice(self.n_closure, first)
-        return [as_program(functools.partial(self._step, with_residuals), examples, carried, with_residuals)]
+        step = functools.partial(self._step, with_residuals)
+        return [as_program(step, operands[:first], operands[first:], carried, with_residuals)]
 
     def _recomputed(self, same: list[tuple[Tensor, Tensor]], residuals: Tensors) -> Function:
         """A step on closure, carry and row, for a derivative: draws and the carry out of it are known residuals."""
@@ -117,7 +117,7 @@ class _Scan(ControlFlow):
         start = [cotangents[i] if i in cotangents else zeros_like(init[i]) for i in floats]
         sums = [zeros_like(closure[i]) for i in outer]
         rows_in = [*residuals, *xs, *[cotangents[k] for k in stacked]]
-        body, carried = _traced_step(step, start + sums, rows_in, same), start + sums
+        body, carried = trace(step, start + sums, rows_in, same), start + sums
         products = {} if create_graph else _products(body, len(carried), range(len(start), len(carried)))
         body.without(set(products))
         carried = [x for k, x in enumerate(carried) if k not in products]
@@ -194,11 +194,7 @@ def scan(
     f takes the carry and a row of each of xs, and returns the next carry and a row of each stacked result. ``same``: as
     for a Body.
     """
-    return _scanned(_traced_step(f, init, xs, same), init, xs, length, reverse)
-
-
-def _traced_step(f: Function, init: Tensors, xs: Tensors, same: list[tuple[Tensor, Tensor]] | None) -> Body:
-    return trace(f, lambda: [_core.example(x) for x in init] + [_core.example(x, 0) for x in xs], [*init, *xs], same)
+    return _scanned(trace(f, init, xs, same), init, xs, length, reverse)
 
 
 def _scanned(body: Body, init: Tensors, xs: Tensors, length: int, reverse: bool) -> Tensors:

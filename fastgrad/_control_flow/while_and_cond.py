@@ -61,10 +61,7 @@ class _Cond(ControlFlow):
         return results
 
     def programs(self, operands: Tensors, with_residuals: bool) -> list[Program]:
-        return [
-            as_program(functools.partial(self._branch, i, with_residuals), [_core.example(x) for x in operands[1:]])
-            for i in range(2)
-        ]
+        return [as_program(functools.partial(self._branch, i, with_residuals), operands[1:]) for i in range(2)]
 
     def derivative(
         self, cotangents: ByNumber, saved: ByNumber, operands: Tensors, needed: list[bool], create_graph: bool
@@ -177,7 +174,7 @@ def cond(
     check: Callable[..., None] = lambda *kinds: None,
 ) -> Tensors:
     """true(inputs) where the condition, a boolean, holds, and else false(inputs)."""
-    bodies = tuple(trace(f, lambda: [_core.example(x) for x in inputs], inputs) for f in (true, false))
+    bodies = tuple(trace(f, inputs) for f in (true, false))
     check(bodies[0].kinds, bodies[1].kinds)
     branch = _Cond(bodies)  # type: ignore[arg-type]
     found = branch.run([condition, *bodies[0].enclosed, *bodies[1].enclosed, *inputs])
@@ -188,7 +185,7 @@ def both(
     condition: Tensor, true: Function, false: Function, inputs: Tensors, check: Callable[..., None]
 ) -> Tensors:
     """The same by computing both branches: for a condition that differs over a batch, while no program is traced."""
-    bodies = [trace(f, lambda: [_core.example(x) for x in inputs], inputs) for f in (true, false)]
+    bodies = [trace(f, inputs) for f in (true, false)]
     check(bodies[0].kinds, bodies[1].kinds)
     found = []
     for i, body in enumerate(bodies):
@@ -211,7 +208,7 @@ class _While(ControlFlow):
         self.kinds, self.n_results = body.kinds, len(body.outs)
 
     def programs(self, operands: Tensors, with_residuals: bool) -> list[Program]:
-        return [as_program(functools.partial(self._part, i), [_core.example(x) for x in operands]) for i in range(2)]
+        return [as_program(functools.partial(self._part, i), operands) for i in range(2)]
 
     def _part(self, i: int, inputs: Tensors) -> Tensors:
         first = len(self.bodies[0].closure)
@@ -301,7 +298,6 @@ def _some(conditions: Tensor) -> Tensor:
 
 def while_loop(test: Function, f: Function, init: Tensors) -> Tensors:
     """The carry after f has been applied as long as the test, which returns a single boolean, holds."""
-    examples = lambda: [_core.example(x) for x in init]  # noqa: E731
-    loop = _While(trace(test, examples, init), trace(f, examples, init))
+    loop = _While(trace(test, init), trace(f, init))
     found = loop.run([*loop.bodies[0].enclosed, *loop.bodies[1].enclosed, *init])
     return [*found.values()][: loop.n_results]

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .. import _core, optim, tree
-from .._compile.compiled import Compiled, Replayed
+from .._compile.compiled import Compiled, NotWorthTracing, Replayed
 from .._core import Tensor
 
 __all__ = ["TrainingStep", "training_step"]
@@ -98,6 +98,8 @@ class TrainingStep:
         if compiled is not None and rule is not None:
             try:
                 value, bad, gradient = self._in_one_call(compiled, batch, rows, rule)
+            except NotWorthTracing:
+                value, gradients = replayed.eagerly((leaves, *_rows_of(_with_arrays(batch), rows)))
             except Exception as error:
                 if rule.taken:  # only its loss cannot be told
                     raise
@@ -222,8 +224,9 @@ def training_step(
         parameter, leave the step out, or look at nothing and update. In the first two cases parameters and
         optimizer stay as they were before that step. Steps are counted by ``optimizer.steps``, from 0.
     compile : bool
-        Record the loss at the first two steps with a batch of new shapes, and replay it in one C call later
-        (``fastgrad.compile``): what it reads from outside its arguments is a constant from then on. A loss that
+        Record the loss at the first two steps with a batch of new shapes (after four of these at the first only), and
+        replay it in one C call later (``fastgrad.compile``): what it reads from outside its arguments is a constant
+        from then on. Where far more shapes come than programs are kept (64), the rest runs eagerly. A loss that
         cannot be recorded, draws NumPy's random numbers (those of ``fastgrad.random`` are recorded), writes to
         arrays from outside, or comes out differently the second time because it counts its calls, runs eagerly
         after one RuntimeWarning that names the line. False runs it eagerly from the start.

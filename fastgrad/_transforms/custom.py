@@ -19,7 +19,7 @@ from .. import _core, tree
 from .._core import Tensor
 from .custom_call import Call, CallRule, inside, zero_tangent
 from .custom_node import pull_back
-from .evaluate import Compound, record_call
+from .evaluate import Compound, first_elements, record_call
 from .transformed import global_name
 
 __all__ = ["custom_jvp", "custom_vjp", "primitive"]
@@ -392,16 +392,16 @@ class _ByArgument(CallRule):
 
 def _evaluated(name: str, f: Callable[..., list[Any]], tensors: list[Tensor]) -> list[Tensor]:
     """The arrays that f returns for the elements of tensors. In the trace of a mapped function this is one call."""
-    traced = any(_core.traced(x) for x in tensors)
-    if traced and not _core.keeps_instructions(tensors):
+    if not any([_core.traced(x) for x in tensors]):
+        return [_core.tensor(y) for y in f(*[x.detach().numpy() for x in tensors])]
+    values = first_elements(tensors)  # they tell the shapes and dtypes of the results
+    if values is None:
         _core.refuse_recorded(
             f"{name} was called", "It is Python code and cannot be compiled: leave it outside of the function"
         )
-    results = [_core.tensor(y) for y in f(*[(_core.example(x) if traced else x.detach()).numpy() for x in tensors])]
-    if traced:
-        call = _ForEach(name, f, [(y.shape, y.dtype) for y in results])
-        results = record_call(call, tensors, results) or results
-    return results
+        raise AssertionError(f"{name}: not refused")
+    results = _evaluated(name, f, values)
+    return record_call(_ForEach(name, f, [(y.shape, y.dtype) for y in results]), tensors, results) or results
 
 
 class _ForEach(Compound):

@@ -1,6 +1,6 @@
 """The interpreter of instructions: a traced function evaluated on other tensors, or on a whole batch.
 
-`TracedFunction` traces a function on one element. `evaluate` applies its instructions again, one after the other: on
+`TracedFunction` traces a function on one abstract element. `evaluate` applies its instructions again, one after the other: on
 other tensors by the same operations, over a batch by their batching rules. It does so by ordinary operations, so that
 an outer transform may record or trace them in turn.
 """
@@ -8,7 +8,9 @@ an outer transform may record or trace them in turn.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
+
+import numpy as np
 
 from .. import _core
 from .._core import Tensor, apply_op
@@ -17,7 +19,8 @@ from .._rules.diagonal import Diagonal
 from .._rules.table import RULES, rule_of_diagonals
 
 __all__ = [
-    "CONTROL_FLOW_OPS", "Compound", "InstructionTrace", "Part", "TracedFunction", "evaluate", "record_call",
+    "CONTROL_FLOW_OPS", "Compound", "InstructionTrace", "Part", "TracedFunction", "batched_values", "evaluate",
+    "first_elements", "first_row", "record_call",
 ]  # fmt: skip
 
 CONTROL_FLOW_OPS = frozenset(row["index"] for row in _core.STRUCTURAL.values() if row["bodies"])
@@ -48,7 +51,15 @@ class Compound(Protocol):
 
 
 class InstructionTrace(_core.Trace):
-    """A trace that ends with its instructions; ``compounds`` are those that its instructions mean by number."""
+    """A trace that ends with its instructions; ``compounds`` are those that its instructions mean by number.
+
+    ``inputs`` makes values that the trace's inputs may have, for a function that has to be called on values: those of
+    the first element of a batch, or of the first step of a loop.
+    """
+
+    def __init__(self, of: Literal["mapped", "body"], inputs: Callable[[], list[Tensor]]) -> None:
+        super().__init__(of)
+        self.inputs = inputs
 
     def draws(self, op: int, attr: tuple[int, ...]) -> bool:
         """Whether an instruction draws random numbers."""
@@ -61,6 +72,44 @@ def record_call(call: Compound, operands: list[Tensor], results: list[Tensor]) -
     if found:
         _core.register_compound(id(call), call)
     return found
+
+
+# ---- values in place of abstract tensors ----------------------------------------------------------------------------
+def first_row(stack: Tensor) -> Tensor:
+    """The first row, without gradients; zeros if there is none."""
+    x = stack.detach()
+    return x[0] if len(x) else _core.adopt(np.zeros(x.shape[1:], x.dtype), "vmap")
+
+
+def first_elements(xs: list[Tensor]) -> list[Tensor] | None:
+    """The values that abstract tensors have in the first element of the batches that they are mapped over.
+
+    They are computed by the instructions in the traces under way. Nothing is drawn: a random number is the middle of its
+    range. None while a program is traced, because then there are no values.
+    """
+    if _core.compiling():
+        return None
+    return [_first_element(x) for x in xs]
+
+
+def _first_element(x: Tensor) -> Any:
+    if not _core.traced(x):
+        return x.detach()
+    trace, v, instructions, constants = _core.instructions_before(x)
+    assert isinstance(trace, InstructionTrace)
+    instructions = [
+        (op, y, operands, tracked, attr, ())
+        for op, y, operands, tracked, attr, _ in _core.instructions_for([v], instructions)
+    ]
+    needed = {v}.union(*[operands for _, _, operands, *_ in instructions])
+    given = constants | dict(enumerate(trace.inputs()))
+    values = {k: _first_element(given[k]) for k in needed & given.keys()}
+    for op, y, _, _, attr, _ in instructions:
+        if op == _RANDOM:
+            dtype, low, count, *shape = attr
+            middle = low + count // 2 if count else 0.5
+            values[y] = _core.adopt(np.full(shape, middle, _core.dtype_numbered(dtype)), "vmap")
+    return evaluate(instructions, values, trace)[v]
 
 
 # ---- evaluation ------------------------------------------------------------------------------------------------------
@@ -112,13 +161,31 @@ def evaluate(
     return _core.instructions_evaluate(instructions, values, in_batch, _SPECIAL, special)
 
 
-class TracedFunction:
-    """A function traced on one element: its instructions, and of each result the value, the number of that value (-1:
-    it depends on no input), and whether outer transforms track it."""
+def batched_values(
+    instructions: Sequence[_core.Instruction], trace: InstructionTrace, start: Iterable[int]
+) -> set[int]:
+    """Numbers of the values that are batched if those of ``start`` are: what depends on these, and draws."""
+    found = set(start)
+    for op, y, operands, _, attr, _ in instructions:
+        if not found.isdisjoint(operands) or trace.draws(op, attr):
+            found.add(y)
+    return found
 
-    def __init__(self, element: Callable[[], list[Tensor]], f: Callable[[list[Tensor]], list[Any]]) -> None:
-        """``element`` makes the inputs, tensors that nobody else uses; f maps them to results."""
-        with InstructionTrace("mapped") as self.trace:
+
+class TracedFunction:
+    """A function traced on one abstract element: its instructions, and of each result the value, the number of that
+    value (-1: it is none of the trace), whether it is batched if the inputs are, and whether outer transforms track
+    it."""
+
+    def __init__(
+        self,
+        element: Callable[[], list[Tensor]],
+        f: Callable[[list[Tensor]], list[Any]],
+        values: Callable[[], list[Tensor]],
+    ) -> None:
+        """``element`` makes the inputs, abstract tensors that nobody else uses; f maps them to results; ``values``
+        makes values that the inputs may have."""
+        with InstructionTrace("mapped", values) as self.trace:
             inputs = element()
             for x in inputs:
                 _core.instructions_input(x)
@@ -126,11 +193,14 @@ class TracedFunction:
             self.numbers, self.tracked = _core.instructions_outputs(self.results)
             instructions, self.constants = _core.instructions_end()
         self.instructions = _core.instructions_for(self.numbers, instructions)
+        batched = batched_values(self.instructions, self.trace, range(len(inputs)))
+        self.batched = [v in batched for v in self.numbers]
 
     def over(self, batches: Iterable[Tensor | Diagonal], size: int) -> list[Any]:
         """The results for batches of inputs; those that depend on an input have the batch as first axis."""
         inputs = dict(enumerate(batches))
-        values = evaluate(self.instructions, self.constants | inputs, self.trace, inputs, size)
+        with _core.DeferZeros(any([_core.traced(x) for x in self.constants.values()])):
+            values = evaluate(self.instructions, self.constants | inputs, self.trace, inputs, size)
         results = [own if v < 0 else values[v] for v, own in zip(self.numbers, self.results)]
         for k, x in enumerate(results):
             if type(x) is Diagonal:

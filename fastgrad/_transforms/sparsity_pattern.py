@@ -30,7 +30,9 @@ def pattern(
     """
     try:
         traced = TracedFunction(
-            lambda: [*map(_core.tensor, leaves), _core.ones_like(cotangent)], lambda xs: pull(xs[:-1], xs[-1])
+            lambda: [*[_core.example(x) for x in leaves], _core.example(cotangent)],
+            lambda xs: pull(xs[:-1], xs[-1]),
+            lambda: [*map(_core.tensor, leaves), _core.ones_like(cotangent)],
         )
     except (_core.TraceError, NotImplementedError):
         return None

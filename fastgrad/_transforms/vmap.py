@@ -1,7 +1,7 @@
 """``vmap``: a function of single elements applied to whole batches.
 
-The function is traced once, on the first element of the batch; the operations of backward passes within it are part of
-the trace. Then each instruction is evaluated over the whole batch (evaluate.py, _rules/batching.py), by operations that
+The function is traced once, on abstract tensors that stand for any element of the batch; the operations of backward
+passes within it are part of the trace. Then each instruction is evaluated over the whole batch (evaluate.py, _rules/batching.py), by operations that
 an outer transform sees as any others: a mapped function can be differentiated, compiled and mapped again.
 """
 
@@ -18,7 +18,7 @@ from .._core import Tensor, reshape
 from .._numpy.shapes import moveaxis
 from .._rules.batching import whole
 from .._rules.diagonal import Diagonal
-from .evaluate import TracedFunction
+from .evaluate import TracedFunction, first_row
 from .transformed import transformed
 
 __all__ = ["vmap"]
@@ -80,7 +80,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         made: list[tree.Structure] = []
 
         def element() -> list[Tensor]:
-            call[:] = [_first(batches[i]) if i in batches else _same(x, inside) for i, x in enumerate(leaves)]
+            call[:] = [_core.element(batches[i]) if i in batches else _same(x, inside) for i, x in enumerate(leaves)]
             return [call[i] for i in batches]
 
         def on_element(_: list[Tensor]) -> list[Any]:
@@ -89,7 +89,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
             made.append(built)
             return found
 
-        traced = TracedFunction(element, on_element)
+        traced = TracedFunction(element, on_element, lambda: [first_row(x) for x in batches.values()])
         (structure_found,) = made
         found = traced.over(batches.values(), size)
         if out_axes is None or isinstance(out_axes, int):
@@ -97,8 +97,8 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         else:
             places = _spread(out_axes, structure_found.unflatten(found), "out_axes", "result")
         results = [
-            _placed(x, v >= 0, axis, size, i, structure_found)
-            for i, (x, v, axis) in enumerate(zip(found, traced.numbers, places))
+            _placed(x, batched, axis, size, i, structure_found)
+            for i, (x, batched, axis) in enumerate(zip(found, traced.batched, places))
         ]
         tensors = inside or any(isinstance(x, Tensor) for x in leaves)
         tensors = tensors or any(isinstance(x, Tensor) and x.requires_grad for x in results)
@@ -115,7 +115,7 @@ def vmap_over_basis(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Ten
     n = sum([x.size for x in tensors])
     if n == 1:
         return [reshape(y, (1, *y.shape)) for y in f([*map(_core.ones_like, tensors)])]
-    traced = TracedFunction(lambda: [*map(_core.ones_like, tensors)], f)
+    traced = TracedFunction(lambda: [*map(_core.example, tensors)], f, lambda: [*map(_core.ones_like, tensors)])
     batches: list[Tensor | Diagonal] = []
     if len(tensors) == 1:
         batches.append(Diagonal(_core.ones_like(tensors[0]), units=True))
@@ -125,7 +125,7 @@ def vmap_over_basis(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Ten
             columns = np.eye(n, x.size, -at, x.dtype)
             batches.append(_core.adopt(columns.reshape((n, *x.shape)), "jacobian"))
             at += x.size
-    return [y if v >= 0 else whole(y, False, n) for y, v in zip(traced.over(batches, n), traced.numbers)]
+    return [whole(y, batched, n) for y, batched in zip(traced.over(batches, n), traced.batched)]
 
 
 def _same(x: Any, inside: bool) -> Any:
@@ -193,18 +193,6 @@ def _size(batches: dict[int, Tensor], where: dict[int, int], leaves: list[Any], 
             told.setdefault(length, f"{name} has {length} (axis {axis} of shape {leaves[i].shape})")
         raise ValueError(f"vmap: the mapped axes differ in length: {', '.join(told.values())}")
     return lengths[0]
-
-
-_ZERO = _core.tensor(np.int64(0))
-
-
-def _first(batch: Tensor) -> Tensor:
-    """The element that the function is traced on: the first of the batch; for an empty batch, zeros."""
-    if len(batch):
-        return _core.gathered(batch, _ZERO, 0)
-    if batch.dtype.kind == "f":
-        return _core.sum(batch, 0)  # tracked as the batch is
-    return _core.adopt(np.zeros(batch.shape[1:], batch.dtype), "vmap")
 
 
 def _placed(x: Any, batched: bool, axis: int | None, size: int, i: int, structure: tree.Structure) -> Any:
