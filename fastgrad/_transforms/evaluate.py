@@ -105,7 +105,7 @@ def _first_element(x: Tensor) -> Any:
     given = constants | dict(enumerate(trace.inputs()))
     values = {k: _first_element(given[k]) for k in needed & given.keys()}
     for op, y, _, _, attr, _ in instructions:
-        if op == _RANDOM:
+        if op in _DRAWS:
             dtype, low, count, *shape = attr
             middle = low + count // 2 if count else 0.5
             values[y] = _core.adopt(np.full(shape, middle, _core.dtype_numbered(dtype)), "vmap")
