@@ -1,9 +1,10 @@
 """What one recorded operation costs: a chain of 100 tanh, forward and backward, from one element to 10,000."""
 
-import fastgrad as fg
 import numpy as np
 import pytest
 from _compare import compare, peer
+
+import fastgrad as fg
 
 LENGTH = 100
 torch, jax = peer("torch"), peer("jax")

@@ -5,10 +5,11 @@ JAX's compile time is not in these figures; `test_time_to_record` reports ours o
 
 from itertools import pairwise
 
-import fastgrad as fg
 import numpy as np
 import pytest
 from _compare import compare, limit, peer
+
+import fastgrad as fg
 
 torch, jax = peer("torch"), peer("jax")
 
@@ -154,7 +155,7 @@ def test_net(benchmark, sizes, batch, target):
     timed = {name: (lambda step=step: (step(), np.zeros(1))[1]) for name, step in contenders.items()}
     name = "-".join(map(str, sizes))
     ours = timed.pop("fastgrad")
-    targets = {peer: target for peer in timed} if target >= 0.5 else {"jax.jit": target}
+    targets = dict.fromkeys(timed, target) if target >= 0.5 else {"jax.jit": target}
     compare(benchmark, f"compiled step {name}, batch {batch}", ours, timed, targets)
 
 
@@ -174,8 +175,12 @@ def test_peak_memory(benchmark):
     step = step_by_fastgrad(params)
     benchmark.pedantic(step, (x, labels), rounds=3)
     theirs = torch_peak_bytes(net_by_torch(params, x, labels))
-    limit("peak memory of 784-1024-1024-10, of PyTorch's", step.program(x, labels).facts["peak_bytes"] / theirs, 0.6,
-        "times")
+    limit(
+        "peak memory of 784-1024-1024-10, of PyTorch's",
+        step.program(x, labels).facts["peak_bytes"] / theirs,
+        0.6,
+        "times",
+    )
 
 
 def test_time_to_record(benchmark):

@@ -1,9 +1,10 @@
 """Single operations: `a + b` of ten elements, where all is overhead, and 1000x1000, where all is arithmetic."""
 
-import fastgrad as fg
 import numpy as np
 import pytest
 from _compare import compare, one_thread, peer
+
+import fastgrad as fg
 
 torch = peer("torch")
 

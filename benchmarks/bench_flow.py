@@ -1,9 +1,10 @@
 """Recurrences: compiled scan beside jax.lax.scan, value and gradient, small and larger states, mapped, Hessian."""
 
-import fastgrad as fg
 import numpy as np
 import pytest
 from _compare import compare, peer
+
+import fastgrad as fg
 
 jax = peer("jax")
 STEPS = 10_000

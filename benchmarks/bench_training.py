@@ -2,10 +2,11 @@
 
 from contextlib import nullcontext
 
-import fastgrad as fg
 import numpy as np
 import pytest
 from _compare import compare, one_thread, peer
+
+import fastgrad as fg
 
 RATE = 0.1
 torch, jax = peer("torch"), peer("jax")

@@ -2,10 +2,11 @@
 
 import timeit
 
-import fastgrad as fg
 import numpy as np
 from _compare import compare, limit, one_thread, peer
 from bench_compile import net
+
+import fastgrad as fg
 
 torch, jax = peer("torch"), peer("jax")
 

@@ -129,9 +129,7 @@ class ParametricActivation(Activation):
     def formula(self) -> Formula:
         row = _core.ROWS[self._op]
         names = {"a": "x", "b": self._parameter}  # ops.def calls the two arguments a and b
-        return Formula(
-            formula.rename(row["definition"], names), formula.rename(row["derivatives"][0], names)
-        )
+        return Formula(formula.rename(row["definition"], names), formula.rename(row["derivatives"][0], names))
 
 
 class _Gelu(Activation):

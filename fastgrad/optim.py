@@ -439,16 +439,12 @@ def leaf_error(p: Any, path: str) -> Exception:
         cure = f"np.array({p!r})" if isinstance(p, float) else "an array"
         return TypeError(f"{path} is {_describe(p)}, expected a float32 or float64 array: use {cure}")
     if p.dtype not in _DTYPES:
-        return TypeError(
-            f"{path} has dtype {p.dtype}, expected float32 or float64: use {path}.astype(np.float64)"
-        )
+        return TypeError(f"{path} has dtype {p.dtype}, expected float32 or float64: use {path}.astype(np.float64)")
     if isinstance(p, Tensor):
         return TypeError(f"{path} is the result of an operation and cannot be updated: use {path}.detach().copy()")
     if not p.flags.writeable:
         return ValueError(f"{path} is read-only and cannot be updated in place: use {path}.copy()")
-    return ValueError(
-        f"{path} is not C-contiguous and cannot be updated in place: use np.ascontiguousarray({path})"
-    )
+    return ValueError(f"{path} is not C-contiguous and cannot be updated in place: use np.ascontiguousarray({path})")
 
 
 def _gradient_error(structure: tree.Structure, i: int, p: Any, g: Any) -> Exception:

@@ -263,8 +263,10 @@ def dropout(x: Any, rate: float, rng: Generator) -> Tensor:
     [0.0, 2.0, 0.0, 0.0]
     """
     if not isinstance(rng, Generator):
-        raise TypeError(f"dropout: expected rng as a fastgrad.random.Generator, got {type(rng).__module__}."
-                        f"{type(rng).__name__}; make one by fastgrad.random.default_rng(seed)")
+        raise TypeError(
+            f"dropout: expected rng as a fastgrad.random.Generator, got {type(rng).__module__}."
+            f"{type(rng).__name__}; make one by fastgrad.random.default_rng(seed)"
+        )
     if isinstance(rate, Tensor) or not 0 <= rate < 1:
         raise ValueError(f"dropout: expected a rate from 0 up to but not including 1, got {rate!r}")
     operand: Tensor = floating(x)

@@ -201,9 +201,12 @@ class _Check:
         excess = error / allowed if allowed and error == error else np.inf
         if self._worst is None or excess > self._worst[0]:
             place = path + (f"[{', '.join(map(str, index))}]" if index else "")
-            self._worst = excess, (
-                f"{place}: {mode} mode gives {got:.9g}, central differences {expected:.9g}, off by {error:.3g} where "
-                f"{allowed:.3g} is allowed"
+            self._worst = (
+                excess,
+                (
+                    f"{place}: {mode} mode gives {got:.9g}, central differences {expected:.9g}, off by {error:.3g} where "
+                    f"{allowed:.3g} is allowed"
+                ),
             )
 
     def _tell(self, entries: int, what: str) -> None:
@@ -245,7 +248,12 @@ def _difference(
         span -= float(array[index])
     finally:
         array[index] = x
-    return sum(
-        float(np.sum(c.astype(np.float64) * (np.asarray(a.detach(), np.float64) - np.asarray(b.detach(), np.float64))))
-        for c, a, b in zip(cotangents, above, below)
-    ) / span
+    return (
+        sum(
+            float(
+                np.sum(c.astype(np.float64) * (np.asarray(a.detach(), np.float64) - np.asarray(b.detach(), np.float64)))
+            )
+            for c, a, b in zip(cotangents, above, below)
+        )
+        / span
+    )

@@ -261,9 +261,7 @@ class Structure:
         """The tree of this structure with these leaves; ValueError unless their number fits."""
         leaves = list(leaves)
         if len(leaves) != self.num_leaves:
-            raise ValueError(
-                f"tree.unflatten: {len(leaves)} leaves for a structure of {self.num_leaves}: {self}"
-            )
+            raise ValueError(f"tree.unflatten: {len(leaves)} leaves for a structure of {self.num_leaves}: {self}")
         if self is _LEAF:
             return leaves[0]
         if self._is_flat:

@@ -24,8 +24,10 @@ FUNCTIONS = {
     **{name: getattr(fg, name) for name in NAMES},
     **{f"losses.{name}": getattr(fg.losses, name) for name in fg.losses.__all__},
     **{f"Tensor.{name}": getattr(fg.Tensor, name) for name in dir(fg.Tensor) if callable(getattr(fg.Tensor, name))},
-    **{f"np.{name}": getattr(np, name)
-        for name in "tanh add sum concatenate where take clip stack cumsum matmul prod".split()},
+    **{
+        f"np.{name}": getattr(np, name)
+        for name in "tanh add sum concatenate where take clip stack cumsum matmul prod".split()
+    },
     "grad": lambda f, *args, **kwargs: fg.grad(f, **kwargs)(*args),
     "set grad": lambda t, value: setattr(t, "grad", value) if isinstance(t, fg.Tensor) else None,
     "set requires_grad": lambda t, value: setattr(t, "requires_grad", value) if isinstance(t, fg.Tensor) else None,

@@ -111,7 +111,7 @@ def exact(row, *args, derivative=None):
     for digits in DIGITS:
         if needs_y:
             letters["y"] = _evaluate(definition, letters, digits)
-            if known is None or not _agree(letters["y"], known):    # y would hide that it is not there yet
+            if known is None or not _agree(letters["y"], known):  # y would hide that it is not there yet
                 known = letters["y"]
                 if mpmath.isfinite(known) and digits < DIGITS[-1]:
                     continue
@@ -246,8 +246,9 @@ def same_bits(got, expected, message=""):
     assert got.dtype == expected.dtype, f"{message}: dtype {got.dtype}, expected {expected.dtype}"
     assert got.shape == expected.shape, f"{message}: shape {got.shape}, expected {expected.shape}"
     np.testing.assert_array_equal(got, expected, message)
-    np.testing.assert_array_equal(np.signbit(got) & (got == got), np.signbit(expected) & (expected == expected),
-        message)
+    np.testing.assert_array_equal(
+        np.signbit(got) & (got == got), np.signbit(expected) & (expected == expected), message
+    )
 
 
 property_test = settings(max_examples=60, deadline=None, database=None, derandomize=True)

@@ -32,7 +32,7 @@ def no_leak(request):
     yield
     if held() == before or getattr(request.node, "failed", False):
         return
-    gc.collect()                        # only now: it costs more than most tests
+    gc.collect()  # only now: it costs more than most tests
     leaked = {what: n - before[what] for what, n in held().items() if n > before[what]}
     if leaked:
         pytest.fail(f"left behind in the core: {leaked}", pytrace=False)

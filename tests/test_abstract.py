@@ -297,7 +297,7 @@ def test_a_primitive_gets_the_values_of_the_first_element():
     inv.defvjp(lambda g, y, a: -(y.T @ g @ y.T))
     a = np.random.default_rng(0).normal(size=(3, 2, 2)) + 3 * np.eye(2)
     b = np.array([1.0, 2.0, 3.0])
-    f = lambda a, b: fg.sum(inv(inv(2 * a) + b * np.eye(2)) * a)  # noqa: E731
+    f = lambda a, b: fg.sum(inv(inv(2 * a) + b * np.eye(2)) * a)
     found = fg.vmap(fg.grad(f))(a, b)
     expected = np.stack([fg.grad(f)(a[k], b[k]) for k in range(3)])
     np.testing.assert_allclose(found, expected, rtol=1e-12)

@@ -10,9 +10,7 @@ from fastgrad import _core, activations
 from fastgrad._rules import formula
 
 CONSTANTS = _core.constants()
-ELEMENTWISE = [
-    name for name in activations.__all__ if isinstance(getattr(activations, name), activations.Activation)
-]
+ELEMENTWISE = [name for name in activations.__all__ if isinstance(getattr(activations, name), activations.Activation)]
 BY_ROW = ["softmax", "log_softmax", "logsumexp", "glu"]
 ISSUE = (
     "sigmoid expit tanh relu leaky_relu prelu relu6 elu selu celu gelu silu swish mish softplus softsign "

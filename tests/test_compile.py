@@ -129,15 +129,27 @@ def test_a_constant_that_nothing_needs_is_not_kept():
 # ---- arguments and results -------------------------------------------------------------------------------------------
 def test_structures_of_arguments_and_results():
     def f(a, b):
-        return {"sum": a["u"] + a["v"][0], "none": None, "empty": ({}, [], ()), "point": Point(b.x, [b.y * 2]),
-            "text": "t", "n": 3}
+        return {
+            "sum": a["u"] + a["v"][0],
+            "none": None,
+            "empty": ({}, [], ()),
+            "point": Point(b.x, [b.y * 2]),
+            "text": "t",
+            "n": 3,
+        }
 
     compiled = fg.compile(f)
     u, v, x, y = (np.array([float(i)]) for i in range(4))
     for _ in range(3):
         found = compiled({"u": u, "v": [v]}, Point(x, y))
-        assert found == {"sum": 1.0, "none": None, "empty": ({}, [], ()), "point": Point(2.0, [6.0]), "text": "t",
-            "n": 3}
+        assert found == {
+            "sum": 1.0,
+            "none": None,
+            "empty": ({}, [], ()),
+            "point": Point(2.0, [6.0]),
+            "text": "t",
+            "n": 3,
+        }
     assert compiled({"v": [u], "u": v}, Point(y, x))["sum"] == 1
     assert compiled.cache_info() == (2, 2, 64, 2)  # keys in another order, which the function sees: another program
     with pytest.raises(AttributeError):
@@ -172,8 +184,9 @@ def test_results_without_tensors_and_arguments_without_leaves():
     same(fg.compile(lambda x: x)(np.arange(3, dtype=np.int16)), np.arange(3, dtype=np.int16))
 
 
-@pytest.mark.parametrize("number",
-    [2.5, 3, True, np.float32(1.5), np.float64(2), np.int8(3), np.bool_(True), np.array(2.0), np.array(3)])
+@pytest.mark.parametrize(
+    "number", [2.5, 3, True, np.float32(1.5), np.float64(2), np.int8(3), np.bool_(True), np.array(2.0), np.array(3)]
+)
 def test_numbers_as_arguments(number):
     f = fg.compile(lambda x, a: (x * a, a, x + 1.0))
     x = np.arange(3.0)
@@ -192,9 +205,18 @@ def test_layouts_of_arguments(dtype):
     f = fg.compile(lambda x: (x, x.T, fg.astype(x, np.float64) + 0.5))
     base = RNG.integers(0, 2, (4, 6)).astype(dtype)
     unaligned = np.frombuffer(b"." + base.tobytes(), dtype, offset=1).reshape(base.shape)
-    for x in (base, np.asfortranarray(base), base[::-1], base[:, ::2].repeat(2, 1), base.T.copy().T, unaligned,
-              base.astype(base.dtype.newbyteorder(">")), base.view(np.matrix), np.broadcast_to(base[:1], (4, 6)),
-              fg.tensor(base)):
+    for x in (
+        base,
+        np.asfortranarray(base),
+        base[::-1],
+        base[:, ::2].repeat(2, 1),
+        base.T.copy().T,
+        unaligned,
+        base.astype(base.dtype.newbyteorder(">")),
+        base.view(np.matrix),
+        np.broadcast_to(base[:1], (4, 6)),
+        fg.tensor(base),
+    ):
         plain = np.asarray(x).astype(dtype)
         before = plain.copy()
         found = f(x)
@@ -287,16 +309,19 @@ def test_a_method():
 
 def test_static_arguments_that_cannot_be():
     f = fg.compile(lambda x, n: x, static_argnums=1)
-    with pytest.raises(TypeError,
-            match="the static argument 1 holds a list, expected hashable constants, such as a tuple"):
+    with pytest.raises(
+        TypeError, match="the static argument 1 holds a list, expected hashable constants, such as a tuple"
+    ):
         f(1.0, [1])
-    with pytest.raises(TypeError,
-            match="the static argument 1 holds a ndarray, .* arrays are passed as arguments that are not"):
+    with pytest.raises(
+        TypeError, match="the static argument 1 holds a ndarray, .* arrays are passed as arguments that are not"
+    ):
         f(1.0, (2, np.ones(2)))
     with pytest.raises(TypeError, match="the static argument 1 holds a Tensor"):
         f(1.0, fg.ones(2))
-    with pytest.raises(TypeError,
-            match="static_argnums names argument 1, but the function was called with 1 positional argument$"):
+    with pytest.raises(
+        TypeError, match="static_argnums names argument 1, but the function was called with 1 positional argument$"
+    ):
         f(1.0)
     with pytest.raises(TypeError, match="static_argnums names argument -3, .* 0 positional arguments$"):
         fg.compile(lambda: 1, static_argnums=-3)()

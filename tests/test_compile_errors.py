@@ -113,8 +113,9 @@ def test_a_tensor_from_outside_changed_in_place_is_an_error_that_names_the_line(
         total += 1
         return x + total
 
-    with pytest.raises(fg.TraceError,
-            match="^compile: add changes a tensor in place that was made before .*once instead of") as caught:
+    with pytest.raises(
+        fg.TraceError, match="^compile: add changes a tensor in place that was made before .*once instead of"
+    ) as caught:
         fg.compile(f)(np.ones(2))
     assert f"{__file__}, line {f.__code__.co_firstlineno + 2})" in str(caught.value)
     assert total.tolist() == [0, 0]
@@ -152,8 +153,10 @@ def test_a_step_whose_loss_keeps_a_running_value_runs_eagerly():
 
 
 def test_arrays_like_a_recorded_one():
-    same(fg.compile(lambda x: fg.full_like(x, 2) * x + np.zeros_like(x) + fg.ones_like(x, dtype=int))(np.ones(3)),
-        np.full(3, 3.0))
+    same(
+        fg.compile(lambda x: fg.full_like(x, 2) * x + np.zeros_like(x) + fg.ones_like(x, dtype=int))(np.ones(3)),
+        np.full(3, 3.0),
+    )
 
 
 def test_constants_may_be_looked_at():

@@ -96,8 +96,20 @@ def inplace_op(k, x, y, *_):
     return z
 
 
-KINDS = [unary_op, unary_op, unary_op, binary_op, binary_op, binary_op, reduce_op, shape_op, shape_op, row_op,
-    matmul_op, inplace_op]
+KINDS = [
+    unary_op,
+    unary_op,
+    unary_op,
+    binary_op,
+    binary_op,
+    binary_op,
+    reduce_op,
+    shape_op,
+    shape_op,
+    row_op,
+    matmul_op,
+    inplace_op,
+]
 SHAPES = [(), (0,), (1,), (5,), (3, 4), (1, 4), (3, 1), (2, 0), (2, 3, 4), (2048,), (2500,), (5000,), (50, 61), (3072,)]
 STEPS = st.lists(st.tuples(st.integers(0, len(KINDS) - 1), *[st.integers(0, 10_000)] * 3), min_size=1, max_size=14)
 
@@ -126,8 +138,11 @@ def draw_inputs(shapes, dtype, rng):
 
 
 @settings(max_examples=400, deadline=None, database=None, derandomize=True)
-@given(steps=STEPS, shapes=st.lists(st.sampled_from(SHAPES), min_size=1, max_size=3),
-    dtype=st.sampled_from([np.float32, np.float64]))
+@given(
+    steps=STEPS,
+    shapes=st.lists(st.sampled_from(SHAPES), min_size=1, max_size=3),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
 def test_random_graphs_replay_to_the_last_bit(steps, shapes, dtype):
     f = graph(steps)
 
@@ -146,7 +161,7 @@ def test_random_graphs_replay_to_the_last_bit(steps, shapes, dtype):
         with np.errstate(all="ignore"):
             same_tree(value(*inputs), [v.numpy() for v in eagerly(last, *inputs)])
             found, expected = gradient(*inputs), fg.value_and_grad(loss, numbers)(*inputs)
-        assert float(found[0]) == expected[0] or math.isnan(found[0]) and math.isnan(expected[0])
+        assert float(found[0]) == expected[0] or (math.isnan(found[0]) and math.isnan(expected[0]))
         same_tree(found[1], expected[1])
         same_tree(inputs, before)
     assert value.cache_info()[:2] == gradient.cache_info()[:2] == (2, 1)

@@ -41,8 +41,15 @@ def test_integer_labels_and_indices(dtype):
     same(gradient, g)
     f = fg.compile(lambda x, k: (x[k], fg.take(x, k, axis=0), x * k[:, None], fg.mean(k), k / 2, fg.tanh(k)))
     f(x, labels * 0)
-    same_tree(f(x, labels), tuple(np.asarray(v) for v in eagerly(lambda x, k: (
-        x[k], fg.take(x, k, axis=0), x * k[:, None], fg.mean(k), k / 2, fg.tanh(k)), x, labels)))
+    same_tree(
+        f(x, labels),
+        tuple(
+            np.asarray(v)
+            for v in eagerly(
+                lambda x, k: (x[k], fg.take(x, k, axis=0), x * k[:, None], fg.mean(k), k / 2, fg.tanh(k)), x, labels
+            )
+        ),
+    )
 
 
 @pytest.mark.parametrize("only_gradient", [False, True])
@@ -347,7 +354,9 @@ INDEXING = {
     "list": lambda x, i, j, k: (x[[k, 0]], x[:, [k, k, 1]]),
     "take": lambda x, i, j, k: (fg.take(x, i, axis=1), np.take(x, j), x.take(k, axis=-1)),
     "computed": lambda x, i, j, k: (
-        x[fg.argmax(x, axis=0)[0] % 3], x[(i + j) % 3, i * 0 - 1], x[i + 0, fg.astype(x[0, 0, :3] > 0, int)]
+        x[fg.argmax(x, axis=0)[0] % 3],
+        x[(i + j) % 3, i * 0 - 1],
+        x[i + 0, fg.astype(x[0, 0, :3] > 0, int)],
     ),
     "integers": lambda x, i, j, k: (j[i], fg.astype(x, int)[i, j], (x > 0)[i, :, j]),
 }
@@ -426,8 +435,10 @@ def test_programs_for_ever_new_lengths_share_what_they_call():
 def test_indexing_that_numpy_refuses_is_refused():
     i = np.array([0, 1])
     for f, text in [
-        (lambda x, i: x[i, i, i, i], "4 indices for a tensor of 3"), (lambda x, i: x[..., i, ...], "only one ellipsis"),
-        (lambda x, i: x[i, np.ones(3, bool)], "a mask of shape"), (lambda x, i: x[i, True], "a mask of shape"),
+        (lambda x, i: x[i, i, i, i], "4 indices for a tensor of 3"),
+        (lambda x, i: x[..., i, ...], "only one ellipsis"),
+        (lambda x, i: x[i, np.ones(3, bool)], "a mask of shape"),
+        (lambda x, i: x[i, True], "a mask of shape"),
     ]:
         with pytest.raises(IndexError, match=text):
             fg.compile(f)(X, i)

@@ -88,15 +88,17 @@ DRAWS = {
 @pytest.mark.parametrize("name", DRAWS)
 def test_draws_of_other_libraries_are_refused(name):
     f, what = DRAWS[name]
-    with pytest.raises(fg.TraceError,
-            match=f"^compile: the function draws from {what}while it is recorded.*fastgrad.random") as caught:
+    with pytest.raises(
+        fg.TraceError, match=f"^compile: the function draws from {what}while it is recorded.*fastgrad.random"
+    ) as caught:
         fg.compile(f)(X)
     assert f"({__file__}, line " in str(caught.value)
     assert not fg._core.tracing()
 
 
-@pytest.mark.parametrize("make",
-    [lambda: np.random.default_rng(), lambda: np.random.RandomState(), lambda: random.Random()])
+@pytest.mark.parametrize(
+    "make", [lambda: np.random.default_rng(), lambda: np.random.RandomState(), lambda: random.Random()]
+)
 def test_a_generator_that_is_made_anew_is_found_by_a_second_recording(make):
     with pytest.raises(fg.TraceError, match="two recordings of this function differ"):
         drawn = lambda rng: rng.normalvariate(0, 1) if isinstance(rng, random.Random) else rng.normal()
@@ -174,8 +176,10 @@ def by_out(x):
 
 @pytest.mark.parametrize("f", [count, write_a_part_of_much, by_out])
 def test_writes_to_arrays_from_outside_are_refused(f):
-    with pytest.raises(fg.TraceError,
-            match=r"^compile: the function writes to an array of shape \(\d+,\) from outside .*return the new"):
+    with pytest.raises(
+        fg.TraceError,
+        match=r"^compile: the function writes to an array of shape \(\d+,\) from outside .*return the new",
+    ):
         fg.compile(f)(X)
 
 
@@ -199,8 +203,9 @@ def test_backward_to_a_tensor_from_outside_is_refused():
         loss.backward()
         return loss.detach()
 
-    with pytest.raises(fg.TraceError,
-            match="^backward: this would add to the .grad of a tensor made before .*fastgrad.grad") as caught:
+    with pytest.raises(
+        fg.TraceError, match="^backward: this would add to the .grad of a tensor made before .*fastgrad.grad"
+    ) as caught:
         fg.compile(f)(X)
     assert f"{__file__}, line {f.__code__.co_firstlineno + 2})" in str(caught.value)
     assert w.grad is None
@@ -208,8 +213,9 @@ def test_backward_to_a_tensor_from_outside_is_refused():
     same(w.grad.numpy(), X)
 
 
-@pytest.mark.parametrize("change",
-    [lambda w: w.zero_grad(), lambda w: setattr(w, "grad", None), lambda w: setattr(w, "grad", X)])
+@pytest.mark.parametrize(
+    "change", [lambda w: w.zero_grad(), lambda w: setattr(w, "grad", None), lambda w: setattr(w, "grad", X)]
+)
 def test_the_gradient_of_a_tensor_from_outside_is_not_set(change):
     w = fg.tensor(X, requires_grad=True)
     w.grad = 2 * X
@@ -319,8 +325,6 @@ def test_the_inside_of_fastgrad_s_own_objects_is_not_looked_at():
     assert len(calls) == 1
 
 
-
-
 def test_types_whose_module_is_no_string():
     """As that of Cython's functions, which many libraries hold."""
     Odd = type("Odd", (), {"__module__": 5, "__call__": lambda self, x: 2 * x})
@@ -334,7 +338,13 @@ def test_what_a_transform_was_made_from_is_looked_at():
     """The generator behind grad and vmap is found as if they were not there."""
     rng = np.random.default_rng(0)
     noisy = lambda x: x * rng.standard_normal()
-    for f in (fg.grad(noisy), fg.checkpoint(noisy), fg.vmap(noisy), fg.elementwise_grad(noisy), fg.grad(fg.checkpoint(noisy))):
+    for f in (
+        fg.grad(noisy),
+        fg.checkpoint(noisy),
+        fg.vmap(noisy),
+        fg.elementwise_grad(noisy),
+        fg.grad(fg.checkpoint(noisy)),
+    ):
         x = np.ones(3) if f.__class__ is type(fg.grad(noisy)) and "vmap" in repr(f) else np.array(1.0)
         with pytest.raises(fg.TraceError, match="draws|differ"):
             fg.compile(f)(x)

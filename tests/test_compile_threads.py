@@ -269,6 +269,7 @@ def test_threads_take_training_steps_of_one_object(n):
     works = []
     for more in ((), (np.ones(3),), tuple(np.ones(9) for _ in range(30))):
         for a in layouts(x)[:5]:
+
             def work(batch=(a, *more), expected=2.0 * 64 * n + len(more)):
                 found = step(*batch)
                 assert found == expected, (found, expected)

@@ -28,8 +28,9 @@ def pair(loss, optimizer, dtype=np.float64):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("optimizer", [lambda: fg.optim.SGD(0.1, momentum=0.9), lambda: fg.optim.Adam(0.1)],
-    ids=["sgd", "adam"])
+@pytest.mark.parametrize(
+    "optimizer", [lambda: fg.optim.SGD(0.1, momentum=0.9), lambda: fg.optim.Adam(0.1)], ids=["sgd", "adam"]
+)
 def test_steps_equal_eager_steps_while_everything_changes(optimizer, dtype):
     (a, step), (b, twin) = pair(line, optimizer, dtype)
     x, y = DATA.astype(dtype), TARGET.astype(dtype)

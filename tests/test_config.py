@@ -6,9 +6,10 @@ import os
 import subprocess
 import sys
 
-import fastgrad as fg
 import numpy as np
 import pytest
+
+import fastgrad as fg
 from fastgrad import _blas, _core
 
 

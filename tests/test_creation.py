@@ -167,8 +167,11 @@ OF_TENSORS = {
 def test_of_tensors_as_of_arrays(name):
     f, x = OF_TENSORS[name]
     expected = f(np, x)
-    for found in (f(fg, fg.tensor(x)).numpy(), fg.compile(lambda x: f(fg, x))(x),
-            fg.compile(lambda x: f(fg, x) * 1)(x)):
+    for found in (
+        f(fg, fg.tensor(x)).numpy(),
+        fg.compile(lambda x: f(fg, x))(x),
+        fg.compile(lambda x: f(fg, x) * 1)(x),
+    ):
         assert found.dtype == expected.dtype and found.shape == expected.shape
         np.testing.assert_allclose(found, expected, rtol=1e-6 if found.dtype == np.float32 else 1e-15)
     if "linspace" in name:
@@ -225,8 +228,12 @@ def test_lists_of_tensors_are_joined_as_numpy_joins_arrays(make, shape):
 
 
 def test_dtypes_of_joined_lists_are_numpys():
-    for parts in ([np.float32(1), np.float32(2)], [np.float32(1), 2.0], [np.int32(1), np.float32(1)],
-            [True, np.int8(3)]):
+    for parts in (
+        [np.float32(1), np.float32(2)],
+        [np.float32(1), 2.0],
+        [np.int32(1), np.float32(1)],
+        [True, np.int8(3)],
+    ):
         tensors = [fg.asarray(x) if isinstance(x, np.generic) else x for x in parts]
         same_bits(fg.asarray(tensors), np.asarray(parts))
         same_bits(fg.asarray(tensors, np.float32), np.asarray(parts, np.float32))
@@ -235,8 +242,9 @@ def test_dtypes_of_joined_lists_are_numpys():
 def test_ragged_lists_of_tensors_are_refused():
     t = fg.tensor([1.0, 2.0], requires_grad=True)
     for data in ([t, t[0]], [[t[0]], [t[0], t[1]]], [[t], t]):
-        with pytest.raises(ValueError,
-                match=r"asarray: expected nested lists of equal lengths, got parts of shapes \("):
+        with pytest.raises(
+            ValueError, match=r"asarray: expected nested lists of equal lengths, got parts of shapes \("
+        ):
             fg.asarray(data)
     with pytest.raises(TypeError, match="expected numbers, got the str"):
         fg.asarray([t[0], "a"])

@@ -234,7 +234,7 @@ def test_tensors_from_outside_are_refused():
     g = fg.custom_vjp(lambda x: x * 1)
     g.defvjp(lambda x: (x * 1, None), lambda r, g: (g,))
     with pytest.raises(TypeError, match="is none of its arguments"):
-        fg.grad(lambda v: fg.grad(lambda x: (f(x)))(3.0) * v)(2.0)
+        fg.grad(lambda v: fg.grad(lambda x: f(x))(3.0) * v)(2.0)
 
 
 def test_changes_after_the_call_do_not_reach_the_rule():
@@ -484,7 +484,7 @@ def test_checkpoint_reads_what_outer_transforms_differentiate():
         fg.check_grads(f(fg.checkpoint), (v,), order=3)
     np.testing.assert_allclose(fg.hessian(f(fg.checkpoint))(X), fg.hessian(f(lambda g: g))(X), rtol=1e-13)
     np.testing.assert_allclose(fg.compile(fg.grad(f(fg.checkpoint)))(X), fg.grad(f(lambda g: g))(X), rtol=1e-13)
-    mixed = lambda segment: lambda v: fg.grad(lambda x: segment(lambda z: z * z * v)(x))(3.0)  # noqa: E731
+    mixed = lambda segment: lambda v: fg.grad(lambda x: segment(lambda z: z * z * v)(x))(3.0)
     assert fg.grad(mixed(fg.checkpoint))(2.0) == fg.grad(mixed(lambda g: g))(2.0) == 6
     only = fg.checkpoint(lambda z, v: fg.sum(z) * 0 + v[0] * 2)  # the result is that of what is read alone
     assert fg.grad(lambda v: only(v * 1.0, [v]))(2.0) == 2
@@ -613,8 +613,9 @@ CONSTANT_TANGENTS = {
 def test_tangents_that_do_not_depend_on_those_given_are_no_silent_zeros(rule):
     square = fg.custom_jvp(lambda x: x * x)
     square.defjvp(rule)
-    with pytest.raises(TypeError,
-            match="jvp returned a tangent that is not zero and does not depend on the tangents given"):
+    with pytest.raises(
+        TypeError, match="jvp returned a tangent that is not zero and does not depend on the tangents given"
+    ):
         fg.grad(square)(2.0)
 
 

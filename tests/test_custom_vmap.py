@@ -7,6 +7,7 @@ import pytest
 
 import fastgrad as fg
 
+
 # Rules that are not the derivatives, so that it shows where one is ignored; of a vector x and a number w.
 def wrong_vjp():
     @fg.custom_vjp
@@ -86,7 +87,7 @@ def mapped_by_hand(f, in_axes=0):
 
 def around(f, vmap, w=0.7):
     """Transforms around and within a vmap."""
-    square = lambda y: fg.sum(y * y * y)  # noqa: E731
+    square = lambda y: fg.sum(y * y * y)
     return {
         "grad by the batch": lambda x: fg.grad(lambda x: square(vmap(f, (0, None))(x, w)))(x),
         "grad by both": lambda x: fg.grad(lambda x, w: square(vmap(f, (0, None))(x, w)), (0, 1))(x, np.float64(w))[1],
@@ -148,7 +149,7 @@ def test_compiled_rules_under_vmap_and_in_loops(name):
         np.testing.assert_allclose(fg.compile(around(f, fg.vmap)[which])(XS), expected, rtol=1e-11, atol=1e-13)
 
     def loop(x):
-        step = lambda c, v: (f(c, v.sum()) * 0.5, fg.vmap(f, (0, None))(fg.stack([v, c]), 2.0))  # noqa: E731
+        step = lambda c, v: (f(c, v.sum()) * 0.5, fg.vmap(f, (0, None))(fg.stack([v, c]), 2.0))
         return fg.sum(fg.scan(step, x[0], x)[1])
 
     for g in (fg.grad(loop), fg.grad(lambda x: fg.sum(fg.grad(loop)(x) ** 2))):
@@ -168,7 +169,7 @@ def test_vmap_of_a_primitive():
 
 def test_an_empty_batch_of_a_rule():
     for name, f in WRONG.items():
-        g = fg.grad(lambda x, w: fg.sum(fg.vmap(f, (0, None))(x, w)), (0, 1))  # noqa: B023
+        g = fg.grad(lambda x, w: fg.sum(fg.vmap(f, (0, None))(x, w)), (0, 1))
         gx, gw = g(np.zeros((0, 3)), 1.0)
         assert gx.shape == (0, 3) and gw == 0, name
 
@@ -208,5 +209,5 @@ def test_checkpoint_whose_result_is_the_same_for_all_elements():
         for g in (fg.grad, fg.jacfwd, fg.hessian):
             expected = g(plain)(w)
             assert np.abs(expected).max() > 0.1
-            for run in (g, lambda f: fg.compile(g(f)), lambda f: g(fg.compile(f))):  # noqa: B023
+            for run in (g, lambda f: fg.compile(g(f)), lambda f: g(fg.compile(f))):
                 np.testing.assert_allclose(run(saving)(w), expected, rtol=1e-12, err_msg=case.__name__)

@@ -165,17 +165,26 @@ def test_files_that_no_net_can_be_trained_on(tmp_path):
         with pytest.raises(ValueError, match=message):
             demo.idx_digits(tmp_path)
 
-    refused(np.zeros((0, 4, 4)), np.zeros(0),
-        ": 0 images of 16 pixels to train and 0 of 16 to test, expected some of each")
-    refused(np.zeros((1, 4, 4)), np.zeros(1),
-        ": 0 images of 16 pixels to train and 1 of 16 to test, expected some of each")
-    refused(np.zeros((9, 0, 4)), np.zeros(9),
-        ": 7 images of 0 pixels to train and 2 of 0 to test, expected some of each")
-    refused(np.full((9, 4, 4), np.nan), np.zeros(9), r"images of shape \(9, 4, 4\) and float32 .*of uint8", code=0x0D,
-        kind=">f4")
+    refused(
+        np.zeros((0, 4, 4)), np.zeros(0), ": 0 images of 16 pixels to train and 0 of 16 to test, expected some of each"
+    )
+    refused(
+        np.zeros((1, 4, 4)), np.zeros(1), ": 0 images of 16 pixels to train and 1 of 16 to test, expected some of each"
+    )
+    refused(
+        np.zeros((9, 0, 4)), np.zeros(9), ": 7 images of 0 pixels to train and 2 of 0 to test, expected some of each"
+    )
+    refused(
+        np.full((9, 4, 4), np.nan),
+        np.zeros(9),
+        r"images of shape \(9, 4, 4\) and float32 .*of uint8",
+        code=0x0D,
+        kind=">f4",
+    )
     write_digits(tmp_path, "train", 20)
-    refused(np.zeros((9, 4, 4)), np.zeros(9),
-        ": 20 images of 100 pixels to train and 9 of 16 to test, .*of the same size$")
+    refused(
+        np.zeros((9, 4, 4)), np.zeros(9), ": 20 images of 100 pixels to train and 9 of 16 to test, .*of the same size$"
+    )
     (tmp_path / "many").write_bytes(bytes([0, 0, 8, 255]) + b"\0\0\0\1" * 255 + b"x")
     with pytest.raises(ValueError, match="many: 255 axes, which is more than NumPy has$"):
         read_idx(tmp_path / "many")

@@ -260,9 +260,7 @@ def test_an_interrupt_raised_in_the_callback_returns_what_was_reached():
         if info.step == 4:
             raise KeyboardInterrupt
 
-    check_interrupted(
-        fg.descend(bowl, np.zeros(1), optimizer=fg.optim.SGD(0.1), steps=100, callback=callback), 5
-    )
+    check_interrupted(fg.descend(bowl, np.zeros(1), optimizer=fg.optim.SGD(0.1), steps=100, callback=callback), 5)
 
 
 def test_a_handler_of_the_user_is_left_alone():
@@ -396,7 +394,7 @@ def test_tqdm_is_imported_only_for_a_bar():
 # misuse -----------------------------------------------------------------------------------------------------
 
 
-def descend(loss=bowl, params=np.zeros(1), data=None, **arguments):  # noqa: B008
+def descend(loss=bowl, params=np.zeros(1), data=None, **arguments):
     return fg.descend(loss, params, data, **{"optimizer": "sgd", "steps": 1, **arguments})
 
 

@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *ROOT.glob("*/*/README.md")]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *ROOT.glob("*/*/README.md"),
+]
 PAGES = [page for page in PAGES if page.exists() and not {"build", "dist"} & set(page.relative_to(ROOT).parts)]
 SUFFIXES = (".c", ".h", ".def", ".py", ".pyx", ".pxi", ".pxd", ".pyi", ".md", ".toml")
 

@@ -6,7 +6,19 @@ import mpmath
 import numpy as np
 import pytest
 from _oracles import (
-    BINARY, FLOATS, FUNCTIONS, ROWS, UNARY, exact, extremes, gradients, layouts, off, pairs, same_bits, samples,
+    BINARY,
+    FLOATS,
+    FUNCTIONS,
+    ROWS,
+    UNARY,
+    exact,
+    extremes,
+    gradients,
+    layouts,
+    off,
+    pairs,
+    same_bits,
+    samples,
 )  # fmt: skip
 
 import fastgrad as fg
@@ -179,8 +191,9 @@ def test_gradient_by_finite_differences(name, dtype):
 
 
 @pytest.mark.parametrize("name", BINARY)
-@pytest.mark.parametrize("shapes",
-    [((3, 1), (4,)), ((), (2, 3)), ((2, 1, 3), (4, 1)), ((2, 0), (1, 1)), ((1,), (3, 1))])
+@pytest.mark.parametrize(
+    "shapes", [((3, 1), (4,)), ((), (2, 3)), ((2, 1, 3), (4, 1)), ((2, 0), (1, 1)), ((1,), (3, 1))]
+)
 def test_gradient_of_broadcast_operands(name, shapes):
     """That of the stretched operands, summed back over the axes that were stretched."""
     f, domain = FUNCTIONS[name], ROWS[name]["domain"]
@@ -276,26 +289,35 @@ def test_shapes_and_kinds_of_input(name, dtype):
 @pytest.mark.parametrize("name", ROWS)
 def test_wrong_operands_are_refused_by_name(name):
     n = ROWS[name]["arity"]
-    for bad in ("text", b"bytes", np.array([1j]), np.array([object()]), np.zeros(1, "M8[s]"), np.zeros(2, np.float16),
-            None):
+    for bad in (
+        "text",
+        b"bytes",
+        np.array([1j]),
+        np.array([object()]),
+        np.zeros(1, "M8[s]"),
+        np.zeros(2, np.float16),
+        None,
+    ):
         with pytest.raises(TypeError, match=f"^{name}: expected"):
             FUNCTIONS[name](*[bad] * n)
-    with pytest.raises(ValueError,
-            match=f"^{name}: expected an array or nested lists of equal lengths, got ragged ones"):
+    with pytest.raises(
+        ValueError, match=f"^{name}: expected an array or nested lists of equal lengths, got ragged ones"
+    ):
         FUNCTIONS[name](*[[[1.0], [1.0, 2.0]]] * n)
     with pytest.raises(TypeError, match=f"^{name}: expected a plain array, got a masked one"):
         FUNCTIONS[name](*[np.ma.masked_array([1.0], [True])] * n)
     with pytest.raises(TypeError, match="argument"):
         FUNCTIONS[name](*[1.0] * (n + 1))
     if n == 2:
-        with pytest.raises(ValueError,
-                match=rf"^{name}: shapes \(2,\) and \(3,\) do not broadcast: axis -1 has lengths 2 and 3"):
+        with pytest.raises(
+            ValueError, match=rf"^{name}: shapes \(2,\) and \(3,\) do not broadcast: axis -1 has lengths 2 and 3"
+        ):
             FUNCTIONS[name](np.ones(2), np.ones(3))
 
 
 # ---- functions composed of the rows ----------------------------------------------------------------------------
 X = np.array([[-2.3, -0.7, -0.2, 0.4], [0.9, 1.3, 2.6, -1.1]])
-sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+sigmoid = lambda x: 1 / (1 + np.exp(-x))
 COMPOSED = {
     # name: (ours, the same in NumPy)
     "leaky_relu": (fg.leaky_relu, lambda x: np.where(x > 0, x, 0.01 * x)),

@@ -52,8 +52,8 @@ def differences(f, *args, step=1e-6):
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("wrap", WAYS, ids=["eager", "compiled", "both"])
 def test_scan_and_its_gradient_against_numpy(wrap, reverse):
-    oracle = lambda *args: rnn(*args, scan=unrolled, reverse=reverse)  # noqa: E731
-    f = lambda *args: rnn(*args, reverse=reverse)  # noqa: E731
+    oracle = lambda *args: rnn(*args, scan=unrolled, reverse=reverse)
+    f = lambda *args: rnn(*args, reverse=reverse)
     value, gradients = wrap(fg.value_and_grad(f, (0, 1, 2)))(W, H0, XS)
     np.testing.assert_allclose(value, oracle(W, H0, XS), rtol=1e-13)
     for found, expected in zip(gradients, differences(oracle, W, H0, XS)):
@@ -63,7 +63,7 @@ def test_scan_and_its_gradient_against_numpy(wrap, reverse):
 @pytest.mark.parametrize("order", [2, 3])
 def test_higher_orders_recorded_equal_eager(order):
     def f(w):
-        g = lambda w: rnn(w, H0, XS[:3])  # noqa: E731
+        g = lambda w: rnn(w, H0, XS[:3])
         for _ in range(order - 1):
             g = (lambda g: lambda w: (fg.grad(g)(w) ** 2).sum())(g)
         return fg.grad(g)(w)
@@ -135,7 +135,7 @@ def test_few_steps(wrap, length):
     np.testing.assert_array_equal(np.asarray(last), expected[-1])
     assert ys.shape == ones.shape == (length, 2)
     np.testing.assert_array_equal(np.asarray(ys), np.reshape(expected[:-1], (length, 2)))
-    g = lambda x: (lambda last, ys, ones: last.sum() + ys.sum())(*f(x, np.ones((length, 2))))  # noqa: E731
+    g = lambda x: (lambda last, ys, ones: last.sum() + ys.sum())(*f(x, np.ones((length, 2))))
     d = differences(lambda x: float(g(fg.tensor(x))), np.array([2.0, 3.0]))[0]
     np.testing.assert_allclose(wrap(fg.grad(g))(np.array([2.0, 3.0])), d, rtol=1e-7)
 
@@ -162,7 +162,7 @@ def test_small_values_move_in_every_way_that_a_step_allows(n, dtype):
         return [*carry, *map(np.array, zip(*rows))]
 
     init = a, b, big, RNG.normal(size=2).astype(dtype), np.zeros(n, bool)
-    f = lambda *init: fg.scan(step, init, xs)  # noqa: E731
+    f = lambda *init: fg.scan(step, init, xs)
     for wrap in WAYS:
         carry, rows = wrap(f)(*init)
         for found, expected in zip([*carry, *rows], oracle(init), strict=True):
@@ -170,7 +170,7 @@ def test_small_values_move_in_every_way_that_a_step_allows(n, dtype):
             np.testing.assert_array_equal(found, expected)
 
     def halve(a, b):
-        body = lambda s: (s[1], s[0] + s[2], s[2] / 2)  # noqa: E731
+        body = lambda s: (s[1], s[0] + s[2], s[2] / 2)
         end = fg.while_loop(lambda s: s[2] > 0.1, body, (a, b, np.ones((), dtype)))
         return fg.cond(end[2] > 0, lambda x, y: (y, x, x[:1]), lambda x, y: (x, y, y[:1]), end[0], end[1])
 
@@ -183,7 +183,7 @@ def test_small_values_move_in_every_way_that_a_step_allows(n, dtype):
 
 
 def test_a_body_that_ignores_what_is_carried_or_reads_only_constants():
-    f = lambda x: fg.scan(lambda c, r: (r, 1.0), 0.0, x)  # noqa: E731
+    f = lambda x: fg.scan(lambda c, r: (r, 1.0), 0.0, x)
     last, ys = fg.compile(f)(np.arange(3.0))
     assert last == 2 and list(ys) == [1, 1, 1]
     assert fg.compile(lambda x: fg.scan(lambda c, _: (c, x), 0.0, None, 3)[1])(2.0).tolist() == [2, 2, 2]
@@ -212,12 +212,12 @@ def test_scans_within_scans_and_conditions_within_scans():
     for by in range(2):
         eager = fg.grad(f, by)(w, XS)
         np.testing.assert_allclose(fg.compile(fg.grad(f, by))(w, XS), eager, rtol=1e-12, atol=1e-13)
-    second = lambda w: fg.grad(lambda w: (fg.grad(f)(w, XS[:2]) ** 2).sum())(w)  # noqa: E731
+    second = lambda w: fg.grad(lambda w: (fg.grad(f)(w, XS[:2]) ** 2).sum())(w)
     np.testing.assert_allclose(fg.compile(second)(w), second(w), rtol=1e-10)
 
 
 def test_gradients_within_a_body():
-    potential = lambda q: (q**4).sum() / 4  # noqa: E731
+    potential = lambda q: (q**4).sum() / 4
 
     def leapfrog(q, p):
         def step(state, _):
@@ -231,7 +231,7 @@ def test_gradients_within_a_body():
     q, p = np.array([1.0, 0.5]), np.array([0.0, 1.0])
     for a, b in zip(fg.compile(leapfrog)(q, p), leapfrog(fg.tensor(q), fg.tensor(p))):
         np.testing.assert_allclose(a, b.numpy(), rtol=1e-13)
-    f = lambda q: leapfrog(q, p)[0].sum()  # noqa: E731
+    f = lambda q: leapfrog(q, p)[0].sum()
     np.testing.assert_allclose(fg.compile(fg.grad(f))(q), fg.grad(f)(q), rtol=1e-12)
 
 
@@ -276,12 +276,12 @@ def test_draws_advance_with_the_steps_and_the_gradient_has_the_same_ones():
 def test_second_gradients_through_draws(flow):
     def make():
         rng = fg.random.default_rng(1)
-        step = lambda c, r: (np.sin(c * r + rng.normal(size=3)), None)  # noqa: E731
+        step = lambda c, r: (np.sin(c * r + rng.normal(size=3)), None)
         if flow == "scan":
-            f = lambda x: (fg.scan(step, x, XS)[0] ** 2).sum()  # noqa: E731
+            f = lambda x: (fg.scan(step, x, XS)[0] ** 2).sum()
         else:
-            true = lambda x: (np.sin(x) * rng.uniform(size=3)).sum()  # noqa: E731
-            f = lambda x: fg.cond(x.sum() > 0, true, np.sum, x)  # noqa: E731
+            true = lambda x: (np.sin(x) * rng.uniform(size=3)).sum()
+            f = lambda x: fg.cond(x.sum() > 0, true, np.sum, x)
         return lambda x: fg.grad(lambda x: (fg.grad(f)(x) ** 2).sum())(x)
 
     for x in (np.array([0.4, 0.7, -0.2]), np.array([-0.4, 0.1, 0.2])):
@@ -339,8 +339,8 @@ def test_mapped_loops_and_branches():
 # ---- while_loop, cond, fori_loop -------------------------------------------------------------------------------------
 @pytest.mark.parametrize("start", [0.5, 3.0, 64.0, 1e9])
 def test_while_loop(start):
-    test = lambda s: (s[0] < 1000.0) & (s[1] < 8)  # noqa: E731
-    f = lambda x: fg.while_loop(test, lambda s: (s[0] * 2, s[1] + 1), (x, 0.0))  # noqa: E731
+    test = lambda s: (s[0] < 1000.0) & (s[1] < 8)
+    f = lambda x: fg.while_loop(test, lambda s: (s[0] * 2, s[1] + 1), (x, 0.0))
     x, n = start, 0
     while x < 1000 and n < 8:
         x, n = x * 2, n + 1
@@ -349,7 +349,7 @@ def test_while_loop(start):
 
 
 def test_the_gradient_of_a_while_loop_is_eager_only():
-    f = lambda x: fg.while_loop(lambda s: s < 10.0, lambda s: s * s, x)  # noqa: E731
+    f = lambda x: fg.while_loop(lambda s: s < 10.0, lambda s: s * s, x)
     assert fg.grad(f)(2.0) == 4 * 2.0**3
     with pytest.raises(NotImplementedError, match="use fastgrad.scan"):
         fg.compile(fg.grad(f))(2.0)
@@ -385,7 +385,7 @@ def test_cond_draws_only_in_the_branch_it_takes():
 
 
 def test_fori_loop():
-    f = lambda x: fg.fori_loop(1, 6, lambda i, v: v * x + fg.take(np.arange(10.0), i), x)  # noqa: E731
+    f = lambda x: fg.fori_loop(1, 6, lambda i, v: v * x + fg.take(np.arange(10.0), i), x)
     x = expected = 0.9
     for i in range(1, 6):
         expected = expected * x + i
@@ -424,7 +424,7 @@ def test_errors_name_both_sides_and_leave_nothing(wrap, f, error, text):
 
 
 def test_branches_of_different_kinds_and_values_asked_for():
-    f = lambda true, false: fg.compile(lambda x: fg.cond(x[0] > 0, true, false, x))(np.ones(3))  # noqa: E731
+    f = lambda true, false: fg.compile(lambda x: fg.cond(x[0] > 0, true, false, x))(np.ones(3))
     with pytest.raises(TypeError, match="both must return the same structure"):
         f(lambda x: (x, x), lambda x: x)
     with pytest.raises(TypeError, match=r"of shape \(3,\) from true_fun and float64 of shape \(\) from false_fun"):
@@ -435,7 +435,7 @@ def test_branches_of_different_kinds_and_values_asked_for():
 
 @pytest.mark.parametrize("make", [np.array, fg.tensor, fg.asarray])
 def test_the_init_of_a_loop_stays_as_it_is(make):
-    add = lambda c: c.__iadd__(1.0)  # noqa: E731
+    add = lambda c: c.__iadd__(1.0)
     for n in (1, 1000):  # elements: small arrays are copied anyway
         init = make(np.ones(n))
         for loop in (
@@ -474,8 +474,8 @@ def test_what_leaves_a_body_by_a_side_door_is_refused():
 def test_recording_and_replaying_leave_nothing():
     def once(n):
         fg.compile(fg.grad(rnn, (0, 1, 2)))(W, H0, RNG.normal(size=(n, 3)))
-        product = lambda x: fg.scan(lambda c, r: (c * r, c), 1.0, x)[0]  # noqa: E731
-        f = lambda x: fg.cond(x.sum() > 0, product, np.sum, x)  # noqa: E731
+        product = lambda x: fg.scan(lambda c, r: (c * r, c), 1.0, x)[0]
+        f = lambda x: fg.cond(x.sum() > 0, product, np.sum, x)
         fg.compile(fg.grad(lambda x: (fg.grad(f)(x) ** 2).sum()))(XS[0])
         fg.compile(lambda x: fg.while_loop(lambda v: v < 9, lambda v: v * 2, x))(1.0)
         for g, error, _ in WRONG[:4]:
@@ -534,8 +534,12 @@ def test_an_eager_loop_takes_any_structure():
         check(lambda c, x: (c + x, c + x), one, reverse=reverse)
         check(lambda c, x: ((c[0] + x, c[1]), [c[0] + x, None]), (one, None), lambda c: c[0], lambda y: y[0], reverse)
         check(lambda c, x: ([c[0] + x], (c[0] + x,)), [one], lambda c: c[0], lambda y: y[0], reverse)
-        check(lambda c, x: ({"k": c["k"] + x}, {"y": c["k"] + x}), {"k": one}, lambda c: c["k"], lambda y: y["y"], reverse)
-        check(lambda c, x: (Pair(c.a + x, 1.0), Pair(2, c.a + x)), Pair(one, 0.0), lambda c: c.a, lambda y: y.b, reverse)
+        check(
+            lambda c, x: ({"k": c["k"] + x}, {"y": c["k"] + x}), {"k": one}, lambda c: c["k"], lambda y: y["y"], reverse
+        )
+        check(
+            lambda c, x: (Pair(c.a + x, 1.0), Pair(2, c.a + x)), Pair(one, 0.0), lambda c: c.a, lambda y: y.b, reverse
+        )
         check(lambda c, x: ((c[0] + x, 3.0), c[0] + x), (one, 0.0), lambda c: c[0], reverse=reverse)
     carry, _ = fg.scan(lambda c, x: ({"b": c["b"], "a": c["a"] + x}, None), {"a": one, "b": one}, xs)
     np.testing.assert_array_equal(carry["a"].numpy(), total)

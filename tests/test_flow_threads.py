@@ -50,7 +50,8 @@ def test_a_loop_that_does_not_end_is_stopped_by_an_interrupt(loop):
 
 
 def test_a_training_step_that_is_stopped_changes_nothing():
-    run(textwrap.dedent("""
+    run(
+        textwrap.dedent("""
         def loss(p, x):
             return (p * fg.while_loop(lambda c: c[0] >= 0, lambda c: c * 1, x)).sum()
 
@@ -67,4 +68,5 @@ def test_a_training_step_that_is_stopped_changes_nothing():
         step(x)
         other(x)
         assert (p == q).all() and (p != 1).all()
-    """))
+    """)
+    )

@@ -53,8 +53,10 @@ FUNCTIONS = [plain, backward_with_matrices, branches, loops_within]
 TRANSFORMS = {
     "jvp": (lambda f: lambda w, h, x: fg.jvp(f, (w, h, x), (UNIT, h + 1, x * 2)), XS),
     "jvp of jvp": (
-        lambda f: lambda w, h, x: fg.jvp(
-            lambda w: fg.jvp(lambda w, h: f(w, h, x), (w, h), (UNIT, w[0]))[1], (w,), (w + UNIT,)
+        lambda f: (
+            lambda w, h, x: fg.jvp(
+                lambda w: fg.jvp(lambda w, h: f(w, h, x), (w, h), (UNIT, w[0]))[1], (w,), (w + UNIT,)
+            )
         ),
         XS,
     ),
@@ -108,7 +110,7 @@ def test_programs_do_not_grow_with_the_length(transform):
 
 def test_mapped_draws_are_those_of_the_unrolled_loop():
     def f(rng):
-        step = lambda c, x: (c * rng.normal(size=3) + x, None)  # noqa: E731
+        step = lambda c, x: (c * rng.normal(size=3) + x, None)
         return fg.vmap(lambda x: fg.scan(step, x[0], x)[0])
 
     expected = f(fg.random.default_rng(2))(MANY)
@@ -118,8 +120,8 @@ def test_mapped_draws_are_those_of_the_unrolled_loop():
 
 def test_gradients_and_tangents_with_draws():
     def f(rng):
-        step = lambda c, x: (np.sin(c * x + rng.normal(size=3)), None)  # noqa: E731
-        loss = lambda c: (fg.scan(step, c, XS)[0] ** 2).sum()  # noqa: E731
+        step = lambda c, x: (np.sin(c * x + rng.normal(size=3)), None)
+        loss = lambda c: (fg.scan(step, c, XS)[0] ** 2).sum()
         return lambda c: fg.hvp(loss, (c,), (c + 1,))
 
     for _ in range(2):
@@ -130,7 +132,7 @@ def test_gradients_and_tangents_with_draws():
 # ---- while_loop -----------------------------------------------------------------------------------------------------
 def grown(x):
     """Squared until it is large, at most 20 times: how often depends on x."""
-    test = lambda s: (s[0] < 100) & (s[1] < 20)  # noqa: E731
+    test = lambda s: (s[0] < 100) & (s[1] < 20)
     return fg.while_loop(test, lambda s: (s[0] * s[0] + 0.5 * x, s[1] + 1), (x, 0))
 
 
@@ -148,13 +150,13 @@ def test_mapped_while_loops_end_one_by_one(wrap):
 
 
 def test_what_a_finished_element_would_compute_is_not_seen():
-    f = lambda x: fg.while_loop(lambda v: v > 1, lambda v: np.sqrt(v - 1), x)  # noqa: E731
+    f = lambda x: fg.while_loop(lambda v: v > 1, lambda v: np.sqrt(v - 1), x)
     expected = [float(f(x)) for x in STARTS]
     np.testing.assert_allclose(fg.compile(fg.vmap(f))(STARTS), expected, rtol=1e-14)
 
 
 def test_forward_mode_of_while_loops():
-    value = lambda x: grown(x)[0]  # noqa: E731
+    value = lambda x: grown(x)[0]
     derivatives = [fg.grad(value)(x) for x in STARTS]
     np.testing.assert_allclose([fg.compile(fg.jacfwd(value))(x) for x in STARTS], derivatives, rtol=1e-13)
     np.testing.assert_allclose(fg.compile(fg.vmap(fg.jacfwd(value)))(STARTS), derivatives, rtol=1e-13)
@@ -170,7 +172,7 @@ def test_forward_mode_of_while_loops():
 
 
 def test_a_counted_while_loop_is_mapped_without_masks():
-    count = lambda x: fg.while_loop(lambda s: s[1] < 5, lambda s: (s[0] * x, s[1] + 1), (x, 0))[0]  # noqa: E731
+    count = lambda x: fg.while_loop(lambda s: s[1] < 5, lambda s: (s[0] * x, s[1] + 1), (x, 0))[0]
     program = fg.compile(fg.vmap(count)).program(STARTS)
     assert "where" not in str(program)
     np.testing.assert_allclose(fg.compile(fg.vmap(count))(STARTS), STARTS**6, rtol=1e-14)
@@ -178,7 +180,7 @@ def test_a_counted_while_loop_is_mapped_without_masks():
 
 def test_loops_that_draw_refuse_what_they_cannot_do():
     rng = fg.random.default_rng(0)
-    f = lambda x: fg.while_loop(lambda v: v < 10, lambda v: v + rng.uniform(), x)  # noqa: E731
+    f = lambda x: fg.while_loop(lambda v: v < 10, lambda v: v + rng.uniform(), x)
     with pytest.raises(NotImplementedError, match="draw outside"):
         fg.compile(fg.jacfwd(f))(1.0)
     with pytest.raises(NotImplementedError, match="use fastgrad.scan"):
@@ -210,7 +212,7 @@ def test_gradients_of_weights(name, by):
 def test_the_gradient_of_a_weight_is_collected_in_place_or_by_one_product():
     loss = LOSSES["two weights"]
     alone = str(fg.compile(fg.grad(loss)).program(W, H0, XS))
-    recurrence = lambda w, h, x: fg.scan(lambda h, x: (np.tanh(w @ h + x), h), h, x)[1].sum()  # noqa: E731
+    recurrence = lambda w, h, x: fg.scan(lambda h, x: (np.tanh(w @ h + x), h), h, x)[1].sum()
     both = str(fg.compile(fg.grad(recurrence, (0, 2))).program(W, H0, XS))
     assert any("matmul" in line and "in2" in line and "(3, 3)" in line for line in alone.splitlines())
     bodies = [line for line in both.splitlines() if line.startswith("      ")]
@@ -223,7 +225,8 @@ def test_a_long_loop_lets_other_threads_run():
     f = fg.compile(lambda x: fg.scan(lambda c, _: (np.sin(c), None), x, length=3_000_000)[0])
     g = fg.compile(lambda x: fg.while_loop(lambda s: s[1] < 1_000_000, lambda s: (np.sin(s[0]), s[1] + 1.0), (x, 0.0)))
     h = fg.compile(  # what it does with integers is NumPy's work, under the GIL
-        lambda x: fg.while_loop(lambda s: s[1] < 100_000, lambda s: (np.sin(s[0]), s[1] + 1), (x, 0)))
+        lambda x: fg.while_loop(lambda s: s[1] < 100_000, lambda s: (np.sin(s[0]), s[1] + 1), (x, 0))
+    )
     for loop in (f, g, h):
         loop(np.ones(3))
         ended, ticks = threading.Event(), 0

@@ -311,7 +311,9 @@ def test_the_tape_goes_with_the_pullback():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("constant", [2.0, 3, np.float64(2.0), np.float32(2.0), np.array(2.0), np.array(2.0, np.float32)])
+@pytest.mark.parametrize(
+    "constant", [2.0, 3, np.float64(2.0), np.float32(2.0), np.array(2.0), np.array(2.0, np.float32)]
+)
 def test_constants_have_derivatives_of_zeros(constant, dtype):
     """A function that returns a number or an ndarray of floats does not depend on its argument, as a branch may not."""
     f = lambda x: x[0] * 3 if x[0] > 0 else constant

@@ -412,7 +412,7 @@ def test_gradients_that_accumulate_stay_recorded():
     assert x.grad.item() == 16 and x.grad.requires_grad
     g, x.grad = x.grad, None
     g.backward()
-    assert x.grad.item() == 12                  # the second contribution was not recorded
+    assert x.grad.item() == 12  # the second contribution was not recorded
     x.grad = None
     (x**3).backward(create_graph=True)
     (x**2).backward(create_graph=True)
@@ -489,7 +489,7 @@ def test_a_leaf_and_its_recorded_gradient_are_freed_together():
     y = fg.exp(x).sum()
     assert _core.live()["nodes"] > before + 3
     del x
-    y.backward(create_graph=True)               # nobody can read the leaf's gradient any more
+    y.backward(create_graph=True)  # nobody can read the leaf's gradient any more
     del y
     assert _core.live()["nodes"] == before
 

@@ -164,18 +164,24 @@ def test_error_texts(key, error, message):
 
 def test_elements_cannot_be_assigned():
     t = fg.tensor(X)
-    with pytest.raises(TypeError,
-            match=r"^a tensor does not support assignment to elements; use fastgrad.where\(mask, value, x\)"):
+    with pytest.raises(
+        TypeError, match=r"^a tensor does not support assignment to elements; use fastgrad.where\(mask, value, x\)"
+    ):
         t[0] = 1
 
 
-@pytest.mark.parametrize("length, inner, count", [(1, 1, 1_000_000), (3, 1, 300_000), (1000, 1, 200_000), (2, 5, 100_001)])
+@pytest.mark.parametrize(
+    "length, inner, count", [(1, 1, 1_000_000), (3, 1, 300_000), (1000, 1, 200_000), (2, 5, 100_001)]
+)
 def test_float32_sums_of_gathered_gradients_are_exact_to_few_bits(length, inner, count):
     """One element read a million times: in turn, such a sum is 0.4 % off."""
     rng = np.random.default_rng(0)
     index = rng.integers(0, length, count)
     index[: count // 2] = 0  # most of them one
-    x, g = np.zeros((length, inner), np.float32), (np.full((count, inner), 0.1) * rng.uniform(0.5, 1.5, (1, inner))).astype(np.float32)
+    x, g = (
+        np.zeros((length, inner), np.float32),
+        (np.full((count, inner), 0.1) * rng.uniform(0.5, 1.5, (1, inner))).astype(np.float32),
+    )
     expected = np.zeros((length, inner))
     np.add.at(expected, index, g.astype(np.float64))
     grad = fg.grad(lambda x: fg.sum(x[index] * g))

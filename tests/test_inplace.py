@@ -43,8 +43,9 @@ def leaf(values=A):
 
 # ---- values --------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", OPERATORS)
-@pytest.mark.parametrize("other",
-    [B, B[1], fg.tensor(B), fg.tensor(B[None, 0]), 2, 0.75, np.float32(2), [2, 1, 2], B[::-1]])
+@pytest.mark.parametrize(
+    "other", [B, B[1], fg.tensor(B), fg.tensor(B[None, 0]), 2, 0.75, np.float32(2), [2, 1, 2], B[::-1]]
+)
 def test_values_are_those_of_numpy(name, other):
     x, expected = fg.tensor(A), A.copy()
     same = OPERATORS[name](x, other)
@@ -342,8 +343,9 @@ def a_view_of_a_view(n):
 
 @pytest.mark.parametrize("n", [3, 1000])
 @pytest.mark.parametrize("make", [plain, a_read_only_view, strided, a_tensors_view, a_view_of_a_view])
-@pytest.mark.parametrize("convert",
-    [fg.asarray, lambda a: fg.asarray(a).reshape(-1, 1).ravel(), lambda a: a, fg.from_dlpack])
+@pytest.mark.parametrize(
+    "convert", [fg.asarray, lambda a: fg.asarray(a).reshape(-1, 1).ravel(), lambda a: a, fg.from_dlpack]
+)
 def test_an_ndarray_that_changes_after_it_was_recorded(make, convert, n):
     memory, view = make(n)
     x = fg.ones(n, requires_grad=True)

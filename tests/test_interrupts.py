@@ -70,10 +70,9 @@ def test_a_context_that_is_dropped_restores_what_was(made):
 
 @pytest.mark.parametrize("made", CONTEXTS.values(), ids=CONTEXTS)
 def test_contexts_restore_what_was_when_they_are_left(made):
-    with made():
-        with contextlib.suppress(ZeroDivisionError), made(), fg.no_grad(), made():
-            assert not _core.grad_enabled() or made is CONTEXTS["Recording"]
-            raise ZeroDivisionError
+    with made(), contextlib.suppress(ZeroDivisionError), made(), fg.no_grad(), made():
+        assert not _core.grad_enabled() or made is CONTEXTS["Recording"]
+        raise ZeroDivisionError
     assert _core.thread_state() == CLEAN
 
 

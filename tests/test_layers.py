@@ -119,8 +119,9 @@ def upward(files):
         for goal, (line, name) in goals.items():
             by_include = name.startswith("#include")
             if WINGS.index(files[goal].wing) > (0 if by_include and files[path].wing == FRONT else limit):
-                faults.append(f"csrc/{path}:{line}: {name} is of {goal}, but {files[path].wing} comes before "
-                              f"{files[goal].wing}")
+                faults.append(
+                    f"csrc/{path}:{line}: {name} is of {goal}, but {files[path].wing} comes before {files[goal].wing}"
+                )
     return faults
 
 
@@ -174,7 +175,7 @@ def test_the_reader_understands_the_core(files):
     assert home["fg_softmax_run"] == "ops/reductions.c"
     named = dependencies(files)
     assert "program/replay.c" in named["program/control_flow.c"]
-    assert "core/context.c" in named["record/tape.c"]      # by way of a macro of fastgrad.h
+    assert "core/context.c" in named["record/tape.c"]  # by way of a macro of fastgrad.h
     assert "record/ir.h" in named["record/trace.c"]
 
 

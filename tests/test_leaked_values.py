@@ -81,6 +81,7 @@ def test_an_inner_recording_keeps_its_values_from_an_outer_one(work):
 
 def test_what_an_inner_recording_makes_of_outer_values_only_is_theirs():
     """It is the same for all elements of the inner batch, and known to the outer recording."""
+
     def f(x):
         return leaked(lambda g: fg.vmap(lambda y: (g(x), y)[1])(np.ones(2)))
 

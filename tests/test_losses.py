@@ -345,10 +345,12 @@ def test_a_class_of_weight_0_contributes_0(dtype, wrap):
 def test_infinite_logits_that_are_right_cost_nothing(dtype, wrap):
     x, t = np.array([np.inf, -np.inf, 0.5], dtype), np.array([1, 0, 0.5], dtype)
     f = lambda x, t: losses.binary_cross_entropy_with_logits(x, t, reduction="none")
-    np.testing.assert_allclose(np.asarray(wrap(f)(x, t)), [0, 0, -0.5 * np.log(1 / (2 + np.exp(0.5) + np.exp(-0.5)))],
-        rtol=1e-6)
-    np.testing.assert_allclose(wrap(fg.grad(lambda x, t: fg.sum(f(x, t))))(x, t), [0, 0, 1 / (1 + np.exp(-0.5)) - 0.5],
-        rtol=1e-6)
+    np.testing.assert_allclose(
+        np.asarray(wrap(f)(x, t)), [0, 0, -0.5 * np.log(1 / (2 + np.exp(0.5) + np.exp(-0.5)))], rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        wrap(fg.grad(lambda x, t: fg.sum(f(x, t))))(x, t), [0, 0, 1 / (1 + np.exp(-0.5)) - 0.5], rtol=1e-6
+    )
     assert np.isposinf(np.asarray(f(x[:2], 1 - t[:2]))).all()
     assert np.isnan(np.asarray(f(np.array([np.nan], dtype), np.array([1], dtype)))).all()
     by_target = fg.grad(lambda t: fg.sum(f(np.array([2.0, -3.0]), t)))(np.array([0.0, 1.0]))

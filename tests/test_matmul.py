@@ -43,8 +43,10 @@ def gradients_written_out(a, b, g):
     A, B = a[None] if a.ndim == 1 else a, b[:, None] if b.ndim == 1 else b
     G = g[..., None] if b.ndim == 1 else g
     G = G[..., None, :] if a.ndim == 1 else G
-    return (sum_to(G @ B.swapaxes(-1, -2), A.shape).reshape(a.shape),
-        sum_to(A.swapaxes(-1, -2) @ G, B.shape).reshape(b.shape))
+    return (
+        sum_to(G @ B.swapaxes(-1, -2), A.shape).reshape(a.shape),
+        sum_to(A.swapaxes(-1, -2) @ G, B.shape).reshape(b.shape),
+    )
 
 
 def check(f, a, b, theirs=np.matmul):
@@ -80,16 +82,50 @@ def test_float32_with_float64(shapes):
     check(fg.matmul, a, b.astype(np.float32))
 
 
-EDGES = [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 15, 16, 17, 23, 24, 25, 31, 32, 33, 47, 48, 49, 63, 64, 65, 96, 97, 127,
-    129]
+EDGES = [
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+    9,
+    11,
+    12,
+    13,
+    15,
+    16,
+    17,
+    23,
+    24,
+    25,
+    31,
+    32,
+    33,
+    47,
+    48,
+    49,
+    63,
+    64,
+    65,
+    96,
+    97,
+    127,
+    129,
+]
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_sizes_around_the_edges_of_tiles(dtype):
     """Each of m, n and k over all edges, the other two over a few."""
     few = [1, 7, 16, 33]
-    for m, n, k in {*itertools.product(EDGES, few, few), *itertools.product(few, EDGES, few),
-        *itertools.product(few, few, EDGES)}:
+    for m, n, k in {
+        *itertools.product(EDGES, few, few),
+        *itertools.product(few, EDGES, few),
+        *itertools.product(few, few, EDGES),
+    }:
         a, b = draw([(m, k), (k, n)], dtype, m + n + k)
         got = fg.matmul(a, b).numpy()
         error = np.abs(got - a.astype(np.float64) @ b.astype(np.float64)).max()
@@ -173,8 +209,10 @@ def test_dot(shapes, dtype):
 
 
 @property_test
-@given(hnp.mutually_broadcastable_shapes(signature="(m?,k),(k,n?)->(m?,n?)", max_dims=3, min_side=0, max_side=5),
-    st.sampled_from(FLOATS))
+@given(
+    hnp.mutually_broadcastable_shapes(signature="(m?,k),(k,n?)->(m?,n?)", max_dims=3, min_side=0, max_side=5),
+    st.sampled_from(FLOATS),
+)
 def test_any_shapes(shapes, dtype):
     check(fg.matmul, *draw(shapes.input_shapes, dtype))
 
@@ -211,13 +249,15 @@ def test_misaligned_shapes(a, b, message):
 
 
 def test_other_refusals():
-    with pytest.raises(ValueError,
-            match=r"^matmul: expected operands with axes, got shapes \(\) and \(2,\); multiply by"):
+    with pytest.raises(
+        ValueError, match=r"^matmul: expected operands with axes, got shapes \(\) and \(2,\); multiply by"
+    ):
         fg.matmul(2.0, np.ones(2))
     with pytest.raises(ValueError, match=r"^matmul: shapes \(2, 1, 1\) and \(3, 1, 1\) do not align: the axes before"):
         fg.matmul(np.ones((2, 1, 1)), np.ones((3, 1, 1)))
-    with pytest.raises(ValueError,
-            match=r"^dot: shapes \(2, 3\) and \(5, 4, 6\) do not align: 3 \(axis 1\) is not 4 \(axis 1\)$"):
+    with pytest.raises(
+        ValueError, match=r"^dot: shapes \(2, 3\) and \(5, 4, 6\) do not align: 3 \(axis 1\) is not 4 \(axis 1\)$"
+    ):
         fg.dot(np.ones((2, 3)), np.ones((5, 4, 6)))
     with pytest.raises(TypeError, match="^matmul: expected numbers, got the str 'a'$"):
         fg.matmul("a", np.ones(2))

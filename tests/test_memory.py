@@ -63,7 +63,9 @@ ROUNDS = {
     "grad": lambda w, x: fg.grad(lambda w: fg.tanh(x @ w).sum())(w.numpy()),
     "grad of grad": lambda w, x: fg.grad(lambda w: fg.grad(lambda w: fg.tanh(x @ w).sum())(w).sum())(w.numpy()),
     "create_graph": lambda w, x: (
-        w.zero_grad(), fg.tanh(x @ w).sum().backward(create_graph=True), (w.grad**2).sum().backward()
+        w.zero_grad(),
+        fg.tanh(x @ w).sum().backward(create_graph=True),
+        (w.grad**2).sum().backward(),
     ),
     "in place": lambda w, x: (y := x @ w, y.__iadd__(w), y.__imul__(2.0), y.sum().backward()),
     "views": lambda w, x: [np.asarray(v) for v in (x, w.numpy(), memoryview(x), np.from_dlpack(x), x.T[1:])],
@@ -76,7 +78,9 @@ FAILURES = {
     "matmul": lambda w, x: x @ np.ones((7, 7)),
     "grad of grad": lambda w, x: fg.grad(lambda w: fg.grad(lambda w: fg.tanh(x @ w).sum())(w).sum())(w.numpy()),
     "create_graph": lambda w, x: (
-        w.zero_grad(), fg.tanh(x @ w).sum().backward(create_graph=True), (w.grad**2).sum().backward()
+        w.zero_grad(),
+        fg.tanh(x @ w).sum().backward(create_graph=True),
+        (w.grad**2).sum().backward(),
     ),
     "in place": lambda w, x: (x * w).__iadd__(np.ones(7)),
     "a leaf in place": lambda w, x: w.__iadd__(1),

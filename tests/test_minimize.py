@@ -143,13 +143,12 @@ def test_methods_of_second_order_take_the_exact_hessian(method):
     """As many evaluations as with SciPy's own exact Hessian of the function, near its minimum (where it is convex)."""
     x0 = np.array([1.1, 1.15, 1.3])
     second = (
-        {"hess": scipy.optimize.rosen_hess} if method in ("dogleg", "trust-exact")
+        {"hess": scipy.optimize.rosen_hess}
+        if method in ("dogleg", "trust-exact")
         else {"hessp": scipy.optimize.rosen_hess_prod}
     )
     ours = fg.minimize(rosenbrock, x0, method=method)
-    theirs = scipy.optimize.minimize(
-        scipy.optimize.rosen, x0, jac=scipy.optimize.rosen_der, method=method, **second
-    )
+    theirs = scipy.optimize.minimize(scipy.optimize.rosen, x0, jac=scipy.optimize.rosen_der, method=method, **second)
     assert (ours.nit, ours.nhev, ours.success) == (theirs.nit, theirs.nhev, theirs.success)
     np.testing.assert_allclose(ours.x, theirs.x, rtol=1e-8)
 
@@ -261,8 +260,11 @@ def test_x0_that_is_being_differentiated_is_refused():
     [
         (lambda x: x * 2, ValueError, r"f returned a tensor of shape \(2,\), expected a single number"),
         (lambda x: None, TypeError, "f returned a NoneType, expected a single float tensor"),
-        (lambda x: (x[0], x[1]), TypeError,
-         "f returned a tuple, expected a single float tensor; return the number alone"),
+        (
+            lambda x: (x[0], x[1]),
+            TypeError,
+            "f returned a tuple, expected a single float tensor; return the number alone",
+        ),
         (lambda x: 3.0, TypeError, "f returned a float, expected a single float tensor; compute with"),
         (lambda x: fg.tensor(3.0), TypeError, "f does not depend on x"),
         (lambda x: np.sum(fg.stop_gradient(x)), TypeError, "f does not depend on x"),
@@ -323,8 +325,9 @@ def test_args_are_passed_on_as_they_are():
         return getattr(np, name)((x - target) ** power)
 
     np.testing.assert_allclose(fg.minimize(f, np.zeros(2), (data, 2, "sum")).x, data, atol=1e-6)
-    np.testing.assert_allclose(fg.minimize(lambda x, t: np.sum((x - t) ** 2), np.zeros(2), args=data).x, data,
-        atol=1e-6)
+    np.testing.assert_allclose(
+        fg.minimize(lambda x, t: np.sum((x - t) ** 2), np.zeros(2), args=data).x, data, atol=1e-6
+    )
     np.testing.assert_allclose(fg.least_squares(lambda x, t: x - t, np.zeros(2), (data,)).x, data)
     np.testing.assert_allclose(fg.root(lambda x, t: x**3 - t**3, data + 1, (data,)).x, data)
 
@@ -346,8 +349,9 @@ def test_what_cannot_be_recorded_runs_eagerly_after_one_warning():
     def f(x):
         return np.sum(x**2) if x[0] > 0 else np.sum(x**4)
 
-    with pytest.warns(RuntimeWarning,
-            match=r"minimize: f cannot be recorded and runs eagerly.*test_minimize") as caught:
+    with pytest.warns(
+        RuntimeWarning, match=r"minimize: f cannot be recorded and runs eagerly.*test_minimize"
+    ) as caught:
         result = fg.minimize(f, np.array([1.0, 2.0]))
     assert len(caught) == 1 and result.success
     with pytest.warns(RuntimeWarning, match="least_squares: f cannot be recorded"):
@@ -359,8 +363,9 @@ def test_what_cannot_be_recorded_runs_eagerly_after_one_warning():
 BOUNDS = {"w": (TARGET - 0.8, TARGET + 0.8), "b": (0, None), "nothing": None}
 
 
-@pytest.mark.parametrize("method",
-    ["L-BFGS-B", "TNC", "SLSQP", "trust-constr", "Nelder-Mead", "Powell", "COBYLA", "COBYQA"])
+@pytest.mark.parametrize(
+    "method", ["L-BFGS-B", "TNC", "SLSQP", "trust-constr", "Nelder-Mead", "Powell", "COBYLA", "COBYQA"]
+)
 def test_bounds_in_the_structure_of_x0(method):
     options = {"maxiter": 5000} if method != "TNC" else {}
     result = fg.minimize(convex, start(), method=method, bounds=BOUNDS, options=options)
@@ -525,8 +530,9 @@ def test_a_list_of_numbers_as_x0_is_told_of():
 def test_the_callback_gets_the_structure(method):
     seen, results = [], []
     fg.minimize(convex, start(), method=method, callback=seen.append)
-    fg.minimize(convex, start(), method=method,
-        callback=lambda intermediate_result: results.append(intermediate_result))
+    fg.minimize(
+        convex, start(), method=method, callback=lambda intermediate_result: results.append(intermediate_result)
+    )
     for x in seen:
         assert x["w"].shape == (2, 2) and type(x["b"]) is np.float64 and x["nothing"] is None
     assert len(seen) > 1 and seen[0]["b"] != seen[-1]["b"]  # and no view of what SciPy changes
@@ -584,8 +590,9 @@ def test_least_squares_options_are_scipys():
         theirs = scipy.optimize.least_squares(f, x0, jac=jac, **options)
         assert (ours.nfev, ours.njev, ours.status) == (theirs.nfev, theirs.njev, theirs.status)
         np.testing.assert_allclose(ours.x, theirs.x, rtol=1e-8)
-    result = fg.least_squares(lambda p: [p["a"] - 1, p["b"] - 2], {"a": 5.0, "b": 5.0},
-        bounds={"a": (3, None), "b": None})
+    result = fg.least_squares(
+        lambda p: [p["a"] - 1, p["b"] - 2], {"a": 5.0, "b": 5.0}, bounds={"a": (3, None), "b": None}
+    )
     assert result.x["a"] == pytest.approx(3) and result.x["b"] == pytest.approx(2)
     with pytest.raises(TypeError, match="nonsense"):
         fg.least_squares(f, x0, nonsense=1)
@@ -630,8 +637,9 @@ def test_scipy_is_imported_only_when_called():
 def test_without_scipy(function, monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy", None)
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
-    with pytest.raises(ImportError,
-            match=rf"^{function.__name__}: SciPy is needed .* pip install 'fastgrad\[scipy\]'$"):
+    with pytest.raises(
+        ImportError, match=rf"^{function.__name__}: SciPy is needed .* pip install 'fastgrad\[scipy\]'$"
+    ):
         function(squares, 1.0)
 
 

@@ -53,8 +53,14 @@ WITHOUT_GRADIENT = {"any", "all", "argmax", "argmin", "zeros_like", "ones_like",
                     "signbit", "less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "logical_and",
                     "logical_or",
                     "logical_xor", "logical_not"}  # fmt: skip
-TWO = {name for name in OURS if getattr(NUMPY[name], "nin", 1) == 2} | {"dot", "where", "inner", "outer", "tensordot",
-    "vdot"}
+TWO = {name for name in OURS if getattr(NUMPY[name], "nin", 1) == 2} | {
+    "dot",
+    "where",
+    "inner",
+    "outer",
+    "tensordot",
+    "vdot",
+}
 
 
 def arguments(name, t, u):
@@ -251,8 +257,9 @@ def test_reduce(ufunc):
 LASTING = tracked()  # NumPy forgets to let go of a tensor whose class refuses a method of a ufunc
 
 
-@pytest.mark.parametrize("argument, value",
-    [("dtype", "f4"), ("initial", 3.0), ("where", X > 0.5), ("out", np.zeros(3))])
+@pytest.mark.parametrize(
+    "argument, value", [("dtype", "f4"), ("initial", 3.0), ("where", X > 0.5), ("out", np.zeros(3))]
+)
 def test_arguments_of_reduce_that_are_not_here(argument, value):
     with pytest.raises(TypeError, match=f"^numpy.add.reduce: the argument {argument}= is not supported on tensors$"):
         np.add.reduce(LASTING, **{argument: value})
@@ -302,8 +309,9 @@ def test_other_functions_of_scipy():
                                      lambda t: np.zeros((2, 3)).__setitem__(..., t)])  # fmt: skip
 def test_a_tracked_tensor_does_not_become_an_ndarray(convert):
     for t in (tracked(), tracked() * 2):
-        with pytest.raises(TypeError,
-                match="^numpy.asarray: this tensor requires gradients, which an ndarray would silently lose"):
+        with pytest.raises(
+            TypeError, match="^numpy.asarray: this tensor requires gradients, which an ndarray would silently lose"
+        ):
             convert(t)
 
 
@@ -370,8 +378,11 @@ def test_matrix_products_on_either_side():
 
 def test_divmod_abs_and_signs():
     t = tracked()
-    for got, expected in ((divmod(t, 0.2), divmod(X, 0.2)), (divmod(3.0, t), divmod(3.0, X)),
-            (divmod(Y, t), divmod(Y, X))):
+    for got, expected in (
+        (divmod(t, 0.2), divmod(X, 0.2)),
+        (divmod(3.0, t), divmod(3.0, X)),
+        (divmod(Y, t), divmod(Y, X)),
+    ):
         for a, b in zip(got, expected):
             same_bits(a, b)
             assert a.requires_grad
@@ -380,8 +391,9 @@ def test_divmod_abs_and_signs():
     same_bits(abs(fg.tensor(-X)), X)
 
 
-@pytest.mark.parametrize("exponent", [0, 1, 2, 3, -1, -2, 0.5, -0.5, 1.5, 2.0, True, np.float64(2), np.array(3.0),
-    np.int8(2), 10])
+@pytest.mark.parametrize(
+    "exponent", [0, 1, 2, 3, -1, -2, 0.5, -0.5, 1.5, 2.0, True, np.float64(2), np.array(3.0), np.int8(2), 10]
+)
 def test_powers(exponent):
     """Those with a shortcut too: value, dtype and gradient of power."""
     for dtype in FLOATS:
@@ -428,16 +440,18 @@ def test_in_place_operators(sign, other):
 
 def test_in_place_refusals():
     t = fg.tensor(X)
-    with pytest.raises(ValueError,
-            match=r"^add: an in-place change cannot stretch shape \(2, 3\) to take in shape \(4, 2, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"^add: an in-place change cannot stretch shape \(2, 3\) to take in shape \(4, 2, 3\)"
+    ):
         t += np.zeros((4, 2, 3))
     with pytest.raises(ValueError, match=r"^multiply: shapes \(2, 3\) and \(2,\) do not broadcast"):
         t *= [1.0, 2.0]
     with pytest.raises(TypeError, match="^a @= b is not supported; write a = a @ b$"):
         t @= np.eye(3)
     leaf = tracked()
-    with pytest.raises(RuntimeError,
-            match="^add: a tensor made with requires_grad=True is changed in place while gradients"):
+    with pytest.raises(
+        RuntimeError, match="^add: a tensor made with requires_grad=True is changed in place while gradients"
+    ):
         leaf += 1
     with fg.no_grad():
         leaf += 1
@@ -450,8 +464,9 @@ def test_in_place_refusals():
 def test_an_ndarray_does_not_take_in_a_tensor(sign):
     """a += t would leave the gradient behind, unless t is only data."""
     a = np.ones((2, 3))
-    with pytest.raises(TypeError,
-            match="cannot be stored in an ndarray, which would lose its gradient; write a = a [+] t"):
+    with pytest.raises(
+        TypeError, match="cannot be stored in an ndarray, which would lose its gradient; write a = a [+] t"
+    ):
         IN_PLACE[sign](a, tracked())
     same_bits(a, np.ones((2, 3)))
     b = a.copy()
@@ -478,17 +493,32 @@ def test_what_is_no_operand_is_left_to_the_other():
     assert t + Stranger() == "added"
     assert (t == Stranger()) == "compared"
     assert (t == "text") is False and (t != None) is True  # noqa: E711
-    for f in (lambda: t + "text", lambda: "text" + t, lambda: t * None, lambda: t < None, lambda: t @ None,
-            lambda: t & 1.5,
-        lambda: t | t):
+    for f in (
+        lambda: t + "text",
+        lambda: "text" + t,
+        lambda: t * None,
+        lambda: t < None,
+        lambda: t @ None,
+        lambda: t & 1.5,
+        lambda: t | t,
+    ):
         with pytest.raises(TypeError):
             f()
 
 
 @pytest.mark.parametrize("f", [operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne])
 def test_comparisons(f):
-    for other in (Y, 0.5, 1, np.float32(0.5), fg.tensor(Y), [0.25, 0.5, 0.75], np.float64(0.5), np.array([[1], [0]]),
-            True):
+    for other in (
+        Y,
+        0.5,
+        1,
+        np.float32(0.5),
+        fg.tensor(Y),
+        [0.25, 0.5, 0.75],
+        np.float64(0.5),
+        np.array([[1], [0]]),
+        True,
+    ):
         plain = np.asarray(other) if isinstance(other, (fg.Tensor, list)) else other
         for t in (tracked(), fg.tensor(X)):
             same_bits(f(t, other), f(X, plain))
@@ -568,8 +598,9 @@ def test_pickle_and_copy(dtype):
 
 def test_a_result_cannot_be_pickled():
     for call in (pickle.dumps, copy.copy, copy.deepcopy):
-        with pytest.raises(TypeError,
-                match="only a tensor that no recorded operation made can be copied or pickled; use .detach"):
+        with pytest.raises(
+            TypeError, match="only a tensor that no recorded operation made can be copied or pickled; use .detach"
+        ):
             call(tracked() * 2)
 
 
@@ -596,8 +627,9 @@ def test_format():
     assert f"{fg.tensor(2.0):.3f}" == "2.000"
     assert f"{fg.tensor([1.0, 2.0])}" == "tensor([1., 2.])"
     assert format(fg.tensor([3]), "d") == "3"
-    with pytest.raises(TypeError,
-            match=r"^format '.3f': expected a tensor of one element, got shape \(2,\); use .tolist"):
+    with pytest.raises(
+        TypeError, match=r"^format '.3f': expected a tensor of one element, got shape \(2,\); use .tolist"
+    ):
         format(fg.tensor([1.0, 2.0]), ".3f")
 
 
@@ -621,8 +653,9 @@ def test_python_numbers():
 def test_truth():
     assert fg.tensor(1.0) and not fg.tensor([0]) and fg.tensor([[True]])
     for t in (fg.tensor([1.0, 2.0]), fg.zeros(0)):
-        with pytest.raises(ValueError,
-                match=r"^the truth value of a tensor of shape \([02],\) is ambiguous; use .any\(\) or .all\(\)$"):
+        with pytest.raises(
+            ValueError, match=r"^the truth value of a tensor of shape \([02],\) is ambiguous; use .any\(\) or .all\(\)$"
+        ):
             bool(t)
 
 
@@ -706,9 +739,13 @@ def test_numpy_does_with_data_what_it_does_with_ndarrays(f):
 
 
 NOT_ON_TRACKED = (
-    "np.allclose(x, 1) np.array_equal(x,1) np.argsort(x) np.median(x) np.save(io.BytesIO(),x) np.nextafter(x,2) np.pad(x,1) "
-    "np.sum(x,dtype=np.float32) scipy.special.gamma(x) np.linalg.inv([[x[0,0]]])"
-).replace(", 1)", ",1)").split()
+    (
+        "np.allclose(x, 1) np.array_equal(x,1) np.argsort(x) np.median(x) np.save(io.BytesIO(),x) np.nextafter(x,2) np.pad(x,1) "
+        "np.sum(x,dtype=np.float32) scipy.special.gamma(x) np.linalg.inv([[x[0,0]]])"
+    )
+    .replace(", 1)", ",1)")
+    .split()
+)
 
 
 @pytest.mark.parametrize("text", NOT_ON_TRACKED)

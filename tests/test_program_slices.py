@@ -127,16 +127,25 @@ def test_zeros_have_their_sign():
     same(fg.compile(f)(np.ones(4), np.array([-0.0, 1.0, -0.0])), eagerly(f, np.ones(4), np.array([-0.0, 1.0, -0.0])))
 
 
-PARTS = (slice(1, None), slice(None, -1), slice(2, -2), slice(None, None, 2), slice(None, None, -1), slice(3, 4),
-    slice(None))
+PARTS = (
+    slice(1, None),
+    slice(None, -1),
+    slice(2, -2),
+    slice(None, None, 2),
+    slice(None, None, -1),
+    slice(3, 4),
+    slice(None),
+)
 
 
 def drawn(seed, ndim):
     """A random function of an array, that reads slices of slices, of results and of single elements."""
     rng = np.random.default_rng(seed)
     unary = (fg.tanh, fg.exp, fg.square, fg.negative, lambda x: x * 0.5, lambda x: x.reshape(-1).reshape(x.shape))
-    plan = [(rng.integers(len(PARTS), size=ndim), rng.integers(len(unary)), rng.integers(8), rng.integers(5))
-        for _ in range(6)]
+    plan = [
+        (rng.integers(len(PARTS), size=ndim), rng.integers(len(unary)), rng.integers(8), rng.integers(5))
+        for _ in range(6)
+    ]
 
     def f(x):
         values, total = [x], 0.0
@@ -164,8 +173,9 @@ def test_random_functions_of_slices(seed):
 
 
 @pytest.mark.parametrize("n", [6, 3000])
-@pytest.mark.parametrize("loss",
-    [rosenbrock, lambda p: fg.sum(fg.tanh(p[2:]) * 3), lambda p: fg.sum(fg.exp(p[1:-1]) * p[1:-1])])
+@pytest.mark.parametrize(
+    "loss", [rosenbrock, lambda p: fg.sum(fg.tanh(p[2:]) * 3), lambda p: fg.sum(fg.exp(p[1:-1]) * p[1:-1])]
+)
 def test_training_steps_whose_gradients_lie_between_zeros(loss, n):
     p = np.random.default_rng(8).normal(size=n)
     q = p.copy()

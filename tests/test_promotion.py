@@ -53,8 +53,13 @@ def test_functions_of_two_arrays(name, a):
     for b in DTYPES:
         args = array(a), array(b)[::-1].copy()
         check(FUNCTIONS[name], getattr(np, name), args, map(fg.tensor, args), f"{name} of {a} and {b}")
-        check(FUNCTIONS[name], getattr(np, name), args, (args[0], fg.tensor(args[1])),
-            f"{name} of an array of {a} and {b}")
+        check(
+            FUNCTIONS[name],
+            getattr(np, name),
+            args,
+            (args[0], fg.tensor(args[1])),
+            f"{name} of an array of {a} and {b}",
+        )
 
 
 @pytest.mark.parametrize("a", DTYPES, ids=str)
@@ -72,7 +77,9 @@ def test_functions_of_an_array_and_a_scalar(name, a):
 def test_operators(sign, a):
     """Between tensors, with ndarrays on either side, and with scalars on either side."""
     operate, x = OPERATORS[sign], array(a)
-    theirs = np.power if sign == "**" else operate  # the operator of NumPy 2.0 keeps the base's dtype for some exponents
+    theirs = (
+        np.power if sign == "**" else operate
+    )  # the operator of NumPy 2.0 keeps the base's dtype for some exponents
     for b in DTYPES:
         y = array(b)[::-1].copy()
         for args in ((fg.tensor(x), fg.tensor(y)), (fg.tensor(x), y), (x, fg.tensor(y))):
@@ -140,7 +147,7 @@ def test_composed_functions(name, args, a):
     if name == "round" and a == np.bool_:
         return  # NumPy rounds booleans to no decimals only
     x = array(a)
-    first = lambda y: y[0] if isinstance(y, tuple) else y  # noqa: E731
+    first = lambda y: y[0] if isinstance(y, tuple) else y
     ours, theirs = (lambda x: first(getattr(fg, name)(x, *args))), (lambda x: first(getattr(np, name)(x, *args)))
     check(ours, theirs, (x,), (fg.tensor(x),), f"{name} of {a}")
 
@@ -185,14 +192,15 @@ def test_astype_between_all_dtypes():
     t = fg.tensor([1.0, 2.0], requires_grad=True)
     (t.astype("float32") * 3).sum().backward()
     assert (t.grad.dtype, t.grad.tolist()) == (np.float64, [3, 3])
-    with pytest.raises(TypeError,
-            match="^astype: a tensor that requires gradients cannot become int64, which has none; use .detach"):
+    with pytest.raises(
+        TypeError, match="^astype: a tensor that requires gradients cannot become int64, which has none; use .detach"
+    ):
         t.astype(int)
 
 
-@pytest.mark.parametrize("dtype",
-    ["float16", "complex64", "complex128", "O", "U3", "S3", "M8[s]", "m8[s]", "longdouble",
-    "f4,i4"])
+@pytest.mark.parametrize(
+    "dtype", ["float16", "complex64", "complex128", "O", "U3", "S3", "M8[s]", "m8[s]", "longdouble", "f4,i4"]
+)
 def test_other_dtypes_are_refused(dtype):
     if dtype == "longdouble" and np.dtype(dtype) == np.float64:
         pytest.skip("long double is double here")

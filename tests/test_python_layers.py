@@ -34,7 +34,7 @@ FOREIGN = {"_NamedFuncPointer", "_NoValue", "_getframe", "_fields"}
 
 
 def module_name(path: Path) -> str:
-    """"_numpy.shapes" of fastgrad/_numpy/shapes.py, "_numpy" of its __init__.py, "" of fastgrad/__init__.py."""
+    """ "_numpy.shapes" of fastgrad/_numpy/shapes.py, "_numpy" of its __init__.py, "" of fastgrad/__init__.py."""
     parts = list(path.relative_to(PACKAGE).with_suffix("").parts)
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 

@@ -88,8 +88,14 @@ def test_known_answers(counter, key, result):
 
 def test_a_draw_takes_whole_chunks():
     rng = at(1, 2, 3)
-    for size, dtype, blocks in ((0, "f8", 0), (1, "f8", 16), (32, "f8", 16), (33, "f8", 32), (64, "f4", 16),
-            ((65, 1), "f4", 32)):
+    for size, dtype, blocks in (
+        (0, "f8", 0),
+        (1, "f8", 16),
+        (32, "f8", 16),
+        (33, "f8", 32),
+        (64, "f4", 16),
+        ((65, 1), "f4", 32),
+    ):
         before = rng.state["position"]
         rng.random(size, dtype)
         assert rng.state == {"bit_generator": "Philox4x32-10", "key": 1, "stream": 2, "position": before + blocks}
@@ -109,12 +115,16 @@ for n in (1, 100, 1001):
 print(*rng.standard_normal(5).tolist())
 """
     out = subprocess.run(
-        [sys.executable, "-c", program], env={**os.environ, "FASTGRAD_ISA": isa}, capture_output=True, text=True,
-        check=True
+        [sys.executable, "-c", program],
+        env={**os.environ, "FASTGRAD_ISA": isa},
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.split("\n")
     rng = default_rng(7)
-    found = [hashlib.sha256(rng.random(n, d).numpy().tobytes()).hexdigest() for n in (1, 100, 1001)
-        for d in ("f4", "f8")]
+    found = [
+        hashlib.sha256(rng.random(n, d).numpy().tobytes()).hexdigest() for n in (1, 100, 1001) for d in ("f4", "f8")
+    ]
     assert out[:6] == found
     np.testing.assert_allclose(np.array(out[6].split(), float), rng.standard_normal(5).numpy(), rtol=1e-14)
 
@@ -209,8 +219,11 @@ def test_shapes_and_dtypes():
         (lambda r: default_rng(1.5), TypeError, "expected the seed as None, an int or a sequence of ints, got 1.5"),
         (lambda r: default_rng(np.random.default_rng(0)), TypeError, "expected the seed as None, an int"),
         (lambda r: r.random(3, np.float16), TypeError, "random: expected dtype float32 or float64, got float16"),
-        (lambda r: r.standard_normal(3, int), TypeError,
-         "standard_normal: expected dtype float32 or float64, got int64"),
+        (
+            lambda r: r.standard_normal(3, int),
+            TypeError,
+            "standard_normal: expected dtype float32 or float64, got int64",
+        ),
         (lambda r: r.random(-1), ValueError, "random: expected lengths that are 0 or more, got the size -1"),
         (lambda r: r.standard_normal((2, -1)), ValueError, "standard_normal: expected lengths that are 0 or more"),
         (lambda r: r.random(2.0), TypeError, "random: expected a size as an int or a tuple of ints, got 2.0"),
@@ -219,13 +232,22 @@ def test_shapes_and_dtypes():
         (lambda r: r.random((2**40, 2**40)), ValueError, "memory can hold"),
         (lambda r: r.random(2**70), ValueError, "memory can hold"),
         (lambda r: r.normal(0, -1), ValueError, "normal: expected scale of 0 or more, got -1"),
-        (lambda r: r.exponential(fg.tensor([1.0, -2.0])), ValueError,
-         "exponential: expected scale of 0 or more, got -2.0"),
+        (
+            lambda r: r.exponential(fg.tensor([1.0, -2.0])),
+            ValueError,
+            "exponential: expected scale of 0 or more, got -2.0",
+        ),
         (lambda r: r.uniform(2.0, 1.0), ValueError, "uniform: expected high - low of 0 or more, got -1.0"),
-        (lambda r: r.normal(np.zeros(3), 1, 2), ValueError,
-         "normal: the shapes of loc (3,) and scale () do not broadcast to"),
-        (lambda r: r.normal(np.zeros(3), np.ones(2)), ValueError,
-         "the shapes of loc (3,) and scale (2,) do not broadcast"),
+        (
+            lambda r: r.normal(np.zeros(3), 1, 2),
+            ValueError,
+            "normal: the shapes of loc (3,) and scale () do not broadcast to",
+        ),
+        (
+            lambda r: r.normal(np.zeros(3), np.ones(2)),
+            ValueError,
+            "the shapes of loc (3,) and scale (2,) do not broadcast",
+        ),
         (lambda r: r.bernoulli(1.5), ValueError, "bernoulli: expected p from 0 to 1, got 1.5"),
         (lambda r: r.bernoulli(np.nan), ValueError, "bernoulli: expected p from 0 to 1, got nan"),
         (lambda r: r.bernoulli(fg.tensor(0.5, requires_grad=True)), TypeError, "bernoulli: p requires gradients"),
@@ -233,14 +255,26 @@ def test_shapes_and_dtypes():
         (lambda r: r.integers(2**63 - 1, 2**63 + 1), ValueError, "integers: expected bounds of int64"),
         (lambda r: r.integers(2**33), ValueError, "integers: expected bounds of int64"),
         (lambda r: r.integers(2.5), TypeError, "integers: expected the bounds as ints, got 2.5"),
-        (lambda r: fg.dropout([1.0], 1.0, r), ValueError,
-         "dropout: expected a rate from 0 up to but not including 1, got 1.0"),
-        (lambda r: fg.dropout([1.0], 0.5, np.random.default_rng(0)), TypeError,
-         "make one by fastgrad.random.default_rng(seed)"),
-        (lambda r: setattr(r, "state", {"key": 1}), ValueError,
-         "expected the state of another fastgrad.random.Generator"),
-        (lambda r: setattr(r, "state", {**r.state, "key": -1}), ValueError,
-         "expected the state's key as an int from 0"),
+        (
+            lambda r: fg.dropout([1.0], 1.0, r),
+            ValueError,
+            "dropout: expected a rate from 0 up to but not including 1, got 1.0",
+        ),
+        (
+            lambda r: fg.dropout([1.0], 0.5, np.random.default_rng(0)),
+            TypeError,
+            "make one by fastgrad.random.default_rng(seed)",
+        ),
+        (
+            lambda r: setattr(r, "state", {"key": 1}),
+            ValueError,
+            "expected the state of another fastgrad.random.Generator",
+        ),
+        (
+            lambda r: setattr(r, "state", {**r.state, "key": -1}),
+            ValueError,
+            "expected the state's key as an int from 0",
+        ),
     ],
 )
 def test_errors(act, error, text):
@@ -253,8 +287,10 @@ def test_errors(act, error, text):
 
 # ---- state ----------------------------------------------------------------------------------------------------------
 def test_seeds():
-    numbers = [default_rng(seed).random().item()
-        for seed in (0, 1, 2**100, [1, 2], [2, 1], np.random.SeedSequence(9), None, None)]
+    numbers = [
+        default_rng(seed).random().item()
+        for seed in (0, 1, 2**100, [1, 2], [2, 1], np.random.SeedSequence(9), None, None)
+    ]
     assert len(set(numbers)) == len(numbers)
     assert default_rng(np.int64(1)).random().item() == numbers[1]
     rng = default_rng(0)
@@ -400,7 +436,7 @@ def test_verify_compares_the_same_draws():
         np.testing.assert_array_equal(f(np.ones(4)), twin.standard_normal(4).numpy())
         assert rng.state == twin.state
     calls = []
-    count = lambda: calls.append(None) or len(calls) - 1  # noqa: E731
+    count = lambda: calls.append(None) or len(calls) - 1
     odd = fg.compile(lambda x: x * [rng.random(100) for _ in range(1 + count() // 2)][0].mean(), verify=True)
     odd(1.0)
     with pytest.raises(AssertionError, match="drew more or fewer random numbers"):
@@ -475,8 +511,9 @@ def test_a_training_step_with_dropout_is_recorded():
 
 
 def test_a_generator_made_in_a_mapped_function_is_refused_in_the_name_of_vmap():
-    with pytest.raises(fg.TraceError,
-            match=r"^vmap: a generator was made in a function that is mapped \(.*test_random.py, line"):
+    with pytest.raises(
+        fg.TraceError, match=r"^vmap: a generator was made in a function that is mapped \(.*test_random.py, line"
+    ):
         fg.vmap(lambda x: x + fg.random.default_rng(0).normal())(np.ones(3))
     with pytest.raises(fg.TraceError, match="^compile: a generator was made while the function is recorded"):
         fg.compile(lambda x: x + fg.random.default_rng(0).normal())(np.ones(3))

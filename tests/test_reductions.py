@@ -206,8 +206,12 @@ def test_extrema_of_no_elements(name):
     for axis in (None, 1):
         with pytest.raises(ValueError):
             theirs(x, axis=axis)
-        with pytest.raises(ValueError,
-                match=name if name.startswith("arg") else f"^{name}: axis 1 has length 0, but a {name}imum needs at least one element"):
+        with pytest.raises(
+            ValueError,
+            match=name
+            if name.startswith("arg")
+            else f"^{name}: axis 1 has length 0, but a {name}imum needs at least one element",
+        ):
             ours(x, axis=axis)
     same_bits(ours(x, axis=2), theirs(x, axis=2))
     same_bits(ours(x, axis=0), theirs(x, axis=0))
@@ -247,8 +251,9 @@ def test_rank_32(name, axes):
 
 
 # ---- accuracy ----------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("shape, axis", [((3_000_000,), 0), ((2, 1_500_000), 1), ((1_500_000, 2), 0),
-    ((1000, 3, 1000), (0, 2))])
+@pytest.mark.parametrize(
+    "shape, axis", [((3_000_000,), 0), ((2, 1_500_000), 1), ((1_500_000, 2), 0), ((1000, 3, 1000), (0, 2))]
+)
 @pytest.mark.parametrize("name", ["sum", "mean"])
 def test_float32_sums_are_pairwise(name, shape, axis):
     """Adding one after the other would be off by some 1e-3 here."""
@@ -281,8 +286,9 @@ def test_blocks_of_every_size(shape, dtype):
         tolerance = {"rtol": 32 * eps, "atol": 4 * eps * shape[axis] ** 0.5}
         for name in ("sum", "mean", "max", "min", "logsumexp", "prod"):
             expected = FLOAT_VALUED[name](wide, axis=axis)
-            np.testing.assert_allclose(getattr(fg, name)(x, axis=axis).numpy(), expected, **tolerance,
-                err_msg=f"{name}, axis {axis}")
+            np.testing.assert_allclose(
+                getattr(fg, name)(x, axis=axis).numpy(), expected, **tolerance, err_msg=f"{name}, axis {axis}"
+            )
         p = scipy.special.softmax(wide, axis=axis)
         np.testing.assert_allclose(fg.softmax(x, axis=axis).numpy(), p, **tolerance)
         g = np.random.default_rng(6).uniform(-1, 1, shape).astype(dtype)
@@ -300,8 +306,15 @@ def test_one_element_is_found_wherever_it_is(n, dtype):
     """The largest, the smallest, a nan: row i of each matrix has it at place i, and so has column i."""
     x = np.random.default_rng(n).uniform(-1, 1, (n, n)).astype(dtype)
     i = np.arange(n)
-    for name, value in (("max", 5), ("min", -5), ("max", np.nan), ("min", np.nan), ("max", np.inf), ("sum", np.nan),
-        ("logsumexp", np.nan)):
+    for name, value in (
+        ("max", 5),
+        ("min", -5),
+        ("max", np.nan),
+        ("min", np.nan),
+        ("max", np.inf),
+        ("sum", np.nan),
+        ("logsumexp", np.nan),
+    ):
         x[i, i] = value
         for axis in (0, 1):
             got = getattr(fg, name)(x, axis=axis).numpy()
@@ -364,20 +377,27 @@ def test_softmax_family_at_the_extremes(dtype):
     softmax = [[1, 0, 0], [0.5, 0.5, 0], [0, 1 / (1 + e), e / (1 + e)], [0, 0, 1], [nan] * 3, [1 / 3] * 3]
     log2, log3 = math.log(2), math.log(3)
     l1 = math.log1p(e)
-    log_softmax = [[0, -1e30, -2e30], [-log2, -log2, -inf], [-inf, -l1, 1 - l1], [-inf, -inf, 0], [nan] * 3,
-        [-log3] * 3]
+    log_softmax = [
+        [0, -1e30, -2e30],
+        [-log2, -log2, -inf],
+        [-inf, -l1, 1 - l1],
+        [-inf, -inf, 0],
+        [nan] * 3,
+        [-log3] * 3,
+    ]
     logsumexp = [1e30, big, l1, 3, nan, -big]
     tolerance = {"rtol": 4 * np.finfo(dtype).eps}
     np.testing.assert_allclose(fg.softmax(rows).numpy(), softmax, **tolerance)
-    np.testing.assert_allclose(fg.log_softmax(rows).numpy()[[0, 2, 3, 4, 5]], np.array(log_softmax)[[0, 2, 3, 4, 5]],
-        **tolerance)
+    np.testing.assert_allclose(
+        fg.log_softmax(rows).numpy()[[0, 2, 3, 4, 5]], np.array(log_softmax)[[0, 2, 3, 4, 5]], **tolerance
+    )
     np.testing.assert_allclose(fg.logsumexp(rows, axis=1).numpy(), logsumexp, **tolerance)
     finite = rows[[0, 1, 2, 3, 5]]
     for f in (fg.softmax, fg.log_softmax, lambda t: fg.logsumexp(t, axis=1)):
         assert np.isfinite(gradients(f, finite)[0]).all()
-    np.testing.assert_allclose(gradients(lambda t: fg.logsumexp(t, axis=1), finite)[0],
-        np.array(softmax)[[0, 1, 2, 3, 5]],
-        **tolerance)
+    np.testing.assert_allclose(
+        gradients(lambda t: fg.logsumexp(t, axis=1), finite)[0], np.array(softmax)[[0, 1, 2, 3, 5]], **tolerance
+    )
     assert fg.logsumexp([-inf, -inf]).item() == -inf
     assert fg.logsumexp([inf, 0.0]).item() == inf
 
@@ -435,8 +455,9 @@ def test_any_array_over_any_axes(case):
             hit = np.ones(x.shape, bool) if name == "sum" else x == kept
             share = hit.sum(axis=axis, keepdims=True) if name != "sum" else 1
             got = gradients(lambda t: ours(t, axis=axis, keepdims=True), x, cotangent=g)[0]
-            np.testing.assert_allclose(got, g * hit / share, rtol=1e-6,
-                err_msg=f"{name} of shape {x.shape} over {axis}")
+            np.testing.assert_allclose(
+                got, g * hit / share, rtol=1e-6, err_msg=f"{name} of shape {x.shape} over {axis}"
+            )
 
 
 # ---- refusals -----------------------------------------------------------------------------------------------------
@@ -451,8 +472,9 @@ def test_axes_that_do_not_exist(name):
         with pytest.raises(AxisError, match=f"^{said}: axis {wrong} does not exist in a tensor of 3 dimensions$"):
             f(X, axis=axis)
     for axis in ((0, 0), (1, -2)):
-        with pytest.raises(ValueError,
-                match=rf"^{said}: .*named twice in {str(axis).replace('(', '.').replace(')', '.')}$"):
+        with pytest.raises(
+            ValueError, match=rf"^{said}: .*named twice in {str(axis).replace('(', '.').replace(')', '.')}$"
+        ):
             f(X, axis=axis)
     for axis in (1.0, "0", (0, 1.5)):
         with pytest.raises(TypeError, match=f"^{said}: expected an axis as an int, a tuple of ints or None, got"):
@@ -476,8 +498,9 @@ def test_argmax_refusals(name):
 
 
 def test_norm_refusals():
-    with pytest.raises(NotImplementedError,
-        match="^norm: ord=2 over 2 axes is a matrix norm; only the Frobenius norm is here$"):
+    with pytest.raises(
+        NotImplementedError, match="^norm: ord=2 over 2 axes is a matrix norm; only the Frobenius norm is here$"
+    ):
         fg.norm(X[0], 2)
     with pytest.raises(ValueError, match="^norm: expected ord as a number for a vector norm, got 'nuc'$"):
         fg.norm(X[0, 0], "nuc")

@@ -73,8 +73,9 @@ def test_values_are_numpys_for_every_dtype(name):
     for dtype in DTYPES:
         x = (X % 7).astype(dtype)
         expected = MOVES[name](np, x)
-        same_bits(MOVES[name](fg, x if "stack" in name or "[" in name else fg.tensor(x)), expected,
-            f"{name} of {dtype}")
+        same_bits(
+            MOVES[name](fg, x if "stack" in name or "[" in name else fg.tensor(x)), expected, f"{name} of {dtype}"
+        )
 
 
 def check_movement(f, x):

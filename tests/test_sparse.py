@@ -66,8 +66,11 @@ CASES = {
     "arrow": (arrow, arrow_jacobian, 2),
     "column": (column, column_jacobian, 2),
     "shuffled": (shuffled, shuffled_jacobian, None),
-    "dense": (lambda x: np.outer(np.arange(1.0, 6), np.ones(30)) @ x**2, lambda x: np.outer(np.arange(1.0, 6), 2 * x),
-        5),
+    "dense": (
+        lambda x: np.outer(np.arange(1.0, 6), np.ones(30)) @ x**2,
+        lambda x: np.outer(np.arange(1.0, 6), 2 * x),
+        5,
+    ),
     "one row": (lambda x: np.sum(x[::2] ** 2), lambda x: (2 * x * (np.arange(30) % 2 == 0))[None], 1),
     "empty rows": (
         lambda x: np.concatenate([np.ones(3), x[:2] ** 2, np.zeros(4)]),
@@ -76,9 +79,9 @@ CASES = {
     ),
     "transposed arrow": (
         lambda x: np.concatenate([x[:1] ** 2, x[1:] * x[0], x[1:2]]),
-        lambda x: np.concatenate([np.diag(np.r_[2 * x[0], np.full(29, x[0])])
-            + np.c_[np.r_[0, x[1:]], np.zeros((30, 29))],
-                                  np.eye(30)[1:2]]),
+        lambda x: np.concatenate(
+            [np.diag(np.r_[2 * x[0], np.full(29, x[0])]) + np.c_[np.r_[0, x[1:]], np.zeros((30, 29))], np.eye(30)[1:2]]
+        ),
         2,
     ),
 }
@@ -146,8 +149,9 @@ def test_a_given_pattern_that_lacks_an_entry_is_refused(f):
     for i, j in entries[:: len(entries) // 7]:
         lacking = pattern.copy()
         lacking[i, j] = False
-        with pytest.raises(ValueError,
-                match=rf"entry \({i}, {j}\) of the Jacobian is not zero, but sparsity lacks it$"):
+        with pytest.raises(
+            ValueError, match=rf"entry \({i}, {j}\) of the Jacobian is not zero, but sparsity lacks it$"
+        ):
             fg.sparse.jacobian(f, lacking)(x)
     with pytest.raises(ValueError, match=f"as it lacks {pattern.sum() - 1} more"):
         fg.sparse.jacobian(f, np.zeros((30, 30)))(x)
@@ -155,8 +159,10 @@ def test_a_given_pattern_that_lacks_an_entry_is_refused(f):
 
 def test_a_given_pattern_may_have_more_than_the_jacobian():
     x = np.random.default_rng(0).normal(size=30)
-    for sparsity in (np.ones((30, 30)),
-            scipy.sparse.diags_array(np.ones((5, 30)), offsets=(-2, -1, 0, 1, 2), shape=(30, 30))):
+    for sparsity in (
+        np.ones((30, 30)),
+        scipy.sparse.diags_array(np.ones((5, 30)), offsets=(-2, -1, 0, 1, 2), shape=(30, 30)),
+    ):
         np.testing.assert_allclose(fg.sparse.jacobian(band, sparsity)(x).toarray(), band_jacobian(x), rtol=1e-12)
 
 
@@ -367,8 +373,9 @@ def test_product_with_a_sparse_matrix(kind):
     x = rng.standard_normal(3)
     np.testing.assert_array_equal(fg.jacobian(lambda x: sparse.matmul(a, x))(x), dense)
     np.testing.assert_allclose(fg.compile(lambda x: sparse.matmul(a, x))(x), dense @ x, rtol=1e-14)
-    np.testing.assert_allclose(fg.vmap(lambda x: sparse.matmul(a, x))(np.stack([x, -x])), [dense @ x, -dense @ x],
-        rtol=1e-14)
+    np.testing.assert_allclose(
+        fg.vmap(lambda x: sparse.matmul(a, x))(np.stack([x, -x])), [dense @ x, -dense @ x], rtol=1e-14
+    )
     np.testing.assert_array_equal(sparse.jacobian(lambda x: sparse.matmul(a, x))(x).toarray(), dense)
     single = sparse.matmul(scipy.sparse.csr_array(dense.astype(np.float32)), x.astype(np.float32))
     assert single.dtype == np.float32
@@ -391,6 +398,7 @@ def test_what_a_sparse_product_refuses():
 
 @pytest.mark.parametrize("make", [fg.sparse.jacobian, fg.sparse.hessian])
 def test_more_arguments_are_refused_with_the_cure(make):
-    with pytest.raises(TypeError,
-            match=r"f is differentiated by x alone, got 1 argument more; let f read it from outside"):
+    with pytest.raises(
+        TypeError, match=r"f is differentiated by x alone, got 1 argument more; let f read it from outside"
+    ):
         make(lambda x, a: np.sum(a * x**2))(np.ones(2), 2.0)

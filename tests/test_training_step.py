@@ -1,7 +1,7 @@
 """One step in one call: forward, backward and update."""
 
-import dataclasses
 import copy
+import dataclasses
 import gc
 import pickle
 import weakref
@@ -288,14 +288,16 @@ def test_errors(call, error, message):
 @pytest.mark.parametrize("compile", [True, False])
 def test_an_array_that_became_read_only_stops_the_whole_update(optimizer, compile):
     params = [np.zeros(2), np.zeros(3)]
-    step = fg.training_step(lambda p: ((p[0] - 1) ** 2).sum() + ((p[1] - 1) ** 2).sum(), params, optimizer,
-        compile=compile)
+    step = fg.training_step(
+        lambda p: ((p[0] - 1) ** 2).sum() + ((p[1] - 1) ** 2).sum(), params, optimizer, compile=compile
+    )
     for _ in range(3):
         step()
     before, state = [p.copy() for p in params], step.optimizer.state_dict()
     params[1].flags.writeable = False
-    with pytest.raises(ValueError,
-            match=r"^params\[1\] is read-only and cannot be updated in place: use params\[1\].copy\(\)$"):
+    with pytest.raises(
+        ValueError, match=r"^params\[1\] is read-only and cannot be updated in place: use params\[1\].copy\(\)$"
+    ):
         step()
     for p, was in zip(params, before):
         np.testing.assert_array_equal(p, was)
@@ -309,8 +311,9 @@ def squares(p, x):
     return ((p - x) ** 2).sum()
 
 
-@pytest.mark.parametrize("again", [copy.deepcopy, lambda step: pickle.loads(pickle.dumps(step))],
-    ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize(
+    "again", [copy.deepcopy, lambda step: pickle.loads(pickle.dumps(step))], ids=["deepcopy", "pickle"]
+)
 def test_a_copied_step_goes_on_by_itself(again):
     step = fg.training_step(squares, np.zeros(2), fg.optim.Adam(0.1))
     x = np.array([1.0, 2.0])
@@ -407,13 +410,17 @@ def test_a_solver_records_again_what_failed_for_want_of_memory():
     assert recorded[0] == 3  # one failed, one, and one to believe it
 
 
-
-
 def test_parameters_that_share_memory_are_refused():
     base = np.zeros(10)
     loss = lambda p: np.sum(p["a"] ** 2) + np.sum(p["b"] ** 2)
-    for params in ({"a": base[:6], "b": base[4:]}, {"b": base, "a": base[3:5]}, {"a": base[2:], "b": base.reshape(2, 5)}):
-        with pytest.raises(ValueError, match=r"^params\['a'\] and params\['b'\] share memory, .* use .copy\(\) of one$"):
+    for params in (
+        {"a": base[:6], "b": base[4:]},
+        {"b": base, "a": base[3:5]},
+        {"a": base[2:], "b": base.reshape(2, 5)},
+    ):
+        with pytest.raises(
+            ValueError, match=r"^params\['a'\] and params\['b'\] share memory, .* use .copy\(\) of one$"
+        ):
             fg.training_step(loss, params, "sgd")
         with pytest.raises(ValueError, match="share memory"):
             fg.optim.SGD(0.1).step(params, params)
@@ -430,7 +437,9 @@ def test_arrays_put_into_params_take_effect(compile, optimizer):
 
     def steps(change):
         params = {"layers": [np.array([3.0, 4.0])], "b": np.array([1.0, 1.0])}
-        step = fg.training_step(loss, params, optimizer(0.1) if callable(optimizer) else fg.optim.SGD(0.1, momentum=0.9), compile=compile)
+        step = fg.training_step(
+            loss, params, optimizer(0.1) if callable(optimizer) else fg.optim.SGD(0.1, momentum=0.9), compile=compile
+        )
         found = [step(x)]
         change(step)
         return [*found, step(x), step(x)], step.params

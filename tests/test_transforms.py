@@ -46,8 +46,9 @@ def total(tree):
 
 def expected_total(tree):
     count = iter(range(1, 100))
-    return fg.tree.map(lambda x: np.multiply(2 * next(count), x, out=np.empty_like(x))[() if np.isscalar(x) else ...],
-        tree)
+    return fg.tree.map(
+        lambda x: np.multiply(2 * next(count), x, out=np.empty_like(x))[() if np.isscalar(x) else ...], tree
+    )
 
 
 STRUCTURES = {
@@ -86,8 +87,9 @@ def test_python_floats_and_scalars():
         square = lambda x, seen=seen: (seen.append((type(x), x.shape, x.dtype)), x * x)[1]
         value, gradient = fg.value_and_grad(square)(x)
         assert type(value) is float and value == 9
-        assert gradient == 6 and type(gradient) is (np.ndarray if isinstance(x, np.ndarray)
-            else type(np.asarray(x)[()]))
+        assert gradient == 6 and type(gradient) is (
+            np.ndarray if isinstance(x, np.ndarray) else type(np.asarray(x)[()])
+        )
         assert seen == [(fg.Tensor, (), np.asarray(x).dtype)]
 
 
@@ -175,8 +177,12 @@ def test_scipy_passes_arguments():
 
 # ---- what goes in and what stays -------------------------------------------------------------------------------------
 def test_a_constant_has_gradient_zero():
-    for f in (lambda x: fg.tensor(3.0), lambda x: x.detach().sum(), lambda x: fg.stop_gradient(x).sum(),
-            lambda x: fg.sign(x).sum()):
+    for f in (
+        lambda x: fg.tensor(3.0),
+        lambda x: x.detach().sum(),
+        lambda x: fg.stop_gradient(x).sum(),
+        lambda x: fg.sign(x).sum(),
+    ):
         value, gradient = fg.value_and_grad(f)(np.array([1.0, 2.0]))
         assert value == 3 or f(fg.tensor([1.0, 2.0])).item() == value
         assert gradient.tolist() == [0, 0]
@@ -511,11 +517,16 @@ def test_worker_processes_take_transforms():
 
 
 def test_aux_has_the_same_types_eagerly_and_compiled():
-    f = lambda x: (fg.sum(x), {"number": fg.sum(x * x), "array": x * 2, "whole": fg.sum(x) > 0, "none": None, "text": "t"})
+    f = lambda x: (
+        fg.sum(x),
+        {"number": fg.sum(x * x), "array": x * 2, "whole": fg.sum(x) > 0, "none": None, "text": "t"},
+    )
     x = np.array([1.0, 2.0])
     kinds = lambda aux: {key: (type(value), getattr(value, "dtype", None)) for key, value in aux.items()}
     eager = fg.value_and_grad(f, has_aux=True)(x)[0][1]
-    assert type(eager["number"]) is np.float64 and type(eager["whole"]) is np.bool_ and type(eager["array"]) is np.ndarray
+    assert (
+        type(eager["number"]) is np.float64 and type(eager["whole"]) is np.bool_ and type(eager["array"]) is np.ndarray
+    )
     assert eager["array"].flags.owndata
     for transform in (
         lambda f: fg.value_and_grad(f, has_aux=True)(x)[0][1], lambda f: fg.grad(f, has_aux=True)(x)[1],

@@ -49,8 +49,9 @@ class Pair:
     __hash__ = None
 
 
-fg.tree.register(Pair, lambda pair: ([pair.first, pair.second], pair.unit), lambda unit,
-    children: Pair(*children, unit))
+fg.tree.register(
+    Pair, lambda pair: ([pair.first, pair.second], pair.unit), lambda unit, children: Pair(*children, unit)
+)
 
 TREES = [
     (1.0, [1.0], "*"),
@@ -163,7 +164,9 @@ UNSORTED, SORTED = {"b": np.array(1.0), "a": np.array(5.0)}, {"a": np.array(5.0)
 
 
 @pytest.mark.parametrize("wrap", [lambda f: f, fg.compile, lambda f: fg.compile(f, verify=True)])
-@pytest.mark.parametrize(("d", "value", "gradient"), [(UNSORTED, 15, {"b": 20, "a": 1}), (SORTED, 251, {"a": 100, "b": 1})])
+@pytest.mark.parametrize(
+    ("d", "value", "gradient"), [(UNSORTED, 15, {"b": 20, "a": 1}), (SORTED, 251, {"a": 100, "b": 1})]
+)
 def test_functions_see_dictionaries_in_the_order_of_insertion(wrap, d, value, gradient):
     nested = {"z": [d], "y": d}
     f, g = wrap(_walk), wrap(fg.value_and_grad(_walk))
@@ -206,7 +209,9 @@ def test_transforms_keep_the_order_of_insertion():
         carry, _ = fg.scan(lambda c, _: ({k: v + 1 for k, v in sorted(c.items())}, _walk(c)), d, None, length=2)
         assert list(carry) == list(d)
         assert fg.scan(lambda c, _: (c, _walk(c)), d, None, length=2)[1].tolist() == [value] * 2
-        assert fg.compile(lambda d: fg.scan(lambda c, _: (c, _walk(c)), d, None, length=2)[1])(d).tolist() == [value] * 2
+        assert (
+            fg.compile(lambda d: fg.scan(lambda c, _: (c, _walk(c)), d, None, length=2)[1])(d).tolist() == [value] * 2
+        )
         assert float(fg.compile(lambda d: fg.cond(d["a"] > 0, _walk, _walk, d))(d)) == value
 
         @fg.custom_vjp
@@ -583,23 +588,30 @@ def test_unravel_wants_a_vector_of_the_right_length(vector):
 
 @pytest.mark.parametrize("leaf", ["text", 1j, object(), np.array([None]), np.ma.masked_array([1.0], [True])])
 def test_ravel_refuses_what_is_no_real_array(leaf):
-    with pytest.raises(TypeError,
-            match=r"tree.ravel: tree\['a'\]\[1\] is of type \w+ and dtype .*, expected real arrays"):
+    with pytest.raises(
+        TypeError, match=r"tree.ravel: tree\['a'\]\[1\] is of type \w+ and dtype .*, expected real arrays"
+    ):
         fg.tree.ravel({"a": [1.0, leaf]})
 
 
 def test_a_structure_that_holds_itself_is_refused():
     loop = {"w": np.ones(2)}
     loop["self"] = [loop]
-    for use in (fg.tree.leaves, fg.grad(lambda p: p["w"].sum()), fg.compile(lambda p: p["w"]),
-                lambda p: fg.training_step(lambda p: p["w"].sum(), p, "sgd"),
-                lambda p: fg.descend(len, p, optimizer="sgd", steps=1)):
+    for use in (
+        fg.tree.leaves,
+        fg.grad(lambda p: p["w"].sum()),
+        fg.compile(lambda p: p["w"]),
+        lambda p: fg.training_step(lambda p: p["w"].sum(), p, "sgd"),
+        lambda p: fg.descend(len, p, optimizer="sgd", steps=1),
+    ):
         with pytest.raises(ValueError, match="^tree: a structure holds itself"):
             use(loop)
 
 
 def test_unflatten_takes_the_structure_first():
-    with pytest.raises(TypeError, match="^tree.unflatten: expected a structure, as flatten returns, and then .* ndarray$"):
+    with pytest.raises(
+        TypeError, match="^tree.unflatten: expected a structure, as flatten returns, and then .* ndarray$"
+    ):
         fg.tree.unflatten(np.ones(2), fg.tree.structure([1.0, 2.0]))
 
 

@@ -19,7 +19,18 @@ import numpy as np
 import pytest
 import scipy.special
 from _oracles import (
-    FLOATS, FUNCTIONS, ROWS, UNARY, WITHOUT_UNDERFLOW, exact, extremes, gradients, off, pairs, text_value, ulps,
+    FLOATS,
+    FUNCTIONS,
+    ROWS,
+    UNARY,
+    WITHOUT_UNDERFLOW,
+    exact,
+    extremes,
+    gradients,
+    off,
+    pairs,
+    text_value,
+    ulps,
 )  # fmt: skip
 
 import fastgrad as fg
@@ -197,7 +208,7 @@ def slope_points(row, n, dtype, seed):
     if row["name"] in {"celu", "elu", "prelu", "hard_shrink", "soft_shrink"}:
         keep &= args[1] > 0
     if row["name"] == "copysign":
-        keep &= args[1] != 0    # the oracle has no -0
+        keep &= args[1] != 0  # the oracle has no -0
     return [a[keep] for a in args]
 
 
@@ -242,13 +253,13 @@ def check_slopes(name, dtype, n, seed):
         unit = UNITS.get((name, i))
         for k, point in enumerate(zip(*args)):
             if name == "power" and point[0] < 0 and (point[1] != np.rint(point[1]) or abs(point[1]) > 1e25):
-                continue        # the oracle rounds b - 1, to an integer perhaps, or an even one
+                continue  # the oracle rounds b - 1, to an integer perhaps, or an even one
             expected = exact(row, *point, derivative=i)
             if not mpmath.isfinite(expected):
-                continue        # a pole, or outside the domain
+                continue  # a pole, or outside the domain
             least = text_value(unit, row, *point, tiny=tiny) if unit else 0
             if abs(expected) < tiny:
-                least = tiny / info.eps     # an ULP is then the smallest normal number
+                least = tiny / info.eps  # an ULP is then the smallest normal number
             for isa, slopes in found.items():
                 error = ulps(slopes[i][k], expected, float(least))
                 assert error <= SLOPE_LIMIT, (
@@ -345,7 +356,30 @@ def test_fmod_knows_the_quotient_that_is_almost_an_integer():
 
 
 # ---- derivatives of second order -------------------------------------------------------------------------------------
-FAR_ARGUMENTS = [-700, -300, -110, -87, -40, -25, -20, -12, -6, -3.5, -0.3, 0.4, 2.5, 5, 9, 16, 20, 33, 60, 90, 300, 700]
+FAR_ARGUMENTS = [
+    -700,
+    -300,
+    -110,
+    -87,
+    -40,
+    -25,
+    -20,
+    -12,
+    -6,
+    -3.5,
+    -0.3,
+    0.4,
+    2.5,
+    5,
+    9,
+    16,
+    20,
+    33,
+    60,
+    90,
+    300,
+    700,
+]
 SMOOTH = [name for name in UNARY if name not in {"sinh", "cosh", "exp", "expm1", "exp2", "tan", "arcsin", "arccos",
           "arctanh", "arccosh", "log", "log2", "log10", "log1p", "sqrt", "sin", "cos", "square", "cbrt"}]  # fmt: skip
 

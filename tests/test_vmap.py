@@ -384,7 +384,7 @@ def test_out_axes():
 def test_short_batches(size):
     x, labels = X[:size], LABELS[:size]
     assert fg.vmap(lambda x: x @ W)(x).shape == (size, 4)
-    loss = lambda w, x, k: fg.losses.softmax_cross_entropy(fg.tanh(x @ w), k)  # noqa: E731
+    loss = lambda w, x, k: fg.losses.softmax_cross_entropy(fg.tanh(x @ w), k)
     for f in (fg.vmap(fg.grad(loss), (None, 0, 0)), fg.compile(fg.vmap(fg.grad(loss), (None, 0, 0)))):
         assert f(W, x, labels).shape == (size, 3, 4)
     gradient = fg.grad(lambda w: fg.sum(fg.vmap(lambda x: fg.tanh(x @ w))(x)))(W)

@@ -283,9 +283,7 @@ class Replayed:
     goes on failing, after 1, 3, 7, ... further calls.
     """
 
-    def __init__(
-        self, traced: Callable[..., Any], eager: Callable[..., Any], name: str, compile: bool = True
-    ) -> None:
+    def __init__(self, traced: Callable[..., Any], eager: Callable[..., Any], name: str, compile: bool = True) -> None:
         self.compiled = Compiled(traced, trace_twice=True) if compile else None
         self._eager, self._name = eager, name
         # After a failure: the kinds of the arguments that could not be traced, and the compiled function.

@@ -86,9 +86,7 @@ class Body:
         drawing = [(op, y) for op, y, _, _, attr, _ in self.instructions if self.trace.draws(op, attr)]
         self.drawn = [y for _, y in drawing]
         self.opaque = any(op in CONTROL_FLOW_OPS for op, _ in drawing)  # an inner loop draws: its draws are not seen
-        self.closure = [
-            v for v, x in self.constants.items() if v in needed and (x.requires_grad or _core.traced(x))
-        ]
+        self.closure = [v for v, x in self.constants.items() if v in needed and (x.requires_grad or _core.traced(x))]
 
     def without(self, numbers: set[int]) -> None:
         """Drop the inputs and the results with these numbers."""

@@ -80,7 +80,7 @@ class _Cond(ControlFlow):
                 closure, own = self._of(i, operands[1:])
                 n = m + len(operands) - 1
                 weights = dict(zip(cotangents, inputs[n:]))
-                results = lambda xs: [*body(xs[closure], xs[own], drawn), *inputs[:m]]  # noqa: E731
+                results = lambda xs: [*body(xs[closure], xs[own], drawn), *inputs[:m]]
                 return pullback(results, inputs[m:n], by, weights, create_graph)
 
             return f
@@ -106,7 +106,7 @@ class _Cond(ControlFlow):
             def f(inputs: Tensors) -> Tensors:
                 drawn = {v: x for (other, v), x in zip(self.drawn, inputs) if other is body}
                 closure, own = self._of(i, operands[1:])
-                results = lambda xs: [*body(xs[m:][closure], xs[m:][own], drawn), *xs[:m]]  # noqa: E731
+                results = lambda xs: [*body(xs[m:][closure], xs[m:][own], drawn), *xs[:m]]
                 found = pushforward(results, inputs[:n], dict(zip(by, inputs[n:])), create_graph)
                 return [zeros(*self.kinds[k]) if found[k] is None else found[k] for k in wanted]
 
@@ -181,9 +181,7 @@ def cond(
     return [*found.values()][: branch.n_results]
 
 
-def both(
-    condition: Tensor, true: Function, false: Function, inputs: Tensors, check: Callable[..., None]
-) -> Tensors:
+def both(condition: Tensor, true: Function, false: Function, inputs: Tensors, check: Callable[..., None]) -> Tensors:
     """The same by computing both branches: for a condition that differs over a batch, while no program is traced."""
     bodies = [trace(f, inputs) for f in (true, false)]
     check(bodies[0].kinds, bodies[1].kinds)

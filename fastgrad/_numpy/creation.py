@@ -105,20 +105,30 @@ zeros = _creator(np.zeros, "A tensor of zeros.", "fg.zeros(2)\n    tensor([0., 0
 ones = _creator(np.ones, "A tensor of ones.", "fg.ones(2)\n    tensor([1., 1.])")
 empty = _creator(np.empty, "A tensor whose values are not set.", "fg.empty((2, 3)).shape\n    (2, 3)")
 full = _creator(np.full, "A tensor filled with one value.", "fg.full(2, 7.0)\n    tensor([7., 7.])")
-zeros_like = _creator(np.zeros_like, "Zeros of the shape and dtype of another.",
-                      "fg.zeros_like([1.0])\n    tensor([0.])")
+zeros_like = _creator(
+    np.zeros_like, "Zeros of the shape and dtype of another.", "fg.zeros_like([1.0])\n    tensor([0.])"
+)
 ones_like = _creator(np.ones_like, "Ones of the shape and dtype of another.", "fg.ones_like([3.0])\n    tensor([1.])")
-empty_like = _creator(np.empty_like, "A tensor whose values are not set, of the shape and dtype of another.",
-                      "fg.empty_like([1.0]).shape\n    (1,)")
-full_like = _creator(np.full_like, "One value in each element, of the shape and dtype of another.",
-                     "fg.full_like([1.0], 2)\n    tensor([2.])")
+empty_like = _creator(
+    np.empty_like,
+    "A tensor whose values are not set, of the shape and dtype of another.",
+    "fg.empty_like([1.0]).shape\n    (1,)",
+)
+full_like = _creator(
+    np.full_like,
+    "One value in each element, of the shape and dtype of another.",
+    "fg.full_like([1.0], 2)\n    tensor([2.])",
+)
 arange = _creator(np.arange, "Evenly spaced values in a half-open interval.", "fg.arange(3)\n    tensor([0, 1, 2])")
-linspace = _creator(np.linspace, "Evenly spaced values over an interval.",
-                    "fg.linspace(0, 1, 3)\n    tensor([0. , 0.5, 1. ])")
-logspace = _creator(np.logspace, "Values evenly spaced on a log scale.",
-                    "fg.logspace(0, 2, 3)\n    tensor([  1.,  10., 100.])")
-geomspace = _creator(np.geomspace, "Values in geometric progression.",
-                     "fg.geomspace(1, 4, 3)\n    tensor([1., 2., 4.])")
+linspace = _creator(
+    np.linspace, "Evenly spaced values over an interval.", "fg.linspace(0, 1, 3)\n    tensor([0. , 0.5, 1. ])"
+)
+logspace = _creator(
+    np.logspace, "Values evenly spaced on a log scale.", "fg.logspace(0, 2, 3)\n    tensor([  1.,  10., 100.])"
+)
+geomspace = _creator(
+    np.geomspace, "Values in geometric progression.", "fg.geomspace(1, 4, 3)\n    tensor([1., 2., 4.])"
+)
 eye = _creator(np.eye, "A matrix with ones on a diagonal.", "fg.eye(2)\n    tensor([[1., 0.],\n            [0., 1.]])")
 identity = _creator(np.identity, "A square identity matrix.", "fg.identity(1)\n    tensor([[1.]])")
 

@@ -214,7 +214,7 @@ def _our_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: d
         args = (given.pop(names[0]),)
     passed = {}
     for key, value in given.items():
-        if value is np._NoValue or value is None and key not in defaults:
+        if value is np._NoValue or (value is None and key not in defaults):
             continue
         if key in taken:
             passed[key] = value

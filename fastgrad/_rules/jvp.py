@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import formula, vjp
 from .. import _core
 from .._core import Tensor, apply_op
+from . import formula, vjp
 
 __all__ = ["Rule", "Step"]
 

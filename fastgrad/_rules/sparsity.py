@@ -76,7 +76,7 @@ def of_elementwise(s: Step) -> Any:
 
 def of_selection(s: Step) -> Any:
     """Of what moves elements, found by moving their numbers, from 1 on: 0 is an element that is none of them."""
-    if s.parts[1:] and s.parts[1] is not None or not all(s.known[1:]):
+    if (s.parts[1:] and s.parts[1] is not None) or not all(s.known[1:]):
         return None
     numbers = apply_op(s.op, [_core.tensor(_numbers(s.xs[0].shape, 1)), *s.xs[1:]], s.attr).numpy().ravel()
     to = np.flatnonzero(numbers)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from . import batching, diagonal, jvp, sparsity, vjp
 from .. import _core
 from .._core import Tensor
+from . import batching, diagonal, jvp, sparsity, vjp
 from .diagonal import Diagonal
 
 __all__ = ["RULES", "OpRules", "gradient", "rule_of_diagonals"]
@@ -29,9 +29,7 @@ class OpRules(NamedTuple):
 
 # ---- the rows of ops.def --------------------------------------------------------------------------------------------
 _ELEMENTWISE = OpRules(vjp.of_elementwise, jvp.of_elementwise, batching.of_elementwise, None, sparsity.of_elementwise)
-_UNARY_DERIVATIVE = OpRules(
-    None, None, batching.of_unary_derivative, diagonal.of_derivative, sparsity.of_elementwise
-)
+_UNARY_DERIVATIVE = OpRules(None, None, batching.of_unary_derivative, diagonal.of_derivative, sparsity.of_elementwise)
 _BINARY_DERIVATIVE = _UNARY_DERIVATIVE._replace(batching=batching.of_binary_derivative)
 _LINEAR = {
     "negative": diagonal.of_linear, "positive": diagonal.of_linear, "multiply": diagonal.of_linear,
@@ -115,9 +113,7 @@ def gradient(op: int, i: int, attr: tuple[int, ...], g: Tensor, y: Tensor | None
     return RULES[op].vjp(op, i, attr, g, y, *inputs)  # type: ignore[misc]
 
 
-def rule_of_diagonals(
-    op: int, xs: list[Any], batched: list[bool], attr: tuple[int, ...]
-) -> Diagonal | Tensor | None:
+def rule_of_diagonals(op: int, xs: list[Any], batched: list[bool], attr: tuple[int, ...]) -> Diagonal | Tensor | None:
     """The result of an operation on operands among which are diagonals: a diagonal again, or the whole batch; None if
     the batching rule has to tell, from the whole operands."""
     rule = RULES[op].diagonal

@@ -110,7 +110,7 @@ def of_logsumexp(op: int, i: int, attr: tuple[int, ...], g: Tensor, y: None, x: 
 
 def of_cross_entropy(op: int, i: int, attr: tuple[int, ...], g: Tensor, y: None, x: Tensor, labels: Tensor) -> Tensor:
     classes = np.arange(x.shape[-1], dtype=np.float64)
-    chosen = _last(labels.astype(np.float64)) == classes    # as floats, which a program can compare
+    chosen = _last(labels.astype(np.float64)) == classes  # as floats, which a program can compare
     return _last(g) * (_core.softmax_last(x) - _where(x.dtype, chosen, 1, 0))
 
 

@@ -152,9 +152,7 @@ def least_squares(
         options["bounds"] = variables.bounds(bounds, optimize.Bounds, pair=True)
     if callback is not None:
         options["callback"] = variables.callback(callback, optimize.OptimizeResult)
-    result = optimize.least_squares(
-        residuals.values, variables.start, jac=residuals.jacobian, method=method, **options
-    )
+    result = optimize.least_squares(residuals.values, variables.start, jac=residuals.jacobian, method=method, **options)
     return variables.result(result)
 
 

@@ -67,9 +67,7 @@ class Variables:
     def matrix(self, blocks: Sequence[Any]) -> np.ndarray:
         """Derivatives by each leaf, whose last axes are those of the leaf, side by side."""
         sizes = [part.stop - part.start for part, _, _ in self._parts]
-        return np.concatenate(
-            [np.reshape(block, (-1, n)) for block, n in zip(blocks, sizes) if n], 1, dtype=np.float64
-        )
+        return np.concatenate([np.reshape(block, (-1, n)) for block, n in zip(blocks, sizes) if n], 1, dtype=np.float64)
 
     def result(self, result: Any) -> Any:
         """SciPy's result, with vectors of x's shape as structures."""

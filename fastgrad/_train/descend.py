@@ -150,9 +150,7 @@ def descend(
     if steps is None and epochs is None:
         raise ValueError("descend: how long to run? Give steps= or epochs=")
     per_epoch = -(-rows // size)
-    total = min(
-        _positive("steps", steps, sys.maxsize), _positive("epochs", epochs, sys.maxsize) * per_epoch
-    )
+    total = min(_positive("steps", steps, sys.maxsize), _positive("epochs", epochs, sys.maxsize) * per_epoch)
     if tol is not None and not (isinstance(tol, (int, float, np.number)) and tol >= 0):
         raise ValueError(f"descend: tol is {tol!r}, expected a number of at least 0 or None")
     if callback is not None and not callable(callback):

@@ -204,8 +204,10 @@ class CallRule(NodeRule):
         return ()
 
     def jvp(self, tangents: list[Tensor | None]) -> Tensor:
-        raise TypeError(f"{self.call.name}: it has a rule for reverse mode only; use custom_jvp for a function that is "
-                        "differentiated in forward mode")
+        raise TypeError(
+            f"{self.call.name}: it has a rule for reverse mode only; use custom_jvp for a function that is "
+            "differentiated in forward mode"
+        )
 
     def as_result(self, g: Tensor) -> Any:
         """The cotangent in the structure of the result, with None where the result has no float array."""
