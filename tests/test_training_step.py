@@ -1,7 +1,7 @@
 """One step in one call: forward, backward and update."""
 
-import dataclasses
 import copy
+import dataclasses
 import gc
 import pickle
 import weakref
