@@ -9,6 +9,7 @@ docs/adding-an-operation.md shows how.
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -425,7 +426,7 @@ def check_distinct(leaves: Sequence[Any], structure: tree.Structure, name: str) 
             raise ValueError(f"{paths[seen[id(p)]]} and {paths[i]} are the same array: keep it under one name")
     # Leaves are contiguous: in the order of their addresses each must end where the next begins, or before.
     spans = sorted([(p.ctypes.data, p.nbytes, i) for i, p in enumerate(leaves) if isinstance(p, np.ndarray) and p.size])
-    for (start, size, i), (after, _, k) in zip(spans, spans[1:]):
+    for (start, size, i), (after, _, k) in itertools.pairwise(spans):
         if start + size > after:
             paths = structure.paths(name)
             first, second = paths[min(i, k)], paths[max(i, k)]

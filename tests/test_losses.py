@@ -276,7 +276,7 @@ def test_integers_are_computed_in_numpys_float_dtype(dtype):
     assert fg.losses.mse(x, y).item() == pytest.approx(2 / 3, rel=1e-6)
 
 
-# ---- second derivatives at seams, and terms of weight 0 ---------------------------------------------------------------
+# ---- second derivatives at seams, and terms of weight 0 --------------------------------------------------------------
 SECOND = {  # by the prediction, for a target
     losses.mse: lambda x, t: np.full_like(x, 2),
     losses.mae: lambda x, t: np.zeros_like(x),
@@ -320,7 +320,7 @@ def test_newton_starts_at_the_minimum_of_huber():
     assert fg.minimize(f, np.array([0.0, 0.0]), method="Newton-CG").x == pytest.approx([0, 1])
 
 
-# ---- terms of weight 0 -------------------------------------------------------------------------------------------------
+# ---- terms of weight 0 -----------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("wrap", [lambda f: f, fg.compile])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_class_of_weight_0_contributes_0(dtype, wrap):

@@ -359,7 +359,7 @@ def test_completion_shows_what_is_public():
         assert all(hasattr(module, name) for name in dir(module))
 
 
-# ---- no_grad of generators and coroutines -----------------------------------------------------------------------------
+# ---- no_grad of generators and coroutines ---------------------------------------------------------------------------
 def test_no_grad_decorates_generators():
     x = fg.tensor(1.0, requires_grad=True)
     seen = []
