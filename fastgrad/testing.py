@@ -204,8 +204,8 @@ class _Check:
             self._worst = (
                 excess,
                 (
-                    f"{place}: {mode} mode gives {got:.9g}, central differences {expected:.9g}, off by {error:.3g} where "
-                    f"{allowed:.3g} is allowed"
+                    f"{place}: {mode} mode gives {got:.9g}, central differences {expected:.9g}, off by {error:.3g} "
+                    f"where {allowed:.3g} is allowed"
                 ),
             )
 

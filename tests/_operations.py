@@ -6,6 +6,7 @@ From a row its batching rule is tested against a loop (test_vmap.py), its deriva
 """
 
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from fastgrad._numpy.indexing import joint_index
 
 class Row(NamedTuple):
     calls: list  # (a maker of operands, attributes), for _core.apply_op
-    functions: list = []  # (f, *arguments): smooth functions of the operation, if it has a derivative
+    functions: Sequence = ()  # (f, *arguments): smooth functions of the operation, if it has a derivative
 
 
 # ---- operands ------------------------------------------------------------------------------------------------------

@@ -60,7 +60,8 @@ def _exp(x):
 
 
 FUNCTIONS_OF_TEXTS = {
-    "exp": _exp, "exp2": lambda x: mpmath.power(2, x), "expm1": mpmath.expm1, "log": _real(mpmath.log), "sqrt": _real(mpmath.sqrt),
+    "exp": _exp, "exp2": lambda x: mpmath.power(2, x), "expm1": mpmath.expm1, "log": _real(mpmath.log),
+    "sqrt": _real(mpmath.sqrt),
     "cbrt": lambda x: mpmath.cbrt(abs(x)) * (1 if x >= 0 else -1), "power": _power, "hypot": mpmath.hypot,
     "sin": mpmath.sin, "cos": mpmath.cos, "tan": mpmath.tan, "sinh": mpmath.sinh, "cosh": mpmath.cosh,
     "tanh": mpmath.tanh, "arcsin": _real(mpmath.asin), "arccos": _real(mpmath.acos), "arctan": mpmath.atan,

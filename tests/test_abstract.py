@@ -187,12 +187,14 @@ def root(x):
     return fg.while_loop(lambda y: abs(y * y - x) > 1e-9, lambda y: (y + x / y) / 2, 1.0)
 
 
+def _endless(x):
+    return x + fg.while_loop(lambda y: y > 0, lambda y: y, 1.0)
+
+
 ENDLESS = {
     "on the argument": root,
-    "on a constant": lambda x: x + fg.while_loop(lambda y: y > 0, lambda y: y, 1.0),
-    "on a constant, mapped": lambda x: x + fg.sum(fg.vmap(lambda z: z + fg.while_loop(lambda y: y > 0, lambda y: y, 1.0))(
-        np.ones(2)
-    )),
+    "on a constant": _endless,
+    "on a constant, mapped": lambda x: x + fg.sum(fg.vmap(_endless)(np.ones(2))),
     "within a scan": lambda x: fg.scan(lambda c, _: (c + root(x), None), 0.0, length=2)[0],
     "within a while": lambda x: fg.while_loop(lambda y: y < 1, lambda y: y + root(x), 0.0),
 }  # fmt: skip

@@ -368,15 +368,15 @@ TABLE = {
             "fg.tensor([w, w])",
             TypeError,
             "tensor: this tensor requires gradients, which an ndarray would silently lose; use fastgrad's functions "
-            "(fastgrad.asarray to join tensors, fastgrad.sparse.matmul for a matrix of SciPy's, an ndarray where a list "
-            "of numbers is differentiated), or take the plain values with .detach()",
+            "(fastgrad.asarray to join tensors, fastgrad.sparse.matmul for a matrix of SciPy's, an ndarray where a "
+            "list of numbers is differentiated), or take the plain values with .detach()",
         ),
         (
             "fg.tensor(w)",
             TypeError,
             "tensor: this tensor requires gradients, which an ndarray would silently lose; use fastgrad's functions "
-            "(fastgrad.asarray to join tensors, fastgrad.sparse.matmul for a matrix of SciPy's, an ndarray where a list "
-            "of numbers is differentiated), or take the plain values with .detach()",
+            "(fastgrad.asarray to join tensors, fastgrad.sparse.matmul for a matrix of SciPy's, an ndarray where a "
+            "list of numbers is differentiated), or take the plain values with .detach()",
         ),
         ("fg.Tensor([1.0])", TypeError, "a Tensor is made by fastgrad.tensor(data) or fastgrad.asarray(data)"),
     ],
@@ -520,20 +520,21 @@ TABLE = {
         (
             "np.linalg.inv(w)",
             TypeError,
-            "numpy.linalg.inv is not supported on tensors; give a function of ndarrays its rule with fastgrad.primitive, "
-            "or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients",
+            "numpy.linalg.inv is not supported on tensors; give a function of ndarrays its rule with "
+            "fastgrad.primitive, or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients",
         ),
         (
             "np.average(w)",
             TypeError,
             "numpy.average is not supported on tensors; write it as (w * x).sum() / w.sum(), or give a function of "
-            "ndarrays its rule with fastgrad.primitive, or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients",
+            "ndarrays its rule with fastgrad.primitive, or pass np.asarray(fastgrad.stop_gradient(t)) for values "
+            "without gradients",
         ),
         (
             "np.nextafter(w, 2)",
             TypeError,
-            "numpy.nextafter is not supported on tensors; give a function of ndarrays its rule with fastgrad.primitive, "
-            "or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients",
+            "numpy.nextafter is not supported on tensors; give a function of ndarrays its rule with "
+            "fastgrad.primitive, or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients",
         ),
         ("np.add.at(w, 0, 1)", TypeError, "numpy.add.at is not supported on tensors"),
         ("np.sum(w, dtype=float)", TypeError, "numpy.sum: the argument dtype= is not supported on tensors"),

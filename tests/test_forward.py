@@ -318,8 +318,11 @@ def test_constants_have_derivatives_of_zeros(constant, dtype):
     """A function that returns a number or an ndarray of floats does not depend on its argument, as a branch may not."""
     f = lambda x: x[0] * 3 if x[0] > 0 else constant
     x, zeros = np.array([-1.0, 2.0], dtype), np.zeros(2, dtype)
-    for grad in (fg.grad(f), fg.jacobian(f), fg.jacfwd(f), lambda x: fg.value_and_grad(f)(x)[1], lambda x: fg.vjp(f, x)[1](1.0)[0],
-        fg.grad(lambda x: fg.sum(x * fg.grad(f)(x))), lambda x: fg.hvp(f, (x,), (x,)), lambda x: fg.hessian(f)(x)[1]):  # fmt: skip
+    for grad in (
+        fg.grad(f), fg.jacobian(f), fg.jacfwd(f), lambda x: fg.value_and_grad(f)(x)[1],
+        lambda x: fg.vjp(f, x)[1](1.0)[0], fg.grad(lambda x: fg.sum(x * fg.grad(f)(x))),
+        lambda x: fg.hvp(f, (x,), (x,)), lambda x: fg.hessian(f)(x)[1],
+    ):  # fmt: skip
         found = grad(x)
         np.testing.assert_array_equal(found, zeros)
         assert type(found) is np.ndarray

@@ -17,7 +17,8 @@ from fastgrad._rules.table import RULES
 
 ROOT = Path(__file__).parent.parent
 STRUCTURAL = _core.STRUCTURAL
-# What _transforms/evaluate.py evaluates itself: operations with bodies, and `part`, which takes out one of their results.
+# What _transforms/evaluate.py evaluates itself: operations with bodies, and `part`, which takes out one of their
+# results.
 NOT_CALLED = {name for name, row in STRUCTURAL.items() if row["bodies"]} | {"part"}
 
 
@@ -114,7 +115,7 @@ def test_a_reduction_over_axes_apart_allocates():
     assert not recorded("sum", [np.ones((2, 3, 4))], (0b110, 0)).allocates
 
 
-# ---- names and stubs --------------------------------------------------------------------------------------------------
+# ---- names and stubs -------------------------------------------------------------------------------------------------
 def test_generated_files_are_up_to_date():
     generated = runpy.run_path(str(ROOT / "tools" / "generate.py"))["generated"]()
     stale = [path.name for path, text in generated.items() if path.read_text() != text]
@@ -165,7 +166,7 @@ def test_numpy_hands_each_function_of_ours_to_its_namesake():
     assert expected - found <= {"geomspace", "logspace", "concat", "around", "amax", "amin", "permute_dims"}
 
 
-# ---- optimizers -------------------------------------------------------------------------------------------------------
+# ---- optimizers ------------------------------------------------------------------------------------------------------
 def optimizers():
     """An object of each optimizer, with and without momentum where it has such an argument."""
     for name in fg.optim._KNOWN:
@@ -184,7 +185,7 @@ def test_every_row_of_optim_def_has_a_class_that_gives_its_numbers():
 
 
 def test_every_optimizer_is_public():
-    assert sorted(cls.__name__ for cls in fg.optim._KNOWN.values()) + ["Optimizer", "get"] == sorted(
+    assert [*sorted(cls.__name__ for cls in fg.optim._KNOWN.values()), "Optimizer", "get"] == sorted(
         fg.optim.__all__, key=lambda name: (name in {"Optimizer", "get"}, name)
     )
 

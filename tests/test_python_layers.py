@@ -106,8 +106,8 @@ def test_every_import_is_of_a_module_that_exists():
 
 def test_wings_import_downward_only():
     upward = [
-        f"{place(module, line)}: fastgrad.{module or '__init__'} imports fastgrad.{target or '__init__'}, which is in a "
-        "wing above its own"
+        f"{place(module, line)}: fastgrad.{module or '__init__'} imports fastgrad.{target or '__init__'}, which is in "
+        "a wing above its own"
         for module, found in IMPORTS.items()
         for line, target, _, _ in found
         if RANK[wing(target)] > RANK[wing(module)]

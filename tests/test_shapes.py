@@ -249,17 +249,20 @@ def test_integer_parameters_of_every_type(integer):
     """Unsigned integers wrap around where they are negated: parameters are Python ints first."""
     n, x, rows = integer(2), np.arange(12.0).reshape(3, 4), np.array([[1, 2, 3], [4, 5, 6]])
     for ours, theirs in (
-        (fg.roll(rows, n), np.roll(rows, 2)), (fg.roll(x, n, 1), np.roll(x, 2, 1)), (fg.roll(x, (n, n), (0, 1)), np.roll(x, (2, 2), (0, 1))),
+        (fg.roll(rows, n), np.roll(rows, 2)), (fg.roll(x, n, 1), np.roll(x, 2, 1)),
+        (fg.roll(x, (n, n), (0, 1)), np.roll(x, (2, 2), (0, 1))),
         (fg.roll(x, np.array([2, 1], np.uint8), (0, 1)), np.roll(x, (2, 1), (0, 1))), (fg.tril(x, n), np.tril(x, 2)),
         (fg.triu(x, n), np.triu(x, 2)), (fg.diag(x, n), np.diag(x, 2)), (fg.diagonal(x, n), np.diagonal(x, 2)),
         (fg.trace(x, n), np.trace(x, 2)), (fg.eye(4, k=n), np.eye(4, k=2)), (fg.diff(x, n), np.diff(x, 2)),
-        (fg.repeat(x, n, 1), np.repeat(x, 2, 1)), (fg.tile(x, n), np.tile(x, 2)), (fg.round(x / 7, n), np.round(x / 7, 2)),
-        (fg.var(x, ddof=integer(13)), np.inf), (fg.std(x, 0, n), np.std(x, 0, ddof=2)), (fg.sum(x[None], n), np.sum(x[None], 2)),
+        (fg.repeat(x, n, 1), np.repeat(x, 2, 1)), (fg.tile(x, n), np.tile(x, 2)),
+        (fg.round(x / 7, n), np.round(x / 7, 2)), (fg.var(x, ddof=integer(13)), np.inf),
+        (fg.std(x, 0, n), np.std(x, 0, ddof=2)), (fg.sum(x[None], n), np.sum(x[None], 2)),
         (fg.swapaxes(x[None], n, integer(0)), np.swapaxes(x[None], 2, 0)), (fg.flip(x[None], n), np.flip(x[None], 2)),
         (fg.moveaxis(x[None], n, integer(0)), np.moveaxis(x[None], 2, 0)), (fg.stack([x, x], n), np.stack([x, x], 2)),
         (fg.split(x, n, integer(1))[1], np.split(x, 2, 1)[1]), (fg.cumsum(x[None], n), np.cumsum(x[None], 2)),
         (fg.expand_dims(x, n), np.expand_dims(x, 2)), (fg.tensordot(x, x, n), np.tensordot(x, x, 2)),
-        (fg.reshape(x, (n, -1)), x.reshape(2, -1)), (fg.concatenate([x[None]] * 2, n), np.concatenate([x[None]] * 2, 2)),
+        (fg.reshape(x, (n, -1)), x.reshape(2, -1)),
+        (fg.concatenate([x[None]] * 2, n), np.concatenate([x[None]] * 2, 2)),
         (fg.tensor(x)[n], x[2]), (fg.tensor(x)[n:], x[2:]), (fg.linspace(0, 1, n), np.linspace(0, 1, 2)),
     ):  # fmt: skip
         np.testing.assert_array_equal(np.asarray(ours), theirs)

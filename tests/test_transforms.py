@@ -470,10 +470,11 @@ def with_rule(x):
 
 with_rule.defvjp(lambda x: (x * 2, None), lambda _, g: (g * 3,))
 made = {
-    "grad": fg.grad(cube), "value_and_grad": fg.value_and_grad(cube), "jacrev": fg.jacobian(cube), "jacfwd": fg.jacfwd(cube),
-    "hessian": fg.hessian(cube), "vmap": fg.vmap(fg.grad(cube)), "compile": fg.compile(fg.grad(cube)),
-    "elementwise_grad": fg.elementwise_grad(np.square), "checkpoint": fg.checkpoint(cube), "of decorated": fg.grad(compiled_cube),
-    "with_rule": fg.grad(with_rule), "decorated": slope, "compiled": compiled_cube, "both": both,
+    "grad": fg.grad(cube), "value_and_grad": fg.value_and_grad(cube), "jacrev": fg.jacobian(cube),
+    "jacfwd": fg.jacfwd(cube), "hessian": fg.hessian(cube), "vmap": fg.vmap(fg.grad(cube)),
+    "compile": fg.compile(fg.grad(cube)), "elementwise_grad": fg.elementwise_grad(np.square),
+    "checkpoint": fg.checkpoint(cube), "of decorated": fg.grad(compiled_cube), "with_rule": fg.grad(with_rule),
+    "decorated": slope, "compiled": compiled_cube, "both": both,
 }  # fmt: skip
 
 
@@ -532,7 +533,8 @@ def test_aux_has_the_same_types_eagerly_and_compiled():
         lambda f: fg.value_and_grad(f, has_aux=True)(x)[0][1], lambda f: fg.grad(f, has_aux=True)(x)[1],
         lambda f: fg.jacobian(f, has_aux=True)(x)[1], lambda f: fg.jvp(f, (x,), (x,), has_aux=True)[2],
         lambda f: fg.vjp(f, x, has_aux=True)[2], lambda f: fg.hessian(f, has_aux=True)(x)[1],
-        lambda f: fg.compile(fg.grad(f, has_aux=True))(x)[1], lambda f: fg.compile(fg.value_and_grad(f, has_aux=True))(x)[0][1],
+        lambda f: fg.compile(fg.grad(f, has_aux=True))(x)[1],
+        lambda f: fg.compile(fg.value_and_grad(f, has_aux=True))(x)[0][1],
         lambda f: fg.compile(fg.jacfwd(f, has_aux=True))(x)[1], lambda f: fg.linearize(f, x, has_aux=True)[2],
     ):  # fmt: skip
         assert kinds(transform(f)) == kinds(eager)

@@ -307,8 +307,8 @@ def test_slope_at_infinity_is_the_limit(name, dtype):
 
 
 NAN_HAS_A_SLOPE = {  # constant pieces
-    "negative", "positive", "rint", "floor", "ceil", "trunc", "sign", "degrees", "radians", "relu", "relu6", "hard_tanh",
-    "hard_sigmoid",
+    "negative", "positive", "rint", "floor", "ceil", "trunc", "sign", "degrees", "radians", "relu", "relu6",
+    "hard_tanh", "hard_sigmoid",
 }  # fmt: skip
 INF = np.inf
 OF_TWO_AT_INFINITY = [

@@ -2,8 +2,8 @@
 
 A rule ``(op, operands, batched, attr, size)`` gets the operation's number, its operands, which of them have the batch
 as a further first axis, the attributes of the operation on one element, and the size of the batch. It returns the
-result with the batch as first axis. It is made of ordinary operations, as many for a large batch as for a small one, which
-outer transforms record as any others.
+result with the batch as first axis. It is made of ordinary operations, as many for a large batch as for a small one,
+which outer transforms record as any others.
 """
 
 from __future__ import annotations

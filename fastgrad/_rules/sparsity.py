@@ -146,7 +146,7 @@ def _factor(s: Step, k: int) -> Any:
         own = s.sparse.eye_array(mine.shape[k], dtype=bool)
         link = s.sparse.kron(own, other.T) if k == 0 else s.sparse.kron(other, own)
         return link.tocsr().astype(bool) @ s.picked(part, mine)
-    kept = mine.shape[:-1] + (1,) if k == 0 else (*mine.shape[:-2], 1, mine.shape[-1])
+    kept = (*mine.shape[:-1], 1) if k == 0 else (*mine.shape[:-2], 1, mine.shape[-1])
     to = np.broadcast_to(_numbers(kept), mine.shape)
     together = s.moved(part, mine, to, _numbers(kept).size)
     return s.picked(together, np.broadcast_to(_numbers(kept), s.y.shape))

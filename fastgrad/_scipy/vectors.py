@@ -168,7 +168,7 @@ class Function:
         try:
             return self._f(x, *rest, *self._args)
         except TypeError as error:
-            if type(x) in (list, tuple) and x and not any([np.ndim(item) for item in x]):
+            if type(x) in (list, tuple) and x and not any(map(np.ndim, x)):
                 kind = type(x).__name__
                 error.add_note(
                     f"{self._name}: x0 is a {kind} of numbers, so f gets a {kind}; for an array give np.array(x0)"

@@ -392,7 +392,7 @@ class _ByArgument(CallRule):
 
 def _evaluated(name: str, f: Callable[..., list[Any]], tensors: list[Tensor]) -> list[Tensor]:
     """The arrays that f returns for the elements of tensors. In the trace of a mapped function this is one call."""
-    if not any([_core.traced(x) for x in tensors]):
+    if not any(map(_core.traced, tensors)):
         return [_core.tensor(y) for y in f(*[x.detach().numpy() for x in tensors])]
     values = first_elements(tensors)  # they tell the shapes and dtypes of the results
     if values is None:

@@ -1,8 +1,8 @@
 """The interpreter of instructions: a traced function evaluated on other tensors, or on a whole batch.
 
-`TracedFunction` traces a function on one abstract element. `evaluate` applies its instructions again, one after the other: on
-other tensors by the same operations, over a batch by their batching rules. It does so by ordinary operations, so that
-an outer transform may record or trace them in turn.
+`TracedFunction` traces a function on one abstract element. `evaluate` applies its instructions again, one after the
+other: on other tensors by the same operations, over a batch by their batching rules. It does so by ordinary operations,
+so that an outer transform may record or trace them in turn.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def first_row(stack: Tensor) -> Tensor:
 def first_elements(xs: list[Tensor]) -> list[Tensor] | None:
     """The values that abstract tensors have in the first element of the batches that they are mapped over.
 
-    They are computed by the instructions in the traces under way. Nothing is drawn: a random number is the middle of its
-    range. None while a program is traced, because then there are no values.
+    They are computed by the instructions in the traces under way. Nothing is drawn: a random number is the middle of
+    its range. None while a program is traced, because then there are no values.
     """
     if _core.compiling():
         return None
@@ -199,7 +199,7 @@ class TracedFunction:
     def over(self, batches: Iterable[Tensor | Diagonal], size: int) -> list[Any]:
         """The results for batches of inputs; those that depend on an input have the batch as first axis."""
         inputs = dict(enumerate(batches))
-        with _core.DeferZeros(any([_core.traced(x) for x in self.constants.values()])):
+        with _core.DeferZeros(any(map(_core.traced, self.constants.values()))):
             values = evaluate(self.instructions, self.constants | inputs, self.trace, inputs, size)
         results = [own if v < 0 else values[v] for v, own in zip(self.numbers, self.results)]
         for k, x in enumerate(results):

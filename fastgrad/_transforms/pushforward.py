@@ -24,6 +24,6 @@ def push(results: list[Tensor], inputs: list[Tensor], tangents: Iterable[Tensor]
     for node in _core.tape_operations(results, inputs, recorded):
         step = Step(*node)
         ts = [*map(found.get, step.operands)]
-        if any([t is not None for t in ts]):
+        if any(t is not None for t in ts):
             found[step.number] = RULES[step.op].jvp(step, ts)  # type: ignore[misc]
     return [found.get(_core.node_number(y)) for y in results]
