@@ -9,12 +9,12 @@
 #include <ctype.h>
 #include <string.h>
 
-#define STRUCTURAL(name, n, flags, need0, need1, need2, doc)                                                  \
-    int fg_##name##_shape(const fg_call *, fg_shape **, int *);                                               \
-    int fg_##name##_run(const fg_call *, fg_array *);                                                         \
+#define STRUCTURAL(name, n, flags, need0, need1, need2, doc)    \
+    int fg_##name##_shape(const fg_call *, fg_shape **, int *); \
+    int fg_##name##_run(const fg_call *, fg_array *);           \
     int fg_##name##_vjp(fg_node *, fg_tensor, fg_tensor *);
-#define KERNEL(name, n, flags, doc)                                                                           \
-    int fg_##name##_shape(const fg_call *, fg_shape **, int *);                                               \
+#define KERNEL(name, n, flags, doc)                             \
+    int fg_##name##_shape(const fg_call *, fg_shape **, int *); \
     int fg_##name##_run(const fg_call *, fg_array *);
 #include "structural.def"
 #undef STRUCTURAL
@@ -31,10 +31,15 @@ int fg_vjp_by_rule(fg_node *, fg_tensor g, fg_tensor *gin);
 int fg_recorded_binary_vjp(fg_node *, fg_tensor g, fg_tensor *gin);
 
 static const fg_op_info structural[FG_N_OPS] = {
-#define STRUCTURAL(op, n, bits, need0, need1, need2, doc)                                                     \
-    [FG_OP_##op] = {.name = #op, .n_in = n, .shape = fg_##op##_shape, .run = fg_##op##_run, .vjp = fg_##op##_vjp,  \
-                    .needs = {need0, need1, need2}, .flags = bits},
-#define KERNEL(op, n, bits, doc)                                                                              \
+#define STRUCTURAL(op, n, bits, need0, need1, need2, doc) \
+    [FG_OP_##op] = {.name = #op,                          \
+                    .n_in = n,                            \
+                    .shape = fg_##op##_shape,             \
+                    .run = fg_##op##_run,                 \
+                    .vjp = fg_##op##_vjp,                 \
+                    .needs = {need0, need1, need2},       \
+                    .flags = bits},
+#define KERNEL(op, n, bits, doc) \
     [FG_OP_##op] = {.name = #op, .n_in = n, .shape = fg_##op##_shape, .run = fg_##op##_run, .flags = bits},
 #include "structural.def"
 #undef STRUCTURAL

@@ -138,7 +138,7 @@ static void end(backward_pass *p)
 static int in_the_way(void)
 {
     return fg_fail(FG_BAD_TAPE, "backward: another backward pass has not finished with this graph; let one thread "
-                   "finish before the other begins");
+                                "finish before the other begins");
 }
 
 static int meet(backward_pass *p, fg_node *n)
@@ -198,12 +198,14 @@ static int mark_between(backward_pass *p, int n_y, const fg_tensor *y)
  * transform. */
 static int used_up(int by_transform)
 {
-    return fg_fail(FG_BAD_TAPE, by_transform ?
-                   "this graph was already used by an earlier backward pass, that of a grad around it or of a "
-                   ".backward() within, and its values are freed; call what vjp or linearize returned before that, or "
-                   "make it anew" :
-                   "backward: this graph was already used by an earlier backward pass and its values are freed; "
-                   "pass retain_graph=True to the earlier call, or compute the result anew");
+    return fg_fail(
+        FG_BAD_TAPE,
+        by_transform
+            ? "this graph was already used by an earlier backward pass, that of a grad around it or of a "
+              ".backward() within, and its values are freed; call what vjp or linearize returned before that, or "
+              "make it anew"
+            : "backward: this graph was already used by an earlier backward pass and its values are freed; "
+              "pass retain_graph=True to the earlier call, or compute the result anew");
 }
 
 int fg_tape_between(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int64_t *count, fg_node ***out)

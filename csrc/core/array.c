@@ -94,10 +94,7 @@ int fg_shape_equal(const fg_shape *a, const fg_shape *b)
     return a == b || (a->ndim == b->ndim && !memcmp(a->dim, b->dim, (size_t)a->ndim * sizeof *a->dim));
 }
 
-const char *fg_shape_text(const fg_shape *s, char *buffer)
-{
-    return lengths_text(s->ndim, s->dim, buffer);
-}
+const char *fg_shape_text(const fg_shape *s, char *buffer) { return lengths_text(s->ndim, s->dim, buffer); }
 
 static const char *lengths_text(int ndim, const int64_t *dim, char *buffer)
 {
@@ -121,19 +118,20 @@ static const char *lengths_text(int ndim, const int64_t *dim, char *buffer)
 enum { HEADER = 64 };
 _Static_assert(sizeof(fg_array) <= HEADER, "an array's header fits one cache line");
 
-static size_t array_bytes(const fg_shape *s, int dtype)
-{
-    return HEADER + (size_t)s->size * dtypes[dtype].itemsize;
-}
+static size_t array_bytes(const fg_shape *s, int dtype) { return HEADER + (size_t)s->size * dtypes[dtype].itemsize; }
 
 static fg_array *array_init(fg_array *a, fg_shape *s, int dtype, fg_storage storage, void *data, void *owner)
 {
     if (!a)
         return NULL;
     FG_ASSERT(storage != FG_VIEW || ((fg_array *)owner)->storage != FG_VIEW);
-    *a = (fg_array){.refs = 1, .dtype = (uint8_t)dtype, .storage = (uint8_t)storage,
+    *a = (fg_array){.refs = 1,
+                    .dtype = (uint8_t)dtype,
+                    .storage = (uint8_t)storage,
                     .traced_in = fg_tracing ? fg_thread.trace_number : 0,
-                    .shape = fg_shape_ref(s), .data = data, .owner = owner};
+                    .shape = fg_shape_ref(s),
+                    .data = data,
+                    .owner = owner};
     fg_live.arrays++;
     return a;
 }
@@ -172,10 +170,7 @@ fg_array *fg_array_abstract(fg_shape *s, int dtype)
     return a;
 }
 
-fg_array *fg_array_root(const fg_array *a)
-{
-    return a->storage == FG_VIEW ? a->owner : (fg_array *)a;
-}
+fg_array *fg_array_root(const fg_array *a) { return a->storage == FG_VIEW ? a->owner : (fg_array *)a; }
 
 fg_array *fg_array_view(fg_array *a, fg_shape *s)
 {
@@ -239,16 +234,16 @@ uint32_t fg_array_version(const fg_array *a) { return fg_array_root(a)->version;
 void fg_array_changed(fg_array *a) { fg_array_root(a)->version++; }
 
 /* ---- strided copies ----------------------------------------------------------------------------------- */
-#define COPY_ROWS(T)                                                                                          \
-    for (int64_t i = 0; i < rows; i++) {                                                                      \
-        T *to = (T *)y + i * yr;                                                                              \
-        const T *from = (const T *)x + i * xr;                                                                \
-        for (int64_t j = 0; j < cols; j++)                                                                    \
-            to[j * yc] = from[j * xc];                                                                        \
+#define COPY_ROWS(T)                           \
+    for (int64_t i = 0; i < rows; i++) {       \
+        T *to = (T *)y + i * yr;               \
+        const T *from = (const T *)x + i * xr; \
+        for (int64_t j = 0; j < cols; j++)     \
+            to[j * yc] = from[j * xc];         \
     }
 
-static void copy_plane(int64_t rows, int64_t cols, size_t itemsize, void *y, int64_t yr, int64_t yc,
-                       const void *x, int64_t xr, int64_t xc)
+static void copy_plane(int64_t rows, int64_t cols, size_t itemsize, void *y, int64_t yr, int64_t yc, const void *x,
+                       int64_t xr, int64_t xc)
 {
     if (yc == 1 && xc == 1) {
         for (int64_t i = 0; i < rows; i++)
@@ -257,16 +252,20 @@ static void copy_plane(int64_t rows, int64_t cols, size_t itemsize, void *y, int
         return;
     }
     switch (itemsize) {
-    case 1: COPY_ROWS(uint8_t) break;
-    case 2: COPY_ROWS(uint16_t) break;
-    case 4: COPY_ROWS(uint32_t) break;
-    default: COPY_ROWS(uint64_t) break;
+    case 1:
+        COPY_ROWS(uint8_t) break;
+    case 2:
+        COPY_ROWS(uint16_t) break;
+    case 4:
+        COPY_ROWS(uint32_t) break;
+    default:
+        COPY_ROWS(uint64_t) break;
     }
 }
 
 /* Copy a plane tile by tile, so that both memories stay in cache where rows of one are columns of the other. */
-static void copy_tiled(int64_t rows, int64_t cols, size_t itemsize, char *y, int64_t yr, int64_t yc,
-                       const char *x, int64_t xr, int64_t xc)
+static void copy_tiled(int64_t rows, int64_t cols, size_t itemsize, char *y, int64_t yr, int64_t yc, const char *x,
+                       int64_t xr, int64_t xc)
 {
     enum { TILE = 32 };
     int64_t bytes = (int64_t)itemsize;
@@ -280,8 +279,8 @@ static void copy_tiled(int64_t rows, int64_t cols, size_t itemsize, char *y, int
                        y + (i * yr + j * yc) * bytes, yr, yc, x + (i * xr + j * xc) * bytes, xr, xc);
 }
 
-void fg_copy_strided(int ndim, const int64_t *dim, size_t itemsize, void *y, const int64_t *y_stride,
-                     const void *x, const int64_t *x_stride)
+void fg_copy_strided(int ndim, const int64_t *dim, size_t itemsize, void *y, const int64_t *y_stride, const void *x,
+                     const int64_t *x_stride)
 {
     /* Drop axes of length 1, and merge neighbouring axes that a single stride describes in both memories. */
     int64_t d[FG_MAX_NDIM + 2], ys[FG_MAX_NDIM + 2], xs[FG_MAX_NDIM + 2], at[FG_MAX_NDIM + 2] = {0};

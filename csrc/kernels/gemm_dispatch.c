@@ -17,7 +17,10 @@ enum { ROWS_FROM = 32, ROWS_MOST = 1 << 15 };    /* least rows and columns, most
 /* The constants of the CBLAS interface. */
 enum { ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112 };
 
-static struct { void *gemm[2]; int ilp64; } blas;
+static struct {
+    void *gemm[2];
+    int ilp64;
+} blas;
 
 void fg_set_blas(void *sgemm, void *dgemm, int ilp64)
 {
@@ -39,11 +42,13 @@ fg_gemm_backend fg_choose_gemm_backend(int dtype, int ta, int tb, int64_t m, int
     if (!blas.gemm[dtype] || !(blas.ilp64 || (m <= INT32_MAX && n <= INT32_MAX && k <= INT32_MAX)))
         return FG_GEMM_TILES;
     return (wide > 64 && (double)m * (double)n * (double)k >= 256.0 * 256 * 256) ||
-                   (along_k && thin <= 4 && wide >= 32 && k >= 32) ? FG_GEMM_BLAS : FG_GEMM_TILES;
+                   (along_k && thin <= 4 && wide >= 32 && k >= 32)
+               ? FG_GEMM_BLAS
+               : FG_GEMM_TILES;
 }
 
-void fg_gemm(int dtype, fg_gemm_backend by, int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a,
-             int64_t lda, const void *b, int beta, void *c)
+void fg_gemm(int dtype, fg_gemm_backend by, int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
+             const void *b, int beta, void *c)
 {
     int64_t ldb = tb ? k : n;
     if (by == FG_GEMM_ROWS) {

@@ -7,11 +7,11 @@
 
 #include <string.h>
 
-#define DECLARE(isa)                                                                                          \
-    extern const fg_elementwise_kernels fg_elementwise_##isa[2];                                              \
-    extern const fg_reduce_kernels fg_reduce_##isa[2];                                                        \
-    extern const fg_gemm_kernels fg_gemm_##isa[2];                                                            \
-    extern const fg_random_kernels fg_random_##isa[2];                                                        \
+#define DECLARE(isa)                                             \
+    extern const fg_elementwise_kernels fg_elementwise_##isa[2]; \
+    extern const fg_reduce_kernels fg_reduce_##isa[2];           \
+    extern const fg_gemm_kernels fg_gemm_##isa[2];               \
+    extern const fg_random_kernels fg_random_##isa[2];           \
     extern const fg_optim_kernels fg_optim_##isa[2];
 #define SET(isa, usable) \
     {#isa, usable, fg_elementwise_##isa, fg_reduce_##isa, fg_gemm_##isa, fg_random_##isa, fg_optim_##isa}
@@ -34,8 +34,8 @@ DECLARE(avx512)
 static int has_avx512(void)
 {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx2") &&
+           __builtin_cpu_supports("fma");
 }
 #endif
 
@@ -47,7 +47,8 @@ static const struct {
     const fg_gemm_kernels *gemm;
     const fg_random_kernels *random;
     const fg_optim_kernels *optim;
-} sets[] = {                                    /* from the least to the most capable */
+} sets[] = {
+    /* from the least to the most capable */
 #ifdef FG_HAVE_NEON
     SET(neon, always),
 #else
@@ -77,9 +78,9 @@ int fg_kernels_select(const char *isa)
                        known ? "this machine cannot run the %s kernels" : "no kernels named %s were built", isa);
     chosen = best;
     for (int dtype = 0; dtype < 2; dtype++)
-        fg_kernels[dtype] = (fg_kernel_set){&sets[best].elementwise[dtype], &sets[best].reduce[dtype],
-                                            &sets[best].gemm[dtype], &sets[best].random[dtype],
-                                            &sets[best].optim[dtype]};
+        fg_kernels[dtype] =
+            (fg_kernel_set){&sets[best].elementwise[dtype], &sets[best].reduce[dtype], &sets[best].gemm[dtype],
+                            &sets[best].random[dtype], &sets[best].optim[dtype]};
     return FG_OK;
 }
 

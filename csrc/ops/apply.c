@@ -108,7 +108,8 @@ int fg_apply(int op, int n_in, const fg_tensor *in, int n_attr, const int64_t *a
         shape = fg_shape_ref(in[n_in - 1].array->shape);
     }
     int abstract = is_abstract(&call);
-    fg_array *y = fg_flags(op) & FG_IS_VIEW && !abstract ? fg_array_view(in[0].array, shape) : new_result(shape, dtype, abstract);
+    fg_array *y =
+        fg_flags(op) & FG_IS_VIEW && !abstract ? fg_array_view(in[0].array, shape) : new_result(shape, dtype, abstract);
     fg_shape_unref(shape);
     if (!y)
         return FG_NO_MEMORY;

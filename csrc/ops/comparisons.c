@@ -20,8 +20,8 @@ static int truth_shape(const fg_call *c, fg_shape **shape, int *dtype)
     return fg_shape_made(fg_broadcast_shapes(fg_ops[c->op].name, c->in[0].array->shape, c->in[1].array->shape), shape);
 }
 
-#define COMPARE(name, which)                                                                                  \
-    int fg_##name##_shape(const fg_call *c, fg_shape **y, int *dtype) { return truth_shape(c, y, dtype); }    \
+#define COMPARE(name, which)                                                                               \
+    int fg_##name##_shape(const fg_call *c, fg_shape **y, int *dtype) { return truth_shape(c, y, dtype); } \
     int fg_##name##_run(const fg_call *c, fg_array *y) { return run_compare(which, c, y); }
 COMPARE(less, FG_LESS)
 COMPARE(less_equal, FG_LESS_EQUAL)
@@ -30,20 +30,20 @@ COMPARE(greater_equal, FG_GREATER_EQUAL)
 COMPARE(equal, FG_EQUAL)
 COMPARE(not_equal, FG_NOT_EQUAL)
 
-#define LOGIC(name, operation)                                                                                \
-    int fg_##name##_shape(const fg_call *c, fg_shape **y, int *dtype) { return truth_shape(c, y, dtype); }    \
-    int fg_##name##_run(const fg_call *c, fg_array *y)                                                        \
-    {                                                                                                         \
-        broadcast_iterator it;                                                                                \
-        uint8_t *to = y->data;                                                                                \
-        broadcast_start(&it, y->shape, 2, (fg_array *[]){c->in[0].array, c->in[1].array});                    \
-        for (int64_t r = 0; r < it.runs; r++, broadcast_next(&it)) {                                          \
-            const uint8_t *a = (const uint8_t *)c->in[0].array->data + it.at[0];                              \
-            const uint8_t *b = (const uint8_t *)c->in[1].array->data + it.at[1];                              \
-            for (int64_t i = 0; i < it.length; i++)                                                           \
-                *to++ = a[i * it.run_stride[0]] operation b[i * it.run_stride[1]];                            \
-        }                                                                                                     \
-        return FG_OK;                                                                                         \
+#define LOGIC(name, operation)                                                                             \
+    int fg_##name##_shape(const fg_call *c, fg_shape **y, int *dtype) { return truth_shape(c, y, dtype); } \
+    int fg_##name##_run(const fg_call *c, fg_array *y)                                                     \
+    {                                                                                                      \
+        broadcast_iterator it;                                                                             \
+        uint8_t *to = y->data;                                                                             \
+        broadcast_start(&it, y->shape, 2, (fg_array *[]){c->in[0].array, c->in[1].array});                 \
+        for (int64_t r = 0; r < it.runs; r++, broadcast_next(&it)) {                                       \
+            const uint8_t *a = (const uint8_t *)c->in[0].array->data + it.at[0];                           \
+            const uint8_t *b = (const uint8_t *)c->in[1].array->data + it.at[1];                           \
+            for (int64_t i = 0; i < it.length; i++)                                                        \
+                *to++ = a[i * it.run_stride[0]] operation b[i * it.run_stride[1]];                         \
+        }                                                                                                  \
+        return FG_OK;                                                                                      \
     }
 LOGIC(logical_and, &)
 LOGIC(logical_or, |)

@@ -17,10 +17,7 @@ int fg_unary_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
     return fg_apply(FG_VJP(n->op, 0), 3, in, 0, NULL, &gin[0]);
 }
 
-int fg_vjp_by_rule(fg_node *n, fg_tensor g, fg_tensor *gin)
-{
-    return fg_on_rule(n, 0, g, &gin[0]);
-}
+int fg_vjp_by_rule(fg_node *n, fg_tensor g, fg_tensor *gin) { return fg_on_rule(n, 0, g, &gin[0]); }
 
 static inline int binary_rules(int recorded, fg_node *n, fg_tensor g, fg_tensor *gin)
 {
@@ -52,7 +49,8 @@ static inline int binary_rules(int recorded, fg_node *n, fg_tensor g, fg_tensor 
             unsigned needs = fg_ops[n->op].needs[i];
             const fg_tensor in[] = {{needs & FG_IN(0) ? a.array : NULL, NULL},
                                     {needs & FG_IN(1) ? b.array : NULL, NULL},
-                                    {needs & FG_OUT ? y.array : NULL, NULL}, {g.array, NULL}};
+                                    {needs & FG_OUT ? y.array : NULL, NULL},
+                                    {g.array, NULL}};
             if ((status = fg_apply(FG_VJP(n->op, i), 4, in, 0, NULL, &full)))
                 return status;
         }
@@ -71,8 +69,8 @@ int fg_recorded_binary_vjp(fg_node *n, fg_tensor g, fg_tensor *gin) { return bin
 int fg_derivative(int op, int i, fg_array *a, fg_array *b, fg_array **out)
 {
     fg_tensor y;
-    int status = b ? fg_binary(op, (fg_tensor){a, NULL}, (fg_tensor){b, NULL}, &y)
-                   : fg_unary(op, (fg_tensor){a, NULL}, &y);
+    int status =
+        b ? fg_binary(op, (fg_tensor){a, NULL}, (fg_tensor){b, NULL}, &y) : fg_unary(op, (fg_tensor){a, NULL}, &y);
     if (status)
         return status;
     fg_array *one = fg_array_new(y.array->shape, y.array->dtype);

@@ -15,11 +15,14 @@ int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
     const char *name = fg_ops[op].name;
     fg_array *x = a->array;
     if (a->node && (a->node->op == FG_OP_leaf || a->node->fixed) && fg_grad_enabled)
-        return fg_fail(FG_BAD_TAPE, fg_transforms_running
-                       ? "%s: an argument that is being differentiated is changed in place; make a new tensor, as in "
-                         "x = x * 2 instead of x *= 2"
-                       : "%s: a tensor made with requires_grad=True is changed in place while gradients are recorded; "
-                         "do it under fg.no_grad(), or make a new tensor", name);
+        return fg_fail(
+            FG_BAD_TAPE,
+            fg_transforms_running
+                ? "%s: an argument that is being differentiated is changed in place; make a new tensor, as in "
+                  "x = x * 2 instead of x *= 2"
+                : "%s: a tensor made with requires_grad=True is changed in place while gradients are recorded; "
+                  "do it under fg.no_grad(), or make a new tensor",
+            name);
     if (!FG_IS_FLOAT(x->dtype))
         return fg_not_float(name, x);
     if (!FG_IS_FLOAT(b.array->dtype))
@@ -47,7 +50,7 @@ int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
          * backward pass whose derivative names the old value finds out. */
         fg_tensor y = {x, NULL}, in[2] = {*a, b};
         fg_array *copy = NULL;
-        if (overlap(x, b.array)) {              /* b is read while x is written */
+        if (overlap(x, b.array)) { /* b is read while x is written */
             if (!(copy = fg_array_copy(b.array))) {
                 fg_tensor_unref(owned);
                 return FG_NO_MEMORY;
@@ -62,7 +65,7 @@ int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
             fg_array_changed(x);
             if (y.node && y.node->saved == x)
                 y.node->version = fg_array_version(x);
-            else if (y.node && y.node->saved)   /* a copy, made before the change, of memory that others may write */
+            else if (y.node && y.node->saved) /* a copy, made before the change, of memory that others may write */
                 memcpy(y.node->saved->data, x->data, (size_t)x->shape->size * fg_itemsize(x->dtype));
             if (fg_grad_enabled) {
                 fg_node_unref(a->node);
@@ -78,7 +81,7 @@ int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
                 fg_node_unref(a->node);
                 a->node = y.node;
             }
-            fg_array_unref(x);                  /* last, because it may run code of x's owner, which may read a */
+            fg_array_unref(x); /* last, because it may run code of x's owner, which may read a */
         }
     }
     fg_tensor_unref(owned);

@@ -15,8 +15,11 @@ static int misaligned(const fg_call *c)
     char sa[FG_SHAPE_TEXT], sb[FG_SHAPE_TEXT];
     int a_axis = a->ndim - 1 - ta, b_axis = b->ndim - 2 + tb;
     int64_t ar = fg_rows_of(a, ta), ac = fg_cols_of(a, ta), br = fg_rows_of(b, tb), bc = fg_cols_of(b, tb);
-    const char *hint = ta || tb ? "" : ac == bc ? ". Did you mean a @ b.T?" : ar == br ? ". Did you mean a.T @ b?"
-                       : ar == bc ? ". Did you mean b @ a?" : "";
+    const char *hint = ta || tb   ? ""
+                       : ac == bc ? ". Did you mean a @ b.T?"
+                       : ar == br ? ". Did you mean a.T @ b?"
+                       : ar == bc ? ". Did you mean b @ a?"
+                                  : "";
     return fg_fail(FG_BAD_VALUE, "matmul: shapes %s and %s do not align: %lld (axis %d) is not %lld (axis %d)%s",
                    fg_shape_text(a, sa), fg_shape_text(b, sb), (long long)ac, a_axis, (long long)br, b_axis, hint);
 }
@@ -68,7 +71,7 @@ static int run_stacks(const fg_call *c, fg_array *y, fg_gemm_backend by, int64_t
     char *to = y->data, *end = to + y->shape->size * itemsize;
     for (; to < end; to += m * n * itemsize) {
         fg_gemm(y->dtype, by, ta, tb, m, n, k, (const char *)a->data + at[0] * itemsize, ta ? m : k,
-             (const char *)b->data + at[1] * itemsize, c->n_in == 3, to);
+                (const char *)b->data + at[1] * itemsize, c->n_in == 3, to);
         for (int i = ndim - 3; i >= 0; i--) {
             int done = ++index[i] == y->shape->dim[i];
             for (int j = 0; j < 2; j++)

@@ -159,8 +159,8 @@ int fg_cumsum_run(const fg_call *c, fg_array *y)
     for (int i = axis + 1; i < y->shape->ndim; i++)
         inner *= y->shape->dim[i];
     if (y->shape->size)
-        fg_kernels[y->dtype].reduce->cumsum(outer, y->shape->dim[axis], inner, (int)c->attr[1],
-                                            c->in[0].array->data, y->data);
+        fg_kernels[y->dtype].reduce->cumsum(outer, y->shape->dim[axis], inner, (int)c->attr[1], c->in[0].array->data,
+                                            y->data);
     return FG_OK;
 }
 
@@ -211,17 +211,17 @@ static int extremum_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
     return status;
 }
 
-#define EXTREMUM(name)                                                                                        \
-    int fg_##name##_shape(const fg_call *c, fg_shape **shape, int *dtype)                                     \
-    {                                                                                                         \
-        (void)dtype;                                                                                          \
-        return extremum_shape(c, shape);                                                                      \
-    }                                                                                                         \
-    int fg_##name##_run(const fg_call *c, fg_array *y)                                                        \
-    {                                                                                                         \
-        const fg_reduce_kernels *k = fg_kernels[y->dtype].reduce;                                             \
-        return reduce((reducer){k->name##_rows, k->name##_cols}, c, y);                                       \
-    }                                                                                                         \
+#define EXTREMUM(name)                                                    \
+    int fg_##name##_shape(const fg_call *c, fg_shape **shape, int *dtype) \
+    {                                                                     \
+        (void)dtype;                                                      \
+        return extremum_shape(c, shape);                                  \
+    }                                                                     \
+    int fg_##name##_run(const fg_call *c, fg_array *y)                    \
+    {                                                                     \
+        const fg_reduce_kernels *k = fg_kernels[y->dtype].reduce;         \
+        return reduce((reducer){k->name##_rows, k->name##_cols}, c, y);   \
+    }                                                                     \
     int fg_##name##_vjp(fg_node *n, fg_tensor g, fg_tensor *gin) { return extremum_vjp(n, g, gin); }
 EXTREMUM(max)
 EXTREMUM(min)
@@ -254,33 +254,33 @@ int fg_extremum_adjoint_run(const fg_call *c, fg_array *gx)
     return FG_OK;
 }
 
-#define SOFTMAX(name, rows)                                                                                   \
-    int fg_##name##_shape(const fg_call *c, fg_shape **shape, int *dtype)                                     \
-    {                                                                                                         \
-        (void)dtype;                                                                                          \
-        return rows_shape(c, shape, 0);                                                                       \
-    }                                                                                                         \
-    int fg_##name##_run(const fg_call *c, fg_array *y)                                                        \
-    {                                                                                                         \
-        const fg_reduce_kernels *k = fg_kernels[y->dtype].reduce;                                             \
-        if (y->shape->size)                                                                                   \
-            (rows)(row_count(y->shape), row_length(y->shape), c->in[0].array->data, y->data);                 \
-        return FG_OK;                                                                                         \
-    }                                                                                                         \
-    int fg_##name##_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)                                              \
-    {                                                                                                         \
-        fg_tensor y;                                                                                          \
-        int status = fg_saved_out(n, &y);                                                                     \
-        return status ? status                                                                                \
+#define SOFTMAX(name, rows)                                                                                       \
+    int fg_##name##_shape(const fg_call *c, fg_shape **shape, int *dtype)                                         \
+    {                                                                                                             \
+        (void)dtype;                                                                                              \
+        return rows_shape(c, shape, 0);                                                                           \
+    }                                                                                                             \
+    int fg_##name##_run(const fg_call *c, fg_array *y)                                                            \
+    {                                                                                                             \
+        const fg_reduce_kernels *k = fg_kernels[y->dtype].reduce;                                                 \
+        if (y->shape->size)                                                                                       \
+            (rows)(row_count(y->shape), row_length(y->shape), c->in[0].array->data, y->data);                     \
+        return FG_OK;                                                                                             \
+    }                                                                                                             \
+    int fg_##name##_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)                                                  \
+    {                                                                                                             \
+        fg_tensor y;                                                                                              \
+        int status = fg_saved_out(n, &y);                                                                         \
+        return status ? status                                                                                    \
                       : fg_apply(FG_OP_##name##_adjoint, 2, (fg_tensor[]){{y.array, NULL}, g}, 0, NULL, &gin[0]); \
-    }                                                                                                         \
-    ADJOINT(name)                                                                                             \
-    int fg_##name##_adjoint_run(const fg_call *c, fg_array *gx)                                               \
-    {                                                                                                         \
-        if (gx->shape->size)                                                                                  \
-            fg_kernels[gx->dtype].reduce->name##_vjp_rows(row_count(gx->shape), row_length(gx->shape),        \
-                                                          c->in[0].array->data, c->in[1].array->data, gx->data); \
-        return FG_OK;                                                                                         \
+    }                                                                                                             \
+    ADJOINT(name)                                                                                                 \
+    int fg_##name##_adjoint_run(const fg_call *c, fg_array *gx)                                                   \
+    {                                                                                                             \
+        if (gx->shape->size)                                                                                      \
+            fg_kernels[gx->dtype].reduce->name##_vjp_rows(row_count(gx->shape), row_length(gx->shape),            \
+                                                          c->in[0].array->data, c->in[1].array->data, gx->data);  \
+        return FG_OK;                                                                                             \
     }
 SOFTMAX(softmax, c->n_attr ? k->weight_rows : k->softmax_rows)
 SOFTMAX(log_softmax, k->log_softmax_rows)
@@ -302,8 +302,7 @@ int fg_logsumexp_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     fg_tensor x;
     int status = fg_saved(n, 0, &x);
-    return status ? status
-                  : fg_apply(FG_OP_logsumexp_adjoint, 2, (fg_tensor[]){{x.array, NULL}, g}, 0, NULL, &gin[0]);
+    return status ? status : fg_apply(FG_OP_logsumexp_adjoint, 2, (fg_tensor[]){{x.array, NULL}, g}, 0, NULL, &gin[0]);
 }
 
 ADJOINT(logsumexp)
@@ -324,8 +323,10 @@ int fg_cross_entropy_shape(const fg_call *c, fg_shape **shape, int *dtype)
         return status;
     if (!fg_shape_equal(label->shape, *shape)) {
         char sx[FG_SHAPE_TEXT], sl[FG_SHAPE_TEXT];
-        status = fg_fail(FG_BAD_VALUE, "cross_entropy: logits of shape %s need one label for each row, got labels of "
-                         "shape %s", fg_shape_text(x->shape, sx), fg_shape_text(label->shape, sl));
+        status = fg_fail(FG_BAD_VALUE,
+                         "cross_entropy: logits of shape %s need one label for each row, got labels of "
+                         "shape %s",
+                         fg_shape_text(x->shape, sx), fg_shape_text(label->shape, sl));
     }
     if (status)
         fg_shape_unref(*shape);
@@ -340,7 +341,8 @@ static int check_labels(const fg_call *c)
         if (k[i] < 0 || k[i] >= classes)
             return fg_fail(FG_BAD_INDEX,
                            "cross_entropy: label %lld of row %lld is not a class: with %lld logits a row, labels run "
-                           "from 0 to %lld", (long long)k[i], (long long)i, (long long)classes, (long long)classes - 1);
+                           "from 0 to %lld",
+                           (long long)k[i], (long long)i, (long long)classes, (long long)classes - 1);
     return FG_OK;
 }
 

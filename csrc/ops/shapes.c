@@ -34,35 +34,53 @@ int fg_cast_shape(const fg_call *c, fg_shape **shape, int *dtype)
     return status;
 }
 
-#define EACH(T, ...)                                                                                          \
-    for (int64_t i = 0; i < n; i++)                                                                           \
-        ((T *)y)[i] = __VA_ARGS__;                                                                            \
+#define EACH(T, ...)                \
+    for (int64_t i = 0; i < n; i++) \
+        ((T *)y)[i] = __VA_ARGS__;  \
     break;
 
 /* Integers and booleans are converted by way of int64, which holds the bits of all of them. */
 static void widen(int dtype, int64_t n, const void *x, int64_t *y)
 {
     switch (dtype) {
-    case FG_INT8: EACH(int64_t, ((const int8_t *)x)[i])
-    case FG_INT16: EACH(int64_t, ((const int16_t *)x)[i])
-    case FG_INT32: EACH(int64_t, ((const int32_t *)x)[i])
-    case FG_UINT16: EACH(int64_t, ((const uint16_t *)x)[i])
-    case FG_UINT32: EACH(int64_t, ((const uint32_t *)x)[i])
-    case FG_INT64: case FG_UINT64: EACH(int64_t, ((const int64_t *)x)[i])
-    default: EACH(int64_t, ((const uint8_t *)x)[i])
+    case FG_INT8:
+        EACH(int64_t, ((const int8_t *)x)[i])
+    case FG_INT16:
+        EACH(int64_t, ((const int16_t *)x)[i])
+    case FG_INT32:
+        EACH(int64_t, ((const int32_t *)x)[i])
+    case FG_UINT16:
+        EACH(int64_t, ((const uint16_t *)x)[i])
+    case FG_UINT32:
+        EACH(int64_t, ((const uint32_t *)x)[i])
+    case FG_INT64:
+    case FG_UINT64:
+        EACH(int64_t, ((const int64_t *)x)[i])
+    default:
+        EACH(int64_t, ((const uint8_t *)x)[i])
     }
 }
 
 static void narrow(int dtype, int64_t n, const int64_t *x, int from_uint64, void *y)
 {
     switch (dtype) {
-    case FG_FLOAT32: EACH(float, from_uint64 ? (float)(uint64_t)x[i] : (float)x[i])
-    case FG_FLOAT64: EACH(double, from_uint64 ? (double)(uint64_t)x[i] : (double)x[i])
-    case FG_BOOL: EACH(uint8_t, x[i] != 0)
-    case FG_INT8: case FG_UINT8: EACH(uint8_t, (uint8_t)x[i])
-    case FG_INT16: case FG_UINT16: EACH(uint16_t, (uint16_t)x[i])
-    case FG_INT32: case FG_UINT32: EACH(uint32_t, (uint32_t)x[i])
-    default: EACH(int64_t, x[i])
+    case FG_FLOAT32:
+        EACH(float, from_uint64 ? (float)(uint64_t)x[i] : (float)x[i])
+    case FG_FLOAT64:
+        EACH(double, from_uint64 ? (double)(uint64_t)x[i] : (double)x[i])
+    case FG_BOOL:
+        EACH(uint8_t, x[i] != 0)
+    case FG_INT8:
+    case FG_UINT8:
+        EACH(uint8_t, (uint8_t)x[i])
+    case FG_INT16:
+    case FG_UINT16:
+        EACH(uint16_t, (uint16_t)x[i])
+    case FG_INT32:
+    case FG_UINT32:
+        EACH(uint32_t, (uint32_t)x[i])
+    default:
+        EACH(int64_t, x[i])
     }
 }
 #undef EACH
@@ -168,8 +186,10 @@ int fg_broadcast_to_shape(const fg_call *c, fg_shape **shape, int *dtype)
     if (fits)
         return FG_OK;
     char a[FG_SHAPE_TEXT], b[FG_SHAPE_TEXT];
-    fg_fail(FG_BAD_VALUE, "broadcast_to: shape %s does not stretch to %s: aligned at the last axis, each length must "
-            "be 1 or that of the target", fg_shape_text(from, a), fg_shape_text(*shape, b));
+    fg_fail(FG_BAD_VALUE,
+            "broadcast_to: shape %s does not stretch to %s: aligned at the last axis, each length must "
+            "be 1 or that of the target",
+            fg_shape_text(from, a), fg_shape_text(*shape, b));
     fg_shape_unref(*shape);
     return FG_BAD_VALUE;
 }
@@ -242,10 +262,7 @@ static int slice_adjoint(int op, fg_node *n, fg_tensor g, fg_tensor *gin)
     return fg_apply(op, 1, &g, n->n_attr, attr, &gin[0]);
 }
 
-int fg_slice_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
-{
-    return slice_adjoint(FG_OP_unslice, n, g, gin);
-}
+int fg_slice_vjp(fg_node *n, fg_tensor g, fg_tensor *gin) { return slice_adjoint(FG_OP_unslice, n, g, gin); }
 
 int fg_unslice_run(const fg_call *c, fg_array *y)
 {
@@ -268,10 +285,7 @@ int fg_unslice_run(const fg_call *c, fg_array *y)
     return FG_OK;
 }
 
-int fg_unslice_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
-{
-    return slice_adjoint(FG_OP_slice, n, g, gin);
-}
+int fg_unslice_vjp(fg_node *n, fg_tensor g, fg_tensor *gin) { return slice_adjoint(FG_OP_slice, n, g, gin); }
 
 /* ---- concatenate -------------------------------------------------------------------------------------- */
 int fg_concatenate_shape(const fg_call *c, fg_shape **shape, int *dtype)
@@ -288,9 +302,10 @@ int fg_concatenate_shape(const fg_call *c, fg_shape **shape, int *dtype)
             fits = i == axis || x->shape->dim[i] == dim[i];
         if (!fits) {
             char a[FG_SHAPE_TEXT], b[FG_SHAPE_TEXT];
-            return fg_fail(FG_BAD_VALUE, "%s: input 0 has shape %s, input %d has %s: all lengths but that of axis %d "
-                           "must agree", name_of(c), fg_shape_text(first->shape, a), k,
-                           fg_shape_text(x->shape, b), axis);
+            return fg_fail(FG_BAD_VALUE,
+                           "%s: input 0 has shape %s, input %d has %s: all lengths but that of axis %d "
+                           "must agree",
+                           name_of(c), fg_shape_text(first->shape, a), k, fg_shape_text(x->shape, b), axis);
         }
         if (dim[axis] <= INT64_MAX / 16)        /* beyond that fg_shape_new refuses it, however much longer it is */
             dim[axis] += x->shape->dim[axis];
@@ -503,8 +518,7 @@ int fg_untake_run(const fg_call *c, fg_array *y)
             index += s.count;
         const char *g = (const char *)c->in[0].array->data + (size_t)(o * s.count) * bytes;
         char *to = (char *)y->data + (size_t)(o * s.length) * bytes;
-        int status = blocked ? add_blocks(&s, index, g, (float *)to)
-                             : add_rows(y->dtype, &s, index, 0, s.count, g, to);
+        int status = blocked ? add_blocks(&s, index, g, (float *)to) : add_rows(y->dtype, &s, index, 0, s.count, g, to);
         if (status)
             return status;
     }

@@ -150,7 +150,10 @@ typedef struct {
     int64_t stride, words;      /* words: its size, where it is copied */
 } cursor;
 
-typedef struct { int n; cursor *x; } cursors;
+typedef struct {
+    int n;
+    cursor *x;
+} cursors;
 
 static void advance(const cursors *m)
 {

@@ -25,8 +25,8 @@ fg_program_facts fg_program_describe(const fg_program *p)
             bytes += fg_program_describe(fg_program_body(p, k, i)).arena_bytes;
         bodies = bytes > bodies ? bytes : bodies;
     }
-    return (fg_program_facts){p->n_in, p->n_out, p->n_steps, p->n_traced, p->arena_bytes + bodies, p->separate_bytes,
-                              constant_bytes(p), p->allocates, p->work};
+    return (fg_program_facts){p->n_in,           p->n_out,          p->n_steps,   p->n_traced, p->arena_bytes + bodies,
+                              p->separate_bytes, constant_bytes(p), p->allocates, p->work};
 }
 
 fg_shape *fg_program_input_shape(const fg_program *p, int i) { return p->buffer[i].array.shape; }
@@ -68,7 +68,9 @@ static int print_name(const step *s, char *text, int at, int size)
         PRINT("%s", fg_ops[op].name);
     else
         PRINT("%s_vjp%s", fg_ops[(op - FG_N_OPS) / 2].name,
-              (op - FG_N_OPS) / 2 < FG_N_UNARY ? "" : (op - FG_N_OPS) % 2 ? "[b]" : "[a]");
+              (op - FG_N_OPS) / 2 < FG_N_UNARY ? ""
+              : (op - FG_N_OPS) % 2            ? "[b]"
+                                               : "[a]");
     if (op == FG_OP_scan)
         PRINT("[%lld]", (long long)s->attr[1]);
     return at;

@@ -13,11 +13,11 @@
 #include <string.h>
 
 enum {
-    LOOK_AHEAD = 64,            /* steps that a group may overtake */
-    WIDEST = 2048,              /* a longer row makes blocks too large for a cache when rows or columns are summed */
-    PRODUCT_BYTES = 1 << 14,    /* a block of a product has at least so many bytes ... */
-    PRODUCT_ROWS = 3 * FG_SUM_PART,     /* ... and a multiple of so many rows, which are whole tiles of gemm.c, too */
-    LEAST_BLOCKS = 4            /* a product of fewer blocks is computed as a whole: blocks would save no memory */
+    LOOK_AHEAD = 64, /* steps that a group may overtake */
+    WIDEST = 2048, /* a longer row makes blocks too large for a cache when rows or columns are summed */
+    PRODUCT_BYTES = 1 << 14, /* a block of a product has at least so many bytes ... */
+    PRODUCT_ROWS = 3 * FG_SUM_PART, /* ... and a multiple of so many rows, which are whole tiles of gemm.c, too */
+    LEAST_BLOCKS = 4 /* a product of fewer blocks is computed as a whole: blocks would save no memory */
 };
 
 /* The group that is being formed. Its number is written at the roots of values: in `mine` at those that it reads or
@@ -73,7 +73,7 @@ static kind kind_of_sum(const fg_program *p, const step *s, int64_t *width)
 {
     const fg_shape *x = shape_at(p, s->in[0]);
     kind found = SUM_STEP;
-    int started = 0, previous = 0;              /* was the axis after this one summed? */
+    int started = 0, previous = 0; /* was the axis after this one summed? */
     *width = 1;
     for (int i = x->ndim - 1; i >= 0; i--) {
         if (x->dim[i] == 1)
@@ -82,7 +82,7 @@ static kind kind_of_sum(const fg_program *p, const step *s, int64_t *width)
         if (!started)
             found = here ? ROWS_SUM_STEP : COLS_SUM_STEP;
         else if (here != previous && here == (found == ROWS_SUM_STEP))
-            return RUN;                         /* summed and other axes alternate more than once */
+            return RUN; /* summed and other axes alternate more than once */
         if (here == (found == ROWS_SUM_STEP))
             *width *= x->dim[i];
         started = 1;
@@ -112,8 +112,10 @@ static int64_t block_of(const step *first)
     int is_product = first->kind == PRODUCT_STEP;
     int64_t part = first->width * (is_product ? first->block : FG_SUM_PART);
     int64_t least = is_product ? PRODUCT_BYTES / (int64_t)first->itemsize : FG_BLOCK;
-    int64_t block = first->width == 0 ? FG_BLOCK : first->width == 1 ? FG_SUM_LEAF
-                    : part < least ? least / part * part : part;
+    int64_t block = first->width == 0   ? FG_BLOCK
+                    : first->width == 1 ? FG_SUM_LEAF
+                    : part < least      ? least / part * part
+                                        : part;
     return block < first->n ? block : first->n;
 }
 
@@ -142,7 +144,9 @@ static int64_t rows_at_a_time(const fg_program *p, const step *s)
             bytes += bytes_at(p, s->in[i]);
     int64_t rows = depth > 4 ? 4 * PRODUCT_ROWS : PRODUCT_ROWS;
     return depth <= PRODUCT_ROWS && bytes <= bytes_at(p, s->y) && width > 1 && width <= WIDEST &&
-           bytes_at(p, s->y) >= LEAST_BLOCKS * PRODUCT_BYTES && s->n / width >= LEAST_BLOCKS * rows ? rows : 0;
+                   bytes_at(p, s->y) >= LEAST_BLOCKS * PRODUCT_BYTES && s->n / width >= LEAST_BLOCKS * rows
+               ? rows
+               : 0;
 }
 
 /* Does a group read a product element by element, if at all, and can its blocks be whole rows of it? */

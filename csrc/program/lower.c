@@ -48,8 +48,7 @@ static int can_pad_in_place(const fg_program *p, const instruction *a, int64_t *
         return 0;
     int v = operands_of(p, a)[0], root = p->buffer[v].root;
     return values_of(p)[root].from == RESULT && !p->buffer[root].padded_in_place &&
-           bytes_at(p, root) == bytes_at(p, v) &&
-           bytes_at(p, a->y) <= 2 * bytes_at(p, v) &&
+           bytes_at(p, root) == bytes_at(p, v) && bytes_at(p, a->y) <= 2 * bytes_at(p, v) &&
            is_contiguous(shape_at(p, a->y), attrs_of(p, a), shape_at(p, v), shift);
 }
 
@@ -137,8 +136,15 @@ static int allocates(const fg_program *p, const step *s)
 
 static void prepare_step(fg_program *p, step *s, const instruction *a)
 {
-    *s = (step){.kind = RUN, .group = 1, .op = a->op, .y = a->y, .n_in = a->n_in, .n_attr = a->n_attr,
-                .in = operands_of(p, a), .attr = attrs_of(p, a), .n = shape_at(p, a->y)->size,
+    *s = (step){.kind = RUN,
+                .group = 1,
+                .op = a->op,
+                .y = a->y,
+                .n_in = a->n_in,
+                .n_attr = a->n_attr,
+                .in = operands_of(p, a),
+                .attr = attrs_of(p, a),
+                .n = shape_at(p, a->y)->size,
                 .itemsize = fg_itemsize(p->buffer[a->y].array.dtype)};
     s->kernel = (void *)fg_run_of(a->op);
     p->work += work_of(p, s);
@@ -167,8 +173,8 @@ static int separate_outputs(fg_program *p)
         }
         /* make_buffers has left room for such a copy of every output, after the values. */
         int copy = p->values.n + i;
-        p->buffer[copy] = (buffer){.array = p->buffer[v].array, .root = copy, .output = kept ? -1 : i, .kept = kept,
-                               .offset = -1};
+        p->buffer[copy] =
+            (buffer){.array = p->buffer[v].array, .root = copy, .output = kept ? -1 : i, .kept = kept, .offset = -1};
         p->buffer[copy].array.data = NULL;
         fg_shape_ref(p->buffer[copy].array.shape);
         p->out[i] = copy;
@@ -197,9 +203,11 @@ static int make_buffers(fg_program *p)
         p->buffer[v] = (buffer){.root = v, .output = -1, .offset = -1};
         if (!x)                                 /* a constant that dead code elimination has released */
             continue;
-        p->buffer[v] = (buffer){.array = {.refs = 1, .dtype = x->dtype, .storage = FG_OWNED,
-                                      .shape = fg_shape_ref(x->shape)},
-                            .root = v, .output = -1, .offset = -1};
+        p->buffer[v] =
+            (buffer){.array = {.refs = 1, .dtype = x->dtype, .storage = FG_OWNED, .shape = fg_shape_ref(x->shape)},
+                     .root = v,
+                     .output = -1,
+                     .offset = -1};
         if (values_of(p)[v].from == CONSTANT)
             p->buffer[v].array.data = x->data;
     }
@@ -281,9 +289,12 @@ static int repeated(fg_program *p, int v)
         return -1;
     }
     p->buffer = grown;
-    p->buffer[p->n_buffers] = (buffer){.array = {.refs = 1, .dtype = p->buffer[v].array.dtype, .storage = FG_OWNED,
-                                                 .shape = shape},
-                                       .root = p->n_buffers, .output = -1, .offset = -1, .period = row->size};
+    p->buffer[p->n_buffers] =
+        (buffer){.array = {.refs = 1, .dtype = p->buffer[v].array.dtype, .storage = FG_OWNED, .shape = shape},
+                 .root = p->n_buffers,
+                 .output = -1,
+                 .offset = -1,
+                 .period = row->size};
     return p->n_buffers++;
 }
 

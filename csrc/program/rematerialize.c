@@ -12,19 +12,19 @@
 #include <string.h>
 
 enum {
-    LEAST = 1 << 18,            /* bytes: a smaller value is read from a cache as fast as it is computed */
-    MOST = 3                    /* the greatest cost of computing a value: two steps on one array or one step on two */
+    LEAST = 1 << 18, /* bytes: a smaller value is read from a cache as fast as it is computed */
+    MOST = 3 /* the greatest cost of computing a value: two steps on one array or one step on two */
 };
 
 typedef struct {
     fg_program *p;
-    int *maker;                 /* of each buffer: the step that computes it element by element, or -1 */
-    int *reads;                 /* of each buffer: how many operands in later groups it is; -1: it must be stored */
-    int *read_in;               /* of each buffer: the last group seen in which a step that is needed reads it */
-    int *copied_in, *copy;      /* of each buffer: the last group that computes it again, and the new buffer there */
-    char *again;                /* of each buffer: is it computed again in each later group that reads it? */
-    char *needed;               /* of each step: is its result read in its own group, or stored? */
-    step *all;                  /* the new steps */
+    int *maker; /* of each buffer: the step that computes it element by element, or -1 */
+    int *reads; /* of each buffer: how many operands in later groups it is; -1: it must be stored */
+    int *read_in; /* of each buffer: the last group seen in which a step that is needed reads it */
+    int *copied_in, *copy; /* of each buffer: the last group that computes it again, and the new buffer there */
+    char *again; /* of each buffer: is it computed again in each later group that reads it? */
+    char *needed; /* of each step: is its result read in its own group, or stored? */
+    step *all; /* the new steps */
     int n;
 } rematerialization;
 
@@ -32,8 +32,8 @@ typedef struct {
 static int is_cheap_text(const char *text)
 {
     for (const char *c = text; *c; c++)
-        if (*c == '/' || (c > text && *c == '(' && isalnum((unsigned char)c[-1]) &&
-                          (c - text < 5 || strncmp(c - 5, "where", 5))))
+        if (*c == '/' ||
+            (c > text && *c == '(' && isalnum((unsigned char)c[-1]) && (c - text < 5 || strncmp(c - 5, "where", 5))))
             return 0;
     return 1;
 }
@@ -224,8 +224,8 @@ int fg_pass_rematerialize(fg_program *p)
     if (!numbers || !flags) {
         status = fg_fail(FG_NO_MEMORY, "no memory for a program");
     } else {
-        a = (rematerialization){p, numbers, numbers + n, numbers + 2 * n, numbers + 3 * n, numbers + 4 * n,
-                   flags, flags + n, NULL, 0};
+        a = (rematerialization){
+            p, numbers, numbers + n, numbers + 2 * n, numbers + 3 * n, numbers + 4 * n, flags, flags + n, NULL, 0};
         find_uses(&a);
         if ((more = choose(&a)))
             status = rewrite(&a, more);

@@ -23,7 +23,11 @@ typedef struct {
 } bound_step;
 
 /* *at is the address of input `source`, or of output `source` - n_in, plus `shift` bytes. */
-typedef struct { int source; int64_t shift; char **at; } patch;
+typedef struct {
+    int source;
+    int64_t shift;
+    char **at;
+} patch;
 
 struct fg_replay {
     fg_replay *next;
@@ -78,8 +82,8 @@ static void bind_call(const fg_program *p, fg_replay *r, const step *s, bound_st
 {
     for (int i = 0; i < s->n_in; i++)
         operand[i].array = s->in[i] < 0 ? NULL : &r->array[s->in[i]];
-    *call = (fg_call){.op = s->op, .n_in = s->n_in, .n_attr = s->n_attr, .in = operand, .attr = s->attr,
-                      .replay = bodies};
+    *call =
+        (fg_call){.op = s->op, .n_in = s->n_in, .n_attr = s->n_attr, .in = operand, .attr = s->attr, .replay = bodies};
     for (int i = 0; i <= s->n_in; i++) {
         int v = i < s->n_in ? s->in[i] : s->y;
         if (v >= 0)
@@ -110,8 +114,8 @@ static void bind_flat(const fg_program *p, fg_replay *r, const step *s, bound_st
 {
     for (int i = 0; i < s->n_in; i++) {
         if (i < 3)                              /* the stride of a missing operand is 1 */
-            to->stride[i] = s->in[i] < 0 || p->buffer[s->in[i]].period ||
-                            shape_at(p, s->in[i])->size == shape_at(p, s->y)->size;
+            to->stride[i] =
+                s->in[i] < 0 || p->buffer[s->in[i]].period || shape_at(p, s->in[i])->size == shape_at(p, s->y)->size;
         if (s->in[i] >= 0)
             set_pointer(p, r, s->in[i], &to->at[i]);
     }
@@ -133,10 +137,7 @@ static void free_replay(const fg_program *p, fg_replay *r)
     free(r);
 }
 
-static int by_source(const void *a, const void *b)
-{
-    return ((const patch *)a)->source - ((const patch *)b)->source;
-}
+static int by_source(const void *a, const void *b) { return ((const patch *)a)->source - ((const patch *)b)->source; }
 
 static fg_replay *new_replay(const fg_program *p)
 {
@@ -172,8 +173,8 @@ static fg_replay *new_replay(const fg_program *p)
     for (int k = 0; k < p->n_steps; k++) {
         const step *s = &p->step[k];
         int n_bodies = fg_n_bodies(s->op);
-        r->bound_step[k] = (bound_step){.kind = (uint8_t)s->kind, .whole = !s->block, .group = (uint32_t)s->group,
-                                        .kernel = s->kernel, .n = s->n};
+        r->bound_step[k] = (bound_step){
+            .kind = (uint8_t)s->kind, .whole = !s->block, .group = (uint32_t)s->group, .kernel = s->kernel, .n = s->n};
         if (s->kind == RUN || s->kind == PRODUCT_STEP)
             bind_call(p, r, s, &r->bound_step[k], &call[k], operand, n_bodies ? body : NULL);
         else

@@ -176,11 +176,15 @@ static int neutral(const fg_program *p, const instruction *a)
         return is_number(p, in[1], 1) ? in[0] : -1;
     case FG_OP_subtract:
         return is_number(p, in[1], 0.0) ? in[0] : -1;
-    case FG_VJP(FG_OP_multiply, 0): case FG_VJP(FG_OP_divide, 0):
+    case FG_VJP(FG_OP_multiply, 0):
+    case FG_VJP(FG_OP_divide, 0):
         return in[1] >= 0 && is_number(p, in[1], 1) ? in[3] : -1;
     case FG_VJP(FG_OP_multiply, 1):
         return in[0] >= 0 && is_number(p, in[0], 1) ? in[3] : -1;
-    case FG_OP_positive: case FG_OP_cast: case FG_OP_reshape: case FG_OP_broadcast_to:
+    case FG_OP_positive:
+    case FG_OP_cast:
+    case FG_OP_reshape:
+    case FG_OP_broadcast_to:
         return in[0];                           /* the caller compares dtypes and shapes */
     default:
         return -1;
@@ -247,7 +251,6 @@ static int swaps_last_two(const fg_program *p, const instruction *t)
             return 0;
     return n >= 2 && order[n - 2] == n - 1 && order[n - 1] == n - 2;
 }
-
 
 int fg_pass_absorb_transposes(fg_program *p)
 {

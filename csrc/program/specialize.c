@@ -98,8 +98,8 @@ static void prepare_call(const fg_program *p, step *s)
             return;
         s->kind = LOOP_STEP;
         s->kernel = (void *)fg_kernels[dtype].gemm->few;
-        s->product = (fg_product){m, n, k, ta ? 1 : lda, ta ? lda : 1, tb ? 1 : ldb, tb ? ldb : 1, n, s->n_in == 3,
-                                  is_roomy(p, s->y)};
+        s->product = (fg_product){
+            m, n, k, ta ? 1 : lda, ta ? lda : 1, tb ? 1 : ldb, tb ? ldb : 1, n, s->n_in == 3, is_roomy(p, s->y)};
     }
 }
 

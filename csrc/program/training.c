@@ -54,7 +54,10 @@ void fg_replay_gradient(const fg_program *p, fg_replay *r, int i, void *to)
 static double largest(const fg_array *x)
 {
     const fg_reduce_kernels *k = fg_kernels[x->dtype].reduce;
-    union { float f; double d; } most, least;
+    union {
+        float f;
+        double d;
+    } most, least;
     if (!x->shape->size)
         return 0;
     k->max_rows(1, x->shape->size, x->data, &most);

@@ -24,8 +24,14 @@ static fg_node *node_new(int op, const fg_array *y, int n_in, int n_attr)
     if (!n)
         return NULL;
     uint64_t number = ++last_number;
-    *n = (fg_node){.refs = 1, .op = (uint16_t)op, .dtype = y->dtype, .n_in = n_in, .n_attr = n_attr,
-                   .number = number, .oldest_ancestor = number, .shape = fg_shape_ref(y->shape)};
+    *n = (fg_node){.refs = 1,
+                   .op = (uint16_t)op,
+                   .dtype = y->dtype,
+                   .n_in = n_in,
+                   .n_attr = n_attr,
+                   .number = number,
+                   .oldest_ancestor = number,
+                   .shape = fg_shape_ref(y->shape)};
     n->attr = (int64_t *)&n->in[n_in];
     fg_live.nodes++;
     return n;
@@ -144,10 +150,7 @@ void fg_node_unref(fg_node *n)
     }
 }
 
-fg_tensor fg_tensor_ref(fg_tensor t)
-{
-    return (fg_tensor){fg_array_ref(t.array), t.node ? fg_node_ref(t.node) : NULL};
-}
+fg_tensor fg_tensor_ref(fg_tensor t) { return (fg_tensor){fg_array_ref(t.array), t.node ? fg_node_ref(t.node) : NULL}; }
 
 void fg_tensor_unref(fg_tensor t)
 {

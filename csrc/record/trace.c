@@ -88,17 +88,21 @@ static int none(void) { return fg_fail(FG_BAD_TAPE, "no program is being recorde
 static int elsewhere(void)
 {
     return fg_fail(FG_BAD_TAPE, "compile: a tensor of a function that is being recorded is used in another thread, "
-                   "where it cannot be recorded; let the function do its work in one thread");
+                                "where it cannot be recorded; let the function do its work in one thread");
 }
 
 int fg_trace_check_leaked(const fg_array *x)
 {
     char shape[FG_SHAPE_TEXT];
-    return x->trace != FG_TRACE_ENDED ? FG_OK :
-        fg_fail(FG_BAD_TAPE, "a tensor, of dtype %s and shape %s, is used outside of the function that made it while "
-                "it was recorded by vmap or compile, or as the body of a loop or branch: there it stood for another "
-                "value in each element, call or step; return what is needed from that function, or make it an argument",
-                fg_dtype_name(x->dtype), fg_shape_text(x->shape, shape));
+    return x->trace != FG_TRACE_ENDED
+               ? FG_OK
+               : fg_fail(FG_BAD_TAPE,
+                         "a tensor, of dtype %s and shape %s, is used outside of the function that made it while "
+                         "it was recorded by vmap or compile, or as the body of a loop or branch: there it stood for "
+                         "another "
+                         "value in each element, call or step; return what is needed from that function, or make it an "
+                         "argument",
+                         fg_dtype_name(x->dtype), fg_shape_text(x->shape, shape));
 }
 
 static int refuse(const fg_array *x) { return fg_trace_check_leaked(x) ? FG_BAD_TAPE : elsewhere(); }
@@ -418,7 +422,7 @@ fg_instructions_size fg_instructions_count(const fg_program *p)
 fg_instruction fg_instructions_get(const fg_program *p, int i)
 {
     const instruction *n = &instructions_of(p)[i];
-    return (fg_instruction){n->op, n->y, n->n_in, n->n_attr, operands_of(p, n), (char *)p->tracked.item + n->in,
+    return (fg_instruction){n->op,         n->y, n->n_in, n->n_attr, operands_of(p, n), (char *)p->tracked.item + n->in,
                             attrs_of(p, n)};
 }
 

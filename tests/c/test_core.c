@@ -10,13 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHECK(condition)                                                                                      \
-    do {                                                                                                      \
-        if (!(condition)) {                                                                                   \
-            printf("%s:%d: %s does not hold; last message: %s\n", __func__, __LINE__, #condition,             \
-                   fg_message());                                                                             \
-            exit(1);                                                                                          \
-        }                                                                                                     \
+#define CHECK(condition)                                                                                         \
+    do {                                                                                                         \
+        if (!(condition)) {                                                                                      \
+            printf("%s:%d: %s does not hold; last message: %s\n", __func__, __LINE__, #condition, fg_message()); \
+            exit(1);                                                                                             \
+        }                                                                                                        \
     } while (0)
 
 static int64_t allocations_left = -1;           /* -1: no limit */
@@ -88,10 +87,7 @@ static void apply(int op, fg_tensor *t)
 static double at(const fg_array *a, int i) { return ((const double *)a->data)[i]; }
 static fg_array *gradient(fg_tensor x) { return x.node->saved; }
 
-static fg_tensor share(fg_tensor x)
-{
-    return (fg_tensor){fg_array_ref(x.array), x.node ? fg_node_ref(x.node) : NULL};
-}
+static fg_tensor share(fg_tensor x) { return (fg_tensor){fg_array_ref(x.array), x.node ? fg_node_ref(x.node) : NULL}; }
 
 static int backward(fg_tensor y, fg_array *cotangent, int retain_graph)
 {
@@ -314,7 +310,10 @@ int main(void)
 {
     CHECK(fg_kernels_select(NULL) == FG_OK);
     fg_init();
-    static const struct { const char *name; void (*run)(void); } tests[] = {
+    static const struct {
+        const char *name;
+        void (*run)(void);
+    } tests[] = {
 #define TEST(name) {#name, name}
         TEST(test_chain),
         TEST(test_diamond_and_accumulation),
