@@ -324,8 +324,8 @@ static int64_t partial_sums_bytes(const step *first)
 }
 
 #ifdef FG_DEBUG
-/* Do two buffers that are needed at the same time have a byte in common? Blockwise buffers of one group may take the same
- * block, one after the other. Programs of more than `most` buffers take too long for this. */
+/* Do two buffers that are needed at the same time have a byte in common? Blockwise buffers of one group may take the
+ * same block, one after the other. Programs of more than `most` buffers take too long for this. */
 static int buffers_overlap(const fg_program *p)
 {
     enum { most = 2000 };

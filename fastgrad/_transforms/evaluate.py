@@ -1,7 +1,7 @@
 """The interpreter of instructions: a traced function evaluated on other tensors, or on a whole batch.
 
-`TracedFunction` traces a function on one abstract element. `evaluate` applies its instructions again, one after the other: on
-other tensors by the same operations, over a batch by their batching rules. It does so by ordinary operations, so that
+`TracedFunction` traces a function on one abstract element. `evaluate` applies its instructions again, one after the
+other: on other tensors by the same operations, over a batch by their batching rules. It does so by ordinary operations, so that
 an outer transform may record or trace them in turn.
 """
 
@@ -82,8 +82,8 @@ def first_row(stack: Tensor) -> Tensor:
 def first_elements(xs: list[Tensor]) -> list[Tensor] | None:
     """The values that abstract tensors have in the first element of the batches that they are mapped over.
 
-    They are computed by the instructions in the traces under way. Nothing is drawn: a random number is the middle of its
-    range. None while a program is traced, because then there are no values.
+    They are computed by the instructions in the traces under way. Nothing is drawn: a random number is the middle of
+    its range. None while a program is traced, because then there are no values.
     """
     if _core.compiling():
         return None

@@ -1,8 +1,8 @@
 """``vmap``: a function of single elements applied to whole batches.
 
 The function is traced once, on abstract tensors that stand for any element of the batch; the operations of backward
-passes within it are part of the trace. Then each instruction is evaluated over the whole batch (evaluate.py, _rules/batching.py), by operations that
-an outer transform sees as any others: a mapped function can be differentiated, compiled and mapped again.
+passes within it are part of the trace. Then each instruction is evaluated over the whole batch (evaluate.py,
+_rules/batching.py), by operations that an outer transform sees as any others: a mapped function can be differentiated, compiled and mapped again.
 """
 
 from __future__ import annotations
