@@ -1,8 +1,8 @@
 """The interpreter of instructions: a traced function evaluated on other tensors, or on a whole batch.
 
 `TracedFunction` traces a function on one abstract element. `evaluate` applies its instructions again, one after the
-other: on other tensors by the same operations, over a batch by their batching rules. It does so by ordinary operations, so that
-an outer transform may record or trace them in turn.
+other: on other tensors by the same operations, over a batch by their batching rules. It does so by ordinary operations,
+so that an outer transform may record or trace them in turn.
 """
 
 from __future__ import annotations

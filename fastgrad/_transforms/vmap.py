@@ -2,7 +2,8 @@
 
 The function is traced once, on abstract tensors that stand for any element of the batch; the operations of backward
 passes within it are part of the trace. Then each instruction is evaluated over the whole batch (evaluate.py,
-_rules/batching.py), by operations that an outer transform sees as any others: a mapped function can be differentiated, compiled and mapped again.
+_rules/batching.py), by operations that an outer transform sees as any others: a mapped function can be differentiated,
+compiled and mapped again.
 """
 
 from __future__ import annotations
