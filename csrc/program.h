@@ -3,10 +3,10 @@
  * Between fg_trace_begin and fg_trace_end every operation that depends on a declared input appends an instruction to
  * the trace, in execution order. It does not run: its result is abstract (fg_storage), so that tracing needs no memory
  * for intermediates, and no value decides what is in the trace. Operations on constants alone simply run. The backward
- * pass is made of the same operations, so a traced gradient is an ordinary program. Traces nest: an operation belongs to
- * the innermost trace on whose inputs it depends, and values of the outer ones are constants there. fg_program_compile
- * removes what no output needs, merges what is computed twice, fuses elementwise operations, and plans one arena for all
- * intermediates. fg_replay_run runs the result.
+ * pass is made of the same operations, so a traced gradient is an ordinary program. Traces nest: an operation belongs
+ * to the innermost trace on whose inputs it depends, and values of the outer ones are constants there.
+ * fg_program_compile removes what no output needs, merges what is computed twice, fuses elementwise operations, and
+ * plans one arena for all intermediates. fg_replay_run runs the result.
  */
 #ifndef FG_PROGRAM_H
 #define FG_PROGRAM_H
@@ -58,8 +58,8 @@ typedef struct {
 } fg_instruction;
 typedef struct { int n_values, n_instructions; } fg_instructions_size;
 int fg_trace_value(const fg_array *);   /* its number, if it depends on an input of the innermost trace; else -1 */
-/* The value of x in the innermost trace on whose inputs it depends, and that trace, borrowed; NULL and -1 if this thread
- * has none. */
+/* The value of x in the innermost trace on whose inputs it depends, and that trace, borrowed; NULL and -1 if this
+ * thread has none. */
 int fg_trace_find(const fg_array *x, fg_program **);
 uint32_t fg_trace_number_of(const fg_program *);        /* what fg_trace_number is while it is the innermost */
 /* Does the innermost trace on whose inputs any of these depends keep bare instructions? */

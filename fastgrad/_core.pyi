@@ -328,6 +328,7 @@ def instructions_evaluate(
     special: Callable[..., Any],
 ) -> dict[int, Any]: ...  # fmt: skip
 
+@final
 class DeferZeros:
     def __init__(self, on: bool) -> None: ...
     def __enter__(self) -> None: ...

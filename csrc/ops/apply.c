@@ -1,8 +1,8 @@
 /* apply.c: how an operation is applied to tensors.
  *
  * Each goes through the same steps: the shape and dtype of the result, an array for it, the kernel unless the result is
- * abstract, a node on the tape if an input has one, and an instruction in the trace if a function is traced. Elementwise
- * operations on small arrays are the hot path: what they need is inline in this file and in broadcast.h.
+ * abstract, a node on the tape if an input has one, and an instruction in the trace if a function is traced.
+ * Elementwise operations on small arrays are the hot path: what they need is inline in this file and in broadcast.h.
  */
 #include "program.h"
 #include "ops/broadcast.h"

@@ -324,6 +324,25 @@ static int64_t partial_sums_bytes(const step *first)
     return aligned(bytes);
 }
 
+#ifdef FG_DEBUG
+/* Do two buffers that are needed at the same time have a byte in common? Blockwise buffers of one group may take the
+ * same block, one after the other. Programs of more than `most` buffers take too long for this. */
+static int buffers_overlap(const fg_program *p)
+{
+    enum { most = 2000 };
+    for (int v = 0; v < p->n_buffers && p->n_buffers <= most; v++)
+        for (int w = 0; in_arena(&p->buffer[v], v) && w < v; w++) {
+            const buffer *x = &p->buffer[v], *y = &p->buffer[w];
+            int64_t from = x->offset - aligned(x->before), other = y->offset - aligned(y->before);
+            int shared_block = x->blockwise && y->blockwise && x->first == y->first && x->offset == y->offset;
+            if (in_arena(y, w) && x->first <= y->last && y->first <= x->last && !shared_block &&
+                from < other + bytes_of(y) && other < from + bytes_of(x))
+                return 1;
+        }
+    return 0;
+}
+#endif
+
 int fg_pass_plan_memory(fg_program *p)
 {
     arena a = {{0}, {0}, {0}, {0}};

@@ -5,8 +5,8 @@
  * an outer trace. A constant may carry its number in another thread's trace: then it is unknown here, and becomes a new
  * value each time that it is used.
  *
- * What depends on an input of a trace is abstract: it has a dtype and a shape but no elements, and operations on it become
- * instructions and do not run.
+ * What depends on an input of a trace is abstract: it has a dtype and a shape but no elements, and operations on it
+ * become instructions and do not run.
  */
 #include "core/debug.h"
 #include "record/ir.h"

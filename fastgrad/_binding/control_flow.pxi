@@ -94,7 +94,7 @@ def control_flow(int op, list bodies, tuple numbers, list operands, list shapes)
 
 
 cpdef bint alike(a, b, int depth=0):
-    """Whether two values are nested alike in tuples, lists, dicts and Nones, with tensors of the same dtypes and shapes.
+    """Whether two values are nested alike in tuples, lists, dicts and Nones, with tensors of equal dtypes and shapes.
     False also where that is not quickly known."""
     cdef Py_ssize_t i
     if type(a) is not type(b) or depth > 8:

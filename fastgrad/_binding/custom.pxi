@@ -104,8 +104,8 @@ cdef fg_tensor *borrowed_list(list tensors) except NULL:
 
 
 def record_call(list operands, list results, number):
-    """Put a call into the trace of a mapped function or of the body of a loop: tensors like the results, each the result
-    of an instruction `custom` of the operands with attributes (number, place in the list). None if the innermost trace
+    """Put a call into the trace of a mapped function or of the body of a loop: tensors like the results, each that of
+    an instruction `custom` of the operands with attributes (number, place in the list). None if the innermost trace
     that knows the operands is none of these."""
     cdef int n = len(operands), k
     cdef int64_t attr[2]
