@@ -48,7 +48,7 @@ static const struct {
     const fg_random_kernels *random;
     const fg_optim_kernels *optim;
 } sets[] = {
-    /* from the least to the most capable */
+/* from the least to the most capable */
 #ifdef FG_HAVE_NEON
     SET(neon, always),
 #else
