@@ -194,7 +194,7 @@ class _Check:
         tolerance = _TOLERANCE[np.dtype(np.float32) if self._single else dtype]
         absolute = tolerance if self._atol is None else self._atol
         allowed = absolute + (tolerance if self._rtol is None else self._rtol) * abs(expected)
-        error = float(abs(got - expected))
+        error = abs(float(got) - expected)
         if error <= allowed:
             return
         self._failed += 1

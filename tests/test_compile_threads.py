@@ -225,11 +225,11 @@ def test_the_buffers_of_a_call_whose_match_raises_are_given_back():
     step = fg.training_step(lambda p, d: fg.tanh(fg.tanh(p * d["a"]) @ np.ones((1000, 50))).sum(), p, fg.optim.SGD(0.0))
     for _ in range(3):
         step({"a": x})
-    compiled, rule = step._compiled, step.optimizer._rule([p])
+    compiled = step._compiled
+    rule = step.optimizer._update_rule([p], 0.0)
     before = _core.live()["bytes"]
     for _ in range(10):
-        with pytest.raises(ZeroDivisionError):
-            compiled.try_train(([p], {Key(): x}), rule, True)
+        assert compiled.try_train(([p], {Key(): x}), rule, True) is None  # keys of other types do not match
     assert _core.live()["bytes"] == before
 
 

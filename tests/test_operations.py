@@ -96,14 +96,9 @@ def test_a_program_that_runs_without_the_lock_takes_nothing_from_the_pool(name, 
 def recorded(name, xs, attr):
     """The operation on inputs like xs as a program."""
     op = _core.OP_NUMBERS[name]
-    _core.trace_begin()
-    try:
+    with _core.Trace():
         inputs = [_core.trace_input(x) for x in xs]
-        y = _core.apply_op(op, inputs, attr)
-        return _core.trace_end([y])
-    except BaseException:
-        _core.trace_abort()
-        raise
+        return _core.trace_end([_core.apply_op(op, inputs, attr)])
 
 
 def test_a_reduction_over_axes_apart_allocates():
@@ -158,7 +153,7 @@ def test_numpy_hands_each_function_of_ours_to_its_namesake():
     from fastgrad._numpy.protocol import _functions
 
     expected = {
-        name for name in [*_core.PUBLIC, *fg._functions.__all__, "take"]
+        name for name in [*_core.PUBLIC, *fg._numpy.functions.__all__, "take"]
         if callable(getattr(np, name, None)) and not isinstance(getattr(np, name), (np.ufunc, type))
     }  # fmt: skip
     found = {function.__name__ for function in _functions()}

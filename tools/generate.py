@@ -58,7 +58,7 @@ def generated() -> dict[Path, str]:
     _, _, after = rest.partition(END)
     return {
         ROOT / "fastgrad" / "_binding" / "op_numbers.pxi": op_numbers(),
-        stub: f"{before}{BEGIN}\n{stubs()}\n{END}{after}",
+        stub: f"{before}{BEGIN}\n{stubs()}\n\n{END}{after}",
     }
 
 

@@ -604,7 +604,8 @@ VM_INLINE VM_T VM(floor_divide)(VM_T a, VM_T b) {
 #define VM_SLOPE_f64_fmod_db ~, vm_fmod_slope_f64(a, b)
 VM_INLINE VM_T VM(fmod_slope)(VM_T a, VM_T b) {
     VM_T q = VM(trunc)(a / b), excess = VM(product_rest)(q, b, a);
-    return (excess != 0) & ((excess < 0) == (a < 0)) & (VM_LIB(fabs)(q) < VM_INTEGRAL) ? VM_LIB(copysign)(1, q) - q : -q;
+    int above = (excess != 0) & ((excess < 0) == (a < 0)) & (VM_LIB(fabs)(q) < VM_INTEGRAL);
+    return above ? VM_LIB(copysign)(1, q) - q : -q;
 }
 
 /* b exp(a) below 0, where b may lift it out of the subnormal numbers: by the square of exp(a / 2) */

@@ -21,3 +21,11 @@ fg_shape *fg_broadcast_shapes(const char *name, const fg_shape *a, const fg_shap
     }
     return fg_shape_new(ndim, dim);
 }
+
+/* The shape rule of operations whose result is like their first operand. */
+int fg_same_shape(const fg_call *c, fg_shape **shape, int *dtype)
+{
+    *dtype = c->in[0].array->dtype;
+    *shape = fg_shape_ref(c->in[0].array->shape);
+    return FG_OK;
+}

@@ -10,13 +10,6 @@
 
 static const char *name_of(const fg_call *c) { return fg_ops[c->op].name; }
 
-int fg_same_shape(const fg_call *c, fg_shape **shape, int *dtype)
-{
-    *dtype = c->in[0].array->dtype;
-    *shape = fg_shape_ref(c->in[0].array->shape);
-    return FG_OK;
-}
-
 static void contiguous_strides(const fg_shape *s, int64_t *stride)
 {
     int64_t extent = 1;

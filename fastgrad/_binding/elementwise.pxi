@@ -436,9 +436,11 @@ cdef make_functions():
 functions = make_functions()
 globals().update(functions)
 
-# The rows with a parameter, which functions of the same names in _numpy/neural.py give a default; gelu chooses between two rows.
+# The rows with a parameter, which functions of the same names in _numpy/neural.py give a default; gelu chooses between
+# two rows.
 WITH_DEFAULTS = {"celu", "elu", "gelu", "gelu_tanh", "hard_shrink", "soft_shrink"}
-PUBLIC = sorted(functions.keys() - WITH_DEFAULTS) + ["Tensor"]     # the names that fastgrad shows; `public` adds to them
+# The names that fastgrad shows; `public` adds to them.
+PUBLIC = sorted(functions.keys() - WITH_DEFAULTS) + ["Tensor"]
 __all__ = PUBLIC
 
 
