@@ -175,7 +175,7 @@ class Optimizer:
         """The state arrays in the order of slots, made if there are none."""
         if self._structure is None:
             self._state = {slot: [np.zeros(p.shape, p.dtype) for p in leaves] for slot in self._slots}
-        return tuple(self._state[slot] for slot in self._slots)
+        return tuple(map(self._state.__getitem__, self._slots))
 
     @property
     def learning_rate(self) -> Any:

@@ -1,6 +1,7 @@
 # Guards: whether a call's arguments are those that a program was traced for. Included by _core.pyx.
 
 cdef extern from "Python.h":
+    PyObject *PyDict_GetItemWithError(object, object key) except? NULL
     bint PyDict_Next(PyObject *, Py_ssize_t *, PyObject **, PyObject **)
     long long PyLong_AsLongLongAndOverflow(object, int *overflow) except? -1
 
@@ -150,21 +151,39 @@ cdef bint has_keys(dict x, tuple keys):
 
 def same_leaves(tree, other):
     """Whether two trees of dicts, lists and tuples hold the same objects as leaves, in the same places."""
-    if tree is other:
+    return same_below(tree, other)
+
+
+cdef bint same_below(object a, object b) except -1:
+    cdef PyObject *key
+    cdef PyObject *child
+    cdef PyObject *found
+    cdef Py_ssize_t at = 0, i
+    if a is b:
         return True
-    if type(tree) is not type(other):
+    if type(a) is not type(b):
         return False
-    if type(tree) is dict:
-        if len(<dict>tree) != len(<dict>other):
+    if type(a) is dict:
+        if len(<dict>a) != len(<dict>b):
             return False
-        for key, child in (<dict>tree).items():
-            if not same_leaves(child, (<dict>other).get(key)):
+        while PyDict_Next(<PyObject *>a, &at, &key, &child):
+            found = PyDict_GetItemWithError(b, <object>key)
+            if found == NULL or (found != child and not same_below(<object>child, <object>found)):
                 return False
         return True
-    if type(tree) is list:
-        return len(<list>tree) == len(<list>other) and all([same_leaves(a, b) for a, b in zip(tree, other)])
-    return (isinstance(tree, tuple) and len(<tuple>tree) == len(<tuple>other)
-            and all([same_leaves(a, b) for a, b in zip(tree, other)]))
+    if type(a) is list:
+        if len(<list>a) != len(<list>b):
+            return False
+        for i in range(len(<list>a)):
+            if not same_below((<list>a)[i], (<list>b)[i]):
+                return False
+        return True
+    if not isinstance(a, tuple) or len(<tuple>a) != len(<tuple>b):
+        return False
+    for i in range(len(<tuple>a)):
+        if not same_below((<tuple>a)[i], (<tuple>b)[i]):
+            return False
+    return True
 
 
 def make_guard(args, numbers, named_tuple):

@@ -19,7 +19,7 @@ cdef extern from *:
 
 # The rows of csrc/optim.def by name: (number, names of the numbers, least and most state arrays).
 cdef dict OPTIMIZER_ROWS = {
-    fg_optimizers[_i].name.decode(): (_i, tuple(fg_optimizers[_i].numbers.decode().split(", ")),
+    fg_optimizers[_i].name.decode(): (_i, tuple(map(sys.intern, fg_optimizers[_i].numbers.decode().split(", "))),
                                       fg_optimizers[_i].least, fg_optimizers[_i].most)
     for _i in range(FG_N_OPTIMIZERS)
 }
