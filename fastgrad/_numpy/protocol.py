@@ -154,7 +154,7 @@ def _functions() -> dict[Any, Callable[..., Any]]:
     """NumPy's function -> ours: those of one name, unless NumPy's is to be written otherwise, and those that differ."""
     table = {
         theirs: _named(name)
-        for name in {*_core.PUBLIC, *functions.__all__} - INSTEAD.keys()
+        for name in {*_core.PUBLIC, *vars(functions)["__all__"]} - INSTEAD.keys()
         if callable(theirs := getattr(np, name, None)) and not isinstance(theirs, np.ufunc)
     }
     return table | {
