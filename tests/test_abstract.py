@@ -1,5 +1,6 @@
 """Recordings are abstract: they hold no values, none decides anything, nothing is drawn, and nothing loops."""
 
+import os
 import subprocess
 import sys
 
@@ -134,6 +135,7 @@ print(peak() - start, n)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="the address sanitizer keeps freed memory")
 @pytest.mark.parametrize("name", ["gradient", "hvp", "hessian", "minimize", "training step", "descend"])
 def test_the_peak_of_a_recording_is_that_of_an_eager_run(name):
     """At most 1.3 times that, and 1 kB an instruction."""
