@@ -577,10 +577,10 @@ VM_INLINE VM_T VM(celu)(VM_T a, VM_T b) {
 
 VM_INLINE VM_T VM(softsign)(VM_T x) { return x - x == 0 ? x / (1 + VM_LIB(fabs)(x)) : VM(sign)(x); }
 
-VM_INLINE VM_T VM(maximum)(VM_T a, VM_T b) { return (a > b) | (a != a) ? a : b; }
-VM_INLINE VM_T VM(minimum)(VM_T a, VM_T b) { return (a < b) | (a != a) ? a : b; }
-VM_INLINE VM_T VM(fmax)(VM_T a, VM_T b) { return (a > b) | (b != b) ? a : b; }
-VM_INLINE VM_T VM(fmin)(VM_T a, VM_T b) { return (a < b) | (b != b) ? a : b; }
+VM_INLINE VM_T VM(maximum)(VM_T a, VM_T b) { return ((a > b) | (a != a)) ? a : b; }
+VM_INLINE VM_T VM(minimum)(VM_T a, VM_T b) { return ((a < b) | (a != a)) ? a : b; }
+VM_INLINE VM_T VM(fmax)(VM_T a, VM_T b) { return ((a > b) | (b != b)) ? a : b; }
+VM_INLINE VM_T VM(fmin)(VM_T a, VM_T b) { return ((a < b) | (b != b)) ? a : b; }
 VM_INLINE VM_T VM(copysign)(VM_T a, VM_T b) { return VM_LIB(copysign)(a, b); }
 VM_INLINE VM_T VM(heaviside)(VM_T a, VM_T b) { return a < 0 ? 0 : a > 0 ? 1 : a == 0 ? b : a; }
 
@@ -625,7 +625,7 @@ VM_INLINE VM_T VM(hypot_slope)(VM_T a, VM_T b, VM_T y) {
     int fine = (y < INFINITY) & (y > 1 / VM_FAR);
     VM_T k = y < 1 ? VM_FAR : 1 / VM_FAR, c = a * k, d = b * k;
     VM_T slope = (fine ? a : c) / (fine ? y : VM_LIB(sqrt)(c * c + d * d));
-    slope = (VM_LIB(fabs)(a) == INFINITY) & (VM_LIB(fabs)(b) < INFINITY) ? VM_LIB(copysign)(1, a) : slope;
+    slope = ((VM_LIB(fabs)(a) == INFINITY) & (VM_LIB(fabs)(b) < INFINITY)) ? VM_LIB(copysign)(1, a) : slope;
     return y == 0 ? 0 : slope;
 }
 

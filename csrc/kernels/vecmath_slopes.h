@@ -161,10 +161,10 @@ VM_INLINE double vm_gelu_tanh_slope_f64(double x) {
 VM_INLINE double vm_power_slope_edges(double a, double b, double y) {
     int whole = vm_whole(b) == b, even = whole & (vm_whole(0.5 * b) == 0.5 * b);
     y = a == 0 ? (b > 1 ? 0 : copysign(INFINITY, b)) : y;
-    y = even & (copysign(1, a) < 0) ? -y : y;
-    y = (a < 0) & (a > -INFINITY) & !whole ? NAN : y;
-    y = (a == 1) | (b == 1) ? b : y;
-    y = (a != a) | (b != b) ? a + b : y;
+    y = (even & (copysign(1, a) < 0)) ? -y : y;
+    y = ((a < 0) & (a > -INFINITY) & !whole) ? NAN : y;
+    y = ((a == 1) | (b == 1)) ? b : y;
+    y = ((a != a) | (b != b)) ? a + b : y;
     return b == 0 ? 0 : y;
 }
 
@@ -191,9 +191,9 @@ VM_INLINE double vm_power_slope_b_f64(double a, double b) {
     int ok = fabs(far) < 1000;
     vm_unscaled e = vm_exp_unscaled(ok ? p.hi : 0, ok ? p.lo : 0);
     double y = ok ? vm_scaled_product(e.v, log_a, e.n) : far > 0 ? copysign(INFINITY, log_a) : copysign(0, log_a);
-    y = (a != a) | (b != b) ? a + b : a < 0 ? NAN : y;
+    y = ((a != a) | (b != b)) ? a + b : a < 0 ? NAN : y;
     y = b == 0 ? log_a : y;
-    return (a == 0) | (a == 1) ? 0 : y;
+    return ((a == 0) | (a == 1)) ? 0 : y;
 }
 
 /* In float32 double has room for the powers, and bits for b - 1. */
@@ -204,9 +204,9 @@ VM_INLINE float vm_power_slope_a_f32(float a, float b) {
 
 VM_INLINE float vm_power_slope_b_f32(float a, float b) {
     double l = vm_log_f64(a), p = vm_exp_f64(b * l), y = p == 0 ? copysign(0, l) : p * l;
-    y = (a != a) | (b != b) ? a + b : a < 0 ? NAN : y;
+    y = ((a != a) | (b != b)) ? a + b : a < 0 ? NAN : y;
     y = b == 0 ? l : y;
-    return (float)((a == 0) | (a == 1) ? 0 : y);
+    return (float)(((a == 0) | (a == 1)) ? 0 : y);
 }
 
 /* ---- distances and angles --------------------------------------------------------------------------------- */
@@ -275,7 +275,7 @@ VM_INLINE float vm_celu_slope_a_f32(float a, float b) {
 VM_INLINE double vm_celu_slope_a_f64(double a, double b) {
     double k = fabs(b) < 0x1p-900 ? 0x1p110 : 1; /* lest the remainder underflow */
     double c = a * k, d = b * k, u = c / d, lo = -vm_product_rest_f64(u, d, c) / d;
-    vm_unscaled e = vm_exp_unscaled(vm_clamp_f64(u, -800, 800), (fabs(u) < 800) & (fabs(u) > 0x1p-10) ? lo : 0);
+    vm_unscaled e = vm_exp_unscaled(vm_clamp_f64(u, -800, 800), ((fabs(u) < 800) & (fabs(u) > 0x1p-10)) ? lo : 0);
     return a > 0 ? 1 : vm_scale_f64(e.v, e.n);
 }
 
@@ -288,6 +288,6 @@ VM_INLINE double vm_celu_slope_b_f64(double a, double b) {
                       0x1.a6f49982d637bp-20, 0x1.54721d237a6bfp-23, 0x1.f1abd71766e23p-27, 0x1.4d289d86032bdp-30,
                       0x1.9b78ea48e20f0p-34, 0x1.d76790d4f1705p-38, 0x1.f82e713ec1a92p-42, 0x1.04ced30b1bdf0p-45,
                       0x1.ea4732fd08c46p-50);
-    double y = (u > -2) & (u < 1) ? -u * (u * p) : (1 - u) * e - 1;
+    double y = ((u > -2) & (u < 1)) ? -u * (u * p) : (1 - u) * e - 1;
     return a > 0 ? 0 : y;
 }
