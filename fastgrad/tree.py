@@ -19,7 +19,6 @@ split a node into keys, children and constants, and how to join it again.
 from __future__ import annotations
 
 import builtins
-import dataclasses
 import enum
 import functools
 import weakref
@@ -132,12 +131,19 @@ def kind_of(type_: type) -> _Kind | None:
         return _dataclass_kind(type_) if hasattr(type_, "__dataclass_fields__") else None
 
 
+def _fields(type_: type) -> tuple[Any, ...]:
+    """The fields of a dataclass. Whoever made one has imported its module already, which is slow to import."""
+    import dataclasses
+
+    return dataclasses.fields(type_)
+
+
 def _dataclass_kind(type_: type) -> _Kind:
     kind = _DATACLASSES.get(type_)
     if kind is not None:
         return kind
     names: dict[bool, list[str]] = {False: [], True: []}
-    for field in dataclasses.fields(type_):
+    for field in _fields(type_):
         names[bool(field.metadata.get("static", False))].append(field.name)
     keys, static = tuple(names[False]), tuple(names[True])
 
@@ -221,8 +227,8 @@ def exact(value: Any) -> Any:
         return type_, frozenset([exact(item) for item in value])
     if isinstance(value, (float, complex, np.inexact)):
         return type_, repr(value)
-    if dataclasses.is_dataclass(value) and type_ is not type:
-        return type_, value, tuple([exact(getattr(value, field.name)) for field in dataclasses.fields(value)])
+    if hasattr(type_, "__dataclass_fields__"):
+        return type_, value, tuple([exact(getattr(value, field.name)) for field in _fields(type_)])
     return type_, value
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import math
 import operator
-import string
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -262,7 +261,7 @@ def einsum(subscripts: Any, *operands: Any, optimize: Any = True) -> Tensor:
     return reshape(y, y.shape) if y is factors[0] else y  # a value of its own
 
 
-_LETTERS = string.ascii_uppercase + string.ascii_lowercase  # in the order of their codes
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # in the order of their codes
 
 
 def _of_lists(*given: Any) -> tuple[str, tuple[Any, ...]]:
