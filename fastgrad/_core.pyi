@@ -272,8 +272,14 @@ class Entry:
 @final
 class UpdateRule:
     taken: bool
-    def __init__(self, optimizer: str, state: tuple[list[NDArray[Any]], ...], numbers: dict[str, float]) -> None: ...
-    def counted_by(self, optimizer: Any, structure: Any) -> UpdateRule: ...
+    def __init__(
+        self,
+        row: str,
+        state: tuple[list[NDArray[Any]], ...],
+        numbers: tuple[float, ...],
+        optimizer: Any = None,
+        structure: Any = None,
+    ) -> None: ...
     def update(self, leaves: Sequence[Any], gradients: Sequence[Any]) -> None: ...
 
 class Replayer:

@@ -124,7 +124,8 @@ class Optimizer:
                     path = found.paths(f"state[{slot!r}]")[i]
                     raise ValueError(f"{name}.load_state_dict: {path} is {_describe(a)}, not {_describe(b)}")
             structure, arrays[slot] = found, copies
-        self.steps, self._structure, self._state = steps, structure, arrays
+        state = {slot: arrays[slot] for slot in self._slots if slot in arrays}
+        self.steps, self._structure, self._state = steps, structure, state
 
     # what training steps use, by the functions below --------------------------------------------------------
 
@@ -154,7 +155,7 @@ class Optimizer:
             raise leaf_error(leaves[bad], structure.paths("params")[bad])
         self._states(leaves)
         if self._in_core:
-            self._update_rule(leaves, rate).counted_by(self, structure).update(leaves, gradients)
+            self._update_rule(leaves, rate, structure).update(leaves, gradients)
         else:
             self._structure = structure
             self._update(leaves, gradients, rate)
@@ -163,19 +164,19 @@ class Optimizer:
     def _update(self, leaves: Sequence[Any], gradients: Sequence[Any], rate: float) -> None:
         self._update_rule(leaves, rate).update(leaves, gradients)
 
-    def _numbers(self, rate: float) -> dict[str, float]:
-        """The numbers of the row at the next step, by name and in the row's order."""
+    def _numbers(self, rate: float) -> tuple[float, ...]:
+        """The numbers of the row at the next step, in the row's order."""
         raise NotImplementedError
 
-    def _update_rule(self, leaves: Sequence[Any], rate: float) -> UpdateRule:
-        """What the core is told of the next update of these leaves."""
-        return UpdateRule(self._row, self._states(leaves), self._numbers(rate))
+    def _update_rule(self, leaves: Sequence[Any], rate: float, structure: tree.Structure | None = None) -> UpdateRule:
+        """What the core is told of the next update of these leaves; with their structure it counts as a step."""
+        return UpdateRule(self._row, self._states(leaves), self._numbers(rate), self, structure)
 
     def _states(self, leaves: Sequence[Any]) -> tuple[list[np.ndarray], ...]:
         """The state arrays in the order of slots, made if there are none."""
         if self._structure is None:
             self._state = {slot: [np.zeros(p.shape, p.dtype) for p in leaves] for slot in self._slots}
-        return tuple(map(self._state.__getitem__, self._slots))
+        return tuple(self._state.values())
 
     @property
     def learning_rate(self) -> Any:
@@ -252,13 +253,10 @@ class SGD(Optimizer):
         if momentum:
             self._slots = ("momentum",)  # type: ignore[misc]
 
-    def _numbers(self, rate: float) -> dict[str, float]:
+    def _numbers(self, rate: float) -> tuple[float, ...]:
         if self.momentum != 0 and not self._slots:
             raise ValueError("SGD: it lacks the state that momentum needs; give momentum when the optimizer is made")
-        return {
-            "learning_rate": rate, "weight_decay": self.weight_decay, "momentum": self.momentum,
-            "dampening": self.dampening, "nesterov": self.nesterov, "first": self.steps == 0,
-        }  # fmt: skip
+        return rate, self._weight_decay, self._momentum, self._dampening, self.nesterov, self.steps == 0
 
 
 class Adam(Optimizer):
@@ -303,12 +301,9 @@ class Adam(Optimizer):
             raise TypeError(f"{type(self).__name__}: betas is {value!r}, expected two numbers in [0, 1)")
         self._betas = self._number("betas[0]", value[0], below=1), self._number("betas[1]", value[1], below=1)
 
-    def _numbers(self, rate: float) -> dict[str, float]:
+    def _numbers(self, rate: float) -> tuple[float, ...]:
         (beta1, beta2), t = self._betas, self.steps + 1
-        return {
-            "learning_rate": rate, "weight_decay": self.weight_decay, "beta1": beta1, "beta2": beta2, "eps": self.eps,
-            "decoupled": self._decoupled, "correction1": 1 - beta1**t, "correction2": 1 - beta2**t,
-        }  # fmt: skip
+        return rate, self._weight_decay, beta1, beta2, self._eps, self._decoupled, 1 - beta1**t, 1 - beta2**t
 
 
 class AdamW(Adam):
@@ -381,7 +376,7 @@ def next_update(
         optimizer._check(leaves, structure)
     if not (in_core and optimizer._in_core):
         return None
-    return optimizer._update_rule(leaves, optimizer._rate()).counted_by(optimizer, structure)
+    return optimizer._update_rule(leaves, optimizer._rate(), structure)
 
 
 def check_parameters(optimizer: Optimizer, leaves: Sequence[Any], structure: tree.Structure) -> None:

@@ -228,8 +228,9 @@ def broadcast_operands(name):
 
 
 def sgd_numbers(learning_rate, **numbers):
-    """The numbers of the row sgd of csrc/optim.def, 0 unless given."""
-    return dict.fromkeys(_core.OPTIMIZERS["sgd"][1], 0.0) | {"learning_rate": learning_rate} | numbers
+    """The numbers of the row sgd of csrc/optim.def, in its order, 0 unless given."""
+    numbers["learning_rate"] = learning_rate
+    return tuple(numbers.pop(name, 0.0) for name in _core.OPTIMIZERS["sgd"][1])
 
 
 # ---- gradients ------------------------------------------------------------------------------------------------

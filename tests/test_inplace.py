@@ -464,7 +464,7 @@ def test_optimizer_kernels_tell_the_tape_of_all_that_they_write(kernel, which):
     if kernel == "sgd":
         _core.UpdateRule("sgd", ([m],), sgd_numbers(0.1, momentum=0.9)).update([p], [np.ones(3)])
     else:
-        _core.UpdateRule("adam", ([m], [v]), dict.fromkeys(_core.OPTIMIZERS["adam"][1], 0.5)).update([p], [np.ones(3)])
+        _core.UpdateRule("adam", ([m], [v]), (0.5,) * 8).update([p], [np.ones(3)])
     if (p, m, v)[which].tolist() == A.tolist():
         assert kernel == "sgd" and which == 2
         y.backward()

@@ -157,8 +157,9 @@ def same_leaves(tree, other):
 cdef bint same_below(object a, object b) except -1:
     cdef PyObject *key
     cdef PyObject *child
-    cdef PyObject *found
-    cdef Py_ssize_t at = 0, i
+    cdef PyObject *other_key
+    cdef PyObject *other
+    cdef Py_ssize_t at = 0, other_at = 0, i
     if a is b:
         return True
     if type(a) is not type(b):
@@ -167,8 +168,9 @@ cdef bint same_below(object a, object b) except -1:
         if len(<dict>a) != len(<dict>b):
             return False
         while PyDict_Next(<PyObject *>a, &at, &key, &child):
-            found = PyDict_GetItemWithError(b, <object>key)
-            if found == NULL or (found != child and not same_below(<object>child, <object>found)):
+            if not PyDict_Next(<PyObject *>b, &other_at, &other_key, &other) or key != other_key:
+                other = PyDict_GetItemWithError(b, <object>key)     # their keys stand in another order
+            if other == NULL or (other != child and not same_below(<object>child, <object>other)):
                 return False
         return True
     if type(a) is list:

@@ -36,31 +36,25 @@ cdef class UpdateRule:
     cdef object optimizer, structure, steps
     cdef readonly bint taken    # the step was: parameters and state are updated, and it is counted
 
-    def __init__(self, str optimizer, tuple state, dict numbers):
-        cdef tuple row = <tuple>OPTIMIZER_ROWS[optimizer], names = <tuple>row[1]
-        cdef int i = 0, number = row[0], n = len(names)
-        cdef int least = fg_optimizers[number].least, most = fg_optimizers[number].most
+    def __init__(self, str row, tuple state, tuple numbers, optimizer=None, structure=None):
+        """With a structure the update counts as a step of the optimizer, which from then on keeps state for parameters
+        of this structure: in the call that updates, so that no interrupt comes between, and without memory, so that
+        nothing fails."""
+        cdef tuple known = <tuple>OPTIMIZER_ROWS[row]
+        cdef int number = known[0], least = known[2], most = known[3], i
         if not least <= len(state) <= most:
-            raise ValueError(f"{optimizer}: expected {least} to {most} state arrays a parameter, got {len(state)}")
-        for name, value in numbers.items():
-            if i == n or name != <str>names[i]:
-                i = -1
-                break
-            self.rule.number[i] = value
-            i += 1
-        if i != n:
-            raise ValueError(f"{optimizer}: expected the numbers {', '.join(names)}, got {', '.join(numbers)}")
+            raise ValueError(f"{row}: expected {least} to {most} state arrays a parameter, got {len(state)}")
+        if len(numbers) != len(<tuple>known[1]):
+            raise ValueError(f"{row}: expected the numbers {', '.join(known[1])}, got {len(numbers)}")
+        for i in range(len(numbers)):
+            self.rule.number[i] = numbers[i]
         self.rule.optimizer, self.state = number, state
-
-    def counted_by(self, optimizer, structure):
-        """Let the update count as a step of this optimizer, which from then on keeps state for parameters of this
-        structure: in the same call, so that no interrupt comes between, and without memory, so that nothing fails."""
-        self.optimizer, self.structure, self.steps = optimizer, structure, optimizer.steps + 1
-        return self
+        if structure is not None:
+            self.optimizer, self.structure, self.steps = optimizer, structure, optimizer.steps + 1
 
     cdef int count(self) except -1:
         self.taken = True
-        if self.optimizer is not None:
+        if self.structure is not None:
             self.optimizer._structure = self.structure
             self.optimizer.steps = self.steps
         return 0
