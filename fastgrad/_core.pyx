@@ -9,6 +9,7 @@ to NumPy's own ufuncs.
 cimport cython
 cimport numpy as cnp
 from cpython.buffer cimport PyObject_GetBuffer
+from cpython.exc cimport PyErr_Clear
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.stdlib cimport free
 from cpython.object cimport PyObject
@@ -272,16 +273,26 @@ cdef object joined(x, str name):
 
 
 # ---- tensors --------------------------------------------------------------------------------------------
+cdef extern from *:
+    """
+    #define owned(made) made
+    """
+    Tensor owned(PyObject *made)                # the object, whose reference is the pointer's
+
+
+ctypedef PyObject *(*new_function)(PyObject *cls, PyObject *args, PyObject *kwargs) noexcept
+cdef new_function new_tensor = NULL             # Cython's Tensor.__new__, set below
+
+
 cdef inline Tensor wrap(fg_tensor t):
     """A tensor that takes over the references of t, also where there is no memory for it."""
-    cdef Tensor r = None
-    try:
-        r = Tensor.__new__(Tensor)
-        r.t = t
-    finally:
-        if r is None:
-            fg_tensor_unref(t)
-    return r
+    cdef PyObject *made = new_tensor(<PyObject *>Tensor, <PyObject *>(), NULL)
+    if made == NULL:                            # called by its address, for try and finally take 50 instructions
+        PyErr_Clear()
+        fg_tensor_unref(t)
+        raise MemoryError("no memory for a tensor")
+    (<Tensor>made).t = t
+    return owned(made)
 
 
 cdef inline Tensor wrap_array(fg_array *x):
@@ -329,7 +340,8 @@ include "_binding/random.pxi"
 include "_binding/custom.pxi"
 
 
-# Tensor.__new__ refuses to make a Tensor without an array. Cython's own Tensor.__new__(Tensor) does not use this slot.
+# Tensor.__new__ refuses to make a Tensor without an array. Cython's own Tensor.__new__(Tensor) does not use this slot,
+# and wrap has what was in it.
 cdef extern from "Python.h":
     ctypedef struct PySequenceMethods:
         void *sq_item
@@ -343,6 +355,7 @@ cdef object refuse_new(PyObject *cls, PyObject *args, PyObject *kwargs):
     raise TypeError("a Tensor is made by fastgrad.tensor(data) or fastgrad.asarray(data)")
 
 
+new_tensor = <new_function>(<PyTypeObject *>Tensor).tp_new
 (<PyTypeObject *>Tensor).tp_new = <void *>refuse_new
 (<PyTypeObject *>Tensor).tp_vectorcall = NULL       # the shortcut that some versions of Cython take past __new__
 
