@@ -110,7 +110,7 @@ typedef struct fg_array {
     uint8_t externally_mutable;     /* others may write its memory: the tape saves a copy of it */
     uint8_t is_rng_state;   /* a generator's state: draws advance it, so a program keeps the array, not its elements */
     uint8_t frozen;         /* foreign memory that nobody writes: programs share it */
-    uint8_t weak;           /* a Python number among a trace's inputs: takes on the dtype of other operands */
+    uint8_t weak;           /* a Python number among a trace's inputs, or a loop's counter: takes on others' dtype */
     uint32_t version;       /* counts in-place changes; kept by the array that is not a view */
     uint32_t tape_refs;     /* how many of refs are held by nodes that saved this array ... */
     uint32_t exports;       /* ... and how many by the caller's views of it, such as ndarrays */
@@ -158,6 +158,7 @@ typedef struct {
     const fg_tensor *in;
     const int64_t *attr;
     struct fg_replay **replay;  /* of a loop or branch in a program: replays of its bodies; NULL: run takes its own */
+    const struct fg_host_loop *loop;    /* of the operation `numpy` in a program: what computes it, if it has a loop */
 } fg_call;
 
 typedef struct {
@@ -233,6 +234,17 @@ extern int (*fg_on_custom)(void *rule, fg_node *, fg_tensor g, fg_tensor *gin);
 /* The work of the operation `numpy`, which the caller does under its lock, and that function's name. */
 extern int (*fg_on_numpy)(const fg_call *, fg_array *y);
 extern const char *(*fg_on_numpy_name)(int64_t which);
+/* A loop of the caller's over elements, which needs no lock: it reads and writes n[0] elements at the addresses `at`,
+ * those of the operands and last that of the result, each of which advances by so many bytes from element to element. */
+enum { FG_HOST_OPERANDS = 2 };  /* operands of such a loop at most */
+typedef void (*fg_host_function)(char **at, const intptr_t *n, const intptr_t *bytes, void *data);
+typedef struct fg_host_loop {
+    fg_host_function run;
+    void *data;
+    int n_in, dtype;            /* how many operands it has, and the result's dtype */
+} fg_host_loop;
+/* The loop that does the work of the operation `numpy` on operands of this dtype, or NULL. It lasts for ever. */
+extern const fg_host_loop *(*fg_on_numpy_loop)(int64_t which, int dtype);
 
 /* ---- core/memory.c: a pool of size classes -------------------------------------------------------------- */
 void *fg_alloc(size_t bytes);
@@ -255,6 +267,7 @@ const char *fg_shape_text(const fg_shape *, char *buffer);  /* "(2, 3)"; buffer 
 #define FG_SHAPE_TEXT 128
 fg_array *fg_array_new(fg_shape *, int dtype);              /* data not initialised */
 fg_array *fg_array_scalar(int dtype, double value);         /* float dtypes */
+fg_array *fg_array_integer(int64_t value);      /* an int64 */
 fg_array *fg_array_foreign(fg_shape *, int dtype, void *data, void *owner, int readonly, int externally_mutable);
 fg_array *fg_array_abstract(fg_shape *, int dtype);
 fg_array *fg_array_view(fg_array *, fg_shape *);            /* the same elements in another shape */

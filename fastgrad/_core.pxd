@@ -1,5 +1,5 @@
 # _core.pxd: csrc/fastgrad.h as Cython sees it.
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, intptr_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 include "_binding/op_numbers.pxi"
 
@@ -97,6 +97,7 @@ cdef extern from "fastgrad.h":
     int fg_shape_equal(const fg_shape *, const fg_shape *)
     fg_array *fg_array_new(fg_shape *, int dtype)
     fg_array *fg_array_scalar(int dtype, double value)
+    fg_array *fg_array_integer(int64_t value)
     fg_array *fg_array_abstract(fg_shape *, int dtype)
     fg_array *fg_array_foreign(fg_shape *, int dtype, void *data, void *owner, int readonly, int externally_mutable)
     fg_array *fg_array_copy(const fg_array *)
@@ -133,6 +134,12 @@ cdef extern from "fastgrad.h":
     int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx) except -1
     int (*fg_on_numpy)(const fg_call *, fg_array *) except -1
     const char *(*fg_on_numpy_name)(int64_t) noexcept
+    ctypedef void (*fg_host_function)(char **, const intptr_t *, const intptr_t *, void *) noexcept nogil
+    ctypedef struct fg_host_loop:
+        fg_host_function run
+        void *data
+        int n_in, dtype
+    const fg_host_loop *(*fg_on_numpy_loop)(int64_t, int dtype) noexcept
     int (*fg_on_pause)() except -1 nogil
     int fg_custom(int n_in, const fg_tensor *, void *rule, int n_out, fg_tensor *y)
     int (*fg_on_custom)(void *rule, fg_node *, fg_tensor g, fg_tensor *gin) except -1

@@ -142,14 +142,23 @@ fg_array *fg_array_new(fg_shape *s, int dtype)
     return array_init(a, s, dtype, FG_OWNED, (char *)a + HEADER, NULL);
 }
 
+static fg_shape scalar_shape = {.refs = 1, .size = 1};      /* shared by all single numbers, and never freed */
+
 fg_array *fg_array_scalar(int dtype, double value)
 {
-    static fg_shape scalar_shape = {.refs = 1, .size = 1};      /* shared by all, and never freed */
     fg_array *a = fg_array_new(&scalar_shape, dtype);
     if (a && dtype == FG_FLOAT32)
         *(float *)a->data = (float)value;
     else if (a)
         *(double *)a->data = value;
+    return a;
+}
+
+fg_array *fg_array_integer(int64_t value)
+{
+    fg_array *a = fg_array_new(&scalar_shape, FG_INT64);
+    if (a)
+        *(int64_t *)a->data = value;
     return a;
 }
 

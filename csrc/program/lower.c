@@ -97,6 +97,22 @@ static void choose_kernel(const fg_program *p, step *s)
     }
 }
 
+/* Operands have as many elements as the result, and in the same order, or a single one. */
+const fg_host_loop *fg_step_host_loop(const fg_program *p, const step *s)
+{
+    if (s->op != FG_OP_numpy || s->n_in == 0 || !fg_on_numpy_loop)
+        return NULL;
+    int dtype = p->buffer[s->in[0]].array.dtype;
+    const fg_host_loop *loop = fg_on_numpy_loop(s->attr[0], dtype);
+    if (!loop || loop->n_in != s->n_in || loop->dtype != p->buffer[s->y].array.dtype)
+        return NULL;
+    for (int i = 0; i < s->n_in; i++)
+        if (p->buffer[s->in[i]].array.dtype != dtype ||
+            (shape_at(p, s->in[i])->size != 1 && shape_at(p, s->in[i])->size != s->n))
+            return NULL;
+    return loop;
+}
+
 /* An estimate of a step's nanoseconds, to tell long programs from short ones. */
 static double work_of(const fg_program *p, const step *s)
 {
@@ -108,7 +124,7 @@ static double work_of(const fg_program *p, const step *s)
     for (int i = 0; i < fg_n_bodies(s->op); i++)
         elements += 4 * times * fg_body(s->attr, i)->work;
     if (s->op != FG_OP_matmul)
-        return ((fg_flags(s->op) & FG_BY_HOST) == FG_BY_HOST ? 1000 : 10) + elements / 4;
+        return ((fg_flags(s->op) & FG_BY_HOST) == FG_BY_HOST && !fg_step_host_loop(p, s) ? 1000 : 10) + elements / 4;
     const fg_shape *a = shape_at(p, s->in[0]);
     return 10 + elements / 4 + (double)s->n * (double)a->dim[a->ndim - 1 - !!s->attr[0]] / 32;
 }
@@ -121,7 +137,7 @@ static int allocates(const fg_program *p, const step *s)
         if (fg_body(s->attr, i)->allocates)
             return 1;
     if (!(fg_flags(s->op) & FG_ALLOCATES_BY_AXES))
-        return (fg_flags(s->op) & FG_ALLOCATES) != 0;
+        return (fg_flags(s->op) & FG_ALLOCATES) != 0 && !fg_step_host_loop(p, s);
     const fg_shape *x = shape_at(p, s->in[0]);
     int stretches = 0, inside = 0;
     for (int i = 0; i < x->ndim; i++) {

@@ -93,7 +93,7 @@ def control_flow(int op, list bodies, tuple numbers, list operands, list shapes)
         PyMem_Free(attr)
 
 
-cpdef bint alike(a, b, int depth=0):
+cdef bint alike(a, b, int depth) except -1:
     """Whether two values are nested alike in tuples, lists, dicts and Nones, with tensors of equal dtypes and shapes.
     False also where that is not quickly known."""
     cdef Py_ssize_t i
@@ -102,21 +102,123 @@ cpdef bint alike(a, b, int depth=0):
     if type(a) is Tensor:
         return (a is b or ((<Tensor>a).t.array.dtype == (<Tensor>b).t.array.dtype and not (<Tensor>b).t.array.weak
                            and fg_shape_equal((<Tensor>a).t.array.shape, (<Tensor>b).t.array.shape)))
-    if type(a) is tuple or type(a) is list:
-        if len(a) != len(b):
+    if type(a) is tuple:
+        if len(<tuple>a) != len(<tuple>b):
             return False
-        for i in range(len(a)):
-            if not alike(a[i], b[i], depth + 1):
+        for i in range(len(<tuple>a)):
+            if not alike((<tuple>a)[i], (<tuple>b)[i], depth + 1):
+                return False
+        return True
+    if type(a) is list:
+        if len(<list>a) != len(<list>b):
+            return False
+        for i in range(len(<list>a)):
+            if not alike((<list>a)[i], (<list>b)[i], depth + 1):
                 return False
         return True
     if type(a) is dict:
-        if len(a) != len(b):
+        if len(<dict>a) != len(<dict>b):
             return False
         for (key, value), (other_key, other) in zip((<dict>a).items(), (<dict>b).items()):
             if key is not other_key or not alike(value, other, depth + 1):
                 return False
         return True
     return a is None
+
+
+@cython.final
+cdef class Carry:
+    """What an eager loop hands from step to step, beginning with ``value``."""
+
+    cdef object value, check
+
+    def __init__(self, value, check):
+        self.value, self.check = value, check
+
+    def hand_on(self, value):
+        """The value that a step returned, as tensors: as it is if it has the structure, shapes and dtypes of the one
+        before, else what ``check(before, value)`` makes of it."""
+        if not alike(self.value, value, 0):
+            value = self.check(self.value, value)
+        self.value = value
+        return value
+
+
+@cython.final
+cdef class Counter:
+    """An iterator over the integers from lower up to, but not, upper, as tensors that stand for Python ints."""
+
+    cdef int64_t next, upper
+
+    def __init__(self, int64_t lower, int64_t upper):
+        self.next, self.upper = lower, upper
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.next >= self.upper:
+            raise StopIteration
+        self.next += 1
+        return weak_integer(self.next - 1)
+
+
+@cython.final
+cdef class Rows:
+    """An iterator over the rows of x, from the last to the first if ``reverse``. They are taken from blocks of rows:
+    the cotangent of a row then has the size of a block, not of all of x."""
+
+    cdef Tensor x, block
+    cdef int64_t done, length, size, start      # size: rows in a block; start: the first of the present one
+    cdef bint reverse
+
+    def __init__(self, Tensor x not None, bint reverse):
+        self.x, self.reverse = x, reverse
+        self.length, self.start = x.t.array.shape.dim[0], -1
+        self.size = <int64_t>sqrt(<double>self.length) or 1
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef int64_t k = self.length - 1 - self.done if self.reverse else self.done, left
+        if self.done >= self.length:
+            raise StopIteration
+        if k // self.size * self.size != self.start:
+            self.start = k // self.size * self.size
+            left = self.length - self.start
+            self.block = rows_from(self.x, self.start, self.size if self.size < left else left, True)
+        self.done += 1
+        return rows_from(self.block, k - self.start, 1, False)
+
+
+cdef Tensor rows_from(Tensor x, int64_t start, int64_t length, bint keep_axis):
+    """So many rows of x; without ``keep_axis`` a single one, without its first axis."""
+    cdef fg_shape *s = x.t.array.shape
+    cdef int64_t attr[3 * FG_MAX_NDIM]
+    cdef fg_tensor part, y
+    cdef int i
+    for i in range(s.ndim):
+        attr[3 * i], attr[3 * i + 1], attr[3 * i + 2] = 0, 1, s.dim[i]
+    attr[0], attr[2] = start, length
+    check(fg_apply(FG_OP_slice, 1, &x.t, 3 * s.ndim, attr, &part))
+    if keep_axis:
+        return wrap(part)
+    status = fg_apply(FG_OP_reshape, 1, &part, s.ndim - 1, s.dim + 1, &y)
+    fg_tensor_unref(part)
+    check(status)
+    return wrap(y)
+
+
+def holds(condition):
+    """The value of a tensor of one boolean; None for anything else, or if the value is not known."""
+    cdef fg_array *x
+    if type(condition) is not Tensor:
+        return None
+    x = (<Tensor>condition).t.array
+    if x.dtype != FG_BOOL or x.shape.size != 1 or fg_traced(x):
+        return None
+    return (<uint8_t *>x.data)[0] != 0
 
 
 def dtype_numbered(int number):

@@ -133,6 +133,14 @@ cdef Tensor mixed(int op, a, b):
     """A binary op on anything: ndarrays, lists, scalars, integers."""
     cdef fg_tensor y
     cdef Tensor first, second
+    left, right = number_if_known(a), number_if_known(b)
+    if weak_scalar(left) and weak_scalar(right):
+        if type(left) is float or type(right) is float:
+            first, second = wrap_array(scalar_of(FG_FLOAT64, left)), wrap_array(scalar_of(FG_FLOAT64, right))
+            check(fg_binary(op, first.t, second.t, &y))
+            return wrap(y)
+    elif left is not a or right is not b:
+        return binary(op, left, right)
     name = fg_ops[op].name.decode()
     a, b = operand(a, name), operand(b, name)
     dtype = common_dtype(name, (a, b))
@@ -160,7 +168,7 @@ cdef operate(int op, a, b):
     """A binary operator; NotImplemented where an operand is no number or array, so that Python asks the other one."""
     if not (is_operand(a) and is_operand(b)):
         return NotImplemented
-    if fg_tracing and is_weak(a) and is_weak(b):
+    if is_weak(a) and is_weak(b):
         return still_weak(binary(op, weak_number(a), weak_number(b)))
     return binary(op, a, b)
 
@@ -233,7 +241,7 @@ cdef inline bint is_float(x):
 cdef compare(int op, a, b):
     """A comparison by an operator."""
     found = compare_values(op, a, b)
-    return still_weak(found) if fg_tracing and is_weak(a) and is_weak(b) else found
+    return still_weak(found) if is_weak(a) and is_weak(b) else found
 
 
 cdef compare_values(int op, a, b):
@@ -285,7 +293,7 @@ cdef logic(ufunc, a, b=None):
         if is_bool(a) and not (<Tensor>a).t.array.weak:
             return logic(np.bitwise_xor, a, True)
         return still_weak(by_numpy(ufunc, weak_number(a))) if is_weak(a) else by_numpy(ufunc, a)
-    if fg_tracing and is_weak(a) and is_weak(b):
+    if is_weak(a) and is_weak(b):
         return still_weak(logic_of(ufunc, a, b))
     return logic_of(ufunc, a, b)
 

@@ -12,7 +12,7 @@ cpdef int64_t numpy_number(function, dict options) except -1:
     key = function, tuple(sorted(options.items()))
     number = numpy_numbers.get(key)
     if number is None:
-        numpy_calls.append((function, options, function.__name__.encode()))
+        numpy_calls.append((function, options, function.__name__.encode(), element_loops(function, options)))
         number = numpy_numbers[key] = len(numpy_calls) - 1
     return number
 
@@ -22,6 +22,52 @@ def numpy_call(int64_t number):
     return numpy_calls[number][:2]
 
 
+# The ufuncs whose loops over integers and booleans can be called without Python's lock: they report nothing.
+cdef tuple SILENT = (
+    np.add, np.subtract, np.multiply, np.negative, np.positive, np.absolute, np.sign, np.square, np.maximum, np.minimum,
+    np.invert, np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.left_shift, np.right_shift, np.logical_not,
+    np.logical_and, np.logical_or, np.logical_xor, np.equal, np.not_equal, np.less, np.less_equal, np.greater,
+    np.greater_equal,
+)
+
+
+@cython.final
+cdef class ElementLoops:
+    """NumPy's loops of a ufunc on operands of each dtype."""
+
+    cdef fg_host_loop of_dtype[FG_N_DTYPES]
+
+
+cdef ElementLoops element_loops(function, dict options):
+    """The loops of a call; None if it has to be made by NumPy."""
+    cdef ElementLoops loops
+    cdef cnp.ufunc ufunc
+    cdef int dtype, k, i, n, result
+    if options or not any([function is f for f in SILENT]):
+        return None
+    ufunc, loops = function, ElementLoops()
+    for dtype in range(FG_BOOL, FG_N_DTYPES):
+        for k in range(ufunc.ntypes):
+            n = 0
+            while n < ufunc.nin and ufunc.types[k * ufunc.nargs + n] == TYPE_NUMBER[dtype]:
+                n += 1
+            if n == ufunc.nin:
+                result = NUMBER_OF_TYPE[<int>ufunc.types[k * ufunc.nargs + n]]
+                if result >= 0 and ufunc.functions[k] != NULL:
+                    loops.of_dtype[dtype] = fg_host_loop(<fg_host_function><void *>ufunc.functions[k], ufunc.data[k],
+                                                         n, result)
+                break
+    return loops
+
+
+cdef const fg_host_loop *numpy_loop(int64_t number, int dtype) noexcept:
+    cdef ElementLoops loops = <ElementLoops>(<tuple>numpy_calls[number])[3]
+    return &loops.of_dtype[dtype] if loops is not None and loops.of_dtype[dtype].run != NULL else NULL
+
+
+fg_on_numpy_loop = numpy_loop
+
+
 cdef const char *numpy_name(int64_t number) noexcept:
     return <const char *><bytes>(<tuple>numpy_calls[number])[2]
 
@@ -29,7 +75,7 @@ cdef const char *numpy_name(int64_t number) noexcept:
 cdef int run_numpy(const fg_call *c, fg_array *y) except -1:
     """Fill y, the result of an operation `numpy`."""
     cdef int k
-    function, options, _ = numpy_calls[c.attr[0]]
+    function, options, *_ = numpy_calls[c.attr[0]]
     operands = [present_of(c.in_[k].array, False) for k in range(c.n_in)]
     result = present_of(y, True)
     try:
@@ -112,7 +158,7 @@ def taken_on(a, dtype):
 cdef set ELEMENTWISE_CALLS = {converted, taken_on, np.round, np.where}
 
 
-# ---- weak values: Python numbers among the inputs of a trace ----------------------------------------------------
+# ---- weak values: Python numbers among the inputs of a trace, the counter of a loop ---------------------------------
 cdef inline bint weak_scalar(x):
     """A Python number, which takes on the dtype of the other operand."""
     return type(x) is float or type(x) is int or type(x) is bool
@@ -121,6 +167,33 @@ cdef inline bint weak_scalar(x):
 cdef inline bint is_weak(x):
     """A Python number, or a tensor that stands for one."""
     return (<Tensor>x).t.array.weak if type(x) is Tensor else weak_scalar(x)
+
+
+cdef object number_if_known(x):
+    """x; if it is a tensor that stands for a Python number, and its value is known, that number."""
+    cdef fg_array *array
+    if type(x) is not Tensor:
+        return x
+    array = (<Tensor>x).t.array
+    if not array.weak or fg_traced(array) or array.shape.size != 1 or (<Tensor>x).t.node != NULL:
+        return x
+    if array.dtype == FG_INT64:
+        return (<int64_t *>array.data)[0]
+    return (<Tensor>x).item()
+
+
+cdef Tensor weak_integer(int64_t value):
+    """A tensor that stands for a Python int."""
+    cdef fg_array *x = fg_array_integer(value)
+    if x == NULL:
+        fail(FG_NO_MEMORY)
+    x.weak = True
+    return wrap_array(x)
+
+
+def made_weak(Tensor x not None):
+    """x, which nobody else has yet, as a tensor that stands for a Python number."""
+    return still_weak(x)
 
 
 cdef Tensor strong(Tensor x):
@@ -139,7 +212,7 @@ def as_number(Tensor x):
 
 
 cdef object still_weak(result):
-    """The result of an operator on Python numbers only."""
+    """The result of an operator on Python numbers only, which stands for one."""
     if type(result) is Tensor:
         (<Tensor>result).t.array.weak = True
     return result

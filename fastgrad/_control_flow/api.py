@@ -7,7 +7,8 @@ number of steps.
 
 from __future__ import annotations
 
-import math
+import functools
+import itertools
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,7 +23,6 @@ from . import scan as scan_operation
 
 __all__ = ["cond", "fori_loop", "scan", "while_loop"]
 
-_BOOL = np.dtype(bool)
 _SINGLE = tree.structure(0)
 
 
@@ -74,12 +74,6 @@ def scan(
     length = _length(rows, row_structure, length)
     found: list[Any] = []  # the structure of the results of a step
 
-    def called(value: Any, row: Any) -> tuple[Any, Any]:
-        result = f(value, row)
-        if not (isinstance(result, tuple) and len(result) == 2):
-            raise TypeError(f"scan: expected f to return (carry, y), got {_described(result)}")
-        return result
-
     def of_step(y: Any) -> list[Tensor]:
         ys, shape = _tensors("scan", "y", y)
         if found and shape != found[0]:
@@ -88,7 +82,8 @@ def scan(
         return ys
 
     def step(inputs: list[Tensor]) -> list[Tensor]:
-        on, y = called(structure.unflatten(inputs[: len(carry)]), row_structure.unflatten(inputs[len(carry) :]))
+        result = f(structure.unflatten(inputs[: len(carry)]), row_structure.unflatten(inputs[len(carry) :]))
+        on, y = _pair(result)
         return [*_carried("scan", structure, inputs, on), *of_step(y)]
 
     if length == 0 or _core.tracing_program():
@@ -97,38 +92,48 @@ def scan(
         else:
             results = scan_operation.scan(step, carry, rows, length, bool(reverse))
         return structure.unflatten(results[: len(carry)]), found[0].unflatten(results[len(carry) :])
-    value, first = structure.unflatten(_views(carry)), None
-    stacks: list[list[Tensor]] = []
+    value = structure.unflatten(_views(carry))
+    hand_on = _core.Carry(value, functools.partial(_checked, "scan", structure)).hand_on
+    alike = _core.Carry(found, lambda _, y: (leaves := of_step(y), found[0].unflatten(leaves))[1]).hand_on
+    results = []
     for row in _steps(rows, row_structure, length, bool(reverse)):
-        on, y = called(value, row)  # what has the structure and shapes of the step before need not be checked
-        value = on if _core.alike(value, on) else _checked("scan", structure, value, on)
-        if not stacks or not _core.alike(first, y):
-            leaves = of_step(y)
-            first = found[0].unflatten(leaves)
-        else:
-            leaves = [] if y is None else [y] if isinstance(y, Tensor) else tree.leaves(y)
-        stacks.append(leaves)
-    ys = [stack(y[::-1] if reverse else y) for y in map(list, zip(*stacks))]
-    return value, found[0].unflatten(ys)
+        result = f(value, row)
+        on, y = result if type(result) is tuple and len(result) == 2 else _pair(result)
+        value = hand_on(on)
+        results.append(alike(y))
+    if reverse:
+        results.reverse()
+    stacks = [results] if found[0] == _SINGLE else zip(*map(tree.leaves, results)) if found[0].num_leaves else ()
+    return value, found[0].unflatten([stack(list(y)) for y in stacks])
 
 
 def fori_loop(lower: int, upper: int, body_fun: Callable[[Any, Any], Any], init_val: Any) -> Any:
     """``value = body_fun(i, value)`` for i from lower up to, but not, upper: a scan over the integers, with a gradient.
 
-    lower and upper are Python ints; i is an int64 tensor. What is carried is as in ``scan``. Without steps body_fun is
-    not called.
+    lower and upper are Python ints; i is an int64 tensor that counts as a Python int beside others, so that ``0.1 * i``
+    times a float32 is a float32. What is carried is as in ``scan``. Without steps body_fun is not called. Recorded, it
+    takes the same memory however many steps there are; its gradient stores what was carried from step to step.
 
     >>> import fastgrad as fg
-    >>> fg.fori_loop(0, 3, lambda i, x: 2 * x, 1.0)
-    tensor(8.)
+    >>> fg.fori_loop(0, 3, lambda i, x: x + 0.5 * i, 1.0)
+    tensor(2.5)
     """
     _check_function("fori_loop", body_fun)
-    steps = np.arange(operator.index(lower), operator.index(upper), dtype=np.int64)
-    if not len(steps):
-        init, structure = _tensors("fori_loop", "init_val", init_val)
-        return structure.unflatten(_views(init))
-    steps.flags.writeable = False  # a program shares it
-    value, _ = scan(lambda value, i: (body_fun(i, value), None), init_val, steps)
+    lower, upper = operator.index(lower), operator.index(upper)
+    init, structure = _tensors("fori_loop", "init_val", init_val)
+
+    def step(inputs: list[Tensor]) -> list[Tensor]:
+        i, *values = inputs
+        on = _carried("fori_loop", structure, values, body_fun(_core.made_weak(i), structure.unflatten(values)))
+        return [_core.by_numpy(np.add, i, 1), *on]
+
+    if lower < upper and _core.tracing_program():
+        counter = _core.adopt(np.array(lower, np.int64), "fori_loop")
+        return structure.unflatten(scan_operation.scan(step, [counter, *init], [], upper - lower, False)[1:])
+    value = structure.unflatten(_views(init))
+    hand_on = _core.Carry(value, functools.partial(_checked, "fori_loop", structure)).hand_on
+    for i in _core.Counter(lower, upper):
+        value = hand_on(body_fun(i, value))
     return value
 
 
@@ -160,16 +165,17 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
         values = while_and_cond.while_loop(test, step, values)
     else:
         value = structure.unflatten(_views(values))
+        hand_on = _core.Carry(value, functools.partial(_checked, "while_loop", structure)).hand_on
         while True:
-            going = cond_fun(value)
-            if not (isinstance(going, Tensor) and going.dtype is _BOOL and going.size == 1):
-                going = _condition("while_loop", "cond_fun to return", going)
-            if _core.traced(going):
-                break
+            going = _core.holds(condition := cond_fun(value))
+            if going is None:
+                condition = _condition("while_loop", "cond_fun to return", condition)
+                if _core.traced(condition):
+                    break
+                going = bool(condition)
             if not going:
                 return value
-            on = body_fun(value)
-            value = on if _core.alike(value, on) else _checked("while_loop", structure, value, on)
+            value = hand_on(body_fun(value))
         values = while_and_cond.while_loop(test, step, tree.leaves(value))  # mapped: it differs from element to element
     return structure.unflatten(values)
 
@@ -232,6 +238,12 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
 def _check_function(name: str, f: Any) -> None:
     if not callable(f):
         raise TypeError(f"{name}: expected a function, got {f!r}")
+
+
+def _pair(result: Any) -> tuple[Any, Any]:
+    if not (isinstance(result, tuple) and len(result) == 2):
+        raise TypeError(f"scan: expected f to return (carry, y), got {_described(result)}")
+    return result
 
 
 def _described(x: Any) -> str:
@@ -314,24 +326,12 @@ def _views(init: list[Tensor]) -> list[Tensor]:
     return [_core.reshape(x, x.shape) for x in init]
 
 
-def _rows(x: Tensor, length: int, reverse: bool) -> Iterator[Tensor]:
-    """The rows, sliced from blocks of rows: the cotangent of a row then has the size of a block, not of all of x."""
-    size = math.isqrt(length) or 1
-    starts = range(0, length, size)
-    for start in reversed(starts) if reverse else starts:
-        block = x[start : start + size]
-        numbers = range(len(block))
-        for i in reversed(numbers) if reverse else numbers:
-            yield block[i]
-
-
 def _steps(rows: list[Tensor], structure: tree.Structure, length: int, reverse: bool) -> Iterator[Any]:
     """The row that each step takes."""
     if not rows:
-        empty = structure.unflatten([])
-        return (empty for _ in range(length))
-    each = [_rows(x, length, reverse) for x in rows]
-    return each[0] if structure == _SINGLE else (structure.unflatten(list(x)) for x in zip(*each))
+        return itertools.repeat(structure.unflatten([]), length)
+    each = [_core.Rows(x, reverse) for x in rows]
+    return iter(each[0]) if structure == _SINGLE else map(structure.unflatten, zip(*each))
 
 
 def _no_steps(step: Callable[[list[Tensor]], list[Tensor]], carry: list[Tensor], rows: list[Tensor]) -> list[Tensor]:
