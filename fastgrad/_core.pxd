@@ -138,7 +138,7 @@ cdef extern from "fastgrad.h":
     ctypedef struct fg_host_loop:
         fg_host_function run
         void *data
-        int n_in, dtype
+        int n_in, dtype, reports
     const fg_host_loop *(*fg_on_numpy_loop)(int64_t, int dtype) noexcept
     int (*fg_on_pause)() except -1 nogil
     int fg_custom(int n_in, const fg_tensor *, void *rule, int n_out, fg_tensor *y)

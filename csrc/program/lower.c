@@ -136,8 +136,9 @@ static int allocates(const fg_program *p, const step *s)
     for (int i = 0; i < fg_n_bodies(s->op); i++)
         if (fg_body(s->attr, i)->allocates)
             return 1;
+    const fg_host_loop *loop = fg_step_host_loop(p, s);
     if (!(fg_flags(s->op) & FG_ALLOCATES_BY_AXES))
-        return (fg_flags(s->op) & FG_ALLOCATES) != 0 && !fg_step_host_loop(p, s);
+        return (fg_flags(s->op) & FG_ALLOCATES) != 0 && !(loop && !loop->reports);
     const fg_shape *x = shape_at(p, s->in[0]);
     int stretches = 0, inside = 0;
     for (int i = 0; i < x->ndim; i++) {

@@ -20,25 +20,36 @@ cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
     int PyGILState_Check() nogil
 
+cdef extern from "<time.h>" nogil:
+    struct timespec:
+        long long tv_sec
+        long tv_nsec
+    int timespec_get(timespec *, int)
+    int TIME_UTC
+
 
 cdef unsigned long main_thread = threading.main_thread().ident
-cdef int pauses = 0         # how often the main thread has paused without the GIL
+cdef long long last_look = 0        # when the main thread last took the GIL to look for signals, in milliseconds
 cdef object poll_signals = eval("lambda: None")      # calling it, the interpreter handles signals and switches threads
 
 
 cdef int yield_gil() except -1 nogil:
     """Within a long loop: run signal handlers, which may raise, and let other threads run.
 
-    Without the GIL other threads run anyway, and only the main thread takes it, to run signal handlers: every 16th
-    time, as it may have to wait. With the GIL, releasing it for a moment would not do: a waiting thread asks for it
+    Without the GIL other threads run anyway, and only the main thread takes it, to run signal handlers: every 10 ms, as
+    it may have to wait. With the GIL, releasing it for a moment would not do: a waiting thread asks for it
     only after 5 ms, so the interpreter itself has to switch."""
-    global pauses
+    global last_look
+    cdef timespec time
+    cdef long long now
     if PyGILState_Check():
         with gil:
             poll_signals()
     elif PyThread_get_thread_ident() == main_thread:
-        pauses = (pauses + 1) % 16
-        if pauses == 0:
+        timespec_get(&time, TIME_UTC)
+        now = time.tv_sec * 1000 + time.tv_nsec // 1000000
+        if not 0 <= now - last_look < 10:
+            last_look = now
             with gil:
                 PyErr_CheckSignals()
     return FG_OK

@@ -8,8 +8,10 @@ def alias(Tensor x not None):
 
 def barrier(Tensor x not None):
     """x as a value of its own in a program: common subexpression elimination does not merge what is computed from it
-    with what is computed from x."""
-    return apply_one(FG_OP_barrier, x, 0, NULL)
+    with what is computed from x. It stands for a Python number if x does."""
+    cdef Tensor y = apply_one(FG_OP_barrier, x, 0, NULL)
+    y.t.array.weak = x.t.array.weak
+    return y
 
 
 def snapshot(Tensor x not None):

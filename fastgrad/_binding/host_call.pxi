@@ -22,13 +22,15 @@ def numpy_call(int64_t number):
     return numpy_calls[number][:2]
 
 
-# The ufuncs whose loops over integers and booleans can be called without Python's lock: they report nothing.
+# The ufuncs whose loops over integers and booleans can be called without Python's lock. Those of the second tuple report
+# a division by zero.
 cdef tuple SILENT = (
     np.add, np.subtract, np.multiply, np.negative, np.positive, np.absolute, np.sign, np.square, np.maximum, np.minimum,
     np.invert, np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.left_shift, np.right_shift, np.logical_not,
     np.logical_and, np.logical_or, np.logical_xor, np.equal, np.not_equal, np.less, np.less_equal, np.greater,
     np.greater_equal,
 )
+cdef tuple REPORTING = (np.floor_divide, np.remainder)
 
 
 @cython.final
@@ -43,7 +45,7 @@ cdef ElementLoops element_loops(function, dict options):
     cdef ElementLoops loops
     cdef cnp.ufunc ufunc
     cdef int dtype, k, i, n, result
-    if options or not any([function is f for f in SILENT]):
+    if options or not any([function is f for f in SILENT + REPORTING]):
         return None
     ufunc, loops = function, ElementLoops()
     for dtype in range(FG_BOOL, FG_N_DTYPES):
@@ -55,7 +57,7 @@ cdef ElementLoops element_loops(function, dict options):
                 result = NUMBER_OF_TYPE[<int>ufunc.types[k * ufunc.nargs + n]]
                 if result >= 0 and ufunc.functions[k] != NULL:
                     loops.of_dtype[dtype] = fg_host_loop(<fg_host_function><void *>ufunc.functions[k], ufunc.data[k],
-                                                         n, result)
+                                                         n, result, function in REPORTING)
                 break
     return loops
 
@@ -169,7 +171,7 @@ cdef inline bint is_weak(x):
     return (<Tensor>x).t.array.weak if type(x) is Tensor else weak_scalar(x)
 
 
-cdef object number_if_known(x):
+cpdef object number_if_known(x):
     """x; if it is a tensor that stands for a Python number, and its value is known, that number."""
     cdef fg_array *array
     if type(x) is not Tensor:
@@ -189,6 +191,11 @@ cdef Tensor weak_integer(int64_t value):
         fail(FG_NO_MEMORY)
     x.weak = True
     return wrap_array(x)
+
+
+def stands_for_number(x):
+    """Whether x is a Python number, or a tensor that stands for one."""
+    return is_weak(x)
 
 
 def made_weak(Tensor x not None):

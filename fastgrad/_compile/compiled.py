@@ -68,7 +68,7 @@ class _Call:
         leaves, self.structure = tree.flatten((dynamic, named))
         self.leaves = [
             _Leaf(x, _input(x, self.structure, i), type(x) if type(x) in (float, int, bool) else None)
-            for i, x in enumerate(leaves)
+            for i, x in enumerate(map(_core.number_if_known, leaves))
         ]
         self.inputs = [leaf.array for leaf in self.leaves]
 

@@ -203,13 +203,14 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     leaves, structure = tree.flatten(operands)
     array_places = [i for i, x in enumerate(leaves) if isinstance(x, (Tensor, np.ndarray))]
     inputs = [_core.asarray(leaves[i]) for i in array_places]
+    weak = [_core.stands_for_number(leaves[i]) for i in array_places]
     found: dict[str, tree.Structure] = {}
 
     def branch(name: str, f: Callable[..., Any]) -> Callable[[list[Tensor]], list[Tensor]]:
         def flat(given: list[Tensor]) -> list[Tensor]:
             filled = list(leaves)
-            for i, x in zip(array_places, given):
-                filled[i] = x
+            for i, x, number in zip(array_places, given, weak):
+                filled[i] = _core.made_weak(x) if number else x
             results, found[name] = _tensors("cond", name, f(*structure.unflatten(filled)))
             return results
 
