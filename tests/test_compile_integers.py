@@ -456,7 +456,7 @@ def test_equal_calls_are_merged_and_show_their_names():
 
 
 def test_a_long_program_with_integers_keeps_the_lock():
-    f = fg.compile(lambda x, i: (fg.sum(fg.tanh(x @ x)), i + 1))
+    f = fg.compile(lambda x, i: (fg.sum(fg.tanh(x @ x)), i + 1, fg.argmax(i)))
     x, i = np.random.default_rng(0).standard_normal((300, 300)), np.arange(5)
     results = []
 
@@ -474,12 +474,54 @@ def test_a_long_program_with_integers_keeps_the_lock():
     assert len(results) == 20
 
 
+LOOPS = """add subtract multiply negative positive absolute sign square maximum minimum invert bitwise_and bitwise_or
+    bitwise_xor left_shift right_shift logical_not logical_and logical_or logical_xor equal not_equal less less_equal
+    greater greater_equal floor_divide remainder""".split()
+
+
+@pytest.mark.parametrize("dtype", INTEGERS, ids=str)
+def test_loops_over_elements_give_what_numpy_gives(dtype):
+    rng = np.random.default_rng(1)
+    low, high = (0, 2) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    draw = lambda *shape: rng.integers(low, high, shape, np.int64 if dtype.kind == "b" else dtype).astype(dtype)
+    pairs = [(draw(), draw()), (draw(70), draw(70)), (draw(2, 3), draw()), (draw(1, 1), draw(2, 3)),
+             (draw(2, 1), draw(1, 3)), (draw(3), draw(2, 3)), (draw(0), draw())]  # fmt: skip
+    for name in LOOPS:
+        ufunc = getattr(np, name)
+        call = lambda *xs: _core.by_numpy(ufunc, *xs)
+        for x, y in pairs:
+            if name.endswith("shift"):
+                y = y % dtype.type(8) if dtype.kind != "b" else y
+            elif name in ("floor_divide", "remainder"):
+                y = y | dtype.type(1)
+            operands = (x, y)[: ufunc.nin]
+            try:
+                expected = ufunc(*operands)
+            except TypeError:  # NumPy has none for this dtype
+                continue
+            same(np.asarray(fg.compile(call)(*operands)), np.asarray(expected))
+
+
+def test_what_runs_in_loops_over_elements_needs_no_lock():
+    i, j = np.arange(6).reshape(2, 3), np.arange(3)
+    needs_lock = lambda f: fg.compile(f).program(i, j).allocates
+    assert not needs_lock(lambda i, j: (i * i + 1 < 3, ~i, i - j[0]))
+    assert needs_lock(lambda i, j: i // 2)  # which may warn
+    assert needs_lock(lambda i, j: i + j)  # rows are repeated
+    assert needs_lock(lambda i, j: fg.argmax(i))
+
+
 def test_warnings_and_errors_of_numpy_come_from_the_replay():
     f = fg.compile(lambda i, j: i // j)
     one, zero = np.array([1]), np.array([0])
     f(one, one)
     with pytest.warns(RuntimeWarning, match="divide by zero"):
+        assert f(one, zero) == 0
+    with pytest.warns(RuntimeWarning, match="overflow"):
+        f(np.array([np.iinfo(np.int64).min]), -one)
+    with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
         f(one, zero)
+    same(f(one, one), one)
     g = fg.compile(lambda i, j: i**j)
     g(one, one)
     with pytest.raises(ValueError, match="negative integer powers"):

@@ -7,7 +7,7 @@ import textwrap
 import pytest
 
 START = """
-import _thread, signal, threading, time
+import _thread, signal, sys, threading, time
 import numpy as np
 import fastgrad as fg
 
@@ -47,6 +47,45 @@ def test_a_loop_that_does_not_end_is_stopped_by_an_interrupt(loop):
             assert f(end) == end
             assert stopped(lambda: f(on)) and f(end) == end
     """))  # fmt: skip
+
+
+COUNTED = {
+    "floats": "lambda i, c: c * 0.5 + 1.0",
+    "counter": "lambda i, c: c * 0.5 + 0.1 * i",
+    "long steps": "lambda i, c: np.sum(np.tanh(c + np.ones((100, 1000)))) * 1e-5",
+    "under the lock": "lambda i, c: c + i // 3",
+}
+
+
+@pytest.mark.parametrize("body", COUNTED.values(), ids=COUNTED)
+def test_an_interrupt_stops_a_fori_loop_within_a_fifth_of_a_second(body):
+    run(
+        textwrap.dedent(f"""
+        body = {body}
+        f = fg.compile(lambda x, n: fg.fori_loop(0, n, body, x), static_argnums=1)
+        expected = f(1.0, 7)
+        state = fg._core.thread_state()
+        took = []
+        for _ in range(8):      # the machine may be busy: once in time will do
+            def send():
+                time.sleep(0.1)
+                took.append(time.perf_counter())
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            thread = threading.Thread(target=send)
+            try:
+                thread.start()
+                f(1.0, 10**12)
+                sys.exit("it ended")
+            except KeyboardInterrupt:
+                took[-1] = time.perf_counter() - took[-1]
+            thread.join()
+            assert fg._core.thread_state() == state
+            assert np.array_equal(f(1.0, 7), expected)
+            if took[-1] < 0.2:
+                break
+        assert min(took) < 0.2, took
+    """)
+    )
 
 
 def test_a_training_step_that_is_stopped_changes_nothing():
