@@ -1,4 +1,5 @@
-"""Recurrences: compiled scan beside jax.lax.scan, value and gradient, small and larger states, mapped, Hessian."""
+"""Recurrences: compiled scan beside jax.lax.scan, value and gradient, small and larger states, mapped, Hessian. Eager
+loops beside Python's own, and loops that carry integers beside loops that carry floats."""
 
 import numpy as np
 import pytest
@@ -81,3 +82,49 @@ def test_transforms_of_recurrences(benchmark, name):
         peers["jax.jit"] = lambda: jax.block_until_ready(compiled(w, xs))
     what = f"{name} of a recurrence of {steps:,} steps, {size} states, a step"
     compare(benchmark, what, lambda: replay(w, xs), peers, {}, operations=steps, atol=1e-4)
+
+
+@pytest.mark.parametrize("loop", ["fori_loop", "scan", "while_loop"])
+def test_eager_loops(benchmark, loop):
+    """The same small body in a loop of Python, which hands on tensors, too."""
+    steps = 1000
+    x, xs, zero = fg.asarray(np.ones(3)), fg.asarray(np.ones((steps, 3))), fg.asarray(0.0)
+    halved, step = lambda i, c: c * 0.5, lambda c, row: (c * 0.5 + row, c)
+    test, more = lambda c: c[0] < steps, lambda c: (c[0] + 1, c[1] * 0.5)
+
+    def python():
+        c = (zero, x) if loop == "while_loop" else x
+        if loop == "while_loop":
+            while test(c):
+                c = more(c)
+            return c[1].numpy()
+        if loop == "fori_loop":
+            for i in range(steps):
+                c = halved(i, c)
+            return c.numpy()
+        ys = []
+        for row in xs:
+            c, y = step(c, row)
+            ys.append(y)
+        return fg.stack(ys).numpy()
+
+    ours = {
+        "fori_loop": lambda: fg.fori_loop(0, steps, halved, x).numpy(),
+        "scan": lambda: fg.scan(step, x, xs)[1].numpy(),
+        "while_loop": lambda: fg.while_loop(test, more, (zero, x))[1].numpy(),
+    }[loop]
+    compare(benchmark, f"eager {loop}, a step", ours, {"Python": python}, {"Python": 1.3}, operations=steps)
+
+
+@pytest.mark.parametrize("loop", ["scan", "while_loop"])
+def test_carried_integers(benchmark, loop):
+    def compiled(one):
+        step = lambda c: (c[0] * 0.5, c[1] + one)
+        if loop == "scan":
+            f = fg.compile(lambda x: fg.scan(lambda c, _: (step(c), None), (x, one), length=STEPS)[0][1])
+        else:
+            f = fg.compile(lambda x: fg.while_loop(lambda c: c[1] < STEPS, step, (x, one))[1])
+        return lambda: np.asarray(f(1.0))
+
+    what = f"{loop} that carries an integer beside a float, a step"
+    compare(benchmark, what, compiled(1), {"floats only": compiled(1.0)}, {"floats only": 3.0}, operations=STEPS)

@@ -546,7 +546,7 @@ def test_a_fori_loop_takes_the_same_memory_for_any_number_of_steps(dtype, transf
     body = (lambda i, c: c * 3 + i) if dtype is int else (lambda i, c: c * 0.5 + 0.1 * i)
     memory = []
     for n in (10, 10**12):
-        program = fg.compile(transform(lambda x: fg.fori_loop(0, n, body, x))).program(np.ones(3, dtype))  # noqa: B023
+        program = fg.compile(transform(lambda x: fg.fori_loop(0, n, body, x))).program(np.ones(3, dtype))
         memory.append((program.facts["peak_bytes"], program.facts["constant_bytes"]))
     assert memory[0] == memory[1]
     assert sum(memory[0]) < 4000
@@ -641,8 +641,8 @@ def test_an_eager_loop_takes_any_structure():
 
 # ---- cost -----------------------------------------------------------------------------------------------------------
 def ratio(f, g, bound):
-    """The processor time of f by that of g, the least of a few attempts that go on while it is above the bound: whatever
-    else the machine does only adds to it."""
+    """The processor time of f by that of g: the least of each in a few rounds, and in more of them while the ratio is
+    above the bound, for whatever else the machine does only adds to it."""
     least = [np.inf, np.inf]
     for _ in range(20):
         for _ in range(5):
@@ -696,5 +696,5 @@ def test_an_integer_carried_costs_little_more_than_a_float():
         ]
 
     for integer, floating in zip(looped(1), looped(1.0)):
-        found = ratio(lambda: integer(1.0), lambda: floating(1.0), 5)  # noqa: B023
+        found = ratio(lambda: integer(1.0), lambda: floating(1.0), 5)
         assert found < 5, f"{found:.1f} times the loop that carries floats only"

@@ -20,12 +20,12 @@ int fg_numpy_run(const fg_call *c, fg_array *y)
     for (int i = 0; i <= c->n_in; i++) {
         const fg_array *x = i < c->n_in ? c->in[i].array : y;
         at[i] = x->data;
-        bytes[i] = x->shape->size == n ? (intptr_t)fg_itemsize(x->dtype) : 0;   /* a single one is read n times */
+        bytes[i] = x->shape->size == n ? (intptr_t)fg_itemsize(x->dtype) : 0; /* a single one is read n times */
     }
     if (c->loop->reports)
         feclearexcept(FE_ALL_EXCEPT);
     c->loop->run(at, &n, bytes, c->loop->data);
     if (c->loop->reports && fetestexcept(FE_DIVBYZERO | FE_OVERFLOW | FE_INVALID))
-        return fg_on_numpy(c, y);               /* the caller warns or raises, as it is asked to */
+        return fg_on_numpy(c, y); /* the caller warns or raises, as it is asked to */
     return FG_OK;
 }
