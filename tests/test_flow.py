@@ -457,6 +457,9 @@ def test_the_counter_is_an_int64_tensor():
             wrap(lambda: fg.fori_loop(0, 2, lambda i, c: c.astype(np.float32), 1.0))()
     with pytest.raises(TypeError, match="integer"):
         fg.fori_loop(0, 2.0, lambda i, c: c, 1.0)
+    assert fg.compile(lambda: fg.fori_loop(0, 3, lambda i, c: c, ()))() == ()
+    successor = fg.compile(lambda: fg.fori_loop(0, 3, lambda i, c: fg.add(i, 1), 0))  # as the loop itself computes it
+    assert successor() == 3
     kept = []
     fg.fori_loop(0, 3, lambda i, c: (kept.append(i), c)[1], 0)
     assert [int(i) for i in kept] == [0, 1, 2]
@@ -540,6 +543,15 @@ def test_what_leaves_a_body_by_a_side_door_is_refused():
 
 
 # ---- memory ---------------------------------------------------------------------------------------------------------
+def test_a_counter_that_is_not_read_is_not_carried():
+    def bodies(body):
+        program = fg.compile(lambda x: fg.fori_loop(0, 9, body, x)).program(1.0)
+        return str(program).count("numpy.add")
+
+    assert bodies(lambda i, c: c * 0.5) == 0
+    assert bodies(lambda i, c: c * 0.5 + i) == 1
+
+
 @pytest.mark.parametrize("dtype", [float, int])
 @pytest.mark.parametrize("transform", [lambda f: f, lambda f: lambda x: fg.vmap(f)(fg.stack([x, x]))])
 def test_a_fori_loop_takes_the_same_memory_for_any_number_of_steps(dtype, transform):

@@ -122,14 +122,11 @@ def fori_loop(lower: int, upper: int, body_fun: Callable[[Any, Any], Any], init_
     lower, upper = operator.index(lower), operator.index(upper)
     init, structure = _tensors("fori_loop", "init_val", init_val)
 
-    def step(inputs: list[Tensor]) -> list[Tensor]:
-        i, *values = inputs
-        on = _carried("fori_loop", structure, values, body_fun(_core.made_weak(i), structure.unflatten(values)))
-        return [_core.by_numpy(np.add, i, 1), *on]
+    def step(i: Tensor, values: list[Tensor]) -> list[Tensor]:
+        return _carried("fori_loop", structure, values, body_fun(i, structure.unflatten(values)))
 
     if lower < upper and _core.tracing_program():
-        counter = _core.adopt(np.array(lower, np.int64), "fori_loop")
-        return structure.unflatten(scan_operation.scan(step, [counter, *init], [], upper - lower, False)[1:])
+        return structure.unflatten(scan_operation.counted(step, init, lower, upper - lower))
     value = structure.unflatten(_views(init))
     hand_on = _core.Carry(value, functools.partial(_checked, "fori_loop", structure)).hand_on
     for i in _core.Counter(lower, upper):

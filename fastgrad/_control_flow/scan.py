@@ -11,6 +11,8 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
 from .. import _core
 from .._core import Program, Tensor
 from .._rules.batching import whole
@@ -30,7 +32,7 @@ from .body import (
     zeros_like,
 )
 
-__all__ = ["scan"]
+__all__ = ["counted", "scan"]
 
 _ADD, _MATMUL, _RESHAPE = [_core.OP_NUMBERS[name] for name in ("add", "matmul", "reshape")]
 
@@ -195,6 +197,24 @@ def scan(
     for a Body.
     """
     return _scanned(trace(f, init, xs, same), init, xs, length, reverse)
+
+
+def counted(f: Callable[[Tensor, Tensors], Tensors], init: Tensors, lower: int, length: int) -> Tensors:
+    """The last carry of f, which takes a counter that begins at ``lower``, and the carry. The counter is carried, too,
+    unless f does not read it."""
+
+    def step(inputs: Tensors) -> Tensors:
+        i = _core.made_weak(inputs[0])
+        return [_core.by_numpy(np.add, i, 1), *f(i, inputs[1:])]
+
+    start = [_core.adopt(np.array(lower, np.int64), "fori_loop"), *init]
+    body = trace(step, start)
+    after = body.outs[0]
+    read = {v for _, y, operands, *_ in body.instructions if y != after for v in operands}.union(body.outs[1:])
+    if init and read.isdisjoint((0, after)):
+        body.without({0})
+        start = init
+    return _scanned(body, start, [], length, False)[len(start) - len(init) :]
 
 
 def _scanned(body: Body, init: Tensors, xs: Tensors, length: int, reverse: bool) -> Tensors:
