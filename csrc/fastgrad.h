@@ -234,15 +234,16 @@ extern int (*fg_on_custom)(void *rule, fg_node *, fg_tensor g, fg_tensor *gin);
 /* The work of the operation `numpy`, which the caller does under its lock, and that function's name. */
 extern int (*fg_on_numpy)(const fg_call *, fg_array *y);
 extern const char *(*fg_on_numpy_name)(int64_t which);
-/* A loop of the caller's over elements, which takes no lock: it reads and writes n[0] elements at the addresses `at`,
- * those of the operands and last that of the result, each of which advances by so many bytes from element to element. */
+/* A host loop: a loop of the caller's over elements, which takes no lock. It reads and writes n[0] elements at the
+ * addresses `at`, those of the operands and last that of the result, each of which advances by so many bytes from
+ * element to element. */
 enum { FG_HOST_OPERANDS = 2 };  /* operands of such a loop at most */
 typedef void (*fg_host_function)(char **at, const intptr_t *n, const intptr_t *bytes, void *data);
 typedef struct fg_host_loop {
     fg_host_function run;
     void *data;
     int n_in, dtype;            /* how many operands it has, and the result's dtype */
-    int reports;                /* what it could not compute it tells by the flags of <fenv.h>; fg_on_numpy is called then */
+    int reports;                /* it may raise floating-point flags (<fenv.h>): then fg_on_numpy has to do the work */
 } fg_host_loop;
 /* The loop that does the work of the operation `numpy` on operands of this dtype, or NULL. It lasts for ever. */
 extern const fg_host_loop *(*fg_on_numpy_loop)(int64_t which, int dtype);

@@ -146,6 +146,7 @@ cdef class Carry:
     def __init__(self, value, check):
         self.value, self.check = value, check
 
+    @cython.binding(False)              # a builtin method, which Python calls quickly
     def hand_on(self, value):
         """The value that a step returned, as tensors: as it is if it has the structure, shapes and dtypes of the one
         before, else what ``check(before, value)`` makes of it."""
