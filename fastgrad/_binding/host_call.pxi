@@ -22,8 +22,8 @@ def numpy_call(int64_t number):
     return numpy_calls[number][:2]
 
 
-# The ufuncs whose loops over integers and booleans can be called without the GIL, as they report nothing; and those that
-# report a division by zero, or an overflow, by floating-point flags.
+# The ufuncs whose loops over integers and booleans can be called without the GIL, as they report nothing; and those
+# that report a division by zero, or an overflow, by floating-point flags.
 cdef tuple SILENT = (
     np.add, np.subtract, np.multiply, np.negative, np.positive, np.absolute, np.sign, np.square, np.maximum, np.minimum,
     np.invert, np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.left_shift, np.right_shift, np.logical_not,
