@@ -72,10 +72,18 @@ static int run_stacks(const fg_call *c, fg_array *y, fg_gemm_backend by, int64_t
         }
     int64_t itemsize = (int64_t)fg_itemsize(y->dtype);
     char *to = y->data, *end = to + y->shape->size * itemsize;
-    for (; to < end; to += m * n * itemsize) {
-        fg_gemm(y->dtype, by, ta, tb, m, n, k, (const char *)a->data + at[0] * itemsize, ta ? m : k,
-                (const char *)b->data + at[1] * itemsize, c->n_in == 3, to);
-        for (int i = ndim - 3; i >= 0; i--) {
+    /* A stack of dot products is computed along its last axis in one call. */
+    int last = ndim - 3;
+    int64_t together = m * n == 1 ? y->shape->dim[last--] : 1;
+    for (; to < end; to += together * m * n * itemsize) {
+        const char *from_a = (const char *)a->data + at[0] * itemsize,
+                   *from_b = (const char *)b->data + at[1] * itemsize;
+        if (m * n == 1)
+            fg_kernels[y->dtype].gemm->dots(together, k, from_a, stride[0][last + 1], from_b, stride[1][last + 1],
+                                            c->n_in == 3, to);
+        else
+            fg_gemm(y->dtype, by, ta, tb, m, n, k, from_a, ta ? m : k, from_b, c->n_in == 3, to);
+        for (int i = last; i >= 0; i--) {
             int done = ++index[i] == y->shape->dim[i];
             for (int j = 0; j < 2; j++)
                 at[j] += done ? -(y->shape->dim[i] - 1) * stride[j][i] : stride[j][i];
@@ -103,24 +111,46 @@ int fg_matmul_run(const fg_call *c, fg_array *y)
 
 /* With Y = op(A) op(B) and cotangent G: op(A)' = G op(B)^T and op(B)' = op(A)^T G, each transposed once more
  * where the operand itself enters transposed. */
-int fg_matmul_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+static int product_with(const fg_node *n, fg_tensor g, const fg_tensor *factor, int i, fg_tensor *out)
 {
     int ta = (int)n->attr[0], tb = (int)n->attr[1];
-    fg_tensor a, b;
-    int status;
-    if ((status = fg_saved(n, 0, &a)) || (status = fg_saved(n, 1, &b)))
+    fg_tensor a = factor[0], b = factor[1];
+    if (i == 0)
+        return ta ? fg_apply(FG_OP_matmul, 2, (fg_tensor[]){b, g}, 2, (int64_t[]){tb, 1}, out)
+                  : fg_apply(FG_OP_matmul, 2, (fg_tensor[]){g, b}, 2, (int64_t[]){0, !tb}, out);
+    return tb ? fg_apply(FG_OP_matmul, 2, (fg_tensor[]){g, a}, 2, (int64_t[]){1, ta}, out)
+              : fg_apply(FG_OP_matmul, 2, (fg_tensor[]){a, g}, 2, (int64_t[]){!ta, 0}, out);
+}
+
+/* Where the product has one element, its cotangent is a number, and the gradient an elementwise product with the other
+ * factor, whose row or column is laid out as that of the operand. */
+static int multiple_of(const fg_node *n, fg_tensor g, const fg_tensor *factor, int i, fg_tensor *out)
+{
+    const fg_shape *own = n->in[i].parent->shape, *other = factor[!i].array->shape;
+    int64_t dim[FG_MAX_NDIM];
+    memcpy(dim, other->dim, (size_t)other->ndim * sizeof *dim);
+    memcpy(dim + other->ndim - 2, own->dim + own->ndim - 2, 2 * sizeof *dim);
+    fg_tensor laid_out;
+    int status = fg_apply(FG_OP_reshape, 1, &factor[!i], other->ndim, dim, &laid_out);
+    if (status)
         return status;
+    status = fg_binary(FG_OP_multiply, g, laid_out, out);
+    fg_tensor_unref(laid_out);
+    return status;
+}
+
+int fg_matmul_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+{
+    fg_tensor factor[2];
+    int status;
+    if ((status = fg_saved(n, 0, &factor[0])) || (status = fg_saved(n, 1, &factor[1])))
+        return status;
+    int number = fg_rows_of(g.array->shape, 0) == 1 && fg_cols_of(g.array->shape, 0) == 1;
     for (int i = 0; i < 2; i++) {
         if (!n->in[i].parent)
             continue;
         fg_tensor full;
-        if (i == 0)
-            status = ta ? fg_apply(FG_OP_matmul, 2, (fg_tensor[]){b, g}, 2, (int64_t[]){tb, 1}, &full)
-                        : fg_apply(FG_OP_matmul, 2, (fg_tensor[]){g, b}, 2, (int64_t[]){0, !tb}, &full);
-        else
-            status = tb ? fg_apply(FG_OP_matmul, 2, (fg_tensor[]){g, a}, 2, (int64_t[]){1, ta}, &full)
-                        : fg_apply(FG_OP_matmul, 2, (fg_tensor[]){a, g}, 2, (int64_t[]){!ta, 0}, &full);
-        if (status)
+        if ((status = (number ? multiple_of : product_with)(n, g, factor, i, &full)))
             return status;
         status = fg_sum_to(full, n->in[i].parent->shape, &gin[i]);
         fg_tensor_unref(full);
