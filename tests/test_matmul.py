@@ -1,5 +1,6 @@
 """Matrix products: values against NumPy in float64, gradients against the products written out."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -156,6 +157,42 @@ def test_large_and_thin_products(shapes, dtype, blas):
     check(fg.matmul, *draw(shapes, dtype))
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_dot_products_of_every_length(dtype):
+    """Of two vectors, of few rows with a vector, and of stacks of vectors, whose operands may be broadcast."""
+    for k in (1, 2, 3, *range(15, 18), *range(31, 36), *range(63, 68), 100, 127, 129, 1000, 10_003):
+        bound = 2 * np.finfo(dtype).eps * (k + 2)
+        a, b, rows, stack = draw([(k,), (k,), (3, k), (2, 4, k)], dtype, k)
+        wide = [x.astype(np.float64) for x in (a, b, rows, stack)]
+        for got, expected in (
+            (fg.tensor(a) @ b, wide[0] @ wide[1]),
+            (fg.tensor(rows) @ b, wide[2] @ wide[1]),
+            (b @ fg.tensor(rows).T, wide[2] @ wide[1]),
+            (fg.einsum("ijk,ijk->ij", stack, stack), (wide[3] ** 2).sum(-1)),
+            (fg.matmul(stack[:, :, None], b[:, None])[..., 0, 0], wide[3] @ wide[1]),
+            (fg.matmul(stack[:, :1, None], stack[..., None])[..., 0, 0], (wide[3][:, :1] * wide[3]).sum(-1)),
+        ):
+            np.testing.assert_allclose(got.numpy(), expected, rtol=0, atol=bound, err_msg=f"k = {k}")
+
+
+def test_gradients_of_dot_products_are_elementwise_products():
+    """Also of stacks, with either operand transposed or broadcast; and no product with ones is left in a program."""
+    row, column, stack = draw([(1, 5), (5, 1), (3, 4, 5)], np.float64)
+    for f, a, b in (
+        (lambda matmul, a, b: matmul(a, b), row, column),
+        (lambda matmul, a, b: matmul(a.T, b.T), column, row),
+        (lambda matmul, a, b: matmul(a, b.T), row, row + 1),
+        (lambda matmul, a, b: matmul(a.T, b), column, column + 1),
+        (lambda matmul, a, b: matmul(a[:, :, None, :], b), stack, column),
+        (lambda matmul, a, b: matmul(a, b[..., None]), row, stack),
+    ):
+        check(functools.partial(f, fg.matmul), a, b, functools.partial(f, np.matmul))
+        fg.check_grads(functools.partial(f, fg.matmul), (a, b), order=2)
+    squares = fg.compile(fg.vmap(fg.grad(lambda v: v @ v)))
+    np.testing.assert_array_equal(squares(stack[0]), 2 * stack[0])
+    assert "matmul" not in str(squares.program(stack[0]))
+
+
 @pytest.mark.parametrize("n", [3, 17, 64, 300])
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_transposed_operands(n, dtype):
@@ -229,6 +266,20 @@ def test_integers_and_booleans_as_numpy_has_them(dtype):
 
 
 @pytest.mark.parametrize(
+    "left, right",
+    [
+        ((3,), (3,)), ((3,), (3, 2)), ((4, 3), (3,)), ((4, 3), (5, 3, 2)), ((2, 4, 3), (3,)), ((3,), (2, 3, 4)),
+        ((2, 4, 3), (3, 2)), ((2, 1, 4, 3), (5, 3, 2)), ((0, 3), (3,)), ((2, 0), (0,)),
+    ],
+)  # fmt: skip
+def test_integers_of_any_shapes_eager_and_compiled(left, right):
+    a, b = (np.arange(np.prod(shape)).reshape(shape) - 3 for shape in (left, right))
+    for got in (fg.matmul(a, b).numpy(), fg.compile(lambda a, b: a @ b)(a, b)):
+        assert np.shape(got) == np.shape(a @ b) and got.dtype == a.dtype
+        np.testing.assert_array_equal(got, a @ b)
+
+
+@pytest.mark.parametrize(
     "a, b, message",
     [
         ((32, 64), (32, 10), "64 (axis 1) is not 32 (axis 0). Did you mean a.T @ b?"),
@@ -240,11 +291,14 @@ def test_integers_and_booleans_as_numpy_has_them(dtype):
         ((2, 3), (4,), "3 (axis 1) is not 4 (axis 0)"),
         ((7, 2, 3), (7, 4, 5), "3 (axis 2) is not 4 (axis 1)"),
         ((7, 2, 3), (4, 5), "3 (axis 2) is not 4 (axis 0)"),
+        ((7, 2, 3), (4, 3), "3 (axis 2) is not 4 (axis 0). Did you mean a @ b.T?"),
+        ((7, 2, 3), (7, 4, 3), "3 (axis 2) is not 4 (axis 1)"),
     ],
 )
-def test_misaligned_shapes(a, b, message):
+@pytest.mark.parametrize("dtype", [float, int])
+def test_misaligned_shapes(a, b, message, dtype):
     with pytest.raises(ValueError) as error:
-        fg.matmul(np.ones(a), np.ones(b))
+        fg.matmul(np.ones(a, dtype), np.ones(b, dtype))
     assert str(error.value) == f"matmul: shapes {a} and {b} do not align: {message}"
 
 

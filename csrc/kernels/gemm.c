@@ -6,8 +6,8 @@
  * panel of it is copied to the stack. The transpose of C is computed instead where that is less work.
  *
  * Every C element is the sum over k in ascending order within blocks, and of the blocks in ascending order.
- * The blocks depend on k alone, so that the bits do not depend on tiles, edges or transposition. This does not hold for
- * `rows`, for a matrix and a vector, which sums along k in the lanes of vectors.
+ * The blocks depend on k alone, so that the bits do not depend on tiles, edges or transposition. The exception is the
+ * kernels `rows`, for a matrix and a vector, and `dots`, which sum along k in the lanes of vectors.
  */
 #ifndef REAL
 
@@ -99,7 +99,8 @@ enum { MASKED = 0 };
 #endif
 #include "gemm.c"
 
-const fg_gemm_kernels FG_TABLE(fg_gemm)[2] = {{gemm_f32, few_f32, rows_f32}, {gemm_f64, few_f64, rows_f64}};
+const fg_gemm_kernels FG_TABLE(fg_gemm)[2] = {{gemm_f32, few_f32, rows_f32, dots_f32},
+                                                 {gemm_f64, few_f64, rows_f64, dots_f64}};
 
 #else /* ---- once per dtype ---- */
 
@@ -287,6 +288,37 @@ static void NAME(rows)(int64_t m, int64_t k, const void *a_, const void *x, int 
     for (; i < m; i++) y[i] = last[i - (m - W)] + (beta ? y[i] : 0);
 }
 
+/* One dot product, in the lanes of four accumulators, whose additions do not wait for each other. */
+INLINE REAL NAME(dot)(int64_t k, const REAL *a, const REAL *b)
+{
+    VECTOR r[4] = {{0}};
+    REAL lane[W];
+    int64_t p = 0;
+    for (; p + 4 * W <= k; p += 4 * W)
+        UNROLL for (int j = 0; j < 4; j++) r[j] += LOAD(a + p + j * W) * LOAD(b + p + j * W);
+    for (; p + W <= k; p += W) r[0] += LOAD(a + p) * LOAD(b + p);
+    if (p < k) r[1] += NAME(load_first)(a + p, (int)(k - p)) * NAME(load_first)(b + p, (int)(k - p));
+    STORE(lane, (r[0] + r[1]) + (r[2] + r[3]));
+    UNROLL for (int half = W / 2; half > 0; half /= 2)
+        UNROLL for (int j = 0; j < half; j++) lane[j] += lane[j + half];
+    return lane[0];
+}
+
+static void NAME(dots)(int64_t m, int64_t k, const void *a_, int64_t a_step, const void *b_, int64_t b_step, int beta,
+                       void *y_)
+{
+    const REAL *a = a_, *b = b_;
+    REAL *y = y_;
+    for (int64_t i = 0; i < m; i++, a += a_step, b += b_step) {
+        REAL sum = 0;
+        if (fg_is_few(1, 1, k))
+            for (int64_t p = 0; p < k; p++) sum += a[p] * b[p];
+        else
+            sum = NAME(dot)(k, a, b);
+        y[i] = beta ? sum + y[i] : sum;
+    }
+}
+
 /* Element by element, with a constant k up to 8. */
 INLINE void NAME(few_of)(const int64_t k, const fg_product *s, const REAL *a, const REAL *b, REAL *c)
 {
@@ -300,7 +332,7 @@ INLINE void NAME(few_of)(const int64_t k, const fg_product *s, const REAL *a, co
         for (int64_t i = s->m; i > 0; i--, row += a_row, y += ldc) {
             REAL sum = 0;
             UNROLL for (int64_t p = 0; p < k; p++) {
-                __asm__ volatile("");           /* vectors take longer to prepare, and multiply and add apart */
+                __asm__ volatile("");           /* no vectors: they take longer to prepare, and round each product */
                 sum += row[p * a_col] * x[p];
             }
             *y = beta ? sum + *y : sum;

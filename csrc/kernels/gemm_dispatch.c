@@ -32,13 +32,16 @@ void fg_set_blas(void *sgemm, void *dgemm, int ilp64)
 /* Measured against the OpenBLAS of NumPy's wheels. A BLAS is faster than our tiles
  * (a) where the product is large, because it uses several threads, which does not pay if the result is small; and
  * (b) where the result is thin and both operands are contiguous along k, so that its elements are dot products.
- * Of the products (b), a matrix times a vector is fastest by the kernel of rows as long as the matrix fits a cache. */
+ * Of the products (b), a matrix times a vector is fastest by the kernel of rows as long as the matrix fits a cache, and
+ * one of few rows by dot products. */
 fg_gemm_backend fg_choose_gemm_backend(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k)
 {
     int64_t thin = m < n ? m : n, wide = m < n ? n : m;
     int along_k = (!ta || m == 1) && (tb || n == 1);
     if (along_k && thin == 1 && wide >= ROWS_FROM && k >= ROWS_FROM && wide * k <= ROWS_MOST)
         return FG_GEMM_ROWS;
+    if (along_k && thin == 1 && wide < ROWS_FROM && k >= ROWS_FROM && !fg_is_few(m, n, k))
+        return FG_GEMM_DOTS;
     if (!blas.gemm[dtype] || !(blas.ilp64 || (m <= INT32_MAX && n <= INT32_MAX && k <= INT32_MAX)))
         return FG_GEMM_TILES;
     return (wide > 64 && (double)m * (double)n * (double)k >= 256.0 * 256 * 256) ||
@@ -53,6 +56,10 @@ void fg_gemm(int dtype, fg_gemm_backend by, int ta, int tb, int64_t m, int64_t n
     int64_t ldb = tb ? k : n;
     if (by == FG_GEMM_ROWS) {
         fg_kernels[dtype].gemm->rows(m < n ? n : m, k, m < n ? b : a, m < n ? a : b, beta, c);
+        return;
+    }
+    if (by == FG_GEMM_DOTS) {
+        fg_kernels[dtype].gemm->dots(m < n ? n : m, k, m < n ? b : a, k, m < n ? a : b, 0, beta, c);
         return;
     }
     if (by == FG_GEMM_TILES) {

@@ -5,8 +5,9 @@
 
 #include "fastgrad.h"
 
-/* TILES and ROWS are kernels of gemm.c, ROWS that for a matrix and a vector; BLAS is the one of fg_set_blas. */
-typedef enum { FG_GEMM_TILES, FG_GEMM_ROWS, FG_GEMM_BLAS } fg_gemm_backend;
+/* TILES, ROWS and DOTS are kernels of gemm.c, ROWS that for a matrix and a vector, DOTS that for a vector and few others;
+ * BLAS is the one of fg_set_blas. */
+typedef enum { FG_GEMM_TILES, FG_GEMM_ROWS, FG_GEMM_DOTS, FG_GEMM_BLAS } fg_gemm_backend;
 
 /* Of op(A)[m][k] op(B)[k][n]; ta and tb: whether op transposes. */
 fg_gemm_backend fg_choose_gemm_backend(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k);

@@ -1,27 +1,30 @@
-/* matmul.c: the operation matmul: its shape rule, products of stacks of matrices, and its vjp.
+/* matmul.c: the operation matmul: its shape rule, products of stacks of matrices, and its vjp; and fg_matmul, which
+ * makes NumPy's matmul of it.
  *
  * The transposes of either operand are flags, so that the two products of the backward pass need no transposed copies.
- * A stack of matrices times one matrix is a single product with more rows; the Python layer reshapes it so. Which
- * kernel computes a product is decided in kernels/gemm_dispatch.c.
+ * The operation knows matrices and stacks of them. fg_matmul reshapes vectors to matrices of one row or column, and a
+ * stack of matrices times one matrix to a single product with more rows; reshapes copy nothing, and a program has no
+ * steps for them. Which kernel computes a product is decided in kernels/gemm_dispatch.c.
  */
 #include "kernels/gemm_dispatch.h"
 
 #include <string.h>
 
-static int misaligned(const fg_call *c)
+/* The error where the shapes of two operands, vectors among them, do not align; ta and tb: they enter transposed. */
+static int misaligned(const fg_shape *a, const fg_shape *b, int ta, int tb)
 {
-    const fg_shape *a = c->in[0].array->shape, *b = c->in[1].array->shape;
-    int ta = (int)c->attr[0], tb = (int)c->attr[1];
     char sa[FG_SHAPE_TEXT], sb[FG_SHAPE_TEXT];
-    int a_axis = a->ndim - 1 - ta, b_axis = b->ndim - 2 + tb;
-    int64_t ar = fg_rows_of(a, ta), ac = fg_cols_of(a, ta), br = fg_rows_of(b, tb), bc = fg_cols_of(b, tb);
-    const char *hint = ta || tb   ? ""
-                       : ac == bc ? ". Did you mean a @ b.T?"
-                       : ar == br ? ". Did you mean a.T @ b?"
-                       : ar == bc ? ". Did you mean b @ a?"
-                                  : "";
+    int a_axis = a->ndim - 1 - ta, b_axis = b->ndim == 1 ? 0 : b->ndim - 2 + tb;
+    /* A hint names the transpose of a matrix: that of a vector is itself, and that of a stack reverses all axes. */
+    int64_t rows = a->ndim == 2 ? a->dim[0] : -1, columns = b->ndim == 2 ? b->dim[1] : -1;
+    const char *hint = ta || tb                       ? ""
+                       : a->dim[a_axis] == columns    ? ". Did you mean a @ b.T?"
+                       : rows == b->dim[b_axis]       ? ". Did you mean a.T @ b?"
+                       : rows >= 0 && rows == columns ? ". Did you mean b @ a?"
+                                                      : "";
     return fg_fail(FG_BAD_VALUE, "matmul: shapes %s and %s do not align: %lld (axis %d) is not %lld (axis %d)%s",
-                   fg_shape_text(a, sa), fg_shape_text(b, sb), (long long)ac, a_axis, (long long)br, b_axis, hint);
+                   fg_shape_text(a, sa), fg_shape_text(b, sb), (long long)a->dim[a_axis], a_axis,
+                   (long long)b->dim[b_axis], b_axis, hint);
 }
 
 int fg_matmul_shape(const fg_call *c, fg_shape **shape, int *dtype)
@@ -30,7 +33,7 @@ int fg_matmul_shape(const fg_call *c, fg_shape **shape, int *dtype)
     int ta = (int)c->attr[0], tb = (int)c->attr[1];
     *dtype = c->in[0].array->dtype;
     if (fg_cols_of(a, ta) != fg_rows_of(b, tb))
-        return misaligned(c);
+        return misaligned(a, b, ta, tb);
     fg_shape *a_stack = fg_shape_new(a->ndim - 2, a->dim), *b_stack = fg_shape_new(b->ndim - 2, b->dim);
     fg_shape *stack = a_stack && b_stack ? fg_broadcast_shapes("matmul", a_stack, b_stack) : NULL;
     fg_shape_unref(a_stack);
@@ -69,10 +72,18 @@ static int run_stacks(const fg_call *c, fg_array *y, fg_gemm_backend by, int64_t
         }
     int64_t itemsize = (int64_t)fg_itemsize(y->dtype);
     char *to = y->data, *end = to + y->shape->size * itemsize;
-    for (; to < end; to += m * n * itemsize) {
-        fg_gemm(y->dtype, by, ta, tb, m, n, k, (const char *)a->data + at[0] * itemsize, ta ? m : k,
-                (const char *)b->data + at[1] * itemsize, c->n_in == 3, to);
-        for (int i = ndim - 3; i >= 0; i--) {
+    /* A stack of dot products is computed along its last axis in one call. */
+    int last = ndim - 3;
+    int64_t together = m * n == 1 ? y->shape->dim[last--] : 1;
+    for (; to < end; to += together * m * n * itemsize) {
+        const char *from_a = (const char *)a->data + at[0] * itemsize,
+                   *from_b = (const char *)b->data + at[1] * itemsize;
+        if (m * n == 1)
+            fg_kernels[y->dtype].gemm->dots(together, k, from_a, stride[0][last + 1], from_b, stride[1][last + 1],
+                                            c->n_in == 3, to);
+        else
+            fg_gemm(y->dtype, by, ta, tb, m, n, k, from_a, ta ? m : k, from_b, c->n_in == 3, to);
+        for (int i = last; i >= 0; i--) {
             int done = ++index[i] == y->shape->dim[i];
             for (int j = 0; j < 2; j++)
                 at[j] += done ? -(y->shape->dim[i] - 1) * stride[j][i] : stride[j][i];
@@ -100,24 +111,46 @@ int fg_matmul_run(const fg_call *c, fg_array *y)
 
 /* With Y = op(A) op(B) and cotangent G: op(A)' = G op(B)^T and op(B)' = op(A)^T G, each transposed once more
  * where the operand itself enters transposed. */
-int fg_matmul_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+static int product_with(const fg_node *n, fg_tensor g, const fg_tensor *factor, int i, fg_tensor *out)
 {
     int ta = (int)n->attr[0], tb = (int)n->attr[1];
-    fg_tensor a, b;
-    int status;
-    if ((status = fg_saved(n, 0, &a)) || (status = fg_saved(n, 1, &b)))
+    fg_tensor a = factor[0], b = factor[1];
+    if (i == 0)
+        return ta ? fg_apply(FG_OP_matmul, 2, (fg_tensor[]){b, g}, 2, (int64_t[]){tb, 1}, out)
+                  : fg_apply(FG_OP_matmul, 2, (fg_tensor[]){g, b}, 2, (int64_t[]){0, !tb}, out);
+    return tb ? fg_apply(FG_OP_matmul, 2, (fg_tensor[]){g, a}, 2, (int64_t[]){1, ta}, out)
+              : fg_apply(FG_OP_matmul, 2, (fg_tensor[]){a, g}, 2, (int64_t[]){!ta, 0}, out);
+}
+
+/* Where the product has one element, its cotangent is a number, and the gradient an elementwise product with the other
+ * factor, whose row or column is laid out as that of the operand. */
+static int multiple_of(const fg_node *n, fg_tensor g, const fg_tensor *factor, int i, fg_tensor *out)
+{
+    const fg_shape *own = n->in[i].parent->shape, *other = factor[!i].array->shape;
+    int64_t dim[FG_MAX_NDIM];
+    memcpy(dim, other->dim, (size_t)other->ndim * sizeof *dim);
+    memcpy(dim + other->ndim - 2, own->dim + own->ndim - 2, 2 * sizeof *dim);
+    fg_tensor laid_out;
+    int status = fg_apply(FG_OP_reshape, 1, &factor[!i], other->ndim, dim, &laid_out);
+    if (status)
         return status;
+    status = fg_binary(FG_OP_multiply, g, laid_out, out);
+    fg_tensor_unref(laid_out);
+    return status;
+}
+
+int fg_matmul_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+{
+    fg_tensor factor[2];
+    int status;
+    if ((status = fg_saved(n, 0, &factor[0])) || (status = fg_saved(n, 1, &factor[1])))
+        return status;
+    int number = fg_rows_of(g.array->shape, 0) == 1 && fg_cols_of(g.array->shape, 0) == 1;
     for (int i = 0; i < 2; i++) {
         if (!n->in[i].parent)
             continue;
         fg_tensor full;
-        if (i == 0)
-            status = ta ? fg_apply(FG_OP_matmul, 2, (fg_tensor[]){b, g}, 2, (int64_t[]){tb, 1}, &full)
-                        : fg_apply(FG_OP_matmul, 2, (fg_tensor[]){g, b}, 2, (int64_t[]){0, !tb}, &full);
-        else
-            status = tb ? fg_apply(FG_OP_matmul, 2, (fg_tensor[]){g, a}, 2, (int64_t[]){1, ta}, &full)
-                        : fg_apply(FG_OP_matmul, 2, (fg_tensor[]){a, g}, 2, (int64_t[]){!ta, 0}, &full);
-        if (status)
+        if ((status = (number ? multiple_of : product_with)(n, g, factor, i, &full)))
             return status;
         status = fg_sum_to(full, n->in[i].parent->shape, &gin[i]);
         fg_tensor_unref(full);
@@ -125,4 +158,54 @@ int fg_matmul_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
             return status;
     }
     return FG_OK;
+}
+
+int fg_matmul_check(const fg_shape *a, const fg_shape *b)
+{
+    if (!a->ndim || !b->ndim) {
+        char sa[FG_SHAPE_TEXT], sb[FG_SHAPE_TEXT];
+        return fg_fail(FG_BAD_VALUE,
+                       "matmul: expected operands with axes, got shapes %s and %s; multiply by a number with *",
+                       fg_shape_text(a, sa), fg_shape_text(b, sb));
+    }
+    return a->dim[a->ndim - 1] == b->dim[b->ndim == 1 ? 0 : b->ndim - 2] ? FG_OK : misaligned(a, b, 0, 0);
+}
+
+int fg_matmul(fg_tensor a, fg_tensor b, fg_tensor *out)
+{
+    static const int64_t plain[2] = {0, 0};
+    const fg_shape *sa = a.array->shape, *sb = b.array->shape;
+    int m = sa->ndim, n = sb->ndim, status;
+    if (m > 1 && n > 1 && (m == 2 || n > 2))
+        return fg_apply(FG_OP_matmul, 2, (fg_tensor[]){a, b}, 2, plain, out);
+    if ((status = fg_matmul_check(sa, sb)))
+        return status;
+
+    /* Left: a vector, b any; a matrix or a stack, b a vector; a stack, b a matrix. Reshaped operands are new references. */
+    fg_tensor left = {0}, right = {0}, product = {0};
+    int64_t k = sa->dim[m - 1], rows = 1, dim[FG_MAX_NDIM];
+    for (int i = 0; i < m - 1; i++)
+        rows *= sa->dim[i];
+    if (m != 2)
+        status = fg_apply(FG_OP_reshape, 1, &a, 2, (int64_t[]){rows, k}, &left);
+    if (!status && n == 1)
+        status = fg_apply(FG_OP_reshape, 1, &b, 2, (int64_t[]){k, 1}, &right);
+    if (!status)
+        status = fg_apply(FG_OP_matmul, 2, (fg_tensor[]){left.array ? left : a, right.array ? right : b}, 2, plain,
+                          &product);
+
+    /* The result's axes: those of a but its last and, with a vector a, those of the stack b; then b's columns. */
+    int ndim = 0;
+    for (int i = 0; i < m - 1; i++)
+        dim[ndim++] = sa->dim[i];
+    for (int i = 0; m == 1 && i < n - 2; i++)
+        dim[ndim++] = sb->dim[i];
+    if (n > 1)
+        dim[ndim++] = sb->dim[n - 1];
+    if (!status)
+        status = fg_apply(FG_OP_reshape, 1, &product, ndim, dim, out);
+    fg_tensor_unref(product);
+    fg_tensor_unref(right);
+    fg_tensor_unref(left);
+    return status;
 }

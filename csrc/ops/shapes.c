@@ -33,7 +33,7 @@ int fg_cast_shape(const fg_call *c, fg_shape **shape, int *dtype)
     break;
 
 /* Integers and booleans are converted by way of int64, which holds the bits of all of them. */
-static void widen(int dtype, int64_t n, const void *x, int64_t *y)
+static void to_int64(int dtype, int64_t n, const void *x, int64_t *y)
 {
     switch (dtype) {
     case FG_INT8:
@@ -54,7 +54,7 @@ static void widen(int dtype, int64_t n, const void *x, int64_t *y)
     }
 }
 
-static void narrow(int dtype, int64_t n, const int64_t *x, int from_uint64, void *y)
+static void from_int64(int dtype, int64_t n, const int64_t *x, int from_uint64, void *y)
 {
     switch (dtype) {
     case FG_FLOAT32:
@@ -87,8 +87,9 @@ int fg_cast_run(const fg_call *c, fg_array *y)
     else if (!FG_IS_FLOAT(x->dtype))
         for (int64_t i = 0; i < n; i += 256) {
             int64_t part = n - i < 256 ? n - i : 256;
-            widen(x->dtype, part, (const char *)x->data + i * (int64_t)fg_itemsize(x->dtype), wide);
-            narrow(y->dtype, part, wide, x->dtype == FG_UINT64, (char *)y->data + i * (int64_t)fg_itemsize(y->dtype));
+            to_int64(x->dtype, part, (const char *)x->data + i * (int64_t)fg_itemsize(x->dtype), wide);
+            from_int64(y->dtype, part, wide, x->dtype == FG_UINT64,
+                       (char *)y->data + i * (int64_t)fg_itemsize(y->dtype));
         }
     else
         fg_kernels[x->dtype].elementwise->cast(y->shape->size, x->data, y->data);
@@ -371,7 +372,7 @@ static gather gather_sizes(const fg_shape *whole, const int64_t *attr, const fg_
     return s;
 }
 
-/* The message says `take` for untake, too, because that is the name which the user has called. */
+/* The message says `take` also for untake, the adjoint: the user has called take. */
 static int index_in_range(int64_t *index, int64_t at, int64_t length)
 {
     int64_t i = *index < 0 ? *index + length : *index;
@@ -468,9 +469,9 @@ static int add_rows(int dtype, const gather *s, const int64_t *index, int64_t fr
     return FG_OK;
 }
 
-/* The same of all rows in float32, into y that held nothing, with sums in float64: of single elements at once, of
- * longer rows those of a block of rows, so long that this costs little, and short enough that its own sums lose few
- * bits. */
+/* The same for all rows in float32, where y holds zeros, with sums in float64. Single elements are added to them one by
+ * one. Longer rows are first added up in float32 in blocks of rows: few enough that their sums lose few bits, and so
+ * many that adding the sums of blocks costs little. */
 enum { BLOCKED = 1024, BLOCK = 64 };            /* elements of y; rows of a block for each row of y */
 
 static int add_blocks(const gather *s, const int64_t *index, const char *g, float *y)

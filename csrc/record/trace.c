@@ -72,7 +72,7 @@ static int keeps_instructions(const fg_program *p) { return p->what != FG_PROGRA
 static int add_constant(fg_program *p, fg_array *x, fg_node *node)
 {
     if (fg_traced(x) && !keeps_instructions(p)) {
-        fg_fail(FG_BAD_TAPE, "compile: a program reads a value of another recording, which is none of its inputs");
+        fg_fail(FG_BAD_TAPE, "compile: a program reads a value of another trace, which is none of its inputs");
         return -1;
     }
     fg_array *copy = fg_array_root(x)->externally_mutable ? fg_array_copy(x) : fg_array_ref(x);
@@ -83,12 +83,12 @@ static int add_constant(fg_program *p, fg_array *x, fg_node *node)
     return v;
 }
 
-static int none(void) { return fg_fail(FG_BAD_TAPE, "no program is being recorded in this thread"); }
+static int not_tracing(void) { return fg_fail(FG_BAD_TAPE, "no program is being traced in this thread"); }
 
-static int elsewhere(void)
+static int of_other_thread(void)
 {
-    return fg_fail(FG_BAD_TAPE, "compile: a tensor of a function that is being recorded is used in another thread, "
-                                "where it cannot be recorded; let the function do its work in one thread");
+    return fg_fail(FG_BAD_TAPE, "compile: a tensor of a function that is being traced is used in another thread, "
+                                "where it cannot be traced; let the function do its work in one thread");
 }
 
 int fg_trace_check_leaked(const fg_array *x)
@@ -98,14 +98,13 @@ int fg_trace_check_leaked(const fg_array *x)
                ? FG_OK
                : fg_fail(FG_BAD_TAPE,
                          "a tensor, of dtype %s and shape %s, is used outside of the function that made it while "
-                         "it was recorded by vmap or compile, or as the body of a loop or branch: there it stood for "
-                         "another "
-                         "value in each element, call or step; return what is needed from that function, or make it an "
-                         "argument",
+                         "it was traced by vmap or compile, or as the body of a loop or branch: there it stood for "
+                         "another value in each element, call or step; return what is needed from that function, or "
+                         "make it an argument",
                          fg_dtype_name(x->dtype), fg_shape_text(x->shape, shape));
 }
 
-static int refuse(const fg_array *x) { return fg_trace_check_leaked(x) ? FG_BAD_TAPE : elsewhere(); }
+static int refuse(const fg_array *x) { return fg_trace_check_leaked(x) ? FG_BAD_TAPE : of_other_thread(); }
 
 /* Does a transform from outside the trace track this node? It does if the node leads to one that is older than the
  * trace; any other node belongs to a transform inside, whose work is among the instructions. */
@@ -171,7 +170,7 @@ fg_trace_kind fg_trace_here(void) { return fg_thread.trace ? fg_thread.trace->wh
 int fg_trace_body(int first, int n, int stack_carry)
 {
     if (!fg_thread.trace)
-        return none();
+        return not_tracing();
     fg_thread.trace->body = 1;
     fg_thread.trace->first_carried = first;
     fg_thread.trace->n_carried = n;
@@ -218,7 +217,7 @@ int fg_trace_outside_node(const fg_node *n) { return fg_thread.trace && n->numbe
 int fg_trace_input(fg_array *x)
 {
     if (!fg_thread.trace)
-        return none();
+        return not_tracing();
     fg_thread.trace->n_in++;
     return add_value(fg_thread.trace, x, INPUT) < 0 ? FG_NO_MEMORY : FG_OK;
 }
@@ -354,11 +353,11 @@ void fg_trace_abort(void)
     }
 }
 
-int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **made)
+int fg_trace_end(int n_out, fg_array *const *out, int n_gradients, fg_program **made)
 {
     fg_program *p = fg_thread.trace;
     if (!p)
-        return none();
+        return not_tracing();
     int status = p->status;
     p->out = malloc((size_t)(n_out + 1) * sizeof *p->out);
     if (!p->out)
@@ -369,7 +368,7 @@ int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **made)
             status = fg_failed();
     }
     p->n_out = n_out;
-    p->n_kept = n_kept;
+    p->n_gradients = n_gradients;
     end();
     p->n_traced = p->instructions.n;
     if (status) {
@@ -396,7 +395,7 @@ int fg_trace_end_instructions(fg_program **made)
 {
     fg_program *p = end();
     if (!p)
-        return none();
+        return not_tracing();
     int status = p->status;
     fg_values_release(p, !status);
     if (status)

@@ -149,10 +149,15 @@ def clip(x: TensorLike, min: TensorLike | None = None, max: TensorLike | None = 
     """
     x = asarray(x)
     if min is not None:
-        x = where((x < min) | isnan(min), min, x)
+        x = where(_replaced(x < min, min), min, x)
     if max is not None:
-        x = where((x > max) | isnan(max), max, x)
+        x = where(_replaced(x > max, max), max, x)
     return x
+
+
+def _replaced(beyond: Tensor, bound: TensorLike) -> Tensor:
+    """Where ``clip`` takes its bound: beyond it, and where it is nan."""
+    return beyond if type(bound) in (float, int) and bound == bound else beyond | isnan(bound)
 
 
 # ---- other names of the core's functions ----------------------------------------------------------------------------
