@@ -16,11 +16,11 @@
  * node (tape.c), trace (trace.c) and backward pass (backward.c), and each thread's last error (context.c) and list of
  * nodes about to be freed (tape.c).
  *
- * The core needs neither Python nor NumPy. A graph, its value and its gradient in C, step by step:
- * examples/core_alone.c. In short, where every call but the last two returns a status to look at:
+ * The core needs neither Python nor NumPy. A graph, its value and its gradient in C, step by step, with the checks of
+ * every status: examples/core_alone.c. In short, without them:
  *
  *     fg_kernels_select(NULL), fg_init();                             once
- *     fg_tensor x = {array, fg_leaf(array)}, y, sum;                  a leaf: gradients are collected for it
+ *     fg_tensor x = {array, fg_leaf(array)}, y, sum;                  a leaf: its gradient is accumulated
  *     fg_unary(FG_OP_tanh, x, &y);                                    computes, and records on the tape
  *     fg_apply(FG_OP_sum, 1, &y, 2, (int64_t[]){1, 0}, &sum);         over axis 0, which is dropped
  *     fg_backward(sum, (fg_tensor){fg_array_scalar(FG_FLOAT64, 1), NULL}, 0, 0);
@@ -37,9 +37,9 @@
 
 /* clang-format off */
 typedef enum {
-    FG_RAISED = -1,         /* by one of the caller's functions, fg_on_*: it knows the reason */
+    FG_RAISED = -1,         /* by one of the caller's functions, fg_on_*, which knows the reason */
     FG_OK, FG_NO_MEMORY, FG_BAD_VALUE, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED,
-    FG_SIDE_EFFECT              /* what was asked for would happen once, while a function is traced, and in no replay */
+    FG_SIDE_EFFECT              /* the function being traced would change something outside, now and in no replay */
 } fg_status;
 
 /* The floats come first: only they are differentiable, and their numbers index the kernel tables. */
@@ -79,17 +79,17 @@ _Static_assert(FG_OP_less_equal - FG_OP_less == FG_LESS_EQUAL && FG_OP_greater -
 enum {
     FG_NO_FLAGS = 0,
     FG_IS_VIEW = 1,             /* the result shares the memory of the one input, so that there is nothing to run */
-    FG_IS_DISTINCT = 2,         /* no two results are the same value, even of equal inputs */
+    FG_IS_DISTINCT = 2,         /* common subexpression elimination must not merge it with an equal one */
     FG_RULE_IN_PYTHON = 4,      /* the vjp is a kernel: a pass that is recorded takes the rule of _rules/vjp.py */
-    FG_ALLOCATES = 8,           /* run takes memory from the pool, which is for who holds the caller's lock only ... */
+    FG_ALLOCATES = 8,           /* run takes memory from the pool, so that it needs the caller's lock ... */
     FG_ALLOCATES_BY_AXES = 16,  /* ... or does so where the axes, attr[0] as bits, are not neighbours */
     FG_DRAWS = 32,              /* each run gives other numbers, and advances the state that is its input */
-    FG_BY_HOST = FG_ALLOCATES | 64,     /* run calls the caller back, who does the work */
-    FG_BODIES_SHIFT = 8         /* the first attributes are so many programs, the bodies: FG_BODIES(n) */
+    FG_BY_HOST = FG_ALLOCATES | 64,     /* run calls back the caller, which does the work */
+    FG_BODIES_SHIFT = 8         /* the bits from here on: how many of the first attributes are programs, the bodies */
 };
 #define FG_BODIES(n) ((n) << FG_BODIES_SHIFT)
-/* The operation g * d op / d input i of an elementwise op: inputs x, y, g or a, b, y, g, of which those that the
- * derivative does not name may be missing (array NULL). */
+/* The number of the operation g * d op / d input i, for an elementwise op. Its inputs are x, y, g or a, b, y, g; those
+ * that the derivative does not name may be missing (array NULL). */
 #define FG_VJP(op, i) (FG_N_OPS + 2 * (op) + (i))
 
 /* ---- values ------------------------------------------------------------------------------------------- */
@@ -106,15 +106,15 @@ typedef enum { FG_OWNED, FG_VIEW, FG_FOREIGN, FG_ABSTRACT } fg_storage;
 typedef struct fg_array {
     int32_t refs;
     uint8_t dtype, storage;
-    uint8_t readonly;       /* its memory must not be written */
+    uint8_t readonly;       /* its memory must not be written by us */
     uint8_t externally_mutable;     /* others may write its memory: the tape saves a copy of it */
     uint8_t is_rng_state;   /* a generator's state: draws advance it, so a program keeps the array, not its elements */
     uint8_t frozen;         /* foreign memory that nobody writes: programs share it */
-    uint8_t weak;           /* a Python number among a trace's inputs, or a loop's counter: takes on others' dtype */
+    uint8_t weak;           /* stands for a Python number, in a trace or as a loop's counter: takes on others' dtype */
     uint32_t version;       /* counts in-place changes; kept by the array that is not a view */
     uint32_t tape_refs;     /* how many of refs are held by nodes that saved this array ... */
     uint32_t exports;       /* ... and how many by the caller's views of it, such as ndarrays */
-    int32_t trace;          /* the number of its value in a trace (trace.c), negative for a constant, or 0 ... */
+    int32_t trace;          /* the number of its value in a trace (trace.c), negative for a constant; 0: none ... */
 #define FG_TRACE_ENDED INT32_MAX    /* ... or this: it was an input, or depended on one, of a trace that has ended */
     uint32_t traced_in;     /* the number of the trace during which it was made, or 0 */
     fg_shape *shape;
@@ -157,7 +157,7 @@ typedef struct {
     int op, n_in, n_attr;
     const fg_tensor *in;
     const int64_t *attr;
-    struct fg_replay **replay;  /* of a loop or branch in a program: replays of its bodies; NULL: run takes its own */
+    struct fg_replay **replay;  /* of a loop or branch in a program: the replays of its bodies; else NULL */
     const struct fg_host_loop *loop;    /* of the operation `numpy` in a program: what computes it, if it has a loop */
 } fg_call;
 
@@ -171,9 +171,10 @@ typedef struct {
     int (*recorded_vjp)(fg_node *, fg_tensor g, fg_tensor *gin); /* vjp made of differentiable operations */
     uint16_t flags;         /* of its row of structural.def: FG_IS_VIEW ...; of an elementwise operation 0 */
     int8_t unit[2];         /* of an elementwise one: 1 or -1 where the derivative by input i is that number; else 0 */
-    int (*run_vjp)(const fg_call *, fg_array *gx);               /* of an elementwise op: what FG_VJP(op, i) computes */
+    int (*run_vjp)(const fg_call *, fg_array *gx);               /* of an elementwise one: the run of FG_VJP(op, i) */
 } fg_op_info;
-/* Let fg_<name>_shape be a rule that several operations share, such as this: the result is like the first input. */
+/* A shape rule that operations share: the result is like the first input. FG_SHAPE_RULE makes such a rule that of an
+ * operation. */
 int fg_same_shape(const fg_call *, fg_shape **, int *dtype);
 #define FG_SHAPE_RULE(name, rule)                                                                             \
     int fg_##name##_shape(const fg_call *c, fg_shape **shape, int *dtype) { return rule(c, shape, dtype); }
@@ -193,7 +194,7 @@ extern fg_op_info fg_ops[FG_N_OPS];
 static inline unsigned fg_flags(int op) { return op < FG_N_OPS ? fg_ops[op].flags : 0; }   /* op may be an FG_VJP */
 extern const fg_op_text fg_texts[FG_N_ELEMENTWISE];
 
-/* The work of any operation or FG_VJP alone: fills y, whose shape and dtype are the op's, from call->in. */
+/* The run of any operation or FG_VJP: fills y, which has the shape and dtype of the result, from call->in. */
 static inline int (*fg_run_of(int op))(const fg_call *, fg_array *y)
 {
     return op < FG_N_OPS ? fg_ops[op].run : fg_ops[(op - FG_N_OPS) / 2].run_vjp;
@@ -203,14 +204,15 @@ static inline int (*fg_run_of(int op))(const fg_call *, fg_array *y)
 /* In one block, because finding a thread's state costs as much as the work of a scalar. */
 typedef struct {
     int grad_enabled;           /* operations are recorded on the tape; in a backward pass: so is the pass */
-    int transforms_running;     /* grad and its like, nested; float(x) is refused inside */
+    int transforms_running;     /* how many transforms, such as grad, are under way; float(x) is refused inside */
     struct fg_program *trace;   /* the innermost trace of this thread, or NULL */
     uint32_t trace_number;      /* its number, or 0 */
 } fg_thread_state;
 extern _Thread_local fg_thread_state fg_thread;
 #define fg_grad_enabled fg_thread.grad_enabled
 #define fg_transforms_running fg_thread.transforms_running
-/* How many traces are under way in all threads, plus how many abstract arrays there are: mostly 0. */
+/* How many traces are under way in all threads, plus how many abstract arrays there are. Mostly 0, so that eager
+ * operations need to look at nothing else. */
 extern int fg_tracing;
 
 int fg_fail(fg_status status, const char *format, ...)      /* returns status */
@@ -222,16 +224,17 @@ const char *fg_message(void);
 int fg_failed(void);            /* the status of this thread's last failure: what a NULL result means */
 
 /* The callbacks, which the caller sets. */
-extern void (*fg_on_release)(void *owner);      /* the last array on foreign memory, or the last node of a rule, goes */
-/* Called by loops every millisecond or so, if it is set: the caller sees to signals and lets other threads run, also
+/* The last array on foreign memory, or the node of a custom rule, is freed: the caller drops its reference. */
+extern void (*fg_on_release)(void *owner);
+/* Called by loops about every millisecond, if it is set: the caller handles signals and lets other threads run, also
  * where it holds its lock. FG_OK, or FG_RAISED to end the loop. */
 extern int (*fg_on_pause)(void);
-/* The recorded rule of an operation whose vjp is a kernel: gx = g times the derivative of the node by its input i,
- * composed of operations. FG_OK or FG_RAISED. */
+/* In a recorded pass, the vjp of an operation whose own is a kernel: gx = g times the derivative of the node by its
+ * input i, composed of operations. FG_OK or FG_RAISED. */
 extern int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx);
 /* The vjp by the rule of a custom function, recorded or not: fills gin, as fg_op_info.vjp. FG_OK or FG_RAISED. */
 extern int (*fg_on_custom)(void *rule, fg_node *, fg_tensor g, fg_tensor *gin);
-/* The work of the operation `numpy`, which the caller does under its lock, and that function's name. */
+/* The run of the operation `numpy`, by the caller under its lock, and the name of the function that it calls. */
 extern int (*fg_on_numpy)(const fg_call *, fg_array *y);
 extern const char *(*fg_on_numpy_name)(int64_t which);
 /* A host loop: a loop of the caller's over elements, which takes no lock. It reads and writes n[0] elements at the
@@ -251,9 +254,9 @@ extern const fg_host_loop *(*fg_on_numpy_loop)(int64_t which, int dtype);
 /* ---- core/memory.c: a pool of size classes -------------------------------------------------------------- */
 void *fg_alloc(size_t bytes);
 void fg_free(void *block, size_t bytes);
-void *fg_alloc_lasting(size_t bytes);           /* not from the pool, but from the system */
+void *fg_alloc_lasting(size_t bytes);           /* from the system, not the pool: for memory that is kept for long */
 void fg_free_lasting(void *block, size_t bytes);
-void fg_pool_empty(void);       /* give the pool's free blocks to the system: after a trace, which needs most memory */
+void fg_pool_empty(void);       /* give the pool's free blocks back to the system */
 typedef struct { int64_t arrays, nodes, bytes, cached_bytes; } fg_counts;   /* alive now */
 extern fg_counts fg_live;
 
@@ -261,7 +264,7 @@ extern fg_counts fg_live;
 size_t fg_itemsize(int dtype);
 const char *fg_dtype_name(int dtype);
 fg_shape *fg_shape_new(int ndim, const int64_t *dim);       /* NULL: no memory, or too large (fg_message) */
-int fg_shape_made(fg_shape *, fg_shape **out);              /* sets *out; FG_OK, or if the shape is NULL its status */
+int fg_shape_made(fg_shape *, fg_shape **out);              /* sets *out; FG_OK, or for NULL why it failed */
 fg_shape *fg_shape_ref(fg_shape *);
 void fg_shape_unref(fg_shape *);
 int fg_shape_equal(const fg_shape *, const fg_shape *);
@@ -277,7 +280,7 @@ fg_array *fg_array_copy(const fg_array *);
 fg_array *fg_array_ref(fg_array *);
 void fg_array_unref(fg_array *);                            /* NULL is allowed, as in all unref functions */
 int fg_array_is_private(const fg_array *);  /* writable, no view, and held by one tensor, the tape and exports only */
-int fg_array_is_sole(const fg_array *);     /* that, or the one view of an array that nobody else holds */
+int fg_array_is_sole(const fg_array *);     /* private, or the only view of an array that nobody else holds */
 fg_array *fg_array_root(const fg_array *);  /* the array whose memory it has: itself unless it is a view */
 uint32_t fg_array_version(const fg_array *);
 void fg_array_changed(fg_array *);
@@ -312,7 +315,7 @@ int fg_saved(const fg_node *, int i, fg_tensor *x);
 int fg_saved_out(fg_node *, fg_tensor *y);
 void fg_node_spend(fg_node *);              /* release what the derivative needs: a pass has used it */
 
-/* ---- ops: apply.c, inplace.c, elementwise_vjp.c, broadcast.c, reductions.c ------------------------------ */
+/* ---- ops: apply.c, inplace.c, elementwise_vjp.c, broadcast.c, reductions.c, matmul.c -------------------- */
 int fg_apply(int op, int n_in, const fg_tensor *in, int n_attr, const int64_t *attr, fg_tensor *out);
 int fg_unary(int op, fg_tensor x, fg_tensor *out);
 int fg_binary(int op, fg_tensor a, fg_tensor b, fg_tensor *out);
@@ -320,6 +323,10 @@ int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b);   /* a op= b; a's refe
 int fg_derivative(int op, int i, fg_array *a, fg_array *b, fg_array **out);     /* d op / d input i */
 fg_shape *fg_broadcast_shapes(const char *name, const fg_shape *, const fg_shape *);
 int fg_sum_to(fg_tensor x, fg_shape *, fg_tensor *out);     /* the adjoint of broadcasting: sum over broadcast axes */
+/* NumPy's matmul of two arrays of one float dtype, vectors and stacks of matrices among them, by the operation of that
+ * name; and whether two shapes align for it: FG_OK, or an error that names the axes. */
+int fg_matmul(fg_tensor a, fg_tensor b, fg_tensor *out);
+int fg_matmul_check(const fg_shape *a, const fg_shape *b);
 int fg_not_float(const char *name, const fg_array *);       /* fails: an operation is given that dtype */
 
 /* ---- autodiff/backward.c -------------------------------------------------------------------------------- */

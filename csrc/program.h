@@ -16,16 +16,16 @@
 typedef struct fg_program fg_program;
 
 /* ---- record/trace.c ------------------------------------------------------------------------------------- */
-/* What is traced: a program, or bare instructions, which the caller evaluates in another way and which
- * fg_trace_end_instructions ends: of a function that is mapped, or of the body of a loop or branch. */
+/* What is traced: a program; or bare instructions, which the caller evaluates in another way: of a function that is
+ * mapped over a batch, or of the body of a loop or branch. Then fg_trace_end_instructions ends the trace. */
 typedef enum { FG_NOTHING, FG_PROGRAM, FG_MAPPED, FG_BODY } fg_trace_kind;
-/* In this thread. When the trace has ended, operations refuse values that depend on its inputs. */
+/* Begins a trace in this thread. Once it has ended, operations refuse values that depend on its inputs. */
 int fg_trace_begin(fg_trace_kind);
 int fg_trace_input(fg_array *);                 /* a new abstract array as the next input of the program */
-/* Ends the trace, also when it fails. Of the outputs the last n_kept, and all without axes, are kept: they stay in the
- * replay's memory, where its address array tells. The program is to be compiled before anything else is done with
- * it. */
-int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **);
+/* Ends the trace, also when it fails. The last n_gradients outputs are gradients by as many first inputs, the
+ * parameters of a training step. They and all outputs without axes are kept: they stay in the replay's arena, and its
+ * address array says where. The program must be compiled before anything else is done with it. */
+int fg_trace_end(int n_out, fg_array *const *out, int n_gradients, fg_program **);
 int fg_trace_end_instructions(fg_program **);   /* ends the trace, also when it fails; nothing is compiled */
 void fg_trace_abort(void);
 /* Mark this trace as the body of a loop: input first + k is carried by output k, for k < n, and may share its memory,
@@ -36,20 +36,20 @@ int fg_trace_body(int first, int n, int stack_carry);
  * (untake, unslice), so that the program does not hold the zeros; or not, if not on. Returns what held before. */
 int fg_trace_defer_zeros(int on);
 
-fg_trace_kind fg_trace_here(void);              /* what the innermost trace of this thread traces */
-int fg_trace_is_program(void);                  /* does this thread trace anything but functions that are mapped? */
-uint32_t fg_trace_number(void);                 /* of the innermost trace of this thread, 0 if there is none */
-int fg_trace_outside(const fg_array *);         /* does this thread trace, and was the array made before? */
+fg_trace_kind fg_trace_here(void);              /* the kind of this thread's innermost trace */
+uint32_t fg_trace_number(void);                 /* its number, 0 if there is none */
+int fg_trace_is_program(void);                  /* is any trace of this thread of kind FG_PROGRAM or FG_BODY? */
+int fg_trace_compiles(void);                    /* is any of kind FG_PROGRAM? */
+int fg_trace_outside(const fg_array *);         /* does this thread trace, and was the array made before that? */
 int fg_trace_outside_node(const fg_node *);     /* the same of a node */
-int fg_trace_compiles(void);                    /* is any trace of this thread that of a program? */
 /* Does it depend on an input of a trace, in whatever thread, under way or ended? */
 static inline int fg_traced(const fg_array *x) { return x->storage == FG_ABSTRACT; }
 int fg_trace_is_abstract(const fg_call *);      /* is the result of this call abstract? asked while fg_tracing */
 int fg_trace_check_leaked(const fg_array *);    /* FG_OK, unless it depended on an input of a trace that has ended */
 int fg_trace_append(const fg_call *, fg_array *y);      /* called by every operation while fg_tracing */
 
-/* Bare instructions. An operand that outer transforms do not track (fg_tape_record) was a constant to them. Constants
- * of the trace keep the nodes by which outer transforms know them. */
+/* Bare instructions. `tracked` says of each operand whether a transform from outside the trace tracks it: whether it
+ * had a node that leads to one from before the trace. Constants of the trace keep such nodes. */
 typedef struct {
     int op, y, n_in, n_attr;
     const int *in;              /* values; -1: a missing operand */
@@ -71,41 +71,43 @@ fg_tensor fg_instructions_constant(const fg_program *, int v);     /* borrowed; 
 
 /* ---- record/ir.c ---------------------------------------------------------------------------------------- */
 fg_program *fg_program_ref(fg_program *);
-void fg_program_free(fg_program *);             /* if nobody else refers to it; no replay of it is taken */
+void fg_program_free(fg_program *);             /* drops a reference; at the last one, no replay of it may be taken */
 /* Do both compute the same from the same constants? */
 int fg_program_equal(const fg_program *, const fg_program *);
 
 /* ---- program/compile.c ---------------------------------------------------------------------------------- */
 int fg_program_compile(fg_program *);           /* if this fails, the program can only be freed */
 
-/* ---- program/replay.c: a run of a program: take, fill in the addresses, run, read what is kept, give back -- */
+/* ---- program/replay.c: to run a program, take a replay, fill in the addresses, run it, read the kept outputs, and give
+ * it back ------------------------------------------------------------------------------------------------- */
 typedef struct fg_replay fg_replay;
 fg_replay *fg_replay_take(fg_program *);        /* one that nobody else has; NULL: no memory */
 void fg_replay_give(fg_program *, fg_replay *);
-/* Of the inputs, then of the outputs: contiguous memory for those that are not kept. */
+/* The addresses of the inputs and then of the outputs, for the caller to set: contiguous memory. Those of kept outputs
+ * are set already. */
 void **fg_replay_address(fg_replay *);
-void **fg_replay_owner(fg_replay *);            /* for the caller's use, as many and NULL at first */
+void **fg_replay_owner(fg_replay *);            /* as many pointers for the caller's use, NULL at first */
 /* Touches nothing but the replay, so that it needs no lock, unless the program `allocates` (fg_program_describe). */
 int fg_replay_run(const fg_program *, fg_replay *);
-/* The same where only the addresses of outputs and of inputs from this one on have changed since the last run. */
+/* The same where the addresses of the inputs before input `from` are those of the last run. */
 int fg_replay_run_again(const fg_program *, fg_replay *, int from);
 /* Memory for input i that lives as long as the replay, set as its address; NULL: no memory. */
 void *fg_replay_own_input(const fg_program *, fg_replay *, int i);
 
-/* ---- program/training.c: of a program whose first inputs are parameters, first output the loss, kept outputs the
- * gradients ----------------------------------------------------------------------------------------------- */
+/* ---- program/training.c: for a program whose first n_gradients inputs are parameters, whose first output is the loss,
+ * and whose last outputs are the gradients (fg_trace_end) ------------------------------------------------------ */
 typedef struct {
     int optimizer;              /* FG_OPTIMIZER_<name> */
     double number[FG_MAX_NUMBERS];      /* at one step: an fg_<name>_numbers */
 } fg_update_rule;
 /* Change n elements of a parameter along its gradient, and of its state: FG_MAX_STATES arrays, or NULL. */
 void fg_update(const fg_update_rule *, int dtype, int64_t n, void *p, const void *g, void *const *state);
-/* Run, and then update the parameters in place, unless `checked` finds something not finite: *bad is that gradient's
- * number, or how many there are if it is the loss alone, or -1. state: FG_MAX_STATES arrays, or NULL, for each
- * parameter. */
+/* Run, and then update the parameters in place. If `checked`, only if the loss and all gradients are finite: *bad is
+ * the number of the first gradient that is not, n_gradients if only the loss is not, -1 if all are. state:
+ * FG_MAX_STATES arrays, or NULL, for each parameter. */
 int fg_replay_train(const fg_program *, fg_replay *, const fg_update_rule *, void *const *state, int checked, int *bad);
 double fg_replay_loss(const fg_program *, fg_replay *);
-/* A copy of gradient i. Large ones are not in the replay's memory: they are computed while their parameters change. */
+/* A copy of gradient i. A large one may not be in the arena as a whole: it is computed while its parameter changes. */
 void fg_replay_gradient(const fg_program *, fg_replay *, int i, void *to);
 /* Before a step, under the caller's lock: copies an input of such a gradient that shares memory with a parameter. */
 int fg_replay_copy_aliased(const fg_program *, fg_replay *);
@@ -124,7 +126,7 @@ typedef struct {
     int n_traced;               /* ... and instructions of the trace */
     int64_t arena_bytes;        /* what the intermediates need together at most */
     int64_t separate_bytes;     /* what they would need if each had memory of its own */
-    int64_t constant_bytes;     /* what its constants take, but for memory that is shared with read-only arrays */
+    int64_t constant_bytes;     /* what its constants take, without those on frozen memory of the caller's */
     int allocates;              /* it must run under the caller's lock */
     double work;                /* an estimate of a replay's nanoseconds */
 } fg_program_facts;
@@ -133,7 +135,7 @@ fg_shape *fg_program_input_shape(const fg_program *, int i);
 int fg_program_input_dtype(const fg_program *, int i);
 fg_shape *fg_program_output_shape(const fg_program *, int i);
 int fg_program_output_dtype(const fg_program *, int i);
-int fg_program_keeps(const fg_program *, int i);    /* is output i kept? */
+int fg_program_keeps(const fg_program *, int i);    /* is output i kept in the arena? */
 int fg_program_in_place(const fg_program *, int input);     /* of a body: does this input share its output's memory? */
 /* A line about step i: "%7 = add %3 %5 (64, 10) float32"; returns the length it has or would have. */
 int fg_program_line(const fg_program *, int i, char *text, int size);

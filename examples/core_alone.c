@@ -44,7 +44,7 @@ static fg_array *vector(int64_t length, const double *elements)
 /* A tensor is an array and its node on the tape. Without a node it is a constant ... */
 static fg_tensor constant(fg_array *array) { return (fg_tensor){array, NULL}; }
 
-/* ... and with the node of a leaf the backward pass collects its gradient there. */
+/* ... and with the node of a leaf the backward pass accumulates its gradient there. */
 static fg_tensor parameter(double value)
 {
     fg_array *array = made(fg_array_scalar(FG_FLOAT64, value));
@@ -65,9 +65,9 @@ int main(void)
     fg_tensor t = constant(vector(4, (double[]){1, 3, 5, 7}));
     fg_tensor a = parameter(1.5), b = parameter(0);
 
-    /* Each call computes a value, and records a node for it where one of its inputs has a node: here all do, for a
-     * leads to each of them. Shapes broadcast as in NumPy. The result is a new reference, which is ours to give back;
-     * inputs are borrowed. */
+    /* Each call computes a value, and records a node for it if one of its inputs has a node. Here all results get one,
+     * because each is computed from a or b. Shapes broadcast as in NumPy. The result is a new reference, which is ours
+     * to give back; inputs are borrowed. */
     fg_tensor product, line, residual, squares, loss;
     check(fg_binary(FG_OP_multiply, a, x, &product));
     check(fg_binary(FG_OP_add, product, b, &line));
@@ -79,7 +79,7 @@ int main(void)
     check(fg_apply(FG_OP_sum, 1, &squares, 2, (int64_t[]){1, 0}, &loss));
     printf("loss   %g\n", number(loss.array));
 
-    /* A node holds what its derivative needs, so that intermediate tensors may go before the backward pass. */
+    /* A node holds what its derivative needs, so that intermediate tensors can be released before the backward pass. */
     fg_tensor_unref(product);
     fg_tensor_unref(line);
     fg_tensor_unref(residual);
@@ -92,7 +92,7 @@ int main(void)
     printf("d/da   %g\n", number(fg_leaf_grad(a.node).array));  /* 2 sum(residual * x); borrowed from the leaf */
     printf("d/db   %g\n", number(fg_leaf_grad(b.node).array));  /* 2 sum(residual) */
 
-    /* When the last reference goes, so does what it held. The memory stays in a pool, for the next tensors. */
+    /* With its last reference a tensor is freed, and so is what it held. The memory stays in a pool for others. */
     fg_tensor_unref(one);
     fg_tensor_unref(loss);
     fg_tensor_unref(a);

@@ -112,6 +112,8 @@ cdef extern from "fastgrad.h":
     int fg_apply(int op, int n_in, const fg_tensor *, int n_attr, const int64_t *attr, fg_tensor *out)
     int fg_unary(int op, fg_tensor x, fg_tensor *out)
     int fg_binary(int op, fg_tensor a, fg_tensor b, fg_tensor *out)
+    int fg_matmul(fg_tensor a, fg_tensor b, fg_tensor *out)
+    int fg_matmul_check(const fg_shape *, const fg_shape *)
     int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
     int fg_derivative(int op, int i, fg_array *a, fg_array *b, fg_array **out)
     fg_node *fg_leaf(fg_array *)
@@ -160,10 +162,10 @@ cdef extern from "program.h":
         pass
     int fg_tracing
     ctypedef enum fg_trace_kind:
-        FG_PROGRAM, FG_MAPPED, FG_BODY
+        FG_NOTHING, FG_PROGRAM, FG_MAPPED, FG_BODY
     int fg_trace_begin(fg_trace_kind)
     int fg_trace_input(fg_array *)
-    int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **)
+    int fg_trace_end(int n_out, fg_array *const *out, int n_gradients, fg_program **)
     int fg_program_compile(fg_program *)
     void fg_trace_abort()
     fg_trace_kind fg_trace_here()
@@ -171,7 +173,7 @@ cdef extern from "program.h":
     int fg_trace_is_program()
     int fg_trace_defer_zeros(int)
     int fg_trace_compiles()
-    int fg_trace_body(int first, int n, int apart)
+    int fg_trace_body(int first, int n, int stack_carry)
     int fg_trace_outside(const fg_array *)
     int fg_trace_outside_node(const fg_node *)
     int fg_traced(const fg_array *)

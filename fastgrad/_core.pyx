@@ -34,7 +34,7 @@ cnp.import_array()
 cdef int fail(int status) except -1:
     """Raise what a C status means."""
     if status == FG_RAISED:
-        return -1                               # by a rule in Python, whose exception is set
+        return -1                               # Python code that the core called has set an exception
     text = fg_message().decode()
     if status == FG_NO_MEMORY:
         raise MemoryError(text)
@@ -153,8 +153,8 @@ cdef fg_array *array_from(cnp.ndarray a, bint share, bint externally_mutable=Tru
 
 
 cdef bint is_frozen(cnp.ndarray a):
-    """Whether nobody writes a's memory: a is read-only, and so is every ndarray whose memory it shares. If one of these
-    is writable, a may change through it."""
+    """Whether nobody writes a's memory: a is read-only, and so is every ndarray whose memory it shares. Through one
+    that is writable, a could change."""
     base = a
     while isinstance(base, cnp.ndarray):
         if cnp.PyArray_ISWRITEABLE(base):
@@ -200,16 +200,11 @@ cdef class _Export:
 
 
 cdef cnp.ndarray view_of(fg_array *x, bint writeable):
-    """An ndarray on the memory of x."""
-    if fg_tracing and fg_traced(x):
-        refuse_traced(x, "array" if x.dtype <= FG_FLOAT64 else "mask" if x.dtype == FG_BOOL else "integers")
-    return present_of(x, writeable)
-
-
-cdef cnp.ndarray present_of(fg_array *x, bint writeable):
-    """An ndarray on the memory of x, also while x is traced and has its present value for this moment only."""
+    """An ndarray on the memory of x; TraceError if x is abstract."""
     cdef cnp.npy_intp dim[FG_MAX_NDIM]
     cdef int i
+    if fg_tracing and fg_traced(x):
+        refuse_traced(x, "array" if x.dtype <= FG_FLOAT64 else "mask" if x.dtype == FG_BOOL else "integers")
     for i in range(x.shape.ndim):
         dim[i] = x.shape.dim[i]
     cdef cnp.ndarray a = cnp.PyArray_SimpleNewFromData(x.shape.ndim, dim, TYPE_NUMBER[x.dtype], x.data)
@@ -392,16 +387,16 @@ def live():
 
 
 def thread_state():
-    """What this thread is in the midst of: whether operations are recorded on the tape, how many transforms and
-    recordings of programs or instructions it is in, and how many contexts of the other kinds it has entered."""
+    """The state of this thread, for tests: whether operations are recorded on the tape, how many transforms and traces
+    are under way, and which contexts of other kinds it has entered."""
     cdef Here here = this_thread()
     cdef void *context = here.innermost[TRACES]
-    cdef int recordings = 0
+    cdef int traces = 0
     while context != NULL:
-        recordings += 1
+        traces += 1
         context = (<Trace>context).outer
     return {"grad_enabled": grad_enabled(), "transforms": fg_transforms_running, "tracing": tracing(),
-            "recordings": recordings, "drawing": here.innermost[DRAWINGS] != NULL,
+            "traces": traces, "drawing": here.innermost[DRAWINGS] != NULL,
             "running": here.innermost[RULES_RUN] != NULL, "no_grad": here.n}
 
 

@@ -44,7 +44,7 @@ class Generator:
     """
 
     def __init__(self, seed: Any = None) -> None:
-        _core.refuse_recorded("a generator was made", "Make it outside the function, which then draws from it")
+        _core.refuse_traced_effect("a generator was made", "Make it outside the function, which then draws from it")
         self._seed = _sequence(seed)
         self._state = _core.random_state([*self._seed.generate_state(2, np.uint64), 0])
 
@@ -60,12 +60,12 @@ class Generator:
         >>> rng.random() == a
         tensor(True)
         """
-        _core.refuse_recorded("the state of a generator was asked for", "Ask for it outside the function")
+        _core.refuse_traced_effect("the state of a generator was asked for", "Ask for it outside the function")
         return {"bit_generator": _METHOD, **dict(zip(_WORDS, _core.random_words(self._state).tolist()))}
 
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
-        _core.refuse_recorded("the state of a generator was set", "Set it outside the function")
+        _core.refuse_traced_effect("the state of a generator was set", "Set it outside the function")
         if not isinstance(state, dict) or state.get("bit_generator") != _METHOD or not set(_WORDS) <= set(state):
             raise ValueError(f"random: expected the state of another fastgrad.random.Generator, got {state!r}")
         words = [state[word] for word in _WORDS]
@@ -81,7 +81,7 @@ class Generator:
         >>> len(fg.random.default_rng(0).spawn(2))
         2
         """
-        _core.refuse_recorded("generators were spawned", "Spawn them outside the function")
+        _core.refuse_traced_effect("generators were spawned", "Spawn them outside the function")
         if not 0 <= operator.index(n_children) <= _MOST_CHILDREN:
             raise ValueError(f"spawn: expected from 0 to {_MOST_CHILDREN:,} children, got {n_children}")
         return [Generator(seed) for seed in self._seed.spawn(n_children)]
@@ -118,7 +118,7 @@ class Generator:
         """Uniform in [low, high): ``low + (high - low) * u``, so that gradients flow to low and high.
 
         ``dtype`` is that of u; by default that of low and high if they are float arrays, else float64. Raises
-        ValueError where low is above high, unless they depend on the arguments of a function being recorded.
+        ValueError where low is above high, unless they depend on the arguments of a function being traced.
 
         >>> import fastgrad as fg
         >>> fg.grad(lambda high: fg.random.default_rng(0).uniform(0.0, high, 1000).mean())(2.0).round(1)
@@ -145,7 +145,7 @@ class Generator:
         """Normal with mean loc and deviation scale: ``loc + scale * z``, so that gradients flow to loc and scale.
 
         ``dtype`` is that of z; by default that of loc and scale if they are float arrays, else float64. Raises
-        ValueError for a negative scale, unless it depends on the arguments of a function being recorded.
+        ValueError for a negative scale, unless it depends on the arguments of a function being traced.
 
         >>> import fastgrad as fg
         >>> rng = fg.random.default_rng(0)

@@ -107,7 +107,7 @@ def warmed(f, x, compile):
     f(x[:3])
     start = peak()
     f(x)
-    return start, f.program(x).facts["recorded"] if compile else 0
+    return start, f.program(x).facts["traced"] if compile else 0
 
 x = np.linspace(0.0, 1.0, 100_000)
 name, compile = sys.argv[1], sys.argv[2] == "compiled"
@@ -311,7 +311,7 @@ def test_a_primitive_gets_the_values_of_the_first_element():
     np.testing.assert_allclose(nested, direct, rtol=1e-12)
     chosen = fg.vmap(lambda a, c: fg.cond(c > 1.5, lambda a: inv(a), lambda a: a * 0, a))(a, b)
     np.testing.assert_allclose(chosen, np.linalg.inv(a) * (b > 1.5)[:, None, None], rtol=1e-12)
-    with pytest.raises(fg.TraceError, match="was called while the function is recorded"):
+    with pytest.raises(fg.TraceError, match="was called while the function is traced"):
         fg.compile(fg.vmap(inv))(a)
 
 

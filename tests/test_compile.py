@@ -379,7 +379,7 @@ def test_twenty_thousand_operations():
         assert value == v
         same(gradient, g)
     facts = compiled.program(np.ones(3)).facts
-    assert facts["recorded"] >= 20_000
+    assert facts["traced"] >= 20_000
     assert facts["peak_bytes"] < 100_000
 
 
@@ -398,7 +398,7 @@ def test_the_passes_say_what_they_removed():
     assert text.splitlines()[0].startswith("program: 2 inputs, 2 outputs, 4 instructions")
     assert "in0 in1" in text and "out0" in text and "out1" in text and "float64 (4, 4)" in text
     facts = program.facts
-    assert facts["instructions"] == 4 and facts["recorded"] > facts["instructions"]
+    assert facts["instructions"] == 4 and facts["traced"] > facts["instructions"]
     np.testing.assert_allclose(compiled(x, w)[0], 4 * np.tanh(x @ w.T), rtol=1e-12)
 
 
@@ -439,7 +439,7 @@ def test_it_looks_like_the_function():
 
 def test_recording_is_not_entered_by_hand():
     for call in (lambda: _core.trace_input(np.ones(2)), lambda: _core.trace_end([fg.ones(2)])):
-        with pytest.raises(RuntimeError, match="no program is being recorded"):
+        with pytest.raises(RuntimeError, match="no program is being traced"):
             call()
     with _core.Trace():
         assert _core.tracing()

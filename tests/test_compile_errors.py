@@ -146,7 +146,7 @@ def test_a_step_whose_loss_keeps_a_running_value_runs_eagerly():
         return fg.sum((p - x) ** 2)
 
     step = fg.training_step(loss, np.zeros(2), fg.optim.SGD(0.1))
-    with pytest.warns(RuntimeWarning, match="cannot be recorded and runs eagerly.*changes a tensor in place"):
+    with pytest.warns(RuntimeWarning, match="cannot be traced and runs eagerly.*changes a tensor in place"):
         step(np.ones(2))
     step(np.ones(2))
     assert seen.item() == 2
@@ -164,7 +164,7 @@ def test_constants_may_be_looked_at():
 
     def f(x):
         assert float(w[0]) == 1 and w.numpy()[1] == 2 and (w > 0).all()
-        assert "being recorded" in repr(x)
+        assert "being traced" in repr(x)
         assert len(x) == 2 and x.shape == (2,)
         return x * (w if bool(w[1] > 0) else -w)
 

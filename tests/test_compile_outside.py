@@ -89,7 +89,7 @@ DRAWS = {
 def test_draws_of_other_libraries_are_refused(name):
     f, what = DRAWS[name]
     with pytest.raises(
-        fg.TraceError, match=f"^compile: the function draws from {what}while it is recorded.*fastgrad.random"
+        fg.TraceError, match=f"^compile: the function draws from {what}while it is traced.*fastgrad.random"
     ) as caught:
         fg.compile(f)(X)
     assert f"({__file__}, line " in str(caught.value)
@@ -100,13 +100,13 @@ def test_draws_of_other_libraries_are_refused(name):
     "make", [lambda: np.random.default_rng(), lambda: np.random.RandomState(), lambda: random.Random()]
 )
 def test_a_generator_that_is_made_anew_is_found_by_a_second_recording(make):
-    with pytest.raises(fg.TraceError, match="two recordings of this function differ"):
+    with pytest.raises(fg.TraceError, match="two traces of this function differ"):
         drawn = lambda rng: rng.normalvariate(0, 1) if isinstance(rng, random.Random) else rng.normal()
         fg.compile(lambda x: x * drawn(make()))(X)
 
 
 def test_a_clock_and_the_system_s_random_bytes():
-    with pytest.raises(fg.TraceError, match="two recordings of this function differ"):
+    with pytest.raises(fg.TraceError, match="two traces of this function differ"):
         fg.compile(lambda x: x + time.time())(X)
     with pytest.raises(fg.TraceError):
         fg.compile(lambda x: x + int.from_bytes(os.urandom(4), "big"))(X)
@@ -114,7 +114,7 @@ def test_a_clock_and_the_system_s_random_bytes():
 
 @pytest.mark.parametrize("numbers", [itertools.count(), iter([1.0, 2.0, 3.0]), (float(k) for k in range(9))])
 def test_what_an_iterator_has_next(numbers):
-    with pytest.raises(fg.TraceError, match="two recordings of this function differ"):
+    with pytest.raises(fg.TraceError, match="two traces of this function differ"):
         fg.compile(lambda x: x * next(numbers))(X)
 
 

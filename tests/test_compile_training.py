@@ -81,7 +81,7 @@ def test_losses_that_cannot_be_recorded_run_eagerly_after_one_warning():
     texts = {
         noisy: "the function draws from a numpy.random.Generator "
                rf".*test_compile_training.py, line {noisy.__code__.co_firstlineno}\)",
-        counting: "two recordings of this function differ",
+        counting: "two traces of this function differ",
         branching: "eagerly: compile: the value of a tensor was asked "
                    rf".*test_compile_training.py, line {branching.__code__.co_firstlineno + 2}\)",
     }  # fmt: skip
@@ -116,7 +116,7 @@ def test_a_constant_changed_between_the_first_steps_is_found(n):
     step = fg.training_step(lambda w, x: fg.mean(fg.square(x @ w - 1) * scale), p, fg.optim.SGD(0.0))
     assert step(x) == 1
     scale[:] = 3
-    with pytest.warns(RuntimeWarning, match="two recordings"):
+    with pytest.warns(RuntimeWarning, match="two traces"):
         assert step(x) == pytest.approx(3)
 
 

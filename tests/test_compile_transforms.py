@@ -196,7 +196,7 @@ def test_solvers_inside_a_transform(method, compile):
     np.testing.assert_allclose(fg.grad(lambda x: fg.sum(x) * solution())(np.ones(2)), [3, 3], rtol=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore:.*cannot be recorded:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:.*cannot be traced:RuntimeWarning")
 @pytest.mark.parametrize("compile", [True, False], ids=["compiled", "eager"])
 def test_a_solver_that_reads_what_is_differentiated_outside_is_refused(compile):
     pytest.importorskip("scipy")

@@ -554,7 +554,7 @@ def test_primitive_cannot_be_compiled():
         fg.compile(fg.grad(lambda x: f(x).sum()))(X)
     params = [X.copy()]
     step = fg.training_step(lambda p: (f(p[0]) ** 2).sum(), params, fg.optim.SGD(0.01))
-    with pytest.warns(RuntimeWarning, match="cannot be recorded and runs eagerly"):
+    with pytest.warns(RuntimeWarning, match="cannot be traced and runs eagerly"):
         step()
     step()
 

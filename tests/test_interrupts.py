@@ -81,7 +81,7 @@ def test_a_context_is_entered_once_at_a_time():
     with trace:
         with pytest.raises(RuntimeError, match="entered already"):
             trace.__enter__()
-        assert _core.thread_state()["recordings"] == 1
+        assert _core.thread_state()["traces"] == 1
     with trace:
         assert _core.tracing()
     assert _core.thread_state() == CLEAN

@@ -61,7 +61,7 @@ USES = {
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_no_use_finds_the_value_of_one_element_or_call(transform, use):
     value = leaked(TRANSFORMS[transform])
-    assert "of an ended recording" in repr(value)
+    assert "of an ended trace" in repr(value)
     with refused():
         USES[use](value.detach())
 

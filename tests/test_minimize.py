@@ -350,11 +350,11 @@ def test_what_cannot_be_recorded_runs_eagerly_after_one_warning():
         return np.sum(x**2) if x[0] > 0 else np.sum(x**4)
 
     with pytest.warns(
-        RuntimeWarning, match=r"minimize: f cannot be recorded and runs eagerly.*test_minimize"
+        RuntimeWarning, match=r"minimize: f cannot be traced and runs eagerly.*test_minimize"
     ) as caught:
         result = fg.minimize(f, np.array([1.0, 2.0]))
     assert len(caught) == 1 and result.success
-    with pytest.warns(RuntimeWarning, match="least_squares: f cannot be recorded"):
+    with pytest.warns(RuntimeWarning, match="least_squares: f cannot be traced"):
         result = fg.least_squares(lambda x: x - 3 if x[0] > 0 else x - 4, np.array([1.0, 2.0]))
     np.testing.assert_allclose(result.x, 3)
 

@@ -461,7 +461,7 @@ def test_what_a_replay_would_not_repeat_is_refused(act):
         act(rng)
         return x
 
-    with pytest.raises(fg.TraceError, match=r"while the function is recorded \(.*(test_random|copy).py, line \d+\)"):
+    with pytest.raises(fg.TraceError, match=r"while the function is traced \(.*(test_random|copy).py, line \d+\)"):
         fg.compile(f)(1.0)
 
 
@@ -515,7 +515,7 @@ def test_a_generator_made_in_a_mapped_function_is_refused_in_the_name_of_vmap():
         fg.TraceError, match=r"^vmap: a generator was made in a function that is mapped \(.*test_random.py, line"
     ):
         fg.vmap(lambda x: x + fg.random.default_rng(0).normal())(np.ones(3))
-    with pytest.raises(fg.TraceError, match="^compile: a generator was made while the function is recorded"):
+    with pytest.raises(fg.TraceError, match="^compile: a generator was made while the function is traced"):
         fg.compile(lambda x: x + fg.random.default_rng(0).normal())(np.ones(3))
 
 

@@ -217,7 +217,7 @@ def test_derivatives_of_constants_are_empty(compile):
 
 def test_a_function_with_branches_runs_eagerly_after_one_warning():
     f = lambda x: x**2 if x[0] > 0 else x**3
-    with pytest.warns(RuntimeWarning, match="sparse.jacobian: f cannot be recorded"):
+    with pytest.warns(RuntimeWarning, match="sparse.jacobian: f cannot be traced"):
         got = fg.sparse.jacobian(f)(np.array([1.0, 2.0]))
     np.testing.assert_allclose(got.toarray(), np.diag([2.0, 4.0]))
 
@@ -229,7 +229,7 @@ def test_a_function_that_turns_out_to_change_is_checked_again():
     x = np.array([1.0, 2.0, 3.0, 4.0])
     np.testing.assert_array_equal(jacobian(x).toarray(), np.diag(2 * x))
     order[0] = np.array([1, 0, 3, 2])
-    with pytest.warns(RuntimeWarning, match="two recordings of this function differ"):
+    with pytest.warns(RuntimeWarning, match="two traces of this function differ"):
         np.testing.assert_array_equal(jacobian(x).toarray(), np.diag(2 * x)[order[0]])
     np.testing.assert_array_equal(jacobian(x + 1).toarray(), np.diag(2 * x + 2)[order[0]])
 

@@ -404,7 +404,7 @@ def test_what_does_not_pass_is_told_once_and_tried_ever_more_seldom():
     p = np.zeros(2)
     loss = failing(MemoryError, *range(1000))
     step = fg.training_step(loss, p, fg.optim.SGD(0.25))
-    with pytest.warns(RuntimeWarning, match="cannot be recorded and runs eagerly.*none for once") as told:
+    with pytest.warns(RuntimeWarning, match="cannot be traced and runs eagerly.*none for once") as told:
         for _ in range(200):
             step(np.ones(2))
     assert len(told) == 1

@@ -348,7 +348,7 @@ int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_g
         if (!p.leaves.node[i]->spent && fg_trace_outside_node(p.leaves.node[i]))
             status = fg_fail(FG_SIDE_EFFECT,
                              "backward: this would add to the .grad of a tensor made before the function was "
-                             "recorded, once instead of at each call: return gradients, as fastgrad.grad makes them, "
+                             "traced, once instead of at each call: return gradients, as fastgrad.grad makes them, "
                              "or call backward outside");
     for (int64_t i = 0; !status && i < p.leaves.n; i++) {   /* last, when nothing can fail but the sum itself */
         fg_node *leaf = p.leaves.node[i];

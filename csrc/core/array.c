@@ -27,8 +27,8 @@ static size_t shape_bytes(int ndim) { return sizeof(fg_shape) + (size_t)ndim * s
 
 static const char *lengths_text(int ndim, const int64_t *dim, char *buffer);
 
-/* The bytes of an array of any dtype, its header and padding included, fit a size_t, and offsets into it a ptrdiff_t:
- * whoever multiplies a size by an itemsize need not look. */
+/* The bytes of an array of any dtype, its header and padding included, fit a size_t, and offsets into it a ptrdiff_t.
+ * So a size times an itemsize never overflows. */
 #define MOST_ELEMENTS ((int64_t)(PTRDIFF_MAX / 16))
 
 static fg_shape *too_large(int ndim, const int64_t *dim)
@@ -256,7 +256,7 @@ static void copy_plane(int64_t rows, int64_t cols, size_t itemsize, void *y, int
 {
     if (yc == 1 && xc == 1) {
         for (int64_t i = 0; i < rows; i++)
-            memcpy((char *)y + (size_t)(i * yr) * itemsize, (const char *)x + i * xr * (int64_t)itemsize,
+            memcpy((char *)y + i * yr * (int64_t)itemsize, (const char *)x + i * xr * (int64_t)itemsize,
                    (size_t)cols * itemsize);
         return;
     }

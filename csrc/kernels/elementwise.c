@@ -26,23 +26,24 @@
 
 enum { BLOCK = 512 };
 
-/* PICK(macro, default): the argument after `~,` where the macro is defined, else the default */
+/* A macro that is defined for some rows only, such as HUGE_forward_sin, expands to `~, first` or `~, first, second`.
+ * PICK(macro, otherwise) is its first part where it is defined, and else `otherwise`; PICK_LOOP likewise its second. */
 #define PICK(...) PICK_SECOND(__VA_ARGS__, ~)
 #define PICK_SECOND(ignored, chosen, ...) chosen
-/* PICK_BARE(macro, default): the second argument after `~,` where the macro is defined, else the default */
-#define PICK_BARE(macro, otherwise) PICK_THIRD(macro, ~, otherwise, ~)
+#define PICK_LOOP(macro, otherwise) PICK_THIRD(macro, ~, otherwise, ~)
 #define PICK_THIRD(...) PICK_THIRD_OF(__VA_ARGS__)
 #define PICK_THIRD_OF(ignored, second, chosen, ...) chosen
 
 #define NO_LOOP ((fg_loop *)0)
 
-/* sin and cos of huge arguments, one at a time; and their loop where it need not mind those: none */
+/* For sin and cos: the function for huge arguments, which takes one at a time, and the loop for programs. There is
+ * none, because such a loop cannot look for huge arguments. */
 #define HUGE_forward_sin ~, FN(sin_huge), NO_LOOP
 #define HUGE_forward_cos ~, FN(cos_huge), NO_LOOP
 #define HUGE_backward_sin ~, FN(cos_huge), NO_LOOP
 #define HUGE_backward_cos ~, FN(minus_sin_huge), NO_LOOP
 
-/* The functions that the texts of ops.def call, in the dtype at hand */
+/* The functions that the texts of ops.def call, in the dtype T ... */
 #define where(c, a, b) ((c) ? (T)(a) : (T)(b))
 #define absolute(x) VM(absolute)(x)
 #define sign(x) VM(sign)(x)
@@ -66,7 +67,7 @@ enum { BLOCK = 512 };
 #define copysign(a, b) VM(copysign)(a, b)
 #define floor_divide(a, b) VM(floor_divide)(a, b)
 
-/* and its constants */
+/* ... and their constants. */
 #define CONSTANT(name, value, latex)                               \
     static inline float name##_f32(void) { return (float)(value); } \
     static inline double name##_f64(void) { return value; }
@@ -130,8 +131,8 @@ static T FN(minus_sin_huge)(T x) { return -VM(sin_huge)(x); }
 static const BITS FN(first)[LANES] = {~(BITS)0};
 #define ALONE(v) VM(float)(VM(bits)(v) & FN(first)[i])
 
-/* padded = the first n elements of x, n <= STEP, and zeros; nothing for a missing operand. A loop of a constant count
- * with a condition becomes one masked move, whose memory a vector load can read without waiting. */
+/* padded = the first n elements of x, n <= STEP, and zeros; a missing operand is left out. The loop has a constant
+ * count and a condition, so that it becomes one masked move: a vector load can read what that wrote without waiting. */
 static inline void FN(pad)(int n, const T *x, T *padded) {
     if (!x) return;
     SIMD for (int j = 0; j < STEP; j++) padded[j] = j < n ? x[j] : 0;
@@ -143,8 +144,8 @@ static inline void FN(cut)(int n, const T *padded, T *x) {
         if (j < n) x[j] = padded[j];
 }
 
-/* Run a loop of the _FN rows with all strides 1. A missing operand is not used: any memory of its length replaces
- * it. */
+/* Run a loop of the _FN rows with all strides 1. Any memory of its length stands in for a missing operand, whose
+ * elements are not used. */
 static NOINLINE void FN(run)(fg_loop *loop, int64_t n, const T *a, const T *b, const T *y, const T *g, T *out) {
     int64_t whole = n & -STEP;
     int rest = (int)(n - whole);
@@ -195,7 +196,7 @@ static void FN(run_huge)(fg_loop *loop, T (*value)(T), int64_t n, const T *x, co
     }
 }
 
-#define SOME(p) ((p) ? (const T *)(p) : (const T *)some) /* a missing operand is not used: any address will do */
+#define SOME(p) ((p) ? (const T *)(p) : (const T *)some) /* any address stands in for a missing operand */
 
 /* An fg_loop: n is 1, or a multiple of the unit. The letters of its text stand for an element of each operand. */
 #define LOOP(name, unit, value)                                                                                \
@@ -410,14 +411,14 @@ static void FN(narrow)(int64_t n, const void *x, void *y) { FN(cut)((int)n, x, y
 #undef UNARY
 #undef UNARY_FN
 #define UNARY(name, ...) FN(name##_loop),
-#define UNARY_FN(name, ...) IS_LIBM(name) ? NO_LOOP : PICK_BARE(HUGE_forward_##name, FN(name##_loop)),
+#define UNARY_FN(name, ...) IS_LIBM(name) ? NO_LOOP : PICK_LOOP(HUGE_forward_##name, FN(name##_loop)),
     .unary_loop = {
 #include "ops.def"
     },
 #undef UNARY
 #undef UNARY_FN
 #define UNARY(name, ...) FN(name##_vjp_loop),
-#define UNARY_FN(name, ...) PICK_BARE(HUGE_backward_##name, FN(name##_vjp_loop)),
+#define UNARY_FN(name, ...) PICK_LOOP(HUGE_backward_##name, FN(name##_vjp_loop)),
     .unary_vjp_loop = {
 #include "ops.def"
     },

@@ -8,7 +8,7 @@
 #include "kernels.h"
 #include <math.h>
 
-enum { CHUNK = 1024 }; /* elements between two looks at whether a value that is not finite was found */
+enum { CHUNK = 1024 }; /* elements between two checks whether a value that is not finite was found */
 
 #define INLINE static inline __attribute__((always_inline))
 #define SIMD _Pragma("omp simd")

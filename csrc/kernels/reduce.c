@@ -386,7 +386,7 @@ ONCE void NAME(softmax_group)(int64_t group, int64_t n, const REAL *x, REAL *shi
     for (int64_t r = 0; r < group && !g; r++) /* a shift that is not finite: TOP may have ignored a nan, MAX does not */
         if (shift[r] - shift[r] != 0 && n >= NARROW) shift[r] = NAME(fold_row)(MAX, n, x + r * n, x);
     for (int64_t r = 0; r < group && g; r++) {
-        /* For the gradient of a sum of exponentials, what is 0 beside an infinite element is so by any scale. */
+        /* In a gradient, finite elements beside +inf have the weight 0 by any scale; g / total would be nan. */
         const REAL scale = g_step && shift[r] == INFINITY ? 0 : g[r * g_step] / total[r];
         SIMD for (int64_t j = r * n; j < (r + 1) * n; j++) y[j] *= scale;
     }
@@ -399,8 +399,8 @@ static void NAME(softmax_rows)(int64_t rows, int64_t n, const void *x_, void *y_
     FOR_GROUPS(i, group, rows, n) NAME(softmax_group)(group, n, x + i * n, shift, total, &one, 0, y + i * n);
 }
 
-/* The same for a row whose maximum is not finite: 0 where all elements are -inf, whose sum of exponentials no element
- * moves; elements of +inf share g equally. Any other row holds a nan. */
+/* The same for a row whose maximum is not finite. Where all elements are -inf, the gradient is 0; elements of +inf
+ * share g equally. Any other such row holds a nan and is left as it is. */
 static void NAME(weights_at_infinity)(int64_t n, const REAL *x, REAL g, REAL *y)
 {
     const REAL infinity = (REAL)INFINITY;

@@ -3,7 +3,8 @@
  * Every function is branch-free (ternaries become masks, exponents are moved as bits), so that a compiler turns
  * a plain loop over it into vector code for any instruction set, without intrinsics. vm_<name>_f32 and
  * vm_<name>_f64 carry NumPy's names. Against the exact value of the definition in ops.def they err by less than
- * 2 ULP, denormal results included; zeros keep NumPy's signs, nan gives nan, and what has no value is nan.
+ * 2 ULP, denormal results included; zeros have NumPy's signs, nan gives nan, and so does an argument outside of the
+ * domain.
  * The bounds hold with fused multiply-add and without. Exception: where logaddexp and logaddexp2 of
  * float64 cancel to less than 2^-47, they are only 2^-100 from the truth.
  *
@@ -14,7 +15,7 @@
  * available precision" (1971). Polynomials and quotients of them are minimax fits made for this file, polynomials with
  * the Remez algorithm.
  *
- * sin and cos are right up to VM_TRIG_LIMIT; above it the caller takes vm_<name>_huge, element by element.
+ * sin and cos are accurate up to VM_TRIG_LIMIT; above it the caller takes vm_<name>_huge, element by element.
  * The functions marked VM_LIBM_<dtype>_<name> call the C library and are not vectorised. Where
  * VM_SLOPE_<dtype>_<name> is defined, the backward kernel computes the derivative in that way and not as its text is
  * written (vecmath_slopes.h).
@@ -26,7 +27,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* A function left out of line would keep its loop from being vectorised. */
+/* A function that is not inlined would keep the loop that calls it from being vectorised. */
 #ifdef __GNUC__
 #define VM_INLINE static inline __attribute__((always_inline))
 #else
@@ -190,7 +191,7 @@ VM_INLINE vm_scaled vm_exp_dd(vm_dd x) {
     return (vm_scaled){s.hi, s.lo + one_r.lo, t};
 }
 
-/* x held in [lo, hi]; nan stays */
+/* x clamped to [lo, hi]; nan stays nan */
 VM_INLINE double vm_clamp_f64(double x, double lo, double hi) { x = x < lo ? lo : x; return x > hi ? hi : x; }
 VM_INLINE float vm_clamp_f32(float x, float lo, float hi) { x = x < lo ? lo : x; return x > hi ? hi : x; }
 
@@ -202,8 +203,8 @@ VM_INLINE double vm_exp_f64(double x) {
     return vm_scale_f64(1 + (r + r * r * vm_exp_tail_f64(r)), t);
 }
 
-/* v 2^n for 2^-60 < v < 2, or n = 0: n is added to the exponent, on the left by a detour that avoids subnormal numbers.
- * Makes a number of nan. */
+/* v 2^n for 2^-60 < v < 2, or n = 0: n is added to the exponent. If `left`, for results that may be subnormal, it is
+ * added to v 2^64, and the result divided by that. nan does not stay nan. */
 VM_INLINE float vm_add_exponent_f32(float v, float n_rounded, int left) {
     float f = left ? 0x1p-64f : 1;
     return vm_float_f32(vm_bits_f32(v) + (vm_bits_f32(n_rounded) << 23) + (0x3f800000 - vm_bits_f32(f))) * f;
@@ -214,10 +215,10 @@ VM_INLINE float vm_exp_f32(float x) {
     float r = (x - n * VM_LN2_HI_F32) - n * VM_LN2_LO_F32;
     float y = vm_add_exponent_f32(1 + (r + r * r * vm_exp_tail_f32(r)), t, x < -64);
     y = x < -104 ? 0 : y;
-    return x <= 0x1.62e42ep+6f ? y : x + INFINITY; /* nan stays */
+    return x <= 0x1.62e42ep+6f ? y : x + INFINITY; /* nan stays nan */
 }
 
-/* exp(-a) for a >= 0; makes a number of nan */
+/* exp(-a) for a >= 0; nan does not stay nan */
 VM_INLINE float vm_exp_minus_f32(float a) {
     float t = VM_ROUND_F32 - a * (float)VM_LOG2E, n = t - VM_ROUND_F32;
     float r = (-a - n * VM_LN2_HI_F32) - n * VM_LN2_LO_F32;
@@ -225,7 +226,7 @@ VM_INLINE float vm_exp_minus_f32(float a) {
     return a > 104 ? 0 : y;
 }
 
-/* v 2^n before the power of two is applied */
+/* v 2^n, before the multiplication by the power of two */
 typedef struct { double v, n; } vm_unscaled;
 
 /* 2^(x + lo), where lo is small */
@@ -360,7 +361,7 @@ VM_INLINE float vm_log_core_f32(float x, float lost) {
 VM_INLINE double vm_log_f64(double x) { return vm_log_core_f64(x, 0); }
 VM_INLINE float vm_log_f32(float x) { return vm_log_core_f32(x, 0); }
 
-/* with what rounding 1 + x has cut off */
+/* log(u) with u = 1 + x, corrected by what the rounding of u has cut off */
 VM_INLINE double vm_log1p_f64(double x) {
     double u = 1 + x, y = vm_log_core_f64(u, (x < 1 ? x - (u - 1) : 1 - (u - x)) / u);
     return fabs(x) < 0x1p-54 ? x : y;
@@ -420,7 +421,7 @@ VM_INLINE double vm_power_f64(double a, double b) {
     double m = fabs(a);
     vm_dd l = vm_log_dd(m), p = vm_two_product(b, l.hi);
     p.lo += b * l.lo;
-    double far = b * vm_log_edges_f64(m, l.hi); /* the product once more, right at 0 and infinity */
+    double far = b * vm_log_edges_f64(m, l.hi); /* the same product, correct also where m is 0 or infinite */
     int ok = fabs(far) < 1000;
     p.lo = ok ? p.lo : 0;
     p.hi = vm_clamp_f64(ok ? p.hi : far, -800, 800);
@@ -568,7 +569,7 @@ VM_INLINE VM_T VM(selu)(VM_T x) {
     return x > 0 ? scale * x : scale_alpha * VM(expm1)(x);
 }
 VM_INLINE VM_T VM(elu)(VM_T a, VM_T b) { return a > 0 ? a : b * VM(expm1)(a); }
-/* b (exp(u) - 1) with u = a / b, and what the quotient was rounded by */
+/* b (exp(u) - 1) with u = a / b, corrected by the rounding error of the quotient */
 VM_INLINE VM_T VM(celu)(VM_T a, VM_T b) {
     VM_T u = a / b, m = VM(expm1)(u), y = b * m;
     y = m > -1 ? y - (m + 1) * VM(product_rest)(u, b, a) : y;
@@ -608,7 +609,7 @@ VM_INLINE VM_T VM(fmod_slope)(VM_T a, VM_T b) {
     return above ? VM_LIB(copysign)(1, q) - q : -q;
 }
 
-/* b exp(a) below 0, where b may lift it out of the subnormal numbers: by the square of exp(a / 2) */
+/* b exp(a) for a <= 0, as b exp(a / 2)^2, because exp(a) may be subnormal where its product with b is not */
 #define VM_SLOPE_f32_elu_da ~, vm_elu_slope_f32(a, b)
 #define VM_SLOPE_f64_elu_da ~, vm_elu_slope_f64(a, b)
 VM_INLINE VM_T VM(elu_slope)(VM_T a, VM_T b) {

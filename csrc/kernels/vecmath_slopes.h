@@ -6,15 +6,15 @@
  * within 8 ULP (docs/accuracy.md lists the exceptions); at infinity they are the limits, where there are any.
  */
 
-/* exp(x + lo) before its power of two is applied, so that a factor may come in while the number is normal; |x| <= 1300,
- * lo is small. */
+/* exp(x + lo) before the multiplication by its power of two, so that it can be multiplied by another factor while it is
+ * a normal number; |x| <= 1300, lo is small. */
 VM_INLINE vm_unscaled vm_exp_unscaled(double x, double lo) {
     double t = x * VM_LOG2E + VM_ROUND_F64, n = t - VM_ROUND_F64;
     double r = ((x - n * VM_LN2_HI) - n * VM_LN2_LO) + lo;
     return (vm_unscaled){1 + (r + r * r * vm_exp_tail_f64(r)), t};
 }
 
-/* exp(-a) = e f for 0 <= a <= 128, where the power of two f keeps e normal; makes a number of nan */
+/* exp(-a) = e f for 0 <= a <= 128, where the power of two f keeps e normal; nan does not stay nan */
 typedef struct { float e, f; } vm_unscaled_f32;
 VM_INLINE vm_unscaled_f32 vm_exp_minus_unscaled_f32(float a) {
     float f = a > 64 ? 0x1p-64f : 1, t = VM_ROUND_F32 - a * (float)VM_LOG2E, n = t - VM_ROUND_F32;
@@ -23,7 +23,7 @@ VM_INLINE vm_unscaled_f32 vm_exp_minus_unscaled_f32(float a) {
         vm_float_f32(vm_bits_f32(v) + (vm_bits_f32(t) << 23) + (0x3f800000 - vm_bits_f32(f))), f};
 }
 
-/* c exp(-x h), with what the product x h was rounded by; 0 <= x h <= 1300 */
+/* c exp(-x h), corrected by the rounding error of the product x h; 0 <= x h <= 1300 */
 VM_INLINE double vm_gauss_f64(double c, double x, double h) {
     vm_dd s = vm_two_product(x, h);
     vm_unscaled e = vm_exp_unscaled(-s.hi, -s.lo);
@@ -69,7 +69,7 @@ VM_INLINE double vm_sigmoid_slope_f64(double x) {
     return e / (d * d);
 }
 
-/* With q = 1 / (1 + e), sigmoid(|x|) is q and sigmoid(-|x|) is e q. Below 0 the power of two of e waits. */
+/* With q = 1 / (1 + e), sigmoid(|x|) is q and sigmoid(-|x|) is e q. Below 0 the factor 2^n of e comes last. */
 #define VM_SLOPE_f32_silu ~, vm_silu_slope_f32(x)
 #define VM_SLOPE_f64_silu ~, vm_silu_slope_f64(x)
 VM_INLINE float vm_silu_slope_f32(float x) {
@@ -110,7 +110,7 @@ VM_INLINE double vm_mish_slope_f64(double x) {
 
 /* y / x is the normal distribution function: 1 long before y or x is infinite. In float32, which training leans on,
  * exp(-x^2 / 2) / sqrt(2 pi) is 2^u P(u - n) with n = u rounded and P to 2^-23, smaller by 2^63, by which the power of
- * two is larger, so that it stays normal; what the square was rounded by is carried along. */
+ * two is larger, so that it stays normal. The rounding error of the square is carried along. */
 #define VM_SLOPE_f32_gelu ~, vm_gelu_slope_f32(x, y)
 #define VM_SLOPE_f64_gelu ~, vm_gelu_slope_f64(x, y)
 VM_INLINE float vm_gelu_slope_f32(float x, float y) {
@@ -150,8 +150,8 @@ VM_INLINE double vm_gelu_tanh_slope_f64(double x) {
 }
 
 /* ---- powers --------------------------------------------------------------------------------------------- */
-/* b |a|^(b - 1) and |a|^b log|a| by the same steps as the power itself, the factor before the scaling: neither the
- * power nor its scale need be in range where the product is. Where the exponent is beyond 1000, b cannot help. */
+/* b |a|^(b - 1) and |a|^b log|a| by the same steps as the power itself. The factor is multiplied before the power of
+ * two, because the power may be out of range where the product is not. Beyond an exponent of 1000 so is the product. */
 #define VM_SLOPE_f32_power_da ~, vm_power_slope_a_f32(a, b)
 #define VM_SLOPE_f64_power_da ~, vm_power_slope_a_f64(a, b)
 #define VM_SLOPE_f32_power_db ~, vm_power_slope_b_f32(a, b)
@@ -196,7 +196,7 @@ VM_INLINE double vm_power_slope_b_f64(double a, double b) {
     return ((a == 0) | (a == 1)) ? 0 : y;
 }
 
-/* In float32 double has room for the powers, and bits for b - 1. */
+/* For float32, double has the range for the powers and the bits for b - 1. */
 VM_INLINE float vm_power_slope_a_f32(float a, float b) {
     double p = vm_exp_f64(((double)b - 1) * vm_log_f64(fabs((double)a)));
     return (float)vm_power_slope_edges(a, b, p == 0 ? copysign(0, b) : b * p);
@@ -210,7 +210,7 @@ VM_INLINE float vm_power_slope_b_f32(float a, float b) {
 }
 
 /* ---- distances and angles --------------------------------------------------------------------------------- */
-/* b / (a^2 + b^2), 0 where that is infinite */
+/* b / (a^2 + b^2), 0 where the denominator is infinite */
 #define VM_SLOPE_f32_arctan2_da ~, vm_arctan2_slope_f32(b, a)
 #define VM_SLOPE_f64_arctan2_da ~, vm_arctan2_slope_f64(b, a)
 #define VM_SLOPE_f32_arctan2_db ~, -vm_arctan2_slope_f32(a, b)
@@ -225,7 +225,7 @@ VM_INLINE double vm_arctan2_slope_f64(double top, double other) {
 }
 
 /* ---- logarithms of sums ------------------------------------------------------------------------------------ */
-/* The logistic function of a - b, with what the difference was rounded by; equal infinities share. */
+/* The logistic function of a - b, corrected by the rounding error of the difference; one half for equal infinities. */
 #define VM_SLOPE_f32_logaddexp_da ~, vm_logaddexp_slope_f32(a, b, 1)
 #define VM_SLOPE_f32_logaddexp_db ~, vm_logaddexp_slope_f32(b, a, 1)
 #define VM_SLOPE_f32_logaddexp2_da ~, vm_logaddexp_slope_f32(a, b, VM_LN2)
@@ -271,9 +271,9 @@ VM_INLINE float vm_celu_slope_a_f32(float a, float b) {
     return a > 0 ? 1 : (float)y;
 }
 
-/* exp(u) with u = a / b, and what the quotient was rounded by */
+/* exp(u) with u = a / b, corrected by the rounding error of the quotient */
 VM_INLINE double vm_celu_slope_a_f64(double a, double b) {
-    double k = fabs(b) < 0x1p-900 ? 0x1p110 : 1; /* lest the remainder underflow */
+    double k = fabs(b) < 0x1p-900 ? 0x1p110 : 1; /* so that the remainder does not underflow */
     double c = a * k, d = b * k, u = c / d, lo = -vm_product_rest_f64(u, d, c) / d;
     vm_unscaled e = vm_exp_unscaled(vm_clamp_f64(u, -800, 800), ((fabs(u) < 800) & (fabs(u) > 0x1p-10)) ? lo : 0);
     return a > 0 ? 1 : vm_scale_f64(e.v, e.n);

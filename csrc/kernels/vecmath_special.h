@@ -14,8 +14,8 @@ VM_INLINE double vm_tanh_f64(double x) {
 /* a - a t with t = z / R(z), z = a^2, below 1.25, and 1 - t t with t = P(a) / Q(a) above: what is subtracted is the
  * smaller part, and either way there is one division. Minimax fits to 2^-25.5, whose rounded coefficients were then
  * searched for the least error of the function as computed: 1.52 ULP, 1.72 without fused multiply-add (every number was
- * tried). P is held finite for the sake of infinity. `left` must not be asked again once t is known, or compilers
- * divide twice; as t < a below 1.25, a maximum does it. */
+ * tried). P is at most 1, so that an infinite a does not give inf / inf. After the division `left` is not tested again,
+ * or compilers divide twice: the maximum of `least` and t is a below 1.25, where t < a, and t above. */
 VM_INLINE float vm_tanh_f32(float x) {
     float a = fabsf(x), z = a * a;
     float R = VM_P3(z, 0x1.800018p+1f, 0x1.3331bap+0f, -0x1.734d0cp-8f, 0x1.bff2a2p-13f);
@@ -50,7 +50,7 @@ VM_INLINE double vm_tanh_shrink_f64(double x) {
 }
 
 /* ---- sigmoid and its relatives -------------------------------------------------------------------------- */
-/* From e = exp(-|x|) <= 1. w / (1 + e) is taken as w - w (e / (1 + e)), which rounds less. */
+/* From e = exp(-|x|) <= 1. w / (1 + e) is computed as w - w (e / (1 + e)), which rounds less. */
 VM_INLINE double vm_sigmoid_f64(double x) {
     double e = vm_exp_f64(-fabs(x)), w = x < 0 ? e : 1;
     return w - w * (e / (1 + e));
@@ -91,7 +91,7 @@ VM_INLINE float vm_softplus_f32(float x) {
 VM_INLINE double vm_log_sigmoid_f64(double x) { return -vm_softplus_f64(-x); }
 VM_INLINE float vm_log_sigmoid_f32(float x) { return -vm_softplus_f32(-x); }
 
-/* x / (1 + exp(-v)) for v of the sign of x; scaled last, because x exp(v) is a normal number where exp(v) is not */
+/* x / (1 + exp(-v)) for v of the sign of x; scaled last, because x exp(v) may be a normal number where exp(v) is not */
 VM_INLINE double vm_gated_f64(double x, vm_dd v) {
     int left = x < 0, far = fabs(v.hi) > 800;
     v.hi = left ? v.hi : -v.hi, v.lo = left ? v.lo : -v.lo;
@@ -115,7 +115,7 @@ VM_INLINE float vm_silu_f32(float x) {
     return x > 60 ? x : y;
 }
 
-/* In float32 these two are short enough to be done in double as they are written. */
+/* In float32 these two are computed in double, as the formula is written. */
 VM_INLINE float vm_mish_f32(float x) {
     double c = vm_clamp_f64(x, -200, 40), e = vm_exp_short(c), w = e * (e + 2);
     return copysignf(x > 30 ? x : (float)(c * w / (w + 2)), x);
@@ -126,7 +126,7 @@ VM_INLINE float vm_gelu_tanh_f32(float x) {
     return copysignf(x > 15 ? x : (float)(c / (1 + vm_exp_short(-v))), x);
 }
 
-/* x tanh(log(1 + e)) = x w / (w + 2) with w = e (e + 2), e = exp(x); below 0 the factor 2^n of e waits */
+/* x tanh(log(1 + e)) = x w / (w + 2) with w = e (e + 2), e = exp(x); below 0 the factor 2^n of e comes last */
 VM_INLINE double vm_mish_f64(double x) {
     vm_scaled e = vm_exp_dd((vm_dd){vm_clamp_f64(x, -800, 40), 0});
     double s = vm_scale_f64(1, e.n);
@@ -223,8 +223,8 @@ VM_INLINE float vm_erfc_f32(float x) {
 }
 
 /* max(x, 0) - p exp(l - a^2 / 2) / 2 where a = |x|. Up to 1.3, p = a and l is a polynomial of a; beyond, p = 5/8 and
- * l is one of b = (2 - a) / (a + 1), which is small, and so is its error, where that would hurt. What the square was
- * rounded by is carried along. */
+ * l is one of b = (2 - a) / (a + 1), which is small near a = 2, and with it the error of l. The rounding error of the
+ * square is carried along. */
 VM_INLINE float vm_gelu_f32(float x) {
     float a = fabsf(x), biased = VM_ROUND_F32 + (127 + 63);
     int far = a > 1.3f;
@@ -291,7 +291,7 @@ VM_INLINE vm_dd vm_exp_wide(vm_dd x) {
     return (vm_dd){s * y.hi, s * y.lo};
 }
 
-/* a - b, or what exp makes 0 of */
+/* a - b, but at least -1100, where exp is 0 */
 VM_INLINE vm_dd vm_difference_dd(double a, double b) {
     vm_dd d = vm_two_sum(a, -b);
     int far = a - b < -1100;
@@ -306,7 +306,7 @@ VM_INLINE double vm_sum_of_exps_less_1(vm_dd a, vm_dd b) {
 }
 
 /* y = max + log(1 + exp(-|a - b|)), then, because the sum may cancel, a step of Newton on exp(a - y) + exp(b - y) = 1;
- * equal infinities have no difference. An error of 2^-100 is left, which is seen where |y| < 2^-47 only. */
+ * the difference of equal infinities is taken as 0. An error of 2^-100 is left, which matters where |y| < 2^-47. */
 VM_INLINE double vm_logaddexp_f64(double a, double b) {
     double big = a > b ? a : b, small = a > b ? b : a, y = big + vm_log1p_f64(vm_exp_f64(a == b ? 0 : small - big));
     y += vm_sum_of_exps_less_1(vm_difference_dd(big, y), vm_difference_dd(small, y));

@@ -1,4 +1,5 @@
 /* vecmath_trig.h: sine, cosine and the inverse trigonometric functions; a part of vecmath.h, and read by it alone. */
+
 /* x = n pi/2 + (hi + lo). The first two parts of pi/2 have 33 bits, so their products with n < 2^20 are exact. */
 #define VM_TRIG_LIMIT 0x1p20
 #define VM_TWO_OVER_PI 0x1.45f306dc9c883p-1
@@ -94,7 +95,7 @@ VM_INLINE double vm_arctan_f64(double x) {
 VM_INLINE double vm_arctan2_f64(double a, double b) {
     double u = fabs(a), v = fabs(b);
     double big = u > v ? u : v, small = u > v ? v : u;
-    double k = big > 0x1p1000 ? 0x1p-10 : big < 0x1p-900 ? 0x1p110 : 1; /* away from overflow and lost bits */
+    double k = big > 0x1p1000 ? 0x1p-10 : big < 0x1p-900 ? 0x1p110 : 1; /* no overflow, and no bits lost */
     big *= k, small *= k;
     int mid = (small > VM_TAN_PI_8 * big) | (small == INFINITY);
     double z = (mid ? small - big : small) / (mid ? small + big : big);
@@ -117,7 +118,7 @@ VM_INLINE double vm_arcsin_tail_f64(double z) {
 }
 
 /* arcsin(a) = s + t with s = a up to 1/2; beyond, it is pi/2 - 2 arcsin(s) with s = sqrt((1 - a) / 2), where lo is
- * what s was rounded by. */
+ * the rounding error of s. */
 typedef struct { double s, t, lo; } vm_arcsin_parts;
 VM_INLINE vm_arcsin_parts vm_arcsin_core_f64(double a) {
     int far = a > 0.5;

@@ -1,27 +1,30 @@
-/* matmul.c: the operation matmul: its shape rule, products of stacks of matrices, and its vjp.
+/* matmul.c: the operation matmul: its shape rule, products of stacks of matrices, and its vjp; and fg_matmul, which
+ * makes NumPy's matmul of it.
  *
  * The transposes of either operand are flags, so that the two products of the backward pass need no transposed copies.
- * A stack of matrices times one matrix is a single product with more rows; the Python layer reshapes it so. Which
- * kernel computes a product is decided in kernels/gemm_dispatch.c.
+ * The operation knows matrices and stacks of them. fg_matmul reshapes vectors to matrices of one row or column, and a
+ * stack of matrices times one matrix to a single product with more rows; reshapes copy nothing, and a program has no
+ * steps for them. Which kernel computes a product is decided in kernels/gemm_dispatch.c.
  */
 #include "kernels/gemm_dispatch.h"
 
 #include <string.h>
 
-static int misaligned(const fg_call *c)
+/* The error where the shapes of two operands, vectors among them, do not align; ta and tb: they enter transposed. */
+static int misaligned(const fg_shape *a, const fg_shape *b, int ta, int tb)
 {
-    const fg_shape *a = c->in[0].array->shape, *b = c->in[1].array->shape;
-    int ta = (int)c->attr[0], tb = (int)c->attr[1];
     char sa[FG_SHAPE_TEXT], sb[FG_SHAPE_TEXT];
-    int a_axis = a->ndim - 1 - ta, b_axis = b->ndim - 2 + tb;
-    int64_t ar = fg_rows_of(a, ta), ac = fg_cols_of(a, ta), br = fg_rows_of(b, tb), bc = fg_cols_of(b, tb);
-    const char *hint = ta || tb   ? ""
-                       : ac == bc ? ". Did you mean a @ b.T?"
-                       : ar == br ? ". Did you mean a.T @ b?"
-                       : ar == bc ? ". Did you mean b @ a?"
-                                  : "";
+    int a_axis = a->ndim - 1 - ta, b_axis = b->ndim == 1 ? 0 : b->ndim - 2 + tb;
+    /* A hint names the transpose of a matrix: that of a vector is itself, and that of a stack reverses all axes. */
+    int64_t rows = a->ndim == 2 ? a->dim[0] : -1, columns = b->ndim == 2 ? b->dim[1] : -1;
+    const char *hint = ta || tb                       ? ""
+                       : a->dim[a_axis] == columns    ? ". Did you mean a @ b.T?"
+                       : rows == b->dim[b_axis]       ? ". Did you mean a.T @ b?"
+                       : rows >= 0 && rows == columns ? ". Did you mean b @ a?"
+                                                      : "";
     return fg_fail(FG_BAD_VALUE, "matmul: shapes %s and %s do not align: %lld (axis %d) is not %lld (axis %d)%s",
-                   fg_shape_text(a, sa), fg_shape_text(b, sb), (long long)ac, a_axis, (long long)br, b_axis, hint);
+                   fg_shape_text(a, sa), fg_shape_text(b, sb), (long long)a->dim[a_axis], a_axis,
+                   (long long)b->dim[b_axis], b_axis, hint);
 }
 
 int fg_matmul_shape(const fg_call *c, fg_shape **shape, int *dtype)
@@ -30,7 +33,7 @@ int fg_matmul_shape(const fg_call *c, fg_shape **shape, int *dtype)
     int ta = (int)c->attr[0], tb = (int)c->attr[1];
     *dtype = c->in[0].array->dtype;
     if (fg_cols_of(a, ta) != fg_rows_of(b, tb))
-        return misaligned(c);
+        return misaligned(a, b, ta, tb);
     fg_shape *a_stack = fg_shape_new(a->ndim - 2, a->dim), *b_stack = fg_shape_new(b->ndim - 2, b->dim);
     fg_shape *stack = a_stack && b_stack ? fg_broadcast_shapes("matmul", a_stack, b_stack) : NULL;
     fg_shape_unref(a_stack);
@@ -125,4 +128,54 @@ int fg_matmul_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
             return status;
     }
     return FG_OK;
+}
+
+int fg_matmul_check(const fg_shape *a, const fg_shape *b)
+{
+    if (!a->ndim || !b->ndim) {
+        char sa[FG_SHAPE_TEXT], sb[FG_SHAPE_TEXT];
+        return fg_fail(FG_BAD_VALUE,
+                       "matmul: expected operands with axes, got shapes %s and %s; multiply by a number with *",
+                       fg_shape_text(a, sa), fg_shape_text(b, sb));
+    }
+    return a->dim[a->ndim - 1] == b->dim[b->ndim == 1 ? 0 : b->ndim - 2] ? FG_OK : misaligned(a, b, 0, 0);
+}
+
+int fg_matmul(fg_tensor a, fg_tensor b, fg_tensor *out)
+{
+    static const int64_t plain[2] = {0, 0};
+    const fg_shape *sa = a.array->shape, *sb = b.array->shape;
+    int m = sa->ndim, n = sb->ndim, status;
+    if ((m == 2 && n == 2) || (m > 2 && n > 2))
+        return fg_apply(FG_OP_matmul, 2, (fg_tensor[]){a, b}, 2, plain, out);
+    if ((status = fg_matmul_check(sa, sb)))
+        return status;
+
+    /* Operands as matrices, or b as a stack of them; where their shape is another, in new references to give back. */
+    fg_tensor left = {0}, right = {0}, product = {0};
+    int64_t k = sa->dim[m - 1], rows = 1, dim[FG_MAX_NDIM];
+    for (int i = 0; i < m - 1; i++)
+        rows *= sa->dim[i];
+    if (m != 2)
+        status = fg_apply(FG_OP_reshape, 1, &a, 2, (int64_t[]){rows, k}, &left);
+    if (!status && n == 1)
+        status = fg_apply(FG_OP_reshape, 1, &b, 2, (int64_t[]){k, 1}, &right);
+    if (!status)
+        status = fg_apply(FG_OP_matmul, 2, (fg_tensor[]){left.array ? left : a, right.array ? right : b}, 2, plain,
+                          &product);
+
+    /* The result's axes: those of a but its last and, with a vector a, those of the stack b; then b's columns. */
+    int ndim = 0;
+    for (int i = 0; i < m - 1; i++)
+        dim[ndim++] = sa->dim[i];
+    for (int i = 0; m == 1 && i < n - 2; i++)
+        dim[ndim++] = sb->dim[i];
+    if (n > 1)
+        dim[ndim++] = sb->dim[n - 1];
+    if (!status)
+        status = fg_apply(FG_OP_reshape, 1, &product, ndim, dim, out);
+    fg_tensor_unref(product);
+    fg_tensor_unref(right);
+    fg_tensor_unref(left);
+    return status;
 }

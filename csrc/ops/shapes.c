@@ -371,7 +371,7 @@ static gather gather_sizes(const fg_shape *whole, const int64_t *attr, const fg_
     return s;
 }
 
-/* The message says `take` for untake, too, because that is the name which the user has called. */
+/* The message says `take` also for untake, the adjoint: the user has called take. */
 static int index_in_range(int64_t *index, int64_t at, int64_t length)
 {
     int64_t i = *index < 0 ? *index + length : *index;
@@ -468,9 +468,9 @@ static int add_rows(int dtype, const gather *s, const int64_t *index, int64_t fr
     return FG_OK;
 }
 
-/* The same of all rows in float32, into y that held nothing, with sums in float64: of single elements at once, of
- * longer rows those of a block of rows, so long that this costs little, and short enough that its own sums lose few
- * bits. */
+/* The same for all rows in float32, where y holds zeros, with sums in float64. Single elements are added to them one by
+ * one. Longer rows are first added up in float32 in blocks of rows: few enough that their sums lose few bits, and so
+ * many that adding the sums of blocks costs little. */
 enum { BLOCKED = 1024, BLOCK = 64 };            /* elements of y; rows of a block for each row of y */
 
 static int add_blocks(const gather *s, const int64_t *index, const char *g, float *y)

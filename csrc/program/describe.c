@@ -36,7 +36,9 @@ int fg_program_output_dtype(const fg_program *p, int i) { return p->buffer[p->ou
 
 int fg_program_keeps(const fg_program *p, int i)
 {
-    return p->body ? is_arena_resident(p, p->out[i]) : i >= p->n_out - p->n_kept || shape_at(p, p->out[i])->ndim == 0;
+    if (p->body)
+        return is_arena_resident(p, p->out[i]);
+    return i >= p->n_out - p->n_gradients || shape_at(p, p->out[i])->ndim == 0;
 }
 
 int fg_program_in_place(const fg_program *p, int input)

@@ -385,7 +385,7 @@ static int64_t panel_of(const fg_program *p, const instruction *a)
     int64_t rows = (m + panels - 1) / panels, bytes = rows * row;
     for (int i = 0; i < 2; i++) {
         int root = p->buffer[operands_of(p, a)[i]].root;
-        if (root < p->n_kept)
+        if (root < p->n_gradients)              /* a parameter */
             return 0;
         if (values_of(p)[root].from == RESULT)
             bytes += bytes_at(p, root);
@@ -401,7 +401,8 @@ static int find_panels(fg_program *p)
     if (!uses)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     for (int i = 0; i < p->n_out; i++)          /* 2 for a value that is another output, too, or part of one */
-        uses[p->buffer[p->out[i]].root] += i < p->n_out - p->n_kept || p->buffer[p->out[i]].root != p->out[i] ? 2 : 1;
+        uses[p->buffer[p->out[i]].root] +=
+            i < p->n_out - p->n_gradients || p->buffer[p->out[i]].root != p->out[i] ? 2 : 1;
     for (int k = 0; k < p->operands.n; k++) {
         int v = ((int *)p->operands.item)[k];
         uses[v < 0 ? p->n_buffers : p->buffer[v].root]++;

@@ -23,7 +23,7 @@ static uint64_t hash_instruction(const fg_program *p, const instruction *n)
     return h;
 }
 
-/* Of a large array the first elements suffice. */
+/* Of a large array only the first elements count: fg_same_array compares the rest. */
 static uint64_t hash_array(const fg_array *x)
 {
     const uint8_t *c = x->data;
@@ -59,7 +59,7 @@ int fg_pass_eliminate_common_subexpressions(fg_program *p)
     int n = p->instructions.n, size = 16;
     while (size < 2 * p->values.n)              /* each instruction has made a value */
         size *= 2;
-    int *table = malloc((size_t)size * sizeof *table), *same = malloc((size_t)p->values.n * sizeof *same);
+    int *table = malloc((size_t)size * sizeof *table), *same = malloc((size_t)p->values.n * sizeof *same + 1);
     if (!table || !same) {
         free(table);
         free(same);
@@ -126,8 +126,8 @@ static int can_be_single(const fg_program *p, const instruction *a, int i)
     return fg_shape_equal(array_at(p, other)->shape, array_at(p, a->y)->shape);
 }
 
-/* Replace a uniform constant by a single element where that can be broadcast: its memory is not read, and it may prove
- * to be neutral. */
+/* Replace a uniform constant by a single element where that can be broadcast. Then its memory is not read, and the next
+ * pass sees whether it is the 1 of a product or the 0 of a sum. */
 int fg_pass_shrink_constants(fg_program *p)
 {
     int n = p->values.n, *single = calloc((size_t)n + 1, sizeof *single);      /* 0: not known; -1: there is none */
@@ -212,9 +212,10 @@ static int undone(const fg_program *p, const instruction *a, const int *maker)
 /* Let the users of an instruction that changes nothing read its operand instead. */
 int fg_pass_remove_identities(fg_program *p)
 {
-    int n = p->values.n, *maker = malloc(2 * (size_t)n * sizeof *maker + 1), *same = maker + n;
+    int n = p->values.n, *maker = malloc(2 * (size_t)n * sizeof *maker + 1);
     if (!maker)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    int *same = maker + n;
     for (int v = 0; v < n; v++) {
         maker[v] = -1;
         same[v] = v;
@@ -254,7 +255,7 @@ static int swaps_last_two(const fg_program *p, const instruction *t)
 
 int fg_pass_absorb_transposes(fg_program *p)
 {
-    int *maker = malloc((size_t)p->values.n * sizeof *maker);
+    int *maker = malloc((size_t)p->values.n * sizeof *maker + 1);
     if (!maker)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     for (int v = 0; v < p->values.n; v++)
@@ -370,7 +371,7 @@ int fg_pass_accumulate_products(fg_program *p)
 /* Are both paddings with zeros (unslice), of the same shapes and at the same offsets? */
 static int same_padding(const fg_program *p, const instruction *a, const instruction *b)
 {
-    return a->op == FG_OP_unslice && b->op == FG_OP_unslice &&
+    return a->op == FG_OP_unslice && b->op == FG_OP_unslice && a->n_attr == b->n_attr &&
            !memcmp(attrs_of(p, a), attrs_of(p, b), (size_t)a->n_attr * sizeof(int64_t)) &&
            fg_shape_equal(array_at(p, operands_of(p, a)[0])->shape, array_at(p, operands_of(p, b)[0])->shape);
 }

@@ -19,11 +19,11 @@ double fg_replay_loss(const fg_program *p, fg_replay *r)
 }
 
 /* ---- gradients, as a whole or in panels -------------------------------------------------------------------------- */
-static const buffer *gradient(const fg_program *p, int i) { return &p->buffer[p->out[p->n_out - p->n_kept + i]]; }
+static const buffer *gradient(const fg_program *p, int i) { return &p->buffer[p->out[p->n_out - p->n_gradients + i]]; }
 
 static void *gradient_address(const fg_program *p, fg_replay *r, int i)
 {
-    return fg_replay_address(r)[p->n_in + p->n_out - p->n_kept + i];
+    return fg_replay_address(r)[p->n_in + p->n_out - p->n_gradients + i];
 }
 
 /* Compute the panel of gradient i that begins at element `at`, if it has panels. Returns how many of its elements, from
@@ -89,13 +89,13 @@ static int is_finite(const fg_program *p, fg_replay *r, int i)
     return 1;
 }
 
-/* The first gradient that is not finite, n_kept if it is the loss alone, or -1. */
+/* The first gradient that is not finite, n_gradients if it is the loss alone, or -1. */
 static int not_finite(const fg_program *p, fg_replay *r)
 {
-    for (int i = 0; i < p->n_kept; i++)
+    for (int i = 0; i < p->n_gradients; i++)
         if (!is_finite(p, r, i))
             return i;
-    return isfinite(fg_replay_loss(p, r)) ? -1 : p->n_kept;
+    return isfinite(fg_replay_loss(p, r)) ? -1 : p->n_gradients;
 }
 
 /* ---- updates ----------------------------------------------------------------------------------------------------- */
@@ -111,7 +111,7 @@ int fg_replay_train(const fg_program *p, fg_replay *r, const fg_update_rule *rul
     if (status)
         return status;
     *bad = checked ? not_finite(p, r) : -1;
-    for (int i = 0; *bad < 0 && i < p->n_kept; i++) {
+    for (int i = 0; *bad < 0 && i < p->n_gradients; i++) {
         const fg_array *w = &p->buffer[i].array;
         int64_t itemsize = (int64_t)fg_itemsize(w->dtype);
         for (int64_t at = 0, n; at < w->shape->size; at += n) {
@@ -133,7 +133,7 @@ int fg_replay_copy_aliased(const fg_program *p, fg_replay *r)
     for (int k = p->n_steps - p->n_late; k < p->n_steps; k++)
         for (int i = 0; i < 2; i++) {
             int v = p->buffer[p->step[k].in[i]].root;
-            for (int w = 0; v < p->n_in && w < p->n_kept; w++) {
+            for (int w = 0; v < p->n_in && w < p->n_gradients; w++) {
                 const char *x = fg_replay_address(r)[v], *y = fg_replay_address(r)[w];
                 if (x >= y + bytes_at(p, w) || y >= x + bytes_at(p, v))
                     continue;

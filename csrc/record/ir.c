@@ -1,6 +1,7 @@
 /* ir.c: lists of instructions: growth, equality, the bodies of an instruction, and the references to a program. */
 #include "record/ir.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,7 +9,7 @@ void *fg_list_add(list *l, size_t size)
 {
     if (l->n == l->capacity) {
         int capacity = l->capacity ? 2 * l->capacity : 64;
-        void *grown = realloc(l->item, (size_t)capacity * size);
+        void *grown = capacity <= INT_MAX / 2 ? realloc(l->item, (size_t)capacity * size) : NULL;
         if (!grown) {
             fg_fail(FG_NO_MEMORY, "no memory for a program");
             return NULL;

@@ -40,13 +40,13 @@ struct fg_program {
     fg_trace_kind what;
     int depth;                  /* how many traces are around it */
     int defers_zeros;           /* fg_trace_defer_zeros */
-    uint64_t last_node_id;      /* node when tracing began: nodes up to it belong to outer transforms */
-    int status;                 /* of the first instruction that could not be appended: then the trace is useless */
+    uint64_t last_node_id;      /* of the tape when tracing began: nodes up to it belong to outer transforms */
+    int status;                 /* of the first instruction that could not be appended: then ending the trace fails */
     int n_in, n_out;
-    int n_kept;                 /* the last outputs, which stay in the replay's arena */
+    int n_gradients;            /* how many of the last outputs are gradients by the first inputs (training.c) */
     int *out;                   /* the value that each output is */
     int n_traced;               /* instructions before any pass */
-    int body;                   /* it is the body of a loop or branch, which keeps small outputs only */
+    int body;                   /* it is the body of a loop or branch: of its outputs, small ones alone are kept */
     int first_carried, n_carried;   /* of a body: output k may share the memory of input first_carried + k ... */
     int stack_carry;            /* ... unless the loop stacks the carried values of all its iterations */
 

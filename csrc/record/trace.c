@@ -72,7 +72,7 @@ static int keeps_instructions(const fg_program *p) { return p->what != FG_PROGRA
 static int add_constant(fg_program *p, fg_array *x, fg_node *node)
 {
     if (fg_traced(x) && !keeps_instructions(p)) {
-        fg_fail(FG_BAD_TAPE, "compile: a program reads a value of another recording, which is none of its inputs");
+        fg_fail(FG_BAD_TAPE, "compile: a program reads a value of another trace, which is none of its inputs");
         return -1;
     }
     fg_array *copy = fg_array_root(x)->externally_mutable ? fg_array_copy(x) : fg_array_ref(x);
@@ -83,12 +83,12 @@ static int add_constant(fg_program *p, fg_array *x, fg_node *node)
     return v;
 }
 
-static int none(void) { return fg_fail(FG_BAD_TAPE, "no program is being recorded in this thread"); }
+static int none(void) { return fg_fail(FG_BAD_TAPE, "no program is being traced in this thread"); }
 
 static int elsewhere(void)
 {
-    return fg_fail(FG_BAD_TAPE, "compile: a tensor of a function that is being recorded is used in another thread, "
-                                "where it cannot be recorded; let the function do its work in one thread");
+    return fg_fail(FG_BAD_TAPE, "compile: a tensor of a function that is being traced is used in another thread, "
+                                "where it cannot be traced; let the function do its work in one thread");
 }
 
 int fg_trace_check_leaked(const fg_array *x)
@@ -98,10 +98,9 @@ int fg_trace_check_leaked(const fg_array *x)
                ? FG_OK
                : fg_fail(FG_BAD_TAPE,
                          "a tensor, of dtype %s and shape %s, is used outside of the function that made it while "
-                         "it was recorded by vmap or compile, or as the body of a loop or branch: there it stood for "
-                         "another "
-                         "value in each element, call or step; return what is needed from that function, or make it an "
-                         "argument",
+                         "it was traced by vmap or compile, or as the body of a loop or branch: there it stood for "
+                         "another value in each element, call or step; return what is needed from that function, or "
+                         "make it an argument",
                          fg_dtype_name(x->dtype), fg_shape_text(x->shape, shape));
 }
 
@@ -354,7 +353,7 @@ void fg_trace_abort(void)
     }
 }
 
-int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **made)
+int fg_trace_end(int n_out, fg_array *const *out, int n_gradients, fg_program **made)
 {
     fg_program *p = fg_thread.trace;
     if (!p)
@@ -369,7 +368,7 @@ int fg_trace_end(int n_out, fg_array *const *out, int n_kept, fg_program **made)
             status = fg_failed();
     }
     p->n_out = n_out;
-    p->n_kept = n_kept;
+    p->n_gradients = n_gradients;
     end();
     p->n_traced = p->instructions.n;
     if (status) {

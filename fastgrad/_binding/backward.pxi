@@ -1,9 +1,9 @@
-# Reverse mode: leaves, cotangents, backward passes, lineage of nodes, and the switches of recording. Included by
+# Reverse mode: leaves, cotangents, backward passes, the ages of nodes, and whether operations are recorded. Included by
 # _core.pyx.
 
 def watch(cnp.ndarray a):
-    """A leaf that requires gradients, on a's memory. Nobody may write to that memory while the tape lives; an in-place
-    operator on the leaf copies it first."""
+    """A leaf that requires gradients, on a's memory if that is large. Nobody may write to that memory while the tape is
+    in use; the leaf is read-only, so that an in-place operator on it makes a copy first."""
     cdef Tensor r = wrap_array(array_from(a, cnp.PyArray_NBYTES(a) >= COPY_BELOW, externally_mutable=False))
     r.t.array.readonly = True
     make_leaf(r)
@@ -11,8 +11,9 @@ def watch(cnp.ndarray a):
 
 
 def watch_tensor(Tensor x, bint connected=False):
-    """x as the argument of a transform, which stops at its node. ``connected``: if x is recorded already, the node is
-    that of a reshape to x's own shape, through which an outer transform goes on; else a leaf."""
+    """A tensor like x with a new node, for a transform to differentiate by: its backward pass ends there. The node is a
+    leaf; or, if ``connected`` and x has a node itself, a reshape to the same shape, through which outer transforms
+    differentiate on."""
     cdef Tensor r
     x = strong(x)
     if x.t.node != NULL and connected:
@@ -54,7 +55,7 @@ cdef fg_tensor recorded_cotangent(Tensor y, Tensor value) except *:
     """value as a cotangent of y that keeps its node, for a backward pass that is recorded."""
     if value.shape != y.shape:
         raise ValueError(f"backward: expected a gradient of shape {y.shape}, got shape {value.shape}")
-    # never a leaf itself: the gradient that it may become is a tensor of its own
+    # The node of g is a new one, never that of a leaf, because g may become the gradient of a leaf.
     cdef Tensor g = unary(FG_OP_positive, astype_if(value, y.dtype))
     return fg_tensor_ref(g.t)
 
@@ -74,11 +75,11 @@ def ones_like(Tensor y):
 
 
 cdef class _GradientCall:
-    """The arguments of one call of `fg_gradients` or of a walk over the tape, with references to the results' nodes.
+    """The arguments of one call of `fg_gradients`, or of a search of the tape, with references to the results' nodes.
 
     ``y`` are the n_y results, ``g`` their cotangents, ``wrt`` the nodes of the n inputs, ``out`` the cotangents of
-    these. Tensors of ``closed_over`` (see the function of this name) stand for further inputs: the parents of their
-    nodes.
+    these. ``closed_over`` is a list of tensors from the function of this name: the parents of their nodes are further
+    inputs.
     """
     cdef int n_y, n
     cdef fg_tensor *y
@@ -118,8 +119,8 @@ cdef class _GradientCall:
 
 
 def gradients(Tensor y, list inputs, bint create_graph):
-    """The gradients of the number y by tensors that were watched just before it was computed: a list of tensors, zeros
-    where y does not depend on one, and None of their .grad set. With create_graph they are recorded themselves."""
+    """The gradients of a y of one element by watched tensors: a list of tensors, zeros where y does not depend on one.
+    No ``.grad`` is set. With create_graph the pass is recorded, so that the gradients can be differentiated."""
     if y.t.node == NULL:
         return [zeros_like(x) for x in inputs]
     cdef _GradientCall p = _GradientCall([y], inputs)
@@ -132,9 +133,9 @@ def gradients(Tensor y, list inputs, bint create_graph):
 
 
 def pull(list results, list cotangents, list inputs, bint create_graph, bint retain=True, closed_over=()):
-    """The same for several results with cotangents, tensors of their shapes and dtypes. The gradients by the inputs are
-    followed by those by the nodes that the tensors of ``closed_over`` stand for. ``retain``: the tape stays for
-    another pass."""
+    """The gradients of several results, whose cotangents are tensors of their shapes and dtypes, by watched tensors. In
+    the list they are followed by the gradients by the nodes that the tensors of ``closed_over`` stand for.
+    ``retain``: the graph can be used by another pass."""
     cdef _GradientCall p = _GradientCall(results, inputs, closed_over)
     cdef int i
     for i in range(p.n_y):
@@ -195,8 +196,8 @@ def last_node_id():
 
 
 def depends_on_outer(tensors, uint64_t mark):
-    """Whether any tensor among these descends from a node with a number of at most ``mark``, made before that mark was
-    taken: an outer transform, or the user's own tape, then differentiates it."""
+    """Whether any tensor among these depends on a node with a number of at most ``mark``, a former `last_node_id`. Then
+    an outer transform, or a backward pass of the user's, differentiates it."""
     for x in tensors:
         if isinstance(x, Tensor) and (<Tensor>x).t.node != NULL and (<Tensor>x).t.node.oldest_ancestor <= mark:
             return True
@@ -204,8 +205,8 @@ def depends_on_outer(tensors, uint64_t mark):
 
 
 def inherit_lineage(list found, list given):
-    """Give tensors the lineage of others: `depends_on_outer` then answers for ``found`` as for ``given``, whatever
-    else they were computed from."""
+    """Let `depends_on_outer` answer for the tensors ``found`` as for ``given``, whatever they were computed from: their
+    nodes get the oldest ancestor of those."""
     cdef uint64_t oldest_ancestor = fg_last_node_id()
     cdef Tensor x
     for x in given:
@@ -236,7 +237,7 @@ cdef int apply_rule(fg_node *n, int i, fg_tensor g, fg_tensor *gx) except -1:
         t = rules.gradient(n.op, i, tuple([n.attr[k] for k in range(n.n_attr)]), *given)
         gx[0] = fg_tensor_ref(t.t)
     finally:
-        for t in given:                         # else a leaf would count its tensor as freed
+        for t in given:                         # without their nodes, as freeing a leaf's Tensor abandons the leaf
             if t is not None:
                 fg_node_unref(t.t.node)
                 t.t.node = NULL
@@ -247,10 +248,10 @@ fg_on_rule = apply_rule
 
 
 # ---- switches -------------------------------------------------------------------------------------------
-# What is switched for a while is switched by a context whose __enter__ and __exit__ are C: an interrupt, which Python
-# raises only between instructions of Python code, cannot part them. Before the switch __enter__ may fail, behind it
-# nothing may; __exit__ takes no memory and cannot fail. Should an interrupt come behind __enter__ and before the block
-# that it is for, the context is dropped, and restores what it was then.
+# A thread's state is changed by contexts whose __enter__ and __exit__ are C. Python raises an interrupt only between
+# instructions of Python code, so never in the middle of one of them. __enter__ may fail before it changes the state,
+# not after; __exit__ allocates nothing and cannot fail. If an interrupt comes after __enter__ and before the block is
+# entered, there is no __exit__: then the context is freed, and __dealloc__ restores the state.
 
 cpdef bint set_grad_enabled(bint enabled) noexcept:
     """Turn recording on or off in this thread; returns what it was."""
@@ -267,7 +268,7 @@ def grad_enabled():
 
 @cython.final
 cdef class Grads:
-    """A context: whether operations are recorded within, in this thread."""
+    """A context that switches recording on the tape on or off, in this thread."""
 
     cdef bint enabled, was
     cdef unsigned long thread   # in which it is entered, or 0
@@ -290,8 +291,8 @@ cdef class Grads:
 
 @cython.final
 cdef class Recording:
-    """A context, inside of a functional transform: operations are recorded, and tensors do not silently turn into
-    numbers."""
+    """A context within a functional transform: operations are recorded on the tape, and ``float`` of a tensor with a
+    node is refused, because a number has no gradient."""
 
     cdef bint was
     cdef unsigned long thread   # in which it is entered, or 0
@@ -318,8 +319,8 @@ cdef class Recording:
 
 @cython.final
 cdef class Outermost:
-    """A context: within it this thread is inside of no functional transform, as far as it asks. For the recording of a
-    program, which is the same wherever it happens to be made first."""
+    """A context in which `in_transform` is false. A program is traced within it, so that the program does not depend on
+    whether its first call was inside of a transform."""
 
     cdef int running
     cdef unsigned long thread   # in which it is entered, or 0
@@ -382,7 +383,7 @@ cdef void *innermost(int kind) except? NULL:
 
 @cython.no_gc_clear
 cdef class Nested:
-    """A context that code running within it can find, by thread and kind; ``outer`` is the next one of its kind."""
+    """A context that code within it can find by its kind (`innermost`); ``outer`` is the next one of its kind."""
 
     cdef Here here              # while it is entered
     cdef void *outer
@@ -400,10 +401,9 @@ cdef class Nested:
             self.here = None
 
 
-
 cdef class NoGrad:
-    """A context: operations within are not recorded, in this thread. One object may be entered again while it is
-    entered, and by several threads."""
+    """A context: operations within are not recorded, in this thread. One object may be entered several times at once,
+    also by several threads."""
 
     def __enter__(self):
         cdef Here here = this_thread()

@@ -1,18 +1,19 @@
 # Loops and branches as single operations (csrc/program/control_flow.c). Included by _core.pyx.
 
 def tracing_program():
-    """Whether this thread traces a program or a body, directly or around a mapped function."""
+    """Whether any trace of this thread is that of a program or a body; the innermost may be that of a mapped
+    function."""
     return fg_trace_is_program() != 0
 
 
 def compiling():
-    """Whether any trace of this thread is that of a program, such as the program of a body."""
+    """Whether any trace of this thread is that of a program. The program of a body counts."""
     return fg_trace_compiles() != 0
 
 
 def trace_body(int first, int n, bint stack_carry):
-    """The trace under way is that of a body: output k is carried to input first + k of the next step, for k < n. The
-    carry may share memory with its successor unless ``stack_carry``: then the carry of each step is read later."""
+    """Mark the trace under way as that of a body: output k is carried to input first + k of the next step, for k < n.
+    Both may share memory unless ``stack_carry``: then the carry of each step is read later."""
     check(fg_trace_body(first, n, stack_carry))
 
 
@@ -59,7 +60,7 @@ fg_on_pause = yield_gil
 
 
 def after_fork():
-    """The thread that forked is the main one of the child."""
+    """Run in a forked child, whose main thread is the one that forked."""
     global main_thread
     main_thread = PyThread_get_thread_ident()
 
@@ -98,7 +99,7 @@ def control_flow(int op, list bodies, tuple numbers, list operands, list shapes)
             found.append(wrap(part))
         return found
     finally:
-        for k in range(n_held):                 # a loop lets other threads run, which may change its operands in place
+        for k in range(n_held):                 # were held, as a loop lets other threads run, which may change operands
             fg_tensor_unref(given[k])
         PyMem_Free(given)
         PyMem_Free(attr)

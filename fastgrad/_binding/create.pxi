@@ -57,9 +57,9 @@ def tensor(data, dtype=None, requires_grad=False):
 def asarray(data, dtype=None):
     """A tensor on the memory of an ndarray, where dtype and layout allow; a tensor is returned as it is.
 
-    A later change of the ndarray shows in the tensor. What a gradient needs of such shared memory is copied when
-    it is recorded, so that no gradient is wrong for it. Nested lists may hold tensors, which are joined as
-    ``numpy.asarray`` joins arrays, with their gradients.
+    A later change of the ndarray shows in the tensor. What a gradient needs of such shared memory is copied when the
+    operation is recorded, so that a change does not make the gradient wrong. Nested lists may hold tensors, which are
+    joined as ``numpy.asarray`` joins arrays, with their gradients.
 
     >>> import fastgrad as fg
     >>> fg.asarray([1, 2])

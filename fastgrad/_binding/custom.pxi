@@ -50,16 +50,16 @@ def is_running(function):
 
 
 def tracked_among(list values):
-    """The places of the tensors in a list that require gradients; none while operations are not recorded."""
+    """The indices of the tensors in a list that require gradients; none while operations are not recorded."""
     if not fg_grad_enabled:
         return []
     return [i for i in range(len(values)) if type(values[i]) is Tensor and (<Tensor>values[i]).t.node != NULL]
 
 
 def closed_over(list results, list own):
-    """What a function has closed over: the older nodes from which ``results`` were computed other than through the
-    tensors ``own``. A dict from the number of each such node to a tensor without elements whose node is a reshape of
-    it: that tensor stands for the node where `pull` and `custom` take inputs."""
+    """What a function has closed over: the nodes from before the tensors ``own`` on which ``results`` depend other than
+    through ``own``. A dict by the numbers of these nodes. Each value is a tensor without elements whose node is a
+    reshape of the node: it stands for the node where `pull` and `custom` take inputs."""
     cdef _GradientCall p = _GradientCall(results, own)
     cdef fg_node **nodes = NULL
     cdef fg_tensor x, y
@@ -105,10 +105,10 @@ cdef fg_tensor *borrowed_list(list tensors) except NULL:
     return t
 
 
-def record_call(list operands, list results, number):
-    """Put a call into the trace of a mapped function or of the body of a loop: tensors like the results, each that of
-    an instruction `custom` of the operands with attributes (number, place in the list). None if the innermost trace
-    that knows the operands is none of these."""
+def trace_call(list operands, list results, number):
+    """Append a call to the trace of a mapped function or of the body of a loop, as an instruction `custom` for each
+    result, with the attributes (number, index of the result). Returns the abstract results, like ``results``; None if
+    the innermost trace on whose inputs the operands depend is that of a program, or there is none."""
     cdef int n = len(operands), k
     cdef int64_t attr[2]
     cdef fg_call call

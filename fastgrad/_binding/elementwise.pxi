@@ -130,7 +130,7 @@ cdef Tensor in_dtype(v, dtype):
 
 
 cdef Tensor mixed(int op, a, b):
-    """A binary op on anything: ndarrays, lists, scalars, integers."""
+    """A binary op on operands of any kind and dtype: ndarrays, lists, scalars, integers."""
     cdef fg_tensor y
     cdef Tensor first, second
     left, right = number_if_known(a), number_if_known(b)
@@ -174,7 +174,7 @@ cdef operate(int op, a, b):
 
 
 cdef object weak_number(x):
-    """Booleans are integers to Python's operators."""
+    """x, which stands for a Python number, as a number: to Python's operators booleans are integers."""
     return astype(x, np.int64) if is_bool(x) else int(x) if type(x) is bool else x
 
 
@@ -187,16 +187,16 @@ cdef operate_inplace(int op, Tensor a, b):
     name = fg_ops[op].name.decode()
     if not is_operand(b):
         return NotImplemented
-    if a.t.array.weak:                          # as Python's numbers: nothing is changed
+    if a.t.array.weak:                          # it stands for a Python number, which cannot change in place
         return operate(op, a, b)
     if fg_tracing and fg_trace_outside(a.t.array):
-        recorder, often = ("compile", "at each call")
-        if fg_trace_here() == 2 or not fg_trace_is_program():
-            recorder, often = "vmap", "for each element"
+        tracer, often = "compile", "at each call"
+        if fg_trace_here() == FG_MAPPED or not fg_trace_is_program():
+            tracer, often = "vmap", "for each element"
         if fg_trace_value(a.t.array) >= 0:
-            raise TraceError(f"{recorder}: {name} changes an argument of the function in place{frames.user_line()}: "
+            raise TraceError(f"{tracer}: {name} changes an argument of the function in place{frames.user_line()}: "
                              "return the new value instead, as c = c + x does it in place of c += x")
-        raise TraceError(f"{recorder}: {name} changes a tensor in place that was made before the function was recorded"
+        raise TraceError(f"{tracer}: {name} changes a tensor in place that was made before the function was traced"
                          f"{frames.user_line()}. That would happen once instead of {often}: pass the tensor as an "
                          "argument and return its new value")
     if a.t.array.dtype > FG_FLOAT64:

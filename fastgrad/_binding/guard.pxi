@@ -50,7 +50,7 @@ cdef bint hold_copy(Program program, fg_replay *r, int i, object x) except -1:
     cdef int dtype = fg_program_input_dtype(program.program, i), k
     cdef cnp.npy_intp dim[FG_MAX_NDIM]
     cdef void *to
-    if i < program.n_kept or not s.size or not is_like(x, dtype, s):
+    if i < program.n_gradients or not s.size or not is_like(x, dtype, s):
         return False
     to = fg_replay_own_input(program.program, r, i)
     if to == NULL:
@@ -61,33 +61,37 @@ cdef bint hold_copy(Program program, fg_replay *r, int i, object x) except -1:
     return True
 
 
+cdef enum:
+    GUARDS_ARRAY, GUARDS_NUMBER, GUARDS_DICT, GUARDS_LIST, GUARDS_TUPLE, GUARDS_NONE, GUARDS_CONSTANT
+
+
 @cython.final
 cdef class Guard:
-    """Decides in a few nanoseconds an array whether arguments are those a program was recorded for.
+    """Decides, in a few nanoseconds for each array, whether arguments are those that a program was traced for.
 
-    Made from the arguments of the recording call; knows Python numbers, which it tells apart by their types, dicts,
-    lists, tuples, NamedTuples, None, and static constants. With any other container there is no guard: its own code
-    would have to run, and every call takes the slow way through ``tree``.
+    Made from the arguments of the call that was traced. It knows arrays, Python numbers, which it tells apart by their
+    types, dicts, lists, tuples, NamedTuples, None, and static constants. With any other container there is no guard:
+    its own code would have to run, and every call takes the slow way through ``tree``.
     """
 
-    cdef int kind               # 0 array, 1 Python number, 2 dict, 3 list, 4 tuple, 5 None, 6 constant
+    cdef int kind               # GUARDS_...
     cdef int number             # of an array or number: which input
     cdef object value           # sorted keys of a dict, type of a tuple or number, a constant
-    cdef tuple inserted         # keys of a dict in the order of insertion, which a function that walks it sees
+    cdef tuple inserted         # keys of a dict in the order of insertion, in which the function iterates over them
     cdef list parts
 
     cdef bint match(self, object x, Program program, fg_replay *r):
         cdef int i
         cdef Guard part
-        if self.kind == 0:
+        if self.kind == GUARDS_ARRAY:
             if not fits(x, fg_program_input_dtype(program.program, self.number),
                         fg_program_input_shape(program.program, self.number)):
                 return hold_copy(program, r, self.number, x)
             hold_input(r, self.number, x)
             return True
-        if self.kind == 1:
+        if self.kind == GUARDS_NUMBER:
             return type(x) is self.value and hold_number(program, r, self.number, x)
-        if self.kind == 2:
+        if self.kind == GUARDS_DICT:
             if type(x) is not dict or not has_keys(<dict>x, self.inserted):
                 return False
             for i in range(len(self.parts)):
@@ -95,7 +99,7 @@ cdef class Guard:
                 if found is self or not (<Guard>self.parts[i]).match(found, program, r):
                     return False
             return True
-        if self.kind == 3:
+        if self.kind == GUARDS_LIST:
             if type(x) is not list or len(<list>x) != len(self.parts):
                 return False
             for i in range(len(self.parts)):
@@ -103,14 +107,14 @@ cdef class Guard:
                 if i >= len(<list>x) or not (<Guard>self.parts[i]).match((<list>x)[i], program, r):
                     return False
             return True
-        if self.kind == 4:
+        if self.kind == GUARDS_TUPLE:
             if type(x) is not self.value or len(<tuple>x) != len(self.parts):
                 return False
             for i in range(len(self.parts)):
                 if not (<Guard>self.parts[i]).match((<tuple>x)[i], program, r):
                     return False
             return True
-        return x is self.value or (self.kind == 6 and same_constant(x, self.value))
+        return x is self.value or (self.kind == GUARDS_CONSTANT and same_constant(x, self.value))
 
 
 @cython.final
@@ -189,17 +193,17 @@ cdef bint same_below(object a, object b) except -1:
 
 
 def make_guard(args, numbers, named_tuple):
-    """A Guard for a tuple of arguments; ``numbers`` is an iterator over the inputs' numbers in order of leaves (dicts
-    by sorted keys), ``named_tuple`` tells types that are split as tuples. None where only the slow way can tell."""
+    """A Guard for a tuple of arguments. ``numbers`` is an iterator over the inputs' numbers in order of leaves (dicts
+    by sorted keys); ``named_tuple`` says of a type whether it is a NamedTuple. None if only the slow way can decide."""
     cdef Guard g = Guard.__new__(Guard)
     if isinstance(args, np.ndarray):
-        g.kind, g.number = 0, next(numbers)
+        g.kind, g.number = GUARDS_ARRAY, next(numbers)
         return g
     if type(args) is Static:
-        g.kind, g.value = 6, (<Static>args).value
+        g.kind, g.value = GUARDS_CONSTANT, (<Static>args).value
         return g
     if weak_scalar(args):
-        g.kind, g.number, g.value = 1, next(numbers), type(args)
+        g.kind, g.number, g.value = GUARDS_NUMBER, next(numbers), type(args)
         return g
     if type(args) is dict:
         if not all([type(key) is str or type(key) is int for key in args]):
@@ -208,13 +212,13 @@ def make_guard(args, numbers, named_tuple):
             keys = tuple(sorted(args))
         except TypeError:
             return None
-        g.kind, g.value, g.inserted, children = 2, keys, tuple(args), [args[k] for k in keys]
+        g.kind, g.value, g.inserted, children = GUARDS_DICT, keys, tuple(args), [args[k] for k in keys]
     elif type(args) is list:
-        g.kind, children = 3, args
+        g.kind, children = GUARDS_LIST, args
     elif type(args) is tuple or named_tuple(type(args)):
-        g.kind, g.value, children = 4, type(args), args
+        g.kind, g.value, children = GUARDS_TUPLE, type(args), args
     elif args is None:
-        g.kind, children = 5, ()
+        g.kind, children = GUARDS_NONE, ()
     else:
         return None
     g.parts = [make_guard(child, numbers, named_tuple) for child in children]

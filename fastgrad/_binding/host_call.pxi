@@ -78,8 +78,8 @@ cdef int run_numpy(const fg_call *c, fg_array *y) except -1:
     """Fill y, the result of an operation `numpy`."""
     cdef int k
     function, options, *_ = numpy_calls[c.attr[0]]
-    operands = [present_of(c.in_[k].array, False) for k in range(c.n_in)]
-    result = present_of(y, True)
+    operands = [view_of(c.in_[k].array, False) for k in range(c.n_in)]
+    result = view_of(y, True)
     try:
         if isinstance(function, np.ufunc):
             function(*operands, out=result, **options)
@@ -116,10 +116,10 @@ cdef tuple result_kind(function, dict options, list tensors):
     """The dtype and shape of function(*tensors, **options), some of which are abstract. The function is called on zeros
     in their place: on single ones if it works element by element, else on the whole shape, in the memory of one."""
     shapes = [x.shape for x in tensors]
-    if function is np.matmul:
-        shape = (*np.broadcast_shapes(shapes[0][:-2], shapes[1][:-2]), shapes[0][-2], shapes[1][-1])
-        shapes = [(*(1,) * (len(s) - 1), s[-1]) if i == 0 else (*(1,) * (len(s) - 2), s[-2], 1)
-                  for i, s in enumerate(shapes)]
+    if function is np.matmul:                   # a vector has no rows (a) or no columns (b)
+        a, b = shapes
+        shape = (*np.broadcast_shapes(a[:-2], b[:-2]), *a[-2:-1], *(b[-1:] if len(b) > 1 else ()))
+        shapes = [(*(1,) * (len(a) - 1), a[-1]), (*(1,) * (len(b) - 2), b[-2], 1) if len(b) > 1 else b]
     elif isinstance(function, np.ufunc) or function in ELEMENTWISE_CALLS:
         shape = np.broadcast_shapes(*shapes)
         shapes = [(1,) * len(s) for s in shapes]
@@ -162,12 +162,12 @@ cdef set ELEMENTWISE_CALLS = {converted, taken_on, np.round, np.where}
 
 # ---- weak values: Python numbers among the inputs of a trace, the counter of a loop ---------------------------------
 cdef inline bint weak_scalar(x):
-    """A Python number, which takes on the dtype of the other operand."""
+    """Whether x is a Python number, which takes on the dtype of the other operand."""
     return type(x) is float or type(x) is int or type(x) is bool
 
 
 cdef inline bint is_weak(x):
-    """A Python number, or a tensor that stands for one."""
+    """Whether x is a Python number, or a tensor that stands for one."""
     return (<Tensor>x).t.array.weak if type(x) is Tensor else weak_scalar(x)
 
 
@@ -204,12 +204,13 @@ def made_weak(Tensor x not None):
 
 
 cdef Tensor strong(Tensor x):
-    """x; if it stands for a Python number, as a tensor made of it."""
+    """x; if it stands for a Python number, a tensor of the same value that no longer takes on other dtypes."""
     return apply_one(FG_OP_reshape, x, x.t.array.shape.ndim, x.t.array.shape.dim) if x.t.array.weak else x
 
 
 def as_number(Tensor x):
-    """A single number as what ``x.item()`` is while nothing is recorded: a tensor that stands for a Python number."""
+    """A tensor of one element in place of the float that ``x.item()`` returns outside of a trace: it stands for a
+    Python number, in float64."""
     cdef Tensor y = apply_one(FG_OP_reshape, x, 0, NULL)
     if fg_trace_here() != FG_PROGRAM:
         return y
@@ -219,14 +220,14 @@ def as_number(Tensor x):
 
 
 cdef object still_weak(result):
-    """The result of an operator on Python numbers only, which stands for one."""
+    """Mark the result of an operator on Python numbers only: it stands for a Python number, too."""
     if type(result) is Tensor:
         (<Tensor>result).t.array.weak = True
     return result
 
 
 cdef Tensor weak_as(Tensor x, dtype):
-    """A tensor that stands for a Python number in the dtype that it takes on."""
+    """A tensor that stands for a Python number, cast to the dtype that it takes on."""
     if dtype.kind in "iu" and x.t.array.dtype > FG_BOOL:
         return by_numpy(taken_on, x, dtype=dtype)
     return astype(x, dtype)

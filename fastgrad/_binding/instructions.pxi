@@ -24,14 +24,15 @@ def apply_op(int op, list operands, tuple attr=()):
                     raise NotImplementedError("the gradient of a gradient through a kernel that has no rule for it")
         return made
     finally:
-        for k in range(held):                   # NumPy lets other threads run, which may change the operands in place
+        for k in range(held):                   # were held, as NumPy lets other threads run, which may change operands
             fg_tensor_unref(given[k])
         PyMem_Free(given)
         PyMem_Free(numbers)
 
 
 def borrowed(cnp.ndarray a, bint externally_mutable):
-    """A constant tensor on a's memory; ``externally_mutable`` if others may write to that."""
+    """A constant tensor with a's elements, on a's memory if that is large; ``externally_mutable``: others may write to
+    it."""
     cdef bint share = cnp.PyArray_NBYTES(a) >= COPY_BELOW
     cdef Tensor r = wrap_array(array_from(as_ndarray(a, "vmap"), share, externally_mutable))
     r.t.array.readonly = True
@@ -40,7 +41,7 @@ def borrowed(cnp.ndarray a, bint externally_mutable):
 
 def transforming():
     """Whether this thread is inside of a transform such as grad, or traces a function."""
-    return fg_transforms_running != 0 or fg_trace_here() != 0
+    return fg_transforms_running != 0 or fg_trace_here() != FG_NOTHING
 
 
 def instructions_input(Tensor x):
@@ -49,8 +50,8 @@ def instructions_input(Tensor x):
 
 
 def element(Tensor batch not None):
-    """An ``example`` of a row of a batch. It is tracked where the batch is, by the node of an operation that leads from
-    the one to the other."""
+    """An ``example`` of a row of a batch. If an outer transform tracks the batch it tracks the row, too: the row has
+    the node of a sum over the batch."""
     cdef Tensor y = example(batch, True)
     cdef int64_t first_axis[2]
     cdef fg_call call
@@ -73,7 +74,8 @@ def instructions_outputs(list values):
 
 
 cdef Tensor own_tensor(fg_tensor t):
-    """A new Tensor for t. A leaf has one Tensor only: of a leaf it is a reshape to its own shape."""
+    """A new Tensor for t. If t is a leaf it is a reshape to the same shape, because a leaf belongs to one Tensor
+    only."""
     cdef fg_tensor y
     if t.node != NULL and t.node.op == FG_OP_leaf:
         check(fg_apply(FG_OP_reshape, 1, &t, t.array.shape.ndim, t.array.shape.dim, &y))

@@ -34,14 +34,14 @@ cdef int refuse_traced(fg_array *x, str reason="array") except -1:
             "elements have the axis None in in_axes"
         )
     raise TraceError(
-        f"compile: the value of a tensor was asked for while the function is recorded{frames.user_line()}. Its value "
+        f"compile: the value of a tensor was asked for while the function is traced{frames.user_line()}. Its value "
         f"differs from call to call: {CURES[reason]}. Arguments that are constants are marked by static_argnums"
     )
 
 
 cdef int refuse_to_set_grad(Tensor leaf) except -1:
     if fg_tracing and fg_trace_outside_node(leaf.t.node):
-        raise TraceError("compile: the .grad of a tensor made before the function was recorded is set"
+        raise TraceError("compile: the .grad of a tensor made before the function was traced is set"
                          f"{frames.user_line()}, once instead of at each call: do that outside, or return gradients as "
                          "fastgrad.grad makes them")
 
@@ -91,18 +91,17 @@ cdef class Trace(Nested):
 
 
 def register_compound(number, compound):
-    """Tell all traces under way in this thread which operation with several results a number means: a closure may put
-    its instruction into an outer trace."""
+    """Tell all traces under way in this thread which operation with several results has this number. All, because its
+    instruction belongs to an outer trace where a function has closed over the operands."""
     cdef void *trace = innermost(TRACES)
     while trace != NULL:
         (<Trace>trace).compounds[number] = compound
         trace = (<Trace>trace).outer
 
 
-
 def tracing():
     """Whether a function is being traced in this thread."""
-    return fg_trace_here() != 0
+    return fg_trace_here() != FG_NOTHING
 
 
 def example(x, bint row=False):
@@ -162,7 +161,7 @@ def trace_end(list results, bint numbers=True, int n_gradients=0):
     check(fg_program_compile(made.program))
     facts = fg_program_describe(made.program)
     made.n_in = facts.n_in
-    made.n_out, made.n_kept = n - n_gradients, n_gradients
+    made.n_out, made.n_gradients = n - n_gradients, n_gradients
     made.numbers = numbers
     made.weak = [(<Tensor>x).t.array.weak for x in results]
     made.alone = facts.work > 50_000 and not facts.allocates
@@ -171,12 +170,13 @@ def trace_end(list results, bint numbers=True, int n_gradients=0):
 
 @cython.final
 cdef class Program:
-    """A recorded function, optimised and ready to be replayed on inputs of the same shapes and dtypes."""
+    """A traced function, optimised and ready to be replayed on inputs of the same shapes and dtypes."""
 
     cdef fg_program *program
-    cdef int n_in, n_out, n_kept    # n_kept: of gradients that stay, beside the n_out results
-    cdef bint numbers           # results without axes come as numbers instead of ndarrays:
-    cdef list weak              # as Python's where they stand for such, else as NumPy's
+    cdef int n_in, n_out
+    cdef int n_gradients        # further outputs: of a training step, the gradients by the parameters, its first inputs
+    cdef bint numbers           # results without axes are returned as numbers instead of ndarrays:
+    cdef list weak              # as Python's where this says that they stand for such, else as NumPy's
     cdef bint alone             # a replay is long, and needs nothing that the GIL protects
 
     def __dealloc__(self):
@@ -188,7 +188,7 @@ cdef class Program:
         return 0
 
     def run(self, list inputs):
-        """The results for these ndarrays, each of the recorded shape and dtype, as a list of ndarrays."""
+        """The results for these ndarrays, which have the shapes and dtypes that were traced, as a list of ndarrays."""
         self.whole()
         return self.replay(self.with_inputs(inputs))
 
@@ -206,7 +206,7 @@ cdef class Program:
         for i in range(self.n_in):
             a = inputs[i]
             if not fits(a, fg_program_input_dtype(self.program, i), fg_program_input_shape(self.program, i)):
-                if i < self.n_kept:
+                if i < self.n_gradients:
                     raise ValueError("training step: a parameter must be a writable contiguous array")
                 a = np.array(a, DTYPES[fg_program_input_dtype(self.program, i)], order="C")
                 if shape_tuple(fg_program_input_shape(self.program, i)) != a.shape:
@@ -254,7 +254,7 @@ cdef class Program:
         return check(status)
 
     cdef list make_results(self, fg_replay *r):
-        """New arrays for the results that do not stay with the replay; None for the others."""
+        """New arrays for the results that are not kept in the arena; None for those that are."""
         cdef void **address = fg_replay_address(r)
         cdef list results = [None] * self.n_out
         cdef int i
@@ -266,7 +266,7 @@ cdef class Program:
         return results
 
     cdef int read_kept(self, fg_replay *r, list results) except -1:
-        """Fill in the results without axes."""
+        """Fill in the kept results, those without axes."""
         cdef int i, dtype
         cdef void *at
         for i in range(self.n_out):
@@ -306,14 +306,14 @@ cdef class Program:
 
     @property
     def facts(self):
-        """How large it is: a dict of inputs, outputs, instructions, recorded (instructions before optimisation),
-        peak_bytes of intermediates, separate_bytes, what they would take without sharing, and constant_bytes, what is
-        kept of arrays from outside the function: copies, as they may change. A large array that is read-only, with
-        what it looks into, is not copied; it must remain so."""
+        """How large it is: a dict of inputs, outputs, instructions, traced (instructions before optimisation),
+        peak_bytes of intermediates, separate_bytes, what they would take without sharing, and constant_bytes, the
+        copies of arrays from outside the function. A large array is not copied if it and every array whose memory it
+        shares are read-only; they must remain so."""
         self.whole()
         facts = fg_program_describe(self.program)
         return {"inputs": facts.n_in, "outputs": facts.n_out, "instructions": facts.n_instructions,
-                "recorded": facts.n_traced, "peak_bytes": facts.arena_bytes,
+                "traced": facts.n_traced, "peak_bytes": facts.arena_bytes,
                 "separate_bytes": facts.separate_bytes, "constant_bytes": facts.constant_bytes}
 
     @property
@@ -343,7 +343,7 @@ cdef class Program:
                 lines += ["    " + inner for inner in str(body).replace("program:", "body:", 1).splitlines()]
         counts = [f"{facts[what]} {what[:-1]}{'s' * (facts[what] != 1)}"
                   for what in ("inputs", "outputs", "instructions")]
-        head = (f"program: {', '.join(counts)} ({facts['recorded']} recorded), {facts['peak_bytes']} bytes of "
+        head = (f"program: {', '.join(counts)} ({facts['traced']} traced), {facts['peak_bytes']} bytes of "
                 f"intermediates ({facts['separate_bytes']} without sharing)")
         return "\n".join([head, *lines])
 

@@ -1,12 +1,12 @@
 # Draws of random numbers (csrc/ops/random.c). Included by _core.pyx.
 
-def refuse_recorded(str what, str cure):
-    """Raise TraceError if this thread is recording, naming the line of the user's code."""
-    if fg_trace_here() == 2 and not fg_trace_is_program():
+def refuse_traced_effect(str what, str cure):
+    """Raise TraceError if this thread traces, naming the line of the user's code: a replay would not do ``what``."""
+    if fg_trace_here() == FG_MAPPED and not fg_trace_is_program():
         raise TraceError(f"vmap: {what} in a function that is mapped{frames.user_line()}, which would happen once "
                          f"instead of for each element. {cure}")
     if fg_trace_here():
-        raise TraceError(f"compile: {what} while the function is recorded{frames.user_line()}, which a replay would "
+        raise TraceError(f"compile: {what} while the function is traced{frames.user_line()}, which a replay would "
                          f"not repeat. {cure}")
 
 
@@ -52,13 +52,13 @@ def random_draw(Tensor state not None, tuple shape, dtype, str name, int64_t low
     return y
 
 
-# ---- draws that are repeated for rematerialization --------------------------------------------------------------
+# ---- draws that are repeated by checkpoint ----------------------------------------------------------------------
 cdef int n_draws = 0                            # how many Drawings are entered in all threads
 
 
 @cython.final
 cdef class Draws:
-    """The random numbers that a function has drawn, for it to repeat when it is rematerialized."""
+    """The random numbers that a function has drawn, which it draws again when `checkpoint` runs it again."""
 
     cdef list drawn             # (attributes, numbers) of each draw; None before the function has run
 

@@ -1,16 +1,18 @@
-# The entry of a compiled call: the guard of the last one is tried, and its program replayed. Included by _core.pyx.
+# How a compiled function is called: if the guard of the last call matches the arguments, its program is replayed.
+# Included by _core.pyx.
 
 @cython.final
 cdef class Entry:
-    """A program, the guard of the calls it can be replayed for, and a function from its results to what a call returns.
+    """A program, the guard of the calls that it can be replayed for, and a function from its results to what a call
+    returns.
 
-    Never changed once it is made: a call takes a reference to its entry first and works with that one throughout, for
-    other threads may remember another one whenever the GIL is let go.
+    An entry is never changed. A call takes a reference to one and works with that until it returns, because other
+    threads may call `Replayer._remember` whenever the GIL is released.
     """
 
     cdef readonly Program program
     cdef readonly object rebuild
-    cdef Guard guard, keywords  # of the arguments' tuple and of the keywords' dict; None: only the slow way can tell
+    cdef Guard guard, keywords  # of the tuple of arguments and the dict of keywords; None: only _slowly can decide
 
     def __init__(self, Program program not None, rebuild, Guard guard):
         self.program, self.rebuild = program, rebuild
@@ -20,11 +22,11 @@ cdef class Entry:
 
 @cython.auto_pickle(False)
 cdef class Replayer:
-    """The quick half of ``compile``: a call that the guard of the last one matches is replayed, any other goes to
-    ``_slowly``."""
+    """The fast path of a compiled function: if the guard of the last call matches the arguments, its program is
+    replayed; any other call goes to the subclass's ``_slowly``."""
 
-    cdef Entry last             # one with a guard, or None
-    cdef dict entries           # all that are kept, never changed but replaced
+    cdef Entry last             # the entry of the last call, or None if that has no guard
+    cdef dict entries           # all entries by the key of a call; never changed, only replaced as a whole
     cdef public long long _hits, _misses
 
     def __cinit__(self):
@@ -32,19 +34,19 @@ cdef class Replayer:
 
     @property
     def _entries(self):
-        """What is kept, by the key of a call: a dict that is not to be changed."""
+        """All entries, by the key of a call. The dict must not be changed."""
         return self.entries
 
     def _replace(self, dict old not None, dict new not None):
-        """Keep other entries, if those that are kept are still the old ones; returns whether they were. No lock is
-        needed for that: nothing comes between the comparison and the assignment."""
+        """Replace the dict of entries if it is still ``old``; returns whether it was (compare-and-swap). This needs no
+        lock, because no Python code runs between the comparison and the assignment."""
         cdef bint found = self.entries is old
         if found:
             self.entries = new
         return found
 
     def _remember(self, Entry entry):
-        """What to replay for a call like the last: an entry, or None for nothing."""
+        """Let the next call try this entry first; None: no entry."""
         self.last = entry if entry is not None and entry.guard is not None else None
 
     def __call__(self, *args, **kwargs):
@@ -65,7 +67,7 @@ cdef class Replayer:
         return self._slowly(args, kwargs)
 
     def try_train(self, tuple args, UpdateRule rule not None, bint checked):
-        """A training step (see `train`) if the guard of the last call matches; else None, and nothing has happened."""
+        """A training step (see `train`) if the guard of the last call matches; else None, and nothing has changed."""
         cdef Entry last = self.last
         cdef fg_replay *r
         cdef bint found = False
@@ -84,7 +86,8 @@ cdef class Replayer:
 
     def try_train_on_rows(self, list leaves, tuple arrays, cnp.ndarray rows not None, UpdateRule rule not None,
                           bint checked):
-        """The same on the rows of arrays with these int64 numbers."""
+        """A training step of the parameters ``leaves`` on a batch: of each of ``arrays``, the rows with the int64
+        indices ``rows``. None if the last call's program is not for such arguments, and nothing has changed."""
         cdef Entry last = self.last
         cdef Program program
         cdef fg_replay *r
@@ -93,7 +96,7 @@ cdef class Replayer:
         if last is None or fg_trace_here():
             return None
         program = last.program
-        if (program.n_in != n + len(arrays) or program.n_kept != n or number_of(rows) != FG_INT64
+        if (program.n_in != n + len(arrays) or program.n_gradients != n or number_of(rows) != FG_INT64
                 or not cnp.PyArray_ISCARRAY_RO(rows)):
             return None
         r = program.take()

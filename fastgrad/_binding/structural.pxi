@@ -366,78 +366,16 @@ def matmul(a, b):
     tensor([3., 7.])
     """
     cdef fg_tensor y
-    cdef fg_tensor operands[2]
-    cdef int64_t attr[2]
     cdef Tensor left, right
     if not (type(a) is Tensor and type(b) is Tensor and (<Tensor>a).t.array.dtype == (<Tensor>b).t.array.dtype
             and (<Tensor>a).t.array.dtype <= FG_FLOAT64):
         dtype, (a, b) = promoted("matmul", a, b)
         a, b = astype_if(a, dtype), astype_if(b, dtype)
     left, right = a, b
-    cdef int m = left.t.array.shape.ndim, n = right.t.array.shape.ndim
-    if m == 0 or n == 0:
-        raise ValueError(f"matmul: expected operands with axes, got shapes {left.shape} and {right.shape}; "
-                         "multiply by a number with *")
-    if m != 2 or n != 2:
-        return matmul_stack(left, right)
     if left.t.array.dtype > FG_FLOAT64:
+        check(fg_matmul_check(left.t.array.shape, right.t.array.shape))
         return by_numpy(np.matmul, left, right)
-    attr[0] = attr[1] = 0
-    operands[0], operands[1] = left.t, right.t
-    check(fg_apply(FG_OP_matmul, 2, operands, 2, attr, &y))
-    return wrap(y)
-
-
-cdef Tensor with_axis(Tensor x, int axis):
-    """x with a new axis of length 1."""
-    cdef int64_t dim[FG_MAX_NDIM + 1]
-    cdef fg_shape *s = x.t.array.shape
-    cdef int i
-    for i in range(s.ndim + 1):
-        dim[i] = s.dim[i] if i < axis else 1 if i == axis else s.dim[i - 1]
-    return apply_one(FG_OP_reshape, x, s.ndim + 1, dim)
-
-
-cdef Tensor without_axis(Tensor x, int axis):
-    """x without an axis of length 1."""
-    cdef int64_t dim[FG_MAX_NDIM]
-    cdef fg_shape *s = x.t.array.shape
-    cdef int i
-    for i in range(s.ndim - 1):
-        dim[i] = s.dim[i + (i >= axis)]
-    return apply_one(FG_OP_reshape, x, s.ndim - 1, dim)
-
-
-cdef matmul_stack(Tensor a, Tensor b):
-    """Vectors become matrices, and a stack of matrices times one matrix becomes one product with more rows."""
-    cdef fg_tensor y
-    cdef fg_tensor operands[2]
-    cdef int64_t attr[2]
-    cdef Tensor product
-    cdef int m = a.t.array.shape.ndim, n = b.t.array.shape.ndim, at
-    if m == 1 or n == 1:
-        at = 0 if n == 1 else n - 2
-        if a.t.array.shape.dim[m - 1] != b.t.array.shape.dim[at]:
-            hint = (". Did you mean a.T @ b?" if a.ndim == 2 and a.shape[0] == b.shape[0]
-                    else ". Did you mean a @ b.T?" if b.ndim == 2 and a.shape[0] == b.shape[1] else "")
-            raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not align: {a.shape[-1]} (axis {a.ndim - 1}) "
-                             f"is not {b.shape[at]} (axis {at}){hint}")
-        product = matmul(with_axis(a, 0) if m == 1 else a, with_axis(b, 1) if n == 1 else b)
-        if n == 1:
-            product = without_axis(product, product.t.array.shape.ndim - 1)
-        if m == 1:
-            product = without_axis(product, product.t.array.shape.ndim - (1 if n == 1 else 2))
-        return product
-    if b.ndim == 2 and a.shape[-1] == b.shape[0]:
-        rows = 1
-        for length in a.shape[:-1]:
-            rows *= length
-        return reshape(matmul(reshape(a, (rows, a.shape[-1])), b), (*a.shape[:-1], b.shape[1]))
-    if a.t.array.dtype > FG_FLOAT64:
-        return by_numpy(np.matmul, a, b)
-    attr[0] = attr[1] = 0
-    operands[0], operands[1] = a.t, b.t
-    check(fg_apply(FG_OP_matmul, 2, operands, 2, attr, &y))
+    check(fg_matmul(left.t, right.t, &y))
     return wrap(y)
 
 

@@ -281,7 +281,7 @@ cdef class Tensor:
 
     def __repr__(self):
         if fg_tracing and fg_traced(self.t.array):
-            kind = "being recorded" if fg_trace_check_leaked(self.t.array) == FG_OK else "of an ended recording"
+            kind = "being traced" if fg_trace_check_leaked(self.t.array) == FG_OK else "of an ended trace"
             return f"tensor(<{kind}>, shape={self.shape}, dtype={self.dtype})"
         with np.printoptions(threshold=1000):
             text = np.array2string(view_of(self.t.array, False), separator=", ", prefix="tensor(")

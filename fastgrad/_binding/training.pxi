@@ -28,18 +28,18 @@ OPTIMIZERS = OPTIMIZER_ROWS
 
 @cython.final
 cdef class UpdateRule:
-    """What the core is told of an update: the row of csrc/optim.def, its numbers at one step, and the state: a tuple
-    that has, for each state array of the optimizer, a list of one array for each parameter."""
+    """An update as the core takes it: the row of csrc/optim.def, its numbers at one step, and the state. The state is a
+    tuple that has, for each state array of the optimizer, a list with one array for each parameter."""
 
     cdef fg_update_rule rule
     cdef tuple state
     cdef object optimizer, structure, steps
-    cdef readonly bint taken    # the step was: parameters and state are updated, and it is counted
+    cdef readonly bint taken    # parameters and state are updated, and the step is counted
 
     def __init__(self, str row, tuple state, tuple numbers, optimizer=None, structure=None):
         """With a structure the update counts as a step of the optimizer, which from then on keeps state for parameters
-        of this structure: in the call that updates, so that no interrupt comes between, and without memory, so that
-        nothing fails."""
+        of this structure. The count is part of the call that updates, so that no interrupt comes between, and
+        allocates nothing, so that it cannot fail."""
         cdef tuple known = <tuple>OPTIMIZER_ROWS[row]
         cdef int number = known[0], least = known[2], most = known[3], i
         if not least <= len(state) <= most:
@@ -60,7 +60,8 @@ cdef class UpdateRule:
         return 0
 
     def update(self, leaves, gradients):
-        """Change parameters, ndarrays or leaf tensors, and the state in place along the gradients; all or none."""
+        """Update parameters, ndarrays or leaf tensors, and the state in place; if an argument is wrong, none of
+        them."""
         cdef int i, k, n = len(leaves), n_state = len(self.state)
         cdef int width = 2 + n_state            # arrays for each parameter: itself, its gradient, its state
         cdef bint done = False
@@ -92,14 +93,15 @@ cdef class UpdateRule:
                     fg_array_unref(a[i])
             PyMem_Free(a)
 
-    cdef int point(self, Program program, void **to) except -1:
-        """Fill in the addresses of the state, FG_MAX_STATES for each parameter, checked against it."""
+    cdef int state_addresses(self, Program program, void **to) except -1:
+        """Fill in the addresses of the state arrays, FG_MAX_STATES for each parameter. ValueError if one does not have
+        the parameter's shape and dtype."""
         cdef int i, k
         cdef cnp.ndarray a
-        for i in range(FG_MAX_STATES * program.n_kept):
+        for i in range(FG_MAX_STATES * program.n_gradients):
             to[i] = NULL
         for k in range(len(self.state)):
-            for i in range(program.n_kept):
+            for i in range(program.n_gradients):
                 a = (<list>self.state[k])[i]
                 if not fits(a, fg_program_input_dtype(program.program, i),
                             fg_program_input_shape(program.program, i)) or not cnp.PyArray_ISWRITEABLE(a):
@@ -117,14 +119,14 @@ cdef tuple train(Program program, fg_replay *r, UpdateRule rule, bint checked):
     cdef int bad = -1, status, i
     cdef cnp.ndarray gradient = None
     try:
-        for i in range(program.n_kept):
+        for i in range(program.n_gradients):
             if not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>fg_replay_owner(r)[i]):
                 raise ValueError("training step: a parameter is read-only and cannot be updated in place")
-        if program.n_kept > 16:
-            state = <void **>PyMem_Malloc(FG_MAX_STATES * program.n_kept * sizeof(void *))
+        if program.n_gradients > 16:
+            state = <void **>PyMem_Malloc(FG_MAX_STATES * program.n_gradients * sizeof(void *))
             if state == NULL:
                 raise MemoryError("training step: no memory")
-        rule.point(program, state)
+        rule.state_addresses(program, state)
         check(fg_replay_copy_aliased(program.program, r))
         if program.alone:
             with nogil:
@@ -134,7 +136,7 @@ cdef tuple train(Program program, fg_replay *r, UpdateRule rule, bint checked):
         check(status)
         if bad < 0:
             rule.count()
-        elif bad < program.n_kept:
+        elif bad < program.n_gradients:
             gradient = new_ndarray(fg_program_input_shape(program.program, bad),
                                    fg_program_input_dtype(program.program, bad))
             fg_replay_gradient(program.program, r, bad, cnp.PyArray_DATA(gradient))

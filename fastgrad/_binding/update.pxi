@@ -1,7 +1,7 @@
 # In-place updates by optimizers, which are not recorded, and the checks before them. Included by _core.pyx.
 
 cdef int own_memory(Tensor x) except -1:
-    """Before x is written: copy its memory if another tensor shares it or it is read-only."""
+    """Give x memory of its own before it is written in place: a copy if another tensor shares it or it is read-only."""
     cdef fg_array *other
     if not fg_array_is_private(x.t.array):
         other = fg_array_copy(x.t.array)

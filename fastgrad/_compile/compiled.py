@@ -34,7 +34,7 @@ _NOWHERE = 1 << 30  # as the place of an argument: more than any call has
 
 
 class CacheInfo(NamedTuple):
-    """As ``functools.lru_cache`` tells: calls replayed, calls recorded, and programs kept."""
+    """As ``functools.lru_cache`` tells: calls replayed, calls traced, and programs kept."""
 
     hits: int
     misses: int
@@ -127,7 +127,7 @@ class Compiled(_core.Replayer):
         return global_name(self) or super().__reduce_ex__(protocol)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What copies and pickles hold: the function, but no programs; those are recorded anew."""
+        """What copies and pickles hold: the function, but no programs; those are traced anew."""
         return {name: value for name, value in vars(self).items() if name != "_clock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -166,11 +166,11 @@ class Compiled(_core.Replayer):
         return found
 
     def program(self, *args: Any, **kwargs: Any) -> Program:
-        """The program that a call with these arguments replays; recorded now if there is none."""
+        """The program that a call with these arguments replays; traced now if there is none."""
         return self._entry(self._call(args, kwargs)).program
 
     def cache_info(self) -> CacheInfo:
-        """How often a program was replayed and recorded, and how many are kept."""
+        """How often a program was replayed and traced, and how many are kept."""
         return CacheInfo(self._hits, self._misses, self._maxsize, len(self._entries))
 
     def cache_clear(self) -> None:
@@ -236,7 +236,7 @@ class Compiled(_core.Replayer):
         changes = check.changes()
         if changes:
             raise TraceError(
-                f"compile: the function {changes[0]} while it is recorded{check.place}, which a replay would not "
+                f"compile: the function {changes[0]} while it is traced{check.place}, which a replay would not "
                 "repeat: "
                 + (
                     "draw from fastgrad.random.default_rng(), or pass the numbers as arguments"
@@ -245,7 +245,7 @@ class Compiled(_core.Replayer):
             )  # fmt: skip
         if not entry.program.same_as(again.program):
             raise TraceError(
-                f"compile: two recordings of this function differ{check.place}; it draws random numbers of another "
+                f"compile: two traces of this function differ{check.place}; it draws random numbers of another "
                 "library than fastgrad.random, counts its calls, or reads something from outside its arguments that "
                 "has changed"
             )
@@ -270,7 +270,7 @@ class Compiled(_core.Replayer):
         return Entry(program, _rebuilder(shape, leaves), call.guard())
 
 
-# What is no property of the function that is recorded, and may be otherwise the next time.
+# What is no property of the function that is traced, and may be different the next time.
 _PASSING = (MemoryError, RecursionError, OSError)
 _LONGEST_PAUSE = 1023
 
@@ -320,7 +320,7 @@ class Replayed:
         if first:
             place = "" if isinstance(error, TraceError) else _user_frames.line_of(error)
             _user_frames.warn(
-                f"{self._name} cannot be recorded and runs eagerly{place}: {error}. Give compile=False to run it so "
+                f"{self._name} cannot be traced and runs eagerly{place}: {error}. Give compile=False to run it so "
                 "without this warning"
             )
         return found
@@ -366,7 +366,7 @@ def compile(
         Takes and returns arrays, or nested structures of them. It may be a plain function, ``grad(g)``,
         ``value_and_grad(g)``, and use fastgrad's or NumPy's functions.
     static_argnums : int or sequence of ints
-        Positional arguments that are constants: f gets them as they are, and a new value records a new program. They
+        Positional arguments that are constants: f gets them as they are, and for a new value a new program is traced. They
         must be hashable. Negative numbers count from the last argument of a call.
     static_argnames : str or sequence of strs
         The same by name. A parameter named in either way is a constant also if it is passed in the other.
@@ -385,19 +385,19 @@ def compile(
     Of a transform of f it is the outermost that is to be compiled: called within another transform, a compiled function
     runs as f does.
 
-    A dict whose keys were inserted in another order records a new program, because f may walk it.
+    For a dict whose keys were inserted in another order a new program is traced, because f may iterate over it.
 
     Python numbers among the arguments may change from call to call, and take on the dtype of the arrays that they meet,
-    as in NumPy; f gets tensors for them, and one that is no longer of the same type records a new program. An int that
+    as in NumPy; f gets tensors for them, and for one of another type a new program is traced. An int that
     meets none is an int64: what overflows wraps around, and a division by zero gives 0, as in NumPy.
 
     A branch on a value, ``float(x)``, ``x.numpy()`` or an index by a boolean mask inside f raise TraceError, a
     TypeError that names the line: their result would be frozen into the program. Arrays that f reads from outside its
     arguments are constants. So would be random numbers that are not those of ``fastgrad.random``, and what f writes to
-    arrays outside would be written once: where a look at what f reaches finds such, f is recorded twice, and TraceError
-    raised if it draws or writes again, or the recordings differ. What f computes is known only by its result: a tensor
+    arrays outside would be written once: where a look at what f reaches finds such, f is traced twice, and TraceError
+    raised if it draws or writes again, or the traces differ. What f computes is known only by its result: a tensor
     that it has stored elsewhere raises RuntimeError when used. A program leaves out what no result needs, so that
-    an index out of range there raises IndexError while f is recorded, and not in a replay.
+    an index out of range there raises IndexError while f is traced, and not in a replay.
 
     >>> import fastgrad as fg, numpy as np
     >>> f = fg.compile(fg.value_and_grad(lambda x: np.sum(np.tanh(x) ** 2)))

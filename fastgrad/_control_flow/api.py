@@ -55,8 +55,8 @@ def scan(
     (carry, ys)
         What is carried at last, and the results of the steps stacked along a new first axis, as tensors.
 
-    Recorded by ``compile`` or ``training_step``, a scan is one instruction however long it is; f runs while it is
-    recorded, on tensors whose values are not known, and then no more. Without any steps it is called so, too, to know
+    Traced by ``compile`` or ``training_step``, a scan is one instruction however long it is; f runs while it is
+    traced, on tensors whose values are not known, and then no more. Without any steps it is called so, too, to know
     the shapes of its results. What f computes from tensors outside of it alone is computed once, before the steps,
     even if there are none. Its gradient stores what was carried from step to step and computes anew, one step at a
     time, what else it needs. Derivatives in forward mode, ``vmap`` and all of these of one another are loops as well.
@@ -181,7 +181,7 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     """``true_fun(*operands)`` where pred is true, else ``false_fun(*operands)``.
 
     pred is a single boolean. Where it is known, only the function that it chooses is called. Where a program is
-    recorded and pred differs from call to call, both are recorded, and a replay runs one of them; then they
+    traced and pred differs from call to call, both are traced, and a replay runs one of them; then they
     must return the same structure, shapes and dtypes, else TypeError. Within ``vmap``, where pred differs from element
     to element, both are computed and the results chosen by ``where``; gradients are those of the chosen function. Pass
     as operands what only one of them may compute with: what a function computes from tensors outside of it alone is

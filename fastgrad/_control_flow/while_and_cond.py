@@ -217,7 +217,7 @@ class _While(ControlFlow):
         self, cotangents: ByNumber, saved: ByNumber, operands: Tensors, needed: list[bool], create_graph: bool
     ) -> list[Tensor | None]:
         raise NotImplementedError(
-            "while_loop: no gradient through a recorded loop of unknown length, whose steps are not kept; use "
+            "while_loop: no gradient through a traced loop of unknown length, whose steps are not kept; use "
             "fastgrad.scan or fori_loop with a fixed number of steps, or fastgrad.stop_gradient on what it starts from"
         )
 
@@ -226,7 +226,7 @@ class _While(ControlFlow):
     ) -> list[Any]:
         """The loop runs once more, with the tangents beside the values."""
         if self.draws:
-            raise NotImplementedError("while_loop: the derivative of a recorded loop that draws; draw outside")
+            raise NotImplementedError("while_loop: the derivative of a traced loop that draws; draw outside")
         n = self.n_closure
         closures, init = operands[:n], operands[n:]
         floats = [i for i, x in enumerate(init) if is_float(x)]

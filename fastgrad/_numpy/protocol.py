@@ -2,7 +2,7 @@
 
 NumPy hands every call that involves a Tensor to the two functions below. A function that fastgrad has is called in
 NumPy's place, so that the result is on the tape. Any other is left to NumPy where the tensors are only data, and raises
-TypeError where one is differentiated or recorded: nothing ever comes back as a plain ndarray that has silently lost its
+TypeError where one is differentiated or traced: nothing ever comes back as a plain ndarray that has silently lost its
 gradient.
 """
 
@@ -57,7 +57,7 @@ class _NotHere(TypeError):
 
 def _as_data_or(error: _NotHere, x: Any) -> Any:
     """x with ndarrays in the places of tensors that are only data, which lose nothing thereby; where one is tracked or
-    recorded, the error is raised."""
+    traced, the error is raised."""
     if isinstance(x, Tensor):
         if x.requires_grad or _core.traced(x):
             raise TypeError(*error.args) from None

@@ -134,7 +134,7 @@ def _float_leaf(leaf: Any, path: str) -> Any:
     if isinstance(leaf, Tensor):
         if leaf.requires_grad or _core.tracing():
             raise TypeError(
-                f"{path} is a tensor of a function being differentiated or recorded, which the result would not know; "
+                f"{path} is a tensor of a function being differentiated or traced, which the result would not know; "
                 "pass its .detach()"
             )
         leaf = leaf.numpy()

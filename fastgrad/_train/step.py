@@ -123,7 +123,7 @@ class TrainingStep:
         return value
 
     def program(self, *batch: Any) -> Any:
-        """The recorded program that a step with this batch replays."""
+        """The traced program that a step with this batch replays."""
         if self._compiled is None:
             raise RuntimeError(f"{self._name}: the loss runs eagerly, there is no program")
         return self._compiled.program(self._leaves, *_with_arrays(batch))
@@ -224,10 +224,10 @@ def training_step(
         parameter, leave the step out, or look at nothing and update. In the first two cases parameters and
         optimizer stay as they were before that step. Steps are counted by ``optimizer.steps``, from 0.
     compile : bool
-        Record the loss at the first two steps with a batch of new shapes (after four of these at the first only), and
+        Trace the loss at the first two steps with a batch of new shapes (after four of these at the first only), and
         replay it in one C call later (``fastgrad.compile``): what it reads from outside its arguments is a constant
         from then on. Where far more shapes come than programs are kept (64), the rest runs eagerly. A loss that
-        cannot be recorded, draws NumPy's random numbers (those of ``fastgrad.random`` are recorded), writes to
+        cannot be traced, draws NumPy's random numbers (those of ``fastgrad.random`` are traced), writes to
         arrays from outside, or comes out differently the second time because it counts its calls, runs eagerly
         after one RuntimeWarning that names the line. False runs it eagerly from the start.
         ``step.program(*batch)`` is the program.

@@ -19,7 +19,7 @@ from .. import _core, tree
 from .._core import Tensor
 from .custom_call import Call, CallRule, inside, zero_tangent
 from .custom_node import pull_back
-from .evaluate import Compound, first_elements, record_call
+from .evaluate import Compound, first_elements, trace_call
 from .transformed import global_name
 
 __all__ = ["custom_jvp", "custom_vjp", "primitive"]
@@ -396,12 +396,12 @@ def _evaluated(name: str, f: Callable[..., list[Any]], tensors: list[Tensor]) ->
         return [_core.tensor(y) for y in f(*[x.detach().numpy() for x in tensors])]
     values = first_elements(tensors)  # they tell the shapes and dtypes of the results
     if values is None:
-        _core.refuse_recorded(
+        _core.refuse_traced_effect(
             f"{name} was called", "It is Python code and cannot be compiled: leave it outside of the function"
         )
         raise AssertionError(f"{name}: not refused")
     results = _evaluated(name, f, values)
-    return record_call(_ForEach(name, f, [(y.shape, y.dtype) for y in results]), tensors, results) or results
+    return trace_call(_ForEach(name, f, [(y.shape, y.dtype) for y in results]), tensors, results) or results
 
 
 class _ForEach(Compound):

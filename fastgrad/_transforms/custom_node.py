@@ -20,7 +20,7 @@ import numpy as np
 from .. import _core
 from .._core import Tensor
 from .._rules.batching import whole
-from .evaluate import Compound, record_call
+from .evaluate import Compound, trace_call
 from .vmap import vmap
 
 __all__ = ["NodeRule", "attach_rule", "is_float", "pull_back"]
@@ -84,7 +84,7 @@ def attach_rule(inputs: list[Tensor], results: list[Tensor], rule: NodeRule) -> 
     if not rule.is_derivative and _core.vmapped(inputs):
         saved = rule.residuals()
         call = _AttachedRule(rule, len(inputs), len(results))
-        results = record_call(call, [*inputs, *results, *saved], results) or results
+        results = trace_call(call, [*inputs, *results, *saved], results) or results
     return _core.custom(inputs, results, rule)
 
 

@@ -20,7 +20,7 @@ from .._rules.table import RULES, rule_of_diagonals
 
 __all__ = [
     "CONTROL_FLOW_OPS", "Compound", "InstructionTrace", "Part", "TracedFunction", "batched_values", "evaluate",
-    "first_elements", "first_row", "record_call",
+    "first_elements", "first_row", "trace_call",
 ]  # fmt: skip
 
 CONTROL_FLOW_OPS = frozenset(row["index"] for row in _core.STRUCTURAL.values() if row["bodies"])
@@ -66,9 +66,9 @@ class InstructionTrace(_core.Trace):
         return op in _DRAWS or (op in CONTROL_FLOW_OPS and self.compounds[attr[0]].draws)
 
 
-def record_call(call: Compound, operands: list[Tensor], results: list[Tensor]) -> list[Tensor] | None:
+def trace_call(call: Compound, operands: list[Tensor], results: list[Tensor]) -> list[Tensor] | None:
     """The results as those of a call in the trace under way; None if no trace knows the operands."""
-    found = _core.record_call(operands, results, id(call))
+    found = _core.trace_call(operands, results, id(call))
     if found:
         _core.register_compound(id(call), call)
     return found

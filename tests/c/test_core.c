@@ -87,8 +87,6 @@ static void apply(int op, fg_tensor *t)
 static double at(const fg_array *a, int i) { return ((const double *)a->data)[i]; }
 static fg_array *gradient(fg_tensor x) { return x.node->saved; }
 
-static fg_tensor share(fg_tensor x) { return (fg_tensor){fg_array_ref(x.array), x.node ? fg_node_ref(x.node) : NULL}; }
-
 static int backward(fg_tensor y, fg_array *cotangent, int retain_graph)
 {
     return fg_backward(y, (fg_tensor){cotangent, NULL}, retain_graph, 0);
@@ -100,7 +98,7 @@ static int close_to(double a, double b) { return fabs(a - b) <= 1e-12 * (fabs(a)
 static void test_chain(void)
 {
     double value[] = {0.5, -1.25, 2};
-    fg_tensor x = leaf(1, (int64_t[]){3}, value), y = share(x);
+    fg_tensor x = leaf(1, (int64_t[]){3}, value), y = fg_tensor_ref(x);
     for (int i = 0; i < 20; i++)
         apply(FG_OP_tanh, &y);
     fg_array *g = array(1, (int64_t[]){3}, (double[]){1, 2, -3});
@@ -187,7 +185,7 @@ static void test_change_in_place(void)
 
 static void test_two_million_operations(void)
 {
-    fg_tensor x = leaf(0, NULL, (double[]){0.25}), y = share(x);
+    fg_tensor x = leaf(0, NULL, (double[]){0.25}), y = fg_tensor_ref(x);
     for (int i = 0; i < 2000000; i++)
         apply(FG_OP_negative, &y);
     fg_array *g = ones(y);
@@ -204,7 +202,7 @@ static void test_forgotten_graphs_do_not_pile_up(void)
     fg_tensor x = leaf(0, NULL, (double[]){0.25}), last[10] = {{0}};
     fg_counts after_ten = {0};
     for (int i = 0; i < 100000; i++) {
-        fg_tensor y = share(x);
+        fg_tensor y = fg_tensor_ref(x);
         for (int k = 0; k < 5; k++)
             apply(FG_OP_tanh, &y);
         fg_tensor_unref(last[i % 10]);
@@ -219,7 +217,7 @@ static void test_forgotten_graphs_do_not_pile_up(void)
     fg_tensor_unref(x);
 }
 
-/* Of no machine's memory, so that what is computed with them must not wrap around to something small. */
+/* Sizes that no machine has: what is computed from them must not wrap around to something small. */
 static void test_sizes_beyond_all_memory_are_refused(void)
 {
     static const size_t bytes[] = {SIZE_MAX, SIZE_MAX - 62, SIZE_MAX - 63, SIZE_MAX / 2 + 1};
@@ -233,7 +231,7 @@ static void test_sizes_beyond_all_memory_are_refused(void)
 }
 
 #ifdef WRAP
-/* The same for a pass that is recorded, and one through what it recorded. */
+/* As test_every_allocation_can_fail below, for a recorded pass and then a pass through what it recorded. */
 static void test_every_allocation_can_fail_twice(void)
 {
     for (int64_t n = 1, done = 0; !done; n++) {
