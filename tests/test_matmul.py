@@ -229,6 +229,20 @@ def test_integers_and_booleans_as_numpy_has_them(dtype):
 
 
 @pytest.mark.parametrize(
+    "left, right",
+    [
+        ((3,), (3,)), ((3,), (3, 2)), ((4, 3), (3,)), ((4, 3), (5, 3, 2)), ((2, 4, 3), (3,)), ((3,), (2, 3, 4)),
+        ((2, 4, 3), (3, 2)), ((2, 1, 4, 3), (5, 3, 2)), ((0, 3), (3,)), ((2, 0), (0,)),
+    ],
+)  # fmt: skip
+def test_integers_of_any_shapes_eager_and_compiled(left, right):
+    a, b = (np.arange(np.prod(shape)).reshape(shape) - 3 for shape in (left, right))
+    for got in (fg.matmul(a, b).numpy(), fg.compile(lambda a, b: a @ b)(a, b)):
+        assert np.shape(got) == np.shape(a @ b) and got.dtype == a.dtype
+        np.testing.assert_array_equal(got, a @ b)
+
+
+@pytest.mark.parametrize(
     "a, b, message",
     [
         ((32, 64), (32, 10), "64 (axis 1) is not 32 (axis 0). Did you mean a.T @ b?"),
@@ -240,11 +254,14 @@ def test_integers_and_booleans_as_numpy_has_them(dtype):
         ((2, 3), (4,), "3 (axis 1) is not 4 (axis 0)"),
         ((7, 2, 3), (7, 4, 5), "3 (axis 2) is not 4 (axis 1)"),
         ((7, 2, 3), (4, 5), "3 (axis 2) is not 4 (axis 0)"),
+        ((7, 2, 3), (4, 3), "3 (axis 2) is not 4 (axis 0). Did you mean a @ b.T?"),
+        ((7, 2, 3), (7, 4, 3), "3 (axis 2) is not 4 (axis 1)"),
     ],
 )
-def test_misaligned_shapes(a, b, message):
+@pytest.mark.parametrize("dtype", [float, int])
+def test_misaligned_shapes(a, b, message, dtype):
     with pytest.raises(ValueError) as error:
-        fg.matmul(np.ones(a), np.ones(b))
+        fg.matmul(np.ones(a, dtype), np.ones(b, dtype))
     assert str(error.value) == f"matmul: shapes {a} and {b} do not align: {message}"
 
 

@@ -64,6 +64,13 @@ def test_beside_rows_that_are_repeated():
         assert unslices(program) == [True, True]
 
 
+def test_sums_of_paddings_with_other_numbers_of_axes():
+    """Only equal paddings are added before: here the sum broadcasts one to the other."""
+    g = fg.grad(lambda x: fg.sum(fg.square(x[1:])))
+    for shapes in (((4,), (4, 4)), ((4, 4), (4,)), ((4, 4), (1, 4, 4))):
+        check(lambda x, y: g(x) + g(y), *(np.random.default_rng(8).normal(size=shape) for shape in shapes))
+
+
 def test_elements_apart_are_copied_as_before():
     f = lambda x: fg.sum(fg.exp(x[::2])) + fg.sum(fg.tanh(x[::-1])) + fg.sum(fg.square(x[1:-1]))
     assert sorted(unslices(check(fg.grad(f), np.arange(20.0) / 7))) == [False, False, True]

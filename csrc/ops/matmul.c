@@ -146,12 +146,12 @@ int fg_matmul(fg_tensor a, fg_tensor b, fg_tensor *out)
     static const int64_t plain[2] = {0, 0};
     const fg_shape *sa = a.array->shape, *sb = b.array->shape;
     int m = sa->ndim, n = sb->ndim, status;
-    if ((m == 2 && n == 2) || (m > 2 && n > 2))
+    if (m > 1 && n > 1 && (m == 2 || n > 2))
         return fg_apply(FG_OP_matmul, 2, (fg_tensor[]){a, b}, 2, plain, out);
     if ((status = fg_matmul_check(sa, sb)))
         return status;
 
-    /* Operands as matrices, or b as a stack of them; where their shape is another, in new references to give back. */
+    /* Left: a vector, b any; a matrix or a stack, b a vector; a stack, b a matrix. Reshaped operands are new references. */
     fg_tensor left = {0}, right = {0}, product = {0};
     int64_t k = sa->dim[m - 1], rows = 1, dim[FG_MAX_NDIM];
     for (int i = 0; i < m - 1; i++)
