@@ -349,9 +349,7 @@ def test_what_cannot_be_recorded_runs_eagerly_after_one_warning():
     def f(x):
         return np.sum(x**2) if x[0] > 0 else np.sum(x**4)
 
-    with pytest.warns(
-        RuntimeWarning, match=r"minimize: f cannot be traced and runs eagerly.*test_minimize"
-    ) as caught:
+    with pytest.warns(RuntimeWarning, match=r"minimize: f cannot be traced and runs eagerly.*test_minimize") as caught:
         result = fg.minimize(f, np.array([1.0, 2.0]))
     assert len(caught) == 1 and result.success
     with pytest.warns(RuntimeWarning, match="least_squares: f cannot be traced"):

@@ -33,7 +33,7 @@ int fg_cast_shape(const fg_call *c, fg_shape **shape, int *dtype)
     break;
 
 /* Integers and booleans are converted by way of int64, which holds the bits of all of them. */
-static void widen(int dtype, int64_t n, const void *x, int64_t *y)
+static void to_int64(int dtype, int64_t n, const void *x, int64_t *y)
 {
     switch (dtype) {
     case FG_INT8:
@@ -54,7 +54,7 @@ static void widen(int dtype, int64_t n, const void *x, int64_t *y)
     }
 }
 
-static void narrow(int dtype, int64_t n, const int64_t *x, int from_uint64, void *y)
+static void from_int64(int dtype, int64_t n, const int64_t *x, int from_uint64, void *y)
 {
     switch (dtype) {
     case FG_FLOAT32:
@@ -87,8 +87,9 @@ int fg_cast_run(const fg_call *c, fg_array *y)
     else if (!FG_IS_FLOAT(x->dtype))
         for (int64_t i = 0; i < n; i += 256) {
             int64_t part = n - i < 256 ? n - i : 256;
-            widen(x->dtype, part, (const char *)x->data + i * (int64_t)fg_itemsize(x->dtype), wide);
-            narrow(y->dtype, part, wide, x->dtype == FG_UINT64, (char *)y->data + i * (int64_t)fg_itemsize(y->dtype));
+            to_int64(x->dtype, part, (const char *)x->data + i * (int64_t)fg_itemsize(x->dtype), wide);
+            from_int64(y->dtype, part, wide, x->dtype == FG_UINT64,
+                       (char *)y->data + i * (int64_t)fg_itemsize(y->dtype));
         }
     else
         fg_kernels[x->dtype].elementwise->cast(y->shape->size, x->data, y->data);

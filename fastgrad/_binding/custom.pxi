@@ -133,18 +133,24 @@ def custom(list inputs, list results, rule):
     """The results as new tensors that depend on the inputs by the rule alone. A backward pass, recorded or not, calls
     its ``vjp(g)``, which returns a list with a tensor of the shape and dtype of each input, or None for zeros. Of
     several results g is one vector, float64 if their dtypes differ."""
-    cdef int n = len(inputs), m = len(results)
+    cdef int n = len(inputs), m = len(results), k = m
+    cdef fg_node *node
     cdef Tensor x
     made = []
     cdef fg_tensor *t = borrowed_list(inputs + results)
     try:
         Py_INCREF(rule)
         status = fg_custom(n, t, <void *>rule, m, t + n)
+        k = 0                                   # from here on we own the nodes of the results
         for x in results:
-            made.append(wrap(fg_tensor(fg_array_ref(x.t.array), t[n + len(made)].node)))
+            node = t[n + k].node
+            k += 1
+            made.append(wrap(fg_tensor(fg_array_ref(x.t.array), node)))
         check(status)
         return made
     finally:
+        for k in range(k, m):                   # nodes that no Tensor has taken over, because there was no memory
+            fg_node_unref(t[n + k].node)
         PyMem_Free(t)
 
 

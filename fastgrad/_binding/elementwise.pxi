@@ -278,6 +278,7 @@ cdef compare_values(int op, a, b):
 
 
 cdef plain(x):
+    """x; if it is a Tensor, an ndarray on its memory."""
     return view_of((<Tensor>x).t.array, False) if type(x) is Tensor else x
 
 

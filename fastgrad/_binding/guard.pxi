@@ -81,6 +81,7 @@ cdef class Guard:
     cdef list parts
 
     cdef bint match(self, object x, Program program, fg_replay *r):
+        """Whether x matches. Arrays and numbers are set as inputs of the replay meanwhile."""
         cdef int i
         cdef Guard part
         if self.kind == GUARDS_ARRAY:

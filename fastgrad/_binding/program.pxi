@@ -164,7 +164,7 @@ def trace_end(list results, bint numbers=True, int n_gradients=0):
     made.n_out, made.n_gradients = n - n_gradients, n_gradients
     made.numbers = numbers
     made.weak = [(<Tensor>x).t.array.weak for x in results]
-    made.alone = facts.work > 50_000 and not facts.allocates
+    made.releases_gil = facts.work > 50_000 and not facts.allocates
     return made
 
 
@@ -177,24 +177,24 @@ cdef class Program:
     cdef int n_gradients        # further outputs: of a training step, the gradients by the parameters, its first inputs
     cdef bint numbers           # results without axes are returned as numbers instead of ndarrays:
     cdef list weak              # as Python's where this says that they stand for such, else as NumPy's
-    cdef bint alone             # a replay is long, and needs nothing that the GIL protects
+    cdef bint releases_gil      # a replay takes long, and needs nothing that the GIL protects
 
     def __dealloc__(self):
         fg_program_free(self.program)
 
-    cdef int whole(self) except -1:
+    cdef int check_made(self) except -1:
         if self.program == NULL:
             raise TypeError("a Program is made by fastgrad.compile(f).program(*args)")
         return 0
 
     def run(self, list inputs):
         """The results for these ndarrays, which have the shapes and dtypes that were traced, as a list of ndarrays."""
-        self.whole()
+        self.check_made()
         return self.replay(self.with_inputs(inputs))
 
     def train(self, list inputs, UpdateRule rule not None, bint checked):
         """A training step on these ndarrays, of which the first are the parameters (see `train` in training.pxi)."""
-        self.whole()
+        self.check_made()
         return train(self, self.with_inputs(inputs), rule, checked)
 
     cdef fg_replay *with_inputs(self, list inputs) except NULL:
@@ -246,7 +246,7 @@ cdef class Program:
 
     cdef int evaluate(self, fg_replay *r) except -1:
         cdef int status
-        if self.alone:
+        if self.releases_gil:
             with nogil:
                 status = fg_replay_run(self.program, r)
         else:
@@ -291,13 +291,13 @@ cdef class Program:
 
     def same_as(self, Program other not None):
         """Whether both compute the same from the same constants."""
-        self.whole()
-        other.whole()
+        self.check_made()
+        other.check_made()
         return fg_program_equal(self.program, other.program) != 0
 
     def random_states(self):
         """The states of the generators that a replay draws from, as ndarrays on their memory."""
-        self.whole()
+        self.check_made()
         states, i = [], 0
         while fg_program_rng_state(self.program, i) != NULL:
             states.append(view_of(fg_program_rng_state(self.program, i), True))
@@ -310,7 +310,7 @@ cdef class Program:
         peak_bytes of intermediates, separate_bytes, what they would take without sharing, and constant_bytes, the
         copies of arrays from outside the function. A large array is not copied if it and every array whose memory it
         shares are read-only; they must remain so."""
-        self.whole()
+        self.check_made()
         facts = fg_program_describe(self.program)
         return {"inputs": facts.n_in, "outputs": facts.n_out, "instructions": facts.n_instructions,
                 "traced": facts.n_traced, "peak_bytes": facts.arena_bytes,
@@ -351,7 +351,7 @@ cdef class Program:
         """The Programs that instruction i runs: the body of a loop, both branches of a cond."""
         cdef Program body
         cdef int k = 0
-        self.whole()
+        self.check_made()
         if not 0 <= i < fg_program_describe(self.program).n_instructions:
             raise IndexError(f"program: no instruction {i}")
         found = []

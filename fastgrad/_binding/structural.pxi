@@ -26,7 +26,7 @@ def normal_axes(axes, int ndim, str name):
     return tuple(sorted(found))
 
 
-cdef int spread(axes, int ndim, str name, uint32_t *bits) except -1:
+cdef int axis_bits(axes, int ndim, str name, uint32_t *bits) except -1:
     """Axes as a set of bits, in which reductions take them as an attribute."""
     if axes is None:
         bits[0] = <uint32_t>((<int64_t>1 << ndim) - 1)
@@ -50,7 +50,7 @@ cdef Tensor reduction(int op, x, axis, keepdims, str name):
     cdef Tensor operand = as_tensor(x, name)
     cdef uint32_t bits
     cdef int64_t attr[2]
-    spread(axis, operand.t.array.shape.ndim, name, &bits)
+    axis_bits(axis, operand.t.array.shape.ndim, name, &bits)
     if operand.t.array.dtype > FG_FLOAT64:
         axes = normal_axes(axis, operand.t.array.shape.ndim, name)
         return by_numpy(getattr(np, name), operand, axis=axes, keepdims=bool(keepdims))
@@ -111,7 +111,7 @@ def mean(x, axis=None, keepdims=False):
     cdef int64_t count = 1
     cdef int i
     cdef fg_shape *s = operand.t.array.shape
-    spread(axis, s.ndim, "mean", &bits)
+    axis_bits(axis, s.ndim, "mean", &bits)
     for i in range(s.ndim):
         if bits >> i & 1:
             count *= s.dim[i]

@@ -128,7 +128,7 @@ cdef tuple train(Program program, fg_replay *r, UpdateRule rule, bint checked):
                 raise MemoryError("training step: no memory")
         rule.state_addresses(program, state)
         check(fg_replay_copy_aliased(program.program, r))
-        if program.alone:
+        if program.releases_gil:
             with nogil:
                 status = fg_replay_train(program.program, r, &rule.rule, state, checked, &bad)
         else:

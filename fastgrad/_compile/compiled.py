@@ -366,8 +366,8 @@ def compile(
         Takes and returns arrays, or nested structures of them. It may be a plain function, ``grad(g)``,
         ``value_and_grad(g)``, and use fastgrad's or NumPy's functions.
     static_argnums : int or sequence of ints
-        Positional arguments that are constants: f gets them as they are, and for a new value a new program is traced. They
-        must be hashable. Negative numbers count from the last argument of a call.
+        Positional arguments that are constants: f gets them as they are, and a new program is traced for each new value.
+        They must be hashable. Negative numbers count from the last argument of a call.
     static_argnames : str or sequence of strs
         The same by name. A parameter named in either way is a constant also if it is passed in the other.
     maxsize : int
@@ -388,8 +388,8 @@ def compile(
     For a dict whose keys were inserted in another order a new program is traced, because f may iterate over it.
 
     Python numbers among the arguments may change from call to call, and take on the dtype of the arrays that they meet,
-    as in NumPy; f gets tensors for them, and for one of another type a new program is traced. An int that
-    meets none is an int64: what overflows wraps around, and a division by zero gives 0, as in NumPy.
+    as in NumPy; f gets tensors for them, and a new program is traced if one is of another type. An int that meets none
+    is an int64: what overflows wraps around, and a division by zero gives 0, as in NumPy.
 
     A branch on a value, ``float(x)``, ``x.numpy()`` or an index by a boolean mask inside f raise TraceError, a
     TypeError that names the line: their result would be frozen into the program. Arrays that f reads from outside its
