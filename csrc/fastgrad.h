@@ -335,7 +335,7 @@ int fg_not_float(const char *name, const fg_array *);       /* fails: an operati
 int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_graph);
 /* The cotangents of the nodes wrt, where the pass ends, from those of all y; array NULL where none arrived. Cotangents
  * of other leaves, and of nodes older than all wrt, are discarded: outer transforms get them through the recorded
- * gradient. The graph is used up unless it is to be retained or the pass is recorded. */
+ * gradient. The graph is used up unless retain_graph or create_graph is set. */
 int fg_gradients(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain_graph, int create_graph, int n,
                  fg_node *const *wrt, fg_tensor *out);
 /* The nodes on paths from the nodes wrt to any y, oldest first; borrowed, in memory that the caller frees, also on

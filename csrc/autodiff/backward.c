@@ -135,18 +135,19 @@ static void end(backward_pass *p)
     p->thread->grad_enabled = p->was_enabled;
 }
 
-static int in_the_way(void)
+static int other_pass_running(void)
 {
     return fg_fail(FG_BAD_TAPE, "backward: another backward pass has not finished with this graph; let one thread "
                                 "finish before the other begins");
 }
 
+/* Put a node into the queue, unless it was in it before, is a leaf, or is older than the ends. */
 static int meet(backward_pass *p, fg_node *n)
 {
     if (!n || n->pass == p->number || n->op == FG_OP_leaf || n->number < p->oldest)
         return FG_OK;
     if (n->pass)
-        return in_the_way();
+        return other_pass_running();
     int status = push(&p->queue, n);
     if (!status)
         n->pass = p->number;
@@ -194,7 +195,7 @@ static int mark_between(backward_pass *p, int n_y, const fg_tensor *y)
     return status;
 }
 
-/* The advice for transforms is another, because they have no retain_graph; mostly the earlier pass was that of another
+/* Transforms have no retain_graph, so that they need other advice: usually the earlier pass was that of another
  * transform. */
 static int used_up(int by_transform)
 {
@@ -223,6 +224,7 @@ int fg_tape_between(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int
     return status;
 }
 
+/* Append a node to the list if it is older than the ends. */
 static int append_if_older(const backward_pass *p, fg_node *n, node_list *found)
 {
     return n && n->number < p->oldest ? append(found, n) : FG_OK;
@@ -276,7 +278,7 @@ static inline int send(backward_pass *p, fg_node *to, fg_tensor g)
     if (to->pass != p->number) {
         int dropped = to->number < p->oldest || (p->n && to->op == FG_OP_leaf);
         if (to->pass && !dropped)
-            status = in_the_way();
+            status = other_pass_running();
         if (status || dropped || p->marked) {
             fg_tensor_unref(g);
             return status;

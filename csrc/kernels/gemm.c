@@ -6,8 +6,8 @@
  * panel of it is copied to the stack. The transpose of C is computed instead where that is less work.
  *
  * Every C element is the sum over k in ascending order within blocks, and of the blocks in ascending order.
- * The blocks depend on k alone, so that the bits do not depend on tiles, edges or transposition. This does not hold for
- * `rows`, for a matrix and a vector, which sums along k in the lanes of vectors.
+ * The blocks depend on k alone, so that the bits do not depend on tiles, edges or transposition. The exception is the
+ * kernel `rows`, for a matrix and a vector, which sums along k in the lanes of vectors.
  */
 #ifndef REAL
 
@@ -300,7 +300,7 @@ INLINE void NAME(few_of)(const int64_t k, const fg_product *s, const REAL *a, co
         for (int64_t i = s->m; i > 0; i--, row += a_row, y += ldc) {
             REAL sum = 0;
             UNROLL for (int64_t p = 0; p < k; p++) {
-                __asm__ volatile("");           /* vectors take longer to prepare, and multiply and add apart */
+                __asm__ volatile("");           /* no vectors: they take longer to prepare, and round each product */
                 sum += row[p * a_col] * x[p];
             }
             *y = beta ? sum + *y : sum;

@@ -20,7 +20,7 @@ static inline fg_array *new_result(fg_shape *shape, int dtype, int abstract)
     return abstract ? fg_array_abstract(shape, dtype) : fg_array_new(shape, dtype);
 }
 
-/* The end of every operation: record it and append it to the trace where that is due, and hand out the result. */
+/* The last part of every operation: record it on the tape, append it to the trace, and return the result. */
 static int finish(const fg_call *call, fg_array *y, fg_tensor *out)
 {
     fg_tensor result = {y, NULL};

@@ -1,5 +1,5 @@
-/* broadcast.h: broadcasting as NumPy does it: the loops over operands of unequal shapes, inline because an operation on
- * small arrays takes no longer than a call or two.
+/* broadcast.h: broadcasting as NumPy does it: the loops over operands of unequal shapes. They are inline, because an
+ * operation on small arrays takes no longer than a function call or two.
  */
 #ifndef FG_BROADCAST_H
 #define FG_BROADCAST_H

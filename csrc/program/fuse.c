@@ -126,8 +126,8 @@ static int can_run_before(const fg_program *p, const step *s, const group *g)
            !reads_any(p, s, g->passed, g->number);
 }
 
-/* If a step is a product that a group can compute some rows at a time, a number of rows that a block is to be a
- * multiple of; else 0. Conditions:
+/* If a step is a product that a group can compute some rows at a time: a number of rows, of which every block must have
+ * a multiple; else 0. Conditions:
  * (a) Tiles compute it, whose results do not depend on the number of rows.
  * (b) Its inner dimension is small: each block reads the second operand again, and may transpose it again.
  * (c) Its operands, which must stay alive until the group ends, are no larger than its result.

@@ -438,7 +438,7 @@ int fg_pass_eliminate_dead_code(fg_program *p)
     return FG_OK;
 }
 
-/* A constant in memory of the caller is copied, as its elements may change after the trace, unless nobody writes it. */
+/* A constant in memory of the caller is copied, as its elements may change after the trace, unless it is frozen. */
 int fg_pass_own_constants(fg_program *p)
 {
     for (int i = 0; i < p->values.n; i++) {

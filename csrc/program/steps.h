@@ -71,8 +71,8 @@ typedef struct step {
     access_pattern access[FG_RESULT + 1];   /* of a flat step's operands and result, in a group */
 } step;
 
-/* Of a group with sums that runs over n elements: how many of them are the first half, which is summed apart from the
- * rest; 0: they are few enough to be summed in turn. */
+/* Of a group with sums that runs over n elements: how many of them are the first half, whose sums are computed
+ * separately and then added to those of the rest; 0: they are few enough to be summed in turn. */
 static inline int64_t sums_half(const step *first, int64_t n)
 {
     if (first->width == 1)

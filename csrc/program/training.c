@@ -2,7 +2,7 @@
  *
  * A large gradient that is a matrix product may never exist as a whole (lower.c): it is computed a panel of rows at a
  * time, and each panel is used while it is in cache. All gradients must be known to be finite before any parameter
- * changes: mostly a bound from the product's operands proves it; where it does not, the panels are computed twice.
+ * changes: usually a bound from the product's operands proves it; where it does not, the panels are computed twice.
  */
 #include "kernels/gemm_dispatch.h"
 #include "program/steps.h"

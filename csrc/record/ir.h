@@ -92,7 +92,7 @@ size_t fg_data_bytes(const fg_array *);
 
 /* Give an array the trace number that it had before this value. */
 void fg_value_restore_number(value *);
-/* The same, and let go of array and node. */
+/* The same, and release array and node. */
 void fg_value_release(value *);
 /* Release all values, or all but the constants. */
 void fg_values_release(fg_program *, int keep_constants);

@@ -83,9 +83,9 @@ static int add_constant(fg_program *p, fg_array *x, fg_node *node)
     return v;
 }
 
-static int none(void) { return fg_fail(FG_BAD_TAPE, "no program is being traced in this thread"); }
+static int not_tracing(void) { return fg_fail(FG_BAD_TAPE, "no program is being traced in this thread"); }
 
-static int elsewhere(void)
+static int of_other_thread(void)
 {
     return fg_fail(FG_BAD_TAPE, "compile: a tensor of a function that is being traced is used in another thread, "
                                 "where it cannot be traced; let the function do its work in one thread");
@@ -104,7 +104,7 @@ int fg_trace_check_leaked(const fg_array *x)
                          fg_dtype_name(x->dtype), fg_shape_text(x->shape, shape));
 }
 
-static int refuse(const fg_array *x) { return fg_trace_check_leaked(x) ? FG_BAD_TAPE : elsewhere(); }
+static int refuse(const fg_array *x) { return fg_trace_check_leaked(x) ? FG_BAD_TAPE : of_other_thread(); }
 
 /* Does a transform from outside the trace track this node? It does if the node leads to one that is older than the
  * trace; any other node belongs to a transform inside, whose work is among the instructions. */
@@ -170,7 +170,7 @@ fg_trace_kind fg_trace_here(void) { return fg_thread.trace ? fg_thread.trace->wh
 int fg_trace_body(int first, int n, int stack_carry)
 {
     if (!fg_thread.trace)
-        return none();
+        return not_tracing();
     fg_thread.trace->body = 1;
     fg_thread.trace->first_carried = first;
     fg_thread.trace->n_carried = n;
@@ -217,7 +217,7 @@ int fg_trace_outside_node(const fg_node *n) { return fg_thread.trace && n->numbe
 int fg_trace_input(fg_array *x)
 {
     if (!fg_thread.trace)
-        return none();
+        return not_tracing();
     fg_thread.trace->n_in++;
     return add_value(fg_thread.trace, x, INPUT) < 0 ? FG_NO_MEMORY : FG_OK;
 }
@@ -357,7 +357,7 @@ int fg_trace_end(int n_out, fg_array *const *out, int n_gradients, fg_program **
 {
     fg_program *p = fg_thread.trace;
     if (!p)
-        return none();
+        return not_tracing();
     int status = p->status;
     p->out = malloc((size_t)(n_out + 1) * sizeof *p->out);
     if (!p->out)
@@ -395,7 +395,7 @@ int fg_trace_end_instructions(fg_program **made)
 {
     fg_program *p = end();
     if (!p)
-        return none();
+        return not_tracing();
     int status = p->status;
     fg_values_release(p, !status);
     if (status)
