@@ -286,15 +286,18 @@ static void test_every_allocation_can_fail(void)
         }
         check_diamond(x, w, 1);
 
-        int forward_done;
-        allocations_left = n;
-        status = fg_binary(FG_OP_multiply, x, w, &y);
-        forward_done = allocations_left > 0;
-        allocations_left = -1;
-        CHECK(status == (forward_done ? FG_OK : FG_NO_MEMORY));
-        done = done && forward_done;
-        if (!status)
+        for (int product = 0; product < 2; product++) {     /* elementwise, and of the matrix x and the vector w */
+            allocations_left = n;
+            status = product ? fg_matmul(x, w, &y) : fg_binary(FG_OP_multiply, x, w, &y);
+            int forward_done = allocations_left > 0;
+            allocations_left = -1;
+            CHECK(status == (forward_done ? FG_OK : FG_NO_MEMORY));
+            done = done && forward_done;
+            if (status)
+                continue;
+            CHECK(y.array->shape->ndim == 2 - product && at(y.array, 1) == (product ? 10.5 : 1));
             fg_tensor_unref(y);
+        }
         fg_array_unref(g);
         fg_tensor_unref(z);
         fg_tensor_unref(x);
