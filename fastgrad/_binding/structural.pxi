@@ -380,8 +380,8 @@ def matmul(a, b):
 
 
 cdef Tensor integer_matmul(Tensor a, Tensor b):
-    """NumPy's product of integers. A vector is reshaped to a matrix, because the batching rule of a host call knows only
-    functions whose operands broadcast."""
+    """NumPy's product of integers. A vector is reshaped to a matrix, because the batching rule of a host call only
+    knows functions whose operands broadcast."""
     if a.ndim > 1 and b.ndim > 1:
         return by_numpy(np.matmul, a, b)
     y = by_numpy(np.matmul, reshape(a, (1, -1)) if a.ndim == 1 else a, reshape(b, (-1, 1)) if b.ndim == 1 else b)
