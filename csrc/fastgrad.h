@@ -110,7 +110,7 @@ typedef struct fg_array {
     uint8_t externally_mutable;     /* others may write its memory: the tape saves a copy of it */
     uint8_t is_rng_state;   /* a generator's state: draws advance it, so a program keeps the array, not its elements */
     uint8_t frozen;         /* foreign memory that nobody writes: programs share it */
-    uint8_t weak;           /* stands for a Python number, as a loop's counter does: takes on others' dtype */
+    uint8_t weak;           /* stands for a Python number, in a trace or as a loop's counter: takes on others' dtype */
     uint32_t version;       /* counts in-place changes; kept by the array that is not a view */
     uint32_t tape_refs;     /* how many of refs are held by nodes that saved this array ... */
     uint32_t exports;       /* ... and how many by the caller's views of it, such as ndarrays */

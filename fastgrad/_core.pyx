@@ -283,7 +283,7 @@ cdef new_function new_tensor = NULL             # Cython's Tensor.__new__, set b
 cdef inline Tensor wrap(fg_tensor t):
     """A tensor that takes over the references of t, also where there is no memory for it."""
     cdef PyObject *made = new_tensor(<PyObject *>Tensor, <PyObject *>(), NULL)
-    if made == NULL:                            # called by its address, for try and finally take 50 instructions
+    if made == NULL:                            # called by its address: try and finally would take 50 instructions
         PyErr_Clear()
         fg_tensor_unref(t)
         raise MemoryError("no memory for a tensor")

@@ -181,7 +181,7 @@ int fg_matmul(fg_tensor a, fg_tensor b, fg_tensor *out)
     if ((status = fg_matmul_check(sa, sb)))
         return status;
 
-    /* Left: a vector, b any; a matrix or a stack, b a vector; a stack, b a matrix. Reshaped operands are new references. */
+    /* One of them is a vector, or a is a stack and b a matrix. Operands that are reshaped are new references. */
     fg_tensor left = {0}, right = {0}, product = {0};
     int64_t k = sa->dim[m - 1], rows = 1, dim[FG_MAX_NDIM];
     for (int i = 0; i < m - 1; i++)

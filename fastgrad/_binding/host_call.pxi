@@ -116,10 +116,10 @@ cdef tuple result_kind(function, dict options, list tensors):
     """The dtype and shape of function(*tensors, **options), some of which are abstract. The function is called on zeros
     in their place: on single ones if it works element by element, else on the whole shape, in the memory of one."""
     shapes = [x.shape for x in tensors]
-    if function is np.matmul:                   # a vector has no rows (a) or no columns (b)
+    if function is np.matmul:                   # of matrices and stacks of them
         a, b = shapes
-        shape = (*np.broadcast_shapes(a[:-2], b[:-2]), *a[-2:-1], *(b[-1:] if len(b) > 1 else ()))
-        shapes = [(*(1,) * (len(a) - 1), a[-1]), (*(1,) * (len(b) - 2), b[-2], 1) if len(b) > 1 else b]
+        shape = (*np.broadcast_shapes(a[:-2], b[:-2]), a[-2], b[-1])
+        shapes = [(*(1,) * (len(a) - 1), a[-1]), (*(1,) * (len(b) - 2), b[-2], 1)]
     elif isinstance(function, np.ufunc) or function in ELEMENTWISE_CALLS:
         shape = np.broadcast_shapes(*shapes)
         shapes = [(1,) * len(s) for s in shapes]

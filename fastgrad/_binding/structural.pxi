@@ -374,9 +374,18 @@ def matmul(a, b):
     left, right = a, b
     if left.t.array.dtype > FG_FLOAT64:
         check(fg_matmul_check(left.t.array.shape, right.t.array.shape))
-        return by_numpy(np.matmul, left, right)
+        return integer_matmul(left, right)
     check(fg_matmul(left.t, right.t, &y))
     return wrap(y)
+
+
+cdef Tensor integer_matmul(Tensor a, Tensor b):
+    """NumPy's product of integers. A vector is reshaped to a matrix, because the batching rule of a host call only
+    knows functions whose operands broadcast."""
+    if a.ndim > 1 and b.ndim > 1:
+        return by_numpy(np.matmul, a, b)
+    y = by_numpy(np.matmul, reshape(a, (1, -1)) if a.ndim == 1 else a, reshape(b, (-1, 1)) if b.ndim == 1 else b)
+    return reshape(y, (*y.shape[:-2], *a.shape[-2:-1], *(b.shape[-1:] if b.ndim > 1 else ())))
 
 
 cdef Tensor astype_if(Tensor x, dtype):

@@ -366,8 +366,8 @@ def compile(
         Takes and returns arrays, or nested structures of them. It may be a plain function, ``grad(g)``,
         ``value_and_grad(g)``, and use fastgrad's or NumPy's functions.
     static_argnums : int or sequence of ints
-        Positional arguments that are constants: f gets them as they are, and a new program is traced for each new value.
-        They must be hashable. Negative numbers count from the last argument of a call.
+        Positional arguments that are constants: f gets them as they are, and a new program is traced for each new
+        value. They must be hashable. Negative numbers count from the last argument of a call.
     static_argnames : str or sequence of strs
         The same by name. A parameter named in either way is a constant also if it is passed in the other.
     maxsize : int
