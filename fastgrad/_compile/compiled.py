@@ -301,7 +301,7 @@ class Compiled(_core.Replayer):
         return Entry(program, _rebuilder(shape, leaves), call.guard(), signature)
 
     def _once(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """By an eager run, what a recording for these arguments, arrays in plain containers, and a replay would give."""
+        """What a replay would give for these arguments, which are arrays in plain containers; by an eager run."""
         with _core.Outermost():
             args, kwargs = tree.map(_core.tensor, (args, kwargs))
             result = self._f(*args, **kwargs)

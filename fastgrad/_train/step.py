@@ -239,7 +239,8 @@ def training_step(
         from then on. From the ninth shape on, a step runs eagerly where a recording would not pay, because many
         shapes come and each of them seldom. A loss that cannot be recorded, draws NumPy's random numbers (those of
         ``fastgrad.random`` are recorded), writes to arrays from outside, or comes out differently the second time
-        because it counts its calls, runs eagerly after one RuntimeWarning that names the line. False runs it eagerly from the start.
+        because it counts its calls, runs eagerly after one RuntimeWarning that names the line. False runs it eagerly
+        from the start.
         ``step.program(*batch)`` is the program.
     maxsize : int
         For how many shapes programs are kept, as of ``fastgrad.compile``. Each takes the memory of its intermediates.
