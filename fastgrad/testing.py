@@ -183,10 +183,11 @@ class _Check:
 
         def difference(above: Tensor, below: Tensor) -> Tensor:
             sides = [self._call([*constants[:i], x, *constants[i + 1 :]]) for x in (above, below)]
-            return sum([
+            found: Tensor = sum([
                 ((_core.astype(a.detach(), np.float64) - _core.astype(b.detach(), np.float64)) * c).sum()
                 for c, a, b in zip(weights, *sides)
             ])  # fmt: skip
+            return found
 
         flat = array.reshape(-1)
         step = self._h * np.maximum(1.0, np.abs(flat))
