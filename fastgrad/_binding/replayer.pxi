@@ -6,7 +6,7 @@ cdef class Entry:
 
     Those are never changed once it is made: a call takes a reference to its entry first and works with that one
     throughout, for other threads may remember another one whenever the GIL is let go. ``signature`` is that of its calls
-    (see ``Replayer._signature``) or None, ``used`` increases with each use of an entry, and one that is not
+    (see ``Replayer._signature_of_call``) or None, ``used`` increases with each use of an entry, and one that is not
     ``confirmed`` is recorded a second time before it is replayed.
     """
 
@@ -74,7 +74,7 @@ cdef class Replayer:
         self.clock += 1
         entry.used = self.clock
 
-    def _signature(self, tuple args not None, dict kwargs not None):
+    def _signature_of_call(self, tuple args not None, dict kwargs not None):
         """A hash of structure, shapes and dtypes of a call's arguments, equal for calls that one program serves. None
         where there is no guard for such."""
         cdef uint64_t h = signature_of(args, 1, 32) if self._has_signatures else 0
@@ -93,7 +93,7 @@ cdef class Replayer:
             if entry is not None:
                 r = entry.matched(args, kwargs)
             if r == NULL and self.by_signature:
-                entry = self.by_signature.get(self._signature(args, kwargs))
+                entry = self.by_signature.get(self._signature_of_call(args, kwargs))
                 if entry is not None and entry.confirmed:
                     r = entry.matched(args, kwargs)
                     if r != NULL:

@@ -32,7 +32,7 @@ _MANY = 64  # so many are made at first sight of a function that the user asked 
 _FEW = 8  # and so many of a training step, which may as well run eagerly
 _CALLS_PER_TRACE = 64  # while more can be kept, one more is made at second sight for so many calls,
 _HITS_PER_TRACE = 16  # and one for so many replays;
-_RUNS_PER_TRACE = 16  # after so many eager runs of one kind it is recorded in any case
+_RUNS_PER_TRACE = 32  # after so many eager runs of one kind it is recorded in any case
 _ENOUGH = 4  # confirmed programs: a function that was the same twice for so many kinds of arguments is believed
 _NOWHERE = 1 << 30  # as the place of an argument: more than any call has
 
@@ -140,7 +140,7 @@ class Compiled(_core.Replayer):
     def _slowly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if _core.tracing() or (_core.in_transform() and _differentiated((args, kwargs))):
             return self._f(*args, **kwargs)
-        signature = self._signature(args, kwargs)
+        signature = self._signature_of_call(args, kwargs)
         # Beside a Python number an eager run has other dtypes than a recording, in which the number is a tensor.
         bounded = self._trace_twice or (signature is not None and not _core.holds_number((args, kwargs)))
         entry = None
@@ -173,7 +173,7 @@ class Compiled(_core.Replayer):
     ) -> tuple[float, int, np.ndarray | None] | None:
         """A training step with parameters args[0], updated by rule: what ``Program.train`` says of it. None where it is
         to be an eager run, since so many kinds of arguments come that recordings do not pay."""
-        signature = self._signature(args, {})
+        signature = self._signature_of_call(args, {})
         if signature is not None:
             found = self.try_train(args, rule, checked, signature)
             if found is not None or not self._is_worth_recording(signature):
@@ -184,7 +184,7 @@ class Compiled(_core.Replayer):
 
     def program(self, *args: Any, **kwargs: Any) -> Program:
         """The program that a call with these arguments replays; recorded now if there is none."""
-        entry = self._entry(self._call(args, kwargs), self._signature(args, kwargs))
+        entry = self._entry(self._call(args, kwargs), self._signature_of_call(args, kwargs))
         assert entry is not None  # as it is not bounded
         return entry.program
 
