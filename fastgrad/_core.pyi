@@ -258,6 +258,7 @@ class Program:
 @final
 class Guard: ...
 
+def holds_number(x: Any) -> bool: ...
 def same_leaves(tree: Any, other: Any) -> bool: ...
 def make_guard(args: Any, numbers: Iterator[int], named_tuple: Callable[[type], bool]) -> Guard | None: ...
 
@@ -265,9 +266,16 @@ def make_guard(args: Any, numbers: Iterator[int], named_tuple: Callable[[type], 
 class Entry:
     program: Program
     rebuild: Callable[[list[Any]], Any] | None
+    signature: int | None
+    confirmed: bool
+    used: int
     def __init__(
-        self, program: Program, rebuild: Callable[[list[Any]], Any] | None, guard: Guard | None
-    ) -> None: ...  # fmt: skip
+        self,
+        program: Program,
+        rebuild: Callable[[list[Any]], Any] | None,
+        guard: Guard | None,
+        signature: int | None,
+    ) -> None: ...
 
 @final
 class UpdateRule:
@@ -288,10 +296,13 @@ class Replayer:
     @property
     def _entries(self) -> dict[Any, Any]: ...
     def _replace(self, old: dict[Any, Any], new: dict[Any, Any]) -> bool: ...
+    _has_signatures: bool
+    def _signature_of_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None: ...
+    def _is_kept(self, signature: int) -> bool: ...
     def _remember(self, entry: Entry | None) -> None: ...
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
     def try_train(
-        self, args: tuple[Any, ...], rule: UpdateRule, checked: bool
+        self, args: tuple[Any, ...], rule: UpdateRule, checked: bool, signature: int | None = None
     ) -> tuple[float, int, NDArray[Any] | None] | None: ...
     def try_train_on_rows(
         self, leaves: list[Any], arrays: tuple[NDArray[Any], ...], rows: NDArray[Any], rule: UpdateRule, checked: bool

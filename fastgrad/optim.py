@@ -147,12 +147,21 @@ class Optimizer:
                     f"{_describe(s)}; use a new optimizer for new parameters"
                 )
 
-    def _apply(self, leaves: Sequence[Any], structure: tree.Structure, gradients: Sequence[Any]) -> None:
+    def _apply(
+        self,
+        leaves: Sequence[Any],
+        structure: tree.Structure,
+        gradients: Sequence[Any],
+        rule: UpdateRule | None = None,
+    ) -> None:
         """Step along gradients that are known to fit the leaves, which were checked, but may since be read-only."""
-        rate = self._rate()
+        rate = self._rate() if rule is None else 0.0
         bad = _core.first_not_writable(leaves)
         if bad >= 0:
             raise leaf_error(leaves[bad], structure.paths("params")[bad])
+        if rule is not None:
+            rule.update(leaves, gradients)
+            return
         self._states(leaves)
         if self._in_core:
             self._update_rule(leaves, rate, structure).update(leaves, gradients)
@@ -390,10 +399,15 @@ def check_parameters(optimizer: Optimizer, leaves: Sequence[Any], structure: tre
 
 
 def apply_gradients(
-    optimizer: Optimizer, leaves: Sequence[Any], structure: tree.Structure, gradients: Sequence[Any]
+    optimizer: Optimizer,
+    leaves: Sequence[Any],
+    structure: tree.Structure,
+    gradients: Sequence[Any],
+    rule: UpdateRule | None = None,
 ) -> None:
-    """A step in Python along gradients that fit the leaves, which were checked."""
-    optimizer._apply(leaves, structure, gradients)
+    """A step in Python along gradients that fit the leaves, which were checked; by ``rule`` if ``next_update`` has
+    made one."""
+    optimizer._apply(leaves, structure, gradients, rule)
 
 
 # checks -----------------------------------------------------------------------------------------------------

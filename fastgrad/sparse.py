@@ -14,7 +14,7 @@ direction, so that a pattern that lacks an entry is found out and never gives wr
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from ._transforms.arguments import describe_type
 from ._transforms.grad import named_grad
 from ._transforms.linearize import linearize, vjp
 from ._transforms.sparsity_pattern import pattern as structural
+from ._transforms.vmap import vmap
 
 __all__ = ["Jacobian", "hessian", "jacobian", "matmul"]
 
@@ -39,6 +40,7 @@ def __dir__() -> list[str]:
 _ADD_AT = _core.OP_NUMBERS["untake"]
 _KINDS = 16  # for how many kinds of x patterns and programs are kept
 _SPLIT = 8  # into how many parts blocks of rows are divided while a pattern is searched
+_BATCH = 1 << 17  # how many numbers the cotangents and results of passes taken at once may have
 
 
 def jacobian(f: Callable[[Any], Any], sparsity: Any = None, *, compile: bool = True) -> Jacobian:
@@ -214,7 +216,6 @@ class _Rows(Vector):
         super().__init__("sparse.jacobian", f, variables, (), compile)
         y = self._values(variables.leaves(variables.start))
         self.m, self._dtype, self._compile = y.size, np.dtype(y.dtype), compile
-        self._pull = Replayed(self._combined, self._combined, "sparse.jacobian: f", compile)
         self._random = np.random.default_rng(0)
 
     def _combined(self, leaves: list[Any], weights: Any) -> Any:
@@ -227,7 +228,7 @@ class _Rows(Vector):
 
     def traced(self, x: np.ndarray, sparse: Any) -> Any:
         """The pattern for all x; None if f cannot be traced, or runs eagerly and may compute something else later."""
-        if self._pull.compiled is None or self._values.compiled is None:
+        if not self._compile or self._values.compiled is None:
             return None
         y = _core.tensor(np.ones(self.m, self._dtype))
         found = structural(self._combined, self._variables.leaves(x), y, sparse)
@@ -244,7 +245,7 @@ class _Rows(Vector):
 
     def search(self, x: np.ndarray, sparse: Any) -> Any:
         """The pattern at x, by passes from sums of rows: blocks of rows that share no column are split in one pass."""
-        leaves, row = self._variables.leaves(x), np.arange(self.m)
+        pull, row = self._pulled(self._variables.leaves(x)), np.arange(self.m)
         size = _SPLIT
         while size < self.m:
             size *= _SPLIT
@@ -253,18 +254,39 @@ class _Rows(Vector):
             colors = _colors(block, column, -(-self.m // size))
             parent, size = row // size, size // _SPLIT
             child, found = row // size, []
+            passes = []
             for color in range(colors.max(initial=-1) + 1):
-                mine = np.flatnonzero(colors[block] == color)
                 for part in range(_SPLIT):
                     weights = self._weights((colors[parent] == color) & (child % _SPLIT == part))
                     if weights.any():
-                        sums = self._variables.vector(self._pull(leaves, weights))
-                        hit = mine[sums[column[mine]] != 0]
-                        found.append((block[hit] * _SPLIT + part, column[hit]))
+                        passes.append((color, part, weights))
+            for (color, part, _), sums in zip(passes, pull([weights for _, _, weights in passes])):
+                mine = np.flatnonzero(colors[block] == color)
+                hit = mine[sums[column[mine]] != 0]
+                found.append((block[hit] * _SPLIT + part, column[hit]))
             block, column = (np.concatenate(a) for a in zip(*found)) if found else (block[:0], column[:0])
             order = np.argsort(block, kind="stable")
             block, column = block[order], column[order]
         return sparse.csr_array((np.ones(block.size, np.int8), (block, column)), (self.m, x.size))
+
+    def _pulled(self, leaves: list[Any]) -> Callable[[list[np.ndarray]], Iterator[np.ndarray]]:
+        """A function from weights to the sums of rows with these, of which many are had from one pass."""
+        pull = vjp(self._tracked, leaves)[1]
+        at_once = max(1, _BATCH // (self.m + self._variables.start.size))
+
+        def sums(weights: list[np.ndarray]) -> Iterator[np.ndarray]:
+            for start in range(0, len(weights), at_once):
+                some = weights[start : start + at_once]
+                try:
+                    mapped = vmap(lambda w: pull(w)[0])(np.stack(some))
+                except Exception:  # a rule that cannot be mapped: plain passes are right, or raise the same
+                    mapped = None
+                if mapped is not None:
+                    yield from np.concatenate([np.asarray(leaf).reshape(len(some), -1) for leaf in mapped], axis=1)
+                else:
+                    yield from (self._variables.vector(pull(w)[0]) for w in some)
+
+        return sums
 
     def color(self, pattern: Any, colors: np.ndarray, forward: bool, checked: bool) -> None:
         """Compute the Jacobian in this pattern by these colours from now on, of columns if forward, and ``checked``

@@ -364,6 +364,58 @@ def test_the_cache_keeps_what_is_called_beside_numbers():
     assert f.cache_info().misses == misses
 
 
+def test_alternating_shapes_are_replayed_whatever_came_last():
+    f = fg.compile(lambda d, s=1.0: {"y": d["x"] * s, "n": d["x"].shape[0]})
+    for n in (1, 2, 3) * 4:
+        for s in (2.0, 3.0):
+            found = f({"x": np.ones(n)}, s=s)
+            same(found["y"], np.full(n, s))
+            assert found["n"] == n
+    assert f.cache_info()[:2] == (21, 3)
+
+
+def test_what_is_called_once_too_often_runs_eagerly_with_the_same_results():
+    recorded = []
+
+    def f(d, y):
+        if _core.tracing():
+            recorded.append(y.shape)
+        value, slope = fg.value_and_grad(lambda x: fg.sum(fg.tanh(x) * y))(d["x"])
+        d["x"] += 1.0
+        return {"all": (value, slope, y.sum(), 3, "text", d["x"]), "least": fg.grad(lambda m: m**2)(y.mean())}
+
+    compiled, eager = fg.compile(f, maxsize=4), fg.compile(f, maxsize=1000)
+    for n in [*range(1, 90), 80, 81]:
+        for dtype in (np.float64, np.float32):
+            x, y = np.linspace(0, 1, n).astype(dtype), np.linspace(1, 2, n)
+            before = x.copy()
+            found, expected = compiled({"x": x}, y), eager({"x": x}, y)
+            same(x, before)
+            assert not np.shares_memory(found["all"][-1], x)
+            for a, b in zip(fg.tree.leaves(found), fg.tree.leaves(expected), strict=True):
+                assert type(a) is type(b) and getattr(a, "dtype", None) == getattr(b, "dtype", None)
+                if not isinstance(a, str):
+                    np.testing.assert_allclose(a, b, rtol=1e-6)
+    assert compiled.cache_info()[1:] == (64, 4, 4) and len(eager._entries) == 178
+    for result, text in (
+        (object(), "of type object"),
+        (lambda x: fg.tensor(x, requires_grad=True), "requires gradients"),
+    ):
+        refused = fg.compile(lambda x: x if x.size < 65 else result(x) if callable(result) else result, maxsize=1)
+        for n in range(1, 65):
+            refused(np.ones(n))
+        with pytest.raises(TypeError, match=text):
+            refused(np.ones(65))
+
+
+def test_numbers_among_the_arguments_keep_their_dtypes_however_many_shapes_come():
+    f = fg.compile(lambda x, k: x * (k * 2), maxsize=2)
+    for n in range(1, 80):
+        found = f(np.ones(n, np.float32), 0.5)
+        assert found.dtype == np.float32
+        same(found, np.ones(n, np.float32))
+
+
 # ---- large and small programs ----------------------------------------------------------------------------------------
 def test_twenty_thousand_operations():
     def f(x):

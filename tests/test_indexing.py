@@ -190,3 +190,39 @@ def test_float32_sums_of_gathered_gradients_are_exact_to_few_bits(length, inner,
         np.testing.assert_allclose(found, expected, rtol=5e-6)
     stacked = fg.vmap(grad)(np.stack([x, x]))
     np.testing.assert_allclose(stacked, np.stack([expected] * 2), rtol=5e-6)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.02])
+@pytest.mark.parametrize("length, inner, count", [(100_000, 1, 1_000_000), (5000, 4, 500_000), (2000, 300, 20_000)])
+def test_float32_sums_of_the_frequent_rows_of_a_large_table(length, inner, count, share):
+    """In turn, a million equal terms in one row are 1 % off, however many other rows there are."""
+    rng = np.random.default_rng(0)
+    index = rng.integers(-length, length, count)
+    frequent = rng.random(count) < share
+    index[frequent] = rng.choice([3, 3 - length, length - 1], frequent.sum())
+    g = np.tile(rng.uniform(0.05, 0.15, inner).astype(np.float32), (count, 1))
+    x = np.zeros((length, inner), np.float32)
+    grad = fg.grad(lambda x: fg.sum(x[index] * g))
+    expected = np.bincount(index % length, minlength=length)[:, None] * g[:1].astype(np.float64)
+    found = grad(x)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_array_equal(fg.compile(grad)(x), found)
+
+
+def test_a_table_of_words_as_frequent_as_those_of_a_language():
+    rng = np.random.default_rng(0)
+    index = np.minimum(rng.zipf(1.2, 1_000_000), 50_000) - 1
+    x, g = np.zeros(50_000, np.float32), np.float32(0.1)
+    found = fg.grad(lambda x: fg.sum(x[index] * g))(x)
+    np.testing.assert_allclose(found, np.bincount(index, minlength=50_000) * np.float64(g), rtol=2e-5)
+
+
+@pytest.mark.parametrize("inner", [1, 40])
+@pytest.mark.parametrize("bad", [5000, -5001, 10**15])
+def test_a_frequent_row_outside_of_the_table_is_an_error(inner, bad):
+    untake = fg._core.OP_NUMBERS["untake"]
+    index = np.zeros(50_000, np.int64)
+    index[20_000:] = bad
+    g = fg.tensor(np.ones((50_000, inner), np.float32))
+    with pytest.raises(IndexError, match=f"index {bad} at position 20000 is outside an axis of length 5000"):
+        fg._core.apply_op(untake, [g, fg._core.asarray(index)], (0, 0, 5000))

@@ -234,6 +234,35 @@ def test_a_function_that_turns_out_to_change_is_checked_again():
     np.testing.assert_array_equal(jacobian(x + 1).toarray(), np.diag(2 * x + 2)[order[0]])
 
 
+@pytest.mark.parametrize("mapped", [True, False])
+def test_a_probe_runs_f_once_and_takes_many_passes_at_once(mapped):
+    passes = []
+
+    @fg.custom_vjp
+    def through(x):
+        return x * 1.0
+
+    def pull(_, g):
+        passes.append(g)
+        if not mapped:
+            assert float(g.detach().sum()) >= 0  # needs the value, which no mapped rule has
+        return (g,)
+
+    through.defvjp(lambda x: (x * 1.0, None), pull)
+    calls = []
+
+    def f(x):
+        calls.append(x)
+        assert float(fg.stop_gradient(x[0])) == 0.5  # cannot be recorded
+        return band(through(x))
+
+    jacobian, x = fg.sparse.jacobian(f, compile=False), np.linspace(0.5, 1, 300)
+    np.testing.assert_allclose(jacobian(x).toarray(), band_jacobian(x), rtol=1e-14)
+    assert jacobian.pattern.nnz == 898 and jacobian.colors.max() == 2
+    assert len(calls) <= 4, len(calls)
+    assert len(passes) < 20 if mapped else len(passes) > 40, len(passes)
+
+
 def test_custom_rules_and_loops():
     """The pattern is that of the rule, not of the value; of a loop that cannot be told, so it is probed."""
 

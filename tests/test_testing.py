@@ -146,3 +146,53 @@ def test_second_order_varies_directions_too():
     testing.check_grads(f, (np.array([1.0, 2.0]),), modes=("fwd",))
     with pytest.raises(AssertionError, match="of the tangent of the tangent are wrong"):
         testing.check_grads(f, (np.array([1.0, 2.0]),), order=2, modes=("fwd",))
+
+
+# ---- many differences in one call -----------------------------------------------------------------------------------
+def product(x):
+    return fg.tanh(x[1:] * x[:-1])
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_differences_are_taken_many_at_once(order):
+    calls = []
+
+    def f(x, k):
+        calls.append(x.shape)
+        return {"y": product(x), "sum": (x * k).sum()}
+
+    testing.check_grads(f, (np.linspace(0.1, 1, 300), 2.0), order=order)
+    assert len(calls) < (60 if order == 1 else 400), len(calls)  # one by one these are 600, and 3,000
+    testing.check_grads(lambda x: product(x.reshape(-1)), np.linspace(0.1, 1, 60, dtype=np.float32).reshape(3, 20))
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_wrong_entry_among_many_is_told_as_if_taken_alone(order, monkeypatch):
+    texts = []
+    for many in (testing._MANY, 10_000):
+        monkeypatch.setattr(testing, "_MANY", many)
+        with pytest.raises(AssertionError) as caught:
+            testing.check_grads(lambda x: product(wrong(x)), np.linspace(0.5, 1, 40), order=order)
+        texts.append(str(caught.value))
+    assert texts[0] == texts[1]
+    assert texts[0].startswith("check_grads: 1 of 40 entries of the gradient are wrong, the worst at\n  args[0][1]: ")
+
+
+def test_a_function_that_cannot_be_mapped_is_checked_entry_by_entry():
+    def branch(x, factor=1.0):
+        assert float(fg.stop_gradient(x[0])) > 0
+        return product(x) + (factor - 1) * fg.stop_gradient(x[1:])
+
+    x = np.linspace(0.1, 1, 40)
+    testing.check_grads(branch, x)
+    with pytest.raises(AssertionError, match="check_grads: 39 of 40 entries of the gradient are wrong"):
+        testing.check_grads(lambda x: branch(x, 2.0), x)
+
+
+def test_what_batching_gets_wrong_is_not_blamed_on_the_gradient():
+    @fg.custom_vjp
+    def cube(x):
+        return x**3 if not fg._core.tracing() else x**2
+
+    cube.defvjp(lambda x: (x**3, x), lambda x, g: (3 * x**2 * g,))
+    testing.check_grads(lambda x: cube(x).sum(), np.linspace(0.5, 1, 40), modes=["rev"])

@@ -506,38 +506,87 @@ def test_params_of_any_container_can_be_set():
     assert step() == 8
 
 
+def counted():
+    """A loss of p and x, and a list that has the shape of x for each of its recordings."""
+    recorded = []
+
+    def loss(p, x):
+        if _core.tracing():
+            recorded.append(x.shape)
+        return fg.mean((x * p[0] - p[1]) ** 2)
+
+    return loss, recorded
+
+
 def test_many_shapes_are_recorded_once_each():
-    calls = []
-
-    def loss(p, x):
-        calls.append(x.shape)
-        return fg.mean((x * p[0] - p[1]) ** 2)
-
+    loss, recorded = counted()
     step, eager = (fg.training_step(loss, np.ones(2), "sgd", compile=c) for c in (True, False))
-    batches = [np.linspace(0.0, 1.0, n) for n in range(1, 41)] * 3
+    batches = [np.linspace(0.0, 1.0, n) for n in range(1, 41)] * 30
     found = [step(x) for x in batches]
-    assert len(calls) <= 40 + 4
-    np.testing.assert_allclose(found, [eager(x) for x in batches], rtol=1e-12)
+    assert set(recorded) == {x.shape for x in batches} and len(recorded) == 40 + 4
+    np.testing.assert_allclose(found, [eager(x) for x in batches], rtol=1e-9)
+    assert step._compiled.cache_info()[1:] == (40, 64, 40)
 
 
-def test_a_step_with_ever_new_shapes_is_not_recorded_for_ever():
-    calls = []
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_shapes_that_come_once_or_twice_are_not_recorded(optimizer):
+    loss, recorded = counted()
+    step, eager = (fg.training_step(loss, np.ones(2), optimizer, compile=c) for c in (True, False))
+    batches = [np.linspace(0.0, 1.0, n) for n in range(1, 400)]
+    found = [step(x) for x in batches]
+    assert recorded == [(n,) for n in range(1, 9)]
+    found += [step(x) for x in batches]
+    hits, misses, _, kept = step._compiled.cache_info()
+    assert hits == 8 and 9 <= misses == kept <= 8 + len(found) // 64
+    np.testing.assert_allclose(found, [eager(x) for x in batches * 2], rtol=1e-9)
+    np.testing.assert_allclose(step.params, eager.params, rtol=1e-9)
+    assert step.optimizer.steps == len(found)
 
-    def loss(p, x):
-        calls.append(x.shape)
-        return fg.mean((x * p[0] - p[1]) ** 2)
 
-    for optimizer in ("sgd", "adam"):
-        step, eager = (fg.training_step(loss, np.ones(2), optimizer, compile=c) for c in (True, False))
-        batches = [np.linspace(0.0, 1.0, n) for n in range(1, 200)] * 2
-        found = [step(x) for x in batches]
-        info = step._compiled.cache_info()
-        assert info.currsize == 64 and info.misses <= 64 + 1 + info.hits // 32, info
-        np.testing.assert_allclose(found, [eager(x) for x in batches], rtol=1e-9)
-        np.testing.assert_allclose(step.params, eager.params, rtol=1e-9)
-        for _ in range(100):
-            step(batches[0])
-        info = step._compiled.cache_info()
-        step(batches[0]), step(batches[150]), step(batches[150])
-        assert step._compiled.cache_info().misses <= info.misses + 1
-        assert step.optimizer.steps == len(batches) + 103
+def test_recordings_are_a_bounded_part_of_all_steps():
+    loss, recorded = counted()
+    step, eager = (fg.training_step(loss, np.ones(2), fg.optim.SGD(1e-3), compile=c, maxsize=m)
+                   for c, m in ((True, 16), (False, 1)))  # fmt: skip
+    batches = [np.linspace(0.0, 1.0, n) for n in np.random.default_rng(0).integers(1, 200, 3000)]
+    found = [step(x) for x in batches]
+    hits, misses, maxsize, kept = step._compiled.cache_info()
+    assert maxsize == kept == 16 and len(recorded) == misses + 4
+    assert hits > 100 and misses <= 16 + (len(found) - hits) // 32
+    np.testing.assert_allclose(found, [eager(x) for x in batches], rtol=1e-9)
+    np.testing.assert_allclose(step.params, eager.params, rtol=1e-9)
+
+
+def test_a_shape_that_stays_is_recorded_however_many_came_before():
+    loss, recorded = counted()
+    step = fg.training_step(loss, np.ones(2), fg.optim.SGD(1e-3), maxsize=2)
+    for n in list(range(1, 100)) * 2:
+        step(np.ones(n))
+    hits = step._compiled.cache_info().hits
+    for _ in range(50):
+        step(np.ones(150))
+    assert recorded.count((150,)) == 2  # the second time to be believed
+    assert step._compiled.cache_info().hits == hits + 50 - 33
+
+
+def test_a_batch_in_a_container_of_its_own_is_bounded_as_any():
+    class Batch:
+        def __init__(self, x):
+            self.x = x
+
+    fg.tree.register(Batch, lambda b: ((b.x,), None), lambda _, children: Batch(*children))
+    step = fg.training_step(lambda p, b: fg.mean((b.x - p) ** 2), np.ones(1), "sgd")
+    for n in range(1, 100):
+        step(Batch(np.ones(n)))
+    assert step._compiled.cache_info().misses == 8
+
+
+def test_how_many_programs_a_step_keeps():
+    loss, _ = counted()
+    step = fg.training_step(loss, np.ones(2), "sgd", maxsize=3)
+    for n in (1, 2, 3, 4, 4, 4, 3):
+        step(np.ones(n))
+    assert step._compiled.cache_info() == (3, 4, 3, 3)
+    assert copy.deepcopy(step)._compiled.cache_info() == (0, 0, 3, 0)
+    for wrong in (0, -1):
+        with pytest.raises(ValueError, match=f"^training_step: expected maxsize of at least 1, got {wrong}$"):
+            fg.training_step(loss, np.ones(2), "sgd", maxsize=wrong)

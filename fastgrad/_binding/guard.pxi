@@ -4,6 +4,7 @@ cdef extern from "Python.h":
     PyObject *PyDict_GetItemWithError(object, object key) except? NULL
     bint PyDict_Next(PyObject *, Py_ssize_t *, PyObject **, PyObject **)
     long long PyLong_AsLongLongAndOverflow(object, int *overflow) except? -1
+    PyObject *Py_TYPE(object)
 
 
 cdef bint hold_number(Program program, fg_replay *r, int i, object x) except -1:
@@ -152,6 +153,67 @@ cdef bint has_keys(dict x, tuple keys):
             return False
         i += 1
     return True
+
+
+cdef inline uint64_t hash_of_both(uint64_t h, uint64_t x) noexcept:
+    """A hash of what h is a hash of, followed by x."""
+    h = (h ^ x) * <uint64_t>0x9E3779B97F4A7C15
+    return h ^ (h >> 29)
+
+
+cdef uint64_t signature_of(object x, uint64_t h, int depth):
+    """A hash of h and the kind of x: structure, shapes, dtypes, types of numbers. 0 where guards cannot match, or what is
+    below has more than ``depth`` levels. Runs no code of others."""
+    cdef PyObject *key
+    cdef PyObject *child
+    cdef Py_ssize_t at = 0, i
+    cdef cnp.ndarray a
+    if cnp.PyArray_CheckExact(x):
+        a = x
+        if number_of(a) < 0:
+            return 0
+        h = hash_of_both(h, 64 * cnp.PyArray_NDIM(a) + number_of(a) + 8)
+        for i in range(cnp.PyArray_NDIM(a)):
+            h = hash_of_both(h, cnp.PyArray_DIM(a, <int>i))
+        return h or 1
+    if x is None or weak_scalar(x):
+        return hash_of_both(h, <uint64_t><size_t>Py_TYPE(x)) or 1
+    if depth == 0:
+        return 0
+    if type(x) is dict:
+        h = hash_of_both(h, 2 + 8 * <uint64_t>len(<dict>x))
+        while PyDict_Next(<PyObject *>x, &at, &key, &child):
+            if type(<object>key) is not str and type(<object>key) is not int:
+                return 0
+            h = signature_of(<object>child, hash_of_both(h, <uint64_t>hash(<object>key)), depth - 1)
+            if h == 0:
+                return 0
+        return h
+    if type(x) is list:
+        h = hash_of_both(h, 3 + 8 * <uint64_t>len(<list>x)) or 1
+        for i in range(len(<list>x)):
+            if i < len(<list>x) and h != 0:  # another thread may shorten the list
+                h = signature_of((<list>x)[i], h, depth - 1)
+        return h
+    if isinstance(x, tuple):
+        h = hash_of_both(hash_of_both(h, 4 + 8 * <uint64_t>len(<tuple>x)), <uint64_t><size_t>Py_TYPE(x)) or 1
+        for i in range(len(<tuple>x)):
+            if h != 0:
+                h = signature_of((<tuple>x)[i], h, depth - 1)
+        return h
+    return 0
+
+
+def holds_number(x):
+    """Whether there is a Python number in arguments that have a signature."""
+    if type(x) is dict:
+        x = list((<dict>x).values())
+    if type(x) is list or isinstance(x, tuple):
+        for child in x:
+            if holds_number(child):
+                return True
+        return False
+    return weak_scalar(x)
 
 
 def same_leaves(tree, other):

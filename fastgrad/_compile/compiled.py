@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import itertools
 import operator
 import types
 from collections.abc import Callable, Sequence
@@ -28,7 +27,12 @@ __all__ = ["CacheInfo", "Compiled", "compile"]
 _CONSTANTS = (np.ndarray, np.generic, np.dtype, bool, int, float, complex, str, bytes)
 
 
-_HITS_PER_TRACE = 32  # so many replays save about what one trace costs
+# When recordings pay. One costs about as much as 5 eager runs, and a replay saves most of one.
+_MANY = 64  # so many are made at first sight of a function that the user asked to compile, however few are kept,
+_FEW = 8  # and so many of a training step, which may as well run eagerly
+_CALLS_PER_TRACE = 64  # while more can be kept, one more is made at second sight for so many calls,
+_HITS_PER_TRACE = 16  # and one for so many replays;
+_RUNS_PER_TRACE = 32  # after so many eager runs of one kind it is recorded in any case
 _ENOUGH = 4  # confirmed programs: a function that was the same twice for so many kinds of arguments is believed
 _NOWHERE = 1 << 30  # as the place of an argument: more than any call has
 
@@ -40,16 +44,6 @@ class CacheInfo(NamedTuple):
     misses: int
     maxsize: int
     currsize: int
-
-
-class _Cached:
-    """An entry of the cache. ``used`` increases with each use of an entry; an ``unconfirmed`` one is traced a second
-    time before it is replayed."""
-
-    __slots__ = ("entry", "unconfirmed", "used")
-
-    def __init__(self, entry: Entry, unconfirmed: bool) -> None:
-        self.entry, self.unconfirmed, self.used = entry, unconfirmed, 0
 
 
 class _Leaf(NamedTuple):
@@ -116,9 +110,11 @@ class Compiled(_core.Replayer):
         self._optional = _with_defaults(f)
         # For a training step: a program is confirmed by a second trace, and all results are ndarrays.
         self._trace_twice = trace_twice
+        self._first = _FEW if trace_twice else _MANY  # so many kinds of arguments are recorded at once
         self.n_gradients = n_gradients  # how many of the last results are gradients, which stay in the program
-        self._clock = itertools.count(1)
+        self._has_signatures = not (static_argnums or self._static_names or verify)
         self._confirmed = 0  # how many programs a second trace has confirmed
+        self._forget()
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
@@ -128,18 +124,33 @@ class Compiled(_core.Replayer):
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: the function, but no programs; those are traced anew."""
-        return {name: value for name, value in vars(self).items() if name != "_clock"}
+        return vars(self) | {"_sights": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._clock = itertools.count(1)
+        self._has_signatures = not (self._static or self._static_names or self._verify)
         self._confirmed = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self._hits = self._misses = 0
+        self._eager = 0  # how many calls ran eagerly since recording does not pay
+        self._sights: dict[int, int] = {}  # how many of these were of a kind, by its signature or the hash of its key
 
     def _slowly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if _core.tracing() or (_core.in_transform() and _differentiated((args, kwargs))):
             return self._f(*args, **kwargs)
-        call = self._call(args, kwargs)
-        entry = self._entry(call, bounded=self._trace_twice)
+        signature = self._signature_of_call(args, kwargs)
+        # Beside a Python number an eager run has other dtypes than a recording, in which the number is a tensor.
+        bounded = self._trace_twice or (signature is not None and not _core.holds_number((args, kwargs)))
+        entry = None
+        if not bounded or self._is_worth_recording(signature):
+            call = self._call(args, kwargs)
+            entry = self._entry(call, signature, bounded)
+        if entry is None:
+            if self._trace_twice:
+                raise NotWorthTracing
+            return self._once(args, kwargs)
         inputs = call.inputs
         draws = _Draws(entry.program) if self._verify else None
         results = entry.program.run(inputs)
@@ -157,17 +168,25 @@ class Compiled(_core.Replayer):
         name = getattr(self._f, "__qualname__", None) or repr(self._f)
         return f"<fastgrad.compile of {name}, {_count(len(self._entries), 'program')}>"
 
-    def train(self, args: tuple[Any, ...], rule: UpdateRule, checked: bool) -> tuple[float, int, np.ndarray | None]:
-        """A training step with parameters args[0], updated by rule: what ``Program.train`` says of it."""
-        found = self.try_train(args, rule, checked)
-        if found is None:
-            call = self._call(args, {})
-            found = self._entry(call, bounded=True).program.train(call.inputs, rule, checked)
-        return found
+    def train(
+        self, args: tuple[Any, ...], rule: UpdateRule, checked: bool
+    ) -> tuple[float, int, np.ndarray | None] | None:
+        """A training step with parameters args[0], updated by rule: what ``Program.train`` says of it. None where it is
+        to be an eager run, since so many kinds of arguments come that recordings do not pay."""
+        signature = self._signature_of_call(args, {})
+        if signature is not None:
+            found = self.try_train(args, rule, checked, signature)
+            if found is not None or not self._is_worth_recording(signature):
+                return found
+        call = self._call(args, {})
+        entry = self._entry(call, signature, bounded=True)
+        return None if entry is None else entry.program.train(call.inputs, rule, checked)
 
     def program(self, *args: Any, **kwargs: Any) -> Program:
         """The program that a call with these arguments replays; traced now if there is none."""
-        return self._entry(self._call(args, kwargs)).program
+        entry = self._entry(self._call(args, kwargs), self._signature_of_call(args, kwargs))
+        assert entry is not None  # as it is not bounded
+        return entry.program
 
     def cache_info(self) -> CacheInfo:
         """How often a program was replayed and traced, and how many are kept."""
@@ -178,7 +197,7 @@ class Compiled(_core.Replayer):
         self._remember(None)
         while not self._replace(self._entries, {}):
             pass
-        self._hits = self._misses = 0
+        self._forget()
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
         for i in self._static:
@@ -190,42 +209,65 @@ class Compiled(_core.Replayer):
         places = {i % len(args) for i in (*self._static, *self._static_names) if -len(args) <= i < len(args)}
         return _Call(args, kwargs, places, set(kwargs).intersection(self._static_names.values()))
 
-    def _entry(self, call: _Call, bounded: bool = False) -> Entry:
-        """The entry for a call; traced now if there is none; bounded: NotWorthTracing if that does not pay.
+    def _is_worth_recording(self, signature: int | None) -> bool:
+        """Whether a call of this signature has a program, or it pays to record one; else it is to run eagerly.
+
+        The first kinds of arguments are recorded at once. Later ones at their second sight, while there is room and the
+        recordings so far are few beside all calls or have paid by their replays; else when the eager runs of this kind
+        have taken some times as long as a recording would. So all recordings take a fraction of what eager runs take.
+        """
+        if signature is None or self._is_kept(signature) or self._misses < self._first:
+            return True
+        sights = self._sights.get(signature, 0)
+        if sights >= _RUNS_PER_TRACE:
+            return True
+        if len(self._entries) < self._maxsize:
+            if not self._trace_twice:
+                return True
+            calls = self._hits + self._misses + self._eager
+            if sights and self._misses < self._first + calls // _CALLS_PER_TRACE + self._hits // _HITS_PER_TRACE:
+                return True
+        if len(self._sights) > 16 * (self._maxsize + _MANY):  # too many to be remembered for ever
+            self._sights.clear()
+        self._sights[signature] = sights + 1
+        self._eager += 1
+        return False
+
+    def _entry(self, call: _Call, signature: int | None, bounded: bool = False) -> Entry | None:
+        """The entry for a call; traced now if there is none; bounded: None if that does not pay.
 
         Looking for it compares static arguments, and to drop an entry may end the lives of objects: both run anybody's
         code, which may call this function again. So there is no lock; what is kept is replaced as a whole.
         """
         key = call.key()
-        cached = self._entries.get(key)
-        if cached is None:
-            paid = self._misses - self._maxsize <= self._hits // _HITS_PER_TRACE
-            if bounded and len(self._entries) >= self._maxsize and not paid:
-                raise NotWorthTracing
+        entry = self._entries.get(key)
+        if entry is None:
+            if bounded and not self._is_worth_recording(hash(key) if signature is None else signature):
+                return None
             check = None if self._trace_twice else PurityCheck(self._f, call.inputs)
-            cached = _Cached(self._trace(call), unconfirmed=self._trace_twice and self._confirmed < _ENOUGH)
+            entry = self._trace(call, signature)
+            entry.confirmed = not self._trace_twice or self._confirmed >= _ENOUGH
             if check is not None and check.suspect():
-                self._confirm(cached.entry, call)
+                self._confirm(entry, call)
             self._misses += 1
-            cached.used = next(self._clock)
-            self._keep(key, cached)
+            self._sights.pop(signature if signature is not None else hash(key), None)
+            self._keep(key, entry)
         else:
             self._hits += 1
-            if cached.unconfirmed:
+            if not entry.confirmed:
                 if self._confirmed < _ENOUGH:
-                    self._confirm(cached.entry, call)
+                    self._confirm(entry, call)
                     self._confirmed += 1
-                cached.unconfirmed = False
-            cached.used = next(self._clock)
-        self._remember(None if self._verify or cached.unconfirmed else cached.entry)
-        return cached.entry
+                entry.confirmed = True
+        self._remember(None if self._verify or not entry.confirmed else entry)
+        return entry
 
-    def _keep(self, key: Any, cached: _Cached) -> None:
+    def _keep(self, key: Any, entry: Entry) -> None:
         while True:  # until no other thread has kept another one meanwhile
             old = self._entries
-            new = {**old, key: cached}
+            new = {**old, key: entry}
             if len(new) > self._maxsize:
-                del new[min(new.items(), key=lambda item: item[1].used)[0]]
+                del new[min((item for item in new.items() if item[1] is not entry), key=lambda item: item[1].used)[0]]
             if self._replace(old, new):
                 return
 
@@ -250,24 +292,44 @@ class Compiled(_core.Replayer):
                 "has changed"
             )
 
-    def _trace(self, call: _Call) -> Entry:
+    def _trace(self, call: _Call, signature: int | None = None) -> Entry:
         with _core.Outermost(), _core.Trace():
             result = call.on(self._f, [_core.trace_input(leaf.array, leaf.number is not None) for leaf in call.leaves])
             leaves, shape = tree.flatten(result)
-            wanted = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-            for tensor in wanted:
-                if tensor.requires_grad:
-                    raise TypeError(
-                        "compile: the function returned a tensor that requires gradients; return its .detach()"
-                    )
-            for path, leaf in tree.flatten_with_path(result)[0]:
-                if not isinstance(leaf, (Tensor, *_CONSTANTS)) or getattr(leaf, "dtype", None) == np.dtype(object):
-                    raise TypeError(
-                        f"compile: result{path} is of type {type(leaf).__name__}, which would be the same object at "
-                        "every call; return arrays, numbers and strings, alone or in dicts, lists and tuples"
-                    )
+            wanted = _results(result, leaves)
             program = _core.trace_end(wanted, numbers=not self._trace_twice, n_gradients=self.n_gradients)
-        return Entry(program, _rebuilder(shape, leaves), call.guard())
+        return Entry(program, _rebuilder(shape, leaves), call.guard(), signature)
+
+    def _once(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What a replay would give for these arguments, which are arrays in plain containers; by an eager run."""
+        with _core.Outermost():
+            args, kwargs = tree.map(_core.tensor, (args, kwargs))
+            result = self._f(*args, **kwargs)
+            leaves, shape = tree.flatten(result)
+            _results(result, leaves)
+            return shape.unflatten(map(_owned, leaves))
+
+
+def _owned(x: Any) -> Any:
+    """A result of an eager run as a replay gives it: an ndarray of its own, or a number if it has no axes."""
+    a = x.numpy() if isinstance(x, Tensor) else x
+    return (a.copy() if a.ndim else a[()]) if isinstance(a, np.ndarray) else a
+
+
+def _results(result: Any, leaves: list[Any]) -> list[Tensor]:
+    """The tensors among the leaves of what the function returned; TypeError if a compiled function cannot return it."""
+    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    for tensor in tensors:
+        if tensor.requires_grad:
+            raise TypeError("compile: the function returned a tensor that requires gradients; return its .detach()")
+    if len(tensors) < len(leaves):
+        for path, leaf in tree.flatten_with_path(result)[0]:
+            if not isinstance(leaf, (Tensor, *_CONSTANTS)) or getattr(leaf, "dtype", None) == np.dtype(object):
+                raise TypeError(
+                    f"compile: result{path} is of type {type(leaf).__name__}, which would be the same object at "
+                    "every call; return arrays, numbers and strings, alone or in dicts, lists and tuples"
+                )
+    return tensors
 
 
 # What is no property of the function that is traced, and may be different the next time.
@@ -283,8 +345,15 @@ class Replayed:
     goes on failing, after 1, 3, 7, ... further calls.
     """
 
-    def __init__(self, traced: Callable[..., Any], eager: Callable[..., Any], name: str, compile: bool = True) -> None:
-        self.compiled = Compiled(traced, trace_twice=True) if compile else None
+    def __init__(
+        self,
+        traced: Callable[..., Any],
+        eager: Callable[..., Any],
+        name: str,
+        compile: bool = True,
+        maxsize: int = 64,
+    ) -> None:
+        self.compiled = Compiled(traced, maxsize=maxsize, trace_twice=True) if compile else None
         self._eager, self._name = eager, name
         # After a failure: the kinds of the arguments that could not be traced, and the compiled function.
         self.failed: tuple[Any, Compiled] | None = None
@@ -371,7 +440,9 @@ def compile(
     static_argnames : str or sequence of strs
         The same by name. A parameter named in either way is a constant also if it is passed in the other.
     maxsize : int
-        How many programs are kept; the one not used for longest is dropped first.
+        How many programs are kept; the one not used for longest is dropped first. Where more kinds of arguments come
+        than that and than 64, f runs eagerly for those that a recording does not pay for, unless there are Python
+        numbers among the arguments, or static ones. Such calls count neither as hits nor as misses.
     verify : bool
         Run f itself beside every replay and raise AssertionError where the results differ.
 

@@ -114,7 +114,8 @@ def descend(
         What to do about a loss or gradient that is not finite: raise FloatingPointError (whose ``.result`` is what
         was reached before that step), leave the step out, or look at nothing and update.
     compile : bool
-        Record the loss and replay it, as ``training_step`` does.
+        Record the loss and replay it, as ``training_step`` does: at most two programs, one for the last batch of an
+        epoch if that is smaller.
 
     Returns
     -------
@@ -136,7 +137,7 @@ def descend(
     leaves, structure = tree.flatten(params)
     optim.check_distinct(leaves, structure, "params")
     live = structure.unflatten(map(_float_array, leaves))
-    step = TrainingStep(loss, live, optimizer, nonfinite, compile, "descend")
+    step = TrainingStep(loss, live, optimizer, nonfinite, compile, _name="descend")
     arrays = _data_arrays(data)
     rows = len(arrays[0]) if arrays else 1
     size = _positive("batch_size", batch_size, rows) if arrays else 1

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import math
+import operator
 from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 
 from .. import _core, optim, tree
-from .._compile.compiled import Compiled, NotWorthTracing, Replayed
+from .._compile.compiled import Compiled, Replayed
 from .._core import Tensor
 
 __all__ = ["TrainingStep", "training_step"]
@@ -37,12 +38,15 @@ class TrainingStep:
         optimizer: optim.Optimizer | str,
         nonfinite: NonFinite = "raise",
         compile: bool = True,
+        maxsize: int = 64,
         _name: str = "training_step",
     ) -> None:
         if not callable(loss):
             raise TypeError(f"{_name}: loss is of type {type(loss).__name__}, expected a function of params")
         if nonfinite not in ("raise", "skip", "ignore"):
             raise ValueError(f"{_name}: nonfinite is {nonfinite!r}, expected 'raise', 'skip' or 'ignore'")
+        if operator.index(maxsize) < 1:
+            raise ValueError(f"{_name}: expected maxsize of at least 1, got {maxsize}")
         self.params = params
         self.optimizer = optim.get(optimizer)
         self._f = loss
@@ -53,7 +57,7 @@ class TrainingStep:
         if not self._leaves:
             raise ValueError(f"{_name}: params hold no arrays: {params!r}")
         self._check_leaves(self._leaves)
-        self._value_and_gradients = Replayed(self._traced, self._eagerly, f"{_name}: the loss", compile)
+        self._value_and_gradients = Replayed(self._traced, self._eagerly, f"{_name}: the loss", compile, maxsize)
 
     def __call__(self, *batch: Any) -> float:
         """Take one step on a batch, the arguments of the loss after params, and return its loss before it."""
@@ -95,22 +99,27 @@ class TrainingStep:
         rule = optim.next_update(optimizer, leaves, structure, in_core=compiled is not None)
         if compiled is not None:
             compiled = self._compiled_with(compiled, len(leaves) if rule is not None else 0)
+        args: tuple[Any, ...] | None = None
         if compiled is not None and rule is not None:
             try:
-                value, bad, gradient = self._in_one_call(compiled, batch, rows, rule)
-            except NotWorthTracing:
-                value, gradients = replayed.eagerly((leaves, *_rows_of(_with_arrays(batch), rows)))
+                found = self._like_the_last(compiled, batch, rows, rule)
+                if found is None:
+                    args = (leaves, *_rows_of(_with_arrays(batch), rows))
+                    found = compiled.train(args, rule, self._nonfinite != "ignore")
             except Exception as error:
                 if rule.taken:  # only its loss cannot be told
                     raise
                 unwritable = _core.first_not_writable(leaves)
                 if unwritable >= 0:
                     raise optim.leaf_error(leaves[unwritable], structure.paths("params")[unwritable]) from None
-                value, gradients = replayed.give_up(compiled, error, (leaves, *_rows_of(_with_arrays(batch), rows)))
+                args = args or (leaves, *_rows_of(_with_arrays(batch), rows))
+                value, gradients = replayed.give_up(compiled, error, args)
             else:
-                if bad >= 0:
-                    return self._refuse(value, bad, gradient)
-                return value
+                if found is not None:
+                    value, bad, gradient = found
+                    return value if bad < 0 else self._refuse(value, bad, gradient)
+                assert args is not None
+                value, gradients = replayed.eagerly(args)
         else:
             args = (leaves, *_rows_of(_with_arrays(batch), rows))
             value, gradients = replayed.eagerly(args) if compiled is None else replayed(*args)
@@ -119,7 +128,7 @@ class TrainingStep:
             bad = _core.first_not_finite(gradients)
             if bad >= 0 or not math.isfinite(value):
                 return self._refuse(value, bad, gradients[bad] if bad >= 0 else None)
-        optim.apply_gradients(optimizer, leaves, structure, gradients)
+        optim.apply_gradients(optimizer, leaves, structure, gradients, rule)
         return value
 
     def program(self, *batch: Any) -> Any:
@@ -133,22 +142,22 @@ class TrainingStep:
         how = "eager" if self._compiled is None else "compiled"
         return f"<{self._name} of {name} by {self.optimizer!r}, {self.optimizer.steps} steps taken, {how}>"
 
-    def _in_one_call(
+    def _like_the_last(
         self, compiled: Compiled, batch: tuple[Any, ...], rows: np.ndarray | None, rule: _core.UpdateRule
-    ) -> tuple[float, int, np.ndarray | None]:
-        """The step done by its program: what ``Compiled.train`` returns, the loss and a gradient that is not finite."""
+    ) -> tuple[float, int, np.ndarray | None] | None:
+        """What ``Compiled.train`` returns, the loss and a gradient that is not finite, if this batch is of the last
+        one's shapes; else None, and nothing has happened."""
         leaves, checked = self._leaves, self._nonfinite != "ignore"
-        found = (
-            compiled.try_train((leaves, *batch), rule, checked) if rows is None
-            else compiled.try_train_on_rows(leaves, batch, rows, rule, checked)
-        )  # fmt: skip
-        return found or compiled.train((leaves, *_rows_of(_with_arrays(batch), rows)), rule, checked)
+        if rows is None:
+            return compiled.try_train((leaves, *batch), rule, checked)
+        return compiled.try_train_on_rows(leaves, batch, rows, rule, checked)
 
     def _compiled_with(self, compiled: Compiled, n_gradients: int) -> Compiled:
         """The compiled loss, whose last ``n_gradients`` results stay in the program for the core's update: all of the
         gradients, or none if the optimizer updates in Python."""
         if compiled.n_gradients != n_gradients:
-            compiled = Compiled(self._traced, trace_twice=True, n_gradients=n_gradients)
+            maxsize = compiled.cache_info().maxsize
+            compiled = Compiled(self._traced, maxsize=maxsize, trace_twice=True, n_gradients=n_gradients)
             self._value_and_gradients.compiled = compiled
         return compiled
 
@@ -207,6 +216,7 @@ def training_step(
     *,
     nonfinite: NonFinite = "raise",
     compile: bool = True,
+    maxsize: int = 64,
 ) -> TrainingStep:
     """A function that takes one step of descent: `value = step(*batch)`.
 
@@ -226,11 +236,14 @@ def training_step(
     compile : bool
         Trace the loss at the first two steps with a batch of new shapes (after four of these at the first only), and
         replay it in one C call later (``fastgrad.compile``): what it reads from outside its arguments is a constant
-        from then on. Where far more shapes come than programs are kept (64), the rest runs eagerly. A loss that
-        cannot be traced, draws NumPy's random numbers (those of ``fastgrad.random`` are traced), writes to
-        arrays from outside, or comes out differently the second time because it counts its calls, runs eagerly
-        after one RuntimeWarning that names the line. False runs it eagerly from the start.
+        from then on. From the ninth shape on, a step runs eagerly where tracing would not pay, because many
+        shapes come and each of them seldom. A loss that cannot be traced, draws NumPy's random numbers (those of
+        ``fastgrad.random`` are traced), writes to arrays from outside, or comes out differently the second time
+        because it counts its calls, runs eagerly after one RuntimeWarning that names the line. False runs it eagerly
+        from the start.
         ``step.program(*batch)`` is the program.
+    maxsize : int
+        For how many shapes programs are kept, as of ``fastgrad.compile``. Each takes the memory of its intermediates.
 
     Returns
     -------
@@ -249,8 +262,15 @@ def training_step(
     (5.0, 1.25)
     >>> step.params
     {'w': array([0.75, 1.5 ])}
+
+    Sequences of any length, of which programs for the 200 most recent lengths are kept:
+
+    >>> mean = lambda p, x: fg.losses.mse(x * p["w"], x)
+    >>> step = fg.training_step(mean, {"w": np.zeros(1)}, fg.optim.SGD(0.1), maxsize=200)
+    >>> [round(step(np.ones(length)), 4) for length in (3, 1, 4)]
+    [1.0, 0.64, 0.4096]
     """
-    return TrainingStep(loss, params, optimizer, nonfinite, compile)
+    return TrainingStep(loss, params, optimizer, nonfinite, compile, maxsize)
 
 
 # arguments --------------------------------------------------------------------------------------------------

@@ -1,0 +1,291 @@
+/* gather.c: take, the rows of an array that an index names, and its adjoint untake, which adds rows to those that an
+ * index names.
+ *
+ * Sums in float32 lose bits with each term: a million equal terms in turn are 0.4 % off. So float32 rows that get many
+ * terms are added in float64, or in blocks whose sums are added in float64: all rows where there are few, else those
+ * that a look at a part of the index finds. A call must not take memory, since programs run without the GIL: what this
+ * takes is on the stack.
+ */
+#include "fastgrad.h"
+
+#include <string.h>
+
+/* attr: the axis, and how many leading axes, all before it, are batch axes that elements and index share: each batch
+ * has an index of its own. */
+typedef struct { int64_t stack, outer, length, count, inner; } gather;
+
+/* The number of elements along the shared axes, the other axes before the axis, the axis, the rest of the index, and
+ * the axes after it. */
+static gather gather_sizes(const fg_shape *whole, const int64_t *attr, const fg_shape *index)
+{
+    int axis = (int)attr[0], shared = (int)attr[1];
+    gather s = {.stack = 1, .outer = 1, .length = whole->dim[axis], .count = 1, .inner = 1};
+    for (int i = 0; i < shared; i++)
+        s.stack *= whole->dim[i];
+    for (int i = shared; i < axis; i++)
+        s.outer *= whole->dim[i];
+    for (int i = shared; i < index->ndim; i++)
+        s.count *= index->dim[i];
+    for (int i = axis + 1; i < whole->ndim; i++)
+        s.inner *= whole->dim[i];
+    return s;
+}
+
+/* The message says `take` for untake, too, because that is the name which the user has called. */
+static int index_in_range(int64_t *index, int64_t at, int64_t length)
+{
+    int64_t i = *index < 0 ? *index + length : *index;
+    if (i < 0 || i >= length)
+        return fg_fail(FG_BAD_INDEX, "take: index %lld at position %lld is outside an axis of length %lld",
+                       (long long)*index, (long long)at, (long long)length);
+    *index = i;
+    return FG_OK;
+}
+
+int fg_take_shape(const fg_call *c, fg_shape **shape, int *dtype)
+{
+    (void)dtype;
+    const fg_shape *x = c->in[0].array->shape, *index = c->in[1].array->shape;
+    int axis = (int)c->attr[0], n = 0;
+    int64_t dim[2 * FG_MAX_NDIM];
+    for (int i = 0; i < axis; i++)
+        dim[n++] = x->dim[i];
+    for (int i = (int)c->attr[1]; i < index->ndim; i++)
+        dim[n++] = index->dim[i];
+    for (int i = axis + 1; i < x->ndim; i++)
+        dim[n++] = x->dim[i];
+    return fg_shape_made(fg_shape_new(n, dim), shape);
+}
+
+int fg_take_run(const fg_call *c, fg_array *y)
+{
+    const fg_array *x = c->in[0].array;
+    gather s = gather_sizes(x->shape, c->attr, c->in[1].array->shape);
+    const int64_t *index = c->in[1].array->data;
+    size_t bytes = (size_t)s.inner * fg_itemsize(x->dtype);
+    char *to = y->data;
+    for (int64_t o = 0; o < s.stack * s.outer; o++) {
+        if (o && o % s.outer == 0)
+            index += s.count;
+        const char *from = (const char *)x->data + (size_t)(o * s.length) * bytes;
+        for (int64_t k = 0; k < s.count; k++, to += bytes) {
+            int64_t i = index[k];
+            int status = index_in_range(&i, k, s.length);
+            if (status)
+                return status;
+            if (bytes == 4)
+                memcpy(to, from + i * 4, 4);
+            else if (bytes == 8)
+                memcpy(to, from + i * 8, 8);
+            else
+                memcpy(to, from + (size_t)i * bytes, bytes);
+        }
+    }
+    return FG_OK;
+}
+
+int fg_take_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+{
+    fg_tensor index;
+    int status = fg_saved(n, 1, &index);
+    int axis = (int)n->attr[0];
+    int64_t attr[3] = {axis, n->attr[1], n->in[0].parent->shape->dim[axis]};
+    return status ? status : fg_apply(FG_OP_untake, 2, (fg_tensor[]){g, index}, 3, attr, &gin[0]);
+}
+
+int fg_untake_shape(const fg_call *c, fg_shape **shape, int *dtype)
+{
+    (void)dtype;
+    const fg_shape *g = c->in[0].array->shape, *index = c->in[1].array->shape;
+    int axis = (int)c->attr[0], n = 0;
+    int64_t dim[FG_MAX_NDIM + 1];
+    for (int i = 0; i < axis; i++)
+        dim[n++] = g->dim[i];
+    dim[n++] = c->attr[2];
+    for (int i = axis + index->ndim - (int)c->attr[1]; i < g->ndim; i++)
+        dim[n++] = g->dim[i];
+    return fg_shape_made(fg_shape_new(n, dim), shape);
+}
+
+#define ADD_ELEMENTS(T)                                \
+    for (int64_t k = from; k < to; k++) {              \
+        int64_t i = index[k];                          \
+        int status = index_in_range(&i, k, s->length); \
+        if (status)                                    \
+            return status;                             \
+        ((T *)y)[i] += ((const T *)g)[k];              \
+    }                                                  \
+    return FG_OK;
+
+/* Add rows from..to of g, each `inner` long, to the rows of y that the index names. */
+static int add_rows(int dtype, const gather *s, const int64_t *index, int64_t from, int64_t to, const char *g, char *y)
+{
+    size_t bytes = (size_t)s->inner * fg_itemsize(dtype);
+    if (s->inner == 1 && dtype == FG_FLOAT32) {
+        ADD_ELEMENTS(float)
+    }
+    if (s->inner == 1) {
+        ADD_ELEMENTS(double)
+    }
+    for (int64_t k = from; k < to; k++) {
+        int64_t i = index[k];
+        int status = index_in_range(&i, k, s->length);
+        if (status)
+            return status;
+        char *sum = y + (size_t)i * bytes;
+        fg_kernels[dtype].elementwise->binary[FG_BINARY_add](s->inner, sum, 1, g + (size_t)k * bytes, 1, sum);
+    }
+    return FG_OK;
+}
+
+/* The same of all rows in float32, into y that held nothing, with sums in float64: of single elements at once, of
+ * longer rows those of a block of rows, so long that this costs little, and short enough that its own sums lose few
+ * bits. */
+enum { BLOCKED = 1024, BLOCK = 64 }; /* elements of y; rows of a block for each row of y */
+
+static int add_blocks(const gather *s, const int64_t *index, const char *g, float *y)
+{
+    float part[BLOCKED];
+    double sum[BLOCKED] = {0};
+    const int64_t n = s->length * s->inner, step = BLOCK * s->length;
+    for (int64_t k = 0; s->inner == 1 && k < s->count; k++) {
+        int64_t i = index[k];
+        int status = index_in_range(&i, k, s->length);
+        if (status)
+            return status;
+        sum[i] += ((const float *)g)[k];
+    }
+    for (int64_t from = 0; s->inner != 1 && from < s->count; from += step) {
+        memset(part, 0, (size_t)n * sizeof *part);
+        int64_t to = from + step < s->count ? from + step : s->count;
+        int status = add_rows(FG_FLOAT32, s, index, from, to, g, (char *)part);
+        if (status)
+            return status;
+        for (int64_t j = 0; j < n; j++)
+            sum[j] += part[j];
+    }
+    for (int64_t j = 0; j < n; j++)
+        y[j] = (float)sum[j];
+    return FG_OK;
+}
+
+/* ---- rows of a large array that get many terms ----
+ * The index is looked at in every STRIDE-th place, a prime, as indices may have a period. A row belongs to the slot of
+ * its last bits, and in each slot the rows vote: one for itself, or against another that is there (Boyer and Moore's
+ * majority vote). So a row is found that gets more terms than all others of its slot together: one that gets more than
+ * a 500th of all terms, in all likelihood. VOTES votes, which stand for about a thousand terms, make a frequent row.
+ *
+ * What a frequent row has got is moved to its sum in float64 again and again: of tier 0, which has half of all terms or
+ * more, every TURN terms, of tier t every 2^t times as many. So a move comes after TURN terms of a row, more or less,
+ * and as no more than 2^(t+1) rows can be in tier t, moves are few beside terms. */
+enum { SLOTS = 1024, STRIDE = 127, VOTES = 8, TIERS = 24, TURN = 512, FREQUENT = 2048 };
+/* FREQUENT: elements of all frequent rows */
+
+typedef struct {
+    int64_t row[SLOTS]; /* by tiers */
+    int end[TIERS]; /* where each tier ends */
+} frequent;
+
+/* Whether a look for frequent rows takes less than 5 % of the additions. */
+static int is_worth_a_look(const gather *s) { return s->count >= STRIDE * VOTES && s->count * s->inner >= 1 << 15; }
+
+/* Fills in the frequent rows, and returns how many there are. */
+static int find_frequent(frequent *f, const gather *s, const int64_t *index)
+{
+    int64_t row[SLOTS] = {0}, votes[SLOTS] = {0}, n_votes = (s->count + STRIDE - 1) / STRIDE, least = VOTES;
+    int tier[SLOTS], n = 0;
+    for (int64_t k = 0; k < s->count; k += STRIDE) {
+        int64_t i = index[k] < 0 ? index[k] + s->length : index[k];
+        if (i < 0 || i >= s->length) /* an error, which is told when it is met */
+            continue;
+        int at = (int)(i & (SLOTS - 1));
+        int64_t is_free = votes[at] == 0, is_same = row[at] == i;
+        row[at] = is_free ? i : row[at];
+        votes[at] += 2 * (is_free | is_same) - 1; /* with no branch, as it would often be mispredicted */
+    }
+    for (int too_many = 1; too_many; least *= 2) {
+        memset(f->end, 0, sizeof f->end);
+        n = 0;
+        for (int at = 0; at < SLOTS; at++) {
+            tier[at] = -1;
+            if (votes[at] < least)
+                continue;
+            for (tier[at] = 0; tier[at] < TIERS - 1 && votes[at] << (tier[at] + 1) < n_votes;)
+                tier[at]++;
+            f->end[tier[at]]++;
+            n++;
+        }
+        too_many = n * s->inner > FREQUENT;
+    }
+    for (int t = 0, from = 0; t < TIERS; t++) {
+        int size = f->end[t];
+        f->end[t] = from;
+        from += size;
+    }
+    for (int at = 0; at < SLOTS; at++)
+        if (tier[at] >= 0)
+            f->row[f->end[tier[at]]++] = row[at];
+    return n;
+}
+
+/* Add all rows of g into y, and those of the n frequent rows in float64. */
+static int add_with_frequent(const frequent *f, int n, const gather *s, const int64_t *index, const char *g, float *y)
+{
+    double sum[FREQUENT];
+    memset(sum, 0, (size_t)(n * s->inner) * sizeof *sum);
+    for (int64_t from = 0, turn = 1; from < s->count; from += TURN, turn++) {
+        int is_last = s->count - from <= TURN, last_tier = 0;
+        int status = add_rows(FG_FLOAT32, s, index, from, is_last ? s->count : from + TURN, g, (char *)y);
+        if (status)
+            return status;
+        while (last_tier < TIERS - 1 && (is_last || turn % ((int64_t)2 << last_tier) == 0))
+            last_tier++;
+        for (int k = 0; k < f->end[last_tier]; k++) {
+            float *part = y + f->row[k] * s->inner;
+            double *whole = sum + k * s->inner;
+            for (int64_t j = 0; j < s->inner; j++) {
+                whole[j] += part[j];
+                part[j] = is_last ? (float)whole[j] : 0;
+            }
+        }
+    }
+    return FG_OK;
+}
+
+/* Add all rows of g into y, which holds nothing. */
+static int add_all(int dtype, const gather *s, const int64_t *index, const char *g, char *y)
+{
+    if (dtype == FG_FLOAT32 && s->length * s->inner <= BLOCKED && s->count / BLOCK > s->length)
+        return add_blocks(s, index, g, (float *)y);
+    if (dtype == FG_FLOAT32 && s->inner > 0 && is_worth_a_look(s)) {
+        frequent f;
+        int n = find_frequent(&f, s, index);
+        if (n)
+            return add_with_frequent(&f, n, s, index, g, (float *)y);
+    }
+    return add_rows(dtype, s, index, 0, s->count, g, y);
+}
+
+int fg_untake_run(const fg_call *c, fg_array *y)
+{
+    gather s = gather_sizes(y->shape, c->attr, c->in[1].array->shape);
+    const int64_t *index = c->in[1].array->data;
+    size_t bytes = (size_t)s.inner * fg_itemsize(y->dtype);
+    memset(y->data, 0, (size_t)y->shape->size * fg_itemsize(y->dtype));
+    for (int64_t o = 0; o < s.stack * s.outer; o++) {
+        if (o && o % s.outer == 0)
+            index += s.count;
+        const char *g = (const char *)c->in[0].array->data + (size_t)(o * s.count) * bytes;
+        int status = add_all(y->dtype, &s, index, g, (char *)y->data + (size_t)(o * s.length) * bytes);
+        if (status)
+            return status;
+    }
+    return FG_OK;
+}
+
+int fg_untake_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
+{
+    fg_tensor index;
+    int status = fg_saved(n, 1, &index);
+    return status ? status : fg_apply(FG_OP_take, 2, (fg_tensor[]){g, index}, 2, n->attr, &gin[0]);
+}
