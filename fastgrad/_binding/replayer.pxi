@@ -21,7 +21,7 @@ cdef class Entry:
 @cython.auto_pickle(False)
 cdef class Replayer:
     """The quick half of ``compile``: a call that the guard of the last one matches is replayed, any other goes to
-    ``_slowly``."""
+    ``_slowly``, and so does one within a transform, which may differentiate what the function reads from outside."""
 
     cdef Entry last             # one with a guard, or None
     cdef dict entries           # all that are kept, never changed but replaced
@@ -51,7 +51,7 @@ cdef class Replayer:
         cdef Entry last = self.last
         cdef fg_replay *r
         cdef bint found = False
-        if last is not None and not fg_trace_here():
+        if last is not None and fg_transform == 0 and not fg_trace_here():
             r = last.program.take()
             try:
                 found = last.guard.match(args, last.program, r) and last.keywords.match(kwargs, last.program, r)

@@ -136,7 +136,7 @@ class Compiled(_core.Replayer):
         self._confirmed = 0
 
     def _slowly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if _core.tracing() or (_core.in_transform() and _differentiated((args, kwargs))):
+        if _core.transforming():  # which may differentiate an argument, or what f reads from outside
             return self._f(*args, **kwargs)
         call = self._call(args, kwargs)
         entry = self._entry(call, bounded=self._trace_twice)
@@ -279,13 +279,15 @@ class Replayed:
     """A function of arrays that is traced and replayed, or runs eagerly after one warning if it cannot be traced.
 
     `traced` is the function on tensors; `eager` computes the same on ndarrays, its results may be of any type. `name`
-    is the subject of the warning. What fails for want of memory or the like is traced again at the next call; if it
-    goes on failing, after 1, 3, 7, ... further calls.
+    is the subject of the warning. Within another transform than it was made in, which may differentiate what the
+    function reads from outside, it runs eagerly, without a warning. What fails for want of memory or the like is traced
+    again at the next call; if it goes on failing, after 1, 3, 7, ... further calls.
     """
 
     def __init__(self, traced: Callable[..., Any], eager: Callable[..., Any], name: str, compile: bool = True) -> None:
         self.compiled = Compiled(traced, trace_twice=True) if compile else None
         self._eager, self._name = eager, name
+        self._transform = _core.innermost_transform()
         # After a failure: the kinds of the arguments that could not be traced, and the compiled function.
         self.failed: tuple[Any, Compiled] | None = None
         self._pause = 0  # how many calls run eagerly after a failure that may pass
@@ -293,15 +295,20 @@ class Replayed:
 
     def __call__(self, *args: Any) -> Any:
         self.reconsider(args)
-        compiled = self.compiled  # another thread may give it up meanwhile
+        compiled = self.usable()
         if compiled is None:
             return self.eagerly(args)
         try:
-            return compiled(*args)
+            with _core.Outermost():
+                return compiled(*args)
         except NotWorthTracing:
             return self.eagerly(args)
         except Exception as error:
             return self.give_up(compiled, error, args)
+
+    def usable(self) -> Compiled | None:
+        """The compiled function, which another thread may give up meanwhile, if a call may replay it here."""
+        return self.compiled if _core.innermost_transform() in (0, self._transform) else None
 
     def eagerly(self, args: tuple[Any, ...]) -> Any:
         with _core.Outermost():  # as a program: its results are numbers unless they depend on what is outside
@@ -340,10 +347,6 @@ class Replayed:
 def _kinds(args: tuple[Any, ...]) -> Any:
     leaves, structure = tree.flatten(args)
     return structure, [None if isinstance(x, (np.ndarray, np.generic, float, int, Tensor)) else type(x) for x in leaves]
-
-
-def _differentiated(args: Any) -> bool:
-    return any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in tree.leaves(args))
 
 
 def _count(n: int, what: str) -> str:

@@ -91,7 +91,7 @@ class TrainingStep:
         replayed = self._value_and_gradients
         if replayed.failed is not None:
             replayed.reconsider((leaves, *_with_arrays(batch)))
-        compiled = replayed.compiled  # another thread may give it up meanwhile
+        compiled = replayed.usable()
         rule = optim.next_update(optimizer, leaves, structure, in_core=compiled is not None)
         if compiled is not None:
             compiled = self._compiled_with(compiled, len(leaves) if rule is not None else 0)
