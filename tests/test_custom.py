@@ -511,6 +511,40 @@ def test_checkpoint_repeats_its_draws():
         np.testing.assert_allclose(compiled(X), fg.grad(lambda x: noisy(same)(x).sum())(X), rtol=1e-15)
 
 
+DRAWING = {
+    "fori_loop": lambda rng: lambda x: fg.fori_loop(0, 2, lambda i, c: c + x * rng.random(), x),
+    "scan": lambda rng: lambda x: fg.scan(lambda c, _: (c * rng.random(), np.sin(c)), x, None, length=3)[1].sum(),
+    "cond": lambda rng: lambda x: fg.cond(x > 2, lambda c: c * c * rng.random(), lambda c: c * 2, x),
+    "scan and after it": lambda rng: (
+        lambda x: rng.random() * fg.scan(lambda c, _: (c * rng.random(), None), x, None, length=3)[0] * rng.random()
+    ),
+    "vmap": lambda rng: lambda x: fg.vmap(lambda v: v * rng.random())(x * np.ones(3)).sum(),
+    "checkpoint": lambda rng: fg.checkpoint(
+        lambda x: x * rng.random() * fg.fori_loop(0, 2, lambda i, c: c * rng.random(), x)
+    ),
+}
+MODES = {
+    "grad": lambda f: fg.value_and_grad(f)(3.0),
+    "compiled": lambda f: fg.compile(fg.value_and_grad(f))(3.0),
+    "mapped": lambda f: fg.vmap(fg.value_and_grad(f))(np.array([1.0, 3.0])),
+    "compiled and mapped": lambda f: fg.compile(fg.vmap(fg.value_and_grad(f)))(np.array([1.0, 3.0])),
+    "jvp": lambda f: fg.jvp(f, (3.0,), (1.0,)),
+    "compiled hessian": lambda f: fg.compile(fg.hessian(f))(3.0),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("f", DRAWING)
+def test_checkpoint_of_loops_branches_and_mapped_functions_that_draw(f, mode):
+    rng, same = fg.random.default_rng(5), fg.random.default_rng(5)
+    for _ in range(2):
+        found = MODES[mode](fg.checkpoint(DRAWING[f](rng)))
+        expected = MODES[mode](DRAWING[f](same))
+        for a, b in zip(fg.tree.leaves(found), fg.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-14)
+    assert rng.state == same.state
+
+
 def test_checkpoint_of_what_is_not_the_same_again():
     rng, counts = fg.random.default_rng(0), iter(range(10))
     with pytest.raises(RuntimeError, match="draws other random numbers than before"):
