@@ -230,8 +230,16 @@ class Compiled(_core.Replayer):
                 return
 
     def _confirm(self, entry: Entry, call: _Call) -> None:
-        """Trace f once more; TraceError if the program differs, or f has a side effect that no replay would have."""
-        check = PurityCheck(self._f, call.inputs)
+        """Trace f once more; TraceError if the program differs, or f has a side effect that no replay would have. Then
+        arrays and generators are as before, for an eager run has these effects once more."""
+        check = PurityCheck(self._f, call.inputs, keep=True)
+        try:
+            self._compare_with_a_second_trace(entry, call, check)
+        except BaseException:
+            check.restore()
+            raise
+
+    def _compare_with_a_second_trace(self, entry: Entry, call: _Call, check: PurityCheck) -> None:
         again = self._trace(call)
         changes = check.changes()
         if changes:

@@ -229,7 +229,9 @@ def training_step(
         from then on. Where far more shapes come than programs are kept (64), the rest runs eagerly. A loss that
         cannot be recorded, draws NumPy's random numbers (those of ``fastgrad.random`` are recorded), writes to
         arrays from outside, or comes out differently the second time because it counts its calls, runs eagerly
-        after one RuntimeWarning that names the line. False runs it eagerly from the start.
+        after one RuntimeWarning that names the line. False runs it eagerly from the start. A recording that fails
+        has called the loss once more than there are steps. What it drew and wrote in the second recording is undone,
+        save in arrays of many megabytes; other side effects remain.
         ``step.program(*batch)`` is the program.
 
     Returns
