@@ -204,13 +204,13 @@ static inline int (*fg_run_of(int op))(const fg_call *, fg_array *y)
 /* In one block, because finding a thread's state costs as much as the work of a scalar. */
 typedef struct {
     int grad_enabled;           /* operations are recorded on the tape; in a backward pass: so is the pass */
-    int transforms_running;     /* how many transforms, such as grad, are under way; float(x) is refused inside */
+    int64_t transform;          /* the number of the innermost transform under way, such as grad; or 0 */
     struct fg_program *trace;   /* the innermost trace of this thread, or NULL */
     uint32_t trace_number;      /* its number, or 0 */
 } fg_thread_state;
 extern _Thread_local fg_thread_state fg_thread;
 #define fg_grad_enabled fg_thread.grad_enabled
-#define fg_transforms_running fg_thread.transforms_running
+#define fg_transform fg_thread.transform
 /* How many traces are under way in all threads, plus how many abstract arrays there are. Mostly 0, so that eager
  * operations need to look at nothing else. */
 extern int fg_tracing;

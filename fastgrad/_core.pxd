@@ -84,7 +84,7 @@ cdef extern from "fastgrad.h":
     fg_kernel_set fg_kernels[2]
     fg_counts fg_live
     int fg_grad_enabled
-    int fg_transforms_running
+    int64_t fg_transform
     void (*fg_on_release)(void *) noexcept
 
     const char *fg_message()

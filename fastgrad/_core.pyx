@@ -395,7 +395,7 @@ def thread_state():
     while context != NULL:
         traces += 1
         context = (<Trace>context).outer
-    return {"grad_enabled": grad_enabled(), "transforms": fg_transforms_running, "tracing": tracing(),
+    return {"grad_enabled": grad_enabled(), "transform": fg_transform, "tracing": tracing(),
             "traces": traces, "drawing": here.innermost[DRAWINGS] != NULL,
             "running": here.innermost[RULES_RUN] != NULL, "no_grad": here.n}
 

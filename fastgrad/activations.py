@@ -16,8 +16,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from . import _core
+from ._core import Tensor
 from ._numpy import neural
 from ._rules import formula
+from ._transforms.custom_call import inside
+from ._transforms.jacobian import elementwise_grad
 
 __all__ = [
     "Activation", "Formula", "ParametricActivation", "RowActivation", "table",
@@ -73,9 +76,10 @@ class Activation:
         """The value, as by the function of this name in `fastgrad`, recorded on the tape."""
         return self._function(x, *args, **kwargs)
 
-    def derivative(self, x: Any) -> np.ndarray:
-        """dy/dx for each element of x, by the kernel of the table; float32 and float64 are kept."""
-        return _core.elementwise_derivative(self._op, 0, x)
+    def derivative(self, x: Any) -> Any:
+        """dy/dx for each element of x, by the kernel of the table; float32 and float64 are kept. An ndarray; for a
+        tensor that is differentiated, mapped or traced a tensor, which is so, too."""
+        return _derivative(self._op, x)
 
     @property
     @cache  # noqa: B019  (the activations live as long as the module; a cached_property of Python 3.11 holds a lock)
@@ -109,9 +113,9 @@ class ParametricActivation(Activation):
         super().__init__(name, function, op)
         self._parameter, self._default = parameter, default
 
-    def derivative(self, x: Any, *args: Any, **kwargs: Any) -> np.ndarray:
-        """dy/dx for each element of x; the parameter is given as in the call."""
-        return _core.elementwise_derivative(self._op, 0, x, self._bind(args, kwargs))
+    def derivative(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """dy/dx for each element of x, as by other activations; the parameter is given as in the call."""
+        return _derivative(self._op, x, self._bind(args, kwargs))
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         given = [*args, *(value for key, value in kwargs.items() if key == self._parameter)]
@@ -135,11 +139,25 @@ class ParametricActivation(Activation):
 class _Gelu(Activation):
     """gelu is two rows of the table: `approximate` chooses."""
 
-    def derivative(self, x: Any, approximate: Literal["none", "tanh"] = "none") -> np.ndarray:
-        """dy/dx for each element of x; `approximate` as in the call."""
+    def derivative(self, x: Any, approximate: Literal["none", "tanh"] = "none") -> Any:
+        """dy/dx for each element of x, as by other activations; `approximate` as in the call."""
         if approximate not in ("none", "tanh"):
             raise ValueError(f"gelu: approximate is {approximate!r}, expected 'none' or 'tanh'")
-        return _core.elementwise_derivative("gelu" if approximate == "none" else "gelu_tanh", 0, x)
+        return _derivative("gelu" if approximate == "none" else "gelu_tanh", x)
+
+
+def _derivative(op: str, *operands: Any) -> Any:
+    """The derivative of an operation by its first operand, for each element."""
+    tracked = _core.tracked_among([*operands])
+    if not tracked and not any(isinstance(x, Tensor) and _core.traced(x) for x in operands):
+        return _core.elementwise_derivative(op, 0, *operands)
+    x, *parameter = map(_core.asarray, operands)
+    if x.dtype.kind != "f":
+        x = x.astype(np.float64)
+    x = _core.broadcast_to(x, np.broadcast_shapes(x.shape, *[p.shape for p in parameter]))
+    derivative = elementwise_grad(_core.functions[op])
+    # Within a transform a gradient is recorded.
+    return inside(derivative, (x, *parameter)) if tracked else derivative(x, *parameter)
 
 
 class RowActivation:

@@ -19,6 +19,7 @@ import numpy as np
 
 from . import _core, tree
 from ._core import Tensor, UpdateRule
+from ._transforms.arguments import tracked_error
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "get"]
 
@@ -83,6 +84,8 @@ class Optimizer:
         for i, (p, g) in enumerate(zip(leaves, gradients)):
             if getattr(g, "shape", None) != p.shape or getattr(g, "dtype", None) != p.dtype:
                 raise _gradient_error(structure, i, p, g)
+            if isinstance(g, Tensor) and g.requires_grad and _core.in_transform():
+                raise tracked_error(structure.paths("grads")[i])
         self._apply(leaves, structure, gradients)
 
     def state_dict(self) -> dict[str, Any]:

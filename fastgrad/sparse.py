@@ -311,13 +311,16 @@ class _Rows(Vector):
             found = [_joined([one_pass(part)] if forward else one_pass(part)[0]) for part in parts]
             total = [found.pop()] if checked else []
             entries = [_core.concatenate(found).take(places)] if found else []
-            return [y if _core.tracing() else _core.own(y) for y in entries + total]
+            return [y if _core.tracing() or y.requires_grad else _core.own(y) for y in entries + total]
 
         self._passes = Replayed(passes, passes, "sparse.jacobian: f", self._compile)
 
     def compressed(self, x: np.ndarray) -> tuple[Any, bool]:
         """The Jacobian at x, and whether it agrees with one more pass, for a weighted sum of its rows or columns."""
-        found = self._passes(self._variables.leaves(x))
+        found = [
+            y.numpy() if isinstance(y, Tensor) else y  # refused where f reads what is being differentiated
+            for y in self._passes(self._variables.leaves(x))
+        ]
         pattern = self.pattern
         data = found[0] if pattern.nnz else np.empty(0)
         indices, indptr = [_core.own(_core.tensor(a)) for a in (pattern.indices, pattern.indptr)]

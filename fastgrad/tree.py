@@ -3,10 +3,10 @@
 A tree is a leaf, or a dict, OrderedDict, list, tuple, NamedTuple, dataclass instance or None whose children are
 trees, or an object of a class given to `register`. None and an empty container hold no leaf. Anything else is a
 leaf, also an object of a subclass of dict or list. The order of leaves is that of the container, and for a dict that
-of its sorted keys, so that two dicts with equal keys have one structure however they were filled. A dict that is built
-again has its keys in the order of insertion. Keys of several types are sorted by the names of their types first,
+of its sorted keys, so that two dicts with the same keys have one structure however they were filled. A dict that is
+built again has its keys in the order of insertion. Keys of several types are sorted by the names of their types first,
 members of an Enum by their names, and other keys that cannot be compared keep the order of insertion; wherever a second
-tree is matched with a first, dicts are matched by key.
+tree is matched with a first, dicts are matched by key. Structures tell apart the keys 1, 1.0 and True, 0.0 and -0.0.
 
 The children of a dataclass are its fields, but for those made by ``field(metadata={"static": True})``: their values
 belong to the structure. It is rebuilt from its fields alone, without ``__init__`` or ``__post_init__``, which may
@@ -345,9 +345,14 @@ class Structure:
         return (
             self._type is other._type
             and self._keys == other._keys
+            and self._has_keys(other._keys)
             and self._children == other._children
             and self._has_constants(other._constants)
         )
+
+    def _has_keys(self, keys: Sequence[Any]) -> bool:
+        """Whether keys that are equal to the own ones are the same: a function may tell 1 from True, 0.0 from -0.0."""
+        return type(keys) is range or all(a is b or exact(a) == exact(b) for a, b in zip(self._keys, keys))
 
     def _has_constants(self, constants: Any) -> bool:
         try:

@@ -263,3 +263,38 @@ def test_evaluate_sees_only_the_names_it_is_given():
     assert formula.evaluate("where(x == 0, 0, 1 / x)", {"x": 0}, scalar=True) == 0
     with pytest.raises(ZeroDivisionError):
         formula.evaluate("where(x == 0, 0, 1 / x)", {"x": 0, "where": lambda c, a, b: a if c else b})
+
+
+# ---- derivatives of derivatives --------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_a_derivative_is_differentiated_mapped_and_recorded_as_any_function(name):
+    f = getattr(activations, name)
+    args = (0.3,) if isinstance(f, activations.ParametricActivation) else ()
+    x, h = np.linspace(*f.domain, 7) + 0.0123, 1e-5
+    first = f.derivative(x, *args)
+    second = (f.derivative(x + h, *args) - f.derivative(x - h, *args)) / (2 * h)
+
+    def total(x):
+        return fg.sum(fg.asarray(f.derivative(x, *args)))
+
+    for found, expected in (
+        (fg.grad(total)(x), second),
+        (fg.compile(fg.grad(total))(x), second),
+        (fg.vmap(fg.grad(total))(x), second),
+        (fg.jvp(lambda x: fg.asarray(f.derivative(x, *args)), (x,), (np.ones(7),))[1], second),
+        (fg.vmap(lambda x: f.derivative(x, *args))(x), first),
+        (fg.compile(lambda x: f.derivative(x, *args))(x), first),
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_derivative_by_the_parameter_and_of_a_tensor_outside_of_transforms():
+    x = np.array([[-1.0], [2.0]])
+    slope = fg.grad(lambda a: fg.sum(activations.elu.derivative(x, a)))(np.array([2.0, 3.0, 4.0]))
+    np.testing.assert_allclose(slope, np.full(3, np.exp(-1)), rtol=1e-15)
+    t = fg.tensor([0.5, -1.0], requires_grad=True)
+    activations.tanh.derivative(t).sum().backward()
+    np.testing.assert_allclose(t.grad.numpy(), -2 * np.tanh(t.numpy()) * (1 - np.tanh(t.numpy()) ** 2), rtol=1e-14)
+    with fg.no_grad():
+        assert isinstance(activations.tanh.derivative(t), np.ndarray)
+    assert isinstance(activations.tanh.derivative(t.detach()), np.ndarray)

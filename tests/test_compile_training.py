@@ -1,5 +1,6 @@
 """``compile``: training steps that replay equal those that do not."""
 
+import random
 import warnings
 
 import numpy as np
@@ -207,3 +208,26 @@ def test_what_a_step_and_a_compiled_function_look_like():
     assert repr(f) == "<fastgrad.compile of line, 0 programs>"
     f(start(), DATA, TARGET)
     assert repr(f) == "<fastgrad.compile of line, 1 program>"
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be recorded:RuntimeWarning")
+def test_side_effects_are_those_of_eager_steps():
+    """The second recording, which finds them, is undone before the eager run has them again."""
+
+    def run(compile):
+        counts, log = np.zeros(1), np.zeros((8, 2), np.int32)
+        outside = np.random.default_rng(0), np.random.RandomState(1), random.Random(2), np.random.PCG64(3)
+        np.random.seed(4)  # noqa: NPY002
+        random.seed(5)
+
+        def loss(p, x):
+            counts[...] += 1
+            log[int(counts[0])] = 1
+            noise = outside[0].random() + outside[1].rand() + outside[2].random() + outside[3].random_raw() / 2**64
+            return fg.sum((p - x * counts - noise - np.random.rand() - random.random()) ** 2)  # noqa: NPY002
+
+        step = fg.training_step(loss, np.zeros(1), "sgd", compile=compile)
+        return [step(1.0) for _ in range(4)], counts, log, [g.random() for g in outside[:1]], random.random()
+
+    for found, expected in zip(run(True), run(False), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-15)

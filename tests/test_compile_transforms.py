@@ -35,7 +35,6 @@ def test_tensors_that_require_gradients_are_never_silently_constants():
     for call in (
         lambda: compiled(fg.tensor(x, requires_grad=True)),
         lambda: compiled(fg.tensor(x, requires_grad=True) * 2),
-        lambda: fg.grad(lambda w: fg.compile(lambda y: fg.sum(y * w))(x))(x),
     ):
         with pytest.raises(TypeError, match="requires gradients"):
             call()
@@ -173,10 +172,48 @@ def test_a_program_is_the_same_where_it_is_recorded_first(outer, inner, verify):
     same(found, expected)
 
 
-def test_a_program_recorded_inside_a_transform_does_not_lose_its_gradient():
-    for compiled in (lambda x: fg.compile(lambda z: z * x), lambda x: fg.compile(fg.grad(lambda z: fg.sum(z * z * x)))):
-        with pytest.raises(TypeError, match="returned a tensor that requires gradients"):
-            fg.grad(lambda x, compiled=compiled: fg.sum(compiled(x)(np.ones(3))))(np.ones(3))
+@pytest.mark.parametrize("known", [True, False], ids=["replayed before", "called first inside"])
+def test_what_a_compiled_function_reads_from_outside_is_differentiated(known):
+    """Within a transform it runs as if it were not compiled, also if a program for its arguments is there."""
+    outside = [1.0]
+    for make, expected in (
+        (lambda: fg.compile(lambda z: fg.sum(z * outside[0] ** 2)), 3 * 2 * 4.0),
+        (lambda: fg.compile(fg.grad(lambda z: fg.sum(z * z * outside[0]))), 3 * 2.0),
+        (lambda: fg.compile(lambda z: {"y": z * outside[0]}), 3.0),
+    ):
+        outside[0], compiled = 1.0, make()
+
+        def f(w, compiled=compiled):
+            outside[0] = w
+            found = compiled(np.ones(3))
+            return fg.sum(found["y"] if isinstance(found, dict) else found)
+
+        if known:
+            compiled(np.ones(3))
+            compiled(np.ones(3))
+        assert fg.grad(f)(4.0) == expected
+        assert fg.jvp(f, (4.0,), (1.0,))[1] == expected
+        assert fg.grad(lambda w, f=f: fg.grad(lambda v: f(v) * w)(4.0))(1.0) == expected
+        np.testing.assert_array_equal(fg.vmap(fg.grad(f))(np.array([4.0, 4.0])), [expected] * 2)
+        assert fg.compile(fg.grad(f))(4.0) == expected
+        outside[0] = 1.0
+
+
+def test_a_training_step_made_outside_of_a_transform_does_not_lose_its_gradient():
+    outside = [1.0]
+    step = fg.training_step(lambda p: fg.sum((p - outside[0]) ** 2), np.zeros(2), "sgd")
+    for _ in range(3):
+        step()
+
+    def f(w):
+        outside[0] = w
+        return w * step()
+
+    with pytest.raises(TypeError, match="being differentiated"):
+        fg.grad(f)(3.0)
+    outside[0] = 1.0
+    before = step.params.copy()
+    assert fg.grad(lambda w: w * step())(3.0) == np.sum((before - 1) ** 2)
 
 
 @pytest.mark.parametrize("compile", [True, False], ids=["compiled", "eager"])
@@ -204,3 +241,22 @@ def test_a_solver_that_reads_what_is_differentiated_outside_is_refused(compile):
         fg.grad(lambda x: fg.sum(x) * fg.minimize(lambda z: fg.sum((z - x) ** 2), np.zeros(2), compile=compile).x[0])(
             np.ones(2)
         )
+
+
+@pytest.mark.parametrize("compile", [True, False], ids=["compiled", "eager"])
+def test_a_sparse_jacobian_made_outside_of_a_transform_does_not_lose_its_gradient(compile):
+    pytest.importorskip("scipy")
+    outside = [1.0]
+    rows = fg.sparse.jacobian(lambda x: x * outside[0], compile=compile)
+    rows(np.ones(3))
+    rows(np.ones(3))
+
+    def f(w):
+        outside[0] = w
+        return w * rows(np.ones(3)).toarray().sum()
+
+    with pytest.raises(TypeError, match="being differentiated"):
+        fg.grad(f)(3.0)
+    outside[0] = 2.0
+    made = fg.sparse.jacobian(lambda x: x * outside[0], compile=compile)
+    assert fg.grad(lambda w: w * made(np.ones(3)).toarray().sum())(3.0) == 6

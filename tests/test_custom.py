@@ -511,6 +511,40 @@ def test_checkpoint_repeats_its_draws():
         np.testing.assert_allclose(compiled(X), fg.grad(lambda x: noisy(same)(x).sum())(X), rtol=1e-15)
 
 
+DRAWING = {
+    "fori_loop": lambda rng: lambda x: fg.fori_loop(0, 2, lambda i, c: c + x * rng.random(), x),
+    "scan": lambda rng: lambda x: fg.scan(lambda c, _: (c * rng.random(), np.sin(c)), x, None, length=3)[1].sum(),
+    "cond": lambda rng: lambda x: fg.cond(x > 2, lambda c: c * c * rng.random(), lambda c: c * 2, x),
+    "scan and after it": lambda rng: (
+        lambda x: rng.random() * fg.scan(lambda c, _: (c * rng.random(), None), x, None, length=3)[0] * rng.random()
+    ),
+    "vmap": lambda rng: lambda x: fg.vmap(lambda v: v * rng.random())(x * np.ones(3)).sum(),
+    "checkpoint": lambda rng: fg.checkpoint(
+        lambda x: x * rng.random() * fg.fori_loop(0, 2, lambda i, c: c * rng.random(), x)
+    ),
+}
+MODES = {
+    "grad": lambda f: fg.value_and_grad(f)(3.0),
+    "compiled": lambda f: fg.compile(fg.value_and_grad(f))(3.0),
+    "mapped": lambda f: fg.vmap(fg.value_and_grad(f))(np.array([1.0, 3.0])),
+    "compiled and mapped": lambda f: fg.compile(fg.vmap(fg.value_and_grad(f)))(np.array([1.0, 3.0])),
+    "jvp": lambda f: fg.jvp(f, (3.0,), (1.0,)),
+    "compiled hessian": lambda f: fg.compile(fg.hessian(f))(3.0),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("f", DRAWING)
+def test_checkpoint_of_loops_branches_and_mapped_functions_that_draw(f, mode):
+    rng, same = fg.random.default_rng(5), fg.random.default_rng(5)
+    for _ in range(2):
+        found = MODES[mode](fg.checkpoint(DRAWING[f](rng)))
+        expected = MODES[mode](DRAWING[f](same))
+        for a, b in zip(fg.tree.leaves(found), fg.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-14)
+    assert rng.state == same.state
+
+
 def test_checkpoint_of_what_is_not_the_same_again():
     rng, counts = fg.random.default_rng(0), iter(range(10))
     with pytest.raises(RuntimeError, match="draws other random numbers than before"):
@@ -623,3 +657,66 @@ def test_a_tangent_of_constant_zeros_is_right():
     step = fg.custom_jvp(lambda x: np.sign(x))
     step.defjvp(lambda p, t: (np.sign(p[0]), np.zeros(2)))
     np.testing.assert_array_equal(fg.grad(lambda x: (step(x) * x).sum())(np.array([2.0, -3.0])), [1, -1])
+
+
+# ---- tensors that a primitive reads from outside ---------------------------------------------------------------------
+def reading(w):
+    """A primitive that reads w from outside: its result is w * a."""
+    scaled = fg.primitive(lambda a: a * w)
+    scaled.defvjp(lambda g, y, a: g * w)
+    scaled.defjvp(lambda t, y, a: t * w)
+    return scaled
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: fg.vmap(lambda w: reading(w)(w))(np.array([1.0, 2.0, 5.0])),
+        lambda: fg.vmap(lambda w: fg.primitive(lambda a: np.sin(w) * a)(2 * w))(np.array([1.0, 2.0])),
+        lambda: fg.vmap(lambda w: fg.primitive(lambda a: {"y": [a, a + w]})(2 * w))(np.array([1.0, 2.0])),
+        lambda: fg.vmap(lambda w: fg.cond(w > 1, lambda c: reading(w)(c), lambda c: c, w))(np.array([1.0, 2.0])),
+        lambda: fg.vmap(lambda w: fg.fori_loop(0, 2, lambda i, c: reading(w)(c), w))(np.array([1.0, 2.0])),
+        lambda: fg.vmap(lambda w: fg.sum(reading(w)(w * np.ones(2))))(np.array([1.0, 2.0])),
+        lambda: fg.grad(lambda w: fg.sum(reading(w)(w * np.ones(2))))(3.0),
+        lambda: fg.grad(lambda w: fg.sum(reading(w)(fg.tensor(np.ones(2)))))(3.0),
+        lambda: fg.jvp(lambda w: reading(w)(w * np.ones(2)), (3.0,), (1.0,)),
+        lambda: fg.vmap(fg.grad(lambda w: reading(w)(w)))(np.array([1.0, 2.0])),
+        lambda: reading(fg.tensor(2.0, requires_grad=True))(fg.tensor(1.0)),
+    ],
+)
+def test_a_primitive_refuses_a_tensor_from_outside_that_is_differentiated_or_mapped(call):
+    with pytest.raises(TypeError, match="reads a tensor which is differentiated or mapped and is none of"):
+        call()
+
+
+def test_a_primitive_may_read_a_constant_tensor_and_return_one():
+    w = fg.tensor([2.0, 3.0])
+    x = np.array([[1.0, 2.0], [5.0, 7.0]])
+    np.testing.assert_array_equal(fg.vmap(reading(w))(x), x * w.numpy())
+    np.testing.assert_array_equal(fg.grad(lambda x: fg.sum(reading(w)(x)))(x), np.ones((2, 2)) * w.numpy())
+    np.testing.assert_array_equal(fg.grad(lambda x: fg.sum(reading(fg.stop_gradient(x))(x)))(x), x)
+
+
+def test_a_primitive_may_use_transforms_inside():
+    def slope(w):
+        inner = fg.primitive(lambda a: fg.grad(lambda z: fg.sum(z**3))(a))
+        inner.defvjp(lambda g, y, a: g * 6 * a)
+        return fg.sum(inner(w))
+
+    np.testing.assert_array_equal(fg.grad(slope)(np.array([1.0, 2.0])), [6, 12])
+    np.testing.assert_array_equal(fg.vmap(fg.grad(slope))(np.eye(2)), 6 * np.eye(2))
+    cubed = fg.compile(lambda a: a**3)
+
+    def replayed(w):
+        inner = fg.primitive(lambda a: np.asarray(cubed(a)))
+        inner.defvjp(lambda g, y, a: g * 3 * a**2)
+        return fg.sum(inner(w))
+
+    np.testing.assert_array_equal(fg.vmap(fg.grad(replayed))(np.eye(2)), 3 * np.eye(2))
+
+
+def test_numbers_that_a_primitive_returns_are_those_of_each_element():
+    for f in (lambda a: int(a.argmax()), lambda a: bool(a[0] > 0), lambda a: float(a[1])):
+        found = fg.vmap(fg.primitive(f))(np.eye(3))
+        np.testing.assert_array_equal(found, [f(row) for row in np.eye(3)])
+        assert found.dtype == np.asarray(f(np.ones(3))).dtype

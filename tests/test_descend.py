@@ -539,3 +539,24 @@ def test_errors(call, error, message):
     with pytest.raises(error) as caught:
         call()
     assert str(caught.value) == message
+
+
+def test_parameters_that_are_being_differentiated_are_refused():
+    def ended(p):
+        return fg.descend(lambda p: fg.sum(p["w"] ** 2), {"w": p}, optimizer="sgd", steps=1).params["w"]
+
+    message = (
+        "descend: params['w'] is a tensor of a function being differentiated or recorded, which the result would not "
+        "know; pass its .detach()"
+    )
+    for call in (
+        lambda: fg.grad(lambda w: fg.sum(ended(w) * w))(np.ones(2)),
+        lambda: fg.jvp(lambda w: w * ended(w), (np.ones(2),), (np.ones(2),)),
+        lambda: fg.vmap(lambda w: w * ended(w))(np.ones(2)),
+        lambda: fg.compile(ended)(np.ones(2)),
+    ):
+        with pytest.raises(TypeError) as caught:
+            call()
+        assert str(caught.value) == message
+    expected = ended(np.ones(2))
+    np.testing.assert_array_equal(fg.grad(lambda w: fg.sum(ended(w.detach()) * w))(np.ones(2)), expected)

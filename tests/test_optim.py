@@ -462,3 +462,32 @@ def test_an_optimizer_of_the_users_may_build_on_another():
         clipped.step(x, g)
         plain.step(y, np.clip(g, -1, 1))
     np.testing.assert_array_equal(x, y)
+
+
+def test_gradients_that_are_being_differentiated_are_refused():
+    """The parameters are ndarrays, which know nothing of them."""
+    for optimizer in (SGD(0.1), Adam(0.1)):
+        p = {"w": np.zeros(2), "b": np.ones(2)}
+
+        def f(w, optimizer=optimizer, p=p):
+            optimizer.step(p, {"w": fg.full((2,), w), "b": np.ones(2)})
+            return fg.sum(p["w"] * w)
+
+        with pytest.raises(TypeError) as caught:
+            fg.grad(f)(3.0)
+        assert str(caught.value) == (
+            "grads['w'] is a tensor of a function being differentiated or recorded, which the result would not know; "
+            "pass its .detach()"
+        )
+        assert optimizer.steps == 0
+        np.testing.assert_array_equal(p["b"], np.ones(2))
+
+        def constant(w, optimizer=optimizer, p=p):
+            optimizer.step(p, {"w": fg.full((2,), w).detach(), "b": np.ones(2)})
+            return fg.sum(p["w"].copy() * w)
+
+        assert fg.grad(constant)(3.0) == p["w"].sum()
+    t = fg.tensor([1.0, 2.0], requires_grad=True)
+    (t**3).sum().backward(create_graph=True)
+    SGD(0.1).step(t, t.grad)  # outside of transforms, as in any training loop
+    np.testing.assert_allclose(t.numpy(), [0.7, 0.8], rtol=1e-15)

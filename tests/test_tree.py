@@ -625,3 +625,23 @@ def test_objects_of_subclasses_of_containers_lead_to_register():
     for x, name in ((Params(w=1.0), "dict"), (Layers([1.0]), "list")):
         with pytest.raises(TypeError, match=f"an object of a subclass of {name}, .*fastgrad.tree.register"):
             fg.grad(lambda p: 0.0)(x)
+
+
+KEYS = [1, 1.0, True, 0.0, -0.0, (1, "a"), (True, "a"), "1"]
+
+
+def test_structures_tell_apart_keys_that_python_compares_equal():
+    structures = [fg.tree.structure([{key: 1.0, "b": 2.0}]) for key in KEYS]
+    for i, a in enumerate(structures):
+        for k, b in enumerate(structures):
+            assert (a == b) == (i == k), f"{KEYS[i]!r} and {KEYS[k]!r}"
+    assert fg.tree.structure({-0.0: 1.0}) == fg.tree.structure({-0.0: 2.0})
+    assert fg.tree.map(lambda x, y: x + y, {1: 1.0}, {True: 2.0}) == {1: 3.0}  # dicts are matched by key
+
+
+def test_a_program_is_of_the_keys_that_it_was_traced_with():
+    compiled = fg.compile(lambda d: {repr(k): v * 2 for k, v in d.items()})
+    for _ in range(3):
+        for key in KEYS:
+            assert compiled({key: 1.5}) == {repr(key): 3.0}
+    assert compiled.cache_info().misses == len(KEYS)

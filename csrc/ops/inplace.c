@@ -17,7 +17,7 @@ int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
     if (a->node && (a->node->op == FG_OP_leaf || a->node->fixed) && fg_grad_enabled)
         return fg_fail(
             FG_BAD_TAPE,
-            fg_transforms_running
+            fg_transform
                 ? "%s: an argument that is being differentiated is changed in place; make a new tensor, as in "
                   "x = x * 2 instead of x *= 2"
                 : "%s: a tensor made with requires_grad=True is changed in place while gradients are recorded; "

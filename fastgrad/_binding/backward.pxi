@@ -289,27 +289,32 @@ cdef class Grads:
             set_grad_enabled(self.was)
 
 
+cdef int64_t last_transform = 0     # the number of the last Recording that was entered, in any thread
+
+
 @cython.final
 cdef class Recording:
     """A context within a functional transform: operations are recorded on the tape, and ``float`` of a tensor with a
     node is refused, because a number has no gradient."""
 
     cdef bint was
+    cdef int64_t outer          # number of the transform around it
     cdef unsigned long thread   # in which it is entered, or 0
 
     def __enter__(self):
-        global fg_transforms_running
+        global fg_transform, last_transform
         self.thread = PyThread_get_thread_ident()
         self.was = set_grad_enabled(True)
-        fg_transforms_running += 1
+        last_transform += 1
+        self.outer, fg_transform = fg_transform, last_transform
 
     def __exit__(self, kind, error, trace):
         self.leave()
 
     cdef void leave(self) noexcept:
-        global fg_transforms_running
+        global fg_transform
         self.thread = 0
-        fg_transforms_running -= 1
+        fg_transform = self.outer
         set_grad_enabled(self.was)
 
     def __dealloc__(self):
@@ -322,21 +327,21 @@ cdef class Outermost:
     """A context in which `in_transform` is false. A program is traced within it, so that the program does not depend on
     whether its first call was inside of a transform."""
 
-    cdef int running
+    cdef int64_t outer          # number of the transform around it
     cdef unsigned long thread   # in which it is entered, or 0
 
     def __enter__(self):
-        global fg_transforms_running
+        global fg_transform
         self.thread = PyThread_get_thread_ident()
-        self.running, fg_transforms_running = fg_transforms_running, 0
+        self.outer, fg_transform = fg_transform, 0
 
     def __exit__(self, kind, error, trace):
         self.leave()
 
     cdef void leave(self) noexcept:
-        global fg_transforms_running
+        global fg_transform
         self.thread = 0
-        fg_transforms_running = self.running
+        fg_transform = self.outer
 
     def __dealloc__(self):
         if self.thread and self.thread == PyThread_get_thread_ident():
@@ -345,7 +350,12 @@ cdef class Outermost:
 
 def in_transform():
     """Whether this thread is inside of a functional transform."""
-    return fg_transforms_running > 0
+    return fg_transform != 0
+
+
+def innermost_transform():
+    """The number of the functional transform that this thread is inside of; 0 outside of all."""
+    return fg_transform
 
 
 # ---- contexts that a thread has entered -------------------------------------------------------------------

@@ -47,6 +47,7 @@ def random_draw(Tensor state not None, tuple shape, dtype, str name, int64_t low
         log = (<Drawing>log).outer
     y = apply_one(FG_OP_random, state, n, attr) if log == NULL else (<Drawing>log).next(attr, n, name)
     while first != log:
+        (<Drawing>first).draws.within |= fg_trace_number() != (<Drawing>first).trace
         (<Drawing>first).drawn.append((tuple([attr[i] for i in range(n)]), y.detach()))
         first = (<Drawing>first).outer
     return y
@@ -61,6 +62,13 @@ cdef class Draws:
     """The random numbers that a function has drawn, which it draws again when `checkpoint` runs it again."""
 
     cdef list drawn             # (attributes, numbers) of each draw; None before the function has run
+    cdef bint within            # some were in a mapped function or a body, traced while the function ran
+
+    @property
+    def can_be_repeated(self):
+        """Whether the numbers are known. Those of a mapped function or a body are other ones in each element or step,
+        which only its own instructions draw."""
+        return not self.within
 
 
 @cython.final
@@ -72,6 +80,7 @@ cdef class Drawing(Nested):
     cdef list drawn
     cdef int at
     cdef bint repeats
+    cdef uint32_t trace         # number of the trace that the function runs in, or 0
 
     def __init__(self, Draws draws not None):
         self.draws = draws
@@ -87,6 +96,7 @@ cdef class Drawing(Nested):
 
     def __enter__(self):
         global n_draws
+        self.trace = fg_trace_number()
         self.enter(DRAWINGS)
         n_draws += 1
 

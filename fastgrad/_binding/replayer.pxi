@@ -40,7 +40,8 @@ cdef class Entry:
 @cython.auto_pickle(False)
 cdef class Replayer:
     """The fast path of a compiled function: if the guard of the last call matches the arguments, or that of the entry
-    with the call's signature, its program is replayed; any other call goes to the subclass's ``_slowly``."""
+    with the call's signature, its program is replayed. Any other call goes to the subclass's ``_slowly``, and so does
+    one within a transform, which may differentiate what the function reads from outside."""
 
     cdef Entry last             # the entry of the last call, or None if that has no guard
     cdef dict entries           # all entries by the key of a call; never changed, only replaced as a whole
@@ -91,7 +92,7 @@ cdef class Replayer:
     def __call__(self, *args, **kwargs):
         cdef Entry entry = self.last
         cdef fg_replay *r = NULL
-        if not fg_trace_here():
+        if fg_transform == 0 and not fg_trace_here():
             if entry is not None:
                 r = entry.matched(args, kwargs)
             if r == NULL and self.by_signature:

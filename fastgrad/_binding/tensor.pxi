@@ -26,7 +26,7 @@ cdef int refuse_tracked(Tensor x, str name) except -1:
 
 
 cdef int refuse_in_transform(Tensor x, str name) except -1:
-    if x.t.node != NULL and fg_transforms_running:
+    if x.t.node != NULL and fg_transform:
         raise TypeError(f"{name}: a tensor that is being differentiated would silently become a constant; use "
                         "fastgrad's or NumPy's functions instead of math's, fastgrad.asarray instead of a list or "
                         "ndarray that is filled, or say that a constant is meant with fastgrad.stop_gradient(x)")
@@ -307,7 +307,7 @@ cdef class Tensor:
         return composed.round(self, ndigits)
 
     def __copy__(self):
-        if self.t.node != NULL and fg_transforms_running or fg_tracing and fg_traced(self.t.array):
+        if self.t.node != NULL and fg_transform or fg_tracing and fg_traced(self.t.array):
             return self.copy()                  # an operation like any other
         return tensor(*self.__reduce__()[1])
 

@@ -138,7 +138,7 @@ class Compiled(_core.Replayer):
         self._sights: dict[int, int] = {}  # how many of these were of a kind, by its signature or the hash of its key
 
     def _slowly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if _core.tracing() or (_core.in_transform() and _differentiated((args, kwargs))):
+        if _core.transforming():  # which may differentiate an argument, or what f reads from outside
             return self._f(*args, **kwargs)
         signature = self._signature_of_call(args, kwargs)
         # Beside a Python number an eager run has other dtypes than a recording, in which the number is a tensor.
@@ -272,8 +272,16 @@ class Compiled(_core.Replayer):
                 return
 
     def _confirm(self, entry: Entry, call: _Call) -> None:
-        """Trace f once more; TraceError if the program differs, or f has a side effect that no replay would have."""
-        check = PurityCheck(self._f, call.inputs)
+        """Trace f once more; TraceError if the program differs, or f has a side effect that no replay would have. Then
+        arrays and generators are as before, for an eager run has these effects once more."""
+        check = PurityCheck(self._f, call.inputs, keep=True)
+        try:
+            self._compare_with_a_second_trace(entry, call, check)
+        except BaseException:
+            check.restore()
+            raise
+
+    def _compare_with_a_second_trace(self, entry: Entry, call: _Call, check: PurityCheck) -> None:
         again = self._trace(call)
         changes = check.changes()
         if changes:
@@ -341,8 +349,9 @@ class Replayed:
     """A function of arrays that is traced and replayed, or runs eagerly after one warning if it cannot be traced.
 
     `traced` is the function on tensors; `eager` computes the same on ndarrays, its results may be of any type. `name`
-    is the subject of the warning. What fails for want of memory or the like is traced again at the next call; if it
-    goes on failing, after 1, 3, 7, ... further calls.
+    is the subject of the warning. Within another transform than it was made in, which may differentiate what the
+    function reads from outside, it runs eagerly, without a warning. What fails for want of memory or the like is traced
+    again at the next call; if it goes on failing, after 1, 3, 7, ... further calls.
     """
 
     def __init__(
@@ -355,6 +364,7 @@ class Replayed:
     ) -> None:
         self.compiled = Compiled(traced, maxsize=maxsize, trace_twice=True) if compile else None
         self._eager, self._name = eager, name
+        self._transform = _core.innermost_transform()
         # After a failure: the kinds of the arguments that could not be traced, and the compiled function.
         self.failed: tuple[Any, Compiled] | None = None
         self._pause = 0  # how many calls run eagerly after a failure that may pass
@@ -362,15 +372,20 @@ class Replayed:
 
     def __call__(self, *args: Any) -> Any:
         self.reconsider(args)
-        compiled = self.compiled  # another thread may give it up meanwhile
+        compiled = self.usable()
         if compiled is None:
             return self.eagerly(args)
         try:
-            return compiled(*args)
+            with _core.Outermost():
+                return compiled(*args)
         except NotWorthTracing:
             return self.eagerly(args)
         except Exception as error:
             return self.give_up(compiled, error, args)
+
+    def usable(self) -> Compiled | None:
+        """The compiled function, which another thread may give up meanwhile, if a call may replay it here."""
+        return self.compiled if _core.innermost_transform() in (0, self._transform) else None
 
     def eagerly(self, args: tuple[Any, ...]) -> Any:
         with _core.Outermost():  # as a program: its results are numbers unless they depend on what is outside
@@ -409,10 +424,6 @@ class Replayed:
 def _kinds(args: tuple[Any, ...]) -> Any:
     leaves, structure = tree.flatten(args)
     return structure, [None if isinstance(x, (np.ndarray, np.generic, float, int, Tensor)) else type(x) for x in leaves]
-
-
-def _differentiated(args: Any) -> bool:
-    return any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in tree.leaves(args))
 
 
 def _count(n: int, what: str) -> str:

@@ -8,6 +8,7 @@ and the functions that it calls, except library code. No code of the user's is r
 
 from __future__ import annotations
 
+import functools
 import gc
 import pickle
 import sys
@@ -29,21 +30,30 @@ _DIFFERENT_EACH_TIME = {"datetime", "nt", "posix", "random", "secrets", "time", 
 
 
 class PurityCheck:
-    """The state of the generators and arrays that f reaches, to be compared with their state later."""
+    """The state of the generators and arrays that f reaches, to be compared with their state later.
 
-    def __init__(self, f: Callable[..., Any], arguments: list[Any]) -> None:
+    ``keep``: also to be restored later, but for arrays of which a sample is compared.
+    """
+
+    def __init__(self, f: Callable[..., Any], arguments: list[Any], keep: bool = False) -> None:
         found, self._doubtful, self.place = _reached(f, {id(x) for x in arguments})
         left, self._watched = _WHOLE, []
         for x in [*found, *_global_generators()]:
             size = getattr(x, "nbytes", 0)
             whole = size <= left
             left -= size * whole
-            self._watched.append((x, whole, _state(x, whole)))
+            self._watched.append((x, whole, _state(x, whole), _restorer(x) if keep and whole else None))
         self._loaded = "numpy.random" in sys.modules
 
     def changes(self) -> list[str]:
         """What the function did to them, in words."""
-        return [_words(x) for x, whole, was in self._watched if _state(x, whole) != was]
+        return [_words(x) for x, whole, was, _ in self._watched if _state(x, whole) != was]
+
+    def restore(self) -> None:
+        """Undo these changes."""
+        for x, whole, was, restore in self._watched:
+            if restore is not None and _state(x, whole) != was:
+                restore()
 
     def suspect(self) -> bool:
         """Whether f may compute something else at each call, so that it has to be traced twice to be believed."""
@@ -79,6 +89,18 @@ def _state(x: Any, whole: bool) -> int:
         return hash(x.getstate())
     state = x.get_state(legacy=False) if hasattr(x, "get_state") else getattr(x, "bit_generator", x).state
     return hash(pickle.dumps(state))
+
+
+def _restorer(x: Any) -> Callable[[], None]:
+    """A function that gives a generator or array its present state again."""
+    if isinstance(x, np.ndarray):
+        return functools.partial(np.copyto, x, x.copy())
+    if hasattr(x, "getstate"):
+        return functools.partial(x.setstate, x.getstate())
+    if hasattr(x, "get_state"):
+        return functools.partial(x.set_state, x.get_state(legacy=False))
+    bits = getattr(x, "bit_generator", x)
+    return functools.partial(setattr, bits, "state", bits.state)
 
 
 def _words(x: Any) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from .. import _core, tree
 from .._compile.compiled import Replayed
 from .._core import Tensor
-from .._transforms.arguments import describe_type
+from .._transforms.arguments import describe_type, tracked_error
 from .._transforms.grad import value_and_grad
 from .._transforms.jacobian import hessian, hvp, jacfwd, jacrev
 
@@ -133,10 +133,7 @@ def _is_pair_of_numbers(bounds: Any) -> bool:
 def _float_leaf(leaf: Any, path: str) -> Any:
     if isinstance(leaf, Tensor):
         if leaf.requires_grad or _core.tracing():
-            raise TypeError(
-                f"{path} is a tensor of a function being differentiated or traced, which the result would not know; "
-                "pass its .detach()"
-            )
+            raise tracked_error(path)
         leaf = leaf.numpy()
     may_be = isinstance(leaf, (np.ndarray, np.floating, float)) and not _core.is_masked(leaf)
     if may_be and np.asarray(leaf).dtype in (np.float32, np.float64):

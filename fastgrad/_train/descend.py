@@ -16,6 +16,7 @@ import numpy as np
 
 from .. import _core, optim, tree
 from .._core import Tensor
+from .._transforms.arguments import tracked_error
 from .step import NonFinite, TrainingStep, take_step
 
 __all__ = ["DescentResult", "descend"]
@@ -136,6 +137,9 @@ def descend(
     """
     leaves, structure = tree.flatten(params)
     optim.check_distinct(leaves, structure, "params")
+    for i, p in enumerate(leaves):
+        if isinstance(p, Tensor) and (p.requires_grad or _core.traced(p)):
+            raise tracked_error(f"descend: {structure.paths('params')[i]}")
     live = structure.unflatten(map(_float_array, leaves))
     step = TrainingStep(loss, live, optimizer, nonfinite, compile, _name="descend")
     arrays = _data_arrays(data)

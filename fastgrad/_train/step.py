@@ -95,7 +95,7 @@ class TrainingStep:
         replayed = self._value_and_gradients
         if replayed.failed is not None:
             replayed.reconsider((leaves, *_with_arrays(batch)))
-        compiled = replayed.compiled  # another thread may give it up meanwhile
+        compiled = replayed.usable()
         rule = optim.next_update(optimizer, leaves, structure, in_core=compiled is not None)
         if compiled is not None:
             compiled = self._compiled_with(compiled, len(leaves) if rule is not None else 0)
@@ -240,7 +240,8 @@ def training_step(
         shapes come and each of them seldom. A loss that cannot be traced, draws NumPy's random numbers (those of
         ``fastgrad.random`` are traced), writes to arrays from outside, or comes out differently the second time
         because it counts its calls, runs eagerly after one RuntimeWarning that names the line. False runs it eagerly
-        from the start.
+        from the start. A trace that fails has called the loss once more than there are steps. What it drew and wrote
+        in the second trace is undone, save in arrays of many megabytes; other side effects remain.
         ``step.program(*batch)`` is the program.
     maxsize : int
         For how many shapes programs are kept, as of ``fastgrad.compile``. Each takes the memory of its intermediates.

@@ -13,11 +13,19 @@ from .._core import Tensor
 
 __all__ = [
     "LEAVE_OUT", "argnum_tuple", "argument_places", "array_like", "as_constant", "constant_as_tensor", "describe_type",
-    "function_name", "pair_with_aux", "watch_leaves",
+    "function_name", "pair_with_aux", "tracked_error", "watch_leaves",
 ]  # fmt: skip
 
 _FLOATS = frozenset((np.dtype(np.float32), np.dtype(np.float64)))
 LEAVE_OUT = "leave it out of argnums"
+
+
+def tracked_error(place: str) -> TypeError:
+    """The error for a tensor, called by its place, that a transform tracks, where only its values could be used."""
+    return TypeError(
+        f"{place} is a tensor of a function being differentiated or traced, which the result would not know; pass its "
+        ".detach()"
+    )
 
 
 def watch_leaves(

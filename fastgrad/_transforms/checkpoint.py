@@ -26,7 +26,8 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     and the random numbers that f draws from ``fastgrad.random``, which are the same when it runs again. Whatever else
     f does must be the same too: tensors that it reads from outside, such as parameters, have their gradients, but must
     not be changed before the backward pass. In a compiled function the second computation is not merged with the first.
-    Where f is called within a ``vmap`` and differentiated from outside of that, its values are kept as usual.
+    Where f is called within a ``vmap`` and differentiated from outside of that, its values are kept as usual; so they
+    are where it draws in a function that it maps, or in a loop or branch that is one instruction.
 
     Raises RuntimeError in the backward pass where f, run again, draws other random numbers, returns another structure,
     shapes or dtypes, or reads other tensors that require gradients.
@@ -65,6 +66,9 @@ class _Rematerialized(CallRule):
         args, kwargs = arguments
         with _core.Drawing(self.draws):
             return inside(lambda: self.f(*args, **kwargs), ())
+
+    def attach(self, result: Any, own: list[Tensor]) -> Any:
+        return super().attach(result, own) if self.draws.can_be_repeated else result
 
     def closed_over_inputs(self, found: dict[int, Tensor]) -> Iterable[Tensor]:
         self.closed_over = found

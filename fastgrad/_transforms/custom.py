@@ -270,6 +270,9 @@ class _Tangent(CallRule):
 
 
 # ---- primitive ------------------------------------------------------------------------------------------------------
+_ARRAYS = (Tensor, np.ndarray, np.generic, float, int)  # what a primitive's result is made of
+
+
 class primitive(_Function):
     """A function of ndarrays, such as one of SciPy's, that takes tensors too and is differentiated by a rule.
 
@@ -286,8 +289,9 @@ class primitive(_Function):
     made of differentiable functions, primitives among them. ``vmap`` calls f for each element of the batch, and the
     rules once.
 
-    Raises NotImplementedError where an argument is differentiated by that has no rule for the mode, and TraceError in a
-    compiled function, which runs no Python. Given no tensor, it returns what f returns.
+    Raises NotImplementedError where an argument is differentiated by that has no rule for the mode, TypeError where f
+    reads a tensor that is differentiated or mapped and is no argument of it, and TraceError in a compiled function,
+    which runs no Python. Given no tensor, it returns what f returns.
 
     >>> import fastgrad as fg, numpy as np
     >>> cumulated = fg.primitive(np.cumsum)
@@ -339,14 +343,30 @@ class primitive(_Function):
             filled = list(leaves)
             for i, x in zip(places, arrays):
                 filled[i] = x
+            mark = _core.last_node_id()
             found[:] = tree.flatten(self._f(*structure.unflatten(filled)))
-            return [x for x in found[0] if isinstance(x, (np.ndarray, np.generic, float))]
+            return [self._constant(x, mark) for x in found[0] if isinstance(x, _ARRAYS)]
 
         left = iter(_evaluated(self._name, of_arrays, [leaves[i] for i in places]))
         results, result_structure = found
-        return result_structure.unflatten(
-            [next(left) if isinstance(x, (np.ndarray, np.generic, float)) else x for x in results]
-        )
+        return result_structure.unflatten([next(left) if isinstance(x, _ARRAYS) else x for x in results])
+
+    def _constant(self, x: Any, mark: int) -> Any:
+        """An array or number that f returned for ndarrays, which must not depend on nodes of the tape up to ``mark``,
+        or on what is traced."""
+        if not isinstance(x, Tensor):
+            return x
+        tracked = _core.depends_on_outer([x], mark)
+        if tracked or _core.traced(x):
+            raise TypeError(
+                f"{self._name}: the function reads a tensor which is differentiated or mapped and is none of its "
+                "arguments; "
+                + (
+                    "its gradient would be lost. Make it an argument, or use its .detach()" if tracked else
+                    "each element of the batch would get the same value. Make it an argument"
+                )
+            )  # fmt: skip
+        return x.detach().numpy()
 
     def _differentiated(self, call: Call) -> Any:
         return _ByArgument(call, self).attach(self._plain(tuple(call.args)), [])
