@@ -102,7 +102,7 @@ def test_in_place_updates_inside():
         same_tree(compiled(x, y), tuple(v.numpy() for v in eagerly(f, x, y)))
 
 
-def test_a_closed_over_tensor_changed_in_place_after_recording():
+def test_a_closed_over_tensor_changed_in_place_after_tracing():
     w = fg.tensor([1.0, 2.0])
     compiled = fg.compile(lambda x: x * w)
     compiled(np.ones(2))
@@ -164,7 +164,7 @@ INNER = {
 @pytest.mark.parametrize("verify", [False, True], ids=["", "verify"])
 @pytest.mark.parametrize("inner", INNER.values(), ids=INNER)
 @pytest.mark.parametrize("outer", INSIDE.values(), ids=INSIDE)
-def test_a_program_is_the_same_where_it_is_recorded_first(outer, inner, verify):
+def test_a_program_is_the_same_where_it_is_traced_first(outer, inner, verify):
     known = fg.compile(inner(), verify=verify)
     known(np.ones(2))
     expected = outer(lambda x: fg.sum(x) * known(np.ones(2))[0])
@@ -173,7 +173,7 @@ def test_a_program_is_the_same_where_it_is_recorded_first(outer, inner, verify):
     same(found, expected)
 
 
-def test_a_program_recorded_inside_a_transform_does_not_lose_its_gradient():
+def test_a_program_traced_inside_a_transform_does_not_lose_its_gradient():
     for compiled in (lambda x: fg.compile(lambda z: z * x), lambda x: fg.compile(fg.grad(lambda z: fg.sum(z * z * x)))):
         with pytest.raises(TypeError, match="returned a tensor that requires gradients"):
             fg.grad(lambda x, compiled=compiled: fg.sum(compiled(x)(np.ones(3))))(np.ones(3))

@@ -10,6 +10,7 @@ import weakref
 
 import numpy as np
 import pytest
+from _errors import raises_text
 from _replay import same
 
 import fastgrad as fg
@@ -234,9 +235,8 @@ def test_ignore_updates_with_whatever_came():
 )
 def test_losses_that_are_no_scalar_of_the_parameters(loss, message):
     p = np.ones(2)
-    with pytest.raises(TypeError) as caught:
+    with raises_text(TypeError, message):
         fg.training_step(loss, p, "sgd")()
-    assert str(caught.value) == message
     np.testing.assert_array_equal(p, [1, 1])
 
 
@@ -281,9 +281,8 @@ def test_losses_that_are_no_scalar_of_the_parameters(loss, message):
     ],
 )
 def test_errors(call, error, message):
-    with pytest.raises(error) as caught:
+    with raises_text(error, message):
         call()
-    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
@@ -328,7 +327,7 @@ def test_a_copied_step_goes_on_by_itself(again):
     np.testing.assert_array_equal(other.params, step.params)
 
 
-def test_a_copied_compiled_function_records_anew():
+def test_a_copied_compiled_function_traces_anew():
     f = fg.compile(np.tanh, maxsize=3)
     f(np.ones(2))
     other = pickle.loads(pickle.dumps(f))
@@ -338,13 +337,13 @@ def test_a_copied_compiled_function_records_anew():
 
 # ---- what passes ----------------------------------------------------------------------------------------------------
 def failing(error, *calls):
-    """A loss whose recordings of these numbers, from 1 on, fail."""
-    recorded = [0]
+    """A loss whose traces of these numbers, from 1 on, fail."""
+    traced = [0]
 
     def loss(p, x):
         if isinstance(x, fg.Tensor):
-            recorded[0] += 1
-            if recorded[0] in calls:
+            traced[0] += 1
+            if traced[0] in calls:
                 raise error("none for once")
         return ((p - x) ** 2).sum()
 
@@ -393,7 +392,7 @@ assert eager > 5
 """
 
 
-def test_a_real_lack_of_memory_while_recording_passes():
+def test_a_real_lack_of_memory_while_tracing_passes():
     """In a process of its own, as the interpreter itself leaks the arguments of a call for which it finds no memory."""
     pytest.importorskip("_testcapi")
     found = subprocess.run([sys.executable, "-c", LACK_OF_MEMORY], capture_output=True, text=True)
@@ -411,19 +410,19 @@ def test_what_does_not_pass_is_told_once_and_tried_ever_more_seldom():
     same(p, np.ones(2))
 
 
-def test_a_solver_records_again_what_failed_for_want_of_memory():
+def test_a_solver_traces_again_what_failed_for_want_of_memory():
     pytest.importorskip("scipy")
-    recorded = [0]
+    traced = [0]
 
     def f(x):
         if _core.tracing():
-            recorded[0] += 1
-            if recorded[0] == 1:
+            traced[0] += 1
+            if traced[0] == 1:
                 raise MemoryError("none for once")
         return fg.sum((x - 1) ** 2 + (x - 1) ** 4)
 
     assert np.allclose(fg.minimize(f, np.zeros(3)).x, 1)
-    assert recorded[0] == 3  # one failed, one, and one to believe it
+    assert traced[0] == 3  # one failed, one, and one to believe it
 
 
 def test_parameters_that_share_memory_are_refused():
@@ -506,7 +505,7 @@ def test_params_of_any_container_can_be_set():
     assert step() == 8
 
 
-def test_many_shapes_are_recorded_once_each():
+def test_many_shapes_are_traced_once_each():
     calls = []
 
     def loss(p, x):
@@ -520,7 +519,7 @@ def test_many_shapes_are_recorded_once_each():
     np.testing.assert_allclose(found, [eager(x) for x in batches], rtol=1e-12)
 
 
-def test_a_step_with_ever_new_shapes_is_not_recorded_for_ever():
+def test_a_step_with_ever_new_shapes_is_not_traced_for_ever():
     calls = []
 
     def loss(p, x):

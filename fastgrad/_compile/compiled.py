@@ -27,10 +27,9 @@ __all__ = ["CacheInfo", "Compiled", "compile"]
 # What a compiled function may return beside tensors: the same at every call, and nothing in it can be a tensor.
 _CONSTANTS = (np.ndarray, np.generic, np.dtype, bool, int, float, complex, str, bytes)
 
-
-_HITS_PER_TRACE = 32  # so many replays save about what one trace costs
-_ENOUGH = 4  # confirmed programs: a function that was the same twice for so many kinds of arguments is believed
-_NOWHERE = 1 << 30  # as the place of an argument: more than any call has
+_HITS_PER_TRACE = 32  # how many replays save about what one trace costs
+_ENOUGH = 4  # how many programs a second trace must confirm before further ones are replayed without one
+_NOWHERE = 1 << 30  # the place of a parameter that is passed by name only: no call has so many arguments
 
 
 class CacheInfo(NamedTuple):
@@ -270,7 +269,7 @@ class Compiled(_core.Replayer):
         return Entry(program, _rebuilder(shape, leaves), call.guard())
 
 
-# What is no property of the function that is traced, and may be different the next time.
+# Errors that do not come from the function that is traced, and may not occur the next time.
 _PASSING = (MemoryError, RecursionError, OSError)
 _LONGEST_PAUSE = 1023
 
@@ -358,7 +357,7 @@ def compile(
     maxsize: int = 64,
     verify: bool = False,
 ) -> Compiled:
-    """Record f once for each kind of arguments, and replay it in one call of the C core.
+    """Trace f once for each kind of arguments, and replay it in one call of the C core.
 
     Parameters
     ----------
@@ -382,10 +381,9 @@ def compile(
         numbers; but what is a Python number when f runs by itself is one here, such as the value of
         ``value_and_grad``. ``.program(*args)`` shows the program, ``.cache_info()`` how often it was replayed.
 
-    Of a transform of f it is the outermost that is to be compiled: called within another transform, a compiled function
-    runs as f does.
+    Compile the outermost of several transforms: called within another one, a compiled function runs as f does.
 
-    For a dict whose keys were inserted in another order a new program is traced, because f may iterate over it.
+    A dict whose keys were inserted in another order has a program of its own, because f may iterate over it.
 
     Python numbers among the arguments may change from call to call, and take on the dtype of the arrays that they meet,
     as in NumPy; f gets tensors for them, and a new program is traced if one is of another type. An int that meets none
@@ -393,11 +391,14 @@ def compile(
 
     A branch on a value, ``float(x)``, ``x.numpy()`` or an index by a boolean mask inside f raise TraceError, a
     TypeError that names the line: their result would be frozen into the program. Arrays that f reads from outside its
-    arguments are constants. So would be random numbers that are not those of ``fastgrad.random``, and what f writes to
-    arrays outside would be written once: where a look at what f reaches finds such, f is traced twice, and TraceError
-    raised if it draws or writes again, or the traces differ. What f computes is known only by its result: a tensor
-    that it has stored elsewhere raises RuntimeError when used. A program leaves out what no result needs, so that
-    an index out of range there raises IndexError while f is traced, and not in a replay.
+    arguments are constants. Random numbers that are not those of ``fastgrad.random`` would be constants, too, and a
+    write to an array from outside would happen once. Where f has drawn or written in this way, or reaches a clock or
+    an iterator, it is traced twice, and TraceError is raised if it draws or writes again, or the traces differ. A
+    tensor that f stores elsewhere than in its result raises RuntimeError when it is used. A program leaves out what no
+    result needs: an index out of range there raises IndexError while f is traced, and not in a replay.
+
+    Raises TypeError if f is no function, ValueError for a maxsize below 1 and for names that f's parameters lack. A
+    call raises TypeError for arguments that are neither arrays, numbers nor static.
 
     >>> import fastgrad as fg, numpy as np
     >>> f = fg.compile(fg.value_and_grad(lambda x: np.sum(np.tanh(x) ** 2)))
