@@ -1,4 +1,4 @@
-"""Recorded loops that run long: they can be stopped, let other threads run, and leave nothing half-done."""
+"""Traced loops that run long: they can be stopped, let other threads run, and leave nothing half-done."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Recorded loops and branches within transforms: forward mode, batches, and all of these of one another."""
+"""Traced loops and branches within transforms: forward mode, batches, and all of these of one another."""
 
 import threading
 
