@@ -1,6 +1,6 @@
 """The compiled replay beside jax.jit and eager PyTorch: chains, Rosenbrock's function, training steps of small nets.
 
-JAX's compile time is not in these figures; `test_time_to_record` reports ours on its own.
+JAX's compile time is not in these figures; `test_time_to_trace` reports ours on its own.
 """
 
 from itertools import pairwise
@@ -183,7 +183,7 @@ def test_peak_memory(benchmark):
     )
 
 
-def test_time_to_record(benchmark):
+def test_time_to_trace(benchmark):
     """The first call of a step less the work itself: that of 784-1024-1024-10 on layers of few units, which is the same
     graph; at full width the arithmetic of the one eager run would hide what is measured."""
     params, x, labels = net((7, 10, 10, 5), 2)
@@ -195,7 +195,7 @@ def test_time_to_record(benchmark):
 
     f = fg.value_and_grad(loss)
     benchmark(lambda: fg.compile(f).program(params, x, labels))
-    limit("recording and planning a net of 3 layers", 1000 * benchmark.stats.stats.median, 20, "ms")
+    limit("tracing and planning a net of 3 layers", 1000 * benchmark.stats.stats.median, 20, "ms")
 
 
 def test_guarded_call(benchmark):

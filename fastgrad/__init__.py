@@ -4,7 +4,7 @@
 >>> fg.grad(lambda x: np.sum(np.tanh(x) ** 2))(np.array([0.0, 1.0])).round(4)
 array([0.    , 0.6397])
 
-Functions of arrays: ``grad``, ``value_and_grad``, ``vmap``, ``compile`` to record and replay them, ``check_grads``, and
+Functions of arrays: ``grad``, ``value_and_grad``, ``vmap``, ``compile`` to trace and replay them, ``check_grads``, and
 the module ``tree`` for nested structures. Tensors: ``tensor``, ``.backward()``, ``.grad``. Descent: ``training_step``,
 ``descend``, and the modules ``losses``, ``optim``, ``activations`` and ``random``. With SciPy: ``minimize``,
 ``least_squares``, ``root``, and the module ``sparse``.

@@ -41,6 +41,9 @@ class Generator:
     begins at a new block of the stream: ten draws of one number are not one draw of ten.
 
     Generators can be copied and pickled. Threads may share one: no two get the same numbers.
+
+    Draws raise TypeError for a size that is no int or tuple of ints, ValueError for parameters that do not broadcast to
+    it or are out of range.
     """
 
     def __init__(self, seed: Any = None) -> None:
@@ -127,7 +130,7 @@ class Generator:
         size, dtype = _fitted("uniform", size, dtype, low=low, high=high)
         plain = isinstance(low, (int, float)) and isinstance(high, (int, float))
         width = high - low if plain else _core.subtract(high, low)
-        _require_known("uniform", "high - low", width)
+        _refuse_negative("uniform", "high - low", width)
         return _core.add(low, _core.multiply(width, self._draw("uniform", size, dtype)))
 
     def standard_normal(self, size: Size = None, dtype: DTypeLike = np.float64) -> Tensor:
@@ -153,7 +156,7 @@ class Generator:
         np.float64(5.0)
         """
         size, dtype = _fitted("normal", size, dtype, loc=loc, scale=scale)
-        _require_known("normal", "scale", scale)
+        _refuse_negative("normal", "scale", scale)
         return _core.add(loc, _core.multiply(scale, self._normal("normal", size, dtype)))
 
     def standard_exponential(self, size: Size = None, dtype: DTypeLike = np.float64) -> Tensor:
@@ -173,7 +176,7 @@ class Generator:
         (2,)
         """
         size, dtype = _fitted("exponential", size, dtype, scale=scale)
-        _require_known("exponential", "scale", scale)
+        _refuse_negative("exponential", "scale", scale)
         return _core.multiply(scale, self._exponential("exponential", size, dtype))
 
     def bernoulli(self, p: Any = 0.5, size: Size = None) -> Tensor:
@@ -256,6 +259,8 @@ def dropout(x: Any, rate: float, rng: Generator) -> Tensor:
     rng : Generator
         Of ``fastgrad.random.default_rng``. A compiled function draws from it anew at every call.
 
+    Raises TypeError for another generator, ValueError for a rate out of range.
+
     Source: Srivastava and others, "Dropout: a simple way to prevent neural networks from overfitting" (2014).
 
     >>> import fastgrad as fg
@@ -325,8 +330,8 @@ def _fitted(name: str, size: Any, dtype: Any, **parameters: Any) -> tuple[tuple[
     return together if size is None else _shape(name, size), dtype
 
 
-def _require_known(name: str, what: str, value: Any) -> None:
-    """Raise ValueError where a value that is known now is negative."""
+def _refuse_negative(name: str, what: str, value: Any) -> None:
+    """Raise ValueError where a value is negative, unless it is abstract."""
     if isinstance(value, Tensor):
         if _core.traced(value):
             return

@@ -58,7 +58,7 @@ def jacobian(f: Callable[[Any], Any], sparsity: Any = None, *, compile: bool = T
         turn up that were zero before, they are searched for again; but one that is below the rounding of its column's
         sum (a part of 1e-5 of it in float32, 1e-12 in float64) passes for such, so scale rows that differ by more.
     compile : bool
-        Record f and its backward passes and replay them (``fastgrad.compile``), or run them eagerly after one
+        Trace f and its backward passes and replay them (``fastgrad.compile``), or run them eagerly after one
         RuntimeWarning if they cannot be traced; False runs them eagerly.
 
     Returns

@@ -537,7 +537,7 @@ def ravel(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
         ndarray where it was one and a NumPy number where it was a number; tensors if the vector is one. Leaves of the
         vector's own dtype are views of it.
 
-    Inside ``grad`` and ``compile`` both are differentiated and recorded as any operation. Raises TypeError, naming the
+    Inside ``grad`` and ``compile`` both are differentiated and traced as any operation. Raises TypeError, naming the
     place, for other leaves; unravel raises ValueError for a vector of another shape, and TypeError where a tensor that
     requires gradients would become a leaf of integers, which has none.
 

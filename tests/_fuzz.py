@@ -1,4 +1,4 @@
-"""Calls the public functions with random wrong arguments: ``python _fuzz.py SEED CALLS``. Run by test_errors.py.
+"""Calls the public functions with random wrong arguments: ``python _fuzz.py SEED CALLS``. Run by test_hostile_input.py.
 
 A call may return anything or raise one of ALLOWED. The last line of standard output is the call under way, should the
 process die. At the end the core must hold what it held at the beginning.

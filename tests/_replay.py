@@ -38,3 +38,25 @@ def check(f, *args):
 
 def square(x):
     return fg.sum(x * x)
+
+
+def random_graph(steps, refused, window, most):
+    """A function of arrays that does steps (operation, k, i, j): operation(k, x, y), where x is one of the last
+    ``window`` values and y any value so far. Left out are steps that raise an error which is ``refused(error)``, and
+    results of more than ``most`` elements."""
+
+    def f(*inputs):
+        values = list(inputs)
+        for operation, k, i, j in steps:
+            x, y = values[-1 - i % min(window, len(values))], values[j % len(values)]
+            try:
+                made = operation(k, x, y)
+            except (TypeError, ValueError, OverflowError) as error:
+                if not refused(error):
+                    raise
+                continue
+            if made.size <= most:
+                values.append(made)
+        return values
+
+    return f

@@ -4,6 +4,7 @@ Tensors of a test module or of a wider fixture exist before the test and do not 
 """
 
 import gc
+import sys
 
 import pytest
 
@@ -42,3 +43,12 @@ def no_leak(request):
 def switches_restored():
     yield
     assert _core.set_grad_enabled(True), "the test left recording switched off"
+
+
+@pytest.fixture
+def switch_often():
+    """The GIL may change hands after each microsecond."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)

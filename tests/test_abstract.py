@@ -75,10 +75,10 @@ RECORDED = {
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_a_recording_holds_no_intermediates(name):
+def test_a_trace_holds_no_intermediates(name):
     held = Held()
     RECORDED[name](looked(steps, held))
-    arrays = {"minimize": 10}.get(name, 5)  # arguments; minimize records again beside the memory of a first program
+    arrays = {"minimize": 10}.get(name, 5)  # arguments; minimize traces again beside the memory of a first program
     assert 0 < held.most < arrays * 8 * N, held.most
 
 
@@ -124,7 +124,7 @@ elif name == "minimize":
     minimize(x)
 else:
     fg.descend(steps, x[:3].copy(), optimizer="sgd", epochs=2, compile=compile)
-    start, n = peak(), 2 * 4500  # it is recorded twice
+    start, n = peak(), 2 * 4500  # it is traced twice
     if name == "descend" and compile:
         fg.descend(steps, x.copy(), optimizer="sgd", epochs=3)
     else:
@@ -137,7 +137,7 @@ print(peak() - start, n)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="the address sanitizer keeps freed memory")
 @pytest.mark.parametrize("name", ["gradient", "hvp", "hessian", "minimize", "training step", "descend"])
-def test_the_peak_of_a_recording_is_that_of_an_eager_run(name):
+def test_the_peak_of_a_trace_is_that_of_an_eager_run(name):
     """At most 1.3 times that, and 1 kB an instruction."""
     found = {}
     for how in ("eager", "compiled"):
@@ -270,7 +270,7 @@ def test_a_loop_without_steps_calls_and_draws_nothing():
         fg.scan(lambda c, x: (c if c > 0 else -c, None), 1.0, np.ones(0))
 
 
-def test_integer_work_is_recorded_by_its_kind():
+def test_integer_work_is_traced_by_its_kind():
     def f(i, j):
         return (
             i // j, i % j, i @ j, fg.argmax(i, axis=1), fg.cumsum(i, axis=0), fg.prod(i, axis=0), fg.where(i > 1, i, j),

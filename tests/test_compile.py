@@ -79,7 +79,7 @@ def test_inputs_are_never_written():
 
 
 @pytest.mark.parametrize("n", [3, 5000])
-def test_a_constant_has_the_elements_of_the_recording(n):
+def test_a_constant_has_the_elements_of_the_trace(n):
     constant, scratch = np.ones(n), np.ones(n)
 
     def f(x):
@@ -234,7 +234,7 @@ def test_the_same_array_twice_and_overlapping_views():
     same_tree(f(y[1:], y[:-1]), (np.ones(4), y[1:] * y[:-1]))
 
 
-def test_new_shapes_dtypes_and_structures_record_anew():
+def test_new_shapes_dtypes_and_structures_are_traced_anew():
     f = fg.compile(lambda x: fg.sum(x["a"] * 2))
     calls = [np.ones(2), np.ones(3), np.ones((3, 1)), np.ones(2, np.float32), np.float64(1), np.ones(0)]
     for _ in range(2):
@@ -489,7 +489,7 @@ def test_it_looks_like_the_function():
     assert area(1.0) == np.pi
 
 
-def test_recording_is_not_entered_by_hand():
+def test_tracing_is_not_entered_by_hand():
     for call in (lambda: _core.trace_input(np.ones(2)), lambda: _core.trace_end([fg.ones(2)])):
         with pytest.raises(RuntimeError, match="no program is being traced"):
             call()

@@ -12,7 +12,7 @@ import fastgrad as fg
 from fastgrad import _core, _user_frames
 
 
-def test_an_exception_while_recording_leaves_everything_clean():
+def test_an_exception_while_tracing_leaves_everything_clean():
     state = {"fail": True}
 
     def f(x):
@@ -152,7 +152,7 @@ def test_a_step_whose_loss_keeps_a_running_value_runs_eagerly():
     assert seen.item() == 2
 
 
-def test_arrays_like_a_recorded_one():
+def test_arrays_like_a_traced_one():
     same(
         fg.compile(lambda x: fg.full_like(x, 2) * x + np.zeros_like(x) + fg.ones_like(x, dtype=int))(np.ones(3)),
         np.full(3, 3.0),

@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from _replay import eagerly, same, same_tree
+from _replay import eagerly, random_graph, same, same_tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -169,23 +169,6 @@ STEPS = st.lists(st.tuples(st.sampled_from(KINDS), *[st.integers(0, 10_000)] * 3
 SHAPES = [(), (1,), (4,), (3, 4), (1, 4), (3, 1), (0, 4), (2, 3, 4)]
 
 
-def graph(steps):
-    def f(*inputs):
-        values = list(inputs)
-        for kind, k, i, j in steps:
-            x, y = values[-1 - i % min(3, len(values))], values[j % len(values)]
-            try:
-                made = kind(k, x, y)
-            except (TypeError, ValueError, OverflowError) as error:
-                assert not isinstance(error, fg.TraceError), error
-                continue
-            if made.size <= 5000:
-                values.append(made)
-        return values
-
-    return f
-
-
 def drawn(shape, dtype, rng):
     if dtype.kind == "f":
         return rng.uniform(-3, 3, shape).astype(dtype)
@@ -195,7 +178,7 @@ def drawn(shape, dtype, rng):
 @settings(max_examples=500, deadline=None, database=None, derandomize=True)
 @given(STEPS, st.lists(st.tuples(st.sampled_from(SHAPES), st.sampled_from(TARGETS)), min_size=1, max_size=3))
 def test_random_graphs_of_integers_replay_as_eager(steps, inputs):
-    f = graph(steps)
+    f = random_graph(steps, lambda error: not isinstance(error, fg.TraceError), window=3, most=5000)
     compiled = fg.compile(f)
     rng = np.random.default_rng(len(steps))
     with np.errstate(all="ignore"), warnings.catch_warnings():
@@ -265,7 +248,7 @@ def test_numbers_of_each_type_have_a_program_of_their_own():
     assert f.cache_info().misses == 6
     for s in (-1.5, 7.0, np.inf):
         same(f(x, s), x * s)
-    same(f(x, 2**63), x * 2**63)  # a uint64 to NumPy: recorded anew
+    same(f(x, 2**63), x * 2**63)  # a uint64 to NumPy: traced anew
     same(f(x, 2**62), x * 2**62)
     with pytest.raises(TypeError, match=r"args\[1\] has dtype object"):
         f(x, 2**64)

@@ -99,7 +99,7 @@ def test_draws_of_other_libraries_are_refused(name):
 @pytest.mark.parametrize(
     "make", [lambda: np.random.default_rng(), lambda: np.random.RandomState(), lambda: random.Random()]
 )
-def test_a_generator_that_is_made_anew_is_found_by_a_second_recording(make):
+def test_a_generator_that_is_made_anew_is_found_by_a_second_trace(make):
     with pytest.raises(fg.TraceError, match="two traces of this function differ"):
         drawn = lambda rng: rng.normalvariate(0, 1) if isinstance(rng, random.Random) else rng.normal()
         fg.compile(lambda x: x * drawn(make()))(X)
@@ -131,7 +131,7 @@ def test_what_is_the_same_each_time_is_a_constant():
     assert len(runs) == 2
 
 
-def test_a_function_without_such_is_recorded_once():
+def test_a_function_without_such_is_traced_once():
     runs, w, rng = [], np.full(3, 2.0), fg.random.default_rng(0)
 
     def f(x):

@@ -1,4 +1,4 @@
-"""``compile``: recordings and replays in several threads."""
+"""``compile``: traces and replays in several threads."""
 
 import gc
 import os
@@ -11,35 +11,12 @@ import time
 import numpy as np
 import pytest
 from _replay import same, square
+from _threads import in_threads
 
 import fastgrad as fg
 from fastgrad import _core
 
-
-@pytest.fixture(autouse=True)
-def switch_often():
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
-
-
-def in_threads(n, work):
-    errors = []
-
-    def run(i):
-        try:
-            work(i)
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(i,)) for i in range(n)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    if errors:
-        raise errors[0]
+pytestmark = pytest.mark.usefixtures("switch_often")
 
 
 def test_threads_call_one_function():
@@ -56,7 +33,7 @@ def test_threads_call_one_function():
     in_threads(4, work)
 
 
-def test_threads_record_at_once_and_share_constants():
+def test_threads_trace_at_once_and_share_constants():
     w, gate = fg.tensor(np.arange(3.0)), threading.Barrier(3, timeout=20)
     results = {}
 
@@ -65,7 +42,7 @@ def test_threads_record_at_once_and_share_constants():
             y = x
             for k in range(i):
                 y = y + k
-            gate.wait()  # all are recording, each at another number
+            gate.wait()  # all are tracing, each at another number
             y = y * w
             gate.wait()
             y = y + w
@@ -99,7 +76,7 @@ def test_a_function_that_spreads_its_work_over_threads_is_refused():
         assert not results and not _core.tracing()
 
 
-def test_other_threads_compute_as_ever_while_one_records():
+def test_other_threads_compute_as_ever_while_one_traces():
     def f(x):
         y = fg.tensor([1.0, 2.0])
 

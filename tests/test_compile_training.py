@@ -48,7 +48,7 @@ def test_steps_equal_eager_steps_while_everything_changes(optimizer, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint8])
-def test_integer_labels_are_recorded_and_checked(dtype):
+def test_integer_labels_are_traced_and_checked(dtype):
     p = np.zeros((3, 4))
     step = fg.training_step(lambda w, x, k: fg.losses.softmax_cross_entropy(x @ w, k), p, fg.optim.SGD(0.5))
     x, labels = DATA[:4], np.array([0, 1, 3, 2], dtype)
@@ -65,7 +65,7 @@ def test_integer_labels_are_recorded_and_checked(dtype):
     assert step._compiled is not None
 
 
-def test_losses_that_cannot_be_recorded_run_eagerly_after_one_warning():
+def test_losses_that_cannot_be_traced_run_eagerly_after_one_warning():
     rng, state = np.random.default_rng(0), {"n": 0}
 
     def noisy(p, x, y):
@@ -176,7 +176,7 @@ def test_other_lists_in_a_batch_are_structures():
     assert "float64 ()" in str(step.program(batch, (2.0, 1.0)))
 
 
-def test_a_step_records_again_for_arguments_that_are_built_otherwise():
+def test_a_step_traces_again_for_arguments_that_are_built_otherwise():
     def loss(p, x, y):
         if isinstance(x, list):
             words = [word.item() if isinstance(word, fg.Tensor) else word for row in x for word in row]

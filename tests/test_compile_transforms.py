@@ -101,7 +101,7 @@ def test_in_place_updates_inside():
         same_tree(compiled(x, y), tuple(v.numpy() for v in eagerly(f, x, y)))
 
 
-def test_a_closed_over_tensor_changed_in_place_after_recording():
+def test_a_closed_over_tensor_changed_in_place_after_tracing():
     w = fg.tensor([1.0, 2.0])
     compiled = fg.compile(lambda x: x * w)
     compiled(np.ones(2))
@@ -163,7 +163,7 @@ INNER = {
 @pytest.mark.parametrize("verify", [False, True], ids=["", "verify"])
 @pytest.mark.parametrize("inner", INNER.values(), ids=INNER)
 @pytest.mark.parametrize("outer", INSIDE.values(), ids=INSIDE)
-def test_a_program_is_the_same_where_it_is_recorded_first(outer, inner, verify):
+def test_a_program_is_the_same_where_it_is_traced_first(outer, inner, verify):
     known = fg.compile(inner(), verify=verify)
     known(np.ones(2))
     expected = outer(lambda x: fg.sum(x) * known(np.ones(2))[0])

@@ -1,5 +1,5 @@
 """einsum and its kin, running sums, differences, diagonals, interpolation: values against NumPy, derivatives against
-differences, batches against a loop, recordings against eager."""
+differences, batches against a loop, traces against eager."""
 
 import numpy as np
 import pytest

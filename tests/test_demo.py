@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from _errors import raises_text
 
 from fastgrad import activations, demo
 from fastgrad._demo.idx import read_idx
@@ -224,6 +225,5 @@ def test_demo_with_nowhere_to_write(tmp_path):
 )
 def test_what_is_not_installed_is_named(module, call, message, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(SystemExit) as caught:
+    with raises_text(SystemExit, message):
         call(tmp_path / "curve.png")
-    assert str(caught.value) == message

@@ -5,6 +5,7 @@ import math
 import mpmath
 import numpy as np
 import pytest
+from _errors import raises_text
 from _oracles import (
     BINARY,
     FLOATS,
@@ -424,6 +425,5 @@ def test_questions_about_elements(name):
     ],
 )  # fmt: skip
 def test_error_texts(call, message):
-    with pytest.raises((ValueError, TypeError)) as error:
+    with raises_text((ValueError, TypeError), message):
         call()
-    assert str(error.value) == message

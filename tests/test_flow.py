@@ -1,4 +1,4 @@
-"""scan, while_loop, cond and fori_loop: eager against NumPy, recorded against eager; errors; memory; size."""
+"""scan, while_loop, cond and fori_loop: eager against NumPy, compiled against eager; errors; memory; size."""
 
 import gc
 import threading
@@ -62,7 +62,7 @@ def test_scan_and_its_gradient_against_numpy(wrap, reverse):
 
 
 @pytest.mark.parametrize("order", [2, 3])
-def test_higher_orders_recorded_equal_eager(order):
+def test_higher_orders_compiled_equal_eager(order):
     def f(w):
         g = lambda w: rnn(w, H0, XS[:3])
         for _ in range(order - 1):
@@ -261,10 +261,10 @@ def test_draws_advance_with_the_steps_and_the_gradient_has_the_same_ones():
         return lambda x: fg.value_and_grad(loss, has_aux=True)(x)
 
     x = np.array([0.5, 2.0])
-    recorded = fg.compile(f(fg.random.default_rng(5)))
+    compiled = fg.compile(f(fg.random.default_rng(5)))
     eager = f(fg.random.default_rng(5))
     for _ in range(3):
-        (value, noise), g = recorded(x)
+        (value, noise), g = compiled(x)
         (expected, expected_noise), expected_g = eager(x)
         assert len(np.unique(noise)) == 10
         np.testing.assert_array_equal(noise, expected_noise)
@@ -564,7 +564,7 @@ def test_a_fori_loop_takes_the_same_memory_for_any_number_of_steps(dtype, transf
     assert sum(memory[0]) < 4000
 
 
-def test_recording_and_replaying_leave_nothing():
+def test_tracing_and_replaying_leave_nothing():
     def once(n):
         fg.compile(fg.grad(rnn, (0, 1, 2)))(W, H0, RNG.normal(size=(n, 3)))
         product = lambda x: fg.scan(lambda c, r: (c * r, c), 1.0, x)[0]
@@ -601,7 +601,7 @@ BODIES_THAT_CHANGE_THEIR_ARGUMENT = {
 
 
 @pytest.mark.parametrize("f", BODIES_THAT_CHANGE_THEIR_ARGUMENT.values(), ids=BODIES_THAT_CHANGE_THEIR_ARGUMENT)
-def test_a_recorded_body_that_changes_its_argument_is_told_how_not_to(f):
+def test_a_traced_body_that_changes_its_argument_is_told_how_not_to(f):
     message = r"compile: add changes an argument of the function in place \(.*test_flow.py, line \d+\).*c = c \+ x"
     with pytest.raises(fg.TraceError, match=message):
         fg.compile(f)(np.ones(3))

@@ -1,4 +1,4 @@
-"""Recorded loops that run long: they can be stopped, let other threads run, and leave nothing half-done."""
+"""Traced loops that run long: they can be stopped, let other threads run, and leave nothing half-done."""
 
 import subprocess
 import sys
@@ -42,7 +42,7 @@ def run(script):
 @pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS)
 def test_a_loop_that_does_not_end_is_stopped_by_an_interrupt(loop):
     run(loop + textwrap.dedent("""
-        assert stopped(lambda: f(on))  # while it is recorded
+        assert stopped(lambda: f(on))  # while it is traced
         if end is not None:
             assert f(end) == end
             assert stopped(lambda: f(on)) and f(end) == end

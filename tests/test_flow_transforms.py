@@ -1,4 +1,4 @@
-"""Recorded loops and branches within transforms: forward mode, batches, and all of these of one another."""
+"""Traced loops and branches within transforms: forward mode, batches, and all of these of one another."""
 
 import threading
 
@@ -83,7 +83,7 @@ TRANSFORMS = {
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 @pytest.mark.parametrize("f", FUNCTIONS)
-def test_recorded_loops_equal_unrolled_ones(f, name):
+def test_compiled_loops_equal_unrolled_ones(f, name):
     transform, xs = TRANSFORMS[name]
     args = (xs,) if name == "vmap of jvp of grad" else (W, H0, xs)
     expected, found = transform(f)(*args), fg.compile(transform(f))(*args)
@@ -92,11 +92,11 @@ def test_recorded_loops_equal_unrolled_ones(f, name):
 
 
 @pytest.mark.parametrize("f", FUNCTIONS)
-def test_derivatives_of_recorded_loops_against_differences(f):
-    recorded = fg.compile(f)
+def test_derivatives_of_compiled_loops_against_differences(f):
+    compiled = fg.compile(f)
     for mode in ("fwd", "rev"):
-        fg.testing.check_grads(recorded, (W, H0, XS), modes=[mode])
-    fg.testing.check_grads(recorded, (W, H0, XS[:3]), order=2)
+        fg.testing.check_grads(compiled, (W, H0, XS), modes=[mode])
+    fg.testing.check_grads(compiled, (W, H0, XS[:3]), order=2)
 
 
 @pytest.mark.parametrize("transform", [fg.hessian, lambda f: fg.vmap(fg.grad(f), (None, None, 0))])

@@ -11,7 +11,7 @@ from fastgrad._rules.table import RULES
 
 
 def transposed(f, *args, rtol=1e-12):
-    """<v, J u> = <J^T v, u>, at arrays args; eager, recorded and compiled."""
+    """<v, J u> = <J^T v, u>, at arrays args; eager, differentiated and compiled."""
     rng = np.random.default_rng(0)
     us = tuple(rng.normal(size=np.shape(a)).astype(np.asarray(a).dtype) for a in args)
     y, ju = fg.jvp(f, args, us)

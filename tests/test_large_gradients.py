@@ -30,7 +30,7 @@ def batch(dtype=np.float32, rows=BATCH):
     return np.random.default_rng(1).normal(size=(rows, ROWS)).astype(dtype)
 
 
-def recorded(loss, p, optimizer, *data, **options):
+def traced(loss, p, optimizer, *data, **options):
     """A step that has its program: the learning rate is that of all steps, so the first two are taken with 0."""
     step = fg.training_step(loss, p, optimizer, **options)
     rate, optimizer.learning_rate = optimizer.learning_rate, 0.0
@@ -115,7 +115,7 @@ def rows_and_scale():
 def test_a_product_that_is_not_finite_leaves_every_parameter(row, bad):
     """3e38 itself is finite, but the sum of two such is not; the last rows are those of the last panel."""
     p, x = rows_and_scale(), np.ones((2, ROWS), np.float32)
-    step = recorded(by_row, p, fg.optim.SGD(0.1), x)
+    step = traced(by_row, p, fg.optim.SGD(0.1), x)
     assert panels(step, x) == 1
     x[:, row] = bad
     refused(step, p, x, rf"gradient of params\['w'\] has {COLUMNS} entries of {ROWS * COLUMNS} that are not finite")
@@ -126,7 +126,7 @@ def test_a_product_that_is_not_finite_leaves_every_parameter(row, bad):
 
 def test_products_too_large_to_be_surely_finite_that_are():
     p, q, x = rows_and_scale(), rows_and_scale(), np.ones((2, ROWS), np.float32)
-    step = recorded(by_row, p, fg.optim.SGD(1e-38), x)
+    step = traced(by_row, p, fg.optim.SGD(1e-38), x)
     assert panels(step, x) == 1
     x[0], x[1] = 3e38, -3e38
     step(x)
@@ -149,7 +149,7 @@ def test_panels_of_one_gradient_leave_what_another_is_computed_from():
     x[0], x[1] = 1e38, -1e38
     y[0], y[1] = 1e38, -1e38
     p = {"w": np.zeros((600, 1000), np.float32), "v": np.zeros((1200, 870), np.float32)}
-    step = recorded(loss, p, fg.optim.SGD(1.0), x, y)
+    step = traced(loss, p, fg.optim.SGD(1.0), x, y)
     assert panels(step, x, y) == 2
     step(x, y)
     np.testing.assert_array_equal(p["w"], -2 * np.sum(x, axis=0, dtype=np.float64)[:, None] * np.ones(1000))
@@ -158,14 +158,14 @@ def test_panels_of_one_gradient_leave_what_another_is_computed_from():
 
 def test_a_later_gradient_that_is_not_finite_leaves_what_is_before():
     p, x = rows_and_scale(), np.ones((2, ROWS), np.float32)
-    step = recorded(by_row, p, fg.optim.SGD(0.1), x)
+    step = traced(by_row, p, fg.optim.SGD(0.1), x)
     p["w"][:] = 1e38  # the gradient by z is the sum of the products
     refused(step, p, x, r"gradient of params\['z'\] has 1 entries of 1")
 
 
 def test_nothing_is_looked_at_if_so_asked():
     p, x = rows_and_scale(), np.ones((2, ROWS), np.float32)
-    step = recorded(by_row, p, fg.optim.SGD(0.1), x, nonfinite="ignore")
+    step = traced(by_row, p, fg.optim.SGD(0.1), x, nonfinite="ignore")
     x[:, 1] = np.nan
     step(x)
     assert np.isnan(p["w"][1]).all() and np.isfinite(p["w"][2:]).all()

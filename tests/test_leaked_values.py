@@ -1,4 +1,4 @@
-"""Values that leave a recorded function by a side door: each use of them is an error, and never a silent constant."""
+"""Values that leave a traced function by a side door: each use of them is an error, and never a silent constant."""
 
 import copy
 import pickle
@@ -67,7 +67,7 @@ def test_no_use_finds_the_value_of_one_element_or_call(transform, use):
 
 
 @pytest.mark.parametrize("work", [lambda x: x, lambda x: x * 2, fg.sin])
-def test_an_inner_recording_keeps_its_values_from_an_outer_one(work):
+def test_an_inner_trace_keeps_its_values_from_an_outer_one(work):
     def f(x):
         return leaked(lambda g: fg.vmap(lambda y: g(x * y))(np.array([10.0, 20.0])), work)
 
@@ -79,8 +79,8 @@ def test_an_inner_recording_keeps_its_values_from_an_outer_one(work):
     assert not _core.tracing()
 
 
-def test_what_an_inner_recording_makes_of_outer_values_only_is_theirs():
-    """It is the same for all elements of the inner batch, and known to the outer recording."""
+def test_what_an_inner_trace_makes_of_outer_values_only_is_theirs():
+    """It is the same for all elements of the inner batch, and known to the outer trace."""
 
     def f(x):
         return leaked(lambda g: fg.vmap(lambda y: (g(x), y)[1])(np.ones(2)))

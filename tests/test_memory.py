@@ -264,7 +264,7 @@ def test_memory_that_runs_out_is_an_error_and_leaves_all_as_it_was():
     assert out == "3 None\n-0.3679"
 
 
-def test_a_recording_leaves_nothing_in_the_pool():
+def test_a_trace_leaves_nothing_in_the_pool():
     def loss(p, x, labels):
         return fg.losses.softmax_cross_entropy(np.tanh(x @ p["w"]) @ p["v"], labels)
 

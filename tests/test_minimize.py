@@ -332,7 +332,7 @@ def test_args_are_passed_on_as_they_are():
     np.testing.assert_allclose(fg.root(lambda x, t: x**3 - t**3, data + 1, (data,)).x, data)
 
 
-def test_the_function_is_recorded_and_then_not_called_again():
+def test_the_function_is_traced_and_then_not_called_again():
     calls = []
 
     def f(x):
@@ -345,7 +345,7 @@ def test_the_function_is_recorded_and_then_not_called_again():
     assert fg.minimize(f, np.array([-1.2, 1.0]), method="BFGS", compile=False).nfev == len(calls)
 
 
-def test_what_cannot_be_recorded_runs_eagerly_after_one_warning():
+def test_what_cannot_be_traced_runs_eagerly_after_one_warning():
     def f(x):
         return np.sum(x**2) if x[0] > 0 else np.sum(x**4)
 

@@ -86,14 +86,14 @@ def test_a_program_that_runs_without_the_lock_takes_nothing_from_the_pool(name, 
     """The pool belongs to who holds the GIL. A row that lacks FG_ALLOCATES would let threads corrupt it."""
     make, attr = OPERATIONS[name].calls[k]
     xs = [np.asarray(x) for x in operands_of(make)]
-    program = recorded(name, xs, attr)
+    program = traced(name, xs, attr)
     _core.empty_pool()
     program.run(xs)
     allocated = _core.live()["cached_bytes"] > 0
     assert not allocated or program.allocates
 
 
-def recorded(name, xs, attr):
+def traced(name, xs, attr):
     """The operation on inputs like xs as a program."""
     op = _core.OP_NUMBERS[name]
     with _core.Trace():
@@ -103,11 +103,11 @@ def recorded(name, xs, attr):
 
 def test_a_reduction_over_axes_apart_allocates():
     """So that the test above can fail."""
-    program = recorded("sum", [np.ones((2, 3, 4))], (0b101, 0))
+    program = traced("sum", [np.ones((2, 3, 4))], (0b101, 0))
     _core.empty_pool()
     program.run([np.ones((2, 3, 4))])
     assert _core.live()["cached_bytes"] > 0 and program.allocates
-    assert not recorded("sum", [np.ones((2, 3, 4))], (0b110, 0)).allocates
+    assert not traced("sum", [np.ones((2, 3, 4))], (0b110, 0)).allocates
 
 
 # ---- names and stubs -------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Programs: what the passes make of a recording, how they are shown, and replays at the same time."""
+"""Programs: what the passes make of a trace, how they are shown, and replays at the same time."""
 
 import re
 import threading

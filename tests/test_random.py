@@ -421,7 +421,7 @@ def test_a_program_keeps_its_generator():
         assert program.run([np.zeros(())])[0] == twin.random().item()
 
 
-def test_recording_draws_nothing():
+def test_tracing_draws_nothing():
     rng = default_rng(0)
     fg.compile(lambda x: x + rng.random(5)).program(1.0)
     with pytest.raises(TypeError):
@@ -485,7 +485,7 @@ def test_gradients_of_a_compiled_draw():
         np.testing.assert_allclose(g["log"], 2 * x * np.exp(p["log"]) * z, rtol=1e-12)
 
 
-def test_a_training_step_with_dropout_is_recorded():
+def test_a_training_step_with_dropout_is_traced():
     def train(compile):
         rng = default_rng(3)
 

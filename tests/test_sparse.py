@@ -223,7 +223,7 @@ def test_a_function_with_branches_runs_eagerly_after_one_warning():
 
 
 def test_a_function_that_turns_out_to_change_is_checked_again():
-    """Its pattern was told from a recording; then it reads something else from outside, and is no program any more."""
+    """Its pattern was told from a trace; then it reads something else from outside, and is no program any more."""
     order = [np.arange(4)]
     jacobian = fg.sparse.jacobian(lambda x: x[order[0]] ** 2)
     x = np.array([1.0, 2.0, 3.0, 4.0])

@@ -1,42 +1,16 @@
 """Threads take turns under the GIL: each has its own switches, and none spoils another's gradients."""
 
-import sys
 import threading
 import time
 
 import numpy as np
 import pytest
+from _threads import together
 
 import fastgrad as fg
 from fastgrad import _core
 
-
-@pytest.fixture(autouse=True)
-def switch_often():
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(interval)
-
-
-def together(*functions):
-    """Run functions in threads that start at once; the first exception is raised here."""
-    barrier, errors = threading.Barrier(len(functions)), []
-
-    def run(f):
-        try:
-            barrier.wait()
-            f()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(f,)) for f in functions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
+pytestmark = pytest.mark.usefixtures("switch_often")
 
 
 def net(w, x):
@@ -193,7 +167,7 @@ def test_threads_run_a_function_again_that_draws():
 
 
 def test_a_conversion_may_run_anything():
-    """NumPy asks what is no array for one, in the middle of an operation, a gradient or a recording."""
+    """NumPy asks what is no array for one, in the middle of an operation, a gradient or a trace."""
 
     class Asked:
         def __array__(self, dtype=None, copy=None):

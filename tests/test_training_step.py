@@ -10,6 +10,7 @@ import weakref
 
 import numpy as np
 import pytest
+from _errors import raises_text
 from _replay import same
 
 import fastgrad as fg
@@ -234,9 +235,8 @@ def test_ignore_updates_with_whatever_came():
 )
 def test_losses_that_are_no_scalar_of_the_parameters(loss, message):
     p = np.ones(2)
-    with pytest.raises(TypeError) as caught:
+    with raises_text(TypeError, message):
         fg.training_step(loss, p, "sgd")()
-    assert str(caught.value) == message
     np.testing.assert_array_equal(p, [1, 1])
 
 
@@ -281,9 +281,8 @@ def test_losses_that_are_no_scalar_of_the_parameters(loss, message):
     ],
 )
 def test_errors(call, error, message):
-    with pytest.raises(error) as caught:
+    with raises_text(error, message):
         call()
-    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
@@ -328,7 +327,7 @@ def test_a_copied_step_goes_on_by_itself(again):
     np.testing.assert_array_equal(other.params, step.params)
 
 
-def test_a_copied_compiled_function_records_anew():
+def test_a_copied_compiled_function_traces_anew():
     f = fg.compile(np.tanh, maxsize=3)
     f(np.ones(2))
     other = pickle.loads(pickle.dumps(f))
@@ -338,13 +337,13 @@ def test_a_copied_compiled_function_records_anew():
 
 # ---- what passes ----------------------------------------------------------------------------------------------------
 def failing(error, *calls):
-    """A loss whose recordings of these numbers, from 1 on, fail."""
-    recorded = [0]
+    """A loss whose traces of these numbers, from 1 on, fail."""
+    traced = [0]
 
     def loss(p, x):
         if isinstance(x, fg.Tensor):
-            recorded[0] += 1
-            if recorded[0] in calls:
+            traced[0] += 1
+            if traced[0] in calls:
                 raise error("none for once")
         return ((p - x) ** 2).sum()
 
@@ -393,7 +392,7 @@ assert eager > 5
 """
 
 
-def test_a_real_lack_of_memory_while_recording_passes():
+def test_a_real_lack_of_memory_while_tracing_passes():
     """In a process of its own, as the interpreter itself leaks the arguments of a call for which it finds no memory."""
     pytest.importorskip("_testcapi")
     found = subprocess.run([sys.executable, "-c", LACK_OF_MEMORY], capture_output=True, text=True)
@@ -411,19 +410,19 @@ def test_what_does_not_pass_is_told_once_and_tried_ever_more_seldom():
     same(p, np.ones(2))
 
 
-def test_a_solver_records_again_what_failed_for_want_of_memory():
+def test_a_solver_traces_again_what_failed_for_want_of_memory():
     pytest.importorskip("scipy")
-    recorded = [0]
+    traced = [0]
 
     def f(x):
         if _core.tracing():
-            recorded[0] += 1
-            if recorded[0] == 1:
+            traced[0] += 1
+            if traced[0] == 1:
                 raise MemoryError("none for once")
         return fg.sum((x - 1) ** 2 + (x - 1) ** 4)
 
     assert np.allclose(fg.minimize(f, np.zeros(3)).x, 1)
-    assert recorded[0] == 3  # one failed, one, and one to believe it
+    assert traced[0] == 3  # one failed, one, and one to believe it
 
 
 def test_parameters_that_share_memory_are_refused():
@@ -507,34 +506,34 @@ def test_params_of_any_container_can_be_set():
 
 
 def counted():
-    """A loss of p and x, and a list that has the shape of x for each of its recordings."""
-    recorded = []
+    """A loss of p and x, and a list that has the shape of x for each time it is traced."""
+    traced = []
 
     def loss(p, x):
         if _core.tracing():
-            recorded.append(x.shape)
+            traced.append(x.shape)
         return fg.mean((x * p[0] - p[1]) ** 2)
 
-    return loss, recorded
+    return loss, traced
 
 
-def test_many_shapes_are_recorded_once_each():
-    loss, recorded = counted()
+def test_many_shapes_are_traced_once_each():
+    loss, traced = counted()
     step, eager = (fg.training_step(loss, np.ones(2), "sgd", compile=c) for c in (True, False))
     batches = [np.linspace(0.0, 1.0, n) for n in range(1, 41)] * 30
     found = [step(x) for x in batches]
-    assert set(recorded) == {x.shape for x in batches} and len(recorded) == 40 + 4
+    assert set(traced) == {x.shape for x in batches} and len(traced) == 40 + 4
     np.testing.assert_allclose(found, [eager(x) for x in batches], rtol=1e-9)
     assert step._compiled.cache_info()[1:] == (40, 64, 40)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_shapes_that_come_once_or_twice_are_not_recorded(optimizer):
-    loss, recorded = counted()
+def test_shapes_that_come_once_or_twice_are_not_traced(optimizer):
+    loss, traced = counted()
     step, eager = (fg.training_step(loss, np.ones(2), optimizer, compile=c) for c in (True, False))
     batches = [np.linspace(0.0, 1.0, n) for n in range(1, 400)]
     found = [step(x) for x in batches]
-    assert recorded == [(n,) for n in range(1, 9)]
+    assert traced == [(n,) for n in range(1, 9)]
     found += [step(x) for x in batches]
     hits, misses, _, kept = step._compiled.cache_info()
     assert hits == 8 and 9 <= misses == kept <= 8 + len(found) // 64
@@ -543,28 +542,28 @@ def test_shapes_that_come_once_or_twice_are_not_recorded(optimizer):
     assert step.optimizer.steps == len(found)
 
 
-def test_recordings_are_a_bounded_part_of_all_steps():
-    loss, recorded = counted()
+def test_traces_are_a_bounded_part_of_all_steps():
+    loss, traced = counted()
     step, eager = (fg.training_step(loss, np.ones(2), fg.optim.SGD(1e-3), compile=c, maxsize=m)
                    for c, m in ((True, 16), (False, 1)))  # fmt: skip
     batches = [np.linspace(0.0, 1.0, n) for n in np.random.default_rng(0).integers(1, 200, 3000)]
     found = [step(x) for x in batches]
     hits, misses, maxsize, kept = step._compiled.cache_info()
-    assert maxsize == kept == 16 and len(recorded) == misses + 4
+    assert maxsize == kept == 16 and len(traced) == misses + 4
     assert hits > 100 and misses <= 16 + (len(found) - hits) // 32
     np.testing.assert_allclose(found, [eager(x) for x in batches], rtol=1e-9)
     np.testing.assert_allclose(step.params, eager.params, rtol=1e-9)
 
 
-def test_a_shape_that_stays_is_recorded_however_many_came_before():
-    loss, recorded = counted()
+def test_a_shape_that_stays_is_traced_however_many_came_before():
+    loss, traced = counted()
     step = fg.training_step(loss, np.ones(2), fg.optim.SGD(1e-3), maxsize=2)
     for n in list(range(1, 100)) * 2:
         step(np.ones(n))
     hits = step._compiled.cache_info().hits
     for _ in range(50):
         step(np.ones(150))
-    assert recorded.count((150,)) == 2  # the second time to be believed
+    assert traced.count((150,)) == 2  # the second time to be believed
     assert step._compiled.cache_info().hits == hits + 50 - 33
 
 

@@ -83,6 +83,11 @@ def points(row, n, dtype, seed=0):
     return [a[keep] for a in args]
 
 
+def of_every_row(test):
+    """A decorator: a test of each row of the table in each dtype."""
+    return pytest.mark.parametrize("dtype", FLOATS)(pytest.mark.parametrize("name", ROWS)(test))
+
+
 def check(name, dtype, n, seed):
     args = points(ROWS[name], n, dtype, seed)
     got = FUNCTIONS[name](*args).numpy()
@@ -97,15 +102,13 @@ def check(name, dtype, n, seed):
     )
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("name", ROWS)
+@of_every_row
 def test_within_2_ulp(name, dtype):
     check(name, dtype, 100, 0)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("name", ROWS)
+@of_every_row
 def test_within_2_ulp_densely(name, dtype):
     for seed in (1, 2):
         check(name, dtype, 1000, seed)
@@ -268,15 +271,13 @@ def check_slopes(name, dtype, n, seed):
                 )
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("name", ROWS)
+@of_every_row
 def test_slope_within_8_ulp(name, dtype):
     check_slopes(name, dtype, 20, 0)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("name", ROWS)
+@of_every_row
 def test_slope_within_8_ulp_densely(name, dtype):
     check_slopes(name, dtype, 1000, 1)
 
@@ -330,7 +331,7 @@ OF_TWO_AT_INFINITY = [
 @pytest.mark.parametrize("name, a, b, by_a, by_b", OF_TWO_AT_INFINITY)
 def test_slopes_of_two_arguments_at_infinity(name, a, b, by_a, by_b, dtype):
     if dtype == np.float32 and b == 1e300:
-        return
+        pytest.skip("1e300 is infinite in float32")
     got = gradients(FUNCTIONS[name], np.array([a], dtype), np.array([b], dtype))
     np.testing.assert_array_equal(np.ravel(got), [by_a, by_b])
 
@@ -357,31 +358,12 @@ def test_fmod_knows_the_quotient_that_is_almost_an_integer():
 
 # ---- derivatives of second order -------------------------------------------------------------------------------------
 FAR_ARGUMENTS = [
-    -700,
-    -300,
-    -110,
-    -87,
-    -40,
-    -25,
-    -20,
-    -12,
-    -6,
-    -3.5,
-    -0.3,
-    0.4,
-    2.5,
-    5,
-    9,
-    16,
-    20,
-    33,
-    60,
-    90,
-    300,
-    700,
-]
-SMOOTH = [name for name in UNARY if name not in {"sinh", "cosh", "exp", "expm1", "exp2", "tan", "arcsin", "arccos",
-          "arctanh", "arccosh", "log", "log2", "log10", "log1p", "sqrt", "sin", "cos", "square", "cbrt"}]  # fmt: skip
+    -700, -300, -110, -87, -40, -25, -20, -12, -6, -3.5, -0.3, 0.4, 2.5, 5, 9, 16, 20, 33, 60, 90, 300, 700,
+]  # fmt: skip
+NOT_SMOOTH_FAR_FROM_0 = set(
+    "sinh cosh exp expm1 exp2 tan arcsin arccos arctanh arccosh log log2 log10 log1p sqrt sin cos square cbrt".split()
+)
+SMOOTH = [name for name in UNARY if name not in NOT_SMOOTH_FAR_FROM_0]
 
 
 @functools.cache

@@ -344,7 +344,7 @@ def test_nested():
     np.testing.assert_allclose(outer, X @ X.T, 1e-12)
 
 
-def test_an_operation_on_an_outer_value_alone_belongs_to_the_outer_recording():
+def test_an_operation_on_an_outer_value_alone_belongs_to_the_outer_trace():
     def f(w, x):
         return fg.vmap(lambda row: row @ fg.square(w))(x)
 

@@ -27,14 +27,14 @@ __all__ = ["CacheInfo", "Compiled", "compile"]
 _CONSTANTS = (np.ndarray, np.generic, np.dtype, bool, int, float, complex, str, bytes)
 
 
-# When recordings pay. One costs about as much as 5 eager runs, and a replay saves most of one.
+# When a trace pays. One costs about as much as 5 eager runs, and a replay saves most of one.
 _MANY = 64  # so many are made at first sight of a function that the user asked to compile, however few are kept,
 _FEW = 8  # and so many of a training step, which may as well run eagerly
 _CALLS_PER_TRACE = 64  # while more can be kept, one more is made at second sight for so many calls,
 _HITS_PER_TRACE = 16  # and one for so many replays;
-_RUNS_PER_TRACE = 32  # after so many eager runs of one kind it is recorded in any case
-_ENOUGH = 4  # confirmed programs: a function that was the same twice for so many kinds of arguments is believed
-_NOWHERE = 1 << 30  # as the place of an argument: more than any call has
+_RUNS_PER_TRACE = 32  # after so many eager runs of one kind it is traced in any case
+_ENOUGH = 4  # how many programs a second trace must confirm before further ones are replayed without one
+_NOWHERE = 1 << 30  # the place of a parameter that is passed by name only: no call has so many arguments
 
 
 class CacheInfo(NamedTuple):
@@ -144,7 +144,7 @@ class Compiled(_core.Replayer):
         # Beside a Python number an eager run has other dtypes than a recording, in which the number is a tensor.
         bounded = self._trace_twice or (signature is not None and not _core.holds_number((args, kwargs)))
         entry = None
-        if not bounded or self._is_worth_recording(signature):
+        if not bounded or self._is_worth_tracing(signature):
             call = self._call(args, kwargs)
             entry = self._entry(call, signature, bounded)
         if entry is None:
@@ -176,7 +176,7 @@ class Compiled(_core.Replayer):
         signature = self._signature_of_call(args, {})
         if signature is not None:
             found = self.try_train(args, rule, checked, signature)
-            if found is not None or not self._is_worth_recording(signature):
+            if found is not None or not self._is_worth_tracing(signature):
                 return found
         call = self._call(args, {})
         entry = self._entry(call, signature, bounded=True)
@@ -209,7 +209,7 @@ class Compiled(_core.Replayer):
         places = {i % len(args) for i in (*self._static, *self._static_names) if -len(args) <= i < len(args)}
         return _Call(args, kwargs, places, set(kwargs).intersection(self._static_names.values()))
 
-    def _is_worth_recording(self, signature: int | None) -> bool:
+    def _is_worth_tracing(self, signature: int | None) -> bool:
         """Whether a call of this signature has a program, or it pays to record one; else it is to run eagerly.
 
         The first kinds of arguments are recorded at once. Later ones at their second sight, while there is room and the
@@ -242,7 +242,7 @@ class Compiled(_core.Replayer):
         key = call.key()
         entry = self._entries.get(key)
         if entry is None:
-            if bounded and not self._is_worth_recording(hash(key) if signature is None else signature):
+            if bounded and not self._is_worth_tracing(hash(key) if signature is None else signature):
                 return None
             check = None if self._trace_twice else PurityCheck(self._f, call.inputs)
             entry = self._trace(call, signature)
@@ -340,7 +340,7 @@ def _results(result: Any, leaves: list[Any]) -> list[Tensor]:
     return tensors
 
 
-# What is no property of the function that is traced, and may be different the next time.
+# Errors that do not come from the function that is traced, and may not occur the next time.
 _PASSING = (MemoryError, RecursionError, OSError)
 _LONGEST_PAUSE = 1023
 
@@ -438,7 +438,7 @@ def compile(
     maxsize: int = 64,
     verify: bool = False,
 ) -> Compiled:
-    """Record f once for each kind of arguments, and replay it in one call of the C core.
+    """Trace f once for each kind of arguments, and replay it in one call of the C core.
 
     Parameters
     ----------
@@ -464,10 +464,9 @@ def compile(
         numbers; but what is a Python number when f runs by itself is one here, such as the value of
         ``value_and_grad``. ``.program(*args)`` shows the program, ``.cache_info()`` how often it was replayed.
 
-    Of a transform of f it is the outermost that is to be compiled: called within another transform, a compiled function
-    runs as f does.
+    Compile the outermost of several transforms: called within another one, a compiled function runs as f does.
 
-    For a dict whose keys were inserted in another order a new program is traced, because f may iterate over it.
+    A dict whose keys were inserted in another order has a program of its own, because f may iterate over it.
 
     Python numbers among the arguments may change from call to call, and take on the dtype of the arrays that they meet,
     as in NumPy; f gets tensors for them, and a new program is traced if one is of another type. An int that meets none
@@ -475,11 +474,14 @@ def compile(
 
     A branch on a value, ``float(x)``, ``x.numpy()`` or an index by a boolean mask inside f raise TraceError, a
     TypeError that names the line: their result would be frozen into the program. Arrays that f reads from outside its
-    arguments are constants. So would be random numbers that are not those of ``fastgrad.random``, and what f writes to
-    arrays outside would be written once: where a look at what f reaches finds such, f is traced twice, and TraceError
-    raised if it draws or writes again, or the traces differ. What f computes is known only by its result: a tensor
-    that it has stored elsewhere raises RuntimeError when used. A program leaves out what no result needs, so that
-    an index out of range there raises IndexError while f is traced, and not in a replay.
+    arguments are constants. Random numbers that are not those of ``fastgrad.random`` would be constants, too, and a
+    write to an array from outside would happen once. Where f has drawn or written in this way, or reaches a clock or
+    an iterator, it is traced twice, and TraceError is raised if it draws or writes again, or the traces differ. A
+    tensor that f stores elsewhere than in its result raises RuntimeError when it is used. A program leaves out what no
+    result needs: an index out of range there raises IndexError while f is traced, and not in a replay.
+
+    Raises TypeError if f is no function, ValueError for a maxsize below 1 and for names that f's parameters lack. A
+    call raises TypeError for arguments that are neither arrays, numbers nor static.
 
     >>> import fastgrad as fg, numpy as np
     >>> f = fg.compile(fg.value_and_grad(lambda x: np.sum(np.tanh(x) ** 2)))

@@ -55,12 +55,13 @@ def scan(
     (carry, ys)
         What is carried at last, and the results of the steps stacked along a new first axis, as tensors.
 
-    Traced by ``compile`` or ``training_step``, a scan is one instruction however long it is; f runs while it is
-    traced, on tensors whose values are not known, and then no more. Without any steps it is called so, too, to know
-    the shapes of its results. What f computes from tensors outside of it alone is computed once, before the steps,
-    even if there are none. Its gradient stores what was carried from step to step and computes anew, one step at a
-    time, what else it needs. Derivatives in forward mode, ``vmap`` and all of these of one another are loops as well.
-    TypeError where f returns no pair or carries on another dtype or structure, ValueError where shapes or
+    Traced by ``compile`` or ``training_step``, a scan is one instruction however long it is; f is called while the scan
+    is traced, on tensors whose values are not known, and in no replay. A scan without steps calls f in this way too, to
+    know the shapes of its results. What f computes from tensors outside of it alone is computed once, before the steps,
+    even if there are none. The gradient of a scan stores what was carried from step to step and computes anew, one step
+    at a time, what else it needs. Derivatives in forward mode, ``vmap`` and all of these of one another are loops too.
+
+    Raises TypeError where f returns no pair or carries on another dtype or structure, ValueError where shapes or
     lengths differ.
 
     >>> import fastgrad as fg, numpy as np
@@ -111,8 +112,9 @@ def fori_loop(lower: int, upper: int, body_fun: Callable[[Any, Any], Any], init_
     """``value = body_fun(i, value)`` for i from lower up to, but not, upper: a scan over the integers, with a gradient.
 
     lower and upper are Python ints; i is an int64 tensor that counts as a Python int beside others, so that ``0.1 * i``
-    times a float32 is a float32. What is carried is as in ``scan``. Without steps body_fun is not called. Recorded, it
-    takes the same memory however many steps there are; its gradient stores what was carried from step to step.
+    times a float32 is a float32. What is carried, and errors, are as in ``scan``. Without steps body_fun is not called.
+    Traced, it takes the same memory however many steps there are; its gradient stores what was carried from step to
+    step.
 
     >>> import fastgrad as fg
     >>> fg.fori_loop(0, 3, lambda i, x: x + 0.5 * i, 1.0)
@@ -137,12 +139,14 @@ def fori_loop(lower: int, upper: int, body_fun: Callable[[Any, Any], Any], init_
 def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any) -> Any:
     """``value = body_fun(value)`` as long as ``cond_fun(value)`` is true.
 
-    The value is an array or a nested structure of them, of the same structure, shapes and dtypes after each step;
-    cond_fun returns a single boolean. Recorded by ``compile`` it is one instruction. As the number of its steps is not
-    known, that has derivatives in forward mode only, for which the loop runs once more, and no gradient:
-    NotImplementedError. Otherwise the steps are on the tape as those of any Python loop. Within ``vmap``, where the
-    condition differs from element to element, it is such an instruction too, which goes on until all are done and keeps
-    what is.
+    The value is an array or a nested structure of them, of the same structure, shapes and dtypes after each step, else
+    TypeError or ValueError; cond_fun returns a single boolean.
+
+    In an eager run this is a Python loop, whose steps are on the tape. Traced by ``compile`` it is one instruction. The
+    number of its steps is not known, so it has a derivative in forward mode only, for which the loop runs once more;
+    its gradient raises NotImplementedError. It is such an instruction within ``vmap``, too, where the condition differs
+    from element to element: the loop goes on until the condition is false for all elements, and an element for which it
+    is false keeps its value.
 
     >>> import fastgrad as fg
     >>> fg.while_loop(lambda x: x < 100, lambda x: 2 * x, 1.0)
@@ -180,12 +184,12 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
 def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any) -> Any:
     """``true_fun(*operands)`` where pred is true, else ``false_fun(*operands)``.
 
-    pred is a single boolean. Where it is known, only the function that it chooses is called. Where a program is
-    traced and pred differs from call to call, both are traced, and a replay runs one of them; then they
-    must return the same structure, shapes and dtypes, else TypeError. Within ``vmap``, where pred differs from element
-    to element, both are computed and the results chosen by ``where``; gradients are those of the chosen function. Pass
-    as operands what only one of them may compute with: what a function computes from tensors outside of it alone is
-    computed whichever is chosen, and an inf or nan in the derivative of that stays one.
+    pred is a single boolean. Where it is known, only the function that it chooses is called. Where a program is traced
+    and pred differs from call to call, both are traced, and a replay runs one of them; then they must return the same
+    structure, shapes and dtypes, else TypeError. Within ``vmap``, where pred differs from element to element, both are
+    computed and the results chosen by ``where``; gradients are those of the chosen function. Pass as operands what only
+    one of them may compute with: what a function computes from tensors outside of it alone is computed whichever is
+    chosen, and an inf or nan in the derivative of that stays one.
 
     >>> import fastgrad as fg
     >>> f = fg.compile(lambda x: fg.cond(x > 0, fg.sqrt, fg.exp, x))

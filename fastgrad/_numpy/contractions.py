@@ -115,6 +115,8 @@ def _as(x: Tensor, dtype: Any) -> Tensor:
 def dot(a: TensorLike, b: TensorLike) -> Tensor:
     """NumPy's dot product: a product with a number, or a sum over the last axis of a and the last but one of b.
 
+    Raises ValueError where the lengths of these axes differ.
+
     >>> import fastgrad as fg
     >>> fg.dot([1.0, 2.0], [3.0, 4.0])
     tensor(11.)
@@ -128,7 +130,7 @@ def dot(a: TensorLike, b: TensorLike) -> Tensor:
 
 
 def inner(a: TensorLike, b: TensorLike) -> Tensor:
-    """Sums of products over the last axes of both; with a number, the product.
+    """Sums of products over the last axes of both; with a number, the product. Raises ValueError where these differ.
 
     >>> import fastgrad as fg
     >>> fg.inner([1.0, 2.0], [[3.0, 4.0], [5.0, 6.0]])
@@ -150,7 +152,7 @@ def outer(a: TensorLike, b: TensorLike) -> Tensor:
 
 
 def vdot(a: TensorLike, b: TensorLike) -> Tensor:
-    """The sum of the products of the elements of a and b, both raveled.
+    """The sum of the products of the elements of a and b, both raveled. Raises ValueError where their numbers differ.
 
     >>> import fastgrad as fg
     >>> fg.vdot([[1.0], [2.0]], [3.0, 4.0])
@@ -163,7 +165,7 @@ def tensordot(a: TensorLike, b: TensorLike, axes: Any = 2) -> Tensor:
     """Sums of products over axes of a paired with axes of b.
 
     ``axes`` is a pair of an axis of each, or of as many axes of each; a number n pairs the last n of a with the first n
-    of b. The other axes of a and then of b remain.
+    of b. The other axes of a and then of b remain. Raises ValueError where lengths of paired axes differ.
 
     >>> import fastgrad as fg
     >>> fg.tensordot([[1.0, 2.0], [3.0, 4.0]], [[1.0, 0.0], [0.0, 1.0]])

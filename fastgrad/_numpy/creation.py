@@ -134,7 +134,7 @@ identity = _creator(np.identity, "A square identity matrix.", "fg.identity(1)\n 
 
 
 def from_dlpack(x: Any) -> Tensor:
-    """A tensor on the memory of another library's CPU array, by the DLPack protocol.
+    """A tensor on the memory of another library's CPU array, by the DLPack protocol; else TypeError.
 
     >>> import fastgrad as fg, numpy as np
     >>> fg.from_dlpack(np.array([1.0, 2.0]))

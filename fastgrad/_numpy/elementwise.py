@@ -48,7 +48,7 @@ def fabs(x: TensorLike) -> Tensor:
 
 
 def ldexp(x: TensorLike, exponent: TensorLike) -> Tensor:
-    """x times two to an integer power.
+    """x times two to an integer power. Raises TypeError for an exponent that is no integer.
 
     >>> import fastgrad as fg
     >>> fg.ldexp(3.0, 2)
@@ -121,7 +121,7 @@ def nan_to_num(
     x: TensorLike, copy: bool = True, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
 ) -> Tensor:
     """nan and infinities replaced by numbers: 0 and the largest of the dtype unless given. No gradient passes to what
-    was replaced. The result is a value of its own: ``copy``, which is NumPy's, must be true.
+    was replaced. The result is a value of its own: ``copy``, which is NumPy's, must be true, else TypeError.
 
     >>> import fastgrad as fg
     >>> fg.nan_to_num([1.0, float("nan")])

@@ -30,6 +30,7 @@ def softmax(x: TensorLike, axis: int = -1) -> Tensor:
     """``exp(x) / sum(exp(x))`` along an axis, stable for every finite input. A row of only -inf, or with +inf, is nan.
 
     Its Jacobian is ``p[i] (delta[i, j] - p[j])``. Along an axis of length 0 the result is empty.
+    Raises ValueError for a single number.
 
     >>> import fastgrad as fg
     >>> fg.softmax([1e30, 0.0])
@@ -40,6 +41,8 @@ def softmax(x: TensorLike, axis: int = -1) -> Tensor:
 
 def log_softmax(x: TensorLike, axis: int = -1) -> Tensor:
     """Logarithm of ``softmax`` along an axis, stable for every finite input. A row of only -inf, or with +inf, is nan.
+
+    Raises ValueError for a single number.
 
     >>> import fastgrad as fg
     >>> fg.log_softmax([0.0, -1000.0])
@@ -125,7 +128,7 @@ def soft_shrink(x: TensorLike, lambd: TensorLike = 0.5) -> Tensor:
 def gelu(x: TensorLike, approximate: Literal["none", "tanh"] = "none") -> Tensor:
     """x times the standard normal distribution function (Hendrycks and Gimpel 2016).
 
-    ``approximate="tanh"`` takes their formula with tanh in place of erf.
+    ``approximate="tanh"`` takes their formula with tanh in place of erf. Raises ValueError for another word.
 
     >>> import fastgrad as fg
     >>> fg.gelu([-1.0, 1.0]).numpy().round(4)
@@ -138,6 +141,8 @@ def gelu(x: TensorLike, approximate: Literal["none", "tanh"] = "none") -> Tensor
 
 def glu(x: TensorLike, axis: int = -1) -> Tensor:
     """Gated linear unit: the first half along an axis times the sigmoid of the second (Dauphin et al. 2017).
+
+    Raises ValueError where the length is odd.
 
     >>> import fastgrad as fg
     >>> fg.glu([3.0, 0.0])

@@ -18,7 +18,7 @@ _CUMSUM = _core.OP_NUMBERS["cumsum"]
 
 
 def cumsum(x: TensorLike, axis: int | None = None) -> Tensor:
-    """Running sums along an axis, or of the raveled x for ``axis=None``, added in turn as NumPy's: to the last bit.
+    """Running sums along an axis, or of the raveled x for ``axis=None``, added one by one: they have NumPy's bits.
 
     float32 and float64 are kept, integers and booleans are summed as integers. From the end: ``cumsum(x[::-1])[::-1]``.
 
@@ -41,6 +41,7 @@ def diff(
     """Differences of neighbours along an axis, n times; of booleans, whether they differ.
 
     ``prepend`` and ``append`` are joined to x along the axis first; a single number counts as one row of it.
+    Raises ValueError for a negative n.
 
     >>> import fastgrad as fg
     >>> fg.diff([1.0, 3.0, 6.0])
@@ -68,7 +69,8 @@ def interp(
     """Values at x of the function that is linear between the points (xp, fp), computed in float64 as NumPy's.
 
     xp increases; beyond its ends the value is ``left`` and ``right``, by default that of the first and the last point.
-    Gradients pass to all of these. At a point the slope is that to its right, and 0 beyond the ends.
+    Gradients pass to all of these. At a point the slope is that to its right, and 0 beyond the ends. Raises ValueError
+    unless xp and fp are vectors of one length.
 
     >>> import fastgrad as fg
     >>> fg.interp([0.5, 2.0], [0.0, 1.0], [10.0, 20.0])

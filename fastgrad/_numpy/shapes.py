@@ -41,7 +41,7 @@ def swapaxes(x: TensorLike, axis1: int, axis2: int) -> Tensor:
 
 
 def moveaxis(x: TensorLike, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
-    """Axes moved to new positions, the others in order.
+    """Axes moved to new positions, the others in order. Raises ValueError unless there are as many of both.
 
     >>> import fastgrad as fg
     >>> fg.moveaxis(fg.zeros((2, 3, 4)), 0, -1).shape
@@ -61,7 +61,7 @@ def moveaxis(x: TensorLike, source: int | Sequence[int], destination: int | Sequ
 
 
 def squeeze(x: TensorLike, axis: Axis = None) -> Tensor:
-    """Without axes of length 1: all of them, or the given ones.
+    """x without axes of length 1: all of them, or the given ones. Raises ValueError where one has another length.
 
     >>> import fastgrad as fg
     >>> fg.squeeze(fg.zeros((1, 3, 1))).shape
@@ -78,7 +78,7 @@ def squeeze(x: TensorLike, axis: Axis = None) -> Tensor:
 
 
 def expand_dims(x: TensorLike, axis: int | tuple[int, ...]) -> Tensor:
-    """With new axes of length 1 at the given positions of the result.
+    """x with new axes of length 1 at the given positions of the result.
 
     >>> import fastgrad as fg
     >>> fg.expand_dims([1.0, 2.0], 1).shape
@@ -112,7 +112,7 @@ def _listed(arrays: Sequence[TensorLike], name: str) -> list[Tensor]:
 
 
 def stack(arrays: Sequence[TensorLike], axis: int = 0) -> Tensor:
-    """Joined along a new axis; all inputs have one shape.
+    """Arrays joined along a new axis. Raises ValueError unless all have one shape.
 
     >>> import fastgrad as fg
     >>> fg.stack([[1.0, 2.0], [3.0, 4.0]], axis=1)
@@ -132,7 +132,7 @@ def stack(arrays: Sequence[TensorLike], axis: int = 0) -> Tensor:
 
 
 def hstack(arrays: Sequence[TensorLike]) -> Tensor:
-    """Joined along the second axis, or of arrays with one axis along that.
+    """Arrays joined along the second axis; those with one axis are joined along that.
 
     >>> import fastgrad as fg
     >>> fg.hstack([[1.0], [2.0, 3.0]])
@@ -143,7 +143,7 @@ def hstack(arrays: Sequence[TensorLike]) -> Tensor:
 
 
 def vstack(arrays: Sequence[TensorLike]) -> Tensor:
-    """Joined along the first axis; an array with one axis is a row.
+    """Arrays joined along the first axis; one with a single axis is a row.
 
     >>> import fastgrad as fg
     >>> fg.vstack([[1.0, 2.0], [[3.0, 4.0]]])
@@ -154,7 +154,9 @@ def vstack(arrays: Sequence[TensorLike]) -> Tensor:
 
 
 def split(x: TensorLike, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
-    """Parts along an axis: so many of equal length, or those between the given places.
+    """Parts along an axis: a number of parts of equal length, or those between the given places.
+
+    Raises ValueError where the length is no multiple of that number.
 
     >>> import fastgrad as fg
     >>> fg.split([1.0, 2.0, 3.0], [1])
@@ -174,7 +176,9 @@ def split(x: TensorLike, indices_or_sections: Any, axis: int = 0) -> list[Tensor
 
 
 def repeat(x: TensorLike, repeats: int | Sequence[int], axis: int | None = None) -> Tensor:
-    """Each element so many times in turn along an axis, or in memory's order for ``axis=None``.
+    """Each element repeated along an axis, or each of the raveled x for ``axis=None``.
+
+    ``repeats`` is one number, or one for each position along the axis. Raises ValueError where one is negative.
 
     >>> import fastgrad as fg
     >>> fg.repeat([1.0, 2.0], 2)
@@ -197,7 +201,7 @@ def repeat(x: TensorLike, repeats: int | Sequence[int], axis: int | None = None)
 
 
 def tile(x: TensorLike, reps: Any) -> Tensor:
-    """The whole of x so many times along each axis; the last number is for the last axis.
+    """x repeated as a whole along its axes; the last number of ``reps`` is for the last axis.
 
     >>> import fastgrad as fg
     >>> fg.tile([1.0, 2.0], 2)
@@ -225,8 +229,8 @@ def flip(x: TensorLike, axis: Axis = None) -> Tensor:
 
 
 def roll(x: TensorLike, shift: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Tensor:
-    """The elements moved along axes, those that leave at the end coming in at the beginning; ``axis=None``: in memory's
-    order.
+    """The elements moved along axes, or in the raveled x for ``axis=None``; those that leave at the end come in at the
+    beginning.
 
     >>> import fastgrad as fg
     >>> fg.roll([1.0, 2.0, 3.0], 1)
@@ -265,7 +269,9 @@ def diagonal(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> 
 
 
 def diag(x: TensorLike, k: int = 0) -> Tensor:
-    """The k-th diagonal of a matrix, or the matrix with this diagonal and zeros elsewhere.
+    """The k-th diagonal of a matrix, or of a vector the matrix with this diagonal and zeros elsewhere.
+
+    Raises ValueError for any other number of axes.
 
     >>> import fastgrad as fg
     >>> fg.diag([1.0, 2.0])

@@ -3,13 +3,15 @@
 A rule ``(op, operands, batched, attr, size)`` gets the operation's number, its operands, which of them have the batch
 as a further first axis, the attributes of the operation on one element, and the size of the batch. It returns the
 result with the batch as first axis. It is made of ordinary operations, as many for a large batch as for a small one,
-which outer transforms record as any others.
+which outer transforms record or trace as any others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from .. import _core
 from .._core import Tensor, apply_op, broadcast_to, reshape, transpose
@@ -159,8 +161,11 @@ def of_random(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...],
 
 
 def of_numpy(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
-    """A function of NumPy's that reduces one operand over the axes in its options, or else broadcasts its operands."""
+    """A function of NumPy's: a product, or one that reduces one operand over the axes in its options, or else one that
+    broadcasts its operands."""
     function, options = _core.numpy_call(attr[0])
+    if function is np.matmul:
+        return _numpy_matmul(xs, batched)
     if "keepdims" not in options:
         return _core.by_numpy(function, *_aligned(xs, batched), **options)
     x, axis = xs[0], options["axis"]
@@ -170,3 +175,15 @@ def of_numpy(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], 
         return reshape(_core.by_numpy(function, flat, axis=1, keepdims=False), (size, *ones))
     shifted = tuple(i + 1 for i in axis) if isinstance(axis, tuple) else axis + 1
     return _core.by_numpy(function, x, axis=shifted, keepdims=options["keepdims"])
+
+
+def _numpy_matmul(xs: Operands, batched: list[bool]) -> Tensor:
+    """Products of integers: elements that are vectors become matrices of one row (a) or column (b), as the batch takes
+    the place of an axis that ``numpy.matmul`` would take for the rows."""
+    a, b = xs
+    of_rows, of_columns = [x.ndim - over > 1 for x, over in zip(xs, batched)]
+    a = a if of_rows else reshape(a, (*a.shape[:-1], 1, a.shape[-1]))
+    b = b if of_columns else reshape(b, (*b.shape, 1))
+    y = _core.by_numpy(np.matmul, *_aligned([a, b], batched))
+    rows, columns = y.shape[-2:]
+    return reshape(y, (*y.shape[:-2], *[rows] * of_rows, *[columns] * of_columns))

@@ -3,7 +3,7 @@
 Forward mode goes over the tape of reverse mode, oldest operation first: what a node has saved for its vjp is what its
 jvp needs, for both read the same derivatives. A rule gets a `Step`, one node of the tape, and the tangent of each
 operand, a tensor or None for zero, at least one of them not None. It returns the tangent of the result, or None for
-zero, by operations that an outer transform may record.
+zero, by operations that an outer transform may record or trace.
 """
 
 from __future__ import annotations

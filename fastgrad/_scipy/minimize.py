@@ -64,7 +64,7 @@ def minimize(
     callback : callable
         ``callback(x)`` or ``callback(intermediate_result)``, as SciPy's, with structures; StopIteration ends it.
     compile : bool
-        Record f and its gradient at the first two calls and replay them later (``fastgrad.compile``); an f that cannot
+        Trace f and its gradient at the first two calls and replay them later (``fastgrad.compile``); an f that cannot
         be traced runs eagerly after one RuntimeWarning. False runs it eagerly from the start.
 
     Returns

@@ -158,7 +158,7 @@ class Function:
         return self._of(self._variables.structure.unflatten(leaves))
 
     def plain(self, x: np.ndarray, *rest: Any) -> Any:
-        """f on ndarrays, nothing recorded."""
+        """f on ndarrays, which neither records nor traces anything."""
         return self._of(self._variables.unravel(x.copy()), *rest)
 
     def _of(self, x: Any, *rest: Any) -> Any:
@@ -265,8 +265,8 @@ class Vector(Function):
         if self._jacobian is None:
             transform = jacfwd if self.values(x).size > x.size else jacrev
             matrix = transform(self._tracked)
-            recordable = self._values.compiled is not None
-            self._jacobian = Replayed(matrix, matrix, f"{self._name}: the Jacobian of f", recordable)
+            traceable = self._values.compiled is not None
+            self._jacobian = Replayed(matrix, matrix, f"{self._name}: the Jacobian of f", traceable)
         return self._variables.matrix(self._jacobian(self._variables.leaves(x)))
 
     def _along(self, leaves: Sequence[Any], weights: Any, direction: Sequence[Any]) -> Any:

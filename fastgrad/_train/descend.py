@@ -115,7 +115,7 @@ def descend(
         What to do about a loss or gradient that is not finite: raise FloatingPointError (whose ``.result`` is what
         was reached before that step), leave the step out, or look at nothing and update.
     compile : bool
-        Record the loss and replay it, as ``training_step`` does: at most two programs, one for the last batch of an
+        Trace the loss and replay it, as ``training_step`` does: at most two programs, one for the last batch of an
         epoch if that is smaller.
 
     Returns

@@ -132,7 +132,7 @@ class TrainingStep:
         return value
 
     def program(self, *batch: Any) -> Any:
-        """The traced program that a step with this batch replays."""
+        """The program that a step with this batch replays."""
         if self._compiled is None:
             raise RuntimeError(f"{self._name}: the loss runs eagerly, there is no program")
         return self._compiled.program(self._leaves, *_with_arrays(batch))

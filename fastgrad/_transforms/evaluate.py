@@ -51,7 +51,7 @@ class Compound(Protocol):
 
 
 class InstructionTrace(_core.Trace):
-    """A trace that ends with its instructions; ``compounds`` are those that its instructions mean by number.
+    """A trace that ends with its instructions; ``compounds`` has the operations that these name by number.
 
     ``inputs`` makes values that the trace's inputs may have, for a function that has to be called on values: those of
     the first element of a batch, or of the first step of a loop.

@@ -132,8 +132,8 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
 def hessp(f: Callable[..., Any]) -> Callable[..., Any]:
     """The Hessian-vector product of f as SciPy wants it: a function of ``(x, p, *args)``.
 
-    f(x, *args) returns a single float tensor; x and p are arrays of one shape, or structures of these. The product is
-    ``hvp``'s.
+    f(x, *args) returns a single float tensor; x and p are arrays of one shape, or structures of these. Product
+    and errors are those of ``hvp``.
 
     >>> import fastgrad as fg, numpy as np
     >>> fg.hessp(lambda x, scale: scale * np.sum(x**3))(np.array([1.0, 2.0]), np.array([1.0, 1.0]), 10.0)

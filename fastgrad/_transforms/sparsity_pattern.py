@@ -1,6 +1,6 @@
 """Where a derivative can be other than zero, read off the instructions that compute it.
 
-A backward pass is recorded together with the function, as ``vmap`` does. Then each instruction's result gets a pattern:
+A backward pass is traced together with the function, as in ``vmap``. Then each instruction's result gets a pattern:
 for each of its elements, the elements of the cotangent that it depends on (``_rules/sparsity.py``).
 """
 
