@@ -316,37 +316,6 @@ cdef class Recording:
             self.leave()
 
 
-@cython.final
-cdef class Outermost:
-    """A context: within it this thread is inside of no functional transform, as far as it asks. For the recording of a
-    program, which is the same wherever it happens to be made first."""
-
-    cdef int running
-    cdef unsigned long thread   # in which it is entered, or 0
-
-    def __enter__(self):
-        global fg_transforms_running
-        self.thread = PyThread_get_thread_ident()
-        self.running, fg_transforms_running = fg_transforms_running, 0
-
-    def __exit__(self, kind, error, trace):
-        self.leave()
-
-    cdef void leave(self) noexcept:
-        global fg_transforms_running
-        self.thread = 0
-        fg_transforms_running = self.running
-
-    def __dealloc__(self):
-        if self.thread and self.thread == PyThread_get_thread_ident():
-            self.leave()
-
-
-def in_transform():
-    """Whether this thread is inside of a functional transform."""
-    return fg_transforms_running > 0
-
-
 # ---- contexts that a thread has entered -------------------------------------------------------------------
 cdef enum:
     TRACES, DRAWINGS, RULES_RUN, N_KINDS
@@ -359,6 +328,7 @@ cdef class Here:
     cdef void *innermost[N_KINDS]   # Nested context of each kind; whoever entered it holds a reference
     cdef char *was              # for each NoGrad that is entered, whether operations were recorded
     cdef Py_ssize_t n, room
+    cdef int hidden             # transforms around the Outermost that are entered
 
     def __dealloc__(self):
         PyMem_Free(self.was)
@@ -378,6 +348,46 @@ cdef void *innermost(int kind) except? NULL:
     """The innermost Nested context of a kind that this thread has entered, or NULL."""
     cdef Here here = this_thread()
     return here.innermost[kind]
+
+
+@cython.final
+cdef class Outermost:
+    """A context: within it this thread is inside of no functional transform, as far as it asks. For the recording of a
+    program, which is the same wherever it happens to be made first."""
+
+    cdef int running
+    cdef Here here
+    cdef unsigned long thread   # in which it is entered, or 0
+
+    def __enter__(self):
+        global fg_transforms_running
+        self.here = this_thread()
+        self.thread = PyThread_get_thread_ident()
+        self.running, fg_transforms_running = fg_transforms_running, 0
+        self.here.hidden += self.running
+
+    def __exit__(self, kind, error, trace):
+        self.leave()
+
+    cdef void leave(self) noexcept:
+        global fg_transforms_running
+        self.thread = 0
+        fg_transforms_running = self.running
+        self.here.hidden -= self.running
+
+    def __dealloc__(self):
+        if self.thread and self.thread == PyThread_get_thread_ident():
+            self.leave()
+
+
+def in_transform():
+    """Whether this thread is inside of a functional transform."""
+    return fg_transforms_running > 0
+
+
+def in_any_transform():
+    """The same, also where ``Outermost`` hides it."""
+    return fg_transforms_running > 0 or this_thread().hidden > 0
 
 
 @cython.no_gc_clear
