@@ -27,7 +27,7 @@ typedef struct {
     int64_t size; /* of the vectors */
     fg_array *constant; /* a vector */
     fg_array *state; /* of a generator */
-    fg_program *body; /* of a scan */
+    fg_program *step, *branch[2], *condition, *halving; /* bodies of scan, cond, while_loop */
     fg_tensor made[MOST_VALUES];
 } scope;
 
@@ -102,7 +102,7 @@ static fg_tensor step(scope *s, const fg_tensor *in)
 /* The last carry of a scan over rows, added to the first of what it stacked. */
 static fg_tensor loop(scope *s, const fg_tensor *in)
 {
-    const int64_t attr[] = {(int64_t)(intptr_t)s->body, LENGTH, 0, 1, 1, 0};
+    const int64_t attr[] = {(int64_t)(intptr_t)s->step, LENGTH, 0, 1, 1, 0};
     fg_tensor rows = apply(s, FG_OP_broadcast_to, 1, in + 1, 2, (const int64_t[]){LENGTH, s->size});
     fg_tensor block =
         apply(s, FG_OP_scan, 3, (fg_tensor[]){{s->constant, NULL}, unary(s, FG_OP_tanh, in[0]), rows}, 6, attr);
@@ -112,6 +112,41 @@ static fg_tensor loop(scope *s, const fg_tensor *in)
     fg_tensor sum = apply(s, FG_OP_sum, 1, &stack, 2, (const int64_t[]){1, 0});
     fg_tensor carry = apply(s, FG_OP_part, 1, &block, 3, last);
     return binary(s, FG_OP_add, unary(s, FG_OP_exp, carry), sum);
+}
+
+static fg_tensor sum_of(scope *s, fg_tensor x) { return apply(s, FG_OP_sum, 1, &x, 2, (const int64_t[]){1, 0}); }
+
+static fg_tensor first_part(scope *s, int op, fg_tensor block, const int64_t *attr)
+{
+    const int64_t part[] = {fg_control_flow_offset(op, attr, 0), s->dtype, s->size};
+    return apply(s, FG_OP_part, 1, &block, 3, part);
+}
+
+static fg_tensor branches(scope *s, const fg_tensor *in)
+{
+    const int64_t attr[] = {(int64_t)(intptr_t)s->branch[0], (int64_t)(intptr_t)s->branch[1]};
+    fg_tensor other = unary(s, FG_OP_cos, in[1]);
+    fg_tensor holds = apply(s, FG_OP_less, 2, (fg_tensor[]){sum_of(s, in[0]), sum_of(s, other)}, 0, NULL);
+    fg_tensor block = apply(s, FG_OP_cond, 3, (fg_tensor[]){holds, in[0], other}, 2, attr);
+    return unary(s, FG_OP_exp, first_part(s, FG_OP_cond, block, attr));
+}
+
+/* Of a loop: is the sum of its carry large? */
+static fg_tensor is_large(scope *s, const fg_tensor *in)
+{
+    return apply(s, FG_OP_less, 2, (fg_tensor[]){number(s, 0.01), sum_of(s, in[0])}, 0, NULL);
+}
+
+static fg_tensor halve(scope *s, const fg_tensor *in)
+{
+    return binary(s, FG_OP_multiply, unary(s, FG_OP_sin, in[0]), number(s, 0.5));
+}
+
+static fg_tensor unknown_length(scope *s, const fg_tensor *in)
+{
+    const int64_t attr[] = {(int64_t)(intptr_t)s->condition, (int64_t)(intptr_t)s->halving, 0};
+    fg_tensor block = apply(s, FG_OP_while_loop, 1, (fg_tensor[]){unary(s, FG_OP_tanh, in[0])}, 3, attr);
+    return unary(s, FG_OP_exp, first_part(s, FG_OP_while_loop, block, attr));
 }
 
 static fg_tensor draw(scope *s, const fg_tensor *in)
@@ -138,23 +173,26 @@ static fg_array *vector(int64_t n, int dtype, double first)
     return a;
 }
 
-/* f of n_in vectors as a program; as the body of a loop, its second input is carried, and it has a second output. */
-static fg_program *compiled(scope *s, function f, int n_in, int is_body)
+/* f of n_in vectors as a program, or as a body whose inputs from `carried` on, if that is not -1, are carried by its first
+ * outputs. A body of a scan has a second output. */
+typedef enum { WHOLE, SCANNED, BODY } role;
+
+static fg_program *compiled(scope *s, function f, int n_in, role role, int carried)
 {
     fg_tensor in[3];
     fg_shape *shape = fg_shape_new(1, &s->size);
     CHECK(fg_trace_begin(FG_PROGRAM) == FG_OK);
-    if (is_body)
-        CHECK(fg_trace_body(1, 1, 0) == FG_OK);
+    if (role != WHOLE)
+        CHECK(fg_trace_body(carried < 0 ? 0 : carried, carried >= 0, 0) == FG_OK);
     for (int i = 0; i < n_in; i++) {
         in[i] = keep(s, (fg_tensor){fg_array_abstract(shape, s->dtype), NULL});
         CHECK(in[i].array && fg_trace_input(in[i].array) == FG_OK);
     }
     fg_shape_unref(shape);
     fg_tensor y = f(s, in);
-    fg_array *out[2] = {y.array, is_body ? unary(s, FG_OP_negative, y).array : NULL};
+    fg_array *out[2] = {y.array, role == SCANNED ? unary(s, FG_OP_negative, y).array : NULL};
     fg_program *p = NULL;
-    CHECK(fg_trace_end(1 + is_body, out, 0, &p) == FG_OK);
+    CHECK(fg_trace_end(1 + (role == SCANNED), out, 0, &p) == FG_OK);
     CHECK(fg_program_compile(p) == FG_OK);
     forget(s);
     return p;
@@ -163,7 +201,11 @@ static fg_program *compiled(scope *s, function f, int n_in, int is_body)
 static void make_scope(scope *s, int64_t size, int dtype)
 {
     *s = (scope){.dtype = dtype, .size = size, .constant = vector(size, dtype, 0.5)};
-    s->body = compiled(s, step, 3, 1);
+    s->step = compiled(s, step, 3, SCANNED, 1);
+    s->branch[0] = compiled(s, elementwise, 2, BODY, -1);
+    s->branch[1] = compiled(s, products, 2, BODY, -1);
+    s->condition = compiled(s, is_large, 1, BODY, -1);
+    s->halving = compiled(s, halve, 1, BODY, 0);
     const int64_t words = FG_RANDOM_WORDS;
     fg_shape *shape = fg_shape_new(1, &words);
     s->state = fg_array_new(shape, FG_UINT64);
@@ -174,7 +216,11 @@ static void make_scope(scope *s, int64_t size, int dtype)
 
 static void free_scope(scope *s)
 {
-    fg_program_free(s->body);
+    fg_program_free(s->step);
+    fg_program_free(s->branch[0]);
+    fg_program_free(s->branch[1]);
+    fg_program_free(s->condition);
+    fg_program_free(s->halving);
     fg_array_unref(s->constant);
     fg_array_unref(s->state);
 }
@@ -197,7 +243,7 @@ static void run(const fg_program *p, fg_replay *r, fg_array *const *x, void *y)
     CHECK(fg_replay_run(p, r) == FG_OK);
 }
 
-static const function functions[] = {elementwise, products, loop};
+static const function functions[] = {elementwise, products, loop, branches, unknown_length};
 enum { N_FUNCTIONS = sizeof functions / sizeof *functions };
 
 /* A vector may be an operand whose last 64 bytes are not full: replays work on whole ones. */
@@ -211,7 +257,7 @@ static void test_replays_compute_what_operations_do(void)
             for (int k = 0; k < N_FUNCTIONS; k++) {
                 fg_array *expected = evaluated(&s, functions[k], x);
                 size_t bytes = (size_t)n * fg_itemsize(dtype);
-                fg_program *p = compiled(&s, functions[k], 2, 0);
+                fg_program *p = compiled(&s, functions[k], 2, WHOLE, -1);
                 char *y = malloc(bytes);
                 for (int times = 0; times < 3; times++) {
                     fg_replay *r = fg_replay_take(p);
@@ -252,7 +298,7 @@ static void *work(void *unused)
         int k = i % (N_FUNCTIONS + 1);
         pthread_mutex_lock(&lock);
         fg_replay *r = fg_replay_take(program[k]);
-        fg_program *own = compiled(&s, functions[i % N_FUNCTIONS], 2, 0);
+        fg_program *own = compiled(&s, functions[i % N_FUNCTIONS], 2, WHOLE, -1);
         fg_replay *own_r = fg_replay_take(own);
         pthread_mutex_unlock(&lock);
         CHECK(r && own_r);
@@ -284,7 +330,7 @@ static void test_threads_run_the_same_programs(void)
     for (int k = 0; k < N_FUNCTIONS; k++)
         expected_of[k] = evaluated(&shared, functions[k], input);
     for (int k = 0; k <= N_FUNCTIONS; k++)
-        program[k] = compiled(&shared, k < N_FUNCTIONS ? functions[k] : draw, 2, 0);
+        program[k] = compiled(&shared, k < N_FUNCTIONS ? functions[k] : draw, 2, WHOLE, -1);
     for (int i = 0; i < N_THREADS; i++)
         CHECK(!pthread_create(&thread[i], NULL, work, NULL));
     for (int i = 0; i < N_THREADS; i++)
