@@ -332,6 +332,7 @@ include "_binding/replayer.pxi"
 include "_binding/instructions.pxi"
 include "_binding/training.pxi"
 include "_binding/control_flow.pxi"
+include "_binding/interrupt.pxi"
 include "_binding/random.pxi"
 include "_binding/custom.pxi"
 

@@ -80,6 +80,11 @@ def drawing(x):
     return fg.sum(dropped(x))
 
 
+def deferred():
+    with _core.DeferredInterrupt() as interrupt:
+        return interrupt.seen
+
+
 def compiled(g):
     def work():
         made = fg.compile(g)
@@ -160,6 +165,7 @@ WORK = {
     "training step": training,
     "eager training step": eager_training,
     **{f"steps by {name}": work for name, (work, _) in STEPS.items()},
+    "deferred interrupts": lambda: [None for _ in range(20) if deferred()],
     "descend": lambda: fg.descend(lambda p, x: ((p - x) ** 2).mean(), np.zeros(2), np.ones((8, 2)), optimizer="sgd",
                                   steps=4, batch_size=3, seed=0).history,
     "sparse jacobian": lambda: fg.sparse.jacobian(lambda x: x[1:] * x[:-1])(X).toarray(),
@@ -243,7 +249,6 @@ def ctrl_c(name, interrupts, draw):
             time.sleep(delay)
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process in the background ignores
     start = time.perf_counter()
     descent()
     took = time.perf_counter() - start
@@ -260,14 +265,14 @@ def ctrl_c(name, interrupts, draw):
             except KeyboardInterrupt:
                 pass
         look(name, f"after interrupt {k}")
-        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-            sys.exit(f"{name}: after interrupt {k} Ctrl-C is handled by {signal.getsignal(signal.SIGINT)}")
 
 
 def look(name, when):
     state = _core.thread_state()
     if state != CLEAN:
         sys.exit(f"{name}: {when} the thread is in the midst of something: {state}")
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        sys.exit(f"{name}: {when} Ctrl-C is handled by {signal.getsignal(signal.SIGINT)}")
     for _, check in STEPS.values():
         check()
 
@@ -278,6 +283,7 @@ def plain(x):
 
 if __name__ == "__main__":
     kind, number, seed, *wanted = sys.argv[1:]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process in the background ignores
     warnings.simplefilter("ignore")  # a loss that could not be traced runs eagerly, as it should
     for k, name in enumerate(wanted or WORK):
         WORK[name]()  # imports what it needs

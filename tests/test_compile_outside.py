@@ -289,6 +289,40 @@ def test_much_that_is_reached_costs_little():
     same(fg.compile(f)(X), 2 * X)
 
 
+def test_many_numbers_do_not_hide_an_array_that_is_written():
+    written = np.zeros(3)
+    held = {"numbers": [[float(i + k) for i in range(9_000)] for k in range(3)], "deep": [[[[[written]]]]]}
+
+    def f(x):
+        held["deep"][0][0][0][0][0][:] += 1
+        return x * len(held)
+
+    with pytest.raises(fg.TraceError, match="writes to an array of shape"):
+        fg.compile(f)(X)
+
+
+def test_methods_of_builtin_types_are_looked_into():
+    draw = np.random.default_rng(0).random
+
+    with pytest.raises(fg.TraceError, match="draws from a numpy"):
+        fg.compile(lambda x: x * draw())(X)
+
+
+class Counting(type):
+    """A class of classes that must not be asked for hashes."""
+
+    def __hash__(cls):
+        raise RuntimeError("asked for a hash")
+
+    def __eq__(cls, other):
+        raise RuntimeError("asked for equality")
+
+
+def test_classes_are_not_hashed_to_find_them():
+    made = Counting("Made", (), {})()
+    same(fg.compile(lambda x: x + len([made]))(X), X + 1)
+
+
 class Proxy:
     """Stands for something else, as the context variables of web frameworks do, and must not be asked."""
 

@@ -1,6 +1,8 @@
 """custom_vjp, custom_jvp, primitive and checkpoint: against derivatives by hand and JAX's conventions."""
 
+import gc
 import threading
+import weakref
 from functools import partial
 
 import numpy as np
@@ -720,3 +722,49 @@ def test_numbers_that_a_primitive_returns_are_those_of_each_element():
         found = fg.vmap(fg.primitive(f))(np.eye(3))
         np.testing.assert_array_equal(found, [f(row) for row in np.eye(3)])
         assert found.dtype == np.asarray(f(np.ones(3))).dtype
+
+
+class Box:
+    """No tree: rules see it as it is."""
+
+
+@pytest.mark.parametrize("nested", [lambda box: box, lambda box: (box, None), lambda box: {"inner": [box]}])
+@pytest.mark.parametrize("made", [list, dict], ids=["list", "dict"])
+def test_residuals_that_hold_the_result_of_their_own_call_are_freed(made, nested):
+    boxes = []
+
+    @fg.custom_vjp
+    def f(x):
+        return x * 2.0
+
+    def fwd(x):
+        boxes.append(made([] if made is list else {"x": x}))
+        return x * 2.0, nested(boxes[-1])
+
+    f.defvjp(fwd, lambda residuals, g: (g * 2.0,))
+    x = fg.tensor(X, requires_grad=True)
+    y = f(x)
+    box, watched = boxes.pop(), weakref.ref(y)
+    if made is list:
+        box.append(y)
+    else:
+        box["y"] = y
+    del y, box
+    assert watched() is None
+
+
+@pytest.mark.parametrize("way", ["residual", "bwd closes over it"])
+def test_objects_that_refer_to_the_result_are_freed_after_a_backward_pass(way):
+    box = Box()
+    f = fg.custom_vjp(lambda x: x * 2.0)
+    if way == "residual":
+        boxes = [box]
+        f.defvjp(lambda x: (x * 2.0, boxes.pop()), lambda residual, g: (g * 2.0,))
+    else:
+        f.defvjp(lambda x: (x * 2.0, None), lambda residual, g, box=box: (g * 2.0,))
+    box.y = f(fg.tensor(X, requires_grad=True))
+    watched = weakref.ref(box.y)
+    box.y.sum().backward()
+    del box, f
+    gc.collect()
+    assert watched() is None

@@ -1,6 +1,9 @@
 """scan, while_loop, cond and fori_loop: eager against NumPy, compiled against eager; errors; memory; size."""
 
 import gc
+import os
+import subprocess
+import sys
 import threading
 import time
 from typing import Any, NamedTuple
@@ -181,6 +184,32 @@ def test_small_values_move_in_every_way_that_a_step_allows(n, dtype):
     for wrap in WAYS:
         for found, expected in zip(wrap(halve)(a, b), (y, x, x[:1])):
             np.testing.assert_array_equal(found, expected)
+
+
+FILLED = """
+import numpy as np, fastgrad as fg
+for n in range(6, 15):
+    f = fg.compile(lambda c, xs: fg.scan(lambda c, x: (c / 2 + fg.tanh(x) / np.arange(1.0, n + 1), fg.exp(c)), c, xs))
+    for _ in range(2):
+        c, ys = f(np.ones(n), np.linspace(0, 1, 9 * n).reshape(9, n))
+    print(c.tobytes().hex(), ys.tobytes().hex())
+"""
+
+
+def test_what_fills_the_heap_changes_no_bit():
+    """glibc fills new memory with these bytes."""
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", FILLED],
+            env={**os.environ, "MALLOC_PERTURB_": fill},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for fill in ("0", "64", "255")
+    ]
+    assert len(found[0].split()) == 18
+    assert found[1:] == found[:1] * 2
 
 
 def test_a_body_that_ignores_what_is_carried_or_reads_only_constants():

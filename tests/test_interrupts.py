@@ -1,8 +1,11 @@
 """What interrupts and lack of memory leave behind: nothing. The workloads are in _storm.py."""
 
 import contextlib
+import functools
 import gc
 import importlib.util
+import operator
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +38,53 @@ def test_interrupts_leave_nothing_behind(long):
 @needs_signals
 def test_ctrl_c_in_a_descent_leaves_nothing_behind():
     run("ctrl_c", 60, 0, "descend")
+
+
+@needs_signals
+def test_a_signal_that_raises_while_a_descent_ends_leaves_python_s_handler_of_ctrl_c():
+    run("interrupts", 300, 0, "deferred interrupts", "descend")
+
+
+@needs_signals
+def test_a_handler_that_raises_at_the_very_end_does_not_keep_ctrl_c_deferred():
+    """All in C from the signal to the end of the context, so that Python calls the handler nowhere else."""
+
+    def handler(number, frame):
+        raise ZeroDivisionError
+
+    before = [signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGALRM)]
+    context = _core.DeferredInterrupt()
+    try:
+        signal.signal(signal.SIGALRM, handler)
+        context.__enter__()
+        assert isinstance(signal.getsignal(signal.SIGINT), _core.FirstInterrupt)
+        steps = [
+            functools.partial(signal.setitimer, signal.ITIMER_REAL, 1e-6),
+            functools.partial(sum, range(10**6)),
+            functools.partial(context.__exit__, None, None, None),
+        ]
+        with pytest.raises(ZeroDivisionError):
+            [*map(operator.call, steps)]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        for number, old in zip((signal.SIGINT, signal.SIGALRM), before, strict=True):
+            signal.signal(number, old)
+
+
+@needs_signals
+def test_a_deferred_interrupt_that_is_dropped_restores_the_handler():
+    """As when an interrupt comes behind __enter__ and before the block."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        context = _core.DeferredInterrupt()
+        handler = context.__enter__()
+        assert signal.getsignal(signal.SIGINT) is handler
+        del context
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        with pytest.raises(KeyboardInterrupt):
+            handler(signal.SIGINT, None)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @needs_memory

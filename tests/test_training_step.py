@@ -589,3 +589,52 @@ def test_how_many_programs_a_step_keeps():
     for wrong in (0, -1):
         with pytest.raises(ValueError, match=f"^training_step: expected maxsize of at least 1, got {wrong}$"):
             fg.training_step(loss, np.ones(2), "sgd", maxsize=wrong)
+
+
+TRANSFORMS = {
+    "grad": lambda f: fg.grad(f)(np.ones(2)),
+    "jvp": lambda f: fg.jvp(f, (np.ones(2),), (np.ones(2),)),
+    "hessian": lambda f: fg.hessian(f)(np.ones(2)),
+}
+
+
+@pytest.mark.parametrize("compile", [True, False])
+@pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
+@pytest.mark.parametrize("way", ["closed over", "computed outside", "batch", "descend"])
+def test_a_loss_that_reads_what_is_differentiated_outside_is_refused(transform, compile, way):
+    """No step makes a constant of it in silence, the first one nor a later one."""
+    params, batches = np.zeros(2), []
+    step = fg.training_step(lambda p, x: fg.sum((p - x) ** 2), params, "sgd", compile=compile)
+
+    def f(x):
+        if way == "batch":
+            value = step(x)
+        elif way == "descend":
+            value = fg.descend(lambda p: fg.sum((p - x) ** 2), params, optimizer="sgd", steps=3, compile=compile).loss
+        else:
+            y = x * 2.0 if way == "computed outside" else x
+            inner = fg.training_step(lambda p, b: fg.sum((p - y) ** 2 * b), params, "sgd", compile=compile)
+            value = inner(np.ones(2))
+        batches.append(value)
+        return fg.sum(x * x) * value
+
+    for _ in range(3):
+        with pytest.raises(TypeError, match=r"^(training_step|descend): the loss reads a tensor that is being diff"):
+            transform(f)
+        np.testing.assert_array_equal(params, np.zeros(2))
+        step(np.ones(2))  # is recorded and replayed between
+        params[...] = 0.0
+    assert not batches and step.optimizer.steps == 3
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_a_step_within_a_transform_that_reads_constants_only(compile):
+    params = np.zeros(2)
+
+    def f(x):
+        fixed = fg.stop_gradient(x)
+        step = fg.training_step(lambda p: fg.sum((p - fixed) ** 2), params, fg.optim.SGD(0.25), compile=compile)
+        return fg.sum(x) * [step() for _ in range(3)][-1]
+
+    np.testing.assert_allclose(fg.grad(f)(np.ones(2)), np.full(2, 2 * 0.5**4))
+    np.testing.assert_allclose(params, 1 - 0.5**3)

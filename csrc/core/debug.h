@@ -17,4 +17,13 @@
 #define FG_ASSERT(condition) ((void)sizeof(!(condition)))
 #endif
 
+/* Under the memory sanitizer: memory that a kernel is about to read has been written. */
+#if defined(__has_feature)
+#if __has_feature(memory_sanitizer)
+#include <sanitizer/msan_interface.h>
+#define FG_MEMORY_SANITIZER
+#define FG_ASSERT_WRITTEN(memory, bytes) __msan_check_mem_is_initialized(memory, (size_t)(bytes))
+#endif
+#endif
+
 #endif

@@ -12,7 +12,8 @@ int fg_pass_eliminate_common_subexpressions(fg_program *);
 int fg_pass_eliminate_dead_code(fg_program *);
 int fg_pass_accumulate_products(fg_program *);
 int fg_pass_add_before_padding(fg_program *);
-int fg_pass_own_constants(fg_program *);
+int fg_pass_own_constants(fg_program *);    /* after it, fg_constant_is_padded may be asked */
+int fg_constant_is_padded(const fg_array *);    /* may steps read it up to the end of its last vector? */
 
 /* From instructions to steps: lower.c. */
 int fg_pass_lower(fg_program *);

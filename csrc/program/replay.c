@@ -142,6 +142,23 @@ static void free_replay(const fg_program *p, fg_replay *r)
     free(r);
 }
 
+/* Clear what steps read of the arena beyond the elements of a value: the rest of its last vector (fill_vectors in
+ * specialize.c). What is computed there is never used, but it must not take long: the leftovers of other programs would
+ * decay to subnormal numbers, on which a processor may take a hundred times as long, in a recurrence that runs again
+ * and again. The rest behaves like an element whose data are 0, or holds what other steps of the same run have left. A
+ * recurrence that decays keeps a 0, and infinities and nan, as 1/0 and 0/0 give, cost no time. */
+static void clear_rests(const fg_program *p, const fg_replay *r)
+{
+    for (int v = 0; v < p->n_buffers; v++) {
+        const buffer *root = &p->buffer[p->buffer[v].root];
+        if (root->offset < 0 || p->buffer[v].shift || root->blockwise || root->panel)
+            continue;
+        int64_t end = root->offset + bytes_at(p, v);
+        if (end % FG_ALIGN)
+            memset(r->arena + end / FG_ALIGN * FG_ALIGN, 0, FG_ALIGN);
+    }
+}
+
 static int by_source(const void *a, const void *b) { return ((const patch *)a)->source - ((const patch *)b)->source; }
 
 static fg_replay *new_replay(const fg_program *p)
@@ -163,6 +180,7 @@ static fg_replay *new_replay(const fg_program *p)
         fg_fail(FG_NO_MEMORY, "no memory for a program");
         return NULL;
     }
+    clear_rests(p, r);
     r->bound_step = (bound_step *)(((uintptr_t)(r + 1) + 63) / 64 * 64);
     fg_call *call = (fg_call *)(r->bound_step + n_bound);
     r->array = (fg_array *)(call + n_bound);
@@ -354,16 +372,41 @@ static void run_group(const step *plan, const bound_step *s, char *scratch)
         run_blocks(plan, s, 0, s->n, sums);
 }
 
+#ifdef FG_MEMORY_SANITIZER
+/* What step k reads has been written, the rest of each last vector as well. The sanitizer itself looks only where a
+ * value decides something. */
+static void check_operands(const fg_program *p, const fg_replay *r, int64_t k)
+{
+    const step *s = &p->step[k];
+    int is_flat = s->kind != RUN && s->op != FG_OP_sum && s->op != FG_OP_matmul;
+    for (int i = 0; i < s->n_in; i++) {
+        int v = s->in[i], source = v < 0 ? -1 : source_of(p, v);
+        if (v < 0)
+            continue;
+        int64_t own = shape_at(p, v)->size, n = !is_flat || (own == 1 && s->n > 1) ? own : s->n;
+        const char *at = source < 0 ? address_of(p, r, v) : (char *)r->address[source] + p->buffer[v].shift;
+        FG_ASSERT_WRITTEN(at, n * (int64_t)fg_itemsize(p->buffer[v].array.dtype));
+    }
+}
+#define CHECK_OPERANDS(step) check_operands(p, r, (step) - r->bound_step)
+#else
+#define CHECK_OPERANDS(step) ((void)0)
+#endif
+
 int fg_replay_run_again(const fg_program *p, fg_replay *r, int from)
 {
     for (const patch *x = r->patch + r->n_patches; x-- > r->patch && x->source >= from;)
         *x->at = (char *)r->address[x->source] + x->shift;
     for (const bound_step *s = r->bound_step, *end = s + p->n_steps - p->n_late;; s += s->group) {
-        for (; s->kind == LOOP_STEP; s++)       /* ends at the last step: the entry after it is zero, which is RUN */
+        for (; s->kind == LOOP_STEP; s++) {     /* ends at the last step: the entry after it is zero, which is RUN */
+            CHECK_OPERANDS(s);
             ((fg_loop *)s->kernel)(s->n, s->at[0], s->at[1], s->at[2], s->at[3], s->at[FG_RESULT]);
+        }
         if (s >= end)
             return FG_OK;
         FG_ASSERT(s->group > 0 && s->group <= end - s);
+        if (s->kind == RUN || s->whole)
+            CHECK_OPERANDS(s);
         if (s->kind == RUN) {
             int status = ((any_kernel)s->kernel)((const fg_call *)s->at[0], (fg_array *)s->at[1]);
             if (status)

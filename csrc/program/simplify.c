@@ -438,17 +438,35 @@ int fg_pass_eliminate_dead_code(fg_program *p)
     return FG_OK;
 }
 
-/* A constant in memory of the caller is copied, as its elements may change after the trace, unless it is frozen. */
+/* ---- memory of constants ----------------------------------------------------------------------------------------- */
+static int64_t rest_of_vector(const fg_array *x) { return -(int64_t)fg_data_bytes(x) & (FG_ALIGN - 1); }
+
+/* The largest constant that is padded: longer operands belong to fused groups, which read no more than their elements.
+ * Integers, and with them the states of generators, which change, are read by no step that computes whole vectors. */
+enum { LARGEST_PADDED = FG_FUSE_FROM * sizeof(double) };
+
+static int is_padded(const fg_array *x)
+{
+    return (FG_IS_FLOAT(x->dtype) || x->dtype == FG_BOOL) && fg_data_bytes(x) <= LARGEST_PADDED;
+}
+
+int fg_constant_is_padded(const fg_array *x) { return !rest_of_vector(x) || is_padded(x); }
+
+/* A constant in memory of the caller is copied, as its elements may change after the trace, unless nobody writes it. A
+ * small one is copied where its last vector is not full, as what comes after it belongs to others, or was never
+ * written: the copy has zeros there. */
 int fg_pass_own_constants(fg_program *p)
 {
     for (int i = 0; i < p->values.n; i++) {
         value *v = &values_of(p)[i];
         const fg_array *root = v->from == CONSTANT && v->array ? fg_array_root(v->array) : NULL;
-        if (!root || root->storage != FG_FOREIGN || root->frozen)
+        int64_t rest = root && is_padded(v->array) ? rest_of_vector(v->array) : 0;
+        if (!root || (!rest && (root->storage != FG_FOREIGN || root->frozen)))
             continue;
         fg_array *copy = fg_array_copy(v->array);
         if (!copy)
             return FG_NO_MEMORY;
+        memset((char *)copy->data + fg_data_bytes(copy), 0, (size_t)rest);
         fg_value_release(v);
         v->array = copy;
     }

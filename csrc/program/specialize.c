@@ -38,9 +38,9 @@ static fg_loop *loop_of(const fg_program *p, const step *s, int single)
     }
 }
 
-/* Buffers in the arena, and constants, have memory up to the end of their last vector. A step on such memory alone may
- * compute whole vectors: nothing reads the elements beyond its own. For loops n = 1 is a case of its own, so a
- * single element remains one. */
+/* Buffers in the arena, and padded constants, have memory up to the end of their last vector, which was written once
+ * (clear_rests in replay.c). A step on such memory alone may compute whole vectors: nothing uses the elements beyond its
+ * own. Loops treat n = 1 apart, so a single element remains one. */
 static void fill_vectors(const fg_program *p, step *s)
 {
     if (s->op < FG_N_ELEMENTWISE && fg_kernels[p->buffer[s->y].array.dtype].elementwise->by_element[s->op])
@@ -58,7 +58,7 @@ static void fill_vectors(const fg_program *p, step *s)
             continue;
         }
         const buffer *root = &p->buffer[p->buffer[v].root];
-        if ((root->offset < 0 && !root->array.data) || p->buffer[v].shift)
+        if ((root->offset < 0 && !(root->array.data && fg_constant_is_padded(&root->array))) || p->buffer[v].shift)
             return;
         int64_t own = (int64_t)fg_itemsize(p->buffer[v].array.dtype);
         itemsize = own > itemsize ? own : itemsize;

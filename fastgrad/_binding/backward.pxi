@@ -322,35 +322,14 @@ cdef class Recording:
             self.leave()
 
 
-@cython.final
-cdef class Outermost:
-    """A context in which `in_transform` is false. A program is traced within it, so that the program does not depend on
-    whether its first call was inside of a transform."""
-
-    cdef int64_t outer          # number of the transform around it
-    cdef unsigned long thread   # in which it is entered, or 0
-
-    def __enter__(self):
-        global fg_transform
-        self.thread = PyThread_get_thread_ident()
-        self.outer, fg_transform = fg_transform, 0
-
-    def __exit__(self, kind, error, trace):
-        self.leave()
-
-    cdef void leave(self) noexcept:
-        global fg_transform
-        self.thread = 0
-        fg_transform = self.outer
-
-    def __dealloc__(self):
-        if self.thread and self.thread == PyThread_get_thread_ident():
-            self.leave()
-
-
 def in_transform():
     """Whether this thread is inside of a functional transform."""
     return fg_transform != 0
+
+
+def in_any_transform():
+    """The same, also where `Outermost` hides the transform."""
+    return fg_transform != 0 or this_thread().hidden > 0
 
 
 def innermost_transform():
@@ -370,6 +349,7 @@ cdef class Here:
     cdef void *innermost[N_KINDS]   # Nested context of each kind; whoever entered it holds a reference
     cdef char *was              # for each NoGrad that is entered, whether operations were recorded
     cdef Py_ssize_t n, room
+    cdef int hidden             # transforms around the Outermost that are entered
 
     def __dealloc__(self):
         PyMem_Free(self.was)
@@ -389,6 +369,36 @@ cdef void *innermost(int kind) except? NULL:
     """The innermost Nested context of a kind that this thread has entered, or NULL."""
     cdef Here here = this_thread()
     return here.innermost[kind]
+
+
+@cython.final
+cdef class Outermost:
+    """A context in which `in_transform` is false. A program is traced within it, so that the program does not depend on
+    whether its first call was inside of a transform."""
+
+    cdef int64_t outer          # number of the transform around it, which it hides, or 0
+    cdef Here here
+    cdef unsigned long thread   # in which it is entered, or 0
+
+    def __enter__(self):
+        global fg_transform
+        self.here = this_thread()
+        self.thread = PyThread_get_thread_ident()
+        self.outer, fg_transform = fg_transform, 0
+        self.here.hidden += self.outer != 0
+
+    def __exit__(self, kind, error, trace):
+        self.leave()
+
+    cdef void leave(self) noexcept:
+        global fg_transform
+        self.thread = 0
+        fg_transform = self.outer
+        self.here.hidden -= self.outer != 0
+
+    def __dealloc__(self):
+        if self.thread and self.thread == PyThread_get_thread_ident():
+            self.leave()
 
 
 @cython.no_gc_clear

@@ -23,7 +23,9 @@ from .. import _user_frames
 from .._core import Tensor
 
 _PACKAGE = __name__.partition(".")[0]
-_MOST = 10_000  # objects that are looked at
+# The nearest objects are looked at, for some 10 ms at most: so many containers, functions, objects and arrays, and so
+# many in all, numbers and strings among them. Longer containers are left out.
+_MOST, _MOST_ITEMS, _LONGEST = 5_000, 50_000, 10_000
 _WHOLE = 1 << 22  # bytes of arrays that are compared whole; of arrays beyond that a sample
 # Modules; os.urandom is posix's.
 _DIFFERENT_EACH_TIME = {"datetime", "nt", "posix", "random", "secrets", "time", "uuid"}
@@ -74,13 +76,6 @@ def _module(c: Any) -> str:
     return module if type(module := getattr(c, "__module__", None)) is str else ""
 
 
-def _is_generator(x: Any) -> bool:
-    return any(
-        c.__name__ in _GENERATORS and (_module(c) == "random" or _module(c).startswith("numpy.random"))
-        for c in type(x).__mro__
-    )
-
-
 def _state(x: Any, whole: bool) -> int:
     """A hash of the state of a generator or array: a draw or a write changes it, in all likelihood."""
     if isinstance(x, np.ndarray):
@@ -117,36 +112,68 @@ def _reached(f: Any, arguments: set[int]) -> tuple[list[Any], bool, str]:
     todo: deque[Any] = deque([f])
     seen: dict[int, Any] = {}
     found: list[Any] = []
+    kinds, types_met = dict(_KINDS), list[type]()
     doubtful, place = False, ""
-    while todo and len(seen) < _MOST:
+    for _ in range(_MOST_ITEMS):
+        if not todo or len(seen) == _MOST:
+            break
         x = todo.popleft()
-        if id(x) in seen or id(x) in arguments:
+        kind = kinds.get(id(type(x)))
+        if kind is None:
+            types_met.append(type(x))
+            kind = kinds[id(type(x))] = _kind(type(x))
+        if kind == "atom" or id(x) in seen or id(x) in arguments:
             continue
         seen[id(x)] = x
-        if issubclass(type(x), np.ndarray) or _is_generator(x):
+        if kind == "container":
+            if len(x) <= _LONGEST and not (type(x) is dict and "__spec__" in x):  # else the names of a module
+                todo += gc.get_referents(x)
+        elif kind == "watched":
             found.append(x)
-            continue
-        doubtful = doubtful or _is_different_each_time(x)
-        if not place and type(x) is types.FunctionType and not _user_frames.rank(x.__code__.co_filename):
-            place = f" ({x.__code__.co_filename}, line {x.__code__.co_firstlineno})"
-        todo += _parts(x)
+        elif kind == "callable":
+            doubtful = doubtful or _is_different_each_time(x)
+            if not place and type(x) is types.FunctionType and not _user_frames.rank(x.__code__.co_filename):
+                place = f" ({x.__code__.co_filename}, line {x.__code__.co_firstlineno})"
+            todo += _parts(x)
+        elif kind == "own":
+            todo.append(getattr(x, "_f", None))
+        else:
+            doubtful = doubtful or kind == "iterator"
+            todo += gc.get_referents(x)
     return found, doubtful, place
 
 
+# By id, as a metaclass may have a hash of its own.
+_KINDS = {id(c): "container" for c in (list, tuple, dict, set)}
+_KINDS |= {id(c): "atom" for c in (bool, int, float, complex, str, bytes, type(None), types.CodeType)}
+_FUNCTIONS = {"function", "builtin_function_or_method", "cython_function_or_method"}
+
+
+def _kind(c: type) -> str:
+    """What is to be done with objects of a type: once for each, as a program may hold thousands."""
+    if issubclass(c, np.ndarray) or any(
+        base.__name__ in _GENERATORS and (_module(base) == "random" or _module(base).startswith("numpy.random"))
+        for base in c.__mro__
+    ):
+        return "watched"
+    if issubclass(c, (types.ModuleType, Tensor, str, bytes)):
+        return "atom"
+    if hasattr(c, "__next__"):
+        return "iterator"
+    if issubclass(c, type) or c.__name__ in _FUNCTIONS:
+        return "callable"
+    return "own" if _module(c).partition(".")[0] == _PACKAGE else "object"
+
+
 def _is_different_each_time(x: Any) -> bool:
-    if hasattr(type(x), "__next__"):
-        return True
-    if not issubclass(type(x), type) and type(x).__name__ not in _FUNCTIONS:
-        return False
+    """Whether a function or class belongs to a clock or a source of random numbers."""
     module = _module(x)
     return module in _DIFFERENT_EACH_TIME or module.startswith("numpy.random")
 
 
-_FUNCTIONS = {"function", "builtin_function_or_method", "cython_function_or_method"}
-
-
 def _parts(x: Any) -> Iterable[Any]:
-    """The objects that x refers to. Only type(x) is asked: isinstance would ask a proxy for the class it stands for."""
+    """What a function or class refers to; a method of a builtin type, to its object. Only type(x) is asked: isinstance
+    would ask a proxy for the class it stands for."""
     if type(x) is types.FunctionType:
         inner = [x.__closure__, x.__defaults__, x.__kwdefaults__, x.__dict__]
         return [*inner, *_named(x)] if _user_frames.rank(x.__code__.co_filename) == 0 else inner
@@ -154,14 +181,6 @@ def _parts(x: Any) -> Iterable[Any]:
         library = _module(x).partition(".")[0] in sys.stdlib_module_names
         file = getattr(sys.modules.get(_module(x)), "__file__", None)
         return () if library or _user_frames.rank(file or "") else [*vars(x).values(), *x.__bases__]
-    if issubclass(type(x), (types.ModuleType, Tensor, str, bytes)):
-        return ()
-    if type(x) in (list, tuple, dict, set) and len(x) > _MOST:
-        return ()
-    if type(x) is dict and "__spec__" in x:  # the names of a module
-        return ()
-    if _module(type(x)).partition(".")[0] == _PACKAGE:
-        return (getattr(x, "_f", None),)
     return gc.get_referents(x)
 
 

@@ -5,7 +5,6 @@ Ctrl-C takes effect between steps only: parameters and optimizer state are alway
 
 from __future__ import annotations
 
-import contextlib
 import operator
 import sys
 import time
@@ -167,7 +166,7 @@ def descend(
     batches = _batches(arrays, rows, size, shuffle, np.random.default_rng(seed))
     bar = _Bar(progress, total)
     try:
-        with _Interrupt() as interrupt:
+        with _core.DeferredInterrupt() as interrupt:
             _run(step, batches, total, per_epoch, tol, callback, bar, interrupt, result)
     except KeyboardInterrupt:
         result.message = f"interrupted after {result.steps} steps"
@@ -187,7 +186,7 @@ def _run(
     tol: float | None,
     callback: Callable[[DescentResult], Any] | None,
     bar: _Bar,
-    interrupt: _Interrupt,
+    interrupt: _core.FirstInterrupt,
     result: DescentResult,
 ) -> None:
     """The loop. `result` is brought up to date after each step, so that it is right however this ends."""
@@ -312,33 +311,3 @@ class _Bar:
     def _show(self, result: DescentResult) -> None:
         self._bar.set_postfix_str(f"loss {result.loss:.4g}", refresh=False)
         self._bar.update(result.steps - self._bar.n)
-
-
-class _Interrupt:
-    """Defers Ctrl-C until the step under way is done: `seen` says that it came. A second one interrupts at once.
-
-    Only in the main thread, and only in place of Python's own handler. `signal` is imported here because that
-    takes half a millisecond, which `import fastgrad` need not spend.
-    """
-
-    seen = False
-    _ours = False
-
-    def __enter__(self) -> _Interrupt:
-        import signal
-
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            with contextlib.suppress(ValueError):  # not the main thread
-                signal.signal(signal.SIGINT, self._handle)
-                self._ours = True
-        return self
-
-    def _handle(self, number: int, frame: Any) -> None:
-        self.seen = True
-        self.__exit__()
-
-    def __exit__(self, *exception: object) -> None:
-        import signal
-
-        if self._ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -166,25 +166,30 @@ class TrainingStep:
         return self._value_and_gradients.compiled
 
     def _eagerly(self, leaves: list[Any], *batch: Any) -> tuple[Tensor, list[Any]]:
-        mark = _core.last_node_id()
-        value, gradients = self._differentiate([_core.watch(leaf) for leaf in leaves], batch)
-        # A value that depends on a transform outside keeps its graph: the transform is then told that it would lose its
-        # gradient.
-        if not _core.depends_on_outer([value], mark):
-            value = value.detach()
-        return value, gradients
+        value, gradients = self._differentiate(_core.watch, leaves, batch)
+        return value.detach(), gradients
 
     def _traced(self, leaves: list[Tensor], *batch: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The function that is traced: the loss, without axes, and its gradients in the order of the leaves."""
-        value, gradients = self._differentiate([_core.watch_tensor(leaf) for leaf in leaves], batch)
+        value, gradients = self._differentiate(_core.watch_tensor, leaves, batch)
         return _core.reshape(value.detach(), ()), gradients
 
-    def _differentiate(self, tensors: list[Tensor], batch: tuple[Any, ...]) -> tuple[Tensor, list[Tensor]]:
-        """The loss for these leaves, and its gradients by them."""
+    def _differentiate(
+        self, watch: Callable[[Any], Tensor], leaves: list[Any], batch: tuple[Any, ...]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The loss for these leaves, of which watch makes tensors on the tape, and its gradients by them."""
+        mark = _core.last_node_id()
+        tensors = [watch(leaf) for leaf in leaves]
         with _core.Recording():
             value = self._f(self._structure.unflatten(tensors), *batch)
         if not isinstance(value, Tensor) or value.size != 1 or not value.requires_grad:
             raise _loss_error(self._name, value)
+        if _core.in_any_transform() and _core.depends_on_outer([value], mark):
+            raise TypeError(
+                f"{self._name}: the loss reads a tensor that is being differentiated, but a step gives a number and "
+                "changes arrays in place, through which no derivative leads; write the steps as operations, as in "
+                "p = p - rate * grad(loss)(p), or say that a constant is meant with fastgrad.stop_gradient(x)"
+            )
         return value, _core.gradients(value, tensors, False)
 
     def _refuse(self, value: float, bad: int, gradient: Any) -> float:

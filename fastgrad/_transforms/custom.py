@@ -114,6 +114,10 @@ class custom_vjp(_Function):
     float), and returns a tuple with the cotangent of each argument, in the argument's structure, shapes and dtypes;
     None stands for zeros. Derivatives of higher order are those of fwd and bwd. Forward mode is refused.
 
+    Of residuals that are trees of arrays the arrays are kept, not the containers. Other objects are kept as they are,
+    and so are fwd and bwd. No garbage collection finds a cycle through these: an object among them that refers to the
+    result of the call lives until a backward pass has used the call.
+
     Raises AttributeError where f is called without a rule; TypeError where fwd or bwd return something of another
     structure, and ValueError for another shape or dtype, naming the argument; TypeError where f reads a tensor that
     requires gradients and is no argument of it.
