@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import _core
-from .._core import Tensor, absolute, asarray, astype, normal_axes, power, sqrt, square, sum
+from .._core import Tensor, absolute, asarray, astype, normal_axes, power, sqrt, square, sum, where
 from .reductions import root_or_zero
 
 if TYPE_CHECKING:
@@ -46,8 +46,14 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axis = None, keepd
         return sum(astype(size != 0.0, size.dtype), axis, keepdims)
     if ord == 1:
         return sum(size, axis, keepdims)
-    total = sum(power(size, ord), axis, keepdims)
-    return root_or_zero(total, lambda t: power(t, 1.0 / ord)) if ord > 0 else power(total, 1.0 / ord)
+    if not 1 < ord < 2:
+        total = sum(power(size, ord), axis, keepdims)
+        return root_or_zero(total, lambda t: power(t, 1.0 / ord)) if ord > 1 else power(total, 1.0 / ord)
+    # The second derivative of |x|^p is infinite at 0: the slope of |x| must not be 0 there, for its square is a factor.
+    # Where all elements are 0, none may take part.
+    zero = sum(size, axis, True) == 0.0
+    powers = power(where(zero, 1.0, where(x < 0.0, -x, x)), ord)
+    return root_or_zero(sum(where(zero, 0.0, powers), axis, keepdims), lambda t: power(t, 1.0 / ord))
 
 
 __all__ = ["norm"]

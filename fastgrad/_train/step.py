@@ -119,7 +119,7 @@ class TrainingStep:
             bad = _core.first_not_finite(gradients)
             if bad >= 0 or not math.isfinite(value):
                 return self._refuse(value, bad, gradients[bad] if bad >= 0 else None)
-        optim.apply_gradients(optimizer, leaves, structure, gradients)
+        optim.apply_gradients(optimizer, self.params, leaves, structure, gradients)
         return value
 
     def program(self, *batch: Any) -> Any:
