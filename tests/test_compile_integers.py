@@ -268,7 +268,9 @@ def test_numbers_of_each_type_have_a_program_of_their_own():
     same(f(x, 2**63), x * 2**63)  # a uint64 to NumPy: recorded anew
     same(f(x, 2**62), x * 2**62)
     for n in (2**64, -(2**63) - 1):
-        with pytest.raises(TypeError, match=r"args\[1\] is an integer of 6[45] bits, which fits neither int64 nor uint64"):
+        with pytest.raises(
+            TypeError, match=r"args\[1\] is an integer of 6[45] bits, which fits neither int64 nor uint64"
+        ):
             f(x, n)
     assert f.cache_info().misses == 7
 

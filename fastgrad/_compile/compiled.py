@@ -498,8 +498,8 @@ def _input(leaf: Any, structure: tree.Structure, i: int) -> np.ndarray:
         )
     if type(leaf) is int and not -(2**63) <= leaf < 2**64:
         raise TypeError(
-            f"compile: {tree.place_of(structure, i)} is an integer of {leaf.bit_length()} bits, which fits neither int64 "
-            "nor uint64; pass it as a float"
+            f"compile: {tree.place_of(structure, i)} is an integer of {leaf.bit_length()} bits, which fits neither "
+            "int64 nor uint64; pass it as a float"
         )
     a = np.asarray(leaf)
     if a.dtype.kind not in "fiub" or a.dtype.itemsize not in (1, 2, 4, 8) or a.dtype == np.float16:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import _core
-from .._core import Tensor, absolute, asarray, astype, normal_axes, power, sqrt, square, sum, where
+from .._core import Tensor, absolute, asarray, astype, normal_axes, power, sqrt, square, sum
 from .reductions import root_or_zero
 
 if TYPE_CHECKING:
@@ -50,10 +50,10 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axis = None, keepd
         total = sum(power(size, ord), axis, keepdims)
         return root_or_zero(total, lambda t: power(t, 1.0 / ord)) if ord > 1 else power(total, 1.0 / ord)
     # The second derivative of |x|^p is infinite at 0: the slope of |x| must not be 0 there, for its square is a factor.
-    # Where all elements are 0, none may take part.
-    zero = sum(size, axis, True) == 0.0
-    powers = power(where(zero, 1.0, where(x < 0.0, -x, x)), ord)
-    return root_or_zero(sum(where(zero, 0.0, powers), axis, keepdims), lambda t: power(t, 1.0 / ord))
+    # prelu's is -1. Where all elements are 0, they take part as ones, for root_or_zero sends 0 times this slope back.
+    size = _core.prelu(x, -1.0)
+    ones = astype(sum(size, axis, True) == 0.0, x.dtype)
+    return root_or_zero(sum(power(size + ones, ord) - ones, axis, keepdims), lambda t: power(t, 1.0 / ord))
 
 
 __all__ = ["norm"]
