@@ -38,6 +38,7 @@ class Optimizer:
 
     `learning_rate` is a number or a callable that is given the number of steps taken so far (0 at the first)
     and returns one; `steps` is that number. They may be set between steps, and so may the other arguments.
+    Where a subclass overrides `step`, training steps and descents call it with the parameters and their gradients.
     """
 
     _slots: ClassVar[tuple[str, ...]] = ()  # the names of the state arrays kept for each leaf

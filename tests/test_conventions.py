@@ -160,6 +160,14 @@ def test_second_derivatives_that_underflow_at_the_largest_number(name, dtype):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("f", [fg.fmod, fg.remainder])
+def test_remainders_have_second_derivatives_of_0(f):
+    for at in ([7.0, 2.0], [1.0, 1e-160]):
+        for k, found in enumerate(_second_derivatives(lambda x: f(x[0], x[1]), np.array(at))):
+            np.testing.assert_array_equal(np.asarray(found), np.zeros((2, 2)), err_msg=f"mode {k}")
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("p", [1, 1.25, 1.5, 1.75, 2, 3, 4.5])
 def test_norms_of_zeros_have_second_derivatives_of_0(p):
     f = lambda x: fg.norm(x, p)

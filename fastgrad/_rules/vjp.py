@@ -73,7 +73,16 @@ def _power_by_base(a: Tensor, b: Tensor, y: None) -> Tensor:
     return _core.where(zero, near_0, b * _core.power(a, _core.where(zero, 1, b - 1)))
 
 
-_COMPOSED: dict[tuple[str, int], Callable[..., Tensor]] = {("power", 0): _power_by_base}  # in place of a text
+def _fmod_by_divisor(a: Tensor, b: Tensor, y: None) -> Tensor:
+    """Constant between the steps; the quotient's own slope by b may be infinite."""
+    return -_core.trunc(a.detach() / b.detach())
+
+
+# In place of a text.
+_COMPOSED: dict[tuple[str, int], Callable[..., Tensor]] = {
+    ("power", 0): _power_by_base,
+    ("fmod", 1): _fmod_by_divisor,
+}
 # Beyond this distance from 0 the derivative is constant, but parts of its text overflow, or have no value at infinity.
 _FLAT = {"erf": 30, "erfc": 30, "gelu": 40, "gelu_tanh": 30, "silu": 800, "mish": 800}
 
