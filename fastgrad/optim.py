@@ -245,9 +245,6 @@ class SGD(Optimizer):
 
     _row = "sgd"
     momentum, dampening, weight_decay = _checked("momentum", 1), _checked("dampening"), _checked("weight_decay")
-    _momentum: float
-    _dampening: float
-    _weight_decay: float
 
     def __init__(
         self,
@@ -295,8 +292,6 @@ class Adam(Optimizer):
     _slots = ("m", "v")
     _decoupled: ClassVar[bool] = False
     eps, weight_decay = _checked("eps"), _checked("weight_decay")
-    _eps: float
-    _weight_decay: float
 
     def __init__(
         self,
