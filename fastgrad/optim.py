@@ -9,7 +9,6 @@ docs/adding-an-operation.md shows how.
 from __future__ import annotations
 
 import inspect
-import itertools
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -40,18 +39,23 @@ class Optimizer:
 
     `learning_rate` is a number or a callable that is given the number of steps taken so far (0 at the first)
     and returns one; `steps` is that number. They may be set between steps, and so may the other arguments.
+    Where a subclass overrides `step`, training steps and descents call it with the parameters and their gradients.
     """
 
     _slots: ClassVar[tuple[str, ...]] = ()  # the names of the state arrays kept for each leaf
     _row: ClassVar[str] = ""  # its row of csrc/optim.def
     _in_core: ClassVar[bool] = False  # whether `_row` and `_numbers` are all that there is to know of an update
+    _own_step: ClassVar[bool] = False  # whether `step` is overridden, so that each update must go through it
 
     def __init_subclass__(cls) -> None:
-        """A subclass that overrides how to update is not what its parent's numbers tell the core."""
-        if "_numbers" in vars(cls):
-            cls._in_core = True
-        elif not {"_update", "_apply", "_rate"}.isdisjoint(vars(cls)):
-            cls._in_core = False
+        """Where a class of the user's, or one that is mixed in, overrides how to update, the core does not know it."""
+        cls._own_step = cls.step is not Optimizer.step
+        cls._in_core = cls._numbers is not Optimizer._numbers and not (
+            cls._own_step
+            or cls._update is not Optimizer._update
+            or cls._apply is not Optimizer._apply
+            or cls._rate is not Optimizer._rate
+        )
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         if "lr" in kwargs:
@@ -105,9 +109,13 @@ class Optimizer:
             raise TypeError(f"{name}.load_state_dict: expected what {name}.state_dict() returned")
         if state["optimizer"] != name:
             raise ValueError(f"{name}.load_state_dict: this is the state of {state['optimizer']}")
-        steps, slots = state["steps"], dict(state["state"])
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
-            raise ValueError(f"{name}.load_state_dict: steps is {steps!r}, expected an integer of at least 0")
+        slots = dict(state["state"])
+        try:
+            steps = -1 if isinstance(state["steps"], bool) else operator.index(state["steps"])
+        except TypeError:
+            steps = -1
+        if steps < 0:
+            raise ValueError(f"{name}.load_state_dict: steps is {state['steps']!r}, expected an integer of at least 0")
         expected = set(self._slots) if steps else set()
         if set(slots) not in (expected, set(self._slots)):
             raise ValueError(
@@ -135,8 +143,8 @@ class Optimizer:
     def _check(self, leaves: Sequence[Any], structure: tree.Structure) -> None:
         """Refuse parameters that cannot be updated, or that the state is not for."""
         _check_leaves(leaves, structure, "params")
+        check_distinct(leaves, structure, "params")
         if self._structure is None or not self._slots:
-            check_distinct(leaves, structure, "params")
             return
         if structure != self._structure:
             raise ValueError(
@@ -199,10 +207,10 @@ class Optimizer:
         self._learning_rate = value if callable(value) else self._number("learning_rate", value)
 
     def _rate(self) -> float:
-        rate = self._learning_rate
+        rate = self.learning_rate  # which a subclass may compute
         if callable(rate):
             return self._number(f"learning_rate({self.steps})", rate(self.steps))
-        return rate
+        return rate if type(rate) is float and 0 <= rate < math.inf else self._number("learning_rate", rate)
 
     # arguments ----------------------------------------------------------------------------------------------
 
@@ -212,10 +220,14 @@ class Optimizer:
             number = math.nan if isinstance(value, str) else float(value)
         except (TypeError, ValueError):
             number = math.nan
+        except OverflowError:  # of an integer
+            number = math.inf
         if not 0 <= number < below:
             limit = "a finite number of at least 0" if below == math.inf else f"a number in [0, {below:g})"
             error = ValueError if isinstance(value, (int, float, np.number)) else TypeError
-            raise error(f"{type(self).__name__}: {name} is {value!r}, expected {limit}")
+            too_long = isinstance(value, int) and value.bit_length() > 1024
+            shown = f"an integer of {value.bit_length()} bits" if too_long else repr(value)
+            raise error(f"{type(self).__name__}: {name} is {shown}, expected {limit}")
         return number
 
     def __repr__(self) -> str:
@@ -245,9 +257,6 @@ class SGD(Optimizer):
 
     _row = "sgd"
     momentum, dampening, weight_decay = _checked("momentum", 1), _checked("dampening"), _checked("weight_decay")
-    _momentum: float
-    _dampening: float
-    _weight_decay: float
 
     def __init__(
         self,
@@ -271,7 +280,7 @@ class SGD(Optimizer):
     def _numbers(self, rate: float) -> tuple[float, ...]:
         if self.momentum != 0 and not self._slots:
             raise ValueError("SGD: it lacks the state that momentum needs; give momentum when the optimizer is made")
-        return rate, self._weight_decay, self._momentum, self._dampening, self.nesterov, self.steps == 0
+        return rate, self.weight_decay, self.momentum, self.dampening, self.nesterov, self.steps == 0
 
 
 class Adam(Optimizer):
@@ -295,8 +304,6 @@ class Adam(Optimizer):
     _slots = ("m", "v")
     _decoupled: ClassVar[bool] = False
     eps, weight_decay = _checked("eps"), _checked("weight_decay")
-    _eps: float
-    _weight_decay: float
 
     def __init__(
         self,
@@ -319,8 +326,8 @@ class Adam(Optimizer):
         self._betas = self._number("betas[0]", value[0], below=1), self._number("betas[1]", value[1], below=1)
 
     def _numbers(self, rate: float) -> tuple[float, ...]:
-        (beta1, beta2), t = self._betas, self.steps + 1
-        return rate, self._weight_decay, beta1, beta2, self._eps, self._decoupled, 1 - beta1**t, 1 - beta2**t
+        (beta1, beta2), t = self.betas, self.steps + 1
+        return rate, self.weight_decay, beta1, beta2, self.eps, self._decoupled, 1 - beta1**t, 1 - beta2**t
 
 
 class AdamW(Adam):
@@ -403,14 +410,19 @@ def check_parameters(optimizer: Optimizer, leaves: Sequence[Any], structure: tre
 
 def apply_gradients(
     optimizer: Optimizer,
+    params: Any,
     leaves: Sequence[Any],
     structure: tree.Structure,
     gradients: Sequence[Any],
     rule: UpdateRule | None = None,
 ) -> None:
-    """A step in Python along gradients that fit the leaves, which were checked; by ``rule`` if ``next_update`` has
-    made one."""
-    optimizer._apply(leaves, structure, gradients, rule)
+    """A step in Python along gradients that fit the leaves of params, which were checked; by ``rule`` if ``next_update``
+    has made one. Where the optimizer overrides `step`, it is handed what a loop over `fastgrad.grad` would hand it:
+    params, and gradients as ndarrays."""
+    if optimizer._own_step:
+        optimizer.step(params, structure.unflatten([np.asarray(g) for g in gradients]))
+    else:
+        optimizer._apply(leaves, structure, gradients, rule)
 
 
 # checks -----------------------------------------------------------------------------------------------------
@@ -426,8 +438,7 @@ def _check_leaves(leaves: Sequence[Any], structure: tree.Structure, name: str) -
     """TypeError or ValueError, naming the place, for the first leaf that cannot be updated in place."""
     for i, p in enumerate(leaves):
         if isinstance(p, np.ndarray) and not _core.is_masked(p):
-            flags = p.flags
-            if p.dtype in _DTYPES and flags.c_contiguous and flags.writeable:
+            if p.dtype in _DTYPES and p.flags.carray:  # C-contiguous, aligned and writable
                 continue
         elif isinstance(p, Tensor) and p.dtype in _DTYPES and p.is_leaf:
             continue
@@ -436,18 +447,13 @@ def _check_leaves(leaves: Sequence[Any], structure: tree.Structure, name: str) -
 
 def check_distinct(leaves: Sequence[Any], structure: tree.Structure, name: str) -> None:
     """ValueError if one array stands in two places, or two share memory: it would be updated twice."""
-    seen: dict[int, int] = {}
-    for i, p in enumerate(leaves):
-        if seen.setdefault(id(p), i) != i and isinstance(p, (np.ndarray, Tensor)):
-            paths = structure.paths(name)
-            raise ValueError(f"{paths[seen[id(p)]]} and {paths[i]} are the same array: keep it under one name")
-    # Leaves are contiguous: in the order of their addresses each must end where the next begins, or before.
-    spans = sorted([(p.ctypes.data, p.nbytes, i) for i, p in enumerate(leaves) if isinstance(p, np.ndarray) and p.size])
-    for (start, size, i), (after, _, k) in itertools.pairwise(spans):
-        if start + size > after:
-            paths = structure.paths(name)
-            first, second = paths[min(i, k)], paths[max(i, k)]
-            raise ValueError(f"{first} and {second} share memory, which would be updated twice: use .copy() of one")
+    shared = _core.first_shared(leaves)
+    if shared is None:
+        return
+    (i, k), paths = shared, structure.paths(name)
+    if leaves[i] is leaves[k]:
+        raise ValueError(f"{paths[i]} and {paths[k]} are the same array: keep it under one name")
+    raise ValueError(f"{paths[i]} and {paths[k]} share memory, which would be updated twice: use .copy() of one")
 
 
 def leaf_error(p: Any, path: str) -> Exception:
@@ -462,6 +468,8 @@ def leaf_error(p: Any, path: str) -> Exception:
         return TypeError(f"{path} is the result of an operation and cannot be updated: use {path}.detach().copy()")
     if not p.flags.writeable:
         return ValueError(f"{path} is read-only and cannot be updated in place: use {path}.copy()")
+    if not p.flags.aligned:
+        return ValueError(f"{path} is misaligned and cannot be updated in place: use {path}.copy()")
     return ValueError(f"{path} is not C-contiguous and cannot be updated in place: use np.ascontiguousarray({path})")
 
 

@@ -412,7 +412,12 @@ def _tuple_of_leaves(n: int) -> Structure:
     return Structure(tuple, range(n), _LEAF_TUPLE * n, n)
 
 
-def _flatten(node: Any, leaves: list[Any]) -> Structure:
+# How deep containers may be nested. A structure is hashed, compared and shown by recursion through C functions of
+# Python's, which take the machine's stack whatever sys.setrecursionlimit says.
+_DEPTH_LIMIT = 1000
+
+
+def _flatten(node: Any, leaves: list[Any], depth: int) -> Structure:
     type_ = type(node)
     try:
         kind = _KINDS[type_]
@@ -429,14 +434,16 @@ def _flatten(node: Any, leaves: list[Any]) -> Structure:
             return _tuple_of_leaves(len(keys))
         structures = _LEAF_TUPLE * len(keys)
     else:
-        structures = tuple([_flatten(child, leaves) for child in children])
+        if depth == _DEPTH_LIMIT:
+            raise RecursionError
+        structures = tuple([_flatten(child, leaves, depth + 1) for child in children])
     return Structure(type_, keys, structures, len(leaves) - before, constants)
 
 
 def flatten(tree: Any) -> tuple[list[Any], Structure]:
     """The leaves of a tree, in order, and its structure.
 
-    Raises ValueError if the tree holds itself.
+    Raises ValueError if the tree holds itself, or containers are nested more than 1000 deep.
 
     >>> import fastgrad as fg
     >>> fg.tree.flatten({"w": [1.0, 2.0], "b": 3.0})
@@ -444,7 +451,7 @@ def flatten(tree: Any) -> tuple[list[Any], Structure]:
     """
     leaves: list[Any] = []
     try:
-        return leaves, _flatten(tree, leaves)
+        return leaves, _flatten(tree, leaves, 1)
     except RecursionError:
         raise ValueError("tree: a structure holds itself, or is nested too deeply") from None
 

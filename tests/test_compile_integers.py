@@ -250,9 +250,21 @@ def test_numbers_of_each_type_have_a_program_of_their_own():
         same(f(x, s), x * s)
     same(f(x, 2**63), x * 2**63)  # a uint64 to NumPy: traced anew
     same(f(x, 2**62), x * 2**62)
-    with pytest.raises(TypeError, match=r"args\[1\] has dtype object"):
-        f(x, 2**64)
+    for n in (2**64, -(2**63) - 1):
+        with pytest.raises(
+            TypeError, match=r"args\[1\] is an integer of 6[45] bits, which fits neither int64 nor uint64"
+        ):
+            f(x, n)
     assert f.cache_info().misses == 7
+
+
+@pytest.mark.parametrize("f", [lambda k: k + 1, lambda k: 1 + k, lambda k: k // 3 * 2, lambda k: (k & 5) + k])
+def test_an_int_that_fits_uint64_alone_is_a_uint64(f):
+    compiled = fg.compile(f)
+    for k in (2**63, 2**63 + 12345, 2**62, 2**63 + 1):
+        for _ in range(2):
+            assert compiled(k) == int(f(np.uint64(k))), k
+            assert type(compiled(k)) is int
 
 
 def test_a_python_int_out_of_bounds_is_an_error_of_the_call():

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 import warnings
 from typing import NamedTuple
 
@@ -336,6 +337,172 @@ def test_one_array_in_two_places_is_refused():
     with pytest.raises(ValueError) as caught:
         Adam().step({"a": w, "b": [w]}, {"a": w, "b": [w]})
     assert str(caught.value) == "params['a'] and params['b'][0] are the same array: keep it under one name"
+
+
+def tied(base):
+    """Parameters two of which are one array, and some of which share memory in part."""
+    return [
+        ({"a": base[:3], "b": (same := base[3:6])} | {"a": same}, "are the same array: keep it under one name"),
+        ({"a": base[:3], "b": base[:3]}, "share memory, which would be updated twice: use .copy() of one"),
+        ({"a": base[:3], "b": base[2:5]}, "share memory, which would be updated twice: use .copy() of one"),
+        ({"a": base[2:5], "b": base[:3]}, "share memory, which would be updated twice: use .copy() of one"),
+    ]
+
+
+@pytest.mark.parametrize("make", [lambda: SGD(0.1), lambda: SGD(0.1, momentum=0.5), lambda: Adam(0.1)])
+@pytest.mark.parametrize("loaded", [False, True])
+def test_tied_parameters_are_refused_also_by_an_optimizer_that_has_state(make, loaded):
+    optimizer, base = make(), np.zeros(6)
+    apart = {"a": base[:3], "b": base[3:]}
+    gradients = {"a": np.ones(3), "b": np.ones(3)}
+    for _ in range(2):
+        optimizer.step(apart, gradients)
+    if loaded:
+        state, optimizer = optimizer.state_dict(), make()
+        optimizer.load_state_dict(state)
+    before, state = base.copy(), repr(optimizer.state_dict())
+    for params, what in tied(base):
+        with pytest.raises(ValueError) as caught:
+            optimizer.step(params, gradients)
+        assert str(caught.value) == f"params['a'] and params['b'] {what}"
+        with pytest.raises(ValueError, match=re.escape(what)):
+            fg.training_step(lambda p: np.sum(p["a"] * p["b"]), params, optimizer)
+    np.testing.assert_array_equal(base, before)
+    assert repr(optimizer.state_dict()) == state
+    optimizer.step(apart, gradients)
+    assert optimizer.steps == 3
+
+
+def test_a_leaf_tensor_in_two_places_is_refused():
+    optimizer, (a, b) = Adam(0.1), (fg.tensor([1.0], requires_grad=True) for _ in range(2))
+    optimizer.step([a, b], [np.ones(1)] * 2)
+    with pytest.raises(ValueError, match=r"^params\[0\] and params\[1\] are the same array"):
+        optimizer.step([a, a], [np.ones(1)] * 2)
+
+
+@pytest.mark.parametrize("steps", [1, np.int64(1), np.uint8(1), np.array(1)])
+def test_steps_of_a_state_may_be_any_integer(steps):
+    optimizer = Adam(0.1)
+    optimizer.step(np.ones(1), np.ones(1))
+    state = optimizer.state_dict() | {"steps": steps}
+    optimizer.load_state_dict(state)
+    assert type(optimizer.steps) is int
+    assert optimizer.steps == 1
+    for bad in (True, np.True_, 1.0, "1", None, -1, np.int64(-1), np.array([1, 2])):
+        with pytest.raises(ValueError, match="^Adam.load_state_dict: steps is .*, expected an integer of at least 0$"):
+            optimizer.load_state_dict(state | {"steps": bad})
+
+
+@pytest.mark.parametrize(("base", "exponent"), [(10, 400), (-10, 401), (10, 5000), (2, 1024)])
+def test_an_integer_too_large_for_a_float_is_no_rate(base, exponent):
+    number = base**exponent
+    p, optimizer = np.ones(2), SGD(lambda step: number)
+    with pytest.raises(
+        ValueError, match=r"^SGD: learning_rate\(0\) is an integer of \d+ bits, expected a finite number"
+    ):
+        optimizer.step(p, p)
+    with pytest.raises(ValueError, match=r"^Adam: eps is an integer of \d+ bits, expected a finite number"):
+        Adam(eps=number)
+    np.testing.assert_array_equal(p, 1)
+
+
+def through_every_door(optimizer, n=4):
+    """What n steps of an optimizer make of the same parameters: by `step` alone, and by training steps."""
+
+    def loss(p):
+        return np.sum(p["w"] ** 2) * 3 + np.sum(p["b"])
+
+    start = lambda: {"w": np.array([1.0, -2.0]), "b": np.array([0.5])}
+    found = []
+    for how in ("step", True, False):
+        params, own = start(), copy.deepcopy(optimizer)
+        step = None if how == "step" else fg.training_step(loss, params, own, compile=how)
+        for _ in range(n):
+            if step is None:
+                own.step(params, fg.grad(loss)(params))
+            else:
+                step()
+        assert own.steps == n
+        found.append(params)
+    for compiled in (True, False):
+        found.append(fg.descend(loss, start(), optimizer=copy.deepcopy(optimizer), steps=n, compile=compiled).params)
+    return found
+
+
+def assert_all_the_same(found):
+    for other in found[1:]:
+        fg.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), found[0], other)
+
+
+@pytest.mark.parametrize("make", [lambda cls: cls(0.1), lambda cls: cls(0.1, momentum=0.5)])
+def test_a_step_that_is_overridden_is_taken(make):
+    class Clip(SGD):
+        def step(self, params, grads):
+            assert type(params) is type(grads) is dict
+            assert all(type(g) is np.ndarray for g in fg.tree.leaves(grads))
+            super().step(params, fg.tree.map(lambda g: np.clip(g, -1e-3, 1e-3), grads))
+
+    class Deeper(Clip):
+        pass
+
+    for cls in (Clip, Deeper):
+        found = through_every_door(make(cls))
+        assert_all_the_same(found)
+        assert np.all(np.abs(found[0]["w"] - [1.0, -2.0]) <= 4 * 0.1 * 1e-3 * 2)
+
+
+def test_what_is_mixed_in_or_overridden_takes_part():
+    class Halved:
+        def _update(self, leaves, gradients, rate):
+            super()._update(leaves, gradients, rate / 2)
+
+    class Stepping:
+        def step(self, params, grads):
+            super().step(params, fg.tree.map(lambda g: g / 2, grads))
+
+    class Rated:
+        def _rate(self):
+            return super()._rate() / 2
+
+    class Computed:
+        learning_rate = property(lambda self: 0.05, lambda self, value: None)
+
+    expected = through_every_door(SGD(0.05))
+    assert_all_the_same(expected)
+    for mixed_in in (Halved, Stepping, Rated, Computed):
+        mixed = type("Mixed", (mixed_in, SGD), {})
+        for cls in (mixed, type("Own", (mixed,), {"_numbers": lambda self, rate: SGD._numbers(self, rate)})):
+            assert_all_the_same(expected[:1] + through_every_door(cls(0.1)))
+
+
+def test_arguments_may_be_computed_by_a_subclass():
+    class Warm(SGD):
+        @property
+        def learning_rate(self):
+            return self.base * (self.steps + 1)
+
+        @learning_rate.setter
+        def learning_rate(self, value):
+            self.base = value
+
+    class Heavy(SGD):
+        momentum = property(lambda self: 0.5, lambda self, value: None)
+
+    assert_all_the_same(through_every_door(SGD(lambda t: 0.01 * (t + 1))) + through_every_door(Warm(0.01)))
+    assert_all_the_same(through_every_door(SGD(0.01, momentum=0.5)) + through_every_door(Heavy(0.01, momentum=0.9)))
+    bad = Warm(0.1)
+    bad.base = np.nan
+    with pytest.raises(ValueError, match="^Warm: learning_rate is nan, expected a finite number of at least 0$"):
+        bad.step(np.ones(1), np.ones(1))
+
+
+def test_a_misaligned_array_is_called_that():
+    x = np.zeros(17, np.uint8)[1:].view("f8")
+    with pytest.raises(ValueError, match=r"^params is misaligned and cannot be updated in place: use params.copy\(\)$"):
+        SGD(0.1).step(x, np.ones(2))
+    with pytest.raises(ValueError, match=r"^params\['x'\] is misaligned .* use params\['x'\].copy\(\)$"):
+        fg.training_step(lambda p: np.sum(p["x"]), {"x": x}, "adam")
+    SGD(0.1).step(x.copy(), x + 1)  # a gradient may be
 
 
 @pytest.mark.parametrize("rate", [-1.0, np.nan, "fast", None])

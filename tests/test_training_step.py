@@ -444,6 +444,33 @@ def test_parameters_that_share_memory_are_refused():
 
 
 @pytest.mark.parametrize("compile", [True, False])
+@pytest.mark.parametrize("make", [lambda: fg.optim.Adam(0.1), lambda: fg.optim.SGD(0.1, momentum=0.5)])
+def test_parameters_that_are_tied_between_steps_are_refused(make, compile):
+    loss = lambda p, x: np.sum((p["a"] - x) ** 2) + np.sum((p["b"] - x) ** 2)
+    optimizer, params = make(), {"a": np.zeros(2), "b": np.zeros(2)}
+    step = fg.training_step(loss, params, optimizer, compile=compile)
+    for _ in range(3):
+        step(1.0)
+    own, a = params["b"].copy(), params["a"]
+    for tied, what in ((params["b"], "are the same array"), (params["b"][:], "share memory")):
+        params["a"] = tied
+        for new in (lambda: step(1.0), lambda: fg.training_step(loss, params, optimizer)(1.0)):
+            with pytest.raises(ValueError, match=rf"^params\['a'\] and params\['b'\] {what}"):
+                new()
+    np.testing.assert_array_equal(params["b"], own)
+    params["a"] = a
+    step(1.0)
+    assert optimizer.steps == 4
+
+    def tie(info):
+        if info.step == 2:
+            info.params["a"] = info.params["b"]
+
+    with pytest.raises(ValueError, match="are the same array"):
+        fg.descend(lambda p: loss(p, 1.0), params, optimizer=make(), steps=6, callback=tie, compile=compile)
+
+
+@pytest.mark.parametrize("compile", [True, False])
 @pytest.mark.parametrize("optimizer", ["sgd", fg.optim.Adam])
 def test_arrays_put_into_params_take_effect(compile, optimizer):
     """As writing into the arrays does."""

@@ -3,6 +3,8 @@
 import dataclasses
 import enum
 import pprint
+import subprocess
+import sys
 from collections import OrderedDict
 from typing import ClassVar, NamedTuple
 
@@ -605,6 +607,37 @@ def test_a_structure_that_holds_itself_is_refused():
     ):
         with pytest.raises(ValueError, match="^tree: a structure holds itself"):
             use(loop)
+
+
+DEEP = """
+import sys
+import numpy as np
+import fastgrad as fg
+sys.setrecursionlimit(10**6)
+deep = np.ones(2)
+for _ in range(20000):
+    deep = [deep]
+step = fg.training_step(lambda p, x: (p * p).sum(), np.zeros(2), "sgd")
+compiled = fg.compile(lambda x: x[0] * 2)
+compiled([np.ones(2)]), compiled([np.ones(2)])
+for f in (compiled, fg.compile(lambda x: 1.0), fg.grad(lambda x: 1.0), fg.vmap(lambda x: 1.0), step, fg.tree.flatten,
+          lambda x: fg.training_step(lambda p: 1.0, x, "sgd"), fg.compile(lambda x: [deep, x])):
+    try:
+        f(deep if f is not step else [deep])
+    except ValueError as error:
+        assert str(error) == "tree: a structure holds itself, or is nested too deeply", error
+    else:
+        raise AssertionError(f)
+fine = 1.0
+for _ in range(900):
+    fine = (fine,)
+assert hash(fg.tree.structure(fine)) == hash(fg.tree.structure(fine))
+assert fg.compile(lambda x: fg.tree.leaves(x)[0] * 2)(fine) == 2
+"""
+
+
+def test_nesting_has_a_limit_that_the_recursion_limit_does_not_move():
+    subprocess.run([sys.executable, "-c", DEEP], check=True)
 
 
 def test_unflatten_takes_the_structure_first():

@@ -47,6 +47,34 @@ def first_not_writable(arrays):
     return -1
 
 
+def first_shared(leaves):
+    """The indices of two leaves that are one array or share memory, the smaller first; None if there are none.
+
+    ndarrays are taken for contiguous: in the order of their addresses each must end where the next begins, or before.
+    A tensor whose memory is shared is copied before it is written, so only the tensor itself counts.
+    """
+    cdef dict seen = {}
+    cdef list spans = []
+    cdef Py_ssize_t i = 0, other = 0
+    cdef size_t end = 0
+    for x in leaves:
+        if isinstance(x, cnp.ndarray):
+            if cnp.PyArray_SIZE(x):
+                spans.append((<size_t>cnp.PyArray_DATA(x), i, x))
+        if isinstance(x, (cnp.ndarray, Tensor)):
+            other = seen.setdefault(<size_t><void *>x, i)
+            if other != i:
+                return other, i
+        i += 1
+    if len(spans) > 1:
+        spans.sort()                            # by address and index: no two have both, so arrays are not compared
+        for address, i, x in spans:
+            if <size_t>address < end:
+                return (i, other) if i < other else (other, i)
+            end, other = <size_t>address + cnp.PyArray_NBYTES(x), i
+    return None
+
+
 def all_finite(x):
     """Whether a float array or tensor holds neither inf nor nan."""
     return first_not_finite([x]) < 0

@@ -470,7 +470,8 @@ def compile(
 
     Python numbers among the arguments may change from call to call, and take on the dtype of the arrays that they meet,
     as in NumPy; f gets tensors for them, and a new program is traced if one is of another type. An int that meets none
-    is an int64: what overflows wraps around, and a division by zero gives 0, as in NumPy.
+    is an int64: what overflows wraps around, and a division by zero gives 0, as in NumPy. One that does not
+    fit int64 is a uint64, and a larger one a TypeError.
 
     A branch on a value, ``float(x)``, ``x.numpy()`` or an index by a boolean mask inside f raise TraceError, a
     TypeError that names the line: their result would be frozen into the program. Arrays that f reads from outside its
@@ -578,6 +579,11 @@ def _input(leaf: Any, structure: tree.Structure, i: int) -> np.ndarray:
         raise TypeError(
             f"compile: {tree.place_of(structure, i)} is of type {type(leaf).__name__}, expected arrays and numbers; "
             "name its argument in static_argnums or static_argnames if it is a constant"
+        )
+    if type(leaf) is int and not -(2**63) <= leaf < 2**64:
+        raise TypeError(
+            f"compile: {tree.place_of(structure, i)} is an integer of {leaf.bit_length()} bits, which fits neither "
+            "int64 nor uint64; pass it as a float"
         )
     a = np.asarray(leaf)
     if a.dtype.kind not in "fiub" or a.dtype.itemsize not in (1, 2, 4, 8) or a.dtype == np.float16:

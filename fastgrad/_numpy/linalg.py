@@ -46,8 +46,14 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axis = None, keepd
         return sum(astype(size != 0.0, size.dtype), axis, keepdims)
     if ord == 1:
         return sum(size, axis, keepdims)
-    total = sum(power(size, ord), axis, keepdims)
-    return root_or_zero(total, lambda t: power(t, 1.0 / ord)) if ord > 0 else power(total, 1.0 / ord)
+    if not 1 < ord < 2:
+        total = sum(power(size, ord), axis, keepdims)
+        return root_or_zero(total, lambda t: power(t, 1.0 / ord)) if ord > 1 else power(total, 1.0 / ord)
+    # The second derivative of |x|^p is infinite at 0: the slope of |x| must not be 0 there, for its square is a factor.
+    # prelu's is -1. Where all elements are 0, they take part as ones, for root_or_zero sends 0 times this slope back.
+    size = _core.prelu(x, -1.0)
+    ones = astype(sum(size, axis, True) == 0.0, x.dtype)
+    return root_or_zero(sum(power(size + ones, ord) - ones, axis, keepdims), lambda t: power(t, 1.0 / ord))
 
 
 __all__ = ["norm"]

@@ -29,10 +29,20 @@ Rule = Callable[..., Tensor]
 # ---- the rows of ops.def --------------------------------------------------------------------------------------------
 # Texts that give the derivative, but not a second one everywhere: a `where` hides a point at which its other branch has
 # no finite derivative, or at which it stands for the limit of one, or a `minimum` ties at the seam of two pieces, or
-# parts of it overflow one against the other. These equal them wherever the values are finite.
+# parts of it overflow one against the other, or at the end of a domain a factor of 0 meets an infinite one. These equal
+# them wherever the values are finite.
 _CELU_CONSTANT = "(a > 0) | ((b >= 0) & (a < -1000 * b))"
 _CELU_U = f"where({_CELU_CONSTANT}, 0, a) / where({_CELU_CONSTANT}, 1, b)"
+# At the ends of a domain 1 - x x has a slope that is not 0, where (1 - x) (1 + x) has a factor that is.
+_AT_AN_END = "absolute(x) == 1"
+_ONE_MINUS_SQUARE = f"where({_AT_AN_END}, 1 - x * x, (1 - x) * (1 + x))"
 _TWICE = {
+    ("arcsin", 0): f"1 / sqrt({_ONE_MINUS_SQUARE})",
+    ("arccos", 0): f"-1 / sqrt({_ONE_MINUS_SQUARE})",
+    ("arctanh", 0): f"where({_AT_AN_END}, reciprocal(where({_AT_AN_END}, 1 - x * x, 1)), "
+    f"reciprocal(where({_AT_AN_END}, 1, 1 - x)) * reciprocal(where({_AT_AN_END}, 1, 1 + x)))",
+    ("arccosh", 0): "reciprocal(sqrt(x - 1)) * reciprocal(sqrt(x + 1))",
+    ("arctan", 0): "square(reciprocal(hypot(x, 1)))",
     ("cbrt", 0): "square(reciprocal(y)) / 3",
     ("celu", 0): f"where(a > 0, 1, where({_CELU_CONSTANT}, 0, exp({_CELU_U})))",
     ("celu", 1): f"where(a > 0, 0, where({_CELU_CONSTANT}, -1, expm1({_CELU_U}) - {_CELU_U} * exp({_CELU_U})))",
@@ -42,13 +52,36 @@ _TWICE = {
     ("gelu", 0): "erfc(-x * SQRT_HALF) / 2 + x * exp(-square(x) / 2) * ONE_OVER_SQRT_2PI",
     ("hypot", 0): "where(y == 0, 0, a / where(y == 0, 1, y))",
     ("hypot", 1): "where(y == 0, 0, b / where(y == 0, 1, y))",
-    ("power", 0): "b * power(a, where((b == 0) & (a == 0), 1, b - 1))",
-    ("power", 1): "where(a == 0, 0, power(a, b) * log(where(a == 0, 1, a)))",
+    ("power", 1): "where(a == 0, 0, power(where(a == 0, 1, a), b) * log(where(a == 0, 1, a)))",
     ("softsign", 0): "square(reciprocal(1 + absolute(x)))",
     ("logaddexp", 0): "sigmoid(where((a == b) & (a - b != 0), 0, a - b))",
     ("logaddexp", 1): "sigmoid(where((a == b) & (a - b != 0), 0, b - a))",
     ("logaddexp2", 0): "sigmoid(where((a == b) & (a - b != 0), 0, a - b) * LN_2)",
     ("logaddexp2", 1): "sigmoid(where((a == b) & (a - b != 0), 0, b - a) * LN_2)",
+}
+
+
+def _power_by_base(a: Tensor, b: Tensor, y: None) -> Tensor:
+    """b a^(b - 1), 0 where b is 0. Its own derivatives, too, are 0 by the exponent where the base is 0."""
+    if b.size == 1 and not b.requires_grad and not _core.traced(b):  # as in x ** 3
+        return b * _core.power(a, b - 1) if b.item() != 0 else b
+    zero = b == 0
+    b = _core.where(a == 0, b.detach(), b)
+    # At b = 0 this and b / a are alike to first order in b. Derivatives of b / a by a keep the factor b, where those of
+    # the power multiply 0 by infinity.
+    near_0 = b / _core.where(zero & (a != 0), a, 1)
+    return _core.where(zero, near_0, b * _core.power(a, _core.where(zero, 1, b - 1)))
+
+
+def _fmod_by_divisor(a: Tensor, b: Tensor, y: None) -> Tensor:
+    """Constant between the steps; the quotient's own slope by b may be infinite."""
+    return -_core.trunc(a.detach() / b.detach())
+
+
+# In place of a text.
+_COMPOSED: dict[tuple[str, int], Callable[..., Tensor]] = {
+    ("power", 0): _power_by_base,
+    ("fmod", 1): _fmod_by_divisor,
 }
 # Beyond this distance from 0 the derivative is constant, but parts of its text overflow, or have no value at infinity.
 _FLAT = {"erf": 30, "erfc": 30, "gelu": 40, "gelu_tanh": 30, "silu": 800, "mish": 800}
@@ -64,6 +97,8 @@ def of_elementwise(
 @cache
 def _derivative(name: str, i: int, dtype: str) -> Callable[..., Any]:
     """The text of a row as a function of its letters."""
+    if (composed := _COMPOSED.get((name, i))) is not None:
+        return composed
     row = _core.ROWS[name]
     letters = "x, y" if row["arity"] == 1 else "a, b, y"
     text = " ".join(_TWICE.get((name, i), row["derivatives"][i]).split())

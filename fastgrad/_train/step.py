@@ -128,7 +128,7 @@ class TrainingStep:
             bad = _core.first_not_finite(gradients)
             if bad >= 0 or not math.isfinite(value):
                 return self._refuse(value, bad, gradients[bad] if bad >= 0 else None)
-        optim.apply_gradients(optimizer, leaves, structure, gradients, rule)
+        optim.apply_gradients(optimizer, self.params, leaves, structure, gradients, rule)
         return value
 
     def program(self, *batch: Any) -> Any:
@@ -291,20 +291,20 @@ def _with_arrays(x: Any) -> Any:
     if type(x) is dict:
         return {key: _with_arrays(value) for key, value in x.items()}
     if type(x) is tuple:
-        return tuple(map(_with_arrays, x))
+        return tuple([_with_arrays(item) for item in x])
     if type(x) is list and x:
         if _holds_numbers(x):
             with contextlib.suppress(ValueError):  # of unequal lengths
                 return np.asarray(x)
         else:
-            return list(map(_with_arrays, x))
+            return [_with_arrays(item) for item in x]
     return x
 
 
-def _holds_numbers(x: list[Any] | tuple[Any, ...]) -> bool:
-    """Whether x and the lists in it hold numbers only."""
-    return all(
-        isinstance(item, (float, int, np.generic)) or (type(item) in (list, tuple) and _holds_numbers(item))
+def _holds_numbers(x: list[Any] | tuple[Any, ...], depth: int = 64) -> bool:
+    """Whether x and the lists in it hold numbers only, nested no deeper than an array can have axes."""
+    return depth > 0 and all(
+        isinstance(item, (float, int, np.generic)) or (type(item) in (list, tuple) and _holds_numbers(item, depth - 1))
         for item in x
     )
 
