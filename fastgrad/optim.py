@@ -416,9 +416,9 @@ def apply_gradients(
     gradients: Sequence[Any],
     rule: UpdateRule | None = None,
 ) -> None:
-    """A step in Python along gradients that fit the leaves of params, which were checked; by ``rule`` if ``next_update``
-    has made one. Where the optimizer overrides `step`, it is handed what a loop over `fastgrad.grad` would hand it:
-    params, and gradients as ndarrays."""
+    """A step in Python along gradients that fit the leaves of params, which were checked; by ``rule`` if
+    ``next_update`` has made one. Where the optimizer overrides `step`, it is handed what a loop over `fastgrad.grad`
+    would hand it: params, and gradients as ndarrays."""
     if optimizer._own_step:
         optimizer.step(params, structure.unflatten([np.asarray(g) for g in gradients]))
     else:
