@@ -210,7 +210,7 @@ def test_what_a_step_and_a_compiled_function_look_like():
     assert repr(f) == "<fastgrad.compile of line, 1 program>"
 
 
-@pytest.mark.filterwarnings("ignore:.*cannot be recorded:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:.*cannot be traced:RuntimeWarning")
 def test_side_effects_are_those_of_eager_steps():
     """The second recording, which finds them, is undone before the eager run has them again."""
 
