@@ -104,8 +104,8 @@ INT = " is an int; only float32 and float64 have gradients, convert it with floa
         (lambda: fg.hvp(fg.exp, (3.0,), 1.0), "hvp: expected tangents as a tuple of one for each argument of f, got a "
          "float; of a single argument x write (x,)"),
         (lambda: fg.hvp(lambda x: "3", (3.0,), (1.0,)), "hvp: <lambda> returned a str, expected a tensor: nothing in "
-         "it was recorded. Compute with fastgrad's or NumPy's functions on the arguments, not with math or on copies of "
-         "their values"),
+         "it was recorded. Compute with fastgrad's or NumPy's functions on the arguments, not with math or on copies "
+         "of their values"),
         (lambda: fg.hessp(fg.exp)(3, 1.0), "hessp: x" + INT + "pass it in args"),
         (lambda: fg.sparse.hessian(fg.exp)(3), "sparse.hessian: x is an int, expected float32 or float64 arrays and "
          "floats: only these can be searched; convert it with float(x) or x.astype(float)"),
