@@ -119,6 +119,7 @@ class Compiled(_core.Replayer):
         self.n_gradients = n_gradients  # how many of the last results are gradients, which stay in the program
         self._clock = itertools.count(1)
         self._confirmed = 0  # how many programs a second trace has confirmed
+        self._derived: dict[Any, Any] = {}
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
@@ -128,12 +129,13 @@ class Compiled(_core.Replayer):
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: the function, but no programs; those are recorded anew."""
-        return {name: value for name, value in vars(self).items() if name != "_clock"}
+        return {name: value for name, value in vars(self).items() if name not in ("_clock", "_derived")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._clock = itertools.count(1)
         self._confirmed = 0
+        self._derived = {}
 
     def _slowly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if _core.tracing() or (_core.in_transform() and _differentiated((args, kwargs))):
@@ -176,9 +178,24 @@ class Compiled(_core.Replayer):
     def cache_clear(self) -> None:
         """Forget all programs."""
         self._remember(None)
+        self._derived = {}
         while not self._replace(self._entries, {}):
             pass
         self._hits = self._misses = 0
+
+    def derived(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What make() returned when it was first called for this key, such as recorded derivatives of the function:
+        it is kept as long as this compiled function, the last ``maxsize`` of them."""
+        found = self._derived.get(key)
+        if found is None:
+            found = make()
+            kept = list(self._derived.items())[1 - self._maxsize :] if self._maxsize > 1 else []
+            self._derived = {**dict(kept), key: found}
+        return found
+
+    def static_places(self, n: int) -> tuple[int, ...]:
+        """The places of static arguments in a call with n positional ones."""
+        return tuple(sorted({i % n for i in (*self._static, *self._static_names) if -n <= i < n}))
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
         for i in self._static:
@@ -187,7 +204,7 @@ class Compiled(_core.Replayer):
                     f"compile: static_argnums names argument {i}, but the function was called with "
                     f"{_count(len(args), 'positional argument')}"
                 )
-        places = {i % len(args) for i in (*self._static, *self._static_names) if -len(args) <= i < len(args)}
+        places = set(self.static_places(len(args)))
         return _Call(args, kwargs, places, set(kwargs).intersection(self._static_names.values()))
 
     def _entry(self, call: _Call, bounded: bool = False) -> Entry:
@@ -283,8 +300,11 @@ class Replayed:
     goes on failing, after 1, 3, 7, ... further calls.
     """
 
-    def __init__(self, traced: Callable[..., Any], eager: Callable[..., Any], name: str, compile: bool = True) -> None:
-        self.compiled = Compiled(traced, trace_twice=True) if compile else None
+    def __init__(
+        self, traced: Callable[..., Any], eager: Callable[..., Any], name: str, compile: bool = True,
+        static_argnums: tuple[int, ...] = (),
+    ) -> None:  # fmt: skip
+        self.compiled = Compiled(traced, static_argnums, trace_twice=True) if compile else None
         self._eager, self._name = eager, name
         # After a failure: the kinds of the arguments that could not be traced, and the compiled function.
         self.failed: tuple[Any, Compiled] | None = None
