@@ -63,7 +63,7 @@ def slow(session):
 
 @nox.session(python=False)
 def sanitized(session):
-    """The tests with the address and undefined-behaviour sanitizers and the assertions of csrc/debug.h."""
+    """The tests with the address and undefined-behaviour sanitizers and the assertions of csrc/core/debug.h."""
     compiler = os.environ.get("CC", "cc").split()
 
     def library(name):
