@@ -156,6 +156,6 @@ def test_bounds_of_a_recorded_fori_loop_are_ints():
     counted = lambda x, n: fg.while_loop(lambda c: c[0] < n, lambda c: (c[0] + 1, 2 * c[1]), (0, x))[1]
     assert fg.compile(counted)(1.0, 3) == 8
     for bounds, text in ((0, 3.0), "upper is 3.0"), (("0", 3), "lower is '0'"):
-        with pytest.raises(TypeError, match=f"^fori_loop: {text}, expected an int$"):
+        with pytest.raises(TypeError, match=f"^fori_loop: {text}, expected an integer$"):
             fg.fori_loop(*bounds, lambda i, x: x, 1.0)
     assert fg.fori_loop(np.int64(0), fg.tensor(3), lambda i, x: 2 * x, 1.0).item() == 8

@@ -250,7 +250,7 @@ def _check_bounds(lower: Any, upper: Any) -> None:
         if isinstance(x, Tensor):
             _core.refuse_value(x, "bound")
         elif not hasattr(type(x), "__index__"):
-            raise TypeError(f"fori_loop: {name} is {x!r}, expected an int")
+            raise TypeError(f"fori_loop: {name} is {x!r}, expected an integer")
 
 
 def _described(x: Any) -> str:
