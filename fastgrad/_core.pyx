@@ -247,7 +247,9 @@ cdef cnp.ndarray as_ndarray(x, str name):
     if number_of(a) < 0:
         raise TypeError(f"{name}: expected float32, float64, integer or bool numbers, got {type(x).__name__} of dtype "
                         f"{a.dtype}"
-                        + ("; convert it with .astype(np.float32)" if a.dtype == np.float16 else ""))
+                        + ("; convert it with .astype(np.float32)" if a.dtype == np.float16 else
+                           "; complex numbers are not supported: compute with real and imaginary parts, as cos(x) and "
+                           "sin(x) for exp(1j * x)" if a.dtype.kind == "c" else ""))
     return a
 
 

@@ -52,10 +52,13 @@ _OF_SCIPY = {
 
 
 def instead_of_scipy() -> str:
-    """The end of an error's text where a function of SciPy's called us that we have, too."""
+    """The end of an error's text where a function of SciPy's called the user's code, and we have that function, too."""
     frame: types.FrameType | None = sys._getframe(1)
     while frame is not None:
-        if frame.f_globals.get("__name__", "").startswith("scipy.") and (ours := _OF_SCIPY.get(frame.f_code.co_name)):
+        name = frame.f_globals.get("__name__", "")
+        if name.startswith(f"{__package__}._scipy."):
+            return ""
+        if name.startswith("scipy.") and (ours := _OF_SCIPY.get(frame.f_code.co_name)):
             return f". Instead of SciPy's {frame.f_code.co_name} use fastgrad.{ours}"
         frame = frame.f_back
     return ""

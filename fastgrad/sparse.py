@@ -98,7 +98,7 @@ def hessian(f: Callable[[Any], Any], sparsity: Any = None, *, compile: bool = Tr
            [2., 8., 4.],
            [0., 4., 0.]])
     """
-    return Jacobian(named_grad(f, 0, False, "sparse.hessian"), sparsity, compile)
+    return Jacobian(named_grad(f, 0, False, "sparse.hessian"), sparsity, compile, "sparse.hessian")
 
 
 def matmul(matrix: Any, x: Any) -> Tensor:
@@ -142,24 +142,28 @@ class Jacobian:
     colors: np.ndarray | None = None
     mode: str | None = None
 
-    def __init__(self, f: Callable[[Any], Any], sparsity: Any = None, compile: bool = True) -> None:
+    def __init__(
+        self, f: Callable[[Any], Any], sparsity: Any = None, compile: bool = True, name: str = "sparse.jacobian"
+    ) -> None:
+        """``name`` is the function that the user called, for errors."""
         if not callable(f):
-            raise TypeError(f"sparse.jacobian: expected a function, got {f!r}")
-        self._f, self._given, self._compile = f, sparsity, compile
+            raise TypeError(f"{name}: expected a function, got {f!r}")
+        self._f, self._given, self._compile, self._name = f, sparsity, compile, name
         self._rows: dict[Any, _Rows] = {}
 
     def __call__(self, x: Any, *more: Any) -> Any:
         if more:
             raise TypeError(
-                f"sparse.jacobian: f is differentiated by x alone, got {len(more)} argument{'s' * (len(more) > 1)} "
-                "more; let f read it from outside, as in fastgrad.sparse.jacobian(lambda x: f(x, a)), a constant of it"
+                f"{self._name}: f is differentiated by x alone, got {len(more)} argument{'s' * (len(more) > 1)} "
+                "more; let f read it from outside, as in "
+                f"fastgrad.{self._name}(lambda x: f(x, a)), a constant of it"
             )
-        sparse = scipy("sparse.jacobian", "scipy.sparse")
-        variables = Variables("sparse.jacobian", x, "x")
+        sparse = scipy(self._name, "scipy.sparse")
+        variables = Variables(self._name, x, "x")
         kind = variables.kind()
         rows = self._rows.get(kind)
         if rows is None:
-            rows = _Rows(self._f, variables, self._compile)
+            rows = _Rows(self._f, variables, self._compile, self._name)
             self._start(rows, variables.start, sparse)
             if len(self._rows) == _KINDS:
                 self._rows.pop(next(iter(self._rows)))
@@ -175,7 +179,7 @@ class Jacobian:
             if missing.nnz and self._given is not None:
                 i, j = (int(k[0]) for k in missing.nonzero())
                 raise ValueError(
-                    f"sparse.jacobian: entry ({i}, {j}) of the Jacobian is not zero, but sparsity lacks it"
+                    f"{self._name}: entry ({i}, {j}) of the Jacobian is not zero, but sparsity lacks it"
                     + (f", as it lacks {missing.nnz - 1} more" if missing.nnz > 1 else "")
                 )
             if missing.nnz:
@@ -192,7 +196,7 @@ class Jacobian:
         given = sparse.csr_array(self._given) != 0
         if given.shape != (rows.m, x.size):
             raise ValueError(
-                f"sparse.jacobian: sparsity has shape {given.shape}, expected {(rows.m, x.size)}: a row for each "
+                f"{self._name}: sparsity has shape {given.shape}, expected {(rows.m, x.size)}: a row for each "
                 "number of f(x), a column for each of x"
             )
         self._know(given, rows, x, checked=traced is None or (traced > given).nnz > 0)
@@ -212,8 +216,8 @@ class Jacobian:
 class _Rows(Vector):
     """The rows of a Jacobian by backward passes, or its columns by forward passes, at vectors x of one kind."""
 
-    def __init__(self, f: Callable[[Any], Any], variables: Variables, compile: bool) -> None:
-        super().__init__("sparse.jacobian", f, variables, (), compile)
+    def __init__(self, f: Callable[[Any], Any], variables: Variables, compile: bool, name: str) -> None:
+        super().__init__(name, f, variables, (), compile)
         y = self._values(variables.leaves(variables.start))
         self.m, self._dtype, self._compile = y.size, np.dtype(y.dtype), compile
         self._random = np.random.default_rng(0)
@@ -313,7 +317,7 @@ class _Rows(Vector):
             entries = [_core.concatenate(found).take(places)] if found else []
             return [y if _core.tracing() or y.requires_grad else _core.own(y) for y in entries + total]
 
-        self._passes = Replayed(passes, passes, "sparse.jacobian: f", self._compile)
+        self._passes = Replayed(passes, passes, f"{self._name}: f", self._compile)
 
     def compressed(self, x: np.ndarray) -> tuple[Any, bool]:
         """The Jacobian at x, and whether it agrees with one more pass, for a weighted sum of its rows or columns."""

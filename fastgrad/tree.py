@@ -536,9 +536,10 @@ def ravel(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
     Returns
     -------
     flat : ndarray or Tensor
-        All elements, leaf after leaf, each in C order: a Tensor if one of the leaves is. Its dtype is that to which
-        NumPy promotes the dtypes of the leaves, a Python float counting as float64 and an int as int64; of a tree
-        without leaves it is empty and float64.
+        All elements, leaf after leaf, each in C order. The leaves of a dict come by its sorted keys, whatever the
+        order of insertion, those of a list, tuple or dataclass in its order. A Tensor if one of the leaves is; of the
+        dtype to which NumPy promotes those of the leaves, a Python float counting as float64 and an int as int64.
+        Without leaves it is empty and float64.
     unravel : callable
         Takes a vector of that length, of any dtype, and returns the tree: each leaf with its shape and dtype, an
         ndarray where it was one and a NumPy number where it was a number; tensors if the vector is one. Leaves of the
@@ -552,6 +553,8 @@ def ravel(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
     >>> flat, unravel = fg.tree.ravel({"w": np.ones((1, 2)), "b": np.float32(3)})
     >>> flat, unravel(2 * flat)
     (array([3., 1., 1.]), {'w': array([[2., 2.]]), 'b': np.float32(6.0)})
+
+    Here b comes before w, as it does in the rows and columns of a Hessian by this vector.
     """
     found, structure = flatten(tree)
     arrays = [leaf if isinstance(leaf, Tensor) else np.asarray(leaf) for leaf in found]

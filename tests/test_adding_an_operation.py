@@ -127,6 +127,5 @@ def test_what_the_page_shows_works(tmp_path):
     run("setup.py", "-q", "build_ext", "-i")
     run("-c", CHECK)
     rows = "reverse or cube or squared_difference or row or stub or names or generated or numbers"
-    run(
-        "-m", "pytest", "-q", "tests/test_operations.py", "tests/test_vmap.py", "tests/test_higher_order.py", "-k", rows
-    )
+    files = [f"tests/test_{name}.py" for name in ("operations", "vmap", "higher_order", "forward", "sparse")]
+    run("-m", "pytest", "-q", *files, "-k", rows)

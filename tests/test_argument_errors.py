@@ -37,7 +37,8 @@ TABLE = {
         (
             "fg.tensor(1j)",
             TypeError,
-            "tensor: expected float32, float64, integer or bool numbers, got complex of dtype complex128",
+            "tensor: expected float32, float64, integer or bool numbers, got complex of dtype complex128; complex "
+            "numbers are not supported: compute with real and imaginary parts, as cos(x) and sin(x) for exp(1j * x)",
         ),
         (
             "fg.tensor(np.ma.masked_array([1.0], [True]))",
@@ -91,21 +92,22 @@ TABLE = {
         (
             "fg.add(x, 1j)",
             TypeError,
-            "add: expected float32, float64, integer or bool numbers, got complex of dtype complex128",
+            "add: expected float32, float64, integer or bool numbers, got complex of dtype complex128; complex "
+            "numbers are not supported: compute with real and imaginary parts, as cos(x) and sin(x) for exp(1j * x)",
         ),
         (
             "fg.tensor([w, w])",
             TypeError,
-            "tensor: this tensor requires gradients, which an ndarray would silently lose; use fastgrad's functions "
-            "(fastgrad.asarray to join tensors, fastgrad.sparse.matmul for a matrix of SciPy's, an ndarray where a "
-            "list of numbers is differentiated), or take the plain values with .detach()",
+            "tensor: this tensor requires gradients, which an ndarray would silently lose; join tensors with "
+            "fastgrad.stack or fastgrad.asarray, use fastgrad.sparse.matmul for a matrix of SciPy's, or take the "
+            "plain values with .detach()",
         ),
         (
             "fg.tensor(w)",
             TypeError,
-            "tensor: this tensor requires gradients, which an ndarray would silently lose; use fastgrad's functions "
-            "(fastgrad.asarray to join tensors, fastgrad.sparse.matmul for a matrix of SciPy's, an ndarray where a "
-            "list of numbers is differentiated), or take the plain values with .detach()",
+            "tensor: this tensor requires gradients, which an ndarray would silently lose; join tensors with "
+            "fastgrad.stack or fastgrad.asarray, use fastgrad.sparse.matmul for a matrix of SciPy's, or take the "
+            "plain values with .detach()",
         ),
         ("fg.Tensor([1.0])", TypeError, "a Tensor is made by fastgrad.tensor(data) or fastgrad.asarray(data)"),
     ],
@@ -177,9 +179,9 @@ TABLE = {
         (
             "np.asarray(w)",
             TypeError,
-            "numpy.asarray: this tensor requires gradients, which an ndarray would silently lose; use fastgrad's "
-            "functions (fastgrad.asarray to join tensors, fastgrad.sparse.matmul for a matrix of SciPy's, an ndarray "
-            "where a list of numbers is differentiated), or take the plain values with .detach()",
+            "numpy.array or asarray: this tensor requires gradients, which an ndarray would silently lose; join "
+            "tensors with fastgrad.stack or fastgrad.asarray, use fastgrad.sparse.matmul for a matrix of SciPy's, "
+            "or take the plain values with .detach()",
         ),
         (
             "memoryview(w)",
@@ -202,28 +204,35 @@ TABLE = {
             "np.sort(w)",
             TypeError,
             "numpy.sort is not supported on tensors; give a function of ndarrays its rule with fastgrad.primitive, "
-            "or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients",
+            "which cannot be compiled, or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients",
         ),
         (
             "np.linalg.inv(w)",
             TypeError,
             "numpy.linalg.inv is not supported on tensors; give a function of ndarrays its rule with "
-            "fastgrad.primitive, or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients",
+            "fastgrad.primitive, which cannot be compiled, or pass np.asarray(fastgrad.stop_gradient(t)) for values "
+            "without gradients",
         ),
         (
             "np.average(w)",
             TypeError,
             "numpy.average is not supported on tensors; write it as (w * x).sum() / w.sum(), or give a function of "
-            "ndarrays its rule with fastgrad.primitive, or pass np.asarray(fastgrad.stop_gradient(t)) for values "
-            "without gradients",
+            "ndarrays its rule with fastgrad.primitive, which cannot be compiled, or pass "
+            "np.asarray(fastgrad.stop_gradient(t)) for values without gradients",
         ),
         (
             "np.nextafter(w, 2)",
             TypeError,
             "numpy.nextafter is not supported on tensors; give a function of ndarrays its rule with "
-            "fastgrad.primitive, or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients",
+            "fastgrad.primitive, which cannot be compiled, or pass np.asarray(fastgrad.stop_gradient(t)) for values "
+            "without gradients",
         ),
-        ("np.add.at(w, 0, 1)", TypeError, "numpy.add.at is not supported on tensors"),
+        (
+            "np.add.at(w, 0, 1)",
+            TypeError,
+            "numpy.add.at is not supported on tensors; give a function of ndarrays its rule with fastgrad.primitive, "
+            "which cannot be compiled, or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients",
+        ),
         ("np.sum(w, dtype=float)", TypeError, "numpy.sum: the argument dtype= is not supported on tensors"),
         (
             "np.add(w, x, out=np.zeros((2, 3)))",

@@ -1,5 +1,6 @@
 """minimize, least_squares and root: SciPy's, on structures, with exact derivatives."""
 
+import copy
 import math
 import re
 import subprocess
@@ -655,3 +656,82 @@ def test_an_unknown_argument_is_refused():
     for function in (fg.minimize, fg.root):
         with pytest.raises(TypeError, match=rf"^{function.__name__}\(\) got an unexpected keyword argument 'bound'$"):
             function(squares, np.ones(2), bound=1)
+
+
+# ---- a function that is compiled already -----------------------------------------------------------------------------
+def test_programs_of_a_compiled_cost_are_kept_from_call_to_call():
+    ran = []
+
+    def cost(u, x, weight):
+        ran.append(None)
+        return fg.sum((u["a"] * x - 1) ** 2) + weight * u["b"] ** 2
+
+    compiled = fg.compile(cost)
+    for method in ("BFGS", "L-BFGS-B", "trust-ncg", "trust-exact"):
+        for k in range(4):
+            x = np.arange(1.0, 4) + k
+            result = fg.minimize(compiled, {"b": 1.0, "a": np.zeros(3)}, (x, 1.0 + k), method=method)
+            np.testing.assert_allclose(result.x["a"], 1 / x, rtol=1e-4)
+            np.testing.assert_allclose(result.x["b"], 0, atol=1e-4)
+            if k == 1:
+                ran.clear()
+        assert not ran, f"{method}: recorded anew for other args"
+    fg.minimize(compiled, {"b": 1.0, "a": np.zeros(2)}, (np.ones(2), 1.0))
+    assert ran
+    ran.clear()
+    compiled.cache_clear()
+    fg.minimize(compiled, {"b": 1.0, "a": np.zeros(2)}, (np.ones(2), 1.0))
+    assert ran
+
+
+def test_static_arguments_of_a_compiled_cost_are_constants():
+    for options in ({"static_argnums": 1}, {"static_argnums": -2}, {"static_argnames": "power"}):
+        compiled = fg.compile(
+            lambda u, power, x: fg.sum((u**power - x) ** 2) if power == 3 else fg.sum(u**2), **options
+        )
+        for method in ("BFGS", "trust-ncg", "trust-exact", "Nelder-Mead"):
+            for x in (8.0, 27.0, 64.0):
+                result = fg.minimize(compiled, np.array([1.5]), (3, np.array([x])), method=method)
+                np.testing.assert_allclose(result.x, np.cbrt(x), rtol=1e-4)
+            np.testing.assert_allclose(fg.minimize(compiled, np.array([1.5]), (2, 8.0), method=method).x, 0, atol=1e-4)
+
+
+def test_compiled_residuals_and_equations():
+    ran = []
+
+    def residuals(p, t, y):
+        ran.append(None)
+        return p["scale"] * fg.exp(-p["rate"] * t) - y
+
+    compiled = fg.compile(residuals)
+    for solve, n in ((fg.least_squares, 20), (fg.root, 2)):
+        t = np.linspace(0, 1, n)
+        for k in range(4):
+            if k == 2:
+                ran.clear()
+            y = (3 + k) * np.exp(-2 * t)
+            result = solve(compiled, {"scale": 1.0, "rate": 1.0}, (t, y))
+            np.testing.assert_allclose([result.x["scale"], result.x["rate"]], [3 + k, 2], rtol=1e-6)
+        assert not ran
+
+
+def test_a_compiled_cost_keeps_a_bounded_number_of_kinds_and_copies_none():
+    compiled = fg.compile(lambda u: fg.sum((u - 1) ** 2), maxsize=2)
+    for n in range(1, 5):
+        np.testing.assert_allclose(fg.minimize(compiled, np.zeros(n)).x, np.ones(n), atol=1e-6)
+    assert len(compiled._derived) == 2
+    assert copy.copy(compiled)._derived == {}
+    only = fg.compile(lambda u: fg.sum((u - 1) ** 2), maxsize=1)
+    for n in range(1, 4):
+        fg.minimize(only, np.zeros(n))
+    assert len(only._derived) == 1
+
+
+def test_matrices_of_a_result_are_in_the_order_of_ravel():
+    start = {"b": 0.0, "a": np.zeros(2)}
+    f = lambda p: 10 * (p["b"] - 1) ** 2 + fg.sum((p["a"] - 2) ** 2)
+    by_ravel = np.diag(fg.tree.ravel({"b": 20.0, "a": np.full(2, 2.0)})[0])
+    np.testing.assert_array_equal(np.diag(by_ravel), [2, 2, 20])
+    np.testing.assert_allclose(fg.minimize(f, start, method="trust-exact").hess, by_ravel, rtol=1e-12)
+    assert fg.minimize(f, start).hess_inv.shape == (3, 3)
+    assert fg.minimize(f, start, method="L-BFGS-B").hess_inv.todense().shape == (3, 3)

@@ -53,7 +53,10 @@ def test_elementwise_rows_have_all_rules_but_that_of_diagonals(name):
 
 def test_every_operation_has_a_row_in_the_tests():
     # random has tests of its own (test_random.py), and so have loops and branches (test_flow.py).
-    assert list(OPERATIONS) == [name for name in STRUCTURAL if name not in {*NOT_CALLED, "random"}]
+    names = [name for name in STRUCTURAL if name not in {*NOT_CALLED, "random"}]
+    missing = [name for name in names if name not in OPERATIONS]
+    assert not missing, f"tests/_operations.py has no row for {', '.join(missing)}"
+    assert list(OPERATIONS) == names, "the rows of tests/_operations.py stand in the order of csrc/structural.def"
     assert [name for name, row in OPERATIONS.items() if row.functions] == [
         name for name, row in STRUCTURAL.items() if row["differentiable"]
     ]

@@ -1,7 +1,8 @@
 # Elementwise operations: operators, comparisons, and the functions of csrc/ops.def. Included by _core.pyx.
 
 # ---- operators and promotion ----------------------------------------------------------------------------
-cdef tuple OPERANDS = (Tensor, int, float, np.ndarray, np.generic, list, tuple)
+# complex among them, for as_ndarray to refuse with the reason.
+cdef tuple OPERANDS = (Tensor, int, float, complex, np.ndarray, np.generic, list, tuple)
 
 
 cdef inline bint is_operand(x):

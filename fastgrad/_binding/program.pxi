@@ -16,6 +16,8 @@ cdef dict CURES = {
     "index": "where it is an index of an ndarray or list a, write fastgrad.take(a, i, axis=0) or "
              "fastgrad.asarray(a)[i]; the bounds of a slice, a shape or the length of a loop decide how much there is "
              "to compute, which cannot change: fastgrad.where can leave elements out",
+    "bound": "the bounds of fori_loop are Python ints, because they decide how much there is to compute; while_loop "
+             "takes a number of steps that is not known",
     "mask": "a boolean index has a result whose shape depends on it: instead use fastgrad.where(mask, x, 0), which "
             "keeps the shape",
     "update": "what is written to memory outside would be written once: return the new value, chosen by fastgrad.where",

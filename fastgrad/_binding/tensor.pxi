@@ -18,10 +18,12 @@ def bind_layer(indexing_module, numpy_module, ops_module, rules_module):
 # ---- refusals -------------------------------------------------------------------------------------------
 cdef int refuse_tracked(Tensor x, str name) except -1:
     if x.t.node != NULL:
-        raise TypeError(f"{name}: this tensor requires gradients, which an ndarray would silently lose; use "
-                        "fastgrad's functions (fastgrad.asarray to join tensors, fastgrad.sparse.matmul for a matrix "
-                        "of SciPy's, an ndarray where a list of numbers is differentiated), or take the plain values "
-                        f"with .detach(){frames.instead_of_scipy()}")
+        raise TypeError(f"{name}: this tensor requires gradients, which an ndarray would silently lose; join tensors "
+                        "with fastgrad.stack or fastgrad.asarray, use fastgrad.sparse.matmul for a matrix of "
+                        "SciPy's, or take the plain values with .detach()"
+                        + (". A list or tuple of numbers that is differentiated is a list or tuple of tensors, which "
+                           "an ndarray A would convert in A @ x: pass np.array(x) instead, or join it"
+                           if x.t.array.shape.ndim == 0 else "") + frames.instead_of_scipy())
     return 0
 
 
@@ -204,7 +206,7 @@ cdef class Tensor:
         return wrap_array(fg_array_ref(self.t.array))
 
     def __array__(self, dtype=None, copy=None):
-        refuse_tracked(self, "numpy.asarray")
+        refuse_tracked(self, "numpy.array or asarray")
         a = view_of(self.t.array, False)
         if dtype is not None and np.dtype(dtype) != a.dtype:
             if copy is False:

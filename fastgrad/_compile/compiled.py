@@ -110,7 +110,7 @@ class Compiled(_core.Replayer):
         self._optional = _with_defaults(f)
         # For a training step: a program is confirmed by a second trace, and all results are ndarrays.
         self._trace_twice = trace_twice
-        self._first = _FEW if trace_twice else _MANY  # so many kinds of arguments are recorded at once
+        self._first = _FEW if trace_twice else _MANY  # so many kinds of arguments are traced at once
         self.n_gradients = n_gradients  # how many of the last results are gradients, which stay in the program
         self._has_signatures = not (static_argnums or self._static_names or verify)
         self._confirmed = 0  # how many programs a second trace has confirmed
@@ -124,7 +124,7 @@ class Compiled(_core.Replayer):
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: the function, but no programs; those are traced anew."""
-        return vars(self) | {"_sights": {}}
+        return vars(self) | {"_sights": {}, "_derived": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -134,14 +134,15 @@ class Compiled(_core.Replayer):
 
     def _forget(self) -> None:
         self._hits = self._misses = 0
-        self._eager = 0  # how many calls ran eagerly since recording does not pay
+        self._eager = 0  # how many calls ran eagerly since tracing does not pay
         self._sights: dict[int, int] = {}  # how many of these were of a kind, by its signature or the hash of its key
+        self._derived: dict[Any, Any] = {}  # by `derived`
 
     def _slowly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if _core.transforming():  # which may differentiate an argument, or what f reads from outside
             return self._f(*args, **kwargs)
         signature = self._signature_of_call(args, kwargs)
-        # Beside a Python number an eager run has other dtypes than a recording, in which the number is a tensor.
+        # Beside a Python number an eager run has other dtypes than a trace, in which the number is a tensor.
         bounded = self._trace_twice or (signature is not None and not _core.holds_number((args, kwargs)))
         entry = None
         if not bounded or self._is_worth_tracing(signature):
@@ -199,6 +200,20 @@ class Compiled(_core.Replayer):
             pass
         self._forget()
 
+    def derived(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What make() returned when it was first called for this key, such as traced derivatives of the function:
+        it is kept as long as this compiled function, the last ``maxsize`` of them."""
+        found = self._derived.get(key)
+        if found is None:
+            found = make()
+            kept = list(self._derived.items())[1 - self._maxsize :] if self._maxsize > 1 else []
+            self._derived = {**dict(kept), key: found}
+        return found
+
+    def static_places(self, n: int) -> tuple[int, ...]:
+        """The places of static arguments in a call with n positional ones."""
+        return tuple(sorted({i % n for i in (*self._static, *self._static_names) if -n <= i < n}))
+
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
         for i in self._static:
             if not -len(args) <= i < len(args) and self._static_names.get(i) not in kwargs and i not in self._optional:
@@ -206,15 +221,15 @@ class Compiled(_core.Replayer):
                     f"compile: static_argnums names argument {i}, but the function was called with "
                     f"{_count(len(args), 'positional argument')}"
                 )
-        places = {i % len(args) for i in (*self._static, *self._static_names) if -len(args) <= i < len(args)}
+        places = set(self.static_places(len(args)))
         return _Call(args, kwargs, places, set(kwargs).intersection(self._static_names.values()))
 
     def _is_worth_tracing(self, signature: int | None) -> bool:
-        """Whether a call of this signature has a program, or it pays to record one; else it is to run eagerly.
+        """Whether a call of this signature has a program, or it pays to trace one; else it is to run eagerly.
 
-        The first kinds of arguments are recorded at once. Later ones at their second sight, while there is room and the
-        recordings so far are few beside all calls or have paid by their replays; else when the eager runs of this kind
-        have taken some times as long as a recording would. So all recordings take a fraction of what eager runs take.
+        The first kinds of arguments are traced at once. Later ones at their second sight, while there is room and the
+        traces so far are few beside all calls or have paid by their replays; else when the eager runs of this kind have
+        taken some times as long as a trace would. So all traces take a fraction of the time that eager runs take.
         """
         if signature is None or self._is_kept(signature) or self._misses < self._first:
             return True
@@ -360,9 +375,10 @@ class Replayed:
         eager: Callable[..., Any],
         name: str,
         compile: bool = True,
+        static_argnums: tuple[int, ...] = (),
         maxsize: int = 64,
     ) -> None:
-        self.compiled = Compiled(traced, maxsize=maxsize, trace_twice=True) if compile else None
+        self.compiled = Compiled(traced, static_argnums, maxsize=maxsize, trace_twice=True) if compile else None
         self._eager, self._name = eager, name
         self._transform = _core.innermost_transform()
         # After a failure: the kinds of the arguments that could not be traced, and the compiled function.

@@ -120,6 +120,7 @@ def fori_loop(lower: int, upper: int, body_fun: Callable[[Any, Any], Any], init_
     >>> fg.fori_loop(0, 3, lambda i, x: x + 0.5 * i, 1.0)
     tensor(2.5)
     """
+    _check_bounds(lower, upper)
     _check_function("fori_loop", body_fun)
     lower, upper = operator.index(lower), operator.index(upper)
     init, structure = _tensors("fori_loop", "init_val", init_val)
@@ -246,6 +247,14 @@ def _pair(result: Any) -> tuple[Any, Any]:
     if not (isinstance(result, tuple) and len(result) == 2):
         raise TypeError(f"scan: expected f to return (carry, y), got {_described(result)}")
     return result
+
+
+def _check_bounds(lower: Any, upper: Any) -> None:
+    for name, x in ("lower", lower), ("upper", upper):
+        if isinstance(x, Tensor):
+            _core.refuse_value(x, "bound")
+        elif not hasattr(type(x), "__index__"):
+            raise TypeError(f"fori_loop: {name} is {x!r}, expected an integer")
 
 
 def _described(x: Any) -> str:

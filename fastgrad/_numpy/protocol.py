@@ -94,7 +94,7 @@ def _ours(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[st
         a, b = map(_core.asarray, inputs)
         return array_ufunc(ufunc, "__call__", (a.reshape(a.shape + (1,) * b.ndim), b), {})
     if method != "__call__":
-        raise _NotHere(f"{name}.{method} is not supported on tensors")
+        raise _NotHere(_missing(f"{name}.{method}"))
     function = UFUNCS.get(ufunc)
     special = sys.modules.get("scipy.special._ufuncs")  # scipy.special itself may have wrappers of them
     if function is None and special and ufunc is getattr(special, ufunc.__name__, None):
@@ -112,7 +112,8 @@ def _ours(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[st
 
 
 INSTEAD = {
-    "append": "concatenate", "array_split": "split at places", "atleast_1d": "reshape", "atleast_2d": "reshape",
+    "accumulate": "fastgrad.scan", "append": "concatenate", "array_split": "split at places",
+    "atleast_1d": "reshape", "atleast_2d": "reshape",
     "average": "(w * x).sum() / w.sum()", "column_stack": "stack along axis 1",
     "copyto": "fastgrad.full(shape, t) where numpy.full was called",
     "cumprod": "exp(cumsum(log(x))) of positive x", "dstack": "stack along axis 2",
@@ -128,8 +129,9 @@ def _missing(name: str) -> str:
     instead = INSTEAD.get(name.rpartition(".")[2])
     hint = f"write it as {instead}, or " if instead else ""
     return (
-        f"{name} is not supported on tensors; {hint}give a function of ndarrays its rule with fastgrad.primitive, or "
-        "pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients"
+        f"{name} is not supported on tensors; {hint}give a function of ndarrays its rule with fastgrad.primitive, "
+        "which cannot be compiled, or pass np.asarray(fastgrad.stop_gradient(t)) for values without "
+        "gradients"
     )
 
 

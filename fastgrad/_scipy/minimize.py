@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .vectors import Function, Scalar, Variables, Vector, scipy
+from .vectors import Function, Scalar, Variables, Vector, prepared, scipy
 
 __all__ = ["least_squares", "minimize", "root"]
 
@@ -46,7 +46,8 @@ def minimize(
         float32 and float64 arrays and floats. The search is in float64; f sees each leaf in its dtype, so give
         float64 where a tight tolerance matters.
     args : tuple
-        Passed on to f as they are: constants.
+        Passed on to f as they are: constants. Of an f made by ``fastgrad.compile`` they are arrays, numbers or
+        structures of them, but for its static arguments, and may change from call to call.
     method : str or callable
         Any of SciPy's; by default BFGS, L-BFGS-B with bounds, or SLSQP with constraints. Newton-CG, trust-ncg,
         trust-krylov and trust-constr get exact Hessian-vector products; dogleg and trust-exact the Hessian.
@@ -65,12 +66,17 @@ def minimize(
         ``callback(x)`` or ``callback(intermediate_result)``, as SciPy's, with structures; StopIteration ends it.
     compile : bool
         Trace f and its gradient at the first two calls and replay them later (``fastgrad.compile``); an f that cannot
-        be traced runs eagerly after one RuntimeWarning. False runs it eagerly from the start.
+        be traced runs eagerly after one RuntimeWarning. False runs it eagerly from the start. Each call of minimize
+        traces anew, unless f is made by ``fastgrad.compile``, once for all calls: then the programs of its derivatives
+        are kept with it. In a control loop, solve so: ``cost = fg.compile(cost)`` before the loop, in it
+        ``fg.minimize(cost, u, (state,))``.
 
     Returns
     -------
     scipy.optimize.OptimizeResult
-        Its ``x``, ``jac`` and ``grad`` have the structure of x0, with the dtypes of its leaves.
+        Its ``x``, ``jac`` and ``grad`` have the structure of x0, with the dtypes of its leaves. ``hess``, of dogleg and
+        trust-exact, and ``hess_inv``, an estimate of BFGS and of L-BFGS-B (which ``.todense()`` makes an array), are
+        matrices of shape (n, n) over the n elements of ``tree.ravel(x0)``, in its order: dicts by sorted keys.
 
     Raises TypeError, naming the place, where x0 is no float, and where f returns no tensor that depends on x;
     ValueError where f returns more than one number; ImportError if SciPy is not installed; else what SciPy raises.
@@ -84,12 +90,15 @@ def minimize(
     _refuse("minimize", unknown)
     optimize = scipy("minimize")
     variables = Variables("minimize", x0)
-    objective = Scalar("minimize", f, variables, args, compile)
     name = method.lower() if isinstance(method, str) else ""
+    objective, inputs = prepared(Scalar, "minimize", f, variables, args, compile)
+    if name in _WITHOUT_GRADIENT:
+        objective, inputs = Scalar("minimize", f, variables, args, compile), ()
     fun: Callable[..., Any] = objective.value if name in _WITHOUT_GRADIENT else objective.value_and_gradient
     result = optimize.minimize(
         fun,
         variables.start,
+        args=inputs,
         method=method,
         jac=None if name in _WITHOUT_GRADIENT else True,
         hess=objective.hessian if name in _WITH_HESSIAN else None,
@@ -147,12 +156,14 @@ def least_squares(
     _refuse("least_squares", {"jac": None} if "jac" in options else {})
     optimize = scipy("least_squares")
     variables = Variables("least_squares", x0)
-    residuals = Vector("least_squares", f, variables, args, compile)
+    residuals, inputs = prepared(Vector, "least_squares", f, variables, args, compile)
     if bounds is not None:
         options["bounds"] = variables.bounds(bounds, optimize.Bounds, pair=True)
     if callback is not None:
         options["callback"] = variables.callback(callback, optimize.OptimizeResult)
-    result = optimize.least_squares(residuals.values, variables.start, jac=residuals.jacobian, method=method, **options)
+    result = optimize.least_squares(
+        residuals.values, variables.start, jac=residuals.jacobian, method=method, args=inputs, **options
+    )
     return variables.result(result)
 
 
@@ -200,11 +211,12 @@ def root(
     _refuse("root", unknown)
     optimize = scipy("root")
     variables = Variables("root", x0)
-    equations = Vector("root", f, variables, args, compile)
+    equations, inputs = prepared(Vector, "root", f, variables, args, compile)
     exact = isinstance(method, str) and method.lower() in ("hybr", "lm")
     result = optimize.root(
         equations.values,
         variables.start,
+        args=inputs,
         method=method,
         jac=equations.jacobian if exact else None,
         tol=tol,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core, tree
-from .._compile.compiled import Replayed
+from .._compile.compiled import Compiled, Replayed
 from .._core import Tensor
 from .._transforms.arguments import describe_type, tracked_error
 from .._transforms.grad import value_and_grad
@@ -154,8 +154,8 @@ class Function:
         self._name, self._f, self._variables = name, f, variables
         self._args = args if isinstance(args, tuple) else (args,)
 
-    def _call(self, leaves: Sequence[Any]) -> Any:
-        return self._of(self._variables.structure.unflatten(leaves))
+    def _call(self, leaves: Sequence[Any], *args: Any) -> Any:
+        return self._of(self._variables.structure.unflatten(leaves), *args)
 
     def plain(self, x: np.ndarray, *rest: Any) -> Any:
         """f on ndarrays, which neither records nor traces anything."""
@@ -173,19 +173,35 @@ class Function:
             raise
 
 
+def prepared(kind: Any, name: str, f: Any, variables: Variables, args: Any, compile: bool) -> tuple[Any, Any]:
+    """A function as SciPy calls it, a Scalar or Vector, and the args that SciPy is to pass to it.
+
+    args are constants of f's programs, so that they may be anything. Of an f that is compiled they are inputs, and its
+    derivatives' programs are kept with f, for the next x0 of the same kind.
+    """
+    if not (compile and isinstance(f, Compiled)):
+        return kind(name, f, variables, args, compile), ()
+    args = args if isinstance(args, tuple) else (args,)
+    static = f.static_places(1 + len(args))
+    key = name, variables.kind(), variables.structure.insertion_orders(), static
+    return f.derived(key, lambda: kind(name, f, variables, (), True, static)), args
+
+
 class Scalar(Function):
-    """The function to minimise, as SciPy calls it."""
+    """The function to minimise, as SciPy calls it. Arguments behind x are inputs of its programs, but for those at the
+    ``static`` places."""
 
-    def __init__(self, name: str, f: Any, variables: Variables, args: Any, compile: bool) -> None:
+    def __init__(
+        self, name: str, f: Any, variables: Variables, args: Any, compile: bool, static: tuple[int, ...] = ()
+    ) -> None:
         super().__init__(name, f, variables, args)
-        both = value_and_grad(self._of_leaves)
-        self._both = Replayed(both, both, f"{name}: f", compile)
-        self._product = Replayed(self._along, self._along, f"{name}: the Hessian of f", compile)
-        whole = hessian(self._of_leaves)
-        self._hessian = Replayed(whole, whole, f"{name}: the Hessian of f", compile)
+        both, whole, of_hessian = value_and_grad(self._of_leaves), hessian(self._of_leaves), f"{name}: the Hessian of f"
+        self._both = Replayed(both, both, f"{name}: f", compile, static)
+        self._product = Replayed(self._along, self._along, of_hessian, compile, static)
+        self._hessian = Replayed(whole, whole, of_hessian, compile, static)
 
-    def _of_leaves(self, leaves: list[Tensor]) -> Tensor:
-        y = self._call(leaves)
+    def _of_leaves(self, leaves: list[Tensor], *args: Any) -> Tensor:
+        y = self._call(leaves, *args)
         if not isinstance(y, Tensor):
             cure = "; return the number alone" if isinstance(y, tuple) else (
                 "; compute with fastgrad's or NumPy's functions on x, not with math or on copies of its values"
@@ -200,45 +216,49 @@ class Scalar(Function):
             raise TypeError(f"{self._name}: f does not depend on x: it returned a constant")
         return y
 
-    def value(self, x: np.ndarray) -> float:
+    def value(self, x: np.ndarray, *args: Any) -> float:
         """f(x) alone."""
-        y = self.plain(x)
+        y = self.plain(x, *args)
         if np.size(y) != 1:
             raise ValueError(
                 f"{self._name}: f returned an array of shape {np.shape(y)}, expected a single number, such as a sum"
             )
         return float(y.item() if isinstance(y, (Tensor, np.ndarray)) else y)
 
-    def value_and_gradient(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+    def value_and_gradient(self, x: np.ndarray, *args: Any) -> tuple[float, np.ndarray]:
         """What SciPy takes with jac=True."""
-        y, gradients = self._both(self._variables.leaves(x))
+        y, gradients = self._both(self._variables.leaves(x), *args)
         return float(y), self._variables.vector(gradients)
 
-    def _along(self, leaves: Sequence[Any], direction: Sequence[Any]) -> Any:
-        """The Hessian times a direction."""
-        return hvp(self._of_leaves, (leaves,), (direction,))
+    def _along(self, leaves: Sequence[Any], *args_and_direction: Any) -> Any:
+        """The Hessian times a direction, which comes last so that args have the places that they have in f."""
+        *args, direction = args_and_direction
+        return hvp(lambda leaves: self._of_leaves(leaves, *args), (leaves,), (direction,))
 
-    def hessian_product(self, x: np.ndarray, p: np.ndarray) -> np.ndarray:
+    def hessian_product(self, x: np.ndarray, p: np.ndarray, *args: Any) -> np.ndarray:
         """What SciPy takes as hessp."""
-        return self._variables.vector(self._product(self._variables.leaves(x), self._variables.leaves(p)))
+        return self._variables.vector(self._product(self._variables.leaves(x), *args, self._variables.leaves(p)))
 
-    def hessian(self, x: np.ndarray) -> np.ndarray:
+    def hessian(self, x: np.ndarray, *args: Any) -> np.ndarray:
         """The whole of it."""
-        rows = self._hessian(self._variables.leaves(x))
+        rows = self._hessian(self._variables.leaves(x), *args)
         return np.concatenate([self._variables.matrix(row) for row in rows])
 
 
 class Vector(Function):
-    """Residuals, equations or a constraint, as SciPy calls them."""
+    """Residuals, equations or a constraint, as SciPy calls them; args as of Scalar."""
 
-    def __init__(self, name: str, f: Any, variables: Variables, args: Any, compile: bool) -> None:
+    def __init__(
+        self, name: str, f: Any, variables: Variables, args: Any, compile: bool, static: tuple[int, ...] = ()
+    ) -> None:
         super().__init__(name, f, variables, args)
-        self._values = Replayed(self._of_leaves, self._of_leaves, f"{name}: f", compile)
+        self._static = static
+        self._values = Replayed(self._of_leaves, self._of_leaves, f"{name}: f", compile, static)
         self._jacobian: Replayed | None = None
         self._product = Replayed(self._along, self._along, f"{name}: the Hessian of f", compile)
 
-    def _of_leaves(self, leaves: list[Any]) -> Any:
-        y = self._call(leaves)
+    def _of_leaves(self, leaves: list[Any], *args: Any) -> Any:
+        y = self._call(leaves, *args)
         try:
             flat = tree.ravel(y)[0]
         except TypeError as error:
@@ -249,25 +269,25 @@ class Vector(Function):
             )
         return flat
 
-    def _tracked(self, leaves: list[Any]) -> Tensor:
-        return _core.asarray(self._of_leaves(leaves))  # constants, too, whose derivatives are zeros
+    def _tracked(self, leaves: list[Any], *args: Any) -> Tensor:
+        return _core.asarray(self._of_leaves(leaves, *args))  # constants, too, whose derivatives are zeros
 
-    def values(self, x: np.ndarray) -> np.ndarray:
+    def values(self, x: np.ndarray, *args: Any) -> np.ndarray:
         """f(x) as a vector of its own memory."""
-        return np.array(self._values(self._variables.leaves(x)), np.float64)
+        return np.array(self._values(self._variables.leaves(x), *args), np.float64)
 
     def plain_values(self, x: np.ndarray) -> np.ndarray:
         """f(x) as a vector, for an f that may be no function of tensors."""
         return np.array(tree.ravel(self.plain(x))[0], np.float64)
 
-    def jacobian(self, x: np.ndarray, *_: Any) -> np.ndarray:
+    def jacobian(self, x: np.ndarray, *args: Any) -> np.ndarray:
         """Its derivatives, a row for each number."""
         if self._jacobian is None:
-            transform = jacfwd if self.values(x).size > x.size else jacrev
+            transform = jacfwd if self.values(x, *args).size > x.size else jacrev
             matrix = transform(self._tracked)
             traceable = self._values.compiled is not None
-            self._jacobian = Replayed(matrix, matrix, f"{self._name}: the Jacobian of f", traceable)
-        return self._variables.matrix(self._jacobian(self._variables.leaves(x)))
+            self._jacobian = Replayed(matrix, matrix, f"{self._name}: the Jacobian of f", traceable, self._static)
+        return self._variables.matrix(self._jacobian(self._variables.leaves(x), *args))
 
     def _along(self, leaves: Sequence[Any], weights: Any, direction: Sequence[Any]) -> Any:
         """The Hessian of the sum with these weights times a direction."""

@@ -237,7 +237,7 @@ def _data_arrays(data: Any) -> tuple[np.ndarray, ...]:
             raise TypeError(
                 f"descend: data[{i}] is a masked array, whose mask would be ignored; fill it with .filled() first"
             )
-    arrays = tuple(map(np.asarray, parts))
+    arrays = tuple([_as_array(part, i) for i, part in enumerate(parts)])
     if not arrays:
         raise ValueError("descend: data is empty; pass an array, a tuple of arrays, or None")
     for i, array in enumerate(arrays):
@@ -252,6 +252,19 @@ def _data_arrays(data: Any) -> tuple[np.ndarray, ...]:
     if lengths[0] == 0:
         raise ValueError("descend: data has no rows")
     return arrays
+
+
+def _as_array(part: Any, i: int) -> np.ndarray:
+    try:
+        return np.asarray(part)
+    except ValueError:
+        if not isinstance(part, (list, tuple)):
+            raise
+        raise ValueError(
+            f"descend: data[{i}] is a {type(part).__name__} of rows of different shapes, expected an array of rows; "
+            "pad sequences to one length and pass their lengths as another array of data, for fastgrad.where to leave "
+            "out what was added"
+        ) from None
 
 
 def _positive(name: str, value: Any, default: int) -> int:

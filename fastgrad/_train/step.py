@@ -57,7 +57,9 @@ class TrainingStep:
         if not self._leaves:
             raise ValueError(f"{_name}: params hold no arrays: {params!r}")
         self._check_leaves(self._leaves)
-        self._value_and_gradients = Replayed(self._traced, self._eagerly, f"{_name}: the loss", compile, maxsize)
+        self._value_and_gradients = Replayed(
+            self._traced, self._eagerly, f"{_name}: the loss", compile, maxsize=maxsize
+        )
 
     def __call__(self, *batch: Any) -> float:
         """Take one step on a batch, the arguments of the loss after params, and return its loss before it."""

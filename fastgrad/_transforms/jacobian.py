@@ -13,8 +13,8 @@ from typing import Any
 from .. import _core
 from .._core import Tensor
 from .arguments import LEAVE_OUT, argnum_tuple, argument_places, describe_type
-from .grad import grad, named_grad
-from .linearize import Point, jvp
+from .grad import named_grad
+from .linearize import Point
 from .transformed import transformed
 from .vmap import vmap_over_basis
 
@@ -48,15 +48,7 @@ def jacrev(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
     array([[2., 1., 0.],
            [0., 3., 2.]])
     """
-
-    def pass_over(point: Point) -> list[list[Tensor]]:
-        rows = vmap_over_basis(point.pull, point.results)
-        return [
-            [_shaped(part, (*y.shape, *x.shape)) for part, x in zip(parts, point.watched)]
-            for y, parts in zip(point.results, _split(rows, point.results))
-        ]
-
-    return _jacobian("jacrev", pass_over, f, argnums, has_aux)
+    return _jacobian(jacrev, _by_rows, f, argnums, has_aux, "jacrev")
 
 
 jacobian = jacrev
@@ -71,18 +63,7 @@ def jacfwd(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
     >>> fg.jacfwd(lambda t: fg.stack([fg.cos(t), fg.sin(t)]))(0.0)
     array([-0.,  1.])
     """
-
-    def pass_over(point: Point) -> list[list[Tensor]]:
-        columns = vmap_over_basis(point.push, point.watched)
-        return [
-            [
-                _shaped(part.transpose((*range(1, part.ndim), 0)), (*y.shape, *x.shape))
-                for part, x in zip(parts, point.watched)
-            ]
-            for y, parts in zip(point.results, zip(*_split(columns, point.watched)))
-        ]
-
-    return _jacobian("jacfwd", pass_over, f, argnums, has_aux)
+    return _jacobian(jacfwd, _by_columns, f, argnums, has_aux, "jacfwd")
 
 
 def hessian(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
@@ -96,7 +77,10 @@ def hessian(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bo
     array([[10.,  6.],
            [ 6.,  0.]])
     """
-    return jacfwd(jacrev(f, argnums, has_aux), argnums, has_aux)
+    slopes = _jacobian(jacrev, _by_rows, f, argnums, has_aux, "hessian")
+    return transformed(f, hessian, argnums, has_aux)(
+        _jacobian(jacfwd, _by_columns, slopes, argnums, has_aux, "hessian")
+    )
 
 
 def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
@@ -120,13 +104,16 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     >>> fg.hvp(lambda x: np.sum(x**3), (np.array([1.0, 2.0]),), (np.array([1.0, 1.0]),))
     array([ 6., 12.])
     """
-    if not isinstance(primals, (tuple, list)) or not primals:
-        raise TypeError(
-            f"hvp: expected primals as a tuple of f's arguments, got {describe_type(primals)}; of a single argument x "
-            "write (x,)"
-        )
-    single = len(primals) == 1
-    return jvp(grad(f, 0 if single else tuple(range(len(primals)))), primals, tangents)[1]
+    for name, value in ("primals", primals), ("tangents", tangents):
+        if not isinstance(value, (tuple, list)) or not value:
+            what = "f's arguments" if name == "primals" else "one for each argument of f"
+            raise TypeError(
+                f"hvp: expected {name} as a tuple of {what}, got {describe_type(value)}; of a single argument x write "
+                "(x,)"
+            )
+    argnums = 0 if len(primals) == 1 else tuple(range(len(primals)))
+    point = Point("hvp", named_grad(f, argnums, False, "hvp"), tuple(primals))
+    return point.push_tree(tuple(tangents), "hvp: tangents")
 
 
 def hessp(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -144,7 +131,8 @@ def hessp(f: Callable[..., Any]) -> Callable[..., Any]:
 
     @transformed(f, hessp)
     def product(x: Any, p: Any, *args: Any) -> Any:
-        return hvp(lambda x: f(x, *args), (x,), (p,))
+        gradient = named_grad(lambda x: f(x, *args), 0, False, "hessp")
+        return Point("hessp", gradient, x, call=gradient, what="x", cure="pass it in args").push_tree(p, "hessp: p")
 
     return product
 
@@ -182,16 +170,42 @@ def elementwise_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) ->
     return transformed(f, elementwise_grad, argnums)(named_grad(total, argnums, False, "elementwise_grad"))
 
 
+def _by_rows(point: Point) -> list[list[Tensor]]:
+    """The Jacobian by passes back: a list for each result, with an array for each argument."""
+    rows = vmap_over_basis(point.pull, point.results)
+    return [
+        [_shaped(part, (*y.shape, *x.shape)) for part, x in zip(parts, point.watched)]
+        for y, parts in zip(point.results, _split(rows, point.results))
+    ]
+
+
+def _by_columns(point: Point) -> list[list[Tensor]]:
+    """The same by passes forward."""
+    columns = vmap_over_basis(point.push, point.watched)
+    return [
+        [
+            _shaped(part.transpose((*range(1, part.ndim), 0)), (*y.shape, *x.shape))
+            for part, x in zip(parts, point.watched)
+        ]
+        for y, parts in zip(point.results, zip(*_split(columns, point.watched)))
+    ]
+
+
 def _jacobian(
-    name: str, pass_over: Callable[[Point], list[list[Tensor]]], f: Callable[..., Any], argnums: Any, has_aux: bool
+    make: Callable[..., Any],
+    pass_over: Callable[[Point], list[list[Tensor]]],
+    f: Callable[..., Any],
+    argnums: Any,
+    has_aux: bool,
+    name: str,
 ) -> Callable[..., Any]:
-    """``pass_over`` gives a list for each result, with an array for each argument."""
+    """What ``make(f, argnums, has_aux)`` returns; ``name`` is the transform that the user called, for errors."""
     if not callable(f):
         raise TypeError(f"{name}: expected a function, got {f!r}")
     several = isinstance(argnums, (tuple, list))
     numbers = argnum_tuple(argnums, name)
 
-    @transformed(f, jacrev if name == "jacrev" else jacfwd, argnums, has_aux)
+    @transformed(f, make, argnums, has_aux)
     def jacobian_of_f(*args: Any, **kwargs: Any) -> Any:
         places = argument_places(numbers, args, f, name)
 
