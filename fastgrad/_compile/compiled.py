@@ -173,7 +173,7 @@ class Compiled(_core.Replayer):
         self, args: tuple[Any, ...], rule: UpdateRule, checked: bool
     ) -> tuple[float, int, np.ndarray | None] | None:
         """A training step with parameters args[0], updated by rule: what ``Program.train`` says of it. None where it is
-        to be an eager run, since so many kinds of arguments come that recordings do not pay."""
+        to be an eager run, since so many kinds of arguments come that traces do not pay."""
         signature = self._signature_of_call(args, {})
         if signature is not None:
             found = self.try_train(args, rule, checked, signature)
@@ -468,7 +468,7 @@ def compile(
         The same by name. A parameter named in either way is a constant also if it is passed in the other.
     maxsize : int
         How many programs are kept; the one not used for longest is dropped first. Where more kinds of arguments come
-        than that and than 64, f runs eagerly for those that a recording does not pay for, unless there are Python
+        than that and than 64, f runs eagerly for those that a trace does not pay for, unless there are Python
         numbers among the arguments, or static ones. Such calls count neither as hits nor as misses.
     verify : bool
         Run f itself beside every replay and raise AssertionError where the results differ.
