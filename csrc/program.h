@@ -83,6 +83,8 @@ int fg_program_compile(fg_program *);           /* if this fails, the program ca
 typedef struct fg_replay fg_replay;
 fg_replay *fg_replay_take(fg_program *);        /* one that nobody else has; NULL: no memory */
 void fg_replay_give(fg_program *, fg_replay *);
+/* Free the memory of the replays that nobody has taken, and of the bodies' replays; the next ones are made anew. */
+void fg_replays_free(fg_program *);
 /* The addresses of the inputs and then of the outputs, for the caller to set: contiguous memory. Those of kept outputs
  * are set already. */
 void **fg_replay_address(fg_replay *);

@@ -181,6 +181,7 @@ cdef extern from "program.h":
     int fg_trace_append(const fg_call *, fg_array *)
     fg_replay *fg_replay_take(fg_program *)
     void fg_replay_give(fg_program *, fg_replay *)
+    void fg_replays_free(fg_program *)
     void **fg_replay_address(fg_replay *)
     void **fg_replay_owner(fg_replay *)
     int fg_replay_run(const fg_program *, fg_replay *) nogil

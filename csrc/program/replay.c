@@ -238,10 +238,12 @@ void fg_replay_give(fg_program *p, fg_replay *r)
 
 void fg_replays_free(fg_program *p)
 {
-    for (fg_replay *r = p->idle, *next; r; r = next) {
-        next = r->next;
-        free_replay(p, r);
+    for (fg_replay *r; (r = p->idle);) {
+        p->idle = r->next;
+        free_replay(p, r);                      /* gives the replays of the bodies back to them */
     }
+    for (int i = 0; i < p->bodies.n; i++)
+        fg_replays_free(((fg_program **)p->bodies.item)[i]);
 }
 
 void **fg_replay_address(fg_replay *r) { return r->address; }

@@ -216,6 +216,12 @@ def holds_number(x):
     return weak_scalar(x)
 
 
+def memory_of(x):
+    """The bytes of an object's own memory, without its reference count and type."""
+    cdef Py_ssize_t head = object.__basicsize__
+    return (<char *><PyObject *>x)[head:type(x).__basicsize__]
+
+
 def same_leaves(tree, other):
     """Whether two trees of dicts, lists and tuples hold the same objects as leaves, in the same places."""
     return same_below(tree, other)

@@ -297,6 +297,11 @@ cdef class Program:
         other.check_made()
         return fg_program_equal(self.program, other.program) != 0
 
+    def release_memory(self):
+        """Free the memory of the intermediates of past runs; the next run takes it again."""
+        self.check_made()
+        fg_replays_free(self.program)
+
     def random_states(self):
         """The states of the generators that a replay draws from, as ndarrays on their memory."""
         self.check_made()

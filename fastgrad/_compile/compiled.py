@@ -290,6 +290,7 @@ class Compiled(_core.Replayer):
         """Trace f once more; TraceError if the program differs, or f has a side effect that no replay would have. Then
         arrays and generators are as before, for an eager run has these effects once more."""
         check = PurityCheck(self._f, call.inputs, keep=True)
+        entry.program.release_memory()  # a trace beside it would need more memory than an eager run
         try:
             self._compare_with_a_second_trace(entry, call, check)
         except BaseException:
