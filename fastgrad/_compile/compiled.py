@@ -25,6 +25,7 @@ __all__ = ["CacheInfo", "Compiled", "compile"]
 
 # What a compiled function may return beside tensors: the same at every call, and nothing in it can be a tensor.
 _CONSTANTS = (np.ndarray, np.generic, np.dtype, bool, int, float, complex, str, bytes)
+_OBJECT = np.dtype(object)
 
 
 # When a trace pays. One costs about as much as 5 eager runs, and a replay saves most of one.
@@ -327,11 +328,14 @@ class Compiled(_core.Replayer):
     def _once(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What a replay would give for these arguments, which are arrays in plain containers; by an eager run."""
         with _core.Outermost():
-            args, kwargs = tree.map(_core.tensor, (args, kwargs))
-            result = self._f(*args, **kwargs)
+            result = self._f(*map(_tensors, args), **{name: _tensors(a) for name, a in kwargs.items()})
             leaves, shape = tree.flatten(result)
             _results(result, leaves)
             return shape.unflatten(map(_owned, leaves))
+
+
+def _tensors(x: Any) -> Any:
+    return _core.tensor(x) if type(x) is np.ndarray else tree.map(_core.tensor, x)
 
 
 def _owned(x: Any) -> Any:
@@ -346,13 +350,13 @@ def _results(result: Any, leaves: list[Any]) -> list[Tensor]:
     for tensor in tensors:
         if tensor.requires_grad:
             raise TypeError("compile: the function returned a tensor that requires gradients; return its .detach()")
-    if len(tensors) < len(leaves):
-        for path, leaf in tree.flatten_with_path(result)[0]:
-            if not isinstance(leaf, (Tensor, *_CONSTANTS)) or getattr(leaf, "dtype", None) == np.dtype(object):
-                raise TypeError(
-                    f"compile: result{path} is of type {type(leaf).__name__}, which would be the same object at "
-                    "every call; return arrays, numbers and strings, alone or in dicts, lists and tuples"
-                )
+    for i, leaf in enumerate(leaves):
+        if not isinstance(leaf, (Tensor, *_CONSTANTS)) or getattr(leaf, "dtype", None) == _OBJECT:
+            path, _ = tree.flatten_with_path(result)[0][i]
+            raise TypeError(
+                f"compile: result{path} is of type {type(leaf).__name__}, which would be the same object at "
+                "every call; return arrays, numbers and strings, alone or in dicts, lists and tuples"
+            )
     return tensors
 
 
