@@ -4,6 +4,7 @@ import itertools
 import os
 import random
 import time
+import timeit
 import types
 import warnings
 
@@ -12,6 +13,7 @@ import pytest
 from _replay import same
 
 import fastgrad as fg
+from fastgrad._compile.purity import PurityCheck, _state
 
 X = np.ones(3)
 RNG = np.random.default_rng(0)
@@ -94,6 +96,41 @@ def test_draws_of_other_libraries_are_refused(name):
         fg.compile(f)(X)
     assert f"({__file__}, line " in str(caught.value)
     assert not fg._core.tracing()
+
+
+OLD_DRAWS = {
+    "random": lambda rng: rng.random_sample(),
+    "first of two normal numbers": lambda rng: rng.normal(),
+    "second of two normal numbers": lambda rng: rng.normal(),  # which is kept beside the twister's state
+    "integers": lambda rng: rng.randint(5),
+    "shuffle": lambda rng: rng.shuffle([1, 2, 3]),
+    "seed": lambda rng: rng.seed(0),
+    "set_state": lambda rng: rng.set_state(np.random.RandomState(1).get_state()),
+    "bytes of the generator below": lambda rng: rng._bit_generator.random_raw(),
+}
+
+
+@pytest.mark.parametrize("bits", [np.random.MT19937, np.random.PCG64])
+def test_every_draw_changes_the_state_that_is_compared(bits):
+    rng = np.random.RandomState(bits(7))
+    for name, draw in OLD_DRAWS.items():
+        if bits is np.random.PCG64 and name in ("seed", "set_state"):  # a legacy seed is for the twister only
+            continue
+        check = PurityCheck(lambda rng=rng: rng, [])
+        assert check.changes() == [], name
+        rng.get_state(legacy=False), np.random.get_state()  # noqa: NPY002
+        assert check.changes() == [], name
+        draw(rng)
+        assert len(check.changes()) == 1, name
+
+
+def test_the_state_of_the_global_generator_is_compared_without_being_converted():
+    rng = np.random.mtrand._rand
+    convert, compare = (
+        min(timeit.repeat(f, number=50, repeat=9))
+        for f in (lambda: rng.get_state(legacy=False), lambda: _state(rng, True))
+    )
+    assert compare < convert / 3, (compare, convert)
 
 
 @pytest.mark.parametrize(

@@ -351,7 +351,9 @@ def _results(result: Any, leaves: list[Any]) -> list[Tensor]:
         if tensor.requires_grad:
             raise TypeError("compile: the function returned a tensor that requires gradients; return its .detach()")
     for i, leaf in enumerate(leaves):
-        if not isinstance(leaf, (Tensor, *_CONSTANTS)) or getattr(leaf, "dtype", None) == _OBJECT:
+        if isinstance(leaf, Tensor):
+            continue
+        if not isinstance(leaf, _CONSTANTS) or getattr(leaf, "dtype", None) == _OBJECT:
             path, _ = tree.flatten_with_path(result)[0][i]
             raise TypeError(
                 f"compile: result{path} is of type {type(leaf).__name__}, which would be the same object at "
