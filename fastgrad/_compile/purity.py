@@ -68,6 +68,7 @@ def _global_generators() -> list[Any]:
     return [g for g in (getattr(mtrand, "_rand", None), getattr(random, "_inst", None)) if g is not None]
 
 
+_TWISTER = 624 * 4  # bytes of a Mersenne twister's state
 _GENERATORS = {"Generator", "RandomState", "BitGenerator", "Random"}  # of NumPy and of Python
 
 
@@ -82,9 +83,10 @@ def _state(x: Any, whole: bool) -> int:
         return hash((x if whole else x.flat[:: (x.size >> 10) + 1]).tobytes())
     if hasattr(x, "getstate"):
         return hash(x.getstate())
-    if type(x) is np.random.RandomState and type(x._bit_generator) is np.random.MT19937:
-        # The state, of 2.5 kB, is within the memory of both objects, and NumPy takes 50 us to convert it.
-        return hash(_core.memory_of(x) + _core.memory_of(x._bit_generator))
+    bits = getattr(x, "_bit_generator", None)
+    if type(x) is np.random.RandomState and type(bits) is np.random.MT19937 and type(bits).__basicsize__ > _TWISTER:
+        # The state is within the memory of both objects. NumPy takes 50 us to convert it.
+        return hash(_core.memory_of(x) + _core.memory_of(bits))
     state = x.get_state(legacy=False) if hasattr(x, "get_state") else getattr(x, "bit_generator", x).state
     return hash(pickle.dumps(state))
 
