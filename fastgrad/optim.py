@@ -22,6 +22,7 @@ from ._transforms.arguments import tracked_error
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "get"]
 
+_INFINITE = math.inf
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -198,19 +199,18 @@ class Optimizer:
             self._state = {slot: [np.zeros(p.shape, p.dtype) for p in leaves] for slot in self._slots}
         return tuple(self._state.values())
 
-    @property
-    def learning_rate(self) -> Any:
-        return self._learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, value: float | Callable[[int], float]) -> None:
+    def _set_learning_rate(self, value: float | Callable[[int], float]) -> None:
         self._learning_rate = value if callable(value) else self._number("learning_rate", value)
+
+    learning_rate: Any = property(operator.attrgetter("_learning_rate"), _set_learning_rate)
 
     def _rate(self) -> float:
         rate = self.learning_rate  # which a subclass may compute
+        if type(rate) is float and 0 <= rate < _INFINITE:
+            return rate
         if callable(rate):
             return self._number(f"learning_rate({self.steps})", rate(self.steps))
-        return rate if type(rate) is float and 0 <= rate < math.inf else self._number("learning_rate", rate)
+        return self._number("learning_rate", rate)
 
     # arguments ----------------------------------------------------------------------------------------------
 
@@ -315,15 +315,12 @@ class Adam(Optimizer):
         super().__init__(learning_rate)
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
 
-    @property
-    def betas(self) -> tuple[float, float]:
-        return self._betas
-
-    @betas.setter
-    def betas(self, value: Any) -> None:
+    def _set_betas(self, value: Any) -> None:
         if not isinstance(value, (tuple, list)) or len(value) != 2:
             raise TypeError(f"{type(self).__name__}: betas is {value!r}, expected two numbers in [0, 1)")
         self._betas = self._number("betas[0]", value[0], below=1), self._number("betas[1]", value[1], below=1)
+
+    betas: Any = property(operator.attrgetter("_betas"), _set_betas)
 
     def _numbers(self, rate: float) -> tuple[float, ...]:
         (beta1, beta2), t = self.betas, self.steps + 1
@@ -400,7 +397,8 @@ def next_update(
         optimizer._check(leaves, structure)
     if not (in_core and optimizer._in_core):
         return None
-    return optimizer._update_rule(leaves, optimizer._rate(), structure)
+    numbers = optimizer._numbers(optimizer._rate())
+    return UpdateRule(optimizer._row, optimizer._states(leaves), numbers, optimizer, structure)
 
 
 def check_parameters(optimizer: Optimizer, leaves: Sequence[Any], structure: tree.Structure) -> None:

@@ -97,17 +97,21 @@ class TrainingStep:
         replayed = self._value_and_gradients
         if replayed.failed is not None:
             replayed.reconsider((leaves, *_with_arrays(batch)))
-        compiled = replayed.usable()
+        compiled = replayed.compiled if not _core.in_transform() else replayed.usable()
         rule = optim.next_update(optimizer, leaves, structure, in_core=compiled is not None)
-        if compiled is not None:
+        if compiled is not None and compiled.n_gradients != (len(leaves) if rule is not None else 0):
             compiled = self._compiled_with(compiled, len(leaves) if rule is not None else 0)
         args: tuple[Any, ...] | None = None
         if compiled is not None and rule is not None:
             try:
-                found = self._like_the_last(compiled, batch, rows, rule)
-                if found is None:
+                checked = self._nonfinite != "ignore"
+                if rows is None:
+                    found = compiled.try_train((leaves, *batch), rule, checked)
+                else:
+                    found = compiled.try_train_on_rows(leaves, batch, rows, rule, checked)
+                if found is None:  # not of the last batch's shapes
                     args = (leaves, *_rows_of(_with_arrays(batch), rows))
-                    found = compiled.train(args, rule, self._nonfinite != "ignore")
+                    found = compiled.train(args, rule, checked)
             except Exception as error:
                 if rule.taken:  # only its loss cannot be told
                     raise
@@ -144,23 +148,12 @@ class TrainingStep:
         how = "eager" if self._compiled is None else "compiled"
         return f"<{self._name} of {name} by {self.optimizer!r}, {self.optimizer.steps} steps taken, {how}>"
 
-    def _like_the_last(
-        self, compiled: Compiled, batch: tuple[Any, ...], rows: np.ndarray | None, rule: _core.UpdateRule
-    ) -> tuple[float, int, np.ndarray | None] | None:
-        """What ``Compiled.train`` returns, the loss and a gradient that is not finite, if this batch is of the last
-        one's shapes; else None, and nothing has happened."""
-        leaves, checked = self._leaves, self._nonfinite != "ignore"
-        if rows is None:
-            return compiled.try_train((leaves, *batch), rule, checked)
-        return compiled.try_train_on_rows(leaves, batch, rows, rule, checked)
-
     def _compiled_with(self, compiled: Compiled, n_gradients: int) -> Compiled:
         """The compiled loss, whose last ``n_gradients`` results stay in the program for the core's update: all of the
         gradients, or none if the optimizer updates in Python."""
-        if compiled.n_gradients != n_gradients:
-            maxsize = compiled.cache_info().maxsize
-            compiled = Compiled(self._traced, maxsize=maxsize, trace_twice=True, n_gradients=n_gradients)
-            self._value_and_gradients.compiled = compiled
+        maxsize = compiled.cache_info().maxsize
+        compiled = Compiled(self._traced, maxsize=maxsize, trace_twice=True, n_gradients=n_gradients)
+        self._value_and_gradients.compiled = compiled
         return compiled
 
     @property
