@@ -179,8 +179,8 @@ typedef struct {
     fg_loop *few;
     /* y = A x, or A x + y if beta: m >= 16 contiguous rows of k elements, which are summed in lanes of vectors. */
     void (*rows)(int64_t m, int64_t k, const void *a, const void *x, int beta, void *y);
-    /* y[i], or y[i] +=, the sum of a[i * a_step + p] * b[i * b_step + p] over p < k, for i < m: in ascending order where
-     * one such product is few, else in lanes of vectors. */
+    /* y[i], or y[i] +=, the sum of a[i * a_step + p] * b[i * b_step + p] over p < k, for i < m: in ascending order
+     * where one such product is few, else in lanes of vectors. */
     void (*dots)(int64_t m, int64_t k, const void *a, int64_t a_step, const void *b, int64_t b_step, int beta, void *y);
 } fg_gemm_kernels;
 

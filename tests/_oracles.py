@@ -5,9 +5,12 @@ definition may cancel or underflow as it likes: the row is what is tested, not h
 """
 
 import functools
+import importlib.util
+import sys
 
 import mpmath
 import numpy as np
+import pytest
 from hypothesis import settings
 
 import fastgrad as fg
@@ -231,6 +234,13 @@ def sgd_numbers(learning_rate, **numbers):
     """The numbers of the row sgd of csrc/optim.def, in its order, 0 unless given."""
     numbers["learning_rate"] = learning_rate
     return tuple(numbers.pop(name, 0.0) for name in _core.OPTIMIZERS["sgd"][1])
+
+
+# ---- lack of memory -------------------------------------------------------------------------------------------
+needs_lack_of_memory = pytest.mark.skipif(
+    importlib.util.find_spec("_testcapi") is None or sys.version_info[:2] == (3, 12),
+    reason="no _testcapi, or CPython 3.12, which crashes itself where it has no memory for a function",
+)
 
 
 # ---- gradients ------------------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 import threading
 
 import mpmath
+import itertools
+
 import numpy as np
 import pytest
 from _operations import OPERATIONS, spread
@@ -563,3 +565,21 @@ def test_a_pass_within_a_pass_over_one_graph_is_refused(monkeypatch):
     monkeypatch.undo()
     y.backward(retain_graph=True)
     np.testing.assert_allclose(x.grad.numpy(), np.tanh([1, 2]) + np.array([1, 2]) / np.cosh([1, 2]) ** 2, rtol=1e-14)
+
+
+@pytest.mark.parametrize("a", [0.5, 2.0, 3.0])
+def test_third_derivatives_of_power_do_not_depend_on_their_order(a):
+    """At exponent 0, too, where the first derivative by the base is written in another way."""
+    for b in (0.0, 1.0, -1.5, 2.0):
+        log = np.log(a)
+        expected = {0: log**3 * a**b, 1: (2 * log + b * log**2) * a ** (b - 1)}
+        expected[2] = ((2 * b - 1) + b * (b - 1) * log) * a ** (b - 2)
+        for order in itertools.product((0, 1), repeat=3):
+            f = fg.power
+            for i in order:
+                f = fg.grad(f, i)
+            by_base = order.count(0)
+            if by_base < 3:
+                np.testing.assert_allclose(
+                    f(a, b), expected[by_base], rtol=1e-13, atol=1e-14, err_msg=f"{order}, b = {b}"
+                )

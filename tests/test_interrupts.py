@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import gc
-import importlib.util
 import operator
 import signal
 import subprocess
@@ -11,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from _oracles import needs_lack_of_memory
 from _storm import CLEAN
 
 import fastgrad as fg
@@ -19,7 +19,6 @@ from fastgrad import _core
 STORM = Path(__file__).parent / "_storm.py"
 slowly = [pytest.param(True, marks=pytest.mark.slow, id="long"), pytest.param(False, id="short")]
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="no interval timers")
-needs_memory = pytest.mark.skipif(importlib.util.find_spec("_testcapi") is None, reason="no _testcapi")
 
 
 def run(*arguments):
@@ -87,7 +86,7 @@ def test_a_deferred_interrupt_that_is_dropped_restores_the_handler():
         signal.signal(signal.SIGINT, before)
 
 
-@needs_memory
+@needs_lack_of_memory
 @pytest.mark.parametrize("long", slowly)
 def test_lack_of_memory_leaves_nothing_behind(long):
     run("memory", 4 if long else 40, 0)

@@ -11,6 +11,7 @@ import weakref
 import numpy as np
 import pytest
 from _errors import raises_text
+from _oracles import needs_lack_of_memory
 from _replay import same
 
 import fastgrad as fg
@@ -392,9 +393,9 @@ assert eager > 5
 """
 
 
+@needs_lack_of_memory
 def test_a_real_lack_of_memory_while_tracing_passes():
     """In a process of its own, as the interpreter itself leaks the arguments of a call for which it finds no memory."""
-    pytest.importorskip("_testcapi")
     found = subprocess.run([sys.executable, "-c", LACK_OF_MEMORY], capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
 

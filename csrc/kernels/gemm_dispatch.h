@@ -5,7 +5,7 @@
 
 #include "fastgrad.h"
 
-/* TILES, ROWS and DOTS are kernels of gemm.c, ROWS that for a matrix and a vector, DOTS that for a vector and few others;
+/* TILES, ROWS and DOTS are kernels of gemm.c: ROWS is for a matrix and a vector, DOTS for a vector and a few others.
  * BLAS is the one of fg_set_blas. */
 typedef enum { FG_GEMM_TILES, FG_GEMM_ROWS, FG_GEMM_DOTS, FG_GEMM_BLAS } fg_gemm_backend;
 

@@ -162,8 +162,8 @@ cdef inline uint64_t hash_of_both(uint64_t h, uint64_t x) noexcept:
 
 
 cdef uint64_t signature_of(object x, uint64_t h, int depth):
-    """A hash of h and the kind of x: structure, shapes, dtypes, types of numbers. 0 where guards cannot match, or what is
-    below has more than ``depth`` levels. Runs no code of others."""
+    """A hash of h and the kind of x: structure, shapes, dtypes, types of numbers. 0 where guards cannot match, or x has
+    more than ``depth`` levels. Runs no code of others."""
     cdef PyObject *key
     cdef PyObject *child
     cdef Py_ssize_t at = 0, i

@@ -234,8 +234,8 @@ cdef Tensor weak_as(Tensor x, dtype):
 
 
 cdef object beside(x, other):
-    """x as an operand of a ufunc of integers and booleans beside ``other``: a weak x takes on the other's dtype, if that
-    is not weak itself, or a uint64, as of 2**63: with an int64 NumPy would make that a float."""
+    """x as an operand of a ufunc of integers and booleans beside ``other``: a weak x takes on the other's dtype, if
+    that is not weak itself, or a uint64, as of 2**63: with an int64 NumPy would make that a float."""
     if not is_weak(x) or (is_weak(other) and (type(other) is not Tensor or (<Tensor>other).dtype != np.uint64)):
         return x
     dtype = other.dtype if other.dtype.kind in "iu" else DTYPES[FG_INT64]

@@ -7,9 +7,9 @@ cdef class Entry:
     returns.
 
     A call takes a reference to one and works with that until it returns, because other threads may call
-    `Replayer._remember` whenever the GIL is released; what it holds is never changed. ``signature`` is that of its calls
-    (see `Replayer._signature_of_call`) or None, ``used`` increases with each use of an entry, and one that is not
-    ``confirmed`` is traced a second time before it is replayed.
+    `Replayer._remember` whenever the GIL is released; what it holds is never changed. ``signature`` is that of its
+    calls (see `Replayer._signature_of_call`) or None, ``used`` increases with each use of an entry, and one that is
+    not ``confirmed`` is traced a second time before it is replayed.
     """
 
     cdef readonly Program program
@@ -109,8 +109,8 @@ cdef class Replayer:
         return self._slowly(args, kwargs)
 
     def try_train(self, tuple args, UpdateRule rule not None, bint checked, signature=None):
-        """A training step (see `train`) if the guard of the last call matches, or that of the entry with this signature;
-        else None, and nothing has changed."""
+        """A training step (see `train`) if the guard of the last call matches, or that of the entry with this
+        signature; else None, and nothing has changed."""
         cdef Entry entry = self.last if signature is None else self.by_signature.get(signature)
         cdef fg_replay *r
         if entry is None or not entry.confirmed or fg_trace_here():

@@ -67,9 +67,9 @@ def _power_by_base(a: Tensor, b: Tensor, y: None) -> Tensor:
         return b * _core.power(a, b - 1) if b.item() != 0 else b
     zero = b == 0
     b = _core.where(a == 0, b.detach(), b)
-    # At b = 0 this and b / a are alike to first order in b. Derivatives of b / a by a keep the factor b, where those of
-    # the power multiply 0 by infinity.
-    near_0 = b / _core.where(zero & (a != 0), a, 1)
+    # At b = 0 the same as b / a a^b, whose derivatives by a keep the factor b, where those of a^(b - 1) multiply 0 by
+    # infinity. The power of a negative base has no derivatives by b, and is left out.
+    near_0 = b / _core.where(zero & (a != 0), a, 1) * _core.power(_core.where(zero & (a > 0), a, 1), b)
     return _core.where(zero, near_0, b * _core.power(a, _core.where(zero, 1, b - 1)))
 
 

@@ -1,5 +1,5 @@
-/* test_program.c: programs in the C core alone: replays compute what the operations compute at once, from memory that was
- * written only, and in several threads at a time.
+/* test_program.c: programs in the C core alone: replays compute what the operations compute at once, from memory that
+ * was written only, and in several threads at a time.
  *
  * test_c_core.py compiles it with the address, the memory and the thread sanitizer. A mutex stands for the lock of the
  * caller, which is Python's GIL elsewhere: everything happens under it but replays.
@@ -173,8 +173,8 @@ static fg_array *vector(int64_t n, int dtype, double first)
     return a;
 }
 
-/* f of n_in vectors as a program, or as a body whose inputs from `carried` on, if that is not -1, are carried by its first
- * outputs. A body of a scan has a second output. */
+/* f of n_in vectors as a program, or as a body whose inputs from `carried` on, if that is not -1, are carried by its
+ * first outputs. A body of a scan has a second output. */
 typedef enum { WHOLE, SCANNED, BODY } role;
 
 static fg_program *compiled(scope *s, function f, int n_in, role role, int carried)
