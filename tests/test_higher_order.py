@@ -1,10 +1,9 @@
 """Gradients of gradients: every row to third order against mpmath, levels that must not be confused, and what nests."""
 
+import itertools
 import threading
 
 import mpmath
-import itertools
-
 import numpy as np
 import pytest
 from _operations import OPERATIONS, spread
