@@ -169,6 +169,7 @@ cdef extern from "program.h":
     int fg_program_compile(fg_program *)
     void fg_trace_abort()
     fg_trace_kind fg_trace_here()
+    int fg_transforming()
     uint32_t fg_trace_number()
     int fg_trace_is_program()
     int fg_trace_defer_zeros(int)

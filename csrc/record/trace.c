@@ -167,6 +167,8 @@ int fg_trace_begin(fg_trace_kind what)
 
 fg_trace_kind fg_trace_here(void) { return fg_thread.trace ? fg_thread.trace->what : FG_NOTHING; }
 
+int fg_transforming(void) { return fg_thread.transform != 0 || fg_thread.trace; }
+
 int fg_trace_body(int first, int n, int stack_carry)
 {
     if (!fg_thread.trace)

@@ -50,10 +50,10 @@ cdef Tensor binary(int op, a, b):
     cdef fg_tensor y
     cdef Tensor first = None, second = None
     if type(a) is Tensor:
-        first = a
-        second = b if type(b) is Tensor else companion(b, first.t.array)
+        first = <Tensor>a
+        second = <Tensor>b if type(b) is Tensor else companion(b, first.t.array)
     elif type(b) is Tensor:
-        second = b
+        second = <Tensor>b
         first = companion(a, second.t.array)
     if (first is None or second is None or first.t.array.dtype > FG_FLOAT64 or second.t.array.dtype > FG_FLOAT64
             or first.t.array.weak != second.t.array.weak and type(a) is type(b)):

@@ -41,7 +41,7 @@ def borrowed(cnp.ndarray a, bint externally_mutable):
 
 def transforming():
     """Whether this thread is inside of a transform such as grad, or traces a function."""
-    return fg_transform != 0 or fg_trace_here() != FG_NOTHING
+    return fg_transforming() != 0
 
 
 def instructions_input(Tensor x):

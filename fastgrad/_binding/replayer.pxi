@@ -92,7 +92,7 @@ cdef class Replayer:
     def __call__(self, *args, **kwargs):
         cdef Entry entry = self.last
         cdef fg_replay *r = NULL
-        if fg_transform == 0 and not fg_trace_here():
+        if not fg_transforming():
             if entry is not None:
                 r = entry.matched(args, kwargs)
             if r == NULL and self.by_signature:
