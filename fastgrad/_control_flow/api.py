@@ -348,13 +348,11 @@ def _views(init: list[Tensor]) -> list[Tensor]:
 
 def _handed_on(name: str, structure: tree.Structure, init: list[Tensor]) -> tuple[Any, Callable[[Any], Any]]:
     """The value that the first step takes, and the function that checks the one it returns and hands it on."""
-    first = _views(init)
-    kinds = [*map(_core.example, first)]  # without elements: what the first step takes can be freed after it
 
     def check(value: Any) -> Any:
-        return structure.unflatten(_carried(name, structure, kinds, value, copy=True))
+        return structure.unflatten(_carried(name, structure, init, value, copy=True))
 
-    return structure.unflatten(first), _core.Carry(structure.unflatten(kinds), check).hand_on
+    return structure.unflatten(_views(init)), _core.Carry(structure.unflatten(init), check).hand_on
 
 
 def _steps(rows: list[Tensor], structure: tree.Structure, length: int, reverse: bool) -> Iterator[Any]:
