@@ -472,6 +472,21 @@ def test_the_counter_of_a_fori_loop_is_weak(name):
                 np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-6, err_msg=what)
 
 
+@pytest.mark.parametrize("wrap", [lambda f: f, fg.compile], ids=["eager", "compiled"])
+def test_the_counter_reaches_the_ends_of_int64(wrap):
+    def counted(lower, upper):
+        last, steps = wrap(lambda: fg.fori_loop(lower, upper, lambda i, v: (i, v[1] + 1), (0, 0)))()
+        return int(last), int(steps)
+
+    assert counted(2**63 - 3, 2**63) == (2**63 - 1, 3)
+    assert counted(-(2**63), 2 - 2**63) == (1 - 2**63, 2)
+    for lower, upper in [(2**65, 0), (0, -(2**65)), (2**65, 2**65), (2**70, 2**65)]:
+        assert counted(lower, upper) == (0, 0), f"steps from {lower} to {upper}"
+    for lower, upper in [(2**63, 2**63 + 1), (2**63 - 1, 2**63 + 1), (-(2**63) - 1, 0), (0, 2**64), (-1, 2**63)]:
+        with pytest.raises(OverflowError, match=f"fori_loop: .* int64, got lower {lower} and upper {upper}; begin at"):
+            counted(lower, upper)
+
+
 def test_the_counter_is_an_int64_tensor():
     for wrap in (lambda f: f, fg.compile):
         kinds = []
@@ -636,6 +651,37 @@ def test_a_traced_body_that_changes_its_argument_is_told_how_not_to(f):
         fg.compile(f)(np.ones(3))
 
 
+# ---- cond and Python numbers ----------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("true_fun", "false_fun", "dtype"),
+    [
+        (lambda a: a, lambda a: a + 1, np.float32),
+        (lambda a: 5.0, lambda a: a + 1, np.float32),
+        (lambda a: 5.0, lambda a: 7.0, np.float32),
+        (lambda a: np.float64(5), lambda a: np.float64(7), np.float64),
+    ],
+)
+def test_a_python_number_goes_through_cond(true_fun, false_fun, dtype):
+    f = lambda x, k: x * fg.cond(x > 0, lambda a, _: {"y": true_fun(a)}, lambda a, _: {"y": false_fun(a)}, k, x)["y"]
+    for x in np.float32([2, -2]):
+        expected = f(fg.asarray(x), 3.0)
+        found = fg.compile(f)(x, 3.0)
+        assert found.dtype == expected.dtype == dtype and found == expected.numpy(), (found, expected)
+        for by in (0, 1):
+            eager, found = fg.grad(f, by)(x, 3.0), fg.compile(fg.grad(f, by))(x, 3.0)
+            assert found.dtype == eager.dtype and found == eager, (by, found, eager)
+    both = np.float32([2, -2])
+    for g in (fg.vmap(f, (0, None)), fg.compile(fg.vmap(f, (0, None)))):
+        found = g(both, 3.0)
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, [f(fg.asarray(x), 3.0).numpy() for x in both])
+
+
+def test_a_result_of_cond_stands_for_a_number_only_if_it_does_from_both():
+    f = fg.compile(lambda x, k: x * fg.cond(x > 0, lambda a: a, lambda a: np.float64(1), k))
+    assert f(np.float32(1), 2.0).dtype == f(np.float32(-1), 2.0).dtype == np.float64
+
+
 # ---- eager loops take what is built as before without looking at it twice --------------------------------------------
 def test_an_eager_loop_takes_any_structure():
     class Pair(NamedTuple):
@@ -678,6 +724,163 @@ def test_an_eager_loop_takes_any_structure():
     np.testing.assert_array_equal(done["x"].numpy(), np.full(3, 8.0))
     assert done["n"].dtype == np.int64
     assert float(fg.while_loop(lambda x: np.asarray([x.item() < 3]), lambda x: x.item() + 1.0, 0.0)) == 3.0
+
+
+# ---- eager loops whose bodies change containers and tensors in place -------------------------------------------------
+def filling(make):
+    """Bodies for a scan of sums, each of which returns one mutable object at every step, and how to read its y."""
+    box, array, kept = [None], np.zeros(()), fg.asarray(0.0)
+
+    def same_dict(c, x):
+        c["s"] = c["s"] + x
+        return c, c
+
+    def same_list(c, x):
+        c[0] = c[0] + x
+        return c, c
+
+    def inner_list(c, x):
+        c[0][0] = c[0][0] + x
+        return c, (c[0], None)
+
+    def outer_list(c, x):
+        box[0] = c + x
+        return c + x, box
+
+    def outer_array(c, x):
+        array[()] = (c + x).item()
+        return c + x, array
+
+    def same_tensor(c, x):
+        c += x
+        return c, c
+
+    def outer_tensor(c, x):
+        kept.__iadd__(x)
+        return c + x, (kept, kept)
+
+    return {
+        "same_dict": (same_dict, {"s": 0.0}, lambda y: y["s"]),
+        "same_list": (same_list, [0.0], lambda y: y[0]),
+        "inner_list": (inner_list, ([0.0],), lambda y: y[0][0]),
+        "outer_list": (outer_list, 0.0, lambda y: y[0]),
+        "outer_array": (outer_array, 0.0, lambda y: y),
+        "same_tensor": (same_tensor, 0.0, lambda y: y),
+        "outer_tensor": (outer_tensor, 0.0, lambda y: y[1]),
+    }[make]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(
+    "make", ["same_dict", "same_list", "inner_list", "outer_list", "outer_array", "same_tensor", "outer_tensor"]
+)
+def test_a_result_keeps_the_value_of_its_step(make, reverse):
+    f, init, read = filling(make)
+    ys = read(fg.scan(f, init, np.array([1.0, 2.0, 3.0]), reverse=reverse)[1])
+    np.testing.assert_array_equal(ys.numpy(), [6, 5, 3] if reverse else [1, 3, 6])
+    assert fg.tree.leaves(init)[0] == 0.0, f"the container of the caller was changed: {init}"
+
+
+@pytest.mark.parametrize("wrap", WAYS, ids=["eager", "compiled", "both"])
+@pytest.mark.parametrize("make", ["same_dict", "same_list", "inner_list"])
+def test_gradients_through_a_container_that_is_changed_at_each_step(make, wrap):
+    def weighted(xs):
+        f, init, read = filling(make)
+        return (read(fg.scan(f, init, xs)[1]) * np.array([1.0, 10.0, 100.0])).sum()
+
+    value, gradient = wrap(fg.value_and_grad(weighted))(np.array([1.0, 2.0, 3.0]))
+    assert value == 631
+    np.testing.assert_array_equal(gradient, [111, 110, 100])
+
+
+def narrowed(i, v):
+    v[0] = v[0].astype(np.float32)
+    return v
+
+
+def lengthened(i, v):
+    v.append(v[0])
+    return v
+
+
+def doubled(i, v):
+    v[0] = np.concatenate([v[0], v[0]])
+    return v
+
+
+def renamed(i, v):
+    v["b"] = v.pop("a")
+    return v
+
+
+def inner(i, v):
+    v[0].append(v[0][0])
+    return v
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, fg.compile], ids=["eager", "compiled"])
+@pytest.mark.parametrize(
+    ("body", "build", "error", "message"),
+    [
+        (narrowed, lambda x: [x], TypeError, "carry.0. came in as float64 .* goes on as float32"),
+        (lengthened, lambda x: [x], TypeError, "its structure must stay the same"),
+        (
+            doubled,
+            lambda x: [x],
+            ValueError,
+            r"came in as float64 of shape \(1,\) and goes on as float64 of shape \(2,\)",
+        ),
+        (renamed, lambda x: {"a": x}, TypeError, "its structure must stay the same"),
+        (inner, lambda x: ([x],), TypeError, "its structure must stay the same"),
+    ],
+)
+def test_a_carry_changed_in_place_is_checked(body, build, error, message, wrap):
+    counted = lambda x: fg.fori_loop(0, 3, body, build(x))
+    scanned = lambda x: fg.scan(lambda v, _: (body(0, v), None), build(x), length=3)
+    going = lambda x: fg.while_loop(lambda v: np.asarray(fg.tree.leaves(v)[0]).size > 0, lambda v: body(0, v), build(x))
+    for loop in (counted, scanned) if wrap is fg.compile else (counted, scanned, going):
+        with pytest.raises(error, match=message):
+            wrap(loop)(np.ones(1))
+
+
+@pytest.mark.parametrize("wrap", WAYS, ids=["eager", "compiled", "both"])
+def test_each_step_takes_containers_of_its_own(wrap):
+    def f(x):
+        given, pair = [x], [x]
+
+        def step(i, v):
+            v[0][0] = v[0][0] + 1  # of one of two places in which the step before put one list
+            pair[0] = v[0][0] + v[1][0]
+            return [pair, pair]
+
+        twice = fg.fori_loop(0, 2, step, [given, given])
+        pair[0] = None
+        return twice, given
+
+    twice, given = wrap(f)(1.0)
+    # (1 + 1) + 1 = 3 in both places, then (3 + 1) + 3 = 7
+    assert [float(x) for x in fg.tree.leaves((twice, given))] == [7.0, 7.0, 1.0]
+
+
+def test_an_array_carried_is_not_the_buffer_that_the_body_refills():
+    buffer = np.zeros(2)
+
+    def step(i, v):
+        old = v[0] * 1
+        buffer[:] = (old + 1).numpy()
+        return [buffer, v[0] + 0]  # the second: what came in
+
+    last, before = fg.fori_loop(0, 3, step, [np.zeros(2), np.zeros(2)])
+    buffer[:] = 99
+    np.testing.assert_array_equal([last.numpy(), before.numpy()], [[3, 3], [2, 2]])
+
+
+def test_results_that_change_their_kind_from_step_to_step_are_promoted_and_empty_ones_kept():
+    k = iter(range(3))
+    ys = fg.scan(lambda c, x: (c, [x.astype(np.float32) if next(k) == 1 else x]), 0.0, np.array([1.0, 2.0, 3.0]))[1]
+    np.testing.assert_array_equal(ys[0].numpy(), [1, 2, 3])
+    for empty in ([], {}, (), None, [None, {}]):
+        assert fg.scan(lambda c, x: (c, empty), 0.0, np.ones(3))[1] == empty
 
 
 # ---- cost -----------------------------------------------------------------------------------------------------------

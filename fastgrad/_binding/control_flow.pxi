@@ -105,75 +105,111 @@ def control_flow(int op, list bodies, tuple numbers, list operands, list shapes)
         PyMem_Free(attr)
 
 
-cdef bint alike(a, b, int depth) except -1:
-    """Whether two values are nested alike in tuples, lists, dicts and Nones, with tensors of equal dtypes and shapes.
-    False also where that is not quickly known."""
+cdef object UNLIKE = object()       # stands for the absence of a tree, as None is a tree
+
+
+cdef object alike(like, value, bint own, int depth):
+    """value, if it is nested in tuples, lists, dicts and Nones as ``like`` is, with tensors of the same dtypes and
+    shapes; UNLIKE if it is not, or if that is not quickly known. Its lists and dicts are new ones, which no later change
+    of those given reaches. With ``own`` its tensors are new, too: they share memory until one is changed in place."""
     cdef Py_ssize_t i
-    if type(a) is not type(b) or depth > 8:
-        return False
-    if type(a) is Tensor:
-        return (a is b or ((<Tensor>a).t.array.dtype == (<Tensor>b).t.array.dtype and not (<Tensor>b).t.array.weak
-                           and fg_shape_equal((<Tensor>a).t.array.shape, (<Tensor>b).t.array.shape)))
-    if type(a) is tuple:
-        if len(<tuple>a) != len(<tuple>b):
-            return False
-        for i in range(len(<tuple>a)):
-            if not alike((<tuple>a)[i], (<tuple>b)[i], depth + 1):
-                return False
-        return True
-    if type(a) is list:
-        if len(<list>a) != len(<list>b):
-            return False
-        for i in range(len(<list>a)):
-            if not alike((<list>a)[i], (<list>b)[i], depth + 1):
-                return False
-        return True
-    if type(a) is dict:
-        if len(<dict>a) != len(<dict>b):
-            return False
-        for (key, value), (other_key, other) in zip((<dict>a).items(), (<dict>b).items()):
-            if key is not other_key or not alike(value, other, depth + 1):
-                return False
-        return True
-    return a is None
+    cdef list parts
+    if type(like) is not type(value) or depth > 8:
+        return UNLIKE
+    if type(like) is Tensor:
+        if ((<Tensor>like).t.array.dtype != (<Tensor>value).t.array.dtype or (<Tensor>value).t.array.weak
+                or not fg_shape_equal((<Tensor>like).t.array.shape, (<Tensor>value).t.array.shape)):
+            return UNLIKE
+        return own_tensor((<Tensor>value).t) if own else value
+    if type(like) is tuple:
+        if len(<tuple>like) != len(<tuple>value):
+            return UNLIKE
+        parts = None                            # made when the first item is replaced
+        for i in range(len(<tuple>like)):
+            item = (<tuple>value)[i]
+            part = alike((<tuple>like)[i], item, own, depth + 1)
+            if part is UNLIKE:
+                return UNLIKE
+            if part is not item and parts is None:
+                parts = list(<tuple>value)
+            if parts is not None:
+                parts[i] = part
+        return value if parts is None else tuple(parts)
+    if type(like) is list:
+        if len(<list>like) != len(<list>value):
+            return UNLIKE
+        parts = []
+        for i in range(len(<list>like)):
+            part = alike((<list>like)[i], (<list>value)[i], own, depth + 1)
+            if part is UNLIKE:
+                return UNLIKE
+            parts.append(part)
+        return parts
+    if type(like) is dict:
+        if len(<dict>like) != len(<dict>value):
+            return UNLIKE
+        found = {}
+        for (key, item), (other_key, other) in zip((<dict>like).items(), (<dict>value).items()):
+            part = alike(item, other, own, depth + 1) if key is other_key else UNLIKE
+            if part is UNLIKE:
+                return UNLIKE
+            found[key] = part
+        return found
+    return value if like is None else UNLIKE
 
 
 @cython.final
 cdef class Carry:
-    """What an eager loop hands from step to step, beginning with ``value``."""
+    """What an eager loop hands from step to step: trees with the structure, dtypes and shapes of ``like``."""
 
-    cdef object value, check
+    cdef object like, check
 
-    def __init__(self, value, check):
-        self.value, self.check = value, check
+    def __init__(self, like, check):
+        self.like, self.check = like, check
 
     @cython.binding(False)              # a builtin method, which Python calls quickly
     def hand_on(self, value):
-        """The value that a step returned, as tensors: as it is if it has the structure, shapes and dtypes of the one
-        before, else what ``check(before, value)`` makes of it."""
-        if not alike(self.value, value, 0):
-            value = self.check(self.value, value)
-        self.value = value
-        return value
+        """The value that a step returned, as tensors in lists and dicts of its own; what ``check(value)`` makes of it
+        unless it is quickly seen to be like the others."""
+        found = alike(self.like, value, False, 0)
+        return self.check(value) if found is UNLIKE else found
+
+
+@cython.final
+cdef class Results:
+    """The results of the steps of an eager scan, as ``trees`` of tensors. No change that a later step makes in place,
+    of a container or a tensor, reaches them."""
+
+    cdef readonly list trees
+    cdef object check
+
+    def __init__(self, check):
+        self.trees, self.check = [], check
+
+    @cython.binding(False)
+    def append(self, y):
+        """Keep the result of a step; what ``check(y)`` makes of it unless it is quickly seen to be like the last."""
+        found = alike(self.trees[len(self.trees) - 1], y, True, 0) if self.trees else UNLIKE
+        self.trees.append(self.check(y) if found is UNLIKE else found)
 
 
 @cython.final
 cdef class Counter:
-    """An iterator over the integers from lower up to, but not, upper, as tensors that stand for Python ints."""
+    """An iterator over so many integers from lower on, as tensors that stand for Python ints."""
 
-    cdef int64_t next, upper
+    cdef int64_t lower, length, done
 
-    def __init__(self, int64_t lower, int64_t upper):
-        self.next, self.upper = lower, upper
+    def __init__(self, int64_t lower, int64_t length):
+        self.lower, self.length = lower, length
 
     def __iter__(self):
         return self
 
     def __next__(self):
-        if self.next >= self.upper:
+        if self.done >= self.length:
             raise StopIteration
-        self.next += 1
-        return weak_integer(self.next - 1)
+        self.done += 1
+        return weak_integer(self.lower + (self.done - 1))
 
 
 @cython.final

@@ -7,7 +7,6 @@ number of steps.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import operator
 from collections.abc import Callable, Iterator
@@ -75,8 +74,8 @@ def scan(
     length = _length(rows, row_structure, length)
     found: list[Any] = []  # the structure of the results of a step
 
-    def of_step(y: Any) -> list[Tensor]:
-        ys, shape = _tensors("scan", "y", y)
+    def of_step(y: Any, copy: bool = False) -> list[Tensor]:
+        ys, shape = _tensors("scan", "y", y, copy)
         if found and shape != found[0]:
             raise TypeError(f"scan: f returned y as {shape} and before that as {found[0]}")
         found[:] = [shape]
@@ -93,18 +92,16 @@ def scan(
         else:
             results = scan_operation.scan(step, carry, rows, length, bool(reverse))
         return structure.unflatten(results[: len(carry)]), found[0].unflatten(results[len(carry) :])
-    value = structure.unflatten(_views(carry))
-    hand_on = _core.Carry(value, functools.partial(_checked, "scan", structure)).hand_on
-    alike = _core.Carry(found, lambda _, y: (leaves := of_step(y), found[0].unflatten(leaves))[1]).hand_on
-    results = []
+    value, hand_on = _handed_on("scan", structure, carry)
+    kept = _core.Results(lambda y: (ys := _views(of_step(y, copy=True)), found[0].unflatten(ys))[1])
+    keep = kept.append
     for row in _steps(rows, row_structure, length, bool(reverse)):
         result = f(value, row)
         on, y = result if type(result) is tuple and len(result) == 2 else _pair(result)
         value = hand_on(on)
-        results.append(alike(y))
-    if reverse:
-        results.reverse()
-    stacks = [results] if found[0] == _SINGLE else zip(*map(tree.leaves, results)) if found[0].num_leaves else ()
+        keep(y)
+    trees = kept.trees[::-1] if reverse else kept.trees
+    stacks = [trees] if found[0] == _SINGLE else zip(*map(tree.leaves, trees)) if found[0].num_leaves else ()
     return value, found[0].unflatten([stack(list(y)) for y in stacks])
 
 
@@ -112,27 +109,25 @@ def fori_loop(lower: int, upper: int, body_fun: Callable[[Any, Any], Any], init_
     """``value = body_fun(i, value)`` for i from lower up to, but not, upper: a scan over the integers, with a gradient.
 
     lower and upper are Python ints; i is an int64 tensor that counts as a Python int beside others, so that ``0.1 * i``
-    times a float32 is a float32. What is carried, and errors, are as in ``scan``. Without steps body_fun is not called.
-    Traced, it takes the same memory however many steps there are; its gradient stores what was carried from step to
-    step.
+    times a float32 is a float32. What is carried, and errors, are as in ``scan``; OverflowError if i or the number of
+    steps does not fit in an int64. Without steps body_fun is not called. Traced, it takes the same memory however many
+    steps there are; its gradient stores what was carried from step to step.
 
     >>> import fastgrad as fg
     >>> fg.fori_loop(0, 3, lambda i, x: x + 0.5 * i, 1.0)
     tensor(2.5)
     """
-    _check_bounds(lower, upper)
+    lower, length = _bounds(lower, upper)
     _check_function("fori_loop", body_fun)
-    lower, upper = operator.index(lower), operator.index(upper)
     init, structure = _tensors("fori_loop", "init_val", init_val)
 
     def step(i: Tensor, values: list[Tensor]) -> list[Tensor]:
         return _carried("fori_loop", structure, values, body_fun(i, structure.unflatten(values)))
 
-    if lower < upper and _core.tracing_program():
-        return structure.unflatten(scan_operation.counted(step, init, lower, upper - lower))
-    value = structure.unflatten(_views(init))
-    hand_on = _core.Carry(value, functools.partial(_checked, "fori_loop", structure)).hand_on
-    for i in _core.Counter(lower, upper):
+    if length and _core.tracing_program():
+        return structure.unflatten(scan_operation.counted(step, init, lower, length))
+    value, hand_on = _handed_on("fori_loop", structure, init)
+    for i in _core.Counter(lower, length):
         value = hand_on(body_fun(i, value))
     return value
 
@@ -166,8 +161,7 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
     if _core.tracing_program():
         values = while_and_cond.while_loop(test, step, values)
     else:
-        value = structure.unflatten(_views(values))
-        hand_on = _core.Carry(value, functools.partial(_checked, "while_loop", structure)).hand_on
+        value, hand_on = _handed_on("while_loop", structure, values)
         while True:
             going = _core.holds(condition := cond_fun(value))
             if going is None:
@@ -207,13 +201,16 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     inputs = [_core.asarray(leaves[i]) for i in array_places]
     weak = [_core.stands_for_number(leaves[i]) for i in array_places]
     found: dict[str, tree.Structure] = {}
+    numbers: dict[str, list[bool]] = {}  # which results stand for Python numbers
 
     def branch(name: str, f: Callable[..., Any]) -> Callable[[list[Tensor]], list[Tensor]]:
         def flat(given: list[Tensor]) -> list[Tensor]:
             filled = list(leaves)
             for i, x, number in zip(array_places, given, weak):
                 filled[i] = _core.made_weak(x) if number else x
-            results, found[name] = _tensors("cond", name, f(*structure.unflatten(filled)))
+            result = f(*structure.unflatten(filled))
+            results, found[name] = _tensors("cond", name, result)
+            numbers[name] = [*map(_core.stands_for_number, tree.leaves(result))]
             return results
 
         return flat
@@ -233,7 +230,10 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
 
     branches = branch("true_fun", true_fun), branch("false_fun", false_fun)
     evaluate = while_and_cond.cond if _core.tracing_program() else while_and_cond.both
-    results = evaluate(condition, *branches, inputs, check)
+    results = [
+        _core.made_weak(x) if all(both) else x
+        for x, *both in zip(evaluate(condition, *branches, inputs, check), numbers["true_fun"], numbers["false_fun"])
+    ]
     return found["true_fun"].unflatten(results)
 
 
@@ -249,12 +249,22 @@ def _pair(result: Any) -> tuple[Any, Any]:
     return result
 
 
-def _check_bounds(lower: Any, upper: Any) -> None:
+def _bounds(lower: Any, upper: Any) -> tuple[int, int]:
+    """The first count of a fori_loop and the number of its steps."""
     for name, x in ("lower", lower), ("upper", upper):
         if isinstance(x, Tensor):
             _core.refuse_value(x, "bound")
         elif not hasattr(type(x), "__index__"):
             raise TypeError(f"fori_loop: {name} is {x!r}, expected an integer")
+    lower, upper = operator.index(lower), operator.index(upper)
+    if lower >= upper:
+        return 0, 0
+    if lower < -(2**63) or upper > 2**63 or upper - lower >= 2**63:
+        raise OverflowError(
+            f"fori_loop: expected a counter and a number of steps that fit in an int64, got lower {lower} and upper "
+            f"{upper}; begin at 0 and add the offset in body_fun, or nest two loops"
+        )
+    return lower, upper - lower
 
 
 def _described(x: Any) -> str:
@@ -265,20 +275,24 @@ def _kind(dtype: Any, shape: tuple[int, ...]) -> str:
     return f"{dtype} of shape {shape}"
 
 
-def _tensors(name: str, what: str, value: Any) -> tuple[list[Tensor], tree.Structure]:
+def _tensors(name: str, what: str, value: Any, copy: bool = False) -> tuple[list[Tensor], tree.Structure]:
+    """The leaves of a tree as tensors, and its structure. ``copy``: arrays of NumPy, which may change, are copied."""
     leaves, structure = tree.flatten(value)
     found = []
     for i, x in enumerate(leaves):
         if not isinstance(x, (Tensor, np.ndarray, np.generic, bool, int, float)):
             path = structure.paths(what)[i]
             raise TypeError(f"{name}: {path} is of type {type(x).__name__}, expected arrays and numbers")
-        found.append(_core.asarray(x))
+        found.append(_core.asarray(x.copy() if copy and isinstance(x, np.ndarray) else x))
     return found, structure
 
 
-def _carried(name: str, structure: tree.Structure, before: list[Tensor], value: Any) -> list[Tensor]:
-    """The leaves of the next carry, checked against the previous one: same structure, shapes and dtypes."""
-    after, found = _tensors(name, "carry", value)
+def _carried(
+    name: str, structure: tree.Structure, before: list[Tensor], value: Any, copy: bool = False
+) -> list[Tensor]:
+    """The leaves of the next carry, checked against the previous one: same structure, shapes and dtypes. ``copy``: as
+    for `_tensors`."""
+    after, found = _tensors(name, "carry", value, copy)
     if found != structure:
         raise TypeError(
             f"{name}: the carry came in as {structure} and goes on as {found}; its structure must stay the same"
@@ -294,11 +308,6 @@ def _carried(name: str, structure: tree.Structure, before: list[Tensor], value: 
                 f"{back}"
             )
     return after
-
-
-def _checked(name: str, structure: tree.Structure, before: Any, value: Any) -> Any:
-    """What is carried on, checked, as tensors in the structure of what came in."""
-    return structure.unflatten(_carried(name, structure, tree.leaves(before), value))
 
 
 def _condition(name: str, what: str, x: Any) -> Tensor:
@@ -335,6 +344,15 @@ def _length(rows: list[Tensor], structure: tree.Structure, length: int | None) -
 def _views(init: list[Tensor]) -> list[Tensor]:
     """Tensors of the same elements: an in-place change of one copies it first, so the caller's are not written."""
     return [_core.reshape(x, x.shape) for x in init]
+
+
+def _handed_on(name: str, structure: tree.Structure, init: list[Tensor]) -> tuple[Any, Callable[[Any], Any]]:
+    """The value that the first step takes, and the function that checks the one it returns and hands it on."""
+
+    def check(value: Any) -> Any:
+        return structure.unflatten(_carried(name, structure, init, value, copy=True))
+
+    return structure.unflatten(_views(init)), _core.Carry(structure.unflatten(init), check).hand_on
 
 
 def _steps(rows: list[Tensor], structure: tree.Structure, length: int, reverse: bool) -> Iterator[Any]:
