@@ -45,15 +45,17 @@ class Optimizer:
 
     _slots: ClassVar[tuple[str, ...]] = ()  # the names of the state arrays kept for each leaf
     _row: ClassVar[str] = ""  # its row of csrc/optim.def
-    _in_core: ClassVar[bool] = False  # whether `_row` and `_numbers` are all that there is to know of an update
+    _in_core: ClassVar[bool] = False  # whether `_row` and `_numbers` say all of an update's arithmetic
     _own_step: ClassVar[bool] = False  # whether `step` is overridden, so that each update must go through it
 
     def __init_subclass__(cls) -> None:
-        """Where a class of the user's, or one that is mixed in, overrides how to update, the core does not know it."""
+        """Where a class of the user's, or one that is mixed in, overrides how to update, the core does not know it.
+
+        `step` is a matter of its own: what it passes on to the `step` that it overrides is updated by the core.
+        """
         cls._own_step = cls.step is not Optimizer.step
         cls._in_core = cls._numbers is not Optimizer._numbers and not (
-            cls._own_step
-            or cls._update is not Optimizer._update
+            cls._update is not Optimizer._update
             or cls._apply is not Optimizer._apply
             or cls._rate is not Optimizer._rate
         )
@@ -395,7 +397,7 @@ def next_update(
     """
     if optimizer._structure is not structure:  # at the first step, or when its state was loaded
         optimizer._check(leaves, structure)
-    if not (in_core and optimizer._in_core):
+    if not (in_core and optimizer._in_core) or optimizer._own_step:
         return None
     numbers = optimizer._numbers(optimizer._rate())
     return UpdateRule(optimizer._row, optimizer._states(leaves), numbers, optimizer, structure)
@@ -416,9 +418,10 @@ def apply_gradients(
 ) -> None:
     """A step in Python along gradients that fit the leaves of params, which were checked; by ``rule`` if
     ``next_update`` has made one. Where the optimizer overrides `step`, it is handed what a loop over `fastgrad.grad`
-    would hand it: params, and gradients as ndarrays."""
+    would hand it: params, and gradients as ndarrays of their own, which it may write to."""
     if optimizer._own_step:
-        optimizer.step(params, structure.unflatten([np.asarray(g) for g in gradients]))
+        arrays = [_core.own(g) if isinstance(g, Tensor) else g for g in gradients]  # a program's results are ndarrays
+        optimizer.step(params, structure.unflatten(arrays))
     else:
         optimizer._apply(leaves, structure, gradients, rule)
 

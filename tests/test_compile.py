@@ -374,6 +374,22 @@ def test_alternating_shapes_are_replayed_whatever_came_last():
     assert f.cache_info()[:2] == (21, 3)
 
 
+def test_constants_without_axes_are_numbers_in_replays_and_eager_runs():
+    constants = [np.array(3.0), np.array(2, np.int8), np.array(True), np.float32(1.5), np.array("text"), np.ones(1)]
+    alone, among = fg.compile(lambda x: constants[0], maxsize=1), fg.compile(lambda x: (x.sum(), constants), maxsize=1)
+    assert fg.compile(lambda x: constants[0], verify=True)(np.ones(2)) == 3.0
+    for n in range(1, 70):
+        for _ in range(2):
+            assert type(alone(np.ones(n))) is np.float64
+            value, found = among(np.ones(n))
+            assert type(value) is np.float64
+            for a, b in zip(found, constants, strict=True):
+                assert type(a) is (type(b[()]) if b.ndim == 0 else np.ndarray), f"{a!r} for {b!r}, with {n} elements"
+                assert a == b and a.dtype == b.dtype
+            assert not np.shares_memory(found[-1], constants[-1])
+    assert alone.cache_info().misses < 69
+
+
 def test_what_is_called_once_too_often_runs_eagerly_with_the_same_results():
     recorded = []
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from _oracles import needs_lack_of_memory
 from _storm import CLEAN
@@ -84,6 +85,52 @@ def test_a_deferred_interrupt_that_is_dropped_restores_the_handler():
             handler(signal.SIGINT, None)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+class Halved(fg.optim.Adam):
+    """One whose `step` is overridden."""
+
+    def step(self, params, grads):
+        super().step(params, grads / 2)
+
+
+@needs_signals
+@pytest.mark.parametrize("through", ["step", "training_step"])
+@pytest.mark.parametrize("optimizer", [fg.optim.Adam, Halved])
+def test_a_handler_that_raises_leaves_whole_steps_that_are_counted(optimizer, through):
+    """At whatever line of a step the signal comes: the parameters are those of as many steps as are counted."""
+
+    def handler(number, frame):
+        raise TimeoutError
+
+    def fresh():
+        p, opt, g = np.ones(1), optimizer(0.01), np.ones(1)
+        step = (lambda: opt.step(p, g)) if through == "step" else fg.training_step(lambda p: np.sum(p), p, opt)
+        step(), step(), step()  # of which a training step traces the first two
+        return p, opt, step
+
+    p, opt, step = fresh()
+    expected = {opt.steps: p.copy()}
+    for _ in range(n_steps := 3000):
+        step()
+        expected[opt.steps] = p.copy()
+    before = signal.signal(signal.SIGALRM, handler)
+    interrupted = 0
+    try:
+        for k in range(150):
+            p, opt, step = fresh()
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 2e-4 + k * 7e-6)
+                for _ in range(n_steps):
+                    step()
+            except TimeoutError:
+                interrupted += 1
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            assert p == expected[opt.steps], f"{opt.steps} steps are counted: {p}, expected {expected[opt.steps]}"
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted >= 75  # of 150; the others came too late, or were taken for an error of the loss
 
 
 @needs_lack_of_memory

@@ -1,5 +1,6 @@
 """Optimizers against their formulas written out in NumPy, and against every misuse we could think of."""
 
+import contextlib
 import copy
 import pickle
 import re
@@ -449,6 +450,37 @@ def test_a_step_that_is_overridden_is_taken(make):
         found = through_every_door(make(cls))
         assert_all_the_same(found)
         assert np.all(np.abs(found[0]["w"] - [1.0, -2.0]) <= 4 * 0.1 * 1e-3 * 2)
+
+
+@pytest.mark.parametrize("how", ["compiled", "eager", "untraceable", "many shapes"])
+def test_a_step_that_is_overridden_may_write_to_its_gradients(how):
+    """They are arrays of their own, also where two parameters have the same gradient."""
+
+    class Clip(SGD):
+        def step(self, params, grads):
+            for g in grads:
+                np.clip(g, -1.0, 1.0, out=g)
+            assert not np.shares_memory(*grads)
+            kept.append((grads, [g.copy() for g in grads]))
+            super().step(params, grads)
+
+    def loss(p, x):
+        if how == "untraceable" and p[0][0] > 2.0:
+            return np.sum(p[0])
+        return np.sum((p[0] + p[1]) * np.sum(x)) ** 2
+
+    kept, params = [], [np.ones(2), np.ones(2)]
+    step = fg.training_step(loss, params, Clip(0.01), compile=how != "eager")
+    expected = np.ones(2)
+    with pytest.warns(RuntimeWarning, match="runs eagerly") if how == "untraceable" else contextlib.nullcontext():
+        for n in range(1, 20):
+            step(np.ones(n if how == "many shapes" else 1))
+            expected = expected - 0.01  # as each gradient is larger than 1
+    for p in params:
+        np.testing.assert_allclose(p, expected, rtol=1e-12)
+    assert step.optimizer.steps == 19 and (step._compiled is None) == (how in ("eager", "untraceable"))
+    for grads, before in kept:
+        np.testing.assert_array_equal(grads, before, err_msg="a later step wrote to the gradients of an earlier one")
 
 
 def test_what_is_mixed_in_or_overridden_takes_part():

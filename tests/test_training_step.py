@@ -655,6 +655,49 @@ def test_a_loss_that_reads_what_is_differentiated_outside_is_refused(transform, 
     assert not batches and step.optimizer.steps == 3
 
 
+MISTAKES = {
+    "mapped batch": lambda step, box: fg.vmap(lambda b: step(b))(np.ones((3, 2))),
+    "traced batch": lambda step, box: fg.compile(lambda b: step(b))(np.ones(2)),
+    "mapped array in a batch": lambda step, box: fg.vmap(lambda b: step({"x": [b]}))(np.ones((3, 2))),
+    "mapped closed over": lambda step, box: fg.vmap(lambda b: step(box.__setitem__(0, b) or np.ones(1)))(np.eye(2)),
+    "traced closed over": lambda step, box: fg.compile(lambda b: step(box.__setitem__(0, b) or np.ones(1)))(np.ones(2)),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES)
+@pytest.mark.parametrize("before", [0, 1, 2], ids=["not yet traced", "traced", "replayed"])
+def test_a_call_on_tensors_of_a_trace_fails_and_does_not_give_up_the_program(mistake, before):
+    """Without a warning that the loss cannot be traced, for it can."""
+    box = [1.0]
+
+    def loss(p, x):
+        return np.sum((p * (x["x"][0] if type(x) is dict else x) * box[0]) ** 2)
+
+    params = np.ones(2)
+    step = fg.training_step(loss, params, fg.optim.SGD(0.01))
+    for _ in range(before):
+        step(np.ones(2))
+    start = params.copy()
+    for _ in range(2):
+        with pytest.raises(fg.TraceError, match="^(vmap|compile): the value of a tensor was asked for"):
+            mistake(step, box)
+        box[0] = 1.0
+    np.testing.assert_array_equal(params, start)
+    assert step.optimizer.steps == before
+    for _ in range(3):
+        step(np.ones(2))
+    assert step._compiled is not None and step._compiled.cache_info()[:2] == (before + 3 - 1, 1)
+
+
+def test_a_batch_that_requires_gradients_leaves_later_steps_compiled():
+    step = fg.training_step(lambda p, x: np.sum((p * x) ** 2), np.ones(2), fg.optim.SGD(0.01))
+    step(np.ones(2)), step(np.ones(2))
+    with pytest.warns(RuntimeWarning, match="an argument is a tensor that requires gradients"):
+        step(fg.tensor(np.ones(2), requires_grad=True))
+    step(np.ones(2))
+    assert step._compiled is not None and step._compiled.cache_info()[:2] == (2, 1)
+
+
 @pytest.mark.parametrize("compile", [True, False])
 def test_a_step_within_a_transform_that_reads_constants_only(compile):
     params = np.zeros(2)

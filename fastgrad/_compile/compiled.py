@@ -339,7 +339,8 @@ def _tensors(x: Any) -> Any:
 
 
 def _owned(x: Any) -> Any:
-    """A result of an eager run as a replay gives it: an ndarray of its own, or a number if it has no axes."""
+    """A result, or a constant of a program among its results, as a caller gets it: an ndarray of its own, or a number
+    if it has no axes."""
     a = x.numpy() if isinstance(x, Tensor) else x
     return (a.copy() if a.ndim else a[()]) if isinstance(a, np.ndarray) else a
 
@@ -416,8 +417,11 @@ class Replayed:
 
     def give_up(self, compiled: Compiled, error: Exception, args: tuple[Any, ...]) -> Any:
         """The result of an eager run, if that does not raise; from then on arguments of these kinds run eagerly. Warns
-        and gives the error for which the program failed."""
+        and gives the error for which the program failed. Within a trace around this call nothing is given up: the error
+        may come from tensors of that trace, which later calls do not have."""
         found = self.eagerly(args)
+        if _core.tracing():
+            return found
         first = self.compiled is compiled
         self.failed, self.compiled = (_kinds(args), compiled), None
         self._left = None
@@ -446,7 +450,12 @@ class Replayed:
 
 def _kinds(args: tuple[Any, ...]) -> Any:
     leaves, structure = tree.flatten(args)
-    return structure, [None if isinstance(x, (np.ndarray, np.generic, float, int, Tensor)) else type(x) for x in leaves]
+    return structure, [None if _is_traceable(x) else type(x) for x in leaves]
+
+
+def _is_traceable(x: Any) -> bool:
+    """Whether an argument may become an input of a program, as far as its type tells."""
+    return not x.requires_grad if isinstance(x, Tensor) else isinstance(x, (np.ndarray, np.generic, float, int))
 
 
 def _count(n: int, what: str) -> str:
@@ -626,12 +635,10 @@ def _rebuilder(structure: tree.Structure, leaves: list[Any]) -> Callable[[list[A
             return tuple
         return structure.unflatten
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
-    constants = [leaf.copy() if isinstance(leaf, np.ndarray) else leaf for leaf in leaves]
-    for i in places:
-        constants[i] = None
+    constants = [None if isinstance(leaf, Tensor) else _owned(leaf) for leaf in leaves]
 
     def rebuild(results: list[Any]) -> Any:
-        filled = [x.copy() if isinstance(x, np.ndarray) else x for x in constants]
+        filled = [*map(_owned, constants)]
         for i, result in zip(places, results):
             filled[i] = result
         return structure.unflatten(filled)
