@@ -21,10 +21,9 @@ from __future__ import annotations
 import builtins
 import enum
 import functools
-import itertools
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -269,47 +268,19 @@ class Structure:
         leaves = list(leaves)
         if len(leaves) != self.num_leaves:
             raise ValueError(f"tree.unflatten: {len(leaves)} leaves for a structure of {self.num_leaves}: {self}")
-        if self._type is None:
+        if self is _LEAF:
             return leaves[0]
         if self._is_flat:
             if self._type is tuple:
                 return tuple(leaves)
-            return self._kind.join(self._type, self._keys, leaves, self._constants)
-        return self._fold(iter(leaves), Structure._join)
+            return self._kind.join(self._type, self._keys, leaves, self._constants)  # type: ignore[arg-type]
+        return self._build(iter(leaves))
 
-    def _join(self, children: list[Any]) -> Any:
-        return self._kind.join(self._type, self._keys, children, self._constants)  # type: ignore[arg-type]
-
-    def _fold(self, leaves: Iterator[Any], join: Callable[[Structure, list[Any]], Any]) -> Any:
-        """What join(structure, results of its children) makes of this container, from its leaves up."""
-        outer = []  # the containers around the one under way
-        structure, waiting, results = self, iter(self._children), []
-        while True:
-            for child in waiting:
-                if child._type is None:
-                    results.append(next(leaves))
-                elif child._is_flat:
-                    results.append(join(child, list(itertools.islice(leaves, child.num_leaves))))
-                else:
-                    outer.append((structure, waiting, results))
-                    structure, waiting, results = child, iter(child._children), []
-                    break
-            else:
-                result = join(structure, results)
-                if not outer:
-                    return result
-                structure, waiting, results = outer.pop()
-                results.append(result)
-
-    def _containers(self) -> list[Structure]:
-        """The structures of all containers in it, each before those that it holds."""
-        found, waiting = [], [self]
-        while waiting:
-            structure = waiting.pop()
-            found.append(structure)
-            if not structure._is_flat:
-                waiting += [child for child in reversed(structure._children) if child._type is not None]
-        return found
+    def _build(self, leaves: Any) -> Any:
+        if self._type is None:
+            return next(leaves)
+        children = [next(leaves) if c is _LEAF else c._build(leaves) for c in self._children]
+        return self._kind.join(self._type, self._keys, children, self._constants)
 
     def flatten_up_to(self, tree: Any, name: str = "tree", nones: bool = False) -> list[Any]:
         """The subtrees of `tree` that stand where this structure has leaves, in the order of the leaves.
@@ -323,77 +294,61 @@ class Structure:
         self._match(tree, name, found, nones)
         return found
 
-    def _match(self, tree: Any, name: str, found: list[Any], nones: bool) -> None:
-        waiting: list[tuple[Structure, Any, Any]] = [(self, tree, name)]
-        while waiting:
-            structure, node, path = waiting.pop()
-            if nones and node is None:
-                found += [None] * structure.num_leaves
-            elif structure._type is None:
-                found.append(node)
-            else:
-                children = structure._children_of(node, path)
-                if structure._is_flat:
-                    found += children
-                else:
-                    paths = [(path, structure, key) for key in structure._keys]
-                    waiting += reversed([*zip(structure._children, children, paths)])
-
-    def _children_of(self, node: Any, path: Any) -> Iterable[Any]:
-        """The children of a container that is to be built as this structure, in the order of its keys."""
+    def _match(self, node: Any, path: str, found: list[Any], nones: bool) -> None:
+        if nones and node is None:
+            found += [None] * self.num_leaves
+            return
+        if self._type is None:
+            found.append(node)
+            return
         if type(node) is not self._type:
-            expected = getattr(self._type, "__name__", "")
-            raise ValueError(f"{_path(path)} is of type {type(node).__name__} where {expected} was expected: {self}")
+            raise ValueError(
+                f"{path} is of type {type(node).__name__} where {self._type.__name__} was expected: {self}"
+            )
         keys, children, constants = self._kind.split(node)
         if keys != self._keys:
             if not isinstance(node, dict) or set(keys) != set(self._keys):
-                raise ValueError(f"{_path(path)} {_difference(self._keys, keys)}")
+                raise ValueError(f"{path} {_difference(self._keys, keys)}")
             children = [node[key] for key in self._keys]
         if not self._has_constants(constants):
-            raise ValueError(f"{_path(path)} has the constants {constants!r} where {self._constants!r} were expected")
-        return children
+            raise ValueError(f"{path} has the constants {constants!r} where {self._constants!r} were expected")
+        for key, structure, child in zip(self._keys, self._children, children):
+            if structure is _LEAF:
+                found.append(child)
+            else:
+                structure._match(child, path + self._kind.entry.format(key), found, nones)
 
     def paths(self, name: str = "") -> list[str]:
         """Where each leaf stands, written as in Python from `name` on: "params['layer1'][0]"."""
-        found, waiting = [], [(self, name)]
-        while waiting:
-            structure, path = waiting.pop()
-            if structure._type is None:
-                found.append(path)
-                continue
-            entry = structure._kind.entry
-            below = [(child, path + entry.format(key)) for key, child in zip(structure._keys, structure._children)]
-            waiting += reversed(below)
-        return found
+        if self._type is None:
+            return [name]
+        return [
+            path
+            for key, child in zip(self._keys, self._children)
+            for path in child.paths(name + self._kind.entry.format(key))
+        ]
 
     def insertion_orders(self) -> tuple[Any, ...] | None:
         """Tells apart equal structures whose dicts were filled in different orders; None where all were sorted.
 
         A function that walks a dict meets its values in this order.
         """
-        orders = [c._keys.inserted if type(c._keys) is _DictKeys else None for c in self._containers()]
-        return tuple(orders) if any(order is not None for order in orders) else None
+        own = getattr(self._keys, "inserted", None)
+        below = tuple([c.insertion_orders() for c in self._children if c is not _LEAF])
+        return None if own is None and not any(below) else (own, below)
 
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
         if not isinstance(other, Structure):
             return NotImplemented
-        waiting = [(self, other)]
-        while waiting:
-            a, b = waiting.pop()
-            if a is b:
-                continue
-            if not (
-                a._type is b._type
-                and (a._keys is b._keys or (a._keys == b._keys and a._has_keys(b._keys)))
-                and a._is_flat == b._is_flat
-                and (a._constants is b._constants or a._has_constants(b._constants))
-            ):
-                return False
-            if not a._is_flat:
-                waiting += [pair for pair in zip(a._children, b._children) if pair[0] is not pair[1]]
-        return True
+        return (
+            self._type is other._type
+            and self._keys == other._keys
+            and self._has_keys(other._keys)
+            and self._children == other._children
+            and self._has_constants(other._constants)
+        )
 
     def _has_keys(self, keys: Sequence[Any]) -> bool:
         """Whether keys that are equal to the own ones are the same: a function may tell 1 from True, 0.0 from -0.0."""
@@ -410,31 +365,28 @@ class Structure:
         return TypeError(f"tree: the constants {self._constants!r} of {name} must be {needed}: {error}")
 
     def __hash__(self) -> int:
-        return hash(tuple([(c._type, c._keys, c.num_leaves, c._hash_of_constants()) for c in self._containers()]))
-
-    def _hash_of_constants(self) -> int | None:
+        constants = self._constants
         try:
-            return None if self._constants is None else hash(exact(self._constants))
+            own = None if constants is None else hash(exact(constants))
         except TypeError as error:
             raise self._unfit("hashable", error) from None
+        return hash((self._type, self._keys, self._children, own))
 
     def __repr__(self) -> str:
-        return "*" if self._type is None else self._fold(itertools.repeat("*"), Structure._text)
-
-    def _text(self, children: list[str]) -> str:
-        """Its repr, made of those of its children."""
+        if self._type is None:
+            return "*"
         if self._type is type(None):
             return "None"
         kind = self._kind
         if kind.entry == ".{}":
-            items = [f"{key}={child}" for key, child in zip(self._keys, children)]
+            items = [f"{key}={child}" for key, child in zip(self._keys, self._children)]
         elif isinstance(self._keys, range):
-            items = children
+            items = [repr(child) for child in self._children]
         else:
-            items = [f"{key!r}: {child}" for key, child in zip(self._keys, children)]
+            items = [f"{key!r}: {child}" for key, child in zip(self._keys, self._children)]
         if self._type not in _PLAIN_CONTAINERS:
             items += [] if self._constants is None else [f"constants={self._constants!r}"]
-            return f"{self._type.__name__}({', '.join(items)})"  # type: ignore[union-attr]
+            return f"{self._type.__name__}({', '.join(items)})"
         comma = "," if self._type is tuple and len(items) == 1 else ""
         return kind.brackets[0] + ", ".join(items) + comma + kind.brackets[1]
 
@@ -443,15 +395,6 @@ _PLAIN_CONTAINERS = (dict, OrderedDict, list, tuple)  # which a repr shows by br
 _LEAF = Structure(None, (), (), 1)
 _LEAF_TUPLE = (_LEAF,)
 _PLAIN_LEAVES = {np.ndarray, Tensor, float}  # a container of nothing else is flattened in one go: half the time
-
-
-def _path(path: Any) -> str:
-    """The text of a place: a name, or (the place of a container, its structure, the key of a child)."""
-    entries: list[str] = []
-    while type(path) is tuple:
-        path, structure, key = path
-        entries.append(structure._kind.entry.format(key))
-    return "".join([path, *reversed(entries)])
 
 
 def _difference(expected: Sequence[Any], found: Sequence[Any]) -> str:
@@ -469,9 +412,32 @@ def _tuple_of_leaves(n: int) -> Structure:
     return Structure(tuple, range(n), _LEAF_TUPLE * n, n)
 
 
-# How deep containers may be nested. What walks over them here keeps a list of its own of the containers around, so that
-# neither sys.setrecursionlimit nor the caller's depth matters; but guards are made and matched by recursion in C.
+# How deep containers may be nested. A structure is hashed, compared and shown by recursion through C functions of
+# Python's, which take the machine's stack whatever sys.setrecursionlimit says.
 _DEPTH_LIMIT = 1000
+
+
+def _flatten(node: Any, leaves: list[Any], depth: int) -> Structure:
+    type_ = type(node)
+    try:
+        kind = _KINDS[type_]
+    except KeyError:
+        kind = kind_of(type_)
+    if kind is None:
+        leaves.append(node)
+        return _LEAF
+    before = len(leaves)
+    keys, children, constants = kind.split(node)
+    if _PLAIN_LEAVES.issuperset(builtins.map(type, children)):
+        leaves += children
+        if type_ is tuple:
+            return _tuple_of_leaves(len(keys))
+        structures = _LEAF_TUPLE * len(keys)
+    else:
+        if depth == _DEPTH_LIMIT:
+            raise RecursionError
+        structures = tuple([_flatten(child, leaves, depth + 1) for child in children])
+    return Structure(type_, keys, structures, len(leaves) - before, constants)
 
 
 def flatten(tree: Any) -> tuple[list[Any], Structure]:
@@ -483,46 +449,11 @@ def flatten(tree: Any) -> tuple[list[Any], Structure]:
     >>> fg.tree.flatten({"w": [1.0, 2.0], "b": 3.0})
     ([3.0, 1.0, 2.0], {'b': *, 'w': [*, *]})
     """
-    return flatten_until(tree, None)
-
-
-def flatten_until(tree: Any, leaf_of: Callable[[Any], Any] | None) -> tuple[list[Any], Structure]:
-    """As `flatten`; but where ``leaf_of(container)`` is not None, it is a leaf in the place of that container."""
     leaves: list[Any] = []
-    outer: list[Any] = []  # the containers around the one under way, each as in the next line
-    container, children, structures, before = None, iter((tree,)), [], 0
-    while True:
-        for node in children:
-            type_ = type(node)
-            try:
-                kind = _KINDS[type_]
-            except KeyError:
-                kind = kind_of(type_)
-            if kind is not None and leaf_of is not None and (leaf := leaf_of(node)) is not None:
-                kind, node = None, leaf
-            if kind is None:
-                leaves.append(node)
-                structures.append(_LEAF)
-                continue
-            if len(outer) == _DEPTH_LIMIT:
-                raise ValueError("tree: a structure holds itself, or is nested too deeply")
-            keys, inner, constants = kind.split(node)
-            if _PLAIN_LEAVES.issuperset(builtins.map(type, inner)):
-                leaves += inner
-                n = len(keys)
-                flat = _tuple_of_leaves(n) if type_ is tuple else Structure(type_, keys, _LEAF_TUPLE * n, n, constants)
-                structures.append(flat)
-                continue
-            outer.append((container, children, structures, before))
-            container, children, structures, before = (type_, keys, constants), iter(inner), [], len(leaves)
-            break
-        else:
-            if container is None:
-                return leaves, structures[0]
-            type_, keys, constants = container
-            made = Structure(type_, keys, tuple(structures), len(leaves) - before, constants)
-            container, children, structures, before = outer.pop()
-            structures.append(made)
+    try:
+        return leaves, _flatten(tree, leaves, 1)
+    except RecursionError:
+        raise ValueError("tree: a structure holds itself, or is nested too deeply") from None
 
 
 def unflatten(structure: Structure, leaves: Iterable[Any]) -> Any:

@@ -264,10 +264,6 @@ cdef bint same_below(object a, object b) except -1:
 def make_guard(args, numbers, named_tuple):
     """A Guard for a tuple of arguments. ``numbers`` is an iterator over the inputs' numbers in order of leaves (dicts
     by sorted keys); ``named_tuple`` says of a type whether it is a NamedTuple. None if only the slow way can decide."""
-    return guard_of(args, numbers, named_tuple)
-
-
-cdef Guard guard_of(args, numbers, named_tuple):
     cdef Guard g = Guard.__new__(Guard)
     if isinstance(args, np.ndarray):
         g.kind, g.number = GUARDS_ARRAY, next(numbers)
@@ -294,10 +290,5 @@ cdef Guard guard_of(args, numbers, named_tuple):
         g.kind, children = GUARDS_NONE, ()
     else:
         return None
-    g.parts = []
-    for child in children:
-        part = guard_of(child, numbers, named_tuple)
-        if part is None:
-            return None
-        g.parts.append(part)
-    return g
+    g.parts = [make_guard(child, numbers, named_tuple) for child in children]
+    return None if None in g.parts else g

@@ -281,21 +281,19 @@ def _rows_of(arrays: tuple[Any, ...], rows: np.ndarray | None) -> tuple[Any, ...
     return arrays if rows is None else tuple(array.take(rows, axis=0) for array in arrays)
 
 
-def _with_arrays(batch: tuple[Any, ...]) -> tuple[Any, ...]:
+def _with_arrays(x: Any) -> Any:
     """A batch with its lists of numbers, nested or not, as arrays; other lists, tuples and dicts are structures."""
-    if all(type(item) is np.ndarray for item in batch):
-        return batch
-    leaves, structure = tree.flatten_until(batch, _leaf_of_batch)
-    return structure.unflatten(leaves)  # type: ignore[no-any-return]
-
-
-def _leaf_of_batch(x: Any) -> Any:
-    """What a batch has in the place of a container: an array for a list of numbers, None for its parts, or itself."""
-    if type(x) is list and x and _holds_numbers(x):
-        with contextlib.suppress(ValueError):  # of unequal lengths
-            return np.asarray(x)
-        return x
-    return None if type(x) in (dict, tuple, list) else x
+    if type(x) is dict:
+        return {key: _with_arrays(value) for key, value in x.items()}
+    if type(x) is tuple:
+        return tuple([_with_arrays(item) for item in x])
+    if type(x) is list and x:
+        if _holds_numbers(x):
+            with contextlib.suppress(ValueError):  # of unequal lengths
+                return np.asarray(x)
+        else:
+            return [_with_arrays(item) for item in x]
+    return x
 
 
 def _holds_numbers(x: list[Any] | tuple[Any, ...], depth: int = 64) -> bool:
