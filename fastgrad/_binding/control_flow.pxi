@@ -110,8 +110,9 @@ cdef object UNLIKE = object()       # stands for the absence of a tree, as None 
 
 cdef object alike(like, value, bint own, int depth):
     """value, if it is nested in tuples, lists, dicts and Nones as ``like`` is, with tensors of the same dtypes and
-    shapes; UNLIKE if it is not, or if that is not quickly known. Its lists and dicts are new ones, which no later change
-    of those given reaches. With ``own`` its tensors are new, too: they share memory until one is changed in place."""
+    shapes; UNLIKE if it is not, or if that is not quickly known. Its lists and dicts are new ones, which no later
+    change of those given reaches. With ``own`` its tensors are new, too: they share memory until one is changed in
+    place."""
     cdef Py_ssize_t i
     cdef list parts
     if type(like) is not type(value) or depth > 8:
