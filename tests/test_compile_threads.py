@@ -409,6 +409,10 @@ def test_a_signal_handler_may_call_the_function():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.skipif(
+    "asan" in os.environ.get("LD_PRELOAD", ""),
+    reason="a fork while another thread is in the sanitizer's allocator leaves the child waiting for its lock",
+)
 def test_a_child_forked_in_the_midst_of_calls_can_go_on():
     run("""
         import warnings
