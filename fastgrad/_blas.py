@@ -32,7 +32,7 @@ class Blas(NamedTuple):
     dgemm: int
     ilp64: bool
     name: str
-    library: ctypes.CDLL
+    handle: ctypes.CDLL
 
 
 def find() -> Blas | None:
@@ -54,7 +54,7 @@ def find() -> Blas | None:
 
 def threads(blas: Blas | None) -> int | None:
     """How many threads a large product uses now; None where the library does not say."""
-    function = _openblas_function(blas.library, "get_num_threads") if blas else None
+    function = _openblas_function(blas.handle, "get_num_threads") if blas else None
     return int(function()) if function else None
 
 

@@ -443,7 +443,8 @@ def _flatten(node: Any, leaves: list[Any], depth: int) -> Structure:
 def flatten(tree: Any) -> tuple[list[Any], Structure]:
     """The leaves of a tree, in order, and its structure.
 
-    Raises ValueError if the tree holds itself, or containers are nested more than 1000 deep.
+    Raises ValueError if the tree holds itself, or containers are nested more than 1000 deep, or deeper than Python's
+    recursion limit allows: by default some 500.
 
     >>> import fastgrad as fg
     >>> fg.tree.flatten({"w": [1.0, 2.0], "b": 3.0})

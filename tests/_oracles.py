@@ -6,6 +6,7 @@ definition may cancel or underflow as it likes: the row is what is tested, not h
 
 import functools
 import importlib.util
+import os
 import sys
 
 import mpmath
@@ -234,6 +235,10 @@ def sgd_numbers(learning_rate, **numbers):
     """The numbers of the row sgd of csrc/optim.def, in its order, 0 unless given."""
     numbers["learning_rate"] = learning_rate
     return tuple(numbers.pop(name, 0.0) for name in _core.OPTIMIZERS["sgd"][1])
+
+
+# ---- the machine ----------------------------------------------------------------------------------------------
+ADDRESS_SANITIZER = "asan" in os.environ.get("LD_PRELOAD", "")
 
 
 # ---- lack of memory -------------------------------------------------------------------------------------------

@@ -1,11 +1,11 @@
 """Recordings are abstract: they hold no values, none decides anything, nothing is drawn, and nothing loops."""
 
-import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from _oracles import ADDRESS_SANITIZER
 
 import fastgrad as fg
 from fastgrad import _core
@@ -142,7 +142,7 @@ print(peak() - start, n)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="the address sanitizer keeps freed memory")
+@pytest.mark.skipif(ADDRESS_SANITIZER, reason="the address sanitizer keeps freed memory")
 @pytest.mark.parametrize("name", ["gradient", "hvp", "hessian", "minimize", "training step", "descend"])
 def test_the_peak_of_a_trace_is_that_of_an_eager_run(name):
     """At most 1.3 times that, and 1 kB an instruction."""

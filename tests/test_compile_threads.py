@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from _oracles import ADDRESS_SANITIZER
 from _replay import same, square
 from _threads import in_threads
 
@@ -410,7 +411,7 @@ def test_a_signal_handler_may_call_the_function():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.skipif(
-    "asan" in os.environ.get("LD_PRELOAD", ""),
+    ADDRESS_SANITIZER,
     reason="a fork while another thread is in the sanitizer's allocator leaves the child waiting for its lock",
 )
 def test_a_child_forked_in_the_midst_of_calls_can_go_on():

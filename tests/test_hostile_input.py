@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from _oracles import ADDRESS_SANITIZER
 
 import fastgrad as fg
 
@@ -14,7 +15,7 @@ def limit_memory():
     """For a child that asks for absurd amounts. The address sanitizer reserves terabytes and has a limit of its own."""
     import resource
 
-    if "asan" not in os.environ.get("LD_PRELOAD", ""):
+    if not ADDRESS_SANITIZER:
         resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))
 
 

@@ -99,8 +99,9 @@ class TrainingStep:
             replayed.reconsider((leaves, *_with_arrays(batch)))
         compiled = replayed.compiled if not _core.in_transform() else replayed.usable()
         rule = optim.next_update(optimizer, leaves, structure, in_core=compiled is not None)
-        if compiled is not None and compiled.n_gradients != (len(leaves) if rule is not None else 0):
-            compiled = self._compiled_with(compiled, len(leaves) if rule is not None else 0)
+        n_gradients = len(leaves) if rule is not None else 0
+        if compiled is not None and compiled.n_gradients != n_gradients:
+            compiled = self._compiled_with(compiled, n_gradients)
         args: tuple[Any, ...] | None = None
         if compiled is not None and rule is not None:
             try:
