@@ -16,7 +16,7 @@ import nox
 
 ROOT = Path(__file__).parent
 LINT = nox.project.load_toml(ROOT / "pyproject.toml")["dependency-groups"]["lint"]
-WHEEL_LIMIT = 5_000_000  # bytes
+WHEEL_LIMIT = 2_000_000  # bytes
 # tests/test_*.py that read sources, pages, types and packages: they find the same with any kernels.
 WITHOUT_KERNELS = ["docs", "layers", "packaging", "python_layers", "typing"]
 

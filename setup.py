@@ -67,6 +67,12 @@ def usable_cores():
 
 
 class BuildCore(build_ext):
+    def finalize_options(self):
+        super().finalize_options()
+        # A wheel's library has no table of symbols, which profilers and debuggers read. Known here, because setuptools
+        # unsets `inplace` while it builds.
+        self.stripped = not (self.inplace or DEBUG) and sys.platform.startswith("linux")
+
     def build_extension(self, ext):
         if sentence := refusal(self.compiler.compiler_type, self.plat_name):
             raise PlatformError(sentence)
@@ -95,7 +101,9 @@ class BuildCore(build_ext):
         ext.extra_link_args = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
         ext.libraries = [] if sys.platform == "win32" else ["m"]
         if sys.platform.startswith("linux"):
-            ext.extra_link_args.append("-Wl,--as-needed")
+            ext.extra_link_args += ["-Wl,--as-needed", *(["-Wl,-s"] if self.stripped else [])]
+        # Linked anew, because the library of the last build may be one that is stripped, or one that is not.
+        Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)
         super().build_extension(ext)
 
     def core_jobs(self, sources):
