@@ -55,6 +55,7 @@ cdef extern from "fastgrad.h":
     ctypedef struct fg_op_info:
         const char *name
         int (*vjp)(fg_node *, fg_tensor, fg_tensor *)
+        int (*recorded_vjp)(fg_node *, fg_tensor, fg_tensor *)
 
     ctypedef struct fg_op_text:
         const char *name

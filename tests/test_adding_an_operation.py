@@ -21,6 +21,9 @@ PLACES = {
     "before the first BINARY row": "BINARY(",
     "before the first KERNEL row": "KERNEL(",
     'before "less"': '    "less":',
+    "before fill": "    void (*fill)",
+    "in the table before fill": "     .fill =",
+    "after the other kernels": "#undef FOR_GROUPS",
     "before all_finite": "static int NAME(all_finite)",
     "before _KNOWN": "_KNOWN",
 }
@@ -62,8 +65,8 @@ def test_every_block_has_its_place(block):
 
 def test_all_kinds_are_shown():
     assert {path for path, _, _ in BLOCKS} >= {
-        "csrc/ops.def", "csrc/structural.def", "csrc/ops/shapes.c", "csrc/optim.def", "fastgrad/_rules/table.py",
-        "fastgrad/optim.py", "tests/_operations.py",
+        "csrc/ops.def", "csrc/structural.def", "csrc/ops/shapes.c", "csrc/kernels.h", "csrc/kernels/reduce.c",
+        "csrc/optim.def", "fastgrad/_rules/table.py", "fastgrad/optim.py", "tests/_operations.py",
     }  # fmt: skip
 
 
@@ -90,6 +93,12 @@ equal(fg.jvp(lambda x: fg.reverse(x, axis=1), (x,), (w,))[1], w[:, ::-1])
 equal(fg.jacobian(fg.reverse)(x[0]), np.eye(3)[::-1])
 equal(fg.compile(fg.grad(lambda x: fg.sum(fg.reverse(x) ** 3)))(x), 3 * x**2)
 fg.check_grads(lambda x: fg.reverse(fg.exp(x)) * x, (x,), order=2)
+
+equal(fg.row_dots(x, w), (x * w).sum(1))
+equal(fg.grad(lambda x: fg.sum(fg.row_dots(x, w) ** 2))(x), 2 * (x * w).sum(1, keepdims=True) * w)
+equal(fg.jvp(lambda x: fg.row_dots(x, x), (x,), (w,))[1], 2 * (x * w).sum(1))
+equal(fg.vmap(fg.row_dots, (0, None))(x, w[0]), x @ w[0])
+fg.check_grads(lambda x, w: fg.row_dots(fg.exp(x), x * w), (x, w), order=2)
 
 p = np.zeros(3)
 optimizer = fg.optim.get("signsgd", learning_rate=0.5)
@@ -126,6 +135,6 @@ def test_what_the_page_shows_works(tmp_path):
     run("tools/generate.py")
     run("setup.py", "-q", "build_ext", "-i")
     run("-c", CHECK)
-    rows = "reverse or cube or squared_difference or row or stub or names or generated or numbers"
+    rows = "reverse or row_dots or cube or squared_difference or row or stub or names or generated or numbers"
     files = [f"tests/test_{name}.py" for name in ("operations", "vmap", "higher_order", "forward", "sparse")]
     run("-m", "pytest", "-q", *files, "-k", rows)

@@ -106,9 +106,9 @@ def tracing():
     return fg_trace_here() != FG_NOTHING
 
 
-def example(x, bint row=False):
-    """An abstract tensor with the dtype and shape of x, a Tensor or ndarray, or if ``row`` with those of a row of x: a
-    function is traced on such."""
+def abstract_like(x, bint row=False):
+    """An abstract tensor with the dtype and shape of x, a Tensor or ndarray, or if ``row`` with those of a row of x. A
+    function is traced on such tensors."""
     cdef cnp.ndarray a
     cdef fg_shape *whole
     cdef fg_shape *s
@@ -138,7 +138,7 @@ def traced(Tensor x):
 
 def trace_input(cnp.ndarray a, bint weak=False):
     """The next input of the program being traced, with a's dtype and shape; weak: it stands for a Python number."""
-    cdef Tensor r = example(a)
+    cdef Tensor r = abstract_like(a)
     r.t.array.weak = weak
     check(fg_trace_input(r.t.array))
     return r

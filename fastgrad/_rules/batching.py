@@ -120,8 +120,9 @@ def of_reduction(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ..
 
 
 def of_along_an_axis(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    """Of what works along an axis, the first attribute, of operands that all have that axis."""
     axis, *rest = attr
-    return apply_op(op, xs, (axis + 1, *rest))
+    return apply_op(op, _all_whole(xs, batched, size), (axis + 1, *rest))
 
 
 def of_matmul(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:

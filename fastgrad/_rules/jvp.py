@@ -34,6 +34,7 @@ class Step(NamedTuple):
     y: Tensor | None
     inputs: list[Tensor | None]
     recorded: bool  # saved values have their nodes, and the rule is differentiated again
+    node: _core.Node
 
     @property
     def name(self) -> str:
@@ -112,18 +113,17 @@ def of_log_softmax(step: Step, ts: Tangents) -> Tensor:
     return ts[0] - (_core.exp(step.y) * ts[0]).sum(-1, keepdims=True)  # type: ignore[arg-type, no-any-return]
 
 
-def of_reduction(gradient: vjp.Rule) -> Rule:
-    """The rule of an operation whose results each have elements of their own: the gradient of each result, times the
-    tangent, summed."""
+def of_vjp(step: Step, ts: Tangents) -> Any:
+    """The rule that follows from the vjp. That is linear in the cotangent; its own vjp by the cotangent, whatever this
+    is, is its transpose, the jvp (J. Townsend, "A new trick for calculating Jacobian vector products", 2017).
 
-    def rule(step: Step, ts: Tangents) -> Tensor:
-        (t, *_), bits = ts, step.attr
-        one = _core.asarray(np.ones(step.shape, t.dtype))
-        terms: Tensor = gradient(step.op, 0, step.attr, one, step.y, *step.inputs) * t
-        axes = tuple(k for k in range(t.ndim) if bits[0] >> k & 1) if bits else -1
-        return terms.sum(axes).reshape(step.shape)
-
-    return rule
+    An operation with a rule of its own saves the vjp of that cotangent in eager runs; a program drops it as dead code.
+    """
+    g = _core.watch(np.zeros(step.shape, step.node.dtype))
+    pairs = [(gx, t) for gx, t in zip(step.node.vjp(g), ts) if gx is not None and t is not None]
+    if not pairs:
+        return None
+    return _core.pull([gx for gx, _ in pairs], [t for _, t in pairs], [g], step.recorded, retain=False)[0]
 
 
 def of_custom(step: Step, ts: Tangents) -> Any:

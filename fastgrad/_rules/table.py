@@ -39,9 +39,7 @@ _LINEAR = {
 # ---- the rows of structural.def -------------------------------------------------------------------------------------
 _COMPARISON = OpRules(None, None, batching.of_elementwise, None, sparsity.of_everything)
 _SELECTION = OpRules(None, jvp.of_linear, batching.of_slice, None, sparsity.of_selection)
-_EXTREMUM = OpRules(
-    vjp.of_extremum, jvp.of_reduction(vjp.of_extremum), batching.of_reduction, None, sparsity.of_reduction
-)
+_EXTREMUM = OpRules(vjp.of_extremum, jvp.of_vjp, batching.of_reduction, None, sparsity.of_reduction)
 _CONTROL_FLOW = OpRules(None, None, None, None, None)
 _STRUCTURAL = {
     "cast": OpRules(None, jvp.of_linear, batching.of_elementwise, diagonal.of_linear, sparsity.of_elementwise),
@@ -62,12 +60,8 @@ _STRUCTURAL = {
     "matmul": OpRules(None, jvp.of_matmul, batching.of_matmul, diagonal.of_matmul, sparsity.of_matmul),
     "softmax": OpRules(vjp.of_softmax, jvp.of_softmax, batching.of_rows, None, sparsity.of_rows),
     "log_softmax": OpRules(vjp.of_log_softmax, jvp.of_log_softmax, batching.of_rows, None, sparsity.of_rows),
-    "logsumexp": OpRules(
-        vjp.of_logsumexp, jvp.of_reduction(vjp.of_logsumexp), batching.of_rows, None, sparsity.of_everything
-    ),
-    "cross_entropy": OpRules(
-        vjp.of_cross_entropy, jvp.of_reduction(vjp.of_cross_entropy), batching.of_rows, None, sparsity.of_everything
-    ),
+    "logsumexp": OpRules(vjp.of_logsumexp, jvp.of_vjp, batching.of_rows, None, sparsity.of_everything),
+    "cross_entropy": OpRules(vjp.of_cross_entropy, jvp.of_vjp, batching.of_rows, None, sparsity.of_everything),
     "less": _COMPARISON,
     "less_equal": _COMPARISON,
     "greater": _COMPARISON,

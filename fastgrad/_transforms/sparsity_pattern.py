@@ -30,7 +30,7 @@ def pattern(
     """
     try:
         traced = TracedFunction(
-            lambda: [*[_core.example(x) for x in leaves], _core.example(cotangent)],
+            lambda: [*[_core.abstract_like(x) for x in leaves], _core.abstract_like(cotangent)],
             lambda xs: pull(xs[:-1], xs[-1]),
             lambda: [*map(_core.tensor, leaves), _core.ones_like(cotangent)],
         )
