@@ -182,6 +182,7 @@ def pull(
     results: list[Tensor], cotangents: list[Tensor], inputs: list[Tensor], create_graph: bool, retain: bool = True,
     closed_over: Sequence[Tensor] = (),
 ) -> list[Tensor]: ...  # fmt: skip
+
 @final
 class Node:
     @property

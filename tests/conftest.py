@@ -1,4 +1,4 @@
-"""What every test is held to: when it ends, the C core holds no node, array or byte more than when it began.
+"""A check of every test: when it ends, the C core holds no node, array or byte more than when it began.
 
 Tensors of a test module or of a wider fixture exist before the test and do not count.
 """
@@ -11,7 +11,7 @@ import pytest
 import fastgrad as fg
 from fastgrad import _core
 
-fg.ones(2) * 2  # what the core makes at first need and keeps is there before the first test
+fg.ones(2) * 2  # so that what the core makes only once is made before the first test
 
 
 def held():

@@ -57,7 +57,7 @@ def test_what_the_error_of_an_ndarray_advises_works():
     np.testing.assert_allclose(differentiate(lambda s: A @ fg.stack([s[0], s[1]]), np.ones(2)), expected)
 
 
-LASTING = fg.ones(2, requires_grad=True)  # NumPy forgets to let go of a tensor whose class refuses a ufunc's method
+LASTING = fg.ones(2, requires_grad=True)  # NumPy leaks a tensor whose class refuses a method of a ufunc
 
 
 def test_scan_is_an_accumulate():
@@ -139,7 +139,7 @@ def test_rows_of_different_lengths_are_no_data():
         )
 
 
-def test_bounds_of_a_recorded_fori_loop_are_ints():
+def test_bounds_of_a_traced_fori_loop_are_ints():
     def doubled(x, n):
         return fg.fori_loop(0, n, lambda i, x: 2 * x, x)
 

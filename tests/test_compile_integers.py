@@ -388,7 +388,7 @@ def test_an_index_out_of_range_names_itself_and_does_nothing(f, bad):
     good = compiled(X, np.array([0, 1]))
     with pytest.raises(IndexError, match=f"index {bad}.* is outside an? axis"):
         compiled(X, np.array([bad, 1]))
-    gradient = fg.compile(fg.grad(lambda x, i: fg.sum(f(x, i))))  # which has the way back only
+    gradient = fg.compile(fg.grad(lambda x, i: fg.sum(f(x, i))))  # a program of the backward pass alone
     gradient(X, np.array([0, 1]))
     with pytest.raises(IndexError, match=f"^(take|indexing): index {bad}"):
         gradient(X, np.array([bad, 1]))
@@ -417,7 +417,7 @@ def test_an_unsigned_index_is_never_a_negative_one(f):
         fg.compile(f)(X, 2**64 - 1)
 
 
-def test_programs_for_ever_new_lengths_share_what_they_call():
+def test_programs_for_different_lengths_share_the_numbers_of_their_calls():
     def once(n):
         fg.compile(lambda x, i, j: x[i, j])(np.ones((n, n + 1)), np.array([0]), np.array([1]))
 

@@ -212,7 +212,7 @@ def test_what_a_step_and_a_compiled_function_look_like():
 
 @pytest.mark.filterwarnings("ignore:.*cannot be traced:RuntimeWarning")
 def test_side_effects_are_those_of_eager_steps():
-    """The second recording, which finds them, is undone before the eager run has them again."""
+    """The second trace, which finds them, is undone before the loss runs eagerly and has them again."""
 
     def run(compile):
         counts, log = np.zeros(1), np.zeros((8, 2), np.int32)

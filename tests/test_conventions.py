@@ -81,7 +81,7 @@ def test_derivatives_are_those_of_the_page(text, at, first, second, dtype):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("f", [fg.norm, fg.std])
 def test_squares_that_overflow_or_underflow(f, dtype):
-    """The paragraph on norms, and its two ways around."""
+    """The paragraph on norms, and the two formulas in it that neither overflow nor underflow."""
     largest, smallest = np.finfo(dtype).max / 16, np.finfo(dtype).smallest_normal
     for x, value in ((np.array([largest, -largest], dtype), np.inf), (np.array([smallest, -smallest], dtype), 0)):
         for both in (fg.value_and_grad(f), fg.compile(fg.value_and_grad(f))):

@@ -145,7 +145,7 @@ def test_few_steps(wrap, length):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 7, 8, 9, 16, 17])
 def test_small_values_move_in_every_way_that_a_step_allows(n, dtype):
-    """Exchanged, kept, shifted, given out twice, read after their successors are there, in one vector and beyond it."""
+    """Exchanged, kept, shifted, returned twice, read after their successors are written; one vector or longer."""
     a, b, big = (RNG.normal(size=k).astype(dtype) for k in (n, n, n + 30))
     xs = RNG.normal(size=(5, n)).astype(dtype)
 
@@ -194,7 +194,7 @@ for n in range(6, 15):
 """
 
 
-def test_what_fills_the_heap_changes_no_bit():
+def test_no_bit_depends_on_what_new_memory_holds():
     """glibc fills new memory with these bytes."""
     found = [
         subprocess.run(
@@ -454,7 +454,7 @@ def test_branches_of_different_kinds_and_values_asked_for():
 
 @pytest.mark.parametrize("dtype", [np.bool_, np.int8])
 def test_small_elements_at_any_address(dtype):
-    """Of which the sanitizers know more than the result."""
+    """A read at a misaligned address shows in the sanitized build, not in the result."""
 
     def f(x):
         return fg.scan(lambda c, r: (c + fg.sum(fg.where(x[1:5] > 0, r, 1)), x[3:7] * 1), 0, x[1:9])
@@ -465,7 +465,7 @@ def test_small_elements_at_any_address(dtype):
     np.testing.assert_array_equal(ys, np.tile(x[3:7] * 1, (8, 1)))
 
 
-def test_what_leaves_a_body_by_a_side_door_is_refused():
+def test_a_value_that_a_body_leaks_is_refused():
     def f(x):
         kept = []
         fg.scan(lambda c, r: (c + r, kept.append(c * r)), 0.0, x)

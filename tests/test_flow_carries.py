@@ -178,7 +178,7 @@ def test_each_step_takes_containers_of_its_own(wrap):
         given, pair = [x], [x]
 
         def step(i, v):
-            v[0][0] = v[0][0] + 1  # of one of two places in which the step before put one list
+            v[0][0] = v[0][0] + 1  # the step before has put one list in both places: only this one changes
             pair[0] = v[0][0] + v[1][0]
             return [pair, pair]
 

@@ -1,6 +1,6 @@
 """Changing values in place: the right gradient where the tape does not need the old value, an error where it does.
 
-Never a wrong gradient. The tests change values by every operator and through every door: tensors that share memory,
+Never a wrong gradient. The tests change values by every operator and in every other way: tensors that share memory,
 ndarrays behind `asarray`, DLPack, optimizer kernels.
 """
 
@@ -211,8 +211,8 @@ def test_a_failed_change_changes_nothing():
     assert x.grad.tolist() == (2 * A).tolist()
 
 
-# ---- who sees a change -----------------------------------------------------------------------------------------------
-RELATED = {
+# ---- which tensors a change reaches ----------------------------------------------------------------------------------
+DERIVED = {
     "detach": lambda x: x.detach(), "reshape": lambda x: x.reshape(3, 1), "ravel": lambda x: x.ravel(),
     "x[:]": lambda x: x[:], "x[...]": lambda x: x[...], "T": lambda x: x.T, "squeeze": lambda x: x.squeeze(),
     "x[None]": lambda x: x[None], "transpose": lambda x: x.transpose(0), "+x": lambda x: +x, "copy": lambda x: x.copy(),
@@ -221,13 +221,13 @@ RELATED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", RELATED)
+@pytest.mark.parametrize("name", DERIVED)
 @pytest.mark.parametrize("by", ["operator", "optimizer"])
-@pytest.mark.parametrize("changes", ["the tensor", "its relative"])
+@pytest.mark.parametrize("changes", ["the tensor", "what was made of it"])
 def test_what_is_made_of_a_tensor_is_a_value_of_its_own(name, by, changes):
     x = fg.tensor(A)
-    relative = RELATED[name](x)
-    one, other = (x, relative) if changes == "the tensor" else (relative, x)
+    derived = DERIVED[name](x)
+    one, other = (x, derived) if changes == "the tensor" else (derived, x)
     if by == "operator":
         one += 1
     else:
@@ -236,14 +236,14 @@ def test_what_is_made_of_a_tensor_is_a_value_of_its_own(name, by, changes):
     assert other.numpy().ravel().tolist() == A.tolist()
 
 
-@pytest.mark.parametrize("name", RELATED)
-def test_the_gradient_is_right_or_refused_when_a_relative_changes(name):
+@pytest.mark.parametrize("name", DERIVED)
+def test_the_gradient_is_right_or_refused_when_what_was_made_of_a_tensor_changes(name):
     x = leaf()
     y = x * 1.0
-    relative = RELATED[name](y)
-    loss = (y * y).sum() + (fg.exp(relative)).sum()
+    derived = DERIVED[name](y)
+    loss = (y * y).sum() + (fg.exp(derived)).sum()
     with fg.no_grad():
-        relative *= 3.0
+        derived *= 3.0
     cut = name in ("detach", "stop_gradient")
     try:
         loss.backward()
@@ -419,7 +419,7 @@ def test_dlpack_to_one_that_writes_read_only_memory():
 
 
 class OldConsumer:
-    """One that does not know how to be told of read-only memory."""
+    """A consumer of the first version of DLPack, which has no flag for read-only memory."""
 
     def __init__(self, x):
         self.__dlpack_device__ = x.__dlpack_device__
@@ -473,8 +473,8 @@ def test_optimizer_kernels_tell_the_tape_of_all_that_they_write(kernel, which):
         y.backward()
 
 
-def test_an_owner_that_looks_back_when_its_memory_is_given_up():
-    """The last reference to foreign memory may run any code, which must find the tensor whole."""
+def test_an_owner_of_memory_whose_finalizer_reads_the_tensor():
+    """To drop the last reference to foreign memory may run any code, which must find the tensor in a valid state."""
     seen = []
 
     class Owner(np.ndarray):

@@ -144,7 +144,7 @@ CONTEXTS = {
     "Recording": _core.Recording,
     "Outermost": _core.Outermost,
     "Trace": _core.Trace,
-    "Trace of notes": lambda: _core.Trace("mapped"),
+    "Trace of instructions": lambda: _core.Trace("mapped"),
     "Drawing": lambda: _core.Drawing(_core.Draws()),
     "Running": lambda: _core.Running(len),
 }

@@ -42,7 +42,7 @@ def check(result):
     assert abs(result.fun - 5) < 1e-5
 
 
-# ---- every method -----------------------------------------------------------------------------------------
+# ---- every method ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("method", WITH_GRADIENT)
 @pytest.mark.parametrize("compile", [True, False])
 def test_methods_with_derivatives(method, compile):
@@ -77,7 +77,7 @@ def test_the_search_is_that_of_scipy_with_the_exact_gradient():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the few steps are used up
         for method in ("BFGS", "L-BFGS-B", "CG", "TNC", "SLSQP"):
-            # later, last bits have grown to differences
+            # after more steps, differences of the last bits have grown
             options = {"maxfun": 20} if method == "TNC" else {"maxiter": 8}
             ours = fg.minimize(rosenbrock, x0, method=method, options=options)
             theirs = scipy.optimize.minimize(
@@ -156,7 +156,7 @@ def test_an_unknown_method_is_scipys_error():
         fg.least_squares(lambda x: x * x, 1.0, method="nope")
 
 
-# ---- x0 ---------------------------------------------------------------------------------------------------
+# ---- x0 --------------------------------------------------------------------------------------------------------------
 STARTS = {
     "array": np.array([3.0, 4.0]),
     "matrix": np.array([[3.0], [4.0]]),
@@ -241,7 +241,7 @@ def test_a_list_of_numbers_as_x0_is_told_of():
             assert re.search("x0 is a (list|tuple) of numbers, so f gets a .*np.array", "".join(caught.value.__notes__))
 
 
-# ---- f ----------------------------------------------------------------------------------------------------
+# ---- f ---------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("f", "error", "message"),
     [
@@ -344,7 +344,7 @@ def test_what_cannot_be_traced_runs_eagerly_after_one_warning():
     np.testing.assert_allclose(result.x, 3)
 
 
-# ---- callback ---------------------------------------------------------------------------------------------
+# ---- callback --------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("method", [m for m in WITH_GRADIENT + WITHOUT_GRADIENT if m not in (None, "trust-constr")])
 def test_the_callback_gets_the_structure(method):
     seen, results = [], []
@@ -379,7 +379,7 @@ def test_callback_of_root():
     assert all(len(x) == 2 and f.shape == (2,) for x, f in seen) and seen
 
 
-# ---- least_squares and root -------------------------------------------------------------------------------
+# ---- least_squares and root ------------------------------------------------------------------------------------------
 T = np.linspace(0, 2, 30)
 
 
@@ -446,7 +446,7 @@ def test_root_uses_the_exact_jacobian():
         np.testing.assert_allclose(ours.x, theirs.x, rtol=1e-12)
 
 
-# ---- SciPy ------------------------------------------------------------------------------------------------
+# ---- SciPy -----------------------------------------------------------------------------------------------------------
 def test_scipy_is_imported_only_when_called():
     code = "import sys, fastgrad; assert not [m for m in sys.modules if m.split('.')[0] == 'scipy']"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -495,7 +495,7 @@ def test_programs_of_a_compiled_cost_are_kept_from_call_to_call():
             np.testing.assert_allclose(result.x["b"], 0, atol=1e-4)
             if k == 1:
                 ran.clear()
-        assert not ran, f"{method}: recorded anew for other args"
+        assert not ran, f"{method}: traced anew for other args"
     fg.minimize(compiled, {"b": 1.0, "a": np.zeros(2)}, (np.ones(2), 1.0))
     assert ran
     ran.clear()

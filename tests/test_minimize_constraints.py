@@ -10,7 +10,7 @@ from _costs import TARGET, convex, squares, start
 
 import fastgrad as fg
 
-# ---- bounds -----------------------------------------------------------------------------------------------
+# ---- bounds ----------------------------------------------------------------------------------------------------------
 BOUNDS = {"w": (TARGET - 0.8, TARGET + 0.8), "b": (0, None), "nothing": None}
 
 
@@ -65,7 +65,7 @@ def test_bounds_that_do_not_fit(bounds, message):
         fg.minimize(convex, start(), bounds=bounds)
 
 
-# ---- constraints ------------------------------------------------------------------------------------------
+# ---- constraints -----------------------------------------------------------------------------------------------------
 def on_the_line(p, total):
     """Where the squares are least on x + 2 y = total, x - z = 0: a small system of linear equations."""
     return {"line": p["x"] + 2 * p["y"] - total, "plane": p["x"] - p["z"]}

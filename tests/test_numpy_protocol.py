@@ -234,7 +234,7 @@ def test_reduce(ufunc):
     same_bits(gradients(lambda t: ufunc.reduce(t), X)[0], gradients(lambda t: REDUCERS[ufunc](t, axis=0), X)[0])
 
 
-LASTING = tracked()  # NumPy forgets to let go of a tensor whose class refuses a method of a ufunc
+LASTING = tracked()  # NumPy leaks a tensor whose class refuses a method of a ufunc
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_every_row_of_the_table_is_a_method_of_numpys_function_of_that_name():
             assert ufunc.nin == (1 if name in UNARY else 2) and (name in UNARY) != (name in BINARY)
 
 
-def test_questions_of_none_and_copy_of_nan_to_num():
+def test_equality_with_none_and_copy_of_nan_to_num():
     for f in (fg.equal, fg.not_equal, np.equal, np.not_equal):
         with pytest.raises(TypeError, match="equal: expected arrays and numbers, got None"):
             f(fg.ones(2), None)

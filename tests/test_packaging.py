@@ -133,7 +133,7 @@ def test_wheel(tmp_path):
     assert {"fastgrad/_core.pyi", "fastgrad/py.typed"} <= set(names)
     modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "fastgrad").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == modules
-    if sys.platform.startswith("linux"):  # the table of symbols is for who works on the core, and is built in place
+    if sys.platform.startswith("linux"):  # only the core that is built in place has a table of symbols
         (core,) = [name for name in names if name.endswith(".so")]
         assert b".symtab" not in archive.read(core)
         assert b".symtab" in Path(fastgrad._core.__file__).read_bytes()

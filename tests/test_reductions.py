@@ -60,7 +60,7 @@ def test_over_axes(name, axis, keepdims, dtype):
 @pytest.mark.parametrize("dtype", [*FLOATS, np.int16, np.bool_])
 @pytest.mark.parametrize("axis", [None, 0, 1, -1])
 @pytest.mark.parametrize("name", WITHOUT_GRADIENT)
-def test_answers_that_are_no_floats(name, axis, dtype):
+def test_results_that_are_no_floats(name, axis, dtype):
     x = RNG.integers(0, 3, (3, 4, 5)).astype(dtype)
     for keepdims in (False, True):
         expected = WITHOUT_GRADIENT[name](x, axis=axis, keepdims=keepdims)

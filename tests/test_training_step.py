@@ -59,7 +59,7 @@ def test_it_equals_grad_and_step(optimizer):
         np.testing.assert_array_equal(params["b"], other["b"])
 
 
-def test_the_arrays_are_live_both_ways():
+def test_the_step_reads_and_writes_the_arrays_of_the_caller():
     params = start()
     step = fg.training_step(line, params, "sgd")
     first = step(X, Y)
@@ -467,7 +467,7 @@ def test_a_loss_that_reads_what_is_differentiated_outside_is_refused(transform, 
         with pytest.raises(TypeError, match=r"^(training_step|descend): the loss reads a tensor that is being diff"):
             transform(f)
         np.testing.assert_array_equal(params, np.zeros(2))
-        step(np.ones(2))  # is recorded and replayed between
+        step(np.ones(2))  # is traced, and replayed, in between
         params[...] = 0.0
     assert not batches and step.optimizer.steps == 3
 

@@ -30,7 +30,7 @@ def failing(error, *calls):
 
 @pytest.mark.parametrize("error", [MemoryError, RecursionError, OSError])
 @pytest.mark.parametrize("call", [1, 2])
-def test_what_may_pass_does_not_make_a_step_eager_for_good(error, call):
+def test_after_an_error_that_may_pass_a_step_is_traced_again(error, call):
     p, q = np.zeros(2), np.zeros(2)
     step = fg.training_step(failing(error, call), p, fg.optim.Adam(0.1))
     plain = fg.training_step(failing(error), q, fg.optim.Adam(0.1))
@@ -71,13 +71,13 @@ assert eager > 5
 
 
 @needs_lack_of_memory
-def test_a_real_lack_of_memory_while_tracing_passes():
+def test_after_a_real_lack_of_memory_a_step_is_traced_again():
     """In a process of its own, as the interpreter itself leaks the arguments of a call for which it finds no memory."""
     found = subprocess.run([sys.executable, "-c", LACK_OF_MEMORY], capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
 
 
-def test_what_does_not_pass_is_told_once_and_tried_ever_more_seldom():
+def test_an_error_that_recurs_is_reported_once_and_tracing_is_tried_ever_less_often():
     p = np.zeros(2)
     loss = failing(MemoryError, *range(1000))
     step = fg.training_step(loss, p, fg.optim.SGD(0.25))
@@ -100,7 +100,7 @@ def test_a_solver_traces_again_what_failed_for_want_of_memory():
         return fg.sum((x - 1) ** 2 + (x - 1) ** 4)
 
     assert np.allclose(fg.minimize(f, np.zeros(3)).x, 1)
-    assert traced[0] == 3  # one failed, one, and one to believe it
+    assert traced[0] == 3  # one that failed, one, and another one to compare it with
 
 
 # ---- shapes of the batch ---------------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ def test_a_shape_that_stays_is_traced_however_many_came_before():
     hits = step._compiled.cache_info().hits
     for _ in range(50):
         step(np.ones(150))
-    assert traced.count((150,)) == 2  # the second time to be believed
+    assert traced.count((150,)) == 2  # the second time to compare with the first
     assert step._compiled.cache_info().hits == hits + 50 - 33
 
 

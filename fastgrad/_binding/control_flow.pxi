@@ -99,7 +99,7 @@ def control_flow(int op, list bodies, tuple numbers, list operands, list shapes)
             found.append(wrap(part))
         return found
     finally:
-        for k in range(n_held):                 # references were held, as a loop lets other threads run, which may change them
+        for k in range(n_held):                 # held, as a loop lets other threads run, which may change operands
             fg_tensor_unref(given[k])
         PyMem_Free(given)
         PyMem_Free(attr)

@@ -24,7 +24,7 @@ def apply_op(int op, list operands, tuple attr=()):
                     raise NotImplementedError("the gradient of a gradient through a kernel that has no rule for it")
         return made
     finally:
-        for k in range(held):                   # references were held, as NumPy lets other threads run, which may change them
+        for k in range(held):                   # held, as NumPy lets other threads run, which may change operands
             fg_tensor_unref(given[k])
         PyMem_Free(given)
         PyMem_Free(numbers)
