@@ -56,8 +56,8 @@ class _NotHere(TypeError):
 
 
 def _as_data_or(error: _NotHere, x: Any) -> Any:
-    """x with ndarrays in the places of tensors that are only data, which lose nothing thereby; where one is tracked or
-    traced, the error is raised."""
+    """x with ndarrays in the places of tensors that are only data, which have no gradient to lose; where one is tracked
+    or traced, the error is raised."""
     if isinstance(x, Tensor):
         if x.requires_grad or _core.traced(x):
             raise TypeError(*error.args) from None

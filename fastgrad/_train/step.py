@@ -232,7 +232,7 @@ def training_step(
         An object of ``fastgrad.optim`` or a name.
     nonfinite : {"raise", "skip", "ignore"}
         What to do about a loss or gradient that is not finite: raise FloatingPointError naming the step and the
-        parameter, leave the step out, or look at nothing and update. In the first two cases parameters and
+        parameter, leave the step out, or check nothing and update. In the first two cases parameters and
         optimizer stay as they were before that step. Steps are counted by ``optimizer.steps``, from 0.
     compile : bool
         Trace the loss at the first two steps with a batch of new shapes (after four of these at the first only), and
