@@ -211,8 +211,9 @@ def test_what_a_step_and_a_compiled_function_look_like():
 
 
 @pytest.mark.filterwarnings("ignore:.*cannot be traced:RuntimeWarning")
-def test_side_effects_are_those_of_eager_steps():
-    """The second recording, which finds them, is undone before the eager run has them again."""
+@pytest.mark.parametrize("branches", [False, True], ids=["found by the second trace", "the first trace fails"])
+def test_side_effects_are_those_of_eager_steps(branches):
+    """A trace that fails is undone before the eager run has these effects again."""
 
     def run(compile):
         counts, log = np.zeros(1), np.zeros((8, 2), np.int32)
@@ -224,7 +225,8 @@ def test_side_effects_are_those_of_eager_steps():
             counts[...] += 1
             log[int(counts[0])] = 1
             noise = outside[0].random() + outside[1].rand() + outside[2].random() + outside[3].random_raw() / 2**64
-            return fg.sum((p - x * counts - noise - np.random.rand() - random.random()) ** 2)  # noqa: NPY002
+            value = fg.sum((p - x * counts - noise - np.random.rand() - random.random()) ** 2)  # noqa: NPY002
+            return value * 2 if branches and value > 0 else value
 
         step = fg.training_step(loss, np.zeros(1), "sgd", compile=compile)
         return [step(1.0) for _ in range(4)], counts, log, [g.random() for g in outside[:1]], random.random()
