@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import os
 import sys
 import types
@@ -100,7 +101,7 @@ def _handles_signal(frame: types.FrameType) -> bool:
     given = [frame.f_locals.get(name) for name in names]
     if given and isinstance(given[-1], tuple):
         given = [*given[:-1], *given[-1]]
-    return any(type(a) is int and b is frame.f_back is not None for a, b in zip(given, given[1:]))
+    return any(type(a) is int and b is frame.f_back is not None for a, b in itertools.pairwise(given))
 
 
 def warn(message: str) -> None:

@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+from _errors import raises_text
 from _replay import same, same_tree
 
 import fastgrad as fg
@@ -174,6 +175,20 @@ def test_other_lists_in_a_batch_are_structures():
             step(batch, (2.0, 1.0))
     assert step._compiled.cache_info().hits >= 1
     assert "float64 ()" in str(step.program(batch, (2.0, 1.0)))
+
+
+def test_a_batch_that_holds_itself_is_refused():
+    numbers, arrays, named, pair = [1.0], [np.ones(3)], {}, ([],)
+    numbers.append(numbers)
+    arrays.append(arrays)
+    named["x"] = named
+    pair[0].append(pair)
+    for compile in (True, False):
+        step = fg.training_step(lambda p, batch: fg.sum(p["w"] * batch[0]), start(), "sgd", compile=compile)
+        for batch in (numbers, arrays, named, pair):
+            with raises_text(ValueError, "training_step: the batch holds itself, or is nested too deeply"):
+                step(batch)
+        assert step([np.ones(3)]) == 0
 
 
 def test_a_step_traces_again_for_arguments_that_are_built_otherwise():

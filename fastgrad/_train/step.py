@@ -285,16 +285,23 @@ def _rows_of(arrays: tuple[Any, ...], rows: np.ndarray | None) -> tuple[Any, ...
 
 def _with_arrays(x: Any) -> Any:
     """A batch with its lists of numbers, nested or not, as arrays; other lists, tuples and dicts are structures."""
+    try:
+        return _with_arrays_below(x)
+    except RecursionError:
+        raise ValueError("training_step: the batch holds itself, or is nested too deeply") from None
+
+
+def _with_arrays_below(x: Any) -> Any:
     if type(x) is dict:
-        return {key: _with_arrays(value) for key, value in x.items()}
+        return {key: _with_arrays_below(value) for key, value in x.items()}
     if type(x) is tuple:
-        return tuple([_with_arrays(item) for item in x])
+        return tuple([_with_arrays_below(item) for item in x])
     if type(x) is list and x:
         if _holds_numbers(x):
             with contextlib.suppress(ValueError):  # of unequal lengths
                 return np.asarray(x)
         else:
-            return [_with_arrays(item) for item in x]
+            return [_with_arrays_below(item) for item in x]
     return x
 
 
