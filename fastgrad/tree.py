@@ -82,9 +82,10 @@ def _split_dict(node: dict[Any, Any]) -> _Split:
     inserted = tuple(node)
     try:
         keys = tuple(sorted(inserted))
+        plain = not keys or type(keys[0]) is str  # strings alone, since they could be sorted
     except (TypeError, ValueError):
-        keys = inserted
-    if keys and type(keys[0]) is str and keys is not inserted:  # strings alone, since they could be sorted
+        plain = False
+    if plain:
         in_order = keys == inserted
     else:
         keys = _sorted_keys(inserted)

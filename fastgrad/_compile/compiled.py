@@ -331,6 +331,8 @@ class Compiled(_core.Replayer):
         """What a replay would give for these arguments, which are arrays in plain containers; by an eager run."""
         with _core.Outermost():
             result = self._f(*map(_tensors, args), **{name: _tensors(a) for name, a in kwargs.items()})
+            if type(result) is Tensor and not result.requires_grad:
+                return _owned(result)
             leaves, shape = tree.flatten(result)
             _results(result, leaves)
             return shape.unflatten(map(_owned, leaves))
