@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import itertools
 import os
 import sys
 import types
@@ -71,6 +73,35 @@ def line_of(error: BaseException) -> str:
     places = traceback.extract_tb(error.__traceback__)[::-1]
     i = _innermost(place.filename for place in places)
     return "" if i is None else f" ({places[i].filename}, line {places[i].lineno})"
+
+
+def is_from_signal(error: BaseException) -> bool:
+    """Whether an error, or one that it was raised in place of, comes from a handler of a signal. It has nothing to do
+    with what was called meanwhile, so nobody who tries something else after a failure may keep it for himself.
+
+    Python calls a handler with the number of the signal and the frame that it interrupts, which is also its caller.
+    """
+    cause: BaseException | None = error
+    seen = set[int]()
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        trace = cause.__traceback__
+        while trace is not None:
+            if _handles_signal(trace.tb_frame):
+                return True
+            trace = trace.tb_next
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return False
+
+
+def _handles_signal(frame: types.FrameType) -> bool:
+    code = frame.f_code
+    n = code.co_argcount + code.co_kwonlyargcount
+    names = code.co_varnames[: n + bool(code.co_flags & inspect.CO_VARARGS)]
+    given = [frame.f_locals.get(name) for name in names]
+    if given and isinstance(given[-1], tuple):
+        given = [*given[:-1], *given[-1]]
+    return any(type(a) is int and b is frame.f_back is not None for a, b in itertools.pairwise(given))
 
 
 def warn(message: str) -> None:

@@ -3,6 +3,8 @@ says, word for word."""
 
 from _errors import check_error, error_rows
 
+INDEX = "only a tensor of one integer can be an index, or say how often a str or other sequence is repeated; got "
+
 TABLE = {
     "what is no number": [
         ('fg.tensor("abc")', TypeError, "tensor: expected numbers, got the str 'abc'"),
@@ -170,12 +172,10 @@ TABLE = {
         ),
         ("len(fg.tensor(1.0))", TypeError, "len() of a tensor without axes"),
         ("iter(fg.tensor(1.0))", TypeError, "iteration over a tensor without axes"),
-        ("range(fg.tensor(1.0))", TypeError, "only a tensor of one integer can be an index, got float64 of shape ()"),
-        (
-            "[1, 2][fg.tensor([1, 2])]",
-            TypeError,
-            "only a tensor of one integer can be an index, got int64 of shape (2,)",
-        ),
+        ("range(fg.tensor(1.0))", TypeError, INDEX + "float64 of shape ()"),
+        ("[1, 2][fg.tensor([1, 2])]", TypeError, INDEX + "int64 of shape (2,)"),
+        ("fg.tensor(1.0) * 'a'", TypeError, INDEX + "float64 of shape ()"),
+        ("b'a' * fg.tensor(1.0)", TypeError, INDEX + "float64 of shape ()"),
         (
             "np.asarray(w)",
             TypeError,

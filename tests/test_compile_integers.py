@@ -267,6 +267,21 @@ def test_an_int_that_fits_uint64_alone_is_a_uint64(f):
             assert type(compiled(k)) is int
 
 
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda k, b: k + (k > 0), lambda k, b: (k > 0) + k, lambda k, b: k - b, lambda k, b: k * b, lambda k, b: k // b,
+        lambda k, b: k % b, lambda k, b: k - True, lambda k, b: (k - b) * (k > 0) + b, lambda k, b: b + b,
+    ],
+)  # fmt: skip
+def test_a_uint64_and_a_boolean_are_integers(f):
+    compiled = fg.compile(f)
+    for k in (2**63, 2**63 + 12345, 2**64 - 2):
+        for _ in range(2):
+            found, expected = compiled(k, True), f(k, True)
+            assert (type(found), found) == (int, expected)
+
+
 def test_a_python_int_out_of_bounds_is_an_error_of_the_call():
     f = fg.compile(lambda x, n: x + n)
     x = np.array([1, 2], np.uint8)

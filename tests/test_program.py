@@ -667,3 +667,38 @@ def test_a_number_stretched_over_an_array_is_part_of_the_group(n, dtype):
     if n >= 2048:
         lines = [line for line in str(compiled.program(x)).splitlines() if "broadcast_to" in line]
         assert lines and all(line.endswith("block") for line in lines)
+
+
+BLOCK = 1024  # elements of which long steps run at a time
+OF_MEANS = {
+    "product": (lambda y: fg.sum(y * y), 0),
+    "product of two": (lambda y: fg.mean(fg.tanh(y) * y), 1),
+    "mean of squares": (lambda y: fg.mean(y**2), BLOCK),
+    "unary": (lambda y: fg.sum(fg.tanh(y)), BLOCK),
+    "two numbers": (lambda y: fg.sum(fg.tanh(y)) + 3 * fg.sum(fg.exp(y)), 2 * BLOCK),
+    "binary": (lambda y: fg.mean(y / (y + 2)), BLOCK + 1),
+    "a number in it": (lambda y: fg.mean(fg.hypot(y, 3.0)), BLOCK + 1),
+    "a number beside it": (lambda y: fg.mean(fg.power(3.0, y)), BLOCK + 1),
+    "seconds": (lambda y: fg.sum(fg.grad(lambda y: fg.sum(fg.tanh(y)))(y)), 3 * BLOCK + 8),
+    "a block of its own": (lambda y: fg.sum(fg.tanh(y)) + fg.sum(fg.ones(BLOCK) * fg.exp(y[:BLOCK])), 2 * BLOCK),
+    "the block as a row": (
+        lambda y: fg.sum(fg.tanh(y)) + fg.sum(fg.sin(y[: 4 * BLOCK].reshape(4, BLOCK) * fg.ones(BLOCK))),
+        6 * BLOCK,
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [3, BLOCK, 2 * BLOCK, 5 * BLOCK, 100_001])
+@pytest.mark.parametrize("name", OF_MEANS)
+def test_the_cotangent_of_a_sum_is_no_constant_of_full_size(name, n, dtype):
+    f, most = OF_MEANS[name]
+    if "block" in name and n < 4 * BLOCK:
+        return
+    x = RNG.uniform(0.1, 0.9, n).astype(dtype)
+    compiled, expected = fg.compile(fg.grad(f)), fg.grad(f)(x)
+    for _ in range(2):
+        np.testing.assert_array_equal(compiled(x), expected)
+    if n >= 2 * BLOCK:
+        found = compiled.program(x).facts["constant_bytes"] / x.itemsize
+        assert found <= most + 8, f"constants of {found:g} elements, at most {most} are needed"

@@ -423,6 +423,29 @@ def test_what_cannot_be_put_into_params_is_refused():
     assert step() == 18
 
 
+@pytest.mark.parametrize("keys", [(1, True), (1, 1.0), (0.0, -0.0), ((1, "a"), (True, "a")), (np.int64(1), 1)])
+def test_params_with_other_keys_that_are_equal_are_another_structure(keys):
+    loss = lambda p: fg.sum(*p.values()) * (2 if repr(next(iter(p))) == repr(keys[0]) else 3)
+    w = np.ones(2)
+    step = fg.training_step(loss, {keys[0]: w}, fg.optim.SGD(0.0))
+    assert step() == step() == 4
+    step.params = {keys[1]: w}
+    with pytest.raises(ValueError, match="make a new step for another structure"):
+        step()
+    step.params = {keys[0]: w}
+    assert step() == 4
+
+
+def test_params_with_their_keys_in_another_order_are_the_same():
+    step = fg.training_step(lambda p: fg.sum(p["a"] * 3 - p[1000000]), {"a": np.ones(2), 1000000: np.ones(2)}, "sgd")
+    was = step()
+    step.params = dict(reversed(step.params.items()))
+    assert _core.same_leaves(step.params, step._known) and not _core.same_leaves(step.params, {})
+    assert step() < was
+    step.params = {int("1000000"): np.zeros(2), "a": np.ones(2)}
+    assert step() == 6
+
+
 @dataclasses.dataclass
 class _Weights:
     w: np.ndarray

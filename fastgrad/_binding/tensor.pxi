@@ -254,7 +254,8 @@ cdef class Tensor:
 
     def __index__(self):
         if self.t.array.dtype <= FG_BOOL or self.t.array.shape.size != 1:
-            raise TypeError(f"only a tensor of one integer can be an index, got {self.dtype} of shape {self.shape}")
+            raise TypeError("only a tensor of one integer can be an index, or say how often a str or other sequence is "
+                            f"repeated; got {self.dtype} of shape {self.shape}")
         refuse_value(self, "index")
         return self.item()
 

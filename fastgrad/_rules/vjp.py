@@ -68,8 +68,9 @@ def _power_by_base(a: Tensor, b: Tensor, y: None) -> Tensor:
     zero = b == 0
     b = _core.where(a == 0, b.detach(), b)
     # At b = 0 the same as b / a a^b, whose derivatives by a keep the factor b, where those of a^(b - 1) multiply 0 by
-    # infinity. The power of a negative base has no derivatives by b, and is left out.
-    near_0 = b / _core.where(zero & (a != 0), a, 1) * _core.power(_core.where(zero & (a > 0), a, 1), b)
+    # infinity. The power of a negative base has no derivatives by b: they are nan.
+    base = _core.where(zero & (a != 0), a, 1)
+    near_0 = b / base * _core.power(base, b)
     return _core.where(zero, near_0, b * _core.power(a, _core.where(zero, 1, b - 1)))
 
 
@@ -78,10 +79,25 @@ def _fmod_by_divisor(a: Tensor, b: Tensor, y: None) -> Tensor:
     return -_core.trunc(a.detach() / b.detach())
 
 
+def _arctan2_by(letter: str) -> Callable[..., Tensor]:
+    """b or -a, over a a + b b. Both are divided by the larger one first, a constant that cancels, so that near (0, 0) a
+    factor of 0 does not meet one that overflows."""
+
+    def derivative(a: Tensor, b: Tensor, y: None) -> Tensor:
+        size = _core.maximum(_core.absolute(a.detach()), _core.absolute(b.detach()))
+        size = _core.where((size > 0) & (size < np.inf), size, 1)
+        a, b = a / size, b / size
+        return (b if letter == "a" else -a) / (a * a + b * b) / size
+
+    return derivative
+
+
 # In place of a text.
 _COMPOSED: dict[tuple[str, int], Callable[..., Tensor]] = {
     ("power", 0): _power_by_base,
     ("fmod", 1): _fmod_by_divisor,
+    ("arctan2", 0): _arctan2_by("a"),
+    ("arctan2", 1): _arctan2_by("b"),
 }
 # Beyond this distance from 0 the derivative is constant, but parts of its text overflow, or have no value at infinity.
 _FLAT = {"erf": 30, "erfc": 30, "gelu": 40, "gelu_tanh": 30, "silu": 800, "mish": 800}

@@ -153,7 +153,7 @@ def _spread(axes: Any, node: Any, what: str, path: str) -> list[int | None]:
         raise ValueError(f"vmap: {what} has a {type(axes).__name__} for {path}, which is of type {type(node).__name__}")
     keys, children = kind.split(axes)[:2]
     own_keys, parts = kind.split(node)[:2]
-    if keys != own_keys:
+    if not tree.same_keys(keys, own_keys):
         raise ValueError(f"vmap: {what} has the entries {list(keys)} for {path}, which has {list(own_keys)}")
     return [
         axis
