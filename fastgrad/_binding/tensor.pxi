@@ -235,7 +235,7 @@ cdef class Tensor:
             self.t.array.externally_mutable = True
         elif copy is None:
             a = a.copy()
-        if NUMPY_2_0:                           # it knows of neither versions nor copies, and exports no read-only memory
+        if NUMPY_2_0:                           # it knows neither versions nor copies, and exports no read-only memory
             if dl_device not in (None, self.__dlpack_device__()):
                 raise BufferError(f"a tensor is in the memory of the CPU, not on the device {dl_device}")
             return (a.copy() if copy else a).__dlpack__(stream=stream)
