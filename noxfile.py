@@ -45,8 +45,9 @@ def copy_of_the_tree(session):
 def instruction_sets():
     """Those of the core here that this machine can run, from the least to the most capable, and the one in use."""
     program = "from fastgrad import _core; print(*_core.available_isas(), _core.isa())"
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-    return found[:-1], found[-1]
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    *available, in_use = done.stdout.split()
+    return available, in_use
 
 
 def without(*names):
