@@ -4,9 +4,10 @@ The kernel files are compiled once per instruction set, each time with that set'
 compiled once, and told by -DFG_HAVE_* which sets exist, so that isa_dispatch.c can choose among them at import.
 Objects are kept below build/ and compiled again only when a file they were made from has changed.
 
-    FASTGRAD_WERROR=1            warnings in our own C are errors
-    FASTGRAD_SANITIZE=address    (or address,undefined ...) builds with the sanitizers, and with assertions
-    FASTGRAD_DEBUG=1             assertions alone (csrc/core/debug.h)
+    FASTGRAD_WERROR=1              warnings in our own C are errors
+    FASTGRAD_SANITIZE=address      (or address,undefined ...) builds with the sanitizers, and with assertions
+    FASTGRAD_DEBUG=1               assertions alone (csrc/core/debug.h)
+    FASTGRAD_ISAS="baseline avx2"  these instruction sets only, to build faster; without it all that the platform has
 
 It builds with GCC and Clang, for one architecture at a time; what is not supported is refused before the first file.
 """
@@ -38,13 +39,19 @@ BINDING_FLAGS = ["-O2", "-fvisibility=hidden", "-g0", "-DNPY_NO_DEPRECATED_API=N
 WERROR = os.environ.get("FASTGRAD_WERROR", "0") not in ("", "0")
 SANITIZE = os.environ.get("FASTGRAD_SANITIZE", "")
 DEBUG = bool(SANITIZE) or os.environ.get("FASTGRAD_DEBUG", "0") not in ("", "0")
+ISAS = os.environ.get("FASTGRAD_ISAS", "").split()
 
 
-def instruction_sets(platform):
-    """The sets to build for a platform tag such as linux-x86_64 or macosx-11.0-arm64."""
+def known_sets(platform):
+    """The sets of a platform tag such as linux-x86_64 or macosx-11.0-arm64. The first runs on each of its machines."""
     if platform.endswith(("x86_64", "amd64")):
         return ["baseline", "avx2", "avx512"]
     return ["neon"] if platform.endswith(("arm64", "aarch64")) else ["baseline"]
+
+
+def instruction_sets(platform):
+    """The sets to build."""
+    return [name for name in known_sets(platform) if not ISAS or name in ISAS]
 
 
 def refusal(compiler_type, platform):
@@ -58,6 +65,12 @@ def refusal(compiler_type, platform):
         return (
             f"fastgrad is built for one architecture at a time, not for {platform}: its kernels differ between them; "
             "set ARCHFLAGS='-arch arm64' and _PYTHON_HOST_PLATFORM=macosx-11.0-arm64, or x86_64 in both"
+        )
+    known = known_sets(platform)
+    if ISAS and (known[0] not in ISAS or set(ISAS) - set(known)):
+        return (
+            f"FASTGRAD_ISAS names {' '.join(ISAS)}: for {platform} it must name {known[0]}, which every machine has, "
+            f"and may name {' '.join(known[1:]) or 'nothing else'}"
         )
     return None
 
@@ -81,7 +94,8 @@ class BuildCore(build_ext):
         from Cython.Build import cythonize
 
         command = " ".join(self.compiler.compiler_so)
-        key = (command, sys.version, numpy.__version__, cython_version, self.plat_name, str((WERROR, SANITIZE, DEBUG)))
+        options = str((WERROR, SANITIZE, DEBUG, instruction_sets(self.plat_name)))
+        key = (command, sys.version, numpy.__version__, cython_version, self.plat_name, options)
         self.cache = Path("build", "core-" + hashlib.sha256("\n".join(key).encode()).hexdigest()[:12])
 
         binding = cythonize([Extension(ext.name, [ext.sources[0]])], build_dir=self.cache, quiet=True)

@@ -30,6 +30,8 @@ from . import _user_frames as frames
 
 cnp.import_array()
 
+cdef bint NUMPY_2_0 = np.lib.NumpyVersion(np.__version__) < "2.1.0"
+
 # ---- errors ---------------------------------------------------------------------------------------------
 cdef int fail(int status) except -1:
     """Raise what a C status means."""

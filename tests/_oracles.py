@@ -243,8 +243,8 @@ ADDRESS_SANITIZER = "asan" in os.environ.get("LD_PRELOAD", "")
 
 # ---- lack of memory -------------------------------------------------------------------------------------------
 needs_lack_of_memory = pytest.mark.skipif(
-    importlib.util.find_spec("_testcapi") is None or sys.version_info[:2] == (3, 12),
-    reason="no _testcapi, or CPython 3.12, which crashes itself where it has no memory for a function",
+    importlib.util.find_spec("_testcapi") is None or sys.version_info[:2] in ((3, 12), (3, 13)),
+    reason="no _testcapi, or CPython 3.12 or 3.13, which crash themselves where they have no memory for a function",
 )
 
 

@@ -27,13 +27,24 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
+def collect():
+    """Free garbage. What is left, objects by which pytest knows the tests and their results, hundreds of thousands, is
+    looked through once and not by each further collection: those would take more than half of the suite's time."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_collection_finish():
+    collect()
+
+
 @pytest.fixture(autouse=True)
 def no_leak(request):
     before = held()
     yield
     if held() == before or getattr(request.node, "failed", False):
         return
-    gc.collect()  # only now: it costs more than most tests
+    collect()  # only now: it costs more than most tests
     leaked = {what: n - before[what] for what, n in held().items() if n > before[what]}
     if leaked:
         pytest.fail(f"left behind in the core: {leaked}", pytrace=False)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from fastgrad import _core
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "adding-an-operation.md").read_text()
 # (path, place, code) of each block.
@@ -123,7 +125,8 @@ def test_what_the_page_shows_works(tmp_path):
         file.write_text(put(file.read_text(), place, code))
     stub = tmp_path / "fastgrad" / "optim.py"
     stub.write_text(stub.read_text().replace('__all__ = ["SGD"', '__all__ = ["SignSGD", "SGD"'))
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "FASTGRAD_WERROR": "1"}
+    options = {"FASTGRAD_WERROR": "1", "FASTGRAD_ISAS": _core.available_isas()[0]}
+    environment = {**os.environ, **options, "PYTHONPATH": str(tmp_path)}
 
     def run(*command):
         done = subprocess.run(

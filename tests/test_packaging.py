@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from _samples import NUMPY_2_0
 
 import fastgrad
 
@@ -57,6 +58,7 @@ print(*sorted(name for name in new if not name.startswith(("_cython", "cython_")
     assert run("-c", program).split() == ["fastgrad"]
 
 
+@pytest.mark.skipif(NUMPY_2_0, reason="NumPy 2.0 does not import inspect, which fastgrad then does")
 def test_import_time():
     run(ROOT / "benchmarks" / "import_time.py", "--check")
 
@@ -111,6 +113,18 @@ def build(tmp_path, *options, **environment):
     [
         (["--compiler=msvc"], {}, "flags that GCC and Clang know and MSVC does not"),
         ([], {"_PYTHON_HOST_PLATFORM": "macosx-11.0-universal2"}, "one architecture at a time, not for macosx"),
+        (
+            [],
+            {"_PYTHON_HOST_PLATFORM": "linux-x86_64", "FASTGRAD_ISAS": "avx2"},
+            "FASTGRAD_ISAS names avx2: for linux-x86_64 it must name baseline, which every machine has, and may name "
+            "avx2 avx512",
+        ),
+        (
+            [],
+            {"_PYTHON_HOST_PLATFORM": "linux-aarch64", "FASTGRAD_ISAS": "neon sse9"},
+            "FASTGRAD_ISAS names neon sse9: for linux-aarch64 it must name neon, which every machine has, and may name "
+            "nothing else",
+        ),
     ],
 )
 def test_what_is_not_supported_is_refused_before_anything_is_compiled(tmp_path, options, environment, sentence):

@@ -491,7 +491,9 @@ def test_what_transforms_return_is_pickled_by_reference(name):
     for compiled in (made["compile"], compiled_cube, both):
         compiled.cache_clear()
     assert callable(copy.copy(f)) and callable(copy.deepcopy(f)) and "fastgrad" in repr(f)
-    assert inspect.signature(f) is not None and f.__name__
+    if name != "elementwise_grad" or hasattr(np.square, "__signature__"):  # ufuncs of older NumPys have none
+        assert inspect.signature(f) is not None
+    assert f.__name__
 
 
 def test_a_transform_in_a_class_is_a_method():

@@ -44,20 +44,19 @@ cdef ElementLoops element_loops(function, dict options):
     """The loops of a call; None if it has to be made by NumPy."""
     cdef ElementLoops loops
     cdef cnp.ufunc ufunc
-    cdef int dtype, k, i, n, result
+    cdef int dtype, k, result
     if options or not any([function is f for f in SILENT + REPORTING]):
         return None
     ufunc, loops = function, ElementLoops()
     for dtype in range(FG_BOOL, FG_N_DTYPES):
-        for k in range(ufunc.ntypes):
-            n = 0
-            while n < ufunc.nin and ufunc.types[k * ufunc.nargs + n] == TYPE_NUMBER[dtype]:
-                n += 1
-            if n == ufunc.nin:
-                result = NUMBER_OF_TYPE[<int>ufunc.types[k * ufunc.nargs + n]]
+        operands = DTYPES[dtype].char * ufunc.nin + "->"
+        # As "bb->b". The C field of the same name is not known to Cython with NumPy 2.5 and later.
+        for k, types in enumerate(function.types):
+            if types.startswith(operands):
+                result = NUMBER_OF_TYPE[<int>np.dtype(types[-1]).num]
                 if result >= 0 and ufunc.functions[k] != NULL:
                     loops.of_dtype[dtype] = fg_host_loop(<fg_host_function><void *>ufunc.functions[k], ufunc.data[k],
-                                                         n, result, function in REPORTING)
+                                                         ufunc.nin, result, function in REPORTING)
                 break
     return loops
 

@@ -235,6 +235,10 @@ cdef class Tensor:
             self.t.array.externally_mutable = True
         elif copy is None:
             a = a.copy()
+        if NUMPY_2_0:                           # it knows neither versions nor copies, and exports no read-only memory
+            if dl_device not in (None, self.__dlpack_device__()):
+                raise BufferError(f"a tensor is in the memory of the CPU, not on the device {dl_device}")
+            return (a.copy() if copy else a).__dlpack__(stream=stream)
         return a.__dlpack__(**{key: value for key, value in given.items() if value is not None})
 
     def __dlpack_device__(self):
