@@ -371,6 +371,12 @@ static void FN(cast)(int64_t n, const void *x, void *y) {
     for (int64_t i = 0; i < n; i++) out[i] = (OTHER)in[i];
 }
 
+static void FN(polygamma)(int64_t n, int64_t order, const void *x, void *y) {
+    const T *in = x;
+    T *out = y;
+    for (int64_t i = 0; i < n; i++) out[i] = (T)vm_polygamma(order, in[i]);
+}
+
 static void FN(stretch)(int64_t n, const void *x, void *y) {
     const T value = *(const T *)x;
     T *out = y;
@@ -468,6 +474,7 @@ static void FN(narrow)(int64_t n, const void *x, void *y) { FN(cut)((int)n, x, y
     .compare = {FN(less), FN(less_equal), FN(greater), FN(greater_equal), FN(equal), FN(not_equal)},
     .where = FN(choose),
     .cast = FN(cast),
+    .polygamma = FN(polygamma),
     .stretch = FN(stretch),
     .stretch_loop = FN(stretch_loop),
     .widen = FN(widen),

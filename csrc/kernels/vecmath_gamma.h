@@ -147,10 +147,48 @@ VM_INLINE double vm_tetragamma_positive(double x) {
 VM_INLINE double vm_tetragamma_f64(double x) {
     double m = fabs(x), r = m - vm_whole(m), z = r * r, q = VM_PI / (r * vm_sinpi_tail(z));
     double y = vm_tetragamma_positive(x < 0 ? 1 + m : x);
-    return x < 0 ? r == 0 ? NAN : y + 2 * q * q * q * (1 - z * vm_cospi_tail(z)) : y;
+    y = x < 0 ? r == 0 ? -INFINITY : y + 2 * q * q * q * (1 - z * vm_cospi_tail(z)) : y;
+    return x != x ? x : y;
 }
 #define VM_SLOPE_f32_trigamma ~, (float)vm_tetragamma_f64(x)
 #define VM_SLOPE_f64_trigamma ~, vm_tetragamma_f64(x)
+
+/* ---- the derivatives of higher order -------------------------------------------------------------------------- */
+/* n! zeta(n + 1, x) for x > 0, zeta being Hurwitz's: the sum of n! / (x + k)^(n + 1) over all k >= 0, by Euler's and
+ * Maclaurin's formula (DLMF 25.11.5) once x + k >= n + 9. Powers of quotients, and the factors of n! taken one by one
+ * with a factor of x each, stay in range where the result does. */
+static inline double vm_hurwitz(int64_t n, double x) {
+    /* Bernoulli's numbers B(2 j) / (2 j)! for j = 1, 2 ... */
+    static const double bernoulli[] = {0x1.5555555555555p-4, -0x1.6c16c16c16c17p-10, 0x1.1566abc011567p-15,
+        -0x1.bbd779334ef0bp-21, 0x1.66a8f2bf70ebep-26, -0x1.22805d644267fp-31, 0x1.d6db2c4e09162p-37,
+        -0x1.7da4e1f79955cp-42, 0x1.355871d652e9ep-47, -0x1.f57d968caacf1p-53, 0x1.967e1f09c376fp-58,
+        -0x1.497d9033a2b5cp-63};
+    double s = (double)n + 1, sum = 0, z = x, scale = 1 / x, power = 1;
+    for (; z < s + 8; z += 1) {
+        sum += power;
+        power = pow(x / (z + 1), s);
+    }
+    double step = s / z, term = 0.5, tail = z / (s - 1);
+    tail += term;
+    for (int j = 0; j < 12; j++) {
+        tail += bernoulli[j] * step;
+        step *= (s + 2 * j + 1) / z * ((s + 2 * j + 2) / z);
+    }
+    for (int64_t j = 1; j <= n; j++) scale *= (double)j / x;
+    return scale * (sum + power * tail);
+}
+
+/* The derivative of digamma of order n >= 1. For x < 0 the terms of the sum are those of x - floor(x), and the finitely
+ * many below 0. Like SciPy's it has the one sign at 0 and the negative integers. */
+static inline double vm_polygamma(int64_t n, double x) {
+    double odd = n % 2 ? 1 : -1, r = x - vm_whole(x), y;
+    if (x != x || x == -INFINITY) return NAN;
+    if (x == INFINITY) return odd * 0.0;
+    if (x <= 0 && r == 0) return odd * INFINITY;
+    if (x > 0) return odd * vm_hurwitz(n, x);
+    y = odd * vm_hurwitz(n, r < 0 ? 1 + r : r) + vm_hurwitz(n, r < 0 ? -r : 1 - r);
+    return y - vm_hurwitz(n, 1 - x);
+}
 
 /* ---- log |beta(a, b)| ------------------------------------------------------------------------------------- */
 /* With a <= b: from b = 8 on the logarithms of Stirling's series are joined, so that they do not cancel (after
@@ -165,7 +203,7 @@ VM_INLINE double vm_betaln_f64(double first, double second) {
     double tails = vm_stirling(d) - vm_stirling(far ? sum : 16);
     double mixed = ga + (a - (a + (b - 0.5)) * lq - a * lb + tails);
     double large = (a - 0.5) * lb - b * lq - 0.5 * vm_log_f64(d) + (0x1.d67f1c864beb5p-1 + (vm_stirling(c) + tails));
-    double y = both ? large : (far & (a > 0)) ? mixed : ga + gb - gsum;
+    double y = both ? large : ((b >= 8) & (a > 0)) ? mixed : ga + gb - gsum;
     y = a == 0 ? INFINITY : y;
     y = b == 0 ? INFINITY : y;
     y = sum == INFINITY ? -sum : y;

@@ -104,6 +104,7 @@ cdef extern from "fastgrad.h":
         FG_OP_take
         FG_OP_untake
         FG_OP_where
+        FG_OP_polygamma
         FG_OP_sum
         FG_OP_cumsum
         FG_OP_max
