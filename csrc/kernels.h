@@ -86,6 +86,8 @@ typedef struct {
     void (*where)(int64_t n, const uint8_t *c, int sc, const void *a, int sa, const void *b, int sb, void *y);
     /* y = x in the other float dtype */
     void (*cast)(int64_t n, const void *x, void *y);
+    /* y = the derivative of digamma of this order, which is at least 1 */
+    void (*polygamma)(int64_t n, int64_t order, const void *x, void *y);
     /* y = x[0] */
     void (*stretch)(int64_t n, const void *x, void *y);
     /* The same for a single element, or for whole vectors of 64 bytes; a missing operand is any address with as much

@@ -134,6 +134,13 @@ OPERATIONS = {
         [(mixed(booleans((3, 1)), floats((4,), ())), ()), (mixed(booleans(()), floats((2, 3), (2, 1))), ())],
         [(lambda x, y: fg.where(MASK, fg.exp(x), y * y) * y, spread(2, 3), spread(3))],
     ),
+    "polygamma": Row(
+        [(lambda rng, dtype: [rng.uniform(0.5, 5, (2, 3)).astype(dtype)], (1,)), (floats((3,)), (4,)), (floats((2, 0)), (2,))],
+        [
+            (lambda x: fg.special.polygamma(2, 2 + x * x) * x, spread(3, 2)),
+            (lambda x: fg.special.polygamma(5, x) ** 2, spread(3)),
+        ],
+    ),
     "sum": Row(
         [(floats((2, 3, 4)), (0b101, 0)), (floats((2, 3)), (0b10, 1)), (floats(()), (0, 0)),
                 (floats((2, 0)), (2, 0))],

@@ -63,6 +63,66 @@ def _exp(x):
     return mpmath.mpf(0) if x < -1e7 else mpmath.exp(x)
 
 
+def _at_poles(function, value):
+    """A function of 0 and the negative integers, where it has poles; `value` is what it is there."""
+    return lambda x: value(x) if x <= 0 and _whole(x) else function(x)
+
+
+def _gammaln(x):
+    """From 1e20 on Stirling's series, whose terms are too small to be seen; mpmath takes all digits of x there."""
+    if abs(x) < 1e20:
+        return mpmath.re(mpmath.loggamma(x))
+    return (x - mpmath.mpf(1) / 2) * mpmath.log(x) - x + mpmath.log(2 * mpmath.pi) / 2 + 1 / (12 * x)
+
+
+def _erfcx(x):
+    """By its asymptotic series where the square of x has too many digits for mpmath."""
+    if x < 1e6:
+        return mpmath.exp(x * x) * mpmath.erfc(x)
+    term = total = mpmath.mpf(1)
+    for k in range(1, 200):
+        term *= -(2 * k - 1) / (2 * x * x)
+        if abs(term) <= mpmath.eps:
+            break
+        total += term
+    return (total + term) / (x * mpmath.sqrt(mpmath.pi))
+
+
+def _log_ndtr(x):
+    if x > 0:
+        return mpmath.log1p(-_erfc(x / mpmath.sqrt(2)) / 2)
+    return mpmath.log(_erfcx(-x / mpmath.sqrt(2)) / 2) - x * x / 2
+
+
+def _quantile(log_tail):
+    """The x >= 0 whose upper tail of the normal distribution has this logarithm, by Newton's method."""
+    x = mpmath.sqrt(max(-2 * log_tail - mpmath.log(2 * mpmath.pi * max(1, -2 * log_tail)), 0))
+    for _ in range(200):
+        step = (_log_ndtr(-x) - log_tail) * mpmath.sqrt(mpmath.pi / 2) * _erfcx(x / mpmath.sqrt(2))
+        x += step
+        if abs(step) <= abs(x) * mpmath.eps * 4:
+            break
+    return x
+
+
+def _ndtri(p):
+    if not 0 <= p <= 1:
+        return mpmath.nan
+    if p in (0, 1):
+        return mpmath.inf * (2 * p - 1)
+    if 0.3 < p < 0.7:
+        return mpmath.sqrt(2) * mpmath.erfinv(2 * p - 1)
+    return -_quantile(mpmath.log(p)) if p < 0.5 else _quantile(mpmath.log(1 - p))
+
+
+def _erfcinv(x):
+    return -_ndtri(x / 2) / mpmath.sqrt(2)
+
+
+def _erfinv(x):
+    return mpmath.erfinv(x) if abs(x) < 0.5 else mpmath.sign(x) * _erfcinv(1 - abs(x))
+
+
 FUNCTIONS_OF_TEXTS = {
     "exp": _exp, "exp2": lambda x: mpmath.power(2, x), "expm1": mpmath.expm1, "log": _real(mpmath.log),
     "sqrt": _real(mpmath.sqrt),
@@ -75,7 +135,15 @@ FUNCTIONS_OF_TEXTS = {
     "rint": mpmath.nint, "floor": mpmath.floor, "ceil": mpmath.ceil, "trunc": _trunc,
     "floor_divide": lambda a, b: mpmath.floor(a / b), "copysign": lambda a, b: abs(a) * (1 if b >= 0 else -1),
     "minimum": min, "maximum": max, "sigmoid": lambda x: _exp(min(x, 0)) / (1 + _exp(-abs(x))),
-    "softplus": lambda x: max(x, 0) + mpmath.log1p(mpmath.exp(-abs(x))),
+    "softplus": lambda x: max(x, 0) + mpmath.log1p(mpmath.exp(-abs(x))), "log1p": _real(mpmath.log1p),
+    "gammaln": _at_poles(_gammaln, lambda x: mpmath.inf),
+    "digamma": _at_poles(mpmath.digamma, lambda x: mpmath.nan if x else -mpmath.inf),
+    "trigamma": _at_poles(lambda x: mpmath.polygamma(1, x), lambda x: mpmath.inf),
+    "polygamma": lambda n, x: _at_poles(lambda x: mpmath.polygamma(n, x), lambda x: mpmath.nan)(x),
+    "erfcx": _erfcx, "ndtr": lambda x: _erfc(-x / mpmath.sqrt(2)) / 2, "log_ndtr": _log_ndtr, "ndtri": _ndtri,
+    "erfinv": _erfinv, "erfcinv": _erfcinv, "i0": lambda x: mpmath.besseli(0, x), "i1": lambda x: mpmath.besseli(1, x),
+    "i0e": lambda x: mpmath.besseli(0, x) * mpmath.exp(-abs(x)),
+    "i1e": lambda x: mpmath.besseli(1, x) * mpmath.exp(-abs(x)),
 }  # fmt: skip
 CONSTANTS_OF_TEXTS = {
     "LN_2": lambda: mpmath.ln(2), "LN_10": lambda: mpmath.ln(10), "DEGREES_PER_RADIAN": lambda: 180 / mpmath.pi,
@@ -142,7 +210,7 @@ def text_value(text, row, *args, digits=400, **letters):
     return _evaluate(text, letters, digits)
 
 
-ROUGH = {"exp", "exp2", "erf", "erfc", "tanh", "log", "power", "sigmoid", "cosh", "sinh", "floor", "trunc"}
+ROUGH = {"erfcx", "gammaln", "digamma", "i0e", "i1e", "log_ndtr", "exp", "exp2", "erf", "erfc", "tanh", "log", "power", "sigmoid", "cosh", "sinh", "floor", "trunc"}
 
 
 def ulps(got, value, least=0.0):

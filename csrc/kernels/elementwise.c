@@ -59,6 +59,14 @@ enum { BLOCK = 512 };
 #define cosh(x) VM(cosh)(x)
 #define tanh(x) VM(tanh)(x)
 #define erfc(x) VM(erfc)(x)
+#define erfcx(x) VM(erfcx)(x)
+#define digamma(x) VM(digamma)(x)
+#define trigamma(x) VM(trigamma)(x)
+#define i0(x) VM(i0)(x)
+#define i0e(x) VM(i0e)(x)
+#define i1(x) VM(i1)(x)
+#define i1e(x) VM(i1e)(x)
+#define log1p(x) VM(log1p)(x)
 #define sigmoid(x) VM(sigmoid)(x)
 #define softplus(x) VM(softplus)(x)
 #define minimum(a, b) VM(minimum)(a, b)
@@ -363,6 +371,12 @@ static void FN(cast)(int64_t n, const void *x, void *y) {
     for (int64_t i = 0; i < n; i++) out[i] = (OTHER)in[i];
 }
 
+static void FN(polygamma)(int64_t n, int64_t order, const void *x, void *y) {
+    const T *in = x;
+    T *out = y;
+    for (int64_t i = 0; i < n; i++) out[i] = (T)vm_polygamma(order, in[i]);
+}
+
 static void FN(stretch)(int64_t n, const void *x, void *y) {
     const T value = *(const T *)x;
     T *out = y;
@@ -460,6 +474,7 @@ static void FN(narrow)(int64_t n, const void *x, void *y) { FN(cut)((int)n, x, y
     .compare = {FN(less), FN(less_equal), FN(greater), FN(greater_equal), FN(equal), FN(not_equal)},
     .where = FN(choose),
     .cast = FN(cast),
+    .polygamma = FN(polygamma),
     .stretch = FN(stretch),
     .stretch_loop = FN(stretch_loop),
     .widen = FN(widen),

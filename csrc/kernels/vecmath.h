@@ -56,6 +56,16 @@ VM_INLINE double vm_float_f64(uint64_t u) { double x; memcpy(&x, &u, sizeof x); 
 #define VM_P14(x, a, ...) ((a) + (x) * VM_P13(x, __VA_ARGS__))
 #define VM_P15(x, a, ...) ((a) + (x) * VM_P14(x, __VA_ARGS__))
 #define VM_P16(x, a, ...) ((a) + (x) * VM_P15(x, __VA_ARGS__))
+#define VM_P17(x, a, ...) ((a) + (x) * VM_P16(x, __VA_ARGS__))
+#define VM_P18(x, a, ...) ((a) + (x) * VM_P17(x, __VA_ARGS__))
+#define VM_P19(x, a, ...) ((a) + (x) * VM_P18(x, __VA_ARGS__))
+#define VM_P20(x, a, ...) ((a) + (x) * VM_P19(x, __VA_ARGS__))
+#define VM_P21(x, a, ...) ((a) + (x) * VM_P20(x, __VA_ARGS__))
+#define VM_P22(x, a, ...) ((a) + (x) * VM_P21(x, __VA_ARGS__))
+#define VM_P23(x, a, ...) ((a) + (x) * VM_P22(x, __VA_ARGS__))
+#define VM_P24(x, a, ...) ((a) + (x) * VM_P23(x, __VA_ARGS__))
+#define VM_P25(x, a, ...) ((a) + (x) * VM_P24(x, __VA_ARGS__))
+#define VM_P26(x, a, ...) ((a) + (x) * VM_P25(x, __VA_ARGS__))
 
 /* Adding and subtracting 1.5 * 2^52 (2^23) rounds to an integer, ties to even, and leaves that integer in the
  * low bits of the sum: the one rounding that every instruction set has. */
@@ -480,6 +490,9 @@ VM_INLINE float vm_hypot_f32(float a, float b) {
 #include "vecmath_trig.h"
 #include "vecmath_special.h"
 #include "vecmath_slopes.h"
+#include "vecmath_gamma.h"
+#include "vecmath_normal.h"
+#include "vecmath_bessel.h"
 
 /* ---- from the C library ------------------------------------------------------------------------------- */
 #define VM_LIBM_f64_tan ~, 1
@@ -526,9 +539,27 @@ VM_VIA_F64(arcsin)
 VM_VIA_F64(arccos)
 VM_VIA_F64(tanh_shrink)
 VM_VIA_F64(cbrt)
+VM_VIA_F64(gammaln)
+VM_VIA_F64(digamma)
+VM_VIA_F64(trigamma)
+VM_VIA_F64(erfinv)
+VM_VIA_F64(erfcinv)
+VM_VIA_F64(erfcx)
+VM_VIA_F64(log_ndtr)
+VM_VIA_F64(ndtri)
+VM_VIA_F64(logit)
+VM_VIA_F64(log1mexp)
+VM_VIA_F64(entr)
+VM_VIA_F64(i0)
+VM_VIA_F64(i0e)
+VM_VIA_F64(i1)
+VM_VIA_F64(i1e)
 VM_VIA_F64_2(arctan2)
 VM_VIA_F64_2(logaddexp)
 VM_VIA_F64_2(logaddexp2)
+VM_VIA_F64_2(xlogy)
+VM_VIA_F64_2(xlog1py)
+VM_VIA_F64_2(betaln)
 
 /* ---- the same text for both dtypes -------------------------------------------------------------------- */
 #define VM_T float

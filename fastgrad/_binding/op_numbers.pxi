@@ -36,6 +36,22 @@ cdef extern from "fastgrad.h":
         FG_OP_arctanh
         FG_OP_erf
         FG_OP_erfc
+        FG_OP_erfcx
+        FG_OP_erfinv
+        FG_OP_erfcinv
+        FG_OP_ndtr
+        FG_OP_log_ndtr
+        FG_OP_ndtri
+        FG_OP_logit
+        FG_OP_log1mexp
+        FG_OP_entr
+        FG_OP_gammaln
+        FG_OP_digamma
+        FG_OP_trigamma
+        FG_OP_i0
+        FG_OP_i0e
+        FG_OP_i1
+        FG_OP_i1e
         FG_OP_sigmoid
         FG_OP_log_sigmoid
         FG_OP_softplus
@@ -67,6 +83,9 @@ cdef extern from "fastgrad.h":
         FG_OP_hypot
         FG_OP_logaddexp
         FG_OP_logaddexp2
+        FG_OP_xlogy
+        FG_OP_xlog1py
+        FG_OP_betaln
         FG_OP_copysign
         FG_OP_heaviside
         FG_OP_prelu
@@ -85,6 +104,7 @@ cdef extern from "fastgrad.h":
         FG_OP_take
         FG_OP_untake
         FG_OP_where
+        FG_OP_polygamma
         FG_OP_sum
         FG_OP_cumsum
         FG_OP_max

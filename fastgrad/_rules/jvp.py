@@ -98,6 +98,12 @@ def of_where(step: Step, ts: Tangents) -> Tensor:
     return _full(_core.where(condition, *[0 if t is None else t for t in ts[1:]]), step)
 
 
+def of_polygamma(step: Step, ts: Tangents) -> Tensor:
+    """The next derivative of digamma."""
+    slope: Tensor = apply_op(step.op, [step.inputs[0]], (step.attr[0] + 1,))
+    return ts[0] * slope
+
+
 def of_matmul(step: Step, ts: Tangents) -> Any:
     a, b = step.inputs
     pairs = [(ts[0], b), (a, ts[1])]

@@ -53,6 +53,7 @@ _STRUCTURAL = {
     "take": _SELECTION._replace(batching=batching.of_take),
     "untake": OpRules(None, jvp.of_linear, batching.of_untake, None, sparsity.of_untake),
     "where": OpRules(None, jvp.of_where, batching.of_elementwise, None, sparsity.of_elementwise),
+    "polygamma": OpRules(None, jvp.of_polygamma, batching.of_elementwise, None, sparsity.of_elementwise),
     "sum": OpRules(None, jvp.of_linear, batching.of_reduction, diagonal.of_sum, sparsity.of_reduction),
     "cumsum": OpRules(None, jvp.of_linear, batching.of_along_an_axis, None, sparsity.of_cumsum),
     "max": _EXTREMUM,

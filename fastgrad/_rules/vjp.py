@@ -128,7 +128,10 @@ def _derivative(name: str, i: int, dtype: str) -> Callable[..., Any]:
 def _namespace(dtype: str) -> dict[str, Any]:
     """What a text may name, for numbers of this dtype."""
     constants = {name: value for name, (value, _) in _core.constants().items()}
-    return {"__builtins__": {}, **constants, **_core.functions, "where": partial(_where, np.dtype(dtype))}
+    return {
+        "__builtins__": {}, **constants, **_core.functions, "where": partial(_where, np.dtype(dtype)),
+        "polygamma": _polygamma,
+    }  # fmt: skip
 
 
 def _where(dtype: np.dtype[Any], condition: Tensor, a: Any, b: Any) -> Tensor:
@@ -136,6 +139,10 @@ def _where(dtype: np.dtype[Any], condition: Tensor, a: Any, b: Any) -> Tensor:
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):
         a = np.asarray(a, dtype)
     return _core.where(condition, a, b)
+
+
+def _polygamma(n: int, x: Tensor) -> Tensor:
+    return _core.apply_op(_core.OP_NUMBERS["polygamma"], [x], (n,))
 
 
 _SOFTMAX = _core.OP_NUMBERS["softmax"]

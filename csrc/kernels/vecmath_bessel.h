@@ -1,0 +1,102 @@
+/* vecmath_bessel.h: the modified Bessel functions of the first kind of orders 0 and 1; a part of vecmath.h, and read by
+ * it alone. Up to 18 a polynomial of x^2; beyond, exp(x) / sqrt(x) times a polynomial of 1 / x, where what
+ * that leaves out, of order exp(-2 x), is below an ULP. Interpolated at Chebyshev points in high precision. */
+
+/* I0(a) and I1(a) / a for 0 <= a <= 18: 2^-54. What the rounding of z = a^2 cuts off counts a / 2 times, and is
+ * added by estimates of I1 / I0 and I2 / I1. */
+VM_INLINE double vm_i0_near(double a) {
+    double z = a * a, y = VM_P24(z, 0x1p+0, 0x1.ffffffffffffep-3, 0x1.000000000000cp-6, 0x1.c71c71c71c65ap-12,
+                                 0x1.c71c71c71cdb7p-18, 0x1.23456789a999dp-24, 0x1.02e85c08a8834p-31,
+                                 0x1.522a43f5b355p-39, 0x1.522a43fb17ad4p-47, 0x1.0b31326e3e5bdp-55,
+                                 0x1.56018956357efp-64, 0x1.69ca960840feep-73, 0x1.4197cfaa687a8p-82,
+                                 0x1.e723e85948134p-92, 0x1.3e284a6f41da2p-101, 0x1.69d63433441e9p-111,
+                                 0x1.6aa15f01e0f2p-121, 0x1.3dec3fa291762p-131, 0x1.0652d987d0ae9p-141,
+                                 0x1.37d375798fcdcp-152, 0x1.486a73e09e6d9p-162, -0x1.631e55cf3190bp-176,
+                                 0x1.f3e2f1c4d268bp-183, -0x1.a18dd5561b9ap-194, 0x1.2b53b0a27252ap-204);
+    return y + y * (vm_product_rest_f64(a, a, z) * (0.5 / (2 + a)));
+}
+VM_INLINE double vm_i1_near(double a) {
+    double z = a * a, y = VM_P24(z, 0x1p-1, 0x1p-4, 0x1.5555555555557p-9, 0x1.c71c71c71c7p-15, 0x1.6c16c16c16d0ep-21,
+                                 0x1.845c8a0ce46dfp-28, 0x1.27e4fb778e925p-35, 0x1.522a43f62577dp-43,
+                                 0x1.2c9758dc59be7p-51, 0x1.ab81ea65edcecp-60, 0x1.f176985fdaa37p-69,
+                                 0x1.e26377e4d3175p-78, 0x1.8bce6fc33ec5bp-87, 0x1.165e105eafe69p-96,
+                                 0x1.535b8c7fb5476p-106, 0x1.69e42dae5ab4p-116, 0x1.5510315b5f8afp-126,
+                                 0x1.1b6c116b5d951p-136, 0x1.b532f215231cbp-147, 0x1.03a0405114469p-157,
+                                 0x1.d1e6422b8f3bep-168, 0x1.6a321670642f7p-183, 0x1.35440984b3d4ap-188,
+                                 -0x1.d800f0e29feb2p-200, 0x1.693ed9c521d68p-210);
+    return y + y * (vm_product_rest_f64(a, a, z) * (0.5 / (4 + a)));
+}
+
+/* exp(-x) sqrt(x) I0(x) and I1(x) of u = 1 / x for x >= 18: 2^-53 */
+VM_INLINE double vm_i0_far(double u) {
+    return VM_P10(u, 0x1.9884533d43651p-2, 0x1.9884533d40e53p-5, 0x1.cb94ddb2c7f29p-6, 0x1.debb029ed0f3cp-6,
+                  0x1.6e8b509fc9617p-5, 0x1.727669cc6b55fp-4, 0x1.e3dd875edb193p-3, 0x1.c5ac7c07d20b6p-2,
+                  0x1.ccfa4e0b6b5e5p+2, -0x1.612967c4c9fefp+5, 0x1.4d48a9ee3f49bp+8);
+}
+VM_INLINE double vm_i1_far(double u) {
+    return VM_P10(u, 0x1.9884533d4365p-2, -0x1.32633e6df1ep-3, -0x1.7efc0e10e059ap-5, -0x1.4f1c844458b99p-5,
+                  -0x1.d7448a2d0b0f5p-5, -0x1.c4e218ea110d4p-4, -0x1.1d0f0724b7c86p-2, -0x1.0fa0a2a6eca12p-1,
+                  -0x1.f8f17cbd176bfp+2, 0x1.7954a88e8289dp+5, -0x1.68f3d0942b419p+8);
+}
+
+/* v times exp(a), where exp alone may overflow */
+VM_INLINE double vm_times_exp(double v, double a) {
+    vm_unscaled e = vm_exp_unscaled(a, 0);
+    return vm_scale_f64(v * e.v, e.n);
+}
+
+/* near: a = |x| is at most 18. c = a there; beyond, u = 1 / a and s = 1 / sqrt(a) */
+typedef struct { int near; double a, c, u, s; } vm_bessel;
+VM_INLINE vm_bessel vm_bessel_parts(double x) {
+    double a = fabs(x);
+    int near = a <= 18;
+    double u = 1 / (near ? 18 : a);
+    return (vm_bessel){near, a, near ? a : 18, u, vm_sqrt_f64(u)};
+}
+
+VM_INLINE double vm_i0_f64(double x) {
+    vm_bessel p = vm_bessel_parts(x);
+    double y = p.near ? vm_i0_near(p.c) : vm_times_exp(vm_i0_far(p.u) * p.s, vm_clamp_f64(p.a, 18, 720));
+    return x != x ? x : y;
+}
+VM_INLINE double vm_i0e_f64(double x) {
+    vm_bessel p = vm_bessel_parts(x);
+    double y = p.near ? vm_times_exp(vm_i0_near(p.c), -p.c) : vm_i0_far(p.u) * p.s;
+    return x != x ? x : y;
+}
+VM_INLINE double vm_i1_f64(double x) {
+    vm_bessel p = vm_bessel_parts(x);
+    double y = p.near ? p.a * vm_i1_near(p.c) : vm_times_exp(vm_i1_far(p.u) * p.s, vm_clamp_f64(p.a, 18, 720));
+    return x != x ? x : copysign(y, x);
+}
+VM_INLINE double vm_i1e_f64(double x) {
+    vm_bessel p = vm_bessel_parts(x);
+    double y = p.near ? vm_times_exp(p.c * vm_i1_near(p.c), -p.c) : vm_i1_far(p.u) * p.s;
+    return x != x ? x : copysign(y, x);
+}
+
+/* I0(x) - I1(x) / x, and I0e - I1e (sign(x) + 1 / x) */
+#define VM_SLOPE_f32_i1 ~, (float)vm_i1_slope_f64(x)
+#define VM_SLOPE_f64_i1 ~, vm_i1_slope_f64(x)
+VM_INLINE double vm_i1_slope_f64(double x) {
+    vm_bessel p = vm_bessel_parts(x);
+    double far = (vm_i0_far(p.u) - vm_i1_far(p.u) * p.u) * p.s;
+    double y = p.near ? vm_i0_near(p.c) - vm_i1_near(p.c) : vm_times_exp(far, vm_clamp_f64(p.a, 18, 720));
+    return x != x ? x : y;
+}
+#define VM_SLOPE_f32_i1e ~, (float)vm_i1e_slope_f64(x)
+#define VM_SLOPE_f64_i1e ~, vm_i1e_slope_f64(x)
+VM_INLINE double vm_i1e_slope_f64(double x) {
+    vm_bessel p = vm_bessel_parts(x);
+    double n1 = vm_i1_near(p.c), f1 = vm_i1_far(p.u);
+    double near = vm_times_exp(vm_i0_near(p.c) - n1 - p.c * n1, -p.c), far = (vm_i0_far(p.u) - f1 - f1 * p.u) * p.s;
+    return x != x ? x : p.near ? near : far;
+}
+#define VM_SLOPE_f32_i0e ~, (float)vm_i0e_slope_f64(x)
+#define VM_SLOPE_f64_i0e ~, vm_i0e_slope_f64(x)
+VM_INLINE double vm_i0e_slope_f64(double x) {
+    vm_bessel p = vm_bessel_parts(x);
+    double near = vm_times_exp(p.c * vm_i1_near(p.c) - vm_i0_near(p.c), -p.c);
+    double far = (vm_i1_far(p.u) - vm_i0_far(p.u)) * p.s, y = p.near ? near : far;
+    return x != x ? x : x == 0 ? 0 : copysign(1, x) * y;
+}

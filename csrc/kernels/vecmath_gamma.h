@@ -1,0 +1,211 @@
+/* vecmath_gamma.h: the logarithm of the gamma function, its derivatives, and that of the beta function; a part of
+ * vecmath.h, and read by it alone.
+ *
+ * All follow one plan. From 8 on, Stirling's series (NIST Digital Library of Mathematical Functions, 5.11). Below, the
+ * recurrence leads to an interval that holds the zeros, where a quotient of polynomials has them as factors. Of a
+ * negative x, the formula of reflection (there, 5.5). The polynomials are interpolated at Chebyshev points in high
+ * precision.
+ */
+#define VM_PI 0x1.921fb54442d18p+1
+
+/* sin(pi m) / r, and 1 - cos(pi m) over r^2, where r = m - rint(m), of r^2: relative 2^-54 */
+VM_INLINE double vm_sinpi_tail(double z) {
+    return VM_P8(z, 0x1.921fb54442d18p+1, -0x1.4abbce625be52p+2, 0x1.466bc6775aa7dp+1, -0x1.32d2cce627c86p-1,
+                 0x1.5078348551854p-4, -0x1.e3074dfaf87afp-8, 0x1.e8f3675ee37ddp-12, -0x1.6f7acdb8f658p-16,
+                 0x1.9d462020fcc78p-21);
+}
+VM_INLINE double vm_cospi_tail(double z) {
+    return VM_P7(z, 0x1.3bd3cc9be45dep+2, -0x1.03c1f081b5a9fp+2, 0x1.55d3c7e3c9051p+0, -0x1.e1f5068620bcbp-3,
+                 0x1.a6d1f12b0bef2p-6, -0x1.f9d2c1f3b2167p-10, 0x1.b6a6feabe52e9p-14, -0x1.179a329ef414p-18);
+}
+
+/* ---- log |gamma(x)| ------------------------------------------------------------------------------------- */
+/* For 0.75 <= x <= 2.5: (x - 1) (x - 2) P / Q, 2^-54 */
+VM_INLINE double vm_gammaln_near(double x) {
+    double v = x - 0.5;
+    double P = VM_P8(v, 0x1.86bc0612ec3bbp-1, 0x1.026597ff5462bp+2, 0x1.03a575db8404bp+3, 0x1.f49958155f18p+2,
+                     0x1.e397695b794f5p+1, 0x1.c078810fab266p-1, 0x1.5d5a5c02746c1p-4, 0x1.4a3ff2c68a5ccp-9,
+                     0x1.47043f6ac604cp-18);
+    double Q = VM_P8(v, 0x1p+0, 0x1.837a4bccb2381p+2, 0x1.ca1df94ed662dp+3, 0x1.0dd1b03c4ed22p+4,
+                     0x1.50442a754a22fp+3, 0x1.b587979d221c9p+1, 0x1.14296c07cf9adp-1, 0x1.1f86a904dc1dap-5,
+                     0x1.4dad013ab8084p-11);
+    return (x - 1) * (x - 2) * (P / Q);
+}
+
+/* S in log gamma(x) = (x - 1/2) log x - x + log(2 pi) / 2 + S, for x >= 8: absolute 2^-60 */
+VM_INLINE double vm_stirling(double x) {
+    double r = 1 / x, w = r * r;
+    return r * VM_P6(w, 0x1.5555555555555p-4, -0x1.6c16c16c149f4p-9, 0x1.a01a017dcf9e1p-11, -0x1.38134d4f88969p-11,
+                     0x1.b92c33f944339p-11, -0x1.ef8d748ae6ca6p-10, 0x1.4bffc9d89f5aap-8);
+}
+
+/* A step of the recurrence gamma(z) = (z - 1) gamma(z - 1), where z is at least 2.5 */
+#define VM_GAMMA_STEP(z, p) p *= z >= 2.5 ? z - 1 : 1, z -= z >= 2.5 ? 1 : 0;
+
+/* For x > 0. The factors of the recurrence are exact; their product's logarithm and what is left are of one sign or do
+ * not cancel. */
+VM_INLINE double vm_gammaln_positive(double x) {
+    int far = x >= 8, small = x < 0.75;
+    double z = small ? x + 1 : far ? 2 : x, p = 1;
+    VM_GAMMA_STEP(z, p) VM_GAMMA_STEP(z, p) VM_GAMMA_STEP(z, p)
+    VM_GAMMA_STEP(z, p) VM_GAMMA_STEP(z, p) VM_GAMMA_STEP(z, p)
+    vm_dd l = vm_log_dd((far | small) ? x : p), m = vm_fast_two_sum(far ? l.hi : 2, -1);
+    vm_dd y = vm_two_product(x - 0.5, m.hi);
+    double rest = y.lo + (x - 0.5) * (m.lo + l.lo) + (0x1.acfe390c97d69p-2 + vm_stirling(far ? x : 8));
+    y.hi = far ? y.hi : small ? -l.hi : l.hi;
+    double sum = y.hi + (far ? rest : (small ? -l.lo : l.lo) + vm_gammaln_near(z));
+    sum = y.hi < INFINITY ? sum : INFINITY;
+    return x == 0 ? INFINITY : sum;
+}
+
+VM_INLINE double vm_gammaln_f64(double x) {
+    double m = fabs(x), r = m - vm_whole(m), s = fabs(r) * vm_sinpi_tail(r * r);
+    double y = vm_gammaln_positive(x < 0 ? 1 + m : x);
+    y = x < 0 ? (s == 0 ? INFINITY : vm_log_core_f64(VM_PI / s, 0) - y) : y;
+    y = m == INFINITY ? INFINITY : y;
+    return x != x ? x : y;
+}
+
+/* ---- its first and second derivative --------------------------------------------------------------------- */
+/* For 0.5 <= x <= 3: (x - x0) P / Q with the zero x0 in two parts, 2^-54 */
+VM_INLINE double vm_digamma_near(double x) {
+    double v = x - 0.5;
+    double P = VM_P8(v, 0x1.055b63b9ebebbp+1, 0x1.1b0195c376dafp+2, 0x1.b031d5d42aee1p+1, 0x1.2d35cd5797b0fp+0,
+                     0x1.9256010e750f5p-3, 0x1.e0ad8bf4af82p-7, 0x1.8e679da73942cp-12, 0x1.c6a0532f22579p-21,
+                     -0x1.197642693f6cdp-28);
+    double Q = VM_P7(v, 0x1p+0, 0x1.d1cb8d25c9b0fp+1, 0x1.10c47f6adc3a3p+2, 0x1.1ef156ef1a63ap+1,
+                     0x1.2b16995f84c7p-1, 0x1.33506c3259de1p-4, 0x1.184d12a32fb78p-8, 0x1.4a4d4b205c3c8p-14);
+    return ((x - 0x1.762d86356be3fp+0) - 0x1.b86a722197829p-54) * (P / Q);
+}
+
+/* Below 8 the sum of 1 / z over the steps of the recurrence is kept as a quotient. */
+VM_INLINE double vm_digamma_positive(double x) {
+    int far = x >= 8, small = x < 0.5;
+    double z = small ? x + 1 : far ? 2 : x, top = small ? -1 : 0, bottom = small ? x : 1;
+    for (int k = 0; k < 5; k++) {
+        int above = z >= 3;
+        z -= above ? 1 : 0;
+        top = above ? top * z + bottom : top;
+        bottom *= above ? z : 1;
+    }
+    double r = 1 / (far ? x : 8), w = r * r, l = vm_log_f64(far ? x : 8);
+    /* 2^-54 */
+    double tail = VM_P7(w, 0x1.5555555555555p-4, -0x1.1111111110d4fp-7, 0x1.0410410195bbfp-8, -0x1.11110c0ff8838p-8,
+                        0x1.f077209c32635p-8, -0x1.58e68c895a207p-6, 0x1.47c69710d73ep-4, -0x1.329c90799cd87p-2);
+    return far ? l - (0.5 * r + w * tail) : vm_digamma_near(z) + top / bottom;
+}
+
+VM_INLINE double vm_digamma_f64(double x) {
+    double m = fabs(x), r = m - vm_whole(m), z = r * r;
+    double y = vm_digamma_positive(x < 0 ? 1 + m : x);
+    double cot = VM_PI * (1 - z * vm_cospi_tail(z)) / (r * vm_sinpi_tail(z));
+    y = x < 0 ? r == 0 ? NAN : y + cot : y;
+    return x != x ? x : y;
+}
+
+/* sum of 1 / (x + k)^2 for 1 <= k <= 7, as a quotient */
+VM_INLINE double vm_trigamma_positive(double x) {
+    int far = x >= 8;
+    double top = 0, bottom = 1, c = far ? 8 : x;
+    for (int k = 1; k < 8; k++) {
+        double z = (c + k) * (c + k);
+        top = top * z + bottom;
+        bottom *= z;
+    }
+    double r = 1 / (far ? x : x + 8), w = r * r, q = 1 / c;
+    /* 2^-54 */
+    double tail = VM_P7(w, 0x1.5555555555555p-3, -0x1.11111111100fbp-5, 0x1.8618617b7b459p-6, -0x1.1111065760bfep-5,
+                        0x1.36483713ee31ap-4, -0x1.0273c0ace96cdp-2, 0x1.1bff07a3ad3f4p+0, -0x1.24d1c876c645p+2);
+    double y = r + w * (0.5 + r * tail);
+    return far ? y : q * q + (top / bottom + y);
+}
+
+VM_INLINE double vm_trigamma_f64(double x) {
+    double m = fabs(x), r = m - vm_whole(m), s = r * vm_sinpi_tail(r * r), q = VM_PI / s;
+    double y = vm_trigamma_positive(x < 0 ? 1 + m : x);
+    return x < 0 ? q * q - y : y;
+}
+
+/* polygamma(2, x), the derivative of trigamma */
+VM_INLINE double vm_tetragamma_positive(double x) {
+    int far = x >= 8;
+    double top = 0, bottom = 1, c = far ? 8 : x;
+    for (int k = 1; k < 8; k++) {
+        double z = (c + k) * (c + k) * (c + k);
+        top = top * z + bottom;
+        bottom *= z;
+    }
+    double r = 1 / (far ? x : x + 8), w = r * r, q = 1 / c;
+    /* 2^-56 */
+    double tail = VM_P8(w, 0x1p-1, -0x1.555555555523p-3, 0x1.5555555403e19p-3, -0x1.3333317d8e3f5p-2,
+                        0x1.aaa98c743764fp-1, -0x1.a4f939b4426f7p+1, 0x1.150ea0c1c42cp+4, -0x1.afeea20cb4a65p+6,
+                        0x1.0e4fac0edb01fp+9);
+    double y = w * (1 + r + w * tail);
+    return -(far ? y : 2 * (q * q * q + top / bottom) + y);
+}
+
+VM_INLINE double vm_tetragamma_f64(double x) {
+    double m = fabs(x), r = m - vm_whole(m), z = r * r, q = VM_PI / (r * vm_sinpi_tail(z));
+    double y = vm_tetragamma_positive(x < 0 ? 1 + m : x);
+    y = x < 0 ? r == 0 ? -INFINITY : y + 2 * q * q * q * (1 - z * vm_cospi_tail(z)) : y;
+    return x != x ? x : y;
+}
+#define VM_SLOPE_f32_trigamma ~, (float)vm_tetragamma_f64(x)
+#define VM_SLOPE_f64_trigamma ~, vm_tetragamma_f64(x)
+
+/* ---- the derivatives of higher order -------------------------------------------------------------------------- */
+/* n! zeta(n + 1, x) for x > 0, zeta being Hurwitz's: the sum of n! / (x + k)^(n + 1) over all k >= 0, by Euler's and
+ * Maclaurin's formula (DLMF 25.11.5) once x + k >= n + 9. Powers of quotients, and the factors of n! taken one by one
+ * with a factor of x each, stay in range where the result does. */
+static inline double vm_hurwitz(int64_t n, double x) {
+    /* Bernoulli's numbers B(2 j) / (2 j)! for j = 1, 2 ... */
+    static const double bernoulli[] = {0x1.5555555555555p-4, -0x1.6c16c16c16c17p-10, 0x1.1566abc011567p-15,
+        -0x1.bbd779334ef0bp-21, 0x1.66a8f2bf70ebep-26, -0x1.22805d644267fp-31, 0x1.d6db2c4e09162p-37,
+        -0x1.7da4e1f79955cp-42, 0x1.355871d652e9ep-47, -0x1.f57d968caacf1p-53, 0x1.967e1f09c376fp-58,
+        -0x1.497d9033a2b5cp-63};
+    double s = (double)n + 1, sum = 0, z = x, scale = 1 / x, power = 1;
+    for (; z < s + 8; z += 1) {
+        sum += power;
+        power = pow(x / (z + 1), s);
+    }
+    double step = s / z, term = 0.5, tail = z / (s - 1);
+    tail += term;
+    for (int j = 0; j < 12; j++) {
+        tail += bernoulli[j] * step;
+        step *= (s + 2 * j + 1) / z * ((s + 2 * j + 2) / z);
+    }
+    for (int64_t j = 1; j <= n; j++) scale *= (double)j / x;
+    return scale * (sum + power * tail);
+}
+
+/* The derivative of digamma of order n >= 1. For x < 0 the terms of the sum are those of x - floor(x), and the finitely
+ * many below 0. Like SciPy's it has the one sign at 0 and the negative integers. */
+static inline double vm_polygamma(int64_t n, double x) {
+    double odd = n % 2 ? 1 : -1, r = x - vm_whole(x), y;
+    if (x != x || x == -INFINITY) return NAN;
+    if (x == INFINITY) return odd * 0.0;
+    if (x <= 0 && r == 0) return odd * INFINITY;
+    if (x > 0) return odd * vm_hurwitz(n, x);
+    y = odd * vm_hurwitz(n, r < 0 ? 1 + r : r) + vm_hurwitz(n, r < 0 ? -r : 1 - r);
+    return y - vm_hurwitz(n, 1 - x);
+}
+
+/* ---- log |beta(a, b)| ------------------------------------------------------------------------------------- */
+/* With a <= b: from b = 8 on the logarithms of Stirling's series are joined, so that they do not cancel (after
+ * A. R. DiDonato and A. H. Morris, "Algorithm 708: significant digit computation of the incomplete beta function
+ * ratios", 1992). log1p(a / b) stands for log(a + b) - log(b). */
+VM_INLINE double vm_betaln_f64(double first, double second) {
+    double a = first < second ? first : second, b = first < second ? second : first;
+    int far = b >= 8, both = a >= 8;
+    double q = a / b, sum = a + b, d = far ? b : 8, c = both ? a : 8;
+    double lq = vm_log1p_f64(far ? q : 1), lb = vm_log_f64(both ? q / (1 + q) : d);
+    double ga = vm_gammaln_f64(a), gb = vm_gammaln_f64(b), gsum = vm_gammaln_f64(sum);
+    double tails = vm_stirling(d) - vm_stirling(far ? sum : 16);
+    double mixed = ga + (a - (a + (b - 0.5)) * lq - a * lb + tails);
+    double large = (a - 0.5) * lb - b * lq - 0.5 * vm_log_f64(d) + (0x1.d67f1c864beb5p-1 + (vm_stirling(c) + tails));
+    double y = both ? large : ((b >= 8) & (a > 0)) ? mixed : ga + gb - gsum;
+    y = a == 0 ? INFINITY : y;
+    y = b == 0 ? INFINITY : y;
+    y = sum == INFINITY ? -sum : y;
+    return sum != sum ? sum : y;
+}

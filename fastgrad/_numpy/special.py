@@ -1,0 +1,201 @@
+"""Special functions by SciPy's names: those of the table of elementwise operations, and what is composed of them."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from .. import _core
+from .._core import (
+    Tensor,
+    asarray,
+    betaln,
+    digamma,
+    entr,
+    erf,
+    erfc,
+    erfcinv,
+    erfcx,
+    erfinv,
+    gammaln,
+    i0,
+    i0e,
+    i1,
+    i1e,
+    log1mexp,
+    log_ndtr,
+    logit,
+    ndtr,
+    ndtri,
+    normal_axes,
+    where,
+    xlog1py,
+    xlogy,
+)
+from . import neural
+from .creation import floating
+from .elementwise import sinc
+from .predicates import isfinite
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from .typing import Axis, TensorLike
+
+__all__ = [
+    "betaln", "digamma", "entr", "erf", "erfc", "erfcinv", "erfcx", "erfinv", "expit", "gammaln", "i0", "i0e", "i1",
+    "i1e", "log1mexp", "log_expit", "log_ndtr", "log_softmax", "logit", "logsumexp", "multigammaln", "ndtr", "ndtri",
+    "polygamma", "psi", "sinc", "softmax", "xlog1py", "xlogy",
+]  # fmt: skip
+
+psi, expit, log_expit = digamma, _core.sigmoid, _core.log_sigmoid
+
+
+# ---- the gamma function ------------------------------------------------------------------------------------------
+def polygamma(n: Any, x: TensorLike) -> Tensor:
+    """The derivative of ``digamma`` of order n, of any shape of x. Its derivative by x is that of order n + 1.
+
+    n is a whole number from 0 on, or an ndarray of some, which broadcasts with x. Raises TypeError for an order that is
+    differentiated or traced, and ValueError for one that is negative or not whole. For n from 2 on an error is at most
+    4 n ULP for x > 0; below 0, of the largest of the terms that the formula of reflection adds.
+
+    >>> import fastgrad as fg
+    >>> fg.special.polygamma(1, [1.0, 2.0]).numpy().round(4)
+    array([1.6449, 0.6449])
+    """
+    if isinstance(n, Tensor):
+        if n.requires_grad or _core.traced(n):
+            raise TypeError(
+                "polygamma: the order n must be a constant: there is no derivative by it, and it is not traced; "
+                f"got {'a tensor that requires gradients' if n.requires_grad else 'a traced tensor'}"
+            )
+        n = n.numpy()
+    orders = np.asarray(n)
+    if orders.dtype.kind not in "iuf" or (orders < 0).any() or (orders != np.rint(orders)).any():
+        raise ValueError(f"polygamma: expected whole orders from 0 on, got {n!r}")
+    x = floating(x)
+    if orders.ndim == 0:
+        return _of_order(int(orders), x)
+    y = asarray(np.zeros(np.broadcast_shapes(orders.shape, x.shape), x.dtype))
+    for order in np.unique(orders):
+        y = where(orders == order, _of_order(int(order), x), y)
+    return y
+
+
+def _of_order(n: int, x: Tensor) -> Tensor:
+    if n < 2:
+        return _core.trigamma(x) if n else digamma(x)
+    return _core.apply_op(_core.OP_NUMBERS["polygamma"], [x], (n,))
+
+
+def multigammaln(a: TensorLike, d: int) -> Tensor:
+    """Logarithm of the multivariate gamma function of dimension d, for a > (d - 1) / 2, elementwise.
+
+    ``d (d - 1) / 4 log(pi)`` plus the sum of ``gammaln(a - j / 2)`` for j = 0 ... d - 1 (Anderson, "An introduction to
+    multivariate statistical analysis", 7.2). nan for a smaller a, where SciPy raises an error. Raises ValueError for a
+    d that is not a positive integer.
+
+    >>> import fastgrad as fg
+    >>> fg.special.multigammaln(3.0, 2).numpy().round(4)
+    array(1.5501)
+    """
+    try:
+        d = operator.index(d)
+    except TypeError:
+        d = 0
+    if d < 1:
+        raise ValueError(f"multigammaln: expected a dimension of at least 1, got d={d!r}")
+    a = floating(a)
+    half = np.arange(d, dtype=a.dtype) / 2
+    y = gammaln(a.reshape((*a.shape, 1)) - half).sum(-1) + d * (d - 1) / 4 * float(np.log(np.pi))
+    return y if d == 1 else where(a > (d - 1) / 2, y, np.nan)
+
+
+# ---- sums of exponentials ----------------------------------------------------------------------------------------
+def softmax(x: TensorLike, axis: Axis = None) -> Tensor:
+    """``exp(x) / sum(exp(x))`` over axes; over all by default, as SciPy's is, where ``fastgrad.softmax`` takes the last.
+
+    Raises ValueError for axes that x does not have.
+
+    >>> import fastgrad as fg
+    >>> fg.special.softmax([[0.0, 0.0], [0.0, 0.0]])
+    tensor([[0.25, 0.25],
+            [0.25, 0.25]])
+    """
+    return _over(x, axis, "softmax", neural.softmax)
+
+
+def log_softmax(x: TensorLike, axis: Axis = None) -> Tensor:
+    """Logarithm of ``softmax`` over axes; over all by default.
+
+    Raises ValueError for axes that x does not have.
+
+    >>> import fastgrad as fg
+    >>> fg.special.log_softmax([0.0, -1000.0])
+    tensor([    0., -1000.])
+    """
+    return _over(x, axis, "log_softmax", neural.log_softmax)
+
+
+def _over(x: TensorLike, axis: Axis, name: str, function: Any) -> Tensor:
+    """A function of one axis over several, which are joined to one at the end."""
+    x = floating(x)
+    axes = normal_axes(axis, x.ndim, name)
+    if len(axes) == 1:
+        return function(x, axes[0])  # type: ignore[no-any-return]
+    order = tuple([i for i in range(x.ndim) if i not in axes]) + axes
+    moved = _core.transpose(x, order)
+    y = function(moved.reshape((*moved.shape[: x.ndim - len(axes)], -1 if x.size else 0)), -1).reshape(moved.shape)
+    return _core.transpose(y, tuple(np.argsort(order)))
+
+
+@overload
+def logsumexp(
+    a: TensorLike, axis: Axis = None, b: TensorLike | None = None, keepdims: bool = False,
+    return_sign: Literal[False] = False,
+) -> Tensor: ...  # fmt: skip
+@overload
+def logsumexp(
+    a: TensorLike, axis: Axis = None, b: TensorLike | None = None, keepdims: bool = False, *,
+    return_sign: Literal[True],
+) -> tuple[Tensor, Tensor]: ...  # fmt: skip
+def logsumexp(
+    a: TensorLike, axis: Axis = None, b: TensorLike | None = None, keepdims: bool = False, return_sign: bool = False
+) -> Tensor | tuple[Tensor, Tensor]:
+    """``log(sum(b * exp(a)))`` over axes, stable for every finite a. The weights b are 1 by default.
+
+    a and b broadcast; a term of weight 0 contributes nothing, whatever its a. With ``return_sign`` the result is
+    (log of the absolute value of the sum, its sign); without, a negative sum gives nan. Raises ValueError for axes that
+    a does not have.
+
+    >>> import fastgrad as fg
+    >>> fg.special.logsumexp([1000.0, 1000.0], b=[1.0, 2.0]).numpy().round(4)
+    array(1001.0986)
+    """
+    if b is None:
+        y = neural.logsumexp(a, axis, keepdims)
+        return (y, _core.sign(_core.exp(_core.minimum(y, 0)))) if return_sign else y
+    dtype, (a, b) = _core.promoted("logsumexp", a, b)
+    if dtype.kind != "f":
+        dtype = _core.float_dtype(dtype)
+    a, b = _core.astype(a, dtype), _core.astype(b, dtype)
+    shape = np.broadcast_shapes(a.shape, b.shape)
+    axes = normal_axes(axis, len(shape), "logsumexp")
+    a = where(b == 0, -np.inf, _core.broadcast_to(a, shape))
+    kept = tuple([1 if i in axes else n for i, n in enumerate(shape)])
+    if a.size == 0:
+        total, top = _core.sum(a, axes, True), asarray(np.zeros(kept, dtype))
+    else:
+        top = _core.max(_stopped(a), axes, keepdims=True) if axes else _stopped(a)
+        top = where(isfinite(top), top, 0)
+        total = _core.sum(b * _core.exp(a - top), axes, True)
+    y = _core.log(_core.absolute(total) if return_sign else total) + top
+    y, sign = [v if keepdims else v.reshape([n for i, n in enumerate(shape) if i not in axes])
+               for v in (y, _core.sign(total))]  # fmt: skip
+    return (y, sign) if return_sign else y
+
+
+def _stopped(x: Tensor) -> Tensor:
+    return x.detach()

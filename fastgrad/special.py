@@ -1,0 +1,12 @@
+"""Special functions by the names and arguments of ``scipy.special``, differentiable.
+
+Of those that SciPy has as ufuncs, ``scipy.special.f(t)`` of a tensor is ``fastgrad.special.f(t)``. docs/accuracy.md says
+how exact they are, docs/conventions.md what their derivatives are at the ends of domains.
+
+>>> import fastgrad as fg
+>>> fg.grad(fg.special.gammaln)(3.0).round(4)
+0.9228
+"""
+
+from ._numpy.special import *
+from ._numpy.special import __all__ as __all__
