@@ -68,6 +68,13 @@ _STRUCTURAL = {
     "cross_entropy": OpRules(
         vjp.of_cross_entropy, jvp.of_reduction(vjp.of_cross_entropy), batching.of_rows, None, sparsity.of_everything
     ),
+    "triangle": OpRules(None, jvp.of_linear, batching.of_rows, None, sparsity.of_elementwise),
+    "cholesky": OpRules(vjp.of_cholesky, jvp.of_cholesky, batching.of_rows, None, sparsity.of_everything),
+    "solve_triangular": OpRules(
+        None, jvp.of_solve_triangular, batching.of_equations, None, sparsity.of_everything
+    ),
+    "solve": OpRules(None, jvp.of_solve, batching.of_equations, None, sparsity.of_everything),
+    "slogdet": OpRules(None, jvp.of_slogdet, batching.of_rows, None, sparsity.of_everything),
     "less": _COMPARISON,
     "less_equal": _COMPARISON,
     "greater": _COMPARISON,
@@ -82,6 +89,8 @@ _STRUCTURAL = {
     "log_softmax_adjoint": OpRules(None, None, batching.of_rows, None, sparsity.of_rows),
     "logsumexp_adjoint": OpRules(None, None, batching.of_rows, None, sparsity.of_one_for_each_row),
     "cross_entropy_adjoint": OpRules(None, None, batching.of_rows, None, sparsity.of_one_for_each_row),
+    "cholesky_adjoint": OpRules(None, None, batching.of_rows, None, sparsity.of_everything),
+    "factor": OpRules(None, None, batching.of_rows, None, sparsity.of_everything),
     "scan": _CONTROL_FLOW,
     "while_loop": _CONTROL_FLOW,
     "cond": _CONTROL_FLOW,
