@@ -5,14 +5,14 @@ Factors and solutions are operations of the core (csrc/ops/factorizations.c); wh
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from .. import _core
 from .._core import Tensor, absolute, apply_op, asarray, astype, normal_axes, power, reshape, sqrt, square, sum
-from .._rules.vjp import swapped
 from .reductions import root_or_zero
+from .shapes import swapaxes
 
 if TYPE_CHECKING:
     from .typing import Axis, TensorLike
@@ -110,7 +110,7 @@ def cholesky(a: TensorLike, *, upper: bool = False) -> Tensor:
     x = _floats(a)
     if not upper or x.ndim < 2:
         return apply_op(_CHOLESKY, [x])
-    return swapped(apply_op(_CHOLESKY, [swapped(x)]))
+    return swapaxes(apply_op(_CHOLESKY, [swapaxes(x, -1, -2)]), -1, -2)
 
 
 def cho_factor(a: TensorLike, lower: bool = False) -> tuple[Tensor, bool]:
