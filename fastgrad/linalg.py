@@ -15,7 +15,16 @@ array([[0.5 , 0.  ],
 from numpy.linalg import LinAlgError
 
 from ._numpy.linalg import (
-    SlogdetResult, cho_factor, cho_solve, cholesky, det, inv, norm, slogdet, solve, solve_triangular,
+    SlogdetResult,
+    cho_factor,
+    cho_solve,
+    cholesky,
+    det,
+    inv,
+    norm,
+    slogdet,
+    solve,
+    solve_triangular,
 )  # fmt: skip
 
 __all__ = [

@@ -14,8 +14,9 @@
     extern const fg_linalg_kernels fg_linalg_##isa[2];           \
     extern const fg_random_kernels fg_random_##isa[2];           \
     extern const fg_optim_kernels fg_optim_##isa[2];
-#define SET(isa, usable) \
-    {#isa, usable, fg_elementwise_##isa, fg_reduce_##isa, fg_gemm_##isa, fg_linalg_##isa, fg_random_##isa, fg_optim_##isa}
+#define SET(isa, usable)                                                    \
+    {#isa,          usable,          fg_elementwise_##isa, fg_reduce_##isa, \
+     fg_gemm_##isa, fg_linalg_##isa, fg_random_##isa,      fg_optim_##isa}
 
 fg_kernel_set fg_kernels[2];
 
@@ -82,7 +83,7 @@ int fg_kernels_select(const char *isa)
     for (int dtype = 0; dtype < 2; dtype++)
         fg_kernels[dtype] =
             (fg_kernel_set){&sets[best].elementwise[dtype], &sets[best].reduce[dtype], &sets[best].gemm[dtype],
-                            &sets[best].linalg[dtype], &sets[best].random[dtype], &sets[best].optim[dtype]};
+                            &sets[best].linalg[dtype],      &sets[best].random[dtype], &sets[best].optim[dtype]};
     return FG_OK;
 }
 

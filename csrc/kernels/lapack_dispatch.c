@@ -33,18 +33,17 @@ static int has(int function, int dtype, int64_t largest)
 
 /* Calls in Fortran's convention: everything by address, and the lengths of strings after all other arguments. */
 #define CALL_AS(type, function, integer, real, ...) ((void (*)(type##_ARGUMENTS(integer, real)))(function))(__VA_ARGS__)
-#define TRSM_ARGUMENTS(integer, real)                                                                               \
-    const char *, const char *, const char *, const char *, const integer *, const integer *, const real *,          \
+#define TRSM_ARGUMENTS(integer, real)                                                                       \
+    const char *, const char *, const char *, const char *, const integer *, const integer *, const real *, \
         const real *, const integer *, real *, const integer *, size_t, size_t, size_t, size_t
 #define POTRF_ARGUMENTS(integer, real) const char *, const integer *, real *, const integer *, integer *, size_t
-#define GETRF_ARGUMENTS(integer, real) \
-    const integer *, const integer *, real *, const integer *, integer *, integer *
+#define GETRF_ARGUMENTS(integer, real) const integer *, const integer *, real *, const integer *, integer *, integer *
 
-#define TRSM(integer, real)                                                                                          \
-    do {                                                                                                             \
-        const integer m_ = (integer)m, n_ = (integer)n, lda_ = (integer)lda, ldb_ = (integer)ldb;                    \
-        const real one = 1;                                                                                          \
-        CALL_AS(TRSM, f, integer, real, side, uplo, trans, diag, &m_, &n_, &one, a, &lda_, b, &ldb_, 1, 1, 1, 1);    \
+#define TRSM(integer, real)                                                                                       \
+    do {                                                                                                          \
+        const integer m_ = (integer)m, n_ = (integer)n, lda_ = (integer)lda, ldb_ = (integer)ldb;                 \
+        const real one = 1;                                                                                       \
+        CALL_AS(TRSM, f, integer, real, side, uplo, trans, diag, &m_, &n_, &one, a, &lda_, b, &ldb_, 1, 1, 1, 1); \
     } while (0)
 /* In place of B, m by n: X with op(A) X = B, or X op(A) = B if side is "R"; all by columns. */
 static void trsm(int dtype, const char *side, const char *uplo, const char *trans, const char *diag, int64_t m,
@@ -61,12 +60,12 @@ static void trsm(int dtype, const char *side, const char *uplo, const char *tran
         TRSM(int32_t, double);
 }
 
-#define POTRF(integer, real)                                                           \
-    do {                                                                               \
-        const integer n_ = (integer)n;                                                 \
-        integer info = 0;                                                              \
-        CALL_AS(POTRF, f, integer, real, "U", &n_, a, &n_, &info, 1);                   \
-        return info == 0;                                                              \
+#define POTRF(integer, real)                                          \
+    do {                                                              \
+        const integer n_ = (integer)n;                                \
+        integer info = 0;                                             \
+        CALL_AS(POTRF, f, integer, real, "U", &n_, a, &n_, &info, 1); \
+        return info == 0;                                             \
     } while (0)
 /* The lower triangle of a row-major matrix becomes its Cholesky factor. Returns whether the matrix is positive definite;
  * if not, its elements are unspecified. */
@@ -83,14 +82,14 @@ static int potrf(int dtype, int64_t n, void *a)
         POTRF(int32_t, double);
 }
 
-#define GETRF(integer, real)                                                           \
-    do {                                                                               \
-        const integer n_ = (integer)n;                                                 \
-        integer info = 0;                                                              \
-        CALL_AS(GETRF, f, integer, real, &n_, &n_, a, &n_, pivot, &info);               \
-        real *to = (real *)a + n * n;                                                  \
-        for (int64_t i = 0; i < n; i++)                                                \
-            to[i] = (real)(((integer *)pivot)[i] - 1);                                 \
+#define GETRF(integer, real)                                              \
+    do {                                                                  \
+        const integer n_ = (integer)n;                                    \
+        integer info = 0;                                                 \
+        CALL_AS(GETRF, f, integer, real, &n_, &n_, a, &n_, pivot, &info); \
+        real *to = (real *)a + n * n;                                     \
+        for (int64_t i = 0; i < n; i++)                                   \
+            to[i] = (real)(((integer *)pivot)[i] - 1);                    \
     } while (0)
 /* The factors of a matrix by columns, in its place, and behind it the pivots; `pivot` has room for n int64. */
 static void getrf(int dtype, int64_t n, void *a, void *pivot)
@@ -143,7 +142,8 @@ static void blocked_vjp(int dtype, int64_t n, const void *y, void *g)
     for (int64_t end = n, start; end > 0; end = start) {
         start = end > BLOCK ? end - BLOCK : 0;
         int64_t width = end - start, below = n - end;
-        const char *d = AT(y, start * n + start), *r = AT(y, start * n), *c = AT(y, end * n + start), *b = AT(y, end * n);
+        const char *d = AT(y, start * n + start), *r = AT(y, start * n), *c = AT(y, end * n + start),
+                   *b = AT(y, end * n);
         char *gd = AT(g, start * n + start), *gr = AT(g, start * n), *gc = AT(g, end * n + start), *gb = AT(g, end * n);
         if (below) {
             trsm(dtype, "L", "U", "N", "N", width, below, d, n, gc, n);
@@ -166,9 +166,9 @@ static void blocked_vjp(int dtype, int64_t n, const void *y, void *g)
 }
 
 /* Off its diagonal blocks, blocked_vjp leaves twice the symmetric cotangent, below the diagonal. */
-#define MIRROR(real)                                                                                                 \
-    for (int64_t i = 0; i < n; i++)                                                                                  \
-        for (int64_t j = 0; j < first_of_block(n, i); j++)                                                           \
+#define MIRROR(real)                                       \
+    for (int64_t i = 0; i < n; i++)                        \
+        for (int64_t j = 0; j < first_of_block(n, i); j++) \
             ((real *)g)[j * n + i] = ((real *)g)[i * n + j] /= 2;
 static int64_t first_of_block(int64_t n, int64_t i)
 {
@@ -199,9 +199,9 @@ void fg_linalg_cholesky_vjp(int dtype, int64_t count, int64_t n, const void *y, 
 
 /* ---- LU factors and equations ------------------------------------------------------------------------------------- */
 /* y[j][i] = x[i][j], in squares that fit the first cache. */
-#define TRANSPOSE(integer)                                                                                           \
-    for (int64_t i = from; i < to; i++)                                                                              \
-        for (int64_t j = left; j < right; j++)                                                                       \
+#define TRANSPOSE(integer)                     \
+    for (int64_t i = from; i < to; i++)        \
+        for (int64_t j = left; j < right; j++) \
             ((integer *)y)[j * n + i] = ((const integer *)x)[i * n + j];
 static void transpose(int dtype, int64_t n, const void *x, void *y)
 {

@@ -276,20 +276,8 @@ static int outer(fg_tensor x, fg_tensor y, int swapped, fg_tensor *out)
     return fg_apply(FG_OP_matmul, 2, swapped ? (fg_tensor[]){y, x} : (fg_tensor[]){x, y}, 2, (int64_t[]){0, 1}, out);
 }
 
-/* *x = op(*x), which is given back. */
-static int replace(int op, int n_attr, const int64_t *attr, fg_tensor *x)
-{
-    fg_tensor y;
-    int status = fg_apply(op, 1, x, n_attr, attr, &y);
-    if (status)
-        return status;
-    fg_tensor_unref(*x);
-    *x = y;
-    return FG_OK;
-}
-
-/* Cotangents by matrices `gone`, which is given back also on failure: summed over the axes of the stack along which
- * there was one matrix, and negated. */
+/* The cotangent of a matrix from those of a stack, `gone`, which is given back also on failure: summed over the axes
+ * along which there was one matrix, and negated. `status`: how `gone` was computed. */
 static int send(fg_tensor gone, fg_shape *shape, int status, fg_tensor *out)
 {
     fg_tensor sum = {0};
@@ -329,8 +317,11 @@ int fg_solve_triangular_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
     if (!status && n->in[0].parent && !(status = outer(gb, y, how & FG_TRANSPOSED, &full))) {
         int upper = !(how & FG_LOWER);
         int64_t attr[3] = {upper, how & FG_UNIT ? (upper ? 1 : -1) : 0, 0};
-        status = replace(FG_OP_triangle, 3, attr, &full);
-        status = send(full, n->in[0].parent->shape, status, &gin[0]);
+        fg_tensor sum = {0};
+        status = send(full, n->in[0].parent->shape, FG_OK, &sum);
+        if (!status)
+            status = fg_apply(FG_OP_triangle, 1, &sum, 3, attr, &gin[0]);
+        fg_tensor_unref(sum);
     }
     fg_tensor_unref(gb);
     return status;

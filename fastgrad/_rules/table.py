@@ -70,9 +70,7 @@ _STRUCTURAL = {
     ),
     "triangle": OpRules(None, jvp.of_linear, batching.of_rows, None, sparsity.of_elementwise),
     "cholesky": OpRules(vjp.of_cholesky, jvp.of_cholesky, batching.of_rows, None, sparsity.of_everything),
-    "solve_triangular": OpRules(
-        None, jvp.of_solve_triangular, batching.of_equations, None, sparsity.of_everything
-    ),
+    "solve_triangular": OpRules(None, jvp.of_solve_triangular, batching.of_equations, None, sparsity.of_everything),
     "solve": OpRules(None, jvp.of_solve, batching.of_equations, None, sparsity.of_everything),
     "slogdet": OpRules(None, jvp.of_slogdet, batching.of_rows, None, sparsity.of_everything),
     "less": _COMPARISON,
