@@ -10,8 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Least sizes for LAPACK, measured against the OpenBLAS of NumPy's wheels. */
-enum { CHOLESKY_FROM = 48, LU_FROM = 32, SOLVE_FROM = 32, COLUMNS_FROM = 4 };
+/* Least numbers of rows for LAPACK, measured against the OpenBLAS of NumPy's wheels. Right-hand sides of a few columns
+ * leave our inner loops short; those of a single one are dot products, and are never faster by a function for many. */
+enum { FACTORS_FROM = 80, WIDE_FROM = 128, NARROW_FROM = 32, WIDE = 16 };
 enum { BLOCK = 48 };            /* rows of a block in the derivative of the Cholesky factor */
 
 static struct {
@@ -122,7 +123,7 @@ static void copy_lower(int dtype, int64_t n, const void *x, void *y)
 
 int64_t fg_linalg_cholesky(int dtype, int64_t count, int64_t n, const void *a, void *y)
 {
-    if (n < CHOLESKY_FROM || !has(FG_LAPACK_potrf, dtype, n))
+    if (n < FACTORS_FROM || !has(FG_LAPACK_potrf, dtype, n))
         return own(dtype)->cholesky(count, n, a, y);
     for (int64_t m = 0; m < count; m++) {
         copy_lower(dtype, n, AT(a, m * n * n), AT(y, m * n * n));
@@ -218,7 +219,7 @@ static void transpose(int dtype, int64_t n, const void *x, void *y)
 
 int fg_linalg_lu(int dtype, int64_t count, int64_t n, const void *a, void *f)
 {
-    if (n < LU_FROM || !has(FG_LAPACK_getrf, dtype, n)) {
+    if (n < FACTORS_FROM || !has(FG_LAPACK_getrf, dtype, n)) {
         own(dtype)->lu(count, n, a, f);
         return FG_OK;
     }
@@ -259,7 +260,7 @@ static void exchange(int dtype, int64_t n, int64_t k, int back, const void *p, c
 void fg_linalg_solve(int dtype, int64_t count, int64_t n, int64_t k, int how, const void *a, int64_t a_step,
                      const void *b, int64_t b_step, void *y)
 {
-    if (n < SOLVE_FROM || k < COLUMNS_FROM || !has(FG_LAPACK_trsm, dtype, n > k ? n : k)) {
+    if (k == 1 || n < (k < WIDE ? NARROW_FROM : WIDE_FROM) || !has(FG_LAPACK_trsm, dtype, n > k ? n : k)) {
         own(dtype)->solve(count, n, k, how, a, a_step, b, b_step, y);
         return;
     }

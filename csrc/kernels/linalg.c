@@ -132,28 +132,32 @@ const fg_linalg_kernels FG_TABLE(fg_linalg)[2] = {TABLE(f32), TABLE(f64)};
 
 #else /* ---- once for each type of element ---- */
 
-/* In place of A, of which only the lower triangle is read: L, row by row, with zeros above. Where the result is true the
- * matrix is not positive definite. */
+/* In place of A, of which only the lower triangle is read: L, with zeros above. Where the result is true the matrix is not
+ * positive definite. The rows of L^T are computed above the diagonal, each of which is subtracted from those below it. */
 static MASK NAME(cholesky)(int64_t n, ELEMENT *x)
 {
     MASK failed = {0};
-    for (int64_t i = 0; i < n; i++) {
-        ELEMENT *xi = x + i * n, d = xi[i];
-        for (int64_t j = 0; j < i; j++) {
-            const ELEMENT *xj = x + j * n;
-            ELEMENT dot = {0};
-            SIMD_SUM(dot)
-            for (int64_t k = 0; k < j; k++) dot += xi[k] * xj[k];
-            xi[j] = (xi[j] - dot) / xj[j];
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < i; j++) x[j * n + i] = x[i * n + j];
+    for (int64_t j = 0; j < n; j++) {
+        ELEMENT *xj = x + j * n;
+        failed |= xj[j] <= 0;
+        const ELEMENT d = ROOT(xj[j]);
+        xj[j] = d;
+        SIMD
+        for (int64_t c = j + 1; c < n; c++) xj[c] /= d;
+        for (int64_t i = j + 1; i < n; i++) {
+            ELEMENT *xi = x + i * n;
+            const ELEMENT t = xj[i];
+            SIMD
+            for (int64_t c = i; c < n; c++) xi[c] -= t * xj[c];
         }
-        ELEMENT dot = {0};
-        SIMD_SUM(dot)
-        for (int64_t k = 0; k < i; k++) dot += xi[k] * xi[k];
-        d -= dot;
-        failed |= d <= 0;
-        xi[i] = ROOT(d);
-        for (int64_t j = i + 1; j < n; j++) xi[j] = (ELEMENT){0};
     }
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < i; j++) {
+            x[i * n + j] = x[j * n + i];
+            x[j * n + i] = (ELEMENT){0};
+        }
     return failed;
 }
 
