@@ -43,8 +43,8 @@ __all__ = [
     "check_grads", "checkpoint", "compile", "cond", "custom_jvp", "custom_vjp", "descend", "dropout",
     "elementwise_grad", "fori_loop", "grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev", "jvp",
     "least_squares", "linalg", "linearize", "losses", "minimize", "no_grad", "optim", "primitive", "random", "root",
-    "scan", "show_config", "sparse", "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad", "vjp",
-    "vmap", "while_loop",
+    "scan", "show_config", "sparse", "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad",
+    "vjp", "vmap", "while_loop",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
 if not typing.TYPE_CHECKING:

@@ -436,6 +436,18 @@ def test_unknown_options():
         fg.linalg.solve_triangular(np.eye(2), np.ones(2), trans=3)
 
 
+def test_scipys_functions_name_ours():
+    t = fg.tensor(np.eye(2), requires_grad=True)
+    b = np.ones(2)
+    for name, args in [
+        ("cholesky", (t,)), ("cho_factor", (t,)), ("cho_solve", ((t, True), b)), ("det", (t,)), ("inv", (t,)),
+        ("norm", (t,)), ("solve", (t, b)), ("solve_triangular", (t, b)),
+    ]:  # fmt: skip
+        with pytest.raises(TypeError, match=f"Instead of SciPy's {name} use fastgrad.linalg.{name}$"):
+            getattr(scipy.linalg, name)(*args)
+        assert callable(getattr(fg.linalg, name))
+
+
 def test_a_training_step_that_fails_changes_no_parameter():
     def loss(w, x):
         return fg.linalg.solve(w, x, assume_a="pos").sum()
