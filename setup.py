@@ -23,7 +23,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import PlatformError
 
-KERNELS = ("elementwise", "reduce", "gemm", "philox", "optim")
+KERNELS = ("elementwise", "reduce", "gemm", "linalg", "philox", "optim")
 ISA_FLAGS = {
     "baseline": [],
     "avx2": ["-mavx2", "-mfma"],

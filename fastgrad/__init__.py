@@ -14,7 +14,7 @@ import importlib
 import sys
 import typing
 
-from . import _blas, _core, _numpy, activations, losses, optim, random, special, testing, tree
+from . import _blas, _core, _numpy, activations, linalg, losses, optim, random, special, testing, tree
 from ._compile.compiled import CacheInfo, Compiled, compile
 from ._config import __version__, show_config
 from ._control_flow.api import cond, fori_loop, scan, while_loop
@@ -42,9 +42,9 @@ __all__ = [
     "CacheInfo", "Compiled", "DescentResult", "Program", "TraceError", "TrainingStep", "__version__", "activations",
     "check_grads", "checkpoint", "compile", "cond", "custom_jvp", "custom_vjp", "descend", "dropout",
     "elementwise_grad", "fori_loop", "grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev", "jvp",
-    "least_squares", "linearize", "losses", "minimize", "no_grad", "optim", "primitive", "random", "root", "scan",
-    "show_config", "sparse", "special", "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad", "vjp",
-    "vmap", "while_loop",
+    "least_squares", "linalg", "linearize", "losses", "minimize", "no_grad", "optim", "primitive", "random", "root",
+    "scan", "show_config", "sparse", "special", "stop_gradient", "take", "testing", "training_step", "tree",
+    "value_and_grad", "vjp", "vmap", "while_loop",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
 if not typing.TYPE_CHECKING:
@@ -73,7 +73,7 @@ _LAZY = {
 }
 
 if not typing.TYPE_CHECKING:
-    for _module in (sys.modules[__name__], activations, losses, optim, random, special, testing, tree):
+    for _module in (sys.modules[__name__], activations, linalg, losses, optim, random, special, testing, tree):
         _module.__dir__ = _module.__all__.copy  # what completion shows
 
     def __getattr__(name):

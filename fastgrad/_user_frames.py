@@ -51,6 +51,18 @@ _OF_SCIPY = {
     "log_expit": "log_sigmoid", "erf": "erf", "erfc": "erfc", "minimize": "minimize", "least_squares": "least_squares",
     "root": "root", "norm": "norm", "approx_fprime": "grad", "check_grad": "check_grads",
 }  # fmt: skip
+# Those of scipy.linalg that fastgrad.linalg has under the same names.
+_OF_SCIPY_LINALG = {"cho_factor", "cho_solve", "cholesky", "det", "inv", "norm", "solve", "solve_triangular"}
+
+
+def _called(frame: types.FrameType, module: str) -> str:
+    """What function of SciPy's a frame belongs to, as in "linalg.inv"; "" if it has no counterpart here."""
+    name, wrapped = frame.f_code.co_name, frame.f_locals.get("f")
+    if name == "wrapper" and isinstance(wrapped, types.FunctionType):  # which calls f for each matrix of a stack
+        name, module = wrapped.__name__.lstrip("_"), wrapped.__module__
+    if module.startswith("scipy.linalg.") and name in _OF_SCIPY_LINALG:
+        return f"linalg.{name}"
+    return name if name in _OF_SCIPY else ""
 
 
 def instead_of_scipy() -> str:
@@ -60,8 +72,9 @@ def instead_of_scipy() -> str:
         name = frame.f_globals.get("__name__", "")
         if name.startswith(f"{__package__}._scipy."):
             return ""
-        if name.startswith("scipy.") and (ours := _OF_SCIPY.get(frame.f_code.co_name)):
-            return f". Instead of SciPy's {frame.f_code.co_name} use fastgrad.{ours}"
+        if name.startswith("scipy.") and (theirs := _called(frame, name)):
+            ours = _OF_SCIPY.get(theirs, theirs)
+            return f". Instead of SciPy's {theirs.rpartition('.')[2]} use fastgrad.{ours}"
         frame = frame.f_back
     return ""
 

@@ -64,6 +64,44 @@ def by_numpy(function, operands, shape, dtype=np.int64, **options):
     return operands, (_core.numpy_number(function, options), number, *shape)
 
 
+def matrices(*shapes):
+    """Operands of which the first is a stack of matrices that are symmetric and positive definite, and diagonally
+    dominant."""
+
+    def make(rng, dtype):
+        first, *rest = floats(*shapes)(rng, dtype)
+        n = shapes[0][-1]
+        return [(first + np.swapaxes(first, -1, -2) + 4 * n * np.eye(n)).astype(dtype), *rest]
+
+    return make
+
+
+def factored(how, *shapes):
+    """Operands of solve and slogdet: matrices, their factors, and more operands."""
+
+    def make(rng, dtype):
+        a, *rest = matrices(*shapes)(rng, dtype)
+        return [a, factor(a, how).numpy(), *rest]
+
+    return make
+
+
+def factor(a, how):
+    return _core.apply_op(_core.OP_NUMBERS["factor"], [fg.asarray(a).detach()], (how,))
+
+
+def solved(a, b, how=_core.BY_LU):
+    """The operation solve as a function of its matrix and right-hand side."""
+    a, b = fg.asarray(a), fg.asarray(b)
+    operands = [a, factor(a, how & ~_core.TRANSPOSED), b.astype(a.dtype)]
+    return _core.apply_op(_core.OP_NUMBERS["solve"], operands, (how, _core.FOR_SOLVE))
+
+
+def positive(x):
+    """A symmetric positive definite matrix of any."""
+    return x @ np.swapaxes(x, -1, -2) + np.eye(x.shape[-1])
+
+
 INTEGERS = indices((2, 3), 9, -9)
 
 
@@ -210,6 +248,41 @@ OPERATIONS = {
         [(mixed(floats((4, 3)), indices((4,), 3)), ()), (mixed(floats((3,)), indices((), 3)), ())],
         [(lambda x: fg.losses.softmax_cross_entropy(x * x, np.array([2, 0])) ** 2, spread(2, 3))],
     ),
+    "triangle": Row(
+        [(floats((3, 4)), (0, 0, 0)), (floats((2, 4, 3)), (1, -1, 1)), (floats((2, 2)), (0, -5, 1)),
+                (floats((0, 3)), (1, 1, 0))],
+        [(lambda x: _core.apply_op(_core.OP_NUMBERS["triangle"], [fg.exp(x)], (0, 0, 1)) ** 2, spread(2, 3))],
+    ),
+    "cholesky": Row(
+        [(matrices((3, 3)), ()), (matrices((2, 2, 2)), ()), (matrices((0, 2, 2)), ())],
+        [(lambda x: fg.linalg.cholesky(positive(x)), spread(3, 3)),
+         (lambda x: fg.linalg.cholesky(positive(x)) ** 2, spread(2, 2, 2))],
+    ),
+    "solve_triangular": Row(
+        [(matrices((3, 3), (3, 2)), (how,)) for how in range(8)]
+        + [(matrices((2, 1, 2, 2), (3, 2, 2)), (1,)), (matrices((2, 2), (4, 2, 1)), (2,)),
+           (matrices((4, 2, 2), (2, 3)), (5,))],
+        [
+            (lambda a, b: fg.linalg.solve_triangular(a + 3 * np.eye(2), b, lower=True), spread(2, 2), spread(2, 2)),
+            (lambda a, b: fg.linalg.solve_triangular(a, b * b, trans=1, unit_diagonal=True), spread(3, 3), spread(3)),
+            (lambda a, b: fg.linalg.solve_triangular(a + 3 * np.eye(2), b), spread(2, 2), spread(2, 2, 1)),
+        ],
+    ),
+    "solve": Row(
+        [(factored(how & 24, (3, 3), (3, 2)), (how, 0)) for how in (8, 16, 18)]
+        + [(factored(16, (2, 1, 2, 2), (3, 2, 2)), (16, 1)), (factored(16, (2, 2), (4, 2, 1)), (18, 2)),
+           (factored(8, (4, 2, 2), (2, 3)), (8, 0))],
+        [
+            (lambda a, b: solved(a + 3 * np.eye(2), b), spread(2, 2), spread(2, 2)),
+            (lambda a, b: solved(a + 3 * np.eye(2), b, _core.BY_LU | _core.TRANSPOSED), spread(3, 2, 2), spread(2, 1)),
+            (lambda a, b: solved(positive(a), b * b, _core.BY_CHOLESKY), spread(2, 2), spread(2, 1)),
+        ],
+    ),
+    "slogdet": Row(
+        [(factored(16, (3, 3)), ()), (factored(16, (2, 2, 2)), ()), (factored(16, (0, 1, 1)), ())],
+        [(lambda a: fg.linalg.slogdet(a + 3 * np.eye(2))[1] ** 2, spread(2, 2)),
+         (lambda a: fg.linalg.det(a + 3 * np.eye(2)), spread(2, 2, 2))],
+    ),
     "less": Row(COMPARED),
     "less_equal": Row(COMPARED),
     "greater": Row(COMPARED),
@@ -224,6 +297,8 @@ OPERATIONS = {
     "log_softmax_adjoint": Row([(floats((2, 3), (2, 3)), ())]),
     "logsumexp_adjoint": Row([(floats((2, 3), (2,)), ()), (floats((3,), ()), ())]),
     "cross_entropy_adjoint": Row([(mixed(floats((4, 3)), indices((4,), 3), floats((4,))), ())]),
+    "cholesky_adjoint": Row([(matrices((3, 3), (3, 3)), ()), (matrices((2, 2, 2), (2, 2, 2)), ())]),
+    "factor": Row([(matrices((3, 3)), (16,)), (matrices((2, 3, 2, 2)), (8,)), (matrices((0, 2, 2)), (16,))]),
     "numpy": Row([
         by_numpy(np.add, mixed(INTEGERS, indices((3,), 9)), (2, 3)),
         by_numpy(np.less, mixed(indices((), 9), INTEGERS), (2, 3), np.bool_),

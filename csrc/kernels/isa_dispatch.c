@@ -11,10 +11,12 @@
     extern const fg_elementwise_kernels fg_elementwise_##isa[2]; \
     extern const fg_reduce_kernels fg_reduce_##isa[2];           \
     extern const fg_gemm_kernels fg_gemm_##isa[2];               \
+    extern const fg_linalg_kernels fg_linalg_##isa[2];           \
     extern const fg_random_kernels fg_random_##isa[2];           \
     extern const fg_optim_kernels fg_optim_##isa[2];
-#define SET(isa, usable) \
-    {#isa, usable, fg_elementwise_##isa, fg_reduce_##isa, fg_gemm_##isa, fg_random_##isa, fg_optim_##isa}
+#define SET(isa, usable)                                                    \
+    {#isa,          usable,          fg_elementwise_##isa, fg_reduce_##isa, \
+     fg_gemm_##isa, fg_linalg_##isa, fg_random_##isa,      fg_optim_##isa}
 
 fg_kernel_set fg_kernels[2];
 
@@ -45,6 +47,7 @@ static const struct {
     const fg_elementwise_kernels *elementwise;
     const fg_reduce_kernels *reduce;
     const fg_gemm_kernels *gemm;
+    const fg_linalg_kernels *linalg;
     const fg_random_kernels *random;
     const fg_optim_kernels *optim;
 } sets[] = {
@@ -80,7 +83,7 @@ int fg_kernels_select(const char *isa)
     for (int dtype = 0; dtype < 2; dtype++)
         fg_kernels[dtype] =
             (fg_kernel_set){&sets[best].elementwise[dtype], &sets[best].reduce[dtype], &sets[best].gemm[dtype],
-                            &sets[best].random[dtype], &sets[best].optim[dtype]};
+                            &sets[best].linalg[dtype],      &sets[best].random[dtype], &sets[best].optim[dtype]};
     return FG_OK;
 }
 

@@ -123,6 +123,10 @@ static double work_of(const fg_program *p, const step *s)
     double times = s->op == FG_OP_scan ? (double)s->attr[1] : s->op == FG_OP_while_loop ? MANY : 1;
     for (int i = 0; i < fg_n_bodies(s->op); i++)
         elements += 4 * times * fg_body(s->attr, i)->work;
+    if (fg_flags(s->op) & FG_IS_CUBIC && s->n_in) {
+        const fg_shape *x = shape_at(p, s->in[0]);
+        return 30 + elements / 4 + elements * (double)x->dim[x->ndim - 1] / 16;
+    }
     if (s->op != FG_OP_matmul)
         return ((fg_flags(s->op) & FG_BY_HOST) == FG_BY_HOST && !fg_step_host_loop(p, s) ? 1000 : 10) + elements / 4;
     const fg_shape *a = shape_at(p, s->in[0]);

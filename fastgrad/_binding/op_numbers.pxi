@@ -114,6 +114,11 @@ cdef extern from "fastgrad.h":
         FG_OP_log_softmax
         FG_OP_logsumexp
         FG_OP_cross_entropy
+        FG_OP_triangle
+        FG_OP_cholesky
+        FG_OP_solve_triangular
+        FG_OP_solve
+        FG_OP_slogdet
         FG_OP_less
         FG_OP_less_equal
         FG_OP_greater
@@ -128,6 +133,8 @@ cdef extern from "fastgrad.h":
         FG_OP_log_softmax_adjoint
         FG_OP_logsumexp_adjoint
         FG_OP_cross_entropy_adjoint
+        FG_OP_cholesky_adjoint
+        FG_OP_factor
         FG_OP_scan
         FG_OP_while_loop
         FG_OP_cond

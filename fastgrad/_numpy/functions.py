@@ -6,11 +6,11 @@ because its parts are; there is no second list of rules.
 
 from typing import TYPE_CHECKING
 
-from . import contractions, creation, elementwise, linalg, neural, predicates, reductions, sequences, shapes
+from . import contractions, creation, elementwise, neural, predicates, reductions, sequences, shapes
 from .contractions import *
 from .creation import *
 from .elementwise import *
-from .linalg import *
+from .linalg import norm
 from .neural import *
 from .predicates import *
 from .reductions import *
@@ -21,5 +21,6 @@ from .shapes import from_lists as from_lists
 # mypy reads an __all__ only where it is a list of strings; without one it takes what the imports above bring.
 if not TYPE_CHECKING:
     __all__ = []
-    for _module in (contractions, creation, elementwise, linalg, neural, predicates, reductions, sequences, shapes):
+    for _module in (contractions, creation, elementwise, neural, predicates, reductions, sequences, shapes):
         __all__ += _module.__all__
+    __all__ += ["norm"]

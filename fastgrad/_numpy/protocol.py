@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import _core
 from .._core import Tensor
-from . import functions
+from . import functions, linalg
 from .indexing import take
 
 
@@ -159,8 +159,11 @@ def _functions() -> dict[Any, Callable[..., Any]]:
         for name in {*_core.PUBLIC, *vars(functions)["__all__"]} - INSTEAD.keys()
         if callable(theirs := getattr(np, name, None)) and not isinstance(theirs, np.ufunc)
     }
+    table |= {
+        theirs: vars(linalg)[name] for name in linalg.__all__ if callable(theirs := getattr(np.linalg, name, None))
+    }
     return table | {
-        np.take: take, np.where: _where, np.clip: _clip, np.linalg.norm: functions.norm,
+        np.take: take, np.where: _where, np.clip: _clip,
         np.permute_dims: _core.transpose, np.shape: lambda a: a.shape, np.ndim: lambda a: a.ndim,
         np.size: lambda a, axis=None: a.size if axis is None else a.shape[axis],
         np.copy: lambda a: _core.astype(a, a.dtype),

@@ -155,6 +155,20 @@ def _product(lengths: Sequence[int]) -> int:
     return product
 
 
+def of_equations(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    """Of matrices, maybe with their factors, and right-hand sides. One matrix for the whole batch, and one right-hand
+    side in each element, are one system with more columns."""
+    b, of_matrices = xs[-1], batched[:-1]
+    if True in of_matrices:  # a factor has the leading axes of its matrix
+        xs = [*_all_whole(xs[:-1], of_matrices, size), b]
+        return apply_op(op, _aligned(xs, [*[True] * len(of_matrices), batched[-1]]), attr)
+    if b.ndim != 3 or xs[0].ndim != 2:
+        return apply_op(op, _aligned(xs, batched), attr)
+    _, n, k = b.shape
+    y = apply_op(op, [*xs[:-1], reshape(transpose(b, (1, 0, 2)), (n, size * k))], attr)
+    return transpose(reshape(y, (n, size, k)), (1, 0, 2))
+
+
 def of_random(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
     """One draw for the whole batch: each element has numbers of its own."""
     dtype, low, count, *shape = attr

@@ -20,6 +20,9 @@ from . import formula, vjp
 
 __all__ = ["Rule", "Step"]
 
+_MATMUL, _TRIANGLE, _SOLVE_TRIANGULAR, _SOLVE = [
+    _core.OP_NUMBERS[name] for name in ("matmul", "triangle", "solve_triangular", "solve")
+]
 Tangents = list[Any]  # tensors, and None for zero
 
 
@@ -130,6 +133,50 @@ def of_vjp(step: Step, ts: Tangents) -> Any:
     if not pairs:
         return None
     return _core.pull([gx for gx, _ in pairs], [t for _, t in pairs], [g], step.recorded, retain=False)[0]
+
+
+def of_cholesky(step: Step, ts: Tangents) -> Tensor:
+    """L Phi(L^-1 t L^-T) for the symmetric part of the tangent t."""
+    y, how = step.y, (_core.LOWER,)
+    half = apply_op(_SOLVE_TRIANGULAR, [y, vjp.symmetric(ts[0])], how)
+    return y @ vjp.lower_half(apply_op(_SOLVE_TRIANGULAR, [y, vjp.swapped(half)], how))  # type: ignore[arg-type]
+
+
+def _of_equations(step: Step, a: Any, b: Any, how: int) -> Any:
+    """Of Y = op(A)^-1 B, by the same equations: op(A)^-1 (b - op(a) Y), for tangents a of A and b of B."""
+    right = b
+    if a is not None:
+        product = apply_op(_MATMUL, [a, step.y], (how & _core.TRANSPOSED != 0, 0))
+        right = _core.negative(product) if b is None else b - product
+    return apply_op(step.op, [*step.inputs[:-1], right], step.attr)
+
+
+def of_solve_triangular(step: Step, ts: Tangents) -> Any:
+    a, b = ts
+    how = step.attr[0]
+    if a is not None:
+        upper, unit = not how & _core.LOWER, how & _core.UNIT
+        a = apply_op(_TRIANGLE, [a], (upper, (1 if upper else -1) if unit else 0, 0))
+    return _of_equations(step, a, b, how)
+
+
+def of_solve(step: Step, ts: Tangents) -> Any:
+    a, _, b = ts
+    how = step.attr[0]
+    if a is not None and how & _core.BY_CHOLESKY:
+        a = vjp.symmetric(a)
+    return _of_equations(step, a, b, how)
+
+
+def of_slogdet(step: Step, ts: Tangents) -> Tensor:
+    """0 for the sign, and the trace of A^-1 t for the logarithm."""
+    a, factor = step.inputs
+    t = ts[0]
+    solved = apply_op(_SOLVE, [a, factor, t], (_core.BY_LU, _core.UNCHECKED))
+    n = t.shape[-1]
+    diagonal = solved.reshape((*t.shape[:-2], n * n))[..., :: n + 1]
+    log = diagonal.sum(-1, keepdims=True)
+    return _core.concatenate([np.zeros(log.shape, log.dtype), log], axis=-1)
 
 
 def of_custom(step: Step, ts: Tangents) -> Any:

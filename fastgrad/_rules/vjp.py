@@ -145,7 +145,9 @@ def _polygamma(n: int, x: Tensor) -> Tensor:
     return _core.apply_op(_core.OP_NUMBERS["polygamma"], [x], (n,))
 
 
-_SOFTMAX = _core.OP_NUMBERS["softmax"]
+_SOFTMAX, _TRIANGLE, _SOLVE_TRIANGULAR = [
+    _core.OP_NUMBERS[name] for name in ("softmax", "triangle", "solve_triangular")
+]
 
 
 # ---- the rows of structural.def -------------------------------------------------------------------------------------
@@ -170,6 +172,27 @@ def of_cross_entropy(op: int, i: int, attr: tuple[int, ...], g: Tensor, y: None,
     classes = np.arange(x.shape[-1], dtype=np.float64)
     chosen = _last(labels.astype(np.float64)) == classes  # as floats, which a program can compare
     return _last(g) * (_core.softmax_last(x) - _where(x.dtype, chosen, 1, 0))
+
+
+def swapped(x: Tensor) -> Tensor:
+    """Matrices transposed."""
+    return _core.transpose(x, (*range(x.ndim - 2), -1, -2))
+
+
+def symmetric(x: Tensor) -> Tensor:
+    return (x + swapped(x)) * 0.5
+
+
+def lower_half(x: Tensor) -> Tensor:
+    """The lower triangle with its diagonal halved: Murray's function Phi."""
+    return _core.apply_op(_TRIANGLE, [x], (0, 0, 1))
+
+
+def of_cholesky(op: int, i: int, attr: tuple[int, ...], g: Tensor, y: Tensor, x: None) -> Tensor:
+    """L^-T Phi(L^T g) L^-1, symmetric: Murray, "Differentiation of the Cholesky decomposition" (2016), section 3.2."""
+    how = (_core.LOWER | _core.TRANSPOSED,)
+    half = _core.apply_op(_SOLVE_TRIANGULAR, [y, lower_half(swapped(y) @ g)], how)
+    return symmetric(_core.apply_op(_SOLVE_TRIANGULAR, [y, swapped(half)], how))
 
 
 def of_extremum(op: int, i: int, attr: tuple[int, ...], g: Tensor, y: Tensor, x: Tensor) -> Tensor:
