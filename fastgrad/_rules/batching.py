@@ -121,7 +121,7 @@ def of_reduction(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ..
 
 def of_along_an_axis(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
     axis, *rest = attr
-    return apply_op(op, xs, (axis + 1, *rest))
+    return apply_op(op, _all_whole(xs, batched, size), (axis + 1, *rest))
 
 
 def of_matmul(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
