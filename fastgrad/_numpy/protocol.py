@@ -170,13 +170,15 @@ def _no_out(name: str) -> str:
 
 INSTEAD = {
     "accumulate": "fastgrad.scan", "append": "concatenate", "array_split": "split at places",
-    "at": "y = where(mask, ..., x), as the method changes an array in place",
+    "at": "where(mask, x + v, x), as the method changes an array in place",
     "atleast_1d": "reshape", "atleast_2d": "reshape", "column_stack": "stack along axis 1",
     "copyto": "fastgrad.full(shape, t) where numpy.full was called", "dstack": "stack along axis 2",
     "geomspace": "exp(fastgrad.linspace(log(a), log(b), n))", "kron": "einsum and reshape",
     "logspace": "10 ** fastgrad.linspace(...)", "meshgrid": "broadcast_to of x[None, :] and y[:, None]",
     "pad": "concatenate with zeros", "piecewise": "where",
-    "polyval": "Horner's loop", "select": "where",
+    "polyval": "Horner's loop",
+    "put_along_axis": "x = fastgrad.put_along_axis(x, indices, values, axis), as NumPy's changes an array in place",
+    "select": "where",
 }  # fmt: skip
 
 
