@@ -401,7 +401,8 @@ def quantile(
     ``method`` is one of NumPy's thirteen, which differ between elements. For a few constant q the elements are found
     without a sort. The gradient goes to the elements beside each place in the order, of equal ones to those that a
     stable sort puts there, and to q where the method interpolates. ``weights``, not negative, of the shape of a or for
-    one axis, need ``method="inverted_cdf"``. Raises ValueError for q outside [0, 1] and for an unknown method.
+    one axis, need ``method="inverted_cdf"``. Raises ValueError for q outside [0, 1], for an unknown method, and for
+    weights that are negative, not finite or all 0; in a program, which does not know them, the latter two give nan.
 
     >>> import fastgrad as fg
     >>> fg.quantile([3.0, 1.0, 2.0, 4.0], [0.5, 1.0])
@@ -559,7 +560,9 @@ def _weighted(
         raise ValueError(f"{name}: weights of shape {w.shape} fit neither an array of shape {a.shape} nor one axis of "
                          "it")  # fmt: skip
     w = astype(broadcast_to(w, x.shape).detach(), np.float64)
-    w = by_numpy(checked_weights, w, where(x == x, w, 0.0) if is_nan_ignored else w)
+    if not _core.traced(w):
+        _check_weights(name, w.numpy())
+    w = where(x == x, w, 0.0) if is_nan_ignored else w
     order = _order(x)
     total = cumsum(_picked(w, order), -1)
     share = total / part(total, total.ndim - 1, -1, None)
@@ -569,17 +572,19 @@ def _weighted(
     place = by_numpy(np.minimum, below.sum(-1), x.shape[-1] - 1)
     values = _picked(x, order)
     y = _picked(values, place)
-    if x.dtype.kind != "f" or is_nan_ignored:
+    if x.dtype.kind != "f":
         return y
-    return _unless_nan(y, part(values, values.ndim - 1, -1, None))
+    whole = part(share, share.ndim - 1, -1, None)  # nan where the sum of the weights is 0 or not finite
+    y = where(whole != whole, x.dtype.type(np.nan), y)
+    return y if is_nan_ignored else _unless_nan(y, part(values, values.ndim - 1, -1, None))
 
 
-def checked_weights(given: Any, weights: Any) -> Any:
-    if (given < 0).any():
-        raise ValueError("quantile: expected weights of at least 0")
-    if not np.isfinite(weights.sum(-1)).all() or not (weights.sum(-1) > 0).all():
-        raise ValueError("quantile: expected finite weights that are not all 0")
-    return weights
+def _check_weights(name: str, weights: np.ndarray) -> None:
+    if (weights < 0).any():
+        raise ValueError(f"{name}: expected weights of at least 0")
+    total = weights.sum(-1)
+    if not (np.isfinite(total) & (total > 0)).all():
+        raise ValueError(f"{name}: expected finite weights that are not all 0")
 
 
 __all__ = [
