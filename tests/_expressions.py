@@ -40,7 +40,7 @@ def as_numpy(text, x, ulps=0.0):
     expected = quietly(function(text, np), x)
     same(function(text, fg)(fg.tensor(x)), expected, text, rtol, rtol)
     for name, layout in layouts(x).items():
-        if name != "broadcast":
+        if name != "broadcast" and "m." in text:
             same(function(text, fg)(layout), expected, f"{text} of x with {name}", rtol, rtol)
 
 

@@ -61,7 +61,8 @@ def reduced_with(
             y = mean(x, axis, keepdims)
         else:
             x = x if x.dtype.kind == "f" else astype(x, np.float64)
-            y = divide(sum(chosen(name, x, mask, 0), axis, keepdims), counted(mask, x.shape, axis, keepdims))
+            count = astype(counted(mask, x.shape, axis, keepdims), x.dtype)
+            y = divide(sum(chosen(name, x, mask, 0), axis, keepdims), count)
     elif name in ("max", "min"):
         extremum, pairwise = (_core.max, _core.maximum) if name == "max" else (_core.min, _core.minimum)
         if mask is not None:
@@ -180,8 +181,11 @@ def _spread(
     distance = subtract(x, center)
     if mask is None:
         return divide(sum(square(distance), axis, keepdims), builtins.max(count - float(ddof), 0.0))
+    squares = sum(square(chosen(name, distance, mask, 0)), axis, keepdims)
     freedom = astype(counted(mask, x.shape, axis, keepdims), distance.dtype) - float(ddof)
-    return divide(sum(square(chosen(name, distance, mask, 0)), axis, keepdims), _core.maximum(freedom, 0.0))
+    some = freedom > 0  # else the quotient by 0, which has no gradient
+    of_none = where(squares == 0, squares.dtype.type(np.nan), np.inf)
+    return where(some, divide(squares, where(some, freedom, 1.0)), of_none)
 
 
 def std(

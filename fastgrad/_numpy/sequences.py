@@ -288,10 +288,10 @@ def gradient(
         one_axis(i, f.ndim, "gradient") for i in (axis if isinstance(axis, (tuple, list)) else (axis,))
     ]  # fmt: skip
     normal_axes(tuple(axes), f.ndim, "gradient")
-    given = [asarray(d) for d in varargs]
+    given: list[Any] = [d if type(d) in (int, float) else asarray(d) for d in varargs]
     if not given:
-        given = [asarray(1.0)] * len(axes)
-    elif len(given) == 1 and given[0].ndim == 0:
+        given = [1.0] * len(axes)
+    elif len(given) == 1 and np.ndim(given[0]) == 0:
         given *= len(axes)
     elif len(given) != len(axes):
         raise TypeError(f"gradient: expected distances for {len(axes)} axes or for all, got {len(given)}")
@@ -302,32 +302,29 @@ def gradient(
     return found[0] if len(axes) == 1 else found
 
 
-def _derivative(f: Tensor, d: Tensor, axis: int, edge_order: int) -> Tensor:
-    n = f.shape[axis]
+def _derivative(f: Tensor, d: Any, axis: int, edge_order: int) -> Tensor:
+    """The derivative along an axis, at a distance d or at the coordinates d."""
+    n, is_even = f.shape[axis], np.ndim(d) == 0
     if n < edge_order + 1:
         raise ValueError(f"gradient: expected at least {edge_order + 1} samples along axis {axis}, got {n}")
-    if d.ndim > 1 or (d.ndim == 1 and d.shape[0] != n):
+    if not is_even and d.shape != (n,):
         raise ValueError(f"gradient: expected a number or {n} coordinates for axis {axis}, got shape {d.shape}")
 
     def at(*bounds: int | None) -> Tensor:
         return part(f, axis, *bounds)
 
-    if d.ndim:
-        steps = reshape(diff(d if d.dtype.kind == "f" else astype(d, np.float64)), (-1, *(1,) * (f.ndim - 1 - axis)))
-        lead = (1,) * axis
-        steps = reshape(steps, (*lead, *steps.shape))
-    else:
-        steps = broadcast_to(d, (*(1,) * axis, n - 1, *(1,) * (f.ndim - 1 - axis)))
-    h, k = part(steps, axis, None, -1), part(steps, axis, 1, None)
-    if d.ndim:
-        inner = -k / (h * (h + k)) * at(None, -2) + (k - h) / (h * k) * at(1, -1) + h / (k * (h + k)) * at(2, None)
-    else:
+    if is_even:
         inner = (at(2, None) - at(None, -2)) / (2.0 * d)
-    h, k = part(steps, axis, None, 1), part(steps, axis, -1, None)
+        h = h1 = k1 = k = d
+    else:
+        d = d if d.dtype.kind == "f" else astype(d, np.float64)
+        steps = reshape(diff(d), (*(1,) * axis, n - 1, *(1,) * (f.ndim - 1 - axis)))
+        h, k = part(steps, axis, None, -1), part(steps, axis, 1, None)
+        inner = -k / (h * (h + k)) * at(None, -2) + (k - h) / (h * k) * at(1, -1) + h / (k * (h + k)) * at(2, None)
+        h, h1, k1, k = (part(steps, axis, *ends) for ends in ((None, 1), (1, 2), (-2, -1), (-1, None)))
     if edge_order == 1:
         first, last = (at(1, 2) - at(0, 1)) / h, (at(-1, None) - at(-2, -1)) / k
     else:
-        h1, k1 = part(steps, axis, 1, 2), part(steps, axis, -2, -1)
         first = (
             -(2.0 * h + h1) / (h * (h + h1)) * at(0, 1) + (h + h1) / (h * h1) * at(1, 2) - h / (h1 * (h + h1)) * at(2, 3)
         )
@@ -335,7 +332,7 @@ def _derivative(f: Tensor, d: Tensor, axis: int, edge_order: int) -> Tensor:
             k / (k1 * (k1 + k)) * at(-3, -2) - (k + k1) / (k1 * k) * at(-2, -1)
             + (2.0 * k + k1) / (k * (k1 + k)) * at(-1, None)
         )  # fmt: skip
-    return concatenate([first, inner, last], axis)
+    return astype(concatenate([first, inner, last], axis), f.dtype)
 
 
 def interp(
