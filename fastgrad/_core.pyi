@@ -120,19 +120,24 @@ class Tensor:
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any: ...
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any: ...
     def sum(
-        self, axis: _Axis = None, keepdims: bool = False, *, dtype: DTypeLike | None = None, out: None = None, initial: _TensorLike | None = None, where: _TensorLike | None = None,
+        self, axis: _Axis = None, keepdims: bool = False, *, dtype: DTypeLike | None = None, out: None = None,
+        initial: _TensorLike | None = None, where: _TensorLike | None = None,
     ) -> Tensor: ...  # fmt: skip
     def max(
-        self, axis: _Axis = None, keepdims: bool = False, *, out: None = None, initial: _TensorLike | None = None, where: _TensorLike | None = None,
+        self, axis: _Axis = None, keepdims: bool = False, *, out: None = None, initial: _TensorLike | None = None,
+        where: _TensorLike | None = None,
     ) -> Tensor: ...  # fmt: skip
     def min(
-        self, axis: _Axis = None, keepdims: bool = False, *, out: None = None, initial: _TensorLike | None = None, where: _TensorLike | None = None,
+        self, axis: _Axis = None, keepdims: bool = False, *, out: None = None, initial: _TensorLike | None = None,
+        where: _TensorLike | None = None,
     ) -> Tensor: ...  # fmt: skip
     def mean(
-        self, axis: _Axis = None, keepdims: bool = False, *, dtype: DTypeLike | None = None, out: None = None, where: _TensorLike | None = None,
+        self, axis: _Axis = None, keepdims: bool = False, *, dtype: DTypeLike | None = None, out: None = None,
+        where: _TensorLike | None = None,
     ) -> Tensor: ...  # fmt: skip
     def prod(
-        self, axis: _Axis = None, keepdims: bool = False, *, dtype: DTypeLike | None = None, out: None = None, initial: _TensorLike | None = None, where: _TensorLike | None = None,
+        self, axis: _Axis = None, keepdims: bool = False, *, dtype: DTypeLike | None = None, out: None = None,
+        initial: _TensorLike | None = None, where: _TensorLike | None = None,
     ) -> Tensor: ...  # fmt: skip
     def var(
         self, axis: _Axis = None, ddof: float = 0, keepdims: bool = False, *, dtype: DTypeLike | None = None,
@@ -168,9 +173,7 @@ class Tensor:
     def partition(
         self, kth: int | Sequence[int], axis: int | None = -1, kind: str = "introselect", order: None = None
     ) -> NoReturn: ...
-    def searchsorted(
-        self, v: _TensorLike, side: str = "left", sorter: _TensorLike | None = None
-    ) -> Tensor: ...
+    def searchsorted(self, v: _TensorLike, side: str = "left", sorter: _TensorLike | None = None) -> Tensor: ...
     def nonzero(self) -> tuple[Tensor, ...]: ...
     def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor: ...
     def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor: ...
@@ -185,16 +188,20 @@ def tensor(data: _TensorLike, dtype: DTypeLike | None = None, requires_grad: boo
 def asarray(data: _TensorLike, dtype: DTypeLike | None = None) -> Tensor: ...
 def astype(array: _TensorLike, dtype: DTypeLike) -> Tensor: ...
 def sum(
-    x: _TensorLike, axis: _Axis = None, keepdims: bool = False, *, dtype: DTypeLike | None = None, out: None = None, initial: _TensorLike | None = None, where: _TensorLike | None = None,
+    x: _TensorLike, axis: _Axis = None, keepdims: bool = False, *, dtype: DTypeLike | None = None, out: None = None,
+    initial: _TensorLike | None = None, where: _TensorLike | None = None,
 ) -> Tensor: ...  # fmt: skip
 def max(
-    x: _TensorLike, axis: _Axis = None, keepdims: bool = False, *, out: None = None, initial: _TensorLike | None = None, where: _TensorLike | None = None,
+    x: _TensorLike, axis: _Axis = None, keepdims: bool = False, *, out: None = None,
+    initial: _TensorLike | None = None, where: _TensorLike | None = None,
 ) -> Tensor: ...  # fmt: skip
 def min(
-    x: _TensorLike, axis: _Axis = None, keepdims: bool = False, *, out: None = None, initial: _TensorLike | None = None, where: _TensorLike | None = None,
+    x: _TensorLike, axis: _Axis = None, keepdims: bool = False, *, out: None = None,
+    initial: _TensorLike | None = None, where: _TensorLike | None = None,
 ) -> Tensor: ...  # fmt: skip
 def mean(
-    x: _TensorLike, axis: _Axis = None, keepdims: bool = False, *, dtype: DTypeLike | None = None, out: None = None, where: _TensorLike | None = None,
+    x: _TensorLike, axis: _Axis = None, keepdims: bool = False, *, dtype: DTypeLike | None = None, out: None = None,
+    where: _TensorLike | None = None,
 ) -> Tensor: ...  # fmt: skip
 def reshape(x: _TensorLike, shape: int | Sequence[int]) -> Tensor: ...
 def transpose(x: _TensorLike, axes: Sequence[int] | None = None) -> Tensor: ...

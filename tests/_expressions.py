@@ -1,5 +1,8 @@
-"""One expression of x for fastgrad and for NumPy: ``m.sort(x)`` with m either module. What is checked of each: value,
-shape and dtype are NumPy's, in every layout of x; a compiled call gives the eager bits; vmap gives what a loop gives."""
+"""One expression of x for fastgrad and for NumPy: ``m.sort(x)`` with m either module.
+
+What is checked of each: value, shape and dtype are NumPy's, in every layout of x; a compiled call gives the eager bits;
+vmap gives what a loop gives.
+"""
 
 import warnings
 
@@ -16,7 +19,9 @@ def function(text, m):
 
 def parts(y):
     """The results as ndarrays."""
-    return [np.asarray(r.detach() if isinstance(r, fg.Tensor) else r) for r in (y if isinstance(y, (tuple, list)) else (y,))]
+    return [
+        np.asarray(r.detach() if isinstance(r, fg.Tensor) else r) for r in (y if isinstance(y, (tuple, list)) else (y,))
+    ]
 
 
 def same(got, expected, what, rtol=0.0, atol=0.0):

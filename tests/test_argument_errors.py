@@ -230,9 +230,9 @@ TABLE = {
         (
             "np.multiply.at(w, 0, 1)",
             TypeError,
-            "numpy.multiply.at is not supported on tensors; write it as where(mask, x + v, x), as the method changes an "
-            "array in place, or give a function of ndarrays its rule with fastgrad.primitive, which cannot be compiled, "
-            "or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients",
+            "numpy.multiply.at is not supported on tensors; write it as where(mask, x + v, x), as the method changes "
+            "an array in place, or give a function of ndarrays its rule with fastgrad.primitive, which cannot be "
+            "compiled, or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients",
         ),
         ("np.add(w, x, dtype=float)", TypeError, "numpy.add: the argument dtype= is not supported on tensors"),
         (

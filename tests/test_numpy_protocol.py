@@ -33,7 +33,8 @@ CALLS = {
     "swapaxes": (0, 1), "moveaxis": (0, 1), "broadcast_to": ((4, 2, 3),), "transpose": ((1, 0),),
     "permute_dims": ((1, 0),),
     "clip": (0.3, 0.6), "full_like": (3.0,), "astype": ("f4",), "partition": (1,), "argpartition": (1,),
-    "percentile": (30.0,), "quantile": (0.3,), "nanpercentile": ([20.0, 70.0],), "nanquantile": (0.3,), "isin": (X[:1],),
+    "percentile": (30.0,), "quantile": (0.3,), "nanpercentile": ([20.0, 70.0],), "nanquantile": (0.3,),
+    "isin": (X[:1],),
     "digitize": ([0.2, 0.6],), "take_along_axis": (np.array([[2, 0], [1, 1]]), 1),
 }  # fmt: skip
 SEQUENCES = {"concatenate", "concat", "stack", "hstack", "vstack"}

@@ -45,8 +45,10 @@ DISCRETE = [
     "m.lexsort(x)", "m.lexsort((x[0], x[1] > 0, x[2] > 1), axis=0)", f"m.searchsorted({SORTED}, x)",
     f"m.searchsorted({SORTED}, x, side='right')", f"m.searchsorted({SORTED}[::-1], x, sorter=np.arange(4, -1, -1))",
     f"m.digitize(x, {SORTED})", f"m.digitize(x, {SORTED}[::-1], right=True)", f"m.isin(x, {SORTED})",
-    f"m.isin(x, {SORTED}, invert=True)", "m.count_nonzero(x > 0, axis=1)", "m.count_nonzero(x, axis=(0, 2), keepdims=True)",
-    "m.histogram(x, 4)", "m.histogram(x, 5, range=(-2, 2))", f"m.histogram(x, {SORTED})", "m.histogram(x, 3, density=True)",
+    f"m.isin(x, {SORTED}, invert=True)", "m.count_nonzero(x > 0, axis=1)",
+    "m.count_nonzero(x, axis=(0, 2), keepdims=True)",
+    "m.histogram(x, 4)", "m.histogram(x, 5, range=(-2, 2))", f"m.histogram(x, {SORTED})",
+    "m.histogram(x, 3, density=True)",
     "m.histogram(x, 4, weights=np.arange(60).reshape(3, 4, 5))",
 ]  # fmt: skip
 # Data whose shape depends on elements.
@@ -212,7 +214,10 @@ def test_values_put_along_an_axis(axis):
     f = lambda x, v: fg.put_along_axis(x, index, v, axis) ** 2
     fg.check_grads(f, (X, values), order=2, rtol=1e-5, atol=1e-5)
     same_bits(fg.compile(f)(X, values), f(X, values))
-    same_bits(fg.vmap(f)(np.stack([X, -X]), np.stack([values, values + 1])), np.stack([f(X, values).numpy(), f(-X, values + 1).numpy()]))
+    same_bits(
+        fg.vmap(f)(np.stack([X, -X]), np.stack([values, values + 1])),
+        np.stack([f(X, values).numpy(), f(-X, values + 1).numpy()]),
+    )
 
 
 def test_values_put_into_a_raveled_array():
@@ -234,7 +239,9 @@ def test_gradients_by_probabilities_and_their_traces():
             f = lambda x, q: getattr(fg, name)(x, q, axis=1, method=method)
             expected = getattr(np, name)(x, q * scale, axis=1, method=method)
             np.testing.assert_allclose(fg.compile(f)(x, q * scale), expected, rtol=1e-13)
-            np.testing.assert_allclose(fg.vmap(f, (None, 0), -1)(x, q * scale), np.moveaxis(expected, 0, -1), rtol=1e-13)
+            np.testing.assert_allclose(
+                fg.vmap(f, (None, 0), -1)(x, q * scale), np.moveaxis(expected, 0, -1), rtol=1e-13
+            )
 
 
 def test_weighted_quantiles_in_a_program():
@@ -259,9 +266,14 @@ def test_counts_of_integers(dtype):
         f = lambda w, x: fg.bincount(x, w, length=length)
         np.testing.assert_allclose(fg.compile(f)(w, x), np.bincount(x, w, 6)[:length])
         fg.check_grads(f, (w, x), order=2) if length else None
-    same_bits(fg.vmap(lambda x: fg.bincount(x, length=4))(np.stack([x, x[::-1] // 2])), np.stack([np.bincount(x, minlength=4), np.bincount(x // 2, minlength=4)]))
+    same_bits(
+        fg.vmap(lambda x: fg.bincount(x, length=4))(np.stack([x, x[::-1] // 2])),
+        np.stack([np.bincount(x, minlength=4), np.bincount(x // 2, minlength=4)]),
+    )
     same_bits(fg.bincount(np.array([], int)), np.bincount(np.array([], int)))
-    with pytest.raises(fg.TraceError, match="the length of the result depends on the largest of them: give it as length="):
+    with pytest.raises(
+        fg.TraceError, match="the length of the result depends on the largest of them: give it as length="
+    ):
         fg.compile(fg.bincount)(x)
 
 
@@ -322,7 +334,8 @@ def test_single_numbers():
         (lambda: fg.sort(X, kind="bubble"), ValueError, "sort: expected a kind among 'quicksort', .*, got 'bubble'"),
         (lambda: fg.sort(X, kind="stable", stable=True), ValueError, "sort: expected kind= or stable=, got both"),
         (lambda: fg.argsort(X, order="f"), ValueError, "argsort: order= names fields, and tensors have none"),
-        (lambda: fg.tensor(X).sort(), TypeError, r"sort: a tensor is not sorted in place; write x = fastgrad.sort\(x\)"),
+        (lambda: fg.tensor(X).sort(), TypeError,
+         r"sort: a tensor is not sorted in place; write x = fastgrad.sort\(x\)"),
         (lambda: fg.tensor(X).partition(1), TypeError, "partition: a tensor is not partitioned in place"),
         (lambda: fg.partition(X, 5), ValueError, "partition: kth=5 is outside an axis of length 5"),
         (lambda: fg.argpartition(X, 0, kind="x"), ValueError, "argpartition: expected kind='introselect', got 'x'"),
@@ -330,19 +343,25 @@ def test_single_numbers():
         (lambda: fg.kthvalue(X, 0), ValueError, "kthvalue: expected k from 1 to 5, the length of the axis, got 0"),
         (lambda: fg.lexsort([]), TypeError, "lexsort: expected at least one key, got none"),
         (lambda: fg.lexsort([[1.0], [1.0, 2.0]]), ValueError, r"lexsort: expected keys of one shape, got \(1,\) and"),
-        (lambda: fg.take_along_axis(X, [[[0.5]]]), IndexError, "take_along_axis: expected integer indices, got float64"),
+        (lambda: fg.take_along_axis(X, [[[0.5]]]), IndexError,
+         "take_along_axis: expected integer indices, got float64"),
         (lambda: fg.take_along_axis(X, [0]), ValueError, "take_along_axis: expected indices with as many axes"),
         (lambda: fg.take_along_axis(X, [[0]], None), ValueError, "take_along_axis: expected one axis of indices"),
         (lambda: fg.take_along_axis([1.0], [3]), IndexError, "index 3 .* is outside an axis of length 1"),
-        (lambda: fg.put_along_axis([1.0], [3], 0.0, 0), IndexError, "put_along_axis: index 3 is outside an axis of length 1"),
+        (lambda: fg.put_along_axis([1.0], [3], 0.0, 0), IndexError,
+         "put_along_axis: index 3 is outside an axis of length 1"),
         (lambda: fg.put_along_axis([[1.0]], [[0], [0]], 0.0, 1), ValueError, "put_along_axis: indices of shape"),
         (lambda: fg.quantile(X, 1.5), ValueError, "quantile: expected q from 0 to 1, got 1.5"),
         (lambda: fg.percentile(X, [5, -1]), ValueError, r"percentile: expected q from 0 to 100, got \[5.0, -1.0\]"),
         (lambda: fg.quantile(X, "a"), TypeError, "quantile: expected q as a number or an array of numbers"),
-        (lambda: fg.quantile(X, 0.5, method="cubic"), ValueError, "quantile: expected a method among inverted_cdf, .*'cubic'"),
-        (lambda: fg.quantile(X, 0.5, weights=X), ValueError, "quantile: weights= need method='inverted_cdf', got 'linear'"),
-        (lambda: fg.quantile(X, 0.5, weights=-abs(X), method="inverted_cdf"), ValueError, "expected weights of at least 0"),
-        (lambda: fg.quantile(X, 0.5, weights=0 * X, method="inverted_cdf"), ValueError, "finite weights that are not all 0"),
+        (lambda: fg.quantile(X, 0.5, method="cubic"), ValueError,
+         "quantile: expected a method among inverted_cdf, .*'cubic'"),
+        (lambda: fg.quantile(X, 0.5, weights=X), ValueError,
+         "quantile: weights= need method='inverted_cdf', got 'linear'"),
+        (lambda: fg.quantile(X, 0.5, weights=-abs(X), method="inverted_cdf"), ValueError,
+         "expected weights of at least 0"),
+        (lambda: fg.quantile(X, 0.5, weights=0 * X, method="inverted_cdf"), ValueError,
+         "finite weights that are not all 0"),
         (lambda: fg.quantile(X, 0.5, weights=[1.0], method="inverted_cdf"), ValueError, "quantile: weights of shape"),
         (lambda: fg.searchsorted(X, 1.0), ValueError, r"searchsorted: expected a sorted vector, got shape \(3, 4, 5\)"),
         (lambda: fg.searchsorted([1.0], 1.0, "middle"), ValueError, "searchsorted: expected side 'left' or 'right'"),

@@ -17,11 +17,15 @@ enum {
     INSERTION = 16,     /* pairs that are sorted by insertion */
     SHORT = 256,        /* the longest row with its pairs on the stack */
     MERGED = 1024,      /* more pairs than this are sorted by digits */
-    DIGIT = 11, DIGITS = 1 << DIGIT, /* bits of a digit, and how many there are */
+    DIGIT = 11,
+    DIGITS = 1 << DIGIT, /* bits of a digit, and how many there are */
     FEW_PLACES = 8,     /* more places than this are read off the whole order */
 };
 
-typedef struct { uint64_t key; int64_t position; } pair;
+typedef struct {
+    uint64_t key;
+    int64_t position;
+} pair;
 
 static uint64_t key_of_bits(uint64_t bits, uint64_t sign) { return bits & sign ? ~bits & (2 * sign - 1) : bits | sign; }
 

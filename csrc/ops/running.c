@@ -19,14 +19,14 @@ static around lengths_around(const fg_shape *s, int64_t axis)
     return l;
 }
 
-#define RUNNING(name, reverse)                                                                                      \
-    FG_SHAPE_RULE(name, fg_same_shape)                                                                              \
-    int fg_##name##_run(const fg_call *c, fg_array *y)                                                              \
-    {                                                                                                               \
-        around l = lengths_around(y->shape, c->attr[0]);                                                            \
-        if (y->shape->size)                                                                                         \
-            fg_kernels[y->dtype].reduce->name(l.outer, l.n, l.inner, reverse, c->in[0].array->data, y->data);       \
-        return FG_OK;                                                                                               \
+#define RUNNING(name, reverse)                                                                                \
+    FG_SHAPE_RULE(name, fg_same_shape)                                                                        \
+    int fg_##name##_run(const fg_call *c, fg_array *y)                                                        \
+    {                                                                                                         \
+        around l = lengths_around(y->shape, c->attr[0]);                                                      \
+        if (y->shape->size)                                                                                   \
+            fg_kernels[y->dtype].reduce->name(l.outer, l.n, l.inner, reverse, c->in[0].array->data, y->data); \
+        return FG_OK;                                                                                         \
     }
 RUNNING(cumsum, (int)c->attr[1])
 RUNNING(cumprod, 0)
@@ -57,7 +57,8 @@ static int moved_by_one(fg_tensor x, int64_t axis, double first, fg_tensor *out)
     status = filled ? FG_OK : FG_NO_MEMORY;
     if (!status) {
         fg_kernels[filled->dtype].reduce->fill(filled->shape->size, first, filled->data);
-        status = fg_apply(FG_OP_concatenate, 2, (fg_tensor[]){{filled, NULL}, kept}, 3, (int64_t[]){axis, 1, last}, out);
+        status =
+            fg_apply(FG_OP_concatenate, 2, (fg_tensor[]){{filled, NULL}, kept}, 3, (int64_t[]){axis, 1, last}, out);
     }
     fg_array_unref(filled);
     fg_tensor_unref(kept);

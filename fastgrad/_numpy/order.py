@@ -3,8 +3,8 @@
 All are composed of one operation, ``argsort``, which gives the positions of the elements in ascending or descending
 order, or of those at some places of the order only, and of gathers by these positions. So a gradient goes to the
 elements that were chosen. Elements that are equal keep their order, and the first of them is the smallest: a sort is
-stable whatever ``kind`` says, and the element of a given rank is the same in ``sort`` and ``median``. nan is the largest
-number. Integers and booleans are sorted by NumPy.
+stable whatever ``kind`` says, and the element of a given rank is the same in ``sort`` and ``median``. nan is the
+largest number. Integers and booleans are sorted by NumPy.
 """
 
 from __future__ import annotations

@@ -148,8 +148,8 @@ def _along_axis(ufunc: np.ufunc, method: str, x: Any, kwargs: dict[str, Any]) ->
 
 
 def _added_at(ufunc: np.ufunc, x: Tensor, indices: Any, values: Any) -> None:
-    """``numpy.add.at`` and ``numpy.subtract.at``: the values are added to the tensor in place, each as often as its place
-    is named."""
+    """``numpy.add.at`` and ``numpy.subtract.at``: the values are added to the tensor in place, each as often as its
+    place is named."""
     if x.dtype.kind != "f":
         raise _NotHere(_missing(f"numpy.{ufunc.__name__}.at"))
     numbers = _core.asarray(np.arange(x.size).reshape(x.shape))[indices]

@@ -35,8 +35,10 @@ if TYPE_CHECKING:
 # ---- NumPy's keywords ------------------------------------------------------------------------------------------------
 def refuse_out(name: str, out: Any) -> None:
     if out is not None:
-        raise TypeError(f"{name}: out= is not supported, as the result of an operation on tensors is a value of its own; "
-                        f"write a = fastgrad.{name}(x) instead of fastgrad.{name}(x, out=a)")  # fmt: skip
+        raise TypeError(
+            f"{name}: out= is not supported, as the result of an operation on tensors is a value of its own; write "
+            f"a = fastgrad.{name}(x) instead of fastgrad.{name}(x, out=a)"
+        )
 
 
 def chosen(name: str, x: Tensor, mask: TensorLike, else_: Any) -> Tensor:

@@ -96,7 +96,11 @@ def cummin(x: TensorLike, axis: int | None = None) -> Tensor:
     tensor([2., 1., 1.])
     """
     x = asarray(x)
-    return negative(cummax(negative(x), axis)) if x.dtype.kind == "f" else _running("cummin", running_minima, x, axis, None)
+    return (
+        negative(cummax(negative(x), axis))
+        if x.dtype.kind == "f"
+        else _running("cummin", running_minima, x, axis, None)
+    )
 
 
 def running_maxima(x: Any, axis: int) -> Any:
@@ -222,9 +226,7 @@ def ediff1d(ary: TensorLike, to_end: TensorLike | None = None, to_begin: TensorL
     return concatenate([*ends[0], diff(x), *ends[1]])
 
 
-def unwrap(
-    p: TensorLike, discont: float | None = None, axis: int = -1, *, period: float = 6.283185307179586
-) -> Tensor:
+def unwrap(p: TensorLike, discont: float | None = None, axis: int = -1, *, period: float = 6.283185307179586) -> Tensor:
     """Angles with multiples of the period added, so that no difference of neighbours along the axis is larger than
     half a period, unless it is below ``discont``. What is added has derivative 0.
 
@@ -246,7 +248,9 @@ def unwrap(
         wrapped = where((wrapped == low) & (step > 0), -low, wrapped)
     jump = where(absolute(step) < discont, 0, wrapped - step)
     dtype = np.result_type(x.dtype, period)
-    added = concatenate([asarray(np.zeros((*x.shape[:axis], 1, *x.shape[axis + 1 :]), dtype)), cumsum(jump, axis)], axis)
+    added = concatenate(
+        [asarray(np.zeros((*x.shape[:axis], 1, *x.shape[axis + 1 :]), dtype)), cumsum(jump, axis)], axis
+    )
     return astype(x, dtype) + added if x.shape[axis] else astype(x, dtype)
 
 
@@ -275,9 +279,9 @@ def gradient(
     differences of order ``edge_order``, 1 or 2. It is the numerical derivative of a table; that of a function is
     ``grad``.
 
-    Distances are given as one number for all axes, or for each axis as a number or as the coordinates along it; gradients
-    pass to f and to the distances. Returns a tensor for one axis, else a tuple. Raises ValueError for fewer samples than
-    edge_order + 1.
+    Distances are given as one number for all axes, or for each axis as a number or as the coordinates along it;
+    gradients pass to f and to the distances. Returns a tensor for one axis, else a tuple. Raises ValueError for fewer
+    samples than edge_order + 1.
 
     >>> import fastgrad as fg
     >>> fg.gradient([1.0, 2.0, 4.0, 7.0], 2.0)
@@ -326,7 +330,9 @@ def _derivative(f: Tensor, d: Any, axis: int, edge_order: int) -> Tensor:
         first, last = (at(1, 2) - at(0, 1)) / h, (at(-1, None) - at(-2, -1)) / k
     else:
         first = (
-            -(2.0 * h + h1) / (h * (h + h1)) * at(0, 1) + (h + h1) / (h * h1) * at(1, 2) - h / (h1 * (h + h1)) * at(2, 3)
+            -(2.0 * h + h1) / (h * (h + h1)) * at(0, 1)
+            + (h + h1) / (h * h1) * at(1, 2)
+            - h / (h1 * (h + h1)) * at(2, 3)
         )
         last = (
             k / (k1 * (k1 + k)) * at(-3, -2) - (k + k1) / (k1 * k) * at(-2, -1)
@@ -381,6 +387,7 @@ def _last_before(xp: Any, x: Any) -> Any:
 
 
 __all__ = [
-    "cummax", "cummin", "cumprod", "cumsum", "cumulative_prod", "cumulative_sum", "diff", "ediff1d", "gradient", "interp",
+    "cummax", "cummin", "cumprod", "cumsum", "cumulative_prod", "cumulative_sum", "diff", "ediff1d", "gradient",
+    "interp",
     "logcumsumexp", "trapezoid", "unwrap",
 ]  # fmt: skip

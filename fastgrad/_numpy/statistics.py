@@ -13,7 +13,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._core import Tensor, asarray, astype, concatenate, max, mean, min, multiply, normal_axes, reshape, sqrt, sum, where
+from .._core import (
+    Tensor,
+    asarray,
+    astype,
+    concatenate,
+    max,
+    mean,
+    min,
+    multiply,
+    normal_axes,
+    reshape,
+    sqrt,
+    sum,
+    where,
+)
 from .elementwise import clip
 from .reductions import counted, prod, std, var
 from .sequences import cumprod, cumsum
@@ -88,7 +102,7 @@ def nanvar(
     """
     x = asarray(a)
     options = {"dtype": dtype, "out": out, "mean": mean, "correction": correction}
-    y = var(x, axis, ddof, keepdims, where=_valid(x, where), **options)  # type: ignore[arg-type]
+    y = var(x, axis, ddof, keepdims, where=_valid(x, where), **options)
     return _enough(y, x, axis, ddof if correction is None else correction, keepdims, where)
 
 
@@ -104,7 +118,7 @@ def nanstd(
     """
     x = asarray(a)
     options = {"dtype": dtype, "out": out, "mean": mean, "correction": correction}
-    y = std(x, axis, ddof, keepdims, where=_valid(x, where), **options)  # type: ignore[arg-type]
+    y = std(x, axis, ddof, keepdims, where=_valid(x, where), **options)
     return _enough(y, x, axis, ddof if correction is None else correction, keepdims, where)
 
 
