@@ -9,6 +9,7 @@ largest number. Integers and booleans are sorted by NumPy.
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -510,24 +511,26 @@ def _share(at: Any, before: Any, method: str) -> Any:
 
 
 def _at_constant_places(x: Tensor, q: np.ndarray, method: str) -> Tensor:
-    n = x.shape[-1]
-    at = _PLACES[method](n, q)
-    before = np.clip(np.floor(at), 0, n - 1)
-    behind = np.clip(np.floor(at) + 1, 0, n - 1)
-    is_whole = method in _DISCRETE or at.dtype.kind != "f"
-    wanted = [before] if is_whole else [before, behind]
-    if x.dtype.kind == "f":
-        wanted.append(np.array([n - 1.0]))
-    places = np.unique(np.concatenate(wanted)).astype(np.int64)
-    values = _picked(x, _order(x, False, tuple(places.tolist())))
-
-    def value(at: np.ndarray) -> Tensor:
-        return gathered(values, asarray(np.searchsorted(places, at)), values.ndim - 1)
-
-    y = value(before)
-    if not is_whole:
-        y = _mixed(y, value(behind), _share(at, before, method))
+    places, before, behind, share = _constant_places(x.shape[-1], tuple(q.tolist()), q.dtype, method)
+    values = _picked(x, _order(x, False, places))
+    y = gathered(values, asarray(before), values.ndim - 1)
+    if behind is not None:
+        y = _mixed(y, gathered(values, asarray(behind), values.ndim - 1), share)
     return _unless_nan(y, part(values, values.ndim - 1, -1, None)) if x.dtype.kind == "f" else y
+
+
+@functools.lru_cache(1024)
+def _constant_places(n: int, q: tuple[Any, ...], dtype: np.dtype[Any], method: str) -> tuple[Any, Any, Any, Any]:
+    """The places wanted of n elements, in ascending order, the last of all among them, where nan is; for each q the
+    numbers of those before and behind its place, and its share of the latter. None: there is one element for each q."""
+    at = _PLACES[method](n, np.array(q, dtype))
+    before, behind = (np.clip(place, 0, n - 1).astype(np.int64) for place in (np.floor(at), np.floor(at) + 1))
+    if method in _DISCRETE or at.dtype.kind != "f":
+        places = np.unique([*before, n - 1])
+        return tuple(places.tolist()), np.searchsorted(places, before), None, None
+    places = np.unique([*before, *behind, n - 1])
+    before, behind = np.searchsorted(places, before), np.searchsorted(places, behind)
+    return tuple(places.tolist()), before, behind, _share(at, np.clip(np.floor(at), 0, n - 1), method)
 
 
 def _at_places(x: Tensor, n: Any, q: Any, method: str) -> Tensor:
