@@ -120,9 +120,17 @@ typedef struct {
     void (*sum_cols)(int64_t n, int64_t cols, const void *x, void *y);      /* y[cols]; n may be 0 */
     void (*add_cols)(int64_t n, int64_t cols, const void *x, void *y);      /* y[cols] += */
     fg_loop *sum;                                                           /* of the one row a */
-    /* Cumulative sums along the middle axis of x[outer][n][inner], from its end if reverse, added in turn. y may be
-     * x. */
+    /* Running sums, products and maxima along the middle axis of x[outer][n][inner], from its end if reverse, joined in
+     * turn. y may be x. */
     void (*cumsum)(int64_t outer, int64_t n, int64_t inner, int reverse, const void *x, void *y);
+    void (*cumprod)(int64_t outer, int64_t n, int64_t inner, int reverse, const void *x, void *y);
+    void (*cummax)(int64_t outer, int64_t n, int64_t inner, int reverse, const void *x, void *y); /* nan after a nan */
+    /* gx of y = cummax(x), not reversed: g[i] shared equally among the elements up to i that are equal to y[i] (or nan
+     * where y[i] is nan). gx is none of the inputs. */
+    void (*cummax_vjp)(int64_t outer, int64_t n, int64_t inner, const void *x, const void *y, const void *g, void *gx);
+    /* Along the middle axis, y[i] = b[i] + a[i] * y[i - 1] with y[0] = b[0]; or, of the transposed linear map of b,
+     * y[i] = b[i] + a[i + 1] * y[i + 1] with y[n - 1] = b[n - 1]. a[0] is not read. y may be b, but not a. */
+    void (*recurrence)(int64_t outer, int64_t n, int64_t inner, int transposed, const void *a, const void *b, void *y);
     void (*max_rows)(int64_t rows, int64_t n, const void *x, void *y);      /* nan if any is nan */
     void (*max_cols)(int64_t n, int64_t cols, const void *x, void *y);
     void (*min_rows)(int64_t rows, int64_t n, const void *x, void *y);

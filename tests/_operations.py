@@ -58,6 +58,16 @@ def like_maximum(rng, dtype):
     return [x, x.max(1), rng.normal(size=4).astype(dtype)]
 
 
+def like_cummax(rng, dtype):
+    """Of cummax_adjoint: x, its running maxima along axis 1, and a cotangent; some elements tie."""
+    x = rng.integers(0, 3, size=(4, 5, 2)).astype(dtype)
+    return [x, np.maximum.accumulate(x, 1), rng.normal(size=x.shape).astype(dtype)]
+
+
+def recurrence(a, b, axis, transposed):
+    return _core.apply_op(_core.OP_NUMBERS["recurrence"], [_core.asarray(a), _core.asarray(b)], (axis, transposed))
+
+
 def by_numpy(function, operands, shape, dtype=np.int64, **options):
     """A case of the operation `numpy`, whose attributes name the call, the dtype's number and the shape."""
     number = {np.bool_: 2, np.int64: 6}[dtype]
@@ -192,6 +202,32 @@ OPERATIONS = {
             (lambda x: fg.cumsum(x, axis=1) ** 2, spread(2, 3, 2)),
         ],
     ),
+    "cumprod": Row(
+        [(floats((2, 3, 4)), (1,)), (floats((2, 3)), (1,)), (floats((3,)), (0,)), (floats((2, 0)), (1,))],
+        [
+            (lambda x: fg.cumprod(fg.exp(x), axis=1) * fg.cumprod(x, axis=0), spread(2, 3)),
+            (lambda x: fg.cumprod(x * np.array([1.0, 0.0, 2.0, 0.0, 3.0])), spread(5)),
+            (lambda x: fg.cumprod(x, axis=1) ** 2, spread(2, 3, 2)),
+        ],
+    ),
+    "cummax": Row(
+        [(floats((2, 3, 4)), (1,)), (floats((2, 5)), (1,)), (floats((3,)), (0,)), (floats((2, 0)), (1,))],
+        [
+            (lambda x: fg.cummax(fg.exp(x), axis=1) * fg.cummax(x, axis=0), spread(3, 3)),
+            (lambda x: fg.cummax(x, axis=1) ** 3, spread(2, 3, 2)),
+        ],
+    ),
+    "recurrence": Row(
+        [
+            (floats((2, 3, 4), (2, 3, 4)), (1, 0)), (floats((2, 3), (2, 3)), (1, 1)), (floats((3,), (3,)), (0, 1)),
+            (floats((2, 0), (2, 0)), (1, 0)), (floats((3, 2), (3, 2)), (0, 1)),
+        ],
+        [
+            (lambda a, b: recurrence(fg.exp(a), b * b, 1, 0) ** 2, spread(2, 3), spread(2, 3)),
+            (lambda a, b: recurrence(a * a, b, 0, 1) ** 2, spread(3, 2), spread(3, 2)),
+            (lambda a, b: recurrence(a, b, 0, 1) * recurrence(b, a, 0, 0), spread(4), spread(4)),
+        ],
+    ),
     "max": Row(
         [(floats((2, 3, 4)), (0b101, 0)), (floats((2, 3)), (0b10, 1)), (floats((3,)), (1, 0))],
         [
@@ -292,6 +328,11 @@ OPERATIONS = {
     "logical_and": Row(LOGIC),
     "logical_or": Row(LOGIC),
     "logical_xor": Row(LOGIC),
+    "argsort": Row([
+        (floats((2, 3, 4)), (0,)), (floats((5,)), (1,)), (floats((3, 6)), (0, 2, 5)), (floats((2, 0)), (0,)),
+        (floats((40,)), (1, *range(20))),
+    ]),
+    "cummax_adjoint": Row([(like_cummax, (1,))]),
     "extremum_adjoint": Row([(like_maximum, ())]),
     "softmax_adjoint": Row([(floats((2, 3), (2, 3)), ())]),
     "log_softmax_adjoint": Row([(floats((2, 3), (2, 3)), ())]),

@@ -201,9 +201,9 @@ TABLE = {
     ],
     "NumPy's functions": [
         (
-            "np.sort(w)",
+            "np.i0(w)",
             TypeError,
-            "numpy.sort is not supported on tensors; give a function of ndarrays its rule with fastgrad.primitive, "
+            "numpy.i0 is not supported on tensors; give a function of ndarrays its rule with fastgrad.primitive, "
             "which cannot be compiled, or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients",
         ),
         (
@@ -214,9 +214,9 @@ TABLE = {
             "without gradients",
         ),
         (
-            "np.average(w)",
+            "np.column_stack([w, w])",
             TypeError,
-            "numpy.average is not supported on tensors; write it as (w * x).sum() / w.sum(), or give a function of "
+            "numpy.column_stack is not supported on tensors; write it as stack along axis 1, or give a function of "
             "ndarrays its rule with fastgrad.primitive, which cannot be compiled, or pass "
             "np.asarray(fastgrad.stop_gradient(t)) for values without gradients",
         ),
@@ -228,12 +228,13 @@ TABLE = {
             "without gradients",
         ),
         (
-            "np.add.at(w, 0, 1)",
+            "np.multiply.at(w, 0, 1)",
             TypeError,
-            "numpy.add.at is not supported on tensors; give a function of ndarrays its rule with fastgrad.primitive, "
-            "which cannot be compiled, or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients",
+            "numpy.multiply.at is not supported on tensors; write it as where(mask, x + v, x), as the method changes "
+            "an array in place, or give a function of ndarrays its rule with fastgrad.primitive, which cannot be "
+            "compiled, or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients",
         ),
-        ("np.sum(w, dtype=float)", TypeError, "numpy.sum: the argument dtype= is not supported on tensors"),
+        ("np.add(w, x, dtype=float)", TypeError, "numpy.add: the argument dtype= is not supported on tensors"),
         (
             "np.add(w, x, out=np.zeros((2, 3)))",
             TypeError,

@@ -107,6 +107,9 @@ cdef extern from "fastgrad.h":
         FG_OP_polygamma
         FG_OP_sum
         FG_OP_cumsum
+        FG_OP_cumprod
+        FG_OP_cummax
+        FG_OP_recurrence
         FG_OP_max
         FG_OP_min
         FG_OP_matmul
@@ -128,6 +131,8 @@ cdef extern from "fastgrad.h":
         FG_OP_logical_and
         FG_OP_logical_or
         FG_OP_logical_xor
+        FG_OP_argsort
+        FG_OP_cummax_adjoint
         FG_OP_extremum_adjoint
         FG_OP_softmax_adjoint
         FG_OP_log_softmax_adjoint

@@ -20,6 +20,9 @@ cdef dict CURES = {
              "takes a number of steps that is not known",
     "mask": "a boolean index has a result whose shape depends on it: instead use fastgrad.where(mask, x, 0), which "
             "keeps the shape",
+    "found": "the shape of the result depends on which elements there are: instead use fastgrad.where, and sums, "
+             "fastgrad.count_nonzero or fastgrad.isin, which keep or drop whole axes",
+    "count": "the length of the result depends on the largest of them: give it as length=",
     "update": "what is written to memory outside would be written once: return the new value, chosen by fastgrad.where",
 }
 

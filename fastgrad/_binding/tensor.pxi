@@ -455,33 +455,33 @@ cdef class Tensor:
         return numpy_functions.array_function(func, args, kwargs)
 
     # ---- NumPy's methods, each the function of its name
-    def sum(self, axis=None, keepdims=False):
+    def sum(self, axis=None, keepdims=False, *, dtype=None, out=None, initial=None, where=None):
         """``fastgrad.sum`` of this tensor."""
-        return reduction(FG_OP_sum, self, axis, keepdims, "sum")
+        return sum(self, axis, keepdims, dtype=dtype, out=out, initial=initial, where=where)
 
-    def max(self, axis=None, keepdims=False):
+    def max(self, axis=None, keepdims=False, *, out=None, initial=None, where=None):
         """``fastgrad.max`` of this tensor."""
-        return reduction(FG_OP_max, self, axis, keepdims, "max")
+        return max(self, axis, keepdims, out=out, initial=initial, where=where)
 
-    def min(self, axis=None, keepdims=False):
+    def min(self, axis=None, keepdims=False, *, out=None, initial=None, where=None):
         """``fastgrad.min`` of this tensor."""
-        return reduction(FG_OP_min, self, axis, keepdims, "min")
+        return min(self, axis, keepdims, out=out, initial=initial, where=where)
 
-    def mean(self, axis=None, keepdims=False):
+    def mean(self, axis=None, keepdims=False, *, dtype=None, out=None, where=None):
         """``fastgrad.mean`` of this tensor."""
-        return mean(self, axis, keepdims)
+        return mean(self, axis, keepdims, dtype=dtype, out=out, where=where)
 
-    def prod(self, axis=None, keepdims=False):
+    def prod(self, axis=None, keepdims=False, **keywords):
         """``fastgrad.prod`` of this tensor."""
-        return composed.prod(self, axis, keepdims)
+        return composed.prod(self, axis, keepdims, **keywords)
 
-    def var(self, axis=None, ddof=0, keepdims=False):
+    def var(self, axis=None, ddof=0, keepdims=False, **keywords):
         """``fastgrad.var`` of this tensor."""
-        return composed.var(self, axis, ddof=ddof, keepdims=keepdims)
+        return composed.var(self, axis, ddof=ddof, keepdims=keepdims, **keywords)
 
-    def std(self, axis=None, ddof=0, keepdims=False):
+    def std(self, axis=None, ddof=0, keepdims=False, **keywords):
         """``fastgrad.std`` of this tensor."""
-        return composed.std(self, axis, ddof=ddof, keepdims=keepdims)
+        return composed.std(self, axis, ddof=ddof, keepdims=keepdims, **keywords)
 
     def any(self, axis=None, keepdims=False):
         """``fastgrad.any`` of this tensor."""
@@ -523,9 +523,37 @@ cdef class Tensor:
         """``fastgrad.squeeze`` of this tensor."""
         return composed.squeeze(self, axis)
 
-    def cumsum(self, axis=None):
+    def cumsum(self, axis=None, *, dtype=None):
         """``fastgrad.cumsum`` of this tensor."""
-        return composed.cumsum(self, axis)
+        return composed.cumsum(self, axis, dtype=dtype)
+
+    def cumprod(self, axis=None, *, dtype=None):
+        """``fastgrad.cumprod`` of this tensor."""
+        return composed.cumprod(self, axis, dtype=dtype)
+
+    def argsort(self, axis=-1, kind=None, order=None, *, stable=None):
+        """``fastgrad.argsort`` of this tensor."""
+        return composed.argsort(self, axis, kind, order, stable=stable)
+
+    def argpartition(self, kth, axis=-1, kind="introselect", order=None):
+        """``fastgrad.argpartition`` of this tensor."""
+        return composed.argpartition(self, kth, axis, kind, order)
+
+    def sort(self, axis=-1, kind=None, order=None, *, stable=None):
+        """Refused: NumPy's sorts in place; ``fastgrad.sort`` of this tensor returns a sorted one."""
+        raise TypeError("sort: a tensor is not sorted in place; write x = fastgrad.sort(x)")
+
+    def partition(self, kth, axis=-1, kind="introselect", order=None):
+        """Refused: NumPy's works in place; ``fastgrad.partition`` of this tensor returns another one."""
+        raise TypeError("partition: a tensor is not partitioned in place; write x = fastgrad.partition(x, kth)")
+
+    def searchsorted(self, v, side="left", sorter=None):
+        """``fastgrad.searchsorted`` in this tensor."""
+        return composed.searchsorted(self, v, side, sorter)
+
+    def nonzero(self):
+        """``fastgrad.nonzero`` of this tensor."""
+        return composed.nonzero(self)
 
     def trace(self, offset=0, axis1=0, axis2=1):
         """``fastgrad.trace`` of this tensor."""

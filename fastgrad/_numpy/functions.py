@@ -6,21 +6,40 @@ because its parts are; there is no second list of rules.
 
 from typing import TYPE_CHECKING
 
-from . import contractions, creation, elementwise, neural, predicates, reductions, sequences, shapes
+from . import (
+    contractions,
+    counting,
+    creation,
+    elementwise,
+    neural,
+    order,
+    predicates,
+    reductions,
+    sequences,
+    shapes,
+    statistics,
+)
 from .contractions import *
+from .counting import *
 from .creation import *
 from .elementwise import *
 from .linalg import norm
 from .neural import *
+from .order import *
 from .predicates import *
 from .reductions import *
+from .reductions import reduced_with as reduced_with
 from .sequences import *
 from .shapes import *
 from .shapes import from_lists as from_lists
+from .statistics import *
 
 # mypy reads an __all__ only where it is a list of strings; without one it takes what the imports above bring.
 if not TYPE_CHECKING:
     __all__ = []
-    for _module in (contractions, creation, elementwise, neural, predicates, reductions, sequences, shapes):
+    for _module in (
+        contractions, counting, creation, elementwise, neural, order, predicates, reductions, sequences, shapes,
+        statistics,
+    ):  # fmt: skip
         __all__ += _module.__all__
     __all__ += ["norm"]

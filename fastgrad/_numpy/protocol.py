@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from .. import _core
 from .._core import Tensor
 from . import functions, linalg
 from .indexing import take
+from .shapes import one_axis
 
 
 def _conjugate(x: Any) -> Tensor:
@@ -38,11 +40,18 @@ UFUNCS: dict[np.ufunc, Callable[..., Any]] = {
     np.bitwise_and: lambda a, b: _core.asarray(a) & b, np.bitwise_or: lambda a, b: _core.asarray(a) | b,
     np.bitwise_xor: lambda a, b: _core.asarray(a) ^ b,
 }  # fmt: skip
-# The functions that NumPy itself defines by the methods of its ufuncs. A method works where fastgrad has its function.
+# The functions that are methods of NumPy's ufuncs. Those of other ufuncs are folded, element by element of the axis.
 _METHODS: dict[str, dict[np.ufunc, str]] = {
-    "reduce": {np.add: "sum", np.multiply: "prod", np.maximum: "max", np.minimum: "min"},
-    "accumulate": {np.add: "cumsum", np.multiply: "cumprod"},
+    "reduce": {
+        np.add: "sum", np.multiply: "prod", np.maximum: "max", np.minimum: "min", np.fmax: "nanmax", np.fmin: "nanmin",
+        np.logaddexp: "logsumexp", np.logical_and: "all", np.logical_or: "any",
+    },
+    "accumulate": {
+        np.add: "cumsum", np.multiply: "cumprod", np.maximum: "cummax", np.minimum: "cummin",
+        np.logaddexp: "logcumsumexp",
+    },
 }  # fmt: skip
+_UNTAKE = _core.OP_NUMBERS["untake"]
 _SCIPY_NAMES = {"expit": "sigmoid", "log_expit": "log_sigmoid", "erf": "erf", "erfc": "erfc"}
 
 
@@ -82,13 +91,10 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: d
 
 def _ours(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     name = f"numpy.{ufunc.__name__}"
-    same = _named(_METHODS.get(method, {}).get(ufunc, ""))
-    if same is not None:
-        options = [kwargs.pop("axis", 0)]
-        if method == "reduce":
-            options.append(kwargs.pop("keepdims", False))
-        _refuse_extras(f"{name}.{method}", kwargs)
-        return same(inputs[0], *options)
+    if method in _METHODS:
+        return _along_axis(ufunc, method, inputs[0], kwargs)
+    if method == "at" and ufunc in (np.add, np.subtract) and isinstance(inputs[0], Tensor):
+        return _added_at(ufunc, *inputs)
     if method == "outer":
         _refuse_extras(f"{name}.outer", kwargs)
         a, b = map(_core.asarray, inputs)
@@ -111,17 +117,68 @@ def _ours(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[st
     return function(*inputs)
 
 
+def _along_axis(ufunc: np.ufunc, method: str, x: Any, kwargs: dict[str, Any]) -> Any:
+    """``ufunc.reduce`` and ``ufunc.accumulate``."""
+    name = f"numpy.{ufunc.__name__}.{method}"
+    axis, keepdims = kwargs.pop("axis", 0), kwargs.pop("keepdims", False)
+    if any(out is not None for out in kwargs.pop("out", ())):
+        raise _NotHere(_no_out(name))
+    given = {key: value for key, value in kwargs.items() if value is not None and value is not np._NoValue}
+    if given.get("where") is True:
+        del given["where"]
+    if (same := _METHODS[method].get(ufunc)) is not None:
+        function = _named(same)
+        _refuse_extras(name, {key: v for key, v in given.items() if key not in inspect.signature(function).parameters})
+        return function(x, axis, keepdims=bool(keepdims), **given) if method == "reduce" else function(x, axis, **given)
+    function = UFUNCS.get(ufunc)
+    if function is None or ufunc.nin != 2 or ufunc.nout != 1:
+        raise _NotHere(_missing(name))
+    _refuse_extras(name, given)
+    x = _core.asarray(x)
+    if x.ndim == 1 and axis is None:
+        axis = 0
+    axis = one_axis(axis, x.ndim, name)
+    rows = [row.squeeze(axis) for row in functions.split(x, x.shape[axis], axis)] if x.shape[axis] else []
+    if not rows:
+        raise _NotHere(f"{name}: expected at least one element along axis {axis} of shape {x.shape}")
+    found = list(itertools.accumulate(rows, function))
+    if method == "accumulate":
+        return functions.stack(found, axis)
+    return functions.expand_dims(found[-1], axis) if keepdims else found[-1]
+
+
+def _added_at(ufunc: np.ufunc, x: Tensor, indices: Any, values: Any) -> None:
+    """``numpy.add.at`` and ``numpy.subtract.at``: the values are added to the tensor in place, each as often as its
+    place is named."""
+    if x.dtype.kind != "f":
+        raise _NotHere(_missing(f"numpy.{ufunc.__name__}.at"))
+    numbers = _core.asarray(np.arange(x.size).reshape(x.shape))[indices]
+    values = _core.broadcast_to(_core.astype(_core.asarray(values), x.dtype), numbers.shape)
+    sums = _core.apply_op(_UNTAKE, [values.reshape(-1), numbers.reshape(-1)], (0, 0, x.size)).reshape(x.shape)
+    if ufunc is np.add:
+        x += sums
+    else:
+        x -= sums
+
+
+def _no_out(name: str) -> str:
+    return (
+        f"{name}: the argument out= is not supported on tensors, as the result of an operation is a value of its own; "
+        f"write a = {name}(t) instead of {name}(t, out=a)"
+    )
+
+
 INSTEAD = {
     "accumulate": "fastgrad.scan", "append": "concatenate", "array_split": "split at places",
-    "atleast_1d": "reshape", "atleast_2d": "reshape",
-    "average": "(w * x).sum() / w.sum()", "column_stack": "stack along axis 1",
-    "copyto": "fastgrad.full(shape, t) where numpy.full was called",
-    "cumprod": "exp(cumsum(log(x))) of positive x", "dstack": "stack along axis 2",
+    "at": "where(mask, x + v, x), as the method changes an array in place",
+    "atleast_1d": "reshape", "atleast_2d": "reshape", "column_stack": "stack along axis 1",
+    "copyto": "fastgrad.full(shape, t) where numpy.full was called", "dstack": "stack along axis 2",
     "geomspace": "exp(fastgrad.linspace(log(a), log(b), n))", "kron": "einsum and reshape",
     "logspace": "10 ** fastgrad.linspace(...)", "meshgrid": "broadcast_to of x[None, :] and y[:, None]",
-    "nansum": "where(isnan(x), 0, x).sum()", "pad": "concatenate with zeros", "piecewise": "where",
-    "polyval": "Horner's loop", "ptp": "x.max() - x.min()", "select": "where",
-    "trapezoid": "((y[1:] + y[:-1]) / 2 * diff(x)).sum()",
+    "pad": "concatenate with zeros", "piecewise": "where",
+    "polyval": "Horner's loop",
+    "put_along_axis": "x = fastgrad.put_along_axis(x, indices, values, axis), as NumPy's changes an array in place",
+    "select": "where",
 }  # fmt: skip
 
 
@@ -219,8 +276,10 @@ def _our_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: d
         args = (given.pop(names[0]),)
     passed = {}
     for key, value in given.items():
-        if value is np._NoValue or (value is None and key not in defaults):
+        if value is np._NoValue or (value is None and key not in defaults) or (key == "where" and value is True):
             continue
+        if key == "out" and value is not None:
+            raise _NotHere(_no_out(f"{function.__module__}.{function.__name__}"))
         if key in taken:
             passed[key] = value
         elif value is not None and value is not defaults.get(key):

@@ -107,6 +107,36 @@ def of_polygamma(step: Step, ts: Tangents) -> Tensor:
     return ts[0] * slope
 
 
+def _one_before(y: Any, axis: int, first: float) -> Tensor:
+    """y moved by one place along an axis, with ``first`` in front."""
+    ones = _core.asarray(np.full((*y.shape[:axis], min(y.shape[axis], 1), *y.shape[axis + 1 :]), first, y.dtype))
+    return _core.concatenate([ones, y[(slice(None),) * axis + (slice(None, -1),)]], axis)
+
+
+def of_cumprod(step: Step, ts: Tangents) -> Tensor:
+    axis = step.attr[0]
+    return apply_op(vjp.RECURRENCE, [step.inputs[0], ts[0] * _one_before(step.y, axis, 1)], (axis, 0))
+
+
+def of_recurrence(step: Step, ts: Tangents) -> Tensor:
+    """The recurrence of the same coefficients, whose terms are tb[i] + ta[i] y[i-1], or tb[i] + ta[i+1] y[i+1]."""
+    (axis, transposed), (ta, tb), y = step.attr, ts, step.y
+    if ta is not None and transposed:  # flipped, a term is where its coefficient belongs
+        back = (slice(None),) * axis + (slice(None, None, -1),)
+        ta = _one_before((ta * y)[back], axis, 0)[back]
+    elif ta is not None:
+        ta = ta * _one_before(y, axis, 0)
+    return apply_op(step.op, [step.inputs[0], _sum([t for t in (ta, tb) if t is not None])], step.attr)
+
+
+def of_cummax(step: Step, ts: Tangents) -> Tensor:
+    """The mean of the tangents of the elements so far that tie for the maximum."""
+    attr = (step.attr[0], 0)
+    ties, goes_on = vjp.ties_of_cummax(step.attr[0], step.y, step.inputs[0])  # type: ignore[arg-type]
+    count, total = (apply_op(vjp.RECURRENCE, [goes_on, terms], attr) for terms in (ties, ties * ts[0]))
+    return total / count
+
+
 def of_matmul(step: Step, ts: Tangents) -> Any:
     a, b = step.inputs
     pairs = [(ts[0], b), (a, ts[1])]

@@ -107,10 +107,10 @@ def of_reduction(s: Step) -> Any:
     return s.moved(s.parts[0], _numbers(shape), np.broadcast_to(_numbers(kept), shape), s.y.size)
 
 
-def of_cumsum(s: Step) -> Any:
-    """Every element depends on those before it, or after it: a union over distances that double."""
-    axis, reverse = s.attr
-    part, numbers, distance = s.parts[0], _numbers(s.y.shape), 1
+def of_running(s: Step) -> Any:
+    """Every element depends on those before it in all operands, or after it: a union over distances that double."""
+    axis, reverse = (*s.attr, 0)[:2]
+    part, numbers, distance = _union([part for part in s.parts if part is not None]), _numbers(s.y.shape), 1
     while distance < s.y.shape[axis]:
         near, far = np.split(numbers, [-distance], axis)[0], np.split(numbers, [distance], axis)[1]
         part = part + s.moved(part, *((far, near) if reverse else (near, far)), s.y.size)

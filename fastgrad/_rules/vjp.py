@@ -22,7 +22,7 @@ import numpy as np
 from .. import _core
 from .._core import Tensor
 
-__all__ = ["Rule"]
+__all__ = ["RECURRENCE", "Rule", "ties_of_cummax"]
 
 Rule = Callable[..., Tensor]
 
@@ -148,6 +148,7 @@ def _polygamma(n: int, x: Tensor) -> Tensor:
 _SOFTMAX, _TRIANGLE, _SOLVE_TRIANGULAR = [
     _core.OP_NUMBERS[name] for name in ("softmax", "triangle", "solve_triangular")
 ]
+RECURRENCE = _core.OP_NUMBERS["recurrence"]
 
 
 # ---- the rows of structural.def -------------------------------------------------------------------------------------
@@ -202,3 +203,21 @@ def of_extremum(op: int, i: int, attr: tuple[int, ...], g: Tensor, y: Tensor, x:
     hit = (x == y.reshape(kept)) | (x != x)
     ties = _where(x.dtype, hit, 1, 0).sum(axes, keepdims=True)
     return _core.where(hit, g.reshape(kept) / ties, 0)
+
+
+def ties_of_cummax(axis: int, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Of running maxima y: 1 where an element ties for the maximum so far, else 0; and 1 where the maximum is the same
+    as one place before, else 0."""
+    ties = _where(x.dtype, (x == y) | (x != x), 1, 0)
+    all_before = (slice(None),) * axis
+    after, before = y[(*all_before, slice(1, None))], y[(*all_before, slice(None, -1))]
+    goes_on = _where(x.dtype, (after == before) | ((after != after) & (before != before)), 1, 0)
+    first = np.zeros((*y.shape[:axis], min(y.shape[axis], 1), *y.shape[axis + 1 :]), x.dtype)
+    return ties, _core.concatenate([first, goes_on], axis)
+
+
+def of_cummax(op: int, i: int, attr: tuple[int, ...], g: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Elements that tie for the maximum share its cotangent, as in `of_extremum`."""
+    ties, goes_on = ties_of_cummax(attr[0], y, x)
+    count = _core.apply_op(RECURRENCE, [goes_on, ties], (attr[0], 0))
+    return ties * _core.apply_op(RECURRENCE, [goes_on, g / count], (attr[0], 1))
