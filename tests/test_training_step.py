@@ -11,6 +11,7 @@ import pytest
 from _errors import raises_text
 
 import fastgrad as fg
+from fastgrad import _core
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((8, 3)), RNG.standard_normal(8)
