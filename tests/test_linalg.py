@@ -448,6 +448,12 @@ def test_scipys_functions_name_ours():
         assert callable(getattr(fg.linalg, name))
 
 
+def test_the_package_names_its_module():
+    with pytest.raises(AttributeError, match="has no attribute 'solve'; use fastgrad.linalg.solve$"):
+        fg.solve
+    assert fg.norm is fg.linalg.norm
+
+
 def test_a_training_step_that_fails_changes_no_parameter():
     def loss(w, x):
         return fg.linalg.solve(w, x, assume_a="pos").sum()
