@@ -12,9 +12,9 @@
  *
  * The wings of csrc, each of which includes and calls only those before it: core, kernels, record, program, ops,
  * autodiff, and op_table.c. The sections below are in this order. Mutable globals, beside those declared here: the pool
- * (memory.c), the BLAS (gemm_dispatch.c), LAPACK (lapack_dispatch.c) and the name of the chosen kernels (isa_dispatch.c), the numbers of the last
- * node (tape.c), trace (trace.c) and backward pass (backward.c), and each thread's last error (context.c) and list of
- * nodes about to be freed (tape.c).
+ * (memory.c), the BLAS (gemm_dispatch.c), LAPACK (lapack_dispatch.c) and the name of the chosen kernels
+ * (isa_dispatch.c), the numbers of the last node (tape.c), trace (trace.c) and backward pass (backward.c), and each
+ * thread's last error (context.c) and list of nodes about to be freed (tape.c).
  *
  * The core needs neither Python nor NumPy. A graph, its value and its gradient in C, step by step, with the checks of
  * every status: examples/core_alone.c. In short, without them:

@@ -2,9 +2,9 @@
  *
  * A kernel works on plain contiguous memory of one dtype and knows nothing of shapes, tapes or allocation: no kernel
  * allocates, fails or calls back, and lengths are not negative. The six families below each have one text
- * (elementwise.c, reduce.c, gemm.c, linalg.c, philox.c, optim.c), which includes itself once per dtype and is compiled once per
- * instruction set (setup.py passes -DFG_ISA=baseline|avx2|avx512|neon). fg_kernels_select (isa_dispatch.c) picks the
- * set once.
+ * (elementwise.c, reduce.c, gemm.c, linalg.c, philox.c, optim.c), which includes itself once per dtype and is compiled
+ * once per instruction set (setup.py passes -DFG_ISA=baseline|avx2|avx512|neon). fg_kernels_select (isa_dispatch.c)
+ * picks the set once.
  *
  * Letters: x a b inputs, y result, g cotangent of y, gx cotangent of x, n length. `void *` stands for
  * float* or double*, according to the table the pointer was taken from. Unless said otherwise, y (or gx)

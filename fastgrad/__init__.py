@@ -82,6 +82,8 @@ if not typing.TYPE_CHECKING:
             return globals().setdefault(name, module if name == "sparse" else getattr(module, name))
         if name in _CALLED_OTHERWISE:
             instead = f"; use fastgrad.{_CALLED_OTHERWISE[name]}"
+        elif name in linalg.__all__:
+            instead = f"; use fastgrad.linalg.{name}"
         else:
             instead = f"; write it as {_numpy.protocol.INSTEAD[name]}" if name in _numpy.protocol.INSTEAD else ""
         message = f"module 'fastgrad' has no attribute {name!r}{instead}"

@@ -398,7 +398,7 @@ cdef extern from *:
     const char *fg_lapack_names[]
 
 
-# How equations are solved (csrc/kernels.h), and the last attribute of the operation `solve` (csrc/ops/factorizations.c).
+# How equations are solved (csrc/kernels.h), and the last attribute of the operation solve (ops/factorizations.c).
 LOWER, TRANSPOSED, UNIT, BY_CHOLESKY, BY_LU = FG_LOWER, FG_TRANSPOSED, FG_UNIT, FG_BY_CHOLESKY, FG_BY_LU
 FOR_SOLVE, FOR_INVERSE, UNCHECKED = 0, 1, 2
 

@@ -207,9 +207,9 @@ TABLE = {
             "which cannot be compiled, or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients",
         ),
         (
-            "np.linalg.inv(w)",
+            "np.fft.fft(w)",
             TypeError,
-            "numpy.linalg.inv is not supported on tensors; give a function of ndarrays its rule with "
+            "numpy.fft.fft is not supported on tensors; give a function of ndarrays its rule with "
             "fastgrad.primitive, which cannot be compiled, or pass np.asarray(fastgrad.stop_gradient(t)) for values "
             "without gradients",
         ),

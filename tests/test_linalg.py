@@ -412,10 +412,10 @@ def test_zero_by_zero_is_regular():
 
 
 def test_shapes_that_do_not_fit():
-    for f in (fg.linalg.cholesky, fg.linalg.inv, fg.linalg.det, fg.linalg.slogdet):
+    for name in ("cholesky", "inv", "det", "slogdet"):
         for shape in [(2, 3), (3,), ()]:
-            with pytest.raises(LinAlgError, match="expected a square matrix or a stack of them, got shape"):
-                f(np.ones(shape))
+            with pytest.raises(LinAlgError, match=f"^{name}: expected a square matrix or a stack of them, got shape"):
+                getattr(fg.linalg, name)(np.ones(shape))
     for f in (fg.linalg.solve, fg.linalg.solve_triangular, pos):
         with pytest.raises(LinAlgError, match=r"expected a square matrix or a stack of them, got shape \(2, 3\)"):
             f(np.ones((2, 3)), np.ones(2))
@@ -446,6 +446,12 @@ def test_scipys_functions_name_ours():
         with pytest.raises(TypeError, match=f"Instead of SciPy's {name} use fastgrad.linalg.{name}$"):
             getattr(scipy.linalg, name)(*args)
         assert callable(getattr(fg.linalg, name))
+
+
+def test_the_package_names_its_module():
+    with pytest.raises(AttributeError, match="has no attribute 'solve'; use fastgrad.linalg.solve$"):
+        fg.solve
+    assert fg.norm is fg.linalg.norm
 
 
 def test_a_training_step_that_fails_changes_no_parameter():

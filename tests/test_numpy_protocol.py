@@ -126,7 +126,7 @@ def refusals(function, t):
 
 
 OTHERS = {f"numpy.{name}": f for name, f in NUMPY.items() if name not in fg.__all__}
-OTHERS |= {f"numpy.linalg.{name}": f for name, f in dispatched(np.linalg).items() if name != "norm"}
+OTHERS |= {f"numpy.linalg.{name}": f for name, f in dispatched(np.linalg).items() if name not in fg.linalg.__all__}
 OTHERS |= {f"numpy.fft.{name}": f for name, f in dispatched(np.fft).items()}
 # What needs no gradient to be right, or is one of ours under another name
 ALSO_HERE = {

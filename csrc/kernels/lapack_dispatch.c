@@ -68,8 +68,8 @@ static void trsm(int dtype, const char *side, const char *uplo, const char *tran
         CALL_AS(POTRF, f, integer, real, "U", &n_, a, &n_, &info, 1); \
         return info == 0;                                             \
     } while (0)
-/* The lower triangle of a row-major matrix becomes its Cholesky factor. Returns whether the matrix is positive definite;
- * if not, its elements are unspecified. */
+/* The lower triangle of a row-major matrix becomes its Cholesky factor. Returns whether the matrix is positive
+ * definite; if not, its elements are unspecified. */
 static int potrf(int dtype, int64_t n, void *a)
 {
     void *f = lapack.of[FG_LAPACK_potrf][dtype];
@@ -110,7 +110,7 @@ static void getrf(int dtype, int64_t n, void *a, void *pivot)
 
 static const fg_linalg_kernels *own(int dtype) { return fg_kernels[dtype].linalg; }
 
-/* ---- Cholesky factors --------------------------------------------------------------------------------------------- */
+/* ---- Cholesky factors -------------------------------------------------------------------------------------------- */
 /* The lower triangle of a row-major matrix, with zeros above. */
 static void copy_lower(int dtype, int64_t n, const void *x, void *y)
 {
@@ -198,7 +198,7 @@ void fg_linalg_cholesky_vjp(int dtype, int64_t count, int64_t n, const void *y, 
     }
 }
 
-/* ---- LU factors and equations ------------------------------------------------------------------------------------- */
+/* ---- LU factors and equations ------------------------------------------------------------------------------------ */
 /* y[j][i] = x[i][j], in squares that fit the first cache. */
 #define TRANSPOSE(integer)                     \
     for (int64_t i = from; i < to; i++)        \

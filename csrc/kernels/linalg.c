@@ -132,8 +132,9 @@ const fg_linalg_kernels FG_TABLE(fg_linalg)[2] = {TABLE(f32), TABLE(f64)};
 
 #else /* ---- once for each type of element ---- */
 
-/* In place of A, of which only the lower triangle is read: L, with zeros above. Where the result is true the matrix is not
- * positive definite. The rows of L^T are computed above the diagonal, each of which is subtracted from those below it. */
+/* In place of A, of which only the lower triangle is read: L, with zeros above. Where the result is true the matrix is
+ * not positive definite. The rows of L^T are computed above the diagonal; multiples of each are subtracted from those
+ * below it. */
 static MASK NAME(cholesky)(int64_t n, ELEMENT *x)
 {
     MASK failed = {0};
@@ -315,7 +316,7 @@ static void NAME(solve)(int64_t n, int64_t k, int how, const ELEMENT *a, ELEMENT
 }
 
 #ifdef IN_LANES
-/* ---- stacks of matrices: in lanes if they are small, else one by one ---------------------------------------------- */
+/* ---- stacks of matrices: in lanes if they are small, else one by one ----------------------------------------- */
 #define LANES ((int64_t)(VECTOR_BYTES / sizeof(REAL)))
 
 /* Element i of every lane from x[i], and of the next lane from `step` elements on. Of fewer matrices than lanes, the

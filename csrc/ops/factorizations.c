@@ -1,9 +1,9 @@
 /* factorizations.c: factors of matrices, and equations solved by them: cholesky, factor, solve_triangular, solve,
  * slogdet, and triangle, of which their derivatives are made.
  *
- * All take stacks of matrices, in the last two axes. solve and slogdet get a matrix and the factor that `factor` made of
- * it. They compute from the factor, which has no derivative, and are differentiated by the matrix: with Y = A^-1 B and
- * the cotangent G of Y, that of B is S = A^-T G, by the same factor, and that of A is -S Y^T. See Giles, "Collected
+ * All take stacks of matrices, in the last two axes. solve and slogdet get a matrix and the factor that `factor` made
+ * of it. They compute from the factor, which has no derivative, and are differentiated by the matrix: with Y = A^-1 B
+ * and the cotangent G of Y, that of B is S = A^-T G, by the same factor, and that of A is -S Y^T. See Giles, "Collected
  * matrix derivative results for forward and reverse mode algorithmic differentiation" (2008).
  *
  * A matrix that is declared positive definite, or whose Cholesky factor is asked for, is symmetric, though only one
@@ -23,7 +23,7 @@ static int64_t count_of(const fg_shape *s)
     return count;
 }
 
-/* ---- errors --------------------------------------------------------------------------------------------------------- */
+/* ---- errors ------------------------------------------------------------------------------------------------------ */
 static int check_square(const char *name, const fg_shape *s)
 {
     char text[FG_SHAPE_TEXT];
@@ -69,7 +69,7 @@ static int is_regular(int dtype, int64_t count, int64_t n, int64_t step, const v
     return 1;
 }
 
-/* ---- triangle ------------------------------------------------------------------------------------------------------- */
+/* ---- triangle ---------------------------------------------------------------------------------------------------- */
 /* attr: 0 keeps the elements on and below a diagonal, 1 those on and above it; which diagonal, as numpy.tril counts
  * them; whether the elements on it are halved. */
 int fg_triangle_shape(const fg_call *c, fg_shape **shape, int *dtype)
@@ -112,7 +112,7 @@ int fg_triangle_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
     return fg_apply(FG_OP_triangle, 1, &g, 3, n->attr, &gin[0]);
 }
 
-/* ---- cholesky ------------------------------------------------------------------------------------------------------- */
+/* ---- cholesky ---------------------------------------------------------------------------------------------------- */
 int fg_cholesky_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     (void)dtype;
@@ -148,13 +148,13 @@ int fg_cholesky_adjoint_run(const fg_call *c, fg_array *gx)
     return FG_OK;
 }
 
-/* ---- factor --------------------------------------------------------------------------------------------------------- */
+/* ---- factor ------------------------------------------------------------------------------------------------------ */
 /* attr: FG_BY_CHOLESKY: the result is the triangle L; or FG_BY_LU: the triangles and the pivots, n + 1 rows. */
 int fg_factor_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     (void)dtype;
     fg_shape *s = c->in[0].array->shape;
-    int status = check_square("solve", s);
+    int status = check_square("factor", s);
     if (status)
         return status;
     int64_t dim[FG_MAX_NDIM];
@@ -171,7 +171,7 @@ int fg_factor_run(const fg_call *c, fg_array *y)
     return fg_linalg_lu(y->dtype, count_of(a->shape), rows_of(a->shape), a->data, y->data);
 }
 
-/* ---- equations ------------------------------------------------------------------------------------------------------ */
+/* ---- equations --------------------------------------------------------------------------------------------------- */
 /* The shape of solutions Y of op(A) Y = B, whose leading axes broadcast. */
 static int solution_shape(const char *name, const fg_shape *a, const fg_shape *b, fg_shape **shape)
 {
@@ -290,7 +290,7 @@ static int send(fg_tensor gone, fg_shape *shape, int status, fg_tensor *out)
     return status;
 }
 
-/* ---- solve_triangular ----------------------------------------------------------------------------------------------- */
+/* ---- solve_triangular -------------------------------------------------------------------------------------------- */
 int fg_solve_triangular_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     (void)dtype;
@@ -327,7 +327,7 @@ int fg_solve_triangular_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
     return status;
 }
 
-/* ---- solve ---------------------------------------------------------------------------------------------------------- */
+/* ---- solve ------------------------------------------------------------------------------------------------------- */
 /* attr: FG_BY_CHOLESKY or FG_BY_LU, with FG_TRANSPOSED; and who asks, for errors: */
 enum { FOR_SOLVE, FOR_INVERSE, UNCHECKED };
 static const char *const purposes[] = {"solve", "inv", NULL};
@@ -394,7 +394,7 @@ int fg_solve_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
     return status;
 }
 
-/* ---- slogdet -------------------------------------------------------------------------------------------------------- */
+/* ---- slogdet ----------------------------------------------------------------------------------------------------- */
 int fg_slogdet_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     (void)dtype;

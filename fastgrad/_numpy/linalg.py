@@ -88,8 +88,11 @@ def _result(y: Tensor, is_vector: bool) -> Tensor:
     return reshape(y, y.shape[:-1]) if is_vector else y
 
 
-def _lu(x: Tensor) -> Tensor:
-    return apply_op(_FACTOR, [x.detach()], (_core.BY_LU,))
+def _factor(name: str, x: Tensor, how: int) -> Tensor:
+    """What the operations solve and slogdet compute from; equal ones are one instruction, whoever asks for them."""
+    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
+        raise np.linalg.LinAlgError(f"{name}: expected a square matrix or a stack of them, got shape {x.shape}")
+    return apply_op(_FACTOR, [x.detach()], (how,))
 
 
 # ---- Cholesky factors ------------------------------------------------------------------------------------------------
@@ -169,7 +172,7 @@ def solve(a: TensorLike, b: TensorLike, assume_a: str = "gen") -> Tensor:
         raise ValueError(f"solve: expected assume_a as 'gen' or 'pos', got {assume_a!r}")
     x, y, is_vector = _both("solve", a, b)
     how = _core.BY_LU if assume_a == "gen" else _core.BY_CHOLESKY
-    factor = apply_op(_FACTOR, [x.detach()], (how,))
+    factor = _factor("solve", x, how)
     return _result(apply_op(_SOLVE, [x, factor, y], (how, _core.FOR_SOLVE)), is_vector)
 
 
@@ -219,7 +222,7 @@ def inv(a: TensorLike) -> Tensor:
             [0.  , 0.25]])
     """
     x = _floats(a)
-    factor = _lu(x)
+    factor = _factor("inv", x, _core.BY_LU)
     one = np.eye(x.shape[-1], dtype=x.dtype)
     return apply_op(_SOLVE, [x, factor, asarray(one)], (_core.BY_LU, _core.FOR_INVERSE))
 
@@ -243,8 +246,12 @@ def slogdet(a: TensorLike) -> SlogdetResult:
     >>> sign, logabsdet
     (tensor(-1.), tensor(0.))
     """
+    return _slogdet("slogdet", a)
+
+
+def _slogdet(name: str, a: TensorLike) -> SlogdetResult:
     x = _floats(a)
-    both = apply_op(_SLOGDET, [x, _lu(x)])
+    both = apply_op(_SLOGDET, [x, _factor(name, x, _core.BY_LU)])
     return SlogdetResult(both[..., 0].detach(), both[..., 1])
 
 
@@ -258,7 +265,7 @@ def det(a: TensorLike) -> Tensor:
     >>> fg.linalg.det([[0.0, 2.0], [1.0, 3.0]])
     tensor(-2.)
     """
-    sign, logabsdet = slogdet(a)
+    sign, logabsdet = _slogdet("det", a)
     return sign * _core.exp(logabsdet)
 
 

@@ -169,7 +169,8 @@ def of_cholesky(step: Step, ts: Tangents) -> Tensor:
     """L Phi(L^-1 t L^-T) for the symmetric part of the tangent t."""
     y, how = step.y, (_core.LOWER,)
     half = apply_op(_SOLVE_TRIANGULAR, [y, vjp.symmetric(ts[0])], how)
-    return y @ vjp.lower_half(apply_op(_SOLVE_TRIANGULAR, [y, vjp.swapped(half)], how))  # type: ignore[arg-type]
+    assert y is not None
+    return y @ vjp.lower_half(apply_op(_SOLVE_TRIANGULAR, [y, vjp.swapped(half)], how))
 
 
 def _of_equations(step: Step, a: Any, b: Any, how: int) -> Any:
