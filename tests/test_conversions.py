@@ -190,6 +190,7 @@ def test_length_iteration_and_membership():
     (a * b).sum().backward()
     same_bits(t.grad, X[::-1])
     assert 0.5 in t and 7.0 not in t
+    assert 2.0 in fg.tensor(2.0) and "a" not in fg.tensor(2.0) and "a" not in t
     assert list(fg.zeros((0, 2))) == []
     for f in (len, iter, list):
         with pytest.raises(TypeError, match="(of|over) a tensor without axes$"):

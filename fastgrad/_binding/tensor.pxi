@@ -281,7 +281,7 @@ cdef class Tensor:
 
     def __contains__(self, value):
         refuse_value(self, "branch")
-        return bool((view_of(self.t.array, False) == (value.numpy() if isinstance(value, Tensor) else value)).any())
+        return (value.numpy() if isinstance(value, Tensor) else value) in view_of(self.t.array, False)
 
     def __hash__(self):
         return <Py_ssize_t><void *>self >> 4
