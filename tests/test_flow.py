@@ -942,3 +942,31 @@ def test_an_integer_carried_costs_little_more_than_a_float():
     for integer, floating in zip(looped(1), looped(1.0)):
         found = ratio(lambda: integer(1.0), lambda: floating(1.0), 5)
         assert found < 5, f"{found:.1f} times the loop that carries floats only"
+
+
+def test_counters_that_are_kept_are_not_counted_on():
+    """A counter that nobody keeps is used again by the next step."""
+    kept, arrays, inside, ids = [], [], [], set()
+
+    def body(i, c):
+        ids.add(id(i))
+        return c + i
+
+    assert fg.fori_loop(5, 105, body, 0.0).item() == sum(range(5, 105))
+    assert len(ids) == 1
+    for keep in (
+        lambda i: kept.append(i),
+        lambda i: arrays.append(i.numpy()),
+        lambda i: inside.append(fg.vmap(lambda x: x * i)(np.ones(2))),
+        lambda i: inside.append(lambda: i),
+        lambda i: inside.append(fg.asarray(i)),
+    ):
+        del kept[:], arrays[:], inside[:]
+        fg.fori_loop(0, 4, lambda i, c, keep=keep: (keep(i), c)[1], 0.0)
+        found = [x() if callable(x) else x for x in [*kept, *arrays, *inside]]
+        np.testing.assert_array_equal([np.max(x) for x in found], range(4))
+    np.testing.assert_array_equal(fg.fori_loop(0, 4, lambda i, c: (c[1], i), (0, 0)), (2, 3))
+    x = np.array([0.5, 1.5])
+    slope = fg.grad(lambda x: fg.fori_loop(0, 4, lambda i, c: c * x[i % 2] + i * x[0], x[1]))(x)
+    by_hand = fg.grad(lambda x: (((x[1] * x[0]) * x[1] + x[0]) * x[0] + 2 * x[0]) * x[1] + 3 * x[0])(x)
+    np.testing.assert_allclose(slope, by_hand, rtol=1e-15)
