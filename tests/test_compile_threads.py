@@ -458,3 +458,26 @@ def test_a_child_forked_during_calls_can_go_on():
             t.join()
         assert not failed
     """)
+
+
+def test_a_static_argument_whose_comparison_calls_the_function():
+    """Entries are added to the dict in which the key of this call is looked up."""
+
+    class Same:
+        calls = 0
+
+        def __hash__(self):
+            return 7
+
+        def __eq__(self, other):
+            Same.calls += 1
+            if Same.calls < 200:
+                assert f(np.ones(2), Same.calls).tolist() == [Same.calls] * 2
+            return self is other
+
+    f = fg.compile(lambda x, s: x * (s if isinstance(s, int) else 3), static_argnums=1, maxsize=400)
+    kinds = [Same() for _ in range(20)]
+    for _ in range(2):
+        for s in kinds:
+            assert f(np.ones(2), s).tolist() == [3, 3]
+    assert f.cache_info().currsize == 20 + 199

@@ -121,3 +121,31 @@ def test_a_fori_loop_takes_the_same_memory_for_any_number_of_steps(dtype, transf
         memory.append((program.facts["peak_bytes"], program.facts["constant_bytes"]))
     assert memory[0] == memory[1]
     assert sum(memory[0]) < 4000
+
+
+def test_counters_that_are_kept_are_not_counted_on():
+    """A counter that nobody keeps is used again by the next step."""
+    kept, arrays, inside, ids = [], [], [], set()
+
+    def body(i, c):
+        ids.add(id(i))
+        return c + i
+
+    assert fg.fori_loop(5, 105, body, 0.0).item() == sum(range(5, 105))
+    assert len(ids) == 1
+    for keep in (
+        lambda i: kept.append(i),
+        lambda i: arrays.append(i.numpy()),
+        lambda i: inside.append(fg.vmap(lambda x: x * i)(np.ones(2))),
+        lambda i: inside.append(lambda: i),
+        lambda i: inside.append(fg.asarray(i)),
+    ):
+        del kept[:], arrays[:], inside[:]
+        fg.fori_loop(0, 4, lambda i, c, keep=keep: (keep(i), c)[1], 0.0)
+        found = [x() if callable(x) else x for x in [*kept, *arrays, *inside]]
+        np.testing.assert_array_equal([np.max(x) for x in found], range(4))
+    np.testing.assert_array_equal(fg.fori_loop(0, 4, lambda i, c: (c[1], i), (0, 0)), (2, 3))
+    x = np.array([0.5, 1.5])
+    slope = fg.grad(lambda x: fg.fori_loop(0, 4, lambda i, c: c * x[i % 2] + i * x[0], x[1]))(x)
+    by_hand = fg.grad(lambda x: (((x[1] * x[0]) * x[1] + x[0]) * x[0] + 2 * x[0]) * x[1] + 3 * x[0])(x)
+    np.testing.assert_allclose(slope, by_hand, rtol=1e-15)

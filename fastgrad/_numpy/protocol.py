@@ -269,6 +269,8 @@ def _our_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: d
     if route is None:
         raise _NotHere(_missing(f"{function.__module__}.{function.__name__}"))
     ours, taken, names, defaults = route
+    if len(args) == 1 and not kwargs:  # the array alone, which goes over by position
+        return ours(args[0])
     if "kwargs" in taken:  # a creation function, which hands everything to NumPy's
         return ours(*args, **kwargs)
     given = {**dict(zip(names, args)), **{_RENAMED.get(name, name): value for name, value in kwargs.items()}}

@@ -85,7 +85,7 @@ def _arctan2_by(letter: str) -> Callable[..., Tensor]:
 
     def derivative(a: Tensor, b: Tensor, y: None) -> Tensor:
         size = _core.maximum(_core.absolute(a.detach()), _core.absolute(b.detach()))
-        size = _core.where((size > 0) & (size < np.inf), size, 1)
+        size = _core.where(size < np.inf, size, 1)
         a, b = a / size, b / size
         return (b if letter == "a" else -a) / (a * a + b * b) / size
 
