@@ -129,6 +129,24 @@ def test_gradients_of_products_of_zeros(zeros):
     np.testing.assert_allclose(third, [0, x[3], 0, x[1], 0])
 
 
+@pytest.mark.parametrize("shape, axis", [((1000,), None), ((131, 3), 0), ((50, 8), None), ((128, 40), 0), ((3, 500), 1),
+                                         ((300, 2, 3), (0, 2))])  # fmt: skip
+def test_products_of_many_elements(shape, axis):
+    x = RNG.uniform(0.9, 1.1, shape)
+    x.reshape(-1)[7] = 0
+    for x in (x, RNG.uniform(0.9, 1.1, shape)):
+        np.testing.assert_allclose(fg.prod(x, axis).numpy(), np.prod(x, axis), rtol=1e-13)
+        loss = lambda x: (fg.prod(x, axis) ** 2).sum()
+        got, expected = fg.grad(loss)(x), np.zeros_like(x)
+        for k in np.ndindex(*[min(n, 9) for n in shape]):
+            up, down = x.copy(), x.copy()
+            up[k] += 1e-6
+            down[k] -= 1e-6
+            expected[k] = ((np.prod(up, axis) ** 2).sum() - (np.prod(down, axis) ** 2).sum()) / 2e-6
+            np.testing.assert_allclose(got[k], expected[k], rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(fg.compile(fg.grad(loss))(x), got, rtol=1e-12, atol=1e-300)
+
+
 def test_products_have_the_bits_of_numpys():
     x = RNG.normal(size=(7, 33, 3))
     for dtype in FLOATS:
