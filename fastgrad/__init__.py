@@ -54,13 +54,14 @@ _core.bind_layer(_numpy.indexing, _numpy.protocol, _numpy.functions, _rules)
 
 _CALLED_OTHERWISE = {  # names of JAX, PyTorch and SciPy
     "Adam": "optim.Adam", "PRNGKey": "random.default_rng", "SGD": "optim.SGD", "Variable": "tensor", "array": "asarray",
-    "autograd": "grad", "bmm": "matmul", "cat": "concatenate", "clamp": "clip", "curve_fit": "least_squares",
-    "custom_gradient": "custom_vjp", "detach": "stop_gradient", "from_numpy": "asarray", "func": "grad, vmap, jacobian",
-    "functional": "losses and fastgrad.activations", "gather": "take", "grad_and_value": "value_and_grad",
-    "inference_mode": "no_grad", "jit": "compile", "lax": "scan, while_loop, fori_loop and cond",
-    "manual_seed": "random.default_rng", "mm": "matmul", "ndarray": "Tensor", "nn": "losses and fastgrad.activations",
-    "permute": "transpose", "pmap": "vmap", "rand": "random.default_rng().random",
-    "randn": "random.default_rng().standard_normal", "remat": "checkpoint", "tree_map": "tree.map", "tree_util": "tree",
+    "autograd": "grad", "bmm": "matmul", "cat": "concatenate", "clamp": "clip", "cumlogsumexp": "logcumsumexp",
+    "curve_fit": "least_squares", "custom_gradient": "custom_vjp", "detach": "stop_gradient", "from_numpy": "asarray",
+    "func": "grad, vmap, jacobian", "functional": "losses and fastgrad.activations", "gather": "take_along_axis",
+    "grad_and_value": "value_and_grad", "inference_mode": "no_grad", "jit": "compile",
+    "lax": "scan, while_loop, fori_loop and cond", "manual_seed": "random.default_rng", "mm": "matmul",
+    "ndarray": "Tensor", "nn": "losses and fastgrad.activations", "permute": "transpose", "pmap": "vmap",
+    "rand": "random.default_rng().random", "randn": "random.default_rng().standard_normal", "remat": "checkpoint",
+    "scatter": "put_along_axis", "top_k": "topk", "tree_map": "tree.map", "tree_util": "tree",
     "unsqueeze": "expand_dims", "value_and_jacobian": "vjp, or jacobian beside f",
 }  # fmt: skip
 

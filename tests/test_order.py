@@ -153,6 +153,21 @@ def test_the_order_of_any_floats(values, descending, data):
     same_bits(_core.apply_op(argsort, [fg.tensor(x)], (descending, *places)), order[places])
 
 
+def test_places_are_within_the_axis():
+    from fastgrad import _core
+
+    argsort = _core.OP_NUMBERS["argsort"]
+    for shape, attr, text in (
+        ((3,), (0, 3), "argsort: place 3 is outside an axis of length 3"),
+        ((2, 0), (0, 0), "argsort: place 0 is outside an axis of length 0"),
+        ((), (0,), "argsort: expected at least one axis, got a single number"),
+    ):
+        with pytest.raises((IndexError, ValueError), match=text):
+            _core.apply_op(argsort, [fg.zeros(shape)], attr)
+    with pytest.raises(TypeError, match="argsort: expected float32 or float64, got int64"):
+        _core.apply_op(argsort, [fg.tensor([1, 2])], (0,))
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("n", [2, 16, 17, 256, 257, 1024, 1025, 5000])
 @pytest.mark.parametrize("kind", ["normal", "few values", "narrow", "reversed", "wide", "one value"])

@@ -179,7 +179,13 @@ int fg_argsort_shape(const fg_call *c, fg_shape **shape, int *dtype)
         return fg_not_float("argsort", x);
     int64_t dim[FG_MAX_NDIM];
     int ndim = x->shape->ndim;
+    if (ndim == 0)
+        return fg_fail(FG_BAD_VALUE, "argsort: expected at least one axis, got a single number");
     memcpy(dim, x->shape->dim, (size_t)ndim * sizeof *dim);
+    for (int k = 1; k < c->n_attr; k++)
+        if (c->attr[k] < 0 || c->attr[k] >= dim[ndim - 1])
+            return fg_fail(FG_BAD_INDEX, "argsort: place %lld is outside an axis of length %lld", (long long)c->attr[k],
+                           (long long)dim[ndim - 1]);
     if (c->n_attr > 1)
         dim[ndim - 1] = c->n_attr - 1;
     *dtype = FG_INT64;

@@ -116,8 +116,8 @@ def logcumsumexp(x: TensorLike, axis: int | None = None) -> Tensor:
     ``numpy.logaddexp.accumulate``. It neither overflows nor underflows.
 
     >>> import fastgrad as fg
-    >>> fg.logcumsumexp([0.0, 0.0, 1000.0]).numpy().round(4)
-    array([   0.    ,    0.6931, 1000.    ])
+    >>> fg.logcumsumexp([-1000.0, -1000.0, 0.0]).numpy().round(2)
+    array([-1000.  ,  -999.31,     0.  ])
     """
     x = floating(x)
     if axis is None:

@@ -29,7 +29,7 @@ from .._core import (
     where,
 )
 from .elementwise import clip
-from .reductions import counted, prod, std, var
+from .reductions import counted, prod, refuse_out, std, var
 from .sequences import cumprod, cumsum
 from .shapes import diagonal
 
@@ -60,7 +60,8 @@ def nansum(
     >>> fg.nansum([1.0, float("nan"), 2.0])
     tensor(3.)
     """
-    return sum(_with(asarray(a), 0), axis, keepdims, dtype=dtype, out=out, initial=initial, where=where)
+    refuse_out("nansum", out)
+    return sum(_with(asarray(a), 0), axis, keepdims, dtype=dtype, initial=initial, where=where)
 
 
 def nanprod(
@@ -73,7 +74,8 @@ def nanprod(
     >>> fg.nanprod([2.0, float("nan"), 3.0])
     tensor(6.)
     """
-    return prod(_with(asarray(a), 1), axis, keepdims, dtype=dtype, out=out, initial=initial, where=where)
+    refuse_out("nanprod", out)
+    return prod(_with(asarray(a), 1), axis, keepdims, dtype=dtype, initial=initial, where=where)
 
 
 def nanmean(
@@ -86,8 +88,9 @@ def nanmean(
     >>> fg.nanmean([1.0, float("nan"), 2.0])
     tensor(1.5)
     """
+    refuse_out("nanmean", out)
     x = asarray(a)
-    return mean(x, axis, keepdims, dtype=dtype, out=out, where=_valid(x, where))
+    return mean(x, axis, keepdims, dtype=dtype, where=_valid(x, where))
 
 
 def nanvar(
@@ -100,8 +103,9 @@ def nanvar(
     >>> fg.nanvar([1.0, float("nan"), 3.0])
     tensor(1.)
     """
+    refuse_out("nanvar", out)
     x = asarray(a)
-    options = {"dtype": dtype, "out": out, "mean": mean, "correction": correction}
+    options = {"dtype": dtype, "mean": mean, "correction": correction}
     y = var(x, axis, ddof, keepdims, where=_valid(x, where), **options)
     return _enough(y, x, axis, ddof if correction is None else correction, keepdims, where)
 
@@ -116,8 +120,9 @@ def nanstd(
     >>> fg.nanstd([1.0, float("nan"), 3.0])
     tensor(1.)
     """
+    refuse_out("nanstd", out)
     x = asarray(a)
-    options = {"dtype": dtype, "out": out, "mean": mean, "correction": correction}
+    options = {"dtype": dtype, "mean": mean, "correction": correction}
     y = std(x, axis, ddof, keepdims, where=_valid(x, where), **options)
     return _enough(y, x, axis, ddof if correction is None else correction, keepdims, where)
 
@@ -132,11 +137,12 @@ def _enough(y: Tensor, x: Tensor, axis: Axis, ddof: float, keepdims: bool, mask:
 def _nan_extremum(
     name: str, a: TensorLike, axis: Axis, keepdims: bool, out: None, initial: Any, mask: TensorLike | None
 ) -> Tensor:
+    refuse_out(name, out)
     x, reduction = asarray(a), max if name == "nanmax" else min
     if x.dtype.kind != "f":
-        return reduction(x, axis, keepdims, out=out, initial=initial, where=mask)
+        return reduction(x, axis, keepdims, initial=initial, where=mask)
     filled = _with(x, -np.inf if name == "nanmax" else np.inf)
-    y = reduction(filled, axis, keepdims, out=out, initial=initial, where=mask)
+    y = reduction(filled, axis, keepdims, initial=initial, where=mask)
     if initial is not None:
         return y
     return where(counted(x == x, x.shape, axis, keepdims) == 0, y.dtype.type(np.nan), y)
