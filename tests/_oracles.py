@@ -75,6 +75,11 @@ def _gammaln(x):
     return (x - mpmath.mpf(1) / 2) * mpmath.log(x) - x + mpmath.log(2 * mpmath.pi) / 2 + 1 / (12 * x)
 
 
+def _gamma(x):
+    """Where it over- or underflows any dtype, a number that does."""
+    return mpmath.gamma(x) if abs(x) < 1e4 else mpmath.mpf(10) ** (-10000 if x < 0 else 10000)
+
+
 def _erfcx(x):
     """By its asymptotic series where the square of x has too many digits for mpmath."""
     if x < 1e6:
@@ -140,9 +145,12 @@ FUNCTIONS_OF_TEXTS = {
     "digamma": _at_poles(mpmath.digamma, lambda x: mpmath.nan if x else -mpmath.inf),
     "trigamma": _at_poles(lambda x: mpmath.polygamma(1, x), lambda x: mpmath.inf),
     "polygamma": lambda n, x: _at_poles(lambda x: mpmath.polygamma(n, x), lambda x: mpmath.nan)(x),
+    "gamma": _at_poles(_gamma, lambda x: mpmath.nan if x else mpmath.inf),
+    "rgamma": _at_poles(lambda x: 1 / _gamma(x), lambda x: mpmath.mpf(0)),
     "erfcx": _erfcx, "ndtr": lambda x: _erfc(-x / mpmath.sqrt(2)) / 2, "log_ndtr": _log_ndtr, "ndtri": _ndtri,
     "erfinv": _erfinv, "erfcinv": _erfcinv, "i0": lambda x: mpmath.besseli(0, x), "i1": lambda x: mpmath.besseli(1, x),
     "i0e": lambda x: mpmath.besseli(0, x) * mpmath.exp(-abs(x)),
+    "j0": lambda x: mpmath.besselj(0, x), "j1": lambda x: mpmath.besselj(1, x),
     "i1e": lambda x: mpmath.besseli(1, x) * mpmath.exp(-abs(x)),
 }  # fmt: skip
 CONSTANTS_OF_TEXTS = {

@@ -36,12 +36,16 @@ enum { BLOCK = 512 };
 
 #define NO_LOOP ((fg_loop *)0)
 
-/* For sin and cos: the function for huge arguments, which takes one at a time, and the loop for programs. There is
+/* For sin, cos, j0 and j1: the function for huge arguments, which takes one at a time, and the loop for programs. There is
  * none, because such a loop cannot look for huge arguments. */
 #define HUGE_forward_sin ~, FN(sin_huge), NO_LOOP
 #define HUGE_forward_cos ~, FN(cos_huge), NO_LOOP
 #define HUGE_backward_sin ~, FN(cos_huge), NO_LOOP
 #define HUGE_backward_cos ~, FN(minus_sin_huge), NO_LOOP
+#define HUGE_forward_j0 ~, FN(j0_huge), NO_LOOP
+#define HUGE_forward_j1 ~, FN(j1_huge), NO_LOOP
+#define HUGE_backward_j0 ~, FN(minus_j1_huge), NO_LOOP
+#define HUGE_backward_j1 ~, FN(j1_slope_huge), NO_LOOP
 
 /* The functions that the texts of ops.def call, in the dtype T ... */
 #define where(c, a, b) ((c) ? (T)(a) : (T)(b))
@@ -62,7 +66,11 @@ enum { BLOCK = 512 };
 #define erfcx(x) VM(erfcx)(x)
 #define digamma(x) VM(digamma)(x)
 #define trigamma(x) VM(trigamma)(x)
+#define j0(x) VM(j0)(x)
+#define j1(x) VM(j1)(x)
 #define i0(x) VM(i0)(x)
+#define gamma(x) VM(gamma)(x)
+#define floor(x) VM(floor)(x)
 #define i0e(x) VM(i0e)(x)
 #define i1(x) VM(i1)(x)
 #define i1e(x) VM(i1e)(x)
@@ -129,6 +137,10 @@ const fg_elementwise_kernels FG_TABLE(fg_elementwise)[2] = {
 static T FN(sin_huge)(T x) { return VM(sin_huge)(x); }
 static T FN(cos_huge)(T x) { return VM(cos_huge)(x); }
 static T FN(minus_sin_huge)(T x) { return -VM(sin_huge)(x); }
+static T FN(j0_huge)(T x) { return (T)vm_j0_huge_f64(x); }
+static T FN(j1_huge)(T x) { return (T)vm_j1_huge_f64(x); }
+static T FN(minus_j1_huge)(T x) { return (T)-vm_j1_huge_f64(x); }
+static T FN(j1_slope_huge)(T x) { return (T)(vm_j0_huge_f64(x) - vm_j1_huge_f64(x) / x); }
 
 #define STEP ((int64_t)(64 / sizeof(T)))
 #define UNIT(name) (IS_LIBM(name) ? 1 : STEP)
@@ -191,7 +203,7 @@ static NOINLINE void FN(run_strided)(fg_loop *loop, int is_libm, int64_t n, cons
 
 static inline int FN(is_huge)(const T *x) { return VM(absolute)(*x) > (T)VM_TRIG_LIMIT; }
 
-/* Run a loop of sin or cos. For huge arguments, `value` (the function or its derivative) is called one by one. */
+/* Run a loop of one of the functions with HUGE_forward_. For huge arguments, `value` (the function or its derivative) is called one by one. */
 static void FN(run_huge)(fg_loop *loop, T (*value)(T), int64_t n, const T *x, const T *g, T *out) {
     for (int64_t i = 0; i < n; i += BLOCK) {
         int64_t m = n - i < BLOCK ? n - i : BLOCK;

@@ -66,7 +66,55 @@ VM_INLINE double vm_gammaln_f64(double x) {
     return x != x ? x : y;
 }
 
-/* ---- its first and second derivative --------------------------------------------------------------------- */
+/* ---- gamma(x) and its reciprocal ----------------------------------------------------------------------------- */
+/* gamma(x) = v 2^n for 0 < x <= 200, n as in vm_unscaled. Below 8 by the recurrence from 1.5 <= z < 2.5, above the
+ * exponential of Stirling's series in two doubles. */
+VM_INLINE vm_unscaled vm_gamma_positive(double x) {
+    int far = x >= 8;
+    double bottom = x < 0.5 ? x * (x + 1) : x < 1.5 ? x : 1, z = x < 0.5 ? x + 2 : x < 1.5 ? x + 1 : far ? 2 : x, p = 1;
+    VM_GAMMA_STEP(z, p) VM_GAMMA_STEP(z, p) VM_GAMMA_STEP(z, p)
+    VM_GAMMA_STEP(z, p) VM_GAMMA_STEP(z, p) VM_GAMMA_STEP(z, p)
+    double v = z - 1.5, c = far ? x : 8;
+    /* gamma(1.5 + v) for 0 <= v <= 1: 2^-53 */
+    double P = VM_P7(v, 0x1.c5bf891b4ef6ap-1, 0x1.0f7d26d4add0fp-2, 0x1.d7f6329c041b4p-4, 0x1.6f092d226e1b7p-8,
+                     0x1.aad8873526b0dp-10, -0x1.6828b3470961ep-10, -0x1.949a5a7123712p-14, -0x1.10a2c6860c1edp-14);
+    double Q = VM_P6(v, 0x1p+0, 0x1.0cfa061eeb31fp-2, -0x1.63fa3bcc2387cp-2, 0x1.1895f99723478p-6,
+                     0x1.0a5d636217414p-5, -0x1.0dea2f4014202p-7, 0x1.490f506a3669p-11);
+    vm_dd l = vm_dd_multiply((vm_dd){c - 0.5, 0}, vm_log_dd(c)), t = vm_two_sum(l.hi, -c);
+    t.lo += l.lo;
+    t = vm_dd_add(t, (vm_dd){0x1.d67f1c864beb5p-1, -0x1.65b5a1b7ff5dfp-55 + vm_stirling(c)});
+    vm_scaled e = vm_exp_dd(t);
+    return (vm_unscaled){far ? e.hi : p * (P / Q) / bottom, far ? e.n : VM_ROUND_F64};
+}
+
+/* With m = -x > 0, gamma(x) = -pi / (m sin(pi m) gamma(m)). The sign of sin(pi m) is that of r, changed if the whole
+ * number next to m is odd. */
+VM_INLINE double vm_minus_m_sinpi(double m) {
+    double w = vm_whole(m), r = m - w, half = 0.5 * w, y = m * (r * vm_sinpi_tail(r * r));
+    return vm_whole(half) == half ? -y : y;
+}
+
+VM_INLINE double vm_gamma_f64(double x) {
+    double m = fabs(x), s = vm_minus_m_sinpi(m > 200 ? m - 2 * vm_whole(0.5 * m) + 2 : m);
+    vm_unscaled g = vm_gamma_positive(m > 200 ? 200 : m);
+    double y = x > 0 ? vm_scale_f64(g.v, g.n) : vm_scale_f64(VM_PI / (s * g.v), 2 * VM_ROUND_F64 - g.n);
+    y = (x < 0) & (s == 0) ? NAN : y;
+    y = fabs(x) < 0x1p-60 ? 1 / x : y;
+    y = x == -INFINITY ? NAN : y;
+    return x != x ? x : y;
+}
+
+VM_INLINE double vm_rgamma_f64(double x) {
+    double m = fabs(x), s = vm_minus_m_sinpi(m > 200 ? m - 2 * vm_whole(0.5 * m) + 2 : m);
+    vm_unscaled g = vm_gamma_positive(m > 200 ? 200 : m);
+    double y = x > 0 ? vm_scale_f64(1 / g.v, 2 * VM_ROUND_F64 - g.n) : vm_scale_f64(s * g.v * (1 / VM_PI), g.n);
+    y = (x < 0) & (s == 0) ? 0 : y;
+    y = fabs(x) < 0x1p-60 ? x : y;
+    y = x == -INFINITY ? NAN : y;
+    return x != x ? x : y;
+}
+
+/* ---- the first and second derivative of log |gamma(x)| --------------------------------------------------- */
 /* For 0.5 <= x <= 3: (x - x0) P / Q with the zero x0 in two parts, 2^-54 */
 VM_INLINE double vm_digamma_near(double x) {
     double v = x - 0.5;
@@ -76,6 +124,12 @@ VM_INLINE double vm_digamma_near(double x) {
     double Q = VM_P7(v, 0x1p+0, 0x1.d1cb8d25c9b0fp+1, 0x1.10c47f6adc3a3p+2, 0x1.1ef156ef1a63ap+1,
                      0x1.2b16995f84c7p-1, 0x1.33506c3259de1p-4, 0x1.184d12a32fb78p-8, 0x1.4a4d4b205c3c8p-14);
     return ((x - 0x1.762d86356be3fp+0) - 0x1.b86a722197829p-54) * (P / Q);
+}
+
+/* (log x - 1 / (2 x) - digamma(x)) x^2 of 1 / x^2 for x >= 8: 2^-54 */
+VM_INLINE double vm_digamma_tail(double w) {
+    return VM_P7(w, 0x1.5555555555555p-4, -0x1.1111111110d4fp-7, 0x1.0410410195bbfp-8, -0x1.11110c0ff8838p-8,
+                 0x1.f077209c32635p-8, -0x1.58e68c895a207p-6, 0x1.47c69710d73ep-4, -0x1.329c90799cd87p-2);
 }
 
 /* Below 8 the sum of 1 / z over the steps of the recurrence is kept as a quotient. */
@@ -89,10 +143,7 @@ VM_INLINE double vm_digamma_positive(double x) {
         bottom *= above ? z : 1;
     }
     double r = 1 / (far ? x : 8), w = r * r, l = vm_log_f64(far ? x : 8);
-    /* 2^-54 */
-    double tail = VM_P7(w, 0x1.5555555555555p-4, -0x1.1111111110d4fp-7, 0x1.0410410195bbfp-8, -0x1.11110c0ff8838p-8,
-                        0x1.f077209c32635p-8, -0x1.58e68c895a207p-6, 0x1.47c69710d73ep-4, -0x1.329c90799cd87p-2);
-    return far ? l - (0.5 * r + w * tail) : vm_digamma_near(z) + top / bottom;
+    return far ? l - (0.5 * r + w * vm_digamma_tail(w)) : vm_digamma_near(z) + top / bottom;
 }
 
 VM_INLINE double vm_digamma_f64(double x) {
@@ -208,4 +259,18 @@ VM_INLINE double vm_betaln_f64(double first, double second) {
     y = b == 0 ? INFINITY : y;
     y = sum == INFINITY ? -sum : y;
     return sum != sum ? sum : y;
+}
+
+/* digamma(a) - digamma(a + b): from a = 8 on with the logarithms of both joined, and 1 / a - 1 / (a + b) */
+#define VM_SLOPE_f32_betaln_da ~, (float)vm_betaln_slope_f64(a, b)
+#define VM_SLOPE_f64_betaln_da ~, vm_betaln_slope_f64(a, b)
+#define VM_SLOPE_f32_betaln_db ~, (float)vm_betaln_slope_f64(b, a)
+#define VM_SLOPE_f64_betaln_db ~, vm_betaln_slope_f64(b, a)
+VM_INLINE double vm_betaln_slope_f64(double a, double b) {
+    int far = (a >= 8) & (b > 0);
+    double c = far ? a : 8, s = far ? a + b : 8, u = 1 / c, v = 1 / s, d = far ? b * u * v : 0, w = v * v;
+    double tail = d * (u + v) * vm_digamma_tail(u * u) + w * (vm_digamma_tail(u * u) - vm_digamma_tail(w));
+    double joined = -(vm_log1p_f64(far ? b / a : 1) + 0.5 * d + tail);
+    double apart = vm_digamma_f64(a) - vm_digamma_f64(a + b);
+    return far ? joined : apart;
 }

@@ -48,6 +48,10 @@ cdef extern from "fastgrad.h":
         FG_OP_gammaln
         FG_OP_digamma
         FG_OP_trigamma
+        FG_OP_gamma
+        FG_OP_rgamma
+        FG_OP_j0
+        FG_OP_j1
         FG_OP_i0
         FG_OP_i0e
         FG_OP_i1
@@ -85,6 +89,8 @@ cdef extern from "fastgrad.h":
         FG_OP_logaddexp2
         FG_OP_xlogy
         FG_OP_xlog1py
+        FG_OP_rel_entr
+        FG_OP_kl_div
         FG_OP_betaln
         FG_OP_copysign
         FG_OP_heaviside
