@@ -10,8 +10,8 @@ import fastgrad as fg
 
 JOIN = (
     "numpy.array or asarray: this tensor requires gradients, which an ndarray would silently lose; join tensors with "
-    "fastgrad.stack or fastgrad.asarray, use fastgrad.sparse.matmul for a matrix of SciPy's, or take the plain values "
-    "with .detach()"
+    "fastgrad.stack or fastgrad.asarray, write a = fastgrad.asarray(a).at[i].set(x) for a[i] = x, use "
+    "fastgrad.sparse.matmul for a matrix of SciPy's, or take the plain values with .detach()"
 )
 OF_NUMBERS = (
     ". A list or tuple of numbers that is differentiated is a list or tuple of tensors, which an ndarray A would "

@@ -6,20 +6,46 @@ because its parts are; there is no second list of rules.
 
 from typing import TYPE_CHECKING
 
-from . import contractions, creation, elementwise, linalg, neural, predicates, reductions, sequences, shapes
+from . import (
+    contractions,
+    creation,
+    diagonals,
+    elementwise,
+    grids,
+    joining,
+    linalg,
+    neural,
+    padding,
+    polynomials,
+    predicates,
+    reductions,
+    selection,
+    sequences,
+    shapes,
+)
 from .contractions import *
 from .creation import *
+from .diagonals import *
 from .elementwise import *
+from .grids import *
+from .joining import *
+from .joining import from_lists as from_lists
 from .linalg import *
 from .neural import *
+from .padding import *
+from .polynomials import *
 from .predicates import *
 from .reductions import *
+from .selection import *
 from .sequences import *
 from .shapes import *
-from .shapes import from_lists as from_lists
+from .updates import At as At
 
 # mypy reads an __all__ only where it is a list of strings; without one it takes what the imports above bring.
 if not TYPE_CHECKING:
     __all__ = []
-    for _module in (contractions, creation, elementwise, linalg, neural, predicates, reductions, sequences, shapes):
+    for _module in (
+        contractions, creation, diagonals, elementwise, grids, joining, linalg, neural, padding, polynomials, predicates,
+        reductions, selection, sequences, shapes,
+    ):  # fmt: skip
         __all__ += _module.__all__
