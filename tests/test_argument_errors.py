@@ -226,7 +226,8 @@ TABLE = {
             "np.add.at(w, 0, 1)",
             TypeError,
             "numpy.add.at is not supported on tensors; write it as a = fastgrad.asarray(a).at[i].add(t), or multiply, "
-            "min, max and so on, or give a function of ndarrays its rule with fastgrad.primitive, which cannot be compiled, or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients",
+            "min, max and so on, or give a function of ndarrays its rule with fastgrad.primitive, which cannot be "
+            "compiled, or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients",
         ),
         ("np.sum(w, dtype=float)", TypeError, "numpy.sum: the argument dtype= is not supported on tensors"),
         (

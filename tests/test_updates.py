@@ -10,23 +10,49 @@ import fastgrad as fg
 X = np.arange(12.0).reshape(3, 4) / 3 + 1
 MASK = np.array([[True, False, True, False], [False] * 4, [True] * 4])
 KEYS = {
-    "int": 1, "negative": -1, "NumPy int": np.int8(2), "slice": slice(1, None), "step": slice(None, None, -2),
-    "ints": (1, -2), "slices": (slice(0, 2), slice(1, 3)), "int and slice": (0, slice(None, None, 2)),
-    "ellipsis": (..., 1), "all": ..., "new axis": (None, 1), "empty tuple": (), "list": [2, 0], "array": np.array([0, 2]),
-    "matrix": np.array([[0, 1], [2, 0]])[:, :1], "pairs": ([0, 1, 2], [3, 1, 0]), "mixed": (slice(None), [0, 3]),
-    "mask": MASK, "mask of rows": np.array([True, False, True]), "mask of columns": (slice(None), np.array([1, 0, 0, 1], bool)),
-    "empty list": [], "empty slice": slice(2, 2), "tensor": fg.tensor([2, 1]), "tensors": (fg.tensor([2, 1]), fg.tensor([0, 0])),
+    "int": 1,
+    "negative": -1,
+    "NumPy int": np.int8(2),
+    "slice": slice(1, None),
+    "step": slice(None, None, -2),
+    "ints": (1, -2),
+    "slices": (slice(0, 2), slice(1, 3)),
+    "int and slice": (0, slice(None, None, 2)),
+    "ellipsis": (..., 1),
+    "all": ...,
+    "new axis": (None, 1),
+    "empty tuple": (),
+    "list": [2, 0],
+    "array": np.array([0, 2]),
+    "matrix": np.array([[0, 1], [2, 0]])[:, :1],
+    "pairs": ([0, 1, 2], [3, 1, 0]),
+    "mixed": (slice(None), [0, 3]),
+    "mask": MASK,
+    "mask of rows": np.array([True, False, True]),
+    "mask of columns": (slice(None), np.array([1, 0, 0, 1], bool)),
+    "empty list": [],
+    "empty slice": slice(2, 2),
+    "tensor": fg.tensor([2, 1]),
+    "tensors": (fg.tensor([2, 1]), fg.tensor([0, 0])),
     "mesh": np.ix_([0, 2], [1, 3]),
-}  # fmt: skip
+}
 REPEATED = {
-    "rows": np.array([0, 2, 0, 0]), "elements": ([0, 1, 0, 0, 2], [1, 1, 1, 1, 3]), "raveled rows": [1, 1],
-    "negative": [0, -3, 1], "columns": (slice(None), [2, 2]),
-}  # fmt: skip
-NUMPY_KEYS = {name: k for name, k in {**KEYS, **REPEATED}.items()}
+    "rows": np.array([0, 2, 0, 0]),
+    "elements": ([0, 1, 0, 0, 2], [1, 1, 1, 1, 3]),
+    "raveled rows": [1, 1],
+    "negative": [0, -3, 1],
+    "columns": (slice(None), [2, 2]),
+}
+NUMPY_KEYS = {**KEYS, **REPEATED}
 UFUNCS = {
-    "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide, "power": np.power,
-    "min": np.minimum, "max": np.maximum,
-}  # fmt: skip
+    "add": np.add,
+    "subtract": np.subtract,
+    "multiply": np.multiply,
+    "divide": np.divide,
+    "power": np.power,
+    "min": np.minimum,
+    "max": np.maximum,
+}
 NAMES = ["set", *UFUNCS]
 
 
@@ -63,7 +89,9 @@ def test_values_are_those_of_numpys_update_in_place(kind, name):
         np.testing.assert_allclose(got.numpy(), updated(name, x, key, v), rtol=1e-13 if dtype == np.float64 else 1e-5)
         same_bits(x, X.astype(dtype), "x has changed")
         if len(np.shape(v)):  # values that broadcast
-            np.testing.assert_allclose(getattr(fg.asarray(x).at[key], name)(1.75), updated(name, x, key, 1.75), rtol=1e-5)
+            np.testing.assert_allclose(
+                getattr(fg.asarray(x).at[key], name)(1.75), updated(name, x, key, 1.75), rtol=1e-5
+            )
 
 
 @pytest.mark.parametrize("name", ["set", "add", "subtract", "multiply", "power", "min", "max"])
@@ -131,7 +159,11 @@ def test_an_index_that_changes_from_call_to_call(kind, name):
         def f(x, v, i, j, of_rows=of_rows):
             return getattr(x.at[i if of_rows else (i, j)], name)(v)
 
-        compiled[of_rows] = (f, fg.compile(f), fg.compile(fg.grad(lambda x, v, i, j, f=f: fg.sum(fg.sin(f(x, v, i, j))), argnums=(0, 1))))
+        compiled[of_rows] = (
+            f,
+            fg.compile(f),
+            fg.compile(fg.grad(lambda x, v, i, j, f=f: fg.sum(fg.sin(f(x, v, i, j))), argnums=(0, 1))),
+        )
     for _ in range(4):
         i, j = rng.integers(-3, 3, shape), rng.integers(0, 4, shape)
         for of_rows, (f, fast, slopes) in compiled.items():
@@ -167,7 +199,9 @@ def test_repeated_indices():
 
 def test_ties_share_the_gradient():
     for name in ("min", "max"):
-        gx, gv = fg.grad(lambda x, v: getattr(x.at[[0, 0]], name)(v)[0], argnums=(0, 1))(np.full(1, 2.0), np.full(2, 2.0))
+        gx, gv = fg.grad(lambda x, v: getattr(x.at[[0, 0]], name)(v)[0], argnums=(0, 1))(
+            np.full(1, 2.0), np.full(2, 2.0)
+        )
         np.testing.assert_allclose(np.concatenate([gx, gv]), 1 / 3)
 
 
@@ -242,4 +276,6 @@ def test_elements_of_an_ndarray_are_set_by_what_the_error_advises():
     for f in (lambda x: np.zeros(3).__setitem__(0, x[0]), lambda x: np.zeros(3).__setitem__(slice(3), x)):
         with pytest.raises(TypeError, match=r"a = fastgrad.asarray\(a\).at\[i\].set\(x\)"):
             fg.grad(lambda x: f(x) or x.sum())(np.ones(3))
-    np.testing.assert_array_equal(fg.grad(lambda x: (fg.asarray(np.ones(3)).at[0].set(x[0]) * 2).sum())(np.ones(3)), [2, 0, 0])
+    np.testing.assert_array_equal(
+        fg.grad(lambda x: (fg.asarray(np.ones(3)).at[0].set(x[0]) * 2).sum())(np.ones(3)), [2, 0, 0]
+    )

@@ -172,7 +172,9 @@ def vecdot(x1: TensorLike, x2: TensorLike, axis: int = -1) -> Tensor:
     dtype, (a, b) = _in_one_dtype("vecdot", x1, x2)
     a, b = (moveaxis(x, one_axis(axis, x.ndim, "vecdot"), -1) for x in (a, b))
     if a.shape[-1] != b.shape[-1]:
-        raise ValueError(f"vecdot: shapes {asarray(x1).shape} and {asarray(x2).shape} have different lengths along axis {axis}")
+        raise ValueError(
+            f"vecdot: shapes {asarray(x1).shape} and {asarray(x2).shape} have different lengths along axis {axis}"
+        )
     rows, columns = reshape(a, (*a.shape[:-1], 1, a.shape[-1])), reshape(b, (*b.shape, 1))
     y = matmul(rows, columns)
     return _as(reshape(y, y.shape[:-2]), dtype)

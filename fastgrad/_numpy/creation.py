@@ -55,8 +55,8 @@ def _creator(function: Callable[..., np.ndarray], summary: str, example: str) ->
     return create
 
 
-def _full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C") -> Tensor:
-    """``numpy.full`` with a tensor. Tensors have no other order than C."""
+def _full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C", device: str | None = None) -> Tensor:
+    """``numpy.full`` with a tensor. Tensors have one order and one device, whatever is asked for."""
     value = asarray(fill_value)
     shape = np.broadcast_to(0, shape).shape
     return broadcast_to(astype(value, value.dtype if dtype is None else dtype), shape)

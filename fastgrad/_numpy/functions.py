@@ -45,7 +45,7 @@ from .updates import At as At
 if not TYPE_CHECKING:
     __all__ = []
     for _module in (
-        contractions, creation, diagonals, elementwise, grids, joining, linalg, neural, padding, polynomials, predicates,
-        reductions, selection, sequences, shapes,
+        contractions, creation, diagonals, elementwise, grids, joining, linalg, neural, padding, polynomials,
+        predicates, reductions, selection, sequences, shapes,
     ):  # fmt: skip
         __all__ += _module.__all__

@@ -110,9 +110,11 @@ class _Joined:
 
 
 def _range(item: slice) -> Tensor:
-    start, step = 0 if item.start is None else item.start, 1 if item.step is None else item.step
+    start: Any = 0 if item.start is None else item.start
+    step: Any = 1 if item.step is None else item.step
     if isinstance(step, (complex, np.complexfloating)):
-        return linspace(start, item.stop, int(abs(step)))
+        count: Any = abs(step)
+        return linspace(start, item.stop, int(count))
     return arange(start, item.stop, step)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from .._core import Tensor, asarray, astype, broadcast_to, concatenate, gathered, reshape
 from .creation import known
-from .shapes import atleast_1d, atleast_2d, atleast_3d, moveaxis, one_axis, part
+from .shapes import atleast_3d, moveaxis, one_axis, part
 
 if TYPE_CHECKING:
     from .typing import TensorLike

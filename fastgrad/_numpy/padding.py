@@ -53,8 +53,10 @@ def pad(array: TensorLike, pad_width: Any, mode: str = "constant", **kwargs: Any
     x = asarray(array)
     widths = _widths(pad_width, x.ndim)
     if callable(mode):
-        raise TypeError("pad: a function that changes a vector in place has no gradient; compute the ends, and join them "
-                        "with fastgrad.concatenate")  # fmt: skip
+        raise TypeError(
+            "pad: a function that changes a vector in place has no gradient; compute the ends, and join them with "
+            "fastgrad.concatenate"
+        )
     if mode not in _OPTIONS:
         raise ValueError(f"pad: expected a mode of {', '.join(_OPTIONS)}, got {mode!r}")
     for name in kwargs:
@@ -69,7 +71,9 @@ def pad(array: TensorLike, pad_width: Any, mode: str = "constant", **kwargs: Any
                 if mode == "linear_ramp":
                     _refuse_empty(y, axis, mode)
                 left, right = ends(axis)
-                y = concatenate([function(y, axis, before, left, True), y, function(y, axis, after, right, False)], axis)
+                y = concatenate(
+                    [function(y, axis, before, left, True), y, function(y, axis, after, right, False)], axis
+                )
     elif "stat_length" in _OPTIONS[mode]:
         lengths = _lengths(kwargs.get("stat_length"), x.shape, mode)
         for axis, (before, after) in enumerate(widths):
@@ -187,15 +191,19 @@ def _repeating(x: Tensor, axis: int, before: int, after: int, mode: str, odd: bo
     index = np.pad(np.arange(n), (before, after), mode)  # type: ignore[call-overload]
     if not odd or n == 1:
         return gathered(x, asarray(index), axis)
-    turns = np.arange(-before, n + after) // (n if mode == "symmetric" else n - 1)
+    place = np.arange(-before, n + after)
+    turns = place // n if mode == "symmetric" else (place - (place > 0)) // (n - 1)
     sign = np.where(turns % 2, -1, 1).astype(x.dtype)
-    rise = np.where(turns % 2, turns - 1, turns).astype(x.dtype)
-    twice = np.where(turns % 2, 2, 0).astype(x.dtype)
+    of_first = np.where(turns % 2, 1 - turns, -turns).astype(x.dtype)
+    of_last = np.where(turns % 2, 1 + turns, turns).astype(x.dtype)
     first, last = part(x, axis, 0, 1), part(x, axis, n - 1, n)
 
     def outside(begin: int, end: int) -> Tensor:
-        s, r, t = (a[begin:end].reshape(-1, *(1,) * (x.ndim - axis - 1)) for a in (sign, rise, twice))
-        return gathered(x, asarray(index[begin:end]), axis) * s + last * t + (last - first) * r
+        s, a, b = (c[begin:end].reshape(-1, *(1,) * (x.ndim - axis - 1)) for c in (sign, of_first, of_last))
+        y = gathered(x, asarray(index[begin:end]), axis) * s
+        for c, edge in ((a, first), (b, last)):
+            y = y + where(c != 0, edge * c, x.dtype.type(0))  # an edge that is nan or infinite only where it counts
+        return y
 
     return concatenate([outside(0, before), x, outside(before + n, len(index))], axis)
 

@@ -45,8 +45,7 @@ def vander(x: TensorLike, N: int | None = None, increasing: bool = False) -> Ten
     count = x.shape[0] if N is None else operator.index(N)
     if count < 0:
         raise ValueError(f"vander: expected N of at least 0, got {count}")
-    if x.dtype.kind != "f":
-        x = astype(x, np.promote_types(x.dtype, int))
+    x = astype(x, np.promote_types(x.dtype, int))  # float32 becomes float64, as NumPy's does
     columns: list[Any] = [np.ones(x.shape, x.dtype)]
     for _ in range(1, count):
         columns.append(columns[-1] * x if len(columns) > 1 else x)
@@ -66,6 +65,7 @@ def convolve(a: TensorLike, v: TensorLike, mode: str = "full") -> Tensor:
     >>> fg.convolve([1.0, 2.0, 3.0], [0.0, 1.0])
     tensor([0., 1., 2., 3.])
     """
+    a, v = (reshape(x, 1) if x.ndim == 0 else x for x in (asarray(a), asarray(v)))
     a, v = _vectors("convolve", a, v)
     full, least, most = _full(a, v), *sorted((a.shape[0], v.shape[0]))
     return _part_of(full, least, most, mode, "convolve", (least - 1) // 2)
@@ -85,13 +85,12 @@ def correlate(a: TensorLike, v: TensorLike, mode: str = "valid") -> Tensor:
 
 
 def _vectors(name: str, a: TensorLike, v: TensorLike) -> tuple[Tensor, Tensor]:
-    dtype, tensors = promoted(name, a, v)
-    first, second = (reshape(x, 1) if x.ndim == 0 else x for x in tensors)
+    dtype, (first, second) = promoted(name, a, v)
     for x in (first, second):
         if x.ndim != 1 or not x.shape[0]:
             raise ValueError(f"{name}: expected two vectors with elements, got shapes {first.shape} and {second.shape}")
-    return (first if first.dtype == dtype else astype(first, dtype), 
-            second if second.dtype == dtype else astype(second, dtype))
+    first, second = (x if x.dtype == dtype else astype(x, dtype) for x in (first, second))
+    return first, second
 
 
 def _full(a: Tensor, v: Tensor) -> Tensor:

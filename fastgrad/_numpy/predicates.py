@@ -69,7 +69,7 @@ def isclose(
     tensor([ True, False])
     """
     x, y = asarray(a), floating(b)
-    close = (absolute(x - y) <= atol + rtol * absolute(y)) & isfinite(y) | (x == y)
+    close = (absolute(x - y) <= _core.add(atol, _core.multiply(rtol, absolute(y)))) & isfinite(y) | (x == y)
     return close | (isnan(x) & isnan(y)) if equal_nan else close
 
 

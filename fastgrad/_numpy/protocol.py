@@ -107,13 +107,14 @@ def _ours(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[st
             f"{name}: the result of an operation on a tensor cannot be stored in an ndarray, which would lose its "
             "gradient; write a = a + t instead of a += t or out=a"
         )
+    of_axis = {"axis": kwargs.pop("axis")} if ufunc is getattr(np, "vecdot", None) and "axis" in kwargs else {}
     _refuse_extras(name, kwargs)
-    return function(*inputs)
+    return function(*inputs, **of_axis)
 
 
 INSTEAD = {
     "accumulate": "fastgrad.scan", "average": "(w * x).sum() / w.sum()",
-    "copyto": "fastgrad.full(shape, t) where numpy.full was called, a = fastgrad.asarray(a).at[i].set(t) where a[i] = t",
+    "copyto": "fastgrad.full(shape, t) for numpy.full(shape, t), a = fastgrad.asarray(a).at[i].set(t) for a[i] = t",
     "cumprod": "exp(cumsum(log(x))) of positive x", "fill_diagonal": "a = fastgrad.fill_diagonal(a, t), a new value",
     "geomspace": "exp(fastgrad.linspace(log(a), log(b), n))", "kron": "einsum and reshape",
     "logspace": "10 ** fastgrad.linspace(...)", "nansum": "where(isnan(x), 0, x).sum()",

@@ -86,9 +86,9 @@ def piecewise(
     """Functions of x, or numbers, each where its condition is true, in x's dtype; the last condition that holds counts.
 
     One function more than conditions is for the elements where none is true, else these are 0. Each function is called
-    once, with an array of x's shape in which the elements that are not its own are replaced by one that is: it must work
-    element by element, and values and slopes of x where its condition is false have no influence. NumPy hands only the
-    chosen elements over, along one axis. Raises ValueError for another number of functions.
+    once, with an array of x's shape in which the elements that are not its own are replaced by one that is: it must
+    work element by element, and values and slopes of x where its condition is false have no influence. NumPy hands only
+    the chosen elements over, along one axis. Raises ValueError for another number of functions.
 
     >>> import fastgrad as fg, numpy as np
     >>> x = np.array([0.0, 4.0])
@@ -98,8 +98,10 @@ def piecewise(
     array([0.  , 0.25])
     """
     x = asarray(x)
-    several = isinstance(condlist, (list, tuple)) and len(condlist) > 0
-    several = several and (np.ndim(condlist[0]) > 0 or x.ndim == 0)
+    listed = isinstance(condlist, (list, tuple)) or (isinstance(condlist, (np.ndarray, Tensor)) and condlist.ndim > 0)
+    first = condlist[0] if listed else None
+    of_arrays = isinstance(first, list) or (isinstance(first, (np.ndarray, Tensor)) and first.ndim > 0)
+    several = first is not None and (of_arrays or x.ndim == 0)  # else a list of truth values is one condition
     conditions = [asarray(c) for c in condlist] if several else [asarray(condlist)]
     conditions = [c if c.dtype == np.bool_ else c != 0 for c in conditions]
     functions = list(funclist)

@@ -136,9 +136,7 @@ def _at_least(name: str, thicker: Callable[[tuple[int, ...]], tuple[int, ...]], 
 
 
 atleast_1d = _at_least("atleast_1d", lambda s: s or (1,), "fg.atleast_1d(2.0)\n    tensor([2.])")
-atleast_2d = _at_least(
-    "atleast_2d", lambda s: (1,) * (2 - len(s)) + s, "fg.atleast_2d([1.0, 2.0]).shape\n    (1, 2)"
-)
+atleast_2d = _at_least("atleast_2d", lambda s: (1,) * (2 - len(s)) + s, "fg.atleast_2d([1.0, 2.0]).shape\n    (1, 2)")
 atleast_3d = _at_least(
     "atleast_3d",
     lambda s: s if len(s) > 2 else (*s, 1) if len(s) == 2 else (1, *(s or (1,)), 1),
@@ -302,7 +300,7 @@ def broadcast_shapes(*args: int | Sequence[int]) -> tuple[int, ...]:
     >>> fg.broadcast_shapes((2, 1), (3,))
     (2, 3)
     """
-    return np.broadcast_shapes(*args)  # type: ignore[arg-type]
+    return np.broadcast_shapes(*args)
 
 
 def broadcast_arrays(*args: TensorLike) -> tuple[Tensor, ...]:

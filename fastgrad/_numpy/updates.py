@@ -1,4 +1,4 @@
-"""Functional updates, ``x.at[index].set(values)`` and so on, in JAX's spelling: x with some elements changed, as a value.
+"""Functional updates in JAX's spelling, ``x.at[index].set(values)``: x with some elements changed, as a value.
 
 An update is where(changed, one of the new rows, x): for each row of x NumPy's own indexing finds which of the new rows
 is the last that is written there. So nothing is written in place, each element of the result is copied from one place,
@@ -167,7 +167,9 @@ class Update:
     def divide(self, values: TensorLike) -> Tensor:
         """x with these elements divided by values. Raises TypeError for integers, whose quotients are none."""
         if self.x.dtype.kind != "f":
-            raise TypeError(f"at[].divide: the quotients of {self.x.dtype} are no integers; make x a float tensor first")
+            raise TypeError(
+                f"at[].divide: the quotients of {self.x.dtype} are no integers; make x a float tensor first"
+            )
         return self._updated("divide", values, _core.divide, lambda old, v, i: old / _product(v, i))
 
     def power(self, values: TensorLike) -> Tensor:
@@ -227,7 +229,9 @@ def _product(values: Tensor, index: Any) -> Tensor:
     return _joint(values, index, 1, prod, None)
 
 
-def _extreme(reduce: Callable[..., Tensor], bound: Callable[..., Any], old: Tensor, values: Tensor, index: Any) -> Tensor:
+def _extreme(
+    reduce: Callable[..., Tensor], bound: Callable[..., Any], old: Tensor, values: Tensor, index: Any
+) -> Tensor:
     return _joint(values, index, bound(old.dtype), reduce, old)
 
 
@@ -251,7 +255,9 @@ def _in_dtype(values: TensorLike, dtype: np.dtype[Any], name: str) -> Tensor:
     if new.dtype == dtype:
         return new
     if not np.can_cast(new.dtype, dtype, "same_kind"):
-        raise TypeError(f"at[].{name}: values of {new.dtype} do not go into a tensor of {dtype}; cast one of both first")
+        raise TypeError(
+            f"at[].{name}: values of {new.dtype} do not go into a tensor of {dtype}; cast one of both first"
+        )
     return astype(new, dtype)
 
 
