@@ -199,35 +199,35 @@ TABLE = {
             "np.sort(w)",
             TypeError,
             "numpy.sort is not supported on tensors; give a function of ndarrays its rule with fastgrad.primitive, "
-            "which cannot be compiled, or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients",
+            "or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients",
         ),
         (
             "np.linalg.inv(w)",
             TypeError,
             "numpy.linalg.inv is not supported on tensors; give a function of ndarrays its rule with "
-            "fastgrad.primitive, which cannot be compiled, or pass np.asarray(fastgrad.stop_gradient(t)) for values "
+            "fastgrad.primitive, or pass np.asarray(fastgrad.stop_gradient(t)) for values "
             "without gradients",
         ),
         (
             "np.average(w)",
             TypeError,
             "numpy.average is not supported on tensors; write it as (w * x).sum() / w.sum(), or give a function of "
-            "ndarrays its rule with fastgrad.primitive, which cannot be compiled, or pass "
+            "ndarrays its rule with fastgrad.primitive, or pass "
             "np.asarray(fastgrad.stop_gradient(t)) for values without gradients",
         ),
         (
             "np.nextafter(w, 2)",
             TypeError,
             "numpy.nextafter is not supported on tensors; give a function of ndarrays its rule with "
-            "fastgrad.primitive, which cannot be compiled, or pass np.asarray(fastgrad.stop_gradient(t)) for values "
+            "fastgrad.primitive, or pass np.asarray(fastgrad.stop_gradient(t)) for values "
             "without gradients",
         ),
         (
             "np.add.at(w, 0, 1)",
             TypeError,
             "numpy.add.at is not supported on tensors; write it as a = fastgrad.asarray(a).at[i].add(t), or multiply, "
-            "min, max and so on, or give a function of ndarrays its rule with fastgrad.primitive, which cannot be "
-            "compiled, or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients",
+            "min, max and so on, or give a function of ndarrays its rule with fastgrad.primitive, or pass "
+            "np.asarray(fastgrad.stop_gradient(t)) for values without gradients",
         ),
         ("np.sum(w, dtype=float)", TypeError, "numpy.sum: the argument dtype= is not supported on tensors"),
         (

@@ -130,8 +130,7 @@ def _missing(name: str) -> str:
     hint = f"write it as {instead}, or " if instead else ""
     return (
         f"{name} is not supported on tensors; {hint}give a function of ndarrays its rule with fastgrad.primitive, "
-        "which cannot be compiled, or pass np.asarray(fastgrad.stop_gradient(t)) for values without "
-        "gradients"
+        "or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients"
     )
 
 
