@@ -63,7 +63,8 @@ _CALLED_OTHERWISE = {  # names of JAX, PyTorch and SciPy
     "manual_seed": "random.default_rng", "mm": "matmul", "ndarray": "Tensor", "nn": "losses and fastgrad.activations",
     "permute": "transpose", "pmap": "vmap", "rand": "random.default_rng().random",
     "randn": "random.default_rng().standard_normal", "remat": "checkpoint", "tree_map": "tree.map", "tree_util": "tree",
-    "unsqueeze": "expand_dims", "value_and_jacobian": "vjp, or jacobian beside f",
+    "unsqueeze": "expand_dims",
+    "vectorize": "vmap", "value_and_jacobian": "vjp, or jacobian beside f",
 }  # fmt: skip
 
 # Imported when they are first asked for: what works with SciPy, which few programs use.

@@ -41,7 +41,7 @@ class HostCall(Compound):
         lead: tuple[int, ...] = (), whole: tuple[tuple[bool, ...], ...] = (),
     ) -> None:  # fmt: skip
         self.name, self.f, self.key, self.kinds, self.method, self.lead = name, f, key, kinds, method, lead
-        self.whole = whole
+        self.whole, self.alone = whole, f  # alone: without any batch
 
     def __call__(self, *arrays: Any) -> list[np.ndarray]:
         """The results, checked."""
@@ -78,9 +78,10 @@ class HostCall(Compound):
             whole, f = self.whole, functools.partial(_each, self, flags, size)
         else:
             whole = (flags, *self.whole)
-            f = functools.partial(_at_once, self.f if not self.whole else self.f.args[0], whole)  # type: ignore[attr-defined]
+            f = functools.partial(_at_once, self.alone, whole)
         key = None if self.key is None else (self.key, flags, size)
         made = HostCall(self.name, f, key, self.kinds, self.method, (size, *self.lead), whole)
+        made.alone = self.alone
         return called(made, operands)
 
 

@@ -106,7 +106,7 @@ class primitive(FunctionWithRule):
             return self._f(*args)
         kinds, expected = self._kinds_of_result(args)
         others = [None if isinstance(x, Tensor) else x for x in leaves]
-        on_arrays = _OnArrays(self, structure, others, places, expected)
+        on_arrays = _OnArrays(self._name, self._f, structure, others, places, expected)
         key = None
         if _core.tracing():
             key = (identity_of(self._identified), structure, tuple(places), arguments_key(others), expected)
@@ -123,23 +123,6 @@ class primitive(FunctionWithRule):
         leaves, structure = tree.flatten(like)
         arrays = [x if hasattr(x, "shape") and hasattr(x, "dtype") else np.asarray(x) for x in leaves]
         return [(tuple(x.shape), np.dtype(x.dtype)) for x in arrays], structure
-
-    def _constant(self, x: Any, mark: int) -> Any:
-        """An array or number that f returned for ndarrays, which must not depend on nodes of the tape up to ``mark``,
-        or on what is traced."""
-        if not isinstance(x, Tensor):
-            return x
-        tracked = _core.depends_on_outer([x], mark)
-        if tracked or _core.traced(x):
-            raise TypeError(
-                f"{self._name}: the function reads a tensor which is differentiated or mapped and is none of its "
-                "arguments; "
-                + (
-                    "its gradient would be lost. Make it an argument, or use its .detach()" if tracked else
-                    "each element of the batch would get the same value. Make it an argument"
-                )
-            )  # fmt: skip
-        return x.detach().numpy()
 
     def _differentiated(self, call: Call) -> Any:
         return _ByArgument(call, self).attach(self._plain(tuple(call.args)), [])
@@ -176,7 +159,10 @@ class _ByArgument(CallRule):
             if rule is None:
                 raise self.function._without_rule("defvjp", self.call.names[i])
         given = self._given()
-        found = [rules[i](self.as_result(g), *given) if i in rules else None for i in range(len(self.call.structures))]  # type: ignore[misc]
+        found: list[Any] = [None] * len(self.call.structures)
+        for i, rule in rules.items():
+            assert rule is not None
+            found[i] = rule(self.as_result(g), *given)
         return self.call.cotangents(tuple(found), "its rule")
 
     def jvp(self, tangents: list[Tensor | None]) -> Tensor:
@@ -226,15 +212,33 @@ class _ByArgument(CallRule):
         ]
 
 
+def _constant(name: str, x: Any, mark: int) -> Any:
+    """An array or number that f returned for ndarrays, which must not depend on nodes of the tape up to ``mark``,
+    or on what is traced."""
+    if not isinstance(x, Tensor):
+        return x
+    tracked = _core.depends_on_outer([x], mark)
+    if tracked or _core.traced(x):
+        raise TypeError(
+            f"{name}: the function reads a tensor which is differentiated or mapped and is none of its "
+            "arguments; "
+            + (
+                "its gradient would be lost. Make it an argument, or use its .detach()" if tracked else
+                "each element of the batch would get the same value. Make it an argument"
+            )
+        )  # fmt: skip
+    return x.detach().numpy()
+
+
 class _OnArrays:
     """A primitive's function as one of ndarrays, in the places of the tensors among its arguments, that returns a list.
     It keeps no tensor and no array of a call."""
 
     def __init__(
-        self, function: primitive, structure: tree.Structure, others: list[Any], places: list[int],
+        self, name: str, f: Callable[..., Any], structure: tree.Structure, others: list[Any], places: list[int],
         expected: tree.Structure | None,
     ) -> None:  # fmt: skip
-        self.function, self.structure, self.others, self.places = function, structure, others, places
+        self.name, self.f, self.structure, self.others, self.places = name, f, structure, others, places
         self.expected = expected
         self.result: tuple[list[Any], tree.Structure] | None = None
 
@@ -243,11 +247,11 @@ class _OnArrays:
         for i, x in zip(self.places, arrays):
             filled[i] = x
         mark = _core.last_node_id()
-        leaves, structure = tree.flatten(self.function._f(*self.structure.unflatten(filled)))
+        leaves, structure = tree.flatten(self.f(*self.structure.unflatten(filled)))
         if self.expected is not None and structure != self.expected:
-            raise TypeError(f"{self.function._name}: it returned a result of another structure than result_shape")
+            raise TypeError(f"{self.name}: it returned a result of another structure than result_shape")
         self.result = [None if isinstance(x, _ARRAYS) else x for x in leaves], structure
-        return [self.function._constant(x, mark) for x in leaves if isinstance(x, _ARRAYS)]
+        return [_constant(self.name, x, mark) for x in leaves if isinstance(x, _ARRAYS)]
 
     def with_arrays(self, arrays: list[Tensor]) -> Any:
         """The result of the last call with these in the places of its arrays."""

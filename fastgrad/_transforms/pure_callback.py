@@ -86,8 +86,10 @@ def pure_callback(
 
     The result has no derivative: give a ``primitive`` its rule instead. A program that calls f holds the GIL; a call
     costs some microseconds beside the work of f. The program keeps f alive, and no garbage collection finds a cycle
-    through it: an f that refers to the compiled function which calls it is never freed. Raises ValueError where f returns other shapes or dtypes, TypeError
-    for another structure, NotImplementedError where the result is differentiated.
+    through it: an f that refers to the compiled function which calls it is never freed.
+
+    Raises ValueError where f returns other shapes or dtypes, TypeError for another structure, NotImplementedError where
+    the result is differentiated.
 
     >>> import fastgrad as fg, numpy as np
     >>> f = fg.compile(lambda x: 2 * fg.pure_callback(np.sort, x, x))
