@@ -177,3 +177,20 @@ def test_mapped_comparisons_of_arrays():
 def test_error_texts(call, error, message):
     with raises_text(error, message):
         call()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda t: fg.insert([1, 2], 0, t), lambda t: fg.fill_diagonal(np.zeros((2, 2), int), t),
+        lambda t: fg.place([1, 2], [True, False], t), lambda t: fg.putmask([1, 2], [True, False], t),
+        lambda t: fg.piecewise([1, 2], [np.array([True, False])], [t]), lambda t: fg.pad([1, 2], 1, constant_values=t),
+        lambda t: fg.pad([1, 2], 1, "linear_ramp", end_values=t),
+    ],
+)  # fmt: skip
+def test_values_that_would_lose_their_gradients_in_an_array_of_integers_are_refused(call):
+    with pytest.raises(
+        TypeError, match="values that require gradients would lose them in an array of int64; cast that"
+    ):
+        fg.grad(lambda t: fg.sum(call(t)) * 1.0)(2.5)
+    assert call(2.5).dtype == np.int64  # of numbers NumPy's rule

@@ -97,6 +97,18 @@ def known(x: Any) -> Any:
     return x
 
 
+def into(x: Tensor, dtype: np.dtype[Any], name: str) -> Tensor:
+    """x in the dtype of an array that it is put into; TypeError where its gradients would silently end there."""
+    if x.dtype == dtype:
+        return x
+    if x.requires_grad and dtype.kind != "f":
+        raise TypeError(
+            f"{name}: values that require gradients would lose them in an array of {dtype}; cast that to a float dtype "
+            "first, or pass the values' .detach()"
+        )
+    return astype(x, dtype)
+
+
 def _stand_in(x: Tensor) -> np.ndarray:
     """An ndarray of x's shape and dtype that reads no value of x: while x is traced they are not known."""
     return np.broadcast_to(np.empty((), x.dtype), x.shape)

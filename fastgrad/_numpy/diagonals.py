@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._core import Tensor, asarray, astype, concatenate, normal_axes, reshape, transpose, where
+from .._core import Tensor, asarray, concatenate, normal_axes, reshape, transpose, where
+from .creation import into
 from .shapes import one_axis, resize
 from .updates import replaced
 
@@ -119,7 +120,7 @@ def fill_diagonal(a: TensorLike, val: TensorLike, wrap: bool = False) -> Tensor:
     places = np.arange(x.size)[:end:step]
     if (values := reshape(val, -1)).size == 0 and places.size:
         raise ValueError("fill_diagonal: expected values for the diagonal, got none")
-    values = values if values.dtype == x.dtype else astype(values, x.dtype)
+    values = into(values, x.dtype, "fill_diagonal")
     return reshape(replaced(reshape(x, -1), places, resize(values, places.size)), x.shape)
 
 

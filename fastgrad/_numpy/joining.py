@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._core import Tensor, asarray, astype, broadcast_to, concatenate, gathered, reshape
-from .creation import known
+from .._core import Tensor, asarray, broadcast_to, concatenate, gathered, reshape
+from .creation import into, known
 from .shapes import atleast_3d, moveaxis, one_axis, part
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def insert(arr: TensorLike, obj: Any, values: TensorLike, axis: int | None = Non
     """
     x, axis = _raveled(arr, axis, "insert")
     new, n = asarray(values), x.shape[axis]
-    new = new if new.dtype == x.dtype else astype(new, x.dtype)
+    new = into(new, x.dtype, "insert")
     at = np.arange(n)[obj] if isinstance(obj, slice) else np.asarray(known(obj))
     if at.dtype == np.bool_:
         at = np.flatnonzero(at)

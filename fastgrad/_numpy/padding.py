@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import _core
 from .._core import Tensor, apply_op, asarray, astype, broadcast_to, by_numpy, concatenate, gathered, reshape, where
-from .creation import known
+from .creation import into, known
 from .elementwise import round
 from .predicates import isnan
 from .shapes import moveaxis, part
@@ -120,7 +120,7 @@ def _ends(given: Any, x: Tensor, mode: str) -> Callable[[int], tuple[Tensor, Ten
     """The values at the ends of each axis, in x's dtype."""
     values = asarray(given)
     if values.dtype != x.dtype and (mode != "linear_ramp" or x.dtype.kind == "f"):
-        values = astype(values, x.dtype)
+        values = into(values, x.dtype, "pad")
     if values.ndim == 0:
         return lambda axis: (values, values)
     pairs = broadcast_to(values, (x.ndim, 2))
@@ -137,7 +137,7 @@ def _ramp(x: Tensor, axis: int, count: int, end: Tensor, first: bool) -> Tensor:
     steps = np.arange(count) if first else np.arange(count)[::-1]
     place = steps.reshape(-1, *(1,) * (x.ndim - axis - 1)).astype(x.dtype if x.dtype.kind == "f" else np.float64)
     y = end + (edge - end) / max(count, 1) * place
-    return y if x.dtype.kind == "f" else astype(_core.floor(y) if x.dtype.kind in "iu" else y, x.dtype)
+    return into(_core.floor(y) if x.dtype.kind in "iu" else y, x.dtype, "pad")
 
 
 def _lengths(given: Any, shape: tuple[int, ...], mode: str) -> list[tuple[int, int]]:

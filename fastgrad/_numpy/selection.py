@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._core import Tensor, asarray, astype, broadcast_to, by_numpy, gathered, promoted, reshape, where
+from .creation import into
 from .reductions import any as any_of
 from .reductions import argmax
 from .sequences import cumsum
@@ -116,7 +117,7 @@ def piecewise(
     y = asarray(np.zeros(x.shape, x.dtype))
     for condition, function in zip(conditions, functions):
         new = asarray(function(_own(x, condition), *args, **kw) if callable(function) else function)
-        y = where(condition, new if new.dtype == x.dtype else astype(new, x.dtype), y)
+        y = where(condition, into(new, x.dtype, "piecewise"), y)
     return y
 
 
@@ -164,7 +165,7 @@ def _masked(a: TensorLike, mask: TensorLike, values: TensorLike, name: str) -> t
     if mask.size != x.size:
         raise ValueError(f"{name}: expected a mask of {x.size} elements, as the array has, got shape {mask.shape}")
     mask = reshape(mask if mask.dtype == np.bool_ else mask != 0, x.shape)
-    return x, mask, new if new.dtype == x.dtype else astype(new, x.dtype)
+    return x, mask, into(new, x.dtype, name)
 
 
 __all__ = ["choose", "piecewise", "place", "putmask", "select"]

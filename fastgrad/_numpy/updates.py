@@ -51,6 +51,9 @@ def replaced(x: Tensor, index: Any, values: Tensor) -> Tensor:
     if not index.shape[0]:
         return reshape(x, x.shape)  # a value of its own
     if not isinstance(index, Tensor):
+        begin, end = int(index[0]), int(index[-1]) + 1
+        if end - begin == len(index) and (index[1:] - index[:-1] == 1).all():  # a run of rows
+            return concatenate([x[:begin], values, x[end:]])
         writer = last_writer(index, length)
         changed, kept = writer >= 0, asarray(np.maximum(writer, 0))
     elif index.shape[0] == 1:
@@ -202,6 +205,14 @@ class Update:
             new = broadcast_to(new, x.shape[index.ndim :])
             mask = reshape(index, (*index.shape, *(1,) * (x.ndim - index.ndim)))
             return where(mask, elementwise(where(mask, x, x.dtype.type(1)), new), x)
+        if x.ndim and (run := _run_of_rows(index, x.shape[0])) is not None:
+            begin, end = run
+            shape = x.shape[1:] if isinstance(index, int) else (end - begin, *x.shape[1:])
+            new = reshape(broadcast_to(new, shape), (end - begin, *x.shape[1:]))
+            if name != "set":
+                new = elementwise(x[begin:end], new)
+                new = new if new.dtype == x.dtype else astype(new, x.dtype)
+            return concatenate([x[:begin], new, x[end:]])
         rest: tuple[int, ...] = ()
         if _of_the_first_axis(index) and x.ndim:
             rest = x.shape[1:]
@@ -246,6 +257,16 @@ def _of_the_first_axis(index: Any) -> bool:
     if isinstance(index, list):
         return all(type(i) is int for i in index)
     return isinstance(index, slice) or (isinstance(index, int) and not isinstance(index, bool))
+
+
+def _run_of_rows(index: Any, length: int) -> tuple[int, int] | None:
+    """The rows that an int, or a slice without a step, names: the first and the end; None for any other index."""
+    if type(index) is int and -length <= index < length:
+        return index % length, index % length + 1
+    if type(index) is slice and index.step in (None, 1):
+        begin, end, _ = index.indices(length)
+        return begin, max(begin, end)
+    return None
 
 
 def _in_dtype(values: TensorLike, dtype: np.dtype[Any], name: str) -> Tensor:
