@@ -279,3 +279,16 @@ def test_elements_of_an_ndarray_are_set_by_what_the_error_advises():
     np.testing.assert_array_equal(
         fg.grad(lambda x: (fg.asarray(np.ones(3)).at[0].set(x[0]) * 2).sum())(np.ones(3)), [2, 0, 0]
     )
+
+
+@pytest.mark.parametrize("tracer", [fg.compile, fg.vmap])
+def test_elements_of_an_ndarray_that_is_filled_in_a_trace(tracer):
+    for key in (0, slice(None)):
+
+        def f(x, key=key):
+            a = np.zeros(2)
+            a[key] = x[key]
+            return x
+
+        with pytest.raises(fg.TraceError, match=r"a = fastgrad.asarray\(a\).at\[i\].set\(x\)"):
+            tracer(f)(np.ones(2) if tracer is fg.compile else np.ones((3, 2)))
