@@ -26,10 +26,12 @@ from ._rules import table as _rules
 from ._train.descend import DescentResult, descend
 from ._train.step import TrainingStep, training_step
 from ._transforms.checkpoint import checkpoint
-from ._transforms.custom import custom_jvp, custom_vjp, primitive
+from ._transforms.custom import custom_jvp, custom_vjp
 from ._transforms.grad import grad, no_grad, stop_gradient, value_and_grad
 from ._transforms.jacobian import elementwise_grad, hessian, hessp, hvp, jacfwd, jacobian, jacrev
 from ._transforms.linearize import jvp, linearize, vjp
+from ._transforms.primitive import primitive
+from ._transforms.pure_callback import ShapeDtypeStruct, pure_callback
 from ._transforms.vmap import vmap
 from .random import dropout
 from .testing import check_grads
@@ -39,12 +41,12 @@ if typing.TYPE_CHECKING:
     from ._scipy.minimize import least_squares, minimize, root
 
 __all__ = [
-    "CacheInfo", "Compiled", "DescentResult", "Program", "TraceError", "TrainingStep", "__version__", "activations",
-    "check_grads", "checkpoint", "compile", "cond", "custom_jvp", "custom_vjp", "descend", "dropout",
-    "elementwise_grad", "fori_loop", "grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev", "jvp",
-    "least_squares", "linalg", "linearize", "losses", "minimize", "no_grad", "optim", "primitive", "random", "root",
-    "scan", "show_config", "sparse", "special", "stop_gradient", "take", "testing", "training_step", "tree",
-    "value_and_grad", "vjp", "vmap", "while_loop",
+    "CacheInfo", "Compiled", "DescentResult", "Program", "ShapeDtypeStruct", "TraceError", "TrainingStep",
+    "__version__", "activations", "check_grads", "checkpoint", "compile", "cond", "custom_jvp", "custom_vjp",
+    "descend", "dropout", "elementwise_grad", "fori_loop", "grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian",
+    "jacrev", "jvp", "least_squares", "linalg", "linearize", "losses", "minimize", "no_grad", "optim", "primitive",
+    "pure_callback", "random", "root", "scan", "show_config", "sparse", "special", "stop_gradient", "take", "testing",
+    "training_step", "tree", "value_and_grad", "vjp", "vmap", "while_loop",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
 if not typing.TYPE_CHECKING:
@@ -62,7 +64,7 @@ _CALLED_OTHERWISE = {  # names of JAX, PyTorch and SciPy
     "ndarray": "Tensor", "nn": "losses and fastgrad.activations", "permute": "transpose", "pmap": "vmap",
     "rand": "random.default_rng().random", "randn": "random.default_rng().standard_normal", "remat": "checkpoint",
     "scatter": "put_along_axis", "top_k": "topk", "tree_map": "tree.map", "tree_util": "tree",
-    "unsqueeze": "expand_dims", "value_and_jacobian": "vjp, or jacobian beside f",
+    "unsqueeze": "expand_dims", "value_and_jacobian": "vjp, or jacobian beside f", "vectorize": "vmap",
 }  # fmt: skip
 
 # Imported when they are first asked for: what works with SciPy, which few programs use.

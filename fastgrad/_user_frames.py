@@ -65,16 +65,29 @@ def _called(frame: types.FrameType, module: str) -> str:
     return name if name in _OF_SCIPY else ""
 
 
-def instead_of_scipy() -> str:
-    """The end of an error's text where a function of SciPy's called the user's code, and we have that function, too."""
+# Functions of NumPy's that convert their arguments before any protocol could show us a tensor.
+_OF_NUMPY = {
+    "full": "fastgrad.full(shape, t)", "_vectorize_call": "fastgrad.vmap(f)", "_vectorize_call_with_signature":
+    "fastgrad.vmap(f)",
+}  # fmt: skip
+_NAMED = {"_vectorize_call": "vectorize", "_vectorize_call_with_signature": "vectorize"}
+
+
+def instead_of_theirs() -> str:
+    """The end of an error's text where a function of NumPy's or SciPy's called us, and we have that function, too."""
     frame: types.FrameType | None = sys._getframe(1)
     while frame is not None:
-        name = frame.f_globals.get("__name__", "")
+        name, function = frame.f_globals.get("__name__", ""), frame.f_code.co_name
         if name.startswith(f"{__package__}._scipy."):
             return ""
         if name.startswith("scipy.") and (theirs := _called(frame, name)):
             ours = _OF_SCIPY.get(theirs, theirs)
             return f". Instead of SciPy's {theirs.rpartition('.')[2]} use fastgrad.{ours}"
+        if name.startswith("numpy."):
+            if ours := _OF_NUMPY.get(function):
+                return f". Instead of NumPy's {_NAMED.get(function, function)} use {ours}"
+            if function == "__getitem__" and name.endswith("_index_tricks_impl"):
+                return ". Instead of NumPy's r_ and c_ use fastgrad.r_ and fastgrad.c_"
         frame = frame.f_back
     return ""
 

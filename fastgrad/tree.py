@@ -609,6 +609,11 @@ def ravel(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
         for shape, n, dtype, number in parts:
             leaf = flat[start : start + n].reshape(shape)
             if leaf.dtype != dtype:
+                if isinstance(leaf, Tensor) and leaf.requires_grad and dtype.kind != "f":
+                    raise TypeError(
+                        f"tree.ravel: part of a vector that requires gradients cannot become {dtype}, which has none; "
+                        "leave integers out of the tree, or use .detach() first"
+                    )
                 leaf = leaf.astype(dtype)
             leaves.append(leaf[()] if number and not isinstance(leaf, Tensor) else leaf)
             start += n

@@ -10,8 +10,8 @@ import fastgrad as fg
 
 JOIN = (
     "numpy.array or asarray: this tensor requires gradients, which an ndarray would silently lose; join tensors with "
-    "fastgrad.stack or fastgrad.asarray, use fastgrad.sparse.matmul for a matrix of SciPy's, or take the plain values "
-    "with .detach()"
+    "fastgrad.stack or fastgrad.asarray, write a = fastgrad.asarray(a).at[i].set(x) for a[i] = x, use "
+    "fastgrad.sparse.matmul for a matrix of SciPy's, or take the plain values with .detach()"
 )
 OF_NUMBERS = (
     ". A list or tuple of numbers that is differentiated is a list or tuple of tensors, which an ndarray A would "
@@ -65,7 +65,7 @@ def test_scan_is_an_accumulate():
         np.maximum.accumulate(LASTING)
     assert str(raised.value) == (
         "numpy.maximum.accumulate is not supported on tensors; write it as fastgrad.scan, or give a function of "
-        "ndarrays its rule with fastgrad.primitive, which cannot be compiled, or pass "
+        "ndarrays its rule with fastgrad.primitive, or pass "
         "np.asarray(fastgrad.stop_gradient(t)) for values without gradients"
     )
     x = np.array([1.0, 3.0, 2.0, 5.0])

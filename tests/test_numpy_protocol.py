@@ -37,16 +37,35 @@ CALLS = {
     "isin": (X[:1],),
     "digitize": ([0.2, 0.6],), "take_along_axis": (np.array([[2, 0], [1, 1]]), 1),
 }  # fmt: skip
-SEQUENCES = {"concatenate", "concat", "stack", "hstack", "vstack"}
+CALLS |= {
+    "append": ([7.0, 8.0],), "array_split": (2,),
+    "delete": (1,), "fill_diagonal": (7.0,), "hsplit": (3,), "insert": (1, 7.0), "pad": (1,), "piecewise":
+    ([X > 0.5], [np.negative, 2.0]), "place": (X > 0.5, [7.0]), "putmask": (X > 0.5, 7.0),
+    "resize": ((4, 2),), "rollaxis": (1,), "vsplit": (2,),
+}  # fmt: skip
+# Functions of other arguments than a tensor of shape (2, 3) and such
+OTHERWISE = {
+    "apply_along_axis": lambda t, u: (lambda row: row * 2, 1, t),
+    "choose": lambda t, u: (np.array([[0, 1, 1], [1, 1, 0]]), [t, u]),
+    "convolve": lambda t, u: (t[0], u[0]), "correlate": lambda t, u: (t[0], u[0]),
+    "diag_indices_from": lambda t, u: (t[:, :2],), "dsplit": lambda t, u: (t[None], 3),
+    "ix_": lambda t, u: (t[0], u[1]), "polyval": lambda t, u: (t[0], u), "vander": lambda t, u: (t[0],),
+    "select": lambda t, u: ([X > 0.5, Y > 0.3], [t, u]),
+}  # fmt: skip
+IN_PLACE = {"fill_diagonal", "place", "putmask"}  # NumPy's change an array and return nothing
+SEQUENCES = {"concatenate", "concat", "stack", "hstack", "vstack", "dstack", "column_stack", "row_stack", "block"}
 # Floats that are no function of the tensor; the edges of a histogram are data.
 CONSTANT = {"zeros_like", "ones_like", "empty_like", "full_like", "histogram"}
 TWO = {name for name in OURS if getattr(NUMPY[name], "nin", 1) == 2}
-TWO |= {"dot", "where", "inner", "outer", "tensordot", "vdot"}
+TWO |= {"dot", "where", "inner", "outer", "tensordot", "vdot", "allclose", "isclose", "array_equal", "array_equiv"}
+TWO |= {"broadcast_arrays", "meshgrid"}
 
 
 def arguments(name, t, u):
     if name in SEQUENCES:
         return ([t, Y, u],)
+    if name in OTHERWISE:
+        return OTHERWISE[name](t, u)
     if name in CALLS:
         return (t, *CALLS[name])
     if name == "where":
@@ -72,7 +91,7 @@ def parts(y):
     return y if isinstance(y, (tuple, list)) else (y,)
 
 
-@pytest.mark.parametrize("name", [name for name in OURS if name not in NOT_OF_A_TENSOR])
+@pytest.mark.parametrize("name", [name for name in OURS if name not in NOT_OF_A_TENSOR | IN_PLACE])
 def test_numpys_function_is_ours_and_tracked(name):
     """The same bits and the same gradient as fastgrad's function of that name."""
     x, y = inputs(name)
@@ -87,7 +106,7 @@ def test_numpys_function_is_ours_and_tracked(name):
                 f"numpy.{name} of a tracked tensor: wrongly tracked or constant"
             )
             if is_function_of_it:
-                r.backward(np.ones(r.shape))
+                r.backward(np.ones(r.shape), retain_graph=True)
         runs.append((results, t, u))
     for got, expected in zip(runs[0][0], runs[1][0]):
         if name == "empty_like":
@@ -100,13 +119,14 @@ def test_numpys_function_is_ours_and_tracked(name):
             same_bits(got.grad, expected.grad, name)
 
 
-@pytest.mark.parametrize("name", [name for name in OURS if name not in NOT_OF_A_TENSOR | {"empty_like"}])
+@pytest.mark.parametrize("name", [name for name in OURS if name not in NOT_OF_A_TENSOR | IN_PLACE | {"empty_like"}])
 def test_numpys_function_of_a_constant_tensor_is_numpys(name):
     x, y = inputs(name)
     got = NUMPY[name](*arguments(name, fg.tensor(x), fg.tensor(y)))
     expected = NUMPY[name](*arguments(name, x, y))
     for a, b in zip(parts(got), parts(expected)):
         assert isinstance(a, fg.Tensor) and not a.requires_grad
+        b = np.asarray(b)  # of allclose and such a bool
         assert (a.dtype, a.shape) == (b.dtype, b.shape)
         np.testing.assert_allclose(a.numpy(), b, rtol=1e-15)
 
@@ -131,7 +151,7 @@ OTHERS |= {f"numpy.fft.{name}": f for name, f in dispatched(np.fft).items()}
 ALSO_HERE = {
     "numpy.shape", "numpy.ndim", "numpy.size", "numpy.copy", "numpy.invert", "numpy.bitwise_not",
     "numpy.bitwise_invert", "numpy.bitwise_and", "numpy.bitwise_or", "numpy.bitwise_xor", "numpy.conjugate",
-    "numpy.conj", "numpy.linalg.matmul",
+    "numpy.conj", "numpy.linalg.matmul", "numpy.linalg.matrix_transpose", "numpy.linalg.vecdot",
 }  # fmt: skip
 
 
@@ -140,6 +160,15 @@ def test_any_other_function_of_numpy_raises_and_is_named(name):
     said = refusals(OTHERS[name], tracked())
     own = OTHERS[name].__name__
     assert any(f"{own} is not supported on tensors" in s for s in said), f"{name} of a tensor says {said}"
+
+
+@pytest.mark.parametrize("name", sorted(IN_PLACE))
+def test_functions_that_change_an_array_in_place_name_the_value(name):
+    """Of a tensor they could only do nothing."""
+    for t in (tracked(), fg.tensor(X)):
+        with pytest.raises(TypeError) as raised:
+            NUMPY[name](t, *CALLS[name])
+        assert f"numpy.{name} is not supported on tensors; write it as a = fastgrad.{name}(a, " in str(raised.value)
 
 
 @pytest.mark.parametrize("name", sorted(NOT_OF_A_TENSOR - {"put_along_axis"}))

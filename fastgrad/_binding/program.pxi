@@ -8,11 +8,12 @@ class TraceError(TypeError):
 cdef dict CURES = {
     "branch": "instead of a Python branch, loop or `and` use fastgrad.where or maximum",
     "number": "instead of float(x), int(x) or x.item() keep the tensor, on which fastgrad's and NumPy's functions work "
-              "as on numbers; a choice between values is made by fastgrad.where",
+              "as on numbers; instead of a[i] = x in an ndarray write a = fastgrad.asarray(a).at[i].set(x); a choice "
+              "between values is made by fastgrad.where",
     "array": "instead of an ndarray of it keep the tensor, on which NumPy's functions work, too, but for those that "
              "make ndarrays: use fastgrad.full and fastgrad.asarray for np.full and np.array, t * np.arange(n) with a "
-             "constant n for np.arange, and fastgrad.sparse.matmul for a matrix of SciPy's; a choice between values is "
-             "made by fastgrad.where",
+             "constant n for np.arange, a = fastgrad.asarray(a).at[i].set(x) for a[i] = x in an ndarray, and "
+             "fastgrad.sparse.matmul for a matrix of SciPy's; a choice between values is made by fastgrad.where",
     "index": "where it is an index of an ndarray or list a, write fastgrad.take(a, i, axis=0) or "
              "fastgrad.asarray(a)[i]; the bounds of a slice, a shape or the length of a loop decide how much there is "
              "to compute, which cannot change: fastgrad.where can leave elements out",

@@ -405,7 +405,8 @@ cdef Tensor astype_if(Tensor x, dtype):
 
 @public
 def astype(array, dtype):
-    """The elements as another dtype, in memory of their own. Between float32 and float64 gradients pass.
+    """The elements as another dtype, in memory of their own. Between float32 and float64 gradients pass; as integers or
+    booleans the elements are data without a gradient.
 
     >>> import fastgrad as fg
     >>> fg.astype([1, 2], "float32")
@@ -416,9 +417,6 @@ def astype(array, dtype):
     cdef int64_t attr = number
     if number <= FG_FLOAT64 or x.t.array.dtype > FG_FLOAT64:
         return apply_one(FG_OP_cast, x, 1, &attr)
-    if x.t.node != NULL:
-        raise TypeError(f"astype: a tensor that requires gradients cannot become {np.dtype(dtype)}, which has none; "
-                        "use .detach() first")
     return by_numpy(converted, x, dtype=DTYPES[number])
 
 

@@ -19,19 +19,22 @@ def bind_layer(indexing_module, numpy_module, ops_module, rules_module):
 cdef int refuse_tracked(Tensor x, str name) except -1:
     if x.t.node != NULL:
         raise TypeError(f"{name}: this tensor requires gradients, which an ndarray would silently lose; join tensors "
-                        "with fastgrad.stack or fastgrad.asarray, use fastgrad.sparse.matmul for a matrix of "
-                        "SciPy's, or take the plain values with .detach()"
+                        "with fastgrad.stack or fastgrad.asarray, "
+                        + ("write a = fastgrad.asarray(a).at[i].set(x) for a[i] = x, "
+                           if name.startswith("numpy") else "")
+                        + "use fastgrad.sparse.matmul for a matrix of SciPy's, or take the plain values with .detach()"
                         + (". A list or tuple of numbers that is differentiated is a list or tuple of tensors, which "
                            "an ndarray A would convert in A @ x: pass np.array(x) instead, or join it"
-                           if x.t.array.shape.ndim == 0 else "") + frames.instead_of_scipy())
+                           if x.t.array.shape.ndim == 0 else "") + frames.instead_of_theirs())
     return 0
 
 
 cdef int refuse_in_transform(Tensor x, str name) except -1:
     if x.t.node != NULL and fg_transform:
         raise TypeError(f"{name}: a tensor that is being differentiated would silently become a constant; use "
-                        "fastgrad's or NumPy's functions instead of math's, fastgrad.asarray instead of a list or "
-                        "ndarray that is filled, or say that a constant is meant with fastgrad.stop_gradient(x)")
+                        "fastgrad's or NumPy's functions instead of math's, fastgrad.asarray instead of a list, "
+                        "a = fastgrad.asarray(a).at[i].set(x) instead of a[i] = x in an ndarray, or say that a "
+                        "constant is meant with fastgrad.stop_gradient(x)")
     return 0
 
 
@@ -440,8 +443,22 @@ cdef class Tensor:
         return indexing.getitem(self, key)
 
     def __setitem__(self, key, value):
-        raise TypeError("a tensor does not support assignment to elements; use fastgrad.where(mask, value, x), "
-                        "or fastgrad.concatenate to build it from parts")
+        raise TypeError("a tensor does not support assignment to elements; use x = x.at[index].set(value), "
+                        "fastgrad.where(mask, value, x), or fastgrad.concatenate to build it from parts")
+
+    @property
+    def at(self):
+        """Functional updates in JAX's spelling: ``x.at[index].set(values)``, and ``add``, ``subtract``, ``multiply``,
+        ``divide``, ``power``, ``min``, ``max`` and ``get``; each returns a new tensor.
+
+        An index is any that ``x[index]`` takes. Where one is repeated ``set`` keeps the last value, and the others act
+        once for each time.
+
+        >>> import fastgrad as fg
+        >>> fg.zeros(3).at[[0, 2, 2]].add([1.0, 2.0, 3.0])
+        tensor([1., 0., 5.])
+        """
+        return composed.At(self)
 
     __array_priority__ = 1000
 
@@ -580,8 +597,8 @@ cdef class Tensor:
         return composed.dot(self, other)
 
     def astype(self, dtype):
-        """The elements as another dtype. Between float32 and float64 gradients pass; a tensor that requires
-        gradients cannot become an integer one (TypeError: detach it first)."""
+        """The elements as another dtype. Between float32 and float64 gradients pass; as integers or booleans the
+        elements are data without a gradient."""
         return astype(self, dtype)
 
     def copy(self):

@@ -17,7 +17,8 @@ import numpy as np
 
 from .. import _core
 from .._core import Tensor, asarray, astype, matmul, multiply, normal_axes, reshape, transpose
-from .shapes import diagonal, one_axis
+from .diagonals import diagonal
+from .shapes import moveaxis, one_axis
 
 if TYPE_CHECKING:
     from .typing import TensorLike
@@ -159,6 +160,24 @@ def vdot(a: TensorLike, b: TensorLike) -> Tensor:
     tensor(11.)
     """
     return _over("vdot", reshape(a, -1), reshape(b, -1), (0,), (0,))
+
+
+def vecdot(x1: TensorLike, x2: TensorLike, axis: int = -1) -> Tensor:
+    """Sums of products along one axis of each; the other axes broadcast. Raises ValueError where the lengths differ.
+
+    >>> import fastgrad as fg
+    >>> fg.vecdot([[1.0, 2.0], [3.0, 4.0]], [1.0, 1.0])
+    tensor([3., 7.])
+    """
+    dtype, (a, b) = _in_one_dtype("vecdot", x1, x2)
+    a, b = (moveaxis(x, one_axis(axis, x.ndim, "vecdot"), -1) for x in (a, b))
+    if a.shape[-1] != b.shape[-1]:
+        raise ValueError(
+            f"vecdot: shapes {asarray(x1).shape} and {asarray(x2).shape} have different lengths along axis {axis}"
+        )
+    rows, columns = reshape(a, (*a.shape[:-1], 1, a.shape[-1])), reshape(b, (*b.shape, 1))
+    y = matmul(rows, columns)
+    return _as(reshape(y, y.shape[:-2]), dtype)
 
 
 def tensordot(a: TensorLike, b: TensorLike, axes: Any = 2) -> Tensor:
@@ -367,4 +386,4 @@ def _labels(subscripts: str, word: str, ndim: int) -> Labels:
     return (*map(ord, before), *range(named - ndim, 0), *map(ord, behind))
 
 
-__all__ = ["dot", "einsum", "inner", "outer", "tensordot", "trace", "vdot"]
+__all__ = ["dot", "einsum", "inner", "outer", "tensordot", "trace", "vdot", "vecdot"]

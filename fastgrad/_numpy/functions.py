@@ -10,11 +10,17 @@ from . import (
     contractions,
     counting,
     creation,
+    diagonals,
     elementwise,
+    grids,
+    joining,
     neural,
     order,
+    padding,
+    polynomials,
     predicates,
     reductions,
+    selection,
     sequences,
     shapes,
     statistics,
@@ -22,24 +28,31 @@ from . import (
 from .contractions import *
 from .counting import *
 from .creation import *
+from .diagonals import *
 from .elementwise import *
+from .grids import *
+from .joining import *
+from .joining import from_lists as from_lists
 from .linalg import norm
 from .neural import *
 from .order import *
+from .padding import *
+from .polynomials import *
 from .predicates import *
 from .reductions import *
 from .reductions import reduced_with as reduced_with
+from .selection import *
 from .sequences import *
 from .shapes import *
-from .shapes import from_lists as from_lists
 from .statistics import *
+from .updates import At as At
 
 # mypy reads an __all__ only where it is a list of strings; without one it takes what the imports above bring.
 if not TYPE_CHECKING:
     __all__ = []
     for _module in (
-        contractions, counting, creation, elementwise, neural, order, predicates, reductions, sequences, shapes,
-        statistics,
+        contractions, counting, creation, diagonals, elementwise, grids, joining, neural, order, padding, polynomials,
+        predicates, reductions, selection, sequences, shapes, statistics,
     ):  # fmt: skip
         __all__ += _module.__all__
     __all__ += ["norm"]

@@ -113,8 +113,9 @@ def _ours(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[st
             f"{name}: the result of an operation on a tensor cannot be stored in an ndarray, which would lose its "
             "gradient; write a = a + t instead of a += t or out=a"
         )
+    of_axis = {"axis": kwargs.pop("axis")} if ufunc is getattr(np, "vecdot", None) and "axis" in kwargs else {}
     _refuse_extras(name, kwargs)
-    return function(*inputs)
+    return function(*inputs, **of_axis)
 
 
 def _along_axis(ufunc: np.ufunc, method: str, x: Any, kwargs: dict[str, Any]) -> Any:
@@ -169,16 +170,13 @@ def _no_out(name: str) -> str:
 
 
 INSTEAD = {
-    "accumulate": "fastgrad.scan", "append": "concatenate", "array_split": "split at places",
-    "at": "where(mask, x + v, x), as the method changes an array in place",
-    "atleast_1d": "reshape", "atleast_2d": "reshape", "column_stack": "stack along axis 1",
-    "copyto": "fastgrad.full(shape, t) where numpy.full was called", "dstack": "stack along axis 2",
+    "accumulate": "fastgrad.scan", "at": "a = fastgrad.asarray(a).at[i].add(t), or multiply, min, max and so on",
+    "copyto": "fastgrad.full(shape, t) for numpy.full(shape, t), a = fastgrad.asarray(a).at[i].set(t) for a[i] = t",
+    "fill_diagonal": "a = fastgrad.fill_diagonal(a, t), a new value",
     "geomspace": "exp(fastgrad.linspace(log(a), log(b), n))", "kron": "einsum and reshape",
-    "logspace": "10 ** fastgrad.linspace(...)", "meshgrid": "broadcast_to of x[None, :] and y[:, None]",
-    "pad": "concatenate with zeros", "piecewise": "where",
-    "polyval": "Horner's loop",
-    "put_along_axis": "x = fastgrad.put_along_axis(x, indices, values, axis), as NumPy's changes an array in place",
-    "select": "where",
+    "logspace": "10 ** fastgrad.linspace(...)", "place": "a = fastgrad.place(a, mask, t), a new value",
+    "put": "a = fastgrad.asarray(a).at[i].set(t)", "putmask": "a = fastgrad.putmask(a, mask, t), a new value",
+    "put_along_axis": "a = fastgrad.put_along_axis(a, indices, values, axis), a new value",
 }  # fmt: skip
 
 
@@ -187,8 +185,7 @@ def _missing(name: str) -> str:
     hint = f"write it as {instead}, or " if instead else ""
     return (
         f"{name} is not supported on tensors; {hint}give a function of ndarrays its rule with fastgrad.primitive, "
-        "which cannot be compiled, or pass np.asarray(fastgrad.stop_gradient(t)) for values without "
-        "gradients"
+        "or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients"
     )
 
 
@@ -196,6 +193,14 @@ def _refuse_extras(name: str, kwargs: dict[str, Any]) -> None:
     for key, value in kwargs.items():
         if value is not None and value is not np._NoValue:
             raise _NotHere(f"{name}: the argument {key}= is not supported on tensors")
+
+
+def _array(
+    object: Any, dtype: Any = None, copy: Any = True, order: str = "K", subok: bool = False, ndmin: int = 0
+) -> Tensor:
+    """``numpy.array(..., like=t)``."""
+    x = _core.asarray(object, dtype)
+    return _core.reshape(x, (1,) * max(ndmin - x.ndim, 0) + x.shape)
 
 
 def _clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Tensor:
@@ -223,7 +228,8 @@ def _functions() -> dict[Any, Callable[..., Any]]:
         np.take: take, np.where: _where, np.clip: _clip,
         np.permute_dims: _core.transpose, np.shape: lambda a: a.shape, np.ndim: lambda a: a.ndim,
         np.size: lambda a, axis=None: a.size if axis is None else a.shape[axis],
-        np.copy: lambda a: _core.astype(a, a.dtype),
+        np.copy: lambda a: _core.astype(a, a.dtype), np.array: _array,
+        np.linalg.matrix_transpose: functions.matrix_transpose, np.linalg.vecdot: functions.vecdot,
     }  # fmt: skip
 
 
@@ -249,8 +255,10 @@ def _route(function: Callable[..., Any]) -> _Route | None:
         theirs = inspect.signature(function).parameters
     except ValueError:  # some of NumPy's C functions do not tell theirs
         theirs = None
-    if theirs is None or ours in (_clip, _where, functions.einsum):
+    if theirs is None or ours in (_clip, _where):
         return _Route(ours, taken, (), {})
+    if any(p.kind is p.VAR_POSITIONAL for p in theirs.values()):
+        return _Route(ours, taken, (), {name: p.default for name, p in theirs.items() if p.kind is p.KEYWORD_ONLY})
     names = tuple([_RENAMED.get(name, name) for name in theirs])
     return _Route(ours, taken, names, {name: p.default for name, p in zip(names, theirs.values())})
 
@@ -260,8 +268,13 @@ def array_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: 
     try:
         return _our_function(function, args, kwargs)
     except _NotHere as error:
+        if function in _IN_PLACE and isinstance((*args, *kwargs.values())[0], Tensor):
+            raise TypeError(*error.args) from None
         plain = _as_data_or(error, (args, kwargs))
     return function(*plain[0], **plain[1])
+
+
+_IN_PLACE = {np.copyto, np.fill_diagonal, np.place, np.put, np.put_along_axis, np.putmask}  # they write to the first
 
 
 def _our_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -271,7 +284,7 @@ def _our_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: d
     ours, taken, names, defaults = route
     if len(args) == 1 and not kwargs:  # the array alone, which goes over by position
         return ours(args[0])
-    if "kwargs" in taken:  # a creation function, which hands everything to NumPy's
+    if "kwargs" in taken:  # it takes all of NumPy's
         return ours(*args, **kwargs)
     given = {**dict(zip(names, args)), **{_RENAMED.get(name, name): value for name, value in kwargs.items()}}
     if names:  # all go over by name but the array, whose name differs
