@@ -6,8 +6,8 @@ array([0.    , 0.6397])
 
 Functions of arrays: ``grad``, ``value_and_grad``, ``vmap``, ``compile`` to trace and replay them, ``check_grads``, and
 the module ``tree`` for nested structures. Tensors: ``tensor``, ``.backward()``, ``.grad``. Descent: ``training_step``,
-``descend``, and the modules ``losses``, ``optim``, ``activations`` and ``random``; ``special``: SciPy's special functions. With SciPy: ``minimize``,
-``least_squares``, ``root``, and the module ``sparse``.
+``descend``, and the modules ``losses``, ``optim``, ``activations`` and ``random``. By NumPy's and SciPy's names: the
+modules ``linalg`` and ``special``. With SciPy: ``minimize``, ``least_squares``, ``root``, and the module ``sparse``.
 """
 
 import importlib

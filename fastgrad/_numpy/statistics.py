@@ -28,10 +28,10 @@ from .._core import (
     sum,
     where,
 )
+from .diagonals import diagonal
 from .elementwise import clip
 from .reductions import counted, prod, refuse_out, std, var
 from .sequences import cumprod, cumsum
-from .shapes import diagonal
 
 if TYPE_CHECKING:
     from .typing import Axis, TensorLike
