@@ -10,7 +10,7 @@ from . import contractions, creation, elementwise, neural, predicates, reduction
 from .contractions import *
 from .creation import *
 from .elementwise import *
-from .linalg import norm
+from .matrices import matrix_transpose, norm
 from .neural import *
 from .predicates import *
 from .reductions import *
@@ -23,4 +23,4 @@ if not TYPE_CHECKING:
     __all__ = []
     for _module in (contractions, creation, elementwise, neural, predicates, reductions, sequences, shapes):
         __all__ += _module.__all__
-    __all__ += ["norm"]
+    __all__ += ["matrix_transpose", "norm"]

@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import _core
 from .._core import Tensor
-from . import functions, linalg
+from . import decompositions, functions, linalg, matrices
 from .indexing import take
 
 
@@ -117,7 +117,7 @@ INSTEAD = {
     "average": "(w * x).sum() / w.sum()", "column_stack": "stack along axis 1",
     "copyto": "fastgrad.full(shape, t) where numpy.full was called",
     "cumprod": "exp(cumsum(log(x))) of positive x", "dstack": "stack along axis 2",
-    "geomspace": "exp(fastgrad.linspace(log(a), log(b), n))", "kron": "einsum and reshape",
+    "geomspace": "exp(fastgrad.linspace(log(a), log(b), n))",
     "logspace": "10 ** fastgrad.linspace(...)", "meshgrid": "broadcast_to of x[None, :] and y[:, None]",
     "nansum": "where(isnan(x), 0, x).sum()", "pad": "concatenate with zeros", "piecewise": "where",
     "polyval": "Horner's loop", "ptp": "x.max() - x.min()", "select": "where",
@@ -160,7 +160,10 @@ def _functions() -> dict[Any, Callable[..., Any]]:
         if callable(theirs := getattr(np, name, None)) and not isinstance(theirs, np.ufunc)
     }
     table |= {
-        theirs: vars(linalg)[name] for name in linalg.__all__ if callable(theirs := getattr(np.linalg, name, None))
+        theirs: vars(module)[name]
+        for module in (linalg, decompositions, matrices)
+        for name in module.__all__
+        if callable(theirs := getattr(np.linalg, name, None))
     }
     return table | {
         np.take: take, np.where: _where, np.clip: _clip,
