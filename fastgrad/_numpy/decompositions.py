@@ -78,7 +78,8 @@ def eigh(a: TensorLike, UPLO: str = "L") -> EighResult:
     that depend on neither have a derivative that means something.
 
     The gradient is symmetric, as that of ``cholesky``. Where eigenvalues are different it is exact, to every order.
-    Where some are equal it is finite: the part of it that would mix their eigenvectors is left out. First derivatives
+    Where some are equal, up to
+    rounding, it is finite: the part of it that would mix their eigenvectors is left out. First derivatives
     are exact there for functions of the eigenvalues that treat equal ones alike, such as ``sum(f(w))``, and for
     functions that depend on the eigenvectors of equal eigenvalues only through the space that they span, such as the
     projection on it. They are not for the others: of ``V @ diag(f(w)) @ V.T`` the derivative lacks the terms

@@ -179,6 +179,7 @@ class _Route(NamedTuple):
     ours: Callable[..., Any]
     taken: frozenset[str]  # the names of our arguments
     names: tuple[str, ...]  # those of NumPy's; empty where the positional ones go over as they are
+    unnamed: int  # how many of the first ones go over by position: those whose names are NumPy's own
     defaults: dict[str, Any]  # of NumPy's: where what ours lacks may be left
 
 
@@ -196,9 +197,10 @@ def _route(function: Callable[..., Any]) -> _Route | None:
     except ValueError:  # some of NumPy's C functions do not tell theirs
         theirs = None
     if theirs is None or ours in (_clip, _where, functions.einsum):
-        return _Route(ours, taken, (), {})
+        return _Route(ours, taken, (), 0, {})
     names = tuple([_RENAMED.get(name, name) for name in theirs])
-    return _Route(ours, taken, names, {name: p.default for name, p in zip(names, theirs.values())})
+    unnamed = max(1, sum(p.kind is p.POSITIONAL_ONLY for p in theirs.values()))
+    return _Route(ours, taken, names, unnamed, {name: p.default for name, p in zip(names, theirs.values())})
 
 
 def array_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -214,12 +216,12 @@ def _our_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: d
     route = _route(function)
     if route is None:
         raise _NotHere(_missing(f"{function.__module__}.{function.__name__}"))
-    ours, taken, names, defaults = route
+    ours, taken, names, unnamed, defaults = route
     if "kwargs" in taken:  # a creation function, which hands everything to NumPy's
         return ours(*args, **kwargs)
     given = {**dict(zip(names, args)), **{_RENAMED.get(name, name): value for name, value in kwargs.items()}}
-    if names:  # all go over by name but the array, whose name differs
-        args = (given.pop(names[0]),)
+    if names:  # all go over by name but the array, or the arrays, whose names differ
+        args = tuple([given.pop(name) for name in names[:unnamed] if name in given])
     passed = {}
     for key, value in given.items():
         if value is np._NoValue or (value is None and key not in defaults):

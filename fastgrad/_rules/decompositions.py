@@ -2,8 +2,8 @@
 
 The result of a decomposition has its parts one behind the other in its last axis (csrc/ops/decompositions.c); so have
 its cotangent and its tangent. The rules are made of operations, and so differentiated again. Where a formula divides by
-the difference of two eigenvalues or singular values that are equal, or by a singular value that is 0, the quotient is
-left out: 0 takes its place.
+the difference of two eigenvalues or singular values that are equal, or by a singular value that is 0, each up to the
+rounding of a decomposition, the quotient is left out: 0 takes its place.
 
 Sources: Giles, "Collected matrix derivative results for forward and reverse mode algorithmic differentiation" (2008);
 Seeger, Hetzel, Dai, Meissner and Lawrence, "Auto-differentiating linear algebra" (2017); Wan and Zhang, "Automatic
@@ -77,9 +77,13 @@ def _column(x: Tensor) -> Tensor:
     return reshape(x, (*x.shape, 1))
 
 
-def _inverse(x: Tensor) -> Tensor:
-    """1 / x, and 0 where x is 0."""
-    zero = x == 0
+def _inverse(x: Tensor, w: Tensor) -> Tensor:
+    """1 / x for sums or differences x of eigenvalues or singular values w; 0 where x is 0 up to the error of w."""
+    if not w.shape[-1]:
+        return x
+    largest = _core.max(_core.absolute(w.detach()), -1, True)
+    least = largest * (8 * w.shape[-1] * float(np.finfo(w.dtype).eps))
+    zero = _core.absolute(x.detach()) <= (least if x.ndim == w.ndim else _column(least))
     return _core.where(zero, 0.0, 1.0 / _core.where(zero, 1.0, x))
 
 
@@ -99,7 +103,7 @@ def _diagonal(x: Tensor) -> Tensor:
 
 def _gaps(w: Tensor) -> Tensor:
     """1 / (w[j] - w[i]) for i, j; 0 where these are equal."""
-    return _inverse(_row(w) - _column(w))
+    return _inverse(_row(w) - _column(w), w)
 
 
 # ---- eigh ------------------------------------------------------------------------------------------------------------
@@ -137,7 +141,7 @@ def _svd_parts(x: Tensor, y: Tensor, full: bool) -> tuple[Tensor, Tensor, Tensor
 def _quotients(s: Tensor) -> tuple[Tensor, Tensor]:
     """1 / (s[j] - s[i]) and 1 / (s[j] + s[i]): those of the symmetric and of the antisymmetric part of U^T dA V. The
     second is finite for equal singular values, on which the polar factor U V^T depends smoothly."""
-    return _gaps(s), _inverse(_row(s) + _column(s))
+    return _gaps(s), _inverse(_row(s) + _column(s), s)
 
 
 def of_svd_vjp(op: int, i: int, attr: tuple[int, ...], g: Tensor, y: Tensor, x: Tensor) -> Tensor:
@@ -154,7 +158,7 @@ def of_svd_vjp(op: int, i: int, attr: tuple[int, ...], g: Tensor, y: Tensor, x: 
     cu, cv = swapped(u) @ gu, swapped(v) @ gv
     even, odd = apart * (cu + cv), together * (cu - cv)
     inner = _on_diagonal(gs) + (even + swapped(even) + odd - swapped(odd)) * 0.5
-    gx, inverse = u @ inner @ swapped(v), _inverse(s)
+    gx, inverse = u @ inner @ swapped(v), _inverse(s, s)
     if m > k:
         gx = gx + _outside(u, u_rest, gu, gu_rest, cu) * _row(inverse) @ swapped(v)
     if n > k:
@@ -181,7 +185,7 @@ def of_svd_jvp(step: Any, ts: list[Any]) -> Tensor:
     apart, together = _quotients(s)
     p = swapped(u) @ t @ v
     even, odd = apart * (p + swapped(p)) * 0.5, together * (p - swapped(p)) * 0.5
-    tu, tv, inverse = u @ (even + odd), v @ (even - odd), _row(_inverse(s))
+    tu, tv, inverse = u @ (even + odd), v @ (even - odd), _row(_inverse(s, s))
     if m > k:
         tu = _turned(u, u_rest, tu, t @ v * inverse)
     if n > k:
