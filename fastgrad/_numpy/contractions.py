@@ -220,7 +220,9 @@ def vecdot(x1: TensorLike, x2: TensorLike, /, *, axis: int = -1) -> Tensor:
     dtype, (a, b) = _in_one_dtype("vecdot", x1, x2)
     a, b = (moveaxis(x, one_axis(axis, x.ndim, "vecdot"), -1) for x in (a, b))
     if a.shape[-1] != b.shape[-1]:
-        raise ValueError(f"vecdot: {a.shape[-1]} elements along the axis of the first factor, {b.shape[-1]} of the second")
+        raise ValueError(
+            f"vecdot: {a.shape[-1]} elements along the axis of the first factor, {b.shape[-1]} of the second"
+        )
     return _as(_core.sum(multiply(a, b), -1), dtype)
 
 

@@ -151,9 +151,9 @@ def svd(a: TensorLike, full_matrices: bool = True, compute_uv: bool = True, herm
     x = _symmetric(x) if hermitian else x
     if not compute_uv:
         return apply_op(_SVD, [x], (VALUES_ONLY,))
-    s, u, vh = split_svd(
-        apply_op(_SVD, [x], (FULL if full_matrices else REDUCED,)), *x.shape[-2:], full=bool(full_matrices)
-    )
+    m, n = x.shape[-2:]
+    packed = apply_op(_SVD, [x], (FULL if full_matrices else REDUCED,))
+    s, u, vh = split_svd(packed, m, n, bool(full_matrices))
     return SVDResult(u, s, vh)
 
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from .. import _core
 from .._core import Tensor, apply_op, asarray, astype, reshape
-from .reductions import root_or_zero
 from .shapes import swapaxes
 
 if TYPE_CHECKING:

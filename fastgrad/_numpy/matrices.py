@@ -10,7 +10,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._core import Tensor, absolute, apply_op, asarray, astype, normal_axes, power, reshape, sqrt, square, sum, transpose
+from .._core import (
+    Tensor,
+    absolute,
+    apply_op,
+    asarray,
+    astype,
+    normal_axes,
+    power,
+    reshape,
+    sqrt,
+    square,
+    sum,
+    transpose,
+)
 from .._rules.vjp import swapped
 from . import contractions
 from .decompositions import svdvals
@@ -92,10 +105,10 @@ def _of_matrices(x: Tensor, ord: float | str, rows: int, columns: int) -> Tensor
         return sum(s, -1) if ord == "nuc" or (ord == 2 and s.shape[-1] == 0) else s[..., 0 if ord == 2 else -1]
     if ord not in (1, -1, np.inf, -np.inf):
         raise ValueError(f"norm: expected ord as 1, -1, 2, -2, inf, -inf, 'fro' or 'nuc' for matrices, got {ord!r}")
-    along, left = (rows, columns) if abs(ord) == 1 else (columns, rows)  # type: ignore[arg-type]
+    along, left = (rows, columns) if abs(ord) == 1 else (columns, rows)
     sums = sum(absolute(x), along)
     left -= left > along
-    if ord < 0:  # type: ignore[operator]
+    if ord < 0:
         return _core.min(sums, left)
     return _core.max(sums, left) if sums.shape[left] else sum(sums, left)
 

@@ -26,8 +26,7 @@ from .vjp import swapped, symmetric
 __all__ = ["cut", "split_eig", "split_qr", "split_svd"]
 
 _EIGH, _SVD, _EIG, _EXPM, _TRIANGLE, _SOLVE_TRIANGULAR, _FACTOR, _SOLVE = [
-    _core.OP_NUMBERS[name]
-    for name in ("eigh", "svd", "eig", "expm", "triangle", "solve_triangular", "factor", "solve")
+    _core.OP_NUMBERS[name] for name in ("eigh", "svd", "eig", "expm", "triangle", "solve_triangular", "factor", "solve")
 ]
 Shape = tuple[int, ...]
 VALUES_ONLY, REDUCED, FULL = range(3)  # csrc/kernels/decompositions.h
@@ -47,9 +46,7 @@ def cut(packed: Tensor, *shapes: Shape) -> list[Tensor]:
 
 def _packed(*parts: Tensor) -> Tensor:
     lead = parts[0].shape[:-1]
-    return _core.concatenate(
-        [parts[0], *[reshape(x, (*lead, x.shape[-2] * x.shape[-1])) for x in parts[1:]]], axis=-1
-    )
+    return _core.concatenate([parts[0], *[reshape(x, (*lead, x.shape[-2] * x.shape[-1])) for x in parts[1:]]], axis=-1)
 
 
 def split_eig(packed: Tensor, n: int) -> list[Tensor]:
@@ -93,7 +90,8 @@ def _identity(x: Tensor, n: int) -> Any:
 
 def _on_diagonal(x: Tensor) -> Tensor:
     """Matrices with these diagonals."""
-    return _row(x) * _identity(x, x.shape[-1])
+    y: Tensor = _row(x) * _identity(x, x.shape[-1])
+    return y
 
 
 def _diagonal(x: Tensor) -> Tensor:
@@ -171,7 +169,8 @@ def _outside(q: Tensor, rest: Any, g: Tensor, g_rest: Any, inside: Tensor) -> Te
     acts on q by the opposite rotation. ``inside`` is q^T g."""
     if rest is None:
         return g - q @ inside
-    return rest @ (swapped(rest) @ g - swapped(g_rest) @ q)
+    y: Tensor = rest @ (swapped(rest) @ g - swapped(g_rest) @ q)
+    return y
 
 
 def of_svd_jvp(step: Any, ts: list[Any]) -> Tensor:
@@ -179,7 +178,8 @@ def of_svd_jvp(step: Any, ts: list[Any]) -> Tensor:
     m, n = x.shape[-2:]
     if step.attr[0] == VALUES_ONLY:
         _, u, vt = split_svd(apply_op(_SVD, [x], (REDUCED,)), m, n, False)
-        return (u * (t @ swapped(vt))).sum(-2)
+        values: Tensor = (u * (t @ swapped(vt))).sum(-2)
+        return values
     full, k = step.attr[0] == FULL, min(m, n)
     s, u, v, u_rest, v_rest = _svd_parts(x, step.y, full)
     apart, together = _quotients(s)
@@ -306,4 +306,5 @@ def of_pinv_jvp(step: Any, ts: list[Any]) -> Tensor:
     a, p, t = step.inputs[0], step.y, swapped(ts[0])
     pt = swapped(p)
     left, right = p @ pt @ t, t @ (pt @ p)
-    return left - (left @ a) @ p + right - p @ (a @ right) - p @ ts[0] @ p
+    y: Tensor = left - (left @ a) @ p + right - p @ (a @ right) - p @ ts[0] @ p
+    return y

@@ -76,13 +76,9 @@ _STRUCTURAL = {
     "eigh": OpRules(
         decompositions.of_eigh_vjp, decompositions.of_eigh_jvp, batching.of_rows, None, sparsity.of_matrices
     ),
-    "svd": OpRules(
-        decompositions.of_svd_vjp, decompositions.of_svd_jvp, batching.of_rows, None, sparsity.of_matrices
-    ),
+    "svd": OpRules(decompositions.of_svd_vjp, decompositions.of_svd_jvp, batching.of_rows, None, sparsity.of_matrices),
     "qr": OpRules(decompositions.of_qr_vjp, decompositions.of_qr_jvp, batching.of_rows, None, sparsity.of_matrices),
-    "eig": OpRules(
-        decompositions.of_eig_vjp, decompositions.of_eig_jvp, batching.of_rows, None, sparsity.of_matrices
-    ),
+    "eig": OpRules(decompositions.of_eig_vjp, decompositions.of_eig_jvp, batching.of_rows, None, sparsity.of_matrices),
     "expm": OpRules(
         decompositions.of_expm_vjp, decompositions.of_expm_jvp, batching.of_rows, None, sparsity.of_matrices
     ),
