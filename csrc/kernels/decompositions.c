@@ -176,7 +176,8 @@ int fg_own_svd(int64_t m, int64_t n, int64_t columns, double *a, double *s, doub
 
 /* Rows `from` to m of columns `left` to `right` of x, `width` wide, reflected: x -= beta h (h^T x), where h is 1 in row
  * `from` and below that column `from` of a. */
-static void reflect(int64_t m, int64_t n, int64_t from, double beta, const double *a, int64_t width, int64_t left, double *x)
+static void reflect(int64_t m, int64_t n, int64_t from, double beta, const double *a, int64_t width, int64_t left,
+                    double *x)
 {
     for (int64_t j = left; j < width; j++) {
         double sum = x[from * width + j];

@@ -1,9 +1,9 @@
 /* decompositions.h: eigenvalues, singular values, QR factors and exponentials of matrices.
  *
  * fg_linalg_... take `count` row-major matrices one after the other, of either dtype, and use LAPACK or what is below
- * (decompositions_dispatch.c, expm.c). They return FG_OK, FG_NO_MEMORY, or FG_BAD_MATRIX for a matrix whose elements are
- * not finite or whose iteration did not converge, and FG_NOT_IMPLEMENTED for one that has eigenvalues that are not real;
- * *bad is its number. The parts of a result lie one behind the other.
+ * (decompositions_dispatch.c, expm.c). They return FG_OK or FG_NO_MEMORY; FG_BAD_MATRIX for a matrix whose elements are
+ * not finite or whose iteration did not converge; and FG_NOT_IMPLEMENTED for one that has eigenvalues that are not
+ * real. *bad is its number. The parts of a result lie one behind the other.
  */
 #ifndef FG_DECOMPOSITIONS_H
 #define FG_DECOMPOSITIONS_H
@@ -30,7 +30,7 @@ int fg_own_eigh(int64_t n, double *a, double *w, double *v);
 int fg_own_svd(int64_t m, int64_t n, int64_t columns, double *a, double *s, double *u, double *v);
 /* a: m by n, m >= n, becomes R on and above its diagonal. q: m by `columns`; beta: room for n numbers. */
 void fg_own_qr(int64_t m, int64_t n, int64_t columns, double *a, double *q, double *beta);
-/* a: n by n, destroyed. v: eigenvectors as columns. z: room for n by n. 0 if there are eigenvalues that are not real. */
+/* a: n by n, destroyed. v: eigenvectors as columns. z: room for n by n. 0 where eigenvalues are not real. */
 int fg_own_eig(int64_t n, double *a, double *w, double *v, double *z);
 
 #endif

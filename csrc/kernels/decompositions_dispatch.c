@@ -1,4 +1,5 @@
-/* decompositions_dispatch.c: eigenvalues, singular values and QR factors by LAPACK, or without it by decompositions.c.
+/* decompositions_dispatch.c: eigenvalues, singular values and QR factors by LAPACK, or without it by decompositions.c,
+ * which also decomposes into QR factors what has so few rows that it is faster.
  *
  * LAPACK gets a copy of each matrix by columns, as NumPy gives it, so that the signs of vectors are those of NumPy's
  * functions. A matrix with an element that is not finite is refused before: some of LAPACK's iterations do not end on
@@ -11,35 +12,37 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { OWN_QR_UP_TO = 8 };      /* rows; of eigenvectors and singular vectors ours would have other signs than NumPy's */
+
 /* Calls in Fortran's convention, as in lapack_dispatch.c, for the width of integers and for both types. Each returns
  * LAPACK's status; with `work_size` -1 it only writes the size of the workspace to work[0] (and iwork[0]). */
-#define SYEVD_ARGUMENTS(integer, real)                                                                               \
+#define SYEVD_ARGUMENTS(integer, real)                                                                                \
     const char *, const char *, const integer *, real *, const integer *, real *, real *, const integer *, integer *, \
         const integer *, integer *, size_t, size_t
-#define GESDD_ARGUMENTS(integer, real)                                                                              \
+#define GESDD_ARGUMENTS(integer, real)                                                                                \
     const char *, const integer *, const integer *, real *, const integer *, real *, real *, const integer *, real *, \
         const integer *, real *, const integer *, integer *, integer *, size_t
 #define GEQRF_ARGUMENTS(integer, real) \
     const integer *, const integer *, real *, const integer *, real *, real *, const integer *, integer *
-#define ORGQR_ARGUMENTS(integer, real)                                                                             \
+#define ORGQR_ARGUMENTS(integer, real)                                                                                 \
     const integer *, const integer *, const integer *, real *, const integer *, const real *, real *, const integer *, \
         integer *
-#define GEEV_ARGUMENTS(integer, real)                                                                                \
+#define GEEV_ARGUMENTS(integer, real)                                                                              \
     const char *, const char *, const integer *, real *, const integer *, real *, real *, real *, const integer *, \
         real *, const integer *, real *, const integer *, integer *, size_t, size_t
 #define CALL_AS(type, function, integer, real, ...) ((void (*)(type##_ARGUMENTS(integer, real)))(function))(__VA_ARGS__)
 
 /* `body` with the types that the function found has. */
-#define BY_TYPE(body)                         \
-    do {                                      \
+#define BY_TYPE(body)                                 \
+    do {                                              \
         if (dtype == FG_FLOAT32 && fg_lapack_ilp64()) \
-            body(int64_t, float);             \
-        else if (fg_lapack_ilp64())           \
-            body(int64_t, double);            \
-        else if (dtype == FG_FLOAT32)         \
-            body(int32_t, float);             \
-        else                                  \
-            body(int32_t, double);            \
+            body(int64_t, float);                     \
+        else if (fg_lapack_ilp64())                   \
+            body(int64_t, double);                    \
+        else if (dtype == FG_FLOAT32)                 \
+            body(int32_t, float);                     \
+        else                                          \
+            body(int32_t, double);                    \
     } while (0)
 
 typedef struct {
@@ -47,50 +50,48 @@ typedef struct {
     int64_t n_real, n_integer;          /* -1: asked for */
 } workspace;
 
-#define SYEVD(i_t, real)                                                                                          \
-    do {                                                                                                          \
-        const i_t n_ = (i_t)n, ld = n_ > 0 ? n_ : 1, lw = (i_t)w->n_real, li = (i_t)w->n_integer;                 \
-        i_t info = 0;                                                                                             \
-        CALL_AS(SYEVD, fg_lapack(FG_LAPACK_syevd, dtype, n), i_t, real, vectors ? "V" : "N", upper ? "U" : "L", &n_, a, &ld, \
-                values, w->reals, &lw, w->integers, &li, &info, 1, 1);                                              \
-        return (int64_t)info;                                                                                     \
+#define SYEVD(i_t, real)                                                                                             \
+    do {                                                                                                             \
+        const i_t n_ = (i_t)n, ld = n_ > 0 ? n_ : 1, lw = (i_t)w->n_real, li = (i_t)w->n_integer;                    \
+        i_t info = 0;                                                                                                \
+        CALL_AS(SYEVD, fg_lapack(FG_LAPACK_syevd, dtype, n), i_t, real, vectors ? "V" : "N", upper ? "U" : "L", &n_, \
+                a, &ld, values, w->reals, &lw, w->integers, &li, &info, 1, 1);                                       \
+        return (int64_t)info;                                                                                        \
     } while (0)
 static int64_t syevd(int dtype, int upper, int vectors, int64_t n, void *a, void *values, const workspace *w)
 {
     BY_TYPE(SYEVD);
 }
 
-#define GESDD(i_t, real)                                                                                         \
-    do {                                                                                                         \
-        const i_t m_ = (i_t)m, n_ = (i_t)n, ldv = (i_t)v_rows, lw = (i_t)w->n_real;                              \
-        i_t info = 0;                                                                                            \
-        CALL_AS(GESDD, fg_lapack(FG_LAPACK_gesdd, dtype, m > n ? m : n), i_t, real, job, &m_, &n_, a, &m_, s, u, &m_, v, \
-                &ldv, w->reals, &lw, w->integers, &info, 1);                                                       \
-        return (int64_t)info;                                                                                    \
+#define GESDD(i_t, real)                                                                                              \
+    do {                                                                                                              \
+        const i_t m_ = (i_t)m, n_ = (i_t)n, ldv = (i_t)v_rows, lw = (i_t)w->n_real;                                   \
+        i_t info = 0;                                                                                                 \
+        CALL_AS(GESDD, fg_lapack(FG_LAPACK_gesdd, dtype, m > n ? m : n), i_t, real, job, &m_, &n_, a, &m_, s, u, &m_, \
+                v, &ldv, w->reals, &lw, w->integers, &info, 1);                                                       \
+        return (int64_t)info;                                                                                         \
     } while (0)
-static int64_t gesdd(int dtype, const char *job, int64_t m, int64_t n, void *a, void *s, void *u, void *v, int64_t v_rows,
-                     const workspace *w)
+static int64_t gesdd(int dtype, const char *job, int64_t m, int64_t n, void *a, void *s, void *u, void *v,
+                     int64_t v_rows, const workspace *w)
 {
     BY_TYPE(GESDD);
 }
 
-#define GEQRF(i_t, real)                                                                                         \
-    do {                                                                                                         \
-        const i_t m_ = (i_t)m, n_ = (i_t)n, lw = (i_t)w->n_real;                                                 \
-        i_t info = 0;                                                                                            \
+#define GEQRF(i_t, real)                                                                                              \
+    do {                                                                                                              \
+        const i_t m_ = (i_t)m, n_ = (i_t)n, lw = (i_t)w->n_real;                                                      \
+        i_t info = 0;                                                                                                 \
         CALL_AS(GEQRF, fg_lapack(FG_LAPACK_geqrf, dtype, m), i_t, real, &m_, &n_, a, &m_, tau, w->reals, &lw, &info); \
-        return (int64_t)info;                                                                                    \
+        return (int64_t)info;                                                                                         \
     } while (0)
-static int64_t geqrf(int dtype, int64_t m, int64_t n, void *a, void *tau, const workspace *w)
-{
-    BY_TYPE(GEQRF);
-}
+static int64_t geqrf(int dtype, int64_t m, int64_t n, void *a, void *tau, const workspace *w) { BY_TYPE(GEQRF); }
 
 #define ORGQR(i_t, real)                                                                                           \
     do {                                                                                                           \
         const i_t m_ = (i_t)m, n_ = (i_t)n, k_ = (i_t)k, lw = (i_t)w->n_real;                                      \
         i_t info = 0;                                                                                              \
-        CALL_AS(ORGQR, fg_lapack(FG_LAPACK_orgqr, dtype, m), i_t, real, &m_, &n_, &k_, a, &m_, tau, w->reals, &lw, &info); \
+        CALL_AS(ORGQR, fg_lapack(FG_LAPACK_orgqr, dtype, m), i_t, real, &m_, &n_, &k_, a, &m_, tau, w->reals, &lw, \
+                &info);                                                                                            \
         return (int64_t)info;                                                                                      \
     } while (0)
 static int64_t orgqr(int dtype, int64_t m, int64_t n, int64_t k, void *a, const void *tau, const workspace *w)
@@ -98,20 +99,21 @@ static int64_t orgqr(int dtype, int64_t m, int64_t n, int64_t k, void *a, const 
     BY_TYPE(ORGQR);
 }
 
-#define GEEV(i_t, real)                                                                                          \
-    do {                                                                                                         \
-        const i_t n_ = (i_t)n, lw = (i_t)w->n_real;                                                              \
-        i_t info = 0;                                                                                            \
+#define GEEV(i_t, real)                                                                                              \
+    do {                                                                                                             \
+        const i_t n_ = (i_t)n, lw = (i_t)w->n_real;                                                                  \
+        i_t info = 0;                                                                                                \
         CALL_AS(GEEV, fg_lapack(FG_LAPACK_geev, dtype, n), i_t, real, "N", vectors ? "V" : "N", &n_, a, &n_, values, \
-                imaginary, NULL, &n_, v, &n_, w->reals, &lw, &info, 1, 1);                                        \
-        return (int64_t)info;                                                                                    \
+                imaginary, NULL, &n_, v, &n_, w->reals, &lw, &info, 1, 1);                                           \
+        return (int64_t)info;                                                                                        \
     } while (0)
-static int64_t geev(int dtype, int vectors, int64_t n, void *a, void *values, void *imaginary, void *v, const workspace *w)
+static int64_t geev(int dtype, int vectors, int64_t n, void *a, void *values, void *imaginary, void *v,
+                    const workspace *w)
 {
     BY_TYPE(GEEV);
 }
 
-/* ---- memory and elements ------------------------------------------------------------------------------------------ */
+/* ---- memory and elements --------------------------------------------------------------------------------------- */
 #define AT(array, i) ((char *)(array) + (i) * itemsize)
 static int no_memory(void) { return fg_fail(FG_NO_MEMORY, "no memory for a matrix decomposition"); }
 
@@ -145,10 +147,7 @@ static void give_back(workspace *w)
     free(w->integers);
 }
 
-static int64_t first_integer(const void *x)
-{
-    return fg_lapack_ilp64() ? *(const int64_t *)x : *(const int32_t *)x;
-}
+static int64_t first_integer(const void *x) { return fg_lapack_ilp64() ? *(const int64_t *)x : *(const int32_t *)x; }
 
 static int all_finite(int dtype, int64_t size, const void *x)
 {
@@ -163,9 +162,9 @@ static int all_finite(int dtype, int64_t size, const void *x)
 }
 
 /* y[j][i] = x[i][j] for m rows and n columns. */
-#define TRANSPOSE(real)                       \
-    for (int64_t i = 0; i < m; i++)           \
-        for (int64_t j = 0; j < n; j++)       \
+#define TRANSPOSE(real)                 \
+    for (int64_t i = 0; i < m; i++)     \
+        for (int64_t j = 0; j < n; j++) \
             ((real *)y)[j * m + i] = ((const real *)x)[i * n + j];
 static void transpose(int dtype, int64_t m, int64_t n, const void *x, void *y)
 {
@@ -190,14 +189,15 @@ static void from_double(int dtype, int64_t m, int64_t n, int transposed, const d
             set(dtype, y, transposed ? j * m + i : i * n + j, x[i * n + j]);
 }
 
-/* ---- symmetric matrices ------------------------------------------------------------------------------------------- */
+/* ---- symmetric matrices ---------------------------------------------------------------------------------------- */
 static int own_eigh(int dtype, int64_t count, int64_t n, int upper, int vectors, const void *a, void *y, int64_t *bad)
 {
     int64_t itemsize = (int64_t)fg_itemsize(dtype), size = n + vectors * n * n;
     double *x = malloc((size_t)(2 * n * n + n) * sizeof *x), *v = x + n * n, *w = v + n * n;
     int status = x ? FG_OK : no_memory();
     for (*bad = 0; !status && *bad < count; ++*bad) {
-        const char *from = AT(a, *bad * n * n), *to = AT(y, *bad * size);
+        const char *from = AT(a, *bad * n * n);
+        char *to = AT(y, *bad * size);
         for (int64_t i = 0; i < n; i++)
             for (int64_t j = 0; j <= i; j++)
                 x[i * n + j] = x[j * n + i] = element(dtype, from, upper ? j * n + i : i * n + j);
@@ -205,7 +205,7 @@ static int own_eigh(int dtype, int64_t count, int64_t n, int upper, int vectors,
             status = FG_BAD_MATRIX;
             break;
         }
-        from_double(dtype, 1, n, 0, w, (void *)to);
+        from_double(dtype, 1, n, 0, w, to);
         if (vectors)
             from_double(dtype, n, n, 1, v, AT(to, n));
     }
@@ -251,7 +251,7 @@ int fg_linalg_eigh(int dtype, int64_t count, int64_t n, int upper, int vectors, 
     return status;
 }
 
-/* ---- singular values ---------------------------------------------------------------------------------------------- */
+/* ---- singular values ------------------------------------------------------------------------------------------- */
 static int own_svd(int dtype, int64_t count, int64_t m, int64_t n, int part, const void *a, void *y, int64_t *bad)
 {
     int64_t itemsize = (int64_t)fg_itemsize(dtype), k = m < n ? m : n, longer = m < n ? n : m;
@@ -323,7 +323,7 @@ int fg_linalg_svd(int dtype, int64_t count, int64_t m, int64_t n, int part, cons
     return status;
 }
 
-/* ---- QR ----------------------------------------------------------------------------------------------------------- */
+/* ---- QR -------------------------------------------------------------------------------------------------------- */
 static int own_qr(int dtype, int64_t count, int64_t m, int64_t n, int full, const void *a, void *y)
 {
     int64_t itemsize = (int64_t)fg_itemsize(dtype), columns = full ? m : n, size = m * columns + n * n;
@@ -353,7 +353,7 @@ int fg_linalg_qr(int dtype, int64_t count, int64_t m, int64_t n, int full, const
             set(dtype, y, i, i % size % (m + 1) == 0);
         return FG_OK;
     }
-    if (!fg_lapack(FG_LAPACK_geqrf, dtype, m))
+    if (m <= OWN_QR_UP_TO || !fg_lapack(FG_LAPACK_geqrf, dtype, m))
         return own_qr(dtype, count, m, n, full, a, y);
     double sizes[1] = {0}, more[1] = {0};
     workspace w = {sizes, NULL, -1, 0};
@@ -378,7 +378,7 @@ int fg_linalg_qr(int dtype, int64_t count, int64_t m, int64_t n, int full, const
     return status;
 }
 
-/* ---- other matrices ----------------------------------------------------------------------------------------------- */
+/* ---- other matrices -------------------------------------------------------------------------------------------- */
 static int own_eig(int dtype, int64_t count, int64_t n, int vectors, const void *a, void *y, int64_t *bad)
 {
     int64_t itemsize = (int64_t)fg_itemsize(dtype), size = n + vectors * n * n;

@@ -2,8 +2,8 @@
  *
  * Higham, "The scaling and squaring method for the matrix exponential revisited" (2005): a diagonal Pade approximant,
  * of the lowest degree whose error is below the rounding at the matrix's norm; of a larger matrix that of A / 2^s, s
- * times squared. The thresholds are those of table 2.3 there for float64, and of Higham, "Functions of Matrices" (2008),
- * section 10.3, for float32.
+ * times squared. The thresholds are those of table 2.3 there for float64, and for float32 those of Higham, "Functions of
+ * Matrices" (2008), section 10.3.
  */
 #include "kernels/decompositions.h"
 #include "kernels/gemm_dispatch.h"
@@ -27,31 +27,26 @@ static const struct {
     double theta[5];            /* the largest norm for each degree */
 } limits[2] = {
     [FG_FLOAT32] = {3, {4.258730016922831e-1, 1.880152677804762, 3.925724783138660}},
-    [FG_FLOAT64] = {5, {1.495585217958292e-2, 2.539398330063230e-1, 9.504178996162932e-1, 2.097847961257068,
-                        5.371920351148152}},
+    [FG_FLOAT64] = {5,
+                    {1.495585217958292e-2, 2.539398330063230e-1, 9.504178996162932e-1, 2.097847961257068,
+                     5.371920351148152}},
 };
 
 /* Loops over the elements of both dtypes. */
-#define EACH(body)                               \
-    do {                                         \
-        if (dtype == FG_FLOAT32)                 \
-            for (int64_t i = 0; i < size; i++)   \
-                body(float);                     \
-        else                                     \
-            for (int64_t i = 0; i < size; i++)   \
-                body(double);                    \
+#define EACH(body)                             \
+    do {                                       \
+        if (dtype == FG_FLOAT32)               \
+            for (int64_t i = 0; i < size; i++) \
+                body(float);                   \
+        else                                   \
+            for (int64_t i = 0; i < size; i++) \
+                body(double);                  \
     } while (0)
 #define PLUS_SCALED(real) ((real *)y)[i] += (real)c * ((const real *)x)[i]
-static void add_scaled(int dtype, int64_t size, double c, const void *x, void *y)
-{
-    EACH(PLUS_SCALED);
-}
+static void add_scaled(int dtype, int64_t size, double c, const void *x, void *y) { EACH(PLUS_SCALED); }
 
 #define SCALED(real) ((real *)y)[i] = (real)(c * (double)((const real *)x)[i])
-static void scale(int dtype, int64_t size, double c, const void *x, void *y)
-{
-    EACH(SCALED);
-}
+static void scale(int dtype, int64_t size, double c, const void *x, void *y) { EACH(SCALED); }
 
 #define ON_DIAGONAL(real) ((real *)y)[i * (n + 1)] += (real)c
 static void add_to_diagonal(int dtype, int64_t n, double c, void *y)

@@ -6,23 +6,14 @@
  * too.
  */
 #include "kernels/decompositions.h"
+#include "matrix_stack.h"
 
-#include <stdio.h>
 #include <string.h>
 
 static int64_t dim_of(const fg_call *c, int from_end)
 {
     const fg_shape *s = c->in[0].array->shape;
     return s->dim[s->ndim - from_end];
-}
-
-static int64_t count_of(const fg_call *c)
-{
-    const fg_shape *s = c->in[0].array->shape;
-    int64_t count = 1;
-    for (int i = 0; i < s->ndim - 2; i++)
-        count *= s->dim[i];
-    return count;
 }
 
 /* The shape of a result with `size` elements for each matrix of x. */
@@ -35,39 +26,21 @@ static int packed_shape(const fg_call *c, int64_t size, fg_shape **shape)
     return fg_shape_made(fg_shape_new(s->ndim - 1, dim), shape);
 }
 
-/* ---- errors --------------------------------------------------------------------------------------------------------- */
-static int check_matrix(const char *name, const fg_shape *s, int square)
-{
-    char text[FG_SHAPE_TEXT];
-    if (s->ndim >= 2 && (!square || s->dim[s->ndim - 2] == s->dim[s->ndim - 1]))
-        return FG_OK;
-    return fg_fail(FG_BAD_MATRIX, "%s: expected a %smatrix or a stack of them, got shape %s", name,
-                   square ? "square " : "", fg_shape_text(s, text));
-}
-
+/* ---- errors ---------------------------------------------------------------------------------------------------- */
 /* The error of matrix `bad` of a stack. */
 static int failed(int status, const char *name, const fg_shape *s, int64_t bad)
 {
-    char text[FG_SHAPE_TEXT] = "";
-    int64_t index[FG_MAX_NDIM];
-    int n = s->ndim - 2, at = 0;
+    char text[FG_SHAPE_TEXT];
     if (status != FG_BAD_MATRIX && status != FG_NOT_IMPLEMENTED)
         return status;
-    for (int i = n - 1; i >= 0; i--) {
-        index[i] = bad % s->dim[i];
-        bad /= s->dim[i];
-    }
-    for (int i = 0; i < n && at < FG_SHAPE_TEXT - 40; i++)
-        at += snprintf(text + at, FG_SHAPE_TEXT - (size_t)at, i ? ", %lld" : " (%lld", (long long)index[i]);
-    if (n)
-        snprintf(text + at, FG_SHAPE_TEXT - (size_t)at, n == 1 ? ",) of the batch" : ") of the batch");
+    which(s, bad, text);
     if (status == FG_NOT_IMPLEMENTED)
         return fg_fail(status, "%s: matrix%s has eigenvalues that are not real, and there are no complex tensors", name,
                        text);
     return fg_fail(status, "%s: did not converge for matrix%s; are all its elements finite?", name, text);
 }
 
-/* ---- eigh: attr: whether the upper triangle is read, whether there are vectors -------------------------------------- */
+/* ---- eigh: attr: whether the upper triangle is read, whether there are vectors --------------------------------- */
 int fg_eigh_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     (void)dtype;
@@ -81,12 +54,12 @@ int fg_eigh_shape(const fg_call *c, fg_shape **shape, int *dtype)
 int fg_eigh_run(const fg_call *c, fg_array *y)
 {
     int64_t bad = 0;
-    int status = fg_linalg_eigh(y->dtype, count_of(c), dim_of(c, 1), (int)c->attr[0], (int)c->attr[1],
-                                c->in[0].array->data, y->data, &bad);
+    int status = fg_linalg_eigh(y->dtype, count_of(c->in[0].array->shape), dim_of(c, 1), (int)c->attr[0],
+                                (int)c->attr[1], c->in[0].array->data, y->data, &bad);
     return failed(status, c->attr[1] ? "eigh" : "eigvalsh", c->in[0].array->shape, bad);
 }
 
-/* ---- svd: attr: FG_VALUES_ONLY, FG_REDUCED or FG_FULL --------------------------------------------------------------- */
+/* ---- svd: attr: FG_VALUES_ONLY, FG_REDUCED or FG_FULL ---------------------------------------------------------- */
 int fg_svd_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     (void)dtype;
@@ -101,12 +74,12 @@ int fg_svd_shape(const fg_call *c, fg_shape **shape, int *dtype)
 int fg_svd_run(const fg_call *c, fg_array *y)
 {
     int64_t bad = 0;
-    int status = fg_linalg_svd(y->dtype, count_of(c), dim_of(c, 2), dim_of(c, 1), (int)c->attr[0],
+    int status = fg_linalg_svd(y->dtype, count_of(c->in[0].array->shape), dim_of(c, 2), dim_of(c, 1), (int)c->attr[0],
                                c->in[0].array->data, y->data, &bad);
     return failed(status, "svd", c->in[0].array->shape, bad);
 }
 
-/* ---- qr: attr: whether Q is square, rows and columns of x, for the derivative ---------------------------------------------------------------------------------- */
+/* ---- qr: attr: whether Q is square, rows and columns of x, for the derivative ---------------------------------- */
 int fg_qr_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     (void)dtype;
@@ -117,17 +90,18 @@ int fg_qr_shape(const fg_call *c, fg_shape **shape, int *dtype)
         return status;
     int64_t m = dim_of(c, 2), n = dim_of(c, 1);
     if (m < n)
-        return fg_fail(FG_BAD_VALUE, "qr: expected as many rows as columns or more, got shape %s", fg_shape_text(s, text));
+        return fg_fail(FG_BAD_VALUE, "qr: expected as many rows as columns or more, got shape %s",
+                       fg_shape_text(s, text));
     return packed_shape(c, m * (c->attr[0] ? m : n) + n * n, shape);
 }
 
 int fg_qr_run(const fg_call *c, fg_array *y)
 {
-    return fg_linalg_qr(y->dtype, count_of(c), dim_of(c, 2), dim_of(c, 1), (int)c->attr[0], c->in[0].array->data,
-                        y->data);
+    return fg_linalg_qr(y->dtype, count_of(c->in[0].array->shape), dim_of(c, 2), dim_of(c, 1), (int)c->attr[0],
+                        c->in[0].array->data, y->data);
 }
 
-/* ---- eig: attr: whether there are vectors --------------------------------------------------------------------------- */
+/* ---- eig: attr: whether there are vectors ---------------------------------------------------------------------- */
 int fg_eig_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     (void)dtype;
@@ -141,11 +115,12 @@ int fg_eig_shape(const fg_call *c, fg_shape **shape, int *dtype)
 int fg_eig_run(const fg_call *c, fg_array *y)
 {
     int64_t bad = 0;
-    int status = fg_linalg_eig(y->dtype, count_of(c), dim_of(c, 1), (int)c->attr[0], c->in[0].array->data, y->data, &bad);
+    int status = fg_linalg_eig(y->dtype, count_of(c->in[0].array->shape), dim_of(c, 1), (int)c->attr[0],
+                               c->in[0].array->data, y->data, &bad);
     return failed(status, c->attr[0] ? "eig" : "eigvals", c->in[0].array->shape, bad);
 }
 
-/* ---- expm ----------------------------------------------------------------------------------------------------------- */
+/* ---- expm ------------------------------------------------------------------------------------------------------ */
 int fg_expm_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     (void)dtype;
@@ -155,10 +130,10 @@ int fg_expm_shape(const fg_call *c, fg_shape **shape, int *dtype)
 
 int fg_expm_run(const fg_call *c, fg_array *y)
 {
-    return fg_linalg_expm(y->dtype, count_of(c), dim_of(c, 1), c->in[0].array->data, y->data);
+    return fg_linalg_expm(y->dtype, count_of(c->in[0].array->shape), dim_of(c, 1), c->in[0].array->data, y->data);
 }
 
-/* ---- pinv ----------------------------------------------------------------------------------------------------------- */
+/* ---- pinv ------------------------------------------------------------------------------------------------------ */
 int fg_pinv_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     (void)dtype;
@@ -172,9 +147,11 @@ int fg_pinv_run(const fg_call *c, fg_array *y)
     return FG_OK;
 }
 
-/* ---- derivatives ---------------------------------------------------------------------------------------------------- */
+/* ---- derivatives ----------------------------------------------------------------------------------------------- */
 static int by_rule(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
+    if (!fg_on_rule)
+        return fg_fail(FG_NOT_IMPLEMENTED, "%s: its derivative is a rule in Python", fg_ops[n->op].name);
     return n->in[0].parent ? fg_on_rule(n, 0, g, &gin[0]) : FG_OK;
 }
 
