@@ -14,7 +14,7 @@ from .. import _core
 from .._core import Tensor, apply_op, asarray, astype, reshape
 from .._rules.decompositions import FULL, REDUCED, VALUES_ONLY, split_eig, split_qr, split_svd
 from .._rules.vjp import swapped
-from .linalg import _both, _floats, _result
+from .linalg import both, floats, squeezed
 
 if TYPE_CHECKING:
     from .typing import TensorLike
@@ -55,7 +55,7 @@ class QRResult(NamedTuple):
 
 
 def _matrices(name: str, a: TensorLike) -> Tensor:
-    x = _floats(a)
+    x = floats(a)
     if x.ndim < 2:
         raise np.linalg.LinAlgError(f"{name}: expected a matrix or a stack of them, got shape {x.shape}")
     return x
@@ -95,7 +95,7 @@ def eigh(a: TensorLike, UPLO: str = "L") -> EighResult:
     tensor([1., 2.])
     """
     upper = _upper("eigh", UPLO)
-    x = _floats(a)
+    x = floats(a)
     return EighResult(*split_eig(apply_op(_EIGH, [x], (upper, 1)), x.shape[-1]))
 
 
@@ -108,7 +108,7 @@ def eigvalsh(a: TensorLike, UPLO: str = "L") -> Tensor:
     >>> fg.linalg.eigvalsh([[2.0, 1.0], [1.0, 2.0]])
     tensor([1., 3.])
     """
-    return apply_op(_EIGH, [_floats(a)], (_upper("eigvalsh", UPLO), 0))
+    return apply_op(_EIGH, [floats(a)], (_upper("eigvalsh", UPLO), 0))
 
 
 def _symmetric(x: Tensor) -> Tensor:
@@ -179,7 +179,7 @@ def matrix_rank(A: TensorLike, tol: Any = None, hermitian: bool = False, *, rtol
     """
     if rtol is not None and tol is not None:
         raise ValueError("matrix_rank: expected tol or rtol, got both")
-    x = _floats(A).detach()
+    x = floats(A).detach()
     if x.ndim < 2:
         return astype(_core.sum(astype(x != 0, np.int64)) > 0, np.int64)
     s = svd(x, compute_uv=False, hermitian=hermitian)
@@ -266,7 +266,7 @@ def lstsq(a: TensorLike, b: TensorLike, rcond: float | None = None) -> tuple[Ten
     >>> x, rank
     (tensor([1., 2.]), tensor(2))
     """
-    x, y, is_vector = _both("lstsq", a, b)
+    x, y, is_vector = both("lstsq", a, b)
     x = _matrices("lstsq", x)
     m, n = x.shape[-2:]
     if y.shape[-2] != m:
@@ -283,7 +283,7 @@ def lstsq(a: TensorLike, b: TensorLike, rcond: float | None = None) -> tuple[Ten
     rank = _core.sum(astype(large, np.int64), -1)
     full = m > n and (_core.traced(rank) or bool(np.all(rank.detach().numpy() == n)))
     residuals = _core.sum(_core.square(y - x @ solution), -2) if full else asarray(np.zeros(0, x.dtype))
-    return _result(solution, is_vector), residuals, rank, s
+    return squeezed(solution, is_vector), residuals, rank, s
 
 
 # ---- QR --------------------------------------------------------------------------------------------------------------
@@ -342,7 +342,7 @@ def eig(a: TensorLike) -> EigResult:
     >>> fg.linalg.eig([[2.0, 1.0], [0.0, 3.0]]).eigenvalues
     tensor([2., 3.])
     """
-    x = _floats(a)
+    x = floats(a)
     return EigResult(*split_eig(apply_op(_EIG, [x], (1,)), x.shape[-1]))
 
 
@@ -353,7 +353,7 @@ def eigvals(a: TensorLike) -> Tensor:
     >>> fg.linalg.eigvals([[2.0, 1.0], [0.0, 3.0]])
     tensor([2., 3.])
     """
-    return apply_op(_EIG, [_floats(a)], (0,))
+    return apply_op(_EIG, [floats(a)], (0,))
 
 
 def expm(A: TensorLike) -> Tensor:
@@ -370,7 +370,7 @@ def expm(A: TensorLike) -> Tensor:
     tensor([[1., 1.],
             [0., 1.]])
     """
-    return apply_op(_EXPM, [_floats(A)])
+    return apply_op(_EXPM, [floats(A)])
 
 
 __all__ = [

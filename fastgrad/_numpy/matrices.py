@@ -27,7 +27,7 @@ from .._core import (
 from .._rules.vjp import swapped
 from . import contractions
 from .decompositions import svdvals
-from .linalg import _factor, _floats, inv, solve
+from .linalg import factored, floats, inv, solve
 from .reductions import root_or_zero
 from .shapes import diagonal as diagonal_of_axes
 from .shapes import moveaxis, one_axis
@@ -65,7 +65,7 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axis = None, keepd
     >>> fg.norm([[3.0, 0.0], [0.0, 4.0]], "nuc")
     tensor(7.)
     """
-    x = _floats(x)
+    x = floats(x)
     axes = normal_axes(axis, x.ndim, "norm")
     if ord is None or (len(axes) == 1 and not isinstance(ord, str) and ord == 2):
         return root_or_zero(sum(square(x), axis, keepdims), sqrt)
@@ -130,7 +130,7 @@ def vector_norm(x: TensorLike, /, *, axis: Axis = None, keepdims: bool = False, 
     >>> fg.linalg.vector_norm([[3.0, 0.0], [0.0, 4.0]])
     tensor(5.)
     """
-    x = _floats(x)
+    x = floats(x)
     if axis is not None and not isinstance(axis, tuple):
         return norm(x, ord, axis, keepdims)
     axes = normal_axes(axis, x.ndim, "vector_norm")
@@ -151,7 +151,7 @@ def cond(x: TensorLike, p: float | str | None = None) -> Tensor:
     >>> fg.linalg.cond([[2.0, 0.0], [0.0, 8.0]])
     tensor(4.)
     """
-    x = _floats(x)
+    x = floats(x)
     if x.ndim >= 2 and x.shape[-1] * x.shape[-2] == 0:
         raise LinAlgError("cond: a matrix without elements has no condition number")
     if p is None or p in (2, -2):
@@ -160,7 +160,7 @@ def cond(x: TensorLike, p: float | str | None = None) -> Tensor:
         ratio = last / first if p == -2 else first / last
     else:
         one = asarray(np.eye(x.shape[-1] if x.ndim else 0, dtype=x.dtype))
-        inverse = apply_op(_SOLVE, [x, _factor("cond", x, _core.BY_LU), one], (_core.BY_LU, _core.UNCHECKED))
+        inverse = apply_op(_SOLVE, [x, factored("cond", x, _core.BY_LU), one], (_core.BY_LU, _core.UNCHECKED))
         ratio = norm(x, p, (-2, -1)) * norm(inverse, p, (-2, -1))
     known = sum(astype(x != x, x.dtype), (-2, -1)) == 0.0
     return _core.where((ratio != ratio) & known, np.inf, ratio)
