@@ -175,10 +175,52 @@ def _finds_lu_factors(function: _Function, real: _Real, integer: _Integer) -> bo
     return list(a) == [2, 0.5, 4, 1] and list(pivots) == [2, 2] and status.value == 0
 
 
+def _finds_symmetric_eigenvalues(function: _Function, real: _Real, integer: _Integer) -> bool:
+    n, status, size = integer(2), integer(-1), integer(50)
+    a, w = (real * 4)(2, 0, 0, 1), (real * 2)()
+    _called(function, b"V", b"L", n, a, n, w, (real * 50)(), size, (integer * 50)(), size, status, strings=2)
+    return list(w) == [1, 2] and [abs(x) for x in a] == [0, 1, 1, 0] and status.value == 0
+
+
+def _finds_singular_values(function: _Function, real: _Real, integer: _Integer) -> bool:
+    n, status, size = integer(2), integer(-1), integer(100)
+    a, s, u, v = (real * 4)(1, 0, 0, 2), (real * 2)(), (real * 4)(), (real * 4)()
+    work, more = (real * 100)(), (integer * 16)()
+    _called(function, b"S", n, n, a, n, s, u, n, v, n, work, size, more, status, strings=1)
+    vectors = [[abs(x) for x in y] for y in (u, v)]
+    return list(s) == [2, 1] and vectors == [[0, 1, 1, 0]] * 2 and status.value == 0
+
+
+def _finds_qr_factors(function: _Function, real: _Real, integer: _Integer) -> bool:
+    n, one, status, size = integer(2), integer(1), integer(-1), integer(64)
+    a, tau = (real * 2)(3, 4), (real * 1)()
+    _called(function, n, one, a, n, tau, (real * 64)(), size, status, strings=0)
+    return abs(a[0] + 5) + abs(a[1] - 0.5) + abs(tau[0] - 1.6) < 1e-5 and status.value == 0
+
+
+def _makes_orthogonal_factors(function: _Function, real: _Real, integer: _Integer) -> bool:
+    n, one, status, size = integer(2), integer(1), integer(-1), integer(64)
+    a = (real * 2)(-5, 0.5)
+    _called(function, n, one, one, a, n, (real * 1)(1.6), (real * 64)(), size, status, strings=0)
+    return abs(a[0] + 0.6) + abs(a[1] + 0.8) < 1e-5 and status.value == 0
+
+
+def _finds_eigenvalues(function: _Function, real: _Real, integer: _Integer) -> bool:
+    n, status, size = integer(2), integer(-1), integer(64)
+    a, w, i, v = (real * 4)(1, 0, 0, 2), (real * 2)(), (real * 2)(5, 5), (real * 4)()
+    _called(function, b"N", b"V", n, a, n, w, i, (real * 4)(), n, v, n, (real * 64)(), size, status, strings=2)
+    return [*w, *i] == [1, 2, 0, 0] and [abs(x) for x in v] == [1, 0, 0, 1] and status.value == 0
+
+
 _CASES: dict[str, Callable[[_Function, _Real, _Integer], bool]] = {
     "trsm": _solves_triangles,
     "potrf": _finds_cholesky_factors,
     "getrf": _finds_lu_factors,
+    "syevd": _finds_symmetric_eigenvalues,
+    "gesdd": _finds_singular_values,
+    "geqrf": _finds_qr_factors,
+    "orgqr": _makes_orthogonal_factors,
+    "geev": _finds_eigenvalues,
 }
 
 

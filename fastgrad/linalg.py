@@ -14,6 +14,24 @@ array([[0.5 , 0.  ],
 
 from numpy.linalg import LinAlgError
 
+from ._numpy.contractions import kron
+from ._numpy.decompositions import (
+    EighResult,
+    EigResult,
+    QRResult,
+    SVDResult,
+    eig,
+    eigh,
+    eigvals,
+    eigvalsh,
+    expm,
+    lstsq,
+    matrix_rank,
+    pinv,
+    qr,
+    svd,
+    svdvals,
+)  # fmt: skip
 from ._numpy.linalg import (
     SlogdetResult,
     cho_factor,
@@ -21,13 +39,33 @@ from ._numpy.linalg import (
     cholesky,
     det,
     inv,
-    norm,
     slogdet,
     solve,
     solve_triangular,
 )  # fmt: skip
+from ._numpy.matrices import (
+    cond,
+    cross,
+    diagonal,
+    matmul,
+    matrix_norm,
+    matrix_power,
+    matrix_transpose,
+    multi_dot,
+    norm,
+    outer,
+    tensordot,
+    tensorinv,
+    tensorsolve,
+    trace,
+    vecdot,
+    vector_norm,
+)  # fmt: skip
 
 __all__ = [
-    "LinAlgError", "SlogdetResult", "cho_factor", "cho_solve", "cholesky", "det", "inv", "norm", "slogdet", "solve",
-    "solve_triangular",
+    "EigResult", "EighResult", "LinAlgError", "QRResult", "SVDResult", "SlogdetResult", "cho_factor", "cho_solve",
+    "cholesky", "cond", "cross", "det", "diagonal", "eig", "eigh", "eigvals", "eigvalsh", "expm", "inv", "kron",
+    "lstsq", "matmul", "matrix_norm", "matrix_power", "matrix_rank", "matrix_transpose", "multi_dot", "norm", "outer",
+    "pinv", "qr", "slogdet", "solve", "solve_triangular", "svd", "svdvals", "tensordot", "tensorinv", "tensorsolve",
+    "trace", "vecdot", "vector_norm",
 ]  # fmt: skip

@@ -112,6 +112,11 @@ def positive(x):
     return x @ np.swapaxes(x, -1, -2) + np.eye(x.shape[-1])
 
 
+def svd_without_signs(x):
+    u, s, vh = fg.linalg.svd(x, full_matrices=False)
+    return fg.concatenate([(u**2).ravel(), s, (vh**2).ravel()])
+
+
 INTEGERS = indices((2, 3), 9, -9)
 
 
@@ -318,6 +323,34 @@ OPERATIONS = {
         [(factored(16, (3, 3)), ()), (factored(16, (2, 2, 2)), ()), (factored(16, (0, 1, 1)), ())],
         [(lambda a: fg.linalg.slogdet(a + 3 * np.eye(2))[1] ** 2, spread(2, 2)),
          (lambda a: fg.linalg.det(a + 3 * np.eye(2)), spread(2, 2, 2))],
+    ),
+    "eigh": Row(
+        [(matrices((3, 3)), (0, 1)), (matrices((2, 2, 2)), (1, 1)), (matrices((2, 3, 3)), (0, 0)),
+                (matrices((0, 2, 2)), (0, 1))],
+        [(lambda x: fg.linalg.eigh(x + x.T).eigenvectors ** 2, spread(3, 3)),
+         (lambda x: fg.linalg.eigvalsh(positive(x)), spread(2, 2, 2))],
+    ),
+    "svd": Row(
+        [(floats((3, 3)), (0,)), (floats((2, 3, 2)), (1,)), (floats((2, 2, 3)), (2,)), (floats((0, 2, 2)), (1,))],
+        [(svd_without_signs, spread(3, 2)), (lambda x: fg.exp(fg.linalg.svdvals(x)), spread(2, 2, 3))],
+    ),
+    "qr": Row(
+        [(floats((3, 3)), (0, 3, 3)), (floats((2, 3, 2)), (1, 3, 2)), (floats((2, 3, 2)), (0, 3, 2)),
+                (floats((0, 2, 1)), (0, 2, 1))],
+        [(lambda x: fg.concatenate([y.ravel() for y in fg.linalg.qr(x)]), spread(3, 2))],
+    ),
+    "eig": Row(
+        [(matrices((3, 3)), (1,)), (matrices((2, 2, 2)), (0,)), (matrices((0, 2, 2)), (1,))],
+        [(lambda x: fg.linalg.eig(x * 0.1 + np.diag([1.0, 4.0])).eigenvectors ** 2, spread(2, 2)),
+         (lambda x: fg.linalg.eigvals(x * 0.1 + np.diag([1.0, 4.0])), spread(2, 2))],
+    ),
+    "expm": Row(
+        [(floats((3, 3)), ()), (floats((2, 2, 2)), ()), (floats((0, 2, 2)), ())],
+        [(fg.linalg.expm, spread(2, 2)), (lambda x: fg.linalg.expm(x * x), spread(2, 2, 2))],
+    ),
+    "pinv": Row(
+        [(floats((3, 2), (2, 3)), ()), (floats((2, 2, 3), (2, 3, 2)), ()), (floats((0, 2, 2), (0, 2, 2)), ())],
+        [(fg.linalg.pinv, spread(3, 2)), (lambda x: fg.linalg.pinv(x * x), spread(2, 2, 3))],
     ),
     "less": Row(COMPARED),
     "less_equal": Row(COMPARED),

@@ -59,6 +59,7 @@ CONSTANT = {"zeros_like", "ones_like", "empty_like", "full_like", "histogram"}
 TWO = {name for name in OURS if getattr(NUMPY[name], "nin", 1) == 2}
 TWO |= {"dot", "where", "inner", "outer", "tensordot", "vdot", "allclose", "isclose", "array_equal", "array_equiv"}
 TWO |= {"broadcast_arrays", "meshgrid"}
+TWO |= {"cross", "kron"}
 
 
 def arguments(name, t, u):
@@ -151,7 +152,7 @@ OTHERS |= {f"numpy.fft.{name}": f for name, f in dispatched(np.fft).items()}
 ALSO_HERE = {
     "numpy.shape", "numpy.ndim", "numpy.size", "numpy.copy", "numpy.invert", "numpy.bitwise_not",
     "numpy.bitwise_invert", "numpy.bitwise_and", "numpy.bitwise_or", "numpy.bitwise_xor", "numpy.conjugate",
-    "numpy.conj", "numpy.linalg.matmul", "numpy.linalg.matrix_transpose", "numpy.linalg.vecdot",
+    "numpy.conj",
 }  # fmt: skip
 
 

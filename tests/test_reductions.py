@@ -498,10 +498,8 @@ def test_argmax_refusals(name):
 
 
 def test_norm_refusals():
-    with pytest.raises(
-        NotImplementedError, match="^norm: ord=2 over 2 axes is a matrix norm; only the Frobenius norm is here$"
-    ):
-        fg.norm(X[0], 2)
+    with pytest.raises(ValueError, match="^norm: expected one axis or two for ord=2, got 3$"):
+        fg.norm(X, 2)
     with pytest.raises(ValueError, match="^norm: expected ord as a number for a vector norm, got 'nuc'$"):
         fg.norm(X[0, 0], "nuc")
 

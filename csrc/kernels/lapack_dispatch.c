@@ -32,6 +32,13 @@ static int has(int function, int dtype, int64_t largest)
     return lapack.of[function][dtype] && (lapack.ilp64 || largest <= INT32_MAX);
 }
 
+void *fg_lapack(int function, int dtype, int64_t largest)
+{
+    return has(function, dtype, largest) ? lapack.of[function][dtype] : NULL;
+}
+
+int fg_lapack_ilp64(void) { return lapack.ilp64; }
+
 /* Calls in Fortran's convention: everything by address, and the lengths of strings after all other arguments. */
 #define CALL_AS(type, function, integer, real, ...) ((void (*)(type##_ARGUMENTS(integer, real)))(function))(__VA_ARGS__)
 #define TRSM_ARGUMENTS(integer, real)                                                                       \

@@ -5,6 +5,11 @@
 
 #include "fastgrad.h"
 
+/* A function of lapack.def, or NULL where there is none for matrices with an axis as long as `largest`; and whether its
+ * integers have 64 bits. */
+void *fg_lapack(int function, int dtype, int64_t largest);
+int fg_lapack_ilp64(void);
+
 int64_t fg_linalg_cholesky(int dtype, int64_t count, int64_t n, const void *a, void *y);
 void fg_linalg_cholesky_vjp(int dtype, int64_t count, int64_t n, const void *y, const void *g, void *gx);
 int fg_linalg_lu(int dtype, int64_t count, int64_t n, const void *a, void *f);      /* FG_OK or FG_NO_MEMORY */

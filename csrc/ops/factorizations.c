@@ -10,46 +10,11 @@
  * triangle of it is read: its cotangent is symmetric, too.
  */
 #include "kernels/lapack_dispatch.h"
+#include "matrix_stack.h"
 
-#include <stdio.h>
 #include <string.h>
 
-static int64_t rows_of(const fg_shape *s) { return s->dim[s->ndim - 1]; }
-static int64_t count_of(const fg_shape *s)
-{
-    int64_t count = 1;
-    for (int i = 0; i < s->ndim - 2; i++)
-        count *= s->dim[i];
-    return count;
-}
-
 /* ---- errors ------------------------------------------------------------------------------------------------------ */
-static int check_square(const char *name, const fg_shape *s)
-{
-    char text[FG_SHAPE_TEXT];
-    if (s->ndim >= 2 && s->dim[s->ndim - 2] == s->dim[s->ndim - 1])
-        return FG_OK;
-    return fg_fail(FG_BAD_MATRIX, "%s: expected a square matrix or a stack of them, got shape %s", name,
-                   fg_shape_text(s, text));
-}
-
-/* " (1, 2) of the batch": which matrix of a stack number m is; of a single one nothing. */
-static const char *which(const fg_shape *s, int64_t m, char *text)
-{
-    int64_t index[FG_MAX_NDIM];
-    int n = s->ndim - 2, at = 0;
-    text[0] = 0;
-    for (int i = n - 1; i >= 0; i--) {
-        index[i] = m % s->dim[i];
-        m /= s->dim[i];
-    }
-    for (int i = 0; i < n && at < FG_SHAPE_TEXT - 40; i++)
-        at += snprintf(text + at, FG_SHAPE_TEXT - (size_t)at, i ? ", %lld" : " (%lld", (long long)index[i]);
-    if (n)
-        snprintf(text + at, FG_SHAPE_TEXT - (size_t)at, n == 1 ? ",) of the batch" : ") of the batch");
-    return text;
-}
-
 static int not_positive_definite(const char *name, const fg_shape *s, int64_t m)
 {
     char text[FG_SHAPE_TEXT];

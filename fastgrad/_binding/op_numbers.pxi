@@ -128,6 +128,12 @@ cdef extern from "fastgrad.h":
         FG_OP_solve_triangular
         FG_OP_solve
         FG_OP_slogdet
+        FG_OP_eigh
+        FG_OP_svd
+        FG_OP_qr
+        FG_OP_eig
+        FG_OP_expm
+        FG_OP_pinv
         FG_OP_less
         FG_OP_less_equal
         FG_OP_greater

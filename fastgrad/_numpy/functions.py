@@ -33,7 +33,7 @@ from .elementwise import *
 from .grids import *
 from .joining import *
 from .joining import from_lists as from_lists
-from .linalg import norm
+from .matrices import norm
 from .neural import *
 from .order import *
 from .padding import *

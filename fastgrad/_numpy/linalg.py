@@ -10,54 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from .. import _core
-from .._core import Tensor, absolute, apply_op, asarray, astype, normal_axes, power, reshape, sqrt, square, sum
-from .reductions import root_or_zero
+from .._core import Tensor, apply_op, asarray, astype, reshape
 from .shapes import swapaxes
 
 if TYPE_CHECKING:
-    from .typing import Axis, TensorLike
-
-
-def norm(x: TensorLike, ord: float | str | None = None, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """Vector norm over one axis, or Frobenius norm over two or all axes, as ``numpy.linalg.norm``.
-
-    ``ord`` is None or 2 (Euclidean), "fro", 1, inf, -inf, 0 (count of elements that are not 0; no gradient) or
-    another number p for ``sum(|x|^p)^(1/p)``. The gradient at x = 0 is 0 for p of at least 1, a subgradient, as
-    PyTorch's; for p below 1 a zero element makes it nan, for there is none. Norms of matrices other than the Frobenius
-    norm need an axis, or raise NotImplementedError.
-
-    >>> import fastgrad as fg
-    >>> fg.norm([3.0, 4.0])
-    tensor(5.)
-    """
-    x = asarray(x)
-    x = x if x.dtype.kind == "f" else astype(x, np.float64)
-    axes = normal_axes(axis, x.ndim, "norm")
-    if ord in (None, "fro") or (ord == 2 and len(axes) == 1):
-        return root_or_zero(sum(square(x), axis, keepdims), sqrt)
-    if len(axes) != 1:
-        raise NotImplementedError(
-            f"norm: ord={ord!r} over {len(axes)} axes is a matrix norm; only the Frobenius norm is here"
-        )
-    if isinstance(ord, str):
-        raise ValueError(f"norm: expected ord as a number for a vector norm, got {ord!r}")
-    ord, size = float(ord), absolute(x)  # a scalar of NumPy's has a dtype that would count
-    if ord == np.inf:
-        return _core.max(size, axis, keepdims)
-    if ord == -np.inf:
-        return _core.min(size, axis, keepdims)
-    if ord == 0:
-        return sum(astype(size != 0.0, size.dtype), axis, keepdims)
-    if ord == 1:
-        return sum(size, axis, keepdims)
-    if not 1 < ord < 2:
-        total = sum(power(size, ord), axis, keepdims)
-        return root_or_zero(total, lambda t: power(t, 1.0 / ord)) if ord > 1 else power(total, 1.0 / ord)
-    # The second derivative of |x|^p is infinite at 0: the slope of |x| must not be 0 there, for its square is a factor.
-    # prelu's is -1. Where all elements are 0, they take part as ones, for root_or_zero sends 0 times this slope back.
-    size = _core.prelu(x, -1.0)
-    ones = astype(sum(size, axis, True) == 0.0, x.dtype)
-    return root_or_zero(sum(power(size + ones, ord) - ones, axis, keepdims), lambda t: power(t, 1.0 / ord))
+    from .typing import TensorLike
 
 
 # ---- operands --------------------------------------------------------------------------------------------------------
@@ -66,13 +23,13 @@ _CHOLESKY, _FACTOR, _SOLVE, _SOLVE_TRIANGULAR, _SLOGDET = [
 ]
 
 
-def _floats(x: TensorLike) -> Tensor:
+def floats(x: TensorLike) -> Tensor:
     """x as a tensor of floats; integers and booleans as float64, as NumPy's functions take them."""
     x = asarray(x)
     return x if x.dtype.kind == "f" else astype(x, np.float64)
 
 
-def _both(name: str, a: TensorLike, b: TensorLike) -> tuple[Tensor, Tensor, bool]:
+def both(name: str, a: TensorLike, b: TensorLike) -> tuple[Tensor, Tensor, bool]:
     """Matrices and right-hand sides in one float dtype, and whether b was a vector, which becomes a column."""
     dtype, (x, y) = _core.promoted(name, a, b)
     if dtype.kind != "f":
@@ -84,11 +41,11 @@ def _both(name: str, a: TensorLike, b: TensorLike) -> tuple[Tensor, Tensor, bool
     return x, reshape(y, (y.shape[0], 1)) if is_vector else y, is_vector
 
 
-def _result(y: Tensor, is_vector: bool) -> Tensor:
+def squeezed(y: Tensor, is_vector: bool) -> Tensor:
     return reshape(y, y.shape[:-1]) if is_vector else y
 
 
-def _factor(name: str, x: Tensor, how: int) -> Tensor:
+def factored(name: str, x: Tensor, how: int) -> Tensor:
     """What the operations solve and slogdet compute from; equal ones are one instruction, whoever asks for them."""
     if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
         raise np.linalg.LinAlgError(f"{name}: expected a square matrix or a stack of them, got shape {x.shape}")
@@ -110,7 +67,7 @@ def cholesky(a: TensorLike, *, upper: bool = False) -> Tensor:
     tensor([[2., 0.],
             [1., 2.]])
     """
-    x = _floats(a)
+    x = floats(a)
     if not upper or x.ndim < 2:
         return apply_op(_CHOLESKY, [x])
     return swapaxes(apply_op(_CHOLESKY, [swapaxes(x, -1, -2)]), -1, -2)
@@ -141,10 +98,10 @@ def cho_solve(c_and_lower: tuple[TensorLike, bool], b: TensorLike) -> Tensor:
     tensor([1., 2.])
     """
     c, lower = c_and_lower
-    x, y, is_vector = _both("cho_solve", c, b)
+    x, y, is_vector = both("cho_solve", c, b)
     first = _core.LOWER if lower else _core.TRANSPOSED
     half = apply_op(_SOLVE_TRIANGULAR, [x, y], (first,))
-    return _result(apply_op(_SOLVE_TRIANGULAR, [x, half], (first ^ _core.TRANSPOSED,)), is_vector)
+    return squeezed(apply_op(_SOLVE_TRIANGULAR, [x, half], (first ^ _core.TRANSPOSED,)), is_vector)
 
 
 # ---- equations -------------------------------------------------------------------------------------------------------
@@ -170,10 +127,10 @@ def solve(a: TensorLike, b: TensorLike, assume_a: str = "gen") -> Tensor:
     """
     if assume_a not in ("gen", "pos"):
         raise ValueError(f"solve: expected assume_a as 'gen' or 'pos', got {assume_a!r}")
-    x, y, is_vector = _both("solve", a, b)
+    x, y, is_vector = both("solve", a, b)
     how = _core.BY_LU if assume_a == "gen" else _core.BY_CHOLESKY
-    factor = _factor("solve", x, how)
-    return _result(apply_op(_SOLVE, [x, factor, y], (how, _core.FOR_SOLVE)), is_vector)
+    factor = factored("solve", x, how)
+    return squeezed(apply_op(_SOLVE, [x, factor, y], (how, _core.FOR_SOLVE)), is_vector)
 
 
 _TRANS = {0: False, 1: True, 2: True, "N": False, "T": True, "C": True}
@@ -205,9 +162,9 @@ def solve_triangular(
     """
     if trans not in _TRANS:
         raise ValueError(f"solve_triangular: expected trans as 0, 1, 2, 'N', 'T' or 'C', got {trans!r}")
-    x, y, is_vector = _both("solve_triangular", a, b)
+    x, y, is_vector = both("solve_triangular", a, b)
     how = _core.LOWER * bool(lower) | _core.TRANSPOSED * _TRANS[trans] | _core.UNIT * bool(unit_diagonal)
-    return _result(apply_op(_SOLVE_TRIANGULAR, [x, y], (how,)), is_vector)
+    return squeezed(apply_op(_SOLVE_TRIANGULAR, [x, y], (how,)), is_vector)
 
 
 def inv(a: TensorLike) -> Tensor:
@@ -221,8 +178,8 @@ def inv(a: TensorLike) -> Tensor:
     tensor([[0.5 , 0.  ],
             [0.  , 0.25]])
     """
-    x = _floats(a)
-    factor = _factor("inv", x, _core.BY_LU)
+    x = floats(a)
+    factor = factored("inv", x, _core.BY_LU)
     one = np.eye(x.shape[-1], dtype=x.dtype)
     return apply_op(_SOLVE, [x, factor, asarray(one)], (_core.BY_LU, _core.FOR_INVERSE))
 
@@ -250,8 +207,8 @@ def slogdet(a: TensorLike) -> SlogdetResult:
 
 
 def _slogdet(name: str, a: TensorLike) -> SlogdetResult:
-    x = _floats(a)
-    both = apply_op(_SLOGDET, [x, _factor(name, x, _core.BY_LU)])
+    x = floats(a)
+    both = apply_op(_SLOGDET, [x, factored(name, x, _core.BY_LU)])
     return SlogdetResult(both[..., 0].detach(), both[..., 1])
 
 
@@ -270,6 +227,6 @@ def det(a: TensorLike) -> Tensor:
 
 
 __all__ = [
-    "SlogdetResult", "cho_factor", "cho_solve", "cholesky", "det", "inv", "norm", "slogdet", "solve",
+    "SlogdetResult", "cho_factor", "cho_solve", "cholesky", "det", "inv", "slogdet", "solve",
     "solve_triangular",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ import numpy as np
 
 from .. import _core
 from .._core import Tensor
-from . import functions, linalg
+from . import decompositions, functions, linalg, matrices
 from .indexing import take
 from .shapes import one_axis
 
@@ -173,7 +173,7 @@ INSTEAD = {
     "accumulate": "fastgrad.scan", "at": "a = fastgrad.asarray(a).at[i].add(t), or multiply, min, max and so on",
     "copyto": "fastgrad.full(shape, t) for numpy.full(shape, t), a = fastgrad.asarray(a).at[i].set(t) for a[i] = t",
     "fill_diagonal": "a = fastgrad.fill_diagonal(a, t), a new value",
-    "geomspace": "exp(fastgrad.linspace(log(a), log(b), n))", "kron": "einsum and reshape",
+    "geomspace": "exp(fastgrad.linspace(log(a), log(b), n))",
     "logspace": "10 ** fastgrad.linspace(...)", "place": "a = fastgrad.place(a, mask, t), a new value",
     "put": "a = fastgrad.asarray(a).at[i].set(t)", "putmask": "a = fastgrad.putmask(a, mask, t), a new value",
     "put_along_axis": "a = fastgrad.put_along_axis(a, indices, values, axis), a new value",
@@ -222,7 +222,10 @@ def _functions() -> dict[Any, Callable[..., Any]]:
         if callable(theirs := getattr(np, name, None)) and not isinstance(theirs, np.ufunc)
     }
     table |= {
-        theirs: vars(linalg)[name] for name in linalg.__all__ if callable(theirs := getattr(np.linalg, name, None))
+        theirs: vars(module)[name]
+        for module in (linalg, decompositions, matrices)
+        for name in module.__all__
+        if callable(theirs := getattr(np.linalg, name, None))
     }
     return table | {
         np.take: take, np.where: _where, np.clip: _clip,
@@ -239,6 +242,7 @@ class _Route(NamedTuple):
     ours: Callable[..., Any]
     taken: frozenset[str]  # the names of our arguments
     names: tuple[str, ...]  # those of NumPy's; empty where the positional ones go over as they are
+    unnamed: int  # how many of the first ones go over by position: those whose names are NumPy's own
     defaults: dict[str, Any]  # of NumPy's: where what ours lacks may be left
 
 
@@ -256,11 +260,12 @@ def _route(function: Callable[..., Any]) -> _Route | None:
     except ValueError:  # some of NumPy's C functions do not tell theirs
         theirs = None
     if theirs is None or ours in (_clip, _where):
-        return _Route(ours, taken, (), {})
+        return _Route(ours, taken, (), 0, {})
     if any(p.kind is p.VAR_POSITIONAL for p in theirs.values()):
-        return _Route(ours, taken, (), {name: p.default for name, p in theirs.items() if p.kind is p.KEYWORD_ONLY})
+        return _Route(ours, taken, (), 0, {name: p.default for name, p in theirs.items() if p.kind is p.KEYWORD_ONLY})
     names = tuple([_RENAMED.get(name, name) for name in theirs])
-    return _Route(ours, taken, names, {name: p.default for name, p in zip(names, theirs.values())})
+    unnamed = max(1, sum(p.kind is p.POSITIONAL_ONLY for p in theirs.values()))
+    return _Route(ours, taken, names, unnamed, {name: p.default for name, p in zip(names, theirs.values())})
 
 
 def array_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -281,14 +286,14 @@ def _our_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: d
     route = _route(function)
     if route is None:
         raise _NotHere(_missing(f"{function.__module__}.{function.__name__}"))
-    ours, taken, names, defaults = route
+    ours, taken, names, unnamed, defaults = route
     if len(args) == 1 and not kwargs:  # the array alone, which goes over by position
         return ours(args[0])
     if "kwargs" in taken:  # it takes all of NumPy's
         return ours(*args, **kwargs)
     given = {**dict(zip(names, args)), **{_RENAMED.get(name, name): value for name, value in kwargs.items()}}
-    if names:  # all go over by name but the array, whose name differs
-        args = (given.pop(names[0]),)
+    if names:  # all go over by name but the array, or the arrays, whose names differ
+        args = tuple([given.pop(name) for name in names[:unnamed] if name in given])
     passed = {}
     for key, value in given.items():
         if value is np._NoValue or (value is None and key not in defaults) or (key == "where" and value is True):

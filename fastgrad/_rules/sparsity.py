@@ -132,6 +132,16 @@ def of_one_for_each_row(s: Step) -> Any:
     return s.picked(s.parts[-1], _numbers(s.y.shape) // max(s.y.size // max(s.xs[-1].size, 1), 1))
 
 
+def of_matrices(s: Step) -> Any:
+    """Every element depends on the matrix of all operands that has its place in the stack."""
+    count = int(np.prod(s.xs[0].shape[:-2], dtype=np.int64))
+    together = _union([
+        s.moved(part, _numbers((x.size,)), _numbers((x.size,)) // max(x.size // max(count, 1), 1), count)
+        for x, part in zip(s.xs, s.parts) if part is not None
+    ])  # fmt: skip
+    return s.picked(together, _numbers((s.y.size,)) // max(s.y.size // max(count, 1), 1))
+
+
 def of_matmul(s: Step) -> Any:
     return _union([_factor(s, k) for k in (0, 1) if s.parts[k] is not None])
 

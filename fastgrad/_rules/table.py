@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from .. import _core
 from .._core import Tensor
-from . import batching, diagonal, jvp, sparsity, vjp
+from . import batching, decompositions, diagonal, jvp, sparsity, vjp
 from .diagonal import Diagonal
 
 __all__ = ["RULES", "OpRules", "gradient", "rule_of_diagonals"]
@@ -71,6 +71,18 @@ _STRUCTURAL = {
     "solve_triangular": OpRules(None, jvp.of_solve_triangular, batching.of_equations, None, sparsity.of_everything),
     "solve": OpRules(None, jvp.of_solve, batching.of_equations, None, sparsity.of_everything),
     "slogdet": OpRules(None, jvp.of_slogdet, batching.of_rows, None, sparsity.of_everything),
+    "eigh": OpRules(
+        decompositions.of_eigh_vjp, decompositions.of_eigh_jvp, batching.of_rows, None, sparsity.of_matrices
+    ),
+    "svd": OpRules(decompositions.of_svd_vjp, decompositions.of_svd_jvp, batching.of_rows, None, sparsity.of_matrices),
+    "qr": OpRules(decompositions.of_qr_vjp, decompositions.of_qr_jvp, batching.of_rows, None, sparsity.of_matrices),
+    "eig": OpRules(decompositions.of_eig_vjp, decompositions.of_eig_jvp, batching.of_rows, None, sparsity.of_matrices),
+    "expm": OpRules(
+        decompositions.of_expm_vjp, decompositions.of_expm_jvp, batching.of_rows, None, sparsity.of_matrices
+    ),
+    "pinv": OpRules(
+        decompositions.of_pinv_vjp, decompositions.of_pinv_jvp, batching.of_rows, None, sparsity.of_matrices
+    ),
     "less": _COMPARISON,
     "less_equal": _COMPARISON,
     "greater": _COMPARISON,
