@@ -319,7 +319,8 @@ def test_empty(shape):
 
 @pytest.mark.parametrize("text", [
     "x.cumprod(1)", "x.cumsum(0, dtype=np.float64)", "x.argsort(0, kind='stable')",
-    "x.sum(1, where=x > 0, initial=2.0)", "x.max(0, where=x > 0, initial=0.5)", "x.min(initial=-9.0)", "x.mean(1, where=x > -1)",
+    "x.sum(1, where=x > 0, initial=2.0)", "x.max(0, where=x > 0, initial=0.5)", "x.min(initial=-9.0)",
+    "x.mean(1, where=x > -1)",
     "x.prod(1, initial=3.0)", "x.var(1, ddof=1)", "x.std(0, where=np.array([[True], [True], [False], [True]]))",
     "x[0].searchsorted([0.0, 1.0], 'right')", "x.nonzero()",
 ])  # fmt: skip

@@ -1,5 +1,5 @@
-/* running.h: running sums, products and maxima along an axis, and linear recurrences. Included by reduce.c, once for each
- * dtype.
+/* running.h: running sums, products and maxima along an axis, and linear recurrences. Included by reduce.c, once for
+ * each dtype.
  *
  * Each result waits for the one before it. So several rows are computed side by side, and where the axis is not the
  * last, all elements beside each other.

@@ -1,8 +1,8 @@
-/* running.c: running sums, products and maxima along an axis, and first-order linear recurrences, of which the derivatives
- * of products are made.
+/* running.c: running sums, products and maxima along an axis, and first-order linear recurrences, of which the
+ * derivatives of products are made.
  *
- * attr[0] is the axis. With y[-1] = 1 a running product is y[i] = x[i] y[i - 1]. So its derivative by x is y[i - 1] times
- * a recurrence, without a division by x, and is exact where elements are 0.
+ * attr[0] is the axis. With y[-1] = 1 a running product is y[i] = x[i] y[i - 1]. So its derivative by x is y[i - 1]
+ * times a recurrence, without a division by x, and is exact where elements are 0.
  */
 #include "fastgrad.h"
 
@@ -114,7 +114,7 @@ int fg_recurrence_run(const fg_call *c, fg_array *y)
     return FG_OK;
 }
 
-/* The transposed recurrence gives the cotangent of b. That of a[i] is gb[i] y[i - 1], or, transposed, gb[i - 1] y[i]. */
+/* The transposed recurrence gives the cotangent of b. That of a[i] is gb[i] y[i - 1]; transposed, gb[i - 1] y[i]. */
 int fg_recurrence_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     fg_tensor a, y, gb;

@@ -78,8 +78,9 @@ def sum(x, axis=None, keepdims=False, *, dtype=None, out=None, initial=None, whe
 
 @public
 def max(x, axis=None, keepdims=False, *, out=None, initial=None, where=None):
-    """Largest element over axes; elements that tie share the gradient equally. nan if any element is nan. Keywords as in
-    ``sum``; with ``where``, ``initial`` must be given, else ValueError.
+    """Largest element over axes; elements that tie share the gradient equally. nan if any element is nan.
+
+    Keywords as in ``sum``; with ``where``, ``initial`` must be given, else ValueError.
 
     >>> import fastgrad as fg
     >>> fg.max([[1.0, 2.0], [3.0, 4.0]], axis=1)
@@ -92,8 +93,9 @@ def max(x, axis=None, keepdims=False, *, out=None, initial=None, where=None):
 
 @public
 def min(x, axis=None, keepdims=False, *, out=None, initial=None, where=None):
-    """Smallest element over axes; elements that tie share the gradient equally. nan if any element is nan. Keywords as in
-    ``sum``; with ``where``, ``initial`` must be given, else ValueError.
+    """Smallest element over axes; elements that tie share the gradient equally. nan if any element is nan.
+
+    Keywords as in ``sum``; with ``where``, ``initial`` must be given, else ValueError.
 
     >>> import fastgrad as fg
     >>> fg.min([[1.0, 2.0], [3.0, 4.0]], axis=1)
