@@ -125,6 +125,32 @@ def test_eigenvalues_of_a_defective_matrix(lapack):
     np.testing.assert_array_equal(L.eigvals(np.triu(np.ones((4, 4)))), 1)
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 9, 13])
+def test_matrices_of_low_rank_and_of_any_size_of_numbers(n, lapack):
+    one = np.ones((n, n))
+    for x in (
+        one,
+        0 * one,
+        np.eye(n),
+        1e200 * one,
+        1e-200 * one,
+        np.outer(np.arange(n), np.arange(n)),
+        np.tri(n, k=-1),
+    ):
+        size = max(1e-300, np.abs(x).max())
+        u, s, vh = map(np.asarray, L.svd(x))
+        np.testing.assert_allclose(u * s @ vh / size, x / size, atol=1e-13 * n)
+        orthonormal(u, np.float64)
+        orthonormal(vh.T, np.float64)
+        w, v = map(np.asarray, L.eigh(x))
+        lower = np.tril(x) + np.tril(x, -1).T
+        np.testing.assert_allclose(v * w @ v.T / size, lower / size, atol=1e-13 * n)
+        orthonormal(v, np.float64)
+        q, r = map(np.asarray, L.qr(np.vstack([x, x])))
+        np.testing.assert_allclose(q @ r / size, np.vstack([x, x]) / size, atol=1e-13 * n)
+        orthonormal(q, np.float64)
+
+
 def test_vectors_have_the_signs_of_numpys():
     if _blas.LAPACK_IN_USE is None:
         pytest.skip("NumPy's LAPACK was not found")
@@ -192,6 +218,16 @@ def test_lstsq_of_stacks_and_without_elements():
         got, theirs = L.lstsq(np.zeros(shape), np.ones(shape[0])), np.linalg.lstsq(np.zeros(shape), np.ones(shape[0]))
         assert [np.shape(x) for x in got] == [np.shape(x) for x in theirs]
         np.testing.assert_array_equal(got[0], theirs[0])
+
+
+def test_lstsq_compiled():
+    b = drawn((5,), seed=3)
+    for a in (TALL, TALL[:, [0, 1, 0]]):
+        x, residuals, rank, s = fg.compile(L.lstsq)(a, b)
+        np.testing.assert_allclose(x, L.lstsq(a, b)[0], atol=1e-12)
+        np.testing.assert_allclose(residuals, np.sum((b - a @ np.asarray(x)) ** 2, keepdims=True))
+        assert int(rank) == np.linalg.matrix_rank(a)
+    assert fg.compile(L.lstsq)(WIDE, b[:3])[1].shape == (0,)
 
 
 def test_matrix_rank():

@@ -133,6 +133,7 @@ int fg_own_svd(int64_t m, int64_t n, int64_t columns, double *a, double *s, doub
     double scale = largest > 0 ? largest : 1;
     for (int64_t i = 0; i < m * n; i++)
         a[i] /= scale;                  /* so that no square overflows */
+    double least = DBL_EPSILON * sqrt(dot(m * n, a, a));       /* a column that is no longer has no direction */
     set_identity(n, v);
     for (int sweep = 0; rotated; sweep++) {
         if (sweep == SWEEPS)
@@ -142,7 +143,7 @@ int fg_own_svd(int64_t m, int64_t n, int64_t columns, double *a, double *s, doub
             for (int64_t q = p + 1; q < n; q++) {
                 double pp = dot(m, a + p * m, a + p * m), qq = dot(m, a + q * m, a + q * m);
                 double pq = dot(m, a + p * m, a + q * m), cosine, sine;
-                if (fabs(pq) <= DBL_EPSILON * sqrt((double)m) * sqrt(pp) * sqrt(qq) || fabs(pq) < DBL_MIN)
+                if (fabs(pq) <= DBL_EPSILON * sqrt((double)m) * sqrt(pp) * sqrt(qq) || sqrt(fmin(pp, qq)) <= least)
                     continue;
                 rotated = 1;
                 rotation(pp, pq, qq, &cosine, &sine);
@@ -162,9 +163,8 @@ int fg_own_svd(int64_t m, int64_t n, int64_t columns, double *a, double *s, doub
             exchange_rows(n, v + i * n, v + most * n);
         }
     }
-    /* Columns of next to no length have no direction that means anything. */
     int64_t rank = 0;
-    for (; rank < n && s[rank] > DBL_MIN && s[rank] > DBL_EPSILON / 4 * s[0]; rank++)
+    for (; rank < n && s[rank] > least; rank++)
         for (int64_t k = 0; k < m; k++)
             u[rank * m + k] = a[rank * m + k] / s[rank];
     for (int64_t k = rank; k < columns; k++)
@@ -259,14 +259,16 @@ static int shift_of(int64_t n, const double *a, int64_t last, double *shift)
 
 int fg_own_eig(int64_t n, double *a, double *w, double *v, double *z)
 {
+    double largest = 0;
+    for (int64_t i = 0; i < n * n; i++)
+        largest = fmax(largest, fabs(a[i]));
     set_identity(n, z);
     to_hessenberg(n, a, z);
     for (int64_t last = n - 1, steps = 0; last > 0;) {
         int64_t first = last;
         for (; first > 0; first--) {
             double *below = a + first * n + first - 1;
-            double size = fabs(a[first * n + first]) + fabs(a[(first - 1) * n + first - 1]);
-            if (fabs(*below) <= DBL_EPSILON * size || fabs(*below) < DBL_MIN) {
+            if (fabs(*below) <= DBL_EPSILON * largest) {
                 *below = 0;
                 break;
             }

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OWN_QR_UP_TO = 8 };      /* rows; of eigenvectors and singular vectors ours would have other signs than NumPy's */
+enum { OWN_QR_UP_TO = 8 }; /* rows; eigenvectors and singular vectors of ours have other signs than LAPACK's */
 
 /* Calls in Fortran's convention, as in lapack_dispatch.c, for the width of integers and for both types. Each returns
  * LAPACK's status; with `work_size` -1 it only writes the size of the workspace to work[0] (and iwork[0]). */

@@ -2,7 +2,7 @@
  *
  * Higham, "The scaling and squaring method for the matrix exponential revisited" (2005): a diagonal Pade approximant,
  * of the lowest degree whose error is below the rounding at the matrix's norm; of a larger matrix that of A / 2^s, s
- * times squared. The thresholds are those of table 2.3 there for float64, and for float32 those of Higham, "Functions of
+ * times squared. The thresholds for float64 are those of table 2.3 there, for float32 those of Higham, "Functions of
  * Matrices" (2008), section 10.3.
  */
 #include "kernels/decompositions.h"
