@@ -25,11 +25,14 @@ import numpy as np
 from . import _core, stats
 from ._control_flow.api import while_loop
 from ._core import Tensor, exp, floor, log, sqrt, square, where
+from ._numpy.counting import searchsorted
 from ._numpy.creation import floating
 from ._numpy.indexing import take
 from ._numpy.linalg import cholesky
 from ._numpy.neural import softmax
-from ._numpy.order import argsort, searchsorted
+from ._numpy.order import argsort
+from ._numpy.sequences import cumsum
+from ._numpy.shapes import moveaxis
 from ._numpy.special import gammaln
 
 if TYPE_CHECKING:
@@ -312,12 +315,12 @@ class Generator:
         logits = floating(logits)
         if logits.ndim == 0 or not -logits.ndim <= operator.index(axis) < logits.ndim:
             raise ValueError(f"categorical: logits of shape {logits.shape} have no axis {axis}")
-        logits = _core.moveaxis(logits, axis, -1)
+        logits = moveaxis(logits, axis, -1)
         n = logits.shape[-1]
         if n == 0:
             raise ValueError("categorical: there are no categories to choose from")
         size, _ = _fitted("categorical", size, logits.dtype, logits=np.broadcast_to(0, logits.shape[:-1]))
-        return _core.argmax(logits + self._gumbel("categorical", (*size, n), logits.dtype), axis=-1)
+        return (logits + self._gumbel("categorical", (*size, n), logits.dtype)).argmax(-1)
 
     def permutation(self, x: Any, axis: int = 0) -> Tensor:
         """The integers below x in random order, or an array shuffled along an axis, as ``take`` does it: gradients flow
@@ -368,7 +371,7 @@ class Generator:
         elif p is None:
             indices = self.integers(n, size=shape)
         else:
-            ends = _core.cumsum(p)
+            ends = cumsum(p)
             indices = searchsorted(ends / ends[-1], self._draw("choice", shape, p.dtype), side="right")
         return indices if is_int else take(a, indices, axis)
 
@@ -384,8 +387,9 @@ class Generator:
         >>> abs(fg.random.default_rng(0).standard_gamma(3.0, 10_000).mean() - 3.0) < 0.1
         tensor(True)
         """
+        _refuse_shapes("standard_gamma", shape=shape)
         size, dtype = _fitted("standard_gamma", size, dtype, shape=shape)
-        return exp(self._log_gamma("standard_gamma", "shape", shape, size, dtype))
+        return exp(self._log_gamma("standard_gamma", shape, size, dtype))
 
     def gamma(self, shape: Any, scale: Any = 1.0, size: Size = None, dtype: DTypeLike | None = None) -> Tensor:
         """Gamma with a shape parameter and a scale, to which gradients flow: ``scale * standard_gamma(shape)``.
@@ -394,9 +398,10 @@ class Generator:
         >>> fg.random.default_rng(0).gamma([1.0, 2.0], 3.0).shape
         (2,)
         """
+        _refuse_shapes("gamma", shape=shape)
         size, dtype = _fitted("gamma", size, dtype, shape=shape, scale=scale)
         _refuse_negative("gamma", "scale", scale)
-        return _core.multiply(scale, exp(self._log_gamma("gamma", "shape", shape, size, dtype)))
+        return _core.multiply(scale, exp(self._log_gamma("gamma", shape, size, dtype)))
 
     def beta(self, a: Any, b: Any, size: Size = None, dtype: DTypeLike | None = None) -> Tensor:
         """Beta with parameters above 0: ``x / (x + y)`` of two gamma numbers, from their logarithms.
@@ -407,9 +412,10 @@ class Generator:
         >>> 0 <= fg.random.default_rng(0).beta(1e-3, 1e-3) <= 1
         tensor(True)
         """
+        _refuse_shapes("beta", a=a, b=b)
         size, dtype = _fitted("beta", size, dtype, a=a, b=b)
-        x = self._log_gamma("beta", "a", a, size, dtype)
-        return _core.sigmoid(x - self._log_gamma("beta", "b", b, size, dtype))
+        x = self._log_gamma("beta", a, size, dtype)
+        return _core.sigmoid(x - self._log_gamma("beta", b, size, dtype))
 
     def dirichlet(self, alpha: Any, size: Size = None) -> Tensor:
         """Parts of 1, in the last axis, with parameters alpha above 0 in its last axis: gamma numbers over their sum.
@@ -421,20 +427,20 @@ class Generator:
         >>> fg.random.default_rng(0).dirichlet([1.0, 2.0, 3.0], 4).shape
         (4, 3)
         """
-        _refuse_tracked("dirichlet", "alpha", alpha, _NO_IMPLICIT)
+        _refuse_shapes("dirichlet", alpha=alpha)
         alpha = floating(alpha)
         if alpha.ndim == 0:
             raise ValueError("dirichlet: expected alpha of shape (..., k), got a number")
         size, dtype = _fitted("dirichlet", size, alpha.dtype, alpha=np.broadcast_to(0, alpha.shape[:-1]))
-        return softmax(self._log_gamma("dirichlet", "alpha", alpha, (*size, alpha.shape[-1]), dtype), axis=-1)
+        return softmax(self._log_gamma("dirichlet", alpha, (*size, alpha.shape[-1]), dtype), axis=-1)
 
     def poisson(self, lam: Any = 1.0, size: Size = None) -> Tensor:
         """Poisson integers (int64) with mean lam, of 0 or more.
 
         Up to a mean of 10 by the inverse of the distribution function, summed term by term; above by the method of
         Hoermann, "The transformed rejection method for generating Poisson random variables" (1993), PTRS. Raises
-        TypeError where lam requires gradients, ValueError for a negative or nan lam, or one above 1e12, unless it
-        depends on the arguments of a function being traced.
+        TypeError where lam requires gradients, ValueError for a negative or nan lam, or one above 1e12. Where it
+        depends on the arguments of a function being traced, the result is then -1, or that of 1e12.
 
         >>> import fastgrad as fg
         >>> fg.random.default_rng(0).poisson(0.0, 3)
@@ -444,7 +450,8 @@ class Generator:
         size, _ = _fitted("poisson", size, None, lam=lam)
         _refuse("poisson", "lam from 0 to 1e12", lambda x: ~((x >= 0) & (x <= 1e12)), lam)
         lam = _core.minimum(_core.broadcast_to(_core.astype(_core.asarray(lam), np.float64), size), 1e12)
-        return _core.astype(where(lam <= 10, self._small_poisson(lam), self._large_poisson(lam)), np.int64)
+        k = where(lam <= 10, self._small_poisson(lam), self._large_poisson(lam))
+        return _core.astype(where(lam >= 0, k, -1.0), np.int64)
 
     def _small_poisson(self, lam: Tensor) -> Tensor:
         lam = _core.minimum(lam, 10.0)
@@ -486,10 +493,8 @@ class Generator:
         _, x = while_loop(lambda value: ~value[0].all(), step, (small, _core.multiply(lam, 0.0)))
         return x
 
-    def _log_gamma(self, name: str, what: str, shape: Any, size: tuple[int, ...], dtype: Any) -> Tensor:
+    def _log_gamma(self, name: str, shape: Any, size: tuple[int, ...], dtype: Any) -> Tensor:
         """Logarithms of gamma numbers, which are finite for every shape."""
-        _refuse_tracked(name, what, shape, _NO_IMPLICIT)
-        _refuse(name, f"{what} finite and above 0", lambda x: ~((x > 0) & (x < math.inf)), shape)
         a = _core.broadcast_to(_core.astype(_core.asarray(shape), dtype), size)
         a = where((a > 0) & (a < math.inf), a, math.nan)
         d = a + 2 / 3
@@ -641,13 +646,17 @@ def _fitted(name: str, size: Any, dtype: Any, **parameters: Any) -> tuple[tuple[
     return together if size is None else _shape(name, size), dtype
 
 
-_NO_IMPLICIT = "have no way through a draw by rejection"
-
-
 def _refuse_tracked(name: str, what: str, value: Any, why: str) -> None:
     """Raise TypeError where a value requires gradients, which would silently be 0."""
     if isinstance(value, Tensor) and value.requires_grad:
         raise TypeError(f"{name}: {what} requires gradients, which {why}; pass {what}.detach()")
+
+
+def _refuse_shapes(name: str, **shapes: Any) -> None:
+    """Raise where a shape parameter of a gamma distribution requires gradients or is out of range."""
+    for what, value in shapes.items():
+        _refuse_tracked(name, what, value, "have no way through a draw by rejection")
+        _refuse(name, f"{what} finite and above 0", lambda x: ~((x > 0) & (x < math.inf)), value)
 
 
 def _refuse(name: str, expected: str, is_bad: Any, *values: Any) -> None:
