@@ -7,14 +7,15 @@ array([0.    , 0.6397])
 Functions of arrays: ``grad``, ``value_and_grad``, ``vmap``, ``compile`` to trace and replay them, ``check_grads``, and
 the module ``tree`` for nested structures. Tensors: ``tensor``, ``.backward()``, ``.grad``. Descent: ``training_step``,
 ``descend``, and the modules ``losses``, ``optim``, ``activations`` and ``random``. By NumPy's and SciPy's names: the
-modules ``linalg`` and ``special``. With SciPy: ``minimize``, ``least_squares``, ``root``, and the module ``sparse``.
+modules ``linalg``, ``special`` and ``stats``. With SciPy: ``minimize``, ``least_squares``, ``root``, and the module
+``sparse``.
 """
 
 import importlib
 import sys
 import typing
 
-from . import _blas, _core, _numpy, activations, linalg, losses, optim, random, special, testing, tree
+from . import _blas, _core, _numpy, activations, linalg, losses, optim, random, special, stats, testing, tree
 from ._compile.compiled import CacheInfo, Compiled, compile
 from ._config import __version__, show_config
 from ._control_flow.api import cond, fori_loop, scan, while_loop
@@ -45,8 +46,8 @@ __all__ = [
     "__version__", "activations", "check_grads", "checkpoint", "compile", "cond", "custom_jvp", "custom_vjp",
     "descend", "dropout", "elementwise_grad", "fori_loop", "grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian",
     "jacrev", "jvp", "least_squares", "linalg", "linearize", "losses", "minimize", "no_grad", "optim", "primitive",
-    "pure_callback", "random", "root", "scan", "show_config", "sparse", "special", "stop_gradient", "take", "testing",
-    "training_step", "tree", "value_and_grad", "vjp", "vmap", "while_loop",
+    "pure_callback", "random", "root", "scan", "show_config", "sparse", "special", "stats", "stop_gradient", "take",
+    "testing", "training_step", "tree", "value_and_grad", "vjp", "vmap", "while_loop",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
 if not typing.TYPE_CHECKING:
@@ -76,7 +77,7 @@ _LAZY = {
 }
 
 if not typing.TYPE_CHECKING:
-    for _module in (sys.modules[__name__], activations, linalg, losses, optim, random, special, testing, tree):
+    for _module in (sys.modules[__name__], activations, linalg, losses, optim, random, special, stats, testing, tree):
         _module.__dir__ = _module.__all__.copy  # what completion shows
 
     def __getattr__(name):
