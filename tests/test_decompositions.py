@@ -668,6 +668,17 @@ def test_parameters_are_numpys(name):
             assert ours[p.name].default == p.default, p.name
 
 
+@pytest.mark.parametrize(
+    "name", ["eig", "eigh", "eigvals", "eigvalsh", "expm", "lstsq", "norm", "pinv", "qr", "svd", "svdvals"]
+)
+def test_scipys_functions_name_ours(name):
+    x = fg.tensor(np.eye(3), requires_grad=True)
+    ours = "svd" if name == "svdvals" else name
+    ours = {"eigvals": "eig", "eigvalsh": "eigh"}.get(name, ours)  # which SciPy calls
+    with pytest.raises(TypeError, match=rf"use fastgrad\.linalg\.({name}|{ours})$"):
+        getattr(scipy.linalg, name)(*[x, x][: 2 if name == "lstsq" else 1])
+
+
 def test_numpys_functions_with_keywords():
     x, s = fg.tensor(TALL), fg.tensor(symmetric(FOUR))
     b = drawn((5,))
