@@ -725,3 +725,27 @@ def test_a_long_one_lets_other_threads_run(f, n):
         if gap < (time.perf_counter() - start) / 2:
             return
     pytest.fail(f"this thread waited for {gap:.3f} s while the other one worked")
+
+
+SUMS = {
+    "eigh": lambda x: L.eigh(x)[1] ** 2, "eigvalsh": L.eigvalsh, "eig": lambda x: L.eig(x)[1] ** 2, "expm": L.expm,
+    "svd": svd_parts, "svd, full": lambda x: svd_parts(x, True), "svdvals": L.svdvals, "qr": qr_parts,
+    "qr, complete": lambda x: qr_parts(x, "complete"), "pinv": L.pinv, "norm": lambda x: L.norm(x, 2, (-2, -1)),
+    "lstsq": lambda x: L.lstsq(x, np.ones(x.shape[-2]))[0],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (1, 1), (0, 2, 2), (0, 3), (3, 0), (2, 0, 3), (1, 3), (3, 1), (2, 3, 0)])
+def test_derivatives_without_elements_and_of_single_ones(shape):
+    for name, function in SUMS.items():
+        if name in ("eigh", "eigvalsh", "eig", "expm") and shape[-1] != shape[-2]:
+            continue
+        f = lambda x, function=function: fg.sum(function(x))
+        x = np.ones(shape)
+        g = fg.grad(f)(x)
+        assert g.shape == shape and np.isfinite(g).all(), name
+        np.testing.assert_allclose(fg.compile(fg.grad(f))(x), g, atol=1e-12, err_msg=name)
+        assert fg.hessian(f)(x).shape == shape + shape, name
+        along = fg.jvp(f, (x,), (x,))[1]
+        np.testing.assert_allclose(along, np.sum(g * x), atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(fg.vmap(f)(np.stack([x, x])), [f(x).item()] * 2, atol=1e-12, err_msg=name)
