@@ -52,7 +52,10 @@ _OF_SCIPY = {
     "root": "root", "norm": "norm", "approx_fprime": "grad", "check_grad": "check_grads",
 }  # fmt: skip
 # Those of scipy.linalg that fastgrad.linalg has under the same names.
-_OF_SCIPY_LINALG = {"cho_factor", "cho_solve", "cholesky", "det", "inv", "norm", "solve", "solve_triangular"}
+_OF_SCIPY_LINALG = {
+    "cho_factor", "cho_solve", "cholesky", "det", "eig", "eigh", "eigvals", "eigvalsh", "expm", "inv", "lstsq", "norm",
+    "pinv", "qr", "solve", "solve_triangular", "svd", "svdvals",
+}  # fmt: skip
 
 
 def _called(frame: types.FrameType, module: str) -> str:

@@ -2,6 +2,9 @@
 against differences, where the result is smooth though its parts are not, errors, and the core without LAPACK."""
 
 import contextlib
+import inspect
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -638,3 +641,111 @@ def test_a_failure_leaves_a_compiled_function_usable():
     with contextlib.suppress(LinAlgError):
         f(BAD[1])
     np.testing.assert_array_equal(f(np.eye(2)), expected)
+
+
+def test_a_training_step_that_fails_changes_no_parameter():
+    step = fg.training_step(lambda w, x: fg.sum(L.svdvals(w) * x), np.eye(3), "sgd")
+    for _ in range(4):
+        step(np.ones(3))
+    np.copyto(step.params, np.full((3, 3), np.nan))
+    with pytest.raises(LinAlgError, match=r"^svd: did not converge for matrix; are all its elements finite\?$"):
+        step(np.ones(3))
+    np.testing.assert_array_equal(step.params, np.nan)
+    np.copyto(step.params, np.eye(3))
+    step(np.ones(3))
+
+
+@pytest.mark.parametrize("name", sorted(set(L.__all__) & set(np.linalg.__all__) - {"LinAlgError"}))
+def test_parameters_are_numpys(name):
+    """By name, beside arrays that go by position alone; more may follow."""
+    theirs = inspect.signature(getattr(np.linalg, name)).parameters.values()
+    ours = inspect.signature(getattr(L, name)).parameters
+    for p in theirs:
+        if p.kind is p.POSITIONAL_ONLY or p.name in ("out", "arrays"):
+            continue
+        assert p.name in ours, p.name
+        if p.default is not p.empty:
+            assert ours[p.name].default == p.default, p.name
+
+
+@pytest.mark.parametrize(
+    "name", ["eig", "eigh", "eigvals", "eigvalsh", "expm", "lstsq", "norm", "pinv", "qr", "svd", "svdvals"]
+)
+def test_scipys_functions_name_ours(name):
+    x = fg.tensor(np.eye(3), requires_grad=True)
+    ours = "svd" if name == "svdvals" else name
+    ours = {"eigvals": "eig", "eigvalsh": "eigh"}.get(name, ours)  # which SciPy calls
+    with pytest.raises(TypeError, match=rf"use fastgrad\.linalg\.({name}|{ours})$"):
+        getattr(scipy.linalg, name)(*[x, x][: 2 if name == "lstsq" else 1])
+
+
+def test_numpys_functions_with_keywords():
+    x, s = fg.tensor(TALL), fg.tensor(symmetric(FOUR))
+    b = drawn((5,))
+    for f in (
+        lambda np_, x, s: np_.svd(x, full_matrices=False).S,
+        lambda np_, x, s: np_.svd(s, compute_uv=False, hermitian=True),
+        lambda np_, x, s: np_.eigh(s, UPLO="U").eigenvalues,
+        lambda np_, x, s: np_.qr(x, mode="r"),
+        lambda np_, x, s: np_.pinv(x, rtol=0.5),
+        lambda np_, x, s: np_.pinv(x, rcond=0.5),
+        lambda np_, x, s: np_.lstsq(x, b, rcond=-1)[0],
+        lambda np_, x, s: np_.matrix_rank(x, rtol=0.5) * 1.0,
+        lambda np_, x, s: np_.norm(x, ord="nuc", axis=(0, 1), keepdims=True),
+        lambda np_, x, s: np_.vector_norm(x, axis=(0, 1), ord=3),
+        lambda np_, x, s: np_.matrix_norm(x, ord=-2, keepdims=True),
+        lambda np_, x, s: np_.cond(s, p="fro"),
+        lambda np_, x, s: np_.cross(x, x[::-1], axis=1),
+        lambda np_, x, s: np_.vecdot(x, x, axis=0),
+        lambda np_, x, s: np_.trace(s, offset=1, dtype=np.float32),
+        lambda np_, x, s: np_.diagonal(s, offset=-1),
+        lambda np_, x, s: np_.tensordot(x, x, axes=([0, 1], [0, 1])),
+        lambda np_, x, s: np_.matmul(s, s),
+        lambda np_, x, s: np_.tensorinv(s, ind=1),
+        lambda np_, x, s: np_.tensorsolve(s, s[0], axes=(0,)),
+    ):
+        got, expected = f(np.linalg, x, s), f(np.linalg, x.numpy(), s.numpy())
+        assert isinstance(got, fg.Tensor)
+        close(got, expected, expected.dtype, 100)
+        close(f(L, x, s), expected, expected.dtype, 100)
+
+
+@pytest.mark.parametrize(("f", "n"), [(L.svdvals, 400), (L.expm, 600)])
+def test_a_long_one_lets_other_threads_run(f, n):
+    """This thread goes on while another one works: it never waits for most of the time that this takes."""
+    f, x = fg.compile(f), drawn((n, n))
+    f(x)
+    for _ in range(5):
+        with ThreadPoolExecutor(1) as pool:
+            start = last = time.perf_counter()
+            replay, gap = pool.submit(f, x), 0.0
+            while not replay.done():
+                now = time.perf_counter()
+                gap, last = max(gap, now - last), now
+        if gap < (time.perf_counter() - start) / 2:
+            return
+    pytest.fail(f"this thread waited for {gap:.3f} s while the other one worked")
+
+
+SUMS = {
+    "eigh": lambda x: L.eigh(x)[1] ** 2, "eigvalsh": L.eigvalsh, "eig": lambda x: L.eig(x)[1] ** 2, "expm": L.expm,
+    "svd": svd_parts, "svd, full": lambda x: svd_parts(x, True), "svdvals": L.svdvals, "qr": qr_parts,
+    "qr, complete": lambda x: qr_parts(x, "complete"), "pinv": L.pinv, "norm": lambda x: L.norm(x, 2, (-2, -1)),
+    "lstsq": lambda x: L.lstsq(x, np.ones(x.shape[-2]))[0],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (1, 1), (0, 2, 2), (0, 3), (3, 0), (2, 0, 3), (1, 3), (3, 1), (2, 3, 0)])
+def test_derivatives_without_elements_and_of_single_ones(shape):
+    for name, function in SUMS.items():
+        if name in ("eigh", "eigvalsh", "eig", "expm") and shape[-1] != shape[-2]:
+            continue
+        f = lambda x, function=function: fg.sum(function(x))
+        x = np.ones(shape)
+        g = fg.grad(f)(x)
+        assert g.shape == shape and np.isfinite(g).all(), name
+        np.testing.assert_allclose(fg.compile(fg.grad(f))(x), g, atol=1e-12, err_msg=name)
+        assert fg.hessian(f)(x).shape == shape + shape, name
+        along = fg.jvp(f, (x,), (x,))[1]
+        np.testing.assert_allclose(along, np.sum(g * x), atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(fg.vmap(f)(np.stack([x, x])), [f(x).item()] * 2, atol=1e-12, err_msg=name)

@@ -2,8 +2,8 @@
  *
  * Higham, "The scaling and squaring method for the matrix exponential revisited" (2005): a diagonal Pade approximant,
  * of the lowest degree whose error is below the rounding at the matrix's norm; of a larger matrix that of A / 2^s, s
- * times squared. The thresholds for float64 are those of table 2.3 there, for float32 those of Higham, "Functions of
- * Matrices" (2008), section 10.3.
+ * times squared. The thresholds for float64 are those of table 2.3 there; those for float32 follow from the same bound
+ * with its rounding, 2^-24.
  */
 #include "kernels/decompositions.h"
 #include "kernels/gemm_dispatch.h"

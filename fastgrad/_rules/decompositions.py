@@ -15,6 +15,7 @@ functions and applications" (1996).
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def cut(packed: Tensor, *shapes: Shape) -> list[Tensor]:
     """The parts of a result, which have these shapes for each matrix."""
     lead, at, parts = packed.shape[:-1], 0, []
     for shape in shapes:
-        size = int(np.prod(shape, dtype=np.int64))
+        size = math.prod(shape)
         part = packed[..., at : at + size]
         parts.append(part if len(shape) == 1 else reshape(part, (*lead, *shape)))
         at += size

@@ -67,10 +67,10 @@ _STRUCTURAL = {
     "logsumexp": OpRules(vjp.of_logsumexp, jvp.of_vjp, batching.of_rows, None, sparsity.of_everything),
     "cross_entropy": OpRules(vjp.of_cross_entropy, jvp.of_vjp, batching.of_rows, None, sparsity.of_everything),
     "triangle": OpRules(None, jvp.of_linear, batching.of_rows, None, sparsity.of_elementwise),
-    "cholesky": OpRules(vjp.of_cholesky, jvp.of_cholesky, batching.of_rows, None, sparsity.of_everything),
+    "cholesky": OpRules(vjp.of_cholesky, jvp.of_cholesky, batching.of_rows, None, sparsity.of_matrices),
     "solve_triangular": OpRules(None, jvp.of_solve_triangular, batching.of_equations, None, sparsity.of_everything),
     "solve": OpRules(None, jvp.of_solve, batching.of_equations, None, sparsity.of_everything),
-    "slogdet": OpRules(None, jvp.of_slogdet, batching.of_rows, None, sparsity.of_everything),
+    "slogdet": OpRules(None, jvp.of_slogdet, batching.of_rows, None, sparsity.of_matrices),
     "eigh": OpRules(
         decompositions.of_eigh_vjp, decompositions.of_eigh_jvp, batching.of_rows, None, sparsity.of_matrices
     ),
@@ -99,8 +99,8 @@ _STRUCTURAL = {
     "log_softmax_adjoint": OpRules(None, None, batching.of_rows, None, sparsity.of_rows),
     "logsumexp_adjoint": OpRules(None, None, batching.of_rows, None, sparsity.of_one_for_each_row),
     "cross_entropy_adjoint": OpRules(None, None, batching.of_rows, None, sparsity.of_one_for_each_row),
-    "cholesky_adjoint": OpRules(None, None, batching.of_rows, None, sparsity.of_everything),
-    "factor": OpRules(None, None, batching.of_rows, None, sparsity.of_everything),
+    "cholesky_adjoint": OpRules(None, None, batching.of_rows, None, sparsity.of_matrices),
+    "factor": OpRules(None, None, batching.of_rows, None, sparsity.of_matrices),
     "scan": _CONTROL_FLOW,
     "while_loop": _CONTROL_FLOW,
     "cond": _CONTROL_FLOW,
