@@ -366,8 +366,8 @@ class Generator:
         if p is not None:
             p = self._probabilities(p, n, 1 if replace else wanted)
         if not replace:
-            indices = (self._order("choice", n) if p is None
-                       else argsort(-(log(p) + self._gumbel("choice", n, p.dtype))))[:wanted].reshape(shape)  # fmt: skip
+            order = self._order("choice", n) if p is None else argsort(-log(p) - self._gumbel("choice", n, p.dtype))
+            indices = order[:wanted].reshape(shape)
         elif p is None:
             indices = self.integers(n, size=shape)
         else:

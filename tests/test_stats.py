@@ -233,7 +233,8 @@ def test_derivatives_at_bounds():
     p = fg.grad(lambda mu: fg.stats.poisson.logpmf(np.array([0.0, 0.0]), mu).sum())
     assert p(0.0) == -2
     assert fg.grad(lambda p: fg.stats.bernoulli.logpmf(1, p))(1.0) == 1
-    assert fg.grad(lambda a: fg.stats.gamma.logpdf(0.0, a))(1.0) == np.euler_gamma  # 0 log 0 is 0 for every a
+    slope = fg.grad(lambda a: fg.stats.gamma.logpdf(0.0, a))(1.0)
+    np.testing.assert_allclose(slope, np.euler_gamma, rtol=1e-14)  # 0 log 0 has slope 0
     assert fg.grad(fg.stats.expon.cdf)(0.0) == 1
 
 
