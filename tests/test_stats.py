@@ -303,6 +303,24 @@ def test_errors(call, error, text):
         call(fg.stats)
 
 
+def test_methods_of_scipy_name_ours():
+    t = fg.tensor([0.4, 0.6], requires_grad=True)
+    for call, ours_ in (
+        (lambda s: s.norm.logpdf(t), "norm.logpdf"), (lambda s: s.norm(0, 1).cdf(t), "norm.cdf"),
+        (lambda s: s.gamma.pdf(1.0, t), "gamma.pdf"), (lambda s: s.poisson.logpmf(1, t), "poisson.logpmf"),
+        (lambda s: s.multivariate_normal.logpdf(t), "multivariate_normal.logpdf"),
+        (lambda s: s.multivariate_normal([0.0, 0.0]).logpdf(t), "multivariate_normal.logpdf"),
+        (lambda s: s.dirichlet.logpdf(t, [1.0, 2.0]), "dirichlet.logpdf"),
+    ):  # fmt: skip
+        name = ours_.partition(".")[2]
+        with pytest.raises(TypeError, match=re.escape(f"Instead of SciPy's {name} use fastgrad.stats.{ours_}") + "$"):
+            call(scipy_stats)
+    for call in (lambda s: s.rankdata(t), lambda s: s.norm.interval(t)):  # what we do not have
+        with pytest.raises(TypeError, match="requires gradients") as caught:
+            call(scipy_stats)
+        assert "fastgrad.stats" not in str(caught.value)
+
+
 # ---- vectors and matrices --------------------------------------------------------------------------------------------
 RNG = np.random.default_rng(0)
 MATRIX = RNG.normal(size=(3, 3))
