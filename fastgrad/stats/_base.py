@@ -118,9 +118,9 @@ class Distribution:
 
         given = [name for name in names if name in values]
         dtype, tensors = _core.promoted(f"stats.{self.name}.{method}", x, *[values[name] for name in given])
-        is_whole = self.is_discrete and type(values.get("loc", 0)) is int and (
-            (x if isinstance(x, Tensor) else np.asarray(x)).dtype.kind in "iub"
-        )
+        is_whole = False
+        if self.is_discrete and type(values.get("loc", 0)) is int:
+            is_whole = (x if isinstance(x, Tensor) else np.asarray(x)).dtype.kind in "iub"
         if dtype.kind != "f":
             tensors = list(map(floating, tensors))
         known = dict(zip(given, tensors[1:]))
