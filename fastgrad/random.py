@@ -273,7 +273,7 @@ class Generator:
         if mean.ndim == 0 or cov.shape[-2:] != (d, d):
             raise ValueError(f"multivariate_normal: expected a mean of shape (..., d) and a covariance of shape "
                              f"(..., d, d), got {mean.shape} and {cov.shape}")  # fmt: skip
-        stacks = {"mean": mean[..., 0] if d else mean.sum(-1), "cov": cov.sum((-1, -2)) if cov.ndim > 2 else 0.0}
+        stacks = {"mean": np.broadcast_to(0, mean.shape[:-1]), "cov": np.broadcast_to(0, cov.shape[:-2])}
         size, _ = _fitted("multivariate_normal", size, mean.dtype, **stacks)
         factor = cholesky(cov)
         z = self._normal("multivariate_normal", (*size, d, 1), factor.dtype)

@@ -238,6 +238,39 @@ def test_derivatives_at_bounds():
     assert fg.grad(fg.stats.expon.cdf)(0.0) == 1
 
 
+@pytest.mark.parametrize(
+    "function, arguments",
+    [
+        (fg.stats.gamma.logpdf, (np.array([0.5, 2.0]), 1.0)), (fg.stats.chi2.logpdf, (np.array([0.5, 2.0]), 2.0)),
+        (fg.stats.beta.logpdf, (np.array([0.2, 0.7]), 1.0, 1.0)), (fg.stats.f.logpdf, (np.array([0.2, 0.7]), 2.0, 3.0)),
+        (fg.stats.weibull_min.logpdf, (np.array([0.2, 0.7]), 1.0)),
+        (lambda a, b: fg.special.xlogy(a, b), (np.zeros(2), np.array([0.5, 2.0]))),
+        (lambda a, b: fg.special.xlog1py(a, b), (np.zeros(2), np.array([-0.5, 2.0]))),
+    ],
+)  # fmt: skip
+def test_second_derivatives_where_a_power_is_0(function, arguments):
+    fg.check_grads(function, arguments, order=2)
+    fg.check_grads(fg.compile(function), arguments)
+
+
+def test_elements_outside_leave_the_others_alone():
+    x, inside = np.array([-1.0, 0.5, 2.0, -0.1]), np.array([0.5, 2.0])
+    loss = lambda x, a, loc, scale: fg.stats.gamma.pdf(x, a, loc, scale).sum()
+    for g, expected in zip(fg.grad(loss, (1, 2, 3))(x, 2.5, 0.0, 1.5), fg.grad(loss, (1, 2, 3))(inside, 2.5, 0.0, 1.5)):
+        np.testing.assert_allclose(g, expected, rtol=1e-14)
+
+
+def test_counts_are_whole_by_their_dtype():
+    """Integers are compared with the bounds only, also where they are traced."""
+    f = fg.compile(lambda k, mu: fg.stats.poisson.logpmf(k, mu))
+    mu = np.array([1.0, 2.0, 3.0])
+    for dtype in (np.int64, np.int32, np.uint8, np.float64):
+        k = np.array([0, 2, 5], dtype)
+        np.testing.assert_allclose(f(k, mu), scipy_stats.poisson.logpmf(k, mu), rtol=1e-12)
+        assert ("floor" in str(f.program(k, mu))) == (dtype == np.float64)
+    np.testing.assert_array_equal(fg.stats.bernoulli.pmf([True, False], 0.25).numpy(), [0.25, 0.75])
+
+
 # ---- transforms, dtypes and arguments --------------------------------------------------------------------------------
 @pytest.mark.parametrize("name, method", METHODS)
 def test_compiled_mapped_and_of_every_kind_of_argument(name, method):
