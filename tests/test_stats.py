@@ -236,6 +236,17 @@ def test_derivatives_at_bounds():
     slope = fg.grad(lambda a: fg.stats.gamma.logpdf(0.0, a))(1.0)
     np.testing.assert_allclose(slope, np.euler_gamma, rtol=1e-14)  # 0 log 0 has slope 0
     assert fg.grad(fg.stats.expon.cdf)(0.0) == 1
+    for x in (0.0, 1.0):
+        assert (fg.grad(fg.stats.uniform.cdf)(x), fg.grad(fg.stats.uniform.sf)(x)) == (1, -1)
+    for a, b in ((-1.2, 2.1), (3.0, 4.0), (-50.0, -49.0), (30.0, 31.0)):
+        for x in (a, b):
+            density = theirs("truncnorm", "pdf", x, a, b)
+            np.testing.assert_allclose(fg.grad(fg.stats.truncnorm.cdf)(x, a, b), density, rtol=1e-11)
+            np.testing.assert_allclose(fg.grad(fg.stats.truncnorm.sf)(x, a, b), -density, rtol=1e-11)
+        assert np.isfinite(fg.grad(fg.stats.truncnorm.logcdf, (0, 1, 2))(b, a, b)).all()
+        assert np.isfinite(fg.grad(fg.stats.truncnorm.logpdf, (0, 1, 2))(b, a, b)).all()
+    for g in fg.grad(fg.stats.truncnorm.logcdf, (0, 1, 2))(0.5, -INF, INF):  # a bound that does not matter
+        assert np.isfinite(g)
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ class Distribution:
             z = _core.floor(z)
         low, high, within = self._bounds(*shapes)
         below = None if _is(low, -math.inf) else z < low if self.low_is_inside else z <= low
-        above = None if _is(high, math.inf) else z >= high
+        above = None if _is(high, math.inf) else z >= high if self.is_discrete else z > high
         for beyond in (below, above):
             z = z if beyond is None else where(beyond, within, z)
         function: Callable[..., Tensor] = getattr(self, f"_{method}")
