@@ -15,7 +15,7 @@ import importlib
 import sys
 import typing
 
-from . import _blas, _core, _numpy, activations, linalg, losses, optim, random, special, stats, testing, tree
+from . import _blas, _core, _numpy, activations, linalg, losses, optim, random, special, testing, tree
 from ._compile.compiled import CacheInfo, Compiled, compile
 from ._config import __version__, show_config
 from ._control_flow.api import cond, fori_loop, scan, while_loop
@@ -38,7 +38,7 @@ from .random import dropout
 from .testing import check_grads
 
 if typing.TYPE_CHECKING:
-    from . import sparse
+    from . import sparse, stats
     from ._scipy.minimize import least_squares, minimize, root
 
 __all__ = [
@@ -68,22 +68,25 @@ _CALLED_OTHERWISE = {  # names of JAX, PyTorch and SciPy
     "unsqueeze": "expand_dims", "value_and_jacobian": "vjp, or jacobian beside f", "vectorize": "vmap",
 }  # fmt: skip
 
-# Imported when they are first asked for: what works with SciPy, which few programs use.
+# Imported when they are first asked for: what works with SciPy or is like it, which few programs use.
 _LAZY = {
     "sparse": "fastgrad.sparse",
+    "stats": "fastgrad.stats",
     "least_squares": "fastgrad._scipy.minimize",
     "minimize": "fastgrad._scipy.minimize",
     "root": "fastgrad._scipy.minimize",
 }
 
 if not typing.TYPE_CHECKING:
-    for _module in (sys.modules[__name__], activations, linalg, losses, optim, random, special, stats, testing, tree):
+    for _module in (sys.modules[__name__], activations, linalg, losses, optim, random, special, testing, tree):
         _module.__dir__ = _module.__all__.copy  # what completion shows
 
     def __getattr__(name):
         if name in _LAZY:
             module = importlib.import_module(_LAZY[name])
-            return globals().setdefault(name, module if name == "sparse" else getattr(module, name))
+            return globals().setdefault(
+                name, module if module.__name__ == f"fastgrad.{name}" else getattr(module, name)
+            )
         if name in _CALLED_OTHERWISE:
             instead = f"; use fastgrad.{_CALLED_OTHERWISE[name]}"
         elif name in linalg.__all__:

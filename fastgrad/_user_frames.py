@@ -65,6 +65,10 @@ def _called(frame: types.FrameType, module: str) -> str:
         name, module = wrapped.__name__.lstrip("_"), wrapped.__module__
     if module.startswith("scipy.linalg.") and name in _OF_SCIPY_LINALG:
         return f"linalg.{name}"
+    if module.startswith("scipy.stats."):  # a method of norm_gen or multivariate_normal_frozen, say
+        owner = type(frame.f_locals.get("self")).__name__.removesuffix("_gen").removesuffix("_frozen")
+        ours = getattr(sys.modules[__package__].stats, owner, None)  # this wing imports none above it
+        return f"stats.{owner}.{name}" if name[0] != "_" and hasattr(ours, name) else ""
     return name if name in _OF_SCIPY else ""
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _core, stats
+from . import _core
 from ._control_flow.api import while_loop
 from ._core import Tensor, exp, floor, log, sqrt, square, where
 from ._numpy.counting import searchsorted
@@ -273,11 +273,12 @@ class Generator:
         if mean.ndim == 0 or cov.shape[-2:] != (d, d):
             raise ValueError(f"multivariate_normal: expected a mean of shape (..., d) and a covariance of shape "
                              f"(..., d, d), got {mean.shape} and {cov.shape}")  # fmt: skip
-        stacks = {"mean": mean[..., 0] if d else mean.sum(-1), "cov": cov.sum((-1, -2)) if cov.ndim > 2 else 0.0}
+        stacks = {"mean": np.broadcast_to(0, mean.shape[:-1]), "cov": np.broadcast_to(0, cov.shape[:-2])}
         size, _ = _fitted("multivariate_normal", size, mean.dtype, **stacks)
         factor = cholesky(cov)
         z = self._normal("multivariate_normal", (*size, d, 1), factor.dtype)
-        return mean + (factor @ z)[..., 0]
+        y: Tensor = mean + (factor @ z)[..., 0]
+        return y
 
     def truncated_normal(self, lower: Any, upper: Any, size: Size = None, dtype: DTypeLike | None = None) -> Tensor:
         """Normal with mean 0 and deviation 1, given that it is from lower to upper. (Not in NumPy.)
@@ -291,12 +292,14 @@ class Generator:
         >>> fg.random.default_rng(0).truncated_normal(2.0, 3.0, 1000).min() >= 2.0
         tensor(True)
         """
+        from .stats import truncnorm  # only this needs it
+
         size, dtype = _fitted("truncated_normal", size, dtype, lower=lower, upper=upper)
         _refuse("truncated_normal", "lower below upper", lambda a, b: ~(a < b), lower, upper)
         far = 37 if dtype == np.float64 else 12
         _refuse("truncated_normal", f"a bound within {far} of 0", lambda a, b: (a > far) | (b < -far), lower, upper)
         u = self._draw("truncated_normal", size, dtype)
-        x = stats.truncnorm.ppf(u, lower, upper)
+        x = truncnorm.ppf(u, lower, upper)
         return where(x < lower, lower, where(x > upper, upper, x))
 
     # ---- choices ----------------------------------------------------------------------------------------------------
@@ -320,7 +323,8 @@ class Generator:
         if n == 0:
             raise ValueError("categorical: there are no categories to choose from")
         size, _ = _fitted("categorical", size, logits.dtype, logits=np.broadcast_to(0, logits.shape[:-1]))
-        return (logits + self._gumbel("categorical", (*size, n), logits.dtype)).argmax(-1)
+        chosen: Tensor = (logits + self._gumbel("categorical", (*size, n), logits.dtype)).argmax(-1)
+        return chosen
 
     def permutation(self, x: Any, axis: int = 0) -> Tensor:
         """The integers below x in random order, or an array shuffled along an axis, as ``take`` does it: gradients flow
@@ -366,8 +370,8 @@ class Generator:
         if p is not None:
             p = self._probabilities(p, n, 1 if replace else wanted)
         if not replace:
-            indices = (self._order("choice", n) if p is None
-                       else argsort(-(log(p) + self._gumbel("choice", n, p.dtype))))[:wanted].reshape(shape)  # fmt: skip
+            order = self._order("choice", n) if p is None else argsort(-log(p) - self._gumbel("choice", n, p.dtype))
+            indices = order[:wanted].reshape(shape)
         elif p is None:
             indices = self.integers(n, size=shape)
         else:
@@ -467,7 +471,7 @@ class Generator:
         first = exp(-lam)
         # The sum ends below 1 by rounding: past 100 a term adds nothing.
         start = (_core.multiply(lam, 0.0), first, first)
-        k, _, _ = while_loop(lambda value: ((value[2] <= u) & (value[0] < 100)).any(), step, start)
+        k: Tensor = while_loop(lambda value: ((value[2] <= u) & (value[0] < 100)).any(), step, start)[0]
         return k
 
     def _large_poisson(self, lam: Tensor) -> Tensor:
@@ -490,7 +494,7 @@ class Generator:
             good = ((edge >= 0.07) & (v <= inner)) | (possible & below)
             return accepted | good, where(accepted, x, k)
 
-        _, x = while_loop(lambda value: ~value[0].all(), step, (small, _core.multiply(lam, 0.0)))
+        x: Tensor = while_loop(lambda value: ~value[0].all(), step, (small, _core.multiply(lam, 0.0)))[1]
         return x
 
     def _log_gamma(self, name: str, shape: Any, size: tuple[int, ...], dtype: Any) -> Tensor:
@@ -511,21 +515,21 @@ class Generator:
             return accepted | good, where(accepted, y, log_v)
 
         start = (a != a, _core.multiply(a, 0.0))
-        _, log_v = while_loop(lambda value: ~value[0].all(), step, start)
+        log_v: Tensor = while_loop(lambda value: ~value[0].all(), step, start)[1]
         return log(d) + log_v - self._exponential(name, size, dtype) / a
 
     def _probabilities(self, p: Any, n: int, least: int) -> Tensor:
         _refuse_tracked("choice", "p", p, "end at an index")
-        p = floating(p)
-        if p.shape != (n,):
-            raise ValueError(f"choice: expected p of shape ({n},), got {p.shape}")
-        if not _core.traced(p):
-            known = p.numpy().astype(np.float64)
+        given: Tensor = floating(p)
+        if given.shape != (n,):
+            raise ValueError(f"choice: expected p of shape ({n},), got {given.shape}")
+        if not _core.traced(given):
+            known = given.numpy().astype(np.float64)
             if not (known >= 0).all() or abs(known.sum() - 1) > 1e-6:
                 raise ValueError(f"choice: expected probabilities of 0 or more that sum to 1, got {p!r}")
             if np.count_nonzero(known) < least:
                 raise ValueError(f"choice: expected at least {least} probabilities that are not 0, got {p!r}")
-        return p
+        return given
 
     def _order(self, name: str, n: int) -> Tensor:
         return argsort(self._draw(name, n, np.float64), kind="stable")

@@ -233,8 +233,53 @@ def test_derivatives_at_bounds():
     p = fg.grad(lambda mu: fg.stats.poisson.logpmf(np.array([0.0, 0.0]), mu).sum())
     assert p(0.0) == -2
     assert fg.grad(lambda p: fg.stats.bernoulli.logpmf(1, p))(1.0) == 1
-    assert fg.grad(lambda a: fg.stats.gamma.logpdf(0.0, a))(1.0) == np.euler_gamma  # 0 log 0 is 0 for every a
+    slope = fg.grad(lambda a: fg.stats.gamma.logpdf(0.0, a))(1.0)
+    np.testing.assert_allclose(slope, np.euler_gamma, rtol=1e-14)  # 0 log 0 has slope 0
     assert fg.grad(fg.stats.expon.cdf)(0.0) == 1
+    for x in (0.0, 1.0):
+        assert (fg.grad(fg.stats.uniform.cdf)(x), fg.grad(fg.stats.uniform.sf)(x)) == (1, -1)
+    for a, b in ((-1.2, 2.1), (3.0, 4.0), (-50.0, -49.0), (30.0, 31.0)):
+        for x in (a, b):
+            density = theirs("truncnorm", "pdf", x, a, b)
+            np.testing.assert_allclose(fg.grad(fg.stats.truncnorm.cdf)(x, a, b), density, rtol=1e-11)
+            np.testing.assert_allclose(fg.grad(fg.stats.truncnorm.sf)(x, a, b), -density, rtol=1e-11)
+        assert np.isfinite(fg.grad(fg.stats.truncnorm.logcdf, (0, 1, 2))(b, a, b)).all()
+        assert np.isfinite(fg.grad(fg.stats.truncnorm.logpdf, (0, 1, 2))(b, a, b)).all()
+    for g in fg.grad(fg.stats.truncnorm.logcdf, (0, 1, 2))(0.5, -INF, INF):  # a bound that does not matter
+        assert np.isfinite(g)
+
+
+@pytest.mark.parametrize(
+    "function, arguments",
+    [
+        (fg.stats.gamma.logpdf, (np.array([0.5, 2.0]), 1.0)), (fg.stats.chi2.logpdf, (np.array([0.5, 2.0]), 2.0)),
+        (fg.stats.beta.logpdf, (np.array([0.2, 0.7]), 1.0, 1.0)), (fg.stats.f.logpdf, (np.array([0.2, 0.7]), 2.0, 3.0)),
+        (fg.stats.weibull_min.logpdf, (np.array([0.2, 0.7]), 1.0)),
+        (lambda a, b: fg.special.xlogy(a, b), (np.zeros(2), np.array([0.5, 2.0]))),
+        (lambda a, b: fg.special.xlog1py(a, b), (np.zeros(2), np.array([-0.5, 2.0]))),
+    ],
+)  # fmt: skip
+def test_second_derivatives_where_a_power_is_0(function, arguments):
+    fg.check_grads(function, arguments, order=2)
+    fg.check_grads(fg.compile(function), arguments)
+
+
+def test_elements_outside_leave_the_others_alone():
+    x, inside = np.array([-1.0, 0.5, 2.0, -0.1]), np.array([0.5, 2.0])
+    loss = lambda x, a, loc, scale: fg.stats.gamma.pdf(x, a, loc, scale).sum()
+    for g, expected in zip(fg.grad(loss, (1, 2, 3))(x, 2.5, 0.0, 1.5), fg.grad(loss, (1, 2, 3))(inside, 2.5, 0.0, 1.5)):
+        np.testing.assert_allclose(g, expected, rtol=1e-14)
+
+
+def test_counts_are_whole_by_their_dtype():
+    """Integers are compared with the bounds only, also where they are traced."""
+    f = fg.compile(lambda k, mu: fg.stats.poisson.logpmf(k, mu))
+    mu = np.array([1.0, 2.0, 3.0])
+    for dtype in (np.int64, np.int32, np.uint8, np.float64):
+        k = np.array([0, 2, 5], dtype)
+        np.testing.assert_allclose(f(k, mu), scipy_stats.poisson.logpmf(k, mu), rtol=1e-12)
+        assert ("floor" in str(f.program(k, mu))) == (dtype == np.float64)
+    np.testing.assert_array_equal(fg.stats.bernoulli.pmf([True, False], 0.25).numpy(), [0.25, 0.75])
 
 
 # ---- transforms, dtypes and arguments --------------------------------------------------------------------------------
@@ -300,6 +345,24 @@ def test_float32_is_kept(name, method):
 def test_errors(call, error, text):
     with pytest.raises(error, match=re.escape(text)):
         call(fg.stats)
+
+
+def test_methods_of_scipy_name_ours():
+    t = fg.tensor([0.4, 0.6], requires_grad=True)
+    for call, ours_ in (
+        (lambda s: s.norm.logpdf(t), "norm.logpdf"), (lambda s: s.norm(0, 1).cdf(t), "norm.cdf"),
+        (lambda s: s.gamma.pdf(1.0, t), "gamma.pdf"), (lambda s: s.poisson.logpmf(1, t), "poisson.logpmf"),
+        (lambda s: s.multivariate_normal.logpdf(t), "multivariate_normal.logpdf"),
+        (lambda s: s.multivariate_normal([0.0, 0.0]).logpdf(t), "multivariate_normal.logpdf"),
+        (lambda s: s.dirichlet.logpdf(t, [1.0, 2.0]), "dirichlet.logpdf"),
+    ):  # fmt: skip
+        name = ours_.partition(".")[2]
+        with pytest.raises(TypeError, match=re.escape(f"Instead of SciPy's {name} use fastgrad.stats.{ours_}") + "$"):
+            call(scipy_stats)
+    for call in (lambda s: s.rankdata(t), lambda s: s.norm.interval(t)):  # what we do not have
+        with pytest.raises(TypeError, match="requires gradients") as caught:
+            call(scipy_stats)
+        assert "fastgrad.stats" not in str(caught.value)
 
 
 # ---- vectors and matrices --------------------------------------------------------------------------------------------

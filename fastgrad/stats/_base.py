@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 INCOMPLETE_GAMMA = "it is an incomplete gamma function, which fastgrad does not have"
 INCOMPLETE_BETA = "it is an incomplete beta function, which fastgrad does not have"
+_LARGEST = {np.dtype(dtype): float(np.finfo(dtype).max) for dtype in (np.float32, np.float64)}
 
 
 class Operands(NamedTuple):
@@ -117,9 +118,9 @@ class Distribution:
 
         given = [name for name in names if name in values]
         dtype, tensors = _core.promoted(f"stats.{self.name}.{method}", x, *[values[name] for name in given])
-        is_whole = type(values.get("loc", 0)) is int and (
-            dtype.kind in "iub" or (x if isinstance(x, Tensor) else np.asarray(x)).dtype.kind in "iub"
-        )
+        is_whole = False
+        if self.is_discrete and type(values.get("loc", 0)) is int:
+            is_whole = (x if isinstance(x, Tensor) else np.asarray(x)).dtype.kind in "iub"
         if dtype.kind != "f":
             tensors = list(map(floating, tensors))
         known = dict(zip(given, tensors[1:]))
@@ -141,7 +142,7 @@ class Distribution:
             z = _core.floor(z)
         low, high, within = self._bounds(*shapes)
         below = None if _is(low, -math.inf) else z < low if self.low_is_inside else z <= low
-        above = None if _is(high, math.inf) else z >= high
+        above = None if _is(high, math.inf) else z >= high if self.is_discrete else z > high
         for beyond in (below, above):
             z = z if beyond is None else where(beyond, within, z)
         function: Callable[..., Tensor] = getattr(self, f"_{method}")
@@ -167,7 +168,7 @@ class Distribution:
         low, high, _ = self._bounds(*shapes)
         outside = None
         if not (_is(low, -math.inf) and _is(high, math.inf)):
-            high = float(np.finfo(z.dtype).max) if _is(high, math.inf) else high  # infinity is outside
+            high = _LARGEST[z.dtype] if _is(high, math.inf) else high  # infinity is outside
             outside = (z < low if self.low_is_inside else z <= low) | (z > high)
         if may_be_fractional:
             fractional = _core.floor(z) < z

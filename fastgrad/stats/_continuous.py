@@ -464,16 +464,23 @@ class TruncNorm(Continuous):
         return -0.5 * square(z) - (_log_mass(a, b) + _LOG_ROOT_2_PI)
 
     def _cdf(self, z: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        return exp(self._log_part(a, z, a, b))
+        return self._part(a, z, a, b)
 
     def _sf(self, z: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        return exp(self._log_part(z, b, a, b))
+        return self._part(z, b, a, b)
 
     def _logcdf(self, z: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        return _either(self._log_part(a, z, a, b), self._log_part(z, b, a, b))
+        return _either(self._log_part(a, z, a, b), self._part(z, b, a, b))
 
     def _logsf(self, z: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        return _either(self._log_part(z, b, a, b), self._log_part(a, z, a, b))
+        return _either(self._log_part(z, b, a, b), self._part(a, z, a, b))
+
+    def _part(self, low: Tensor, high: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        """What ``_log_part`` is the logarithm of, with a finite slope where low and high are equal."""
+        low, high = _mirrored(low, high)
+        endless = low == -math.inf
+        mass = _log_mass(a, b)
+        return exp(log_ndtr(high) - mass) - where(endless, 0.0, exp(log_ndtr(where(endless, 0.0, low)) - mass))
 
     def _log_part(self, low: Tensor, high: Tensor, a: Tensor, b: Tensor) -> Tensor:
         return _log_mass(low, high) - _log_mass(a, b)
@@ -488,8 +495,7 @@ class TruncNorm(Continuous):
 
 def _log_mass(low: Tensor, high: Tensor) -> Tensor:
     """The logarithm of ``ndtr(high) - ndtr(low)``, by the tail that both are in."""
-    mirrored = low > 0
-    low, high = where(mirrored, -high, low), where(mirrored, -low, high)
+    low, high = _mirrored(low, high)
     endless = low == -math.inf
     top = log_ndtr(high)
     bottom = log_ndtr(where(endless, 0.0, low))
@@ -497,10 +503,16 @@ def _log_mass(low: Tensor, high: Tensor) -> Tensor:
     return top + where(endless, 0.0, log1mexp(gap))
 
 
+def _mirrored(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """The interval, or its mirror image where it lies above 0."""
+    above = low > 0
+    return where(above, -high, low), where(above, -low, high)
+
+
 def _either(y: Tensor, other: Tensor) -> Tensor:
-    """A logarithm y of a probability, by that of the other probability where that is the small one."""
+    """A logarithm y of a probability, by the other probability where that is the small one."""
     near = y > -0.1
-    return where(near, log1p(-exp(where(near, other, -1.0))), y)
+    return where(near, log1p(-where(near, other, 0.5)), y)
 
 
 def _log1p_square(x: Tensor) -> Tensor:
