@@ -6,8 +6,8 @@ array([0.    , 0.6397])
 
 Functions of arrays: ``grad``, ``value_and_grad``, ``vmap``, ``compile`` to trace and replay them, ``check_grads``, and
 the module ``tree`` for nested structures. Tensors: ``tensor``, ``.backward()``, ``.grad``. Descent: ``training_step``,
-``descend``, and the modules ``losses``, ``optim``, ``activations`` and ``random``; ``special``: SciPy's special functions. With SciPy: ``minimize``,
-``least_squares``, ``root``, and the module ``sparse``.
+``descend``, and the modules ``losses``, ``optim``, ``activations`` and ``random``. SciPy's special functions:
+``special``. With SciPy: ``minimize``, ``least_squares``, ``root``, and the module ``sparse``.
 """
 
 import importlib
@@ -43,8 +43,8 @@ __all__ = [
     "check_grads", "checkpoint", "compile", "cond", "custom_jvp", "custom_vjp", "descend", "dropout",
     "elementwise_grad", "fori_loop", "grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev", "jvp",
     "least_squares", "linearize", "losses", "minimize", "no_grad", "optim", "primitive", "random", "root", "scan",
-    "show_config", "sparse", "special", "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad", "vjp",
-    "vmap", "while_loop",
+    "show_config", "sparse", "special", "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad",
+    "vjp", "vmap", "while_loop",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
 if not typing.TYPE_CHECKING:
