@@ -15,8 +15,11 @@ from pathlib import Path
 import nox
 
 ROOT = Path(__file__).parent
-LINT = nox.project.load_toml(ROOT / "pyproject.toml")["dependency-groups"]["lint"]
-WHEEL_LIMIT = 5_000_000  # bytes
+PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+LINT = PYPROJECT["dependency-groups"]["lint"]
+PYTHONS = nox.project.python_versions(PYPROJECT)  # by its classifiers, from the oldest to the newest
+OLDEST_NUMPY = "numpy==2.0.*"
+WHEEL_LIMIT = 2_000_000  # bytes
 # tests/test_*.py that read sources, pages, types and packages: they find the same with any kernels.
 WITHOUT_KERNELS = ["docs", "layers", "packaging", "python_layers", "typing"]
 
@@ -39,6 +42,14 @@ def copy_of_the_tree(session):
     return target
 
 
+def instruction_sets():
+    """Those of the core here that this machine can run, from the least to the most capable, and the one in use."""
+    program = "from fastgrad import _core; print(*_core.available_isas(), _core.isa())"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    *available, in_use = done.stdout.split()
+    return available, in_use
+
+
 def without(*names):
     """Options for pytest to leave out test files, all of which must exist."""
     paths = [Path("tests", f"test_{name}.py") for name in names]
@@ -58,9 +69,8 @@ def tests(session):
 @nox.parametrize("name", ["baseline", "avx2", "avx512", "neon"], ids=["baseline", "avx2", "avx512", "neon"])
 def isa(session, name):
     """The tests of kernels with another instruction set than the best one, which `tests` takes."""
-    program = "from fastgrad import _core; print(*[s for s in _core.available_isas() if s != _core.isa()])"
-    others = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-    if name not in others:
+    available, in_use = instruction_sets()
+    if name not in available or name == in_use:
         session.skip(f"this machine has no other instruction set {name}")
     here(session, "pytest", "-q", *without(*WITHOUT_KERNELS), *session.posargs, env={"FASTGRAD_ISA": name})
 
@@ -84,7 +94,12 @@ def sanitized(session):
         session.skip(f"{compiler[0]} has no sanitizers that can be preloaded")
     session.chdir(copy_of_the_tree(session))
     build = ["setup.py", "-q", "build_ext", "-i"]
-    session.run(sys.executable, *build, env={"FASTGRAD_SANITIZE": "address,undefined"})
+    (least, *_), in_use = instruction_sets()
+    session.run(
+        sys.executable,
+        *build,
+        env={"FASTGRAD_SANITIZE": "address,undefined", "FASTGRAD_ISAS": f"{least} {in_use}"},
+    )
     # Leaks are for the tests to find: the interpreter itself frees too little at exit. Requests that are too large are
     # tested, too.
     environment = {
@@ -148,14 +163,16 @@ def bench(session):
 
 # ---- other versions of what fastgrad runs on -------------------------------------------------------------------------
 def tests_in_a_copy(session, python, *requirements):
-    """Build in a copy of the tree, by another interpreter or with other packages, and run the tests there."""
+    """Build in a copy of the tree, by another interpreter or with other packages, and run the tests there. With the
+    least instruction set alone, as `isa` tests the others: it is built in half the time."""
     tree = copy_of_the_tree(session)
     environment = tree.parent / "environment"
     shutil.rmtree(environment, ignore_errors=True)
     session.run(python, "-m", "venv", str(environment), external=True)
     python = str(next(environment.glob("[bS]*/python*")))  # bin/python, Scripts/python.exe
     session.chdir(tree)
-    session.run(python, "-m", "pip", "install", "-q", "-e", ".[test]", *requirements, external=True)
+    install = [python, "-m", "pip", "install", "-q", "-e", ".[test]", *requirements]
+    session.run(*install, env={"FASTGRAD_ISAS": instruction_sets()[0][0]}, external=True)
     session.run(python, "-c", "import numpy, sys; print(sys.version, numpy.__version__)", external=True)
     session.run(python, "-m", "pytest", "-q", *session.posargs, external=True)
 
@@ -170,22 +187,24 @@ def interpreter(version):
 
 
 @nox.session(python=False)
+@nox.parametrize("version", PYTHONS, ids=PYTHONS)
+def pythons(session, version):
+    """The tests on the other CPythons that are found: on the newest with the newest NumPy, else with the oldest."""
+    if sys.version.startswith(f"{version}."):
+        session.skip(f"nox itself runs on CPython {version}, and so does the session `tests`")
+    python = interpreter(version)
+    if not python:
+        session.skip(f"no CPython {version} is found here")
+    tests_in_a_copy(session, python, "numpy" if version == PYTHONS[-1] else OLDEST_NUMPY)
+
+
+@nox.session(python=False)
 def numpy_oldest(session):
-    """The tests with the oldest NumPy that the metadata promise."""
-    tests_in_a_copy(session, sys.executable, "numpy==2.0.*")
+    """The tests on the CPython of nox, with the oldest NumPy that the metadata promise."""
+    tests_in_a_copy(session, sys.executable, OLDEST_NUMPY)
 
 
 @nox.session(python=False)
 def numpy_newest(session):
-    """The tests with the newest NumPy, release candidates included."""
+    """The tests on the CPython of nox, with the newest NumPy, release candidates included."""
     tests_in_a_copy(session, sys.executable, "--upgrade", "--pre", "numpy")
-
-
-@nox.session(python=False)
-@nox.parametrize("version", ["3.12", "3.13"], ids=["3.12", "3.13"])
-def pythons(session, version):
-    """The tests on other CPythons, where they are found."""
-    python = interpreter(version)
-    if not python:
-        session.skip(f"no CPython {version} is found here")
-    tests_in_a_copy(session, python)

@@ -4,9 +4,10 @@ The kernel files are compiled once per instruction set, each time with that set'
 compiled once, and told by -DFG_HAVE_* which sets exist, so that isa_dispatch.c can choose among them at import.
 Objects are kept below build/ and compiled again only when a file they were made from has changed.
 
-    FASTGRAD_WERROR=1            warnings in our own C are errors
-    FASTGRAD_SANITIZE=address    (or address,undefined ...) builds with the sanitizers, and with assertions
-    FASTGRAD_DEBUG=1             assertions alone (csrc/core/debug.h)
+    FASTGRAD_WERROR=1              warnings in our own C are errors
+    FASTGRAD_SANITIZE=address      (or address,undefined ...) builds with the sanitizers, and with assertions
+    FASTGRAD_DEBUG=1               assertions alone (csrc/core/debug.h)
+    FASTGRAD_ISAS="baseline avx2"  these instruction sets only, to build faster; without it all that the platform has
 
 It builds with GCC and Clang, for one architecture at a time; what is not supported is refused before the first file.
 """
@@ -22,7 +23,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import PlatformError
 
-KERNELS = ("elementwise", "reduce", "gemm", "philox", "optim")
+KERNELS = ("elementwise", "reduce", "gemm", "linalg", "philox", "optim")
 ISA_FLAGS = {
     "baseline": [],
     "avx2": ["-mavx2", "-mfma"],
@@ -38,13 +39,19 @@ BINDING_FLAGS = ["-O2", "-fvisibility=hidden", "-g0", "-DNPY_NO_DEPRECATED_API=N
 WERROR = os.environ.get("FASTGRAD_WERROR", "0") not in ("", "0")
 SANITIZE = os.environ.get("FASTGRAD_SANITIZE", "")
 DEBUG = bool(SANITIZE) or os.environ.get("FASTGRAD_DEBUG", "0") not in ("", "0")
+ISAS = os.environ.get("FASTGRAD_ISAS", "").split()
 
 
-def instruction_sets(platform):
-    """The sets to build for a platform tag such as linux-x86_64 or macosx-11.0-arm64."""
+def known_sets(platform):
+    """The sets of a platform tag such as linux-x86_64 or macosx-11.0-arm64. The first runs on each of its machines."""
     if platform.endswith(("x86_64", "amd64")):
         return ["baseline", "avx2", "avx512"]
     return ["neon"] if platform.endswith(("arm64", "aarch64")) else ["baseline"]
+
+
+def instruction_sets(platform):
+    """The sets to build."""
+    return [name for name in known_sets(platform) if not ISAS or name in ISAS]
 
 
 def refusal(compiler_type, platform):
@@ -59,6 +66,12 @@ def refusal(compiler_type, platform):
             f"fastgrad is built for one architecture at a time, not for {platform}: its kernels differ between them; "
             "set ARCHFLAGS='-arch arm64' and _PYTHON_HOST_PLATFORM=macosx-11.0-arm64, or x86_64 in both"
         )
+    known = known_sets(platform)
+    if ISAS and (known[0] not in ISAS or set(ISAS) - set(known)):
+        return (
+            f"FASTGRAD_ISAS names {' '.join(ISAS)}: for {platform} it must name {known[0]}, which every machine has, "
+            f"and may name {' '.join(known[1:]) or 'nothing else'}"
+        )
     return None
 
 
@@ -67,6 +80,12 @@ def usable_cores():
 
 
 class BuildCore(build_ext):
+    def finalize_options(self):
+        super().finalize_options()
+        # A wheel's library has no table of symbols, which profilers and debuggers read. Known here, because setuptools
+        # unsets `inplace` while it builds.
+        self.stripped = not (self.inplace or DEBUG) and sys.platform.startswith("linux")
+
     def build_extension(self, ext):
         if sentence := refusal(self.compiler.compiler_type, self.plat_name):
             raise PlatformError(sentence)
@@ -75,7 +94,8 @@ class BuildCore(build_ext):
         from Cython.Build import cythonize
 
         command = " ".join(self.compiler.compiler_so)
-        key = (command, sys.version, numpy.__version__, cython_version, self.plat_name, str((WERROR, SANITIZE, DEBUG)))
+        options = str((WERROR, SANITIZE, DEBUG, instruction_sets(self.plat_name)))
+        key = (command, sys.version, numpy.__version__, cython_version, self.plat_name, options)
         self.cache = Path("build", "core-" + hashlib.sha256("\n".join(key).encode()).hexdigest()[:12])
 
         binding = cythonize([Extension(ext.name, [ext.sources[0]])], build_dir=self.cache, quiet=True)
@@ -95,7 +115,9 @@ class BuildCore(build_ext):
         ext.extra_link_args = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
         ext.libraries = [] if sys.platform == "win32" else ["m"]
         if sys.platform.startswith("linux"):
-            ext.extra_link_args.append("-Wl,--as-needed")
+            ext.extra_link_args += ["-Wl,--as-needed", *(["-Wl,-s"] if self.stripped else [])]
+        # Linked anew, because the library of the last build may be one that is stripped, or one that is not.
+        Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)
         super().build_extension(ext)
 
     def core_jobs(self, sources):

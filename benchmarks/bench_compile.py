@@ -151,7 +151,7 @@ def test_net(benchmark, sizes, batch, target):
     first = {name: np.asarray([step() for _ in range(5)]) for name, step in contenders.items()}
     for name, losses in first.items():
         np.testing.assert_allclose(losses, first["fastgrad"], rtol=1e-3, err_msg=name)
-    # From here on each has taken steps of its own number, so the losses are no longer to be compared.
+    # From here on the contenders take different numbers of steps, so their losses are not compared.
     timed = {name: (lambda step=step: (step(), np.zeros(1))[1]) for name, step in contenders.items()}
     name = "-".join(map(str, sizes))
     ours = timed.pop("fastgrad")
@@ -160,7 +160,7 @@ def test_net(benchmark, sizes, batch, target):
 
 
 def torch_peak_bytes(step):
-    """What a step has allocated at most at a time, by PyTorch's own record of its allocations."""
+    """The most bytes that a step has allocated at a time, by PyTorch's profiler."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
         step()
@@ -184,8 +184,7 @@ def test_peak_memory(benchmark):
 
 
 def test_time_to_trace(benchmark):
-    """The first call of a step less the work itself: that of 784-1024-1024-10 on layers of few units, which is the same
-    graph; at full width the arithmetic of the one eager run would hide what is measured."""
+    """Of the graph of 784-1024-1024-10, with few units in each layer."""
     params, x, labels = net((7, 10, 10, 5), 2)
 
     def loss(params, x, labels):

@@ -12,9 +12,9 @@
  *
  * The wings of csrc, each of which includes and calls only those before it: core, kernels, record, program, ops,
  * autodiff, and op_table.c. The sections below are in this order. Mutable globals, beside those declared here: the pool
- * (memory.c), the BLAS (gemm_dispatch.c) and the name of the chosen kernels (isa_dispatch.c), the numbers of the last
- * node (tape.c), trace (trace.c) and backward pass (backward.c), and each thread's last error (context.c) and list of
- * nodes about to be freed (tape.c).
+ * (memory.c), the BLAS (gemm_dispatch.c), LAPACK (lapack_dispatch.c) and the name of the chosen kernels
+ * (isa_dispatch.c), the numbers of the last node (tape.c), trace (trace.c) and backward pass (backward.c), and each
+ * thread's last error (context.c) and list of nodes about to be freed (tape.c).
  *
  * The core needs neither Python nor NumPy. A graph, its value and its gradient in C, step by step, with the checks of
  * every status: examples/core_alone.c. In short, without them:
@@ -39,6 +39,7 @@
 typedef enum {
     FG_RAISED = -1,         /* by one of the caller's functions, fg_on_*, which knows the reason */
     FG_OK, FG_NO_MEMORY, FG_BAD_VALUE, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED,
+    FG_BAD_MATRIX,              /* singular, not positive definite, or not square */
     FG_SIDE_EFFECT              /* the function being traced would change something outside, now and in no replay */
 } fg_status;
 
@@ -85,6 +86,7 @@ enum {
     FG_ALLOCATES_BY_AXES = 16,  /* ... or does so where the axes, attr[0] as bits, are not neighbours */
     FG_DRAWS = 32,              /* each run gives other numbers, and advances the state that is its input */
     FG_BY_HOST = FG_ALLOCATES | 64,     /* run calls back the caller, which does the work */
+    FG_IS_CUBIC = 128,          /* its time grows as the elements of the result times the length of its rows */
     FG_BODIES_SHIFT = 8         /* the bits from here on: how many of the first attributes are programs, the bodies */
 };
 #define FG_BODIES(n) ((n) << FG_BODIES_SHIFT)
@@ -288,13 +290,22 @@ void fg_array_changed(fg_array *);
 void fg_copy_strided(int ndim, const int64_t *dim, size_t itemsize, void *y, const int64_t *y_stride,
                      const void *x, const int64_t *x_stride);
 
-/* ---- kernels/isa_dispatch.c, kernels/gemm_dispatch.c ---------------------------------------------------- */
+/* ---- kernels/isa_dispatch.c, gemm_dispatch.c, lapack_dispatch.c ----------------------------------------- */
 extern fg_kernel_set fg_kernels[2];         /* of float32 and float64 */
 int fg_kernels_select(const char *isa);     /* NULL: the best this machine has */
 const char *fg_isa(void);
 const char *fg_isa_available(int i);        /* i-th usable set, best last; NULL after the last */
 /* cblas_sgemm and cblas_dgemm as found in some BLAS; ilp64: whether its integers have 64 bits. */
 void fg_set_blas(void *sgemm, void *dgemm, int ilp64);
+/* The functions of lapack.def, by number and dtype, in Fortran's calling convention: as found in some library, or NULL.
+ * Our kernels do the work of those that are missing. */
+enum {
+#define LAPACK(name) FG_LAPACK_##name,
+#include "lapack.def"
+#undef LAPACK
+    FG_N_LAPACK
+};
+void fg_set_lapack(int function, void *single, void *twice, int ilp64);
 
 /* ---- record/tape.c -------------------------------------------------------------------------------------- */
 uint64_t fg_last_node_id(void);             /* number of the node made last */

@@ -1,10 +1,10 @@
 /* kernels.h: the contract between the inner loops and everything above them.
  *
  * A kernel works on plain contiguous memory of one dtype and knows nothing of shapes, tapes or allocation: no kernel
- * allocates, fails or calls back, and lengths are not negative. The five families below each have one text
- * (elementwise.c, reduce.c, gemm.c, philox.c, optim.c), which includes itself once per dtype and is compiled once per
- * instruction set (setup.py passes -DFG_ISA=baseline|avx2|avx512|neon). fg_kernels_select (isa_dispatch.c) picks the
- * set once.
+ * allocates, fails or calls back, and lengths are not negative. The six families below each have one text
+ * (elementwise.c, reduce.c, gemm.c, linalg.c, philox.c, optim.c), which includes itself once per dtype and is compiled
+ * once per instruction set (setup.py passes -DFG_ISA=baseline|avx2|avx512|neon). fg_kernels_select (isa_dispatch.c)
+ * picks the set once.
  *
  * Letters: x a b inputs, y result, g cotangent of y, gx cotangent of x, n length. `void *` stands for
  * float* or double*, according to the table the pointer was taken from. Unless said otherwise, y (or gx)
@@ -120,9 +120,17 @@ typedef struct {
     void (*sum_cols)(int64_t n, int64_t cols, const void *x, void *y);      /* y[cols]; n may be 0 */
     void (*add_cols)(int64_t n, int64_t cols, const void *x, void *y);      /* y[cols] += */
     fg_loop *sum;                                                           /* of the one row a */
-    /* Cumulative sums along the middle axis of x[outer][n][inner], from its end if reverse, added in turn. y may be
-     * x. */
+    /* Running sums, products and maxima along the middle axis of x[outer][n][inner], from its end if reverse, joined in
+     * turn. y may be x. */
     void (*cumsum)(int64_t outer, int64_t n, int64_t inner, int reverse, const void *x, void *y);
+    void (*cumprod)(int64_t outer, int64_t n, int64_t inner, int reverse, const void *x, void *y);
+    void (*cummax)(int64_t outer, int64_t n, int64_t inner, int reverse, const void *x, void *y); /* nan after a nan */
+    /* gx of y = cummax(x), not reversed: g[i] shared equally among the elements up to i that are equal to y[i] (or nan
+     * where y[i] is nan). gx is none of the inputs. */
+    void (*cummax_vjp)(int64_t outer, int64_t n, int64_t inner, const void *x, const void *y, const void *g, void *gx);
+    /* Along the middle axis, y[i] = b[i] + a[i] * y[i - 1] with y[0] = b[0]; or, of the transposed linear map of b,
+     * y[i] = b[i] + a[i + 1] * y[i + 1] with y[n - 1] = b[n - 1]. a[0] is not read. y may be b, but not a. */
+    void (*recurrence)(int64_t outer, int64_t n, int64_t inner, int transposed, const void *a, const void *b, void *y);
     void (*max_rows)(int64_t rows, int64_t n, const void *x, void *y);      /* nan if any is nan */
     void (*max_cols)(int64_t n, int64_t cols, const void *x, void *y);
     void (*min_rows)(int64_t rows, int64_t n, const void *x, void *y);
@@ -186,6 +194,34 @@ typedef struct {
     void (*dots)(int64_t m, int64_t k, const void *a, int64_t a_step, const void *b, int64_t b_step, int beta, void *y);
 } fg_gemm_kernels;
 
+/* ---- linalg.c -----------------------------------------------------------------------------------------
+ * Factorizations and solutions for `count` matrices of any size n, row-major, one after the other. Small ones are
+ * computed side by side in the lanes of vectors. For a large matrix LAPACK is faster (lapack_dispatch.c). nan is no
+ * failure: it goes on to the result. */
+/* How equations op(A) Y = B are solved: the flags of a triangular A, or by a factor of A in its place. */
+enum {
+    FG_LOWER = 1,               /* A is lower triangular, else upper: the other triangle is not read */
+    FG_TRANSPOSED = 2,          /* op(A) is the transpose of A */
+    FG_UNIT = 4,                /* the diagonal counts as ones and is not read */
+    FG_BY_CHOLESKY = 8,         /* by the factor L of A = L L^T */
+    FG_BY_LU = 16               /* by the factors P A = L U as `lu` leaves them; FG_TRANSPOSED may be joined */
+};
+typedef struct {
+    /* The lower triangle L with A = L L^T, and zeros above it; of A only the lower triangle is read. Returns the number
+     * of the first matrix that is not positive definite, whose result is unspecified, or count. */
+    int64_t (*cholesky)(int64_t count, int64_t n, const void *a, void *y);
+    /* gx, symmetric, is the cotangent of A for a cotangent g of y = cholesky(A). */
+    void (*cholesky_vjp)(int64_t count, int64_t n, const void *y, const void *g, void *gx);
+    /* Of each matrix n + 1 rows of n numbers: the transpose of the triangles L, whose diagonal of ones is left out, and
+     * U; then for each row of A the number of the row with which it was exchanged. Zeros on U's diagonal remain. */
+    void (*lu)(int64_t count, int64_t n, const void *a, void *f);
+    /* y[n][k] for b[n][k], which may be the same memory. A and b of the next matrix are so many elements on. */
+    void (*solve)(int64_t count, int64_t n, int64_t k, int how, const void *a, int64_t a_step, const void *b,
+                  int64_t b_step, void *y);
+    /* Of each matrix: sign and logarithm of the absolute value of its determinant, from what `lu` leaves. */
+    void (*slogdet)(int64_t count, int64_t n, const void *f, void *y);
+} fg_linalg_kernels;
+
 /* ---- philox.c ------------------------------------------------------------------------------------------
  * A generator is three words: a key, a stream, and the position in it, in blocks of 128 bits. y = numbers uniform in
  * [0, 1) with 24 (float) or 53 bits (double), made from FG_RANDOM_CHUNK blocks at a time from `position` on. An
@@ -200,12 +236,13 @@ typedef struct {
     const fg_elementwise_kernels *elementwise;
     const fg_reduce_kernels *reduce;
     const fg_gemm_kernels *gemm;
+    const fg_linalg_kernels *linalg;
     const fg_random_kernels *random;
     const fg_optim_kernels *optim;
 } fg_kernel_set;
 
 /* Each compiled instruction set exports fg_elementwise_<isa>[2], fg_reduce_<isa>[2], fg_gemm_<isa>[2],
- * fg_random_<isa>[2], fg_optim_<isa>[2]; index 0 is float32, 1 is float64. */
+ * fg_linalg_<isa>[2], fg_random_<isa>[2], fg_optim_<isa>[2]; index 0 is float32, 1 is float64. */
 #define FG_PASTE2(a, b) a##_##b
 #define FG_PASTE(a, b) FG_PASTE2(a, b)
 #define FG_TABLE(family) FG_PASTE(family, FG_ISA)

@@ -6,15 +6,16 @@ array([0.    , 0.6397])
 
 Functions of arrays: ``grad``, ``value_and_grad``, ``vmap``, ``compile`` to trace and replay them, ``check_grads``, and
 the module ``tree`` for nested structures. Tensors: ``tensor``, ``.backward()``, ``.grad``. Descent: ``training_step``,
-``descend``, and the modules ``losses``, ``optim``, ``activations`` and ``random``. SciPy's special functions:
-``special``. With SciPy: ``minimize``, ``least_squares``, ``root``, and the module ``sparse``.
+``descend``, and the modules ``losses``, ``optim``, ``activations`` and ``random``. By NumPy's and SciPy's names: the
+modules ``linalg``, ``special`` and ``stats``. With SciPy: ``minimize``, ``least_squares``, ``root``, and the module
+``sparse``.
 """
 
 import importlib
 import sys
 import typing
 
-from . import _blas, _core, _numpy, activations, losses, optim, random, special, testing, tree
+from . import _blas, _core, _numpy, activations, linalg, losses, optim, random, special, stats, testing, tree
 from ._compile.compiled import CacheInfo, Compiled, compile
 from ._config import __version__, show_config
 from ._control_flow.api import cond, fori_loop, scan, while_loop
@@ -26,10 +27,12 @@ from ._rules import table as _rules
 from ._train.descend import DescentResult, descend
 from ._train.step import TrainingStep, training_step
 from ._transforms.checkpoint import checkpoint
-from ._transforms.custom import custom_jvp, custom_vjp, primitive
+from ._transforms.custom import custom_jvp, custom_vjp
 from ._transforms.grad import grad, no_grad, stop_gradient, value_and_grad
 from ._transforms.jacobian import elementwise_grad, hessian, hessp, hvp, jacfwd, jacobian, jacrev
 from ._transforms.linearize import jvp, linearize, vjp
+from ._transforms.primitive import primitive
+from ._transforms.pure_callback import ShapeDtypeStruct, pure_callback
 from ._transforms.vmap import vmap
 from .random import dropout
 from .testing import check_grads
@@ -39,12 +42,12 @@ if typing.TYPE_CHECKING:
     from ._scipy.minimize import least_squares, minimize, root
 
 __all__ = [
-    "CacheInfo", "Compiled", "DescentResult", "Program", "TraceError", "TrainingStep", "__version__", "activations",
-    "check_grads", "checkpoint", "compile", "cond", "custom_jvp", "custom_vjp", "descend", "dropout",
-    "elementwise_grad", "fori_loop", "grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev", "jvp",
-    "least_squares", "linearize", "losses", "minimize", "no_grad", "optim", "primitive", "random", "root", "scan",
-    "show_config", "sparse", "special", "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad",
-    "vjp", "vmap", "while_loop",
+    "CacheInfo", "Compiled", "DescentResult", "Program", "ShapeDtypeStruct", "TraceError", "TrainingStep",
+    "__version__", "activations", "check_grads", "checkpoint", "compile", "cond", "custom_jvp", "custom_vjp",
+    "descend", "dropout", "elementwise_grad", "fori_loop", "grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian",
+    "jacrev", "jvp", "least_squares", "linalg", "linearize", "losses", "minimize", "no_grad", "optim", "primitive",
+    "pure_callback", "random", "root", "scan", "show_config", "sparse", "special", "stats", "stop_gradient", "take",
+    "testing", "training_step", "tree", "value_and_grad", "vjp", "vmap", "while_loop",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
 if not typing.TYPE_CHECKING:
@@ -54,14 +57,15 @@ _core.bind_layer(_numpy.indexing, _numpy.protocol, _numpy.functions, _rules)
 
 _CALLED_OTHERWISE = {  # names of JAX, PyTorch and SciPy
     "Adam": "optim.Adam", "PRNGKey": "random.default_rng", "SGD": "optim.SGD", "Variable": "tensor", "array": "asarray",
-    "autograd": "grad", "bmm": "matmul", "cat": "concatenate", "clamp": "clip", "curve_fit": "least_squares",
-    "custom_gradient": "custom_vjp", "detach": "stop_gradient", "from_numpy": "asarray", "func": "grad, vmap, jacobian",
-    "functional": "losses and fastgrad.activations", "gather": "take", "grad_and_value": "value_and_grad",
-    "inference_mode": "no_grad", "jit": "compile", "lax": "scan, while_loop, fori_loop and cond",
-    "manual_seed": "random.default_rng", "mm": "matmul", "ndarray": "Tensor", "nn": "losses and fastgrad.activations",
-    "permute": "transpose", "pmap": "vmap", "rand": "random.default_rng().random",
-    "randn": "random.default_rng().standard_normal", "remat": "checkpoint", "tree_map": "tree.map", "tree_util": "tree",
-    "unsqueeze": "expand_dims", "value_and_jacobian": "vjp, or jacobian beside f",
+    "autograd": "grad", "bmm": "matmul", "cat": "concatenate", "clamp": "clip", "cumlogsumexp": "logcumsumexp",
+    "curve_fit": "least_squares", "custom_gradient": "custom_vjp", "detach": "stop_gradient", "from_numpy": "asarray",
+    "func": "grad, vmap, jacobian", "functional": "losses and fastgrad.activations", "gather": "take_along_axis",
+    "grad_and_value": "value_and_grad", "inference_mode": "no_grad", "jit": "compile",
+    "lax": "scan, while_loop, fori_loop and cond", "manual_seed": "random.default_rng", "mm": "matmul",
+    "ndarray": "Tensor", "nn": "losses and fastgrad.activations", "permute": "transpose", "pmap": "vmap",
+    "rand": "random.default_rng().random", "randn": "random.default_rng().standard_normal", "remat": "checkpoint",
+    "scatter": "put_along_axis", "top_k": "topk", "tree_map": "tree.map", "tree_util": "tree",
+    "unsqueeze": "expand_dims", "value_and_jacobian": "vjp, or jacobian beside f", "vectorize": "vmap",
 }  # fmt: skip
 
 # Imported when they are first asked for: what works with SciPy, which few programs use.
@@ -73,7 +77,7 @@ _LAZY = {
 }
 
 if not typing.TYPE_CHECKING:
-    for _module in (sys.modules[__name__], activations, losses, optim, random, special, testing, tree):
+    for _module in (sys.modules[__name__], activations, linalg, losses, optim, random, special, stats, testing, tree):
         _module.__dir__ = _module.__all__.copy  # what completion shows
 
     def __getattr__(name):
@@ -82,6 +86,8 @@ if not typing.TYPE_CHECKING:
             return globals().setdefault(name, module if name == "sparse" else getattr(module, name))
         if name in _CALLED_OTHERWISE:
             instead = f"; use fastgrad.{_CALLED_OTHERWISE[name]}"
+        elif name in linalg.__all__:
+            instead = f"; use fastgrad.linalg.{name}"
         else:
             instead = f"; write it as {_numpy.protocol.INSTEAD[name]}" if name in _numpy.protocol.INSTEAD else ""
         message = f"module 'fastgrad' has no attribute {name!r}{instead}"

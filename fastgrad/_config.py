@@ -18,11 +18,12 @@ def show_config(mode: Literal["stdout"] = "stdout") -> None: ...
 @overload
 def show_config(mode: Literal["dicts"]) -> dict[str, Any]: ...
 def show_config(mode: str = "stdout") -> dict[str, Any] | None:
-    """Print the version, the instruction set, the BLAS and its threads; or return them as a dict.
+    """Print the version, the instruction set, the BLAS and its threads, the LAPACK; or return them as a dict.
 
     The instruction set is the best of this machine unless the environment variable FASTGRAD_ISA names another
     of the available ones. The BLAS is the one that NumPy has loaded; it serves the larger matrix products, and
-    its threads are the only ones. `threads` is None where it does not say, or where there is none.
+    its threads are the only ones. LAPACK, which factors larger matrices, is looked for in the same place. `threads` is
+    None where the BLAS does not say, or where there is none.
 
     Parameters
     ----------
@@ -38,13 +39,13 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     >>> import fastgrad as fg
     >>> config = fg.show_config(mode="dicts")
     >>> list(config)
-    ['version', 'python', 'numpy', 'instruction_set', 'blas']
+    ['version', 'python', 'numpy', 'instruction_set', 'blas', 'lapack']
     >>> config["instruction_set"]["in_use"] in config["instruction_set"]["available"]
     True
     """
     if mode not in ("stdout", "dicts"):
         raise ValueError(f"show_config: mode must be 'stdout' or 'dicts', not {mode!r}")
-    blas = _blas.IN_USE
+    blas, lapack = _blas.IN_USE, _blas.LAPACK_IN_USE
     config = {
         "version": __version__,
         "python": platform.python_version(),
@@ -54,6 +55,10 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
             "provider": f"{blas.name}, loaded by NumPy" if blas else "none, fastgrad's own kernel",
             "integer_bits": (64 if blas.ilp64 else 32) if blas else None,
             "threads": _blas.threads(blas),
+        },
+        "lapack": {
+            "provider": "that of the BLAS, loaded by NumPy" if lapack else "none, fastgrad's own kernels",
+            "integer_bits": (64 if lapack.ilp64 else 32) if lapack else None,
         },
     }
     if mode == "dicts":
@@ -71,6 +76,7 @@ def _as_text(config: dict[str, Any]) -> str:
             f"fastgrad {config['version']} on Python {config['python']}, NumPy {config['numpy']}",
             f"instruction set: {isa['in_use']} (available: {', '.join(isa['available'])})",
             f"BLAS: {blas['provider']}{bits}",
+            f"LAPACK: {config['lapack']['provider']}",
             f"threads: {threads}",
         )
     )

@@ -6,12 +6,13 @@ include "_binding/op_numbers.pxi"
 cdef extern from "fastgrad.h":
     enum:
         FG_MAX_NDIM, FG_RAISED, FG_OK, FG_NO_MEMORY, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED
-        FG_SIDE_EFFECT
+        FG_SIDE_EFFECT, FG_BAD_MATRIX, FG_N_LAPACK
         FG_OWNED, FG_VIEW, FG_FOREIGN, FG_ABSTRACT
         FG_FLOAT32, FG_FLOAT64, FG_BOOL, FG_INT64, FG_N_DTYPES
         FG_N_ELEMENTWISE, FG_N_OPS
         FG_IS_VIEW, FG_IS_DISTINCT, FG_RULE_IN_PYTHON, FG_ALLOCATES, FG_ALLOCATES_BY_AXES, FG_DRAWS, FG_BY_HOST
-        FG_BODIES_SHIFT
+        FG_BODIES_SHIFT, FG_IS_CUBIC
+        FG_LOWER, FG_TRANSPOSED, FG_UNIT, FG_BY_CHOLESKY, FG_BY_LU
         FG_RANDOM_WORDS
 
     ctypedef struct fg_shape:
@@ -55,6 +56,7 @@ cdef extern from "fastgrad.h":
     ctypedef struct fg_op_info:
         const char *name
         int (*vjp)(fg_node *, fg_tensor, fg_tensor *)
+        int (*recorded_vjp)(fg_node *, fg_tensor, fg_tensor *)
 
     ctypedef struct fg_op_text:
         const char *name
@@ -146,6 +148,7 @@ cdef extern from "fastgrad.h":
     int fg_custom(int n_in, const fg_tensor *, void *rule, int n_out, fg_tensor *y)
     int (*fg_on_custom)(void *rule, fg_node *, fg_tensor g, fg_tensor *gin) except -1
     void fg_set_blas(void *sgemm, void *dgemm, int ilp64)
+    void fg_set_lapack(int function, void *single, void *twice, int ilp64)
     int fg_kernels_select(const char *isa)
     const char *fg_isa()
     const char *fg_isa_available(int i)

@@ -30,6 +30,8 @@ from . import _user_frames as frames
 
 cnp.import_array()
 
+cdef bint NUMPY_2_0 = np.lib.NumpyVersion(np.__version__) < "2.1.0"
+
 # ---- errors ---------------------------------------------------------------------------------------------
 cdef int fail(int status) except -1:
     """Raise what a C status means."""
@@ -46,6 +48,8 @@ cdef int fail(int status) except -1:
         raise RuntimeError(text)
     if status == FG_NOT_IMPLEMENTED:
         raise NotImplementedError(text)
+    if status == FG_BAD_MATRIX:
+        raise np.linalg.LinAlgError(text)
     if status == FG_SIDE_EFFECT:
         raise TraceError(f"{text}{frames.user_line()}")
     raise ValueError(text)
@@ -381,6 +385,29 @@ def available_isas():
 def set_blas(sgemm, dgemm, bint ilp64):
     """Give the core the addresses of cblas_sgemm and cblas_dgemm (None: it uses its own kernel throughout)."""
     fg_set_blas(<void *><size_t>(sgemm or 0), <void *><size_t>(dgemm or 0), ilp64)
+
+
+cdef extern from *:
+    """
+    static const char *const fg_lapack_names[] = {
+    #define LAPACK(name) #name,
+    #include "lapack.def"
+    #undef LAPACK
+    };
+    """
+    const char *fg_lapack_names[]
+
+
+# How equations are solved (csrc/kernels.h), and the last attribute of the operation solve (ops/factorizations.c).
+LOWER, TRANSPOSED, UNIT, BY_CHOLESKY, BY_LU = FG_LOWER, FG_TRANSPOSED, FG_UNIT, FG_BY_CHOLESKY, FG_BY_LU
+FOR_SOLVE, FOR_INVERSE, UNCHECKED = 0, 1, 2
+
+LAPACK_NAMES = [fg_lapack_names[i].decode() for i in range(FG_N_LAPACK)]
+
+
+def set_lapack(str name, single, twice, bint ilp64):
+    """Give the core the addresses of a function of csrc/lapack.def for both dtypes (None: it uses its own kernel)."""
+    fg_set_lapack(LAPACK_NAMES.index(name), <void *><size_t>(single or 0), <void *><size_t>(twice or 0), ilp64)
 
 
 def live():

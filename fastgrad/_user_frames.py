@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import itertools
 import os
 import sys
 import types
@@ -50,17 +52,43 @@ _OF_SCIPY = {
     "log_expit": "log_sigmoid", "erf": "erf", "erfc": "erfc", "minimize": "minimize", "least_squares": "least_squares",
     "root": "root", "norm": "norm", "approx_fprime": "grad", "check_grad": "check_grads",
 }  # fmt: skip
+# Those of scipy.linalg that fastgrad.linalg has under the same names.
+_OF_SCIPY_LINALG = {"cho_factor", "cho_solve", "cholesky", "det", "inv", "norm", "solve", "solve_triangular"}
 
 
-def instead_of_scipy() -> str:
-    """The end of an error's text where a function of SciPy's called the user's code, and we have that function, too."""
+def _called(frame: types.FrameType, module: str) -> str:
+    """What function of SciPy's a frame belongs to, as in "linalg.inv"; "" if it has no counterpart here."""
+    name, wrapped = frame.f_code.co_name, frame.f_locals.get("f")
+    if name == "wrapper" and isinstance(wrapped, types.FunctionType):  # which calls f for each matrix of a stack
+        name, module = wrapped.__name__.lstrip("_"), wrapped.__module__
+    if module.startswith("scipy.linalg.") and name in _OF_SCIPY_LINALG:
+        return f"linalg.{name}"
+    return name if name in _OF_SCIPY else ""
+
+
+# Functions of NumPy's that convert their arguments before any protocol could show us a tensor.
+_OF_NUMPY = {
+    "full": "fastgrad.full(shape, t)", "_vectorize_call": "fastgrad.vmap(f)", "_vectorize_call_with_signature":
+    "fastgrad.vmap(f)",
+}  # fmt: skip
+_NAMED = {"_vectorize_call": "vectorize", "_vectorize_call_with_signature": "vectorize"}
+
+
+def instead_of_theirs() -> str:
+    """The end of an error's text where a function of NumPy's or SciPy's called us, and we have that function, too."""
     frame: types.FrameType | None = sys._getframe(1)
     while frame is not None:
-        name = frame.f_globals.get("__name__", "")
+        name, function = frame.f_globals.get("__name__", ""), frame.f_code.co_name
         if name.startswith(f"{__package__}._scipy."):
             return ""
-        if name.startswith("scipy.") and (ours := _OF_SCIPY.get(frame.f_code.co_name)):
-            return f". Instead of SciPy's {frame.f_code.co_name} use fastgrad.{ours}"
+        if name.startswith("scipy.") and (theirs := _called(frame, name)):
+            ours = _OF_SCIPY.get(theirs, theirs)
+            return f". Instead of SciPy's {theirs.rpartition('.')[2]} use fastgrad.{ours}"
+        if name.startswith("numpy."):
+            if ours := _OF_NUMPY.get(function):
+                return f". Instead of NumPy's {_NAMED.get(function, function)} use {ours}"
+            if function == "__getitem__" and name.endswith("_index_tricks_impl"):
+                return ". Instead of NumPy's r_ and c_ use fastgrad.r_ and fastgrad.c_"
         frame = frame.f_back
     return ""
 
@@ -72,6 +100,35 @@ def line_of(error: BaseException) -> str:
     places = traceback.extract_tb(error.__traceback__)[::-1]
     i = _innermost(place.filename for place in places)
     return "" if i is None else f" ({places[i].filename}, line {places[i].lineno})"
+
+
+def is_from_signal(error: BaseException) -> bool:
+    """Whether an error, or one that it was raised in place of, comes from a handler of a signal. It has nothing to do
+    with what was called meanwhile, so nobody who tries something else after a failure may keep it for himself.
+
+    Python calls a handler with the number of the signal and the frame that it interrupts, which is also its caller.
+    """
+    cause: BaseException | None = error
+    seen = set[int]()
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        trace = cause.__traceback__
+        while trace is not None:
+            if _handles_signal(trace.tb_frame):
+                return True
+            trace = trace.tb_next
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return False
+
+
+def _handles_signal(frame: types.FrameType) -> bool:
+    code = frame.f_code
+    n = code.co_argcount + code.co_kwonlyargcount
+    names = code.co_varnames[: n + bool(code.co_flags & inspect.CO_VARARGS)]
+    given = [frame.f_locals.get(name) for name in names]
+    if given and isinstance(given[-1], tuple):
+        given = [*given[:-1], *given[-1]]
+    return any(type(a) is int and b is frame.f_back is not None for a, b in itertools.pairwise(given))
 
 
 def warn(message: str) -> None:

@@ -114,7 +114,7 @@ class Optimizer:
             raise ValueError(f"{name}.load_state_dict: this is the state of {state['optimizer']}")
         slots = dict(state["state"])
         try:
-            steps = -1 if isinstance(state["steps"], bool) else operator.index(state["steps"])
+            steps = -1 if isinstance(state["steps"], (bool, np.bool)) else operator.index(state["steps"])
         except TypeError:
             steps = -1
         if steps < 0:

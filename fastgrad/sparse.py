@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _core
+from . import _core, _user_frames
 from ._compile.compiled import Replayed
 from ._core import Tensor
 from ._numpy.creation import floating
@@ -243,7 +243,9 @@ class _Rows(Vector):
         leaves = self._variables.leaves(x)
         try:
             linearize(self._tracked, leaves)[1]([np.zeros_like(leaf) for leaf in leaves])
-        except (NotImplementedError, TypeError):
+        except (NotImplementedError, TypeError) as error:
+            if _user_frames.is_from_signal(error):
+                raise
             return False
         return True
 
@@ -283,7 +285,9 @@ class _Rows(Vector):
                 some = weights[start : start + at_once]
                 try:
                     mapped = vmap(lambda w: pull(w)[0])(np.stack(some))
-                except Exception:  # a rule that cannot be mapped: plain passes are right, or raise the same
+                except Exception as error:  # a rule that cannot be mapped: plain passes are right, or raise the same
+                    if _user_frames.is_from_signal(error):
+                        raise
                     mapped = None
                 if mapped is not None:
                     yield from np.concatenate([np.asarray(leaf).reshape(len(some), -1) for leaf in mapped], axis=1)

@@ -21,6 +21,8 @@ from __future__ import annotations
 import builtins
 import enum
 import functools
+import operator
+import sys
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -49,15 +51,27 @@ class _DictKeys(tuple[Any, ...]):
     inserted: tuple[Any, ...]
 
 
-def _sorted_keys(node: dict[Any, Any]) -> tuple[Any, ...]:
-    try:
-        return tuple(sorted(node))
-    except TypeError:
-        pass
-    try:
-        return tuple(sorted(node, key=_by_type))
-    except TypeError:
-        return tuple(node)
+def _sorted_keys(inserted: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not (_any_of(inserted, tuple) and _any_of(inserted, np.generic)):
+        try:
+            return tuple(sorted(inserted))
+        except (TypeError, ValueError):
+            pass
+    try:  # also where NumPy's numbers stand beside tuples, since they are compared with each of a tuple's items
+        return tuple(sorted(inserted, key=_by_type))
+    except (TypeError, ValueError):
+        return inserted
+
+
+def _any_of(keys: Iterable[Any], kind: type) -> bool:
+    return any(isinstance(key, kind) for key in keys)
+
+
+def same_keys(keys: Sequence[Any], others: Sequence[Any]) -> bool:
+    """Whether they are the same to a dict. Not by ``==`` alone, which compares NumPy's numbers with a tuple's items."""
+    if type(keys) is range or type(others) is range:
+        return keys == others
+    return keys is others or (hash(keys) == hash(others) and keys == others)
 
 
 def _by_type(key: Any) -> tuple[str, str, Any]:
@@ -66,8 +80,18 @@ def _by_type(key: Any) -> tuple[str, str, Any]:
 
 
 def _split_dict(node: dict[Any, Any]) -> _Split:
-    keys, inserted = _sorted_keys(node), tuple(node)
-    if keys != inserted:
+    inserted = tuple(node)
+    try:
+        keys = tuple(sorted(inserted))
+        plain = not keys or type(keys[0]) is str  # strings alone, since they could be sorted
+    except (TypeError, ValueError):
+        plain = False
+    if plain:
+        in_order = keys == inserted
+    else:
+        keys = _sorted_keys(inserted)
+        in_order = all(builtins.map(operator.is_, keys, inserted))
+    if not in_order:
         keys = _DictKeys(keys)
         keys.inserted = inserted
     return keys, [node[key] for key in keys], None
@@ -306,7 +330,7 @@ class Structure:
                 f"{path} is of type {type(node).__name__} where {self._type.__name__} was expected: {self}"
             )
         keys, children, constants = self._kind.split(node)
-        if keys != self._keys:
+        if not same_keys(keys, self._keys):
             if not isinstance(node, dict) or set(keys) != set(self._keys):
                 raise ValueError(f"{path} {_difference(self._keys, keys)}")
             children = [node[key] for key in self._keys]
@@ -344,15 +368,16 @@ class Structure:
             return NotImplemented
         return (
             self._type is other._type
-            and self._keys == other._keys
             and self._has_keys(other._keys)
             and self._children == other._children
             and self._has_constants(other._constants)
         )
 
     def _has_keys(self, keys: Sequence[Any]) -> bool:
-        """Whether keys that are equal to the own ones are the same: a function may tell 1 from True, 0.0 from -0.0."""
-        return type(keys) is range or all(a is b or exact(a) == exact(b) for a, b in zip(self._keys, keys))
+        """Whether these are the own keys, and not only equal: a function may tell 1 from True, 0.0 from -0.0."""
+        if type(keys) is range:
+            return self._keys == keys
+        return len(self._keys) == len(keys) and all(a is b or exact(a) == exact(b) for a, b in zip(self._keys, keys))
 
     def _has_constants(self, constants: Any) -> bool:
         try:
@@ -400,8 +425,9 @@ _PLAIN_LEAVES = {np.ndarray, Tensor, float}  # a container of nothing else is fl
 def _difference(expected: Sequence[Any], found: Sequence[Any]) -> str:
     if isinstance(expected, range):
         return f"has {len(found)} elements where {len(expected)} were expected"
-    missing = [repr(key) for key in expected if key not in found]
-    extra = [repr(key) for key in found if key not in expected]
+    known, there = set(expected), set(found)
+    missing = [repr(key) for key in expected if key not in there]
+    extra = [repr(key) for key in found if key not in known]
     parts = ["lacks " + ", ".join(missing)] if missing else []
     parts += ["has the unexpected " + ", ".join(extra)] if extra else []
     return " and ".join(parts)
@@ -413,8 +439,9 @@ def _tuple_of_leaves(n: int) -> Structure:
 
 
 # How deep containers may be nested. A structure is hashed, compared and shown by recursion through C functions of
-# Python's, which take the machine's stack whatever sys.setrecursionlimit says.
-_DEPTH_LIMIT = 1000
+# Python's, which take the machine's stack whatever sys.setrecursionlimit says. The first releases of CPython 3.12 let
+# these nest 1500 times, and a level takes three.
+_DEPTH_LIMIT = 400 if sys.version_info[:2] == (3, 12) else 1000
 
 
 def _flatten(node: Any, leaves: list[Any], depth: int) -> Structure:
@@ -443,8 +470,8 @@ def _flatten(node: Any, leaves: list[Any], depth: int) -> Structure:
 def flatten(tree: Any) -> tuple[list[Any], Structure]:
     """The leaves of a tree, in order, and its structure.
 
-    Raises ValueError if the tree holds itself, or containers are nested more than 1000 deep, or deeper than Python's
-    recursion limit allows: by default some 500.
+    Raises ValueError if the tree holds itself, or containers are nested more than 1000 deep (400 on CPython 3.12), or
+    deeper than Python's recursion limit allows: by default some 500.
 
     >>> import fastgrad as fg
     >>> fg.tree.flatten({"w": [1.0, 2.0], "b": 3.0})
@@ -582,6 +609,11 @@ def ravel(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
         for shape, n, dtype, number in parts:
             leaf = flat[start : start + n].reshape(shape)
             if leaf.dtype != dtype:
+                if isinstance(leaf, Tensor) and leaf.requires_grad and dtype.kind != "f":
+                    raise TypeError(
+                        f"tree.ravel: part of a vector that requires gradients cannot become {dtype}, which has none; "
+                        "leave integers out of the tree, or use .detach() first"
+                    )
                 leaf = leaf.astype(dtype)
             leaves.append(leaf[()] if number and not isinstance(leaf, Tensor) else leaf)
             start += n

@@ -1,7 +1,7 @@
 """Calls the public functions with random wrong arguments: ``python _fuzz.py SEED CALLS``. Run by test_hostile_input.py.
 
-A call may return anything or raise one of ALLOWED. The last line of standard output is the call under way, should the
-process die. At the end the core must hold what it held at the beginning.
+A call may return anything or raise one of ALLOWED. The last line of standard output is the call under way, in case the
+process dies. At the end the core must hold what it held at the beginning.
 """
 
 import gc
@@ -43,13 +43,13 @@ class Hostile(ValueError):
 
 
 class Refuses:
-    """Every conversion raises, after a deed that a careless caller would not expect."""
+    """Every conversion raises, after a call of ``spoil``, which a careless caller would not expect."""
 
-    def __init__(self, deed):
-        self.deed = deed
+    def __init__(self, spoil):
+        self.spoil = spoil
 
     def refuse(self, *args, **kwargs):
-        self.deed()
+        self.spoil()
         raise Hostile
 
     __index__ = __float__ = __int__ = __bool__ = __array__ = __iter__ = __len__ = refuse
@@ -59,18 +59,18 @@ class Refuses:
 class Lies:
     """Every conversion gives another answer each time it is asked."""
 
-    def __init__(self, rng, deed):
-        self.rng, self.deed = rng, deed
+    def __init__(self, rng, spoil):
+        self.rng, self.spoil = rng, spoil
 
     def __index__(self):
-        self.deed()
+        self.spoil()
         return self.rng.choice([0, 1, -1, 2, 2**31, -(2**63), 2**70])
 
     def __eq__(self, other):
         return self.rng.choice([True, False])
 
     def __array__(self, dtype=None, copy=None):
-        self.deed()
+        self.spoil()
         return self.rng.choice([np.ones(2), np.ones((2, 3)), np.array("a"), np.array(None), np.ones(2, complex)])
 
     def __len__(self):
@@ -94,7 +94,7 @@ def arguments(rng):
     endless = []
     endless.append(endless)
 
-    def deed():
+    def spoil():
         """Drop and change what the call may be using."""
         owner.clear()
         gc.collect() if rng.random() < 0.01 else None
@@ -120,9 +120,9 @@ def arguments(rng):
         [tracked, tracked],
         endless, (), (0,), (1, 0), (2, 3), (-1,), (2**31, 2**31), (2**50,), (2**40, 0), (1,) * 33, (0, 0), ("a",),
         (slice(None), 0),
-        (None, Ellipsis, 0), {"a": 1.0}, {1.0}, iter([1.0]), Refuses(deed), Lies(rng, deed), [Lies(rng, deed)],
-        (Lies(rng, deed), 0),
-        lambda x, *rest: (x * x).sum(), lambda *args: rng.choice(args), lambda x: deed() or x, lambda x: 1 / 0,
+        (None, Ellipsis, 0), {"a": 1.0}, {1.0}, iter([1.0]), Refuses(spoil), Lies(rng, spoil), [Lies(rng, spoil)],
+        (Lies(rng, spoil), 0),
+        lambda x, *rest: (x * x).sum(), lambda *args: rng.choice(args), lambda x: spoil() or x, lambda x: 1 / 0,
     ]  # fmt: skip
     return lambda: rng.choice(pool)
 
@@ -160,7 +160,7 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     np.seterr(all="ignore")
     fg.ones(2) * 2
-    main(0, 20)  # whatever is made once
+    main(0, 20)  # makes what is made only once
     gc.collect()
     before = _core.live()
     main(int(sys.argv[1]), int(sys.argv[2]))

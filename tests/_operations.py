@@ -58,10 +58,63 @@ def like_maximum(rng, dtype):
     return [x, x.max(1), rng.normal(size=4).astype(dtype)]
 
 
+def like_cummax(rng, dtype):
+    """Of cummax_adjoint: x, its running maxima along axis 1, and a cotangent; some elements tie."""
+    x = rng.integers(0, 3, size=(4, 5, 2)).astype(dtype)
+    return [x, np.maximum.accumulate(x, 1), rng.normal(size=x.shape).astype(dtype)]
+
+
+def recurrence(a, b, axis, transposed):
+    return _core.apply_op(_core.OP_NUMBERS["recurrence"], [_core.asarray(a), _core.asarray(b)], (axis, transposed))
+
+
 def by_numpy(function, operands, shape, dtype=np.int64, **options):
     """A case of the operation `numpy`, whose attributes name the call, the dtype's number and the shape."""
     number = {np.bool_: 2, np.int64: 6}[dtype]
     return operands, (_core.numpy_number(function, options), number, *shape)
+
+
+def matrices(*shapes):
+    """Operands of which the first is a stack of matrices that are symmetric and positive definite, and diagonally
+    dominant."""
+
+    def make(rng, dtype):
+        first, *rest = floats(*shapes)(rng, dtype)
+        n = shapes[0][-1]
+        return [(first + np.swapaxes(first, -1, -2) + 4 * n * np.eye(n)).astype(dtype), *rest]
+
+    return make
+
+
+def factored(how, *shapes):
+    """Operands of solve and slogdet: matrices, their factors, and more operands."""
+
+    def make(rng, dtype):
+        a, *rest = matrices(*shapes)(rng, dtype)
+        return [a, factor(a, how).numpy(), *rest]
+
+    return make
+
+
+def factor(a, how):
+    return _core.apply_op(_core.OP_NUMBERS["factor"], [fg.asarray(a).detach()], (how,))
+
+
+def solved(a, b, how=_core.BY_LU):
+    """The operation solve as a function of its matrix and right-hand side."""
+    a, b = fg.asarray(a), fg.asarray(b)
+    operands = [a, factor(a, how & ~_core.TRANSPOSED), b.astype(a.dtype)]
+    return _core.apply_op(_core.OP_NUMBERS["solve"], operands, (how, _core.FOR_SOLVE))
+
+
+def positive(x):
+    """A symmetric positive definite matrix of any."""
+    return x @ np.swapaxes(x, -1, -2) + np.eye(x.shape[-1])
+
+
+def svd_without_signs(x):
+    u, s, vh = fg.linalg.svd(x, full_matrices=False)
+    return fg.concatenate([(u**2).ravel(), s, (vh**2).ravel()])
 
 
 INTEGERS = indices((2, 3), 9, -9)
@@ -154,6 +207,32 @@ OPERATIONS = {
             (lambda x: fg.cumsum(x, axis=1) ** 2, spread(2, 3, 2)),
         ],
     ),
+    "cumprod": Row(
+        [(floats((2, 3, 4)), (1,)), (floats((2, 3)), (1,)), (floats((3,)), (0,)), (floats((2, 0)), (1,))],
+        [
+            (lambda x: fg.cumprod(fg.exp(x), axis=1) * fg.cumprod(x, axis=0), spread(2, 3)),
+            (lambda x: fg.cumprod(x * np.array([1.0, 0.0, 2.0, 0.0, 3.0])), spread(5)),
+            (lambda x: fg.cumprod(x, axis=1) ** 2, spread(2, 3, 2)),
+        ],
+    ),
+    "cummax": Row(
+        [(floats((2, 3, 4)), (1,)), (floats((2, 5)), (1,)), (floats((3,)), (0,)), (floats((2, 0)), (1,))],
+        [
+            (lambda x: fg.cummax(fg.exp(x), axis=1) * fg.cummax(x, axis=0), spread(3, 3)),
+            (lambda x: fg.cummax(x, axis=1) ** 3, spread(2, 3, 2)),
+        ],
+    ),
+    "recurrence": Row(
+        [
+            (floats((2, 3, 4), (2, 3, 4)), (1, 0)), (floats((2, 3), (2, 3)), (1, 1)), (floats((3,), (3,)), (0, 1)),
+            (floats((2, 0), (2, 0)), (1, 0)), (floats((3, 2), (3, 2)), (0, 1)),
+        ],
+        [
+            (lambda a, b: recurrence(fg.exp(a), b * b, 1, 0) ** 2, spread(2, 3), spread(2, 3)),
+            (lambda a, b: recurrence(a * a, b, 0, 1) ** 2, spread(3, 2), spread(3, 2)),
+            (lambda a, b: recurrence(a, b, 0, 1) * recurrence(b, a, 0, 0), spread(4), spread(4)),
+        ],
+    ),
     "max": Row(
         [(floats((2, 3, 4)), (0b101, 0)), (floats((2, 3)), (0b10, 1)), (floats((3,)), (1, 0))],
         [
@@ -210,6 +289,69 @@ OPERATIONS = {
         [(mixed(floats((4, 3)), indices((4,), 3)), ()), (mixed(floats((3,)), indices((), 3)), ())],
         [(lambda x: fg.losses.softmax_cross_entropy(x * x, np.array([2, 0])) ** 2, spread(2, 3))],
     ),
+    "triangle": Row(
+        [(floats((3, 4)), (0, 0, 0)), (floats((2, 4, 3)), (1, -1, 1)), (floats((2, 2)), (0, -5, 1)),
+                (floats((0, 3)), (1, 1, 0))],
+        [(lambda x: _core.apply_op(_core.OP_NUMBERS["triangle"], [fg.exp(x)], (0, 0, 1)) ** 2, spread(2, 3))],
+    ),
+    "cholesky": Row(
+        [(matrices((3, 3)), ()), (matrices((2, 2, 2)), ()), (matrices((0, 2, 2)), ())],
+        [(lambda x: fg.linalg.cholesky(positive(x)), spread(3, 3)),
+         (lambda x: fg.linalg.cholesky(positive(x)) ** 2, spread(2, 2, 2))],
+    ),
+    "solve_triangular": Row(
+        [(matrices((3, 3), (3, 2)), (how,)) for how in range(8)]
+        + [(matrices((2, 1, 2, 2), (3, 2, 2)), (1,)), (matrices((2, 2), (4, 2, 1)), (2,)),
+           (matrices((4, 2, 2), (2, 3)), (5,))],
+        [
+            (lambda a, b: fg.linalg.solve_triangular(a + 3 * np.eye(2), b, lower=True), spread(2, 2), spread(2, 2)),
+            (lambda a, b: fg.linalg.solve_triangular(a, b * b, trans=1, unit_diagonal=True), spread(3, 3), spread(3)),
+            (lambda a, b: fg.linalg.solve_triangular(a + 3 * np.eye(2), b), spread(2, 2), spread(2, 2, 1)),
+        ],
+    ),
+    "solve": Row(
+        [(factored(how & 24, (3, 3), (3, 2)), (how, 0)) for how in (8, 16, 18)]
+        + [(factored(16, (2, 1, 2, 2), (3, 2, 2)), (16, 1)), (factored(16, (2, 2), (4, 2, 1)), (18, 2)),
+           (factored(8, (4, 2, 2), (2, 3)), (8, 0))],
+        [
+            (lambda a, b: solved(a + 3 * np.eye(2), b), spread(2, 2), spread(2, 2)),
+            (lambda a, b: solved(a + 3 * np.eye(2), b, _core.BY_LU | _core.TRANSPOSED), spread(3, 2, 2), spread(2, 1)),
+            (lambda a, b: solved(positive(a), b * b, _core.BY_CHOLESKY), spread(2, 2), spread(2, 1)),
+        ],
+    ),
+    "slogdet": Row(
+        [(factored(16, (3, 3)), ()), (factored(16, (2, 2, 2)), ()), (factored(16, (0, 1, 1)), ())],
+        [(lambda a: fg.linalg.slogdet(a + 3 * np.eye(2))[1] ** 2, spread(2, 2)),
+         (lambda a: fg.linalg.det(a + 3 * np.eye(2)), spread(2, 2, 2))],
+    ),
+    "eigh": Row(
+        [(matrices((3, 3)), (0, 1)), (matrices((2, 2, 2)), (1, 1)), (matrices((2, 3, 3)), (0, 0)),
+                (matrices((0, 2, 2)), (0, 1))],
+        [(lambda x: fg.linalg.eigh(x + x.T).eigenvectors ** 2, spread(3, 3)),
+         (lambda x: fg.linalg.eigvalsh(positive(x)), spread(2, 2, 2))],
+    ),
+    "svd": Row(
+        [(floats((3, 3)), (0,)), (floats((2, 3, 2)), (1,)), (floats((2, 2, 3)), (2,)), (floats((0, 2, 2)), (1,))],
+        [(svd_without_signs, spread(3, 2)), (lambda x: fg.exp(fg.linalg.svdvals(x)), spread(2, 2, 3))],
+    ),
+    "qr": Row(
+        [(floats((3, 3)), (0, 3, 3)), (floats((2, 3, 2)), (1, 3, 2)), (floats((2, 3, 2)), (0, 3, 2)),
+                (floats((0, 2, 1)), (0, 2, 1))],
+        [(lambda x: fg.concatenate([y.ravel() for y in fg.linalg.qr(x)]), spread(3, 2))],
+    ),
+    "eig": Row(
+        [(matrices((3, 3)), (1,)), (matrices((2, 2, 2)), (0,)), (matrices((0, 2, 2)), (1,))],
+        [(lambda x: fg.linalg.eig(x * 0.1 + np.diag([1.0, 4.0])).eigenvectors ** 2, spread(2, 2)),
+         (lambda x: fg.linalg.eigvals(x * 0.1 + np.diag([1.0, 4.0])), spread(2, 2))],
+    ),
+    "expm": Row(
+        [(floats((3, 3)), ()), (floats((2, 2, 2)), ()), (floats((0, 2, 2)), ())],
+        [(fg.linalg.expm, spread(2, 2)), (lambda x: fg.linalg.expm(x * x), spread(2, 2, 2))],
+    ),
+    "pinv": Row(
+        [(floats((3, 2), (2, 3)), ()), (floats((2, 2, 3), (2, 3, 2)), ()), (floats((0, 2, 2), (0, 2, 2)), ())],
+        [(fg.linalg.pinv, spread(3, 2)), (lambda x: fg.linalg.pinv(x * x), spread(2, 2, 3))],
+    ),
     "less": Row(COMPARED),
     "less_equal": Row(COMPARED),
     "greater": Row(COMPARED),
@@ -219,11 +361,18 @@ OPERATIONS = {
     "logical_and": Row(LOGIC),
     "logical_or": Row(LOGIC),
     "logical_xor": Row(LOGIC),
+    "argsort": Row([
+        (floats((2, 3, 4)), (0,)), (floats((5,)), (1,)), (floats((3, 6)), (0, 2, 5)), (floats((2, 0)), (0,)),
+        (floats((40,)), (1, *range(20))),
+    ]),
+    "cummax_adjoint": Row([(like_cummax, (1,))]),
     "extremum_adjoint": Row([(like_maximum, ())]),
     "softmax_adjoint": Row([(floats((2, 3), (2, 3)), ())]),
     "log_softmax_adjoint": Row([(floats((2, 3), (2, 3)), ())]),
     "logsumexp_adjoint": Row([(floats((2, 3), (2,)), ()), (floats((3,), ()), ())]),
     "cross_entropy_adjoint": Row([(mixed(floats((4, 3)), indices((4,), 3), floats((4,))), ())]),
+    "cholesky_adjoint": Row([(matrices((3, 3), (3, 3)), ()), (matrices((2, 2, 2), (2, 2, 2)), ())]),
+    "factor": Row([(matrices((3, 3)), (16,)), (matrices((2, 3, 2, 2)), (8,)), (matrices((0, 2, 2)), (16,))]),
     "numpy": Row([
         by_numpy(np.add, mixed(INTEGERS, indices((3,), 9)), (2, 3)),
         by_numpy(np.less, mixed(indices((), 9), INTEGERS), (2, 3), np.bool_),

@@ -209,7 +209,7 @@ def exact(row, *args, derivative=None):
     for digits in DIGITS:
         if needs_y:
             letters["y"] = _evaluate(definition, letters, digits)
-            if known is None or not _agree(letters["y"], known):  # y would hide that it is not there yet
+            if known is None or not _agree(letters["y"], known):  # an inexact y would make two evaluations agree
                 known = letters["y"]
                 if mpmath.isfinite(known) and digits < DIGITS[-1]:
                     continue
@@ -314,7 +314,7 @@ def samples(row, n, dtype, seed=0):
 
 
 def extremes(dtype, inf=True):
-    """Zeros, denormals, the ends of the range and what lies between, of both signs; infinities and nan."""
+    """Zeros, denormals, the ends of the range and numbers in between, of both signs; infinities and nan."""
     info = np.finfo(dtype)
     big, small = (1e30, 1e-30) if dtype == np.float32 else (1e300, 1e-300)
     sizes = [0, info.smallest_subnormal, info.tiny / 4, info.tiny, small, info.eps, 0.5, 1, 1.5, 2, 3, 20, 88, 1000,
@@ -363,8 +363,8 @@ ADDRESS_SANITIZER = "asan" in os.environ.get("LD_PRELOAD", "")
 
 # ---- lack of memory -------------------------------------------------------------------------------------------
 needs_lack_of_memory = pytest.mark.skipif(
-    importlib.util.find_spec("_testcapi") is None or sys.version_info[:2] == (3, 12),
-    reason="no _testcapi, or CPython 3.12, which crashes itself where it has no memory for a function",
+    importlib.util.find_spec("_testcapi") is None or sys.version_info[:2] in ((3, 12), (3, 13)),
+    reason="no _testcapi, or CPython 3.12 or 3.13, which crash themselves where they have no memory for a function",
 )
 
 

@@ -1,4 +1,4 @@
-"""What every test is held to: when it ends, the C core holds no node, array or byte more than when it began.
+"""A check of every test: when it ends, the C core holds no node, array or byte more than when it began.
 
 Tensors of a test module or of a wider fixture exist before the test and do not count.
 """
@@ -11,7 +11,7 @@ import pytest
 import fastgrad as fg
 from fastgrad import _core
 
-fg.ones(2) * 2  # what the core makes at first need and keeps is there before the first test
+fg.ones(2) * 2  # so that what the core makes only once is made before the first test
 
 
 def held():
@@ -27,13 +27,24 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
+def collect():
+    """Free garbage. What is left, objects by which pytest knows the tests and their results, hundreds of thousands, is
+    looked through once and not by each further collection: those would take more than half of the suite's time."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_collection_finish():
+    collect()
+
+
 @pytest.fixture(autouse=True)
 def no_leak(request):
     before = held()
     yield
     if held() == before or getattr(request.node, "failed", False):
         return
-    gc.collect()  # only now: it costs more than most tests
+    collect()  # only now: it costs more than most tests
     leaked = {what: n - before[what] for what, n in held().items() if n > before[what]}
     if leaked:
         pytest.fail(f"left behind in the core: {leaked}", pytrace=False)

@@ -84,7 +84,7 @@ def test_calling_one_is_calling_the_function_of_that_name(name):
     assert repr(f) == f"<activation {f.__name__}>"
 
 
-def test_derivative_where_it_is_chosen():
+def test_derivative_of_relu_at_its_kink_is_0():
     assert activations.relu.derivative(0.0) == 0
     np.testing.assert_array_equal(activations.relu.derivative(np.array([-1.0, -0.0, 0.0, 1.0])), [0, 0, 0, 1])
 
@@ -267,7 +267,7 @@ def test_evaluate_sees_only_the_names_it_is_given():
 
 # ---- derivatives of derivatives --------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ELEMENTWISE)
-def test_a_derivative_is_differentiated_mapped_and_recorded_as_any_function(name):
+def test_a_derivative_is_differentiated_mapped_and_compiled_as_any_function(name):
     f = getattr(activations, name)
     args = (0.3,) if isinstance(f, activations.ParametricActivation) else ()
     x, h = np.linspace(*f.domain, 7) + 0.0123, 1e-5

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from fastgrad import _core
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "adding-an-operation.md").read_text()
 # (path, place, code) of each block.
@@ -21,6 +23,9 @@ PLACES = {
     "before the first BINARY row": "BINARY(",
     "before the first KERNEL row": "KERNEL(",
     'before "less"': '    "less":',
+    "before fill": "    void (*fill)",
+    "in the table before fill": "     .fill =",
+    "after the other kernels": "#undef FOR_GROUPS",
     "before all_finite": "static int NAME(all_finite)",
     "before _KNOWN": "_KNOWN",
 }
@@ -62,8 +67,8 @@ def test_every_block_has_its_place(block):
 
 def test_all_kinds_are_shown():
     assert {path for path, _, _ in BLOCKS} >= {
-        "csrc/ops.def", "csrc/structural.def", "csrc/ops/shapes.c", "csrc/optim.def", "fastgrad/_rules/table.py",
-        "fastgrad/optim.py", "tests/_operations.py",
+        "csrc/ops.def", "csrc/structural.def", "csrc/ops/shapes.c", "csrc/kernels.h", "csrc/kernels/reduce.c",
+        "csrc/optim.def", "fastgrad/_rules/table.py", "fastgrad/optim.py", "tests/_operations.py",
     }  # fmt: skip
 
 
@@ -91,6 +96,12 @@ equal(fg.jacobian(fg.reverse)(x[0]), np.eye(3)[::-1])
 equal(fg.compile(fg.grad(lambda x: fg.sum(fg.reverse(x) ** 3)))(x), 3 * x**2)
 fg.check_grads(lambda x: fg.reverse(fg.exp(x)) * x, (x,), order=2)
 
+equal(fg.row_dots(x, w), (x * w).sum(1))
+equal(fg.grad(lambda x: fg.sum(fg.row_dots(x, w) ** 2))(x), 2 * (x * w).sum(1, keepdims=True) * w)
+equal(fg.jvp(lambda x: fg.row_dots(x, x), (x,), (w,))[1], 2 * (x * w).sum(1))
+equal(fg.vmap(fg.row_dots, (0, None))(x, w[0]), x @ w[0])
+fg.check_grads(lambda x, w: fg.row_dots(fg.exp(x), x * w), (x, w), order=2)
+
 p = np.zeros(3)
 optimizer = fg.optim.get("signsgd", learning_rate=0.5)
 optimizer.step(p, np.array([3.0, -0.1, 0.0]))
@@ -114,7 +125,8 @@ def test_what_the_page_shows_works(tmp_path):
         file.write_text(put(file.read_text(), place, code))
     stub = tmp_path / "fastgrad" / "optim.py"
     stub.write_text(stub.read_text().replace('__all__ = ["SGD"', '__all__ = ["SignSGD", "SGD"'))
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "FASTGRAD_WERROR": "1"}
+    options = {"FASTGRAD_WERROR": "1", "FASTGRAD_ISAS": _core.available_isas()[0]}
+    environment = {**os.environ, **options, "PYTHONPATH": str(tmp_path)}
 
     def run(*command):
         done = subprocess.run(
@@ -126,6 +138,6 @@ def test_what_the_page_shows_works(tmp_path):
     run("tools/generate.py")
     run("setup.py", "-q", "build_ext", "-i")
     run("-c", CHECK)
-    rows = "reverse or cube or squared_difference or row or stub or names or generated or numbers"
+    rows = "reverse or row_dots or cube or squared_difference or row or stub or names or generated or numbers"
     files = [f"tests/test_{name}.py" for name in ("operations", "vmap", "higher_order", "forward", "sparse")]
     run("-m", "pytest", "-q", *files, "-k", rows)

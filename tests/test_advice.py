@@ -10,8 +10,8 @@ import fastgrad as fg
 
 JOIN = (
     "numpy.array or asarray: this tensor requires gradients, which an ndarray would silently lose; join tensors with "
-    "fastgrad.stack or fastgrad.asarray, use fastgrad.sparse.matmul for a matrix of SciPy's, or take the plain values "
-    "with .detach()"
+    "fastgrad.stack or fastgrad.asarray, write a = fastgrad.asarray(a).at[i].set(x) for a[i] = x, use "
+    "fastgrad.sparse.matmul for a matrix of SciPy's, or take the plain values with .detach()"
 )
 OF_NUMBERS = (
     ". A list or tuple of numbers that is differentiated is a list or tuple of tensors, which an ndarray A would "
@@ -57,7 +57,7 @@ def test_what_the_error_of_an_ndarray_advises_works():
     np.testing.assert_allclose(differentiate(lambda s: A @ fg.stack([s[0], s[1]]), np.ones(2)), expected)
 
 
-LASTING = fg.ones(2, requires_grad=True)  # NumPy forgets to let go of a tensor whose class refuses a ufunc's method
+LASTING = fg.ones(2, requires_grad=True)  # NumPy leaks a tensor whose class refuses a method of a ufunc
 
 
 def test_scan_is_an_accumulate():
@@ -65,7 +65,7 @@ def test_scan_is_an_accumulate():
         np.maximum.accumulate(LASTING)
     assert str(raised.value) == (
         "numpy.maximum.accumulate is not supported on tensors; write it as fastgrad.scan, or give a function of "
-        "ndarrays its rule with fastgrad.primitive, which cannot be compiled, or pass "
+        "ndarrays its rule with fastgrad.primitive, or pass "
         "np.asarray(fastgrad.stop_gradient(t)) for values without gradients"
     )
     x = np.array([1.0, 3.0, 2.0, 5.0])
@@ -139,7 +139,7 @@ def test_rows_of_different_lengths_are_no_data():
         )
 
 
-def test_bounds_of_a_recorded_fori_loop_are_ints():
+def test_bounds_of_a_traced_fori_loop_are_ints():
     def doubled(x, n):
         return fg.fori_loop(0, n, lambda i, x: 2 * x, x)
 

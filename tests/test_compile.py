@@ -390,12 +390,12 @@ def test_constants_without_axes_are_numbers_in_replays_and_eager_runs():
     assert alone.cache_info().misses < 69
 
 
-def test_what_is_called_once_too_often_runs_eagerly_with_the_same_results():
-    recorded = []
+def test_shapes_that_come_once_run_eagerly_with_the_same_results():
+    traced = []
 
     def f(d, y):
         if _core.tracing():
-            recorded.append(y.shape)
+            traced.append(y.shape)
         value, slope = fg.value_and_grad(lambda x: fg.sum(fg.tanh(x) * y))(d["x"])
         d["x"] += 1.0
         return {"all": (value, slope, y.sum(), 3, "text", d["x"]), "least": fg.grad(lambda m: m**2)(y.mean())}
@@ -505,7 +505,7 @@ def test_it_looks_like_the_function():
     assert area(1.0) == np.pi
 
 
-def test_tracing_is_not_entered_by_hand():
+def test_inputs_and_results_of_a_trace_need_a_trace_under_way():
     for call in (lambda: _core.trace_input(np.ones(2)), lambda: _core.trace_end([fg.ones(2)])):
         with pytest.raises(RuntimeError, match="no program is being traced"):
             call()

@@ -159,7 +159,7 @@ def test_arrays_like_a_traced_one():
     )
 
 
-def test_constants_may_be_looked_at():
+def test_values_of_constants_may_be_asked_for():
     w = fg.tensor([1.0, 2.0])
 
     def f(x):

@@ -183,7 +183,7 @@ def test_every_row_of_the_table_alone_and_in_a_fused_run(n, dtype):
 @pytest.mark.parametrize("n", [3, 5000])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_constants_of_equal_elements_are_numbers(n, dtype):
-    """Where every element is taken alike: one that is neutral is not multiplied by at all."""
+    """A constant whose elements are equal is broadcast from a single one; a factor 1 or a term -0.0 is left out."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, n)).astype(dtype)
     column = np.full((4, 1), 2, dtype)

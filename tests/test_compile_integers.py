@@ -267,6 +267,21 @@ def test_an_int_that_fits_uint64_alone_is_a_uint64(f):
             assert type(compiled(k)) is int
 
 
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda k, b: k + (k > 0), lambda k, b: (k > 0) + k, lambda k, b: k - b, lambda k, b: k * b, lambda k, b: k // b,
+        lambda k, b: k % b, lambda k, b: k - True, lambda k, b: (k - b) * (k > 0) + b, lambda k, b: b + b,
+    ],
+)  # fmt: skip
+def test_a_uint64_and_a_boolean_are_integers(f):
+    compiled = fg.compile(f)
+    for k in (2**63, 2**63 + 12345, 2**64 - 2):
+        for _ in range(2):
+            found, expected = compiled(k, True), f(k, True)
+            assert (type(found), found) == (int, expected)
+
+
 def test_a_python_int_out_of_bounds_is_an_error_of_the_call():
     f = fg.compile(lambda x, n: x + n)
     x = np.array([1, 2], np.uint8)
@@ -388,7 +403,7 @@ def test_an_index_out_of_range_names_itself_and_does_nothing(f, bad):
     good = compiled(X, np.array([0, 1]))
     with pytest.raises(IndexError, match=f"index {bad}.* is outside an? axis"):
         compiled(X, np.array([bad, 1]))
-    gradient = fg.compile(fg.grad(lambda x, i: fg.sum(f(x, i))))  # which has the way back only
+    gradient = fg.compile(fg.grad(lambda x, i: fg.sum(f(x, i))))  # a program of the backward pass alone
     gradient(X, np.array([0, 1]))
     with pytest.raises(IndexError, match=f"^(take|indexing): index {bad}"):
         gradient(X, np.array([bad, 1]))
@@ -417,7 +432,7 @@ def test_an_unsigned_index_is_never_a_negative_one(f):
         fg.compile(f)(X, 2**64 - 1)
 
 
-def test_programs_for_ever_new_lengths_share_what_they_call():
+def test_programs_for_different_lengths_share_the_numbers_of_their_calls():
     def once(n):
         fg.compile(lambda x, i, j: x[i, j])(np.ones((n, n + 1)), np.array([0]), np.array([1]))
 

@@ -150,7 +150,7 @@ def test_a_clock_and_the_system_s_random_bytes():
 
 
 @pytest.mark.parametrize("numbers", [itertools.count(), iter([1.0, 2.0, 3.0]), (float(k) for k in range(9))])
-def test_what_an_iterator_has_next(numbers):
+def test_the_next_item_of_an_iterator_is_refused(numbers):
     with pytest.raises(fg.TraceError, match="two traces of this function differ"):
         fg.compile(lambda x: x * next(numbers))(X)
 
@@ -361,7 +361,7 @@ def test_classes_are_not_hashed_to_find_them():
 
 
 class Proxy:
-    """Stands for something else, as the context variables of web frameworks do, and must not be asked."""
+    """Stands for another object, as in web frameworks; to read its attributes would run code of the user's."""
 
     def __getattribute__(self, name):
         raise RuntimeError(f"asked for {name}")

@@ -77,7 +77,7 @@ def test_a_function_that_spreads_its_work_over_threads_is_refused():
         assert not results and not _core.tracing()
 
 
-def test_other_threads_compute_as_ever_while_one_traces():
+def test_other_threads_compute_as_usual_while_one_traces():
     def f(x):
         y = fg.tensor([1.0, 2.0])
 
@@ -313,7 +313,7 @@ def test_blocks_of_the_pool_are_of_one_thread():
 
 
 def test_operands_of_a_loop_that_another_thread_changes_in_place_are_kept():
-    """A loop lets other threads run: they may give a tensor other memory, and what shared the old may go."""
+    """A loop lets other threads run: one may give a tensor other memory and free the old."""
     size = 200_000
     x = fg.tensor(np.ones(size))
 
@@ -414,7 +414,7 @@ def test_a_signal_handler_may_call_the_function():
     ADDRESS_SANITIZER,
     reason="a fork while another thread is in the sanitizer's allocator leaves the child waiting for its lock",
 )
-def test_a_child_forked_in_the_midst_of_calls_can_go_on():
+def test_a_child_forked_during_calls_can_go_on():
     run("""
         import warnings
         warnings.simplefilter("ignore")  # later Pythons warn of forks in processes with threads
@@ -458,3 +458,26 @@ def test_a_child_forked_in_the_midst_of_calls_can_go_on():
             t.join()
         assert not failed
     """)
+
+
+def test_a_static_argument_whose_comparison_calls_the_function():
+    """Entries are added to the dict in which the key of this call is looked up."""
+
+    class Same:
+        calls = 0
+
+        def __hash__(self):
+            return 7
+
+        def __eq__(self, other):
+            Same.calls += 1
+            if Same.calls < 200:
+                assert f(np.ones(2), Same.calls).tolist() == [Same.calls] * 2
+            return self is other
+
+    f = fg.compile(lambda x, s: x * (s if isinstance(s, int) else 3), static_argnums=1, maxsize=400)
+    kinds = [Same() for _ in range(20)]
+    for _ in range(2):
+        for s in kinds:
+            assert f(np.ones(2), s).tolist() == [3, 3]
+    assert f.cache_info().currsize == 20 + 199

@@ -1,4 +1,4 @@
-"""einsum and its kin, running sums, differences, diagonals, interpolation: values against NumPy, derivatives against
+"""einsum and the like, running sums, differences, diagonals, interpolation: values against NumPy, derivatives against
 differences, batches against a loop, traces against eager."""
 
 import numpy as np

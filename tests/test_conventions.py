@@ -81,7 +81,7 @@ def test_derivatives_are_those_of_the_page(text, at, first, second, dtype):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("f", [fg.norm, fg.std])
 def test_squares_that_overflow_or_underflow(f, dtype):
-    """The paragraph on norms, and its two ways around."""
+    """The paragraph on norms, and the two formulas in it that neither overflow nor underflow."""
     largest, smallest = np.finfo(dtype).max / 16, np.finfo(dtype).smallest_normal
     for x, value in ((np.array([largest, -largest], dtype), np.inf), (np.array([smallest, -smallest], dtype), 0)):
         for both in (fg.value_and_grad(f), fg.compile(fg.value_and_grad(f))):
@@ -124,6 +124,36 @@ def test_second_derivatives_of_power_in_every_mode(a, b):
     for k, found in enumerate(_second_derivatives(lambda v: fg.power(v[0], v[1]), np.array([a, b], float))):
         np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-13, err_msg=f"mode {k}")
         np.testing.assert_array_equal(np.asarray(found), np.asarray(found).T, err_msg=f"mode {k}")
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("b", [0, 1, 2, 0.5])
+def test_second_derivatives_of_the_power_of_a_negative_base_are_nan_in_every_mode(b):
+    """It has none by the exponent, since no power is near it that is a number."""
+    for k, found in enumerate(_second_derivatives(lambda v: fg.power(v[0], v[1]), np.array([-2.0, b]))):
+        np.testing.assert_array_equal(np.asarray(found), np.full((2, 2), np.nan), err_msg=f"mode {k}")
+    exponents = np.array([0.0, 1.0, 2.0, 3.0])  # constants
+    for found in _second_derivatives(lambda v: fg.sum(fg.power(v[0], exponents)), np.array([-2.0])):
+        np.testing.assert_allclose(np.asarray(found), [[2 + 6 * -2.0]], rtol=1e-14)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("point", [(0, 1), (0, -1), (1, 0), (1, 1), (-2, 1), (3, -4)])
+@pytest.mark.parametrize("scale", [1e-150, 1e-20, 1.0, 1e15])
+def test_second_derivatives_of_arctan2_in_every_mode(point, scale, dtype):
+    """Near (0, 0) they overflow, but are 0 where they have a factor of 0."""
+    a, b = point
+    scale = dtype(np.finfo(dtype).smallest_normal if scale == 1e-150 and dtype == np.float32 else scale)
+    with np.errstate(all="ignore"):
+        unit = np.array([[-2 * a * b, a * a - b * b], [a * a - b * b, 2 * a * b]]) / float(a * a + b * b) ** 2
+        expected = np.where(unit == 0, 0, unit.astype(dtype) / scale / scale)
+    modes = [*_second_derivatives(lambda v: fg.arctan2(v[0], v[1]), np.array([a, b], dtype) * scale)]
+    if not np.isfinite(expected).all():
+        modes.pop()  # forward over forward, where the zero of a unit vector meets what is infinite
+    for k, found in enumerate(modes):
+        rtol = 50 * np.finfo(dtype).eps
+        np.testing.assert_allclose(np.asarray(found), expected, rtol=rtol, err_msg=f"mode {k}")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ ON_DATA = [
     lambda x: np.allclose(x, DATA), lambda x: np.array_equal(x, DATA), lambda x: np.array_equal(DATA, x),
     lambda x: np.argsort(x, axis=1), lambda x: np.sort(x), lambda x: np.median(x, axis=0), lambda x: np.unique(x),
     lambda x: np.percentile(x, [10, 90]), lambda x: np.histogram(x, 3), lambda x: np.quantile(x, 0.3, axis=-1),
-    lambda x: np.isclose(x, 1.0), lambda x: np.linalg.inv(x[:, :2]), lambda x: np.linalg.svd(x)[1],
+    lambda x: np.isclose(x, 1.0), lambda x: np.fft.rfft(x), lambda x: np.linalg.svd(x)[1],
     lambda x: np.cov(x), lambda x: np.pad(x, 1), lambda x: np.array2string(x), lambda x: np.savez(io.BytesIO(), a=x),
     lambda x: np.meshgrid(x[0], x[1]), lambda x: np.block([[x, x]]), lambda x: np.searchsorted(np.sort(x[0]), x[1]),
     lambda x: np.sum(x, where=DATA > 0), lambda x: np.mean(x, dtype=np.float32), lambda x: np.max(x, initial=9.0),
@@ -51,8 +51,8 @@ def test_numpy_does_with_data_what_it_does_with_ndarrays(f):
 
 NOT_ON_TRACKED = (
     (
-        "np.allclose(x, 1) np.array_equal(x,1) np.argsort(x) np.median(x) np.save(io.BytesIO(),x) np.nextafter(x,2) "
-        "np.pad(x,1) np.sum(x,dtype=np.float32) scipy.special.gamma(x) np.linalg.inv([[x[0,0]]])"
+        "np.allclose(x, 1) np.array_equal(x,1) np.save(io.BytesIO(),x) np.nextafter(x,2) "
+        "np.pad(x,1) scipy.special.gamma(x) np.linalg.inv([[x[0,0]]])"
     )
     .replace(", 1)", ",1)")
     .split()
@@ -91,7 +91,7 @@ def test_an_ndarray_takes_in_data():
     v = np.zeros(3)
     v[1], v[2:] = x.grad[0, 0], x.grad[0, 1:2]
     assert v.tolist() == [0, 6, 2]
-    for write in (lambda: np.add(DATA, DATA, out=x.grad), lambda: np.add.at(x.grad, [0], 1.0)):
+    for write in (lambda: np.add(DATA, DATA, out=x.grad), lambda: np.multiply.at(x.grad, [0], 1.0)):
         with pytest.raises(TypeError, match="not supported on tensors"):
             write()
     with pytest.raises(ValueError, match="read-only"):

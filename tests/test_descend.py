@@ -148,9 +148,7 @@ def test_an_optimizer_goes_on_where_it_ended():
     np.testing.assert_array_equal(second.params["w"], whole.params["w"])
 
 
-# how it ends ------------------------------------------------------------------------------------------------
-
-
+# ---- how it ends -----------------------------------------------------------------------------------------------------
 def test_tol_ends_when_the_loss_stands_still():
     result = fg.descend(bowl, np.zeros(1), optimizer=fg.optim.SGD(0.25), steps=1000, tol=1e-6)
     assert result.converged is True
@@ -288,9 +286,7 @@ def test_it_runs_in_a_thread():
     np.testing.assert_array_equal(results[0].params, [3])
 
 
-# not finite -------------------------------------------------------------------------------------------------
-
-
+# ---- not finite ------------------------------------------------------------------------------------------------------
 def falls_off(p):
     return fg.log(p["deep"][0]).sum() + p["other"].sum()
 
@@ -331,9 +327,7 @@ def test_skip_leaves_the_step_out():
     assert np.isnan(ignored.params)
 
 
-# the result -------------------------------------------------------------------------------------------------
-
-
+# ---- the result ------------------------------------------------------------------------------------------------------
 def test_result_is_a_dict_with_attributes():
     result = fg.descend(bowl, np.zeros(2), optimizer="sgd", steps=10)
     assert set(result) == {"params", "loss", "history", "steps", "converged", "message"}
@@ -364,9 +358,7 @@ def test_result_repr_is_short_and_aligned():
     ]
 
 
-# the progress bar -------------------------------------------------------------------------------------------
-
-
+# ---- the progress bar ------------------------------------------------------------------------------------------------
 def test_no_bar_unless_asked_for(capsys):
     fg.descend(bowl, np.zeros(1), optimizer="sgd", steps=3)
     fg.descend(bowl, np.zeros(1), optimizer="sgd", steps=3, progress=False)
@@ -392,9 +384,7 @@ def test_tqdm_is_imported_only_for_a_bar():
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
 
 
-# misuse -----------------------------------------------------------------------------------------------------
-
-
+# ---- misuse ----------------------------------------------------------------------------------------------------------
 def descend(loss=bowl, params=np.zeros(1), data=None, **arguments):
     return fg.descend(loss, params, data, **{"optimizer": "sgd", "steps": 1, **arguments})
 

@@ -31,7 +31,7 @@ NUMPY = [name for name in ROWS if isinstance(getattr(np, name, None), np.ufunc)]
 
 # Where the text in high precision is no oracle, and why.
 NO_ORACLE = {
-    # of a negative base: b - 1 is rounded, to an integer perhaps where b is none, or to an even one
+    # of a negative base: b - 1 is rounded, perhaps to an integer where b is none, or to an even one
     "power": lambda a, b, info: (a < 0) & ((b != np.rint(b)) | (np.abs(b) >= 1 / info.eps)),
 }
 
@@ -416,7 +416,7 @@ def test_clip_passes_the_gradient_within_the_bounds_and_on_them(x, gradient):
     "name", "isfinite isinf isnan signbit logical_not less less_equal greater greater_equal equal not_equal "
     "logical_and logical_or logical_xor".split()
 )  # fmt: skip
-def test_questions_about_elements(name):
+def test_predicates(name):
     theirs = getattr(np, name)
     x = np.array([-1.0, -0.0, 0.0, 1.0, np.inf, -np.inf, np.nan])
     args = [x] if theirs.nin == 1 else pairs(x)

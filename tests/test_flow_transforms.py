@@ -209,7 +209,7 @@ def test_gradients_of_weights(name, by):
             np.testing.assert_allclose(b, a, rtol=1e-11, atol=1e-13)
 
 
-def test_the_gradient_of_a_weight_is_collected_in_place_or_by_one_product():
+def test_the_gradient_of_a_weight_is_accumulated_in_place_or_is_one_product():
     loss = LOSSES["two weights"]
     alone = str(fg.compile(fg.grad(loss)).program(W, H0, XS))
     recurrence = lambda w, h, x: fg.scan(lambda h, x: (np.tanh(w @ h + x), h), h, x)[1].sum()
@@ -243,7 +243,7 @@ def test_a_long_loop_lets_other_threads_run():
         assert ticks > 1000
 
 
-def test_bodies_are_drawn():
+def test_dot_shows_the_bodies():
     text = fg.compile(fg.grad(plain)).program(W, H0, XS).dot()
     assert text.count("subgraph cluster_") == 2 and "tanh_vjp" in text
     assert text.count("{") == text.count("}")

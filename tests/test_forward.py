@@ -7,7 +7,9 @@ from test_higher_order import STRUCTURAL, spread
 
 import fastgrad as fg
 from fastgrad import _core
+from fastgrad._rules import jvp
 from fastgrad._rules.table import RULES
+from fastgrad._transforms import pushforward
 
 
 def transposed(f, *args, rtol=1e-12):
@@ -84,6 +86,33 @@ def test_tangents_of_single_operands(name):
     for f, *args in STRUCTURAL[name]:
         for i, x in enumerate(args):
             transposed(lambda x: f(*args[:i], x, *args[i + 1 :]), x, rtol=1e-12 if name != "cast" else 1e-6)
+
+
+@pytest.mark.parametrize("name", [*ROWS, *STRUCTURAL])
+def test_the_rule_that_follows_from_the_vjp_equals_one_by_hand(name, monkeypatch):
+    """`jvp.of_vjp` in the place of each operation's own rule, also where the tangent is differentiated."""
+    if name in ROWS:
+        cases = [(lambda *args: FUNCTIONS[name](*args) * 2, *samples(ROWS[name], 5, np.float64, seed=2))]
+    else:
+        cases = STRUCTURAL[name]
+
+    def tangents(f, args):
+        us = [np.cos(np.arange(np.size(a)) + 1.0).reshape(np.shape(a)) for a in args]
+        first = lambda *args: fg.jvp(f, args, tuple(us))[1]
+        return [
+            first(*args),
+            fg.jvp(first, tuple(args), tuple(us))[1],
+            fg.grad(lambda *args: fg.sum(first(*args)))(*args),
+        ]
+
+    expected = [tangents(f, args) for f, *args in cases]
+    op, rules, used = _core.OP_NUMBERS[name], [*RULES], []
+    rules[op] = rules[op]._replace(jvp=lambda *given: used.append(given) or jvp.of_vjp(*given))
+    monkeypatch.setattr(pushforward, "RULES", rules)
+    for (f, *args), values in zip(cases, expected):
+        for got, value in zip(tangents(f, args), values):
+            np.testing.assert_allclose(got, value, rtol=1e-12 if name != "cast" else 1e-6, atol=1e-12)
+    assert used
 
 
 def test_extrema_that_tie_share_the_tangent_as_they_share_the_cotangent():

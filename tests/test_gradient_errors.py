@@ -110,8 +110,8 @@ TABLE = {
             "fg.grad(lambda x: math.sin(x))(1.0)",
             TypeError,
             "float: a tensor that is being differentiated would silently become a constant; use fastgrad's or NumPy's"
-            " functions instead of math's, fastgrad.asarray instead of a list or ndarray that is filled, or say that a "
-            "constant is meant with fastgrad.stop_gradient(x)",
+            " functions instead of math's, fastgrad.asarray instead of a list, a = fastgrad.asarray(a).at[i].set(x) "
+            "instead of a[i] = x in an ndarray, or say that a constant is meant with fastgrad.stop_gradient(x)",
         ),
     ],
 }

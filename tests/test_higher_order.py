@@ -115,8 +115,8 @@ def test_every_name_in_a_derivative_is_an_operation_on_tensors():
 
 
 @pytest.mark.parametrize("name", ["gelu", "power", "logaddexp", "logaddexp2"])
-def test_texts_written_anew_equal_those_of_the_table(name):
-    """And so the first gradient is the same whether the pass is recorded or not."""
+def test_other_forms_of_a_derivative_equal_that_of_the_table(name):
+    """So that the first gradient is the same whether the pass is recorded or not."""
     row = ROWS[name]
     points = samples(row, 100, np.float64)
     special = [np.concatenate([p, [0.0, 0.0, 1.0, 2.0, np.inf]]) for p in points]

@@ -165,7 +165,7 @@ def test_error_texts(key, error, message):
 def test_elements_cannot_be_assigned():
     t = fg.tensor(X)
     with pytest.raises(
-        TypeError, match=r"^a tensor does not support assignment to elements; use fastgrad.where\(mask, value, x\)"
+        TypeError, match=r"^a tensor does not support assignment to elements; use x = x.at\[index\].set"
     ):
         t[0] = 1
 

@@ -71,6 +71,131 @@ def test_a_handler_that_raises_at_the_very_end_does_not_keep_ctrl_c_deferred():
             signal.signal(number, old)
 
 
+class Limit:
+    """What may be a handler of a signal; each raises ``error``."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def handle(self, number, frame):
+        raise self.error
+
+    def any_arguments(self, *arguments):
+        self.handle(*arguments)
+
+    def with_a_name(self, name, number, frame):
+        raise self.error
+
+    __call__ = handle
+
+
+HANDLERS = {
+    "function": lambda limit: lambda number, frame: limit.handle(number, frame),
+    "method": lambda limit: limit.handle,
+    "object": lambda limit: limit,
+    "any arguments": lambda limit: limit.any_arguments,
+    "partial": lambda limit: functools.partial(limit.with_a_name, "limit"),
+}
+
+
+class Late(Exception):
+    pass
+
+
+def on_call(n, f):
+    """f, and in the n-th call of it that is traced, mapped or differentiated a signal comes."""
+    calls = [0]
+
+    def called(*args):
+        calls[0] += 1
+        if calls[0] == n:
+            signal.raise_signal(signal.SIGALRM)
+        return f(*args)
+
+    return called
+
+
+def squares(x):
+    return fg.sum((x - 1) ** 2)
+
+
+SLOW_CALLS = {
+    "step": lambda: fg.training_step(on_call(1, squares), np.zeros(3), "sgd")(),
+    "second step": lambda: [step() for step in [fg.training_step(on_call(2, squares), np.zeros(3), "sgd")] * 2],
+    "descend": lambda: fg.descend(on_call(1, squares), np.zeros(3), optimizer="sgd", steps=3, progress=False),
+    "compile": lambda: fg.compile(on_call(1, squares))(np.zeros(3)),
+    "minimize": lambda: fg.minimize(on_call(1, squares), np.zeros(3)),
+    "minimize later": lambda: fg.minimize(on_call(2, squares), np.zeros(3)),
+    "least_squares": lambda: fg.least_squares(on_call(2, lambda x: x**2 - 1), np.full(3, 2.0)),
+    "sparse pattern": lambda: fg.sparse.jacobian(on_call(2, lambda x: x**2))(np.ones(9)),
+    "check_grads": lambda: fg.check_grads(on_call(4, squares), np.zeros(40)),
+}
+
+
+@contextlib.contextmanager
+def handled(handler):
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+@needs_signals
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("error", [TimeoutError, Late, NotImplementedError, MemoryError])
+@pytest.mark.parametrize("call", SLOW_CALLS)
+def test_what_a_signal_s_handler_raises_travels_out(call, error):
+    pytest.importorskip("scipy")
+    with handled(Limit(error("too late")).handle), pytest.raises(error, match="too late"):
+        SLOW_CALLS[call]()
+
+
+@needs_signals
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", HANDLERS)
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_step_that_a_signal_ended_goes_on_compiled(kind, n):
+    p = np.zeros(2)
+    step = fg.training_step(on_call(n, squares), p, fg.optim.SGD(0.25))
+    with handled(HANDLERS[kind](Limit(Late("too late")))):
+        for k in range(1, 4):
+            if k == n:
+                with pytest.raises(Late):
+                    step()
+            step()
+    np.testing.assert_array_equal(p, np.full(2, 1 - 0.5**3))
+    assert step.optimizer.steps == 3
+    assert step._compiled is not None
+
+
+@needs_signals
+@pytest.mark.filterwarnings("error")
+def test_an_error_in_place_of_a_signal_s_travels_out():
+    def reported(p):
+        try:
+            return on_call(1, squares)(p)
+        except Late:
+            raise RuntimeError("the loss took too long")  # noqa: B904
+
+    with handled(Limit(Late()).handle), pytest.raises(RuntimeError, match="took too long"):
+        fg.training_step(reported, np.zeros(2), "sgd")()
+
+
+@needs_signals
+def test_a_loss_that_handles_the_signal_itself_falls_back_to_an_eager_run():
+    def loss(p):
+        try:
+            return on_call(1, squares)(p)
+        except Late:
+            return squares(p) * (2 if p[0] == 0 else 1)
+
+    p = np.zeros(2)
+    step = fg.training_step(loss, p, fg.optim.SGD(0.25))
+    with handled(Limit(Late()).handle), pytest.warns(RuntimeWarning, match="the value of a tensor was asked"):
+        assert step() == 4
+
+
 @needs_signals
 def test_a_deferred_interrupt_that_is_dropped_restores_the_handler():
     """As when an interrupt comes behind __enter__ and before the block."""
@@ -144,7 +269,7 @@ CONTEXTS = {
     "Recording": _core.Recording,
     "Outermost": _core.Outermost,
     "Trace": _core.Trace,
-    "Trace of notes": lambda: _core.Trace("mapped"),
+    "Trace of instructions": lambda: _core.Trace("mapped"),
     "Drawing": lambda: _core.Drawing(_core.Draws()),
     "Running": lambda: _core.Running(len),
 }

@@ -77,15 +77,15 @@ def test_passes_that_start_from_a_diagonal(name, transform):
 
 
 @pytest.mark.parametrize("transform", [fg.jacrev, fg.jacfwd])
-def test_a_slope_that_is_not_finite_stays_in_its_place(transform):
-    """Zero times it is not taken."""
+def test_a_derivative_that_is_not_finite_spreads_to_no_other_entry(transform):
+    """It is not multiplied by the zeros of a unit vector, which would give nan."""
     found = transform(fg.sqrt)(np.array([0.0, 1.0, np.nan]))
     np.testing.assert_array_equal(found, [[np.inf, 0, 0], [0, 0.5, 0], [0, 0, np.nan]])
 
 
 @pytest.mark.parametrize("transform", [fg.jacrev, fg.jacfwd])
 def test_a_jacobian_is_memory_of_its_own(transform):
-    """Also where it is a matrix that f has read, as it is."""
+    """Also where it equals a matrix that f has read."""
     w, x = SQUARE.copy(), spread(4)
     for f in (lambda x: w @ x, lambda x: x @ w, lambda x: fg.tensor(w) @ x, lambda x: x, lambda x: fg.tanh(w @ x)):
         before = transform(f)(x)

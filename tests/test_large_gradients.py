@@ -89,9 +89,7 @@ def test_mini_batches_of_descend():
     same_tree(results[0].params, results[1].params)
 
 
-# what is not finite ---------------------------------------------------------------------------------------------
-
-
+# ---- what is not finite ----------------------------------------------------------------------------------------------
 def refused(step, p, x, message):
     before = {name: w.copy() for name, w in p.items()}
     steps = step.optimizer.steps
@@ -124,7 +122,7 @@ def test_a_product_that_is_not_finite_leaves_every_parameter(row, bad):
     np.testing.assert_allclose(p["w"], -0.2, rtol=1e-6)
 
 
-def test_products_too_large_to_be_surely_finite_that_are():
+def test_finite_products_whose_bound_is_not_finite():
     p, q, x = rows_and_scale(), rows_and_scale(), np.ones((2, ROWS), np.float32)
     step = traced(by_row, p, fg.optim.SGD(1e-38), x)
     assert panels(step, x) == 1
@@ -140,7 +138,8 @@ def test_products_too_large_to_be_surely_finite_that_are():
 
 
 def test_panels_of_one_gradient_leave_what_another_is_computed_from():
-    """Those that are computed only to be looked at, where a panel of the second would fit a place the first reads."""
+    """Panels that are only checked for values that are not finite: one of the second gradient would fit the memory of
+    an operand of the first."""
 
     def loss(p, x, y):
         return fg.sum((y * 2) @ p["v"]) + fg.sum((x * 2) @ p["w"])
@@ -163,7 +162,7 @@ def test_a_later_gradient_that_is_not_finite_leaves_what_is_before():
     refused(step, p, x, r"gradient of params\['z'\] has 1 entries of 1")
 
 
-def test_nothing_is_looked_at_if_so_asked():
+def test_nonfinite_ignore_checks_nothing():
     p, x = rows_and_scale(), np.ones((2, ROWS), np.float32)
     step = traced(by_row, p, fg.optim.SGD(0.1), x, nonfinite="ignore")
     x[:, 1] = np.nan
@@ -171,9 +170,7 @@ def test_nothing_is_looked_at_if_so_asked():
     assert np.isnan(p["w"][1]).all() and np.isfinite(p["w"][2:]).all()
 
 
-# gradients that must be there as a whole ------------------------------------------------------------------------
-
-
+# ---- gradients that must be in memory as a whole ---------------------------------------------------------------------
 @pytest.mark.parametrize(
     "loss",
     [

@@ -166,7 +166,7 @@ def test_no_file_depends_on_itself(files):
 
 
 def test_the_reader_understands_the_core(files):
-    """The two tests above see what they are to see."""
+    """So that the two tests above find the dependencies there are."""
     home = {name: file.path for file in files.values() for name in file.defines}
     assert home["fg_alloc"] == "core/memory.c"
     assert home["fg_thread"] == "core/context.c"

@@ -1,4 +1,4 @@
-"""Values that leave a traced function by a side door: each use of them is an error, and never a silent constant."""
+"""Values that a traced function leaks beside its result: each use of them is an error, and never a silent constant."""
 
 import copy
 import pickle
@@ -59,7 +59,7 @@ USES = {
 
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("transform", TRANSFORMS)
-def test_no_use_finds_the_value_of_one_element_or_call(transform, use):
+def test_a_leaked_value_cannot_be_used(transform, use):
     value = leaked(TRANSFORMS[transform])
     assert "of an ended trace" in repr(value)
     with refused():
@@ -67,7 +67,7 @@ def test_no_use_finds_the_value_of_one_element_or_call(transform, use):
 
 
 @pytest.mark.parametrize("work", [lambda x: x, lambda x: x * 2, fg.sin])
-def test_an_inner_trace_keeps_its_values_from_an_outer_one(work):
+def test_values_of_an_inner_trace_cannot_be_used_in_an_outer_one(work):
     def f(x):
         return leaked(lambda g: fg.vmap(lambda y: g(x * y))(np.array([10.0, 20.0])), work)
 
@@ -79,7 +79,7 @@ def test_an_inner_trace_keeps_its_values_from_an_outer_one(work):
     assert not _core.tracing()
 
 
-def test_what_an_inner_trace_makes_of_outer_values_only_is_theirs():
+def test_what_is_computed_in_an_inner_trace_from_outer_values_alone_belongs_to_the_outer_one():
     """It is the same for all elements of the inner batch, and known to the outer trace."""
 
     def f(x):

@@ -320,7 +320,7 @@ def test_other_refusals():
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("n", [32, 33, 50, 63, 64])
 def test_sums_of_products_of_matrices_and_vectors(n, dtype):
-    """Which a program collects in one place."""
+    """Which a program accumulates in one array."""
     a, x, b, y = draw([(n, n + 3), (n + 3, 1), (n, 40), (40, 1)], dtype)
     expected = a.astype(float) @ x + b.astype(float) @ y
     atol = 4 * np.finfo(dtype).eps * n

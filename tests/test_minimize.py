@@ -1,7 +1,6 @@
 """minimize, least_squares and root: SciPy's, on structures, with exact derivatives."""
 
 import copy
-import math
 import re
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import scipy.optimize
+from _costs import TARGET, convex, rosenbrock, squares, start
 
 import fastgrad as fg
 
@@ -33,24 +33,6 @@ class Point:
     y: object
 
 
-def rosenbrock(x):
-    """Least at ones, where it is 0."""
-    return np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
-
-
-def convex(p):
-    """Least at w = [[1, 2], [3, 4]], b = -1, where it is 5."""
-    w, b = p["w"], p["b"]
-    return np.sum(np.cosh(w - TARGET)) + (b + 1) ** 2 + (b + 1) ** 4 + 1
-
-
-TARGET = np.array([[1.0, 2.0], [3.0, 4.0]])
-
-
-def start():
-    return {"w": np.array([[1.5, 1.5], [3.5, 3.5]]), "b": 0.5, "nothing": None}
-
-
 def check(result):
     assert result.success, result.message
     assert set(result.x) == {"w", "b", "nothing"} and result.x["nothing"] is None
@@ -60,7 +42,7 @@ def check(result):
     assert abs(result.fun - 5) < 1e-5
 
 
-# ---- every method -----------------------------------------------------------------------------------------
+# ---- every method ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("method", WITH_GRADIENT)
 @pytest.mark.parametrize("compile", [True, False])
 def test_methods_with_derivatives(method, compile):
@@ -95,7 +77,7 @@ def test_the_search_is_that_of_scipy_with_the_exact_gradient():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the few steps are used up
         for method in ("BFGS", "L-BFGS-B", "CG", "TNC", "SLSQP"):
-            # later, last bits have grown to differences
+            # after more steps, differences of the last bits have grown
             options = {"maxfun": 20} if method == "TNC" else {"maxiter": 8}
             ours = fg.minimize(rosenbrock, x0, method=method, options=options)
             theirs = scipy.optimize.minimize(
@@ -174,7 +156,7 @@ def test_an_unknown_method_is_scipys_error():
         fg.least_squares(lambda x: x * x, 1.0, method="nope")
 
 
-# ---- x0 ---------------------------------------------------------------------------------------------------
+# ---- x0 --------------------------------------------------------------------------------------------------------------
 STARTS = {
     "array": np.array([3.0, 4.0]),
     "matrix": np.array([[3.0], [4.0]]),
@@ -190,10 +172,6 @@ STARTS = {
     "tensor": fg.tensor([3.0, 4.0]),
     "empty leaves": [np.zeros((0, 3)), np.array([3.0]), {}, None],
 }  # fmt: skip
-
-
-def squares(tree):
-    return sum([np.sum((leaf - 1) ** 2) for leaf in fg.tree.leaves(tree)], start=0.0)
 
 
 @pytest.mark.parametrize("name", STARTS)
@@ -255,7 +233,15 @@ def test_x0_that_is_being_differentiated_is_refused():
         fg.grad(lambda x: fg.minimize(squares, [x]).x[0])(1.0)
 
 
-# ---- f ----------------------------------------------------------------------------------------------------
+def test_a_list_of_numbers_as_x0_is_told_of():
+    for x0 in ([0.0, 1.0], (0.0, 1.0)):
+        for minimise in (fg.minimize, fg.least_squares, lambda f, x: fg.minimize(f, x, method="Powell")):
+            with pytest.raises((TypeError, ValueError)) as caught:
+                minimise(lambda x: (x - 2) ** 2, x0)
+            assert re.search("x0 is a (list|tuple) of numbers, so f gets a .*np.array", "".join(caught.value.__notes__))
+
+
+# ---- f ---------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("f", "error", "message"),
     [
@@ -358,173 +344,7 @@ def test_what_cannot_be_traced_runs_eagerly_after_one_warning():
     np.testing.assert_allclose(result.x, 3)
 
 
-# ---- bounds -----------------------------------------------------------------------------------------------
-BOUNDS = {"w": (TARGET - 0.8, TARGET + 0.8), "b": (0, None), "nothing": None}
-
-
-@pytest.mark.parametrize(
-    "method", ["L-BFGS-B", "TNC", "SLSQP", "trust-constr", "Nelder-Mead", "Powell", "COBYLA", "COBYQA"]
-)
-def test_bounds_in_the_structure_of_x0(method):
-    options = {"maxiter": 5000} if method != "TNC" else {}
-    result = fg.minimize(convex, start(), method=method, bounds=BOUNDS, options=options)
-    np.testing.assert_allclose(result.x["w"], TARGET, atol=2e-3)
-    np.testing.assert_allclose(result.x["b"], 0, atol=2e-3)
-
-
-def test_bounds_of_every_form_mean_the_same():
-    low, high = np.array([2.0, -np.inf, -3.0, 0.0, 0.0]), np.array([np.inf, 0.5, -2.0, 9.0, 0.0])
-    scipys = scipy.optimize.Bounds(low, high), list(zip(low, high)), [(2, None), (None, 0.5), (-3, -2), (0, 9), (0, 0)]
-    structures = {
-        "array": (np.full(5, 1.0), scipys),
-        "dict": ({"a": np.full(2, 1.0), "b": np.full((1, 3), 1.0)}, (
-            *scipys,
-            {"a": ([2, -np.inf], [np.inf, 0.5]), "b": (low[2:], [high[2:]])},
-            {"a": (low[:2], high[:2]), "b": [low[2:], high[2:]]},
-        )),
-        "list of floats": ([1.0] * 5, (*scipys, [(2, None), (None, 0.5), (-3, -2), (0, 9), (0, 0)])),
-    }  # fmt: skip
-    for x0, forms in structures.values():
-        for bounds in forms:
-            result = fg.minimize(squares, x0, bounds=bounds)
-            np.testing.assert_allclose(fg.tree.ravel(result.x)[0], [2, 0.5, -2, 1, 0], atol=1e-6)
-
-
-def test_bounds_of_a_single_array():
-    for bounds in ((2, None), scipy.optimize.Bounds(2.0, np.inf), scipy.optimize.Bounds(np.full((2, 2), 2.0), np.inf)):
-        np.testing.assert_allclose(fg.minimize(squares, np.full((2, 2), 3.0), bounds=bounds).x, 2)
-        np.testing.assert_allclose(fg.least_squares(lambda x: x - 1, np.full((2, 2), 3.0), bounds=bounds).x, 2)
-    low = np.array([[2.0, 3.0], [4.0, 5.0]])
-    np.testing.assert_allclose(fg.least_squares(lambda x: x - 1, low + 1, bounds=(low, np.inf)).x, low)
-    assert fg.minimize(squares, 5.0, bounds=(2, None)).x == 2
-
-
-@pytest.mark.parametrize(
-    ("bounds", "message"),
-    [
-        ({"w": (0, 1)}, r"minimize: bounds lacks 'b' and 'nothing'|minimize: bounds lacks 'b', 'nothing'"),
-        ({"w": 3, "b": None, "nothing": None}, r"minimize: bounds\['w'\] is 3, expected a pair"),
-        ({"w": (0, 1, 2), "b": None, "nothing": None}, r"minimize: bounds\['w'\] is \(0, 1, 2\), expected a pair"),
-        ({"w": (0, np.ones(3)), "b": None, "nothing": None}, r"bounds\['w'\] is .* broadcast to shape \(2, 2\)"),
-    ],
-)
-def test_bounds_that_do_not_fit(bounds, message):
-    with pytest.raises(ValueError, match=message):
-        fg.minimize(convex, start(), bounds=bounds)
-
-
-# ---- constraints ------------------------------------------------------------------------------------------
-def on_the_line(p, total):
-    """Where the squares are least on x + 2 y = total, x - z = 0: a small system of linear equations."""
-    return {"line": p["x"] + 2 * p["y"] - total, "plane": p["x"] - p["z"]}
-
-
-SOLUTION = np.linalg.solve(  # of the Lagrangian of sum (p - 1)^2 under both constraints with total = 5
-    np.array([[2, 0, 0, 1, 1], [0, 2, 0, 2, 0], [0, 0, 2, 0, -1], [1, 2, 0, 0, 0], [1, 0, -1, 0, 0]], float),
-    np.array([2.0, 2, 2, 5, 0]),
-)[:3]
-
-
-@pytest.mark.parametrize("method", [None, "SLSQP", "trust-constr", "COBYLA", "COBYQA"])
-@pytest.mark.parametrize("form", ["dict", "NonlinearConstraint", "own jac", "LinearConstraint"])
-def test_constraints_take_the_structure(method, form):
-    if form == "LinearConstraint":
-        constraints = scipy.optimize.LinearConstraint([[1, 2, 0], [1, 0, -1]], [5, 0], [5, 0])
-    elif form == "dict":
-        constraints = {"type": "eq", "fun": on_the_line, "args": (5,)}
-    elif form == "own jac":
-        jac = lambda p, total: np.array([[1.0, 2, 0], [1, 0, -1]]) + 0 * p["x"]
-        constraints = ({"type": "eq", "fun": on_the_line, "args": (5,), "jac": jac},)
-    else:
-        constraints = [scipy.optimize.NonlinearConstraint(lambda p: list(on_the_line(p, 5).values()), 0, 0)]
-    x0 = {"x": 0.0, "y": np.array(0.5), "z": 3.0}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "delta_grad == 0.0")  # SciPy's, of a linear constraint without a Hessian
-        result = fg.minimize(squares, x0, method=method, constraints=constraints)
-    np.testing.assert_allclose(fg.tree.ravel(result.x)[0], SOLUTION, atol=1e-3)
-
-
-@pytest.mark.parametrize("method", ["SLSQP", "trust-constr"])
-def test_curved_constraints_have_exact_jacobians(method):
-    """The point of the unit ball nearest to (3, 4); the constraint is a scalar, and counts its calls."""
-    seen = []
-
-    def inside(p):
-        seen.append(type(p["a"]))
-        return 1 - np.sum(p["a"] ** 2)
-
-    constraints = [{"type": "ineq", "fun": inside}]
-    result = fg.minimize(lambda p: np.sum((p["a"] - np.array([3.0, 4.0])) ** 2), {"a": np.array([0.1, 0.2])},
-        method=method,
-                         constraints=constraints)  # fmt: skip
-    np.testing.assert_allclose(result.x["a"], [0.6, 0.8], atol=1e-4)
-    assert fg.Tensor in seen
-
-
-@pytest.mark.parametrize("compile", [True, False])
-@pytest.mark.parametrize("form", ["dict", "NonlinearConstraint", "finite differences"])
-def test_trust_constr_gets_the_hessians_of_constraints(form, compile):
-    """The steps are those with a Hessian by hand: of two curved constraints, one of them an equality."""
-    f = lambda x: np.sum((x - np.array([3.0, 4, 1])) ** 2)
-    curved = lambda x: np.stack([1 - np.sum(x**4), x[0] * x[1] * x[2]])
-    hess = lambda x, v: -12 * v[0] * np.diag(x**2) + v[1] * (np.ones((3, 3)) - np.eye(3)) * x.sum() - v[1] * np.array(
-        [[0, x[0] + x[1], x[0] + x[2]], [x[0] + x[1], 0, x[1] + x[2]], [x[0] + x[2], x[1] + x[2], 0]])  # fmt: skip
-    jac = lambda x: np.stack([-4 * x**3, np.array([x[1] * x[2], x[0] * x[2], x[0] * x[1]])])
-    x0, low, high = np.array([0.1, 0.2, 0.3]), [0, 0.01], [np.inf, 0.01]
-    own = scipy.optimize.minimize(
-        f, x0, method="trust-constr", jac=lambda x: 2 * (x - np.array([3.0, 4, 1])), hess=lambda x: 2 * np.eye(3),
-        constraints=[scipy.optimize.NonlinearConstraint(curved, low, high, jac, hess)],
-    )  # fmt: skip
-    if form == "dict":
-        equality = {"type": "eq", "fun": lambda x, k: curved(x)[1] - k, "args": (0.01,)}
-        constraints = [{"type": "ineq", "fun": lambda x: curved(x)[0]}, equality]
-    else:
-        kind = "2-point" if form == "finite differences" else None
-        constraints = scipy.optimize.NonlinearConstraint(curved, low, high, kind or "3-point", kind)
-    result = fg.minimize(f, x0, method="trust-constr", constraints=constraints, compile=compile)
-    np.testing.assert_allclose(result.x, own.x, rtol=1e-6)
-    assert result.nit == own.nit
-
-
-def test_a_hessian_of_a_constraint_that_is_given_is_used():
-    seen = []
-
-    def hess(p, v):
-        seen.append((p["a"].shape, v))
-        return -2 * v[0] * np.eye(2)
-
-    ball = scipy.optimize.NonlinearConstraint(lambda p: 1 - np.sum(p["a"] ** 2), 0, np.inf, hess=hess)
-    result = fg.minimize(lambda p: np.sum((p["a"] - np.array([3.0, 4.0])) ** 2), {"a": np.array([0.1, 0.2])},
-                         method="trust-constr", constraints=ball)  # fmt: skip
-    np.testing.assert_allclose(result.x["a"], [0.6, 0.8], atol=1e-4)
-    assert seen and seen[0][0] == (2,)
-
-
-@pytest.mark.parametrize("method", ["COBYLA", "COBYQA"])
-def test_constraints_of_methods_without_derivatives_may_be_any_functions(method):
-    constraint = {"type": "ineq", "fun": lambda x: 1 - math.hypot(float(x[0]), float(x[1]))}
-    result = fg.minimize(lambda x: float(x[0] + x[1]), np.zeros(2), method=method, constraints=constraint)
-    np.testing.assert_allclose(result.x, -np.sqrt([0.5, 0.5]), atol=1e-3)
-
-
-@pytest.mark.parametrize("method", ["SLSQP", "trust-constr"])
-@pytest.mark.parametrize("constant", [1.0, np.ones(2), fg.tensor([1.0, 2.0])], ids=repr)
-def test_a_constraint_may_be_constant(method, constant):
-    """Its derivatives are zeros."""
-    constraints = [{"type": "ineq", "fun": lambda x: x[0] - 1}, {"type": "ineq", "fun": lambda x: constant}]
-    found = fg.minimize(lambda x: np.sum(x * x), np.full(2, 3.0), method=method, constraints=constraints)
-    np.testing.assert_allclose(found.x, [1, 0], atol=1e-3)
-
-
-def test_a_list_of_numbers_as_x0_is_told_of():
-    for x0 in ([0.0, 1.0], (0.0, 1.0)):
-        for minimise in (fg.minimize, fg.least_squares, lambda f, x: fg.minimize(f, x, method="Powell")):
-            with pytest.raises((TypeError, ValueError)) as caught:
-                minimise(lambda x: (x - 2) ** 2, x0)
-            assert re.search("x0 is a (list|tuple) of numbers, so f gets a .*np.array", "".join(caught.value.__notes__))
-
-
-# ---- callback ---------------------------------------------------------------------------------------------
+# ---- callback --------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("method", [m for m in WITH_GRADIENT + WITHOUT_GRADIENT if m not in (None, "trust-constr")])
 def test_the_callback_gets_the_structure(method):
     seen, results = [], []
@@ -559,7 +379,7 @@ def test_callback_of_root():
     assert all(len(x) == 2 and f.shape == (2,) for x, f in seen) and seen
 
 
-# ---- least_squares and root -------------------------------------------------------------------------------
+# ---- least_squares and root ------------------------------------------------------------------------------------------
 T = np.linspace(0, 2, 30)
 
 
@@ -626,7 +446,7 @@ def test_root_uses_the_exact_jacobian():
         np.testing.assert_allclose(ours.x, theirs.x, rtol=1e-12)
 
 
-# ---- SciPy ------------------------------------------------------------------------------------------------
+# ---- SciPy -----------------------------------------------------------------------------------------------------------
 def test_scipy_is_imported_only_when_called():
     code = "import sys, fastgrad; assert not [m for m in sys.modules if m.split('.')[0] == 'scipy']"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -675,7 +495,7 @@ def test_programs_of_a_compiled_cost_are_kept_from_call_to_call():
             np.testing.assert_allclose(result.x["b"], 0, atol=1e-4)
             if k == 1:
                 ran.clear()
-        assert not ran, f"{method}: recorded anew for other args"
+        assert not ran, f"{method}: traced anew for other args"
     fg.minimize(compiled, {"b": 1.0, "a": np.zeros(2)}, (np.ones(2), 1.0))
     assert ran
     ran.clear()

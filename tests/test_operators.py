@@ -28,7 +28,7 @@ def number(x):
 @pytest.mark.parametrize("other", OPERANDS, ids=lambda o: f"{type(o).__name__} {number(o)}")
 @pytest.mark.parametrize("sign", ARITHMETIC)
 def test_operators_on_either_side(sign, other):
-    """Value as NumPy's, and tracked, whoever stands on the left."""
+    """Value as NumPy's, and tracked, with the tensor on either side."""
     f = ARITHMETIC[sign]
     plain = np.asarray(other) if isinstance(other, list) else other
     for ours, expected in ((f(tracked(), other), f(X, plain)), (f(other, tracked()), f(plain, X))):
@@ -132,7 +132,7 @@ def test_in_place_refusals():
 
 @pytest.mark.parametrize("sign", IN_PLACE)
 def test_an_ndarray_does_not_take_in_a_tensor(sign):
-    """a += t would leave the gradient behind, unless t is only data."""
+    """a += t would lose the gradient, unless t is only data."""
     a = np.ones((2, 3))
     with pytest.raises(
         TypeError, match="cannot be stored in an ndarray, which would lose its gradient; write a = a [+] t"

@@ -198,9 +198,7 @@ def test_get():
     assert fg.optim.get(opt) is opt
 
 
-# misuse -----------------------------------------------------------------------------------------------------
-
-
+# ---- misuse ----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -407,7 +405,7 @@ def test_an_integer_too_large_for_a_float_is_no_rate(base, exponent):
     np.testing.assert_array_equal(p, 1)
 
 
-def through_every_door(optimizer, n=4):
+def in_every_way(optimizer, n=4):
     """What n steps of an optimizer make of the same parameters: by `step` alone, and by training steps."""
 
     def loss(p):
@@ -447,7 +445,7 @@ def test_a_step_that_is_overridden_is_taken(make):
         pass
 
     for cls in (Clip, Deeper):
-        found = through_every_door(make(cls))
+        found = in_every_way(make(cls))
         assert_all_the_same(found)
         assert np.all(np.abs(found[0]["w"] - [1.0, -2.0]) <= 4 * 0.1 * 1e-3 * 2)
 
@@ -499,12 +497,12 @@ def test_what_is_mixed_in_or_overridden_takes_part():
     class Computed:
         learning_rate = property(lambda self: 0.05, lambda self, value: None)
 
-    expected = through_every_door(SGD(0.05))
+    expected = in_every_way(SGD(0.05))
     assert_all_the_same(expected)
     for mixed_in in (Halved, Stepping, Rated, Computed):
         mixed = type("Mixed", (mixed_in, SGD), {})
         for cls in (mixed, type("Own", (mixed,), {"_numbers": lambda self, rate: SGD._numbers(self, rate)})):
-            assert_all_the_same(expected[:1] + through_every_door(cls(0.1)))
+            assert_all_the_same(expected[:1] + in_every_way(cls(0.1)))
 
 
 def test_arguments_may_be_computed_by_a_subclass():
@@ -520,8 +518,8 @@ def test_arguments_may_be_computed_by_a_subclass():
     class Heavy(SGD):
         momentum = property(lambda self: 0.5, lambda self, value: None)
 
-    assert_all_the_same(through_every_door(SGD(lambda t: 0.01 * (t + 1))) + through_every_door(Warm(0.01)))
-    assert_all_the_same(through_every_door(SGD(0.01, momentum=0.5)) + through_every_door(Heavy(0.01, momentum=0.9)))
+    assert_all_the_same(in_every_way(SGD(lambda t: 0.01 * (t + 1))) + in_every_way(Warm(0.01)))
+    assert_all_the_same(in_every_way(SGD(0.01, momentum=0.5)) + in_every_way(Heavy(0.01, momentum=0.9)))
     bad = Warm(0.1)
     bad.base = np.nan
     with pytest.raises(ValueError, match="^Warm: learning_rate is nan, expected a finite number of at least 0$"):

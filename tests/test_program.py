@@ -23,7 +23,7 @@ def instructions(program):
 
 # ---- memory -----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("n", [100, 10_000])
-def test_a_chain_of_elementwise_steps_needs_one_place(n):
+def test_a_chain_of_elementwise_steps_needs_one_buffer(n):
     def f(x):
         for _ in range(20):
             x = fg.tanh(x * 1.5)
@@ -38,7 +38,7 @@ def test_a_chain_of_elementwise_steps_needs_one_place(n):
         np.testing.assert_array_equal(compiled(x), eagerly(f, x))
 
 
-def test_a_value_that_is_read_later_keeps_its_place():
+def test_a_value_that_is_read_later_keeps_its_buffer():
     def f(x):
         a = fg.exp(x)
         b = fg.tanh(a)  # may not overwrite a
@@ -71,7 +71,7 @@ def test_a_number_stretched_within_the_arena(n, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n", [1, 3, 15, 16, 17, 33])
-def test_the_end_of_a_vector_is_nobodys(n, dtype):
+def test_elements_beyond_the_end_of_an_array_reach_no_result(n, dtype):
     """Steps within the arena run over whole vectors: what lies beyond the elements reaches no result."""
 
     def f(x, y):
@@ -353,7 +353,7 @@ def test_a_sum_ends_a_group_without_its_operand_in_memory(n, dtype):
         assert program.facts["separate_bytes"] > 6 * n * x.itemsize
 
 
-def test_a_sum_of_the_gradient_kind_and_what_reads_a_sum():
+def test_sums_of_a_value_and_gradient_and_steps_that_read_them():
     """Steps that read a sum wait for it."""
 
     def f(x):
@@ -454,12 +454,12 @@ def test_bias_and_activation_are_one_pass_over_a_product():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("m, k, n", [(3, 4, 5), (40, 30, 50), (300, 250, 260)])  # the last by BLAS
-def test_gradients_of_a_weight_used_several_times_are_collected_in_place(m, k, n, dtype):
+def test_gradients_of_a_weight_used_several_times_are_accumulated_in_place(m, k, n, dtype):
     def f(w, xs):
         return sum(fg.sum(fg.sin(x @ w)) for x in xs)
 
     w, xs = RNG.standard_normal((k, n)).astype(dtype), [RNG.standard_normal((m, k)).astype(dtype) for _ in range(3)]
-    for outer in (lambda g: g, lambda g: fg.tanh(g)):  # the sum an output, and a place in the arena
+    for outer in (lambda g: g, lambda g: fg.tanh(g)):  # the sum is an output, or a value in the arena
         step = fg.compile(lambda w, xs, outer=outer: outer(fg.grad(f)(w, xs)))
         program = step.program(w, xs)
         names = instructions(program)
@@ -474,7 +474,7 @@ def test_gradients_of_a_weight_used_several_times_are_collected_in_place(m, k, n
             assert np.all(error <= bound)
 
 
-def test_products_that_are_needed_apart_are_not_collected():
+def test_products_that_are_read_elsewhere_are_not_accumulated_in_place():
     def f(x, w):
         a, b = x @ w, w @ x
         return a + b, a * 2, (x @ x + x), a + a
@@ -487,7 +487,7 @@ def test_products_that_are_needed_apart_are_not_collected():
             np.testing.assert_array_equal(found, expected)
 
 
-def test_groups_do_not_let_a_collected_product_go_ahead_of_its_beginning():
+def test_no_accumulated_product_runs_before_what_it_is_added_to():
     def f(w, x):
         return fg.sum(fg.tanh(fg.tanh(x @ w) @ w) + fg.tanh(fg.sin(x) @ w))
 
@@ -499,7 +499,7 @@ def test_groups_do_not_let_a_collected_product_go_ahead_of_its_beginning():
         assert np.max(np.abs(step(w, x) - exact)) < 1e-13 * np.max(np.abs(exact))
 
 
-def test_rows_of_a_stack_and_rows_made_on_the_way():
+def test_rows_of_a_stack_and_rows_that_are_computed():
     def f(x, w):
         row = fg.sum(w, axis=0)  # (30, 40)
         a = fg.exp(x - row) * w[0, 0]  # (20, 30, 40) by (30, 40) and (40,)
@@ -530,7 +530,7 @@ def test_groups_overtake_what_they_do_not_need():
 
 
 @pytest.mark.parametrize("n", [10, 6000])
-def test_slices_that_lie_together_are_not_copied(n):
+def test_contiguous_slices_are_not_copied(n):
     def f(x, m):
         a = fg.tanh(x)
         return x[1:] * a[:-1], fg.sum(a[n // 2 :]), m[1] + m[0, 0], a[2:-1], a[0:1] * 2, m[:, 1:], x[3:4]
@@ -540,7 +540,7 @@ def test_slices_that_lie_together_are_not_copied(n):
     for _ in range(2):
         for found, expected in zip(compiled(x, m), eagerly(f, x, m)):
             np.testing.assert_array_equal(found, expected)
-    assert instructions(compiled.program(x, m)).count("slice") == 1  # only m[:, 1:] does not lie together
+    assert instructions(compiled.program(x, m)).count("slice") == 1  # only m[:, 1:] is not contiguous
     assert instructions(fg.compile(lambda x: fg.tanh(x[1:]) + x[::2][0]).program(x)).count("slice") == 1
 
 
@@ -667,3 +667,38 @@ def test_a_number_stretched_over_an_array_is_part_of_the_group(n, dtype):
     if n >= 2048:
         lines = [line for line in str(compiled.program(x)).splitlines() if "broadcast_to" in line]
         assert lines and all(line.endswith("block") for line in lines)
+
+
+BLOCK = 1024  # elements of which long steps run at a time
+OF_MEANS = {
+    "product": (lambda y: fg.sum(y * y), 0),
+    "product of two": (lambda y: fg.mean(fg.tanh(y) * y), 1),
+    "mean of squares": (lambda y: fg.mean(y**2), BLOCK),
+    "unary": (lambda y: fg.sum(fg.tanh(y)), BLOCK),
+    "two numbers": (lambda y: fg.sum(fg.tanh(y)) + 3 * fg.sum(fg.exp(y)), 2 * BLOCK),
+    "binary": (lambda y: fg.mean(y / (y + 2)), BLOCK + 1),
+    "a number in it": (lambda y: fg.mean(fg.hypot(y, 3.0)), BLOCK + 1),
+    "a number beside it": (lambda y: fg.mean(fg.power(3.0, y)), BLOCK + 1),
+    "seconds": (lambda y: fg.sum(fg.grad(lambda y: fg.sum(fg.tanh(y)))(y)), 3 * BLOCK + 8),
+    "a block of its own": (lambda y: fg.sum(fg.tanh(y)) + fg.sum(fg.ones(BLOCK) * fg.exp(y[:BLOCK])), 2 * BLOCK),
+    "the block as a row": (
+        lambda y: fg.sum(fg.tanh(y)) + fg.sum(fg.sin(y[: 4 * BLOCK].reshape(4, BLOCK) * fg.ones(BLOCK))),
+        6 * BLOCK,
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [3, BLOCK, 2 * BLOCK, 5 * BLOCK, 100_001])
+@pytest.mark.parametrize("name", OF_MEANS)
+def test_the_cotangent_of_a_sum_is_no_constant_of_full_size(name, n, dtype):
+    f, most = OF_MEANS[name]
+    if "block" in name and n < 4 * BLOCK:
+        return
+    x = RNG.uniform(0.1, 0.9, n).astype(dtype)
+    compiled, expected = fg.compile(fg.grad(f)), fg.grad(f)(x)
+    for _ in range(2):
+        np.testing.assert_array_equal(compiled(x), expected)
+    if n >= 2 * BLOCK:
+        found = compiled.program(x).facts["constant_bytes"] / x.itemsize
+        assert found <= most + 8, f"constants of {found:g} elements, at most {most} are needed"

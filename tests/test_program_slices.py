@@ -1,4 +1,4 @@
-"""Programs of slices and their gradients: what lies where, and that results are those of eager runs, bit by bit."""
+"""Programs of slices and their gradients: where values are in memory, and that results have the bits of eager runs."""
 
 import re
 
@@ -14,7 +14,7 @@ def rosenbrock(x):
 
 
 def unslices(program):
-    """Of each: was its operand computed in its place? Then the program does it first."""
+    """Of each unslice: was its operand computed in its place? Then the zeros around it were written before."""
     found = []
     lines = str(program).splitlines()
     for i, line in enumerate(lines):

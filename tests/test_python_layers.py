@@ -20,7 +20,7 @@ WINGS = [
     ["_transforms"],
     ["_control_flow"],
     ["_compile"],
-    ["activations", "losses", "optim", "random", "special", "testing"],
+    ["activations", "linalg", "losses", "optim", "random", "special", "stats", "testing"],
     ["_train"],
     ["_scipy"],
     ["sparse"],

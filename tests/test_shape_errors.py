@@ -250,8 +250,8 @@ TABLE = {
         (
             "x[0] = 1",
             TypeError,
-            "a tensor does not support assignment to elements; use fastgrad.where(mask, value, x), or "
-            "fastgrad.concatenate to build it from parts",
+            "a tensor does not support assignment to elements; use x = x.at[index].set(value), "
+            "fastgrad.where(mask, value, x), or fastgrad.concatenate to build it from parts",
         ),
         ("fg.take(x, 7)", IndexError, "take: index 7 at position 0 is outside an axis of length 6"),
         ("fg.take(x, 0.5)", TypeError, "take: expected integer indices, got float64"),

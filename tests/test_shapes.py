@@ -54,6 +54,33 @@ MOVES = {
     "where": lambda m, x: m.where(np.arange(4) % 2 == 0, x, x[:, :1]),
     "take": lambda m, x: m.take(x, [2, 0, 2], axis=1),
     "take, raveled": lambda m, x: m.take(x, [[5, -1], [5, 0]]),
+    "atleast_1d": lambda m, x: m.atleast_1d(x[0, 0, 0]),
+    "atleast_2d": lambda m, x: m.atleast_2d(x[0, 0]),
+    "atleast_2d, number": lambda m, x: m.atleast_2d(x[0, 0, 0]),
+    "atleast_3d": lambda m, x: m.atleast_3d(x[0]),
+    "atleast_3d, vector": lambda m, x: m.atleast_3d(x[0, 0]),
+    "atleast_3d, nothing to do": lambda m, x: m.atleast_3d(x),
+    "matrix_transpose": lambda m, x: m.matrix_transpose(x),
+    "rollaxis": lambda m, x: m.rollaxis(x, 2),
+    "rollaxis, start": lambda m, x: m.rollaxis(x, 0, 3),
+    "rollaxis, negative": lambda m, x: m.rollaxis(x, -1, -2),
+    "rollaxis, stays": lambda m, x: m.rollaxis(x, 1, 2),
+    "resize, smaller": lambda m, x: m.resize(x, (2, 5)),
+    "resize, larger": lambda m, x: m.resize(x, (5, 11)),
+    "resize, number": lambda m, x: m.resize(x, 30),
+    "resize, nothing": lambda m, x: m.resize(x, (2, 0)),
+    "flipud": lambda m, x: m.flipud(x),
+    "fliplr": lambda m, x: m.fliplr(x),
+    "rot90": lambda m, x: m.rot90(x),
+    "rot90, twice": lambda m, x: m.rot90(x, 2),
+    "rot90, back": lambda m, x: m.rot90(x, -1),
+    "rot90, not at all": lambda m, x: m.rot90(x, 4),
+    "rot90, axes": lambda m, x: m.rot90(x, 3, axes=(-1, 0)),
+    "broadcast_arrays": lambda m, x: m.broadcast_arrays(x, x[:1, :, :1])[1],
+    "tile": lambda m, x: m.tile(x, (2, 1, 2)),
+    "roll, several": lambda m, x: m.roll(x, (1, -2), axis=(0, 2)),
+    "roll, one for several": lambda m, x: m.roll(x, 1, axis=(1, 2)),
+    "roll, several for one": lambda m, x: m.roll(x, (1, 1), axis=1),
 }
 METHODS = {
     "T": lambda x: x.T, "mT": lambda x: x.mT, "reshape numbers": lambda x: x.reshape(6, -1),
@@ -114,6 +141,18 @@ def test_a_tensor_that_a_movement_made_is_a_value_of_its_own():
         same_bits(part, kept + 10)
         t *= 0
         same_bits(part, kept + 10)
+
+
+def test_several_arrays_at_once():
+    for f in ("atleast_1d", "atleast_2d", "atleast_3d"):
+        ours, theirs = getattr(fg, f)(1.0, [1.0, 2.0], X), getattr(np, f)(1.0, [1.0, 2.0], X)
+        assert isinstance(ours, tuple) and len(ours) == 3
+        for a, b in zip(ours, theirs):
+            same_bits(a, b)
+    for a, b in zip(fg.broadcast_arrays(X, 1.0, X[0, :, :1]), np.broadcast_arrays(X, 1.0, X[0, :, :1])):
+        same_bits(a, b)
+    assert fg.broadcast_shapes((3, 1), (2, 1, 4), 4) == (2, 3, 4)
+    same_bits(fg.resize(np.zeros(0), (2, 3)), np.zeros((2, 3)))
 
 
 def test_shapes_of_a_number():
@@ -206,6 +245,15 @@ def test_any_concatenation(data):
         (lambda: fg.swapaxes(X, 0, 3), AxisError, "swapaxes: axis 3 does not exist in a tensor of 3 dimensions"),
         (lambda: fg.moveaxis(X, (0, 1), 0), ValueError, "moveaxis: 2 source axes for 1 destinations"),
         (lambda: fg.moveaxis(X, -4, 0), AxisError, "moveaxis: axis -4 does not exist in a tensor of 3 dimensions"),
+        (lambda: fg.rollaxis(X, 3), AxisError, "rollaxis: axis 3 does not exist in a tensor of 3 dimensions"),
+        (lambda: fg.rollaxis(X, 0, 4), AxisError, "rollaxis: expected start from -3 to 3, got 4"),
+        (lambda: fg.matrix_transpose(X[0, 0]), ValueError,
+         "matrix_transpose: expected at least 2 dimensions, got shape (4,)"),
+        (lambda: fg.flipud(1.0), ValueError, "flipud: expected at least 1 dimension, got shape ()"),
+        (lambda: fg.fliplr(X[0, 0]), ValueError, "fliplr: expected at least 2 dimensions, got shape (4,)"),
+        (lambda: fg.rot90(X, axes=(0, 0)), ValueError, "rot90: axis 0 is named twice in (0, 0)"),
+        (lambda: fg.rot90(X, axes=(0, 1, 2)), ValueError, "rot90: expected two axes, got (0, 1, 2)"),
+        (lambda: fg.resize(X, (2, -1)), ValueError, "resize: expected lengths that are 0 or more, got (2, -1)"),
         (lambda: fg.squeeze(X, 1), ValueError, "squeeze: axis 1 of shape (2, 3, 4) has length 3, not 1"),
         (lambda: fg.expand_dims(X, 4), AxisError, "expand_dims: axis 4 does not exist in a tensor of 4 dimensions"),
         (lambda: fg.broadcast_to(X, (2, 3, 5)), ValueError,

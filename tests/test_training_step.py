@@ -4,15 +4,11 @@ import copy
 import dataclasses
 import gc
 import pickle
-import subprocess
-import sys
 import weakref
 
 import numpy as np
 import pytest
 from _errors import raises_text
-from _oracles import needs_lack_of_memory
-from _replay import same
 
 import fastgrad as fg
 from fastgrad import _core
@@ -64,7 +60,7 @@ def test_it_equals_grad_and_step(optimizer):
         np.testing.assert_array_equal(params["b"], other["b"])
 
 
-def test_the_arrays_are_live_both_ways():
+def test_the_step_reads_and_writes_the_arrays_of_the_caller():
     params = start()
     step = fg.training_step(line, params, "sgd")
     first = step(X, Y)
@@ -156,9 +152,7 @@ def test_a_state_loaded_between_steps_is_used_or_refused():
         np.testing.assert_array_equal(params[key], before[key])
 
 
-# not finite -------------------------------------------------------------------------------------------------
-
-
+# ---- not finite ------------------------------------------------------------------------------------------------------
 def blows_up(params, x):
     return (params["w"] * 0).sum() + fg.sqrt(params["b"][1] * x)
 
@@ -204,9 +198,7 @@ def test_ignore_updates_with_whatever_came():
     assert not np.isfinite(p).any()
 
 
-# misuse -----------------------------------------------------------------------------------------------------
-
-
+# ---- misuse ----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
@@ -336,96 +328,7 @@ def test_a_copied_compiled_function_traces_anew():
     np.testing.assert_array_equal(other(np.ones(2)), f(np.ones(2)))
 
 
-# ---- what passes ----------------------------------------------------------------------------------------------------
-def failing(error, *calls):
-    """A loss whose traces of these numbers, from 1 on, fail."""
-    traced = [0]
-
-    def loss(p, x):
-        if isinstance(x, fg.Tensor):
-            traced[0] += 1
-            if traced[0] in calls:
-                raise error("none for once")
-        return ((p - x) ** 2).sum()
-
-    return loss
-
-
-@pytest.mark.parametrize("error", [MemoryError, RecursionError, OSError])
-@pytest.mark.parametrize("call", [1, 2])
-def test_what_may_pass_does_not_make_a_step_eager_for_good(error, call):
-    p, q = np.zeros(2), np.zeros(2)
-    step = fg.training_step(failing(error, call), p, fg.optim.Adam(0.1))
-    plain = fg.training_step(failing(error), q, fg.optim.Adam(0.1))
-    how = []
-    for _ in range(5):
-        assert step(np.ones(2)) == plain(np.ones(2))
-        how.append("compiled" in repr(step))
-    assert how == [call != 1, call != 2, True, True, True]
-    same(p, q)
-
-
-LACK_OF_MEMORY = """
-import _testcapi
-import warnings
-
-import fastgrad as fg
-import numpy as np
-
-warnings.simplefilter("ignore")
-x, eager = np.ones(2), 0
-for at in range(1, 1200, 17):
-    p = np.zeros(2)
-    step = fg.training_step(lambda p, x: ((p - x) ** 2).sum(), p, fg.optim.SGD(0.25))
-    _testcapi.set_nomemory(at, at + 1)
-    try:
-        step(x)
-    except Exception:
-        eager += 1
-    finally:
-        _testcapi.remove_mem_hooks()
-    eager += "eager" in repr(step)
-    for _ in range(4):
-        step(x)
-    assert "compiled" in repr(step), f"without memory from allocation {at} on"
-    assert p[0] == 1 - 0.5**step.optimizer.steps
-assert eager > 5
-"""
-
-
-@needs_lack_of_memory
-def test_a_real_lack_of_memory_while_tracing_passes():
-    """In a process of its own, as the interpreter itself leaks the arguments of a call for which it finds no memory."""
-    found = subprocess.run([sys.executable, "-c", LACK_OF_MEMORY], capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr
-
-
-def test_what_does_not_pass_is_told_once_and_tried_ever_more_seldom():
-    p = np.zeros(2)
-    loss = failing(MemoryError, *range(1000))
-    step = fg.training_step(loss, p, fg.optim.SGD(0.25))
-    with pytest.warns(RuntimeWarning, match="cannot be traced and runs eagerly.*none for once") as told:
-        for _ in range(200):
-            step(np.ones(2))
-    assert len(told) == 1
-    same(p, np.ones(2))
-
-
-def test_a_solver_traces_again_what_failed_for_want_of_memory():
-    pytest.importorskip("scipy")
-    traced = [0]
-
-    def f(x):
-        if _core.tracing():
-            traced[0] += 1
-            if traced[0] == 1:
-                raise MemoryError("none for once")
-        return fg.sum((x - 1) ** 2 + (x - 1) ** 4)
-
-    assert np.allclose(fg.minimize(f, np.zeros(3)).x, 1)
-    assert traced[0] == 3  # one failed, one, and one to believe it
-
-
+# ---- arrays that share memory or are replaced ------------------------------------------------------------------------
 def test_parameters_that_share_memory_are_refused():
     base = np.zeros(10)
     loss = lambda p: np.sum(p["a"] ** 2) + np.sum(p["b"] ** 2)
@@ -521,6 +424,29 @@ def test_what_cannot_be_put_into_params_is_refused():
     assert step() == 18
 
 
+@pytest.mark.parametrize("keys", [(1, True), (1, 1.0), (0.0, -0.0), ((1, "a"), (True, "a")), (np.int64(1), 1)])
+def test_params_with_other_keys_that_are_equal_are_another_structure(keys):
+    loss = lambda p: fg.sum(*p.values()) * (2 if repr(next(iter(p))) == repr(keys[0]) else 3)
+    w = np.ones(2)
+    step = fg.training_step(loss, {keys[0]: w}, fg.optim.SGD(0.0))
+    assert step() == step() == 4
+    step.params = {keys[1]: w}
+    with pytest.raises(ValueError, match="make a new step for another structure"):
+        step()
+    step.params = {keys[0]: w}
+    assert step() == 4
+
+
+def test_params_with_their_keys_in_another_order_are_the_same():
+    step = fg.training_step(lambda p: fg.sum(p["a"] * 3 - p[1000000]), {"a": np.ones(2), 1000000: np.ones(2)}, "sgd")
+    was = step()
+    step.params = dict(reversed(step.params.items()))
+    assert _core.same_leaves(step.params, step._known) and not _core.same_leaves(step.params, {})
+    assert step() < was
+    step.params = {int("1000000"): np.zeros(2), "a": np.ones(2)}
+    assert step() == 6
+
+
 @dataclasses.dataclass
 class _Weights:
     w: np.ndarray
@@ -533,92 +459,7 @@ def test_params_of_any_container_can_be_set():
     assert step() == 8
 
 
-def counted():
-    """A loss of p and x, and a list that has the shape of x for each time it is traced."""
-    traced = []
-
-    def loss(p, x):
-        if _core.tracing():
-            traced.append(x.shape)
-        return fg.mean((x * p[0] - p[1]) ** 2)
-
-    return loss, traced
-
-
-def test_many_shapes_are_traced_once_each():
-    loss, traced = counted()
-    step, eager = (fg.training_step(loss, np.ones(2), "sgd", compile=c) for c in (True, False))
-    batches = [np.linspace(0.0, 1.0, n) for n in range(1, 41)] * 30
-    found = [step(x) for x in batches]
-    assert set(traced) == {x.shape for x in batches} and len(traced) == 40 + 4
-    np.testing.assert_allclose(found, [eager(x) for x in batches], rtol=1e-9)
-    assert step._compiled.cache_info()[1:] == (40, 64, 40)
-
-
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_shapes_that_come_once_or_twice_are_not_traced(optimizer):
-    loss, traced = counted()
-    step, eager = (fg.training_step(loss, np.ones(2), optimizer, compile=c) for c in (True, False))
-    batches = [np.linspace(0.0, 1.0, n) for n in range(1, 400)]
-    found = [step(x) for x in batches]
-    assert traced == [(n,) for n in range(1, 9)]
-    found += [step(x) for x in batches]
-    hits, misses, _, kept = step._compiled.cache_info()
-    assert hits == 8 and 9 <= misses == kept <= 8 + len(found) // 64
-    np.testing.assert_allclose(found, [eager(x) for x in batches * 2], rtol=1e-9)
-    np.testing.assert_allclose(step.params, eager.params, rtol=1e-9)
-    assert step.optimizer.steps == len(found)
-
-
-def test_traces_are_a_bounded_part_of_all_steps():
-    loss, traced = counted()
-    step, eager = (fg.training_step(loss, np.ones(2), fg.optim.SGD(1e-3), compile=c, maxsize=m)
-                   for c, m in ((True, 16), (False, 1)))  # fmt: skip
-    batches = [np.linspace(0.0, 1.0, n) for n in np.random.default_rng(0).integers(1, 200, 3000)]
-    found = [step(x) for x in batches]
-    hits, misses, maxsize, kept = step._compiled.cache_info()
-    assert maxsize == kept == 16 and len(traced) == misses + 4
-    assert hits > 100 and misses <= 16 + (len(found) - hits) // 32
-    np.testing.assert_allclose(found, [eager(x) for x in batches], rtol=1e-9)
-    np.testing.assert_allclose(step.params, eager.params, rtol=1e-9)
-
-
-def test_a_shape_that_stays_is_traced_however_many_came_before():
-    loss, traced = counted()
-    step = fg.training_step(loss, np.ones(2), fg.optim.SGD(1e-3), maxsize=2)
-    for n in list(range(1, 100)) * 2:
-        step(np.ones(n))
-    hits = step._compiled.cache_info().hits
-    for _ in range(50):
-        step(np.ones(150))
-    assert traced.count((150,)) == 2  # the second time to be believed
-    assert step._compiled.cache_info().hits == hits + 50 - 33
-
-
-def test_a_batch_in_a_container_of_its_own_is_bounded_as_any():
-    class Batch:
-        def __init__(self, x):
-            self.x = x
-
-    fg.tree.register(Batch, lambda b: ((b.x,), None), lambda _, children: Batch(*children))
-    step = fg.training_step(lambda p, b: fg.mean((b.x - p) ** 2), np.ones(1), "sgd")
-    for n in range(1, 100):
-        step(Batch(np.ones(n)))
-    assert step._compiled.cache_info().misses == 8
-
-
-def test_how_many_programs_a_step_keeps():
-    loss, _ = counted()
-    step = fg.training_step(loss, np.ones(2), "sgd", maxsize=3)
-    for n in (1, 2, 3, 4, 4, 4, 3):
-        step(np.ones(n))
-    assert step._compiled.cache_info() == (3, 4, 3, 3)
-    assert copy.deepcopy(step)._compiled.cache_info() == (0, 0, 3, 0)
-    for wrong in (0, -1):
-        with pytest.raises(ValueError, match=f"^training_step: expected maxsize of at least 1, got {wrong}$"):
-            fg.training_step(loss, np.ones(2), "sgd", maxsize=wrong)
-
-
+# ---- a step within a transform or a trace ----------------------------------------------------------------------------
 TRANSFORMS = {
     "grad": lambda f: fg.grad(f)(np.ones(2)),
     "jvp": lambda f: fg.jvp(f, (np.ones(2),), (np.ones(2),)),
@@ -650,7 +491,7 @@ def test_a_loss_that_reads_what_is_differentiated_outside_is_refused(transform, 
         with pytest.raises(TypeError, match=r"^(training_step|descend): the loss reads a tensor that is being diff"):
             transform(f)
         np.testing.assert_array_equal(params, np.zeros(2))
-        step(np.ones(2))  # is recorded and replayed between
+        step(np.ones(2))  # is traced, and replayed, in between
         params[...] = 0.0
     assert not batches and step.optimizer.steps == 3
 

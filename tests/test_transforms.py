@@ -221,7 +221,7 @@ def test_an_exception_within_f_leaves_everything_as_it_was(enabled):
 @pytest.mark.parametrize("convert", [
     float, int, complex, math.sin, math.floor, lambda x: f"{float(x)}", np.asarray, lambda x: np.array([x, x]),
     memoryview,
-    lambda x: fg.tensor(x), lambda x: fg.tensor([x, 1.0]), np.from_dlpack, lambda x: np.linalg.det(x[None, None]),
+    lambda x: fg.tensor(x), lambda x: fg.tensor([x, 1.0]), np.from_dlpack, lambda x: np.fft.fft(x[None]),
     lambda x: x.item(), lambda x: x.tolist(), lambda x: x.numpy(), lambda x: pickle.loads(pickle.dumps(x)),
 ])  # fmt: skip
 def test_nothing_silently_becomes_a_constant(convert):
@@ -491,7 +491,9 @@ def test_what_transforms_return_is_pickled_by_reference(name):
     for compiled in (made["compile"], compiled_cube, both):
         compiled.cache_clear()
     assert callable(copy.copy(f)) and callable(copy.deepcopy(f)) and "fastgrad" in repr(f)
-    assert inspect.signature(f) is not None and f.__name__
+    if name != "elementwise_grad" or hasattr(np.square, "__signature__"):  # ufuncs of older NumPys have none
+        assert inspect.signature(f) is not None
+    assert f.__name__
 
 
 def test_a_transform_in_a_class_is_a_method():

@@ -200,6 +200,9 @@ UNITS = {
 }
 
 
+OVERFLOW_WITH_THE_VALUE = {"exp2"}  # though the derivative is a little smaller
+
+
 def slope_points(row, n, dtype, seed):
     """Those of values, and more: where exponentials end, and the extremes of two arguments against each other."""
     rng, args = np.random.default_rng(seed), points(row, n, dtype, seed)
@@ -266,6 +269,9 @@ def check_slopes(name, dtype, n, seed):
             expected = exact(row, *point, derivative=i)
             if not mpmath.isfinite(expected):
                 continue  # a pole, or outside the domain
+            if name in OVERFLOW_WITH_THE_VALUE and exact(row, *point) > float(info.max):
+                assert all(slopes[i][k] == np.inf for slopes in found.values()), (name, point)
+                continue
             least = text_value(unit, row, *point, tiny=tiny) if unit else 0
             if abs(expected) < tiny:
                 least = tiny / info.eps  # an ULP is then the smallest normal number

@@ -29,6 +29,25 @@ void fg_set_blas(void *sgemm, void *dgemm, int ilp64)
     blas.ilp64 = ilp64;
 }
 
+int fg_blas_has_gemm(int dtype) { return blas.gemm[dtype] != NULL; }
+
+void fg_blas_gemm(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k, double alpha, const void *a, int64_t lda,
+                  const void *b, int64_t ldb, double beta, void *c, int64_t ldc)
+{
+    ta = ta ? TRANSPOSED : PLAIN;
+    tb = tb ? TRANSPOSED : PLAIN;
+    void *f = blas.gemm[dtype];
+    float alpha_f = (float)alpha, beta_f = (float)beta;
+    if (dtype == FG_FLOAT32 && blas.ilp64)
+        ((sgemm64)f)(ROW_MAJOR, ta, tb, m, n, k, alpha_f, a, lda, b, ldb, beta_f, c, ldc);
+    else if (blas.ilp64)
+        ((dgemm64)f)(ROW_MAJOR, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+    else if (dtype == FG_FLOAT32)
+        ((sgemm32)f)(ROW_MAJOR, ta, tb, (int)m, (int)n, (int)k, alpha_f, a, (int)lda, b, (int)ldb, beta_f, c, (int)ldc);
+    else
+        ((dgemm32)f)(ROW_MAJOR, ta, tb, (int)m, (int)n, (int)k, alpha, a, (int)lda, b, (int)ldb, beta, c, (int)ldc);
+}
+
 /* Measured against the OpenBLAS of NumPy's wheels. A BLAS is faster than our tiles
  * (a) where the product is large, because it uses several threads, which does not pay if the result is small; and
  * (b) where the result is thin and both operands are contiguous along k, so that its elements are dot products.
@@ -66,17 +85,7 @@ void fg_gemm(int dtype, fg_gemm_backend by, int ta, int tb, int64_t m, int64_t n
         fg_kernels[dtype].gemm->gemm(ta, tb, m, n, k, a, lda, b, ldb, beta, c, n);
         return;
     }
-    ta = ta ? TRANSPOSED : PLAIN;
-    tb = tb ? TRANSPOSED : PLAIN;
-    void *f = blas.gemm[dtype];
-    if (dtype == FG_FLOAT32 && blas.ilp64)
-        ((sgemm64)f)(ROW_MAJOR, ta, tb, m, n, k, 1, a, lda, b, ldb, beta, c, n);
-    else if (blas.ilp64)
-        ((dgemm64)f)(ROW_MAJOR, ta, tb, m, n, k, 1, a, lda, b, ldb, beta, c, n);
-    else if (dtype == FG_FLOAT32)
-        ((sgemm32)f)(ROW_MAJOR, ta, tb, (int)m, (int)n, (int)k, 1, a, (int)lda, b, (int)ldb, beta, c, (int)n);
-    else
-        ((dgemm32)f)(ROW_MAJOR, ta, tb, (int)m, (int)n, (int)k, 1, a, (int)lda, b, (int)ldb, beta, c, (int)n);
+    fg_blas_gemm(dtype, ta, tb, m, n, k, 1, a, lda, b, ldb, beta, c, n);
 }
 
 void fg_gemm_rows(const fg_call *c, int64_t from, int64_t rows, void *y)

@@ -15,6 +15,12 @@ fg_gemm_backend fg_choose_gemm_backend(int dtype, int ta, int tb, int64_t m, int
 void fg_gemm(int dtype, fg_gemm_backend by, int ta, int tb, int64_t m, int64_t n, int64_t k, const void *a,
              int64_t lda, const void *b, int beta, void *c);
 
+/* The BLAS's own product of row-major matrices with rows of lda, ldb and ldc elements, where there is a BLAS:
+ * C = alpha op(A) op(B) + beta C. */
+int fg_blas_has_gemm(int dtype);
+void fg_blas_gemm(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k, double alpha, const void *a, int64_t lda,
+                  const void *b, int64_t ldb, double beta, void *c, int64_t ldc);
+
 /* Rows and columns of op(x), x a stack of matrices. */
 static inline int64_t fg_rows_of(const fg_shape *s, int transposed) { return s->dim[s->ndim - 2 + !!transposed]; }
 static inline int64_t fg_cols_of(const fg_shape *s, int transposed) { return s->dim[s->ndim - 1 - !!transposed]; }

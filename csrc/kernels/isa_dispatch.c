@@ -11,10 +11,12 @@
     extern const fg_elementwise_kernels fg_elementwise_##isa[2]; \
     extern const fg_reduce_kernels fg_reduce_##isa[2];           \
     extern const fg_gemm_kernels fg_gemm_##isa[2];               \
+    extern const fg_linalg_kernels fg_linalg_##isa[2];           \
     extern const fg_random_kernels fg_random_##isa[2];           \
     extern const fg_optim_kernels fg_optim_##isa[2];
-#define SET(isa, usable) \
-    {#isa, usable, fg_elementwise_##isa, fg_reduce_##isa, fg_gemm_##isa, fg_random_##isa, fg_optim_##isa}
+#define SET(isa, usable)                                                    \
+    {#isa,          usable,          fg_elementwise_##isa, fg_reduce_##isa, \
+     fg_gemm_##isa, fg_linalg_##isa, fg_random_##isa,      fg_optim_##isa}
 
 fg_kernel_set fg_kernels[2];
 
@@ -45,6 +47,7 @@ static const struct {
     const fg_elementwise_kernels *elementwise;
     const fg_reduce_kernels *reduce;
     const fg_gemm_kernels *gemm;
+    const fg_linalg_kernels *linalg;
     const fg_random_kernels *random;
     const fg_optim_kernels *optim;
 } sets[] = {
@@ -65,6 +68,18 @@ enum { N_SETS = sizeof sets / sizeof *sets };
 
 static int chosen = -1;
 
+/* Whether a table of pointers to kernels has all of them: one that its TABLE forgets is NULL. */
+static int has_all(const void *table, size_t bytes)
+{
+    void (*kernel)(void);
+    for (size_t at = 0; at < bytes; at += sizeof kernel) {
+        memcpy(&kernel, (const char *)table + at, sizeof kernel);
+        if (!kernel)
+            return 0;
+    }
+    return 1;
+}
+
 int fg_kernels_select(const char *isa)
 {
     int best = -1, known = 0;
@@ -80,7 +95,14 @@ int fg_kernels_select(const char *isa)
     for (int dtype = 0; dtype < 2; dtype++)
         fg_kernels[dtype] =
             (fg_kernel_set){&sets[best].elementwise[dtype], &sets[best].reduce[dtype], &sets[best].gemm[dtype],
-                            &sets[best].random[dtype], &sets[best].optim[dtype]};
+                            &sets[best].linalg[dtype],      &sets[best].random[dtype], &sets[best].optim[dtype]};
+    for (int dtype = 0; dtype < 2; dtype++) {
+        const fg_kernel_set *k = &fg_kernels[dtype];
+        if (!has_all(k->reduce, sizeof *k->reduce) || !has_all(k->gemm, sizeof *k->gemm) ||
+            !has_all(k->linalg, sizeof *k->linalg) || !has_all(k->random, sizeof *k->random) ||
+            !has_all(k->optim, sizeof *k->optim))
+            return fg_fail(FG_NOT_IMPLEMENTED, "a kernel is missing in a TABLE of the %s kernels", sets[best].name);
+    }
     return FG_OK;
 }
 

@@ -1,4 +1,4 @@
-/* reduce.c: sums, running sums, extrema and the softmax family.
+/* reduce.c: sums, extrema and the softmax family; running sums, products and maxima are in running.h.
  *
  * A reduction keeps a fixed number of partial results, the lanes, and combines whole sets of lanes, which vectorises
  * without reassociating. A row is folded as a matrix LANES wide (NARROW, if it is shorter); a matrix of few columns as
@@ -24,6 +24,7 @@ enum {
     CHUNK = 1024, /* elements of such a group, or of a part of a long row, to stay in the first-level cache */
     LEAF = FG_SUM_LEAF / LANES, /* additions to a set of lanes in turn; longer rows are halved */
     STRIP = 128,  /* columns of a wide matrix folded at once */
+    ABREAST = 4,  /* rows of running sums computed side by side */
 };
 enum { SUM, DOT, MAX, MIN, TOP }; /* TOP is a faster MAX that may ignore a nan */
 
@@ -64,7 +65,8 @@ enum { SUM, DOT, MAX, MIN, TOP }; /* TOP is a faster MAX that may ignore a nan *
 
 #define TABLE(t)                                                                                               \
     {.sum_rows = sum_rows_##t, .sum_cols = sum_cols_##t, .add_cols = add_cols_##t, .sum = sum_##t,             \
-     .cumsum = cumsum_##t, .max_rows = max_rows_##t, .max_cols = max_cols_##t,                                 \
+     .cumsum = cumsum_##t, .cumprod = cumprod_##t, .cummax = cummax_##t, .cummax_vjp = cummax_vjp_##t,        \
+     .recurrence = recurrence_##t, .max_rows = max_rows_##t, .max_cols = max_cols_##t,                         \
      .min_rows = min_rows_##t, .min_cols = min_cols_##t, .extremum_vjp_rows = extremum_vjp_rows_##t,           \
      .softmax_rows = softmax_rows_##t, .weight_rows = weight_rows_##t,                                         \
      .log_softmax_rows = log_softmax_rows_##t,                                                                 \
@@ -252,35 +254,6 @@ static void NAME(add_cols)(int64_t n, int64_t cols, const void *x_, void *y_)
         NAME(fold_down)(SUM, 1, n, LESSER(STRIP, cols - c), cols, x + c, y + c);
 }
 
-/* Cumulative sums of several rows of n side by side, because an addition waits for the one before it in its own row
- * only. */
-INLINE void NAME(run_on)(const int rows, int64_t n, int64_t step, const REAL *x, REAL *y)
-{
-    REAL sum[4] = {-(REAL)0, -(REAL)0, -(REAL)0, -(REAL)0};
-    for (int64_t i = 0; i < n; i++)
-        UNROLL for (int r = 0; r < rows; r++) y[r * n + i * step] = sum[r] += x[r * n + i * step];
-}
-
-static void NAME(cumsum)(int64_t outer, int64_t n, int64_t inner, int reverse, const void *x_, void *y_)
-{
-    const int64_t step = reverse ? -inner : inner;
-    const REAL *x = (const REAL *)x_ + (reverse ? (n - 1) * inner : 0);
-    REAL *y = (REAL *)y_ + (reverse ? (n - 1) * inner : 0);
-    int64_t o = 0;
-    for (; inner == 1 && o + 4 <= outer; o += 4) NAME(run_on)(4, n, step, x + o * n, y + o * n);
-    for (; inner == 1 && o < outer; o++) NAME(run_on)(1, n, step, x + o * n, y + o * n);
-    for (; o < outer; o++) {
-        const REAL *from = x + o * n * inner;
-        REAL *to = y + o * n * inner;
-        memmove(to, from, (size_t)inner * sizeof *to);
-        for (int64_t i = 1; i < n; i++) {
-            from += step;
-            to += step;
-            SIMD for (int64_t c = 0; c < inner; c++) to[c] = to[c - step] + from[c];
-        }
-    }
-}
-
 #define EXTREMUM(kind, rows_name, cols_name)                                                              \
     static void NAME(rows_name)(int64_t rows, int64_t n, const void *x_, void *y_)                        \
     {                                                                                                     \
@@ -295,6 +268,8 @@ static void NAME(cumsum)(int64_t outer, int64_t n, int64_t inner, int reverse, c
 EXTREMUM(MAX, max_rows, max_cols)
 EXTREMUM(MIN, min_rows, min_cols)
 #undef EXTREMUM
+
+#include "kernels/running.h"
 
 static void NAME(extremum_vjp_rows)(int64_t rows, int64_t n, const void *x_, const void *y_, const void *g_,
                                     void *gx_)

@@ -38,10 +38,6 @@ VM_INLINE float vm_gauss_f32(float c, float x, float h) {
     return p + p * (r + r * r * vm_exp_tail_f32(r));
 }
 
-/* ---- exp2: its value overflows before its derivative does ------------------------------------------------ */
-#define VM_SLOPE_f32_exp2 ~, (float)VM_LN2 * (x > 1 ? 2 : 1) * vm_exp2_f32(x > 1 ? x - 1 : x)
-#define VM_SLOPE_f64_exp2 ~, VM_LN2 * (x > 1 ? 2 : 1) * vm_exp2_f64(x > 1 ? x - 1 : x)
-
 /* ---- error function ----------------------------------------------------------------------------------- */
 #define VM_TWO_OVER_SQRT_PI 0x1.20dd750429b6dp+0
 #define VM_SLOPE_f32_erf ~, vm_erf_slope_f32(x)

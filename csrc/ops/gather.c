@@ -3,7 +3,7 @@
  *
  * Sums in float32 lose bits with each term: a million equal terms in turn are 0.4 % off. So float32 rows that get many
  * terms are added in float64, or in blocks whose sums are added in float64: all rows where there are few, else those
- * that a look at a part of the index finds. A call must not take memory, since programs run without the GIL: what this
+ * that a sample of the index finds. A call must not take memory, since programs run without the GIL: what this
  * takes is on the stack.
  */
 #include "fastgrad.h"
@@ -170,7 +170,7 @@ static int add_blocks(const gather *s, const int64_t *index, const char *g, floa
 }
 
 /* ---- rows of a large array that get many terms ----
- * The index is looked at in every STRIDE-th place, a prime, as indices may have a period. A row belongs to the slot of
+ * The sample is every STRIDE-th index, a prime, as indices may have a period. A row belongs to the slot of
  * its last bits, and in each slot the rows vote: one for itself, or against another that is there (Boyer and Moore's
  * majority vote). So a row is found that gets more terms than all others of its slot together: one that gets more than
  * a 500th of all terms, in all likelihood. VOTES votes, which stand for about a thousand terms, make a frequent row.

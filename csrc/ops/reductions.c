@@ -1,4 +1,4 @@
-/* reductions.c: sums and extrema over axes, running sums, and the softmax family over the last axis. */
+/* reductions.c: sums and extrema over axes, and the softmax family over the last axis. */
 #include "fastgrad.h"
 
 #include <string.h>
@@ -145,29 +145,6 @@ int fg_sum_to(fg_tensor x, fg_shape *target, fg_tensor *out)
     status = fg_apply(FG_OP_reshape, 1, &sum, target->ndim, target->dim, out);
     fg_tensor_unref(sum);
     return status;
-}
-
-/* ---- running sums ------------------------------------------------------------------------------------- */
-FG_SHAPE_RULE(cumsum, fg_same_shape)
-
-int fg_cumsum_run(const fg_call *c, fg_array *y)
-{
-    int axis = (int)c->attr[0];
-    int64_t outer = 1, inner = 1;
-    for (int i = 0; i < axis; i++)
-        outer *= y->shape->dim[i];
-    for (int i = axis + 1; i < y->shape->ndim; i++)
-        inner *= y->shape->dim[i];
-    if (y->shape->size)
-        fg_kernels[y->dtype].reduce->cumsum(outer, y->shape->dim[axis], inner, (int)c->attr[1], c->in[0].array->data,
-                                            y->data);
-    return FG_OK;
-}
-
-int fg_cumsum_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
-{
-    int64_t attr[2] = {n->attr[0], !n->attr[1]};
-    return fg_apply(FG_OP_cumsum, 1, &g, 2, attr, &gin[0]);
 }
 
 /* ---- max and min -------------------------------------------------------------------------------------- */

@@ -43,6 +43,9 @@ static int64_t output_offset(int op, const int64_t *attr, int k)
     return at;
 }
 
+/* Results from n on are those of a scan that stacks what it carries: the carried values as they came into the
+ * iterations, and after these (`after`), the same as they went out. Such a stack is all rows but the last, or all but
+ * the first. */
 int64_t fg_control_flow_offset(int op, const int64_t *attr, int k)
 {
     int n = n_results(op, attr), after = k >= n && (k - n) / (int)attr[CARRY];
@@ -92,13 +95,13 @@ int fg_part_run(const fg_call *c, fg_array *y)
 
 /* ---- running bodies --------------------------------------------------------------------------------------------- */
 /* The replay of body i: the one that the replay of the program around it keeps, or, outside of programs, one that is
- * taken for this run and given back by `done`. */
-static fg_replay *replay_of(const fg_call *c, int i)
+ * taken for this run and given back after it. */
+static fg_replay *take_replay(const fg_call *c, int i)
 {
     return c->replay ? c->replay[i] : fg_replay_take(fg_body(c->attr, i));
 }
 
-static void done(const fg_call *c, int i, fg_replay *r)
+static void give_back(const fg_call *c, int i, fg_replay *r)
 {
     if (r && !c->replay)
         fg_replay_give(fg_body(c->attr, i), r);
@@ -214,10 +217,10 @@ int fg_scan_run(const fg_call *c, fg_array *y)
     fg_program *p = fg_body(c->attr, 0);
     int64_t length = c->attr[LENGTH], sign = c->attr[REVERSE] ? -1 : 1, first = c->attr[REVERSE] ? length - 1 : 0;
     int n_constants = (int)c->attr[CONSTANTS], n = (int)c->attr[CARRY], most = p->n_in + p->n_out;
-    fg_replay *r = replay_of(c, 0);
+    fg_replay *r = take_replay(c, 0);
     cursor *all = r ? malloc((size_t)(4 * most) * sizeof *all + 1) : NULL;
     if (!all) {
-        done(c, 0, r);
+        give_back(c, 0, r);
         return fg_fail(FG_NO_MEMORY, "no memory for a loop");
     }
     /* Not resident; resident and copied before an iteration, after it, or between two iterations within the arena. */
@@ -253,7 +256,7 @@ int fg_scan_run(const fg_call *c, fg_array *y)
             narrow(bytes_at(p, n_constants + k), fg_replay_address(r)[n_constants + k],
                    (char *)y->data + output_offset(c->op, c->attr, k));
     free(all);
-    done(c, 0, r);
+    give_back(c, 0, r);
     return status;
 }
 
@@ -261,7 +264,7 @@ int fg_while_loop_run(const fg_call *c, fg_array *y)
 {
     fg_program *test = fg_body(c->attr, 0), *p = fg_body(c->attr, 1);
     int n = p->n_out, n_constants = (int)c->attr[2], status = FG_OK;
-    fg_replay *test_r = replay_of(c, 0), *r = test_r ? replay_of(c, 1) : NULL;
+    fg_replay *test_r = take_replay(c, 0), *r = test_r ? take_replay(c, 1) : NULL;
     char *block = y->data;                      /* of carried value k: two buffers, the first of which is read */
     uint8_t holds = 1;                          /* the condition */
     if (!r)
@@ -308,8 +311,8 @@ int fg_while_loop_run(const fg_call *c, fg_array *y)
             copy(block, fg_replay_address(r)[n_constants + k], bytes);
         block += 2 * room(bytes);
     }
-    done(c, 0, test_r);
-    done(c, 1, r);
+    give_back(c, 0, test_r);
+    give_back(c, 1, r);
     return status;
 }
 
@@ -317,7 +320,7 @@ int fg_cond_run(const fg_call *c, fg_array *y)
 {
     int i = !*(const uint8_t *)c->in[0].array->data;
     fg_program *p = fg_body(c->attr, i);
-    fg_replay *r = replay_of(c, i);
+    fg_replay *r = take_replay(c, i);
     if (!r)
         return FG_NO_MEMORY;
     set_inputs(p, r, c->in + 1, p->n_in);
@@ -330,6 +333,6 @@ int fg_cond_run(const fg_call *c, fg_array *y)
     for (int k = 0; k < p->n_out; at += room(bytes_at(p, p->out[k++])))
         if (is_arena_resident(p, p->out[k]))
             narrow(bytes_at(p, p->out[k]), fg_replay_address(r)[p->n_in + k], at);
-    done(c, i, r);
+    give_back(c, i, r);
     return status;
 }

@@ -123,6 +123,10 @@ static double work_of(const fg_program *p, const step *s)
     double times = s->op == FG_OP_scan ? (double)s->attr[1] : s->op == FG_OP_while_loop ? MANY : 1;
     for (int i = 0; i < fg_n_bodies(s->op); i++)
         elements += 4 * times * fg_body(s->attr, i)->work;
+    if (fg_flags(s->op) & FG_IS_CUBIC && s->n_in) {
+        const fg_shape *x = shape_at(p, s->in[0]);
+        return 30 + elements / 4 + elements * (double)x->dim[x->ndim - 1] / 16;
+    }
     if (s->op != FG_OP_matmul)
         return ((fg_flags(s->op) & FG_BY_HOST) == FG_BY_HOST && !fg_step_host_loop(p, s) ? 1000 : 10) + elements / 4;
     const fg_shape *a = shape_at(p, s->in[0]);
@@ -270,6 +274,12 @@ static int is_row(const fg_program *p, int v, int y)
     return row->size < whole->size;
 }
 
+/* Is operand i the cotangent of a long elementwise vjp, of a block of equal elements in the place of a larger array? */
+static int is_any_block(const fg_program *p, const instruction *a, int i)
+{
+    return a->op >= FG_N_OPS && i == a->n_in - 1 && shape_at(p, operands_of(p, a)[i])->size < shape_at(p, a->y)->size;
+}
+
 /* Is an instruction a long elementwise step that would be flat if rows were repeated? */
 static int broadcasts_rows(const fg_program *p, const instruction *a)
 {
@@ -279,7 +289,7 @@ static int broadcasts_rows(const fg_program *p, const instruction *a)
         int64_t size = v < 0 ? 1 : shape_at(p, v)->size;
         if (size == 1 || size == shape_at(p, a->y)->size)
             continue;
-        if (!is_row(p, v, a->y))
+        if (!is_row(p, v, a->y) && !is_any_block(p, a, i))
             return 0;
         rows++;
     }
@@ -287,6 +297,30 @@ static int broadcasts_rows(const fg_program *p, const instruction *a)
     if (rows && shape_at(p, a->y)->size >= FG_FUSE_FROM)
         choose_kernel(p, &s);
     return s.kind != RUN;
+}
+
+static int add_buffer(fg_program *p, buffer b)
+{
+    buffer *grown = realloc(p->buffer, (size_t)(p->n_buffers + 1) * sizeof *grown);
+    if (!grown) {
+        fg_shape_unref(b.array.shape);
+        fg_fail(FG_NO_MEMORY, "no memory for a program");
+        return -1;
+    }
+    p->buffer = grown;
+    b.root = p->n_buffers;
+    b.output = -1;
+    b.offset = -1;
+    p->buffer[p->n_buffers] = b;
+    return p->n_buffers++;
+}
+
+/* A new buffer on the memory of v, a constant block of equal elements, which begins again with every block; -1: no
+ * memory. */
+static int same_in_blocks(fg_program *p, int v)
+{
+    fg_shape_ref(shape_at(p, v));
+    return add_buffer(p, (buffer){.array = p->buffer[v].array, .period = 1});
 }
 
 /* A new buffer of row v repeated, so often that a block may begin anywhere in its first copy; -1: no memory. */
@@ -299,20 +333,13 @@ static int repeated(fg_program *p, int v)
         dim[i + lead] = row->dim[i];
     dim[0] = copies;
     fg_shape *shape = fg_shape_new(row->ndim + lead, dim);
-    buffer *grown = shape ? realloc(p->buffer, (size_t)(p->n_buffers + 1) * sizeof *grown) : NULL;
-    if (!grown) {
-        fg_shape_unref(shape);
+    if (!shape) {
         fg_fail(FG_NO_MEMORY, "no memory for a program");
         return -1;
     }
-    p->buffer = grown;
-    p->buffer[p->n_buffers] =
-        (buffer){.array = {.refs = 1, .dtype = p->buffer[v].array.dtype, .storage = FG_OWNED, .shape = shape},
-                 .root = p->n_buffers,
-                 .output = -1,
-                 .offset = -1,
-                 .period = row->size};
-    return p->n_buffers++;
+    return add_buffer(
+        p, (buffer){.array = {.refs = 1, .dtype = p->buffer[v].array.dtype, .storage = FG_OWNED, .shape = shape},
+                    .period = row->size});
 }
 
 static int add_repetition(fg_program *p, list *instructions, int v, int copy)
@@ -343,14 +370,14 @@ static int repeat_rows(fg_program *p)
             if (*v < 0 || shape_at(p, *v)->size == 1 || shape_at(p, *v)->size == shape_at(p, a->y)->size)
                 continue;
             n_rows += !copy[*v];
-            if (!copy[*v] && (copy[*v] = repeated(p, *v)) < 0)
+            if (!copy[*v] && (copy[*v] = is_any_block(p, a, i) ? same_in_blocks(p, *v) : repeated(p, *v)) < 0)
                 status = FG_NO_MEMORY;
             else
                 *v = copy[*v];
         }
     }
     for (int v = 0; !status && n_rows && v < n; v++)
-        if (copy[v] && v < p->values.n && values_of(p)[v].from != RESULT)
+        if (copy[v] && !p->buffer[copy[v]].array.data && v < p->values.n && values_of(p)[v].from != RESULT)
             status = add_repetition(p, &instructions, v, copy[v]);
     for (int k = 0; !status && n_rows && k < p->instructions.n; k++) {
         instruction a = instructions_of(p)[k], *b = fg_list_add(&instructions, sizeof *b);

@@ -115,50 +115,105 @@ static int is_uniform(const fg_program *p, int v)
     return !memcmp(x->data, (const char *)x->data + itemsize, fg_data_bytes(x) - itemsize);
 }
 
+static int has_shape_of_result(const fg_program *p, const instruction *a, int i)
+{
+    int v = operands_of(p, a)[i];
+    return v >= 0 && fg_shape_equal(array_at(p, v)->shape, array_at(p, a->y)->shape);
+}
+
 /* Can operand i of an instruction be a single element without a change of the result's shape? It can if the instruction
  * is binary or the vjp of a binary one, and its other operand has the result's shape. */
 static int can_be_single(const fg_program *p, const instruction *a, int i)
 {
     int op = a->op < FG_N_ELEMENTWISE ? a->op : a->op < FG_N_OPS ? 0 : (a->op - FG_N_OPS) / 2;
-    if (op < FG_N_UNARY || i > 1)
-        return 0;
-    int other = operands_of(p, a)[a->op < FG_N_ELEMENTWISE ? !i : a->n_in - 1];
-    return fg_shape_equal(array_at(p, other)->shape, array_at(p, a->y)->shape);
+    return op >= FG_N_UNARY && i < 2 && has_shape_of_result(p, a, a->op < FG_N_ELEMENTWISE ? !i : a->n_in - 1);
 }
 
-/* Replace a uniform constant by a single element where that can be broadcast. Then its memory is not read, and the next
- * pass sees whether it is the 1 of a product or the 0 of a sum. */
+/* Is operand i the cotangent of an elementwise vjp all of whose other operands have the shape of the result, or are
+ * single elements that the kernel broadcasts, but not all of them are? */
+static int is_only_cotangent(const fg_program *p, const instruction *a, int i)
+{
+    int is_binary = (a->op - FG_N_OPS) / 2 >= FG_N_UNARY, whole = 0;
+    if (a->op < FG_N_OPS || i < a->n_in - 1 || !has_shape_of_result(p, a, i))
+        return 0;
+    for (int k = 0; k < i; k++) {
+        int v = operands_of(p, a)[k], here = has_shape_of_result(p, a, k);
+        if (v >= 0 && !here && !(is_binary && k < 2 && array_at(p, v)->shape->size == 1))
+            return 0;
+        whole += here;
+    }
+    return whole;
+}
+
+static int is_product_vjp(const instruction *a)
+{
+    return a->op == FG_VJP(FG_OP_multiply, 0) || a->op == FG_VJP(FG_OP_multiply, 1);
+}
+
+/* The vjp of a product is the product of one factor with the cotangent. */
+static void as_product(const fg_program *p, instruction *a)
+{
+    int *in = operands_of(p, a);
+    in[0] = a->op == FG_VJP(FG_OP_multiply, 0) ? in[1] : in[0];
+    in[1] = in[a->n_in - 1];
+    a->op = FG_OP_multiply;
+    a->n_in = 2;
+}
+
+/* A new constant of n elements like the first one of v, or -1: no memory. */
+static int shrunk(fg_program *p, int v, int64_t n)
+{
+    const fg_array *x = array_at(p, v);
+    size_t itemsize = fg_itemsize(x->dtype);
+    fg_shape *shape = fg_shape_new(n > 1, &n);
+    fg_array *y = shape ? fg_array_new(shape, x->dtype) : NULL;
+    value *made = y ? fg_list_add(&p->values, sizeof *made) : NULL;
+    fg_shape_unref(shape);
+    if (!made) {
+        fg_array_unref(y);
+        return -1;
+    }
+    for (int64_t i = 0; i < n; i++)
+        memcpy((char *)y->data + (size_t)i * itemsize, x->data, itemsize);
+    *made = (value){.array = y, .from = CONSTANT};
+    return p->values.n - 1;
+}
+
+/* Replace a uniform constant
+ * (a) by a single element where that can be broadcast. Then its memory is not read, and the next pass sees whether it is
+ *     the 1 of a product or the 0 of a sum;
+ * (b) as the cotangent of another long vjp by a block of elements, which lowering lets each block read (is_any_block in
+ *     lower.c): kernels have no stride for it. */
 int fg_pass_shrink_constants(fg_program *p)
 {
-    int n = p->values.n, *single = calloc((size_t)n + 1, sizeof *single);      /* 0: not known; -1: there is none */
-    if (!single)
+    int n = p->values.n, *made = calloc(2 * (size_t)n + 1, sizeof *made);  /* 0: not known; -1: there is none */
+    if (!made)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     for (int k = 0; k < p->instructions.n; k++) {
-        const instruction *a = &instructions_of(p)[k];
+        instruction *a = &instructions_of(p)[k];
         for (int i = 0; i < a->n_in; i++) {
             int *v = &operands_of(p, a)[i];
-            if (*v < 0 || *v >= n || values_of(p)[*v].from != CONSTANT || !can_be_single(p, a, i))
+            if (*v < 0 || *v >= n || values_of(p)[*v].from != CONSTANT)
                 continue;
-            if (!single[*v] && !is_uniform(p, *v))
-                single[*v] = -1;
-            if (!single[*v]) {
-                const fg_array *x = array_at(p, *v);
-                double number = x->dtype == FG_FLOAT32 ? *(const float *)x->data : *(const double *)x->data;
-                fg_array *one = fg_array_scalar(x->dtype, number);
-                value *made = one ? fg_list_add(&p->values, sizeof *made) : NULL;
-                if (!made) {
-                    fg_array_unref(one);
-                    free(single);
-                    return FG_NO_MEMORY;
-                }
-                *made = (value){.array = one, .from = CONSTANT};
-                single[*v] = p->values.n - 1;
+            int is_cotangent = is_only_cotangent(p, a, i), is_product = is_cotangent && is_product_vjp(a);
+            int is_block = is_cotangent && !is_product && array_at(p, a->y)->shape->size >= FG_FUSE_FROM;
+            if (!is_product && !is_block && !can_be_single(p, a, i))
+                continue;
+            int *single = &made[2 * *v + is_block];
+            if (!*single && !is_uniform(p, *v))
+                made[2 * *v] = made[2 * *v + 1] = -1;
+            if (!*single && (*single = shrunk(p, *v, is_block ? FG_BLOCK : 1)) < 0) {
+                free(made);
+                return FG_NO_MEMORY;
             }
-            if (single[*v] > 0)
-                *v = single[*v];
+            if (*single > 0) {
+                *v = *single;
+                if (is_product)
+                    as_product(p, a);
+            }
         }
     }
-    free(single);
+    free(made);
     return FG_OK;
 }
 

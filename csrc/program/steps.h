@@ -23,7 +23,7 @@ typedef struct buffer {
     int root;
     int64_t shift;              /* where in the root's memory it begins, in bytes */
     int output;                 /* of a root: the output whose memory it is, or -1 */
-    int kept;                   /* of a root: an output that stays in the arena is in its memory */
+    int kept;                   /* of a root: its memory is that of a kept output, which stays in the arena */
     int padded_in_place;        /* of a root: with the zeros around it, it is the result of an unslice: ... */
     int64_t before, after;      /* ... so many bytes of zeros */
     int64_t panel;              /* of a gradient that never exists as a whole: rows at a time; else 0 */

@@ -145,11 +145,49 @@ def pull(list results, list cotangents, list inputs, bint create_graph, bint ret
     return p.back([*inputs, *closed_over], retain, create_graph)
 
 
+@cython.final
+cdef class Node:
+    """An operation of the tape, for its vjp."""
+
+    cdef fg_node *node
+
+    def __dealloc__(self):
+        fg_node_unref(self.node)
+
+    @property
+    def dtype(self):
+        """That of the result."""
+        return DTYPES[self.node.dtype]
+
+    def vjp(self, Tensor g not None):
+        """The cotangents of the operands that have nodes, from the cotangent g of the result. They are recorded, in
+        whatever state recording is."""
+        cdef int n = self.node.n_in, i
+        cdef fg_tensor *gin = <fg_tensor *>PyMem_Calloc(n + 1, sizeof(fg_tensor))
+        cdef bint was = set_grad_enabled(True)
+        try:
+            if gin == NULL:
+                raise MemoryError("no memory for a backward pass")
+            check(fg_ops[self.node.op].recorded_vjp(self.node, g.t, gin))
+            return [own_tensor(gin[i]) if gin[i].array != NULL else None for i in range(n)]
+        finally:
+            set_grad_enabled(was)
+            for i in range(n if gin != NULL else 0):
+                fg_tensor_unref(gin[i])
+            PyMem_Free(gin)
+
+
+cdef Node node_of(fg_node *n):
+    cdef Node made = Node.__new__(Node)
+    made.node = fg_node_ref(n)
+    return made
+
+
 def tape_operations(list results, list inputs, bint recorded):
     """The operations of the tape through which results depend on watched tensors, oldest first.
 
     Each is a tuple (op, number of the result's node, numbers of the operands' nodes, attr, shape of the result, saved
-    result, saved operands, recorded). An operand's number is None for a constant, a saved value None if it is no
+    result, saved operands, recorded, Node). An operand's number is None for a constant, a saved value None if it is no
     residual. attr of a custom function or a loop is a tuple with its rule. ``recorded``: saved values keep their nodes.
     """
     cdef _GradientCall p = _GradientCall(results, inputs)
@@ -173,7 +211,7 @@ def tape_operations(list results, list inputs, bint recorded):
             attr = ((<object><void *>n.attr[0],) if n.op == FG_OP_custom
                     else tuple([n.attr[k] for k in range(n.n_attr)]))
             made.append((n.op, n.number, operands, attr,
-                         tuple([n.shape.dim[k] for k in range(n.shape.ndim)]), y, values, recorded))
+                         tuple([n.shape.dim[k] for k in range(n.shape.ndim)]), y, values, recorded, node_of(n)))
     finally:
         free(nodes)
     return made

@@ -99,11 +99,14 @@ def control_flow(int op, list bodies, tuple numbers, list operands, list shapes)
             found.append(wrap(part))
         return found
     finally:
-        for k in range(n_held):                 # were held, as a loop lets other threads run, which may change operands
+        for k in range(n_held):                 # held, as a loop lets other threads run, which may change operands
             fg_tensor_unref(given[k])
         PyMem_Free(given)
         PyMem_Free(attr)
 
+
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(PyObject *)
 
 cdef object UNLIKE = object()       # stands for the absence of a tree, as None is a tree
 
@@ -196,9 +199,11 @@ cdef class Results:
 
 @cython.final
 cdef class Counter:
-    """An iterator over so many integers from lower on, as tensors that stand for Python ints."""
+    """An iterator over so many integers from lower on, as tensors that stand for Python ints. Where nobody but the
+    caller's loop has kept the last tensor, nor its array, it gets the next integer and is handed out again."""
 
     cdef int64_t lower, length, done
+    cdef Tensor last
 
     def __init__(self, int64_t lower, int64_t length):
         self.lower, self.length = lower, length
@@ -210,7 +215,12 @@ cdef class Counter:
         if self.done >= self.length:
             raise StopIteration
         self.done += 1
-        return weak_integer(self.lower + (self.done - 1))
+        if (self.last is not None and Py_REFCNT(<PyObject *>self.last) == 2 and self.last.t.node == NULL
+                and self.last.t.array.refs == 1):
+            (<int64_t *>self.last.t.array.data)[0] = self.lower + (self.done - 1)
+        else:
+            self.last = weak_integer(self.lower + (self.done - 1))
+        return self.last
 
 
 @cython.final

@@ -121,7 +121,7 @@ def trace_call(list operands, list results, number):
         call.op, call.n_in, call.in_, call.n_attr, call.attr = FG_OP_custom, n, t, 2, attr
         attr[0] = number
         for k in range(len(results)):
-            y, attr[1] = example(results[k]), k
+            y, attr[1] = abstract_like(results[k]), k
             check(fg_trace_append(&call, y.t.array))
             made.append(y)
         return made

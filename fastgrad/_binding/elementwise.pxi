@@ -170,13 +170,16 @@ cdef operate(int op, a, b):
     if not (is_operand(a) and is_operand(b)):
         return NotImplemented
     if is_weak(a) and is_weak(b):
-        return still_weak(binary(op, weak_number(a), weak_number(b)))
+        return still_weak(binary(op, weak_number(a, b), weak_number(b, a)))
     return binary(op, a, b)
 
 
-cdef object weak_number(x):
-    """x, which stands for a Python number, as a number: to Python's operators booleans are integers."""
-    return astype(x, np.int64) if is_bool(x) else int(x) if type(x) is bool else x
+cdef object weak_number(x, other=None):
+    """x, which stands for a Python number, as a number: to Python's operators booleans are integers. An integer too
+    large for int64 is a uint64, and a boolean beside one as well, since both together would be floats."""
+    if is_bool(x):
+        return astype(x, np.uint64 if type(other) is Tensor and other.dtype == np.uint64 else np.int64)
+    return int(x) if type(x) is bool else x
 
 
 cdef operate_unary(int op, Tensor x):

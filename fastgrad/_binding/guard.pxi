@@ -223,7 +223,8 @@ def memory_of(x):
 
 
 def same_leaves(tree, other):
-    """Whether two trees of dicts, lists and tuples hold the same objects as leaves, in the same places."""
+    """Whether two trees of dicts, lists and tuples hold the same objects as leaves, in the same places. Keys of dicts
+    are told apart as constants are; of those that are equal in another way it is said that they are not the same."""
     return same_below(tree, other)
 
 
@@ -233,6 +234,7 @@ cdef bint same_below(object a, object b) except -1:
     cdef PyObject *other_key
     cdef PyObject *other
     cdef Py_ssize_t at = 0, other_at = 0, i
+    cdef dict stored = None
     if a is b:
         return True
     if type(a) is not type(b):
@@ -241,8 +243,15 @@ cdef bint same_below(object a, object b) except -1:
         if len(<dict>a) != len(<dict>b):
             return False
         while PyDict_Next(<PyObject *>a, &at, &key, &child):
-            if not PyDict_Next(<PyObject *>b, &other_at, &other_key, &other) or key != other_key:
-                other = PyDict_GetItemWithError(b, <object>key)     # their keys stand in another order
+            if not PyDict_Next(<PyObject *>b, &other_at, &other_key, &other):
+                return False
+            if key != other_key and not same_constant(<object>key, <object>other_key):
+                if stored is None:                  # their keys stand in another order
+                    stored = {k: k for k in b}
+                found = stored.get(<object>key, stored)
+                if found is not <object>key and not same_constant(<object>key, found):
+                    return False
+                other = PyDict_GetItemWithError(b, <object>key)
             if other == NULL or (other != child and not same_below(<object>child, <object>other)):
                 return False
         return True

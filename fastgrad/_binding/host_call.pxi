@@ -44,20 +44,19 @@ cdef ElementLoops element_loops(function, dict options):
     """The loops of a call; None if it has to be made by NumPy."""
     cdef ElementLoops loops
     cdef cnp.ufunc ufunc
-    cdef int dtype, k, i, n, result
+    cdef int dtype, k, result
     if options or not any([function is f for f in SILENT + REPORTING]):
         return None
     ufunc, loops = function, ElementLoops()
     for dtype in range(FG_BOOL, FG_N_DTYPES):
-        for k in range(ufunc.ntypes):
-            n = 0
-            while n < ufunc.nin and ufunc.types[k * ufunc.nargs + n] == TYPE_NUMBER[dtype]:
-                n += 1
-            if n == ufunc.nin:
-                result = NUMBER_OF_TYPE[<int>ufunc.types[k * ufunc.nargs + n]]
+        operands = DTYPES[dtype].char * ufunc.nin + "->"
+        # As "bb->b". The C field of the same name is not known to Cython with NumPy 2.5 and later.
+        for k, types in enumerate(function.types):
+            if types.startswith(operands):
+                result = NUMBER_OF_TYPE[<int>np.dtype(types[-1]).num]
                 if result >= 0 and ufunc.functions[k] != NULL:
                     loops.of_dtype[dtype] = fg_host_loop(<fg_host_function><void *>ufunc.functions[k], ufunc.data[k],
-                                                         n, result, function in REPORTING)
+                                                         ufunc.nin, result, function in REPORTING)
                 break
     return loops
 
@@ -80,6 +79,9 @@ cdef int run_numpy(const fg_call *c, fg_array *y) except -1:
     function, options, *_ = numpy_calls[c.attr[0]]
     operands = [view_of(c.in_[k].array, False) for k in range(c.n_in)]
     result = view_of(y, True)
+    if function is call_host_function:          # an error of the user's function keeps its traceback
+        result[...] = call_host_function(*operands)
+        return FG_OK
     try:
         if isinstance(function, np.ufunc):
             function(*operands, out=result, **options)
@@ -92,6 +94,51 @@ cdef int run_numpy(const fg_call *c, fg_array *y) except -1:
 
 fg_on_numpy = run_numpy
 fg_on_numpy_name = numpy_name
+
+
+# ---- functions of the user's ----------------------------------------------------------------------------
+@cython.final
+cdef class HostFunction:
+    """A function of ndarrays as an operand: a constant, a number without axes, whose memory belongs to this object. So
+    whatever holds the operand (trace, program) keeps the function alive, and no list of functions grows."""
+
+    cdef int64_t address        # of this object: what the operand's memory holds
+    cdef object function
+    cdef object __weakref__
+
+    def __init__(self, function):
+        self.function, self.address = function, <int64_t><size_t><void *>self
+
+
+cdef Tensor host_operand(HostFunction f):
+    cdef fg_shape *s = fg_shape_new(0, NULL)
+    if s == NULL:
+        fail(fg_failed())
+    cdef fg_array *x = fg_array_foreign(s, FG_INT64, &f.address, <void *>f, True, False)
+    fg_shape_unref(s)
+    if x == NULL:
+        fail(FG_NO_MEMORY)
+    x.frozen = True             # so that a program does not copy it, which would let go of the function
+    Py_INCREF(f)
+    return wrap_array(x)
+
+
+def call_host_function(handle, *operands):
+    """The function whose HostFunction has this address, of copies of the operands, which are views of a replay's memory
+    and may be kept by the function, or by the traceback of its error."""
+    cdef int64_t address = handle
+    cdef HostFunction f = <HostFunction><void *><size_t>address
+    copies = [x.copy() for x in operands]
+    for x in copies:
+        x.flags.writeable = False
+    return f.function(*copies)
+
+
+def host_call(HostFunction f not None, list tensors, dtype, tuple shape):
+    """A call of a function of ndarrays as an operation of the trace under way. Its only result has this dtype and shape
+    and carries no gradient."""
+    return apply_op(FG_OP_numpy, [host_operand(f), *[(<Tensor>x).detach() for x in tensors]],
+                    (numpy_number(call_host_function, {}), dtype_number(dtype), *shape))
 
 
 cdef inline bint is_traced(x):

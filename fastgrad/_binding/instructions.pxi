@@ -24,7 +24,7 @@ def apply_op(int op, list operands, tuple attr=()):
                     raise NotImplementedError("the gradient of a gradient through a kernel that has no rule for it")
         return made
     finally:
-        for k in range(held):                   # were held, as NumPy lets other threads run, which may change operands
+        for k in range(held):                   # held, as NumPy lets other threads run, which may change operands
             fg_tensor_unref(given[k])
         PyMem_Free(given)
         PyMem_Free(numbers)
@@ -45,14 +45,15 @@ def transforming():
 
 
 def instructions_input(Tensor x):
-    """Make x, an ``example`` that nobody else uses, the next input of the trace. Outer transforms may track it."""
+    """Make x, a tensor from ``abstract_like`` that nobody else uses, the next input of the trace. Outer transforms may
+    track it."""
     check(fg_trace_input(x.t.array))
 
 
 def element(Tensor batch not None):
-    """An ``example`` of a row of a batch. If an outer transform tracks the batch it tracks the row, too: the row has
-    the node of a sum over the batch."""
-    cdef Tensor y = example(batch, True)
+    """An abstract tensor like a row of a batch. If an outer transform tracks the batch it tracks the row, too: the row
+    has the node of a sum over the batch."""
+    cdef Tensor y = abstract_like(batch, True)
     cdef int64_t first_axis[2]
     cdef fg_call call
     first_axis[0], first_axis[1] = 1, 0

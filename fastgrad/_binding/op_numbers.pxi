@@ -113,6 +113,9 @@ cdef extern from "fastgrad.h":
         FG_OP_polygamma
         FG_OP_sum
         FG_OP_cumsum
+        FG_OP_cumprod
+        FG_OP_cummax
+        FG_OP_recurrence
         FG_OP_max
         FG_OP_min
         FG_OP_matmul
@@ -120,6 +123,17 @@ cdef extern from "fastgrad.h":
         FG_OP_log_softmax
         FG_OP_logsumexp
         FG_OP_cross_entropy
+        FG_OP_triangle
+        FG_OP_cholesky
+        FG_OP_solve_triangular
+        FG_OP_solve
+        FG_OP_slogdet
+        FG_OP_eigh
+        FG_OP_svd
+        FG_OP_qr
+        FG_OP_eig
+        FG_OP_expm
+        FG_OP_pinv
         FG_OP_less
         FG_OP_less_equal
         FG_OP_greater
@@ -129,11 +143,15 @@ cdef extern from "fastgrad.h":
         FG_OP_logical_and
         FG_OP_logical_or
         FG_OP_logical_xor
+        FG_OP_argsort
+        FG_OP_cummax_adjoint
         FG_OP_extremum_adjoint
         FG_OP_softmax_adjoint
         FG_OP_log_softmax_adjoint
         FG_OP_logsumexp_adjoint
         FG_OP_cross_entropy_adjoint
+        FG_OP_cholesky_adjoint
+        FG_OP_factor
         FG_OP_scan
         FG_OP_while_loop
         FG_OP_cond

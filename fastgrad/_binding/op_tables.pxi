@@ -36,7 +36,7 @@ def structural_table():
     cdef int i, flags
     bits = {"IS_VIEW": FG_IS_VIEW, "IS_DISTINCT": FG_IS_DISTINCT, "RULE_IN_PYTHON": FG_RULE_IN_PYTHON,
             "ALLOCATES": FG_ALLOCATES, "ALLOCATES_BY_AXES": FG_ALLOCATES_BY_AXES, "DRAWS": FG_DRAWS,
-            "BY_HOST": FG_BY_HOST}
+            "BY_HOST": FG_BY_HOST, "IS_CUBIC": FG_IS_CUBIC}
     rows = []
     for i in range(FG_N_STRUCTURAL):
         row = fg_structural[i]

@@ -8,11 +8,12 @@ class TraceError(TypeError):
 cdef dict CURES = {
     "branch": "instead of a Python branch, loop or `and` use fastgrad.where or maximum",
     "number": "instead of float(x), int(x) or x.item() keep the tensor, on which fastgrad's and NumPy's functions work "
-              "as on numbers; a choice between values is made by fastgrad.where",
+              "as on numbers; instead of a[i] = x in an ndarray write a = fastgrad.asarray(a).at[i].set(x); a choice "
+              "between values is made by fastgrad.where",
     "array": "instead of an ndarray of it keep the tensor, on which NumPy's functions work, too, but for those that "
              "make ndarrays: use fastgrad.full and fastgrad.asarray for np.full and np.array, t * np.arange(n) with a "
-             "constant n for np.arange, and fastgrad.sparse.matmul for a matrix of SciPy's; a choice between values is "
-             "made by fastgrad.where",
+             "constant n for np.arange, a = fastgrad.asarray(a).at[i].set(x) for a[i] = x in an ndarray, and "
+             "fastgrad.sparse.matmul for a matrix of SciPy's; a choice between values is made by fastgrad.where",
     "index": "where it is an index of an ndarray or list a, write fastgrad.take(a, i, axis=0) or "
              "fastgrad.asarray(a)[i]; the bounds of a slice, a shape or the length of a loop decide how much there is "
              "to compute, which cannot change: fastgrad.where can leave elements out",
@@ -20,6 +21,9 @@ cdef dict CURES = {
              "takes a number of steps that is not known",
     "mask": "a boolean index has a result whose shape depends on it: instead use fastgrad.where(mask, x, 0), which "
             "keeps the shape",
+    "found": "the shape of the result depends on which elements there are: instead use fastgrad.where, and sums, "
+             "fastgrad.count_nonzero or fastgrad.isin, which keep or drop whole axes",
+    "count": "the length of the result depends on the largest of them: give it as length=",
     "update": "what is written to memory outside would be written once: return the new value, chosen by fastgrad.where",
 }
 
@@ -106,9 +110,9 @@ def tracing():
     return fg_trace_here() != FG_NOTHING
 
 
-def example(x, bint row=False):
-    """An abstract tensor with the dtype and shape of x, a Tensor or ndarray, or if ``row`` with those of a row of x: a
-    function is traced on such."""
+def abstract_like(x, bint row=False):
+    """An abstract tensor with the dtype and shape of x, a Tensor or ndarray, or if ``row`` with those of a row of x. A
+    function is traced on such tensors."""
     cdef cnp.ndarray a
     cdef fg_shape *whole
     cdef fg_shape *s
@@ -138,7 +142,7 @@ def traced(Tensor x):
 
 def trace_input(cnp.ndarray a, bint weak=False):
     """The next input of the program being traced, with a's dtype and shape; weak: it stands for a Python number."""
-    cdef Tensor r = example(a)
+    cdef Tensor r = abstract_like(a)
     r.t.array.weak = weak
     check(fg_trace_input(r.t.array))
     return r

@@ -60,49 +60,62 @@ cdef Tensor reduction(int op, x, axis, keepdims, str name):
 
 
 @public
-def sum(x, axis=None, keepdims=False):
+def sum(x, axis=None, keepdims=False, *, dtype=None, out=None, initial=None, where=None):
     """Sum of elements over axes.
 
     ``axis`` is an int, a tuple of ints, or None for all; ``keepdims`` keeps the axes with length 1. float32 and
-    float64 are kept, integers are summed as NumPy does. Additions are pairwise.
+    float64 are kept, integers are summed as NumPy does. Additions are pairwise. ``where`` chooses elements by a mask
+    that broadcasts, ``initial`` is a number to begin with, ``dtype`` what is computed in; ``out`` raises TypeError.
 
     >>> import fastgrad as fg
     >>> fg.sum([[1.0, 2.0], [3.0, 4.0]], axis=0)
     tensor([4., 6.])
     """
+    if dtype is not None or out is not None or initial is not None or where is not None:
+        return composed.reduced_with("sum", x, axis, keepdims, dtype, out, initial, where)
     return reduction(FG_OP_sum, x, axis, keepdims, "sum")
 
 
 @public
-def max(x, axis=None, keepdims=False):
+def max(x, axis=None, keepdims=False, *, out=None, initial=None, where=None):
     """Largest element over axes; elements that tie share the gradient equally. nan if any element is nan.
+
+    Keywords as in ``sum``; with ``where``, ``initial`` must be given, else ValueError.
 
     >>> import fastgrad as fg
     >>> fg.max([[1.0, 2.0], [3.0, 4.0]], axis=1)
     tensor([2., 4.])
     """
+    if out is not None or initial is not None or where is not None:
+        return composed.reduced_with("max", x, axis, keepdims, None, out, initial, where)
     return reduction(FG_OP_max, x, axis, keepdims, "max")
 
 
 @public
-def min(x, axis=None, keepdims=False):
+def min(x, axis=None, keepdims=False, *, out=None, initial=None, where=None):
     """Smallest element over axes; elements that tie share the gradient equally. nan if any element is nan.
+
+    Keywords as in ``sum``; with ``where``, ``initial`` must be given, else ValueError.
 
     >>> import fastgrad as fg
     >>> fg.min([[1.0, 2.0], [3.0, 4.0]], axis=1)
     tensor([1., 3.])
     """
+    if out is not None or initial is not None or where is not None:
+        return composed.reduced_with("min", x, axis, keepdims, None, out, initial, where)
     return reduction(FG_OP_min, x, axis, keepdims, "min")
 
 
 @public
-def mean(x, axis=None, keepdims=False):
-    """Arithmetic mean of elements over axes: their sum over their number (nan for none).
+def mean(x, axis=None, keepdims=False, *, dtype=None, out=None, where=None):
+    """Arithmetic mean of elements over axes: their sum over their number (nan for none). Keywords as in ``sum``.
 
     >>> import fastgrad as fg
     >>> fg.mean([[1.0, 2.0], [3.0, 4.0]])
     tensor(2.5)
     """
+    if dtype is not None or out is not None or where is not None:
+        return composed.reduced_with("mean", x, axis, keepdims, dtype, out, None, where)
     cdef Tensor operand = as_tensor(x, "mean")
     if operand.t.array.dtype > FG_FLOAT64:
         operand = cast_integers(operand, FLOAT64)
@@ -394,7 +407,8 @@ cdef Tensor astype_if(Tensor x, dtype):
 
 @public
 def astype(array, dtype):
-    """The elements as another dtype, in memory of their own. Between float32 and float64 gradients pass.
+    """The elements as another dtype, in memory of their own. Between float32 and float64 gradients pass; as integers or
+    booleans the elements are data without a gradient.
 
     >>> import fastgrad as fg
     >>> fg.astype([1, 2], "float32")
@@ -405,9 +419,6 @@ def astype(array, dtype):
     cdef int64_t attr = number
     if number <= FG_FLOAT64 or x.t.array.dtype > FG_FLOAT64:
         return apply_one(FG_OP_cast, x, 1, &attr)
-    if x.t.node != NULL:
-        raise TypeError(f"astype: a tensor that requires gradients cannot become {np.dtype(dtype)}, which has none; "
-                        "use .detach() first")
     return by_numpy(converted, x, dtype=DTYPES[number])
 
 

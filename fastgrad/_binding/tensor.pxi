@@ -19,19 +19,22 @@ def bind_layer(indexing_module, numpy_module, ops_module, rules_module):
 cdef int refuse_tracked(Tensor x, str name) except -1:
     if x.t.node != NULL:
         raise TypeError(f"{name}: this tensor requires gradients, which an ndarray would silently lose; join tensors "
-                        "with fastgrad.stack or fastgrad.asarray, use fastgrad.sparse.matmul for a matrix of "
-                        "SciPy's, or take the plain values with .detach()"
+                        "with fastgrad.stack or fastgrad.asarray, "
+                        + ("write a = fastgrad.asarray(a).at[i].set(x) for a[i] = x, "
+                           if name.startswith("numpy") else "")
+                        + "use fastgrad.sparse.matmul for a matrix of SciPy's, or take the plain values with .detach()"
                         + (". A list or tuple of numbers that is differentiated is a list or tuple of tensors, which "
                            "an ndarray A would convert in A @ x: pass np.array(x) instead, or join it"
-                           if x.t.array.shape.ndim == 0 else "") + frames.instead_of_scipy())
+                           if x.t.array.shape.ndim == 0 else "") + frames.instead_of_theirs())
     return 0
 
 
 cdef int refuse_in_transform(Tensor x, str name) except -1:
     if x.t.node != NULL and fg_transform:
         raise TypeError(f"{name}: a tensor that is being differentiated would silently become a constant; use "
-                        "fastgrad's or NumPy's functions instead of math's, fastgrad.asarray instead of a list or "
-                        "ndarray that is filled, or say that a constant is meant with fastgrad.stop_gradient(x)")
+                        "fastgrad's or NumPy's functions instead of math's, fastgrad.asarray instead of a list, "
+                        "a = fastgrad.asarray(a).at[i].set(x) instead of a[i] = x in an ndarray, or say that a "
+                        "constant is meant with fastgrad.stop_gradient(x)")
     return 0
 
 
@@ -235,6 +238,10 @@ cdef class Tensor:
             self.t.array.externally_mutable = True
         elif copy is None:
             a = a.copy()
+        if NUMPY_2_0:                           # it knows neither versions nor copies, and exports no read-only memory
+            if dl_device not in (None, self.__dlpack_device__()):
+                raise BufferError(f"a tensor is in the memory of the CPU, not on the device {dl_device}")
+            return (a.copy() if copy else a).__dlpack__(stream=stream)
         return a.__dlpack__(**{key: value for key, value in given.items() if value is not None})
 
     def __dlpack_device__(self):
@@ -254,7 +261,8 @@ cdef class Tensor:
 
     def __index__(self):
         if self.t.array.dtype <= FG_BOOL or self.t.array.shape.size != 1:
-            raise TypeError(f"only a tensor of one integer can be an index, got {self.dtype} of shape {self.shape}")
+            raise TypeError("only a tensor of one integer can be an index, or say how often a str or other sequence is "
+                            f"repeated; got {self.dtype} of shape {self.shape}")
         refuse_value(self, "index")
         return self.item()
 
@@ -276,7 +284,7 @@ cdef class Tensor:
 
     def __contains__(self, value):
         refuse_value(self, "branch")
-        return bool((view_of(self.t.array, False) == (value.numpy() if isinstance(value, Tensor) else value)).any())
+        return (value.numpy() if isinstance(value, Tensor) else value) in view_of(self.t.array, False)
 
     def __hash__(self):
         return <Py_ssize_t><void *>self >> 4
@@ -435,8 +443,22 @@ cdef class Tensor:
         return indexing.getitem(self, key)
 
     def __setitem__(self, key, value):
-        raise TypeError("a tensor does not support assignment to elements; use fastgrad.where(mask, value, x), "
-                        "or fastgrad.concatenate to build it from parts")
+        raise TypeError("a tensor does not support assignment to elements; use x = x.at[index].set(value), "
+                        "fastgrad.where(mask, value, x), or fastgrad.concatenate to build it from parts")
+
+    @property
+    def at(self):
+        """Functional updates in JAX's spelling: ``x.at[index].set(values)``, and ``add``, ``subtract``, ``multiply``,
+        ``divide``, ``power``, ``min``, ``max`` and ``get``; each returns a new tensor.
+
+        An index is any that ``x[index]`` takes. Where one is repeated ``set`` keeps the last value, and the others act
+        once for each time.
+
+        >>> import fastgrad as fg
+        >>> fg.zeros(3).at[[0, 2, 2]].add([1.0, 2.0, 3.0])
+        tensor([1., 0., 5.])
+        """
+        return composed.At(self)
 
     __array_priority__ = 1000
 
@@ -450,33 +472,33 @@ cdef class Tensor:
         return numpy_functions.array_function(func, args, kwargs)
 
     # ---- NumPy's methods, each the function of its name
-    def sum(self, axis=None, keepdims=False):
+    def sum(self, axis=None, keepdims=False, *, dtype=None, out=None, initial=None, where=None):
         """``fastgrad.sum`` of this tensor."""
-        return reduction(FG_OP_sum, self, axis, keepdims, "sum")
+        return sum(self, axis, keepdims, dtype=dtype, out=out, initial=initial, where=where)
 
-    def max(self, axis=None, keepdims=False):
+    def max(self, axis=None, keepdims=False, *, out=None, initial=None, where=None):
         """``fastgrad.max`` of this tensor."""
-        return reduction(FG_OP_max, self, axis, keepdims, "max")
+        return max(self, axis, keepdims, out=out, initial=initial, where=where)
 
-    def min(self, axis=None, keepdims=False):
+    def min(self, axis=None, keepdims=False, *, out=None, initial=None, where=None):
         """``fastgrad.min`` of this tensor."""
-        return reduction(FG_OP_min, self, axis, keepdims, "min")
+        return min(self, axis, keepdims, out=out, initial=initial, where=where)
 
-    def mean(self, axis=None, keepdims=False):
+    def mean(self, axis=None, keepdims=False, *, dtype=None, out=None, where=None):
         """``fastgrad.mean`` of this tensor."""
-        return mean(self, axis, keepdims)
+        return mean(self, axis, keepdims, dtype=dtype, out=out, where=where)
 
-    def prod(self, axis=None, keepdims=False):
+    def prod(self, axis=None, keepdims=False, **keywords):
         """``fastgrad.prod`` of this tensor."""
-        return composed.prod(self, axis, keepdims)
+        return composed.prod(self, axis, keepdims, **keywords)
 
-    def var(self, axis=None, ddof=0, keepdims=False):
+    def var(self, axis=None, ddof=0, keepdims=False, **keywords):
         """``fastgrad.var`` of this tensor."""
-        return composed.var(self, axis, ddof=ddof, keepdims=keepdims)
+        return composed.var(self, axis, ddof=ddof, keepdims=keepdims, **keywords)
 
-    def std(self, axis=None, ddof=0, keepdims=False):
+    def std(self, axis=None, ddof=0, keepdims=False, **keywords):
         """``fastgrad.std`` of this tensor."""
-        return composed.std(self, axis, ddof=ddof, keepdims=keepdims)
+        return composed.std(self, axis, ddof=ddof, keepdims=keepdims, **keywords)
 
     def any(self, axis=None, keepdims=False):
         """``fastgrad.any`` of this tensor."""
@@ -518,9 +540,37 @@ cdef class Tensor:
         """``fastgrad.squeeze`` of this tensor."""
         return composed.squeeze(self, axis)
 
-    def cumsum(self, axis=None):
+    def cumsum(self, axis=None, *, dtype=None):
         """``fastgrad.cumsum`` of this tensor."""
-        return composed.cumsum(self, axis)
+        return composed.cumsum(self, axis, dtype=dtype)
+
+    def cumprod(self, axis=None, *, dtype=None):
+        """``fastgrad.cumprod`` of this tensor."""
+        return composed.cumprod(self, axis, dtype=dtype)
+
+    def argsort(self, axis=-1, kind=None, order=None, *, stable=None):
+        """``fastgrad.argsort`` of this tensor."""
+        return composed.argsort(self, axis, kind, order, stable=stable)
+
+    def argpartition(self, kth, axis=-1, kind="introselect", order=None):
+        """``fastgrad.argpartition`` of this tensor."""
+        return composed.argpartition(self, kth, axis, kind, order)
+
+    def sort(self, axis=-1, kind=None, order=None, *, stable=None):
+        """Refused: NumPy's sorts in place; ``fastgrad.sort`` of this tensor returns a sorted one."""
+        raise TypeError("sort: a tensor is not sorted in place; write x = fastgrad.sort(x)")
+
+    def partition(self, kth, axis=-1, kind="introselect", order=None):
+        """Refused: NumPy's works in place; ``fastgrad.partition`` of this tensor returns another one."""
+        raise TypeError("partition: a tensor is not partitioned in place; write x = fastgrad.partition(x, kth)")
+
+    def searchsorted(self, v, side="left", sorter=None):
+        """``fastgrad.searchsorted`` in this tensor."""
+        return composed.searchsorted(self, v, side, sorter)
+
+    def nonzero(self):
+        """``fastgrad.nonzero`` of this tensor."""
+        return composed.nonzero(self)
 
     def trace(self, offset=0, axis1=0, axis2=1):
         """``fastgrad.trace`` of this tensor."""
@@ -547,8 +597,8 @@ cdef class Tensor:
         return composed.dot(self, other)
 
     def astype(self, dtype):
-        """The elements as another dtype. Between float32 and float64 gradients pass; a tensor that requires
-        gradients cannot become an integer one (TypeError: detach it first)."""
+        """The elements as another dtype. Between float32 and float64 gradients pass; as integers or booleans the
+        elements are data without a gradient."""
         return astype(self, dtype)
 
     def copy(self):

@@ -7,11 +7,12 @@ guard in C and replay the program. What the function reads from outside its argu
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import operator
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -253,18 +254,25 @@ class Compiled(_core.Replayer):
         """The entry for a call; traced now if there is none; bounded: None if that does not pay.
 
         Looking for it compares static arguments, and to drop an entry may end the lives of objects: both run anybody's
-        code, which may call this function again. So there is no lock; what is kept is replaced as a whole.
+        code, which may call this function again. So there is no lock: an entry is added by one call of C, and what is
+        kept is replaced as a whole to drop one.
         """
         key = call.key()
         entry = self._entries.get(key)
         if entry is None:
             if bounded and not self._is_worth_tracing(hash(key) if signature is None else signature):
                 return None
-            check = None if self._trace_twice else PurityCheck(self._f, call.inputs)
-            entry = self._trace(call, signature)
-            entry.confirmed = not self._trace_twice or self._confirmed >= _ENOUGH
-            if check is not None and check.suspect():
-                self._confirm(entry, call)
+            if not self._trace_twice:
+                check = PurityCheck(self._f, call.inputs)
+                entry = self._trace(call, signature)
+                if check.suspect():
+                    self._confirm(entry, call)
+            elif self._confirmed >= _ENOUGH:
+                entry = self._trace(call, signature)
+            else:  # an eager run follows if it fails
+                with _undone_on_failure(PurityCheck(self._f, call.inputs, keep=True)):
+                    entry = self._trace(call, signature)
+                entry.confirmed = False
             self._misses += 1
             self._sights.pop(signature if signature is not None else hash(key), None)
             self._keep(key, entry)
@@ -279,24 +287,18 @@ class Compiled(_core.Replayer):
         return entry
 
     def _keep(self, key: Any, entry: Entry) -> None:
-        while True:  # until no other thread has kept another one meanwhile
-            old = self._entries
-            new = {**old, key: entry}
-            if len(new) > self._maxsize:
-                del new[min((item for item in new.items() if item[1] is not entry), key=lambda item: item[1].used)[0]]
-            if self._replace(old, new):
-                return
+        self._add(key, entry)
+        while len(old := self._entries) > self._maxsize:  # until no other thread has replaced them meanwhile
+            new = old.copy()
+            del new[min((item for item in new.items() if item[1] is not entry), key=lambda item: item[1].used)[0]]
+            self._replace(old, new)
 
     def _confirm(self, entry: Entry, call: _Call) -> None:
-        """Trace f once more; TraceError if the program differs, or f has a side effect that no replay would have. Then
-        arrays and generators are as before, for an eager run has these effects once more."""
+        """Trace f once more; TraceError if the program differs, or f has a side effect that no replay would have."""
         check = PurityCheck(self._f, call.inputs, keep=True)
         entry.program.release_memory()  # a trace beside it would need more memory than an eager run
-        try:
+        with _undone_on_failure(check):
             self._compare_with_a_second_trace(entry, call, check)
-        except BaseException:
-            check.restore()
-            raise
 
     def _compare_with_a_second_trace(self, entry: Entry, call: _Call, check: PurityCheck) -> None:
         again = self._trace(call)
@@ -329,9 +331,21 @@ class Compiled(_core.Replayer):
         """What a replay would give for these arguments, which are arrays in plain containers; by an eager run."""
         with _core.Outermost():
             result = self._f(*map(_tensors, args), **{name: _tensors(a) for name, a in kwargs.items()})
+            if type(result) is Tensor and not result.requires_grad:
+                return _owned(result)
             leaves, shape = tree.flatten(result)
             _results(result, leaves)
             return shape.unflatten(map(_owned, leaves))
+
+
+@contextlib.contextmanager
+def _undone_on_failure(check: PurityCheck) -> Iterator[None]:
+    """Where the block raises, arrays and generators are as before it, as an eager run will change them once more."""
+    try:
+        yield
+    except BaseException:
+        check.restore()
+        raise
 
 
 def _tensors(x: Any) -> Any:
@@ -418,7 +432,10 @@ class Replayed:
     def give_up(self, compiled: Compiled, error: Exception, args: tuple[Any, ...]) -> Any:
         """The result of an eager run, if that does not raise; from then on arguments of these kinds run eagerly. Warns
         and gives the error for which the program failed. Within a trace around this call nothing is given up: the error
-        may come from tensors of that trace, which later calls do not have."""
+        may come from tensors of that trace, which later calls do not have. An error of a signal's handler is raised
+        again, as it says nothing of the function."""
+        if not isinstance(error, TraceError) and _user_frames.is_from_signal(error):
+            raise error
         found = self.eagerly(args)
         if _core.tracing():
             return found

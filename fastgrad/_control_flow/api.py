@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import _core, tree
 from .._core import Tensor
-from .._numpy.shapes import stack
+from .._numpy.joining import stack
 from . import body, while_and_cond
 from . import scan as scan_operation
 

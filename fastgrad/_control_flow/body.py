@@ -1,6 +1,6 @@
 """Bodies of loops and branches, and what `scan`, `while_loop` and `cond` have in common as single operations.
 
-The function given to a loop is traced once, on example inputs (csrc/record/trace.c). Its instructions can then be
+The function given to a loop is traced once, on abstract inputs (csrc/record/trace.c). Its instructions can then be
 evaluated on other tensors, for three purposes:
 
 - traced again they become a program, the body that csrc/program/control_flow.c runs;
@@ -56,14 +56,14 @@ class Body:
         While it runs, f appends to ``same`` pairs of a result and an input that are known to be equal: later uses of
         the result read the input, so that the result need not be computed again.
         """
-        examples = [*map(_core.example, whole), *[_core.example(x, True) for x in stacks]]
-        self.n_in = len(examples)
+        abstract = [*map(_core.abstract_like, whole), *[_core.abstract_like(x, True) for x in stacks]]
+        self.n_in = len(abstract)
         if tracked:  # then the instructions tell which operands are detached
-            examples = [_core.watch_tensor(x) if is_float(x) else x for x in examples]
+            abstract = [_core.watch_tensor(x) if is_float(x) else x for x in abstract]
         with InstructionTrace("body", lambda: [*whole, *map(first_row, stacks)]) as self.trace:
-            for x in examples:
+            for x in abstract:
                 _core.instructions_input(x)
-            results = f(list(examples))
+            results = f(list(abstract))
             numbers, _ = _core.instructions_outputs(results)
             equal = dict(zip(*[_core.instructions_outputs([pair[i] for pair in same])[0] for i in range(2)]))
             instructions, self.constants = _core.instructions_end()
@@ -75,7 +75,7 @@ class Body:
         self.outs = [equal.get(v, v) if v >= 0 else -2 - i for i, v in enumerate(numbers)]
         self.constants |= {v: x for v, x in zip(self.outs, results) if v < 0}
         self.kinds = [(x.dtype, x.shape) for x in results]
-        self.shapes = [x.shape for x in examples]  # of the inputs
+        self.shapes = [x.shape for x in abstract]  # of the inputs
         self._keep(instructions)
 
     def _keep(self, instructions: list[Any]) -> None:
@@ -158,12 +158,12 @@ def as_program(
     ``carried`` are the inputs whose successors are the first outputs, in the same order: these may share memory unless
     ``stack_carry``, which says that the carry of each step is read later.
     """
-    examples = [*map(_core.example, whole), *[_core.example(x, True) for x in stacks]]
+    abstract = [*map(_core.abstract_like, whole), *[_core.abstract_like(x, True) for x in stacks]]
     with _core.Grads(False), _core.Trace():
         _core.trace_body(carried.start, carried.stop - carried.start, stack_carry)
-        for x in examples:
+        for x in abstract:
             _core.instructions_input(x)
-        return _core.trace_end(f(examples))
+        return _core.trace_end(f(abstract))
 
 
 # ---- loops and branches in general ----------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ import numpy as np
 
 from .. import _core
 from .._core import Tensor, asarray, astype, matmul, multiply, normal_axes, reshape, transpose
-from .shapes import diagonal, one_axis
+from .diagonals import diagonal
+from .shapes import moveaxis, one_axis
 
 if TYPE_CHECKING:
     from .typing import TensorLike
@@ -161,6 +162,24 @@ def vdot(a: TensorLike, b: TensorLike) -> Tensor:
     return _over("vdot", reshape(a, -1), reshape(b, -1), (0,), (0,))
 
 
+def vecdot(x1: TensorLike, x2: TensorLike, axis: int = -1) -> Tensor:
+    """Sums of products along one axis of each; the other axes broadcast. Raises ValueError where the lengths differ.
+
+    >>> import fastgrad as fg
+    >>> fg.vecdot([[1.0, 2.0], [3.0, 4.0]], [1.0, 1.0])
+    tensor([3., 7.])
+    """
+    dtype, (a, b) = _in_one_dtype("vecdot", x1, x2)
+    a, b = (moveaxis(x, one_axis(axis, x.ndim, "vecdot"), -1) for x in (a, b))
+    if a.shape[-1] != b.shape[-1]:
+        raise ValueError(
+            f"vecdot: shapes {asarray(x1).shape} and {asarray(x2).shape} have different lengths along axis {axis}"
+        )
+    rows, columns = reshape(a, (*a.shape[:-1], 1, a.shape[-1])), reshape(b, (*b.shape, 1))
+    y = matmul(rows, columns)
+    return _as(reshape(y, y.shape[:-2]), dtype)
+
+
 def tensordot(a: TensorLike, b: TensorLike, axes: Any = 2) -> Tensor:
     """Sums of products over axes of a paired with axes of b.
 
@@ -206,6 +225,46 @@ def _over(name: str, a: Tensor, b: Tensor, axes_a: Sequence[int], axes_b: Sequen
         raise ValueError(f"{name}: {len(axes_a)} axes of the first factor for {len(axes_b)} of the second")
     kept = frozenset({*of_a, *of_b} - {i for i, _ in pairs})
     return _as(_multiplied(_product(tuple(of_a), a.shape, tuple(of_b), b.shape, kept), a, b), dtype)
+
+
+def kron(a: TensorLike, b: TensorLike) -> Tensor:
+    """The Kronecker product: b times each element of a, in its place; as ``numpy.kron``.
+
+    Axes of length 1 go before the shape of the one that has fewer.
+
+    >>> import fastgrad as fg
+    >>> fg.kron([1.0, 10.0], [[1.0, 2.0]])
+    tensor([[ 1.,  2., 10., 20.]])
+    """
+    a, b = asarray(a), asarray(b)
+    n = max(a.ndim, b.ndim)
+    left, right = (1,) * (n - a.ndim) + a.shape, (1,) * (n - b.ndim) + b.shape
+    a = reshape(a, [k for length in left for k in (length, 1)])
+    b = reshape(b, [k for length in right for k in (1, length)])
+    return reshape(multiply(a, b), [i * j for i, j in zip(left, right)])
+
+
+def cross(
+    a: TensorLike, b: TensorLike, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None
+) -> Tensor:
+    """The cross product of vectors of three elements, as ``numpy.cross``.
+
+    The vectors lie along ``axisa`` of a and ``axisb`` of b, and of the result along ``axisc``; ``axis`` stands for all
+    three. The other axes broadcast. Raises ValueError for vectors of another length.
+
+    >>> import fastgrad as fg
+    >>> fg.cross([1.0, 0.0, 0.0], [0.0, 1.0, 0.0])
+    tensor([0., 0., 1.])
+    """
+    if axis is not None:
+        axisa = axisb = axisc = axis
+    _, (a, b) = _in_one_dtype("cross", a, b)
+    a, b = moveaxis(a, one_axis(axisa, a.ndim, "cross"), -1), moveaxis(b, one_axis(axisb, b.ndim, "cross"), -1)
+    if a.shape[-1] != 3 or b.shape[-1] != 3:
+        raise ValueError(f"cross: expected vectors of 3 elements, got {a.shape[-1]} and {b.shape[-1]}")
+    turned = [multiply(a[..., [1, 2, 0]], b[..., [2, 0, 1]]), multiply(a[..., [2, 0, 1]], b[..., [1, 2, 0]])]
+    y = turned[0] - turned[1]
+    return y if axisc == -1 else moveaxis(y, -1, one_axis(axisc, y.ndim, "cross"))
 
 
 def trace(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
@@ -367,4 +426,4 @@ def _labels(subscripts: str, word: str, ndim: int) -> Labels:
     return (*map(ord, before), *range(named - ndim, 0), *map(ord, behind))
 
 
-__all__ = ["dot", "einsum", "inner", "outer", "tensordot", "trace", "vdot"]
+__all__ = ["cross", "dot", "einsum", "inner", "kron", "outer", "tensordot", "trace", "vdot", "vecdot"]

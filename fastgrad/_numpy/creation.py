@@ -41,7 +41,7 @@ def _creator(function: Callable[..., np.ndarray], summary: str, example: str) ->
                     "it instead, as in fastgrad.zeros(shape) + t, or pass t.detach()"
                 )
         like = tuple(_stand_in(a) if isinstance(a, Tensor) else a for a in like)
-        made = function(*like, *map(_known, values), **{k: _known(a) for k, a in kwargs.items()})
+        made = function(*like, *map(known, values), **{k: known(a) for k, a in kwargs.items()})
         result = _core.adopt(made, function.__name__)
         if requires_grad:
             result.requires_grad = True
@@ -55,8 +55,8 @@ def _creator(function: Callable[..., np.ndarray], summary: str, example: str) ->
     return create
 
 
-def _full(shape: Any, fill_value: Any, dtype: Any = None) -> Tensor:
-    """``numpy.full`` with a tensor."""
+def _full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C", device: str | None = None) -> Tensor:
+    """``numpy.full`` with a tensor. Tensors have one order and one device, whatever is asked for."""
     value = asarray(fill_value)
     shape = np.broadcast_to(0, shape).shape
     return broadcast_to(astype(value, value.dtype if dtype is None else dtype), shape)
@@ -89,11 +89,24 @@ def _linspace(
 _OF_TENSORS: dict[Any, Callable[..., Tensor]] = {np.full: _full, np.full_like: _full_like, np.linspace: _linspace}
 
 
-def _known(x: Any) -> Any:
+def known(x: Any) -> Any:
+    """x; a tensor, whose value must be known, as an ndarray."""
     if isinstance(x, Tensor):
         _core.refuse_value(x, "index" if x.dtype.kind in "iu" else "array")
         return x.numpy()
     return x
+
+
+def into(x: Tensor, dtype: np.dtype[Any], name: str) -> Tensor:
+    """x in the dtype of an array that it is put into; TypeError where its gradients would silently end there."""
+    if x.dtype == dtype:
+        return x
+    if x.requires_grad and dtype.kind != "f":
+        raise TypeError(
+            f"{name}: values that require gradients would lose them in an array of {dtype}; cast that to a float dtype "
+            "first, or pass the values' .detach()"
+        )
+    return astype(x, dtype)
 
 
 def _stand_in(x: Tensor) -> np.ndarray:
@@ -130,6 +143,11 @@ geomspace = _creator(
     np.geomspace, "Values in geometric progression.", "fg.geomspace(1, 4, 3)\n    tensor([1., 2., 4.])"
 )
 eye = _creator(np.eye, "A matrix with ones on a diagonal.", "fg.eye(2)\n    tensor([[1., 0.],\n            [0., 1.]])")
+tri = _creator(
+    np.tri,
+    "A matrix of ones on and below a diagonal, zeros above.",
+    "fg.tri(2)\n    tensor([[1., 0.],\n            [1., 1.]])",
+)
 identity = _creator(np.identity, "A square identity matrix.", "fg.identity(1)\n    tensor([[1.]])")
 
 
@@ -147,5 +165,5 @@ def from_dlpack(x: Any) -> Tensor:
 
 __all__ = [
     "arange", "empty", "empty_like", "eye", "from_dlpack", "full", "full_like", "geomspace", "identity", "linspace",
-    "logspace", "ones", "ones_like", "zeros", "zeros_like",
+    "logspace", "ones", "ones_like", "tri", "zeros", "zeros_like",
 ]  # fmt: skip

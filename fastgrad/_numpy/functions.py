@@ -6,20 +6,53 @@ because its parts are; there is no second list of rules.
 
 from typing import TYPE_CHECKING
 
-from . import contractions, creation, elementwise, linalg, neural, predicates, reductions, sequences, shapes
+from . import (
+    contractions,
+    counting,
+    creation,
+    diagonals,
+    elementwise,
+    grids,
+    joining,
+    neural,
+    order,
+    padding,
+    polynomials,
+    predicates,
+    reductions,
+    selection,
+    sequences,
+    shapes,
+    statistics,
+)
 from .contractions import *
+from .counting import *
 from .creation import *
+from .diagonals import *
 from .elementwise import *
-from .linalg import *
+from .grids import *
+from .joining import *
+from .joining import from_lists as from_lists
+from .matrices import norm
 from .neural import *
+from .order import *
+from .padding import *
+from .polynomials import *
 from .predicates import *
 from .reductions import *
+from .reductions import reduced_with as reduced_with
+from .selection import *
 from .sequences import *
 from .shapes import *
-from .shapes import from_lists as from_lists
+from .statistics import *
+from .updates import At as At
 
 # mypy reads an __all__ only where it is a list of strings; without one it takes what the imports above bring.
 if not TYPE_CHECKING:
     __all__ = []
-    for _module in (contractions, creation, elementwise, linalg, neural, predicates, reductions, sequences, shapes):
+    for _module in (
+        contractions, counting, creation, diagonals, elementwise, grids, joining, neural, order, padding, polynomials,
+        predicates, reductions, selection, sequences, shapes, statistics,
+    ):  # fmt: skip
         __all__ += _module.__all__
+    __all__ += ["norm"]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .._core import Tensor, asarray, basic, by_numpy, gathered, normal_axes, refuse_value, reshape, traced, transpose
-from .shapes import stack
+from .joining import stack
 
 
 def getitem(x: Tensor, key: Any) -> Tensor:

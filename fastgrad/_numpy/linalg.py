@@ -1,59 +1,232 @@
-"""Linear algebra under the names of ``numpy.linalg``: norms of vectors, and the Frobenius norm of matrices."""
+"""Linear algebra under the names of ``numpy.linalg`` and ``scipy.linalg``: the public module ``fastgrad.linalg``.
+
+Factors and solutions are operations of the core (csrc/ops/factorizations.c); what else there is, is composed of them.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from .. import _core
-from .._core import Tensor, absolute, asarray, astype, normal_axes, power, sqrt, square, sum
-from .reductions import root_or_zero
+from .._core import Tensor, apply_op, asarray, astype, reshape
+from .shapes import swapaxes
 
 if TYPE_CHECKING:
-    from .typing import Axis, TensorLike
+    from .typing import TensorLike
 
 
-def norm(x: TensorLike, ord: float | str | None = None, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """Vector norm over one axis, or Frobenius norm over two or all axes, as ``numpy.linalg.norm``.
+# ---- operands --------------------------------------------------------------------------------------------------------
+_CHOLESKY, _FACTOR, _SOLVE, _SOLVE_TRIANGULAR, _SLOGDET = [
+    _core.OP_NUMBERS[name] for name in ("cholesky", "factor", "solve", "solve_triangular", "slogdet")
+]
 
-    ``ord`` is None or 2 (Euclidean), "fro", 1, inf, -inf, 0 (count of elements that are not 0; no gradient) or
-    another number p for ``sum(|x|^p)^(1/p)``. The gradient at x = 0 is 0 for p of at least 1, a subgradient, as
-    PyTorch's; for p below 1 a zero element makes it nan, for there is none. Norms of matrices other than the Frobenius
-    norm need an axis, or raise NotImplementedError.
+
+def floats(x: TensorLike) -> Tensor:
+    """x as a tensor of floats; integers and booleans as float64, as NumPy's functions take them."""
+    x = asarray(x)
+    return x if x.dtype.kind == "f" else astype(x, np.float64)
+
+
+def both(name: str, a: TensorLike, b: TensorLike) -> tuple[Tensor, Tensor, bool]:
+    """Matrices and right-hand sides in one float dtype, and whether b was a vector, which becomes a column."""
+    dtype, (x, y) = _core.promoted(name, a, b)
+    if dtype.kind != "f":
+        dtype = np.dtype(np.float64)
+    x, y = [t if t.dtype == dtype else astype(t, dtype) for t in (x, y)]
+    if y.ndim == 0:
+        raise ValueError(f"{name}: expected a vector, a matrix or a stack of matrices on the right, got a number")
+    is_vector = y.ndim == 1
+    return x, reshape(y, (y.shape[0], 1)) if is_vector else y, is_vector
+
+
+def squeezed(y: Tensor, is_vector: bool) -> Tensor:
+    return reshape(y, y.shape[:-1]) if is_vector else y
+
+
+def factored(name: str, x: Tensor, how: int) -> Tensor:
+    """What the operations solve and slogdet compute from; equal ones are one instruction, whoever asks for them."""
+    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
+        raise np.linalg.LinAlgError(f"{name}: expected a square matrix or a stack of them, got shape {x.shape}")
+    return apply_op(_FACTOR, [x.detach()], (how,))
+
+
+# ---- Cholesky factors ------------------------------------------------------------------------------------------------
+def cholesky(a: TensorLike, *, upper: bool = False) -> Tensor:
+    """The triangle L with ``a = L @ L.T``, or U with ``a = U.T @ U``, as ``numpy.linalg.cholesky``.
+
+    ``a`` is a symmetric positive definite matrix, or a stack of them in the last two axes, of which only the triangle
+    asked for is read. Raises LinAlgError for a matrix that is not square or not positive definite.
+
+    The gradient is symmetric: it is that of ``cholesky((a + a.T) / 2)``, by the formula of Murray, "Differentiation of
+    the Cholesky decomposition" (2016).
 
     >>> import fastgrad as fg
-    >>> fg.norm([3.0, 4.0])
-    tensor(5.)
+    >>> fg.linalg.cholesky([[4.0, 2.0], [2.0, 5.0]])
+    tensor([[2., 0.],
+            [1., 2.]])
     """
-    x = asarray(x)
-    x = x if x.dtype.kind == "f" else astype(x, np.float64)
-    axes = normal_axes(axis, x.ndim, "norm")
-    if ord in (None, "fro") or (ord == 2 and len(axes) == 1):
-        return root_or_zero(sum(square(x), axis, keepdims), sqrt)
-    if len(axes) != 1:
-        raise NotImplementedError(
-            f"norm: ord={ord!r} over {len(axes)} axes is a matrix norm; only the Frobenius norm is here"
-        )
-    if isinstance(ord, str):
-        raise ValueError(f"norm: expected ord as a number for a vector norm, got {ord!r}")
-    ord, size = float(ord), absolute(x)  # a scalar of NumPy's has a dtype that would count
-    if ord == np.inf:
-        return _core.max(size, axis, keepdims)
-    if ord == -np.inf:
-        return _core.min(size, axis, keepdims)
-    if ord == 0:
-        return sum(astype(size != 0.0, size.dtype), axis, keepdims)
-    if ord == 1:
-        return sum(size, axis, keepdims)
-    if not 1 < ord < 2:
-        total = sum(power(size, ord), axis, keepdims)
-        return root_or_zero(total, lambda t: power(t, 1.0 / ord)) if ord > 1 else power(total, 1.0 / ord)
-    # The second derivative of |x|^p is infinite at 0: the slope of |x| must not be 0 there, for its square is a factor.
-    # prelu's is -1. Where all elements are 0, they take part as ones, for root_or_zero sends 0 times this slope back.
-    size = _core.prelu(x, -1.0)
-    ones = astype(sum(size, axis, True) == 0.0, x.dtype)
-    return root_or_zero(sum(power(size + ones, ord) - ones, axis, keepdims), lambda t: power(t, 1.0 / ord))
+    x = floats(a)
+    if not upper or x.ndim < 2:
+        return apply_op(_CHOLESKY, [x])
+    return swapaxes(apply_op(_CHOLESKY, [swapaxes(x, -1, -2)]), -1, -2)
 
 
-__all__ = ["norm"]
+def cho_factor(a: TensorLike, lower: bool = False) -> tuple[Tensor, bool]:
+    """The Cholesky factor of ``a`` and which triangle it is, for ``cho_solve``; as ``scipy.linalg.cho_factor``, but
+    the other triangle is 0.
+
+    >>> import fastgrad as fg
+    >>> fg.linalg.cho_factor([[4.0, 2.0], [2.0, 5.0]], lower=True)
+    (tensor([[2., 0.],
+             [1., 2.]]), True)
+    """
+    return cholesky(a, upper=not lower), bool(lower)
+
+
+def cho_solve(c_and_lower: tuple[TensorLike, bool], b: TensorLike) -> Tensor:
+    """The solution y of ``a @ y = b`` by the Cholesky factor of a: ``c_and_lower`` is the factor and whether it is the
+    lower triangle; as ``scipy.linalg.cho_solve``.
+
+    b is a vector, a matrix or a stack of matrices; leading axes broadcast. Raises LinAlgError if the factor has a zero
+    on its diagonal.
+
+    >>> import fastgrad as fg
+    >>> factor = fg.linalg.cho_factor([[4.0, 2.0], [2.0, 5.0]])
+    >>> fg.linalg.cho_solve(factor, [8.0, 12.0])
+    tensor([1., 2.])
+    """
+    c, lower = c_and_lower
+    x, y, is_vector = both("cho_solve", c, b)
+    first = _core.LOWER if lower else _core.TRANSPOSED
+    half = apply_op(_SOLVE_TRIANGULAR, [x, y], (first,))
+    return squeezed(apply_op(_SOLVE_TRIANGULAR, [x, half], (first ^ _core.TRANSPOSED,)), is_vector)
+
+
+# ---- equations -------------------------------------------------------------------------------------------------------
+def solve(a: TensorLike, b: TensorLike, assume_a: str = "gen") -> Tensor:
+    """The solution y of ``a @ y = b``, as ``numpy.linalg.solve``.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., n, n)
+    b : array_like, shape (n,) or (..., n, k)
+        With one axis it is a vector, else a stack of matrices (NumPy 2's rule). Leading axes broadcast.
+    assume_a : "gen" or "pos"
+        "pos": a is symmetric and positive definite, which takes half the time. Only its lower triangle is read, and
+        its gradient is symmetric, as that of ``cholesky``.
+
+    Raises LinAlgError for a matrix that is not square, that is singular, or, with "pos", not positive definite, and
+    ValueError where lengths differ. float32 and float64 are kept, integers are taken as float64. The gradient uses the
+    factor of the solution.
+
+    >>> import fastgrad as fg
+    >>> fg.linalg.solve([[2.0, 1.0], [1.0, 3.0]], [4.0, 7.0])
+    tensor([1., 2.])
+    """
+    if assume_a not in ("gen", "pos"):
+        raise ValueError(f"solve: expected assume_a as 'gen' or 'pos', got {assume_a!r}")
+    x, y, is_vector = both("solve", a, b)
+    how = _core.BY_LU if assume_a == "gen" else _core.BY_CHOLESKY
+    factor = factored("solve", x, how)
+    return squeezed(apply_op(_SOLVE, [x, factor, y], (how, _core.FOR_SOLVE)), is_vector)
+
+
+_TRANS = {0: False, 1: True, 2: True, "N": False, "T": True, "C": True}
+
+
+def solve_triangular(
+    a: TensorLike, b: TensorLike, trans: int | str = 0, lower: bool = False, unit_diagonal: bool = False
+) -> Tensor:
+    """The solution y of ``a @ y = b`` for a triangular matrix a, as ``scipy.linalg.solve_triangular``.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., n, n)
+        Only one triangle of it is read, and only that has a gradient.
+    b : array_like, shape (n,) or (..., n, k)
+        With one axis it is a vector, else a stack of matrices. Leading axes broadcast.
+    trans : 0 or "N"; 1, 2, "T" or "C"
+        The latter: ``a.T @ y = b`` is solved.
+    lower : bool
+        Whether a is lower triangular.
+    unit_diagonal : bool
+        The diagonal of a is taken as ones and is not read.
+
+    Raises LinAlgError for a matrix that is not square or has a zero on its diagonal, ValueError where lengths differ.
+
+    >>> import fastgrad as fg
+    >>> fg.linalg.solve_triangular([[2.0, 0.0], [1.0, 4.0]], [2.0, 9.0], lower=True)
+    tensor([1., 2.])
+    """
+    if trans not in _TRANS:
+        raise ValueError(f"solve_triangular: expected trans as 0, 1, 2, 'N', 'T' or 'C', got {trans!r}")
+    x, y, is_vector = both("solve_triangular", a, b)
+    how = _core.LOWER * bool(lower) | _core.TRANSPOSED * _TRANS[trans] | _core.UNIT * bool(unit_diagonal)
+    return squeezed(apply_op(_SOLVE_TRIANGULAR, [x, y], (how,)), is_vector)
+
+
+def inv(a: TensorLike) -> Tensor:
+    """The inverse of a matrix, or of each of a stack of them, as ``numpy.linalg.inv``.
+
+    ``solve`` is faster and more accurate where the inverse is only multiplied with something. Raises LinAlgError for
+    a matrix that is not square or is singular.
+
+    >>> import fastgrad as fg
+    >>> fg.linalg.inv([[2.0, 0.0], [0.0, 4.0]])
+    tensor([[0.5 , 0.  ],
+            [0.  , 0.25]])
+    """
+    x = floats(a)
+    factor = factored("inv", x, _core.BY_LU)
+    one = np.eye(x.shape[-1], dtype=x.dtype)
+    return apply_op(_SOLVE, [x, factor, asarray(one)], (_core.BY_LU, _core.FOR_INVERSE))
+
+
+# ---- determinants ----------------------------------------------------------------------------------------------------
+class SlogdetResult(NamedTuple):
+    """What ``slogdet`` returns."""
+
+    sign: Tensor
+    logabsdet: Tensor
+
+
+def slogdet(a: TensorLike) -> SlogdetResult:
+    """Sign and logarithm of the absolute value of the determinant, as ``numpy.linalg.slogdet``.
+
+    Of a singular matrix they are 0 and -inf, and the gradient is not finite. The sign has none. Raises LinAlgError for
+    a matrix that is not square.
+
+    >>> import fastgrad as fg
+    >>> sign, logabsdet = fg.linalg.slogdet([[0.0, 1.0], [1.0, 0.0]])
+    >>> sign, logabsdet
+    (tensor(-1.), tensor(0.))
+    """
+    return _slogdet("slogdet", a)
+
+
+def _slogdet(name: str, a: TensorLike) -> SlogdetResult:
+    x = floats(a)
+    both = apply_op(_SLOGDET, [x, factored(name, x, _core.BY_LU)])
+    return SlogdetResult(both[..., 0].detach(), both[..., 1])
+
+
+def det(a: TensorLike) -> Tensor:
+    """The determinant, as ``numpy.linalg.det``: sign and exponential of what ``slogdet`` returns.
+
+    The gradient is ``det(a) * inv(a).T``, which is not finite where the matrix is singular. Raises LinAlgError for a
+    matrix that is not square.
+
+    >>> import fastgrad as fg
+    >>> fg.linalg.det([[0.0, 2.0], [1.0, 3.0]])
+    tensor(-2.)
+    """
+    sign, logabsdet = _slogdet("det", a)
+    return sign * _core.exp(logabsdet)
+
+
+__all__ = [
+    "SlogdetResult", "cho_factor", "cho_solve", "cholesky", "det", "inv", "slogdet", "solve",
+    "solve_triangular",
+]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Predicates: comparisons, tests and logic of elements, whose results are booleans and carry no gradient."""
+"""Predicates: comparisons, tests and logic, of elements and of arrays, whose results are booleans without gradient."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 
 from .. import _core
 from .._core import Tensor, absolute, asarray
+from .creation import floating
+from .reductions import all
 
 if TYPE_CHECKING:
     from .typing import TensorLike
@@ -55,7 +57,64 @@ logical_or = _predicate("logical_or", lambda a, b: _truth(a) | _truth(b))
 logical_xor = _predicate("logical_xor", lambda a, b: _truth(a) ^ _truth(b))
 logical_not = _predicate("logical_not", lambda x: ~_truth(x))
 
+
+def isclose(
+    a: TensorLike, b: TensorLike, rtol: TensorLike = 1e-5, atol: TensorLike = 1e-8, equal_nan: bool = False
+) -> Tensor:
+    """Where ``|a - b| <= atol + rtol * |b|``, as booleans; infinities are close where they are equal, and nans where
+    ``equal_nan`` says so.
+
+    >>> import fastgrad as fg
+    >>> fg.isclose([1.0, 2.0], [1.0 + 1e-9, 2.1])
+    tensor([ True, False])
+    """
+    x, y = asarray(a), floating(b)
+    close = (absolute(x - y) <= _core.add(atol, _core.multiply(rtol, absolute(y)))) & isfinite(y) | (x == y)
+    return close | (isnan(x) & isnan(y)) if equal_nan else close
+
+
+def allclose(
+    a: TensorLike, b: TensorLike, rtol: TensorLike = 1e-5, atol: TensorLike = 1e-8, equal_nan: bool = False
+) -> Tensor:
+    """Whether all elements are close: ``all(isclose(...))``.
+
+    >>> import fastgrad as fg
+    >>> fg.allclose([1.0, 2.0], [1.0 + 1e-9, 2.0])
+    tensor(True)
+    """
+    return all(isclose(a, b, rtol, atol, equal_nan))
+
+
+def array_equal(a1: TensorLike, a2: TensorLike, equal_nan: bool = False) -> Tensor:
+    """Whether two arrays have one shape and equal elements; nans are equal where ``equal_nan`` says so.
+
+    >>> import fastgrad as fg
+    >>> fg.array_equal([1.0, 2.0], [1.0, 2.0])
+    tensor(True)
+    """
+    a, b = asarray(a1), asarray(a2)
+    if a.shape != b.shape:
+        return asarray(False)
+    same = a == b
+    return all(same | (isnan(a) & isnan(b)) if equal_nan else same)
+
+
+def array_equiv(a1: TensorLike, a2: TensorLike) -> Tensor:
+    """Whether two arrays broadcast to one shape and have equal elements there.
+
+    >>> import fastgrad as fg
+    >>> fg.array_equiv([1.0, 1.0], 1.0)
+    tensor(True)
+    """
+    a, b = asarray(a1), asarray(a2)
+    try:
+        np.broadcast_shapes(a.shape, b.shape)
+    except ValueError:
+        return asarray(False)
+    return all(a == b)
+
+
 __all__ = [
-    "equal", "greater", "greater_equal", "isfinite", "isinf", "isnan", "less", "less_equal", "logical_and",
-    "logical_not", "logical_or", "logical_xor", "not_equal", "signbit",
+    "allclose", "array_equal", "array_equiv", "equal", "greater", "greater_equal", "isclose", "isfinite", "isinf",
+    "isnan", "less", "less_equal", "logical_and", "logical_not", "logical_or", "logical_xor", "not_equal", "signbit",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,9 +19,10 @@ import numpy as np
 
 from .. import _core
 from .._core import Tensor
-from . import functions
+from . import decompositions, functions, linalg, matrices
 from . import special as special_functions
 from .indexing import take
+from .shapes import one_axis
 
 
 def _conjugate(x: Any) -> Tensor:
@@ -39,11 +41,18 @@ UFUNCS: dict[np.ufunc, Callable[..., Any]] = {
     np.bitwise_and: lambda a, b: _core.asarray(a) & b, np.bitwise_or: lambda a, b: _core.asarray(a) | b,
     np.bitwise_xor: lambda a, b: _core.asarray(a) ^ b,
 }  # fmt: skip
-# The functions that NumPy itself defines by the methods of its ufuncs. A method works where fastgrad has its function.
+# The functions that are methods of NumPy's ufuncs. Those of other ufuncs are folded, element by element of the axis.
 _METHODS: dict[str, dict[np.ufunc, str]] = {
-    "reduce": {np.add: "sum", np.multiply: "prod", np.maximum: "max", np.minimum: "min"},
-    "accumulate": {np.add: "cumsum", np.multiply: "cumprod"},
+    "reduce": {
+        np.add: "sum", np.multiply: "prod", np.maximum: "max", np.minimum: "min", np.fmax: "nanmax", np.fmin: "nanmin",
+        np.logaddexp: "logsumexp", np.logical_and: "all", np.logical_or: "any",
+    },
+    "accumulate": {
+        np.add: "cumsum", np.multiply: "cumprod", np.maximum: "cummax", np.minimum: "cummin",
+        np.logaddexp: "logcumsumexp",
+    },
 }  # fmt: skip
+_UNTAKE = _core.OP_NUMBERS["untake"]
 _SCIPY_NAMES = {"expit": "sigmoid", "log_expit": "log_sigmoid", "psi": "digamma"}  # others: those of one name
 
 
@@ -57,8 +66,8 @@ class _NotHere(TypeError):
 
 
 def _as_data_or(error: _NotHere, x: Any) -> Any:
-    """x with ndarrays in the places of tensors that are only data, which lose nothing thereby; where one is tracked or
-    traced, the error is raised."""
+    """x with ndarrays in the places of tensors that are only data, which have no gradient to lose; where one is tracked
+    or traced, the error is raised."""
     if isinstance(x, Tensor):
         if x.requires_grad or _core.traced(x):
             raise TypeError(*error.args) from None
@@ -83,13 +92,10 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: d
 
 def _ours(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     name = f"numpy.{ufunc.__name__}"
-    same = _named(_METHODS.get(method, {}).get(ufunc, ""))
-    if same is not None:
-        options = [kwargs.pop("axis", 0)]
-        if method == "reduce":
-            options.append(kwargs.pop("keepdims", False))
-        _refuse_extras(f"{name}.{method}", kwargs)
-        return same(inputs[0], *options)
+    if method in _METHODS:
+        return _along_axis(ufunc, method, inputs[0], kwargs)
+    if method == "at" and ufunc in (np.add, np.subtract) and isinstance(inputs[0], Tensor):
+        return _added_at(ufunc, *inputs)
     if method == "outer":
         _refuse_extras(f"{name}.outer", kwargs)
         a, b = map(_core.asarray, inputs)
@@ -110,21 +116,70 @@ def _ours(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[st
             f"{name}: the result of an operation on a tensor cannot be stored in an ndarray, which would lose its "
             "gradient; write a = a + t instead of a += t or out=a"
         )
+    of_axis = {"axis": kwargs.pop("axis")} if ufunc is getattr(np, "vecdot", None) and "axis" in kwargs else {}
     _refuse_extras(name, kwargs)
-    return function(*inputs)
+    return function(*inputs, **of_axis)
+
+
+def _along_axis(ufunc: np.ufunc, method: str, x: Any, kwargs: dict[str, Any]) -> Any:
+    """``ufunc.reduce`` and ``ufunc.accumulate``."""
+    name = f"numpy.{ufunc.__name__}.{method}"
+    axis, keepdims = kwargs.pop("axis", 0), kwargs.pop("keepdims", False)
+    if any(out is not None for out in kwargs.pop("out", ())):
+        raise _NotHere(_no_out(name))
+    given = {key: value for key, value in kwargs.items() if value is not None and value is not np._NoValue}
+    if given.get("where") is True:
+        del given["where"]
+    if (same := _METHODS[method].get(ufunc)) is not None:
+        function = _named(same)
+        _refuse_extras(name, {key: v for key, v in given.items() if key not in inspect.signature(function).parameters})
+        return function(x, axis, keepdims=bool(keepdims), **given) if method == "reduce" else function(x, axis, **given)
+    function = UFUNCS.get(ufunc)
+    if function is None or ufunc.nin != 2 or ufunc.nout != 1:
+        raise _NotHere(_missing(name))
+    _refuse_extras(name, given)
+    x = _core.asarray(x)
+    if x.ndim == 1 and axis is None:
+        axis = 0
+    axis = one_axis(axis, x.ndim, name)
+    rows = [row.squeeze(axis) for row in functions.split(x, x.shape[axis], axis)] if x.shape[axis] else []
+    if not rows:
+        raise _NotHere(f"{name}: expected at least one element along axis {axis} of shape {x.shape}")
+    found = list(itertools.accumulate(rows, function))
+    if method == "accumulate":
+        return functions.stack(found, axis)
+    return functions.expand_dims(found[-1], axis) if keepdims else found[-1]
+
+
+def _added_at(ufunc: np.ufunc, x: Tensor, indices: Any, values: Any) -> None:
+    """``numpy.add.at`` and ``numpy.subtract.at``: the values are added to the tensor in place, each as often as its
+    place is named."""
+    if x.dtype.kind != "f":
+        raise _NotHere(_missing(f"numpy.{ufunc.__name__}.at"))
+    numbers = _core.asarray(np.arange(x.size).reshape(x.shape))[indices]
+    values = _core.broadcast_to(_core.astype(_core.asarray(values), x.dtype), numbers.shape)
+    sums = _core.apply_op(_UNTAKE, [values.reshape(-1), numbers.reshape(-1)], (0, 0, x.size)).reshape(x.shape)
+    if ufunc is np.add:
+        x += sums
+    else:
+        x -= sums
+
+
+def _no_out(name: str) -> str:
+    return (
+        f"{name}: the argument out= is not supported on tensors, as the result of an operation is a value of its own; "
+        f"write a = {name}(t) instead of {name}(t, out=a)"
+    )
 
 
 INSTEAD = {
-    "accumulate": "fastgrad.scan", "append": "concatenate", "array_split": "split at places",
-    "atleast_1d": "reshape", "atleast_2d": "reshape",
-    "average": "(w * x).sum() / w.sum()", "column_stack": "stack along axis 1",
-    "copyto": "fastgrad.full(shape, t) where numpy.full was called",
-    "cumprod": "exp(cumsum(log(x))) of positive x", "dstack": "stack along axis 2",
-    "geomspace": "exp(fastgrad.linspace(log(a), log(b), n))", "kron": "einsum and reshape",
-    "logspace": "10 ** fastgrad.linspace(...)", "meshgrid": "broadcast_to of x[None, :] and y[:, None]",
-    "nansum": "where(isnan(x), 0, x).sum()", "pad": "concatenate with zeros", "piecewise": "where",
-    "polyval": "Horner's loop", "ptp": "x.max() - x.min()", "select": "where",
-    "trapezoid": "((y[1:] + y[:-1]) / 2 * diff(x)).sum()",
+    "accumulate": "fastgrad.scan", "at": "a = fastgrad.asarray(a).at[i].add(t), or multiply, min, max and so on",
+    "copyto": "fastgrad.full(shape, t) for numpy.full(shape, t), a = fastgrad.asarray(a).at[i].set(t) for a[i] = t",
+    "fill_diagonal": "a = fastgrad.fill_diagonal(a, t), a new value",
+    "geomspace": "exp(fastgrad.linspace(log(a), log(b), n))",
+    "logspace": "10 ** fastgrad.linspace(...)", "place": "a = fastgrad.place(a, mask, t), a new value",
+    "put": "a = fastgrad.asarray(a).at[i].set(t)", "putmask": "a = fastgrad.putmask(a, mask, t), a new value",
+    "put_along_axis": "a = fastgrad.put_along_axis(a, indices, values, axis), a new value",
 }  # fmt: skip
 
 
@@ -133,8 +188,7 @@ def _missing(name: str) -> str:
     hint = f"write it as {instead}, or " if instead else ""
     return (
         f"{name} is not supported on tensors; {hint}give a function of ndarrays its rule with fastgrad.primitive, "
-        "which cannot be compiled, or pass np.asarray(fastgrad.stop_gradient(t)) for values without "
-        "gradients"
+        "or pass np.asarray(fastgrad.stop_gradient(t)) for values without gradients"
     )
 
 
@@ -142,6 +196,14 @@ def _refuse_extras(name: str, kwargs: dict[str, Any]) -> None:
     for key, value in kwargs.items():
         if value is not None and value is not np._NoValue:
             raise _NotHere(f"{name}: the argument {key}= is not supported on tensors")
+
+
+def _array(
+    object: Any, dtype: Any = None, copy: Any = True, order: str = "K", subok: bool = False, ndmin: int = 0
+) -> Tensor:
+    """``numpy.array(..., like=t)``."""
+    x = _core.asarray(object, dtype)
+    return _core.reshape(x, (1,) * max(ndmin - x.ndim, 0) + x.shape)
 
 
 def _clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Tensor:
@@ -162,11 +224,18 @@ def _functions() -> dict[Any, Callable[..., Any]]:
         for name in {*_core.PUBLIC, *vars(functions)["__all__"]} - INSTEAD.keys()
         if callable(theirs := getattr(np, name, None)) and not isinstance(theirs, np.ufunc)
     }
+    table |= {
+        theirs: vars(module)[name]
+        for module in (linalg, decompositions, matrices)
+        for name in module.__all__
+        if callable(theirs := getattr(np.linalg, name, None))
+    }
     return table | {
-        np.take: take, np.where: _where, np.clip: _clip, np.linalg.norm: functions.norm,
+        np.take: take, np.where: _where, np.clip: _clip,
         np.permute_dims: _core.transpose, np.shape: lambda a: a.shape, np.ndim: lambda a: a.ndim,
         np.size: lambda a, axis=None: a.size if axis is None else a.shape[axis],
-        np.copy: lambda a: _core.astype(a, a.dtype),
+        np.copy: lambda a: _core.astype(a, a.dtype), np.array: _array,
+        np.linalg.matrix_transpose: functions.matrix_transpose, np.linalg.vecdot: functions.vecdot,
     }  # fmt: skip
 
 
@@ -176,6 +245,7 @@ class _Route(NamedTuple):
     ours: Callable[..., Any]
     taken: frozenset[str]  # the names of our arguments
     names: tuple[str, ...]  # those of NumPy's; empty where the positional ones go over as they are
+    unnamed: int  # how many of the first ones go over by position: those whose names are NumPy's own
     defaults: dict[str, Any]  # of NumPy's: where what ours lacks may be left
 
 
@@ -192,10 +262,13 @@ def _route(function: Callable[..., Any]) -> _Route | None:
         theirs = inspect.signature(function).parameters
     except ValueError:  # some of NumPy's C functions do not tell theirs
         theirs = None
-    if theirs is None or ours in (_clip, _where, functions.einsum):
-        return _Route(ours, taken, (), {})
+    if theirs is None or ours in (_clip, _where):
+        return _Route(ours, taken, (), 0, {})
+    if any(p.kind is p.VAR_POSITIONAL for p in theirs.values()):
+        return _Route(ours, taken, (), 0, {name: p.default for name, p in theirs.items() if p.kind is p.KEYWORD_ONLY})
     names = tuple([_RENAMED.get(name, name) for name in theirs])
-    return _Route(ours, taken, names, {name: p.default for name, p in zip(names, theirs.values())})
+    unnamed = max(1, sum(p.kind is p.POSITIONAL_ONLY for p in theirs.values()))
+    return _Route(ours, taken, names, unnamed, {name: p.default for name, p in zip(names, theirs.values())})
 
 
 def array_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -203,24 +276,33 @@ def array_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: 
     try:
         return _our_function(function, args, kwargs)
     except _NotHere as error:
+        if function in _IN_PLACE and isinstance((*args, *kwargs.values())[0], Tensor):
+            raise TypeError(*error.args) from None
         plain = _as_data_or(error, (args, kwargs))
     return function(*plain[0], **plain[1])
+
+
+_IN_PLACE = {np.copyto, np.fill_diagonal, np.place, np.put, np.put_along_axis, np.putmask}  # they write to the first
 
 
 def _our_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     route = _route(function)
     if route is None:
         raise _NotHere(_missing(f"{function.__module__}.{function.__name__}"))
-    ours, taken, names, defaults = route
-    if "kwargs" in taken:  # a creation function, which hands everything to NumPy's
+    ours, taken, names, unnamed, defaults = route
+    if len(args) == 1 and not kwargs:  # the array alone, which goes over by position
+        return ours(args[0])
+    if "kwargs" in taken:  # it takes all of NumPy's
         return ours(*args, **kwargs)
     given = {**dict(zip(names, args)), **{_RENAMED.get(name, name): value for name, value in kwargs.items()}}
-    if names:  # all go over by name but the array, whose name differs
-        args = (given.pop(names[0]),)
+    if names:  # all go over by name but the array, or the arrays, whose names differ
+        args = tuple([given.pop(name) for name in names[:unnamed] if name in given])
     passed = {}
     for key, value in given.items():
-        if value is np._NoValue or (value is None and key not in defaults):
+        if value is np._NoValue or (value is None and key not in defaults) or (key == "where" and value is True):
             continue
+        if key == "out" and value is not None:
+            raise _NotHere(_no_out(f"{function.__module__}.{function.__name__}"))
         if key in taken:
             passed[key] = value
         elif value is not None and value is not defaults.get(key):

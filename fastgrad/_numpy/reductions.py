@@ -13,6 +13,7 @@ from .._core import (
     Tensor,
     add,
     asarray,
+    astype,
     concatenate,
     divide,
     mean,
@@ -32,15 +33,91 @@ if TYPE_CHECKING:
     from .typing import Axis, TensorLike
 
 
-def prod(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """Product of elements over axes. Its gradient is exact where elements are 0.
+# ---- NumPy's keywords ------------------------------------------------------------------------------------------------
+def refuse_out(name: str, out: Any) -> None:
+    if out is not None:
+        raise TypeError(
+            f"{name}: out= is not supported, as the result of an operation on tensors is a value of its own; write "
+            f"a = fastgrad.{name}(x) instead of fastgrad.{name}(x, out=a)"
+        )
 
-    Computed by multiplying one half of the elements with the other until one is left.
+
+def chosen(name: str, x: Tensor, mask: TensorLike, else_: Any) -> Tensor:
+    """x where a mask is true, which broadcasts to it, as an argument where= of NumPy's; else a number."""
+    mask = asarray(mask)
+    if mask.dtype != np.bool_:
+        raise TypeError(f"{name}: expected where= as booleans, got {mask.dtype}")
+    return where(mask, x, x.dtype.type(else_))
+
+
+def reduced_with(
+    name: str, x: TensorLike, axis: Axis, keepdims: bool, dtype: Any, out: Any, initial: Any, mask: Any
+) -> Tensor:
+    """``sum``, ``prod``, ``max``, ``min`` and ``mean`` with keywords. The binding calls this where one is given."""
+    refuse_out(name, out)
+    x = asarray(x)
+    if dtype is not None and np.dtype(dtype).kind == "f":
+        x = astype(x, dtype)
+    axes = normal_axes(axis, x.ndim, name)
+    if name == "mean":
+        if mask is None:
+            y = mean(x, axis, keepdims)
+        else:
+            x = x if x.dtype.kind == "f" else astype(x, np.float64)
+            count = astype(counted(mask, x.shape, axis, keepdims), x.dtype)
+            y = divide(sum(chosen(name, x, mask, 0), axis, keepdims), count)
+    elif name in ("max", "min"):
+        extremum, pairwise = (_core.max, _core.maximum) if name == "max" else (_core.min, _core.minimum)
+        if mask is not None:
+            if initial is None:
+                raise ValueError(f"{name}: where= may leave nothing over, so that initial= must be given, too")
+            if x.dtype.kind == "f":
+                least = -np.inf if name == "max" else np.inf
+            elif x.dtype == np.bool_:
+                least = name == "min"
+            else:
+                least = np.iinfo(x.dtype).min if name == "max" else np.iinfo(x.dtype).max
+            x = chosen(name, x, mask, least)
+        if initial is not None and any_zero_length(x.shape, axes):
+            kept = [1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes]
+            y = _core.broadcast_to(_as(initial, x.dtype), kept)
+        else:
+            y = extremum(x, axis, keepdims)
+            y = y if initial is None else pairwise(y, _as(initial, y.dtype))
+    else:
+        neutral, reduction, joined = (0, sum, add) if name == "sum" else (1, prod, multiply)
+        x = x if mask is None else chosen(name, x, mask, neutral)
+        y = reduction(x, axis, keepdims)
+        y = y if initial is None else joined(y, _as(initial, y.dtype))
+    return y if dtype is None or y.dtype == dtype else astype(y, dtype)
+
+
+def _as(number: TensorLike, dtype: Any) -> Tensor:
+    x = asarray(number)
+    return x if x.dtype == dtype else astype(x, dtype)
+
+
+def counted(mask: TensorLike, shape: tuple[int, ...], axis: Axis, keepdims: bool) -> Tensor:
+    """How many elements of this shape over axes a mask chooses."""
+    return sum(_core.broadcast_to(asarray(mask), shape), axis, keepdims)
+
+
+# ---- products, variances --------------------------------------------------------------------------------------------
+def prod(
+    x: TensorLike, axis: Axis = None, keepdims: bool = False, *, dtype: Any = None, out: None = None,
+    initial: TensorLike | None = None, where: TensorLike | None = None,
+) -> Tensor:  # fmt: skip
+    """Product of elements over axes. Its gradient divides by nothing and is exact where elements are 0. Keywords as in
+    ``sum``.
+
+    It is the last of the running products, those of ``cumprod``; of many elements that lie side by side, in lanes.
 
     >>> import fastgrad as fg
     >>> fg.prod([[1.0, 2.0], [3.0, 4.0]], axis=0)
     tensor([3., 8.])
     """
+    if dtype is not None or out is not None or initial is not None or where is not None:
+        return reduced_with("prod", x, axis, keepdims, dtype, out, initial, where)
     x = asarray(x)
     axes = normal_axes(axis, x.ndim, "prod")
     if x.dtype.kind != "f":
@@ -50,12 +127,29 @@ def prod(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     kept = [1 if i in axes else n for i, n in enumerate(x.shape)]
     others = tuple([i for i in range(x.ndim) if i not in axes])
     rest = [x.shape[i] for i in others]
-    y = reshape(transpose(x, [*axes, *others]), [-1, *rest]) if x.size else reshape(x, [1, *rest])
-    while (n := y.shape[0]) > 1:
-        half = n // 2
-        product = multiply(y[:half], y[half : 2 * half])
-        y = concatenate([product, y[2 * half :]]) if n % 2 else product
-    return reshape(y, kept if keepdims else rest)
+    result = kept if keepdims else rest
+    if not x.size:
+        return reshape(x, result)
+    if len(axes) == 1:
+        at, n = axes[0], x.shape[axes[0]]
+    else:
+        x, at = reshape(x if axes == tuple(range(len(axes))) else transpose(x, [*axes, *others]), [-1, *rest]), 0
+        n = x.shape[0]
+    if at == 0 and n >= 4 * _LANES and x.size < n * _LANES:
+        whole = n // _LANES * _LANES
+        lanes = reshape(_last_product(reshape(x[:whole], (-1, _LANES, *rest)), 0), (_LANES, *rest))
+        x = concatenate([lanes, x[whole:]]) if whole < n else lanes
+    return reshape(_last_product(x, at), result)
+
+
+_CUMPROD = _core.OP_NUMBERS["cumprod"]
+_LANES = 32
+
+
+def _last_product(x: Tensor, axis: int) -> Tensor:
+    """The last of the running products along an axis, which stays with length 1."""
+    n = x.shape[axis]
+    return _core.apply_op(_CUMPROD, [x], (axis,))[(slice(None),) * axis + (slice(n - 1, n),)]
 
 
 def any_zero_length(shape: Sequence[int], axes: Sequence[int]) -> bool:
@@ -63,33 +157,65 @@ def any_zero_length(shape: Sequence[int], axes: Sequence[int]) -> bool:
     return builtins.any(shape[i] == 0 for i in axes)
 
 
-def var(x: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+def var(
+    x: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: bool = False, *, dtype: Any = None, out: None = None,
+    where: TensorLike | None = None, mean: TensorLike | None = None, correction: float | None = None,
+) -> Tensor:  # fmt: skip
     """Variance over axes: mean squared distance from the mean, with divisor n - ddof. Its gradient where all elements
     are equal is 0.
+
+    ``correction`` is another name of ``ddof``; ``where`` chooses elements by a mask; ``mean`` is the mean with its axes
+    kept, if it is known; ``dtype`` is the float dtype to compute in.
 
     >>> import fastgrad as fg
     >>> fg.var([1.0, 2.0, 3.0, 4.0])
     tensor(1.25)
     """
+    refuse_out("var", out)
+    return _spread("var", x, axis, ddof, keepdims, dtype, where, mean, correction)
+
+
+def _spread(
+    name: str, x: TensorLike, axis: Axis, ddof: float, keepdims: bool, dtype: Any, mask: Any, center: Any,
+    correction: float | None,
+) -> Tensor:  # fmt: skip
     x = asarray(x)
-    count = 1
-    for i in normal_axes(axis, x.ndim, "var"):
+    if correction is not None:
+        if ddof != 0:
+            raise ValueError(f"{name}: expected ddof or correction, which are the same, got both")
+        ddof = correction
+    if dtype is not None:
+        if np.dtype(dtype).kind != "f":
+            raise TypeError(f"{name}: expected dtype as a float dtype, got {np.dtype(dtype)}")
+        x = astype(x, dtype)
+    count: Any = 1
+    for i in normal_axes(axis, x.ndim, name):
         count *= x.shape[i]
-    squares = sum(square(subtract(x, mean(x, axis, keepdims=True))), axis, keepdims)
-    return divide(squares, builtins.max(count - float(ddof), 0.0))
+    if center is None:
+        center = mean(x, axis, keepdims=True) if mask is None else mean(x, axis, keepdims=True, where=mask)
+    distance = subtract(x, center)
+    if mask is None:
+        return divide(sum(square(distance), axis, keepdims), builtins.max(count - float(ddof), 0.0))
+    squares = sum(square(chosen(name, distance, mask, 0)), axis, keepdims)
+    freedom = astype(counted(mask, x.shape, axis, keepdims), distance.dtype) - float(ddof)
+    some = freedom > 0  # else the quotient by 0, which has no gradient
+    of_none = where(squares == 0, squares.dtype.type(np.nan), np.inf)
+    return where(some, divide(squares, where(some, freedom, 1.0)), of_none)
 
 
-def std(x: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
-    """Standard deviation over axes: the square root of ``var``. Its gradient where it is 0, of equal elements, is 0, as
-    that of ``norm``.
+def std(
+    x: TensorLike, axis: Axis = None, ddof: float = 0, keepdims: bool = False, *, dtype: Any = None, out: None = None,
+    where: TensorLike | None = None, mean: TensorLike | None = None, correction: float | None = None,
+) -> Tensor:  # fmt: skip
+    """Standard deviation over axes: the square root of ``var``, with its keywords. Its gradient where it is 0, of equal
+    elements, is 0, as that of ``norm``.
 
     >>> import fastgrad as fg
     >>> fg.std([1.0, 3.0])
     tensor(1.)
     """
-    x = asarray(x)
-    normal_axes(axis, x.ndim, "std")
-    return root_or_zero(var(x, axis, ddof, keepdims), sqrt)
+    refuse_out("std", out)
+    return root_or_zero(_spread("std", x, axis, ddof, keepdims, dtype, where, mean, correction), sqrt)
 
 
 def root_or_zero(x: Tensor, root: Callable[[Tensor], Tensor]) -> Tensor:

@@ -1,23 +1,58 @@
-"""Functions of the order along an axis, under NumPy's names and rules: running sums, differences, interpolation."""
+"""Functions of the order along an axis, under NumPy's names and rules: running sums, products and extrema, differences,
+integrals, interpolation."""
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import _core
-from .._core import Tensor, asarray, astype, broadcast_to, concatenate, gathered, reshape, subtract, where
+from .._core import (
+    Tensor,
+    absolute,
+    apply_op,
+    asarray,
+    astype,
+    broadcast_to,
+    concatenate,
+    gathered,
+    negative,
+    normal_axes,
+    reshape,
+    subtract,
+    where,
+)
+from .creation import floating
 from .shapes import one_axis, part
 
 if TYPE_CHECKING:
     from .typing import TensorLike
 
-_CUMSUM = _core.OP_NUMBERS["cumsum"]
+_RECURRENCE = _core.OP_NUMBERS["recurrence"]
 
 
-def cumsum(x: TensorLike, axis: int | None = None) -> Tensor:
+# ---- running sums, products and extrema ------------------------------------------------------------------------------
+def _running(
+    name: str, function: Callable[..., Any], x: TensorLike, axis: int | None, dtype: Any, attr: tuple[int, ...] = ()
+) -> Tensor:
+    """The operation ``name`` along an axis, or of the raveled x; of integers, the function of NumPy's."""
+    x = asarray(x)
+    if axis is None:
+        x, axis = reshape(x, -1), 0
+    axis = one_axis(axis, x.ndim, name)
+    if dtype is not None and np.dtype(dtype).kind == "f":
+        x = astype(x, dtype)
+    if x.dtype.kind == "f":
+        y = apply_op(_core.OP_NUMBERS[name], [x], (axis, *attr))
+    else:
+        y = _core.by_numpy(function, x, axis=axis - x.ndim)  # from the end, where a batch does not shift it
+    return y if dtype is None or y.dtype == dtype else astype(y, dtype)
+
+
+def cumsum(x: TensorLike, axis: int | None = None, *, dtype: Any = None) -> Tensor:
     """Running sums along an axis, or of the raveled x for ``axis=None``, added one by one: they have NumPy's bits.
 
     float32 and float64 are kept, integers and booleans are summed as integers. From the end: ``cumsum(x[::-1])[::-1]``.
@@ -26,13 +61,123 @@ def cumsum(x: TensorLike, axis: int | None = None) -> Tensor:
     >>> fg.cumsum([1.0, 2.0, 3.0])
     tensor([1., 3., 6.])
     """
+    return _running("cumsum", np.cumsum, x, axis, dtype, (0,))
+
+
+def cumprod(x: TensorLike, axis: int | None = None, *, dtype: Any = None) -> Tensor:
+    """Running products along an axis, or of the raveled x for ``axis=None``, multiplied one by one: they have NumPy's
+    bits. Its gradient divides by nothing and is exact where elements are 0.
+
+    >>> import fastgrad as fg
+    >>> fg.cumprod([1.0, 2.0, 3.0])
+    tensor([1., 2., 6.])
+    >>> fg.grad(lambda x: fg.cumprod(x).sum())(fg.asarray([0.0, 2.0, 3.0]).numpy())
+    array([9., 0., 0.])
+    """
+    return _running("cumprod", np.cumprod, x, axis, dtype)
+
+
+def cummax(x: TensorLike, axis: int | None = None) -> Tensor:
+    """Running maxima along an axis, or of the raveled x for ``axis=None``: ``numpy.maximum.accumulate``. nan from the
+    first nan on. As in ``max``, elements that tie for the maximum so far share its gradient equally.
+
+    >>> import fastgrad as fg
+    >>> fg.cummax([1.0, 3.0, 2.0])
+    tensor([1., 3., 3.])
+    """
+    return _running("cummax", running_maxima, x, axis, None)
+
+
+def cummin(x: TensorLike, axis: int | None = None) -> Tensor:
+    """Running minima along an axis: ``numpy.minimum.accumulate``. Ties and nan as in ``cummax``.
+
+    >>> import fastgrad as fg
+    >>> fg.cummin([2.0, 1.0, 3.0])
+    tensor([2., 1., 1.])
+    """
     x = asarray(x)
+    return (
+        negative(cummax(negative(x), axis))
+        if x.dtype.kind == "f"
+        else _running("cummin", running_minima, x, axis, None)
+    )
+
+
+def running_maxima(x: Any, axis: int) -> Any:
+    return np.maximum.accumulate(x, axis)
+
+
+def running_minima(x: Any, axis: int) -> Any:
+    return np.minimum.accumulate(x, axis)
+
+
+def logcumsumexp(x: TensorLike, axis: int | None = None) -> Tensor:
+    """Logarithms of the running sums of exponentials along an axis, or of the raveled x for ``axis=None``:
+    ``numpy.logaddexp.accumulate``. It neither overflows nor underflows.
+
+    >>> import fastgrad as fg
+    >>> fg.logcumsumexp([-1000.0, -1000.0, 0.0]).numpy().round(2)
+    array([-1000.  ,  -999.31,     0.  ])
+    """
+    x = floating(x)
     if axis is None:
         x, axis = reshape(x, -1), 0
-    axis = one_axis(axis, x.ndim, "cumsum")
-    if x.dtype.kind != "f":
-        return _core.by_numpy(np.cumsum, x, axis=axis - x.ndim)  # from the end, where a batch does not shift it
-    return _core.apply_op(_CUMSUM, [x], (axis, 0))
+    axis = one_axis(axis, x.ndim, "logcumsumexp")
+    # Each sum is divided by the exponential of the largest term so far, on which the result does not depend:
+    # sum[i] = exp(x[i] - largest[i]) + exp(largest[i - 1] - largest[i]) sum[i - 1]. What is infinite has no part in it.
+    running = cummax(x, axis)
+    largest = running.detach()
+    is_infinite = absolute(largest) == np.inf
+    one, rest = part(largest, axis, None, 1), part(largest, axis, None, -1)
+    before = concatenate([one, rest], axis) if x.shape[axis] else largest
+    fall = where(is_infinite | (absolute(before) == np.inf), 0.0, _core.exp(before - largest))
+    counts = ~is_infinite & (x != -np.inf)
+    terms = where(counts, _core.exp(where(counts, x - largest, 0.0)), 0.0)
+    sums = where(is_infinite, 1.0, apply_op(_RECURRENCE, [fall, terms], (axis, 0)))
+    return where(largest == np.inf, running, largest + _core.log(sums))
+
+
+def cumulative_sum(
+    x: TensorLike, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+) -> Tensor:
+    """``cumsum`` under the name of the array API standard. The axis may be left out for an array of one axis only, else
+    ValueError. ``include_initial`` puts the 0 in front from which the sums begin.
+
+    >>> import fastgrad as fg
+    >>> fg.cumulative_sum([1.0, 2.0], include_initial=True)
+    tensor([0., 1., 3.])
+    """
+    return _cumulative("cumulative_sum", cumsum, 0, x, axis, dtype, include_initial)
+
+
+def cumulative_prod(
+    x: TensorLike, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+) -> Tensor:
+    """``cumprod`` under the name of the array API standard, as ``cumulative_sum`` is ``cumsum``.
+
+    >>> import fastgrad as fg
+    >>> fg.cumulative_prod([2.0, 3.0], include_initial=True)
+    tensor([1., 2., 6.])
+    """
+    return _cumulative("cumulative_prod", cumprod, 1, x, axis, dtype, include_initial)
+
+
+def _cumulative(
+    name: str, function: Callable[..., Tensor], initial: int, x: TensorLike, axis: int | None, dtype: Any, include: bool
+) -> Tensor:
+    x = asarray(x)
+    if x.ndim == 0:
+        raise ValueError(f"{name}: expected at least one axis, got a single number")
+    if axis is None:
+        if x.ndim != 1:
+            raise ValueError(f"{name}: the axis can be left out for one axis only, got shape {x.shape}")
+        axis = 0
+    axis = one_axis(axis, x.ndim, name)
+    y = function(x, axis, dtype=dtype)
+    if not include:
+        return y
+    first = asarray(np.full((*y.shape[:axis], 1, *y.shape[axis + 1 :]), initial, y.dtype))
+    return concatenate([first, y], axis)
 
 
 def diff(
@@ -61,6 +206,139 @@ def diff(
         after, before = part(x, axis, 1, None), part(x, axis, None, -1)
         x = after != before if x.dtype == np.bool_ else subtract(after, before)
     return x
+
+
+def ediff1d(ary: TensorLike, to_end: TensorLike | None = None, to_begin: TensorLike | None = None) -> Tensor:
+    """Differences of neighbours of the raveled array, between other numbers. Raises TypeError for numbers that the
+    array's dtype does not hold.
+
+    >>> import fastgrad as fg
+    >>> fg.ediff1d([1.0, 3.0, 6.0], to_begin=0.0)
+    tensor([0., 2., 3.])
+    """
+    x = reshape(asarray(ary), -1)
+    ends = []
+    for name, end in (("to_begin", to_begin), ("to_end", to_end)):
+        end = None if end is None else reshape(asarray(end), -1)
+        if end is not None and not np.can_cast(end.dtype, x.dtype, "same_kind"):
+            raise TypeError(f"ediff1d: expected {name} of a kind that fits {x.dtype}, got {end.dtype}")
+        ends.append([] if end is None else [astype(end, x.dtype)])
+    return concatenate([*ends[0], diff(x), *ends[1]])
+
+
+def unwrap(p: TensorLike, discont: float | None = None, axis: int = -1, *, period: float = 6.283185307179586) -> Tensor:
+    """Angles with multiples of the period added, so that no difference of neighbours along the axis is larger than
+    half a period, unless it is below ``discont``. What is added has derivative 0.
+
+    >>> import fastgrad as fg
+    >>> fg.unwrap([0.0, 3.0, 6.0, 9.0, 0.5], period=10.0)
+    tensor([ 0. ,  3. ,  6. ,  9. , 10.5])
+    """
+    x = asarray(p)
+    axis = one_axis(axis, x.ndim, "unwrap")
+    step = diff(x, axis=axis).detach()
+    discont = period / 2 if discont is None else discont
+    if np.result_type(step.dtype, period).kind in "iu":
+        low, rest = -(period // 2), period % 2
+        on_boundary = rest == 0
+    else:
+        low, on_boundary = -period / 2, True
+    wrapped = (step - low) % period + low
+    if on_boundary:
+        wrapped = where((wrapped == low) & (step > 0), -low, wrapped)
+    jump = where(absolute(step) < discont, 0, wrapped - step)
+    dtype = np.result_type(x.dtype, period)
+    added = concatenate(
+        [asarray(np.zeros((*x.shape[:axis], 1, *x.shape[axis + 1 :]), dtype)), cumsum(jump, axis)], axis
+    )
+    return astype(x, dtype) + added if x.shape[axis] else astype(x, dtype)
+
+
+def trapezoid(y: TensorLike, x: TensorLike | None = None, dx: TensorLike = 1.0, axis: int = -1) -> Tensor:
+    """The integral along an axis by the trapezoidal rule, of values at the points x, or at a distance of dx. Gradients
+    pass to y, x and dx.
+
+    >>> import fastgrad as fg
+    >>> fg.trapezoid([1.0, 2.0, 3.0], [0.0, 1.0, 3.0])
+    tensor(6.5)
+    """
+    y = asarray(y)
+    axis = one_axis(axis, y.ndim, "trapezoid")
+    if x is None:
+        d: Any = dx
+    else:
+        x = asarray(x)
+        d = diff(x, axis=axis) if x.ndim != 1 else reshape(diff(x), (-1, *(1,) * (y.ndim - 1 - axis)))
+    return (d * (part(y, axis, 1, None) + part(y, axis, None, -1)) / 2.0).sum(axis)  # type: ignore[no-any-return]
+
+
+def gradient(
+    f: TensorLike, *varargs: TensorLike, axis: int | Sequence[int] | None = None, edge_order: int = 1
+) -> Tensor | tuple[Tensor, ...]:
+    """``numpy.gradient``: derivatives of samples along axes by central differences of second order, at the ends by
+    differences of order ``edge_order``, 1 or 2. It is the numerical derivative of a table; that of a function is
+    ``grad``.
+
+    Distances are given as one number for all axes, or for each axis as a number or as the coordinates along it;
+    gradients pass to f and to the distances. Returns a tensor for one axis, else a tuple. Raises ValueError for fewer
+    samples than edge_order + 1.
+
+    >>> import fastgrad as fg
+    >>> fg.gradient([1.0, 2.0, 4.0, 7.0], 2.0)
+    tensor([0.5 , 0.75, 1.25, 1.5 ])
+    """
+    f = asarray(f)
+    axes = [*range(f.ndim)] if axis is None else [
+        one_axis(i, f.ndim, "gradient") for i in (axis if isinstance(axis, (tuple, list)) else (axis,))
+    ]  # fmt: skip
+    normal_axes(tuple(axes), f.ndim, "gradient")
+    given: list[Any] = [d if type(d) in (int, float) else asarray(d) for d in varargs]
+    if not given:
+        given = [1.0] * len(axes)
+    elif len(given) == 1 and np.ndim(given[0]) == 0:
+        given *= len(axes)
+    elif len(given) != len(axes):
+        raise TypeError(f"gradient: expected distances for {len(axes)} axes or for all, got {len(given)}")
+    if edge_order not in (1, 2):
+        raise ValueError(f"gradient: expected edge_order 1 or 2, got {edge_order!r}")
+    f = f if f.dtype.kind == "f" else astype(f, np.float64)
+    found = tuple([_derivative(f, d, i, edge_order) for d, i in zip(given, axes)])
+    return found[0] if len(axes) == 1 else found
+
+
+def _derivative(f: Tensor, d: Any, axis: int, edge_order: int) -> Tensor:
+    """The derivative along an axis, at a distance d or at the coordinates d."""
+    n, is_even = f.shape[axis], np.ndim(d) == 0
+    if n < edge_order + 1:
+        raise ValueError(f"gradient: expected at least {edge_order + 1} samples along axis {axis}, got {n}")
+    if not is_even and d.shape != (n,):
+        raise ValueError(f"gradient: expected a number or {n} coordinates for axis {axis}, got shape {d.shape}")
+
+    def at(*bounds: int | None) -> Tensor:
+        return part(f, axis, *bounds)
+
+    if is_even:
+        inner = (at(2, None) - at(None, -2)) / (2.0 * d)
+        h = h1 = k1 = k = d
+    else:
+        d = d if d.dtype.kind == "f" else astype(d, np.float64)
+        steps = reshape(diff(d), (*(1,) * axis, n - 1, *(1,) * (f.ndim - 1 - axis)))
+        h, k = part(steps, axis, None, -1), part(steps, axis, 1, None)
+        inner = -k / (h * (h + k)) * at(None, -2) + (k - h) / (h * k) * at(1, -1) + h / (k * (h + k)) * at(2, None)
+        h, h1, k1, k = (part(steps, axis, *ends) for ends in ((None, 1), (1, 2), (-2, -1), (-1, None)))
+    if edge_order == 1:
+        first, last = (at(1, 2) - at(0, 1)) / h, (at(-1, None) - at(-2, -1)) / k
+    else:
+        first = (
+            -(2.0 * h + h1) / (h * (h + h1)) * at(0, 1)
+            + (h + h1) / (h * h1) * at(1, 2)
+            - h / (h1 * (h + h1)) * at(2, 3)
+        )
+        last = (
+            k / (k1 * (k1 + k)) * at(-3, -2) - (k + k1) / (k1 * k) * at(-2, -1)
+            + (2.0 * k + k1) / (k * (k1 + k)) * at(-1, None)
+        )  # fmt: skip
+    return astype(concatenate([first, inner, last], axis), f.dtype)
 
 
 def interp(
@@ -108,4 +386,8 @@ def _last_before(xp: Any, x: Any) -> Any:
     return found
 
 
-__all__ = ["cumsum", "diff", "interp"]
+__all__ = [
+    "cummax", "cummin", "cumprod", "cumsum", "cumulative_prod", "cumulative_sum", "diff", "ediff1d", "gradient",
+    "interp",
+    "logcumsumexp", "trapezoid", "unwrap",
+]  # fmt: skip

@@ -1,15 +1,16 @@
-"""Shape manipulation under NumPy's names and rules: axes, joining and splitting, repeats, shifts, diagonals."""
+"""Shape manipulation under NumPy's names and rules: axes, repeats, reversals and shifts, broadcasting."""
 
 from __future__ import annotations
 
+import math
 import operator
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._core import Tensor, asarray, broadcast_to, concatenate, gathered, normal_axes, reshape, transpose, where
+from .._core import Tensor, asarray, broadcast_to, concatenate, gathered, normal_axes, reshape, transpose
 
 if TYPE_CHECKING:
     from .typing import Axis, TensorLike
@@ -60,6 +61,34 @@ def moveaxis(x: TensorLike, source: int | Sequence[int], destination: int | Sequ
     return transpose(x, order)
 
 
+def rollaxis(a: TensorLike, axis: int, start: int = 0) -> Tensor:
+    """An axis moved to the position before ``start``, the others in order; ``moveaxis`` says where it ends.
+
+    >>> import fastgrad as fg
+    >>> fg.rollaxis(fg.zeros((2, 3, 4)), 2).shape
+    (4, 2, 3)
+    """
+    x = asarray(a)
+    axis, start = one_axis(axis, x.ndim, "rollaxis"), operator.index(start)
+    if not -x.ndim <= start <= x.ndim:
+        raise np.exceptions.AxisError(f"rollaxis: expected start from {-x.ndim} to {x.ndim}, got {start}")
+    start += x.ndim if start < 0 else 0
+    return moveaxis(x, axis, start - (axis < start))
+
+
+def matrix_transpose(x: TensorLike) -> Tensor:
+    """The last two axes exchanged. Raises ValueError for fewer than two axes.
+
+    >>> import fastgrad as fg
+    >>> fg.matrix_transpose(fg.zeros((2, 3, 4))).shape
+    (2, 4, 3)
+    """
+    x = asarray(x)
+    if x.ndim < 2:
+        raise ValueError(f"matrix_transpose: expected at least 2 dimensions, got shape {x.shape}")
+    return swapaxes(x, -1, -2)
+
+
 def squeeze(x: TensorLike, axis: Axis = None) -> Tensor:
     """x without axes of length 1: all of them, or the given ones. Raises ValueError where one has another length.
 
@@ -92,6 +121,29 @@ def expand_dims(x: TensorLike, axis: int | tuple[int, ...]) -> Tensor:
     return reshape(x, [1 if i in places else next(lengths) for i in range(ndim)])
 
 
+def _at_least(name: str, thicker: Callable[[tuple[int, ...]], tuple[int, ...]], example: str) -> Callable[..., Any]:
+    def at_least(*arys: TensorLike) -> Any:
+        tensors = [asarray(x) for x in arys]
+        raised = tuple([reshape(x, thicker(x.shape)) for x in tensors])
+        return raised[0] if len(raised) == 1 else raised
+
+    at_least.__name__ = at_least.__qualname__ = name
+    at_least.__doc__ = (
+        f"``numpy.{name}``: arrays with axes of length 1 added where they have fewer. A tuple for more than one.\n\n"
+        f"    >>> import fastgrad as fg\n    >>> {example}\n    "
+    )
+    return at_least
+
+
+atleast_1d = _at_least("atleast_1d", lambda s: s or (1,), "fg.atleast_1d(2.0)\n    tensor([2.])")
+atleast_2d = _at_least("atleast_2d", lambda s: (1,) * (2 - len(s)) + s, "fg.atleast_2d([1.0, 2.0]).shape\n    (1, 2)")
+atleast_3d = _at_least(
+    "atleast_3d",
+    lambda s: s if len(s) > 2 else (*s, 1) if len(s) == 2 else (1, *(s or (1,)), 1),
+    "fg.atleast_3d([1.0, 2.0]).shape\n    (1, 2, 1)",
+)
+
+
 def ravel(x: TensorLike) -> Tensor:
     """The elements along one axis.
 
@@ -100,79 +152,6 @@ def ravel(x: TensorLike) -> Tensor:
     tensor([1., 2.])
     """
     return reshape(x, -1)
-
-
-def _listed(arrays: Sequence[TensorLike], name: str) -> list[Tensor]:
-    try:
-        return [asarray(a) for a in iter(arrays)]
-    except TypeError:
-        if hasattr(arrays, "__iter__"):
-            raise
-        raise TypeError(f"{name}: expected a list of arrays, got {arrays!r}") from None
-
-
-def stack(arrays: Sequence[TensorLike], axis: int = 0) -> Tensor:
-    """Arrays joined along a new axis. Raises ValueError unless all have one shape.
-
-    >>> import fastgrad as fg
-    >>> fg.stack([[1.0, 2.0], [3.0, 4.0]], axis=1)
-    tensor([[1., 3.],
-            [2., 4.]])
-    """
-    tensors = _listed(arrays, "stack")
-    if not tensors:
-        raise ValueError("stack: expected at least one array, got none")
-    shape = tensors[0].shape
-    for k, t in enumerate(tensors):
-        if t.shape != shape:
-            raise ValueError(f"stack: input 0 has shape {shape}, input {k} has {t.shape}; all must be the same")
-    axis = one_axis(axis, len(shape) + 1, "stack")
-    thicker = (*shape[:axis], 1, *shape[axis:])
-    return concatenate([reshape(t, thicker) for t in tensors], axis)
-
-
-def hstack(arrays: Sequence[TensorLike]) -> Tensor:
-    """Arrays joined along the second axis; those with one axis are joined along that.
-
-    >>> import fastgrad as fg
-    >>> fg.hstack([[1.0], [2.0, 3.0]])
-    tensor([1., 2., 3.])
-    """
-    rows = [reshape(t, 1) if t.ndim == 0 else t for t in _listed(arrays, "hstack")]
-    return concatenate(rows, 0 if rows and rows[0].ndim == 1 else 1)
-
-
-def vstack(arrays: Sequence[TensorLike]) -> Tensor:
-    """Arrays joined along the first axis; one with a single axis is a row.
-
-    >>> import fastgrad as fg
-    >>> fg.vstack([[1.0, 2.0], [[3.0, 4.0]]])
-    tensor([[1., 2.],
-            [3., 4.]])
-    """
-    return concatenate([reshape(t, (1, -1)) if t.ndim < 2 else t for t in _listed(arrays, "vstack")], 0)
-
-
-def split(x: TensorLike, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
-    """Parts along an axis: a number of parts of equal length, or those between the given places.
-
-    Raises ValueError where the length is no multiple of that number.
-
-    >>> import fastgrad as fg
-    >>> fg.split([1.0, 2.0, 3.0], [1])
-    [tensor([1.]), tensor([2., 3.])]
-    """
-    x = asarray(x)
-    axis = one_axis(axis, x.ndim, "split")
-    n = x.shape[axis]
-    if hasattr(indices_or_sections, "__len__"):
-        places = [operator.index(i) for i in indices_or_sections]
-    else:
-        count = operator.index(indices_or_sections)
-        if count < 1 or n % count:
-            raise ValueError(f"split: axis {axis} of shape {x.shape} has length {n}, which is not {count} equal parts")
-        places = list(range(n // count, n, n // count)) if n else [0] * (count - 1)
-    return [part(x, axis, i, j) for i, j in zip([0, *places], [*places, None])]
 
 
 def repeat(x: TensorLike, repeats: int | Sequence[int], axis: int | None = None) -> Tensor:
@@ -216,6 +195,25 @@ def tile(x: TensorLike, reps: Any) -> Tensor:
     return reshape(stretched, [n * length for n, length in zip(times, lengths)])
 
 
+def resize(a: TensorLike, new_shape: int | Sequence[int]) -> Tensor:
+    """The elements of the raveled a in another shape, repeated from the beginning where there are too few.
+
+    A shape larger than an a without elements is filled with zeros. Raises ValueError for a negative length.
+
+    >>> import fastgrad as fg
+    >>> fg.resize([1.0, 2.0], (2, 2))
+    tensor([[1., 2.],
+            [1., 2.]])
+    """
+    x = reshape(a, -1)
+    shape = tuple(operator.index(n) for n in (new_shape if isinstance(new_shape, (tuple, list)) else (new_shape,)))
+    if any(n < 0 for n in shape):
+        raise ValueError(f"resize: expected lengths that are 0 or more, got {shape}")
+    if not x.size:
+        return asarray(np.zeros(shape, x.dtype))
+    return gathered(x, asarray(np.arange(math.prod(shape)).reshape(shape) % x.size), 0)
+
+
 def flip(x: TensorLike, axis: Axis = None) -> Tensor:
     """The elements in reverse order along axes, or along all.
 
@@ -226,6 +224,53 @@ def flip(x: TensorLike, axis: Axis = None) -> Tensor:
     x = asarray(x)
     axes = normal_axes(axis, x.ndim, "flip")
     return x[tuple(slice(None, None, -1 if i in axes else 1) for i in range(x.ndim))]
+
+
+def flipud(m: TensorLike) -> Tensor:
+    """The elements in reverse order along the first axis. Raises ValueError for a single number.
+
+    >>> import fastgrad as fg
+    >>> fg.flipud([[1.0], [2.0]])
+    tensor([[2.],
+            [1.]])
+    """
+    x = asarray(m)
+    if x.ndim < 1:
+        raise ValueError("flipud: expected at least 1 dimension, got shape ()")
+    return x[::-1]
+
+
+def fliplr(m: TensorLike) -> Tensor:
+    """The elements in reverse order along the second axis. Raises ValueError for fewer than two axes.
+
+    >>> import fastgrad as fg
+    >>> fg.fliplr([[1.0, 2.0]])
+    tensor([[2., 1.]])
+    """
+    x = asarray(m)
+    if x.ndim < 2:
+        raise ValueError(f"fliplr: expected at least 2 dimensions, got shape {x.shape}")
+    return x[:, ::-1]
+
+
+def rot90(m: TensorLike, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Tensor:
+    """Turned k times by 90 degrees in the plane of two axes, from the first towards the second.
+
+    >>> import fastgrad as fg
+    >>> fg.rot90([[1.0, 2.0], [3.0, 4.0]])
+    tensor([[2., 4.],
+            [1., 3.]])
+    """
+    x, turns = asarray(m), operator.index(k) % 4
+    if len(axes) != 2:
+        raise ValueError(f"rot90: expected two axes, got {axes!r}")
+    normal_axes(tuple(axes), x.ndim, "rot90")  # each of them, and not one twice
+    i, j = one_axis(axes[0], x.ndim, "rot90"), one_axis(axes[1], x.ndim, "rot90")
+    if turns == 2:
+        return flip(x, (i, j))
+    if turns == 0:
+        return reshape(x, x.shape)  # a value of its own
+    return swapaxes(flip(x, j), i, j) if turns == 1 else flip(swapaxes(x, i, j), j)
 
 
 def roll(x: TensorLike, shift: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Tensor:
@@ -247,90 +292,33 @@ def roll(x: TensorLike, shift: int | Sequence[int], axis: int | Sequence[int] | 
     return x
 
 
-# ---- diagonals ------------------------------------------------------------------------------------------------------
-def diagonal(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
-    """The elements whose indices along two axes are equal, or differ by offset, along a new last axis.
+# ---- broadcasting ----------------------------------------------------------------------------------------------------
+def broadcast_shapes(*args: int | Sequence[int]) -> tuple[int, ...]:
+    """The shape to which arrays of these shapes broadcast. Raises ValueError where there is none.
 
     >>> import fastgrad as fg
-    >>> fg.diagonal([[1.0, 2.0], [3.0, 4.0]])
-    tensor([1., 4.])
+    >>> fg.broadcast_shapes((2, 1), (3,))
+    (2, 3)
     """
-    x, k = asarray(x), operator.index(offset)
-    i, j = one_axis(axis1, x.ndim, "diagonal"), one_axis(axis2, x.ndim, "diagonal")
-    normal_axes((i, j), x.ndim, "diagonal")
-    rest = [a for a in range(x.ndim) if a not in (i, j)]
-    m, n = x.shape[i], x.shape[j]
-    count = max(min(m + min(k, 0), n - max(k, 0)), 0)
-    if (i, j) != (x.ndim - 2, x.ndim - 1):
-        x = transpose(x, [*rest, i, j])
-    lead = x.shape[:-2]
-    flat, start = reshape(x, (*lead, m * n)), max(k, 0) - min(k, 0) * n
-    return flat[(..., slice(start, start + count * (n + 1) - n if count else start, n + 1))]
+    return np.broadcast_shapes(*args)
 
 
-def diag(x: TensorLike, k: int = 0) -> Tensor:
-    """The k-th diagonal of a matrix, or of a vector the matrix with this diagonal and zeros elsewhere.
-
-    Raises ValueError for any other number of axes.
+def broadcast_arrays(*args: TensorLike) -> tuple[Tensor, ...]:
+    """Arrays stretched to the shape to which they broadcast. Raises ValueError where there is none.
 
     >>> import fastgrad as fg
-    >>> fg.diag([1.0, 2.0])
-    tensor([[1., 0.],
-            [0., 2.]])
+    >>> [x.shape for x in fg.broadcast_arrays([1.0, 2.0], [[3.0]])]
+    [(1, 2), (1, 2)]
     """
-    x, k = asarray(x), operator.index(k)
-    if x.ndim == 2:
-        return diagonal(x, k)
-    if x.ndim != 1:
-        raise ValueError(f"diag: expected a vector or a matrix, got shape {x.shape}")
-    n = len(x) + abs(k)
-    elements = concatenate([np.zeros(abs(k), x.dtype), x])  # of each column, or for k < 0 of each row
-    return where(np.eye(n, k=k, dtype=bool), elements if k >= 0 else reshape(elements, (-1, 1)), x.dtype.type(0))
+    tensors = [asarray(x) for x in args]
+    shape = np.broadcast_shapes(*[x.shape for x in tensors])
+    return tuple([broadcast_to(x, shape) for x in tensors])
 
 
-def tril(x: TensorLike, k: int = 0) -> Tensor:
-    """Matrices with zeros above the k-th diagonal.
-
-    >>> import fastgrad as fg
-    >>> fg.tril([[1.0, 2.0], [3.0, 4.0]])
-    tensor([[1., 0.],
-            [3., 4.]])
-    """
-    return where(_lower("tril", x := asarray(x), k), x, x.dtype.type(0))
-
-
-def triu(x: TensorLike, k: int = 0) -> Tensor:
-    """Matrices with zeros below the k-th diagonal.
-
-    >>> import fastgrad as fg
-    >>> fg.triu([[1.0, 2.0], [3.0, 4.0]])
-    tensor([[1., 2.],
-            [0., 4.]])
-    """
-    return where(_lower("triu", x := asarray(x), k - 1), x.dtype.type(0), x)
-
-
-def _lower(name: str, x: Tensor, k: int) -> Any:
-    """A mask of the elements of matrices of x's shape that are not above the k-th diagonal."""
-    if x.ndim == 0:
-        raise ValueError(f"{name}: expected a matrix, got a single number")
-    return np.tri(x.shape[-2:][0], x.shape[-1], operator.index(k), bool)
-
-
-def from_lists(nested: Sequence[Any], name: str) -> Tensor:
-    """Nested lists that hold tensors as one tensor, as ``numpy.asarray`` would join arrays."""
-    parts = [from_lists(x, name) if isinstance(x, (list, tuple)) else asarray(x) for x in nested]
-    if len({x.shape for x in parts}) > 1:
-        raise ValueError(
-            f"{name}: expected nested lists of equal lengths, got parts of shapes "
-            f"{', '.join(sorted({str(x.shape) for x in parts}))}; pad them, or make a tensor of each"
-        )
-    return stack(parts) if parts else asarray(nested)
-
-
-concat, permute_dims = concatenate, transpose
+permute_dims = transpose
 
 __all__ = [
-    "concat", "diag", "diagonal", "expand_dims", "flip", "hstack", "moveaxis", "permute_dims", "ravel", "repeat",
-    "roll", "split", "squeeze", "stack", "swapaxes", "tile", "tril", "triu", "vstack",
+    "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_arrays", "broadcast_shapes", "expand_dims", "flip", "fliplr",
+    "flipud", "matrix_transpose", "moveaxis", "permute_dims", "ravel", "repeat", "resize", "roll", "rollaxis", "rot90",
+    "squeeze", "swapaxes", "tile",
 ]  # fmt: skip

@@ -120,8 +120,9 @@ def of_reduction(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ..
 
 
 def of_along_an_axis(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    """Of what works along an axis, the first attribute, of operands that all have that axis."""
     axis, *rest = attr
-    return apply_op(op, xs, (axis + 1, *rest))
+    return apply_op(op, _all_whole(xs, batched, size), (axis + 1, *rest))
 
 
 def of_matmul(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
@@ -152,6 +153,20 @@ def _product(lengths: Sequence[int]) -> int:
     for length in lengths:
         product *= length
     return product
+
+
+def of_equations(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:
+    """Of matrices, maybe with their factors, and right-hand sides. One matrix for the whole batch, and one right-hand
+    side in each element, are one system with more columns."""
+    b, of_matrices = xs[-1], batched[:-1]
+    if True in of_matrices:  # a factor has the leading axes of its matrix
+        xs = [*_all_whole(xs[:-1], of_matrices, size), b]
+        return apply_op(op, _aligned(xs, [*[True] * len(of_matrices), batched[-1]]), attr)
+    if b.ndim != 3 or xs[0].ndim != 2:
+        return apply_op(op, _aligned(xs, batched), attr)
+    _, n, k = b.shape
+    y = apply_op(op, [*xs[:-1], reshape(transpose(b, (1, 0, 2)), (n, size * k))], attr)
+    return transpose(reshape(y, (n, size, k)), (1, 0, 2))
 
 
 def of_random(op: int, xs: Operands, batched: list[bool], attr: tuple[int, ...], size: int) -> Tensor:

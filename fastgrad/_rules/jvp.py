@@ -20,6 +20,9 @@ from . import formula, vjp
 
 __all__ = ["Rule", "Step"]
 
+_MATMUL, _TRIANGLE, _SOLVE_TRIANGULAR, _SOLVE = [
+    _core.OP_NUMBERS[name] for name in ("matmul", "triangle", "solve_triangular", "solve")
+]
 Tangents = list[Any]  # tensors, and None for zero
 
 
@@ -34,6 +37,7 @@ class Step(NamedTuple):
     y: Tensor | None
     inputs: list[Tensor | None]
     recorded: bool  # saved values have their nodes, and the rule is differentiated again
+    node: _core.Node
 
     @property
     def name(self) -> str:
@@ -104,6 +108,36 @@ def of_polygamma(step: Step, ts: Tangents) -> Tensor:
     return y
 
 
+def _one_before(y: Any, axis: int, first: float) -> Tensor:
+    """y moved by one place along an axis, with ``first`` in front."""
+    ones = _core.asarray(np.full((*y.shape[:axis], min(y.shape[axis], 1), *y.shape[axis + 1 :]), first, y.dtype))
+    return _core.concatenate([ones, y[(slice(None),) * axis + (slice(None, -1),)]], axis)
+
+
+def of_cumprod(step: Step, ts: Tangents) -> Tensor:
+    axis = step.attr[0]
+    return apply_op(vjp.RECURRENCE, [step.inputs[0], ts[0] * _one_before(step.y, axis, 1)], (axis, 0))
+
+
+def of_recurrence(step: Step, ts: Tangents) -> Tensor:
+    """The recurrence of the same coefficients, whose terms are tb[i] + ta[i] y[i-1], or tb[i] + ta[i+1] y[i+1]."""
+    (axis, transposed), (ta, tb), y = step.attr, ts, step.y
+    if ta is not None and transposed:  # flipped, a term is where its coefficient belongs
+        back = (slice(None),) * axis + (slice(None, None, -1),)
+        ta = _one_before((ta * y)[back], axis, 0)[back]
+    elif ta is not None:
+        ta = ta * _one_before(y, axis, 0)
+    return apply_op(step.op, [step.inputs[0], _sum([t for t in (ta, tb) if t is not None])], step.attr)
+
+
+def of_cummax(step: Step, ts: Tangents) -> Tensor:
+    """The mean of the tangents of the elements so far that tie for the maximum."""
+    attr = (step.attr[0], 0)
+    ties, goes_on = vjp.ties_of_cummax(step.attr[0], step.y, step.inputs[0])  # type: ignore[arg-type]
+    count, total = (apply_op(vjp.RECURRENCE, [goes_on, terms], attr) for terms in (ties, ties * ts[0]))
+    return total / count
+
+
 def of_matmul(step: Step, ts: Tangents) -> Any:
     a, b = step.inputs
     pairs = [(ts[0], b), (a, ts[1])]
@@ -119,18 +153,62 @@ def of_log_softmax(step: Step, ts: Tangents) -> Tensor:
     return ts[0] - (_core.exp(step.y) * ts[0]).sum(-1, keepdims=True)  # type: ignore[arg-type, no-any-return]
 
 
-def of_reduction(gradient: vjp.Rule) -> Rule:
-    """The rule of an operation whose results each have elements of their own: the gradient of each result, times the
-    tangent, summed."""
+def of_vjp(step: Step, ts: Tangents) -> Any:
+    """The rule that follows from the vjp. That is linear in the cotangent; its own vjp by the cotangent, whatever this
+    is, is its transpose, the jvp (J. Townsend, "A new trick for calculating Jacobian vector products", 2017).
 
-    def rule(step: Step, ts: Tangents) -> Tensor:
-        (t, *_), bits = ts, step.attr
-        one = _core.asarray(np.ones(step.shape, t.dtype))
-        terms: Tensor = gradient(step.op, 0, step.attr, one, step.y, *step.inputs) * t
-        axes = tuple(k for k in range(t.ndim) if bits[0] >> k & 1) if bits else -1
-        return terms.sum(axes).reshape(step.shape)
+    An operation with a rule of its own saves the vjp of that cotangent in eager runs; a program drops it as dead code.
+    """
+    g = _core.watch(np.zeros(step.shape, step.node.dtype))
+    pairs = [(gx, t) for gx, t in zip(step.node.vjp(g), ts) if gx is not None and t is not None]
+    if not pairs:
+        return None
+    return _core.pull([gx for gx, _ in pairs], [t for _, t in pairs], [g], step.recorded, retain=False)[0]
 
-    return rule
+
+def of_cholesky(step: Step, ts: Tangents) -> Tensor:
+    """L Phi(L^-1 t L^-T) for the symmetric part of the tangent t."""
+    y, how = step.y, (_core.LOWER,)
+    half = apply_op(_SOLVE_TRIANGULAR, [y, vjp.symmetric(ts[0])], how)
+    assert y is not None
+    return y @ vjp.lower_half(apply_op(_SOLVE_TRIANGULAR, [y, vjp.swapped(half)], how))
+
+
+def _of_equations(step: Step, a: Any, b: Any, how: int) -> Any:
+    """Of Y = op(A)^-1 B, by the same equations: op(A)^-1 (b - op(a) Y), for tangents a of A and b of B."""
+    right = b
+    if a is not None:
+        product = apply_op(_MATMUL, [a, step.y], (how & _core.TRANSPOSED != 0, 0))
+        right = _core.negative(product) if b is None else b - product
+    return apply_op(step.op, [*step.inputs[:-1], right], step.attr)
+
+
+def of_solve_triangular(step: Step, ts: Tangents) -> Any:
+    a, b = ts
+    how = step.attr[0]
+    if a is not None:
+        upper, unit = not how & _core.LOWER, how & _core.UNIT
+        a = apply_op(_TRIANGLE, [a], (upper, (1 if upper else -1) if unit else 0, 0))
+    return _of_equations(step, a, b, how)
+
+
+def of_solve(step: Step, ts: Tangents) -> Any:
+    a, _, b = ts
+    how = step.attr[0]
+    if a is not None and how & _core.BY_CHOLESKY:
+        a = vjp.symmetric(a)
+    return _of_equations(step, a, b, how)
+
+
+def of_slogdet(step: Step, ts: Tangents) -> Tensor:
+    """0 for the sign, and the trace of A^-1 t for the logarithm."""
+    a, factor = step.inputs
+    t = ts[0]
+    solved = apply_op(_SOLVE, [a, factor, t], (_core.BY_LU, _core.UNCHECKED))
+    n = t.shape[-1]
+    diagonal = solved.reshape((*t.shape[:-2], n * n))[..., :: n + 1]
+    log = diagonal.sum(-1, keepdims=True)
+    return _core.concatenate([np.zeros(log.shape, log.dtype), log], axis=-1)
 
 
 def of_custom(step: Step, ts: Tangents) -> Any:

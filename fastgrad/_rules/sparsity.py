@@ -107,10 +107,10 @@ def of_reduction(s: Step) -> Any:
     return s.moved(s.parts[0], _numbers(shape), np.broadcast_to(_numbers(kept), shape), s.y.size)
 
 
-def of_cumsum(s: Step) -> Any:
-    """Every element depends on those before it, or after it: a union over distances that double."""
-    axis, reverse = s.attr
-    part, numbers, distance = s.parts[0], _numbers(s.y.shape), 1
+def of_running(s: Step) -> Any:
+    """Every element depends on those before it in all operands, or after it: a union over distances that double."""
+    axis, reverse = (*s.attr, 0)[:2]
+    part, numbers, distance = _union([part for part in s.parts if part is not None]), _numbers(s.y.shape), 1
     while distance < s.y.shape[axis]:
         near, far = np.split(numbers, [-distance], axis)[0], np.split(numbers, [distance], axis)[1]
         part = part + s.moved(part, *((far, near) if reverse else (near, far)), s.y.size)
@@ -130,6 +130,16 @@ def of_one_for_each_row(s: Step) -> Any:
     if any(part is not None for part in s.parts[:-1]):
         return None
     return s.picked(s.parts[-1], _numbers(s.y.shape) // max(s.y.size // max(s.xs[-1].size, 1), 1))
+
+
+def of_matrices(s: Step) -> Any:
+    """Every element depends on the matrix of all operands that has its place in the stack."""
+    count = int(np.prod(s.xs[0].shape[:-2], dtype=np.int64))
+    together = _union([
+        s.moved(part, _numbers((x.size,)), _numbers((x.size,)) // max(x.size // max(count, 1), 1), count)
+        for x, part in zip(s.xs, s.parts) if part is not None
+    ])  # fmt: skip
+    return s.picked(together, _numbers((s.y.size,)) // max(s.y.size // max(count, 1), 1))
 
 
 def of_matmul(s: Step) -> Any:

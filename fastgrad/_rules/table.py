@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from .. import _core
 from .._core import Tensor
-from . import batching, diagonal, jvp, sparsity, vjp
+from . import batching, decompositions, diagonal, jvp, sparsity, vjp
 from .diagonal import Diagonal
 
 __all__ = ["RULES", "OpRules", "gradient", "rule_of_diagonals"]
@@ -39,9 +39,7 @@ _LINEAR = {
 # ---- the rows of structural.def -------------------------------------------------------------------------------------
 _COMPARISON = OpRules(None, None, batching.of_elementwise, None, sparsity.of_everything)
 _SELECTION = OpRules(None, jvp.of_linear, batching.of_slice, None, sparsity.of_selection)
-_EXTREMUM = OpRules(
-    vjp.of_extremum, jvp.of_reduction(vjp.of_extremum), batching.of_reduction, None, sparsity.of_reduction
-)
+_EXTREMUM = OpRules(vjp.of_extremum, jvp.of_vjp, batching.of_reduction, None, sparsity.of_reduction)
 _CONTROL_FLOW = OpRules(None, None, None, None, None)
 _STRUCTURAL = {
     "cast": OpRules(None, jvp.of_linear, batching.of_elementwise, diagonal.of_linear, sparsity.of_elementwise),
@@ -57,17 +55,33 @@ _STRUCTURAL = {
     "where": OpRules(None, jvp.of_where, batching.of_elementwise, None, sparsity.of_elementwise),
     "polygamma": OpRules(None, jvp.of_polygamma, batching.of_elementwise, None, sparsity.of_elementwise),
     "sum": OpRules(None, jvp.of_linear, batching.of_reduction, diagonal.of_sum, sparsity.of_reduction),
-    "cumsum": OpRules(None, jvp.of_linear, batching.of_along_an_axis, None, sparsity.of_cumsum),
+    "cumsum": OpRules(None, jvp.of_linear, batching.of_along_an_axis, None, sparsity.of_running),
+    "cumprod": OpRules(None, jvp.of_cumprod, batching.of_along_an_axis, None, sparsity.of_running),
+    "cummax": OpRules(vjp.of_cummax, jvp.of_cummax, batching.of_along_an_axis, None, sparsity.of_running),
+    "recurrence": OpRules(None, jvp.of_recurrence, batching.of_along_an_axis, None, sparsity.of_running),
     "max": _EXTREMUM,
     "min": _EXTREMUM,
     "matmul": OpRules(None, jvp.of_matmul, batching.of_matmul, diagonal.of_matmul, sparsity.of_matmul),
     "softmax": OpRules(vjp.of_softmax, jvp.of_softmax, batching.of_rows, None, sparsity.of_rows),
     "log_softmax": OpRules(vjp.of_log_softmax, jvp.of_log_softmax, batching.of_rows, None, sparsity.of_rows),
-    "logsumexp": OpRules(
-        vjp.of_logsumexp, jvp.of_reduction(vjp.of_logsumexp), batching.of_rows, None, sparsity.of_everything
+    "logsumexp": OpRules(vjp.of_logsumexp, jvp.of_vjp, batching.of_rows, None, sparsity.of_everything),
+    "cross_entropy": OpRules(vjp.of_cross_entropy, jvp.of_vjp, batching.of_rows, None, sparsity.of_everything),
+    "triangle": OpRules(None, jvp.of_linear, batching.of_rows, None, sparsity.of_elementwise),
+    "cholesky": OpRules(vjp.of_cholesky, jvp.of_cholesky, batching.of_rows, None, sparsity.of_everything),
+    "solve_triangular": OpRules(None, jvp.of_solve_triangular, batching.of_equations, None, sparsity.of_everything),
+    "solve": OpRules(None, jvp.of_solve, batching.of_equations, None, sparsity.of_everything),
+    "slogdet": OpRules(None, jvp.of_slogdet, batching.of_rows, None, sparsity.of_everything),
+    "eigh": OpRules(
+        decompositions.of_eigh_vjp, decompositions.of_eigh_jvp, batching.of_rows, None, sparsity.of_matrices
     ),
-    "cross_entropy": OpRules(
-        vjp.of_cross_entropy, jvp.of_reduction(vjp.of_cross_entropy), batching.of_rows, None, sparsity.of_everything
+    "svd": OpRules(decompositions.of_svd_vjp, decompositions.of_svd_jvp, batching.of_rows, None, sparsity.of_matrices),
+    "qr": OpRules(decompositions.of_qr_vjp, decompositions.of_qr_jvp, batching.of_rows, None, sparsity.of_matrices),
+    "eig": OpRules(decompositions.of_eig_vjp, decompositions.of_eig_jvp, batching.of_rows, None, sparsity.of_matrices),
+    "expm": OpRules(
+        decompositions.of_expm_vjp, decompositions.of_expm_jvp, batching.of_rows, None, sparsity.of_matrices
+    ),
+    "pinv": OpRules(
+        decompositions.of_pinv_vjp, decompositions.of_pinv_jvp, batching.of_rows, None, sparsity.of_matrices
     ),
     "less": _COMPARISON,
     "less_equal": _COMPARISON,
@@ -78,11 +92,15 @@ _STRUCTURAL = {
     "logical_and": _COMPARISON,
     "logical_or": _COMPARISON,
     "logical_xor": _COMPARISON,
+    "argsort": OpRules(None, None, batching.of_rows, None, sparsity.of_everything),
+    "cummax_adjoint": OpRules(None, None, batching.of_along_an_axis, None, sparsity.of_everything),
     "extremum_adjoint": OpRules(None, None, batching.of_rows, None, sparsity.of_one_for_each_row),
     "softmax_adjoint": OpRules(None, None, batching.of_rows, None, sparsity.of_rows),
     "log_softmax_adjoint": OpRules(None, None, batching.of_rows, None, sparsity.of_rows),
     "logsumexp_adjoint": OpRules(None, None, batching.of_rows, None, sparsity.of_one_for_each_row),
     "cross_entropy_adjoint": OpRules(None, None, batching.of_rows, None, sparsity.of_one_for_each_row),
+    "cholesky_adjoint": OpRules(None, None, batching.of_rows, None, sparsity.of_everything),
+    "factor": OpRules(None, None, batching.of_rows, None, sparsity.of_everything),
     "scan": _CONTROL_FLOW,
     "while_loop": _CONTROL_FLOW,
     "cond": _CONTROL_FLOW,

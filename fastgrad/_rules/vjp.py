@@ -22,7 +22,7 @@ import numpy as np
 from .. import _core
 from .._core import Tensor
 
-__all__ = ["Rule"]
+__all__ = ["RECURRENCE", "Rule", "ties_of_cummax"]
 
 Rule = Callable[..., Tensor]
 
@@ -81,8 +81,9 @@ def _power_by_base(a: Tensor, b: Tensor, y: None) -> Tensor:
     zero = b == 0
     b = _core.where(a == 0, b.detach(), b)
     # At b = 0 the same as b / a a^b, whose derivatives by a keep the factor b, where those of a^(b - 1) multiply 0 by
-    # infinity. The power of a negative base has no derivatives by b, and is left out.
-    near_0 = b / _core.where(zero & (a != 0), a, 1) * _core.power(_core.where(zero & (a > 0), a, 1), b)
+    # infinity. The power of a negative base has no derivatives by b: they are nan.
+    base = _core.where(zero & (a != 0), a, 1)
+    near_0 = b / base * _core.power(base, b)
     return _core.where(zero, near_0, b * _core.power(a, _core.where(zero, 1, b - 1)))
 
 
@@ -91,10 +92,25 @@ def _fmod_by_divisor(a: Tensor, b: Tensor, y: None) -> Tensor:
     return -_core.trunc(a.detach() / b.detach())
 
 
+def _arctan2_by(letter: str) -> Callable[..., Tensor]:
+    """b or -a, over a a + b b. Both are divided by the larger one first, a constant that cancels, so that near (0, 0) a
+    factor of 0 does not meet one that overflows."""
+
+    def derivative(a: Tensor, b: Tensor, y: None) -> Tensor:
+        size = _core.maximum(_core.absolute(a.detach()), _core.absolute(b.detach()))
+        size = _core.where(size < np.inf, size, 1)
+        a, b = a / size, b / size
+        return (b if letter == "a" else -a) / (a * a + b * b) / size
+
+    return derivative
+
+
 # In place of a text.
 _COMPOSED: dict[tuple[str, int], Callable[..., Tensor]] = {
     ("power", 0): _power_by_base,
     ("fmod", 1): _fmod_by_divisor,
+    ("arctan2", 0): _arctan2_by("a"),
+    ("arctan2", 1): _arctan2_by("b"),
 }
 # Beyond this distance from 0 the derivative is constant, but parts of its text overflow, or have no value at infinity.
 _FLAT = {"erf": 30, "erfc": 30, "ndtr": 40, "gelu": 40, "gelu_tanh": 30, "silu": 800, "mish": 800}
@@ -142,7 +158,10 @@ def _polygamma(n: int, x: Tensor) -> Tensor:
     return _core.apply_op(_core.OP_NUMBERS["polygamma"], [x], (n,))
 
 
-_SOFTMAX = _core.OP_NUMBERS["softmax"]
+_SOFTMAX, _TRIANGLE, _SOLVE_TRIANGULAR = [
+    _core.OP_NUMBERS[name] for name in ("softmax", "triangle", "solve_triangular")
+]
+RECURRENCE = _core.OP_NUMBERS["recurrence"]
 
 
 # ---- the rows of structural.def -------------------------------------------------------------------------------------
@@ -169,6 +188,27 @@ def of_cross_entropy(op: int, i: int, attr: tuple[int, ...], g: Tensor, y: None,
     return _last(g) * (_core.softmax_last(x) - _where(x.dtype, chosen, 1, 0))
 
 
+def swapped(x: Tensor) -> Tensor:
+    """Matrices transposed."""
+    return _core.transpose(x, (*range(x.ndim - 2), -1, -2))
+
+
+def symmetric(x: Tensor) -> Tensor:
+    return (x + swapped(x)) * 0.5
+
+
+def lower_half(x: Tensor) -> Tensor:
+    """The lower triangle with its diagonal halved: Murray's function Phi."""
+    return _core.apply_op(_TRIANGLE, [x], (0, 0, 1))
+
+
+def of_cholesky(op: int, i: int, attr: tuple[int, ...], g: Tensor, y: Tensor, x: None) -> Tensor:
+    """L^-T Phi(L^T g) L^-1, symmetric: Murray, "Differentiation of the Cholesky decomposition" (2016), section 3.2."""
+    how = (_core.LOWER | _core.TRANSPOSED,)
+    half = _core.apply_op(_SOLVE_TRIANGULAR, [y, lower_half(swapped(y) @ g)], how)
+    return symmetric(_core.apply_op(_SOLVE_TRIANGULAR, [y, swapped(half)], how))
+
+
 def of_extremum(op: int, i: int, attr: tuple[int, ...], g: Tensor, y: Tensor, x: Tensor) -> Tensor:
     """Elements that tie share the cotangent. There is a nan only where the extremum is nan."""
     axes = tuple(k for k in range(x.ndim) if attr[0] >> k & 1)
@@ -176,3 +216,21 @@ def of_extremum(op: int, i: int, attr: tuple[int, ...], g: Tensor, y: Tensor, x:
     hit = (x == y.reshape(kept)) | (x != x)
     ties = _where(x.dtype, hit, 1, 0).sum(axes, keepdims=True)
     return _core.where(hit, g.reshape(kept) / ties, 0)
+
+
+def ties_of_cummax(axis: int, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Of running maxima y: 1 where an element ties for the maximum so far, else 0; and 1 where the maximum is the same
+    as one place before, else 0."""
+    ties = _where(x.dtype, (x == y) | (x != x), 1, 0)
+    all_before = (slice(None),) * axis
+    after, before = y[(*all_before, slice(1, None))], y[(*all_before, slice(None, -1))]
+    goes_on = _where(x.dtype, (after == before) | ((after != after) & (before != before)), 1, 0)
+    first = np.zeros((*y.shape[:axis], min(y.shape[axis], 1), *y.shape[axis + 1 :]), x.dtype)
+    return ties, _core.concatenate([first, goes_on], axis)
+
+
+def of_cummax(op: int, i: int, attr: tuple[int, ...], g: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Elements that tie for the maximum share its cotangent, as in `of_extremum`."""
+    ties, goes_on = ties_of_cummax(attr[0], y, x)
+    count = _core.apply_op(RECURRENCE, [goes_on, ties], (attr[0], 0))
+    return ties * _core.apply_op(RECURRENCE, [goes_on, g / count], (attr[0], 1))

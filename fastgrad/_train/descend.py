@@ -112,7 +112,7 @@ def descend(
         Show a progress bar on stderr; None shows it if stderr is a terminal.
     nonfinite : {"raise", "skip", "ignore"}
         What to do about a loss or gradient that is not finite: raise FloatingPointError (whose ``.result`` is what
-        was reached before that step), leave the step out, or look at nothing and update.
+        was reached before that step), leave the step out, or check nothing and update.
     compile : bool
         Trace the loss and replay it, as ``training_step`` does: at most two programs, one for the last batch of an
         epoch if that is smaller.

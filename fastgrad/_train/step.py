@@ -232,7 +232,7 @@ def training_step(
         An object of ``fastgrad.optim`` or a name.
     nonfinite : {"raise", "skip", "ignore"}
         What to do about a loss or gradient that is not finite: raise FloatingPointError naming the step and the
-        parameter, leave the step out, or look at nothing and update. In the first two cases parameters and
+        parameter, leave the step out, or check nothing and update. In the first two cases parameters and
         optimizer stay as they were before that step. Steps are counted by ``optimizer.steps``, from 0.
     compile : bool
         Trace the loss at the first two steps with a batch of new shapes (after four of these at the first only), and
@@ -242,7 +242,8 @@ def training_step(
         ``fastgrad.random`` are traced), writes to arrays from outside, or comes out differently the second time
         because it counts its calls, runs eagerly after one RuntimeWarning that names the line. False runs it eagerly
         from the start. A trace that fails has called the loss once more than there are steps. What it drew and wrote
-        in the second trace is undone, save in arrays of many megabytes; other side effects remain.
+        is undone, save in arrays of many megabytes and in traces of further shapes; other side effects remain. An
+        exception that the handler of a signal raises, as on a timeout, travels out whenever it comes.
         ``step.program(*batch)`` is the program.
     maxsize : int
         For how many shapes programs are kept, as of ``fastgrad.compile``. Each takes the memory of its intermediates.
@@ -284,16 +285,23 @@ def _rows_of(arrays: tuple[Any, ...], rows: np.ndarray | None) -> tuple[Any, ...
 
 def _with_arrays(x: Any) -> Any:
     """A batch with its lists of numbers, nested or not, as arrays; other lists, tuples and dicts are structures."""
+    try:
+        return _with_arrays_below(x)
+    except RecursionError:
+        raise ValueError("training_step: the batch holds itself, or is nested too deeply") from None
+
+
+def _with_arrays_below(x: Any) -> Any:
     if type(x) is dict:
-        return {key: _with_arrays(value) for key, value in x.items()}
+        return {key: _with_arrays_below(value) for key, value in x.items()}
     if type(x) is tuple:
-        return tuple([_with_arrays(item) for item in x])
+        return tuple([_with_arrays_below(item) for item in x])
     if type(x) is list and x:
         if _holds_numbers(x):
             with contextlib.suppress(ValueError):  # of unequal lengths
                 return np.asarray(x)
         else:
-            return [_with_arrays(item) for item in x]
+            return [_with_arrays_below(item) for item in x]
     return x
 
 

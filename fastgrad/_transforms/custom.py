@@ -1,4 +1,4 @@
-"""Functions with derivatives of their own: ``custom_vjp``, ``custom_jvp`` and ``primitive``.
+"""Functions with derivatives of their own: ``custom_vjp`` and ``custom_jvp``; ``primitive`` is in primitive.py.
 
 What these have in common is in custom_call.py, the node on the tape in custom_node.py.
 """
@@ -19,13 +19,12 @@ from .. import _core, tree
 from .._core import Tensor
 from .custom_call import Call, CallRule, inside, zero_tangent
 from .custom_node import pull_back
-from .evaluate import Compound, first_elements, trace_call
 from .transformed import global_name
 
-__all__ = ["custom_jvp", "custom_vjp", "primitive"]
+__all__ = ["FunctionWithRule", "custom_jvp", "custom_vjp"]
 
 
-class _Function:
+class FunctionWithRule:
     """A function with a rule. Where nothing is differentiated, a call is a call of the function."""
 
     _fills_defaults = True
@@ -99,7 +98,7 @@ class _Function:
 
 
 # ---- custom_vjp -----------------------------------------------------------------------------------------------------
-class custom_vjp(_Function):
+class custom_vjp(FunctionWithRule):
     """A function with a reverse-mode rule of its own, as ``jax.custom_vjp``.
 
     Parameters
@@ -176,7 +175,7 @@ class _Backward(CallRule):
 
 
 # ---- custom_jvp -----------------------------------------------------------------------------------------------------
-class custom_jvp(_Function):
+class custom_jvp(FunctionWithRule):
     """A function with a forward-mode rule of its own, as ``jax.custom_jvp``; reverse mode uses its transpose.
 
     Parameters
@@ -271,180 +270,3 @@ class _Tangent(CallRule):
 
     def jvp(self, tangents: list[Tensor | None]) -> Tensor:
         return self.joined(self.push(self.call.leaves, tangents))
-
-
-# ---- primitive ------------------------------------------------------------------------------------------------------
-_ARRAYS = (Tensor, np.ndarray, np.generic, float, int)  # what a primitive's result is made of
-
-
-class primitive(_Function):
-    """A function of ndarrays, such as one of SciPy's, that takes tensors too and is differentiated by a rule.
-
-    Parameters
-    ----------
-    f : callable
-        Called with ndarrays (read-only, where tensors are given) and returns arrays or a nested structure of them.
-
-    The rule is given by one function for each positional argument, ``f.defvjp(vjp0, vjp1, ...)``: ``vjp0(g, y, *args)``
-    is the cotangent of argument 0 for the cotangent g of the result y, of the argument's structure, shapes and dtypes.
-    That of forward mode is given by ``f.defjvp(jvp0, jvp1, ...)``: ``jvp0(t, y, *args)`` is the tangent of the result,
-    in its structure, shapes and dtypes, for the tangent t of argument 0. None stands for an argument that is not
-    differentiated. These functions get tensors and are run as any code: for derivatives of higher order they must be
-    made of differentiable functions, primitives among them. ``vmap`` calls f for each element of the batch, and the
-    rules once.
-
-    Raises NotImplementedError where an argument is differentiated by that has no rule for the mode, TypeError where f
-    reads a tensor that is differentiated or mapped and is no argument of it, and TraceError in a compiled function,
-    which runs no Python. Given no tensor, it returns what f returns.
-
-    >>> import fastgrad as fg, numpy as np
-    >>> cumulated = fg.primitive(np.cumsum)
-    >>> cumulated.defvjp(lambda g, y, x: cumulated(g[::-1])[::-1])
-    >>> fg.grad(lambda x: (cumulated(x) ** 2).sum())(np.array([1.0, 2.0]))
-    array([8., 6.])
-    """
-
-    _fills_defaults = False  # a function of a library may have many
-
-    def __init__(self, f: Callable[..., Any]) -> None:
-        super().__init__(f)
-        self._rules: dict[str, tuple[Callable[..., Any] | None, ...]] = {}
-
-    def defvjp(self, *vjps: Callable[..., Any] | None) -> None:
-        """Set the rule of reverse mode by one function, or None, for each argument."""
-        self._define("defvjp", vjps)
-
-    def defjvp(self, *jvps: Callable[..., Any] | None) -> None:
-        """Set the rule of forward mode by one function, or None, for each argument."""
-        self._define("defjvp", jvps)
-
-    def _define(self, mode: str, rules: tuple[Callable[..., Any] | None, ...]) -> None:
-        for rule in rules:
-            if rule is not None and not callable(rule):
-                raise TypeError(f"{self._name}: expected functions and None, got {rule!r}")
-        self._rules[mode] = rules
-
-    def _rule(self, mode: str, i: int, name: str) -> Callable[..., Any]:
-        """The rule for argument i, which errors call by a name."""
-        rules = self._rules.get(mode, ())
-        rule = rules[i] if i < len(rules) else None
-        if rule is None:
-            raise NotImplementedError(
-                f"{self._name}: it has no {'reverse' if mode == 'defvjp' else 'forward'}-mode rule for {name}, by "
-                f"which it is differentiated; give it one by {getattr(self, '__name__', 'f')}.{mode}(...), or pass "
-                "the argument's .detach()"
-            )
-        return rule
-
-    def _plain(self, args: tuple[Any, ...]) -> Any:
-        leaves, structure = tree.flatten(args)
-        places = [i for i, x in enumerate(leaves) if isinstance(x, Tensor)]
-        if not places:
-            return self._f(*args)
-        found: list[Any] = []
-
-        def of_arrays(*arrays: Any) -> list[Any]:
-            filled = list(leaves)
-            for i, x in zip(places, arrays):
-                filled[i] = x
-            mark = _core.last_node_id()
-            found[:] = tree.flatten(self._f(*structure.unflatten(filled)))
-            return [self._constant(x, mark) for x in found[0] if isinstance(x, _ARRAYS)]
-
-        left = iter(_evaluated(self._name, of_arrays, [leaves[i] for i in places]))
-        results, result_structure = found
-        return result_structure.unflatten([next(left) if isinstance(x, _ARRAYS) else x for x in results])
-
-    def _constant(self, x: Any, mark: int) -> Any:
-        """An array or number that f returned for ndarrays, which must not depend on nodes of the tape up to ``mark``,
-        or on what is traced."""
-        if not isinstance(x, Tensor):
-            return x
-        tracked = _core.depends_on_outer([x], mark)
-        if tracked or _core.traced(x):
-            raise TypeError(
-                f"{self._name}: the function reads a tensor which is differentiated or mapped and is none of its "
-                "arguments; "
-                + (
-                    "its gradient would be lost. Make it an argument, or use its .detach()" if tracked else
-                    "each element of the batch would get the same value. Make it an argument"
-                )
-            )  # fmt: skip
-        return x.detach().numpy()
-
-    def _differentiated(self, call: Call) -> Any:
-        return _ByArgument(call, self).attach(self._plain(tuple(call.args)), [])
-
-
-class _ByArgument(CallRule):
-    """Calls a primitive's rule for each argument that is differentiated."""
-
-    def __init__(self, call: Call, function: primitive) -> None:
-        super().__init__(call)
-        self.function = function
-
-    def attach(self, result: Any, own: list[Tensor]) -> Any:
-        self.save(result)
-        return super().attach(result, own)
-
-    def _by(self, mode: str, leaves: Sequence[int]) -> tuple[list[Any], dict[int, Callable[..., Any]]]:
-        """What the rules get after their first argument, and the rules of the arguments that have some of these leaves,
-        by the place of the argument."""
-        call, at, rules = self.call, 0, {}
-        args = call.with_leaves(call.leaves)
-        result = self.function(*args) if _core.grad_enabled() else self.saved
-        for i, structure in enumerate(call.structures):
-            if any(at <= k < at + structure.num_leaves for k in leaves):
-                rules[i] = self.function._rule(mode, i, call.names[i])
-            at += structure.num_leaves
-        return [result, *args], rules
-
-    def vjp(self, g: Tensor) -> list[Tensor | None]:
-        given, rules = self._by("defvjp", self.call.tracked)
-        found = [rules[i](self.as_result(g), *given) if i in rules else None for i in range(len(self.call.structures))]
-        return self.call.cotangents(tuple(found), "its rule")
-
-    def jvp(self, tangents: list[Tensor | None]) -> Tensor:
-        given_tangents = {k: t for k, t in zip(self.call.tracked, tangents) if t is not None}
-        given, rules = self._by("defjvp", [*given_tangents])
-        leaves = self.call.leaves
-        filled = [given_tangents[k] if k in given_tangents else zero_tangent(x) for k, x in enumerate(leaves)]
-        along = self.call.with_leaves(filled)
-        terms = [self.as_parts(rule(along[i], *given), "its rule") for i, rule in rules.items()]
-        return self.joined([functools.reduce(_core.add, parts) for parts in zip(*terms)])
-
-
-def _evaluated(name: str, f: Callable[..., list[Any]], tensors: list[Tensor]) -> list[Tensor]:
-    """The arrays that f returns for the elements of tensors. In the trace of a mapped function this is one call."""
-    if not any(map(_core.traced, tensors)):
-        return [_core.tensor(y) for y in f(*[x.detach().numpy() for x in tensors])]
-    values = first_elements(tensors)  # they tell the shapes and dtypes of the results
-    if values is None:
-        _core.refuse_traced_effect(
-            f"{name} was called", "It is Python code and cannot be compiled: leave it outside of the function"
-        )
-        raise AssertionError(f"{name}: not refused")
-    results = _evaluated(name, f, values)
-    return trace_call(_ForEach(name, f, [(y.shape, y.dtype) for y in results]), tensors, results) or results
-
-
-class _ForEach(Compound):
-    """A call of a function of ndarrays; over a batch, one for each element."""
-
-    draws = False
-
-    def __init__(self, name: str, f: Callable[..., list[Any]], kinds: list[tuple[tuple[int, ...], Any]]) -> None:
-        self.name, self.f, self.kinds = name, f, kinds
-
-    def at(self, operands: list[Tensor], wanted: Any = ()) -> list[Tensor]:
-        return _evaluated(self.name, self.f, operands)
-
-    def over(self, operands: list[Tensor], batched: list[bool], size: int, wanted: Any = ()) -> list[Tensor]:
-        def each(*arrays: Any) -> list[Any]:
-            rows = [self.f(*[x[i] if over else x for x, over in zip(arrays, batched)]) for i in range(size)]
-            return [
-                np.stack([row[k] for row in rows]) if rows else np.zeros((0, *shape), dtype)
-                for k, (shape, dtype) in enumerate(self.kinds)
-            ]
-
-        return _evaluated(self.name, each, operands)

@@ -168,33 +168,28 @@ def named_value_and_grad(
         connected = _core.grad_enabled()  # whether arguments that are recorded already stay so
         nested, mark = _core.in_transform(), _core.last_node_id()
         call = list(args)
-        originals: dict[int, list[Any]] = {}
-        structures: dict[int, tree.Structure] = {}
-
-        def place(k: int, i: int) -> str:
-            path = structures[i].paths()[k]
-            return f"{name}: argument {i}{f' at {path}' if path else ''}"
-
+        parts: dict[int, tuple[list[Any], tree.Structure]] = {}
         watched: list[Tensor] = []
         aux = None
         with _core.Recording():
             for i in dict.fromkeys(places):
-                originals[i], structures[i] = tree.flatten(args[i])
-                leaves = watch_leaves(originals[i], connected, functools.partial(place, i=i), LEAVE_OUT)
-                call[i] = tree.unflatten(structures[i], leaves)
+                originals, structure = parts[i] = tree.flatten(args[i])
+                leaves = watch_leaves(originals, connected, functools.partial(_place, name, i, structure), LEAVE_OUT)
+                call[i] = structure.unflatten(leaves)
                 watched += leaves
             result = f(*call, **kwargs)
             if has_aux:
                 result, aux = pair_with_aux(f, result, name)
-            result = constant_as_tensor(result)
+            if not isinstance(result, Tensor):
+                result = constant_as_tensor(result)
             _check_value(f, result, name)
             if connected and not nested:
                 nested = _core.depends_on_outer([result, *watched, *(tree.leaves(aux) if has_aux else ())], mark)
             found = iter(_core.gradients(result, watched, nested and connected))
         tensors = nested or _core.tracing()
         by_place = {
-            i: tree.unflatten(structures[i], [g if tensors else array_like(g, x) for x, g in zip(leaves, found)])
-            for i, leaves in originals.items()
+            i: structure.unflatten([g if tensors else array_like(g, x) for x, g in zip(originals, found)])
+            for i, (originals, structure) in parts.items()
         }
         gradients = tuple(by_place[i] for i in places)
         if not (nested and connected):
@@ -229,6 +224,12 @@ def named_grad(f: Callable[..., Any], argnums: int | Sequence[int], has_aux: boo
         return (gradient, value[1]) if has_aux else gradient
 
     return grad_of_f
+
+
+def _place(name: str, i: int, structure: tree.Structure, k: int) -> str:
+    """The name in errors of leaf k of argument i."""
+    path = structure.paths()[k]
+    return f"{name}: argument {i}{f' at {path}' if path else ''}"
 
 
 def _check_value(f: Callable[..., Any], result: Any, name: str) -> None:

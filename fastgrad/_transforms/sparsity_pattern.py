@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import _core
+from .. import _core, _user_frames
 from .._core import Tensor, apply_op
 from .._rules.sparsity import Step, of_everything
 from .._rules.table import RULES
@@ -30,11 +30,13 @@ def pattern(
     """
     try:
         traced = TracedFunction(
-            lambda: [*[_core.example(x) for x in leaves], _core.example(cotangent)],
+            lambda: [*[_core.abstract_like(x) for x in leaves], _core.abstract_like(cotangent)],
             lambda xs: pull(xs[:-1], xs[-1]),
             lambda: [*map(_core.tensor, leaves), _core.ones_like(cotangent)],
         )
-    except (_core.TraceError, NotImplementedError):
+    except (_core.TraceError, NotImplementedError) as error:
+        if _user_frames.is_from_signal(error):
+            raise
         return None
     values: dict[int, Any] = dict(traced.constants)
     values.update(enumerate([*map(_core.tensor, leaves), _core.ones_like(cotangent)]))

@@ -116,7 +116,7 @@ def vmap_over_basis(f: Callable[[list[Tensor]], list[Tensor]], tensors: list[Ten
     n = sum([x.size for x in tensors])
     if n == 1:
         return [reshape(y, (1, *y.shape)) for y in f([*map(_core.ones_like, tensors)])]
-    traced = TracedFunction(lambda: [*map(_core.example, tensors)], f, lambda: [*map(_core.ones_like, tensors)])
+    traced = TracedFunction(lambda: [*map(_core.abstract_like, tensors)], f, lambda: [*map(_core.ones_like, tensors)])
     batches: list[Tensor | Diagonal] = []
     if len(tensors) == 1:
         batches.append(Diagonal(_core.ones_like(tensors[0]), units=True))
@@ -153,7 +153,7 @@ def _spread(axes: Any, node: Any, what: str, path: str) -> list[int | None]:
         raise ValueError(f"vmap: {what} has a {type(axes).__name__} for {path}, which is of type {type(node).__name__}")
     keys, children = kind.split(axes)[:2]
     own_keys, parts = kind.split(node)[:2]
-    if keys != own_keys:
+    if not tree.same_keys(keys, own_keys):
         raise ValueError(f"vmap: {what} has the entries {list(keys)} for {path}, which has {list(own_keys)}")
     return [
         axis

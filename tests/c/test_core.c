@@ -230,7 +230,72 @@ static void test_sizes_beyond_all_memory_are_refused(void)
     CHECK(!fg_shape_new(2, squares) && fg_failed() == FG_BAD_VALUE);
 }
 
+static void test_orders(void)
+{
+    static const int64_t ascending[] = {2, 0, 3, 1}, places[] = {1, 2};     /* nan is the largest number */
+    fg_tensor x = leaf(1, (int64_t[]){4}, (double[]){2, NAN, -1, 2}), order;
+    CHECK(fg_apply(FG_OP_argsort, 1, &x, 1, (int64_t[]){0}, &order) == FG_OK);
+    CHECK(!order.node && !memcmp(order.array->data, ascending, sizeof ascending));
+    fg_tensor_unref(order);
+    CHECK(fg_apply(FG_OP_argsort, 1, &x, 3, (int64_t[]){1, 0, 3}, &order) == FG_OK);
+    CHECK(order.array->shape->size == 2 && !memcmp(order.array->data, places, sizeof places));
+    fg_tensor_unref(order);
+    CHECK(fg_apply(FG_OP_argsort, 1, &x, 2, (int64_t[]){0, 4}, &order) == FG_BAD_INDEX);
+    fg_tensor_unref(x);
+}
+
+/* Rows of every length, so that each way of ordering them runs under the sanitizers. */
+static void test_orders_of_long_rows(void)
+{
+    static double value[3000];
+    for (int64_t n = 1; n <= 3000; n += 1 + n / 3) {
+        for (int64_t i = 0; i < n; i++)
+            value[i] = (double)(i * 7919 % 1009 - 500) / 4;
+        fg_tensor x = leaf(1, &n, value), order, middle;
+        CHECK(fg_apply(FG_OP_argsort, 1, &x, 1, (int64_t[]){0}, &order) == FG_OK);
+        const int64_t *at = order.array->data;
+        for (int64_t i = 1; i < n; i++)
+            CHECK(value[at[i - 1]] < value[at[i]] || (value[at[i - 1]] == value[at[i]] && at[i - 1] < at[i]));
+        CHECK(fg_apply(FG_OP_argsort, 1, &x, 4, (int64_t[]){0, n / 2, 0, n - 1}, &middle) == FG_OK);
+        const int64_t *found = middle.array->data;
+        CHECK(found[0] == at[n / 2] && found[1] == at[0] && found[2] == at[n - 1]);
+        fg_tensor_unref(order);
+        fg_tensor_unref(middle);
+        fg_tensor_unref(x);
+    }
+}
+
 #ifdef WRAP
+/* As test_every_allocation_can_fail below, of a running product with an element that is 0. */
+static void test_every_allocation_of_a_running_product_can_fail(void)
+{
+    for (int64_t n = 1, done = 0; !done; n++) {
+        fg_tensor x = leaf(1, (int64_t[]){3}, (double[]){2, 0, 5}), y = {0};
+        CHECK(n < 1000);
+        CHECK(fg_apply(FG_OP_cumprod, 1, &x, 1, (int64_t[]){0}, &y) == FG_OK);
+        fg_array *g = ones(y);
+        fg_tensor first = {0}, second = {0};
+
+        allocations_left = n;
+        int status = fg_gradients(1, &y, &(fg_tensor){g, NULL}, 0, 1, 1, &x.node, &first);
+        if (!status)
+            status = fg_gradients(1, &first, &(fg_tensor){g, NULL}, 0, 0, 1, &x.node, &second);
+        done = allocations_left > 0;
+        allocations_left = -1;
+        CHECK(status == (done ? FG_OK : FG_NO_MEMORY));
+        if (done) {     /* a + ab + abc: 1 + b + bc, a + ac, ab; the sums of the rows of its second derivatives */
+            CHECK(at(first.array, 0) == 1 && at(first.array, 1) == 12 && at(first.array, 2) == 0);
+            CHECK(at(second.array, 0) == 6 && at(second.array, 1) == 8 && at(second.array, 2) == 2);
+        }
+        fg_tensor_unref(first);
+        fg_tensor_unref(second);
+        fg_array_unref(g);
+        fg_tensor_unref(y);
+        fg_tensor_unref(x);
+        CHECK(fg_live.nodes == 0 && fg_live.arrays == 0);
+    }
+}
+
 /* As test_every_allocation_can_fail below, for a recorded pass and then a pass through what it recorded. */
 static void test_every_allocation_can_fail_twice(void)
 {
@@ -322,7 +387,10 @@ int main(void)
         TEST(test_two_million_operations),
         TEST(test_forgotten_graphs_do_not_pile_up),
         TEST(test_sizes_beyond_all_memory_are_refused),
+        TEST(test_orders),
+        TEST(test_orders_of_long_rows),
 #ifdef WRAP
+        TEST(test_every_allocation_of_a_running_product_can_fail),
         TEST(test_every_allocation_can_fail),
         TEST(test_every_allocation_can_fail_twice),
 #endif

@@ -1,4 +1,4 @@
-"""Cheap values that a later group of a program computes anew: which ones, what that saves, and that no bit changes."""
+"""Rematerialization of cheap values in later groups of a program: of which, what it saves, and that no bit changes."""
 
 import re
 
@@ -23,7 +23,7 @@ def centred(x):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_what_is_left_of_a_mean_is_stored_for_none_of_three_groups(dtype):
+def test_deviations_from_a_mean_are_computed_again_in_each_of_three_groups(dtype):
     x = RNG.normal(size=N).astype(dtype)
     program = check(fg.value_and_grad(centred), x)
     assert times("subtract", program) == 3
@@ -36,7 +36,7 @@ def test_short_values_are_stored():
     assert times("subtract", program) == 1
 
 
-def test_one_may_rest_on_another_and_is_left_out_where_nobody_reads_it():
+def test_one_may_be_computed_from_another_and_only_where_it_is_read():
     def f(x):
         h = fg.maximum(x * 2, 0)  # the derivative reads both
         return fg.sum(h * h) / (fg.sum(h) + 1)
@@ -48,7 +48,7 @@ def test_one_may_rest_on_another_and_is_left_out_where_nobody_reads_it():
     assert program.facts["peak_bytes"] < 0.5 * x.nbytes
 
     def g(x):
-        late = x * 3  # at hand where exp(x) is computed, but read when its sum is known
+        late = x * 3  # could be computed with exp(x), but is read when the sum is known
         return late + fg.sum(fg.exp(x))
 
     program = check(g, x)
@@ -63,7 +63,7 @@ def test_one_may_rest_on_another_and_is_left_out_where_nobody_reads_it():
         lambda x, y: x / 3,
         lambda x, y: fg.sqrt(x * x),
         lambda x, y: x * 2 + y * 3,  # too much to read and to do
-        lambda x, y: fg.tanh(x) * 2,  # what it comes from would have to be stored in its place
+        lambda x, y: fg.tanh(x) * 2,  # its operand would have to be stored instead
         lambda x, y: (x * 2)[::2],
     ],
 )
@@ -75,7 +75,9 @@ def test_what_is_stored(make):
     x, y = RNG.normal(size=(2, N)) / 1000
     program = check(f, x, y)
     count = len(re.findall(" = ", str(program)))
-    assert count == len(re.findall(" = ", str(fg.compile(f).program(x[:10_000], y[:10_000]))))  # where nothing is
+    assert count == len(
+        re.findall(" = ", str(fg.compile(f).program(x[:10_000], y[:10_000])))
+    )  # where nothing is computed again
     assert program.facts["peak_bytes"] > 0.4 * x.nbytes
 
 

@@ -1,0 +1,71 @@
+"""Linear algebra that compiles: the functions of ``numpy.linalg``, and some of ``scipy.linalg``, for tensors.
+
+All take a matrix or a stack of matrices in the last two axes, float32 or float64; integers are taken as float64. All
+have gradients of every order, run under every transform, and are single instructions of compiled programs. Large
+matrices are given to the LAPACK that NumPy has loaded; small ones, and all where there is none, have kernels of their
+own. A matrix that is singular, not positive definite or not square raises ``numpy.linalg.LinAlgError``, which names
+the function and the matrix of the stack, also from a compiled call.
+
+>>> import fastgrad as fg, numpy as np
+>>> fg.grad(lambda a: np.linalg.slogdet(a).logabsdet)(np.array([[2.0, 0.0], [0.0, 4.0]]))
+array([[0.5 , 0.  ],
+       [0.  , 0.25]])
+"""
+
+from numpy.linalg import LinAlgError
+
+from ._numpy.contractions import kron
+from ._numpy.decompositions import (
+    EighResult,
+    EigResult,
+    QRResult,
+    SVDResult,
+    eig,
+    eigh,
+    eigvals,
+    eigvalsh,
+    expm,
+    lstsq,
+    matrix_rank,
+    pinv,
+    qr,
+    svd,
+    svdvals,
+)  # fmt: skip
+from ._numpy.linalg import (
+    SlogdetResult,
+    cho_factor,
+    cho_solve,
+    cholesky,
+    det,
+    inv,
+    slogdet,
+    solve,
+    solve_triangular,
+)  # fmt: skip
+from ._numpy.matrices import (
+    cond,
+    cross,
+    diagonal,
+    matmul,
+    matrix_norm,
+    matrix_power,
+    matrix_transpose,
+    multi_dot,
+    norm,
+    outer,
+    tensordot,
+    tensorinv,
+    tensorsolve,
+    trace,
+    vecdot,
+    vector_norm,
+)  # fmt: skip
+
+__all__ = [
+    "EigResult", "EighResult", "LinAlgError", "QRResult", "SVDResult", "SlogdetResult", "cho_factor", "cho_solve",
+    "cholesky", "cond", "cross", "det", "diagonal", "eig", "eigh", "eigvals", "eigvalsh", "expm", "inv", "kron",
+    "lstsq", "matmul", "matrix_norm", "matrix_power", "matrix_rank", "matrix_transpose", "multi_dot", "norm", "outer",
+    "pinv", "qr", "slogdet", "solve", "solve_triangular", "svd", "svdvals", "tensordot", "tensorinv", "tensorsolve",
+    "trace", "vecdot", "vector_norm",
+]  # fmt: skip

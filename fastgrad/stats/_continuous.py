@@ -1,0 +1,518 @@
+"""Continuous distributions of one variable. The formulas are those of Johnson, Kotz and Balakrishnan, "Continuous
+univariate distributions" (1994, 1995), in the parameters of SciPy."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import _core
+from .._core import Tensor, absolute, exp, expm1, log, log1p, sqrt, square, where
+from .._numpy.special import betaln, gammaln, i0e, log1mexp, log_ndtr, logit, ndtr, ndtri, xlog1py, xlogy
+from ._base import INCOMPLETE_BETA, INCOMPLETE_GAMMA, Continuous, Symmetric
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "beta", "cauchy", "chi2", "expon", "f", "gamma", "halfnorm", "invgamma", "laplace", "logistic", "lognorm", "norm",
+    "pareto", "t", "truncnorm", "uniform", "vonmises", "weibull_min",
+]  # fmt: skip
+
+_LOG_2, _LOG_PI = math.log(2), math.log(math.pi)
+_LOG_ROOT_2_PI = (_LOG_2 + _LOG_PI) / 2
+
+
+# ---- on the whole line -----------------------------------------------------------------------------------------------
+class Norm(Symmetric):
+    """The normal distribution with mean ``loc`` and deviation ``scale``.
+
+    >>> import fastgrad as fg
+    >>> fg.stats.norm.logpdf([0.0, 40.0], loc=0.0, scale=1.0).numpy().round(4)
+    array([  -0.9189, -800.9189])
+    """
+
+    def _log_density(self, z: Tensor) -> Tensor:
+        return -0.5 * square(z) - _LOG_ROOT_2_PI
+
+    def _cdf(self, z: Tensor) -> Tensor:
+        return ndtr(z)
+
+    def _logcdf(self, z: Tensor) -> Tensor:
+        return log_ndtr(z)
+
+    def _ppf(self, q: Tensor) -> Tensor:
+        return ndtri(q)
+
+
+class Cauchy(Symmetric):
+    """The Cauchy distribution.
+
+    >>> import fastgrad as fg
+    >>> fg.stats.cauchy.cdf(1.0)
+    tensor(0.75)
+    """
+
+    def _log_density(self, z: Tensor) -> Tensor:
+        return -_log1p_square(z) - _LOG_PI
+
+    def _cdf(self, z: Tensor) -> Tensor:
+        return _core.arctan2(1.0, -z) / math.pi
+
+    def _logcdf(self, z: Tensor) -> Tensor:
+        upper = z > 0  # where the function is near 1, it is the other tail that is exact
+        tail = self._cdf(where(upper, -z, z))
+        return where(upper, log1p(-tail), log(tail))
+
+    def _ppf(self, q: Tensor) -> Tensor:
+        upper = q > 0.5
+        tail = 1 / _core.tan(math.pi * where(upper, 1 - q, q))
+        return where(upper, tail, -tail)
+
+
+class T(Symmetric):
+    """Student's t distribution of ``df`` degrees of freedom.
+
+    >>> import fastgrad as fg
+    >>> fg.stats.t.logpdf(0.0, 3.0).numpy().round(4)
+    np.float64(-1.0009)
+    """
+
+    shapes = ("df",)
+    not_closed = INCOMPLETE_BETA
+
+    def _valid(self, df: Any) -> Any:
+        return df > 0
+
+    def _log_density(self, z: Tensor, df: Tensor) -> Tensor:
+        constant = betaln(df / 2, 0.5) + log(df) / 2
+        return -(df + 1) / 2 * _log1p_square(z / sqrt(df)) - constant
+
+
+class Laplace(Symmetric):
+    """The Laplace distribution; the slope of its density at ``loc`` is taken as 0.
+
+    >>> import fastgrad as fg
+    >>> fg.stats.laplace.pdf([0.0, 1.0]).numpy().round(4)
+    array([0.5   , 0.1839])
+    """
+
+    def _log_density(self, z: Tensor) -> Tensor:
+        return -absolute(z) - _LOG_2
+
+    def _cdf(self, z: Tensor) -> Tensor:
+        upper = z > 0
+        tail = 0.5 * exp(where(upper, -z, z))
+        return where(upper, 1 - tail, tail)
+
+    def _logcdf(self, z: Tensor) -> Tensor:
+        upper = z > 0
+        down = where(upper, -z, z)
+        return where(upper, log1p(-0.5 * exp(down)), down - _LOG_2)
+
+    def _ppf(self, q: Tensor) -> Tensor:
+        upper = q > 0.5
+        tail = log(2 * where(upper, 1 - q, q))
+        return where(upper, -tail, tail)
+
+
+class Logistic(Symmetric):
+    """The logistic distribution.
+
+    >>> import fastgrad as fg
+    >>> fg.stats.logistic.logcdf(-1000.0)
+    tensor(-1000.)
+    """
+
+    def _log_density(self, z: Tensor) -> Tensor:
+        return _core.log_sigmoid(z) + _core.log_sigmoid(-z)
+
+    def _cdf(self, z: Tensor) -> Tensor:
+        return _core.sigmoid(z)
+
+    def _logcdf(self, z: Tensor) -> Tensor:
+        return _core.log_sigmoid(z)
+
+    def _ppf(self, q: Tensor) -> Tensor:
+        return logit(q)
+
+
+class VonMises(Continuous):
+    """The von Mises distribution of angles, with concentration ``kappa``; the density is periodic.
+
+    >>> import fastgrad as fg
+    >>> fg.stats.vonmises.pdf(0.5, 0.0).numpy().round(4)
+    np.float64(0.1592)
+    """
+
+    shapes = ("kappa",)
+    not_closed = "it has no closed form"
+
+    def _valid(self, kappa: Any) -> Any:
+        return kappa >= 0
+
+    def _log_density(self, z: Tensor, kappa: Tensor) -> Tensor:
+        return -2 * kappa * square(_core.sin(z / 2)) - (log(i0e(kappa)) + 2 * _LOG_ROOT_2_PI)
+
+
+# ---- on a half-line --------------------------------------------------------------------------------------------------
+class Positive(Continuous):
+    """A distribution on the numbers from 0 on."""
+
+    low = 0.0
+
+
+class Expon(Positive):
+    """The exponential distribution from ``loc`` on, with mean ``loc + scale``.
+
+    >>> import fastgrad as fg
+    >>> fg.stats.expon.logpdf([-1.0, 2.0])
+    tensor([-inf,  -2.])
+    """
+
+    def _log_density(self, z: Tensor) -> Tensor:
+        return -z
+
+    def _cdf(self, z: Tensor) -> Tensor:
+        return -expm1(-z)
+
+    def _sf(self, z: Tensor) -> Tensor:
+        return exp(-z)
+
+    def _logcdf(self, z: Tensor) -> Tensor:
+        return log1mexp(z)
+
+    def _logsf(self, z: Tensor) -> Tensor:
+        return -z
+
+    def _ppf(self, q: Tensor) -> Tensor:
+        return -log1p(-q)
+
+
+class Gamma(Positive):
+    """The gamma distribution of shape ``a``; ``scale`` is the inverse of the rate.
+
+    >>> import fastgrad as fg
+    >>> fg.stats.gamma.logpdf(2.0, a=2.0, scale=3.0).numpy().round(4)
+    np.float64(-2.1707)
+    """
+
+    shapes = ("a",)
+    not_closed = INCOMPLETE_GAMMA
+
+    def _valid(self, a: Any) -> Any:
+        return a > 0
+
+    def _log_density(self, z: Tensor, a: Tensor) -> Tensor:
+        return xlogy(a - 1, z) - z - gammaln(a)
+
+
+class InvGamma(Gamma):
+    """The distribution of 1 / X for a gamma distribution of shape ``a``.
+
+    >>> import fastgrad as fg
+    >>> fg.stats.invgamma.logpdf(1.0, 1.0)
+    tensor(-1.)
+    """
+
+    low_is_inside = False
+
+    def _log_density(self, z: Tensor, a: Tensor) -> Tensor:
+        return -(a + 1) * log(z) - 1 / z - gammaln(a)
+
+
+class Chi2(Positive):
+    """The chi-squared distribution of ``df`` degrees of freedom.
+
+    >>> import fastgrad as fg
+    >>> fg.stats.chi2.pdf(0.0, 2.0)
+    tensor(0.5)
+    """
+
+    shapes = ("df",)
+    not_closed = INCOMPLETE_GAMMA
+
+    def _valid(self, df: Any) -> Any:
+        return df > 0
+
+    def _log_density(self, z: Tensor, df: Tensor) -> Tensor:
+        return xlogy(df / 2 - 1, z) - z / 2 - (gammaln(df / 2) + df * (_LOG_2 / 2))
+
+
+class F(Positive):
+    """The F distribution of ``dfn`` and ``dfd`` degrees of freedom.
+
+    >>> import fastgrad as fg
+    >>> fg.stats.f.logpdf(1.0, 2.0, 4.0).numpy().round(4)
+    np.float64(-1.2164)
+    """
+
+    shapes = ("dfn", "dfd")
+    not_closed = INCOMPLETE_BETA
+
+    def _valid(self, dfn: Any, dfd: Any) -> Any:
+        return (dfn > 0) & (dfd > 0)
+
+    def _log_density(self, z: Tensor, dfn: Tensor, dfd: Tensor) -> Tensor:
+        a, b, ratio = dfn / 2, dfd / 2, dfn / dfd
+        return xlogy(a - 1, z) - (a + b) * log1p(ratio * z) + (a * log(ratio) - betaln(a, b))
+
+
+class LogNorm(Positive):
+    """The distribution of ``exp(X)`` for a normal X of deviation ``s``; ``scale`` is the exponential of its mean.
+
+    >>> import fastgrad as fg
+    >>> fg.stats.lognorm.cdf([0.0, 1.0], s=2.0)
+    tensor([0. , 0.5])
+    """
+
+    shapes = ("s",)
+    low_is_inside = False
+
+    def _valid(self, s: Any) -> Any:
+        return s > 0
+
+    def _log_density(self, z: Tensor, s: Tensor) -> Tensor:
+        u = log(z)
+        return -0.5 * square(u / s) - u - (log(s) + _LOG_ROOT_2_PI)
+
+    def _cdf(self, z: Tensor, s: Tensor) -> Tensor:
+        return ndtr(log(z) / s)
+
+    def _sf(self, z: Tensor, s: Tensor) -> Tensor:
+        return ndtr(-log(z) / s)
+
+    def _logcdf(self, z: Tensor, s: Tensor) -> Tensor:
+        return log_ndtr(log(z) / s)
+
+    def _logsf(self, z: Tensor, s: Tensor) -> Tensor:
+        return log_ndtr(-log(z) / s)
+
+    def _ppf(self, q: Tensor, s: Tensor) -> Tensor:
+        return exp(s * ndtri(q))
+
+
+class ByHazard(Positive):
+    """A distribution whose survival function is ``exp(-h)`` for a closed h, its cumulative hazard."""
+
+    _hazard: Callable[..., Tensor]
+
+    def _cdf(self, z: Tensor, *shapes: Tensor) -> Tensor:
+        return -expm1(-self._hazard(z, *shapes))
+
+    def _sf(self, z: Tensor, *shapes: Tensor) -> Tensor:
+        return exp(-self._hazard(z, *shapes))
+
+    def _logcdf(self, z: Tensor, *shapes: Tensor) -> Tensor:
+        return log1mexp(self._hazard(z, *shapes))
+
+    def _logsf(self, z: Tensor, *shapes: Tensor) -> Tensor:
+        return -self._hazard(z, *shapes)
+
+
+class Pareto(ByHazard):
+    """The Pareto distribution of shape ``b`` from ``loc + scale`` on.
+
+    >>> import fastgrad as fg
+    >>> fg.stats.pareto.sf(10.0, 2.0).numpy().round(4)
+    np.float64(0.01)
+    """
+
+    shapes = ("b",)
+    low, within = 1.0, 2.0
+
+    def _valid(self, b: Any) -> Any:
+        return b > 0
+
+    def _log_density(self, z: Tensor, b: Tensor) -> Tensor:
+        return log(b) - (b + 1) * log(z)
+
+    def _hazard(self, z: Tensor, b: Tensor) -> Tensor:
+        return b * log(z)
+
+    def _ppf(self, q: Tensor, b: Tensor) -> Tensor:
+        return exp(-log1p(-q) / b)
+
+
+class WeibullMin(ByHazard):
+    """The Weibull distribution of shape ``c``.
+
+    >>> import fastgrad as fg
+    >>> fg.stats.weibull_min.logsf(3.0, 2.0)
+    tensor(-9.)
+    """
+
+    shapes = ("c",)
+
+    def _valid(self, c: Any) -> Any:
+        return c > 0
+
+    def _log_density(self, z: Tensor, c: Tensor) -> Tensor:
+        return log(c) + xlogy(c - 1, z) - _core.power(z, c)
+
+    def _hazard(self, z: Tensor, c: Tensor) -> Tensor:
+        return _core.power(z, c)
+
+    def _ppf(self, q: Tensor, c: Tensor) -> Tensor:
+        return _core.power(-log1p(-q), 1 / c)
+
+
+class HalfNorm(Positive):
+    """The distribution of ``|X|`` for a normal X.
+
+    >>> import fastgrad as fg
+    >>> fg.stats.halfnorm.sf(0.0)
+    tensor(1.)
+    """
+
+    def _log_density(self, z: Tensor) -> Tensor:
+        return -0.5 * square(z) - (_LOG_ROOT_2_PI - _LOG_2)
+
+    def _cdf(self, z: Tensor) -> Tensor:
+        return _core.erf(z * math.sqrt(0.5))
+
+    def _sf(self, z: Tensor) -> Tensor:
+        return 2 * ndtr(-z)
+
+    def _logcdf(self, z: Tensor) -> Tensor:
+        upper = z > 1
+        near = log(self._cdf(where(upper, 1.0, z)))
+        return where(upper, log1p(-self._sf(where(upper, z, 1.0))), near)
+
+    def _logsf(self, z: Tensor) -> Tensor:
+        upper = z > 1
+        near = log1p(-self._cdf(where(upper, 1.0, z)))
+        return where(upper, log_ndtr(-z) + _LOG_2, near)
+
+    def _ppf(self, q: Tensor) -> Tensor:
+        return math.sqrt(2) * _core.erfinv(q)
+
+
+# ---- on an interval --------------------------------------------------------------------------------------------------
+class Uniform(Continuous):
+    """The uniform distribution from ``loc`` to ``loc + scale``.
+
+    >>> import fastgrad as fg
+    >>> fg.stats.uniform.pdf([1.0, 7.0], loc=0.0, scale=4.0)
+    tensor([0.25, 0.  ])
+    """
+
+    low, high, within = 0.0, 1.0, 0.5
+
+    def _log_density(self, z: Tensor) -> Tensor:
+        return 0.0 * z
+
+    def _cdf(self, z: Tensor) -> Tensor:
+        return z
+
+    def _sf(self, z: Tensor) -> Tensor:
+        return 1 - z
+
+    def _logcdf(self, z: Tensor) -> Tensor:
+        return log(z)
+
+    def _logsf(self, z: Tensor) -> Tensor:
+        return log1p(-z)
+
+    def _ppf(self, q: Tensor) -> Tensor:
+        return q
+
+
+class Beta(Continuous):
+    """The beta distribution of shapes ``a`` and ``b``.
+
+    >>> import fastgrad as fg
+    >>> fg.stats.beta.pdf([0.0, 0.5, 2.0], 2.0, 2.0)
+    tensor([0. , 1.5, 0. ])
+    """
+
+    shapes = ("a", "b")
+    low, high, within = 0.0, 1.0, 0.5
+    not_closed = INCOMPLETE_BETA
+
+    def _valid(self, a: Any, b: Any) -> Any:
+        return (a > 0) & (b > 0)
+
+    def _log_density(self, z: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        return xlogy(a - 1, z) + xlog1py(b - 1, -z) - betaln(a, b)
+
+
+class TruncNorm(Continuous):
+    """The normal distribution limited to z from ``a`` to ``b``, where ``loc`` and ``scale`` are those of the normal
+    distribution, so that the bounds are ``loc + a * scale`` and ``loc + b * scale``.
+
+    Quantiles, ``ppf``, are exact where the nearer end of the interval is within 37 of 0.
+
+    >>> import fastgrad as fg
+    >>> fg.stats.truncnorm.logpdf([-1.0, 20.0], 10.0, np.inf).numpy().round(4)
+    array([     -inf, -147.6877])
+    """
+
+    shapes = ("a", "b")
+
+    def _valid(self, a: Any, b: Any) -> Any:
+        return a < b
+
+    def _bounds(self, a: Tensor, b: Tensor) -> tuple[Any, Any, Any]:
+        low, high = a.detach(), b.detach()
+        middle = where(high < np.inf, (low + high) / 2, low + 1)
+        return a, b, where(low > -np.inf, middle, where(high < np.inf, high - 1, 0.0))
+
+    def _log_density(self, z: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        return -0.5 * square(z) - (_log_mass(a, b) + _LOG_ROOT_2_PI)
+
+    def _cdf(self, z: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        return exp(self._log_part(a, z, a, b))
+
+    def _sf(self, z: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        return exp(self._log_part(z, b, a, b))
+
+    def _logcdf(self, z: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        return _either(self._log_part(a, z, a, b), self._log_part(z, b, a, b))
+
+    def _logsf(self, z: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        return _either(self._log_part(z, b, a, b), self._log_part(a, z, a, b))
+
+    def _log_part(self, low: Tensor, high: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        return _log_mass(low, high) - _log_mass(a, b)
+
+    def _ppf(self, q: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        mirrored = a > 0
+        low, high, q = where(mirrored, -b, a), where(mirrored, -a, b), where(mirrored, 1 - q, q)
+        first = ndtr(low)
+        y = ndtri(first + q * (ndtr(high) - first))
+        return where(mirrored, -y, y)
+
+
+def _log_mass(low: Tensor, high: Tensor) -> Tensor:
+    """The logarithm of ``ndtr(high) - ndtr(low)``, by the tail that both are in."""
+    mirrored = low > 0
+    low, high = where(mirrored, -high, low), where(mirrored, -low, high)
+    endless = low == -math.inf
+    top = log_ndtr(high)
+    bottom = log_ndtr(where(endless, 0.0, low))
+    gap = where(endless, 1.0, top - bottom)
+    return top + where(endless, 0.0, log1mexp(gap))
+
+
+def _either(y: Tensor, other: Tensor) -> Tensor:
+    """A logarithm y of a probability, by that of the other probability where that is the small one."""
+    near = y > -0.1
+    return where(near, log1p(-exp(where(near, other, -1.0))), y)
+
+
+def _log1p_square(x: Tensor) -> Tensor:
+    """``log(1 + x^2)``, which does not overflow."""
+    far = absolute(x) > 1
+    large = where(far, x, 1.0)
+    return log1p(square(where(far, 1 / large, x))) + 2 * log(absolute(large))
+
+
+norm, cauchy, t, laplace, logistic, vonmises = (
+    Norm("norm"), Cauchy("cauchy"), T("t"), Laplace("laplace"), Logistic("logistic"), VonMises("vonmises"),
+)  # fmt: skip
+expon, gamma, invgamma, chi2, f = Expon("expon"), Gamma("gamma"), InvGamma("invgamma"), Chi2("chi2"), F("f")
+lognorm, pareto, weibull_min = LogNorm("lognorm"), Pareto("pareto"), WeibullMin("weibull_min")
+halfnorm, uniform, beta, truncnorm = HalfNorm("halfnorm"), Uniform("uniform"), Beta("beta"), TruncNorm("truncnorm")

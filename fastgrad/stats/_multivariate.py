@@ -1,0 +1,209 @@
+"""Distributions of vectors and matrices, by SciPy's names and arguments. The formulas are those of Kotz, Balakrishnan
+and Johnson, "Continuous multivariate distributions" (2000), and Anderson, "An introduction to multivariate statistical
+analysis" (2003), 7.2."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import _core
+from .._core import Tensor, log, square, where
+from .._numpy.creation import floating
+from .._numpy.diagonals import diagonal
+from .._numpy.linalg import cholesky, solve_triangular
+from .._numpy.shapes import swapaxes
+from .._numpy.special import gammaln, multigammaln, xlogy
+
+if TYPE_CHECKING:
+    from .._numpy.typing import TensorLike
+
+__all__ = ["dirichlet", "multinomial", "multivariate_normal", "wishart"]
+
+
+class MultivariateNormal:
+    """The multivariate normal distribution of vectors of length d, in the last axis of x.
+
+    ``mean`` (0 by default) broadcasts with x. ``cov`` (1 by default) is a number, for that times the identity; a
+    vector, the diagonal; or a matrix, or a stack of them, of which the lower triangle is read. In its place ``chol``
+    may be given, the lower triangle L with ``cov = L @ L.T``, as ``fastgrad.linalg.cholesky`` returns it. Leading axes
+    broadcast.
+
+    Raises ValueError where the shapes do not fit, LinAlgError for a matrix that is not positive definite. (SciPy's
+    ``allow_singular`` is not here.)
+
+    >>> import fastgrad as fg
+    >>> fg.stats.multivariate_normal.logpdf([0.0, 1.0], mean=[0.0, 0.0], cov=[[1.0, 0.5], [0.5, 2.0]]).numpy().round(4)
+    np.float64(-2.4034)
+    """
+
+    def logpdf(
+        self,
+        x: TensorLike,
+        mean: TensorLike | None = None,
+        cov: TensorLike | None = None,
+        *,
+        chol: TensorLike | None = None,
+    ) -> Tensor:
+        """The logarithm of the density."""
+        x = floating(x)
+        if x.ndim == 0:
+            raise ValueError("stats.multivariate_normal: expected x as vectors in the last axis, got a number")
+        d = x.shape[-1]
+        center = None if mean is None else floating(mean)
+        if center is not None and center.shape[-1:] not in ((), (1,), (d,)):
+            raise ValueError(f"stats.multivariate_normal: the mean has shape {center.shape}, expected vectors of "
+                             f"length {d}, as of x")  # fmt: skip
+        deviation = x if center is None else x - center
+        if chol is not None and cov is not None:
+            raise ValueError("stats.multivariate_normal: expected cov or chol, got both")
+        matrix = floating(chol if chol is not None else 1.0 if cov is None else cov)
+        if chol is None and matrix.ndim < 2:
+            variances = _core.broadcast_to(matrix, (d,)) if matrix.ndim == 0 else matrix
+            _check(variances.shape, (d,))
+            return self._density(square(deviation) / variances, log(variances) / 2)
+        _check(matrix.shape[-2:], (d, d))
+        factor = cholesky(matrix) if chol is None else matrix
+        if factor.ndim == 2:  # one factor for all points, which are columns
+            points = deviation.reshape((-1, d))
+            whitened = solve_triangular(factor, swapaxes(points, 0, 1), lower=True)
+            squares = square(whitened).sum(0).reshape(deviation.shape[:-1])
+            return -0.5 * squares - (log(diagonal(factor)).sum() + d * _HALF_LOG_2_PI)
+        whitened = solve_triangular(factor, deviation.reshape((*deviation.shape, 1)), lower=True)
+        return self._density(square(whitened[..., 0]), log(diagonal(factor, axis1=-2, axis2=-1)))
+
+    def pdf(
+        self,
+        x: TensorLike,
+        mean: TensorLike | None = None,
+        cov: TensorLike | None = None,
+        *,
+        chol: TensorLike | None = None,
+    ) -> Tensor:
+        """The density."""
+        return _core.exp(self.logpdf(x, mean, cov, chol=chol))
+
+    def _density(self, squares: Tensor, log_deviations: Tensor) -> Tensor:
+        d = squares.shape[-1]
+        return -0.5 * squares.sum(-1) - (log_deviations.sum(-1) + d * _HALF_LOG_2_PI)
+
+    def __repr__(self) -> str:
+        return "fastgrad.stats.multivariate_normal"
+
+
+class Dirichlet:
+    """The Dirichlet distribution of the parts of a whole, with parameters ``alpha`` of shape (k,) or of that of x.
+
+    The parts are the **first** axis of x, as SciPy has them; the last part may be left out. Where a part is negative,
+    or their sum is not 1 up to rounding, the density is 0, where SciPy raises an error.
+
+    >>> import fastgrad as fg
+    >>> fg.stats.dirichlet.logpdf([0.2, 0.3, 0.5], [1.0, 1.0, 1.0]).numpy().round(4)
+    np.float64(0.6931)
+    """
+
+    def logpdf(self, x: TensorLike, alpha: TensorLike) -> Tensor:
+        """The logarithm of the density."""
+        _, (x, alpha) = _core.promoted("stats.dirichlet.logpdf", x, alpha)
+        x, alpha = floating(x), floating(alpha)
+        if alpha.ndim == 0 or x.ndim == 0 or x.shape[0] not in (alpha.shape[0], alpha.shape[0] - 1):
+            raise ValueError(f"stats.dirichlet: x of shape {x.shape} and alpha of shape {alpha.shape} do not fit: "
+                             "expected as many parts in their first axes, or one less in that of x")  # fmt: skip
+        if x.shape[0] < alpha.shape[0]:
+            x = _core.concatenate([x, 1 - x.sum(0, keepdims=True)])
+        valid = (alpha > 0).all(0)
+        if alpha.ndim == 1 and x.ndim > 1:
+            alpha = alpha.reshape((-1,) + (1,) * (x.ndim - 1))
+        excess = _core.absolute(x.sum(0) - 1)
+        outside = (x < 0).any(0) | (excess > (1e-9 if x.dtype == np.float64 else 1e-5))
+        inner = where(outside, 1 / alpha.shape[0], x)
+        constant = gammaln(alpha.sum(0)) - gammaln(alpha).sum(0)
+        y = where(outside, -math.inf, xlogy(alpha - 1, inner).sum(0) + constant)
+        return where(valid, y, math.nan)
+
+    def pdf(self, x: TensorLike, alpha: TensorLike) -> Tensor:
+        """The density."""
+        return _core.exp(self.logpdf(x, alpha))
+
+    def __repr__(self) -> str:
+        return "fastgrad.stats.dirichlet"
+
+
+class Multinomial:
+    """The counts of k outcomes, in the last axis of x, of ``n`` trials with probabilities ``p``.
+
+    p must sum to 1 and is taken as it is given, where SciPy replaces its last element by what the others leave.
+
+    >>> import fastgrad as fg
+    >>> fg.stats.multinomial.pmf([1, 1], 2, [0.5, 0.5]).numpy().round(4)
+    np.float64(0.5)
+    """
+
+    def logpmf(self, x: TensorLike, n: TensorLike, p: TensorLike) -> Tensor:
+        """The logarithm of the probability of x."""
+        _, operands = _core.promoted("stats.multinomial.logpmf", x, n, p)
+        x, n, p = map(floating, operands)
+        if x.ndim == 0 or p.ndim == 0 or x.shape[-1] != p.shape[-1]:
+            raise ValueError(f"stats.multinomial: x of shape {x.shape} and p of shape {p.shape} do not fit: expected "
+                             "as many outcomes in their last axes")  # fmt: skip
+        valid = ((p >= 0) & (p <= 1)).all(-1) & (n >= 0) & (n % 1 == 0)
+        outside = ((x < 0) | (_core.floor(x) < x)).any(-1) | (x.sum(-1) != n)
+        inner = where(outside.reshape((*outside.shape, 1)), 0.0, x)
+        y = gammaln(n + 1) + (xlogy(inner, p) - gammaln(inner + 1)).sum(-1)
+        return where(valid, where(outside, -math.inf, y), math.nan)
+
+    def pmf(self, x: TensorLike, n: TensorLike, p: TensorLike) -> Tensor:
+        """The probability of x."""
+        return _core.exp(self.logpmf(x, n, p))
+
+    def __repr__(self) -> str:
+        return "fastgrad.stats.multinomial"
+
+
+class Wishart:
+    """The Wishart distribution of p x p matrices, of ``df`` > p - 1 degrees of freedom and the positive definite matrix
+    ``scale``.
+
+    Matrices are the last two axes of x and scale, as in ``fastgrad.linalg``; SciPy takes a stack of x along a third
+    axis at the end. nan for a smaller df, LinAlgError where x or scale is not positive definite; only their lower
+    triangles are read, and their gradients are symmetric.
+
+    >>> import fastgrad as fg
+    >>> fg.stats.wishart.logpdf([[1.0, 0.0], [0.0, 1.0]], 3.0, [[1.0, 0.0], [0.0, 1.0]]).numpy().round(4)
+    np.float64(-3.531)
+    """
+
+    def logpdf(self, x: TensorLike, df: TensorLike, scale: TensorLike) -> Tensor:
+        """The logarithm of the density."""
+        _, operands = _core.promoted("stats.wishart.logpdf", x, df, scale)
+        x, df, scale = map(floating, operands)
+        if x.ndim < 2 or x.shape[-2:] != scale.shape[-2:] or x.shape[-1] != x.shape[-2]:
+            raise ValueError(f"stats.wishart: x of shape {x.shape} and scale of shape {scale.shape} do not fit: "
+                             "expected square matrices of one size in their last axes")  # fmt: skip
+        p = x.shape[-1]
+        roots, factor = cholesky(x), cholesky(scale)
+        trace = square(solve_triangular(factor, roots, lower=True)).sum((-1, -2))
+        log_x = log(diagonal(roots, axis1=-2, axis2=-1)).sum(-1)
+        log_scale = log(diagonal(factor, axis1=-2, axis2=-1)).sum(-1)
+        constant = df * (p * math.log(2) / 2) + df * log_scale + multigammaln(df / 2, p)
+        return (df - p - 1) * log_x - trace / 2 - where(df > p - 1, constant, math.nan)
+
+    def pdf(self, x: TensorLike, df: TensorLike, scale: TensorLike) -> Tensor:
+        """The density."""
+        return _core.exp(self.logpdf(x, df, scale))
+
+    def __repr__(self) -> str:
+        return "fastgrad.stats.wishart"
+
+
+def _check(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    if shape != expected:
+        raise ValueError(f"stats.multivariate_normal: the covariance has shape {shape} in its last axes, expected "
+                         f"{expected}, for vectors of length {expected[0]}")  # fmt: skip
+
+
+_HALF_LOG_2_PI = math.log(2 * math.pi) / 2
+
+multivariate_normal, dirichlet, multinomial, wishart = MultivariateNormal(), Dirichlet(), Multinomial(), Wishart()

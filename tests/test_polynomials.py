@@ -1,0 +1,114 @@
+"""Polynomials, convolutions and correlations: against NumPy's, and under every transform; also vecdot."""
+
+import numpy as np
+import pytest
+from _errors import raises_text
+from _surface import check_transforms, same_as_numpy
+
+import fastgrad as fg
+
+X = np.random.default_rng(0).normal(size=(3, 4))
+KINDS = (("f8", "f8"), ("f4", "f4"), ("f4", "f8"), ("i8", "i8"), ("u1", "i2"))
+
+
+@pytest.mark.parametrize("mode", ["full", "same", "valid"])
+@pytest.mark.parametrize("name", ["convolve", "correlate"])
+def test_convolutions_of_all_lengths(name, mode):
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 3, 4, 7, 8):
+        for m in (1, 2, 3, 4, 7, 8):
+            a, v = rng.normal(size=n), rng.normal(size=m)
+            same_as_numpy(lambda f, a, v: getattr(f, name)(a, v, mode), a, v, message=(n, m))
+    for dtypes in KINDS:
+        a, v = ((abs(X[k]) * 5).astype(d) for k, d in enumerate(dtypes))
+        rtol = 1e-6 if "f4" in dtypes else 1e-13
+        same_as_numpy(lambda f, a, v: getattr(f, name)(a, v[:3], mode), a, v, message=dtypes, rtol=rtol)
+    for n, m in ((5, 3), (2, 4), (3, 3), (1, 1)):
+        check_transforms(lambda f, a, v: getattr(f, name)(a, v, mode), rng.normal(size=n), rng.normal(size=m))
+
+
+def test_defaults_and_numbers():
+    for name in ("convolve", "correlate"):
+        same_as_numpy(lambda m, x: getattr(m, name)(x[0], x[1]), X)
+        same_as_numpy(lambda m, x: getattr(m, name)(x[0], 2.0), X)  # correlate refuses a number
+
+
+def test_a_long_vector_and_a_short_one():
+    """Rows of the matrix are as many as the shorter one has elements, whichever comes first."""
+    rng = np.random.default_rng(0)
+    a, v = rng.normal(size=20_000), rng.normal(size=5)
+    for x, y in ((a, v), (v, a)):
+        np.testing.assert_allclose(fg.convolve(x, y).numpy(), np.convolve(x, y), rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("n", [0, 1, 3, 5])
+def test_polynomials(n):
+    p = np.random.default_rng(0).normal(size=n)
+    same_as_numpy(lambda m, p, x: m.polyval(p, x), p, X)
+    same_as_numpy(lambda m, p, x: m.polyval(p, x), p.astype("f4"), X.astype("f4"), rtol=1e-6)
+    same_as_numpy(lambda m, p, x: m.polyval(p, x), np.arange(n), np.arange(4))
+    if n:
+        check_transforms(lambda m, p, x: m.polyval(p, x), p, X)
+        check_transforms(lambda m, p, x: m.polyval(p, x[0, 0]), p, X)
+
+
+def test_vander():
+    for options in ({}, {"N": 2}, {"N": 1}, {"N": 0}, {"N": 6}, {"increasing": True}, {"N": 5, "increasing": True}):
+        for dtype in ("f8", "f4", "i8", "u1"):
+            x = (abs(X[0]) * 3).astype(dtype)
+            same_as_numpy(lambda m, x: m.vander(x, **options), x, message=f"{options}, {dtype}")
+            same_as_numpy(lambda m, x: m.vander(x[:0], **options), x)
+        if options.get("N", 4):
+            check_transforms(lambda m, x: m.vander(x, **options), X[0])
+    np.testing.assert_array_equal(fg.jacobian(lambda x: fg.vander(x, 3)[0])(np.zeros(1))[:, 0], [0, 1, 0])
+
+
+DOTS = {
+    "matrices": lambda m, x: m.vecdot(x, x + 1),
+    "axis": lambda m, x: m.vecdot(x, x * 2, axis=0),
+    "broadcast": lambda m, x: m.vecdot(x, x[0]),
+    "vectors": lambda m, x: m.vecdot(x[0], x[1]),
+    "empty": lambda m, x: m.vecdot(x[:, :0], x[:, :0]),
+    "lengths": lambda m, x: m.vecdot(x, x[:, :2]),
+    "none": lambda m, x: m.vecdot(x, 2.0),
+    "axis 1": lambda m, x: m.vecdot(x[None], x, axis=1),
+}
+
+
+@pytest.mark.parametrize("name", DOTS)
+def test_vecdot(name):
+    for dtype in ("f8", "f4", "i8", "u1", "?"):
+        if hasattr(np, "vecdot"):
+            same_as_numpy(DOTS[name], (abs(X) * 5).astype(dtype), message=dtype, rtol=1e-6 if dtype == "f4" else 1e-13)
+    if name not in ("lengths", "none", "axis 1"):
+        check_transforms(DOTS[name], X)
+
+
+def test_vecdot_by_numpys_names():
+    t = fg.tensor(X, requires_grad=True)
+    for y in (np.vecdot(t, X), np.vecdot(X, t, axis=-1), np.linalg.vecdot(t, X), fg.vecdot(t, X)):
+        np.testing.assert_allclose(y.detach().numpy(), (X * X).sum(-1), rtol=1e-15)
+        assert y.requires_grad
+    np.testing.assert_allclose(np.vecdot(t, X, axis=0).detach().numpy(), (X * X).sum(0), rtol=1e-15)
+    np.testing.assert_array_equal(np.linalg.matrix_transpose(t).detach().numpy(), X.T)
+
+
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (lambda: fg.convolve(X, X[0]), ValueError,
+         "convolve: expected two vectors with elements, got shapes (3, 4) and (4,)"),
+        (lambda: fg.correlate(X[0], X[0, :0]), ValueError,
+         "correlate: expected two vectors with elements, got shapes (4,) and (0,)"),
+        (lambda: fg.convolve(X[0], X[0], "half"), ValueError,
+         "convolve: expected mode 'full', 'same' or 'valid', got 'half'"),
+        (lambda: fg.vander(X), ValueError, "vander: expected a vector, got shape (3, 4)"),
+        (lambda: fg.vander(X[0], -1), ValueError, "vander: expected N of at least 0, got -1"),
+        (lambda: fg.polyval(2.0, X), TypeError, "polyval: expected coefficients along an axis, got a single number"),
+        (lambda: fg.vecdot(X, X[:, :2]), ValueError,
+         "vecdot: shapes (3, 4) and (3, 2) have different lengths along axis -1"),
+    ],
+)  # fmt: skip
+def test_error_texts(call, error, message):
+    with raises_text(error, message):
+        call()

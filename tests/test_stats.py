@@ -1,0 +1,384 @@
+"""Distributions: values against SciPy's and high precision, derivatives by every argument, what is outside of the
+support, parameters that are not valid, and the same under every transform."""
+
+import re
+
+import mpmath
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+import fastgrad as fg
+
+INF, NAN = np.inf, np.nan
+
+# name: shape parameters, and others that SciPy takes as not valid.
+CONTINUOUS = {
+    "norm": ((), ()), "cauchy": ((), ()), "t": ((3.5,), (-1.0,)), "laplace": ((), ()), "logistic": ((), ()),
+    "vonmises": ((2.5,), (-1.0,)), "expon": ((), ()), "gamma": ((2.3,), (0.0,)), "invgamma": ((1.7,), (-1.0,)),
+    "chi2": ((3.3,), (-2.0,)), "f": ((3.1, 5.2), (3.0, -1.0)), "lognorm": ((0.7,), (-0.5,)),
+    "pareto": ((2.2,), (-1.0,)), "weibull_min": ((1.6,), (-1.0,)), "halfnorm": ((), ()), "uniform": ((), ()),
+    "beta": ((2.2, 0.6), (-1.0, 1.0)), "truncnorm": ((-1.2, 2.1), (2.0, 1.0)),
+}  # fmt: skip
+DISCRETE = {
+    "poisson": ((3.3,), (-1.0,)), "binom": ((7, 0.3), (7, 1.5)), "nbinom": ((2.5, 0.3), (-1.0, 0.5)),
+    "bernoulli": ((0.3,), (1.5,)), "geom": ((0.3,), (0.0,)),
+}  # fmt: skip
+ALL = CONTINUOUS | DISCRETE
+NOT_CLOSED = {"t", "vonmises", "gamma", "invgamma", "chi2", "f", "beta", "poisson", "binom", "nbinom"}
+DISTRIBUTION = ("cdf", "sf", "logcdf", "logsf")
+OF_DENSITY = {name: ("logpdf", "pdf") if name in CONTINUOUS else ("logpmf", "pmf") for name in ALL}
+
+
+METHODS = [(name, method) for name in ALL for method in OF_DENSITY[name] + (() if name in NOT_CLOSED else DISTRIBUTION)]
+
+
+def ours(name, method):
+    return getattr(getattr(fg.stats, name), method)
+
+
+def theirs(name, method, *args, **kwargs):
+    with np.errstate(all="ignore"):
+        return getattr(getattr(scipy_stats, name), method)(*args, **kwargs)
+
+
+def points(name):
+    """Numbers on both sides of every bound, far out, and special ones."""
+    if name in DISCRETE:
+        return np.array([-2, -1, 0, 1, 1.5, 2, 3, 7, 8, 30, 1000, 2.000001, NAN])
+    return np.concatenate([np.linspace(-6, 9, 61) + 0.013, [-500, -40, 30, 40, 500, 1e5, NAN, 0, 1, 0.5, 1e-300]])
+
+
+def others(name):
+    return (2.0, 0.5) if name in CONTINUOUS else (2,)
+
+
+def inner(name):
+    """Points within the support at loc 0.3 and scale 1.7, away from kinks."""
+    if name in DISCRETE:
+        return np.array([0.0, 0.0, 0.0] if name == "bernoulli" else [1.0, 2.0, 4.0])
+    low = {"pareto": 1.0}.get(name, 0.0)
+    return 0.3 + 1.7 * (low + np.array([0.31, 0.47, 0.83]))
+
+
+# ---- values ----------------------------------------------------------------------------------------------------------
+# SciPy takes the logarithm of what has underflowed, or lost its digits, where it has no formula of its own.
+FINER = {("laplace", "logpdf"), ("laplace", "logcdf"), ("laplace", "logsf"), ("halfnorm", "logsf"), ("geom", "logcdf")}
+
+
+@pytest.mark.parametrize("name, method", METHODS)
+@pytest.mark.parametrize("moved", [False, True])
+def test_values(name, method, moved):
+    x = points(name)
+    shapes = ALL[name][0] + (others(name) if moved else ())
+    found, expected = ours(name, method)(x, *shapes).numpy(), theirs(name, method, x, *shapes)
+    if (name, method) in FINER:
+        assert (found[np.isneginf(expected)] < -300).all()
+        near = ~(np.isneginf(expected) & np.isfinite(found)) & (expected < -1e-4)
+        assert near.sum() > 1
+        found, expected = found[near], expected[near]
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", sorted(set(CONTINUOUS) - NOT_CLOSED))
+def test_quantiles(name):
+    q = np.array([0.0, 0.2, 0.49, 0.51, 0.9, 1 - 1e-10, 1.0, -0.1, 1.1, NAN])
+    shapes = CONTINUOUS[name][0]
+    for more in ((), others(name)):
+        found = ours(name, "ppf")(q, *shapes, *more).numpy()
+        np.testing.assert_allclose(found, theirs(name, "ppf", q, *shapes, *more), rtol=1e-12, atol=1e-15)
+    p = np.array([1e-4, 0.3, 0.7])
+    np.testing.assert_allclose(ours(name, "cdf")(ours(name, "ppf")(p, *shapes), *shapes).numpy(), p, rtol=1e-10)
+
+
+def exact(name, z, *shapes):
+    """Logarithms of densities at loc 0 and scale 1, in mpmath."""
+    z, *shapes = map(mpmath.mpf, (z, *shapes))
+    log, gamma = mpmath.log, mpmath.loggamma
+    if name == "t":
+        (n,) = shapes
+        return gamma((n + 1) / 2) - gamma(n / 2) - log(n * mpmath.pi) / 2 - (n + 1) / 2 * log(1 + z * z / n)
+    if name == "cauchy":
+        return -log(mpmath.pi * (1 + z * z))
+    if name == "f":
+        n, m = shapes
+        return (n / 2 * log(n / m) + (n / 2 - 1) * log(z) - (n + m) / 2 * log(1 + n * z / m)
+                - gamma(n / 2) - gamma(m / 2) + gamma((n + m) / 2))  # fmt: skip
+    if name == "binom":
+        n, p = shapes
+        return gamma(n + 1) - gamma(z + 1) - gamma(n - z + 1) + z * log(p) + (n - z) * log(1 - p)
+    if name == "vonmises":
+        (k,) = shapes
+        return k * mpmath.cos(z) - log(2 * mpmath.pi * mpmath.besseli(0, k))
+    low, high = shapes
+    ndtr = lambda x: mpmath.erfc(-x / mpmath.sqrt(2)) / 2
+    return -z * z / 2 - log(2 * mpmath.pi) / 2 - log(ndtr(-low) - ndtr(-high))
+
+
+@pytest.mark.parametrize(
+    "name, z, shapes",
+    [
+        ("t", 1e200, (3.0,)), ("t", -2.0, (1e9,)), ("t", 0.5, (1e-3,)), ("cauchy", 1e170, ()), ("cauchy", 1e-9, ()),
+        ("f", 1e200, (3.0, 4.0)), ("f", 2.0, (1e7, 3e6)), ("binom", 400_000.0, (1_000_000.0, 0.4)),
+        ("vonmises", 0.01, (1e5,)), ("vonmises", 3.0, (700.0,)), ("truncnorm", 51.0, (50.0, 52.0)),
+        ("truncnorm", 8.5, (8.0, 60.0)), ("truncnorm", -8.0, (-9.0, -7.0)), ("truncnorm", 1.0, (-30.0, 30.0)),
+    ],
+)  # fmt: skip
+def test_tails_and_large_parameters(name, z, shapes):
+    with mpmath.workdps(800 if name == "truncnorm" else 60):
+        expected = float(exact(name, z, *shapes))
+    found = ours(name, "logpmf" if name == "binom" else "logpdf")(z, *shapes).item()
+    assert abs(found - expected) <= 1e-12 * abs(expected) + 1e-8 * (name == "binom"), (found, expected)
+
+
+def test_distribution_functions_in_the_tails():
+    np.testing.assert_allclose(fg.stats.norm.logcdf(-1e10).item(), -5e19, rtol=1e-12)
+    np.testing.assert_allclose(fg.stats.truncnorm.logsf(60.0, 50.0, INF).item(), -550.1823, rtol=1e-4)
+    np.testing.assert_allclose(fg.stats.cauchy.cdf(-1e100).item(), 1e-100 / np.pi, rtol=1e-14)
+    np.testing.assert_allclose(fg.stats.cauchy.logcdf(1e100).item(), -1e-100 / np.pi, rtol=1e-14)
+    np.testing.assert_allclose(fg.stats.laplace.logcdf(1000.0).item(), 0.0, atol=0)
+    np.testing.assert_allclose(fg.stats.pareto.logcdf(1e200, 2.0).item(), 0.0, atol=0)
+    np.testing.assert_allclose(fg.stats.geom.logsf(10**6, 0.5).item(), -(10**6) * np.log(2), rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_infinity_is_outside(name):
+    shapes = ALL[name][0]
+    if name != "vonmises":
+        assert ours(name, OF_DENSITY[name][0])(INF, *shapes).item() == -INF
+    if name not in NOT_CLOSED:
+        found = [ours(name, method)([INF, -INF], *shapes).tolist() for method in DISTRIBUTION]
+        assert found == [[1, 0], [0, 1], [0, -INF], [-INF, 0]]
+
+
+# ---- outside of the support, and parameters that are not valid -------------------------------------------------------
+OUTSIDE = {
+    "expon": [-2.0, -1e-9], "gamma": [-2.0, -1e-9], "chi2": [-2.0, -1e-9], "f": [-2.0, -1e-9],
+    "weibull_min": [-2.0, -1e-9], "halfnorm": [-2.0, -1e-9],
+    "invgamma": [-2.0, 0.0], "lognorm": [-2.0, 0.0], "pareto": [-1.0, 0.5], "uniform": [-0.1, 1.1],
+    "beta": [-0.5, 1.5], "truncnorm": [-3.0, 3.0], "poisson": [-1.0, 1.5], "binom": [-1.0, 8.0], "nbinom": [-1.0, 0.5],
+    "bernoulli": [2.0, 0.5], "geom": [0.0, -3.0],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_outside_of_the_support(name):
+    """-inf, and 0 as the gradient by every argument and by those of the gradient."""
+    shapes = tuple(map(float, ALL[name][0])) + ((0.0, 1.0) if name in CONTINUOUS else (0.0,))
+    argnums = tuple(range(1 + len(shapes)))
+    for method in OF_DENSITY[name]:
+        function = lambda *args: ours(name, method)(*args).sum()
+        x = np.array(OUTSIDE[name])
+        assert (ours(name, method)(x, *shapes).numpy() == (-INF if method.startswith("log") else 0.0)).all()
+        for g in fg.grad(function, argnums)(x, *shapes):
+            np.testing.assert_array_equal(g, np.zeros_like(g))
+        second = fg.grad(lambda *args: sum(fg.sum(g) for g in fg.grad(function, argnums)(*args)), argnums)
+        for g in second(x, *shapes):
+            np.testing.assert_array_equal(g, np.zeros_like(g))
+    if name not in NOT_CLOSED and name in CONTINUOUS:
+        for method in DISTRIBUTION:
+            x = np.array([OUTSIDE[name][0]])
+            for g in fg.grad(lambda *args: ours(name, method)(*args).sum(), argnums)(x, *shapes):
+                np.testing.assert_array_equal(g, np.zeros_like(g))
+
+
+@pytest.mark.parametrize("name, method", METHODS)
+def test_parameters_that_are_not_valid(name, method):
+    valid, invalid = ALL[name]
+    x = np.array([-1.0, 0.5, 1.0, 2.0])
+    function = ours(name, method)
+    for shapes in (invalid, (*valid, 0.0, -1.0), (*valid, 0.0, 0.0), tuple([NAN] * len(valid))):
+        if (shapes == valid) or (name in DISCRETE and len(shapes) > len(valid)):
+            continue
+        assert np.isnan(function(x, *shapes).numpy()).all()  # numbers
+        arrays = [np.full(4, p) for p in shapes]
+        assert np.isnan(function(x, *arrays).numpy()).all()
+        assert np.isnan(fg.compile(function)(x, *arrays)).all()
+        assert np.isnan(theirs(name, method, 0.5, *shapes))  # above, some of SciPy's are 1
+
+
+# ---- derivatives -----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name, method", METHODS)
+def test_derivatives(name, method):
+    x, shapes = inner(name), ALL[name][0]
+    function = ours(name, method)
+    if name in DISCRETE:  # k and n are whole numbers, and not differentiated
+        fixed = (7,) if name == "binom" else ()
+        free = shapes[len(fixed) :]
+        fg.check_grads(
+            lambda *p: function(x, *fixed, *p), tuple(np.array([p, 1.1 * p, 0.9 * p]) for p in free), order=2
+        )
+        fg.check_grads(lambda *p: function(x, *fixed, *p), free, order=2)
+        return
+    arguments = (x, *[np.array([p, 1.1 * p, 0.9 * p]) for p in shapes], 0.3, 1.7)
+    fg.check_grads(function, arguments, order=2, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(set(CONTINUOUS) - NOT_CLOSED))
+def test_derivatives_of_quantiles(name):
+    arguments = (np.array([0.2, 0.7]), *CONTINUOUS[name][0], 0.3, 1.7)
+    fg.check_grads(ours(name, "ppf"), arguments, order=2, atol=1e-5, rtol=1e-5)
+
+
+def test_derivatives_at_the_middle_are_those_of_smooth_functions():
+    for name in ("laplace", "logistic", "cauchy", "norm"):
+        for method, sign in (("cdf", 1), ("sf", -1)):
+            slope = fg.grad(ours(name, method))(0.0)
+            np.testing.assert_allclose(slope, sign * theirs(name, "pdf", 0.0), rtol=1e-14)
+    assert fg.grad(fg.stats.laplace.logpdf)(0.0) == 0
+    assert fg.grad(fg.grad(fg.stats.cauchy.logpdf))(0.0) == -2
+
+
+def test_derivatives_at_bounds():
+    p = fg.grad(lambda mu: fg.stats.poisson.logpmf(np.array([0.0, 0.0]), mu).sum())
+    assert p(0.0) == -2
+    assert fg.grad(lambda p: fg.stats.bernoulli.logpmf(1, p))(1.0) == 1
+    assert fg.grad(lambda a: fg.stats.gamma.logpdf(0.0, a))(1.0) == np.euler_gamma  # 0 log 0 is 0 for every a
+    assert fg.grad(fg.stats.expon.cdf)(0.0) == 1
+
+
+# ---- transforms, dtypes and arguments --------------------------------------------------------------------------------
+@pytest.mark.parametrize("name, method", METHODS)
+def test_compiled_mapped_and_of_every_kind_of_argument(name, method):
+    function, shapes = ours(name, method), ALL[name][0]
+    x = inner(name)
+    expected = function(x, *shapes).numpy()
+    same = lambda found: np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-14)
+    same(function(fg.tensor(x), *map(fg.tensor, map(float, shapes))).numpy())
+    same(function(x.tolist(), *[[p] for p in shapes]).numpy())
+    same(fg.compile(function)(x, *shapes))
+    same(fg.compile(lambda x: function(x, *shapes))(x))
+    same(fg.vmap(lambda x: function(x, *shapes))(x))
+    same(fg.vmap(function)(x, *[np.full(3, p) for p in shapes]))
+    names = getattr(fg.stats, name).shapes
+    same(function(x, **dict(zip(names, shapes)), loc=0).numpy())
+    assert function(x[:, None], *[np.full(2, p) for p in shapes]).shape == (3, 2 if shapes else 1)
+    assert function(np.zeros((0, 2)), *shapes).shape == (0, 2)
+    argnums = tuple(range(1 + len(shapes)))
+    total = lambda *args: function(*args).sum()
+    eager = fg.grad(total, argnums)(x, *map(float, shapes))
+    for a, b in zip(fg.compile(fg.grad(total, argnums))(x, *map(float, shapes)), eager):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+    tangents = (np.ones(3), *[0.1] * len(shapes))
+    _, t = fg.jvp(function, (x, *map(float, shapes)), tangents)
+    np.testing.assert_allclose(np.sum(np.asarray(t)), sum(np.sum(g * d) for g, d in zip(eager, tangents)), rtol=1e-10,
+                               atol=1e-12)  # fmt: skip
+
+
+@pytest.mark.parametrize("name, method", METHODS)
+def test_float32_is_kept(name, method):
+    x = inner(name).astype(np.float32)
+    y = ours(name, method)(x, *ALL[name][0])
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(y.numpy(), theirs(name, method, x.astype(float), *ALL[name][0]), rtol=2e-5, atol=1e-6)
+    if name in DISCRETE:
+        k = np.array([1, 1], np.int64)
+        assert ours(name, method)(k, *map(np.float64, ALL[name][0])).dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    "call, error, text",
+    [
+        (lambda s: s.gamma.logpdf(1.0), TypeError, "stats.gamma.logpdf: expected the parameter a"),
+        (lambda s: s.norm.logpdf(1.0, 0, 1, 2), TypeError, "expected at most 2 parameters (loc, scale), got 3"),
+        (lambda s: s.norm.pdf(1.0, mean=0), TypeError, "stats.norm.pdf: the parameter 'mean' is not among loc, scale"),
+        (lambda s: s.norm.cdf(1.0, 0.0, loc=0), TypeError, "stats.norm.cdf: the parameter 'loc' is given twice"),
+        (lambda s: s.poisson.pmf(1, 2.0, scale=1), TypeError, "the parameter 'scale' is not among mu, loc"),
+        (lambda s: s.t.cdf(1.0, 2.0), NotImplementedError, "stats.t.cdf: it is an incomplete beta function"),
+        (lambda s: s.gamma.ppf(0.5, 2.0), NotImplementedError, "stats.gamma.ppf: it is an incomplete gamma function"),
+        (lambda s: s.vonmises.logsf(0.5, 2.0), NotImplementedError, "stats.vonmises.logsf: it has no closed form"),
+        (lambda s: s.multivariate_normal.logpdf(1.0), ValueError, "expected x as vectors in the last axis"),
+        (lambda s: s.multivariate_normal.logpdf(np.ones(3), np.ones(2)), ValueError, "expected vectors of length 3"),
+        (lambda s: s.multivariate_normal.logpdf(np.ones(3), cov=np.eye(2)), ValueError, "expected (3, 3)"),
+        (lambda s: s.multivariate_normal.logpdf(np.ones(1), cov=1, chol=[[1.0]]), ValueError, "cov or chol, got both"),
+        (lambda s: s.multivariate_normal.pdf(np.ones(2), cov=-np.eye(2)), np.linalg.LinAlgError, "positive definite"),
+        (lambda s: s.dirichlet.logpdf(np.ones(4), np.ones(3)), ValueError, "do not fit"),
+        (lambda s: s.multinomial.logpmf(np.ones(4), 4, np.ones(3) / 3), ValueError, "do not fit"),
+        (lambda s: s.wishart.logpdf(np.eye(2), 4, np.eye(3)), ValueError, "do not fit"),
+    ],
+)
+def test_errors(call, error, text):
+    with pytest.raises(error, match=re.escape(text)):
+        call(fg.stats)
+
+
+# ---- vectors and matrices --------------------------------------------------------------------------------------------
+RNG = np.random.default_rng(0)
+MATRIX = RNG.normal(size=(3, 3))
+MATRIX = MATRIX @ MATRIX.T + np.eye(3)
+
+
+@pytest.mark.parametrize("method", ["logpdf", "pdf"])
+def test_multivariate_normal(method):
+    x, mean = RNG.normal(size=(4, 2, 3)), np.array([0.1, -0.2, 0.3])
+    ours_, theirs_ = getattr(fg.stats.multivariate_normal, method), getattr(scipy_stats.multivariate_normal, method)
+    for cov in (MATRIX, np.array([1.0, 2.0, 0.5]), 2.0):
+        expected = theirs_(x, mean, cov)
+        np.testing.assert_allclose(ours_(x, mean, cov).numpy(), expected, rtol=1e-12)
+        np.testing.assert_allclose(fg.compile(ours_)(x, mean, cov), expected, rtol=1e-12)
+        np.testing.assert_allclose(fg.vmap(ours_, in_axes=(0, None, None))(x, mean, cov), expected, rtol=1e-12)
+        np.testing.assert_allclose(ours_(x[0, 0], mean, cov).numpy(), expected[0, 0], rtol=1e-12)
+    np.testing.assert_allclose(ours_(x, mean, chol=np.linalg.cholesky(MATRIX)).numpy(), theirs_(x, mean, MATRIX),
+                               rtol=1e-12)  # fmt: skip
+    np.testing.assert_allclose(ours_(x).numpy(), theirs_(x, np.zeros(3)), rtol=1e-12)
+    covs = MATRIX + np.arange(4)[:, None, None, None] * np.eye(3)
+    expected = [theirs_(a, mean, c[0]) for a, c in zip(x, covs)]
+    np.testing.assert_allclose(ours_(x, mean, covs).numpy(), expected, rtol=1e-12)
+    np.testing.assert_allclose(fg.vmap(lambda a, c: ours_(a, mean, c))(x, covs[:, 0]), expected, rtol=1e-12)
+    assert ours_(x.astype(np.float32), mean.astype(np.float32), np.eye(3, dtype=np.float32)).dtype == np.float32
+    assert ours_(np.zeros((0, 3))).shape == (0,)
+    fg.check_grads(lambda x, m, a: ours_(x, m, a @ a.T + np.eye(3)), (x[0], mean, RNG.normal(size=(3, 3))), order=2,
+                   atol=1e-5, rtol=1e-5)  # fmt: skip
+    fg.check_grads(lambda x, c: ours_(x, chol=c), (x[0], np.linalg.cholesky(MATRIX)), order=2, atol=1e-5, rtol=1e-5)
+    fg.check_grads(lambda x, v: ours_(x, mean, v), (x[0], np.array([1.0, 2.0, 0.5])), order=2, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["logpdf", "pdf"])
+def test_dirichlet(method):
+    ours_, theirs_ = getattr(fg.stats.dirichlet, method), getattr(scipy_stats.dirichlet, method)
+    alpha, x = np.array([0.5, 1.0, 3.0]), RNG.dirichlet([1, 2, 3], 5).T
+    expected = theirs_(x, alpha)
+    for found in (ours_(x, alpha).numpy(), ours_(x[:-1], alpha).numpy(), fg.compile(ours_)(x, alpha),
+                  fg.vmap(ours_, in_axes=(1, None))(x, alpha),
+                  ours_(x, np.broadcast_to(alpha[:, None], x.shape)).numpy()):  # fmt: skip
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+    outside = np.array([[-0.1, 0.6, 0.5], [0.2, 0.2, 0.2]]).T
+    gradients = fg.grad(lambda x, a: ours_(x, a).sum(), (0, 1))(outside, alpha)
+    assert (ours_(outside, alpha).numpy() == (-INF if method == "logpdf" else 0)).all()
+    assert all((g == 0).all() for g in gradients)
+    assert np.isnan(ours_(x, -alpha).numpy()).all()
+    fg.check_grads(lambda y, a: ours_(fg.softmax(y), a), (np.array([0.1, 0.2, -0.5]), alpha), order=2)
+
+
+@pytest.mark.parametrize("method", ["logpmf", "pmf"])
+def test_multinomial(method):
+    ours_, theirs_ = getattr(fg.stats.multinomial, method), getattr(scipy_stats.multinomial, method)
+    p, x = np.array([0.2, 0.3, 0.5]), np.array([[1, 2, 3], [0, 0, 6], [1, 1, 1], [-1, 3, 4], [6, 0, 0]])
+    expected = theirs_(x, 6, p)
+    for found in (ours_(x, 6, p).numpy(), fg.compile(lambda x, p: ours_(x, 6, p))(x, p), ours_(x.tolist(), [6], p)
+                  .numpy(), fg.vmap(ours_, in_axes=(0, None, None))(x, 6.0, p)):  # fmt: skip
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert np.isnan(ours_(x, 6, [0.2, -0.3, 1.1]).numpy()).all()
+    assert (fg.grad(lambda p: ours_(x[2:4], 6, p).sum())(p) == 0).all()
+    assert ours_([2, 0], 2, [1.0, 0.0]).item() == (0.0 if method == "logpmf" else 1.0)
+    fg.check_grads(lambda p: ours_(x[:2], 6, p), (p,), order=2)
+
+
+@pytest.mark.parametrize("method", ["logpdf", "pdf"])
+def test_wishart(method):
+    ours_, theirs_ = getattr(fg.stats.wishart, method), getattr(scipy_stats.wishart, method)
+    a = RNG.normal(size=(4, 3, 5))
+    x = a @ a.transpose(0, 2, 1)
+    expected = theirs_(x.transpose(1, 2, 0), 4.5, MATRIX)
+    for found in (ours_(x, 4.5, MATRIX).numpy(), fg.compile(ours_)(x, 4.5, MATRIX),
+                  fg.vmap(ours_, in_axes=(0, None, None))(x, 4.5, MATRIX)):  # fmt: skip
+        np.testing.assert_allclose(found, expected, rtol=1e-11)
+    assert np.isnan(ours_(x, 1.5, MATRIX).numpy()).all()
+    positive = lambda a: a @ a.T + np.eye(3)
+    fg.check_grads(lambda a, n, b: ours_(positive(a), n, positive(b)), (RNG.normal(size=(3, 3)), 4.5,
+                   RNG.normal(size=(3, 3))), order=2, atol=1e-5, rtol=1e-5)  # fmt: skip
+
+
+def test_every_distribution_is_tested():
+    assert {*ALL, "multivariate_normal", "dirichlet", "multinomial", "wishart"} == set(fg.stats.__all__)
+    assert repr(fg.stats.norm) == "fastgrad.stats.norm"
