@@ -225,11 +225,30 @@ def test_scipys_ufuncs_of_tensors_are_ours(name):
     np.testing.assert_allclose(got.numpy(), theirs(*arguments), rtol=1e-13)
 
 
-@pytest.mark.parametrize("name", ["logsumexp", "softmax", "log_softmax"])
-def test_scipys_other_functions_name_ours(name):
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        *((name, lambda f, t: f(t)) for name in ("logsumexp", "softmax", "log_softmax")),
+        ("polygamma", lambda f, t: f(2, t)),
+        ("multigammaln", lambda f, t: f(t + 3, 2)),
+    ],
+)
+def test_scipys_other_functions_name_ours(name, call):
     t = fg.tensor([0.25, 0.5], requires_grad=True)
     with pytest.raises(TypeError, match=f"use fastgrad.special.{name}"):
-        getattr(scipy.special, name)(t)
+        call(getattr(scipy.special, name), t)
+
+
+@pytest.mark.parametrize("name", ["i0", "sinc"])
+def test_numpys_functions_of_tensors_are_ours(name):
+    x = np.array([[0.0, -0.25, 3.0], [0.5, 20.0, -2.0]])
+    t = fg.tensor(x, requires_grad=True)
+    got = getattr(np, name)(t)
+    assert isinstance(got, fg.Tensor) and got.requires_grad
+    np.testing.assert_array_equal(got.numpy(), getattr(special, name)(x).numpy())
+    np.testing.assert_allclose(got.numpy(), getattr(np, name)(x), rtol=1e-13, atol=1e-16)
+    expected = fg.grad(lambda x: getattr(special, name)(x).sum())(x)
+    np.testing.assert_array_equal(fg.grad(lambda x: getattr(np, name)(x).sum())(x), expected)
 
 
 ERRORS = [
