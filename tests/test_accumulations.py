@@ -382,3 +382,36 @@ OUT = "out= is not supported, as the result of an operation on tensors is a valu
 def test_errors(call, error, text):
     with pytest.raises(error, match=text):
         call()
+
+
+@pytest.mark.parametrize("dtype", [int, np.int8, np.uint8, bool])
+@pytest.mark.parametrize(
+    "name", ["sum", "prod", "mean", "nansum", "nanprod", "cumsum", "cumprod", "nancumsum", "nancumprod"]
+)
+def test_a_dtype_of_integers_is_that_of_the_elements(name, dtype):
+    x = np.array([[0.5, 1.5, 2.5, 3.75], [1.25, 1.75, 0.0, 2.5]])
+    for axis in (None, 0, 1):
+        expected = getattr(np, name)(x, axis=axis, dtype=dtype)
+        same_bits(getattr(fg, name)(x, axis=axis, dtype=dtype), expected)
+        same_bits(fg.compile(lambda x, axis=axis: getattr(fg, name)(x, axis=axis, dtype=dtype))(x), expected)
+
+
+def test_keywords_of_extrema_under_their_other_names():
+    for name in ("amax", "amin"):
+        same_bits(getattr(fg, name)(X, axis=1, initial=0.25), getattr(np, name)(X, axis=1, initial=0.25))
+        options = dict(axis=0, keepdims=True, initial=0.5, where=MASK)
+        same_bits(getattr(fg, name)(X, **options), getattr(np, name)(X, **options))
+    with pytest.raises(TypeError, match="^max: out= is not supported"):
+        fg.amax(X, out=np.zeros(()))
+
+
+def test_a_mask_that_is_none_names_the_function():
+    for name in ("var", "std", "nanvar", "nanstd"):
+        with pytest.raises(TypeError, match=f"^{name.removeprefix('nan')}: expected where= as booleans, got int64"):
+            getattr(fg, name)(X, where=1)
+
+
+def test_small_integers_are_unwrapped_in_their_dtype():
+    x = np.array([[3, 1, 2, 1], [0, 5, -7, 127]], np.int8)
+    for period in (4, 7, 6.0):
+        same_bits(fg.unwrap(x, period=period), np.unwrap(x, period=period))

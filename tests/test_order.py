@@ -397,3 +397,10 @@ def test_single_numbers():
 def test_errors(call, error, text):
     with pytest.raises(error, match=text):
         call()
+
+
+def test_the_ends_as_integers_beside_infinity():
+    x = np.array([-np.inf, 0.0, 1.0, np.inf])
+    for dtype in (np.float32, np.float64):
+        for q in (0, 1, [0, 1], True):
+            same_bits(fg.quantile(x.astype(dtype), q), np.quantile(x.astype(dtype), q))

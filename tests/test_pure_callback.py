@@ -418,3 +418,29 @@ def test_threads(switch_often):
     for t in threads:
         t.join()
     assert not failed
+
+
+def test_functions_are_the_same_only_where_they_read_the_same():
+    def scaled(k):
+        return lambda a, *, factor=k: a * factor
+
+    def rebindable(k):
+        def set_k(n):
+            nonlocal k
+            k = n
+
+        return (lambda a: a * k), set_k
+
+    fs = [scaled(2.0), scaled(3.0)]
+    first, second = fg.compile(lambda x: [fg.pure_callback(f, x, x) for f in fs])(X)
+    np.testing.assert_array_equal([first, second], [X * 2, X * 3])
+    signed = fg.compile(lambda x: [fg.pure_callback(np.copysign, x, x, zero) for zero in (0.0, -0.0)])
+    np.testing.assert_array_equal(signed(X), [X, -X])
+
+    two, five = 2.5, 5.5
+    (f, set_k), (g, _) = rebindable(two), rebindable(two)
+    compiled = [fg.compile(lambda x, f=f: fg.pure_callback(f, x, x)) for f in (f, g)]
+    np.testing.assert_array_equal(compiled[0](X), X * two)
+    set_k(five)  # from then on f reads another number than g, whose key had been the same
+    np.testing.assert_array_equal(compiled[1](X), X * two)
+    np.testing.assert_array_equal(compiled[0](X), X * five)

@@ -292,3 +292,24 @@ def test_elements_of_an_ndarray_that_is_filled_in_a_trace(tracer):
 
         with pytest.raises(fg.TraceError, match=r"a = fastgrad.asarray\(a\).at\[i\].set\(x\)"):
             tracer(f)(np.ones(2) if tracer is fg.compile else np.ones((3, 2)))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64, np.float32])
+def test_numbers_are_subtracted_from_every_dtype(dtype):
+    x = np.array([3, 0, 5], dtype)
+    for key, value in ((0, 1), ([0, 0, 1], 1), (np.array([True, False, True]), np.array([1, 2], dtype))):
+        expected = x.copy()
+        np.subtract.at(expected, key, np.asarray(value, dtype))
+        same_bits(fg.asarray(x).at[key].subtract(value), expected)
+    if dtype == np.float32:
+        same_bits(fg.asarray(x).at[0].subtract(True), np.array([2, 0, 5], dtype))
+
+
+def test_a_mask_that_chooses_nothing_leaves_no_slope():
+    none = np.zeros(2, bool)
+    for method in ("divide", "power"):
+        f = lambda v, mask, method=method: getattr(fg.asarray([1.0, 2.0]).at[mask], method)(v).sum()
+        assert fg.grad(f)(0.0, none) == 0
+        assert fg.compile(fg.grad(f))(0.0, none) == 0
+    y = fg.asarray([True, False]).at[none].power(True)
+    assert y.dtype == np.bool_, y.dtype

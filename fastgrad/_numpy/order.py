@@ -484,7 +484,8 @@ def _probabilities(name: str, q: Any, x: Tensor, whole: int) -> Any:
         q = q if q.dtype.kind == "f" else astype(q, np.float64)
         return q if whole == 1 else q / whole
     q = q.numpy() if isinstance(q, Tensor) else q
-    weak = isinstance(q, (int, float)) and x.dtype.kind == "f"
+    # An integer q of 0 or 1 stays one, so that the place is known to be that of an element, beside inf, too.
+    weak = x.dtype.kind == "f" and isinstance(q, float if whole == 1 else (int, float))
     q = np.asarray(q, x.dtype if weak else None)
     if q.dtype.kind not in "iufb":
         raise TypeError(f"{name}: expected q as a number or an array of numbers, got {q.dtype}")

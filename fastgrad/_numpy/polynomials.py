@@ -59,7 +59,8 @@ def convolve(a: TensorLike, v: TensorLike, mode: str = "full") -> Tensor:
 
     ``mode`` is "full", "same" for as many elements as the longer one has, or "valid" for those where both overlap
     completely. One matrix product, with as many rows as the shorter one has elements; its sums have another order than
-    NumPy's. Raises ValueError for what is no vector, for empty ones and unknown modes.
+    NumPy's, and beside its own terms each has terms of 0: nan and infinity in the shorter one make all elements nan.
+    Raises ValueError for what is no vector, for empty ones and unknown modes.
 
     >>> import fastgrad as fg
     >>> fg.convolve([1.0, 2.0, 3.0], [0.0, 1.0])
@@ -72,7 +73,8 @@ def convolve(a: TensorLike, v: TensorLike, mode: str = "full") -> Tensor:
 
 
 def correlate(a: TensorLike, v: TensorLike, mode: str = "valid") -> Tensor:
-    """The cross-correlation of two vectors: ``sum(a[i + k] * v[i])`` for each k. Modes and errors as for ``convolve``.
+    """The cross-correlation of two vectors: ``sum(a[i + k] * v[i])`` for each k. Modes, nan and errors as for
+    ``convolve``.
 
     >>> import fastgrad as fg
     >>> fg.correlate([1.0, 2.0, 3.0], [0.0, 1.0])

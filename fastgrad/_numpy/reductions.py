@@ -42,12 +42,17 @@ def refuse_out(name: str, out: Any) -> None:
         )
 
 
-def chosen(name: str, x: Tensor, mask: TensorLike, else_: Any) -> Tensor:
-    """x where a mask is true, which broadcasts to it, as an argument where= of NumPy's; else a number."""
+def booleans(name: str, mask: TensorLike) -> Tensor:
+    """A mask given as where=; TypeError for what has no booleans."""
     mask = asarray(mask)
     if mask.dtype != np.bool_:
         raise TypeError(f"{name}: expected where= as booleans, got {mask.dtype}")
-    return where(mask, x, x.dtype.type(else_))
+    return mask
+
+
+def chosen(name: str, x: Tensor, mask: TensorLike, else_: Any) -> Tensor:
+    """x where a mask is true, which broadcasts to it, as an argument where= of NumPy's; else a number."""
+    return where(booleans(name, mask), x, x.dtype.type(else_))
 
 
 def reduced_with(
@@ -56,7 +61,7 @@ def reduced_with(
     """``sum``, ``prod``, ``max``, ``min`` and ``mean`` with keywords. The binding calls this where one is given."""
     refuse_out(name, out)
     x = asarray(x)
-    if dtype is not None and np.dtype(dtype).kind == "f":
+    if dtype is not None and x.dtype != dtype:
         x = astype(x, dtype)
     axes = normal_axes(axis, x.ndim, name)
     if name == "mean":
@@ -188,6 +193,7 @@ def _spread(
         if np.dtype(dtype).kind != "f":
             raise TypeError(f"{name}: expected dtype as a float dtype, got {np.dtype(dtype)}")
         x = astype(x, dtype)
+    mask = None if mask is None else booleans(name, mask)
     count: Any = 1
     for i in normal_axes(axis, x.ndim, name):
         count *= x.shape[i]
@@ -247,24 +253,34 @@ argmax = _counted(np.argmax, "fg.argmax([0.0, 2.0])\n    tensor(1)")
 argmin = _counted(np.argmin, "fg.argmin([0.0, 2.0])\n    tensor(0)")
 
 
-def amax(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
+def amax(
+    x: TensorLike, axis: Axis = None, keepdims: bool = False, *, out: None = None, initial: TensorLike | None = None,
+    where: TensorLike | None = None,
+) -> Tensor:  # fmt: skip
     """Another name of ``max``.
 
     >>> import fastgrad as fg
     >>> fg.amax([1.0, 2.0])
     tensor(2.)
     """
-    return _core.max(x, axis, keepdims)
+    if out is None and initial is None and where is None:
+        return _core.max(x, axis, keepdims)
+    return reduced_with("max", x, axis, keepdims, None, out, initial, where)
 
 
-def amin(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
+def amin(
+    x: TensorLike, axis: Axis = None, keepdims: bool = False, *, out: None = None, initial: TensorLike | None = None,
+    where: TensorLike | None = None,
+) -> Tensor:  # fmt: skip
     """Another name of ``min``.
 
     >>> import fastgrad as fg
     >>> fg.amin([1.0, 2.0])
     tensor(1.)
     """
-    return _core.min(x, axis, keepdims)
+    if out is None and initial is None and where is None:
+        return _core.min(x, axis, keepdims)
+    return reduced_with("min", x, axis, keepdims, None, out, initial, where)
 
 
 __all__ = ["all", "amax", "amin", "any", "argmax", "argmin", "prod", "std", "var"]

@@ -43,7 +43,7 @@ def _running(
     if axis is None:
         x, axis = reshape(x, -1), 0
     axis = one_axis(axis, x.ndim, name)
-    if dtype is not None and np.dtype(dtype).kind == "f":
+    if dtype is not None and x.dtype != dtype:
         x = astype(x, dtype)
     if x.dtype.kind == "f":
         y = apply_op(_core.OP_NUMBERS[name], [x], (axis, *attr))
@@ -251,7 +251,7 @@ def unwrap(p: TensorLike, discont: float | None = None, axis: int = -1, *, perio
     added = concatenate(
         [asarray(np.zeros((*x.shape[:axis], 1, *x.shape[axis + 1 :]), dtype)), cumsum(jump, axis)], axis
     )
-    return astype(x, dtype) + added if x.shape[axis] else astype(x, dtype)
+    return astype(astype(x, dtype) + added, dtype) if x.shape[axis] else astype(x, dtype)
 
 
 def trapezoid(y: TensorLike, x: TensorLike | None = None, dx: TensorLike = 1.0, axis: int = -1) -> Tensor:

@@ -161,7 +161,7 @@ class Update:
 
     def subtract(self, values: TensorLike) -> Tensor:
         """x with values subtracted from these elements; all of them where an index is repeated."""
-        return self.add(-asarray(values))
+        return self.add(-_in_dtype(values, self.x.dtype, "subtract"))
 
     def multiply(self, values: TensorLike) -> Tensor:
         """x with these elements multiplied by values."""
@@ -204,7 +204,9 @@ class Update:
         if _is_mask(index) and index.shape == x.shape[: index.ndim] and new.ndim <= x.ndim - index.ndim:
             new = broadcast_to(new, x.shape[index.ndim :])
             mask = reshape(index, (*index.shape, *(1,) * (x.ndim - index.ndim)))
-            return where(mask, elementwise(where(mask, x, x.dtype.type(1)), new), x)
+            one = x.dtype.type(1)  # in both operands, so that an infinite slope elsewhere does not count
+            y = elementwise(where(mask, x, one), new if name == "set" else where(mask, new, one))
+            return where(mask, y if y.dtype == x.dtype else astype(y, x.dtype), x)
         if x.ndim and (run := _run_of_rows(index, x.shape[0])) is not None:
             begin, end = run
             shape = x.shape[1:] if isinstance(index, int) else (end - begin, *x.shape[1:])

@@ -21,7 +21,7 @@ from .. import _core
 from .._core import Tensor
 from .evaluate import Compound, first_elements, trace_call
 
-__all__ = ["HostCall", "arguments_key", "called", "identity_of"]
+__all__ = ["HostCall", "Identity", "arguments_key", "called"]
 
 Kinds = list[tuple[tuple[int, ...], np.dtype[Any]]]  # shapes and dtypes
 
@@ -180,18 +180,43 @@ def _registered(call: HostCall) -> _core.HostFunction:
         return made
 
 
-def identity_of(f: Any) -> Hashable:
-    """What two functions have in common that do the same: functions of one text, as the same ``lambda`` evaluated
-    twice, if they read the same objects."""
-    if isinstance(f, types.FunctionType):
+class Identity:
+    """A function as a part of a key: equal to another that does the same, to itself or to one of the same text, as the
+    same ``lambda`` evaluated twice, if they read the same objects. It keeps the function, and compares what the two
+    read at that moment: a variable may have been bound anew since the key was made."""
+
+    __slots__ = ("_hash", "f")
+
+    def __init__(self, f: Any) -> None:
+        self.f = f
+        self._hash = hash(f.__code__) if isinstance(f, types.FunctionType) else id(f)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Identity):
+            return NotImplemented
+        return self.f is other.f or self._text() == other._text()
+
+    def _text(self) -> Hashable:
+        """The code and the objects that it reads; of what is no Python function, the object itself."""
+        f = self.f
+        if not isinstance(f, types.FunctionType):
+            return id(f)
         try:
             cells = [id(cell.cell_contents) for cell in f.__closure__ or ()]
         except ValueError:  # a variable that has no value yet
             return id(f)
-        return f.__code__, id(f.__globals__), f.__defaults__ and tuple(map(id, f.__defaults__)), tuple(cells)
-    return id(f)
+        defaults = [id(x) for x in f.__defaults__ or ()]
+        by_keyword = [(name, id(x)) for name, x in (f.__kwdefaults__ or {}).items()]
+        return f.__code__, id(f.__globals__), tuple(defaults), tuple(by_keyword), tuple(cells)
 
 
 def arguments_key(values: Sequence[Any]) -> Hashable:
-    """A key of arguments that are no tensors: numbers and strings by value, other objects by identity."""
-    return tuple([(type(x), x if isinstance(x, (int, float, str, bytes, type(None))) else id(x)) for x in values])
+    """A key of arguments that are no tensors: numbers and strings by value, with the sign of a zero, other objects by
+    identity."""
+    return tuple([
+        (type(x), x.hex() if isinstance(x, float) else x if isinstance(x, (int, str, bytes, type(None))) else id(x))
+        for x in values
+    ])

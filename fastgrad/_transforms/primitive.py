@@ -15,7 +15,7 @@ from .._core import Tensor
 from .custom import FunctionWithRule
 from .custom_call import Call, CallRule, zero_tangent
 from .custom_node import pull_back
-from .host_call import HostCall, arguments_key, called, identity_of
+from .host_call import HostCall, Identity, arguments_key, called
 
 __all__ = ["primitive"]
 
@@ -109,7 +109,7 @@ class primitive(FunctionWithRule):
         on_arrays = _OnArrays(self._name, self._f, structure, others, places, expected)
         key = None
         if _core.tracing():
-            key = (identity_of(self._identified), structure, tuple(places), arguments_key(others), expected)
+            key = (Identity(self._identified), structure, tuple(places), arguments_key(others), expected)
         results = called(HostCall(self._name, on_arrays, key, kinds, self._method), [leaves[i] for i in places])
         if expected is not None:
             return expected.unflatten(results if places else [y.numpy()[()] for y in results])
