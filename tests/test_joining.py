@@ -191,6 +191,13 @@ def test_joins_of_tensors_by_numpys_names():
             lambda x: np.vectorize(lambda v: v * v, signature="()->()")(x),
             "Instead of NumPy's vectorize use fastgrad.vmap(f)",
         ),
+        (lambda x: np.diag([x[0], x[1]]), "Instead of NumPy's diag use fastgrad.diag"),
+        (lambda x: np.mean([x[0], x[1]]), "Instead of NumPy's mean use fastgrad.mean"),
+        (lambda x: np.std([x[0], x[1]]), "Instead of NumPy's std use fastgrad.std"),
+        (
+            lambda x: np.linalg.solve([[x[0], 0.0], [0.0, x[1]]], [1.0, 2.0]),
+            "Instead of NumPy's solve use fastgrad.linalg.solve",
+        ),
         (lambda x: np.r_[x, 1.0], "Instead of NumPy's r_ and c_ use fastgrad.r_ and fastgrad.c_"),
         (lambda x: np.c_[x, x], "Instead of NumPy's r_ and c_ use fastgrad.r_ and fastgrad.c_"),
     ],
