@@ -14,8 +14,8 @@ JOIN = (
     "fastgrad.sparse.matmul for a matrix of SciPy's, or take the plain values with .detach()"
 )
 OF_NUMBERS = (
-    ". A list or tuple of numbers that is differentiated is a list or tuple of tensors, which an ndarray A would "
-    "convert in A @ x: pass np.array(x) instead, or join it"
+    ". If it is an element of a list or tuple x that is differentiated, which an ndarray A would convert in A @ x, "
+    "pass np.array(x) instead, or join it"
 )
 COMPLEX = (
     "expected float32, float64, integer or bool numbers, got complex of dtype complex128; complex numbers are not "

@@ -209,6 +209,25 @@ def test_what_numpy_does_not_show_us_names_our_function(f, cure):
 
 
 @pytest.mark.parametrize(
+    "theirs, ours",
+    [
+        (lambda a, b: np.diag([a, b]), lambda a, b: fg.diag([a, b])),
+        (lambda a, b: np.std([a, b]), lambda a, b: fg.std([a, b])),
+        (lambda a, b: np.outer([a, 1.0], [b, a]), lambda a, b: fg.outer([a, 1.0], [b, a])),
+        (
+            lambda a, b: np.linalg.solve([[a, 0.0], [b, b]], [1.0, 2.0]),
+            lambda a, b: fg.linalg.solve([[a, 0.0], [b, b]], [1.0, 2.0]),
+        ),
+        (lambda a, b: np.array([[1.0, a], [b, 0.0]]), lambda a, b: fg.asarray([[1.0, a], [b, 0.0]])),
+    ],
+)
+def test_our_functions_take_lists_of_tensors(theirs, ours):
+    np.testing.assert_allclose(ours(1.5, -0.5), theirs(1.5, -0.5), rtol=1e-14)
+    fg.check_grads(ours, (1.5, -0.5), order=2)
+    np.testing.assert_allclose(fg.compile(ours)(1.5, -0.5), theirs(1.5, -0.5), rtol=1e-14)
+
+
+@pytest.mark.parametrize(
     "call, error, message",
     [
         (lambda: fg.block([[X, X], X]), ValueError, "block: expected lists of one depth, got blocks at depths 2 and 1"),

@@ -278,6 +278,13 @@ def test_float32_is_kept(name, method):
         assert ours(name, method)(k, *map(np.float64, ALL[name][0])).dtype == np.float64
 
 
+def test_distributions_are_copied():
+    for d in (fg.stats.norm, fg.stats.wishart):
+        for again in (copy.deepcopy(d), pickle.loads(pickle.dumps(d))):
+            assert repr(again) == repr(d) and type(again) is type(d)
+            assert not hasattr(again, "rvs")
+
+
 @pytest.mark.parametrize(
     "call, error, text",
     [
@@ -313,13 +320,6 @@ def test_float32_is_kept(name, method):
 def test_errors(call, error, text):
     with pytest.raises(error, match=re.escape(text)):
         call(fg.stats)
-
-
-def test_distributions_are_copied():
-    for d in (fg.stats.norm, fg.stats.wishart):
-        for again in (copy.deepcopy(d), pickle.loads(pickle.dumps(d))):
-            assert repr(again) == repr(d) and type(again) is type(d)
-            assert not hasattr(again, "rvs")
 
 
 # ---- vectors and matrices --------------------------------------------------------------------------------------------

@@ -24,8 +24,8 @@ cdef int refuse_tracked(Tensor x, str name) except -1:
                            if name.startswith("numpy") else "")
                         + "use fastgrad.sparse.matmul for a matrix of SciPy's, or take the plain values with .detach()"
                         + (frames.instead_of_theirs()
-                           or (". A list or tuple of numbers that is differentiated is a list or tuple of tensors, "
-                               "which an ndarray A would convert in A @ x: pass np.array(x) instead, or join it"
+                           or (". If it is an element of a list or tuple x that is differentiated, which an ndarray A "
+                               "would convert in A @ x, pass np.array(x) instead, or join it"
                                if x.t.array.shape.ndim == 0 else "")))
     return 0
 
