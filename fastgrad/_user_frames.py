@@ -81,23 +81,36 @@ _OF_NUMPY = {
 _NAMED = {"_vectorize_call": "vectorize", "_vectorize_call_with_signature": "vectorize"}
 
 
+def _of_numpy(module: str, function: str) -> str:
+    """What is to be used instead of a function of NumPy's; "" if it has no counterpart here."""
+    if ours := _OF_NUMPY.get(function):
+        return f". Instead of NumPy's {_NAMED.get(function, function)} use {ours}"
+    if function == "__getitem__" and module.endswith("_index_tricks_impl"):
+        return ". Instead of NumPy's r_ and c_ use fastgrad.r_ and fastgrad.c_"
+    fastgrad = sys.modules[__package__]
+    if module.startswith("numpy.linalg.") and function in fastgrad.linalg.__all__:
+        return f". Instead of NumPy's {function} use fastgrad.linalg.{function}"
+    return f". Instead of NumPy's {function} use fastgrad.{function}" if function in fastgrad.__all__ else ""
+
+
 def instead_of_theirs() -> str:
     """The end of an error's text where a function of NumPy's or SciPy's called us, and we have that function, too."""
     frame: types.FrameType | None = sys._getframe(1)
+    of_numpy = ""
     while frame is not None:
         name, function = frame.f_globals.get("__name__", ""), frame.f_code.co_name
         if name.startswith(f"{__package__}._scipy."):
             return ""
-        if name.startswith("scipy.") and (theirs := _called(frame, name)):
-            ours = _OF_SCIPY.get(theirs, theirs)
-            return f". Instead of SciPy's {theirs.rpartition('.')[2]} use fastgrad.{ours}"
-        if name.startswith("numpy."):
-            if ours := _OF_NUMPY.get(function):
-                return f". Instead of NumPy's {_NAMED.get(function, function)} use {ours}"
-            if function == "__getitem__" and name.endswith("_index_tricks_impl"):
-                return ". Instead of NumPy's r_ and c_ use fastgrad.r_ and fastgrad.c_"
+        if name.startswith("scipy."):
+            if theirs := _called(frame, name):
+                ours = _OF_SCIPY.get(theirs, theirs)
+                return f". Instead of SciPy's {theirs.rpartition('.')[2]} use fastgrad.{ours}"
+        elif name.startswith("numpy."):  # NumPy's functions call each other: the outermost is the one that was called
+            of_numpy = _of_numpy(name, function) or of_numpy
+        elif of_numpy:
+            return of_numpy
         frame = frame.f_back
-    return ""
+    return of_numpy
 
 
 def line_of(error: BaseException) -> str:

@@ -14,8 +14,8 @@ JOIN = (
     "fastgrad.sparse.matmul for a matrix of SciPy's, or take the plain values with .detach()"
 )
 OF_NUMBERS = (
-    ". A list or tuple of numbers that is differentiated is a list or tuple of tensors, which an ndarray A would "
-    "convert in A @ x: pass np.array(x) instead, or join it"
+    ". If it is an element of a list or tuple x that is differentiated, which an ndarray A would convert in A @ x, "
+    "pass np.array(x) instead, or join it"
 )
 COMPLEX = (
     "expected float32, float64, integer or bool numbers, got complex of dtype complex128; complex numbers are not "
@@ -36,6 +36,7 @@ def differentiate(f, x):
         (lambda s: A @ s, [1.0, 2.0], JOIN + OF_NUMBERS),
         (lambda s: A * s, (1.0, 2.0), JOIN + OF_NUMBERS),
         (lambda s: np.sin(s), [1.0, 2.0], JOIN + OF_NUMBERS),
+        (lambda s: np.diag(s), [1.0, 2.0], JOIN + ". Instead of NumPy's diag use fastgrad.diag"),
         (lambda s: np.exp(1j * s), 1.0, "multiply: " + COMPLEX),
         (lambda s: s + 1j, 1.0, "add: " + COMPLEX),
         (lambda s: s**1j, 1.0, "power: " + COMPLEX),
@@ -55,6 +56,19 @@ def test_what_the_error_of_an_ndarray_advises_works():
     np.testing.assert_allclose(differentiate(lambda s: A @ fg.stack(s), [1.0, 2.0]), expected)
     np.testing.assert_allclose(differentiate(lambda s: A @ s, np.array([1.0, 2.0])), expected)
     np.testing.assert_allclose(differentiate(lambda s: A @ fg.stack([s[0], s[1]]), np.ones(2)), expected)
+
+
+def test_polyfit_is_least_squares():
+    t, y = np.linspace(0, 1, 7), np.cos(np.arange(7.0))
+    with pytest.raises(TypeError) as raised:
+        differentiate(lambda y: np.polyfit(t, y, 2), y)
+    assert "write it as fastgrad.linalg.lstsq(fastgrad.vander(x, degree + 1), y)[0]" in str(raised.value)
+
+    def fitted(t, y):
+        return fg.linalg.lstsq(fg.vander(t, 3), y)[0]
+
+    np.testing.assert_allclose(fitted(t, y), np.polyfit(t, y, 2), rtol=1e-10)
+    fg.check_grads(fitted, (t, y), order=2)
 
 
 LASTING = fg.ones(2, requires_grad=True)  # NumPy leaks a tensor whose class refuses a method of a ufunc

@@ -18,6 +18,10 @@ def fitted(out):
 CHECKS = {
     "clipped_gradients.py": lambda out: 1e10 < float(out.split()[4]) and "step: 2.30" in out,
     "curve_fit.py": fitted,
+    "gaussian_process.py": lambda out: (
+        0.08 < float(re.search(r"noise ([\d.]+)", out)[1]) < 0.12
+        and float(re.search(r"error ([\d.]+) deviations", out)[1]) < 3
+    ),
     "imperative.py": lambda out: "minimum at [1. 1. 1. 1.]" in out,
     "logistic_regression.py": lambda out: float(re.search(r"accuracy ([\d.]+)%", out)[1]) > 90,
     "small_net.py": lambda out: float(re.search(r"accuracy ([\d.]+)%", out)[1]) > 98,
@@ -30,7 +34,7 @@ def test_every_example_is_checked():
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_example(name, tmp_path):
-    if name == "curve_fit.py":
+    if name in ("curve_fit.py", "gaussian_process.py"):
         pytest.importorskip("scipy")
     done = subprocess.run(
         [sys.executable, "-W", "error", EXAMPLES / name], cwd=tmp_path, capture_output=True, text=True, timeout=60

@@ -191,6 +191,13 @@ def test_joins_of_tensors_by_numpys_names():
             lambda x: np.vectorize(lambda v: v * v, signature="()->()")(x),
             "Instead of NumPy's vectorize use fastgrad.vmap(f)",
         ),
+        (lambda x: np.diag([x[0], x[1]]), "Instead of NumPy's diag use fastgrad.diag"),
+        (lambda x: np.mean([x[0], x[1]]), "Instead of NumPy's mean use fastgrad.mean"),
+        (lambda x: np.std([x[0], x[1]]), "Instead of NumPy's std use fastgrad.std"),
+        (
+            lambda x: np.linalg.solve([[x[0], 0.0], [0.0, x[1]]], [1.0, 2.0]),
+            "Instead of NumPy's solve use fastgrad.linalg.solve",
+        ),
         (lambda x: np.r_[x, 1.0], "Instead of NumPy's r_ and c_ use fastgrad.r_ and fastgrad.c_"),
         (lambda x: np.c_[x, x], "Instead of NumPy's r_ and c_ use fastgrad.r_ and fastgrad.c_"),
     ],
@@ -199,6 +206,25 @@ def test_what_numpy_does_not_show_us_names_our_function(f, cure):
     with pytest.raises(TypeError) as raised:
         fg.grad(lambda x: fg.sum(f(x)))(V)
     assert cure in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "theirs, ours",
+    [
+        (lambda a, b: np.diag([a, b]), lambda a, b: fg.diag([a, b])),
+        (lambda a, b: np.std([a, b]), lambda a, b: fg.std([a, b])),
+        (lambda a, b: np.outer([a, 1.0], [b, a]), lambda a, b: fg.outer([a, 1.0], [b, a])),
+        (
+            lambda a, b: np.linalg.solve([[a, 0.0], [b, b]], [1.0, 2.0]),
+            lambda a, b: fg.linalg.solve([[a, 0.0], [b, b]], [1.0, 2.0]),
+        ),
+        (lambda a, b: np.array([[1.0, a], [b, 0.0]]), lambda a, b: fg.asarray([[1.0, a], [b, 0.0]])),
+    ],
+)
+def test_our_functions_take_lists_of_tensors(theirs, ours):
+    np.testing.assert_allclose(ours(1.5, -0.5), theirs(1.5, -0.5), rtol=1e-14)
+    fg.check_grads(ours, (1.5, -0.5), order=2)
+    np.testing.assert_allclose(fg.compile(ours)(1.5, -0.5), theirs(1.5, -0.5), rtol=1e-14)
 
 
 @pytest.mark.parametrize(

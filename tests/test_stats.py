@@ -1,6 +1,8 @@
 """Distributions: values against SciPy's and high precision, derivatives by every argument, what is outside of the
 support, parameters that are not valid, and the same under every transform."""
 
+import copy
+import pickle
 import re
 
 import mpmath
@@ -321,6 +323,13 @@ def test_float32_is_kept(name, method):
         assert ours(name, method)(k, *map(np.float64, ALL[name][0])).dtype == np.float64
 
 
+def test_distributions_are_copied():
+    for d in (fg.stats.norm, fg.stats.wishart):
+        for again in (copy.deepcopy(d), pickle.loads(pickle.dumps(d))):
+            assert repr(again) == repr(d) and type(again) is type(d)
+            assert not hasattr(again, "rvs")
+
+
 @pytest.mark.parametrize(
     "call, error, text",
     [
@@ -340,6 +349,17 @@ def test_float32_is_kept(name, method):
         (lambda s: s.dirichlet.logpdf(np.ones(4), np.ones(3)), ValueError, "do not fit"),
         (lambda s: s.multinomial.logpmf(np.ones(4), 4, np.ones(3) / 3), ValueError, "do not fit"),
         (lambda s: s.wishart.logpdf(np.eye(2), 4, np.eye(3)), ValueError, "do not fit"),
+        (lambda s: s.gamma(2.0), TypeError, "as in fastgrad.stats.gamma.logpdf(x, a, loc, scale)"),
+        (lambda s: s.nbinom(2, 0.5), TypeError, "as in fastgrad.stats.nbinom.logpmf(x, n, p, loc)"),
+        (lambda s: s.multivariate_normal(cov=1), TypeError, "multivariate_normal.logpdf(x, mean, cov, chol)"),
+        (lambda s: s.multinomial(3, [0.5, 0.5]), TypeError, "as in fastgrad.stats.multinomial.logpmf(x, n, p)"),
+        (lambda s: s.multinomial.logpdf([1, 2], 3), AttributeError, "multinomial has no method 'logpdf'; use logpmf"),
+        (lambda s: s.dirichlet.rvs(), AttributeError, "dirichlet has no method 'rvs'; random numbers are in"),
+        (lambda s: s.norm.rvs(size=3), AttributeError, "'rvs'; random numbers are in fastgrad.random"),
+        (lambda s: s.norm.fit(np.ones(3)), AttributeError, "by fastgrad.minimize"),
+        (lambda s: s.poisson.logpdf(1, 2.0), AttributeError, "stats.poisson has no method 'logpdf'; use logpmf"),
+        (lambda s: s.t.pmf(1, 2.0), AttributeError, "stats.t has no method 'pmf'; use pdf"),
+        (lambda s: s.t.entropy(2.0), AttributeError, "stats.t has no method 'entropy'"),
     ],
 )
 def test_errors(call, error, text):

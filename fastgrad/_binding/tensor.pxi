@@ -23,9 +23,10 @@ cdef int refuse_tracked(Tensor x, str name) except -1:
                         + ("write a = fastgrad.asarray(a).at[i].set(x) for a[i] = x, "
                            if name.startswith("numpy") else "")
                         + "use fastgrad.sparse.matmul for a matrix of SciPy's, or take the plain values with .detach()"
-                        + (". A list or tuple of numbers that is differentiated is a list or tuple of tensors, which "
-                           "an ndarray A would convert in A @ x: pass np.array(x) instead, or join it"
-                           if x.t.array.shape.ndim == 0 else "") + frames.instead_of_theirs())
+                        + (frames.instead_of_theirs()
+                           or (". If it is an element of a list or tuple x that is differentiated, which an ndarray A "
+                               "would convert in A @ x, pass np.array(x) instead, or join it"
+                               if x.t.array.shape.ndim == 0 else "")))
     return 0
 
 

@@ -8,6 +8,7 @@ reach nothing. What is returned for it does not depend on anything, and has grad
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -42,7 +43,37 @@ class Operands(NamedTuple):
         return z if self.scale is None else z / self.scale
 
 
-class Distribution:
+class Refusing:
+    """What distributions say where a method of SciPy's is asked for that they do not have."""
+
+    if not TYPE_CHECKING:  # a type checker is to report these
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            method = "logpdf" if hasattr(type(self), "logpdf") else "logpmf"
+            raise TypeError(
+                f"{self!r}: a distribution with its parameters in it is not supported; give them to its methods, as in "
+                f"{self!r}.{method}({', '.join(self._parameters(method))})"
+            )
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            advice = ""
+            if name in ("rvs", "random_state"):
+                advice = "; random numbers are in fastgrad.random"
+            elif name == "fit":
+                advice = "; minimize the negative sum of its logarithms by fastgrad.minimize"
+            for one, other in (("pdf", "pmf"), ("pmf", "pdf")):
+                if one in name and hasattr(type(self), name.replace(one, other)):
+                    advice = f"; use {name.replace(one, other)}"
+            raise AttributeError(f"{self!r} has no method {name!r}{advice}", name=name, obj=self)
+
+    def _parameters(self, method: str) -> list[str]:
+        """The names of the parameters of a method."""
+        return list(inspect.signature(getattr(self, method)).parameters)
+
+
+class Distribution(Refusing):
     """A distribution of one variable. Methods take x, the shape parameters, then ``loc`` and ``scale``, each by
     position or name, as those of ``scipy.stats``; all arguments broadcast.
     """
@@ -60,6 +91,9 @@ class Distribution:
 
     def __repr__(self) -> str:
         return f"fastgrad.stats.{self.name}"
+
+    def _parameters(self, method: str) -> list[str]:
+        return ["x", *self.shapes, *self.others]
 
     # ---- what a distribution defines --------------------------------------------------------------------------------
     def _bounds(self, *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:

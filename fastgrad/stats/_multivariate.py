@@ -16,6 +16,7 @@ from .._numpy.diagonals import diagonal
 from .._numpy.linalg import cholesky, solve_triangular
 from .._numpy.shapes import swapaxes
 from .._numpy.special import gammaln, multigammaln, xlogy
+from ._base import Refusing
 
 if TYPE_CHECKING:
     from .._numpy.typing import TensorLike
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["dirichlet", "multinomial", "multivariate_normal", "wishart"]
 
 
-class MultivariateNormal:
+class MultivariateNormal(Refusing):
     """The multivariate normal distribution of vectors of length d, in the last axis of x.
 
     ``mean`` (0 by default) broadcasts with x. ``cov`` (1 by default) is a number, for that times the identity; a
@@ -93,7 +94,7 @@ class MultivariateNormal:
         return "fastgrad.stats.multivariate_normal"
 
 
-class Dirichlet:
+class Dirichlet(Refusing):
     """The Dirichlet distribution of the parts of a whole, with parameters ``alpha`` of shape (k,) or of that of x.
 
     The parts are the **first** axis of x, as SciPy has them; the last part may be left out. Where a part is negative,
@@ -131,7 +132,7 @@ class Dirichlet:
         return "fastgrad.stats.dirichlet"
 
 
-class Multinomial:
+class Multinomial(Refusing):
     """The counts of k outcomes, in the last axis of x, of ``n`` trials with probabilities ``p``.
 
     p must sum to 1 and is taken as it is given, where SciPy replaces its last element by what the others leave.
@@ -162,7 +163,7 @@ class Multinomial:
         return "fastgrad.stats.multinomial"
 
 
-class Wishart:
+class Wishart(Refusing):
     """The Wishart distribution of p x p matrices, of ``df`` > p - 1 degrees of freedom and the positive definite matrix
     ``scale``.
 
