@@ -54,12 +54,16 @@ psi, expit, log_expit = digamma, _core.sigmoid, _core.log_sigmoid
 
 
 # ---- the gamma function ------------------------------------------------------------------------------------------
+_MAX_ORDER = 100_000  # the kernel adds as many terms for an element, and cannot be interrupted meanwhile
+
+
 def polygamma(n: Any, x: TensorLike) -> Tensor:
     """The derivative of ``digamma`` of order n, of any shape of x. Its derivative by x is that of order n + 1.
 
-    n is a whole number from 0 on, or an ndarray of some, which broadcasts with x. Raises TypeError for an order that is
-    differentiated or traced, and ValueError for one that is negative or not whole. For n from 2 on an error is at most
-    4 n ULP for x > 0; below 0, of the largest of the terms that the formula of reflection adds.
+    n is a whole number from 0 to 100,000, or an ndarray of some, which broadcasts with x; an element takes time in
+    proportion to n. Raises TypeError for an order that is differentiated or traced, and ValueError for one that is
+    negative, greater or not whole. For n from 2 on an error is at most 4 n ULP for x > 0; below 0, of the largest of the
+    terms that the formula of reflection adds.
 
     >>> import fastgrad as fg
     >>> fg.special.polygamma(1, [1.0, 2.0]).numpy().round(4)
@@ -73,8 +77,8 @@ def polygamma(n: Any, x: TensorLike) -> Tensor:
             )
         n = n.numpy()
     orders = np.asarray(n)
-    if orders.dtype.kind not in "iuf" or (orders < 0).any() or (orders != np.rint(orders)).any():
-        raise ValueError(f"polygamma: expected whole orders from 0 on, got {n!r}")
+    if orders.dtype.kind not in "iuf" or not ((orders >= 0) & (orders <= _MAX_ORDER) & (orders == np.rint(orders))).all():
+        raise ValueError(f"polygamma: expected whole orders from 0 to {_MAX_ORDER}, got {n!r}")
     x = floating(x)
     if orders.ndim == 0:
         return _of_order(int(orders), x)
