@@ -47,7 +47,8 @@ def user_line() -> str:
 
 
 _OF_SCIPY = {
-    "logsumexp": "logsumexp", "softmax": "softmax", "log_softmax": "log_softmax", "expit": "sigmoid",
+    "logsumexp": "special.logsumexp", "softmax": "special.softmax", "log_softmax": "special.log_softmax",
+    "polygamma": "special.polygamma", "multigammaln": "special.multigammaln", "expit": "sigmoid",
     "log_expit": "log_sigmoid", "erf": "erf", "erfc": "erfc", "minimize": "minimize", "least_squares": "least_squares",
     "root": "root", "norm": "norm", "approx_fprime": "grad", "check_grad": "check_grads",
 }  # fmt: skip

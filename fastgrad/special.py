@@ -1,7 +1,7 @@
 """Special functions by the names and arguments of ``scipy.special``, differentiable.
 
-Of those that SciPy has as ufuncs, ``scipy.special.f(t)`` of a tensor is ``fastgrad.special.f(t)``. docs/accuracy.md says
-how exact they are, docs/conventions.md what their derivatives are at the ends of domains.
+Where SciPy has a ufunc of that name, ``scipy.special.f(t)`` of a tensor t is ``fastgrad.special.f(t)``.
+docs/accuracy.md says how exact they are, docs/conventions.md what their derivatives are at the ends of domains.
 
 >>> import fastgrad as fg
 >>> fg.grad(fg.special.gammaln)(3.0).round(4)

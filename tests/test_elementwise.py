@@ -10,6 +10,7 @@ from _oracles import (
     BINARY,
     FLOATS,
     FUNCTIONS,
+    LIMITS,
     ROWS,
     UNARY,
     exact,
@@ -50,13 +51,15 @@ def allclose(got, expected, dtype, ulp, message):
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", ROWS)
 def test_value_within_the_domain(name, dtype):
-    """Within 2 ULP of the definition in high precision."""
+    """Within the bound of docs/accuracy.md of the definition in high precision."""
     points = samples(ROWS[name], 40, dtype)
     got = FUNCTIONS[name](*points).numpy()
     assert got.dtype == dtype
     for k, point in enumerate(zip(*points)):
         error, expected = off(name, point, got[k])
-        assert error <= 2, f"{name}{point} = {got[k]!r}, exactly {mpmath.nstr(expected, 20)}: {error:.2f} ULP off"
+        assert error <= LIMITS[name], (
+            f"{name}{point} = {got[k]!r}, exactly {mpmath.nstr(expected, 20)}: {error:.2f} ULP off"
+        )
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -81,16 +84,21 @@ def test_value_at_the_extremes_is_the_definitions(name, dtype):
     got = FUNCTIONS[name](*points).numpy()
     for k, point in enumerate(zip(*points)):
         error, expected = off(name, point, got[k])
-        assert error <= 2, f"{name}{point} = {got[k]!r}, exactly {mpmath.nstr(expected, 20)}"
+        assert error <= LIMITS[name], f"{name}{point} = {got[k]!r}, exactly {mpmath.nstr(expected, 20)}"
+
+
+ODD_POLES = {"gamma", "digamma"}  # of -0 the value is infinite with another sign; the oracle has no -0
 
 
 def at_the_extremes(name, dtype):
     """Finite extremes; an argument that is positive by its row's domain stays so where NumPy sets no example."""
     values = extremes(dtype, inf=False)
     if ROWS[name]["arity"] == 1:
-        return [values]
+        return [values[(values != 0) | ~np.signbit(values)] if name in ODD_POLES else values]
     a, b = pairs(values[::2])
     keep = (b > 0) if name not in NUMPY and ROWS[name]["domain"][1][0] > 0 else np.full(b.shape, True)
+    if name == "betaln":
+        keep &= a > 0
     return [a[keep], b[keep]]
 
 
@@ -99,7 +107,12 @@ AT_INFINITY = {
     "sigmoid": (0, 1), "log_sigmoid": (-np.inf, 0), "softplus": (0, np.inf), "relu": (0, np.inf), "relu6": (0, 6),
     "selu": (-1.7580993408473766, np.inf), "silu": (0, np.inf), "gelu": (0, np.inf), "gelu_tanh": (0, np.inf),
     "mish": (0, np.inf), "hard_tanh": (-1, 1), "hard_sigmoid": (0, 1), "hard_swish": (0, np.inf), "erf": (-1, 1),
-    "erfc": (2, 0), "tanh_shrink": (-np.inf, np.inf), "softsign": (-1, 1),
+    "erfc": (2, 0), "tanh_shrink": (-np.inf, np.inf), "softsign": (-1, 1), "erfcx": (np.inf, 0),
+    "erfinv": (np.nan, np.nan), "erfcinv": (np.nan, np.nan), "ndtr": (0, 1), "log_ndtr": (-np.inf, 0),
+    "ndtri": (np.nan, np.nan), "logit": (np.nan, np.nan), "log1mexp": (np.nan, 0), "entr": (-np.inf, -np.inf),
+    "gammaln": (np.inf, np.inf), "digamma": (np.nan, np.inf), "trigamma": (np.inf, 0), "gamma": (np.nan, np.inf),
+    "rgamma": (0, 0), "j0": (0, 0), "j1": (0, 0), "i0": (np.inf, np.inf), "i0e": (0, 0), "i1": (-np.inf, np.inf),
+    "i1e": (0, 0),
 }  # fmt: skip
 
 

@@ -1,8 +1,8 @@
-/* vecmath_bessel.h: the Bessel functions of the first kind, modified and not, of orders 0 and 1; a part of vecmath.h, and
- * read by it alone. All polynomials are interpolated at Chebyshev points in high precision.
+/* vecmath_bessel.h: the Bessel functions of the first kind, modified and not, of orders 0 and 1; a part of vecmath.h,
+ * and read by it alone. All polynomials are interpolated at Chebyshev points in high precision.
  *
- * Up to 18 the modified ones are polynomials of x^2; beyond, exp(x) / sqrt(x) times one of 1 / x, where what that leaves
- * out, of order exp(-2 x), is below an ULP.
+ * Up to 18 the modified ones are polynomials of x^2; beyond, exp(x) / sqrt(x) times one of 1 / x. What that leaves out,
+ * of order exp(-2 x), is below an ULP there.
  */
 
 /* I0(a) and I1(a) / a for 0 <= a <= 18: 2^-54. What the rounding of z = a^2 cuts off counts a / 2 times, and is
@@ -127,7 +127,8 @@ VM_INLINE double vm_j0_of(double a, double s, double c) {
     double R = VM_P11(v, 0x1.a1c5e862f307cp-9, -0x1.424e0f6ce465ep-13, 0x1.a2ea905336924p-19, -0x1.393745cda6e68p-25,
                       0x1.34b83fa1eb7cp-32, -0x1.b2142b8a28bc5p-40, 0x1.cac0f49c93776p-48, -0x1.7a66ade7052f8p-56,
                       0x1.f54fe442cb1cfp-65, -0x1.10bb3d5ae133p-73, 0x1.f0d483f7ecefap-83, -0x1.7fc2dc178e25p-92);
-    double zeros = ((a - 0x1.33d152e971b40p+1) + 0x1.0f539d7da258ep-53) * (a + 0x1.33d152e971b40p+1) * (z - 0x1.e78a4a621dd6fp+4);
+    double zeros = ((a - 0x1.33d152e971b40p+1) + 0x1.0f539d7da258ep-53) * (a + 0x1.33d152e971b40p+1)
+                   * (z - 0x1.e78a4a621dd6fp+4);
     double P = VM_P6(u, 0x1.fffffffffffffp-1, 0x1.e47a3f329707fp+6, 0x1.1d9b7965d3791p+12, 0x1.fdd84542bce64p+15,
                      0x1.4dd02c08ac975p+18, 0x1.0229ce7828dc6p+19, 0x1.d0468268b3724p+16);
     double D = VM_P6(u, 0x1p+0, 0x1.e4c23f3297049p+6, 0x1.1e2204a79a05ep+12, 0x1.002103fdc0f08p+16,
@@ -145,7 +146,8 @@ VM_INLINE double vm_j1_of(double a, double s, double c) {
     double R = VM_P10(v, 0x1.c55f67750a6b9p-12, -0x1.18f41d3355ed7p-16, 0x1.2fde56b641ecfp-22,
                       -0x1.841e50af1dc2bp-29, 0x1.4d56413236c7dp-36, -0x1.9eda23fd3ff52p-44, 0x1.88fd35f46404ap-52,
                       -0x1.2591d83912659p-60, 0x1.63452f7c1df34p-69, -0x1.6408d028e2886p-78, 0x1.2be43c431ebe6p-87);
-    double zeros = ((a - 0x1.ea75575af6f09p+1) + 0x1.60155a9d1b256p-53) * (a + 0x1.ea75575af6f09p+1) * (z - 0x1.89bf66072a432p+5);
+    double zeros = ((a - 0x1.ea75575af6f09p+1) + 0x1.60155a9d1b256p-53) * (a + 0x1.ea75575af6f09p+1)
+                   * (z - 0x1.89bf66072a432p+5);
     double P = VM_P7(u, 0x1p+0, 0x1.1c71de2435a76p+7, 0x1.9711651c6a18fp+12, 0x1.cf0e580faedf6p+16,
                      0x1.a2c31d84330b7p+19, 0x1.06d351b800956p+21, 0x1.3aae1619187cap+20, 0x1.3ceb2492a66d7p+15);
     double D = VM_P6(u, 0x1p+0, 0x1.1c35de2435a7cp+7, 0x1.9609413c280fap+12, 0x1.cc28d72e73811p+16,
@@ -171,7 +173,7 @@ VM_INLINE double vm_j1_f64(double x) {
 #define VM_SLOPE_f64_j1 ~, vm_j1_slope_f64(x)
 VM_INLINE double vm_j1_slope_f64(double x) {
     double a = fabs(x), s = vm_sin_f64(a), c = vm_cos_f64(a);
-    return x == 0 ? 0.5 : vm_j0_of(a, s, c) - vm_j1_of(a, s, c) / a;
+    return a < 0x1p-60 ? 0.5 : vm_j0_of(a, s, c) - (a == INFINITY ? 0 : vm_j1_of(a, s, c) / a);
 }
 
 /* Beyond VM_TRIG_LIMIT, one by one, as sin and cos */

@@ -60,8 +60,9 @@ VM_INLINE double vm_gammaln_positive(double x) {
 
 VM_INLINE double vm_gammaln_f64(double x) {
     double m = fabs(x), r = m - vm_whole(m), s = fabs(r) * vm_sinpi_tail(r * r);
-    double y = vm_gammaln_positive(x < 0 ? 1 + m : x);
-    y = x < 0 ? (s == 0 ? INFINITY : vm_log_core_f64(VM_PI / s, 0) - y) : y;
+    int left = x < -0x1p-60;
+    double y = vm_gammaln_positive(left ? 1 + m : m);
+    y = left ? (s == 0 ? INFINITY : vm_log_core_f64(VM_PI / s, 0) - y) : y;
     y = m == INFINITY ? INFINITY : y;
     return x != x ? x : y;
 }
@@ -110,7 +111,7 @@ VM_INLINE double vm_rgamma_f64(double x) {
     double y = x > 0 ? vm_scale_f64(1 / g.v, 2 * VM_ROUND_F64 - g.n) : vm_scale_f64(s * g.v * (1 / VM_PI), g.n);
     y = (x < 0) & (s == 0) ? 0 : y;
     y = fabs(x) < 0x1p-60 ? x : y;
-    y = x == -INFINITY ? NAN : y;
+    y = x == -INFINITY ? 0 : y;
     return x != x ? x : y;
 }
 
@@ -154,7 +155,17 @@ VM_INLINE double vm_digamma_f64(double x) {
     return x != x ? x : y;
 }
 
-/* sum of 1 / (x + k)^2 for 1 <= k <= 7, as a quotient */
+/* -digamma(x) / gamma(x); at 0 and the negative integers the limit, which has the size of gamma(1 - x) */
+#define VM_SLOPE_f32_rgamma ~, (float)vm_rgamma_slope_f64(x)
+#define VM_SLOPE_f64_rgamma ~, vm_rgamma_slope_f64(x)
+VM_INLINE double vm_rgamma_slope_f64(double x) {
+    double w = vm_whole(x), half = 0.5 * w, y = -vm_rgamma_f64(x) * vm_digamma_f64(x), at = vm_gamma_f64(1 - x);
+    y = ((x < 0) & (w == x)) ? vm_whole(half) == half ? at : -at : y;
+    y = fabs(x) < 0x1p-60 ? 1 : y;
+    return x == INFINITY ? 0 : y;
+}
+
+/* The sum of 1 / (x + k)^2 for 1 <= k <= 7 is kept as a quotient. */
 VM_INLINE double vm_trigamma_positive(double x) {
     int far = x >= 8;
     double top = 0, bottom = 1, c = far ? 8 : x;
@@ -174,7 +185,8 @@ VM_INLINE double vm_trigamma_positive(double x) {
 VM_INLINE double vm_trigamma_f64(double x) {
     double m = fabs(x), r = m - vm_whole(m), s = r * vm_sinpi_tail(r * r), q = VM_PI / s;
     double y = vm_trigamma_positive(x < 0 ? 1 + m : x);
-    return x < 0 ? q * q - y : y;
+    y = x < 0 ? q * q - y : y;
+    return x == -INFINITY ? INFINITY : y;
 }
 
 /* polygamma(2, x), the derivative of trigamma */
@@ -272,5 +284,6 @@ VM_INLINE double vm_betaln_slope_f64(double a, double b) {
     double tail = d * (u + v) * vm_digamma_tail(u * u) + w * (vm_digamma_tail(u * u) - vm_digamma_tail(w));
     double joined = -(vm_log1p_f64(far ? b / a : 1) + 0.5 * d + tail);
     double apart = vm_digamma_f64(a) - vm_digamma_f64(a + b);
-    return far ? joined : apart;
+    double poles = -b / (a + b) / a; /* -1 / a + 1 / (a + b) */
+    return ((a > 0) & (b > 0) & (a + b < 0x1p-60)) ? poles : far ? joined : apart;
 }

@@ -100,7 +100,7 @@ VM_INLINE double vm_log_ndtr_slope_f64(double x) {
     vm_unscaled e = vm_exp_unscaled(-s.hi, -s.lo);
     double right = e.v * (VM_ONE_OVER_SQRT_2PI / (1 - 0.5 * W * vm_scale_f64(e.v, e.n)));
     double y = x < 0 ? 2 * VM_ONE_OVER_SQRT_2PI / W : vm_scale_f64(right, e.n);
-    y = x == -INFINITY ? INFINITY : y;
+    y = x < -0x1p60 ? -x : y;
     return x != x ? x : y;
 }
 
@@ -192,8 +192,8 @@ VM_INLINE double vm_log1mexp_f64(double x) {
 #define VM_SLOPE_f32_log1mexp ~, (float)vm_log1mexp_slope_f64(x)
 #define VM_SLOPE_f64_log1mexp ~, vm_log1mexp_slope_f64(x)
 VM_INLINE double vm_log1mexp_slope_f64(double x) {
-    double c = vm_clamp_f64(x, 0, 800), e = vm_exp_f64(-c), y = x < 1 ? 1 / vm_expm1_f64(c) : e / (1 - e);
-    return x < 0 ? NAN : y;
+    double e = vm_exp_f64(-x);
+    return x < 1 ? 1 / vm_expm1_f64(x) : e / (1 - e);
 }
 
 /* ---- entropies ------------------------------------------------------------------------------------------------ */

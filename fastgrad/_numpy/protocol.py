@@ -20,6 +20,7 @@ import numpy as np
 from .. import _core
 from .._core import Tensor
 from . import decompositions, functions, linalg, matrices
+from . import special as special_functions
 from .indexing import take
 from .shapes import one_axis
 
@@ -52,7 +53,7 @@ _METHODS: dict[str, dict[np.ufunc, str]] = {
     },
 }  # fmt: skip
 _UNTAKE = _core.OP_NUMBERS["untake"]
-_SCIPY_NAMES = {"expit": "sigmoid", "log_expit": "log_sigmoid", "erf": "erf", "erfc": "erfc"}
+_SCIPY_NAMES = {"expit": "sigmoid", "log_expit": "log_sigmoid", "psi": "digamma"}  # others: those of one name
 
 
 def _named(name: str) -> Any:
@@ -105,7 +106,9 @@ def _ours(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[st
     special = sys.modules.get("scipy.special._ufuncs")  # scipy.special itself may have wrappers of them
     if function is None and special and ufunc is getattr(special, ufunc.__name__, None):
         name = f"scipy.special.{ufunc.__name__}"
-        function = _core.functions.get(_SCIPY_NAMES.get(ufunc.__name__, ""))
+        function = getattr(special_functions, ufunc.__name__, None) or _core.functions.get(
+            _SCIPY_NAMES.get(ufunc.__name__, ufunc.__name__)
+        )
     if function is None:
         raise _NotHere(_missing(name))
     if any(isinstance(o, np.ndarray) for o in kwargs.get("out", ())):

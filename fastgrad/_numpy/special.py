@@ -19,17 +19,23 @@ from .._core import (
     erfcinv,
     erfcx,
     erfinv,
+    gamma,
     gammaln,
     i0,
     i0e,
     i1,
     i1e,
+    j0,
+    j1,
+    kl_div,
     log1mexp,
     log_ndtr,
     logit,
     ndtr,
     ndtri,
     normal_axes,
+    rel_entr,
+    rgamma,
     where,
     xlog1py,
     xlogy,
@@ -45,9 +51,10 @@ if TYPE_CHECKING:
     from .typing import Axis, TensorLike
 
 __all__ = [
-    "betaln", "digamma", "entr", "erf", "erfc", "erfcinv", "erfcx", "erfinv", "expit", "gammaln", "i0", "i0e", "i1",
-    "i1e", "log1mexp", "log_expit", "log_ndtr", "log_softmax", "logit", "logsumexp", "multigammaln", "ndtr", "ndtri",
-    "polygamma", "psi", "sinc", "softmax", "xlog1py", "xlogy",
+    "beta", "betaln", "binom", "digamma", "entr", "erf", "erfc", "erfcinv", "erfcx", "erfinv", "expit", "gamma",
+    "gammaln", "gammasgn", "i0", "i0e", "i1", "i1e", "j0", "j1", "kl_div", "log1mexp", "log_binom", "log_expit",
+    "log_ndtr", "log_softmax", "logit", "logsumexp", "multigammaln", "ndtr", "ndtri", "polygamma", "psi", "rel_entr",
+    "rgamma", "sinc", "softmax", "xlog1py", "xlogy",
 ]  # fmt: skip
 
 psi, expit, log_expit = digamma, _core.sigmoid, _core.log_sigmoid
@@ -117,9 +124,59 @@ def multigammaln(a: TensorLike, d: int) -> Tensor:
     return y if d == 1 else where(a > (d - 1) / 2, y, np.nan)
 
 
+def gammasgn(x: TensorLike) -> Tensor:
+    """The sign of the gamma function, 1 or -1; nan at the negative integers. It has no gradient.
+
+    >>> import fastgrad as fg
+    >>> fg.special.gammasgn([0.5, -0.5, -1.5])
+    tensor([ 1., -1.,  1.])
+    """
+    x = floating(x).detach()
+    whole = _core.floor(x)
+    below = where(whole == x, np.nan, 1 - 2 * _core.remainder(whole, 2))
+    return where(x == 0, _core.copysign(1, x), where(x > 0, 1, below))
+
+
+def beta(a: TensorLike, b: TensorLike) -> Tensor:
+    """The beta function ``gamma(a) gamma(b) / gamma(a + b)``, elementwise.
+
+    It is the exponential of ``betaln``, and errs by about as many ULP more as that is large.
+
+    >>> import fastgrad as fg
+    >>> fg.special.beta(2.0, 3.0).numpy().round(4)
+    array(0.0833)
+    """
+    _, (a, b) = _core.promoted("beta", a, b)
+    positive = _core.exp(betaln(a, b))
+    return positive * (gammasgn(a) * gammasgn(b) * gammasgn(a + b))
+
+
+def log_binom(n: TensorLike, k: TensorLike) -> Tensor:
+    """Logarithm of the binomial coefficient of n and k for 0 <= k <= n, which need not be whole.
+
+    ``-log(n + 1) - betaln(n - k + 1, k + 1)``.
+
+    >>> import fastgrad as fg
+    >>> fg.special.log_binom(5.0, 2.0).numpy().round(4)
+    array(2.3026)
+    """
+    _, (n, k) = _core.promoted("log_binom", n, k)
+    return -_core.log1p(n) - betaln(n - k + 1, k + 1)
+
+
+def binom(n: TensorLike, k: TensorLike) -> Tensor:
+    """The binomial coefficient of n and k for 0 <= k <= n, which need not be whole: the exponential of ``log_binom``.
+
+    >>> import fastgrad as fg
+    >>> fg.special.binom(5.0, 2.0).numpy().round(4)
+    array(10.)
+    """
+    return _core.exp(log_binom(n, k))
+
+
 # ---- sums of exponentials ----------------------------------------------------------------------------------------
 def softmax(x: TensorLike, axis: Axis = None) -> Tensor:
-    """``exp(x) / sum(exp(x))`` over axes; over all by default, as SciPy's is, where ``fastgrad.softmax`` takes the last.
+    """``exp(x) / sum(exp(x))`` over axes; over all by default, as SciPy's. ``fastgrad.softmax`` takes the last axis.
 
     Raises ValueError for axes that x does not have.
 
@@ -192,14 +249,10 @@ def logsumexp(
     if a.size == 0:
         total, top = _core.sum(a, axes, True), asarray(np.zeros(kept, dtype))
     else:
-        top = _core.max(_stopped(a), axes, keepdims=True) if axes else _stopped(a)
+        top = _core.max(a.detach(), axes, keepdims=True) if axes else a.detach()
         top = where(isfinite(top), top, 0)
         total = _core.sum(b * _core.exp(a - top), axes, True)
     y = _core.log(_core.absolute(total) if return_sign else total) + top
     y, sign = [v if keepdims else v.reshape([n for i, n in enumerate(shape) if i not in axes])
                for v in (y, _core.sign(total))]  # fmt: skip
     return (y, sign) if return_sign else y
-
-
-def _stopped(x: Tensor) -> Tensor:
-    return x.detach()

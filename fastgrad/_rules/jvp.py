@@ -104,7 +104,8 @@ def of_where(step: Step, ts: Tangents) -> Tensor:
 def of_polygamma(step: Step, ts: Tangents) -> Tensor:
     """The next derivative of digamma."""
     slope: Tensor = apply_op(step.op, [step.inputs[0]], (step.attr[0] + 1,))
-    return ts[0] * slope
+    y: Tensor = ts[0] * slope
+    return y
 
 
 def _one_before(y: Any, axis: int, first: float) -> Tensor:

@@ -36,6 +36,7 @@ _CELU_U = f"where({_CELU_CONSTANT}, 0, a) / where({_CELU_CONSTANT}, 1, b)"
 # At the ends of a domain 1 - x x has a slope that is not 0, where (1 - x) (1 + x) has a factor that is.
 _AT_AN_END = "absolute(x) == 1"
 _ONE_MINUS_SQUARE = f"where({_AT_AN_END}, 1 - x * x, (1 - x) * (1 + x))"
+_XLOGY, _XLOG1PY, _OUTSIDE = "(a == 0) & (b <= 0)", "(a == 0) & (b <= -1)", "(a < 0) | (b <= 0)"
 _TWICE = {
     ("arcsin", 0): f"1 / sqrt({_ONE_MINUS_SQUARE})",
     ("arccos", 0): f"-1 / sqrt({_ONE_MINUS_SQUARE})",
@@ -53,6 +54,18 @@ _TWICE = {
     ("hypot", 0): "where(y == 0, 0, a / where(y == 0, 1, y))",
     ("hypot", 1): "where(y == 0, 0, b / where(y == 0, 1, y))",
     ("power", 1): "where(a == 0, 0, power(where(a == 0, 1, a), b) * log(where(a == 0, 1, a)))",
+    ("i1", 0): "where(x == 0, 0.5, i0(x) - i1(x) / where(x == 0, 1, x))",
+    ("i1e", 0): "where(x == 0, 0.5, i0e(x) - i1e(x) * (sign(x) + 1 / where(x == 0, 1, x)))",
+    ("j1", 0): "where(x == 0, 0.5, j0(x) - j1(x) / where(x == 0, 1, x))",
+    ("logit", 0): "1 / x + 1 / (1 - x)",
+    ("xlogy", 0): f"where({_XLOGY}, 0, log(where({_XLOGY}, 1, b)))",
+    ("xlogy", 1): "where((a == 0) & (b == 0), 0, a / where((a == 0) & (b == 0), 1, b))",
+    ("xlog1py", 0): f"where({_XLOG1PY}, 0, log1p(where({_XLOG1PY}, 1, b)))",
+    ("xlog1py", 1): "where((a == 0) & (b == -1), 0, a / where((a == 0) & (b == -1), 1, 1 + b))",
+    ("rel_entr", 0): f"where({_OUTSIDE}, 0, log(where({_OUTSIDE}, 1, a)) - log(where({_OUTSIDE}, 1, b)) + 1)",
+    ("rel_entr", 1): f"where({_OUTSIDE}, 0, -a / where({_OUTSIDE}, 1, b))",
+    ("kl_div", 0): f"where({_OUTSIDE}, 0, log(where({_OUTSIDE}, 1, a)) - log(where({_OUTSIDE}, 1, b)))",
+    ("kl_div", 1): f"where({_OUTSIDE}, 0, 1 - a / where({_OUTSIDE}, 1, b))",
     ("softsign", 0): "square(reciprocal(1 + absolute(x)))",
     ("logaddexp", 0): "sigmoid(where((a == b) & (a - b != 0), 0, a - b))",
     ("logaddexp", 1): "sigmoid(where((a == b) & (a - b != 0), 0, b - a))",
@@ -100,7 +113,7 @@ _COMPOSED: dict[tuple[str, int], Callable[..., Tensor]] = {
     ("arctan2", 1): _arctan2_by("b"),
 }
 # Beyond this distance from 0 the derivative is constant, but parts of its text overflow, or have no value at infinity.
-_FLAT = {"erf": 30, "erfc": 30, "gelu": 40, "gelu_tanh": 30, "silu": 800, "mish": 800}
+_FLAT = {"erf": 30, "erfc": 30, "ndtr": 40, "gelu": 40, "gelu_tanh": 30, "silu": 800, "mish": 800}
 
 
 def of_elementwise(
