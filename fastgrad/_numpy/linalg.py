@@ -99,8 +99,7 @@ def cho_solve(c_and_lower: tuple[TensorLike, bool], b: TensorLike) -> Tensor:
     """
     if not isinstance(c_and_lower, (tuple, list)) or len(c_and_lower) != 2:
         raise TypeError(
-            "cho_solve: expected the pair (factor, lower) that cho_factor returns, got "
-            f"{type(c_and_lower).__name__}"
+            f"cho_solve: expected the pair (factor, lower) that cho_factor returns, got {type(c_and_lower).__name__}"
         )
     c, lower = c_and_lower
     x, y, is_vector = both("cho_solve", c, b)
