@@ -42,14 +42,6 @@ VM_INLINE double vm_i1_far(double u) {
                   -0x1.f8f17cbd176bfp+2, 0x1.7954a88e8289dp+5, -0x1.68f3d0942b419p+8);
 }
 
-/* exp(-x) sqrt(x) (I1(x) - I0(x)) / u, whose two terms cancel: 2^-53 */
-VM_INLINE double vm_i1_less_i0_far(double u) {
-    return VM_P12(u, -0x1.9884533d43651p-3, -0x1.32633e6df1cbdp-4, -0x1.1f3d0a8a0110ap-4, -0x1.a2e3aae4521dep-4,
-                  -0x1.9c59e0ef660f8p-3, -0x1.fddee49e78940p-2, -0x1.83ab2df7285b4p+0, -0x1.d897804621178p+1,
-                  -0x1.17161b4357d31p+6, 0x1.f2fc74c9ad555p+9, -0x1.f4333f841b8dep+13, 0x1.f3898c5d7c2b9p+16,
-                  -0x1.fbb4de75ec32ep+18);
-}
-
 /* v times exp(a), where exp alone may overflow */
 VM_INLINE double vm_times_exp(double v, double a) {
     vm_unscaled e = vm_exp_unscaled(a, 0);
@@ -64,15 +56,11 @@ VM_INLINE vm_bessel vm_bessel_parts(double x) {
     double u = 1 / (near ? 18 : a);
     return (vm_bessel){near, a, near ? a : 18, u, vm_sqrt_f64(u)};
 }
-/* v s exp(a) for a from 18 on, infinite from 720 on */
-VM_INLINE double vm_bessel_growing(double v, vm_bessel p) {
-    double y = vm_times_exp(v * p.s, vm_clamp_f64(p.a, 18, 720));
-    return p.a > 720 ? INFINITY : y;
-}
 
 VM_INLINE double vm_i0_f64(double x) {
     vm_bessel p = vm_bessel_parts(x);
-    double y = p.near ? vm_i0_near(p.c) : vm_bessel_growing(vm_i0_far(p.u), p);
+    double y = p.near ? vm_i0_near(p.c) : vm_times_exp(vm_i0_far(p.u) * p.s, vm_clamp_f64(p.a, 18, 720));
+    y = p.a > 720 ? INFINITY : y;
     return x != x ? x : y;
 }
 VM_INLINE double vm_i0e_f64(double x) {
@@ -82,7 +70,8 @@ VM_INLINE double vm_i0e_f64(double x) {
 }
 VM_INLINE double vm_i1_f64(double x) {
     vm_bessel p = vm_bessel_parts(x);
-    double y = p.near ? p.a * vm_i1_near(p.c) : vm_bessel_growing(vm_i1_far(p.u), p);
+    double y = p.near ? p.a * vm_i1_near(p.c) : vm_times_exp(vm_i1_far(p.u) * p.s, vm_clamp_f64(p.a, 18, 720));
+    y = p.a > 720 ? INFINITY : y;
     return x != x ? x : copysign(y, x);
 }
 VM_INLINE double vm_i1e_f64(double x) {
@@ -96,16 +85,17 @@ VM_INLINE double vm_i1e_f64(double x) {
 #define VM_SLOPE_f64_i1 ~, vm_i1_slope_f64(x)
 VM_INLINE double vm_i1_slope_f64(double x) {
     vm_bessel p = vm_bessel_parts(x);
-    double far = vm_bessel_growing(vm_i0_far(p.u) - vm_i1_far(p.u) * p.u, p);
-    double y = p.near ? vm_i0_near(p.c) - vm_i1_near(p.c) : far;
+    double far = (vm_i0_far(p.u) - vm_i1_far(p.u) * p.u) * p.s;
+    double y = p.near ? vm_i0_near(p.c) - vm_i1_near(p.c) : vm_times_exp(far, vm_clamp_f64(p.a, 18, 720));
+    y = p.a > 720 ? INFINITY : y;
     return x != x ? x : y;
 }
 #define VM_SLOPE_f32_i1e ~, (float)vm_i1e_slope_f64(x)
 #define VM_SLOPE_f64_i1e ~, vm_i1e_slope_f64(x)
 VM_INLINE double vm_i1e_slope_f64(double x) {
     vm_bessel p = vm_bessel_parts(x);
-    double n1 = vm_i1_near(p.c), near = vm_times_exp(vm_i0_near(p.c) - n1 - p.c * n1, -p.c);
-    double far = -(vm_i1_less_i0_far(p.u) + vm_i1_far(p.u)) * p.u * p.s;
+    double n1 = vm_i1_near(p.c), f1 = vm_i1_far(p.u);
+    double near = vm_times_exp(vm_i0_near(p.c) - n1 - p.c * n1, -p.c), far = (vm_i0_far(p.u) - f1 - f1 * p.u) * p.s;
     return x != x ? x : p.near ? near : far;
 }
 #define VM_SLOPE_f32_i0e ~, (float)vm_i0e_slope_f64(x)
@@ -113,7 +103,7 @@ VM_INLINE double vm_i1e_slope_f64(double x) {
 VM_INLINE double vm_i0e_slope_f64(double x) {
     vm_bessel p = vm_bessel_parts(x);
     double near = vm_times_exp(p.c * vm_i1_near(p.c) - vm_i0_near(p.c), -p.c);
-    double far = vm_i1_less_i0_far(p.u) * p.u * p.s, y = p.near ? near : far;
+    double far = (vm_i1_far(p.u) - vm_i0_far(p.u)) * p.s, y = p.near ? near : far;
     return x != x ? x : x == 0 ? 0 : copysign(1, x) * y;
 }
 

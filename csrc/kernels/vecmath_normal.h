@@ -13,7 +13,7 @@ VM_INLINE double vm_erfcx_positive(double a) {
                       -0x1.91654005a2c66p-19, -0x1.17b8c3dd0ca3fp-28, 0x1.a344fedb6ede7p-22, -0x1.0d3ff5b62f9dap-24,
                       -0x1.7742340a5c2c2p-25, 0x1.8ba9024bbdf28p-27, 0x1.28e0d6ff64ffcp-28, -0x1.175f6fed21107p-30,
                       -0x1.3b316dab34deap-32);
-    return 0.5 * F / (0.5 + a); /* 2 a may overflow */
+    return 0.5 * F / (0.5 + a);
 }
 
 /* The derivative, times -(1 + 2 a)^2 sqrt(pi) / 2: 2^-54 */
