@@ -606,6 +606,8 @@ def test_spectra_that_are_not_real(lapack):
         (lambda: L.norm(TALL, 3), ValueError,
          "norm: expected ord as 1, -1, 2, -2, inf, -inf, 'fro' or 'nuc' for matrices, got 3"),
         (lambda: L.norm(STACK, 2), ValueError, "norm: expected one axis or two for ord=2, got 3"),
+        (lambda: L.norm(np.zeros((0, 2)), -2), ValueError,
+         "norm: a matrix without elements has no norm of ord -2, got shape (0, 2)"),
         (lambda: L.cond(np.zeros((0, 2))), LinAlgError, "cond: a matrix without elements has no condition number"),
         (lambda: L.matrix_power(TALL, 2), LinAlgError,
          "matrix_power: expected a square matrix or a stack of them, got shape (5, 3)"),

@@ -416,6 +416,10 @@ def test_shapes_that_do_not_fit():
         for shape in [(2, 3), (3,), ()]:
             with pytest.raises(LinAlgError, match=f"^{name}: expected a square matrix or a stack of them, got shape"):
                 getattr(fg.linalg, name)(np.ones(shape))
+    with pytest.raises(LinAlgError, match=r"cholesky: expected a square matrix or a stack of them, got shape \(2, 3\)"):
+        fg.linalg.cholesky(np.ones((2, 3)), upper=True)
+    with pytest.raises(TypeError, match=r"cho_solve: expected the pair \(factor, lower\) that cho_factor returns"):
+        fg.linalg.cho_solve(np.eye(2), np.ones(2))
     for f in (fg.linalg.solve, fg.linalg.solve_triangular, pos):
         with pytest.raises(LinAlgError, match=r"expected a square matrix or a stack of them, got shape \(2, 3\)"):
             f(np.ones((2, 3)), np.ones(2))

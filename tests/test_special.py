@@ -251,9 +251,29 @@ def test_numpys_functions_of_tensors_are_ours(name):
     np.testing.assert_array_equal(fg.grad(lambda x: getattr(np, name)(x).sum())(x), expected)
 
 
+@pytest.mark.parametrize("large", [-5.0, 1.0, 3.0, 50.0])
+def test_a_weight_of_0_has_a_derivative(large):
+    """That of a weight is exp(a) over the sum."""
+    a, b = np.array([large, 2.0]), np.array([0.0, 1.0])
+    f = lambda a, b: special.logsumexp(a, b=b)
+    expected = np.exp(a - 2)
+    by_a, by_b = fg.grad(f, argnums=(0, 1))(a, b)
+    np.testing.assert_array_equal(by_a, [0, 1])
+    np.testing.assert_allclose(by_b, expected, rtol=1e-15)
+    np.testing.assert_allclose(fg.compile(fg.hessian(f, argnums=1))(a, b), -np.outer(expected, expected), rtol=1e-14)
+
+
+@pytest.mark.parametrize("a", [np.nan, np.inf, -np.inf, 1e300])
+def test_a_term_of_weight_0_changes_nothing(a):
+    value, by_b = fg.value_and_grad(lambda b: special.logsumexp(np.array([a, 2.0]), b=b))(np.array([0.0, 1.0]))
+    assert value == 2 and by_b[1] == 1 and np.isfinite(by_b[0])
+
+
 ERRORS = [
-    (lambda: special.polygamma(-1, 1.0), ValueError, "polygamma: expected whole orders from 0 on, got -1"),
-    (lambda: special.polygamma(1.5, 1.0), ValueError, "polygamma: expected whole orders from 0 on, got 1.5"),
+    (lambda: special.polygamma(-1, 1.0), ValueError, "polygamma: expected whole orders from 0 to 100000, got -1"),
+    (lambda: special.polygamma(1.5, 1.0), ValueError, "polygamma: expected whole orders from 0 to 100000, got 1.5"),
+    *((lambda n=n: special.polygamma(n, 1.0), ValueError, f"polygamma: expected whole orders from 0 to 100000, got {n}")
+      for n in (100_001, 2**31, 2**63, 10**30, np.inf, np.nan)),
     (lambda: special.polygamma(fg.tensor(1.0, requires_grad=True), 1.0), TypeError,
      "polygamma: the order n must be a constant: there is no derivative by it, and it is not traced; got a tensor that "
      "requires gradients"),

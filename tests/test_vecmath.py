@@ -381,6 +381,21 @@ def test_fmod_knows_the_quotient_that_is_almost_an_integer():
     assert found > 10
 
 
+# ---- far out ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "name, x, value, slope",
+    [
+        ("erfcx", 1e305, 5.641895835477563e-306, -0.0), ("erfcx", INF, 0.0, -0.0),
+        ("log_ndtr", -1e150, -5e299, 1e150), ("log_ndtr", -1e305, -INF, 1e305),
+        ("i0", 1e3, INF, INF), ("i0", 1e300, INF, INF), ("i0", INF, INF, INF), ("i0", -INF, INF, -INF),
+        ("i1", -1e3, -INF, INF), ("i1", 1e300, INF, INF), ("i1", -INF, -INF, INF),
+    ],
+)  # fmt: skip
+def test_far_out(name, x, value, slope):
+    np.testing.assert_allclose(FUNCTIONS[name](x).item(), value, rtol=1e-15)
+    np.testing.assert_allclose(fg.grad(FUNCTIONS[name])(x), slope, rtol=1e-15)
+
+
 # ---- derivatives of second order -------------------------------------------------------------------------------------
 FAR_ARGUMENTS = [
     -700, -300, -110, -87, -40, -25, -20, -12, -6, -3.5, -0.3, 0.4, 2.5, 5, 9, 16, 20, 33, 60, 90, 300, 700,

@@ -68,7 +68,7 @@ def cholesky(a: TensorLike, *, upper: bool = False) -> Tensor:
             [1., 2.]])
     """
     x = floats(a)
-    if not upper or x.ndim < 2:
+    if not upper or x.ndim < 2 or x.shape[-1] != x.shape[-2]:  # the operation names the shape it is given
         return apply_op(_CHOLESKY, [x])
     return swapaxes(apply_op(_CHOLESKY, [swapaxes(x, -1, -2)]), -1, -2)
 
@@ -97,6 +97,10 @@ def cho_solve(c_and_lower: tuple[TensorLike, bool], b: TensorLike) -> Tensor:
     >>> fg.linalg.cho_solve(factor, [8.0, 12.0])
     tensor([1., 2.])
     """
+    if not isinstance(c_and_lower, (tuple, list)) or len(c_and_lower) != 2:
+        raise TypeError(
+            f"cho_solve: expected the pair (factor, lower) that cho_factor returns, got {type(c_and_lower).__name__}"
+        )
     c, lower = c_and_lower
     x, y, is_vector = both("cho_solve", c, b)
     first = _core.LOWER if lower else _core.TRANSPOSED

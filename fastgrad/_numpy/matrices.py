@@ -101,7 +101,9 @@ def _of_matrices(x: Tensor, ord: float | str, rows: int, columns: int) -> Tensor
         return root_or_zero(sum(square(x), (rows, columns)), sqrt)
     if ord == "nuc" or ord in (2, -2):
         s = svdvals(moveaxis(x, (rows, columns), (-2, -1)))
-        return sum(s, -1) if ord == "nuc" or (ord == 2 and s.shape[-1] == 0) else s[..., 0 if ord == 2 else -1]
+        if ord == -2 and s.shape[-1] == 0:
+            raise ValueError(f"norm: a matrix without elements has no norm of ord -2, got shape {x.shape}")
+        return sum(s, -1) if ord == "nuc" or s.shape[-1] == 0 else s[..., 0 if ord == 2 else -1]
     if ord not in (1, -1, np.inf, -np.inf):
         raise ValueError(f"norm: expected ord as 1, -1, 2, -2, inf, -inf, 'fro' or 'nuc' for matrices, got {ord!r}")
     along, left = (rows, columns) if abs(ord) == 1 else (columns, rows)

@@ -61,12 +61,16 @@ psi, expit, log_expit = digamma, _core.sigmoid, _core.log_sigmoid
 
 
 # ---- the gamma function ------------------------------------------------------------------------------------------
+_MAX_ORDER = 100_000  # the kernel adds as many terms for an element, and cannot be interrupted meanwhile
+
+
 def polygamma(n: Any, x: TensorLike) -> Tensor:
     """The derivative of ``digamma`` of order n, of any shape of x. Its derivative by x is that of order n + 1.
 
-    n is a whole number from 0 on, or an ndarray of some, which broadcasts with x. Raises TypeError for an order that is
-    differentiated or traced, and ValueError for one that is negative or not whole. For n from 2 on an error is at most
-    4 n ULP for x > 0; below 0, of the largest of the terms that the formula of reflection adds.
+    n is a whole number from 0 to 100,000, or an ndarray of some, which broadcasts with x; an element takes time in
+    proportion to n. Raises TypeError for an order that is differentiated or traced, and ValueError for one that is
+    negative, greater or not whole. For n from 2 on an error is at most 4 n ULP for x > 0; below 0, of the largest of
+    the terms that the formula of reflection adds.
 
     >>> import fastgrad as fg
     >>> fg.special.polygamma(1, [1.0, 2.0]).numpy().round(4)
@@ -80,8 +84,8 @@ def polygamma(n: Any, x: TensorLike) -> Tensor:
             )
         n = n.numpy()
     orders = np.asarray(n)
-    if orders.dtype.kind not in "iuf" or (orders < 0).any() or (orders != np.rint(orders)).any():
-        raise ValueError(f"polygamma: expected whole orders from 0 on, got {n!r}")
+    if orders.dtype.kind not in "iuf" or not ((orders >= 0) & (orders <= _MAX_ORDER)).all() or (orders % 1).any():
+        raise ValueError(f"polygamma: expected whole orders from 0 to {_MAX_ORDER}, got {n!r}")
     x = floating(x)
     if orders.ndim == 0:
         return _of_order(int(orders), x)
@@ -223,9 +227,9 @@ def logsumexp(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """``log(sum(b * exp(a)))`` over axes, stable for every finite a. The weights b are 1 by default.
 
-    a and b broadcast; a term of weight 0 contributes nothing, whatever its a. With ``return_sign`` the result is
-    (log of the absolute value of the sum, its sign); without, a negative sum gives nan. Raises ValueError for axes that
-    a does not have.
+    a and b broadcast; a term of weight 0 contributes nothing, whatever its a, and has a derivative by the weight where
+    a is finite. With ``return_sign`` the result is (log of the absolute value of the sum, its sign); without, a
+    negative sum gives nan. Raises ValueError for axes that a does not have.
 
     >>> import fastgrad as fg
     >>> fg.special.logsumexp([1000.0, 1000.0], b=[1.0, 2.0]).numpy().round(4)
@@ -240,14 +244,18 @@ def logsumexp(
     a, b = _core.astype(a, dtype), _core.astype(b, dtype)
     shape = np.broadcast_shapes(a.shape, b.shape)
     axes = normal_axes(axis, len(shape), "logsumexp")
-    a = where(b == 0, -np.inf, _core.broadcast_to(a, shape))
+    a, weightless = _core.broadcast_to(a, shape), b == 0
     kept = tuple([1 if i in axes else n for i, n in enumerate(shape)])
     if a.size == 0:
         total, top = _core.sum(a, axes, True), asarray(np.zeros(kept, dtype))
     else:
-        top = _core.max(a.detach(), axes, keepdims=True) if axes else a.detach()
+        top = where(weightless, -np.inf, a.detach())
+        top = _core.max(top, axes, keepdims=True) if axes else top
         top = where(isfinite(top), top, 0)
-        total = _core.sum(b * _core.exp(a - top), axes, True)
+        # A term of weight 0 is 0, and its exponential the derivative by the weight: it must be finite.
+        above, most = a - top, float(np.log(np.finfo(dtype).max)) - 1
+        above = where(weightless, where(isfinite(a), _core.minimum(above, most), -np.inf), above)
+        total = _core.sum(b * _core.exp(above), axes, True)
     y = _core.log(_core.absolute(total) if return_sign else total) + top
     y, sign = [v if keepdims else v.reshape([n for i, n in enumerate(shape) if i not in axes])
                for v in (y, _core.sign(total))]  # fmt: skip
