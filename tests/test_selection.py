@@ -196,7 +196,7 @@ def test_values_that_would_lose_their_gradients_in_an_array_of_integers_are_refu
     assert call(2.5).dtype == np.int64  # of numbers NumPy's rule
 
 
-@pytest.mark.parametrize("data", [[3.0, 1.0, 2.0], [3, 1, 2], [True, False, True], []])
+@pytest.mark.parametrize("data", [[3.0, 1.0, 2.0], [3, 1, 2], []])
 def test_what_changes_nothing_returns_a_value_of_its_own(data):
     calls = [
         lambda x: fg.clip(x, None, None), fg.nan_to_num, lambda x: fg.pad(x, 0), lambda x: fg.roll(x, 0),
@@ -205,12 +205,8 @@ def test_what_changes_nothing_returns_a_value_of_its_own(data):
     ]  # fmt: skip
     for call in calls:
         x = fg.asarray(data)
-        try:
-            y = call(x)
-        except TypeError:  # of booleans
-            assert x.dtype == np.bool_
-            continue
+        y = call(x)
         assert y is not x
         before = y.numpy().copy()
-        x[...] = 7 if x.dtype != np.bool_ else ~x
+        x += 1
         np.testing.assert_array_equal(y.numpy(), before)
