@@ -415,3 +415,14 @@ def test_small_integers_are_unwrapped_in_their_dtype():
     x = np.array([[3, 1, 2, 1], [0, 5, -7, 127]], np.int8)
     for period in (4, 7, 6.0):
         same_bits(fg.unwrap(x, period=period), np.unwrap(x, period=period))
+
+
+def test_a_mask_does_not_repeat_the_elements():
+    for name in ("sum", "prod", "mean", "var", "std", "max", "min"):
+        options = {"initial": 0.0} if name in ("max", "min") else {}
+        for shape, mask_shape in (((3,), (2, 3)), ((1,), (3,)), ((1, 3), (2, 3)), ((2, 3), (3, 2))):
+            for module in (np, fg):
+                with pytest.raises(ValueError):
+                    getattr(module, name)(np.ones(shape), where=np.ones(mask_shape, bool), **options)
+    with pytest.raises(ValueError, match=r"^sum: expected where= of a shape that broadcasts to \(3,\), got \(2, 3\)$"):
+        fg.sum(np.ones(3), where=np.ones((2, 3), bool))

@@ -404,3 +404,20 @@ def test_the_ends_as_integers_beside_infinity():
     for dtype in (np.float32, np.float64):
         for q in (0, 1, [0, 1], True):
             same_bits(fg.quantile(x.astype(dtype), q), np.quantile(x.astype(dtype), q))
+
+
+@pytest.mark.parametrize("name", ["quantile", "nanquantile", "percentile", "nanpercentile"])
+@pytest.mark.parametrize("method", METHODS)
+def test_probabilities_outside_are_refused_wherever_they_are_known(name, method):
+    f = lambda q: getattr(fg, name)(X, q, method=method)
+    compiled = fg.compile(f)
+    whole = 100 if "percent" in name else 1
+    for q in (1.5 * whole, -0.5 * whole, np.nan):
+        for call in (f, fg.grad(f), compiled, lambda q: fg.vmap(f)(np.array([0.5, q]))):
+            with pytest.raises(ValueError, match=f"^{name}: expected q from 0 to {whole}, got"):
+                call(np.array(q))
+    np.testing.assert_allclose(compiled(np.array(0.25 * whole)), f(0.25 * whole))
+    if method == "inverted_cdf":
+        weighted = fg.compile(lambda q: getattr(fg, name)(X, q, method=method, weights=np.ones(X.shape)))
+        with pytest.raises(ValueError, match=f"^{name}: expected q from 0 to {whole}, got"):
+            weighted(np.array(1.5 * whole))

@@ -337,6 +337,16 @@ def test_integers_become_what_was_announced():
     assert f(X).dtype == np.float32
     with pytest.raises(ValueError, match="it returned float64, expected int64"):
         fg.compile(lambda x: fg.pure_callback(np.sort, STRUCT(3, int), x))(X)
+    for transformed in (fg.compile, lambda f: f, lambda f: lambda x: fg.vmap(f)(x[None])):
+        f = transformed(lambda x: fg.pure_callback(lambda x: x.astype(int), STRUCT(3, np.int8), x))
+        assert np.asarray(f(X)).dtype == np.int8
+        with pytest.raises(ValueError, match="it returned integers of int64 that int8 does not hold"):
+            f(X * 100)
+
+
+def test_shapes_that_do_not_exist():
+    with pytest.raises(ValueError, match=r"^ShapeDtypeStruct: expected lengths of at least 0, got \(2, -1\)"):
+        STRUCT((2, -1), float)
 
 
 def test_errors_of_calls():

@@ -194,3 +194,19 @@ def test_values_that_would_lose_their_gradients_in_an_array_of_integers_are_refu
     ):
         fg.grad(lambda t: fg.sum(call(t)) * 1.0)(2.5)
     assert call(2.5).dtype == np.int64  # of numbers NumPy's rule
+
+
+@pytest.mark.parametrize("data", [[3.0, 1.0, 2.0], [3, 1, 2], []])
+def test_what_changes_nothing_returns_a_value_of_its_own(data):
+    calls = [
+        lambda x: fg.clip(x, None, None), fg.nan_to_num, lambda x: fg.pad(x, 0), lambda x: fg.roll(x, 0),
+        lambda x: fg.diff(x, 0), lambda x: fg.putmask(x, np.zeros(x.shape), []), lambda x: fg.insert(x, [], []),
+        lambda x: fg.place(x, np.zeros(x.shape), [1] if x.size else []), lambda x: x.at[[]].set(0), fg.unwrap,
+    ]  # fmt: skip
+    for call in calls:
+        x = fg.asarray(data)
+        y = call(x)
+        assert y is not x
+        before = y.numpy().copy()
+        x += 1
+        np.testing.assert_array_equal(y.numpy(), before)

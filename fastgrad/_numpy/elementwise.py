@@ -9,7 +9,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import _core
-from .._core import Tensor, absolute, asarray, astype, divide, multiply, power, remainder, sin, square, trunc, where
+from .._core import (
+    Tensor,
+    absolute,
+    asarray,
+    astype,
+    divide,
+    multiply,
+    power,
+    remainder,
+    reshape,
+    sin,
+    square,
+    trunc,
+    where,
+)
 from .creation import floating
 from .predicates import isinf, isnan
 
@@ -132,7 +146,7 @@ def nan_to_num(
         raise TypeError(f"nan_to_num: expected copy=True, got {copy!r}; the second argument is copy, as NumPy's, and a "
                         "tensor is not changed in place")  # fmt: skip
     if x.dtype.kind != "f":
-        return x
+        return reshape(x, x.shape)  # a value of its own
     limits = np.finfo(x.dtype)
     x = where(isnan(x), nan, x)
     x = where(x == np.inf, float(limits.max) if posinf is None else posinf, x)
@@ -152,7 +166,7 @@ def clip(x: TensorLike, min: TensorLike | None = None, max: TensorLike | None = 
         x = where(_replaced(x < min, min), min, x)
     if max is not None:
         x = where(_replaced(x > max, max), max, x)
-    return x
+    return reshape(x, x.shape) if min is None and max is None else x  # a value of its own
 
 
 def _replaced(beyond: Tensor, bound: TensorLike) -> Tensor:

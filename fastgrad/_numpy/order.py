@@ -402,8 +402,9 @@ def quantile(
     ``method`` is one of NumPy's thirteen, which differ between elements. For a few constant q the elements are found
     without a sort. The gradient goes to the elements beside each place in the order, of equal ones to those that a
     stable sort puts there, and to q where the method interpolates. ``weights``, not negative, of the shape of a or for
-    one axis, need ``method="inverted_cdf"``. Raises ValueError for q outside [0, 1], for an unknown method, and for
-    weights that are negative, not finite or all 0; in a program, which does not know them, the latter two give nan.
+    one axis, need ``method="inverted_cdf"``. Raises ValueError for q outside [0, 1], in a program where it runs, for an
+    unknown method, and for weights that are negative, not finite or all 0; in a program, which does not know them, the
+    latter two give nan.
 
     >>> import fastgrad as fg
     >>> fg.quantile([3.0, 1.0, 2.0, 4.0], [0.5, 1.0])
@@ -467,13 +468,15 @@ def _quantile(
     if not x.shape[-1]:
         dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
         return r.result(asarray(np.full((*x.shape[:-1], flat.size), np.nan, dtype)), lead)
+    # The probabilities that decide which elements are taken: in a program they are checked where it runs.
+    checked = by_numpy(probabilities, flat, name=name, whole=whole) if isinstance(flat, Tensor) else flat
     if weights is not None:
-        return r.result(_weighted(name, x, flat, method, a, weights, axis, is_nan_ignored), lead)
+        return r.result(_weighted(name, x, checked, method, a, weights, axis, is_nan_ignored), lead)
     if is_nan_ignored and x.dtype.kind == "f":
         count = astype((x == x).sum(-1, keepdims=True), flat.dtype if flat.dtype.kind == "f" else np.float64)
-        return r.result(_at_places(x, count, flat, method), lead)
+        return r.result(_at_places(x, count, flat, checked, method), lead)
     if isinstance(flat, Tensor):
-        y = _at_places(x, x.shape[-1], flat, method)
+        y = _at_places(x, x.shape[-1], flat, checked, method)
         return r.result(_unless_nan(y, _picked(x, _order(x, False, (x.shape[-1] - 1,)))), lead)
     return r.result(_at_constant_places(x, flat, method), lead)
 
@@ -491,6 +494,10 @@ def _probabilities(name: str, q: Any, x: Tensor, whole: int) -> Any:
         raise TypeError(f"{name}: expected q as a number or an array of numbers, got {q.dtype}")
     if whole != 1:
         q = np.true_divide(q, x.dtype.type(whole) if x.dtype.kind == "f" else whole)
+    return probabilities(q, name, whole)
+
+
+def probabilities(q: Any, name: str, whole: int) -> Any:
     if not ((q >= 0) & (q <= 1)).all():
         raise ValueError(f"{name}: expected q from 0 to {whole}, got {(q * whole).tolist()}")
     return q
@@ -534,12 +541,12 @@ def _constant_places(n: int, q: tuple[Any, ...], dtype: np.dtype[Any], method: s
     return tuple(places.tolist()), before, behind, _share(at, np.clip(np.floor(at), 0, n - 1), method)
 
 
-def _at_places(x: Tensor, n: Any, q: Any, method: str) -> Tensor:
+def _at_places(x: Tensor, n: Any, q: Any, checked: Any, method: str) -> Tensor:
     """The quantiles of rows of which the first n in order count, n a number or a column; also of q whose values are not
     known."""
     at = _PLACES[method](n, q)
     shape = (*x.shape[:-1], q.shape[0])
-    down = np.floor(at)
+    down = np.floor(_PLACES[method](n, checked))
     before, behind = (clip(clip(place, None, n - 1), 0, None) for place in (down, down + 1))
     values = _picked(x, _order(x))
 

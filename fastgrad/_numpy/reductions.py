@@ -42,17 +42,21 @@ def refuse_out(name: str, out: Any) -> None:
         )
 
 
-def booleans(name: str, mask: TensorLike) -> Tensor:
-    """A mask given as where=; TypeError for what has no booleans."""
+def booleans(name: str, mask: TensorLike, shape: tuple[int, ...]) -> Tensor:
+    """A mask given as where= for an array of this shape; TypeError for what has no booleans, ValueError for more of
+    them than elements."""
     mask = asarray(mask)
     if mask.dtype != np.bool_:
         raise TypeError(f"{name}: expected where= as booleans, got {mask.dtype}")
+    lengths = zip(mask.shape[::-1], shape[::-1])
+    if mask.ndim > len(shape) or not builtins.all(m in (1, n) for m, n in lengths):
+        raise ValueError(f"{name}: expected where= of a shape that broadcasts to {shape}, got {mask.shape}")
     return mask
 
 
-def chosen(name: str, x: Tensor, mask: TensorLike, else_: Any) -> Tensor:
-    """x where a mask is true, which broadcasts to it, as an argument where= of NumPy's; else a number."""
-    return where(booleans(name, mask), x, x.dtype.type(else_))
+def chosen(x: Tensor, mask: Tensor, else_: Any) -> Tensor:
+    """x where a mask is true, else a number."""
+    return where(mask, x, x.dtype.type(else_))
 
 
 def reduced_with(
@@ -64,13 +68,14 @@ def reduced_with(
     if dtype is not None and x.dtype != dtype:
         x = astype(x, dtype)
     axes = normal_axes(axis, x.ndim, name)
+    mask = None if mask is None else booleans(name, mask, x.shape)
     if name == "mean":
         if mask is None:
             y = mean(x, axis, keepdims)
         else:
             x = x if x.dtype.kind == "f" else astype(x, np.float64)
             count = astype(counted(mask, x.shape, axis, keepdims), x.dtype)
-            y = divide(sum(chosen(name, x, mask, 0), axis, keepdims), count)
+            y = divide(sum(chosen(x, mask, 0), axis, keepdims), count)
     elif name in ("max", "min"):
         extremum, pairwise = (_core.max, _core.maximum) if name == "max" else (_core.min, _core.minimum)
         if mask is not None:
@@ -82,7 +87,7 @@ def reduced_with(
                 least = name == "min"
             else:
                 least = np.iinfo(x.dtype).min if name == "max" else np.iinfo(x.dtype).max
-            x = chosen(name, x, mask, least)
+            x = chosen(x, mask, least)
         if initial is not None and any_zero_length(x.shape, axes):
             kept = [1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes]
             y = _core.broadcast_to(_as(initial, x.dtype), kept)
@@ -91,7 +96,7 @@ def reduced_with(
             y = y if initial is None else pairwise(y, _as(initial, y.dtype))
     else:
         neutral, reduction, joined = (0, sum, add) if name == "sum" else (1, prod, multiply)
-        x = x if mask is None else chosen(name, x, mask, neutral)
+        x = x if mask is None else chosen(x, mask, neutral)
         y = reduction(x, axis, keepdims)
         y = y if initial is None else joined(y, _as(initial, y.dtype))
     return y if dtype is None or y.dtype == dtype else astype(y, dtype)
@@ -193,7 +198,7 @@ def _spread(
         if np.dtype(dtype).kind != "f":
             raise TypeError(f"{name}: expected dtype as a float dtype, got {np.dtype(dtype)}")
         x = astype(x, dtype)
-    mask = None if mask is None else booleans(name, mask)
+    mask = None if mask is None else booleans(name, mask, x.shape)
     count: Any = 1
     for i in normal_axes(axis, x.ndim, name):
         count *= x.shape[i]
@@ -202,7 +207,7 @@ def _spread(
     distance = subtract(x, center)
     if mask is None:
         return divide(sum(square(distance), axis, keepdims), builtins.max(count - float(ddof), 0.0))
-    squares = sum(square(chosen(name, distance, mask, 0)), axis, keepdims)
+    squares = sum(square(chosen(distance, mask, 0)), axis, keepdims)
     freedom = astype(counted(mask, x.shape, axis, keepdims), distance.dtype) - float(ddof)
     some = freedom > 0  # else the quotient by 0, which has no gradient
     of_none = where(squares == 0, squares.dtype.type(np.nan), np.inf)

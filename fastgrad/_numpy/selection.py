@@ -154,7 +154,7 @@ def place(arr: TensorLike, mask: TensorLike, vals: TensorLike) -> Tensor:
     if not new.size:
         if x.size:
             raise ValueError("place: expected values to place, got none")
-        return x
+        return reshape(x, x.shape)  # a value of its own
     number = cumsum(astype(reshape(mask, -1), np.int64), 0)
     kept = (number - 1) % new.size
     return where(mask, reshape(gathered(reshape(new, -1), kept, 0), x.shape), x)

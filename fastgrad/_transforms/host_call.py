@@ -57,6 +57,8 @@ class HostCall(Compound):
                 if not np.can_cast(y.dtype, dtype, "same_kind"):
                     raise ValueError(f"{self.name}: it returned {y.dtype}, expected {dtype}")
                 results[k] = y.astype(dtype)
+                if dtype.kind in "iu" and not (results[k] == y).all():
+                    raise ValueError(f"{self.name}: it returned integers of {y.dtype} that {dtype} does not hold")
         return results
 
     def block(self, *arrays: Any) -> np.ndarray:
@@ -216,7 +218,9 @@ class Identity:
 def arguments_key(values: Sequence[Any]) -> Hashable:
     """A key of arguments that are no tensors: numbers and strings by value, with the sign of a zero, other objects by
     identity."""
-    return tuple([
-        (type(x), x.hex() if isinstance(x, float) else x if isinstance(x, (int, str, bytes, type(None))) else id(x))
-        for x in values
-    ])
+    return tuple(
+        [
+            (type(x), x.hex() if isinstance(x, float) else x if isinstance(x, (int, str, bytes, type(None))) else id(x))
+            for x in values
+        ]
+    )

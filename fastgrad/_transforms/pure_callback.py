@@ -59,6 +59,8 @@ class ShapeDtypeStruct:
 
     def __init__(self, shape: int | Sequence[int], dtype: Any) -> None:
         self.shape = tuple([operator.index(n) for n in (shape if isinstance(shape, (tuple, list)) else (shape,))])
+        if any(n < 0 for n in self.shape):
+            raise ValueError(f"ShapeDtypeStruct: expected lengths of at least 0, got {self.shape}")
         self.dtype = np.dtype(dtype)
 
     def __repr__(self) -> str:
@@ -88,8 +90,9 @@ def pure_callback(
     costs some microseconds beside the work of f. The program keeps f alive, and no garbage collection finds a cycle
     through it: an f that refers to the compiled function which calls it is never freed.
 
-    Raises ValueError where f returns other shapes or dtypes, TypeError for another structure, NotImplementedError where
-    the result is differentiated.
+    Raises ValueError where f returns other shapes, a dtype of another kind, or integers that the announced dtype does
+    not hold; a result of another dtype of the same kind is converted, float64 to float32 for one. Raises TypeError for
+    another structure, NotImplementedError where the result is differentiated.
 
     >>> import fastgrad as fg, numpy as np
     >>> f = fg.compile(lambda x: 2 * fg.pure_callback(np.sort, x, x))
