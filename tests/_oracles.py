@@ -74,6 +74,7 @@ def _gammaln(x):
     """From 1e20 on Stirling's series, whose terms are too small to be seen; mpmath takes all digits of x there."""
     if abs(x) < 1e20:
         return mpmath.re(mpmath.loggamma(x))
+    x = abs(x)  # a whole number where it is negative: the caller knows the pole
     return (x - mpmath.mpf(1) / 2) * mpmath.log(x) - x + mpmath.log(2 * mpmath.pi) / 2 + 1 / (12 * x)
 
 
@@ -88,8 +89,10 @@ def _polygamma(n, x):
 
 
 def _gamma(x):
-    """Where it over- or underflows any dtype, a number that does."""
-    return mpmath.gamma(x) if abs(x) < 1e4 else mpmath.mpf(10) ** (-10000 if x < 0 else 10000)
+    """Where it over- or underflows any dtype, a number that does, of its sign."""
+    if abs(x) < 1e4:
+        return mpmath.gamma(x)
+    return mpmath.mpf(10) ** 10000 if x > 0 else mpmath.mpf(10) ** -10000 * (-1) ** int(mpmath.floor(x))
 
 
 def _erfcx(x):
