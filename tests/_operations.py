@@ -191,7 +191,7 @@ OPERATIONS = {
         [(domain(ROWS["trigamma"], (2, 3)), (1,)), (domain(ROWS["trigamma"], (3,)), (4,)), (floats((2, 0)), (2,))],
         [
             (lambda x: fg.special.polygamma(2, 2 + x * x) * x, spread(3, 2)),
-            (lambda x: fg.special.polygamma(5, x) ** 2, spread(3)),
+            (lambda x: fg.special.polygamma(5, 2 + x * x) ** 2, spread(3)),
         ],
     ),
     "sum": Row(

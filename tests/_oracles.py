@@ -74,12 +74,25 @@ def _gammaln(x):
     """From 1e20 on Stirling's series, whose terms are too small to be seen; mpmath takes all digits of x there."""
     if abs(x) < 1e20:
         return mpmath.re(mpmath.loggamma(x))
+    x = abs(x)  # a whole number where it is negative: the caller knows the pole
     return (x - mpmath.mpf(1) / 2) * mpmath.log(x) - x + mpmath.log(2 * mpmath.pi) / 2 + 1 / (12 * x)
 
 
+def _polygamma(n, x):
+    """Of order 1 or 2. For negative x by reflection (DLMF 5.15.6), where mpmath adds as many terms as |x| is large."""
+    if x >= 0:
+        return mpmath.polygamma(n, x)
+    s, c = mpmath.sinpi(x), mpmath.cospi(x)
+    if n == 1:
+        return (mpmath.pi / s) ** 2 - mpmath.polygamma(1, 1 - x)
+    return mpmath.polygamma(2, 1 - x) - 2 * c * (mpmath.pi / s) ** 3
+
+
 def _gamma(x):
-    """Where it over- or underflows any dtype, a number that does."""
-    return mpmath.gamma(x) if abs(x) < 1e4 else mpmath.mpf(10) ** (-10000 if x < 0 else 10000)
+    """Where it over- or underflows any dtype, a number that does, of its sign."""
+    if abs(x) < 1e4:
+        return mpmath.gamma(x)
+    return mpmath.mpf(10) ** 10000 if x > 0 else mpmath.mpf(10) ** -10000 * (-1) ** int(mpmath.floor(x))
 
 
 def _erfcx(x):
@@ -106,6 +119,24 @@ def _scaled_bessel(order, x):
             break
         total += term
     return total / mpmath.sqrt(2 * mpmath.pi * abs(x)) * (mpmath.sign(x) if order else 1)
+
+
+def _bessel(order, x):
+    """The Bessel function of order 0 or 1, from 1e4 on by Hankel's series (DLMF 10.17.3). The sine and cosine are those
+    of x itself, which keep their digits where x - pi / 4 has none left."""
+    a = abs(x)
+    if a < 1e4:
+        return mpmath.besselj(order, x)
+    sums, term = [mpmath.mpf(1), mpmath.mpf(0)], mpmath.mpf(1)
+    for k in range(1, 2000):
+        term *= (4 * order**2 - (2 * k - 1) ** 2) / (8 * k * a)
+        sums[k % 2] += -term if k % 4 >= 2 else term
+        if abs(term) <= mpmath.eps:
+            break
+    s, c = mpmath.sin(a), mpmath.cos(a)
+    plus, minus = s + c, s - c
+    y = minus * sums[0] + plus * sums[1] if order else plus * sums[0] - minus * sums[1]
+    return y / mpmath.sqrt(mpmath.pi * a) * (mpmath.sign(x) if order else 1)
 
 
 def _log_ndtr(x):
@@ -158,14 +189,14 @@ FUNCTIONS_OF_TEXTS = {
     "softplus": lambda x: max(x, 0) + mpmath.log1p(mpmath.exp(-abs(x))), "log1p": _real(mpmath.log1p),
     "gammaln": _at_poles(_gammaln, lambda x: mpmath.inf),
     "digamma": _at_poles(mpmath.digamma, lambda x: mpmath.nan if x else -mpmath.inf),
-    "trigamma": _at_poles(lambda x: mpmath.polygamma(1, x), lambda x: mpmath.inf),
-    "polygamma": lambda n, x: _at_poles(lambda x: mpmath.polygamma(n, x), lambda x: mpmath.nan)(x),
+    "trigamma": _at_poles(functools.partial(_polygamma, 1), lambda x: mpmath.inf),
+    "polygamma": lambda n, x: _at_poles(functools.partial(_polygamma, n), lambda x: mpmath.nan)(x),
     "gamma": _at_poles(_gamma, lambda x: mpmath.nan if x else mpmath.inf),
     "rgamma": _at_poles(lambda x: 1 / _gamma(x), lambda x: mpmath.mpf(0)),
     "erfcx": _erfcx, "ndtr": lambda x: _erfc(-x / mpmath.sqrt(2)) / 2, "log_ndtr": _log_ndtr, "ndtri": _ndtri,
     "erfinv": _erfinv, "erfcinv": _erfcinv, "i0": lambda x: mpmath.besseli(0, x), "i1": lambda x: mpmath.besseli(1, x),
     "i0e": functools.partial(_scaled_bessel, 0),
-    "j0": lambda x: mpmath.besselj(0, x), "j1": lambda x: mpmath.besselj(1, x),
+    "j0": functools.partial(_bessel, 0), "j1": functools.partial(_bessel, 1),
     "i1e": functools.partial(_scaled_bessel, 1),
 }  # fmt: skip
 CONSTANTS_OF_TEXTS = {

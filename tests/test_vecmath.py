@@ -82,6 +82,8 @@ def points(row, n, dtype, seed=0):
     keep = np.logical_and.reduce([np.isfinite(a) for a in args])
     if row["domain"][-1][0] > 0 and len(args) == 2 and row["name"] in {"celu", "elu"}:
         keep &= args[1] > 0
+    if row["name"] == "betaln":
+        keep &= (args[0] > 0) & (args[1] > 0)
     return [a[keep] for a in args]
 
 

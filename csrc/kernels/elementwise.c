@@ -101,14 +101,7 @@ enum { BLOCK = 512 };
 #define SELU_SCALE FN(SELU_SCALE)()
 #define SELU_ALPHA FN(SELU_ALPHA)()
 
-#define T float
-#define BITS uint32_t
-#define OTHER double
-#define FN(name) name##_f32
-#define VM(name) vm_##name##_f32
-#define IS_LIBM(name) PICK(VM_LIBM_f32_##name, 0)
-#define SLOPE(name, text) PICK(VM_SLOPE_f32_##name, text)
-#include "elementwise.c"
+/* float64 first: loops of float32 call its loops. */
 #define T double
 #define BITS uint64_t
 #define OTHER float
@@ -116,6 +109,17 @@ enum { BLOCK = 512 };
 #define VM(name) vm_##name##_f64
 #define IS_LIBM(name) PICK(VM_LIBM_f64_##name, 0)
 #define SLOPE(name, text) PICK(VM_SLOPE_f64_##name, text)
+#define LONG_LOOP LONG_LOOP_f64
+#include "elementwise.c"
+#define T float
+#define BITS uint32_t
+#define OTHER double
+#define FN(name) name##_f32
+#define VM(name) vm_##name##_f32
+#define IS_LIBM(name) PICK(VM_LIBM_f32_##name, 0)
+#define SLOPE(name, text) PICK(VM_SLOPE_f32_##name, text)
+#define LONG_LOOP LONG_LOOP_f32
+#define IN_F64
 #include "elementwise.c"
 
 extern const fg_elementwise_kernels FG_TABLE(fg_elementwise)[2];
@@ -216,6 +220,25 @@ static void FN(run_huge)(fg_loop *loop, T (*value)(T), int64_t n, const T *x, co
     }
 }
 
+#ifdef IN_F64
+/* Run a loop of float64, with all strides 1 and n as it takes it, on operands of float32. */
+static NOINLINE void run_in_f64(fg_loop *loop, int64_t n, const float *a, const float *b, const float *y, const float *g,
+                                float *out) {
+    _Alignas(64) double wide[5][BLOCK];
+    for (int64_t i = 0; i < n; i += BLOCK) {
+        int64_t m = n - i < BLOCK ? n - i : BLOCK;
+        for (int64_t j = 0; j < m; j++) {
+            wide[0][j] = a[i + j];
+            wide[1][j] = b[i + j];
+            wide[2][j] = y[i + j];
+            wide[3][j] = g[i + j];
+        }
+        loop(m, wide[0], wide[1], wide[2], wide[3], wide[4]);
+        for (int64_t j = 0; j < m; j++) out[i + j] = (float)wide[4][j];
+    }
+}
+#endif
+
 #define SOME(p) ((p) ? (const T *)(p) : (const T *)some) /* any address stands in for a missing operand */
 
 /* An fg_loop: n is 1, or a multiple of the unit. The letters of its text stand for an element of each operand. */
@@ -248,6 +271,18 @@ static void FN(run_huge)(fg_loop *loop, T (*value)(T), int64_t n, const T *x, co
             out[i] = value;                                                                                    \
         }                                                                                                      \
     }
+/* The same of the functions marked VM_LONG, kept small: a single element is computed as one of a vector of 64 bytes, and
+ * float32 by the loop of float64. */
+#define LONG_LOOP_f64(name, unit, value)                                                                       \
+    LOOP_OF(name##_many, unit, 1, 1, value)                                                                    \
+    static void FN(name)(int64_t n, const void *a, const void *b, const void *y, const void *g, void *out) {   \
+        if (n == 1) FN(run)(FN(name##_many), 1, a, b, y, g, out);                                              \
+        else FN(name##_many)(n, a, b, y, g, out);                                                              \
+    }
+#define LONG_LOOP_f32(name, unit, value)                                                                       \
+    static void FN(name)(int64_t n, const void *a, const void *b, const void *y, const void *g, void *out) {   \
+        run_in_f64(name##_f64, n, a, b, y, g, out);                                                            \
+    }
 /* The loops of a plain row, of which two read a single element of a or b for all n; these are not called with n = 1. */
 #define LOOPS(name, value)                                                                                     \
     LOOP(name##_loop, STEP, value)                                                                             \
@@ -276,9 +311,10 @@ static void FN(run_huge)(fg_loop *loop, T (*value)(T), int64_t n, const T *x, co
     LOOP(name##_loop, STEP, definition)                                                                        \
     LOOP(name##_vjp_loop, STEP, g * (T)(derivative))
 
-#define UNARY_FN(name, definition, derivative, lo, hi, doc)                                                    \
-    LOOP(name##_loop, UNIT(name), VM(name)(x))                                                                 \
-    LOOP(name##_vjp_loop, STEP, g * (T)(SLOPE(name, derivative)))                                              \
+#define UNARY_FN(name, ...) UNARY_FN_OF(PICK(VM_LONG_##name, LOOP), name, __VA_ARGS__)
+#define UNARY_FN_OF(FORM, name, definition, derivative, lo, hi, doc)                                           \
+    FORM(name##_loop, UNIT(name), VM(name)(x))                                                                 \
+    FORM(name##_vjp_loop, STEP, g * (T)(SLOPE(name, derivative)))                                              \
     static void FN(name)(int64_t n, const void *x, void *y) {                                                  \
         T (*huge)(T) = PICK(HUGE_forward_##name, 0);                                                           \
         if (n == 1 && !IS_LIBM(name) && !(huge && FN(is_huge)(x))) FN(name##_loop)(1, x, x, x, x, y);          \
@@ -330,17 +366,18 @@ static void FN(run_huge)(fg_loop *loop, T (*value)(T), int64_t n, const T *x, co
         if (n) STRIDED(const T y = py[i]; (void)y, pg[i] * (T)(derivative));                                   \
     }                                                                                                          \
     LOOPS(name, g * (T)(derivative))
-#define BINARY_FN(name, definition, da, db, alo, ahi, blo, bhi, doc)                                           \
-    LOOP(name##_loop, UNIT(name), VM(name)(a, b))                                                              \
+#define BINARY_FN(name, ...) BINARY_FN_OF(PICK(VM_LONG_##name, LOOP), name, __VA_ARGS__)
+#define BINARY_FN_OF(FORM, name, definition, da, db, alo, ahi, blo, bhi, doc)                                  \
+    FORM(name##_loop, UNIT(name), VM(name)(a, b))                                                              \
     static void FN(name)(int64_t n, const void *a, int sa, const void *b, int sb, void *y) {                   \
         if (n == 1 && !IS_LIBM(name)) FN(name##_loop)(1, a, b, a, a, y);                                       \
         else if (sa & sb & !IS_LIBM(name)) FN(run)(FN(name##_loop), n, a, b, 0, 0, y);                         \
         else FN(run_strided)(FN(name##_loop), IS_LIBM(name), n, a, sa, b, sb, 0, 0, y);                        \
     }                                                                                                          \
-    BINARY_FN_VJP(name##_da, SLOPE(name##_da, da))                                                             \
-    BINARY_FN_VJP(name##_db, SLOPE(name##_db, db))
-#define BINARY_FN_VJP(name, derivative)                                                                        \
-    LOOP(name##_loop, STEP, g * (T)(derivative))                                                               \
+    BINARY_FN_VJP(FORM, name##_da, SLOPE(name##_da, da))                                                       \
+    BINARY_FN_VJP(FORM, name##_db, SLOPE(name##_db, db))
+#define BINARY_FN_VJP(FORM, name, derivative)                                                                  \
+    FORM(name##_loop, STEP, g * (T)(derivative))                                                               \
     static void FN(name)(int64_t n, const void *a, int sa, const void *b, int sb, const void *y,               \
                          const void *some, void *ga) {                                                         \
         const T *g = some;                                                                                     \
@@ -404,6 +441,8 @@ static void FN(narrow)(int64_t n, const void *x, void *y) { FN(cut)((int)n, x, y
 #undef LANES
 #undef ALONE
 #undef LOOP
+#undef LONG_LOOP_f32
+#undef LONG_LOOP_f64
 #undef LOOP_OF
 #undef LOOPS
 #undef SOME
@@ -411,6 +450,8 @@ static void FN(narrow)(int64_t n, const void *x, void *y) { FN(cut)((int)n, x, y
 #undef STRIDED_LOOP
 #undef BINARY_VJP
 #undef BINARY_FN_VJP
+#undef UNARY_FN_OF
+#undef BINARY_FN_OF
 #undef T
 #undef BITS
 #undef OTHER
@@ -418,6 +459,7 @@ static void FN(narrow)(int64_t n, const void *x, void *y) { FN(cut)((int)n, x, y
 #undef VM
 #undef IS_LIBM
 #undef SLOPE
+#undef LONG_LOOP
 
 #else /* the table of one dtype */
 

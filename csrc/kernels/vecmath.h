@@ -16,7 +16,8 @@
  * the Remez algorithm.
  *
  * sin and cos are accurate up to VM_TRIG_LIMIT; above it the caller takes vm_<name>_huge, element by element.
- * The functions marked VM_LIBM_<dtype>_<name> call the C library and are not vectorised. Where
+ * The functions marked VM_LIBM_<dtype>_<name> call the C library and are not vectorised. Those marked VM_LONG_<name>
+ * have no float32 form, nor have their slopes. Where
  * VM_SLOPE_<dtype>_<name> is defined, the backward kernel computes the derivative in that way and not as its text is
  * written (vecmath_slopes.h).
  */
@@ -539,33 +540,35 @@ VM_VIA_F64(arcsin)
 VM_VIA_F64(arccos)
 VM_VIA_F64(tanh_shrink)
 VM_VIA_F64(cbrt)
-VM_VIA_F64(gammaln)
-VM_VIA_F64(digamma)
-VM_VIA_F64(trigamma)
-VM_VIA_F64(erfinv)
-VM_VIA_F64(erfcinv)
-VM_VIA_F64(erfcx)
-VM_VIA_F64(log_ndtr)
-VM_VIA_F64(ndtri)
 VM_VIA_F64(logit)
-VM_VIA_F64(log1mexp)
 VM_VIA_F64(entr)
-VM_VIA_F64(gamma)
-VM_VIA_F64(rgamma)
-VM_VIA_F64(j0)
-VM_VIA_F64(j1)
-VM_VIA_F64(i0)
-VM_VIA_F64(i0e)
-VM_VIA_F64(i1)
-VM_VIA_F64(i1e)
 VM_VIA_F64_2(arctan2)
 VM_VIA_F64_2(logaddexp)
 VM_VIA_F64_2(logaddexp2)
 VM_VIA_F64_2(xlogy)
 VM_VIA_F64_2(xlog1py)
-VM_VIA_F64_2(rel_entr)
-VM_VIA_F64_2(kl_div)
-VM_VIA_F64_2(betaln)
+
+/* Long functions, of which there are no float32 forms: elementwise.c computes those by its loops of float64. */
+#define VM_LONG_gammaln ~, LONG_LOOP
+#define VM_LONG_digamma ~, LONG_LOOP
+#define VM_LONG_trigamma ~, LONG_LOOP
+#define VM_LONG_gamma ~, LONG_LOOP
+#define VM_LONG_rgamma ~, LONG_LOOP
+#define VM_LONG_erfinv ~, LONG_LOOP
+#define VM_LONG_erfcinv ~, LONG_LOOP
+#define VM_LONG_erfcx ~, LONG_LOOP
+#define VM_LONG_log_ndtr ~, LONG_LOOP
+#define VM_LONG_ndtri ~, LONG_LOOP
+#define VM_LONG_log1mexp ~, LONG_LOOP
+#define VM_LONG_j0 ~, LONG_LOOP
+#define VM_LONG_j1 ~, LONG_LOOP
+#define VM_LONG_i0 ~, LONG_LOOP
+#define VM_LONG_i0e ~, LONG_LOOP
+#define VM_LONG_i1 ~, LONG_LOOP
+#define VM_LONG_i1e ~, LONG_LOOP
+#define VM_LONG_rel_entr ~, LONG_LOOP
+#define VM_LONG_kl_div ~, LONG_LOOP
+#define VM_LONG_betaln ~, LONG_LOOP
 
 /* ---- the same text for both dtypes -------------------------------------------------------------------- */
 #define VM_T float

@@ -81,7 +81,6 @@ VM_INLINE double vm_i1e_f64(double x) {
 }
 
 /* I0(x) - I1(x) / x, and I0e - I1e (sign(x) + 1 / x) */
-#define VM_SLOPE_f32_i1 ~, (float)vm_i1_slope_f64(x)
 #define VM_SLOPE_f64_i1 ~, vm_i1_slope_f64(x)
 VM_INLINE double vm_i1_slope_f64(double x) {
     vm_bessel p = vm_bessel_parts(x);
@@ -90,7 +89,6 @@ VM_INLINE double vm_i1_slope_f64(double x) {
     y = p.a > 720 ? INFINITY : y;
     return x != x ? x : y;
 }
-#define VM_SLOPE_f32_i1e ~, (float)vm_i1e_slope_f64(x)
 #define VM_SLOPE_f64_i1e ~, vm_i1e_slope_f64(x)
 VM_INLINE double vm_i1e_slope_f64(double x) {
     vm_bessel p = vm_bessel_parts(x);
@@ -98,7 +96,6 @@ VM_INLINE double vm_i1e_slope_f64(double x) {
     double near = vm_times_exp(vm_i0_near(p.c) - n1 - p.c * n1, -p.c), far = (vm_i0_far(p.u) - f1 - f1 * p.u) * p.s;
     return x != x ? x : p.near ? near : far;
 }
-#define VM_SLOPE_f32_i0e ~, (float)vm_i0e_slope_f64(x)
 #define VM_SLOPE_f64_i0e ~, vm_i0e_slope_f64(x)
 VM_INLINE double vm_i0e_slope_f64(double x) {
     vm_bessel p = vm_bessel_parts(x);
@@ -159,7 +156,6 @@ VM_INLINE double vm_j1_f64(double x) {
     return copysign(1, x) * vm_j1_of(a, vm_sin_f64(a), vm_cos_f64(a));
 }
 
-#define VM_SLOPE_f32_j1 ~, (float)vm_j1_slope_f64(x)
 #define VM_SLOPE_f64_j1 ~, vm_j1_slope_f64(x)
 VM_INLINE double vm_j1_slope_f64(double x) {
     double a = fabs(x), s = vm_sin_f64(a), c = vm_cos_f64(a);

@@ -156,7 +156,6 @@ VM_INLINE double vm_digamma_f64(double x) {
 }
 
 /* -digamma(x) / gamma(x); at 0 and the negative integers the limit, which has the size of gamma(1 - x) */
-#define VM_SLOPE_f32_rgamma ~, (float)vm_rgamma_slope_f64(x)
 #define VM_SLOPE_f64_rgamma ~, vm_rgamma_slope_f64(x)
 VM_INLINE double vm_rgamma_slope_f64(double x) {
     double w = vm_whole(x), half = 0.5 * w, y = -vm_rgamma_f64(x) * vm_digamma_f64(x), at = vm_gamma_f64(1 - x);
@@ -213,7 +212,6 @@ VM_INLINE double vm_tetragamma_f64(double x) {
     y = x < 0 ? r == 0 ? -INFINITY : y + 2 * q * q * q * (1 - z * vm_cospi_tail(z)) : y;
     return x != x ? x : y;
 }
-#define VM_SLOPE_f32_trigamma ~, (float)vm_tetragamma_f64(x)
 #define VM_SLOPE_f64_trigamma ~, vm_tetragamma_f64(x)
 
 /* ---- the derivatives of higher order -------------------------------------------------------------------------- */
@@ -274,9 +272,7 @@ VM_INLINE double vm_betaln_f64(double first, double second) {
 }
 
 /* digamma(a) - digamma(a + b): from a = 8 on with the logarithms of both joined, and 1 / a - 1 / (a + b) */
-#define VM_SLOPE_f32_betaln_da ~, (float)vm_betaln_slope_f64(a, b)
 #define VM_SLOPE_f64_betaln_da ~, vm_betaln_slope_f64(a, b)
-#define VM_SLOPE_f32_betaln_db ~, (float)vm_betaln_slope_f64(b, a)
 #define VM_SLOPE_f64_betaln_db ~, vm_betaln_slope_f64(b, a)
 VM_INLINE double vm_betaln_slope_f64(double a, double b) {
     int far = (a >= 8) & (b > 0);

@@ -43,7 +43,6 @@ VM_INLINE double vm_erfcx_f64(double x) {
     return x != x ? x : y;
 }
 
-#define VM_SLOPE_f32_erfcx ~, (float)vm_erfcx_slope_f64(x)
 #define VM_SLOPE_f64_erfcx ~, vm_erfcx_slope_f64(x)
 VM_INLINE double vm_erfcx_slope_f64(double x) {
     double y = vm_erfcx_slope_positive(fabs(x)), c = vm_clamp_f64(x, -28, 0), e = vm_exp_of_square(4 * c, c);
@@ -92,7 +91,6 @@ VM_INLINE double vm_log_ndtr_f64(double x) {
 }
 
 /* exp(-x^2 / 2) / sqrt(2 pi) / ndtr(x); below 0 the exponentials cancel */
-#define VM_SLOPE_f32_log_ndtr ~, (float)vm_log_ndtr_slope_f64(x)
 #define VM_SLOPE_f64_log_ndtr ~, vm_log_ndtr_slope_f64(x)
 VM_INLINE double vm_log_ndtr_slope_f64(double x) {
     double W = vm_erfcx_positive(VM_SQRT_HALF * fabs(x)), c = vm_clamp_f64(x, 0, 39.5);
@@ -189,7 +187,6 @@ VM_INLINE double vm_log1mexp_f64(double x) {
     y = u < 0x1p-54 ? -u : y;
     return x != x ? x : x < 0 ? NAN : y;
 }
-#define VM_SLOPE_f32_log1mexp ~, (float)vm_log1mexp_slope_f64(x)
 #define VM_SLOPE_f64_log1mexp ~, vm_log1mexp_slope_f64(x)
 VM_INLINE double vm_log1mexp_slope_f64(double x) {
     double e = vm_exp_f64(-x);
@@ -244,9 +241,7 @@ VM_INLINE double vm_kl_div_f64(double a, double b) {
 }
 
 /* log(a / b) + 1, log(a / b) and 1 - a / b; 0 where the value is infinite */
-#define VM_SLOPE_f32_rel_entr_da ~, (float)vm_rel_entr_slope_f64(a, b, 1)
 #define VM_SLOPE_f64_rel_entr_da ~, vm_rel_entr_slope_f64(a, b, 1)
-#define VM_SLOPE_f32_kl_div_da ~, (float)vm_rel_entr_slope_f64(a, b, 0)
 #define VM_SLOPE_f64_kl_div_da ~, vm_rel_entr_slope_f64(a, b, 0)
 VM_INLINE double vm_rel_entr_slope_f64(double a, double b, double one) {
     double y = a == 0 ? -INFINITY : vm_log_quotient(a, b) + one;

@@ -13,6 +13,7 @@ g times the derivative by input i.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
@@ -54,9 +55,10 @@ _TWICE = {
     ("hypot", 0): "where(y == 0, 0, a / where(y == 0, 1, y))",
     ("hypot", 1): "where(y == 0, 0, b / where(y == 0, 1, y))",
     ("power", 1): "where(a == 0, 0, power(where(a == 0, 1, a), b) * log(where(a == 0, 1, a)))",
-    ("i1", 0): "where(x == 0, 0.5, i0(x) - i1(x) / where(x == 0, 1, x))",
-    ("i1e", 0): "where(x == 0, 0.5, i0e(x) - i1e(x) * (sign(x) + 1 / where(x == 0, 1, x)))",
-    ("j1", 0): "where(x == 0, 0.5, j0(x) - j1(x) / where(x == 0, 1, x))",
+    ("erfinv", 0): "exp(y * y) / TWO_OVER_SQRT_PI",
+    ("erfcinv", 0): "-exp(y * y) / TWO_OVER_SQRT_PI",
+    ("ndtri", 0): "exp(y * y / 2) / ONE_OVER_SQRT_2PI",
+    ("log1mexp", 0): "-exp(-x) / expm1(-x)",
     ("logit", 0): "1 / x + 1 / (1 - x)",
     ("xlogy", 0): f"where({_XLOGY}, 0, log(where({_XLOGY}, 1, b)))",
     ("xlogy", 1): "where((a == 0) & (b == 0), 0, a / where((a == 0) & (b == 0), 1, b))",
@@ -105,9 +107,84 @@ def _arctan2_by(letter: str) -> Callable[..., Tensor]:
     return derivative
 
 
+def _gamma(x: Tensor, y: Tensor) -> Tensor:
+    """gamma(x) digamma(x). Where gamma overflows the terms of further derivatives would cancel: it stands for them."""
+    gamma = _core.functions["gamma"]
+    far = (x > 1) & (y.detach() == np.inf)
+    near = _core.where(far, 1, x)
+    return _core.where(far, gamma(_core.where(far, x, 1)), gamma(near) * _core.functions["digamma"](near))
+
+
+def _rgamma(x: Tensor, y: Tensor) -> Tensor:
+    """-rgamma(x) digamma(x), or for x < 1/2 the derivative of gamma(1 - x) sin(pi x) / pi, the formula of reflection,
+    which has no poles. Where gamma(1 - x) is infinite it is the limit of that, a constant."""
+    gamma, digamma = _core.functions["gamma"], _core.functions["digamma"]
+    far = (x < 0.5) & (gamma(1 - x.detach()) == np.inf)
+    left = _core.where((x < 0.5) & ~far, x, 0.25)
+    whole = _core.rint(_core.where(x < 0.5, x, 0.25).detach())
+    sign = 1 - 2 * (whole - 2 * _core.floor(whole / 2))
+    angle = np.pi * (left - _core.where(far, 0, whole))
+    slope = gamma(1 - left) * (_core.cos(angle) - _core.sin(angle) * digamma(1 - left) / np.pi)
+    right = _core.where(x < 0.5, 1, x)
+    apart = np.pi * (x.detach() - whole)
+    limit = _core.cos(apart) - _core.sin(apart) * digamma(_core.where(far, 1 - x.detach(), 1)) / np.pi
+    return _core.where(
+        far,
+        sign * limit * np.inf,
+        _core.where(x < 0.5, sign * slope, -_core.functions["rgamma"](right) * digamma(right)),
+    )
+
+
+def _bessel_1(sign: int, scaled: bool = False) -> Callable[..., Tensor]:
+    """The derivative of j1 (sign -1), i1 or i1e (sign 1): f0(x) - f1(x) / x, near 0 by the series of that (DLMF 10.2.2,
+    10.25.2), because further quotients by x would overflow. Where i0 is infinite it stands for its derivatives."""
+    terms = [sign**k * (2 * k + 1) / (2 * 4**k * math.factorial(k) * math.factorial(k + 1)) for k in range(6)]
+
+    def derivative(x: Tensor, y: Tensor) -> Tensor:
+        f0, f1 = (_core.functions[("i" if sign > 0 else "j") + order] for order in "01")
+        near = _core.absolute(x) < 0.1
+        far = near & False if scaled or sign < 0 else f0(x.detach()) == np.inf
+        z, mid = _core.square(_core.where(near, x, 0)), _core.where(near | far, 1, x)
+        series: Any = terms[-1]
+        for term in terms[-2::-1]:
+            series = series * z + term
+        if not scaled:
+            return _core.where(near, series, _core.where(far, f0(_core.where(far, x, 0)), f0(mid) - f1(mid) / mid))
+        i0e, i1e = _core.functions["i0e"], _core.functions["i1e"]
+        small = _core.exp(-_core.absolute(_core.where(near, x, 0))) * series
+        return _core.where(near, small, i0e(mid) - i1e(mid) / mid) - _core.sign(x) * i1e(x)
+
+    return derivative
+
+
+def _erfcx(x: Tensor, y: Tensor) -> Tensor:
+    """2 x y - 2 / sqrt(pi), which cancels; for x > 100 by the series in 1 / x (DLMF 7.12.1)."""
+    far = x > 100
+    near, u = _core.where(far, 0, x), _core.square(_core.reciprocal(_core.where(far, x, 100)))
+    series = -u * (1 - u * (1.5 - u * (3.75 - u * (13.125 - u * 59.0625)))) / np.sqrt(np.pi)
+    return _core.where(far, series, 2 * near * _core.functions["erfcx"](near) - 2 / np.sqrt(np.pi))
+
+
+def _log_ndtr(x: Tensor, y: Tensor) -> Tensor:
+    """The normal density over the distribution function, to the left by erfcx, and far to the left -x."""
+    right, far = x > 0, x < -1e15
+    above = _core.minimum(_core.where(right, x, 0), 40)
+    density = _core.exp(-above * above / 2) / np.sqrt(2 * np.pi)
+    tail = _core.functions["erfcx"](_core.where(right | far, 0, x) * -np.sqrt(0.5))
+    ratio = _core.where(right, density / _core.functions["ndtr"](above), np.sqrt(2 / np.pi) / tail)
+    return _core.where(far, -x, ratio)
+
+
 # In place of a text.
 _COMPOSED: dict[tuple[str, int], Callable[..., Tensor]] = {
+    ("erfcx", 0): _erfcx,
+    ("gamma", 0): _gamma,
+    ("i1", 0): _bessel_1(1),
+    ("i1e", 0): _bessel_1(1, scaled=True),
+    ("j1", 0): _bessel_1(-1),
+    ("log_ndtr", 0): _log_ndtr,
     ("power", 0): _power_by_base,
+    ("rgamma", 0): _rgamma,
     ("fmod", 1): _fmod_by_divisor,
     ("arctan2", 0): _arctan2_by("a"),
     ("arctan2", 1): _arctan2_by("b"),
