@@ -41,6 +41,12 @@ VM_INLINE double vm_i1_far(double u) {
                   -0x1.d7448a2d0b0f5p-5, -0x1.c4e218ea110d4p-4, -0x1.1d0f0724b7c86p-2, -0x1.0fa0a2a6eca12p-1,
                   -0x1.f8f17cbd176bfp+2, 0x1.7954a88e8289dp+5, -0x1.68f3d0942b419p+8);
 }
+/* x times the difference of the two, which would cancel: 2^-51 */
+VM_INLINE double vm_i0_less_i1_far(double u) {
+    return VM_P11(u, 0x1.9884533d4364fp-3, 0x1.32633e6df6051p-4, 0x1.1f3d0a7b89a2ap-4, 0x1.a2e3be3eee157p-4,
+                  0x1.9c53348d9f189p-3, 0x1.ff39c8615898ep-2, 0x1.6d610ea556573p+0, 0x1.dd51032997a5cp+2,
+                  -0x1.36114685392b9p+5, 0x1.0a6f9e27ca44ep+10, -0x1.14c83671ba683p+13, 0x1.5842a88861d90p+15);
+}
 
 /* v times exp(a), where exp alone may overflow */
 VM_INLINE double vm_times_exp(double v, double a) {
@@ -92,15 +98,15 @@ VM_INLINE double vm_i1_slope_f64(double x) {
 #define VM_SLOPE_f64_i1e ~, vm_i1e_slope_f64(x)
 VM_INLINE double vm_i1e_slope_f64(double x) {
     vm_bessel p = vm_bessel_parts(x);
-    double n1 = vm_i1_near(p.c), f1 = vm_i1_far(p.u);
-    double near = vm_times_exp(vm_i0_near(p.c) - n1 - p.c * n1, -p.c), far = (vm_i0_far(p.u) - f1 - f1 * p.u) * p.s;
+    double n1 = vm_i1_near(p.c), near = vm_times_exp(vm_i0_near(p.c) - n1 - p.c * n1, -p.c);
+    double far = (vm_i0_less_i1_far(p.u) - vm_i1_far(p.u)) * p.u * p.s;
     return x != x ? x : p.near ? near : far;
 }
 #define VM_SLOPE_f64_i0e ~, vm_i0e_slope_f64(x)
 VM_INLINE double vm_i0e_slope_f64(double x) {
     vm_bessel p = vm_bessel_parts(x);
     double near = vm_times_exp(p.c * vm_i1_near(p.c) - vm_i0_near(p.c), -p.c);
-    double far = (vm_i1_far(p.u) - vm_i0_far(p.u)) * p.s, y = p.near ? near : far;
+    double y = p.near ? near : -vm_i0_less_i1_far(p.u) * p.u * p.s;
     return x != x ? x : x == 0 ? 0 : copysign(1, x) * y;
 }
 

@@ -161,7 +161,7 @@ VM_INLINE double vm_rgamma_slope_f64(double x) {
     double w = vm_whole(x), half = 0.5 * w, y = -vm_rgamma_f64(x) * vm_digamma_f64(x), at = vm_gamma_f64(1 - x);
     y = ((x < 0) & (w == x)) ? vm_whole(half) == half ? at : -at : y;
     y = fabs(x) < 0x1p-60 ? 1 : y;
-    return x == INFINITY ? 0 : y;
+    return x == INFINITY ? 0 : x == -INFINITY ? NAN : y;
 }
 
 /* The sum of 1 / (x + k)^2 for 1 <= k <= 7 is kept as a quotient. */
@@ -207,9 +207,10 @@ VM_INLINE double vm_tetragamma_positive(double x) {
 }
 
 VM_INLINE double vm_tetragamma_f64(double x) {
-    double m = fabs(x), r = m - vm_whole(m), z = r * r, q = VM_PI / (r * vm_sinpi_tail(z));
+    double m = fabs(x), r = m - vm_whole(m), z = r * r, q = VM_PI / (r * vm_sinpi_tail(z)), h = 0.5 - fabs(r);
+    double cosine = h < 0.25 ? h * vm_sinpi_tail(h * h) : 1 - z * vm_cospi_tail(z);
     double y = vm_tetragamma_positive(x < 0 ? 1 + m : x);
-    y = x < 0 ? r == 0 ? -INFINITY : y + 2 * q * q * q * (1 - z * vm_cospi_tail(z)) : y;
+    y = x < 0 ? r == 0 ? -INFINITY : y + 2 * q * q * q * cosine : y;
     return x != x ? x : y;
 }
 #define VM_SLOPE_f64_trigamma ~, vm_tetragamma_f64(x)

@@ -3,17 +3,19 @@
 
 /* ---- exp(x^2) erfc(x) -------------------------------------------------------------------------------------- */
 /* (1 + 2 a) exp(a^2) erfc(a) as a polynomial of t = (a - k) / (a + k), k = 4.25, as in vm_erfc_part, but for all
- * a >= 0: 2^-55 */
+ * a >= 0: 2^-55. What the roundings of its last sum, of 1/2 + a and of the quotient cut off is added to the quotient. */
 VM_INLINE double vm_erfcx_positive(double a) {
     double c = a > 0x1p1000 ? 0x1p1000 : a, t = 2 * c / (c + 4.25) - 1;
-    double F = VM_P24(t, 0x1.3a9155546e37dp+0, -0x1.1b69a46b170d8p-3, 0x1.9cc62dd8084a2p-6, 0x1.c388de44816acp-5,
+    double R = VM_P23(t, -0x1.1b69a46b170d8p-3, 0x1.9cc62dd8084a2p-6, 0x1.c388de44816acp-5,
                       -0x1.7ac1f577fc2e4p-4, 0x1.7c79a3548eeaap-4, -0x1.25f65dc058bb2p-4, 0x1.70b9cd83c4e52p-5,
                       -0x1.78d5f895257dep-6, 0x1.300b8c8177d2cp-7, -0x1.5ebca1077e489p-9, 0x1.70f78244c6d23p-12,
                       0x1.f64a88c38e842p-14, -0x1.505ff576e0a83p-14, 0x1.b5f8c6b6649e8p-17, 0x1.6d70fc6b23194p-18,
                       -0x1.91654005a2c66p-19, -0x1.17b8c3dd0ca3fp-28, 0x1.a344fedb6ede7p-22, -0x1.0d3ff5b62f9dap-24,
                       -0x1.7742340a5c2c2p-25, 0x1.8ba9024bbdf28p-27, 0x1.28e0d6ff64ffcp-28, -0x1.175f6fed21107p-30,
                       -0x1.3b316dab34deap-32);
-    return 0.5 * F / (0.5 + a);
+    vm_dd F = vm_fast_two_sum(0x1.3a9155546e37dp+0, t * R), d = vm_two_sum(0.5, a);
+    double y = 0.5 * F.hi / d.hi, lost = 0.5 * F.lo - vm_product_rest_f64(y, d.hi, 0.5 * F.hi) - y * d.lo;
+    return a < 0x1p1000 ? y + lost / d.hi : y;
 }
 
 /* The derivative, times -(1 + 2 a)^2 sqrt(pi) / 2: 2^-54 */

@@ -152,7 +152,8 @@ def _bessel_1(sign: int, scaled: bool = False) -> Callable[..., Tensor]:
             return _core.where(near, series, _core.where(far, f0(_core.where(far, x, 0)), f0(mid) - f1(mid) / mid))
         i0e, i1e = _core.functions["i0e"], _core.functions["i1e"]
         small = _core.exp(-_core.absolute(_core.where(near, x, 0))) * series
-        return _core.where(near, small, i0e(mid) - i1e(mid) / mid) - _core.sign(x) * i1e(x)
+        slope: Tensor = _core.where(near, small, i0e(mid) - i1e(mid) / mid) - _core.sign(x) * i1e(x)
+        return slope
 
     return derivative
 
@@ -161,17 +162,17 @@ def _erfcx(x: Tensor, y: Tensor) -> Tensor:
     """2 x y - 2 / sqrt(pi), which cancels; for x > 100 by the series in 1 / x (DLMF 7.12.1)."""
     far = x > 100
     near, u = _core.where(far, 0, x), _core.square(_core.reciprocal(_core.where(far, x, 100)))
-    series = -u * (1 - u * (1.5 - u * (3.75 - u * (13.125 - u * 59.0625)))) / np.sqrt(np.pi)
-    return _core.where(far, series, 2 * near * _core.functions["erfcx"](near) - 2 / np.sqrt(np.pi))
+    series = -u * (1 - u * (1.5 - u * (3.75 - u * (13.125 - u * 59.0625)))) / math.sqrt(np.pi)
+    return _core.where(far, series, 2 * near * _core.functions["erfcx"](near) - 2 / math.sqrt(np.pi))
 
 
 def _log_ndtr(x: Tensor, y: Tensor) -> Tensor:
     """The normal density over the distribution function, to the left by erfcx, and far to the left -x."""
     right, far = x > 0, x < -1e15
     above = _core.minimum(_core.where(right, x, 0), 40)
-    density = _core.exp(-above * above / 2) / np.sqrt(2 * np.pi)
-    tail = _core.functions["erfcx"](_core.where(right | far, 0, x) * -np.sqrt(0.5))
-    ratio = _core.where(right, density / _core.functions["ndtr"](above), np.sqrt(2 / np.pi) / tail)
+    density = _core.exp(-above * above / 2) / math.sqrt(2 * np.pi)
+    tail = _core.functions["erfcx"](_core.where(right | far, 0, x) * -math.sqrt(0.5))
+    ratio = _core.where(right, density / _core.functions["ndtr"](above), math.sqrt(2 / np.pi) / tail)
     return _core.where(far, -x, ratio)
 
 
