@@ -15,7 +15,7 @@ import importlib
 import sys
 import typing
 
-from . import _blas, _core, _numpy, activations, linalg, losses, optim, random, special, testing, tree
+from . import _blas, _core, _numpy, activations, losses, optim, random, special, tree
 from ._compile.compiled import CacheInfo, Compiled, compile
 from ._config import __version__, show_config
 from ._control_flow.api import cond, fori_loop, scan, while_loop
@@ -35,19 +35,20 @@ from ._transforms.primitive import primitive
 from ._transforms.pure_callback import ShapeDtypeStruct, pure_callback
 from ._transforms.vmap import vmap
 from .random import dropout
-from .testing import check_grads
 
 if typing.TYPE_CHECKING:
-    from . import sparse, stats
+    from . import linalg, sparse, stats, testing
+    from ._numpy.matrices import norm
     from ._scipy.minimize import least_squares, minimize, root
+    from .testing import check_grads
 
 __all__ = [
     "CacheInfo", "Compiled", "DescentResult", "Program", "ShapeDtypeStruct", "TraceError", "TrainingStep",
     "__version__", "activations", "check_grads", "checkpoint", "compile", "cond", "custom_jvp", "custom_vjp",
     "descend", "dropout", "elementwise_grad", "fori_loop", "grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian",
-    "jacrev", "jvp", "least_squares", "linalg", "linearize", "losses", "minimize", "no_grad", "optim", "primitive",
-    "pure_callback", "random", "root", "scan", "show_config", "sparse", "special", "stats", "stop_gradient", "take",
-    "testing", "training_step", "tree", "value_and_grad", "vjp", "vmap", "while_loop",
+    "jacrev", "jvp", "least_squares", "linalg", "linearize", "losses", "minimize", "no_grad", "norm", "optim",
+    "primitive", "pure_callback", "random", "root", "scan", "show_config", "sparse", "special", "stats",
+    "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad", "vjp", "vmap", "while_loop",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
 if not typing.TYPE_CHECKING:
@@ -68,8 +69,12 @@ _CALLED_OTHERWISE = {  # names of JAX, PyTorch and SciPy
     "unsqueeze": "expand_dims", "value_and_jacobian": "vjp, or jacobian beside f", "vectorize": "vmap",
 }  # fmt: skip
 
-# Imported when they are first asked for: what works with SciPy or is like it, which few programs use.
+# Imported when they are first asked for: what not every program uses.
 _LAZY = {
+    "check_grads": "fastgrad.testing",
+    "linalg": "fastgrad.linalg",
+    "norm": "fastgrad._numpy.matrices",
+    "testing": "fastgrad.testing",
     "sparse": "fastgrad.sparse",
     "stats": "fastgrad.stats",
     "least_squares": "fastgrad._scipy.minimize",
@@ -78,7 +83,7 @@ _LAZY = {
 }
 
 if not typing.TYPE_CHECKING:
-    for _module in (sys.modules[__name__], activations, linalg, losses, optim, random, special, testing, tree):
+    for _module in (sys.modules[__name__], activations, losses, optim, random, special, tree):
         _module.__dir__ = _module.__all__.copy  # what completion shows
 
     def __getattr__(name):
@@ -89,7 +94,7 @@ if not typing.TYPE_CHECKING:
             )
         if name in _CALLED_OTHERWISE:
             instead = f"; use fastgrad.{_CALLED_OTHERWISE[name]}"
-        elif name in linalg.__all__:
+        elif not name.startswith("_") and name in importlib.import_module("fastgrad.linalg").__all__:
             instead = f"; use fastgrad.linalg.{name}"
         else:
             instead = f"; write it as {_numpy.protocol.INSTEAD[name]}" if name in _numpy.protocol.INSTEAD else ""

@@ -45,7 +45,9 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     """
     if mode not in ("stdout", "dicts"):
         raise ValueError(f"show_config: mode must be 'stdout' or 'dicts', not {mode!r}")
-    blas, lapack = _blas.IN_USE, _blas.LAPACK_IN_USE
+    from . import _lapack  # which only linear algebra needs otherwise
+
+    blas, lapack = _blas.IN_USE, _lapack.IN_USE
     config = {
         "version": __version__,
         "python": platform.python_version(),

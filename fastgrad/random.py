@@ -28,7 +28,6 @@ from ._core import Tensor, exp, floor, log, sqrt, square, where
 from ._numpy.counting import searchsorted
 from ._numpy.creation import floating
 from ._numpy.indexing import take
-from ._numpy.linalg import cholesky
 from ._numpy.neural import softmax
 from ._numpy.order import argsort
 from ._numpy.sequences import cumsum
@@ -275,6 +274,8 @@ class Generator:
                              f"(..., d, d), got {mean.shape} and {cov.shape}")  # fmt: skip
         stacks = {"mean": np.broadcast_to(0, mean.shape[:-1]), "cov": np.broadcast_to(0, cov.shape[:-2])}
         size, _ = _fitted("multivariate_normal", size, mean.dtype, **stacks)
+        from ._numpy.linalg import cholesky  # with LAPACK, which the other draws do not need
+
         factor = cholesky(cov)
         z = self._normal("multivariate_normal", (*size, d, 1), factor.dtype)
         y: Tensor = mean + (factor @ z)[..., 0]

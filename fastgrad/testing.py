@@ -16,6 +16,11 @@ from ._transforms.vmap import vmap
 
 __all__ = ["check_grads"]
 
+
+def __dir__() -> list[str]:
+    return list(__all__)  # what completion shows
+
+
 # What a derivative may be off by, per dtype of the argument; the differences are taken in float64.
 _TOLERANCE = {np.dtype(np.float32): 1e-3, np.dtype(np.float64): 1e-6}
 

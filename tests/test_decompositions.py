@@ -11,7 +11,7 @@ import pytest
 import scipy.linalg
 
 import fastgrad as fg
-from fastgrad import _blas
+from fastgrad import _lapack
 
 L = fg.linalg
 LinAlgError = np.linalg.LinAlgError
@@ -52,11 +52,11 @@ def orthonormal(q, dtype):
 def lapack(request):
     """With LAPACK and without it."""
     if request.param == "own":
-        _blas.use_lapack(None)
-    elif _blas.LAPACK_IN_USE is None:
+        _lapack.use(None)
+    elif _lapack.IN_USE is None:
         pytest.skip("NumPy's LAPACK was not found")
     yield request.param
-    _blas.use_lapack(_blas.LAPACK_IN_USE)
+    _lapack.use(_lapack.IN_USE)
 
 
 # ---- values ----------------------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def test_matrices_of_low_rank_and_of_any_size_of_numbers(n, lapack):
 
 
 def test_vectors_have_the_signs_of_numpys():
-    if _blas.LAPACK_IN_USE is None:
+    if _lapack.IN_USE is None:
         pytest.skip("NumPy's LAPACK was not found")
     for n in (2, 5, 20):
         x = drawn((n, n + 2))

@@ -10,7 +10,7 @@ import pytest
 import scipy.linalg
 
 import fastgrad as fg
-from fastgrad import _blas, _core
+from fastgrad import _blas, _core, _lapack
 
 LinAlgError = np.linalg.LinAlgError
 FLOATS = [np.float32, np.float64]
@@ -20,10 +20,10 @@ FLOATS = [np.float32, np.float64]
 def lapack(request):
     """Both the library that NumPy has loaded, if it is found, and our own kernels for every size."""
     if request.param == "without":
-        _blas.use_lapack(None)
+        _lapack.use(None)
         _core.set_blas(None, None, False)
     yield request.param
-    _blas.use_lapack(_blas.LAPACK_IN_USE)
+    _lapack.use(_lapack.IN_USE)
     if _blas.IN_USE:
         _core.set_blas(_blas.IN_USE.sgemm, _blas.IN_USE.dgemm, _blas.IN_USE.ilp64)
 
@@ -485,28 +485,28 @@ def test_a_backward_pass_that_fails_changes_no_gradient():
 
 
 # ---- where LAPACK comes from -----------------------------------------------------------------------------------------
-@pytest.mark.skipif(_blas.LAPACK_IN_USE is None, reason="NumPy's LAPACK is not reached in this build")
+@pytest.mark.skipif(_lapack.IN_USE is None, reason="NumPy's LAPACK is not reached in this build")
 class TestLapack:
     def test_a_wrong_function_is_not_used(self, monkeypatch):
         nothing = ctypes.CFUNCTYPE(None)(lambda *arguments: None)
-        for name, check in _blas._CASES.items():
+        for name, check in _lapack._CASES.items():
             assert not check(nothing, ctypes.c_double, ctypes.c_int64), name
             with monkeypatch.context() as m:
-                m.setitem(_blas._CASES, name, lambda *arguments: False)
-                assert _blas.find_lapack() is None
+                m.setitem(_lapack._CASES, name, lambda *arguments: False)
+                assert _lapack.find() is None
 
     def test_unknown_symbols_are_none_found(self, monkeypatch):
-        monkeypatch.setattr(_blas, "_LAPACK", (("no_such_{}", True),))
-        assert _blas.find_lapack() is None
+        monkeypatch.setattr(_lapack, "_LAPACK", (("no_such_{}", True),))
+        assert _lapack.find() is None
 
     def test_narrow_integers_are_noticed(self):
         """What is called as if its integers were twice as wide leaves half of the status as it was."""
-        lapack = _blas.LAPACK_IN_USE
+        lapack = _lapack.IN_USE
         if not lapack.ilp64:
             function = ctypes.CFUNCTYPE(None)(lapack.functions["potrf"][1])
-            assert not _blas._CASES["potrf"](function, ctypes.c_double, ctypes.c_int64)
+            assert not _lapack._CASES["potrf"](function, ctypes.c_double, ctypes.c_int64)
 
     def test_show_config_names_it(self):
         config = fg.show_config("dicts")
-        assert config["lapack"]["integer_bits"] == (64 if _blas.LAPACK_IN_USE.ilp64 else 32)
+        assert config["lapack"]["integer_bits"] == (64 if _lapack.IN_USE.ilp64 else 32)
         assert "loaded by NumPy" in config["lapack"]["provider"]

@@ -33,7 +33,6 @@ from .elementwise import *
 from .grids import *
 from .joining import *
 from .joining import from_lists as from_lists
-from .matrices import norm
 from .neural import *
 from .order import *
 from .padding import *
@@ -55,4 +54,3 @@ if not TYPE_CHECKING:
         predicates, reductions, selection, sequences, shapes, statistics,
     ):  # fmt: skip
         __all__ += _module.__all__
-    __all__ += ["norm"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from .. import _core
+from .. import _lapack as _lapack  # which hands the core its functions
 from .._core import Tensor, apply_op, asarray, astype, reshape
 from .shapes import swapaxes
 

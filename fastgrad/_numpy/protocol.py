@@ -19,7 +19,7 @@ import numpy as np
 
 from .. import _core
 from .._core import Tensor
-from . import decompositions, functions, linalg, matrices
+from . import functions
 from . import special as special_functions
 from .indexing import take
 from .shapes import one_axis
@@ -220,6 +220,8 @@ def _where(condition: Any, *choices: Any) -> Tensor:
 @functools.cache
 def _functions() -> dict[Any, Callable[..., Any]]:
     """NumPy's function -> ours: those of one name, unless NumPy's is to be written otherwise, and those that differ."""
+    from . import decompositions, linalg, matrices  # not needed before the first call
+
     table = {
         theirs: _named(name)
         for name in {*_core.PUBLIC, *vars(functions)["__all__"]} - INSTEAD.keys()

@@ -39,3 +39,7 @@ __all__ = [
     "laplace", "logistic", "lognorm", "multinomial", "multivariate_normal", "nbinom", "norm", "pareto", "poisson", "t",
     "truncnorm", "uniform", "vonmises", "weibull_min", "wishart",
 ]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return list(__all__)  # what completion shows
