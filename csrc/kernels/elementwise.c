@@ -36,8 +36,8 @@ enum { BLOCK = 512 };
 
 #define NO_LOOP ((fg_loop *)0)
 
-/* For sin, cos, j0 and j1: the function for huge arguments, which takes one at a time, and the loop for programs. There is
- * none, because such a loop cannot look for huge arguments. */
+/* For sin, cos, j0 and j1: the function for huge arguments, which takes one at a time, and the loop for programs. There
+ * is none, because such a loop cannot look for huge arguments. */
 #define HUGE_forward_sin ~, FN(sin_huge), NO_LOOP
 #define HUGE_forward_cos ~, FN(cos_huge), NO_LOOP
 #define HUGE_backward_sin ~, FN(cos_huge), NO_LOOP
@@ -207,7 +207,8 @@ static NOINLINE void FN(run_strided)(fg_loop *loop, int is_libm, int64_t n, cons
 
 static inline int FN(is_huge)(const T *x) { return VM(absolute)(*x) > (T)VM_TRIG_LIMIT; }
 
-/* Run a loop of one of the functions with HUGE_forward_. For huge arguments, `value` (the function or its derivative) is called one by one. */
+/* Run a loop of one of the functions with HUGE_forward_. For huge arguments, `value` (the function or its derivative) is
+ * called one by one. */
 static void FN(run_huge)(fg_loop *loop, T (*value)(T), int64_t n, const T *x, const T *g, T *out) {
     for (int64_t i = 0; i < n; i += BLOCK) {
         int64_t m = n - i < BLOCK ? n - i : BLOCK;
@@ -223,8 +224,8 @@ static void FN(run_huge)(fg_loop *loop, T (*value)(T), int64_t n, const T *x, co
 #ifdef IN_F64
 /* Run a loop of float64, with all strides 1 and n as it takes it, on operands of float32. The product with g, if there
  * is one, is taken in float32, so that its bits are those of the slope times g. */
-static NOINLINE void run_in_f64(fg_loop *loop, int64_t n, const float *a, const float *b, const float *y, const float *g,
-                                float *out) {
+static NOINLINE void run_in_f64(fg_loop *loop, int64_t n, const float *a, const float *b, const float *y,
+                                const float *g, float *out) {
     _Alignas(64) double wide[5][BLOCK];
     for (int64_t j = 0; j < BLOCK; j++) wide[3][j] = 1;
     for (int64_t i = 0; i < n; i += BLOCK) {
