@@ -106,7 +106,7 @@ def multigammaln(a: TensorLike, d: int) -> Tensor:
 
     >>> import fastgrad as fg
     >>> round(fg.special.multigammaln(3.0, 2).item(), 4)
-    1.5501
+    1.5502
     """
     try:
         d = operator.index(d)
