@@ -223,6 +223,8 @@ def slope_points(row, n, dtype, seed):
         keep &= args[1] > 0
     if row["name"] == "copysign":
         keep &= args[1] != 0  # the oracle has no -0
+    if row["name"] == "betaln":
+        keep &= (args[0] > 0) & (args[1] > 0)
     return [a[keep] for a in args]
 
 

@@ -36,8 +36,8 @@ enum { BLOCK = 512 };
 
 #define NO_LOOP ((fg_loop *)0)
 
-/* For sin, cos, j0 and j1: the function for huge arguments, which takes one at a time, and the loop for programs. There is
- * none, because such a loop cannot look for huge arguments. */
+/* For sin, cos, j0 and j1: the function for huge arguments, which takes one at a time, and the loop for programs. There
+ * is none, because such a loop cannot look for huge arguments. */
 #define HUGE_forward_sin ~, FN(sin_huge), NO_LOOP
 #define HUGE_forward_cos ~, FN(cos_huge), NO_LOOP
 #define HUGE_backward_sin ~, FN(cos_huge), NO_LOOP
@@ -207,7 +207,8 @@ static NOINLINE void FN(run_strided)(fg_loop *loop, int is_libm, int64_t n, cons
 
 static inline int FN(is_huge)(const T *x) { return VM(absolute)(*x) > (T)VM_TRIG_LIMIT; }
 
-/* Run a loop of one of the functions with HUGE_forward_. For huge arguments, `value` (the function or its derivative) is called one by one. */
+/* Run a loop of one of the functions with HUGE_forward_. For huge arguments, `value` (the function or its derivative) is
+ * called one by one. */
 static void FN(run_huge)(fg_loop *loop, T (*value)(T), int64_t n, const T *x, const T *g, T *out) {
     for (int64_t i = 0; i < n; i += BLOCK) {
         int64_t m = n - i < BLOCK ? n - i : BLOCK;
@@ -221,20 +222,21 @@ static void FN(run_huge)(fg_loop *loop, T (*value)(T), int64_t n, const T *x, co
 }
 
 #ifdef IN_F64
-/* Run a loop of float64, with all strides 1 and n as it takes it, on operands of float32. */
-static NOINLINE void run_in_f64(fg_loop *loop, int64_t n, const float *a, const float *b, const float *y, const float *g,
-                                float *out) {
+/* Run a loop of float64, with all strides 1 and n as it takes it, on operands of float32. The product with g, if there
+ * is one, is taken in float32, so that its bits are those of the slope times g. */
+static NOINLINE void run_in_f64(fg_loop *loop, int64_t n, const float *a, const float *b, const float *y,
+                                const float *g, float *out) {
     _Alignas(64) double wide[5][BLOCK];
+    for (int64_t j = 0; j < BLOCK; j++) wide[3][j] = 1;
     for (int64_t i = 0; i < n; i += BLOCK) {
         int64_t m = n - i < BLOCK ? n - i : BLOCK;
         for (int64_t j = 0; j < m; j++) {
             wide[0][j] = a[i + j];
             wide[1][j] = b[i + j];
             wide[2][j] = y[i + j];
-            wide[3][j] = g[i + j];
         }
         loop(m, wide[0], wide[1], wide[2], wide[3], wide[4]);
-        for (int64_t j = 0; j < m; j++) out[i + j] = (float)wide[4][j];
+        for (int64_t j = 0; j < m; j++) out[i + j] = (g ? g[i + j] : 1) * (float)wide[4][j];
     }
 }
 #endif
@@ -271,17 +273,18 @@ static NOINLINE void run_in_f64(fg_loop *loop, int64_t n, const float *a, const 
             out[i] = value;                                                                                    \
         }                                                                                                      \
     }
-/* The same of the functions marked VM_LONG, kept small: a single element is computed as one of a vector of 64 bytes, and
- * float32 by the loop of float64. */
-#define LONG_LOOP_f64(name, unit, value)                                                                       \
+/* The loop of a row of functions; `scaled` is 1 if the value is g times a slope. Those marked VM_LONG are kept small: a
+ * single element is computed as one of a vector of 64 bytes, and float32 by the loop of float64. */
+#define OWN_LOOP(name, unit, scaled, value) LOOP(name, unit, value)
+#define LONG_LOOP_f64(name, unit, scaled, value)                                                               \
     LOOP_OF(name##_many, unit, 1, 1, value)                                                                    \
     static void FN(name)(int64_t n, const void *a, const void *b, const void *y, const void *g, void *out) {   \
         if (n == 1) FN(run)(FN(name##_many), 1, a, b, y, g, out);                                              \
         else FN(name##_many)(n, a, b, y, g, out);                                                              \
     }
-#define LONG_LOOP_f32(name, unit, value)                                                                       \
+#define LONG_LOOP_f32(name, unit, scaled, value)                                                               \
     static void FN(name)(int64_t n, const void *a, const void *b, const void *y, const void *g, void *out) {   \
-        run_in_f64(name##_f64, n, a, b, y, g, out);                                                            \
+        run_in_f64(name##_f64, n, a, b, y, (scaled) ? g : 0, out);                                             \
     }
 /* The loops of a plain row, of which two read a single element of a or b for all n; these are not called with n = 1. */
 #define LOOPS(name, value)                                                                                     \
@@ -311,10 +314,10 @@ static NOINLINE void run_in_f64(fg_loop *loop, int64_t n, const float *a, const 
     LOOP(name##_loop, STEP, definition)                                                                        \
     LOOP(name##_vjp_loop, STEP, g * (T)(derivative))
 
-#define UNARY_FN(name, ...) UNARY_FN_OF(PICK(VM_LONG_##name, LOOP), name, __VA_ARGS__)
+#define UNARY_FN(name, ...) UNARY_FN_OF(PICK(VM_LONG_##name, OWN_LOOP), name, __VA_ARGS__)
 #define UNARY_FN_OF(FORM, name, definition, derivative, lo, hi, doc)                                           \
-    FORM(name##_loop, UNIT(name), VM(name)(x))                                                                 \
-    FORM(name##_vjp_loop, STEP, g * (T)(SLOPE(name, derivative)))                                              \
+    FORM(name##_loop, UNIT(name), 0, VM(name)(x))                                                              \
+    FORM(name##_vjp_loop, STEP, 1, g * (T)(SLOPE(name, derivative)))                                           \
     static void FN(name)(int64_t n, const void *x, void *y) {                                                  \
         T (*huge)(T) = PICK(HUGE_forward_##name, 0);                                                           \
         if (n == 1 && !IS_LIBM(name) && !(huge && FN(is_huge)(x))) FN(name##_loop)(1, x, x, x, x, y);          \
@@ -366,9 +369,9 @@ static NOINLINE void run_in_f64(fg_loop *loop, int64_t n, const float *a, const 
         if (n) STRIDED(const T y = py[i]; (void)y, pg[i] * (T)(derivative));                                   \
     }                                                                                                          \
     LOOPS(name, g * (T)(derivative))
-#define BINARY_FN(name, ...) BINARY_FN_OF(PICK(VM_LONG_##name, LOOP), name, __VA_ARGS__)
+#define BINARY_FN(name, ...) BINARY_FN_OF(PICK(VM_LONG_##name, OWN_LOOP), name, __VA_ARGS__)
 #define BINARY_FN_OF(FORM, name, definition, da, db, alo, ahi, blo, bhi, doc)                                  \
-    FORM(name##_loop, UNIT(name), VM(name)(a, b))                                                              \
+    FORM(name##_loop, UNIT(name), 0, VM(name)(a, b))                                                           \
     static void FN(name)(int64_t n, const void *a, int sa, const void *b, int sb, void *y) {                   \
         if (n == 1 && !IS_LIBM(name)) FN(name##_loop)(1, a, b, a, a, y);                                       \
         else if (sa & sb & !IS_LIBM(name)) FN(run)(FN(name##_loop), n, a, b, 0, 0, y);                         \
@@ -377,7 +380,7 @@ static NOINLINE void run_in_f64(fg_loop *loop, int64_t n, const float *a, const 
     BINARY_FN_VJP(FORM, name##_da, SLOPE(name##_da, da))                                                       \
     BINARY_FN_VJP(FORM, name##_db, SLOPE(name##_db, db))
 #define BINARY_FN_VJP(FORM, name, derivative)                                                                  \
-    FORM(name##_loop, STEP, g * (T)(derivative))                                                               \
+    FORM(name##_loop, STEP, 1, g * (T)(derivative))                                                            \
     static void FN(name)(int64_t n, const void *a, int sa, const void *b, int sb, const void *y,               \
                          const void *some, void *ga) {                                                         \
         const T *g = some;                                                                                     \
@@ -441,6 +444,7 @@ static void FN(narrow)(int64_t n, const void *x, void *y) { FN(cut)((int)n, x, y
 #undef LANES
 #undef ALONE
 #undef LOOP
+#undef OWN_LOOP
 #undef LONG_LOOP_f32
 #undef LONG_LOOP_f64
 #undef LOOP_OF

@@ -17,9 +17,8 @@
  *
  * sin and cos are accurate up to VM_TRIG_LIMIT; above it the caller takes vm_<name>_huge, element by element.
  * The functions marked VM_LIBM_<dtype>_<name> call the C library and are not vectorised. Those marked VM_LONG_<name>
- * have no float32 form, nor have their slopes. Where
- * VM_SLOPE_<dtype>_<name> is defined, the backward kernel computes the derivative in that way and not as its text is
- * written (vecmath_slopes.h).
+ * have no float32 form, nor have their slopes. Where VM_SLOPE_<dtype>_<name> is defined, the backward kernel computes
+ * the derivative in that way and not as its text is written (vecmath_slopes.h).
  */
 #ifndef FG_VECMATH_H
 #define FG_VECMATH_H

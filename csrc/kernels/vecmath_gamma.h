@@ -68,7 +68,7 @@ VM_INLINE double vm_gammaln_f64(double x) {
 }
 
 /* ---- gamma(x) and its reciprocal ----------------------------------------------------------------------------- */
-/* gamma(x) = v 2^n for 0 < x <= 200, n as in vm_unscaled. Below 8 by the recurrence from 1.5 <= z < 2.5, above the
+/* gamma(x) = v 2^n for -0.5 < x <= 200, n as in vm_unscaled. Below 8 by the recurrence from 1.5 <= z < 2.5, above the
  * exponential of Stirling's series in two doubles. */
 VM_INLINE vm_unscaled vm_gamma_positive(double x) {
     int far = x >= 8;
@@ -97,8 +97,8 @@ VM_INLINE double vm_minus_m_sinpi(double m) {
 
 VM_INLINE double vm_gamma_f64(double x) {
     double m = fabs(x), s = vm_minus_m_sinpi(m > 200 ? m - 2 * vm_whole(0.5 * m) + 2 : m);
-    vm_unscaled g = vm_gamma_positive(m > 200 ? 200 : m);
-    double y = x > 0 ? vm_scale_f64(g.v, g.n) : vm_scale_f64(VM_PI / (s * g.v), 2 * VM_ROUND_F64 - g.n);
+    vm_unscaled g = vm_gamma_positive(m < 200 ? x > -0.5 ? x : m : 200);
+    double y = x > -0.5 ? vm_scale_f64(g.v, g.n) : vm_scale_f64(VM_PI / (s * g.v), 2 * VM_ROUND_F64 - g.n);
     y = (x < 0) & (s == 0) ? NAN : y;
     y = fabs(x) < 0x1p-60 ? 1 / x : y;
     y = x == -INFINITY ? NAN : y;
@@ -107,8 +107,8 @@ VM_INLINE double vm_gamma_f64(double x) {
 
 VM_INLINE double vm_rgamma_f64(double x) {
     double m = fabs(x), s = vm_minus_m_sinpi(m > 200 ? m - 2 * vm_whole(0.5 * m) + 2 : m);
-    vm_unscaled g = vm_gamma_positive(m > 200 ? 200 : m);
-    double y = x > 0 ? vm_scale_f64(1 / g.v, 2 * VM_ROUND_F64 - g.n) : vm_scale_f64(s * g.v * (1 / VM_PI), g.n);
+    vm_unscaled g = vm_gamma_positive(m < 200 ? x > -0.5 ? x : m : 200);
+    double y = x > -0.5 ? vm_scale_f64(1 / g.v, 2 * VM_ROUND_F64 - g.n) : vm_scale_f64(s * g.v * (1 / VM_PI), g.n);
     y = (x < 0) & (s == 0) ? 0 : y;
     y = fabs(x) < 0x1p-60 ? x : y;
     y = x == -INFINITY ? 0 : y;

@@ -3,7 +3,7 @@
 
 /* ---- exp(x^2) erfc(x) -------------------------------------------------------------------------------------- */
 /* (1 + 2 a) exp(a^2) erfc(a) as a polynomial of t = (a - k) / (a + k), k = 4.25, as in vm_erfc_part, but for all
- * a >= 0: 2^-55. What the roundings of its last sum, of 1/2 + a and of the quotient cut off is added to the quotient. */
+ * a >= 0: 2^-55. What the roundings of its last sum, of 1/2 + a and of the quotient cut off is added. */
 VM_INLINE double vm_erfcx_positive(double a) {
     double c = a > 0x1p1000 ? 0x1p1000 : a, t = 2 * c / (c + 4.25) - 1;
     double R = VM_P23(t, -0x1.1b69a46b170d8p-3, 0x1.9cc62dd8084a2p-6, 0x1.c388de44816acp-5,

@@ -109,8 +109,8 @@ def multigammaln(a: TensorLike, d: int) -> Tensor:
     d that is not a positive integer.
 
     >>> import fastgrad as fg
-    >>> fg.special.multigammaln(3.0, 2).numpy().round(4)
-    array(1.5501)
+    >>> round(fg.special.multigammaln(3.0, 2).item(), 4)
+    1.5502
     """
     try:
         d = operator.index(d)
@@ -143,8 +143,8 @@ def beta(a: TensorLike, b: TensorLike) -> Tensor:
     It is the exponential of ``betaln``, and errs by about as many ULP more as that is large.
 
     >>> import fastgrad as fg
-    >>> fg.special.beta(2.0, 3.0).numpy().round(4)
-    array(0.0833)
+    >>> round(fg.special.beta(2.0, 3.0).item(), 4)
+    0.0833
     """
     _, (a, b) = _core.promoted("beta", a, b)
     positive = _core.exp(betaln(a, b))
@@ -157,8 +157,8 @@ def log_binom(n: TensorLike, k: TensorLike) -> Tensor:
     ``-log(n + 1) - betaln(n - k + 1, k + 1)``.
 
     >>> import fastgrad as fg
-    >>> fg.special.log_binom(5.0, 2.0).numpy().round(4)
-    array(2.3026)
+    >>> round(fg.special.log_binom(5.0, 2.0).item(), 4)
+    2.3026
     """
     _, (n, k) = _core.promoted("log_binom", n, k)
     return -_core.log1p(n) - betaln(n - k + 1, k + 1)
@@ -168,8 +168,8 @@ def binom(n: TensorLike, k: TensorLike) -> Tensor:
     """The binomial coefficient of n and k for 0 <= k <= n, which need not be whole: the exponential of ``log_binom``.
 
     >>> import fastgrad as fg
-    >>> fg.special.binom(5.0, 2.0).numpy().round(4)
-    array(10.)
+    >>> round(fg.special.binom(5.0, 2.0).item(), 4)
+    10.0
     """
     return _core.exp(log_binom(n, k))
 
@@ -232,8 +232,8 @@ def logsumexp(
     negative sum gives nan. Raises ValueError for axes that a does not have.
 
     >>> import fastgrad as fg
-    >>> fg.special.logsumexp([1000.0, 1000.0], b=[1.0, 2.0]).numpy().round(4)
-    array(1001.0986)
+    >>> round(fg.special.logsumexp([1000.0, 1000.0], b=[1.0, 2.0]).item(), 4)
+    1001.0986
     """
     if b is None:
         y = neural.logsumexp(a, axis, keepdims)
