@@ -50,13 +50,9 @@ def test_numpy_does_with_data_what_it_does_with_ndarrays(f):
 
 
 NOT_ON_TRACKED = (
-    (
-        "np.allclose(x, 1) np.array_equal(x,1) np.save(io.BytesIO(),x) np.nextafter(x,2) "
-        "np.pad(x,1) scipy.special.gamma(x) np.linalg.inv([[x[0,0]]])"
-    )
-    .replace(", 1)", ",1)")
-    .split()
-)
+    "np.array2string(x) np.save(io.BytesIO(),x) np.nextafter(x,2) np.fft.rfft(x) np.roots(x[0]) "
+    "scipy.special.spence(x) np.linalg.inv([[x[0,0]]])"
+).split()
 
 
 @pytest.mark.parametrize("text", NOT_ON_TRACKED)
@@ -94,5 +90,5 @@ def test_an_ndarray_takes_in_data():
     for write in (lambda: np.add(DATA, DATA, out=x.grad), lambda: np.multiply.at(x.grad, [0], 1.0)):
         with pytest.raises(TypeError, match="not supported on tensors"):
             write()
-    with pytest.raises(ValueError, match="read-only"):
+    with pytest.raises(TypeError, match="not supported on tensors"):
         np.copyto(x.grad, DATA)

@@ -347,8 +347,8 @@ def test_the_names_of_other_libraries_lead_to_ours():
                 found = fg
                 for word in words.split("."):
                     found = getattr(fg.random.Generator if found is fg.random.default_rng else found, word)
-    with pytest.raises(AttributeError, match="has no attribute 'pad'; write it as concatenate with zeros$"):
-        fg.pad
+    with pytest.raises(AttributeError, match="has no attribute 'put'; write it as a = fastgrad.asarray"):
+        fg.put
     with pytest.raises(AttributeError, match="has no attribute 'nothing'$"):
         fg.nothing
 

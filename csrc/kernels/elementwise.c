@@ -207,8 +207,8 @@ static NOINLINE void FN(run_strided)(fg_loop *loop, int is_libm, int64_t n, cons
 
 static inline int FN(is_huge)(const T *x) { return VM(absolute)(*x) > (T)VM_TRIG_LIMIT; }
 
-/* Run a loop of one of the functions with HUGE_forward_. For huge arguments, `value` (the function or its derivative) is
- * called one by one. */
+/* Run a loop of one of the functions with HUGE_forward_. For huge arguments, `value` (the function or its derivative)
+ * is called one by one. */
 static void FN(run_huge)(fg_loop *loop, T (*value)(T), int64_t n, const T *x, const T *g, T *out) {
     for (int64_t i = 0; i < n; i += BLOCK) {
         int64_t m = n - i < BLOCK ? n - i : BLOCK;

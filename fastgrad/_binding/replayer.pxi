@@ -44,7 +44,7 @@ cdef class Replayer:
     one within a transform, which may differentiate what the function reads from outside."""
 
     cdef Entry last             # the entry of the last call, or None if that has no guard
-    cdef dict entries           # all entries by the key of a call; added to, but replaced as a whole to drop one
+    cdef dict entries           # all entries by the key of a call; never changed, only replaced as a whole
     cdef dict by_signature      # of them those that have a signature, likewise
     cdef long long clock        # counts uses of entries
     cdef public bint _has_signatures    # False where more than structure, shapes and dtypes tells calls apart
@@ -55,16 +55,8 @@ cdef class Replayer:
 
     @property
     def _entries(self):
-        """All entries, by the key of a call. The dict must not be changed, nor walked, since entries are added to it."""
+        """All entries, by the key of a call. The dict must not be changed."""
         return self.entries
-
-    def _add(self, key, Entry entry not None):
-        """Keep an entry. Comparing its key with others may run anybody's code, which may replace the dict meanwhile;
-        the entry is lost then, as it may be to another thread that drops one."""
-        cdef dict entries = self.entries, by_signature = self.by_signature
-        entries[key] = entry
-        if entry.signature is not None:
-            by_signature[entry.signature] = entry
 
     def _replace(self, dict old not None, dict new not None):
         """Replace the dict of entries if it is still ``old``; returns whether it was (compare-and-swap). This needs no

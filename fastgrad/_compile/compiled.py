@@ -254,8 +254,7 @@ class Compiled(_core.Replayer):
         """The entry for a call; traced now if there is none; bounded: None if that does not pay.
 
         Looking for it compares static arguments, and to drop an entry may end the lives of objects: both run anybody's
-        code, which may call this function again. So there is no lock: an entry is added by one call of C, and what is
-        kept is replaced as a whole to drop one.
+        code, which may call this function again. So there is no lock; what is kept is replaced as a whole.
         """
         key = call.key()
         entry = self._entries.get(key)
@@ -287,11 +286,13 @@ class Compiled(_core.Replayer):
         return entry
 
     def _keep(self, key: Any, entry: Entry) -> None:
-        self._add(key, entry)
-        while len(old := self._entries) > self._maxsize:  # until no other thread has replaced them meanwhile
-            new = old.copy()
-            del new[min((item for item in new.items() if item[1] is not entry), key=lambda item: item[1].used)[0]]
-            self._replace(old, new)
+        while True:  # until no other thread has kept another one meanwhile
+            old = self._entries
+            new = {**old, key: entry}
+            if len(new) > self._maxsize:
+                del new[min((item for item in new.items() if item[1] is not entry), key=lambda item: item[1].used)[0]]
+            if self._replace(old, new):
+                return
 
     def _confirm(self, entry: Entry, call: _Call) -> None:
         """Trace f once more; TraceError if the program differs, or f has a side effect that no replay would have."""
