@@ -142,6 +142,14 @@ KINKS = {
     "gelu_tanh far out": (FUNCTIONS["gelu_tanh"], 1e3, 2, 0.0),
     "gelu_tanh at the end": (FUNCTIONS["gelu_tanh"], -1e300, 2, 0.0),
     "silu far out": (fg.silu, -1e3, 2, 0.0),
+    "log_ndtr at 0": (fg.special.log_ndtr, 0.0, 2, -2 / np.pi),
+    "log_ndtr where its slope is small": (fg.special.log_ndtr, 30.0, 2, -4.420938404635642e-195),
+    "log_ndtr far out": (fg.special.log_ndtr, 50.0, 2, 0.0),
+    "log_ndtr at the end": (fg.special.log_ndtr, 1e300, 3, 0.0),
+    "log_ndtr on the left": (fg.special.log_ndtr, -1e5, 2, -1 + 1e-10),
+    "log1mexp where its slope is small": (fg.special.log1mexp, 700.0, 2, -9.85967654375977e-305),
+    "log1mexp far out": (fg.special.log1mexp, 1e3, 2, 0.0),
+    "log1mexp at the end": (fg.special.log1mexp, 1e300, 3, 0.0),
     "square of relu at 0": (lambda x: fg.relu(x) ** 2, 0.0, 2, 0.0),
 }
 

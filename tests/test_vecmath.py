@@ -400,6 +400,21 @@ def test_far_out(name, x, value, slope):
     np.testing.assert_allclose(fg.grad(FUNCTIONS[name])(x), slope, rtol=1e-15)
 
 
+@pytest.mark.parametrize("x", [18.5, 30.0, 1e3, -1e5, 1e12])
+def test_slopes_of_scaled_bessel_functions_do_not_cancel(x):
+    with mpmath.workdps(60):
+        # exp(-a) sqrt(2 pi a) I(v, a) by Hankel's expansion (DLMF 10.40.1); of three of these the slopes are made
+        a = abs(mpmath.mpf(x))
+        i0e, i1e = (
+            mpmath.exp(-a) * mpmath.besseli(v, a) if a < 1e6 else
+            (1 - (4 * v - 1) / (8 * a) + (4 * v - 1) * (4 * v - 9) / (128 * a**2)) / mpmath.sqrt(2 * mpmath.pi * a)
+            for v in (0, 1)
+        )  # fmt: skip
+        by_i0e, by_i1e = float(i1e - i0e) * np.sign(x), float(i0e - i1e - i1e / a)
+    np.testing.assert_allclose(fg.grad(fg.special.i0e)(x), by_i0e, rtol=8 * np.finfo(float).eps)
+    np.testing.assert_allclose(fg.grad(fg.special.i1e)(x), by_i1e, rtol=8 * np.finfo(float).eps)
+
+
 # ---- derivatives of second order -------------------------------------------------------------------------------------
 FAR_ARGUMENTS = [
     -700, -300, -110, -87, -40, -25, -20, -12, -6, -3.5, -0.3, 0.4, 2.5, 5, 9, 16, 20, 33, 60, 90, 300, 700,
