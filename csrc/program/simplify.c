@@ -180,8 +180,8 @@ static int shrunk(fg_program *p, int v, int64_t n)
 }
 
 /* Replace a uniform constant
- * (a) by a single element where that can be broadcast. Then its memory is not read, and the next pass sees whether it is
- *     the 1 of a product or the 0 of a sum;
+ * (a) by a single element where that can be broadcast. Then its memory is not read, and the next pass sees whether it
+ *     is the 1 of a product or the 0 of a sum;
  * (b) as the cotangent of another long vjp by a block of elements, which lowering lets each block read (is_any_block in
  *     lower.c): kernels have no stride for it. */
 int fg_pass_shrink_constants(fg_program *p)
