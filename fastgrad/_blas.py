@@ -59,6 +59,7 @@ def threads(blas: Blas | None) -> int | None:
 
 
 def address_of(function: "ctypes._NamedFuncPointer") -> int:
+    """Where the function of a library is, for the core to call."""
     address = ctypes.cast(function, ctypes.c_void_p).value
     assert address is not None
     return address

@@ -124,7 +124,7 @@ def line_of(error: BaseException) -> str:
 
 def is_from_signal(error: BaseException) -> bool:
     """Whether an error, or one that it was raised in place of, comes from a handler of a signal. It has nothing to do
-    with what was called meanwhile, so nobody who tries something else after a failure may keep it for himself.
+    with what was called meanwhile, so code that tries something else after a failure must raise it again.
 
     Python calls a handler with the number of the signal and the frame that it interrupts, which is also its caller.
     """

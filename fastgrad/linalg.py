@@ -1,10 +1,12 @@
 """Linear algebra that compiles: the functions of ``numpy.linalg``, and some of ``scipy.linalg``, for tensors.
 
-All take a matrix or a stack of matrices in the last two axes, float32 or float64; integers are taken as float64. All
-have gradients of every order, run under every transform, and are single instructions of compiled programs. Large
-matrices are given to the LAPACK that NumPy has loaded; small ones, and all where there is none, have kernels of their
-own. A matrix that is singular, not positive definite or not square raises ``numpy.linalg.LinAlgError``, which names
-the function and the matrix of the stack, also from a compiled call.
+They take a matrix or a stack of matrices in the last two axes, float32 or float64; where they factor or decompose it,
+integers are taken as float64. They have gradients of every order and run under every transform. In compiled programs
+factorizations, decompositions and solutions are instructions, and the rest is composed of them. Large matrices are
+given to the LAPACK that NumPy has loaded; small ones, and all where there is none, have kernels of their own. A matrix
+that is singular, not positive definite or not square raises ``numpy.linalg.LinAlgError``, which names the function and
+the matrix of the stack, also from a compiled call. docs/linear-algebra.md and docs/decompositions.md list the
+functions.
 
 >>> import fastgrad as fg, numpy as np
 >>> fg.grad(lambda a: np.linalg.slogdet(a).logabsdet)(np.array([[2.0, 0.0], [0.0, 4.0]]))

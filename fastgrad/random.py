@@ -244,7 +244,7 @@ class Generator:
         return _core.add(loc, _core.multiply(scale, first - second))
 
     def gumbel(self, loc: Any = 0.0, scale: Any = 1.0, size: Size = None, dtype: DTypeLike | None = None) -> Tensor:
-        """Gumbel with mode loc: loc less scale times the logarithm of an exponential number, so that gradients flow to
+        """Gumbel with mode loc: loc minus scale times the logarithm of an exponential number, so that gradients flow to
         loc and scale. ``dtype`` and errors as ``normal``.
 
         >>> import fastgrad as fg
@@ -384,8 +384,9 @@ class Generator:
     def standard_gamma(self, shape: Any, size: Size = None, dtype: DTypeLike | None = None) -> Tensor:
         """Gamma with a shape parameter above 0 and scale 1.
 
-        That of ``shape + 1`` by the method of Marsaglia and Tsang, "A simple method for generating gamma variables"
-        (2000), times a uniform number to the power ``1 / shape``. It may round to 0 for shapes below 0.02.
+        A gamma number of the shape ``shape + 1``, by the method of Marsaglia and Tsang, "A simple method for generating
+        gamma variables" (2000), times a uniform number to the power ``1 / shape``. It may round to 0 for shapes below
+        0.02.
         Raises TypeError where the shape requires gradients, and as ``normal``.
 
         >>> import fastgrad as fg
@@ -397,7 +398,8 @@ class Generator:
         return exp(self._log_gamma("standard_gamma", shape, size, dtype))
 
     def gamma(self, shape: Any, scale: Any = 1.0, size: Size = None, dtype: DTypeLike | None = None) -> Tensor:
-        """Gamma with a shape parameter and a scale, to which gradients flow: ``scale * standard_gamma(shape)``.
+        """Gamma with a shape parameter and a scale, to which gradients flow: ``scale * standard_gamma(shape)``. Raises
+        TypeError where the shape requires gradients, and as ``normal``.
 
         >>> import fastgrad as fg
         >>> fg.random.default_rng(0).gamma([1.0, 2.0], 3.0).shape

@@ -1,7 +1,7 @@
 """Decompositions of matrices under the names of ``numpy.linalg`` and ``scipy.linalg``, and what is made of them.
 
-The decompositions are operations of the core (csrc/ops/decompositions.c), whose parts lie one behind the other in one
-result; their derivatives are in fastgrad/_rules/decompositions.py.
+The decompositions are operations of the core (csrc/ops/decompositions.c). Each returns its parts one after the other in
+one array, which is split here. Their derivatives are in fastgrad/_rules/decompositions.py.
 """
 
 from __future__ import annotations
@@ -78,14 +78,14 @@ def eigh(a: TensorLike, UPLO: str = "L") -> EighResult:
     that depend on neither have a derivative that means something.
 
     The gradient is symmetric, as that of ``cholesky``. Where eigenvalues are different it is exact, to every order.
-    Where some are equal, up to
-    rounding, it is finite: the part of it that would mix their eigenvectors is left out. First derivatives
-    are exact there for functions of the eigenvalues that treat equal ones alike, such as ``sum(f(w))``, and for
-    functions that depend on the eigenvectors of equal eigenvalues only through the space that they span, such as the
-    projection on it. They are not for the others: of ``V @ diag(f(w)) @ V.T`` the derivative lacks the terms
-    ``f'(w)`` that mix equal eigenvalues, and so does the second derivative of ``sum(f(w))``. Functions that are sums,
-    products and inverses of the matrix itself are better written as such, and ``expm`` has a derivative everywhere.
-    Formulas: Giles (2008); Seeger et al., "Auto-differentiating linear algebra" (2017).
+    Where some are equal, up to rounding, it is finite: the part of it that would mix their eigenvectors is left out.
+    First derivatives are exact there for functions of the eigenvalues that treat equal ones alike, such as
+    ``sum(f(w))``, and for functions that depend on the eigenvectors of equal eigenvalues only through the space that
+    they span, such as the projection on it. For other functions they are not exact: the derivative of
+    ``V @ diag(f(w)) @ V.T`` lacks the terms ``f'(w)`` that mix equal eigenvalues, and so does the second derivative of
+    ``sum(f(w))``. Functions that are sums, products and inverses of the matrix itself are better written as such, and
+    ``expm`` has a derivative everywhere. Formulas: Giles, "Collected matrix derivative results for forward and reverse
+    mode algorithmic differentiation" (2008); Seeger et al., "Auto-differentiating linear algebra" (2017).
 
     Raises LinAlgError for a matrix that is not square, and where the iteration did not converge or an element is not
     finite, ValueError for another UPLO.
@@ -102,7 +102,7 @@ def eigh(a: TensorLike, UPLO: str = "L") -> EighResult:
 def eigvalsh(a: TensorLike, UPLO: str = "L") -> Tensor:
     """The eigenvalues of a symmetric matrix in ascending order, as ``numpy.linalg.eigvalsh``; see ``eigh``.
 
-    The gradient computes the eigenvectors.
+    The result has shape (..., n). The gradient computes the eigenvectors.
 
     >>> import fastgrad as fg
     >>> fg.linalg.eigvalsh([[2.0, 1.0], [1.0, 2.0]])
@@ -136,10 +136,10 @@ def svd(a: TensorLike, full_matrices: bool = True, compute_uv: bool = True, herm
 
     Where the singular values are different and positive, the gradient is exact, to every order. Where some are equal it
     is finite, and first derivatives are exact for functions of the singular values that treat equal ones alike, and for
-    those that do not change when the vectors of equal singular values are turned, U and V together, and have the same
-    weight, as the polar factor ``U @ Vh`` does; see ``eigh`` for what is left out. A singular value of 0 adds nothing
+    functions that weigh the vectors of equal singular values alike and do not change when these are rotated, in U and V
+    together, such as the polar factor ``U @ Vh``; see ``eigh`` for what is left out. A singular value of 0 adds nothing
     to the gradients of U and Vh. The columns beyond k get the derivative of functions of the space that they span.
-    Formulas: Giles (2008); Wan and Zhang, "Automatic differentiation for complex valued SVD" (2019).
+    Formulas: Giles (2008), as ``eigh``; Wan and Zhang, "Automatic differentiation for complex valued SVD" (2019).
 
     Raises LinAlgError where the iteration did not converge or an element is not finite.
 
@@ -158,7 +158,7 @@ def svd(a: TensorLike, full_matrices: bool = True, compute_uv: bool = True, herm
 
 
 def svdvals(x: TensorLike, /) -> Tensor:
-    """The singular values in descending order, as ``numpy.linalg.svdvals``; see ``svd``.
+    """The singular values in descending order, of shape (..., min(m, n)), as ``numpy.linalg.svdvals``; see ``svd``.
 
     >>> import fastgrad as fg
     >>> fg.linalg.svdvals([[3.0, 0.0], [0.0, 4.0]])

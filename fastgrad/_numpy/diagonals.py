@@ -100,7 +100,7 @@ def diagflat(v: TensorLike, k: int = 0) -> Tensor:
 
 
 def fill_diagonal(a: TensorLike, val: TensorLike, wrap: bool = False) -> Tensor:
-    """a with val on its main diagonal: a value, as tensors do not change in place.
+    """a with val on its main diagonal. Unlike NumPy's it changes nothing in place: it returns a tensor.
 
     The elements of val are repeated where there are too few. ``wrap`` begins the diagonal of a tall matrix again below
     its end. With more than two axes all lengths must be equal. Raises ValueError otherwise, and for fewer axes.

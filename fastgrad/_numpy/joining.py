@@ -1,6 +1,6 @@
 """Joining arrays and splitting them, under NumPy's names and rules; also what is put into an array or left out of it.
 
-What only moves elements is found by NumPy itself: it does the same to the elements' numbers, and one gather follows.
+Where elements only move, NumPy's function is applied to their positions, and one gather follows.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def insert(arr: TensorLike, obj: Any, values: TensorLike, axis: int | None = Non
 
 
 def delete(arr: TensorLike, obj: Any, axis: int | None = None) -> Tensor:
-    """arr without the positions obj along an axis, or of the raveled arr for ``axis=None``.
+    """arr without the elements at the positions obj along an axis, or of the raveled arr for ``axis=None``.
 
     obj is an int, a slice, or integers or booleans along the axis. Raises IndexError for a position outside.
 
@@ -227,8 +227,8 @@ def split(x: TensorLike, indices_or_sections: Any, axis: int = 0) -> list[Tensor
 
 
 def array_split(x: TensorLike, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
-    """Parts along an axis, as ``split``, but a number of parts need not divide the length: the first ones are longer by
-    one.
+    """Parts along an axis, as ``split``, but a number of parts need not divide the length: then the first parts are
+    longer by one. Raises ValueError for fewer parts than one.
 
     >>> import fastgrad as fg
     >>> fg.array_split([1.0, 2.0, 3.0], 2)

@@ -1,6 +1,6 @@
 """Linear algebra under the names of ``numpy.linalg`` and ``scipy.linalg``: the public module ``fastgrad.linalg``.
 
-Factors and solutions are operations of the core (csrc/ops/factorizations.c); what else there is, is composed of them.
+Factors and solutions are operations of the core (csrc/ops/factorizations.c); the rest is composed of them.
 """
 
 from __future__ import annotations
@@ -43,11 +43,13 @@ def both(name: str, a: TensorLike, b: TensorLike) -> tuple[Tensor, Tensor, bool]
 
 
 def squeezed(y: Tensor, is_vector: bool) -> Tensor:
+    """A solution without the axis that `both` gave to a vector."""
     return reshape(y, y.shape[:-1]) if is_vector else y
 
 
 def factored(name: str, x: Tensor, how: int) -> Tensor:
-    """What the operations solve and slogdet compute from; equal ones are one instruction, whoever asks for them."""
+    """The factorization from which the operations solve and slogdet compute. The same factorization of the same matrix
+    is one instruction of a program, also where several functions ask for it."""
     if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
         raise np.linalg.LinAlgError(f"{name}: expected a square matrix or a stack of them, got shape {x.shape}")
     return apply_op(_FACTOR, [x.detach()], (how,))

@@ -88,8 +88,9 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axis = None, keepd
     if not 1 < ord < 2:
         total = sum(power(size, ord), axis, keepdims)
         return root_or_zero(total, lambda t: power(t, 1.0 / ord)) if ord > 1 else power(total, 1.0 / ord)
-    # The second derivative of |x|^p is infinite at 0: the slope of |x| must not be 0 there, for its square is a factor.
-    # prelu's is -1. Where all elements are 0, they take part as ones, for root_or_zero sends 0 times this slope back.
+    # At 0 the second derivative of |x|^p is infinite. It has the squared slope of |x| as a factor, which must not be 0
+    # there: prelu(x, -1) is |x| with slope -1 at 0. Where all elements are 0, ones take their place, as root_or_zero
+    # multiplies this slope by 0.
     size = _core.prelu(x, -1.0)
     ones = astype(sum(size, axis, True) == 0.0, x.dtype)
     return root_or_zero(sum(power(size + ones, ord) - ones, axis, keepdims), lambda t: power(t, 1.0 / ord))
@@ -115,7 +116,8 @@ def _of_matrices(x: Tensor, ord: float | str, rows: int, columns: int) -> Tensor
 
 
 def matrix_norm(x: TensorLike, /, *, keepdims: bool = False, ord: float | str | None = "fro") -> Tensor:
-    """``norm`` of the matrices in the last two axes, as ``numpy.linalg.matrix_norm``.
+    """``norm`` of the matrices in the last two axes, as ``numpy.linalg.matrix_norm``. Raises AxisError for fewer axes,
+    ValueError for an ord that ``norm`` does not have for matrices.
 
     >>> import fastgrad as fg
     >>> fg.linalg.matrix_norm([[3.0, 0.0], [0.0, 4.0]], ord=1)
@@ -125,7 +127,8 @@ def matrix_norm(x: TensorLike, /, *, keepdims: bool = False, ord: float | str | 
 
 
 def vector_norm(x: TensorLike, /, *, axis: Axis = None, keepdims: bool = False, ord: float = 2) -> Tensor:
-    """``norm`` of vectors over an axis, over several as one, or over all, as ``numpy.linalg.vector_norm``.
+    """``norm`` of vectors over an axis, over several as one, or over all, as ``numpy.linalg.vector_norm``. Raises
+    ValueError for an ord that is no number.
 
     >>> import fastgrad as fg
     >>> fg.linalg.vector_norm([[3.0, 0.0], [0.0, 4.0]])
@@ -279,7 +282,8 @@ def outer(x1: TensorLike, x2: TensorLike, /) -> Tensor:
 
 
 def cross(x1: TensorLike, x2: TensorLike, /, *, axis: int = -1) -> Tensor:
-    """The cross product of vectors of three elements along an axis, as ``numpy.linalg.cross``.
+    """The cross product of vectors of three elements along an axis, as ``numpy.linalg.cross``. Raises ValueError for
+    vectors of another length.
 
     >>> import fastgrad as fg
     >>> fg.linalg.cross([1.0, 0.0, 0.0], [0.0, 1.0, 0.0])
@@ -317,8 +321,8 @@ def trace(x: TensorLike, /, *, offset: int = 0, dtype: Any = None) -> Tensor:
 def tensorsolve(a: TensorLike, b: TensorLike, axes: Sequence[int] | None = None) -> Tensor:
     """The solution y of ``tensordot(a, y, y.ndim) == b``, as ``numpy.linalg.tensorsolve``.
 
-    The first axes of a are those of b, the others those of y, of as many elements; ``axes`` go to the end first.
-    Raises LinAlgError for other shapes, and as ``solve``.
+    a has the axes of b and then those of y, with as many elements; the axes of a that ``axes`` names are first moved
+    to its end. Raises LinAlgError for other shapes, and as ``solve``.
 
     >>> import fastgrad as fg, numpy as np
     >>> fg.linalg.tensorsolve(np.eye(4).reshape(2, 2, 2, 2), [[1.0, 2.0], [3.0, 4.0]])

@@ -196,7 +196,8 @@ def kthvalue(x: TensorLike, k: int, axis: int = -1, keepdims: bool = False) -> t
 
 
 def lexsort(keys: TensorLike | Sequence[TensorLike], axis: int = -1) -> Tensor:
-    """The positions of elements in the order of several keys, of which the last is the first to count.
+    """The positions, as int64, of the elements in ascending order of the last key; where that is equal, in the order of
+    the key before it, and so on. Raises TypeError for no keys, ValueError for keys of different shapes.
 
     >>> import fastgrad as fg
     >>> fg.lexsort(([2.0, 1.0, 0.0], [1.0, 1.0, 0.0]))
@@ -218,7 +219,7 @@ def lexsort(keys: TensorLike | Sequence[TensorLike], axis: int = -1) -> Tensor:
 
 # ---- elements along an axis by positions ----------------------------------------------------------------------------
 def _along(name: str, x: Tensor, indices: TensorLike, axis: int | None) -> tuple[Tensor, Tensor, int]:
-    """x and int64 positions as rows along the axis, with one shape but for that axis."""
+    """x and int64 positions with the axis moved to the end, of equal shapes along the others; and where it was."""
     index = asarray(indices)
     if index.dtype.kind not in "iu":
         raise IndexError(f"{name}: expected integer indices, got {index.dtype}")
@@ -236,8 +237,9 @@ def _along(name: str, x: Tensor, indices: TensorLike, axis: int | None) -> tuple
 
 
 def take_along_axis(arr: TensorLike, indices: TensorLike, axis: int | None = -1) -> Tensor:
-    """Elements along an axis by positions, those of ``argsort`` for one. Array and positions broadcast along the other
-    axes. Negative positions count from the end; IndexError for those outside.
+    """Elements along an axis by positions, such as those of ``argsort``. Array and positions broadcast along the other
+    axes. Negative positions count from the end. Raises IndexError for positions outside and for those that are no
+    integers, ValueError where the numbers of axes differ.
 
     >>> import fastgrad as fg
     >>> fg.take_along_axis([[3.0, 1.0], [5.0, 6.0]], [[1], [0]], axis=1)
@@ -250,7 +252,8 @@ def take_along_axis(arr: TensorLike, indices: TensorLike, axis: int | None = -1)
 
 def put_along_axis(arr: TensorLike, indices: TensorLike, values: TensorLike, axis: int | None) -> Tensor:
     """The array with other values at positions along an axis. Unlike NumPy's it changes nothing in place: it returns
-    a tensor. Where a position is named twice, the last value counts.
+    a tensor, in the array's dtype. Where a position is named twice, the last value counts. Raises IndexError and
+    ValueError as ``take_along_axis``.
 
     >>> import fastgrad as fg
     >>> fg.put_along_axis([1.0, 2.0, 3.0], [2], 0.0, axis=0)
@@ -289,7 +292,7 @@ class _Reduced(NamedTuple):
     keepdims: bool
 
     def result(self, y: Tensor, lead: tuple[int, ...] = ()) -> Tensor:
-        """A result whose last axis has ``lead`` in one, which come first."""
+        """The result of y, whose last axis is that of the axes ``lead`` raveled; these come first in the result."""
         shape = self.kept if self.keepdims else self.rows.shape[:-1]
         if lead:
             y = transpose(y, (y.ndim - 1, *range(y.ndim - 1)))
@@ -386,7 +389,7 @@ _PLACES: dict[str, Callable[[Any, Any], Any]] = {
     "nearest": lambda n, q: np.around((n - 1) * q),
 }
 _DISCRETE = {"inverted_cdf", "closest_observation", "lower", "higher", "nearest"}
-# How far a value is from the element before its place to that behind it, where it is not the place's fraction.
+# The weight of the element behind a place, by the fractional part of the place, where it is not that part itself.
 _WEIGHTS: dict[str, Callable[[Any], Any]] = {
     "averaged_inverted_cdf": lambda fraction: np.where(fraction == 0, 0.5, 1.0),
     "midpoint": lambda fraction: np.where(fraction == 0, 0.0, 0.5),
@@ -402,9 +405,9 @@ def quantile(
     ``method`` is one of NumPy's thirteen, which differ between elements. For a few constant q the elements are found
     without a sort. The gradient goes to the elements beside each place in the order, of equal ones to those that a
     stable sort puts there, and to q where the method interpolates. ``weights``, not negative, of the shape of a or for
-    one axis, need ``method="inverted_cdf"``. Raises ValueError for q outside [0, 1], in a program where it runs, for an
-    unknown method, and for weights that are negative, not finite or all 0; in a program, which does not know them, the
-    latter two give nan.
+    one axis, need ``method="inverted_cdf"``; their derivative is 0. Raises ValueError for q outside [0, 1], in a
+    program where it runs, for an unknown method, and for weights that are negative, not finite or all 0; in a program,
+    which does not know them, the latter two give nan.
 
     >>> import fastgrad as fg
     >>> fg.quantile([3.0, 1.0, 2.0, 4.0], [0.5, 1.0])

@@ -29,7 +29,7 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
 
 
 def pad(array: TensorLike, pad_width: Any, mode: str = "constant", **kwargs: Any) -> Tensor:
-    """x with elements added before and after it along each axis, as ``numpy.pad``.
+    """The array with elements added before and after it along each axis, as ``numpy.pad``.
 
     Parameters
     ----------

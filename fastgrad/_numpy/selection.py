@@ -131,8 +131,8 @@ def _own(x: Tensor, condition: Tensor) -> Tensor:
 
 
 def putmask(a: TensorLike, mask: TensorLike, values: TensorLike) -> Tensor:
-    """a with values where the mask is true, each from its own place; values are repeated to a's size. A value, as
-    tensors do not change in place. Raises ValueError where a and mask differ in size.
+    """a with values where the mask is true, each from its own place; values are repeated to a's size. Unlike NumPy's it
+    changes nothing in place: it returns a tensor. Raises ValueError where a and mask differ in size.
 
     >>> import fastgrad as fg
     >>> fg.putmask([1.0, 2.0, 3.0], [True, False, True], [10.0, 20.0])
@@ -143,8 +143,9 @@ def putmask(a: TensorLike, mask: TensorLike, values: TensorLike) -> Tensor:
 
 
 def place(arr: TensorLike, mask: TensorLike, vals: TensorLike) -> Tensor:
-    """arr with the values one after the other where the mask is true, and again from the first. A value, as tensors do
-    not change in place. Raises ValueError where arr and mask differ in size, and for no values.
+    """arr with the values one after the other where the mask is true, and again from the first. Unlike NumPy's it
+    changes nothing in place: it returns a tensor. Raises ValueError where arr and mask differ in size, and for no
+    values.
 
     >>> import fastgrad as fg
     >>> fg.place([1.0, 2.0, 3.0], [True, False, True], [10.0, 20.0])

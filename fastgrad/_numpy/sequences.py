@@ -38,7 +38,7 @@ _RECURRENCE = _core.OP_NUMBERS["recurrence"]
 def _running(
     name: str, function: Callable[..., Any], x: TensorLike, axis: int | None, dtype: Any, attr: tuple[int, ...] = ()
 ) -> Tensor:
-    """The operation ``name`` along an axis, or of the raveled x; of integers, the function of NumPy's."""
+    """The operation ``name`` along an axis, or of the raveled x; for integers NumPy's function."""
     x = asarray(x)
     if axis is None:
         x, axis = reshape(x, -1), 0
@@ -124,7 +124,7 @@ def logcumsumexp(x: TensorLike, axis: int | None = None) -> Tensor:
         x, axis = reshape(x, -1), 0
     axis = one_axis(axis, x.ndim, "logcumsumexp")
     # Each sum is divided by the exponential of the largest term so far, on which the result does not depend:
-    # sum[i] = exp(x[i] - largest[i]) + exp(largest[i - 1] - largest[i]) sum[i - 1]. What is infinite has no part in it.
+    # sum[i] = exp(x[i] - largest[i]) + exp(largest[i - 1] - largest[i]) sum[i - 1]. Infinite elements are left out.
     running = cummax(x, axis)
     largest = running.detach()
     is_infinite = absolute(largest) == np.inf
@@ -153,7 +153,8 @@ def cumulative_sum(
 def cumulative_prod(
     x: TensorLike, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
 ) -> Tensor:
-    """``cumprod`` under the name of the array API standard, as ``cumulative_sum`` is ``cumsum``.
+    """``cumprod`` under the name of the array API standard; the axis and errors as for ``cumulative_sum``.
+    ``include_initial`` puts the 1 in front from which the products begin.
 
     >>> import fastgrad as fg
     >>> fg.cumulative_prod([2.0, 3.0], include_initial=True)

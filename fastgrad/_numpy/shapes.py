@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def one_axis(axis: int, ndim: int, name: str) -> int:
+    """An axis counted from the first one; TypeError for several, AxisError for one that there is not."""
     if axis is None or isinstance(axis, (tuple, list)):
         raise TypeError(f"{name}: expected one axis as an int, got {axis!r}")
     return normal_axes(axis, ndim, name)[0]
@@ -62,7 +63,8 @@ def moveaxis(x: TensorLike, source: int | Sequence[int], destination: int | Sequ
 
 
 def rollaxis(a: TensorLike, axis: int, start: int = 0) -> Tensor:
-    """An axis moved to the position before ``start``, the others in order; ``moveaxis`` says where it ends.
+    """An axis moved to the position before ``start``, the others in order. ``moveaxis``, which is given the position
+    where the axis ends, is clearer.
 
     >>> import fastgrad as fg
     >>> fg.rollaxis(fg.zeros((2, 3, 4)), 2).shape
@@ -198,7 +200,7 @@ def tile(x: TensorLike, reps: Any) -> Tensor:
 def resize(a: TensorLike, new_shape: int | Sequence[int]) -> Tensor:
     """The elements of the raveled a in another shape, repeated from the beginning where there are too few.
 
-    A shape larger than an a without elements is filled with zeros. Raises ValueError for a negative length.
+    Where a has no elements the result is zeros, as NumPy's. Raises ValueError for a negative length.
 
     >>> import fastgrad as fg
     >>> fg.resize([1.0, 2.0], (2, 2))

@@ -65,7 +65,7 @@ _MAX_ORDER = 100_000  # the kernel adds as many terms for an element, and cannot
 
 
 def polygamma(n: Any, x: TensorLike) -> Tensor:
-    """The derivative of ``digamma`` of order n, of any shape of x. Its derivative by x is that of order n + 1.
+    """The derivative of order n of ``digamma``, elementwise. Its derivative by x is that of order n + 1.
 
     n is a whole number from 0 to 100,000, or an ndarray of some, which broadcasts with x; an element takes time in
     proportion to n. Raises TypeError for an order that is differentiated or traced, and ValueError for one that is

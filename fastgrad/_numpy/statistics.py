@@ -1,7 +1,7 @@
 """Statistics under NumPy's names and rules: reductions that leave out nan, averages, covariances, ranges.
 
 Where nothing is left, NumPy warns and returns nan; here nan is returned without a warning, because a compiled program
-cannot warn. What is nan is left out of gradients, too: its own is 0.
+cannot warn. The gradient with respect to a nan that is left out is 0.
 """
 
 from __future__ import annotations

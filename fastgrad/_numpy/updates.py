@@ -107,7 +107,12 @@ def _largest(dtype: np.dtype[Any]) -> Any:
 
 
 class At:
-    """What ``x.at`` is: ``x.at[index]`` names the elements to update."""
+    """What ``x.at`` is: ``x.at[index]`` names the elements to update.
+
+    >>> import fastgrad as fg
+    >>> fg.zeros(3).at[1].set(2.0)
+    tensor([0., 2., 0.])
+    """
 
     __slots__ = ("x",)
 
@@ -127,7 +132,7 @@ class Update:
 
     Values broadcast to the shape of ``x[index]``. Where an index is repeated ``set`` keeps the last value, in the order
     of the index, and the others act once for each time: ``add`` adds all values, ``multiply`` multiplies by their
-    product, ``power`` raises to it, and so on. A mask whose values are known only at each replay takes values that
+    product, ``power`` raises to that, and so on. A mask whose values are known only at each replay takes values that
     broadcast over it, such as a single number. Raises IndexError for an index outside, TypeError for values that x's
     dtype cannot take.
     """
@@ -138,7 +143,12 @@ class Update:
         self.x, self.index = x, index
 
     def get(self) -> Tensor:
-        """``x[index]``."""
+        """``x[index]``.
+
+        >>> import fastgrad as fg
+        >>> fg.asarray([1.0, 2.0]).at[0].get()
+        tensor(1.)
+        """
         return self.x[self.index]
 
     def set(self, values: TensorLike) -> Tensor:
@@ -160,15 +170,31 @@ class Update:
         return self._updated("add", values, _core.add, lambda old, v, i: old + _joint(v, i, 0, _core.sum, None))
 
     def subtract(self, values: TensorLike) -> Tensor:
-        """x with values subtracted from these elements; all of them where an index is repeated."""
+        """x with values subtracted from these elements; all of them where an index is repeated.
+
+        >>> import fastgrad as fg
+        >>> fg.asarray([1.0, 2.0]).at[0].subtract(3.0)
+        tensor([-2.,  2.])
+        """
         return self.add(-_in_dtype(values, self.x.dtype, "subtract"))
 
     def multiply(self, values: TensorLike) -> Tensor:
-        """x with these elements multiplied by values."""
+        """x with these elements multiplied by values; by their product where an index is repeated.
+
+        >>> import fastgrad as fg
+        >>> fg.asarray([1.0, 2.0]).at[[0, 0]].multiply([2.0, 3.0])
+        tensor([6., 2.])
+        """
         return self._updated("multiply", values, _core.multiply, lambda old, v, i: old * _product(v, i))
 
     def divide(self, values: TensorLike) -> Tensor:
-        """x with these elements divided by values. Raises TypeError for integers, whose quotients are none."""
+        """x with these elements divided by values, by their product where an index is repeated. Raises TypeError where
+        x consists of integers, which could not hold the quotients.
+
+        >>> import fastgrad as fg
+        >>> fg.asarray([1.0, 2.0]).at[1].divide(4.0)
+        tensor([1. , 0.5])
+        """
         if self.x.dtype.kind != "f":
             raise TypeError(
                 f"at[].divide: the quotients of {self.x.dtype} are no integers; make x a float tensor first"
@@ -176,15 +202,30 @@ class Update:
         return self._updated("divide", values, _core.divide, lambda old, v, i: old / _product(v, i))
 
     def power(self, values: TensorLike) -> Tensor:
-        """x with these elements raised to values."""
+        """x with these elements raised to the power of values, to that of their product where an index is repeated.
+
+        >>> import fastgrad as fg
+        >>> fg.asarray([1.0, 3.0]).at[1].power(2.0)
+        tensor([1., 9.])
+        """
         return self._updated("power", values, _core.power, lambda old, v, i: old ** _product(v, i))
 
     def min(self, values: TensorLike) -> Tensor:
-        """x with these elements replaced by values where those are smaller. Those that tie share the gradient."""
+        """x with these elements replaced by values where those are smaller. Those that tie share the gradient.
+
+        >>> import fastgrad as fg
+        >>> fg.asarray([1.0, 3.0]).at[:].min(2.0)
+        tensor([1., 2.])
+        """
         return self._updated("min", values, _core.minimum, lambda old, v, i: _extreme(_core.min, _largest, old, v, i))
 
     def max(self, values: TensorLike) -> Tensor:
-        """x with these elements replaced by values where those are larger. Those that tie share the gradient."""
+        """x with these elements replaced by values where those are larger. Those that tie share the gradient.
+
+        >>> import fastgrad as fg
+        >>> fg.asarray([1.0, 3.0]).at[:].max(2.0)
+        tensor([2., 3.])
+        """
         return self._updated("max", values, _core.maximum, lambda old, v, i: _extreme(_core.max, _least, old, v, i))
 
     def __repr__(self) -> str:

@@ -242,8 +242,8 @@ def training_step(
         ``fastgrad.random`` are traced), writes to arrays from outside, or comes out differently the second time
         because it counts its calls, runs eagerly after one RuntimeWarning that names the line. False runs it eagerly
         from the start. A trace that fails has called the loss once more than there are steps. What it drew and wrote
-        is undone, save in arrays of many megabytes and in traces of further shapes; other side effects remain. An
-        exception that the handler of a signal raises, as on a timeout, travels out whenever it comes.
+        is undone, except in arrays of many megabytes and in traces of further shapes; other side effects remain. An
+        exception that the handler of a signal raises, as on a timeout, is raised to the caller whenever it comes.
         ``step.program(*batch)`` is the program.
     maxsize : int
         For how many shapes programs are kept, as of ``fastgrad.compile``. Each takes the memory of its intermediates.

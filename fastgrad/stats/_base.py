@@ -76,6 +76,9 @@ class Refusing:
 class Distribution(Refusing):
     """A distribution of one variable. Methods take x, the shape parameters, then ``loc`` and ``scale``, each by
     position or name, as those of ``scipy.stats``; all arguments broadcast.
+
+    float32 and float64 are kept, integers become floats as in NumPy. Where a parameter is not valid the result is nan.
+    Methods raise TypeError for missing and unknown parameters, NotImplementedError where there is no closed form.
     """
 
     shapes: tuple[str, ...] = ()  # names of the shape parameters
@@ -113,19 +116,39 @@ class Distribution(Refusing):
 
     # ---- distribution functions -------------------------------------------------------------------------------------
     def cdf(self, x: TensorLike, *args: Any, **kwargs: Any) -> Tensor:
-        """The distribution function, P(X <= x)."""
+        """The distribution function, P(X <= x).
+
+        >>> import fastgrad as fg
+        >>> fg.stats.norm.cdf(1.0, loc=1.0, scale=2.0)
+        tensor(0.5)
+        """
         return self._distribution("cdf", 0.0, 1.0, x, args, kwargs)
 
     def sf(self, x: TensorLike, *args: Any, **kwargs: Any) -> Tensor:
-        """The survival function, P(X > x), accurate where it is small."""
+        """The survival function, P(X > x), accurate where it is small.
+
+        >>> import fastgrad as fg
+        >>> fg.stats.geom.sf(3, 0.5)
+        tensor(0.125)
+        """
         return self._distribution("sf", 1.0, 0.0, x, args, kwargs)
 
     def logcdf(self, x: TensorLike, *args: Any, **kwargs: Any) -> Tensor:
-        """The logarithm of the distribution function, finite where that underflows."""
+        """The logarithm of the distribution function, finite where that underflows.
+
+        >>> import fastgrad as fg
+        >>> round(fg.stats.norm.logcdf(-40.0).item(), 4)
+        -804.6084
+        """
         return self._distribution("logcdf", -math.inf, 0.0, x, args, kwargs)
 
     def logsf(self, x: TensorLike, *args: Any, **kwargs: Any) -> Tensor:
-        """The logarithm of the survival function, finite where that underflows."""
+        """The logarithm of the survival function, finite where that underflows.
+
+        >>> import fastgrad as fg
+        >>> round(fg.stats.norm.logsf(40.0).item(), 4)
+        -804.6084
+        """
         return self._distribution("logsf", 0.0, -math.inf, x, args, kwargs)
 
     # ---- operands ---------------------------------------------------------------------------------------------------
@@ -214,15 +237,30 @@ class Continuous(Distribution):
     """A distribution with a density."""
 
     def logpdf(self, x: TensorLike, *args: Any, **kwargs: Any) -> Tensor:
-        """The logarithm of the density."""
+        """The logarithm of the density; -inf outside of the support.
+
+        >>> import fastgrad as fg
+        >>> fg.stats.expon.logpdf([-1.0, 2.0])
+        tensor([-inf,  -2.])
+        """
         return self._density("logpdf", x, args, kwargs)
 
     def pdf(self, x: TensorLike, *args: Any, **kwargs: Any) -> Tensor:
-        """The density."""
+        """The density; 0 outside of the support.
+
+        >>> import fastgrad as fg
+        >>> fg.stats.expon.pdf([-1.0, 0.0])
+        tensor([0., 1.])
+        """
         return _core.exp(self._density("pdf", x, args, kwargs))
 
     def ppf(self, q: TensorLike, *args: Any, **kwargs: Any) -> Tensor:
-        """The quantile function: where the distribution function is q."""
+        """The quantile function: where the distribution function is q; nan for q outside [0, 1].
+
+        >>> import fastgrad as fg
+        >>> round(fg.stats.expon.ppf(0.5, scale=2.0).item(), 4)
+        1.3863
+        """
         self._refuse_if_not_closed("ppf")
         operands = self._operands("ppf", q, args, kwargs)
         outside = (operands.x < 0) | (operands.x > 1)
@@ -249,11 +287,21 @@ class Discrete(Distribution):
     low, within = 0.0, 0.0
 
     def logpmf(self, k: TensorLike, *args: Any, **kwargs: Any) -> Tensor:
-        """The logarithm of the probability of k."""
+        """The logarithm of the probability of k; -inf outside of the support and where k is not whole.
+
+        >>> import fastgrad as fg
+        >>> fg.stats.poisson.logpmf([0, 1], 1.0)
+        tensor([-1., -1.])
+        """
         return self._density("logpmf", k, args, kwargs)
 
     def pmf(self, k: TensorLike, *args: Any, **kwargs: Any) -> Tensor:
-        """The probability of k."""
+        """The probability of k; 0 outside of the support and where k is not whole.
+
+        >>> import fastgrad as fg
+        >>> fg.stats.bernoulli.pmf([0, 1, 2], 0.25)
+        tensor([0.75, 0.25, 0.  ])
+        """
         return _core.exp(self._density("pmf", k, args, kwargs))
 
 

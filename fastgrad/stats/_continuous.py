@@ -295,7 +295,7 @@ class LogNorm(Positive):
 
 
 class ByHazard(Positive):
-    """A distribution whose survival function is ``exp(-h)`` for a closed h, its cumulative hazard."""
+    """A distribution whose survival function is ``exp(-h)`` for a cumulative hazard h in closed form."""
 
     _hazard: Callable[..., Tensor]
 
@@ -494,7 +494,7 @@ class TruncNorm(Continuous):
 
 
 def _log_mass(low: Tensor, high: Tensor) -> Tensor:
-    """The logarithm of ``ndtr(high) - ndtr(low)``, by the tail that both are in."""
+    """The logarithm of ``ndtr(high) - ndtr(low)``, computed in the tail in which both are."""
     low, high = _mirrored(low, high)
     endless = low == -math.inf
     top = log_ndtr(high)
@@ -510,7 +510,7 @@ def _mirrored(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _either(y: Tensor, other: Tensor) -> Tensor:
-    """A logarithm y of a probability, by the other probability where that is the small one."""
+    """The logarithm y of a probability; near 0, where the complement ``other`` is exact, computed from that."""
     near = y > -0.1
     return where(near, log1p(-where(near, other, 0.5)), y)
 
