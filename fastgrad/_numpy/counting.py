@@ -46,6 +46,7 @@ def for_each_batch(function: Callable[..., Any], *vectors: Any) -> Any:
 def searchsorted(a: TensorLike, v: TensorLike, side: str = "left", sorter: TensorLike | None = None) -> Tensor:
     """The places at which numbers would be put into a sorted vector so that it remains sorted, as int64: before equal
     ones, or behind them for ``side="right"``. ``sorter`` has the positions in a of its elements in ascending order.
+    Raises ValueError where a is no vector, and for another side.
 
     >>> import fastgrad as fg
     >>> fg.searchsorted([1.0, 2.0, 2.0], [2.0, 3.0])
@@ -225,7 +226,8 @@ def histogram(
     elements must be known. The last interval includes its end.
 
     With ``weights`` their sums, with gradients to them; with ``density`` divided by the sum of all and by the
-    interval's length. Counts and edges are data. Raises ValueError for edges that do not increase.
+    interval's length. Counts and edges are data: no gradient passes to the edges, not even that of a density. Raises
+    ValueError for edges that do not increase.
 
     >>> import fastgrad as fg
     >>> fg.histogram([0.0, 1.0, 1.5, 2.0], 2)

@@ -205,9 +205,9 @@ def matrix_power(a: TensorLike, n: int) -> Tensor:
 
 def multi_dot(arrays: Sequence[TensorLike]) -> Tensor:
     """The product of two or more matrices, in the order that takes the fewest multiplications, as
-    ``numpy.linalg.multi_dot``. The first and the last may be vectors.
+    ``numpy.linalg.multi_dot``. The first and the last may be vectors. Two factors are multiplied by ``fastgrad.dot``.
 
-    Raises ValueError for fewer than two, LinAlgError for other numbers of axes.
+    Raises ValueError for fewer than two, LinAlgError where there are more and one has another number of axes.
 
     >>> import fastgrad as fg
     >>> fg.linalg.multi_dot([[1.0, 2.0], [[1.0, 0.0], [0.0, 2.0]], [3.0, 4.0]])

@@ -443,7 +443,8 @@ class TruncNorm(Continuous):
     """The normal distribution limited to z from ``a`` to ``b``, where ``loc`` and ``scale`` are those of the normal
     distribution, so that the bounds are ``loc + a * scale`` and ``loc + b * scale``.
 
-    Quantiles, ``ppf``, are exact where the nearer end of the interval is within 37 of 0.
+    Quantiles, ``ppf``, are exact where the end of the interval that is nearer to 0 is within 37 of it, in float32
+    within 12; farther out they are infinite.
 
     >>> import fastgrad as fg
     >>> fg.stats.truncnorm.logpdf([-1.0, 20.0], 10.0, np.inf).numpy().round(4)

@@ -48,7 +48,8 @@ class MultivariateNormal(Refusing):
         *,
         chol: TensorLike | None = None,
     ) -> Tensor:
-        """The logarithm of the density."""
+        """The logarithm of the density, of the shape of x without its last axis, broadcast with the stacks of mean and
+        covariance."""
         x = floating(x)
         if x.ndim == 0:
             raise ValueError("stats.multivariate_normal: expected x as vectors in the last axis, got a number")
@@ -106,7 +107,8 @@ class Dirichlet(Refusing):
     """
 
     def logpdf(self, x: TensorLike, alpha: TensorLike) -> Tensor:
-        """The logarithm of the density."""
+        """The logarithm of the density, of the shape of x without its first axis. Raises ValueError unless x has as
+        many parts as alpha, or one less."""
         _, (x, alpha) = _core.promoted("stats.dirichlet.logpdf", x, alpha)
         x, alpha = floating(x), floating(alpha)
         if alpha.ndim == 0 or x.ndim == 0 or x.shape[0] not in (alpha.shape[0], alpha.shape[0] - 1):
@@ -143,7 +145,8 @@ class Multinomial(Refusing):
     """
 
     def logpmf(self, x: TensorLike, n: TensorLike, p: TensorLike) -> Tensor:
-        """The logarithm of the probability of x."""
+        """The logarithm of the probability of x, of the shape of x without its last axis, broadcast with n. Raises
+        ValueError where x and p do not have as many outcomes."""
         _, operands = _core.promoted("stats.multinomial.logpmf", x, n, p)
         x, n, p = map(floating, operands)
         if x.ndim == 0 or p.ndim == 0 or x.shape[-1] != p.shape[-1]:
@@ -177,7 +180,8 @@ class Wishart(Refusing):
     """
 
     def logpdf(self, x: TensorLike, df: TensorLike, scale: TensorLike) -> Tensor:
-        """The logarithm of the density."""
+        """The logarithm of the density, of the shape of x without its last two axes. Raises ValueError unless x and
+        scale are square matrices of one size."""
         _, operands = _core.promoted("stats.wishart.logpdf", x, df, scale)
         x, df, scale = map(floating, operands)
         if x.ndim < 2 or x.shape[-2:] != scale.shape[-2:] or x.shape[-1] != x.shape[-2]:
