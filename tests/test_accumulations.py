@@ -426,3 +426,9 @@ def test_a_mask_does_not_repeat_the_elements():
                     getattr(module, name)(np.ones(shape), where=np.ones(mask_shape, bool), **options)
     with pytest.raises(ValueError, match=r"^sum: expected where= of a shape that broadcasts to \(3,\), got \(2, 3\)$"):
         fg.sum(np.ones(3), where=np.ones((2, 3), bool))
+
+
+def test_trapezoid_of_points_with_fewer_axes():
+    y, x = np.arange(24.0).reshape(2, 3, 4) ** 2, np.array([[0.0, 1, 3, 4], [0, 2, 3, 7], [1, 2, 4, 8]])
+    np.testing.assert_array_equal(fg.trapezoid(y, x), np.trapezoid(y, x))
+    fg.check_grads(lambda y, x: fg.trapezoid(y, x), (y, x), order=2)

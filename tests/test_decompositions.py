@@ -752,3 +752,8 @@ def test_derivatives_without_elements_and_of_single_ones(shape):
         along = fg.jvp(f, (x,), (x,))[1]
         np.testing.assert_allclose(along, np.sum(g * x), atol=1e-12, err_msg=name)
         np.testing.assert_allclose(fg.vmap(f)(np.stack([x, x])), [f(x).item()] * 2, atol=1e-12, err_msg=name)
+
+
+def test_a_traced_power_of_a_matrix_is_an_error_of_the_trace():
+    with pytest.raises(fg.TraceError):
+        fg.compile(L.matrix_power)(FOUR, 3)

@@ -421,3 +421,25 @@ def test_probabilities_outside_are_refused_wherever_they_are_known(name, method)
         weighted = fg.compile(lambda q: getattr(fg, name)(X, q, method=method, weights=np.ones(X.shape)))
         with pytest.raises(ValueError, match=f"^{name}: expected q from 0 to {whole}, got"):
             weighted(np.array(1.5 * whole))
+
+
+def test_the_edges_of_a_density_have_their_gradient():
+    def height(edges):
+        counts, found = fg.histogram(np.array([0.0, 1.0, 1.5]), edges, density=True)
+        assert not found.requires_grad
+        return counts @ np.array([1.0, 3.0])
+
+    fg.check_grads(height, np.array([-0.1, 0.7, 2.0]), order=2)
+
+
+@pytest.mark.parametrize("function", [
+    lambda v: fg.put_along_axis(np.array([1, 2, 3]), np.array([0]), v, 0),
+    lambda v: fg.full_like(np.array([1, 2]), v),
+    lambda v: fg.sum(np.array([1, 2]), initial=v),
+    lambda v: fg.max(np.array([1, 2]), initial=v),
+    lambda v: fg.max(np.zeros((0, 2), int), 0, initial=v),
+])  # fmt: skip
+def test_values_with_gradients_do_not_end_in_integers(function):
+    with pytest.raises(TypeError, match="values that require gradients would lose them in an array of int64"):
+        fg.grad(lambda v: function(v).sum())(1.5)
+    np.testing.assert_array_equal(function(4.0), function(4))

@@ -102,3 +102,9 @@ def test_empty_and_functions():
 def test_error_texts(call, error, message):
     with raises_text(error, message):
         call()
+
+
+def test_pad_by_axes_that_do_not_exist():
+    with pytest.raises(np.exceptions.AxisError, match="pad: axis 3 does not exist"):
+        fg.pad(np.ones(2), {3: 1})
+    np.testing.assert_array_equal(fg.pad(np.ones((2, 2)), {-1: (1, 0)}), np.pad(np.ones((2, 2)), ((0, 0), (1, 0))))

@@ -285,3 +285,19 @@ ERRORS = [
 def test_errors(call, error, text):
     with raises_text(error, text):
         call()
+
+
+def test_the_sign_of_a_sum_that_underflows():
+    for dtype, x in ((np.float64, -800.0), (np.float32, -110.0)):
+        y, sign = fg.special.logsumexp(np.array([x], dtype), return_sign=True)
+        assert (y.item(), sign.item(), sign.dtype) == (x, 1, dtype)
+    assert [fg.special.logsumexp([x], return_sign=True)[1].item() for x in (-np.inf, np.inf)] == [0, 1]
+    assert np.isnan(fg.special.logsumexp([np.nan], return_sign=True)[1])
+
+
+def test_the_dimension_of_multigammaln():
+    with pytest.raises(ValueError, match=r"expected a dimension of at least 1, got d=2\.5"):
+        fg.special.multigammaln(3.0, 2.5)
+    with pytest.raises(fg.TraceError):
+        fg.compile(fg.special.multigammaln)(3.0, 2)
+    assert np.isnan(fg.special.multigammaln(-0.5, 1))

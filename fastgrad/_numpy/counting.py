@@ -226,7 +226,7 @@ def histogram(
     elements must be known. The last interval includes its end.
 
     With ``weights`` their sums, with gradients to them; with ``density`` divided by the sum of all and by the
-    interval's length. Counts and edges are data: no gradient passes to the edges, not even that of a density. Raises
+    interval's length, with gradients to the edges that were given. Counts and the edges returned are data. Raises
     ValueError for edges that do not increase.
 
     >>> import fastgrad as fg
@@ -237,13 +237,15 @@ def histogram(
     if weights is not None and asarray(weights).shape != x.shape:
         raise ValueError(f"histogram: expected weights of shape {x.shape}, got {asarray(weights).shape}")
     flat = reshape(x, -1).detach()
+    given: Tensor | None = None
     if isinstance(bins, str):
         edges = asarray(np.histogram_bin_edges(_known(flat, "histogram"), bins, range))
     elif np.ndim(bins) == 0 and not isinstance(bins, Tensor):
         limits = None if range is None else (float(range[0]), float(range[1]))
         edges = by_numpy(equal_intervals, flat, bins=operator.index(bins), range=limits)
     else:
-        edges = asarray(bins).detach()
+        given = asarray(bins)
+        edges = given.detach()
         if edges.ndim != 1:
             raise ValueError(f"histogram: expected bins as a number or a vector of edges, got shape {edges.shape}")
     if edges.shape[0] < 2:
@@ -257,7 +259,8 @@ def histogram(
         found = apply_op(_UNTAKE, [w if w.dtype.kind == "f" else astype(w, np.float64), number], (0, 0, n + 1))[:n]
         found = found if w.dtype.kind == "f" else astype(found, w.dtype)
     if density:
-        widths = edges[1:] - edges[:-1]
+        bounds = edges if given is None else given
+        widths = bounds[1:] - bounds[:-1]
         found = found / astype(widths, np.float64) / found.sum()
     return found, edges
 

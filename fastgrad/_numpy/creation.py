@@ -65,7 +65,8 @@ def _full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C", devi
 def _full_like(a: Any, fill_value: Any, dtype: Any = None) -> Tensor:
     if not isinstance(a, Tensor):
         a = np.asarray(a)
-    return _full(a.shape, fill_value, a.dtype if dtype is None else dtype)
+    value = into(asarray(fill_value), a.dtype, "full_like") if dtype is None else fill_value
+    return _full(a.shape, value, dtype)
 
 
 def _linspace(

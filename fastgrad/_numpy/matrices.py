@@ -188,7 +188,9 @@ def matrix_power(a: TensorLike, n: int) -> Tensor:
         raise LinAlgError(f"matrix_power: expected a square matrix or a stack of them, got shape {x.shape}")
     try:
         n = operator.index(n)
-    except TypeError:
+    except TypeError as error:
+        if isinstance(error, _core.TraceError):
+            raise
         raise TypeError(f"matrix_power: expected n as an int, got {n!r}") from None
     if n == 0:
         return asarray(np.broadcast_to(np.eye(x.shape[-1], dtype=x.dtype), x.shape).copy())

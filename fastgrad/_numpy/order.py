@@ -30,6 +30,7 @@ from .._core import (
     transpose,
     where,
 )
+from .creation import into
 from .elementwise import clip
 from .indexing import positions
 from .sequences import cumsum
@@ -265,7 +266,7 @@ def put_along_axis(arr: TensorLike, indices: TensorLike, values: TensorLike, axi
     if rows.shape != (*shape[:at], *shape[at + 1 :], shape[at]):
         raise ValueError(f"put_along_axis: indices of shape {index.shape} do not fit an array of shape {x.shape}")
     laid = (*index.shape[:at], index.shape[-1], *index.shape[at:-1])
-    v, _ = _rows(broadcast_to(astype(v, x.dtype) if v.dtype != x.dtype else v, laid), at, "put_along_axis")
+    v, _ = _rows(broadcast_to(into(v, x.dtype, "put_along_axis"), laid), at, "put_along_axis")
     writer = by_numpy(last_writers, index, length=rows.shape[-1])
     chosen = _picked(v, by_numpy(np.maximum, writer, 0)) if v.shape[-1] else rows
     return reshape(_back(where(writer >= 0, chosen, rows), at), x.shape)

@@ -16,7 +16,7 @@ from .._core import Tensor, apply_op, asarray, astype, broadcast_to, by_numpy, c
 from .creation import into, known
 from .elementwise import round
 from .predicates import isnan
-from .shapes import moveaxis, part
+from .shapes import moveaxis, one_axis, part
 
 if TYPE_CHECKING:
     from .typing import TensorLike
@@ -96,7 +96,7 @@ def _widths(given: Any, ndim: int) -> list[tuple[int, int]]:
     if isinstance(given, dict):
         pairs: Any = [(0, 0)] * ndim
         for axis, width in given.items():
-            pairs[axis] = width if isinstance(width, (tuple, list)) else (width, width)
+            pairs[one_axis(axis, ndim, "pad")] = width if isinstance(width, (tuple, list)) else (width, width)
         given = pairs
     widths = np.asarray(known(given))
     if widths.dtype.kind not in "iu" and ndim:

@@ -27,6 +27,7 @@ from .._core import (
     transpose,
     where,
 )
+from .creation import into
 from .shapes import one_axis
 
 if TYPE_CHECKING:
@@ -90,21 +91,16 @@ def reduced_with(
             x = chosen(x, mask, least)
         if initial is not None and any_zero_length(x.shape, axes):
             kept = [1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes]
-            y = _core.broadcast_to(_as(initial, x.dtype), kept)
+            y = _core.broadcast_to(into(asarray(initial), x.dtype, name), kept)
         else:
             y = extremum(x, axis, keepdims)
-            y = y if initial is None else pairwise(y, _as(initial, y.dtype))
+            y = y if initial is None else pairwise(y, into(asarray(initial), y.dtype, name))
     else:
         neutral, reduction, joined = (0, sum, add) if name == "sum" else (1, prod, multiply)
         x = x if mask is None else chosen(x, mask, neutral)
         y = reduction(x, axis, keepdims)
-        y = y if initial is None else joined(y, _as(initial, y.dtype))
+        y = y if initial is None else joined(y, into(asarray(initial), y.dtype, name))
     return y if dtype is None or y.dtype == dtype else astype(y, dtype)
-
-
-def _as(number: TensorLike, dtype: Any) -> Tensor:
-    x = asarray(number)
-    return x if x.dtype == dtype else astype(x, dtype)
 
 
 def counted(mask: TensorLike, shape: tuple[int, ...], axis: Axis, keepdims: bool) -> Tensor:

@@ -263,13 +263,13 @@ def trapezoid(y: TensorLike, x: TensorLike | None = None, dx: TensorLike = 1.0, 
     >>> fg.trapezoid([1.0, 2.0, 3.0], [0.0, 1.0, 3.0])
     tensor(6.5)
     """
-    y = asarray(y)
+    y, axis_of_x = asarray(y), axis
     axis = one_axis(axis, y.ndim, "trapezoid")
     if x is None:
         d: Any = dx
     else:
         x = asarray(x)
-        d = diff(x, axis=axis) if x.ndim != 1 else reshape(diff(x), (-1, *(1,) * (y.ndim - 1 - axis)))
+        d = diff(x, axis=axis_of_x) if x.ndim != 1 else reshape(diff(x), (-1, *(1,) * (y.ndim - 1 - axis)))
     return (d * (part(y, axis, 1, None) + part(y, axis, None, -1)) / 2.0).sum(axis)  # type: ignore[no-any-return]
 
 

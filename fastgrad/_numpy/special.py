@@ -113,15 +113,17 @@ def multigammaln(a: TensorLike, d: int) -> Tensor:
     1.5502
     """
     try:
-        d = operator.index(d)
-    except TypeError:
-        d = 0
-    if d < 1:
+        dimension = operator.index(d)
+    except TypeError as error:
+        if isinstance(error, _core.TraceError):
+            raise
+        dimension = 0
+    if dimension < 1:
         raise ValueError(f"multigammaln: expected a dimension of at least 1, got d={d!r}")
-    a = floating(a)
+    a, d = floating(a), dimension
     half = np.arange(d, dtype=a.dtype) / 2
     y = gammaln(a.reshape((*a.shape, 1)) - half).sum(-1) + d * (d - 1) / 4 * float(np.log(np.pi))
-    return y if d == 1 else where(a > (d - 1) / 2, y, np.nan)
+    return where(a > (d - 1) / 2, y, np.nan)
 
 
 def gammasgn(x: TensorLike) -> Tensor:
@@ -237,7 +239,7 @@ def logsumexp(
     """
     if b is None:
         y = neural.logsumexp(a, axis, keepdims)
-        return (y, _core.sign(_core.exp(_core.minimum(y, 0)))) if return_sign else y
+        return (y, where(y == -np.inf, 0.0, where(y == y, 1.0, y.detach()))) if return_sign else y
     dtype, (a, b) = _core.promoted("logsumexp", a, b)
     if dtype.kind != "f":
         dtype = _core.float_dtype(dtype)
