@@ -19,7 +19,7 @@ static void set_identity(int64_t n, double *x)
         x[i] = i % (n + 1) == 0;
 }
 
-/* Two rows become (c p - s q, s p + c q). */
+/* Rows p and q become c p - s q and s p + c q. */
 static void rotate_rows(int64_t n, double *p, double *q, double c, double s)
 {
     for (int64_t k = 0; k < n; k++) {
@@ -50,7 +50,7 @@ static void rotation(double a, double b, double d, double *c, double *s)
 int fg_own_eigh(int64_t n, double *a, double *w, double *v)
 {
     int rotated = 1;
-    double least = DBL_MIN;             /* what is no larger is as good as zero */
+    double least = DBL_MIN;             /* what is no larger counts as zero */
     for (int64_t i = 0; i < n * n; i++)
         least = fmax(least, DBL_EPSILON / 8 * fabs(a[i]));
     set_identity(n, v);
@@ -78,12 +78,12 @@ int fg_own_eigh(int64_t n, double *a, double *w, double *v)
     for (int64_t i = 0; i < n; i++)
         w[i] = a[i * n + i];
     for (int64_t i = 0; i < n; i++) {
-        int64_t least = i;
+        int64_t smallest = i;
         for (int64_t j = i + 1; j < n; j++)
-            least = w[j] < w[least] ? j : least;
-        exchange_rows(1, w + i, w + least);
-        if (least != i)
-            exchange_rows(n, v + i * n, v + least * n);
+            smallest = w[j] < w[smallest] ? j : smallest;
+        exchange_rows(1, w + i, w + smallest);
+        if (smallest != i)
+            exchange_rows(n, v + i * n, v + smallest * n);
     }
     return 1;
 }
@@ -174,8 +174,8 @@ int fg_own_svd(int64_t m, int64_t n, int64_t columns, double *a, double *s, doub
     return 1;
 }
 
-/* Rows `from` to m of columns `left` to `right` of x, `width` wide, reflected: x -= beta h (h^T x), where h is 1 in row
- * `from` and below that column `from` of a. */
+/* x -= beta h (h^T x) for the columns of x, m by `width`, from `left` on. The vector h is 0 above row `from`, 1 in it,
+ * and below it column `from` of a, m by n. */
 static void reflect(int64_t m, int64_t n, int64_t from, double beta, const double *a, int64_t width, int64_t left,
                     double *x)
 {
@@ -212,7 +212,7 @@ void fg_own_qr(int64_t m, int64_t n, int64_t columns, double *a, double *q, doub
         reflect(m, n, k, beta[k], a, columns, k, q);
 }
 
-/* Rows p and p + 1 of x from column `from` on, and columns p and p + 1 down to row `to`. */
+/* Rotate, if `rows`, rows p and p + 1 of x from column `from` on; else columns p and p + 1 down to row `to`. */
 static void rotate_both(int64_t n, double *x, int64_t p, int64_t from, int64_t to, double c, double s, int rows)
 {
     if (rows)
@@ -225,7 +225,7 @@ static void rotate_both(int64_t n, double *x, int64_t p, int64_t from, int64_t t
         }
 }
 
-/* A becomes Hessenberg, by rotations that Z collects. */
+/* A becomes a Hessenberg matrix, by rotations whose product is Z. */
 static void to_hessenberg(int64_t n, double *a, double *z)
 {
     for (int64_t j = 0; j + 2 < n; j++)
@@ -240,8 +240,8 @@ static void to_hessenberg(int64_t n, double *a, double *z)
         }
 }
 
-/* The eigenvalue of the last 2 by 2 block of rows up to `last` that is closer to its last element; 0 if both are not
- * real, and then the real part. */
+/* *shift: of the 2 by 2 block of a that ends in row `last`, the eigenvalue that is closer to its last element, or the
+ * real part of both if they are not real. Returns whether they are real. */
 static int shift_of(int64_t n, const double *a, int64_t last, double *shift)
 {
     double p = a[(last - 1) * n + last - 1], q = a[last * n + last], half = (p - q) / 2;

@@ -1,9 +1,9 @@
 /* decompositions_dispatch.c: eigenvalues, singular values and QR factors by LAPACK, or without it by decompositions.c,
- * which also decomposes into QR factors what has so few rows that it is faster.
+ * which also computes the QR factors of matrices with few rows, where it is faster.
  *
  * LAPACK gets a copy of each matrix by columns, as NumPy gives it, so that the signs of vectors are those of NumPy's
- * functions. A matrix with an element that is not finite is refused before: some of LAPACK's iterations do not end on
- * one.
+ * functions. A matrix with an element that is not finite is refused before the call: some of LAPACK's iterations do not
+ * end on one.
  */
 #include "kernels/decompositions.h"
 #include "kernels/lapack_dispatch.h"
@@ -12,7 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OWN_QR_UP_TO = 8 }; /* rows; eigenvectors and singular vectors of ours have other signs than LAPACK's */
+/* The most rows for which QR factors are ours. Where there is LAPACK, eigenvectors and singular vectors never are: ours
+ * have other signs. */
+enum { OWN_QR_UP_TO = 8 };
 
 /* Calls in Fortran's convention, as in lapack_dispatch.c, for the width of integers and for both types. Each returns
  * LAPACK's status; with `work_size` -1 it only writes the size of the workspace to work[0] (and iwork[0]). */
@@ -32,7 +34,7 @@ enum { OWN_QR_UP_TO = 8 }; /* rows; eigenvectors and singular vectors of ours ha
         real *, const integer *, real *, const integer *, integer *, size_t, size_t
 #define CALL_AS(type, function, integer, real, ...) ((void (*)(type##_ARGUMENTS(integer, real)))(function))(__VA_ARGS__)
 
-/* `body` with the types that the function found has. */
+/* `body` with the integer type of the LAPACK that was found and the real type of the dtype. */
 #define BY_TYPE(body)                                 \
     do {                                              \
         if (dtype == FG_FLOAT32 && fg_lapack_ilp64()) \
@@ -130,7 +132,7 @@ static void set(int dtype, void *x, int64_t i, double value)
         ((double *)x)[i] = value;
 }
 
-/* The workspace that was asked for by a call with sizes of -1, which left them in `sizes`; 0 if there is no memory. */
+/* Allocate the workspace whose size a call with sizes of -1 has left in sizes[0]. Returns 0 if there is no memory. */
 static int reserve(workspace *w, int dtype, const double *sizes, int64_t n_integer)
 {
     w->n_real = (int64_t)element(dtype, sizes, 0) + 1;
@@ -174,7 +176,7 @@ static void transpose(int dtype, int64_t m, int64_t n, const void *x, void *y)
         TRANSPOSE(double)
 }
 
-/* y[i] = x[j] as float64, transposed if asked, and back. */
+/* m by n matrices of a dtype as float64, and back; the result is transposed if asked. */
 static void to_double(int dtype, int64_t m, int64_t n, int transposed, const void *x, double *y)
 {
     for (int64_t i = 0; i < m; i++)

@@ -1,8 +1,8 @@
-/* lapack_dispatch.c: which code factors a matrix or solves equations: our kernels where they win, LAPACK above that.
+/* lapack_dispatch.c: which code factors a matrix or solves equations: our kernels if it is small, else LAPACK.
  *
  * LAPACK is whichever fg_set_lapack was given, usually the one that NumPy has loaded. Without it, our kernels compute
  * every size. LAPACK knows matrices by columns: to it, a row-major matrix is the transpose. So a symmetric matrix needs
- * no copy, and Y^T op(A)^T = B^T is solved, with A on the right, in the place of op(A) Y = B.
+ * no copy, and op(A) Y = B is solved as Y^T op(A)^T = B^T, with A on the right.
  */
 #include "kernels/lapack_dispatch.h"
 #include "kernels/gemm_dispatch.h"
@@ -10,8 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Least numbers of rows for LAPACK, measured against the OpenBLAS of NumPy's wheels. Right-hand sides of a few columns
- * leave our inner loops short; those of a single one are dot products, and are never faster by a function for many. */
+/* From how many rows on LAPACK is used, measured against the OpenBLAS of NumPy's wheels: for factors, for equations
+ * with at least WIDE columns on the right, and for those with fewer, on which our inner loops are short. A single
+ * column is ours: it takes dot products, at which a function for many columns is not faster. */
 enum { FACTORS_FROM = 80, WIDE_FROM = 128, NARROW_FROM = 32, WIDE = 16 };
 enum { BLOCK = 48 };            /* rows of a block in the derivative of the Cholesky factor */
 
@@ -20,10 +21,10 @@ static struct {
     int ilp64;
 } lapack;
 
-void fg_set_lapack(int function, void *single, void *twice, int ilp64)
+void fg_set_lapack(int function, void *of_float32, void *of_float64, int ilp64)
 {
-    lapack.of[function][FG_FLOAT32] = single;
-    lapack.of[function][FG_FLOAT64] = twice;
+    lapack.of[function][FG_FLOAT32] = of_float32;
+    lapack.of[function][FG_FLOAT64] = of_float64;
     lapack.ilp64 = ilp64;
 }
 
@@ -206,7 +207,7 @@ void fg_linalg_cholesky_vjp(int dtype, int64_t count, int64_t n, const void *y, 
 }
 
 /* ---- LU factors and equations ------------------------------------------------------------------------------------ */
-/* y[j][i] = x[i][j], in squares that fit the first cache. */
+/* y[j][i] = x[i][j], in squares that fit the first-level cache. */
 #define TRANSPOSE(integer)                     \
     for (int64_t i = from; i < to; i++)        \
         for (int64_t j = left; j < right; j++) \
@@ -248,6 +249,7 @@ static void triangular(int dtype, int64_t n, int64_t k, int how, const void *a, 
          y, k);
 }
 
+/* Exchange rows i and p[i] of y, which have k elements, for each i in turn; if `back`, from the last i to the first. */
 static void exchange(int dtype, int64_t n, int64_t k, int back, const void *p, char *y)
 {
     int64_t bytes = k * (int64_t)fg_itemsize(dtype);
