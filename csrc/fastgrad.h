@@ -39,7 +39,7 @@
 typedef enum {
     FG_RAISED = -1,         /* by one of the caller's functions, fg_on_*, which knows the reason */
     FG_OK, FG_NO_MEMORY, FG_BAD_VALUE, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED,
-    FG_BAD_MATRIX,              /* singular, not positive definite, or not square */
+    FG_BAD_MATRIX,              /* not square, singular, not positive definite, or its decomposition failed */
     FG_SIDE_EFFECT              /* the function being traced would change something outside, now and in no replay */
 } fg_status;
 
@@ -86,7 +86,7 @@ enum {
     FG_ALLOCATES_BY_AXES = 16,  /* ... or does so where the axes, attr[0] as bits, are not neighbours */
     FG_DRAWS = 32,              /* each run gives other numbers, and advances the state that is its input */
     FG_BY_HOST = FG_ALLOCATES | 64,     /* run calls back the caller, which does the work */
-    FG_IS_CUBIC = 128,          /* its time grows as the elements of the result times the length of its rows */
+    FG_IS_CUBIC = 128,          /* takes time in proportion to its elements times the length of a row */
     FG_BODIES_SHIFT = 8         /* the bits from here on: how many of the first attributes are programs, the bodies */
 };
 #define FG_BODIES(n) ((n) << FG_BODIES_SHIFT)
@@ -298,14 +298,14 @@ const char *fg_isa_available(int i);        /* i-th usable set, best last; NULL 
 /* cblas_sgemm and cblas_dgemm as found in some BLAS; ilp64: whether its integers have 64 bits. */
 void fg_set_blas(void *sgemm, void *dgemm, int ilp64);
 /* The functions of lapack.def, by number and dtype, in Fortran's calling convention: as found in some library, or NULL.
- * Our kernels do the work of those that are missing. */
+ * Our kernels do the work of those that are missing. ilp64: whether their integers have 64 bits. */
 enum {
 #define LAPACK(name) FG_LAPACK_##name,
 #include "lapack.def"
 #undef LAPACK
     FG_N_LAPACK
 };
-void fg_set_lapack(int function, void *single, void *twice, int ilp64);
+void fg_set_lapack(int function, void *of_float32, void *of_float64, int ilp64);
 
 /* ---- record/tape.c -------------------------------------------------------------------------------------- */
 uint64_t fg_last_node_id(void);             /* number of the node made last */
