@@ -116,7 +116,7 @@ def _gamma(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _rgamma(x: Tensor, y: Tensor) -> Tensor:
-    """-rgamma(x) digamma(x), or for x < 1/2 the derivative of gamma(1 - x) sin(pi x) / pi, the formula of reflection,
+    """-rgamma(x) digamma(x), or for x < 1/2 the derivative of gamma(1 - x) sin(pi x) / pi, the reflection formula,
     which has no poles. Where gamma(1 - x) is infinite it is the limit of that, a constant."""
     gamma, digamma = _core.functions["gamma"], _core.functions["digamma"]
     far = (x < 0.5) & (gamma(1 - x.detach()) == np.inf)
