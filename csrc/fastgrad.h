@@ -81,7 +81,8 @@ enum {
     FG_NO_FLAGS = 0,
     FG_IS_VIEW = 1,             /* the result shares the memory of the one input, so that there is nothing to run */
     FG_IS_DISTINCT = 2,         /* common subexpression elimination must not merge it with an equal one */
-    FG_RULE_IN_PYTHON = 4,      /* the vjp is a kernel: a pass that is recorded takes the rule of _rules/vjp.py */
+    FG_RULE_IN_PYTHON = 4,      /* a pass that is recorded takes the rule of fastgrad/_rules; the vjp in C is a kernel,
+                                 * or calls that rule, too */
     FG_ALLOCATES = 8,           /* run takes memory from the pool, so that it needs the caller's lock ... */
     FG_ALLOCATES_BY_AXES = 16,  /* ... or does so where the axes, attr[0] as bits, are not neighbours */
     FG_DRAWS = 32,              /* each run gives other numbers, and advances the state that is its input */

@@ -5,8 +5,8 @@
  * vm_<name>_f64 carry NumPy's and SciPy's names. Against the exact value of the definition in ops.def they err by less
  * than 2 ULP, some special functions by up to 4 (docs/accuracy.md), denormal results included; zeros have NumPy's
  * signs, nan gives nan, and so does an argument outside of the domain. The bounds hold with fused multiply-add and
- * without. Exception: where logaddexp and logaddexp2 of float64 cancel to less than 2^-47, they are only 2^-100 from the
- * truth.
+ * without. Exception: where logaddexp and logaddexp2 of float64 cancel to less than 2^-47, they are only 2^-100 from
+ * the truth.
  *
  * The float32 functions that training leans on (exp, exp2, expm1, log, log1p, tanh, sigmoid, silu, gelu, softplus,
  * erf, and what is made of them) have arithmetic of their own; the others round a result computed in double.
