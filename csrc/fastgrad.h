@@ -232,8 +232,8 @@ extern void (*fg_on_release)(void *owner);
 /* Called by loops about every millisecond, if it is set: the caller handles signals and lets other threads run, also
  * where it holds its lock. FG_OK, or FG_RAISED to end the loop. */
 extern int (*fg_on_pause)(void);
-/* In a recorded pass, the vjp of an operation whose own is a kernel: gx = g times the derivative of the node by its
- * input i, composed of operations. FG_OK or FG_RAISED. */
+/* The vjp composed of operations, for a recorded pass, or where no kernel computes it: gx = g times the derivative of
+ * the node by its input i. FG_OK or FG_RAISED. */
 extern int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx);
 /* The vjp by the rule of a custom function, recorded or not: fills gin, as fg_op_info.vjp. FG_OK or FG_RAISED. */
 extern int (*fg_on_custom)(void *rule, fg_node *, fg_tensor g, fg_tensor *gin);

@@ -78,13 +78,13 @@ def eigh(a: TensorLike, UPLO: str = "L") -> EighResult:
     that depend on neither have a derivative that means something.
 
     The gradient is symmetric, as that of ``cholesky``. Where eigenvalues are different it is exact, to every order.
-    Where some are equal, up to
-    rounding, it is finite: the part of it that would mix their eigenvectors is left out. First derivatives
-    are exact there for functions of the eigenvalues that treat equal ones alike, such as ``sum(f(w))``, and for
-    functions that depend on the eigenvectors of equal eigenvalues only through the space that they span, such as the
-    projection on it. They are not for the others: of ``V @ diag(f(w)) @ V.T`` the derivative lacks the terms
-    ``f'(w)`` that mix equal eigenvalues, and so does the second derivative of ``sum(f(w))``. Functions that are sums,
-    products and inverses of the matrix itself are better written as such, and ``expm`` has a derivative everywhere.
+    Where some are equal, up to rounding, it is finite: the part of it that would mix their eigenvectors is left out.
+    First derivatives are exact there for functions of the eigenvalues that treat equal ones alike, such as
+    ``sum(f(w))``, and for functions that depend on the eigenvectors of equal eigenvalues only through the space that
+    they span, such as the projection on it. They are not for the others: of ``V @ diag(f(w)) @ V.T`` the derivative
+    lacks the terms ``f'(w)`` that mix equal eigenvalues, and so does the second derivative of ``sum(f(w))``. Functions
+    that are sums, products and inverses of the matrix itself are better written as such, and ``expm`` has a derivative
+    everywhere.
     Formulas: Giles (2008); Seeger et al., "Auto-differentiating linear algebra" (2017).
 
     Raises LinAlgError for a matrix that is not square, and where the iteration did not converge or an element is not

@@ -3,8 +3,8 @@
 A backward pass that nobody differentiates again runs kernels. One that is recorded (``create_graph``, or a gradient
 within a gradient) takes the rule of this file instead, where the kernel of a rule has no derivative of its own. For
 elementwise operations that is the text of csrc/ops.def, evaluated over tensors; the other rules here belong to the
-operations of csrc/structural.def with the flag FG_RULE_IN_PYTHON. All others have rules made of operations in C already
-(csrc/ops/shapes.c, csrc/ops/matmul.c).
+operations of csrc/structural.def with the flag FG_RULE_IN_PYTHON, but for decompositions, whose rules serve every pass
+(decompositions.py). All others have rules made of operations in C already (csrc/ops/shapes.c, csrc/ops/matmul.c).
 
 A rule ``(op, i, attr, g, y, *inputs)`` gets the operation's number and attributes, the cotangent g of the result, and
 what the tape has saved: the result y and the inputs, each None where the derivative does not name it. It returns
