@@ -39,7 +39,7 @@
 typedef enum {
     FG_RAISED = -1,         /* by one of the caller's functions, fg_on_*, which knows the reason */
     FG_OK, FG_NO_MEMORY, FG_BAD_VALUE, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED,
-    FG_BAD_MATRIX,              /* singular, not positive definite, or not square */
+    FG_BAD_MATRIX,              /* not square, singular, not positive definite, or its decomposition failed */
     FG_SIDE_EFFECT              /* the function being traced would change something outside, now and in no replay */
 } fg_status;
 
@@ -81,12 +81,13 @@ enum {
     FG_NO_FLAGS = 0,
     FG_IS_VIEW = 1,             /* the result shares the memory of the one input, so that there is nothing to run */
     FG_IS_DISTINCT = 2,         /* common subexpression elimination must not merge it with an equal one */
-    FG_RULE_IN_PYTHON = 4,      /* the vjp is a kernel: a pass that is recorded takes the rule of _rules/vjp.py */
+    FG_RULE_IN_PYTHON = 4,      /* a pass that is recorded takes the rule of fastgrad/_rules; the vjp in C is a kernel,
+                                 * or calls that rule, too */
     FG_ALLOCATES = 8,           /* run takes memory from the pool, so that it needs the caller's lock ... */
     FG_ALLOCATES_BY_AXES = 16,  /* ... or does so where the axes, attr[0] as bits, are not neighbours */
     FG_DRAWS = 32,              /* each run gives other numbers, and advances the state that is its input */
     FG_BY_HOST = FG_ALLOCATES | 64,     /* run calls back the caller, which does the work */
-    FG_IS_CUBIC = 128,          /* its time grows as the elements of the result times the length of its rows */
+    FG_IS_CUBIC = 128,          /* takes time in proportion to its elements times the length of a row */
     FG_BODIES_SHIFT = 8         /* the bits from here on: how many of the first attributes are programs, the bodies */
 };
 #define FG_BODIES(n) ((n) << FG_BODIES_SHIFT)
@@ -231,8 +232,8 @@ extern void (*fg_on_release)(void *owner);
 /* Called by loops about every millisecond, if it is set: the caller handles signals and lets other threads run, also
  * where it holds its lock. FG_OK, or FG_RAISED to end the loop. */
 extern int (*fg_on_pause)(void);
-/* In a recorded pass, the vjp of an operation whose own is a kernel: gx = g times the derivative of the node by its
- * input i, composed of operations. FG_OK or FG_RAISED. */
+/* The vjp composed of operations, for a recorded pass, or where no kernel computes it: gx = g times the derivative of
+ * the node by its input i. FG_OK or FG_RAISED. */
 extern int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx);
 /* The vjp by the rule of a custom function, recorded or not: fills gin, as fg_op_info.vjp. FG_OK or FG_RAISED. */
 extern int (*fg_on_custom)(void *rule, fg_node *, fg_tensor g, fg_tensor *gin);
@@ -298,14 +299,14 @@ const char *fg_isa_available(int i);        /* i-th usable set, best last; NULL 
 /* cblas_sgemm and cblas_dgemm as found in some BLAS; ilp64: whether its integers have 64 bits. */
 void fg_set_blas(void *sgemm, void *dgemm, int ilp64);
 /* The functions of lapack.def, by number and dtype, in Fortran's calling convention: as found in some library, or NULL.
- * Our kernels do the work of those that are missing. */
+ * Our kernels do the work of those that are missing. ilp64: whether their integers have 64 bits. */
 enum {
 #define LAPACK(name) FG_LAPACK_##name,
 #include "lapack.def"
 #undef LAPACK
     FG_N_LAPACK
 };
-void fg_set_lapack(int function, void *single, void *twice, int ilp64);
+void fg_set_lapack(int function, void *of_float32, void *of_float64, int ilp64);
 
 /* ---- record/tape.c -------------------------------------------------------------------------------------- */
 uint64_t fg_last_node_id(void);             /* number of the node made last */

@@ -204,18 +204,19 @@ enum {
     FG_TRANSPOSED = 2,          /* op(A) is the transpose of A */
     FG_UNIT = 4,                /* the diagonal counts as ones and is not read */
     FG_BY_CHOLESKY = 8,         /* by the factor L of A = L L^T */
-    FG_BY_LU = 16               /* by the factors P A = L U as `lu` leaves them; FG_TRANSPOSED may be joined */
+    FG_BY_LU = 16               /* by the factors P A = L U as `lu` leaves them; may be with FG_TRANSPOSED */
 };
 typedef struct {
     /* The lower triangle L with A = L L^T, and zeros above it; of A only the lower triangle is read. Returns the number
      * of the first matrix that is not positive definite, whose result is unspecified, or count. */
     int64_t (*cholesky)(int64_t count, int64_t n, const void *a, void *y);
-    /* gx, symmetric, is the cotangent of A for a cotangent g of y = cholesky(A). */
+    /* gx, symmetric, is the cotangent of A for a cotangent g of y = cholesky(A). gx may be g, but not y. */
     void (*cholesky_vjp)(int64_t count, int64_t n, const void *y, const void *g, void *gx);
     /* Of each matrix n + 1 rows of n numbers: the transpose of the triangles L, whose diagonal of ones is left out, and
      * U; then for each row of A the number of the row with which it was exchanged. Zeros on U's diagonal remain. */
     void (*lu)(int64_t count, int64_t n, const void *a, void *f);
-    /* y[n][k] for b[n][k], which may be the same memory. A and b of the next matrix are so many elements on. */
+    /* y[n][k] for b[n][k]. y may be b, but not a. a_step, b_step: elements from one A or b to the next; 0 if all share
+     * one. */
     void (*solve)(int64_t count, int64_t n, int64_t k, int how, const void *a, int64_t a_step, const void *b,
                   int64_t b_step, void *y);
     /* Of each matrix: sign and logarithm of the absolute value of its determinant, from what `lu` leaves. */

@@ -19,7 +19,7 @@ static void set_identity(int64_t n, double *x)
         x[i] = i % (n + 1) == 0;
 }
 
-/* Two rows become (c p - s q, s p + c q). */
+/* Rows p and q become c p - s q and s p + c q. */
 static void rotate_rows(int64_t n, double *p, double *q, double c, double s)
 {
     for (int64_t k = 0; k < n; k++) {
@@ -47,12 +47,21 @@ static void rotation(double a, double b, double d, double *c, double *s)
     *s = *c * t;
 }
 
+static double largest_of(int64_t n, const double *x)
+{
+    double largest = 0;
+    for (int64_t i = 0; i < n; i++)
+        largest = fmax(largest, fabs(x[i]));
+    return largest;
+}
+
 int fg_own_eigh(int64_t n, double *a, double *w, double *v)
 {
-    int rotated = 1;
-    double least = DBL_MIN;             /* what is no larger is as good as zero */
+    int rotated = 1, exponent;
+    frexp(largest_of(n * n, a), &exponent);
     for (int64_t i = 0; i < n * n; i++)
-        least = fmax(least, DBL_EPSILON / 8 * fabs(a[i]));
+        a[i] = ldexp(a[i], -exponent);  /* so that no difference overflows */
+    double least = fmax(DBL_MIN, DBL_EPSILON / 8 * largest_of(n * n, a));     /* what is no larger counts as zero */
     set_identity(n, v);
     for (int sweep = 0; rotated; sweep++) {
         if (sweep == SWEEPS)
@@ -76,14 +85,14 @@ int fg_own_eigh(int64_t n, double *a, double *w, double *v)
             }
     }
     for (int64_t i = 0; i < n; i++)
-        w[i] = a[i * n + i];
+        w[i] = ldexp(a[i * n + i], exponent);
     for (int64_t i = 0; i < n; i++) {
-        int64_t least = i;
+        int64_t smallest = i;
         for (int64_t j = i + 1; j < n; j++)
-            least = w[j] < w[least] ? j : least;
-        exchange_rows(1, w + i, w + least);
-        if (least != i)
-            exchange_rows(n, v + i * n, v + least * n);
+            smallest = w[j] < w[smallest] ? j : smallest;
+        exchange_rows(1, w + i, w + smallest);
+        if (smallest != i)
+            exchange_rows(n, v + i * n, v + smallest * n);
     }
     return 1;
 }
@@ -127,10 +136,7 @@ static void add_orthogonal_row(int64_t m, int64_t have, double *rows)
 int fg_own_svd(int64_t m, int64_t n, int64_t columns, double *a, double *s, double *u, double *v)
 {
     int rotated = 1;
-    double largest = 0;
-    for (int64_t i = 0; i < m * n; i++)
-        largest = fmax(largest, fabs(a[i]));
-    double scale = largest > 0 ? largest : 1;
+    double largest = largest_of(m * n, a), scale = largest > 0 ? largest : 1;
     for (int64_t i = 0; i < m * n; i++)
         a[i] /= scale;                  /* so that no square overflows */
     double least = DBL_EPSILON * sqrt(dot(m * n, a, a));       /* a column that is no longer has no direction */
@@ -174,8 +180,8 @@ int fg_own_svd(int64_t m, int64_t n, int64_t columns, double *a, double *s, doub
     return 1;
 }
 
-/* Rows `from` to m of columns `left` to `right` of x, `width` wide, reflected: x -= beta h (h^T x), where h is 1 in row
- * `from` and below that column `from` of a. */
+/* x -= beta h (h^T x) for the columns of x, m by `width`, from `left` on. The vector h is 0 above row `from`, 1 in it,
+ * and below it column `from` of a, m by n. */
 static void reflect(int64_t m, int64_t n, int64_t from, double beta, const double *a, int64_t width, int64_t left,
                     double *x)
 {
@@ -212,7 +218,7 @@ void fg_own_qr(int64_t m, int64_t n, int64_t columns, double *a, double *q, doub
         reflect(m, n, k, beta[k], a, columns, k, q);
 }
 
-/* Rows p and p + 1 of x from column `from` on, and columns p and p + 1 down to row `to`. */
+/* Rotate, if `rows`, rows p and p + 1 of x from column `from` on; else columns p and p + 1 down to row `to`. */
 static void rotate_both(int64_t n, double *x, int64_t p, int64_t from, int64_t to, double c, double s, int rows)
 {
     if (rows)
@@ -225,7 +231,7 @@ static void rotate_both(int64_t n, double *x, int64_t p, int64_t from, int64_t t
         }
 }
 
-/* A becomes Hessenberg, by rotations that Z collects. */
+/* A becomes a Hessenberg matrix, by rotations whose product is Z. */
 static void to_hessenberg(int64_t n, double *a, double *z)
 {
     for (int64_t j = 0; j + 2 < n; j++)
@@ -240,8 +246,8 @@ static void to_hessenberg(int64_t n, double *a, double *z)
         }
 }
 
-/* The eigenvalue of the last 2 by 2 block of rows up to `last` that is closer to its last element; 0 if both are not
- * real, and then the real part. */
+/* *shift: of the 2 by 2 block of a that ends in row `last`, the eigenvalue that is closer to its last element, or the
+ * real part of both if they are not real. Returns whether they are real. */
 static int shift_of(int64_t n, const double *a, int64_t last, double *shift)
 {
     double p = a[(last - 1) * n + last - 1], q = a[last * n + last], half = (p - q) / 2;
@@ -259,9 +265,7 @@ static int shift_of(int64_t n, const double *a, int64_t last, double *shift)
 
 int fg_own_eig(int64_t n, double *a, double *w, double *v, double *z)
 {
-    double largest = 0;
-    for (int64_t i = 0; i < n * n; i++)
-        largest = fmax(largest, fabs(a[i]));
+    double largest = largest_of(n * n, a);
     set_identity(n, z);
     to_hessenberg(n, a, z);
     for (int64_t last = n - 1, steps = 0; last > 0;) {
@@ -279,8 +283,10 @@ int fg_own_eig(int64_t n, double *a, double *w, double *v, double *z)
             continue;
         }
         double shift;
-        if ((!shift_of(n, a, last, &shift) && first == last - 1) || ++steps > STEPS)
-            return 0;
+        if (!shift_of(n, a, last, &shift) && first == last - 1)
+            return FG_NOT_IMPLEMENTED;
+        if (++steps > STEPS)
+            return FG_BAD_MATRIX;
         if (steps % 11 == 10)
             shift += fabs(a[last * n + last - 1]);      /* out of a cycle */
         double x = a[first * n + first] - shift, y = a[(first + 1) * n + first];
@@ -306,8 +312,11 @@ int fg_own_eig(int64_t n, double *a, double *w, double *v, double *z)
             double sum = 0, gap = a[i * n + i] - value;
             for (int64_t k = i + 1; k <= j; k++)
                 sum += a[i * n + k] * v[k * n + j];
-            double least = DBL_EPSILON * (fabs(value) + fabs(a[i * n + i])) + DBL_MIN;
+            double least = fmax(DBL_MIN, DBL_EPSILON * largest);       /* what the iteration took for zero */
             v[i * n + j] = -sum / (fabs(gap) < least ? least : gap);
+            double size = fabs(v[i * n + j]);
+            for (int64_t k = i; size > 1e100 && k <= j; k++)
+                v[k * n + j] /= size;           /* the column grows with each row of a Jordan block */
         }
         for (int64_t i = 0; i < n; i++)
             length = hypot(length, v[i * n + j]);
@@ -323,5 +332,5 @@ int fg_own_eig(int64_t n, double *a, double *w, double *v, double *z)
         }
     }
     memcpy(v, a, (size_t)(n * n) * sizeof *v);
-    return 1;
+    return FG_OK;
 }

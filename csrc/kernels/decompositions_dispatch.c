@@ -1,9 +1,9 @@
 /* decompositions_dispatch.c: eigenvalues, singular values and QR factors by LAPACK, or without it by decompositions.c,
- * which also decomposes into QR factors what has so few rows that it is faster.
+ * which also computes the QR factors of matrices with few rows, where it is faster.
  *
  * LAPACK gets a copy of each matrix by columns, as NumPy gives it, so that the signs of vectors are those of NumPy's
- * functions. A matrix with an element that is not finite is refused before: some of LAPACK's iterations do not end on
- * one.
+ * functions. A matrix with an element that is not finite is refused before the call: some of LAPACK's iterations do not
+ * end on one.
  */
 #include "kernels/decompositions.h"
 #include "kernels/lapack_dispatch.h"
@@ -12,7 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OWN_QR_UP_TO = 8 }; /* rows; eigenvectors and singular vectors of ours have other signs than LAPACK's */
+/* The most rows for which QR factors are ours. Where there is LAPACK, eigenvectors and singular vectors never are: ours
+ * have other signs. */
+enum { OWN_QR_UP_TO = 8 };
 
 /* Calls in Fortran's convention, as in lapack_dispatch.c, for the width of integers and for both types. Each returns
  * LAPACK's status; with `work_size` -1 it only writes the size of the workspace to work[0] (and iwork[0]). */
@@ -32,7 +34,7 @@ enum { OWN_QR_UP_TO = 8 }; /* rows; eigenvectors and singular vectors of ours ha
         real *, const integer *, real *, const integer *, integer *, size_t, size_t
 #define CALL_AS(type, function, integer, real, ...) ((void (*)(type##_ARGUMENTS(integer, real)))(function))(__VA_ARGS__)
 
-/* `body` with the types that the function found has. */
+/* `body` with the integer type of the LAPACK that was found and the real type of the dtype. */
 #define BY_TYPE(body)                                 \
     do {                                              \
         if (dtype == FG_FLOAT32 && fg_lapack_ilp64()) \
@@ -130,7 +132,7 @@ static void set(int dtype, void *x, int64_t i, double value)
         ((double *)x)[i] = value;
 }
 
-/* The workspace that was asked for by a call with sizes of -1, which left them in `sizes`; 0 if there is no memory. */
+/* Allocate the workspace whose size a call with sizes of -1 has left in sizes[0]. Returns 0 if there is no memory. */
 static int reserve(workspace *w, int dtype, const double *sizes, int64_t n_integer)
 {
     w->n_real = (int64_t)element(dtype, sizes, 0) + 1;
@@ -174,7 +176,7 @@ static void transpose(int dtype, int64_t m, int64_t n, const void *x, void *y)
         TRANSPOSE(double)
 }
 
-/* y[i] = x[j] as float64, transposed if asked, and back. */
+/* m by n matrices of a dtype as float64, and back; the result is transposed if asked. */
 static void to_double(int dtype, int64_t m, int64_t n, int transposed, const void *x, double *y)
 {
     for (int64_t i = 0; i < m; i++)
@@ -193,8 +195,11 @@ static void from_double(int dtype, int64_t m, int64_t n, int transposed, const d
 static int own_eigh(int dtype, int64_t count, int64_t n, int upper, int vectors, const void *a, void *y, int64_t *bad)
 {
     int64_t itemsize = (int64_t)fg_itemsize(dtype), size = n + vectors * n * n;
-    double *x = malloc((size_t)(2 * n * n + n) * sizeof *x), *v = x + n * n, *w = v + n * n;
-    int status = x ? FG_OK : no_memory();
+    double *x = malloc((size_t)(2 * n * n + n) * sizeof *x);
+    if (!x)
+        return no_memory();
+    double *v = x + n * n, *w = v + n * n;
+    int status = FG_OK;
     for (*bad = 0; !status && *bad < count; ++*bad) {
         const char *from = AT(a, *bad * n * n);
         char *to = AT(y, *bad * size);
@@ -258,8 +263,10 @@ static int own_svd(int dtype, int64_t count, int64_t m, int64_t n, int part, con
     int64_t columns = part == FG_FULL ? longer : k, of_u = part == FG_FULL ? m : k, of_v = part == FG_FULL ? n : k;
     int64_t size = part == FG_VALUES_ONLY ? k : k + m * of_u + n * of_v;
     double *x = malloc((size_t)(longer * k + k + longer * columns + k * k) * sizeof *x);
+    if (!x)
+        return no_memory();
     double *s = x + longer * k, *u = s + k, *v = u + longer * columns;
-    int status = x ? FG_OK : no_memory();
+    int status = FG_OK;
     for (*bad = 0; !status && *bad < count; ++*bad) {
         char *to = AT(y, *bad * size);
         to_double(dtype, m, n, m >= n, AT(a, *bad * m * n), x);         /* rows of x: columns of A, or of A^T */
@@ -299,8 +306,8 @@ int fg_linalg_svd(int dtype, int64_t count, int64_t m, int64_t n, int part, cons
     gesdd(dtype, job, m, n, NULL, NULL, NULL, NULL, of_v, &w);
     int reserved = reserve(&w, dtype, sizes, 8 * k);
     char *x = malloc((size_t)((m * n + 2 * vectors) * itemsize));
-    char *u = AT(x, m * n), *v = AT(u, vectors);
     int status = reserved && x ? FG_OK : no_memory();
+    char *u = status ? NULL : AT(x, m * n), *v = status ? NULL : AT(u, vectors);
     for (*bad = 0; !status && *bad < count; ++*bad) {
         const char *from = AT(a, *bad * m * n);
         char *to = AT(y, *bad * size);
@@ -327,9 +334,10 @@ int fg_linalg_svd(int dtype, int64_t count, int64_t m, int64_t n, int part, cons
 static int own_qr(int dtype, int64_t count, int64_t m, int64_t n, int full, const void *a, void *y)
 {
     int64_t itemsize = (int64_t)fg_itemsize(dtype), columns = full ? m : n, size = m * columns + n * n;
-    double *x = malloc((size_t)(m * n + m * columns + n) * sizeof *x), *q = x + m * n;
+    double *x = malloc((size_t)(m * n + m * columns + n) * sizeof *x);
     if (!x)
         return no_memory();
+    double *q = x + m * n;
     for (int64_t c = 0; c < count; c++) {
         char *to = AT(y, c * size);
         to_double(dtype, m, n, 0, AT(a, c * m * n), x);
@@ -382,15 +390,17 @@ int fg_linalg_qr(int dtype, int64_t count, int64_t m, int64_t n, int full, const
 static int own_eig(int dtype, int64_t count, int64_t n, int vectors, const void *a, void *y, int64_t *bad)
 {
     int64_t itemsize = (int64_t)fg_itemsize(dtype), size = n + vectors * n * n;
-    double *x = malloc((size_t)(3 * n * n + n) * sizeof *x), *v = x + n * n, *z = v + n * n, *w = z + n * n;
-    int status = x ? FG_OK : no_memory();
+    double *x = malloc((size_t)(3 * n * n + n) * sizeof *x);
+    if (!x)
+        return no_memory();
+    double *v = x + n * n, *z = v + n * n, *w = z + n * n;
+    int status = FG_OK;
     for (*bad = 0; !status && *bad < count; ++*bad) {
         char *to = AT(y, *bad * size);
         to_double(dtype, n, n, 0, AT(a, *bad * n * n), x);
-        if (!all_finite(FG_FLOAT64, n * n, x) || !fg_own_eig(n, x, w, v, z)) {
-            status = all_finite(dtype, n * n, AT(a, *bad * n * n)) ? FG_NOT_IMPLEMENTED : FG_BAD_MATRIX;
+        status = all_finite(FG_FLOAT64, n * n, x) ? fg_own_eig(n, x, w, v, z) : FG_BAD_MATRIX;
+        if (status)
             break;
-        }
         from_double(dtype, 1, n, 0, w, to);
         if (vectors)
             from_double(dtype, n, n, 0, v, AT(to, n));
@@ -410,8 +420,9 @@ int fg_linalg_eig(int dtype, int64_t count, int64_t n, int vectors, const void *
     workspace w = {sizes, NULL, -1, 0};
     geev(dtype, vectors, n, NULL, NULL, NULL, NULL, &w);
     int reserved = reserve(&w, dtype, sizes, 0);
-    char *x = malloc((size_t)((2 * n * n + n) * itemsize)), *v = AT(x, n * n), *imaginary = AT(v, n * n);
+    char *x = malloc((size_t)((2 * n * n + n) * itemsize));
     int status = reserved && x ? FG_OK : no_memory();
+    char *v = status ? NULL : AT(x, n * n), *imaginary = status ? NULL : AT(v, n * n);
     for (*bad = 0; !status && *bad < count; ++*bad) {
         char *to = AT(y, *bad * size);
         if (!all_finite(dtype, n * n, AT(a, *bad * n * n))) {

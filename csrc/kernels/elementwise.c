@@ -222,8 +222,8 @@ static void FN(run_huge)(fg_loop *loop, T (*value)(T), int64_t n, const T *x, co
 }
 
 #ifdef IN_F64
-/* Run a loop of float64, with all strides 1 and n as it takes it, on operands of float32. The product with g, if there
- * is one, is taken in float32, so that its bits are those of the slope times g. */
+/* Run a loop of float64, whose strides are all 1, on operands of float32; n is 1 or a multiple of the loop's unit. The
+ * product with g, if there is one, is taken in float32, so that its bits are those of the slope times g. */
 static NOINLINE void run_in_f64(fg_loop *loop, int64_t n, const float *a, const float *b, const float *y,
                                 const float *g, float *out) {
     _Alignas(64) double wide[5][BLOCK];
@@ -273,8 +273,8 @@ static NOINLINE void run_in_f64(fg_loop *loop, int64_t n, const float *a, const 
             out[i] = value;                                                                                    \
         }                                                                                                      \
     }
-/* The loop of a row of functions; `scaled` is 1 if the value is g times a slope. Those marked VM_LONG are kept small: a
- * single element is computed as one of a vector of 64 bytes, and float32 by the loop of float64. */
+/* The loop of a function; `scaled` is 1 if the value is g times a slope. The machine code of those marked VM_LONG is
+ * kept small: a single element is computed as one of a vector of 64 bytes, and float32 by the loop of float64. */
 #define OWN_LOOP(name, unit, scaled, value) LOOP(name, unit, value)
 #define LONG_LOOP_f64(name, unit, scaled, value)                                                               \
     LOOP_OF(name##_many, unit, 1, 1, value)                                                                    \

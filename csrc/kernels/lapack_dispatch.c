@@ -1,8 +1,8 @@
-/* lapack_dispatch.c: which code factors a matrix or solves equations: our kernels where they win, LAPACK above that.
+/* lapack_dispatch.c: which code factors a matrix or solves equations: our kernels if it is small, else LAPACK.
  *
  * LAPACK is whichever fg_set_lapack was given, usually the one that NumPy has loaded. Without it, our kernels compute
  * every size. LAPACK knows matrices by columns: to it, a row-major matrix is the transpose. So a symmetric matrix needs
- * no copy, and Y^T op(A)^T = B^T is solved, with A on the right, in the place of op(A) Y = B.
+ * no copy, and op(A) Y = B is solved as Y^T op(A)^T = B^T, with A on the right.
  */
 #include "kernels/lapack_dispatch.h"
 #include "kernels/gemm_dispatch.h"
@@ -10,8 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Least numbers of rows for LAPACK, measured against the OpenBLAS of NumPy's wheels. Right-hand sides of a few columns
- * leave our inner loops short; those of a single one are dot products, and are never faster by a function for many. */
+/* From how many rows on LAPACK is used, measured against the OpenBLAS of NumPy's wheels: for factors, for equations
+ * with at least WIDE columns on the right, and for those with fewer, on which our inner loops are short. A single
+ * column is ours: it takes dot products, at which a function for many columns is not faster. */
 enum { FACTORS_FROM = 80, WIDE_FROM = 128, NARROW_FROM = 32, WIDE = 16 };
 enum { BLOCK = 48 };            /* rows of a block in the derivative of the Cholesky factor */
 
@@ -20,10 +21,10 @@ static struct {
     int ilp64;
 } lapack;
 
-void fg_set_lapack(int function, void *single, void *twice, int ilp64)
+void fg_set_lapack(int function, void *of_float32, void *of_float64, int ilp64)
 {
-    lapack.of[function][FG_FLOAT32] = single;
-    lapack.of[function][FG_FLOAT64] = twice;
+    lapack.of[function][FG_FLOAT32] = of_float32;
+    lapack.of[function][FG_FLOAT64] = of_float64;
     lapack.ilp64 = ilp64;
 }
 
@@ -96,8 +97,10 @@ static int potrf(int dtype, int64_t n, void *a)
         integer info = 0;                                                 \
         CALL_AS(GETRF, f, integer, real, &n_, &n_, a, &n_, pivot, &info); \
         real *to = (real *)a + n * n;                                     \
-        for (int64_t i = 0; i < n; i++)                                   \
-            to[i] = (real)(((integer *)pivot)[i] - 1);                    \
+        for (int64_t i = 0; i < n; i++) {                                 \
+            int64_t p = ((integer *)pivot)[i] - 1;                        \
+            to[i] = (real)(p < i || p >= n ? i : p); /* of nan */         \
+        }                                                                 \
     } while (0)
 /* The factors of a matrix by columns, in its place, and behind it the pivots; `pivot` has room for n int64. */
 static void getrf(int dtype, int64_t n, void *a, void *pivot)
@@ -130,6 +133,8 @@ static void copy_lower(int dtype, int64_t n, const void *x, void *y)
 
 int64_t fg_linalg_cholesky(int dtype, int64_t count, int64_t n, const void *a, void *y)
 {
+    if (n == 0)
+        return count;
     if (n < FACTORS_FROM || !has(FG_LAPACK_potrf, dtype, n))
         return own(dtype)->cholesky(count, n, a, y);
     for (int64_t m = 0; m < count; m++) {
@@ -145,7 +150,8 @@ int64_t fg_linalg_cholesky(int dtype, int64_t count, int64_t n, const void *a, v
  * D - R R^T, and then C from (C - B R^T) D^-T. Above the diagonal of g anything may be left. */
 static void blocked_vjp(int dtype, int64_t n, const void *y, void *g)
 {
-    char square[BLOCK * BLOCK * sizeof(double)], factor[BLOCK * BLOCK * sizeof(double)];
+    double memory[2][BLOCK * BLOCK];
+    char *square = (char *)memory[0], *factor = (char *)memory[1];
     int64_t itemsize = (int64_t)fg_itemsize(dtype);
     for (int64_t end = n, start; end > 0; end = start) {
         start = end > BLOCK ? end - BLOCK : 0;
@@ -206,7 +212,7 @@ void fg_linalg_cholesky_vjp(int dtype, int64_t count, int64_t n, const void *y, 
 }
 
 /* ---- LU factors and equations ------------------------------------------------------------------------------------ */
-/* y[j][i] = x[i][j], in squares that fit the first cache. */
+/* y[j][i] = x[i][j], in squares that fit the first-level cache. */
 #define TRANSPOSE(integer)                     \
     for (int64_t i = from; i < to; i++)        \
         for (int64_t j = left; j < right; j++) \
@@ -226,6 +232,8 @@ static void transpose(int dtype, int64_t n, const void *x, void *y)
 
 int fg_linalg_lu(int dtype, int64_t count, int64_t n, const void *a, void *f)
 {
+    if (n == 0)
+        return FG_OK;
     if (n < FACTORS_FROM || !has(FG_LAPACK_getrf, dtype, n)) {
         own(dtype)->lu(count, n, a, f);
         return FG_OK;
@@ -248,6 +256,7 @@ static void triangular(int dtype, int64_t n, int64_t k, int how, const void *a, 
          y, k);
 }
 
+/* Exchange rows i and p[i] of y, which have k elements, for each i in turn; if `back`, from the last i to the first. */
 static void exchange(int dtype, int64_t n, int64_t k, int back, const void *p, char *y)
 {
     int64_t bytes = k * (int64_t)fg_itemsize(dtype);
@@ -267,6 +276,8 @@ static void exchange(int dtype, int64_t n, int64_t k, int back, const void *p, c
 void fg_linalg_solve(int dtype, int64_t count, int64_t n, int64_t k, int how, const void *a, int64_t a_step,
                      const void *b, int64_t b_step, void *y)
 {
+    if (n * k == 0)
+        return;
     if (k == 1 || n < (k < WIDE ? NARROW_FROM : WIDE_FROM) || !has(FG_LAPACK_trsm, dtype, n > k ? n : k)) {
         own(dtype)->solve(count, n, k, how, a, a_step, b, b_step, y);
         return;

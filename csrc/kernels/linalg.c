@@ -24,8 +24,8 @@ enum { VECTOR_BYTES = 32 };
 enum { VECTOR_BYTES = 16 };
 #endif
 enum {
-    SMALL = 16,                 /* matrices of at most so many rows are computed in lanes, */
-    SMALL_RIGHT = 256           /* ... equations if the right-hand side has at most so many elements */
+    SMALL = 16,                 /* the most rows of matrices that are computed in lanes, ... */
+    SMALL_RIGHT = 256           /* ... and of equations the most elements of the right-hand side */
 };
 
 typedef float vector_f32 __attribute__((vector_size(VECTOR_BYTES)));
@@ -132,8 +132,8 @@ const fg_linalg_kernels FG_TABLE(fg_linalg)[2] = {TABLE(f32), TABLE(f64)};
 
 #else /* ---- once for each type of element ---- */
 
-/* In place of A, of which only the lower triangle is read: L, with zeros above. Where the result is true the matrix is
- * not positive definite. The rows of L^T are computed above the diagonal; multiples of each are subtracted from those
+/* In place of A, of which only the lower triangle is read: L, with zeros above. Returns where the matrix is not
+ * positive definite. The rows of L^T are computed above the diagonal; multiples of each are subtracted from those
  * below it. */
 static MASK NAME(cholesky)(int64_t n, ELEMENT *x)
 {

@@ -1,8 +1,8 @@
 /* running.h: running sums, products and maxima along an axis, and linear recurrences. Included by reduce.c, once for
  * each dtype.
  *
- * Each result waits for the one before it. So several rows are computed side by side, and where the axis is not the
- * last, all elements beside each other.
+ * Each result waits for the one before it. So several rows are computed side by side, or, where the axis is not the
+ * last, all elements with the same place along it.
  */
 #define RUNNING(name, start, JOINED)                                                                                \
     INLINE void NAME(name##_rows)(const int rows, int64_t n, int64_t step, const REAL *x, REAL *y)                  \
@@ -56,7 +56,7 @@ static void NAME(recurrence)(int64_t outer, int64_t n, int64_t inner, int transp
                              void *y_)
 {
     const int64_t step = transposed ? -inner : inner, first = transposed ? (n - 1) * inner : 0;
-    const REAL *a = (const REAL *)a_ + (transposed ? n * inner : 0); /* transposed, a is read one place further on */
+    const REAL *a = (const REAL *)a_ + (transposed ? n * inner : 0); /* transposed, y[i] reads a[i + 1] */
     const REAL *b = (const REAL *)b_ + first;
     REAL *y = (REAL *)y_ + first;
     int64_t o = 0;

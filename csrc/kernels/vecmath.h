@@ -1,24 +1,24 @@
 /* vecmath.h: the mathematical functions of the kernels, written for whole vectors although they look scalar.
  *
- * Every function is branch-free (ternaries become masks, exponents are moved as bits), so that a compiler turns
- * a plain loop over it into vector code for any instruction set, without intrinsics. vm_<name>_f32 and
- * vm_<name>_f64 carry NumPy's names. Against the exact value of the definition in ops.def they err by less than
- * 2 ULP, denormal results included; zeros have NumPy's signs, nan gives nan, and so does an argument outside of the
- * domain.
- * The bounds hold with fused multiply-add and without. Exception: where logaddexp and logaddexp2 of
- * float64 cancel to less than 2^-47, they are only 2^-100 from the truth.
+ * Every function but vm_polygamma is branch-free (ternaries become masks, exponents are moved as bits), so that a
+ * compiler turns a plain loop over it into vector code for any instruction set, without intrinsics. vm_<name>_f32 and
+ * vm_<name>_f64 carry NumPy's and SciPy's names. Against the exact value of the definition in ops.def they err by less
+ * than 2 ULP, some special functions by up to 4 (docs/accuracy.md), denormal results included; zeros have NumPy's
+ * signs, nan gives nan, and so does an argument outside of the domain. The bounds hold with fused multiply-add and
+ * without. Exception: where logaddexp and logaddexp2 of float64 cancel to less than 2^-47, they are only 2^-100 from
+ * the truth.
  *
  * The float32 functions that training leans on (exp, exp2, expm1, log, log1p, tanh, sigmoid, silu, gelu, softplus,
  * erf, and what is made of them) have arithmetic of their own; the others round a result computed in double.
  * Where one double is not enough (arguments of exp above all, whose error grows by the argument), a value is
  * carried as an unevaluated sum hi + lo, after T. J. Dekker, "A floating-point technique for extending the
  * available precision" (1971). Polynomials and quotients of them are minimax fits made for this file, polynomials with
- * the Remez algorithm.
+ * the Remez algorithm, except where a part of this file says otherwise.
  *
  * sin and cos are accurate up to VM_TRIG_LIMIT; above it the caller takes vm_<name>_huge, element by element.
  * The functions marked VM_LIBM_<dtype>_<name> call the C library and are not vectorised. Those marked VM_LONG_<name>
  * have no float32 form, nor have their slopes. Where VM_SLOPE_<dtype>_<name> is defined, the backward kernel computes
- * the derivative in that way and not as its text is written (vecmath_slopes.h).
+ * the derivative in that way and not as its text is written: vecmath_slopes.h, or beside a special function.
  */
 #ifndef FG_VECMATH_H
 #define FG_VECMATH_H

@@ -1,12 +1,12 @@
 /* vecmath_bessel.h: the Bessel functions of the first kind, modified and not, of orders 0 and 1; a part of vecmath.h,
- * and read by it alone. All polynomials are interpolated at Chebyshev points in high precision.
+ * and included by it alone. All polynomials are interpolated at Chebyshev points in high precision.
  *
- * Up to 18 the modified ones are polynomials of x^2; beyond, exp(x) / sqrt(x) times one of 1 / x. What that leaves out,
- * of order exp(-2 x), is below an ULP there.
+ * Up to 18 the modified ones are polynomials of x^2; beyond, exp(x) / sqrt(x) times a polynomial of 1 / x. The terms
+ * that this leaves out, of order exp(-2 x), are below an ULP there.
  */
 
-/* I0(a) and I1(a) / a for 0 <= a <= 18: 2^-54. What the rounding of z = a^2 cuts off counts a / 2 times, and is
- * added by estimates of I1 / I0 and I2 / I1. */
+/* I0(a) and I1(a) / a for 0 <= a <= 18: 2^-54. A relative error of z = a^2 changes the result by up to a / 2 times as
+ * much. So the rounding error of z is added back, times a derivative by z, which is estimated. */
 VM_INLINE double vm_i0_near(double a) {
     double z = a * a, y = VM_P24(z, 0x1p+0, 0x1.ffffffffffffep-3, 0x1.000000000000cp-6, 0x1.c71c71c71c65ap-12,
                                  0x1.c71c71c71cdb7p-18, 0x1.23456789a999dp-24, 0x1.02e85c08a8834p-31,

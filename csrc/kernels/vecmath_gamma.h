@@ -1,14 +1,14 @@
 /* vecmath_gamma.h: the logarithm of the gamma function, its derivatives, and that of the beta function; a part of
- * vecmath.h, and read by it alone.
+ * vecmath.h, and included by it alone.
  *
- * All follow one plan. From 8 on, Stirling's series (NIST Digital Library of Mathematical Functions, 5.11). Below, the
- * recurrence leads to an interval that holds the zeros, where a quotient of polynomials has them as factors. Of a
- * negative x, the formula of reflection (there, 5.5). The polynomials are interpolated at Chebyshev points in high
+ * All follow one plan. From 8 on, Stirling's series (NIST Digital Library of Mathematical Functions, DLMF, 5.11). Below
+ * 8, the recurrence leads to an interval that holds the zeros, where a quotient of polynomials has them as factors. For
+ * a negative x, the reflection formula (DLMF 5.5). The polynomials are interpolated at Chebyshev points in high
  * precision.
  */
 #define VM_PI 0x1.921fb54442d18p+1
 
-/* sin(pi m) / r, and 1 - cos(pi m) over r^2, where r = m - rint(m), of r^2: relative 2^-54 */
+/* sin(pi r) / r and (1 - cos(pi r)) / r^2 as polynomials of z = r^2, |r| <= 1/2: relative 2^-54 */
 VM_INLINE double vm_sinpi_tail(double z) {
     return VM_P8(z, 0x1.921fb54442d18p+1, -0x1.4abbce625be52p+2, 0x1.466bc6775aa7dp+1, -0x1.32d2cce627c86p-1,
                  0x1.5078348551854p-4, -0x1.e3074dfaf87afp-8, 0x1.e8f3675ee37ddp-12, -0x1.6f7acdb8f658p-16,
@@ -127,7 +127,7 @@ VM_INLINE double vm_digamma_near(double x) {
     return ((x - 0x1.762d86356be3fp+0) - 0x1.b86a722197829p-54) * (P / Q);
 }
 
-/* (log x - 1 / (2 x) - digamma(x)) x^2 of 1 / x^2 for x >= 8: 2^-54 */
+/* (log x - 1 / (2 x) - digamma(x)) x^2 as a polynomial of w = 1 / x^2 for x >= 8: 2^-54 */
 VM_INLINE double vm_digamma_tail(double w) {
     return VM_P7(w, 0x1.5555555555555p-4, -0x1.1111111110d4fp-7, 0x1.0410410195bbfp-8, -0x1.11110c0ff8838p-8,
                  0x1.f077209c32635p-8, -0x1.58e68c895a207p-6, 0x1.47c69710d73ep-4, -0x1.329c90799cd87p-2);
@@ -241,7 +241,7 @@ static inline double vm_hurwitz(int64_t n, double x) {
 }
 
 /* The derivative of digamma of order n >= 1. For x < 0 the terms of the sum are those of x - floor(x), and the finitely
- * many below 0. Like SciPy's it has the one sign at 0 and the negative integers. */
+ * many below 0. At 0 and the negative integers it is infinite, as SciPy's, with the sign that it has for x > 0. */
 static inline double vm_polygamma(int64_t n, double x) {
     double odd = n % 2 ? 1 : -1, r = x - vm_whole(x), y;
     if (x != x || x == -INFINITY) return NAN;

@@ -1,9 +1,9 @@
 /* vecmath_normal.h: the normal distribution function, its logarithm and its inverse, with the scaled error function and
- * the inverse error functions; a part of vecmath.h, and read by it alone. */
+ * the inverse error functions; a part of vecmath.h, and included by it alone. */
 
 /* ---- exp(x^2) erfc(x) -------------------------------------------------------------------------------------- */
 /* (1 + 2 a) exp(a^2) erfc(a) as a polynomial of t = (a - k) / (a + k), k = 4.25, as in vm_erfc_part, but for all
- * a >= 0: 2^-55. What the roundings of its last sum, of 1/2 + a and of the quotient cut off is added. */
+ * a >= 0: 2^-55. The rounding errors of its last sum, of 1/2 + a and of the quotient are added back. */
 VM_INLINE double vm_erfcx_positive(double a) {
     double c = a > 0x1p1000 ? 0x1p1000 : a, t = 2 * c / (c + 4.25) - 1;
     double R = VM_P23(t, -0x1.1b69a46b170d8p-3, 0x1.9cc62dd8084a2p-6, 0x1.c388de44816acp-5,
@@ -168,7 +168,7 @@ VM_INLINE double vm_erfcinv_f64(double x) {
 }
 
 /* ---- logarithms of odds -------------------------------------------------------------------------------------- */
-/* log(x / (1 - x)): near 1/2 by s = 2 x - 1, which is the s of the logarithm of that quotient */
+/* log(x / (1 - x)): near 1/2 as log(q) = 2 atanh(s) for the quotient q, where s = (q - 1) / (q + 1) = 2 x - 1 */
 VM_INLINE double vm_logit_f64(double x) {
     double s = 2 * x - 1, z = s * s, d = 1 - x, q = x / d;
     double lost = -(vm_product_rest_f64(q, d, x) + q * ((1 - d) - x)) / x;
@@ -211,7 +211,7 @@ VM_INLINE double vm_xlog1py_f64(double a, double b) {
     return ((a == 0) & (b == b)) ? 0 : y;
 }
 
-/* log(a / b) for a, b > 0: where the quotient is near 1, by s = (a - b) / (a + b), which is the s of its logarithm */
+/* log(a / b) for a, b > 0: where the quotient is near 1, as 2 atanh(s) with s = (a - b) / (a + b) */
 VM_INLINE double vm_log_quotient(double a, double b) {
     double d = a - b, s = d / (a + b), z = s * s, q = a / b;
     int near = z < 0.029, ordinary = (q > 0x1p-900) & (q < 0x1p900);

@@ -1,9 +1,10 @@
 /* vecmath_slopes.h: the derivatives that lose accuracy, or overflow on the way, when they are computed as their texts
- * in ops.def are written; a part of vecmath.h, and read by it alone.
+ * in ops.def are written; a part of vecmath.h, and included by it alone.
  *
  * VM_SLOPE_<dtype>_<name> is what the backward kernel takes in place of the text of a unary row, and
  * VM_SLOPE_<dtype>_<name>_da or _db of a binary one, in the letters of that text. The tests hold each to its text
- * within 8 ULP (docs/accuracy.md lists the exceptions); at infinity they are the limits, where there are any.
+ * within 8 ULP (docs/accuracy.md lists the exceptions); at infinity they are the limits, where there are any. Those of
+ * most special functions are beside them, in the parts of vecmath.h.
  */
 
 /* exp(x + lo) before the multiplication by its power of two, so that it can be multiplied by another factor while it is

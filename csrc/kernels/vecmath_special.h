@@ -1,5 +1,5 @@
 /* vecmath_special.h: tanh, the logistic and error functions with the activations made of them, and sums of
- * exponentials; a part of vecmath.h, and read by it alone. */
+ * exponentials; a part of vecmath.h, and included by it alone. */
 
 /* ---- tanh and its relatives --------------------------------------------------------------------------- */
 /* With u = exp(-2|x|), tanh|x| = (1 - u) / (1 + u), or, better where u is small, 1 - 2 u / (1 + u). */

@@ -1,4 +1,4 @@
-/* vecmath_trig.h: sine, cosine and the inverse trigonometric functions; a part of vecmath.h, and read by it alone. */
+/* vecmath_trig.h: sine, cosine and the inverse trigonometric functions; a part of vecmath.h, included by it alone. */
 
 /* x = n pi/2 + (hi + lo). The first two parts of pi/2 have 33 bits, so their products with n < 2^20 are exact. */
 #define VM_TRIG_LIMIT 0x1p20

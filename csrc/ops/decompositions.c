@@ -26,6 +26,15 @@ static int packed_shape(const fg_call *c, int64_t size, fg_shape **shape)
     return fg_shape_made(fg_shape_new(s->ndim - 1, dim), shape);
 }
 
+/* Whether a square of m or n elements can be counted in int64. */
+static int squares_fit(int64_t m, int64_t n) { return m <= INT32_MAX && n <= INT32_MAX; }
+
+static int too_large(const char *name, const fg_shape *s)
+{
+    char text[FG_SHAPE_TEXT];
+    return fg_fail(FG_NO_MEMORY, "%s: no memory for the square matrices of shape %s", name, fg_shape_text(s, text));
+}
+
 /* ---- errors ---------------------------------------------------------------------------------------------------- */
 /* The error of matrix `bad` of a stack. */
 static int failed(int status, const char *name, const fg_shape *s, int64_t bad)
@@ -67,6 +76,8 @@ int fg_svd_shape(const fg_call *c, fg_shape **shape, int *dtype)
     if (status)
         return status;
     int64_t m = dim_of(c, 2), n = dim_of(c, 1), k = m < n ? m : n;
+    if (c->attr[0] == FG_FULL && !squares_fit(m, n))
+        return too_large("svd", c->in[0].array->shape);
     int64_t vectors = c->attr[0] == FG_FULL ? m * m + n * n : c->attr[0] == FG_REDUCED ? (m + n) * k : 0;
     return packed_shape(c, k + vectors, shape);
 }
@@ -92,6 +103,8 @@ int fg_qr_shape(const fg_call *c, fg_shape **shape, int *dtype)
     if (m < n)
         return fg_fail(FG_BAD_VALUE, "qr: expected as many rows as columns or more, got shape %s",
                        fg_shape_text(s, text));
+    if (!squares_fit(c->attr[0] ? m : n, n))
+        return too_large("qr", s);
     return packed_shape(c, m * (c->attr[0] ? m : n) + n * n, shape);
 }
 

@@ -21,8 +21,8 @@ static int not_positive_definite(const char *name, const fg_shape *s, int64_t m)
     return fg_fail(FG_BAD_MATRIX, "%s: matrix%s is not positive definite", name, which(s, m, text));
 }
 
-/* Whether all of the diagonals of matrices, `step` elements apart, have no zero; else the number of the first in *bad.
- */
+/* Whether no matrix, each `step` elements after the one before, has a zero on its diagonal; else *bad is the number of
+ * the first that has. */
 static int is_regular(int dtype, int64_t count, int64_t n, int64_t step, const void *a, int64_t *bad)
 {
     for (*bad = 0; *bad < count; ++*bad)
@@ -241,8 +241,8 @@ static int outer(fg_tensor x, fg_tensor y, int swapped, fg_tensor *out)
     return fg_apply(FG_OP_matmul, 2, swapped ? (fg_tensor[]){y, x} : (fg_tensor[]){x, y}, 2, (int64_t[]){0, 1}, out);
 }
 
-/* The cotangent of a matrix from those of a stack, `gone`, which is given back also on failure: summed over the axes
- * along which there was one matrix, and negated. `status`: how `gone` was computed. */
+/* The cotangent of a matrix from the cotangents `gone` of a stack: summed over the axes along which there was one
+ * matrix, and negated. `gone` is given back, on failure, too. `status` is that of its computation. */
 static int send(fg_tensor gone, fg_shape *shape, int status, fg_tensor *out)
 {
     fg_tensor sum = {0};
@@ -293,7 +293,7 @@ int fg_solve_triangular_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 }
 
 /* ---- solve ------------------------------------------------------------------------------------------------------- */
-/* attr: FG_BY_CHOLESKY or FG_BY_LU, with FG_TRANSPOSED; and who asks, for errors: */
+/* attr: FG_BY_CHOLESKY or FG_BY_LU, the latter maybe with FG_TRANSPOSED; and the function to name in errors: */
 enum { FOR_SOLVE, FOR_INVERSE, UNCHECKED };
 static const char *const purposes[] = {"solve", "inv", NULL};
 
@@ -309,7 +309,7 @@ int fg_solve_run(const fg_call *c, fg_array *y)
     return solve(purposes[c->attr[1]], (int)c->attr[0], c->in[1].array, c->in[2].array, y);
 }
 
-/* *x = (*x + its transpose) / 2, which is given back. */
+/* *x becomes (*x + its transpose) / 2, and the tensor that it was is given back. */
 static int make_symmetric(fg_tensor *x)
 {
     int64_t order[FG_MAX_NDIM];

@@ -1,7 +1,7 @@
 /* gather.c: take, the rows of an array that an index names, and its adjoint untake, which adds rows to those that an
  * index names.
  *
- * Sums in float32 lose bits with each term: a million equal terms in turn are 0.4 % off. So float32 rows that get many
+ * Sums in float32 lose bits with each term: a million terms of 0.1 in turn are 1 % off. So float32 rows that get many
  * terms are added in float64, or in blocks whose sums are added in float64: all rows where there are few, else those
  * that a sample of the index finds. A call must not take memory, since programs run without the GIL: what this
  * takes is on the stack.

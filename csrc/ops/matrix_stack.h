@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 
+/* The length of a row, which for square matrices is the number of rows. */
 static inline int64_t rows_of(const fg_shape *s) { return s->dim[s->ndim - 1]; }
 static inline int64_t count_of(const fg_shape *s)
 {

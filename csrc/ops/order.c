@@ -18,7 +18,7 @@ enum {
     SHORT = 256,        /* the longest row with its pairs on the stack */
     MERGED = 1024,      /* more pairs than this are sorted by digits */
     DIGIT = 11,
-    DIGITS = 1 << DIGIT, /* bits of a digit, and how many there are */
+    DIGITS = 1 << DIGIT, /* bits of a digit, and how many values it has */
     FEW_PLACES = 8,     /* more places than this are read off the whole order */
 };
 
@@ -125,8 +125,8 @@ static pair *sorted(int64_t n, pair *a, pair *scratch)
     return n <= MERGED ? sort_by_merging(n, a, scratch) : sort_by_digits(n, a, scratch);
 }
 
-/* The position of the element at a place of the order. The candidates, in the order of their positions, are those of
- * `a`, and from the first round on those of scratch. */
+/* The position of the element at a place of the order. The candidates are first all pairs of `a`; each round leaves
+ * fewer, which are moved to the beginning of scratch, still in the order of their positions. */
 static int64_t position_at(int64_t place, int64_t n, const pair *a, pair *scratch)
 {
     for (;;) {

@@ -9,7 +9,8 @@
 #include <stdlib.h>
 
 static int (*const passes[])(fg_program *) = {
-    /* Constant shrinking: a constant whose elements are all equal becomes a single element, which is broadcast. */
+    /* Constant shrinking: a constant whose elements are all equal becomes a single element, which is broadcast, or a
+     * block of them, which is read again and again. */
     fg_pass_shrink_constants,
     /* Algebraic simplification (identity elimination): x * 1, -(-x), a cast to the same dtype: users read x instead. */
     fg_pass_remove_identities,

@@ -43,9 +43,9 @@ static int64_t output_offset(int op, const int64_t *attr, int k)
     return at;
 }
 
-/* Results from n on are those of a scan that stacks what it carries: the carried values as they came into the
- * iterations, and after these (`after`), the same as they went out. Such a stack is all rows but the last, or all but
- * the first. */
+/* Results from n on are those of a scan that stacks what it carries: first the carried values as they came into each
+ * iteration, then (`after`) the same as they left it. Either is all rows of a stack but the last, or all but the first.
+ */
 int64_t fg_control_flow_offset(int op, const int64_t *attr, int k)
 {
     int n = n_results(op, attr), after = k >= n && (k - n) / (int)attr[CARRY];

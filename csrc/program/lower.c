@@ -274,7 +274,8 @@ static int is_row(const fg_program *p, int v, int y)
     return row->size < whole->size;
 }
 
-/* Is operand i the cotangent of a long elementwise vjp, of a block of equal elements in the place of a larger array? */
+/* Is operand i the cotangent of an elementwise vjp, and only a block of equal elements that stands for a larger array?
+ * (fg_pass_shrink_constants) */
 static int is_any_block(const fg_program *p, const instruction *a, int i)
 {
     return a->op >= FG_N_OPS && i == a->n_in - 1 && shape_at(p, operands_of(p, a)[i])->size < shape_at(p, a->y)->size;
@@ -315,7 +316,7 @@ static int add_buffer(fg_program *p, buffer b)
     return p->n_buffers++;
 }
 
-/* A new buffer on the memory of v, a constant block of equal elements, which begins again with every block; -1: no
+/* A new buffer on the memory of v, a constant block of equal elements, of which every block reads the same; -1: no
  * memory. */
 static int same_in_blocks(fg_program *p, int v)
 {

@@ -129,8 +129,8 @@ static int can_be_single(const fg_program *p, const instruction *a, int i)
     return op >= FG_N_UNARY && i < 2 && has_shape_of_result(p, a, a->op < FG_N_ELEMENTWISE ? !i : a->n_in - 1);
 }
 
-/* Is operand i the cotangent of an elementwise vjp all of whose other operands have the shape of the result, or are
- * single elements that the kernel broadcasts, but not all of them are? */
+/* Is operand i the cotangent of an elementwise vjp, and may it be shrunk? It may if each other operand has the shape of
+ * the result or is a single element that the kernel broadcasts, and at least one has that shape. */
 static int is_only_cotangent(const fg_program *p, const instruction *a, int i)
 {
     int is_binary = (a->op - FG_N_OPS) / 2 >= FG_N_UNARY, whole = 0;
@@ -181,9 +181,9 @@ static int shrunk(fg_program *p, int v, int64_t n)
 
 /* Replace a uniform constant
  * (a) by a single element where that can be broadcast. Then its memory is not read, and the next pass sees whether it
- *     is the 1 of a product or the 0 of a sum;
- * (b) as the cotangent of another long vjp by a block of elements, which lowering lets each block read (is_any_block in
- *     lower.c): kernels have no stride for it. */
+ *     is the 1 of a product or the 0 of a sum. The vjp of a product becomes a product for it;
+ * (b) where it is the cotangent of another long vjp, whose kernel cannot broadcast it, by a block of elements that each
+ *     block of a step reads (is_any_block in lower.c). */
 int fg_pass_shrink_constants(fg_program *p)
 {
     int n = p->values.n, *made = calloc(2 * (size_t)n + 1, sizeof *made);  /* 0: not known; -1: there is none */

@@ -30,7 +30,8 @@ typedef struct buffer {
     int first, last;            /* of a root: steps that write and last read it, or the first or last of their groups */
     int reader;                 /* of a root: the very step that reads it last; -1: none, or it is kept */
     int blockwise;              /* exists within one fused group only: elements of a block of it; else 0 */
-    int64_t period;             /* of a row repeated, for steps that read it element by element: its length; else 0 */
+    int64_t period;             /* of a row repeated, for steps that read it element by element: its length; of a block
+                                 * of equal elements: 1; else 0 */
     int64_t offset;             /* in the arena, or -1 */
 } buffer;
 

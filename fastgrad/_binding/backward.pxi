@@ -160,8 +160,8 @@ cdef class Node:
         return DTYPES[self.node.dtype]
 
     def vjp(self, Tensor g not None):
-        """The cotangents of the operands that have nodes, from the cotangent g of the result. They are recorded, in
-        whatever state recording is."""
+        """The cotangents of the operands that have nodes, from the cotangent g of the result, else None. They are
+        recorded, even where recording is off."""
         cdef int n = self.node.n_in, i
         cdef fg_tensor *gin = <fg_tensor *>PyMem_Calloc(n + 1, sizeof(fg_tensor))
         cdef bint was = set_grad_enabled(True)

@@ -199,8 +199,8 @@ cdef class Results:
 
 @cython.final
 cdef class Counter:
-    """An iterator over so many integers from lower on, as tensors that stand for Python ints. Where nobody but the
-    caller's loop has kept the last tensor, nor its array, it gets the next integer and is handed out again."""
+    """An iterator over ``length`` integers from ``lower`` on, as tensors that stand for Python ints. Where only the
+    variable of the caller's loop has kept the last tensor, that gets the next integer and is handed out again."""
 
     cdef int64_t lower, length, done
     cdef Tensor last

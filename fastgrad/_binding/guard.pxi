@@ -224,7 +224,7 @@ def memory_of(x):
 
 def same_leaves(tree, other):
     """Whether two trees of dicts, lists and tuples hold the same objects as leaves, in the same places. Keys of dicts
-    are told apart as constants are; of those that are equal in another way it is said that they are not the same."""
+    are compared as constants are: keys that are equal in any other way count as different."""
     return same_below(tree, other)
 
 

@@ -278,7 +278,7 @@ def of_eig_jvp(step: Any, ts: list[Any]) -> Tensor:
 # ---- expm ------------------------------------------------------------------------------------------------------------
 def _frechet(a: Tensor, t: Tensor) -> Tensor:
     """The derivative of the exponential at a along t: the upper right block of that of [[a, t], [0, a]]. It is linear
-    in t, which is scaled, lest it decides how often the block is squared."""
+    in t, which is scaled so that it does not decide how often the block is squared."""
     n = a.shape[-1]
     size = _core.max(_core.absolute(t.detach()), (-2, -1), True)
     size = _core.where(size > 0, size, 1.0)

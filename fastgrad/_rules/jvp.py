@@ -110,8 +110,8 @@ def of_polygamma(step: Step, ts: Tangents) -> Tensor:
 
 def _one_before(y: Any, axis: int, first: float) -> Tensor:
     """y moved by one place along an axis, with ``first`` in front."""
-    ones = _core.asarray(np.full((*y.shape[:axis], min(y.shape[axis], 1), *y.shape[axis + 1 :]), first, y.dtype))
-    return _core.concatenate([ones, y[(slice(None),) * axis + (slice(None, -1),)]], axis)
+    front = _core.asarray(np.full((*y.shape[:axis], min(y.shape[axis], 1), *y.shape[axis + 1 :]), first, y.dtype))
+    return _core.concatenate([front, y[(slice(None),) * axis + (slice(None, -1),)]], axis)
 
 
 def of_cumprod(step: Step, ts: Tangents) -> Tensor:
@@ -154,10 +154,11 @@ def of_log_softmax(step: Step, ts: Tangents) -> Tensor:
 
 
 def of_vjp(step: Step, ts: Tangents) -> Any:
-    """The rule that follows from the vjp. That is linear in the cotangent; its own vjp by the cotangent, whatever this
-    is, is its transpose, the jvp (J. Townsend, "A new trick for calculating Jacobian vector products", 2017).
+    """The rule that follows from the vjp. That is linear in the cotangent, so that its own vjp by the cotangent, which
+    may be any, is its transpose: the jvp (J. Townsend, "A new trick for calculating Jacobian vector products", 2017).
 
-    An operation with a rule of its own saves the vjp of that cotangent in eager runs; a program drops it as dead code.
+    An eager run computes the vjp of a cotangent of zeros in vain, which a jvp rule of the operation's own would save; a
+    program drops it as dead code.
     """
     g = _core.watch(np.zeros(step.shape, step.node.dtype))
     pairs = [(gx, t) for gx, t in zip(step.node.vjp(g), ts) if gx is not None and t is not None]

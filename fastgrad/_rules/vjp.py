@@ -3,8 +3,8 @@
 A backward pass that nobody differentiates again runs kernels. One that is recorded (``create_graph``, or a gradient
 within a gradient) takes the rule of this file instead, where the kernel of a rule has no derivative of its own. For
 elementwise operations that is the text of csrc/ops.def, evaluated over tensors; the other rules here belong to the
-operations of csrc/structural.def with the flag FG_RULE_IN_PYTHON. All others have rules made of operations in C already
-(csrc/ops/shapes.c, csrc/ops/matmul.c).
+operations of csrc/structural.def with the flag FG_RULE_IN_PYTHON, but for decompositions, whose rules serve every pass
+(decompositions.py). All others have rules made of operations in C already (csrc/ops/shapes.c, csrc/ops/matmul.c).
 
 A rule ``(op, i, attr, g, y, *inputs)`` gets the operation's number and attributes, the cotangent g of the result, and
 what the tape has saved: the result y and the inputs, each None where the derivative does not name it. It returns
@@ -116,7 +116,7 @@ def _gamma(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _rgamma(x: Tensor, y: Tensor) -> Tensor:
-    """-rgamma(x) digamma(x), or for x < 1/2 the derivative of gamma(1 - x) sin(pi x) / pi, the formula of reflection,
+    """-rgamma(x) digamma(x), or for x < 1/2 the derivative of gamma(1 - x) sin(pi x) / pi, the reflection formula,
     which has no poles. Where gamma(1 - x) is infinite it is the limit of that, a constant."""
     gamma, digamma = _core.functions["gamma"], _core.functions["digamma"]
     far = (x < 0.5) & (gamma(1 - x.detach()) == np.inf)
