@@ -757,3 +757,26 @@ def test_derivatives_without_elements_and_of_single_ones(shape):
 def test_a_traced_power_of_a_matrix_is_an_error_of_the_trace():
     with pytest.raises(fg.TraceError):
         fg.compile(L.matrix_power)(FOUR, 3)
+
+
+# ---- ends of the range ------------------------------------------------------------------------------------------------
+def test_eigenvalues_near_the_largest_and_smallest_numbers(lapack):
+    for scale in (1e308, 1e-300):
+        x = scale * np.array([[1.0, 0.5], [0.5, -1.0]])
+        np.testing.assert_allclose(L.eigvalsh(x).numpy(), scale * np.sqrt(1.25) * np.array([-1.0, 1.0]), rtol=1e-14)
+
+
+def test_eigenvectors_of_jordan_blocks_are_finite(lapack):
+    for n in (3, 40):
+        w, v = L.eig(np.eye(n, k=1))
+        np.testing.assert_array_equal(w.numpy(), np.zeros(n))
+        np.testing.assert_allclose(np.linalg.norm(v.numpy(), axis=0), np.ones(n))
+        np.testing.assert_allclose(np.abs(v.numpy()[0]), np.ones(n), atol=1e-12)
+
+
+def test_shapes_of_many_matrices_without_elements():
+    assert fg.linalg.cholesky(np.empty((10**12, 0, 0))).shape == (10**12, 0, 0)
+    assert fg.linalg.inv(np.empty((10**12, 0, 0))).shape == (10**12, 0, 0)
+    for f in (lambda x: L.svd(x), lambda x: L.qr(x, "complete")):
+        with pytest.raises(MemoryError, match="no memory for the square matrices of shape"):
+            f(np.empty((2**32, 0)))
