@@ -14,7 +14,7 @@ ON_DATA = [
     lambda x: np.argsort(x, axis=1), lambda x: np.sort(x), lambda x: np.median(x, axis=0), lambda x: np.unique(x),
     lambda x: np.percentile(x, [10, 90]), lambda x: np.histogram(x, 3), lambda x: np.quantile(x, 0.3, axis=-1),
     lambda x: np.isclose(x, 1.0), lambda x: np.fft.rfft(x), lambda x: np.linalg.svd(x)[1],
-    lambda x: np.cov(x), lambda x: np.pad(x, 1), lambda x: np.array2string(x), lambda x: np.savez(io.BytesIO(), a=x),
+    lambda x: np.round(np.cov(x), 12), lambda x: np.pad(x, 1), lambda x: np.array2string(x), lambda x: np.savez(io.BytesIO(), a=x),
     lambda x: np.meshgrid(x[0], x[1]), lambda x: np.block([[x, x]]), lambda x: np.searchsorted(np.sort(x[0]), x[1]),
     lambda x: np.sum(x, where=DATA > 0), lambda x: np.mean(x, dtype=np.float32), lambda x: np.max(x, initial=9.0),
     lambda x: np.average(x, weights=x * x), lambda x: np.argwhere(x > 1), lambda x: np.nonzero(x),
