@@ -759,7 +759,7 @@ def test_a_traced_power_of_a_matrix_is_an_error_of_the_trace():
         fg.compile(L.matrix_power)(FOUR, 3)
 
 
-# ---- ends of the range ------------------------------------------------------------------------------------------------
+# ---- ends of the range -----------------------------------------------------------------------------------------------
 def test_eigenvalues_near_the_largest_and_smallest_numbers(lapack):
     for scale in (1e308, 1e-300):
         x = scale * np.array([[1.0, 0.5], [0.5, -1.0]])

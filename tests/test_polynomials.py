@@ -112,3 +112,9 @@ def test_vecdot_by_numpys_names():
 def test_error_texts(call, error, message):
     with raises_text(error, message):
         call()
+
+
+def test_vander_of_more_columns_than_memory_has():
+    with pytest.raises(MemoryError):
+        fg.vander([1.0, 2.0], 2**50)
+    assert fg.vander([2.0, 3.0], 1).numpy().tolist() == [[1.0], [1.0]] and fg.vander([2.0], 0).shape == (1, 0)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._core import Tensor, asarray, astype, broadcast_to, concatenate, matmul, promoted, reshape
-from .joining import stack
+from .sequences import cumprod
+from .shapes import flip
 
 if TYPE_CHECKING:
     from .typing import TensorLike
@@ -46,12 +47,11 @@ def vander(x: TensorLike, N: int | None = None, increasing: bool = False) -> Ten
     if count < 0:
         raise ValueError(f"vander: expected N of at least 0, got {count}")
     x = astype(x, np.promote_types(x.dtype, int))  # float32 becomes float64, as NumPy's does
-    columns: list[Any] = [np.ones(x.shape, x.dtype)]
-    for _ in range(1, count):
-        columns.append(columns[-1] * x if len(columns) > 1 else x)
     if not count:
         return asarray(np.zeros((x.shape[0], 0), x.dtype))
-    return stack(columns if increasing else columns[::-1], 1)
+    powers = cumprod(broadcast_to(reshape(x, (-1, 1)), (x.shape[0], count - 1)), 1)
+    y = concatenate([np.ones((x.shape[0], 1), x.dtype), powers], 1)
+    return y if increasing else flip(y, 1)
 
 
 def convolve(a: TensorLike, v: TensorLike, mode: str = "full") -> Tensor:
