@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from _expressions import as_numpy, function, in_every_mode, quietly, same
 from _oracles import FLOATS, same_bits
+from _samples import NUMPY_2_0
 
 import fastgrad as fg
 from fastgrad import _core
@@ -108,6 +109,8 @@ def test_answers_that_are_no_floats(text):
     "m.cumsum(x, 1, dtype=np.int32)", "np.add.reduce(x, dtype=np.float64)", "m.cumprod(x, 1, dtype=np.float32)",
 ])  # fmt: skip
 def test_integers_and_booleans(text, dtype):
+    if NUMPY_2_0 and "cumulative_sum" in text:
+        pytest.skip("NumPy 2.0 gives something else here")
     x = (np.abs(TIED) if dtype == np.uint8 else TIED).astype(dtype)
     as_numpy(text, x, 0)
 
@@ -301,6 +304,7 @@ def test_added_in_place():
 
 
 # ---- shapes without elements, or without axes ------------------------------------------------------------------------
+@pytest.mark.skipif(NUMPY_2_0, reason="NumPy 2.0 gives something else here")
 @pytest.mark.parametrize("shape", [(0,), (2, 0), (0, 3)])
 def test_empty(shape):
     x = np.zeros(shape)
