@@ -30,8 +30,8 @@ int fg_own_eigh(int64_t n, double *a, double *w, double *v);
 int fg_own_svd(int64_t m, int64_t n, int64_t columns, double *a, double *s, double *u, double *v);
 /* a: m by n, m >= n, becomes R on and above its diagonal. q: m by `columns`; beta: room for n numbers. */
 void fg_own_qr(int64_t m, int64_t n, int64_t columns, double *a, double *q, double *beta);
-/* a: n by n, destroyed. v: eigenvectors as columns. z: room for n by n. Returns FG_OK, FG_NOT_IMPLEMENTED if eigenvalues
- * are not real, or FG_BAD_MATRIX if it did not converge. */
+/* a: n by n, destroyed. v: eigenvectors as columns. z: room for n by n. Returns FG_OK, FG_NOT_IMPLEMENTED if
+ * eigenvalues are not real, or FG_BAD_MATRIX if it did not converge. */
 int fg_own_eig(int64_t n, double *a, double *w, double *v, double *z);
 
 #endif
