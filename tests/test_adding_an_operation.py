@@ -116,7 +116,7 @@ assert "programs" not in repr(step) and repr(step).endswith("compiled>")
 
 @pytest.mark.slow
 def test_what_the_page_shows_works(tmp_path):
-    for name in ("csrc", "fastgrad", "tests", "tools"):
+    for name in ("csrc", "docs", "fastgrad", "tests", "tools"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)

@@ -301,3 +301,9 @@ def test_the_dimension_of_multigammaln():
     with pytest.raises(fg.TraceError):
         fg.compile(fg.special.multigammaln)(3.0, 2)
     assert np.isnan(fg.special.multigammaln(-0.5, 1))
+
+
+def test_entropies_whose_sums_overflow():
+    big = np.finfo(float).max
+    for f, slope in ((fg.special.rel_entr, 20.007184995170291), (fg.special.kl_div, 19.007184995170291)):
+        assert abs(fg.grad(lambda a: f(a, 1e300))(big) - slope) < 1e-14 * slope

@@ -22,7 +22,7 @@ int fg_linalg_qr(int dtype, int64_t count, int64_t m, int64_t n, int full, const
 int fg_linalg_eig(int dtype, int64_t count, int64_t n, int vectors, const void *a, void *y, int64_t *bad);
 int fg_linalg_expm(int dtype, int64_t count, int64_t n, const void *a, void *y);
 
-/* ---- decompositions.c: of one matrix, in float64. eigh and svd return whether they converged. ---- */
+/* ---- own_decompositions.c: of one matrix, in float64. eigh and svd return whether they converged. ---- */
 /* a: symmetric, n by n, is destroyed. w: ascending. v: eigenvectors as rows. */
 int fg_own_eigh(int64_t n, double *a, double *w, double *v);
 /* a: n rows that are the columns of an m by n matrix, m >= n, destroyed. s: descending. u: `columns` of U as rows, n or

@@ -1,5 +1,5 @@
-/* decompositions_dispatch.c: eigenvalues, singular values and QR factors by LAPACK, or without it by decompositions.c,
- * which also computes the QR factors of matrices with few rows, where it is faster.
+/* decompositions_dispatch.c: eigenvalues, singular values and QR factors by LAPACK, or without it by
+ * own_decompositions.c, which also computes the QR factors of matrices with few rows, where it is faster.
  *
  * LAPACK gets a copy of each matrix by columns, as NumPy gives it, so that the signs of vectors are those of NumPy's
  * functions. A matrix with an element that is not finite is refused before the call: some of LAPACK's iterations do not

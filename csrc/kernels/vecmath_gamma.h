@@ -99,7 +99,7 @@ VM_INLINE double vm_gamma_f64(double x) {
     double m = fabs(x), s = vm_minus_m_sinpi(m > 200 ? m - 2 * vm_whole(0.5 * m) + 2 : m);
     vm_unscaled g = vm_gamma_positive(m < 200 ? x > -0.5 ? x : m : 200);
     double y = x > -0.5 ? vm_scale_f64(g.v, g.n) : vm_scale_f64(VM_PI / (s * g.v), 2 * VM_ROUND_F64 - g.n);
-    y = (x < 0) & (s == 0) ? NAN : y;
+    y = ((x < 0) & (s == 0)) ? NAN : y;
     y = fabs(x) < 0x1p-60 ? 1 / x : y;
     y = x == -INFINITY ? NAN : y;
     return x != x ? x : y;
@@ -109,7 +109,7 @@ VM_INLINE double vm_rgamma_f64(double x) {
     double m = fabs(x), s = vm_minus_m_sinpi(m > 200 ? m - 2 * vm_whole(0.5 * m) + 2 : m);
     vm_unscaled g = vm_gamma_positive(m < 200 ? x > -0.5 ? x : m : 200);
     double y = x > -0.5 ? vm_scale_f64(1 / g.v, 2 * VM_ROUND_F64 - g.n) : vm_scale_f64(s * g.v * (1 / VM_PI), g.n);
-    y = (x < 0) & (s == 0) ? 0 : y;
+    y = ((x < 0) & (s == 0)) ? 0 : y;
     y = fabs(x) < 0x1p-60 ? x : y;
     y = x == -INFINITY ? 0 : y;
     return x != x ? x : y;

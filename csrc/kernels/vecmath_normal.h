@@ -211,9 +211,15 @@ VM_INLINE double vm_xlog1py_f64(double a, double b) {
     return ((a == 0) & (b == b)) ? 0 : y;
 }
 
+/* (a - b) / (a + b) for a, b > 0, of which the sum may overflow */
+VM_INLINE double vm_relative_difference(double a, double b) {
+    double k = ((a > 0x1p1020) | (b > 0x1p1020)) ? 0x1p-4 : 1;
+    return (k * a - k * b) / (k * a + k * b);
+}
+
 /* log(a / b) for a, b > 0: where the quotient is near 1, as 2 atanh(s) with s = (a - b) / (a + b) */
 VM_INLINE double vm_log_quotient(double a, double b) {
-    double d = a - b, s = d / (a + b), z = s * s, q = a / b;
+    double s = vm_relative_difference(a, b), z = s * s, q = a / b;
     int near = z < 0.029, ordinary = (q > 0x1p-900) & (q < 0x1p900);
     double l = vm_log_f64(near ? 1 : ordinary ? q : a), m = vm_log_f64((near | ordinary) ? 1 : b);
     return near ? 2 * s + s * (z * vm_log_tail_f64(z)) : l - m;
@@ -229,7 +235,7 @@ VM_INLINE double vm_rel_entr_f64(double a, double b) {
 
 /* a log(a / b) - a + b. With s = (a - b) / (a + b), |s| < 1/2, it is (a - b) s (1 + (1 + s) (atanh(s) - s) / s^2). */
 VM_INLINE double vm_kl_div_f64(double a, double b) {
-    double d = a - b, s = d / (a + b), z = s * s;
+    double d = a - b, s = vm_relative_difference(a, b), z = s * s;
     int near = z < 0.25;
     /* (atanh(s) - s) / s^3 of s^2: 2^-54 */
     double tail = VM_P13(z, 0x1.5555555555555p-2, 0x1.9999999999ad1p-3, 0x1.249249247e911p-3, 0x1.c71c71d6cc5d1p-4,

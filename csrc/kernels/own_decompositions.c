@@ -1,4 +1,4 @@
-/* decompositions.c: eigenvalues, singular values and QR factors without LAPACK, one matrix at a time, in float64.
+/* own_decompositions.c: eigenvalues, singular values and QR factors without LAPACK, one matrix at a time, in float64.
  *
  * The methods are those with the shortest text that are accurate: Jacobi's rotations for symmetric matrices and, from
  * one side, for singular values (Golub and Van Loan, "Matrix Computations", 4th edition, sections 8.5 and 8.6),
