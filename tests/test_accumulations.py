@@ -110,7 +110,7 @@ def test_answers_that_are_no_floats(text):
 ])  # fmt: skip
 def test_integers_and_booleans(text, dtype):
     if NUMPY_2_0 and "cumulative_sum" in text:
-        pytest.skip("NumPy 2.0 gives something else here")
+        pytest.skip("NumPy 2.0 has no cumulative_sum")
     x = (np.abs(TIED) if dtype == np.uint8 else TIED).astype(dtype)
     as_numpy(text, x, 0)
 
@@ -304,7 +304,6 @@ def test_added_in_place():
 
 
 # ---- shapes without elements, or without axes ------------------------------------------------------------------------
-@pytest.mark.skipif(NUMPY_2_0, reason="NumPy 2.0 gives something else here")
 @pytest.mark.parametrize("shape", [(0,), (2, 0), (0, 3)])
 def test_empty(shape):
     x = np.zeros(shape)
@@ -316,6 +315,8 @@ def test_empty(shape):
         "m.max(x, axis=0, initial=1.0)", "m.mean(x, where=x > 1)", "m.cumulative_sum(x, axis=0, include_initial=True)",
         "m.trapezoid(x)", "m.unwrap(x)", "np.logaddexp.accumulate(x, 0)", "m.ediff1d(x)",
     ):  # fmt: skip
+        if NUMPY_2_0 and "cumulative_sum" in text:
+            continue  # NumPy 2.0 has none
         expected = quietly(function(text, np), x)
         same(function(text, fg)(fg.tensor(x)), expected, text)
         f = function(text, fg)

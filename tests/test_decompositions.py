@@ -234,9 +234,10 @@ def test_lstsq_compiled():
     assert fg.compile(L.lstsq)(WIDE, b[:3])[1].shape == (0,)
 
 
-@pytest.mark.skipif(NUMPY_2_0, reason="NumPy 2.0 gives something else here")
 def test_matrix_rank():
     for x in (TALL, WIDE, TALL @ WIDE, np.zeros((3, 3)), STACK, np.zeros((2, 0, 3)), np.zeros(3), np.ones(2)):
+        if NUMPY_2_0 and not x.size:
+            continue  # an error of NumPy 2.0's
         got, expected = L.matrix_rank(x), np.linalg.matrix_rank(x)
         assert got.dtype == np.int64
         np.testing.assert_array_equal(got, expected)
@@ -268,7 +269,7 @@ def test_norms_of_matrices(ord, dtype):
         close(L.matrix_norm(x, ord=ord), np.linalg.matrix_norm(x, ord=ord), dtype)
 
 
-@pytest.mark.skipif(NUMPY_2_0, reason="NumPy 2.0 gives something else here")
+@pytest.mark.skipif(NUMPY_2_0, reason="norms of no elements are errors of NumPy 2.0's")
 @pytest.mark.parametrize("ord", ["fro", "nuc", 1, 2, np.inf])
 def test_norms_without_elements_are_0(ord):
     for shape in ((0, 3), (3, 0), (0, 0)):

@@ -264,7 +264,7 @@ def test_gradients_by_probabilities_and_their_traces():
             )
 
 
-@pytest.mark.skipif(NUMPY_2_0, reason="NumPy 2.0 gives something else here")
+@pytest.mark.skipif(NUMPY_2_0, reason="weighted quantiles over several axes are wrong in NumPy 2.0")
 def test_weighted_quantiles_in_a_program():
     w = 1.0 + np.arange(60.0).reshape(X.shape) % 5
     f = lambda x, w, q: fg.quantile(x, q, axis=(0, 2), weights=w, method="inverted_cdf")
@@ -407,7 +407,7 @@ def test_errors(call, error, text):
         call()
 
 
-@pytest.mark.skipif(NUMPY_2_0, reason="NumPy 2.0 gives something else here")
+@pytest.mark.skipif(NUMPY_2_0, reason="quantiles beside infinity warn in NumPy 2.0")
 def test_the_ends_as_integers_beside_infinity():
     x = np.array([-np.inf, 0.0, 1.0, np.inf])
     for dtype in (np.float32, np.float64):

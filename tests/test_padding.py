@@ -25,10 +25,11 @@ OPTIONS = {
 CASES = [(mode, options) for mode, listed in OPTIONS.items() for options in listed]
 
 
-@pytest.mark.skipif(NUMPY_2_0, reason="NumPy 2.0 gives something else here")
 @pytest.mark.parametrize("mode, options", CASES)
 def test_values_are_those_of_numpy(mode, options):
     for widths in WIDTHS:
+        if NUMPY_2_0 and isinstance(widths, dict):
+            continue  # NumPy 2.0 takes none
         for dtype in (np.float64, np.float32, np.int64, np.uint8):
             x = (abs(X) * 5).astype(dtype)
             rtol = 1e-5 if dtype == np.float32 else 1e-12
