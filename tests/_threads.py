@@ -2,6 +2,10 @@
 
 import functools
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 
 
 def together(*functions):
@@ -27,3 +31,18 @@ def together(*functions):
 def in_threads(n, work):
     """work(0), ..., work(n - 1), each in a thread."""
     together(*[functools.partial(work, i) for i in range(n)])
+
+
+def others_run_during(f, x):
+    """Fails if this thread waits for most of the time that f(x) takes in another one, in each of five calls."""
+    f(x)
+    for _ in range(5):
+        with ThreadPoolExecutor(1) as pool:
+            start = last = time.perf_counter()
+            replay, gap = pool.submit(f, x), 0.0
+            while not replay.done():
+                now = time.perf_counter()
+                gap, last = max(gap, now - last), now
+        if gap < (time.perf_counter() - start) / 2:
+            return
+    pytest.fail(f"this thread waited for {gap:.3f} s while the other one worked")

@@ -3,13 +3,12 @@ against differences, where the result is smooth though its parts are not, errors
 
 import contextlib
 import inspect
-import time
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import scipy.linalg
 from _samples import NUMPY_2_0
+from _threads import others_run_during
 
 import fastgrad as fg
 from fastgrad import _lapack
@@ -721,17 +720,7 @@ def test_numpys_functions_with_keywords():
 def test_a_long_one_lets_other_threads_run(f, n):
     """This thread goes on while another one works: it never waits for most of the time that this takes."""
     f, x = fg.compile(f), drawn((n, n))
-    f(x)
-    for _ in range(5):
-        with ThreadPoolExecutor(1) as pool:
-            start = last = time.perf_counter()
-            replay, gap = pool.submit(f, x), 0.0
-            while not replay.done():
-                now = time.perf_counter()
-                gap, last = max(gap, now - last), now
-        if gap < (time.perf_counter() - start) / 2:
-            return
-    pytest.fail(f"this thread waited for {gap:.3f} s while the other one worked")
+    others_run_during(f, x)
 
 
 SUMS = {

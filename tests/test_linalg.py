@@ -2,12 +2,11 @@
 kernels, and errors. The rules of each operation by itself are tested from tests/_operations.py."""
 
 import ctypes
-import time
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import scipy.linalg
+from _threads import others_run_during
 
 import fastgrad as fg
 from fastgrad import _blas, _core, _lapack
@@ -314,17 +313,7 @@ def test_one_factorization_for_value_and_gradient():
 def test_long_programs_release_the_gil():
     """This thread goes on while another one factors a matrix: it never waits for most of the time that this takes."""
     f, s = fg.compile(fg.linalg.cholesky), positive(1500)
-    f(s)
-    for _ in range(5):
-        with ThreadPoolExecutor(1) as pool:
-            start = last = time.perf_counter()
-            replay, gap = pool.submit(f, s), 0.0
-            while not replay.done():
-                now = time.perf_counter()
-                gap, last = max(gap, now - last), now
-        if gap < (time.perf_counter() - start) / 2:
-            return
-    pytest.fail(f"this thread waited for {gap:.3f} s while the other one worked")
+    others_run_during(f, s)
 
 
 def test_in_scan():

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._core import Tensor, apply_op, asarray, astype, broadcast_to, by_numpy, concatenate, gathered, reshape, where
+from .._core import Tensor, asarray, astype, broadcast_to, concatenate, gathered, reshape, where
 from .creation import into, known
 from .elementwise import round
-from .predicates import isnan
-from .shapes import moveaxis, one_axis, part
+from .order import median
+from .shapes import one_axis, part
 
 if TYPE_CHECKING:
     from .typing import TensorLike
@@ -157,21 +157,8 @@ def _statistic(mode: str, x: Tensor, axis: int, length: int, first: bool) -> Ten
     some = part(x, axis, 0, length) if first else part(x, axis, n - length, None)
     if mode in ("maximum", "minimum"):
         return (_core.max if mode == "maximum" else _core.min)(some, axis, True)
-    y = _core.mean(some, axis, True) if mode == "mean" else _median(some, axis)
+    y = _core.mean(some, axis, True) if mode == "mean" else median(some, axis, True)
     return y if y.dtype == x.dtype else astype(round(y) if x.dtype.kind in "iu" else y, x.dtype)
-
-
-def _median(x: Tensor, axis: int) -> Tensor:
-    """The median along an axis, which is kept with length 1; nan where there is a nan, or no element."""
-    x = x if x.dtype.kind == "f" else astype(x, np.float64)
-    n = x.shape[axis]
-    if not n:
-        return _core.mean(x, axis, True)
-    rows = moveaxis(x, axis, -1)
-    order = by_numpy(np.argsort, rows, axis=-1)[..., (n - 1) // 2 : n // 2 + 1]
-    shared = x.ndim - 1
-    middle = _core.mean(apply_op(_core.OP_NUMBERS["take"], [rows, order], (shared, shared)), -1, True)
-    return moveaxis(where(isnan(_core.max(rows, -1, True)), np.nan, middle), -1, axis)
 
 
 def _repeated(x: Tensor, axis: int, count: int) -> Tensor:

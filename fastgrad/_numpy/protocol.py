@@ -238,7 +238,6 @@ def _functions() -> dict[Any, Callable[..., Any]]:
         np.permute_dims: _core.transpose, np.shape: lambda a: a.shape, np.ndim: lambda a: a.ndim,
         np.size: lambda a, axis=None: a.size if axis is None else a.shape[axis],
         np.copy: lambda a: _core.astype(a, a.dtype), np.array: _array,
-        np.linalg.matrix_transpose: functions.matrix_transpose, np.linalg.vecdot: functions.vecdot,
     }  # fmt: skip
 
 
