@@ -352,8 +352,16 @@ def same_leaves(tree: Any, other: Any) -> bool: ...
 def make_guard(args: Any, numbers: Iterator[int], named_tuple: Callable[[type], bool]) -> Guard | None: ...
 
 @final
+class Watch:
+    def __init__(self, places: list[tuple[str, Any, Any, Any, str]]) -> None: ...
+    def changes(self) -> list[tuple[str, bool]]: ...
+    def forget_changes(self) -> list[str]: ...
+    def is_of_constants(self) -> bool: ...
+
+@final
 class Entry:
     program: Program
+    watch: Watch | None
     rebuild: Callable[[list[Any]], Any] | None
     signature: int | None
     confirmed: bool
@@ -364,7 +372,9 @@ class Entry:
         rebuild: Callable[[list[Any]], Any] | None,
         guard: Guard | None,
         signature: int | None,
+        watch: Watch | None,
     ) -> None: ...
+    def holds(self) -> bool: ...
 
 @final
 class UpdateRule:

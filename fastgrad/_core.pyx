@@ -13,6 +13,7 @@ from cpython.exc cimport PyErr_Clear
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.math cimport sqrt
 from libc.stdlib cimport free
+from libc.string cimport memcmp
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 
@@ -334,6 +335,7 @@ include "_binding/backward.pxi"
 include "_binding/update.pxi"
 include "_binding/program.pxi"
 include "_binding/guard.pxi"
+include "_binding/watch.pxi"
 include "_binding/replayer.pxi"
 include "_binding/instructions.pxi"
 include "_binding/training.pxi"

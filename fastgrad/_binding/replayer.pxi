@@ -3,8 +3,8 @@
 
 @cython.final
 cdef class Entry:
-    """A program, the guard of the calls that it can be replayed for, and a function from its results to what a call
-    returns.
+    """A program, the guard of the calls that it can be replayed for, a watch over what the function reads from outside
+    of its arguments, and a function from the program's results to what a call returns.
 
     A call takes a reference to one and works with that until it returns, because other threads may call
     `Replayer._remember` whenever the GIL is released; what it holds is never changed. ``signature`` is that of its
@@ -13,21 +13,29 @@ cdef class Entry:
     """
 
     cdef readonly Program program
+    cdef readonly Watch watch               # None: the function reads nothing that may change
     cdef readonly object rebuild, signature
     cdef public bint confirmed
     cdef readonly long long used
     cdef Guard guard, keywords  # of the tuple of arguments and the dict of keywords; None: only _slowly can decide
 
-    def __init__(self, Program program not None, rebuild, Guard guard, signature):
-        self.program, self.rebuild, self.confirmed = program, rebuild, True
+    def __init__(self, Program program not None, rebuild, Guard guard, signature, Watch watch):
+        self.program, self.rebuild, self.watch, self.confirmed = program, rebuild, watch, True
         if guard is not None:
             self.guard, self.keywords = guard.parts
             self.signature = signature
 
+    cpdef bint holds(self) except -1:
+        """Whether what the function reads from outside is as it was."""
+        return self.watch is None or self.watch.holds()
+
     cdef fg_replay *matched(self, tuple args, dict kwargs) except? NULL:
         """A replay of the program on these arguments, NULL if they do not match. Without ``kwargs`` there are none."""
-        cdef fg_replay *r = self.program.take()
+        cdef fg_replay *r
         cdef bint found = False
+        if self.watch is not None and not self.watch.holds():
+            return NULL
+        r = self.program.take()
         try:
             found = self.guard.match(args, self.program, r) and (
                 kwargs is None or self.keywords.match(kwargs, self.program, r))
@@ -132,7 +140,7 @@ cdef class Replayer:
         cdef fg_replay *r
         cdef bint found = True
         cdef int i, n = len(leaves)
-        if last is None or fg_trace_here():
+        if last is None or fg_trace_here() or not last.holds():
             return None
         program = last.program
         if (program.n_in != n + len(arrays) or program.n_gradients != n or number_of(rows) != FG_INT64

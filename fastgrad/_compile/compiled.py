@@ -2,7 +2,8 @@
 
 The first call with a new structure, shapes, dtypes and static values runs the function on tensors and traces the
 operations that depend on its arguments, those of backward passes among them. Later calls match the arguments with a
-guard in C and replay the program. What the function reads from outside its arguments is a constant of the program.
+guard in C and replay the program. What the function reads from outside its arguments is a constant of the program; a
+watch finds that it has changed, and then the function is traced again.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from .. import _core, _user_frames, tree
 from .._core import Entry, Program, Tensor, TraceError, UpdateRule
 from .._transforms.transformed import global_name
+from .outside import watch
 from .purity import PurityCheck
 
 __all__ = ["CacheInfo", "Compiled", "compile"]
@@ -36,6 +38,8 @@ _CALLS_PER_TRACE = 64  # while more can be kept, one more is made at second sigh
 _HITS_PER_TRACE = 16  # and one for so many replays;
 _RUNS_PER_TRACE = 32  # after so many eager runs of one kind it is traced in any case
 _ENOUGH = 4  # how many programs a second trace must confirm before further ones are replayed without one
+_CHANGES = 8  # so many traces are made because something outside has changed, and more for each 16 replays
+_VARIANTS = 4  # so many programs are kept for the same arguments and different values of what is outside
 _NOWHERE = 1 << 30  # the place of a parameter that is passed by name only: no call has so many arguments
 
 
@@ -74,6 +78,10 @@ class _Call:
         named = tuple((name, _typed(self.kwargs[name], name)) for name in sorted(self.names))
         kinds = tuple((leaf.array.shape, leaf.array.dtype.char, leaf.number) for leaf in self.leaves)
         return len(self.args), fixed, named, self.structure, self.structure.insertion_orders(), kinds
+
+    def constants(self) -> list[Any]:
+        """The static arguments."""
+        return [*(self.args[i] for i in self.places), *(self.kwargs[name] for name in self.names)]
 
     def on(self, f: Callable[..., Any], leaves: list[Any]) -> Any:
         """f called with these arguments, but other leaves."""
@@ -135,7 +143,8 @@ class Compiled(_core.Replayer):
         self._forget()
 
     def _forget(self) -> None:
-        self._hits = self._misses = 0
+        self._hits = self._misses = self._changes = 0
+        self._told = False  # whether a warning has told that f reads what changes too often
         self._eager = 0  # how many calls ran eagerly since tracing does not pay
         self._sights: dict[int, int] = {}  # how many of these were of a kind, by its signature or the hash of its key
         self._derived: dict[Any, Any] = {}  # by `derived`
@@ -257,8 +266,10 @@ class Compiled(_core.Replayer):
         code, which may call this function again. So there is no lock; what is kept is replaced as a whole.
         """
         key = call.key()
-        entry = self._entries.get(key)
+        entry, place, changed = self._find(key)
         if entry is None:
+            if changed and self._changes_too_often(changed) and bounded:
+                return None
             if bounded and not self._is_worth_tracing(hash(key) if signature is None else signature):
                 return None
             if not self._trace_twice:
@@ -274,7 +285,7 @@ class Compiled(_core.Replayer):
                 entry.confirmed = False
             self._misses += 1
             self._sights.pop(signature if signature is not None else hash(key), None)
-            self._keep(key, entry)
+            self._keep(place, entry)
         else:
             self._hits += 1
             if not entry.confirmed:
@@ -284,6 +295,52 @@ class Compiled(_core.Replayer):
                 entry.confirmed = True
         self._remember(None if self._verify or not entry.confirmed else entry)
         return entry
+
+    def _find(self, key: Any) -> tuple[Entry | None, Any, str]:
+        """The entry for calls of this key and what f reads from outside as it is; where a new one is to be kept; and
+        the name of something outside that is not as any entry of this key knows it, "" if there is no entry."""
+        entries, place, changed = self._entries, None, ""
+        known = []
+        for number in range(_VARIANTS):
+            entry = entries.get((key, number))
+            if entry is None:
+                place = place or (key, number)
+                break
+            if entry.holds():
+                return entry, None, ""
+            assert entry.watch is not None
+            for changed, is_late in entry.watch.changes():
+                if is_late:
+                    self._drop((key, number))
+                    raise TraceError(
+                        f"compile: elements of {changed}, a large array that the function reads from outside its "
+                        "arguments, were changed, perhaps several calls ago, and results since then may be wrong: pass "
+                        "the array as an argument"
+                    )
+            if not entry.watch.is_of_constants():  # what was there before will hardly come back
+                place = place or (key, number)
+            known.append(entry)
+        return None, place or (key, min(range(_VARIANTS), key=lambda i: known[i].used)), changed
+
+    def _drop(self, place: Any) -> None:
+        """Forget one program."""
+        self._remember(None)
+        while place in (old := self._entries):
+            if self._replace(old, {k: entry for k, entry in old.items() if k != place}):
+                return
+
+    def _changes_too_often(self, name: str) -> bool:
+        """Whether f is to run eagerly, as something outside that it reads changes so often that traces do not pay."""
+        self._changes += 1
+        if self._changes <= _CHANGES + self._hits // _HITS_PER_TRACE:
+            return False
+        if not self._told:
+            self._told = True
+            _user_frames.warn(
+                f"compile: the function reads {name} from outside its arguments, which changes so often that a trace "
+                "for each change costs more than replays save; pass it as an argument"
+            )
+        return True
 
     def _keep(self, key: Any, entry: Entry) -> None:
         while True:  # until no other thread has kept another one meanwhile
@@ -321,12 +378,15 @@ class Compiled(_core.Replayer):
             )
 
     def _trace(self, call: _Call, signature: int | None = None) -> Entry:
+        outside = watch(self._f, call.constants())
         with _core.Outermost(), _core.Trace():
             result = call.on(self._f, [_core.trace_input(leaf.array, leaf.number is not None) for leaf in call.leaves])
             leaves, shape = tree.flatten(result)
             wanted = _results(result, leaves)
             program = _core.trace_end(wanted, numbers=not self._trace_twice, n_gradients=self.n_gradients)
-        return Entry(program, _rebuilder(shape, leaves), call.guard(), signature)
+        if outside is not None:
+            outside.forget_changes()  # by f itself, such as those of a counter
+        return Entry(program, _rebuilder(shape, leaves), call.guard(), signature, outside)
 
     def _once(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What a replay would give for these arguments, which are arrays in plain containers; by an eager run."""
