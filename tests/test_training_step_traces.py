@@ -12,6 +12,9 @@ from _replay import same
 import fastgrad as fg
 from fastgrad import _core
 
+# Losses that count how often they are traced change what is outside, which is told by a warning.
+pytestmark = pytest.mark.filterwarnings("ignore:compile. the function changes")
+
 
 # ---- errors that may pass --------------------------------------------------------------------------------------------
 def failing(error, *calls):

@@ -92,7 +92,7 @@ def cases():
     Own = type("Own", (Model,), {"of_class": 2.0})
     own = Own()
 
-    def with_default(x, settings={"weight": 2.0}):
+    def with_default(x, settings={"weight": 2.0}):  # noqa: B006
         return x * settings["weight"]
 
     def counted(x):
@@ -122,8 +122,10 @@ def cases():
     yield "large array", lambda x: x * big[:3], lambda: big.fill(5.0)
     yield "tensor", lambda x: x * w, lambda: w.__iadd__(3.0)
     yield "strided array", lambda x: x * strided[:, 1], lambda: strided.fill(5.0)
-    yield "partial", functools.partial(Model.by_attribute, other["partial"]), lambda: setattr(
-        other["partial"], "weight", 5.0
+    yield (
+        "partial",
+        functools.partial(Model.by_attribute, other["partial"]),
+        lambda: setattr(other["partial"], "weight", 5.0),
     )
 
 
@@ -261,6 +263,28 @@ def test_state_that_the_function_changes_itself_is_not_watched():
         compiled(X)
         f(X)
     assert len(calls) == 4 and compiled.cache_info() == (2, 1, 64, 1)
+
+
+def test_a_counter_in_a_loss_is_told():
+    """From the second trace on, since the first may compute what is computed but once."""
+    model = Model()
+    model.cache = None
+
+    def loss(p, x, counts):
+        if model.cache is None:
+            model.cache = 2.0
+        model.unread += counts
+        return fg.sum(p * x) * model.cache
+
+    for counts in (0, 1):
+        step = fg.training_step(lambda p, x, n=counts: loss(p, x, n), np.ones(3), "sgd")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for _ in range(4):
+                step(X)
+        assert len(caught) == counts
+    assert "the function changes model.unread each time it runs" in str(caught[0].message)
+    assert f"({__file__}, line " in str(caught[0].message)
 
 
 def test_changes_of_containers():

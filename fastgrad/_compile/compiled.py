@@ -71,6 +71,7 @@ class _Call:
             for i, x in enumerate(map(_core.number_if_known, leaves))
         ]
         self.inputs = [leaf.array for leaf in self.leaves]
+        self.changed: list[str] = []  # what the function changed outside while it was traced for this call
 
     def key(self) -> Any:
         """The key of the cache: equal for calls that one program serves."""
@@ -376,6 +377,11 @@ class Compiled(_core.Replayer):
                 "library than fastgrad.random, counts its calls, or reads something from outside its arguments that "
                 "has changed"
             )
+        if call.changed:  # the first trace may have changed what is computed but once
+            _user_frames.warn(
+                f"compile: the function changes {', '.join(call.changed)} each time it runs, which replays do not "
+                f"repeat{check.place}: change it outside of the function, or give compile=False"
+            )
 
     def _trace(self, call: _Call, signature: int | None = None) -> Entry:
         outside = watch(self._f, call.constants())
@@ -385,7 +391,7 @@ class Compiled(_core.Replayer):
             wanted = _results(result, leaves)
             program = _core.trace_end(wanted, numbers=not self._trace_twice, n_gradients=self.n_gradients)
         if outside is not None:
-            outside.forget_changes()  # by f itself, such as those of a counter
+            call.changed = outside.forget_changes()  # by f itself, such as those of a counter
         return Entry(program, _rebuilder(shape, leaves), call.guard(), signature, outside)
 
     def _once(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -584,9 +590,11 @@ def compile(
     fit int64 is a uint64, and a larger one a TypeError.
 
     A branch on a value, ``float(x)``, ``x.numpy()`` or an index by a boolean mask inside f raise TraceError, a
-    TypeError that names the line: their result would be frozen into the program. Arrays that f reads from outside its
-    arguments are constants. Random numbers that are not those of ``fastgrad.random`` would be constants, too, and a
-    write to an array from outside would happen once. Where f has drawn or written in this way, or reaches a clock or
+    TypeError that names the line: their result would be frozen into the program. Numbers, attributes, functions and
+    arrays that f reads from outside its arguments are constants, which each call compares with what they were: where one
+    has changed, f is traced again. A change of a few elements of an array of more than 1024 bytes may be found later,
+    and raises TraceError then (docs/compile.md). Random numbers that are not those of ``fastgrad.random`` would be
+    constants, too, and a write to an array from outside would happen once. Where f has drawn or written in this way, or reaches a clock or
     an iterator, it is traced twice, and TraceError is raised if it draws or writes again, or the traces differ. A
     tensor that f stores elsewhere than in its result raises RuntimeError when it is used. A program leaves out what no
     result needs: an index out of range there raises IndexError while f is traced, and not in a replay.

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import _core, _user_frames
+from .. import _user_frames
 from .._core import Tensor, Watch
 
 __all__ = ["watch"]
@@ -58,7 +58,7 @@ _OPCODES = opcode.opmap
 _LOAD_GLOBAL, _EXTENDED_ARG = _OPCODES["LOAD_GLOBAL"], _OPCODES["EXTENDED_ARG"]
 # How far the index of a name is shifted in the argument of an opcode that loads an attribute.
 _ATTRIBUTES = {_OPCODES["LOAD_ATTR"]: int(sys.version_info >= (3, 12))}
-_ATTRIBUTES |= {_OPCODES[name]: shift for name, shift in (("LOAD_METHOD", 0), ("LOAD_SUPER_ATTR", 2)) if name in _OPCODES}
+_ATTRIBUTES |= {_OPCODES[name]: n for name, n in (("LOAD_METHOD", 0), ("LOAD_SUPER_ATTR", 2)) if name in _OPCODES}
 _BETWEEN = {_OPCODES[name] for name in ("CACHE", "PUSH_NULL", "NOP", "EXTENDED_ARG") if name in _OPCODES}
 
 
@@ -99,7 +99,7 @@ class _Search:
 
     def __init__(self, f: Callable[..., Any], constants: Iterable[Any]) -> None:
         self.places: list[tuple[str, Any, Any, Any, str]] = []
-        self._todo = deque([(f, "")])
+        self._todo: deque[tuple[Any, str]] = deque([(f, "")])
         self._todo += [(constant, "a static argument") for constant in constants]
         self._seen: dict[int, Any] = {}
         self._attributes: set[str] = set()
@@ -120,10 +120,10 @@ class _Search:
         """Add the attributes of known objects that code names; False if there are no more of them."""
         found = False
         for attributes, owner, known in self._owners:
-            for name in self._attributes & attributes.keys() - known:
+            for name in sorted(self._attributes & attributes.keys() - known):
                 known.add(name)
                 found = True
-                value, path = attributes[name], f"{owner}.{name}" if owner else name
+                value, path = attributes.get(name), f"{owner}.{name}" if owner else name
                 if type(value) is types.FunctionType and "__module__" in attributes:  # a method in a class
                     self._todo.append((value, path))
                 else:
@@ -164,17 +164,16 @@ class _Search:
             self._object(x, name)
 
     def _visit_function(self, f: types.FunctionType, name: str) -> None:
-        cells = zip(f.__code__.co_freevars, f.__closure__ or ())
-        found = [(variable, cell, cell.cell_contents) for variable, cell in cells if not _is_empty(cell)]
+        found = list(_variables(f))
         if _user_frames.rank(f.__code__.co_filename):  # of a wrapper, the function that it calls
             self._todo += [(x, name) for _, _, x in found if type(x) in _FUNCTIONS or _is_ours(x)]
             return
         for variable, cell, value in found:
             self._place("cell", cell, None, value, variable)
         names, space = _names_of(f.__code__), f.__globals__
-        for variable in names.globals & space.keys():
-            if not _is_of_library(space[variable]):
-                self._place("item", space, variable, space[variable], variable)
+        for variable in sorted(names.globals & space.keys()):
+            if not _is_of_library(space.get(variable)):
+                self._place("item", space, variable, space.get(variable), variable)
         self._attributes |= names.attributes
         self._attributes |= {name for base, name in names.chains if not _is_of_library(space.get(base))}
         self._todo += [(value, name) for value in (*(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values())]
@@ -211,7 +210,7 @@ class _Search:
         if len(x) > _LONGEST or "__spec__" in x:  # else the names of a module
             return
         self.places.append(("size", x, None, len(x), name))
-        for key, value in x.items():
+        for key, value in list(x.items()):
             if type(key) in (str, int):
                 self._place("item", x, key, value, f"{name}[{key!r}]")
 
@@ -220,12 +219,11 @@ class _Search:
             self.places.append(("array", x, None, None, name))
 
 
-def _is_empty(cell: types.CellType) -> bool:
-    try:
-        cell.cell_contents
-    except ValueError:
-        return True
-    return False
+def _variables(f: types.FunctionType) -> Iterator[tuple[str, types.CellType, Any]]:
+    """The variables of a function's closure that have a value: name, cell and value."""
+    for name, cell in zip(f.__code__.co_freevars, f.__closure__ or ()):
+        with contextlib.suppress(ValueError):
+            yield name, cell, cell.cell_contents
 
 
 def _attributes_of(x: Any) -> dict[str, Any]:
