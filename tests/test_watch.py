@@ -109,6 +109,7 @@ def cases():
     yield "attribute", model.by_attribute, lambda: setattr(model, "weight", 5.0)
     yield "property", other["property"].by_property, lambda: setattr(other["property"], "weight", 5.0)
     yield "class attribute", own.by_class, lambda: setattr(Own, "of_class", 5.0)
+    yield "instance attribute over a class's", other["class"].by_class, lambda: setattr(other["class"], "of_class", 5.0)
     yield "dict", other["dict"].by_dict, lambda: other["dict"].settings["inner"].update(weight=5.0)
     yield "list", other["list"].by_list, lambda: other["list"].layers.__setitem__(0, 5.0)
     yield "callable object", other["call"], lambda: setattr(other["call"], "weight", 5.0)

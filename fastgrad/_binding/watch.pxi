@@ -11,6 +11,8 @@ cdef enum:
 cdef dict WATCHES = {"cell": WATCHES_CELL, "item": WATCHES_ITEM, "slot": WATCHES_SLOT, "list": WATCHES_LIST,
                      "size": WATCHES_SIZE, "array": WATCHES_ARRAY}
 
+cdef object ABSENT = object()   # for the value of an item that is not there
+
 cdef enum:
     SMALL = 1024            # bytes of an array that is compared whole at each call; of a larger one
     PIECE = 256             # so many, at another place each time,
@@ -46,7 +48,7 @@ cdef const char *memory_of_elements(object x, Py_ssize_t *size):
 
 cdef inline bint same_object(PyObject *found, PyObject *expected):
     """Whether both are one object, or equal numbers, strings or tuples of such."""
-    return found == expected or (found != NULL and same_value(<object>found, <object>expected))
+    return found == expected or (found != NULL and expected != NULL and same_value(<object>found, <object>expected))
 
 
 cdef bint same_value(found, expected):
@@ -64,6 +66,8 @@ cdef class Watch:
     bytes each call compares one piece, the next one each time. No code of the user's runs in a comparison.
     """
 
+    ABSENT = ABSENT
+
     cdef fg_place *places
     cdef int n
     cdef Py_ssize_t turn        # counts the calls: which pieces are compared next
@@ -77,7 +81,8 @@ cdef class Watch:
             raise MemoryError("no memory for what a program reads from outside")
         for i, (kind, holder, key, value, _) in enumerate(places):
             self.held.append([holder, key, value])
-            self.places[i] = fg_place(WATCHES[kind], <PyObject *>holder, <PyObject *>key, <PyObject *>value, NULL, 0, 0, 0, False)
+            self.places[i] = fg_place(WATCHES[kind], <PyObject *>holder, <PyObject *>key,
+                                      NULL if value is ABSENT else <PyObject *>value, NULL, 0, 0, 0, False)
             self.n = i + 1
             if kind == "array":
                 self.copy(&self.places[i])

@@ -591,13 +591,14 @@ def compile(
 
     A branch on a value, ``float(x)``, ``x.numpy()`` or an index by a boolean mask inside f raise TraceError, a
     TypeError that names the line: their result would be frozen into the program. Numbers, attributes, functions and
-    arrays that f reads from outside its arguments are constants, which each call compares with what they were: where one
-    has changed, f is traced again. A change of a few elements of an array of more than 1024 bytes may be found later,
-    and raises TraceError then (docs/compile.md). Random numbers that are not those of ``fastgrad.random`` would be
-    constants, too, and a write to an array from outside would happen once. Where f has drawn or written in this way, or reaches a clock or
-    an iterator, it is traced twice, and TraceError is raised if it draws or writes again, or the traces differ. A
-    tensor that f stores elsewhere than in its result raises RuntimeError when it is used. A program leaves out what no
-    result needs: an index out of range there raises IndexError while f is traced, and not in a replay.
+    arrays that f reads from outside its arguments are constants, which each call compares with what they were: where
+    one has changed, f is traced again. A change of a few elements of an array of more than 1024 bytes may be found
+    later, and raises TraceError then (docs/compile.md). Random numbers that are not those of ``fastgrad.random`` would
+    be constants, too, and a write to an array from outside would happen once. Where f has drawn or written in this way,
+    or reaches a clock or an iterator, it is traced twice, and TraceError is raised if it draws or writes again, or the
+    traces differ. A tensor that f stores elsewhere than in its result raises RuntimeError when it is used. A program
+    leaves out what no result needs: an index out of range there raises IndexError while f is traced, and not in a
+    replay.
 
     Raises TypeError if f is no function, ValueError for a maxsize below 1 and for names that f's parameters lack. A
     call raises TypeError for arguments that are neither arrays, numbers nor static.

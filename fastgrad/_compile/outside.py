@@ -103,7 +103,8 @@ class _Search:
         self._todo += [(constant, "a static argument") for constant in constants]
         self._seen: dict[int, Any] = {}
         self._attributes: set[str] = set()
-        self._owners: list[tuple[dict[str, Any], str, set[str]]] = []  # dicts of attributes, names, those looked up
+        # Dicts of attributes, the name of the object, the names looked up so far, and the class of an instance.
+        self._owners: list[tuple[dict[str, Any], str, set[str], type | None]] = []
         while len(self._seen) < _MOST_OBJECTS and len(self.places) < _MOST_PLACES:
             if self._todo:
                 self._visit(*self._todo.popleft())
@@ -119,7 +120,11 @@ class _Search:
     def _look_up(self) -> bool:
         """Add the attributes of known objects that code names; False if there are no more of them."""
         found = False
-        for attributes, owner, known in self._owners:
+        for attributes, owner, known, of in self._owners:
+            for name in sorted(self._attributes - attributes.keys() - known) if of else ():
+                if _is_data(of, name):  # an attribute of the instance would hide it
+                    known.add(name)
+                    self.places.append(("item", attributes, name, Watch.ABSENT, f"{owner}.{name}"))
             for name in sorted(self._attributes & attributes.keys() - known):
                 known.add(name)
                 found = True
@@ -155,11 +160,11 @@ class _Search:
             self._todo += [(item, f"{name}[{i}]") for i, item in enumerate(x) if not issubclass(type(item), _ATOMS)]
         elif issubclass(kind, types.ModuleType):
             if not _is_library_module(x):
-                self._owners.append((vars(x), name, set()))
+                self._owners.append((vars(x), name, set(), None))
         elif issubclass(kind, type):
             self._class(x, name)
         elif _module(kind).partition(".")[0] == _PACKAGE:  # a transform of a function
-            self._todo.append((_attributes_of(x).get("_f"), name))
+            self._todo.append(((_attributes_of(x) or {}).get("_f"), name))
         else:
             self._object(x, name)
 
@@ -178,7 +183,7 @@ class _Search:
         self._attributes |= {name for base, name in names.chains if not _is_of_library(space.get(base))}
         self._todo += [(value, name) for value in (*(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values())]
         if f.__dict__:
-            self._owners.append((f.__dict__, name, set()))
+            self._owners.append((f.__dict__, name, set(), None))
 
     def _class(self, c: type, name: str) -> None:
         """Class attributes and methods by their names; special methods in any case, as no code names them."""
@@ -186,7 +191,7 @@ class _Search:
             if _is_library_class(base):
                 continue
             attributes = gc.get_referents(vars(base))[0]  # the dict behind the read-only view
-            self._owners.append((attributes, name, set()))
+            self._owners.append((attributes, name, set(), None))
             self._todo += [
                 (value, f"{name}.{key}") for key, value in attributes.items()
                 if type(value) is types.FunctionType and key.startswith("__") and key not in _NOT_CALLED
@@ -198,8 +203,8 @@ class _Search:
 
     def _object(self, x: Any, name: str) -> None:
         attributes = _attributes_of(x)
-        if attributes:
-            self._owners.append((attributes, name, set()))
+        if attributes is not None:
+            self._owners.append((attributes, name, set(), type(x)))
         if not _is_library_class(type(x)):
             self._todo.append((type(x), name))
             for key, member in _slots(type(x)):
@@ -226,13 +231,21 @@ def _variables(f: types.FunctionType) -> Iterator[tuple[str, types.CellType, Any
             yield name, cell, cell.cell_contents
 
 
-def _attributes_of(x: Any) -> dict[str, Any]:
-    """The dict of an object's own attributes, found without code of its class."""
+def _attributes_of(x: Any) -> dict[str, Any] | None:
+    """The dict of an object's own attributes, found without code of its class; None if it has none."""
     try:
         attributes = object.__getattribute__(x, "__dict__")
     except AttributeError:
-        return {}
-    return attributes if type(attributes) is dict else {}
+        return None
+    return attributes if type(attributes) is dict else None
+
+
+def _is_data(c: type, name: str) -> bool:
+    """Whether a class has an attribute that is no method, property or slot."""
+    for base in c.__mro__:
+        if name in vars(base):
+            return not hasattr(type(vars(base)[name]), "__get__")
+    return False
 
 
 def _slots(c: type) -> Iterator[tuple[str, Any]]:
