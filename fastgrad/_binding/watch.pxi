@@ -11,7 +11,7 @@ cdef enum:
 cdef dict WATCHES = {"cell": WATCHES_CELL, "item": WATCHES_ITEM, "slot": WATCHES_SLOT, "list": WATCHES_LIST,
                      "size": WATCHES_SIZE, "array": WATCHES_ARRAY}
 
-cdef object ABSENT = object()   # for the value of an item that is not there
+ABSENT = object()               # for the value of an item that is not there
 
 cdef enum:
     SMALL = 1024            # bytes of an array that is compared whole at each call; of a larger one
@@ -66,16 +66,19 @@ cdef class Watch:
     bytes each call compares one piece, the next one each time. No code of the user's runs in a comparison.
     """
 
-    ABSENT = ABSENT
-
     cdef fg_place *places
     cdef int n
     cdef Py_ssize_t turn        # counts the calls: which pieces are compared next
     cdef list held, names
 
-    def __cinit__(self, list places not None):
+    def __cinit__(self):
+        self.held, self.names = [], []
+
+    def __init__(self, list places not None):
         cdef int i
-        self.held, self.names = [], [place[4] for place in places]
+        if self.places != NULL:
+            raise RuntimeError("a Watch is made once")
+        self.names = [place[4] for place in places]
         self.places = <fg_place *>PyMem_Calloc(len(places) + 1, sizeof(fg_place))
         if self.places == NULL:
             raise MemoryError("no memory for what a program reads from outside")

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import _user_frames
-from .._core import Tensor, Watch
+from .._core import ABSENT, Tensor, Watch
 
 __all__ = ["watch"]
 
@@ -122,9 +122,9 @@ class _Search:
         found = False
         for attributes, owner, known, of in self._owners:
             for name in sorted(self._attributes - attributes.keys() - known) if of else ():
-                if _is_data(of, name):  # an attribute of the instance would hide it
+                if of and _is_data(of, name):  # an attribute of the instance would hide it
                     known.add(name)
-                    self.places.append(("item", attributes, name, Watch.ABSENT, f"{owner}.{name}"))
+                    self.places.append(("item", attributes, name, ABSENT, f"{owner}.{name}"))
             for name in sorted(self._attributes & attributes.keys() - known):
                 known.add(name)
                 found = True
