@@ -84,8 +84,10 @@ cdef class Watch:
             raise MemoryError("no memory for what a program reads from outside")
         for i, (kind, holder, key, value, _) in enumerate(places):
             self.held.append([holder, key, value])
-            self.places[i] = fg_place(WATCHES[kind], <PyObject *>holder, <PyObject *>key,
-                                      NULL if value is ABSENT else <PyObject *>value, NULL, 0, 0, 0, False)
+            self.places[i] = fg_place(
+                WATCHES[kind], <PyObject *>holder, <PyObject *>key, <PyObject *>value, NULL, 0, 0, 0, False)
+            if value is ABSENT:
+                self.places[i].value = NULL
             self.n = i + 1
             if kind == "array":
                 self.copy(&self.places[i])
