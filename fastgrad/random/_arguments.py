@@ -52,9 +52,8 @@ def refuse_tracked(name: str, what: str, value: Any, why: str) -> None:
 
 
 def refuse_shapes(name: str, **shapes: Any) -> None:
-    """Raise where a shape parameter of a gamma distribution requires gradients or is out of range."""
+    """Raise ValueError where a shape parameter of a gamma distribution is out of range, unless it is abstract."""
     for what, value in shapes.items():
-        refuse_tracked(name, what, value, "have no way through a draw by rejection")
         refuse(name, f"{what} finite and above 0", lambda x: ~((x > 0) & (x < math.inf)), value)
 
 

@@ -1,4 +1,5 @@
-"""Draws by rejection: gamma and Poisson numbers. They run in a ``while_loop`` until every number is accepted."""
+"""Draws by rejection: gamma and Poisson numbers. They run in a ``while_loop`` until every number is accepted. The
+gradients of gamma numbers are in _implicit.py."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from .. import _core
 from .._control_flow.api import while_loop
 from .._core import Tensor, exp, floor, log, sqrt, square, where
 from .._numpy.special import gammaln
+from ._implicit import as_function_of_shape
 from ._stream import Stream
 
 
@@ -18,8 +20,9 @@ class RejectionStream(Stream):
     """A stream with draws by rejection, of checked parameters."""
 
     def _log_gamma(self, name: str, shape: Any, size: tuple[int, ...], dtype: Any) -> Tensor:
-        """Logarithms of gamma numbers, which are finite for every shape."""
-        a = _core.broadcast_to(_core.astype(_core.asarray(shape), dtype), size)
+        """Logarithms of gamma numbers, which are finite for every shape, and differentiable by it."""
+        given = _core.broadcast_to(_core.astype(_core.asarray(shape), dtype), size)
+        a = given.detach()
         a = where((a > 0) & (a < math.inf), a, math.nan)
         d = a + 2 / 3
         c = 1 / sqrt(9 * d)
@@ -36,7 +39,8 @@ class RejectionStream(Stream):
 
         start = (a != a, _core.multiply(a, 0.0))
         log_v: Tensor = while_loop(lambda value: ~value[0].all(), step, start)[1]
-        return log(d) + log_v - self._exponential(name, size, dtype) / a
+        drawn = log(d) + log_v - self._exponential(name, size, dtype) / a
+        return as_function_of_shape(given, drawn) if given.requires_grad else drawn
 
     def _poisson(self, lam: Tensor) -> Tensor:
         """Poisson numbers with means from 0 to 1e12 (float64)."""
