@@ -193,9 +193,9 @@ class Generator(RejectionStream):
                              f"(..., d, d), got {mean.shape} and {cov.shape}")  # fmt: skip
         stacks = {"mean": np.broadcast_to(0, mean.shape[:-1]), "cov": np.broadcast_to(0, cov.shape[:-2])}
         size, _ = fitted("multivariate_normal", size, mean.dtype, **stacks)
-        from .._numpy.linalg import cholesky  # with LAPACK, which the other draws do not need
+        from .._numpy.linalg import triangle_of  # with LAPACK, which the other draws do not need
 
-        factor = cholesky(cov)
+        factor = triangle_of("multivariate_normal", cov, False)
         z = self._normal("multivariate_normal", (*size, d, 1), factor.dtype)
         y: Tensor = mean + (factor @ z)[..., 0]
         return y
