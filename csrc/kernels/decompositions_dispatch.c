@@ -119,13 +119,14 @@ static int64_t geev(int dtype, int vectors, int64_t n, void *a, void *values, vo
 #define AT(array, i) ((char *)(array) + (i) * itemsize)
 static int no_memory(void) { return fg_fail(FG_NO_MEMORY, "no memory for a matrix decomposition"); }
 
-/* Whether LAPACK's integers hold the size of a workspace. With those of 32 bits it wraps around unseen, in the answer to
- * the question for it, too. */
+/* Whether LAPACK's integers hold the size of a workspace. With those of 32 bits it wraps around unseen, also in the
+ * answer to the question for it. */
 static int holds(double size) { return fg_lapack_ilp64() || size <= INT32_MAX; }
 static int too_large(int64_t n)
 {
-    return fg_fail(FG_NO_MEMORY, "a decomposition of matrices with %lld rows or columns needs a workspace that is larger "
-                                 "than the 32-bit integers of this LAPACK; use NumPy's with 64-bit integers",
+    return fg_fail(FG_NO_MEMORY,
+                   "a decomposition of matrices with %lld rows or columns needs a workspace that is larger "
+                   "than the 32-bit integers of this LAPACK; that of NumPy's wheels has 64 bits",
                    (long long)n);
 }
 

@@ -16,8 +16,9 @@
 
 /* ---- errors ------------------------------------------------------------------------------------------------------ */
 static const char *const callers[] = {
-    "cho_factor", "cho_solve", "cond", "det", "inv", "lstsq", "matrix_power", "matrix_rank", "multivariate_normal",
-    "norm", "pinv", "qr", "solve", "svdvals", "tensorinv", "tensorsolve", "wishart"};
+    "cho_factor",  "cho_solve",           "cond",   "det",  "inv", "lstsq", "matrix_power",
+    "matrix_rank", "multivariate_normal", "norm",   "pinv", "qr",  "solve", "svdvals",
+    "tensorinv",   "tensorsolve",         "wishart"};
 
 const char *fg_caller_name(int64_t i)
 {
@@ -264,7 +265,7 @@ static int send(fg_tensor gone, fg_shape *shape, int status, fg_tensor *out)
     return status;
 }
 
-/* ---- solve_triangular: attr: which equations; the caller, if it is not solve_triangular --------------------------- */
+/* ---- solve_triangular: attr: which equations; the caller, if it is not solve_triangular -------------------------- */
 int fg_solve_triangular_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     (void)dtype;
