@@ -332,6 +332,10 @@ int fg_apply(int op, int n_in, const fg_tensor *in, int n_attr, const int64_t *a
 int fg_unary(int op, fg_tensor x, fg_tensor *out);
 int fg_binary(int op, fg_tensor a, fg_tensor b, fg_tensor *out);
 int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b);   /* a op= b; a's references are replaced */
+int fg_may_change(const char *name, const fg_tensor *a);    /* FG_BAD_TAPE where a change in place is refused */
+/* The name that errors of linear algebra give to caller i, a number from 1 on that is the last attribute of operations
+ * that several functions are made of; NULL beyond the last. */
+const char *fg_caller_name(int64_t i);
 int fg_derivative(int op, int i, fg_array *a, fg_array *b, fg_array **out);     /* d op / d input i */
 fg_shape *fg_broadcast_shapes(const char *name, const fg_shape *, const fg_shape *);
 int fg_sum_to(fg_tensor x, fg_shape *, fg_tensor *out);     /* the adjoint of broadcasting: sum over broadcast axes */

@@ -402,7 +402,10 @@ cdef extern from *:
 
 # How equations are solved (csrc/kernels.h), and the last attribute of the operation solve (ops/factorizations.c).
 LOWER, TRANSPOSED, UNIT, BY_CHOLESKY, BY_LU = FG_LOWER, FG_TRANSPOSED, FG_UNIT, FG_BY_CHOLESKY, FG_BY_LU
-FOR_SOLVE, FOR_INVERSE, UNCHECKED = 0, 1, 2
+UNCHECKED = 0
+CALLERS = {}                                    # of operations of linalg that several functions are made of
+while fg_caller_name(len(CALLERS) + 1) != NULL:
+    CALLERS[fg_caller_name(len(CALLERS) + 1).decode()] = len(CALLERS) + 1
 
 LAPACK_NAMES = [fg_lapack_names[i].decode() for i in range(FG_N_LAPACK)]
 

@@ -104,7 +104,7 @@ def solved(a, b, how=_core.BY_LU):
     """The operation solve as a function of its matrix and right-hand side."""
     a, b = fg.asarray(a), fg.asarray(b)
     operands = [a, factor(a, how & ~_core.TRANSPOSED), b.astype(a.dtype)]
-    return _core.apply_op(_core.OP_NUMBERS["solve"], operands, (how, _core.FOR_SOLVE))
+    return _core.apply_op(_core.OP_NUMBERS["solve"], operands, (how, _core.CALLERS["solve"]))
 
 
 def positive(x):

@@ -1,6 +1,8 @@
 """Running sums, products and extrema, statistics, the keywords of reductions, and the methods of ufuncs against NumPy;
 gradients against differences, also where elements are 0, tie, or are nan."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from _expressions import as_numpy, function, in_every_mode, quietly, same
@@ -9,6 +11,7 @@ from _samples import NUMPY_2_0
 
 import fastgrad as fg
 from fastgrad import _core
+from fastgrad._numpy.protocol import UFUNCS
 
 RNG = np.random.default_rng(5)
 X = RNG.permutation(np.linspace(-2, 2.1, 60)).reshape(3, 4, 5)
@@ -303,6 +306,100 @@ def test_added_in_place():
     fg.check_grads(f, (X, RNG.normal(size=(3, 4, 5))), order=2, rtol=1e-5, atol=1e-5)
 
 
+BINARY = [u for u in UFUNCS if u.nin == 2 and u.nout == 1 and not u.signature]
+UNARY = [u for u in UFUNCS if u.nin == 1 and u.nout == 1 and not u.signature]
+SMALL = np.array([[0.37, 0.71, 1.22], [0.93, 0.54, 0.45]])
+PLACES = [([0, 1, 0, 0], [1, 2, 1, 0]), (slice(None), [0, 0]), 0, SMALL > 0.5, ..., ([],)]
+
+
+@pytest.mark.parametrize("ufunc", BINARY + UNARY, ids=lambda u: u.__name__)
+def test_every_ufunc_at(ufunc):
+    for index in PLACES:
+        shape = np.arange(6).reshape(2, 3)[index].shape
+        values = [np.resize([0.61, 0.23, 0.84, 1.13], shape)] if ufunc.nin == 2 else []
+        for dtype in (np.float64, np.float32):
+            expected = SMALL.astype(dtype)
+            x = fg.tensor(expected)
+            try:
+                with np.errstate(all="ignore"):
+                    ufunc.at(expected, index, *[v.astype(dtype) for v in values])
+            except TypeError:  # ours does nothing where there is nothing to do
+                with pytest.raises(TypeError) if np.prod(shape) else contextlib.nullcontext():
+                    ufunc.at(x, index, *[v.astype(dtype) for v in values])
+                continue
+            assert ufunc.at(x, index, *[v.astype(dtype) for v in values]) is None
+            np.testing.assert_allclose(x.numpy(), expected, rtol=1e-12 if dtype == np.float64 else 1e-5)
+
+
+@pytest.mark.parametrize("ufunc", [np.multiply, np.divide, np.power, np.maximum, np.minimum, np.hypot, np.logaddexp,
+                                   np.fmax, np.arctan2, np.copysign], ids=lambda u: u.__name__)  # fmt: skip
+def test_gradients_of_ufunc_at(ufunc):
+    index = ([0, 1, 0, 0], [1, 2, 1, 0])
+
+    def f(x, v):
+        y = x * 1.0
+        ufunc.at(y, index, v)
+        return fg.sum(y**2 * SMALL.cumsum().reshape(2, 3))
+
+    v = np.array([0.61, 0.23, 0.84, 1.13])
+    fg.check_grads(f, (SMALL, v), order=2, rtol=1e-5, atol=1e-5)
+    eager = fg.grad(f, (0, 1))(SMALL, v)
+    for found in (fg.compile(fg.grad(f, (0, 1)))(SMALL, v), fg.vmap(fg.grad(f, (0, 1)))(SMALL[None], v[None])):
+        for a, b in zip(found, eager):
+            np.testing.assert_allclose(a.reshape(b.shape), b, rtol=1e-12)
+
+
+def test_ties_of_extremes_at_share_the_gradient():
+    def f(x, v):
+        y = x * 1.0
+        np.maximum.at(y, [0, 0, 1], v)
+        return y.sum()
+
+    gx, gv = fg.grad(f, (0, 1))(np.array([2.0, 3.0]), np.array([2.0, 1.0, 3.0]))
+    np.testing.assert_array_equal(gx, [0.5, 0.5])
+    np.testing.assert_array_equal(gv, [0.5, 0, 0.5])
+
+
+def test_ufunc_at_refuses():
+    with pytest.raises(RuntimeError, match="numpy.multiply.at: a tensor made with requires_grad=True is changed in pl"):
+        np.multiply.at(LEAF, [0], 2.0)
+    with pytest.raises(fg.TraceError, match="numpy.hypot.at changes a tensor in place that was made before"):
+        fg.compile(lambda x: np.hypot.at(LEAF, [0], x))(2.0)
+    with pytest.raises(TypeError, match="numpy.sqrt.at: values of float64 do not go into a tensor of int64"):
+        np.sqrt.at(WHOLE, [0])
+
+    def by_index(x, i):
+        y = x * 1.0
+        np.hypot.at(y, i, 2.0)
+        return y
+
+    with pytest.raises(TypeError, match="numpy.hypot.at: how often each element is named must be known"):
+        fg.compile(by_index)(np.ones(3), np.array([0, 0]))
+    np.testing.assert_allclose(fg.compile(by_index)(np.ones(3), np.array([2])), [1, 1, np.sqrt(5)])
+
+
+LEAF, WHOLE = fg.tensor([1.0, 2.0], requires_grad=True), fg.tensor([1, 2])
+
+
+@pytest.mark.parametrize("ufunc", [np.subtract, np.divide, np.hypot, np.logaddexp2, np.maximum, np.logaddexp])
+def test_folds_with_keywords(ufunc):
+    mask = np.array([[True, False, True], [True, True, False]])
+    for keywords in (
+        {"axis": 1, "initial": 0.7}, {"axis": 0, "keepdims": True}, {"axis": 1, "initial": 0.7, "where": mask},
+        {"axis": -1, "dtype": np.float32}, {"axis": None}, {"axis": (0, 1), "keepdims": True},
+    ):  # fmt: skip
+        if not isinstance(keywords["axis"], int) and ufunc in (np.subtract, np.divide):
+            continue
+        f = lambda x, keywords=keywords: ufunc.reduce(x, **keywords)
+        expected = f(SMALL)
+        got = fg.compile(f)(SMALL)
+        assert got.dtype == expected.dtype and got.shape == expected.shape
+        np.testing.assert_allclose(got, expected, rtol=1e-5 if got.dtype == np.float32 else 1e-13)
+        if got.dtype == np.float64:
+            fg.check_grads(lambda x: fg.sin(f(x)), (SMALL,), order=2, rtol=1e-5, atol=1e-5)
+    assert fg.compile(lambda x: ufunc.accumulate(x, 0))(np.zeros((0, 3))).shape == (0, 3)
+
+
 # ---- shapes without elements, or without axes ------------------------------------------------------------------------
 @pytest.mark.parametrize("shape", [(0,), (2, 0), (0, 3)])
 def test_empty(shape):
@@ -347,6 +444,7 @@ def test_single_numbers():
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------
+EMPTY_ROWS = fg.tensor(np.zeros((2, 0)), requires_grad=True)
 LASTING = fg.tensor(np.zeros(0), requires_grad=True)  # NumPy keeps a tensor whose class refuses a method of a ufunc
 OUT = "out= is not supported, as the result of an operation on tensors is a value of its own; write a = fastgrad."
 
@@ -382,7 +480,8 @@ OUT = "out= is not supported, as the result of an operation on tensors is a valu
         (lambda: fg.gradient([1.0, 2.0], [1.0]), ValueError,
          r"gradient: expected a number or 2 coordinates for axis 0"),
         (lambda: fg.ediff1d([1, 2], to_end=0.5), TypeError, "ediff1d: expected to_end of a kind that fits int64"),
-        (lambda: np.subtract.reduce(LASTING), TypeError, "at least one element along axis 0"),
+        (lambda: np.subtract.reduce(LASTING), ValueError, "it has no identity, with which an empty axis begins"),
+        (lambda: np.subtract.reduce(EMPTY_ROWS, axis=None), ValueError, "expected one axis, as its order counts"),
     ],
 )  # fmt: skip
 def test_errors(call, error, text):

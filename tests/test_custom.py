@@ -370,13 +370,82 @@ def test_rules_in_forward_mode(monkeypatch):
     y = f(x, 2.0)
     np.testing.assert_allclose(rules[0].jvp([fg.ones(3)]).numpy(), [2, 2, 2, *np.cos(X)], rtol=1e-15)
     z = scaled_sine()(x, 2.0)
-    with pytest.raises(TypeError, match="custom_vjp f: it has a rule for reverse mode only"):
-        rules[-1].jvp([fg.ones(3)])
+    np.testing.assert_allclose(rules[-1].jvp([fg.ones(3)]).numpy(), 2 * np.cos(X), rtol=1e-15)
     c = fg.checkpoint(lambda x, y: (x * y, np.sin(x), y.astype(np.float32)))(x, fg.tensor(X, requires_grad=True))
     found = rules[-1].jvp([fg.ones(3), None])
     np.testing.assert_allclose(found.numpy(), [*X, *np.cos(X), 0, 0, 0], rtol=1e-15)
     rules.clear()
     del y, z, c
+
+
+def sine(x, w):
+    return np.sin(x) * w
+
+
+def sine_by_rule():
+    """The same by a rule, where w is a number or as large as x."""
+    f = fg.custom_vjp(sine)
+    f.defvjp(
+        lambda x, w: (f(x, w), (np.cos(x), np.sin(x), w)),
+        lambda r, g: (g * r[0] * r[2], g * r[1] if np.ndim(r[2]) == np.ndim(r[1]) else (g * r[1]).sum()),
+    )
+    return f
+
+
+FORWARD = {
+    "jvp": lambda f: lambda x: fg.jvp(f, (x, 0.7), (np.cos(x), 1.0))[1],
+    "jacfwd": lambda f: fg.jacfwd(lambda x: f(x * x, 0.7)),
+    "hessian": lambda f: fg.hessian(lambda x: fg.sum(f(x * x, 0.7) ** 3)),
+    "hvp": lambda f: lambda x: fg.hvp(lambda x: fg.sum(f(x * x, 0.7) ** 3), (x,), (np.cos(x),)),
+    "jacfwd of a jacfwd": lambda f: fg.jacfwd(fg.jacfwd(lambda x: f(x * x, 0.7))),
+    "grad of a jvp": lambda f: fg.grad(lambda x: fg.sum(fg.jvp(lambda x: f(x * x, 0.7), (x,), (np.cos(X),))[1] ** 2)),
+    "mapped": lambda f: fg.vmap(lambda v: fg.jvp(f, (v, 0.7), (2 * v, 1.0))[1]),
+    "of a mapped function": lambda f: fg.jacfwd(fg.vmap(lambda v: f(v * v, v))),
+    "scan": lambda f: fg.hessian(lambda x: fg.sum(fg.scan(lambda c, v: (f(c, v) / 2 + v, f(v, c.sum())), x, x)[1])),
+    "while_loop": lambda f: fg.jacfwd(
+        lambda x: fg.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, f(c[1], 0.7)), (0, x))[1]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORWARD)
+def test_a_reverse_rule_in_forward_mode(name):
+    expected = FORWARD[name](sine)(X)
+    for call in (FORWARD[name](sine_by_rule()), fg.compile(FORWARD[name](sine_by_rule()))):
+        np.testing.assert_allclose(call(X), expected, rtol=1e-12, atol=1e-13)
+
+
+def test_a_reverse_rule_of_a_tree_in_forward_mode():
+    f = fg.custom_vjp(lambda n, p: {"y": p["a"] * p["b"] ** n, "n": n}, nondiff_argnums=0)
+    f.defvjp(
+        lambda n, p: (f(n, p), (p["a"], p["b"])),
+        lambda n, r, g: ({"a": g["y"] * r[1] ** n, "b": None if n == 0 else n * g["y"] * r[0] * r[1] ** (n - 1)},),
+    )
+    p, t = {"a": X, "b": 2 + X}, {"a": np.cos(X), "b": X**2}
+    found = fg.jvp(lambda p: f(3, p)["y"], (p,), (t,))[1]
+    np.testing.assert_allclose(found, t["a"] * p["b"] ** 3 + 3 * X * p["b"] ** 2 * t["b"], rtol=1e-14)
+    np.testing.assert_array_equal(fg.jvp(lambda p: f(0, p)["y"], (p,), (t,))[1], t["a"])
+
+
+@pytest.mark.parametrize(
+    "bwd", [lambda _, g: np.clip(g, -1, 1), lambda _, g: g / np.linalg.norm(g), lambda _, g: g * g,
+            lambda _, g: np.where(np.abs(g) > 5, np.sign(g), g), lambda _, g: np.tanh(g)],
+)  # fmt: skip
+def test_a_reverse_rule_that_is_not_linear_is_refused_in_forward_mode(bwd):
+    f = fg.custom_vjp(lambda x: x)
+    f.defvjp(lambda x: (x, None), lambda *args: (bwd(*args),))
+    for call in (lambda x: fg.jvp(f, (x,), (x,))[1], fg.jacfwd(f), fg.hessian(lambda x: fg.sum(f(x) ** 2))):
+        for each in (call, fg.compile(call)):
+            with pytest.raises(TypeError, match="its bwd is not linear in the cotangent.* use custom_jvp"):
+                each(X)
+
+
+def test_a_reverse_rule_that_cannot_be_transposed_says_so():
+    f = fg.custom_vjp(lambda x: x)
+    f.defvjp(lambda x: (x, None), lambda _, g: (np.ones(3),))
+    with pytest.raises(TypeError, match="its bwd for x is used for forward mode, too, but its result does not depend"):
+        fg.jvp(f, (X,), (X,))
+    f.defvjp(lambda x: (x, None), lambda _, g: (None,))
+    np.testing.assert_array_equal(fg.jvp(f, (X,), (X,))[1], 0 * X)
 
 
 # ---- vmap -----------------------------------------------------------------------------------------------------------

@@ -123,7 +123,7 @@ def test_rules_under_vmap(name, which):
     np.testing.assert_allclose(around(f, fg.vmap)[which](XS), expected, rtol=1e-11, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", ["wrong_jvp", "wrong_primitive", "saving", "saving_apart"])
+@pytest.mark.parametrize("name", WRONG)
 def test_rules_of_forward_mode_under_vmap(name):
     def value(vmap, x):
         return vmap(WRONG[name], (0, None))(x, 0.7)

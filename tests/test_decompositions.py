@@ -565,9 +565,9 @@ BAD = np.stack([np.eye(2), np.array([[1.0, np.nan], [np.nan, 1.0]]), np.full((2,
 
 @pytest.mark.parametrize(
     ("f", "name"),
-    [(L.eigh, "eigh"), (L.eigvalsh, "eigvalsh"), (L.svd, "svd"), (L.svdvals, "svd"), (L.eig, "eig"),
-     (L.eigvals, "eigvals"), (L.pinv, "svd"), (L.matrix_rank, "svd"), (L.cond, "svd"),
-     (lambda x: L.norm(x, 2, (-2, -1)), "svd")],
+    [(L.eigh, "eigh"), (L.eigvalsh, "eigvalsh"), (L.svd, "svd"), (L.svdvals, "svdvals"), (L.eig, "eig"),
+     (L.eigvals, "eigvals"), (L.pinv, "pinv"), (L.matrix_rank, "matrix_rank"), (L.cond, "cond"),
+     (lambda x: L.norm(x, 2, (-2, -1)), "norm"), (lambda x: L.lstsq(x, np.ones((3, 2, 1))), "lstsq")],
 )  # fmt: skip
 def test_elements_that_are_not_finite(f, name, lapack):
     text = rf"^{name}: did not converge for matrix \(1,\) of the batch; are all its elements finite\?$"
@@ -577,6 +577,29 @@ def test_elements_that_are_not_finite(f, name, lapack):
         fg.compile(f)(BAD)
     with pytest.raises(LinAlgError, match=rf"^{name}: did not converge for matrix; are"):
         f(BAD[2])
+
+
+SINGULAR = np.array([[1.0, 2.0], [2.0, 4.0]])
+RNG_OF_DRAWS = fg.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    ("f", "name"),
+    [(lambda x: L.cho_factor(x), "cho_factor"), (L.cholesky, "cholesky"), (lambda x: L.inv(x), "inv"),
+     (lambda x: L.cho_solve((x * np.array([[1.0], [0.0]]), True), np.ones(2)), "cho_solve"),
+     (lambda x: L.solve(x, np.ones(2)), "solve"), (lambda x: L.solve(x, np.ones(2), assume_a="pos"), "solve"),
+     (lambda x: L.matrix_power(x, -2), "matrix_power"), (lambda x: L.tensorinv(x.reshape(2, 1, 2)), "tensorinv"),
+     (lambda x: L.tensorsolve(x.reshape(2, 1, 2), np.ones((2, 1))), "tensorsolve"),
+     (lambda x: fg.grad(lambda x: fg.sum(L.qr(x).Q))(x), "qr"),
+     (lambda x: fg.stats.multivariate_normal.logpdf(np.ones(2), np.zeros(2), x), "multivariate_normal"),
+     (lambda x: RNG_OF_DRAWS.multivariate_normal(np.zeros(2), x), "multivariate_normal")],
+)  # fmt: skip
+def test_errors_name_the_function_that_was_called(f, name):
+    bad = np.full((2, 2), 1.0) if name in ("solve", "qr") else SINGULAR  # which no rounding makes regular
+    bad = bad - 1e-3 * np.eye(2) if name in ("cho_factor", "cholesky", "multivariate_normal") else bad
+    for call in (f, fg.compile(f)):
+        with pytest.raises(LinAlgError, match=f"^{name}: matrix.* is (singular|not positive definite)"):
+            call(fg.tensor(bad) if call is f else bad)
 
 
 def test_qr_lets_nan_through():
@@ -654,7 +677,7 @@ def test_a_training_step_that_fails_changes_no_parameter():
     for _ in range(4):
         step(np.ones(3))
     np.copyto(step.params, np.full((3, 3), np.nan))
-    with pytest.raises(LinAlgError, match=r"^svd: did not converge for matrix; are all its elements finite\?$"):
+    with pytest.raises(LinAlgError, match=r"^svdvals: did not converge for matrix; are all its elements finite\?$"):
         step(np.ones(3))
     np.testing.assert_array_equal(step.params, np.nan)
     np.copyto(step.params, np.eye(3))

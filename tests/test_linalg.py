@@ -394,6 +394,72 @@ def test_singular(n, lapack):
     )
 
 
+def cofactors(a):
+    n = len(a)
+    minors = [[np.delete(np.delete(a, i, 0), j, 1) for j in range(n)] for i in range(n)]
+    return np.array([[(-1) ** (i + j) * np.linalg.det(minors[i][j]) for j in range(n)] for i in range(n)])
+
+
+def second_cofactors(a, t):
+    """The derivative of the cofactors along t."""
+    n, out = len(a), np.zeros_like(a)
+    for i in range(n):
+        for j in range(n):
+            minor, along = (np.delete(np.delete(x, i, 0), j, 1) for x in (a, t))
+            out[i, j] = (-1) ** (i + j) * (cofactors(minor) * along).sum() if n > 1 else 0
+    return out
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 7, 9])
+@pytest.mark.parametrize("nullity", [0, 1, 2, 3])
+def test_the_gradient_of_a_determinant_of_any_rank(n, nullity, lapack):
+    rng = np.random.default_rng(10 * n + nullity)
+    rank, det = max(n - nullity, 0), fg.linalg.det
+    a, t = rng.normal(size=(n, rank)) @ rng.normal(size=(rank, n)), rng.normal(size=(n, n))
+    size = np.linalg.norm(a)
+    expected, tolerance = cofactors(a), 1e-12 * size ** (n - 1) + 1e-300
+    for found in (
+        fg.grad(det)(a), fg.compile(fg.grad(det))(a), fg.vmap(fg.grad(det))(np.stack([t, a]))[1],
+        fg.grad(lambda x: det(x)[1, 0])(np.stack([[t, t], [a, t]]))[1, 0], fg.jacfwd(det)(a),
+    ):  # fmt: skip
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=tolerance)
+    expected, tolerance = second_cofactors(a, t), 1e-11 * size ** max(n - 2, 0) * np.linalg.norm(t) + 1e-300
+    for found in (
+        fg.hvp(det, (a,), (t,)), fg.compile(lambda a: fg.hvp(det, (a,), (t,)))(a),
+        fg.grad(lambda a: fg.sum(fg.grad(det)(a) * t))(a),
+    ):  # fmt: skip
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=tolerance)
+    assert fg.value_and_grad(det)(a)[0] == det(a).item()
+
+
+def test_the_gradient_of_a_determinant_of_nan_and_of_zeros():
+    for call in (fg.grad(fg.linalg.det), fg.compile(fg.grad(fg.linalg.det))):
+        x = np.eye(6)
+        x[2, 3] = np.nan
+        assert np.isnan(call(x)).any()
+        np.testing.assert_array_equal(call(np.zeros((6, 6))), 0)
+        assert call(np.zeros((0, 0))).shape == (0, 0)
+        nearly = np.eye(6, dtype=np.float32)
+        nearly[5, 5] = 1e-30
+        np.testing.assert_allclose(call(nearly)[5, 5], 1, rtol=1e-6)
+
+
+def test_columns_of_subnormal_numbers_have_orthonormal_factors():
+    x = np.random.default_rng(0).normal(size=(5, 3))
+    for scale in (1e-322, 1e-312, 1e-300, 1e300):
+        q, r = fg.linalg.qr(x * scale)
+        np.testing.assert_allclose(q.numpy().T @ q.numpy(), np.eye(3), atol=1e-14)
+        np.testing.assert_allclose((q @ (r / scale)).numpy() if scale > 1e-305 else x, x, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [5, 100])
+def test_a_factor_with_nan_is_the_same_with_and_without_lapack(n, lapack):
+    x = np.eye(n)
+    x[3, 2] = np.nan
+    found = fg.linalg.cholesky(x).numpy()
+    assert np.isnan(found[3, 2:4]).all() and np.isfinite(found[:3, :3]).all() and found[0, 0] == 1
+
+
 def test_zero_by_zero_is_regular():
     assert fg.linalg.det(np.zeros((0, 0))).item() == 1
     assert fg.linalg.solve(np.zeros((0, 0)), np.zeros((0, 3))).shape == (0, 3)

@@ -5,10 +5,10 @@ import re
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 import fastgrad as fg
-from fastgrad.random import default_rng
+from fastgrad.random import _implicit, default_rng
 
 FLOATS = [np.float32, np.float64]
 N = 50_001
@@ -20,6 +20,8 @@ CONTINUOUS = {
     "upper tail": (lambda r, n, d: r.truncated_normal(6.0, np.inf, n, d), stats.truncnorm(6, np.inf)),
     "lower tail": (lambda r, n, d: r.truncated_normal(-9.0, -8.0, n, d), stats.truncnorm(-9, -8)),
     "gamma": (lambda r, n, d: r.gamma(3.5, 2.0, n, d), stats.gamma(3.5, scale=2)),
+    "chisquare": (lambda r, n, d: r.chisquare(3.0, n, d), stats.chi2(3)),
+    "standard_t": (lambda r, n, d: r.standard_t(12.0, n, d), stats.t(12)),
     "small gamma": (lambda r, n, d: r.standard_gamma(0.3, n, d), stats.gamma(0.3)),
     "large gamma": (lambda r, n, d: r.standard_gamma(1000.0, n, d), stats.gamma(1000)),
     "beta": (lambda r, n, d: r.beta(2.0, 0.6, n, d), stats.beta(2, 0.6)),
@@ -231,10 +233,76 @@ def test_gradients_reach_the_parameters():
     fg.check_grads(normal, (loc, factor), order=2)
 
 
+@pytest.mark.parametrize("a", [1e-3, 0.05, 0.7, 1.0, 4.0, 60.0, 1e4])
+def test_the_slope_of_a_quantile_of_gamma_numbers(a):
+    p = np.array([1e-9, 1e-3, 0.1, 0.4, 0.6, 0.9, 0.999, 1 - 1e-9])
+    p = p[special.gammaincinv(a * 0.99, p) > 1e-280]
+    log_quantile = lambda a: np.log(special.gammaincinv(a, p))
+    f = lambda a: _implicit.as_function_of_shape(fg.broadcast_to(a, p.shape), log_quantile(a_known))
+    a_known, h = a, a / 64
+    d = {k: (log_quantile(a + k * h) - log_quantile(a - k * h)) / (2 * k * h) for k in (1, 2, 4)}
+    finer, coarse = ((4 * d[k] - d[2 * k]) / 3 for k in (1, 2))
+    expected = (16 * finer - coarse) / 15
+    np.testing.assert_allclose(fg.jacobian(f)(a), expected, rtol=1e-6)
+    np.testing.assert_allclose(fg.jacfwd(f)(a), expected, rtol=1e-6)
+    slope = lambda a: fg.jacobian(lambda b: _implicit.as_function_of_shape(
+        fg.broadcast_to(b, p.shape), log_quantile(a)))(a)  # fmt: skip
+    second = (8 * (slope(a + h / 4) - slope(a - h / 4)) - slope(a + h / 2) + slope(a - h / 2)) / (3 * h)
+    np.testing.assert_allclose(fg.jacfwd(fg.jacobian(f))(a), second, rtol=1e-4, atol=1e-9 * abs(second).max())
+
+
+SHAPES = {
+    "standard_gamma": (lambda r, p, n: r.standard_gamma(p[0], n), 2.5, 1.0),
+    "gamma": (lambda r, p, n: r.gamma(p[0], 2.0, n), 0.6, 2.0),
+    "chisquare": (lambda r, p, n: r.chisquare(p[0], n), 3.0, 1.0),
+    "standard_t": (lambda r, p, n: r.standard_t(p[0], n) ** 2, 9.0, -2 / 49),
+    "beta: a": (lambda r, p, n: r.beta(p[0], 2.0, n), 3.0, 2 / 25),
+    "beta: b": (lambda r, p, n: r.beta(3.0, p[0], n), 2.0, -3 / 25),
+    "dirichlet": (lambda r, p, n: r.dirichlet([p[0], 2.0, 0.5], n)[:, 1], 1.5, -2 / 16),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_gradients_by_shapes(name):
+    """The mean of the derivatives is the derivative of the mean; compiled, mapped and forward they are the same."""
+    draw, shape, expected = SHAPES[name]
+    n, p = 20_000, np.array([shape])
+    rng = default_rng(5)
+    start = rng.state
+
+    def again(function, *args):
+        rng.state = start
+        return function(*args)
+
+    each = again(fg.jvp, lambda p: draw(rng, p, n), (p,), (np.ones(1),))[1]
+    assert abs(each.mean() - expected) < 4 * each.std() / np.sqrt(n)
+    few = lambda p: fg.sum(draw(rng, p, 7) ** 2)
+    gradient, hessian = again(fg.grad(few), p), again(fg.hessian(few), p)
+    assert np.isfinite(hessian).all()
+    np.testing.assert_allclose(again(fg.compile(fg.grad(few)), p), gradient, rtol=1e-12)
+    np.testing.assert_allclose(again(fg.compile(fg.hessian(few)), p), hessian, rtol=1e-10)
+    mapped = again(fg.compile(fg.vmap(fg.grad(few))), np.tile(p, (3, 1)))
+    assert mapped.shape == (3, 1) and len(set(mapped.ravel().tolist())) == 3
+    single = again(fg.grad(lambda p: fg.sum(draw(rng, p, 7))), p.astype(np.float32))
+    assert single.dtype == np.float32 and np.isfinite(single).all()
+
+
+def test_gradients_by_extreme_shapes_are_finite():
+    for a in (1e-6, 1e-3, 1e6, 1e12):
+        for dtype in FLOATS:
+            g = fg.grad(lambda a: fg.sum(default_rng(0).standard_gamma(a, 50)))(np.asarray(a, dtype))
+            assert g.dtype == dtype and np.isfinite(g), (a, g)
+    g = fg.grad(lambda a: default_rng(0).dirichlet(a, 50)[:, 0].sum())(np.full(3, 1e-4))
+    assert np.isfinite(g).all()
+    carried = fg.grad(lambda a: fg.sum(fg.scan(lambda c, _: (c, rng.standard_gamma(c)), a, None, 4)[1]))
+    rng = default_rng(1)
+    expected = fg.grad(lambda a: fg.sum(fg.stack([twin.standard_gamma(a) for _ in range(4)])))
+    twin = default_rng(1)
+    np.testing.assert_allclose(carried(2.0), expected(2.0), rtol=1e-12)
+
+
 REFUSED = {
-    "gamma: shape": lambda r, p: r.gamma(p), "standard_gamma: shape": lambda r, p: r.standard_gamma(p),
-    "beta: a": lambda r, p: r.beta(p, 1.0), "beta: b": lambda r, p: r.beta(1.0, p),
-    "dirichlet: alpha": lambda r, p: r.dirichlet(p), "poisson: lam": lambda r, p: r.poisson(p),
+    "poisson: lam": lambda r, p: r.poisson(p),
     "categorical: logits": lambda r, p: r.categorical(p), "choice: p": lambda r, p: r.choice(2, p=p / p.sum()),
 }  # fmt: skip
 

@@ -119,6 +119,23 @@ static int64_t geev(int dtype, int vectors, int64_t n, void *a, void *values, vo
 #define AT(array, i) ((char *)(array) + (i) * itemsize)
 static int no_memory(void) { return fg_fail(FG_NO_MEMORY, "no memory for a matrix decomposition"); }
 
+/* Whether LAPACK's integers hold the size of a workspace. With those of 32 bits it wraps around unseen, also in the
+ * answer to the question for it. */
+static int holds(double size) { return fg_lapack_ilp64() || size <= INT32_MAX; }
+static int too_large(int64_t n)
+{
+    return fg_fail(FG_NO_MEMORY,
+                   "a decomposition of matrices with %lld rows or columns needs a workspace that is larger "
+                   "than the 32-bit integers of this LAPACK; that of NumPy's wheels has 64 bits",
+                   (long long)n);
+}
+
+/* The status of a failed call that does not depend on the elements: LAPACK refuses argument -info. */
+static int refused(const char *function, int64_t info)
+{
+    return fg_fail(FG_BAD_MATRIX, "LAPACK's %s failed with status %lld", function, (long long)info);
+}
+
 static double element(int dtype, const void *x, int64_t i)
 {
     return dtype == FG_FLOAT32 ? (double)((const float *)x)[i] : ((const double *)x)[i];
@@ -137,6 +154,8 @@ static int reserve(workspace *w, int dtype, const double *sizes, int64_t n_integ
 {
     w->n_real = (int64_t)element(dtype, sizes, 0) + 1;
     w->n_real += w->n_real / 1000000;   /* a float32 rounds a large number */
+    if (!holds((double)w->n_real))
+        w->n_real = INT32_MAX;          /* less than is best, but enough */
     w->n_integer = n_integer;
     w->reals = malloc((size_t)w->n_real * fg_itemsize(dtype));
     w->integers = malloc((size_t)(n_integer ? n_integer : 1) * sizeof(int64_t));
@@ -234,6 +253,8 @@ int fg_linalg_eigh(int dtype, int64_t count, int64_t n, int upper, int vectors, 
         return FG_OK;
     if (!fg_lapack(FG_LAPACK_syevd, dtype, n))
         return own_eigh(dtype, count, n, upper, vectors, a, y, bad);
+    if (vectors && !holds(2.0 * (double)n * (double)n + 6.0 * (double)n + 1))
+        return too_large(n);
     int64_t itemsize = (int64_t)fg_itemsize(dtype), size = n + vectors * n * n, integers[1] = {0};
     double sizes[1] = {0};
     workspace w = {sizes, integers, -1, -1};
@@ -299,6 +320,9 @@ int fg_linalg_svd(int dtype, int64_t count, int64_t m, int64_t n, int part, cons
     }
     if (!fg_lapack(FG_LAPACK_gesdd, dtype, m > n ? m : n))
         return own_svd(dtype, count, m, n, part, a, y, bad);
+    int64_t longer = m > n ? m : n;
+    if (part != FG_VALUES_ONLY && !holds(4.0 * (double)k * (double)k + 140.0 * (double)longer))
+        return too_large(longer);
     const char *job = part == FG_FULL ? "A" : part == FG_REDUCED ? "S" : "N";
     double sizes[1] = {0};
     workspace w = {sizes, NULL, -1, 0};
@@ -365,20 +389,29 @@ int fg_linalg_qr(int dtype, int64_t count, int64_t m, int64_t n, int full, const
         return own_qr(dtype, count, m, n, full, a, y);
     double sizes[1] = {0}, more[1] = {0};
     workspace w = {sizes, NULL, -1, 0};
-    geqrf(dtype, m, n, NULL, NULL, &w);
+    int64_t info = geqrf(dtype, m, n, NULL, NULL, &w);
+    if (info)
+        return refused("geqrf", info);
     w.reals = more;
-    orgqr(dtype, m, columns, n, NULL, NULL, &w);
+    if ((info = orgqr(dtype, m, columns, n, NULL, NULL, &w)))
+        return refused("orgqr", info);
     int reserved = reserve(&w, dtype, element(dtype, more, 0) > element(dtype, sizes, 0) ? more : sizes, 0);
     char *x = malloc((size_t)((m * columns + n) * itemsize));
     int status = reserved && x ? FG_OK : no_memory();
     for (int64_t c = 0; !status && c < count; c++) {
         char *to = AT(y, c * size), *tau = AT(x, m * columns);
         transpose(dtype, m, n, AT(a, c * m * n), x);
-        geqrf(dtype, m, n, x, tau, &w);
+        if ((info = geqrf(dtype, m, n, x, tau, &w))) {
+            status = refused("geqrf", info);
+            break;
+        }
         for (int64_t i = 0; i < n; i++)
             for (int64_t j = 0; j < n; j++)
                 set(dtype, to, m * columns + i * n + j, j < i ? 0 : element(dtype, x, j * m + i));
-        orgqr(dtype, m, columns, n, x, tau, &w);
+        if ((info = orgqr(dtype, m, columns, n, x, tau, &w))) {
+            status = refused("orgqr", info);
+            break;
+        }
         transpose(dtype, columns, m, x, to);
     }
     free(x);

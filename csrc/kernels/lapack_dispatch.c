@@ -7,6 +7,7 @@
 #include "kernels/lapack_dispatch.h"
 #include "kernels/gemm_dispatch.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -131,6 +132,15 @@ static void copy_lower(int dtype, int64_t n, const void *x, void *y)
     }
 }
 
+static int lower_has_nan(int dtype, int64_t n, const void *x)
+{
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = i * n; j <= i * (n + 1); j++)
+            if (dtype == FG_FLOAT32 ? isnan(((const float *)x)[j]) : isnan(((const double *)x)[j]))
+                return 1;
+    return 0;
+}
+
 int64_t fg_linalg_cholesky(int dtype, int64_t count, int64_t n, const void *a, void *y)
 {
     if (n == 0)
@@ -139,7 +149,9 @@ int64_t fg_linalg_cholesky(int dtype, int64_t count, int64_t n, const void *a, v
         return own(dtype)->cholesky(count, n, a, y);
     for (int64_t m = 0; m < count; m++) {
         copy_lower(dtype, n, AT(a, m * n * n), AT(y, m * n * n));
-        if (!potrf(dtype, n, AT(y, m * n * n)))
+        /* Of nan some versions of LAPACK say that it is not positive; our kernel, as others, hands it on. */
+        if (!potrf(dtype, n, AT(y, m * n * n)) && (!lower_has_nan(dtype, n, AT(a, m * n * n)) ||
+                                                   !own(dtype)->cholesky(1, n, AT(a, m * n * n), AT(y, m * n * n))))
             return m;
     }
     return count;

@@ -199,18 +199,29 @@ static void reflect(int64_t m, int64_t n, int64_t from, double beta, const doubl
 void fg_own_qr(int64_t m, int64_t n, int64_t columns, double *a, double *q, double *beta)
 {
     for (int64_t k = 0; k < n; k++) {
-        double below = 0, alpha = a[k * n + k];
+        double below = 0, largest = 0;
+        for (int64_t i = k; i < m; i++)
+            largest = fmax(largest, fabs(a[i * n + k]));
+        int exponent = 0;
+        if (largest < DBL_MIN / DBL_EPSILON) {      /* so that no bits of its length are lost */
+            frexp(largest, &exponent);
+            for (int64_t i = k; i < m; i++)
+                a[i * n + k] = ldexp(a[i * n + k], -exponent);
+        }
+        double alpha = a[k * n + k];
         for (int64_t i = k + 1; i < m; i++)
             below = hypot(below, a[i * n + k]);
         beta[k] = 0;
-        if (below == 0)
+        if (below == 0) {
+            a[k * n + k] = ldexp(alpha, exponent);
             continue;
+        }
         double length = alpha > 0 ? -hypot(alpha, below) : hypot(alpha, below);    /* LAPACK's sign */
         beta[k] = (length - alpha) / length;
         for (int64_t i = k + 1; i < m; i++)
             a[i * n + k] /= alpha - length;
         reflect(m, n, k, beta[k], a, n, k + 1, a);
-        a[k * n + k] = length;
+        a[k * n + k] = ldexp(length, exponent);
     }
     for (int64_t i = 0; i < m * columns; i++)
         q[i] = i / columns == i % columns;

@@ -68,16 +68,17 @@ int fg_eigh_run(const fg_call *c, fg_array *y)
     return failed(status, c->attr[1] ? "eigh" : "eigvalsh", c->in[0].array->shape, bad);
 }
 
-/* ---- svd: attr: FG_VALUES_ONLY, FG_REDUCED or FG_FULL ---------------------------------------------------------- */
+/* ---- svd: attr: FG_VALUES_ONLY, FG_REDUCED or FG_FULL; the caller, if it is not svd ----------------------------- */
 int fg_svd_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     (void)dtype;
-    int status = check_matrix("svd", c->in[0].array->shape, 0);
+    const char *name = caller_of(c, 1, "svd");
+    int status = check_matrix(name, c->in[0].array->shape, 0);
     if (status)
         return status;
     int64_t m = dim_of(c, 2), n = dim_of(c, 1), k = m < n ? m : n;
     if (c->attr[0] == FG_FULL && !squares_fit(m, n))
-        return too_large("svd", c->in[0].array->shape);
+        return too_large(name, c->in[0].array->shape);
     int64_t vectors = c->attr[0] == FG_FULL ? m * m + n * n : c->attr[0] == FG_REDUCED ? (m + n) * k : 0;
     return packed_shape(c, k + vectors, shape);
 }
@@ -87,7 +88,7 @@ int fg_svd_run(const fg_call *c, fg_array *y)
     int64_t bad = 0;
     int status = fg_linalg_svd(y->dtype, count_of(c->in[0].array->shape), dim_of(c, 2), dim_of(c, 1), (int)c->attr[0],
                                c->in[0].array->data, y->data, &bad);
-    return failed(status, "svd", c->in[0].array->shape, bad);
+    return failed(status, caller_of(c, 1, "svd"), c->in[0].array->shape, bad);
 }
 
 /* ---- qr: attr: whether Q is square, rows and columns of x, for the derivative ---------------------------------- */

@@ -15,6 +15,16 @@
 #include <string.h>
 
 /* ---- errors ------------------------------------------------------------------------------------------------------ */
+static const char *const callers[] = {
+    "cho_factor",  "cho_solve",           "cond",   "det",  "inv", "lstsq", "matrix_power",
+    "matrix_rank", "multivariate_normal", "norm",   "pinv", "qr",  "solve", "svdvals",
+    "tensorinv",   "tensorsolve",         "wishart"};
+
+const char *fg_caller_name(int64_t i)
+{
+    return i > 0 && i <= (int64_t)(sizeof callers / sizeof *callers) ? callers[i - 1] : NULL;
+}
+
 static int not_positive_definite(const char *name, const fg_shape *s, int64_t m)
 {
     char text[FG_SHAPE_TEXT];
@@ -77,12 +87,12 @@ int fg_triangle_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
     return fg_apply(FG_OP_triangle, 1, &g, 3, n->attr, &gin[0]);
 }
 
-/* ---- cholesky ---------------------------------------------------------------------------------------------------- */
+/* ---- cholesky: attr: the caller, if it is not cholesky ----------------------------------------------------------- */
 int fg_cholesky_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     (void)dtype;
     fg_shape *s = c->in[0].array->shape;
-    int status = check_square("cholesky", s);
+    int status = check_square(caller_of(c, 0, "cholesky"), s);
     return status ? status : fg_shape_made(fg_shape_ref(s), shape);
 }
 
@@ -93,7 +103,7 @@ static int cholesky(const char *name, const fg_array *a, fg_array *y)
     return bad < count ? not_positive_definite(name, a->shape, bad) : FG_OK;
 }
 
-int fg_cholesky_run(const fg_call *c, fg_array *y) { return cholesky("cholesky", c->in[0].array, y); }
+int fg_cholesky_run(const fg_call *c, fg_array *y) { return cholesky(caller_of(c, 0, "cholesky"), c->in[0].array, y); }
 
 int fg_cholesky_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
@@ -255,16 +265,16 @@ static int send(fg_tensor gone, fg_shape *shape, int status, fg_tensor *out)
     return status;
 }
 
-/* ---- solve_triangular -------------------------------------------------------------------------------------------- */
+/* ---- solve_triangular: attr: which equations; the caller, if it is not solve_triangular -------------------------- */
 int fg_solve_triangular_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     (void)dtype;
-    return solution_shape("solve_triangular", c->in[0].array->shape, c->in[1].array->shape, shape);
+    return solution_shape(caller_of(c, 1, "solve_triangular"), c->in[0].array->shape, c->in[1].array->shape, shape);
 }
 
 int fg_solve_triangular_run(const fg_call *c, fg_array *y)
 {
-    return solve("solve_triangular", (int)c->attr[0], c->in[0].array, c->in[1].array, y);
+    return solve(caller_of(c, 1, "solve_triangular"), (int)c->attr[0], c->in[0].array, c->in[1].array, y);
 }
 
 int fg_solve_triangular_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
@@ -274,8 +284,8 @@ int fg_solve_triangular_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
     if ((status = fg_saved(n, 0, &a)) || (status = fg_saved_out(n, &y)))
         return status;
     int how = (int)n->attr[0];
-    int64_t other = how ^ FG_TRANSPOSED;
-    if ((status = fg_apply(FG_OP_solve_triangular, 2, (fg_tensor[]){a, g}, 1, &other, &gb)))
+    int64_t other[2] = {how ^ FG_TRANSPOSED, n->n_attr > 1 ? n->attr[1] : 0};
+    if ((status = fg_apply(FG_OP_solve_triangular, 2, (fg_tensor[]){a, g}, 2, other, &gb)))
         return status;
     if (n->in[1].parent)
         status = fg_sum_to(gb, n->in[1].parent->shape, &gin[1]);
@@ -293,20 +303,19 @@ int fg_solve_triangular_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 }
 
 /* ---- solve ------------------------------------------------------------------------------------------------------- */
-/* attr: FG_BY_CHOLESKY or FG_BY_LU, the latter maybe with FG_TRANSPOSED; and the function to name in errors: */
-enum { FOR_SOLVE, FOR_INVERSE, UNCHECKED };
-static const char *const purposes[] = {"solve", "inv", NULL};
+/* attr: FG_BY_CHOLESKY or FG_BY_LU, the latter maybe with FG_TRANSPOSED; and the caller, or UNCHECKED, where a singular
+ * matrix gives elements that are not finite. */
+enum { UNCHECKED };
 
 int fg_solve_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     (void)dtype;
-    const char *name = purposes[c->attr[1]];
-    return solution_shape(name ? name : "slogdet", c->in[0].array->shape, c->in[2].array->shape, shape);
+    return solution_shape(caller_of(c, 1, "slogdet"), c->in[0].array->shape, c->in[2].array->shape, shape);
 }
 
 int fg_solve_run(const fg_call *c, fg_array *y)
 {
-    return solve(purposes[c->attr[1]], (int)c->attr[0], c->in[1].array, c->in[2].array, y);
+    return solve(caller_of(c, 1, NULL), (int)c->attr[0], c->in[1].array, c->in[2].array, y);
 }
 
 /* *x becomes (*x + its transpose) / 2, and the tensor that it was is given back. */

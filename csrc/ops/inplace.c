@@ -9,11 +9,8 @@ static int overlap(const fg_array *x, const fg_array *y)
            b < a + x->shape->size * (int64_t)fg_itemsize(x->dtype);
 }
 
-int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
+int fg_may_change(const char *name, const fg_tensor *a)
 {
-    char sa[FG_SHAPE_TEXT], sb[FG_SHAPE_TEXT];
-    const char *name = fg_ops[op].name;
-    fg_array *x = a->array;
     if (a->node && (a->node->op == FG_OP_leaf || a->node->fixed) && fg_grad_enabled)
         return fg_fail(
             FG_BAD_TAPE,
@@ -23,6 +20,17 @@ int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
                 : "%s: a tensor made with requires_grad=True is changed in place while gradients are recorded; "
                   "do it under fg.no_grad(), or make a new tensor",
             name);
+    return FG_OK;
+}
+
+int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
+{
+    char sa[FG_SHAPE_TEXT], sb[FG_SHAPE_TEXT];
+    const char *name = fg_ops[op].name;
+    fg_array *x = a->array;
+    int status = fg_may_change(name, a);
+    if (status)
+        return status;
     if (!FG_IS_FLOAT(x->dtype))
         return fg_not_float(name, x);
     if (!FG_IS_FLOAT(b.array->dtype))
@@ -36,7 +44,6 @@ int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
         return fg_fail(FG_BAD_VALUE, "%s: an in-place change cannot stretch shape %s to take in shape %s", name,
                        fg_shape_text(x->shape, sa), fg_shape_text(b.array->shape, sb));
 
-    int status = FG_OK;
     fg_tensor owned = {0};
     if (b.array->dtype != x->dtype) {           /* as NumPy's "same_kind": the result keeps a's dtype */
         int64_t dtype = x->dtype;

@@ -28,6 +28,12 @@ static inline int check_matrix(const char *name, const fg_shape *s, int square)
 
 static inline int check_square(const char *name, const fg_shape *s) { return check_matrix(name, s, 1); }
 
+/* The function that errors name: that of attribute k, if there is one that is not 0, else the operation's own name. */
+static inline const char *caller_of(const fg_call *c, int k, const char *own)
+{
+    return c->n_attr > k && c->attr[k] ? fg_caller_name(c->attr[k]) : own;
+}
+
 /* " (1, 2) of the batch": which matrix of a stack number m is; of a single one nothing. */
 static inline const char *which(const fg_shape *s, int64_t m, char *text)
 {

@@ -186,13 +186,8 @@ cdef operate_unary(int op, Tensor x):
     return still_weak(unary(op, weak_number(x))) if x.t.array.weak else unary(op, x)
 
 
-cdef operate_inplace(int op, Tensor a, b):
-    cdef Tensor other
-    name = fg_ops[op].name.decode()
-    if not is_operand(b):
-        return NotImplemented
-    if a.t.array.weak:                          # it stands for a Python number, which cannot change in place
-        return operate(op, a, b)
+cdef refuse_change_of_outside(Tensor a, name):
+    """Raise TraceError where a is changed in place that was made before the function under trace."""
     if fg_tracing and fg_trace_outside(a.t.array):
         tracer, often = "compile", "at each call"
         if fg_trace_here() == FG_MAPPED or not fg_trace_is_program():
@@ -203,6 +198,24 @@ cdef operate_inplace(int op, Tensor a, b):
         raise TraceError(f"{tracer}: {name} changes a tensor in place that was made before the function was traced"
                          f"{frames.user_line()}. That would happen once instead of {often}: pass the tensor as an "
                          "argument and return its new value")
+
+
+def replace_inplace(Tensor a not None, Tensor y not None, str name not None):
+    """Let a be y, a new value of its shape and dtype that no other name refers to; ``name`` is what does it, in
+    errors."""
+    refuse_change_of_outside(a, name)
+    check(fg_may_change(name.encode(), &a.t))
+    a.t, y.t = y.t, a.t
+
+
+cdef operate_inplace(int op, Tensor a, b):
+    cdef Tensor other
+    name = fg_ops[op].name.decode()
+    if not is_operand(b):
+        return NotImplemented
+    if a.t.array.weak:                          # it stands for a Python number, which cannot change in place
+        return operate(op, a, b)
+    refuse_change_of_outside(a, name)
     if a.t.array.dtype > FG_FLOAT64:
         result = binary(op, a, b)
         if not np.can_cast(result.dtype, a.dtype, "same_kind"):

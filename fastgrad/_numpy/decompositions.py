@@ -164,7 +164,12 @@ def svdvals(x: TensorLike, /) -> Tensor:
     >>> fg.linalg.svdvals([[3.0, 0.0], [0.0, 4.0]])
     tensor([4., 3.])
     """
-    return apply_op(_SVD, [_matrices("svdvals", x)], (VALUES_ONLY,))
+    return singular_values("svdvals", x)
+
+
+def singular_values(name: str, x: TensorLike) -> Tensor:
+    """The singular values, for a function of this name."""
+    return apply_op(_SVD, [_matrices(name, x)], (VALUES_ONLY, _core.CALLERS[name]))
 
 
 def matrix_rank(A: TensorLike, tol: Any = None, hermitian: bool = False, *, rtol: Any = None) -> Tensor:
@@ -182,7 +187,7 @@ def matrix_rank(A: TensorLike, tol: Any = None, hermitian: bool = False, *, rtol
     x = floats(A).detach()
     if x.ndim < 2:
         return astype(_core.sum(astype(x != 0, np.int64)) > 0, np.int64)
-    s = svd(x, compute_uv=False, hermitian=hermitian)
+    s = singular_values("matrix_rank", _symmetric(x) if hermitian else x)
     if s.shape[-1] == 0:
         return asarray(np.zeros(s.shape[:-1], np.int64))
     if tol is None:
@@ -202,10 +207,10 @@ def _column(x: Any) -> Any:
 
 
 # ---- pseudoinverses --------------------------------------------------------------------------------------------------
-def _pseudoinverse(x: Tensor, rcond: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _pseudoinverse(name: str, x: Tensor, rcond: Any) -> tuple[Tensor, Tensor, Tensor]:
     """The pseudoinverse, the singular values and which of them count, the latter two without a gradient."""
     m, n = x.shape[-2:]
-    s, u, vt = split_svd(apply_op(_SVD, [x.detach()], (REDUCED,)), m, n, False)
+    s, u, vt = split_svd(apply_op(_SVD, [x.detach()], (REDUCED, _core.CALLERS[name])), m, n, False)
     large = s > s[..., :1] * rcond
     inverse = _core.where(large, 1.0 / _core.where(large, s, 1.0), 0.0)
     value = (swapped(vt) * reshape(inverse, (*inverse.shape[:-1], 1, inverse.shape[-1]))) @ swapped(u)
@@ -237,7 +242,7 @@ def pinv(a: TensorLike, rcond: Any = None, hermitian: bool = False, *, rtol: Any
         rcond = max(m, n) * float(np.finfo(x.dtype).eps) if rcond is None else rcond
     if x.size == 0:
         return swapped(x)
-    return _pseudoinverse(_symmetric(x) if hermitian else x, _column(rcond))[0]
+    return _pseudoinverse("pinv", _symmetric(x) if hermitian else x, _column(rcond))[0]
 
 
 def lstsq(a: TensorLike, b: TensorLike, rcond: float | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -275,10 +280,10 @@ def lstsq(a: TensorLike, b: TensorLike, rcond: float | None = None) -> tuple[Ten
     rcond = eps * max(m, n) if rcond is None else eps if rcond < 0 else rcond
     tracked = x.requires_grad or _core.traced(x)
     if min(m, n) == 0:
-        inverse, values, large = swapped(x), svdvals(x), asarray(np.zeros((*x.shape[:-2], 0), bool))
+        inverse, values, large = swapped(x), singular_values("lstsq", x), asarray(np.zeros((*x.shape[:-2], 0), bool))
     else:
-        inverse, values, large = _pseudoinverse(x, rcond)
-    s = svdvals(x) if tracked else values
+        inverse, values, large = _pseudoinverse("lstsq", x, rcond)
+    s = singular_values("lstsq", x) if tracked else values
     solution = inverse @ y
     rank = _core.sum(astype(large, np.int64), -1)
     full = m > n and (_core.traced(rank) or bool(np.all(rank.detach().numpy() == n)))

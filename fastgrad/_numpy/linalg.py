@@ -12,6 +12,7 @@ import numpy as np
 from .. import _core
 from .. import _lapack as _lapack  # which hands the core its functions
 from .._core import Tensor, apply_op, asarray, astype, reshape
+from .._rules.decompositions import REDUCED
 from .shapes import swapaxes
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 
 # ---- operands --------------------------------------------------------------------------------------------------------
-_CHOLESKY, _FACTOR, _SOLVE, _SOLVE_TRIANGULAR, _SLOGDET = [
-    _core.OP_NUMBERS[name] for name in ("cholesky", "factor", "solve", "solve_triangular", "slogdet")
+_CHOLESKY, _FACTOR, _SOLVE, _SOLVE_TRIANGULAR, _SLOGDET, _SVD = [
+    _core.OP_NUMBERS[name] for name in ("cholesky", "factor", "solve", "solve_triangular", "slogdet", "svd")
 ]
 
 
@@ -70,10 +71,15 @@ def cholesky(a: TensorLike, *, upper: bool = False) -> Tensor:
     tensor([[2., 0.],
             [1., 2.]])
     """
-    x = floats(a)
+    return triangle_of("cholesky", a, upper)
+
+
+def triangle_of(name: str, a: TensorLike, upper: bool) -> Tensor:
+    """The Cholesky factor of a, for a function of this name."""
+    x, attr = floats(a), () if name == "cholesky" else (_core.CALLERS[name],)
     if not upper or x.ndim < 2 or x.shape[-1] != x.shape[-2]:  # the operation names the shape it is given
-        return apply_op(_CHOLESKY, [x])
-    return swapaxes(apply_op(_CHOLESKY, [swapaxes(x, -1, -2)]), -1, -2)
+        return apply_op(_CHOLESKY, [x], attr)
+    return swapaxes(apply_op(_CHOLESKY, [swapaxes(x, -1, -2)], attr), -1, -2)
 
 
 def cho_factor(a: TensorLike, lower: bool = False) -> tuple[Tensor, bool]:
@@ -85,7 +91,7 @@ def cho_factor(a: TensorLike, lower: bool = False) -> tuple[Tensor, bool]:
     (tensor([[2., 0.],
              [1., 2.]]), True)
     """
-    return cholesky(a, upper=not lower), bool(lower)
+    return triangle_of("cho_factor", a, not lower), bool(lower)
 
 
 def cho_solve(c_and_lower: tuple[TensorLike, bool], b: TensorLike) -> Tensor:
@@ -107,8 +113,9 @@ def cho_solve(c_and_lower: tuple[TensorLike, bool], b: TensorLike) -> Tensor:
     c, lower = c_and_lower
     x, y, is_vector = both("cho_solve", c, b)
     first = _core.LOWER if lower else _core.TRANSPOSED
-    half = apply_op(_SOLVE_TRIANGULAR, [x, y], (first,))
-    return squeezed(apply_op(_SOLVE_TRIANGULAR, [x, half], (first ^ _core.TRANSPOSED,)), is_vector)
+    caller = _core.CALLERS["cho_solve"]
+    half = apply_op(_SOLVE_TRIANGULAR, [x, y], (first, caller))
+    return squeezed(apply_op(_SOLVE_TRIANGULAR, [x, half], (first ^ _core.TRANSPOSED, caller)), is_vector)
 
 
 # ---- equations -------------------------------------------------------------------------------------------------------
@@ -134,10 +141,13 @@ def solve(a: TensorLike, b: TensorLike, assume_a: str = "gen") -> Tensor:
     """
     if assume_a not in ("gen", "pos"):
         raise ValueError(f"solve: expected assume_a as 'gen' or 'pos', got {assume_a!r}")
-    x, y, is_vector = both("solve", a, b)
-    how = _core.BY_LU if assume_a == "gen" else _core.BY_CHOLESKY
-    factor = factored("solve", x, how)
-    return squeezed(apply_op(_SOLVE, [x, factor, y], (how, _core.FOR_SOLVE)), is_vector)
+    return solution("solve", a, b, _core.BY_LU if assume_a == "gen" else _core.BY_CHOLESKY)
+
+
+def solution(name: str, a: TensorLike, b: TensorLike, how: int) -> Tensor:
+    """The solution of equations for a function of this name."""
+    x, y, is_vector = both(name, a, b)
+    return squeezed(apply_op(_SOLVE, [x, factored(name, x, how), y], (how, _core.CALLERS[name])), is_vector)
 
 
 _TRANS = {0: False, 1: True, 2: True, "N": False, "T": True, "C": True}
@@ -185,10 +195,14 @@ def inv(a: TensorLike) -> Tensor:
     tensor([[0.5 , 0.  ],
             [0.  , 0.25]])
     """
-    x = floats(a)
-    factor = factored("inv", x, _core.BY_LU)
+    return inverse("inv", floats(a))
+
+
+def inverse(name: str, x: Tensor) -> Tensor:
+    """The inverse for a function of this name."""
+    factor = factored(name, x, _core.BY_LU)
     one = np.eye(x.shape[-1], dtype=x.dtype)
-    return apply_op(_SOLVE, [x, factor, asarray(one)], (_core.BY_LU, _core.FOR_INVERSE))
+    return apply_op(_SOLVE, [x, factor, asarray(one)], (_core.BY_LU, _core.CALLERS[name]))
 
 
 # ---- determinants ----------------------------------------------------------------------------------------------------
@@ -222,15 +236,85 @@ def _slogdet(name: str, a: TensorLike) -> SlogdetResult:
 def det(a: TensorLike) -> Tensor:
     """The determinant, as ``numpy.linalg.det``: sign and exponential of what ``slogdet`` returns.
 
-    The gradient is ``det(a) * inv(a).T``, which is not finite where the matrix is singular. Raises LinAlgError for a
-    matrix that is not square.
+    The gradient consists of the cofactors, of a singular matrix, too. Up to 4 rows they are computed as such, else as
+    ``det(a) * inv(a).T``; where the matrix may be singular, by its singular vectors, which are then constants. There
+    first and second derivatives are exact, and those of every order where the rank is at least n - 2. Raises
+    LinAlgError for a matrix that is not square, or as ``svd``.
 
     >>> import fastgrad as fg
     >>> fg.linalg.det([[0.0, 2.0], [1.0, 3.0]])
     tensor(-2.)
     """
-    sign, logabsdet = _slogdet("det", a)
-    return sign * _core.exp(logabsdet)
+    x = floats(a)
+    sign, logabsdet = _slogdet("det", x)
+    value: Tensor = sign * _core.exp(logabsdet)
+    if not (x.requires_grad or _core.traced(x)) or not x.size:
+        return value
+    n = x.shape[-1]
+    if n <= 4:
+        slopes = _by_cofactors(x)
+    elif _core.traced(x) or _may_be_singular(x):
+        slopes = _by_singular_vectors(x)
+    else:
+        return value
+    return value.detach() + (slopes - slopes.detach())
+
+
+def _may_be_singular(x: Tensor) -> bool:
+    """Whether a pivot of a matrix whose values are known is small, compared with the largest of the same matrix."""
+    n = x.shape[-1]
+    triangles = factored("det", x, _core.BY_LU).detach().numpy()[..., :n, :]
+    pivots = np.abs(np.diagonal(triangles, axis1=-2, axis2=-1))
+    least = 1e3 * n * np.finfo(x.dtype).eps * pivots.max(-1, initial=0)
+    return not bool((pivots.min(-1, initial=np.inf) > least).all())
+
+
+def _by_cofactors(x: Tensor) -> Tensor:
+    """The determinant of matrices with up to 4 rows, as a polynomial in the elements."""
+
+    def minor(row: int, i: int, j: int) -> Tensor:
+        """That of columns i and j of two rows."""
+        return x[..., row, i] * x[..., row + 1, j] - x[..., row, j] * x[..., row + 1, i]
+
+    n = x.shape[-1]
+    if n == 1:
+        return x[..., 0, 0]
+    if n == 2:
+        return minor(0, 0, 1)
+    if n == 3:
+        y: Tensor = x[..., 0, 0] * minor(1, 1, 2) - x[..., 0, 1] * minor(1, 0, 2) + x[..., 0, 2] * minor(1, 0, 1)
+        return y
+    y = minor(0, 0, 1) * minor(2, 2, 3) - minor(0, 0, 2) * minor(2, 1, 3) + minor(0, 0, 3) * minor(2, 1, 2)
+    return y + minor(0, 1, 2) * minor(2, 0, 3) - minor(0, 1, 3) * minor(2, 0, 2) + minor(0, 2, 3) * minor(2, 0, 1)
+
+
+def _by_singular_vectors(x: Tensor) -> Tensor:
+    """The determinant of matrices with at least 3 rows in a form that is smooth where they are singular.
+
+    In bases of singular vectors, taken for constants, the matrix is B = U^T x V, with the two smallest singular values
+    in a corner. Then det x = +-det(B11) det(C) for the larger block B11, which is regular if the rank is n - 2, and the
+    complement C = B22 - B21 B11^-1 B12 of 2 rows, whose determinant is a polynomial. If the rank is less, the first and
+    second derivatives are 0.
+    """
+    n, at = x.shape[-1], x.detach()
+    finite = _core.sum(at * 0.0, (-2, -1), True) == 0.0  # nan is no error here, but it is one of svd
+    at = _core.where(finite, at, np.eye(n, dtype=x.dtype))
+    packed = apply_op(_SVD, [at], (REDUCED, _core.CALLERS["det"]))
+    s = packed[..., :n]
+    u, vt = [reshape(packed[..., i : i + n * n], x.shape) for i in (n, n + n * n)]
+    b = swapaxes(u, -1, -2) @ x @ swapaxes(vt, -1, -2)
+    m = n - 2
+    enough = s[..., m - 1] > s[..., 0] * (n * float(np.finfo(x.dtype).eps))
+    matrix_wise = reshape(enough, (*enough.shape, 1, 1))
+    large = _core.where(matrix_wise, b[..., :m, :m], np.eye(m, dtype=x.dtype))
+    solved = apply_op(_SOLVE, [large, factored("det", large, _core.BY_LU), b[..., :m, m:]],
+                      (_core.BY_LU, _core.UNCHECKED))  # fmt: skip
+    scale = _core.where(s[..., m] > 0, s[..., m], 1.0)
+    rest = _by_cofactors((b[..., m:, m:] - b[..., m:, :m] @ solved) / reshape(scale, (*scale.shape, 1, 1)))
+    sign, size = _slogdet("det", large)
+    orientation = _slogdet("det", u @ vt).sign
+    product: Tensor = orientation * sign * _core.exp(size + 2 * _core.log(scale)) * rest
+    return _core.where(enough, product, 0.0)
 
 
 __all__ = [

@@ -25,9 +25,9 @@ from .._core import (
     transpose,
 )
 from . import contractions
-from .decompositions import svdvals
+from .decompositions import singular_values
 from .diagonals import diagonal as diagonal_of_axes
-from .linalg import factored, floats, inv, solve
+from .linalg import factored, floats, inverse, solution
 from .reductions import root_or_zero
 from .shapes import matrix_transpose, moveaxis, one_axis
 
@@ -101,7 +101,7 @@ def _of_matrices(x: Tensor, ord: float | str, rows: int, columns: int) -> Tensor
     if ord in ("fro", "f"):
         return root_or_zero(sum(square(x), (rows, columns)), sqrt)
     if ord == "nuc" or ord in (2, -2):
-        s = svdvals(moveaxis(x, (rows, columns), (-2, -1)))
+        s = singular_values("norm", moveaxis(x, (rows, columns), (-2, -1)))
         if ord == -2 and s.shape[-1] == 0:
             raise ValueError(f"norm: a matrix without elements has no norm of ord -2, got shape {x.shape}")
         return sum(s, -1) if ord == "nuc" or s.shape[-1] == 0 else s[..., 0 if ord == 2 else -1]
@@ -159,13 +159,13 @@ def cond(x: TensorLike, p: float | str | None = None) -> Tensor:
     if x.ndim >= 2 and x.shape[-1] * x.shape[-2] == 0:
         raise LinAlgError("cond: a matrix without elements has no condition number")
     if p is None or p in (2, -2):
-        s = svdvals(x)
+        s = singular_values("cond", x)
         first, last = s[..., 0], s[..., -1]
         ratio = last / first if p == -2 else first / last
     else:
         one = asarray(np.eye(x.shape[-1] if x.ndim else 0, dtype=x.dtype))
-        inverse = apply_op(_SOLVE, [x, factored("cond", x, _core.BY_LU), one], (_core.BY_LU, _core.UNCHECKED))
-        ratio = norm(x, p, (-2, -1)) * norm(inverse, p, (-2, -1))
+        inverted = apply_op(_SOLVE, [x, factored("cond", x, _core.BY_LU), one], (_core.BY_LU, _core.UNCHECKED))
+        ratio = norm(x, p, (-2, -1)) * norm(inverted, p, (-2, -1))
     known = sum(astype(x != x, x.dtype), (-2, -1)) == 0.0
     return _core.where((ratio != ratio) & known, np.inf, ratio)
 
@@ -194,7 +194,7 @@ def matrix_power(a: TensorLike, n: int) -> Tensor:
         raise TypeError(f"matrix_power: expected n as an int, got {n!r}") from None
     if n == 0:
         return asarray(np.broadcast_to(np.eye(x.shape[-1], dtype=x.dtype), x.shape).copy())
-    x, n = (inv(x), -n) if n < 0 else (x, n)
+    x, n = (inverse("matrix_power", x), -n) if n < 0 else (x, n)
     result = None
     while True:
         if n & 1:
@@ -342,7 +342,7 @@ def tensorsolve(a: TensorLike, b: TensorLike, axes: Sequence[int] | None = None)
     size = math.prod(shape)
     if x.size != size**2 or y.size != size:
         raise LinAlgError(f"tensorsolve: expected as many unknowns as equations, got shapes {x.shape} and {y.shape}")
-    return reshape(solve(reshape(x, (size, size)), reshape(y, (size,))), shape)
+    return reshape(solution("tensorsolve", reshape(x, (size, size)), reshape(y, (size,)), _core.BY_LU), shape)
 
 
 def tensorinv(a: TensorLike, ind: int = 2) -> Tensor:
@@ -359,7 +359,7 @@ def tensorinv(a: TensorLike, ind: int = 2) -> Tensor:
     rows, columns = math.prod(x.shape[:ind]), math.prod(x.shape[ind:])
     if rows != columns:
         raise LinAlgError(f"tensorinv: expected as many rows as columns, got shape {x.shape} for ind {ind}")
-    return reshape(inv(reshape(x, (rows, columns))), x.shape[ind:] + x.shape[:ind])
+    return reshape(inverse("tensorinv", reshape(x, (rows, columns))), x.shape[ind:] + x.shape[:ind])
 
 
 __all__ = [

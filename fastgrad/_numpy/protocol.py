@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import math
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from . import functions
 from . import special as special_functions
 from .indexing import take
 from .shapes import one_axis
+from .updates import Update, changed_in_turn
 
 
 def _conjugate(x: Any) -> Tensor:
@@ -41,7 +43,8 @@ UFUNCS: dict[np.ufunc, Callable[..., Any]] = {
     np.bitwise_and: lambda a, b: _core.asarray(a) & b, np.bitwise_or: lambda a, b: _core.asarray(a) | b,
     np.bitwise_xor: lambda a, b: _core.asarray(a) ^ b,
 }  # fmt: skip
-# The functions that are methods of NumPy's ufuncs. Those of other ufuncs are folded, element by element of the axis.
+# The functions that are methods of NumPy's ufuncs. Those of other ufuncs are folded, element by element of the axis,
+# or done once for each time that an element is named.
 _METHODS: dict[str, dict[np.ufunc, str]] = {
     "reduce": {
         np.add: "sum", np.multiply: "prod", np.maximum: "max", np.minimum: "min", np.fmax: "nanmax", np.fmin: "nanmin",
@@ -51,6 +54,7 @@ _METHODS: dict[str, dict[np.ufunc, str]] = {
         np.add: "cumsum", np.multiply: "cumprod", np.maximum: "cummax", np.minimum: "cummin",
         np.logaddexp: "logcumsumexp",
     },
+    "at": {np.multiply: "multiply", np.divide: "divide", np.maximum: "max", np.minimum: "min"},
 }  # fmt: skip
 _UNTAKE = _core.OP_NUMBERS["untake"]
 _SCIPY_NAMES = {"expit": "sigmoid", "log_expit": "log_sigmoid", "psi": "digamma"}  # others: those of one name
@@ -92,10 +96,10 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: d
 
 def _ours(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     name = f"numpy.{ufunc.__name__}"
-    if method in _METHODS:
+    if method in ("reduce", "accumulate"):
         return _along_axis(ufunc, method, inputs[0], kwargs)
-    if method == "at" and ufunc in (np.add, np.subtract) and isinstance(inputs[0], Tensor):
-        return _added_at(ufunc, *inputs)
+    if method == "at" and isinstance(inputs[0], Tensor):
+        return _at(ufunc, *inputs)
     if method == "outer":
         _refuse_extras(f"{name}.outer", kwargs)
         a, b = map(_core.asarray, inputs)
@@ -131,38 +135,90 @@ def _along_axis(ufunc: np.ufunc, method: str, x: Any, kwargs: dict[str, Any]) ->
     if given.get("where") is True:
         del given["where"]
     if (same := _METHODS[method].get(ufunc)) is not None:
-        function = _named(same)
-        _refuse_extras(name, {key: v for key, v in given.items() if key not in inspect.signature(function).parameters})
-        return function(x, axis, keepdims=bool(keepdims), **given) if method == "reduce" else function(x, axis, **given)
+        whole = _named(same)
+        if given.keys() <= inspect.signature(whole).parameters.keys():
+            return whole(x, axis, keepdims=bool(keepdims), **given) if method == "reduce" else whole(x, axis, **given)
     function = UFUNCS.get(ufunc)
     if function is None or ufunc.nin != 2 or ufunc.nout != 1:
         raise _NotHere(_missing(name))
+    return _folded(name, ufunc, function, method, _core.asarray(x), axis, bool(keepdims), given)
+
+
+def _folded(
+    name: str, ufunc: np.ufunc, function: Callable[..., Any], method: str, x: Tensor, axis: Any, keepdims: bool,
+    given: dict[str, Any],
+) -> Tensor:  # fmt: skip
+    """``ufunc.reduce`` and ``ufunc.accumulate`` by one call of the function for each element of the axis. Several axes
+    are one, in the order of NumPy's indices, where the order does not count: of ufuncs that have an identity."""
+    if (dtype := given.pop("dtype", None)) is not None:
+        x = _core.astype(x, dtype)
+    initial, where = (given.pop(key, None) if method == "reduce" else None for key in ("initial", "where"))
     _refuse_extras(name, given)
-    x = _core.asarray(x)
-    if x.ndim == 1 and axis is None:
+    shape = x.shape
+    if axis is None and x.ndim == 1:
         axis = 0
-    axis = one_axis(axis, x.ndim, name)
-    rows = [row.squeeze(axis) for row in functions.split(x, x.shape[axis], axis)] if x.shape[axis] else []
-    if not rows:
-        raise _NotHere(f"{name}: expected at least one element along axis {axis} of shape {x.shape}")
-    found = list(itertools.accumulate(rows, function))
-    if method == "accumulate":
-        return functions.stack(found, axis)
-    return functions.expand_dims(found[-1], axis) if keepdims else found[-1]
-
-
-def _added_at(ufunc: np.ufunc, x: Tensor, indices: Any, values: Any) -> None:
-    """``numpy.add.at`` and ``numpy.subtract.at``: the values are added to the tensor in place, each as often as its
-    place is named."""
-    if x.dtype.kind != "f":
-        raise _NotHere(_missing(f"numpy.{ufunc.__name__}.at"))
-    numbers = _core.asarray(np.arange(x.size).reshape(x.shape))[indices]
-    values = _core.broadcast_to(_core.astype(_core.asarray(values), x.dtype), numbers.shape)
-    sums = _core.apply_op(_UNTAKE, [values.reshape(-1), numbers.reshape(-1)], (0, 0, x.size)).reshape(x.shape)
-    if ufunc is np.add:
-        x += sums
+    several = axis is None or isinstance(axis, tuple)
+    axes = _core.normal_axes(axis, x.ndim, name) if several else (one_axis(axis, x.ndim, name),)
+    if len(axes) != 1 and (method != "reduce" or ufunc.identity is None):
+        raise ValueError(f"{name}: expected one axis, as its order counts, got axis={axis!r}")
+    if where is not None:
+        where = _core.broadcast_to(_core.asarray(where), shape)
+    if len(axes) != 1:
+        left = [i for i in range(x.ndim) if i not in axes]
+        merged = (*[shape[i] for i in left], math.prod(shape[i] for i in axes))
+        x = _core.transpose(x, [*left, *axes]).reshape(merged)
+        where = None if where is None else _core.transpose(where, [*left, *axes]).reshape(merged)
+        at = len(left)
     else:
-        x -= sums
+        at = axes[0]
+    rows = [row.squeeze(at) for row in functions.split(x, x.shape[at], at)] if x.shape[at] else []
+    if not rows:
+        x = _core.astype(x, function(*[_core.asarray(np.ones(1, x.dtype))] * 2).dtype)  # that of a result
+        if method == "accumulate":
+            return _core.alias(x)
+    if initial is None and (where is not None or not rows):
+        initial = ufunc.identity
+        if initial is None:
+            raise ValueError(f"{name}: it has no identity, with which {'where=' if rows else 'an empty axis'} begins; "
+                             "give an initial value")  # fmt: skip
+    if initial is not None:
+        of_one = (*x.shape[:at], *x.shape[at + 1 :])
+        rows.insert(0, _core.broadcast_to(_core.astype(_core.asarray(initial), x.dtype), of_one))
+    if where is None:
+        found = list(itertools.accumulate(rows, function))
+    else:
+        counts = [row.squeeze(at) for row in functions.split(where, where.shape[at], at)] if where.shape[at] else []
+        last = rows[0]
+        for row, count in zip(rows[1:], counts):
+            last = _core.where(count, function(last, _core.where(count, row, row.dtype.type(1))), last)
+        found = [last]
+    if method == "accumulate":
+        return functions.stack(found, at)
+    y: Tensor = found[-1]
+    return y.reshape(tuple(1 if i in axes else n for i, n in enumerate(shape))) if keepdims else y
+
+
+def _at(ufunc: np.ufunc, x: Tensor, indices: Any, *values: Any) -> None:
+    """``ufunc.at``: the tensor's elements are replaced in place by what the ufunc makes of them, as often as each is
+    named."""
+    name, function = f"numpy.{ufunc.__name__}.at", UFUNCS.get(ufunc)
+    if function is None or ufunc.nout != 1 or ufunc.nin != 1 + len(values) or ufunc.signature:
+        raise _NotHere(_missing(name))
+    if ufunc in (np.add, np.subtract) and x.dtype.kind == "f":
+        numbers = _core.asarray(np.arange(x.size).reshape(x.shape))[indices]
+        terms = _core.broadcast_to(_core.astype(_core.asarray(values[0]), x.dtype), numbers.shape)
+        sums = _core.apply_op(_UNTAKE, [terms.reshape(-1), numbers.reshape(-1)], (0, 0, x.size)).reshape(x.shape)
+        if ufunc is np.add:
+            x += sums
+        else:
+            x -= sums
+    else:
+        same = _METHODS["at"].get(ufunc) if x.dtype.kind == "f" else None
+        changed = (
+            changed_in_turn(name, function, x, indices, *values) if same is None
+            else getattr(Update(x, indices), same)(*values)
+        )  # fmt: skip
+        _core.replace_inplace(x, _core.alias(changed), name)
 
 
 def _no_out(name: str) -> str:

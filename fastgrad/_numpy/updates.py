@@ -277,6 +277,47 @@ class Update:
         return reshape(y, x.shape)
 
 
+def changed_in_turn(name: str, function: Callable[..., Tensor], x: Tensor, index: Any, *values: TensorLike) -> Tensor:
+    """x with ``function`` of these elements, and of values that belong to them, in their places; one time after another
+    where an element is named repeatedly, in the order of the index."""
+    numbers = asarray(np.arange(x.size).reshape(x.shape))[index]
+    operands = [reshape(broadcast_to(asarray(v), numbers.shape), -1) for v in values]
+    positions: Any = reshape(numbers, -1)
+    if not traced(positions):
+        positions = positions.numpy()
+    elif positions.shape[0] > 1:
+        raise TypeError(
+            f"{name}: how often each element is named must be known while the function is traced; use an index that "
+            "does not depend on its arguments, or x.at[index] with add, multiply, divide, power, min or max"
+        )
+    rows = reshape(x, -1)
+    for places in _turns(positions):
+        again = len(places) < positions.shape[0]
+        at = positions[places] if again else positions
+        old = gathered(rows, asarray(at), 0)
+        new = function(old, *[gathered(v, asarray(places), 0) if again else v for v in operands])
+        if not np.can_cast(new.dtype, x.dtype, "same_kind"):
+            raise TypeError(
+                f"{name}: values of {new.dtype} do not go into a tensor of {x.dtype}; cast the tensor first"
+            )
+        rows = replaced(rows, at, new if new.dtype == x.dtype else astype(new, x.dtype))
+    return reshape(rows, x.shape)
+
+
+def _turns(positions: Any) -> list[Any]:
+    """The places of a vector of positions in groups of which none has a position twice: first occurrences, second ones,
+    and so on."""
+    count = positions.shape[0]
+    if isinstance(positions, Tensor) or count < 2:
+        return [np.arange(count)] if count else []
+    order = np.argsort(positions, kind="stable")
+    ranked = positions[order]
+    first = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
+    turn = np.empty(count, int)
+    turn[order] = np.arange(count) - np.repeat(first, np.diff(np.append(first, count)))
+    return [np.flatnonzero(turn == k) for k in range(turn.max() + 1)]
+
+
 def _product(values: Tensor, index: Any) -> Tensor:
     from .reductions import prod
 

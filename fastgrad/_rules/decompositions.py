@@ -148,7 +148,7 @@ def of_svd_vjp(op: int, i: int, attr: tuple[int, ...], g: Tensor, y: Tensor, x: 
     E = 1 / (s[j] - s[i]) and D = 1 / (s[j] + s[i]), beside what leaves the span of U and V; transposed."""
     m, n = x.shape[-2:]
     if attr[0] == VALUES_ONLY:
-        _, u, vt = split_svd(apply_op(_SVD, [x], (REDUCED,)), m, n, False)
+        _, u, vt = split_svd(apply_op(_SVD, [x], (REDUCED, *attr[1:])), m, n, False)
         return (u * _row(g)) @ vt
     full, k = attr[0] == FULL, min(m, n)
     s, u, v, u_rest, v_rest = _svd_parts(x, y, full)
@@ -178,7 +178,7 @@ def of_svd_jvp(step: Any, ts: list[Any]) -> Tensor:
     (x,), (t,) = step.inputs, ts
     m, n = x.shape[-2:]
     if step.attr[0] == VALUES_ONLY:
-        _, u, vt = split_svd(apply_op(_SVD, [x], (REDUCED,)), m, n, False)
+        _, u, vt = split_svd(apply_op(_SVD, [x], (REDUCED, *step.attr[1:])), m, n, False)
         values: Tensor = (u * (t @ swapped(vt))).sum(-2)
         return values
     full, k = step.attr[0] == FULL, min(m, n)
@@ -205,7 +205,7 @@ def _turned(q: Tensor, rest: Any, t: Tensor, off: Tensor) -> Tensor:
 # ---- qr --------------------------------------------------------------------------------------------------------------
 def _over_r(r: Tensor, x: Tensor, how: int) -> Tensor:
     """x R^-T, or, with TRANSPOSED, x R^-1."""
-    return swapped(apply_op(_SOLVE_TRIANGULAR, [r, swapped(x)], (how,)))
+    return swapped(apply_op(_SOLVE_TRIANGULAR, [r, swapped(x)], (how, _core.CALLERS["qr"])))
 
 
 def _qr_parts(y: Tensor, attr: tuple[int, ...]) -> tuple[Tensor, Any, Tensor]:

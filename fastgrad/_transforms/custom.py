@@ -111,7 +111,8 @@ class custom_vjp(FunctionWithRule):
     The rule is given by ``f.defvjp(fwd, bwd)``. ``fwd`` takes f's arguments and returns ``(f's result, residuals)``.
     ``bwd(*nondiff_args, residuals, g)`` takes the cotangent of the result, in its structure (None for what is no
     float), and returns a tuple with the cotangent of each argument, in the argument's structure, shapes and dtypes;
-    None stands for zeros. Derivatives of higher order are those of fwd and bwd. Forward mode is refused.
+    None stands for zeros. Derivatives of higher order are those of fwd and bwd. Forward mode, as in ``jvp``, ``jacfwd``
+    and ``hessian``, transposes bwd, which must then be linear in g and made of differentiable functions.
 
     Of residuals that are trees of arrays the arrays are kept, not the containers. Other objects are kept as they are,
     and so are fwd and bwd. No garbage collection finds a cycle through these: an object among them that refers to the
@@ -119,7 +120,8 @@ class custom_vjp(FunctionWithRule):
 
     Raises AttributeError where f is called without a rule; TypeError where fwd or bwd return something of another
     structure, and ValueError for another shape or dtype, naming the argument; TypeError where f reads a tensor that
-    requires gradients and is no argument of it.
+    requires gradients and is no argument of it, and in forward mode where bwd is found not to be linear, as one that
+    limits its cotangent.
 
     >>> import fastgrad as fg, numpy as np
     >>> @fg.custom_vjp
@@ -168,10 +170,30 @@ class _Backward(CallRule):
         self.function, self.keeps_values = function, late
 
     def vjp(self, g: Tensor) -> list[Tensor | None]:
+        return self._cotangents(self._residuals(), self.as_result(g))
+
+    def jvp(self, tangents: list[Tensor | None]) -> Tensor:
+        """The transpose of bwd, which is linear in the cotangent."""
+        residuals = self._residuals()
+        if not _core.grad_enabled():
+            residuals = tree.map(lambda x: x.detach() if isinstance(x, Tensor) else x, residuals)
+
+        def cotangents(own: list[Tensor]) -> list[Tensor | None]:
+            return self._cotangents(residuals, self.in_structure(own))
+
+        tracked = self.call.tracked
+        return self.joined(self.transposed(
+            cotangents, tangents, f"{self.call.name}: its bwd", lambda k: self.call.path(tracked[k]),
+            "use custom_jvp, whose rule is one of forward mode",
+        ))  # fmt: skip
+
+    def _residuals(self) -> Any:
         late, call = self.keeps_values, self.call
-        residuals = self.function._run_forward(*call.with_leaves(call.leaves))[1] if late else self.saved
-        found = self.function._bwd(*self.call.nondiff, residuals, self.as_result(g))
-        return self.call.cotangents(found, "bwd")
+        return self.function._run_forward(*call.with_leaves(call.leaves))[1] if late else self.saved
+
+    def _cotangents(self, residuals: Any, g: Any) -> list[Tensor | None]:
+        """The cotangents of the tracked arguments from that of the result."""
+        return self.call.cotangents(self.function._bwd(*self.call.nondiff, residuals, g), "bwd")
 
 
 # ---- custom_jvp -----------------------------------------------------------------------------------------------------

@@ -14,7 +14,9 @@ import numpy as np
 
 from .. import _core, tree
 from .._core import Tensor
-from .custom_node import NodeRule, attach_rule, is_float
+from .custom_node import NodeRule, attach_rule, is_float, pull_back
+
+_WHERE = _core.OP_NUMBERS["where"]
 
 __all__ = ["Call", "CallRule", "fitting", "inside", "zero_tangent"]
 
@@ -87,11 +89,11 @@ class Call:
         except ValueError:
             raise self._misbuilt(found, rule) from None
         return [
-            x if x is None else fitting(x, shape, dtype, f"{self.name}: {rule}", self._path, k)
+            x if x is None else fitting(x, shape, dtype, f"{self.name}: {rule}", self.path, k)
             for k, (shape, dtype), x in zip(self.tracked, self.kinds, [leaves[k] for k in self.tracked])
         ]
 
-    def _path(self, k: int) -> str:
+    def path(self, k: int) -> str:
         """How errors call a leaf."""
         return [path for i, part in zip(self.places, self.structures) for path in part.paths(self.names[i])][k]
 
@@ -143,6 +145,33 @@ def inside(f: Callable[..., Any], args: Iterable[Any]) -> Any:
     """f(*args), recorded."""
     with _core.Recording():  # a transform within f is an inner one, so that its results stay connected
         return f(*args)
+
+
+def _probe(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """A cotangent that shows by its size and signs where a rule limits it."""
+    probe = np.full(shape, 1024, dtype)
+    probe.reshape(-1)[1::2] = -1024
+    return probe
+
+
+def _is_linear(results: list[Tensor], own: list[Tensor]) -> bool:
+    """Whether results may be linear in the watched tensors ``own``, as far as the tape and the values show."""
+    numbers, chooses = {_core.node_number(x) for x in own}, False
+    for op, number, operands, _, _, y, inputs, *_ in _core.tape_operations(results, own, False) if results else ():
+        chooses |= op == _WHERE
+        # An operation is not linear if its derivative reads what depends on `own`. If it has operands that do not, the
+        # value may have been saved for the derivative by these.
+        read = y is not None or any(x is not None and k in numbers for k, x in zip(operands, inputs))
+        if read and numbers.issuperset(k for k in operands if k is not None):
+            return False
+        numbers.add(number)
+    if not chooses or any(map(_core.traced, results)):
+        return True
+    # The condition may depend on `own`, as in a clipped cotangent: then the derivative gives another value.
+    slopes = _core.pull(results, [_core.asarray(np.ones(x.shape, x.dtype)) for x in results], own, False)
+    terms = [x.numpy() for x in results] + [-(slope * x).numpy() for slope, x in zip(slopes, own)]
+    error, size = (abs(sum(float(f(x).sum(dtype=np.float64)) for x in terms)) for f in (np.positive, np.abs))
+    return not error > 1e4 * max(np.finfo(x.dtype).eps for x in own) * size
 
 
 class CallRule(NodeRule):
@@ -203,18 +232,48 @@ class CallRule(NodeRule):
             )
         return ()
 
-    def jvp(self, tangents: list[Tensor | None]) -> Tensor:
-        raise TypeError(
-            f"{self.call.name}: it has a rule for reverse mode only; use custom_jvp for a function that is "
-            "differentiated in forward mode"
-        )
+    def transposed(
+        self, rule: Callable[[list[Tensor]], Sequence[Any]], tangents: Sequence[Any], what: str,
+        path: Callable[[int], str], cure: str,
+    ) -> list[Tensor]:  # fmt: skip
+        """The tangents of the float arrays of the result by a rule of reverse mode.
+
+        ``rule`` makes of cotangents of these arrays cotangents of what has the ``tangents``, None for zeros in both. It
+        is linear, so that a backward pass through it makes of the tangents those of the result. ``what`` names the rule
+        in errors, path(k) what cotangent k belongs to, and ``cure`` says what else may be done.
+        """
+        recorded = _core.grad_enabled()
+        with _core.Grads(True):
+            own = [_core.watch(_probe(shape, dtype)) for shape, dtype in self.kinds]
+            found = [(k, x, t) for k, (x, t) in enumerate(zip(rule(own), tangents)) if x is not None and t is not None]
+        linear = _is_linear([x for _, x, _ in found if isinstance(x, Tensor) and x.requires_grad], own)
+        for k, x, _ in found:
+            if not isinstance(x, Tensor) or not (x.requires_grad or _core.traced(x) or not np.any(x.numpy())):
+                raise TypeError(
+                    f"{what} for {path(k)} is used for forward mode, too, but its result does not depend on the "
+                    f"cotangent by operations that are differentiable; compute it by such, or {cure}"
+                )
+        if not linear:
+            raise TypeError(
+                f"{what} is not linear in the cotangent: it is the derivative of no function, and cannot serve forward "
+                f"mode; {cure}"
+            )
+        parts = pull_back([x for _, x, _ in found], [_core.asarray(t) for _, _, t in found], own, recorded)
+        return [
+            _core.asarray(np.zeros(shape, dtype)) if part is None else part
+            for part, (shape, dtype) in zip(parts, self.kinds)
+        ]
 
     def as_result(self, g: Tensor) -> Any:
         """The cotangent in the structure of the result, with None where the result has no float array."""
+        return self.in_structure(self.parts(g))
+
+    def in_structure(self, parts: Sequence[Tensor]) -> Any:
+        """The cotangents of the float arrays of the result in its structure, with None for what is no float array."""
         if self.structure.num_leaves == len(self.places):
-            return self.structure.unflatten(self.parts(g))
+            return self.structure.unflatten(parts)
         leaves: list[Any] = [None] * self.structure.num_leaves
-        for i, part in zip(self.places, self.parts(g)):
+        for i, part in zip(self.places, parts):
             leaves[i] = part
         return self.structure.unflatten(leaves)
 

@@ -14,7 +14,6 @@ from .. import _core, tree
 from .._core import Tensor
 from .custom import FunctionWithRule
 from .custom_call import Call, CallRule, zero_tangent
-from .custom_node import pull_back
 from .host_call import HostCall, Identity, arguments_key, called
 
 __all__ = ["primitive"]
@@ -184,32 +183,20 @@ class _ByArgument(CallRule):
         return self.joined([functools.reduce(_core.add, parts) for parts in zip(*terms)])
 
     def _transposed(self, i: int, tangent: Any, given: list[Any]) -> list[Tensor]:
-        """The tangents of the float arrays of the result by the rule of reverse mode for argument i. That is linear in
-        the cotangent: what a backward pass through it makes of the argument's tangent is the result's."""
-        recorded, rule = _core.grad_enabled(), self.function._rule("defvjp", i)
-        if not recorded:
+        """The tangents of the float arrays of the result by the rule of reverse mode for argument i."""
+        rule, name = self.function._rule("defvjp", i), self.call.names[i]
+        if not _core.grad_enabled():
             given = [tree.map(lambda x: x.detach() if isinstance(x, Tensor) else x, x) for x in given]
-        name, structure = f"{self.call.name}: its rule", self.call.structures[i]
-        with _core.Grads(True):
-            own = [_core.watch(np.ones(shape, dtype)) for shape, dtype in self.kinds]
-            cotangent: list[Any] = [None] * self.structure.num_leaves
-            for k, x in zip(self.places, own):
-                cotangent[k] = x
-            found = rule(self.structure.unflatten(cotangent), *given)  # type: ignore[misc]
-            leaves = structure.flatten_up_to(found, self.call.names[i], nones=True)
-        pairs = [(x, t) for x, t in zip(leaves, tree.leaves(tangent)) if x is not None and t is not None]
-        for x, _ in pairs:
-            if not isinstance(x, Tensor) or not (x.requires_grad or _core.traced(x) or not np.any(x.numpy())):
-                raise TypeError(
-                    f"{name} of reverse mode for {self.call.names[i]} is used for forward mode, too, but its result "
-                    "does not depend on the cotangent by operations that are differentiable; compute it by such, or "
-                    f"give a rule of forward mode by {getattr(self.function, '__name__', 'f')}.defjvp(...)"
-                )
-        parts = pull_back([x for x, _ in pairs], [_core.asarray(t) for _, t in pairs], own, recorded)
-        return [
-            _core.asarray(np.zeros(shape, dtype)) if part is None else part
-            for part, (shape, dtype) in zip(parts, self.kinds)
-        ]
+
+        def cotangents(own: list[Tensor]) -> list[Any]:
+            found = rule(self.in_structure(own), *given)  # type: ignore[misc]
+            return self.call.structures[i].flatten_up_to(found, name, nones=True)
+
+        return self.transposed(
+            cotangents, tree.leaves(tangent), f"{self.call.name}: its rule of reverse mode",
+            self.call.structures[i].paths(name).__getitem__,
+            f"give a rule of forward mode by {getattr(self.function, '__name__', 'f')}.defjvp(...)",
+        )  # fmt: skip
 
 
 def _constant(name: str, x: Any, mark: int) -> Any:

@@ -13,7 +13,7 @@ from .. import _core
 from .._core import Tensor, log, square, where
 from .._numpy.creation import floating
 from .._numpy.diagonals import diagonal
-from .._numpy.linalg import cholesky, solve_triangular
+from .._numpy.linalg import solve_triangular, triangle_of
 from .._numpy.shapes import swapaxes
 from .._numpy.special import gammaln, multigammaln, xlogy
 from ._base import Refusing
@@ -67,7 +67,7 @@ class MultivariateNormal(Refusing):
             _check(variances.shape, (d,))
             return self._density(square(deviation) / variances, log(variances) / 2)
         _check(matrix.shape[-2:], (d, d))
-        factor = cholesky(matrix) if chol is None else matrix
+        factor = triangle_of("multivariate_normal", matrix, False) if chol is None else matrix
         if factor.ndim == 2:  # one factor for all points, which are columns
             points = deviation.reshape((-1, d))
             whitened = solve_triangular(factor, swapaxes(points, 0, 1), lower=True)
@@ -188,7 +188,7 @@ class Wishart(Refusing):
             raise ValueError(f"stats.wishart: x of shape {x.shape} and scale of shape {scale.shape} do not fit: "
                              "expected square matrices of one size in their last axes")  # fmt: skip
         p = x.shape[-1]
-        roots, factor = cholesky(x), cholesky(scale)
+        roots, factor = triangle_of("wishart", x, False), triangle_of("wishart", scale, False)
         trace = square(solve_triangular(factor, roots, lower=True)).sum((-1, -2))
         log_x = log(diagonal(roots, axis1=-2, axis2=-1)).sum(-1)
         log_scale = log(diagonal(factor, axis1=-2, axis2=-1)).sum(-1)

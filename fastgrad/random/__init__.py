@@ -1,0 +1,23 @@
+"""Random numbers as tensors, drawn afresh by every replay of a compiled function.
+
+The generator is Philox4x32-10 (Salmon and others, "Parallel random numbers: as easy as 1, 2, 3", SC 2011), a function
+of a key and a counter. There is one operation, numbers uniform in [0, 1), which advances the counter; everything else
+is composed of it and differentiable operations. A draw itself is a constant: gradients flow to locations and scales, to
+the means and covariances of ``multivariate_normal`` and the bounds of ``truncated_normal``, and to the shapes of gamma
+numbers, by implicit reparameterization. Where a parameter has no gradient, one that requires gradients is refused.
+
+Methods that reject draws run in a ``while_loop`` until every number is accepted, with the draws within, so that they
+compile.
+
+While a function is traced its draws become instructions and consume nothing, so that from one seed eager calls and
+replays have the same draws in the same order. A program keeps draws that no result needs. The uniform numbers have the
+same bits with every instruction set; those computed from them differ by rounding, as logarithm and cosine do.
+"""
+
+from ._generator import Generator, default_rng, dropout
+
+__all__ = ["Generator", "default_rng", "dropout"]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)  # what completion shows
