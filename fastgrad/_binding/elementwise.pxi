@@ -193,16 +193,7 @@ cdef operate_inplace(int op, Tensor a, b):
         return NotImplemented
     if a.t.array.weak:                          # it stands for a Python number, which cannot change in place
         return operate(op, a, b)
-    if fg_tracing and fg_trace_outside(a.t.array):
-        tracer, often = "compile", "at each call"
-        if fg_trace_here() == FG_MAPPED or not fg_trace_is_program():
-            tracer, often = "vmap", "for each element"
-        if fg_trace_value(a.t.array) >= 0:
-            raise TraceError(f"{tracer}: {name} changes an argument of the function in place{frames.user_line()}: "
-                             "return the new value instead, as c = c + x does it in place of c += x")
-        raise TraceError(f"{tracer}: {name} changes a tensor in place that was made before the function was traced"
-                         f"{frames.user_line()}. That would happen once instead of {often}: pass the tensor as an "
-                         "argument and return its new value")
+    refuse_inplace(a, name, "c = c + x does it in place of c += x")
     if a.t.array.dtype > FG_FLOAT64:
         result = binary(op, a, b)
         if not np.can_cast(result.dtype, a.dtype, "same_kind"):
@@ -220,6 +211,40 @@ cdef operate_inplace(int op, Tensor a, b):
     other = as_float(b, name)
     check(fg_binary_inplace(op, &a.t, other.t))
     return a
+
+
+cdef int refuse_inplace(Tensor a, str name, str instead) except -1:
+    """Refuse to change a tensor from outside of the function that is being traced."""
+    if not (fg_tracing and fg_trace_outside(a.t.array)):
+        return 0
+    tracer, often = "compile", "at each call"
+    if fg_trace_here() == FG_MAPPED or not fg_trace_is_program():
+        tracer, often = "vmap", "for each element"
+    if fg_trace_value(a.t.array) >= 0:
+        raise TraceError(f"{tracer}: {name} changes an argument of the function in place{frames.user_line()}: "
+                         f"return the new value instead, as {instead}")
+    raise TraceError(f"{tracer}: {name} changes a tensor in place that was made before the function was traced"
+                     f"{frames.user_line()}. That would happen once instead of {often}: pass the tensor as an "
+                     "argument and return its new value")
+
+
+cdef int assign(Tensor a, key, value) except -1:
+    """a[key] = value: a takes the value that ``a.at[key].set(value)`` has, and its place on the tape. What else has the
+    old value keeps it: views, copies, the tape."""
+    cdef Tensor new
+    if a.t.array.weak:
+        raise TypeError("assignment: this tensor stands for a Python number, which has no elements to assign to")
+    refuse_inplace(a, "assignment", "c = c.at[i].set(x) does it in place of c[i] = x")
+    if a.t.node != NULL and (a.t.node.op == FG_OP_leaf or a.t.node.fixed) and fg_grad_enabled:
+        raise RuntimeError("assignment: an argument that is being differentiated is changed in place; make a new "
+                           "tensor, as in x = x.at[i].set(v) instead of x[i] = v" if fg_transform else
+                           "assignment: a tensor made with requires_grad=True is changed in place while gradients are "
+                           "recorded; do it under fg.no_grad(), or make a new tensor")
+    new = composed.At(a)[key].set(value)
+    a.t.array, new.t.array = new.t.array, a.t.array
+    if fg_grad_enabled:
+        a.t.node, new.t.node = new.t.node, a.t.node
+    return 0
 
 
 cdef to_the_power(Tensor a, b):
