@@ -45,11 +45,12 @@ if typing.TYPE_CHECKING:
 
 __all__ = [
     "CacheInfo", "Compiled", "DescentResult", "Program", "ShapeDtypeStruct", "TraceError", "TrainingStep",
-    "__array_api_version__", "__array_namespace_info__", "__version__", "activations", "check_grads", "checkpoint", "compile", "cond", "custom_jvp", "custom_vjp",
-    "descend", "dropout", "elementwise_grad", "fori_loop", "grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian",
-    "jacrev", "jvp", "least_squares", "linalg", "linearize", "losses", "minimize", "no_grad", "norm", "optim",
-    "primitive", "pure_callback", "random", "root", "scan", "show_config", "sparse", "special", "stats",
-    "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad", "vjp", "vmap", "while_loop",
+    "__array_api_version__", "__array_namespace_info__", "__version__", "activations", "check_grads", "checkpoint",
+    "compile", "cond", "custom_jvp", "custom_vjp", "descend", "dropout", "elementwise_grad", "fori_loop", "grad",
+    "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "least_squares", "linalg", "linearize", "losses",
+    "minimize", "no_grad", "norm", "optim", "primitive", "pure_callback", "random", "root", "scan", "show_config",
+    "sparse", "special", "stats", "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad", "vjp",
+    "vmap", "while_loop",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
 if not typing.TYPE_CHECKING:

@@ -248,10 +248,9 @@ TABLE = {
         ("x[..., ...]", IndexError, "indexing: an index can hold only one ellipsis (...)"),
         ("fg.tensor(1.0)[0]", IndexError, "indexing: 1 indices for a tensor of 0 dimensions"),
         (
-            "x[0] = 1",
+            "del x[0]",
             TypeError,
-            "a tensor does not support assignment to elements; use x = x.at[index].set(value), "
-            "fastgrad.where(mask, value, x), or fastgrad.concatenate to build it from parts",
+            "the elements of a tensor cannot be deleted; use x = fastgrad.delete(x, index)",
         ),
         ("fg.take(x, 7)", IndexError, "take: index 7 at position 0 is outside an axis of length 6"),
         ("fg.take(x, 0.5)", TypeError, "take: expected integer indices, got float64"),

@@ -201,12 +201,7 @@ cdef operate_inplace(int op, Tensor a, b):
                             "to a new tensor, or use .astype() first")
         if result.shape != a.shape:
             raise ValueError(f"{name}: an in-place change cannot turn shape {a.shape} into {result.shape}")
-        other = result.astype(a.dtype)
-        if fg_array_is_private(a.t.array) and not (fg_tracing and fg_trace_here()):  # a trace knows values, not memory
-            copy_bytes(a.t.array.data, other.t.array.data, a.nbytes)
-            fg_array_changed(a.t.array)
-        else:
-            a.t, other.t = other.t, a.t
+        take_value(a, result.astype(a.dtype))
         return a
     other = as_float(b, name)
     check(fg_binary_inplace(op, &a.t, other.t))
@@ -228,10 +223,21 @@ cdef int refuse_inplace(Tensor a, str name, str instead) except -1:
                      "argument and return its new value")
 
 
+cdef int take_value(Tensor a, Tensor new) except -1:
+    """Give a the value of a new tensor of its shape and dtype, in a's own memory if nothing else needs the old value."""
+    if (fg_array_is_private(a.t.array) and new.t.node == NULL
+            and not (fg_tracing and (fg_trace_here() or fg_traced(new.t.array)))):   # a trace knows values, not memory
+        copy_bytes(a.t.array.data, new.t.array.data, a.nbytes)
+        fg_array_changed(a.t.array)
+    else:
+        a.t.array, new.t.array = new.t.array, a.t.array
+    if fg_grad_enabled:
+        a.t.node, new.t.node = new.t.node, a.t.node
+    return 0
+
+
 cdef int assign(Tensor a, key, value) except -1:
-    """a[key] = value: a takes the value that ``a.at[key].set(value)`` has, and its place on the tape. What else has the
-    old value keeps it: views, copies, the tape."""
-    cdef Tensor new
+    """a[key] = value: a takes the value that ``a.at[key].set(value)`` has, and its place on the tape."""
     if a.t.array.weak:
         raise TypeError("assignment: this tensor stands for a Python number, which has no elements to assign to")
     refuse_inplace(a, "assignment", "c = c.at[i].set(x) does it in place of c[i] = x")
@@ -240,11 +246,7 @@ cdef int assign(Tensor a, key, value) except -1:
                            "tensor, as in x = x.at[i].set(v) instead of x[i] = v" if fg_transform else
                            "assignment: a tensor made with requires_grad=True is changed in place while gradients are "
                            "recorded; do it under fg.no_grad(), or make a new tensor")
-    new = composed.At(a)[key].set(value)
-    a.t.array, new.t.array = new.t.array, a.t.array
-    if fg_grad_enabled:
-        a.t.node, new.t.node = new.t.node, a.t.node
-    return 0
+    return take_value(a, composed.At(a)[key].set(value))
 
 
 cdef to_the_power(Tensor a, b):

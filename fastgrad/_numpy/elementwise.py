@@ -183,7 +183,7 @@ def nextafter(x1: TensorLike, x2: TensorLike, /) -> Tensor:
     """
     dtype, operands = _core.promoted("nextafter", x1, x2)
     if builtins.any(x.requires_grad for x in operands):
-        raise TypeError("nextafter: it has no gradient, which this tensor requires; pass its .detach()")
+        raise TypeError("nextafter: this tensor requires gradients, and nextafter has none; pass its .detach()")
     dtype = dtype if dtype.kind == "f" else _core.float_dtype(dtype)
     return _core.by_numpy(np.nextafter, *[astype(x, dtype) for x in operands])
 

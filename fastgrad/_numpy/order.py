@@ -93,7 +93,8 @@ def sort(
     """The elements in ascending order along an axis, or of the raveled array for ``axis=None``; nan is last. In
     descending order it is first.
 
-    Every kind of sort is stable: the gradient of equal elements goes to them in their order. Raises AxisError for an array without axes, ValueError for an unknown kind.
+    Every kind of sort is stable: the gradient of equal elements goes to them in their order. Raises AxisError for an
+    array without axes, ValueError for an unknown kind.
 
     >>> import fastgrad as fg
     >>> fg.sort([3.0, 1.0, 2.0])
