@@ -200,6 +200,21 @@ def test_a_leaf_cannot_change_while_it_is_recorded():
     assert x.grad.tolist() == (2 * (A - 1)).tolist()
 
 
+def test_a_matrix_product_in_place():
+    m = np.array([[1.0, 2.0], [3.0, 4.0]])
+    for dtype in (np.float64, np.float32, np.int32):
+        x = y = fg.tensor(m.astype(dtype))
+        y @= m.astype(dtype)
+        assert x is y and x.dtype == dtype and x.tolist() == (m @ m).tolist()
+    x = leaf(m)
+    y = x * 2.0
+    y @= x
+    y.sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), fg.grad(lambda x: fg.sum(2.0 * x @ x))(m), rtol=1e-14)
+    with pytest.raises(RuntimeError, match="^matmul: a tensor made with requires_grad=True is changed in place"):
+        x @= m
+
+
 # ---- assignment to elements ----------------------------------------------------------------------------------------
 KEYS = [
     0,
@@ -265,7 +280,7 @@ def test_assignment_is_refused_where_a_change_in_place_is():
     with pytest.raises(RuntimeError, match=r"make a new tensor, as in x = x.at\[i\].set\(v\) instead of x\[i\] = v"):
         fg.grad(changes)(A)
     with pytest.raises(fg.TraceError, match="assignment changes an argument of the function in place"):
-        fg.compile(lambda x: fg.scan(lambda c, t: (x.__setitem__(0, t), c), 0.0, x)[0])(A)
+        fg.compile(lambda x: fg.scan(lambda c, t: (c.__setitem__(0, t), c), x, x)[0])(A)
     outside = fg.tensor(A)
     with pytest.raises(fg.TraceError, match="assignment changes a tensor in place that was made before"):
         fg.compile(lambda t: outside.__setitem__(0, t[0]))(A)

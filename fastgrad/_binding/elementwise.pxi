@@ -195,13 +195,7 @@ cdef operate_inplace(int op, Tensor a, b):
         return operate(op, a, b)
     refuse_inplace(a, name, "c = c + x does it in place of c += x")
     if a.t.array.dtype > FG_FLOAT64:
-        result = binary(op, a, b)
-        if not np.can_cast(result.dtype, a.dtype, "same_kind"):
-            raise TypeError(f"{name}: an in-place change cannot turn {a.dtype} into {result.dtype}; assign the result "
-                            "to a new tensor, or use .astype() first")
-        if result.shape != a.shape:
-            raise ValueError(f"{name}: an in-place change cannot turn shape {a.shape} into {result.shape}")
-        take_value(a, result.astype(a.dtype))
+        take_result(a, binary(op, a, b), name)
         return a
     other = as_float(b, name)
     check(fg_binary_inplace(op, &a.t, other.t))
@@ -223,6 +217,37 @@ cdef int refuse_inplace(Tensor a, str name, str instead) except -1:
                      "argument and return its new value")
 
 
+cdef int refuse_leaf(Tensor a, str name, str instead) except -1:
+    """Refuse to change what gradients are recorded for."""
+    if a.t.node == NULL or not fg_grad_enabled or not (a.t.node.op == FG_OP_leaf or a.t.node.fixed):
+        return 0
+    if fg_transform:
+        raise RuntimeError(f"{name}: an argument that is being differentiated is changed in place; make a new tensor, "
+                           f"as in {instead}")
+    raise RuntimeError(f"{name}: a tensor made with requires_grad=True is changed in place while gradients are "
+                       "recorded; do it under fg.no_grad(), or make a new tensor")
+
+
+cdef int take_result(Tensor a, Tensor result, str name) except -1:
+    """Give a the value of a result, which must have its shape and a dtype of its kind."""
+    if not np.can_cast(result.dtype, a.dtype, "same_kind"):
+        raise TypeError(f"{name}: an in-place change cannot turn {a.dtype} into {result.dtype}; assign the result "
+                        "to a new tensor, or use .astype() first")
+    if result.shape != a.shape:
+        raise ValueError(f"{name}: an in-place change cannot turn shape {a.shape} into {result.shape}")
+    return take_value(a, result.astype(a.dtype))
+
+
+cdef multiply_inplace(Tensor a, b):
+    """a @= b"""
+    if not is_operand(b):
+        return NotImplemented
+    refuse_inplace(a, "matmul", "c = c @ x does it in place of c @= x")
+    refuse_leaf(a, "matmul", "x = x @ a instead of x @= a")
+    take_result(a, matmul(a, b), "matmul")
+    return a
+
+
 cdef int take_value(Tensor a, Tensor new) except -1:
     """Give a the value of a new tensor of its shape and dtype, in a's own memory if nothing else needs the old value."""
     if (fg_array_is_private(a.t.array) and new.t.node == NULL
@@ -241,11 +266,7 @@ cdef int assign(Tensor a, key, value) except -1:
     if a.t.array.weak:
         raise TypeError("assignment: this tensor stands for a Python number, which has no elements to assign to")
     refuse_inplace(a, "assignment", "c = c.at[i].set(x) does it in place of c[i] = x")
-    if a.t.node != NULL and (a.t.node.op == FG_OP_leaf or a.t.node.fixed) and fg_grad_enabled:
-        raise RuntimeError("assignment: an argument that is being differentiated is changed in place; make a new "
-                           "tensor, as in x = x.at[i].set(v) instead of x[i] = v" if fg_transform else
-                           "assignment: a tensor made with requires_grad=True is changed in place while gradients are "
-                           "recorded; do it under fg.no_grad(), or make a new tensor")
+    refuse_leaf(a, "assignment", "x = x.at[i].set(v) instead of x[i] = v")
     return take_value(a, composed.At(a)[key].set(value))
 
 
