@@ -55,7 +55,8 @@ def tensor(data, dtype=None, requires_grad=False):
 
 cdef int check_device(device, str name) except -1:
     if device is not None and device != "cpu":
-        raise ValueError(f"{name}: tensors are in the memory of the CPU; expected device None or 'cpu', got {device!r}")
+        raise ValueError(f"{name}: tensors are in the memory of the CPU; expected device None or 'cpu', got "
+                         f"{device!r}")
     return 0
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .._core import Tensor, asarray
+from .creation import pair
 
 if TYPE_CHECKING:
     from .typing import TensorLike
@@ -15,9 +16,7 @@ if TYPE_CHECKING:
 
 def _bitwise(name: str, of_two: Callable[[Any, Any], Any], summary: str, example: str) -> Callable[..., Tensor]:
     def bitwise(x1: TensorLike, x2: TensorLike, /) -> Tensor:
-        a = asarray(x1) if type(x1) not in (bool, int) or type(x2) in (bool, int) else x1
-        b = asarray(x2) if type(x2) not in (bool, int) else x2
-        return of_two(a, b)  # type: ignore[no-any-return]
+        return of_two(*pair(x1, x2))  # type: ignore[no-any-return]
 
     bitwise.__name__ = bitwise.__qualname__ = name
     bitwise.__doc__ = (
@@ -43,7 +42,7 @@ def bitwise_invert(x: TensorLike, /) -> Tensor:
     >>> fg.bitwise_invert([0, 5])
     tensor([-1, -6])
     """
-    return ~asarray(x)
+    return ~(x if type(x) is Tensor else asarray(x))
 
 
 # ---- NumPy's names --------------------------------------------------------------------------------------------------

@@ -25,6 +25,19 @@ def floating(x: TensorLike) -> Tensor:
     return x if x.dtype.kind == "f" else astype(x, _core.float_dtype(x.dtype))
 
 
+NUMBERS = (bool, int, float)
+
+
+def pair(x1: Any, x2: Any) -> tuple[Any, Any]:
+    """Two operands for a binary operator, at least one of them a tensor. A Python number takes the dtype of what is
+    beside it, and a tensor may stand for one; both stay as they are."""
+    if type(x1) is Tensor:
+        return x1, x2
+    if type(x1) in NUMBERS and type(x2) not in NUMBERS:
+        return x1, x2 if type(x2) is Tensor else asarray(x2)
+    return asarray(x1), x2
+
+
 def _creator(
     function: Callable[..., np.ndarray], arguments: Callable[..., None], summary: str, example: str
 ) -> Callable[..., Tensor]:

@@ -183,7 +183,7 @@ def nextafter(x1: TensorLike, x2: TensorLike, /) -> Tensor:
     """
     dtype, operands = _core.promoted("nextafter", x1, x2)
     if builtins.any(x.requires_grad for x in operands):
-        raise TypeError("nextafter: this tensor requires gradients, and nextafter has none; pass its .detach()")
+        raise TypeError("nextafter is not supported on tensors that require gradients, as it has none; pass x.detach()")
     dtype = dtype if dtype.kind == "f" else _core.float_dtype(dtype)
     return _core.by_numpy(np.nextafter, *[astype(x, dtype) for x in operands])
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import _core
 from .._core import Tensor, absolute, asarray
-from .creation import floating
+from .creation import floating, pair
 from .reductions import all
 
 if TYPE_CHECKING:
@@ -34,15 +34,9 @@ def _relation(name: str, of_two: Callable[[Any, Any], Any]) -> Callable[..., Ten
     def relation(x1: TensorLike, x2: TensorLike, /) -> Tensor:
         if x1 is None or x2 is None:  # which == and != would take for something else than an array
             raise TypeError(f"{name}: expected arrays and numbers, got None")
-        # A Python number takes the dtype of what is beside it.
-        if type(x1) not in _NUMBERS or type(x2) is not Tensor:
-            x1 = asarray(x1)
-        return of_two(x1, x2)  # type: ignore[no-any-return]
+        return of_two(*pair(x1, x2))  # type: ignore[no-any-return]
 
     return _named(relation, name, "1.0, 1.0")
-
-
-_NUMBERS = (bool, int, float)
 
 
 def _named(predicate: Callable[..., Tensor], name: str, arguments: str) -> Callable[..., Tensor]:
