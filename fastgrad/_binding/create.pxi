@@ -101,8 +101,8 @@ cdef Tensor copied_or_not(data, dtype, bint copy):
         if dtype is None or data.dtype == np.dtype(dtype):
             if isinstance(data, Tensor) or data.dtype.isnative and data.flags.c_contiguous and data.flags.aligned:
                 return asarray(data)
-            raise ValueError("asarray: a copy is needed of an ndarray whose elements are not in row-major order, or not "
-                             "as this machine stores them; leave out copy=False")
+            raise ValueError("asarray: a copy is needed of an ndarray whose elements are not in row-major order, or "
+                             "not as this machine stores them; leave out copy=False")
         raise ValueError(f"asarray: a copy is needed to convert {data.dtype} to {np.dtype(dtype)}; leave out "
                          "copy=False")
     raise ValueError(f"asarray: a copy is needed to make a tensor of {type(data).__name__}; leave out copy=False")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from .indexing import take
 
 if TYPE_CHECKING:
     from .typing import Axis, TensorLike
+    from .unique_results import UniqueAllResult, UniqueCountsResult, UniqueInverseResult
 
 _UNTAKE = _core.OP_NUMBERS["untake"]
 
@@ -107,29 +108,6 @@ def unique(
     return (first, *found) if found else first
 
 
-class UniqueAllResult(NamedTuple):
-    """What ``unique_all`` returns."""
-
-    values: Tensor
-    indices: Tensor
-    inverse_indices: Tensor
-    counts: Tensor
-
-
-class UniqueCountsResult(NamedTuple):
-    """What ``unique_counts`` returns."""
-
-    values: Tensor
-    counts: Tensor
-
-
-class UniqueInverseResult(NamedTuple):
-    """What ``unique_inverse`` returns."""
-
-    values: Tensor
-    inverse_indices: Tensor
-
-
 def unique_all(x: TensorLike, /) -> UniqueAllResult:
     """The distinct elements in ascending order, the position of the first of each in the raveled array, for each
     element the number of its value in x's shape, and how often each value occurs. Each nan is distinct. Gradients and
@@ -139,6 +117,8 @@ def unique_all(x: TensorLike, /) -> UniqueAllResult:
     >>> fg.unique_all([3.0, 1.0, 3.0]).indices
     tensor([1, 0])
     """
+    from .unique_results import UniqueAllResult  # a class of tuples takes long to make
+
     x = asarray(x)
     values, index, inverse, counts = unique(x, True, True, True, equal_nan=False)
     return UniqueAllResult(values, index, reshape(inverse, x.shape), counts)
@@ -151,6 +131,8 @@ def unique_counts(x: TensorLike, /) -> UniqueCountsResult:
     >>> fg.unique_counts([3.0, 1.0, 3.0]).counts
     tensor([1, 2])
     """
+    from .unique_results import UniqueCountsResult
+
     return UniqueCountsResult(*unique(x, return_counts=True, equal_nan=False))
 
 
@@ -162,6 +144,8 @@ def unique_inverse(x: TensorLike, /) -> UniqueInverseResult:
     >>> fg.unique_inverse([3.0, 1.0, 3.0]).inverse_indices
     tensor([1, 0, 1])
     """
+    from .unique_results import UniqueInverseResult
+
     x = asarray(x)
     values, inverse = unique(x, return_inverse=True, equal_nan=False)
     return UniqueInverseResult(values, reshape(inverse, x.shape))
