@@ -252,6 +252,11 @@ TABLE = {
         ("x[..., ...]", IndexError, "indexing: an index can hold only one ellipsis (...)"),
         ("fg.tensor(1.0)[0]", IndexError, "indexing: 1 indices for a tensor of 0 dimensions"),
         (
+            "y = []; y.append(y); fg.block(y)",
+            ValueError,
+            "block: a tensor has at most 32 axes, got lists within each other at more levels",
+        ),
+        (
             "del x[0]",
             TypeError,
             "the elements of a tensor cannot be deleted; use x = fastgrad.delete(x, index)",
