@@ -155,6 +155,26 @@ def build(session):
 
 
 @nox.session
+def array_api(session):
+    """The suite of the array API standard, github.com/data-apis/array-api-tests, whose checkout with its submodule
+    ARRAY_API_TESTS names; `nox -s array_api -- --max-examples 200` for more examples than the 20 of the suite.
+
+    tests/array_api_xfails.txt lists what is expected to fail, with the reasons."""
+    checkout = os.environ.get("ARRAY_API_TESTS")
+    if not checkout:
+        session.skip("the environment variable ARRAY_API_TESTS names no checkout of array-api-tests")
+    checkout = Path(checkout).resolve()
+    session.install("-r", str(checkout / "requirements.txt"), "pytest-xdist", "-e", ".")
+    session.chdir(checkout)
+    options = ["--disable-extension", "fft", "--xfails-file", str(ROOT / "tests" / "array_api_xfails.txt")]
+    session.run(
+        "python", "-m", "pytest", "-q", "-n", "2", "array_api_tests", *options, *session.posargs,
+        env={"ARRAY_API_TESTS_MODULE": "fastgrad", "ARRAY_API_TESTS_VERSION": "2024.12",
+             "ARRAY_API_TESTS_SKIP_DTYPES": "complex64,complex128"},
+    )  # fmt: skip
+
+
+@nox.session
 def bench(session):
     """The benchmarks, beside PyTorch and JAX: `nox -s bench -- benchmarks/bench_chain.py` for those of one file."""
     session.install("-e", ".[bench]")

@@ -39,16 +39,18 @@ from .random import dropout
 if typing.TYPE_CHECKING:
     from . import linalg, sparse, stats, testing
     from ._numpy.matrices import norm
+    from ._numpy.namespace_info import __array_namespace_info__
     from ._scipy.minimize import least_squares, minimize, root
     from .testing import check_grads
 
 __all__ = [
     "CacheInfo", "Compiled", "DescentResult", "Program", "ShapeDtypeStruct", "TraceError", "TrainingStep",
-    "__version__", "activations", "check_grads", "checkpoint", "compile", "cond", "custom_jvp", "custom_vjp",
-    "descend", "dropout", "elementwise_grad", "fori_loop", "grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian",
-    "jacrev", "jvp", "least_squares", "linalg", "linearize", "losses", "minimize", "no_grad", "norm", "optim",
-    "primitive", "pure_callback", "random", "root", "scan", "show_config", "sparse", "special", "stats",
-    "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad", "vjp", "vmap", "while_loop",
+    "__array_api_version__", "__array_namespace_info__", "__version__", "activations", "check_grads", "checkpoint",
+    "compile", "cond", "custom_jvp", "custom_vjp", "descend", "dropout", "elementwise_grad", "fori_loop", "grad",
+    "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "least_squares", "linalg", "linearize", "losses",
+    "minimize", "no_grad", "norm", "optim", "primitive", "pure_callback", "random", "root", "scan", "show_config",
+    "sparse", "special", "stats", "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad", "vjp",
+    "vmap", "while_loop",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
 if not typing.TYPE_CHECKING:
@@ -69,8 +71,11 @@ _CALLED_OTHERWISE = {  # names of JAX, PyTorch and SciPy
     "unsqueeze": "expand_dims", "value_and_jacobian": "vjp, or jacobian beside f", "vectorize": "vmap",
 }  # fmt: skip
 
+__array_api_version__ = "2024.12"  # of the array API standard, whose namespace this module is
+
 # Imported when they are first asked for: what not every program uses.
 _LAZY = {
+    "__array_namespace_info__": "fastgrad._numpy.namespace_info",
     "check_grads": "fastgrad.testing",
     "linalg": "fastgrad.linalg",
     "norm": "fastgrad._numpy.matrices",

@@ -162,14 +162,6 @@ def test_error_texts(key, error, message):
         fg.tensor(X)[key]
 
 
-def test_elements_cannot_be_assigned():
-    t = fg.tensor(X)
-    with pytest.raises(
-        TypeError, match=r"^a tensor does not support assignment to elements; use x = x.at\[index\].set"
-    ):
-        t[0] = 1
-
-
 @pytest.mark.parametrize(
     "length, inner, count", [(1, 1, 1_000_000), (3, 1, 300_000), (1000, 1, 200_000), (2, 5, 100_001)]
 )

@@ -200,6 +200,99 @@ def test_a_leaf_cannot_change_while_it_is_recorded():
     assert x.grad.tolist() == (2 * (A - 1)).tolist()
 
 
+def test_a_matrix_product_in_place():
+    m = np.array([[1.0, 2.0], [3.0, 4.0]])
+    for dtype in (np.float64, np.float32, np.int32):
+        x = y = fg.tensor(m.astype(dtype))
+        y @= m.astype(dtype)
+        assert x is y and x.dtype == dtype and x.tolist() == (m @ m).tolist()
+    x = leaf(m)
+    y = x * 2.0
+    y @= x
+    y.sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), fg.grad(lambda x: fg.sum(2.0 * x @ x))(m), rtol=1e-14)
+    with pytest.raises(RuntimeError, match="^matmul: a tensor made with requires_grad=True is changed in place"):
+        x @= m
+
+
+# ---- assignment to elements ----------------------------------------------------------------------------------------
+KEYS = [
+    0,
+    -1,
+    slice(1, None),
+    Ellipsis,
+    [0, 2, 0],
+    np.array([True, False, True]),
+    np.array([], int),
+    (slice(None), None),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int16, np.bool_])
+@pytest.mark.parametrize("key", KEYS, ids=str)
+def test_assigned_elements_are_those_of_numpy(key, dtype):
+    for value in (A[0], A[key] * 2) if np.dtype(dtype).kind == "f" else (np.dtype(dtype).type(1),):
+        x, expected = fg.tensor(A.astype(dtype)), A.astype(dtype)
+        view = x.numpy()
+        x[key] = value
+        expected[key] = value
+        assert x.dtype == dtype
+        np.testing.assert_array_equal(x.numpy(), expected)
+        np.testing.assert_array_equal(view, expected)
+
+
+def test_assignment_is_recorded():
+    def f(x, v):
+        y = x * x
+        square = y * y  # needs the y of before
+        y[1:] = fg.exp(v)
+        y[y > 5.0] = 0.0
+        return fg.sum(y * x) + fg.sum(square)
+
+    def values(x, v):
+        y = x * x
+        square = y * y
+        y = y.at[1:].set(fg.exp(v))
+        return fg.sum(fg.where(y > 5.0, 0.0, y) * x) + fg.sum(square)
+
+    x, v = np.array([1.5, 2.5, 0.5]), np.array([0.25, 2.0])
+    expected = fg.grad(values, (0, 1))(x, v)
+    for run in (fg.grad(f, (0, 1)), fg.compile(fg.grad(f, (0, 1)))):
+        for got, wanted in zip(run(x, v), expected):
+            np.testing.assert_allclose(got, wanted, rtol=1e-15)
+    mapped = fg.vmap(fg.grad(f))(np.stack([x, x + 1]), np.stack([v, v]))
+    np.testing.assert_allclose(mapped[0], expected[0], rtol=1e-15)
+    fg.check_grads(f, (x, v), order=2)
+
+
+def test_assignment_is_refused_where_a_change_in_place_is():
+    x = leaf()
+    with pytest.raises(RuntimeError, match="requires_grad=True is changed in place while gradients are recorded"):
+        x[0] = 1.0
+    with fg.no_grad():
+        x[0] = 1.0
+    assert x.requires_grad and x.tolist() == [1.0, *A[1:]]
+
+    def changes(x):
+        x[0] = 1.0
+        return fg.sum(x)
+
+    with pytest.raises(RuntimeError, match=r"make a new tensor, as in x = x.at\[i\].set\(v\) instead of x\[i\] = v"):
+        fg.grad(changes)(A)
+    with pytest.raises(fg.TraceError, match="assignment changes an argument of the function in place"):
+        fg.compile(lambda x: fg.scan(lambda c, t: (c.__setitem__(0, t), c), x, x)[0])(A)
+    outside = fg.tensor(A)
+    with pytest.raises(fg.TraceError, match="assignment changes a tensor in place that was made before"):
+        fg.compile(lambda t: outside.__setitem__(0, t[0]))(A)
+    with pytest.raises(IndexError):
+        outside[3] = 1.0
+    with pytest.raises(TypeError):
+        fg.tensor([1, 2])[0] = x
+    with pytest.raises(ValueError):
+        outside[:2] = A
+    assert outside.tolist() == A.tolist()
+
+
 def test_a_failed_change_changes_nothing():
     x = leaf()
     y = x * 1.0

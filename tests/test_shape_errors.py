@@ -51,7 +51,11 @@ TABLE = {
             "matmul: expected operands with axes, got shapes (2, 3) and (); multiply by a number with *",
         ),
         ('x @ "a"', TypeError, "unsupported operand type(s) for @: 'fastgrad._core.Tensor' and 'str'"),
-        ("y = x; y @= x", TypeError, "a @= b is not supported; write a = a @ b"),
+        (
+            "y = x; y @= fg.ones((3, 2))",
+            ValueError,
+            "matmul: an in-place change cannot turn shape (2, 3) into (2, 2)",
+        ),
         (
             "fg.dot(x, fg.zeros((2, 2, 3)))",
             ValueError,
@@ -248,10 +252,14 @@ TABLE = {
         ("x[..., ...]", IndexError, "indexing: an index can hold only one ellipsis (...)"),
         ("fg.tensor(1.0)[0]", IndexError, "indexing: 1 indices for a tensor of 0 dimensions"),
         (
-            "x[0] = 1",
+            "y = []; y.append(y); fg.block(y)",
+            ValueError,
+            "block: a tensor has at most 32 axes, got lists within each other at more levels",
+        ),
+        (
+            "del x[0]",
             TypeError,
-            "a tensor does not support assignment to elements; use x = x.at[index].set(value), "
-            "fastgrad.where(mask, value, x), or fastgrad.concatenate to build it from parts",
+            "the elements of a tensor cannot be deleted; use x = fastgrad.delete(x, index)",
         ),
         ("fg.take(x, 7)", IndexError, "take: index 7 at position 0 is outside an axis of length 6"),
         ("fg.take(x, 0.5)", TypeError, "take: expected integer indices, got float64"),

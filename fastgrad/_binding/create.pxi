@@ -53,13 +53,23 @@ def tensor(data, dtype=None, requires_grad=False):
     return r
 
 
+cdef int check_device(device, str name) except -1:
+    if device is not None and device != "cpu":
+        raise ValueError(f"{name}: tensors are in the memory of the CPU; expected device None or 'cpu', got "
+                         f"{device!r}")
+    return 0
+
+
 @public
-def asarray(data, dtype=None):
+def asarray(data, dtype=None, *, device=None, copy=None):
     """A tensor on the memory of an ndarray, where dtype and layout allow; a tensor is returned as it is.
 
     A later change of the ndarray shows in the tensor. What a gradient needs of such shared memory is copied when the
     operation is recorded, so that a change does not make the gradient wrong. Nested lists may hold tensors, which are
     joined as ``numpy.asarray`` joins arrays, with their gradients.
+
+    ``copy=True`` always copies, with gradients where a tensor has them. ``copy=False`` raises ValueError where another
+    dtype or what is no array would need a copy. ``device`` is "cpu" or None, else ValueError.
 
     >>> import fastgrad as fg
     >>> fg.asarray([1, 2])
@@ -68,11 +78,34 @@ def asarray(data, dtype=None):
     array([[1., 0.],
            [0., 6.]])
     """
+    if device is not None:
+        check_device(device, "asarray")
+    if copy is not None:
+        return copied_or_not(data, dtype, copy)
     data = joined(data, "asarray")
     if isinstance(data, Tensor):
         data = strong(data)
         return data if dtype is None or data.dtype == np.dtype(dtype) else astype(data, dtype)
     return wrap_array(array_from(with_dtype(data, dtype, "asarray"), share=True))
+
+
+cdef Tensor copied_or_not(data, dtype, bint copy):
+    """``asarray`` with copy=True or copy=False."""
+    if copy:
+        data = joined(data, "asarray")
+        if isinstance(data, Tensor):
+            data = strong(data)
+            return astype(data, data.dtype if dtype is None else dtype)
+        return tensor_of(with_dtype(data, dtype, "asarray"), share=False)
+    if isinstance(data, (Tensor, np.ndarray)):
+        if dtype is None or data.dtype == np.dtype(dtype):
+            if isinstance(data, Tensor) or data.dtype.isnative and data.flags.c_contiguous and data.flags.aligned:
+                return asarray(data)
+            raise ValueError("asarray: a copy is needed of an ndarray whose elements are not in row-major order, or "
+                             "not as this machine stores them; leave out copy=False")
+        raise ValueError(f"asarray: a copy is needed to convert {data.dtype} to {np.dtype(dtype)}; leave out "
+                         "copy=False")
+    raise ValueError(f"asarray: a copy is needed to make a tensor of {type(data).__name__}; leave out copy=False")
 
 
 def adopt(a, str name):

@@ -186,28 +186,6 @@ cdef operate_unary(int op, Tensor x):
     return still_weak(unary(op, weak_number(x))) if x.t.array.weak else unary(op, x)
 
 
-cdef refuse_change_of_outside(Tensor a, name):
-    """Raise TraceError where a is changed in place that was made before the function under trace."""
-    if fg_tracing and fg_trace_outside(a.t.array):
-        tracer, often = "compile", "at each call"
-        if fg_trace_here() == FG_MAPPED or not fg_trace_is_program():
-            tracer, often = "vmap", "for each element"
-        if fg_trace_value(a.t.array) >= 0:
-            raise TraceError(f"{tracer}: {name} changes an argument of the function in place{frames.user_line()}: "
-                             "return the new value instead, as c = c + x does it in place of c += x")
-        raise TraceError(f"{tracer}: {name} changes a tensor in place that was made before the function was traced"
-                         f"{frames.user_line()}. That would happen once instead of {often}: pass the tensor as an "
-                         "argument and return its new value")
-
-
-def replace_inplace(Tensor a not None, Tensor y not None, str name not None):
-    """Let a be y, a new value of its shape and dtype that no other name refers to; ``name`` is what does it, in
-    errors."""
-    refuse_change_of_outside(a, name)
-    check(fg_may_change(name.encode(), &a.t))
-    a.t, y.t = y.t, a.t
-
-
 cdef operate_inplace(int op, Tensor a, b):
     cdef Tensor other
     name = fg_ops[op].name.decode()
@@ -215,24 +193,89 @@ cdef operate_inplace(int op, Tensor a, b):
         return NotImplemented
     if a.t.array.weak:                          # it stands for a Python number, which cannot change in place
         return operate(op, a, b)
-    refuse_change_of_outside(a, name)
+    refuse_inplace(a, name, "c = c + x does it in place of c += x")
     if a.t.array.dtype > FG_FLOAT64:
-        result = binary(op, a, b)
-        if not np.can_cast(result.dtype, a.dtype, "same_kind"):
-            raise TypeError(f"{name}: an in-place change cannot turn {a.dtype} into {result.dtype}; assign the result "
-                            "to a new tensor, or use .astype() first")
-        if result.shape != a.shape:
-            raise ValueError(f"{name}: an in-place change cannot turn shape {a.shape} into {result.shape}")
-        other = result.astype(a.dtype)
-        if fg_array_is_private(a.t.array) and not (fg_tracing and fg_trace_here()):  # a trace knows values, not memory
-            copy_bytes(a.t.array.data, other.t.array.data, a.nbytes)
-            fg_array_changed(a.t.array)
-        else:
-            a.t, other.t = other.t, a.t
+        take_result(a, binary(op, a, b), name)
         return a
     other = as_float(b, name)
     check(fg_binary_inplace(op, &a.t, other.t))
     return a
+
+
+cdef int refuse_inplace(Tensor a, str name, str instead) except -1:
+    """Refuse to change a tensor from outside of the function that is being traced."""
+    if not (fg_tracing and fg_trace_outside(a.t.array)):
+        return 0
+    tracer, often = "compile", "at each call"
+    if fg_trace_here() == FG_MAPPED or not fg_trace_is_program():
+        tracer, often = "vmap", "for each element"
+    if fg_trace_value(a.t.array) >= 0:
+        raise TraceError(f"{tracer}: {name} changes an argument of the function in place{frames.user_line()}: "
+                         f"return the new value instead, as {instead}")
+    raise TraceError(f"{tracer}: {name} changes a tensor in place that was made before the function was traced"
+                     f"{frames.user_line()}. That would happen once instead of {often}: pass the tensor as an "
+                     "argument and return its new value")
+
+
+cdef int refuse_leaf(Tensor a, str name, str instead) except -1:
+    """Refuse to change what gradients are recorded for."""
+    if a.t.node == NULL or not fg_grad_enabled or not (a.t.node.op == FG_OP_leaf or a.t.node.fixed):
+        return 0
+    if fg_transform:
+        raise RuntimeError(f"{name}: an argument that is being differentiated is changed in place; make a new tensor, "
+                           f"as in {instead}")
+    raise RuntimeError(f"{name}: a tensor made with requires_grad=True is changed in place while gradients are "
+                       "recorded; do it under fg.no_grad(), or make a new tensor")
+
+
+def replace_inplace(Tensor a not None, Tensor y not None, str name not None):
+    """Let a be y, a new value of its shape and dtype that no other name refers to; ``name`` is what does it, in
+    errors."""
+    refuse_inplace(a, name, "c = c + x does it in place of c += x")
+    check(fg_may_change(name.encode(), &a.t))
+    a.t, y.t = y.t, a.t
+
+
+cdef int take_result(Tensor a, Tensor result, str name) except -1:
+    """Give a the value of a result, which must have its shape and a dtype of its kind."""
+    if not np.can_cast(result.dtype, a.dtype, "same_kind"):
+        raise TypeError(f"{name}: an in-place change cannot turn {a.dtype} into {result.dtype}; assign the result "
+                        "to a new tensor, or use .astype() first")
+    if result.shape != a.shape:
+        raise ValueError(f"{name}: an in-place change cannot turn shape {a.shape} into {result.shape}")
+    return take_value(a, result.astype(a.dtype))
+
+
+cdef multiply_inplace(Tensor a, b):
+    """a @= b"""
+    if not is_operand(b):
+        return NotImplemented
+    refuse_inplace(a, "matmul", "c = c @ x does it in place of c @= x")
+    refuse_leaf(a, "matmul", "x = x @ a instead of x @= a")
+    take_result(a, matmul(a, b), "matmul")
+    return a
+
+
+cdef int take_value(Tensor a, Tensor new) except -1:
+    """Give a the value of a new tensor of its shape and dtype: in a's own memory, unless something shares it."""
+    if (fg_array_is_private(a.t.array) and new.t.node == NULL
+            and not (fg_tracing and (fg_trace_here() or fg_traced(new.t.array)))):   # a trace knows values, not memory
+        copy_bytes(a.t.array.data, new.t.array.data, a.nbytes)
+        fg_array_changed(a.t.array)
+    else:
+        a.t.array, new.t.array = new.t.array, a.t.array
+    if fg_grad_enabled:
+        a.t.node, new.t.node = new.t.node, a.t.node
+    return 0
+
+
+cdef int assign(Tensor a, key, value) except -1:
+    """a[key] = value: a takes the value that ``a.at[key].set(value)`` has, and its place on the tape."""
+    if a.t.array.weak:
+        raise TypeError("assignment: this tensor stands for a Python number, which has no elements to assign to")
+    refuse_inplace(a, "assignment", "c = c.at[i].set(x) does it in place of c[i] = x")
+    refuse_leaf(a, "assignment", "x = x.at[i].set(v) instead of x[i] = v")
+    return take_value(a, composed.At(a)[key].set(value))
 
 
 cdef to_the_power(Tensor a, b):

@@ -134,8 +134,9 @@ def mean(x, axis=None, keepdims=False, *, dtype=None, out=None, where=None):
 
 
 @public
-def reshape(x, shape):
-    """The same elements in another shape; one length may be -1 and is worked out. No elements are copied.
+def reshape(x, shape, *, copy=None):
+    """The same elements in another shape; one length may be -1 and is worked out. No elements are copied, unless
+    ``copy=True`` asks for it.
 
     >>> import fastgrad as fg
     >>> fg.reshape([1.0, 2.0, 3.0, 4.0], (2, -1)).shape
@@ -164,6 +165,8 @@ def reshape(x, shape):
             raise ValueError(f"reshape: {operand.t.array.shape.size} elements of shape {operand.shape} do not fill "
                              f"the shape {shape} evenly")
         dim[unknown] = operand.t.array.shape.size // known
+    if copy is True:
+        operand = astype(operand, operand.dtype)
     return apply_one(FG_OP_reshape, operand, n, dim)
 
 
@@ -406,9 +409,10 @@ cdef Tensor astype_if(Tensor x, dtype):
 
 
 @public
-def astype(array, dtype):
+def astype(array, dtype, *, copy=True, device=None):
     """The elements as another dtype, in memory of their own. Between float32 and float64 gradients pass; as integers or
-    booleans the elements are data without a gradient.
+    booleans the elements are data without a gradient. With ``copy=False`` a tensor that has the dtype is returned as it
+    is. ``device`` is "cpu" or None, else ValueError.
 
     >>> import fastgrad as fg
     >>> fg.astype([1, 2], "float32")
@@ -416,6 +420,10 @@ def astype(array, dtype):
     """
     cdef Tensor x = as_tensor(array, "astype")
     cdef int number = dtype_number(np.dtype(dtype))
+    if device is not None:
+        check_device(device, "astype")
+    if number == x.t.array.dtype and not copy:
+        return x
     cdef int64_t attr = number
     if number <= FG_FLOAT64 or x.t.array.dtype > FG_FLOAT64:
         return apply_one(FG_OP_cast, x, 1, &attr)

@@ -223,9 +223,24 @@ cdef class Tensor:
             raise BufferError("a tensor that requires gradients has no buffer to hand out; use .detach() or .numpy()")
         PyObject_GetBuffer(view_of(self.t.array, False), buffer, flags)
 
+    @property
+    def device(self):
+        """Where the elements are: always "cpu"."""
+        return "cpu"
+
+    def to_device(self, device, /, *, stream=None):
+        """This tensor; ValueError for another device than "cpu"."""
+        check_device(device, "to_device")
+        if stream is not None:
+            raise ValueError(f"to_device: the CPU has no streams, got stream={stream!r}")
+        return self
+
     def __array_namespace__(self, *, api_version=None):
-        """NumPy, whose functions take tensors: what SciPy asks where it is told to support other arrays."""
-        return np
+        """The module fastgrad, as the array API standard has it; ValueError for a version that it does not follow."""
+        if api_version not in (None, "2021.12", "2022.12", "2023.12", "2024.12"):
+            raise ValueError(f"__array_namespace__: expected a version of the array API standard from '2021.12' to "
+                             f"'2024.12', got {api_version!r}")
+        return sys.modules["fastgrad"]
 
     def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
         if self.t.node != NULL:
@@ -410,8 +425,7 @@ cdef class Tensor:
     def __matmul__(self, other): return matmul(self, other) if is_operand(other) else NotImplemented
     def __rmatmul__(self, other): return matmul(other, self) if is_operand(other) else NotImplemented
 
-    def __imatmul__(self, other):
-        raise TypeError("a @= b is not supported; write a = a @ b")
+    def __imatmul__(self, other): return multiply_inplace(self, other)
 
     def __neg__(self): return operate_unary(FG_OP_negative, self)
     def __pos__(self): return operate_unary(FG_OP_positive, self)
@@ -431,6 +445,10 @@ cdef class Tensor:
     def __xor__(self, other): return logic(np.bitwise_xor, self, other)
     def __rxor__(self, other): return logic(np.bitwise_xor, other, self)
     def __invert__(self): return logic(np.invert, self)
+    def __lshift__(self, other): return logic(np.left_shift, self, other)
+    def __rlshift__(self, other): return logic(np.left_shift, other, self)
+    def __rshift__(self, other): return logic(np.right_shift, self, other)
+    def __rrshift__(self, other): return logic(np.right_shift, other, self)
 
     def __getitem__(self, key):
         if is_basic(key):                       # the common cases, without a detour
@@ -444,8 +462,10 @@ cdef class Tensor:
         return indexing.getitem(self, key)
 
     def __setitem__(self, key, value):
-        raise TypeError("a tensor does not support assignment to elements; use x = x.at[index].set(value), "
-                        "fastgrad.where(mask, value, x), or fastgrad.concatenate to build it from parts")
+        assign(self, key, value)
+
+    def __delitem__(self, key):
+        raise TypeError("the elements of a tensor cannot be deleted; use x = fastgrad.delete(x, index)")
 
     @property
     def at(self):
@@ -597,10 +617,10 @@ cdef class Tensor:
         """``fastgrad.dot`` of this tensor and another."""
         return composed.dot(self, other)
 
-    def astype(self, dtype):
+    def astype(self, dtype, *, copy=True):
         """The elements as another dtype. Between float32 and float64 gradients pass; as integers or booleans the
         elements are data without a gradient."""
-        return astype(self, dtype)
+        return astype(self, dtype, copy=copy)
 
     def copy(self):
         """The same values in memory of their own, differentiable."""

@@ -20,6 +20,7 @@ from .indexing import take
 
 if TYPE_CHECKING:
     from .typing import Axis, TensorLike
+    from .unique_results import UniqueAllResult, UniqueCountsResult, UniqueInverseResult
 
 _UNTAKE = _core.OP_NUMBERS["untake"]
 
@@ -105,6 +106,59 @@ def unique(
     wanted = [(return_index, index), (return_inverse, inverse), (return_counts, counts)]
     found = [asarray(result) for is_wanted, result in wanted if is_wanted]
     return (first, *found) if found else first
+
+
+def unique_all(x: TensorLike, /) -> UniqueAllResult:
+    """The distinct elements in ascending order, the position of the first of each in the raveled array, for each
+    element the number of its value in x's shape, and how often each value occurs. Each nan is distinct. Gradients and
+    traces as for ``unique``.
+
+    >>> import fastgrad as fg
+    >>> fg.unique_all([3.0, 1.0, 3.0]).indices
+    tensor([1, 0])
+    """
+    from .unique_results import UniqueAllResult  # a class of tuples takes long to make
+
+    x = asarray(x)
+    values, index, inverse, counts = unique(x, True, True, True, equal_nan=False)
+    return UniqueAllResult(values, index, reshape(inverse, x.shape), counts)
+
+
+def unique_counts(x: TensorLike, /) -> UniqueCountsResult:
+    """The distinct elements in ascending order, and how often each occurs; see ``unique_all``.
+
+    >>> import fastgrad as fg
+    >>> fg.unique_counts([3.0, 1.0, 3.0]).counts
+    tensor([1, 2])
+    """
+    from .unique_results import UniqueCountsResult
+
+    return UniqueCountsResult(*unique(x, return_counts=True, equal_nan=False))
+
+
+def unique_inverse(x: TensorLike, /) -> UniqueInverseResult:
+    """The distinct elements in ascending order, and for each element the number of its value in x's shape; see
+    ``unique_all``.
+
+    >>> import fastgrad as fg
+    >>> fg.unique_inverse([3.0, 1.0, 3.0]).inverse_indices
+    tensor([1, 0, 1])
+    """
+    from .unique_results import UniqueInverseResult
+
+    x = asarray(x)
+    values, inverse = unique(x, return_inverse=True, equal_nan=False)
+    return UniqueInverseResult(values, reshape(inverse, x.shape))
+
+
+def unique_values(x: TensorLike, /) -> Tensor:
+    """The distinct elements in ascending order; see ``unique_all``.
+
+    >>> import fastgrad as fg
+    >>> fg.unique_values([3.0, 1.0, 3.0])
+    tensor([1., 3.])
+    """
+    return unique(x, equal_nan=False)  # type: ignore[no-any-return]
 
 
 def isin(
@@ -284,5 +338,5 @@ def interval_numbers(x: Any, edges: Any) -> Any:
 
 __all__ = [
     "argwhere", "bincount", "count_nonzero", "digitize", "flatnonzero", "histogram", "isin", "nonzero", "searchsorted",
-    "unique",
+    "unique", "unique_all", "unique_counts", "unique_inverse", "unique_values",
 ]  # fmt: skip

@@ -25,7 +25,24 @@ def floating(x: TensorLike) -> Tensor:
     return x if x.dtype.kind == "f" else astype(x, _core.float_dtype(x.dtype))
 
 
-def _creator(function: Callable[..., np.ndarray], summary: str, example: str) -> Callable[..., Tensor]:
+NUMBERS = (bool, int, float)
+
+
+def pair(x1: Any, x2: Any) -> tuple[Any, Any]:
+    """Two operands for a binary operator, at least one of them a tensor. A Python number takes the dtype of what is
+    beside it, and a tensor may stand for one; both stay as they are."""
+    if type(x1) is Tensor:
+        return x1, x2
+    if type(x1) in NUMBERS and type(x2) not in NUMBERS:
+        return x1, x2 if type(x2) is Tensor else asarray(x2)
+    return asarray(x1), x2
+
+
+def _creator(
+    function: Callable[..., np.ndarray], arguments: Callable[..., None], summary: str, example: str
+) -> Callable[..., Tensor]:
+    """NumPy's function for tensors. ``arguments`` has its signature."""
+
     def create(*args: Any, requires_grad: builtins.bool = False, **kwargs: Any) -> Tensor:
         like, values = (args[:1], args[1:]) if function.__name__.endswith("_like") else ((), args)
         if function in _OF_TENSORS and builtins.any(isinstance(a, Tensor) for a in (*values, *kwargs.values())):
@@ -48,6 +65,7 @@ def _creator(function: Callable[..., np.ndarray], summary: str, example: str) ->
         return result
 
     create.__name__ = create.__qualname__ = function.__name__
+    create.__wrapped__ = arguments  # type: ignore[attr-defined]  # inspect.signature finds it here
     create.__doc__ = (
         f"{summary} Arguments as ``numpy.{function.__name__}``, and ``requires_grad``; returns a Tensor.\n\n"
         f"    >>> import fastgrad as fg\n    >>> {example}\n    "
@@ -115,45 +133,123 @@ def _stand_in(x: Tensor) -> np.ndarray:
     return np.broadcast_to(np.empty((), x.dtype), x.shape)
 
 
-zeros = _creator(np.zeros, "A tensor of zeros.", "fg.zeros(2)\n    tensor([0., 0.])")
-ones = _creator(np.ones, "A tensor of ones.", "fg.ones(2)\n    tensor([1., 1.])")
-empty = _creator(np.empty, "A tensor whose values are not set.", "fg.empty((2, 3)).shape\n    (2, 3)")
-full = _creator(np.full, "A tensor filled with one value.", "fg.full(2, 7.0)\n    tensor([7., 7.])")
+# ---- the signatures, which are NumPy's; requires_grad is ours -------------------------------------------------------
+def _of_shape(
+    shape: Any, dtype: Any = None, order: str = "C", *, device: Any = None, requires_grad: builtins.bool = False
+) -> None: ...
+
+
+def _of_value(
+    shape: Any, fill_value: Any, dtype: Any = None, order: str = "C", *, device: Any = None,
+    requires_grad: builtins.bool = False,
+) -> None: ...  # fmt: skip
+
+
+def _like(
+    x: Any, /, dtype: Any = None, order: str = "K", subok: builtins.bool = True, shape: Any = None, *,
+    device: Any = None, requires_grad: builtins.bool = False,
+) -> None: ...  # fmt: skip
+
+
+def _value_like(
+    x: Any, /, fill_value: Any, dtype: Any = None, order: str = "K", subok: builtins.bool = True, shape: Any = None, *,
+    device: Any = None, requires_grad: builtins.bool = False,
+) -> None: ...  # fmt: skip
+
+
+def _range(
+    start: Any, /, stop: Any = None, step: Any = 1, dtype: Any = None, *, device: Any = None,
+    requires_grad: builtins.bool = False,
+) -> None: ...  # fmt: skip
+
+
+def _interval(
+    start: Any, stop: Any, num: int = 50, endpoint: builtins.bool = True, retstep: builtins.bool = False,
+    dtype: Any = None, axis: int = 0, *, device: Any = None, requires_grad: builtins.bool = False,
+) -> None: ...  # fmt: skip
+
+
+def _log_interval(
+    start: Any, stop: Any, num: int = 50, endpoint: builtins.bool = True, base: Any = 10.0, dtype: Any = None,
+    axis: int = 0, *, requires_grad: builtins.bool = False,
+) -> None: ...  # fmt: skip
+
+
+def _progression(
+    start: Any, stop: Any, num: int = 50, endpoint: builtins.bool = True, dtype: Any = None, axis: int = 0, *,
+    requires_grad: builtins.bool = False,
+) -> None: ...  # fmt: skip
+
+
+def _rectangle(
+    N: int, M: int | None = None, k: int = 0, dtype: Any = float, order: str = "C", *, device: Any = None,
+    requires_grad: builtins.bool = False,
+) -> None: ...  # fmt: skip
+
+
+def _triangle(
+    N: int, M: int | None = None, k: int = 0, dtype: Any = float, *, requires_grad: builtins.bool = False
+) -> None: ...
+
+
+def _square(n: int, dtype: Any = None, *, requires_grad: builtins.bool = False) -> None: ...
+
+
+zeros = _creator(np.zeros, _of_shape, "A tensor of zeros.", "fg.zeros(2)\n    tensor([0., 0.])")
+ones = _creator(np.ones, _of_shape, "A tensor of ones.", "fg.ones(2)\n    tensor([1., 1.])")
+empty = _creator(np.empty, _of_shape, "A tensor whose values are not set.", "fg.empty((2, 3)).shape\n    (2, 3)")
+full = _creator(np.full, _of_value, "A tensor filled with one value.", "fg.full(2, 7.0)\n    tensor([7., 7.])")
 zeros_like = _creator(
-    np.zeros_like, "Zeros of the shape and dtype of another.", "fg.zeros_like([1.0])\n    tensor([0.])"
+    np.zeros_like, _like, "Zeros of the shape and dtype of another.", "fg.zeros_like([1.0])\n    tensor([0.])"
 )
-ones_like = _creator(np.ones_like, "Ones of the shape and dtype of another.", "fg.ones_like([3.0])\n    tensor([1.])")
+ones_like = _creator(
+    np.ones_like, _like, "Ones of the shape and dtype of another.", "fg.ones_like([3.0])\n    tensor([1.])"
+)
 empty_like = _creator(
     np.empty_like,
+    _like,
     "A tensor whose values are not set, of the shape and dtype of another.",
     "fg.empty_like([1.0]).shape\n    (1,)",
 )
 full_like = _creator(
     np.full_like,
+    _value_like,
     "One value in each element, of the shape and dtype of another.",
     "fg.full_like([1.0], 2)\n    tensor([2.])",
 )
-arange = _creator(np.arange, "Evenly spaced values in a half-open interval.", "fg.arange(3)\n    tensor([0, 1, 2])")
+arange = _creator(
+    np.arange, _range, "Evenly spaced values in a half-open interval.", "fg.arange(3)\n    tensor([0, 1, 2])"
+)
 linspace = _creator(
-    np.linspace, "Evenly spaced values over an interval.", "fg.linspace(0, 1, 3)\n    tensor([0. , 0.5, 1. ])"
+    np.linspace,
+    _interval,
+    "Evenly spaced values over an interval.",
+    "fg.linspace(0, 1, 3)\n    tensor([0. , 0.5, 1. ])",
 )
 logspace = _creator(
-    np.logspace, "Values evenly spaced on a log scale.", "fg.logspace(0, 2, 3)\n    tensor([  1.,  10., 100.])"
+    np.logspace,
+    _log_interval,
+    "Values evenly spaced on a log scale.",
+    "fg.logspace(0, 2, 3)\n    tensor([  1.,  10., 100.])",
 )
 geomspace = _creator(
-    np.geomspace, "Values in geometric progression.", "fg.geomspace(1, 4, 3)\n    tensor([1., 2., 4.])"
+    np.geomspace, _progression, "Values in geometric progression.", "fg.geomspace(1, 4, 3)\n    tensor([1., 2., 4.])"
 )
-eye = _creator(np.eye, "A matrix with ones on a diagonal.", "fg.eye(2)\n    tensor([[1., 0.],\n            [0., 1.]])")
+eye = _creator(
+    np.eye, _rectangle, "A matrix with ones on a diagonal.", "fg.eye(2)\n    tensor([[1., 0.],\n            [0., 1.]])"
+)
 tri = _creator(
     np.tri,
+    _triangle,
     "A matrix of ones on and below a diagonal, zeros above.",
     "fg.tri(2)\n    tensor([[1., 0.],\n            [1., 1.]])",
 )
-identity = _creator(np.identity, "A square identity matrix.", "fg.identity(1)\n    tensor([[1.]])")
+identity = _creator(np.identity, _square, "A square identity matrix.", "fg.identity(1)\n    tensor([[1.]])")
 
 
-def from_dlpack(x: Any) -> Tensor:
-    """A tensor on the memory of another library's CPU array, by the DLPack protocol; else TypeError.
+def from_dlpack(x: Any, /, *, device: str | None = None, copy: builtins.bool | None = None) -> Tensor:
+    """A tensor on the memory of another library's CPU array, by the DLPack protocol; else TypeError. With ``copy=True``
+    in memory of its own. ``device`` is "cpu" or None, else ValueError.
 
     >>> import fastgrad as fg, numpy as np
     >>> fg.from_dlpack(np.array([1.0, 2.0]))
@@ -161,7 +257,11 @@ def from_dlpack(x: Any) -> Tensor:
     """
     if not hasattr(x, "__dlpack__"):
         raise TypeError(f"from_dlpack: expected an array with a __dlpack__ method, got {type(x).__name__}")
-    return asarray(np.from_dlpack(x))
+    if device not in (None, "cpu"):
+        raise ValueError(f"from_dlpack: tensors are in the memory of the CPU; expected 'cpu' or None, got {device!r}")
+    if copy is False and np.lib.NumpyVersion(np.__version__) >= "2.1.0":  # before it NumPy never copies
+        return asarray(np.from_dlpack(x, copy=False))
+    return asarray(np.from_dlpack(x), copy=True if copy else None)
 
 
 __all__ = [

@@ -174,15 +174,65 @@ def _replaced(beyond: Tensor, bound: TensorLike) -> Tensor:
     return beyond if type(bound) in (float, int) and bound == bound else beyond | isnan(bound)
 
 
+def nextafter(x1: TensorLike, x2: TensorLike, /) -> Tensor:
+    """The next floating-point number behind x1 towards x2. It has no gradient: TypeError for tensors that require one.
+
+    >>> import fastgrad as fg
+    >>> fg.nextafter(1.0, 2.0) - 1.0
+    tensor(2.22044605e-16)
+    """
+    dtype, operands = _core.promoted("nextafter", x1, x2)
+    if builtins.any(x.requires_grad for x in operands):
+        raise TypeError("nextafter is not supported on tensors that require gradients, as it has none; pass x.detach()")
+    dtype = dtype if dtype.kind == "f" else _core.float_dtype(dtype)
+    return _core.by_numpy(np.nextafter, *[astype(x, dtype) for x in operands])
+
+
+# ---- what complex numbers have, of real ones ------------------------------------------------------------------------
+def conj(x: TensorLike, /) -> Tensor:
+    """The complex conjugate, which of real numbers is the number itself; of booleans an int8, as NumPy's.
+
+    >>> import fastgrad as fg
+    >>> fg.conj([1.0, 2.0])
+    tensor([1., 2.])
+    """
+    x = asarray(x)
+    return astype(x, np.int8) if x.dtype == np.bool_ else _core.positive(x)
+
+
+def real(x: TensorLike, /) -> Tensor:
+    """The real part, which of real numbers is the number itself.
+
+    >>> import fastgrad as fg
+    >>> fg.real([1.0, 2.0])
+    tensor([1., 2.])
+    """
+    x = asarray(x)
+    return reshape(x, x.shape)  # a value of its own
+
+
+def imag(x: TensorLike, /) -> Tensor:
+    """The imaginary part, which of real numbers is 0.
+
+    >>> import fastgrad as fg
+    >>> fg.imag([1.0, 2.0])
+    tensor([0., 0.])
+    """
+    x = asarray(x)
+    return asarray(np.zeros(x.shape, x.dtype))
+
+
 # ---- other names of the core's functions ----------------------------------------------------------------------------
 abs = absolute
 acos, asin, atan, atan2 = _core.arccos, _core.arcsin, _core.arctan, _core.arctan2
 acosh, asinh, atanh = _core.arccosh, _core.arcsinh, _core.arctanh
 around = round
+conjugate = conj
 deg2rad, rad2deg = _core.radians, _core.degrees
 mod, pow, true_divide = remainder, power, divide
 
 __all__ = [
-    "abs", "acos", "acosh", "around", "asin", "asinh", "atan", "atan2", "atanh", "clip", "deg2rad", "divmod", "fabs",
-    "fix", "float_power", "ldexp", "mod", "modf", "nan_to_num", "pow", "rad2deg", "round", "sinc", "true_divide",
+    "abs", "acos", "acosh", "around", "asin", "asinh", "atan", "atan2", "atanh", "clip", "conj", "conjugate", "deg2rad",
+    "divmod", "fabs", "fix", "float_power", "imag", "ldexp", "mod", "modf", "nan_to_num", "nextafter", "pow", "rad2deg",
+    "real", "round", "sinc", "true_divide",
 ]  # fmt: skip

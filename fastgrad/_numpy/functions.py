@@ -7,10 +7,12 @@ because its parts are; there is no second list of rules.
 from typing import TYPE_CHECKING
 
 from . import (
+    bitwise,
     contractions,
     counting,
     creation,
     diagonals,
+    dtypes,
     elementwise,
     grids,
     joining,
@@ -25,10 +27,12 @@ from . import (
     shapes,
     statistics,
 )
+from .bitwise import *
 from .contractions import *
 from .counting import *
 from .creation import *
 from .diagonals import *
+from .dtypes import *
 from .elementwise import *
 from .grids import *
 from .joining import *
@@ -50,7 +54,7 @@ from .updates import At as At
 if not TYPE_CHECKING:
     __all__ = []
     for _module in (
-        contractions, counting, creation, diagonals, elementwise, grids, joining, neural, order, padding, polynomials,
-        predicates, reductions, selection, sequences, shapes, statistics,
+        bitwise, contractions, counting, creation, diagonals, dtypes, elementwise, grids, joining, neural, order,
+        padding, polynomials, predicates, reductions, selection, sequences, shapes, statistics,
     ):  # fmt: skip
         __all__ += _module.__all__

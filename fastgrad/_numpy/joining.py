@@ -98,7 +98,7 @@ def block(arrays: Any) -> Tensor:
     """Nested lists of blocks as one array: the innermost lists are joined along the last axis, those around them along
     the axis before it, and so on. Blocks get leading axes of length 1 where they have fewer than others.
 
-    Raises TypeError for tuples, ValueError for empty lists and for lists of different depths.
+    Raises TypeError for tuples, ValueError for empty lists and for lists of different depths, or deeper than 32.
 
     >>> import fastgrad as fg, numpy as np
     >>> fg.block([[np.eye(2), np.full((2, 1), 5.0)], [7.0, 8.0, 9.0]])
@@ -109,6 +109,8 @@ def block(arrays: Any) -> Tensor:
     depth, x = 0, arrays
     while isinstance(x, list) and x:
         depth, x = depth + 1, x[0]
+        if depth > 32:  # each makes an axis; a list may hold itself
+            raise ValueError("block: a tensor has at most 32 axes, got lists within each other at more levels")
     blocks: list[Tensor] = []
 
     def gather(x: Any, level: int) -> None:

@@ -87,12 +87,14 @@ def _check_kind(name: str, kind: Any, order: Any, stable: Any = None) -> None:
 
 
 def sort(
-    a: TensorLike, axis: int | None = -1, kind: str | None = None, order: None = None, *, stable: bool | None = None
-) -> Tensor:
-    """The elements in ascending order along an axis, or of the raveled array for ``axis=None``; nan is last.
+    a: TensorLike, axis: int | None = -1, kind: str | None = None, order: None = None, *, stable: bool | None = None,
+    descending: bool = False,
+) -> Tensor:  # fmt: skip
+    """The elements in ascending order along an axis, or of the raveled array for ``axis=None``; nan is last. In
+    descending order it is first.
 
-    Every kind of sort is stable: the gradient of equal elements goes to them in their order. Descending order:
-    ``flip(sort(x))``, or ``topk``. Raises AxisError for an array without axes, ValueError for an unknown kind.
+    Every kind of sort is stable: the gradient of equal elements goes to them in their order. Raises AxisError for an
+    array without axes, ValueError for an unknown kind.
 
     >>> import fastgrad as fg
     >>> fg.sort([3.0, 1.0, 2.0])
@@ -101,15 +103,17 @@ def sort(
     _check_kind("sort", kind, order, stable)
     x, axis = _rows(a, axis, "sort")
     if x.dtype.kind != "f":
-        return _back(by_numpy(np.sort, x, axis=-1), axis)
-    return _back(_picked(x, _order(x)), axis)
+        y = by_numpy(np.sort, x, axis=-1)
+        return _back(y[..., ::-1] if descending else y, axis)
+    return _back(_picked(x, _order(x, bool(descending))), axis)
 
 
 def argsort(
-    a: TensorLike, axis: int | None = -1, kind: str | None = None, order: None = None, *, stable: bool | None = None
-) -> Tensor:
+    a: TensorLike, axis: int | None = -1, kind: str | None = None, order: None = None, *, stable: bool | None = None,
+    descending: bool = False,
+) -> Tensor:  # fmt: skip
     """The positions of the elements in ascending order along an axis, as int64; they carry no gradient. Equal elements
-    keep their order, whatever the kind; nan is last.
+    keep their order, whatever the kind; nan is last. In descending order it is first.
 
     >>> import fastgrad as fg
     >>> fg.argsort([3.0, 1.0, 2.0])
@@ -118,7 +122,7 @@ def argsort(
     _check_kind("argsort", kind, order, stable)
     x = asarray(a)
     x, axis = _rows(x if x.ndim else reshape(x, 1), axis, "argsort")
-    return _back(_order(x), axis)
+    return _back(_order(x, bool(descending)), axis)
 
 
 def partition(

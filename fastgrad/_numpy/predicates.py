@@ -10,31 +10,40 @@ import numpy as np
 
 from .. import _core
 from .._core import Tensor, absolute, asarray
-from .creation import floating
+from .creation import floating, pair
 from .reductions import all
 
 if TYPE_CHECKING:
     from .typing import TensorLike
 
 
-def _predicate(name: str, of_floats: Callable[..., Any] | None = None) -> Callable[..., Tensor]:
-    """``numpy.name`` of tensors; ``of_floats`` says the same of floats in operations that can be compiled."""
-    function = getattr(np, name)
+def _test(name: str, of_floats: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+    """``numpy.name`` of one tensor; ``of_floats`` says the same of floats in operations that can be compiled."""
+    ufunc = getattr(np, name)
 
-    def predicate(*operands: TensorLike) -> Tensor:
-        if len(operands) != function.nin:
-            raise TypeError(f"{name}() takes {function.nin} arguments but {len(operands)} were given")
-        x = asarray(operands[0])
-        if of_floats is not None and (x.dtype.kind == "f" or function.nin == 2):
-            if function.nin == 2 and operands[1] is None:  # which == and != would take for something else than an array
-                raise TypeError(f"{name}: expected arrays and numbers, got None")
-            return of_floats(x, *operands[1:])  # type: ignore[no-any-return]
-        return _core.by_numpy(function, x)
+    def test(x: TensorLike, /) -> Tensor:
+        x = asarray(x)
+        return of_floats(x) if x.dtype.kind == "f" else _core.by_numpy(ufunc, x)
 
+    return _named(test, name, "1.0")
+
+
+def _relation(name: str, of_two: Callable[[Any, Any], Any]) -> Callable[..., Tensor]:
+    """``numpy.name`` of two operands, which ``of_two`` says in operations that can be compiled."""
+
+    def relation(x1: TensorLike, x2: TensorLike, /) -> Tensor:
+        if x1 is None or x2 is None:  # which == and != would take for something else than an array
+            raise TypeError(f"{name}: expected arrays and numbers, got None")
+        return of_two(*pair(x1, x2))  # type: ignore[no-any-return]
+
+    return _named(relation, name, "1.0, 1.0")
+
+
+def _named(predicate: Callable[..., Tensor], name: str, arguments: str) -> Callable[..., Tensor]:
     predicate.__name__ = predicate.__qualname__ = name
     predicate.__doc__ = (
         f"``numpy.{name}`` of tensors: a Tensor of booleans, which carries no gradient.\n\n"
-        f"    >>> import fastgrad as fg\n    >>> fg.{name}({', '.join(['1.0'] * function.nin)}).dtype\n"
+        f"    >>> import fastgrad as fg\n    >>> fg.{name}({arguments}).dtype\n"
         "    dtype('bool')\n    "
     )
     return predicate
@@ -45,17 +54,17 @@ def _truth(x: TensorLike) -> Tensor:
     return x if x.dtype == np.bool_ else x != 0
 
 
-isfinite = _predicate("isfinite", lambda x: absolute(x) < np.inf)
-isinf = _predicate("isinf", lambda x: absolute(x) == np.inf)
-isnan = _predicate("isnan", lambda x: x != x)
-signbit = _predicate("signbit", lambda x: _core.copysign(1.0, x) < 0)
-less, less_equal = _predicate("less", operator.lt), _predicate("less_equal", operator.le)
-greater, greater_equal = _predicate("greater", operator.gt), _predicate("greater_equal", operator.ge)
-equal, not_equal = _predicate("equal", operator.eq), _predicate("not_equal", operator.ne)
-logical_and = _predicate("logical_and", lambda a, b: _truth(a) & _truth(b))
-logical_or = _predicate("logical_or", lambda a, b: _truth(a) | _truth(b))
-logical_xor = _predicate("logical_xor", lambda a, b: _truth(a) ^ _truth(b))
-logical_not = _predicate("logical_not", lambda x: ~_truth(x))
+isfinite = _test("isfinite", lambda x: absolute(x) < np.inf)
+isinf = _test("isinf", lambda x: absolute(x) == np.inf)
+isnan = _test("isnan", lambda x: x != x)
+signbit = _test("signbit", lambda x: _core.copysign(1.0, x) < 0)
+less, less_equal = _relation("less", operator.lt), _relation("less_equal", operator.le)
+greater, greater_equal = _relation("greater", operator.gt), _relation("greater_equal", operator.ge)
+equal, not_equal = _relation("equal", operator.eq), _relation("not_equal", operator.ne)
+logical_and = _relation("logical_and", lambda a, b: _truth(a) & _truth(b))
+logical_or = _relation("logical_or", lambda a, b: _truth(a) | _truth(b))
+logical_xor = _relation("logical_xor", lambda a, b: _truth(a) ^ _truth(b))
+logical_not = _test("logical_not", lambda x: ~_truth(x))
 
 
 def isclose(

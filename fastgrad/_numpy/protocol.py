@@ -26,12 +26,6 @@ from .indexing import take
 from .shapes import one_axis
 from .updates import Update, changed_in_turn
 
-
-def _conjugate(x: Any) -> Tensor:
-    x = _core.asarray(x)
-    return _core.astype(x, np.int8) if x.dtype == np.bool_ else _core.positive(x)  # NumPy has none of booleans
-
-
 # NumPy's ufunc -> our function: those of one name, and those we call otherwise.
 UFUNCS: dict[np.ufunc, Callable[..., Any]] = {
     ufunc: function
@@ -39,10 +33,8 @@ UFUNCS: dict[np.ufunc, Callable[..., Any]] = {
     for name, function in source.items()
     if isinstance(ufunc := getattr(np, name, None), np.ufunc)
 } | {
-    np.matmul: _core.matmul, np.conjugate: _conjugate, np.invert: lambda a: ~a,
-    np.bitwise_and: lambda a, b: _core.asarray(a) & b, np.bitwise_or: lambda a, b: _core.asarray(a) | b,
-    np.bitwise_xor: lambda a, b: _core.asarray(a) ^ b,
-}  # fmt: skip
+    np.matmul: _core.matmul,
+}
 # The functions that are methods of NumPy's ufuncs. Those of other ufuncs are folded, element by element of the axis,
 # or done once for each time that an element is named.
 _METHODS: dict[str, dict[np.ufunc, str]] = {

@@ -108,7 +108,7 @@ def squeeze(x: TensorLike, axis: Axis = None) -> Tensor:
     return reshape(x, [n for i, n in enumerate(x.shape) if i not in axes])
 
 
-def expand_dims(x: TensorLike, axis: int | tuple[int, ...]) -> Tensor:
+def expand_dims(x: TensorLike, axis: int | tuple[int, ...] = 0) -> Tensor:
     """x with new axes of length 1 at the given positions of the result.
 
     >>> import fastgrad as fg
