@@ -29,7 +29,7 @@ OPTIMIZERS = {
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_descend_replayed_equals_descend_run_eager_arrays(optimizer, shuffle):
+def test_descend_replayed_equals_descend_run_eagerly(optimizer, shuffle):
     found, expected = (
         fg.descend(net, start(), (ROWS, LABELS), optimizer=optimizer(), epochs=4, batch_size=16, seed=3,
                    shuffle=shuffle, compile=compile)
