@@ -6,7 +6,7 @@ Objects are kept below build/ and compiled again only when a file they were made
 
     FASTGRAD_WERROR=1              warnings in our own C are errors
     FASTGRAD_SANITIZE=address      (or address,undefined ...) builds with the sanitizers, and with assertions
-    FASTGRAD_DEBUG=1               assertions alone (csrc/core/debug.h)
+    FASTGRAD_DEBUG=1               assertions (csrc/core/debug.h) and tables for unwinding, without the sanitizers
     FASTGRAD_ISAS="baseline avx2"  these instruction sets only, to build faster; without it all that the platform has
 
 It builds with GCC and Clang, for one architecture at a time; what is not supported is refused before the first file.
@@ -34,6 +34,9 @@ C_FLAGS = [
     "-std=c11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd",
     "-fvisibility=hidden", "-g0", "-Wall", "-Wextra",
 ]  # fmt: skip
+# Tables for unwinding a stack serve exceptions of C++ and debuggers: nothing here throws, and builds for debuggers have
+# them. They would be a twentieth of a wheel.
+NO_UNWIND_TABLES = ["-fno-asynchronous-unwind-tables", "-fno-unwind-tables"]
 BINDING_FLAGS = ["-O2", "-fvisibility=hidden", "-g0", "-DNPY_NO_DEPRECATED_API=NPY_2_0_API_VERSION"]
 
 WERROR = os.environ.get("FASTGRAD_WERROR", "0") not in ("", "0")
@@ -141,6 +144,8 @@ class BuildCore(build_ext):
             # Instrumented loops over the same expression are contracted differently, and tests compare bits.
             flags = [*flags, "-ffp-contract=off", "-g", "-fno-omit-frame-pointer"]
             flags += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all"]
+        if not DEBUG:
+            flags = [*flags, *NO_UNWIND_TABLES]
         target.unlink(missing_ok=True)  # a failed compilation must not leave an old object that looks current
         self.compiler.compile(
             [source],

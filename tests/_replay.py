@@ -1,4 +1,6 @@
-"""What the tests of compiled functions share: comparing replays with eager runs."""
+"""What the tests of compiled functions share: comparing replays with eager runs, and reading programs."""
+
+import re
 
 import numpy as np
 
@@ -26,6 +28,16 @@ def same_tree(a, b):
 def eagerly(f, *args):
     """f on tensors of copies."""
     return f(*fg.tree.map(lambda x: fg.tensor(x), args))
+
+
+def eager_arrays(f, *args):
+    """The results of f on tensors of copies, as arrays."""
+    return fg.tree.map(lambda x: x.numpy(), eagerly(f, *args))
+
+
+def instructions(program):
+    """The names of a program's instructions in order."""
+    return re.findall(r"%\d+ = (\S+)", str(program))
 
 
 def check(f, *args):

@@ -23,8 +23,7 @@ PLACES = {
     "before the first BINARY row": "BINARY(",
     "before the first KERNEL row": "KERNEL(",
     'before "less"': '    "less":',
-    "before fill": "    void (*fill)",
-    "in the table before fill": "     .fill =",
+    "before fill": "REDUCE(void, fill",
     "after the other kernels": "#undef FOR_GROUPS",
     "before all_finite": "static int NAME(all_finite)",
     "before _KNOWN": "_KNOWN",
@@ -67,7 +66,7 @@ def test_every_block_has_its_place(block):
 
 def test_all_kinds_are_shown():
     assert {path for path, _, _ in BLOCKS} >= {
-        "csrc/ops.def", "csrc/structural.def", "csrc/ops/shapes.c", "csrc/kernels.h", "csrc/kernels/reduce.c",
+        "csrc/ops.def", "csrc/structural.def", "csrc/ops/shapes.c", "csrc/kernels.def", "csrc/kernels/reduce.c",
         "csrc/optim.def", "fastgrad/_rules/table.py", "fastgrad/optim.py", "tests/_operations.py",
     }  # fmt: skip
 

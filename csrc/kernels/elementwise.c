@@ -402,11 +402,17 @@ static NOINLINE void run_in_f64(fg_loop *loop, int64_t n, const float *a, const 
     }
 COMPARE(less, <)
 COMPARE(less_equal, <=)
-COMPARE(greater, >)
-COMPARE(greater_equal, >=)
 COMPARE(equal, ==)
 COMPARE(not_equal, !=)
 #undef COMPARE
+
+/* a > b is b < a */
+static void FN(greater)(int64_t n, const void *a, int sa, const void *b, int sb, uint8_t *out) {
+    FN(less)(n, b, sb, a, sa, out);
+}
+static void FN(greater_equal)(int64_t n, const void *a, int sa, const void *b, int sb, uint8_t *out) {
+    FN(less_equal)(n, b, sb, a, sa, out);
+}
 
 static void FN(choose)(int64_t n, const uint8_t *c, int sc, const void *va, int sa, const void *vb, int sb, void *y) {
     const T *pa = va, *pb = vb;

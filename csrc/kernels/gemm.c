@@ -99,8 +99,16 @@ enum { MASKED = 0 };
 #endif
 #include "gemm.c"
 
-const fg_gemm_kernels FG_TABLE(fg_gemm)[2] = {{gemm_f32, few_f32, rows_f32, dots_f32},
-                                                 {gemm_f64, few_f64, rows_f64, dots_f64}};
+const fg_gemm_kernels FG_TABLE(fg_gemm)[2] = {
+    {
+#define GEMM(result, name, operands) .name = name##_f32,
+#include "kernels.def"
+    },
+    {
+#define GEMM(result, name, operands) .name = name##_f64,
+#include "kernels.def"
+    },
+};
 
 #else /* ---- once per dtype ---- */
 

@@ -125,10 +125,16 @@ INLINE vector_f64 root_f64(vector_f64 x)
 #define ROOT root_f64
 #include "linalg.c"
 
-#define TABLE(type)                                                                                           \
-    {cholesky_all_lanes_##type, cholesky_vjp_all_lanes_##type, lu_all_lanes_##type, solve_all_lanes_##type,   \
-     slogdet_all_lanes_##type}
-const fg_linalg_kernels FG_TABLE(fg_linalg)[2] = {TABLE(f32), TABLE(f64)};
+const fg_linalg_kernels FG_TABLE(fg_linalg)[2] = {
+    {
+#define LINALG(result, name, operands) .name = name##_all_lanes_f32,
+#include "kernels.def"
+    },
+    {
+#define LINALG(result, name, operands) .name = name##_all_lanes_f64,
+#include "kernels.def"
+    },
+};
 
 #else /* ---- once for each type of element ---- */
 

@@ -31,16 +31,24 @@ enum { CHUNK = 1024 }; /* elements between two checks whether a value that is no
 #include "optim.c"
 
 const fg_optim_kernels FG_TABLE(fg_optim)[2] = {
-    {.all_finite = all_finite_f32, .update = {
+    {
+#define OPTIM(result, name, operands) .name = name##_f32,
+#include "kernels.def"
+        .update = {
 #define OPTIMIZER(name, ...) [FG_OPTIMIZER_##name] = name##_f32,
 #include "optim.def"
 #undef OPTIMIZER
-    }},
-    {.all_finite = all_finite_f64, .update = {
+        },
+    },
+    {
+#define OPTIM(result, name, operands) .name = name##_f64,
+#include "kernels.def"
+        .update = {
 #define OPTIMIZER(name, ...) [FG_OPTIMIZER_##name] = name##_f64,
 #include "optim.def"
 #undef OPTIMIZER
-    }},
+        },
+    },
 };
 
 #else /* ---- once per dtype ---- */

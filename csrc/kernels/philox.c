@@ -87,7 +87,16 @@ INLINE doubles numbers_f64(words x)
 #undef REALS
 #undef NAME
 
-const fg_random_kernels FG_TABLE(fg_random)[2] = {{uniform_f32}, {uniform_f64}};
+const fg_random_kernels FG_TABLE(fg_random)[2] = {
+    {
+#define RANDOM(result, name, operands) .name = name##_f32,
+#include "kernels.def"
+    },
+    {
+#define RANDOM(result, name, operands) .name = name##_f64,
+#include "kernels.def"
+    },
+};
 
 #else /* ---- once per dtype ---- */
 

@@ -63,18 +63,16 @@ enum { SUM, DOT, MAX, MIN, TOP }; /* TOP is a faster MAX that may ignore a nan *
 #define DECAYED -708.0
 #include "reduce.c"
 
-#define TABLE(t)                                                                                               \
-    {.sum_rows = sum_rows_##t, .sum_cols = sum_cols_##t, .add_cols = add_cols_##t, .sum = sum_##t,             \
-     .cumsum = cumsum_##t, .cumprod = cumprod_##t, .cummax = cummax_##t, .cummax_vjp = cummax_vjp_##t,        \
-     .recurrence = recurrence_##t, .max_rows = max_rows_##t, .max_cols = max_cols_##t,                         \
-     .min_rows = min_rows_##t, .min_cols = min_cols_##t, .extremum_vjp_rows = extremum_vjp_rows_##t,           \
-     .softmax_rows = softmax_rows_##t, .weight_rows = weight_rows_##t,                                         \
-     .log_softmax_rows = log_softmax_rows_##t,                                                                 \
-     .logsumexp_rows = logsumexp_rows_##t, .softmax_vjp_rows = softmax_vjp_rows_##t,                           \
-     .log_softmax_vjp_rows = log_softmax_vjp_rows_##t, .logsumexp_vjp_rows = logsumexp_vjp_rows_##t,           \
-     .cross_entropy_rows = cross_entropy_rows_##t, .cross_entropy_vjp_rows = cross_entropy_vjp_rows_##t,       \
-     .fill = fill_##t}
-const fg_reduce_kernels FG_TABLE(fg_reduce)[2] = {TABLE(f32), TABLE(f64)};
+const fg_reduce_kernels FG_TABLE(fg_reduce)[2] = {
+    {
+#define REDUCE(result, name, operands) .name = name##_f32,
+#include "kernels.def"
+    },
+    {
+#define REDUCE(result, name, operands) .name = name##_f64,
+#include "kernels.def"
+    },
+};
 
 #else /* ---- once per dtype ---- */
 

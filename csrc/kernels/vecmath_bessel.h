@@ -5,29 +5,45 @@
  * that this leaves out, of order exp(-2 x), are below an ULP there.
  */
 
-/* I0(a) and I1(a) / a for 0 <= a <= 18: 2^-54. A relative error of z = a^2 changes the result by up to a / 2 times as
- * much. So the rounding error of z is added back, times a derivative by z, which is estimated. */
-VM_INLINE double vm_i0_near(double a) {
-    double z = a * a, y = VM_P24(z, 0x1p+0, 0x1.ffffffffffffep-3, 0x1.000000000000cp-6, 0x1.c71c71c71c65ap-12,
-                                 0x1.c71c71c71cdb7p-18, 0x1.23456789a999dp-24, 0x1.02e85c08a8834p-31,
-                                 0x1.522a43f5b355p-39, 0x1.522a43fb17ad4p-47, 0x1.0b31326e3e5bdp-55,
-                                 0x1.56018956357efp-64, 0x1.69ca960840feep-73, 0x1.4197cfaa687a8p-82,
-                                 0x1.e723e85948134p-92, 0x1.3e284a6f41da2p-101, 0x1.69d63433441e9p-111,
-                                 0x1.6aa15f01e0f2p-121, 0x1.3dec3fa291762p-131, 0x1.0652d987d0ae9p-141,
-                                 0x1.37d375798fcdcp-152, 0x1.486a73e09e6d9p-162, -0x1.631e55cf3190bp-176,
-                                 0x1.f3e2f1c4d268bp-183, -0x1.a18dd5561b9ap-194, 0x1.2b53b0a27252ap-204);
-    return y + y * (vm_product_rest_f64(a, a, z) * (0.5 / (2 + a)));
+/* A relative error of z = a^2 changes I0(a) and I1(a) / a by up to a / 2 times as much, half of that through w = z^2.
+ * This is the relative change that adds the rounding errors of both back; the slope by log(z) is about
+ * a^2 / (2 (k + a)). */
+VM_INLINE double vm_bessel_rest(double a, double z, double w, double k) {
+    double rest = vm_product_rest_f64(a, a, z) * z + 0.5 * vm_product_rest_f64(z, z, w);
+    return rest / (2 * (k + a) * z + 0x1p-900);
 }
-VM_INLINE double vm_i1_near(double a) {
-    double z = a * a, y = VM_P24(z, 0x1p-1, 0x1p-4, 0x1.5555555555557p-9, 0x1.c71c71c71c7p-15, 0x1.6c16c16c16d0ep-21,
-                                 0x1.845c8a0ce46dfp-28, 0x1.27e4fb778e925p-35, 0x1.522a43f62577dp-43,
-                                 0x1.2c9758dc59be7p-51, 0x1.ab81ea65edcecp-60, 0x1.f176985fdaa37p-69,
-                                 0x1.e26377e4d3175p-78, 0x1.8bce6fc33ec5bp-87, 0x1.165e105eafe69p-96,
-                                 0x1.535b8c7fb5476p-106, 0x1.69e42dae5ab4p-116, 0x1.5510315b5f8afp-126,
-                                 0x1.1b6c116b5d951p-136, 0x1.b532f215231cbp-147, 0x1.03a0405114469p-157,
-                                 0x1.d1e6422b8f3bep-168, 0x1.6a321670642f7p-183, 0x1.35440984b3d4ap-188,
-                                 -0x1.d800f0e29feb2p-200, 0x1.693ed9c521d68p-210);
-    return y + y * (vm_product_rest_f64(a, a, z) * (0.5 / (4 + a)));
+
+/* (even + odd) (1 + rest). The even and odd parts are (I +- J) / 2 with J0 or J1, small beside I where odd > even. */
+VM_INLINE vm_dd vm_bessel_sum(double even, double odd, double rest) {
+    vm_dd y = vm_fast_two_sum(even, odd);
+    return (vm_dd){y.hi, y.lo + y.hi * rest};
+}
+
+/* I0(a) and I1(a) / a for 0 <= a <= 18: 2^-54. Even and odd powers of z apart take half as many steps in turn, whose
+ * rounding errors add up. */
+VM_INLINE vm_dd vm_i0_near(double a) {
+    double z = a * a, w = z * z;
+    double even = VM_P12(w, 0x1p+0, 0x1.000000000000cp-6, 0x1.c71c71c71cdb7p-18, 0x1.02e85c08a8834p-31,
+                         0x1.522a43fb17ad4p-47, 0x1.56018956357efp-64, 0x1.4197cfaa687a8p-82, 0x1.3e284a6f41da2p-101,
+                         0x1.6aa15f01e0f2p-121, 0x1.0652d987d0ae9p-141, 0x1.486a73e09e6d9p-162,
+                         0x1.f3e2f1c4d268bp-183, 0x1.2b53b0a27252ap-204);
+    double odd = VM_P11(w, 0x1.ffffffffffffep-3, 0x1.c71c71c71c65ap-12, 0x1.23456789a999dp-24, 0x1.522a43f5b355p-39,
+                        0x1.0b31326e3e5bdp-55, 0x1.69ca960840feep-73, 0x1.e723e85948134p-92, 0x1.69d63433441e9p-111,
+                        0x1.3dec3fa291762p-131, 0x1.37d375798fcdcp-152, -0x1.631e55cf3190bp-176,
+                        -0x1.a18dd5561b9ap-194);
+    return vm_bessel_sum(even, z * odd, vm_bessel_rest(a, z, w, 2));
+}
+VM_INLINE vm_dd vm_i1_near(double a) {
+    double z = a * a, w = z * z;
+    double even = VM_P12(w, 0x1p-1, 0x1.5555555555557p-9, 0x1.6c16c16c16d0ep-21, 0x1.27e4fb778e925p-35,
+                         0x1.2c9758dc59be7p-51, 0x1.f176985fdaa37p-69, 0x1.8bce6fc33ec5bp-87, 0x1.535b8c7fb5476p-106,
+                         0x1.5510315b5f8afp-126, 0x1.b532f215231cbp-147, 0x1.d1e6422b8f3bep-168,
+                         0x1.35440984b3d4ap-188, 0x1.693ed9c521d68p-210);
+    double odd = VM_P11(w, 0x1p-4, 0x1.c71c71c71c7p-15, 0x1.845c8a0ce46dfp-28, 0x1.522a43f62577dp-43,
+                        0x1.ab81ea65edcecp-60, 0x1.e26377e4d3175p-78, 0x1.165e105eafe69p-96, 0x1.69e42dae5ab4p-116,
+                        0x1.1b6c116b5d951p-136, 0x1.03a0405114469p-157, 0x1.6a321670642f7p-183,
+                        -0x1.d800f0e29feb2p-200);
+    return vm_bessel_sum(even, z * odd, vm_bessel_rest(a, z, w, 4));
 }
 
 /* exp(-x) sqrt(x) I0(x) and I1(x) of u = 1 / x for x >= 18: 2^-53 */
@@ -48,41 +64,58 @@ VM_INLINE double vm_i0_less_i1_far(double u) {
                   -0x1.36114685392b9p+5, 0x1.0a6f9e27ca44ep+10, -0x1.14c83671ba683p+13, 0x1.5842a88861d90p+15);
 }
 
-/* v times exp(a), where exp alone may overflow */
-VM_INLINE double vm_times_exp(double v, double a) {
-    vm_unscaled e = vm_exp_unscaled(a, 0);
+VM_INLINE double vm_dd_rounded(vm_dd y) { return y.hi + y.lo; }
+
+/* x y */
+VM_INLINE vm_dd vm_x_times(double x, vm_dd y) {
+    vm_dd p = vm_two_product(x, y.hi);
+    return (vm_dd){p.hi, p.lo + x * y.lo};
+}
+
+/* y exp(-a) for 0 <= a <= 18 */
+VM_INLINE double vm_decayed(vm_dd y, double a) {
+    vm_scaled e = vm_exp_dd((vm_dd){-a, 0});
+    return vm_scale_f64(e.hi * y.hi + (e.hi * y.lo + e.lo * y.hi), e.n);
+}
+
+/* v times exp(a + lo), where exp alone may overflow */
+VM_INLINE double vm_times_exp(double v, double a, double lo) {
+    vm_unscaled e = vm_exp_unscaled(a, lo);
     return vm_scale_f64(v * e.v, e.n);
 }
 
-/* near: a = |x| is at most 18. c = a there; beyond, u = 1 / a and s = 1 / sqrt(a) */
-typedef struct { int near; double a, c, u, s; } vm_bessel;
+/* near: a = |x| is at most 18. c = a there; beyond, u = 1 / a and s = sqrt(u), where 1 / sqrt(a) is s exp(lo) */
+typedef struct { int near; double a, c, u, s, lo; } vm_bessel;
 VM_INLINE vm_bessel vm_bessel_parts(double x) {
     double a = fabs(x);
     int near = a <= 18;
-    double u = 1 / (near ? 18 : a);
-    return (vm_bessel){near, a, near ? a : 18, u, vm_sqrt_f64(u)};
+    double b = near ? 18 : a, u = 1 / b, s = vm_sqrt_f64(u);
+    double lo = -0.5 * vm_product_rest_f64(b, u, 1);
+    return (vm_bessel){near, a, near ? a : 18, u, s, b > 720 ? 0 : lo};
 }
 
 VM_INLINE double vm_i0_f64(double x) {
     vm_bessel p = vm_bessel_parts(x);
-    double y = p.near ? vm_i0_near(p.c) : vm_times_exp(vm_i0_far(p.u) * p.s, vm_clamp_f64(p.a, 18, 720));
+    vm_dd n = vm_i0_near(p.c);
+    double y = p.near ? vm_dd_rounded(n) : vm_times_exp(vm_i0_far(p.u) * p.s, vm_clamp_f64(p.a, 18, 720), p.lo);
     y = p.a > 720 ? INFINITY : y;
     return x != x ? x : y;
 }
 VM_INLINE double vm_i0e_f64(double x) {
     vm_bessel p = vm_bessel_parts(x);
-    double y = p.near ? vm_times_exp(vm_i0_near(p.c), -p.c) : vm_i0_far(p.u) * p.s;
+    double y = p.near ? vm_decayed(vm_i0_near(p.c), p.c) : vm_i0_far(p.u) * p.s;
     return x != x ? x : y;
 }
 VM_INLINE double vm_i1_f64(double x) {
     vm_bessel p = vm_bessel_parts(x);
-    double y = p.near ? p.a * vm_i1_near(p.c) : vm_times_exp(vm_i1_far(p.u) * p.s, vm_clamp_f64(p.a, 18, 720));
+    double near = vm_dd_rounded(vm_x_times(p.c, vm_i1_near(p.c)));
+    double y = p.near ? near : vm_times_exp(vm_i1_far(p.u) * p.s, vm_clamp_f64(p.a, 18, 720), p.lo);
     y = p.a > 720 ? INFINITY : y;
     return x != x ? x : copysign(y, x);
 }
 VM_INLINE double vm_i1e_f64(double x) {
     vm_bessel p = vm_bessel_parts(x);
-    double y = p.near ? vm_times_exp(p.c * vm_i1_near(p.c), -p.c) : vm_i1_far(p.u) * p.s;
+    double y = p.near ? vm_decayed(vm_x_times(p.c, vm_i1_near(p.c)), p.c) : vm_i1_far(p.u) * p.s;
     return x != x ? x : copysign(y, x);
 }
 
@@ -91,21 +124,24 @@ VM_INLINE double vm_i1e_f64(double x) {
 VM_INLINE double vm_i1_slope_f64(double x) {
     vm_bessel p = vm_bessel_parts(x);
     double far = (vm_i0_far(p.u) - vm_i1_far(p.u) * p.u) * p.s;
-    double y = p.near ? vm_i0_near(p.c) - vm_i1_near(p.c) : vm_times_exp(far, vm_clamp_f64(p.a, 18, 720));
+    double near = vm_dd_rounded(vm_i0_near(p.c)) - vm_dd_rounded(vm_i1_near(p.c));
+    double y = p.near ? near : vm_times_exp(far, vm_clamp_f64(p.a, 18, 720), p.lo);
     y = p.a > 720 ? INFINITY : y;
     return x != x ? x : y;
 }
 #define VM_SLOPE_f64_i1e ~, vm_i1e_slope_f64(x)
 VM_INLINE double vm_i1e_slope_f64(double x) {
     vm_bessel p = vm_bessel_parts(x);
-    double n1 = vm_i1_near(p.c), near = vm_times_exp(vm_i0_near(p.c) - n1 - p.c * n1, -p.c);
+    double n0 = vm_dd_rounded(vm_i0_near(p.c)), n1 = vm_dd_rounded(vm_i1_near(p.c));
+    double near = vm_times_exp(n0 - n1 - p.c * n1, -p.c, 0);
     double far = (vm_i0_less_i1_far(p.u) - vm_i1_far(p.u)) * p.u * p.s;
     return x != x ? x : p.near ? near : far;
 }
 #define VM_SLOPE_f64_i0e ~, vm_i0e_slope_f64(x)
 VM_INLINE double vm_i0e_slope_f64(double x) {
     vm_bessel p = vm_bessel_parts(x);
-    double near = vm_times_exp(p.c * vm_i1_near(p.c) - vm_i0_near(p.c), -p.c);
+    double n0 = vm_dd_rounded(vm_i0_near(p.c)), n1 = vm_dd_rounded(vm_i1_near(p.c));
+    double near = vm_times_exp(p.c * n1 - n0, -p.c, 0);
     double y = p.near ? near : -vm_i0_less_i1_far(p.u) * p.u * p.s;
     return x != x ? x : x == 0 ? 0 : copysign(1, x) * y;
 }

@@ -6,13 +6,14 @@
  * a negative x, the reflection formula (DLMF 5.5). The polynomials are interpolated at Chebyshev points in high
  * precision.
  */
-#define VM_PI 0x1.921fb54442d18p+1
+#define VM_PI 0x1.921fb54442d18p+1 /* and what it leaves */
+#define VM_PI_LO 0x1.1a62633145c07p-53
 
 /* sin(pi r) / r and (1 - cos(pi r)) / r^2 as polynomials of z = r^2, |r| <= 1/2: relative 2^-54 */
 VM_INLINE double vm_sinpi_tail(double z) {
-    return VM_P8(z, 0x1.921fb54442d18p+1, -0x1.4abbce625be52p+2, 0x1.466bc6775aa7dp+1, -0x1.32d2cce627c86p-1,
-                 0x1.5078348551854p-4, -0x1.e3074dfaf87afp-8, 0x1.e8f3675ee37ddp-12, -0x1.6f7acdb8f658p-16,
-                 0x1.9d462020fcc78p-21);
+    double p = VM_P7(z, -0x1.4abbce625be52p+2, 0x1.466bc6775aa7dp+1, -0x1.32d2cce627c86p-1, 0x1.5078348551854p-4,
+                     -0x1.e3074dfaf87afp-8, 0x1.e8f3675ee37ddp-12, -0x1.6f7acdb8f658p-16, 0x1.9d462020fcc78p-21);
+    return VM_PI + (z * p + VM_PI_LO);
 }
 VM_INLINE double vm_cospi_tail(double z) {
     return VM_P7(z, 0x1.3bd3cc9be45dep+2, -0x1.03c1f081b5a9fp+2, 0x1.55d3c7e3c9051p+0, -0x1.e1f5068620bcbp-3,
@@ -68,48 +69,65 @@ VM_INLINE double vm_gammaln_f64(double x) {
 }
 
 /* ---- gamma(x) and its reciprocal ----------------------------------------------------------------------------- */
+/* The same, where lo gets the rounding errors of the products */
+#define VM_GAMMA_STEP_DD(z, hi, lo)                                                                            \
+    f = z >= 2.5 ? z - 1 : 1, y = hi * f, lo = lo * f + vm_product_rest_f64(hi, f, y), hi = y, z -= z >= 2.5 ? 1 : 0;
+
 /* gamma(x) = v 2^n for -0.5 < x <= 200, n as in vm_unscaled. Below 8 by the recurrence from 1.5 <= z < 2.5, above the
  * exponential of Stirling's series in two doubles. */
 VM_INLINE vm_unscaled vm_gamma_positive(double x) {
     int far = x >= 8;
-    double bottom = x < 0.5 ? x * (x + 1) : x < 1.5 ? x : 1, z = x < 0.5 ? x + 2 : x < 1.5 ? x + 1 : far ? 2 : x, p = 1;
-    VM_GAMMA_STEP(z, p) VM_GAMMA_STEP(z, p) VM_GAMMA_STEP(z, p)
-    VM_GAMMA_STEP(z, p) VM_GAMMA_STEP(z, p) VM_GAMMA_STEP(z, p)
+    double bottom = x < 0.5 ? x + x * x : x < 1.5 ? x : 1;
+    double z = x < 0.5 ? x + 2 : x < 1.5 ? x + 1 : far ? 2 : x, hi = 1, lo = 0, f, y;
+    VM_GAMMA_STEP_DD(z, hi, lo) VM_GAMMA_STEP_DD(z, hi, lo) VM_GAMMA_STEP_DD(z, hi, lo)
+    VM_GAMMA_STEP_DD(z, hi, lo) VM_GAMMA_STEP_DD(z, hi, lo) VM_GAMMA_STEP_DD(z, hi, lo)
     double v = z - 1.5, c = far ? x : 8;
-    /* gamma(1.5 + v) for 0 <= v <= 1: 2^-53 */
-    double P = VM_P7(v, 0x1.c5bf891b4ef6ap-1, 0x1.0f7d26d4add0fp-2, 0x1.d7f6329c041b4p-4, 0x1.6f092d226e1b7p-8,
-                     0x1.aad8873526b0dp-10, -0x1.6828b3470961ep-10, -0x1.949a5a7123712p-14, -0x1.10a2c6860c1edp-14);
-    double Q = VM_P6(v, 0x1p+0, 0x1.0cfa061eeb31fp-2, -0x1.63fa3bcc2387cp-2, 0x1.1895f99723478p-6,
-                     0x1.0a5d636217414p-5, -0x1.0dea2f4014202p-7, 0x1.490f506a3669p-11);
+    /* gamma(1.5 + v) = gamma(1.5) + v P / Q for 0 <= v <= 1: 2^-56 */
+    double P = VM_P7(v, 0x1.08ea88ee561b3p-5, 0x1.bbe2cc90f3f17p-2, 0x1.0313217556c4bp-3, 0x1.12ca6cf6bb086p-7,
+                     0x1.7efe48be52d55p-8, 0x1.de47f59cef444p-11, 0x1.834aad367b7fdp-14, 0x1.f9275abac2342p-17);
+    double Q = VM_P5(v, 0x1p+0, 0x1.2793a66a24beep-1, -0x1.676609ae0526cp-3, -0x1.81fb3a758587dp-5,
+                     0x1.2584cc59e9be7p-6, -0x1.806796625dfc5p-10);
+    double near = 0x1.c5bf891b4ef6bp-1 + (v * (P / Q) - 0x1.618f13eb7ca89p-55);
     vm_dd l = vm_dd_multiply((vm_dd){c - 0.5, 0}, vm_log_dd(c)), t = vm_two_sum(l.hi, -c);
     t.lo += l.lo;
     t = vm_dd_add(t, (vm_dd){0x1.d67f1c864beb5p-1, -0x1.65b5a1b7ff5dfp-55 + vm_stirling(c)});
     vm_scaled e = vm_exp_dd(t);
-    return (vm_unscaled){far ? e.hi : p * (P / Q) / bottom, far ? e.n : VM_ROUND_F64};
+    return (vm_unscaled){far ? e.hi : (hi * near + lo * near) / bottom, far ? e.n : VM_ROUND_F64};
 }
 
-/* With m = -x > 0, gamma(x) = -pi / (m sin(pi m) gamma(m)). The sign of sin(pi m) is that of r, changed if the whole
- * number next to m is odd. */
-VM_INLINE double vm_minus_m_sinpi(double m) {
-    double w = vm_whole(m), r = m - w, half = 0.5 * w, y = m * (r * vm_sinpi_tail(r * r));
-    return vm_whole(half) == half ? -y : y;
+/* With m = -x > 0, gamma(x) = -pi / (m sin(pi m) gamma(m)). This is -m sin(pi m) g. The sign of sin(pi m) is that
+ * of r, changed if the whole number next to m is odd. */
+VM_INLINE vm_dd vm_minus_m_sinpi(double m, double g) {
+    double w = vm_whole(m), r = m - w, half = 0.5 * w, h = 0.5 - fabs(r), t = vm_whole(half) == half ? -r : r;
+    double cosine = 1 - h * h * vm_cospi_tail(h * h); /* of pi h, more accurate than the sine for large r */
+    vm_dd a = vm_two_product(t, vm_sinpi_tail(r * r));
+    double sine = h < 0.25 ? copysign(1, t) * cosine : a.hi, rest = h < 0.25 ? 0 : a.lo;
+    vm_dd b = vm_two_product(m, sine), y = vm_two_product(b.hi, g);
+    return (vm_dd){y.hi, y.lo + (b.lo + m * rest) * g};
 }
+
+/* Beyond 200, where both results are 0 or infinite, any number near an integer of the same parity will do. */
+VM_INLINE double vm_gamma_period(double m) { return m > 200 ? m - 2 * vm_whole(0.5 * m) + 2 : m; }
 
 VM_INLINE double vm_gamma_f64(double x) {
-    double m = fabs(x), s = vm_minus_m_sinpi(m > 200 ? m - 2 * vm_whole(0.5 * m) + 2 : m);
+    double m = fabs(x);
     vm_unscaled g = vm_gamma_positive(m < 200 ? x > -0.5 ? x : m : 200);
-    double y = x > -0.5 ? vm_scale_f64(g.v, g.n) : vm_scale_f64(VM_PI / (s * g.v), 2 * VM_ROUND_F64 - g.n);
-    y = ((x < 0) & (s == 0)) ? NAN : y;
+    vm_dd s = vm_minus_m_sinpi(vm_gamma_period(m), g.v);
+    double q = VM_PI / s.hi, left = q + q * (VM_PI_LO / VM_PI - s.lo * q * (1 / VM_PI));
+    double y = x > -0.5 ? vm_scale_f64(g.v, g.n) : vm_scale_f64(left, 2 * VM_ROUND_F64 - g.n);
+    y = ((x < 0) & (s.hi == 0)) ? NAN : y;
     y = fabs(x) < 0x1p-60 ? 1 / x : y;
     y = x == -INFINITY ? NAN : y;
     return x != x ? x : y;
 }
 
 VM_INLINE double vm_rgamma_f64(double x) {
-    double m = fabs(x), s = vm_minus_m_sinpi(m > 200 ? m - 2 * vm_whole(0.5 * m) + 2 : m);
+    double m = fabs(x);
     vm_unscaled g = vm_gamma_positive(m < 200 ? x > -0.5 ? x : m : 200);
-    double y = x > -0.5 ? vm_scale_f64(1 / g.v, 2 * VM_ROUND_F64 - g.n) : vm_scale_f64(s * g.v * (1 / VM_PI), g.n);
-    y = ((x < 0) & (s == 0)) ? 0 : y;
+    vm_dd s = vm_minus_m_sinpi(vm_gamma_period(m), g.v);
+    double left = s.hi * 0x1.45f306dc9c883p-2 + (s.lo * 0x1.45f306dc9c883p-2 - s.hi * 0x1.6b01ec5417056p-56);
+    double y = x > -0.5 ? vm_scale_f64(1 / g.v, 2 * VM_ROUND_F64 - g.n) : vm_scale_f64(left, g.n);
+    y = ((x < 0) & (s.hi == 0)) ? 0 : y;
     y = fabs(x) < 0x1p-60 ? x : y;
     y = x == -INFINITY ? 0 : y;
     return x != x ? x : y;
