@@ -78,12 +78,46 @@ static void from_int64(int dtype, int64_t n, const int64_t *x, int from_uint64, 
 }
 #undef EACH
 
+/* The bounds between which a truncated float is an integer of each dtype: low < x < high. */
+/* clang-format off */
+static const struct { double low, high; } bounds[FG_N_DTYPES] = {
+    [FG_INT8] = {-0x1p7 - 1, 0x1p7},       [FG_UINT8] = {-1, 0x1p8},
+    [FG_INT16] = {-0x1p15 - 1, 0x1p15},    [FG_UINT16] = {-1, 0x1p16},
+    [FG_INT32] = {-0x1p31 - 1, 0x1p31},    [FG_UINT32] = {-1, 0x1p32},
+    [FG_INT64] = {-0x1.0000000000001p63, 0x1p63}, [FG_UINT64] = {-1, 0x1p64},
+};
+/* clang-format on */
+
+/* Floats truncated to integers, or whether they are not 0; 0: one is nan or out of bounds. */
+static int truncated(int from, int to, int64_t n, const void *x, int64_t *y)
+{
+    const double low = bounds[to].low, high = bounds[to].high;
+    for (int64_t i = 0; i < n; i++) {
+        double v = from == FG_FLOAT32 ? ((const float *)x)[i] : ((const double *)x)[i];
+        if (to == FG_BOOL)
+            y[i] = v != 0;
+        else if (!(low < v && v < high))
+            return 0;
+        else
+            y[i] = v >= 0x1p63 ? (int64_t)(uint64_t)v : (int64_t)v;
+    }
+    return 1;
+}
+
 int fg_cast_run(const fg_call *c, fg_array *y)
 {
     const fg_array *x = c->in[0].array;
     int64_t n = y->shape->size, wide[256];
     if (x->dtype == y->dtype)
         memcpy(y->data, x->data, (size_t)n * fg_itemsize(y->dtype));
+    else if (FG_IS_FLOAT(x->dtype) && !FG_IS_FLOAT(y->dtype))
+        for (int64_t i = 0; i < n; i += 256) {
+            int64_t part = n - i < 256 ? n - i : 256;
+            if (!truncated(x->dtype, y->dtype, part, (const char *)x->data + i * (int64_t)fg_itemsize(x->dtype), wide))
+                return fg_on_refused ? fg_on_refused(c, y)
+                                     : fg_fail(FG_BAD_VALUE, "cast: a float fits no %s", fg_dtype_name(y->dtype));
+            from_int64(y->dtype, part, wide, 0, (char *)y->data + i * (int64_t)fg_itemsize(y->dtype));
+        }
     else if (!FG_IS_FLOAT(x->dtype))
         for (int64_t i = 0; i < n; i += 256) {
             int64_t part = n - i < 256 ? n - i : 256;

@@ -87,8 +87,7 @@ static void bind_call(const fg_program *p, fg_replay *r, const step *s, bound_st
                       .n_attr = s->n_attr,
                       .in = operand,
                       .attr = s->attr,
-                      .replay = bodies,
-                      .loop = fg_step_host_loop(p, s)};
+                      .replay = bodies};
     for (int i = 0; i <= s->n_in; i++) {
         int v = i < s->n_in ? s->in[i] : s->y;
         if (v >= 0)

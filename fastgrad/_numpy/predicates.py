@@ -25,7 +25,7 @@ def _predicate(name: str, of_floats: Callable[..., Any] | None = None) -> Callab
         if len(operands) != function.nin:
             raise TypeError(f"{name}() takes {function.nin} arguments but {len(operands)} were given")
         x = asarray(operands[0])
-        if of_floats is not None and (x.dtype.kind == "f" or function.nin == 2):
+        if of_floats is not None and (x.dtype.kind == "f" or function.nin == 2 or function is np.logical_not):
             if function.nin == 2 and operands[1] is None:  # which == and != would take for something else than an array
                 raise TypeError(f"{name}: expected arrays and numbers, got None")
             return of_floats(x, *operands[1:])  # type: ignore[no-any-return]
