@@ -104,6 +104,23 @@ static int truncated(int from, int to, int64_t n, const void *x, int64_t *y)
     return 1;
 }
 
+/* Do integers of one dtype, as int64 or the bits of uint64, all have the same value in another? */
+static int all_fit(int from, int to, int64_t n, const int64_t *x)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (x[i] < 0 && (from == FG_UINT64 || to >= FG_UINT8))
+            return 0;
+        else if (fg_itemsize(to) < sizeof *x && !(bounds[to].low < (double)x[i] && (double)x[i] < bounds[to].high))
+            return 0;
+    return 1;
+}
+
+static int refuse_cast(const fg_call *c, fg_array *y)
+{
+    return fg_on_refused ? fg_on_refused(c, y)
+                         : fg_fail(FG_BAD_VALUE, "cast: a number is out of bounds for %s", fg_dtype_name(y->dtype));
+}
+
 int fg_cast_run(const fg_call *c, fg_array *y)
 {
     const fg_array *x = c->in[0].array;
@@ -114,14 +131,15 @@ int fg_cast_run(const fg_call *c, fg_array *y)
         for (int64_t i = 0; i < n; i += 256) {
             int64_t part = n - i < 256 ? n - i : 256;
             if (!truncated(x->dtype, y->dtype, part, (const char *)x->data + i * (int64_t)fg_itemsize(x->dtype), wide))
-                return fg_on_refused ? fg_on_refused(c, y)
-                                     : fg_fail(FG_BAD_VALUE, "cast: a float fits no %s", fg_dtype_name(y->dtype));
+                return refuse_cast(c, y);
             from_int64(y->dtype, part, wide, 0, (char *)y->data + i * (int64_t)fg_itemsize(y->dtype));
         }
     else if (!FG_IS_FLOAT(x->dtype))
         for (int64_t i = 0; i < n; i += 256) {
             int64_t part = n - i < 256 ? n - i : 256;
             to_int64(x->dtype, part, (const char *)x->data + i * (int64_t)fg_itemsize(x->dtype), wide);
+            if (c->n_attr > 1 && !all_fit(x->dtype, y->dtype, part, wide))
+                return refuse_cast(c, y);
             from_int64(y->dtype, part, wide, x->dtype == FG_UINT64,
                        (char *)y->data + i * (int64_t)fg_itemsize(y->dtype));
         }

@@ -52,7 +52,7 @@ cdef int run_refused(const fg_call *c, fg_array *y) except -1 with gil:
     result = view_of(y, True)
     try:
         if c.op == FG_OP_cast:
-            result[...] = operands[0].astype(result.dtype)
+            result[...] = (taken_on if c.n_attr > 1 else converted)(operands[0], result.dtype)
         else:
             getattr(np, fg_ops[c.op].name.decode())(*operands, out=result)
     except Exception as error:
@@ -232,7 +232,7 @@ def taken_on(a, dtype):
 
 
 # Functions that by_numpy calls and that work element by element, beside NumPy's ufuncs.
-cdef set ELEMENTWISE_CALLS = {converted, taken_on, np.round, np.where}
+cdef set ELEMENTWISE_CALLS = {np.round}
 
 
 # ---- weak values: Python numbers among the inputs of a trace, the counter of a loop ---------------------------------
@@ -304,7 +304,7 @@ cdef object still_weak(result):
 cdef Tensor weak_as(Tensor x, dtype):
     """A tensor that stands for a Python number, cast to the dtype that it takes on."""
     if dtype.kind in "iu" and x.t.array.dtype > FG_BOOL:
-        return by_numpy(taken_on, x, dtype=dtype)
+        return apply_op(FG_OP_cast, [x], (NUMBER_OF[dtype], 1))
     return astype(x, dtype)
 
 
