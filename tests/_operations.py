@@ -217,7 +217,8 @@ OPERATIONS = {
         ],
     ),
     "cumprod": Row(
-        [(floats((2, 3, 4)), (1,)), (floats((2, 3)), (1,)), (floats((3,)), (0,)), (floats((2, 0)), (1,)), (INTEGERS, (1,))],
+        [(floats((2, 3, 4)), (1,)), (floats((2, 3)), (1,)), (floats((3,)), (0,)), (floats((2, 0)), (1,)),
+         (INTEGERS, (1,))],
         [
             (lambda x: fg.cumprod(fg.exp(x), axis=1) * fg.cumprod(x, axis=0), spread(2, 3)),
             (lambda x: fg.cumprod(x * np.array([1.0, 0.0, 2.0, 0.0, 3.0])), spread(5)),
@@ -225,7 +226,8 @@ OPERATIONS = {
         ],
     ),
     "cummax": Row(
-        [(floats((2, 3, 4)), (1,)), (floats((2, 5)), (1,)), (floats((3,)), (0,)), (floats((2, 0)), (1,)), (INTEGERS, (1,))],
+        [(floats((2, 3, 4)), (1,)), (floats((2, 5)), (1,)), (floats((3,)), (0,)), (floats((2, 0)), (1,)),
+         (INTEGERS, (1,))],
         [
             (lambda x: fg.cummax(fg.exp(x), axis=1) * fg.cummax(x, axis=0), spread(3, 3)),
             (lambda x: fg.cummax(x, axis=1) ** 3, spread(2, 3, 2)),
@@ -250,7 +252,8 @@ OPERATIONS = {
         ],
     ),
     "min": Row(
-        [(floats((2, 3, 4)), (0b110, 0)), (floats((2, 3)), (0b01, 1)), (floats((3,)), (1, 0)), (booleans((2, 3)), (2, 1))],
+        [(floats((2, 3, 4)), (0b110, 0)), (floats((2, 3)), (0b01, 1)), (floats((3,)), (1, 0)),
+         (booleans((2, 3)), (2, 1))],
         [(lambda x: fg.exp(x).min(-1, keepdims=True) * x, spread(3, 2)), (lambda x: x.min() ** 3, spread(2, 3))],
     ),
     "matmul": Row(

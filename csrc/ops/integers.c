@@ -61,9 +61,9 @@ static int64_t place_of(int64_t i, int64_t length)
     return i < 0 || i >= length ? -1 : i;
 }
 
-static int outside(int64_t i, int64_t length)
+static int outside(const char *name, int64_t i, int64_t length)
 {
-    return fg_fail(FG_BAD_INDEX, "indexing: index %lld is outside an axis of length %lld", (long long)i,
+    return fg_fail(FG_BAD_INDEX, "%s: index %lld is outside an axis of length %lld", name, (long long)i,
                    (long long)length);
 }
 
@@ -75,7 +75,7 @@ int fg_position_run(const fg_call *c, fg_array *y)
     int64_t *to = y->data;
     for (int64_t i = 0; i < y->shape->size; i++)
         if ((to[i] = place_of(x[i], c->attr[0])) < 0)
-            return outside(x[i], c->attr[0]);
+            return outside("indexing", x[i], c->attr[0]);
     return FG_OK;
 }
 
@@ -89,6 +89,7 @@ int fg_last_writer_shape(const fg_call *c, fg_shape **shape, int *dtype)
     return fg_shape_made(fg_shape_new(x->ndim, dim), shape);
 }
 
+/* The message names what the user has called: the indices of other updates have been checked before. */
 int fg_last_writer_run(const fg_call *c, fg_array *y)
 {
     const fg_shape *s = c->in[0].array->shape;
@@ -99,7 +100,7 @@ int fg_last_writer_run(const fg_call *c, fg_array *y)
         for (int64_t i = 0; i < n; i++) {
             int64_t place = place_of(x[r * n + i], length);
             if (place < 0)
-                return outside(x[r * n + i], length);
+                return outside("put_along_axis", x[r * n + i], length);
             ((int64_t *)y->data)[r * length + place] = i;
         }
     return FG_OK;

@@ -130,7 +130,9 @@ def _without_masks(x: Tensor, keys: list[Any]) -> list[Any]:
 
 def int64_positions(index: Tensor) -> Tensor:
     """A tensor of integers as int64; IndexError where one does not fit."""
-    return by_numpy(positions, index) if index.dtype == np.uint64 else astype(index, np.int64)
+    if index.dtype == np.uint64:
+        return by_numpy(positions, index)
+    return index if index.dtype == np.int64 else astype(index, np.int64)
 
 
 def positions(index: Any) -> Any:
