@@ -70,42 +70,44 @@ static const uint8_t row_of[FG_N_OPS] = {
         __VA_ARGS__;                                                                                             \
     }
 
-#define UNARY_LOOP(name, value)                               \
-    static void NAME(name)(int64_t n, const void *p, void *r) \
-    {                                                         \
-        const T *xs = p;                                      \
-        T *out = r;                                           \
-        if (IS_COMMON)                                        \
-            SIMD LOOP(const T x = xs[i], value)               \
-        else                                                  \
+#define UNARY_LOOP(name, value)                                \
+    static void NAME(name)(int64_t n, const void *p, void *r)  \
+    {                                                          \
+        const T *xs = p;                                       \
+        T *out = r;                                            \
+        if (IS_COMMON)                                         \
+            SIMD LOOP(const T x = xs[i], value)                \
+        else                                                   \
             LOOP(const T x = xs[i]; ELEMENT_BY_ELEMENT, value) \
-    }                                                         \
+    }                                                          \
     ONE(name, const T x = *(const T *)p; *(T *)r = value)
-#define LOOP(operands, value)             \
-    for (int64_t i = 0; i < n; i++) {     \
-        operands;                         \
-        out[i] = (value);                 \
+#define LOOP(operands, value)         \
+    for (int64_t i = 0; i < n; i++) { \
+        operands;                     \
+        out[i] = (value);             \
     }
 
 /* R is the result's type. */
-#define BINARY_LOOPS(R, name, value)                                                                     \
-    static void NAME(name)(int64_t n, const void *p, int sa, const void *q, int sb, void *r)             \
-    {                                                                                                    \
-        const T *as = p, *bs = q, a0 = n ? *as : 0, b0 = n ? *bs : 0;                                    \
-        R *out = r;                                                                                      \
-        (void)a0, (void)b0;                                                                              \
-        if (IS_COMMON && sa && sb)                                                                       \
-            SIMD LOOP(const T a = as[i] AND b = bs[i], value)                                            \
-        else if (IS_COMMON && sb)                                                                        \
-            SIMD LOOP(const T a = a0 AND b = bs[i], value)                                               \
-        else if (IS_COMMON && sa)                                                                        \
-            SIMD LOOP(const T a = as[i] AND b = b0, value)                                               \
-        else                                                                                             \
-            LOOP(const T a = as[i * sa] AND b = bs[i * sb]; ELEMENT_BY_ELEMENT, value)                   \
-    }                                                                                                    \
+#define BINARY_LOOPS(R, IN_VECTORS, name, value)                                             \
+    static void NAME(name)(int64_t n, const void *p, int sa, const void *q, int sb, void *r) \
+    {                                                                                        \
+        const T *as = p, *bs = q, a0 = n ? *as : 0, b0 = n ? *bs : 0;                        \
+        R *out = r;                                                                          \
+        (void)a0, (void)b0;                                                                  \
+        if (IN_VECTORS && sa && sb)                                                          \
+            SIMD LOOP(const T a = as[i] AND b = bs[i], value)                                \
+        else if (IN_VECTORS && sb)                                                           \
+            SIMD LOOP(const T a = a0 AND b = bs[i], value)                                   \
+        else if (IN_VECTORS && sa)                                                           \
+            SIMD LOOP(const T a = as[i] AND b = b0, value)                                   \
+        else                                                                                 \
+            LOOP(const T a = as[i * sa] AND b = bs[i * sb]; ELEMENT_BY_ELEMENT, value)       \
+    }                                                                                        \
     ONE(name, const T a = *(const T *)p, b = *(const T *)q; *(R *)r = (R)(value))
 #define AND ,
-#define BINARY_LOOP(name, value) BINARY_LOOPS(T, name, value)
+#define BINARY_LOOP(name, value) BINARY_LOOPS(T, IS_COMMON, name, value)
+/* The baseline set has no comparison of vectors of 64 bits. */
+#define COMPARISON_LOOP(name, operator) BINARY_LOOPS(uint8_t, IS_COMMON && sizeof(T) < 8, name, a operator b)
 
 #define CHECKED_LOOP(name, is_refused, value)                                               \
     static int NAME(name)(int64_t n, const void *p, int sa, const void *q, int sb, void *r) \
@@ -121,16 +123,25 @@ static const uint8_t row_of[FG_N_OPS] = {
         return 0;                                                                           \
     }
 
+/* Results that are computed side by side, because each waits for the one before it. */
+enum { LANES = 4 };
+
 /* ---- extremes ------------------------------------------------------------------------------------------------------- */
 #define EXTREME_ROWS(name, IS_BETTER)                                              \
     static void NAME(name##_rows)(int64_t rows, int64_t n, const void *p, void *r) \
     {                                                                              \
         const T *x = p;                                                            \
         for (int64_t k = 0; k < rows; k++, x += n) {                               \
-            T best = *x;                                                           \
-            for (int64_t i = 1; i < n; i++)                                        \
-                best = x[i] IS_BETTER best ? x[i] : best;                          \
-            ((T *)r)[k] = best;                                                    \
+            T best[LANES] = {*x, *x, *x, *x};                                      \
+            int64_t i = 0;                                                         \
+            for (; i + LANES <= n; i += LANES)                                     \
+                for (int c = 0; c < LANES; c++)                                    \
+                    best[c] = x[i + c] IS_BETTER best[c] ? x[i + c] : best[c];     \
+            for (; i < n; i++)                                                     \
+                best[0] = x[i] IS_BETTER best[0] ? x[i] : best[0];                 \
+            for (int c = 1; c < LANES; c++)                                        \
+                best[0] = best[c] IS_BETTER best[0] ? best[c] : best[0];           \
+            ((T *)r)[k] = *best;                                                   \
         }                                                                          \
     }                                                                              \
     static void NAME(name##_cols)(int64_t n, int64_t cols, const void *p, void *r) \
@@ -146,21 +157,21 @@ static const uint8_t row_of[FG_N_OPS] = {
     }
 
 /* Running along the middle axis of x[outer][n][inner], from its end if reverse. y may be x. */
-#define RUNNING(name, R, JOINED)                                                                       \
-    void name(int64_t outer, int64_t n, int64_t inner, int reverse, const void *p, void *r)            \
-    {                                                                                                  \
-        const int64_t step = reverse ? -inner : inner, first = reverse ? (n - 1) * inner : 0;          \
-        for (int64_t o = 0; o < outer; o++) {                                                          \
-            const R *x = (const R *)p + o * n * inner + first;                                         \
-            R *y = (R *)r + o * n * inner + first;                                                     \
-            memmove(y, x, (size_t)inner * sizeof *y);                                                  \
-            for (int64_t i = 1; i < n; i++) {                                                          \
-                x += step;                                                                             \
-                y += step;                                                                             \
-                for (int64_t c = 0; c < inner; c++)                                                    \
-                    y[c] = JOINED(y[c - step], x[c]);                                                  \
-            }                                                                                          \
-        }                                                                                              \
+#define RUNNING(name, R, JOINED)                                                              \
+    void name(int64_t outer, int64_t n, int64_t inner, int reverse, const void *p, void *r)   \
+    {                                                                                         \
+        const int64_t step = reverse ? -inner : inner, first = reverse ? (n - 1) * inner : 0; \
+        for (int64_t o = 0; o < outer; o++) {                                                 \
+            const R *x = (const R *)p + o * n * inner + first;                                \
+            R *y = (R *)r + o * n * inner + first;                                            \
+            memmove(y, x, (size_t)inner * sizeof *y);                                         \
+            for (int64_t i = 1; i < n; i++) {                                                 \
+                x += step;                                                                    \
+                y += step;                                                                    \
+                for (int64_t c = 0; c < inner; c++)                                           \
+                    y[c] = JOINED(y[c - step], x[c]);                                         \
+            }                                                                                 \
+        }                                                                                     \
     }
 #define ADDED(a, b) ((a) + (b))
 #define MULTIPLIED(a, b) ((a) * (b))
@@ -168,27 +179,27 @@ static const uint8_t row_of[FG_N_OPS] = {
 
 /* The first place of the extreme along the middle axis of x[outer][n][inner], or that of the first nan. Blocks in which
  * nothing is better are passed over as a whole. */
-#define EXTREME_PLACE(name, IS_BETTER)                                                                   \
-    static void NAME(name)(int64_t outer, int64_t n, int64_t inner, const void *p, int64_t *place)       \
-    {                                                                                                    \
-        enum { PART = 64 };                                                                              \
-        for (int64_t o = 0; o < outer; o++)                                                              \
-            for (int64_t c = 0; c < inner; c++) {                                                        \
-                const T *x = (const T *)p + o * n * inner + c;                                           \
-                int64_t found = 0;                                                                       \
-                for (int64_t from = 1; from < n && !IS_NAN(x[found * inner]); from += PART) {            \
-                    const int64_t end = n - from < PART ? n : from + PART;                               \
-                    const T best = x[found * inner];                                                     \
-                    int any = 0;                                                                         \
-                    for (int64_t i = from; inner == 1 && i < end; i++)                                   \
-                        any |= (x[i] IS_BETTER best) | IS_NAN(x[i]);                                     \
-                    for (int64_t i = from; (any || inner != 1) && i < end; i++)                          \
-                        if (!IS_NAN(x[found * inner]) &&                                                 \
-                            (x[i * inner] IS_BETTER x[found * inner] || IS_NAN(x[i * inner])))           \
-                            found = i;                                                                   \
-                }                                                                                        \
-                *place++ = found;                                                                        \
-            }                                                                                            \
+#define EXTREME_PLACE(name, IS_BETTER, IS_NO_BETTER)                                               \
+    static void NAME(name)(int64_t outer, int64_t n, int64_t inner, const void *p, int64_t *place) \
+    {                                                                                              \
+        enum { PART = 64 };                                                                        \
+        for (int64_t o = 0; o < outer; o++)                                                        \
+            for (int64_t c = 0; c < inner; c++) {                                                  \
+                const T *x = (const T *)p + o * n * inner + c;                                     \
+                int64_t found = 0;                                                                 \
+                for (int64_t from = 1; from < n && !IS_NAN(x[found * inner]); from += PART) {      \
+                    const int64_t end = n - from < PART ? n : from + PART;                         \
+                    const T best = x[found * inner];                                               \
+                    int any = 0;                                                                   \
+                    for (int64_t i = from; inner == 1 && i < end; i++)                             \
+                        any |= !(x[i] IS_NO_BETTER best); /* or nan */                             \
+                    for (int64_t i = from; (any || inner != 1) && i < end; i++)                    \
+                        if (!IS_NAN(x[found * inner]) &&                                           \
+                            (x[i * inner] IS_BETTER x[found * inner] || IS_NAN(x[i * inner])))     \
+                            found = i;                                                             \
+                }                                                                                  \
+                *place++ = found;                                                                  \
+            }                                                                                      \
     }
 
 /* Of each dtype: its type, the unsigned type in which it is computed, its kind, and whether it is common. */
@@ -259,9 +270,9 @@ static const uint8_t row_of[FG_N_OPS] = {
 #define IS_COMMON 1
 #include "integers.c"
 
-#define EACH_DTYPE(ROW)                                                                                     \
-    ROW(FLOAT32, float32) ROW(FLOAT64, float64) ROW(BOOL, bool) ROW(INT8, int8) ROW(INT16, int16)           \
-    ROW(INT32, int32) ROW(INT64, int64) ROW(UINT8, uint8) ROW(UINT16, uint16) ROW(UINT32, uint32)           \
+#define EACH_DTYPE(ROW)                                                                           \
+    ROW(FLOAT32, float32) ROW(FLOAT64, float64) ROW(BOOL, bool) ROW(INT8, int8) ROW(INT16, int16) \
+    ROW(INT32, int32) ROW(INT64, int64) ROW(UINT8, uint8) ROW(UINT16, uint16) ROW(UINT32, uint32) \
     ROW(UINT64, uint64)
 
 #define TABLE(number, name) [FG_##number] = rows_##name,
@@ -283,13 +294,13 @@ const fg_order_kernels *fg_order_kernels_of(int dtype)
 }
 
 /* ---- chosen by booleans: elements of a size, whatever they are --------------------------------------------------- */
-#define WHERE(bits)                                                                                                \
-    static void where_##bits(int64_t n, const uint8_t *c, int sc, const void *p, int sa, const void *q, int sb,    \
-                             void *r)                                                                              \
-    {                                                                                                              \
-        const uint##bits##_t *a = p, *b = q;                                                                       \
-        uint##bits##_t *out = r;                                                                                   \
-        SIMD for (int64_t i = 0; i < n; i++) out[i] = c[i * sc] ? a[i * sa] : b[i * sb];                           \
+#define WHERE(bits)                                                                                             \
+    static void where_##bits(int64_t n, const uint8_t *c, int sc, const void *p, int sa, const void *q, int sb, \
+                             void *r)                                                                           \
+    {                                                                                                           \
+        const uint##bits##_t *a = p, *b = q;                                                                    \
+        uint##bits##_t *out = r;                                                                                \
+        SIMD for (int64_t i = 0; i < n; i++) out[i] = c[i * sc] ? a[i * sa] : b[i * sb];                        \
     }
 WHERE(8)
 WHERE(16)
@@ -326,10 +337,16 @@ void fg_integer_sum_rows(int64_t rows, int64_t n, const void *px, void *py)
     const uint64_t *x = px;
     uint64_t *y = py;
     for (int64_t r = 0; r < rows; r++, x += n) {
-        uint64_t sum = 0;
-        for (int64_t i = 0; i < n; i++)
-            sum += x[i];
-        y[r] = sum;
+        uint64_t sum[2 * LANES] = {0};
+        int64_t i = 0;
+        for (; i + 2 * LANES <= n; i += 2 * LANES)
+            for (int c = 0; c < 2 * LANES; c++)
+                sum[c] += x[i + c];
+        for (; i < n; i++)
+            sum[0] += x[i];
+        y[r] = 0;
+        for (int c = 0; c < 2 * LANES; c++)
+            y[r] += sum[c];
     }
 }
 
@@ -391,13 +408,13 @@ static T NAME(raised)(T a, T b)
 #ifdef IS_FLOAT
 #define COMPARISON(name, operator) ONE(name, *(uint8_t *)r = *(const T *)p operator *(const T *)q)
 #else
-#define COMPARISON(name, operator) BINARY_LOOPS(uint8_t, name, a operator b)
+#define COMPARISON COMPARISON_LOOP
 EXTREME_ROWS(max, >)
 EXTREME_ROWS(min, <)
 static RUNNING(NAME(cummax), T, LARGER)
 #endif
-EXTREME_PLACE(argmax, >)
-EXTREME_PLACE(argmin, <)
+EXTREME_PLACE(argmax, >, <=)
+EXTREME_PLACE(argmin, <, >=)
 #include "integers.def"
 #undef UNARY
 #undef BINARY

@@ -190,20 +190,20 @@ static int extremum_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
     return status;
 }
 
-#define EXTREMUM(name)                                                    \
-    int fg_##name##_shape(const fg_call *c, fg_shape **shape, int *dtype) \
-    {                                                                     \
-        (void)dtype;                                                      \
-        return extremum_shape(c, shape);                                  \
-    }                                                                     \
-    int fg_##name##_run(const fg_call *c, fg_array *y)                    \
-    {                                                                     \
-        const fg_order_kernels *i = fg_order_kernels_of(y->dtype);        \
-        if (!FG_IS_FLOAT(y->dtype))                                       \
+#define EXTREMUM(name)                                                      \
+    int fg_##name##_shape(const fg_call *c, fg_shape **shape, int *dtype)   \
+    {                                                                       \
+        (void)dtype;                                                        \
+        return extremum_shape(c, shape);                                    \
+    }                                                                       \
+    int fg_##name##_run(const fg_call *c, fg_array *y)                      \
+    {                                                                       \
+        const fg_order_kernels *i = fg_order_kernels_of(y->dtype);          \
+        if (!FG_IS_FLOAT(y->dtype))                                         \
             return reduce((reducer){i->name##_rows, i->name##_cols}, c, y); \
-        const fg_reduce_kernels *k = fg_kernels[y->dtype].reduce;         \
-        return reduce((reducer){k->name##_rows, k->name##_cols}, c, y);   \
-    }                                                                     \
+        const fg_reduce_kernels *k = fg_kernels[y->dtype].reduce;           \
+        return reduce((reducer){k->name##_rows, k->name##_cols}, c, y);     \
+    }                                                                       \
     int fg_##name##_vjp(fg_node *n, fg_tensor g, fg_tensor *gin) { return extremum_vjp(n, g, gin); }
 EXTREMUM(max)
 EXTREMUM(min)

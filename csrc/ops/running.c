@@ -34,7 +34,6 @@ RUNNING(cumsum, fg_integer_cumsum, (int)c->attr[1])
 RUNNING(cumprod, fg_integer_cumprod, 0)
 RUNNING(cummax, fg_order_kernels_of(y->dtype)->cummax, 0)
 
-
 int fg_cumsum_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {
     int64_t attr[2] = {n->attr[0], !n->attr[1]};

@@ -32,6 +32,8 @@ int fg_cast_shape(const fg_call *c, fg_shape **shape, int *dtype)
         ((T *)y)[i] = __VA_ARGS__;  \
     break;
 
+enum { PART = 256 };    /* elements that are converted at a time */
+
 /* Integers and booleans are converted by way of int64, which holds the bits of all of them. */
 static void to_int64(int dtype, int64_t n, const void *x, int64_t *y)
 {
@@ -88,19 +90,27 @@ static const struct { double low, high; } bounds[FG_N_DTYPES] = {
 };
 /* clang-format on */
 
-/* Floats truncated to integers, or whether they are not 0; 0: one is nan or out of bounds. */
+/* At most PART floats truncated to integers, or whether they are not 0; 0: one is nan or out of bounds. */
 static int truncated(int from, int to, int64_t n, const void *x, int64_t *y)
 {
     const double low = bounds[to].low, high = bounds[to].high;
+    double v[PART];
+    int fit = 1;
     for (int64_t i = 0; i < n; i++) {
-        double v = from == FG_FLOAT32 ? ((const float *)x)[i] : ((const double *)x)[i];
-        if (to == FG_BOOL)
-            y[i] = v != 0;
-        else if (!(low < v && v < high))
-            return 0;
-        else
-            y[i] = v >= 0x1p63 ? (int64_t)(uint64_t)v : (int64_t)v;
+        v[i] = from == FG_FLOAT32 ? ((const float *)x)[i] : ((const double *)x)[i];
+        fit &= (low < v[i]) & (v[i] < high);
     }
+    if (to == FG_BOOL)
+        for (int64_t i = 0; i < n; i++)
+            y[i] = v[i] != 0;
+    else if (!fit)
+        return 0;
+    else if (to == FG_UINT64)
+        for (int64_t i = 0; i < n; i++)
+            y[i] = (int64_t)(uint64_t)v[i];
+    else
+        for (int64_t i = 0; i < n; i++)
+            y[i] = (int64_t)v[i];
     return 1;
 }
 
@@ -124,19 +134,21 @@ static int refuse_cast(const fg_call *c, fg_array *y)
 int fg_cast_run(const fg_call *c, fg_array *y)
 {
     const fg_array *x = c->in[0].array;
-    int64_t n = y->shape->size, wide[256];
+    int64_t n = y->shape->size, wide[PART];
     if (x->dtype == y->dtype)
         memcpy(y->data, x->data, (size_t)n * fg_itemsize(y->dtype));
     else if (FG_IS_FLOAT(x->dtype) && !FG_IS_FLOAT(y->dtype))
-        for (int64_t i = 0; i < n; i += 256) {
-            int64_t part = n - i < 256 ? n - i : 256;
+        for (int64_t i = 0; i < n; i += PART) {
+            int64_t part = n - i < PART ? n - i : PART;
             if (!truncated(x->dtype, y->dtype, part, (const char *)x->data + i * (int64_t)fg_itemsize(x->dtype), wide))
                 return refuse_cast(c, y);
             from_int64(y->dtype, part, wide, 0, (char *)y->data + i * (int64_t)fg_itemsize(y->dtype));
         }
+    else if (!FG_IS_FLOAT(x->dtype) && (y->dtype == FG_INT64 || y->dtype == FG_UINT64) && c->n_attr == 1)
+        to_int64(x->dtype, n, x->data, y->data);
     else if (!FG_IS_FLOAT(x->dtype))
-        for (int64_t i = 0; i < n; i += 256) {
-            int64_t part = n - i < 256 ? n - i : 256;
+        for (int64_t i = 0; i < n; i += PART) {
+            int64_t part = n - i < PART ? n - i : PART;
             to_int64(x->dtype, part, (const char *)x->data + i * (int64_t)fg_itemsize(x->dtype), wide);
             if (c->n_attr > 1 && !all_fit(x->dtype, y->dtype, part, wide))
                 return refuse_cast(c, y);

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LARGEST = 1 << 20 };     /* pairs of instructions that are compared */
+enum { LARGEST = 1 << 20 }; /* pairs of instructions that are compared */
 
 /* The attributes of while_loop: the condition, the body, the number of constants, which are its first operands. */
 enum { CONDITION, STEP, CONSTANTS };
@@ -178,10 +178,10 @@ int fg_pass_join_loops(fg_program *p)
     for (int k = 0; k < p->instructions.n; k++) {
         const instruction *a = &instructions_of(p)[k];
         loops += a->op == FG_OP_while_loop;
-        if (fg_draws(a->op, attrs_of(p, a)))    /* draws keep their order */
+        if (fg_draws(a->op, attrs_of(p, a))) /* draws keep their order */
             return FG_OK;
     }
-    for (; loops > 1 && found == 1; loops--)    /* each time one loop less is read */
+    for (; loops > 1 && found == 1; loops--) /* each time one loop less is read */
         found = join_a_pair(p);
     return found < 0 ? fg_fail(FG_NO_MEMORY, "no memory for a program") : FG_OK;
 }
