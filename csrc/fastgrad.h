@@ -239,8 +239,8 @@ extern int (*fg_on_custom)(void *rule, fg_node *, fg_tensor g, fg_tensor *gin);
 /* The run of the operation `numpy`, by the caller under its lock, and the name of the function that it calls. */
 extern int (*fg_on_numpy)(const fg_call *, fg_array *y);
 extern const char *(*fg_on_numpy_name)(int64_t which);
-/* What is to be done where an integer kernel is refused, or a float fits no integer: the caller computes y by NumPy, under
- * its lock, which it takes if it does not hold it; NumPy warns or raises. FG_OK or FG_RAISED. */
+/* Called where an integer kernel is refused, or a float fits no integer: the caller computes y by NumPy, which warns or
+ * raises, under its lock, which it takes if it does not hold it. FG_OK or FG_RAISED. */
 extern int (*fg_on_refused)(const fg_call *, fg_array *y);
 
 /* ---- core/memory.c: a pool of size classes -------------------------------------------------------------- */

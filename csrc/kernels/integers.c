@@ -53,9 +53,10 @@ static const uint8_t row_of[FG_N_OPS] = {
 #define BITS ((int)(CHAR_BIT * sizeof(T)))
 #define LEAST ((T)((W)1 << (BITS - 1)))
 #define NO_QUOTIENT(a, b) ((b) == 0 || (IS_NEGATIVE(b) && (b) == (T)-1 && (a) == LEAST))
+#define HAS_FRACTION(a, b) ((a) % (b) != 0 && IS_NEGATIVE(a) != IS_NEGATIVE(b))
 #define POWER(a, b) NAME(raised)(a, b)
 
-/* ---- loops, and one element each ---------------------------------------------------------------------------------- */
+/* ---- loops, and one element each --------------------------------------------------------------------------------- */
 /* Put into a loop, it keeps the compiler from making vectors of its elements, which takes much more code. */
 #ifdef __GNUC__
 #define ELEMENT_BY_ELEMENT __asm__ volatile("")
@@ -126,7 +127,7 @@ static const uint8_t row_of[FG_N_OPS] = {
 /* Results that are computed side by side, because each waits for the one before it. */
 enum { LANES = 4 };
 
-/* ---- extremes ------------------------------------------------------------------------------------------------------- */
+/* ---- extremes ---------------------------------------------------------------------------------------------------- */
 #define EXTREME_ROWS(name, IS_BETTER)                                              \
     static void NAME(name##_rows)(int64_t rows, int64_t n, const void *p, void *r) \
     {                                                                              \
@@ -331,7 +332,7 @@ fg_loop *fg_single_kernel_of(int op, int dtype)
     return op < FG_N_OPS && row_of[op] ? tables[dtype][row_of[op] - 1].one : NULL;
 }
 
-/* ---- sums and products, of 64 bits -------------------------------------------------------------------------------- */
+/* ---- sums and products, of 64 bits ------------------------------------------------------------------------------- */
 void fg_integer_sum_rows(int64_t rows, int64_t n, const void *px, void *py)
 {
     const uint64_t *x = px;

@@ -1,5 +1,5 @@
-/* join_loops.c: where one while_loop computes, among others, all that another computes, the other is not run. The jvp of
- * a loop is such a loop: it carries the tangents beside the values.
+/* join_loops.c: where one while_loop computes all that another computes, and more, the other is not run. The jvp of a
+ * loop is such a loop: it carries the tangents beside the values.
  *
  * Both are compared by their bodies: the same operations on the same operands, for the values that both carry.
  */
@@ -81,8 +81,8 @@ static int body_contains(const fg_program *p, const instruction *a, const instru
     return contains;
 }
 
-/* Does loop b carry what loop a carries, from the same values on, and more? Then the results of a are at the same places
- * of b's block of results. 1, 0, or -1: no memory. */
+/* Does loop b carry what loop a carries, from the same values on, and more? Then the results of a are at the same
+ * places of b's block of results. 1, 0, or -1: no memory. */
 static int loop_contains(const fg_program *p, const instruction *a, const instruction *b)
 {
     int m = (int)attrs_of(p, a)[CONSTANTS], n = (int)attrs_of(p, b)[CONSTANTS];
@@ -95,8 +95,8 @@ static int loop_contains(const fg_program *p, const instruction *a, const instru
     return found == 1 ? body_contains(p, a, b, STEP) : found;
 }
 
-/* Sort instructions so that each comes after those of its operands, in the old order where that is possible. 0: there is
- * no such order; -1: no memory. */
+/* Sort instructions so that each comes after those of its operands, in the old order where that is possible. 0: there
+ * is no such order; -1: no memory. */
 static int sort_instructions(fg_program *p)
 {
     int n = p->instructions.n, placed = 0, before = -1;
