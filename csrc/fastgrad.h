@@ -288,6 +288,8 @@ const fg_integer_kernel *fg_integer_kernel_of(int op, int dtype);
 fg_loop *fg_single_kernel_of(int op, int dtype);
 fg_where_kernel *fg_where_kernel_of(int dtype);             /* any dtype */
 const fg_order_kernels *fg_order_kernels_of(int dtype);     /* any dtype */
+/* Integers are added and multiplied in 64 bits, as NumPy does: others are cast before. */
+static inline int fg_is_summed(int dtype) { return FG_IS_FLOAT(dtype) || dtype == FG_INT64 || dtype == FG_UINT64; }
 /* As the members of fg_reduce_kernels, of int64 or uint64. */
 fg_loop fg_integer_sum;
 void fg_integer_sum_rows(int64_t rows, int64_t n, const void *x, void *y);

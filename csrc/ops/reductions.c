@@ -89,8 +89,8 @@ static int reduce(reducer kernel, const fg_call *c, fg_array *y)
 /* ---- sum ---------------------------------------------------------------------------------------------- */
 int fg_sum_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
-    (void)dtype;
-    return reduction_shape(c, shape);
+    int status = fg_is_summed(*dtype) ? FG_OK : fg_not_float(fg_ops[c->op].name, c->in[0].array);
+    return status ? status : reduction_shape(c, shape);
 }
 
 int fg_sum_run(const fg_call *c, fg_array *y)
