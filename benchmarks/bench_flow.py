@@ -127,4 +127,30 @@ def test_carried_integers(benchmark, loop):
         return lambda: np.asarray(f(1.0))
 
     what = f"{loop} that carries an integer beside a float, a step"
-    compare(benchmark, what, compiled(1), {"floats only": compiled(1.0)}, {"floats only": 3.0}, operations=STEPS)
+    compare(benchmark, what, compiled(1), {"floats only": compiled(1.0)}, {"floats only": 1.2}, operations=STEPS)
+
+
+VECTOR = np.array([3, 1, 4, 1, 5])
+STEPS_OF_INTEGERS = {  # a step, by which the same is computed of integers and of floats, and what it starts from
+    "counter": (lambda c, one: c + one, 0),
+    "product": (lambda c, one: c * (one + one), 1),
+    "limit": (lambda c, one: fg.minimum(c + one, one * 7), 0),
+    "quotient": (lambda c, one: (c + 9 * one) // (one + one), 5),
+    "choice": (lambda c, one: fg.where(c > one, c - one, c + one), 5),
+    "sum of 5": (lambda c, one: c - c.sum() * one, VECTOR),
+    "maximum of 5": (lambda c, one: c - c.max() * one, VECTOR),
+    "vector of 5": (lambda c, one: c + one, VECTOR),
+}
+
+
+@pytest.mark.parametrize("name", STEPS_OF_INTEGERS)
+def test_steps_of_integers(benchmark, name):
+    step, start = STEPS_OF_INTEGERS[name]
+
+    def compiled(dtype):
+        f = fg.compile(lambda c: fg.scan(lambda c, _: (step(c, dtype(1)), None), c, length=STEPS)[0])
+        c = np.asarray(start, dtype)
+        return lambda: np.asarray(f(c))
+
+    what = f"scan, a step of integers: {name}"
+    compare(benchmark, what, compiled(np.int64), {"floats": compiled(np.float64)}, {"floats": 1.2}, operations=STEPS)

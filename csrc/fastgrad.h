@@ -161,7 +161,6 @@ typedef struct {
     const fg_tensor *in;
     const int64_t *attr;
     struct fg_replay **replay;  /* of a loop or branch in a program: the replays of its bodies; else NULL */
-    const struct fg_host_loop *loop;    /* of the operation `numpy` in a program: what computes it, if it has a loop */
 } fg_call;
 
 typedef struct {
@@ -240,19 +239,9 @@ extern int (*fg_on_custom)(void *rule, fg_node *, fg_tensor g, fg_tensor *gin);
 /* The run of the operation `numpy`, by the caller under its lock, and the name of the function that it calls. */
 extern int (*fg_on_numpy)(const fg_call *, fg_array *y);
 extern const char *(*fg_on_numpy_name)(int64_t which);
-/* A host loop: a loop of the caller's over elements, which takes no lock. It reads and writes n[0] elements at the
- * addresses `at`, those of the operands and last that of the result, each of which advances by so many bytes from
- * element to element. */
-enum { FG_HOST_OPERANDS = 2 };  /* operands of such a loop at most */
-typedef void (*fg_host_function)(char **at, const intptr_t *n, const intptr_t *bytes, void *data);
-typedef struct fg_host_loop {
-    fg_host_function run;
-    void *data;
-    int n_in, dtype;            /* how many operands it has, and the result's dtype */
-    int reports;                /* it may raise floating-point flags (<fenv.h>): then fg_on_numpy has to do the work */
-} fg_host_loop;
-/* The loop that does the work of the operation `numpy` on operands of this dtype, or NULL. It lasts for ever. */
-extern const fg_host_loop *(*fg_on_numpy_loop)(int64_t which, int dtype);
+/* Called where an integer kernel is refused, or a float fits no integer: the caller computes y by NumPy, which warns or
+ * raises, under its lock, which it takes if it does not hold it. FG_OK or FG_RAISED. */
+extern int (*fg_on_refused)(const fg_call *, fg_array *y);
 
 /* ---- core/memory.c: a pool of size classes -------------------------------------------------------------- */
 void *fg_alloc(size_t bytes);
@@ -290,6 +279,23 @@ void fg_array_changed(fg_array *);
 /* Copy a block of dim elements between two strided memories; strides in elements. */
 void fg_copy_strided(int ndim, const int64_t *dim, size_t itemsize, void *y, const int64_t *y_stride,
                      const void *x, const int64_t *x_stride);
+
+/* ---- kernels/integers.c ---------------------------------------------------------------------------------- */
+/* The kernel of an operation on integers or booleans of a dtype; NULL: there is none. */
+const fg_integer_kernel *fg_integer_kernel_of(int op, int dtype);
+/* The kernel for one element of each operand, of an operation of integers.def, a comparison of floats or `where`; dtype
+ * is that of the last operand; NULL: there is none. */
+fg_loop *fg_single_kernel_of(int op, int dtype);
+fg_where_kernel *fg_where_kernel_of(int dtype);             /* any dtype */
+const fg_order_kernels *fg_order_kernels_of(int dtype);     /* any dtype */
+/* Integers are added and multiplied in 64 bits, as NumPy does: others are cast before. */
+static inline int fg_is_summed(int dtype) { return FG_IS_FLOAT(dtype) || dtype == FG_INT64 || dtype == FG_UINT64; }
+/* As the members of fg_reduce_kernels, of int64 or uint64. */
+fg_loop fg_integer_sum;
+void fg_integer_sum_rows(int64_t rows, int64_t n, const void *x, void *y);
+void fg_integer_sum_cols(int64_t n, int64_t cols, const void *x, void *y);
+void fg_integer_cumsum(int64_t outer, int64_t n, int64_t inner, int reverse, const void *x, void *y);
+void fg_integer_cumprod(int64_t outer, int64_t n, int64_t inner, int reverse, const void *x, void *y);
 
 /* ---- kernels/isa_dispatch.c, gemm_dispatch.c, lapack_dispatch.c ----------------------------------------- */
 extern fg_kernel_set fg_kernels[2];         /* of float32 and float64 */
@@ -343,6 +349,7 @@ int fg_sum_to(fg_tensor x, fg_shape *, fg_tensor *out);     /* the adjoint of br
  * name; and whether two shapes align for it: FG_OK, or an error that names the axes. */
 int fg_matmul(fg_tensor a, fg_tensor b, fg_tensor *out);
 int fg_matmul_check(const fg_shape *a, const fg_shape *b);
+int fg_integer_run(const fg_call *, fg_array *y);            /* the run of any row of integers.def */
 int fg_not_float(const char *name, const fg_array *);       /* fails: an operation is given that dtype */
 
 /* ---- autodiff/backward.c -------------------------------------------------------------------------------- */

@@ -178,6 +178,29 @@ typedef struct {
     const fg_optim_kernels *optim;
 } fg_kernel_set;
 
+/* ---- integers.c ---------------------------------------------------------------------------------------
+ * Compiled once, not for each instruction set. Kernels by operation and dtype: fastgrad.h. */
+typedef struct {            /* of a row of integers.def and a dtype; those that it does not have are NULL */
+    void (*unary)(int64_t n, const void *x, void *y);
+    void (*binary)(int64_t n, const void *a, int sa, const void *b, int sb, void *y);   /* y may be of booleans */
+    /* The same, but 1 at the first element that is refused, of which NumPy warns or which it does not take: then y is
+     * unspecified. y is neither a nor b. */
+    int (*checked)(int64_t n, const void *a, int sa, const void *b, int sb, void *y);
+    fg_loop *one;           /* of one element */
+} fg_integer_kernel;
+typedef struct {            /* rows and columns as in fg_reduce_kernels, but for floats, which have those */
+    void (*max_rows)(int64_t rows, int64_t n, const void *x, void *y);
+    void (*max_cols)(int64_t n, int64_t cols, const void *x, void *y);
+    void (*min_rows)(int64_t rows, int64_t n, const void *x, void *y);
+    void (*min_cols)(int64_t n, int64_t cols, const void *x, void *y);
+    void (*cummax)(int64_t outer, int64_t n, int64_t inner, int reverse, const void *x, void *y);
+    /* Where the first extreme, or the first nan, is along the middle axis of x[outer][n][inner]; n is at least 1. */
+    void (*argmax)(int64_t outer, int64_t n, int64_t inner, const void *x, int64_t *y);
+    void (*argmin)(int64_t outer, int64_t n, int64_t inner, const void *x, int64_t *y);
+} fg_order_kernels;
+typedef void fg_where_kernel(int64_t n, const uint8_t *c, int sc, const void *a, int sa, const void *b, int sb,
+                             void *y);
+
 /* Each compiled instruction set exports fg_elementwise_<isa>[2], fg_reduce_<isa>[2], fg_gemm_<isa>[2],
  * fg_linalg_<isa>[2], fg_random_<isa>[2], fg_optim_<isa>[2]; index 0 is float32, 1 is float64. */
 #define FG_PASTE2(a, b) a##_##b

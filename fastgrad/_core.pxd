@@ -8,7 +8,7 @@ cdef extern from "fastgrad.h":
         FG_MAX_NDIM, FG_RAISED, FG_OK, FG_NO_MEMORY, FG_BAD_TYPE, FG_BAD_INDEX, FG_BAD_TAPE, FG_NOT_IMPLEMENTED
         FG_SIDE_EFFECT, FG_BAD_MATRIX, FG_N_LAPACK
         FG_OWNED, FG_VIEW, FG_FOREIGN, FG_ABSTRACT
-        FG_FLOAT32, FG_FLOAT64, FG_BOOL, FG_INT64, FG_N_DTYPES
+        FG_FLOAT32, FG_FLOAT64, FG_BOOL, FG_INT64, FG_UINT64, FG_N_DTYPES
         FG_N_ELEMENTWISE, FG_N_OPS
         FG_IS_VIEW, FG_IS_DISTINCT, FG_RULE_IN_PYTHON, FG_ALLOCATES, FG_ALLOCATES_BY_AXES, FG_DRAWS, FG_BY_HOST
         FG_BODIES_SHIFT, FG_IS_CUBIC
@@ -140,12 +140,10 @@ cdef extern from "fastgrad.h":
     int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx) except -1
     int (*fg_on_numpy)(const fg_call *, fg_array *) except -1
     const char *(*fg_on_numpy_name)(int64_t) noexcept
-    ctypedef void (*fg_host_function)(char **, const intptr_t *, const intptr_t *, void *) noexcept nogil
-    ctypedef struct fg_host_loop:
-        fg_host_function run
-        void *data
-        int n_in, dtype, reports
-    const fg_host_loop *(*fg_on_numpy_loop)(int64_t, int dtype) noexcept
+    int (*fg_on_refused)(const fg_call *, fg_array *) except -1
+    ctypedef struct fg_integer_kernel:
+        pass
+    const fg_integer_kernel *fg_integer_kernel_of(int op, int dtype)
     int (*fg_on_pause)() except -1 nogil
     int fg_custom(int n_in, const fg_tensor *, void *rule, int n_out, fg_tensor *y)
     int (*fg_on_custom)(void *rule, fg_node *, fg_tensor g, fg_tensor *gin) except -1

@@ -14,7 +14,6 @@ from _oracles import ROWS, samples
 
 import fastgrad as fg
 from fastgrad import _core
-from fastgrad._numpy.indexing import joint_index
 
 
 class Row(NamedTuple):
@@ -66,6 +65,10 @@ def like_cummax(rng, dtype):
 
 def recurrence(a, b, axis, transposed):
     return _core.apply_op(_core.OP_NUMBERS["recurrence"], [_core.asarray(a), _core.asarray(b)], (axis, transposed))
+
+
+def weighted(a, b, c):
+    return 100 * a + 10 * b + c
 
 
 def by_numpy(function, operands, shape, dtype=np.int64, **options):
@@ -128,12 +131,16 @@ def spread(*shape):
 
 MASK = np.array([[True, False, True], [False, False, True]])
 COMPARED = [(floats((3, 1), (4,)), ()), (floats((), (2,)), ())]
-LOGIC = [(booleans((3, 1), (4,)), ()), (booleans((), (2,)), ())]
+BITS = [
+    (booleans((3, 1), (4,)), ()), (booleans((), (2,)), ()), (mixed(INTEGERS, indices((3,), 70, -3)), ()),
+    (mixed(indices((), 9), indices((2, 2), 9)), ()),
+]  # fmt: skip
 
 # ---- rows ----------------------------------------------------------------------------------------------------------
 OPERATIONS = {
     "cast": Row(
-        [(floats((2, 3)), (1,)), (floats(()), (0,)), (booleans((2,)), (0,)), (indices((2, 2), 9), (1,))],
+        [(floats((2, 3)), (1,)), (floats(()), (0,)), (booleans((2,)), (0,)), (indices((2, 2), 9), (1,)),
+         (INTEGERS, (7,)), (floats((2, 3)), (6,)), (floats((3,)), (2,))],
         [(lambda x: fg.exp(x.astype(np.float64)) * x.astype(np.float32), spread(3))],
     ),
     "reshape": Row(
@@ -184,7 +191,8 @@ OPERATIONS = {
         [(lambda x: fg.grad(lambda z: (fg.exp(z)[:, [0, 2, 2]] ** 2).sum())(x), spread(2, 3))],
     ),
     "where": Row(
-        [(mixed(booleans((3, 1)), floats((4,), ())), ()), (mixed(booleans(()), floats((2, 3), (2, 1))), ())],
+        [(mixed(booleans((3, 1)), floats((4,), ())), ()), (mixed(booleans(()), floats((2, 3), (2, 1))), ()),
+         (mixed(booleans((3,)), INTEGERS, indices((), 9)), ())],
         [(lambda x, y: fg.where(MASK, fg.exp(x), y * y) * y, spread(2, 3), spread(3))],
     ),
     "polygamma": Row(
@@ -196,11 +204,12 @@ OPERATIONS = {
     ),
     "sum": Row(
         [(floats((2, 3, 4)), (0b101, 0)), (floats((2, 3)), (0b10, 1)), (floats(()), (0, 0)),
-                (floats((2, 0)), (2, 0))],
+                (floats((2, 0)), (2, 0)), (indices((2, 3, 4), 9), (0b101, 0))],
         [(lambda x: fg.exp(x).sum(1) * x.sum((0, 1)) ** 2 + (x**3).sum(0, keepdims=True), spread(2, 2))],
     ),
     "cumsum": Row(
-        [(floats((2, 3, 4)), (1, 0)), (floats((2, 3)), (0, 1)), (floats((3,)), (0, 1)), (floats((2, 0)), (1, 0))],
+        [(floats((2, 3, 4)), (1, 0)), (floats((2, 3)), (0, 1)), (floats((3,)), (0, 1)), (floats((2, 0)), (1, 0)),
+         (INTEGERS, (1, 1))],
         [
             (lambda x: fg.cumsum(fg.exp(x), axis=1) * fg.cumsum(x, axis=0), spread(2, 3)),
             (lambda x: fg.cumsum(x[::-1] ** 2)[::-1] ** 2, spread(2, 3)),
@@ -208,7 +217,8 @@ OPERATIONS = {
         ],
     ),
     "cumprod": Row(
-        [(floats((2, 3, 4)), (1,)), (floats((2, 3)), (1,)), (floats((3,)), (0,)), (floats((2, 0)), (1,))],
+        [(floats((2, 3, 4)), (1,)), (floats((2, 3)), (1,)), (floats((3,)), (0,)), (floats((2, 0)), (1,)),
+         (INTEGERS, (1,))],
         [
             (lambda x: fg.cumprod(fg.exp(x), axis=1) * fg.cumprod(x, axis=0), spread(2, 3)),
             (lambda x: fg.cumprod(x * np.array([1.0, 0.0, 2.0, 0.0, 3.0])), spread(5)),
@@ -216,7 +226,8 @@ OPERATIONS = {
         ],
     ),
     "cummax": Row(
-        [(floats((2, 3, 4)), (1,)), (floats((2, 5)), (1,)), (floats((3,)), (0,)), (floats((2, 0)), (1,))],
+        [(floats((2, 3, 4)), (1,)), (floats((2, 5)), (1,)), (floats((3,)), (0,)), (floats((2, 0)), (1,)),
+         (INTEGERS, (1,))],
         [
             (lambda x: fg.cummax(fg.exp(x), axis=1) * fg.cummax(x, axis=0), spread(3, 3)),
             (lambda x: fg.cummax(x, axis=1) ** 3, spread(2, 3, 2)),
@@ -234,14 +245,15 @@ OPERATIONS = {
         ],
     ),
     "max": Row(
-        [(floats((2, 3, 4)), (0b101, 0)), (floats((2, 3)), (0b10, 1)), (floats((3,)), (1, 0))],
+        [(floats((2, 3, 4)), (0b101, 0)), (floats((2, 3)), (0b10, 1)), (floats((3,)), (1, 0)), (INTEGERS, (1, 0))],
         [
             (lambda x: fg.exp(x).max(1) * x.max(0), spread(3, 3)),
             (lambda x: x.max((0, 2), keepdims=True) ** 3, spread(2, 3, 2)),
         ],
     ),
     "min": Row(
-        [(floats((2, 3, 4)), (0b110, 0)), (floats((2, 3)), (0b01, 1)), (floats((3,)), (1, 0))],
+        [(floats((2, 3, 4)), (0b110, 0)), (floats((2, 3)), (0b01, 1)), (floats((3,)), (1, 0)),
+         (booleans((2, 3)), (2, 1))],
         [(lambda x: fg.exp(x).min(-1, keepdims=True) * x, spread(3, 2)), (lambda x: x.min() ** 3, spread(2, 3))],
     ),
     "matmul": Row(
@@ -352,15 +364,22 @@ OPERATIONS = {
         [(floats((3, 2), (2, 3)), ()), (floats((2, 2, 3), (2, 3, 2)), ()), (floats((0, 2, 2), (0, 2, 2)), ())],
         [(fg.linalg.pinv, spread(3, 2)), (lambda x: fg.linalg.pinv(x * x), spread(2, 2, 3))],
     ),
-    "less": Row(COMPARED),
+    "less": Row([*COMPARED, (mixed(INTEGERS, indices((3,), 9)), ())]),
     "less_equal": Row(COMPARED),
     "greater": Row(COMPARED),
     "greater_equal": Row(COMPARED),
     "equal": Row(COMPARED),
     "not_equal": Row(COMPARED),
-    "logical_and": Row(LOGIC),
-    "logical_or": Row(LOGIC),
-    "logical_xor": Row(LOGIC),
+    "invert": Row([(INTEGERS, ()), (booleans((3,)), ())]),
+    "bitwise_and": Row(BITS),
+    "bitwise_or": Row(BITS),
+    "bitwise_xor": Row(BITS),
+    "left_shift": Row(BITS[2:]),
+    "right_shift": Row(BITS[2:]),
+    "position": Row([(indices((2, 3), 5, -5), (5,)), (indices((), 1), (1,))]),
+    "last_writer": Row([(indices((2, 6), 4, -4), (4,)), (indices((5,), 3), (7,)), (indices((2, 0), 1), (2,))]),
+    "argmax": Row([(floats((2, 3)), (1,)), (INTEGERS, (0,)), (booleans((4,)), (0,))]),
+    "argmin": Row([(floats((2, 3, 4)), (1,)), (indices((3, 5), 2), (1,))]),
     "argsort": Row([
         (floats((2, 3, 4)), (0,)), (floats((5,)), (1,)), (floats((3, 6)), (0, 2, 5)), (floats((2, 0)), (0,)),
         (floats((40,)), (1, *range(20))),
@@ -374,17 +393,15 @@ OPERATIONS = {
     "cholesky_adjoint": Row([(matrices((3, 3), (3, 3)), ()), (matrices((2, 2, 2), (2, 2, 2)), ())]),
     "factor": Row([(matrices((3, 3)), (16,)), (matrices((2, 3, 2, 2)), (8,)), (matrices((0, 2, 2)), (16,))]),
     "numpy": Row([
-        by_numpy(np.add, mixed(INTEGERS, indices((3,), 9)), (2, 3)),
+        by_numpy(np.gcd, mixed(INTEGERS, indices((3,), 9)), (2, 3)),
         by_numpy(np.less, mixed(indices((), 9), INTEGERS), (2, 3), np.bool_),
-        by_numpy(np.where, mixed(booleans((3,)), INTEGERS, indices((), 9)), (2, 3)),
-        by_numpy(np.invert, INTEGERS, (2, 3)),
+        by_numpy(np.reciprocal, indices((2, 3), 9, 1), (2, 3)),
         by_numpy(np.matmul, mixed(INTEGERS, indices((3, 4), 9)), (2, 4)),
         by_numpy(np.sum, INTEGERS, (2,), axis=(1,), keepdims=False),
         by_numpy(np.max, INTEGERS, (1, 3), axis=(0,), keepdims=True),
         by_numpy(np.argmin, floats((2, 3)), (3,), axis=0, keepdims=False),
         by_numpy(np.argmax, INTEGERS, (), axis=None, keepdims=False),
         by_numpy(np.any, floats((2, 3)), (1, 1), np.bool_, axis=None, keepdims=True),
-        by_numpy(joint_index, mixed(indices((2, 1), 3, -3), indices((), 4, 3), indices((4,), 5), indices((), 6, 5)),
-            (2, 4)),
+        by_numpy(weighted, mixed(indices((2, 1), 3, -3), indices((), 4, 3), indices((4,), 5)), (2, 4)),
     ]),
 }  # fmt: skip

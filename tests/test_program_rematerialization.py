@@ -43,8 +43,7 @@ def test_one_may_be_computed_from_another_and_only_where_it_is_read():
 
     x = RNG.normal(size=N)
     program = check(fg.value_and_grad(f), x)
-    assert times("multiply", program) == 3
-    assert times("maximum", program) == 2
+    assert times("multiply", program) == times("maximum", program) == 2
     assert program.facts["peak_bytes"] < 0.5 * x.nbytes
 
     def g(x):

@@ -18,7 +18,7 @@ int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx);
 int (*fg_on_custom)(void *rule, fg_node *, fg_tensor g, fg_tensor *gin);
 int (*fg_on_numpy)(const fg_call *, fg_array *y);
 const char *(*fg_on_numpy_name)(int64_t which);
-const fg_host_loop *(*fg_on_numpy_loop)(int64_t which, int dtype);
+int (*fg_on_refused)(const fg_call *, fg_array *y);
 
 /* ---- the last error ------------------------------------------------------------------------------------- */
 static _Thread_local char message[1024];

@@ -35,10 +35,30 @@ static int finish(const fg_call *call, fg_array *y, fg_tensor *out)
     return FG_OK;
 }
 
+/* An elementwise operation on integers or booleans of one dtype. */
+static int apply_integers(int op, int n_in, const fg_tensor *in, fg_tensor *out)
+{
+    if (!fg_integer_kernel_of(op, in[0].array->dtype))
+        return fg_not_float(fg_ops[op].name, in[0].array);
+    fg_call call = {.op = op, .n_in = n_in, .in = in};
+    fg_shape *shape = n_in == 1 ? fg_shape_ref(in[0].array->shape)
+                                : fg_broadcast_shapes(fg_ops[op].name, in[0].array->shape, in[1].array->shape);
+    int abstract = is_abstract(&call), status;
+    fg_array *y = shape ? new_result(shape, in[0].array->dtype, abstract) : NULL;
+    fg_shape_unref(shape);
+    if (!y)
+        return fg_failed();
+    if (!abstract && (status = fg_integer_run(&call, y))) {
+        fg_array_unref(y);
+        return status;
+    }
+    return finish(&call, y, out);
+}
+
 int fg_unary(int op, fg_tensor x, fg_tensor *out)
 {
     if (!FG_IS_FLOAT(x.array->dtype))
-        return fg_not_float(fg_ops[op].name, x.array);
+        return apply_integers(op, 1, &x, out);
     int abstract = fg_tracing && fg_traced(x.array);
     fg_array *y = new_result(x.array->shape, x.array->dtype, abstract);
     if (!y)
@@ -71,6 +91,8 @@ int fg_binary(int op, fg_tensor a, fg_tensor b, fg_tensor *out)
 {
     fg_tensor owned = {0};
     if (a.array->dtype != b.array->dtype || !FG_IS_FLOAT(a.array->dtype)) {
+        if (a.array->dtype == b.array->dtype)
+            return apply_integers(op, 2, (fg_tensor[]){a, b}, out);
         int status = promote(fg_ops[op].name, &a, &b, &owned);
         if (status)
             return status;

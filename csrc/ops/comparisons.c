@@ -1,9 +1,11 @@
-/* comparisons.c: comparisons and logic, whose results are booleans, and where, which chooses by them. */
+/* comparisons.c: comparisons, whose results are booleans, and where, which chooses by them. */
 #include "ops/broadcast.h"
 
 static int run_compare(int which, const fg_call *c, fg_array *y)
 {
     fg_array *a = c->in[0].array, *b = c->in[1].array;
+    if (!FG_IS_FLOAT(a->dtype))
+        return fg_integer_run(c, y);
     size_t itemsize = fg_itemsize(a->dtype);
     broadcast_iterator it;
     broadcast_start(&it, y->shape, 2, (fg_array *[]){a, b});
@@ -30,25 +32,6 @@ COMPARE(greater_equal, FG_GREATER_EQUAL)
 COMPARE(equal, FG_EQUAL)
 COMPARE(not_equal, FG_NOT_EQUAL)
 
-#define LOGIC(name, operation)                                                                             \
-    int fg_##name##_shape(const fg_call *c, fg_shape **y, int *dtype) { return truth_shape(c, y, dtype); } \
-    int fg_##name##_run(const fg_call *c, fg_array *y)                                                     \
-    {                                                                                                      \
-        broadcast_iterator it;                                                                             \
-        uint8_t *to = y->data;                                                                             \
-        broadcast_start(&it, y->shape, 2, (fg_array *[]){c->in[0].array, c->in[1].array});                 \
-        for (int64_t r = 0; r < it.runs; r++, broadcast_next(&it)) {                                       \
-            const uint8_t *a = (const uint8_t *)c->in[0].array->data + it.at[0];                           \
-            const uint8_t *b = (const uint8_t *)c->in[1].array->data + it.at[1];                           \
-            for (int64_t i = 0; i < it.length; i++)                                                        \
-                *to++ = a[i * it.run_stride[0]] operation b[i * it.run_stride[1]];                         \
-        }                                                                                                  \
-        return FG_OK;                                                                                      \
-    }
-LOGIC(logical_and, &)
-LOGIC(logical_or, |)
-LOGIC(logical_xor, ^)
-
 /* ---- where -------------------------------------------------------------------------------------------- */
 int fg_where_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
@@ -65,12 +48,12 @@ int fg_where_run(const fg_call *c, fg_array *y)
 {
     fg_array *condition = c->in[0].array, *a = c->in[1].array, *b = c->in[2].array;
     size_t itemsize = fg_itemsize(y->dtype);
+    fg_where_kernel *kernel = fg_where_kernel_of(y->dtype);
     broadcast_iterator it;
     broadcast_start(&it, y->shape, 3, (fg_array *[]){condition, a, b});
     for (int64_t r = 0; r < it.runs; r++, broadcast_next(&it))
-        kernels(y->dtype)->where(it.length, (const uint8_t *)condition->data + it.at[0], it.run_stride[0],
-                                 AT(a, it.at[1], itemsize), it.run_stride[1], AT(b, it.at[2], itemsize),
-                                 it.run_stride[2], AT(y, r * it.length, itemsize));
+        kernel(it.length, (const uint8_t *)condition->data + it.at[0], it.run_stride[0], AT(a, it.at[1], itemsize),
+               it.run_stride[1], AT(b, it.at[2], itemsize), it.run_stride[2], AT(y, r * it.length, itemsize));
     return FG_OK;
 }
 

@@ -89,12 +89,14 @@ static int reduce(reducer kernel, const fg_call *c, fg_array *y)
 /* ---- sum ---------------------------------------------------------------------------------------------- */
 int fg_sum_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
-    (void)dtype;
-    return reduction_shape(c, shape);
+    int status = fg_is_summed(*dtype) ? FG_OK : fg_not_float(fg_ops[c->op].name, c->in[0].array);
+    return status ? status : reduction_shape(c, shape);
 }
 
 int fg_sum_run(const fg_call *c, fg_array *y)
 {
+    if (!FG_IS_FLOAT(y->dtype))                 /* int64 or uint64 */
+        return reduce((reducer){fg_integer_sum_rows, fg_integer_sum_cols}, c, y);
     const fg_reduce_kernels *k = fg_kernels[y->dtype].reduce;
     return reduce((reducer){k->sum_rows, k->sum_cols}, c, y);
 }
@@ -188,20 +190,57 @@ static int extremum_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
     return status;
 }
 
-#define EXTREMUM(name)                                                    \
-    int fg_##name##_shape(const fg_call *c, fg_shape **shape, int *dtype) \
-    {                                                                     \
-        (void)dtype;                                                      \
-        return extremum_shape(c, shape);                                  \
-    }                                                                     \
-    int fg_##name##_run(const fg_call *c, fg_array *y)                    \
-    {                                                                     \
-        const fg_reduce_kernels *k = fg_kernels[y->dtype].reduce;         \
-        return reduce((reducer){k->name##_rows, k->name##_cols}, c, y);   \
-    }                                                                     \
+#define EXTREMUM(name)                                                      \
+    int fg_##name##_shape(const fg_call *c, fg_shape **shape, int *dtype)   \
+    {                                                                       \
+        (void)dtype;                                                        \
+        return extremum_shape(c, shape);                                    \
+    }                                                                       \
+    int fg_##name##_run(const fg_call *c, fg_array *y)                      \
+    {                                                                       \
+        const fg_order_kernels *i = fg_order_kernels_of(y->dtype);          \
+        if (!FG_IS_FLOAT(y->dtype))                                         \
+            return reduce((reducer){i->name##_rows, i->name##_cols}, c, y); \
+        const fg_reduce_kernels *k = fg_kernels[y->dtype].reduce;           \
+        return reduce((reducer){k->name##_rows, k->name##_cols}, c, y);     \
+    }                                                                       \
     int fg_##name##_vjp(fg_node *n, fg_tensor g, fg_tensor *gin) { return extremum_vjp(n, g, gin); }
 EXTREMUM(max)
 EXTREMUM(min)
+
+/* ---- argmax and argmin; attr: the axis, which is dropped ---------------------------------------------- */
+static int place_shape(const fg_call *c, fg_shape **shape, int *dtype)
+{
+    const fg_shape *x = c->in[0].array->shape;
+    int axis = (int)c->attr[0];
+    *dtype = FG_INT64;
+    if (!x->dim[axis])
+        return fg_fail(FG_BAD_VALUE, "%s: axis %d has length 0, but it needs at least one element", fg_ops[c->op].name,
+                       axis);
+    return fg_shape_made(reduced_shape(x, (int64_t[]){(int64_t)1 << axis}, 0), shape);
+}
+
+static int run_place(void (*kernel)(int64_t, int64_t, int64_t, const void *, int64_t *), const fg_call *c, fg_array *y)
+{
+    const fg_shape *x = c->in[0].array->shape;
+    int axis = (int)c->attr[0];
+    int64_t outer = 1, inner = 1;
+    for (int i = 0; i < axis; i++)
+        outer *= x->dim[i];
+    for (int i = axis + 1; i < x->ndim; i++)
+        inner *= x->dim[i];
+    kernel(outer, x->dim[axis], inner, c->in[0].array->data, y->data);
+    return FG_OK;
+}
+
+#define PLACE(name)                                                                                        \
+    int fg_##name##_shape(const fg_call *c, fg_shape **y, int *dtype) { return place_shape(c, y, dtype); } \
+    int fg_##name##_run(const fg_call *c, fg_array *y)                                                     \
+    {                                                                                                      \
+        return run_place(fg_order_kernels_of(c->in[0].array->dtype)->name, c, y);                          \
+    }
+PLACE(argmax)
+PLACE(argmin)
 
 /* ---- the softmax family ------------------------------------------------------------------------------- */
 static int64_t row_length(const fg_shape *s) { return s->dim[s->ndim - 1]; }

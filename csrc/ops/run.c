@@ -5,12 +5,16 @@
 
 int fg_unary_run(const fg_call *c, fg_array *y)
 {
+    if (!FG_IS_FLOAT(y->dtype))
+        return fg_integer_run(c, y);
     kernels(y->dtype)->unary[c->op](y->shape->size, c->in[0].array->data, y->data);
     return FG_OK;
 }
 
 int fg_binary_run(const fg_call *c, fg_array *y)
 {
+    if (!FG_IS_FLOAT(y->dtype))
+        return fg_integer_run(c, y);
     run_binary(c->op, c->in[0].array, c->in[1].array, y);
     return FG_OK;
 }

@@ -19,18 +19,26 @@ static around lengths_around(const fg_shape *s, int64_t axis)
     return l;
 }
 
-#define RUNNING(name, reverse)                                                                                \
-    FG_SHAPE_RULE(name, fg_same_shape)                                                                        \
+static int summed_shape(const fg_call *c, fg_shape **shape, int *dtype)
+{
+    int status = fg_is_summed(*dtype) ? FG_OK : fg_not_float(fg_ops[c->op].name, c->in[0].array);
+    return status ? status : fg_same_shape(c, shape, dtype);
+}
+
+#define RUNNING(name, rule, of_integers, reverse)                                                             \
+    FG_SHAPE_RULE(name, rule)                                                                                 \
     int fg_##name##_run(const fg_call *c, fg_array *y)                                                        \
     {                                                                                                         \
         around l = lengths_around(y->shape, c->attr[0]);                                                      \
-        if (y->shape->size)                                                                                   \
+        if (y->shape->size && !FG_IS_FLOAT(y->dtype))                                                         \
+            of_integers(l.outer, l.n, l.inner, reverse, c->in[0].array->data, y->data);                       \
+        else if (y->shape->size)                                                                              \
             fg_kernels[y->dtype].reduce->name(l.outer, l.n, l.inner, reverse, c->in[0].array->data, y->data); \
         return FG_OK;                                                                                         \
     }
-RUNNING(cumsum, (int)c->attr[1])
-RUNNING(cumprod, 0)
-RUNNING(cummax, 0)
+RUNNING(cumsum, summed_shape, fg_integer_cumsum, (int)c->attr[1])
+RUNNING(cumprod, summed_shape, fg_integer_cumprod, 0)
+RUNNING(cummax, fg_same_shape, fg_order_kernels_of(y->dtype)->cummax, 0)
 
 int fg_cumsum_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
 {

@@ -32,6 +32,8 @@ int fg_cast_shape(const fg_call *c, fg_shape **shape, int *dtype)
         ((T *)y)[i] = __VA_ARGS__;  \
     break;
 
+enum { PART = 256 };    /* elements that are converted at a time */
+
 /* Integers and booleans are converted by way of int64, which holds the bits of all of them. */
 static void to_int64(int dtype, int64_t n, const void *x, int64_t *y)
 {
@@ -78,16 +80,78 @@ static void from_int64(int dtype, int64_t n, const int64_t *x, int from_uint64, 
 }
 #undef EACH
 
+/* The bounds between which a truncated float is an integer of each dtype: low < x < high. */
+/* clang-format off */
+static const struct { double low, high; } bounds[FG_N_DTYPES] = {
+    [FG_INT8] = {-0x1p7 - 1, 0x1p7},       [FG_UINT8] = {-1, 0x1p8},
+    [FG_INT16] = {-0x1p15 - 1, 0x1p15},    [FG_UINT16] = {-1, 0x1p16},
+    [FG_INT32] = {-0x1p31 - 1, 0x1p31},    [FG_UINT32] = {-1, 0x1p32},
+    [FG_INT64] = {-0x1.0000000000001p63, 0x1p63}, [FG_UINT64] = {-1, 0x1p64},
+};
+/* clang-format on */
+
+/* At most PART floats truncated to integers, or whether they are not 0; 0: one is nan or out of bounds. */
+static int truncated(int from, int to, int64_t n, const void *x, int64_t *y)
+{
+    const double low = bounds[to].low, high = bounds[to].high;
+    double v[PART];
+    int fit = 1;
+    for (int64_t i = 0; i < n; i++) {
+        v[i] = from == FG_FLOAT32 ? ((const float *)x)[i] : ((const double *)x)[i];
+        fit &= (low < v[i]) & (v[i] < high);
+    }
+    if (to == FG_BOOL)
+        for (int64_t i = 0; i < n; i++)
+            y[i] = v[i] != 0;
+    else if (!fit)
+        return 0;
+    else if (to == FG_UINT64)
+        for (int64_t i = 0; i < n; i++)
+            y[i] = (int64_t)(uint64_t)v[i];
+    else
+        for (int64_t i = 0; i < n; i++)
+            y[i] = (int64_t)v[i];
+    return 1;
+}
+
+/* Do integers of one dtype, as int64 or the bits of uint64, all have the same value in another? */
+static int all_fit(int from, int to, int64_t n, const int64_t *x)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (x[i] < 0 && (from == FG_UINT64 || to >= FG_UINT8))
+            return 0;
+        else if (fg_itemsize(to) < sizeof *x && !(bounds[to].low < (double)x[i] && (double)x[i] < bounds[to].high))
+            return 0;
+    return 1;
+}
+
+static int refuse_cast(const fg_call *c, fg_array *y)
+{
+    return fg_on_refused ? fg_on_refused(c, y)
+                         : fg_fail(FG_BAD_VALUE, "cast: a number is out of bounds for %s", fg_dtype_name(y->dtype));
+}
+
 int fg_cast_run(const fg_call *c, fg_array *y)
 {
     const fg_array *x = c->in[0].array;
-    int64_t n = y->shape->size, wide[256];
+    int64_t n = y->shape->size, wide[PART];
     if (x->dtype == y->dtype)
         memcpy(y->data, x->data, (size_t)n * fg_itemsize(y->dtype));
+    else if (FG_IS_FLOAT(x->dtype) && !FG_IS_FLOAT(y->dtype))
+        for (int64_t i = 0; i < n; i += PART) {
+            int64_t part = n - i < PART ? n - i : PART;
+            if (!truncated(x->dtype, y->dtype, part, (const char *)x->data + i * (int64_t)fg_itemsize(x->dtype), wide))
+                return refuse_cast(c, y);
+            from_int64(y->dtype, part, wide, 0, (char *)y->data + i * (int64_t)fg_itemsize(y->dtype));
+        }
+    else if (!FG_IS_FLOAT(x->dtype) && (y->dtype == FG_INT64 || y->dtype == FG_UINT64) && c->n_attr == 1)
+        to_int64(x->dtype, n, x->data, y->data);
     else if (!FG_IS_FLOAT(x->dtype))
-        for (int64_t i = 0; i < n; i += 256) {
-            int64_t part = n - i < 256 ? n - i : 256;
+        for (int64_t i = 0; i < n; i += PART) {
+            int64_t part = n - i < PART ? n - i : PART;
             to_int64(x->dtype, part, (const char *)x->data + i * (int64_t)fg_itemsize(x->dtype), wide);
+            if (c->n_attr > 1 && !all_fit(x->dtype, y->dtype, part, wide))
+                return refuse_cast(c, y);
             from_int64(y->dtype, part, wide, x->dtype == FG_UINT64,
                        (char *)y->data + i * (int64_t)fg_itemsize(y->dtype));
         }

@@ -12,12 +12,15 @@ static int (*const passes[])(fg_program *) = {
     /* Constant shrinking: a constant whose elements are all equal becomes a single element, which is broadcast, or a
      * block of them, which is read again and again. */
     fg_pass_shrink_constants,
-    /* Algebraic simplification (identity elimination): x * 1, -(-x), a cast to the same dtype: users read x instead. */
+    /* Algebraic simplification (identity elimination): x * 1, -(-x), a cast to the same dtype: users read x instead.
+     * x * x is a square. */
     fg_pass_remove_identities,
     /* Transpose absorption: a product of a transposed matrix reads the matrix itself, with a flag. */
     fg_pass_absorb_transposes,
     /* Common subexpression elimination (CSE): what is computed twice from equal operands is computed once. */
     fg_pass_eliminate_common_subexpressions,
+    /* A while_loop whose results another one computes, too, as its jvp does, is left without users. */
+    fg_pass_join_loops,
     /* Dead code elimination (DCE): an instruction whose value no output depends on is removed. */
     fg_pass_eliminate_dead_code,
     /* In-place accumulation: the sum of two products becomes one product that is added to the memory of the other. */

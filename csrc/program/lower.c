@@ -65,13 +65,32 @@ static int is_flat(const fg_program *p, const instruction *a)
     return n > 0;
 }
 
+/* The same of integers and booleans. A kernel that may be refused is called by the operation's run, which keeps the
+ * operands for NumPy. */
+static void choose_integer_kernel(step *s, int dtype)
+{
+    const fg_integer_kernel *k = fg_integer_kernel_of(s->op, dtype);
+    if (s->op == FG_OP_where) {
+        s->kind = WHERE_STEP;
+        s->kernel = (void *)fg_where_kernel_of(dtype);
+    } else if (k && k->unary) {
+        s->kind = UNARY_STEP;
+        s->kernel = (void *)k->unary;
+    } else if (k && k->binary) {
+        s->kind = BINARY_STEP;
+        s->kernel = (void *)k->binary;
+    }
+}
+
 /* The kernel of a flat step, where it has one. */
 static void choose_kernel(const fg_program *p, step *s)
 {
     int op = s->op, vjp = (op - FG_N_OPS) / 2;
     int dtype = p->buffer[s->in[op == FG_OP_where || op >= FG_N_OPS ? s->n_in - 1 : 0]].array.dtype;
-    if (!FG_IS_FLOAT(dtype))
+    if (!FG_IS_FLOAT(dtype)) {
+        choose_integer_kernel(s, dtype);
         return;
+    }
     const fg_elementwise_kernels *k = fg_kernels[dtype].elementwise;
     if (op < FG_N_UNARY) {
         s->kind = UNARY_STEP;
@@ -97,22 +116,6 @@ static void choose_kernel(const fg_program *p, step *s)
     }
 }
 
-/* Operands have as many elements as the result, and in the same order, or a single one. */
-const fg_host_loop *fg_step_host_loop(const fg_program *p, const step *s)
-{
-    if (s->op != FG_OP_numpy || s->n_in == 0 || !fg_on_numpy_loop)
-        return NULL;
-    int dtype = p->buffer[s->in[0]].array.dtype;
-    const fg_host_loop *loop = fg_on_numpy_loop(s->attr[0], dtype);
-    if (!loop || loop->n_in != s->n_in || loop->dtype != p->buffer[s->y].array.dtype)
-        return NULL;
-    for (int i = 0; i < s->n_in; i++)
-        if (p->buffer[s->in[i]].array.dtype != dtype ||
-            (shape_at(p, s->in[i])->size != 1 && shape_at(p, s->in[i])->size != s->n))
-            return NULL;
-    return loop;
-}
-
 /* An estimate of a step's nanoseconds, to tell long programs from short ones. */
 static double work_of(const fg_program *p, const step *s)
 {
@@ -128,7 +131,7 @@ static double work_of(const fg_program *p, const step *s)
         return 30 + elements / 4 + elements * (double)x->dim[x->ndim - 1] / 16;
     }
     if (s->op != FG_OP_matmul)
-        return ((fg_flags(s->op) & FG_BY_HOST) == FG_BY_HOST && !fg_step_host_loop(p, s) ? 1000 : 10) + elements / 4;
+        return ((fg_flags(s->op) & FG_BY_HOST) == FG_BY_HOST ? 1000 : 10) + elements / 4;
     const fg_shape *a = shape_at(p, s->in[0]);
     return 10 + elements / 4 + (double)s->n * (double)a->dim[a->ndim - 1 - !!s->attr[0]] / 32;
 }
@@ -140,9 +143,8 @@ static int allocates(const fg_program *p, const step *s)
     for (int i = 0; i < fg_n_bodies(s->op); i++)
         if (fg_body(s->attr, i)->allocates)
             return 1;
-    const fg_host_loop *loop = fg_step_host_loop(p, s);
     if (!(fg_flags(s->op) & FG_ALLOCATES_BY_AXES))
-        return (fg_flags(s->op) & FG_ALLOCATES) != 0 && !(loop && !loop->reports);
+        return (fg_flags(s->op) & FG_ALLOCATES) != 0;
     const fg_shape *x = shape_at(p, s->in[0]);
     int stretches = 0, inside = 0;
     for (int i = 0; i < x->ndim; i++) {

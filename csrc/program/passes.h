@@ -15,6 +15,9 @@ int fg_pass_add_before_padding(fg_program *);
 int fg_pass_own_constants(fg_program *);    /* after it, fg_constant_is_padded may be asked */
 int fg_constant_is_padded(const fg_array *);    /* may steps read it up to the end of its last vector? */
 
+/* On instructions: join_loops.c. */
+int fg_pass_join_loops(fg_program *);
+
 /* From instructions to steps: lower.c. */
 int fg_pass_lower(fg_program *);
 

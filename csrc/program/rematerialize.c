@@ -41,7 +41,7 @@ static int is_cheap_text(const char *text)
 static int is_cheap(const step *s)
 {
     int vjp = s->op - FG_N_OPS;
-    return s->kind == COMPARE_STEP || s->kind == WHERE_STEP || s->op == FG_OP_broadcast_to ||
+    return s->kind == COMPARE_STEP || s->kind == WHERE_STEP || (s->op >= FG_N_ELEMENTWISE && vjp < 0) ||
            is_cheap_text(vjp < 0 ? fg_texts[s->op].definition : fg_texts[vjp / 2].derivative[vjp % 2]);
 }
 

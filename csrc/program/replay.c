@@ -82,13 +82,8 @@ static void bind_call(const fg_program *p, fg_replay *r, const step *s, bound_st
 {
     for (int i = 0; i < s->n_in; i++)
         operand[i].array = s->in[i] < 0 ? NULL : &r->array[s->in[i]];
-    *call = (fg_call){.op = s->op,
-                      .n_in = s->n_in,
-                      .n_attr = s->n_attr,
-                      .in = operand,
-                      .attr = s->attr,
-                      .replay = bodies,
-                      .loop = fg_step_host_loop(p, s)};
+    *call =
+        (fg_call){.op = s->op, .n_in = s->n_in, .n_attr = s->n_attr, .in = operand, .attr = s->attr, .replay = bodies};
     for (int i = 0; i <= s->n_in; i++) {
         int v = i < s->n_in ? s->in[i] : s->y;
         if (v >= 0)

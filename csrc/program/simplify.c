@@ -280,6 +280,11 @@ int fg_pass_remove_identities(fg_program *p)
         for (int i = 0; i < a->n_in; i++)
             if (operands_of(p, a)[i] >= 0)
                 operands_of(p, a)[i] = same[operands_of(p, a)[i]];
+        if (a->op == FG_OP_multiply && operands_of(p, a)[0] == operands_of(p, a)[1] &&
+            FG_IS_FLOAT(array_at(p, a->y)->dtype)) {
+            instructions_of(p)[k].op = FG_OP_square;    /* the same bits */
+            instructions_of(p)[k].n_in = 1;
+        }
         int v = neutral(p, a);
         const fg_array *y = array_at(p, a->y), *x = v < 0 ? NULL : array_at(p, v);
         if (!x || x->dtype != y->dtype || !fg_shape_equal(x->shape, y->shape)) {

@@ -43,7 +43,14 @@ static fg_loop *loop_of(const fg_program *p, const step *s, int single)
  * its own. Loops treat n = 1 apart, so a single element remains one. */
 static void fill_vectors(const fg_program *p, step *s)
 {
-    if (s->op < FG_N_ELEMENTWISE && fg_kernels[p->buffer[s->y].array.dtype].elementwise->by_element[s->op])
+    int dtype = p->buffer[s->in[s->n_in - 1]].array.dtype;
+    fg_loop *one = s->n == 1 && s->op < FG_N_OPS ? fg_single_kernel_of(s->op, dtype) : NULL;
+    if (one) {
+        s->kind = LOOP_STEP;
+        s->kernel = (void *)one;
+        return;
+    }
+    if (s->op < FG_N_ELEMENTWISE && FG_IS_FLOAT(dtype) && fg_kernels[dtype].elementwise->by_element[s->op])
         return;
     int64_t itemsize = 1;
     int single = 0;
@@ -87,9 +94,9 @@ static void prepare_call(const fg_program *p, step *s)
         return;
     int dtype = p->buffer[s->y].array.dtype;
     const fg_shape *y = shape_at(p, s->y), *x = shape_at(p, s->in[0]);
-    if (s->op == FG_OP_sum && s->n == 1 && x->size > 1 && FG_IS_FLOAT(dtype)) {
+    if (s->op == FG_OP_sum && s->n == 1 && x->size > 1) {
         s->kind = LOOP_STEP;
-        s->kernel = (void *)fg_kernels[dtype].reduce->sum;
+        s->kernel = FG_IS_FLOAT(dtype) ? (void *)fg_kernels[dtype].reduce->sum : (void *)fg_integer_sum;
         s->n = x->size;
     } else if (s->op == FG_OP_matmul && y->ndim == 2 && s->n) {
         int ta = (int)s->attr[0], tb = (int)s->attr[1];

@@ -105,8 +105,6 @@ static inline int is_arena_resident(const fg_program *p, int v)
     return p->body && bytes_at(p, v) <= FG_ALIGN && fg_itemsize(p->buffer[v].array.dtype) >= FG_WORD;
 }
 
-/* The loop of the caller's that does the work of a step, a call of `numpy`, without a call; or NULL. */
-const fg_host_loop *fg_step_host_loop(const fg_program *, const step *);
 const fg_call *fg_replay_call(const fg_replay *, int k);    /* what step k, a RUN step, is called with */
 
 #endif

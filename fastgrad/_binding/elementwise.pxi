@@ -58,7 +58,10 @@ cdef Tensor binary(int op, a, b):
     if (first is None or second is None or first.t.array.dtype > FG_FLOAT64 or second.t.array.dtype > FG_FLOAT64
             or first.t.array.weak != second.t.array.weak and type(a) is type(b)):
         return mixed(op, a, b)
-    check(fg_binary(op, first.t, second.t, &y))
+    if first is second and op == FG_OP_multiply:        # one derivative instead of two
+        check(fg_unary(FG_OP_square, first.t, &y))
+    else:
+        check(fg_binary(op, first.t, second.t, &y))
     return wrap(y)
 
 
@@ -352,7 +355,7 @@ cdef logic(ufunc, a, b=None):
                             "(x > 0) & (x < 1)")
     if b is None:
         if is_bool(a) and not (<Tensor>a).t.array.weak:
-            return logic(np.bitwise_xor, a, True)
+            return apply_op(FG_OP_invert, [a], ())
         return still_weak(by_numpy(ufunc, weak_number(a))) if is_weak(a) else by_numpy(ufunc, a)
     if is_weak(a) and is_weak(b):
         return still_weak(logic_of(ufunc, a, b))
@@ -365,8 +368,8 @@ cdef logic_of(ufunc, a, b):
     if (is_bool(a) or type(a) is bool) and (is_bool(b) or type(b) is bool):
         left, right = as_tensor(a, ufunc.__name__), as_tensor(b, ufunc.__name__)
         operands[0], operands[1] = (<Tensor>left).t, (<Tensor>right).t
-        op = (FG_OP_logical_and if ufunc is np.bitwise_and else
-              FG_OP_logical_or if ufunc is np.bitwise_or else FG_OP_logical_xor)
+        op = (FG_OP_bitwise_and if ufunc is np.bitwise_and else
+              FG_OP_bitwise_or if ufunc is np.bitwise_or else FG_OP_bitwise_xor)
         check(fg_apply(op, 2, operands, 0, NULL, &y))
         return wrap(y)
     if is_traced(a) or is_traced(b):

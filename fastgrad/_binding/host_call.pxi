@@ -1,5 +1,4 @@
-# Host calls: the core's operation `numpy`, a call of a function of ndarrays, mostly on integers and booleans. Included
-# by _core.pyx.
+# Host calls: the core's operation `numpy`, a call of a function of ndarrays that has no kernel. Included by _core.pyx.
 
 # The calls by number: a function of ndarrays with its keyword arguments. Equal calls have one number, so that the lists
 # grow only with the number of different calls.
@@ -12,7 +11,7 @@ cpdef int64_t numpy_number(function, dict options) except -1:
     key = function, tuple(sorted(options.items()))
     number = numpy_numbers.get(key)
     if number is None:
-        numpy_calls.append((function, options, function.__name__.encode(), element_loops(function, options)))
+        numpy_calls.append((function, options, function.__name__.encode()))
         number = numpy_numbers[key] = len(numpy_calls) - 1
     return number
 
@@ -20,53 +19,6 @@ cpdef int64_t numpy_number(function, dict options) except -1:
 def numpy_call(int64_t number):
     """What the operation `numpy` with this first attribute calls: a function, and its keyword arguments."""
     return numpy_calls[number][:2]
-
-
-# The ufuncs whose loops over integers and booleans can be called without the GIL, as they report nothing; and those
-# that report a division by zero, or an overflow, by floating-point flags.
-cdef tuple SILENT = (
-    np.add, np.subtract, np.multiply, np.negative, np.positive, np.absolute, np.sign, np.square, np.maximum, np.minimum,
-    np.invert, np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.left_shift, np.right_shift, np.logical_not,
-    np.logical_and, np.logical_or, np.logical_xor, np.equal, np.not_equal, np.less, np.less_equal, np.greater,
-    np.greater_equal,
-)
-cdef tuple REPORTING = (np.floor_divide, np.remainder)
-
-
-@cython.final
-cdef class ElementLoops:
-    """NumPy's loops of a ufunc on operands of each dtype."""
-
-    cdef fg_host_loop of_dtype[FG_N_DTYPES]
-
-
-cdef ElementLoops element_loops(function, dict options):
-    """The loops of a call; None if it has to be made by NumPy."""
-    cdef ElementLoops loops
-    cdef cnp.ufunc ufunc
-    cdef int dtype, k, result
-    if options or not any([function is f for f in SILENT + REPORTING]):
-        return None
-    ufunc, loops = function, ElementLoops()
-    for dtype in range(FG_BOOL, FG_N_DTYPES):
-        operands = DTYPES[dtype].char * ufunc.nin + "->"
-        # As "bb->b". The C field of the same name is not known to Cython with NumPy 2.5 and later.
-        for k, types in enumerate(function.types):
-            if types.startswith(operands):
-                result = NUMBER_OF_TYPE[<int>np.dtype(types[-1]).num]
-                if result >= 0 and ufunc.functions[k] != NULL:
-                    loops.of_dtype[dtype] = fg_host_loop(<fg_host_function><void *>ufunc.functions[k], ufunc.data[k],
-                                                         ufunc.nin, result, function in REPORTING)
-                break
-    return loops
-
-
-cdef const fg_host_loop *numpy_loop(int64_t number, int dtype) noexcept:
-    cdef ElementLoops loops = <ElementLoops>(<tuple>numpy_calls[number])[3]
-    return &loops.of_dtype[dtype] if loops is not None and loops.of_dtype[dtype].run != NULL else NULL
-
-
-fg_on_numpy_loop = numpy_loop
 
 
 cdef const char *numpy_name(int64_t number) noexcept:
@@ -92,6 +44,23 @@ cdef int run_numpy(const fg_call *c, fg_array *y) except -1:
     return FG_OK
 
 
+cdef int run_refused(const fg_call *c, fg_array *y) except -1 with gil:
+    """Fill y, the result of an operation on integers that a kernel is refused, such as a division by 0, or of a cast to
+    them: NumPy warns or raises as it is asked to."""
+    cdef int k
+    operands = [view_of(c.in_[k].array, False) for k in range(c.n_in)]
+    result = view_of(y, True)
+    try:
+        if c.op == FG_OP_cast:
+            result[...] = (taken_on if c.n_attr > 1 else converted)(operands[0], result.dtype)
+        else:
+            getattr(np, fg_ops[c.op].name.decode())(*operands, out=result)
+    except Exception as error:
+        raise error.with_traceback(None)
+    return FG_OK
+
+
+fg_on_refused = run_refused
 fg_on_numpy = run_numpy
 fg_on_numpy_name = numpy_name
 
@@ -153,10 +122,69 @@ def by_numpy(function, *operands, **options):
     """
     if not any([is_traced(x) for x in operands]):
         return tensor_of(np.asarray(function(*[plain(x) for x in operands], **options)))
+    if not options and function in NATIVE:
+        native = by_kernel(NATIVE[function], function, operands)
+        if native is not None:
+            return native
     tensors = [x if type(x) is Tensor else tensor_of(as_constant(x)) for x in operands]
     dtype, shape = result_kind(function, options, tensors)
     return apply_op(FG_OP_numpy, [x.detach() for x in tensors],
                     (numpy_number(function, options), dtype_number(dtype), *shape))
+
+
+cdef extern from *:
+    """
+    static const struct { const char *name; int op; } fg_integer_rows[] = {
+    #define INTEGER_UNARY(name, ...) {#name, FG_OP_##name},
+    #define INTEGER_BINARY INTEGER_UNARY
+    #define INTEGER_CHECKED INTEGER_UNARY
+    #define COMPARISON INTEGER_UNARY
+    #define BOOLEAN_UNARY(...)
+    #define BOOLEAN_BINARY(...)
+    #include "integers.def"
+    #undef INTEGER_UNARY
+    #undef INTEGER_BINARY
+    #undef INTEGER_CHECKED
+    #undef COMPARISON
+    #undef BOOLEAN_UNARY
+    #undef BOOLEAN_BINARY
+    };
+    enum { FG_N_INTEGERS = sizeof fg_integer_rows / sizeof *fg_integer_rows };
+    """
+    ctypedef struct fg_integer_row:
+        const char *name
+        int op
+    const fg_integer_row fg_integer_rows[]
+    int FG_N_INTEGERS
+
+
+# The ufuncs that operations of the same name compute on integers and booleans.
+cdef dict NATIVE = {getattr(np, fg_integer_rows[i].name.decode()): fg_integer_rows[i].op for i in range(FG_N_INTEGERS)}
+
+
+cdef by_kernel(int op, function, operands):
+    """A ufunc of integers and booleans by the operation of its name, on operands cast to the dtype that NumPy computes
+    in; None if there is no kernel for that."""
+    tensors = [x if type(x) is Tensor else tensor_of(in_dtype_of(operands, x)) for x in operands]
+    try:
+        dtypes = function.resolve_dtypes((*[x.dtype for x in tensors], None))
+    except TypeError:                           # NumPy itself says why
+        return None
+    dtype = dtypes[0]
+    if any([d != dtype for d in dtypes[:-1]]) or fg_integer_kernel_of(op, NUMBER_OF.get(dtype, FG_FLOAT64)) == NULL:
+        return None
+    return apply_op(op, [astype_if((<Tensor>x).detach(), dtype) for x in tensors], ())
+
+
+cdef object in_dtype_of(operands, x):
+    """A number or array as an ndarray: a Python integer in the dtype of the other operand, if it fits that."""
+    if type(x) is int:
+        for other in operands:
+            if type(other) is Tensor and (<Tensor>other).t.array.dtype > FG_BOOL:
+                limits = np.iinfo((<Tensor>other).dtype)
+                if limits.min <= x <= limits.max:
+                    return np.asarray(x, (<Tensor>other).dtype)
+    return as_constant(x)
 
 
 cdef tuple result_kind(function, dict options, list tensors):
@@ -204,7 +232,7 @@ def taken_on(a, dtype):
 
 
 # Functions that by_numpy calls and that work element by element, beside NumPy's ufuncs.
-cdef set ELEMENTWISE_CALLS = {converted, taken_on, np.round, np.where}
+cdef set ELEMENTWISE_CALLS = {np.round}
 
 
 # ---- weak values: Python numbers among the inputs of a trace, the counter of a loop ---------------------------------
@@ -276,7 +304,7 @@ cdef object still_weak(result):
 cdef Tensor weak_as(Tensor x, dtype):
     """A tensor that stands for a Python number, cast to the dtype that it takes on."""
     if dtype.kind in "iu" and x.t.array.dtype > FG_BOOL:
-        return by_numpy(taken_on, x, dtype=dtype)
+        return apply_op(FG_OP_cast, [x], (NUMBER_OF[dtype], 1))
     return astype(x, dtype)
 
 

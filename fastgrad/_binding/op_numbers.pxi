@@ -140,9 +140,16 @@ cdef extern from "fastgrad.h":
         FG_OP_greater_equal
         FG_OP_equal
         FG_OP_not_equal
-        FG_OP_logical_and
-        FG_OP_logical_or
-        FG_OP_logical_xor
+        FG_OP_invert
+        FG_OP_bitwise_and
+        FG_OP_bitwise_or
+        FG_OP_bitwise_xor
+        FG_OP_left_shift
+        FG_OP_right_shift
+        FG_OP_position
+        FG_OP_last_writer
+        FG_OP_argmax
+        FG_OP_argmin
         FG_OP_argsort
         FG_OP_cummax_adjoint
         FG_OP_extremum_adjoint

@@ -52,11 +52,19 @@ cdef Tensor reduction(int op, x, axis, keepdims, str name):
     cdef int64_t attr[2]
     axis_bits(axis, operand.t.array.shape.ndim, name, &bits)
     if operand.t.array.dtype > FG_FLOAT64:
-        axes = normal_axes(axis, operand.t.array.shape.ndim, name)
-        return by_numpy(getattr(np, name), operand, axis=axes, keepdims=bool(keepdims))
+        if not is_traced(operand):
+            axes = normal_axes(axis, operand.t.array.shape.ndim, name)
+            return by_numpy(getattr(np, name), operand, axis=axes, keepdims=bool(keepdims))
+        if op == FG_OP_sum:
+            operand = astype_if(operand, summed_dtype(operand.dtype))
     attr[0] = bits
     attr[1] = bool(keepdims)
     return apply_one(op, operand, 2, attr)
+
+
+def summed_dtype(dtype):
+    """The dtype in which NumPy adds and multiplies integers and booleans of this dtype: of 64 bits."""
+    return DTYPES[FG_UINT64 if dtype.kind == "u" else FG_INT64]
 
 
 @public
@@ -363,8 +371,6 @@ def where(condition, x, y):
             raise TypeError("where: the condition is a tensor that requires gradients; compare it first, as in x > 0")
         mask = compare_values(FG_OP_not_equal, mask, 0)
     dtype, tensors = promoted("where", x, y)
-    if dtype.kind != "f":
-        return by_numpy(np.where, mask, *tensors)
     a = tensors[0] if tensors[0].dtype == dtype else astype(tensors[0], dtype)
     b = tensors[1] if tensors[1].dtype == dtype else astype(tensors[1], dtype)
     operands[0], operands[1], operands[2] = mask.t, (<Tensor>a).t, (<Tensor>b).t
@@ -427,7 +433,7 @@ def astype(array, dtype, *, copy=True, device=None):
     cdef int64_t attr = number
     if number <= FG_FLOAT64 or x.t.array.dtype > FG_FLOAT64:
         return apply_one(FG_OP_cast, x, 1, &attr)
-    return by_numpy(converted, x, dtype=DTYPES[number])
+    return apply_one(FG_OP_cast, x.detach(), 1, &attr)
 
 
 def softmax_last(x):

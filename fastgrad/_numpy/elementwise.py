@@ -105,7 +105,7 @@ def round(x: TensorLike, decimals: int = 0) -> Tensor:
     """
     x, decimals = asarray(x), operator.index(decimals)
     if x.dtype.kind in "iu":
-        return _core.by_numpy(np.round, x, decimals=decimals)
+        return _core.positive(x) if decimals >= 0 else _core.by_numpy(np.round, x, decimals=decimals)
     if decimals == 0:
         return _core.rint(x)
     scale = 10.0 ** builtins.abs(decimals)

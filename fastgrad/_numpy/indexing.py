@@ -12,17 +12,33 @@ from typing import Any
 
 import numpy as np
 
-from .._core import Tensor, asarray, basic, by_numpy, gathered, normal_axes, refuse_value, reshape, traced, transpose
+from .. import _core
+from .._core import (
+    Tensor,
+    apply_op,
+    asarray,
+    astype,
+    basic,
+    by_numpy,
+    gathered,
+    normal_axes,
+    refuse_value,
+    reshape,
+    traced,
+    transpose,
+)
 from .joining import stack
+
+_POSITION = _core.OP_NUMBERS["position"]
 
 
 def getitem(x: Tensor, key: Any) -> Tensor:
     """The elements of x that key names, as ``x.numpy()[key]`` would, with gradients."""
     if isinstance(key, Tensor) and key.dtype.kind in "iu" and x.ndim:
-        return gathered(x, _positions(key), 0)  # reads no value of the index: can be traced
+        return gathered(x, int64_positions(key), 0)  # reads no value of the index: can be traced
     keys = [_plain(k) for k in (key if isinstance(key, tuple) else (key,))]
     if len(keys) == 1 and isinstance(keys[0], np.ndarray) and keys[0].dtype.kind in "iu" and x.ndim:
-        return gathered(x, _positions(asarray(keys[0])), 0)
+        return gathered(x, int64_positions(asarray(keys[0])), 0)
     if any(isinstance(k, Tensor) for k in keys):
         return _by_tensors(x, [np.bool_(k) if isinstance(k, bool) else k for k in keys])
     if all(k is None or k is Ellipsis or isinstance(k, slice) or _is_integer(k) for k in keys):
@@ -46,7 +62,7 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
     if axis is None:
         x, axis = reshape(x, -1), 0
     (axis,) = normal_axes(axis, x.ndim, "take")
-    return gathered(x, _positions(index), axis)
+    return gathered(x, int64_positions(index), axis)
 
 
 def _plain(key: Any) -> Any:
@@ -85,13 +101,15 @@ def _by_tensors(x: Tensor, keys: list[Any]) -> Tensor:
     lengths = tuple(part.shape[i] for i in axes)
     first = axes[0]
     if len(axes) == 1:
-        return gathered(part, _positions(asarray(keys[first])), first)
+        return gathered(part, int64_positions(asarray(keys[first])), first)
     if axes[-1] - first >= len(axes):  # not adjacent: as in NumPy, the axes of the index come first
         part = transpose(part, [*axes, *[i for i in range(part.ndim) if i not in axes]])
         first = 0
     part = reshape(part, (*part.shape[:first], math.prod(lengths), *part.shape[first + len(axes) :]))
-    pairs = [x for i, length in zip(axes, lengths) for x in (keys[i], length)]
-    return gathered(part, by_numpy(joint_index, *pairs), first)
+    joint = asarray(0)  # one index into the axes raveled
+    for i, length in zip(axes, lengths):
+        joint = joint * length + apply_op(_POSITION, [int64_positions(asarray(keys[i]))], (length,))
+    return gathered(part, joint, first)
 
 
 def _without_masks(x: Tensor, keys: list[Any]) -> list[Any]:
@@ -110,8 +128,11 @@ def _without_masks(x: Tensor, keys: list[Any]) -> list[Any]:
     return found
 
 
-def _positions(index: Tensor) -> Tensor:
-    return index if index.dtype == np.int64 else by_numpy(positions, index)
+def int64_positions(index: Tensor) -> Tensor:
+    """A tensor of integers as int64; IndexError where one does not fit."""
+    if index.dtype == np.uint64:
+        return by_numpy(positions, index)
+    return index if index.dtype == np.int64 else astype(index, np.int64)
 
 
 def positions(index: Any) -> Any:
@@ -120,18 +141,6 @@ def positions(index: Any) -> Any:
     if index.dtype == np.uint64 and (outside := index > np.iinfo(np.int64).max).any():
         raise IndexError(f"indexing: index {index[outside][0]} is outside any axis")
     return index.astype(np.int64)
-
-
-def joint_index(*pairs: Any) -> Any:
-    """One index into several axes raveled, from pairs of an index along each axis and the axis's length."""
-    joint: Any = np.int64(0)
-    for index, length in zip(pairs[::2], pairs[1::2]):
-        index = positions(index)
-        outside = (index < -length) | (index >= length)
-        if outside.any():
-            raise IndexError(f"indexing: index {index[outside][0]} is outside an axis of length {length}")
-        joint = joint * length + np.where(index < 0, index + length, index)
-    return joint
 
 
 def _is_mask(key: Any) -> bool:

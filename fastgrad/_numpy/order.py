@@ -25,6 +25,7 @@ from .._core import (
     broadcast_to,
     by_numpy,
     gathered,
+    maximum,
     normal_axes,
     reshape,
     transpose,
@@ -32,14 +33,14 @@ from .._core import (
 )
 from .creation import into
 from .elementwise import clip
-from .indexing import positions
+from .indexing import int64_positions
 from .sequences import cumsum
 from .shapes import moveaxis, one_axis, part
 
 if TYPE_CHECKING:
     from .typing import Axis, TensorLike
 
-_ARGSORT, _TAKE = _core.OP_NUMBERS["argsort"], _core.OP_NUMBERS["take"]
+_ARGSORT, _TAKE, _LAST_WRITER = [_core.OP_NUMBERS[name] for name in ("argsort", "take", "last_writer")]
 _KINDS = (None, "quicksort", "mergesort", "heapsort", "stable")
 
 
@@ -236,7 +237,7 @@ def _along(name: str, x: Tensor, indices: TensorLike, axis: int | None) -> tuple
         raise ValueError(f"{name}: expected indices with as many axes as the array, got shapes {index.shape} and "
                          f"{x.shape}")  # fmt: skip
     rows, axis = _rows(x, axis, name)
-    index, _ = _rows(index if index.dtype == np.int64 else by_numpy(positions, index), axis, name)
+    index, _ = _rows(int64_positions(index), axis, name)
     lead = np.broadcast_shapes(rows.shape[:-1], index.shape[:-1])
     return broadcast_to(rows, (*lead, rows.shape[-1])), broadcast_to(index, (*lead, index.shape[-1])), axis
 
@@ -271,21 +272,9 @@ def put_along_axis(arr: TensorLike, indices: TensorLike, values: TensorLike, axi
         raise ValueError(f"put_along_axis: indices of shape {index.shape} do not fit an array of shape {x.shape}")
     laid = (*index.shape[:at], index.shape[-1], *index.shape[at:-1])
     v, _ = _rows(broadcast_to(into(v, x.dtype, "put_along_axis"), laid), at, "put_along_axis")
-    writer = by_numpy(last_writers, index, length=rows.shape[-1])
-    chosen = _picked(v, by_numpy(np.maximum, writer, 0)) if v.shape[-1] else rows
+    writer = apply_op(_LAST_WRITER, [index], (rows.shape[-1],))
+    chosen = _picked(v, maximum(writer, 0)) if v.shape[-1] else rows
     return reshape(_back(where(writer >= 0, chosen, rows), at), x.shape)
-
-
-def last_writers(index: Any, length: int) -> Any:
-    """For each place along the last axis, the last of the positions that name it, or -1."""
-    outside = (index < -length) | (index >= length)
-    if outside.any():
-        raise IndexError(f"put_along_axis: index {index[outside][0]} is outside an axis of length {length}")
-    writers = np.full((*index.shape[:-1], length), -1)
-    number = np.broadcast_to(np.arange(index.shape[-1]), index.shape)
-    lead = np.indices(index.shape, sparse=True)[:-1]
-    np.maximum.at(writers, (*lead, index % max(length, 1)), number)
-    return writers
 
 
 # ---- medians and quantiles ------------------------------------------------------------------------------------------

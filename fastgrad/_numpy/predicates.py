@@ -23,7 +23,7 @@ def _test(name: str, of_floats: Callable[[Tensor], Tensor]) -> Callable[..., Ten
 
     def test(x: TensorLike, /) -> Tensor:
         x = asarray(x)
-        return of_floats(x) if x.dtype.kind == "f" else _core.by_numpy(ufunc, x)
+        return of_floats(x) if x.dtype.kind == "f" or ufunc is np.logical_not else _core.by_numpy(ufunc, x)
 
     return _named(test, name, "1.0")
 

@@ -127,9 +127,11 @@ def prod(
     x = asarray(x)
     axes = normal_axes(axis, x.ndim, "prod")
     if x.dtype.kind != "f":
-        return _core.by_numpy(np.prod, x, axis=axes, keepdims=bool(keepdims))
+        if not _core.traced(x):
+            return _core.by_numpy(np.prod, x, axis=axes, keepdims=bool(keepdims))
+        x = astype(x, _core.summed_dtype(x.dtype))
     if any_zero_length(x.shape, axes):
-        return add(sum(x, axis, keepdims), 1.0)
+        return add(sum(x, axis, keepdims), x.dtype.type(1))
     kept = [1 if i in axes else n for i, n in enumerate(x.shape)]
     others = tuple([i for i in range(x.ndim) if i not in axes])
     rest = [x.shape[i] for i in others]
@@ -231,13 +233,45 @@ def root_or_zero(x: Tensor, root: Callable[[Tensor], Tensor]) -> Tensor:
     return where(zero, 0.0, root(where(zero, 1.0, x)))
 
 
-def _counted(function: Callable[..., Any], example: str) -> Callable[..., Tensor]:
+def _of_truths(extremum: Callable[..., Tensor], of_none: bool) -> Callable[..., Tensor]:
+    """``any`` and ``all`` as an extremum of booleans; of no elements they are ``of_none``."""
+
+    def reduced(x: Tensor, axis: Any, keepdims: bool) -> Tensor:
+        axes = normal_axes(axis, x.ndim, extremum.__name__)
+        if any_zero_length(x.shape, axes):
+            kept = [1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes]
+            return _core.broadcast_to(asarray(of_none), kept)
+        return extremum(x if x.dtype == np.bool_ else x != 0, axis, keepdims)
+
+    return reduced
+
+
+def _place(name: str) -> Callable[..., Tensor]:
+    """``argmax`` and ``argmin`` by the operation of that name."""
+    op = _core.OP_NUMBERS[name]
+
+    def placed(x: Tensor, axis: int | None, keepdims: bool) -> Tensor:
+        shape = x.shape
+        if axis is None:
+            x = reshape(x, -1)
+        y = _core.apply_op(op, [x.detach()], (axis or 0,))
+        kept = [1 if axis in (None, i) else n for i, n in enumerate(shape)]
+        return reshape(y, kept) if keepdims else y
+
+    return placed
+
+
+def _counted(function: Callable[..., Any], of_traced: Callable[..., Tensor], example: str) -> Callable[..., Tensor]:
+    """A function of NumPy's whose result is no float; ``of_traced`` computes it in programs, by operations."""
+
     def count(x: TensorLike, axis: Any = None, keepdims: bool = False) -> Tensor:
         x = asarray(x)
         if axis is not None and function in (np.argmax, np.argmin):
             axis = one_axis(axis, x.ndim, function.__name__)
         elif axis is not None:
             axis = normal_axes(axis, x.ndim, function.__name__)
+        if _core.traced(x):
+            return of_traced(x, axis, bool(keepdims))
         return _core.by_numpy(function, x, axis=axis, keepdims=bool(keepdims))
 
     count.__name__ = count.__qualname__ = function.__name__
@@ -248,10 +282,10 @@ def _counted(function: Callable[..., Any], example: str) -> Callable[..., Tensor
     return count
 
 
-any = _counted(np.any, "fg.any([0.0, 2.0])\n    tensor(True)")
-all = _counted(np.all, "fg.all([0.0, 2.0])\n    tensor(False)")
-argmax = _counted(np.argmax, "fg.argmax([0.0, 2.0])\n    tensor(1)")
-argmin = _counted(np.argmin, "fg.argmin([0.0, 2.0])\n    tensor(0)")
+any = _counted(np.any, _of_truths(_core.max, False), "fg.any([0.0, 2.0])\n    tensor(True)")
+all = _counted(np.all, _of_truths(_core.min, True), "fg.all([0.0, 2.0])\n    tensor(False)")
+argmax = _counted(np.argmax, _place("argmax"), "fg.argmax([0.0, 2.0])\n    tensor(1)")
+argmin = _counted(np.argmin, _place("argmin"), "fg.argmin([0.0, 2.0])\n    tensor(0)")
 
 
 def amax(

@@ -23,6 +23,8 @@ from .._core import (
     normal_axes,
     reshape,
     subtract,
+    summed_dtype,
+    traced,
     where,
 )
 from .creation import floating
@@ -45,7 +47,9 @@ def _running(
     axis = one_axis(axis, x.ndim, name)
     if dtype is not None and x.dtype != dtype:
         x = astype(x, dtype)
-    if x.dtype.kind == "f":
+    if x.dtype.kind != "f" and name in ("cumsum", "cumprod") and traced(x):
+        x = astype(x, summed_dtype(x.dtype))
+    if x.dtype.kind == "f" or (traced(x) and name != "cummin"):
         y = apply_op(_core.OP_NUMBERS[name], [x], (axis, *attr))
     else:
         y = _core.by_numpy(function, x, axis=axis - x.ndim)  # from the end, where a batch does not shift it

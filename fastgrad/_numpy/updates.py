@@ -20,9 +20,9 @@ from .._core import (
     asarray,
     astype,
     broadcast_to,
-    by_numpy,
     concatenate,
     gathered,
+    maximum,
     reshape,
     traced,
     where,
@@ -32,15 +32,7 @@ if TYPE_CHECKING:
     from .typing import TensorLike
 
 _UNTAKE = _core.OP_NUMBERS["untake"]
-
-
-def last_writer(index: Any, length: int) -> Any:
-    """For each of a number of rows the last place in the index that names it, -1 for none. Leading axes are a batch."""
-    lead, count = index.shape[:-1], index.shape[-1]
-    found = np.full((*lead, length), -1)
-    rows = found.reshape(-1, length)
-    rows[np.arange(len(rows))[:, None], index.reshape(-1, count)] = np.arange(count)
-    return found
+_LAST_WRITER = _core.OP_NUMBERS["last_writer"]
 
 
 def replaced(x: Tensor, index: Any, values: Tensor) -> Tensor:
@@ -54,14 +46,10 @@ def replaced(x: Tensor, index: Any, values: Tensor) -> Tensor:
         begin, end = int(index[0]), int(index[-1]) + 1
         if end - begin == len(index) and (index[1:] - index[:-1] == 1).all():  # a run of rows
             return concatenate([x[:begin], values, x[end:]])
-        writer = last_writer(index, length)
-        changed, kept = writer >= 0, asarray(np.maximum(writer, 0))
     elif index.shape[0] == 1:
         return where(reshape(asarray(np.arange(length)) == index, (length, *ones)), values, x)
-    else:
-        writer = by_numpy(last_writer, index, length=length)
-        changed, kept = writer >= 0, by_numpy(np.maximum, writer, 0)
-    return where(reshape(changed, (length, *ones)), gathered(values, kept, 0), x)
+    writer = apply_op(_LAST_WRITER, [asarray(index)], (length,))
+    return where(reshape(writer >= 0, (length, *ones)), gathered(values, maximum(writer, 0), 0), x)
 
 
 def _groups(index: Any) -> tuple[Any, Any] | None:

@@ -41,7 +41,7 @@ _XLOGY, _XLOG1PY, _OUTSIDE = "(a == 0) & (b <= 0)", "(a == 0) & (b <= -1)", "(a 
 _TWICE = {
     ("arcsin", 0): f"1 / sqrt({_ONE_MINUS_SQUARE})",
     ("arccos", 0): f"-1 / sqrt({_ONE_MINUS_SQUARE})",
-    ("arctanh", 0): f"where({_AT_AN_END}, reciprocal(where({_AT_AN_END}, 1 - x * x, 1)), "
+    ("arctanh", 0): f"where({_AT_AN_END}, reciprocal(1 - square(where({_AT_AN_END}, x, 0))), "
     f"reciprocal(where({_AT_AN_END}, 1, 1 - x)) * reciprocal(where({_AT_AN_END}, 1, 1 + x)))",
     ("arccosh", 0): "reciprocal(sqrt(x - 1)) * reciprocal(sqrt(x + 1))",
     ("arctan", 0): "square(reciprocal(hypot(x, 1)))",
