@@ -181,11 +181,14 @@ typedef struct {
 int fg_same_shape(const fg_call *, fg_shape **, int *dtype);
 #define FG_SHAPE_RULE(name, rule)                                                                             \
     int fg_##name##_shape(const fg_call *c, fg_shape **shape, int *dtype) { return rule(c, shape, dtype); }
+/* The vjp by the rule in Python, for each input, of an operation whose rule gives the shape that operands broadcast to. */
+int fg_vjp_by_rule(fg_node *, fg_tensor g, fg_tensor *gin);
 /* The run of an operation with FG_IS_VIEW. */
 #define FG_NOTHING_TO_RUN(name)                                                                               \
     int fg_##name##_run(const fg_call *c, fg_array *y) { return (void)c, (void)y, FG_OK; }
+#define FG_SAVED_INPUTS 4      /* as many first inputs can be saved */
 #define FG_IN(k) (1 << (k))
-#define FG_OUT 8
+#define FG_OUT 16
 
 typedef struct {
     const char *name, *definition, *derivative[2], *doc;
