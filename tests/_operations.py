@@ -368,8 +368,8 @@ OPERATIONS = {
             (floats((2, 0), (1,)), (_core.numpy_number(HOST_PRODUCT, {"power": 2}),)),
         ],
         [
-            (lambda x: HOST_SINE.at(x) * x, spread(3, 2)),
-            (lambda x, y: HOST_PRODUCT.at(x, y, power=3) * x, spread(2, 3), spread(3)),
+            (lambda x: HOST_SINE.at(fg.asarray(x)) * x, spread(3, 2)),
+            (lambda x, y: HOST_PRODUCT.at(fg.asarray(x), fg.asarray(y), power=3) * x, spread(2, 3), spread(3)),
         ],
     ),
     "less": Row(COMPARED),

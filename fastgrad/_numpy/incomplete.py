@@ -113,12 +113,13 @@ def _log(p: Any, q: Any, tail: Callable[[], Any]) -> Any:
         y = np.where(p < 0.5, np.log(p), np.log1p(-q))
         small = p < 1e-290
         if small.any():
-            y = np.where(small, np.where(q == 1, tail(), y), y)
+            at_ends, finite = tail(), p > 0
+            y = np.where(small & (q == 1) & (finite | ~np.isnan(at_ends)), at_ends, y)
     return y
 
 
-_GAMMAINC, LOG_GAMMAINC = _gamma_rows("gammainc", False, by_scipy("gammainc"))
-_GAMMAINCC, LOG_GAMMAINCC = _gamma_rows("gammaincc", True, by_scipy("gammaincc"))
+GAMMAINC, LOG_GAMMAINC = _gamma_rows("gammainc", False, by_scipy("gammainc"))
+GAMMAINCC, LOG_GAMMAINCC = _gamma_rows("gammaincc", True, by_scipy("gammaincc"))
 _GAMMAINCINV, _GAMMAINCCINV = [
     HostElementwise(
         name, by_scipy(name),
@@ -138,7 +139,7 @@ def gammainc(a: TensorLike, x: TensorLike) -> Tensor:
     >>> fg.special.gammainc(1.0, 2.0).numpy().round(4)
     np.float64(0.8647)
     """
-    return call(_GAMMAINC, a, x)
+    return call(GAMMAINC, a, x)
 
 
 def gammaincc(a: TensorLike, x: TensorLike) -> Tensor:
@@ -150,7 +151,7 @@ def gammaincc(a: TensorLike, x: TensorLike) -> Tensor:
     >>> fg.special.gammaincc(1.0, 2.0).numpy().round(4)
     np.float64(0.1353)
     """
-    return call(_GAMMAINCC, a, x)
+    return call(GAMMAINCC, a, x)
 
 
 def gammaincinv(a: TensorLike, y: TensorLike) -> Tensor:
@@ -342,7 +343,7 @@ def betainccinv(a: TensorLike, b: TensorLike, y: TensorLike) -> Tensor:
 
 
 # ---- Student's t distribution ----------------------------------------------------------------------------------------
-def _t_log_density(df: Any, t: Any) -> Any:
+def t_log_density(df: Any, t: Any) -> Any:
     return -(df + 1) / 2 * log1p_square(t / _core.sqrt(df)) - (betaln(df / 2, 0.5) + log(df) / 2)
 
 
@@ -400,19 +401,23 @@ def _log_stdtr(df: Any, t: Any) -> Any:
     return y
 
 
-_STDTR = HostElementwise(
+def _stdtrit(df: Any, p: Any) -> Any:
+    return np.where(p == 0, np.where(df > 0, -np.inf, np.nan), scipy_special().stdtrit(df, p))  # there SciPy's is inf
+
+
+STDTR = HostElementwise(
     "stdtr", _stdtr,
-    [lambda y, df, t: -exp(_t_log_density(df, t)) * _t_quantile_slope(df, t),
-     lambda y, df, t: exp(_t_log_density(df, t))],
+    [lambda y, df, t: -exp(t_log_density(df, t)) * _t_quantile_slope(df, t),
+     lambda y, df, t: exp(t_log_density(df, t))],
 )  # fmt: skip
 LOG_STDTR = HostElementwise(
     "log_stdtr", _log_stdtr,
-    [lambda y, df, t: -exp(_t_log_density(df, t) - y) * _t_quantile_slope(df, t),
-     lambda y, df, t: exp(_t_log_density(df, t) - y)],
+    [lambda y, df, t: -exp(t_log_density(df, t) - y) * _t_quantile_slope(df, t),
+     lambda y, df, t: exp(t_log_density(df, t) - y)],
 )  # fmt: skip
 _STDTRIT = HostElementwise(
-    "stdtrit", by_scipy("stdtrit"),
-    [lambda t, df, p: _t_quantile_slope(df, t), lambda t, df, p: exp(-_t_log_density(df, t))],
+    "stdtrit", _stdtrit,
+    [lambda t, df, p: _t_quantile_slope(df, t), lambda t, df, p: exp(-t_log_density(df, t))],
 )  # fmt: skip
 
 
@@ -426,7 +431,7 @@ def stdtr(df: TensorLike, t: TensorLike) -> Tensor:
     >>> fg.special.stdtr(1.0, [-1.0, 0.0]).numpy().round(4)
     array([0.25, 0.5 ])
     """
-    return call(_STDTR, df, t)
+    return call(STDTR, df, t)
 
 
 def stdtrit(df: TensorLike, p: TensorLike) -> Tensor:

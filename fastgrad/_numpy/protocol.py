@@ -19,7 +19,7 @@ import numpy as np
 
 from .. import _core
 from .._core import Tensor
-from . import functions
+from . import functions, incomplete, scipy_special
 from . import special as special_functions
 from .indexing import take
 from .shapes import one_axis
@@ -53,7 +53,10 @@ _METHODS: dict[str, dict[np.ufunc, str]] = {
     },
 }  # fmt: skip
 _UNTAKE = _core.OP_NUMBERS["untake"]
-_SCIPY_NAMES = {"expit": "sigmoid", "log_expit": "log_sigmoid", "psi": "digamma"}  # others: those of one name
+# The name of a ufunc of scipy.special -> our function: those of one name, and those that a function of SciPy's hides.
+_OF_SCIPY: dict[str, Callable[..., Any]] = _core.functions | {
+    name: vars(module)[name] for module in (special_functions, incomplete, scipy_special) for name in module.__all__
+} | {"_zeta": scipy_special.zeta, "_riemann_zeta": scipy_special.zeta}  # fmt: skip
 
 
 def _named(name: str) -> Any:
@@ -106,9 +109,7 @@ def _ours(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[st
     special = sys.modules.get("scipy.special._ufuncs")  # scipy.special itself may have wrappers of them
     if function is None and special and ufunc is getattr(special, ufunc.__name__, None):
         name = f"scipy.special.{ufunc.__name__}"
-        function = getattr(special_functions, ufunc.__name__, None) or _core.functions.get(
-            _SCIPY_NAMES.get(ufunc.__name__, ufunc.__name__)
-        )
+        function = _OF_SCIPY.get(ufunc.__name__)
     if function is None:
         raise _NotHere(_missing(name))
     if any(isinstance(o, np.ndarray) for o in kwargs.get("out", ())):
