@@ -241,8 +241,7 @@ def _beta_rows(name: str, is_upper: bool) -> tuple[HostElementwise, HostElementw
     s = -1.0 if is_upper else 1.0
 
     def by_shape(z: Any, a: Any, b: Any, x: Any, y: Any, of_b: bool, of_log: bool) -> Any:
-        _, x, y = _pair_inside(x, y)
-        log_density = _BETA_LOG_DENSITY.at(a, b, x, y)
+        log_density = _BETA_LOG_DENSITY.at(a, b, *_pair_inside(x, y)[1:])
         return exp(log_density - z if of_log else log_density) * _beta_quantile_slope(a, b, x, y, of_b) * -s
 
     def by_x(z: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
