@@ -179,7 +179,6 @@ INSTEAD = {
     "fill_diagonal": "a = fastgrad.fill_diagonal(a, t), a new value",
     "geomspace": "exp(fastgrad.linspace(log(a), log(b), n))",
     "logspace": "10 ** fastgrad.linspace(...)", "place": "a = fastgrad.place(a, mask, t), a new value",
-    "polyfit": "fastgrad.linalg.lstsq(fastgrad.vander(x, degree + 1), y)[0]",
     "put": "a = fastgrad.asarray(a).at[i].set(t)", "putmask": "a = fastgrad.putmask(a, mask, t), a new value",
     "put_along_axis": "a = fastgrad.put_along_axis(a, indices, values, axis), a new value",
 }  # fmt: skip
