@@ -365,8 +365,14 @@ def _t_quantile_slope(df: Any, t: Any) -> Any:
 
 def _stdtr(df: Any, t: Any) -> Any:
     df, t = (np.asarray(z, np.float64) for z in (df, t))
-    tail = 0.5 * _t_tail(df, t)
-    return np.where(t < 0, tail, 1 - tail)
+    tail, usual = 0.5 * _t_tail(df, t), _is_usual(df, t, 1e10)
+    y = np.where(t < 0, tail, 1 - tail)
+    return y if usual.all() else np.where(usual, y, scipy_special().stdtr(df, t))
+
+
+def _is_usual(df: Any, t: Any, most: float) -> Any:
+    """Where neither is at an end, at which the tail is no incomplete beta function, and df is not out of proportion."""
+    return (df > 1 / most) & (df < most) & (np.abs(t) < np.inf)
 
 
 def _t_tail(df: Any, t: Any) -> Any:
@@ -397,7 +403,8 @@ def _log_stdtr(df: Any, t: Any) -> Any:
         small = (t < 0) & (tail < 1e-290)
         if small.any():
             y = np.where(small, far(), y)
-    return y
+        usual = _is_usual(df, t, np.inf)
+        return y if usual.all() else np.where(usual, y, np.log(scipy_special().stdtr(df, t)))
 
 
 def _stdtrit(df: Any, p: Any) -> Any:

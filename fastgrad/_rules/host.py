@@ -32,7 +32,11 @@ class HostElementwise:
         self.__name__, self.f, self.derivatives = name, f, tuple(derivatives)
 
     def __call__(self, *arrays: Any, **options: Any) -> Any:
-        return self.f(*arrays, **options)
+        y = np.asarray(self.f(*arrays, **options))
+        if y.dtype != arrays[0].dtype:
+            with np.errstate(all="ignore"):
+                y = y.astype(arrays[0].dtype)
+        return y
 
     def at(self, *tensors: Tensor, **options: Any) -> Tensor:
         """The function of tensors of one dtype, as an operation."""
