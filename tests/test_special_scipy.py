@@ -67,6 +67,15 @@ def test_values_at_the_edges_are_scipys(name):
     np.testing.assert_allclose(ours(name)(*grid).numpy(), theirs(name)(*grid), rtol=1e-11, atol=1e-300)
 
 
+def test_ends_of_stdtr_are_scipys():
+    grid = np.meshgrid([-1.0, 0.0, 1e-300, 0.3, 30.0, 1e12, np.inf, np.nan], [-np.inf, -2.5, 0.0, 1.0, np.inf, np.nan])
+    np.testing.assert_allclose(special.stdtr(*grid).numpy(), scipy.special.stdtr(*grid), rtol=1e-11)
+    with np.errstate(all="ignore"):
+        expected = np.log(scipy.special.stdtr(*grid))
+    np.testing.assert_allclose(fg.stats.t.logcdf(grid[1], grid[0]).numpy(), np.where(grid[0] > 0, expected, np.nan),
+                               rtol=1e-11)  # fmt: skip
+
+
 def test_zeta_of_riemann():
     np.testing.assert_allclose(special.zeta([2.0, 0.5]).numpy(), scipy.special.zeta([2.0, 0.5]), rtol=1e-14)
     assert isinstance(scipy.special.zeta(fg.tensor(2.0)), fg.Tensor)
