@@ -408,7 +408,9 @@ def _log_stdtr(df: Any, t: Any) -> Any:
 
 
 def _stdtrit(df: Any, p: Any) -> Any:
-    return np.where(p == 0, np.where(df > 0, -np.inf, np.nan), scipy_special().stdtrit(df, p))  # there SciPy's is inf
+    """SciPy's, and the infinite quantiles of 0 and 1, where some of its versions have nan or the other sign."""
+    inner = scipy_special().stdtrit(df, p)
+    return np.where((df > 0) & ((p == 0) | (p == 1)), np.where(p == 0, -np.inf, np.inf), inner)
 
 
 STDTR = HostElementwise(
