@@ -53,6 +53,8 @@ def test_values_are_scipys(name, dtype):
     assert (got.dtype, got.shape) == (dtype, (2, 3))
     np.testing.assert_allclose(got.numpy(), expected, rtol=100 * np.finfo(dtype).eps)
     assert ours(name)(*fixed, np.zeros((0, 2), dtype)).shape == (0, 2)
+    assert ours(name)(*fixed, np.asarray([x], dtype)).dtype == dtype  # Python's numbers are weak
+    assert ours(name)(*arguments[:-1], x).dtype == (dtype if fixed else np.float64)
     whole = [2] * len(fixed) + [1]
     assert ours(name)(*whole).dtype == np.float64
     np.testing.assert_allclose(ours(name)(*whole).numpy(), theirs(name)(*map(float, whole)), rtol=1e-13)

@@ -20,7 +20,7 @@ from .. import _core
 from .._core import Tensor, asarray, betaln, digamma, exp, log, log1p, square, where
 from .._rules.host import HostElementwise
 from . import incomplete_integrals as integrals
-from .scipy_calls import by_scipy, call, scipy_special
+from .scipy_calls import by_scipy, call, common, scipy_special
 from .special import polygamma
 
 if TYPE_CHECKING:
@@ -297,8 +297,8 @@ def betainc(a: TensorLike, b: TensorLike, x: TensorLike) -> Tensor:
     >>> fg.special.betainc(2.0, 1.0, 0.5).numpy().round(4)
     np.float64(0.25)
     """
-    x = asarray(x)
-    return call(BETAINC, a, b, x, 1 - x)
+    p, q, z = common("betainc", a, b, x)
+    return BETAINC.at(p, q, z, 1 - z)
 
 
 def betaincc(a: TensorLike, b: TensorLike, x: TensorLike) -> Tensor:
@@ -311,8 +311,8 @@ def betaincc(a: TensorLike, b: TensorLike, x: TensorLike) -> Tensor:
     >>> fg.special.betaincc(2.0, 1.0, 0.5).numpy().round(4)
     np.float64(0.75)
     """
-    x = asarray(x)
-    return call(BETAINCC, a, b, x, 1 - x)
+    p, q, z = common("betaincc", a, b, x)
+    return BETAINCC.at(p, q, z, 1 - z)
 
 
 def betaincinv(a: TensorLike, b: TensorLike, y: TensorLike) -> Tensor:

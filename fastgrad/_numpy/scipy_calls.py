@@ -12,7 +12,7 @@ from .. import _core
 from .._core import Tensor
 from .._rules.host import HostElementwise
 
-__all__ = ["by_scipy", "call", "scipy_special"]
+__all__ = ["by_scipy", "call", "common", "scipy_special"]
 
 
 @functools.cache
@@ -37,10 +37,15 @@ def by_scipy(name: str) -> Callable[..., np.ndarray]:
     return f
 
 
-def call(row: HostElementwise, *operands: Any) -> Tensor:
-    """A row's operation on operands of any kind, in the float dtype that NumPy would compute in."""
+def common(name: str, *operands: Any) -> list[Tensor]:
+    """Operands of any kind as tensors of the float dtype that NumPy would compute in."""
     scipy_special()
-    dtype, tensors = _core.promoted(row.__name__, *operands)
+    dtype, tensors = _core.promoted(name, *operands)
     if dtype.kind != "f":
         dtype = _core.float_dtype(dtype)
-    return row.at(*[x if x.dtype == dtype else _core.astype(x, dtype) for x in tensors])
+    return [x if x.dtype == dtype else _core.astype(x, dtype) for x in tensors]
+
+
+def call(row: HostElementwise, *operands: Any) -> Tensor:
+    """A row's operation on operands of any kind."""
+    return row.at(*common(row.__name__, *operands))
