@@ -20,3 +20,7 @@ __all__: list[str] = []
 __all__ += _special.__all__
 __all__ += _incomplete.__all__
 __all__ += _scipy_special.__all__
+
+
+def __dir__() -> list[str]:
+    return list(__all__)  # what completion shows

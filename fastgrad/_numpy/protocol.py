@@ -19,8 +19,7 @@ import numpy as np
 
 from .. import _core
 from .._core import Tensor
-from . import functions, incomplete, scipy_special
-from . import special as special_functions
+from . import functions
 from .indexing import take
 from .shapes import one_axis
 
@@ -53,10 +52,6 @@ _METHODS: dict[str, dict[np.ufunc, str]] = {
     },
 }  # fmt: skip
 _UNTAKE = _core.OP_NUMBERS["untake"]
-# The name of a ufunc of scipy.special -> our function: those of one name, and those that a function of SciPy's hides.
-_OF_SCIPY: dict[str, Callable[..., Any]] = _core.functions | {
-    name: vars(module)[name] for module in (special_functions, incomplete, scipy_special) for name in module.__all__
-} | {"_zeta": scipy_special.zeta, "_riemann_zeta": scipy_special.zeta}  # fmt: skip
 
 
 def _named(name: str) -> Any:
@@ -109,7 +104,7 @@ def _ours(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[st
     special = sys.modules.get("scipy.special._ufuncs")  # scipy.special itself may have wrappers of them
     if function is None and special and ufunc is getattr(special, ufunc.__name__, None):
         name = f"scipy.special.{ufunc.__name__}"
-        function = _OF_SCIPY.get(ufunc.__name__)
+        function = _of_scipy().get(ufunc.__name__)
     if function is None:
         raise _NotHere(_missing(name))
     if any(isinstance(o, np.ndarray) for o in kwargs.get("out", ())):
@@ -215,6 +210,16 @@ def _where(condition: Any, *choices: Any) -> Tensor:
     if len(choices) != 2:
         raise _NotHere("numpy.where: with a tensor, expected where(condition, x, y)")
     return _core.where(condition, *choices)
+
+
+@functools.cache
+def _of_scipy() -> dict[str, Callable[..., Any]]:
+    """The name of a ufunc of scipy.special -> our function: those of one name, and those that a function of SciPy's
+    hides."""
+    from . import incomplete, scipy_special, special  # not needed before the first call
+
+    ours = {name: vars(module)[name] for module in (special, incomplete, scipy_special) for name in module.__all__}
+    return _core.functions | ours | {"_zeta": scipy_special.zeta, "_riemann_zeta": scipy_special.zeta}
 
 
 @functools.cache
