@@ -180,11 +180,14 @@ typedef struct {
 int fg_same_shape(const fg_call *, fg_shape **, int *dtype);
 #define FG_SHAPE_RULE(name, rule)                                                                             \
     int fg_##name##_shape(const fg_call *c, fg_shape **shape, int *dtype) { return rule(c, shape, dtype); }
+/* The vjp by the rule in Python, for each input: the rule returns the shape that the operands broadcast to. */
+int fg_vjp_by_rule(fg_node *, fg_tensor g, fg_tensor *gin);
 /* The run of an operation with FG_IS_VIEW. */
 #define FG_NOTHING_TO_RUN(name)                                                                               \
     int fg_##name##_run(const fg_call *c, fg_array *y) { return (void)c, (void)y, FG_OK; }
+#define FG_SAVED_INPUTS 4       /* as many first inputs can be saved */
 #define FG_IN(k) (1 << (k))
-#define FG_OUT 8
+#define FG_OUT FG_IN(FG_SAVED_INPUTS)
 
 typedef struct {
     const char *name, *definition, *derivative[2], *doc;
@@ -236,7 +239,8 @@ extern int (*fg_on_pause)(void);
 extern int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx);
 /* The vjp by the rule of a custom function, recorded or not: fills gin, as fg_op_info.vjp. FG_OK or FG_RAISED. */
 extern int (*fg_on_custom)(void *rule, fg_node *, fg_tensor g, fg_tensor *gin);
-/* The run of the operation `numpy`, by the caller under its lock, and the name of the function that it calls. */
+/* The run of the operations `numpy` and `host_elementwise`, by the caller under its lock, and the name of the function
+ * that it calls. */
 extern int (*fg_on_numpy)(const fg_call *, fg_array *y);
 extern const char *(*fg_on_numpy_name)(int64_t which);
 /* Called where an integer kernel is refused, or a float fits no integer: the caller computes y by NumPy, which warns or

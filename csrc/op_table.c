@@ -27,7 +27,6 @@ int fg_unary_vjp_run(const fg_call *, fg_array *gx);
 int fg_binary_vjp_run(const fg_call *, fg_array *ga);
 int fg_unary_vjp(fg_node *, fg_tensor g, fg_tensor *gin);
 int fg_binary_vjp(fg_node *, fg_tensor g, fg_tensor *gin);
-int fg_vjp_by_rule(fg_node *, fg_tensor g, fg_tensor *gin);
 int fg_recorded_binary_vjp(fg_node *, fg_tensor g, fg_tensor *gin);
 
 static const fg_op_info structural[FG_N_OPS] = {

@@ -15,7 +15,7 @@ import importlib
 import sys
 import typing
 
-from . import _blas, _core, _numpy, activations, losses, optim, random, special, tree
+from . import _blas, _core, _numpy, activations, losses, optim, random, tree
 from ._compile.compiled import CacheInfo, Compiled, compile
 from ._config import __version__, show_config
 from ._control_flow.api import cond, fori_loop, scan, while_loop
@@ -37,7 +37,7 @@ from ._transforms.vmap import vmap
 from .random import dropout
 
 if typing.TYPE_CHECKING:
-    from . import linalg, sparse, stats, testing
+    from . import linalg, sparse, special, stats, testing
     from ._numpy.matrices import norm
     from ._numpy.namespace_info import __array_namespace_info__
     from ._scipy.minimize import least_squares, minimize, root
@@ -81,6 +81,7 @@ _LAZY = {
     "norm": "fastgrad._numpy.matrices",
     "testing": "fastgrad.testing",
     "sparse": "fastgrad.sparse",
+    "special": "fastgrad.special",
     "stats": "fastgrad.stats",
     "least_squares": "fastgrad._scipy.minimize",
     "minimize": "fastgrad._scipy.minimize",
@@ -88,7 +89,7 @@ _LAZY = {
 }
 
 if not typing.TYPE_CHECKING:
-    for _module in (sys.modules[__name__], activations, losses, optim, random, special, tree):
+    for _module in (sys.modules[__name__], activations, losses, optim, random, tree):
         _module.__dir__ = _module.__all__.copy  # what completion shows
 
     def __getattr__(name):

@@ -14,6 +14,7 @@ from _oracles import ROWS, samples
 
 import fastgrad as fg
 from fastgrad import _core
+from fastgrad._rules.host import HostElementwise
 
 
 class Row(NamedTuple):
@@ -75,6 +76,14 @@ def by_numpy(function, operands, shape, dtype=np.int64, **options):
     """A case of the operation `numpy`, whose attributes name the call, the dtype's number and the shape."""
     number = {np.bool_: 2, np.int64: 6}[dtype]
     return operands, (_core.numpy_number(function, options), number, *shape)
+
+
+HOST_SINE: HostElementwise = HostElementwise("sine", np.sin, [lambda y, x: fg.cos(x)])
+HOST_SUM = HostElementwise("sum_of_4", lambda a, b, c, d: a + b * c - d, [None, "b", lambda y, a, b, c, d: b, "d"])
+HOST_PRODUCT: HostElementwise = HostElementwise(
+    "product", lambda a, b, power: a * b**power,
+    [lambda y, a, b, power: b**power, lambda y, a, b, power: power * a * b ** (power - 1)],
+)  # fmt: skip
 
 
 def matrices(*shapes):
@@ -363,6 +372,17 @@ OPERATIONS = {
     "pinv": Row(
         [(floats((3, 2), (2, 3)), ()), (floats((2, 2, 3), (2, 3, 2)), ()), (floats((0, 2, 2), (0, 2, 2)), ())],
         [(fg.linalg.pinv, spread(3, 2)), (lambda x: fg.linalg.pinv(x * x), spread(2, 2, 3))],
+    ),
+    "host_elementwise": Row(
+        [
+            (floats((2, 3)), (_core.numpy_number(HOST_SINE, {}),)),
+            (floats((3, 1), (4,), (2, 1, 1), ()), (_core.numpy_number(HOST_SUM, {}),)),
+            (floats((2, 0), (1,)), (_core.numpy_number(HOST_PRODUCT, {"power": 2}),)),
+        ],
+        [
+            (lambda x: HOST_SINE.at(fg.asarray(x)) * x, spread(3, 2)),
+            (lambda x, y: HOST_PRODUCT.at(fg.asarray(x), fg.asarray(y), power=3) * x, spread(2, 3), spread(3)),
+        ],
     ),
     "less": Row([*COMPARED, (mixed(INTEGERS, indices((3,), 9)), ())]),
     "less_equal": Row(COMPARED),

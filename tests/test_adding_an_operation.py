@@ -67,7 +67,8 @@ def test_every_block_has_its_place(block):
 def test_all_kinds_are_shown():
     assert {path for path, _, _ in BLOCKS} >= {
         "csrc/ops.def", "csrc/structural.def", "csrc/ops/shapes.c", "csrc/kernels.def", "csrc/kernels/reduce.c",
-        "csrc/optim.def", "fastgrad/_rules/table.py", "fastgrad/optim.py", "tests/_operations.py",
+        "csrc/optim.def", "fastgrad/_rules/table.py", "fastgrad/_numpy/scipy_special.py", "fastgrad/optim.py",
+        "tests/_operations.py",
     }  # fmt: skip
 
 
@@ -100,6 +101,8 @@ equal(fg.grad(lambda x: fg.sum(fg.row_dots(x, w) ** 2))(x), 2 * (x * w).sum(1, k
 equal(fg.jvp(lambda x: fg.row_dots(x, x), (x,), (w,))[1], 2 * (x * w).sum(1))
 equal(fg.vmap(fg.row_dots, (0, None))(x, w[0]), x @ w[0])
 fg.check_grads(lambda x, w: fg.row_dots(fg.exp(x), x * w), (x, w), order=2)
+
+fg.check_grads(fg.special.exp1, (np.array([0.5, 2.0]),), order=2)
 
 p = np.zeros(3)
 optimizer = fg.optim.get("signsgd", learning_rate=0.5)

@@ -58,19 +58,6 @@ def test_what_the_error_of_an_ndarray_advises_works():
     np.testing.assert_allclose(differentiate(lambda s: A @ fg.stack([s[0], s[1]]), np.ones(2)), expected)
 
 
-def test_polyfit_is_least_squares():
-    t, y = np.linspace(0, 1, 7), np.cos(np.arange(7.0))
-    with pytest.raises(TypeError) as raised:
-        differentiate(lambda y: np.polyfit(t, y, 2), y)
-    assert "write it as fastgrad.linalg.lstsq(fastgrad.vander(x, degree + 1), y)[0]" in str(raised.value)
-
-    def fitted(t, y):
-        return fg.linalg.lstsq(fg.vander(t, 3), y)[0]
-
-    np.testing.assert_allclose(fitted(t, y), np.polyfit(t, y, 2), rtol=1e-10)
-    fg.check_grads(fitted, (t, y), order=2)
-
-
 LASTING = fg.ones(2, requires_grad=True)  # NumPy leaks a tensor whose class refuses a method of a ufunc
 
 

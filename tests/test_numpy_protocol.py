@@ -53,7 +53,8 @@ OTHERWISE = {
     "choose": lambda t, u: (np.array([[0, 1, 1], [1, 1, 0]]), [t, u]),
     "convolve": lambda t, u: (t[0], u[0]), "correlate": lambda t, u: (t[0], u[0]),
     "diag_indices_from": lambda t, u: (t[:, :2],), "dsplit": lambda t, u: (t[None], 3),
-    "ix_": lambda t, u: (t[0], u[1]), "polyval": lambda t, u: (t[0], u), "vander": lambda t, u: (t[0],),
+    "ix_": lambda t, u: (t[0], u[1]), "polyval": lambda t, u: (t[0], u),
+    "polyfit": lambda t, u: (t[0], u[0], 1), "vander": lambda t, u: (t[0],),
     "select": lambda t, u: ([X > 0.5, Y > 0.3], [t, u]),
 }  # fmt: skip
 IN_PLACE = {"fill_diagonal", "place", "putmask"}  # NumPy's change an array and return nothing

@@ -93,6 +93,52 @@ def test_vecdot_by_numpys_names():
     np.testing.assert_array_equal(np.linalg.matrix_transpose(t).detach().numpy(), X.T)
 
 
+# ---- least squares ---------------------------------------------------------------------------------------------------
+FIT_X, FIT_Y = np.linspace(-0.4, 1, 7), np.cos(np.arange(14.0)).reshape(7, 2)
+FIT_W = np.linspace(0.5, 2, 7)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"w": FIT_W}, {"full": True}, {"cov": True}, {"cov": "unscaled", "w": FIT_W}, {"rcond": 0.3, "full": True}],
+)
+@pytest.mark.parametrize("y", [FIT_Y[:, 0], FIT_Y])
+def test_polyfit(y, options):
+    found, expected = parts(fg.polyfit(FIT_X, y, 2, **options)), parts(np.polyfit(FIT_X, y, 2, **options))
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected):
+        assert np.shape(a) == np.shape(b)
+        np.testing.assert_allclose(np.asarray(a), b, rtol=1e-11, atol=1e-14)
+    if "full" not in options:
+        f = lambda x, y, w: fg.polyfit(x, y, 2, **(options | {"w": w}))
+        fg.check_grads(f, (FIT_X, y, FIT_W), order=2 if not options else 1, rtol=1e-5)
+        np.testing.assert_allclose(np.asarray(parts(fg.compile(f)(FIT_X, y, FIT_W))[0]),
+                                   np.asarray(parts(f(FIT_X, y, FIT_W))[0]), rtol=1e-12)  # fmt: skip
+
+
+def parts(y):
+    return y if isinstance(y, tuple) else (y,)
+
+
+def test_polyfit_by_numpys_name_of_every_dtype_and_mapped():
+    t = fg.tensor(FIT_Y[:, 0], requires_grad=True)
+    assert np.polyfit(FIT_X, t, 1, None, False, FIT_W).requires_grad
+    for dtype in ("f4", "f8", "i8"):
+        x, y = (np.arange(5).astype(dtype), np.array([1, 2, 4, 8, 9]).astype(dtype))
+        assert fg.polyfit(x, y, 1).dtype == np.polyfit(x, y, 1).dtype
+        np.testing.assert_allclose(
+            fg.polyfit(x, y, 1).numpy(), np.polyfit(x, y, 1), rtol=1e-6 if dtype == "f4" else 1e-12
+        )
+    mapped = fg.vmap(lambda y: fg.polyfit(FIT_X, y, 2))(FIT_Y.T)
+    np.testing.assert_allclose(mapped.T, np.polyfit(FIT_X, FIT_Y, 2), rtol=1e-11)
+
+
+def test_polyfit_of_too_few_points_warns():
+    with pytest.warns(np.exceptions.RankWarning, match="do not determine all coefficients"):
+        found = fg.polyfit([1.0, 1.0], [1.0, 2.0], 1)
+    np.testing.assert_allclose(found.numpy(), [0.75, 0.75], rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     "call, error, message",
     [
@@ -105,6 +151,13 @@ def test_vecdot_by_numpys_names():
         (lambda: fg.vander(X), ValueError, "vander: expected a vector, got shape (3, 4)"),
         (lambda: fg.vander(X[0], -1), ValueError, "vander: expected N of at least 0, got -1"),
         (lambda: fg.polyval(2.0, X), TypeError, "polyval: expected coefficients along an axis, got a single number"),
+        (lambda: fg.polyfit(X[0], X[0], -1), ValueError, "polyfit: expected deg of at least 0, got -1"),
+        (lambda: fg.polyfit(X, X[0], 1), TypeError, "polyfit: expected x as a vector with elements, got shape (3, 4)"),
+        (lambda: fg.polyfit(X[0], X[0, :3], 1), TypeError,
+         "polyfit: expected y of shape (4,) or (4, k) for as many x, got (3,)"),
+        (lambda: fg.polyfit(X[0], X[0], 1, w=1.0), TypeError, "polyfit: expected w of the shape of x, (4,), got ()"),
+        (lambda: fg.polyfit(X[0], X[0], 3, cov=True), ValueError,
+         "polyfit: expected more than 4 points, which the covariance needs, got 4"),
         (lambda: fg.vecdot(X, X[:, :2]), ValueError,
          "vecdot: shapes (3, 4) and (3, 2) have different lengths along axis -1"),
     ],

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import scipy.special
+from _errors import raises_text
 from _oracles import FLOATS, gradients, property_test, same_bits
 from hypothesis import given
 from hypothesis import strategies as st
@@ -535,3 +536,30 @@ def test_gradient_of_logsumexp_at_infinity(n, dtype):
     for row, p in zip(rows[:5], expected):
         product = fg.grad(lambda x: fg.sum(fg.grad(fg.logsumexp)(x) * t))(row)
         np.testing.assert_allclose(product, p * (t - p @ t), rtol=1e-4 if dtype == np.float32 else 1e-11, atol=1e-6)
+
+
+# ---- NumPy's third argument ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "name",
+    "sum prod mean nansum nanprod nanmean var std nanvar nanstd cumsum cumprod nancumsum nancumprod".split(),
+)
+def test_a_dtype_by_position_is_numpys(name):
+    x = np.arange(6.0).reshape(2, 3)
+    for dtype in (np.float32, "float32", np.dtype("f4"), None):
+        expected = getattr(np, name)(x, 0, dtype)
+        calls = [getattr(fg, name), lambda t, *args: getattr(np, name)(t, *args)]
+        calls += [lambda t, *args: getattr(t, name)(*args)] if hasattr(fg.Tensor, name) else []
+        for call in calls:
+            y = call(fg.tensor(x), 0, dtype)
+            assert (y.shape, y.dtype) == (expected.shape, expected.dtype)
+            np.testing.assert_allclose(y.numpy(), expected, rtol=1e-6)
+
+
+def test_the_third_argument_is_a_bool_or_a_dtype():
+    x = np.ones((2, 3))
+    with raises_text(TypeError, "sum: expected keepdims as a bool, got 2.5"):
+        fg.sum(x, 0, 2.5)
+    with raises_text(TypeError, "mean: the dtype is given twice, as 'f4' by position and as dtype=<class 'float'>"):
+        fg.mean(x, 0, "f4", dtype=float)
+    assert fg.sum(x, 0, 1).shape == fg.sum(x, 0, np.True_).shape == (1, 3)
+    assert fg.trace(x, 0, 0, 1, np.float32).dtype == np.trace(fg.tensor(x), 0, 0, 1, np.float32).dtype == np.float32

@@ -110,8 +110,8 @@ def distributions() -> str:
     return "\n".join([
         "## scipy.stats", "",
         "Methods of SciPy's distributions are no ufuncs: given a tensor they raise an error that names ours. These are",
-        "in `fastgrad.stats`, differentiable by every parameter (`docs/stats.md` says which distribution functions are",
-        "not closed):", "", "| distribution | methods |", "|---|---|", *rows, "",
+        "in `fastgrad.stats`, differentiable by every parameter:",
+        "", "| distribution | methods |", "|---|---|", *rows, "",
         "Not there; a log density is mostly a line of `fastgrad.special` functions:", "", names(rest), "",
     ])  # fmt: skip
 

@@ -162,16 +162,9 @@ int fg_pinv_run(const fg_call *c, fg_array *y)
 }
 
 /* ---- derivatives ----------------------------------------------------------------------------------------------- */
-static int by_rule(fg_node *n, fg_tensor g, fg_tensor *gin)
-{
-    if (!fg_on_rule)
-        return fg_fail(FG_NOT_IMPLEMENTED, "%s: its derivative is a rule in Python", fg_ops[n->op].name);
-    return n->in[0].parent ? fg_on_rule(n, 0, g, &gin[0]) : FG_OK;
-}
-
-int fg_eigh_vjp(fg_node *n, fg_tensor g, fg_tensor *gin) { return by_rule(n, g, gin); }
-int fg_svd_vjp(fg_node *n, fg_tensor g, fg_tensor *gin) { return by_rule(n, g, gin); }
-int fg_qr_vjp(fg_node *n, fg_tensor g, fg_tensor *gin) { return by_rule(n, g, gin); }
-int fg_eig_vjp(fg_node *n, fg_tensor g, fg_tensor *gin) { return by_rule(n, g, gin); }
-int fg_expm_vjp(fg_node *n, fg_tensor g, fg_tensor *gin) { return by_rule(n, g, gin); }
-int fg_pinv_vjp(fg_node *n, fg_tensor g, fg_tensor *gin) { return by_rule(n, g, gin); }
+int fg_eigh_vjp(fg_node *n, fg_tensor g, fg_tensor *gin) { return fg_vjp_by_rule(n, g, gin); }
+int fg_svd_vjp(fg_node *n, fg_tensor g, fg_tensor *gin) { return fg_vjp_by_rule(n, g, gin); }
+int fg_qr_vjp(fg_node *n, fg_tensor g, fg_tensor *gin) { return fg_vjp_by_rule(n, g, gin); }
+int fg_eig_vjp(fg_node *n, fg_tensor g, fg_tensor *gin) { return fg_vjp_by_rule(n, g, gin); }
+int fg_expm_vjp(fg_node *n, fg_tensor g, fg_tensor *gin) { return fg_vjp_by_rule(n, g, gin); }
+int fg_pinv_vjp(fg_node *n, fg_tensor g, fg_tensor *gin) { return fg_vjp_by_rule(n, g, gin); }

@@ -17,7 +17,24 @@ int fg_unary_vjp(fg_node *n, fg_tensor g, fg_tensor *gin)
     return fg_apply(FG_VJP(n->op, 0), 3, in, 0, NULL, &gin[0]);
 }
 
-int fg_vjp_by_rule(fg_node *n, fg_tensor g, fg_tensor *gin) { return fg_on_rule(n, 0, g, &gin[0]); }
+int fg_vjp_by_rule(fg_node *n, fg_tensor g, fg_tensor *gin)
+{
+    if (!fg_on_rule)
+        return fg_fail(FG_NOT_IMPLEMENTED, "%s: its derivative is a rule in Python", fg_ops[n->op].name);
+    for (int i = 0; i < n->n_in; i++) {
+        fg_tensor full;
+        int status;
+        if (!n->in[i].parent)
+            continue;
+        if ((status = fg_on_rule(n, i, g, &full)))
+            return status;
+        status = fg_sum_to(full, n->in[i].parent->shape, &gin[i]);
+        fg_tensor_unref(full);
+        if (status)
+            return status;
+    }
+    return FG_OK;
+}
 
 static inline int binary_rules(int recorded, fg_node *n, fg_tensor g, fg_tensor *gin)
 {

@@ -65,7 +65,7 @@ static int print_name(const step *s, char *text, int at, int size)
 {
     int op = s->op;
     if ((fg_flags(op) & FG_BY_HOST) == FG_BY_HOST)
-        PRINT("numpy.%s", fg_on_numpy_name(s->attr[0]));
+        PRINT("%s.%s", op == FG_OP_numpy ? "numpy" : "host", fg_on_numpy_name(s->attr[0]));
     else if (op < FG_N_OPS)
         PRINT("%s", fg_ops[op].name);
     else

@@ -222,7 +222,7 @@ int fg_tape_record(const fg_call *call, fg_tensor *y)
             if (edge->parent->oldest_ancestor < n->oldest_ancestor)
                 n->oldest_ancestor = edge->parent->oldest_ancestor;
         }
-        if (!status && i < 3 && (needs & FG_IN(i)))
+        if (!status && i < FG_SAVED_INPUTS && (needs & FG_IN(i)))
             status = save(call->in[i].array, &edge->saved, &edge->version);
     }
     if (!status && (needs & FG_OUT))

@@ -134,6 +134,7 @@ cdef extern from "fastgrad.h":
         FG_OP_eig
         FG_OP_expm
         FG_OP_pinv
+        FG_OP_host_elementwise
         FG_OP_less
         FG_OP_less_equal
         FG_OP_greater

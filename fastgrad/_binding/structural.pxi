@@ -79,6 +79,8 @@ def sum(x, axis=None, keepdims=False, *, dtype=None, out=None, initial=None, whe
     >>> fg.sum([[1.0, 2.0], [3.0, 4.0]], axis=0)
     tensor([4., 6.])
     """
+    if keepdims is not False and keepdims is not True:
+        keepdims, dtype = composed.third_argument("sum", keepdims, dtype)
     if dtype is not None or out is not None or initial is not None or where is not None:
         return composed.reduced_with("sum", x, axis, keepdims, dtype, out, initial, where)
     return reduction(FG_OP_sum, x, axis, keepdims, "sum")
@@ -122,6 +124,8 @@ def mean(x, axis=None, keepdims=False, *, dtype=None, out=None, where=None):
     >>> fg.mean([[1.0, 2.0], [3.0, 4.0]])
     tensor(2.5)
     """
+    if keepdims is not False and keepdims is not True:
+        keepdims, dtype = composed.third_argument("mean", keepdims, dtype)
     if dtype is not None or out is not None or where is not None:
         return composed.reduced_with("mean", x, axis, keepdims, dtype, out, None, where)
     cdef Tensor operand = as_tensor(x, "mean")

@@ -561,13 +561,13 @@ cdef class Tensor:
         """``fastgrad.squeeze`` of this tensor."""
         return composed.squeeze(self, axis)
 
-    def cumsum(self, axis=None, *, dtype=None):
+    def cumsum(self, axis=None, dtype=None, out=None):
         """``fastgrad.cumsum`` of this tensor."""
-        return composed.cumsum(self, axis, dtype=dtype)
+        return composed.cumsum(self, axis, dtype, out)
 
-    def cumprod(self, axis=None, *, dtype=None):
+    def cumprod(self, axis=None, dtype=None, out=None):
         """``fastgrad.cumprod`` of this tensor."""
-        return composed.cumprod(self, axis, dtype=dtype)
+        return composed.cumprod(self, axis, dtype, out)
 
     def argsort(self, axis=-1, kind=None, order=None, *, stable=None):
         """``fastgrad.argsort`` of this tensor."""
@@ -593,9 +593,9 @@ cdef class Tensor:
         """``fastgrad.nonzero`` of this tensor."""
         return composed.nonzero(self)
 
-    def trace(self, offset=0, axis1=0, axis2=1):
+    def trace(self, offset=0, axis1=0, axis2=1, dtype=None, out=None):
         """``fastgrad.trace`` of this tensor."""
-        return composed.trace(self, offset, axis1, axis2)
+        return composed.trace(self, offset, axis1, axis2, dtype, out)
 
     def diagonal(self, offset=0, axis1=0, axis2=1):
         """``fastgrad.diagonal`` of this tensor."""

@@ -18,6 +18,7 @@ import numpy as np
 from .. import _core
 from .._core import Tensor, asarray, astype, matmul, multiply, normal_axes, reshape, transpose
 from .diagonals import diagonal
+from .reductions import refuse_out
 from .shapes import moveaxis, one_axis
 
 if TYPE_CHECKING:
@@ -267,14 +268,17 @@ def cross(
     return y if axisc == -1 else moveaxis(y, -1, one_axis(axisc, y.ndim, "cross"))
 
 
-def trace(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
-    """The sum of ``diagonal(x, offset, axis1, axis2)``.
+def trace(
+    x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: None = None
+) -> Tensor:
+    """The sum of ``diagonal(x, offset, axis1, axis2)``, in a dtype if one is given; ``out`` raises TypeError.
 
     >>> import fastgrad as fg
     >>> fg.trace([[1.0, 2.0], [3.0, 4.0]])
     tensor(5.)
     """
-    return _core.sum(diagonal(x, offset, axis1, axis2), -1)
+    refuse_out("trace", out)
+    return _core.sum(diagonal(x, offset, axis1, axis2), -1, dtype=dtype)
 
 
 # ---- any number of factors -------------------------------------------------------------------------------------------

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import operator
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._core import Tensor, asarray, astype, broadcast_to, concatenate, matmul, promoted, reshape
+from .._core import (
+    Tensor,
+    asarray,
+    astype,
+    broadcast_to,
+    concatenate,
+    matmul,
+    promoted,
+    reshape,
+    sqrt,
+    square,
+    traced,
+    transpose,
+)
 from .sequences import cumprod
 from .shapes import flip
 
@@ -52,6 +66,85 @@ def vander(x: TensorLike, N: int | None = None, increasing: bool = False) -> Ten
     powers = cumprod(broadcast_to(reshape(x, (-1, 1)), (x.shape[0], count - 1)), 1)
     y = concatenate([np.ones((x.shape[0], 1), x.dtype), powers], 1)
     return y if increasing else flip(y, 1)
+
+
+def polyfit(
+    x: TensorLike, y: TensorLike, deg: int, rcond: float | None = None, full: bool = False,
+    w: TensorLike | None = None, cov: bool | str = False,
+) -> Any:  # fmt: skip
+    """The polynomial of degree deg for which the sum of the squares of ``w * (polyval(p, x) - y)`` is least.
+
+    Parameters
+    ----------
+    x : array_like, shape (m,)
+    y : array_like, shape (m,) or (m, k)
+        With two axes its columns are fitted one by one.
+    deg : int
+    rcond : float, optional
+        Singular values of at most rcond times the largest count as 0; m times the dtype's eps by default.
+    full : bool
+        Return what ``fastgrad.linalg.lstsq`` returns, too.
+    w : array_like, shape (m,), optional
+        Weights of the distances, not of their squares.
+    cov : bool or "unscaled"
+        Return an estimate of the coefficients' covariance, too; "unscaled" for weights that are 1 over deviations.
+
+    Returns
+    -------
+    The coefficients of shape (deg + 1,) or (deg + 1, k), that of the highest power first; or a tuple of these and, if
+    ``full``, of residuals, rank, singular values and rcond; or of these and the covariance of shape (deg + 1, deg + 1)
+    or (deg + 1, deg + 1, k).
+
+    As ``numpy.polyfit``, differentiable by x, y and w; it warns of coefficients that x does not determine, unless
+    their number is not known because the function is being traced. Raises TypeError and ValueError for shapes that do
+    not fit, and ValueError for a deg below 0 or fewer points than the covariance needs.
+
+    >>> import fastgrad as fg
+    >>> fg.polyfit([0.0, 1.0, 2.0], [1.0, 3.0, 5.0], 1).numpy().round(4)
+    array([2., 1.])
+    """
+    from .decompositions import lstsq  # not needed before the first call
+    from .linalg import inv
+
+    order = operator.index(deg) + 1
+    if order < 1:
+        raise ValueError(f"polyfit: expected deg of at least 0, got {deg}")
+    x, y = asarray(x), asarray(y)
+    if x.ndim != 1 or not x.shape[0]:
+        raise TypeError(f"polyfit: expected x as a vector with elements, got shape {x.shape}")
+    if y.ndim not in (1, 2) or y.shape[0] != x.shape[0]:
+        raise TypeError(
+            f"polyfit: expected y of shape ({x.shape[0]},) or ({x.shape[0]}, k) for as many x, got {y.shape}"
+        )
+    eps = float(np.finfo(x.dtype if x.dtype.kind == "f" else np.float64).eps)
+    rcond = x.shape[0] * eps if rcond is None else rcond
+    powers, right = vander(x + 0.0, order), y + 0.0
+    if w is not None:
+        weights = asarray(w) + 0.0
+        if weights.shape != x.shape:
+            raise TypeError(f"polyfit: expected w of the shape of x, {x.shape}, got {weights.shape}")
+        powers = powers * reshape(weights, (-1, 1))
+        right = right * reshape(weights, (-1,) + (1,) * (y.ndim - 1))
+    scale = sqrt(square(powers).sum(0))
+    powers = powers / scale
+    coefficients, residuals, rank, s = lstsq(powers, right, rcond)
+    coefficients = transpose(transpose(coefficients) / scale)
+    if full:
+        return coefficients, residuals, rank, s, rcond
+    if not traced(rank) and rank.item() != order:
+        warnings.warn("polyfit: the points do not determine all coefficients", np.exceptions.RankWarning, stacklevel=2)
+    if not cov:
+        return coefficients
+    base = inv(transpose(powers) @ powers) / (reshape(scale, (-1, 1)) * scale)
+    if cov == "unscaled":
+        factor: Any = 1.0
+    elif x.shape[0] <= order:
+        raise ValueError(f"polyfit: expected more than {order} points, which the covariance needs, got {x.shape[0]}")
+    else:
+        factor = residuals / (x.shape[0] - order)
+    if y.ndim == 1:
+        return coefficients, base * factor
+    return coefficients, reshape(base, (order, order, 1)) * factor
 
 
 def convolve(a: TensorLike, v: TensorLike, mode: str = "full") -> Tensor:
@@ -121,4 +214,4 @@ def _part_of(full: Tensor, least: int, most: int, mode: str, name: str, start: i
     raise ValueError(f"{name}: expected mode 'full', 'same' or 'valid', got {mode!r}")
 
 
-__all__ = ["convolve", "correlate", "polyval", "vander"]
+__all__ = ["convolve", "correlate", "polyfit", "polyval", "vander"]

@@ -21,7 +21,6 @@ import numpy as np
 from .. import _core
 from .._core import Tensor
 from . import functions
-from . import special as special_functions
 from .indexing import take
 from .shapes import one_axis
 from .updates import Update, changed_in_turn
@@ -49,7 +48,6 @@ _METHODS: dict[str, dict[np.ufunc, str]] = {
     "at": {np.multiply: "multiply", np.divide: "divide", np.maximum: "max", np.minimum: "min"},
 }  # fmt: skip
 _UNTAKE = _core.OP_NUMBERS["untake"]
-_SCIPY_NAMES = {"expit": "sigmoid", "log_expit": "log_sigmoid", "psi": "digamma"}  # others: those of one name
 
 
 def _named(name: str) -> Any:
@@ -102,9 +100,7 @@ def _ours(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[st
     special = sys.modules.get("scipy.special._ufuncs")  # scipy.special itself may have wrappers of them
     if function is None and special and ufunc is getattr(special, ufunc.__name__, None):
         name = f"scipy.special.{ufunc.__name__}"
-        function = getattr(special_functions, ufunc.__name__, None) or _core.functions.get(
-            _SCIPY_NAMES.get(ufunc.__name__, ufunc.__name__)
-        )
+        function = _of_scipy().get(ufunc.__name__)
     if function is None:
         raise _NotHere(_missing(name))
     if any(isinstance(o, np.ndarray) for o in kwargs.get("out", ())):
@@ -226,7 +222,6 @@ INSTEAD = {
     "fill_diagonal": "a = fastgrad.fill_diagonal(a, t), a new value",
     "geomspace": "exp(fastgrad.linspace(log(a), log(b), n))",
     "logspace": "10 ** fastgrad.linspace(...)", "place": "a = fastgrad.place(a, mask, t), a new value",
-    "polyfit": "fastgrad.linalg.lstsq(fastgrad.vander(x, degree + 1), y)[0]",
     "put": "a = fastgrad.asarray(a).at[i].set(t)", "putmask": "a = fastgrad.putmask(a, mask, t), a new value",
     "put_along_axis": "a = fastgrad.put_along_axis(a, indices, values, axis), a new value",
 }  # fmt: skip
@@ -263,6 +258,16 @@ def _where(condition: Any, *choices: Any) -> Tensor:
     if len(choices) != 2:
         raise _NotHere("numpy.where: with a tensor, expected where(condition, x, y)")
     return _core.where(condition, *choices)
+
+
+@functools.cache
+def _of_scipy() -> dict[str, Callable[..., Any]]:
+    """The name of a ufunc of scipy.special -> our function: those of one name, and those that a function of SciPy's
+    hides."""
+    from . import incomplete, scipy_special, special  # not needed before the first call
+
+    ours = {name: vars(module)[name] for module in (special, incomplete, scipy_special) for name in module.__all__}
+    return _core.functions | ours | {"_zeta": scipy_special.zeta, "_riemann_zeta": scipy_special.zeta}
 
 
 @functools.cache

@@ -43,6 +43,18 @@ def refuse_out(name: str, out: Any) -> None:
         )
 
 
+def third_argument(name: str, value: Any, dtype: Any, default: Any = False) -> tuple[Any, Any]:
+    """The third argument of a reduction, and its dtype. By position it may be that of NumPy, who has the dtype there;
+    else it is ``keepdims``, or what stands in its place in our order, with this default."""
+    if value is None or isinstance(value, (type, np.dtype, str)):
+        if value is not None and dtype is not None:
+            raise TypeError(f"{name}: the dtype is given twice, as {value!r} by position and as dtype={dtype!r}")
+        return default, dtype if value is None else value
+    if default is False and not isinstance(value, (bool, np.bool_, int, np.integer)):
+        raise TypeError(f"{name}: expected keepdims as a bool, got {value!r}")
+    return value, dtype
+
+
 def booleans(name: str, mask: TensorLike, shape: tuple[int, ...]) -> Tensor:
     """A mask given as where= for an array of this shape; TypeError for what has no booleans, ValueError for more of
     them than elements."""
@@ -122,6 +134,8 @@ def prod(
     >>> fg.prod([[1.0, 2.0], [3.0, 4.0]], axis=0)
     tensor([3., 8.])
     """
+    if keepdims is not False:
+        keepdims, dtype = third_argument("prod", keepdims, dtype)
     if dtype is not None or out is not None or initial is not None or where is not None:
         return reduced_with("prod", x, axis, keepdims, dtype, out, initial, where)
     x = asarray(x)
@@ -188,6 +202,7 @@ def _spread(
     correction: float | None,
 ) -> Tensor:  # fmt: skip
     x = asarray(x)
+    ddof, dtype = third_argument(name, ddof, dtype, 0)
     if correction is not None:
         if ddof != 0:
             raise ValueError(f"{name}: expected ddof or correction, which are the same, got both")

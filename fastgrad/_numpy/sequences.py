@@ -28,6 +28,7 @@ from .._core import (
     where,
 )
 from .creation import floating
+from .reductions import refuse_out
 from .shapes import one_axis, part
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def _running(
     return y if dtype is None or y.dtype == dtype else astype(y, dtype)
 
 
-def cumsum(x: TensorLike, axis: int | None = None, *, dtype: Any = None) -> Tensor:
+def cumsum(x: TensorLike, axis: int | None = None, dtype: Any = None, out: None = None) -> Tensor:
     """Running sums along an axis, or of the raveled x for ``axis=None``, added one by one: they have NumPy's bits.
 
     float32 and float64 are kept, integers and booleans are summed as integers. From the end: ``cumsum(x[::-1])[::-1]``.
@@ -65,10 +66,11 @@ def cumsum(x: TensorLike, axis: int | None = None, *, dtype: Any = None) -> Tens
     >>> fg.cumsum([1.0, 2.0, 3.0])
     tensor([1., 3., 6.])
     """
+    refuse_out("cumsum", out)
     return _running("cumsum", np.cumsum, x, axis, dtype, (0,))
 
 
-def cumprod(x: TensorLike, axis: int | None = None, *, dtype: Any = None) -> Tensor:
+def cumprod(x: TensorLike, axis: int | None = None, dtype: Any = None, out: None = None) -> Tensor:
     """Running products along an axis, or of the raveled x for ``axis=None``, multiplied one by one: they have NumPy's
     bits. Its gradient divides by nothing and is exact where elements are 0.
 
@@ -78,6 +80,7 @@ def cumprod(x: TensorLike, axis: int | None = None, *, dtype: Any = None) -> Ten
     >>> fg.grad(lambda x: fg.cumprod(x).sum())(fg.asarray([0.0, 2.0, 3.0]).numpy())
     array([9., 0., 0.])
     """
+    refuse_out("cumprod", out)
     return _running("cumprod", np.cumprod, x, axis, dtype)
 
 

@@ -30,7 +30,7 @@ from .._core import (
 )
 from .diagonals import diagonal
 from .elementwise import clip
-from .reductions import counted, prod, refuse_out, std, var
+from .reductions import counted, prod, refuse_out, std, third_argument, var
 from .sequences import cumprod, cumsum
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def nansum(
     tensor(3.)
     """
     refuse_out("nansum", out)
+    keepdims, dtype = third_argument("nansum", keepdims, dtype)
     return sum(_with(asarray(a), 0), axis, keepdims, dtype=dtype, initial=initial, where=where)
 
 
@@ -75,6 +76,7 @@ def nanprod(
     tensor(6.)
     """
     refuse_out("nanprod", out)
+    keepdims, dtype = third_argument("nanprod", keepdims, dtype)
     return prod(_with(asarray(a), 1), axis, keepdims, dtype=dtype, initial=initial, where=where)
 
 
@@ -89,6 +91,7 @@ def nanmean(
     tensor(1.5)
     """
     refuse_out("nanmean", out)
+    keepdims, dtype = third_argument("nanmean", keepdims, dtype)
     x = asarray(a)
     return mean(x, axis, keepdims, dtype=dtype, where=_valid(x, where))
 
@@ -104,6 +107,7 @@ def nanvar(
     tensor(1.)
     """
     refuse_out("nanvar", out)
+    ddof, dtype = third_argument("nanvar", ddof, dtype, 0)
     x = asarray(a)
     options = {"dtype": dtype, "mean": mean, "correction": correction}
     y = var(x, axis, ddof, keepdims, where=_valid(x, where), **options)
@@ -121,6 +125,7 @@ def nanstd(
     tensor(1.)
     """
     refuse_out("nanstd", out)
+    ddof, dtype = third_argument("nanstd", ddof, dtype, 0)
     x = asarray(a)
     options = {"dtype": dtype, "mean": mean, "correction": correction}
     y = std(x, axis, ddof, keepdims, where=_valid(x, where), **options)
@@ -201,24 +206,26 @@ def _position(function: Any, a: TensorLike, axis: Any, keepdims: bool) -> Tensor
     return _core.by_numpy(function, x, axis=axis, keepdims=bool(keepdims))
 
 
-def nancumsum(a: TensorLike, axis: int | None = None, *, dtype: Any = None) -> Tensor:
+def nancumsum(a: TensorLike, axis: int | None = None, dtype: Any = None, out: None = None) -> Tensor:
     """``cumsum`` with 0 for nan.
 
     >>> import fastgrad as fg
     >>> fg.nancumsum([1.0, float("nan"), 2.0])
     tensor([1., 1., 3.])
     """
-    return cumsum(_with(asarray(a), 0), axis, dtype=dtype)
+    refuse_out("nancumsum", out)
+    return cumsum(_with(asarray(a), 0), axis, dtype)
 
 
-def nancumprod(a: TensorLike, axis: int | None = None, *, dtype: Any = None) -> Tensor:
+def nancumprod(a: TensorLike, axis: int | None = None, dtype: Any = None, out: None = None) -> Tensor:
     """``cumprod`` with 1 for nan.
 
     >>> import fastgrad as fg
     >>> fg.nancumprod([2.0, float("nan"), 3.0])
     tensor([2., 2., 6.])
     """
-    return cumprod(_with(asarray(a), 1), axis, dtype=dtype)
+    refuse_out("nancumprod", out)
+    return cumprod(_with(asarray(a), 1), axis, dtype)
 
 
 # ---- averages, ranges, covariances -----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from .. import _core
 from .._core import Tensor
-from . import batching, decompositions, diagonal, jvp, sparsity, vjp
+from . import batching, decompositions, diagonal, host, jvp, sparsity, vjp
 from .diagonal import Diagonal
 
 __all__ = ["RULES", "OpRules", "gradient", "rule_of_diagonals"]
@@ -82,6 +82,13 @@ _STRUCTURAL = {
     ),
     "pinv": OpRules(
         decompositions.of_pinv_vjp, decompositions.of_pinv_jvp, batching.of_rows, None, sparsity.of_matrices
+    ),
+    "host_elementwise": OpRules(
+        host.of_host_elementwise_vjp,
+        host.of_host_elementwise_jvp,
+        batching.of_elementwise,
+        None,
+        sparsity.of_elementwise,
     ),
     "less": _COMPARISON,
     "less_equal": _COMPARISON,

@@ -16,15 +16,15 @@ import numpy as np
 
 from .. import _core
 from .._core import Tensor, where
+from .._numpy import incomplete
 from .._numpy.creation import floating
+from .._numpy.scipy_calls import call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._numpy.typing import TensorLike
 
-INCOMPLETE_GAMMA = "it is an incomplete gamma function, which fastgrad does not have"
-INCOMPLETE_BETA = "it is an incomplete beta function, which fastgrad does not have"
 _LARGEST = {np.dtype(dtype): float(np.finfo(dtype).max) for dtype in (np.float32, np.float64)}
 
 
@@ -87,6 +87,7 @@ class Distribution(Refusing):
     low, high = -math.inf, math.inf  # the bounds of the support, which belong to it
     low_is_inside = True
     within = 1.0  # a number in the support
+    infinity_is_beyond = False  # the formulas of the distribution function see no z of infinity
     not_closed = ""  # why the distribution function is not here
 
     def __init__(self, name: str) -> None:
@@ -198,6 +199,8 @@ class Distribution(Refusing):
         if self.is_discrete and not operands.is_whole:
             z = _core.floor(z)
         low, high, within = self._bounds(*shapes)
+        if self.infinity_is_beyond and _is(high, math.inf):
+            high = _LARGEST[z.dtype]
         below = None if _is(low, -math.inf) else z < low if self.low_is_inside else z <= low
         above = None if _is(high, math.inf) else z >= high if self.is_discrete else z > high
         for beyond in (below, above):
@@ -303,6 +306,52 @@ class Discrete(Distribution):
         tensor([0.75, 0.25, 0.  ])
         """
         return _core.exp(self._density("pmf", k, args, kwargs))
+
+
+# ---- distributions whose functions SciPy computes --------------------------------------------------------------------
+class ByIncompleteGamma:
+    """Of a distribution whose function is gammainc, or gammaincc if it ``is_upper``, of `_arguments`, a and x.
+
+    These get the z and shape parameters of `Distribution._cdf`.
+    """
+
+    is_upper, infinity_is_beyond = False, True
+    _arguments: Callable[..., tuple[Tensor, Tensor]]
+
+    def _cdf(self, z: Tensor, *shapes: Tensor) -> Tensor:
+        row = incomplete.GAMMAINCC if self.is_upper else incomplete.GAMMAINC
+        return call(row, *self._arguments(z, *shapes))
+
+    def _sf(self, z: Tensor, *shapes: Tensor) -> Tensor:
+        row = incomplete.GAMMAINC if self.is_upper else incomplete.GAMMAINCC
+        return call(row, *self._arguments(z, *shapes))
+
+    def _logcdf(self, z: Tensor, *shapes: Tensor) -> Tensor:
+        row = incomplete.LOG_GAMMAINCC if self.is_upper else incomplete.LOG_GAMMAINC
+        return call(row, *self._arguments(z, *shapes))
+
+    def _logsf(self, z: Tensor, *shapes: Tensor) -> Tensor:
+        row = incomplete.LOG_GAMMAINC if self.is_upper else incomplete.LOG_GAMMAINCC
+        return call(row, *self._arguments(z, *shapes))
+
+
+class ByIncompleteBeta:
+    """Of a distribution whose function is betainc of `_arguments`: a, b, x, and 1 - x, exact where that is small."""
+
+    infinity_is_beyond = True
+    _arguments: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
+
+    def _cdf(self, z: Tensor, *shapes: Tensor) -> Tensor:
+        return call(incomplete.BETAINC, *self._arguments(z, *shapes))
+
+    def _sf(self, z: Tensor, *shapes: Tensor) -> Tensor:
+        return call(incomplete.BETAINCC, *self._arguments(z, *shapes))
+
+    def _logcdf(self, z: Tensor, *shapes: Tensor) -> Tensor:
+        return call(incomplete.LOG_BETAINC, *self._arguments(z, *shapes))
+
+    def _logsf(self, z: Tensor, *shapes: Tensor) -> Tensor:
+        return call(incomplete.LOG_BETAINCC, *self._arguments(z, *shapes))
 
 
 def _is(bound: Any, value: float) -> bool:

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._core import Tensor, absolute, exp, expm1, log, log1p, sqrt, square, where
+from .._core import Tensor, absolute, exp, expm1, log, log1p, square, where
+from .._numpy import incomplete
+from .._numpy.incomplete import betainccinv, betaincinv, gammainccinv, gammaincinv, log1p_square, stdtr, stdtrit
+from .._numpy.scipy_calls import call
 from .._numpy.special import betaln, gammaln, i0e, log1mexp, log_ndtr, logit, ndtr, ndtri, xlog1py, xlogy
-from ._base import INCOMPLETE_BETA, INCOMPLETE_GAMMA, Continuous, Symmetric
+from ._base import ByIncompleteBeta, ByIncompleteGamma, Continuous, Symmetric
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +59,7 @@ class Cauchy(Symmetric):
     """
 
     def _log_density(self, z: Tensor) -> Tensor:
-        return -_log1p_square(z) - _LOG_PI
+        return -log1p_square(z) - _LOG_PI
 
     def _cdf(self, z: Tensor) -> Tensor:
         return _core.arctan2(1.0, -z) / math.pi
@@ -81,14 +84,22 @@ class T(Symmetric):
     """
 
     shapes = ("df",)
-    not_closed = INCOMPLETE_BETA
 
     def _valid(self, df: Any) -> Any:
         return df > 0
 
     def _log_density(self, z: Tensor, df: Tensor) -> Tensor:
-        constant = betaln(df / 2, 0.5) + log(df) / 2
-        return -(df + 1) / 2 * _log1p_square(z / sqrt(df)) - constant
+        y: Tensor = incomplete.t_log_density(df, z)
+        return y
+
+    def _cdf(self, z: Tensor, df: Tensor) -> Tensor:
+        return stdtr(df, z)
+
+    def _logcdf(self, z: Tensor, df: Tensor) -> Tensor:
+        return call(incomplete.LOG_STDTR, df, z)
+
+    def _ppf(self, q: Tensor, df: Tensor) -> Tensor:
+        return stdtrit(df, q)
 
 
 class Laplace(Symmetric):
@@ -191,7 +202,7 @@ class Expon(Positive):
         return -log1p(-q)
 
 
-class Gamma(Positive):
+class Gamma(ByIncompleteGamma, Positive):
     """The gamma distribution of shape ``a``; ``scale`` is the inverse of the rate.
 
     >>> import fastgrad as fg
@@ -200,13 +211,18 @@ class Gamma(Positive):
     """
 
     shapes = ("a",)
-    not_closed = INCOMPLETE_GAMMA
 
     def _valid(self, a: Any) -> Any:
         return a > 0
 
     def _log_density(self, z: Tensor, a: Tensor) -> Tensor:
         return xlogy(a - 1, z) - z - gammaln(a)
+
+    def _arguments(self, z: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+        return a, z
+
+    def _ppf(self, q: Tensor, a: Tensor) -> Tensor:
+        return gammaincinv(a, q)
 
 
 class InvGamma(Gamma):
@@ -218,12 +234,19 @@ class InvGamma(Gamma):
     """
 
     low_is_inside = False
+    is_upper = True
 
     def _log_density(self, z: Tensor, a: Tensor) -> Tensor:
         return -(a + 1) * log(z) - 1 / z - gammaln(a)
 
+    def _arguments(self, z: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+        return a, 1 / z
 
-class Chi2(Positive):
+    def _ppf(self, q: Tensor, a: Tensor) -> Tensor:
+        return 1 / gammainccinv(a, q)
+
+
+class Chi2(ByIncompleteGamma, Positive):
     """The chi-squared distribution of ``df`` degrees of freedom.
 
     >>> import fastgrad as fg
@@ -232,7 +255,6 @@ class Chi2(Positive):
     """
 
     shapes = ("df",)
-    not_closed = INCOMPLETE_GAMMA
 
     def _valid(self, df: Any) -> Any:
         return df > 0
@@ -240,8 +262,14 @@ class Chi2(Positive):
     def _log_density(self, z: Tensor, df: Tensor) -> Tensor:
         return xlogy(df / 2 - 1, z) - z / 2 - (gammaln(df / 2) + df * (_LOG_2 / 2))
 
+    def _arguments(self, z: Tensor, df: Tensor) -> tuple[Tensor, Tensor]:
+        return df / 2, z / 2
 
-class F(Positive):
+    def _ppf(self, q: Tensor, df: Tensor) -> Tensor:
+        return 2 * gammaincinv(df / 2, q)
+
+
+class F(ByIncompleteBeta, Positive):
     """The F distribution of ``dfn`` and ``dfd`` degrees of freedom.
 
     >>> import fastgrad as fg
@@ -250,7 +278,6 @@ class F(Positive):
     """
 
     shapes = ("dfn", "dfd")
-    not_closed = INCOMPLETE_BETA
 
     def _valid(self, dfn: Any, dfd: Any) -> Any:
         return (dfn > 0) & (dfd > 0)
@@ -258,6 +285,17 @@ class F(Positive):
     def _log_density(self, z: Tensor, dfn: Tensor, dfd: Tensor) -> Tensor:
         a, b, ratio = dfn / 2, dfd / 2, dfn / dfd
         return xlogy(a - 1, z) - (a + b) * log1p(ratio * z) + (a * log(ratio) - betaln(a, b))
+
+    def _arguments(self, z: Tensor, dfn: Tensor, dfd: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        odds = dfn / dfd * z
+        upper = odds > 1
+        small = where(upper, 1 / where(upper, odds, 1.0), odds)
+        most, rest = 1 / (1 + small), small / (1 + small)
+        return dfn / 2, dfd / 2, where(upper, most, rest), where(upper, rest, most)
+
+    def _ppf(self, q: Tensor, dfn: Tensor, dfd: Tensor) -> Tensor:
+        a, b = dfn / 2, dfd / 2
+        return b * betaincinv(a, b, q) / (a * betainccinv(b, a, q))
 
 
 class LogNorm(Positive):
@@ -420,7 +458,7 @@ class Uniform(Continuous):
         return q
 
 
-class Beta(Continuous):
+class Beta(ByIncompleteBeta, Continuous):
     """The beta distribution of shapes ``a`` and ``b``.
 
     >>> import fastgrad as fg
@@ -430,13 +468,18 @@ class Beta(Continuous):
 
     shapes = ("a", "b")
     low, high, within = 0.0, 1.0, 0.5
-    not_closed = INCOMPLETE_BETA
 
     def _valid(self, a: Any, b: Any) -> Any:
         return (a > 0) & (b > 0)
 
     def _log_density(self, z: Tensor, a: Tensor, b: Tensor) -> Tensor:
         return xlogy(a - 1, z) + xlog1py(b - 1, -z) - betaln(a, b)
+
+    def _arguments(self, z: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return a, b, z, 1 - z
+
+    def _ppf(self, q: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        return betaincinv(a, b, q)
 
 
 class TruncNorm(Continuous):
@@ -514,13 +557,6 @@ def _either(y: Tensor, other: Tensor) -> Tensor:
     """The logarithm y of a probability; near 0, where the complement ``other`` is exact, computed from that."""
     near = y > -0.1
     return where(near, log1p(-where(near, other, 0.5)), y)
-
-
-def _log1p_square(x: Tensor) -> Tensor:
-    """``log(1 + x^2)``, which does not overflow."""
-    far = absolute(x) > 1
-    large = where(far, x, 1.0)
-    return log1p(square(where(far, 1 / large, x))) + 2 * log(absolute(large))
 
 
 norm, cauchy, t, laplace, logistic, vonmises = (

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._core import Tensor, exp, expm1, log, log1p
+from .._core import Tensor, exp, expm1, log, log1p, where
 from .._numpy.special import betaln, gammaln, log1mexp, xlog1py, xlogy
-from ._base import INCOMPLETE_BETA, INCOMPLETE_GAMMA, Discrete
+from ._base import ByIncompleteBeta, ByIncompleteGamma, Discrete
 
 __all__ = ["bernoulli", "binom", "geom", "nbinom", "poisson"]
 
 
-class Poisson(Discrete):
+class Poisson(ByIncompleteGamma, Discrete):
     """The Poisson distribution with mean ``mu``.
 
     >>> import fastgrad as fg
@@ -21,7 +21,7 @@ class Poisson(Discrete):
     """
 
     shapes = ("mu",)
-    not_closed = INCOMPLETE_GAMMA
+    is_upper = True
 
     def _valid(self, mu: Any) -> Any:
         return mu >= 0
@@ -29,8 +29,11 @@ class Poisson(Discrete):
     def _log_density(self, z: Tensor, mu: Tensor) -> Tensor:
         return xlogy(z, mu) - gammaln(z + 1) - mu
 
+    def _arguments(self, z: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
+        return z + 1, mu
 
-class Binom(Discrete):
+
+class Binom(ByIncompleteBeta, Discrete):
     """The number of successes of probability ``p`` in ``n`` trials.
 
     >>> import fastgrad as fg
@@ -39,7 +42,6 @@ class Binom(Discrete):
     """
 
     shapes = ("n", "p")
-    not_closed = INCOMPLETE_BETA
 
     def _valid(self, n: Any, p: Any) -> Any:
         return (n >= 0) & (n % 1 == 0) & (p >= 0) & (p <= 1)
@@ -51,8 +53,11 @@ class Binom(Discrete):
         rest = n - z
         return xlogy(z, p) + xlog1py(rest, -p) - (betaln(z + 1, rest + 1) + log1p(n))
 
+    def _arguments(self, z: Tensor, n: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return where(n > z, n - z, 1.0), z + 1, 1 - p, p  # of n = 0 nothing comes from here
 
-class NBinom(Discrete):
+
+class NBinom(ByIncompleteBeta, Discrete):
     """The number of failures before the ``n``-th success, of probability ``p``; n need not be whole.
 
     >>> import fastgrad as fg
@@ -61,13 +66,15 @@ class NBinom(Discrete):
     """
 
     shapes = ("n", "p")
-    not_closed = INCOMPLETE_BETA
 
     def _valid(self, n: Any, p: Any) -> Any:
         return (n > 0) & (p > 0) & (p <= 1)
 
     def _log_density(self, z: Tensor, n: Tensor, p: Tensor) -> Tensor:
         return gammaln(n + z) - gammaln(z + 1) - gammaln(n) + n * log(p) + xlog1py(z, -p)
+
+    def _arguments(self, z: Tensor, n: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return n, z + 1, p, 1 - p
 
 
 class Bernoulli(Discrete):
