@@ -47,7 +47,7 @@ cdef ElementLoops element_loops(function, dict options):
     cdef int dtype, k, result
     if options or not any([function is f for f in SILENT + REPORTING]):
         return None
-    ufunc, loops = function, ElementLoops()
+    ufunc, loops = function, ElementLoops.__new__(ElementLoops)
     for dtype in range(FG_BOOL, FG_N_DTYPES):
         operands = DTYPES[dtype].char * ufunc.nin + "->"
         # As "bb->b". The C field of the same name is not known to Cython with NumPy 2.5 and later.
@@ -106,7 +106,7 @@ cdef class HostFunction:
     cdef object function
     cdef object __weakref__
 
-    def __init__(self, function):
+    def __cinit__(self, function):
         self.function, self.address = function, <int64_t><size_t><void *>self
 
 
