@@ -235,7 +235,8 @@ def _counted(function: Callable[..., Any], example: str) -> Callable[..., Tensor
     def count(x: TensorLike, axis: Any = None, keepdims: bool = False) -> Tensor:
         x = asarray(x)
         if axis is not None and function in (np.argmax, np.argmin):
-            axis = one_axis(axis, x.ndim, function.__name__)
+            axis = one_axis(axis, x.ndim or 1, function.__name__)
+            axis = axis if x.ndim else None
         elif axis is not None:
             axis = normal_axes(axis, x.ndim, function.__name__)
         return _core.by_numpy(function, x, axis=axis, keepdims=bool(keepdims))
@@ -248,8 +249,41 @@ def _counted(function: Callable[..., Any], example: str) -> Callable[..., Tensor
     return count
 
 
-any = _counted(np.any, "fg.any([0.0, 2.0])\n    tensor(True)")
-all = _counted(np.all, "fg.all([0.0, 2.0])\n    tensor(False)")
+_any, _all = _counted(np.any, ""), _counted(np.all, "")
+
+
+def any(
+    x: TensorLike, axis: Axis = None, keepdims: bool = False, *, out: None = None, where: TensorLike | None = None
+) -> Tensor:
+    """Whether an element over axes is not 0, as booleans; ``where`` chooses elements by a mask.
+
+    >>> import fastgrad as fg
+    >>> fg.any([0.0, 2.0])
+    tensor(True)
+    """
+    refuse_out("any", out)
+    if where is not None:
+        x = asarray(x)
+        x = _core.by_numpy(np.logical_and, x, booleans("any", where, x.shape))
+    return _any(x, axis, keepdims)
+
+
+def all(
+    x: TensorLike, axis: Axis = None, keepdims: bool = False, *, out: None = None, where: TensorLike | None = None
+) -> Tensor:
+    """Whether no element over axes is 0, as booleans; ``where`` chooses elements by a mask.
+
+    >>> import fastgrad as fg
+    >>> fg.all([0.0, 2.0])
+    tensor(False)
+    """
+    refuse_out("all", out)
+    if where is not None:
+        x = asarray(x)
+        x = _core.by_numpy(np.logical_or, x, _core.by_numpy(np.logical_not, booleans("all", where, x.shape)))
+    return _all(x, axis, keepdims)
+
+
 argmax = _counted(np.argmax, "fg.argmax([0.0, 2.0])\n    tensor(1)")
 argmin = _counted(np.argmin, "fg.argmin([0.0, 2.0])\n    tensor(0)")
 
