@@ -20,7 +20,7 @@ cdef frozenset OF_NUMBERS = frozenset((
 
 
 cdef bint means_number(axes, int ndim, str name) except -1:
-    return ndim == 0 and name in OF_NUMBERS and not isinstance(axes, (tuple, list)) and -1 <= index_of(axes) <= 0
+    return ndim == 0 and name in OF_NUMBERS and isinstance(axes, (int, np.integer)) and -1 <= axes <= 0
 
 
 def normal_axes(axes, int ndim, str name):

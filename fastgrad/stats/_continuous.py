@@ -73,7 +73,7 @@ class Cauchy(Symmetric):
 
 
 class T(Symmetric):
-    """Student's t distribution of ``df`` degrees of freedom.
+    """Student's t distribution of ``df`` degrees of freedom; the normal one for infinitely many.
 
     >>> import fastgrad as fg
     >>> fg.stats.t.logpdf(0.0, 3.0).numpy().round(4)
@@ -87,8 +87,11 @@ class T(Symmetric):
         return df > 0
 
     def _log_density(self, z: Tensor, df: Tensor) -> Tensor:
+        endless = df == math.inf
+        df = where(endless, 1.0, df)
         constant = betaln(df / 2, 0.5) + log(df) / 2
-        return -(df + 1) / 2 * _log1p_square(z / sqrt(df)) - constant
+        y = -(df + 1) / 2 * _log1p_square(z / sqrt(df)) - constant
+        return where(endless, -0.5 * square(z) - _LOG_ROOT_2_PI, y)
 
 
 class Laplace(Symmetric):
