@@ -377,7 +377,7 @@ OUT = "out= is not supported, as the result of an operation on tensors is a valu
         (lambda: fg.average(X, 1, [1.0]), ValueError, "average: expected weights of the shape of the axes 1"),
         (lambda: fg.average([1.0, 2.0], 0, [1.0, -1.0]), ZeroDivisionError, "average: the weights sum to zero"),
         (lambda: fg.cov(X), ValueError, r"cov: expected m with at most two axes, got shape \(3, 4, 5\)"),
-        (lambda: fg.corrcoef(X[0], X), ValueError, r"corrcoef: expected y with at most two axes, got shape \(3, 4, 5\)"),
+        (lambda: fg.corrcoef(X[0], X), ValueError, "corrcoef: expected y with at most two axes, got shape"),
         (lambda: fg.cov(X[0], ddof=0.5), ValueError, "cov: expected ddof as an integer, got 0.5"),
         (lambda: fg.cov(X[0], fweights=[0.5]), TypeError, "cov: expected fweights as integers, got float64"),
         (lambda: fg.cov(X[0], fweights=[1]), ValueError, "cov: expected fweights for 5 observations"),
