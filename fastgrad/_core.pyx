@@ -345,8 +345,8 @@ include "_binding/random.pxi"
 include "_binding/custom.pxi"
 
 
-# Tensor.__new__ refuses to make a Tensor without an array. Cython's own Tensor.__new__(Tensor) does not use this slot,
-# and wrap has what was in it.
+# Objects of these classes are nothing without what only C code gives them, so __new__ refuses to make one. Cython's own
+# Tensor.__new__(Tensor) does not use this slot, and wrap has what was in it.
 cdef extern from "Python.h":
     ctypedef struct PySequenceMethods:
         void *sq_item
@@ -356,13 +356,20 @@ cdef extern from "Python.h":
         PySequenceMethods *tp_as_sequence
 
 
+cdef dict MADE_BY = {
+    Tensor: "a Tensor is made by fastgrad.tensor(data) or fastgrad.asarray(data)",
+    Program: "a Program is made by fastgrad.compile(f).program(*args)",
+}
+
+
 cdef object refuse_new(PyObject *cls, PyObject *args, PyObject *kwargs):
-    raise TypeError("a Tensor is made by fastgrad.tensor(data) or fastgrad.asarray(data)")
+    raise TypeError(MADE_BY.get(<object>cls, f"a {(<object>cls).__name__} is made by fastgrad alone"))
 
 
 new_tensor = <new_function>(<PyTypeObject *>Tensor).tp_new
-(<PyTypeObject *>Tensor).tp_new = <void *>refuse_new
-(<PyTypeObject *>Tensor).tp_vectorcall = NULL       # the shortcut that some versions of Cython take past __new__
+for _class in (Tensor, Program, Node, Guard, Sight, ElementLoops, Here, _Export):
+    (<PyTypeObject *>_class).tp_new = <void *>refuse_new
+    (<PyTypeObject *>_class).tp_vectorcall = NULL   # the shortcut that some versions of Cython take past __new__
 
 
 # NumPy hides why an object could not become an element, as in a[0] = t, where the object is a sequence to C.

@@ -443,6 +443,11 @@ def test_single_numbers():
     assert fg.grad(fg.prod)(2.0) == 1
 
 
+def test_negative_weights_of_a_program_make_nan():
+    f = fg.compile(lambda w: fg.cov(X[0], aweights=w))
+    assert np.isfinite(f(np.ones(5))).all() and np.isnan(f(np.array([1.0, -1.0, 2.0, 1.0, 1.0]))).all()
+
+
 # ---- errors ----------------------------------------------------------------------------------------------------------
 EMPTY_ROWS = fg.tensor(np.zeros((2, 0)), requires_grad=True)
 LASTING = fg.tensor(np.zeros(0), requires_grad=True)  # NumPy keeps a tensor whose class refuses a method of a ufunc
@@ -470,6 +475,7 @@ OUT = "out= is not supported, as the result of an operation on tensors is a valu
         (lambda: fg.average(X, 1, [1.0]), ValueError, "average: expected weights of the shape of the axes 1"),
         (lambda: fg.average([1.0, 2.0], 0, [1.0, -1.0]), ZeroDivisionError, "average: the weights sum to zero"),
         (lambda: fg.cov(X), ValueError, r"cov: expected m with at most two axes, got shape \(3, 4, 5\)"),
+        (lambda: fg.corrcoef(X[0], X), ValueError, "corrcoef: expected y with at most two axes, got shape"),
         (lambda: fg.cov(X[0], ddof=0.5), ValueError, "cov: expected ddof as an integer, got 0.5"),
         (lambda: fg.cov(X[0], fweights=[0.5]), TypeError, "cov: expected fweights as integers, got float64"),
         (lambda: fg.cov(X[0], fweights=[1]), ValueError, "cov: expected fweights for 5 observations"),

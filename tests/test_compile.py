@@ -1,6 +1,7 @@
 """``compile``: arguments, results, memory, static arguments, the cache and what programs look like."""
 
 import gc
+import itertools
 import weakref
 from collections import OrderedDict, namedtuple
 from dataclasses import dataclass
@@ -422,6 +423,62 @@ def test_shapes_that_come_once_run_eagerly_with_the_same_results():
             refused(np.ones(n))
         with pytest.raises(TypeError, match=text):
             refused(np.ones(65))
+
+
+def test_results_of_eager_runs_are_the_callers_own():
+    kept = []
+
+    def f(x, kind):
+        kept.append(fg.ones(3))
+        results = {"alone": lambda: 2 * x, "kept": lambda: kept[-1], "argument": lambda: x[0]}
+        value = results.get(next(iter(kind)), lambda: x[0].sum())()
+        return [value, {"b": (value, None, "text"), "a": 1}] if "nested" in kind else value
+
+    compiled = fg.compile(f, maxsize=1)
+    for n in range(64):
+        compiled((np.ones(n),), {"argument": np.ones(1)})
+    x = np.arange(70.0)
+    for names in itertools.product(("alone", "kept", "argument", "number"), ((), ("nested",))):
+        kind = dict.fromkeys([names[0], *names[1]], np.ones(2))
+        given = x if names[0] == "alone" else (x,)
+        for _ in range(3):
+            found, before = compiled(given, kind), kept[-2].numpy().copy()
+            values = [found[0], found[1]["b"][0]] if names[1] else [found]
+            assert not names[1] or (list(found[1]) == ["b", "a"] and found[1]["b"][1:] == (None, "text"))
+            if names[0] == "number":
+                assert type(values[0]) is np.float64 and values[0] == x.sum()
+                continue
+            for value in values:
+                same(value, {"alone": 2 * x, "kept": np.ones(3), "argument": x}[names[0]])
+            for value in values:
+                value[...] = -1.0
+            same(kept[-2].numpy(), before)
+            same(x, np.arange(70.0))
+    assert compiled.cache_info().misses == 64
+
+    def endless(x):
+        result = [x]
+        result.append(result)
+        return result if x.size > 64 else x
+
+    compiled = fg.compile(endless, maxsize=1)
+    for n in range(64):
+        compiled(np.ones(n))
+    with pytest.raises(RecursionError):
+        compiled(np.ones(65))
+
+
+def test_a_full_cache_keeps_what_is_in_use():
+    compiled = fg.compile(lambda x: x.sum())
+    sizes = np.arange(1, 150)
+    for _ in range(70):
+        for n in np.random.default_rng(0).permutation(sizes):
+            compiled(np.ones(n))
+    assert compiled.cache_info().misses == 64  # each kind comes as often as another
+    for _ in range(40):
+        for n in range(200, 220):
+            compiled(np.ones(n))
+    assert compiled.cache_info().misses == 84  # these took the places of kinds that come no more
 
 
 def test_numbers_among_the_arguments_keep_their_dtypes_however_many_shapes_come():

@@ -1,5 +1,7 @@
 """Input made to do harm must raise an error and never crash, hang or leave anything behind."""
 
+import contextlib
+import functools
 import os
 import subprocess
 import sys
@@ -101,3 +103,24 @@ def test_harm_is_refused():
 @pytest.mark.parametrize("seed", [1, 2, 3, *(pytest.param(n, marks=pytest.mark.slow) for n in range(4, 60))])
 def test_random_wrong_calls(seed):
     run(Path(__file__).parent / "_fuzz.py", seed, 4000)
+
+
+def test_objects_of_the_core_that_are_made_bare_are_refused_or_harmless():
+    whole = set(
+        "Tensor Program Node Guard Sight ElementLoops Here _Export Entry Grads Static Running Carry Results Counter "
+        "Rows UpdateRule DeferZeros HostFunction Drawing".split()
+    )
+    classes = [c for c in vars(fg._core).values() if isinstance(c, type) and c.__module__ == "fastgrad._core"]
+    assert whole <= {c.__name__ for c in classes}
+    for c in classes:
+        for make in (c, functools.partial(c.__new__, c), functools.partial(object.__new__, c)):
+            try:
+                made = make()
+            except TypeError:
+                continue
+            assert c.__name__ not in whole, c
+            repr(made), hash(made)
+            leave = getattr(made, "__exit__", None)
+            with contextlib.suppress(RuntimeError):
+                if leave is not None:  # before it is entered
+                    leave(None, None, None)

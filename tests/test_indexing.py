@@ -118,6 +118,22 @@ def test_take(index, axis):
     same_bits(t.grad, np.bincount(numbers.ravel(), g.ravel(), 60).reshape(X.shape).astype(float))
 
 
+@pytest.mark.parametrize("mode", ["raise", "wrap", "clip"])
+def test_modes_of_take(mode):
+    index = np.array([[0, 2], [-1, 1]] if mode == "raise" else [[0, 7], [-1, -9]])
+    for axis in (None, 0, -1):
+        expected = np.take(X, index, axis, mode=mode)
+        replay = fg.compile(lambda x, i, axis=axis: fg.take(x, i, axis, mode=mode))
+        for found in (fg.take(X, index, axis, mode=mode), fg.tensor(X).take(index, axis, mode=mode),
+                      np.take(fg.tensor(X), index, axis, mode=mode), replay(X, index)):  # fmt: skip
+            same_bits(found, expected)
+    same_bits(fg.take(3.0, 0, 0, mode=mode), np.take(3.0, 0, 0, mode=mode))
+    with pytest.raises(IndexError):
+        fg.take(np.zeros(0), [0], mode=mode)
+    with pytest.raises(ValueError, match="take: expected the mode"):
+        fg.take(X, 0, mode="near")
+
+
 @property_test
 @given(st.data())
 def test_any_basic_key(data):

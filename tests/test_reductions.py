@@ -1,6 +1,7 @@
 """Sums, products, extrema, moments, norms and the softmax family: values against NumPy and SciPy, gradients against
 finite differences or written-out formulas."""
 
+import itertools
 import math
 import warnings
 
@@ -184,6 +185,43 @@ def test_a_number_without_axes(name, dtype):
         close(getattr(fg, name)(x, axis=axis), expected, dtype)
     slope = 0 if name in ("var", "std") else 1
     assert gradients(getattr(fg, name), x)[0] == slope
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["all", "any", "argmax", "argmin", "count_nonzero", "cummax", "cumprod", "cumsum", "max", "mean", "min",
+     "nanargmax", "nancumsum", "nanmax", "nanmean", "nanprod", "nanstd", "nansum", "nanvar", "prod", "ptp", "repeat",
+     "squeeze", "std", "sum", "take", "var"],
+)  # fmt: skip
+def test_axes_of_a_number_without_axes(name):
+    more = {"repeat": (2,), "take": (0,)}.get(name, ())
+    theirs = getattr(np, name, None)
+    for x, axis in itertools.product((np.array(2.5), np.array(3)), (0, -1, np.int64(0), 1, -2, (0,))):
+        try:
+            expected = np.array([x]) if name == "cummax" else theirs(x, *more, axis=axis)
+        except (AxisError, ValueError, TypeError):
+            expected = None
+        if expected is None or (name == "cummax" and axis not in (0, -1)):
+            with pytest.raises((AxisError, ValueError, TypeError)):
+                getattr(fg, name)(x, *more, axis=axis)
+        else:
+            found = getattr(fg, name)(x, *more, axis=axis).numpy()
+            assert found.shape == expected.shape and found == pytest.approx(expected), (axis, found)
+    with pytest.raises(TypeError, match="expected an axis as an int|expected one axis|interpreted as an integer"):
+        getattr(fg, name)(2.5, *more, axis="0")
+
+
+@pytest.mark.parametrize("name", ["any", "all"])
+def test_masks_of_any_and_all(name):
+    x = np.array([[0.0, 1.0, 2.0], [0.0, 0.0, np.nan]])
+    for mask, axis in itertools.product((True, [[True], [False]], [True, False, False], ~np.isnan(x)), (None, 0, 1)):
+        expected = getattr(np, name)(x, axis, where=np.array(mask))
+        t = fg.tensor(x)
+        for found in (getattr(fg, name)(x, axis, where=mask), getattr(t, name)(axis, where=mask),
+                      getattr(np, name)(t, axis, where=np.array(mask))):  # fmt: skip
+            np.testing.assert_array_equal(found, expected)
+    with pytest.raises(TypeError, match=f"{name}: expected where= as booleans, got float64"):
+        getattr(fg, name)(x, where=x)
 
 
 @pytest.mark.parametrize("axis", [None, 0, 1, 2, (0, 2), (1, 2), ()], ids=str)

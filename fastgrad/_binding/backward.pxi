@@ -311,7 +311,7 @@ cdef class Grads:
     cdef bint enabled, was
     cdef unsigned long thread   # in which it is entered, or 0
 
-    def __init__(self, bint enabled):
+    def __cinit__(self, bint enabled):
         self.enabled = enabled
 
     def __enter__(self):
@@ -319,8 +319,9 @@ cdef class Grads:
         self.was = set_grad_enabled(self.enabled)
 
     def __exit__(self, kind, error, trace):
-        self.thread = 0
-        set_grad_enabled(self.was)
+        if self.thread:
+            self.thread = 0
+            set_grad_enabled(self.was)
 
     def __dealloc__(self):
         if self.thread and self.thread == PyThread_get_thread_ident():
@@ -351,9 +352,10 @@ cdef class Recording:
 
     cdef void leave(self) noexcept:
         global fg_transform
-        self.thread = 0
-        fg_transform = self.outer
-        set_grad_enabled(self.was)
+        if self.thread:
+            self.thread = 0
+            fg_transform = self.outer
+            set_grad_enabled(self.was)
 
     def __dealloc__(self):
         if self.thread and self.thread == PyThread_get_thread_ident():
@@ -399,7 +401,7 @@ cdef object threads = threading.local()
 cdef Here this_thread():
     here = getattr(threads, "here", None)
     if here is None:
-        threads.here = here = Here()
+        threads.here = here = Here.__new__(Here)
     return here
 
 
@@ -430,9 +432,10 @@ cdef class Outermost:
 
     cdef void leave(self) noexcept:
         global fg_transform
-        self.thread = 0
-        fg_transform = self.outer
-        self.here.hidden -= self.outer != 0
+        if self.thread:
+            self.thread = 0
+            fg_transform = self.outer
+            self.here.hidden -= self.outer != 0
 
     def __dealloc__(self):
         if self.thread and self.thread == PyThread_get_thread_ident():

@@ -168,7 +168,7 @@ cdef class Carry:
 
     cdef object like, check
 
-    def __init__(self, like, check):
+    def __cinit__(self, like, check):
         self.like, self.check = like, check
 
     @cython.binding(False)              # a builtin method, which Python calls quickly
@@ -187,7 +187,7 @@ cdef class Results:
     cdef readonly list trees
     cdef object check
 
-    def __init__(self, check):
+    def __cinit__(self, check):
         self.trees, self.check = [], check
 
     @cython.binding(False)
@@ -205,7 +205,7 @@ cdef class Counter:
     cdef int64_t lower, length, done
     cdef Tensor last
 
-    def __init__(self, int64_t lower, int64_t length):
+    def __cinit__(self, int64_t lower, int64_t length):
         self.lower, self.length = lower, length
 
     def __iter__(self):
@@ -232,7 +232,7 @@ cdef class Rows:
     cdef int64_t done, length, size, start      # size: rows in a block; start: the first of the present one
     cdef bint reverse
 
-    def __init__(self, Tensor x not None, bint reverse):
+    def __cinit__(self, Tensor x not None, bint reverse):
         self.x, self.reverse = x, reverse
         self.length, self.start = x.t.array.shape.dim[0], -1
         self.size = <int64_t>sqrt(<double>self.length) or 1

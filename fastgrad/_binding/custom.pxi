@@ -26,7 +26,7 @@ cdef class Running(Nested):
 
     cdef object function
 
-    def __init__(self, function):
+    def __cinit__(self, function):
         self.function = function
 
     def __enter__(self):

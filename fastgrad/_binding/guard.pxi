@@ -125,7 +125,7 @@ cdef class Static:
 
     cdef object value
 
-    def __init__(self, value):
+    def __cinit__(self, value):
         self.value = value
 
 

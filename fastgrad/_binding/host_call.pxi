@@ -75,7 +75,7 @@ cdef class HostFunction:
     cdef object function
     cdef object __weakref__
 
-    def __init__(self, function):
+    def __cinit__(self, function):
         self.function, self.address = function, <int64_t><size_t><void *>self
 
 

@@ -141,7 +141,7 @@ cdef class DeferZeros:
 
     cdef bint on, before
 
-    def __init__(self, bint on):
+    def __cinit__(self, bint on):
         self.on = on
 
     def __enter__(self):

@@ -188,19 +188,12 @@ cdef class Program:
     def __dealloc__(self):
         fg_program_free(self.program)
 
-    cdef int check_made(self) except -1:
-        if self.program == NULL:
-            raise TypeError("a Program is made by fastgrad.compile(f).program(*args)")
-        return 0
-
     def run(self, list inputs):
         """The results for these ndarrays, which have the shapes and dtypes that were traced, as a list of ndarrays."""
-        self.check_made()
         return self.replay(self.with_inputs(inputs))
 
     def train(self, list inputs, UpdateRule rule not None, bint checked):
         """A training step on these ndarrays, of which the first are the parameters (see `train` in training.pxi)."""
-        self.check_made()
         return train(self, self.with_inputs(inputs), rule, checked)
 
     cdef fg_replay *with_inputs(self, list inputs) except NULL:
@@ -297,18 +290,14 @@ cdef class Program:
 
     def same_as(self, Program other not None):
         """Whether both compute the same from the same constants."""
-        self.check_made()
-        other.check_made()
         return fg_program_equal(self.program, other.program) != 0
 
     def release_memory(self):
         """Free the memory of the intermediates of past runs; the next run takes it again."""
-        self.check_made()
         fg_replays_free(self.program)
 
     def random_states(self):
         """The states of the generators that a replay draws from, as ndarrays on their memory."""
-        self.check_made()
         states, i = [], 0
         while fg_program_rng_state(self.program, i) != NULL:
             states.append(view_of(fg_program_rng_state(self.program, i), True))
@@ -321,7 +310,6 @@ cdef class Program:
         peak_bytes of intermediates, separate_bytes, what they would take without sharing, and constant_bytes, the
         copies of arrays from outside the function. A large array is not copied if it and every array whose memory it
         shares are read-only; they must remain so."""
-        self.check_made()
         facts = fg_program_describe(self.program)
         return {"inputs": facts.n_in, "outputs": facts.n_out, "instructions": facts.n_instructions,
                 "traced": facts.n_traced, "peak_bytes": facts.arena_bytes,
@@ -362,7 +350,6 @@ cdef class Program:
         """The Programs that instruction i runs: the body of a loop, both branches of a cond."""
         cdef Program body
         cdef int k = 0
-        self.check_made()
         if not 0 <= i < fg_program_describe(self.program).n_instructions:
             raise IndexError(f"program: no instruction {i}")
         found = []

@@ -82,7 +82,7 @@ cdef class Drawing(Nested):
     cdef bint repeats
     cdef uint32_t trace         # number of the trace that the function runs in, or 0
 
-    def __init__(self, Draws draws not None):
+    def __cinit__(self, Draws draws not None):
         self.draws = draws
         self.repeats = draws.drawn is not None
         self.drawn = draws.drawn if self.repeats else []

@@ -1,6 +1,13 @@
 # How a compiled function is called: if the guard of the last call matches the arguments, its program is replayed.
 # Included by _core.pyx.
 
+cdef extern from "Python.h":
+    int Py_EnterRecursiveCall(const char *where) except -1
+    void Py_LeaveRecursiveCall()
+
+cdef object np_generic = np.generic
+
+
 @cython.final
 cdef class Entry:
     """A program, the guard of the calls that it can be replayed for, a watch over what the function reads from outside
@@ -19,7 +26,7 @@ cdef class Entry:
     cdef readonly long long used
     cdef Guard guard, keywords  # of the tuple of arguments and the dict of keywords; None: only _slowly can decide
 
-    def __init__(self, Program program not None, rebuild, Guard guard, signature, Watch watch):
+    def __cinit__(self, Program program not None, rebuild, Guard guard, signature, Watch watch):
         self.program, self.rebuild, self.watch, self.confirmed = program, rebuild, watch, True
         if guard is not None:
             self.guard, self.keywords = guard.parts
@@ -45,6 +52,16 @@ cdef class Entry:
         return r if found else NULL
 
 
+@cython.final
+cdef class Sight:
+    """A kind of arguments for which there is no program: how often the function ran eagerly for it, and the uses of
+    entries before the first of these runs. Before run ``until``, and then while all entries are in use, ``_slowly`` has
+    decided that the next run is eager, too."""
+
+    cdef public long long runs, until
+    cdef long long since
+
+
 @cython.auto_pickle(False)
 cdef class Replayer:
     """The fast path of a compiled function: if the guard of the last call matches the arguments, or that of the entry
@@ -57,9 +74,12 @@ cdef class Replayer:
     cdef long long clock        # counts uses of entries
     cdef public bint _has_signatures    # False where more than structure, shapes and dtypes tells calls apart
     cdef public long long _hits, _misses
+    cdef public long long _eager        # how many calls ran eagerly since tracing does not pay
+    cdef public dict _sights            # of what kinds they were: {signature: Sight}
+    cdef public object _f               # the function that was compiled
 
     def __cinit__(self):
-        self.entries, self.by_signature = {}, {}
+        self.entries, self.by_signature, self._sights = {}, {}, {}
 
     @property
     def _entries(self):
@@ -88,10 +108,28 @@ cdef class Replayer:
     def _signature_of_call(self, tuple args not None, dict kwargs not None):
         """A hash of structure, shapes and dtypes of a call's arguments, equal for calls that one program serves. None
         where there is no guard for such."""
+        return self.signature(args, kwargs)
+
+    cdef object signature(self, tuple args, dict kwargs):
         cdef uint64_t h = signature_of(args, 1, 32) if self._has_signatures else 0
         if h != 0 and kwargs:
             h = signature_of(kwargs, h, 32)
         return h if h != 0 else None
+
+    def _new_sight(self):
+        cdef Sight sight = Sight.__new__(Sight)
+        sight.since = self.clock
+        return sight
+
+    cpdef bint _begins_again(self, Sight sight) except -1:
+        """Whether all entries have been used since the first eager run of this other kind of arguments. If so the next
+        run counts as the first."""
+        cdef Entry entry
+        for entry in self.entries.values():
+            if entry.used <= sight.since:
+                return False
+        sight.runs, sight.since = 0, self.clock
+        return True
 
     def _is_kept(self, signature):
         """Whether there is an entry for calls of this signature."""
@@ -104,8 +142,17 @@ cdef class Replayer:
             if entry is not None:
                 r = entry.matched(args, kwargs)
             if r == NULL and self.by_signature:
-                entry = self.by_signature.get(self._signature_of_call(args, kwargs))
-                if entry is not None and entry.confirmed:
+                signature = self.signature(args, kwargs)
+                entry = self.by_signature.get(signature)
+                if entry is None:
+                    sight = self._sights.get(signature)
+                    if sight is not None and ((<Sight>sight).runs < (<Sight>sight).until
+                                              or (<Sight>sight).until and self._begins_again(sight)):
+                        (<Sight>sight).runs += 1
+                        self._eager += 1
+                        self.last = None        # it would be compared in vain as long as such kinds come
+                        return self._run_eagerly(args, kwargs)
+                elif entry.confirmed:
                     r = entry.matched(args, kwargs)
                     if r != NULL:
                         self.last = entry
@@ -115,6 +162,15 @@ cdef class Replayer:
                 results = entry.program.replay(r)
                 return results[0] if entry.rebuild is None else entry.rebuild(results)
         return self._slowly(args, kwargs)
+
+    cpdef _run_eagerly(self, tuple args, dict kwargs):
+        """What a replay would give for these arguments, which have a signature; outside of any transform."""
+        if len(args) == 1 and not kwargs:
+            result = self._f(as_tensors(args[0]))
+        else:
+            result = self._f(*as_tensors(args), **as_tensors(kwargs))
+        found = result_of_own(result, 1)
+        return self._checked(result) if found is NotImplemented else found
 
     def try_train(self, tuple args, UpdateRule rule not None, bint checked, signature=None):
         """A training step (see `train`) if the guard of the last call matches, or that of the entry with this
@@ -165,3 +221,54 @@ cdef class Replayer:
         self._hits += 1
         self.use(last)
         return train(program, r, rule, checked)
+
+
+cdef object as_tensors(object x):
+    """Arguments that have a signature, with tensors of their own memory in place of ndarrays."""
+    if cnp.PyArray_CheckExact(x):
+        return tensor_of(as_ndarray(x, "compile"), share=False)
+    Py_EnterRecursiveCall(" in the arguments of a compiled function")
+    try:
+        if type(x) is list:
+            return [as_tensors(child) for child in <list>x]
+        if type(x) is tuple:
+            return tuple([as_tensors(child) for child in <tuple>x])
+        if type(x) is dict:
+            return {key: as_tensors(child) for key, child in (<dict>x).items()}
+        return type(x)(*[as_tensors(child) for child in <tuple>x]) if isinstance(x, tuple) else x
+    finally:
+        Py_LeaveRecursiveCall()
+
+
+cdef object result_of_own(object x, Py_ssize_t references):
+    """A result of an eager run as a replay returns it: tensors as ndarrays of their own memory, or numbers if they have
+    no axes, in containers of their own. NotImplemented where Python code must look at it, and refuse it or not.
+
+    If there are no more than this many ``references`` to x, nobody else will see what becomes of it.
+    """
+    cdef fg_array *a
+    cdef bint is_sole = Py_REFCNT(<PyObject *>x) <= references
+    if type(x) is Tensor:
+        a = (<Tensor>x).t.array
+        if (<Tensor>x).t.node != NULL or fg_traced(a):
+            return NotImplemented
+        if a.shape.ndim == 0:
+            return PyArray_Scalar(a.data, DTYPES[a.dtype], None)
+        return view_of(a, True) if is_sole and fg_array_is_sole(a) else view_of(a, False).copy()
+    if cnp.PyArray_CheckExact(x):
+        return NotImplemented if cnp.PyArray_TYPE(x) == cnp.NPY_OBJECT else x.copy() if cnp.PyArray_NDIM(x) else x[()]
+    if x is None or isinstance(x, (float, int, str, bytes, np_generic)):
+        return x
+    if type(x) is not tuple and type(x) is not list and type(x) is not dict:
+        return NotImplemented
+    made = []
+    Py_EnterRecursiveCall(" in the result of a compiled function")
+    try:
+        for child in (<dict>x).values() if type(x) is dict else x:
+            found = result_of_own(child, 2 if is_sole else 0)   # of x and the variable
+            if found is NotImplemented:
+                return found
+            made.append(found)
+    finally:
+        Py_LeaveRecursiveCall()
+    return made if type(x) is list else tuple(made) if type(x) is tuple else dict(zip(x, made))

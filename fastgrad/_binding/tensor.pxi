@@ -521,13 +521,13 @@ cdef class Tensor:
         """``fastgrad.std`` of this tensor."""
         return composed.std(self, axis, ddof=ddof, keepdims=keepdims, **keywords)
 
-    def any(self, axis=None, keepdims=False):
+    def any(self, axis=None, keepdims=False, *, out=None, where=None):
         """``fastgrad.any`` of this tensor."""
-        return composed.any(self, axis, keepdims=keepdims)
+        return composed.any(self, axis, keepdims, out=out, where=where)
 
-    def all(self, axis=None, keepdims=False):
+    def all(self, axis=None, keepdims=False, *, out=None, where=None):
         """``fastgrad.all`` of this tensor."""
-        return composed.all(self, axis, keepdims=keepdims)
+        return composed.all(self, axis, keepdims, out=out, where=where)
 
     def argmax(self, axis=None, keepdims=False):
         """``fastgrad.argmax`` of this tensor."""
@@ -605,9 +605,9 @@ cdef class Tensor:
         """``fastgrad.repeat`` of this tensor."""
         return composed.repeat(self, repeats, axis)
 
-    def take(self, indices, axis=None):
+    def take(self, indices, axis=None, out=None, mode="raise"):
         """``fastgrad.take`` of this tensor."""
-        return indexing.take(self, indices, axis)
+        return indexing.take(self, indices, axis, out, mode)
 
     def clip(self, min=None, max=None):
         """``fastgrad.clip`` of this tensor."""

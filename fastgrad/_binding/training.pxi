@@ -36,7 +36,7 @@ cdef class UpdateRule:
     cdef object optimizer, structure, steps
     cdef readonly bint taken    # parameters and state are updated, and the step is counted
 
-    def __init__(self, str row, tuple state, tuple numbers, optimizer=None, structure=None):
+    def __cinit__(self, str row, tuple state, tuple numbers, optimizer=None, structure=None):
         """With a structure the update counts as a step of the optimizer, which from then on keeps state for parameters
         of this structure. The count is part of the call that updates, so that no interrupt comes between, and
         allocates nothing, so that it cannot fail."""

@@ -135,19 +135,19 @@ class Compiled(_core.Replayer):
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: the function, but no programs; those are traced anew."""
-        return vars(self) | {"_sights": {}, "_derived": {}}
+        return vars(self) | {"_f": self._f, "_derived": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self._f = state.pop("_f")
         vars(self).update(state)
         self._has_signatures = not (self._static or self._static_names or self._verify)
         self._confirmed = 0
         self._forget()
 
     def _forget(self) -> None:
-        self._hits = self._misses = self._changes = 0
+        self._hits = self._misses = self._eager = self._changes = 0
         self._told = False  # whether a warning has told that f reads what changes too often
-        self._eager = 0  # how many calls ran eagerly since tracing does not pay
-        self._sights: dict[int, int] = {}  # how many of these were of a kind, by its signature or the hash of its key
+        self._sights = {}
         self._derived: dict[Any, Any] = {}  # by `derived`
 
     def _slowly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -163,7 +163,7 @@ class Compiled(_core.Replayer):
         if entry is None:
             if self._trace_twice:
                 raise NotWorthTracing
-            return self._once(args, kwargs)
+            return self._run_eagerly(args, kwargs)
         inputs = call.inputs
         draws = _Draws(entry.program) if self._verify else None
         results = entry.program.run(inputs)
@@ -240,23 +240,27 @@ class Compiled(_core.Replayer):
         """Whether a call of this signature has a program, or it pays to trace one; else it is to run eagerly.
 
         The first kinds of arguments are traced at once. Later ones at their second sight, while there is room and the
-        traces so far are few beside all calls or have paid by their replays; else when the eager runs of this kind have
-        taken some times as long as a trace would. So all traces take a fraction of the time that eager runs take.
+        traces so far are few beside all calls or have paid by their replays; or after some eager runs. If there is no
+        room, then only if meanwhile a program was not used, which goes: else its kind of arguments comes as often.
         """
         if signature is None or self._is_kept(signature) or self._misses < self._first:
             return True
-        sights = self._sights.get(signature, 0)
-        if sights >= _RUNS_PER_TRACE:
-            return True
-        if len(self._entries) < self._maxsize:
-            if not self._trace_twice:
-                return True
+        sight = self._sights.get(signature)
+        runs = 0 if sight is None else sight.runs
+        full = len(self._entries) >= self._maxsize
+        if not full:
             calls = self._hits + self._misses + self._eager
-            if sights and self._misses < self._first + calls // _CALLS_PER_TRACE + self._hits // _HITS_PER_TRACE:
+            allowed = self._first + calls // _CALLS_PER_TRACE + self._hits // _HITS_PER_TRACE
+            if not self._trace_twice or runs >= _RUNS_PER_TRACE or (runs and self._misses < allowed):
                 return True
-        if len(self._sights) > 16 * (self._maxsize + _MANY):  # too many to be remembered for ever
-            self._sights.clear()
-        self._sights[signature] = sights + 1
+        elif sight is not None and runs >= _RUNS_PER_TRACE and not self._begins_again(sight):
+            return True
+        if sight is None:
+            if len(self._sights) > 16 * (self._maxsize + _MANY):  # too many to be remembered for ever
+                self._sights.clear()
+            sight = self._sights[signature] = self._new_sight()
+        sight.until = _RUNS_PER_TRACE if full and not self._trace_twice else 0
+        sight.runs += 1
         self._eager += 1
         return False
 
@@ -394,15 +398,11 @@ class Compiled(_core.Replayer):
             call.changed = outside.forget_changes()  # by f itself, such as those of a counter
         return Entry(program, _rebuilder(shape, leaves), call.guard(), signature, outside)
 
-    def _once(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What a replay would give for these arguments, which are arrays in plain containers; by an eager run."""
-        with _core.Outermost():
-            result = self._f(*map(_tensors, args), **{name: _tensors(a) for name, a in kwargs.items()})
-            if type(result) is Tensor and not result.requires_grad:
-                return _owned(result)
-            leaves, shape = tree.flatten(result)
-            _results(result, leaves)
-            return shape.unflatten(map(_owned, leaves))
+    def _checked(self, result: Any) -> Any:
+        """The result of an eager run as a replay would return it; TypeError if that could not."""
+        leaves, shape = tree.flatten(result)
+        _results(result, leaves)
+        return shape.unflatten(map(_owned, leaves))
 
 
 @contextlib.contextmanager
@@ -413,10 +413,6 @@ def _undone_on_failure(check: PurityCheck) -> Iterator[None]:
     except BaseException:
         check.restore()
         raise
-
-
-def _tensors(x: Any) -> Any:
-    return _core.tensor(x) if type(x) is np.ndarray else tree.map(_core.tensor, x)
 
 
 def _owned(x: Any) -> Any:

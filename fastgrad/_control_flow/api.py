@@ -181,10 +181,13 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
 
     pred is a single boolean. Where it is known, only the function that it chooses is called. Where a program is traced
     and pred differs from call to call, both are traced, and a replay runs one of them; then they must return the same
-    structure, shapes and dtypes, else TypeError. Within ``vmap``, where pred differs from element to element, both are
-    computed and the results chosen by ``where``; gradients are those of the chosen function. Pass as operands what only
-    one of them may compute with: what a function computes from tensors outside of it alone is computed whichever is
-    chosen, and an inf or nan in the derivative of that stays one.
+    structure, shapes and dtypes, else TypeError.
+
+    Within ``vmap``, where pred differs from element to element, both are computed and the results chosen by ``where``,
+    as in JAX. Gradients are those of the chosen function, but an error, such as that of a singular matrix or an index
+    out of range, is raised for an element that is not chosen, too. Pass as operands what only one of them may compute
+    with: what a function computes from tensors outside of it alone is computed whichever is chosen, and an inf or nan
+    in the derivative of that stays one.
 
     >>> import fastgrad as fg
     >>> f = fg.compile(lambda x: fg.cond(x > 0, fg.sqrt, fg.exp, x))

@@ -264,7 +264,7 @@ def lstsq(a: TensorLike, b: TensorLike, rcond: float | None = None) -> tuple[Ten
         rank, an int64 without gradient; and the singular values of a. Where the rank is not known, because the function
         is being traced, the residuals are computed if m is above n.
 
-    The gradient is that of ``pinv``. Raises LinAlgError for other shapes, or as ``svd``.
+    The gradient is that of ``pinv``. Raises LinAlgError for other shapes, or as ``svd``, TypeError for another rcond.
 
     >>> import fastgrad as fg
     >>> x, residuals, rank, s = fg.linalg.lstsq([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]], [1.0, 3.0, 5.0])
@@ -277,6 +277,8 @@ def lstsq(a: TensorLike, b: TensorLike, rcond: float | None = None) -> tuple[Ten
     if y.shape[-2] != m:
         raise np.linalg.LinAlgError(f"lstsq: {m} rows of a for {y.shape[-2]} of b")
     eps = float(np.finfo(x.dtype).eps)
+    if rcond is not None and not isinstance(rcond, (float, int, np.floating, np.integer)):
+        raise TypeError(f"lstsq: expected rcond as a number or None, got {rcond!r}")
     rcond = eps * max(m, n) if rcond is None else eps if rcond < 0 else rcond
     tracked = x.requires_grad or _core.traced(x)
     if min(m, n) == 0:

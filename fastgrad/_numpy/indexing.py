@@ -21,13 +21,14 @@ from .._core import (
     basic,
     by_numpy,
     gathered,
-    normal_axes,
     refuse_value,
     reshape,
     traced,
     transpose,
 )
 from .joining import stack
+from .reductions import refuse_out
+from .shapes import along_axis
 
 _POSITION = _core.OP_NUMBERS["position"]
 
@@ -48,9 +49,12 @@ def getitem(x: Tensor, key: Any) -> Tensor:
     return gathered(reshape(x, -1), asarray(numbers), 0)
 
 
-def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
-    """Elements at integer positions along an axis, or of the raveled x for ``axis=None``. Negative positions count
-    from the end; IndexError for those outside.
+def take(x: Any, indices: Any, axis: int | None = None, out: None = None, mode: str = "raise") -> Tensor:
+    """Elements at integer positions along an axis, or of the raveled x for ``axis=None``.
+
+    Negative positions count from the end, and IndexError is raised for those outside. With the ``mode`` "wrap" those
+    begin again at the other end; with "clip" they, and all negative ones, stand for the nearest end. ValueError for
+    another mode; ``out`` is there for NumPy's order of arguments and refused.
 
     >>> import fastgrad as fg
     >>> fg.take([10.0, 20.0, 30.0], [2, 0, 2])
@@ -59,10 +63,14 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
     x, index = asarray(x), asarray(indices)
     if index.dtype.kind not in "iu" and index.size:
         raise TypeError(f"take: expected integer indices, got {index.dtype}")
-    if axis is None:
-        x, axis = reshape(x, -1), 0
-    (axis,) = normal_axes(axis, x.ndim, "take")
-    return gathered(x, int64_positions(index), axis)
+    refuse_out("take", out)
+    x, axis = along_axis(x, axis, "take")
+    index, last = int64_positions(index), x.shape[axis] - 1
+    if mode not in ("raise", "wrap", "clip"):
+        raise ValueError(f'take: expected the mode "raise", "wrap" or "clip", got {mode!r}')
+    if mode != "raise" and last >= 0:
+        index = index % (last + 1) if mode == "wrap" else by_numpy(np.clip, index, a_min=0, a_max=last)
+    return gathered(x, index, axis)
 
 
 def _plain(key: Any) -> Any:

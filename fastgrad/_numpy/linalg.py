@@ -177,7 +177,7 @@ def solve_triangular(
     >>> fg.linalg.solve_triangular([[2.0, 0.0], [1.0, 4.0]], [2.0, 9.0], lower=True)
     tensor([1., 2.])
     """
-    if trans not in _TRANS:
+    if not isinstance(trans, (int, np.integer, str)) or trans not in _TRANS:
         raise ValueError(f"solve_triangular: expected trans as 0, 1, 2, 'N', 'T' or 'C', got {trans!r}")
     x, y, is_vector = both("solve_triangular", a, b)
     how = _core.LOWER * bool(lower) | _core.TRANSPOSED * _TRANS[trans] | _core.UNIT * bool(unit_diagonal)

@@ -282,7 +282,8 @@ def _counted(function: Callable[..., Any], of_traced: Callable[..., Tensor], exa
     def count(x: TensorLike, axis: Any = None, keepdims: bool = False) -> Tensor:
         x = asarray(x)
         if axis is not None and function in (np.argmax, np.argmin):
-            axis = one_axis(axis, x.ndim, function.__name__)
+            axis = one_axis(axis, x.ndim or 1, function.__name__)
+            axis = axis if x.ndim else None
         elif axis is not None:
             axis = normal_axes(axis, x.ndim, function.__name__)
         if _core.traced(x):
@@ -297,8 +298,42 @@ def _counted(function: Callable[..., Any], of_traced: Callable[..., Tensor], exa
     return count
 
 
-any = _counted(np.any, _of_truths(_core.max, False), "fg.any([0.0, 2.0])\n    tensor(True)")
-all = _counted(np.all, _of_truths(_core.min, True), "fg.all([0.0, 2.0])\n    tensor(False)")
+_any = _counted(np.any, _of_truths(_core.max, False), "")
+_all = _counted(np.all, _of_truths(_core.min, True), "")
+
+
+def any(
+    x: TensorLike, axis: Axis = None, keepdims: bool = False, *, out: None = None, where: TensorLike | None = None
+) -> Tensor:
+    """Whether an element over axes is not 0, as booleans; ``where`` chooses elements by a mask.
+
+    >>> import fastgrad as fg
+    >>> fg.any([0.0, 2.0])
+    tensor(True)
+    """
+    refuse_out("any", out)
+    if where is not None:
+        x = asarray(x)
+        x = _core.by_numpy(np.logical_and, x, booleans("any", where, x.shape))
+    return _any(x, axis, keepdims)
+
+
+def all(
+    x: TensorLike, axis: Axis = None, keepdims: bool = False, *, out: None = None, where: TensorLike | None = None
+) -> Tensor:
+    """Whether no element over axes is 0, as booleans; ``where`` chooses elements by a mask.
+
+    >>> import fastgrad as fg
+    >>> fg.all([0.0, 2.0])
+    tensor(False)
+    """
+    refuse_out("all", out)
+    if where is not None:
+        x = asarray(x)
+        x = _core.by_numpy(np.logical_or, x, _core.by_numpy(np.logical_not, booleans("all", where, x.shape)))
+    return _all(x, axis, keepdims)
+
+
 argmax = _counted(np.argmax, _place("argmax"), "fg.argmax([0.0, 2.0])\n    tensor(1)")
 argmin = _counted(np.argmin, _place("argmin"), "fg.argmin([0.0, 2.0])\n    tensor(0)")
 

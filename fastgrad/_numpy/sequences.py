@@ -29,7 +29,7 @@ from .._core import (
 )
 from .creation import floating
 from .reductions import refuse_out
-from .shapes import one_axis, part
+from .shapes import along_axis, one_axis, part
 
 if TYPE_CHECKING:
     from .typing import TensorLike
@@ -42,10 +42,7 @@ def _running(
     name: str, function: Callable[..., Any], x: TensorLike, axis: int | None, dtype: Any, attr: tuple[int, ...] = ()
 ) -> Tensor:
     """The operation ``name`` along an axis, or of the raveled x; for integers NumPy's function."""
-    x = asarray(x)
-    if axis is None:
-        x, axis = reshape(x, -1), 0
-    axis = one_axis(axis, x.ndim, name)
+    x, axis = along_axis(asarray(x), axis, name)
     if dtype is not None and x.dtype != dtype:
         x = astype(x, dtype)
     if x.dtype.kind != "f" and name in ("cumsum", "cumprod") and traced(x):

@@ -23,6 +23,14 @@ def one_axis(axis: int, ndim: int, name: str) -> int:
     return normal_axes(axis, ndim, name)[0]
 
 
+def along_axis(x: Tensor, axis: int | None, name: str) -> tuple[Tensor, int]:
+    """x and one of its axes, for what NumPy does along the only axis of the raveled x where there is none to choose:
+    ``axis`` is None, or x has no axes."""
+    if axis is None:
+        return reshape(x, -1), 0
+    return (x if x.ndim else reshape(x, -1)), one_axis(axis, x.ndim or 1, name)
+
+
 def part(x: Tensor, axis: int, *bounds: int | None) -> Tensor:
     """A slice along one axis."""
     return x[(slice(None),) * axis + (slice(*bounds),)]
@@ -165,10 +173,7 @@ def repeat(x: TensorLike, repeats: int | Sequence[int], axis: int | None = None)
     >>> fg.repeat([1.0, 2.0], 2)
     tensor([1., 1., 2., 2.])
     """
-    x = asarray(x)
-    if axis is None:
-        x, axis = reshape(x, -1), 0
-    axis = one_axis(axis, x.ndim, "repeat")
+    x, axis = along_axis(asarray(x), axis, "repeat")
     counts = np.asarray(repeats)
     if counts.ndim < 2 and counts.size == 1:
         if (count := operator.index(counts.item())) < 0:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import operator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,7 +93,7 @@ def nanmean(
     """
     refuse_out("nanmean", out)
     keepdims, dtype = third_argument("nanmean", keepdims, dtype)
-    x = asarray(a)
+    x, axis = _with_axis(a, axis, "nanmean")
     return mean(x, axis, keepdims, dtype=dtype, where=_valid(x, where))
 
 
@@ -108,7 +109,7 @@ def nanvar(
     """
     refuse_out("nanvar", out)
     ddof, dtype = third_argument("nanvar", ddof, dtype, 0)
-    x = asarray(a)
+    x, axis = _with_axis(a, axis, "nanvar")
     options = {"dtype": dtype, "mean": mean, "correction": correction}
     y = var(x, axis, ddof, keepdims, where=_valid(x, where), **options)
     return _enough(y, x, axis, ddof if correction is None else correction, keepdims, where)
@@ -126,10 +127,16 @@ def nanstd(
     """
     refuse_out("nanstd", out)
     ddof, dtype = third_argument("nanstd", ddof, dtype, 0)
-    x = asarray(a)
+    x, axis = _with_axis(a, axis, "nanstd")
     options = {"dtype": dtype, "mean": mean, "correction": correction}
     y = std(x, axis, ddof, keepdims, where=_valid(x, where), **options)
     return _enough(y, x, axis, ddof if correction is None else correction, keepdims, where)
+
+
+def _with_axis(a: TensorLike, axis: Axis, name: str) -> tuple[Tensor, Axis]:
+    """a as a tensor, and the axes: None for the first or last one of a float without axes."""
+    x = asarray(a)
+    return x, axis if x.ndim or x.dtype.kind != "f" else normal_axes(axis, 0, name) or None
 
 
 def _enough(y: Tensor, x: Tensor, axis: Axis, ddof: float, keepdims: bool, mask: TensorLike | None) -> Tensor:
@@ -202,7 +209,9 @@ def nanargmin(a: TensorLike, axis: int | None = None, *, keepdims: bool = False)
 def _position(function: Any, a: TensorLike, axis: Any, keepdims: bool) -> Tensor:
     x = asarray(a)
     if axis is not None:
-        (axis,) = normal_axes(operator.index(axis), x.ndim, function.__name__)
+        (axis,) = normal_axes(operator.index(axis), x.ndim or 1, function.__name__)
+    if x.ndim == 0:
+        x, axis, keepdims = reshape(x, 1), 0, False
     return _core.by_numpy(function, x, axis=axis, keepdims=bool(keepdims))
 
 
@@ -283,7 +292,8 @@ def cov(
     """The matrix of covariances of variables, which are the rows of m (the columns, unless ``rowvar``) and of y.
 
     Divided by n - 1, by n if ``bias``, or by n - ddof. ``fweights`` are how often each observation occurs, integers;
-    ``aweights`` their relative weights. Raises ValueError for more than two axes, and for weights that do not fit.
+    ``aweights`` their relative weights. Raises ValueError for more than two axes, and for weights that do not fit or
+    are negative; where their values are not known, as the function is being traced, negative ones make the result nan.
 
     >>> import fastgrad as fg
     >>> fg.cov([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])
@@ -292,9 +302,7 @@ def cov(
     """
     if ddof is not None and ddof != int(ddof):
         raise ValueError(f"cov: expected ddof as an integer, got {ddof!r}")
-    x = _variables("m", m, rowvar, dtype)
-    if y is not None:
-        x = concatenate([x, _variables("y", y, rowvar, dtype)], 0)
+    x = _variables("cov", ("m", "y"), (m, y), rowvar, dtype)
     if x.shape[0] == 0:
         return asarray(np.zeros((0, 0), x.dtype))
     ddof = ddof if ddof is not None else 0 if bias else 1
@@ -310,6 +318,8 @@ def cov(
         if not _core.traced(w) and (w.detach().numpy() < 0).any():
             raise ValueError(f"cov: expected {name} of at least 0")
         w = astype(w, x.dtype)
+        if _core.traced(w):
+            w = where(w < 0, x.dtype.type(np.nan), w)
         weights = w if weights is None else weights * w
     if weights is None:
         total: Any = x.shape[1]
@@ -331,10 +341,18 @@ def cov(
     return reshape(c, ()) if c.shape == (1, 1) else c
 
 
-def _variables(name: str, m: TensorLike, rowvar: bool, dtype: Any) -> Tensor:
+def _variables(
+    function: str, names: Sequence[str], arrays: Sequence[TensorLike | None], rowvar: bool, dtype: Any
+) -> Tensor:
+    """The variables of one or two arrays as rows."""
+    found = [_rows(function, *each, rowvar, dtype) for each in zip(names, arrays) if each[1] is not None]
+    return found[0] if len(found) == 1 else concatenate(found, 0)
+
+
+def _rows(function: str, name: str, m: Any, rowvar: bool, dtype: Any) -> Tensor:
     x = asarray(m)
     if x.ndim > 2:
-        raise ValueError(f"cov: expected {name} with at most two axes, got shape {x.shape}")
+        raise ValueError(f"{function}: expected {name} with at most two axes, got shape {x.shape}")
     x = astype(x, dtype if dtype is not None else np.result_type(x.dtype, np.float64))
     if x.ndim < 2:
         return reshape(x, (1, -1))
@@ -349,7 +367,7 @@ def corrcoef(x: TensorLike, y: TensorLike | None = None, rowvar: bool = True, *,
     array([[ 1., -1.],
            [-1.,  1.]])
     """
-    c = cov(x, y, rowvar, dtype=dtype)
+    c = cov(_variables("corrcoef", ("x", "y"), (x, y), rowvar, dtype), dtype=dtype)
     if c.ndim == 0:
         return c / c
     deviation = sqrt(diagonal(c))

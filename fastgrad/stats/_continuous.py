@@ -76,7 +76,7 @@ class Cauchy(Symmetric):
 
 
 class T(Symmetric):
-    """Student's t distribution of ``df`` degrees of freedom.
+    """Student's t distribution of ``df`` degrees of freedom; the normal one for infinitely many.
 
     >>> import fastgrad as fg
     >>> fg.stats.t.logpdf(0.0, 3.0).numpy().round(4)
