@@ -367,7 +367,7 @@ cdef object refuse_new(PyObject *cls, PyObject *args, PyObject *kwargs):
 
 
 new_tensor = <new_function>(<PyTypeObject *>Tensor).tp_new
-for _class in (Tensor, Program, Node, Guard, Sight, ElementLoops, Here, _Export):
+for _class in (Tensor, Program, Node, Guard, Sight, Here, _Export):
     (<PyTypeObject *>_class).tp_new = <void *>refuse_new
     (<PyTypeObject *>_class).tp_vectorcall = NULL   # the shortcut that some versions of Cython take past __new__
 

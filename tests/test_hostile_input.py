@@ -107,7 +107,7 @@ def test_random_wrong_calls(seed):
 
 def test_objects_of_the_core_that_are_made_bare_are_refused_or_harmless():
     whole = set(
-        "Tensor Program Node Guard Sight ElementLoops Here _Export Entry Grads Static Running Carry Results Counter "
+        "Tensor Program Node Guard Sight Here _Export Entry Grads Static Running Carry Results Counter "
         "Rows UpdateRule DeferZeros HostFunction Drawing".split()
     )
     classes = [c for c in vars(fg._core).values() if isinstance(c, type) and c.__module__ == "fastgrad._core"]
