@@ -183,6 +183,7 @@ cdef class Program:
     cdef int n_gradients        # further outputs: of a training step, the gradients by the parameters, its first inputs
     cdef bint numbers           # results without axes are returned as numbers instead of ndarrays:
     cdef list weak              # as Python's where this says that they stand for such, else as NumPy's
+    cdef object native          # what keeps its native code loaded, or None
     cdef bint releases_gil      # a replay takes long, and needs nothing that the GIL protects
 
     def __dealloc__(self):
@@ -374,6 +375,58 @@ cdef class Program:
             found.append(body)
             k += 1
         return found
+
+    def buffers(self, int most):
+        """What is known of each buffer, for the text of native code: None where there is none, else a tuple of dtype,
+        shape, root, shift, output, kept, padded, blockwise, period, offset, and of a constant of at most so many bytes
+        its elements (see fg_buffer_facts in csrc/program.h)."""
+        self.check_made()
+        found = []
+        for v in range(fg_program_buffer_count(self.program)):
+            x = fg_program_buffer(self.program, v)
+            if x.shape == NULL:
+                found.append(None)
+                continue
+            n = x.shape.size * fg_itemsize(x.dtype)
+            data = None if x.data == NULL else (<const char *>x.data)[:n] if n <= most else b""
+            found.append((DTYPES[x.dtype], shape_tuple(x.shape), x.root, x.shift, x.output, x.kept != 0, x.padded != 0,
+                          x.blockwise != 0, x.period, x.offset, data))
+        return found
+
+    def steps(self):
+        """The steps, for the text of native code: tuples of operation, result, operands, attributes, how many steps
+        its group has, and whether it runs after the replay (see fg_step_facts in csrc/program.h)."""
+        self.check_made()
+        found = []
+        for i in range(fg_program_describe(self.program).n_instructions):
+            s = fg_program_step(self.program, i)
+            found.append((s.op, s.y, tuple([s.in_[k] for k in range(s.n_in)]),
+                          tuple([s.attr[k] for k in range(s.n_attr)]), s.group, s.late != 0))
+        return found
+
+    def outs(self):
+        """The buffer that each output is."""
+        self.check_made()
+        return [fg_program_out(self.program, k) for k in range(fg_program_describe(self.program).n_out)]
+
+    def result_offset(self, int i, int k):
+        """Of step i, a loop or branch: the byte offset of result k in its block (see fg_control_flow_offset)."""
+        self.check_made()
+        s = fg_program_step(self.program, i)
+        return fg_control_flow_offset(s.op, s.attr, k)
+
+    @property
+    def work(self):
+        """An estimate of the nanoseconds of a replay by the interpreter."""
+        self.check_made()
+        return fg_program_describe(self.program).work
+
+    def set_native(self, address, native):
+        """From now on a run is a call of the function at this address (csrc/native.h), which ``native`` keeps loaded;
+        None: of the interpreter again."""
+        self.check_made()
+        self.native = native
+        fg_program_set_native(self.program, <fg_native_function *><size_t>(address or 0))
 
     def dot(self):
         """The program as a graph in the DOT language, for Graphviz: ``dot -Tsvg``.
