@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from .._core import Program
 from . import cache, compiler
 from .cache import Native
@@ -14,10 +16,10 @@ def native(program: Program) -> Native:
     text = c_source(program).text
     name = cache.key(text, chosen)
     found = cache.loaded(name)
-    return found if found is not None else compiled(text, name, chosen)
+    return found if found is not None else _compiled(text, name, chosen)
 
 
-def compiled(text: str, name: str, chosen: compiler.Compiler) -> Native:
+def _compiled(text: str, name: str, chosen: compiler.Compiler) -> Native:
     place = cache.Workplace()
     try:
         place.write(text)
@@ -25,3 +27,11 @@ def compiled(text: str, name: str, chosen: compiler.Compiler) -> Native:
         return place.finish(name)
     finally:
         place.remove()
+
+
+def make_native(program: Program) -> None:
+    """Let a program run as native code from now on; CompilerError if it cannot be compiled."""
+    start = time.perf_counter()
+    made = native(program)
+    seconds = time.perf_counter() - start
+    program.set_native(made.address, "it was compiled", seconds, None if made.text is None else str(made.text))

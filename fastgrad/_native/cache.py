@@ -1,6 +1,7 @@
 """Compiled programs on disk, and loaded.
 
-A library is named by the hash of all that it was made from: text, headers, compiler, flags, instruction set, version.
+A library is named by the hash of all that it was made from: text, headers (which
+tell the version of the contract), compiler, flags, instruction set.
 Its file ends with the hash of its own bytes, so that one which was cut short is found and thrown away. Nothing is ever
 loaded from a directory that another user owns or can write to.
 """
@@ -20,7 +21,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .. import _core
-from .._config import __version__
 from . import compiler as _compiler
 from .compiler import Compiler, CompilerError
 
@@ -38,6 +38,12 @@ class Native(NamedTuple):
 
 _loaded: dict[str, Native] = {}
 _lock = threading.Lock()
+
+
+def forget_lock() -> None:
+    """In a child after a fork: a thread that holds the lock is in the parent."""
+    global _lock
+    _lock = threading.Lock()
 
 
 def directory() -> Path:
@@ -84,7 +90,7 @@ def _headers() -> bytes:
 
 
 def key(text: str, compiler: Compiler) -> str:
-    parts = (text, compiler.identity, " ".join(compiler.command), " ".join(compiler.flags()), _core.isa(), __version__)
+    parts = (text, compiler.identity, " ".join(compiler.command), " ".join(compiler.flags()), _core.isa())
     whole = hashlib.blake2b(_headers(), digest_size=20)
     for part in parts:
         whole.update(b"%d:" % len(part) + part.encode())

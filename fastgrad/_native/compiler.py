@@ -87,19 +87,41 @@ def run(command: Sequence[str], seconds: float) -> str:
         )
     except (OSError, ValueError) as error:
         raise CompilerError(f"{name} cannot be started: {error}") from None
-    with process:
-        try:
-            said, _ = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            kill(process)
-            raise CompilerError(f"{name} took longer than {seconds:g} s") from None
-        except BaseException:
-            kill(process)
-            raise
+    _running.add(process)
+    try:
+        with process:
+            try:
+                said, _ = process.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                kill(process)
+                raise CompilerError(f"{name} took longer than {seconds:g} s") from None
+            except BaseException:
+                kill(process)
+                raise
+    finally:
+        _running.discard(process)
     text = said.decode(errors="replace")
     if process.returncode:
         raise CompilerError(f"{name} failed with status {process.returncode}: {text[-2000:].strip()}")
     return text
+
+
+_running: set[subprocess.Popen[bytes]] = set()  # compilers under way
+
+
+def running() -> bool:
+    return bool(_running)
+
+
+def kill_all() -> None:
+    """End all compilers under way."""
+    for process in list(_running):
+        kill(process)
+
+
+def forget_all() -> None:
+    """In a child after a fork: the compilers are the parent's."""
+    _running.clear()
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:

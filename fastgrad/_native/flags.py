@@ -1,4 +1,4 @@
-"""The flags by which C is compiled: the kernels, when fastgrad is built (setup.py reads this file), and native programs.
+"""The flags by which C is compiled: kernels, when fastgrad is built (setup.py reads this file), and native programs.
 
 They are the same, because a compiler that may fuse a product with a sum gives other bits than one that may not.
 """

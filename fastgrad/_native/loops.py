@@ -7,14 +7,10 @@ body's constants are the operands themselves; what it carries is in variables; i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from .description import Description, Step
-from .emit import LOCAL_BYTES, Scope, Unwritten, part_of
+from .scope import LOCAL_BYTES, Scope, Unwritten, part_of
 from .values import Value, c_type
-
-if TYPE_CHECKING:
-    from .._core import Program
 
 _PAUSE = 1e6  # nanoseconds of the interpreter's between two pauses
 
@@ -24,10 +20,6 @@ class Block:
 
     def __init__(self, scope: Scope, k: int, step: Step) -> None:
         self.program, self.k, self.place = scope.description.program, k, scope.result(step.y)
-        if scope.frame and not self.place.single:
-            return
-        if self.place.single:
-            raise Unwritten
 
     def offset(self, k: int) -> int:
         return self.program.result_offset(self.k, k)
@@ -131,7 +123,7 @@ def _scan(scope: Scope, k: int, step: Step) -> None:
         body.places[i] = _row(body, i, values[i], row)
     for j, out in enumerate(d.outs[n:], n):
         _write_into_rows(body, out, outputs[j], row)
-    body.write()
+    body.text.write_steps(body)
     for j, out in enumerate(d.outs[n:], n):
         if not body.places[d.root(out)].text.startswith("out_"):
             _store(body, outputs[j], row, body.value(out))
@@ -188,9 +180,9 @@ def _while_loop(scope: Scope, k: int, step: Step) -> None:
         body.places[i] = test.places[i] = value._replace(shape=body.description.buffer(i).shape)
     pause = _pause(body, body.description.program.work + test.description.program.work)
     text.open("for (;;) {")
-    test.write()
+    test.text.write_steps(test)
     text.line(f"if (!{test.value(test.description.outs[0]).at('0')}) break;")
-    body.write()
+    body.text.write_steps(body)
     _carry(body, n_constants, n)
     pause()
     text.close()
@@ -208,7 +200,7 @@ def _cond(scope: Scope, k: int, step: Step) -> None:
         branch = _body(scope, k, i)
         for j, value in enumerate(values[1:]):
             branch.places[j] = value._replace(shape=branch.description.buffer(j).shape)
-        branch.write()
+        branch.text.write_steps(branch)
         for j, out in enumerate(branch.description.outs):
             value = branch.value(out)
             _copy(branch, part_of(block.place, block.offset(j), value.dtype, value.shape), value)
