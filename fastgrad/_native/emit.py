@@ -49,37 +49,36 @@ def write_steps(scope: Scope) -> None:
             run.end()
             text.line(f"if ((status = s->run_step(f, {group[0]}))) return status; /* {first.name} */")
             continue
-        before = len(text.lines)
         try:
-            _write_group(scope, run, group)
+            if len(group) == 1 and run.takes(first):
+                continue
+            run.end()
+            before = len(text.lines)
+            try:
+                _write_group(scope, run, group)
+            except Unwritten:
+                run.forget()
+                del text.lines[before:]
+                raise
         except Unwritten:
             if not scope.frame:
                 raise
-            run.forget()
-            del text.lines[before:]
             scope.fail(group)
     run.end()
     text.n_steps += len(scope.description.steps)
 
 
 def _write_group(scope: Scope, run: ElementLoop, group: range) -> None:
-    """Write a single step; or a fused group, which has to be one loop, as its values exist block by block only."""
-    steps = [scope.description.steps[k] for k in group]
-    if len(steps) > 1:
-        run.end()
-        if not all(run.takes(step) for step in steps):
-            raise Unwritten
-        run.end()
+    """Write a single step, or a fused group, which has to be one loop, as its values exist block by block only."""
+    first = scope.description.steps[group[0]]
+    if all(run.takes(scope.description.steps[k]) for k in group):
+        if len(group) > 1:
+            run.end()
         return
-    if run.takes(steps[0]):
-        return
-    run.end()
-    if run.takes(steps[0]):
-        return
-    write = LOOPS.get(steps[0].name) or STEPS.get(steps[0].name)
-    if write is None or steps[0].by_input is not None:
+    write = LOOPS.get(first.name) or STEPS.get(first.name)
+    if len(group) > 1 or write is None or first.by_input is not None:
         raise Unwritten
-    write(scope, group[0], steps[0])
+    write(scope, group[0], first)
 
 
 def c_source(program: Program) -> Source:

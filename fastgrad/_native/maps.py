@@ -16,7 +16,7 @@ from .scope import Scope, Unwritten
 from .values import broadcast_strides, c_type, contiguous, index_text
 
 _HUGE = {"sin", "cos", "j0", "j1"}  # rows that look at each element for huge arguments: kernels do so block by block
-_CALLED_FROM = 32  # from so many elements on
+_LONG = 64  # from so many elements on a kernel is faster than a loop that divides indices or looks at each element
 
 
 class Map(NamedTuple):
@@ -29,10 +29,13 @@ class Map(NamedTuple):
 
 def map_of(scope: Scope, step: Step) -> Map | None:
     """The step as a map, or None if it is none."""
-    if step.name in _core.ROWS:
-        return _row(scope, step)
-    write = _MAPS.get(step.name)
-    return write(scope, step) if write else None
+    write = _row if step.name in _core.ROWS else _MAPS.get(step.name)
+    if write is None:
+        return None
+    found = write(scope, step)
+    if scope.frame and found.n >= _LONG and any("%" in index for _, index in found.operands):
+        raise Unwritten
+    return found
 
 
 def _broadcast(scope: Scope, step: Step) -> tuple[tuple[int, str], ...]:
@@ -60,7 +63,7 @@ def _broadcast(scope: Scope, step: Step) -> tuple[tuple[int, str], ...]:
 def _row(scope: Scope, step: Step) -> Map:
     """A row of csrc/ops.def, or a derivative of it: a function of csrc/kernels/rows.h."""
     y = scope.description.buffer(step.y)
-    if step.name in _HUGE and y.size >= _CALLED_FROM:
+    if step.name in _HUGE and y.size >= _LONG:
         raise Unwritten
     function = scope.function(step)
     return Map(y.size, _broadcast(scope, step), lambda xs: f"{function}({', '.join(xs)})")

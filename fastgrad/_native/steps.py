@@ -89,6 +89,9 @@ def _sum(scope: Scope, k: int, step: Step) -> None:
         raise Unwritten
     outer, n, inner = sizes
     value = scope.operand(step, 0)
+    if x.size == 1:
+        scope.define(step, value.at("0"))
+        return
     if value.single:
         raise Unwritten
     few_columns = inner == 1 or n * inner <= _LANES or inner > _LANES // 2
