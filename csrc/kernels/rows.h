@@ -45,6 +45,10 @@
 #define FMA_f32(a, b, c) ((c) + SEPARATE(float, (a) * (b)))
 #endif
 
+/* NumPy's quotient of integers, rounded down, and its remainder, which has the sign of b; b is neither 0 nor -1. */
+static inline int64_t floor_divide_i64(int64_t a, int64_t b) { return a / b - (a % b != 0 && (a < 0) != (b < 0)); }
+static inline int64_t remainder_i64(int64_t a, int64_t b) { return a - b * floor_divide_i64(a, b); }
+
 /* float64 first: rows of float32 call its functions. */
 #define T double
 #define FN(name) name##_f64
@@ -69,11 +73,11 @@ HUGE_FUNCTIONS
 #define BY_F64(name, parameters, in_f64, value) ROW T FN(name) parameters { return in_f64; }
 
 #define UNARY(name, definition, derivative, lo, hi, doc)                                                       \
-    ROW T FN(name)(T x) { return (T)(definition); }                                                    \
+    ROW T FN(name)(T x) { return (T)(definition); }                                                            \
     ROW T FN(name##_vjp)(T x, T y, T g) { return (void)x, (void)y, g * (T)(derivative); }
 #define BINARY(name, definition, da, db, a_lo, a_hi, b_lo, b_hi, doc)                                          \
-    ROW T FN(name)(T a, T b) { return (T)(definition); }                                               \
-    ROW T FN(name##_da)(T a, T b, T y, T g) { return (void)a, (void)b, (void)y, g * (T)(da); }         \
+    ROW T FN(name)(T a, T b) { return (T)(definition); }                                                       \
+    ROW T FN(name##_da)(T a, T b, T y, T g) { return (void)a, (void)b, (void)y, g * (T)(da); }                 \
     ROW T FN(name##_db)(T a, T b, T y, T g) { return (void)a, (void)b, (void)y, g * (T)(db); }
 
 /* `value`, of rows with a function for huge arguments that function's value there */

@@ -21,17 +21,24 @@ from . import cache, compiler
 from .build import make_native
 from .compiler import CompilerError
 
+__all__ = ["make_native", "try_native", "wait", "watch"]
+
 PAYS_AFTER = 50e6  # nanoseconds of the interpreter's, by estimate, that a compilation has to save
 MOST_WAITING = 64  # programs; further ones wait for their turn to count down again
 
 
 class _Queue:
+    """The programs that wait for the compiler, and the thread that serves them."""
+
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
         self.waiting: collections.deque[weakref.ref[Program]] = collections.deque()
         self.changed = threading.Condition()
         self.thread: threading.Thread | None = None
         self.broken: str | None = None  # why no program can be compiled, once that is known
-        self.busy = self.stopped = False
+        self.busy = self.stopped = self.warned = False
 
 
 _queue = _Queue()
@@ -97,14 +104,10 @@ def try_native(program: Program) -> None:
         _warn(reason)
 
 
-_warned = False
-
-
 def _warn(reason: str) -> None:
     """Say once that programs go on in the interpreter."""
-    global _warned
-    if not _warned:
-        _warned = True
+    if not _queue.warned:
+        _queue.warned = True
         with contextlib.suppress(Warning):  # where warnings are errors, there is nobody to catch one in this thread
             warnings.warn(f"a program could not be compiled and runs in the interpreter: {reason}", stacklevel=1)
 
@@ -130,8 +133,7 @@ def _stop() -> None:
 
 def _after_fork() -> None:
     """In a child there is no thread that compiles; what waits, waits in the parent."""
-    global _queue
-    _queue = _Queue()
+    _queue.reset()
     compiler.forget_all()
     cache.forget_lock()
 

@@ -1,9 +1,9 @@
 """Compiled programs on disk, and loaded.
 
-A library is named by the hash of all that it was made from: text, headers (which
-tell the version of the contract), compiler, flags, instruction set.
-Its file ends with the hash of its own bytes, so that one which was cut short is found and thrown away. Nothing is ever
-loaded from a directory that another user owns or can write to.
+A library is named by the hash of all that it was made from: text, headers (which tell the version of the contract),
+compiler, flags, instruction set. Its file ends with the hash of its own bytes, so that one which was cut short is found
+and thrown away. Nothing is ever loaded from a directory that another user owns or can write to, nor from one that
+another user could put in the place of such a directory.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from .compiler import Compiler, CompilerError
 
 MOST_BYTES = 256 << 20  # that the directory may hold; the files used longest ago go first
 _SEAL = 32  # bytes of a hash
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class Native(NamedTuple):
@@ -36,14 +37,20 @@ class Native(NamedTuple):
     library: ctypes.CDLL
 
 
-_loaded: dict[str, Native] = {}
-_lock = threading.Lock()
+class _Libraries:
+    """The programs that this process has loaded, by key."""
+
+    def __init__(self) -> None:
+        self.by_key: dict[str, Native] = {}
+        self.lock = threading.Lock()
+
+
+_libraries = _Libraries()
 
 
 def forget_lock() -> None:
     """In a child after a fork: a thread that holds the lock is in the parent."""
-    global _lock
-    _lock = threading.Lock()
+    _libraries.lock = threading.Lock()
 
 
 def directory() -> Path:
@@ -60,8 +67,9 @@ def directory() -> Path:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except (OSError, RuntimeError) as error:
         raise CompilerError(f"no directory for compiled programs: {error}") from None
-    if not is_own(path):
-        raise CompilerError(f"{path} belongs to another user or can be written to by others: it is not used")
+    path = path.resolve()
+    if not is_own(path) or not all(is_kept(parent) for parent in path.parents):
+        raise CompilerError(f"{path}, or a directory above it, is another user's or can be written to by others")
     return path
 
 
@@ -73,11 +81,15 @@ def is_own(path: Path) -> bool:
         found = os.lstat(path)
     except OSError:
         return False
-    return (
-        not stat.S_ISLNK(found.st_mode)
-        and found.st_uid == os.getuid()
-        and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    )
+    return not stat.S_ISLNK(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & _OTHERS_WRITE
+
+
+def is_kept(path: Path) -> bool:
+    """Whether nobody but this user and the system's can put another directory in the place of one within this."""
+    if not hasattr(os, "getuid"):
+        return True
+    found = os.lstat(path)
+    return found.st_uid in (0, os.getuid()) and (not found.st_mode & _OTHERS_WRITE or found.st_mode & stat.S_ISVTX != 0)
 
 
 @functools.cache
@@ -99,9 +111,9 @@ def key(text: str, compiler: Compiler) -> str:
 
 def loaded(name: str) -> Native | None:
     """The program of this key if it is loaded, or can be from the directory."""
-    with _lock:
-        if name in _loaded:
-            return _loaded[name]
+    with _libraries.lock:
+        if name in _libraries.by_key:
+            return _libraries.by_key[name]
         with contextlib.suppress(CompilerError, OSError):
             path = directory() / f"{name}.so"
             if path.exists():
@@ -119,8 +131,8 @@ def _load(name: str, path: Path) -> Native | None:
     with contextlib.suppress(OSError):
         os.utime(path)
     text = path.with_suffix(".c")
-    _loaded[name] = open_library(path, text if text.exists() else None)
-    return _loaded[name]
+    _libraries.by_key[name] = open_library(path, text if text.exists() else None)
+    return _libraries.by_key[name]
 
 
 def open_library(path: Path, text: Path | None) -> Native:
@@ -160,9 +172,9 @@ class Workplace:
             content = self.target.read_bytes()
         except OSError:
             raise CompilerError("the compiler has written no library") from None
-        with _lock:
-            if name in _loaded:
-                return _loaded[name]
+        with _libraries.lock:
+            if name in _libraries.by_key:
+                return _libraries.by_key[name]
             if self.kept is not None:
                 with contextlib.suppress(OSError):
                     with self.target.open("ab") as file:
@@ -173,8 +185,8 @@ class Workplace:
                     found = _load(name, self.kept / f"{name}.so")
                     if found is not None:
                         return found
-            _loaded[name] = open_library(self.target, None)
-            return _loaded[name]
+            _libraries.by_key[name] = open_library(self.target, None)
+            return _libraries.by_key[name]
 
     def remove(self) -> None:
         for path in (self.source, self.target):

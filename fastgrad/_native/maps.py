@@ -6,7 +6,7 @@ Consecutive maps over equally many elements are one loop, in which a value that 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -114,16 +114,31 @@ def _slice(scope: Scope, step: Step) -> Map:
     return _moved(scope, step, [stride * step.attr[3 * i + 1] for i, stride in enumerate(strides)], start)
 
 
-_OF_INTEGERS = {
+_OF_INTEGERS: dict[Any, str] = {
     np.add: "{0} + {1}", np.subtract: "{0} - {1}", np.multiply: "{0} * {1}", np.negative: "-{0}", np.positive: "{0}",
     np.square: "{0} * {0}", np.maximum: "{0} > {1} ? {0} : {1}", np.minimum: "{0} < {1} ? {0} : {1}",
 }  # fmt: skip
-_OF_BITS = {np.bitwise_and: "{0} & {1}", np.bitwise_or: "{0} | {1}", np.bitwise_xor: "{0} ^ {1}"}
-_OF_TRUTH = {
+_OF_BITS: dict[Any, str] = {np.bitwise_and: "{0} & {1}", np.bitwise_or: "{0} | {1}", np.bitwise_xor: "{0} ^ {1}"}
+_OF_TRUTH: dict[Any, str] = {
     np.logical_and: "{0} && {1}", np.logical_or: "{0} || {1}", np.logical_xor: "!{0} != !{1}", np.logical_not: "!{0}",
     np.equal: "{0} == {1}", np.not_equal: "{0} != {1}", np.less: "{0} < {1}", np.less_equal: "{0} <= {1}",
     np.greater: "{0} > {1}", np.greater_equal: "{0} >= {1}",
 }  # fmt: skip
+
+
+_QUOTIENTS: dict[Any, str] = {
+    np.floor_divide: "floor_divide_i64({0}, {1})", np.remainder: "remainder_i64({0}, {1})",
+}  # fmt: skip
+
+
+def _divides_by_a_constant(scope: Scope, step: Step) -> bool:
+    """Whether a quotient of integers needs no warning, and no number beyond int64."""
+    b = scope.description.buffer(step.operands[1])
+    root = scope.description.buffer(b.root)
+    if not root.data or b.dtype == np.uint64:
+        return False
+    divisors = np.frombuffer(root.data, b.dtype)
+    return bool(((divisors != 0) & (divisors != -1)).all())
 
 
 def _numpy(scope: Scope, step: Step) -> Map:
@@ -136,6 +151,8 @@ def _numpy(scope: Scope, step: Step) -> Map:
     (dtype,) = dtypes
     if y.dtype == np.bool_:
         text = _OF_TRUTH.get(function) or (_OF_BITS.get(function) if dtype == np.bool_ else None)
+    elif y.dtype == dtype and function in _QUOTIENTS:
+        text = _QUOTIENTS[function] if _divides_by_a_constant(scope, step) else None
     else:
         text = (_OF_INTEGERS | _OF_BITS).get(function) if y.dtype == dtype else None
     if text is None or dtype.kind not in "biu" or len(step.operands) != function.nin:

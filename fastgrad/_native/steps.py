@@ -12,7 +12,7 @@ import numpy as np
 
 from .description import Step
 from .scope import Scope, Unwritten
-from .values import contiguous, index_text, suffix
+from .values import Value, c_type, contiguous, index_text, suffix
 
 _NARROW, _LANES = 16, 64  # rows from here on are summed in lanes (csrc/kernels/reduce.c)
 _UNROLLED = 128  # additions of a sum that is written out term by term, at most
@@ -81,7 +81,8 @@ def _tree(terms: list[str]) -> str:
     return total
 
 
-def _sum(scope: Scope, k: int, step: Step) -> None:
+def _reduction(scope: Scope, k: int, step: Step) -> None:
+    """A sum, maximum or minimum over neighbouring axes: few terms of a sum are added here, others by a kernel."""
     d = scope.description
     x, y = d.buffer(step.operands[0]), d.buffer(step.y)
     sizes = _reduced(x.shape, step.attr[0])
@@ -91,33 +92,117 @@ def _sum(scope: Scope, k: int, step: Step) -> None:
     value = scope.operand(step, 0)
     if x.size == 1:
         scope.define(step, value.at("0"))
-        return
-    if value.single:
+    elif value.single:
         raise Unwritten
-    few_columns = inner == 1 or n * inner <= _LANES or inner > _LANES // 2
-    if n < _NARROW and few_columns and outer * n * inner <= _UNROLLED:
-        sums = [
-            _tree([value.at(str((o * n + j) * inner + c)) for j in range(n)])
-            for o in range(outer)
-            for c in range(inner)
-        ]
-        if y.size == 1:
-            scope.define(step, sums[0])
-            return
-        result = scope.result(step.y)
-        for i, text in enumerate(sums):
-            scope.text.line(f"{result.at(str(i))} = {text};")
-        return
-    result, which = scope.result(step.y), int(y.dtype == np.float64)
-    if inner == 1:
-        scope.text.line(f"s->sum_rows[{which}]({outer}, {n}, {value.address}, {result.address});")
+    elif (
+        step.name == "sum" and n < _NARROW and outer * n * inner <= _UNROLLED and not _LANES // 2 >= inner > _LANES // n
+    ):
+        terms = [[(o * n + j) * inner + c for j in range(n)] for o in range(outer) for c in range(inner)]
+        _elements(scope, step, [_tree([value.at(str(i)) for i in places]) for places in terms])
+    elif inner > 1 and outer > _UNROLLED // 8:
+        raise Unwritten
     else:
-        for o in range(outer):
-            if outer > 8:
-                raise Unwritten
-            shift = f" + {o * n * inner}" if o else ""
-            to = f" + {o * inner}" if o else ""
-            scope.text.line(f"s->sum_cols[{which}]({n}, {inner}, {value.address}{shift}, {result.address}{to});")
+        result, which = scope.result(step.y), f"[FG_ROWS_{step.name}][{int(y.dtype == np.float64)}]"
+        if inner == 1:
+            scope.text.line(f"s->rows{which}({outer}, {n}, {value.address}, {result.address});")
+        for o in range(outer if inner > 1 else 0):
+            operands = f"{_from(value, o * n * inner)}, {_from(result, o * inner)}"
+            scope.text.line(f"s->cols{which}({n}, {inner}, {operands});")
+
+
+def _is_added_in_turn(n: int, inner: int) -> bool:
+    """Whether a kernel adds n terms as `_tree` does: rows of few terms; columns, unless several rows of these fit side
+    by side in the lanes of vectors (fold_cols in csrc/kernels/reduce.c)."""
+    return n < _NARROW and (inner > _LANES // 2 or n * inner <= _LANES)
+
+
+def _from(value: Value, start: int) -> str:
+    """The address of an element of an array."""
+    return f"{value.address} + {start}" if start else value.address
+
+
+def _elements(scope: Scope, step: Step, expressions: list[str]) -> None:
+    """Give each element of the result a value."""
+    if len(expressions) == 1:
+        scope.define(step, expressions[0])
+        return
+    result = scope.result(step.y)
+    for i, expression in enumerate(expressions):
+        scope.text.line(f"{result.at(str(i))} = {expression};")
+
+
+def _rows(scope: Scope, k: int, step: Step) -> None:
+    """A function of the softmax family of each row, or its adjoint, by a kernel."""
+    x = scope.description.buffer(step.operands[0])
+    values = [scope.operand(step, j) for j in range(len(step.operands))]
+    if step.attr or not x.size or any(value.single and value.size > 1 for value in values):
+        raise Unwritten
+    name, result = step.name.removesuffix("_adjoint"), scope.result(step.y)
+    which = f"rows{'_adjoint' * (name != step.name)}[FG_ROWS_{name}][{int(x.dtype == np.float64)}]"
+    operands = ", ".join([*(_address(value) for value in values), result.address])
+    scope.text.line(f"s->{which}({x.size // x.shape[-1]}, {x.shape[-1]}, {operands});")
+
+
+def _extremum_adjoint(scope: Scope, k: int, step: Step) -> None:
+    """The cotangent of a maximum or minimum shared among the elements that are equal to it, by a kernel."""
+    d = scope.description
+    x, y = d.buffer(step.operands[0]), d.buffer(step.operands[1])
+    values = [scope.operand(step, j) for j in range(3)]
+    if not x.size or any(value.single and value.size > 1 for value in values):
+        raise Unwritten
+    operands = ", ".join([*(_address(value) for value in values), scope.result(step.y).address])
+    scope.text.line(f"s->extremum_adjoint[{int(x.dtype == np.float64)}]({y.size}, {x.size // y.size}, {operands});")
+
+
+def _address(value: Value) -> str:
+    """The address of an operand, which may be a number that has none."""
+    return f"(const {c_type(value.dtype)}[]){{{value.text}}}" if value.single else value.address
+
+
+def _gather_sizes(whole: tuple[int, ...], step: Step, index: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """(outer, length, count, inner), as in csrc/ops/gather.c, of an index without axes that elements share with it."""
+    axis, shared = step.attr[:2]
+    if shared:
+        raise Unwritten
+    return math.prod(whole[:axis]), whole[axis], math.prod(index), math.prod(whole[axis + 1 :])
+
+
+def _take(scope: Scope, k: int, step: Step) -> None:
+    """Rows that an index names."""
+    d = scope.description
+    sizes = _gather_sizes(d.buffer(step.operands[0]).shape, step, d.buffer(step.operands[1]).shape)
+    value, index = scope.operand(step, 0), scope.operand(step, 1)
+    result = scope.result(step.y)
+    _for_each_index(scope, sizes, index, lambda row, place: f"{result.at(row)} = {value.at(place)};")
+
+
+def _untake(scope: Scope, k: int, step: Step) -> None:
+    """Zeros to which rows are added that an index names."""
+    d = scope.description
+    y = d.buffer(step.y)
+    sizes = _gather_sizes(y.shape, step, d.buffer(step.operands[1]).shape)
+    if sizes[2] > _NARROW and y.dtype == np.float32:  # many terms are added in float64
+        raise Unwritten
+    value, index = scope.operand(step, 0), scope.operand(step, 1)
+    result = scope.result(step.y)
+    scope.text.line(f"for (int64_t i = 0; i < {y.size}; i++) {result.at('i')} = 0;")
+    _for_each_index(scope, sizes, index, lambda row, place: f"{result.at(place)} += {value.at(row)};")
+
+
+def _for_each_index(
+    scope: Scope, sizes: tuple[int, int, int, int], index: Value, write: Callable[[str, str], str]
+) -> None:
+    """Loops over the rows of an index, and over the elements of each: write(place in these rows, place in the whole).
+    Where an index is out of range the interpreter says so."""
+    outer, length, count, inner = sizes
+    text = scope.text
+    text.open(f"for (int64_t k = 0; k < {count}; k++) {{")
+    text.line(f"const int64_t at = {index.at('k')} < 0 ? {index.at('k')} + {length} : {index.at('k')};")
+    text.line(f"if (at < 0 || at >= {length}) return FG_NATIVE_LEFT;")
+    text.line(f"for (int64_t o = 0; o < {outer}; o++)")
+    text.line(f"    for (int64_t j = 0; j < {inner}; j++)")
+    text.line(f"        {write(f'(o * {count} + k) * {inner} + j', f'(o * {length} + at) * {inner} + j')}")
+    text.close()
 
 
 def _matmul(scope: Scope, k: int, step: Step) -> None:
@@ -141,15 +226,12 @@ def _matmul(scope: Scope, k: int, step: Step) -> None:
             total = f"FMA_{suffix(y.dtype)}({left}, {right}, {total})"
         return total if added is None else f"{total} + {added.at(str(i * n + j))}"
 
-    if y.size == 1 and added is None:
-        scope.define(step, element(0, 0))
-        return
-    result = scope.result(step.y)
-    for i in range(m):
-        for j in range(n):
-            scope.text.line(f"{result.at(str(i * n + j))} = {element(i, j)};")
+    _elements(scope, step, [element(i, j) for i in range(m) for j in range(n)])
 
 
 STEPS: dict[str, Callable[[Scope, int, Step], None]] = {
-    "unslice": _unslice, "concatenate": _concatenate, "sum": _sum, "matmul": _matmul,
+    "unslice": _unslice, "concatenate": _concatenate, "sum": _reduction, "max": _reduction, "min": _reduction,
+    "matmul": _matmul, "take": _take, "untake": _untake, "softmax": _rows, "log_softmax": _rows, "logsumexp": _rows,
+    "softmax_adjoint": _rows, "log_softmax_adjoint": _rows, "logsumexp_adjoint": _rows,
+    "extremum_adjoint": _extremum_adjoint,
 }  # fmt: skip
