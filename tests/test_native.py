@@ -270,6 +270,22 @@ def test_steps_that_are_not_written_out_run_in_the_interpreter():
 
 
 @needs_compiler
+def test_long_programs_keep_their_values_in_the_arena():
+    """More local arrays than a stack may hold; and a loop that draws, as a whole step of the interpreter."""
+    rng = fg.random.default_rng(0)
+
+    def f(x):
+        total = x
+        for k in range(60):
+            x = np.tanh(np.concatenate([x[1:], x[:1]]) * (1 + k / 60))
+            total = total + x[::-1]
+        return total, fg.scan(lambda c, _: (c + 0 * rng.normal(), c), 0.5, None, length=3)[0]
+
+    x = RNG.normal(size=250)
+    agree(fg.compile(f, native=True)(x), fg.compile(f)(x), "long program", ulps=16)
+
+
+@needs_compiler
 def test_errors_of_a_step_travel_out_of_native_code():
     compiled = fg.compile(lambda a: 2 * np.linalg.cholesky(a), native=True)
     compiled(np.eye(3))

@@ -116,6 +116,8 @@ class Scope:
             return self._constant(v, b, root)
         place = self.places.get(b.root)
         if place is None:
+            if b.root >= d.n_in and b.root not in self.writers:
+                raise Unwritten  # a constant whose elements change: the state of a generator
             assert not self.is_local(b.root) or b.root < d.n_in, f"buffer {v} is read before it is written"
             place = self._memory(b.root)
         if b.root == v:
@@ -193,15 +195,19 @@ class Scope:
         """Where a step writes its result: a local array, which is declared here unless it was before, or memory."""
         b = self.description.buffer(v)
         if b.root not in self.places and self.is_local(v):
-            self._declare(b.root)
+            low, high = self.extent[b.root]
+            if self.text.stack + high - low <= STACK_BYTES:
+                self._declare(b.root)
+            elif self.frame:
+                self.shared.add(b.root)
+            else:
+                raise Unwritten
         return self.value(v)
 
     def _declare(self, v: int) -> None:
         b, (low, high) = self.description.buffer(v), self.extent[v]
         name, kind, itemsize = self.variable(v), c_type(b.dtype), b.dtype.itemsize
         self.text.stack += high - low
-        if self.text.stack > STACK_BYTES:
-            raise Unwritten
         if b.dtype == np.uint8 and b.size != 1:  # the block of results of a loop or branch
             self.text.line(f"_Alignas(64) uint8_t {name}[{high}];")
         elif high - low == itemsize:
