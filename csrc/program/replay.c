@@ -465,20 +465,22 @@ static const void *native_constant(const fg_program *p, int v) { return p->buffe
 static int run_native(fg_native_function *run, const fg_program *p, fg_replay *r)
 {
     const fg_reduce_kernels *f32 = fg_kernels[FG_FLOAT32].reduce, *f64 = fg_kernels[FG_FLOAT64].reduce;
-#define BOTH(kernel) {f32->kernel, f64->kernel}
-    const fg_services services = {
-        .bind = native_bind,
-        .run_step = native_run_step,
-        .pause = native_pause,
-        .body = native_body,
-        .constant = native_constant,
-        .rows = {BOTH(sum_rows), BOTH(max_rows), BOTH(min_rows), BOTH(softmax_rows), BOTH(log_softmax_rows),
-                 BOTH(logsumexp_rows)},
-        .cols = {BOTH(sum_cols), BOTH(max_cols), BOTH(min_cols)},
-        .rows_adjoint = {[FG_ROWS_softmax] = BOTH(softmax_vjp_rows),
-                         [FG_ROWS_log_softmax] = BOTH(log_softmax_vjp_rows),
-                         [FG_ROWS_logsumexp] = BOTH(logsumexp_vjp_rows)},
-        .extremum_adjoint = BOTH(extremum_vjp_rows)};
+#define BOTH(kernel)             \
+    {                            \
+        f32->kernel, f64->kernel \
+    }
+    const fg_services services = {.bind = native_bind,
+                                  .run_step = native_run_step,
+                                  .pause = native_pause,
+                                  .body = native_body,
+                                  .constant = native_constant,
+                                  .rows = {BOTH(sum_rows), BOTH(max_rows), BOTH(min_rows), BOTH(softmax_rows),
+                                           BOTH(log_softmax_rows), BOTH(logsumexp_rows)},
+                                  .cols = {BOTH(sum_cols), BOTH(max_cols), BOTH(min_cols)},
+                                  .rows_adjoint = {[FG_ROWS_softmax] = BOTH(softmax_vjp_rows),
+                                                   [FG_ROWS_log_softmax] = BOTH(log_softmax_vjp_rows),
+                                                   [FG_ROWS_logsumexp] = BOTH(logsumexp_vjp_rows)},
+                                  .extremum_adjoint = BOTH(extremum_vjp_rows)};
 #undef BOTH
     int status = run(&(fg_frame){p, r, r->address, r->arena}, &services);
     return status == FG_NATIVE_LEFT ? fg_replay_run_again(p, r, 0) : status;
