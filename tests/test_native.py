@@ -286,6 +286,22 @@ def test_long_programs_keep_their_values_in_the_arena():
 
 
 @needs_compiler
+def test_constants_of_bodies_too_large_for_the_text():
+    w, table = RNG.normal(size=(300, 4)), np.arange(200.0) ** 2
+
+    def inner(c, i):
+        return fg.while_loop(lambda s: s[1] < 3, lambda s: (s[0] + fg.take(table, s[1] + i), s[1] + 1), (c, 0))[0]
+
+    def f(x):
+        return fg.fori_loop(0, 4, lambda i, c: inner(c * 0.5, i) + fg.take(w, 3 * i, axis=0), x)
+
+    compiled = native(f, np.ones(4))
+    agree(compiled(np.ones(4)), fg.compile(f)(np.ones(4)), "large constants")
+    source = emit.c_source(compiled.program(np.ones(4)))
+    assert source.text.count("s->constant(") == 2 and not source.interpreted
+
+
+@needs_compiler
 def test_errors_of_a_step_travel_out_of_native_code():
     compiled = fg.compile(lambda a: 2 * np.linalg.cholesky(a), native=True)
     compiled(np.eye(3))

@@ -86,7 +86,7 @@ def c_source(program: Program) -> Source:
     description, interpreted = Description(program), set[int]()
     while True:
         text = Text(write_steps)
-        scope = Scope(text, description, "", True, interpreted)
+        scope = Scope(text, description, interpreted)
         write_steps(scope)
         if not scope.failed:
             break
@@ -100,7 +100,7 @@ def c_source(program: Program) -> Source:
         prologue.insert(0, "    int status = 0;")
     if not any("s->" in line for line in prologue + text.lines):
         prologue.append("    (void)s;")
-    lines = [_HEAD.format(functions="".join(text.functions)) + "\n".join(dict.fromkeys(prologue)), "", *text.lines]
+    lines = [_HEAD.format(functions="".join(text.functions)) + "\n".join(prologue), "", *text.lines]
     lines += ["    return 0;", "}", ""]
     return Source(_comment(program) + "\n".join(lines), text.n_steps - len(interpreted), names)
 

@@ -31,12 +31,9 @@ class Block:
 
 def _body(scope: Scope, k: int, i: int) -> Scope:
     """Body i of step k, whose inputs are still to be set."""
-    text = scope.text
-    text.bodies += 1
-    body = Scope(text, Description(scope.description.program.bodies(k)[i]), f"_{text.bodies}", False, set())
-    if any(b is not None and b.data == b"" and b.bytes for b in body.description.buffers):
-        text.top.append(f"const struct fg_program *const {body.program} = s->body({scope.program}, {k}, {i});")
-    return body
+    scope.text.bodies += 1
+    description = Description(scope.description.program.bodies(k)[i])
+    return Scope(scope.text, description, set(), f"_{scope.text.bodies}", (scope, k, i))
 
 
 def _variable(scope: Scope, v: int, value: Value, text: str) -> Value:

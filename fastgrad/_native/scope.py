@@ -42,6 +42,11 @@ class Text:
     def line(self, text: str) -> None:
         self.lines.append("    " * self.depth + text if text else "")
 
+    def declare(self, text: str) -> None:
+        """A declaration at the top of the function, once."""
+        if text not in self.top:
+            self.top.append(text)
+
     def open(self, text: str) -> None:
         self.line(text)
         self.depth += 1
@@ -54,13 +59,30 @@ class Text:
 class Scope:
     """A program, or a body, as part of a function: its values by the numbers of their buffers."""
 
-    def __init__(self, text: Text, description: Description, name: str, frame: bool, interpreted: set[int]) -> None:
-        self.text, self.description, self.name, self.frame = text, description, name, frame
+    def __init__(
+        self,
+        text: Text,
+        description: Description,
+        interpreted: set[int],
+        name: str = "",
+        around: tuple[Scope, int, int] | None = None,
+    ) -> None:
+        self.text, self.description = text, description
         self.interpreted = interpreted  # the first steps of groups that the interpreter runs
+        self.name = name  # what names of this body end with
+        self.around = around  # of a body: the scope that it is in, the step that runs it, and which of its bodies it is
+        self.frame = around is None  # its values that are no local variables are in the frame's memory
         self.failed: dict[int, str] = {}  # groups that turned out to be unwritten, and the operation
         self.places: dict[int, Value] = {}  # of roots
-        self.program = "f->program" if frame else f"body{name}"
         self._count_uses()
+
+    def program(self) -> str:
+        """What points to the program."""
+        if self.around is None:
+            return "f->program"
+        scope, k, i = self.around
+        self.text.declare(f"const struct fg_program *const body{self.name} = s->body({scope.program()}, {k}, {i});")
+        return f"body{self.name}"
 
     # ---- where values are ----------------------------------------------------------------------------------------
     def _count_uses(self) -> None:
@@ -101,7 +123,7 @@ class Scope:
         if b.root not in self.summed or b.dtype.kind != "f" or is_no_product(step):
             return expression
         if lanes:
-            self.text.top.append("const uint64_t no_bits = NO_BITS;")
+            self.text.declare("const uint64_t no_bits = NO_BITS;")
         return f"SEPARATE{'_LANES' * lanes}_{suffix(b.dtype)}({expression})"
 
     def variable(self, v: int) -> str:
@@ -133,10 +155,9 @@ class Scope:
                 return Value(literal(elements[0]), b.dtype, b.shape, True)
             text = f"static const {kind} {name}[{max(b.size, 1)}] = {{{', '.join(map(literal, elements)) or '0'}}};"
         else:
-            text = f"const {kind} *const {name} = (const {kind} *)s->constant({self.program}, {b.root})"
+            text = f"const {kind} *const {name} = (const {kind} *)s->constant({self.program()}, {b.root})"
             text += f" + {b.shift // b.dtype.itemsize};" if b.shift else ";"
-        if text not in self.text.top:
-            self.text.top.append(text)
+        self.text.declare(text)
         return Value(name, b.dtype, b.shape, False)
 
     def _memory(self, v: int) -> Value:
@@ -152,9 +173,9 @@ class Scope:
         kind = f"const {c_type(b.dtype)}" if is_input else c_type(b.dtype)
         name = self.variable(v)
         if is_input and b.size == 1:
-            self.text.top.append(f"{kind} {name} = *({kind} *){address};")
+            self.text.declare(f"{kind} {name} = *({kind} *){address};")
         else:
-            self.text.top.append(f"{kind} *const {name} = ({kind} *)({address});")
+            self.text.declare(f"{kind} *const {name} = ({kind} *)({address});")
         self.places[v] = Value(name, b.dtype, b.shape, is_input and b.size == 1)
         return self.places[v]
 
@@ -264,5 +285,7 @@ def part_of(place: Value, shift: int, dtype: np.dtype, shape: tuple[int, ...]) -
         if size == 1:
             return Value(f"{place.text}[{start}]", dtype, shape, True)
         return Value(f"({place.text} + {start})" if start else place.text, dtype, shape, False)
+    if place.dtype.itemsize != 1:
+        raise Unwritten
     pointer = f"({c_type(dtype)} *)({place.address} + {shift})" if shift else f"({c_type(dtype)} *){place.address}"
     return Value(f"*{pointer}" if size == 1 else f"({pointer})", dtype, shape, size == 1)
