@@ -1,7 +1,7 @@
 /* native.h: native programs: the contract between a program's replay and the C text that is written out for it.
  *
- * The text (fastgrad/_native/) is one function, fg_native_program, which does what the steps of a replay do, on the same
- * arena and the same inputs and outputs. A step that the text does not compute itself is run by the interpreter.
+ * The text (fastgrad/_native/) is one function, fg_native_program, which does what the steps of a replay do, on the
+ * same arena and the same inputs and outputs. A step that the text does not compute itself is run by the interpreter.
  */
 #ifndef FG_NATIVE_H
 #define FG_NATIVE_H
@@ -39,8 +39,8 @@ typedef struct {
     void (*extremum_adjoint[2])(int64_t rows, int64_t n, const void *x, const void *y, const void *g, void *gx);
 } fg_services;
 
-/* Returns a status, or FG_NATIVE_LEFT: the interpreter has to do the whole replay, because it will fail (an index is out
- * of range), and tells why. */
+/* Returns a status, or FG_NATIVE_LEFT: the interpreter has to do the whole replay, because it will fail (an index is
+ * out of range), and tells why. */
 enum { FG_NATIVE_LEFT = 1 << 16 };     /* no status (fg_status in fastgrad.h) */
 typedef int fg_native_function(const fg_frame *, const fg_services *);
 

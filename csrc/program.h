@@ -95,8 +95,8 @@ void **fg_replay_owner(fg_replay *);            /* as many pointers for the call
 int fg_replay_run(const fg_program *, fg_replay *);
 /* The same where the addresses of the inputs before input `from` are those of the last run. */
 int fg_replay_run_again(const fg_program *, fg_replay *, int from);
-/* From now on replays of this program, which is no body, are runs of this function instead (native.h); NULL: of its steps
- * again. A replay under way goes on as it began. */
+/* From now on replays of this program, which is no body, are runs of this function instead (native.h); NULL: of its
+ * steps again. A replay under way goes on as it began. */
 void fg_program_set_native(fg_program *, fg_native_function *);
 /* Memory for input i that lives as long as the replay, set as its address; NULL: no memory. */
 void *fg_replay_own_input(const fg_program *, fg_replay *, int i);

@@ -9,10 +9,10 @@
 #ifndef T
 #include "texts.h"
 
-/* A compiler may fuse a product with the sum that it goes into (fused multiply-add). Within one row it should, as it does
- * in the kernels, but not across rows: so a value that might be a product, and goes into a sum of another row, is hidden
- * from it, in a loop over elements by an operation on its bits, which does not keep the loop from becoming vectors.
- * Clang fuses within an expression only. */
+/* A compiler may fuse a product with the sum that it goes into (fused multiply-add). Within one row it should, as it
+ * does in the kernels, but not across rows: so a value that might be a product, and goes into a sum of another row, is
+ * hidden from it, in a loop over elements by an operation on its bits, which does not keep the loop from becoming
+ * vectors. Clang fuses within an expression only. */
 #ifdef __clang__
 #pragma clang fp contract(on)
 #define SEPARATE(T, x) (x)

@@ -440,7 +440,7 @@ int fg_replay_run_again(const fg_program *p, fg_replay *r, int from)
     return run_steps(p, r, r->bound_step, r->bound_step + p->n_steps - p->n_late);
 }
 
-/* ---- native programs (native.h) ----------------------------------------------------------------------------------- */
+/* ---- native programs (native.h) ---------------------------------------------------------------------------------- */
 static void native_bind(const fg_frame *f) { bind_addresses(f->replay, 0); }
 
 static int native_run_step(const fg_frame *f, int k)
