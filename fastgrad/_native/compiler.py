@@ -76,6 +76,8 @@ def _find(cc: str | None, path: str | None) -> Compiler:
 def run(command: Sequence[str], seconds: float) -> str:
     """What a command prints; CompilerError if it cannot be started, fails, or takes longer."""
     name = shlex.join(command[:3])
+    environment = {**os.environ, "LC_ALL": "C"}
+    environment.pop("LD_PRELOAD", None)  # a library for Python, such as a sanitizer's, is none for the compiler
     try:
         process = subprocess.Popen(
             list(command),
@@ -83,7 +85,7 @@ def run(command: Sequence[str], seconds: float) -> str:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={**os.environ, "LC_ALL": "C"},
+            env=environment,
         )
     except (OSError, ValueError) as error:
         raise CompilerError(f"{name} cannot be started: {error}") from None
