@@ -15,29 +15,29 @@ It builds with GCC and Clang, for one architecture at a time; what is not suppor
 import hashlib
 import logging
 import os
+import runpy
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 from setuptools.errors import PlatformError
 
 KERNELS = ("elementwise", "reduce", "gemm", "linalg", "philox", "optim")
-ISA_FLAGS = {
-    "baseline": [],
-    "avx2": ["-mavx2", "-mfma"],
-    "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx2", "-mfma", "-mprefer-vector-width=512"],
-    "neon": [],
-}
-C_FLAGS = [
-    "-std=c11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd",
-    "-fvisibility=hidden", "-g0", "-Wall", "-Wextra",
-]  # fmt: skip
+# Flags of native programs, too, which are compiled after the installation.
+FLAGS = runpy.run_path(str(Path(__file__).parent / "fastgrad" / "_native" / "flags.py"))
+ISA_FLAGS = FLAGS["ISA_FLAGS"]
+C_FLAGS = [*FLAGS["C_FLAGS"], "-fvisibility=hidden", "-g0", "-Wall", "-Wextra"]
 # Tables for unwinding a stack serve exceptions of C++ and debuggers: nothing here throws, and builds for debuggers have
 # them. They would be a twentieth of a wheel.
 NO_UNWIND_TABLES = ["-fno-asynchronous-unwind-tables", "-fno-unwind-tables"]
 BINDING_FLAGS = ["-O2", "-fvisibility=hidden", "-g0", "-DNPY_NO_DEPRECATED_API=NPY_2_0_API_VERSION"]
+
+# What the C text of a native program includes (csrc/kernels/rows.h, csrc/native.h).
+NATIVE_HEADERS = ["native.h", "ops.def", "constants.def", "kernels/rows.h", "kernels/texts.h"]
+NATIVE_HEADERS += sorted(str(path.relative_to("csrc")) for path in Path("csrc").rglob("vecmath*.h"))
 
 WERROR = os.environ.get("FASTGRAD_WERROR", "0") not in ("", "0")
 SANITIZE = os.environ.get("FASTGRAD_SANITIZE", "")
@@ -165,9 +165,27 @@ def is_current(target):
     return all(os.path.getmtime(p) < target.stat().st_mtime for p in [__file__, *read] if os.path.exists(p))
 
 
+class CopyHeaders(build_py):
+    """Copies what native programs include into the package; in a source tree they read it in csrc."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            for source, target in self.headers():
+                self.mkpath(str(target.parent))
+                self.copy_file(str(source), str(target))
+
+    def headers(self):
+        include = Path(self.build_lib, "fastgrad", "_native", "include")
+        return [(Path("csrc", name), include / name) for name in NATIVE_HEADERS]
+
+    def get_outputs(self, include_bytecode=True):
+        return super().get_outputs(include_bytecode) + [str(target) for _, target in self.headers()]
+
+
 sources = sorted(map(str, Path("csrc").rglob("*.c")))
 headers = sorted(str(p) for pattern in ("*.h", "*.def") for p in Path("csrc").rglob(pattern))
 setup(
     ext_modules=[Extension("fastgrad._core", ["fastgrad/_core.pyx", *sources], depends=headers)],
-    cmdclass={"build_ext": BuildCore},
+    cmdclass={"build_ext": BuildCore, "build_py": CopyHeaders},
 )

@@ -12,6 +12,7 @@
 #define FG_PROGRAM_H
 
 #include "fastgrad.h"
+#include "native.h"
 
 typedef struct fg_program fg_program;
 
@@ -94,6 +95,9 @@ void **fg_replay_owner(fg_replay *);            /* as many pointers for the call
 int fg_replay_run(const fg_program *, fg_replay *);
 /* The same where the addresses of the inputs before input `from` are those of the last run. */
 int fg_replay_run_again(const fg_program *, fg_replay *, int from);
+/* From now on replays of this program, which is no body, are runs of this function instead (native.h); NULL: of its
+ * steps again. A replay under way goes on as it began. */
+void fg_program_set_native(fg_program *, fg_native_function *);
 /* Memory for input i that lives as long as the replay, set as its address; NULL: no memory. */
 void *fg_replay_own_input(const fg_program *, fg_replay *, int i);
 
@@ -156,5 +160,29 @@ fg_array *fg_program_rng_state(const fg_program *, int i);
 /* The programs that step i runs, borrowed; NULL after the last. */
 fg_program *fg_program_body(const fg_program *, int i, int k);
 int fg_program_group(const fg_program *, int i);    /* how many steps from i on are fused; 1: alone */
+
+/* What native code is written from: all that is known of a buffer, and of a step. */
+typedef struct {
+    int dtype, root;
+    fg_shape *shape;            /* NULL: no buffer has this number */
+    int64_t shift;              /* where in the root's memory it begins, in bytes */
+    int output;                 /* of a root: the output whose memory it is, or -1 */
+    int kept;                   /* of a root: it is read after the replay, from the arena */
+    int padded;                 /* of a root: there are zeros around it */
+    int blockwise;              /* exists within one fused group only */
+    int64_t period;             /* of a row repeated: its length; else 0 */
+    int64_t offset;             /* of a root: in the arena, or -1 */
+    const void *data;           /* of a constant, whose elements never change; else NULL */
+} fg_buffer_facts;
+typedef struct {
+    int op, y, n_in, n_attr, group;
+    int late;                   /* it runs after the replay (training.c) */
+    const int *in;              /* buffers; -1: a missing operand */
+    const int64_t *attr;
+} fg_step_facts;
+int fg_program_buffer_count(const fg_program *);
+fg_buffer_facts fg_program_buffer(const fg_program *, int v);
+fg_step_facts fg_program_step(const fg_program *, int i);
+int fg_program_out(const fg_program *, int i);      /* the buffer that output i is */
 
 #endif

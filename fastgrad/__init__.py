@@ -15,7 +15,7 @@ import importlib
 import sys
 import typing
 
-from . import _blas, _core, _numpy, activations, losses, optim, random, tree
+from . import _blas, _core, _native, _numpy, activations, losses, optim, random, tree
 from ._compile.compiled import CacheInfo, Compiled, compile
 from ._config import __version__, show_config
 from ._control_flow.api import cond, fori_loop, scan, while_loop
@@ -56,7 +56,7 @@ __all__ += _core.PUBLIC
 if not typing.TYPE_CHECKING:
     __all__ += _numpy.functions.__all__
 
-_core.bind_layer(_numpy.indexing, _numpy.protocol, _numpy.functions, _rules)
+_core.bind_layer(_numpy.indexing, _numpy.protocol, _numpy.functions, _rules, _native)
 
 _CALLED_OTHERWISE = {  # names of JAX, PyTorch and SciPy
     "Adam": "optim.Adam", "PRNGKey": "random.default_rng", "SGD": "optim.SGD", "Variable": "tensor", "array": "asarray",

@@ -18,12 +18,13 @@ def show_config(mode: Literal["stdout"] = "stdout") -> None: ...
 @overload
 def show_config(mode: Literal["dicts"]) -> dict[str, Any]: ...
 def show_config(mode: str = "stdout") -> dict[str, Any] | None:
-    """Print the version, the instruction set, the BLAS and its threads, the LAPACK; or return them as a dict.
+    """Print the version, instruction set, BLAS and its threads, LAPACK and C compiler; or return them as a dict.
 
     The instruction set is the best of this machine unless the environment variable FASTGRAD_ISA names another
     of the available ones. The BLAS is the one that NumPy has loaded; it serves the larger matrix products, and
     its threads are the only ones. LAPACK, which factors larger matrices, is looked for in the same place. `threads` is
-    None where the BLAS does not say, or where there is none.
+    None where the BLAS does not say, or where there is none. The C compiler is that of native programs
+    (docs/native.md); if there is none, or no directory for what it compiles, `why` says so.
 
     Parameters
     ----------
@@ -39,13 +40,13 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     >>> import fastgrad as fg
     >>> config = fg.show_config(mode="dicts")
     >>> list(config)
-    ['version', 'python', 'numpy', 'instruction_set', 'blas', 'lapack']
+    ['version', 'python', 'numpy', 'instruction_set', 'blas', 'lapack', 'native']
     >>> config["instruction_set"]["in_use"] in config["instruction_set"]["available"]
     True
     """
     if mode not in ("stdout", "dicts"):
         raise ValueError(f"show_config: mode must be 'stdout' or 'dicts', not {mode!r}")
-    from . import _lapack  # which only linear algebra needs otherwise
+    from . import _lapack, _native  # which only linear algebra, and native programs, need otherwise
 
     blas, lapack = _blas.IN_USE, _lapack.IN_USE
     config = {
@@ -62,6 +63,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
             "provider": "that of the BLAS, loaded by NumPy" if lapack else "none, fastgrad's own kernels",
             "integer_bits": (64 if lapack.ilp64 else 32) if lapack else None,
         },
+        "native": _native.configuration(),
     }
     if mode == "dicts":
         return config
@@ -80,5 +82,6 @@ def _as_text(config: dict[str, Any]) -> str:
             f"BLAS: {blas['provider']}{bits}",
             f"LAPACK: {config['lapack']['provider']}",
             f"threads: {threads}",
+            f"C compiler of native programs: {config['native']['compiler'] or 'none: ' + config['native']['why']}",
         )
     )

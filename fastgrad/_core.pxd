@@ -238,3 +238,20 @@ cdef extern from "program.h":
     int fg_program_operand_count(const fg_program *, int i)
     int fg_program_output(const fg_program *, int i)
     fg_array *fg_program_rng_state(const fg_program *, int i)
+    ctypedef struct fg_buffer_facts:
+        int dtype, root
+        fg_shape *shape
+        int64_t shift
+        int output, kept, padded, blockwise
+        int64_t period, offset
+        const void *data
+    ctypedef struct fg_step_facts:
+        int op, y, n_in, n_attr, group, late
+        const int *in_ "in"
+        const int64_t *attr
+    int fg_program_buffer_count(const fg_program *)
+    fg_buffer_facts fg_program_buffer(const fg_program *, int v)
+    fg_step_facts fg_program_step(const fg_program *, int i)
+    int fg_program_out(const fg_program *, int i)
+    ctypedef int fg_native_function(const void *, const void *)
+    void fg_program_set_native(fg_program *, fg_native_function *)

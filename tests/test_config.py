@@ -39,7 +39,7 @@ def test_show_config_prints_what_the_dicts_say(capsys):
     config = fg.show_config(mode="dicts")
     for fact in (fg.__version__, config["instruction_set"]["in_use"], config["blas"]["provider"], "threads: "):
         assert fact in text
-    assert len(text.splitlines()) == 5
+    assert len(text.splitlines()) == 6
 
 
 def test_show_config_rejects_other_modes():

@@ -11,7 +11,7 @@
  */
 #if !defined T
 #include "kernels.h"
-#include "vecmath.h"
+#include "texts.h"
 #include <string.h>
 
 #define SIMD _Pragma("omp simd") /* nothing is carried from one element to the next; in place is allowed */
@@ -26,80 +26,12 @@
 
 enum { BLOCK = 512 };
 
-/* A macro that is defined for some rows only, such as HUGE_forward_sin, expands to `~, first` or `~, first, second`.
- * PICK(macro, otherwise) is its first part where it is defined, and else `otherwise`; PICK_LOOP likewise its second. */
-#define PICK(...) PICK_SECOND(__VA_ARGS__, ~)
-#define PICK_SECOND(ignored, chosen, ...) chosen
+/* The second part of a macro for some rows only (PICK in texts.h), and else `otherwise`. */
 #define PICK_LOOP(macro, otherwise) PICK_THIRD(macro, ~, otherwise, ~)
 #define PICK_THIRD(...) PICK_THIRD_OF(__VA_ARGS__)
 #define PICK_THIRD_OF(ignored, second, chosen, ...) chosen
 
 #define NO_LOOP ((fg_loop *)0)
-
-/* For sin, cos, j0 and j1: the function for huge arguments, which takes one at a time, and the loop for programs. There
- * is none, because such a loop cannot look for huge arguments. */
-#define HUGE_forward_sin ~, FN(sin_huge), NO_LOOP
-#define HUGE_forward_cos ~, FN(cos_huge), NO_LOOP
-#define HUGE_backward_sin ~, FN(cos_huge), NO_LOOP
-#define HUGE_backward_cos ~, FN(minus_sin_huge), NO_LOOP
-#define HUGE_forward_j0 ~, FN(j0_huge), NO_LOOP
-#define HUGE_forward_j1 ~, FN(j1_huge), NO_LOOP
-#define HUGE_backward_j0 ~, FN(minus_j1_huge), NO_LOOP
-#define HUGE_backward_j1 ~, FN(j1_slope_huge), NO_LOOP
-
-/* The functions that the texts of ops.def call, in the dtype T ... */
-#define where(c, a, b) ((c) ? (T)(a) : (T)(b))
-#define absolute(x) VM(absolute)(x)
-#define sign(x) VM(sign)(x)
-#define trunc(x) VM(trunc)(x)
-#define sqrt(x) VM(sqrt)(x)
-#define exp(x) VM(exp)(x)
-#define exp2(x) VM(exp2)(x)
-#define expm1(x) VM(expm1)(x)
-#define log(x) VM(log)(x)
-#define sin(x) VM(sin)(x)
-#define cos(x) VM(cos)(x)
-#define sinh(x) VM(sinh)(x)
-#define cosh(x) VM(cosh)(x)
-#define tanh(x) VM(tanh)(x)
-#define erfc(x) VM(erfc)(x)
-#define erfcx(x) VM(erfcx)(x)
-#define digamma(x) VM(digamma)(x)
-#define trigamma(x) VM(trigamma)(x)
-#define j0(x) VM(j0)(x)
-#define j1(x) VM(j1)(x)
-#define i0(x) VM(i0)(x)
-#define gamma(x) VM(gamma)(x)
-#define floor(x) VM(floor)(x)
-#define i0e(x) VM(i0e)(x)
-#define i1(x) VM(i1)(x)
-#define i1e(x) VM(i1e)(x)
-#define log1p(x) VM(log1p)(x)
-#define sigmoid(x) VM(sigmoid)(x)
-#define softplus(x) VM(softplus)(x)
-#define minimum(a, b) VM(minimum)(a, b)
-#define power(a, b) VM(power)(a, b)
-#define hypot(a, b) VM(hypot)(a, b)
-#define copysign(a, b) VM(copysign)(a, b)
-#define floor_divide(a, b) VM(floor_divide)(a, b)
-
-/* ... and their constants. */
-#define CONSTANT(name, value, latex)                               \
-    static inline float name##_f32(void) { return (float)(value); } \
-    static inline double name##_f64(void) { return value; }
-#include "constants.def"
-#define LN_2 FN(LN_2)()
-#define LN_10 FN(LN_10)()
-#define DEGREES_PER_RADIAN FN(DEGREES_PER_RADIAN)()
-#define RADIANS_PER_DEGREE FN(RADIANS_PER_DEGREE)()
-#define SQRT_HALF FN(SQRT_HALF)()
-#define TWO_OVER_SQRT_PI FN(TWO_OVER_SQRT_PI)()
-#define ONE_OVER_SQRT_2PI FN(ONE_OVER_SQRT_2PI)()
-#define SQRT_2_OVER_PI FN(SQRT_2_OVER_PI)()
-#define GELU_CUBIC FN(GELU_CUBIC)()
-#define ONE_SIXTH FN(ONE_SIXTH)()
-#define SELU_SCALE FN(SELU_SCALE)()
-#define SELU_ALPHA FN(SELU_ALPHA)()
 
 /* float64 first: loops of float32 call its loops. */
 #define T double
@@ -138,13 +70,7 @@ const fg_elementwise_kernels FG_TABLE(fg_elementwise)[2] = {
 
 #elif !defined TABLE
 
-static T FN(sin_huge)(T x) { return VM(sin_huge)(x); }
-static T FN(cos_huge)(T x) { return VM(cos_huge)(x); }
-static T FN(minus_sin_huge)(T x) { return -VM(sin_huge)(x); }
-static T FN(j0_huge)(T x) { return (T)vm_j0_huge_f64(x); }
-static T FN(j1_huge)(T x) { return (T)vm_j1_huge_f64(x); }
-static T FN(minus_j1_huge)(T x) { return (T)-vm_j1_huge_f64(x); }
-static T FN(j1_slope_huge)(T x) { return (T)(vm_j0_huge_f64(x) - vm_j1_huge_f64(x) / x); }
+HUGE_FUNCTIONS
 
 #define STEP ((int64_t)(64 / sizeof(T)))
 #define UNIT(name) (IS_LIBM(name) ? 1 : STEP)

@@ -144,3 +144,38 @@ fg_program *fg_program_body(const fg_program *p, int i, int k)
     const step *s = &p->step[i];
     return k < fg_n_bodies(s->op) ? fg_body(s->attr, k) : NULL;
 }
+
+/* ---- all that native code is written from ------------------------------------------------------------------------ */
+int fg_program_buffer_count(const fg_program *p) { return p->n_buffers; }
+
+fg_buffer_facts fg_program_buffer(const fg_program *p, int v)
+{
+    const buffer *x = &p->buffer[v];
+    int changes = v < p->values.n && values_of(p)[v].array && values_of(p)[v].array->is_rng_state;
+    return (fg_buffer_facts){.dtype = x->array.dtype,
+                             .root = x->root,
+                             .shape = x->array.shape,
+                             .shift = x->shift,
+                             .output = x->output,
+                             .kept = x->kept,
+                             .padded = x->padded_in_place,
+                             .blockwise = x->blockwise != 0,
+                             .period = x->period,
+                             .offset = x->offset,
+                             .data = changes ? NULL : x->array.data};
+}
+
+fg_step_facts fg_program_step(const fg_program *p, int i)
+{
+    const step *s = &p->step[i];
+    return (fg_step_facts){.op = s->op,
+                           .y = s->y,
+                           .n_in = s->n_in,
+                           .n_attr = s->n_attr,
+                           .group = s->group,
+                           .late = i >= p->n_steps - p->n_late,
+                           .in = s->in,
+                           .attr = s->attr};
+}
+
+int fg_program_out(const fg_program *p, int i) { return p->out[i]; }

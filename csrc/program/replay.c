@@ -9,6 +9,7 @@
 #include "kernels/gemm_dispatch.h"
 #include "program/steps.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -390,11 +391,31 @@ static void check_operands(const fg_program *p, const fg_replay *r, int64_t k)
 #define CHECK_OPERANDS(step) ((void)0)
 #endif
 
-int fg_replay_run_again(const fg_program *p, fg_replay *r, int from)
+/* Set the pointers that depend on the addresses of the inputs from `from` on, and of the outputs. */
+static inline void bind_addresses(fg_replay *r, int from)
 {
     for (const patch *x = r->patch + r->n_patches; x-- > r->patch && x->source >= from;)
         *x->at = (char *)r->address[x->source] + x->shift;
-    for (const bound_step *s = r->bound_step, *end = s + p->n_steps - p->n_late;; s += s->group) {
+}
+
+/* Run a step that is no LOOP_STEP, with its group. */
+static inline int run_step(const fg_program *p, fg_replay *r, const bound_step *s)
+{
+    if (s->kind == RUN || s->whole)
+        CHECK_OPERANDS(s);
+    if (s->kind == RUN)
+        return ((any_kernel)s->kernel)((const fg_call *)s->at[0], (fg_array *)s->at[1]);
+    if (s->whole)
+        run_flat(s, s->at, s->n);
+    else
+        run_group(p->step + (s - r->bound_step), s, r->arena + p->scratch);
+    return FG_OK;
+}
+
+/* Run the steps from s on, up to `end`. */
+static inline int run_steps(const fg_program *p, fg_replay *r, const bound_step *s, const bound_step *end)
+{
+    for (;; s += s->group) {
         for (; s->kind == LOOP_STEP; s++) {     /* ends at the last step: the entry after it is zero, which is RUN */
             CHECK_OPERANDS(s);
             ((fg_loop *)s->kernel)(s->n, s->at[0], s->at[1], s->at[2], s->at[3], s->at[FG_RESULT]);
@@ -402,18 +423,71 @@ int fg_replay_run_again(const fg_program *p, fg_replay *r, int from)
         if (s >= end)
             return FG_OK;
         FG_ASSERT(s->group > 0 && s->group <= end - s);
-        if (s->kind == RUN || s->whole)
-            CHECK_OPERANDS(s);
-        if (s->kind == RUN) {
-            int status = ((any_kernel)s->kernel)((const fg_call *)s->at[0], (fg_array *)s->at[1]);
-            if (status)
-                return status;
-        } else if (s->whole) {
-            run_flat(s, s->at, s->n);
-        } else {
-            run_group(p->step + (s - r->bound_step), s, r->arena + p->scratch);
-        }
+        int status = run_step(p, r, s);
+        if (status)
+            return status;
     }
 }
 
-int fg_replay_run(const fg_program *p, fg_replay *r) { return fg_replay_run_again(p, r, 0); }
+int fg_replay_run_again(const fg_program *p, fg_replay *r, int from)
+{
+    bind_addresses(r, from);
+    return run_steps(p, r, r->bound_step, r->bound_step + p->n_steps - p->n_late);
+}
+
+/* ---- native programs (native.h) ---------------------------------------------------------------------------------- */
+static void native_bind(const fg_frame *f) { bind_addresses(f->replay, 0); }
+
+static int native_run_step(const fg_frame *f, int k)
+{
+    const fg_program *p = f->program;
+    fg_replay *r = f->replay;
+    const bound_step *s = r->bound_step + k;
+    if (s->kind == LOOP_STEP) {
+        CHECK_OPERANDS(s);
+        ((fg_loop *)s->kernel)(s->n, s->at[0], s->at[1], s->at[2], s->at[3], s->at[FG_RESULT]);
+        return FG_OK;
+    }
+    return run_step(p, r, s);
+}
+
+static int native_pause(void) { return fg_on_pause ? fg_on_pause() : FG_OK; }
+
+static const fg_program *native_body(const fg_program *p, int k, int i) { return fg_body(p->step[k].attr, i); }
+
+static const void *native_constant(const fg_program *p, int v) { return p->buffer[v].array.data; }
+
+static int run_native(fg_native_function *run, const fg_program *p, fg_replay *r)
+{
+    const fg_reduce_kernels *f32 = fg_kernels[FG_FLOAT32].reduce, *f64 = fg_kernels[FG_FLOAT64].reduce;
+#define BOTH(kernel)             \
+    {                            \
+        f32->kernel, f64->kernel \
+    }
+    const fg_services services = {.bind = native_bind,
+                                  .run_step = native_run_step,
+                                  .pause = native_pause,
+                                  .body = native_body,
+                                  .constant = native_constant,
+                                  .rows = {BOTH(sum_rows), BOTH(max_rows), BOTH(min_rows), BOTH(softmax_rows),
+                                           BOTH(log_softmax_rows), BOTH(logsumexp_rows)},
+                                  .cols = {BOTH(sum_cols), BOTH(max_cols), BOTH(min_cols)},
+                                  .rows_adjoint = {[FG_ROWS_softmax] = BOTH(softmax_vjp_rows),
+                                                   [FG_ROWS_log_softmax] = BOTH(log_softmax_vjp_rows),
+                                                   [FG_ROWS_logsumexp] = BOTH(logsumexp_vjp_rows)},
+                                  .extremum_adjoint = BOTH(extremum_vjp_rows)};
+#undef BOTH
+    int status = run(&(fg_frame){p, r, r->address, r->arena}, &services);
+    return status == FG_NATIVE_LEFT ? fg_replay_run_again(p, r, 0) : status;
+}
+
+void fg_program_set_native(fg_program *p, fg_native_function *run)
+{
+    atomic_store_explicit(&p->native, run, memory_order_release);
+}
+
+int fg_replay_run(const fg_program *p, fg_replay *r)
+{
+    fg_native_function *run = atomic_load_explicit(&p->native, memory_order_acquire);
+    return run ? run_native(run, p, r) : fg_replay_run_again(p, r, 0);
+}

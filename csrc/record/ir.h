@@ -7,6 +7,7 @@
 #ifndef FG_IR_H
 #define FG_IR_H
 
+#include "native.h"
 #include "program.h"
 
 typedef enum { INPUT, CONSTANT, RESULT } origin;
@@ -61,6 +62,7 @@ struct fg_program {
     int64_t arena_bytes, separate_bytes;
     int64_t scratch;            /* offset of the arena's part for the partial sums of a running group */
     struct fg_replay *idle;     /* replays that nobody runs at the moment */
+    _Atomic(fg_native_function *) native;   /* what does the work of the steps instead of them, or NULL */
     void (*free_compiled)(fg_program *);            /* frees what compiling has made; NULL before */
 };
 

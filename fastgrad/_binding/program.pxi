@@ -174,6 +174,10 @@ def trace_end(list results, bint numbers=True, int n_gradients=0):
     return made
 
 
+cdef dict NOT_NATIVE = {"runs": "interpreter", "why": "native code was not asked for, or is not ready", "seconds": 0.0,
+                        "text": None}
+
+
 @cython.final
 cdef class Program:
     """A traced function, optimised and ready to be replayed on inputs of the same shapes and dtypes."""
@@ -183,6 +187,10 @@ cdef class Program:
     cdef int n_gradients        # further outputs: of a training step, the gradients by the parameters, its first inputs
     cdef bint numbers           # results without axes are returned as numbers instead of ndarrays:
     cdef list weak              # as Python's where this says that they stand for such, else as NumPy's
+    cdef dict native            # which runs, native code or the interpreter, and why: part of its facts
+    cdef long long runs_left    # until on_zero is called; 0: it is not
+    cdef object on_zero
+    cdef object __weakref__
     cdef bint releases_gil      # a replay takes long, and needs nothing that the GIL protects
 
     def __dealloc__(self):
@@ -218,6 +226,10 @@ cdef class Program:
         return r
 
     cdef fg_replay *take(self) except NULL:
+        if self.runs_left:
+            self.runs_left -= 1
+            if self.runs_left == 0:
+                self.reach_zero()
         cdef fg_replay *r = fg_replay_take(self.program)
         if r == NULL:
             fail(FG_NO_MEMORY)
@@ -309,11 +321,13 @@ cdef class Program:
         """How large it is: a dict of inputs, outputs, instructions, traced (instructions before optimisation),
         peak_bytes of intermediates, separate_bytes, what they would take without sharing, and constant_bytes, the
         copies of arrays from outside the function. A large array is not copied if it and every array whose memory it
-        shares are read-only; they must remain so."""
+        shares are read-only; they must remain so. And native: a dict of which runs, "native" code or the "interpreter",
+        why, the seconds that it took to get the native code, and the path of its text or None."""
         facts = fg_program_describe(self.program)
         return {"inputs": facts.n_in, "outputs": facts.n_out, "instructions": facts.n_instructions,
                 "traced": facts.n_traced, "peak_bytes": facts.arena_bytes,
-                "separate_bytes": facts.separate_bytes, "constant_bytes": facts.constant_bytes}
+                "separate_bytes": facts.separate_bytes, "constant_bytes": facts.constant_bytes,
+                "native": dict(self.native or NOT_NATIVE)}
 
     @property
     def allocates(self):
@@ -361,6 +375,77 @@ cdef class Program:
             found.append(body)
             k += 1
         return found
+
+    def buffers(self, size_t most):
+        """What is known of each buffer, for the text of native code: None where there is none, else a tuple of dtype,
+        shape, root, shift, output, kept, padded, blockwise, period, offset, and of a constant of at most so many bytes
+        its elements (see fg_buffer_facts in csrc/program.h)."""
+        found = []
+        for v in range(fg_program_buffer_count(self.program)):
+            x = fg_program_buffer(self.program, v)
+            if x.shape == NULL:
+                found.append(None)
+                continue
+            n = <size_t>x.shape.size * fg_itemsize(x.dtype)
+            data = None if x.data == NULL else (<const char *>x.data)[:n] if n <= most else b""
+            found.append((DTYPES[x.dtype], shape_tuple(x.shape), x.root, x.shift, x.output, x.kept != 0, x.padded != 0,
+                          x.blockwise != 0, x.period, x.offset, data))
+        return found
+
+    def steps(self):
+        """The steps, for the text of native code: tuples of operation, result, operands, attributes, how many steps
+        its group has, and whether it runs after the replay (see fg_step_facts in csrc/program.h)."""
+        found = []
+        for i in range(fg_program_describe(self.program).n_instructions):
+            s = fg_program_step(self.program, i)
+            found.append((s.op, s.y, tuple([s.in_[k] for k in range(s.n_in)]),
+                          tuple([s.attr[k] for k in range(s.n_attr)]), s.group, s.late != 0))
+        return found
+
+    def outs(self):
+        """The buffer that each output is."""
+        return [fg_program_out(self.program, k) for k in range(fg_program_describe(self.program).n_out)]
+
+    def result_offset(self, int i, int k):
+        """Of step i, a loop or branch: the byte offset of result k in its block (see fg_control_flow_offset)."""
+        s = fg_program_step(self.program, i)
+        return fg_control_flow_offset(s.op, s.attr, k)
+
+    @property
+    def work(self):
+        """An estimate of the nanoseconds of a replay by the interpreter."""
+        return fg_program_describe(self.program).work
+
+    def set_native(self, address, str why, double seconds, text):
+        """From now on a run is a call of the function at this address (csrc/native.h), which stays loaded; None: of the
+        interpreter. ``why``, what it took and the path of its text are what `facts` tell."""
+        self.native = {"runs": "interpreter" if address is None else "native", "why": why, "seconds": seconds,
+                       "text": text}
+        fg_program_set_native(self.program, <fg_native_function *><size_t>(address or 0))
+
+    def count_down(self, long long runs, on_zero):
+        """Call ``on_zero(self)`` before the run that follows so many."""
+        self.on_zero, self.runs_left = on_zero, runs
+
+    cdef int reach_zero(self) except -1:
+        on_zero, self.on_zero = self.on_zero, None
+        if on_zero is not None:
+            on_zero(self)
+        return 0
+
+    def c_source(self):
+        """The program as C (see docs/native.md): a function of the replay's memory, in which a step that is not written
+        out is run by the interpreter.
+
+        >>> import fastgrad as fg, numpy as np
+        >>> print(fg.compile(lambda x: 2 * fg.exp(x)).program(1.0).c_source())
+        /* A program of fastgrad: ...
+            const double v1 = exp_f64(in0);
+            v3[0] = multiply_f64(2.0, v1);
+            return 0;
+        }
+        """
+        return native_programs.c_source(self)
 
     def dot(self):
         """The program as a graph in the DOT language, for Graphviz: ``dot -Tsvg``.

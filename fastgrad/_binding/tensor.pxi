@@ -1,17 +1,18 @@
 # The Tensor class. Included by _core.pyx.
 
 # The Python modules whose functions Tensor's methods call. They import this one, so bind_layer hands them over.
-cdef object indexing = None, numpy_functions = None, composed = None, rules = None
+cdef object indexing = None, numpy_functions = None, composed = None, rules = None, native_programs = None
 
 
 cdef dict function_of_ufunc = {}
 
 
-def bind_layer(indexing_module, numpy_module, ops_module, rules_module):
+def bind_layer(indexing_module, numpy_module, ops_module, rules_module, native_module):
     """Hand over the modules of functions composed in Python: for Tensor's methods, NumPy's protocols and recorded
-    backward passes."""
-    global indexing, numpy_functions, composed, rules, function_of_ufunc
+    backward passes; and for the text of native programs."""
+    global indexing, numpy_functions, composed, rules, native_programs, function_of_ufunc
     indexing, numpy_functions, composed, rules = indexing_module, numpy_module, ops_module, rules_module
+    native_programs = native_module
     function_of_ufunc = numpy_module.UFUNCS
 
 

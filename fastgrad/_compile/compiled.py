@@ -14,11 +14,11 @@ import inspect
 import operator
 import types
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from .. import _core, _user_frames, tree
+from .. import _core, _native, _user_frames, tree
 from .._core import Entry, Program, Tensor, TraceError, UpdateRule
 from .._transforms.transformed import global_name
 from .outside import watch
@@ -114,8 +114,10 @@ class Compiled(_core.Replayer):
         trace_twice: bool = False,
         n_gradients: int = 0,
         static_argnames: tuple[str, ...] = (),
+        native: Any = None,
     ) -> None:
         functools.update_wrapper(self, f)
+        self._native = _native.mode(native)
         self._f, self._static, self._maxsize, self._verify = f, static_argnums, maxsize, verify
         self._static_names = _all_static(f, static_argnums, static_argnames)
         self._optional = _with_defaults(f)
@@ -290,6 +292,7 @@ class Compiled(_core.Replayer):
                 entry.confirmed = False
             self._misses += 1
             self._sights.pop(signature if signature is not None else hash(key), None)
+            _native.request(entry.program, self._native, must=not self._trace_twice)
             self._keep(place, entry)
         else:
             self._hits += 1
@@ -549,6 +552,7 @@ def compile(
     static_argnames: str | Sequence[str] = (),
     maxsize: int = 64,
     verify: bool = False,
+    native: Literal["auto"] | bool | None = None,
 ) -> Compiled:
     """Trace f once for each kind of arguments, and replay it in one call of the C core.
 
@@ -568,6 +572,11 @@ def compile(
         numbers among the arguments, or static ones. Such calls count neither as hits nor as misses.
     verify : bool
         Run f itself beside every replay and raise AssertionError where the results differ.
+    native : bool, "auto" or None
+        Whether programs run as C that the machine's compiler has compiled (docs/native.md). True: compiled at the first
+        call; RuntimeError if that fails. "auto": in the background, once a program has run
+        for so long that it pays; until then, and if it fails, the interpreter runs. None: as the environment variable
+        FASTGRAD_NATIVE says (0, 1 or auto), and without that False.
 
     Returns
     -------
@@ -596,7 +605,8 @@ def compile(
     leaves out what no result needs: an index out of range there raises IndexError while f is traced, and not in a
     replay.
 
-    Raises TypeError if f is no function, ValueError for a maxsize below 1 and for names that f's parameters lack. A
+    Raises TypeError if f is no function, ValueError for a maxsize below 1, for names that f's parameters lack, and for
+    another word than these as native. A
     call raises TypeError for arguments that are neither arrays, numbers nor static.
 
     >>> import fastgrad as fg, numpy as np
@@ -610,7 +620,7 @@ def compile(
     names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
     if operator.index(maxsize) < 1:
         raise ValueError(f"compile: expected maxsize of at least 1, got {maxsize}")
-    return Compiled(f, tuple(operator.index(i) for i in numbers), maxsize, verify, static_argnames=names)
+    return Compiled(f, tuple(operator.index(i) for i in numbers), maxsize, verify, static_argnames=names, native=native)
 
 
 def _all_static(f: Callable[..., Any], numbers: tuple[int, ...], names: tuple[str, ...]) -> dict[int, str]:

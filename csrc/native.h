@@ -1,0 +1,47 @@
+/* native.h: native programs: the contract between a program's replay and the C text that is written out for it.
+ *
+ * The text (fastgrad/_native/) is one function, fg_native_program, which does what the steps of a replay do, on the
+ * same arena and the same inputs and outputs. A step that the text does not compute itself is run by the interpreter.
+ */
+#ifndef FG_NATIVE_H
+#define FG_NATIVE_H
+
+#include <stdint.h>
+
+enum { FG_NATIVE_VERSION = 1 };     /* of what is in this file */
+
+struct fg_program;
+struct fg_replay;
+
+/* A replay as native code sees it. */
+typedef struct {
+    const struct fg_program *program;
+    struct fg_replay *replay;
+    void **address;             /* of the inputs and then of the outputs */
+    char *arena;
+} fg_frame;
+
+enum { FG_ROWS_sum, FG_ROWS_max, FG_ROWS_min, FG_ROWS_softmax, FG_ROWS_log_softmax, FG_ROWS_logsumexp, FG_N_ROWS };
+typedef void fg_rows_function(int64_t rows, int64_t n, const void *x, void *y);
+
+/* What native code calls. Functions return a status, 0 if all is well; another one ends the replay. */
+typedef struct {
+    void (*bind)(const fg_frame *);                 /* before the first run_step: tells it the addresses */
+    int (*run_step)(const fg_frame *, int k);       /* step k, with its group */
+    int (*pause)(void);         /* to be called by loops about every millisecond: signals, and other threads */
+    const struct fg_program *(*body)(const struct fg_program *, int k, int i);  /* of step k: its body i */
+    const void *(*constant)(const struct fg_program *, int v);                  /* the elements of buffer v */
+    /* Kernels of float32 and float64: y[rows], or of softmax and log_softmax y[rows][n], from x[rows][n]; y[cols] from
+     * x[n][cols]; and of the softmax family gx from y (of logsumexp: x) and g. */
+    fg_rows_function *rows[FG_N_ROWS][2];
+    fg_rows_function *cols[FG_ROWS_min + 1][2];
+    void (*rows_adjoint[FG_N_ROWS][2])(int64_t rows, int64_t n, const void *y, const void *g, void *gx);
+    void (*extremum_adjoint[2])(int64_t rows, int64_t n, const void *x, const void *y, const void *g, void *gx);
+} fg_services;
+
+/* Returns a status, or FG_NATIVE_LEFT: the interpreter has to do the whole replay, because it will fail (an index is
+ * out of range), and tells why. */
+enum { FG_NATIVE_LEFT = 1 << 16 };     /* no status (fg_status in fastgrad.h) */
+typedef int fg_native_function(const fg_frame *, const fg_services *);
+
+#endif

@@ -1,0 +1,212 @@
+"""Compiled programs on disk, and loaded.
+
+A library is named by the hash of all that it was made from: text, headers (which tell the version of the contract),
+compiler, flags, instruction set. Its file ends with the hash of its own bytes, so that one which was cut short is found
+and thrown away. Nothing is ever loaded from a directory that another user owns or can write to, nor from one that
+another user could put in the place of such a directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import os
+import stat
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+from .. import _core
+from . import compiler as _compiler
+from .compiler import Compiler, CompilerError
+
+MOST_BYTES = 256 << 20  # that the directory may hold; the files used longest ago go first
+_SEAL = 32  # bytes of a hash
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+class Native(NamedTuple):
+    """A program's native code, loaded; it stays loaded as long as the process runs."""
+
+    address: int
+    text: Path | None  # None where nothing could be kept on disk
+    library: ctypes.CDLL
+
+
+class _Libraries:
+    """The programs that this process has loaded, by key."""
+
+    def __init__(self) -> None:
+        self.by_key: dict[str, Native] = {}
+        self.lock = threading.Lock()
+
+
+_libraries = _Libraries()
+
+
+def forget_lock() -> None:
+    """In a child after a fork: a thread that holds the lock is in the parent."""
+    _libraries.lock = threading.Lock()
+
+
+def directory() -> Path:
+    """The directory of compiled programs, which only this user can write to; CompilerError if there is none."""
+    base = os.environ.get("FASTGRAD_CACHE_DIR")
+    if base:
+        path = Path(base)
+    elif sys.platform == "darwin":
+        path = Path.home() / "Library" / "Caches" / "fastgrad"
+    else:
+        path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastgrad"
+    path = path / "native"
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:
+        raise CompilerError(f"no directory for compiled programs: {error}") from None
+    path = path.resolve()
+    if not is_own(path) or not all(is_kept(parent) for parent in path.parents):
+        raise CompilerError(f"{path}, or a directory above it, is another user's or can be written to by others")
+    return path
+
+
+def is_own(path: Path) -> bool:
+    """Whether this user owns the file or directory, and nobody else can write to it."""
+    if not hasattr(os, "getuid"):
+        return True
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return not stat.S_ISLNK(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & _OTHERS_WRITE
+
+
+def is_kept(path: Path) -> bool:
+    """Whether nobody but this user and the system's can put another directory in the place of one within this."""
+    if not hasattr(os, "getuid"):
+        return True
+    found = os.lstat(path)
+    return found.st_uid in (0, os.getuid()) and (not found.st_mode & _OTHERS_WRITE or found.st_mode & stat.S_ISVTX != 0)
+
+
+@functools.cache
+def _headers() -> bytes:
+    files = sorted(p for p in _compiler.include_directory().rglob("*") if p.suffix in (".h", ".def"))
+    whole = hashlib.blake2b(digest_size=32)
+    for path in files:
+        whole.update(path.read_bytes())
+    return whole.digest()
+
+
+def key(text: str, compiler: Compiler) -> str:
+    parts = (text, compiler.identity, " ".join(compiler.command), " ".join(compiler.flags()), _core.isa())
+    whole = hashlib.blake2b(_headers(), digest_size=20)
+    for part in parts:
+        whole.update(b"%d:" % len(part) + part.encode())
+    return whole.hexdigest()
+
+
+def loaded(name: str) -> Native | None:
+    """The program of this key if it is loaded, or can be from the directory."""
+    with _libraries.lock:
+        if name in _libraries.by_key:
+            return _libraries.by_key[name]
+        with contextlib.suppress(CompilerError, OSError):
+            path = directory() / f"{name}.so"
+            if path.exists():
+                return _load(name, path)
+    return None
+
+
+def _load(name: str, path: Path) -> Native | None:
+    """Load a library; None, and the file is thrown away, if it is not what was once written there."""
+    content = path.read_bytes() if is_own(path) else b""
+    if not content or hashlib.blake2b(content[:-_SEAL], digest_size=_SEAL).digest() != content[-_SEAL:]:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(path)
+    text = path.with_suffix(".c")
+    _libraries.by_key[name] = open_library(path, text if text.exists() else None)
+    return _libraries.by_key[name]
+
+
+def open_library(path: Path, text: Path | None) -> Native:
+    try:
+        library = ctypes.CDLL(str(path), mode=os.RTLD_NOW | os.RTLD_LOCAL)
+        address = ctypes.cast(library.fg_native_program, ctypes.c_void_p).value
+    except (OSError, AttributeError) as error:
+        raise CompilerError(f"a compiled program cannot be loaded: {error}") from None
+    assert address is not None
+    return Native(address, text, library)
+
+
+class Workplace:
+    """A private directory for one compilation, within the cache if that can be used, else a temporary one."""
+
+    def __init__(self) -> None:
+        try:
+            self.kept: Path | None = directory()
+            self.path = Path(tempfile.mkdtemp(prefix="work-", dir=self.kept))
+        except (CompilerError, OSError):
+            self.kept = None
+            try:
+                self.path = Path(tempfile.mkdtemp(prefix="fastgrad-"))
+            except OSError as error:
+                raise CompilerError(f"no directory to compile in: {error}") from None
+        self.source, self.target = self.path / "program.c", self.path / "program.so"
+
+    def write(self, text: str) -> None:
+        try:
+            self.source.write_text(text)
+        except OSError as error:
+            raise CompilerError(f"a program's text cannot be written: {error}") from None
+
+    def finish(self, name: str) -> Native:
+        """Load the library that the compiler has written; and keep it on disk if that can be done."""
+        try:
+            content = self.target.read_bytes()
+        except OSError:
+            raise CompilerError("the compiler has written no library") from None
+        with _libraries.lock:
+            if name in _libraries.by_key:
+                return _libraries.by_key[name]
+            if self.kept is not None:
+                with contextlib.suppress(OSError):
+                    with self.target.open("ab") as file:
+                        file.write(hashlib.blake2b(content, digest_size=_SEAL).digest())
+                    os.replace(self.source, self.kept / f"{name}.c")
+                    os.replace(self.target, self.kept / f"{name}.so")
+                    _shrink(self.kept)
+                    found = _load(name, self.kept / f"{name}.so")
+                    if found is not None:
+                        return found
+            _libraries.by_key[name] = open_library(self.target, None)
+            return _libraries.by_key[name]
+
+    def remove(self) -> None:
+        for path in (self.source, self.target):
+            with contextlib.suppress(OSError):
+                path.unlink()
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
+
+
+def _shrink(path: Path) -> None:
+    """Drop the files used longest ago until the rest is no more than MOST_BYTES."""
+    files = []
+    for file in path.iterdir():
+        with contextlib.suppress(OSError):
+            found = file.stat()
+            files.append((found.st_mtime, found.st_size, file))
+    total = sum(size for _, size, _ in files)
+    for _, size, file in sorted(files):
+        if total <= MOST_BYTES:
+            break
+        with contextlib.suppress(OSError):
+            file.unlink()
+            total -= size

@@ -1,0 +1,149 @@
+"""The C compiler of this machine: which one it is, and how it is run.
+
+It is spawned without a shell, with a time limit and in a process group of its own, so that Ctrl-C at the terminal
+reaches it only through us.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from .. import _core
+from .flags import C_FLAGS, ISA_FLAGS
+
+SECONDS = 60  # that a compilation may take
+
+# Arithmetic of integers wraps around, as NumPy's does, and memory of the arena holds values of several types in turn.
+_NATIVE_FLAGS = ["-fPIC", "-shared", "-fno-strict-aliasing", "-fwrapv", "-w"]
+
+
+class CompilerError(RuntimeError):
+    """A program could not be compiled: there is no compiler, or it failed."""
+
+
+class Compiler(NamedTuple):
+    command: tuple[str, ...]
+    identity: str  # the first lines that it says of itself
+
+    def flags(self) -> list[str]:
+        flags = [*C_FLAGS, *ISA_FLAGS[_core.isa()], *_NATIVE_FLAGS]
+        if "clang" in self.identity.lower():  # where `fast` would fuse across the functions of rows.h, too
+            flags[flags.index("-ffp-contract=fast")] = "-ffp-contract=on"
+        return flags
+
+
+def _candidates() -> list[list[str]]:
+    named = os.environ.get("CC")
+    if named:
+        return [shlex.split(named)]
+    found = [[name] for name in ("cc", "gcc", "clang") if shutil.which(name)]
+    if importlib.util.find_spec("ziglang") is not None:
+        found.append([sys.executable, "-m", "ziglang", "cc"])
+    return found
+
+
+def find() -> Compiler:
+    """$CC, else cc, gcc, clang or the package `ziglang`: the first that runs; CompilerError if none does."""
+    return _find(os.environ.get("CC"), os.environ.get("PATH"))
+
+
+@functools.lru_cache(maxsize=8)
+def _find(cc: str | None, path: str | None) -> Compiler:
+    reasons = []
+    for command in _candidates():
+        try:
+            said = run([*command, "--version"], 10)
+        except CompilerError as error:
+            reasons.append(str(error))
+            continue
+        return Compiler(tuple(command), said.strip())
+    raise CompilerError(
+        "; ".join(reasons) or "no C compiler was found: looked for $CC, cc, gcc, clang and the package ziglang"
+    )
+
+
+def run(command: Sequence[str], seconds: float) -> str:
+    """What a command prints; CompilerError if it cannot be started, fails, or takes longer."""
+    name = shlex.join(command[:3])
+    environment = {**os.environ, "LC_ALL": "C"}
+    environment.pop("LD_PRELOAD", None)  # a library for Python, such as a sanitizer's, is none for the compiler
+    try:
+        process = subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=environment,
+        )
+    except (OSError, ValueError) as error:
+        raise CompilerError(f"{name} cannot be started: {error}") from None
+    _running.add(process)
+    try:
+        with process:
+            try:
+                said, _ = process.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                kill(process)
+                raise CompilerError(f"{name} took longer than {seconds:g} s") from None
+            except BaseException:
+                kill(process)
+                raise
+    finally:
+        _running.discard(process)
+    text = said.decode(errors="replace")
+    if process.returncode:
+        raise CompilerError(f"{name} failed with status {process.returncode}: {text[-2000:].strip()}")
+    return text
+
+
+_running: set[subprocess.Popen[bytes]] = set()  # compilers under way
+
+
+def running() -> bool:
+    return bool(_running)
+
+
+def kill_all() -> None:
+    """End all compilers under way."""
+    for process in list(_running):
+        kill(process)
+
+
+def forget_all() -> None:
+    """In a child after a fork: the compilers are the parent's."""
+    _running.clear()
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End a compiler and the processes that it has started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+
+
+@functools.cache
+def include_directory() -> Path:
+    """Where native.h and the kernels' headers are: in a wheel beside this file, in a source tree in csrc."""
+    here = Path(__file__).resolve().parent
+    for directory in (here / "include", here.parent.parent / "csrc"):
+        if (directory / "native.h").is_file():
+            return directory
+    raise CompilerError("the headers of native programs are missing from this installation")
+
+
+def command_line(compiler: Compiler, source: Path, target: Path) -> list[str]:
+    return [*compiler.command, *compiler.flags(), f"-I{include_directory()}", "-o", str(target), str(source), "-lm"]

@@ -1,0 +1,257 @@
+"""Maps: steps of which element i of the result is an expression of one element of each operand.
+
+Consecutive maps over equally many elements are one loop, in which a value that only they read is a variable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from .. import _core
+from .description import Step
+from .scope import Scope, Unwritten
+from .values import broadcast_strides, c_type, contiguous, index_text
+
+_HUGE = {"sin", "cos", "j0", "j1"}  # rows that look at each element for huge arguments: kernels do so block by block
+_LONG = 64  # from so many elements on a kernel is faster than a loop that divides indices or looks at each element
+
+
+class Map(NamedTuple):
+    """A step that is a map: the operands, where each has the element for element i, and the expression of these."""
+
+    n: int
+    operands: tuple[tuple[int, str], ...]  # (buffer, index)
+    expression: Callable[[list[str]], str]
+
+
+def map_of(scope: Scope, step: Step) -> Map | None:
+    """The step as a map, or None if it is none."""
+    write = _row if step.name in _core.ROWS else _MAPS.get(step.name)
+    if write is None:
+        return None
+    found = write(scope, step)
+    if scope.frame and found.n >= _LONG and any("%" in index for _, index in found.operands):
+        raise Unwritten
+    return found
+
+
+def _broadcast(scope: Scope, step: Step) -> tuple[tuple[int, str], ...]:
+    """The operands, broadcast to the result's shape; -1 where one is missing."""
+    d = scope.description
+    y = d.buffer(step.y)
+    found = []
+    for v in step.operands:
+        if v < 0:
+            found.append((-1, ""))
+            continue
+        x = d.buffer(v)
+        if scope.is_single(v):
+            found.append((v, "0"))
+        elif x.period:
+            found.append((v, f"i % {x.period}"))
+        else:
+            strides = broadcast_strides(x.shape, y.shape)
+            if strides is None:
+                raise Unwritten
+            found.append((v, index_text("i", y.shape, strides)))
+    return tuple(found)
+
+
+def _row(scope: Scope, step: Step) -> Map:
+    """A row of csrc/ops.def, or a derivative of it: a function of csrc/kernels/rows.h."""
+    y = scope.description.buffer(step.y)
+    if y.dtype.kind != "f":
+        return _of_integers(scope, step)
+    if step.name in _HUGE and y.size >= _LONG:
+        raise Unwritten
+    function = scope.function(step)
+    return Map(y.size, _broadcast(scope, step), lambda xs: f"{function}({', '.join(xs)})")
+
+
+def _compare(operator: str) -> Callable[[Scope, Step], Map]:
+    def write(scope: Scope, step: Step) -> Map:
+        y = scope.description.buffer(step.y)
+        return Map(y.size, _broadcast(scope, step), lambda xs: f"{xs[0]} {operator} {xs[1]}")
+
+    return write
+
+
+def _where(scope: Scope, step: Step) -> Map:
+    y = scope.description.buffer(step.y)
+    return Map(y.size, _broadcast(scope, step), lambda xs: f"{xs[0]} ? {xs[1]} : {xs[2]}")
+
+
+def _cast(scope: Scope, step: Step) -> Map:
+    x, y = (scope.description.buffer(v) for v in (step.operands[0], step.y))
+    if x.dtype == y.dtype:
+        return Map(y.size, _broadcast(scope, step), lambda xs: xs[0])
+    if y.dtype.kind == "b" or (x.dtype.kind == "f" and y.dtype.kind != "f") or len(step.attr) > 1:
+        raise Unwritten  # the value has to be compared, or may not fit
+    return Map(y.size, _broadcast(scope, step), lambda xs: f"({c_type(y.dtype)}){xs[0]}")
+
+
+def _broadcast_to(scope: Scope, step: Step) -> Map:
+    y = scope.description.buffer(step.y)
+    return Map(y.size, _broadcast(scope, step), lambda xs: xs[0])
+
+
+def _moved(scope: Scope, step: Step, strides: list[int], start: int = 0) -> Map:
+    """The result reads the operand's memory with these strides."""
+    y = scope.description.buffer(step.y)
+    index = index_text("i", y.shape, strides, start)
+    return Map(y.size, ((step.operands[0], index),), lambda xs: xs[0])
+
+
+def _transpose(scope: Scope, step: Step) -> Map:
+    strides = contiguous(scope.description.buffer(step.operands[0]).shape)
+    return _moved(scope, step, [strides[axis] for axis in step.attr])
+
+
+def _slice(scope: Scope, step: Step) -> Map:
+    strides = contiguous(scope.description.buffer(step.operands[0]).shape)
+    start = sum(stride * step.attr[3 * i] for i, stride in enumerate(strides))
+    return _moved(scope, step, [stride * step.attr[3 * i + 1] for i, stride in enumerate(strides)], start)
+
+
+# By the names of csrc/integers.def, whose other rows are left to the interpreter.
+_OF_INTEGERS = {
+    "add": "{0} + {1}", "subtract": "{0} - {1}", "multiply": "{0} * {1}", "negative": "-{0}", "positive": "{0}",
+    "square": "{0} * {0}", "maximum": "{0} > {1} ? {0} : {1}", "minimum": "{0} < {1} ? {0} : {1}", "invert": "~{0}",
+    "bitwise_and": "{0} & {1}", "bitwise_or": "{0} | {1}", "bitwise_xor": "{0} ^ {1}",
+}  # fmt: skip
+_OF_BOOLEANS = {
+    "add": "{0} | {1}", "multiply": "{0} & {1}", "maximum": "{0} | {1}", "minimum": "{0} & {1}", "invert": "!{0}",
+    "bitwise_and": "{0} & {1}", "bitwise_or": "{0} | {1}", "bitwise_xor": "{0} ^ {1}",
+}  # fmt: skip
+_QUOTIENTS = {"floor_divide": "floor_divide_i64({0}, {1})", "remainder": "remainder_i64({0}, {1})"}
+
+
+def _divides_by_a_constant(scope: Scope, step: Step) -> bool:
+    """Whether a quotient of integers needs no warning, and no number beyond int64."""
+    b = scope.description.buffer(step.operands[1])
+    root = scope.description.buffer(b.root)
+    if not root.data or b.dtype == np.uint64:
+        return False
+    divisors = np.frombuffer(root.data, b.dtype)
+    return bool(((divisors != 0) & (divisors != -1)).all())
+
+
+def _of_integers(scope: Scope, step: Step) -> Map:
+    """A row of csrc/integers.def that C computes without a warning."""
+    y = scope.description.buffer(step.y)
+    text = (_OF_BOOLEANS if y.dtype == np.bool_ else _OF_INTEGERS).get(step.name)
+    if step.name in _QUOTIENTS and _divides_by_a_constant(scope, step):
+        text = _QUOTIENTS[step.name]
+    if text is None:
+        raise Unwritten
+    whole = f"({c_type(y.dtype)})({text})"
+    return Map(y.size, _broadcast(scope, step), lambda xs: whole.format(*xs))
+
+
+_MAPS: dict[str, Callable[[Scope, Step], Map]] = {
+    "less": _compare("<"), "less_equal": _compare("<="), "greater": _compare(">"), "greater_equal": _compare(">="),
+    "equal": _compare("=="), "not_equal": _compare("!="), "where": _where, "cast": _cast, "invert": _of_integers,
+    "bitwise_and": _of_integers, "bitwise_or": _of_integers, "bitwise_xor": _of_integers,
+    "broadcast_to": _broadcast_to, "transpose": _transpose, "slice": _slice,
+}  # fmt: skip
+
+
+class ElementLoop:
+    """Consecutive maps over equally many elements, which become one loop; a map of one element is a statement."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self.forget()
+
+    def forget(self) -> None:
+        self.n = 0
+        self.steps: list[tuple[Step, Map]] = []
+
+    def takes(self, step: Step) -> bool:
+        """Whether the step is a map that can join the loop; if so, it has."""
+        m = map_of(self.scope, step)
+        if m is None or (self.steps and (m.n != self.n or self._conflicts(step, m))):
+            return False
+        if m.n == 1:
+            if self.steps:
+                return False
+            self._define(step, m)
+            return True
+        self.n = m.n
+        self.steps.append((step, m))
+        return True
+
+    def _define(self, step: Step, m: Map) -> None:
+        values = [self.scope.value(v).at(index) if v >= 0 else "0" for v, index in m.operands]
+        self.scope.define(step, m.expression(values))
+
+    def _conflicts(self, step: Step, m: Map) -> bool:
+        """Does the step read what the loop writes, other than the element just computed; or write what it reads so?"""
+        return any(
+            self._clash(self._span(x), index, v == x, self._span(y))
+            for earlier, n in self.steps
+            for x, index, v, y in (
+                *((v, index, earlier.y, earlier.y) for v, index in m.operands if v >= 0),
+                *((v, index, step.y, step.y) for v, index in n.operands if v >= 0),
+                *(((earlier.y, "i", step.y, step.y),)),
+            )
+        )
+
+    @staticmethod
+    def _clash(x: tuple[object, int, int, int], index: str, same: bool, y: tuple[object, int, int, int]) -> bool:
+        """x is read (or written) at an index while y is written at i."""
+        if x[0] != y[0] or x[2] <= y[1] or y[2] <= x[1]:
+            return False  # in different memory
+        return not (index == "i" and x[1] == y[1] and x[3] == y[3])
+
+    def _span(self, v: int) -> tuple[object, int, int, int]:
+        """The memory of a buffer: which, first and last byte in it, and the size of its elements."""
+        b = self.scope.description.buffer(v)
+        root = self.scope.description.buffer(b.root)
+        if root.offset >= 0 and not root.blockwise and not self.scope.is_local(v):
+            start = root.offset + b.shift
+            return "arena", start, start + b.bytes, b.dtype.itemsize
+        return b.root, b.shift, b.shift + b.bytes, b.dtype.itemsize
+
+    def end(self) -> None:
+        """Write the loop, if there is one."""
+        steps, n = self.steps, self.n
+        self.forget()
+        if not steps:
+            return
+        stored = {step.y: self.scope.result(step.y) for step, _ in steps if self._is_stored(step, steps)}
+        text = self.scope.text
+        text.line('_Pragma("omp simd")')
+        text.open(f"for (int64_t i = 0; i < {n}; i++) {{")
+        names: dict[int, str] = {}
+        for step, m in steps:
+            values = [
+                "0" if v < 0 else names[v] if v in names else self.scope.value(v).at(index) for v, index in m.operands
+            ]
+            b, name = self.scope.description.buffer(step.y), f"e{step.y}{self.scope.name}"
+            expression = self.scope.separate(step, m.expression(values), lanes=True)
+            if step.y in stored and not self._is_read(step.y, steps):
+                text.line(f"{stored[step.y].at('i')} = {expression};")
+            else:
+                text.line(f"const {c_type(b.dtype)} {name} = {expression};")
+                if step.y in stored:
+                    text.line(f"{stored[step.y].at('i')} = {name};")
+                names[step.y] = name
+        text.close()
+
+    @staticmethod
+    def _is_read(v: int, steps: list[tuple[Step, Map]]) -> bool:
+        return any(v == x for _, m in steps for x, _ in m.operands)
+
+    def _is_stored(self, step: Step, steps: list[tuple[Step, Map]]) -> bool:
+        """Whether anything but this loop reads a step's result."""
+        d, root = self.scope.description, self.scope.description.root(step.y)
+        if root != step.y or (not self.scope.is_local(step.y) and not d.buffer(root).blockwise):
+            return True
+        inside = {s.y for s, _ in steps}
+        readers = [d.steps[k] for k in self.scope.readers.get(root, ())]
+        views = any(v != root and v >= 0 and d.root(v) == root for s in readers for v in s.operands)
+        return views or any(s.y not in inside for s in readers) or any(d.root(v) == root for v in d.outs)

@@ -1,0 +1,291 @@
+"""Where the values of a program are in its C text, and the lines of that text.
+
+What only the text reads and writes is a local variable, which the compiler keeps in a register or on the stack; all
+else is where the interpreter has it: in the arena, in inputs and outputs.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+
+from .. import _core
+from .description import Buffer, Description, Step
+from .values import Value, c_type, literal, suffix
+
+LOCAL_BYTES = 2048  # larger values of a program are in the arena
+STACK_BYTES = 1 << 16  # all local variables of a program take no more
+INLINED = 8  # a function of vecmath.h that more statements call than this is not made part of each
+
+
+class Unwritten(Exception):
+    """A step that is left to the interpreter."""
+
+
+class Text:
+    """The lines of a function, and what its parts share: numbers for names, and declarations at its top."""
+
+    def __init__(self, write_steps: Callable[[Scope], None]) -> None:
+        self.write_steps = write_steps  # of a body, too
+        self.lines: list[str] = []
+        self.top: list[str] = []
+        self.functions: list[str] = []  # before the function itself
+        self.depth = 1
+        self.bodies = 0  # how many have been written
+        self.stack = 0  # bytes of local arrays
+        self.n_steps = 0
+
+    def line(self, text: str) -> None:
+        self.lines.append("    " * self.depth + text if text else "")
+
+    def declare(self, text: str) -> None:
+        """A declaration at the top of the function, once."""
+        if text not in self.top:
+            self.top.append(text)
+
+    def open(self, text: str) -> None:
+        self.line(text)
+        self.depth += 1
+
+    def close(self, text: str = "}") -> None:
+        self.depth -= 1
+        self.line(text)
+
+
+class Scope:
+    """A program, or a body, as part of a function: its values by the numbers of their buffers."""
+
+    def __init__(
+        self,
+        text: Text,
+        description: Description,
+        interpreted: set[int],
+        name: str = "",
+        around: tuple[Scope, int, int] | None = None,
+    ) -> None:
+        self.text, self.description = text, description
+        self.interpreted = interpreted  # the first steps of groups that the interpreter runs
+        self.name = name  # what names of this body end with
+        self.around = around  # of a body: the scope that it is in, the step that runs it, and which of its bodies it is
+        self.frame = around is None  # its values that are no local variables are in the frame's memory
+        self.failed: dict[int, str] = {}  # groups that turned out to be unwritten, and the operation
+        self.places: dict[int, Value] = {}  # of roots
+        self._count_uses()
+
+    def program(self) -> str:
+        """What points to the program."""
+        if self.around is None:
+            return "f->program"
+        scope, k, i = self.around
+        self.text.declare(f"const struct fg_program *const body{self.name} = s->body({scope.program()}, {k}, {i});")
+        return f"body{self.name}"
+
+    # ---- where values are ----------------------------------------------------------------------------------------
+    def _count_uses(self) -> None:
+        d = self.description
+        self.writers: dict[int, int] = {}  # how many steps write a root
+        self.shared: set[int] = set()  # roots that the interpreter, or what runs the program, reads or writes
+        self.extent: dict[int, tuple[int, int]] = {}  # the bytes of a root and of all that is part of its memory
+        for group in d.groups():
+            for k in group:
+                step = d.steps[k]
+                root = d.root(step.y)
+                self.writers[root] = self.writers.get(root, 0) + 1
+                if group[0] in self.interpreted or step.late:
+                    self.shared |= {d.root(v) for v in (step.y, *step.operands) if v >= 0}
+        self.readers: dict[int, list[int]] = {}  # the steps that read a root
+        self.statements = Counter(step.op for step in d.steps if d.buffer(step.y).size == 1)  # by operation
+        for k, step in enumerate(d.steps):
+            for v in step.operands:
+                if v >= 0:
+                    self.readers.setdefault(d.root(v), []).append(k)
+        for v, b in enumerate(d.buffers):
+            if b is not None:
+                low, high = self.extent.get(b.root, (0, 0))
+                self.extent[b.root] = min(low, b.shift), max(high, b.shift + b.bytes)
+                if self.frame and (b.kept or b.output >= 0) and b.root == v:
+                    self.shared.add(v)
+        if self.frame:
+            self.shared |= {d.root(v) for v in d.outs}
+        # Roots that another step may add something to, or that leave a body, where that may happen.
+        self.summed = {d.root(v) for s in d.steps if not is_no_sum(s) for v in s.operands if v >= 0}
+        if not self.frame:
+            self.summed |= {d.root(v) for v in d.outs}
+
+    def separate(self, step: Step, expression: str, lanes: bool = False) -> str:
+        """The expression for a step's result; hidden from the compiler if that could fuse it with another step's sum
+        (SEPARATE in csrc/kernels/rows.h)."""
+        b = self.description.buffer(step.y)
+        if b.root not in self.summed or b.dtype.kind != "f" or is_no_product(step):
+            return expression
+        if lanes:
+            self.text.declare("const uint64_t no_bits = NO_BITS;")
+        return f"SEPARATE{'_LANES' * lanes}_{suffix(b.dtype)}({expression})"
+
+    def variable(self, v: int) -> str:
+        return f"{'in' if v < self.description.n_in else 'v'}{v}{self.name}"
+
+    def value(self, v: int) -> Value:
+        """The value of a buffer."""
+        d = self.description
+        b = d.buffer(v)
+        root = d.buffer(b.root)
+        if root.data is not None:
+            return self._constant(v, b, root)
+        place = self.places.get(b.root)
+        if place is None:
+            if b.root >= d.n_in and b.root not in self.writers:
+                raise Unwritten  # a constant whose elements change: the state of a generator
+            assert not self.is_local(b.root) or b.root < d.n_in, f"buffer {v} is read before it is written"
+            place = self._memory(b.root)
+        if b.root == v:
+            return place
+        return part_of(place, b.shift, b.dtype, b.shape)
+
+    def _constant(self, v: int, b: Buffer, root: Buffer) -> Value:
+        name = f"const{v}{self.name}"
+        kind = c_type(b.dtype)
+        if root.data or not root.bytes:
+            elements = np.frombuffer((root.data or b"")[b.shift : b.shift + b.bytes], b.dtype)
+            if b.size and (elements.view(f"V{b.dtype.itemsize}") == elements.view(f"V{b.dtype.itemsize}")[0]).all():
+                return Value(literal(elements[0]), b.dtype, b.shape, True)
+            text = f"static const {kind} {name}[{max(b.size, 1)}] = {{{', '.join(map(literal, elements)) or '0'}}};"
+        else:
+            text = f"const {kind} *const {name} = (const {kind} *)s->constant({self.program()}, {b.root})"
+            text += f" + {b.shift // b.dtype.itemsize};" if b.shift else ";"
+        self.text.declare(text)
+        return Value(name, b.dtype, b.shape, False)
+
+    def _memory(self, v: int) -> Value:
+        """A root in the arena, an input or an output."""
+        b = self.description.buffer(v)
+        if not self.frame or not (v < self.description.n_in or b.offset >= 0 or b.output >= 0):
+            raise Unwritten
+        is_input = v < self.description.n_in and b.offset < 0
+        if b.offset >= 0:
+            address = f"f->arena + {b.offset}"
+        else:
+            address = f"f->address[{v if is_input else self.description.n_in + b.output}]"
+        kind = f"const {c_type(b.dtype)}" if is_input else c_type(b.dtype)
+        name = self.variable(v)
+        if is_input and b.size == 1:
+            self.text.declare(f"{kind} {name} = *({kind} *){address};")
+        else:
+            self.text.declare(f"{kind} *const {name} = ({kind} *)({address});")
+        self.places[v] = Value(name, b.dtype, b.shape, is_input and b.size == 1)
+        return self.places[v]
+
+    def is_single(self, v: int) -> bool:
+        """Whether all elements of a buffer are one number."""
+        b = self.description.buffer(v)
+        return b.size == 1 or (self.description.buffer(b.root).data is not None and self.value(v).single)
+
+    def is_used(self, v: int) -> bool:
+        """Whether any step reads a buffer, or part of its memory."""
+        return v in self.readers
+
+    def function(self, step: Step) -> str:
+        """The name of the function that computes a row or its derivative. One that is long, and called in many
+        statements, is called through one that the compiler does not make part of each."""
+        b, row = self.description.buffer(step.y), _core.ROWS[step.name]
+        unary, by = row["arity"] == 1, step.by_input
+        text = row["definition"] if by is None else row["derivatives"][by if not unary else 0]
+        name = f"{step.name}{'' if by is None else '_vjp' if unary else ('_da', '_db')[by]}_{suffix(b.dtype)}"
+        if b.size > 1 or not re.search(r"\w\(", text) or self.statements[step.op] <= INLINED:
+            return name
+        kind = c_type(b.dtype)
+        letters = ("x" if unary else "ab") + ("" if by is None else "yg")
+        parameters = ", ".join(f"{kind} {letter}" for letter in letters)
+        function = (
+            f"static __attribute__((noinline)) {kind} called_{name}({parameters})\n"
+            f"{{\n    return {name}({', '.join(letters)});\n}}\n\n"
+        )
+        if function not in self.text.functions:
+            self.text.functions.append(function)
+        return f"called_{name}"
+
+    def is_local(self, v: int) -> bool:
+        low, high = self.extent[self.description.root(v)]
+        return self.description.root(v) not in self.shared and high - low <= LOCAL_BYTES
+
+    def result(self, v: int) -> Value:
+        """Where a step writes its result: a local array, which is declared here unless it was before, or memory."""
+        b = self.description.buffer(v)
+        if b.root not in self.places and self.is_local(v):
+            low, high = self.extent[b.root]
+            if self.text.stack + high - low <= STACK_BYTES:
+                self._declare(b.root)
+            elif self.frame:
+                self.shared.add(b.root)
+            else:
+                raise Unwritten
+        return self.value(v)
+
+    def _declare(self, v: int) -> None:
+        b, (low, high) = self.description.buffer(v), self.extent[v]
+        name, kind, itemsize = self.variable(v), c_type(b.dtype), b.dtype.itemsize
+        self.text.stack += high - low
+        if b.dtype == np.uint8 and b.size != 1:  # the block of results of a loop or branch
+            self.text.line(f"_Alignas(64) uint8_t {name}[{high}];")
+        elif high - low == itemsize:
+            self.text.line(f"{kind} {name};")
+        elif low == 0:
+            self.text.line(f"{kind} {name}[{high // itemsize}];")
+        else:
+            self.text.line(f"{kind} whole_{name}[{(high - low) // itemsize}];")
+            self.text.line(f"{kind} *const {name} = whole_{name} + {-low // itemsize};")
+        self.places[v] = Value(name, b.dtype, b.shape, high - low == itemsize)
+
+    def define(self, step: Step, expression: str) -> None:
+        """Give a step's result of a single element its value."""
+        v, expression = step.y, self.separate(step, expression)
+        b = self.description.buffer(v)
+        local = b.root == v and v not in self.places and self.is_local(v) and self.writers[v] == 1
+        if local and self.extent[v] == (0, b.dtype.itemsize):
+            self.text.line(f"const {c_type(b.dtype)} {self.variable(v)} = {expression};")
+            self.places[v] = Value(self.variable(v), b.dtype, b.shape, True)
+        else:
+            self.text.line(f"{self.result(v).at('0')} = {expression};")
+
+    def fail(self, group: range) -> None:
+        """Note a group that is left to the interpreter; its results are in memory, so that the rest can be tried."""
+        self.failed[group[0]] = self.description.steps[group[0]].name
+        self.shared |= {self.description.root(self.description.steps[k].y) for k in group}
+
+    def operand(self, step: Step, k: int) -> Value:
+        if step.operands[k] < 0:
+            raise Unwritten
+        return self.value(step.operands[k])
+
+
+# Rows whose value is no product, and rows that only multiply and divide their operands.
+_NO_PRODUCTS = {"add", "subtract", "divide", "reciprocal", "sqrt", "rint", "floor", "ceil", "trunc", "sign"}
+_NO_SUMS = {"multiply", "divide", "square", "reciprocal", "sqrt"}
+
+
+def is_no_product(step: Step) -> bool:
+    return step.by_input is None and step.name in _NO_PRODUCTS
+
+
+def is_no_sum(step: Step) -> bool:
+    return (step.by_input is None and step.name in _NO_SUMS) or step.name == "multiply"
+
+
+def part_of(place: Value, shift: int, dtype: np.dtype, shape: tuple[int, ...]) -> Value:
+    """Elements of a place from a byte on, as an array of their own."""
+    size = math.prod(shape)
+    if dtype == place.dtype:
+        if place.single:
+            return Value(place.text, dtype, shape, True)
+        start = shift // dtype.itemsize
+        if size == 1:
+            return Value(f"{place.text}[{start}]", dtype, shape, True)
+        return Value(f"({place.text} + {start})" if start else place.text, dtype, shape, False)
+    if place.dtype.itemsize != 1:
+        raise Unwritten
+    pointer = f"({c_type(dtype)} *)({place.address} + {shift})" if shift else f"({c_type(dtype)} *){place.address}"
+    return Value(f"*{pointer}" if size == 1 else f"({pointer})", dtype, shape, size == 1)
