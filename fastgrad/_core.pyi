@@ -25,6 +25,9 @@ __all__ = [
 
 PUBLIC: list[str]
 OPTIMIZERS: dict[str, tuple[int, tuple[str, ...], int, int]]
+CLIP_VALUE: int
+CLIP_NORM: int
+CLIP_EACH_NORM: int
 WITH_DEFAULTS: set[str]
 functions: dict[str, Any]
 ROWS: dict[str, dict[str, Any]]
@@ -332,7 +335,9 @@ class TraceError(TypeError): ...
 @final
 class Program:
     def run(self, inputs: list[Any]) -> list[Any]: ...
-    def train(self, inputs: list[Any], rule: UpdateRule, checked: bool) -> tuple[float, int, NDArray[Any] | None]: ...
+    def train(
+        self, inputs: list[Any], rule: UpdateRule, checked: bool, rebuild: Callable[[list[Any]], Any] | None
+    ) -> tuple[float, int, NDArray[Any] | None, Any]: ...
     def same_as(self, other: Program) -> bool: ...
     def bodies(self, i: int) -> list[Program]: ...
     def dot(self) -> str: ...
@@ -366,9 +371,12 @@ class Entry:
         signature: int | None,
     ) -> None: ...
 
+def state_shape(row: str, k: int, shape: tuple[int, ...]) -> tuple[int, ...]: ...
+
 @final
 class UpdateRule:
     taken: bool
+    has_aux: bool
     def __init__(
         self,
         row: str,
@@ -376,7 +384,10 @@ class UpdateRule:
         numbers: tuple[float, ...],
         optimizer: Any = None,
         structure: Any = None,
+        groups: list[tuple[str, tuple[float, ...]] | None] | None = None,
+        which: NDArray[np.int32] | None = None,
     ) -> None: ...
+    def clip(self, kind: int, limit: float) -> None: ...
     def update(self, leaves: Sequence[Any], gradients: Sequence[Any]) -> None: ...
 
 class Replayer:
@@ -392,10 +403,10 @@ class Replayer:
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
     def try_train(
         self, args: tuple[Any, ...], rule: UpdateRule, checked: bool, signature: int | None = None
-    ) -> tuple[float, int, NDArray[Any] | None] | None: ...
+    ) -> tuple[float, int, NDArray[Any] | None, Any] | None: ...
     def try_train_on_rows(
         self, leaves: list[Any], arrays: tuple[NDArray[Any], ...], rows: NDArray[Any], rule: UpdateRule, checked: bool
-    ) -> tuple[float, int, NDArray[Any] | None] | None: ...
+    ) -> tuple[float, int, NDArray[Any] | None, Any] | None: ...
 
 class Trace:
     compounds: dict[int, Any]

@@ -198,10 +198,10 @@ cdef class Program:
         self.check_made()
         return self.replay(self.with_inputs(inputs))
 
-    def train(self, list inputs, UpdateRule rule not None, bint checked):
+    def train(self, list inputs, UpdateRule rule not None, bint checked, rebuild):
         """A training step on these ndarrays, of which the first are the parameters (see `train` in training.pxi)."""
         self.check_made()
-        return train(self, self.with_inputs(inputs), rule, checked)
+        return train(self, self.with_inputs(inputs), rule, checked, rebuild)
 
     cdef fg_replay *with_inputs(self, list inputs) except NULL:
         cdef fg_replay *r
