@@ -6,6 +6,7 @@ silently become n x n. Targets that are not tensors are taken in the dtype of th
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import numpy as np
@@ -369,8 +370,10 @@ def gaussian_nll(
     name = "gaussian_nll"
     x, t = _pair(name, predictions, targets)
     eps = _at_least_0(name, "eps", eps)
-    if not isinstance(var, Tensor) and np.any(np.asarray(var) < 0):
-        raise ValueError(f"{name}: var has elements below 0, expected variances")
+    if not isinstance(var, Tensor):
+        var = _weight(name, "var", var, x)
+        if np.any(var < 0):
+            raise ValueError(f"{name}: var has elements below 0, expected variances")
     v = floating(var)
     if v.ndim and v.shape not in (x.shape, x.shape[:-1], (*x.shape[:-1], 1)):
         raise ValueError(f"{name}: predictions of shape {x.shape} and var of shape {v.shape}: the shapes do not fit")
@@ -378,7 +381,7 @@ def gaussian_nll(
         v = v[..., None]
     v = v + _core.where(v < eps, eps - v, 0).detach()
     costs = 0.5 * (_core.log(v) + _core.square(x - t) / v)
-    return _reduce(name, costs + 0.5 * np.log(2 * np.pi) if full else costs, reduction)
+    return _reduce(name, costs + 0.5 * math.log(2 * math.pi) if full else costs, reduction)
 
 
 def cosine_embedding(x1: Any, x2: Any, targets: Any, *, margin: float = 0.0, reduction: Reduction = "mean") -> Tensor:

@@ -13,16 +13,15 @@
 #include <string.h>
 
 /* The last two axes of a parameter, and how many matrices of them there are. */
-typedef struct {
-    int64_t stack, rows, cols, n;
-} matrices;
+typedef struct { int64_t stack, rows, cols, n; } matrices;
 
 static matrices matrices_of(int ndim, const int64_t *dim)
 {
     matrices m = {1, 1, ndim ? dim[ndim - 1] : 1, 1};
     if (ndim > 1)
         m.rows = dim[ndim - 2];
-    for (int i = 0; i < ndim - 2; i++) m.stack *= dim[i];
+    for (int i = 0; i < ndim - 2; i++)
+        m.stack *= dim[i];
     m.n = m.stack * m.rows * m.cols;
     return m;
 }
@@ -86,7 +85,8 @@ void fg_update_whole(const fg_update_rule *u, int dtype, int ndim, const int64_t
 static double NAME(norm)(int64_t n, const REAL *x)
 {
     double sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)x[i] * (double)x[i];
     return sqrt(sum);
 }
 
@@ -111,19 +111,22 @@ static void NAME(lamb)(const matrices *w, int ndim, void *p_, const void *g_, vo
     }
     const double ratio = of_step == 0 || of_p == 0 ? 1 : sqrt(of_p) / sqrt(of_step);
     const REAL rate = (REAL)(u->learning_rate * ratio);
-    for (int64_t i = 0; i < w->n; i++) p[i] -= rate * STEP(i);
+    for (int64_t i = 0; i < w->n; i++)
+        p[i] -= rate * STEP(i);
 #undef STEP
 }
 
 /* Of one matrix: r, the running means of squares over its rows, and c, those over its columns. */
 static void NAME(factor)(const matrices *w, const REAL *g, double new, REAL *r, REAL *c)
 {
-    for (int64_t k = 0; k < w->cols; k++) c[k] *= (REAL)(1 - new);
+    for (int64_t k = 0; k < w->cols; k++)
+        c[k] *= (REAL)(1 - new);
     for (int64_t i = 0; i < w->rows; i++, g += w->cols) {
         const double norm = NAME(norm)(w->cols, g);
         r[i] += (REAL)new * ((REAL)(norm * norm / (double)w->cols) - r[i]);
         const REAL weight = (REAL)(new / (double)w->rows);
-        for (int64_t k = 0; k < w->cols; k++) c[k] += weight * g[k] * g[k];
+        for (int64_t k = 0; k < w->cols; k++)
+            c[k] += weight * g[k] * g[k];
     }
 }
 
@@ -134,7 +137,8 @@ static double NAME(adafactor_pass)(const matrices *w, const fg_adafactor_numbers
     const double eps1 = n->eps1 >= 0 ? n->eps1 : sizeof(REAL) == sizeof(float) ? FLT_EPSILON : DBL_EPSILON;
     const double least = eps1 * eps1;
     double sum = 0, mean = 0;
-    for (int64_t i = 0; r && i < w->rows; i++) mean += r[i];
+    for (int64_t i = 0; r && i < w->rows; i++)
+        mean += r[i];
     mean /= (double)w->rows;
     for (int64_t i = 0; i < w->rows; i++, g += w->cols, p += w->cols) {
         const double of_row = r ? r[i] / (mean < eps1 ? eps1 : mean) : 1;
@@ -161,12 +165,14 @@ static void NAME(adafactor)(const matrices *w, int ndim, void *p_, const void *g
     const double of_p = NAME(norm)(w->n, p) / root_n;
     const REAL keep = (REAL)(1 - u->learning_rate * u->weight_decay);
     if (keep != 1)
-        for (int64_t i = 0; i < w->n; i++) p[i] *= keep;
+        for (int64_t i = 0; i < w->n; i++)
+            p[i] *= keep;
     if (ndim > 1)
         for (int64_t s = 0; s < w->stack; s++)
             NAME(factor)(w, g + s * size, u->new, r + s * w->rows, c + s * w->cols);
     else
-        for (int64_t i = 0; i < w->n; i++) v[i] += (REAL)u->new * (g[i] * g[i] - v[i]);
+        for (int64_t i = 0; i < w->n; i++)
+            v[i] += (REAL)u->new * (g[i] * g[i] - v[i]);
     double rate = 0;
     for (int pass = 0; pass < 2; pass++) {
         double sum = 0;
@@ -184,7 +190,8 @@ static void NAME(adafactor)(const matrices *w, int ndim, void *p_, const void *g
 static void NAME(add_scaled)(int64_t n, double a_, const REAL *x, double b_, REAL *y)
 {
     const REAL a = (REAL)a_, b = (REAL)b_;
-    for (int64_t i = 0; i < n; i++) y[i] = a * x[i] + b * y[i];
+    for (int64_t i = 0; i < n; i++)
+        y[i] = a * x[i] + b * y[i];
 }
 
 static void NAME(muon)(const matrices *w, int ndim, void *p, const void *g, void *const *state, const void *numbers,

@@ -105,9 +105,7 @@ static int not_finite(const fg_program *p, fg_replay *r)
 enum { CHUNK = 1024 }; /* elements of a gradient that are clipped at a time, in the cache */
 
 /* What to do about a gradient's elements: scale them and keep them within a limit. */
-typedef struct {
-    double scale, limit;
-} clipping;
+typedef struct { double scale, limit; } clipping;
 static const clipping UNCHANGED = {1, INFINITY};
 
 static int is_unchanged(clipping c) { return c.scale == 1 && isinf(c.limit); }
@@ -126,7 +124,8 @@ static void update_part(const fg_update_rule *u, int dtype, int64_t n, clipping 
     for (int64_t at = 0, part; at < n; at += part) {
         void *rest[FG_MAX_STATES];
         part = n - at < CHUNK ? n - at : CHUNK;
-        for (int i = 0; i < FG_MAX_STATES; i++) rest[i] = state[i] ? (char *)state[i] + (size_t)at * itemsize : NULL;
+        for (int i = 0; i < FG_MAX_STATES; i++)
+            rest[i] = state[i] ? (char *)state[i] + (size_t)at * itemsize : NULL;
         k->clip(part, clip.scale, clip.limit, (const char *)g + (size_t)at * itemsize, memory);
         k->update[u->optimizer](part, (char *)p + (size_t)at * itemsize, memory, rest, u->number);
     }
@@ -152,8 +151,9 @@ static void *gradient_in(void *work, const fg_update_rule *u, const fg_parameter
 static fg_parameter parameter(const fg_program *p, fg_replay *r, int i, void *const *state)
 {
     const fg_array *w = &p->buffer[i].array;
-    fg_parameter x = {w->dtype, w->shape->ndim, w->shape->dim, w->shape->size, fg_replay_address(r)[i],
-                      gradient_address(p, r, i), {NULL}};
+    fg_parameter x = {w->dtype,       w->shape->ndim,          w->shape->dim,
+                      w->shape->size, fg_replay_address(r)[i], gradient_address(p, r, i),
+                      {NULL}};
     memcpy(x.state, state + FG_MAX_STATES * i, sizeof x.state);
     return x;
 }
@@ -187,10 +187,7 @@ static double scale_for(double most)
 /* Is a sum of squares too large or too small to tell the norm? */
 static int is_out_of_range(double sum) { return !(sum < DBL_MAX) || sum < DBL_MIN * 0x1p60; }
 
-static clipping to_norm(double norm, double limit)
-{
-    return (clipping){norm > limit ? limit / norm : 1, INFINITY};
-}
+static clipping to_norm(double norm, double limit) { return (clipping){norm > limit ? limit / norm : 1, INFINITY}; }
 
 /* Where the gradients of a step are: in arrays, or in a replay. */
 typedef struct {
@@ -218,7 +215,8 @@ static double sum_or_most(const gradients *all, int i, double scale, int most)
 static double norm_of(const gradients *all, int from, int to)
 {
     double sum = 0, most = 0;
-    for (int i = from; i < to; i++) sum += sum_or_most(all, i, 1, 0);
+    for (int i = from; i < to; i++)
+        sum += sum_or_most(all, i, 1, 0);
     if (!is_out_of_range(sum))
         return sqrt(sum);
     for (int i = from; i < to; i++) {
@@ -229,7 +227,8 @@ static double norm_of(const gradients *all, int from, int to)
         return most;
     double scale = scale_for(most);
     sum = 0;
-    for (int i = from; i < to; i++) sum += sum_or_most(all, i, scale, 0);
+    for (int i = from; i < to; i++)
+        sum += sum_or_most(all, i, scale, 0);
     return sqrt(sum) / scale;
 }
 
@@ -348,22 +347,39 @@ int fg_replay_copy_aliased(const fg_program *p, fg_replay *r)
     return FG_OK;
 }
 
+/* n elements of 4 or 8 bytes that lie a stride apart. */
+static void gather_apart(size_t itemsize, int64_t n, int64_t stride, const void *x, void *y)
+{
+    if (itemsize == sizeof(uint32_t))
+        for (int64_t i = 0; i < n; i++)
+            ((uint32_t *)y)[i] = ((const uint32_t *)x)[i * stride];
+    else
+        for (int64_t i = 0; i < n; i++)
+            ((uint64_t *)y)[i] = ((const uint64_t *)x)[i * stride];
+}
+
 void fg_gather_rows(int ndim, const int64_t *dim, const int64_t *stride, size_t itemsize, int64_t n, const int64_t *row,
                     const void *x, void *y)
 {
-    int64_t own[FG_MAX_NDIM + 1], size = 1;
-    int is_contiguous = 1;
+    int64_t own[FG_MAX_NDIM + 1], size = 1, apart = 1;
+    int is_even =
+        itemsize == sizeof(uint32_t) || itemsize == sizeof(uint64_t); /* is one stride between all elements? */
     for (int axis = ndim - 1; axis > 0; axis--) {
         own[axis] = size;
-        is_contiguous = is_contiguous && (dim[axis] == 1 || stride[axis] == size);
+        if (dim[axis] > 1) {
+            apart = size == 1 ? stride[axis] : apart;
+            is_even = is_even && stride[axis] == size * apart;
+        }
         size *= dim[axis];
     }
     size_t row_bytes = (size_t)size * itemsize;
     for (int64_t i = 0; row_bytes && i < n; i++) {
         const char *from = (const char *)x + row[i] * stride[0] * (int64_t)itemsize;
         char *to = (char *)y + (size_t)i * row_bytes;
-        if (is_contiguous)
+        if (is_even && apart == 1)
             memcpy(to, from, row_bytes);
+        else if (is_even)
+            gather_apart(itemsize, size, apart, from, to);
         else
             fg_copy_strided(ndim - 1, dim + 1, itemsize, to, own + 1, from, stride + 1);
     }

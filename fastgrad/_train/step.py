@@ -183,7 +183,7 @@ class TrainingStep:
             )
         value, aux, total = 0.0, [], [np.zeros(leaf.shape, leaf.dtype) for leaf in self._leaves]
         for part in parts:
-            chosen = [array[part[0] : part[-1] + 1] if rows is None else array.take(part, axis=0) for array in arrays]
+            chosen = [array[part[0] : part[-1] + 1] if rows is None else _chosen(array, part) for array in arrays]
             of_part, more, gradients = self._value_and_gradients(self._leaves, *structure.unflatten(chosen))
             weight = len(part) / n
             value += weight * float(of_part)
@@ -412,7 +412,12 @@ def training_step(
 
 
 def _rows_of(arrays: tuple[Any, ...], rows: np.ndarray | None) -> tuple[Any, ...]:
-    return arrays if rows is None else tuple(array.take(rows, axis=0) for array in arrays)
+    return arrays if rows is None else tuple(_chosen(array, rows) for array in arrays)
+
+
+def _chosen(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """These rows of an array; `take` would first copy the whole of one that is not contiguous."""
+    return array.take(rows, axis=0) if array.flags.c_contiguous else np.ascontiguousarray(array[rows])
 
 
 def _with_arrays(x: Any) -> Any:
