@@ -185,7 +185,7 @@ def test_every_row_of_optim_def_has_a_class_that_gives_its_numbers():
         number, names, least, most = _core.OPTIMIZERS[optimizer._row]
         assert least <= len(optimizer._slots) <= most, optimizer
         left_out = {"nesterov"} if getattr(optimizer, "momentum", 1) else {"nesterov", "momentum"}
-        left_out |= {"centered", "step"}  # which decides what state there is; a method
+        left_out |= {"centered", "step", "ns_steps"}  # which decides what state there is; a method; an integer
         attributes = [name for name in names if hasattr(optimizer, name) and name not in left_out]
         for i, name in enumerate(attributes):
             setattr(optimizer, name, 0.125 + i / 64)  # no two alike, so that their order is seen

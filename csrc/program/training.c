@@ -162,7 +162,7 @@ static fg_parameter parameter(const fg_program *p, fg_replay *r, int i, void *co
 static void update_parameter(const fg_update_rule *u, const fg_parameter *x, clipping clip, void *work)
 {
     const void *g = x->g;
-    if (u->optimizer == FG_FROZEN)
+    if (u->optimizer == FG_FROZEN || !x->n)
         return;
     if (!is_whole(u)) {
         update_part(u, x->dtype, x->n, clip, x->p, g, x->state);
@@ -318,7 +318,7 @@ int fg_replay_train(const fg_program *p, fg_replay *r, const fg_updates *u, void
             continue;
         }
         fg_parameter x = parameter(p, r, i, state);
-        if (gradient(p, i)->panel) {
+        if (gradient(p, i)->panel && x.n) {
             void *g = gradient_in(work, rule, &x);
             fg_replay_gradient(p, r, i, g);
             x.g = g;

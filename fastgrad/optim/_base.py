@@ -384,7 +384,7 @@ def parameter_names(structure: tree.Structure) -> list[str]:
 
 
 def next_update(
-    optimizer: Optimizer, leaves: Sequence[Any], structure: tree.Structure, in_core: bool, clip: Clip | None = None
+    optimizer: Optimizer, leaves: Sequence[Any], structure: tree.Structure, in_core: bool
 ) -> UpdateRule | None:
     """The next update of these leaves for the core to make; None if ``in_core`` is false, or only Python can make it.
 
@@ -394,10 +394,12 @@ def next_update(
         optimizer._check(leaves, structure)
     if not (in_core and optimizer._in_core) or optimizer._own_step:
         return None
-    rule = optimizer._update_rule(leaves, optimizer._rate(), structure)
-    if clip is not None:
-        rule.clip(*clip)
-    return rule
+    rate = optimizer._rate()
+    if optimizer._groups or optimizer._other_row:
+        return optimizer._update_rule(leaves, rate, structure)
+    return UpdateRule(
+        optimizer._row, optimizer._states(leaves, structure), optimizer._numbers(rate), optimizer, structure
+    )
 
 
 def frozen(optimizer: Optimizer, leaves: Sequence[Any], structure: tree.Structure) -> tuple[bool, ...] | None:

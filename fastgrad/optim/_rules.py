@@ -134,7 +134,8 @@ class Adam(_WithMoments):
         return len(self._slots) == 3
 
     def _numbers(self, rate: float) -> tuple[float, ...]:
-        return rate, self.weight_decay, *self.betas, self.eps, self._decoupled, *self._corrections()
+        (beta1, beta2), t = self.betas, self.steps + 1  # spelled out: it runs in every step of most trainings
+        return rate, self.weight_decay, beta1, beta2, self.eps, self._decoupled, 1 - beta1**t, 1 - beta2**t
 
 
 class AdamW(Adam):
