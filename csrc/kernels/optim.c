@@ -79,7 +79,8 @@ static void NAME(sgd)(int64_t n, void *p, const void *g, void *const *state, con
 }
 
 /* With amsgrad `largest` is an array, else NULL, as a constant wherever this is inlined. */
-INLINE void NAME(adam_loop)(int64_t n, REAL *p, const REAL *g, REAL *m, REAL *v, REAL *largest, const fg_adam_numbers *u)
+INLINE void NAME(adam_loop)(int64_t n, REAL *p, const REAL *g, REAL *m, REAL *v, REAL *largest,
+                            const fg_adam_numbers *u)
 {
     const REAL keep = u->decoupled != 0 ? (REAL)(1 - u->learning_rate * u->weight_decay) : 1;
     const REAL weight_decay = (REAL)u->weight_decay, eps = (REAL)u->eps;

@@ -1,5 +1,5 @@
-/* whole_updates.c: the updates of optimizers in which each element depends on the whole parameter: on its norm, on means
- * over its rows and columns, on products of matrices.
+/* whole_updates.c: the updates of optimizers in which each element depends on the whole parameter: on its norm, on
+ * means over its rows and columns, on products of matrices.
  *
  * The formulas are those of optim.def. The file includes itself once per dtype. Sums are taken in float64.
  */

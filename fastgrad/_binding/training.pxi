@@ -213,14 +213,22 @@ cdef class UpdateRule:
         the parameter's shape and dtype."""
         cdef int i, k
         cdef fg_shape *shape
+        cdef bint is_plain = self.which is None and self.first.optimizer < FG_N_ELEMENTWISE_OPTIMIZERS
+        cdef cnp.ndarray x
         self.check_count(program.n_gradients, "training step")
         for i in range(FG_MAX_STATES * program.n_gradients):
             to[i] = NULL
         for k in range(len(self.state)):
             for i in range(program.n_gradients):
-                if self.rule_of(i) == FG_FROZEN:
+                if not is_plain and self.rule_of(i) == FG_FROZEN:
                     continue
                 a = (<list>self.state[k])[i]
+                if is_plain:
+                    x = a
+                    if fits(x, fg_program_input_dtype(program.program, i),
+                            fg_program_input_shape(program.program, i)) and cnp.PyArray_ISWRITEABLE(x):
+                        to[FG_MAX_STATES * i + k] = cnp.PyArray_DATA(x)
+                        continue
                 shape = fg_program_input_shape(program.program, i)
                 if not self.fits_state(a, i, k, fg_program_input_dtype(program.program, i), shape.ndim, shape.dim):
                     raise ValueError("training step: the optimizer's state does not fit the parameters")

@@ -57,6 +57,7 @@ class TrainingStep:
             raise ValueError(f"{_name}: accumulate is {accumulate!r}, expected an integer of at least 1")
         self._clip = optim.clip_of(_name, clip_value=clip_value, clip_norm=clip_norm, clip_each_norm=clip_each_norm)
         self._accumulate, self._has_aux = operator.index(accumulate), bool(has_aux)
+        self._has_more = self._accumulate > 1 or self._has_aux or self._clip is not None
         self.params = params
         self.optimizer = optim.get(optimizer)
         self._f = loss
@@ -108,7 +109,7 @@ class TrainingStep:
         """A step on a batch, or on these rows of its arrays."""
         if not _core.same_leaves(self.params, self._known):
             self._adopt()
-        if self._accumulate > 1:
+        if self._has_more and self._accumulate > 1:
             return self._take_in_parts(batch, rows)
         optimizer, leaves, structure = self.optimizer, self._leaves, self._structure
         replayed = self._value_and_gradients
@@ -121,10 +122,8 @@ class TrainingStep:
             compiled = self._compiled_with(compiled, n_gradients)
         args: tuple[Any, ...] | None = None
         if compiled is not None and rule is not None:
-            if self._clip is not None:
-                rule.clip(*self._clip)
-            if self._has_aux:
-                rule.has_aux = True
+            if self._has_more:
+                self._complete(rule)
             try:
                 checked = self._nonfinite != "ignore"
                 if rows is None:
@@ -147,13 +146,19 @@ class TrainingStep:
                     value, bad, gradient, aux = found
                     if bad >= 0:
                         self._refuse(value, bad, gradient)
-                    return (value, aux) if self._has_aux else value
+                    return (value, aux) if self._has_more and self._has_aux else value
                 assert args is not None
                 value, aux, gradients = replayed.eagerly(args)
         else:
             args = (leaves, *_rows_of(_with_arrays(batch), rows))
             value, aux, gradients = replayed.eagerly(args) if compiled is None else replayed(*args)
         return self._update_eagerly(float(value), aux, gradients, rule)
+
+    def _complete(self, rule: _core.UpdateRule) -> None:
+        """Tell a rule of the core how to clip, and of further values of the loss."""
+        rule.has_aux = self._has_aux
+        if self._clip is not None:
+            rule.clip(*self._clip)
 
     def _update_eagerly(self, value: float, aux: Any, gradients: list[Any], rule: Any) -> Any:
         """Check the gradients, and update; what the step returns."""

@@ -89,6 +89,7 @@ class Optimizer:
         self._state: dict[str, list[np.ndarray]] = {}
         self._groups = tuple(_Group(self, i, group) for i, group in enumerate(groups or ()))
         self._division: tuple[tree.Structure, list[int], np.ndarray] | None = None
+        self._is_divided = bool(self._groups or self._other_row)  # whether parameters differ in how they are updated
 
     def step(self, params: Any, grads: Any) -> None:
         """Change the arrays of `params` in place by one step along `grads`.
@@ -228,7 +229,7 @@ class Optimizer:
         within = structure or self._structure
         assert within is not None
         states, numbers = self._states(leaves, within), self._numbers(rate)
-        if not self._groups and not self._other_row:
+        if not self._is_divided:
             return UpdateRule(self._row, states, numbers, self, structure)
         more: list[tuple[str, tuple[float, ...]] | None] = []
         if self._other_row:
@@ -395,7 +396,7 @@ def next_update(
     if not (in_core and optimizer._in_core) or optimizer._own_step:
         return None
     rate = optimizer._rate()
-    if optimizer._groups or optimizer._other_row:
+    if optimizer._is_divided:
         return optimizer._update_rule(leaves, rate, structure)
     return UpdateRule(
         optimizer._row, optimizer._states(leaves, structure), optimizer._numbers(rate), optimizer, structure
