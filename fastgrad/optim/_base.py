@@ -7,11 +7,9 @@ csrc/optim.def; a class of _rules.py names its row and computes the row's number
 
 from __future__ import annotations
 
-import fnmatch
 import inspect
 import math
 import operator
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -364,6 +362,8 @@ class _Group:
 
     def has(self, name: str, leaf: Any) -> bool:
         if isinstance(self._chosen, str):
+            import fnmatch  # here, as not every program has groups
+
             return fnmatch.fnmatchcase(name, self._chosen)
         return bool(self._chosen(name, leaf))
 
@@ -378,6 +378,8 @@ class _Group:
 
 def parameter_names(structure: tree.Structure) -> list[str]:
     """The names of the leaves as PyTorch writes them: "layers.0.weight" for params["layers"][0]["weight"]."""
+    import re
+
     return [re.sub(r"\[(?:'([^']*)'|([^\]]*))\]", r".\1\2", path).lstrip(".") for path in structure.paths()]
 
 
