@@ -42,12 +42,20 @@ enum {
 #undef BINARY_FN
     FG_N_BINARY
 };
-/* The rows of optim.def, and the numbers of each at one step. */
+/* The rows of optim.def, first those of updates element by element, and the numbers of each at one step. */
 enum {
 #define OPTIMIZER(name, ...) FG_OPTIMIZER_##name,
+#define WHOLE_OPTIMIZER(...)
 #include "optim.def"
 #undef OPTIMIZER
-    FG_N_OPTIMIZERS
+    FG_N_ELEMENTWISE_OPTIMIZERS,
+    FG_BEFORE_WHOLE_OPTIMIZERS = FG_N_ELEMENTWISE_OPTIMIZERS - 1,
+#define OPTIMIZER(...)
+#define WHOLE_OPTIMIZER(name, ...) FG_OPTIMIZER_##name,
+#include "optim.def"
+#undef OPTIMIZER
+    FG_N_OPTIMIZERS,
+    FG_FROZEN = -1              /* in the place of a row: the parameter is not updated */
 };
 #define OPTIMIZER(name, least, most, ...) typedef struct { double __VA_ARGS__; } fg_##name##_numbers;
 #include "optim.def"
@@ -121,10 +129,23 @@ typedef struct {
 
 /* ---- optim.c ------------------------------------------------------------------------------------------ */
 typedef struct {
-    fg_update_kernel *update[FG_N_OPTIMIZERS];                               /* by the formulas of optim.def */
+    fg_update_kernel *update[FG_N_ELEMENTWISE_OPTIMIZERS];                   /* by the formulas of optim.def */
 #define OPTIM(result, name, operands) result(*name) operands;
 #include "kernels.def"
 } fg_optim_kernels;
+
+/* ---- whole_updates.c ---------------------------------------------------------------------------------- */
+typedef struct {
+    int optimizer;              /* FG_OPTIMIZER_<name>, or FG_FROZEN */
+    double number[FG_MAX_NUMBERS];      /* at one step: an fg_<name>_numbers */
+} fg_update_rule;
+/* How many elements state array k of a parameter of this shape has. */
+int64_t fg_state_size(int optimizer, int k, int ndim, const int64_t *dim);
+/* The update of a whole parameter of this shape, for a row that is a WHOLE_OPTIMIZER. `work` is memory for
+ * fg_update_work elements; it is 0 for rows that need none. */
+int64_t fg_update_work(int optimizer, int ndim, const int64_t *dim);
+void fg_update_whole(const fg_update_rule *, int dtype, int ndim, const int64_t *dim, void *p, const void *g,
+                     void *const *state, void *work);
 
 /* Is a matrix product so small that it takes less time element by element than to prepare tiles? */
 static inline int fg_is_few(int64_t m, int64_t n, int64_t k)

@@ -103,23 +103,43 @@ void *fg_replay_own_input(const fg_program *, fg_replay *, int i);
 
 /* ---- program/training.c: for a program whose first n_gradients inputs are parameters, whose first output is the loss,
  * and whose last outputs are the gradients (fg_trace_end) ------------------------------------------------------ */
+/* What is done to the gradients of a step before they are used: nothing; elements are brought into [-limit, limit]; the
+ * gradients are scaled so that the root of the sum of their squares is at most limit, of all together or of each. */
+typedef enum { FG_CLIP_NOTHING, FG_CLIP_VALUE, FG_CLIP_NORM, FG_CLIP_EACH_NORM } fg_clip_kind;
 typedef struct {
-    int optimizer;              /* FG_OPTIMIZER_<name> */
-    double number[FG_MAX_NUMBERS];      /* at one step: an fg_<name>_numbers */
-} fg_update_rule;
-/* Change n elements of a parameter along its gradient, and of its state: FG_MAX_STATES arrays, or NULL. */
-void fg_update(const fg_update_rule *, int dtype, int64_t n, void *p, const void *g, void *const *state);
+    fg_clip_kind kind;
+    double limit;
+} fg_clip;
+/* The updates of the parameters at one step. */
+typedef struct {
+    const fg_update_rule *rule;
+    const int *rule_of;         /* for each parameter which rule, or NULL: all by the first */
+    fg_clip clip;
+} fg_updates;
+
+/* One parameter of a step in which the gradients are arrays. */
+typedef struct {
+    int dtype, ndim;
+    const int64_t *dim;
+    int64_t n;                  /* elements */
+    void *p;
+    const void *g;
+    void *state[FG_MAX_STATES];         /* or NULL */
+} fg_parameter;
+/* Change parameters and state in place, if there is memory for what that needs. */
+int fg_update(const fg_updates *, int n, const fg_parameter *);
 /* Run, and then update the parameters in place. If `checked`, only if the loss and all gradients are finite: *bad is
  * the number of the first gradient that is not, n_gradients if only the loss is not, -1 if all are. state:
  * FG_MAX_STATES arrays, or NULL, for each parameter. */
-int fg_replay_train(const fg_program *, fg_replay *, const fg_update_rule *, void *const *state, int checked, int *bad);
+int fg_replay_train(const fg_program *, fg_replay *, const fg_updates *, void *const *state, int checked, int *bad);
 double fg_replay_loss(const fg_program *, fg_replay *);
 /* A copy of gradient i. A large one may not be in the arena as a whole: it is computed while its parameter changes. */
 void fg_replay_gradient(const fg_program *, fg_replay *, int i, void *to);
 /* Before a step, under the caller's lock: copies an input of such a gradient that shares memory with a parameter. */
 int fg_replay_copy_aliased(const fg_program *, fg_replay *);
-/* y[i] = x[row[i]], rows of so many bytes. */
-void fg_gather_rows(int64_t row_bytes, int64_t n, const int64_t *row, const void *x, void *y);
+/* y[i] = x[row[i]]; dim and stride, in elements, are those of x, y is contiguous. */
+void fg_gather_rows(int ndim, const int64_t *dim, const int64_t *stride, size_t itemsize, int64_t n, const int64_t *row,
+                    const void *x, void *y);
 
 /* ---- program/control_flow.c ----------------------------------------------------------------------------- */
 /* At which byte of the result of scan, while_loop or cond its result k begins. A scan that stacks what it carries has,

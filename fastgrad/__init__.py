@@ -6,9 +6,9 @@ array([0.    , 0.6397])
 
 Functions of arrays: ``grad``, ``value_and_grad``, ``vmap``, ``compile`` to trace and replay them, ``check_grads``, and
 the module ``tree`` for nested structures. Tensors: ``tensor``, ``.backward()``, ``.grad``. Descent: ``training_step``,
-``descend``, and the modules ``losses``, ``optim``, ``activations`` and ``random``. By NumPy's and SciPy's names: the
-modules ``linalg``, ``special`` and ``stats``. With SciPy: ``minimize``, ``least_squares``, ``root``, and the module
-``sparse``.
+``descend``, and the modules ``losses``, ``optim``, ``schedules``, ``activations`` and ``random``. By NumPy's and
+SciPy's names: the modules ``linalg``, ``special`` and ``stats``. With SciPy: ``minimize``, ``least_squares``,
+``root``, and the module ``sparse``.
 """
 
 import importlib
@@ -37,7 +37,7 @@ from ._transforms.vmap import vmap
 from .random import dropout
 
 if typing.TYPE_CHECKING:
-    from . import linalg, sparse, special, stats, testing
+    from . import linalg, schedules, sparse, special, stats, testing
     from ._numpy.matrices import norm
     from ._numpy.namespace_info import __array_namespace_info__
     from ._scipy.minimize import least_squares, minimize, root
@@ -48,8 +48,8 @@ __all__ = [
     "__array_api_version__", "__array_namespace_info__", "__version__", "activations", "check_grads", "checkpoint",
     "compile", "cond", "custom_jvp", "custom_vjp", "descend", "dropout", "elementwise_grad", "fori_loop", "grad",
     "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "least_squares", "linalg", "linearize", "losses",
-    "minimize", "no_grad", "norm", "optim", "primitive", "pure_callback", "random", "root", "scan", "show_config",
-    "sparse", "special", "stats", "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad", "vjp",
+    "minimize", "no_grad", "norm", "optim", "primitive", "pure_callback", "random", "root", "scan", "schedules",
+    "show_config", "sparse", "special", "stats", "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad", "vjp",
     "vmap", "while_loop",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
@@ -79,6 +79,7 @@ _LAZY = {
     "check_grads": "fastgrad.testing",
     "linalg": "fastgrad.linalg",
     "norm": "fastgrad._numpy.matrices",
+    "schedules": "fastgrad.schedules",
     "testing": "fastgrad.testing",
     "sparse": "fastgrad.sparse",
     "special": "fastgrad.special",

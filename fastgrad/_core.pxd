@@ -191,17 +191,35 @@ cdef extern from "program.h":
     int fg_replay_run(const fg_program *, fg_replay *) nogil
     void *fg_replay_own_input(const fg_program *, fg_replay *, int i)
     enum:
-        FG_N_OPTIMIZERS, FG_MAX_STATES, FG_MAX_NUMBERS
+        FG_N_ELEMENTWISE_OPTIMIZERS, FG_N_OPTIMIZERS, FG_FROZEN, FG_MAX_STATES, FG_MAX_NUMBERS
     ctypedef struct fg_update_rule:
         int optimizer
         double *number
-    void fg_update(const fg_update_rule *, int dtype, int64_t n, void *p, const void *g, void *const *state)
-    int fg_replay_train(const fg_program *, fg_replay *, const fg_update_rule *, void *const *state, int checked,
+    ctypedef enum fg_clip_kind:
+        FG_CLIP_NOTHING, FG_CLIP_VALUE, FG_CLIP_NORM, FG_CLIP_EACH_NORM
+    ctypedef struct fg_clip:
+        fg_clip_kind kind
+        double limit
+    ctypedef struct fg_updates:
+        const fg_update_rule *rule
+        const int *rule_of
+        fg_clip clip
+    ctypedef struct fg_parameter:
+        int dtype, ndim
+        const int64_t *dim
+        int64_t n
+        void *p
+        const void *g
+        void **state
+    int64_t fg_state_size(int optimizer, int k, int ndim, const int64_t *dim)
+    int fg_update(const fg_updates *, int n, const fg_parameter *)
+    int fg_replay_train(const fg_program *, fg_replay *, const fg_updates *, void *const *state, int checked,
                         int *bad) nogil
     double fg_replay_loss(const fg_program *, fg_replay *)
     void fg_replay_gradient(const fg_program *, fg_replay *, int i, void *to)
     int fg_replay_copy_aliased(const fg_program *, fg_replay *)
-    void fg_gather_rows(int64_t row_bytes, int64_t n, const int64_t *row, const void *x, void *y) nogil
+    void fg_gather_rows(int ndim, const int64_t *dim, const int64_t *stride, size_t itemsize, int64_t n,
+                        const int64_t *row, const void *x, void *y) nogil
     void fg_program_free(fg_program *)
     ctypedef struct fg_instruction:
         int op, y, n_in, n_attr

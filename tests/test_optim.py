@@ -225,7 +225,8 @@ def test_get():
         (
             lambda: fg.optim.get("sgdd"),
             ValueError,
-            "unknown optimizer 'sgdd': the known ones are 'adam', 'adamw', 'sgd'",
+            "unknown optimizer 'sgdd': the known ones are 'adadelta', 'adafactor', 'adagrad', 'adam', 'adamax', "
+            "'adamw', 'lamb', 'lion', 'muon', 'nadam', 'radam', 'rmsprop', 'rprop', 'sgd'",
         ),
         (lambda: fg.optim.get(Adam), TypeError, "optimizer is the class Adam: pass an object, Adam()"),
         (

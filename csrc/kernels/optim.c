@@ -18,16 +18,19 @@ enum { CHUNK = 1024 }; /* elements between two checks whether a value that is no
 #define INTEGER int32_t
 #define NAME(x) x##_f32
 #define SQRT sqrtf
+#define FABS fabsf
 #include "optim.c"
 #undef REAL
 #undef INTEGER
 #undef NAME
 #undef SQRT
+#undef FABS
 
 #define REAL double
 #define INTEGER int64_t
 #define NAME(x) x##_f64
 #define SQRT sqrt
+#define FABS fabs
 #include "optim.c"
 
 const fg_optim_kernels FG_TABLE(fg_optim)[2] = {
@@ -36,6 +39,7 @@ const fg_optim_kernels FG_TABLE(fg_optim)[2] = {
 #include "kernels.def"
         .update = {
 #define OPTIMIZER(name, ...) [FG_OPTIMIZER_##name] = name##_f32,
+#define WHOLE_OPTIMIZER(...)
 #include "optim.def"
 #undef OPTIMIZER
         },
@@ -45,6 +49,7 @@ const fg_optim_kernels FG_TABLE(fg_optim)[2] = {
 #include "kernels.def"
         .update = {
 #define OPTIMIZER(name, ...) [FG_OPTIMIZER_##name] = name##_f64,
+#define WHOLE_OPTIMIZER(...)
 #include "optim.def"
 #undef OPTIMIZER
         },
@@ -81,11 +86,10 @@ static void NAME(sgd)(int64_t n, void *p, const void *g, void *const *state, con
 #undef LOOP
 }
 
-static void NAME(adam)(int64_t n, void *p_, const void *g_, void *const *state, const void *numbers)
+/* With amsgrad `largest` is an array, else NULL, as a constant wherever this is inlined. */
+INLINE void NAME(adam_loop)(int64_t n, REAL *p, const REAL *g, REAL *m, REAL *v, REAL *largest,
+                            const fg_adam_numbers *u)
 {
-    const fg_adam_numbers *u = numbers;
-    const REAL *g = g_;
-    REAL *p = p_, *m = state[0], *v = state[1];
     const REAL keep = u->decoupled != 0 ? (REAL)(1 - u->learning_rate * u->weight_decay) : 1;
     const REAL weight_decay = (REAL)u->weight_decay, eps = (REAL)u->eps;
     const REAL step = (REAL)(u->learning_rate / u->correction1);
@@ -96,7 +100,189 @@ static void NAME(adam)(int64_t n, void *p_, const void *g_, void *const *state, 
         const REAL p0 = p[i] * keep, d = decayed ? g[i] + weight_decay * p0 : g[i];
         m[i] += new1 * (d - m[i]);
         v[i] = old2 * v[i] + new2 * d * d;
-        p[i] = p0 - step * (m[i] / (SQRT(v[i]) * root2 + eps));
+        REAL s = v[i];
+        if (largest) {
+            s = largest[i] > s ? largest[i] : s;
+            largest[i] = s;
+        }
+        p[i] = p0 - step * (m[i] / (SQRT(s) * root2 + eps));
+    }
+}
+
+static void NAME(adam)(int64_t n, void *p, const void *g, void *const *state, const void *numbers)
+{
+    if (state[2]) NAME(adam_loop)(n, p, g, state[0], state[1], state[2], numbers);
+    else NAME(adam_loop)(n, p, g, state[0], state[1], NULL, numbers);
+}
+
+static void NAME(adagrad)(int64_t n, void *p_, const void *g_, void *const *state, const void *numbers)
+{
+    const fg_adagrad_numbers *u = numbers;
+    const REAL *g = g_, weight_decay = (REAL)u->weight_decay, eps = (REAL)u->eps, rate = (REAL)u->learning_rate;
+    const REAL initial = (REAL)u->initial;
+    const int first = u->first != 0;
+    REAL *p = p_, *s = state[0];
+    SIMD for (int64_t i = 0; i < n; i++) {
+        const REAL d = g[i] + weight_decay * p[i];
+        s[i] = (first ? initial : s[i]) + d * d;
+        p[i] -= rate * (d / (SQRT(s[i]) + eps));
+    }
+}
+
+static void NAME(adadelta)(int64_t n, void *p_, const void *g_, void *const *state, const void *numbers)
+{
+    const fg_adadelta_numbers *u = numbers;
+    const REAL *g = g_, weight_decay = (REAL)u->weight_decay, eps = (REAL)u->eps, rate = (REAL)u->learning_rate;
+    const REAL old = (REAL)u->rho, new = (REAL)(1 - u->rho);
+    REAL *p = p_, *squares = state[0], *steps = state[1];
+    SIMD for (int64_t i = 0; i < n; i++) {
+        const REAL d = g[i] + weight_decay * p[i];
+        squares[i] = old * squares[i] + new * d * d;
+        const REAL step = SQRT(steps[i] + eps) / SQRT(squares[i] + eps) * d;
+        steps[i] = old * steps[i] + new * step * step;
+        p[i] -= rate * step;
+    }
+}
+
+INLINE void NAME(rmsprop_loop)(int64_t n, REAL *p, const REAL *g, REAL *s, REAL *mean, REAL *buf,
+                               const fg_rmsprop_numbers *u)
+{
+    const REAL weight_decay = (REAL)u->weight_decay, eps = (REAL)u->eps, rate = (REAL)u->learning_rate;
+    const REAL old = (REAL)u->alpha, new = (REAL)(1 - u->alpha), momentum = (REAL)u->momentum;
+    SIMD for (int64_t i = 0; i < n; i++) {
+        const REAL d = g[i] + weight_decay * p[i];
+        s[i] = old * s[i] + new * d * d;
+        REAL v = s[i];
+        if (mean) {
+            mean[i] += new * (d - mean[i]);
+            v -= mean[i] * mean[i];
+            v = v < 0 ? 0 : v; /* a variance of nearly 0, rounded */
+        }
+        REAL step = d / (SQRT(v) + eps);
+        if (buf) {
+            step += momentum * buf[i];
+            buf[i] = step;
+        }
+        p[i] -= rate * step;
+    }
+}
+
+static void NAME(rmsprop)(int64_t n, void *p, const void *g, void *const *state, const void *numbers)
+{
+    const fg_rmsprop_numbers *u = numbers;
+    if (u->centered != 0 && u->momentum != 0) NAME(rmsprop_loop)(n, p, g, state[0], state[1], state[2], u);
+    else if (u->centered != 0) NAME(rmsprop_loop)(n, p, g, state[0], state[1], NULL, u);
+    else if (u->momentum != 0) NAME(rmsprop_loop)(n, p, g, state[0], NULL, state[1], u);
+    else NAME(rmsprop_loop)(n, p, g, state[0], NULL, NULL, u);
+}
+
+static void NAME(nadam)(int64_t n, void *p_, const void *g_, void *const *state, const void *numbers)
+{
+    const fg_nadam_numbers *u = numbers;
+    const REAL *g = g_, keep = u->decoupled != 0 ? (REAL)(1 - u->learning_rate * u->weight_decay) : 1;
+    const REAL weight_decay = u->decoupled != 0 ? 0 : (REAL)u->weight_decay, eps = (REAL)u->eps;
+    const REAL new1 = (REAL)(1 - u->beta1), old2 = (REAL)u->beta2, new2 = (REAL)(1 - u->beta2);
+    const REAL root2 = (REAL)(1 / sqrt(u->correction2)), of_gradient = (REAL)u->of_gradient, of_mean = (REAL)u->of_mean;
+    REAL *p = p_, *m = state[0], *v = state[1];
+    SIMD for (int64_t i = 0; i < n; i++) {
+        const REAL p0 = p[i] * keep, d = g[i] + weight_decay * p0;
+        m[i] += new1 * (d - m[i]);
+        v[i] = old2 * v[i] + new2 * d * d;
+        p[i] = p0 - (of_gradient * d + of_mean * m[i]) / (SQRT(v[i]) * root2 + eps);
+    }
+}
+
+static void NAME(radam)(int64_t n, void *p_, const void *g_, void *const *state, const void *numbers)
+{
+    const fg_radam_numbers *u = numbers;
+    const REAL *g = g_, keep = u->decoupled != 0 ? (REAL)(1 - u->learning_rate * u->weight_decay) : 1;
+    const REAL weight_decay = u->decoupled != 0 ? 0 : (REAL)u->weight_decay, eps = (REAL)u->eps;
+    const REAL new1 = (REAL)(1 - u->beta1), old2 = (REAL)u->beta2, new2 = (REAL)(1 - u->beta2);
+    const REAL rate = (REAL)(u->learning_rate / u->correction1), adaptive = (REAL)u->adaptive;
+    const int adapts = u->adaptive != 0;
+    REAL *p = p_, *m = state[0], *v = state[1];
+    SIMD for (int64_t i = 0; i < n; i++) {
+        const REAL p0 = p[i] * keep, d = g[i] + weight_decay * p0;
+        m[i] += new1 * (d - m[i]);
+        v[i] = old2 * v[i] + new2 * d * d;
+        p[i] = p0 - rate * m[i] * (adapts ? adaptive / (SQRT(v[i]) + eps) : 1);
+    }
+}
+
+static void NAME(adamax)(int64_t n, void *p_, const void *g_, void *const *state, const void *numbers)
+{
+    const fg_adamax_numbers *u = numbers;
+    const REAL *g = g_, weight_decay = (REAL)u->weight_decay, eps = (REAL)u->eps;
+    const REAL new1 = (REAL)(1 - u->beta1), old2 = (REAL)u->beta2, rate = (REAL)(u->learning_rate / u->correction1);
+    REAL *p = p_, *m = state[0], *most = state[1];
+    SIMD for (int64_t i = 0; i < n; i++) {
+        const REAL d = g[i] + weight_decay * p[i], size = FABS(d) + eps, old = old2 * most[i];
+        m[i] += new1 * (d - m[i]);
+        most[i] = old > size ? old : size;
+        p[i] -= rate * (m[i] / most[i]);
+    }
+}
+
+/* -1, 0 or 1; nan of nan */
+INLINE REAL NAME(sign)(REAL x) { return x != x ? x : (REAL)((x > 0) - (x < 0)); }
+
+static void NAME(lion)(int64_t n, void *p_, const void *g_, void *const *state, const void *numbers)
+{
+    const fg_lion_numbers *u = numbers;
+    const REAL *g = g_, weight_decay = (REAL)u->weight_decay, rate = (REAL)u->learning_rate;
+    const REAL old1 = (REAL)u->beta1, new1 = (REAL)(1 - u->beta1), old2 = (REAL)u->beta2, new2 = (REAL)(1 - u->beta2);
+    REAL *p = p_, *m = state[0];
+    SIMD for (int64_t i = 0; i < n; i++) {
+        p[i] -= rate * (NAME(sign)(old1 * m[i] + new1 * g[i]) + weight_decay * p[i]);
+        m[i] = old2 * m[i] + new2 * g[i];
+    }
+}
+
+static void NAME(rprop)(int64_t n, void *p_, const void *g_, void *const *state, const void *numbers)
+{
+    const fg_rprop_numbers *u = numbers;
+    const REAL *g = g_, plus = (REAL)u->eta_plus, minus = (REAL)u->eta_minus, least = (REAL)u->least;
+    const REAL most = (REAL)u->most, initial = (REAL)u->learning_rate;
+    const int first = u->first != 0;
+    REAL *p = p_, *before = state[0], *size = state[1];
+    SIMD for (int64_t i = 0; i < n; i++) {
+        const REAL turn = first ? 0 : NAME(sign)(g[i]) * NAME(sign)(before[i]);
+        REAL s = (first ? initial : size[i]) * (turn > 0 ? plus : turn < 0 ? minus : 1);
+        s = s < least ? least : s > most ? most : s;
+        const REAL d = turn < 0 ? 0 : g[i];
+        p[i] -= s * NAME(sign)(d);
+        before[i] = d;
+        size[i] = s;
+    }
+}
+
+static void NAME(average)(int64_t n, void *p_, const void *g_, void *const *state, const void *numbers)
+{
+    const fg_average_numbers *u = numbers;
+    const REAL *g = g_, weight = (REAL)u->weight;
+    REAL *p = p_;
+    (void)state;
+    SIMD for (int64_t i = 0; i < n; i++) p[i] += weight * (g[i] - p[i]);
+}
+
+static double NAME(sum_squares)(int64_t n, double scale, const void *x_)
+{
+    const REAL *x = x_;
+    double sum = 0;
+    _Pragma("omp simd reduction(+ : sum)") for (int64_t i = 0; i < n; i++) {
+        const double y = scale * (double)x[i];
+        sum += y * y;
+    }
+    return sum;
+}
+
+static void NAME(clip)(int64_t n, double scale_, double limit_, const void *x_, void *y_)
+{
+    const REAL *x = x_, scale = (REAL)scale_, limit = (REAL)limit_;
+    REAL *y = y_;
+    SIMD for (int64_t i = 0; i < n; i++) {
+        const REAL v = scale * x[i];
+        y[i] = v > limit ? limit : v < -limit ? -limit : v;
     }
 }
 

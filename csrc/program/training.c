@@ -9,6 +9,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 static double number(int dtype, const void *x) { return dtype == FG_FLOAT32 ? *(const float *)x : *(const double *)x; }
@@ -51,20 +52,22 @@ void fg_replay_gradient(const fg_program *p, fg_replay *r, int i, void *to)
 
 /* ---- are all gradients finite? ----------------------------------------------------------------------------------- */
 /* The largest magnitude; nan if any element is. */
-static double largest(const fg_array *x)
+static double largest(int dtype, int64_t n, const void *x)
 {
-    const fg_reduce_kernels *k = fg_kernels[x->dtype].reduce;
+    const fg_reduce_kernels *k = fg_kernels[dtype].reduce;
     union {
         float f;
         double d;
     } most, least;
-    if (!x->shape->size)
+    if (!n)
         return 0;
-    k->max_rows(1, x->shape->size, x->data, &most);
-    k->min_rows(1, x->shape->size, x->data, &least);
-    double high = number(x->dtype, &most), low = number(x->dtype, &least);
+    k->max_rows(1, n, x, &most);
+    k->min_rows(1, n, x, &least);
+    double high = number(dtype, &most), low = number(dtype, &least);
     return high > -low ? high : -low;
 }
+
+static double largest_in(const fg_array *x) { return largest(x->dtype, x->shape->size, x->data); }
 
 /* Do its operands prove that a product is finite? A sum is at most the number of its terms times the largest one, and
  * with all roundings at most twice that. */
@@ -73,7 +76,7 @@ static int is_bounded(const fg_call *c)
     const fg_array *a = c->in[0].array, *b = c->in[1].array;
     int64_t terms = a->shape->dim[!c->attr[0]];
     double most = a->dtype == FG_FLOAT32 ? FLT_MAX : DBL_MAX;
-    return terms <= 1 << 22 && (double)terms * largest(a) * largest(b) < most / 2;
+    return terms <= 1 << 22 && (double)terms * largest_in(a) * largest_in(b) < most / 2;
 }
 
 static int is_finite(const fg_program *p, fg_replay *r, int i)
@@ -99,32 +102,230 @@ static int not_finite(const fg_program *p, fg_replay *r)
 }
 
 /* ---- updates ----------------------------------------------------------------------------------------------------- */
-void fg_update(const fg_update_rule *u, int dtype, int64_t n, void *p, const void *g, void *const *state)
+enum { CHUNK = 1024 }; /* elements of a gradient that are clipped at a time, in the cache */
+
+/* What to do about a gradient's elements: scale them and keep them within a limit. */
+typedef struct { double scale, limit; } clipping;
+static const clipping UNCHANGED = {1, INFINITY};
+
+static int is_unchanged(clipping c) { return c.scale == 1 && isinf(c.limit); }
+
+/* Part of a parameter: n elements of it, of its gradient and of its state, updated element by element. */
+static void update_part(const fg_update_rule *u, int dtype, int64_t n, clipping clip, void *p, const void *g,
+                        void *const *state)
 {
-    fg_kernels[dtype].optim->update[u->optimizer](n, p, g, state, u->number);
+    const fg_optim_kernels *k = fg_kernels[dtype].optim;
+    if (is_unchanged(clip)) {
+        k->update[u->optimizer](n, p, g, state, u->number);
+        return;
+    }
+    double memory[CHUNK];
+    size_t itemsize = fg_itemsize(dtype);
+    for (int64_t at = 0, part; at < n; at += part) {
+        void *rest[FG_MAX_STATES];
+        part = n - at < CHUNK ? n - at : CHUNK;
+        for (int i = 0; i < FG_MAX_STATES; i++)
+            rest[i] = state[i] ? (char *)state[i] + (size_t)at * itemsize : NULL;
+        k->clip(part, clip.scale, clip.limit, (const char *)g + (size_t)at * itemsize, memory);
+        k->update[u->optimizer](part, (char *)p + (size_t)at * itemsize, memory, rest, u->number);
+    }
 }
 
-int fg_replay_train(const fg_program *p, fg_replay *r, const fg_update_rule *rule, void *const *state, int checked,
-                    int *bad)
+static int is_whole(const fg_update_rule *u) { return u->optimizer >= FG_N_ELEMENTWISE_OPTIMIZERS; }
+
+static const fg_update_rule *rule_of(const fg_updates *u, int i) { return &u->rule[u->rule_of ? u->rule_of[i] : 0]; }
+
+/* Memory for the update of a whole parameter: what the row needs, and behind it a gradient that is clipped or comes in
+ * panels. */
+static int64_t work_bytes(const fg_update_rule *u, const fg_parameter *x)
 {
+    return is_whole(u) ? (fg_update_work(u->optimizer, x->ndim, x->dim) + x->n) * (int64_t)fg_itemsize(x->dtype) : 0;
+}
+
+static void *gradient_in(void *work, const fg_update_rule *u, const fg_parameter *x)
+{
+    return (char *)work + fg_update_work(u->optimizer, x->ndim, x->dim) * (int64_t)fg_itemsize(x->dtype);
+}
+
+/* Parameter i of a replay, its gradient, if that is there as a whole, and its state. */
+static fg_parameter parameter(const fg_program *p, fg_replay *r, int i, void *const *state)
+{
+    const fg_array *w = &p->buffer[i].array;
+    fg_parameter x = {w->dtype,       w->shape->ndim,          w->shape->dim,
+                      w->shape->size, fg_replay_address(r)[i], gradient_address(p, r, i),
+                      {NULL}};
+    memcpy(x.state, state + FG_MAX_STATES * i, sizeof x.state);
+    return x;
+}
+
+/* Of the whole gradient g, which is read only. */
+static void update_parameter(const fg_update_rule *u, const fg_parameter *x, clipping clip, void *work)
+{
+    const void *g = x->g;
+    if (u->optimizer == FG_FROZEN || !x->n)
+        return;
+    if (!is_whole(u)) {
+        update_part(u, x->dtype, x->n, clip, x->p, g, x->state);
+        return;
+    }
+    if (!is_unchanged(clip)) {
+        void *clipped = gradient_in(work, u, x);
+        fg_kernels[x->dtype].optim->clip(x->n, clip.scale, clip.limit, g, clipped);
+        g = clipped;
+    }
+    fg_update_whole(u, x->dtype, x->ndim, x->dim, x->p, g, x->state, work);
+}
+
+/* Scale squares that would overflow or vanish: the power of two that brings `most` near 1. */
+static double scale_for(double most)
+{
+    int exponent = 0;
+    frexp(most, &exponent);
+    return ldexp(1, exponent < -1000 ? 1000 : -exponent);
+}
+
+/* Is a sum of squares too large or too small to tell the norm? */
+static int is_out_of_range(double sum) { return !(sum < DBL_MAX) || sum < DBL_MIN * 0x1p60; }
+
+static clipping to_norm(double norm, double limit) { return (clipping){norm > limit ? limit / norm : 1, INFINITY}; }
+
+/* Where the gradients of a step are: in arrays, or in a replay. */
+typedef struct {
+    const fg_parameter *in;
+    const fg_program *p;
+    fg_replay *r;
+} gradients;
+
+/* The sum of squares of scale times gradient i; of the largest magnitude, if `most`, in the place of that. */
+static double sum_or_most(const gradients *all, int i, double scale, int most)
+{
+    int64_t size = all->in ? all->in[i].n : gradient(all->p, i)->array.shape->size;
+    int dtype = all->in ? all->in[i].dtype : gradient(all->p, i)->array.dtype;
+    double total = 0;
+    for (int64_t at = 0, n; at < size; at += n) {
+        n = all->in ? size : compute_panel(all->p, all->r, i, at);
+        const void *g = all->in ? all->in[i].g : gradient_address(all->p, all->r, i);
+        double part = most ? largest(dtype, n, g) : fg_kernels[dtype].optim->sum_squares(n, scale, g);
+        total = !most ? total + part : part > total || part != part ? part : total;
+    }
+    return total;
+}
+
+/* The norm of gradients from..to-1 together. */
+static double norm_of(const gradients *all, int from, int to)
+{
+    double sum = 0, most = 0;
+    for (int i = from; i < to; i++)
+        sum += sum_or_most(all, i, 1, 0);
+    if (!is_out_of_range(sum))
+        return sqrt(sum);
+    for (int i = from; i < to; i++) {
+        double x = sum_or_most(all, i, 1, 1);
+        most = x > most || x != x ? x : most;
+    }
+    if (most == 0 || !isfinite(most))
+        return most;
+    double scale = scale_for(most);
+    sum = 0;
+    for (int i = from; i < to; i++)
+        sum += sum_or_most(all, i, scale, 0);
+    return sqrt(sum) / scale;
+}
+
+static clipping clipping_of_all(const fg_clip *c, const gradients *all, int n)
+{
+    if (c->kind == FG_CLIP_VALUE)
+        return (clipping){1, c->limit};
+    return c->kind == FG_CLIP_NORM ? to_norm(norm_of(all, 0, n), c->limit) : UNCHANGED;
+}
+
+static clipping clipping_of(const fg_clip *c, clipping of_all, const gradients *all, int i)
+{
+    return c->kind == FG_CLIP_EACH_NORM ? to_norm(norm_of(all, i, i + 1), c->limit) : of_all;
+}
+
+static int take_work(int64_t bytes, void **work)
+{
+    *work = bytes ? malloc((size_t)bytes) : NULL;
+    return bytes && !*work ? fg_fail(FG_NO_MEMORY, "no memory for the update of a parameter") : FG_OK;
+}
+
+int fg_update(const fg_updates *u, int n, const fg_parameter *x)
+{
+    int64_t bytes = 0;
+    void *work;
+    for (int i = 0; i < n; i++) {
+        int64_t b = work_bytes(rule_of(u, i), &x[i]);
+        bytes = b > bytes ? b : bytes;
+    }
+    int status = take_work(bytes, &work);
+    if (status)
+        return status;
+    const gradients all = {x, NULL, NULL};
+    const clipping of_all = clipping_of_all(&u->clip, &all, n);
+    for (int i = 0; i < n; i++)
+        update_parameter(rule_of(u, i), &x[i], clipping_of(&u->clip, of_all, &all, i), work);
+    free(work);
+    return FG_OK;
+}
+
+/* Update parameter i of a replay, panel by panel where the update allows. */
+static void update_in_panels(const fg_program *p, fg_replay *r, int i, const fg_update_rule *u, clipping clip,
+                             void *const *state)
+{
+    const fg_array *w = &p->buffer[i].array;
+    int64_t itemsize = (int64_t)fg_itemsize(w->dtype);
+    for (int64_t at = 0, n; at < w->shape->size; at += n) {
+        n = compute_panel(p, r, i, at);
+        void *rest[FG_MAX_STATES];
+        for (int k = 0; k < FG_MAX_STATES; k++) {
+            char *whole = state[k];
+            rest[k] = whole ? whole + at * itemsize : NULL;
+        }
+        update_part(u, w->dtype, n, clip, (char *)fg_replay_address(r)[i] + at * itemsize, gradient_address(p, r, i),
+                    rest);
+    }
+}
+
+int fg_replay_train(const fg_program *p, fg_replay *r, const fg_updates *u, void *const *state, int checked, int *bad)
+{
+    int64_t bytes = 0;
+    void *work;
     int status = fg_replay_run(p, r);
     if (status)
         return status;
     *bad = checked ? not_finite(p, r) : -1;
-    for (int i = 0; *bad < 0 && i < p->n_gradients; i++) {
-        const fg_array *w = &p->buffer[i].array;
-        int64_t itemsize = (int64_t)fg_itemsize(w->dtype);
-        for (int64_t at = 0, n; at < w->shape->size; at += n) {
-            n = compute_panel(p, r, i, at);
-            void *rest[FG_MAX_STATES];
-            for (int k = 0; k < FG_MAX_STATES; k++) {
-                char *whole = state[FG_MAX_STATES * i + k];
-                rest[k] = whole ? whole + at * itemsize : NULL;
-            }
-            fg_update(rule, w->dtype, n, (char *)fg_replay_address(r)[i] + at * itemsize, gradient_address(p, r, i),
-                      rest);
-        }
+    if (*bad >= 0)
+        return FG_OK;
+    for (int i = 0; i < p->n_gradients; i++) {
+        if (!is_whole(rule_of(u, i)))
+            continue;
+        const fg_parameter x = parameter(p, r, i, state);
+        int64_t b = work_bytes(rule_of(u, i), &x);
+        bytes = b > bytes ? b : bytes;
     }
+    if ((status = take_work(bytes, &work)))
+        return status;
+    const gradients all = {NULL, p, r};
+    const clipping of_all = clipping_of_all(&u->clip, &all, p->n_gradients);
+    for (int i = 0; i < p->n_gradients; i++) {
+        const fg_update_rule *rule = rule_of(u, i);
+        const clipping clip = clipping_of(&u->clip, of_all, &all, i);
+        if (rule->optimizer == FG_FROZEN)
+            continue;
+        if (!is_whole(rule)) {
+            update_in_panels(p, r, i, rule, clip, state + FG_MAX_STATES * i);
+            continue;
+        }
+        fg_parameter x = parameter(p, r, i, state);
+        if (gradient(p, i)->panel && x.n) {
+            void *g = gradient_in(work, rule, &x);
+            fg_replay_gradient(p, r, i, g);
+            x.g = g;
+        }
+        update_parameter(rule, &x, clip, work);
+    }
+    free(work);
     return FG_OK;
 }
 
@@ -146,8 +347,40 @@ int fg_replay_copy_aliased(const fg_program *p, fg_replay *r)
     return FG_OK;
 }
 
-void fg_gather_rows(int64_t row_bytes, int64_t n, const int64_t *row, const void *x, void *y)
+/* n elements of 4 or 8 bytes that lie a stride apart. */
+static void gather_apart(size_t itemsize, int64_t n, int64_t stride, const void *x, void *y)
 {
-    for (int64_t i = 0; i < n; i++)
-        memcpy((char *)y + i * row_bytes, (const char *)x + row[i] * row_bytes, (size_t)row_bytes);
+    if (itemsize == sizeof(uint32_t))
+        for (int64_t i = 0; i < n; i++)
+            ((uint32_t *)y)[i] = ((const uint32_t *)x)[i * stride];
+    else
+        for (int64_t i = 0; i < n; i++)
+            ((uint64_t *)y)[i] = ((const uint64_t *)x)[i * stride];
+}
+
+void fg_gather_rows(int ndim, const int64_t *dim, const int64_t *stride, size_t itemsize, int64_t n, const int64_t *row,
+                    const void *x, void *y)
+{
+    int64_t own[FG_MAX_NDIM + 1], size = 1, apart = 1;
+    int is_even =
+        itemsize == sizeof(uint32_t) || itemsize == sizeof(uint64_t); /* is one stride between all elements? */
+    for (int axis = ndim - 1; axis > 0; axis--) {
+        own[axis] = size;
+        if (dim[axis] > 1) {
+            apart = size == 1 ? stride[axis] : apart;
+            is_even = is_even && stride[axis] == size * apart;
+        }
+        size *= dim[axis];
+    }
+    size_t row_bytes = (size_t)size * itemsize;
+    for (int64_t i = 0; row_bytes && i < n; i++) {
+        const char *from = (const char *)x + row[i] * stride[0] * (int64_t)itemsize;
+        char *to = (char *)y + (size_t)i * row_bytes;
+        if (is_even && apart == 1)
+            memcpy(to, from, row_bytes);
+        else if (is_even)
+            gather_apart(itemsize, size, apart, from, to);
+        else
+            fg_copy_strided(ndim - 1, dim + 1, itemsize, to, own + 1, from, stride + 1);
+    }
 }

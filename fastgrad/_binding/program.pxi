@@ -200,9 +200,9 @@ cdef class Program:
         """The results for these ndarrays, which have the shapes and dtypes that were traced, as a list of ndarrays."""
         return self.replay(self.with_inputs(inputs))
 
-    def train(self, list inputs, UpdateRule rule not None, bint checked):
+    def train(self, list inputs, UpdateRule rule not None, bint checked, rebuild):
         """A training step on these ndarrays, of which the first are the parameters (see `train` in training.pxi)."""
-        return train(self, self.with_inputs(inputs), rule, checked)
+        return train(self, self.with_inputs(inputs), rule, checked, rebuild)
 
     cdef fg_replay *with_inputs(self, list inputs) except NULL:
         cdef fg_replay *r

@@ -185,7 +185,7 @@ cdef class Replayer:
         self._hits += 1
         self.use(entry)
         self.last = entry
-        return train(entry.program, r, rule, checked)
+        return train(entry.program, r, rule, checked, entry.rebuild)
 
     def try_train_on_rows(self, list leaves, tuple arrays, cnp.ndarray rows not None, UpdateRule rule not None,
                           bint checked):
@@ -220,7 +220,7 @@ cdef class Replayer:
             return None
         self._hits += 1
         self.use(last)
-        return train(program, r, rule, checked)
+        return train(program, r, rule, checked, last.rebuild)
 
 
 cdef object as_tensors(object x):

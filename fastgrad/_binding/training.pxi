@@ -5,7 +5,7 @@ cdef extern from *:
     """
     typedef struct { const char *name, *numbers; int least, most; } fg_optimizer_row;
     static const fg_optimizer_row fg_optimizers[] = {
-    #define OPTIMIZER(name, least, most, ...) {#name, #__VA_ARGS__, least, most},
+    #define OPTIMIZER(name, least, most, ...) [FG_OPTIMIZER_##name] = {#name, #__VA_ARGS__, least, most},
     #include "optim.def"
     #undef OPTIMIZER
     };
@@ -26,31 +26,93 @@ cdef dict OPTIMIZER_ROWS = {
 OPTIMIZERS = OPTIMIZER_ROWS
 
 
+cdef int set_rule(fg_update_rule *to, str row, tuple numbers, int n_state) except -1:
+    """Set a rule to a row of csrc/optim.def and its numbers, for n_state state arrays a parameter."""
+    cdef tuple known = <tuple>OPTIMIZER_ROWS[row]
+    cdef int least = known[2], most = known[3], i
+    if not least <= n_state <= most:
+        raise ValueError(f"{row}: expected {least} to {most} state arrays a parameter, got {n_state}")
+    if len(numbers) != len(<tuple>known[1]):
+        raise ValueError(f"{row}: expected the numbers {', '.join(known[1])}, got {len(numbers)}")
+    for i in range(len(numbers)):
+        to.number[i] = numbers[i]
+    to.optimizer = known[0]
+    return 0
+
+
+cdef bint owns_its_memory(cnp.ndarray a):
+    """Whether an ndarray's memory belongs to an ndarray, so that no tensor can be on it."""
+    cdef object base = <object>cnp.PyArray_BASE(a) if cnp.PyArray_BASE(a) != NULL else None
+    return base is None or (cnp.PyArray_CheckExact(base) and cnp.PyArray_BASE(<cnp.ndarray>base) == NULL)
+
+
+cdef bint fits_beside(x, cnp.ndarray p):
+    """Whether x is an ndarray that a kernel may read beside p: of its shape and dtype, and contiguous."""
+    cdef int i
+    if not cnp.PyArray_CheckExact(x) or not cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>x):
+        return False
+    if (cnp.PyArray_NDIM(x) != cnp.PyArray_NDIM(p) or cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(p)):
+        return False
+    for i in range(cnp.PyArray_NDIM(p)):
+        if cnp.PyArray_DIM(<cnp.ndarray>x, i) != cnp.PyArray_DIM(p, i):
+            return False
+    return True
+
+
 @cython.final
 cdef class UpdateRule:
     """An update as the core takes it: the row of csrc/optim.def, its numbers at one step, and the state. The state is a
-    tuple that has, for each state array of the optimizer, a list with one array for each parameter."""
+    tuple that has, for each state array of the optimizer, a list with one array for each parameter.
 
-    cdef fg_update_rule rule
+    With ``groups`` the parameters differ in how they are updated: it lists further pairs of a row and its numbers, or
+    None for parameters that are frozen, and ``which`` (an int32 array) has the number of each parameter's, 0 for the
+    first row."""
+
+    cdef fg_update_rule first
+    cdef fg_update_rule *rules      # the first and those of groups; or NULL
+    cdef fg_updates updates
     cdef tuple state
+    cdef cnp.ndarray which
     cdef object optimizer, structure, steps
     cdef readonly bint taken    # parameters and state are updated, and the step is counted
+    cdef public bint has_aux    # the loss returns more than its value
 
-    def __cinit__(self, str row, tuple state, tuple numbers, optimizer=None, structure=None):
+    def __cinit__(self, str row, tuple state, tuple numbers, optimizer=None, structure=None, list groups=None,
+                  cnp.ndarray which=None):
         """With a structure the update counts as a step of the optimizer, which from then on keeps state for parameters
         of this structure. The count is part of the call that updates, so that no interrupt comes between, and
         allocates nothing, so that it cannot fail."""
-        cdef tuple known = <tuple>OPTIMIZER_ROWS[row]
-        cdef int number = known[0], least = known[2], most = known[3], i
-        if not least <= len(state) <= most:
-            raise ValueError(f"{row}: expected {least} to {most} state arrays a parameter, got {len(state)}")
-        if len(numbers) != len(<tuple>known[1]):
-            raise ValueError(f"{row}: expected the numbers {', '.join(known[1])}, got {len(numbers)}")
-        for i in range(len(numbers)):
-            self.rule.number[i] = numbers[i]
-        self.rule.optimizer, self.state = number, state
+        cdef int i, n = 0 if groups is None else len(groups)
+        set_rule(&self.first, row, numbers, len(state))
+        self.updates.rule, self.updates.rule_of = &self.first, NULL
+        self.updates.clip.kind = FG_CLIP_NOTHING
+        self.state = state
+        if groups is not None:
+            if (which is None or cnp.PyArray_TYPE(which) != cnp.NPY_INT32 or not cnp.PyArray_ISCARRAY_RO(which)
+                    or (which.size and not 0 <= which.min() <= which.max() <= n)):
+                raise ValueError(f"{row}: expected the groups of the parameters as an array of int32 up to {n}")
+            self.rules = <fg_update_rule *>PyMem_Calloc(n + 1, sizeof(fg_update_rule))
+            if self.rules == NULL:
+                raise MemoryError(f"{row}: no memory")
+            self.rules[0] = self.first
+            for i in range(n):
+                if groups[i] is None:
+                    self.rules[i + 1].optimizer = FG_FROZEN
+                else:
+                    set_rule(&self.rules[i + 1], groups[i][0], groups[i][1], len(state))
+            self.updates.rule, self.which = self.rules, which
+            self.updates.rule_of = <const int *>cnp.PyArray_DATA(which)
         if structure is not None:
             self.optimizer, self.structure, self.steps = optimizer, structure, optimizer.steps + 1
+
+    def __dealloc__(self):
+        PyMem_Free(self.rules)
+
+    def clip(self, int kind, double limit):
+        """Clip the gradients before they are used: CLIP_VALUE, CLIP_NORM or CLIP_EACH_NORM."""
+        if not FG_CLIP_NOTHING <= kind <= FG_CLIP_EACH_NORM or not limit >= 0:
+            raise ValueError(f"clip: there is no kind {kind} with the limit {limit}")
+        self.updates.clip.kind, self.updates.clip.limit = <fg_clip_kind>kind, limit
 
     cdef int count(self) except -1:
         self.taken = True
@@ -59,65 +121,147 @@ cdef class UpdateRule:
             self.optimizer.steps = self.steps
         return 0
 
+    cdef int rule_of(self, int i) noexcept:
+        """The row of parameter i, or FG_FROZEN."""
+        return self.updates.rule[self.updates.rule_of[i] if self.updates.rule_of != NULL else 0].optimizer
+
+    cdef int check_count(self, int n, name) except -1:
+        if self.which is not None and cnp.PyArray_SIZE(self.which) != n:
+            raise ValueError(f"{name}: expected the groups of {n} parameters, got {cnp.PyArray_SIZE(self.which)}")
+        return 0
+
+    cdef bint fits_state(self, a, int i, int k, int dtype, int ndim, const int64_t *dim):
+        """Whether a is state array k of parameter i, which has this dtype and shape."""
+        cdef int row = self.rule_of(i)
+        cdef int axis
+        if not (isinstance(a, cnp.ndarray) and cnp.PyArray_ISCARRAY(<cnp.ndarray>a) and number_of(a) == dtype):
+            return False
+        if row >= FG_N_ELEMENTWISE_OPTIMIZERS:
+            return cnp.PyArray_SIZE(a) == fg_state_size(row, k, ndim, dim)
+        if cnp.PyArray_NDIM(<cnp.ndarray>a) != ndim:
+            return False
+        for axis in range(ndim):
+            if cnp.PyArray_DIM(<cnp.ndarray>a, axis) != dim[axis]:
+                return False
+        return True
+
+    cdef bint take_ndarrays(self, fg_parameter *x, int i, p, g):
+        """Set up a parameter whose arrays are all plain ndarrays; False if they are not."""
+        cdef int k
+        cdef cnp.ndarray a
+        if not (cnp.PyArray_CheckExact(p) and cnp.PyArray_ISCARRAY(<cnp.ndarray>p)
+                and 0 <= number_of(p) <= FG_FLOAT64 and owns_its_memory(p) and fits_beside(g, p)):
+            return False
+        a = p
+        x.dtype, x.ndim, x.dim = number_of(a), cnp.PyArray_NDIM(a), <const int64_t *>cnp.PyArray_DIMS(a)
+        x.n, x.p, x.g = cnp.PyArray_SIZE(a), cnp.PyArray_DATA(a), cnp.PyArray_DATA(<cnp.ndarray>g)
+        if self.rule_of(i) == FG_FROZEN:
+            return True
+        for k in range(len(self.state)):
+            s = (<list>(<tuple>self.state)[k])[i]
+            if not self.fits_state(s, i, k, x.dtype, x.ndim, x.dim):
+                return False
+            x.state[k] = cnp.PyArray_DATA(<cnp.ndarray>s)
+        return True
+
     def update(self, leaves, gradients):
         """Update parameters, ndarrays or leaf tensors, and the state in place; if an argument is wrong, none of
         them."""
         cdef int i, k, n = len(leaves), n_state = len(self.state)
-        cdef int width = 2 + n_state            # arrays for each parameter: itself, its gradient, its state
         cdef bint done = False
-        cdef void *state[FG_MAX_STATES]
-        cdef fg_array **a = <fg_array **>PyMem_Calloc(width * n + 1, sizeof(fg_array *))
-        cdef fg_array **x
-        name = fg_optimizers[self.rule.optimizer].name.decode()
+        cdef fg_parameter *x = <fg_parameter *>PyMem_Calloc(n + 1, sizeof(fg_parameter))
+        cdef int width = 2 + n_state    # arrays for each parameter that are no plain ndarrays, or NULL
+        cdef fg_array **own = <fg_array **>PyMem_Calloc(width * n + 1, sizeof(fg_array *))
+        cdef fg_array **a
+        name = fg_optimizers[self.first.optimizer].name.decode()
         try:
-            if a == NULL:
+            if x == NULL or own == NULL:
                 raise MemoryError(f"{name}: no memory")
+            self.check_count(n, name)
             for i in range(n):
-                x = a + width * i
-                x[0] = updated(leaves[i], NULL, name, "parameter")
-                x[1] = updated(gradients[i], x[0], name, "gradient")
-                for k in range(n_state):
-                    x[2 + k] = updated(self.state[k][i], x[0], name, "state")
-            for i in range(n):
-                x = a + width * i
-                for k in range(FG_MAX_STATES):
-                    state[k] = x[2 + k].data if k < n_state else NULL
-                fg_update(&self.rule, x[0].dtype, x[0].shape.size, x[0].data, x[1].data, state)
+                if self.take_ndarrays(&x[i], i, leaves[i], gradients[i]):
+                    continue
+                a = own + width * i
+                a[0] = updated(leaves[i], NULL, name, "parameter")
+                a[1] = updated(gradients[i], a[0], name, "gradient")
+                x[i].dtype, x[i].ndim, x[i].dim = a[0].dtype, a[0].shape.ndim, a[0].shape.dim
+                x[i].n, x[i].p, x[i].g = a[0].shape.size, a[0].data, a[1].data
+                for k in range(n_state if self.rule_of(i) != FG_FROZEN else 0):
+                    s = self.state[k][i]
+                    if self.rule_of(i) < FG_N_ELEMENTWISE_OPTIMIZERS:
+                        a[2 + k] = updated(s, a[0], name, "state")
+                        x[i].state[k] = a[2 + k].data
+                    elif self.fits_state(s, i, k, a[0].dtype, a[0].shape.ndim, a[0].shape.dim):
+                        x[i].state[k] = cnp.PyArray_DATA(<cnp.ndarray>s)
+                    else:
+                        raise ValueError(f"{name}: the state does not fit a parameter of shape "
+                                         f"{shape_tuple(a[0].shape)}")
+            check(fg_update(&self.updates, n, x))
             done = True
             self.count()
         finally:
-            for i in range(width * n if a != NULL else 0):
-                if a[i] != NULL:
+            for i in range(width * n if own != NULL else 0):
+                if own[i] != NULL:
                     if done and i % width != 1:
-                        fg_array_changed(a[i])  # for the tape
-                    fg_array_unref(a[i])
-            PyMem_Free(a)
+                        fg_array_changed(own[i])  # for the tape
+                    fg_array_unref(own[i])
+            PyMem_Free(x)
+            PyMem_Free(own)
 
     cdef int state_addresses(self, Program program, void **to) except -1:
         """Fill in the addresses of the state arrays, FG_MAX_STATES for each parameter. ValueError if one does not have
         the parameter's shape and dtype."""
         cdef int i, k
-        cdef cnp.ndarray a
+        cdef fg_shape *shape
+        cdef bint is_plain = self.which is None and self.first.optimizer < FG_N_ELEMENTWISE_OPTIMIZERS
+        cdef cnp.ndarray x
+        self.check_count(program.n_gradients, "training step")
         for i in range(FG_MAX_STATES * program.n_gradients):
             to[i] = NULL
         for k in range(len(self.state)):
             for i in range(program.n_gradients):
+                if not is_plain and self.rule_of(i) == FG_FROZEN:
+                    continue
                 a = (<list>self.state[k])[i]
-                if not fits(a, fg_program_input_dtype(program.program, i),
-                            fg_program_input_shape(program.program, i)) or not cnp.PyArray_ISWRITEABLE(a):
+                if is_plain:
+                    x = a
+                    if fits(x, fg_program_input_dtype(program.program, i),
+                            fg_program_input_shape(program.program, i)) and cnp.PyArray_ISWRITEABLE(x):
+                        to[FG_MAX_STATES * i + k] = cnp.PyArray_DATA(x)
+                        continue
+                shape = fg_program_input_shape(program.program, i)
+                if not self.fits_state(a, i, k, fg_program_input_dtype(program.program, i), shape.ndim, shape.dim):
                     raise ValueError("training step: the optimizer's state does not fit the parameters")
-                to[FG_MAX_STATES * i + k] = cnp.PyArray_DATA(a)
+                to[FG_MAX_STATES * i + k] = cnp.PyArray_DATA(<cnp.ndarray>a)
         return 0
 
 
-cdef tuple train(Program program, fg_replay *r, UpdateRule rule, bint checked):
+CLIP_VALUE, CLIP_NORM, CLIP_EACH_NORM = FG_CLIP_VALUE, FG_CLIP_NORM, FG_CLIP_EACH_NORM
+
+
+def state_shape(str row, int k, tuple shape):
+    """The shape of state array k that a row keeps for a parameter: the parameter's own, or one axis of so many
+    elements."""
+    cdef int64_t dim[FG_MAX_NDIM]
+    cdef int64_t size, n = 1
+    cdef int i
+    for i in range(len(shape)):
+        dim[i] = shape[i]
+        n *= dim[i]
+    size = fg_state_size(OPTIMIZER_ROWS[row][0], k, len(shape), dim)
+    return shape if size == n else (size,)
+
+
+cdef tuple train(Program program, fg_replay *r, UpdateRule rule, bint checked, rebuild):
     """A training step on a replay whose inputs are set; the replay is given back. Returns the loss, the index of the
-    first gradient that is not finite (-1: none; the number of parameters: only the loss is not), and a copy of that
-    gradient."""
+    first gradient that is not finite (-1: none; the number of parameters: only the loss is not), a copy of that
+    gradient, and if the rule has ``has_aux`` what the loss returns besides its value, which ``rebuild`` makes of the
+    program's results."""
     cdef void *few[16 * FG_MAX_STATES]
     cdef void **state = few
     cdef int bad = -1, status, i
     cdef cnp.ndarray gradient = None
+    aux = None
     try:
         for i in range(program.n_gradients):
             if not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>fg_replay_owner(r)[i]):
@@ -127,12 +271,13 @@ cdef tuple train(Program program, fg_replay *r, UpdateRule rule, bint checked):
             if state == NULL:
                 raise MemoryError("training step: no memory")
         rule.state_addresses(program, state)
+        results = program.make_results(r) if rule.has_aux else None
         check(fg_replay_copy_aliased(program.program, r))
         if program.releases_gil:
             with nogil:
-                status = fg_replay_train(program.program, r, &rule.rule, state, checked, &bad)
+                status = fg_replay_train(program.program, r, &rule.updates, state, checked, &bad)
         else:
-            status = fg_replay_train(program.program, r, &rule.rule, state, checked, &bad)
+            status = fg_replay_train(program.program, r, &rule.updates, state, checked, &bad)
         check(status)
         if bad < 0:
             rule.count()
@@ -140,7 +285,10 @@ cdef tuple train(Program program, fg_replay *r, UpdateRule rule, bint checked):
             gradient = new_ndarray(fg_program_input_shape(program.program, bad),
                                    fg_program_input_dtype(program.program, bad))
             fg_replay_gradient(program.program, r, bad, cnp.PyArray_DATA(gradient))
-        return fg_replay_loss(program.program, r), bad, gradient
+        if rule.has_aux:
+            program.read_kept(r, results)
+            aux = rebuild([*results, *[None] * program.n_gradients])[1]
+        return fg_replay_loss(program.program, r), bad, gradient, aux
     finally:
         if state != few:
             PyMem_Free(state)
@@ -148,23 +296,25 @@ cdef tuple train(Program program, fg_replay *r, UpdateRule rule, bint checked):
 
 
 cdef bint gather(Program program, fg_replay *r, int i, cnp.ndarray x, cnp.ndarray rows):
-    """Gather these rows of x into input i; False if their shape, dtype or layout is not that of the input."""
+    """Gather these rows of x into input i; False if their shape or dtype is not that of the input, or x is not aligned.
+    """
     cdef fg_shape *s = fg_program_input_shape(program.program, i)
-    cdef cnp.npy_intp n = cnp.PyArray_SIZE(rows), length = cnp.PyArray_DIM(x, 0), row_bytes, k
+    cdef cnp.npy_intp n = cnp.PyArray_SIZE(rows), length = cnp.PyArray_DIM(x, 0), itemsize = cnp.PyArray_ITEMSIZE(x), k
     cdef int64_t *row = <int64_t *>cnp.PyArray_DATA(rows)
+    cdef int64_t stride[FG_MAX_NDIM]
     cdef void *to
     if (number_of(x) != fg_program_input_dtype(program.program, i) or cnp.PyArray_NDIM(x) != s.ndim or s.dim[0] != n
-            or not cnp.PyArray_ISCARRAY_RO(x)):
+            or not cnp.PyArray_ISALIGNED(x) or not cnp.PyArray_ISNOTSWAPPED(x)):
         return False
-    for k in range(1, s.ndim):
-        if cnp.PyArray_DIM(x, <int>k) != s.dim[k]:
+    for k in range(s.ndim):
+        if k and cnp.PyArray_DIM(x, <int>k) != s.dim[k] or cnp.PyArray_STRIDE(x, <int>k) % itemsize:
             return False
+        stride[k] = cnp.PyArray_STRIDE(x, <int>k) // itemsize
     for k in range(n):
         if not 0 <= row[k] < length:
             return False
     to = fg_replay_own_input(program.program, r, i)
     if to == NULL:
         fail(FG_NO_MEMORY)
-    row_bytes = cnp.PyArray_NBYTES(x) // length if length else 0
-    fg_gather_rows(row_bytes, n, row, cnp.PyArray_DATA(x), to)
+    fg_gather_rows(s.ndim, s.dim, stride, itemsize, n, row, cnp.PyArray_DATA(x), to)
     return True

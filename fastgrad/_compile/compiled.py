@@ -185,7 +185,7 @@ class Compiled(_core.Replayer):
 
     def train(
         self, args: tuple[Any, ...], rule: UpdateRule, checked: bool
-    ) -> tuple[float, int, np.ndarray | None] | None:
+    ) -> tuple[float, int, np.ndarray | None, Any] | None:
         """A training step with parameters args[0], updated by rule: what ``Program.train`` says of it. None where it is
         to be an eager run, since so many kinds of arguments come that traces do not pay."""
         signature = self._signature_of_call(args, {})
@@ -195,7 +195,7 @@ class Compiled(_core.Replayer):
                 return found
         call = self._call(args, {})
         entry = self._entry(call, signature, bounded=True)
-        return None if entry is None else entry.program.train(call.inputs, rule, checked)
+        return None if entry is None else entry.program.train(call.inputs, rule, checked, entry.rebuild)
 
     def program(self, *args: Any, **kwargs: Any) -> Program:
         """The program that a call with these arguments replays; traced now if there is none."""

@@ -5,15 +5,17 @@ Ctrl-C takes effect between steps only: parameters and optimizer state are alway
 
 from __future__ import annotations
 
+import math
 import operator
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from .. import _core, optim, tree
+from .._compile.compiled import Replayed
 from .._core import Tensor
 from .._transforms.arguments import tracked_error
 from .step import NonFinite, TrainingStep, take_step
@@ -30,6 +32,16 @@ class DescentResult(dict[str, Any]):
     steps      how many steps were taken
     converged  True if the loss changed by less than tol
     message    why the descent ended
+
+    With validation_data, metrics or patience also
+
+    curves      a dict of float64 arrays with one entry for each epoch that was completed: "loss", its mean loss,
+                "rate", the learning rate at its end, "validation_loss", and the metrics by their names
+    best_epoch  the epoch, from 0, after which validation_loss, or without it the loss, was least; -1 if there is none
+
+    and with has_aux
+
+    aux        what the loss returned besides its value at the last step
     """
 
     params: Any
@@ -73,10 +85,21 @@ def descend(
     shuffle: bool = True,
     seed: int | np.random.Generator | None = None,
     tol: float | None = None,
+    n_iter_no_change: int = 1,
     callback: Callable[[DescentResult], Any] | None = None,
     progress: bool | None = None,
     nonfinite: NonFinite = "raise",
     compile: bool = True,
+    validation_data: Any = None,
+    metrics: Mapping[str, Callable[..., Any]] | None = None,
+    patience: int | None = None,
+    restore_best: bool = False,
+    time_limit: float | None = None,
+    clip_value: float | None = None,
+    clip_norm: float | None = None,
+    clip_each_norm: float | None = None,
+    accumulate: int = 1,
+    has_aux: bool = False,
 ) -> DescentResult:
     """Minimise a loss by steps of an optimizer, over mini-batches of data if there are any.
 
@@ -105,9 +128,12 @@ def descend(
     tol : float, optional
         End when the loss, taken as its mean over an epoch, changes by less than tol from one epoch to the next;
         without batches that is from one step to the next.
+    n_iter_no_change : int
+        How many such changes in a row it takes.
     callback : callable, optional
         Called after each step with ``.step .epoch .loss .params``: the step's number from 0, its epoch, its loss
-        before the update, the live arrays. Returning True or raising StopIteration ends the descent.
+        before the update, the live arrays; and with has_aux ``.aux``. Returning True or raising StopIteration ends the
+        descent.
     progress : bool, optional
         Show a progress bar on stderr; None shows it if stderr is a terminal.
     nonfinite : {"raise", "skip", "ignore"}
@@ -116,6 +142,23 @@ def descend(
     compile : bool
         Trace the loss and replay it, as ``training_step`` does: at most two programs, one for the last batch of an
         epoch if that is smaller.
+    validation_data : array or tuple of arrays, optional
+        Further arguments of the loss, as data, for which it is computed after each epoch, all rows at once.
+    metrics : dict of callables, optional
+        Functions of params and the arrays of validation_data, or of data if there is none, that return a number; they
+        are called after each epoch.
+    patience : int, optional
+        End after so many epochs in a row in which the validation loss, or without validation_data the mean loss of the
+        epoch, was not less than the least one before.
+    restore_best : bool
+        Return the parameters as they were after the epoch in which that loss was least; the optimizer's state is that
+        of the last step.
+    time_limit : float, optional
+        End after the step during which so many seconds have passed.
+    clip_value, clip_norm, clip_each_norm, accumulate, has_aux
+        As of ``training_step``.
+
+    A learning rate that is a ``fastgrad.schedules.ReduceOnPlateau`` is told the same loss after each epoch.
 
     Returns
     -------
@@ -140,7 +183,10 @@ def descend(
         if isinstance(p, Tensor) and (p.requires_grad or _core.traced(p)):
             raise tracked_error(f"descend: {structure.paths('params')[i]}")
     live = structure.unflatten(map(_float_array, leaves))
-    step = TrainingStep(loss, live, optimizer, nonfinite, compile, _name="descend")
+    step = TrainingStep(
+        loss, live, optimizer, nonfinite, compile, clip_value=clip_value, clip_norm=clip_norm,
+        clip_each_norm=clip_each_norm, accumulate=accumulate, has_aux=has_aux, _name="descend",
+    )  # fmt: skip
     arrays = _data_arrays(data)
     rows = len(arrays[0]) if arrays else 1
     size = _positive("batch_size", batch_size, rows) if arrays else 1
@@ -160,6 +206,12 @@ def descend(
     if callback is not None and not callable(callback):
         raise TypeError(f"descend: callback is of type {type(callback).__name__}, expected a function")
 
+    no_change = _positive("n_iter_no_change", n_iter_no_change, 1)
+    if time_limit is not None and not (isinstance(time_limit, (int, float, np.number)) and time_limit > 0):
+        raise ValueError(f"descend: time_limit is {time_limit!r}, expected a number of seconds above 0 or None")
+    held_out = _data_arrays(validation_data, "validation_data")
+    epochs_end = _EpochEnd(step, loss, arrays, held_out, metrics, patience, restore_best, compile, has_aux)
+
     result = DescentResult(
         params=live, loss=np.nan, history=[], steps=0, converged=False, message=f"took all {total} steps"
     )
@@ -167,7 +219,8 @@ def descend(
     bar = _Bar(progress, total)
     try:
         with _core.DeferredInterrupt() as interrupt:
-            _run(step, batches, total, per_epoch, tol, callback, bar, interrupt, result)
+            _run(step, batches, total, per_epoch, (tol, no_change), time_limit, callback, epochs_end, bar, interrupt,
+                 result)  # fmt: skip
     except KeyboardInterrupt:
         result.message = f"interrupted after {result.steps} steps"
     except FloatingPointError as error:
@@ -175,6 +228,7 @@ def descend(
         raise
     finally:
         bar.close(result)
+        epochs_end.close(result)
     return result
 
 
@@ -183,22 +237,31 @@ def _run(
     batches: Iterator[tuple[tuple[np.ndarray, ...], np.ndarray | None]],
     total: int,
     per_epoch: int,
-    tol: float | None,
+    tolerance: tuple[float | None, int],
+    time_limit: float | None,
     callback: Callable[[DescentResult], Any] | None,
+    epochs_end: _EpochEnd,
     bar: _Bar,
     interrupt: _core.FirstInterrupt,
     result: DescentResult,
 ) -> None:
     """The loop. `result` is brought up to date after each step, so that it is right however this ends."""
     history = result.history
-    previous = np.inf
+    previous, unchanged, (tol, no_change) = np.inf, 0, tolerance
+    deadline = None if time_limit is None else time.monotonic() + time_limit
+    has_aux, has_bar, has_epochs = epochs_end.has_aux, bar.is_shown, epochs_end.is_needed
     for number in range(total):
         value = take_step(step, *next(batches))
+        if has_aux:
+            value, result["aux"] = value
         history.append(value)
-        result.update(loss=value, steps=number + 1)
-        bar.update(result)
+        result["loss"], result["steps"] = value, number + 1
+        if has_bar:
+            bar.update(result)
         if callback is not None:
             info = DescentResult(step=number, epoch=number // per_epoch, loss=value, params=result.params)
+            if has_aux:
+                info["aux"] = result["aux"]
             try:
                 stop = callback(info)
             except StopIteration:
@@ -208,12 +271,97 @@ def _run(
                 return
         if tol is not None and (number + 1) % per_epoch == 0:
             mean = value if per_epoch == 1 else sum(history[-per_epoch:]) / per_epoch
-            if abs(previous - mean) < tol:
+            unchanged = unchanged + 1 if abs(previous - mean) < tol else 0
+            if unchanged == no_change:
                 result.update(converged=True, message=f"the loss changed by less than tol={tol:g}")
+                if has_epochs:
+                    epochs_end(history[-per_epoch:], result)
                 return
             previous = mean
+        if has_epochs and (number + 1) % per_epoch == 0 and (message := epochs_end(history[-per_epoch:], result)):
+            result.message = message
+            return
+        if deadline is not None and time.monotonic() >= deadline:
+            result.message = f"stopped by time_limit={time_limit:g} after {number + 1} steps"
+            return
         if interrupt.seen:
             raise KeyboardInterrupt
+
+
+class _EpochEnd:
+    """What is done after each epoch: validation, metrics, the learning rate of a plateau, and the end by patience."""
+
+    def __init__(
+        self,
+        step: TrainingStep,
+        loss: Callable[..., Any],
+        arrays: tuple[np.ndarray, ...],
+        held_out: tuple[np.ndarray, ...],
+        metrics: Mapping[str, Callable[..., Any]] | None,
+        patience: int | None,
+        restore_best: bool,
+        compile: bool,
+        has_aux: bool,
+    ) -> None:
+        self._metrics = dict(metrics or {})
+        taken = {"loss", "rate", "validation_loss"} & self._metrics.keys()
+        if taken:
+            raise ValueError(f"descend: {taken.pop()!r} is the name of a metric, but also that of a curve")
+        for name, metric in self._metrics.items():
+            if not callable(metric):
+                raise TypeError(
+                    f"descend: metrics[{name!r}] is of type {type(metric).__name__}, expected a function of params and "
+                    "data"
+                )
+        self._patience = None if patience is None else _positive("patience", patience, 1)
+        self._held_out, self._data, self._restores = held_out, held_out or arrays, bool(restore_best)
+        self.has_aux = has_aux
+        self._optimizer, self._params = step.optimizer, step.params
+        self._leaves, structure = tree.flatten(step.params)
+        self._best: list[np.ndarray] = []
+        self._least, self._epoch, self._best_epoch = math.inf, 0, -1
+        self._curves: dict[str, list[float]] = {}
+        self._is_recorded = bool(held_out or self._metrics or patience is not None or restore_best)
+        self.is_needed = self._is_recorded or hasattr(self._optimizer.learning_rate, "observe")
+
+        def value(leaves: list[Any], *batch: Any) -> Any:
+            tensors = [leaf if isinstance(leaf, Tensor) else _core.asarray(leaf) for leaf in leaves]
+            found = loss(structure.unflatten(tensors), *batch)
+            return found[0] if has_aux else found
+
+        self._value = Replayed(value, value, "descend: the loss of validation_data", compile)
+
+    def __call__(self, losses: list[float], result: DescentResult) -> str | None:
+        """Called with the losses of an epoch; a message if the descent is to end."""
+        found = {"loss": sum(losses) / len(losses), "rate": self._optimizer.rate}
+        watched = found["loss"]
+        if self._held_out:
+            watched = found["validation_loss"] = float(self._value(self._leaves, *self._held_out))
+        for name, metric in self._metrics.items():
+            found[name] = float(metric(self._params, *self._data))
+        for name, number in found.items():
+            self._curves.setdefault(name, []).append(number)
+        if watched < self._least:
+            self._least, self._best_epoch = watched, self._epoch
+            if self._restores:
+                self._best = [leaf.copy() for leaf in self._leaves]
+        epoch, self._epoch = self._epoch, self._epoch + 1
+        observe = getattr(self._optimizer.learning_rate, "observe", None)
+        if observe is not None:
+            observe(watched)
+        if self._patience is not None and epoch - self._best_epoch >= self._patience:
+            name = "validation loss" if self._held_out else "loss"
+            return f"the {name} has not fallen for patience={self._patience} epochs"
+        return None
+
+    def close(self, result: DescentResult) -> None:
+        """What the result has of the epochs; and the best parameters, if they are asked for."""
+        if not self._is_recorded:
+            return
+        result["curves"] = {name: np.array(numbers) for name, numbers in self._curves.items()}
+        result["best_epoch"] = self._best_epoch
+        for leaf, best in zip(self._leaves, self._best):
+            leaf[...] = best
 
 
 # arguments --------------------------------------------------------------------------------------------------
@@ -228,40 +376,40 @@ def _float_array(p: Any) -> Any:
     return p
 
 
-def _data_arrays(data: Any) -> tuple[np.ndarray, ...]:
+def _data_arrays(data: Any, name: str = "data") -> tuple[np.ndarray, ...]:
     if data is None:
         return ()
     parts = tuple(data) if isinstance(data, (tuple, list)) else (data,)
     for i, part in enumerate(parts):
         if _core.is_masked(part):
             raise TypeError(
-                f"descend: data[{i}] is a masked array, whose mask would be ignored; fill it with .filled() first"
+                f"descend: {name}[{i}] is a masked array, whose mask would be ignored; fill it with .filled() first"
             )
-    arrays = tuple([_as_array(part, i) for i, part in enumerate(parts)])
+    arrays = tuple([_as_array(part, f"{name}[{i}]") for i, part in enumerate(parts)])
     if not arrays:
-        raise ValueError("descend: data is empty; pass an array, a tuple of arrays, or None")
+        raise ValueError(f"descend: {name} is empty; pass an array, a tuple of arrays, or None")
     for i, array in enumerate(arrays):
         if array.ndim == 0 or array.dtype == object:
             raise TypeError(
-                f"descend: data[{i}] is {array.dtype} of shape {array.shape}, expected an array of rows; "
+                f"descend: {name}[{i}] is {array.dtype} of shape {array.shape}, expected an array of rows; "
                 "pass an array or a tuple of arrays with one first axis"
             )
     lengths = [len(array) for array in arrays]
     if len(set(lengths)) > 1:
-        raise ValueError(f"descend: the arrays of data have {lengths} rows, expected the same number in each")
+        raise ValueError(f"descend: the arrays of {name} have {lengths} rows, expected the same number in each")
     if lengths[0] == 0:
-        raise ValueError("descend: data has no rows")
+        raise ValueError(f"descend: {name} has no rows")
     return arrays
 
 
-def _as_array(part: Any, i: int) -> np.ndarray:
+def _as_array(part: Any, name: str) -> np.ndarray:
     try:
         return np.asarray(part)
     except ValueError:
         if not isinstance(part, (list, tuple)):
             raise
         raise ValueError(
-            f"descend: data[{i}] is a {type(part).__name__} of rows of different shapes, expected an array of rows; "
+            f"descend: {name} is a {type(part).__name__} of rows of different shapes, expected an array of rows; "
             "pad sequences to one length and pass their lengths as another array of data, for fastgrad.where to leave "
             "out what was added"
         ) from None
@@ -283,6 +431,8 @@ def _batches(
     arrays: tuple[np.ndarray, ...], rows: int, size: int, shuffle: bool, rng: np.random.Generator
 ) -> Iterator[tuple[tuple[np.ndarray, ...], np.ndarray | None]]:
     """Batches without end, an epoch after the other: arrays, and the rows of them, None for all."""
+    if size == rows:  # each step reads all of it: arrays that are not contiguous are copied once, not at each step
+        arrays = tuple(np.ascontiguousarray(array) if array.flags.aligned else array for array in arrays)
     while size == rows:
         yield arrays, None
     while True:
@@ -305,11 +455,12 @@ class _Bar:
 
     def __init__(self, progress: bool | None, total: int) -> None:
         self._bar: Any = None
+        self.is_shown = False
         self._next = 0.0
         if sys.stderr is not None and sys.stderr.isatty() if progress is None else progress:
             from tqdm import tqdm
 
-            self._bar = tqdm(total=total, unit="step")
+            self._bar, self.is_shown = tqdm(total=total, unit="step"), True
 
     def update(self, result: DescentResult) -> None:
         if self._bar is not None and (now := time.monotonic()) >= self._next:

@@ -12,7 +12,7 @@ import contextlib
 import math
 import operator
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -39,6 +39,12 @@ class TrainingStep:
         nonfinite: NonFinite = "raise",
         compile: bool = True,
         maxsize: int = 64,
+        *,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        clip_each_norm: float | None = None,
+        accumulate: int = 1,
+        has_aux: bool = False,
         _name: str = "training_step",
     ) -> None:
         if not callable(loss):
@@ -47,6 +53,11 @@ class TrainingStep:
             raise ValueError(f"{_name}: nonfinite is {nonfinite!r}, expected 'raise', 'skip' or 'ignore'")
         if operator.index(maxsize) < 1:
             raise ValueError(f"{_name}: expected maxsize of at least 1, got {maxsize}")
+        if isinstance(accumulate, bool) or operator.index(accumulate) < 1:
+            raise ValueError(f"{_name}: accumulate is {accumulate!r}, expected an integer of at least 1")
+        self._clip = optim.clip_of(_name, clip_value=clip_value, clip_norm=clip_norm, clip_each_norm=clip_each_norm)
+        self._accumulate, self._has_aux = operator.index(accumulate), bool(has_aux)
+        self._has_more = self._accumulate > 1 or self._has_aux or self._clip is not None
         self.params = params
         self.optimizer = optim.get(optimizer)
         self._f = loss
@@ -57,13 +68,18 @@ class TrainingStep:
         if not self._leaves:
             raise ValueError(f"{_name}: params hold no arrays: {params!r}")
         self._check_leaves(self._leaves)
+        self._frozen = optim.frozen(self.optimizer, self._leaves, self._structure)
         self._value_and_gradients = Replayed(
             self._traced, self._eagerly, f"{_name}: the loss", compile, maxsize=maxsize
         )
 
     def __call__(self, *batch: Any) -> float:
-        """Take one step on a batch, the arguments of the loss after params, and return its loss before it."""
-        return self._take(batch, None)
+        """Take one step on a batch, the arguments of the loss after params, and return its loss before it.
+
+        With has_aux the pair of that and of what else the loss returned.
+        """
+        value: float = self._take(batch, None)
+        return value
 
     def _check_leaves(self, leaves: list[Any]) -> None:
         for i, leaf in enumerate(leaves):
@@ -89,10 +105,12 @@ class TrainingStep:
         self._check_leaves(leaves)
         self._leaves, self._known = leaves, self._structure.unflatten(leaves)
 
-    def _take(self, batch: tuple[Any, ...], rows: np.ndarray | None) -> float:
+    def _take(self, batch: tuple[Any, ...], rows: np.ndarray | None) -> Any:
         """A step on a batch, or on these rows of its arrays."""
         if not _core.same_leaves(self.params, self._known):
             self._adopt()
+        if self._has_more and self._accumulate > 1:
+            return self._take_in_parts(batch, rows)
         optimizer, leaves, structure = self.optimizer, self._leaves, self._structure
         replayed = self._value_and_gradients
         if replayed.failed is not None:
@@ -104,6 +122,8 @@ class TrainingStep:
             compiled = self._compiled_with(compiled, n_gradients)
         args: tuple[Any, ...] | None = None
         if compiled is not None and rule is not None:
+            if self._has_more:
+                self._complete(rule)
             try:
                 checked = self._nonfinite != "ignore"
                 if rows is None:
@@ -120,23 +140,63 @@ class TrainingStep:
                 if unwritable >= 0:
                     raise optim.leaf_error(leaves[unwritable], structure.paths("params")[unwritable]) from None
                 args = args or (leaves, *_rows_of(_with_arrays(batch), rows))
-                value, gradients = replayed.give_up(compiled, error, args)
+                value, aux, gradients = replayed.give_up(compiled, error, args)
             else:
                 if found is not None:
-                    value, bad, gradient = found
-                    return value if bad < 0 else self._refuse(value, bad, gradient)
+                    value, bad, gradient, aux = found
+                    if bad >= 0:
+                        self._refuse(value, bad, gradient)
+                    return (value, aux) if self._has_more and self._has_aux else value
                 assert args is not None
-                value, gradients = replayed.eagerly(args)
+                value, aux, gradients = replayed.eagerly(args)
         else:
             args = (leaves, *_rows_of(_with_arrays(batch), rows))
-            value, gradients = replayed.eagerly(args) if compiled is None else replayed(*args)
-        value = float(value)
+            value, aux, gradients = replayed.eagerly(args) if compiled is None else replayed(*args)
+        return self._update_eagerly(float(value), aux, gradients, rule)
+
+    def _complete(self, rule: _core.UpdateRule) -> None:
+        """Tell a rule of the core how to clip, and of further values of the loss."""
+        rule.has_aux = self._has_aux
+        if self._clip is not None:
+            rule.clip(*self._clip)
+
+    def _update_eagerly(self, value: float, aux: Any, gradients: list[Any], rule: Any) -> Any:
+        """Check the gradients, and update; what the step returns."""
+        found = (value, aux) if self._has_aux else value
         if self._nonfinite != "ignore":
             bad = _core.first_not_finite(gradients)
             if bad >= 0 or not math.isfinite(value):
-                return self._refuse(value, bad, gradients[bad] if bad >= 0 else None)
-        optim.apply_gradients(optimizer, self.params, leaves, structure, gradients, rule)
-        return value
+                self._refuse(value, bad, gradients[bad] if bad >= 0 else None)
+                return found
+        optim.apply_gradients(self.optimizer, self.params, self._leaves, self._structure, gradients, rule, self._clip)
+        return found
+
+    def _take_in_parts(self, batch: tuple[Any, ...], rows: np.ndarray | None) -> Any:
+        """A step on a batch, a part of its rows after the other; loss and gradients are means over all rows."""
+        optim.next_update(self.optimizer, self._leaves, self._structure, in_core=False)  # which checks the leaves
+        arrays, structure = tree.flatten(_with_arrays(batch))
+        n = len(arrays[0]) if arrays and np.ndim(arrays[0]) else 0
+        if not n or any(np.ndim(array) == 0 or len(array) != n for array in arrays):
+            raise ValueError(
+                f"{self._name}: accumulate needs a batch of arrays with one first axis, whose rows it splits"
+            )
+        parts = np.array_split(np.arange(n) if rows is None else rows, self._accumulate)
+        n = sum(map(len, parts))
+        if n < self._accumulate:
+            raise ValueError(
+                f"{self._name}: a batch of {n} rows cannot be split in accumulate={self._accumulate} parts"
+            )
+        value, aux, total = 0.0, [], [np.zeros(leaf.shape, leaf.dtype) for leaf in self._leaves]
+        for part in parts:
+            chosen = [array[part[0] : part[-1] + 1] if rows is None else _chosen(array, part) for array in arrays]
+            of_part, more, gradients = self._value_and_gradients(self._leaves, *structure.unflatten(chosen))
+            weight = len(part) / n
+            value += weight * float(of_part)
+            aux.append(more)
+            for into, gradient in zip(total, gradients):
+                array = gradient.detach().numpy() if isinstance(gradient, Tensor) else gradient
+                into += into.dtype.type(weight) * array
+        return self._update_eagerly(value, aux, total, None)
 
     def program(self, *batch: Any) -> Any:
         """The program that a step with this batch replays."""
@@ -161,23 +221,35 @@ class TrainingStep:
     def _compiled(self) -> Compiled | None:
         return self._value_and_gradients.compiled
 
-    def _eagerly(self, leaves: list[Any], *batch: Any) -> tuple[Tensor, list[Any]]:
-        value, gradients = self._differentiate(_core.watch, leaves, batch)
-        return value.detach(), gradients
+    def _eagerly(self, leaves: list[Any], *batch: Any) -> tuple[Tensor, Any, list[Any]]:
+        value, aux, gradients = self._differentiate(_core.watch, leaves, batch)
+        return value.detach(), tree.map(_as_data, aux), gradients
 
-    def _traced(self, leaves: list[Tensor], *batch: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The function that is traced: the loss, without axes, and its gradients in the order of the leaves."""
-        value, gradients = self._differentiate(_core.watch_tensor, leaves, batch)
-        return _core.reshape(value.detach(), ()), gradients
+    def _traced(self, leaves: list[Tensor], *batch: Tensor) -> tuple[Tensor, Any, list[Tensor]]:
+        """The function that is traced: the loss, without axes, what else it returns, and its gradients in the order of
+        the leaves."""
+        value, aux, gradients = self._differentiate(_core.watch_tensor, leaves, batch)
+        return _core.reshape(value.detach(), ()), tree.map(_detached, aux), gradients
 
     def _differentiate(
         self, watch: Callable[[Any], Tensor], leaves: list[Any], batch: tuple[Any, ...]
-    ) -> tuple[Tensor, list[Tensor]]:
-        """The loss for these leaves, of which watch makes tensors on the tape, and its gradients by them."""
+    ) -> tuple[Tensor, Any, list[Tensor]]:
+        """The loss for these leaves, of which watch makes tensors on the tape, what else it returns, and its gradients
+        by the leaves: 0 by those that are frozen."""
         mark = _core.last_node_id()
         tensors = [watch(leaf) for leaf in leaves]
+        seen = tensors
+        if self._frozen is not None:
+            seen = [t.detach() if is_frozen else t for t, is_frozen in zip(tensors, self._frozen)]
+        aux = None
         with _core.Recording():
-            value = self._f(self._structure.unflatten(tensors), *batch)
+            value = self._f(self._structure.unflatten(seen), *batch)
+        if self._has_aux:
+            if not isinstance(value, tuple) or len(value) != 2:
+                raise TypeError(
+                    f"{self._name}: with has_aux=True the loss returns a pair (loss, aux), got a {type(value).__name__}"
+                )
+            value, aux = value
         if not isinstance(value, Tensor) or value.size != 1 or not value.requires_grad:
             raise _loss_error(self._name, value)
         if _core.in_any_transform() and _core.depends_on_outer([value], mark):
@@ -186,12 +258,12 @@ class TrainingStep:
                 "changes arrays in place, through which no derivative leads; write the steps as operations, as in "
                 "p = p - rate * grad(loss)(p), or say that a constant is meant with fastgrad.stop_gradient(x)"
             )
-        return value, _core.gradients(value, tensors, False)
+        return value, aux, _core.gradients(value, tensors, False)
 
-    def _refuse(self, value: float, bad: int, gradient: Any) -> float:
+    def _refuse(self, value: float, bad: int, gradient: Any) -> None:
         """Leave a step out, or raise: the loss is not finite, or a gradient."""
         if self._nonfinite == "skip":
-            return value
+            return
         what = [] if math.isfinite(value) else [f"the loss is {value}"]
         if gradient is not None:
             entries = np.isfinite(np.asarray(gradient))
@@ -205,11 +277,28 @@ class TrainingStep:
         )
 
 
-def take_step(step: TrainingStep, batch: tuple[Any, ...], rows: np.ndarray | None) -> float:
+def _detached(x: Any) -> Any:
+    return x.detach() if isinstance(x, Tensor) else x
+
+
+def _as_data(x: Any) -> Any:
+    return _core.own(x.detach()) if isinstance(x, Tensor) else x
+
+
+class TrainingStepWithAux(TrainingStep):
+    """A training step of a loss that returns more: a call returns (loss, aux)."""
+
+    def __call__(self, *batch: Any) -> tuple[float, Any]:  # type: ignore[override]
+        found: tuple[float, Any] = self._take(batch, None)
+        return found
+
+
+def take_step(step: TrainingStep, batch: tuple[Any, ...], rows: np.ndarray | None) -> Any:
     """A training step on a batch, or on these rows of its arrays."""
     return step._take(batch, rows)
 
 
+@overload
 def training_step(
     loss: Callable[..., Any],
     params: Any,
@@ -218,6 +307,40 @@ def training_step(
     nonfinite: NonFinite = "raise",
     compile: bool = True,
     maxsize: int = 64,
+    clip_value: float | None = None,
+    clip_norm: float | None = None,
+    clip_each_norm: float | None = None,
+    accumulate: int = 1,
+    has_aux: Literal[False] = False,
+) -> TrainingStep: ...
+@overload
+def training_step(
+    loss: Callable[..., Any],
+    params: Any,
+    optimizer: optim.Optimizer | str,
+    *,
+    nonfinite: NonFinite = "raise",
+    compile: bool = True,
+    maxsize: int = 64,
+    clip_value: float | None = None,
+    clip_norm: float | None = None,
+    clip_each_norm: float | None = None,
+    accumulate: int = 1,
+    has_aux: Literal[True],
+) -> TrainingStepWithAux: ...
+def training_step(
+    loss: Callable[..., Any],
+    params: Any,
+    optimizer: optim.Optimizer | str,
+    *,
+    nonfinite: NonFinite = "raise",
+    compile: bool = True,
+    maxsize: int = 64,
+    clip_value: float | None = None,
+    clip_norm: float | None = None,
+    clip_each_norm: float | None = None,
+    accumulate: int = 1,
+    has_aux: bool = False,
 ) -> TrainingStep:
     """A function that takes one step of descent: `value = step(*batch)`.
 
@@ -247,6 +370,17 @@ def training_step(
         raises, as on a timeout, is raised to the caller whenever it comes. ``step.program(*batch)`` is the program.
     maxsize : int
         For how many shapes programs are kept, as of ``fastgrad.compile``. Each takes the memory of its intermediates.
+    clip_value, clip_norm, clip_each_norm : float, optional
+        At most one of them: what is done to gradients once they are known to be finite, before the update. Elements are
+        brought into [-clip_value, clip_value]; all gradients are scaled so that the root of the sum of their squares is
+        at most clip_norm; or each of them so that its own is at most clip_each_norm.
+    accumulate : int
+        In how many parts the rows of a batch are split, which are run in turn, to take less memory: loss and gradients
+        are the means over the parts, weighted by their rows. So for a loss that is a mean over rows the step is that of
+        the whole batch. All of the batch are arrays with one first axis.
+    has_aux : bool
+        The loss returns a pair, the loss and other values, arrays in any nested structure (metrics, new running
+        statistics); a call then returns both. Of parts that are accumulated it returns a list of the other values.
 
     Returns
     -------
@@ -273,14 +407,22 @@ def training_step(
     >>> [round(step(np.ones(length)), 4) for length in (3, 1, 4)]
     [1.0, 0.64, 0.4096]
     """
-    return TrainingStep(loss, params, optimizer, nonfinite, compile, maxsize)
+    return (TrainingStepWithAux if has_aux else TrainingStep)(
+        loss, params, optimizer, nonfinite, compile, maxsize, clip_value=clip_value, clip_norm=clip_norm,
+        clip_each_norm=clip_each_norm, accumulate=accumulate, has_aux=has_aux,
+    )  # fmt: skip
 
 
 # arguments --------------------------------------------------------------------------------------------------
 
 
 def _rows_of(arrays: tuple[Any, ...], rows: np.ndarray | None) -> tuple[Any, ...]:
-    return arrays if rows is None else tuple(array.take(rows, axis=0) for array in arrays)
+    return arrays if rows is None else tuple(_chosen(array, rows) for array in arrays)
+
+
+def _chosen(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """These rows of an array; `take` would first copy the whole of one that is not contiguous."""
+    return array.take(rows, axis=0) if array.flags.c_contiguous else np.ascontiguousarray(array[rows])
 
 
 def _with_arrays(x: Any) -> Any:

@@ -176,7 +176,7 @@ def wrong() -> None:
     fg.scan(lambda c: c, 0.0, W)  # type: ignore[misc, arg-type]
     losses.mse(X, Y, reduction="average")  # type: ignore[arg-type]
     optim.Adam(lr=0.1)  # type: ignore[call-arg]
-    fg.training_step(loss, W)  # type: ignore[call-arg]
+    fg.training_step(loss, W)  # type: ignore[call-overload]
     fg.descend(loss, W, (X, Y), "adam")  # type: ignore[call-arg]
     activations.table("html")  # type: ignore[arg-type]
     random.default_rng(0).normal(shape=3)  # type: ignore[call-arg]

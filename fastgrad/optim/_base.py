@@ -1,9 +1,8 @@
-"""Optimizers: the rules that turn a gradient into a step, over any nested structure of arrays.
+"""What the optimizers share: parameters, groups of them, state, and what training steps need to know.
 
 An optimizer keeps its state (momentum, moments) per leaf, in the order of the leaves of the first parameters
 it saw. `step` checks everything before it changes anything. The arithmetic is one C kernel for each row of
-csrc/optim.def; a class here names its row and computes the row's numbers at each step. To add an optimizer, add both;
-docs/adding-an-operation.md shows how.
+csrc/optim.def; a class of _rules.py names its row and computes the row's numbers at each step.
 """
 
 from __future__ import annotations
@@ -16,17 +15,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from . import _core, tree
-from ._core import Tensor, UpdateRule
-from ._transforms.arguments import tracked_error
+from .. import _core, tree
+from .._core import Tensor, UpdateRule
+from .._transforms.arguments import tracked_error
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "get"]
+__all__ = ["Clip", "Optimizer"]
+
+Clip = tuple[int, float]  # how gradients are clipped before they are used: a kind of the core's, and the limit
 
 _INFINITE = math.inf
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
-def _checked(name: str, below: float = math.inf) -> Any:
+def checked(name: str, below: float = math.inf) -> Any:
     """An attribute that is a number in [0, below), also when it is set anew."""
 
     def put(self: Optimizer, value: Any) -> None:
@@ -36,15 +37,27 @@ def _checked(name: str, below: float = math.inf) -> Any:
 
 
 class Optimizer:
-    """What the optimizers share. Use `SGD`, `Adam` or `AdamW`.
+    """What the optimizers share. Use `SGD`, `Adam`, `AdamW` or another one.
 
     `learning_rate` is a number or a callable that is given the number of steps taken so far (0 at the first)
-    and returns one; `steps` is that number. They may be set between steps, and so may the other arguments.
+    and returns one, such as those of `fastgrad.schedules`; `steps` is that number, and `rate` the learning rate of the
+    next step. They may be set between steps, and so may the other arguments.
+
+    `groups` lists parameters that are treated otherwise, each as a dict: `"params"` says which, by a name with
+    wildcards (`"*.bias"`; the names are those of PyTorch, "layers.0.weight" for params["layers"][0]["weight"]) or a
+    function of name and array that tells whether it belongs to the group; the other entries are arguments that these
+    parameters have instead, or `"frozen": True`, which leaves them as they are. A parameter belongs to the first group
+    that fits.
+
     Where a subclass overrides `step`, training steps and descents call it with the parameters and their gradients.
     """
 
     _slots: ClassVar[tuple[str, ...]] = ()  # the names of the state arrays kept for each leaf
     _row: ClassVar[str] = ""  # its row of csrc/optim.def
+    _other_row: ClassVar[str] = ""  # the row of the leaves of which `_is_other` is true, whose numbers are:
+    _other_numbers: ClassVar[Callable[[Any, float], tuple[float, ...]]]
+    _fixed: ClassVar[tuple[str, ...]] = ()  # arguments that decide which state there is, and so are those of all groups
+    _alike: ClassVar[bool] = True  # whether all state arrays of a leaf have its shape
     _in_core: ClassVar[bool] = False  # whether `_row` and `_numbers` say all of an update's arithmetic
     _own_step: ClassVar[bool] = False  # whether `step` is overridden, so that each update must go through it
 
@@ -65,11 +78,16 @@ class Optimizer:
             raise TypeError(f"{cls.__name__}: lr is called learning_rate here")
         return super().__new__(cls)
 
-    def __init__(self, learning_rate: float | Callable[[int], float]) -> None:
+    def __init__(
+        self, learning_rate: float | Callable[[int], float], groups: Sequence[Mapping[str, Any]] | None = None
+    ) -> None:
         self.learning_rate = learning_rate
         self.steps = 0
         self._structure: tree.Structure | None = None
         self._state: dict[str, list[np.ndarray]] = {}
+        self._groups = tuple(_Group(self, i, group) for i, group in enumerate(groups or ()))
+        self._division: tuple[tree.Structure, list[int], np.ndarray] | None = None
+        self._is_divided = bool(self._groups or self._other_row)  # whether parameters differ in how they are updated
 
     def step(self, params: Any, grads: Any) -> None:
         """Change the arrays of `params` in place by one step along `grads`.
@@ -96,14 +114,20 @@ class Optimizer:
         self._apply(leaves, structure, gradients)
 
     def state_dict(self) -> dict[str, Any]:
-        """A copy of the state: {"optimizer": name, "steps": int, "state": {slot: structure of arrays}}."""
+        """A copy of the state: {"optimizer": name, "steps": int, "state": {slot: structure of arrays}}.
+
+        With "schedule" where the learning rate is a schedule that has a state.
+        """
         state = {}
         if self._structure is not None:
             state = {
                 slot: self._structure.unflatten([array.copy() for array in arrays])
                 for slot, arrays in self._state.items()
             }
-        return {"optimizer": type(self).__name__, "steps": self.steps, "state": state}
+        found = {"optimizer": type(self).__name__, "steps": self.steps, "state": state}
+        if hasattr(self.learning_rate, "state_dict"):
+            found["schedule"] = self.learning_rate.state_dict()
+        return found
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a copy of what `state_dict` gave; ValueError or TypeError if it is not of this optimizer."""
@@ -134,10 +158,14 @@ class Optimizer:
             if structure is not None and found != structure:
                 raise ValueError(f"{name}.load_state_dict: {slot} is built as {found}, not as {structure}")
             for i, (a, b) in enumerate(zip(copies, next(iter(arrays.values()), copies))):
+                if not self._alike:
+                    break
                 if a.shape != b.shape or a.dtype != b.dtype:
                     path = found.paths(f"state[{slot!r}]")[i]
                     raise ValueError(f"{name}.load_state_dict: {path} is {_describe(a)}, not {_describe(b)}")
             structure, arrays[slot] = found, copies
+        if "schedule" in state and hasattr(self.learning_rate, "load_state_dict"):
+            self.learning_rate.load_state_dict(state["schedule"])
         state = {slot: arrays[slot] for slot in self._slots if slot in arrays}
         self.steps, self._structure, self._state = steps, structure, state
 
@@ -154,12 +182,15 @@ class Optimizer:
                 f"params is built as {structure}, but this optimizer keeps state for {self._structure}; "
                 "use a new optimizer for new parameters"
             )
-        for i, (p, s) in enumerate(zip(leaves, self._state[self._slots[0]])):
-            if p.shape != s.shape or p.dtype != s.dtype:
-                raise ValueError(
-                    f"{structure.paths('params')[i]} is {_describe(p)}, but this optimizer keeps state for "
-                    f"{_describe(s)}; use a new optimizer for new parameters"
-                )
+        for k, (slot, arrays) in enumerate(self._state.items()):
+            shapes = self._state_shapes(leaves, structure, k)
+            for i, (p, shape, s) in enumerate(zip(leaves, shapes, arrays)):
+                if shape != s.shape or p.dtype != s.dtype:
+                    of = f"its {slot} of " if shape != p.shape else ""
+                    raise ValueError(
+                        f"{structure.paths('params')[i]} is {_describe(p)}, but this optimizer keeps state for {of}"
+                        f"{_describe(s)}; use a new optimizer for new parameters"
+                    )
 
     def _apply(
         self,
@@ -176,7 +207,7 @@ class Optimizer:
         if rule is not None:
             rule.update(leaves, gradients)
             return
-        self._states(leaves)
+        self._states(leaves, structure)
         if self._in_core:
             self._update_rule(leaves, rate, structure).update(leaves, gradients)
         else:
@@ -193,13 +224,72 @@ class Optimizer:
 
     def _update_rule(self, leaves: Sequence[Any], rate: float, structure: tree.Structure | None = None) -> UpdateRule:
         """What the core is told of the next update of these leaves; with their structure it counts as a step."""
-        return UpdateRule(self._row, self._states(leaves), self._numbers(rate), self, structure)
+        within = structure or self._structure
+        assert within is not None
+        states, numbers = self._states(leaves, within), self._numbers(rate)
+        if not self._is_divided:
+            return UpdateRule(self._row, states, numbers, self, structure)
+        more: list[tuple[str, tuple[float, ...]] | None] = []
+        if self._other_row:
+            more.append((self._other_row, self._other_numbers(rate)))
+        for group in self._groups:
+            member = group.member(self)
+            if member is None:
+                more += [None] * (2 if self._other_row else 1)
+                continue
+            own = member._rate() if group.has_rate else rate
+            more.append((self._row, member._numbers(own)))
+            if self._other_row:
+                more.append((self._other_row, member._other_numbers(own)))
+        return UpdateRule(self._row, states, numbers, self, structure, more, self._divided(leaves, within)[1])
 
-    def _states(self, leaves: Sequence[Any]) -> tuple[list[np.ndarray], ...]:
+    def _is_other(self, leaf: Any) -> bool:
+        """Whether a leaf is updated by `_other_row`."""
+        return False
+
+    def _divided(self, leaves: Sequence[Any], structure: tree.Structure) -> tuple[list[int], np.ndarray]:
+        """For each leaf its group, 0 for none, and the number of its rule in `_update_rule`."""
+        known = self._division
+        if known is None or (known[0] is not structure and known[0] != structure):
+            names, of = parameter_names(structure), [0] * len(leaves)
+            for number, group in enumerate(self._groups, 1):
+                found = [i for i in range(len(leaves)) if group.has(names[i], leaves[i])]
+                if not found:
+                    raise ValueError(
+                        f"{type(self).__name__}: no parameter belongs to groups[{number - 1}]; the names are "
+                        f"{', '.join(names)}"
+                    )
+                for i in found:
+                    of[i] = of[i] or number
+            rules = [2 * g + self._is_other(leaf) for g, leaf in zip(of, leaves)] if self._other_row else of
+            self._division = known = structure, of, np.array(rules, np.int32)
+        return known[1], known[2]
+
+    def _state_shapes(self, leaves: Sequence[Any], structure: tree.Structure, k: int) -> list[tuple[int, ...]]:
+        """The shape of state array k of each leaf."""
+        if self._alike and not self._groups:
+            return [leaf.shape for leaf in leaves]
+        of, rules = self._divided(leaves, structure)
+        shapes = []
+        for leaf, group, rule in zip(leaves, of, rules):
+            row = self._other_row if self._other_row and rule % 2 else self._row
+            is_frozen = group > 0 and self._groups[group - 1].is_frozen
+            shapes.append((0,) if is_frozen else _core.state_shape(row, k, leaf.shape))
+        return shapes
+
+    def _states(self, leaves: Sequence[Any], structure: tree.Structure) -> tuple[list[np.ndarray], ...]:
         """The state arrays in the order of slots, made if there are none."""
         if self._structure is None:
-            self._state = {slot: [np.zeros(p.shape, p.dtype) for p in leaves] for slot in self._slots}
+            self._state = {
+                slot: [np.zeros(s, p.dtype) for p, s in zip(leaves, self._state_shapes(leaves, structure, k))]
+                for k, slot in enumerate(self._slots)
+            }
         return tuple(self._state.values())
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step, a number also where a schedule gives it."""
+        return self._rate()
 
     def _set_learning_rate(self, value: float | Callable[[int], float]) -> None:
         self._learning_rate = value if callable(value) else self._number("learning_rate", value)
@@ -233,156 +323,64 @@ class Optimizer:
         return number
 
     def __repr__(self) -> str:
-        names = list(inspect.signature(type(self)).parameters)
-        return f"{type(self).__name__}({', '.join(f'{k}={getattr(self, k)!r}' for k in names if hasattr(self, k))})"
+        shown = []
+        for name, parameter in inspect.signature(type(self)).parameters.items():
+            value = getattr(self, name, parameter.empty)
+            if value is inspect.Parameter.empty or (
+                parameter.kind is parameter.KEYWORD_ONLY and value == parameter.default
+            ):
+                continue
+            shown.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
-class SGD(Optimizer):
-    """Stochastic gradient descent, with momentum if asked.
+class _Group:
+    """Parameters that an optimizer treats in its own way: which they are, and the arguments they have instead."""
 
-    With g' = g + weight_decay p:  buf = momentum buf + (1 - dampening) g' (at the first step buf = g'),
-    p -= learning_rate d, where d is g' without momentum, buf with it, g' + momentum buf with nesterov.
-
-    The formulas are PyTorch's; momentum is from Polyak (1964), the Nesterov form from Sutskever, Martens, Dahl
-    and Hinton, "On the importance of initialization and momentum in deep learning" (2013).
-    Raises TypeError or ValueError for an argument out of range.
-
-    >>> import numpy as np
-    >>> import fastgrad as fg
-    >>> x, gradient = np.array([1.0]), np.array([2.0])
-    >>> optimizer = fg.optim.SGD(learning_rate=0.1, momentum=0.5)
-    >>> optimizer.step(x, gradient)
-    >>> optimizer.step(x, gradient)
-    >>> x
-    array([0.5])
-    """
-
-    _row = "sgd"
-    momentum, dampening, weight_decay = _checked("momentum", 1), _checked("dampening"), _checked("weight_decay")
-
-    def __init__(
-        self,
-        learning_rate: float | Callable[[int], float] = 1e-2,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        nesterov: bool = False,
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(learning_rate)
-        self.momentum, self.dampening, self.weight_decay = momentum, dampening, weight_decay
-        self.nesterov = bool(nesterov)
-        if nesterov and (momentum == 0 or dampening != 0):
-            raise ValueError(
-                f"SGD: nesterov=True needs momentum above 0 and dampening=0, got momentum={momentum!r}, "
-                f"dampening={dampening!r}"
+    def __init__(self, optimizer: Optimizer, number: int, group: Mapping[str, Any]) -> None:
+        name = f"{type(optimizer).__name__}: groups[{number}]"
+        if not isinstance(group, Mapping) or "params" not in group:
+            raise TypeError(f'{name} is {group!r}, expected a dict with "params", which says what belongs to it')
+        self._chosen = group["params"]
+        if not isinstance(self._chosen, str) and not callable(self._chosen):
+            raise TypeError(
+                f"{name}['params'] is {self._chosen!r}, expected a name such as \"*.bias\", or a function of name and "
+                "array"
             )
-        if momentum:
-            self._slots = ("momentum",)  # type: ignore[misc]
+        own = {key: value for key, value in group.items() if key not in ("params", "frozen")}
+        self.is_frozen = bool(group.get("frozen", False))
+        self.has_rate = "learning_rate" in own
+        known = [*inspect.signature(type(optimizer)).parameters]
+        free = [key for key in known if key != "groups" and key not in optimizer._fixed]
+        for key in own:
+            if key not in free:
+                raise ValueError(f"{name} has {key!r}, expected some of {', '.join(free)}, frozen")
+        self._member: Optimizer = object.__new__(type(optimizer))
+        for key, value in own.items():
+            setattr(self._member, key, value)
+        self._own = dict(vars(self._member))
 
-    def _numbers(self, rate: float) -> tuple[float, ...]:
-        if self.momentum != 0 and not self._slots:
-            raise ValueError("SGD: it lacks the state that momentum needs; give momentum when the optimizer is made")
-        return rate, self.weight_decay, self.momentum, self.dampening, self.nesterov, self.steps == 0
+    def has(self, name: str, leaf: Any) -> bool:
+        if isinstance(self._chosen, str):
+            import fnmatch  # here, as not every program has groups
 
+            return fnmatch.fnmatchcase(name, self._chosen)
+        return bool(self._chosen(name, leaf))
 
-class Adam(Optimizer):
-    """Adam: steps scaled by running means of the gradient and of its square.
-
-    With g' = g + weight_decay p and t counting from 1:  m = beta1 m + (1 - beta1) g',
-    v = beta2 v + (1 - beta2) g'^2,  p -= learning_rate (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps).
-
-    Source: Kingma and Ba, "Adam: a method for stochastic optimization" (2015), algorithm 1.
-    Raises TypeError or ValueError for an argument out of range.
-
-    >>> import numpy as np
-    >>> import fastgrad as fg
-    >>> x = np.array([1.0, -1.0])
-    >>> fg.optim.Adam(learning_rate=0.1).step(x, np.array([5.0, -0.01]))
-    >>> x.round(6)
-    array([ 0.9, -0.9])
-    """
-
-    _row = "adam"
-    _slots = ("m", "v")
-    _decoupled: ClassVar[bool] = False
-    eps, weight_decay = _checked("eps"), _checked("weight_decay")
-
-    def __init__(
-        self,
-        learning_rate: float | Callable[[int], float] = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(learning_rate)
-        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
-
-    def _set_betas(self, value: Any) -> None:
-        if not isinstance(value, (tuple, list)) or len(value) != 2:
-            raise TypeError(f"{type(self).__name__}: betas is {value!r}, expected two numbers in [0, 1)")
-        self._betas = self._number("betas[0]", value[0], below=1), self._number("betas[1]", value[1], below=1)
-
-    betas: Any = property(operator.attrgetter("_betas"), _set_betas)
-
-    def _numbers(self, rate: float) -> tuple[float, ...]:
-        (beta1, beta2), t = self.betas, self.steps + 1
-        return rate, self.weight_decay, beta1, beta2, self.eps, self._decoupled, 1 - beta1**t, 1 - beta2**t
+    def member(self, optimizer: Optimizer) -> Optimizer | None:
+        """The optimizer with the arguments of this group as they are now; None if it is frozen."""
+        if self.is_frozen:
+            return None
+        vars(self._member).update(vars(optimizer))
+        vars(self._member).update(self._own)
+        return self._member
 
 
-class AdamW(Adam):
-    """Adam with decoupled weight decay: p *= 1 - learning_rate weight_decay, then Adam's step without decay.
+def parameter_names(structure: tree.Structure) -> list[str]:
+    """The names of the leaves as PyTorch writes them: "layers.0.weight" for params["layers"][0]["weight"]."""
+    import re
 
-    Source: Loshchilov and Hutter, "Decoupled weight decay regularization" (2019), algorithm 2.
-    Raises TypeError or ValueError for an argument out of range.
-
-    >>> import fastgrad as fg
-    >>> fg.optim.AdamW(learning_rate=1e-3)
-    AdamW(learning_rate=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01)
-    """
-
-    _decoupled = True
-
-    def __init__(
-        self,
-        learning_rate: float | Callable[[int], float] = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
-    ) -> None:
-        super().__init__(learning_rate, betas, eps, weight_decay)
-
-
-_KNOWN: dict[str, type[Optimizer]] = {
-    cls.__name__.lower(): cls
-    for cls in list(globals().values())
-    if isinstance(cls, type) and issubclass(cls, Optimizer) and cls is not Optimizer
-}
-
-
-def get(optimizer: str | Optimizer, **arguments: Any) -> Optimizer:
-    """An optimizer by its name, in any case of letters; an optimizer is returned as it is.
-
-    Raises ValueError listing the known names, TypeError for anything that is neither.
-
-    >>> import fastgrad as fg
-    >>> fg.optim.get("adam", learning_rate=0.01)
-    Adam(learning_rate=0.01, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.0)
-    """
-    if isinstance(optimizer, str):
-        if optimizer.lower() not in _KNOWN:
-            known = ", ".join(map(repr, sorted(_KNOWN)))
-            raise ValueError(f"unknown optimizer {optimizer!r}: the known ones are {known}")
-        return _KNOWN[optimizer.lower()](**arguments)
-    if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
-        raise TypeError(f"optimizer is the class {optimizer.__name__}: pass an object, {optimizer.__name__}()")
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(
-            f"optimizer is of type {type(optimizer).__name__}, expected a name or an object of fg.optim, "
-            "as fg.optim.Adam(learning_rate=1e-3)"
-        )
-    if arguments:
-        raise TypeError(f"get: arguments {sorted(arguments)} with an optimizer that is made already")
-    return optimizer
+    return [re.sub(r"\[(?:'([^']*)'|([^\]]*))\]", r".\1\2", path).lstrip(".") for path in structure.paths()]
 
 
 # what training steps use, so that private members stay in this module ---------------------------------------
@@ -399,8 +397,29 @@ def next_update(
         optimizer._check(leaves, structure)
     if not (in_core and optimizer._in_core) or optimizer._own_step:
         return None
-    numbers = optimizer._numbers(optimizer._rate())
-    return UpdateRule(optimizer._row, optimizer._states(leaves), numbers, optimizer, structure)
+    rate = optimizer._rate()
+    if optimizer._is_divided:
+        return optimizer._update_rule(leaves, rate, structure)
+    return UpdateRule(
+        optimizer._row, optimizer._states(leaves, structure), optimizer._numbers(rate), optimizer, structure
+    )
+
+
+def frozen(optimizer: Optimizer, leaves: Sequence[Any], structure: tree.Structure) -> tuple[bool, ...] | None:
+    """Of each leaf, whether the optimizer leaves it as it is; None if it does so with none."""
+    if not any(group.is_frozen for group in optimizer._groups):
+        return None
+    of, _ = optimizer._divided(leaves, structure)
+    return tuple(g > 0 and optimizer._groups[g - 1].is_frozen for g in of)
+
+
+def clipped(gradients: Sequence[Any], clip: Clip) -> list[np.ndarray]:
+    """Copies of gradients, clipped."""
+    copies = [np.zeros(g.shape, g.dtype) for g in gradients]
+    rule = UpdateRule("average", (), (1.0,))  # 0 + 1 (g - 0)
+    rule.clip(*clip)
+    rule.update(copies, gradients)
+    return copies
 
 
 def check_parameters(optimizer: Optimizer, leaves: Sequence[Any], structure: tree.Structure) -> None:
@@ -415,10 +434,13 @@ def apply_gradients(
     structure: tree.Structure,
     gradients: Sequence[Any],
     rule: UpdateRule | None = None,
+    clip: Clip | None = None,
 ) -> None:
     """A step in Python along gradients that fit the leaves of params, which were checked; by ``rule`` if
-    ``next_update`` has made one. Where the optimizer overrides `step`, it is handed what a loop over `fastgrad.grad`
-    would hand it: params, and gradients as ndarrays of their own, which it may write to."""
+    ``next_update`` has made one, which clips them itself. Where the optimizer overrides `step`, it is handed what a
+    loop over `fastgrad.grad` would hand it: params, and gradients as ndarrays of their own, which it may write to."""
+    if rule is None and clip is not None:
+        gradients = clipped(gradients, clip)
     if optimizer._own_step:
         arrays = [_core.own(g) if isinstance(g, Tensor) else g for g in gradients]  # a program's results are ndarrays
         optimizer.step(params, structure.unflatten(arrays))

@@ -1,0 +1,724 @@
+"""The optimizers: each class names its row of csrc/optim.def, checks its arguments and computes the numbers of a step.
+
+To add one, add both; docs/adding-an-operation.md shows how. Names of arguments and defaults are PyTorch's, of Lion and
+LAMB optax's.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from ._base import Optimizer, checked
+
+__all__ = [
+    "LAMB", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "Muon", "NAdam", "RAdam", "RMSprop",
+    "Rprop", "SGD", "get",
+]  # fmt: skip
+
+Groups = Sequence[Mapping[str, Any]] | None
+Rate = float | Callable[[int], float]
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum if asked.
+
+    With g' = g + weight_decay p:  buf = momentum buf + (1 - dampening) g' (at the first step buf = g'),
+    p -= learning_rate d, where d is g' without momentum, buf with it, g' + momentum buf with nesterov.
+
+    The formulas are PyTorch's; momentum is from Polyak (1964), the Nesterov form from Sutskever, Martens, Dahl
+    and Hinton, "On the importance of initialization and momentum in deep learning" (2013).
+    Raises TypeError or ValueError for an argument out of range.
+
+    >>> import numpy as np
+    >>> import fastgrad as fg
+    >>> x, gradient = np.array([1.0]), np.array([2.0])
+    >>> optimizer = fg.optim.SGD(learning_rate=0.1, momentum=0.5)
+    >>> optimizer.step(x, gradient)
+    >>> optimizer.step(x, gradient)
+    >>> x
+    array([0.5])
+    """
+
+    _row = "sgd"
+    momentum, dampening, weight_decay = checked("momentum", 1), checked("dampening"), checked("weight_decay")
+
+    def __init__(
+        self,
+        learning_rate: Rate = 1e-2,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        *,
+        groups: Groups = None,
+    ) -> None:
+        super().__init__(learning_rate, groups)
+        self.momentum, self.dampening, self.weight_decay = momentum, dampening, weight_decay
+        self.nesterov = bool(nesterov)
+        if nesterov and (momentum == 0 or dampening != 0):
+            raise ValueError(
+                f"SGD: nesterov=True needs momentum above 0 and dampening=0, got momentum={momentum!r}, "
+                f"dampening={dampening!r}"
+            )
+        if momentum:
+            self._slots = ("momentum",)  # type: ignore[misc]
+
+    def _numbers(self, rate: float) -> tuple[float, ...]:
+        if self.momentum != 0 and not self._slots:
+            raise ValueError("SGD: it lacks the state that momentum needs; give momentum when the optimizer is made")
+        return rate, self.weight_decay, self.momentum, self.dampening, self.nesterov, self.steps == 0
+
+
+class _WithMoments(Optimizer):
+    """Those that keep running means with the two factors `betas`."""
+
+    eps, weight_decay = checked("eps"), checked("weight_decay")
+
+    def _set_betas(self, value: Any) -> None:
+        if not isinstance(value, (tuple, list)) or len(value) != 2:
+            raise TypeError(f"{type(self).__name__}: betas is {value!r}, expected two numbers in [0, 1)")
+        self._betas = self._number("betas[0]", value[0], below=1), self._number("betas[1]", value[1], below=1)
+
+    betas: Any = property(operator.attrgetter("_betas"), _set_betas)
+
+    def _corrections(self) -> tuple[float, float]:
+        """1 - beta^t, by which the means that began at 0 are too small at the next step."""
+        (beta1, beta2), t = self.betas, self.steps + 1
+        return 1 - beta1**t, 1 - beta2**t
+
+
+class Adam(_WithMoments):
+    """Adam: steps scaled by running means of the gradient and of its square.
+
+    With g' = g + weight_decay p and t counting from 1:  m = beta1 m + (1 - beta1) g',
+    v = beta2 v + (1 - beta2) g'^2,  p -= learning_rate (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps). With
+    amsgrad the largest v so far is divided by in the place of v.
+
+    Source: Kingma and Ba, "Adam: a method for stochastic optimization" (2015), algorithm 1; Reddi, Kale and Kumar, "On
+    the convergence of Adam and beyond" (2018). Raises TypeError or ValueError for an argument out of range.
+
+    >>> import numpy as np
+    >>> import fastgrad as fg
+    >>> x = np.array([1.0, -1.0])
+    >>> fg.optim.Adam(learning_rate=0.1).step(x, np.array([5.0, -0.01]))
+    >>> x.round(6)
+    array([ 0.9, -0.9])
+    """
+
+    _row = "adam"
+    _slots: ClassVar[tuple[str, ...]] = ("m", "v")
+    _fixed = ("amsgrad",)
+    _decoupled: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        learning_rate: Rate = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        amsgrad: bool = False,
+        groups: Groups = None,
+    ) -> None:
+        super().__init__(learning_rate, groups)
+        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
+        if amsgrad:
+            self._slots = ("m", "v", "largest_v")  # type: ignore[misc]
+
+    @property
+    def amsgrad(self) -> bool:
+        """Whether the largest v so far is divided by."""
+        return len(self._slots) == 3
+
+    def _numbers(self, rate: float) -> tuple[float, ...]:
+        (beta1, beta2), t = self.betas, self.steps + 1  # spelled out: it runs in every step of most trainings
+        return rate, self.weight_decay, beta1, beta2, self.eps, self._decoupled, 1 - beta1**t, 1 - beta2**t
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: p *= 1 - learning_rate weight_decay, then Adam's step without decay.
+
+    Source: Loshchilov and Hutter, "Decoupled weight decay regularization" (2019), algorithm 2.
+    Raises TypeError or ValueError for an argument out of range.
+
+    >>> import fastgrad as fg
+    >>> fg.optim.AdamW(learning_rate=1e-3)
+    AdamW(learning_rate=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01)
+    """
+
+    _decoupled = True
+
+    def __init__(
+        self,
+        learning_rate: Rate = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        *,
+        amsgrad: bool = False,
+        groups: Groups = None,
+    ) -> None:
+        super().__init__(learning_rate, betas, eps, weight_decay, amsgrad=amsgrad, groups=groups)
+
+
+class NAdam(_WithMoments):
+    """Adam with Nesterov's momentum.
+
+    With mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2) and M_t the product of mu_1 .. mu_t:
+    p -= learning_rate ((1 - mu_t) / (1 - M_t) g + mu_(t+1) / (1 - M_(t+1)) m) / (sqrt(v / (1 - beta2^t)) + eps), m and
+    v as of `Adam`. decoupled_weight_decay is that of `AdamW`.
+
+    Source: Dozat, "Incorporating Nesterov momentum into Adam" (2016).
+    Raises TypeError or ValueError for an argument out of range.
+
+    >>> import fastgrad as fg
+    >>> fg.optim.NAdam()
+    NAdam(learning_rate=0.002, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.0, momentum_decay=0.004, \
+decoupled_weight_decay=False)
+    """
+
+    _row = "nadam"
+    _slots = ("m", "v")
+    momentum_decay = checked("momentum_decay")
+
+    def __init__(
+        self,
+        learning_rate: Rate = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum_decay: float = 4e-3,
+        decoupled_weight_decay: bool = False,
+        *,
+        groups: Groups = None,
+    ) -> None:
+        super().__init__(learning_rate, groups)
+        self.betas, self.eps, self.weight_decay, self.momentum_decay = betas, eps, weight_decay, momentum_decay
+        self.decoupled_weight_decay = bool(decoupled_weight_decay)
+        self._product = (0, 1.0, (0.0, 0.0))  # t, M_t, and the arguments of which it was made
+
+    def _momentum(self, t: int) -> float:
+        momentum: float = self.betas[0] * (1 - 0.5 * 0.96 ** (t * self.momentum_decay))
+        return momentum
+
+    def _numbers(self, rate: float) -> tuple[float, ...]:
+        beta1, t = self.betas[0], self.steps + 1
+        done, product, made_of = self._product
+        if made_of != (beta1, self.momentum_decay) or done > self.steps:
+            done, product = 0, 1.0
+        for k in range(done + 1, t):
+            product *= self._momentum(k)
+        self._product = self.steps, product, (beta1, self.momentum_decay)
+        now, after = self._momentum(t), self._momentum(t + 1)
+        of_gradient, of_mean = rate * (1 - now) / (1 - product * now), rate * after / (1 - product * now * after)
+        decoupled, correction2 = self.decoupled_weight_decay, self._corrections()[1]
+        return rate, self.weight_decay, *self.betas, self.eps, decoupled, of_gradient, of_mean, correction2
+
+
+class RAdam(_WithMoments):
+    """Adam that begins as gradient descent, until the mean of the squares is of enough of them.
+
+    With r_t = r - 2 t beta2^t / (1 - beta2^t), r = 2 / (1 - beta2) - 1, and m, v as of `Adam`: while r_t <= 5,
+    p -= learning_rate m / (1 - beta1^t); then this times sqrt((r_t - 4) (r_t - 2) r / ((r - 4) (r - 2) r_t))
+    sqrt(1 - beta2^t) / (sqrt(v) + eps). decoupled_weight_decay is that of `AdamW`.
+
+    Source: Liu, Jiang, He, Chen, Liu, Gao and Han, "On the variance of the adaptive learning rate and beyond" (2020).
+    Raises TypeError or ValueError for an argument out of range.
+
+    >>> import fastgrad as fg
+    >>> fg.optim.RAdam(decoupled_weight_decay=True).decoupled_weight_decay
+    True
+    """
+
+    _row = "radam"
+    _slots = ("m", "v")
+
+    def __init__(
+        self,
+        learning_rate: Rate = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        decoupled_weight_decay: bool = False,
+        *,
+        groups: Groups = None,
+    ) -> None:
+        super().__init__(learning_rate, groups)
+        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
+        self.decoupled_weight_decay = bool(decoupled_weight_decay)
+
+    def _numbers(self, rate: float) -> tuple[float, ...]:
+        beta2, t, adaptive = self.betas[1], self.steps + 1, 0.0
+        correction1, correction2 = self._corrections()
+        most = 2 / (1 - beta2) - 1
+        length = most - 2 * t * beta2**t / correction2
+        if length > 5:
+            ratio = (length - 4) * (length - 2) * most / ((most - 4) * (most - 2) * length)
+            adaptive = math.sqrt(ratio * correction2)
+        decoupled = self.decoupled_weight_decay
+        return rate, self.weight_decay, *self.betas, self.eps, decoupled, correction1, adaptive
+
+
+class Adamax(_WithMoments):
+    """Adam by the largest gradient, of which old ones fade, in the place of the mean of squares.
+
+    With g' = g + weight_decay p:  m = beta1 m + (1 - beta1) g',  u = max(beta2 u, |g'| + eps),
+    p -= learning_rate / (1 - beta1^t) m / u.
+
+    Source: Kingma and Ba, "Adam: a method for stochastic optimization" (2015), algorithm 2.
+    Raises TypeError or ValueError for an argument out of range.
+
+    >>> import fastgrad as fg
+    >>> fg.optim.Adamax()
+    Adamax(learning_rate=0.002, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.0)
+    """
+
+    _row = "adamax"
+    _slots = ("m", "u")
+
+    def __init__(
+        self,
+        learning_rate: Rate = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        groups: Groups = None,
+    ) -> None:
+        super().__init__(learning_rate, groups)
+        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
+
+    def _numbers(self, rate: float) -> tuple[float, ...]:
+        return rate, self.weight_decay, *self.betas, self.eps, self._corrections()[0]
+
+
+class Lion(_WithMoments):
+    """Steps of one size along the sign of a mean of the gradients.
+
+    p -= learning_rate (sign(beta1 m + (1 - beta1) g) + weight_decay p),  m = beta2 m + (1 - beta2) g.
+
+    Source: Chen, Liang, Huang, Real, Wang, Liu, Pham, Dong, Luong, Hsieh, Lu and Le, "Symbolic discovery of
+    optimization algorithms" (2023), algorithm 2. Raises TypeError or ValueError for an argument out of range.
+
+    >>> import fastgrad as fg
+    >>> fg.optim.Lion()
+    Lion(learning_rate=0.0001, betas=(0.9, 0.99), weight_decay=0.001)
+    """
+
+    _row = "lion"
+    _slots = ("m",)
+
+    def __init__(
+        self,
+        learning_rate: Rate = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 1e-3,
+        *,
+        groups: Groups = None,
+    ) -> None:
+        super().__init__(learning_rate, groups)
+        self.betas, self.weight_decay = betas, weight_decay
+
+    def _numbers(self, rate: float) -> tuple[float, ...]:
+        return rate, self.weight_decay, *self.betas
+
+
+class LAMB(_WithMoments):
+    """Adam with decoupled decay whose step, for each parameter, is as long as the learning rate times its norm.
+
+    With m, v as of `Adam`:  u = (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps) + weight_decay p,
+    p -= learning_rate (|p| / |u|) u, and p -= learning_rate u where one of the norms is 0.
+
+    Source: You, Li, Reddi, Hseu, Kumar, Bhojanapalli, Song, Demmel, Keutzer and Hsieh, "Large batch optimization for
+    deep learning: training BERT in 76 minutes" (2020), algorithm 2. Raises TypeError or ValueError for an argument out
+    of range.
+
+    >>> import numpy as np
+    >>> import fastgrad as fg
+    >>> x = np.array([3.0, 4.0])
+    >>> fg.optim.LAMB(learning_rate=0.1).step(x, np.array([7.0, -7.0]))
+    >>> x.round(4)  # a step of 0.1 times 5
+    array([2.6464, 4.3536])
+    """
+
+    _row = "lamb"
+    _slots = ("m", "v")
+
+    def __init__(
+        self,
+        learning_rate: Rate = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+        *,
+        groups: Groups = None,
+    ) -> None:
+        super().__init__(learning_rate, groups)
+        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
+
+    def _numbers(self, rate: float) -> tuple[float, ...]:
+        return rate, self.weight_decay, *self.betas, self.eps, *self._corrections()
+
+
+class Adagrad(Optimizer):
+    """Steps divided by the root of the sum of all squares of gradients.
+
+    With g' = g + weight_decay p:  s += g'^2,  p -= learning_rate / (1 + t lr_decay) g' / (sqrt(s) + eps), where t is
+    the number of steps before and s begins with initial_accumulator_value.
+
+    Source: Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and stochastic optimization"
+    (2011). Raises TypeError or ValueError for an argument out of range.
+
+    >>> import numpy as np
+    >>> import fastgrad as fg
+    >>> x = np.array([1.0])
+    >>> fg.optim.Adagrad(learning_rate=0.5).step(x, np.array([3.0]))
+    >>> x.round(6)
+    array([0.5])
+    """
+
+    _row = "adagrad"
+    _slots = ("sum",)
+    eps, weight_decay, lr_decay = checked("eps"), checked("weight_decay"), checked("lr_decay")
+    initial_accumulator_value = checked("initial_accumulator_value")
+
+    def __init__(
+        self,
+        learning_rate: Rate = 1e-2,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+        *,
+        groups: Groups = None,
+    ) -> None:
+        super().__init__(learning_rate, groups)
+        self.lr_decay, self.weight_decay, self.eps = lr_decay, weight_decay, eps
+        self.initial_accumulator_value = initial_accumulator_value
+
+    def _numbers(self, rate: float) -> tuple[float, ...]:
+        rate /= 1 + self.steps * self.lr_decay
+        return rate, self.weight_decay, self.eps, self.initial_accumulator_value, self.steps == 0
+
+
+class Adadelta(Optimizer):
+    """Steps in the units of the parameter: scaled by the running means of squares of steps and of gradients.
+
+    With g' = g + weight_decay p:  s = rho s + (1 - rho) g'^2,  d = g' sqrt(u + eps) / sqrt(s + eps),
+    u = rho u + (1 - rho) d^2,  p -= learning_rate d.
+
+    Source: Zeiler, "ADADELTA: an adaptive learning rate method" (2012), algorithm 1.
+    Raises TypeError or ValueError for an argument out of range.
+
+    >>> import fastgrad as fg
+    >>> fg.optim.Adadelta()
+    Adadelta(learning_rate=1.0, rho=0.9, eps=1e-06, weight_decay=0.0)
+    """
+
+    _row = "adadelta"
+    _slots = ("squares", "steps")
+    rho, eps, weight_decay = checked("rho", 1), checked("eps"), checked("weight_decay")
+
+    def __init__(
+        self,
+        learning_rate: Rate = 1.0,
+        rho: float = 0.9,
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+        *,
+        groups: Groups = None,
+    ) -> None:
+        super().__init__(learning_rate, groups)
+        self.rho, self.eps, self.weight_decay = rho, eps, weight_decay
+
+    def _numbers(self, rate: float) -> tuple[float, ...]:
+        return rate, self.weight_decay, self.rho, self.eps
+
+
+class RMSprop(Optimizer):
+    """Steps divided by the root of the running mean of squares, or of the running variance if centered.
+
+    With g' = g + weight_decay p:  s = alpha s + (1 - alpha) g'^2,  d = g' / (sqrt(s) + eps), where if centered
+    s - a^2 stands for s, a = alpha a + (1 - alpha) g';  p -= learning_rate d, or with momentum
+    b = momentum b + d,  p -= learning_rate b.
+
+    Source: Tieleman and Hinton, "Lecture 6.5: RMSprop" (2012); centered by Graves, "Generating sequences with recurrent
+    neural networks" (2013). Raises TypeError or ValueError for an argument out of range.
+
+    >>> import fastgrad as fg
+    >>> fg.optim.RMSprop(momentum=0.9)
+    RMSprop(learning_rate=0.01, alpha=0.99, eps=1e-08, weight_decay=0.0, momentum=0.9, centered=False)
+    """
+
+    _row = "rmsprop"
+    _slots: ClassVar[tuple[str, ...]] = ("squares",)
+    _fixed = ("centered",)
+    alpha, eps, weight_decay = checked("alpha", 1), checked("eps"), checked("weight_decay")
+    momentum = checked("momentum", 1)
+
+    def __init__(
+        self,
+        learning_rate: Rate = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+        *,
+        groups: Groups = None,
+    ) -> None:
+        super().__init__(learning_rate, groups)
+        self.alpha, self.eps, self.weight_decay, self.momentum = alpha, eps, weight_decay, momentum
+        slots = ["squares", *["mean"] * bool(centered), *["momentum"] * bool(self.momentum)]
+        self._slots = tuple(slots)  # type: ignore[misc]
+
+    @property
+    def centered(self) -> bool:
+        """Whether the running variance is divided by in the place of the mean of squares."""
+        return "mean" in self._slots
+
+    def _numbers(self, rate: float) -> tuple[float, ...]:
+        if self.momentum != 0 and "momentum" not in self._slots:
+            raise ValueError(
+                "RMSprop: it lacks the state that momentum needs; give momentum when the optimizer is made"
+            )
+        return rate, self.weight_decay, self.alpha, self.eps, self.momentum, self.centered
+
+
+class Rprop(Optimizer):
+    """Steps by the sign of the gradient alone, of a size that grows while the sign stays: for gradients of all data.
+
+    Each element has its step size, learning_rate at first. It is multiplied by etas[1] where the sign of the gradient
+    is that of the step before, by etas[0] where it has changed, within step_sizes; where it has changed, there is no
+    step.
+
+    Source: Riedmiller and Braun, "A direct adaptive method for faster backpropagation learning: the RPROP algorithm"
+    (1993). Raises TypeError or ValueError for an argument out of range.
+
+    >>> import numpy as np
+    >>> import fastgrad as fg
+    >>> x, optimizer = np.array([1.0]), fg.optim.Rprop(learning_rate=0.1)
+    >>> for _ in range(3):
+    ...     optimizer.step(x, 2 * x)
+    >>> x.round(3)
+    array([0.636])
+    """
+
+    _row = "rprop"
+    _slots = ("gradient", "size")
+
+    def __init__(
+        self,
+        learning_rate: Rate = 1e-2,
+        etas: tuple[float, float] = (0.5, 1.2),
+        step_sizes: tuple[float, float] = (1e-6, 50.0),
+        *,
+        groups: Groups = None,
+    ) -> None:
+        super().__init__(learning_rate, groups)
+        self.etas, self.step_sizes = etas, step_sizes
+
+    def _set_etas(self, value: Any) -> None:
+        if not isinstance(value, (tuple, list)) or len(value) != 2:
+            raise TypeError(f"{type(self).__name__}: etas is {value!r}, expected a number in [0, 1) and one above 1")
+        self._etas = self._number("etas[0]", value[0], below=1), self._number("etas[1]", value[1])
+        if not self._etas[1] > 1:
+            raise ValueError(f"{type(self).__name__}: etas[1] is {value[1]!r}, expected a number above 1")
+
+    def _set_step_sizes(self, value: Any) -> None:
+        if not isinstance(value, (tuple, list)) or len(value) != 2:
+            raise TypeError(f"{type(self).__name__}: step_sizes is {value!r}, expected the least and the largest size")
+        self._step_sizes = self._number("step_sizes[0]", value[0]), self._number("step_sizes[1]", value[1])
+
+    etas: Any = property(operator.attrgetter("_etas"), _set_etas)
+    step_sizes: Any = property(operator.attrgetter("_step_sizes"), _set_step_sizes)
+
+    def _numbers(self, rate: float) -> tuple[float, ...]:
+        return rate, *self.etas, *self.step_sizes, self.steps == 0
+
+
+class Adafactor(Optimizer):
+    """Adam without momentum whose mean of squares, of a matrix, is kept as those of its rows and columns alone.
+
+    The state of a parameter of shape (..., rows, columns) takes rows + columns numbers for each matrix. With
+    b = t^beta2_decay, r += b (mean of g^2 over the columns - r) and c likewise over the rows, v = r c / mean of r (of a
+    vector, v += b (g^2 - v)), u = g / sqrt(v):  p -= min(learning_rate, 1 / sqrt(t)) max(eps[1], rms(p))
+    u / max(1, rms(u) / d), after p *= 1 - learning_rate weight_decay. eps[0] is the least mean of r, and its square the
+    least v; None is the epsilon of the dtype.
+
+    Source: Shazeer and Stern, "Adafactor: adaptive learning rates with sublinear memory cost" (2018), in PyTorch's
+    form. Raises TypeError or ValueError for an argument out of range.
+
+    >>> import numpy as np
+    >>> import fastgrad as fg
+    >>> optimizer = fg.optim.Adafactor()
+    >>> optimizer.step(np.ones((3, 5)), np.ones((3, 5)))
+    >>> {slot: array.shape for slot, array in optimizer.state_dict()["state"].items()}
+    {'rows': (3,), 'columns': (5,), 'squares': (0,)}
+    """
+
+    _row = "adafactor"
+    _slots = ("rows", "columns", "squares")
+    _alike = False
+    d, weight_decay = checked("d"), checked("weight_decay")
+
+    def __init__(
+        self,
+        learning_rate: Rate = 1e-2,
+        beta2_decay: float = -0.8,
+        eps: tuple[float | None, float] = (None, 1e-3),
+        d: float = 1.0,
+        weight_decay: float = 0.0,
+        *,
+        groups: Groups = None,
+    ) -> None:
+        super().__init__(learning_rate, groups)
+        self.beta2_decay, self.eps, self.d, self.weight_decay = beta2_decay, eps, d, weight_decay
+
+    def _set_beta2_decay(self, value: Any) -> None:
+        if not isinstance(value, (int, float)) or not -math.inf < value <= 0:
+            raise ValueError(f"{type(self).__name__}: beta2_decay is {value!r}, expected a finite number of at most 0")
+        self._beta2_decay = float(value)
+
+    def _set_eps(self, value: Any) -> None:
+        if not isinstance(value, (tuple, list)) or len(value) != 2:
+            raise TypeError(f"{type(self).__name__}: eps is {value!r}, expected a number or None, and a number")
+        self._eps = None if value[0] is None else self._number("eps[0]", value[0]), self._number("eps[1]", value[1])
+
+    beta2_decay: Any = property(operator.attrgetter("_beta2_decay"), _set_beta2_decay)
+    eps: Any = property(operator.attrgetter("_eps"), _set_eps)
+
+    def _numbers(self, rate: float) -> tuple[float, ...]:
+        t, (eps1, eps2) = self.steps + 1, self.eps
+        step, new = min(rate, 1 / math.sqrt(t)), t**self.beta2_decay
+        return rate, self.weight_decay, step, new, -1.0 if eps1 is None else eps1, eps2, self.d
+
+
+class Muon(Optimizer):
+    """Momentum whose step, of a matrix, is brought near an orthogonal one; other parameters are updated by AdamW.
+
+    m = momentum m + (1 - momentum) g and d = momentum m + (1 - momentum) g, or m without nesterov. X = d / |d|, in
+    ns_steps Newton-Schulz iterations X = a X + (b A + c A^2) X, A = X X', gets singular values near 1; a, b and c are
+    ns_coefficients. p *= 1 - learning_rate weight_decay, then p -= learning_rate s X, where for rows x columns
+    s = sqrt(max(1, rows / columns)), or with adjust_lr_fn="match_rms_adamw" 0.2 sqrt(max(rows, columns)).
+
+    Biases and whatever else is no matrix are updated by `AdamW` with adam_betas, adam_eps and adam_weight_decay, as in
+    optax; a group gives embeddings or the like another learning rate. The iterations run in the dtype of the parameter.
+
+    Source: Jordan, Jin, Boza, You, Cesista, Newhouse and Bernstein, "Muon: an optimizer for hidden layers in neural
+    networks" (2024); the other scale by Liu et al., "Muon is scalable for LLM training" (2025). Raises TypeError or
+    ValueError for an argument out of range.
+
+    >>> import numpy as np
+    >>> import fastgrad as fg
+    >>> w = np.zeros((2, 2))
+    >>> fg.optim.Muon(1.0, ns_steps=30, ns_coefficients=(1.5, -0.5, 0.0)).step(w, np.array([[0.0, 3.0], [1.0, 0.0]]))
+    >>> w.round(6) + 0.0
+    array([[ 0., -1.],
+           [-1.,  0.]])
+    """
+
+    _row = "muon"
+    _other_row = "adam"
+    _slots = ("momentum", "v")
+    _alike = False
+    momentum, weight_decay, eps = checked("momentum", 1), checked("weight_decay"), checked("eps")
+    adam_eps, adam_weight_decay = checked("adam_eps"), checked("adam_weight_decay")
+
+    def __init__(
+        self,
+        learning_rate: Rate = 1e-3,
+        weight_decay: float = 0.1,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        ns_coefficients: tuple[float, float, float] = (3.4445, -4.775, 2.0315),
+        eps: float = 1e-7,
+        ns_steps: int = 5,
+        adjust_lr_fn: str | None = None,
+        *,
+        adam_betas: tuple[float, float] = (0.9, 0.999),
+        adam_eps: float = 1e-8,
+        adam_weight_decay: float = 0.0,
+        groups: Groups = None,
+    ) -> None:
+        super().__init__(learning_rate, groups)
+        self.weight_decay, self.momentum, self.nesterov, self.eps = weight_decay, momentum, bool(nesterov), eps
+        self.ns_coefficients, self.ns_steps, self.adjust_lr_fn = ns_coefficients, ns_steps, adjust_lr_fn
+        self.adam_betas, self.adam_eps, self.adam_weight_decay = adam_betas, adam_eps, adam_weight_decay
+
+    def _set_adam_betas(self, value: Any) -> None:
+        if not isinstance(value, (tuple, list)) or len(value) != 2:
+            raise TypeError(f"{type(self).__name__}: adam_betas is {value!r}, expected two numbers in [0, 1)")
+        first = self._number("adam_betas[0]", value[0], below=1)
+        self._adam_betas = first, self._number("adam_betas[1]", value[1], below=1)
+
+    def _set_ns_coefficients(self, value: Any) -> None:
+        if not isinstance(value, (tuple, list)) or len(value) != 3 or not all(map(math.isfinite, value)):
+            raise ValueError(f"{type(self).__name__}: ns_coefficients is {value!r}, expected three finite numbers")
+        self._ns_coefficients = tuple(map(float, value))
+
+    def _set_ns_steps(self, value: Any) -> None:
+        if isinstance(value, bool) or not 0 <= operator.index(value) < 100:
+            raise ValueError(f"{type(self).__name__}: ns_steps is {value!r}, expected an integer in [0, 100)")
+        self._ns_steps = operator.index(value)
+
+    def _set_adjust_lr_fn(self, value: Any) -> None:
+        if value not in (None, "original", "match_rms_adamw"):
+            raise ValueError(
+                f"{type(self).__name__}: adjust_lr_fn is {value!r}, expected 'original', 'match_rms_adamw' or None"
+            )
+        self._adjust_lr_fn = value
+
+    adam_betas: Any = property(operator.attrgetter("_adam_betas"), _set_adam_betas)
+    ns_coefficients: Any = property(operator.attrgetter("_ns_coefficients"), _set_ns_coefficients)
+    ns_steps: Any = property(operator.attrgetter("_ns_steps"), _set_ns_steps)
+    adjust_lr_fn: Any = property(operator.attrgetter("_adjust_lr_fn"), _set_adjust_lr_fn)
+
+    def _is_other(self, leaf: Any) -> bool:
+        return len(leaf.shape) != 2
+
+    def _numbers(self, rate: float) -> tuple[float, ...]:
+        match_rms = self.adjust_lr_fn == "match_rms_adamw"
+        shape = *self.ns_coefficients, self.eps, self.ns_steps, match_rms
+        return rate, self.weight_decay, self.momentum, self.nesterov, *shape
+
+    def _other_numbers(self, rate: float) -> tuple[float, ...]:
+        (beta1, beta2), t = self.adam_betas, self.steps + 1
+        corrections = 1 - beta1**t, 1 - beta2**t
+        return rate, self.adam_weight_decay, beta1, beta2, self.adam_eps, True, *corrections
+
+
+_KNOWN: dict[str, type[Optimizer]] = {
+    cls.__name__.lower(): cls
+    for cls in list(globals().values())
+    if isinstance(cls, type) and issubclass(cls, Optimizer) and cls._row
+}
+
+
+def get(optimizer: str | Optimizer, **arguments: Any) -> Optimizer:
+    """An optimizer by its name, in any case of letters; an optimizer is returned as it is.
+
+    Raises ValueError listing the known names, TypeError for anything that is neither.
+
+    >>> import fastgrad as fg
+    >>> fg.optim.get("adam", learning_rate=0.01)
+    Adam(learning_rate=0.01, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.0)
+    """
+    if isinstance(optimizer, str):
+        if optimizer.lower() not in _KNOWN:
+            known = ", ".join(map(repr, sorted(_KNOWN)))
+            raise ValueError(f"unknown optimizer {optimizer!r}: the known ones are {known}")
+        return _KNOWN[optimizer.lower()](**arguments)
+    if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
+        raise TypeError(f"optimizer is the class {optimizer.__name__}: pass an object, {optimizer.__name__}()")
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(
+            f"optimizer is of type {type(optimizer).__name__}, expected a name or an object of fg.optim, "
+            "as fg.optim.Adam(learning_rate=1e-3)"
+        )
+    if arguments:
+        raise TypeError(f"get: arguments {sorted(arguments)} with an optimizer that is made already")
+    return optimizer

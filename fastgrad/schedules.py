@@ -1,0 +1,389 @@
+"""Schedules: learning rates that change from step to step, for the `learning_rate` of any optimizer.
+
+A schedule is a function of the number of steps taken so far, 0 at the first. The ones here have no state but
+`ReduceOnPlateau`, so that an optimizer that goes on from a state file goes on with the right rate. Any other function
+of that number serves as well, such as ``lambda step: 0.1 / (1 + step)``. All count steps: of ``n`` epochs there are n
+times the batches of an epoch. In compiled training steps the rate is an input, so that no program is traced anew.
+
+>>> import numpy as np
+>>> import fastgrad as fg
+>>> schedule = fg.schedules.warmup(fg.schedules.cosine(0.1, steps=90), steps=10)
+>>> optimizer = fg.optim.SGD(learning_rate=schedule)
+>>> optimizer.step(np.ones(2), np.ones(2))
+>>> optimizer.rate  # of the next step
+0.01
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "ReduceOnPlateau", "Schedule", "constant", "cosine", "cosine_restarts", "exponential", "join", "linear",
+    "multistep", "one_cycle", "piecewise", "polynomial", "step", "warmup",
+]  # fmt: skip
+
+
+class Schedule:
+    """What the functions here return: ``schedule(step)`` is the learning rate after so many steps.
+
+    ``schedule.values(n)`` has the first n of them, and ``factor * schedule`` is the schedule times a number, for
+    instance for a group of parameters.
+
+    >>> import fastgrad as fg
+    >>> (0.5 * fg.schedules.linear(1.0, 0.0, steps=4)).values(6)
+    array([0.5  , 0.375, 0.25 , 0.125, 0.   , 0.   ])
+    """
+
+    def __init__(self, function: Callable[[int], float], text: str = "") -> None:
+        if not callable(function):
+            raise TypeError(f"Schedule: function is of type {type(function).__name__}, expected a function of the step")
+        self._function = function
+        self._text = text or f"Schedule({getattr(function, '__qualname__', None) or repr(function)})"
+
+    def __call__(self, step: int) -> float:
+        return self._function(step)
+
+    def values(self, n: int) -> np.ndarray:
+        """The rates of the first n steps, as a float64 array."""
+        return np.array([self(step) for step in range(n)], np.float64)
+
+    def __mul__(self, factor: float) -> Schedule:
+        if not isinstance(factor, (int, float, np.number)):
+            return NotImplemented
+        return Schedule(lambda step: factor * self(step), f"{factor!r} * {self._text}")
+
+    __rmul__ = __mul__
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def constant(value: float) -> Schedule:
+    """The same rate at every step.
+
+    >>> import fastgrad as fg
+    >>> fg.schedules.constant(0.1).values(2)
+    array([0.1, 0.1])
+    """
+    value = _rate("constant", "value", value)
+    return Schedule(lambda step: value, f"constant({value!r})")
+
+
+def step(value: float, step_size: int, gamma: float = 0.1) -> Schedule:
+    """The rate times gamma after each step_size steps, as PyTorch's StepLR.
+
+    >>> import fastgrad as fg
+    >>> fg.schedules.step(1.0, step_size=2, gamma=0.5).values(5)
+    array([1.  , 1.  , 0.5 , 0.5 , 0.25])
+    """
+    value, gamma = _rate("step", "value", value), _rate("step", "gamma", gamma)
+    size = _count("step", "step_size", step_size)
+    return Schedule(lambda step: value * gamma ** (step // size), f"step({value!r}, {size}, {gamma!r})")
+
+
+def multistep(value: float, milestones: Sequence[int], gamma: float = 0.1) -> Schedule:
+    """The rate times gamma at each of the milestones, numbers of steps in rising order, as PyTorch's MultiStepLR.
+
+    >>> import fastgrad as fg
+    >>> fg.schedules.multistep(1.0, [1, 3], gamma=0.5).values(4)
+    array([1.  , 0.5 , 0.5 , 0.25])
+    """
+    value, gamma = _rate("multistep", "value", value), _rate("multistep", "gamma", gamma)
+    at = _rising("multistep", "milestones", milestones)
+    return Schedule(
+        lambda step: value * gamma ** bisect.bisect_right(at, step), f"multistep({value!r}, {at}, {gamma!r})"
+    )
+
+
+def piecewise(values: Sequence[float], boundaries: Sequence[int]) -> Schedule:
+    """values[0] up to boundaries[0] steps, then values[1] up to boundaries[1], and so on; the last value stays.
+
+    >>> import fastgrad as fg
+    >>> fg.schedules.piecewise([1.0, 0.5, 0.1], boundaries=[1, 3]).values(4)
+    array([1. , 0.5, 0.5, 0.1])
+    """
+    at = _rising("piecewise", "boundaries", boundaries)
+    rates = [_rate("piecewise", f"values[{i}]", value) for i, value in enumerate(values)]
+    if len(rates) != len(at) + 1:
+        raise ValueError(f"piecewise: expected one value more than boundaries, got {len(rates)} and {len(at)}")
+    return Schedule(lambda step: rates[bisect.bisect_right(at, step)], f"piecewise({rates}, {at})")
+
+
+def exponential(value: float, gamma: float, steps: int = 1) -> Schedule:
+    """The rate times gamma every `steps` steps, smoothly: value gamma^(step / steps), as PyTorch's ExponentialLR.
+
+    >>> import fastgrad as fg
+    >>> fg.schedules.exponential(1.0, gamma=0.25, steps=2).values(3)
+    array([1.  , 0.5 , 0.25])
+    """
+    value, gamma = _rate("exponential", "value", value), _rate("exponential", "gamma", gamma)
+    n = _count("exponential", "steps", steps)
+    return Schedule(lambda step: value * gamma ** (step / n), f"exponential({value!r}, {gamma!r}, {n})")
+
+
+def polynomial(value: float, end_value: float, steps: int, power: float = 1.0) -> Schedule:
+    """From value to end_value in so many steps, then constant: end + (value - end) (1 - step / steps)^power.
+
+    With end_value 0 this is PyTorch's PolynomialLR, and in general optax's ``polynomial_schedule``.
+
+    >>> import fastgrad as fg
+    >>> fg.schedules.polynomial(1.0, 0.0, steps=4, power=2).values(6)
+    array([1.    , 0.5625, 0.25  , 0.0625, 0.    , 0.    ])
+    """
+    value, end = _rate("polynomial", "value", value), _rate("polynomial", "end_value", end_value)
+    n, power = _count("polynomial", "steps", steps), _rate("polynomial", "power", power)
+    text = f"polynomial({value!r}, {end!r}, {n}, {power!r})"
+    return Schedule(lambda step: end + (value - end) * (1 - min(step, n) / n) ** power, text)
+
+
+def linear(value: float, end_value: float, steps: int) -> Schedule:
+    """From value to end_value in a straight line of so many steps, then constant.
+
+    >>> import fastgrad as fg
+    >>> fg.schedules.linear(1.0, 0.5, steps=2).values(4)
+    array([1.  , 0.75, 0.5 , 0.5 ])
+    """
+    return polynomial(value, end_value, steps, 1.0)
+
+
+def cosine(value: float, steps: int, end_value: float = 0.0) -> Schedule:
+    """From value to end_value along half a cosine wave of so many steps, then constant, as optax's ``cosine_decay``.
+
+    Source: Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts" (2017).
+
+    >>> import fastgrad as fg
+    >>> fg.schedules.cosine(1.0, steps=2).values(4).round(3) + 0.0
+    array([1. , 0.5, 0. , 0. ])
+    """
+    value, end = _rate("cosine", "value", value), _rate("cosine", "end_value", end_value)
+    n = _count("cosine", "steps", steps)
+    return Schedule(lambda step: _cosine(value, end, min(step, n) / n), f"cosine({value!r}, {n}, {end!r})")
+
+
+def cosine_restarts(value: float, steps: int, steps_factor: int = 1, end_value: float = 0.0) -> Schedule:
+    """`cosine` begun anew after so many steps, each wave steps_factor times as long as the one before it.
+
+    As PyTorch's CosineAnnealingWarmRestarts, whose T_0 and T_mult these are. Source: as of `cosine`.
+
+    >>> import fastgrad as fg
+    >>> fg.schedules.cosine_restarts(1.0, steps=2, steps_factor=2).values(7).round(3)
+    array([1.   , 0.5  , 1.   , 0.854, 0.5  , 0.146, 1.   ])
+    """
+    name = "cosine_restarts"
+    value, end = _rate(name, "value", value), _rate(name, "end_value", end_value)
+    n, factor = _count(name, "steps", steps), _count(name, "steps_factor", steps_factor)
+
+    def rate(step: int) -> float:
+        length, place = n, step
+        if factor == 1:
+            place = step % n
+        else:
+            while place >= length:
+                place, length = place - length, length * factor
+        return _cosine(value, end, place / length)
+
+    return Schedule(rate, f"{name}({value!r}, {n}, {factor}, {end!r})")
+
+
+def one_cycle(
+    max_value: float,
+    steps: int,
+    pct_start: float = 0.3,
+    anneal_strategy: str = "cos",
+    div_factor: float = 25.0,
+    final_div_factor: float = 1e4,
+) -> Schedule:
+    """Up from max_value / div_factor to max_value in the part pct_start of the steps, and down to the
+    final_div_factor-th part of the beginning, along cosines ("cos") or lines ("linear"), as PyTorch's OneCycleLR.
+
+    Source: Smith and Topin, "Super-convergence: very fast training of neural networks using large learning rates"
+    (2019).
+
+    >>> import fastgrad as fg
+    >>> fg.schedules.one_cycle(1.0, steps=5, pct_start=0.4, div_factor=4, final_div_factor=10).values(6).round(3)
+    array([0.25 , 1.   , 0.756, 0.269, 0.025, 0.025])
+    """
+    name = "one_cycle"
+    most, n = _rate(name, "max_value", max_value), _count(name, "steps", steps)
+    if not 0 <= pct_start <= 1:
+        raise ValueError(f"{name}: pct_start is {pct_start!r}, expected a number in [0, 1]")
+    if anneal_strategy not in ("cos", "linear"):
+        raise ValueError(f"{name}: anneal_strategy is {anneal_strategy!r}, expected 'cos' or 'linear'")
+    for what, factor in (("div_factor", div_factor), ("final_div_factor", final_div_factor)):
+        if not 0 < factor < math.inf:
+            raise ValueError(f"{name}: {what} is {factor!r}, expected a finite number above 0")
+    first, last = most / div_factor, most / div_factor / final_div_factor
+    top, end = float(pct_start * n) - 1, n - 1
+    between = _cosine if anneal_strategy == "cos" else lambda a, b, x: a + (b - a) * x
+
+    def rate(step: int) -> float:
+        step = min(step, end)
+        if step <= top:
+            return between(first, most, step / top) if top else most
+        return between(most, last, (step - top) / (end - top))
+
+    text = f"{name}({most!r}, {n}, {pct_start!r}, {anneal_strategy!r}, {div_factor!r}, {final_div_factor!r})"
+    return Schedule(rate, text)
+
+
+def warmup(schedule: float | Callable[[int], float], steps: int, start: float = 0.0) -> Schedule:
+    """A line of so many steps from `start` times a schedule's first rate up to that rate; then the schedule.
+
+    The schedule's own steps are counted from the end of the line on. Source: Goyal et al., "Accurate, large minibatch
+    SGD: training ImageNet in 1 hour" (2017).
+
+    >>> import fastgrad as fg
+    >>> fg.schedules.warmup(fg.schedules.step(1.0, 2), steps=4).values(8)
+    array([0.  , 0.25, 0.5 , 0.75, 1.  , 1.  , 0.1 , 0.1 ])
+    """
+    after, n = _as_schedule("warmup", schedule), _count("warmup", "steps", steps)
+    start = _rate("warmup", "start", start)
+
+    def rate(step: int) -> float:
+        if step >= n:
+            return after(step - n)
+        first = after(0)
+        return first * start + (first - first * start) * step / n
+
+    return Schedule(rate, f"warmup({after!r}, {n}, {start!r})")
+
+
+def join(schedules: Sequence[float | Callable[[int], float]], boundaries: Sequence[int]) -> Schedule:
+    """One schedule after the other: schedules[i + 1] begins after boundaries[i] steps, and counts from there.
+
+    As optax's ``join_schedules``.
+
+    >>> import fastgrad as fg
+    >>> fg.schedules.join([1.0, fg.schedules.linear(0.5, 0.0, 2)], boundaries=[2]).values(6)
+    array([1.  , 1.  , 0.5 , 0.25, 0.  , 0.  ])
+    """
+    at = _rising("join", "boundaries", boundaries)
+    parts = [_as_schedule("join", schedule) for schedule in schedules]
+    if len(parts) != len(at) + 1:
+        raise ValueError(f"join: expected one schedule more than boundaries, got {len(parts)} and {len(at)}")
+
+    def rate(step: int) -> float:
+        i = bisect.bisect_right(at, step)
+        return parts[i](step - at[i - 1] if i else step)
+
+    return Schedule(rate, f"join({parts}, {at})")
+
+
+class ReduceOnPlateau(Schedule):
+    """A rate that is multiplied by `factor` when a value, such as a validation loss, no longer improves.
+
+    `observe(value)` tells it a value; `fastgrad.descend` does so after each epoch, with the validation loss if there is
+    one, else the mean loss. After more than `patience` values in a row that are not better than the best one by
+    `threshold` (relative to it with threshold_mode "rel", absolute with "abs"), the rate is reduced, down to min_value;
+    then `cooldown` values are not counted. mode is "min" or "max": whether small or large values are good. Changes of
+    the rate below eps are left out. Arguments and rule are those of PyTorch's ReduceLROnPlateau.
+
+    >>> import fastgrad as fg
+    >>> schedule = fg.schedules.ReduceOnPlateau(1.0, factor=0.5, patience=1)
+    >>> for loss in (3.0, 2.0, 2.0, 2.0, 2.0, 2.0):
+    ...     schedule.observe(loss)
+    >>> schedule(0)
+    0.25
+    """
+
+    def __init__(
+        self,
+        value: float,
+        mode: str = "min",
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        threshold_mode: str = "rel",
+        cooldown: int = 0,
+        min_value: float = 0.0,
+        eps: float = 1e-8,
+    ) -> None:
+        name = "ReduceOnPlateau"
+        if not 0 < factor < 1:
+            raise ValueError(f"{name}: factor is {factor!r}, expected a number in (0, 1)")
+        if mode not in ("min", "max"):
+            raise ValueError(f"{name}: mode is {mode!r}, expected 'min' or 'max'")
+        if threshold_mode not in ("rel", "abs"):
+            raise ValueError(f"{name}: threshold_mode is {threshold_mode!r}, expected 'rel' or 'abs'")
+        super().__init__(lambda step: self.value, f"{name}({value!r}, {mode!r}, {factor!r}, {patience!r})")
+        self.value = _rate(name, "value", value)
+        self._mode, self._factor, self._patience, self._cooldown = mode, factor, patience, cooldown
+        self._threshold, self._threshold_mode, self._least, self._eps = threshold, threshold_mode, min_value, eps
+        self._best = math.inf if mode == "min" else -math.inf
+        self._bad = self._cooling = 0
+
+    def _is_better(self, value: float) -> bool:
+        margin = self._threshold * (abs(self._best) if self._threshold_mode == "rel" else 1.0)
+        if not math.isfinite(self._best):
+            margin = 0.0
+        return value < self._best - margin if self._mode == "min" else value > self._best + margin
+
+    def observe(self, value: float) -> None:
+        """Take note of a value, and reduce the rate if it is time."""
+        if self._is_better(value := float(value)):
+            self._best, self._bad = value, 0
+        else:
+            self._bad += 1
+        if self._cooling:
+            self._cooling, self._bad = self._cooling - 1, 0
+        if self._bad > self._patience:
+            new = max(self.value * self._factor, self._least)
+            if self.value - new > self._eps:
+                self.value = new
+            self._cooling, self._bad = self._cooldown, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rate and what was observed; part of the state of an optimizer that has this schedule."""
+        return {"value": self.value, "best": self._best, "bad": self._bad, "cooling": self._cooling}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        if not isinstance(state, Mapping) or set(state) != {"value", "best", "bad", "cooling"}:
+            raise TypeError("ReduceOnPlateau.load_state_dict: expected what state_dict() returned")
+        self.value, self._best = float(state["value"]), float(state["best"])
+        self._bad, self._cooling = int(state["bad"]), int(state["cooling"])
+
+
+# arguments --------------------------------------------------------------------------------------------------
+
+
+def _cosine(value: float, end: float, x: float) -> float:
+    """From value at x = 0 to end at x = 1."""
+    return end + (value - end) * (1 + math.cos(math.pi * x)) / 2
+
+
+def _rate(name: str, what: str, value: Any) -> float:
+    if not isinstance(value, (int, float, np.number)) or isinstance(value, bool):
+        raise TypeError(f"{name}: {what} is {value!r}, expected a finite number of at least 0")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name}: {what} is {value!r}, expected a finite number of at least 0")
+    return float(value)
+
+
+def _count(name: str, what: str, value: Any) -> int:
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: {what} is {value!r}, expected an integer above 0") from None
+    if number < 1:
+        raise ValueError(f"{name}: {what} is {value!r}, expected an integer above 0")
+    return number
+
+
+def _rising(name: str, what: str, values: Sequence[int]) -> list[int]:
+    numbers = [_count(name, f"{what}[{i}]", value) for i, value in enumerate(values)]
+    if any(a >= b for a, b in itertools.pairwise(numbers)):
+        raise ValueError(f"{name}: {what} are {numbers}, expected numbers of steps in rising order")
+    return numbers
+
+
+def _as_schedule(name: str, schedule: Any) -> Callable[[int], float]:
+    return schedule if callable(schedule) else constant(_rate(name, "the schedule", schedule))
