@@ -21,6 +21,7 @@ import numpy as np
 
 from . import _core, _user_frames
 from ._compile.compiled import Replayed
+from ._compile.outside import watch
 from ._core import Tensor
 from ._numpy.creation import floating
 from ._scipy.vectors import Variables, Vector, scipy
@@ -162,10 +163,10 @@ class Jacobian:
         variables = Variables(self._name, x, "x")
         kind = variables.kind()
         rows = self._rows.get(kind)
-        if rows is None:
+        if rows is None or (rows.outside is not None and not rows.outside.holds()):
             rows = _Rows(self._f, variables, self._compile, self._name)
             self._start(rows, variables.start, sparse)
-            if len(self._rows) == _KINDS:
+            if kind not in self._rows and len(self._rows) == _KINDS:
                 self._rows.pop(next(iter(self._rows)))
             self._rows[kind] = rows
         self.pattern, self.colors, self.mode = rows.pattern, rows.colors, rows.mode
@@ -221,6 +222,7 @@ class _Rows(Vector):
         y = self._values(variables.leaves(variables.start))
         self.m, self._dtype, self._compile = y.size, np.dtype(y.dtype), compile
         self._random = np.random.default_rng(0)
+        self.outside = watch(f)  # the pattern is found anew where f reads something else than before
 
     def _combined(self, leaves: list[Any], weights: Any) -> Any:
         """The sum of the rows with these weights, leaf by leaf."""

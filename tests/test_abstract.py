@@ -83,6 +83,7 @@ TRACED = {
 
 
 @pytest.mark.parametrize("name", TRACED)
+@pytest.mark.filterwarnings("ignore:compile. the function changes")
 def test_a_trace_holds_no_intermediates(name):
     held = Held()
     TRACED[name](looked(steps, held))
@@ -356,9 +357,8 @@ def test_a_read_only_array_from_outside_is_shared():
     for x in (data, view):
         f, size = facts(x)
         assert data.nbytes <= size < data.nbytes + 100
-        old = data.copy()
         data += 1
-        np.testing.assert_array_equal(f(np.ones(N)), (old + old) * old)
+        np.testing.assert_array_equal(f(np.ones(N)), (data + data) * data)  # traced again
     _, size = facts(np.frombuffer(data.tobytes()))
     assert size < 100
 

@@ -224,10 +224,9 @@ TABLE = {
         ),
         (
             "np.multiply.at(w, 0, 1)",
-            TypeError,
-            "numpy.multiply.at is not supported on tensors; write it as a = fastgrad.asarray(a).at[i].add(t), or "
-            "multiply, min, max and so on, or give a function of ndarrays its rule with fastgrad.primitive, or pass "
-            "np.asarray(fastgrad.stop_gradient(t)) for values without gradients",
+            RuntimeError,
+            "numpy.multiply.at: a tensor made with requires_grad=True is changed in place while gradients are "
+            "recorded; do it under fg.no_grad(), or make a new tensor",
         ),
         ("np.add(w, x, dtype=float)", TypeError, "numpy.add: the argument dtype= is not supported on tensors"),
         (

@@ -155,7 +155,6 @@ def test_the_next_item_of_an_iterator_is_refused(numbers):
         fg.compile(lambda x: x * next(numbers))(X)
 
 
-@pytest.mark.filterwarnings("ignore:compile. the function changes")
 def test_what_is_the_same_each_time_is_a_constant():
     runs = []
 

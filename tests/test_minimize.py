@@ -319,7 +319,6 @@ def test_args_are_passed_on_as_they_are():
     np.testing.assert_allclose(fg.root(lambda x, t: x**3 - t**3, data + 1, (data,)).x, data)
 
 
-@pytest.mark.filterwarnings("ignore:compile. the function changes")
 def test_the_function_is_traced_and_then_not_called_again():
     calls = []
 
@@ -480,7 +479,6 @@ def test_an_unknown_argument_is_refused():
 
 
 # ---- a function that is compiled already -----------------------------------------------------------------------------
-@pytest.mark.filterwarnings("ignore:compile. the function changes")
 def test_programs_of_a_compiled_cost_are_kept_from_call_to_call():
     ran = []
 
@@ -518,7 +516,6 @@ def test_static_arguments_of_a_compiled_cost_are_constants():
             np.testing.assert_allclose(fg.minimize(compiled, np.array([1.5]), (2, 8.0), method=method).x, 0, atol=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore:compile. the function changes")
 def test_compiled_residuals_and_equations():
     ran = []
 

@@ -308,7 +308,7 @@ def test_running_sums_and_tables_of_ufuncs():
     [(lambda t: np.lcm.reduce(t), "numpy.lcm.reduce"),
      (lambda t: np.gcd.accumulate(t), "numpy.gcd.accumulate"),
      (lambda t: np.add.at(np.zeros(3), [0], t), "numpy.add.at"),
-     (lambda t: np.nextafter.at(t, [0], 2.0), "numpy.nextafter.at"),
+     (lambda t: np.spacing.at(t, [0]), "numpy.spacing.at"),
      (lambda t: np.put_along_axis(t, np.zeros((1, 3), int), 0.0, 0), "numpy.put_along_axis"),
      (lambda t: np.multiply.reduceat(t, [0]), "numpy.multiply.reduceat")],
 )  # fmt: skip

@@ -223,14 +223,13 @@ def test_a_function_with_branches_runs_eagerly_after_one_warning():
 
 
 def test_a_function_that_turns_out_to_change_is_checked_again():
-    """Its pattern was told from a trace; then it reads something else from outside, and is no program any more."""
+    """Its pattern was told from a trace; then it reads something else from outside."""
     order = [np.arange(4)]
     jacobian = fg.sparse.jacobian(lambda x: x[order[0]] ** 2)
     x = np.array([1.0, 2.0, 3.0, 4.0])
     np.testing.assert_array_equal(jacobian(x).toarray(), np.diag(2 * x))
     order[0] = np.array([1, 0, 3, 2])
-    with pytest.warns(RuntimeWarning, match="two traces of this function differ"):
-        np.testing.assert_array_equal(jacobian(x).toarray(), np.diag(2 * x)[order[0]])
+    np.testing.assert_array_equal(jacobian(x).toarray(), np.diag(2 * x)[order[0]])
     np.testing.assert_array_equal(jacobian(x + 1).toarray(), np.diag(2 * x + 2)[order[0]])
 
 
@@ -280,7 +279,7 @@ def test_custom_rules_and_loops():
     np.testing.assert_allclose(jacobian(x).toarray(), expected, rtol=1e-14)
 
 
-def test_a_dense_column_beside_what_has_no_forward_rule():
+def test_a_dense_column_beside_a_rule_for_reverse_mode():
     @fg.custom_vjp
     def doubled(x):
         return 2 * x
@@ -289,7 +288,7 @@ def test_a_dense_column_beside_what_has_no_forward_rule():
     jacobian = fg.sparse.jacobian(lambda x: doubled(x) * x[0])
     x = np.array([2.0, 3.0, 5.0])
     np.testing.assert_allclose(jacobian(x).toarray(), 2 * column_jacobian(x), rtol=1e-14)
-    assert jacobian.mode == "rows"
+    assert jacobian.mode == "columns"  # the rule is transposed
 
 
 @pytest.mark.parametrize("compile", [True, False])

@@ -54,7 +54,9 @@ cdef inline bint same_object(PyObject *found, PyObject *expected):
 cdef bint same_value(found, expected):
     if type(found) is not type(expected):
         return False
-    return found.tobytes() == expected.tobytes() if issubclass(type(found), np.generic) else same_constant(found, expected)
+    if issubclass(type(found), np.generic):
+        return found.tobytes() == expected.tobytes()
+    return same_constant(found, expected)
 
 
 @cython.final
@@ -159,7 +161,7 @@ cdef class Watch:
             return same_object(<PyObject *>value, p.value)
         return same_object(found, p.value)
 
-    cdef bint holds(self) except -1:
+    cpdef bint holds(self) except -1:
         """Whether everything is as it was, as far as this call compares it."""
         cdef int i
         self.turn += 1

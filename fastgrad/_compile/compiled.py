@@ -384,7 +384,7 @@ class Compiled(_core.Replayer):
                 "library than fastgrad.random, counts its calls, or reads something from outside its arguments that "
                 "has changed"
             )
-        if call.changed:  # the first trace may have changed what is computed but once
+        if call.changed and self.n_gradients:  # by a loss; the first trace may have changed what is computed but once
             _user_frames.warn(
                 f"compile: the function changes {', '.join(call.changed)} each time it runs, which replays do not "
                 f"repeat{check.place}: change it outside of the function, or give compile=False"

@@ -11,6 +11,7 @@ Source: NIST Digital Library of Mathematical Functions, https://dlmf.nist.gov, 8
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -343,7 +344,10 @@ def betainccinv(a: TensorLike, b: TensorLike, y: TensorLike) -> Tensor:
 
 # ---- Student's t distribution ----------------------------------------------------------------------------------------
 def t_log_density(df: Any, t: Any) -> Any:
-    return -(df + 1) / 2 * log1p_square(t / _core.sqrt(df)) - (betaln(df / 2, 0.5) + log(df) / 2)
+    endless = df == np.inf  # the normal distribution
+    df = where(endless, 1.0, df)
+    y = -(df + 1) / 2 * log1p_square(t / _core.sqrt(df)) - (betaln(df / 2, 0.5) + log(df) / 2)
+    return where(endless, -0.5 * square(t) - 0.5 * math.log(2 * math.pi), y)
 
 
 def log1p_square(x: Tensor) -> Tensor:
