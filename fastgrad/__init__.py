@@ -15,7 +15,7 @@ import importlib
 import sys
 import typing
 
-from . import _blas, _core, _native, _numpy, activations, losses, optim, random, tree
+from . import _blas, _core, _native, _numpy, activations, tree
 from ._compile.compiled import CacheInfo, Compiled, compile
 from ._config import __version__, show_config
 from ._control_flow.api import cond, fori_loop, scan, while_loop
@@ -24,8 +24,6 @@ from ._core import Program, TraceError
 from ._numpy.functions import *
 from ._numpy.indexing import take
 from ._rules import table as _rules
-from ._train.descend import DescentResult, descend
-from ._train.step import TrainingStep, training_step
 from ._transforms.checkpoint import checkpoint
 from ._transforms.custom import custom_jvp, custom_vjp
 from ._transforms.grad import grad, no_grad, stop_gradient, value_and_grad
@@ -34,13 +32,15 @@ from ._transforms.linearize import jvp, linearize, vjp
 from ._transforms.primitive import primitive
 from ._transforms.pure_callback import ShapeDtypeStruct, pure_callback
 from ._transforms.vmap import vmap
-from .random import dropout
 
 if typing.TYPE_CHECKING:
-    from . import linalg, schedules, sparse, special, stats, testing
+    from . import linalg, losses, optim, random, schedules, sparse, special, stats, testing
     from ._numpy.matrices import norm
     from ._numpy.namespace_info import __array_namespace_info__
     from ._scipy.minimize import least_squares, minimize, root
+    from ._train.descend import DescentResult, descend
+    from ._train.step import TrainingStep, training_step
+    from .random import dropout
     from .testing import check_grads
 
 __all__ = [
@@ -75,22 +75,30 @@ __array_api_version__ = "2024.12"  # of the array API standard, whose namespace 
 
 # Imported when they are first asked for: what not every program uses.
 _LAZY = {
+    "DescentResult": "fastgrad._train.descend",
+    "TrainingStep": "fastgrad._train.step",
     "__array_namespace_info__": "fastgrad._numpy.namespace_info",
     "check_grads": "fastgrad.testing",
+    "descend": "fastgrad._train.descend",
+    "dropout": "fastgrad.random",
     "linalg": "fastgrad.linalg",
+    "losses": "fastgrad.losses",
     "norm": "fastgrad._numpy.matrices",
+    "optim": "fastgrad.optim",
+    "random": "fastgrad.random",
     "schedules": "fastgrad.schedules",
     "testing": "fastgrad.testing",
     "sparse": "fastgrad.sparse",
     "special": "fastgrad.special",
     "stats": "fastgrad.stats",
+    "training_step": "fastgrad._train.step",
     "least_squares": "fastgrad._scipy.minimize",
     "minimize": "fastgrad._scipy.minimize",
     "root": "fastgrad._scipy.minimize",
 }
 
 if not typing.TYPE_CHECKING:
-    for _module in (sys.modules[__name__], activations, losses, optim, random, tree):
+    for _module in (sys.modules[__name__], activations, tree):
         _module.__dir__ = _module.__all__.copy  # what completion shows
 
     def __getattr__(name):

@@ -23,6 +23,11 @@ __all__ = [
     "huber", "kl_div", "mae", "mse", "nll", "poisson_nll", "smooth_l1", "softmax_cross_entropy", "triplet_margin",
 ]  # fmt: skip
 
+
+def __dir__() -> list[str]:
+    return list(__all__)  # what completion shows
+
+
 Reduction = Literal["mean", "sum", "none"]
 
 

@@ -31,6 +31,10 @@ __all__ = [
 ]  # fmt: skip
 
 
+def __dir__() -> list[str]:
+    return list(__all__)  # what completion shows
+
+
 class Schedule:
     """What the functions here return: ``schedule(step)`` is the learning rate after so many steps.
 

@@ -21,7 +21,6 @@ import numpy as np
 from .. import _core, _native, _user_frames, tree
 from .._core import Entry, Program, Tensor, TraceError, UpdateRule
 from .._transforms.transformed import global_name
-from .outside import watch
 from .purity import PurityCheck
 
 __all__ = ["CacheInfo", "Compiled", "compile"]
@@ -391,6 +390,8 @@ class Compiled(_core.Replayer):
             )
 
     def _trace(self, call: _Call, signature: int | None = None) -> Entry:
+        from .outside import watch  # not at import, of which it would be a fiftieth
+
         outside = watch(self._f, call.constants())
         with _core.Outermost(), _core.Trace():
             result = call.on(self._f, [_core.trace_input(leaf.array, leaf.number is not None) for leaf in call.leaves])

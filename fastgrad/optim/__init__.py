@@ -50,3 +50,7 @@ __all__ = [
     "Optimizer", "RAdam", "RMSprop", "Rprop", "clip_by_global_norm", "clip_by_norm", "clip_by_value", "get",
     "global_norm",
 ]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return list(__all__)  # what completion shows
