@@ -22,11 +22,11 @@ ROWS = {
     "betaincinv": ((2.3, 1.2, 0.3), (0, 1, 2)), "betainccinv": ((2.3, 1.2, 0.3), (0, 1, 2)),
     "gammainc": ((2.3, 1.9), (0, 1)), "gammaincc": ((2.3, 1.9), (0, 1)), "gammaincinv": ((2.3, 0.2), (0, 1)),
     "gammainccinv": ((2.3, 0.2), (0, 1)), "stdtr": ((2.3, -0.4), (0, 1)), "stdtrit": ((2.3, 0.4), (0, 1)),
-    "hyp2f1": ((0.3, 1.2, 2.0, 0.3), (3,)), "iv": ((0.4, 1.2), (1,)), "ive": ((0.4, -1.2), (1,)),
+    "hyp2f1": ((0.3, 1.2, 2.0, 0.3), (3,)), "iv": ((0.4, 1.2), (1,)),
+    "ive": ((2, -1.2), (1,)),  # of a negative number only whole orders are real
     "jv": ((0.4, 1.2), (1,)), "yv": ((0.4, 1.2), (1,)), "kv": ((0.4, 1.2), (1,)), "kve": ((0.4, 1.2), (1,)),
     "owens_t": ((-0.4, 1.2), (0, 1)), "zeta": ((2.5, 1.3), (1,)),
 }  # fmt: skip
-ROWS["ive"] = ((2, -1.2), (1,))  # of a negative number only whole orders are real
 
 
 def ours(name):

@@ -225,7 +225,7 @@ def _over(a: Any, x: Any) -> Any:
 
 
 def _pair_inside(x: Any, y: Any) -> tuple[Any, Any, Any]:
-    """Where x and y = 1 - x are both above 0; and there x and y, elsewhere other numbers."""
+    """Where x and y = 1 - x are both above 0; and x and y, with 0.5 elsewhere."""
     inside = (x > 0) & (y > 0)
     return inside, where(inside, x, 0.5), where(inside, y, 0.5)
 
@@ -343,6 +343,7 @@ def betainccinv(a: TensorLike, b: TensorLike, y: TensorLike) -> Tensor:
 
 # ---- Student's t distribution ----------------------------------------------------------------------------------------
 def t_log_density(df: Any, t: Any) -> Any:
+    """The logarithm of the density of Student's t distribution."""
     return -(df + 1) / 2 * log1p_square(t / _core.sqrt(df)) - (betaln(df / 2, 0.5) + log(df) / 2)
 
 
@@ -371,11 +372,12 @@ def _stdtr(df: Any, t: Any) -> Any:
 
 
 def _is_usual(df: Any, t: Any, most: float) -> Any:
-    """Where neither is at an end, at which the tail is no incomplete beta function, and df is not out of proportion."""
+    """Where df is between 1 / most and most and t is finite: there the tail is an incomplete beta function."""
     return (df > 1 / most) & (df < most) & (np.abs(t) < np.inf)
 
 
 def _t_tail(df: Any, t: Any) -> Any:
+    """Twice the smaller tail."""
     with np.errstate(all="ignore"):
         ratio = t / df * t
         x, y = 1 / (1 + ratio), 1 / (1 + 1 / ratio)
@@ -388,7 +390,7 @@ def _log_stdtr(df: Any, t: Any) -> Any:
     tail = 0.5 * _t_tail(df, t)
 
     def far() -> Any:
-        """By t^-df, to which the tail is in proportion where t^2 is beyond all digits of df; else by integration."""
+        """The tail by integration; by its leading term, a multiple of t^-df, where df does not count beside t^2."""
         log_root = np.log(-t) - 0.5 * np.log(df)
         log_x = -np.logaddexp(0, 2 * log_root)
         leading = df / 2 * log_x - np.log(df) - betaln(df / 2, 0.5).numpy()
