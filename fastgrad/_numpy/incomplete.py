@@ -11,6 +11,7 @@ Source: NIST Digital Library of Mathematical Functions, https://dlmf.nist.gov, 8
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -64,8 +65,8 @@ _GAMMA_LOG_DENSITY = HostElementwise(
 
 
 def gamma_quantile_slope(a: Any, x: Any) -> Any:
-    """The derivative by a of the number x below which gammainc(a, x) keeps its value: that of a quantile, or of a draw,
-    of the gamma distribution of shape a, for operands of one float dtype; 0 where x is 0 or infinite."""
+    """The derivative by a of the quantile x of the gamma distribution of shape a, that is, of the x at which
+    gammainc(a, x) has a fixed value, for operands of one float dtype; 0 where x is 0 or infinite."""
     z = _number_inside(x)
     return _inside(x, -z * _GAMMA_SLOPE.at(a, z, order=1))
 
@@ -231,7 +232,7 @@ def _pair_inside(x: Any, y: Any) -> tuple[Any, Any, Any]:
 
 
 def _beta_quantile_slope(a: Any, b: Any, x: Any, y: Any, of_b: bool) -> Any:
-    """The derivative by a, or by b, of the number x below which betainc(a, b, x) keeps its value; 0 at both ends."""
+    """The derivative by a, or by b, of the quantile x, at which betainc(a, b, x) has a fixed value; 0 at both ends."""
     inside, x, y = _pair_inside(x, y)
     return where(inside, -x * y * _BETA_SLOPE.at(a, b, x, y, j=1 - of_b, k=int(of_b)), 0.0)
 
@@ -343,8 +344,11 @@ def betainccinv(a: TensorLike, b: TensorLike, y: TensorLike) -> Tensor:
 
 # ---- Student's t distribution ----------------------------------------------------------------------------------------
 def t_log_density(df: Any, t: Any) -> Any:
-    """The logarithm of the density of Student's t distribution."""
-    return -(df + 1) / 2 * log1p_square(t / _core.sqrt(df)) - (betaln(df / 2, 0.5) + log(df) / 2)
+    """The logarithm of the density of Student's t distribution, which for an infinite df is the normal one."""
+    is_normal = df == np.inf
+    df = where(is_normal, 1.0, df)
+    y = -(df + 1) / 2 * log1p_square(t / _core.sqrt(df)) - (betaln(df / 2, 0.5) + log(df) / 2)
+    return where(is_normal, -0.5 * square(t) - 0.5 * math.log(2 * math.pi), y)
 
 
 def log1p_square(x: Tensor) -> Tensor:
@@ -355,7 +359,7 @@ def log1p_square(x: Tensor) -> Tensor:
 
 
 def _t_quantile_slope(df: Any, t: Any) -> Any:
-    """The derivative by df of the number t below which stdtr(df, t) keeps its value. With x = df / (df + t^2) the
+    """The derivative by df of the quantile t, at which stdtr(df, t) has a fixed value. With x = df / (df + t^2) the
     smaller tail is betainc(df / 2, 1 / 2, x) / 2."""
     most = float(np.finfo(t.dtype).max) ** 0.4  # so that t^2 / df does not overflow
     ratio = square(_core.maximum(_core.minimum(where(t == 0, 1.0, t), most), -most)) / df
