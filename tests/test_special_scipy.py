@@ -184,7 +184,7 @@ def test_derivatives_at_the_ends():
     assert fg.grad(special.gammaincinv, (0, 1))(2.0, 0.0) == (0, np.inf)
 
 
-def test_the_slope_of_a_draw_that_underflowed_is_0():
+def test_the_slope_of_a_quantile_that_underflowed_is_0():
     for x in (0.0, np.inf):
         assert gamma_quantile_slope(fg.tensor(0.01), fg.tensor(x)).item() == 0
     f = lambda a: gamma_quantile_slope(fg.asarray(a), fg.asarray(np.array([0.0, 1e-200, 0.3])))
