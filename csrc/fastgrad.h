@@ -243,8 +243,8 @@ extern int (*fg_on_custom)(void *rule, fg_node *, fg_tensor g, fg_tensor *gin);
  * that it calls. */
 extern int (*fg_on_numpy)(const fg_call *, fg_array *y);
 extern const char *(*fg_on_numpy_name)(int64_t which);
-/* Called where an integer kernel is refused, or a float fits no integer: the caller computes y by NumPy, which warns or
- * raises, under its lock, which it takes if it does not hold it. FG_OK or FG_RAISED. */
+/* Called where an integer kernel refuses an element, or a float fits no integer: the caller computes all of y by NumPy,
+ * which warns or raises, under its lock, which it takes if it does not hold it. FG_OK or FG_RAISED. */
 extern int (*fg_on_refused)(const fg_call *, fg_array *y);
 
 /* ---- core/memory.c: a pool of size classes -------------------------------------------------------------- */
@@ -342,7 +342,8 @@ int fg_apply(int op, int n_in, const fg_tensor *in, int n_attr, const int64_t *a
 int fg_unary(int op, fg_tensor x, fg_tensor *out);
 int fg_binary(int op, fg_tensor a, fg_tensor b, fg_tensor *out);
 int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b);   /* a op= b; a's references are replaced */
-int fg_may_change(const char *name, const fg_tensor *a);    /* FG_BAD_TAPE where a change in place is refused */
+/* FG_BAD_TAPE where a change of `a` in place is refused; `instead` is code that does without one. */
+int fg_may_change(const char *name, const char *instead, const fg_tensor *a);
 /* The name that errors of linear algebra give to caller i, a number from 1 on that is the last attribute of operations
  * that several functions are made of; NULL beyond the last. */
 const char *fg_caller_name(int64_t i);

@@ -204,12 +204,12 @@ typedef struct {
 typedef struct {            /* of a row of integers.def and a dtype; those that it does not have are NULL */
     void (*unary)(int64_t n, const void *x, void *y);
     void (*binary)(int64_t n, const void *a, int sa, const void *b, int sb, void *y);   /* y may be of booleans */
-    /* The same, but 1 at the first element that is refused, of which NumPy warns or which it does not take: then y is
-     * unspecified. y is neither a nor b. */
+    /* The same, but it returns 1 at the first element that it refuses, one of which NumPy warns or for which it raises:
+     * then y is unspecified. Else 0. y is neither a nor b. */
     int (*checked)(int64_t n, const void *a, int sa, const void *b, int sb, void *y);
     fg_loop *one;           /* of one element */
 } fg_integer_kernel;
-typedef struct {            /* rows and columns as in fg_reduce_kernels, but for floats, which have those */
+typedef struct {            /* as in fg_reduce_kernels; floats have those, and NULL here but for argmax and argmin */
     void (*max_rows)(int64_t rows, int64_t n, const void *x, void *y);
     void (*max_cols)(int64_t n, int64_t cols, const void *x, void *y);
     void (*min_rows)(int64_t rows, int64_t n, const void *x, void *y);

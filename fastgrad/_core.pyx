@@ -407,10 +407,12 @@ cdef extern from *:
     const char *fg_lapack_names[]
 
 
-# How equations are solved (csrc/kernels.h), and the last attribute of the operation solve (ops/factorizations.c).
+# How equations are solved (csrc/kernels.h).
 LOWER, TRANSPOSED, UNIT, BY_CHOLESKY, BY_LU = FG_LOWER, FG_TRANSPOSED, FG_UNIT, FG_BY_CHOLESKY, FG_BY_LU
+# The last attribute of operations of linear algebra (ops/factorizations.c): the number of the function that errors
+# name, or, of `solve`, UNCHECKED, with which a singular matrix is no error.
 UNCHECKED = 0
-CALLERS = {}                                    # of operations of linalg that several functions are made of
+CALLERS = {}
 while fg_caller_name(len(CALLERS) + 1) != NULL:
     CALLERS[fg_caller_name(len(CALLERS) + 1).decode()] = len(CALLERS) + 1
 

@@ -166,6 +166,8 @@ class Jacobian:
         if rows is None or (rows.outside is not None and not rows.outside.holds()):
             rows = _Rows(self._f, variables, self._compile, self._name)
             self._start(rows, variables.start, sparse)
+            if rows.outside is not None:
+                rows.outside.forget_changes()  # by f itself, such as those of a counter
             if kind not in self._rows and len(self._rows) == _KINDS:
                 self._rows.pop(next(iter(self._rows)))
             self._rows[kind] = rows
@@ -218,11 +220,11 @@ class _Rows(Vector):
     """The rows of a Jacobian by backward passes, or its columns by forward passes, at vectors x of one kind."""
 
     def __init__(self, f: Callable[[Any], Any], variables: Variables, compile: bool, name: str) -> None:
+        self.outside = watch(f)  # the pattern is found anew where f reads something else than before
         super().__init__(name, f, variables, (), compile)
         y = self._values(variables.leaves(variables.start))
         self.m, self._dtype, self._compile = y.size, np.dtype(y.dtype), compile
         self._random = np.random.default_rng(0)
-        self.outside = watch(f)  # the pattern is found anew where f reads something else than before
 
     def _combined(self, leaves: list[Any], weights: Any) -> Any:
         """The sum of the rows with these weights, leaf by leaf."""

@@ -1,7 +1,7 @@
 """Special functions by the names and arguments of ``scipy.special``, differentiable.
 
 Where SciPy has a ufunc of that name, ``scipy.special.f(t)`` of a tensor t is ``fastgrad.special.f(t)``.
-Some call SciPy, as their docstrings say, and need it installed. docs/accuracy.md says how exact the others are,
+Some call SciPy, as their docstrings say, and need it installed. docs/accuracy.md says how exact they are,
 docs/conventions.md what their derivatives are at the ends of domains.
 
 >>> import fastgrad as fg

@@ -223,10 +223,23 @@ TABLE = {
             "without gradients",
         ),
         (
+            "np.multiply.at(np.ones(3), 0, w[0])",
+            TypeError,
+            "numpy.multiply.at is not supported on tensors; write it as a = fastgrad.asarray(a).at[i].add(t), or "
+            "multiply, min, max and so on, or give a function of ndarrays its rule with fastgrad.primitive, or pass "
+            "np.asarray(fastgrad.stop_gradient(t)) for values without gradients",
+        ),
+        (
             "np.multiply.at(w, 0, 1)",
             RuntimeError,
             "numpy.multiply.at: a tensor made with requires_grad=True is changed in place while gradients are "
             "recorded; do it under fg.no_grad(), or make a new tensor",
+        ),
+        (
+            "fg.grad(lambda x: np.multiply.at(x, 0, 1))(np.ones(3))",
+            RuntimeError,
+            "numpy.multiply.at: an argument that is being differentiated is changed in place; make a new tensor, as in "
+            "x = x.at[i].set(v) instead of numpy.multiply.at(x, i, v)",
         ),
         ("np.add(w, x, dtype=float)", TypeError, "numpy.add: the argument dtype= is not supported on tensors"),
         (

@@ -151,6 +151,7 @@ def test_what_a_signal_s_handler_raises_travels_out(call, error):
         SLOW_CALLS[call]()
 
 
+@pytest.mark.filterwarnings("ignore:compile. the function changes")
 @needs_signals
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("kind", HANDLERS)

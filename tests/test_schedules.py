@@ -122,6 +122,7 @@ def reduced(values, sign):
     return rates
 
 
+@pytest.mark.filterwarnings("ignore:compile. the function changes")
 def test_the_rate_is_read_at_each_step_and_changes_no_program():
     schedule, traces = schedules.exponential(0.5, 0.5), []
 

@@ -149,6 +149,7 @@ def test_distribution_functions_in_the_tails():
     np.testing.assert_allclose(t.logpdf(z, [INF, 3.0])[0].item(), norm.logpdf(-2.0).item(), rtol=1e-15)
     assert t.logpdf(0.5, [INF, 3.0])[1].item() == t.logpdf(0.5, 3.0).item()
     np.testing.assert_allclose(fg.grad(lambda z: t.logpdf(z, INF).sum())(z), -z, rtol=1e-15)
+    np.testing.assert_allclose(fg.grad(lambda z: t.cdf(z, INF).sum())(z), norm.pdf(z).numpy(), rtol=1e-14)
     np.testing.assert_allclose(fg.stats.norm.logcdf(-1e10).item(), -5e19, rtol=1e-12)
     np.testing.assert_allclose(fg.stats.truncnorm.logsf(60.0, 50.0, INF).item(), -550.1823, rtol=1e-4)
     np.testing.assert_allclose(fg.stats.cauchy.cdf(-1e100).item(), 1e-100 / np.pi, rtol=1e-14)

@@ -176,7 +176,7 @@ def test_training_steps_see_a_change():
     assert result.history[-1] == 5 * 4 * X.sum()
 
 
-def test_a_flag_that_goes_to_and_fro_has_a_program_for_each_value():
+def test_a_flag_that_is_switched_has_a_program_for_each_value():
     class Net:
         training = True
 
@@ -249,6 +249,19 @@ def test_a_change_of_a_few_elements_of_a_large_array_is_an_error_that_names_it()
             compiled(X)
     table[0] = 2.0
     same(compiled(X), X + 2)  # traced anew
+
+
+@pytest.mark.parametrize("n", [129, 161, 200, 1001])
+def test_every_element_of_a_large_array_is_watched(n):
+    """The pieces that calls compare cover the whole array, whatever its length: also its last bytes."""
+    table = np.ones(n, np.float32) if n == 1001 else np.ones(n)
+    compiled = fg.compile(lambda x: x + table[0])
+    for k in (*range(0, n, 17), n - 2, n - 1):
+        compiled(X)
+        table[k] = -table[k]  # of which only the sign bit changes
+        with pytest.raises(fg.TraceError, match="elements of table"):
+            for _ in range(table.nbytes // 256 + 1):
+                compiled(X)
 
 
 def test_state_that_the_function_changes_itself_is_not_watched():
@@ -334,8 +347,8 @@ def test_what_is_removed_and_what_is_large():
     compiled = fg.compile(lambda x: x * getattr(model, "weight", 1.0) + len(many) + model.unread)
     many = list(range(1000))  # is not watched
     same(compiled(X), 2 * X + 1000)
+    del model.unread
     with pytest.raises(AttributeError):
-        del model.unread
         compiled(X)
     slotted = Slotted()
     compiled = fg.compile(slotted.loss)

@@ -119,8 +119,8 @@ static int64_t geev(int dtype, int vectors, int64_t n, void *a, void *values, vo
 #define AT(array, i) ((char *)(array) + (i) * itemsize)
 static int no_memory(void) { return fg_fail(FG_NO_MEMORY, "no memory for a matrix decomposition"); }
 
-/* Whether LAPACK's integers hold the size of a workspace. With those of 32 bits it wraps around unseen, also in the
- * answer to the question for it. */
+/* Do LAPACK's integers hold this size of a workspace? Those of 32 bits overflow without an error, also in the size that
+ * LAPACK returns when it is asked for one. */
 static int holds(double size) { return fg_lapack_ilp64() || size <= INT32_MAX; }
 static int too_large(int64_t n)
 {

@@ -149,7 +149,7 @@ int64_t fg_linalg_cholesky(int dtype, int64_t count, int64_t n, const void *a, v
         return own(dtype)->cholesky(count, n, a, y);
     for (int64_t m = 0; m < count; m++) {
         copy_lower(dtype, n, AT(a, m * n * n), AT(y, m * n * n));
-        /* Of nan some versions of LAPACK say that it is not positive; our kernel, as others, hands it on. */
+        /* With nan some versions of LAPACK report that a matrix is not positive definite. Our kernel hands nan on. */
         if (!potrf(dtype, n, AT(y, m * n * n)) && (!lower_has_nan(dtype, n, AT(a, m * n * n)) ||
                                                    !own(dtype)->cholesky(1, n, AT(a, m * n * n), AT(y, m * n * n))))
             return m;

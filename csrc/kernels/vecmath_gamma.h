@@ -69,7 +69,7 @@ VM_INLINE double vm_gammaln_f64(double x) {
 }
 
 /* ---- gamma(x) and its reciprocal ----------------------------------------------------------------------------- */
-/* The same, where lo gets the rounding errors of the products */
+/* VM_GAMMA_STEP in two doubles: lo gets the rounding errors of the products */
 #define VM_GAMMA_STEP_DD(z, hi, lo)                                                                            \
     f = z >= 2.5 ? z - 1 : 1, y = hi * f, lo = lo * f + vm_product_rest_f64(hi, f, y), hi = y, z -= z >= 2.5 ? 1 : 0;
 

@@ -9,18 +9,18 @@ static int overlap(const fg_array *x, const fg_array *y)
            b < a + x->shape->size * (int64_t)fg_itemsize(x->dtype);
 }
 
-int fg_may_change(const char *name, const fg_tensor *a)
+int fg_may_change(const char *name, const char *instead, const fg_tensor *a)
 {
-    if (a->node && (a->node->op == FG_OP_leaf || a->node->fixed) && fg_grad_enabled)
-        return fg_fail(
-            FG_BAD_TAPE,
-            fg_transform
-                ? "%s: an argument that is being differentiated is changed in place; make a new tensor, as in "
-                  "x = x * 2 instead of x *= 2"
-                : "%s: a tensor made with requires_grad=True is changed in place while gradients are recorded; "
-                  "do it under fg.no_grad(), or make a new tensor",
-            name);
-    return FG_OK;
+    if (!a->node || (a->node->op != FG_OP_leaf && !a->node->fixed) || !fg_grad_enabled)
+        return FG_OK;
+    if (fg_transform)
+        return fg_fail(FG_BAD_TAPE,
+                       "%s: an argument that is being differentiated is changed in place; make a new tensor, as in %s",
+                       name, instead);
+    return fg_fail(FG_BAD_TAPE,
+                   "%s: a tensor made with requires_grad=True is changed in place while gradients are recorded; "
+                   "do it under fg.no_grad(), or make a new tensor",
+                   name);
 }
 
 int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
@@ -28,7 +28,7 @@ int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
     char sa[FG_SHAPE_TEXT], sb[FG_SHAPE_TEXT];
     const char *name = fg_ops[op].name;
     fg_array *x = a->array;
-    int status = fg_may_change(name, a);
+    int status = fg_may_change(name, "x = x * 2 instead of x *= 2", a);
     if (status)
         return status;
     if (!FG_IS_FLOAT(x->dtype))

@@ -90,7 +90,8 @@ static const struct { double low, high; } bounds[FG_N_DTYPES] = {
 };
 /* clang-format on */
 
-/* At most PART floats truncated to integers, or whether they are not 0; 0: one is nan or out of bounds. */
+/* Truncate at most PART floats to integers; to booleans, y is whether they are not 0. Returns 0 where one is nan or out
+ * of bounds. */
 static int truncated(int from, int to, int64_t n, const void *x, int64_t *y)
 {
     const double low = bounds[to].low, high = bounds[to].high;

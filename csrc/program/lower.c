@@ -65,8 +65,8 @@ static int is_flat(const fg_program *p, const instruction *a)
     return n > 0;
 }
 
-/* The same of integers and booleans. A kernel that may be refused is called by the operation's run, which keeps the
- * operands for NumPy. */
+/* The kernel of a flat step on integers or booleans, where it has one. A kernel that may refuse elements is called by
+ * the operation's run, which has the operands for NumPy. */
 static void choose_integer_kernel(step *s, int dtype)
 {
     const fg_integer_kernel *k = fg_integer_kernel_of(s->op, dtype);

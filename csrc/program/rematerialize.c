@@ -38,6 +38,7 @@ static int is_cheap_text(const char *text)
     return 1;
 }
 
+/* Of the steps with a kernel, those of no elementwise operation compare, choose or combine bits. */
 static int is_cheap(const step *s)
 {
     int vjp = s->op - FG_N_OPS;

@@ -53,11 +53,11 @@ def tensor(data, dtype=None, requires_grad=False):
     return r
 
 
-cdef int check_device(device, str name) except -1:
+def check_device(device, str name not None):
+    """Raise ValueError for another device than that of all tensors."""
     if device is not None and device != "cpu":
         raise ValueError(f"{name}: tensors are in the memory of the CPU; expected device None or 'cpu', got "
                          f"{device!r}")
-    return 0
 
 
 @public

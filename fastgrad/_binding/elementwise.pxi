@@ -220,22 +220,11 @@ cdef int refuse_inplace(Tensor a, str name, str instead) except -1:
                      "argument and return its new value")
 
 
-cdef int refuse_leaf(Tensor a, str name, str instead) except -1:
-    """Refuse to change what gradients are recorded for."""
-    if a.t.node == NULL or not fg_grad_enabled or not (a.t.node.op == FG_OP_leaf or a.t.node.fixed):
-        return 0
-    if fg_transform:
-        raise RuntimeError(f"{name}: an argument that is being differentiated is changed in place; make a new tensor, "
-                           f"as in {instead}")
-    raise RuntimeError(f"{name}: a tensor made with requires_grad=True is changed in place while gradients are "
-                       "recorded; do it under fg.no_grad(), or make a new tensor")
-
-
 def replace_inplace(Tensor a not None, Tensor y not None, str name not None):
-    """Let a be y, a new value of its shape and dtype that no other name refers to; ``name`` is what does it, in
-    errors."""
-    refuse_inplace(a, name, "c = c + x does it in place of c += x")
-    check(fg_may_change(name.encode(), &a.t))
+    """Let a take the value and the node of y, which has its shape and dtype and is not used afterwards. Errors call
+    this change by ``name``, that of a ufunc's method ``at``."""
+    refuse_inplace(a, name, f"c = c.at[i].set(x) does it in place of {name}(c, i, x)")
+    check(fg_may_change(name.encode(), f"x = x.at[i].set(v) instead of {name}(x, i, v)".encode(), &a.t))
     a.t, y.t = y.t, a.t
 
 
@@ -249,12 +238,12 @@ cdef int take_result(Tensor a, Tensor result, str name) except -1:
     return take_value(a, result.astype(a.dtype))
 
 
-cdef multiply_inplace(Tensor a, b):
+cdef matmul_inplace(Tensor a, b):
     """a @= b"""
     if not is_operand(b):
         return NotImplemented
     refuse_inplace(a, "matmul", "c = c @ x does it in place of c @= x")
-    refuse_leaf(a, "matmul", "x = x @ a instead of x @= a")
+    check(fg_may_change(b"matmul", b"x = x @ a instead of x @= a", &a.t))
     take_result(a, matmul(a, b), "matmul")
     return a
 
@@ -277,7 +266,7 @@ cdef int assign(Tensor a, key, value) except -1:
     if a.t.array.weak:
         raise TypeError("assignment: this tensor stands for a Python number, which has no elements to assign to")
     refuse_inplace(a, "assignment", "c = c.at[i].set(x) does it in place of c[i] = x")
-    refuse_leaf(a, "assignment", "x = x.at[i].set(v) instead of x[i] = v")
+    check(fg_may_change(b"assignment", b"x = x.at[i].set(v) instead of x[i] = v", &a.t))
     return take_value(a, composed.At(a)[key].set(value))
 
 

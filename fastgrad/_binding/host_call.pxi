@@ -45,8 +45,8 @@ cdef int run_numpy(const fg_call *c, fg_array *y) except -1:
 
 
 cdef int run_refused(const fg_call *c, fg_array *y) except -1 with gil:
-    """Fill y, the result of an operation on integers that a kernel is refused, such as a division by 0, or of a cast to
-    them: NumPy warns or raises as it is asked to."""
+    """Fill y, the result of an operation on integers of which a kernel refuses an element, as in a division by 0, or of
+    a cast to integers: NumPy warns or raises, by its settings."""
     cdef int k
     operands = [view_of(c.in_[k].array, False) for k in range(c.n_in)]
     result = view_of(y, True)
@@ -56,7 +56,7 @@ cdef int run_refused(const fg_call *c, fg_array *y) except -1 with gil:
         else:
             getattr(np, fg_ops[c.op].name.decode())(*operands, out=result)
     except Exception as error:
-        raise error.with_traceback(None)
+        raise error.with_traceback(None)        # as in run_numpy
     return FG_OK
 
 

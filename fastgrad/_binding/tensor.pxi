@@ -426,7 +426,7 @@ cdef class Tensor:
     def __matmul__(self, other): return matmul(self, other) if is_operand(other) else NotImplemented
     def __rmatmul__(self, other): return matmul(other, self) if is_operand(other) else NotImplemented
 
-    def __imatmul__(self, other): return multiply_inplace(self, other)
+    def __imatmul__(self, other): return matmul_inplace(self, other)
 
     def __neg__(self): return operate_unary(FG_OP_negative, self)
     def __pos__(self): return operate_unary(FG_OP_positive, self)

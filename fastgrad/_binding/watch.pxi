@@ -15,8 +15,8 @@ ABSENT = object()               # for the value of an item that is not there
 
 cdef enum:
     SMALL = 1024            # bytes of an array that is compared whole at each call; of a larger one
-    PIECE = 256             # so many, at another place each time,
-    MOST_PIECES = 4096      # of as many places, which is the whole array up to a megabyte
+    PIECE = 256             # so many at each call, at another place each time,
+    MOST_PIECES = 4096      # of at most so many places; up to a megabyte they are the whole array
 
 
 cdef struct fg_place:
@@ -44,6 +44,11 @@ cdef const char *memory_of_elements(object x, Py_ssize_t *size):
         return NULL
     size[0] = cnp.PyArray_NBYTES(a)
     return cnp.PyArray_BYTES(a)
+
+
+cdef inline Py_ssize_t start_of(const fg_place *p, Py_ssize_t k) noexcept:
+    """Where in an array piece k begins. The last one ends with the array."""
+    return k * p.step if k * p.step < p.size - PIECE else p.size - PIECE
 
 
 cdef inline bint same_object(PyObject *found, PyObject *expected):
@@ -112,14 +117,14 @@ cdef class Watch:
             p.pieces = (p.size + PIECE - 1) // PIECE
             if p.pieces > MOST_PIECES:
                 p.pieces = MOST_PIECES
-            p.step = (p.size - PIECE) // (p.pieces - 1)     # the last one ends with the array
+            p.step = (p.size - PIECE + p.pieces - 2) // (p.pieces - 1)
         p.bytes = <char *>PyMem_Malloc(p.pieces * (PIECE if p.kind == WATCHES_PIECES else p.size) + 1)
         if p.bytes == NULL:
             raise MemoryError("no memory for a copy of an array that a program reads from outside")
         if p.kind == WATCHES_ARRAY:
             memcpy(p.bytes, data, p.size)
         for k in range(p.pieces if p.kind == WATCHES_PIECES else 0):
-            memcpy(p.bytes + k * PIECE, data + k * p.step, PIECE)
+            memcpy(p.bytes + k * PIECE, data + start_of(p, k), PIECE)
         return 0
 
     cdef bint is_same(self, int i) except -1:
@@ -151,7 +156,7 @@ cdef class Watch:
             if p.kind == WATCHES_ARRAY:
                 return memcmp(p.bytes, data, size) == 0
             k = self.turn % p.pieces
-            p.differs = p.differs or memcmp(p.bytes + k * PIECE, data + k * p.step, PIECE) != 0
+            p.differs = p.differs or memcmp(p.bytes + k * PIECE, data + start_of(p, k), PIECE) != 0
             return not p.differs
         else:
             try:
@@ -182,12 +187,12 @@ cdef class Watch:
         if p.kind == WATCHES_PIECES:
             data = memory_of_elements(<object>p.holder, &size)
             for k in range(p.pieces if data != NULL and size == p.size else 0):
-                if memcmp(p.bytes + k * PIECE, data + k * p.step, PIECE) == 0:
+                if memcmp(p.bytes + k * PIECE, data + start_of(p, k), PIECE) == 0:
                     return True
         return False
 
     def forget_changes(self):
-        """Watch no longer what is not as it was; returns the names. For a watch that no other thread knows yet."""
+        """Leave out the places that are not as they were; returns their names. For a watch that no other thread has."""
         cdef int i, kept = 0
         cdef list found = []
         for i in range(self.n):

@@ -37,7 +37,7 @@ _CALLS_PER_TRACE = 64  # while more can be kept, one more is made at second sigh
 _HITS_PER_TRACE = 16  # and one for so many replays;
 _RUNS_PER_TRACE = 32  # after so many eager runs of one kind it is traced in any case
 _ENOUGH = 4  # how many programs a second trace must confirm before further ones are replayed without one
-_CHANGES = 8  # so many traces are made because something outside has changed, and more for each 16 replays
+_CHANGES = 8  # so many traces are made because something outside has changed, and one more for 16 replays
 _VARIANTS = 4  # so many programs are kept for the same arguments and different values of what is outside
 _NOWHERE = 1 << 30  # the place of a parameter that is passed by name only: no call has so many arguments
 
@@ -304,8 +304,8 @@ class Compiled(_core.Replayer):
         return entry
 
     def _find(self, key: Any) -> tuple[Entry | None, Any, str]:
-        """The entry for calls of this key and what f reads from outside as it is; where a new one is to be kept; and
-        the name of something outside that is not as any entry of this key knows it, "" if there is no entry."""
+        """The entry for calls of this key with what f reads from outside as it is, or None; then the place where a new
+        one is to be kept, and the name of something outside that has changed, "" if there is no entry of this key."""
         entries, place, changed = self._entries, None, ""
         known = []
         for number in range(_VARIANTS):
@@ -383,7 +383,7 @@ class Compiled(_core.Replayer):
                 "library than fastgrad.random, counts its calls, or reads something from outside its arguments that "
                 "has changed"
             )
-        if call.changed and self.n_gradients:  # by a loss; the first trace may have changed what is computed but once
+        if call.changed and self.n_gradients:  # by a loss; what only the first trace changed may be a cache
             _user_frames.warn(
                 f"compile: the function changes {', '.join(call.changed)} each time it runs, which replays do not "
                 f"repeat{check.place}: change it outside of the function, or give compile=False"

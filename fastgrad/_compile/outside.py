@@ -121,10 +121,11 @@ class _Search:
         """Add the attributes of known objects that code names; False if there are no more of them."""
         found = False
         for attributes, owner, known, of in self._owners:
-            for name in sorted(self._attributes - attributes.keys() - known) if of else ():
-                if of and _is_data(of, name):  # an attribute of the instance would hide it
-                    known.add(name)
-                    self.places.append(("item", attributes, name, ABSENT, f"{owner}.{name}"))
+            if of is not None:
+                for name in sorted(self._attributes - attributes.keys() - known):
+                    if _is_data(of, name):  # an attribute of the instance would hide it
+                        known.add(name)
+                        self.places.append(("item", attributes, name, ABSENT, f"{owner}.{name}"))
             for name in sorted(self._attributes & attributes.keys() - known):
                 known.add(name)
                 found = True
@@ -163,7 +164,7 @@ class _Search:
                 self._owners.append((vars(x), name, set(), None))
         elif issubclass(kind, type):
             self._class(x, name)
-        elif _module(kind).partition(".")[0] == _PACKAGE:  # a transform of a function
+        elif _is_ours(x):  # a transform of a function
             self._todo.append(((_attributes_of(x) or {}).get("_f"), name))
         else:
             self._object(x, name)
@@ -260,6 +261,7 @@ def _module(c: Any) -> str:
 
 
 def _is_ours(x: Any) -> bool:
+    """Whether x is an object of a class of fastgrad's."""
     return _module(type(x)).partition(".")[0] == _PACKAGE
 
 

@@ -184,10 +184,10 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     structure, shapes and dtypes, else TypeError.
 
     Within ``vmap``, where pred differs from element to element, both are computed and the results chosen by ``where``,
-    as in JAX. Gradients are those of the chosen function, but an error, such as that of a singular matrix or an index
-    out of range, is raised for an element that is not chosen, too. Pass as operands what only one of them may compute
-    with: what a function computes from tensors outside of it alone is computed whichever is chosen, and an inf or nan
-    in the derivative of that stays one.
+    as in JAX. Gradients are those of the chosen function. An error of one of them, such as that of a singular matrix or
+    of an index out of range, is raised even where the other one is chosen. Pass as operands what only one of them may
+    compute with: what a function computes from tensors outside of it alone is computed whichever is chosen, and an inf
+    or nan in the derivative of that stays one.
 
     >>> import fastgrad as fg
     >>> f = fg.compile(lambda x: fg.cond(x > 0, fg.sqrt, fg.exp, x))

@@ -109,9 +109,9 @@ def unique(
 
 
 def unique_all(x: TensorLike, /) -> UniqueAllResult:
-    """The distinct elements in ascending order, the position of the first of each in the raveled array, for each
-    element the number of its value in x's shape, and how often each value occurs. Each nan is distinct. Gradients and
-    traces as for ``unique``.
+    """The distinct elements in ascending order; the position of the first of each in the raveled array; in x's shape,
+    the number of each element's value among them; and how often each occurs. Each nan is distinct. Gradients and traces
+    as for ``unique``.
 
     >>> import fastgrad as fg
     >>> fg.unique_all([3.0, 1.0, 3.0]).indices
@@ -137,7 +137,7 @@ def unique_counts(x: TensorLike, /) -> UniqueCountsResult:
 
 
 def unique_inverse(x: TensorLike, /) -> UniqueInverseResult:
-    """The distinct elements in ascending order, and for each element the number of its value in x's shape; see
+    """The distinct elements in ascending order, and in x's shape the number of each element's value among them; see
     ``unique_all``.
 
     >>> import fastgrad as fg

@@ -29,8 +29,8 @@ NUMBERS = (bool, int, float)
 
 
 def pair(x1: Any, x2: Any) -> tuple[Any, Any]:
-    """Two operands for a binary operator, at least one of them a tensor. A Python number takes the dtype of what is
-    beside it, and a tensor may stand for one; both stay as they are."""
+    """Two operands for a binary operator, at least one of them as a tensor. A Python number stays one, so that it takes
+    the dtype of the other operand."""
     if type(x1) is Tensor:
         return x1, x2
     if type(x1) in NUMBERS and type(x2) not in NUMBERS:
@@ -257,9 +257,8 @@ def from_dlpack(x: Any, /, *, device: str | None = None, copy: builtins.bool | N
     """
     if not hasattr(x, "__dlpack__"):
         raise TypeError(f"from_dlpack: expected an array with a __dlpack__ method, got {type(x).__name__}")
-    if device not in (None, "cpu"):
-        raise ValueError(f"from_dlpack: tensors are in the memory of the CPU; expected 'cpu' or None, got {device!r}")
-    if copy is False and np.lib.NumpyVersion(np.__version__) >= "2.1.0":  # before it NumPy never copies
+    _core.check_device(device, "from_dlpack")
+    if copy is False and np.lib.NumpyVersion(np.__version__) >= "2.1.0":  # older versions of NumPy never copy
         return asarray(np.from_dlpack(x, copy=False))
     return asarray(np.from_dlpack(x), copy=True if copy else None)
 

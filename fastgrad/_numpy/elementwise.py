@@ -175,7 +175,8 @@ def _replaced(beyond: Tensor, bound: TensorLike) -> Tensor:
 
 
 def nextafter(x1: TensorLike, x2: TensorLike, /) -> Tensor:
-    """The next floating-point number behind x1 towards x2. It has no gradient: TypeError for tensors that require one.
+    """The next floating-point number after x1 towards x2, elementwise. TypeError for tensors that require gradients, as
+    it has none.
 
     >>> import fastgrad as fg
     >>> fg.nextafter(1.0, 2.0) - 1.0
@@ -188,9 +189,9 @@ def nextafter(x1: TensorLike, x2: TensorLike, /) -> Tensor:
     return _core.by_numpy(np.nextafter, *[astype(x, dtype) for x in operands])
 
 
-# ---- what complex numbers have, of real ones ------------------------------------------------------------------------
+# ---- functions of complex numbers, of which there are only real ones ------------------------------------------------
 def conj(x: TensorLike, /) -> Tensor:
-    """The complex conjugate, which of real numbers is the number itself; of booleans an int8, as NumPy's.
+    """The complex conjugate, which is x itself, as all dtypes are real; for booleans as int8, as in NumPy.
 
     >>> import fastgrad as fg
     >>> fg.conj([1.0, 2.0])
@@ -201,7 +202,7 @@ def conj(x: TensorLike, /) -> Tensor:
 
 
 def real(x: TensorLike, /) -> Tensor:
-    """The real part, which of real numbers is the number itself.
+    """The real part, which is x itself, as all dtypes are real.
 
     >>> import fastgrad as fg
     >>> fg.real([1.0, 2.0])
@@ -212,7 +213,7 @@ def real(x: TensorLike, /) -> Tensor:
 
 
 def imag(x: TensorLike, /) -> Tensor:
-    """The imaginary part, which of real numbers is 0.
+    """The imaginary part, which is 0, as all dtypes are real.
 
     >>> import fastgrad as fg
     >>> fg.imag([1.0, 2.0])

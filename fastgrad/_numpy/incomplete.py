@@ -65,8 +65,8 @@ _GAMMA_LOG_DENSITY = HostElementwise(
 
 
 def gamma_quantile_slope(a: Any, x: Any) -> Any:
-    """The derivative by a of the number x below which gammainc(a, x) keeps its value: that of a quantile, or of a draw,
-    of the gamma distribution of shape a, for operands of one float dtype; 0 where x is 0 or infinite."""
+    """The derivative by a of the quantile x of the gamma distribution of shape a, that is, of the x at which
+    gammainc(a, x) has a fixed value, for operands of one float dtype; 0 where x is 0 or infinite."""
     z = _number_inside(x)
     return _inside(x, -z * _GAMMA_SLOPE.at(a, z, order=1))
 
@@ -226,13 +226,13 @@ def _over(a: Any, x: Any) -> Any:
 
 
 def _pair_inside(x: Any, y: Any) -> tuple[Any, Any, Any]:
-    """Where x and y = 1 - x are both above 0; and there x and y, elsewhere other numbers."""
+    """Where x and y = 1 - x are both above 0; and x and y, with 0.5 elsewhere."""
     inside = (x > 0) & (y > 0)
     return inside, where(inside, x, 0.5), where(inside, y, 0.5)
 
 
 def _beta_quantile_slope(a: Any, b: Any, x: Any, y: Any, of_b: bool) -> Any:
-    """The derivative by a, or by b, of the number x below which betainc(a, b, x) keeps its value; 0 at both ends."""
+    """The derivative by a, or by b, of the quantile x, at which betainc(a, b, x) has a fixed value; 0 at both ends."""
     inside, x, y = _pair_inside(x, y)
     return where(inside, -x * y * _BETA_SLOPE.at(a, b, x, y, j=1 - of_b, k=int(of_b)), 0.0)
 
@@ -344,10 +344,11 @@ def betainccinv(a: TensorLike, b: TensorLike, y: TensorLike) -> Tensor:
 
 # ---- Student's t distribution ----------------------------------------------------------------------------------------
 def t_log_density(df: Any, t: Any) -> Any:
-    endless = df == np.inf  # the normal distribution
-    df = where(endless, 1.0, df)
+    """The logarithm of the density of Student's t distribution, which for an infinite df is the normal one."""
+    is_normal = df == np.inf
+    df = where(is_normal, 1.0, df)
     y = -(df + 1) / 2 * log1p_square(t / _core.sqrt(df)) - (betaln(df / 2, 0.5) + log(df) / 2)
-    return where(endless, -0.5 * square(t) - 0.5 * math.log(2 * math.pi), y)
+    return where(is_normal, -0.5 * square(t) - 0.5 * math.log(2 * math.pi), y)
 
 
 def log1p_square(x: Tensor) -> Tensor:
@@ -358,7 +359,7 @@ def log1p_square(x: Tensor) -> Tensor:
 
 
 def _t_quantile_slope(df: Any, t: Any) -> Any:
-    """The derivative by df of the number t below which stdtr(df, t) keeps its value. With x = df / (df + t^2) the
+    """The derivative by df of the quantile t, at which stdtr(df, t) has a fixed value. With x = df / (df + t^2) the
     smaller tail is betainc(df / 2, 1 / 2, x) / 2."""
     most = float(np.finfo(t.dtype).max) ** 0.4  # so that t^2 / df does not overflow
     ratio = square(_core.maximum(_core.minimum(where(t == 0, 1.0, t), most), -most)) / df
@@ -375,11 +376,12 @@ def _stdtr(df: Any, t: Any) -> Any:
 
 
 def _is_usual(df: Any, t: Any, most: float) -> Any:
-    """Where neither is at an end, at which the tail is no incomplete beta function, and df is not out of proportion."""
+    """Where df is between 1 / most and most and t is finite: there the tail is an incomplete beta function."""
     return (df > 1 / most) & (df < most) & (np.abs(t) < np.inf)
 
 
 def _t_tail(df: Any, t: Any) -> Any:
+    """Twice the smaller tail."""
     with np.errstate(all="ignore"):
         ratio = t / df * t
         x, y = 1 / (1 + ratio), 1 / (1 + 1 / ratio)
@@ -392,7 +394,7 @@ def _log_stdtr(df: Any, t: Any) -> Any:
     tail = 0.5 * _t_tail(df, t)
 
     def far() -> Any:
-        """By t^-df, to which the tail is in proportion where t^2 is beyond all digits of df; else by integration."""
+        """The tail by integration; by its leading term, a multiple of t^-df, where df does not count beside t^2."""
         log_root = np.log(-t) - 0.5 * np.log(df)
         log_x = -np.logaddexp(0, 2 * log_root)
         leading = df / 2 * log_x - np.log(df) - betaln(df / 2, 0.5).numpy()

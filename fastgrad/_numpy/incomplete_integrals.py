@@ -1,16 +1,16 @@
 """Derivatives of the incomplete gamma and beta functions by their shape parameters, and the densities that go with
-them: functions of ndarrays, in float64, which host calls make operations of (incomplete.py).
+them: functions of ndarrays, in float64, which incomplete.py makes operations.
 
 With P(a, x) = gammainc(a, x), q = x^a e^-x / Gamma(a) and t = x e^v, P is the integral over v from -inf to 0 of
 
     q exp(a v - x (e^v - 1)),
 
 a function whose logarithm is concave. Its derivatives by a are integrals of the same function times polynomials in
-log t - digamma(a). The tail that does not hold the maximum falls from v = 0 on, so it is integrated by the formula of
-Gauss and Legendre up to where nothing is left, and because no more than a sign tells the two tails' derivatives apart,
-either gives both. With t = logit, all of this holds of the beta function, too. What is returned is divided by q, so
-that it neither overflows nor underflows in the tails. Errors are some 1e-14 of the result; but those of derivatives by
-a of the beta function are up to 1e-16 / a, for an a that is much smaller.
+log t - digamma(a). On the side of v = 0 where the maximum does not lie the function falls from v = 0 on, so that tail
+is integrated by the quadrature of Gauss and Legendre up to where nothing is left. The derivatives of the two tails are
+the same but for the sign, so either gives both. The same holds for the beta function with v as a difference of logits.
+What is returned is divided by q, so that it neither overflows nor underflows in the tails. Errors are some 1e-14 of the
+result; but those of derivatives of the beta function by an a that is tiny are up to 1e-16 / a.
 
 Sources: Johnson, Kotz and Balakrishnan, "Continuous univariate distributions" (1994), 17.2 and 25.2, for the
 functions; Comtet, "Advanced combinatorics" (1974), 3.3, for the polynomials, which are Bell's; Loader, "Fast and
@@ -39,10 +39,10 @@ _BLOCK = 512  # elements at a time, each with 48 nodes: arrays of 200 kB
 
 @functools.cache
 def _nodes() -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of the formula of Gauss and Legendre on the interval from 0 to 1.
+    """Nodes and weights of the quadrature of Gauss and Legendre on the interval from 0 to 1.
 
-    Those near 0 count most, and have to be exact in relation to their size, as those of NumPy on the interval from -1
-    to 1 are not. So the polynomials of 1 - 2 s are computed from their differences, which are multiples of s.
+    Nodes near 0 count most, and need a small relative error. NumPy's, on the interval from -1 to 1, have a small
+    absolute one. So the Legendre polynomials of 1 - 2 s are computed from their differences, which are multiples of s.
     """
     n = 48
     s = np.sin(np.pi / 2 * (np.arange(n // 2) + 0.75) / (n + 0.5)) ** 2  # those below the middle
@@ -62,7 +62,7 @@ def _psi(order: int, x: np.ndarray) -> np.ndarray:
 
 
 def _in_blocks(f: Callable[..., np.ndarray], *arrays: Any) -> np.ndarray:
-    """f of arrays of one axis, which are those given, broadcast, a block at a time; in their shape."""
+    """f, a function of vectors, of these arrays, broadcast and raveled, a block at a time; in their joint shape."""
     operands = np.broadcast_arrays(*[np.asarray(x, np.float64) for x in arrays])
     flat = [np.ravel(x) for x in operands]
     y = np.empty(flat[0].shape)
@@ -73,8 +73,8 @@ def _in_blocks(f: Callable[..., np.ndarray], *arrays: Any) -> np.ndarray:
 
 
 def bell(order: int, cumulants: list[Array]) -> list[Array]:
-    """Bell's polynomials up to an order: the derivatives of exp(f), divided by it, where cumulants[i] is the derivative
-    of f of order i + 1."""
+    """Bell's polynomials up to an order: the derivatives of exp(f), divided by exp(f), where cumulants[i] is the
+    derivative of f of order i + 1."""
     found: list[Array] = [1.0]
     for n in range(order):
         found.append(sum(math.comb(n, i) * cumulants[i] * found[n - i] for i in range(n + 1)))
@@ -82,7 +82,7 @@ def bell(order: int, cumulants: list[Array]) -> list[Array]:
 
 
 def bell_2(j: int, k: int, cumulant: Callable[[int, int], Array]) -> Array:
-    """The same of a function of two arguments, differentiated j times by the one and k times by the other."""
+    """The same of a function of two arguments, differentiated j times by the first and k times by the second."""
 
     @functools.cache
     def value(j: int, k: int) -> Array:
@@ -100,7 +100,7 @@ def bell_2(j: int, k: int, cumulant: Callable[[int, int], Array]) -> Array:
 def gamma_slope(a: np.ndarray, x: np.ndarray, order: int) -> np.ndarray:
     """The derivative of gammainc(a, x) by a, of an order from 1 on, divided by ``x^a e^-x / Gamma(a)``, for x > 0.
 
-    Of order 0 it is the smaller tail, gammainc or -gammaincc, divided so.
+    Of order 0 it is the smaller tail, gammainc or -gammaincc, divided by the same.
     """
     return _in_blocks(functools.partial(_gamma_slope, order), a, x)
 
@@ -163,7 +163,7 @@ def beta_slope(a: np.ndarray, b: np.ndarray, x: np.ndarray, y: np.ndarray, j: in
     """The derivative of betainc(a, b, x), j times by a and k times by b, divided by ``x^a y^b / B(a, b)``, for x and
     y = 1 - x above 0.
 
-    With j = k = 0 it is the smaller tail, betainc or -betaincc, divided so.
+    With j = k = 0 it is the smaller tail, betainc or -betaincc, divided by the same.
     """
     return _in_blocks(functools.partial(_beta_slope, j, k), a, b, x, y)
 

@@ -52,9 +52,9 @@ def getitem(x: Tensor, key: Any) -> Tensor:
 def take(x: Any, indices: Any, axis: int | None = None, out: None = None, mode: str = "raise") -> Tensor:
     """Elements at integer positions along an axis, or of the raveled x for ``axis=None``.
 
-    Negative positions count from the end, and IndexError is raised for those outside. With the ``mode`` "wrap" those
-    begin again at the other end; with "clip" they, and all negative ones, stand for the nearest end. ValueError for
-    another mode; ``out`` is there for NumPy's order of arguments and refused.
+    Negative positions count from the end; those outside raise IndexError. With ``mode="wrap"`` positions are taken
+    modulo the length of the axis; with "clip" negative ones are 0, and those beyond the end the last one. ValueError
+    for another mode, TypeError for ``out``.
 
     >>> import fastgrad as fg
     >>> fg.take([10.0, 20.0, 30.0], [2, 0, 2])
@@ -137,7 +137,7 @@ def _without_masks(x: Tensor, keys: list[Any]) -> list[Any]:
 
 
 def int64_positions(index: Tensor) -> Tensor:
-    """A tensor of integers as int64; IndexError where one does not fit."""
+    """A tensor of integers as int64; IndexError for an element of uint64 that does not fit."""
     if index.dtype == np.uint64:
         return by_numpy(positions, index)
     return index if index.dtype == np.int64 else astype(index, np.int64)

@@ -145,7 +145,7 @@ def solve(a: TensorLike, b: TensorLike, assume_a: str = "gen") -> Tensor:
 
 
 def solution(name: str, a: TensorLike, b: TensorLike, how: int) -> Tensor:
-    """The solution of equations for a function of this name."""
+    """The solution of equations, for a function of this name."""
     x, y, is_vector = both(name, a, b)
     return squeezed(apply_op(_SOLVE, [x, factored(name, x, how), y], (how, _core.CALLERS[name])), is_vector)
 
@@ -199,7 +199,7 @@ def inv(a: TensorLike) -> Tensor:
 
 
 def inverse(name: str, x: Tensor) -> Tensor:
-    """The inverse for a function of this name."""
+    """The inverse, for a function of this name."""
     factor = factored(name, x, _core.BY_LU)
     one = np.eye(x.shape[-1], dtype=x.dtype)
     return apply_op(_SOLVE, [x, factor, asarray(one)], (_core.BY_LU, _core.CALLERS[name]))
@@ -236,10 +236,10 @@ def _slogdet(name: str, a: TensorLike) -> SlogdetResult:
 def det(a: TensorLike) -> Tensor:
     """The determinant, as ``numpy.linalg.det``: sign and exponential of what ``slogdet`` returns.
 
-    The gradient consists of the cofactors, of a singular matrix, too. Up to 4 rows they are computed as such, else as
-    ``det(a) * inv(a).T``; where the matrix may be singular, by its singular vectors, which are then constants. There
-    first and second derivatives are exact, and those of every order where the rank is at least n - 2. Raises
-    LinAlgError for a matrix that is not square, or as ``svd``.
+    The gradient is the matrix of cofactors, also where a is singular. Up to 4 rows the determinant is differentiated as
+    a polynomial; beyond, the gradient is ``det(a) * inv(a).T``, or, where the matrix may be singular, is computed in
+    bases of singular vectors that count as constants. Then first and second derivatives are exact, and those of every
+    order if the rank is at least n - 2. Raises LinAlgError for a matrix that is not square, or as ``svd``.
 
     >>> import fastgrad as fg
     >>> fg.linalg.det([[0.0, 2.0], [1.0, 3.0]])
@@ -273,7 +273,7 @@ def _by_cofactors(x: Tensor) -> Tensor:
     """The determinant of matrices with up to 4 rows, as a polynomial in the elements."""
 
     def minor(row: int, i: int, j: int) -> Tensor:
-        """That of columns i and j of two rows."""
+        """The determinant of columns i and j of this row and the next."""
         return x[..., row, i] * x[..., row + 1, j] - x[..., row, j] * x[..., row + 1, i]
 
     n = x.shape[-1]

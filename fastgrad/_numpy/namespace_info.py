@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .._core import check_device
 from . import dtypes as _dtypes
 
 _KINDS = {
@@ -44,17 +45,15 @@ class ArrayNamespaceInfo:
 
     def default_dtypes(self, *, device: str | None = None) -> dict[str, np.dtype[Any]]:
         """The dtypes of new tensors by kind."""
-        _check_device(device)
-        return {
-            "real floating": _dtypes.float64, "integral": _dtypes.int64, "indexing": _dtypes.int64,
-        }  # fmt: skip
+        check_device(device, "default_dtypes")
+        return {"real floating": _dtypes.float64, "integral": _dtypes.int64, "indexing": _dtypes.int64}
 
     def dtypes(
         self, *, device: str | None = None, kind: str | tuple[str, ...] | None = None
     ) -> dict[str, np.dtype[Any]]:
         """The dtypes that tensors have by their names, or those of a kind or of any in a tuple of kinds; the kinds are
         those of ``isdtype``. Raises ValueError for another kind."""
-        _check_device(device)
+        check_device(device, "dtypes")
         if kind is None:
             names = set(_ALL)
         else:
@@ -66,8 +65,3 @@ class ArrayNamespaceInfo:
 
 
 __array_namespace_info__ = ArrayNamespaceInfo
-
-
-def _check_device(device: str | None) -> None:
-    if device not in (None, "cpu"):
-        raise ValueError(f"expected device None or 'cpu', got {device!r}")

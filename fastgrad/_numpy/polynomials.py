@@ -95,9 +95,9 @@ def polyfit(
     ``full``, of residuals, rank, singular values and rcond; or of these and the covariance of shape (deg + 1, deg + 1)
     or (deg + 1, deg + 1, k).
 
-    As ``numpy.polyfit``, differentiable by x, y and w; it warns of coefficients that x does not determine, unless
-    their number is not known because the function is being traced. Raises TypeError and ValueError for shapes that do
-    not fit, and ValueError for a deg below 0 or fewer points than the covariance needs.
+    As ``numpy.polyfit``, differentiable by x, y and w. RankWarning where the points do not determine all coefficients,
+    unless the function is being traced, when the rank is not known. Raises TypeError for shapes that do not fit,
+    ValueError for a deg below 0 or fewer points than the covariance needs.
 
     >>> import fastgrad as fg
     >>> fg.polyfit([0.0, 1.0, 2.0], [1.0, 3.0, 5.0], 1).numpy().round(4)

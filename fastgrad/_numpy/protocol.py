@@ -34,8 +34,8 @@ UFUNCS: dict[np.ufunc, Callable[..., Any]] = {
 } | {
     np.matmul: _core.matmul,
 }
-# The functions that are methods of NumPy's ufuncs. Those of other ufuncs are folded, element by element of the axis,
-# or done once for each time that an element is named.
+# Our functions for methods of NumPy's ufuncs. For other ufuncs `reduce` and `accumulate` are folds, by one call for
+# each element of the axis, and `at` makes one call for each time that an element is named.
 _METHODS: dict[str, dict[np.ufunc, str]] = {
     "reduce": {
         np.add: "sum", np.multiply: "prod", np.maximum: "max", np.minimum: "min", np.fmax: "nanmax", np.fmin: "nanmin",
@@ -137,7 +137,7 @@ def _folded(
     given: dict[str, Any],
 ) -> Tensor:  # fmt: skip
     """``ufunc.reduce`` and ``ufunc.accumulate`` by one call of the function for each element of the axis. Several axes
-    are one, in the order of NumPy's indices, where the order does not count: of ufuncs that have an identity."""
+    are merged to one; only of ufuncs that have an identity, for which the order does not count."""
     if (dtype := given.pop("dtype", None)) is not None:
         x = _core.astype(x, dtype)
     initial, where = (given.pop(key, None) if method == "reduce" else None for key in ("initial", "where"))
@@ -187,8 +187,7 @@ def _folded(
 
 
 def _at(ufunc: np.ufunc, x: Tensor, indices: Any, *values: Any) -> None:
-    """``ufunc.at``: the tensor's elements are replaced in place by what the ufunc makes of them, as often as each is
-    named."""
+    """``ufunc.at``: the ufunc is applied to elements of the tensor in place, to each as often as it is named."""
     name, function = f"numpy.{ufunc.__name__}.at", UFUNCS.get(ufunc)
     if function is None or ufunc.nout != 1 or ufunc.nin != 1 + len(values) or ufunc.signature:
         raise _NotHere(_missing(name))
@@ -262,8 +261,8 @@ def _where(condition: Any, *choices: Any) -> Tensor:
 
 @functools.cache
 def _of_scipy() -> dict[str, Callable[..., Any]]:
-    """The name of a ufunc of scipy.special -> our function: those of one name, and those that a function of SciPy's
-    hides."""
+    """The name of a ufunc of scipy.special -> our function: those of one name, and the ufuncs behind SciPy's ``zeta``,
+    which is a Python function."""
     from . import incomplete, scipy_special, special  # not needed before the first call
 
     ours = {name: vars(module)[name] for module in (special, incomplete, scipy_special) for name in module.__all__}

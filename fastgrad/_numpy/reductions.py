@@ -44,8 +44,8 @@ def refuse_out(name: str, out: Any) -> None:
 
 
 def third_argument(name: str, value: Any, dtype: Any, default: Any = False) -> tuple[Any, Any]:
-    """The third argument of a reduction, and its dtype. By position it may be that of NumPy, who has the dtype there;
-    else it is ``keepdims``, or what stands in its place in our order, with this default."""
+    """The third argument of a reduction, which is ``keepdims`` or, with the default 0, ``ddof``; and its dtype. By
+    position the third one may also be the dtype, as in NumPy: then the argument has its default."""
     if value is None or isinstance(value, (type, np.dtype, str)):
         if value is not None and dtype is not None:
             raise TypeError(f"{name}: the dtype is given twice, as {value!r} by position and as dtype={dtype!r}")
@@ -249,7 +249,7 @@ def root_or_zero(x: Tensor, root: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def _of_truths(extremum: Callable[..., Tensor], of_none: bool) -> Callable[..., Tensor]:
-    """``any`` and ``all`` as an extremum of booleans; of no elements they are ``of_none``."""
+    """``any`` as the maximum of booleans, ``all`` as their minimum; ``of_none`` where there are no elements."""
 
     def reduced(x: Tensor, axis: Any, keepdims: bool) -> Tensor:
         axes = normal_axes(axis, x.ndim, extremum.__name__)
@@ -305,7 +305,7 @@ _all = _counted(np.all, _of_truths(_core.min, True), "")
 def any(
     x: TensorLike, axis: Axis = None, keepdims: bool = False, *, out: None = None, where: TensorLike | None = None
 ) -> Tensor:
-    """Whether an element over axes is not 0, as booleans; ``where`` chooses elements by a mask.
+    """Whether any element over axes is not 0, as booleans; ``where`` is a mask of the elements that count.
 
     >>> import fastgrad as fg
     >>> fg.any([0.0, 2.0])
@@ -321,7 +321,7 @@ def any(
 def all(
     x: TensorLike, axis: Axis = None, keepdims: bool = False, *, out: None = None, where: TensorLike | None = None
 ) -> Tensor:
-    """Whether no element over axes is 0, as booleans; ``where`` chooses elements by a mask.
+    """Whether all elements over axes are not 0, as booleans; ``where`` is a mask of the elements that count.
 
     >>> import fastgrad as fg
     >>> fg.all([0.0, 2.0])

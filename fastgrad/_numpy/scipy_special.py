@@ -25,8 +25,8 @@ _ORDER = "its order v"
 
 
 def _bessel(name: str, before: float, after: float, own: Callable[[Any, Any], Any] | None = None) -> HostElementwise:
-    """The row of a Bessel function, whose derivative is a sum of those of the orders one less and one more, with these
-    factors, and of what ``own`` makes of the value and x."""
+    """The row of a Bessel function. Its derivative is ``before`` times the function of order v - 1, plus ``after``
+    times that of order v + 1, plus ``own`` of the value and x."""
 
     def by_x(y: Any, v: Any, x: Any) -> Any:
         slope = before * row.at(v - 1, x) + after * row.at(v + 1, x)
@@ -131,9 +131,9 @@ _HYP2F1: HostElementwise = HostElementwise(
 
 
 def zeta(x: TensorLike, q: TensorLike | None = None) -> Tensor:
-    """The zeta function of Hurwitz: the sum of ``(n + q)^-x`` for n = 0, 1, 2 ..., for x > 1 and q > 0, elementwise.
+    """Hurwitz's zeta function: the sum of ``(n + q)^-x`` for n = 0, 1, 2 ..., for x > 1 and q > 0, elementwise.
 
-    Without q it is that of Riemann, for any x. Differentiable by q. Calls SciPy, and raises ImportError without it.
+    Without q it is Riemann's, for any x. Differentiable by q. Calls SciPy, and raises ImportError without it.
 
     >>> import fastgrad as fg
     >>> fg.special.zeta(2.0, 1.0).numpy().round(4)
@@ -143,7 +143,8 @@ def zeta(x: TensorLike, q: TensorLike | None = None) -> Tensor:
 
 
 def owens_t(h: TensorLike, a: TensorLike) -> Tensor:
-    """Owen's T function: the probability that a normal X is above h while another one Y is from 0 to a X, elementwise.
+    """Owen's T function, elementwise: the probability that X is above h and Y from 0 to a X, for independent standard
+    normal X and Y.
 
     Differentiable by both. Calls SciPy, and raises ImportError without it.
 
@@ -155,7 +156,7 @@ def owens_t(h: TensorLike, a: TensorLike) -> Tensor:
 
 
 def hyp2f1(a: TensorLike, b: TensorLike, c: TensorLike, z: TensorLike) -> Tensor:
-    """The hypergeometric function of Gauss, for real z below 1, elementwise; differentiable by z.
+    """Gauss's hypergeometric function, for real z below 1, elementwise; differentiable by z.
 
     Calls SciPy, and raises ImportError without it.
 

@@ -41,7 +41,7 @@ _RECURRENCE = _core.OP_NUMBERS["recurrence"]
 def _running(
     name: str, function: Callable[..., Any], x: TensorLike, axis: int | None, dtype: Any, attr: tuple[int, ...] = ()
 ) -> Tensor:
-    """The operation ``name`` along an axis, or of the raveled x; for integers NumPy's function."""
+    """The operation ``name`` along an axis, or of the raveled x. For integers it is NumPy's, but in programs."""
     x, axis = along_axis(asarray(x), axis, name)
     if dtype is not None and x.dtype != dtype:
         x = astype(x, dtype)

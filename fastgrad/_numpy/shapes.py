@@ -24,8 +24,7 @@ def one_axis(axis: int, ndim: int, name: str) -> int:
 
 
 def along_axis(x: Tensor, axis: int | None, name: str) -> tuple[Tensor, int]:
-    """x and one of its axes, for what NumPy does along the only axis of the raveled x where there is none to choose:
-    ``axis`` is None, or x has no axes."""
+    """x and the number of one of its axes; x raveled, and its axis 0, if ``axis`` is None or x has no axes."""
     if axis is None:
         return reshape(x, -1), 0
     return (x if x.ndim else reshape(x, -1)), one_axis(axis, x.ndim or 1, name)

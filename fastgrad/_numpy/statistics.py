@@ -134,7 +134,7 @@ def nanstd(
 
 
 def _with_axis(a: TensorLike, axis: Axis, name: str) -> tuple[Tensor, Axis]:
-    """a as a tensor, and the axes: None for the first or last one of a float without axes."""
+    """a as a tensor, and its axes: those of a float without axes are None, if they are 0 or -1."""
     x = asarray(a)
     return x, axis if x.ndim or x.dtype.kind != "f" else normal_axes(axis, 0, name) or None
 

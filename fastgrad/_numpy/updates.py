@@ -266,8 +266,8 @@ class Update:
 
 
 def changed_in_turn(name: str, function: Callable[..., Tensor], x: Tensor, index: Any, *values: TensorLike) -> Tensor:
-    """x with ``function`` of these elements, and of values that belong to them, in their places; one time after another
-    where an element is named repeatedly, in the order of the index."""
+    """x with ``function`` of its elements at an index, and of the values beside them, in their places. Where the index
+    names an element several times, the function is applied to it as often, in the order of the index."""
     numbers = asarray(np.arange(x.size).reshape(x.shape))[index]
     operands = [reshape(broadcast_to(asarray(v), numbers.shape), -1) for v in values]
     positions: Any = reshape(numbers, -1)
@@ -293,8 +293,8 @@ def changed_in_turn(name: str, function: Callable[..., Tensor], x: Tensor, index
 
 
 def _turns(positions: Any) -> list[Any]:
-    """The places of a vector of positions in groups of which none has a position twice: first occurrences, second ones,
-    and so on."""
+    """The places of a vector of positions in groups: the first occurrences of all positions, then the second ones, and
+    so on."""
     count = positions.shape[0]
     if isinstance(positions, Tensor) or count < 2:
         return [np.arange(count)] if count else []

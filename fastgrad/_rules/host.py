@@ -1,4 +1,4 @@
-"""Functions of ndarrays that work element by element, such as SciPy's, as operations with derivatives.
+"""Elementwise functions of ndarrays, such as SciPy's, as operations with derivatives.
 
 One operation of the core, `host_elementwise`, calls all of them. Its attribute is the number of a call
 (``_core.numpy_number``), and what it calls is a `HostElementwise`, which knows the derivatives as expressions of

@@ -120,8 +120,8 @@ class custom_vjp(FunctionWithRule):
 
     Raises AttributeError where f is called without a rule; TypeError where fwd or bwd return something of another
     structure, and ValueError for another shape or dtype, naming the argument; TypeError where f reads a tensor that
-    requires gradients and is no argument of it, and in forward mode where bwd is found not to be linear, as one that
-    limits its cotangent.
+    requires gradients and is no argument of it, and in forward mode where bwd is found not to be linear in g, as where
+    it clips g.
 
     >>> import fastgrad as fg, numpy as np
     >>> @fg.custom_vjp

@@ -148,7 +148,7 @@ def inside(f: Callable[..., Any], args: Iterable[Any]) -> Any:
 
 
 def _probe(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """A cotangent that shows by its size and signs where a rule limits it."""
+    """A cotangent so large, and of both signs, that a rule which clips it changes it."""
     probe = np.full(shape, 1024, dtype)
     probe.reshape(-1)[1::2] = -1024
     return probe
@@ -236,11 +236,11 @@ class CallRule(NodeRule):
         self, rule: Callable[[list[Tensor]], Sequence[Any]], tangents: Sequence[Any], what: str,
         path: Callable[[int], str], cure: str,
     ) -> list[Tensor]:  # fmt: skip
-        """The tangents of the float arrays of the result by a rule of reverse mode.
+        """The tangents of the float arrays of the result, by transposing a rule of reverse mode.
 
-        ``rule`` makes of cotangents of these arrays cotangents of what has the ``tangents``, None for zeros in both. It
-        is linear, so that a backward pass through it makes of the tangents those of the result. ``what`` names the rule
-        in errors, path(k) what cotangent k belongs to, and ``cure`` says what else may be done.
+        ``rule`` maps the cotangents of these arrays to those of the arguments, which have the ``tangents``; None stands
+        for zeros in both. As it is linear, a backward pass through it maps the tangents of the arguments to those of
+        the result. In errors ``what`` names the rule, path(k) argument k, and ``cure`` says what to do instead.
         """
         recorded = _core.grad_enabled()
         with _core.Grads(True):

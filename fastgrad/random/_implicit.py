@@ -15,6 +15,9 @@ the part of F below u or the part above:
 For small x, the first is taken at a larger shape, after the first terms of a series in x, in which a small a does no
 harm: slope(a) = (digamma(a + 1) - u + x slope(a + 1)) / a, by the recurrence of the incomplete gamma function. No term
 of what is computed is negative, so that nothing cancels. The derivative of the slope is that of these formulas.
+
+_numpy/incomplete_integrals.py has the same integrals as functions of ndarrays, for the derivatives of distribution
+functions. Here they are operations, which a program runs itself, and of u, which is finite where x is rounded to 0.
 """
 
 from __future__ import annotations

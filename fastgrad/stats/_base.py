@@ -87,7 +87,7 @@ class Distribution(Refusing):
     low, high = -math.inf, math.inf  # the bounds of the support, which belong to it
     low_is_inside = True
     within = 1.0  # a number in the support
-    infinity_is_beyond = False  # the formulas of the distribution function see no z of infinity
+    infinity_is_beyond = False  # the formulas of the distribution function do not take an infinite z
     not_closed = ""  # why the distribution function is not here
 
     def __init__(self, name: str) -> None:
@@ -310,9 +310,8 @@ class Discrete(Distribution):
 
 # ---- distributions whose functions SciPy computes --------------------------------------------------------------------
 class ByIncompleteGamma:
-    """Of a distribution whose function is gammainc, or gammaincc if it ``is_upper``, of `_arguments`, a and x.
-
-    These get the z and shape parameters of `Distribution._cdf`.
+    """For a distribution whose function is gammainc, or gammaincc if ``is_upper``, of the a and x that `_arguments`
+    returns. It takes the arguments of `Distribution._cdf`, z and the shape parameters.
     """
 
     is_upper, infinity_is_beyond = False, True
@@ -336,7 +335,8 @@ class ByIncompleteGamma:
 
 
 class ByIncompleteBeta:
-    """Of a distribution whose function is betainc of `_arguments`: a, b, x, and 1 - x, exact where that is small."""
+    """For a distribution whose function is betainc of what `_arguments` returns: a, b, x, and 1 - x, which is accurate
+    where it is small."""
 
     infinity_is_beyond = True
     _arguments: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]

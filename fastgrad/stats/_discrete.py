@@ -54,7 +54,7 @@ class Binom(ByIncompleteBeta, Discrete):
         return xlogy(z, p) + xlog1py(rest, -p) - (betaln(z + 1, rest + 1) + log1p(n))
 
     def _arguments(self, z: Tensor, n: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return where(n > z, n - z, 1.0), z + 1, 1 - p, p  # of n = 0 nothing comes from here
+        return where(n > z, n - z, 1.0), z + 1, 1 - p, p  # for n = 0 the result is not used
 
 
 class NBinom(ByIncompleteBeta, Discrete):
