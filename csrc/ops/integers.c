@@ -1,7 +1,7 @@
 /* integers.c: operations on integers and booleans: the elementwise ones of integers.def, and those on indices. */
 #include "ops/broadcast.h"
 
-/* The caller's NumPy does what a kernel is refused. */
+/* What a kernel refuses, the caller's NumPy does. */
 static int refused(const fg_call *c, fg_array *y)
 {
     return fg_on_refused ? fg_on_refused(c, y)
