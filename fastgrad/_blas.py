@@ -35,12 +35,17 @@ class Blas(NamedTuple):
     handle: ctypes.CDLL
 
 
+def library_of(module: str) -> ctypes.CDLL | None:
+    """An extension module of NumPy's as a library, or None if it cannot be reached."""
+    try:
+        return ctypes.CDLL(importlib.import_module(module).__file__)
+    except (ImportError, OSError, TypeError):
+        return None
+
+
 def find() -> Blas | None:
     """The BLAS that NumPy runs on, or None if it cannot be reached or gives a wrong product."""
-    try:
-        extension = importlib.import_module("numpy._core._multiarray_umath")
-        library = ctypes.CDLL(extension.__file__)
-    except (ImportError, OSError, TypeError):
+    if not (library := library_of("numpy._core._multiarray_umath")):
         return None
     for name, ilp64 in _GEMM:
         try:

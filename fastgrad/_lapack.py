@@ -6,12 +6,11 @@ and the core's own kernels do work of every size.
 """
 
 import ctypes
-import importlib
 from collections.abc import Callable
 from typing import NamedTuple
 
 from . import _core
-from ._blas import address_of
+from ._blas import address_of, library_of
 
 # The names of Fortran functions, `{}` being a letter for the type and a name of csrc/lapack.def, and whether their
 # integers have 64 bits.
@@ -37,10 +36,7 @@ class Lapack(NamedTuple):
 
 def find() -> Lapack | None:
     """The LAPACK that NumPy runs on, or None if it cannot be reached, lacks a function or gives a wrong result."""
-    try:
-        extension = importlib.import_module("numpy.linalg._umath_linalg")
-        library = ctypes.CDLL(extension.__file__)
-    except (ImportError, OSError, TypeError):
+    if not (library := library_of("numpy.linalg._umath_linalg")):
         return None
     for pattern, ilp64 in _LAPACK:
         integer: _Integer = ctypes.c_int64 if ilp64 else ctypes.c_int32

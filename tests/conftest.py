@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import fastgrad as fg
-from fastgrad import _core
+from fastgrad import _blas, _core, _lapack
 
 fg.ones(2) * 2  # so that what the core makes only once is made before the first test
 
@@ -63,3 +63,17 @@ def switch_often():
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(interval)
+
+
+@pytest.fixture(params=["LAPACK", "own"])
+def lapack(request):
+    """The library that NumPy has loaded, if it is found; or our own kernels for every size."""
+    if request.param == "own":
+        _lapack.use(None)
+        _core.set_blas(None, None, False)
+    elif _lapack.IN_USE is None:
+        pytest.skip("NumPy's LAPACK was not found")
+    yield request.param
+    _lapack.use(_lapack.IN_USE)
+    if _blas.IN_USE:
+        _core.set_blas(_blas.IN_USE.sgemm, _blas.IN_USE.dgemm, _blas.IN_USE.ilp64)

@@ -9,22 +9,10 @@ import scipy.linalg
 from _threads import others_run_during
 
 import fastgrad as fg
-from fastgrad import _blas, _core, _lapack
+from fastgrad import _lapack
 
 LinAlgError = np.linalg.LinAlgError
 FLOATS = [np.float32, np.float64]
-
-
-@pytest.fixture(params=["with LAPACK", "without"])
-def lapack(request):
-    """Both the library that NumPy has loaded, if it is found, and our own kernels for every size."""
-    if request.param == "without":
-        _lapack.use(None)
-        _core.set_blas(None, None, False)
-    yield request.param
-    _lapack.use(_lapack.IN_USE)
-    if _blas.IN_USE:
-        _core.set_blas(_blas.IN_USE.sgemm, _blas.IN_USE.dgemm, _blas.IN_USE.ilp64)
 
 
 def matrices(n, lead=(), dtype=np.float64, seed=0):

@@ -60,7 +60,7 @@ for at in range(1, 1200, 17):
     _testcapi.set_nomemory(at, at + 1)
     try:
         step(x)
-    except Exception:
+    except MemoryError:
         eager += 1
     finally:
         _testcapi.remove_mem_hooks()

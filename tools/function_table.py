@@ -67,7 +67,7 @@ def status(name: str, function: Callable[..., Any]) -> str:
     for make in candidates(name):
         try:
             result = function(*make(tracked))
-        except Exception as error:
+        except (AttributeError, IndexError, NotImplementedError, TypeError, ValueError) as error:  # what NumPy raises
             if re.search(r"^[\w.]+ is not supported on tensors", str(error)):  # not one of its arguments
                 return REFUSED
             continue

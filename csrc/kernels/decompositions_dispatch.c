@@ -16,8 +16,8 @@
  * have other signs. */
 enum { OWN_QR_UP_TO = 8 };
 
-/* Calls in Fortran's convention, as in lapack_dispatch.c, for the width of integers and for both types. Each returns
- * LAPACK's status; with `work_size` -1 it only writes the size of the workspace to work[0] (and iwork[0]). */
+/* Calls of LAPACK, for BY_TYPE. Each returns LAPACK's status; with `work_size` -1 it only writes the size of the
+ * workspace to work[0] (and iwork[0]). */
 #define SYEVD_ARGUMENTS(integer, real)                                                                                \
     const char *, const char *, const integer *, real *, const integer *, real *, real *, const integer *, integer *, \
         const integer *, integer *, size_t, size_t
@@ -32,20 +32,6 @@ enum { OWN_QR_UP_TO = 8 };
 #define GEEV_ARGUMENTS(integer, real)                                                                              \
     const char *, const char *, const integer *, real *, const integer *, real *, real *, real *, const integer *, \
         real *, const integer *, real *, const integer *, integer *, size_t, size_t
-#define CALL_AS(type, function, integer, real, ...) ((void (*)(type##_ARGUMENTS(integer, real)))(function))(__VA_ARGS__)
-
-/* `body` with the integer type of the LAPACK that was found and the real type of the dtype. */
-#define BY_TYPE(body)                                 \
-    do {                                              \
-        if (dtype == FG_FLOAT32 && fg_lapack_ilp64()) \
-            body(int64_t, float);                     \
-        else if (fg_lapack_ilp64())                   \
-            body(int64_t, double);                    \
-        else if (dtype == FG_FLOAT32)                 \
-            body(int32_t, float);                     \
-        else                                          \
-            body(int32_t, double);                    \
-    } while (0)
 
 typedef struct {
     void *reals, *integers;

@@ -57,7 +57,7 @@ static const uint8_t row_of[FG_N_OPS] = {
 #define POWER(a, b) NAME(raised)(a, b)
 
 /* ---- loops, and one element each --------------------------------------------------------------------------------- */
-/* Put into a loop, it keeps the compiler from making vectors of its elements, which takes much more code. */
+/* Within a loop: the compiler is not to vectorize it, because that takes much more code. */
 #ifdef __GNUC__
 #define ELEMENT_BY_ELEMENT __asm__ volatile("")
 #else

@@ -14,9 +14,12 @@
     extern const fg_linalg_kernels fg_linalg_##isa[2];           \
     extern const fg_random_kernels fg_random_##isa[2];           \
     extern const fg_optim_kernels fg_optim_##isa[2];
-#define SET(isa, usable)                                                    \
-    {#isa,          usable,          fg_elementwise_##isa, fg_reduce_##isa, \
-     fg_gemm_##isa, fg_linalg_##isa, fg_random_##isa,      fg_optim_##isa}
+#define KERNELS(isa) \
+    fg_elementwise_##isa, fg_reduce_##isa, fg_gemm_##isa, fg_linalg_##isa, fg_random_##isa, fg_optim_##isa
+#define SET(isa, usable)               \
+    {                                  \
+        #isa, usable, { KERNELS(isa) } \
+    }
 
 fg_kernel_set fg_kernels[2];
 
@@ -44,12 +47,7 @@ static int has_avx512(void)
 static const struct {
     const char *name;
     int (*usable)(void);
-    const fg_elementwise_kernels *elementwise;
-    const fg_reduce_kernels *reduce;
-    const fg_gemm_kernels *gemm;
-    const fg_linalg_kernels *linalg;
-    const fg_random_kernels *random;
-    const fg_optim_kernels *optim;
+    fg_kernel_set kernels;      /* each the first of two, for float32 and float64 */
 } sets[] = {
 /* from the least to the most capable */
 #ifdef FG_HAVE_NEON
@@ -80,10 +78,10 @@ int fg_kernels_select(const char *isa)
         return fg_fail(FG_BAD_VALUE,
                        known ? "this machine cannot run the %s kernels" : "no kernels named %s were built", isa);
     chosen = best;
+    const fg_kernel_set *k = &sets[best].kernels;
     for (int dtype = 0; dtype < 2; dtype++)
-        fg_kernels[dtype] =
-            (fg_kernel_set){&sets[best].elementwise[dtype], &sets[best].reduce[dtype], &sets[best].gemm[dtype],
-                            &sets[best].linalg[dtype],      &sets[best].random[dtype], &sets[best].optim[dtype]};
+        fg_kernels[dtype] = (fg_kernel_set){&k->elementwise[dtype], &k->reduce[dtype], &k->gemm[dtype],
+                                            &k->linalg[dtype],      &k->random[dtype], &k->optim[dtype]};
     return FG_OK;
 }
 

@@ -41,8 +41,6 @@ void *fg_lapack(int function, int dtype, int64_t largest)
 
 int fg_lapack_ilp64(void) { return lapack.ilp64; }
 
-/* Calls in Fortran's convention: everything by address, and the lengths of strings after all other arguments. */
-#define CALL_AS(type, function, integer, real, ...) ((void (*)(type##_ARGUMENTS(integer, real)))(function))(__VA_ARGS__)
 #define TRSM_ARGUMENTS(integer, real)                                                                       \
     const char *, const char *, const char *, const char *, const integer *, const integer *, const real *, \
         const real *, const integer *, real *, const integer *, size_t, size_t, size_t, size_t
@@ -60,14 +58,7 @@ static void trsm(int dtype, const char *side, const char *uplo, const char *tran
                  int64_t n, const void *a, int64_t lda, void *b, int64_t ldb)
 {
     void *f = lapack.of[FG_LAPACK_trsm][dtype];
-    if (dtype == FG_FLOAT32 && lapack.ilp64)
-        TRSM(int64_t, float);
-    else if (lapack.ilp64)
-        TRSM(int64_t, double);
-    else if (dtype == FG_FLOAT32)
-        TRSM(int32_t, float);
-    else
-        TRSM(int32_t, double);
+    BY_TYPE(TRSM);
 }
 
 #define POTRF(integer, real)                                          \
@@ -82,14 +73,7 @@ static void trsm(int dtype, const char *side, const char *uplo, const char *tran
 static int potrf(int dtype, int64_t n, void *a)
 {
     void *f = lapack.of[FG_LAPACK_potrf][dtype];
-    if (dtype == FG_FLOAT32 && lapack.ilp64)
-        POTRF(int64_t, float);
-    else if (lapack.ilp64)
-        POTRF(int64_t, double);
-    else if (dtype == FG_FLOAT32)
-        POTRF(int32_t, float);
-    else
-        POTRF(int32_t, double);
+    BY_TYPE(POTRF);
 }
 
 #define GETRF(integer, real)                                              \
@@ -107,14 +91,7 @@ static int potrf(int dtype, int64_t n, void *a)
 static void getrf(int dtype, int64_t n, void *a, void *pivot)
 {
     void *f = lapack.of[FG_LAPACK_getrf][dtype];
-    if (dtype == FG_FLOAT32 && lapack.ilp64)
-        GETRF(int64_t, float);
-    else if (lapack.ilp64)
-        GETRF(int64_t, double);
-    else if (dtype == FG_FLOAT32)
-        GETRF(int32_t, float);
-    else
-        GETRF(int32_t, double);
+    BY_TYPE(GETRF);
 }
 
 #define AT(array, i) ((char *)(array) + (i) * (int64_t)fg_itemsize(dtype))

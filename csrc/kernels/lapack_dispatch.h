@@ -10,6 +10,23 @@
 void *fg_lapack(int function, int dtype, int64_t largest);
 int fg_lapack_ilp64(void);
 
+/* A call in Fortran's convention: everything by address, and the lengths of strings after all other arguments.
+ * type##_ARGUMENTS(integer, real) lists the types of the arguments. */
+#define CALL_AS(type, function, integer, real, ...) ((void (*)(type##_ARGUMENTS(integer, real)))(function))(__VA_ARGS__)
+
+/* `body` with the integer type of the LAPACK that was found and the real type of the dtype. */
+#define BY_TYPE(body)                                 \
+    do {                                              \
+        if (dtype == FG_FLOAT32 && fg_lapack_ilp64()) \
+            body(int64_t, float);                     \
+        else if (fg_lapack_ilp64())                   \
+            body(int64_t, double);                    \
+        else if (dtype == FG_FLOAT32)                 \
+            body(int32_t, float);                     \
+        else                                          \
+            body(int32_t, double);                    \
+    } while (0)
+
 int64_t fg_linalg_cholesky(int dtype, int64_t count, int64_t n, const void *a, void *y);
 void fg_linalg_cholesky_vjp(int dtype, int64_t count, int64_t n, const void *y, const void *g, void *gx);
 int fg_linalg_lu(int dtype, int64_t count, int64_t n, const void *a, void *f);      /* FG_OK or FG_NO_MEMORY */

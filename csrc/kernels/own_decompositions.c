@@ -61,7 +61,7 @@ int fg_own_eigh(int64_t n, double *a, double *w, double *v)
     frexp(largest_of(n * n, a), &exponent);
     for (int64_t i = 0; i < n * n; i++)
         a[i] = ldexp(a[i], -exponent);  /* so that no difference overflows */
-    double least = fmax(DBL_MIN, DBL_EPSILON / 8 * largest_of(n * n, a));     /* what is no larger counts as zero */
+    double least = fmax(DBL_MIN, DBL_EPSILON / 8 * largest_of(n * n, a));     /* elements up to it count as zero */
     set_identity(n, v);
     for (int sweep = 0; rotated; sweep++) {
         if (sweep == SWEEPS)
@@ -139,7 +139,7 @@ int fg_own_svd(int64_t m, int64_t n, int64_t columns, double *a, double *s, doub
     double largest = largest_of(m * n, a), scale = largest > 0 ? largest : 1;
     for (int64_t i = 0; i < m * n; i++)
         a[i] /= scale;                  /* so that no square overflows */
-    double least = DBL_EPSILON * sqrt(dot(m * n, a, a));       /* a column that is no longer has no direction */
+    double least = DBL_EPSILON * sqrt(dot(m * n, a, a));       /* a column up to this length has no direction */
     set_identity(n, v);
     for (int sweep = 0; rotated; sweep++) {
         if (sweep == SWEEPS)

@@ -1,9 +1,9 @@
 /* decompositions.c: eigenvalues, singular values, QR factors, exponentials and pseudoinverses of matrices.
  *
  * All take stacks of matrices, in the last two axes. An operation has one result, so eigenvalues and eigenvectors, and
- * the other parts of a decomposition, lie one behind the other in its last axis; fastgrad/_numpy/linalg.py cuts them
- * apart. The derivatives are made of operations, in fastgrad/_rules/decompositions.py, in passes that are not recorded,
- * too.
+ * the other parts of a decomposition, lie one behind the other in its last axis; fastgrad/_numpy/decompositions.py
+ * splits it. The derivatives are made of operations, by fastgrad/_rules/decompositions.py, whether a pass is recorded or
+ * not.
  */
 #include "kernels/decompositions.h"
 #include "matrix_stack.h"

@@ -485,7 +485,7 @@ class Replayed:
                 return compiled(*args)
         except NotWorthTracing:
             return self.eagerly(args)
-        except Exception as error:
+        except Exception as error:  # whatever the function raises: eagerly it is right, or raises the same
             return self.give_up(compiled, error, args)
 
     def usable(self) -> Compiled | None:

@@ -133,7 +133,7 @@ class TrainingStep:
                 if found is None:  # not of the last batch's shapes
                     args = (leaves, *_rows_of(_with_arrays(batch), rows))
                     found = compiled.train(args, rule, checked)
-            except Exception as error:
+            except Exception as error:  # whatever the loss raises: eagerly it is right, or raises the same
                 if rule.taken:  # only its loss cannot be told
                     raise
                 unwritable = _core.first_not_writable(leaves)

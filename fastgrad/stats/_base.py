@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._numpy.typing import TensorLike
+    from .._rules.host import HostElementwise
 
 _LARGEST = {np.dtype(dtype): float(np.finfo(dtype).max) for dtype in (np.float32, np.float64)}
 
@@ -41,6 +42,26 @@ class Operands(NamedTuple):
     def standardized(self) -> Tensor:
         z = self.x if self.loc is None else self.x - self.loc
         return z if self.scale is None else z / self.scale
+
+
+class IncompleteFunction(NamedTuple):
+    """The rows of an incomplete function, of its complement to 1, and of the logarithms of both."""
+
+    below: HostElementwise
+    above: HostElementwise
+    log_below: HostElementwise
+    log_above: HostElementwise
+
+
+LOWER_GAMMA = IncompleteFunction(
+    incomplete.GAMMAINC, incomplete.GAMMAINCC, incomplete.LOG_GAMMAINC, incomplete.LOG_GAMMAINCC
+)  # of a and x
+UPPER_GAMMA = IncompleteFunction(
+    incomplete.GAMMAINCC, incomplete.GAMMAINC, incomplete.LOG_GAMMAINCC, incomplete.LOG_GAMMAINC
+)
+LOWER_BETA = IncompleteFunction(
+    incomplete.BETAINC, incomplete.BETAINCC, incomplete.LOG_BETAINC, incomplete.LOG_BETAINCC
+)  # of a, b, x, and 1 - x, exact where that is small
 
 
 class Refusing:
@@ -309,49 +330,25 @@ class Discrete(Distribution):
 
 
 # ---- distributions whose functions SciPy computes --------------------------------------------------------------------
-class ByIncompleteGamma:
-    """For a distribution whose function is gammainc, or gammaincc if ``is_upper``, of the a and x that `_arguments`
-    returns. It takes the arguments of `Distribution._cdf`, z and the shape parameters.
-    """
-
-    is_upper, infinity_is_beyond = False, True
-    _arguments: Callable[..., tuple[Tensor, Tensor]]
-
-    def _cdf(self, z: Tensor, *shapes: Tensor) -> Tensor:
-        row = incomplete.GAMMAINCC if self.is_upper else incomplete.GAMMAINC
-        return call(row, *self._arguments(z, *shapes))
-
-    def _sf(self, z: Tensor, *shapes: Tensor) -> Tensor:
-        row = incomplete.GAMMAINC if self.is_upper else incomplete.GAMMAINCC
-        return call(row, *self._arguments(z, *shapes))
-
-    def _logcdf(self, z: Tensor, *shapes: Tensor) -> Tensor:
-        row = incomplete.LOG_GAMMAINCC if self.is_upper else incomplete.LOG_GAMMAINC
-        return call(row, *self._arguments(z, *shapes))
-
-    def _logsf(self, z: Tensor, *shapes: Tensor) -> Tensor:
-        row = incomplete.LOG_GAMMAINC if self.is_upper else incomplete.LOG_GAMMAINCC
-        return call(row, *self._arguments(z, *shapes))
-
-
-class ByIncompleteBeta:
-    """For a distribution whose function is betainc of what `_arguments` returns: a, b, x, and 1 - x, which is accurate
-    where it is small."""
+class ByIncompleteFunction:
+    """For a distribution whose function is one of `_numpy.incomplete`, of what `_arguments` makes of the z and shape
+    parameters of `Distribution._cdf`."""
 
     infinity_is_beyond = True
-    _arguments: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
+    _function: IncompleteFunction
+    _arguments: Callable[..., tuple[Tensor, ...]]
 
     def _cdf(self, z: Tensor, *shapes: Tensor) -> Tensor:
-        return call(incomplete.BETAINC, *self._arguments(z, *shapes))
+        return call(self._function.below, *self._arguments(z, *shapes))
 
     def _sf(self, z: Tensor, *shapes: Tensor) -> Tensor:
-        return call(incomplete.BETAINCC, *self._arguments(z, *shapes))
+        return call(self._function.above, *self._arguments(z, *shapes))
 
     def _logcdf(self, z: Tensor, *shapes: Tensor) -> Tensor:
-        return call(incomplete.LOG_BETAINC, *self._arguments(z, *shapes))
+        return call(self._function.log_below, *self._arguments(z, *shapes))
 
     def _logsf(self, z: Tensor, *shapes: Tensor) -> Tensor:
-        return call(incomplete.LOG_BETAINCC, *self._arguments(z, *shapes))
+        return call(self._function.log_above, *self._arguments(z, *shapes))
 
 
 def _is(bound: Any, value: float) -> bool:

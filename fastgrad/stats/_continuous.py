@@ -14,7 +14,7 @@ from .._numpy import incomplete
 from .._numpy.incomplete import betainccinv, betaincinv, gammainccinv, gammaincinv, log1p_square, stdtr, stdtrit
 from .._numpy.scipy_calls import call
 from .._numpy.special import betaln, gammaln, i0e, log1mexp, log_ndtr, logit, ndtr, ndtri, xlog1py, xlogy
-from ._base import ByIncompleteBeta, ByIncompleteGamma, Continuous, Symmetric
+from ._base import LOWER_BETA, LOWER_GAMMA, UPPER_GAMMA, ByIncompleteFunction, Continuous, Symmetric
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -202,7 +202,7 @@ class Expon(Positive):
         return -log1p(-q)
 
 
-class Gamma(ByIncompleteGamma, Positive):
+class Gamma(ByIncompleteFunction, Positive):
     """The gamma distribution of shape ``a``; ``scale`` is the inverse of the rate.
 
     >>> import fastgrad as fg
@@ -211,6 +211,7 @@ class Gamma(ByIncompleteGamma, Positive):
     """
 
     shapes = ("a",)
+    _function = LOWER_GAMMA
 
     def _valid(self, a: Any) -> Any:
         return a > 0
@@ -234,7 +235,7 @@ class InvGamma(Gamma):
     """
 
     low_is_inside = False
-    is_upper = True
+    _function = UPPER_GAMMA
 
     def _log_density(self, z: Tensor, a: Tensor) -> Tensor:
         return -(a + 1) * log(z) - 1 / z - gammaln(a)
@@ -246,7 +247,7 @@ class InvGamma(Gamma):
         return 1 / gammainccinv(a, q)
 
 
-class Chi2(ByIncompleteGamma, Positive):
+class Chi2(ByIncompleteFunction, Positive):
     """The chi-squared distribution of ``df`` degrees of freedom.
 
     >>> import fastgrad as fg
@@ -255,6 +256,7 @@ class Chi2(ByIncompleteGamma, Positive):
     """
 
     shapes = ("df",)
+    _function = LOWER_GAMMA
 
     def _valid(self, df: Any) -> Any:
         return df > 0
@@ -269,7 +271,7 @@ class Chi2(ByIncompleteGamma, Positive):
         return 2 * gammaincinv(df / 2, q)
 
 
-class F(ByIncompleteBeta, Positive):
+class F(ByIncompleteFunction, Positive):
     """The F distribution of ``dfn`` and ``dfd`` degrees of freedom.
 
     >>> import fastgrad as fg
@@ -278,6 +280,7 @@ class F(ByIncompleteBeta, Positive):
     """
 
     shapes = ("dfn", "dfd")
+    _function = LOWER_BETA
 
     def _valid(self, dfn: Any, dfd: Any) -> Any:
         return (dfn > 0) & (dfd > 0)
@@ -458,7 +461,7 @@ class Uniform(Continuous):
         return q
 
 
-class Beta(ByIncompleteBeta, Continuous):
+class Beta(ByIncompleteFunction, Continuous):
     """The beta distribution of shapes ``a`` and ``b``.
 
     >>> import fastgrad as fg
@@ -467,6 +470,7 @@ class Beta(ByIncompleteBeta, Continuous):
     """
 
     shapes = ("a", "b")
+    _function = LOWER_BETA
     low, high, within = 0.0, 1.0, 0.5
 
     def _valid(self, a: Any, b: Any) -> Any:

@@ -7,12 +7,12 @@ from typing import Any
 
 from .._core import Tensor, exp, expm1, log, log1p, where
 from .._numpy.special import betaln, gammaln, log1mexp, xlog1py, xlogy
-from ._base import ByIncompleteBeta, ByIncompleteGamma, Discrete
+from ._base import LOWER_BETA, UPPER_GAMMA, ByIncompleteFunction, Discrete
 
 __all__ = ["bernoulli", "binom", "geom", "nbinom", "poisson"]
 
 
-class Poisson(ByIncompleteGamma, Discrete):
+class Poisson(ByIncompleteFunction, Discrete):
     """The Poisson distribution with mean ``mu``.
 
     >>> import fastgrad as fg
@@ -21,7 +21,7 @@ class Poisson(ByIncompleteGamma, Discrete):
     """
 
     shapes = ("mu",)
-    is_upper = True
+    _function = UPPER_GAMMA
 
     def _valid(self, mu: Any) -> Any:
         return mu >= 0
@@ -33,7 +33,7 @@ class Poisson(ByIncompleteGamma, Discrete):
         return z + 1, mu
 
 
-class Binom(ByIncompleteBeta, Discrete):
+class Binom(ByIncompleteFunction, Discrete):
     """The number of successes of probability ``p`` in ``n`` trials.
 
     >>> import fastgrad as fg
@@ -42,6 +42,7 @@ class Binom(ByIncompleteBeta, Discrete):
     """
 
     shapes = ("n", "p")
+    _function = LOWER_BETA
 
     def _valid(self, n: Any, p: Any) -> Any:
         return (n >= 0) & (n % 1 == 0) & (p >= 0) & (p <= 1)
@@ -57,7 +58,7 @@ class Binom(ByIncompleteBeta, Discrete):
         return where(n > z, n - z, 1.0), z + 1, 1 - p, p  # for n = 0 the result is not used
 
 
-class NBinom(ByIncompleteBeta, Discrete):
+class NBinom(ByIncompleteFunction, Discrete):
     """The number of failures before the ``n``-th success, of probability ``p``; n need not be whole.
 
     >>> import fastgrad as fg
@@ -66,6 +67,7 @@ class NBinom(ByIncompleteBeta, Discrete):
     """
 
     shapes = ("n", "p")
+    _function = LOWER_BETA
 
     def _valid(self, n: Any, p: Any) -> Any:
         return (n > 0) & (p > 0) & (p <= 1)
