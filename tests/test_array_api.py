@@ -334,6 +334,7 @@ with sklearn.config_context(array_api_dispatch=True):
 
 @pytest.mark.slow
 def test_functions_of_scikit_learn_take_tensors():
+    pytest.importorskip("sklearn")
     run(SCIKIT_LEARN)
 
 

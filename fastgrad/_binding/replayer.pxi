@@ -54,9 +54,9 @@ cdef class Entry:
 
 @cython.final
 cdef class Sight:
-    """A kind of arguments for which there is no program: how often the function ran eagerly for it, and the uses of
-    entries before the first of these runs. Before run ``until``, and then while all entries are in use, ``_slowly`` has
-    decided that the next run is eager, too."""
+    """A kind of arguments for which there is no program: how often the function ran eagerly for it, and how often
+    entries had been used before the first of these runs. As ``_slowly`` has decided, the next runs are eager, too, up
+    to run ``until`` and then while all entries are in use."""
 
     cdef public long long runs, until
     cdef long long since

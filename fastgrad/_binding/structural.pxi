@@ -13,21 +13,21 @@ cdef int normal_axis(axis, int ndim, str name) except -1:
     return number % ndim
 
 
-# What takes the first or last axis of a number without axes, as NumPy's function does: it means the number.
+# The functions that take the axis 0 or -1 of a number without axes, as NumPy's do; it stands for no axes.
 cdef frozenset OF_NUMBERS = frozenset((
     "all", "any", "count_nonzero", "max", "min", "nanmean", "nanstd", "nanvar", "prod", "squeeze", "sum",
 ))
 
 
-cdef bint means_number(axes, int ndim, str name) except -1:
-    return ndim == 0 and name in OF_NUMBERS and isinstance(axes, (int, np.integer)) and -1 <= axes <= 0
+cdef bint means_number(axes, str name) except -1:
+    return name in OF_NUMBERS and isinstance(axes, (int, np.integer)) and -1 <= axes <= 0
 
 
 def normal_axes(axes, int ndim, str name):
     """The axes (an int, a tuple or list of them, or None for all) as a sorted tuple of numbers of 0 or more."""
     if axes is None:
         return tuple(range(ndim))
-    if ndim == 0 and means_number(axes, ndim, name):
+    if ndim == 0 and means_number(axes, name):
         return ()
     found = []
     for item in (axes if isinstance(axes, (tuple, list)) else (axes,)):
@@ -42,7 +42,7 @@ cdef int axis_bits(axes, int ndim, str name, uint32_t *bits) except -1:
     """Axes as a set of bits, in which reductions take them as an attribute."""
     if axes is None:
         bits[0] = <uint32_t>((<int64_t>1 << ndim) - 1)
-    elif ndim == 0 and means_number(axes, ndim, name):
+    elif ndim == 0 and means_number(axes, name):
         bits[0] = 0
     elif isinstance(axes, (tuple, list)):
         bits[0] = 0
