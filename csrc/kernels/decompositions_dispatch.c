@@ -48,7 +48,7 @@ typedef struct {
     } while (0)
 static int64_t syevd(int dtype, int upper, int vectors, int64_t n, void *a, void *values, const workspace *w)
 {
-    BY_TYPE(SYEVD);
+    BY_TYPE(fg_lapack_ilp64(), dtype, SYEVD);
 }
 
 #define GESDD(i_t, real)                                                                                              \
@@ -62,7 +62,7 @@ static int64_t syevd(int dtype, int upper, int vectors, int64_t n, void *a, void
 static int64_t gesdd(int dtype, const char *job, int64_t m, int64_t n, void *a, void *s, void *u, void *v,
                      int64_t v_rows, const workspace *w)
 {
-    BY_TYPE(GESDD);
+    BY_TYPE(fg_lapack_ilp64(), dtype, GESDD);
 }
 
 #define GEQRF(i_t, real)                                                                                              \
@@ -72,7 +72,10 @@ static int64_t gesdd(int dtype, const char *job, int64_t m, int64_t n, void *a, 
         CALL_AS(GEQRF, fg_lapack(FG_LAPACK_geqrf, dtype, m), i_t, real, &m_, &n_, a, &m_, tau, w->reals, &lw, &info); \
         return (int64_t)info;                                                                                         \
     } while (0)
-static int64_t geqrf(int dtype, int64_t m, int64_t n, void *a, void *tau, const workspace *w) { BY_TYPE(GEQRF); }
+static int64_t geqrf(int dtype, int64_t m, int64_t n, void *a, void *tau, const workspace *w)
+{
+    BY_TYPE(fg_lapack_ilp64(), dtype, GEQRF);
+}
 
 #define ORGQR(i_t, real)                                                                                           \
     do {                                                                                                           \
@@ -84,7 +87,7 @@ static int64_t geqrf(int dtype, int64_t m, int64_t n, void *a, void *tau, const 
     } while (0)
 static int64_t orgqr(int dtype, int64_t m, int64_t n, int64_t k, void *a, const void *tau, const workspace *w)
 {
-    BY_TYPE(ORGQR);
+    BY_TYPE(fg_lapack_ilp64(), dtype, ORGQR);
 }
 
 #define GEEV(i_t, real)                                                                                              \
@@ -98,7 +101,7 @@ static int64_t orgqr(int dtype, int64_t m, int64_t n, int64_t k, void *a, const 
 static int64_t geev(int dtype, int vectors, int64_t n, void *a, void *values, void *imaginary, void *v,
                     const workspace *w)
 {
-    BY_TYPE(GEEV);
+    BY_TYPE(fg_lapack_ilp64(), dtype, GEEV);
 }
 
 /* ---- memory and elements --------------------------------------------------------------------------------------- */

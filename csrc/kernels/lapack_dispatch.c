@@ -58,7 +58,7 @@ static void trsm(int dtype, const char *side, const char *uplo, const char *tran
                  int64_t n, const void *a, int64_t lda, void *b, int64_t ldb)
 {
     void *f = lapack.of[FG_LAPACK_trsm][dtype];
-    BY_TYPE(TRSM);
+    BY_TYPE(lapack.ilp64, dtype, TRSM);
 }
 
 #define POTRF(integer, real)                                          \
@@ -73,7 +73,7 @@ static void trsm(int dtype, const char *side, const char *uplo, const char *tran
 static int potrf(int dtype, int64_t n, void *a)
 {
     void *f = lapack.of[FG_LAPACK_potrf][dtype];
-    BY_TYPE(POTRF);
+    BY_TYPE(lapack.ilp64, dtype, POTRF);
 }
 
 #define GETRF(integer, real)                                              \
@@ -91,7 +91,7 @@ static int potrf(int dtype, int64_t n, void *a)
 static void getrf(int dtype, int64_t n, void *a, void *pivot)
 {
     void *f = lapack.of[FG_LAPACK_getrf][dtype];
-    BY_TYPE(GETRF);
+    BY_TYPE(lapack.ilp64, dtype, GETRF);
 }
 
 #define AT(array, i) ((char *)(array) + (i) * (int64_t)fg_itemsize(dtype))

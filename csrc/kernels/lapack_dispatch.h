@@ -14,17 +14,17 @@ int fg_lapack_ilp64(void);
  * type##_ARGUMENTS(integer, real) lists the types of the arguments. */
 #define CALL_AS(type, function, integer, real, ...) ((void (*)(type##_ARGUMENTS(integer, real)))(function))(__VA_ARGS__)
 
-/* `body` with the integer type of the LAPACK that was found and the real type of the dtype. */
-#define BY_TYPE(body)                                 \
-    do {                                              \
-        if (dtype == FG_FLOAT32 && fg_lapack_ilp64()) \
-            body(int64_t, float);                     \
-        else if (fg_lapack_ilp64())                   \
-            body(int64_t, double);                    \
-        else if (dtype == FG_FLOAT32)                 \
-            body(int32_t, float);                     \
-        else                                          \
-            body(int32_t, double);                    \
+/* `body` with the integer type of the LAPACK that was found, and the real type of `dtype`. */
+#define BY_TYPE(ilp64, dtype, body)             \
+    do {                                        \
+        if ((dtype) == FG_FLOAT32 && (ilp64))   \
+            body(int64_t, float);               \
+        else if (ilp64)                         \
+            body(int64_t, double);              \
+        else if ((dtype) == FG_FLOAT32)         \
+            body(int32_t, float);               \
+        else                                    \
+            body(int32_t, double);              \
     } while (0)
 
 int64_t fg_linalg_cholesky(int dtype, int64_t count, int64_t n, const void *a, void *y);

@@ -2,8 +2,8 @@
  *
  * All take stacks of matrices, in the last two axes. An operation has one result, so eigenvalues and eigenvectors, and
  * the other parts of a decomposition, lie one behind the other in its last axis; fastgrad/_numpy/decompositions.py
- * splits it. The derivatives are made of operations, by fastgrad/_rules/decompositions.py, whether a pass is recorded or
- * not.
+ * splits it. The derivatives are made of operations, by fastgrad/_rules/decompositions.py, whether or not a pass is
+ * recorded.
  */
 #include "kernels/decompositions.h"
 #include "matrix_stack.h"

@@ -165,7 +165,8 @@ class _Search:
         elif issubclass(kind, type):
             self._class(x, name)
         elif _is_ours(x):  # a transform of a function
-            self._todo.append(((_attributes_of(x) or {}).get("_f"), name))
+            with contextlib.suppress(AttributeError):  # not by its dict: once that is made, its attributes take longer
+                self._todo.append((object.__getattribute__(x, "_f"), name))
         else:
             self._object(x, name)
 

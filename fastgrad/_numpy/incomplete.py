@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,15 @@ __all__ = [
     "betainc", "betaincc", "betainccinv", "betaincinv", "gammainc", "gammaincc", "gammainccinv", "gammaincinv", "stdtr",
     "stdtrit",
 ]  # fmt: skip
+
+
+class IncompleteFunction(NamedTuple):
+    """The rows of an incomplete function, of its complement to 1, and of the logarithms of both."""
+
+    below: HostElementwise
+    above: HostElementwise
+    log_below: HostElementwise
+    log_above: HostElementwise
 
 
 def _inside(x: Any, value: Any) -> Any:
@@ -121,6 +130,8 @@ def _log(p: Any, q: Any, tail: Callable[[], Any]) -> Any:
 
 GAMMAINC, LOG_GAMMAINC = _gamma_rows("gammainc", False, by_scipy("gammainc"))
 GAMMAINCC, LOG_GAMMAINCC = _gamma_rows("gammaincc", True, by_scipy("gammaincc"))
+LOWER_GAMMA = IncompleteFunction(GAMMAINC, GAMMAINCC, LOG_GAMMAINC, LOG_GAMMAINCC)
+UPPER_GAMMA = IncompleteFunction(GAMMAINCC, GAMMAINC, LOG_GAMMAINCC, LOG_GAMMAINC)
 _GAMMAINCINV, _GAMMAINCCINV = [
     HostElementwise(
         name, by_scipy(name),
@@ -276,6 +287,7 @@ def _beta_rows(name: str, is_upper: bool) -> tuple[HostElementwise, HostElementw
 
 BETAINC, LOG_BETAINC = _beta_rows("betainc", False)
 BETAINCC, LOG_BETAINCC = _beta_rows("betaincc", True)
+LOWER_BETA = IncompleteFunction(BETAINC, BETAINCC, LOG_BETAINC, LOG_BETAINCC)
 _BETAINCINV, _BETAINCCINV = [
     HostElementwise(
         name, by_scipy(name),

@@ -116,13 +116,13 @@ def of_eigh_vjp(op: int, i: int, attr: tuple[int, ...], g: Tensor, y: Tensor, x:
     return symmetric(v @ (_on_diagonal(gw) + _gaps(w) * (swapped(v) @ gv)) @ swapped(v))
 
 
-def of_eigh_jvp(step: Any, ts: list[Any]) -> Tensor:
-    (x,), t = step.inputs, symmetric(ts[0])
+def of_eigh_jvp(saved: Any, ts: list[Any]) -> Tensor:
+    (x,), t = saved.inputs, symmetric(ts[0])
     n = x.shape[-1]
-    y = step.y if step.attr[1] else apply_op(_EIGH, [x], (step.attr[0], 1))
+    y = saved.y if saved.attr[1] else apply_op(_EIGH, [x], (saved.attr[0], 1))
     w, v = split_eig(y, n)
     inner = swapped(v) @ t @ v
-    return _packed(_diagonal(inner), v @ (_gaps(w) * inner)) if step.attr[1] else _diagonal(inner)
+    return _packed(_diagonal(inner), v @ (_gaps(w) * inner)) if saved.attr[1] else _diagonal(inner)
 
 
 # ---- svd -------------------------------------------------------------------------------------------------------------
@@ -174,15 +174,15 @@ def _outside(q: Tensor, rest: Any, g: Tensor, g_rest: Any, inside: Tensor) -> Te
     return y
 
 
-def of_svd_jvp(step: Any, ts: list[Any]) -> Tensor:
-    (x,), (t,) = step.inputs, ts
+def of_svd_jvp(saved: Any, ts: list[Any]) -> Tensor:
+    (x,), (t,) = saved.inputs, ts
     m, n = x.shape[-2:]
-    if step.attr[0] == VALUES_ONLY:
-        _, u, vt = split_svd(apply_op(_SVD, [x], (REDUCED, *step.attr[1:])), m, n, False)
+    if saved.attr[0] == VALUES_ONLY:
+        _, u, vt = split_svd(apply_op(_SVD, [x], (REDUCED, *saved.attr[1:])), m, n, False)
         values: Tensor = (u * (t @ swapped(vt))).sum(-2)
         return values
-    full, k = step.attr[0] == FULL, min(m, n)
-    s, u, v, u_rest, v_rest = _svd_parts(x, step.y, full)
+    full, k = saved.attr[0] == FULL, min(m, n)
+    s, u, v, u_rest, v_rest = _svd_parts(x, saved.y, full)
     apart, together = _quotients(s)
     p = swapped(u) @ t @ v
     even, odd = apart * (p + swapped(p)) * 0.5, together * (p - swapped(p)) * 0.5
@@ -232,9 +232,9 @@ def of_qr_vjp(op: int, i: int, attr: tuple[int, ...], g: Tensor, y: Tensor, x: N
     return _over_r(r, q @ (swapped(q) @ gq + inner) + _outside(q, rest, gq, g_rest, q), 0)
 
 
-def of_qr_jvp(step: Any, ts: list[Any]) -> Tensor:
+def of_qr_jvp(saved: Any, ts: list[Any]) -> Tensor:
     (t,) = ts
-    q, rest, r = _qr_parts(step.y, step.attr)
+    q, rest, r = _qr_parts(saved.y, saved.attr)
     off = _over_r(r, t, _core.TRANSPOSED)
     c = swapped(q) @ off
     lower = apply_op(_TRIANGLE, [c], (0, -1, 0))
@@ -264,12 +264,12 @@ def of_eig_vjp(op: int, i: int, attr: tuple[int, ...], g: Tensor, y: Tensor, x: 
     return _solved(v, (_on_diagonal(gw) + _gaps(w) * inner) @ swapped(v), True)
 
 
-def of_eig_jvp(step: Any, ts: list[Any]) -> Tensor:
-    (x,), (t,) = step.inputs, ts
+def of_eig_jvp(saved: Any, ts: list[Any]) -> Tensor:
+    (x,), (t,) = saved.inputs, ts
     n = x.shape[-1]
-    w, v = split_eig(step.y if step.attr[0] else apply_op(_EIG, [x], (1,)), n)
+    w, v = split_eig(saved.y if saved.attr[0] else apply_op(_EIG, [x], (1,)), n)
     inner = _solved(v, t @ v, False)
-    if not step.attr[0]:
+    if not saved.attr[0]:
         return _diagonal(inner)
     tv = v @ (_gaps(w) * inner)
     return _packed(_diagonal(inner), tv - v * (v * tv).sum(-2, keepdims=True))
@@ -291,8 +291,8 @@ def of_expm_vjp(op: int, i: int, attr: tuple[int, ...], g: Tensor, y: None, x: T
     return _frechet(swapped(x), g) if x.size else g
 
 
-def of_expm_jvp(step: Any, ts: list[Any]) -> Tensor:
-    return _frechet(step.inputs[0], ts[0]) if ts[0].size else ts[0]
+def of_expm_jvp(saved: Any, ts: list[Any]) -> Tensor:
+    return _frechet(saved.inputs[0], ts[0]) if ts[0].size else ts[0]
 
 
 # ---- pinv ------------------------------------------------------------------------------------------------------------
@@ -303,8 +303,8 @@ def of_pinv_vjp(op: int, i: int, attr: tuple[int, ...], g: Tensor, p: Tensor, a:
     return left - a @ (p @ left) + right - (right @ p) @ a - pt @ g @ pt
 
 
-def of_pinv_jvp(step: Any, ts: list[Any]) -> Tensor:
-    a, p, t = step.inputs[0], step.y, swapped(ts[0])
+def of_pinv_jvp(saved: Any, ts: list[Any]) -> Tensor:
+    a, p, t = saved.inputs[0], saved.y, swapped(ts[0])
     pt = swapped(p)
     left, right = p @ pt @ t, t @ (pt @ p)
     y: Tensor = left - (left @ a) @ p + right - p @ (a @ right) - p @ ts[0] @ p

@@ -70,11 +70,11 @@ def of_host_elementwise_vjp(op: int, i: int, attr: tuple[int, ...], g: Tensor, y
     return _core.asarray(np.zeros(g.shape, g.dtype)) if gx is None else gx
 
 
-def of_host_elementwise_jvp(step: Any, ts: list[Any]) -> Any:
-    function, options = _called(step.attr)
+def of_host_elementwise_jvp(saved: Any, ts: list[Any]) -> Any:
+    function, options = _called(saved.attr)
     total = None
     for i, t in enumerate(ts):
-        term = None if t is None else function.along(i, t, step.y, step.inputs, options)
+        term = None if t is None else function.along(i, t, saved.y, saved.inputs, options)
         if term is not None:
             total = term if total is None else total + term
-    return total if total is None or total.shape == step.shape else _core.broadcast_to(total, step.shape)
+    return total if total is None or total.shape == saved.shape else _core.broadcast_to(total, saved.shape)

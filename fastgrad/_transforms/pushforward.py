@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import _core
 from .._core import Tensor
-from .._rules.jvp import Step
+from .._rules.jvp import SavedNode
 from .._rules.table import RULES
 
 __all__ = ["push"]
@@ -22,8 +22,8 @@ def push(results: list[Tensor], inputs: list[Tensor], tangents: Iterable[Tensor]
     """
     found: dict[int | None, Any] = {_core.node_number(x): t for x, t in zip(inputs, tangents)}
     for node in _core.tape_operations(results, inputs, recorded):
-        step = Step(*node)
-        ts = [*map(found.get, step.operands)]
+        saved = SavedNode(*node)
+        ts = [*map(found.get, saved.operands)]
         if any(t is not None for t in ts):
-            found[step.number] = RULES[step.op].jvp(step, ts)  # type: ignore[misc]
+            found[saved.number] = RULES[saved.op].jvp(saved, ts)  # type: ignore[misc]
     return [found.get(_core.node_number(y)) for y in results]

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import _core, _user_frames
 from .._core import Tensor, apply_op
-from .._rules.sparsity import Step, of_everything
+from .._rules.sparsity import EvaluatedInstruction, of_everything
 from .._rules.table import RULES
 from .evaluate import TracedFunction
 from .grad import no_grad
@@ -55,8 +55,8 @@ def pattern(
             parts = [found.get(v) for v in operands]
             if any(part is not None for part in parts):
                 known = [x is not None and v not in varying for x, v in zip(xs, operands)]
-                step = Step(op, attr, xs, known, y, parts, sparse)
-                found[result] = of_everything(step) if (rows := rule(step)) is None else rows
+                evaluated = EvaluatedInstruction(op, attr, xs, known, y, parts, sparse)
+                found[result] = of_everything(evaluated) if (rows := rule(evaluated)) is None else rows
             for v in last:
                 values.pop(v, None)
                 found.pop(v, None)

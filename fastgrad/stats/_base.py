@@ -16,15 +16,14 @@ import numpy as np
 
 from .. import _core
 from .._core import Tensor, where
-from .._numpy import incomplete
 from .._numpy.creation import floating
+from .._numpy.incomplete import IncompleteFunction
 from .._numpy.scipy_calls import call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._numpy.typing import TensorLike
-    from .._rules.host import HostElementwise
 
 _LARGEST = {np.dtype(dtype): float(np.finfo(dtype).max) for dtype in (np.float32, np.float64)}
 
@@ -42,26 +41,6 @@ class Operands(NamedTuple):
     def standardized(self) -> Tensor:
         z = self.x if self.loc is None else self.x - self.loc
         return z if self.scale is None else z / self.scale
-
-
-class IncompleteFunction(NamedTuple):
-    """The rows of an incomplete function, of its complement to 1, and of the logarithms of both."""
-
-    below: HostElementwise
-    above: HostElementwise
-    log_below: HostElementwise
-    log_above: HostElementwise
-
-
-LOWER_GAMMA = IncompleteFunction(
-    incomplete.GAMMAINC, incomplete.GAMMAINCC, incomplete.LOG_GAMMAINC, incomplete.LOG_GAMMAINCC
-)  # of a and x
-UPPER_GAMMA = IncompleteFunction(
-    incomplete.GAMMAINCC, incomplete.GAMMAINC, incomplete.LOG_GAMMAINCC, incomplete.LOG_GAMMAINC
-)
-LOWER_BETA = IncompleteFunction(
-    incomplete.BETAINC, incomplete.BETAINCC, incomplete.LOG_BETAINC, incomplete.LOG_BETAINCC
-)  # of a, b, x, and 1 - x, exact where that is small
 
 
 class Refusing:
@@ -331,8 +310,8 @@ class Discrete(Distribution):
 
 # ---- distributions whose functions SciPy computes --------------------------------------------------------------------
 class ByIncompleteFunction:
-    """For a distribution whose function is one of `_numpy.incomplete`, of what `_arguments` makes of the z and shape
-    parameters of `Distribution._cdf`."""
+    """For a distribution whose function is an incomplete one of `_arguments`: of a and x, or of a, b, x and 1 - x,
+    exact where that is small. These get the z and shape parameters of `Distribution._cdf`."""
 
     infinity_is_beyond = True
     _function: IncompleteFunction

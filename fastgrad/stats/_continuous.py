@@ -11,10 +11,21 @@ import numpy as np
 from .. import _core
 from .._core import Tensor, absolute, exp, expm1, log, log1p, square, where
 from .._numpy import incomplete
-from .._numpy.incomplete import betainccinv, betaincinv, gammainccinv, gammaincinv, log1p_square, stdtr, stdtrit
+from .._numpy.incomplete import (
+    LOWER_BETA,
+    LOWER_GAMMA,
+    UPPER_GAMMA,
+    betainccinv,
+    betaincinv,
+    gammainccinv,
+    gammaincinv,
+    log1p_square,
+    stdtr,
+    stdtrit,
+)
 from .._numpy.scipy_calls import call
 from .._numpy.special import betaln, gammaln, i0e, log1mexp, log_ndtr, logit, ndtr, ndtri, xlog1py, xlogy
-from ._base import LOWER_BETA, LOWER_GAMMA, UPPER_GAMMA, ByIncompleteFunction, Continuous, Symmetric
+from ._base import ByIncompleteFunction, Continuous, Symmetric
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 from .._core import Tensor, exp, expm1, log, log1p, where
+from .._numpy.incomplete import LOWER_BETA, UPPER_GAMMA
 from .._numpy.special import betaln, gammaln, log1mexp, xlog1py, xlogy
-from ._base import LOWER_BETA, UPPER_GAMMA, ByIncompleteFunction, Discrete
+from ._base import ByIncompleteFunction, Discrete
 
 __all__ = ["bernoulli", "binom", "geom", "nbinom", "poisson"]
 
