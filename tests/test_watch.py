@@ -239,6 +239,10 @@ def hidden_cases():
     yield "item of a dict of a class", table.loss, lambda: table.update(weight=5.0)
     yield "attribute of a dict of a class", scale.loss, lambda: setattr(scale, "scale", 5.0)
     yield "item of a list of a class", layers.loss, lambda: layers.__setitem__(0, 5.0)
+    long = [1.0] * 99 + [2.0]
+    longer = dict(enumerate(long))
+    yield "long list", lambda x: x * long[99], lambda: long.__setitem__(99, 5.0)
+    yield "long dict", lambda x: x * longer[99], lambda: longer.__setitem__(99, 5.0)
     yield "deque", lambda x: x * queue[0], lambda: queue.__setitem__(0, 5.0)
     yield "set", lambda x: x * sum(names), lambda: (names.clear(), names.add(5.0))
     yield "view of a dict", lambda x: x * view["weight"], lambda: data.update(weight=5.0)
@@ -461,9 +465,12 @@ def test_static_arguments_are_watched():
 
 def test_what_is_removed_and_what_is_large():
     model = Model()
-    compiled = fg.compile(lambda x: x * getattr(model, "weight", 1.0) + len(many) + model.unread)
-    many = list(range(1000))  # is not watched
+    compiled = fg.compile(lambda x: x * getattr(model, "weight", 1.0) + len(many) + model.unread + 0 * len(table))
+    many, table = list(range(1000)), dict.fromkeys(range(1000))  # are not watched
     same(compiled(X), 2 * X + 1000)
+    table[0] = many[0] = 1
+    same(compiled(X), 2 * X + 1000)
+    assert compiled.cache_info()[:2] == (1, 1)
     with pytest.raises(AttributeError):
         del model.unread
         compiled(X)

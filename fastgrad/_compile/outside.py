@@ -30,7 +30,8 @@ __all__ = ["is_library_class", "watch"]
 _PACKAGE = __name__.partition(".")[0]
 # The nearest objects are looked at, and so many places are watched: one takes 1 to 20 ns of each call.
 _MOST_OBJECTS, _MOST_PLACES = 2_000, 400
-_LONGEST = 64  # containers of more items are not watched
+_LONGEST = 256  # containers of more items are not watched,
+_SINGLY = 64  # and dicts of more than that as a whole, not item by item
 # Special methods that a computation does not call, and those that it calls only where it makes an object.
 _NOT_CALLED = {
     "__copy__", "__deepcopy__", "__del__", "__eq__", "__getstate__", "__hash__", "__ne__", "__reduce__",
@@ -263,10 +264,12 @@ class _Search:
                     self._place("slot", x, member, member.__get__(x, type(x)), f"{name}.{key}")
 
     def _dict(self, x: dict[Any, Any], name: str) -> None:
-        items = list(dict.items(x)) if dict.__len__(x) <= _LONGEST else []
+        if dict.__len__(x) > _LONGEST:
+            return
+        items = list(dict.items(x))
         if any(key == "__spec__" for key, _ in items if type(key) is str):  # the names of a module
             return
-        if all(type(key) is str or type(key) is int for key, _ in items):
+        if len(items) <= _SINGLY and all(type(key) is str or type(key) is int for key, _ in items):
             self.places.append(("size", x, None, len(items), name))
             for key, value in items:
                 self._place("item", x, key, value, f"{name}[{key!r}]")
