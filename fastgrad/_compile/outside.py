@@ -65,8 +65,9 @@ class _Names(NamedTuple):
 
 _OPCODES = opcode.opmap
 _EXTENDED_ARG, _IMPORT_NAME = _OPCODES["EXTENDED_ARG"], _OPCODES["IMPORT_NAME"]
-# How far the index of a name is shifted in the argument of an opcode that loads a global; LOAD_NAME is of class bodies.
+# How far the index of a name is shifted in the argument of an opcode that loads a global, two of them in class bodies.
 _GLOBALS = {_OPCODES["LOAD_GLOBAL"]: 1, _OPCODES["LOAD_NAME"]: 0}
+_GLOBALS |= {_OPCODES[name]: 0 for name in ("LOAD_FROM_DICT_OR_GLOBALS",) if name in _OPCODES}
 # The same for an attribute.
 _ATTRIBUTES = {_OPCODES["LOAD_ATTR"]: int(sys.version_info >= (3, 12)), _OPCODES["IMPORT_FROM"]: 0}
 _ATTRIBUTES |= {_OPCODES[name]: n for name, n in (("LOAD_METHOD", 0), ("LOAD_SUPER_ATTR", 2)) if name in _OPCODES}
