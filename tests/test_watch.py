@@ -6,6 +6,7 @@ import enum
 import functools
 import sys
 import threading
+import tracemalloc
 import types
 import warnings
 import weakref
@@ -16,7 +17,7 @@ import pytest
 from _replay import same
 
 import fastgrad as fg
-from fastgrad._compile.outside import _names_of, _Search
+from fastgrad._compile.outside import _names_of, _Search, watch
 
 X = np.array([1.0, 2.0, 3.0])
 WEIGHT = 2.0
@@ -503,6 +504,19 @@ def test_each_element_of_a_large_array_is_compared():
             with pytest.raises(fg.TraceError, match="elements of table"):
                 for _ in range(table.nbytes // 256 + 1):
                     compiled(X)
+
+
+def test_a_watch_over_large_arrays_is_small():
+    """As each program has one: hashes of pieces, not copies."""
+    tables = [np.ones(1 << 17) for _ in range(8)]
+    watch(lambda x: x + tables[0])
+    tracemalloc.start()
+    try:
+        found = watch(lambda x: x + tables[0])
+        assert tracemalloc.get_traced_memory()[0] < 9 * 4096 * 8
+    finally:
+        tracemalloc.stop()
+    assert found.changes() == []
 
 
 def test_no_code_of_the_users_runs():
