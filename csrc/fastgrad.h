@@ -258,6 +258,7 @@ extern fg_counts fg_live;
 
 /* ---- core/array.c --------------------------------------------------------------------------------------- */
 size_t fg_itemsize(int dtype);
+uint64_t fg_hash(size_t n, const void *bytes);              /* of n bytes, a multiple of 32 */
 const char *fg_dtype_name(int dtype);
 fg_shape *fg_shape_new(int ndim, const int64_t *dim);       /* NULL: no memory, or too large (fg_message) */
 int fg_shape_made(fg_shape *, fg_shape **out);              /* sets *out; FG_OK, or for NULL why it failed */

@@ -92,6 +92,7 @@ cdef extern from "fastgrad.h":
     const char *fg_message()
     int fg_failed()
     size_t fg_itemsize(int dtype)
+    uint64_t fg_hash(size_t n, const void *bytes)
     const char *fg_dtype_name(int dtype)
     fg_shape *fg_shape_new(int ndim, const int64_t *dim)
     fg_shape *fg_shape_ref(fg_shape *)

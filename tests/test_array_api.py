@@ -121,6 +121,16 @@ def test_what_is_refused():
         fg.bitwise_left_shift(x, 1)
 
 
+def test_shifts_of_booleans_are_integers():
+    a = np.array([True, False])
+    t = fg.tensor(a)
+    for shift in (operator.lshift, operator.rshift):
+        for left, right in ((t, t), (t, True), (True, t)):
+            expected = shift(np.asarray(left), np.asarray(right))
+            same(shift(left, right), expected, f"{shift}")
+        same(fg.asarray(fg.compile(shift)(a, a)), shift(a, a), f"{shift}, compiled")
+
+
 def test_namespace_info():
     info = fg.__array_namespace_info__()
     capabilities = info.capabilities()

@@ -1,23 +1,30 @@
 """``compile``: what a function reads from outside its arguments is watched, and a change is traced anew."""
 
+import collections
 import dataclasses
+import enum
 import functools
+import sys
 import threading
+import tracemalloc
 import types
 import warnings
+import weakref
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from _replay import same
 
 import fastgrad as fg
-from fastgrad._compile.outside import _names_of, watch
+from fastgrad._compile.outside import _names_of, _Search, watch
 
 X = np.array([1.0, 2.0, 3.0])
 WEIGHT = 2.0
 SETTINGS = types.SimpleNamespace(weight=2.0)
 MODULE = types.ModuleType("settings_of_a_test")
 MODULE.weight = 2.0
+sys.modules[MODULE.__name__] = MODULE
 
 
 def scaled(x):
@@ -62,6 +69,58 @@ class Model:
 
     def __call__(self, x):
         return self.by_attribute(x)
+
+
+class Key(enum.Enum):
+    WEIGHT = 1
+
+
+class Pair(NamedTuple):
+    model: Model
+
+    @property
+    def half(self):
+        return self.model.weight / 2
+
+
+class Table(dict):
+    def loss(self, x):
+        return x * self["weight"] * self.scale
+
+
+class Layers(list):
+    def loss(self, x):
+        return x * self[0]
+
+
+class Descriptor:
+    def __get__(self, instance, owner):
+        return instance.weight
+
+
+class Meta(type):
+    @property
+    def weight(cls):
+        return WEIGHT
+
+
+class Made(metaclass=Meta):
+    described = Descriptor()
+
+    def __init__(self):
+        self.weight = WEIGHT
+
+    scaled = functools.partialmethod(lambda self, factor, x: x * self.weight * factor, 1.0)
+
+
+@functools.singledispatch
+def dispatched(x):
+    raise TypeError
+
+
+@dispatched.register
+def _(x: fg.Tensor):
+    return x * WEIGHT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +189,83 @@ def cases():
     )
 
 
-CASES = {name: (f, change) for name, f, change in cases()}
+def hidden_cases():
+    """The same where what is read is found by a detour."""
+
+    def set_global():
+        globals()["WEIGHT"] = 5.0
+
+    def of_import(x):
+        from settings_of_a_test import weight
+
+        return x * weight
+
+    def of_local_class(x):
+        class Local:
+            weight = WEIGHT
+
+        return x * Local.weight
+
+    yield "import in a function", of_import, lambda: setattr(MODULE, "weight", 5.0)
+    yield "body of a local class", of_local_class, set_global
+    yield "__init__ of a class that code names", lambda x: x * Made().weight, set_global
+    yield "property of a metaclass", lambda x: x * Made.weight, set_global
+    yield "one of several implementations", lambda x: dispatched(x), set_global
+    inner = fg.compile(scaled)
+    yield "compiled function", lambda x: inner(x), set_global
+
+    Base = type("Base", (), {"act": lambda self, x: x * 2, "weight": 2.0, "loss": lambda self, x: self.act(x)})
+    Sub = type("Sub", (Base,), {})
+    a, b, c, d = Base(), Sub(), Sub(), Base()
+    five = lambda self, x: x * 5
+    yield "instance's method over a class's", a.loss, lambda: setattr(a, "act", functools.partial(five, a))
+    yield "attribute of a class over a base's", lambda x: x * b.weight, lambda: setattr(Sub, "weight", 5.0)
+    yield "method of a class over a base's", c.loss, lambda: setattr(Sub, "act", five)
+    yield "method replaced", d.loss, lambda: setattr(Base, "act", five)
+    reloaded = types.FunctionType(scaled.__code__, {"WEIGHT": 2.0}, "reloaded")
+    yield "code replaced", lambda x: reloaded(x), lambda: setattr(reloaded, "__code__", (lambda x: x * 5).__code__)
+
+    made, pair, reference = Made(), Pair(Model()), weakref.ref(MODELS[0])
+    yield "descriptor", lambda x: x * made.described, lambda: setattr(made, "weight", 5.0)
+    other = Made()
+    yield "partial method", lambda x: other.scaled(x), lambda: setattr(other, "weight", 5.0)
+    yield "property of a named tuple", lambda x: x * pair.half * 2, lambda: setattr(pair.model, "weight", 5.0)
+    yield "weak reference", lambda x: x * reference().weight, lambda: setattr(MODELS[0], "weight", 5.0)
+    yield "getattr", lambda x: x * getattr(MODELS[1], "weight"), lambda: setattr(MODELS[1], "weight", 5.0)  # noqa: B009
+
+    keyed, table, scale, layers = {Key.WEIGHT: 2.0, (0, 1): 1.0}, Table(weight=2.0), Table(weight=1.0), Layers([2.0])
+    table.scale, scale.scale = 1.0, 2.0
+    queue, names, view = collections.deque([2.0]), {2.0}, types.MappingProxyType(data := {"weight": 2.0})
+    yield "dict of other keys", lambda x: x * keyed[Key.WEIGHT], lambda: keyed.update({Key.WEIGHT: 5.0})
+    yield "item of a dict of a class", table.loss, lambda: table.update(weight=5.0)
+    yield "attribute of a dict of a class", scale.loss, lambda: setattr(scale, "scale", 5.0)
+    yield "item of a list of a class", layers.loss, lambda: layers.__setitem__(0, 5.0)
+    long = [1.0] * 99 + [2.0]
+    longer = dict(enumerate(long))
+    yield "long list", lambda x: x * long[99], lambda: long.__setitem__(99, 5.0)
+    yield "long dict", lambda x: x * longer[99], lambda: longer.__setitem__(99, 5.0)
+    yield "deque", lambda x: x * queue[0], lambda: queue.__setitem__(0, 5.0)
+    yield "set", lambda x: x * sum(names), lambda: (names.clear(), names.add(5.0))
+    yield "view of a dict", lambda x: x * view["weight"], lambda: data.update(weight=5.0)
+
+    rows, large = np.full((3, 2), 2.0), np.full((3, 500), 2.0)
+    column, columns, end = rows[:, 1], large[:, ::2], np.full(1000, 2.0)
+    yield "array with gaps", lambda x: x * column, lambda: rows.fill(5.0)
+    yield "large array with gaps", lambda x: x * columns[:, 0], lambda: large.fill(5.0)
+    structured, complexes = np.full(3, 2.0).view([("weight", "f8")]), np.full(3, 2.0 + 0j)
+    objects = np.array([2.0, "", None], object)
+    yield "structured array", lambda x: x * structured["weight"], lambda: structured["weight"].fill(5.0)
+    yield "complex array", lambda x: x * np.abs(complexes), lambda: complexes.fill(5.0)
+    yield "array of objects", lambda x: x * objects[0], lambda: objects.__setitem__(0, 5.0)
+    yield "end of a large array", lambda x: x * end[-3:], lambda: end.fill(5.0)
+
+    space = {}
+    exec("class Model:\n    weight = 2.0\n    def loss(self, x): return x * self.weight", space)
+    yield "class of no module", space["Model"]().loss, lambda: setattr(space["Model"], "weight", 5.0)
+
+
+MODELS = Model(), Model()
+CASES = {name: (f, change) for name, f, change in [*cases(), *hidden_cases()]}
 
 
 @pytest.fixture(autouse=True)
@@ -206,7 +341,7 @@ def test_what_nothing_reads_is_not_watched():
         globals()["unread"] = globals()["mean"] = k
         compiled(X)
     assert compiled.cache_info() == (4, 1, 64, 1)
-    assert watch(lambda x: np.linalg.norm(fg.exp(x))) is None
+    assert [place[0] for place in _Search(lambda x: np.linalg.norm(fg.exp(x)), ()).places] == ["code"]
 
 
 def test_equal_numbers_are_the_same():
@@ -344,9 +479,12 @@ def test_static_arguments_are_watched():
 
 def test_what_is_removed_and_what_is_large():
     model = Model()
-    compiled = fg.compile(lambda x: x * getattr(model, "weight", 1.0) + len(many) + model.unread)
-    many = list(range(1000))  # is not watched
+    compiled = fg.compile(lambda x: x * getattr(model, "weight", 1.0) + len(many) + model.unread + 0 * len(table))
+    many, table = list(range(1000)), dict.fromkeys(range(1000))  # are not watched
     same(compiled(X), 2 * X + 1000)
+    table[0] = many[0] = 1
+    same(compiled(X), 2 * X + 1000)
+    assert compiled.cache_info()[:2] == (1, 1)
     del model.unread
     with pytest.raises(AttributeError):
         compiled(X)
@@ -366,6 +504,67 @@ def test_names_that_code_reads():
     assert names.globals == {"np", "SETTINGS", "WEIGHT"}
     assert names.attributes == {"T"}
     assert names.chains == {("np", "linalg"), ("np", "norm"), ("SETTINGS", "weight"), ("SETTINGS", "real")}
+
+
+def test_each_element_of_a_large_array_is_compared():
+    """The pieces cover arrays of any size up to a megabyte, to the last byte."""
+    for size in (129, 130, 1000, 1001, 4096):
+        for at in (0, size // 3, size - 1):
+            table = np.ones(size)
+            compiled = fg.compile(lambda x, table=table: x + table[0])
+            compiled(X)
+            table[at] = 3.0
+            with pytest.raises(fg.TraceError, match="elements of table"):
+                for _ in range(table.nbytes // 256 + 1):
+                    compiled(X)
+
+
+def test_a_watch_over_large_arrays_is_small():
+    """As each program has one: hashes of pieces, not copies."""
+    tables = [np.ones(1 << 17) for _ in range(8)]
+    watch(lambda x: x + tables[0])
+    tracemalloc.start()
+    try:
+        found = watch(lambda x: x + tables[0])
+        assert tracemalloc.get_traced_memory()[0] < 9 * 4096 * 8
+    finally:
+        tracemalloc.stop()
+    assert found.changes() == []
+
+
+def test_no_code_of_the_users_runs():
+    """Neither to find what is read, nor to compare it; and odd modules and classes do no harm."""
+
+    def refuse(*_):
+        raise RuntimeError("was called")
+
+    refused = dict.fromkeys(("__eq__", "__hash__", "__getattr__", "__len__", "__iter__", "__contains__"), refuse)
+    meta = type("Meta", (type,), dict.fromkeys(("__eq__", "__hash__", "__getattr__"), refuse))
+    one = meta("One", (), {**refused, "weight": 2.0, "__dict__": property(refuse), "__class__": property(refuse)})()
+    table, items = type("D", (dict,), refused)(a=2.0), type("L", (list,), refused)([2.0])
+    odd, lazy = types.ModuleType("odd"), type("Lazy", (types.ModuleType,), {"__getattr__": refuse})("lazy")
+    odd.__name__, odd.__file__, odd.weight, lazy.weight = [], 5, 2.0, 2.0
+    of_odd_module = type("Odd", (), {"__module__": "module_of_a_test", "weight": 2.0})
+    sys.modules["module_of_a_test"] = one
+    f = lambda x: x * one.weight * odd.weight * lazy.weight * dict.get(table, "a") * items[0] * of_odd_module.weight
+    try:
+        compiled = fg.compile(f)
+        for _ in range(2):
+            same(compiled(X), 64 * X)
+    finally:
+        del sys.modules["module_of_a_test"]
+
+
+def test_what_is_watched_lives_no_longer_than_the_compiled_function():
+    model, array = Model(), np.ones(300)
+    compiled = fg.compile(lambda x: x * model.weight * array[0])
+    for _ in range(2):
+        compiled(X)
+    references = weakref.ref(model), weakref.ref(array)
+    model.weight = array[:] = 5.0
+    compiled(X)
+    compiled = model = array = None
+    assert [reference() for reference in references] == [None, None]
 
 
 def test_threads_that_see_changes():

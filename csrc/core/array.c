@@ -20,6 +20,24 @@ static const struct { const char *name; size_t itemsize; } dtypes[FG_N_DTYPES] =
 /* clang-format on */
 
 size_t fg_itemsize(int dtype) { return dtypes[dtype].itemsize; }
+
+static uint64_t hash_of_both(uint64_t h, uint64_t x)
+{
+    h = (h ^ x) * UINT64_C(0x9E3779B97F4A7C15);
+    return h ^ (h >> 29);
+}
+
+/* Four chains side by side, so that none waits for another. */
+uint64_t fg_hash(size_t n, const void *bytes)
+{
+    uint64_t h[4] = {1, 2, 3, 4}, words[4];
+    for (size_t i = 0; i < n; i += sizeof words) {
+        memcpy(words, (const char *)bytes + i, sizeof words);
+        for (int k = 0; k < 4; k++)
+            h[k] = hash_of_both(h[k], words[k]);
+    }
+    return hash_of_both(hash_of_both(hash_of_both(h[0], h[1]), h[2]), h[3]);
+}
 const char *fg_dtype_name(int dtype) { return dtypes[dtype].name; }
 
 /* ---- shapes ------------------------------------------------------------------------------------------- */

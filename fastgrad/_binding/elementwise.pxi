@@ -351,14 +351,18 @@ cdef logic(ufunc, a, b=None):
     return logic_of(ufunc, a, b)
 
 
+# The bitwise operations whose results on booleans are booleans; a shift makes them integers.
+cdef dict OF_BOOLEANS = {np.bitwise_and: FG_OP_bitwise_and, np.bitwise_or: FG_OP_bitwise_or,
+                         np.bitwise_xor: FG_OP_bitwise_xor}
+
+
 cdef logic_of(ufunc, a, b):
     cdef fg_tensor y
     cdef fg_tensor operands[2]
-    if (is_bool(a) or type(a) is bool) and (is_bool(b) or type(b) is bool):
+    op = OF_BOOLEANS.get(ufunc)
+    if op is not None and (is_bool(a) or type(a) is bool) and (is_bool(b) or type(b) is bool):
         left, right = as_tensor(a, ufunc.__name__), as_tensor(b, ufunc.__name__)
         operands[0], operands[1] = (<Tensor>left).t, (<Tensor>right).t
-        op = (FG_OP_bitwise_and if ufunc is np.bitwise_and else
-              FG_OP_bitwise_or if ufunc is np.bitwise_or else FG_OP_bitwise_xor)
         check(fg_apply(op, 2, operands, 0, NULL, &y))
         return wrap(y)
     if is_traced(a) or is_traced(b):

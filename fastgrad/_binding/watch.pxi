@@ -1,14 +1,20 @@
 # Whether what a program read from outside its arguments is still as it was. Included by _core.pyx.
 
+cdef object np_ndarray = np.ndarray
+
 cdef extern from "Python.h":
+    char *PyBytes_AS_STRING(object)
     PyObject *PyCell_GET(object)
+    PyObject *PyFunction_GET_CODE(object)
     PyObject *PyList_GET_ITEM(object, Py_ssize_t)
     Py_ssize_t PyList_GET_SIZE(object)
 
 cdef enum:
-    WATCHES_CELL, WATCHES_ITEM, WATCHES_SLOT, WATCHES_LIST, WATCHES_SIZE, WATCHES_ARRAY, WATCHES_PIECES
+    WATCHES_CELL, WATCHES_ITEM, WATCHES_SLOT, WATCHES_CODE, WATCHES_LIST, WATCHES_ITEMS, WATCHES_OBJECTS, WATCHES_DICT
+    WATCHES_SIZE, WATCHES_ARRAY, WATCHES_PIECES
 
-cdef dict WATCHES = {"cell": WATCHES_CELL, "item": WATCHES_ITEM, "slot": WATCHES_SLOT, "list": WATCHES_LIST,
+cdef dict WATCHES = {"cell": WATCHES_CELL, "item": WATCHES_ITEM, "slot": WATCHES_SLOT, "code": WATCHES_CODE,
+                     "list": WATCHES_LIST, "items": WATCHES_ITEMS, "objects": WATCHES_OBJECTS, "dict": WATCHES_DICT,
                      "size": WATCHES_SIZE, "array": WATCHES_ARRAY}
 
 ABSENT = object()               # for the value of an item that is not there
@@ -23,32 +29,76 @@ cdef struct fg_place:
     int kind                    # WATCHES_...
     PyObject *holder            # borrowed from `Watch.held`: a cell, dict, object, list or array
     PyObject *key               # of an item: the key; of a slot: its descriptor
-    PyObject *value             # what was found there; of a list, a tuple of its items
-    char *bytes                 # of an array: a copy of its memory, or of pieces of it
-    Py_ssize_t size, pieces, step   # of an array: its bytes, how many pieces, and how far apart they begin
+    PyObject *value             # what was found there; of a container, a tuple of its items
+    char *bytes                 # of an array: a copy of its elements, or of pieces of them hashes
+    Py_ssize_t size, pieces, piece  # of an array: the bytes of its elements, how many pieces, and their bytes
     bint differs                # a piece was found that differs
 
 
-cdef const char *memory_of_elements(object x, Py_ssize_t *size):
-    """The memory of an ndarray or tensor; NULL if it has gaps or no elements."""
-    cdef cnp.ndarray a
+cdef Py_ssize_t bytes_of(object x):
+    """The size of an ndarray's or tensor's elements; 0 where a tensor has no memory."""
     cdef fg_array *t
-    size[0] = 0
     if isinstance(x, Tensor):
         t = (<Tensor>x).t.array
-        if t.data != NULL:
-            size[0] = t.shape.size * <Py_ssize_t>fg_itemsize(t.dtype)
-        return <const char *>t.data
-    a = x
-    if not (cnp.PyArray_IS_C_CONTIGUOUS(a) or cnp.PyArray_IS_F_CONTIGUOUS(a)):
-        return NULL
-    size[0] = cnp.PyArray_NBYTES(a)
-    return cnp.PyArray_BYTES(a)
+        return t.shape.size * <Py_ssize_t>fg_itemsize(t.dtype) if t.data != NULL else 0
+    return cnp.PyArray_NBYTES(<cnp.ndarray>x)
 
 
-cdef inline Py_ssize_t start_of(const fg_place *p, Py_ssize_t k) noexcept:
-    """Where in an array piece k begins. The last one ends with the array."""
-    return k * p.step if k * p.step < p.size - PIECE else p.size - PIECE
+cdef inline Py_ssize_t begin_of(fg_place *p, Py_ssize_t k):
+    """Where piece k begins: the first with the array, and the last ends with it."""
+    return k * (p.size - p.piece) // (p.pieces - 1) if p.pieces > 1 else 0
+
+
+cdef int copy_or_compare(fg_place *p, Py_ssize_t k, bint copy) except -1:
+    """Keep a copy or hash of piece k of an array that still has its size, or return whether it is as it was."""
+    cdef object x = <object>p.holder
+    cdef Py_ssize_t begin = begin_of(p, k), itemsize, first
+    cdef const char *data
+    cdef uint64_t h
+    if isinstance(x, Tensor):
+        data = <const char *>(<Tensor>x).t.array.data + begin
+    elif cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>x) or cnp.PyArray_IS_F_CONTIGUOUS(<cnp.ndarray>x):
+        data = cnp.PyArray_BYTES(<cnp.ndarray>x) + begin
+    else:                                       # it has gaps
+        itemsize = cnp.PyArray_ITEMSIZE(<cnp.ndarray>x)
+        first = begin // itemsize
+        x = np_ndarray.view(x, np_ndarray).flat[first : first + (p.piece + 2 * itemsize - 2) // itemsize].tobytes()
+        data = PyBytes_AS_STRING(x) + begin % itemsize
+    if p.kind == WATCHES_PIECES:
+        h = fg_hash(PIECE, data)
+        if copy:
+            (<uint64_t *>p.bytes)[k] = h
+        return h == (<uint64_t *>p.bytes)[k]
+    if copy:
+        memcpy(p.bytes, data, p.size)
+    return copy or memcmp(p.bytes, data, p.size) == 0
+
+
+cdef bint same_items(PyObject *found, PyObject *expected):
+    """Whether two tuples hold the same objects, or equal numbers and strings."""
+    cdef Py_ssize_t k
+    if len(<tuple>found) != len(<tuple>expected):
+        return False
+    for k in range(len(<tuple>expected)):
+        item, other = (<tuple>found)[k], (<tuple>expected)[k]
+        if not same_object(<PyObject *>item, <PyObject *>other):
+            return False
+    return True
+
+
+cdef bint same_entries(PyObject *holder, PyObject *expected):
+    """Whether a dict's keys and values are those of a tuple, in this order."""
+    cdef Py_ssize_t at = 0, k = 0
+    cdef PyObject *key
+    cdef PyObject *value
+    if 2 * len(<dict>holder) != len(<tuple>expected):
+        return False
+    while PyDict_Next(holder, &at, &key, &value):
+        item, other = (<tuple>expected)[k], (<tuple>expected)[k + 1]
+        if not (same_object(key, <PyObject *>item) and same_object(value, <PyObject *>other)):
+            return False
+        k += 2
+    return True
 
 
 cdef inline bint same_object(PyObject *found, PyObject *expected):
@@ -69,8 +119,9 @@ cdef class Watch:
     """Places outside of the arguments of a function, and what was found there when it was traced.
 
     Made from tuples (kind, holder, key, value, name): the contents of a "cell", an "item" of a dict, a "slot" of an
-    object, a "list" by its items, the "size" of a dict, the elements of an "array". Of an array of more than SMALL
-    bytes each call compares one piece, the next one each time. No code of the user's runs in a comparison.
+    object, the "code" of a function, a "list", set or deque ("items"), "dict" or array of "objects" by its items, the
+    "size" of a dict, the elements of an "array". Of an array of more than SMALL bytes each call compares one piece, the
+    next one each time. No code of the user's runs in a comparison.
     """
 
     cdef fg_place *places
@@ -108,35 +159,34 @@ cdef class Watch:
     cdef int copy(self, fg_place *p) except -1:
         """Copy the memory of an array, or pieces of it."""
         cdef Py_ssize_t k
-        cdef const char *data = memory_of_elements(<object>p.holder, &p.size)
-        if data == NULL or p.size == 0:
+        p.size = bytes_of(<object>p.holder)
+        if p.size == 0:
             return 0
-        p.pieces, p.step = 1, 0
+        p.pieces, p.piece = 1, p.size
         if p.size > SMALL:
-            p.kind = WATCHES_PIECES
+            p.kind, p.piece = WATCHES_PIECES, PIECE
             p.pieces = (p.size + PIECE - 1) // PIECE
             if p.pieces > MOST_PIECES:
                 p.pieces = MOST_PIECES
-            p.step = (p.size - PIECE + p.pieces - 2) // (p.pieces - 1)
-        p.bytes = <char *>PyMem_Malloc(p.pieces * (PIECE if p.kind == WATCHES_PIECES else p.size) + 1)
+        # Hashes, as every program has a watch of its own, and may read many large arrays.
+        p.bytes = <char *>PyMem_Malloc(p.size if p.kind == WATCHES_ARRAY else p.pieces * sizeof(uint64_t))
         if p.bytes == NULL:
             raise MemoryError("no memory for a copy of an array that a program reads from outside")
-        if p.kind == WATCHES_ARRAY:
-            memcpy(p.bytes, data, p.size)
-        for k in range(p.pieces if p.kind == WATCHES_PIECES else 0):
-            memcpy(p.bytes + k * PIECE, data + start_of(p, k), PIECE)
+        for k in range(p.pieces):
+            copy_or_compare(p, k, True)
         return 0
 
     cdef bint is_same(self, int i) except -1:
         """Whether the place is as it was; of a large array, whether one piece is."""
         cdef fg_place *p = &self.places[i]
         cdef PyObject *found = NULL
-        cdef Py_ssize_t k, size
-        cdef const char *data
+        cdef Py_ssize_t k
         if p.kind == WATCHES_CELL:
             found = PyCell_GET(<object>p.holder)
         elif p.kind == WATCHES_ITEM:
             found = PyDict_GetItemWithError(<object>p.holder, <object>p.key)
+        elif p.kind == WATCHES_CODE:
+            return PyFunction_GET_CODE(<object>p.holder) == p.value
         elif p.kind == WATCHES_SIZE:
             return len(<dict>p.holder) == <object>p.value
         elif p.kind == WATCHES_LIST:
@@ -147,16 +197,22 @@ cdef class Watch:
                 if not same_object(PyList_GET_ITEM(<object>p.holder, k), <PyObject *>item):
                     return False
             return True
+        elif p.kind == WATCHES_ITEMS:
+            items = tuple(<object>p.holder)
+            return same_items(<PyObject *>items, p.value)
+        elif p.kind == WATCHES_OBJECTS:
+            items = tuple(np_ndarray.flat.__get__(<object>p.holder))
+            return same_items(<PyObject *>items, p.value)
+        elif p.kind == WATCHES_DICT:
+            return same_entries(p.holder, p.value)
         elif p.kind == WATCHES_ARRAY or p.kind == WATCHES_PIECES:
             if p.bytes == NULL:
                 return True
-            data = memory_of_elements(<object>p.holder, &size)
-            if data == NULL or size != p.size:
+            if bytes_of(<object>p.holder) != p.size:
                 return False
             if p.kind == WATCHES_ARRAY:
-                return memcmp(p.bytes, data, size) == 0
-            k = self.turn % p.pieces
-            p.differs = p.differs or memcmp(p.bytes + k * PIECE, data + start_of(p, k), PIECE) != 0
+                return copy_or_compare(p, 0, False)
+            p.differs = p.differs or not copy_or_compare(p, self.turn % p.pieces, False)
             return not p.differs
         else:
             try:
@@ -180,14 +236,12 @@ cdef class Watch:
         change: that of an array of which calls compare pieces, and of which some pieces are as they were."""
         return [(self.names[i], self.is_partly_same(i)) for i in range(self.n) if not self.is_same(i)]
 
-    cdef bint is_partly_same(self, int i):
+    cdef bint is_partly_same(self, int i) except -1:
         cdef fg_place *p = &self.places[i]
-        cdef Py_ssize_t k, size
-        cdef const char *data
-        if p.kind == WATCHES_PIECES:
-            data = memory_of_elements(<object>p.holder, &size)
-            for k in range(p.pieces if data != NULL and size == p.size else 0):
-                if memcmp(p.bytes + k * PIECE, data + start_of(p, k), PIECE) == 0:
+        cdef Py_ssize_t k
+        if p.kind == WATCHES_PIECES and bytes_of(<object>p.holder) == p.size:
+            for k in range(p.pieces):
+                if copy_or_compare(p, k, False):
                     return True
         return False
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from .. import _core, _user_frames
 from .._core import Tensor
+from .outside import is_library_class
 
 _PACKAGE = __name__.partition(".")[0]
 # The nearest objects are looked at, for some 10 ms at most: so many containers, functions, objects and arrays, and so
@@ -163,7 +164,7 @@ def _kind(c: type) -> str:
         return "watched"
     if issubclass(c, (types.ModuleType, Tensor, str, bytes)):
         return "atom"
-    if hasattr(c, "__next__"):
+    if any("__next__" in vars(base) for base in c.__mro__):
         return "iterator"
     if issubclass(c, type) or c.__name__ in _FUNCTIONS:
         return "callable"
@@ -183,9 +184,7 @@ def _parts(x: Any) -> Iterable[Any]:
         inner = [x.__closure__, x.__defaults__, x.__kwdefaults__, x.__dict__]
         return [*inner, *_named(x)] if _user_frames.rank(x.__code__.co_filename) == 0 else inner
     if issubclass(type(x), type):
-        library = _module(x).partition(".")[0] in sys.stdlib_module_names
-        file = getattr(sys.modules.get(_module(x)), "__file__", None)
-        return () if library or _user_frames.rank(file or "") else [*vars(x).values(), *x.__bases__]
+        return () if is_library_class(x) else [*vars(x).values(), *x.__bases__]
     return gc.get_referents(x)
 
 
@@ -195,12 +194,12 @@ def _named(f: types.FunctionType) -> Iterable[Any]:
     for code in codes:
         names.update(code.co_names)
         codes += [c for c in code.co_consts if isinstance(c, types.CodeType)]
-    places, seen = [f.__globals__], set[str]()
+    places, seen = [f.__globals__], set[int]()
     for place in places:
         for name in names & place.keys():
             x = place[name]
             if not issubclass(type(x), types.ModuleType):
                 yield x
-            elif x.__name__ not in seen:
-                seen.add(x.__name__)
+            elif id(x) not in seen:
+                seen.add(id(x))
                 places.append(vars(x))

@@ -7,6 +7,7 @@ themselves are in custom.py and checkpoint.py, the node on the tape in custom_no
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from .._core import Tensor
 from .custom_node import NodeRule, attach_rule, is_float, pull_back
 
 _WHERE = _core.OP_NUMBERS["where"]
+_GOLDEN = (5**0.5 - 1) / 2
 
 __all__ = ["Call", "CallRule", "fitting", "inside", "zero_tangent"]
 
@@ -148,10 +150,12 @@ def inside(f: Callable[..., Any], args: Iterable[Any]) -> Any:
 
 
 def _probe(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """A cotangent so large, and of both signs, that a rule which clips it changes it."""
-    probe = np.full(shape, 1024, dtype)
-    probe.reshape(-1)[1::2] = -1024
-    return probe
+    """A cotangent that shows by its size and signs where a rule limits it. Its elements all differ, so that no sum of
+    several is 0."""
+    n = math.prod(shape)
+    probe = 1024 * (1 + np.arange(n) * _GOLDEN % 1)
+    probe[1::2] *= -1
+    return probe.reshape(shape).astype(dtype)
 
 
 def _is_linear(results: list[Tensor], own: list[Tensor]) -> bool:
@@ -168,8 +172,9 @@ def _is_linear(results: list[Tensor], own: list[Tensor]) -> bool:
     if not chooses or any(map(_core.traced, results)):
         return True
     # The condition may depend on `own`, as in a clipped cotangent: then the derivative gives another value.
-    slopes = _core.pull(results, [_core.asarray(np.ones(x.shape, x.dtype)) for x in results], own, False)
-    terms = [x.numpy() for x in results] + [-(slope * x).numpy() for slope, x in zip(slopes, own)]
+    signs = [_core.asarray(np.sign(x.numpy())) for x in results]  # so that results of both signs do not cancel
+    slopes = _core.pull(results, signs, own, False)
+    terms = [abs(x.numpy()) for x in results] + [-(slope * x).numpy() for slope, x in zip(slopes, own)]
     error, size = (abs(sum(float(f(x).sum(dtype=np.float64)) for x in terms)) for f in (np.positive, np.abs))
     return not error > 1e4 * max(np.finfo(x.dtype).eps for x in own) * size
 

@@ -17,3 +17,7 @@ same bits with every instruction set; those computed from them differ by roundin
 from ._generator import Generator, default_rng, dropout
 
 __all__ = ["Generator", "default_rng", "dropout"]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)  # what completion shows
