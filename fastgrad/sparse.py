@@ -163,7 +163,8 @@ class Jacobian:
         variables = Variables(self._name, x, "x")
         kind = variables.kind()
         rows = self._rows.get(kind)
-        if rows is None or (rows.outside is not None and not rows.outside.holds()):
+        changed = rows is not None and rows.outside is not None and not rows.outside.holds()
+        if rows is None or (changed and not _core.transforming()):
             rows = _Rows(self._f, variables, self._compile, self._name)
             self._start(rows, variables.start, sparse)
             if rows.outside is not None:
@@ -173,7 +174,7 @@ class Jacobian:
             self._rows[kind] = rows
         self.pattern, self.colors, self.mode = rows.pattern, rows.colors, rows.mode
         result, right = rows.compressed(variables.start)
-        if rows.gave_up():
+        if rows.gave_up() or (changed and _core.transforming()):
             self._know(self.pattern, rows, variables.start, checked=True)
             result, right = rows.compressed(variables.start)
         if not right:
