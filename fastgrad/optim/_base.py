@@ -280,11 +280,15 @@ class Optimizer:
     def _states(self, leaves: Sequence[Any], structure: tree.Structure) -> tuple[list[np.ndarray], ...]:
         """The state arrays in the order of slots, made if there are none."""
         if self._structure is None:
-            self._state = {
-                slot: [np.zeros(s, p.dtype) for p, s in zip(leaves, self._state_shapes(leaves, structure, k))]
-                for k, slot in enumerate(self._slots)
-            }
+            self._state = self._new_state(leaves, structure)
         return tuple(self._state.values())
+
+    def _new_state(self, leaves: Sequence[Any], structure: tree.Structure) -> dict[str, list[np.ndarray]]:
+        """A function of its own because its closure would cost each step."""
+        return {
+            slot: [np.zeros(s, p.dtype) for p, s in zip(leaves, self._state_shapes(leaves, structure, k))]
+            for k, slot in enumerate(self._slots)
+        }
 
     @property
     def rate(self) -> float:
