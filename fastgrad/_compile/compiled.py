@@ -21,7 +21,7 @@ import numpy as np
 from .. import _core, _user_frames, tree
 from .._core import Entry, Program, Tensor, TraceError, UpdateRule
 from .._transforms.transformed import global_name
-from .outside import watch
+from .outside import watch, watch_what_was_made
 from .purity import PurityCheck
 
 __all__ = ["CacheInfo", "Compiled", "compile"]
@@ -395,6 +395,7 @@ class Compiled(_core.Replayer):
             wanted = _results(result, leaves)
             program = _core.trace_end(wanted, numbers=not self._trace_twice, n_gradients=self.n_gradients)
         if outside is not None:
+            watch_what_was_made(outside, self._f, call.constants())
             call.changed = outside.forget_changes()  # by f itself, such as those of a counter
         return Entry(program, _rebuilder(shape, leaves), call.guard(), signature, outside)
 

@@ -25,7 +25,7 @@ import numpy as np
 from .. import _user_frames
 from .._core import ABSENT, Tensor, Watch
 
-__all__ = ["is_library_class", "watch"]
+__all__ = ["is_library_class", "watch", "watch_what_was_made"]
 
 _PACKAGE = __name__.partition(".")[0]
 # The nearest objects are looked at, and so many places are watched: one takes 1 to 20 ns of each call.
@@ -50,6 +50,12 @@ def watch(f: Callable[..., Any], constants: Iterable[Any] = ()) -> Watch | None:
     """A watch over what f, called with these static arguments, reads from outside; None where that is nothing."""
     places = _Search(f, constants).places
     return Watch(places) if places else None
+
+
+def watch_what_was_made(watched: Watch, f: Callable[..., Any], constants: Iterable[Any] = ()) -> None:
+    """Watch also what f has made outside while it was traced, such as a model at its first use."""
+    if watched.changes():
+        watched.add(_Search(f, constants).places)
 
 
 class _Names(NamedTuple):
@@ -203,6 +209,8 @@ class _Search:
             self._todo.append((_AROUND[id(kind)](x), name))
         elif _is_ours(x):  # a transform of a function
             self._todo.append((getattr(x, "_f", None), name))
+            if (attributes := _attributes_of(x)) is not None:
+                self._own([(attributes, None)], name)
         else:
             self._object(x, name)
         if kind.__flags__ & _HEAP_TYPE and issubclass(kind, _CONTAINERS):
