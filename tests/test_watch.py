@@ -506,6 +506,25 @@ def test_names_that_code_reads():
     assert names.chains == {("np", "linalg"), ("np", "norm"), ("SETTINGS", "weight"), ("SETTINGS", "real")}
 
 
+def test_what_the_function_makes_at_its_first_use_is_watched():
+    made = {}
+
+    def f(x):
+        model = made.get("model")
+        if model is None:
+            model = made["model"] = Model()
+        return x * model.weight
+
+    compiled = fg.compile(f)
+    for _ in range(2):
+        same(compiled(X), 2 * X)
+    assert compiled.cache_info()[:2] == (1, 1)
+    made["model"].weight = 5.0
+    same(compiled(X), 5 * X)
+    made["model"] = Model()
+    same(compiled(X), 2 * X)
+
+
 def test_each_element_of_a_large_array_is_compared():
     """The pieces cover arrays of any size up to a megabyte, to the last byte."""
     for size in (129, 130, 1000, 1001, 4096):

@@ -133,22 +133,31 @@ cdef class Watch:
         self.held, self.names = [], []
 
     def __init__(self, list places not None):
-        cdef int i
         if self.places != NULL:
             raise RuntimeError("a Watch is made once")
-        self.names = [place[4] for place in places]
-        self.places = <fg_place *>PyMem_Calloc(len(places) + 1, sizeof(fg_place))
-        if self.places == NULL:
+        self.add(places)
+
+    def add(self, list places not None):
+        """Watch further places; those that are watched already stay as they are. For a watch that no other thread knows
+        yet."""
+        cdef set known = {identity_of(holder, key) for holder, key, _ in self.held}
+        cdef fg_place *p
+        p = <fg_place *>PyMem_Realloc(self.places, (self.n + len(places) + 1) * sizeof(fg_place))
+        if p == NULL:
             raise MemoryError("no memory for what a program reads from outside")
-        for i, (kind, holder, key, value, _) in enumerate(places):
-            self.held.append([holder, key, value])
-            self.places[i] = fg_place(
-                WATCHES[kind], <PyObject *>holder, <PyObject *>key, <PyObject *>value, NULL, 0, 0, 0, False)
+        self.places = p
+        for kind, holder, key, value, name in places:
+            if identity_of(holder, key) in known:
+                continue
+            p = &self.places[self.n]
+            p[0] = fg_place(WATCHES[kind], <PyObject *>holder, <PyObject *>key, <PyObject *>value, NULL, 0, 0, 0, False)
             if value is ABSENT:
-                self.places[i].value = NULL
-            self.n = i + 1
+                p.value = NULL
+            self.held.append([holder, key, value])
+            self.names.append(name)
+            self.n += 1
             if kind == "array":
-                self.copy(&self.places[i])
+                self.copy(p)
 
     def __dealloc__(self):
         cdef int i
@@ -270,6 +279,11 @@ cdef class Watch:
             if not self.is_same(i) and (self.places[i].kind > WATCHES_SLOT or not is_constant(self.held[i][2])):
                 return False
         return True
+
+
+cdef tuple identity_of(holder, key):
+    """What tells places apart."""
+    return id(holder), key if type(key) is str or type(key) is int else id(key)
 
 
 cdef bint is_constant(x):

@@ -390,7 +390,7 @@ class Compiled(_core.Replayer):
             )
 
     def _trace(self, call: _Call, signature: int | None = None) -> Entry:
-        from .outside import watch  # not at import, of which it would be a fiftieth
+        from .outside import watch, watch_what_was_made  # not at import, of which it would be a fiftieth
 
         outside = watch(self._f, call.constants())
         with _core.Outermost(), _core.Trace():
@@ -399,6 +399,7 @@ class Compiled(_core.Replayer):
             wanted = _results(result, leaves)
             program = _core.trace_end(wanted, numbers=not self._trace_twice, n_gradients=self.n_gradients)
         if outside is not None:
+            watch_what_was_made(outside, self._f, call.constants())
             call.changed = outside.forget_changes()  # by f itself, such as those of a counter
         return Entry(program, _rebuilder(shape, leaves), call.guard(), signature, outside)
 

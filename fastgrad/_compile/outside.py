@@ -25,7 +25,7 @@ import numpy as np
 from .. import _user_frames
 from .._core import ABSENT, Tensor, Watch
 
-__all__ = ["is_library_class", "watch"]
+__all__ = ["is_library_class", "watch", "watch_what_was_made"]
 
 _PACKAGE = __name__.partition(".")[0]
 # The nearest objects are looked at, and so many places are watched: one takes 1 to 20 ns of each call.
@@ -50,6 +50,12 @@ def watch(f: Callable[..., Any], constants: Iterable[Any] = ()) -> Watch | None:
     """A watch over what f, called with these static arguments, reads from outside; None where that is nothing."""
     places = _Search(f, constants).places
     return Watch(places) if places else None
+
+
+def watch_what_was_made(watched: Watch, f: Callable[..., Any], constants: Iterable[Any] = ()) -> None:
+    """Watch also what f has made outside while it was traced, such as a model at its first use."""
+    if watched.changes():
+        watched.add(_Search(f, constants).places)
 
 
 class _Names(NamedTuple):
