@@ -128,6 +128,18 @@ def test_a_constant_that_nothing_needs_is_not_kept():
 
 
 # ---- arguments and results -------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.int64, np.int32, np.uint8, np.bool_])
+def test_scalars_of_numpy_are_arrays_without_axes(kind):
+    """They take the quick way, whichever of the two came first."""
+    for first, then in ((kind, lambda x: np.array(x, kind)), (lambda x: np.array(x, kind), kind)):
+        compiled = fg.compile(lambda c, x: (c + 1) * x)
+        for make, x in ((first, 1), (then, 0), (first, 1), (then, 1)):
+            same(compiled(make(x), X), (kind(x) + 1) * X)
+        assert compiled.cache_info()[:2] == (3, 1)
+        assert compiled._signature_of_call((kind(1), X), {}) is not None
+    same(compiled(np.float64(0.5), X), 1.5 * X)
+
+
 def test_structures_of_arguments_and_results():
     def f(a, b):
         return {

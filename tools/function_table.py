@@ -104,7 +104,11 @@ def distributions() -> str:
     methods = "logpdf pdf logpmf pmf cdf logcdf sf logsf ppf".split()
     rows = []
     for name in fg.stats.__all__:
-        found = [f"`{m}`" for m in methods if m in dir(getattr(fg.stats, name))]
+        distribution = getattr(fg.stats, name)
+        there = [m for m in methods if m in dir(distribution)]
+        if getattr(distribution, "not_closed", ""):
+            there = [m for m in there if m.endswith(("pdf", "pmf"))]
+        found = [f"`{m}`" for m in there]
         rows.append(f"| `{name}` | {', '.join(found)} |")
     rest = [name for name in theirs if name not in fg.stats.__all__]
     return "\n".join([

@@ -44,18 +44,32 @@ cdef inline bint is_like(object x, int dtype, fg_shape *s):
     return True
 
 
+# The scalar types of NumPy that stand for an array without axes.
+cdef dict NUMBER_OF_SCALAR = {dtype.type: number for dtype, number in NUMBER_OF.items()}
+
+
+cdef inline int number_of_scalar(object x):
+    """The number of the dtype of one of NumPy's scalars; -1 if x is none."""
+    cdef PyObject *found = PyDict_GetItemWithError(NUMBER_OF_SCALAR, type(x))
+    return <object>found if found != NULL else -1
+
+
 cdef bint hold_copy(Program program, fg_replay *r, int i, object x) except -1:
-    """Store a copy of x, an ndarray of another layout, as input i; False if it does not fit, or is a parameter, which a
-    training step writes in place."""
+    """Store a copy of x, an ndarray of another layout or a scalar of NumPy's, as input i; False if it does not fit, or
+    is a parameter, which a training step writes in place."""
     cdef fg_shape *s = fg_program_input_shape(program.program, i)
     cdef int dtype = fg_program_input_dtype(program.program, i), k
     cdef cnp.npy_intp dim[FG_MAX_NDIM]
+    cdef bint is_scalar = s.ndim == 0 and not cnp.PyArray_CheckExact(x) and number_of_scalar(x) == dtype
     cdef void *to
-    if i < program.n_gradients or not s.size or not is_like(x, dtype, s):
+    if i < program.n_gradients or not s.size or not (is_scalar or is_like(x, dtype, s)):
         return False
     to = fg_replay_own_input(program.program, r, i)
     if to == NULL:
         fail(FG_NO_MEMORY)
+    if is_scalar:
+        cnp.PyArray_ScalarAsCtype(x, to)
+        return True
     for k in range(s.ndim):
         dim[k] = s.dim[k]
     PyArray_CopyInto(cnp.PyArray_SimpleNewFromData(s.ndim, dim, TYPE_NUMBER[dtype], to), x)
@@ -178,6 +192,9 @@ cdef uint64_t signature_of(object x, uint64_t h, int depth):
         return h or 1
     if x is None or weak_scalar(x):
         return hash_of_both(h, <uint64_t><size_t>Py_TYPE(x)) or 1
+    i = number_of_scalar(x)
+    if i >= 0:                                  # as an array without axes
+        return hash_of_both(h, <uint64_t>i + 8) or 1
     if depth == 0:
         return 0
     if type(x) is dict:
@@ -274,7 +291,7 @@ def make_guard(args, numbers, named_tuple):
     """A Guard for a tuple of arguments. ``numbers`` is an iterator over the inputs' numbers in order of leaves (dicts
     by sorted keys); ``named_tuple`` says of a type whether it is a NamedTuple. None if only the slow way can decide."""
     cdef Guard g = Guard.__new__(Guard)
-    if isinstance(args, np.ndarray):
+    if isinstance(args, np.ndarray) or number_of_scalar(args) >= 0:
         g.kind, g.number = GUARDS_ARRAY, next(numbers)
         return g
     if type(args) is Static:

@@ -225,7 +225,7 @@ cdef class Replayer:
 
 cdef object as_tensors(object x):
     """Arguments that have a signature, with tensors of their own memory in place of ndarrays."""
-    if cnp.PyArray_CheckExact(x):
+    if cnp.PyArray_CheckExact(x) or number_of_scalar(x) >= 0:
         return tensor_of(as_ndarray(x, "compile"), share=False)
     Py_EnterRecursiveCall(" in the arguments of a compiled function")
     try:
