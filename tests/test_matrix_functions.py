@@ -134,6 +134,10 @@ def test_products_and_powers():
     got = L.matrix_power(whole, 3)
     assert got.dtype == np.int64
     np.testing.assert_array_equal(got, np.linalg.matrix_power(whole, 3))
+    for kind in (np.int64, np.uint8):
+        one_inverse = [[1, -1], [-1, 2]]
+        np.testing.assert_array_equal(L.matrix_power(np.array([[2, 1], [1, 1]], kind), -1), one_inverse)
+    assert L.matrix_power(np.eye(2, dtype=bool), -2).dtype == np.float64
     chain = [drawn(s) for s in ((2, 30), (30, 3), (3, 20), (20, 4), (4, 1))]
     close(L.multi_dot(chain), np.linalg.multi_dot(chain))
     close(L.multi_dot([chain[0][0], *chain[1:]]), np.linalg.multi_dot([chain[0][0], *chain[1:]]))
@@ -174,6 +178,7 @@ def test_equations_of_tensors():
     close(L.tensorsolve(moved, b, (0, 1)), np.linalg.tensorsolve(moved, b, (0, 1)), scale=100)
     x = drawn((4, 6, 8, 3))
     close(L.tensorinv(x), np.linalg.tensorinv(x), scale=100)
+    np.testing.assert_array_equal(L.tensorinv(np.array([[2, 1], [1, 1]]), ind=1), [[1, -1], [-1, 2]])
     close(L.tensorinv(drawn((24, 8, 3)), ind=1), np.linalg.tensorinv(drawn((24, 8, 3)), ind=1), scale=100)
 
 

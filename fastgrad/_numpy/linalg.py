@@ -195,11 +195,12 @@ def inv(a: TensorLike) -> Tensor:
     tensor([[0.5 , 0.  ],
             [0.  , 0.25]])
     """
-    return inverse("inv", floats(a))
+    return inverse("inv", a)
 
 
-def inverse(name: str, x: Tensor) -> Tensor:
-    """The inverse, for a function of this name."""
+def inverse(name: str, a: TensorLike) -> Tensor:
+    """The inverse, for a function of this name; of integers and booleans in float64."""
+    x = floats(a)
     factor = factored(name, x, _core.BY_LU)
     one = np.eye(x.shape[-1], dtype=x.dtype)
     return apply_op(_SOLVE, [x, factor, asarray(one)], (_core.BY_LU, _core.CALLERS[name]))
