@@ -158,7 +158,7 @@ TABLE = {
     ],
     "as a number, an array, a truth": [
         ("x.item()", ValueError, "item: expected a tensor of one element, got shape (2, 3)"),
-        ("float(x)", ValueError, "item: expected a tensor of one element, got shape (2, 3)"),
+        ("float(x)", ValueError, "float: expected a tensor of one element, got shape (2, 3)"),
         ("bool(x)", ValueError, "the truth value of a tensor of shape (2, 3) is ambiguous; use .any() or .all()"),
         (
             "if x > 0: pass",
@@ -241,7 +241,7 @@ TABLE = {
             "numpy.multiply.at: an argument that is being differentiated is changed in place; make a new tensor, as in "
             "x = x.at[i].set(v) instead of numpy.multiply.at(x, i, v)",
         ),
-        ("np.add(w, x, dtype=float)", TypeError, "numpy.add: the argument dtype= is not supported on tensors"),
+        ("np.add(w, x, subok=False)", TypeError, "numpy.add: the argument subok= is not supported on tensors"),
         (
             "np.add(w, x, out=np.zeros((2, 3)))",
             TypeError,

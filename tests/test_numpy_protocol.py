@@ -239,15 +239,14 @@ def test_more_keyword_arguments():
     "call, name, argument",
     [
         (lambda t: np.add(t, 1, where=np.ones((2, 3), bool)), "numpy.add", "where"),
-        (lambda t: np.add(t, 1, dtype="f4"), "numpy.add", "dtype"),
+        (lambda t: np.less(t, 1, dtype="f4"), "numpy.less", "dtype"),
+        (lambda t: np.add(t, 1, out=fg.zeros((2, 3))), "numpy.add", "out"),
         (lambda t: np.tanh(t, casting="unsafe"), "numpy.tanh", "casting"),
-        (lambda t: np.add(t, 1, order="F"), "numpy.add", "order"),
         (lambda t: np.sum(t, out=np.zeros(())), "numpy.sum", "out"),
         (lambda t: np.any(t, out=np.zeros((), bool)), "numpy.any", "out"),
         (lambda t: np.median(t, out=np.zeros(())), "numpy.median", "out"),
         (lambda t: np.cumprod(t, out=np.zeros(6)), "numpy.cumprod", "out"),
         (lambda t: np.argmax(t, out=np.zeros((), int)), "numpy.argmax", "out"),
-        (lambda t: np.reshape(t, 6, order="F"), "numpy.reshape", "order"),
         (lambda t: np.round(t, out=np.zeros((2, 3))), "numpy.round", "out"),
         (lambda t: np.stack([t, t], out=np.zeros((2, 2, 3))), "numpy.stack", "out"),
         (lambda t: np.concatenate([t, t], out=np.zeros((4, 3))), "numpy.concatenate", "out"),
@@ -259,9 +258,50 @@ def test_more_keyword_arguments():
 def test_arguments_that_are_not_here_are_refused(call, name, argument):
     with pytest.raises(TypeError) as raised:
         call(tracked())
-    cure = f", as the result of an operation is a value of its own; write a = {name}(t) instead of {name}(t, out=a)"
-    text = f"{name}: the argument {argument}= is not supported on tensors{cure * (argument == 'out')}"
-    assert str(raised.value) == text
+    cure = {
+        "out": ", as the result of an operation is a value of its own; "
+        f"write a = {name}(t) instead of {name}(t, out=a)",
+        "where": f", as what it leaves out has no value; write fastgrad.where(mask, {name}(t), other)",
+        "dtype": "; use .astype() on the arguments or the result",
+    }.get(argument, "")
+    assert str(raised.value) == f"{name}: the argument {argument}= is not supported on tensors{cure}"
+
+
+def test_keywords_of_ufuncs():
+    for dtype in ("f4", "f8", np.float32):
+        got, expected = (np.multiply(x, 3, dtype=dtype, casting="same_kind", order="F") for x in (tracked(), X))
+        assert got.dtype == expected.dtype and got.requires_grad
+        np.testing.assert_allclose(got.numpy(), expected, rtol=1e-6)
+    whole = np.add(fg.asarray([1, 2]), np.uint8(3), dtype=np.int32, where=True)
+    assert whole.dtype == np.int32
+    np.testing.assert_array_equal(whole, [4, 5])
+    same_bits(gradients(lambda t: np.exp(t, dtype="f8"), X)[0], gradients(np.exp, X)[0])
+    with pytest.raises(TypeError, match=r"^numpy.add: cannot compute with float64 in dtype=int64; use .astype\(\)"):
+        np.add(tracked(), 1, dtype=np.int64)
+
+
+def test_order_of_elements():
+    for order in "CFA":
+        for shape in ((3, 2), 6, (-1, 3), (1, 6), (1, 2, 3)):
+            same_bits(np.reshape(tracked(), shape, order=order), np.reshape(X, shape, order=order))
+            same_bits(tracked().reshape(shape, order=order), X.reshape(shape, order=order))
+        for flat in ("ravel", "flatten"):
+            same_bits(getattr(tracked(), flat)(order), getattr(X, flat)(order))
+        weights = np.arange(6.0)
+        ours = gradients(lambda t, order=order: np.ravel(t, order=order) * weights, X)[0]
+        same_bits(ours, weights.reshape(X.shape, order=order))
+        compiled = fg.compile(lambda t, order=order: np.reshape(t, (3, 2), order))
+        same_bits([compiled(X), compiled(X)][1], X.reshape((3, 2), order=order))
+        mapped = fg.vmap(lambda t, order=order: t.ravel(order))(np.stack([X, 2 * X]))
+        np.testing.assert_array_equal(mapped, np.stack([X.ravel(order), 2 * X.ravel(order)]))
+    same_bits(np.ravel(tracked(), "K"), X.ravel())
+    same_bits(np.reshape(fg.zeros(()), (1, 1), order="F"), np.zeros((1, 1)))
+    with pytest.raises(ValueError, match="^reshape: expected order as 'C', 'F' or 'A', got 'K'$"):
+        tracked().reshape(6, order="K")
+    with pytest.raises(ValueError, match=r"^reshape: .*\(4, -1\)"):
+        np.reshape(tracked(), (4, -1), order="F")
+    with pytest.raises(ValueError, match="^ravel: expected order as 'C', 'F', 'A' or 'K', got 'f'$"):
+        np.ravel(tracked(), order="f")
 
 
 REDUCERS = {np.add: fg.sum, np.multiply: fg.prod, np.maximum: fg.max, np.minimum: fg.min}

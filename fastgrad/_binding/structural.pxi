@@ -160,15 +160,26 @@ def mean(x, axis=None, keepdims=False, *, dtype=None, out=None, where=None):
 
 
 @public
-def reshape(x, shape, *, copy=None):
-    """The same elements in another shape; one length may be -1 and is worked out. No elements are copied, unless
-    ``copy=True`` asks for it.
+def reshape(x, shape, order="C", *, copy=None):
+    """The same elements in another shape; one length may be -1 and is worked out.
+
+    ``order="F"`` reads and places the elements with the first index changing fastest, ``"C"`` with the last; ``"A"`` is
+    ``"C"``, as tensors are in row-major order. No elements are copied in that order, unless ``copy=True`` asks for it.
+    Raises ValueError for another order, or where the elements do not fill the shape.
 
     >>> import fastgrad as fg
     >>> fg.reshape([1.0, 2.0, 3.0, 4.0], (2, -1)).shape
     (2, 2)
+    >>> fg.reshape([1.0, 2.0, 3.0, 4.0], (2, 2), order="F")
+    tensor([[1., 3.],
+            [2., 4.]])
     """
     cdef Tensor operand = as_tensor(x, "reshape")
+    if order != "C" and order != "A":
+        if order != "F":
+            raise ValueError(f"reshape: expected order as 'C', 'F' or 'A', got {order!r}")
+        filled = reshape(operand, shape).shape
+        return transpose(reshape(transpose(operand), filled[::-1], copy=copy))
     cdef int64_t dim[FG_MAX_NDIM]
     cdef int64_t known = 1
     cdef int i, n = 0, unknown = -1

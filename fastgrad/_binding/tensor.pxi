@@ -40,6 +40,19 @@ cdef int refuse_in_transform(Tensor x, str name) except -1:
     return 0
 
 
+cdef only_element(Tensor x, str name):
+    """The only element as a Python number, for a function of this name."""
+    refuse_in_transform(x, name)
+    if x.t.array.shape.size != 1:
+        raise ValueError(f"{name}: expected a tensor of one element, got shape {x.shape}")
+    refuse_value(x, "number")
+    if x.t.array.dtype == FG_FLOAT64:
+        return (<double *>x.t.array.data)[0]
+    if x.t.array.dtype == FG_FLOAT32:
+        return <double>(<float *>x.t.array.data)[0]
+    return view_of(x.t.array, False).item()
+
+
 cdef inline bint has_grad(Tensor x):
     return x.t.node != NULL and x.t.node.op == FG_OP_leaf
 
@@ -188,18 +201,11 @@ cdef class Tensor:
 
         ValueError if there are more or fewer elements and no index, TypeError as for ``numpy``.
         """
-        refuse_in_transform(self, "item")
         if index:
+            refuse_in_transform(self, "item")
             refuse_value(self, "number")
             return view_of(self.t.array, False).item(*index)
-        if self.t.array.shape.size != 1:
-            raise ValueError(f"item: expected a tensor of one element, got shape {self.shape}")
-        refuse_value(self, "number")
-        if self.t.array.dtype == FG_FLOAT64:
-            return (<double *>self.t.array.data)[0]
-        if self.t.array.dtype == FG_FLOAT32:
-            return <double>(<float *>self.t.array.data)[0]
-        return view_of(self.t.array, False).item()
+        return only_element(self, "item")
 
     def tolist(self):
         """The elements as nested lists of numbers (one number, if there are no axes); TypeError as for ``numpy``."""
@@ -265,16 +271,13 @@ cdef class Tensor:
         return (1, 0)                           # kDLCPU
 
     def __float__(self):
-        refuse_in_transform(self, "float")
-        return float(self.item())
+        return float(only_element(self, "float"))
 
     def __int__(self):
-        refuse_in_transform(self, "int")
-        return int(self.item())
+        return int(only_element(self, "int"))
 
     def __complex__(self):
-        refuse_in_transform(self, "complex")
-        return complex(self.item())
+        return complex(only_element(self, "complex"))
 
     def __index__(self):
         if self.t.array.dtype <= FG_BOOL or self.t.array.shape.size != 1:
@@ -538,17 +541,17 @@ cdef class Tensor:
         """``fastgrad.argmin`` of this tensor."""
         return composed.argmin(self, axis, keepdims=keepdims)
 
-    def reshape(self, *shape):
+    def reshape(self, *shape, order="C", copy=None):
         """``fastgrad.reshape`` of this tensor; the shape as a tuple or as separate numbers."""
-        return reshape(self, shape[0] if len(shape) == 1 else shape)
+        return reshape(self, shape[0] if len(shape) == 1 else shape, order, copy=copy)
 
-    def ravel(self):
-        """The elements along one axis."""
-        return reshape(self, -1)
+    def ravel(self, order="C"):
+        """``fastgrad.ravel`` of this tensor."""
+        return reshape(self, -1) if order == "C" else composed.ravel(self, order)
 
-    def flatten(self):
-        """The elements along one axis."""
-        return reshape(self, -1)
+    def flatten(self, order="C"):
+        """``fastgrad.ravel`` of this tensor."""
+        return reshape(self, -1) if order == "C" else composed.ravel(self, order)
 
     def transpose(self, *axes):
         """``fastgrad.transpose`` of this tensor; the axes as a tuple or as separate numbers."""

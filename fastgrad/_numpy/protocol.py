@@ -109,8 +109,31 @@ def _ours(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[st
             "gradient; write a = a + t instead of a += t or out=a"
         )
     of_axis = {"axis": kwargs.pop("axis")} if ufunc is getattr(np, "vecdot", None) and "axis" in kwargs else {}
-    _refuse_extras(name, kwargs)
+    if kwargs:
+        inputs = _in_dtype(name, ufunc, inputs, kwargs)
+        _refuse_extras(name, kwargs)
     return function(*inputs, **of_axis)
+
+
+def _in_dtype(name: str, ufunc: np.ufunc, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """The inputs in the dtype in which a ufunc is told to compute. ``dtype`` is taken out of its keywords where the
+    ufunc computes in it alone, and so are those that ask for what is so anyway."""
+    if kwargs.get("casting") == "same_kind":
+        del kwargs["casting"]
+    kwargs.pop("order", None)  # of memory, which is always row-major
+    if kwargs.get("where") is True:
+        del kwargs["where"]
+    if kwargs.get("dtype") is None:
+        return inputs
+    dtype = np.dtype(kwargs["dtype"])
+    if f"{dtype.char * ufunc.nin}->{dtype.char * ufunc.nout}" not in ufunc.types:
+        return inputs
+    tensors = [_core.asarray(x) for x in inputs]
+    for x in tensors:
+        if not np.can_cast(x.dtype, dtype, "same_kind"):
+            raise TypeError(f"{name}: cannot compute with {x.dtype} in dtype={dtype}; use .astype() first")
+    del kwargs["dtype"]
+    return tuple([_core.astype(x, dtype) for x in tensors])
 
 
 def _along_axis(ufunc: np.ufunc, method: str, x: Any, kwargs: dict[str, Any]) -> Any:
@@ -217,12 +240,17 @@ def _no_out(name: str) -> str:
 
 INSTEAD = {
     "accumulate": "fastgrad.scan", "at": "a = fastgrad.asarray(a).at[i].add(t), or multiply, min, max and so on",
+    "compress": "fastgrad.take(t, numpy.flatnonzero(condition), axis)",
     "copyto": "fastgrad.full(shape, t) for numpy.full(shape, t), a = fastgrad.asarray(a).at[i].set(t) for a[i] = t",
+    "extract": "t[condition]",
     "fill_diagonal": "a = fastgrad.fill_diagonal(a, t), a new value",
     "geomspace": "exp(fastgrad.linspace(log(a), log(b), n))",
-    "logspace": "10 ** fastgrad.linspace(...)", "place": "a = fastgrad.place(a, mask, t), a new value",
+    "isneginf": "t == -numpy.inf", "isposinf": "t == numpy.inf",
+    "logspace": "10 ** fastgrad.linspace(...)", "matvec": "(a @ t[..., None])[..., 0]",
+    "place": "a = fastgrad.place(a, mask, t), a new value",
     "put": "a = fastgrad.asarray(a).at[i].set(t)", "putmask": "a = fastgrad.putmask(a, mask, t), a new value",
     "put_along_axis": "a = fastgrad.put_along_axis(a, indices, values, axis), a new value",
+    "vecmat": "(t[..., None, :] @ a)[..., 0, :]",
 }  # fmt: skip
 
 
@@ -238,7 +266,15 @@ def _missing(name: str) -> str:
 def _refuse_extras(name: str, kwargs: dict[str, Any]) -> None:
     for key, value in kwargs.items():
         if value is not None and value is not np._NoValue:
-            raise _NotHere(f"{name}: the argument {key}= is not supported on tensors")
+            raise _NotHere(_no_out(name) if key == "out" else _no_keyword(name, key))
+
+
+def _no_keyword(name: str, key: str) -> str:
+    cure = {
+        "where": f", as what it leaves out has no value; write fastgrad.where(mask, {name}(t), other)",
+        "dtype": "; use .astype() on the arguments or the result",
+    }.get(key, "")
+    return f"{name}: the argument {key}= is not supported on tensors{cure}"
 
 
 def _array(
@@ -361,5 +397,5 @@ def _our_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: d
             passed[key] = value
         elif value is not None and value is not defaults.get(key):
             name = f"{function.__module__}.{function.__name__}"
-            raise _NotHere(f"{name}: the argument {key}= is not supported on tensors")
+            raise _NotHere(_no_keyword(name, key))
     return ours(*args, **passed)

@@ -153,14 +153,20 @@ atleast_3d = _at_least(
 )
 
 
-def ravel(x: TensorLike) -> Tensor:
-    """The elements along one axis.
+def ravel(x: TensorLike, order: str = "C") -> Tensor:
+    """The elements along one axis, with the last index changing fastest; with the first one for ``order="F"``.
+
+    ``"A"`` and ``"K"`` are ``"C"``, as tensors are in row-major order. Raises ValueError for another order.
 
     >>> import fastgrad as fg
-    >>> fg.ravel([[1.0], [2.0]])
-    tensor([1., 2.])
+    >>> fg.ravel([[1.0, 2.0], [3.0, 4.0]])
+    tensor([1., 2., 3., 4.])
+    >>> fg.ravel([[1.0, 2.0], [3.0, 4.0]], order="F")
+    tensor([1., 3., 2., 4.])
     """
-    return reshape(x, -1)
+    if order not in ("C", "F", "A", "K"):
+        raise ValueError(f"ravel: expected order as 'C', 'F', 'A' or 'K', got {order!r}")
+    return reshape(x, -1, "F" if order == "F" else "C")
 
 
 def repeat(x: TensorLike, repeats: int | Sequence[int], axis: int | None = None) -> Tensor:
