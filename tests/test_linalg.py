@@ -9,7 +9,7 @@ import scipy.linalg
 from _threads import others_run_during
 
 import fastgrad as fg
-from fastgrad import _lapack
+from fastgrad import _core, _lapack
 
 LinAlgError = np.linalg.LinAlgError
 FLOATS = [np.float32, np.float64]
@@ -553,3 +553,11 @@ class TestLapack:
         config = fg.show_config("dicts")
         assert config["lapack"]["integer_bits"] == (64 if _lapack.IN_USE.ilp64 else 32)
         assert "loaded by NumPy" in config["lapack"]["provider"]
+
+
+@pytest.mark.parametrize("name", ["cholesky", "factor", "eigh", "svd", "qr", "eig", "expm"])
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, bool])
+def test_kernels_refuse_what_is_no_float(name, dtype):
+    text = f"^{name}: expected float32 or float64, got {np.dtype(dtype)}$"
+    with pytest.raises(TypeError, match=text):
+        _core.apply_op(_core.OP_NUMBERS[name], [fg.asarray(np.eye(2, dtype=dtype))], (0, 0, 0))

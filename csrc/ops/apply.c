@@ -112,6 +112,15 @@ int fg_binary(int op, fg_tensor a, fg_tensor b, fg_tensor *out)
     return status;
 }
 
+/* The kernels of linear algebra exist for floats alone. An input of a derivative's kernel may be missing. */
+static int check_floats(const fg_call *c)
+{
+    for (int i = 0; i < c->n_in; i++)
+        if (c->in[i].array && !FG_IS_FLOAT(c->in[i].array->dtype))
+            return fg_not_float(fg_ops[c->op].name, c->in[i].array);
+    return FG_OK;
+}
+
 int fg_apply(int op, int n_in, const fg_tensor *in, int n_attr, const int64_t *attr, fg_tensor *out)
 {
     if (op < FG_N_UNARY)
@@ -121,6 +130,8 @@ int fg_apply(int op, int n_in, const fg_tensor *in, int n_attr, const int64_t *a
     fg_call call = {.op = op, .n_in = n_in, .n_attr = n_attr, .in = in, .attr = attr};
     fg_shape *shape = NULL;
     int dtype, status;
+    if (fg_flags(op) & FG_IS_CUBIC && (status = check_floats(&call)))
+        return status;
     if (op < FG_N_OPS) {
         dtype = n_in ? in[0].array->dtype : 0;
         if ((status = fg_ops[op].shape(&call, &shape, &dtype)))
