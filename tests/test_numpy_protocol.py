@@ -280,6 +280,12 @@ def test_keywords_of_ufuncs():
         np.add(tracked(), 1, dtype=np.int64)
 
 
+def test_an_input_that_may_be_overwritten_is_kept():
+    t = tracked()
+    same_bits(np.median(t, axis=1, overwrite_input=True), np.median(X, axis=1))
+    same_bits(t.detach(), X)
+
+
 def test_order_of_elements():
     for order in "CFA":
         for shape in ((3, 2), 6, (-1, 3), (1, 6), (1, 2, 3)):
@@ -295,6 +301,7 @@ def test_order_of_elements():
         mapped = fg.vmap(lambda t, order=order: t.ravel(order))(np.stack([X, 2 * X]))
         np.testing.assert_array_equal(mapped, np.stack([X.ravel(order), 2 * X.ravel(order)]))
     same_bits(np.ravel(tracked(), "K"), X.ravel())
+    same_bits(np.copy(tracked(), "F"), X)
     same_bits(np.reshape(fg.zeros(()), (1, 1), order="F"), np.zeros((1, 1)))
     with pytest.raises(ValueError, match="^reshape: expected order as 'C', 'F' or 'A', got 'K'$"):
         tracked().reshape(6, order="K")

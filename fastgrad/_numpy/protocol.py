@@ -325,7 +325,7 @@ def _functions() -> dict[Any, Callable[..., Any]]:
         np.take: take, np.where: _where, np.clip: _clip,
         np.permute_dims: _core.transpose, np.shape: lambda a: a.shape, np.ndim: lambda a: a.ndim,
         np.size: lambda a, axis=None: a.size if axis is None else a.shape[axis],
-        np.copy: lambda a: _core.astype(a, a.dtype), np.array: _array,
+        np.copy: lambda a, order="K": _core.astype(a, a.dtype), np.array: _array,
     }  # fmt: skip
 
 
@@ -390,6 +390,8 @@ def _our_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: d
     passed = {}
     for key, value in given.items():
         if value is np._NoValue or (value is None and key not in defaults) or (key == "where" and value is True):
+            continue
+        if key == "overwrite_input":  # NumPy may overwrite it then, but need not
             continue
         if key == "out" and value is not None:
             raise _NotHere(_no_out(f"{function.__module__}.{function.__name__}"))
