@@ -354,3 +354,12 @@ def test_errors(act, error, text):
     with pytest.raises(error, match=re.escape(text)):
         act(rng)
     assert rng.state == before
+
+
+def test_a_distribution_asked_of_the_module_is_found_in_a_generator():
+    text = "^module 'fastgrad.random' has no attribute 'gamma'; gamma is a method of a generator: "
+    with pytest.raises(AttributeError, match=text + r"fastgrad.random.default_rng\(seed\).gamma$"):
+        fg.random.gamma(2.0)
+    for name in ("nothing", "__nothing__"):
+        with pytest.raises(AttributeError, match=f"has no attribute '{name}'$"):
+            getattr(fg.random, name)

@@ -14,6 +14,9 @@ replays have the same draws in the same order. A program keeps draws that no res
 same bits with every instruction set; those computed from them differ by rounding, as logarithm and cosine do.
 """
 
+import sys as _sys
+import typing as _typing
+
 from ._generator import Generator, default_rng, dropout
 
 __all__ = ["Generator", "default_rng", "dropout"]
@@ -21,3 +24,12 @@ __all__ = ["Generator", "default_rng", "dropout"]
 
 def __dir__() -> list[str]:
     return list(__all__)  # what completion shows
+
+
+if not _typing.TYPE_CHECKING:
+
+    def __getattr__(name):
+        is_method = not name.startswith("_") and hasattr(Generator, name)
+        instead = f"; {name} is a method of a generator: fastgrad.random.default_rng(seed).{name}" if is_method else ""
+        message = f"module 'fastgrad.random' has no attribute {name!r}{instead}"
+        raise AttributeError(message, name=name, obj=_sys.modules[__name__])
