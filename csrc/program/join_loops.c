@@ -35,7 +35,7 @@ static int are_same(const fg_program *p, const instruction *a, const fg_program 
     for (int i = 0; i < n; i++)
         if (!fg_program_equal(fg_body(attrs_of(p, a), i), fg_body(attrs_of(q, b), i)))
             return 0;
-    return !memcmp(attrs_of(p, a) + n, attrs_of(q, b) + n, (size_t)(a->n_attr - n) * sizeof(int64_t));
+    return a->n_attr == n || !memcmp(attrs_of(p, a) + n, attrs_of(q, b) + n, (size_t)(a->n_attr - n) * sizeof(int64_t));
 }
 
 /* Fill in `same` for the constants and results of body p. */
