@@ -160,6 +160,12 @@ def test_no_wing_depends_on_a_later_one(files):
     assert not faults, "\n".join(faults)
 
 
+def test_files_of_c_have_names_of_their_own():
+    """Builds by hand, such as those of tests/c, put the objects of all wings into one folder."""
+    names = [path.name for path in CSRC.rglob("*.c")]
+    assert len(names) == len(set(names)), sorted(name for name in names if names.count(name) > 1)
+
+
 def test_no_file_depends_on_itself(files):
     circle = cycle(files)
     assert not circle, "a cycle:\n" + "\n".join(circle)

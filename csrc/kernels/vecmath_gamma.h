@@ -199,8 +199,14 @@ VM_INLINE double vm_trigamma_positive(double x) {
     return far ? y : q * q + (top / bottom + y);
 }
 
+/* sin(pi r), |r| <= 1/2; for large r by the cosine of the complement, which is more accurate there */
+VM_INLINE double vm_sinpi_half(double r) {
+    double h = 0.5 - fabs(r);
+    return h < 0.25 ? copysign(1 - h * h * vm_cospi_tail(h * h), r) : r * vm_sinpi_tail(r * r);
+}
+
 VM_INLINE double vm_trigamma_f64(double x) {
-    double m = fabs(x), r = m - vm_whole(m), s = r * vm_sinpi_tail(r * r), q = VM_PI / s;
+    double m = fabs(x), r = m - vm_whole(m), q = VM_PI / vm_sinpi_half(r);
     double y = vm_trigamma_positive(x < 0 ? 1 + m : x);
     y = x < 0 ? q * q - y : y;
     return x == -INFINITY ? INFINITY : y;
@@ -225,7 +231,7 @@ VM_INLINE double vm_tetragamma_positive(double x) {
 }
 
 VM_INLINE double vm_tetragamma_f64(double x) {
-    double m = fabs(x), r = m - vm_whole(m), z = r * r, q = VM_PI / (r * vm_sinpi_tail(z)), h = 0.5 - fabs(r);
+    double m = fabs(x), r = m - vm_whole(m), z = r * r, q = VM_PI / vm_sinpi_half(r), h = 0.5 - fabs(r);
     double cosine = h < 0.25 ? h * vm_sinpi_tail(h * h) : 1 - z * vm_cospi_tail(z);
     double y = vm_tetragamma_positive(x < 0 ? 1 + m : x);
     y = x < 0 ? r == 0 ? -INFINITY : y + 2 * q * q * q * cosine : y;

@@ -1,4 +1,4 @@
-/* integers.c: operations on integers and booleans: the elementwise ones of integers.def, and those on indices. */
+/* integer_ops.c: operations on integers and booleans: the elementwise ones of integers.def, and those on indices. */
 #include "ops/broadcast.h"
 
 /* The caller's NumPy computes y where a kernel refuses an element. */
