@@ -199,16 +199,17 @@ VM_INLINE double vm_trigamma_positive(double x) {
     return far ? y : q * q + (top / bottom + y);
 }
 
-/* sin(pi r), |r| <= 1/2; for large r by the cosine of the complement, which is more accurate there */
-VM_INLINE double vm_sinpi_half(double r) {
+/* VM_PI / sin(pi r), |r| <= 1/2; for large r by the cosine of the complement, which is more accurate there. It is too
+ * small by the part VM_PI_LO / VM_PI. */
+VM_INLINE double vm_cscpi(double r) {
     double h = 0.5 - fabs(r);
-    return h < 0.25 ? copysign(1 - h * h * vm_cospi_tail(h * h), r) : r * vm_sinpi_tail(r * r);
+    return VM_PI / (h < 0.25 ? copysign(1 - h * h * vm_cospi_tail(h * h), r) : r * vm_sinpi_tail(r * r));
 }
 
 VM_INLINE double vm_trigamma_f64(double x) {
-    double m = fabs(x), r = m - vm_whole(m), q = VM_PI / vm_sinpi_half(r);
+    double m = fabs(x), r = m - vm_whole(m), q = vm_cscpi(r);
     double y = vm_trigamma_positive(x < 0 ? 1 + m : x);
-    y = x < 0 ? q * q - y : y;
+    y = x < 0 ? q * q - (y - q * q * (2 * VM_PI_LO / VM_PI)) : y;
     return x == -INFINITY ? INFINITY : y;
 }
 
@@ -231,10 +232,11 @@ VM_INLINE double vm_tetragamma_positive(double x) {
 }
 
 VM_INLINE double vm_tetragamma_f64(double x) {
-    double m = fabs(x), r = m - vm_whole(m), z = r * r, q = VM_PI / vm_sinpi_half(r), h = 0.5 - fabs(r);
+    double m = fabs(x), r = m - vm_whole(m), z = r * r, q = vm_cscpi(r), h = 0.5 - fabs(r);
     double cosine = h < 0.25 ? h * vm_sinpi_tail(h * h) : 1 - z * vm_cospi_tail(z);
     double y = vm_tetragamma_positive(x < 0 ? 1 + m : x);
-    y = x < 0 ? r == 0 ? -INFINITY : y + 2 * q * q * q * cosine : y;
+    double c = 2 * q * q * q * cosine;
+    y = x < 0 ? r == 0 ? -INFINITY : c + (y + c * (3 * VM_PI_LO / VM_PI)) : y;
     return x != x ? x : y;
 }
 #define VM_SLOPE_f64_trigamma ~, vm_tetragamma_f64(x)
