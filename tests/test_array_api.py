@@ -279,6 +279,17 @@ def test_nextafter():
     assert fg.nextafter(1, 2).dtype == np.float64
 
 
+def test_integers_beyond_int64_beside_others_are_exact():
+    for make in (fg.asarray, fg.tensor):
+        same(
+            make([2**64 - 1024, 0, 2**63 + 1], dtype="uint64"),
+            np.array([2**64 - 1024, 0, 2**63 + 1], np.uint64),
+            make.__name__,
+        )
+        same(make([[2**64 - 1], [3]], dtype=np.uint64), np.array([[2**64 - 1], [3]], np.uint64), make.__name__)
+        same(make([1.5, 2.0], dtype="uint64"), np.array([1, 2], np.uint64), make.__name__)
+
+
 @settings(max_examples=25, deadline=None, database=None)
 @given(data=st.data())
 def test_strategies_of_hypothesis_make_tensors(data):

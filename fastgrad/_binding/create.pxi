@@ -18,7 +18,18 @@ cdef cnp.ndarray with_dtype(x, dtype, str name):
     if dtype is None:
         return a
     wanted = DTYPES[dtype_number(np.dtype(dtype))]
+    if wanted.kind == "u" and a.dtype.kind == "f" and type(x) in (list, tuple):
+        # Integers beyond int64 beside others, which NumPy takes for float64 where no dtype is given.
+        if all_integers(np.asarray(x, object).flat):
+            return np.asarray(x, wanted)
     return a if a.dtype == wanted else a.astype(wanted)
+
+
+cdef bint all_integers(items):
+    for item in items:
+        if not isinstance(item, (int, np.integer)):
+            return False
+    return True
 
 
 @public
