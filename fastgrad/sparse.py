@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from . import _core, _user_frames
-from ._compile.compiled import Replayed
 from ._compile.outside import watch
+from ._compile.replayed import Replayed
 from ._core import Tensor
 from ._numpy.creation import floating
 from ._scipy.vectors import Variables, Vector, scipy

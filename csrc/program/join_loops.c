@@ -24,18 +24,14 @@ static int n_carried(const fg_program *p, const instruction *loop)
 static int are_same(const fg_program *p, const instruction *a, const fg_program *q, const instruction *b,
                     const int *same)
 {
-    if (a->op != b->op || a->n_in != b->n_in || a->n_attr != b->n_attr)
+    if (!fg_same_work(p, a, q, b))
         return 0;
     for (int i = 0; i < a->n_in; i++) {
         int v = operands_of(p, a)[i], w = operands_of(q, b)[i];
         if (v < 0 ? w >= 0 : w < 0 || same[v] != w)
             return 0;
     }
-    int n = fg_n_bodies(a->op);
-    for (int i = 0; i < n; i++)
-        if (!fg_program_equal(fg_body(attrs_of(p, a), i), fg_body(attrs_of(q, b), i)))
-            return 0;
-    return a->n_attr == n || !memcmp(attrs_of(p, a) + n, attrs_of(q, b) + n, (size_t)(a->n_attr - n) * sizeof(int64_t));
+    return 1;
 }
 
 /* Fill in `same` for the constants and results of body p. */

@@ -34,16 +34,21 @@ int fg_draws(int op, const int64_t *attr)
 }
 
 /* ---- equality ---------------------------------------------------------------------------------------------------- */
-int fg_same_instruction(const fg_program *p, const instruction *a, const fg_program *q, const instruction *b)
+int fg_same_work(const fg_program *p, const instruction *a, const fg_program *q, const instruction *b)
 {
-    if (a->op != b->op || a->n_in != b->n_in || a->n_attr != b->n_attr ||
-        memcmp(operands_of(p, a), operands_of(q, b), (size_t)a->n_in * sizeof(int)))
+    if (a->op != b->op || a->n_in != b->n_in || a->n_attr != b->n_attr)
         return 0;
     int n = fg_n_bodies(a->op);
     for (int i = 0; i < n; i++)
         if (!fg_program_equal(fg_body(attrs_of(p, a), i), fg_body(attrs_of(q, b), i)))
             return 0;
     return a->n_attr == n || !memcmp(attrs_of(p, a) + n, attrs_of(q, b) + n, (size_t)(a->n_attr - n) * sizeof(int64_t));
+}
+
+int fg_same_instruction(const fg_program *p, const instruction *a, const fg_program *q, const instruction *b)
+{
+    return a->op == b->op && a->n_in == b->n_in &&
+           !memcmp(operands_of(p, a), operands_of(q, b), (size_t)a->n_in * sizeof(int)) && fg_same_work(p, a, q, b);
 }
 
 size_t fg_data_bytes(const fg_array *x) { return (size_t)x->shape->size * fg_itemsize(x->dtype); }

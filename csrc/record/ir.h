@@ -86,8 +86,10 @@ int fg_n_bodies(int op);                    /* how many of its first attributes 
 fg_program *fg_body(const int64_t *attr, int i);
 int fg_draws(int op, const int64_t *attr);  /* does each run of it give other numbers? */
 
-/* Equality: of what two instructions compute, given equal operands, and of arrays in dtype, shape and every bit. The
- * state of a generator equals itself only, because its elements change. */
+/* Equality: of what two instructions do with their operands, whatever these are, of two instructions on operands of the
+ * same numbers, and of arrays in dtype, shape and every bit. The state of a generator equals itself only, because its
+ * elements change. */
+int fg_same_work(const fg_program *, const instruction *, const fg_program *, const instruction *);
 int fg_same_instruction(const fg_program *, const instruction *, const fg_program *, const instruction *);
 int fg_same_array(const fg_array *, const fg_array *);
 size_t fg_data_bytes(const fg_array *);

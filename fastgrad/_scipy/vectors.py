@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from .. import _core, tree
-from .._compile.compiled import Compiled, Replayed
+from .._compile.compiled import Compiled
+from .._compile.replayed import Replayed
 from .._core import Tensor
 from .._transforms.arguments import describe_type, tracked_error
 from .._transforms.grad import value_and_grad

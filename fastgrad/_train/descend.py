@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core, optim, tree
-from .._compile.compiled import Replayed
+from .._compile.replayed import Replayed
 from .._core import Tensor
 from .._transforms.arguments import tracked_error
 from .step import NonFinite, TrainingStep, take_step

@@ -17,7 +17,8 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from .. import _core, optim, tree
-from .._compile.compiled import Compiled, Replayed
+from .._compile.compiled import Compiled
+from .._compile.replayed import Replayed
 from .._core import Tensor
 
 __all__ = ["TrainingStep", "training_step"]
