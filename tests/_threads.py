@@ -33,6 +33,28 @@ def in_threads(n, work):
     together(*[functools.partial(work, i) for i in range(n)])
 
 
+def run_with_stack(size, f):
+    """f() in a thread of that stack, whatever it raises."""
+    outcome = []
+
+    def run():
+        try:
+            outcome.append(f())
+        except BaseException as error:
+            outcome.append(error)
+
+    old = threading.stack_size(size)
+    try:
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(old)
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
+
+
 def others_run_during(f, x):
     """Fails if this thread waits for most of the time that f(x) takes in another one, in each of five calls."""
     f(x)

@@ -125,7 +125,7 @@ def draw_inputs(shapes, dtype, rng):
     return [np.asarray(rng.uniform(-2, 2, s), dtype) for s in shapes]
 
 
-@settings(max_examples=400, deadline=None, database=None, derandomize=True)
+@settings(max_examples=250, deadline=None, database=None, derandomize=True)
 @given(
     steps=STEPS,
     shapes=st.lists(st.sampled_from(SHAPES), min_size=1, max_size=3),

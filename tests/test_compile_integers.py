@@ -175,7 +175,7 @@ def drawn(shape, dtype, rng):
     return rng.integers(0 if dtype.kind in "ub" else -5, 2 if dtype.kind == "b" else 6, shape).astype(dtype)
 
 
-@settings(max_examples=500, deadline=None, database=None, derandomize=True)
+@settings(max_examples=250, deadline=None, database=None, derandomize=True)
 @given(STEPS, st.lists(st.tuples(st.sampled_from(SHAPES), st.sampled_from(TARGETS)), min_size=1, max_size=3))
 def test_random_graphs_of_integers_replay_as_eager(steps, inputs):
     f = random_graph(steps, lambda error: not isinstance(error, fg.TraceError), window=3, most=5000)

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from _threads import run_with_stack
 
 import fastgrad as fg
 from fastgrad import _core
@@ -262,6 +263,8 @@ def test_changes_after_the_call_do_not_reach_the_rule():
 
 
 def test_long_chains_and_chains_by_residuals_are_freed_without_recursion():
+    """On a small stack, where one frame for each of 10,000 links would not fit."""
+
     @fg.custom_vjp
     def step(x, before):
         return x * 1
@@ -269,17 +272,21 @@ def test_long_chains_and_chains_by_residuals_are_freed_without_recursion():
     held = []
     step.defvjp(lambda x, before: (x * 1, (x, held.pop() if held else None)), lambda r, g: (g, None))
     x = fg.tensor(1.0, requires_grad=True)
-    y = x
-    for _ in range(100_000):
-        y = step(y, None)
-    y.backward()
+
+    def chains():
+        y = x
+        for _ in range(10_000):
+            y = step(y, None)
+        y.backward()
+        del y
+        for _ in range(10_000):  # each leads to the one before by its residuals alone
+            y = step(x, None)
+            held.append(y)
+        del y
+        held.clear()
+
+    run_with_stack(256 * 1024, chains)
     assert x.grad == 1
-    del y
-    for _ in range(30_000):  # each leads to the one before by its residuals alone
-        y = step(x, None)
-        held.append(y)
-    del y
-    held.clear()
 
 
 def test_threads():

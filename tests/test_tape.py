@@ -1,10 +1,10 @@
 """The tape: which gradients backward gives, what it adds up, what it uses up, and what keeps a graph alive."""
 
 import gc
-import threading
 
 import numpy as np
 import pytest
+from _threads import run_with_stack
 
 import fastgrad as fg
 from fastgrad import _core
@@ -403,28 +403,6 @@ def test_a_tensor_in_a_cycle_is_collected():
 
 
 # ---- long and wide ---------------------------------------------------------------------------------------------------
-def run_with_stack(size, f):
-    """f() in a thread of that stack, whatever it raises."""
-    outcome = []
-
-    def run():
-        try:
-            outcome.append(f())
-        except BaseException as error:
-            outcome.append(error)
-
-    old = threading.stack_size(size)
-    try:
-        thread = threading.Thread(target=run)
-        thread.start()
-        thread.join()
-    finally:
-        threading.stack_size(old)
-    if isinstance(outcome[0], BaseException):
-        raise outcome[0]
-    return outcome[0]
-
-
 def chain(length):
     x = leaf(1.0)
     y = x

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from _threads import together
+from _threads import run_with_stack, together
 
 import fastgrad as fg
 from fastgrad import _core
@@ -138,11 +138,7 @@ def test_a_small_stack_is_enough():
         y.backward()
         assert x.grad.shape == x.shape
 
-    old = threading.stack_size(128 * 1024)
-    try:
-        together(deep, deep)
-    finally:
-        threading.stack_size(old)
+    run_with_stack(128 * 1024, deep)
 
 
 def test_threads_run_a_function_again_that_draws():
