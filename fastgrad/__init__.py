@@ -19,6 +19,7 @@ from . import _blas, _core, _native, _numpy, activations, tree
 from ._compile.compiled import CacheInfo, Compiled, compile
 from ._config import __version__, show_config
 from ._control_flow.api import cond, fori_loop, scan, while_loop
+from ._control_flow.bounded import bounded_while_loop
 from ._core import *
 from ._core import Program, TraceError
 from ._numpy.functions import *
@@ -27,7 +28,7 @@ from ._rules import table as _rules
 from ._transforms.checkpoint import checkpoint
 from ._transforms.custom import custom_jvp, custom_vjp
 from ._transforms.grad import grad, no_grad, stop_gradient, value_and_grad
-from ._transforms.jacobian import elementwise_grad, hessian, hessp, hvp, jacfwd, jacobian, jacrev
+from ._transforms.jacobian import elementwise_grad, hessian, hessp, hvp, jacfwd, jacobian, jacrev, value_and_jacobian
 from ._transforms.linearize import jvp, linearize, vjp
 from ._transforms.primitive import primitive
 from ._transforms.pure_callback import ShapeDtypeStruct, pure_callback
@@ -45,12 +46,13 @@ if typing.TYPE_CHECKING:
 
 __all__ = [
     "CacheInfo", "Compiled", "DescentResult", "Program", "ShapeDtypeStruct", "TraceError", "TrainingStep",
-    "__array_api_version__", "__array_namespace_info__", "__version__", "activations", "check_grads", "checkpoint",
-    "compile", "cond", "custom_jvp", "custom_vjp", "descend", "dropout", "elementwise_grad", "fori_loop", "grad",
-    "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "least_squares", "linalg", "linearize", "losses",
-    "minimize", "no_grad", "norm", "optim", "primitive", "pure_callback", "random", "root", "scan", "schedules",
-    "show_config", "sparse", "special", "stats", "stop_gradient", "take", "testing", "training_step", "tree",
-    "value_and_grad", "vjp", "vmap", "while_loop",
+    "__array_api_version__", "__array_namespace_info__", "__version__", "activations", "bounded_while_loop",
+    "check_grads", "checkpoint", "compile", "cond", "custom_jvp", "custom_vjp", "descend", "dropout",
+    "elementwise_grad", "fori_loop", "grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev", "jvp",
+    "least_squares", "linalg", "linearize", "losses", "minimize", "no_grad", "norm", "optim", "primitive",
+    "pure_callback", "random", "root", "scan", "schedules", "show_config", "sparse", "special", "stats",
+    "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad", "value_and_jacobian", "vjp", "vmap",
+    "while_loop",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
 if not typing.TYPE_CHECKING:
@@ -68,7 +70,7 @@ _CALLED_OTHERWISE = {  # names of JAX, PyTorch and SciPy
     "ndarray": "Tensor", "nn": "losses and fastgrad.activations", "permute": "transpose", "pmap": "vmap",
     "rand": "random.default_rng().random", "randn": "random.default_rng().standard_normal", "remat": "checkpoint",
     "scatter": "put_along_axis", "top_k": "topk", "tree_map": "tree.map", "tree_util": "tree",
-    "unsqueeze": "expand_dims", "value_and_jacobian": "vjp, or jacobian beside f", "vectorize": "vmap",
+    "unsqueeze": "expand_dims", "vectorize": "vmap",
 }  # fmt: skip
 
 __array_api_version__ = "2024.12"  # of the array API standard, whose namespace this module is

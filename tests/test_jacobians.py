@@ -40,6 +40,37 @@ def test_every_structural_row(name, transform):
                 np.testing.assert_allclose(got, exact, **tolerance)
 
 
+def test_the_value_beside_the_jacobian():
+    calls = []
+
+    def f(x, y):
+        calls.append(1)
+        return {"products": x[1:] * y, "sum": fg.sum(x)}, "more"
+
+    x, y = spread(3), np.float32(2.0)
+    jacobian, aux = fg.jacobian(f, has_aux=True)(x, y)
+    calls.clear()
+    both = fg.value_and_jacobian(f, has_aux=True)
+    (value, more), found = both(x, y)
+    assert calls == [1] and more == aux == "more"
+    np.testing.assert_array_equal(value["products"], x[1:] * 2)
+    assert type(value["products"]) is np.ndarray and type(value["sum"]) is np.float64
+    for name, expected in jacobian.items():
+        np.testing.assert_array_equal(found[name], expected)
+    y = 2.0
+    by_both = fg.value_and_jacobian(lambda x, y: x * y, (0, 1))
+    for way in (by_both, fg.compile(by_both), lambda x, y: fg.vmap(by_both, in_axes=(0, None))(x[None], y)):
+        value, (dx, dy) = way(x, y)
+        for found, expected in zip((value, dx, dy), (x * y, 2 * np.eye(3), x)):
+            np.testing.assert_array_equal(np.asarray(found).reshape(expected.shape), expected)
+    third = fg.grad(lambda x: fg.sum(fg.value_and_jacobian(lambda x: x**3)(x)[0]))
+    np.testing.assert_allclose(third(x), 3 * x**2)
+    with pytest.raises(TypeError, match="value_and_jacobian: expected a function, got 3"):
+        fg.value_and_jacobian(3)
+    with pytest.raises(TypeError, match="value_and_jacobian"):
+        fg.value_and_jacobian(lambda x: "a")(1.0)
+
+
 W, SQUARE = spread(4, 5), spread(4, 4)
 LAYERS = {  # what a pass meets first while its cotangents or tangents are still a diagonal
     "matrix on the left": (lambda x: fg.tanh(W @ x + 1), 5),

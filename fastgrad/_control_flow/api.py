@@ -8,7 +8,6 @@ number of steps.
 from __future__ import annotations
 
 import itertools
-import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,6 +18,18 @@ from .._core import Tensor
 from .._numpy.joining import stack
 from . import body, while_and_cond
 from . import scan as scan_operation
+from .checks import (
+    bounds,
+    carried,
+    check_function,
+    condition_of,
+    handed_on,
+    kind_of,
+    length_of,
+    pair,
+    tensors_of,
+    views,
+)
 
 __all__ = ["cond", "fori_loop", "scan", "while_loop"]
 
@@ -68,14 +79,14 @@ def scan(
     >>> sums
     tensor([1., 3., 6.])
     """
-    _check_function("scan", f)
-    carry, structure = _tensors("scan", "init", init)
-    rows, row_structure = _tensors("scan", "xs", xs)
-    length = _length(rows, row_structure, length)
+    check_function("scan", f)
+    carry, structure = tensors_of("scan", "init", init)
+    rows, row_structure = tensors_of("scan", "xs", xs)
+    length = length_of(rows, row_structure, length)
     found: list[Any] = []  # the structure of the results of a step
 
     def of_step(y: Any, copy: bool = False) -> list[Tensor]:
-        ys, shape = _tensors("scan", "y", y, copy)
+        ys, shape = tensors_of("scan", "y", y, copy)
         if found and shape != found[0]:
             raise TypeError(f"scan: f returned y as {shape} and before that as {found[0]}")
         found[:] = [shape]
@@ -83,8 +94,8 @@ def scan(
 
     def step(inputs: list[Tensor]) -> list[Tensor]:
         result = f(structure.unflatten(inputs[: len(carry)]), row_structure.unflatten(inputs[len(carry) :]))
-        on, y = _pair(result)
-        return [*_carried("scan", structure, inputs, on), *of_step(y)]
+        on, y = pair(result)
+        return [*carried("scan", structure, inputs, on), *of_step(y)]
 
     if length == 0 or _core.tracing_program():
         if length == 0 and not _core.tracing_program():
@@ -92,12 +103,12 @@ def scan(
         else:
             results = scan_operation.scan(step, carry, rows, length, bool(reverse))
         return structure.unflatten(results[: len(carry)]), found[0].unflatten(results[len(carry) :])
-    value, hand_on = _handed_on("scan", structure, carry)
-    kept = _core.Results(lambda y: (ys := _views(of_step(y, copy=True)), found[0].unflatten(ys))[1])
+    value, hand_on = handed_on("scan", structure, carry)
+    kept = _core.Results(lambda y: (ys := views(of_step(y, copy=True)), found[0].unflatten(ys))[1])
     keep = kept.append
     for row in _steps(rows, row_structure, length, bool(reverse)):
         result = f(value, row)
-        on, y = result if type(result) is tuple and len(result) == 2 else _pair(result)
+        on, y = result if type(result) is tuple and len(result) == 2 else pair(result)
         value = hand_on(on)
         keep(y)
     trees = kept.trees[::-1] if reverse else kept.trees
@@ -117,16 +128,16 @@ def fori_loop(lower: int, upper: int, body_fun: Callable[[Any, Any], Any], init_
     >>> fg.fori_loop(0, 3, lambda i, x: x + 0.5 * i, 1.0)
     tensor(2.5)
     """
-    lower, length = _bounds(lower, upper)
-    _check_function("fori_loop", body_fun)
-    init, structure = _tensors("fori_loop", "init_val", init_val)
+    lower, length = bounds(lower, upper)
+    check_function("fori_loop", body_fun)
+    init, structure = tensors_of("fori_loop", "init_val", init_val)
 
     def step(i: Tensor, values: list[Tensor]) -> list[Tensor]:
-        return _carried("fori_loop", structure, values, body_fun(i, structure.unflatten(values)))
+        return carried("fori_loop", structure, values, body_fun(i, structure.unflatten(values)))
 
     if length and _core.tracing_program():
         return structure.unflatten(scan_operation.counted(step, init, lower, length))
-    value, hand_on = _handed_on("fori_loop", structure, init)
+    value, hand_on = handed_on("fori_loop", structure, init)
     for i in _core.Counter(lower, length):
         value = hand_on(body_fun(i, value))
     return value
@@ -148,24 +159,24 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
     >>> fg.while_loop(lambda x: x < 100, lambda x: 2 * x, 1.0)
     tensor(128.)
     """
-    _check_function("while_loop", cond_fun)
-    _check_function("while_loop", body_fun)
-    values, structure = _tensors("while_loop", "init_val", init_val)
+    check_function("while_loop", cond_fun)
+    check_function("while_loop", body_fun)
+    values, structure = tensors_of("while_loop", "init_val", init_val)
 
     def test(inputs: list[Tensor]) -> list[Tensor]:
-        return [_condition("while_loop", "cond_fun to return", cond_fun(structure.unflatten(inputs)))]
+        return [condition_of("while_loop", "cond_fun to return", cond_fun(structure.unflatten(inputs)))]
 
     def step(inputs: list[Tensor]) -> list[Tensor]:
-        return _carried("while_loop", structure, inputs, body_fun(structure.unflatten(inputs)))
+        return carried("while_loop", structure, inputs, body_fun(structure.unflatten(inputs)))
 
     if _core.tracing_program():
         values = while_and_cond.while_loop(test, step, values)
     else:
-        value, hand_on = _handed_on("while_loop", structure, values)
+        value, hand_on = handed_on("while_loop", structure, values)
         while True:
             going = _core.holds(condition := cond_fun(value))
             if going is None:
-                condition = _condition("while_loop", "cond_fun to return", condition)
+                condition = condition_of("while_loop", "cond_fun to return", condition)
                 if _core.traced(condition):
                     break
                 going = bool(condition)
@@ -194,9 +205,9 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     >>> f(4.0), f(0.0)
     (np.float64(2.0), np.float64(1.0))
     """
-    _check_function("cond", true_fun)
-    _check_function("cond", false_fun)
-    condition = _condition("cond", "pred to be", pred)
+    check_function("cond", true_fun)
+    check_function("cond", false_fun)
+    condition = condition_of("cond", "pred to be", pred)
     if not _core.traced(condition):
         return true_fun(*operands) if bool(condition) else false_fun(*operands)
     leaves, structure = tree.flatten(operands)
@@ -212,7 +223,7 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
             for i, x, number in zip(array_places, given, weak):
                 filled[i] = _core.made_weak(x) if number else x
             result = f(*structure.unflatten(filled))
-            results, found[name] = _tensors("cond", name, result)
+            results, found[name] = tensors_of("cond", name, result)
             numbers[name] = [*map(_core.stands_for_number, tree.leaves(result))]
             return results
 
@@ -227,8 +238,8 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
         for path, a, b in zip(found["true_fun"].paths("result"), true_kinds, false_kinds):
             if a != b:
                 raise TypeError(
-                    f"cond: {path} is {_kind(*a)} from true_fun and {_kind(*b)} from false_fun; both must return the "
-                    "same shape and dtype"
+                    f"cond: {path} is {kind_of(*a)} from true_fun and {kind_of(*b)} from false_fun; both must return "
+                    "the same shape and dtype"
                 )
 
     branches = branch("true_fun", true_fun), branch("false_fun", false_fun)
@@ -240,124 +251,7 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     return found["true_fun"].unflatten(results)
 
 
-# ---- arguments and results ----------------------------------------------------------------------------------------
-def _check_function(name: str, f: Any) -> None:
-    if not callable(f):
-        raise TypeError(f"{name}: expected a function, got {f!r}")
-
-
-def _pair(result: Any) -> tuple[Any, Any]:
-    if not (isinstance(result, tuple) and len(result) == 2):
-        raise TypeError(f"scan: expected f to return (carry, y), got {_described(result)}")
-    return result
-
-
-def _bounds(lower: Any, upper: Any) -> tuple[int, int]:
-    """The first count of a fori_loop and the number of its steps."""
-    for name, x in ("lower", lower), ("upper", upper):
-        if isinstance(x, Tensor):
-            _core.refuse_value(x, "bound")
-        elif not hasattr(type(x), "__index__"):
-            raise TypeError(f"fori_loop: {name} is {x!r}, expected an integer")
-    lower, upper = operator.index(lower), operator.index(upper)
-    if lower >= upper:
-        return 0, 0
-    if lower < -(2**63) or upper > 2**63 or upper - lower >= 2**63:
-        raise OverflowError(
-            f"fori_loop: expected a counter and a number of steps that fit in an int64, got lower {lower} and upper "
-            f"{upper}; begin at 0 and add the offset in body_fun, or nest two loops"
-        )
-    return lower, upper - lower
-
-
-def _described(x: Any) -> str:
-    return f"a tuple of {len(x)}" if isinstance(x, tuple) else f"a {type(x).__name__}"
-
-
-def _kind(dtype: Any, shape: tuple[int, ...]) -> str:
-    return f"{dtype} of shape {shape}"
-
-
-def _tensors(name: str, what: str, value: Any, copy: bool = False) -> tuple[list[Tensor], tree.Structure]:
-    """The leaves of a tree as tensors, and its structure. ``copy``: arrays of NumPy, which may change, are copied."""
-    leaves, structure = tree.flatten(value)
-    found = []
-    for i, x in enumerate(leaves):
-        if not isinstance(x, (Tensor, np.ndarray, np.generic, bool, int, float)):
-            path = structure.paths(what)[i]
-            raise TypeError(f"{name}: {path} is of type {type(x).__name__}, expected arrays and numbers")
-        found.append(_core.asarray(x.copy() if copy and isinstance(x, np.ndarray) else x))
-    return found, structure
-
-
-def _carried(
-    name: str, structure: tree.Structure, before: list[Tensor], value: Any, copy: bool = False
-) -> list[Tensor]:
-    """The leaves of the next carry, checked against the previous one: same structure, shapes and dtypes. ``copy``: as
-    for `_tensors`."""
-    after, found = _tensors(name, "carry", value, copy)
-    if found != structure:
-        raise TypeError(
-            f"{name}: the carry came in as {structure} and goes on as {found}; its structure must stay the same"
-        )
-    for i, (a, b) in enumerate(zip(before, after)):
-        if a.shape != b.shape or a.dtype != b.dtype:
-            same = a.dtype == b.dtype
-            like = "" if same else f" by np.{b.dtype}(...) (Python's float counts as float64, its int as int64)"
-            back = "reshape or sum" if same else f".astype(np.{a.dtype})"
-            raise (ValueError if same else TypeError)(
-                f"{name}: {structure.paths('carry')[i]} came in as {_kind(a.dtype, a.shape)} and goes on as "
-                f"{_kind(b.dtype, b.shape)}; give an initial value of that kind{like}, or bring the new one back by "
-                f"{back}"
-            )
-    return after
-
-
-def _condition(name: str, what: str, x: Any) -> Tensor:
-    if not isinstance(x, (Tensor, np.ndarray, np.generic, bool)):
-        raise TypeError(f"{name}: expected {what} a single boolean, got {_described(x)}")
-    condition = _core.asarray(x)
-    if condition.dtype != np.bool_ or condition.size != 1:
-        raise TypeError(
-            f"{name}: expected {what} a single boolean, got {_kind(condition.dtype, condition.shape)}; compare, as in "
-            "x > 0"
-        )
-    return _core.reshape(condition, ())
-
-
-def _length(rows: list[Tensor], structure: tree.Structure, length: int | None) -> int:
-    told = {}
-    for path, x in zip(structure.paths("xs"), rows):
-        if x.ndim == 0:
-            raise ValueError(f"scan: {path} is a single number, expected an array with a row for each step")
-        told[len(x)] = f"{path} has {len(x)}"
-    if length is not None:
-        length = operator.index(length)
-        if length < 0:
-            raise ValueError(f"scan: expected a length of at least 0, got {length}")
-        told[length] = f"length is {length}"
-    if len(told) > 1:
-        raise ValueError(f"scan: the numbers of steps differ: {', '.join(told.values())}")
-    if not told:
-        raise ValueError("scan: the number of steps is not known; give xs with arrays, or a length")
-    return next(iter(told))
-
-
 # ---- eager ----------------------------------------------------------------------------------------------------------
-def _views(init: list[Tensor]) -> list[Tensor]:
-    """Tensors of the same elements: an in-place change of one copies it first, so the caller's are not written."""
-    return [_core.reshape(x, x.shape) for x in init]
-
-
-def _handed_on(name: str, structure: tree.Structure, init: list[Tensor]) -> tuple[Any, Callable[[Any], Any]]:
-    """The value that the first step takes, and the function that checks the one it returns and hands it on."""
-
-    def check(value: Any) -> Any:
-        return structure.unflatten(_carried(name, structure, init, value, copy=True))
-
-    return structure.unflatten(_views(init)), _core.Carry(structure.unflatten(init), check).hand_on
-
-
 def _steps(rows: list[Tensor], structure: tree.Structure, length: int, reverse: bool) -> Iterator[Any]:
     """The row that each step takes."""
     if not rows:

@@ -12,13 +12,13 @@ from typing import Any
 
 from .. import _core
 from .._core import Tensor
-from .arguments import LEAVE_OUT, argnum_tuple, argument_places, describe_type
+from .arguments import LEAVE_OUT, argnum_tuple, argument_places, describe_type, pair_with_aux
 from .grad import named_grad
 from .linearize import Point
 from .transformed import transformed
 from .vmap import vmap_over_basis
 
-__all__ = ["elementwise_grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev"]
+__all__ = ["elementwise_grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev", "value_and_jacobian"]
 
 
 def jacrev(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
@@ -52,6 +52,37 @@ def jacrev(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
 
 
 jacobian = jacrev
+
+
+def value_and_jacobian(
+    f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Callable[..., tuple[Any, Any]]:
+    """A function that returns f's result and its Jacobian, ``((result, aux), Jacobian)`` with ``has_aux``.
+
+    Arguments, Jacobian and errors are those of ``jacrev``; the result is in the structure that f returns, as ndarrays
+    and numbers (tensors within another transform). f runs once.
+
+    >>> import fastgrad as fg, numpy as np
+    >>> fg.value_and_jacobian(lambda x: x[1:] * x[:-1])(np.array([1.0, 2.0, 3.0]))
+    (array([2., 6.]), array([[2., 1., 0.],
+           [0., 3., 2.]]))
+    """
+    if not callable(f):
+        raise TypeError(f"value_and_jacobian: expected a function, got {f!r}")
+
+    @functools.wraps(f)
+    def twice(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        result = f(*args, **kwargs)
+        return (pair_with_aux(f, result, "value_and_jacobian")[0] if has_aux else result), result
+
+    both = _jacobian(jacrev, _by_rows, twice, argnums, True, "value_and_jacobian")
+
+    @transformed(f, value_and_jacobian, argnums, has_aux)
+    def value_and_jacobian_of_f(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        jacobian, value = both(*args, **kwargs)
+        return value, jacobian
+
+    return value_and_jacobian_of_f
 
 
 def jacfwd(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
