@@ -15,6 +15,7 @@ import contextlib
 import functools
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -36,7 +37,7 @@ class RankError(RuntimeError):
     rank = 0
 
 
-class Stopped(Exception):  # noqa: N818 (a message, no error)
+class Stopped(Exception):
     """Another rank has stopped the descent, for the reason that the message gives."""
 
 
@@ -46,6 +47,8 @@ class Ranks:
     ``comm`` is a communicator of mpi4py, or an object with `Get_rank`, `Get_size`, `Allreduce` (a sum, of one ndarray
     into another) and `bcast` (of any object). Rank 0 is the one that writes files.
     """
+
+    _last: Ranks | None = None  # whose step was the last in this process
 
     def __init__(self, comm: Any, name: str) -> None:
         missing = [m for m in ("Allreduce", "bcast", "Get_rank", "Get_size") if not callable(getattr(comm, m, None))]
@@ -154,10 +157,9 @@ class Ranks:
     def reduce(self, count: int, loss: float) -> tuple[int, float]:
         """Sum the gradients over all ranks, of which this one's belong to so many rows and to this mean of their
         losses. Returns the rows of all, and the mean of all losses. Raises what ends the steps of all."""
-        global _last
         if self._is_closed:
             raise RuntimeError(f"{self._name}: a rank has ended the steps that the ranks take together")
-        _last = self
+        Ranks._last = self
         if not count:
             for block in self._blocks:
                 block.fill(0)
@@ -184,7 +186,7 @@ class Ranks:
     def mark(self, error: BaseException, rank: int = 0) -> None:
         """Note on an error that all ranks raise it or one for it, so that one rank reports it."""
         with contextlib.suppress(AttributeError):
-            error._reporter = rank  # type: ignore[attr-defined]
+            error.reporting_rank = rank  # type: ignore[attr-defined]
 
     # ---- communication ---------------------------------------------------------------------------------------
 
@@ -269,7 +271,6 @@ def parts_of(
 
 # processes --------------------------------------------------------------------------------------------------
 
-_last: Ranks | None = None  # whose step was the last in this process
 _aborts = False
 
 
@@ -307,12 +308,15 @@ def _abort_if_uncaught(comm: Any, rank: int) -> None:
             shown(kind, error, trace)
             sys.stderr.flush()
         if reporter is None:
+            Ranks._last = None
             sys.stdout.flush()
+            time.sleep(0.3)  # the launcher ends all at once, and may not have passed on what is shown
             comm.Abort(1)
+            os._exit(1)  # some implementations return, and wait for the launcher
 
     def leave() -> None:
-        if _last is not None and not sys.modules["mpi4py.MPI"].Is_finalized():
-            _last.leave()
+        if Ranks._last is not None and not sys.modules["mpi4py.MPI"].Is_finalized():
+            Ranks._last.leave()
 
     sys.excepthook = report
     if "mpi4py.MPI" in sys.modules:
@@ -328,7 +332,7 @@ def _reporting(reports: list[tuple[str, str]]) -> int:
 
 def _reporter(error: BaseException) -> int | None:
     """The rank that reports an error that all ranks know of, None if they do not."""
-    return getattr(error, "_reporter", None)
+    return getattr(error, "reporting_rank", None)
 
 
 def _text_of(error: BaseException | None) -> str:

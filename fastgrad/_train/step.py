@@ -192,7 +192,7 @@ class TrainingStep:
         total, value = ranks.reduce(count, value)
         gradients = ranks.gradients
         if rule is None:
-            gradients = [g * g.dtype.type(1 / total) for g in gradients]
+            gradients = [np.asarray(g * g.dtype.type(1 / total)) for g in gradients]
         else:
             rule.scale(1 / total)
             self._complete(rule)
