@@ -118,7 +118,7 @@ def test_dtypes_numbers_and_shared_gradients():
     for found, sent in results(2, train):
         assert_close(found, step.params, 1e-6)
         assert_close({k: found[k] for k in "abn"}, {k: step.params[k] for k in "abn"})
-        assert sent[2:] == [2 * 4, (3 + 3 + 1 + 3) * 8] * 4
+        assert sent[3:] == [2 * 4, (3 + 3 + 1 + 3) * 8] * 4
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -133,7 +133,7 @@ def test_bytes_of_a_step(dtype):
 
     n = sum(value.size for value in start().values())
     for sent in results(2, descend):
-        assert sent == [8, 8] + (8 + 1) * [(n + 3) * np.dtype(dtype).itemsize]  # votes, 8 steps, the end
+        assert sent == [8, 8, 8] + (8 + 1) * [(n + 3) * np.dtype(dtype).itemsize]  # votes, 8 steps, the end
 
 
 def test_a_program_writes_gradients_where_they_are_summed():

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .. import _blas, optim
+from .. import _blas, optim, tree
 
 __all__ = ["RankError", "Ranks", "Stopped", "agree_on_end", "parts_of"]
 
@@ -75,7 +75,7 @@ class Ranks:
         self._vote(None)
         expected = self._comm.bcast(facts, root=0)
         differing = [key for key in facts if facts[key] != expected[key]]
-        error = None
+        error: Exception | None = None
         if differing:
             key = differing[0]
             error = ValueError(
@@ -91,9 +91,13 @@ class Ranks:
             else:
                 self._comm.bcast(leaf, root=0)
         state = self._comm.bcast(optimizer.state_dict() if self.rank == 0 else None, root=0)
-        if self.rank and (state["steps"] or optimizer.steps):
-            optimizer.load_state_dict(state)
-        self._lay_out(leaves)
+        try:
+            if self.rank and (state["steps"] or optimizer.steps):
+                optimizer.load_state_dict(state)
+            self._lay_out(leaves)
+        except Exception as failure:
+            error = failure
+        self._vote(error)
         if self.size > 1:
             _share_threads(self._comm)
 
@@ -259,14 +263,22 @@ def agree_on_end(descend: _F) -> _F:
 
 
 def parts_of(
-    batches: Iterator[tuple[tuple[np.ndarray, ...], np.ndarray | None]], ranks: Ranks
-) -> Iterator[tuple[tuple[np.ndarray, ...], np.ndarray | None]]:
-    """This rank's part of each batch: of arrays and their rows, None for all. Each row belongs to one rank. The batches
-    are the same for any number of ranks."""
-    for arrays, rows in batches:
-        n = len(arrays[0]) if rows is None and arrays else 0 if rows is None else len(rows)
+    batches: Iterator[tuple[tuple[Any, ...], np.ndarray | None]], ranks: Ranks
+) -> Iterator[tuple[tuple[Any, ...], np.ndarray | None]]:
+    """This rank's part of each batch, which is arrays and their rows, None for all. Each row belongs to one rank. The
+    batches are the same for any number of ranks. Arrays of another length than the first are left as they are."""
+    for batch, rows in batches:
+        arrays = [x for x in tree.leaves(batch) if isinstance(x, np.ndarray) and x.ndim] if rows is None else [rows]
+        n = len(arrays[0]) if arrays else 0
         part = slice(n * ranks.rank // ranks.size, n * (ranks.rank + 1) // ranks.size)
-        yield (arrays, rows[part]) if rows is not None else (tuple(array[part] for array in arrays), None)
+        if rows is None:
+            yield tree.map(functools.partial(_part, part, n), batch), None
+        else:
+            yield batch, rows[part]
+
+
+def _part(part: slice, n: int, x: Any) -> Any:
+    return x[part] if isinstance(x, np.ndarray) and x.ndim and len(x) == n else x
 
 
 # processes --------------------------------------------------------------------------------------------------

@@ -498,7 +498,8 @@ def training_step(
 def begin_on_ranks(step: TrainingStep, ranks: Ranks, **facts: Any) -> None:
     """Before the first step that ranks take together: let all have what rank 0 has, and see that the facts are the
     same on all."""
-    ranks.begin(step._leaves, step.optimizer, {"params": str(step._structure), **facts})
+    facts = {"params": str(step._structure), "nonfinite": step._nonfinite, "clipping": step._clip} | facts
+    ranks.begin(step._leaves, step.optimizer, facts)
 
 
 # arguments --------------------------------------------------------------------------------------------------
