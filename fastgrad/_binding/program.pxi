@@ -245,17 +245,35 @@ cdef class Program:
             Py_XDECREF(<PyObject *>held)
         fg_replay_give(self.program, r)
 
-    cdef list replay(self, fg_replay *r, list into=None):
-        """The results of a replay whose inputs are set, which is given back; the last ones are written to the ndarrays
-        ``into``."""
+    cdef list replay(self, fg_replay *r):
+        """The results of a replay whose inputs are set, which is given back."""
         try:
-            results = self.make_results(r, into)
+            results = self.make_results(r)
             self.evaluate(r)
             self.read_kept(r, results)
-            if into is not None:
-                for i in range(self.n_out - len(into), self.n_out):
-                    if results[i] is not into[i - self.n_out]:      # without axes, or of another layout
-                        into[i - self.n_out][...] = results[i]
+            return results
+        finally:
+            self.give(r)
+
+    cdef list replay_into(self, fg_replay *r, list into):
+        """The same; the last results are written to the ndarrays ``into``."""
+        cdef list results
+        cdef int i, n_new = self.n_out - len(into)
+        try:
+            results = [None] * self.n_out
+            for i in range(self.n_out):
+                if i >= n_new >= 0 and not fg_program_keeps(self.program, i) and fits(
+                        into[i - n_new], fg_program_output_dtype(self.program, i),
+                        fg_program_output_shape(self.program, i)) and cnp.PyArray_ISWRITEABLE(into[i - n_new]):
+                    results[i] = into[i - n_new]
+                    fg_replay_address(r)[self.n_in + i] = cnp.PyArray_DATA(<cnp.ndarray>results[i])
+                else:
+                    self.make_result(r, i, results)
+            self.evaluate(r)
+            self.read_kept(r, results)
+            for i in range(max(n_new, 0), self.n_out):
+                if results[i] is not into[i - n_new]:       # without axes, or of another layout
+                    into[i - n_new][...] = results[i]
             return results
         finally:
             self.give(r)
@@ -269,21 +287,20 @@ cdef class Program:
             status = fg_replay_run(self.program, r)
         return check(status)
 
-    cdef list make_results(self, fg_replay *r, list into=None):
-        """Arrays for the results that are not kept in the arena, new ones but for the last, which are ``into``; None
-        for those that are."""
-        cdef void **address = fg_replay_address(r)
+    cdef list make_results(self, fg_replay *r):
+        """New arrays for the results that are not kept in the arena; None for those that are."""
         cdef list results = [None] * self.n_out
-        cdef int i, n_new = self.n_out - (len(into) if into is not None else 0)
+        cdef int i
         for i in range(self.n_out):
-            if not fg_program_keeps(self.program, i):
-                a = into[i - n_new] if i >= n_new >= 0 else None
-                if a is None or not (fits(a, fg_program_output_dtype(self.program, i),
-                                          fg_program_output_shape(self.program, i)) and cnp.PyArray_ISWRITEABLE(a)):
-                    a = new_ndarray(fg_program_output_shape(self.program, i), fg_program_output_dtype(self.program, i))
-                address[self.n_in + i] = cnp.PyArray_DATA(a)
-                results[i] = a
+            self.make_result(r, i, results)
         return results
+
+    cdef inline int make_result(self, fg_replay *r, int i, list results) except -1:
+        if not fg_program_keeps(self.program, i):
+            a = new_ndarray(fg_program_output_shape(self.program, i), fg_program_output_dtype(self.program, i))
+            fg_replay_address(r)[self.n_in + i] = cnp.PyArray_DATA(a)
+            results[i] = a
+        return 0
 
     cdef int read_kept(self, fg_replay *r, list results) except -1:
         """Fill in the kept results, those without axes."""

@@ -184,7 +184,7 @@ cdef class Replayer:
         `try_train`; else None, and nothing has changed."""
         cdef Entry entry = self.last if signature is None else self.by_signature.get(signature)
         cdef fg_replay *r = self.matched(entry, args)
-        return entry.rebuild(entry.program.replay(r, into)) if r != NULL else None
+        return entry.rebuild(entry.program.replay_into(r, into)) if r != NULL else None
 
     cdef fg_replay *matched(self, Entry entry, tuple args) except? NULL:
         """A replay of this entry's program on these arguments, NULL if they do not match."""
@@ -210,7 +210,7 @@ cdef class Replayer:
         """What `try_run_into` returns for the parameters ``leaves`` and these rows of each of ``arrays``."""
         cdef Entry last = self.last
         cdef fg_replay *r = self.matched_on_rows(last, leaves, arrays, rows, 0)
-        return last.rebuild(last.program.replay(r, into)) if r != NULL else None
+        return last.rebuild(last.program.replay_into(r, into)) if r != NULL else None
 
     cdef fg_replay *matched_on_rows(self, Entry last, list leaves, tuple arrays, cnp.ndarray rows,
                                     int n_gradients) except? NULL:
