@@ -174,6 +174,27 @@ def test_ranks_draw_the_same_batches(seed):
     assert epochs[0] != epochs[1]
 
 
+def test_another_number_of_ranks_goes_on():
+    """An epoch on two ranks and the next on three, from what rank 0 of the first has, is as two epochs alone."""
+
+    def epoch(comm, params, state, random):
+        optimizer, rng = fg.optim.Adam(0.01), np.random.default_rng(99)
+        if state is not None and comm.rank == 0:
+            optimizer.load_state_dict(state)
+            rng.bit_generator.state = random
+        result = fg.descend(net, params, (X, Y), optimizer=optimizer, batch_size=32, epochs=1, seed=rng, comm=comm)
+        return result.params, optimizer.state_dict(), rng.bit_generator.state
+
+    first = results(2, lambda comm: epoch(comm, start(), None, None))[0]
+    found = results(3, lambda comm: epoch(comm, *first))
+    expected = fg.descend(net, start(), (X, Y), optimizer=fg.optim.Adam(0.01), batch_size=32, epochs=2,
+                          seed=np.random.default_rng(99))  # fmt: skip
+    for params, state, random in found:
+        assert_close(params, expected.params)
+        assert state["steps"] == 8
+        assert random == found[0][2]
+
+
 # ends ---------------------------------------------------------------------------------------------------------
 
 
