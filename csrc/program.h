@@ -103,12 +103,13 @@ void *fg_replay_own_input(const fg_program *, fg_replay *, int i);
 
 /* ---- program/training.c: for a program whose first n_gradients inputs are parameters, whose first output is the loss,
  * and whose last outputs are the gradients (fg_trace_end) ------------------------------------------------------ */
-/* What is done to the gradients of a step before they are used: nothing; elements are brought into [-limit, limit]; the
- * gradients are scaled so that the root of the sum of their squares is at most limit, of all together or of each. */
+/* What is done to the gradients of a step before they are used. They are multiplied by `scale`, which makes a mean of
+ * what has been summed over ranks. Then nothing; elements are brought into [-limit, limit]; or gradients are scaled so
+ * that the root of the sum of their squares is at most limit, of all together or of each. */
 typedef enum { FG_CLIP_NOTHING, FG_CLIP_VALUE, FG_CLIP_NORM, FG_CLIP_EACH_NORM } fg_clip_kind;
 typedef struct {
     fg_clip_kind kind;
-    double limit;
+    double limit, scale;
 } fg_clip;
 /* The updates of the parameters at one step. */
 typedef struct {

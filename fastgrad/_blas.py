@@ -63,6 +63,13 @@ def threads(blas: Blas | None) -> int | None:
     return int(function()) if function else None
 
 
+def limit_threads(blas: Blas | None, most: int) -> None:
+    """Let large products use at most so many threads from now on, if the library is one that can be told."""
+    function = _openblas_function(blas.handle, "set_num_threads") if blas else None
+    if function and (threads(blas) or 0) > most:
+        function(most)
+
+
 def address_of(function: "ctypes._NamedFuncPointer") -> int:
     """Where the function of a library is, for the core to call."""
     address = ctypes.cast(function, ctypes.c_void_p).value

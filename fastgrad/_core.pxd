@@ -200,7 +200,7 @@ cdef extern from "program.h":
         FG_CLIP_NOTHING, FG_CLIP_VALUE, FG_CLIP_NORM, FG_CLIP_EACH_NORM
     ctypedef struct fg_clip:
         fg_clip_kind kind
-        double limit
+        double limit, scale
     ctypedef struct fg_updates:
         const fg_update_rule *rule
         const int *rule_of

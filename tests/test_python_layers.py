@@ -30,7 +30,7 @@ WINGS = [
 RANK = {name: k for k, names in enumerate(WINGS) for name in names}
 
 # Private names of other packages that there is no public way around.
-FOREIGN = {"_NamedFuncPointer", "_NoValue", "_getframe", "_fields"}
+FOREIGN = {"_NamedFuncPointer", "_exit", "_NoValue", "_getframe", "_fields"}
 
 
 def module_name(path: Path) -> str:

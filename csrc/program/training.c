@@ -106,7 +106,6 @@ enum { CHUNK = 1024 }; /* elements of a gradient that are clipped at a time, in 
 
 /* What to do about a gradient's elements: scale them and keep them within a limit. */
 typedef struct { double scale, limit; } clipping;
-static const clipping UNCHANGED = {1, INFINITY};
 
 static int is_unchanged(clipping c) { return c.scale == 1 && isinf(c.limit); }
 
@@ -187,7 +186,12 @@ static double scale_for(double most)
 /* Is a sum of squares too large or too small to tell the norm? */
 static int is_out_of_range(double sum) { return !(sum < DBL_MAX) || sum < DBL_MIN * 0x1p60; }
 
-static clipping to_norm(double norm, double limit) { return (clipping){norm > limit ? limit / norm : 1, INFINITY}; }
+/* `norm` is that of the gradients before they are multiplied by c->scale. */
+static clipping to_norm(double norm, const fg_clip *c)
+{
+    norm *= c->scale;
+    return (clipping){norm > c->limit ? c->scale * (c->limit / norm) : c->scale, INFINITY};
+}
 
 /* Where the gradients of a step are: in arrays, or in a replay. */
 typedef struct {
@@ -235,13 +239,13 @@ static double norm_of(const gradients *all, int from, int to)
 static clipping clipping_of_all(const fg_clip *c, const gradients *all, int n)
 {
     if (c->kind == FG_CLIP_VALUE)
-        return (clipping){1, c->limit};
-    return c->kind == FG_CLIP_NORM ? to_norm(norm_of(all, 0, n), c->limit) : UNCHANGED;
+        return (clipping){c->scale, c->limit};
+    return c->kind == FG_CLIP_NORM ? to_norm(norm_of(all, 0, n), c) : (clipping){c->scale, INFINITY};
 }
 
 static clipping clipping_of(const fg_clip *c, clipping of_all, const gradients *all, int i)
 {
-    return c->kind == FG_CLIP_EACH_NORM ? to_norm(norm_of(all, i, i + 1), c->limit) : of_all;
+    return c->kind == FG_CLIP_EACH_NORM ? to_norm(norm_of(all, i, i + 1), c) : of_all;
 }
 
 static int take_work(int64_t bytes, void **work)

@@ -255,6 +255,29 @@ cdef class Program:
         finally:
             self.give(r)
 
+    cdef list replay_into(self, fg_replay *r, list into):
+        """The same; the last results are written to the ndarrays ``into``."""
+        cdef list results
+        cdef int i, n_new = self.n_out - len(into)
+        try:
+            results = [None] * self.n_out
+            for i in range(self.n_out):
+                if i >= n_new >= 0 and not fg_program_keeps(self.program, i) and fits(
+                        into[i - n_new], fg_program_output_dtype(self.program, i),
+                        fg_program_output_shape(self.program, i)) and cnp.PyArray_ISWRITEABLE(into[i - n_new]):
+                    results[i] = into[i - n_new]
+                    fg_replay_address(r)[self.n_in + i] = cnp.PyArray_DATA(<cnp.ndarray>results[i])
+                else:
+                    self.make_result(r, i, results)
+            self.evaluate(r)
+            self.read_kept(r, results)
+            for i in range(max(n_new, 0), self.n_out):
+                if results[i] is not into[i - n_new]:       # without axes, or of another layout
+                    into[i - n_new][...] = results[i]
+            return results
+        finally:
+            self.give(r)
+
     cdef int evaluate(self, fg_replay *r) except -1:
         cdef int status
         if self.releases_gil:
@@ -266,15 +289,18 @@ cdef class Program:
 
     cdef list make_results(self, fg_replay *r):
         """New arrays for the results that are not kept in the arena; None for those that are."""
-        cdef void **address = fg_replay_address(r)
         cdef list results = [None] * self.n_out
         cdef int i
         for i in range(self.n_out):
-            if not fg_program_keeps(self.program, i):
-                a = new_ndarray(fg_program_output_shape(self.program, i), fg_program_output_dtype(self.program, i))
-                address[self.n_in + i] = cnp.PyArray_DATA(a)
-                results[i] = a
+            self.make_result(r, i, results)
         return results
+
+    cdef inline int make_result(self, fg_replay *r, int i, list results) except -1:
+        if not fg_program_keeps(self.program, i):
+            a = new_ndarray(fg_program_output_shape(self.program, i), fg_program_output_dtype(self.program, i))
+            fg_replay_address(r)[self.n_in + i] = cnp.PyArray_DATA(a)
+            results[i] = a
+        return 0
 
     cdef int read_kept(self, fg_replay *r, list results) except -1:
         """Fill in the kept results, those without axes."""

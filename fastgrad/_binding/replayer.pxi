@@ -176,32 +176,56 @@ cdef class Replayer:
         """A training step (see `train`) if the guard of the last call matches, or that of the entry with this
         signature; else None, and nothing has changed."""
         cdef Entry entry = self.last if signature is None else self.by_signature.get(signature)
+        cdef fg_replay *r = self.matched(entry, args)
+        return train(entry.program, r, rule, checked, entry.rebuild) if r != NULL else None
+
+    def try_run_into(self, tuple args, list into not None, signature=None):
+        """What a call returns, whose last results are written to the ndarrays ``into``, if a guard matches as for
+        `try_train`; else None, and nothing has changed."""
+        cdef Entry entry = self.last if signature is None else self.by_signature.get(signature)
+        cdef fg_replay *r = self.matched(entry, args)
+        return entry.rebuild(entry.program.replay_into(r, into)) if r != NULL else None
+
+    cdef fg_replay *matched(self, Entry entry, tuple args) except? NULL:
+        """A replay of this entry's program on these arguments, NULL if they do not match."""
         cdef fg_replay *r
         if entry is None or not entry.confirmed or fg_trace_here():
-            return None
+            return NULL
         r = entry.matched(args, None)
-        if r == NULL:
-            return None
-        self._hits += 1
-        self.use(entry)
-        self.last = entry
-        return train(entry.program, r, rule, checked, entry.rebuild)
+        if r != NULL:
+            self._hits += 1
+            self.use(entry)
+            self.last = entry
+        return r
 
     def try_train_on_rows(self, list leaves, tuple arrays, cnp.ndarray rows not None, UpdateRule rule not None,
                           bint checked):
         """A training step of the parameters ``leaves`` on a batch: of each of ``arrays``, the rows with the int64
         indices ``rows``. None if the last call's program is not for such arguments, and nothing has changed."""
         cdef Entry last = self.last
+        cdef fg_replay *r = self.matched_on_rows(last, leaves, arrays, rows, len(leaves))
+        return train(last.program, r, rule, checked, last.rebuild) if r != NULL else None
+
+    def try_run_on_rows_into(self, list leaves, tuple arrays, cnp.ndarray rows not None, list into not None):
+        """What `try_run_into` returns for the parameters ``leaves`` and these rows of each of ``arrays``."""
+        cdef Entry last = self.last
+        cdef fg_replay *r = self.matched_on_rows(last, leaves, arrays, rows, 0)
+        return last.rebuild(last.program.replay_into(r, into)) if r != NULL else None
+
+    cdef fg_replay *matched_on_rows(self, Entry last, list leaves, tuple arrays, cnp.ndarray rows,
+                                    int n_gradients) except? NULL:
+        """A replay of this entry's program, which keeps so many gradients, on parameters and gathered rows; NULL if it
+        is not for such arguments."""
         cdef Program program
         cdef fg_replay *r
         cdef bint found = True
         cdef int i, n = len(leaves)
         if last is None or fg_trace_here() or not last.holds():
-            return None
+            return NULL
         program = last.program
-        if (program.n_in != n + len(arrays) or program.n_gradients != n or number_of(rows) != FG_INT64
+        if (program.n_in != n + len(arrays) or program.n_gradients != n_gradients or number_of(rows) != FG_INT64
                 or not cnp.PyArray_ISCARRAY_RO(rows)):
-            return None
+            return NULL
         r = program.take()
         try:
             for i in range(program.n_in):
@@ -217,10 +241,10 @@ cdef class Replayer:
             raise
         if not found:
             program.give(r)
-            return None
+            return NULL
         self._hits += 1
         self.use(last)
-        return train(program, r, rule, checked, last.rebuild)
+        return r
 
 
 cdef object as_tensors(object x):

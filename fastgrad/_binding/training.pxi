@@ -85,7 +85,7 @@ cdef class UpdateRule:
         cdef int i, n = 0 if groups is None else len(groups)
         set_rule(&self.first, row, numbers, len(state))
         self.updates.rule, self.updates.rule_of = &self.first, NULL
-        self.updates.clip.kind = FG_CLIP_NOTHING
+        self.updates.clip.kind, self.updates.clip.scale = FG_CLIP_NOTHING, 1
         self.state = state
         if groups is not None:
             if (which is None or cnp.PyArray_TYPE(which) != cnp.NPY_INT32 or not cnp.PyArray_ISCARRAY_RO(which)
@@ -113,6 +113,10 @@ cdef class UpdateRule:
         if not FG_CLIP_NOTHING <= kind <= FG_CLIP_EACH_NORM or not limit >= 0:
             raise ValueError(f"clip: there is no kind {kind} with the limit {limit}")
         self.updates.clip.kind, self.updates.clip.limit = <fg_clip_kind>kind, limit
+
+    def scale(self, double factor):
+        """Multiply the gradients by this number before they are clipped and used."""
+        self.updates.clip.scale = factor
 
     cdef int count(self) except -1:
         self.taken = True

@@ -196,6 +196,12 @@ class Compiled(_core.Replayer):
         entry = self._entry(call, signature, bounded=True)
         return None if entry is None else entry.program.train(call.inputs, rule, checked, entry.rebuild)
 
+    def run_into(self, args: tuple[Any, ...], into: list[np.ndarray]) -> Any:
+        """What a call returns if there is a program for it, whose last results are written to these ndarrays; else
+        None."""
+        signature = self._signature_of_call(args, {})
+        return None if signature is None else self.try_run_into(args, into, signature)
+
     def program(self, *args: Any, **kwargs: Any) -> Program:
         """The program that a call with these arguments replays; traced now if there is none."""
         entry = self._entry(self._call(args, kwargs), self._signature_of_call(args, kwargs))

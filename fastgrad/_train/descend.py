@@ -18,7 +18,8 @@ from .. import _core, optim, tree
 from .._compile.replayed import Replayed
 from .._core import Tensor
 from .._transforms.arguments import tracked_error
-from .step import NonFinite, TrainingStep, take_step
+from .parallel import RankError, Ranks, Stopped, agree_on_end, parts_of
+from .step import NonFinite, TrainingStep, begin_on_ranks, take_step
 
 __all__ = ["DescentResult", "descend"]
 
@@ -73,6 +74,7 @@ class DescentResult(dict[str, Any]):
         return "\n".join(f"{key:>{width}}: {text.replace(chr(10), indent)}" for key, text in shown.items())
 
 
+@agree_on_end
 def descend(
     loss: Callable[..., Any],
     params: Any,
@@ -100,6 +102,7 @@ def descend(
     clip_each_norm: float | None = None,
     accumulate: int = 1,
     has_aux: bool = False,
+    comm: Any = None,
 ) -> DescentResult:
     """Minimise a loss by steps of an optimizer, over mini-batches of data if there are any.
 
@@ -157,6 +160,11 @@ def descend(
         End after the step during which so many seconds have passed.
     clip_value, clip_norm, clip_each_norm, accumulate, has_aux
         As of ``training_step``.
+    comm : mpi4py communicator, optional
+        Descend together with other processes, all of which call this with the same arguments and data: each computes
+        the loss of its part of the rows of each batch, and all get the same result. Batches, history and result are
+        those of one process, up to rounding, for any number of processes. The first callback that stops, time_limit or
+        Ctrl-C ends all of them. If one fails, the others raise RuntimeError. See ``docs/mpi.md``.
 
     A learning rate that is a ``fastgrad.schedules.ReduceOnPlateau`` is told the same loss after each epoch.
 
@@ -185,7 +193,7 @@ def descend(
     live = structure.unflatten(map(_float_array, leaves))
     step = TrainingStep(
         loss, live, optimizer, nonfinite, compile, clip_value=clip_value, clip_norm=clip_norm,
-        clip_each_norm=clip_each_norm, accumulate=accumulate, has_aux=has_aux, _name="descend",
+        clip_each_norm=clip_each_norm, accumulate=accumulate, has_aux=has_aux, _ranks=comm, _name="descend",
     )  # fmt: skip
     arrays = _data_arrays(data)
     rows = len(arrays[0]) if arrays else 1
@@ -215,7 +223,14 @@ def descend(
     result = DescentResult(
         params=live, loss=np.nan, history=[], steps=0, converged=False, message=f"took all {total} steps"
     )
-    batches = _batches(arrays, rows, size, shuffle, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    ranks: Ranks | None = comm
+    if ranks is not None:
+        begin_on_ranks(step, ranks, rows=rows, batch_size=size, shuffle=bool(shuffle), steps=total)
+        rng, progress = ranks.agree_on_generator(rng), False if ranks.rank else progress
+    batches = _batches(arrays, rows, size, shuffle, rng)
+    if ranks is not None:
+        batches = parts_of(batches, ranks)
     bar = _Bar(progress, total)
     try:
         with _core.DeferredInterrupt() as interrupt:
@@ -223,8 +238,10 @@ def descend(
                  result)  # fmt: skip
     except KeyboardInterrupt:
         result.message = f"interrupted after {result.steps} steps"
-    except FloatingPointError as error:
-        error.result = result  # type: ignore[attr-defined]
+    except Stopped as stop:
+        result.message = str(stop)
+    except (FloatingPointError, RankError) as error:
+        error.result = result  # type: ignore[union-attr]
         raise
     finally:
         bar.close(result)

@@ -20,6 +20,7 @@ from .. import _core, optim, tree
 from .._compile.compiled import Compiled
 from .._compile.replayed import Replayed
 from .._core import Tensor
+from .parallel import Ranks
 
 __all__ = ["TrainingStep", "training_step"]
 
@@ -46,6 +47,7 @@ class TrainingStep:
         clip_each_norm: float | None = None,
         accumulate: int = 1,
         has_aux: bool = False,
+        _ranks: Ranks | None = None,
         _name: str = "training_step",
     ) -> None:
         if not callable(loss):
@@ -58,7 +60,8 @@ class TrainingStep:
             raise ValueError(f"{_name}: accumulate is {accumulate!r}, expected an integer of at least 1")
         self._clip = optim.clip_of(_name, clip_value=clip_value, clip_norm=clip_norm, clip_each_norm=clip_each_norm)
         self._accumulate, self._has_aux = operator.index(accumulate), bool(has_aux)
-        self._has_more = self._accumulate > 1 or self._has_aux or self._clip is not None
+        self._ranks = _ranks
+        self._has_more = self._accumulate > 1 or self._has_aux or self._clip is not None or _ranks is not None
         self.params = params
         self.optimizer = optim.get(optimizer)
         self._f = loss
@@ -110,8 +113,12 @@ class TrainingStep:
         """A step on a batch, or on these rows of its arrays."""
         if not _core.same_leaves(self.params, self._known):
             self._adopt()
-        if self._has_more and self._accumulate > 1:
-            return self._take_in_parts(batch, rows)
+        if self._has_more:
+            if self._ranks is not None:
+                return self._take_on_ranks(self._ranks, batch, rows)
+            if self._accumulate > 1:
+                optim.next_update(self.optimizer, self._leaves, self._structure, in_core=False)  # checks the leaves
+                return self._update_eagerly(*self._gradients_in_parts(batch, rows), None)
         optimizer, leaves, structure = self.optimizer, self._leaves, self._structure
         replayed = self._value_and_gradients
         if replayed.failed is not None:
@@ -172,9 +179,61 @@ class TrainingStep:
         optim.apply_gradients(self.optimizer, self.params, self._leaves, self._structure, gradients, rule, self._clip)
         return found
 
-    def _take_in_parts(self, batch: tuple[Any, ...], rows: np.ndarray | None) -> Any:
-        """A step on a batch, a part of its rows after the other; loss and gradients are means over all rows."""
-        optim.next_update(self.optimizer, self._leaves, self._structure, in_core=False)  # which checks the leaves
+    def _take_on_ranks(self, ranks: Ranks, batch: tuple[Any, ...], rows: np.ndarray | None) -> Any:
+        """A step on the batch that the parts of all ranks make together. The gradients that are summed over the ranks
+        are those of the sum of the losses of all rows, of which the update takes the mean."""
+        try:
+            rule = optim.next_update(self.optimizer, self._leaves, self._structure, in_core=True)
+            count = _count_rows(batch) if rows is None else len(rows)
+            value, aux = self._gradients_of_part(ranks.gradients, batch, rows) if count else (0.0, None)
+        except BaseException as error:
+            ranks.fail(error)
+            raise
+        total, value = ranks.reduce(count, value)
+        gradients = ranks.gradients
+        if rule is None:
+            gradients = [np.asarray(g * g.dtype.type(1 / total)) for g in gradients]
+        else:
+            rule.scale(1 / total)
+            self._complete(rule)
+        try:
+            return self._update_eagerly(value, aux, gradients, rule)
+        except FloatingPointError as error:
+            ranks.mark(error)
+            raise
+
+    def _gradients_of_part(
+        self, into: list[np.ndarray], batch: tuple[Any, ...], rows: np.ndarray | None
+    ) -> tuple[float, Any]:
+        """The mean loss of this rank's rows, and what else the loss returns; the gradients of the rows' sum of losses
+        are written to the ndarrays ``into``, by the program itself where one is replayed."""
+        if self._accumulate > 1:
+            value, aux, gradients = self._gradients_in_parts(batch, rows)
+        else:
+            compiled, found = self._value_and_gradients.usable(), None
+            args: tuple[Any, ...] = ()
+            with contextlib.suppress(Exception):  # whatever the loss raises: below it is right, or raises the same
+                if compiled is not None and rows is not None:
+                    found = compiled.try_run_on_rows_into(self._leaves, batch, rows, into)
+                elif compiled is not None:
+                    found = compiled.try_run_into((self._leaves, *batch), into)
+                if found is None:
+                    args = (self._leaves, *_rows_of(_with_arrays(batch), rows))
+                    found = compiled.run_into(args, into) if compiled is not None else None
+            if found is not None:
+                return float(found[0]), found[1]
+            value, aux, gradients = self._value_and_gradients(
+                *(args or (self._leaves, *_rows_of(_with_arrays(batch), rows)))
+            )
+        for to, gradient in zip(into, gradients):
+            to[...] = gradient.detach().numpy() if isinstance(gradient, Tensor) else gradient
+        return float(value), aux
+
+    def _gradients_in_parts(
+        self, batch: tuple[Any, ...], rows: np.ndarray | None
+    ) -> tuple[float, list[Any], list[np.ndarray]]:
+        """Loss and gradients of a batch, a part of its rows after the other, and what else the loss returns of each.
+        They are means over all rows; on several ranks the gradients are those of the sum of the rows' losses."""
         arrays, structure = tree.flatten(_with_arrays(batch))
         n = len(arrays[0]) if arrays and np.ndim(arrays[0]) else 0
         if not n or any(np.ndim(array) == 0 or len(array) != n for array in arrays):
@@ -196,8 +255,8 @@ class TrainingStep:
             aux.append(more)
             for into, gradient in zip(total, gradients):
                 array = gradient.detach().numpy() if isinstance(gradient, Tensor) else gradient
-                into += into.dtype.type(weight) * array
-        return self._update_eagerly(value, aux, total, None)
+                into += array if self._ranks is not None else into.dtype.type(weight) * array
+        return value, aux, total
 
     def program(self, *batch: Any) -> Any:
         """The program that a step with this batch replays."""
@@ -259,7 +318,11 @@ class TrainingStep:
                 "changes arrays in place, through which no derivative leads; write the steps as operations, as in "
                 "p = p - rate * grad(loss)(p), or say that a constant is meant with fastgrad.stop_gradient(x)"
             )
-        return value, aux, _core.gradients(value, tensors, False)
+        whole = value
+        if self._ranks is not None:
+            with _core.Recording():
+                whole = value * float(_count_rows(batch))
+        return value, aux, _core.gradients(whole, tensors, False)
 
     def _refuse(self, value: float, bad: int, gradient: Any) -> None:
         """Leave a step out, or raise: the loss is not finite, or a gradient."""
@@ -313,6 +376,7 @@ def training_step(
     clip_each_norm: float | None = None,
     accumulate: int = 1,
     has_aux: Literal[False] = False,
+    comm: Any = None,
 ) -> TrainingStep: ...
 @overload
 def training_step(
@@ -328,6 +392,7 @@ def training_step(
     clip_each_norm: float | None = None,
     accumulate: int = 1,
     has_aux: Literal[True],
+    comm: Any = None,
 ) -> TrainingStepWithAux: ...
 def training_step(
     loss: Callable[..., Any],
@@ -342,6 +407,7 @@ def training_step(
     clip_each_norm: float | None = None,
     accumulate: int = 1,
     has_aux: bool = False,
+    comm: Any = None,
 ) -> TrainingStep:
     """A function that takes one step of descent: `value = step(*batch)`.
 
@@ -382,6 +448,12 @@ def training_step(
     has_aux : bool
         The loss returns a pair, the loss and other values, arrays in any nested structure (metrics, new running
         statistics); a call then returns both. Of parts that are accumulated it returns a list of the other values.
+    comm : mpi4py communicator, optional
+        Take steps together with other processes, all of which make the step and call it as often, each with its own
+        part of the batch; a part may have no rows. The parameters and the optimizer's state of rank 0 are given to all.
+        Loss and gradients are the means over all rows, which are those of the first array of each part, so the loss is
+        a mean over rows, too. Other values of the loss are those of the process's own part. If a process fails, the
+        others raise RuntimeError. See ``docs/mpi.md``.
 
     Returns
     -------
@@ -408,13 +480,37 @@ def training_step(
     >>> [round(step(np.ones(length)), 4) for length in (3, 1, 4)]
     [1.0, 0.64, 0.4096]
     """
-    return (TrainingStepWithAux if has_aux else TrainingStep)(
-        loss, params, optimizer, nonfinite, compile, maxsize, clip_value=clip_value, clip_norm=clip_norm,
-        clip_each_norm=clip_each_norm, accumulate=accumulate, has_aux=has_aux,
-    )  # fmt: skip
+    ranks = None if comm is None else Ranks(comm, "training_step")
+    try:
+        step = (TrainingStepWithAux if has_aux else TrainingStep)(
+            loss, params, optimizer, nonfinite, compile, maxsize, clip_value=clip_value, clip_norm=clip_norm,
+            clip_each_norm=clip_each_norm, accumulate=accumulate, has_aux=has_aux, _ranks=ranks,
+        )  # fmt: skip
+    except BaseException as error:
+        if ranks is not None:
+            ranks.fail(error)
+        raise
+    if ranks is not None:
+        begin_on_ranks(step, ranks)
+    return step
+
+
+def begin_on_ranks(step: TrainingStep, ranks: Ranks, **facts: Any) -> None:
+    """Before the first step that ranks take together: let all have what rank 0 has, and see that the facts are the
+    same on all."""
+    facts = {"params": str(step._structure), "nonfinite": step._nonfinite, "clipping": step._clip} | facts
+    ranks.begin(step._leaves, step.optimizer, facts)
 
 
 # arguments --------------------------------------------------------------------------------------------------
+
+
+def _count_rows(batch: tuple[Any, ...]) -> int:
+    """The rows of a batch: the length of its first array, 1 if there is no array with an axis."""
+    for x in tree.flatten(_with_arrays(batch))[0]:
+        if shape := np.shape(x) if not isinstance(x, Tensor) else x.shape:
+            return int(shape[0])
+    return 1
 
 
 def _rows_of(arrays: tuple[Any, ...], rows: np.ndarray | None) -> tuple[Any, ...]:
