@@ -13,7 +13,7 @@ from .atomic import write_whole
 from .containers import reading, writer_of
 from .nodes import Damaged, decode, encode
 
-__all__ = ["load", "load_tree", "save", "save_tree"]
+__all__ = ["check_tree", "load", "load_tree", "save", "save_tree"]
 
 # What reading a damaged file raises besides Damaged: zipfile, NumPy's parser of headers, JSON.
 _OF_DAMAGE = (
@@ -90,6 +90,12 @@ def save_tree(path: str, tree: Any, subject: str, keep_previous: bool = False) -
     """`save` in the name of another function."""
     nodes, arrays = encode(tree, subject)
     write_whole(path, writer_of(path, nodes, arrays, subject), subject, keep_previous)
+
+
+def check_tree(tree: Any, subject: str) -> bool:
+    """Raise what `save` would for a tree that cannot be saved; whether it can be read without types."""
+    nodes, _ = encode(tree, subject)
+    return all(node[0] != "object" for node in nodes)
 
 
 def load_tree(path: str, subject: str, types: Iterable[type] = ()) -> Any:
