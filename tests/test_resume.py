@@ -110,7 +110,7 @@ def test_random_draws_in_the_loss(path, compile):
     def make():
         rng, average = fg.random.default_rng(3), fg.optim.EMA(0.9)
         averages.append(average)
-        noisy = lambda p, x, y: loss(p, fg.dropout(x, 0.3, rng), y + rng.normal(0.0, 0.1, y.shape))
+        noisy = lambda p, x, y: loss(p, fg.dropout(x, 0.3, rng), y + rng.normal(0.0, 0.1, y.shape, np.float32))
         return {
             "loss": noisy, "params": start(np.float32), "data": (X.astype(np.float32), Y.astype(np.float32)),
             "optimizer": fg.optim.Adam(0.05), "batch_size": 6, "seed": np.random.default_rng(5), "compile": compile,
