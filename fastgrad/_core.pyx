@@ -442,7 +442,8 @@ def thread_state():
         context = (<Trace>context).outer
     return {"grad_enabled": grad_enabled(), "transform": fg_transform, "tracing": tracing(),
             "traces": traces, "drawing": here.innermost[DRAWINGS] != NULL,
-            "running": here.innermost[RULES_RUN] != NULL, "no_grad": here.n, "promotions": here.innermost[PROMOTIONS] != NULL}
+            "running": here.innermost[RULES_RUN] != NULL, "no_grad": here.n,
+            "promotions": here.innermost[PROMOTIONS] != NULL}
 
 
 def empty_pool():

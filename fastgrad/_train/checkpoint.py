@@ -24,7 +24,7 @@ from .step import TrainingStep
 __all__ = ["Checkpoint", "Order", "about"]
 
 _FORMAT = "fastgrad checkpoint"
-_SAMPLE = 256  # rows of each array that tell whether the data are the same
+_SAMPLE, _SAMPLE_BYTES = 256, 1 << 24  # rows of each array, and their bytes, that tell whether the data are the same
 
 
 class HasState(Protocol):
@@ -239,7 +239,8 @@ def about(
 
 def _described(array: np.ndarray) -> str:
     """Shape and dtype of data, and a digest of some rows, the first and the last among them."""
-    rows = np.linspace(0, len(array) - 1, min(len(array), _SAMPLE)).astype(np.intp)
+    n = min(_SAMPLE, max(2, _SAMPLE_BYTES // max(1, array.nbytes // len(array))), len(array))
+    rows = np.linspace(0, len(array) - 1, n).astype(np.intp)
     sample = np.ascontiguousarray(array[rows])
     digest = hashlib.sha256(sample.tobytes()).hexdigest()[:8]
     return f"{array.dtype} of shape {array.shape} with content {digest}"

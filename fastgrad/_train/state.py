@@ -89,9 +89,9 @@ def parts_of(functions: Iterable[Callable[..., Any]], named: Named) -> dict[str,
                 continue
             seen[id(x)] = x
             if isinstance(x, Generator):
-                part = Part(lambda x=x: x.state, lambda state, x=x: setattr(x, "state", state))  # type: ignore[misc]
+                part = _of_attribute(x, "state")
             elif isinstance(x, (optim.EMA, optim.SWA)):
-                part = Part(lambda x=x: _of_average(x, named), lambda state, x=x: _to_average(x, state, named))  # type: ignore[misc]
+                part = _of_average(x, named)
             else:
                 generator = _generator(x)
                 if generator is None:
@@ -108,22 +108,24 @@ def _unused(name: str, taken: Mapping[str, Any]) -> str:
     return found
 
 
-def _of_average(average: Any, named: Named) -> dict[str, Any]:
-    state = average.state_dict()
-    return {**state, "params": named.of_tree(state["params"])}
+def _of_average(average: Any, named: Named) -> Part:
+    def state() -> dict[str, Any]:
+        found = average.state_dict()
+        return {**found, "params": named.of_tree(found["params"])}
 
+    def load(found: dict[str, Any]) -> None:
+        average.load_state_dict({**found, "params": named.to_tree(found["params"])})
 
-def _to_average(average: Any, state: dict[str, Any], named: Named) -> None:
-    average.load_state_dict({**state, "params": named.to_tree(state["params"])})
+    return Part(state, load)
 
 
 def _generator(x: Any) -> Part | None:
     """A generator of NumPy's or Python's; None for all else."""
     type_ = type(x)
     if _is_of(type_, "numpy.random", "Generator"):
-        return _of_bits(x.bit_generator)
+        return _of_attribute(x.bit_generator, "state")
     if _is_of(type_, "numpy.random", "BitGenerator"):
-        return _of_bits(x)
+        return _of_attribute(x, "state")
     if _is_of(type_, "numpy.random", "RandomState"):
         return Part(lambda: x.get_state(legacy=False), x.set_state)
     if _is_of(type_, "random", "Random") and not _is_of(type_, "random", "SystemRandom"):
@@ -139,8 +141,8 @@ def _is_of(type_: type, module: str, name: str) -> bool:
     )
 
 
-def _of_bits(bits: Any) -> Part:
-    return Part(lambda: bits.state, lambda state: setattr(bits, "state", state))
+def _of_attribute(x: Any, name: str) -> Part:
+    return Part(lambda: getattr(x, name), lambda state: setattr(x, name, state))
 
 
 def global_generators() -> dict[str, Part]:
