@@ -234,6 +234,8 @@ extern void (*fg_on_release)(void *owner);
 /* Called by loops about every millisecond, if it is set: the caller handles signals and lets other threads run, also
  * where it holds its lock. FG_OK, or FG_RAISED to end the loop. */
 extern int (*fg_on_pause)(void);
+/* Called, if it is set, where an operation casts an operand to the float64 of the other. FG_OK or FG_RAISED. */
+extern int (*fg_on_promotion)(const fg_array *narrow, const fg_array *wide);
 /* The vjp composed of operations, for a recorded pass, or where no kernel computes it: gx = g times the derivative of
  * the node by its input i. FG_OK or FG_RAISED. */
 extern int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx);

@@ -39,20 +39,21 @@ if typing.TYPE_CHECKING:
     from ._numpy.matrices import norm
     from ._numpy.namespace_info import __array_namespace_info__
     from ._scipy.minimize import least_squares, minimize, root
+    from ._serialize.api import load, save
     from ._train.descend import DescentResult, descend
-    from ._train.step import TrainingStep, training_step
+    from ._train.step import TrainingStep, TypePromotionWarning, training_step
     from .random import dropout
     from .testing import check_grads
 
 __all__ = [
     "CacheInfo", "Compiled", "DescentResult", "Program", "ShapeDtypeStruct", "TraceError", "TrainingStep",
-    "__array_api_version__", "__array_namespace_info__", "__version__", "activations", "bounded_while_loop",
-    "check_grads", "checkpoint", "compile", "cond", "custom_jvp", "custom_vjp", "descend", "dropout",
-    "elementwise_grad", "fori_loop", "grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev", "jvp",
-    "least_squares", "linalg", "linearize", "losses", "minimize", "no_grad", "norm", "optim", "primitive",
-    "pure_callback", "random", "root", "scan", "schedules", "show_config", "sparse", "special", "stats",
-    "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad", "value_and_jacobian", "vjp", "vmap",
-    "while_loop",
+    "TypePromotionWarning", "__array_api_version__", "__array_namespace_info__", "__version__", "activations",
+    "bounded_while_loop", "check_grads", "checkpoint", "compile", "cond", "custom_jvp", "custom_vjp", "descend",
+    "dropout", "elementwise_grad", "fori_loop", "grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev",
+    "jvp", "least_squares", "linalg", "linearize", "load", "losses", "minimize", "no_grad", "norm", "optim",
+    "primitive", "pure_callback", "random", "root", "save", "scan", "schedules", "show_config", "sparse", "special",
+    "stats", "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad", "value_and_jacobian", "vjp",
+    "vmap", "while_loop",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
 if not typing.TYPE_CHECKING:
@@ -79,15 +80,18 @@ __array_api_version__ = "2024.12"  # of the array API standard, whose namespace 
 _LAZY = {
     "DescentResult": "fastgrad._train.descend",
     "TrainingStep": "fastgrad._train.step",
+    "TypePromotionWarning": "fastgrad._train.step",
     "__array_namespace_info__": "fastgrad._numpy.namespace_info",
     "check_grads": "fastgrad.testing",
     "descend": "fastgrad._train.descend",
     "dropout": "fastgrad.random",
     "linalg": "fastgrad.linalg",
+    "load": "fastgrad._serialize.api",
     "losses": "fastgrad.losses",
     "norm": "fastgrad._numpy.matrices",
     "optim": "fastgrad.optim",
     "random": "fastgrad.random",
+    "save": "fastgrad._serialize.api",
     "schedules": "fastgrad.schedules",
     "testing": "fastgrad.testing",
     "sparse": "fastgrad.sparse",

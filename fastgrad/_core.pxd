@@ -146,6 +146,7 @@ cdef extern from "fastgrad.h":
         pass
     const fg_integer_kernel *fg_integer_kernel_of(int op, int dtype)
     int (*fg_on_pause)() except -1 nogil
+    int (*fg_on_promotion)(const fg_array *narrow, const fg_array *wide) except -1
     int fg_custom(int n_in, const fg_tensor *, void *rule, int n_out, fg_tensor *y)
     int (*fg_on_custom)(void *rule, fg_node *, fg_tensor g, fg_tensor *gin) except -1
     void fg_set_blas(void *sgemm, void *dgemm, int ilp64)

@@ -342,6 +342,7 @@ include "_binding/training.pxi"
 include "_binding/control_flow.pxi"
 include "_binding/interrupt.pxi"
 include "_binding/random.pxi"
+include "_binding/default_dtype.pxi"
 include "_binding/custom.pxi"
 
 
@@ -441,7 +442,8 @@ def thread_state():
         context = (<Trace>context).outer
     return {"grad_enabled": grad_enabled(), "transform": fg_transform, "tracing": tracing(),
             "traces": traces, "drawing": here.innermost[DRAWINGS] != NULL,
-            "running": here.innermost[RULES_RUN] != NULL, "no_grad": here.n}
+            "running": here.innermost[RULES_RUN] != NULL, "no_grad": here.n,
+            "promotions": here.innermost[PROMOTIONS] != NULL}
 
 
 def empty_pool():

@@ -46,6 +46,13 @@ def user_line() -> str:
     return "" if i is None else f" ({frames[i].f_code.co_filename}, line {frames[i].f_lineno})"
 
 
+def user_place() -> tuple[str, int] | None:
+    """The file and line of the user's code that called us; None where only libraries did."""
+    frames = _frames()
+    i = _innermost(frame.f_code.co_filename for frame in frames)
+    return None if i is None else (frames[i].f_code.co_filename, frames[i].f_lineno)
+
+
 _OF_SCIPY = {
     "logsumexp": "special.logsumexp", "softmax": "special.softmax", "log_softmax": "special.log_softmax",
     "polygamma": "special.polygamma", "multigammaln": "special.multigammaln", "expit": "sigmoid",

@@ -236,6 +236,11 @@ def register(
     _KINDS[cls] = _Kind(split, join, "[<child {}>]", "()")
 
 
+def registered() -> list[type]:
+    """The classes given to `register`, and the containers that are known without it."""
+    return [type_ for type_, kind in _KINDS.items() if kind is not None]
+
+
 def is_named_tuple(type_: type) -> bool:
     """Whether a type is a NamedTuple, whose children are its items."""
     return kind_of(type_) is _NAMED_TUPLE

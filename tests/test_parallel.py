@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from _ranks import World, results, run
 
 import fastgrad as fg
-from tests._ranks import World, results, run
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(103, 5))
@@ -193,6 +193,56 @@ def test_another_number_of_ranks_goes_on():
         assert_close(params, expected.params)
         assert state["steps"] == 8
         assert random == found[0][2]
+
+
+def test_a_checkpoint_goes_on_with_another_number_of_ranks(tmp_path):
+    """Rank 0 writes and reads. The others get all from it, even where they see no file."""
+
+    def descend(comm, path, steps, resume):
+        rank = comm.rank if comm is not None else 0
+        path = path if rank == 0 else tmp_path / f"of rank {rank}"
+        seen = []
+        result = fg.descend(
+            net, start(), (X, Y), optimizer=fg.optim.Adam(0.01), batch_size=32, steps=steps, seed=0, comm=comm,
+            validation_data=(X[:9], Y[:9]), checkpoint=path, every=2, resume=resume,
+            callback=lambda info: seen.append(info.step),
+        )  # fmt: skip
+        return result, seen
+
+    path = tmp_path / "run.npz"
+    results(2, lambda comm: descend(comm, path, 5, False))
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "run.npz", tmp_path / "run.previous.npz"]
+    expected, _ = descend(None, tmp_path / "alone.npz", 9, False)
+    for result, seen in results(3, lambda comm: descend(comm, path, 9, True)):
+        assert seen == [5, 6, 7, 8]
+        assert_close(result.params, expected.params)
+        np.testing.assert_allclose(result.history, expected.history, rtol=1e-12)
+        for name, curve in expected.curves.items():
+            np.testing.assert_allclose(result.curves[name], curve, rtol=1e-12, err_msg=name)
+    alone, _ = descend(None, path, 10, True)
+    assert alone.steps == 10
+
+    path.write_bytes(b"no checkpoint")
+    (tmp_path / "run.previous.npz").unlink()
+    found = run(3, lambda comm: descend(comm, path, 9, True))
+    assert isinstance(found[0], ValueError)
+    assert all(isinstance(error, fg._train.parallel.RankError) and error.rank == 0 for error in found[1:])
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_all(tmp_path, monkeypatch):
+    from fastgrad._train import checkpoint
+
+    save = checkpoint.save_tree
+
+    def full_disk(path, state, *args, **kwargs):
+        if state["steps"] == 4:
+            raise OSError(28, "No space left on device")
+        save(path, state, *args, **kwargs)
+
+    monkeypatch.setattr(checkpoint, "save_tree", full_disk)
+    found = run(2, lambda comm: descend_with(comm, checkpoint=tmp_path / "run.npz", every=2))
+    assert isinstance(found[0], OSError) and found[0].result.steps == 4
+    assert isinstance(found[1], fg._train.parallel.RankError) and found[1].rank == 0
 
 
 # ends ---------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ int fg_tracing;
 /* ---- callbacks, set by the caller once ------------------------------------------------------------------ */
 void (*fg_on_release)(void *owner);
 int (*fg_on_pause)(void);
+int (*fg_on_promotion)(const fg_array *narrow, const fg_array *wide);
 int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx);
 int (*fg_on_custom)(void *rule, fg_node *, fg_tensor g, fg_tensor *gin);
 int (*fg_on_numpy)(const fg_call *, fg_array *y);

@@ -81,7 +81,9 @@ static int promote(const char *name, fg_tensor *a, fg_tensor *b, fg_tensor *owne
         return FG_OK;
     fg_tensor *narrow = a->array->dtype == FG_FLOAT32 ? a : b;
     int64_t wide = FG_FLOAT64;
-    int status = fg_apply(FG_OP_cast, 1, narrow, 1, &wide, owned);
+    int status = fg_on_promotion ? fg_on_promotion(narrow->array, (narrow == a ? b : a)->array) : FG_OK;
+    if (!status)
+        status = fg_apply(FG_OP_cast, 1, narrow, 1, &wide, owned);
     if (!status)
         *narrow = *owned;
     return status;

@@ -379,7 +379,7 @@ def innermost_transform():
 
 # ---- contexts that a thread has entered -------------------------------------------------------------------
 cdef enum:
-    TRACES, DRAWINGS, RULES_RUN, N_KINDS
+    TRACES, DRAWINGS, RULES_RUN, PROMOTIONS, N_KINDS
 
 
 @cython.final

@@ -105,7 +105,10 @@ def promoted(str name, *operands):
                               else tensor_of(x) for x in operands]
     values = [operand(x, name) for x in operands]
     dtype = common_dtype(name, values)
-    return dtype, [in_dtype(v, dtype) for v in values]
+    tensors = [in_dtype(v, dtype) for v in values]
+    if n_promotions and dtype == FLOAT64:
+        note_operands(tensors)
+    return dtype, tensors
 
 
 cdef object operand(x, str name):

@@ -22,25 +22,27 @@ cdef class Entry:
     cdef readonly Program program
     cdef readonly Watch watch               # None: the function reads nothing that may change
     cdef readonly object rebuild, signature
+    cdef object default_dtype               # that held when it was traced
     cdef public bint confirmed
     cdef readonly long long used
     cdef Guard guard, keywords  # of the tuple of arguments and the dict of keywords; None: only _slowly can decide
 
     def __cinit__(self, Program program not None, rebuild, Guard guard, signature, Watch watch):
         self.program, self.rebuild, self.watch, self.confirmed = program, rebuild, watch, True
+        self.default_dtype = default_here()
         if guard is not None:
             self.guard, self.keywords = guard.parts
             self.signature = signature
 
     cpdef bint holds(self) except -1:
-        """Whether what the function reads from outside is as it was."""
-        return self.watch is None or self.watch.holds()
+        """Whether what the function reads from outside is as it was, and the default dtype."""
+        return (self.watch is None or self.watch.holds()) and self.default_dtype is default_here()
 
     cdef fg_replay *matched(self, tuple args, dict kwargs) except? NULL:
         """A replay of the program on these arguments, NULL if they do not match. Without ``kwargs`` there are none."""
         cdef fg_replay *r
         cdef bint found = False
-        if self.watch is not None and not self.watch.holds():
+        if not self.holds():
             return NULL
         r = self.program.take()
         try:
@@ -111,7 +113,8 @@ cdef class Replayer:
         return self.signature(args, kwargs)
 
     cdef object signature(self, tuple args, dict kwargs):
-        cdef uint64_t h = signature_of(args, 1, 32) if self._has_signatures else 0
+        cdef int default = 0 if not default_was_set else 1 + (NUMBER_OF.get(default_here(), -1))
+        cdef uint64_t h = signature_of(args, 1 + default, 32) if self._has_signatures else 0
         if h != 0 and kwargs:
             h = signature_of(kwargs, h, 32)
         return h if h != 0 else None

@@ -77,7 +77,8 @@ class _Call:
         fixed = tuple((i, _typed(self.args[i], i)) for i in sorted(self.places))
         named = tuple((name, _typed(self.kwargs[name], name)) for name in sorted(self.names))
         kinds = tuple((leaf.array.shape, leaf.array.dtype.char, leaf.number) for leaf in self.leaves)
-        return len(self.args), fixed, named, self.structure, self.structure.insertion_orders(), kinds
+        default = _core.default_float()
+        return len(self.args), fixed, named, self.structure, self.structure.insertion_orders(), kinds, default
 
     def constants(self) -> list[Any]:
         """The static arguments."""

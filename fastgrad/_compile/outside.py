@@ -25,7 +25,7 @@ import numpy as np
 from .. import _user_frames
 from .._core import ABSENT, Tensor, Watch
 
-__all__ = ["is_library_class", "watch", "watch_what_was_made"]
+__all__ = ["is_library_class", "reached", "watch", "watch_what_was_made"]
 
 _PACKAGE = __name__.partition(".")[0]
 # The nearest objects are looked at, and so many places are watched: one takes 1 to 20 ns of each call.
@@ -56,6 +56,11 @@ def watch_what_was_made(watched: Watch, f: Callable[..., Any], constants: Iterab
     """Watch also what f has made outside while it was traced, such as a model at its first use."""
     if watched.changes():
         watched.add(_Search(f, constants).places)
+
+
+def reached(f: Callable[..., Any]) -> list[tuple[Any, str]]:
+    """The objects that f reaches, the nearest first, with the names by which it does."""
+    return _Search(f, ()).visited
 
 
 class _Names(NamedTuple):
@@ -135,6 +140,7 @@ class _Search:
         self._todo: deque[tuple[Any, str]] = deque([(f, "")])
         self._todo += [(constant, "a static argument") for constant in constants]
         self._seen: dict[int, Any] = {}
+        self.visited: list[tuple[Any, str]] = []
         self._classes: dict[int, type] = {}
         self._attributes: set[str] = set()
         self._owners: list[_Owner] = []
@@ -180,6 +186,7 @@ class _Search:
         if id(x) in self._seen:
             return
         self._seen[id(x)] = x
+        self.visited.append((x, name))
         kind = type(x)
         if kind is types.FunctionType:
             self._visit_function(x, name)

@@ -6,6 +6,7 @@ Where a value is a tensor, such as the fill value of ``full``, the result is com
 from __future__ import annotations
 
 import builtins
+import inspect
 import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,12 @@ def _creator(
                     "it instead, as in fastgrad.zeros(shape) + t, or pass t.detach()"
                 )
         like = tuple(_stand_in(a) if isinstance(a, Tensor) else a for a in like)
-        made = function(*like, *map(known, values), **{k: known(a) for k, a in kwargs.items()})
+        given = {k: known(a) for k, a in kwargs.items()}
+        default = _core.default_float()
+        if default is not None and not like:
+            made = _with_default(function, arguments, tuple(map(known, values)), given, default)
+        else:
+            made = function(*like, *map(known, values), **given)
         result = _core.adopt(made, function.__name__)
         if requires_grad:
             result.requires_grad = True
@@ -71,6 +77,28 @@ def _creator(
         f"    >>> import fastgrad as fg\n    >>> {example}\n    "
     )
     return create
+
+
+def _with_default(
+    function: Callable[..., Any], arguments: Callable[..., None], args: tuple[Any, ...], kwargs: dict[str, Any],
+    default: np.dtype[Any],
+) -> Any:  # fmt: skip
+    """What a function of NumPy's makes, in the default dtype where NumPy would choose float64 because neither a dtype
+    nor an array or NumPy number is given."""
+    try:
+        bound = inspect.signature(arguments).bind_partial(*args, **kwargs)
+    except TypeError:  # NumPy's own says what is wrong
+        return function(*args, **kwargs)
+    given = bound.arguments
+    if given.get("dtype") is not None or (function is np.full and type(given.get("fill_value")) is not float):
+        return function(*args, **kwargs)
+    if function not in _FROM_NUMBERS:
+        given["dtype"] = default
+        return function(*bound.args, **bound.kwargs)
+    made = function(*args, **kwargs)
+    values = [given[name] for name in ("start", "stop", "step") if given.get(name) is not None]
+    is_taken = getattr(made, "dtype", None) == np.float64 and builtins.all(type(value) in NUMBERS for value in values)
+    return made.astype(default) if is_taken else made
 
 
 def _full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C", device: str | None = None) -> Tensor:
@@ -104,6 +132,8 @@ def _linspace(
     return y if dtype is None else astype(y, dtype)
 
 
+# They compute in float64, and the result is rounded to the default dtype.
+_FROM_NUMBERS = {np.arange, np.linspace, np.logspace, np.geomspace}
 # The creation functions that compute with a tensor among their values, so that gradients pass.
 _OF_TENSORS: dict[Any, Callable[..., Tensor]] = {np.full: _full, np.full_like: _full_like, np.linspace: _linspace}
 

@@ -5,10 +5,12 @@ A dtype here is a ``numpy.dtype``, as ``Tensor.dtype`` is: the two compare equal
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
 
+from .. import _core
 from .._core import Tensor
 
 bool = np.dtype(np.bool_)
@@ -16,6 +18,53 @@ int8, int16, int32, int64 = map(np.dtype, (np.int8, np.int16, np.int32, np.int64
 uint8, uint16, uint32, uint64 = map(np.dtype, (np.uint8, np.uint16, np.uint32, np.uint64))
 float32, float64 = map(np.dtype, (np.float32, np.float64))
 e, inf, nan, newaxis, pi = np.e, np.inf, np.nan, None, np.pi
+
+
+def set_default_dtype(dtype: Any) -> None:
+    """Let float32 or float64 be the dtype of what is made without one, in all threads; None: NumPy's rules again.
+
+    It is taken by ``zeros``, ``ones``, ``empty``, ``eye``, ``identity``, ``tri``, by ``full`` of a Python float, by
+    ``arange``, ``linspace``, ``logspace`` and ``geomspace`` of Python numbers, where float64 would be the result, and
+    by the float draws of `fastgrad.random` whose parameters are Python numbers. What is made from values, as by
+    ``asarray`` and ``zeros_like``, has their dtype, and a dtype that is given holds. `default_dtype` is a context with
+    another default. A compiled function that is called under another default than before is traced anew.
+
+    The name is PyTorch's. Raises TypeError for another dtype, TraceError while a function is traced.
+
+    >>> import fastgrad as fg
+    >>> fg.set_default_dtype(fg.float32)
+    >>> fg.ones(2).dtype, fg.random.default_rng(0).normal(size=3).dtype, fg.get_default_dtype()
+    (dtype('float32'), dtype('float32'), dtype('float32'))
+    >>> fg.set_default_dtype(None)
+    """
+    _core.set_default_float(dtype)
+
+
+def get_default_dtype() -> np.dtype[Any] | None:
+    """The default dtype that holds here: that of the innermost `default_dtype` context of this thread or asynchronous
+    task, else that of `set_default_dtype`; None where NumPy's rules hold.
+
+    >>> import fastgrad as fg
+    >>> fg.get_default_dtype() is None
+    True
+    """
+    return _core.default_float()
+
+
+def default_dtype(dtype: Any) -> contextlib.AbstractContextManager[None]:
+    """A context in which float32 or float64 is the default dtype, as by `set_default_dtype`, or with None NumPy's rules
+    hold. For the thread, or the asynchronous task, that enters it: others are as before, and threads that are started
+    within it, too. Within a function that is compiled it holds for what is traced in it.
+
+    Raises TypeError for another dtype, RuntimeError where one context is entered twice at once.
+
+    >>> import fastgrad as fg
+    >>> with fg.default_dtype("float32"):
+    ...     x = fg.linspace(0, 1, 3)
+    >>> x.dtype, fg.linspace(0, 1, 3).dtype
+    (dtype('float32'), dtype('float64'))
+    """
+    return _core.DefaultFloat(dtype)
 
 
 def _dtype(x: Any) -> Any:
@@ -99,6 +148,7 @@ class iinfo:
 
 
 __all__ = [
-    "bool", "can_cast", "e", "finfo", "float32", "float64", "iinfo", "inf", "int16", "int32", "int64", "int8",
-    "isdtype", "nan", "newaxis", "pi", "result_type", "uint16", "uint32", "uint64", "uint8",
+    "bool", "can_cast", "default_dtype", "e", "finfo", "float32", "float64", "get_default_dtype", "iinfo", "inf",
+    "int16", "int32", "int64", "int8", "isdtype", "nan", "newaxis", "pi", "result_type", "set_default_dtype", "uint16",
+    "uint32", "uint64", "uint8",
 ]  # fmt: skip

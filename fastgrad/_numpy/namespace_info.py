@@ -44,9 +44,13 @@ class ArrayNamespaceInfo:
         return ["cpu"]
 
     def default_dtypes(self, *, device: str | None = None) -> dict[str, np.dtype[Any]]:
-        """The dtypes of new tensors by kind."""
+        """The dtypes of new tensors by kind; the real one as `set_default_dtype` says."""
         check_device(device, "default_dtypes")
-        return {"real floating": _dtypes.float64, "integral": _dtypes.int64, "indexing": _dtypes.int64}
+        return {
+            "real floating": _dtypes.get_default_dtype() or _dtypes.float64,
+            "integral": _dtypes.int64,
+            "indexing": _dtypes.int64,
+        }
 
     def dtypes(
         self, *, device: str | None = None, kind: str | tuple[str, ...] | None = None

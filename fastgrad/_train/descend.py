@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from .._core import Tensor
 from .._transforms.arguments import tracked_error
 from .parallel import RankError, Ranks, Stopped, agree_on_end, parts_of
 from .step import NonFinite, TrainingStep, begin_on_ranks, take_step
+
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint, Order
 
 __all__ = ["DescentResult", "descend"]
 
@@ -103,6 +107,9 @@ def descend(
     accumulate: int = 1,
     has_aux: bool = False,
     comm: Any = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    every: int | None = None,
+    resume: bool = False,
 ) -> DescentResult:
     """Minimise a loss by steps of an optimizer, over mini-batches of data if there are any.
 
@@ -165,6 +172,21 @@ def descend(
         the loss of its part of the rows of each batch, and all get the same result. Batches, history and result are
         those of one process, up to rounding, for any number of processes. The first callback that stops, time_limit or
         Ctrl-C ends all of them. If one fails, the others raise RuntimeError. See ``docs/mpi.md``.
+    checkpoint : str or path-like, optional
+        A file for all that it takes to go on after a step: parameters, optimizer and schedule, the place in the data
+        and the order of the rows, history, curves and best parameters, and the random generators and averages
+        (``optim.EMA``, ``optim.SWA``) that loss, metrics and callback reach. Of the format that the end of its name
+        tells, as of `fastgrad.save`. It is replaced whole, and the one before it is kept beside it, as
+        "run.previous.npz" for "run.npz". A callback with methods state_dict and load_state_dict has its state in it,
+        too.
+    every : int, optional
+        After how many steps it is written; None for each epoch, where that is more than a step. It is written at the
+        end in any case, also after Ctrl-C, unless an error ends the descent.
+    resume : bool
+        Go on from the checkpoint, if there is one, to the same bits as if there had been no interruption. steps, epochs
+        and history count from the first beginning; params and seed tell only where that was. ValueError if the
+        checkpoint is of other parameters, data, or another optimizer. One that is damaged is passed over, with a
+        warning, for the one before it.
 
     A learning rate that is a ``fastgrad.schedules.ReduceOnPlateau`` is told the same loss after each epoch.
 
@@ -174,7 +196,8 @@ def descend(
         With ``.params .loss .history .steps .converged .message``; params in the structure of params.
 
     Ctrl-C ends the descent after the step under way and returns what was reached; a second Ctrl-C interrupts that
-    step. Raises TypeError or ValueError for arguments that do not fit, FloatingPointError as said.
+    step. Raises TypeError or ValueError for arguments that do not fit, FloatingPointError as said, OSError if a
+    checkpoint cannot be written: before the first step, or later with what was reached as its ``.result``.
 
     >>> import numpy as np
     >>> import fastgrad as fg
@@ -214,7 +237,7 @@ def descend(
     if callback is not None and not callable(callback):
         raise TypeError(f"descend: callback is of type {type(callback).__name__}, expected a function")
 
-    no_change = _positive("n_iter_no_change", n_iter_no_change, 1)
+    tolerance = _Tolerance(tol, _positive("n_iter_no_change", n_iter_no_change, 1))
     if time_limit is not None and not (isinstance(time_limit, (int, float, np.number)) and time_limit > 0):
         raise ValueError(f"descend: time_limit is {time_limit!r}, expected a number of seconds above 0 or None")
     held_out = _data_arrays(validation_data, "validation_data")
@@ -223,23 +246,44 @@ def descend(
     result = DescentResult(
         params=live, loss=np.nan, history=[], steps=0, converged=False, message=f"took all {total} steps"
     )
-    rng = np.random.default_rng(seed)
+    rng: Any = np.random.default_rng(seed)
     ranks: Ranks | None = comm
     if ranks is not None:
         begin_on_ranks(step, ranks, rows=rows, batch_size=size, shuffle=bool(shuffle), steps=total)
         rng, progress = ranks.agree_on_generator(rng), False if ranks.rank else progress
-    batches = _batches(arrays, rows, size, shuffle, rng)
+    saver, taken = None, 0
+    if checkpoint is not None:
+        from .checkpoint import Checkpoint, Order, about
+
+        due = _positive("every", every, per_epoch if per_epoch > 1 else sys.maxsize)
+        order = rng = Order(rng)
+        saver = Checkpoint(
+            checkpoint, due, per_epoch, step, order, {"tol": tolerance, "epochs": epochs_end},
+            [loss, *(metrics or {}).values(), callback],
+            about(step, arrays, held_out, batch_size=size, shuffle=bool(shuffle), accumulate=accumulate),
+            ranks,
+        )  # fmt: skip
+        taken = saver.begin(resume, result)
+        if taken >= total:
+            result.message = f"took all {taken} steps"
+    elif every is not None or resume:
+        raise ValueError("descend: every and resume are about a checkpoint; give the path of one, checkpoint=")
+    batches = _batches(arrays, rows, size, shuffle, rng, taken % per_epoch)
     if ranks is not None:
         batches = parts_of(batches, ranks)
     bar = _Bar(progress, total)
     try:
         with _core.DeferredInterrupt() as interrupt:
-            _run(step, batches, total, per_epoch, (tol, no_change), time_limit, callback, epochs_end, bar, interrupt,
+            _run(step, batches, total, per_epoch, tolerance, time_limit, callback, epochs_end, bar, interrupt, saver,
                  result)  # fmt: skip
+            if saver is not None:
+                saver.write(result)
     except KeyboardInterrupt:
         result.message = f"interrupted after {result.steps} steps"
     except Stopped as stop:
         result.message = str(stop)
+        if saver is not None:
+            saver.write(result)
     except (FloatingPointError, RankError) as error:
         error.result = result  # type: ignore[union-attr]
         raise
@@ -254,20 +298,25 @@ def _run(
     batches: Iterator[tuple[tuple[np.ndarray, ...], np.ndarray | None]],
     total: int,
     per_epoch: int,
-    tolerance: tuple[float | None, int],
+    tolerance: _Tolerance,
     time_limit: float | None,
     callback: Callable[[DescentResult], Any] | None,
     epochs_end: _EpochEnd,
     bar: _Bar,
     interrupt: _core.FirstInterrupt,
+    saver: Checkpoint | None,
     result: DescentResult,
 ) -> None:
     """The loop. `result` is brought up to date after each step, so that it is right however this ends."""
     history = result.history
-    previous, unchanged, (tol, no_change) = np.inf, 0, tolerance
+    taken = result.steps
+    if taken and _is_at_its_end(tolerance, epochs_end, result):
+        return
+    due = sys.maxsize if saver is None else saver.next_after(taken)
     deadline = None if time_limit is None else time.monotonic() + time_limit
     has_aux, has_bar, has_epochs = epochs_end.has_aux, bar.is_shown, epochs_end.is_needed
-    for number in range(total):
+    has_tolerance = tolerance.tol is not None
+    for number in range(taken, total):
         value = take_step(step, *next(batches))
         if has_aux:
             value, result["aux"] = value
@@ -286,23 +335,64 @@ def _run(
             if isinstance(stop, (bool, np.bool_)) and stop:
                 result.message = f"stopped by the callback after {number + 1} steps"
                 return
-        if tol is not None and (number + 1) % per_epoch == 0:
-            mean = value if per_epoch == 1 else sum(history[-per_epoch:]) / per_epoch
-            unchanged = unchanged + 1 if abs(previous - mean) < tol else 0
-            if unchanged == no_change:
-                result.update(converged=True, message=f"the loss changed by less than tol={tol:g}")
+        if has_tolerance and (number + 1) % per_epoch == 0:
+            tolerance(value if per_epoch == 1 else sum(history[-per_epoch:]) / per_epoch)
+            if tolerance.is_met:
                 if has_epochs:
-                    epochs_end(history[-per_epoch:], result)
+                    epochs_end(history[-per_epoch:])
+                _is_at_its_end(tolerance, epochs_end, result)
                 return
-            previous = mean
-        if has_epochs and (number + 1) % per_epoch == 0 and (message := epochs_end(history[-per_epoch:], result)):
-            result.message = message
-            return
+        if has_epochs and (number + 1) % per_epoch == 0:
+            epochs_end(history[-per_epoch:])
+            if epochs_end.message is not None:
+                result.message = epochs_end.message
+                return
         if deadline is not None and time.monotonic() >= deadline:
             result.message = f"stopped by time_limit={time_limit:g} after {number + 1} steps"
             return
+        if number + 1 == due:
+            assert saver is not None
+            saver.write(result)
+            due = saver.next_after(due)
         if interrupt.seen:
+            if saver is not None:
+                saver.write(result)
             raise KeyboardInterrupt
+
+
+def _is_at_its_end(tolerance: _Tolerance, epochs_end: _EpochEnd, result: DescentResult) -> bool:
+    """Whether the loss no longer changes or falls; then the result says so."""
+    if tolerance.is_met:
+        result.update(converged=True, message=f"the loss changed by less than tol={tolerance.tol:g}")
+    elif epochs_end.message is not None:
+        result.message = epochs_end.message
+    else:
+        return False
+    return True
+
+
+class _Tolerance:
+    """Whether the loss has changed by less than tol so many times in a row."""
+
+    def __init__(self, tol: float | None, no_change: int) -> None:
+        self.tol, self._no_change = tol, no_change
+        self._previous, self._unchanged = math.inf, 0
+
+    def __call__(self, mean: float) -> None:
+        """Called with the mean loss of an epoch."""
+        assert self.tol is not None
+        self._unchanged = self._unchanged + 1 if abs(self._previous - mean) < self.tol else 0
+        self._previous = mean
+
+    @property
+    def is_met(self) -> bool:
+        return self.tol is not None and self._unchanged >= self._no_change
+
+    def state(self) -> dict[str, Any]:
+        return {"previous": self._previous, "unchanged": self._unchanged}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self._previous, self._unchanged = state["previous"], state["unchanged"]
 
 
 class _EpochEnd:
@@ -348,8 +438,8 @@ class _EpochEnd:
 
         self._value = Replayed(value, value, "descend: the loss of validation_data", compile)
 
-    def __call__(self, losses: list[float], result: DescentResult) -> str | None:
-        """Called with the losses of an epoch; a message if the descent is to end."""
+    def __call__(self, losses: list[float]) -> None:
+        """Called with the losses of an epoch."""
         found = {"loss": sum(losses) / len(losses), "rate": self._optimizer.rate}
         watched = found["loss"]
         if self._held_out:
@@ -362,14 +452,29 @@ class _EpochEnd:
             self._least, self._best_epoch = watched, self._epoch
             if self._restores:
                 self._best = [leaf.copy() for leaf in self._leaves]
-        epoch, self._epoch = self._epoch, self._epoch + 1
+        self._epoch += 1
         observe = getattr(self._optimizer.learning_rate, "observe", None)
         if observe is not None:
             observe(watched)
-        if self._patience is not None and epoch - self._best_epoch >= self._patience:
-            name = "validation loss" if self._held_out else "loss"
-            return f"the {name} has not fallen for patience={self._patience} epochs"
-        return None
+
+    @property
+    def message(self) -> str | None:
+        """Why the descent is to end, if it is."""
+        if self._patience is None or self._epoch - 1 - self._best_epoch < self._patience:
+            return None
+        name = "validation loss" if self._held_out else "loss"
+        return f"the {name} has not fallen for patience={self._patience} epochs"
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "curves": {name: np.array(numbers, np.float64) for name, numbers in self._curves.items()},
+            "least": self._least, "epoch": self._epoch, "best_epoch": self._best_epoch, "best": list(self._best),
+        }  # fmt: skip
+
+    def load(self, state: dict[str, Any]) -> None:
+        self._curves = {name: numbers.tolist() for name, numbers in state["curves"].items()}
+        self._least, self._epoch, self._best_epoch = state["least"], state["epoch"], state["best_epoch"]
+        self._best = state["best"]
 
     def close(self, result: DescentResult) -> None:
         """What the result has of the epochs; and the best parameters, if they are asked for."""
@@ -445,20 +550,22 @@ def _positive(name: str, value: Any, default: int) -> int:
 
 
 def _batches(
-    arrays: tuple[np.ndarray, ...], rows: int, size: int, shuffle: bool, rng: np.random.Generator
+    arrays: tuple[np.ndarray, ...], rows: int, size: int, shuffle: bool, rng: np.random.Generator | Order, skip: int
 ) -> Iterator[tuple[tuple[np.ndarray, ...], np.ndarray | None]]:
-    """Batches without end, an epoch after the other: arrays, and the rows of them, None for all."""
+    """Batches without end, an epoch after the other: arrays, and the rows of them, None for all. The first epoch begins
+    after so many batches."""
     if size == rows:  # each step reads all of it: arrays that are not contiguous are copied once, not at each step
         arrays = tuple(np.ascontiguousarray(array) if array.flags.aligned else array for array in arrays)
     while size == rows:
         yield arrays, None
     while True:
         order = rng.permutation(rows) if shuffle else None
-        for start in range(0, rows, size):
+        for start in range(skip * size, rows, size):
             if order is None:
                 yield tuple(array[start : start + size] for array in arrays), None
             else:
                 yield arrays, order[start : start + size]
+        skip = 0
 
 
 # the terminal -----------------------------------------------------------------------------------------------

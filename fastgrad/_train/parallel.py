@@ -117,6 +117,17 @@ class Ranks:
         """What rank 0 has for x."""
         return self._comm.bcast(x if self.rank == 0 else None, root=0)
 
+    def of_rank_0(self, f: Callable[[], Any]) -> Any:
+        """What f returns on rank 0. If it raises there, the other ranks raise RankError."""
+        found, error = None, None
+        if self.rank == 0:
+            try:
+                found = f()
+            except Exception as failure:
+                error = failure
+        self._vote(error)
+        return self.agree(found)
+
     def agree_on_generator(self, rng: np.random.Generator) -> np.random.Generator:
         """Let a generator go on as that of rank 0 does, so that all draw the same."""
         state = self.agree(rng.bit_generator.state)

@@ -11,8 +11,9 @@ from __future__ import annotations
 import contextlib
 import math
 import operator
-from collections.abc import Callable
-from typing import Any, Literal, overload
+import warnings
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -22,9 +23,34 @@ from .._compile.replayed import Replayed
 from .._core import Tensor
 from .parallel import Ranks
 
-__all__ = ["TrainingStep", "training_step"]
+if TYPE_CHECKING:
+    from .state import Named
+
+__all__ = ["TrainingStep", "TypePromotionWarning", "training_step"]
 
 NonFinite = Literal["raise", "skip", "ignore"]
+
+
+class TypePromotionWarning(RuntimeWarning):
+    """The loss of a model whose parameters are all float32 computes in float64, at the line that the warning names.
+
+    There an array of float32 meets one of float64, or a NumPy number, or integers, and NumPy's rules make the result
+    float64; what follows takes twice the memory and time, and the gradients are rounded to float32 all the same. It is
+    said once by each `fastgrad.training_step` or `fastgrad.descend`, where the loss comes out as float64. Casts that
+    are asked for, by ``astype`` or ``dtype=``, are no reason, nor are results without axes.
+
+    >>> import warnings
+    >>> import fastgrad as fg, numpy as np
+    >>> with warnings.catch_warnings(record=True) as told:
+    ...     warnings.simplefilter("always")
+    ...     loss = lambda w: fg.sum((w * np.float64(0.5)) ** 2)
+    ...     value = fg.training_step(loss, np.ones(3, np.float32), "sgd")()
+    >>> told[0].category.__name__
+    'TypePromotionWarning'
+    """
+
+
+_told: dict[Any, Any] = {}  # the registry of Python's warnings, which tells those that were given already
 
 
 class TrainingStep:
@@ -72,6 +98,9 @@ class TrainingStep:
         if not self._leaves:
             raise ValueError(f"{_name}: params hold no arrays: {params!r}")
         self._check_leaves(self._leaves)
+        # Whether the next run of the loss looks for float64, and where it found some.
+        self._looks_for_promotions = all(leaf.dtype == np.float32 for leaf in self._leaves)
+        self._promotion: tuple[str, int, str] | None = None
         self._frozen = optim.frozen(self.optimizer, self._leaves, self._structure)
         self._value_and_gradients = Replayed(
             self._traced, self._eagerly, f"{_name}: the loss", compile, maxsize=maxsize
@@ -141,6 +170,7 @@ class TrainingStep:
                 if found is None:  # not of the last batch's shapes
                     args = (leaves, *_rows_of(_with_arrays(batch), rows))
                     found = compiled.train(args, rule, checked)
+                    self._tell_of_promotion()
             except Exception as error:  # whatever the loss raises: eagerly it is right, or raises the same
                 if rule.taken:  # only its loss cannot be told
                     raise
@@ -170,6 +200,7 @@ class TrainingStep:
 
     def _update_eagerly(self, value: float, aux: Any, gradients: list[Any], rule: Any) -> Any:
         """Check the gradients, and update; what the step returns."""
+        self._tell_of_promotion()
         found = (value, aux) if self._has_aux else value
         if self._nonfinite != "ignore":
             bad = _core.first_not_finite(gradients)
@@ -258,6 +289,53 @@ class TrainingStep:
                 into += array if self._ranks is not None else into.dtype.type(weight) * array
         return value, aux, total
 
+    @property
+    def named(self) -> Named:
+        """The names of the parameters, and states by them."""
+        from .state import Named
+
+        return Named(self._structure)
+
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of all that it takes to go on from here with the same bits: parameters and optimizer state by the
+        names of the parameters, and the random generators that the loss reaches. `fastgrad.save` writes it.
+
+        >>> import numpy as np
+        >>> import fastgrad as fg
+        >>> loss = lambda p: fg.sum(p["w"] ** 2)
+        >>> step = fg.training_step(loss, {"w": np.ones(2)}, fg.optim.SGD(0.1, momentum=0.9))
+        >>> state, value = step.state_dict(), step()
+        >>> step.load_state_dict(state)
+        >>> step() == value
+        True
+        """
+        from .state import parts_of, states_of
+
+        self._adopt()
+        named = self.named
+        return {
+            "params": named.by_name(self._leaves),
+            "optimizer": named.of_optimizer(self.optimizer),
+            "generators": states_of(parts_of([self._f], named)),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave, in the live arrays. ValueError or TypeError if it is the state of other
+        parameters, another optimizer, or a loss with other generators; then the parameters are as they were."""
+        from .state import check_parts, load_parts, parts_of
+
+        if not isinstance(state, Mapping) or state.keys() != {"params", "optimizer", "generators"}:
+            raise TypeError(f"{self._name}: expected what state_dict() of a training step returned")
+        self._adopt()
+        named = self.named
+        parts = parts_of([self._f], named)
+        arrays = named.leaves(state["params"], "params", self._leaves)
+        check_parts(parts, state["generators"], self._name)
+        named.to_optimizer(self.optimizer, state["optimizer"])
+        load_parts(parts, state["generators"], self._name)
+        for leaf, array in zip(self._leaves, arrays):
+            leaf[...] = array
+
     def program(self, *batch: Any) -> Any:
         """The program that a step with this batch replays."""
         if self._compiled is None:
@@ -303,7 +381,12 @@ class TrainingStep:
             seen = [t.detach() if is_frozen else t for t, is_frozen in zip(tensors, self._frozen)]
         aux = None
         with _core.Recording():
-            value = self._f(self._structure.unflatten(seen), *batch)
+            if self._looks_for_promotions:
+                with _core.Promotions() as promotions:
+                    value = self._f(self._structure.unflatten(seen), *batch)
+                self._looks_for_promotions, self._promotion = False, promotions.first
+            else:
+                value = self._f(self._structure.unflatten(seen), *batch)
         if self._has_aux:
             if not isinstance(value, tuple) or len(value) != 2:
                 raise TypeError(
@@ -312,6 +395,8 @@ class TrainingStep:
             value, aux = value
         if not isinstance(value, Tensor) or value.size != 1 or not value.requires_grad:
             raise _loss_error(self._name, value)
+        if value.dtype == np.float32:
+            self._promotion = None  # what was float64 has become float32 again, as somebody wanted it
         if _core.in_any_transform() and _core.depends_on_outer([value], mark):
             raise TypeError(
                 f"{self._name}: the loss reads a tensor that is being differentiated, but a step gives a number and "
@@ -323,6 +408,18 @@ class TrainingStep:
             with _core.Recording():
                 whole = value * float(_count_rows(batch))
         return value, aux, _core.gradients(whole, tensors, False)
+
+    def _tell_of_promotion(self) -> None:
+        """Warn, once, if the loss computes in float64 although all parameters are float32."""
+        if self._promotion is None:
+            return
+        (file, line, what), self._promotion = self._promotion, None
+        warnings.warn_explicit(
+            f"{self._name}: all parameters are float32, but the loss computes in float64, because here {what}. Make "
+            "that float32, by dtype=np.float32 or .astype(np.float32), or by fastgrad.set_default_dtype(np.float32); "
+            "NumPy's numbers, such as np.float64(2), and integer arrays count as float64, Python's numbers do not",
+            TypePromotionWarning, file, line, registry=_told,
+        )  # fmt: skip
 
     def _refuse(self, value: float, bad: int, gradient: Any) -> None:
         """Leave a step out, or raise: the loss is not finite, or a gradient."""

@@ -26,6 +26,11 @@ def shape_of(name: str, size: Any) -> tuple[int, ...]:
     return shape
 
 
+def float_of(dtype: Any) -> Any:
+    """A dtype; where none is given the default one, or float64."""
+    return (_core.default_float() or np.float64) if dtype is None else dtype
+
+
 def fitted(name: str, size: Any, dtype: Any, **parameters: Any) -> tuple[tuple[int, ...], Any]:
     """The size and dtype of a draw for these parameters, to which they must broadcast."""
     arrays = [p if isinstance(p, (Tensor, np.ndarray, np.generic)) else np.asarray(p) for p in parameters.values()]
@@ -41,7 +46,7 @@ def fitted(name: str, size: Any, dtype: Any, **parameters: Any) -> tuple[tuple[i
         raise ValueError(f"{name}: the shapes of {named} do not broadcast{target}")
     if dtype is None:
         strong = [a.dtype for a, p in zip(arrays, parameters.values()) if not isinstance(p, (int, float, list, tuple))]
-        dtype = np.result_type(*strong) if strong and all(d.kind == "f" for d in strong) else np.float64
+        dtype = np.result_type(*strong) if strong and all(d.kind == "f" for d in strong) else float_of(None)
     return together if size is None else shape_of(name, size), dtype
 
 

@@ -17,7 +17,7 @@ from .._numpy.neural import softmax
 from .._numpy.order import argsort
 from .._numpy.sequences import cumsum
 from .._numpy.shapes import moveaxis
-from ._arguments import fitted, refuse, refuse_negative, refuse_shapes, refuse_tracked, shape_of
+from ._arguments import fitted, float_of, refuse, refuse_negative, refuse_shapes, refuse_tracked, shape_of
 from ._rejection import RejectionStream
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 class Generator(RejectionStream):
     """A stream of random numbers. Made by ``default_rng(seed)``; methods and arguments as those of NumPy's Generator.
 
-    ``size`` is an int, a tuple of ints, or None for that of the parameters. ``dtype`` is float32 or float64. Each draw
+    ``size`` is an int, a tuple of ints, or None for that of the parameters. ``dtype`` is float32 or
+    float64; None is that of the parameters, and without any `fastgrad.set_default_dtype`'s, else float64. Each draw
     begins at a new block of the stream: ten draws of one number are not one draw of ten.
 
     Generators can be copied and pickled. Threads may share one: no two get the same numbers.
@@ -39,14 +40,14 @@ class Generator(RejectionStream):
     """
 
     # ---- draws ------------------------------------------------------------------------------------------------------
-    def random(self, size: Size = None, dtype: DTypeLike = np.float64) -> Tensor:
+    def random(self, size: Size = None, dtype: DTypeLike | None = None) -> Tensor:
         """Uniform in [0, 1): multiples of 2**-53 (float64) or 2**-24 (float32).
 
         >>> import fastgrad as fg
         >>> fg.random.default_rng(0).random((2, 3)).shape
         (2, 3)
         """
-        return self._draw("random", size, dtype)
+        return self._draw("random", size, float_of(dtype))
 
     def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Size = None, dtype: DTypeLike | None = None) -> Tensor:
         """Uniform in [low, high): ``low + (high - low) * u``, so that gradients flow to low and high.
@@ -64,7 +65,7 @@ class Generator(RejectionStream):
         refuse_negative("uniform", "high - low", width)
         return _core.add(low, _core.multiply(width, self._draw("uniform", size, dtype)))
 
-    def standard_normal(self, size: Size = None, dtype: DTypeLike = np.float64) -> Tensor:
+    def standard_normal(self, size: Size = None, dtype: DTypeLike | None = None) -> Tensor:
         """Normal with mean 0 and deviation 1, by the method of Box and Muller (1958).
 
         No value is beyond 8.6 (float64) or 5.8 (float32), where the tails hold 1e-17 and 1e-8.
@@ -73,7 +74,7 @@ class Generator(RejectionStream):
         >>> abs(fg.random.default_rng(0).standard_normal(1000).mean()) < 0.1
         tensor(True)
         """
-        return self._normal("standard_normal", size, dtype)
+        return self._normal("standard_normal", size, float_of(dtype))
 
     def normal(self, loc: Any = 0.0, scale: Any = 1.0, size: Size = None, dtype: DTypeLike | None = None) -> Tensor:
         """Normal with mean loc and deviation scale: ``loc + scale * z``, so that gradients flow to loc and scale.
@@ -90,14 +91,14 @@ class Generator(RejectionStream):
         refuse_negative("normal", "scale", scale)
         return _core.add(loc, _core.multiply(scale, self._normal("normal", size, dtype)))
 
-    def standard_exponential(self, size: Size = None, dtype: DTypeLike = np.float64) -> Tensor:
+    def standard_exponential(self, size: Size = None, dtype: DTypeLike | None = None) -> Tensor:
         """Exponential with mean 1: ``-log(1 - u)``.
 
         >>> import fastgrad as fg
         >>> (fg.random.default_rng(0).standard_exponential(100) >= 0).all()
         tensor(True)
         """
-        return self._exponential("standard_exponential", size, dtype)
+        return self._exponential("standard_exponential", size, float_of(dtype))
 
     def exponential(self, scale: Any = 1.0, size: Size = None, dtype: DTypeLike | None = None) -> Tensor:
         """Exponential with mean scale, to which gradients flow. ``dtype`` and errors as ``normal``.
