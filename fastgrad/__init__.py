@@ -38,7 +38,8 @@ if typing.TYPE_CHECKING:
     from ._numpy.matrices import norm
     from ._numpy.namespace_info import __array_namespace_info__
     from ._scipy.minimize import least_squares, minimize, root
-    from ._train.descend import DescentResult, descend
+    from ._train.descend import descend
+    from ._train.result import DescentResult
     from ._train.step import TrainingStep, training_step
     from .random import dropout
     from .testing import check_grads
@@ -75,7 +76,7 @@ __array_api_version__ = "2024.12"  # of the array API standard, whose namespace 
 
 # Imported when they are first asked for: what not every program uses.
 _LAZY = {
-    "DescentResult": "fastgrad._train.descend",
+    "DescentResult": "fastgrad._train.result",
     "TrainingStep": "fastgrad._train.step",
     "__array_namespace_info__": "fastgrad._numpy.namespace_info",
     "check_grads": "fastgrad.testing",

@@ -13,7 +13,7 @@ import pytest
 from _errors import raises_text
 
 import fastgrad as fg
-from fastgrad._train.descend import DescentResult
+from fastgrad._train.result import DescentResult
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((20, 3))
@@ -459,9 +459,9 @@ W = np.ones(2)
             "pass an array or a tuple of arrays with one first axis",
         ),
         (
-            lambda: descend(data={"x": ROWS}),
+            lambda: descend(data={"x": [{}]}),
             TypeError,
-            "descend: data[0] is object of shape (), expected an array of rows; "
+            "descend: data[0]['x'] is object of shape (1,), expected an array of rows; "
             "pass an array or a tuple of arrays with one first axis",
         ),
         (

@@ -5,72 +5,24 @@ Ctrl-C takes effect between steps only: parameters and optimizer state are alway
 
 from __future__ import annotations
 
-import math
-import operator
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from .. import _core, optim, tree
-from .._compile.replayed import Replayed
 from .._core import Tensor
 from .._transforms.arguments import tracked_error
+from .arguments import positive
+from .epoch_end import EpochEnd
+from .progress import Progress
+from .result import DescentResult
+from .sources import Source, Table, is_iterable, loss_of_arrays, source_of
 from .step import NonFinite, TrainingStep, take_step
 
 __all__ = ["DescentResult", "descend"]
-
-
-class DescentResult(dict[str, Any]):
-    """What `descend` returns: a dict whose entries are also attributes, as SciPy's OptimizeResult.
-
-    params     the structure of arrays reached
-    loss       the last entry of history (nan if no step was taken)
-    history    the loss of each step, before its update
-    steps      how many steps were taken
-    converged  True if the loss changed by less than tol
-    message    why the descent ended
-
-    With validation_data, metrics or patience also
-
-    curves      a dict of float64 arrays with one entry for each epoch that was completed: "loss", its mean loss,
-                "rate", the learning rate at its end, "validation_loss", and the metrics by their names
-    best_epoch  the epoch, from 0, after which validation_loss, or without it the loss, was least; -1 if there is none
-
-    and with has_aux
-
-    aux        what the loss returned besides its value at the last step
-    """
-
-    params: Any
-    loss: float
-    history: list[float]
-    steps: int
-    converged: bool
-    message: str
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(f"a descent result has no {name!r}, only {', '.join(self)}") from None
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self[name] = value
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *self})
-
-    def __repr__(self) -> str:
-        width = max(map(len, self), default=0)
-        shown = {key: f"{value!r}" for key, value in self.items()}
-        if "history" in shown and len(self["history"]) > 6:
-            first, last = self["history"][:3], self["history"][-3:]
-            shown["history"] = f"[{', '.join(f'{x:.4g}' for x in first)}, ..., {', '.join(f'{x:.4g}' for x in last)}]"
-        indent = "\n" + " " * (width + 2)
-        return "\n".join(f"{key:>{width}}: {text.replace(chr(10), indent)}" for key, text in shown.items())
 
 
 def descend(
@@ -83,6 +35,7 @@ def descend(
     epochs: int | None = None,
     batch_size: int | None = None,
     shuffle: bool = True,
+    drop_last: bool = False,
     seed: int | np.random.Generator | None = None,
     tol: float | None = None,
     n_iter_no_change: int = 1,
@@ -183,185 +136,104 @@ def descend(
         if isinstance(p, Tensor) and (p.requires_grad or _core.traced(p)):
             raise tracked_error(f"descend: {structure.paths('params')[i]}")
     live = structure.unflatten(map(_float_array, leaves))
+    table = None if is_iterable(data) else Table(data)
+    held_out = Table(validation_data, "validation_data")
     step = TrainingStep(
-        loss, live, optimizer, nonfinite, compile, clip_value=clip_value, clip_norm=clip_norm,
+        loss_of_arrays(loss, table), live, optimizer, nonfinite, compile, clip_value=clip_value, clip_norm=clip_norm,
         clip_each_norm=clip_each_norm, accumulate=accumulate, has_aux=has_aux, _name="descend",
     )  # fmt: skip
-    arrays = _data_arrays(data)
-    rows = len(arrays[0]) if arrays else 1
-    size = _positive("batch_size", batch_size, rows) if arrays else 1
-    if not arrays and batch_size is not None:
-        raise ValueError("descend: batch_size is given but data is None: there are no rows to draw")
-    if size > rows:
-        raise ValueError(
-            f"descend: batch_size={size} is larger than the data, which has {rows} rows; "
-            "use a smaller one, or None for all rows"
-        )
-    if steps is None and epochs is None:
+    source = source_of(data, table, batch_size, shuffle, seed, drop_last)
+    if steps is None and epochs is None and not source.is_once:
         raise ValueError("descend: how long to run? Give steps= or epochs=")
-    per_epoch = -(-rows // size)
-    total = min(_positive("steps", steps, sys.maxsize), _positive("epochs", epochs, sys.maxsize) * per_epoch)
+    n_steps, n_epochs = positive("steps", steps, sys.maxsize), positive("epochs", epochs, sys.maxsize)
+    expected = n_steps if source.per_epoch is None else min(n_steps, n_epochs * source.per_epoch)
     if tol is not None and not (isinstance(tol, (int, float, np.number)) and tol >= 0):
         raise ValueError(f"descend: tol is {tol!r}, expected a number of at least 0 or None")
     if callback is not None and not callable(callback):
         raise TypeError(f"descend: callback is of type {type(callback).__name__}, expected a function")
-
-    no_change = _positive("n_iter_no_change", n_iter_no_change, 1)
+    no_change = positive("n_iter_no_change", n_iter_no_change, 1)
     if time_limit is not None and not (isinstance(time_limit, (int, float, np.number)) and time_limit > 0):
         raise ValueError(f"descend: time_limit is {time_limit!r}, expected a number of seconds above 0 or None")
-    held_out = _data_arrays(validation_data, "validation_data")
-    epochs_end = _EpochEnd(step, loss, arrays, held_out, metrics, patience, restore_best, compile, has_aux)
+    epoch_end = EpochEnd(
+        step, loss, table, held_out, metrics, patience, restore_best, compile, has_aux, tol, no_change
+    )  # fmt: skip
 
-    result = DescentResult(
-        params=live, loss=np.nan, history=[], steps=0, converged=False, message=f"took all {total} steps"
-    )
-    batches = _batches(arrays, rows, size, shuffle, np.random.default_rng(seed))
-    bar = _Bar(progress, total)
+    result = DescentResult(params=live, loss=np.nan, history=[], steps=0, converged=False, message="")
+    bar = Progress(progress, expected if expected < sys.maxsize else None)
     try:
         with _core.DeferredInterrupt() as interrupt:
-            _run(step, batches, total, per_epoch, (tol, no_change), time_limit, callback, epochs_end, bar, interrupt,
-                 result)  # fmt: skip
+            _run(step, source, n_steps, n_epochs, time_limit, callback, epoch_end, bar, interrupt, result)
     except KeyboardInterrupt:
         result.message = f"interrupted after {result.steps} steps"
     except FloatingPointError as error:
         error.result = result  # type: ignore[attr-defined]
         raise
     finally:
+        source.close()
         bar.close(result)
-        epochs_end.close(result)
+        epoch_end.close(result)
     return result
 
 
 def _run(
     step: TrainingStep,
-    batches: Iterator[tuple[tuple[np.ndarray, ...], np.ndarray | None]],
-    total: int,
-    per_epoch: int,
-    tolerance: tuple[float | None, int],
+    source: Source,
+    n_steps: int,
+    n_epochs: int,
     time_limit: float | None,
     callback: Callable[[DescentResult], Any] | None,
-    epochs_end: _EpochEnd,
-    bar: _Bar,
+    epoch_end: EpochEnd,
+    bar: Progress,
     interrupt: _core.FirstInterrupt,
     result: DescentResult,
 ) -> None:
     """The loop. `result` is brought up to date after each step, so that it is right however this ends."""
-    history = result.history
-    previous, unchanged, (tol, no_change) = np.inf, 0, tolerance
+    history, number = result.history, result.steps
     deadline = None if time_limit is None else time.monotonic() + time_limit
-    has_aux, has_bar, has_epochs = epochs_end.has_aux, bar.is_shown, epochs_end.is_needed
-    for number in range(total):
-        value = take_step(step, *next(batches))
-        if has_aux:
-            value, result["aux"] = value
-        history.append(value)
-        result["loss"], result["steps"] = value, number + 1
-        if has_bar:
-            bar.update(result)
-        if callback is not None:
-            info = DescentResult(step=number, epoch=number // per_epoch, loss=value, params=result.params)
+    has_aux, has_bar = epoch_end.has_aux, bar.is_shown
+    while number < n_steps and source.epoch < n_epochs:
+        before = number
+        for batch, rows in source.batches():
+            value = take_step(step, batch, rows)
             if has_aux:
-                info["aux"] = result["aux"]
-            try:
-                stop = callback(info)
-            except StopIteration:
-                stop = True
-            if isinstance(stop, (bool, np.bool_)) and stop:
-                result.message = f"stopped by the callback after {number + 1} steps"
+                value, result["aux"] = value
+            history.append(value)
+            number += 1
+            result["loss"], result["steps"] = value, number
+            if has_bar:
+                bar.update(result)
+            if callback is not None and _stops(callback, source.epoch, result):
+                result.message = f"stopped by the callback after {number} steps"
                 return
-        if tol is not None and (number + 1) % per_epoch == 0:
-            mean = value if per_epoch == 1 else sum(history[-per_epoch:]) / per_epoch
-            unchanged = unchanged + 1 if abs(previous - mean) < tol else 0
-            if unchanged == no_change:
-                result.update(converged=True, message=f"the loss changed by less than tol={tol:g}")
-                if has_epochs:
-                    epochs_end(history[-per_epoch:], result)
+            if number == n_steps or interrupt.seen or (deadline is not None and time.monotonic() >= deadline):
+                break
+        if source.is_at_end and number > before:
+            message = epoch_end(history[before:], result)
+            source.end_epoch()
+            if message:
+                result.message = message
                 return
-            previous = mean
-        if has_epochs and (number + 1) % per_epoch == 0 and (message := epochs_end(history[-per_epoch:], result)):
-            result.message = message
-            return
         if deadline is not None and time.monotonic() >= deadline:
-            result.message = f"stopped by time_limit={time_limit:g} after {number + 1} steps"
+            result.message = f"stopped by time_limit={time_limit:g} after {number} steps"
             return
         if interrupt.seen:
             raise KeyboardInterrupt
-
-
-class _EpochEnd:
-    """What is done after each epoch: validation, metrics, the learning rate of a plateau, and the end by patience."""
-
-    def __init__(
-        self,
-        step: TrainingStep,
-        loss: Callable[..., Any],
-        arrays: tuple[np.ndarray, ...],
-        held_out: tuple[np.ndarray, ...],
-        metrics: Mapping[str, Callable[..., Any]] | None,
-        patience: int | None,
-        restore_best: bool,
-        compile: bool,
-        has_aux: bool,
-    ) -> None:
-        self._metrics = dict(metrics or {})
-        taken = {"loss", "rate", "validation_loss"} & self._metrics.keys()
-        if taken:
-            raise ValueError(f"descend: {taken.pop()!r} is the name of a metric, but also that of a curve")
-        for name, metric in self._metrics.items():
-            if not callable(metric):
-                raise TypeError(
-                    f"descend: metrics[{name!r}] is of type {type(metric).__name__}, expected a function of params and "
-                    "data"
-                )
-        self._patience = None if patience is None else _positive("patience", patience, 1)
-        self._held_out, self._data, self._restores = held_out, held_out or arrays, bool(restore_best)
-        self.has_aux = has_aux
-        self._optimizer, self._params = step.optimizer, step.params
-        self._leaves, structure = tree.flatten(step.params)
-        self._best: list[np.ndarray] = []
-        self._least, self._epoch, self._best_epoch = math.inf, 0, -1
-        self._curves: dict[str, list[float]] = {}
-        self._is_recorded = bool(held_out or self._metrics or patience is not None or restore_best)
-        self.is_needed = self._is_recorded or hasattr(self._optimizer.learning_rate, "observe")
-
-        def value(leaves: list[Any], *batch: Any) -> Any:
-            tensors = [leaf if isinstance(leaf, Tensor) else _core.asarray(leaf) for leaf in leaves]
-            found = loss(structure.unflatten(tensors), *batch)
-            return found[0] if has_aux else found
-
-        self._value = Replayed(value, value, "descend: the loss of validation_data", compile)
-
-    def __call__(self, losses: list[float], result: DescentResult) -> str | None:
-        """Called with the losses of an epoch; a message if the descent is to end."""
-        found = {"loss": sum(losses) / len(losses), "rate": self._optimizer.rate}
-        watched = found["loss"]
-        if self._held_out:
-            watched = found["validation_loss"] = float(self._value(self._leaves, *self._held_out))
-        for name, metric in self._metrics.items():
-            found[name] = float(metric(self._params, *self._data))
-        for name, number in found.items():
-            self._curves.setdefault(name, []).append(number)
-        if watched < self._least:
-            self._least, self._best_epoch = watched, self._epoch
-            if self._restores:
-                self._best = [leaf.copy() for leaf in self._leaves]
-        epoch, self._epoch = self._epoch, self._epoch + 1
-        observe = getattr(self._optimizer.learning_rate, "observe", None)
-        if observe is not None:
-            observe(watched)
-        if self._patience is not None and epoch - self._best_epoch >= self._patience:
-            name = "validation loss" if self._held_out else "loss"
-            return f"the {name} has not fallen for patience={self._patience} epochs"
-        return None
-
-    def close(self, result: DescentResult) -> None:
-        """What the result has of the epochs; and the best parameters, if they are asked for."""
-        if not self._is_recorded:
+        if source.is_over and number < n_steps and source.epoch < n_epochs:
+            result.message = f"the data ended after {number} steps"
             return
-        result["curves"] = {name: np.array(numbers) for name, numbers in self._curves.items()}
-        result["best_epoch"] = self._best_epoch
-        for leaf, best in zip(self._leaves, self._best):
-            leaf[...] = best
+    result.message = f"took all {number} steps"
+
+
+def _stops(callback: Callable[[DescentResult], Any], epoch: int, result: DescentResult) -> bool:
+    """Whether the callback, told of the step that was taken, ends the descent."""
+    info = DescentResult(step=result.steps - 1, epoch=epoch, loss=result.loss, params=result.params)
+    if "aux" in result:
+        info["aux"] = result["aux"]
+    try:
+        stop = callback(info)
+    except StopIteration:
+        return True
+    return isinstance(stop, (bool, np.bool_)) and bool(stop)
 
 
 # arguments --------------------------------------------------------------------------------------------------
@@ -374,104 +246,3 @@ def _float_array(p: Any) -> Any:
     if isinstance(p, (float, np.floating, np.ndarray)) and not _core.is_masked(p):
         return np.array(p, order="C")
     return p
-
-
-def _data_arrays(data: Any, name: str = "data") -> tuple[np.ndarray, ...]:
-    if data is None:
-        return ()
-    parts = tuple(data) if isinstance(data, (tuple, list)) else (data,)
-    for i, part in enumerate(parts):
-        if _core.is_masked(part):
-            raise TypeError(
-                f"descend: {name}[{i}] is a masked array, whose mask would be ignored; fill it with .filled() first"
-            )
-    arrays = tuple([_as_array(part, f"{name}[{i}]") for i, part in enumerate(parts)])
-    if not arrays:
-        raise ValueError(f"descend: {name} is empty; pass an array, a tuple of arrays, or None")
-    for i, array in enumerate(arrays):
-        if array.ndim == 0 or array.dtype == object:
-            raise TypeError(
-                f"descend: {name}[{i}] is {array.dtype} of shape {array.shape}, expected an array of rows; "
-                "pass an array or a tuple of arrays with one first axis"
-            )
-    lengths = [len(array) for array in arrays]
-    if len(set(lengths)) > 1:
-        raise ValueError(f"descend: the arrays of {name} have {lengths} rows, expected the same number in each")
-    if lengths[0] == 0:
-        raise ValueError(f"descend: {name} has no rows")
-    return arrays
-
-
-def _as_array(part: Any, name: str) -> np.ndarray:
-    try:
-        return np.asarray(part)
-    except ValueError:
-        if not isinstance(part, (list, tuple)):
-            raise
-        raise ValueError(
-            f"descend: {name} is a {type(part).__name__} of rows of different shapes, expected an array of rows; "
-            "pad sequences to one length and pass their lengths as another array of data, for fastgrad.where to leave "
-            "out what was added"
-        ) from None
-
-
-def _positive(name: str, value: Any, default: int) -> int:
-    if value is None:
-        return default
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"descend: {name} is {value!r}, expected an integer above 0 or None") from None
-    if number < 1 or isinstance(value, bool):
-        raise ValueError(f"descend: {name} is {value!r}, expected an integer above 0 or None")
-    return number
-
-
-def _batches(
-    arrays: tuple[np.ndarray, ...], rows: int, size: int, shuffle: bool, rng: np.random.Generator
-) -> Iterator[tuple[tuple[np.ndarray, ...], np.ndarray | None]]:
-    """Batches without end, an epoch after the other: arrays, and the rows of them, None for all."""
-    if size == rows:  # each step reads all of it: arrays that are not contiguous are copied once, not at each step
-        arrays = tuple(np.ascontiguousarray(array) if array.flags.aligned else array for array in arrays)
-    while size == rows:
-        yield arrays, None
-    while True:
-        order = rng.permutation(rows) if shuffle else None
-        for start in range(0, rows, size):
-            if order is None:
-                yield tuple(array[start : start + size] for array in arrays), None
-            else:
-                yield arrays, order[start : start + size]
-
-
-# the terminal -----------------------------------------------------------------------------------------------
-
-
-class _Bar:
-    """A tqdm progress bar, or nothing: tqdm is imported only when a bar is shown.
-
-    tqdm is told of the steps ten times a second, since its own bookkeeping costs as much as a small step.
-    """
-
-    def __init__(self, progress: bool | None, total: int) -> None:
-        self._bar: Any = None
-        self.is_shown = False
-        self._next = 0.0
-        if sys.stderr is not None and sys.stderr.isatty() if progress is None else progress:
-            from tqdm import tqdm
-
-            self._bar, self.is_shown = tqdm(total=total, unit="step"), True
-
-    def update(self, result: DescentResult) -> None:
-        if self._bar is not None and (now := time.monotonic()) >= self._next:
-            self._next = now + 0.1
-            self._show(result)
-
-    def close(self, result: DescentResult) -> None:
-        if self._bar is not None:
-            self._show(result)
-            self._bar.close()
-
-    def _show(self, result: DescentResult) -> None:
-        self._bar.set_postfix_str(f"loss {result.loss:.4g}", refresh=False)
-        self._bar.update(result.steps - self._bar.n)
