@@ -19,8 +19,9 @@ from .arguments import positive
 from .epoch_end import EpochEnd
 from .progress import Progress
 from .result import DescentResult
-from .sources import Source, Table, is_iterable, loss_of_arrays, source_of
+from .sources import Source, Table, is_iterable, loss_of_arrays, source_of, weights_of
 from .step import NonFinite, TrainingStep, take_step
+from .validation import Validation
 
 __all__ = ["DescentResult", "descend"]
 
@@ -36,6 +37,8 @@ def descend(
     batch_size: int | None = None,
     shuffle: bool = True,
     drop_last: bool = False,
+    prefetch: int = 0,
+    sample_weight: Any = None,
     seed: int | np.random.Generator | None = None,
     tol: float | None = None,
     n_iter_no_change: int = 1,
@@ -137,12 +140,13 @@ def descend(
             raise tracked_error(f"descend: {structure.paths('params')[i]}")
     live = structure.unflatten(map(_float_array, leaves))
     table = None if is_iterable(data) else Table(data)
-    held_out = Table(validation_data, "validation_data")
+    is_weighted = sample_weight is not None
+    weights = weights_of(sample_weight, table, _dtype_of(live)) if is_weighted else None
     step = TrainingStep(
-        loss_of_arrays(loss, table), live, optimizer, nonfinite, compile, clip_value=clip_value, clip_norm=clip_norm,
-        clip_each_norm=clip_each_norm, accumulate=accumulate, has_aux=has_aux, _name="descend",
+        loss_of_arrays(loss, table, is_weighted, has_aux), live, optimizer, nonfinite, compile, clip_value=clip_value,
+        clip_norm=clip_norm, clip_each_norm=clip_each_norm, accumulate=accumulate, has_aux=has_aux, _name="descend",
     )  # fmt: skip
-    source = source_of(data, table, batch_size, shuffle, seed, drop_last)
+    source = source_of(data, table, batch_size, shuffle, seed, drop_last, prefetch, weights)
     if steps is None and epochs is None and not source.is_once:
         raise ValueError("descend: how long to run? Give steps= or epochs=")
     n_steps, n_epochs = positive("steps", steps, sys.maxsize), positive("epochs", epochs, sys.maxsize)
@@ -154,15 +158,15 @@ def descend(
     no_change = positive("n_iter_no_change", n_iter_no_change, 1)
     if time_limit is not None and not (isinstance(time_limit, (int, float, np.number)) and time_limit > 0):
         raise ValueError(f"descend: time_limit is {time_limit!r}, expected a number of seconds above 0 or None")
-    epoch_end = EpochEnd(
-        step, loss, table, held_out, metrics, patience, restore_best, compile, has_aux, tol, no_change
-    )  # fmt: skip
+    validation = Validation(step, loss, table, validation_data, metrics, compile, has_aux, is_weighted)
+    epoch_end = EpochEnd(step, validation, patience, restore_best, tol, no_change)
 
     result = DescentResult(params=live, loss=np.nan, history=[], steps=0, converged=False, message="")
     bar = Progress(progress, expected if expected < sys.maxsize else None)
     try:
         with _core.DeferredInterrupt() as interrupt:
-            _run(step, source, n_steps, n_epochs, time_limit, callback, epoch_end, bar, interrupt, result)
+            source.interrupt = interrupt
+            _run(step, source, n_steps, n_epochs, time_limit, callback, epoch_end, bar, interrupt, has_aux, result)
     except KeyboardInterrupt:
         result.message = f"interrupted after {result.steps} steps"
     except FloatingPointError as error:
@@ -172,6 +176,8 @@ def descend(
         source.close()
         bar.close(result)
         epoch_end.close(result)
+        if step.skips:
+            result["skipped"] = step.skipped
     return result
 
 
@@ -185,12 +191,13 @@ def _run(
     epoch_end: EpochEnd,
     bar: Progress,
     interrupt: _core.FirstInterrupt,
+    has_aux: bool,
     result: DescentResult,
 ) -> None:
     """The loop. `result` is brought up to date after each step, so that it is right however this ends."""
     history, number = result.history, result.steps
     deadline = None if time_limit is None else time.monotonic() + time_limit
-    has_aux, has_bar = epoch_end.has_aux, bar.is_shown
+    has_bar, has_epoch_end = bar.is_shown, epoch_end.is_needed
     while number < n_steps and source.epoch < n_epochs:
         before = number
         for batch, rows in source.batches():
@@ -208,7 +215,7 @@ def _run(
             if number == n_steps or interrupt.seen or (deadline is not None and time.monotonic() >= deadline):
                 break
         if source.is_at_end and number > before:
-            message = epoch_end(history[before:], result)
+            message = epoch_end(history[before:], result) if has_epoch_end else None
             source.end_epoch()
             if message:
                 result.message = message
@@ -246,3 +253,9 @@ def _float_array(p: Any) -> Any:
     if isinstance(p, (float, np.floating, np.ndarray)) and not _core.is_masked(p):
         return np.array(p, order="C")
     return p
+
+
+def _dtype_of(params: Any) -> np.dtype:
+    """float32 if all parameters are, else float64."""
+    dtypes = {leaf.dtype for leaf in tree.leaves(params) if isinstance(leaf, np.ndarray)}
+    return np.dtype(np.float32) if dtypes == {np.dtype(np.float32)} else np.dtype(np.float64)

@@ -17,9 +17,11 @@ import numpy as np
 from .. import _core, tree
 from .._core import Tensor
 from .arguments import positive
+from .step import rows_of
 
 __all__ = [
-    "Batch", "IterableSource", "RowSource", "Source", "Table", "is_iterable", "loss_of_arrays", "source_of",
+    "Batch", "IterableSource", "RowSource", "Source", "Table", "is_iterable", "loss_of_arrays",
+    "source_of", "weights_of", "as_arguments",
 ]  # fmt: skip
 
 # The arguments of the loss, and the rows of them that make the batch; None for all rows.
@@ -40,6 +42,7 @@ class Source:
     rows: int | None = None
     is_over = False
     is_once = False
+    interrupt: _core.FirstInterrupt | None = None  # tells a source that waits whether there was a Ctrl-C
 
     def __init__(self) -> None:
         self.epoch = 0
@@ -73,6 +76,10 @@ class Source:
             )
         self.epoch, self.position = epoch, position
 
+    def loaded(self, batch: Batch) -> Batch:
+        """A batch in memory of its own, where it is rows of something larger."""
+        return batch
+
     def close(self) -> None:
         """Let go of what is open."""
 
@@ -82,6 +89,8 @@ class RowSource(Source):
 
     Without arrays an epoch is one batch without arguments.
     """
+
+    per_epoch: int
 
     def __init__(
         self, arrays: tuple[np.ndarray, ...], size: int, shuffle: bool, rng: np.random.Generator, drop_last: bool
@@ -108,16 +117,18 @@ class RowSource(Source):
         if self._shuffles:
             self._random = dict(self._rng.bit_generator.state)
             order = self._rng.permutation(self._n)
-        for start in range(self.position * size, size * self._whole(), size):
+        for start in range(self.position * size, size * self.per_epoch, size):
             self.position += 1
             if order is None:
                 yield tuple([array[start : start + size] for array in arrays]), None
             else:
                 yield arrays, order[start : start + size]
 
-    def _whole(self) -> int:
-        assert self.per_epoch is not None
-        return self.per_epoch
+    def loaded(self, batch: Batch) -> Batch:
+        arrays, rows = batch
+        if rows is not None:
+            return rows_of(arrays, rows), None
+        return tuple([np.array(array, order="C") for array in arrays]) if self._size < self._n else arrays, None
 
     def end_epoch(self) -> None:
         super().end_epoch()
@@ -152,7 +163,6 @@ class IterableSource(Source):
         self.is_once = not callable(data) and hasattr(data, "__next__")
         self._is_at_end = False
         self._iterator: Iterator[Any] | None = None  # of the epoch under way
-        self._dropped = 0
         try:
             self.per_epoch = None if self.is_once or callable(data) else len(data)
         except TypeError:  # a length that is not known, as of a stream
@@ -184,6 +194,9 @@ class IterableSource(Source):
     def restore(self, state: Mapping[str, Any]) -> None:
         super().restore(state)
         self._is_at_end, self._iterator = False, None
+
+    def loaded(self, batch: Batch) -> Batch:
+        return _copied(batch[0]), None  # an iterator may fill one array again for each batch
 
     def close(self) -> None:
         iterator, self._iterator = self._iterator, None
@@ -273,12 +286,60 @@ def _columns_without_numbers(part: Any) -> list[str]:
     return [repr(name) for name in names if np.asarray(part[name]).dtype.kind not in "biuf"]
 
 
-def loss_of_arrays(loss: Callable[..., Any], table: Table | None) -> Callable[..., Any]:
-    """The loss as a function of params and the arrays of a table, one after the other."""
-    if table is None or table.structure is None or not callable(loss):
+def weights_of(sample_weight: Any, table: Table | None, dtype: np.dtype) -> np.ndarray:
+    """Weights of the rows of a table, scaled so that their mean is 1."""
+    if table is None or not table.arrays:
+        raise ValueError(
+            "descend: sample_weight has a number for each row of arrays, but data is not arrays; let the iterator "
+            "yield the weights with each batch, and the loss multiply by them"
+        )
+    weights = _as_array(sample_weight, "sample_weight")
+    if weights.shape != (len(table),) or weights.dtype.kind not in "biuf":
+        raise ValueError(
+            f"descend: sample_weight is {weights.dtype} of shape {weights.shape}, expected a number for each of the "
+            f"{len(table)} rows of data"
+        )
+    weights = weights.astype(np.float64)
+    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+        raise ValueError("descend: sample_weight has to be finite and at least 0, and not 0 for all rows")
+    scaled: np.ndarray = weights / weights.mean()
+    return scaled.astype(dtype)
+
+
+def loss_of_arrays(loss: Callable[..., Any], table: Table | None, is_weighted: bool, has_aux: bool) -> Any:
+    """The loss as a function of params and the arrays of a table, one after the other.
+
+    If it is weighted, an array of weights comes before them, and the loss has one value for each row, of which the
+    weighted mean is taken.
+    """
+    structure = None if table is None else table.structure
+    if not callable(loss) or (structure is None and not is_weighted):
         return loss
-    structure = table.structure
-    return lambda params, *arrays: loss(params, *structure.unflatten(arrays))
+
+    def of_arrays(params: Any, *arrays: Any) -> Any:
+        return loss(params, *(arrays if structure is None else structure.unflatten(arrays)))
+
+    if not is_weighted:
+        return of_arrays
+
+    def weighted(params: Any, weights: Any, *arrays: Any) -> Any:
+        found = of_arrays(params, *arrays)
+        if not has_aux:
+            return _mean_of_rows(found, weights)
+        return (_mean_of_rows(found[0], weights), *found[1:]) if isinstance(found, tuple) and found else found
+
+    return weighted
+
+
+def _mean_of_rows(values: Any, weights: Any) -> Any:
+    if not isinstance(values, Tensor):
+        return values  # which the step refuses
+    if values.shape != weights.shape:
+        raise ValueError(
+            f"descend: with sample_weight the loss returns a value for each row, of shape {weights.shape}, got shape "
+            f"{values.shape}; take no mean or sum over the rows, as with reduction='none' of fastgrad.losses"
+        )
+    return (values * weights).mean()
 
 
 # batches of iterators ---------------------------------------------------------------------------------------
@@ -304,6 +365,15 @@ def _batch_array(part: Any) -> Any:
     return array
 
 
+def _copied(x: Any) -> Any:
+    """Arguments with arrays of their own."""
+    if isinstance(x, np.ndarray):
+        return np.array(x)
+    if type(x) is tuple:
+        return tuple([_copied(item) for item in x])
+    return {key: _copied(value) for key, value in x.items()} if type(x) is dict else x
+
+
 def source_of(
     data: Any,
     table: Table | None,
@@ -311,8 +381,31 @@ def source_of(
     shuffle: bool,
     seed: int | np.random.Generator | None,
     drop_last: bool,
+    prefetch: int,
+    weights: np.ndarray | None,
 ) -> Source:
-    """The source of data; `table` are its arrays, None if data is to be iterated over."""
+    """The source of data; `table` are its arrays, None if data is to be iterated over. Weights go before the arrays."""
+    if isinstance(prefetch, bool) or operator.index(prefetch) < 0:
+        raise ValueError(f"descend: prefetch is {prefetch!r}, expected a number of batches, 0 for none")
+    source = _plain_source(data, table, batch_size, shuffle, seed, drop_last, weights)
+    if not prefetch:
+        return source
+    if data is None:
+        raise ValueError("descend: prefetch is given but data is None: there are no batches to fetch")
+    from .prefetch import PrefetchedSource
+
+    return PrefetchedSource(source, operator.index(prefetch))
+
+
+def _plain_source(
+    data: Any,
+    table: Table | None,
+    batch_size: int | None,
+    shuffle: bool,
+    seed: int | np.random.Generator | None,
+    drop_last: bool,
+    weights: np.ndarray | None,
+) -> Source:
     if table is None:
         for name, given in (("batch_size", batch_size is not None), ("drop_last", drop_last)):
             if given:
@@ -330,7 +423,8 @@ def source_of(
             f"descend: batch_size={size} is larger than the data, which has {rows} rows; "
             "use a smaller one, or None for all rows"
         )
-    return RowSource(table.arrays, size, shuffle, np.random.default_rng(seed), drop_last)
+    arrays = table.arrays if weights is None else (weights, *table.arrays)
+    return RowSource(arrays, size, shuffle, np.random.default_rng(seed), drop_last)
 
 
 def is_iterable(data: Any) -> bool:

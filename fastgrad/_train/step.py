@@ -21,7 +21,7 @@ from .._compile.compiled import Compiled
 from .._compile.replayed import Replayed
 from .._core import Tensor
 
-__all__ = ["TrainingStep", "training_step"]
+__all__ = ["TrainingStep", "rows_of", "take_step", "training_step"]
 
 NonFinite = Literal["raise", "skip", "ignore"]
 
@@ -29,7 +29,8 @@ NonFinite = Literal["raise", "skip", "ignore"]
 class TrainingStep:
     """What `training_step` returns: call it with a batch to take a step.
 
-    `params` is the structure of live arrays, `optimizer` the optimizer.
+    `params` is the structure of live arrays, `optimizer` the optimizer; with nonfinite="skip" `skipped` is the number
+    of steps that were left out.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class TrainingStep:
         self.optimizer = optim.get(optimizer)
         self._f = loss
         self._nonfinite = nonfinite
+        self.skips, self.skipped = nonfinite == "skip", 0  # whether steps are left out, and how many were
         self._name = _name
         self._leaves, self._structure = tree.flatten(params)
         self._known = self._structure.unflatten(self._leaves)  # the same leaves in containers of our own
@@ -70,6 +72,10 @@ class TrainingStep:
             raise ValueError(f"{_name}: params hold no arrays: {params!r}")
         self._check_leaves(self._leaves)
         self._frozen = optim.frozen(self.optimizer, self._leaves, self._structure)
+        if self._frozen is not None and all(self._frozen):
+            raise ValueError(
+                f"{_name}: all parameters are frozen by the groups of {self.optimizer!r}: there is nothing to train"
+            )
         self._value_and_gradients = Replayed(
             self._traced, self._eagerly, f"{_name}: the loss", compile, maxsize=maxsize
         )
@@ -132,7 +138,7 @@ class TrainingStep:
                 else:
                     found = compiled.try_train_on_rows(leaves, batch, rows, rule, checked)
                 if found is None:  # not of the last batch's shapes
-                    args = (leaves, *_rows_of(_with_arrays(batch), rows))
+                    args = (leaves, *rows_of(_with_arrays(batch), rows))
                     found = compiled.train(args, rule, checked)
             except Exception as error:  # whatever the loss raises: eagerly it is right, or raises the same
                 if rule.taken:  # only its loss cannot be told
@@ -140,7 +146,7 @@ class TrainingStep:
                 unwritable = _core.first_not_writable(leaves)
                 if unwritable >= 0:
                     raise optim.leaf_error(leaves[unwritable], structure.paths("params")[unwritable]) from None
-                args = args or (leaves, *_rows_of(_with_arrays(batch), rows))
+                args = args or (leaves, *rows_of(_with_arrays(batch), rows))
                 value, aux, gradients = replayed.give_up(compiled, error, args)
             else:
                 if found is not None:
@@ -151,7 +157,7 @@ class TrainingStep:
                 assert args is not None
                 value, aux, gradients = replayed.eagerly(args)
         else:
-            args = (leaves, *_rows_of(_with_arrays(batch), rows))
+            args = (leaves, *rows_of(_with_arrays(batch), rows))
             value, aux, gradients = replayed.eagerly(args) if compiled is None else replayed(*args)
         return self._update_eagerly(float(value), aux, gradients, rule)
 
@@ -263,7 +269,8 @@ class TrainingStep:
 
     def _refuse(self, value: float, bad: int, gradient: Any) -> None:
         """Leave a step out, or raise: the loss is not finite, or a gradient."""
-        if self._nonfinite == "skip":
+        if self.skips:
+            self.skipped += 1
             return
         what = [] if math.isfinite(value) else [f"the loss is {value}"]
         if gradient is not None:
@@ -417,7 +424,8 @@ def training_step(
 # arguments --------------------------------------------------------------------------------------------------
 
 
-def _rows_of(arrays: tuple[Any, ...], rows: np.ndarray | None) -> tuple[Any, ...]:
+def rows_of(arrays: tuple[Any, ...], rows: np.ndarray | None) -> tuple[Any, ...]:
+    """These rows of arrays, all for None."""
     return arrays if rows is None else tuple(_chosen(array, rows) for array in arrays)
 
 
