@@ -194,6 +194,7 @@ class IterableSource(Source):
     def restore(self, state: Mapping[str, Any]) -> None:
         super().restore(state)
         self._is_at_end, self._iterator = False, None
+        self.is_over = self.is_once and self.epoch > 0
 
     def loaded(self, batch: Batch) -> Batch:
         return _copied(batch[0]), None  # an iterator may fill one array again for each batch

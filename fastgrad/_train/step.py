@@ -73,8 +73,10 @@ class TrainingStep:
         self._check_leaves(self._leaves)
         self._frozen = optim.frozen(self.optimizer, self._leaves, self._structure)
         if self._frozen is not None and all(self._frozen):
+            frozen = self._structure.paths("params")
             raise ValueError(
-                f"{_name}: all parameters are frozen by the groups of {self.optimizer!r}: there is nothing to train"
+                f"{_name}: the optimizer's groups freeze all of the parameters ({', '.join(frozen)}): there is nothing "
+                "to train"
             )
         self._value_and_gradients = Replayed(
             self._traced, self._eagerly, f"{_name}: the loss", compile, maxsize=maxsize
