@@ -167,7 +167,7 @@ WORK = {
     **{f"steps by {name}": work for name, (work, _) in STEPS.items()},
     "deferred interrupts": lambda: [None for _ in range(20) if deferred()],
     "descend": lambda: fg.descend(lambda p, x: ((p - x) ** 2).mean(), np.zeros(2), np.ones((8, 2)), optimizer="sgd",
-                                  steps=4, batch_size=3, seed=0).history,
+                                  steps=4, batch_size=3, seed=0).history.tolist(),
     "sparse jacobian": lambda: fg.sparse.jacobian(lambda x: x[1:] * x[:-1])(X).toarray(),
     "minimize": lambda: fg.minimize(lambda x: fg.sum((x - 1) ** 2), X).x,
     "check_grads": lambda: fg.testing.check_grads(f, X),

@@ -146,7 +146,11 @@ def descend(
         loss_of_arrays(loss, table, is_weighted, has_aux), live, optimizer, nonfinite, compile, clip_value=clip_value,
         clip_norm=clip_norm, clip_each_norm=clip_each_norm, accumulate=accumulate, has_aux=has_aux, _name="descend",
     )  # fmt: skip
-    source = source_of(data, table, batch_size, shuffle, seed, drop_last, prefetch, weights)
+    source = source_of(data, table, batch_size, shuffle, seed, drop_last, weights)
+    if prefetch:
+        from .prefetch import prefetched
+
+        source = prefetched(source, prefetch, data)
     if steps is None and epochs is None and not source.is_once:
         raise ValueError("descend: how long to run? Give steps= or epochs=")
     n_steps, n_epochs = positive("steps", steps, sys.maxsize), positive("epochs", epochs, sys.maxsize)
@@ -162,7 +166,7 @@ def descend(
     epoch_end = EpochEnd(step, validation, patience, restore_best, tol, no_change)
 
     result = DescentResult(params=live, loss=np.nan, history=[], steps=0, converged=False, message="")
-    bar = Progress(progress, expected if expected < sys.maxsize else None)
+    bar = Progress(progress, expected if expected < sys.maxsize else None, source.rows, step.optimizer)
     try:
         with _core.DeferredInterrupt() as interrupt:
             source.interrupt = interrupt
@@ -175,6 +179,7 @@ def descend(
     finally:
         source.close()
         bar.close(result)
+        result.history = np.array(result.history, np.float64)
         epoch_end.close(result)
         if step.skips:
             result["skipped"] = step.skipped
@@ -195,7 +200,8 @@ def _run(
     result: DescentResult,
 ) -> None:
     """The loop. `result` is brought up to date after each step, so that it is right however this ends."""
-    history, number = result.history, result.steps
+    history: list[float] = result["history"]
+    number = result.steps
     deadline = None if time_limit is None else time.monotonic() + time_limit
     has_bar, has_epoch_end = bar.is_shown, epoch_end.is_needed
     while number < n_steps and source.epoch < n_epochs:

@@ -47,7 +47,7 @@ class EpochEnd:
         if self._skips:
             losses = [loss for loss in losses if math.isfinite(loss)] or [math.nan]
         mean = losses[0] if len(losses) == 1 else sum(losses) / len(losses)
-        message = self._told(mean) if self._is_told else None
+        message = self._told(mean, result.steps) if self._is_told else None
         if self._tol is not None:
             self._unchanged = self._unchanged + 1 if abs(self._previous - mean) < self._tol else 0
             self._previous = mean
@@ -56,9 +56,9 @@ class EpochEnd:
                 return f"the loss changed by less than tol={self._tol:g}"
         return message
 
-    def _told(self, mean: float) -> str | None:
+    def _told(self, mean: float, steps: int) -> str | None:
         """The curves and what follows from them; a message if the descent is to end."""
-        found = {"loss": mean, "rate": self._optimizer.rate}
+        found: dict[str, float] = {"step": steps, "loss": mean, "rate": self._optimizer.rate}
         if self._validation.is_needed:
             found |= self._validation(self._epoch)
         watched = found.get("validation_loss", mean)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import contextvars
+import operator
 import os
 import threading
 import warnings
@@ -18,7 +19,7 @@ from typing import Any
 from .. import _core
 from .sources import Batch, Source
 
-__all__ = ["PrefetchedSource"]
+__all__ = ["PrefetchedSource", "prefetched"]
 
 _POLL = 0.05  # seconds after which one who waits looks whether there was an interrupt
 _PATIENCE = 5.0  # seconds until a thread that was told to stop is left to itself
@@ -75,6 +76,15 @@ class PrefetchedSource(Source):
         """End the thread; whether it has ended, or there was none."""
         worker, self._worker = self._worker, None
         return worker is None or worker.stop()
+
+
+def prefetched(source: Source, depth: int, data: Any) -> PrefetchedSource:
+    """A source of data, with so many of its batches ready."""
+    if isinstance(depth, bool) or operator.index(depth) < 0:
+        raise ValueError(f"descend: prefetch is {depth!r}, expected a number of batches, 0 for none")
+    if data is None:
+        raise ValueError("descend: prefetch is given but data is None: there are no batches to fetch")
+    return PrefetchedSource(source, operator.index(depth))
 
 
 class _Worker:

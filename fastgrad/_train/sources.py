@@ -382,31 +382,9 @@ def source_of(
     shuffle: bool,
     seed: int | np.random.Generator | None,
     drop_last: bool,
-    prefetch: int,
     weights: np.ndarray | None,
 ) -> Source:
     """The source of data; `table` are its arrays, None if data is to be iterated over. Weights go before the arrays."""
-    if isinstance(prefetch, bool) or operator.index(prefetch) < 0:
-        raise ValueError(f"descend: prefetch is {prefetch!r}, expected a number of batches, 0 for none")
-    source = _plain_source(data, table, batch_size, shuffle, seed, drop_last, weights)
-    if not prefetch:
-        return source
-    if data is None:
-        raise ValueError("descend: prefetch is given but data is None: there are no batches to fetch")
-    from .prefetch import PrefetchedSource
-
-    return PrefetchedSource(source, operator.index(prefetch))
-
-
-def _plain_source(
-    data: Any,
-    table: Table | None,
-    batch_size: int | None,
-    shuffle: bool,
-    seed: int | np.random.Generator | None,
-    drop_last: bool,
-    weights: np.ndarray | None,
-) -> Source:
     if table is None:
         for name, given in (("batch_size", batch_size is not None), ("drop_last", drop_last)):
             if given:

@@ -15,7 +15,7 @@ from .step import TrainingStep
 
 __all__ = ["Validation"]
 
-TAKEN = {"loss", "rate", "validation_loss"}  # names of curves that no metric may have
+TAKEN = {"step", "loss", "rate", "validation_loss"}  # names of curves that no metric may have
 
 
 class Validation:
