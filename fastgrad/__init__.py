@@ -39,16 +39,19 @@ if typing.TYPE_CHECKING:
     from ._numpy.namespace_info import __array_namespace_info__
     from ._scipy.minimize import least_squares, minimize, root
     from ._train.descend import descend
+    from ._train.lr_find import LRFindResult, lr_find
     from ._train.result import DescentResult
     from ._train.step import TrainingStep, training_step
     from .random import dropout
     from .testing import check_grads
 
 __all__ = [
-    "CacheInfo", "Compiled", "DescentResult", "Program", "ShapeDtypeStruct", "TraceError", "TrainingStep",
+    "CacheInfo", "Compiled", "DescentResult", "LRFindResult",
+    "Program", "ShapeDtypeStruct", "TraceError", "TrainingStep",
     "__array_api_version__", "__array_namespace_info__", "__version__", "activations", "check_grads", "checkpoint",
     "compile", "cond", "custom_jvp", "custom_vjp", "descend", "dropout", "elementwise_grad", "fori_loop", "grad",
     "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "least_squares", "linalg", "linearize", "losses",
+    "lr_find",
     "minimize", "no_grad", "norm", "optim", "primitive", "pure_callback", "random", "root", "scan", "schedules",
     "show_config", "sparse", "special", "stats", "stop_gradient", "take", "testing", "training_step", "tree",
     "value_and_grad", "vjp", "vmap", "while_loop",
@@ -77,6 +80,7 @@ __array_api_version__ = "2024.12"  # of the array API standard, whose namespace 
 # Imported when they are first asked for: what not every program uses.
 _LAZY = {
     "DescentResult": "fastgrad._train.result",
+    "LRFindResult": "fastgrad._train.lr_find",
     "TrainingStep": "fastgrad._train.step",
     "__array_namespace_info__": "fastgrad._numpy.namespace_info",
     "check_grads": "fastgrad.testing",
@@ -84,6 +88,7 @@ _LAZY = {
     "dropout": "fastgrad.random",
     "linalg": "fastgrad.linalg",
     "losses": "fastgrad.losses",
+    "lr_find": "fastgrad._train.lr_find",
     "norm": "fastgrad._numpy.matrices",
     "optim": "fastgrad.optim",
     "random": "fastgrad.random",

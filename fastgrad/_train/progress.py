@@ -83,7 +83,5 @@ def _bar(progress: bool | None, total: int | None) -> Any:
     except ImportError:
         if progress is None:
             return None
-        raise ImportError(
-            "descend: progress=True shows a bar by tqdm, which is not installed: pip install tqdm"
-        ) from None
+        raise ImportError("descend: progress=True needs tqdm, which is not installed: pip install tqdm") from None
     return tqdm(total=total, unit="step")
