@@ -66,9 +66,11 @@ def descend(
     params : nested structure
         Where to start: float32 or float64 arrays; Python floats become float64 arrays. They are copied and never
         changed.
-    data : array or tuple of arrays, optional
-        The rows (along the first axis, the same number in each array) that make the batches; None for a loss of
-        params alone.
+    data : array, dict or tuple of these, or something to iterate over, optional
+        Rows along the first axis, the same number in each array, of which batches are made: an array, a dict of arrays,
+        which comes to the loss as a dict, or a tuple with one of these for each argument. Or an iterable of batches, or
+        a function that returns an iterator, which is gone through anew each epoch; an iterator's end ends the descent.
+        A batch is a tuple or list of arguments, or the only one. None for a loss of params alone.
     optimizer : fastgrad.optim.Optimizer or str
         An object of ``fastgrad.optim`` or a name. Its state is kept: another call with the same object and
         ``result.params`` goes on where this one ended.
@@ -79,6 +81,13 @@ def descend(
         How many rows a step takes, all if None. The last batch of an epoch may be smaller.
     shuffle : bool
         Draw the rows of the batches in a new order each epoch.
+    drop_last : bool
+        Leave out the last batch of an epoch if it is smaller.
+    prefetch : int
+        How many batches a thread has ready while steps are taken; 0 for no thread.
+    sample_weight : array, optional
+        A number of at least 0 for each row. The loss then returns a value for each row, and the mean of weight times
+        value is taken, with weights scaled to have the mean 1 over all rows. The validation loss has no weights.
     seed : int or numpy.random.Generator, optional
         Of that order; None for another order each call.
     tol : float, optional
@@ -98,8 +107,9 @@ def descend(
     compile : bool
         Trace the loss and replay it, as ``training_step`` does: at most two programs, one for the last batch of an
         epoch if that is smaller.
-    validation_data : array or tuple of arrays, optional
-        Further arguments of the loss, as data, for which it is computed after each epoch, all rows at once.
+    validation_data : as data, optional
+        Further arguments of the loss, for which it is computed after each epoch, all rows at once; of an iterable the
+        mean over the batches, weighted by their rows.
     metrics : dict of callables, optional
         Functions of params and the arrays of validation_data, or of data if there is none, that return a number; they
         are called after each epoch.
