@@ -40,20 +40,22 @@ if typing.TYPE_CHECKING:
     from ._numpy.namespace_info import __array_namespace_info__
     from ._scipy.minimize import least_squares, minimize, root
     from ._serialize.api import load, save
-    from ._train.descend import DescentResult, descend
+    from ._train.descend import descend
+    from ._train.lr_find import LRFindResult, lr_find
+    from ._train.result import DescentResult
     from ._train.step import TrainingStep, TypePromotionWarning, training_step
     from .random import dropout
     from .testing import check_grads
 
 __all__ = [
-    "CacheInfo", "Compiled", "DescentResult", "Program", "ShapeDtypeStruct", "TraceError", "TrainingStep",
-    "TypePromotionWarning", "__array_api_version__", "__array_namespace_info__", "__version__", "activations",
-    "bounded_while_loop", "check_grads", "checkpoint", "compile", "cond", "custom_jvp", "custom_vjp", "descend",
-    "dropout", "elementwise_grad", "fori_loop", "grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev",
-    "jvp", "least_squares", "linalg", "linearize", "load", "losses", "minimize", "no_grad", "norm", "optim",
-    "primitive", "pure_callback", "random", "root", "save", "scan", "schedules", "show_config", "sparse", "special",
-    "stats", "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad", "value_and_jacobian", "vjp",
-    "vmap", "while_loop",
+    "CacheInfo", "Compiled", "DescentResult", "LRFindResult", "Program", "ShapeDtypeStruct", "TraceError",
+    "TrainingStep", "TypePromotionWarning", "__array_api_version__", "__array_namespace_info__", "__version__",
+    "activations", "bounded_while_loop", "check_grads", "checkpoint", "compile", "cond", "custom_jvp", "custom_vjp",
+    "descend", "dropout", "elementwise_grad", "fori_loop", "grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian",
+    "jacrev", "jvp", "least_squares", "linalg", "linearize", "load", "losses", "lr_find", "minimize", "no_grad",
+    "norm", "optim", "primitive", "pure_callback", "random", "root", "save", "scan", "schedules", "show_config",
+    "sparse", "special", "stats", "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad",
+    "value_and_jacobian", "vjp", "vmap", "while_loop",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
 if not typing.TYPE_CHECKING:
@@ -78,7 +80,8 @@ __array_api_version__ = "2024.12"  # of the array API standard, whose namespace 
 
 # Imported when they are first asked for: what not every program uses.
 _LAZY = {
-    "DescentResult": "fastgrad._train.descend",
+    "DescentResult": "fastgrad._train.result",
+    "LRFindResult": "fastgrad._train.lr_find",
     "TrainingStep": "fastgrad._train.step",
     "TypePromotionWarning": "fastgrad._train.step",
     "__array_namespace_info__": "fastgrad._numpy.namespace_info",
@@ -88,6 +91,7 @@ _LAZY = {
     "linalg": "fastgrad.linalg",
     "load": "fastgrad._serialize.api",
     "losses": "fastgrad.losses",
+    "lr_find": "fastgrad._train.lr_find",
     "norm": "fastgrad._numpy.matrices",
     "optim": "fastgrad.optim",
     "random": "fastgrad.random",

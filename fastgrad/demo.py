@@ -201,9 +201,9 @@ def main(arguments: list[str] | None = None) -> int:
     if result.steps:
         print(f"{result.steps:,} steps in {seconds:.2f} s: {seconds / result.steps * 1e6:.0f} microseconds a step")
     print(f"test accuracy {accuracy(result.params, test_x, test_y):.2%}")
-    if result.history:
+    if result.steps:
         try:
-            plot(result.history, options.output)
+            plot(result.history.tolist(), options.output)
         except OSError as error:
             raise SystemExit(f"--output: {error}") from None
         print(f"loss curve in {options.output}")

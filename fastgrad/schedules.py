@@ -25,6 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from . import _plot
+
 __all__ = [
     "ReduceOnPlateau", "Schedule", "constant", "cosine", "cosine_restarts", "exponential", "join", "linear",
     "multistep", "one_cycle", "piecewise", "polynomial", "step", "warmup",
@@ -38,8 +40,8 @@ def __dir__() -> list[str]:
 class Schedule:
     """What the functions here return: ``schedule(step)`` is the learning rate after so many steps.
 
-    ``schedule.values(n)`` has the first n of them, and ``factor * schedule`` is the schedule times a number, for
-    instance for a group of parameters.
+    ``schedule.values(n)`` has the first n of them, ``schedule.plot(n)`` draws them, and ``factor * schedule`` is the
+    schedule times a number, for instance for a group of parameters.
 
     >>> import fastgrad as fg
     >>> (0.5 * fg.schedules.linear(1.0, 0.0, steps=4)).values(6)
@@ -58,6 +60,21 @@ class Schedule:
     def values(self, n: int) -> np.ndarray:
         """The rates of the first n steps, as a float64 array."""
         return np.array([self(step) for step in range(n)], np.float64)
+
+    def plot(self, n: int, ax: Any = None) -> Any:
+        """Draw the rates of the first n steps, in the matplotlib axes ``ax`` or in new ones, which are returned.
+
+        ImportError if matplotlib is not installed.
+
+        >>> import matplotlib; matplotlib.use("agg")
+        >>> import fastgrad as fg
+        >>> fg.schedules.cosine(0.1, steps=50).plot(60).get_ylabel()
+        'learning rate'
+        """
+        ax = _plot.axes("Schedule.plot", ax)
+        ax.plot(np.arange(n), self.values(n), drawstyle="steps-post")
+        ax.set(xlabel="step", ylabel="learning rate")
+        return ax
 
     def __mul__(self, factor: float) -> Schedule:
         if not isinstance(factor, (int, float, np.number)):

@@ -22,7 +22,7 @@ import fastgrad as fg
 from fastgrad import _core
 
 X = np.linspace(0.1, 1.0, 4)
-CLEAN = {"grad_enabled": True, "transform": 0, "tracing": False, "traces": 0, "drawing": False, "running": False,
+CLEAN = {"grad_enabled": True, "transform": 0, "tracing": False, "traces": 0, "drawing": False, "promotions": False, "running": False,
          "no_grad": 0}  # fmt: skip
 
 
@@ -167,7 +167,7 @@ WORK = {
     **{f"steps by {name}": work for name, (work, _) in STEPS.items()},
     "deferred interrupts": lambda: [None for _ in range(20) if deferred()],
     "descend": lambda: fg.descend(lambda p, x: ((p - x) ** 2).mean(), np.zeros(2), np.ones((8, 2)), optimizer="sgd",
-                                  steps=4, batch_size=3, seed=0).history,
+                                  steps=4, batch_size=3, seed=0).history.tolist(),
     "sparse jacobian": lambda: fg.sparse.jacobian(lambda x: x[1:] * x[:-1])(X).toarray(),
     "minimize": lambda: fg.minimize(lambda x: fg.sum((x - 1) ** 2), X).x,
     "check_grads": lambda: fg.testing.check_grads(f, X),

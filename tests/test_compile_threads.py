@@ -265,7 +265,7 @@ def test_threads_descend_on_data_in_other_layouts():
 
     def run(data, batch_size):
         return fg.descend(lambda p, a: ((p - a) ** 2).mean(), np.zeros(2), data, optimizer=fg.optim.SGD(1e-3), steps=12,
-                          batch_size=batch_size, seed=1).history  # fmt: skip
+                          batch_size=batch_size, seed=1).history.tolist()  # fmt: skip
 
     kinds = [(a, size) for a in layouts(x)[:4] for size in (None, 32, 7)]
     expected = [run(*kind) for kind in kinds]

@@ -13,7 +13,7 @@ import pytest
 from _errors import raises_text
 
 import fastgrad as fg
-from fastgrad._train.descend import DescentResult
+from fastgrad._train.result import DescentResult
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((20, 3))
@@ -58,7 +58,7 @@ def test_it_equals_training_steps_over_the_same_batches():
     assert len(seen) == result.steps == 12
     params = {"w": np.zeros(3), "b": np.zeros(())}
     step = fg.training_step(line, params, "adam")
-    assert result.history == [step(x, y) for x, y in seen]
+    assert result.history.tolist() == [step(x, y) for x, y in seen]
     np.testing.assert_array_equal(result.params["w"], params["w"])
 
 
@@ -144,7 +144,7 @@ def test_an_optimizer_goes_on_where_it_ended():
     opt = fg.optim.Adam(0.1)
     first = fg.descend(line, START, (X, Y), optimizer=opt, steps=4)
     second = fg.descend(line, first.params, (X, Y), optimizer=opt, steps=6)
-    assert first.history + second.history == whole.history
+    assert first.history.tolist() + second.history.tolist() == whole.history.tolist()
     np.testing.assert_array_equal(second.params["w"], whole.params["w"])
 
 
@@ -185,7 +185,7 @@ def test_callback_sees_every_step():
     )  # fmt: skip
     assert [step for step, *_ in seen] == [0, 1, 2, 3]
     assert [epoch for _, epoch, *_ in seen] == [0, 0, 1, 1]
-    assert [loss for *_, loss, _ in seen] == result.history == [0, -5, -6, -35]
+    assert [loss for *_, loss, _ in seen] == result.history.tolist() == [0, -5, -6, -35]
     assert [p.item() for *_, p in seen] == [-1, -6, -7, -12]
 
 
@@ -301,7 +301,7 @@ def test_what_is_not_finite_raises_and_hands_over_what_was_reached():
         "finite; the parameters are as they were before this step. "
     )
     result = caught.value.result
-    assert result.steps == 1 and result.history == [0.0]
+    assert result.steps == 1 and result.history.tolist() == [0.0]
     assert result.params["deep"][0] == [0.0]
     np.testing.assert_array_equal(result.params["other"], [-1, -1])
     assert params["deep"][0] == [1.0]
@@ -339,7 +339,7 @@ def test_result_is_a_dict_with_attributes():
     assert result["note"] == "kept"
     for copied in (copy.deepcopy(result), pickle.loads(pickle.dumps(result))):
         assert type(copied) is DescentResult
-        assert copied.history == result.history
+        assert copied.history.tolist() == result.history.tolist()
 
 
 def test_result_repr_is_short_and_aligned():
@@ -459,9 +459,9 @@ W = np.ones(2)
             "pass an array or a tuple of arrays with one first axis",
         ),
         (
-            lambda: descend(data={"x": ROWS}),
+            lambda: descend(data={"x": [{}]}),
             TypeError,
-            "descend: data[0] is object of shape (), expected an array of rows; "
+            "descend: data[0]['x'] is object of shape (1,), expected an array of rows; "
             "pass an array or a tuple of arrays with one first axis",
         ),
         (

@@ -133,7 +133,7 @@ def test_bytes_of_a_step(dtype):
 
     n = sum(value.size for value in start().values())
     for sent in results(2, descend):
-        assert sent == [8, 8, 8] + (8 + 1) * [(n + 3) * np.dtype(dtype).itemsize]  # votes, 8 steps, the end
+        assert sent == 4 * [8] + (8 + 1) * [(n + 3) * np.dtype(dtype).itemsize]  # votes, 8 steps, the end
 
 
 def test_a_program_writes_gradients_where_they_are_summed():

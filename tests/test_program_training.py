@@ -35,7 +35,7 @@ def test_descend_replayed_equals_descend_run_eagerly(optimizer, shuffle):
                    shuffle=shuffle, compile=compile)
         for compile in (True, False)
     )  # fmt: skip
-    assert found.history == expected.history
+    assert found.history.tolist() == expected.history.tolist()
     for name in expected.params:
         np.testing.assert_array_equal(found.params[name], expected.params[name])
 

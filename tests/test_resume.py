@@ -74,6 +74,70 @@ def path(tmp_path):
     return tmp_path / "run.npz"
 
 
+class Loader:
+    """Batches of rows without a length, in another order in each epoch."""
+
+    def __init__(self):
+        self.epochs = 0
+
+    def __iter__(self):
+        order = np.random.default_rng(self.epochs).permutation(23)
+        self.epochs += 1
+        return ((X[order[k : k + 8]], Y[order[k : k + 8]]) for k in range(0, 23, 8))
+
+
+def batches():
+    for k in range(0, 23, 8):
+        yield X[k : k + 8], Y[k : k + 8]
+
+
+WEIGHTED = dict(loss=lambda p, x, y: (loss_of_rows(p, x) - y) ** 2, sample_weight=np.arange(1.0, 24.0))
+SOURCES = {
+    "prefetched rows": lambda: dict(data=(X, Y), batch_size=8, seed=4, prefetch=2),
+    "whole batches only": lambda: dict(data={"x": X, "y": Y}, loss=lambda p, d: loss(p, d["x"], d["y"]), batch_size=8,
+                                       seed=4, drop_last=True, validation_data={"x": X[:7], "y": Y[:7]}),
+    "weighted": lambda: dict(WEIGHTED, data=(X, Y), batch_size=8, seed=4),
+    "function": lambda: dict(data=batches),
+    "prefetched function": lambda: dict(data=batches, prefetch=3),
+    "generator": lambda: dict(data=batches(), validation_data=None),
+}  # fmt: skip
+
+
+def loss_of_rows(p, x):
+    return fg.tanh(x @ p.layers[0]["w"]) @ p.layers[1]["w"] + p.bias
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_source_of_data_goes_on_where_it_was(path, name):
+    def make():
+        given = dict(loss=loss, optimizer=fg.optim.Adam(0.05), validation_data=HELD_OUT, patience=50)
+        return {**given, "params": start(), **SOURCES[name]()}
+
+    total = 3 if name == "generator" else 8
+    for every in (None, 2):
+        check(path, make, total, range(1, total), every)
+
+
+def test_a_loader_gives_the_order_of_its_own_epoch(path):
+    """Which a checkpoint cannot bring back: the epoch under way is gone through in the order that the loader has."""
+    loader = Loader()
+    given = dict(loss=loss, data=loader, optimizer="adam", params=start())
+    fg.descend(**given, steps=4, checkpoint=path)
+    found = fg.descend(**given, steps=9, checkpoint=path, resume=True)
+    assert found.steps == len(found.history) == 9
+    assert loader.epochs == 4
+
+
+def test_steps_that_were_left_out_are_counted_on(path):
+    bad = Y.copy()
+    bad[3] = np.nan
+    given = dict(loss=loss, data=(X, bad), optimizer="sgd", params=start(), batch_size=8, seed=0, nonfinite="skip")
+    full = fg.descend(**given, epochs=4)
+    fg.descend(**given, epochs=2, checkpoint=path)
+    assert_same_result(fg.descend(**given, epochs=4, checkpoint=path, resume=True), full)
+    assert full.skipped == 4
+
+
 def test_from_any_step(path):
     def make():
         return {
@@ -317,7 +381,7 @@ def test_another_descent(path):
         (dict(shuffle=False), "shuffle is True, and is False now"),
         (dict(accumulate=2), "accumulate is 1, and is 2 now"),
         (dict(validation_data=HELD_OUT), "validation_data is "),
-        (dict(seed=np.random.Generator(np.random.MT19937(1))), "seed was a generator of PCG64, and is one of MT19937"),
+        (dict(seed=np.random.Generator(np.random.MT19937(1))), "seed is a generator on MT19937, and .* one on PCG64"),
         (dict(loss=noisy), "random generators and averages were none, and the functions given now reach rng"),
     ]
     content = path.read_bytes()

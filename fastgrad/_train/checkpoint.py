@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -19,10 +20,11 @@ from .. import _user_frames, tree
 from .._serialize.api import check_tree, load_tree, save_tree
 from .._serialize.atomic import check_place, previous_of, remove_leftovers
 from .parallel import Ranks
+from .sources import Source, Table, is_iterable
 from .state import Part, check_parts, global_generators, load_parts, parts_of, states_of
 from .step import TrainingStep
 
-__all__ = ["Checkpoint", "Order", "about"]
+__all__ = ["Checkpoint", "about"]
 
 _FORMAT = "fastgrad checkpoint"
 _SAMPLE, _SAMPLE_BYTES = 256, 1 << 24  # rows of each array, and their bytes, that tell whether the data are the same
@@ -35,48 +37,20 @@ class HasState(Protocol):
     def load(self, state: dict[str, Any]) -> None: ...
 
 
-class Order:
-    """The generator of the orders of the rows, which remembers its state before the last draw, so that the order of an
-    epoch under way can be drawn again."""
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        self._rng, self._before, self._drawn = rng, rng.bit_generator.state, 0
-
-    def permutation(self, n: int) -> np.ndarray:
-        self._before = self._rng.bit_generator.state
-        self._drawn += 1
-        return self._rng.permutation(n)
-
-    def state(self, epochs: int) -> dict[str, Any]:
-        """The state from which the order of the epoch after so many whole ones is drawn."""
-        drawn = self._before if self._drawn > epochs else self._rng.bit_generator.state
-        return {"bits": drawn}
-
-    def load(self, state: dict[str, Any], epochs: int) -> None:
-        bits, found = self._rng.bit_generator, state["bits"]
-        if found["bit_generator"] != bits.state["bit_generator"]:
-            raise ValueError(
-                f"seed was a generator of {found['bit_generator']}, and is one of {bits.state['bit_generator']}"
-            )
-        bits.state = found
-        self._before, self._drawn = found, epochs
-
-
 class Checkpoint:
     """Where a descent writes its state, and from where it takes it.
 
-    `every` and `per_epoch` are numbers of steps; `loop` are the parts of the loop that have a state; `about` are
-    descriptions of what the descent was called with, which a resumption is compared with. Of several ranks, the first
-    one reads and writes.
+    `every` is a number of steps, None for each epoch that has more than one; `loop` are the parts of the loop that have
+    a state; `about` are descriptions of what the descent was called with, which a resumption is compared with. Of
+    several ranks, the first one reads and writes.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str],
-        every: int,
-        per_epoch: int,
+        every: int | None,
         step: TrainingStep,
-        order: Order,
+        source: Source,
         loop: Mapping[str, HasState],
         functions: Iterable[Callable[..., Any] | None],
         about: Mapping[str, Any],
@@ -85,7 +59,8 @@ class Checkpoint:
         if not isinstance(path, (str, os.PathLike)):
             raise TypeError(f"descend: checkpoint is of type {type(path).__name__}, expected the path of a file")
         self._path = str(os.fspath(path))
-        self._every, self._per_epoch, self._step, self._order, self._loop = every, per_epoch, step, order, loop
+        self._every, self._step, self._source, self._loop = every, step, source, loop
+        self.is_of_epochs = every is None and source.per_epoch != 1
         given = [f for f in functions if f is not None]
         self._parts = parts_of(given, step.named)
         for f in given:
@@ -97,13 +72,13 @@ class Checkpoint:
         self._written = -1  # the number of steps that the file is of
         self._keeps = True  # whether the file that is there is worth keeping
 
-    def begin(self, resume: bool, result: dict[str, Any]) -> int:
+    def begin(self, resume: bool, result: dict[str, Any]) -> None:
         """Make sure that a checkpoint can be written, and bring all to the state of the one that is there, if asked
-        for. Returns the number of steps taken. Whatever is wrong raises here, before the first step."""
+        for. Whatever is wrong raises here, before the first step."""
         found = self._prepare(resume) if self._ranks is None else self._ranks.of_rank_0(lambda: self._prepare(resume))
-        taken = 0 if found is None else self._load(found, result)
+        if found is not None:
+            self._load(found, result)
         check_tree(self._state(result), "descend: a checkpoint of this")
-        return taken
 
     def _prepare(self, resume: bool) -> Any:
         """See that a checkpoint can be written, and read the one that is there, if it is asked for."""
@@ -111,9 +86,9 @@ class Checkpoint:
         remove_leftovers(self._path)
         return self._read() if resume else None
 
-    def next_after(self, steps: int) -> int:
-        """The number of steps after which the next one is due."""
-        return steps + self._every - steps % self._every
+    def due_after(self, steps: int) -> int:
+        """The number of steps after which the next one is due, besides those of epochs."""
+        return sys.maxsize if self._every is None else steps + self._every - steps % self._every
 
     def write(self, result: dict[str, Any]) -> None:
         """Write a checkpoint, unless the file is that of this step. OSError, whose ``.result`` is what was reached, if
@@ -145,7 +120,8 @@ class Checkpoint:
             "history": np.array(result["history"], np.float64),
             "aux": _plain(result.get("aux")),
             "step": self._step.state_dict(),
-            "order": self._order.state(steps // self._per_epoch),
+            "skipped": self._step.skipped,
+            "position": self._source.state(),
             "loop": {name: part.state() for name, part in self._loop.items()},
             "parts": states_of(self._parts),
             "global generators": {name: generators[name] for name in sorted(self._drawn_from)},
@@ -170,7 +146,7 @@ class Checkpoint:
             _user_frames.warn(f"{damage}. The descent goes on from the checkpoint before it, {previous!r}")
         return found
 
-    def _load(self, found: Any, result: dict[str, Any]) -> int:
+    def _load(self, found: Any, result: dict[str, Any]) -> None:
         subject = f"descend: {self._path!r}"
         if not isinstance(found, dict) or found.get("format") != _FORMAT:
             raise ValueError(f"{subject} holds no checkpoint of a descent; resume from another file")
@@ -183,12 +159,14 @@ class Checkpoint:
         check_parts(self._parts, found["parts"], subject)
         steps: int = found["steps"]
         try:
-            self._order.load(found["order"], steps // self._per_epoch)
+            self._source.restore(found["position"])
             self._step.load_state_dict(found["step"])
             for name, part in self._loop.items():
                 part.load(found["loop"][name])
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{subject} is the checkpoint of another descent: {error}") from error
+            raise ValueError(
+                f"{subject} is the checkpoint of another descent: {str(error).removeprefix('descend: ')}"
+            ) from error
         load_parts(self._parts, found["parts"], subject)
         generators = global_generators()
         for name, state in found["global generators"].items():
@@ -201,8 +179,7 @@ class Checkpoint:
             result["loss"] = result["history"][-1]
         if found["aux"] is not None:
             result["aux"] = found["aux"]["aux"]
-        self._written = steps
-        return steps
+        self._step.skipped, self._written = found["skipped"], steps
 
 
 def _told(x: Any) -> str:
@@ -229,18 +206,24 @@ def _plain(aux: Any) -> Any:
     return {"aux": aux} if is_plain else None
 
 
-def about(
-    step: TrainingStep, arrays: tuple[np.ndarray, ...], held_out: tuple[np.ndarray, ...], **more: Any
-) -> dict[str, Any]:
+def about(step: TrainingStep, data: Any, validation_data: Any, sample_weight: Any, **more: Any) -> dict[str, Any]:
     """What a descent was called with, as far as a resumption must be called with the same."""
     leaves = tree.leaves(step.params)
     return {
         "params": {name: f"{leaf.dtype} of shape {leaf.shape}" for name, leaf in zip(step.named.names, leaves)},
         "the optimizer": type(step.optimizer).__name__,
         **more,
-        "data": [_described(array) for array in arrays],
-        "validation_data": [_described(array) for array in held_out],
+        "data": _data_described(data),
+        "validation_data": _data_described(validation_data),
+        "sample_weight": _data_described(sample_weight),
     }
+
+
+def _data_described(data: Any) -> list[str]:
+    """Of data to iterate over only the type."""
+    if is_iterable(data):
+        return [f"of type {type(data).__name__}"]
+    return [_described(array) for array in Table(data).arrays]
 
 
 def _described(array: np.ndarray) -> str:

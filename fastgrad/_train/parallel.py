@@ -128,16 +128,14 @@ class Ranks:
         self._vote(error)
         return self.agree(found)
 
-    def agree_on_generator(self, rng: np.random.Generator) -> np.random.Generator:
-        """Let a generator go on as that of rank 0 does, so that all draw the same."""
-        state = self.agree(rng.bit_generator.state)
-        if state["bit_generator"] != rng.bit_generator.state["bit_generator"]:
-            raise ValueError(
-                f"{self._name}: on rank {self.rank} seed is a generator on {type(rng.bit_generator).__name__}, on rank "
-                f"0 on {state['bit_generator']}; it must be the same on all ranks"
-            )
-        rng.bit_generator.state = state
-        return rng
+    def on_all(self, f: Callable[[], Any]) -> None:
+        """Call f on all ranks. If it raises on some, the others raise RankError."""
+        error = None
+        try:
+            f()
+        except Exception as failure:
+            error = failure
+        self._vote(error)
 
     def finish(self, message: str) -> None:
         """End without an error. All ranks end with this one."""

@@ -26,7 +26,7 @@ from .parallel import Ranks
 if TYPE_CHECKING:
     from .state import Named
 
-__all__ = ["TrainingStep", "TypePromotionWarning", "training_step"]
+__all__ = ["TrainingStep", "TypePromotionWarning", "rows_of", "take_step", "training_step"]
 
 NonFinite = Literal["raise", "skip", "ignore"]
 
@@ -56,7 +56,8 @@ _told: dict[Any, Any] = {}  # the registry of Python's warnings, which tells tho
 class TrainingStep:
     """What `training_step` returns: call it with a batch to take a step.
 
-    `params` is the structure of live arrays, `optimizer` the optimizer.
+    `params` is the structure of live arrays, `optimizer` the optimizer; with nonfinite="skip" `skipped` is the number
+    of steps that were left out.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class TrainingStep:
         self.optimizer = optim.get(optimizer)
         self._f = loss
         self._nonfinite = nonfinite
+        self.skips, self.skipped = nonfinite == "skip", 0  # whether steps are left out, and how many were
         self._name = _name
         self._leaves, self._structure = tree.flatten(params)
         self._known = self._structure.unflatten(self._leaves)  # the same leaves in containers of our own
@@ -102,6 +104,12 @@ class TrainingStep:
         self._looks_for_promotions = all(leaf.dtype == np.float32 for leaf in self._leaves)
         self._promotion: tuple[str, int, str] | None = None
         self._frozen = optim.frozen(self.optimizer, self._leaves, self._structure)
+        if self._frozen is not None and all(self._frozen):
+            frozen = self._structure.paths("params")
+            raise ValueError(
+                f"{_name}: the optimizer's groups freeze all of the parameters ({', '.join(frozen)}): there is nothing "
+                "to train"
+            )
         self._value_and_gradients = Replayed(
             self._traced, self._eagerly, f"{_name}: the loss", compile, maxsize=maxsize
         )
@@ -168,7 +176,7 @@ class TrainingStep:
                 else:
                     found = compiled.try_train_on_rows(leaves, batch, rows, rule, checked)
                 if found is None:  # not of the last batch's shapes
-                    args = (leaves, *_rows_of(_with_arrays(batch), rows))
+                    args = (leaves, *rows_of(_with_arrays(batch), rows))
                     found = compiled.train(args, rule, checked)
                     self._tell_of_promotion()
             except Exception as error:  # whatever the loss raises: eagerly it is right, or raises the same
@@ -177,7 +185,7 @@ class TrainingStep:
                 unwritable = _core.first_not_writable(leaves)
                 if unwritable >= 0:
                     raise optim.leaf_error(leaves[unwritable], structure.paths("params")[unwritable]) from None
-                args = args or (leaves, *_rows_of(_with_arrays(batch), rows))
+                args = args or (leaves, *rows_of(_with_arrays(batch), rows))
                 value, aux, gradients = replayed.give_up(compiled, error, args)
             else:
                 if found is not None:
@@ -188,7 +196,7 @@ class TrainingStep:
                 assert args is not None
                 value, aux, gradients = replayed.eagerly(args)
         else:
-            args = (leaves, *_rows_of(_with_arrays(batch), rows))
+            args = (leaves, *rows_of(_with_arrays(batch), rows))
             value, aux, gradients = replayed.eagerly(args) if compiled is None else replayed(*args)
         return self._update_eagerly(float(value), aux, gradients, rule)
 
@@ -249,12 +257,12 @@ class TrainingStep:
                 elif compiled is not None:
                     found = compiled.try_run_into((self._leaves, *batch), into)
                 if found is None:
-                    args = (self._leaves, *_rows_of(_with_arrays(batch), rows))
+                    args = (self._leaves, *rows_of(_with_arrays(batch), rows))
                     found = compiled.run_into(args, into) if compiled is not None else None
             if found is not None:
                 return float(found[0]), found[1]
             value, aux, gradients = self._value_and_gradients(
-                *(args or (self._leaves, *_rows_of(_with_arrays(batch), rows)))
+                *(args or (self._leaves, *rows_of(_with_arrays(batch), rows)))
             )
         for to, gradient in zip(into, gradients):
             to[...] = gradient.detach().numpy() if isinstance(gradient, Tensor) else gradient
@@ -423,7 +431,8 @@ class TrainingStep:
 
     def _refuse(self, value: float, bad: int, gradient: Any) -> None:
         """Leave a step out, or raise: the loss is not finite, or a gradient."""
-        if self._nonfinite == "skip":
+        if self.skips:
+            self.skipped += 1
             return
         what = [] if math.isfinite(value) else [f"the loss is {value}"]
         if gradient is not None:
@@ -610,7 +619,8 @@ def _count_rows(batch: tuple[Any, ...]) -> int:
     return 1
 
 
-def _rows_of(arrays: tuple[Any, ...], rows: np.ndarray | None) -> tuple[Any, ...]:
+def rows_of(arrays: tuple[Any, ...], rows: np.ndarray | None) -> tuple[Any, ...]:
+    """These rows of arrays, all for None."""
     return arrays if rows is None else tuple(_chosen(array, rows) for array in arrays)
 
 
