@@ -34,7 +34,7 @@ from ._transforms.pure_callback import ShapeDtypeStruct, pure_callback
 from ._transforms.vmap import vmap
 
 if typing.TYPE_CHECKING:
-    from . import linalg, losses, optim, random, schedules, sparse, special, stats, testing
+    from . import linalg, losses, optim, random, schedules, sklearn, sparse, special, stats, testing
     from ._numpy.matrices import norm
     from ._numpy.namespace_info import __array_namespace_info__
     from ._scipy.minimize import least_squares, minimize, root
@@ -49,7 +49,7 @@ __all__ = [
     "compile", "cond", "custom_jvp", "custom_vjp", "descend", "dropout", "elementwise_grad", "fori_loop", "grad",
     "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "least_squares", "linalg", "linearize", "losses",
     "minimize", "no_grad", "norm", "optim", "primitive", "pure_callback", "random", "root", "scan", "schedules",
-    "show_config", "sparse", "special", "stats", "stop_gradient", "take", "testing", "training_step", "tree",
+    "show_config", "sklearn", "sparse", "special", "stats", "stop_gradient", "take", "testing", "training_step", "tree",
     "value_and_grad", "vjp", "vmap", "while_loop",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
@@ -87,6 +87,7 @@ _LAZY = {
     "optim": "fastgrad.optim",
     "random": "fastgrad.random",
     "schedules": "fastgrad.schedules",
+    "sklearn": "fastgrad.sklearn",
     "testing": "fastgrad.testing",
     "sparse": "fastgrad.sparse",
     "special": "fastgrad.special",

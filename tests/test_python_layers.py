@@ -24,6 +24,7 @@ WINGS = [
     ["_train"],
     ["_scipy"],
     ["sparse"],
+    ["sklearn"],
     [""],  # fastgrad/__init__.py
     ["_demo", "demo"],
 ]
