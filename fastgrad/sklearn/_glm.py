@@ -13,7 +13,6 @@ from sklearn.metrics import d2_tweedie_score
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .. import _core, activations, special
-from .._core import Tensor
 from .._scipy.minimize import minimize
 from .._transforms.grad import no_grad
 from ._checks import check_choice, check_flags, check_number, row_weights

@@ -95,8 +95,8 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
     loss = ""  # of a regressor, where it is a parameter
     coefs_: list[np.ndarray]
     intercepts_: list[np.ndarray]
-    _optimizer: optim.Optimizer | None
-    _step: TrainingStep | None
+    _optimizer: optim.Optimizer | None = None
+    _step: TrainingStep | None = None
     _step_key: tuple[Any, ...]
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
@@ -118,7 +118,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
         target = self._encoded(y, x.dtype, resume, classes)
         if not resume:
             self._initialise([x.shape[1], *sizes, self.n_outputs_], x.dtype)
-        if not one_epoch:
+        if not (one_epoch and resume):
             self._optimizer = self._step = None
         if self.solver == "lbfgs":
             self._fit_at_once(x, target, weight)
@@ -320,9 +320,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         """Without the training step, whose programs are no data; the next `partial_fit` makes it anew."""
         state: dict[str, Any] = super().__getstate__()
-        return {key: value for key, value in state.items() if key not in ("_step", "_step_key")} | (
-            {"_step": None} if "_step" in state else {}
-        )
+        return {key: value for key, value in state.items() if key not in ("_step", "_step_key")}
 
 
 def _has_batches(estimator: _MLP) -> bool:
