@@ -43,8 +43,8 @@ def minimize(
         ``f(x, *args)`` returns a single float tensor. x has the structure of x0, with tensors as leaves; for the
         methods without derivatives (Nelder-Mead, Powell, COBYLA, COBYQA) ndarrays, and any number may be returned.
     x0 : nested structure
-        float32 and float64 arrays and floats. The search is in float64; f sees each leaf in its dtype, so give
-        float64 where a tight tolerance matters.
+        float32 and float64 arrays and numbers. A list of numbers counts as an array, and integers as float64. The
+        search is in float64; f sees each leaf in its dtype, so give float64 where a tight tolerance matters.
     args : tuple
         Passed on to f as they are: constants. Of an f made by ``fastgrad.compile`` they are arrays, numbers or
         structures of them, but for its static arguments, and may change from call to call.
@@ -53,7 +53,7 @@ def minimize(
         trust-krylov and trust-constr get exact Hessian-vector products; dogleg and trust-exact the Hessian.
     bounds : nested structure or as SciPy's
         In the structure of x0, with a pair ``(low, high)`` in the place of each leaf, numbers or arrays that broadcast
-        to it, None for no bound; or None for a leaf without bounds. Otherwise a ``scipy.optimize.Bounds`` or a
+        to it, None for no bound; or None for a leaf without bounds; for a list of numbers also a list of pairs. Otherwise a ``scipy.optimize.Bounds`` or a
         sequence of pairs for the elements of ``tree.ravel(x0)``.
     constraints : as SciPy's
         dicts and NonlinearConstraint, whose functions take the structure, and whose Jacobian is filled in if they
@@ -89,7 +89,7 @@ def minimize(
     """
     _refuse("minimize", unknown)
     optimize = scipy("minimize")
-    variables = Variables("minimize", x0)
+    variables = Variables("minimize", x0, numbers=True)
     name = method.lower() if isinstance(method, str) else ""
     objective, inputs = prepared(Scalar, "minimize", f, variables, args, compile)
     if name in _WITHOUT_GRADIENT:
@@ -155,7 +155,7 @@ def least_squares(
     """
     _refuse("least_squares", {"jac": None} if "jac" in options else {})
     optimize = scipy("least_squares")
-    variables = Variables("least_squares", x0)
+    variables = Variables("least_squares", x0, numbers=True)
     residuals, inputs = prepared(Vector, "least_squares", f, variables, args, compile)
     if bounds is not None:
         options["bounds"] = variables.bounds(bounds, optimize.Bounds, pair=True)
@@ -210,7 +210,7 @@ def root(
     """
     _refuse("root", unknown)
     optimize = scipy("root")
-    variables = Variables("root", x0)
+    variables = Variables("root", x0, numbers=True)
     equations, inputs = prepared(Vector, "root", f, variables, args, compile)
     exact = isinstance(method, str) and method.lower() in ("hybr", "lm")
     result = optimize.root(

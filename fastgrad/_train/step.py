@@ -8,7 +8,6 @@ finite: parameters and optimizer state are always those of whole steps.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import operator
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from .. import _core, optim, tree
 from .._compile.compiled import Compiled
 from .._compile.replayed import Replayed
 from .._core import Tensor
+from .._transforms.arguments import with_arrays as _with_arrays
 
 __all__ = ["TrainingStep", "training_step"]
 
@@ -424,36 +424,6 @@ def _rows_of(arrays: tuple[Any, ...], rows: np.ndarray | None) -> tuple[Any, ...
 def _chosen(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """These rows of an array; `take` would first copy the whole of one that is not contiguous."""
     return array.take(rows, axis=0) if array.flags.c_contiguous else np.ascontiguousarray(array[rows])
-
-
-def _with_arrays(x: Any) -> Any:
-    """A batch with its lists of numbers, nested or not, as arrays; other lists, tuples and dicts are structures."""
-    try:
-        return _with_arrays_below(x)
-    except RecursionError:
-        raise ValueError("training_step: the batch holds itself, or is nested too deeply") from None
-
-
-def _with_arrays_below(x: Any) -> Any:
-    if type(x) is dict:
-        return {key: _with_arrays_below(value) for key, value in x.items()}
-    if type(x) is tuple:
-        return tuple([_with_arrays_below(item) for item in x])
-    if type(x) is list and x:
-        if _holds_numbers(x):
-            with contextlib.suppress(ValueError):  # of unequal lengths
-                return np.asarray(x)
-        else:
-            return [_with_arrays_below(item) for item in x]
-    return x
-
-
-def _holds_numbers(x: list[Any] | tuple[Any, ...], depth: int = 64) -> bool:
-    """Whether x and the lists in it hold numbers only, nested no deeper than an array can have axes."""
-    return depth > 0 and all(
-        isinstance(item, (float, int, np.generic)) or (type(item) in (list, tuple) and _holds_numbers(item, depth - 1))
-        for item in x
-    )
 
 
 def _loss_error(name: str, value: Any) -> TypeError:
