@@ -208,7 +208,10 @@ def test_the_function_sees_the_dtypes_of_x0():
 @pytest.mark.parametrize(
     ("x0", "message"),
     [
-        ({"a": [1.0, np.array([1j])]}, r"x0\['a'\]\[1\] is of dtype complex128, expected float32 or float64 arrays and"),
+        (
+            {"a": [1.0, np.array([1j])]},
+            r"x0\['a'\]\[1\] is of dtype complex128, expected float32 or float64 arrays and",
+        ),
         ({"a": np.float16(1)}, r"x0\['a'\] is of dtype float16, expected"),
         ([1.0, "x"], r"x0\[1\] is a str, expected"),
         (np.array([1j]), "x0 is of dtype complex128, expected"),

@@ -22,8 +22,7 @@ WINGS = [
     ["_compile"],
     ["activations", "linalg", "losses", "optim", "random", "schedules", "special", "stats", "testing"],
     ["_train"],
-    ["_scipy"],
-    ["sparse"],
+    ["_scipy", "sparse"],
     ["sklearn"],
     [""],  # fastgrad/__init__.py
     ["_demo", "demo"],

@@ -53,8 +53,9 @@ def minimize(
         trust-krylov and trust-constr get exact Hessian-vector products; dogleg and trust-exact the Hessian.
     bounds : nested structure or as SciPy's
         In the structure of x0, with a pair ``(low, high)`` in the place of each leaf, numbers or arrays that broadcast
-        to it, None for no bound; or None for a leaf without bounds; for a list of numbers also a list of pairs. Otherwise a ``scipy.optimize.Bounds`` or a
-        sequence of pairs for the elements of ``tree.ravel(x0)``.
+        to it, None for no bound; or None for a leaf without bounds. In the place of a list of numbers there may be a
+        list of pairs. Otherwise a ``scipy.optimize.Bounds`` or a sequence of pairs for the elements of
+        ``tree.ravel(x0)``.
     constraints : as SciPy's
         dicts and NonlinearConstraint, whose functions take the structure, and whose Jacobian is filled in if they
         have no function for it; with trust-constr their Hessian too, if it is none or SciPy's default, a BFGS. For
@@ -120,6 +121,7 @@ def least_squares(
     *,
     bounds: Any = None,
     callback: Callable[..., Any] | None = None,
+    jac_sparsity: Any = None,
     compile: bool = True,
     **options: Any,
 ) -> Any:
@@ -135,6 +137,10 @@ def least_squares(
         As SciPy's.
     bounds : nested structure or as SciPy's
         As for ``minimize``, or SciPy's pair ``(low, high)`` of numbers or arrays.
+    jac_sparsity : "auto", array_like or scipy.sparse, optional
+        The Jacobian is a sparse matrix, computed by ``fastgrad.sparse.jacobian`` in few passes: "auto" finds which
+        entries may be other than zero, otherwise these are the nonzero ones of a matrix of shape (m, n). For methods
+        "trf" and "dogbox".
     **options
         SciPy's further arguments: ftol, xtol, gtol, loss, x_scale, max_nfev, verbose, ...
 
@@ -144,7 +150,7 @@ def least_squares(
         Its ``x`` and ``grad`` have the structure of x0; ``fun`` is the vector of residuals, ``jac`` the matrix of its
         derivatives by the elements of ``tree.ravel(x0)``.
 
-    Raises as ``minimize`` does.
+    Raises as ``minimize`` does, and ValueError where jac_sparsity lacks an entry.
 
     >>> import fastgrad as fg, numpy as np
     >>> t = np.linspace(0, 1, 20)
@@ -161,8 +167,13 @@ def least_squares(
         options["bounds"] = variables.bounds(bounds, optimize.Bounds, pair=True)
     if callback is not None:
         options["callback"] = variables.callback(callback, optimize.OptimizeResult)
+    jacobian = residuals.jacobian
+    if jac_sparsity is not None:
+        if method == "lm":
+            raise ValueError("least_squares: method='lm' takes no jac_sparsity; use 'trf' or 'dogbox'")
+        jacobian = _sparse_jacobian(f, args, variables, jac_sparsity, compile)
     result = optimize.least_squares(
-        residuals.values, variables.start, jac=residuals.jacobian, method=method, args=inputs, **options
+        residuals.values, variables.start, jac=jacobian, method=method, args=inputs, **options
     )
     return variables.result(result)
 
@@ -224,6 +235,24 @@ def root(
         options=options,
     )
     return variables.result(result)
+
+
+def _sparse_jacobian(
+    f: Callable[..., Any], args: Any, variables: Variables, sparsity: Any, compile: bool
+) -> Callable[..., Any]:
+    from ..sparse import Jacobian  # here, as few ask for it
+
+    if isinstance(sparsity, str):
+        if sparsity != "auto":
+            raise ValueError(f"least_squares: jac_sparsity is {sparsity!r}, expected 'auto' or a matrix")
+        sparsity = None
+    args = args if isinstance(args, tuple) else (args,)
+    jacobian = Jacobian(lambda x: f(x, *args), sparsity, compile, "least_squares: jac_sparsity")
+
+    def at(x: np.ndarray, *_: Any) -> Any:
+        return jacobian(variables.unravel(x.copy()))
+
+    return at
 
 
 def _refuse(name: str, unknown: dict[str, Any]) -> None:
