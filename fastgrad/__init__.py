@@ -49,9 +49,9 @@ __all__ = [
     "__array_api_version__", "__array_namespace_info__", "__version__", "activations", "check_grads", "checkpoint",
     "compile", "cond", "curve_fit", "custom_jvp", "custom_vjp", "descend", "dropout", "elementwise_grad", "fori_loop",
     "grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "least_squares", "linalg", "linearize",
-    "losses", "minimize", "no_grad", "norm", "optim", "primitive", "pure_callback", "random", "root", "scan", "schedules",
-    "show_config", "sklearn", "sparse", "special", "stats", "stop_gradient", "take", "testing", "training_step", "tree",
-    "value_and_grad", "vjp", "vmap", "while_loop",
+    "losses", "minimize", "no_grad", "norm", "optim", "primitive", "pure_callback", "random", "root", "scan",
+    "schedules", "show_config", "sklearn", "sparse", "special", "stats", "stop_gradient", "take", "testing",
+    "training_step", "tree", "value_and_grad", "vjp", "vmap", "while_loop",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
 if not typing.TYPE_CHECKING:

@@ -84,7 +84,7 @@ def test_errors_are_told():
     with pytest.raises(TypeError, match="curve_fit: expected a function, got 3"):
         fg.curve_fit(3, T, Y)
     with pytest.raises(TypeError, match="f returned a ndarray, of .*jac='2-point'"):
-        fg.curve_fit(lambda t, a: np.full(50, float(a)), T, Y, compile=False)
+        fg.curve_fit(lambda t, a: np.ones(50), T, Y, compile=False)
     with pytest.raises(ValueError, match="NaNs|nan"):
         fg.curve_fit(decay, T, np.full(50, np.nan))
     with pytest.raises(TypeError):  # more parameters than data, as SciPy says

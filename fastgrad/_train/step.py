@@ -61,6 +61,12 @@ class TrainingStep:
         self._has_more = self._accumulate > 1 or self._has_aux or self._clip is not None
         self.params = params
         self.optimizer = optim.get(optimizer)
+        self._searches = optim.takes_closure(self.optimizer)
+        if self._searches and (self._clip is not None or self._accumulate > 1):
+            raise ValueError(
+                f"{_name}: {type(self.optimizer).__name__} searches along the gradient of the whole batch: clipping "
+                "and accumulate do not go with it"
+            )
         self._f = loss
         self._nonfinite = nonfinite
         self._name = _name
@@ -110,6 +116,8 @@ class TrainingStep:
         """A step on a batch, or on these rows of its arrays."""
         if not _core.same_leaves(self.params, self._known):
             self._adopt()
+        if self._searches:
+            return self._take_by_search(batch, rows)
         if self._has_more and self._accumulate > 1:
             return self._take_in_parts(batch, rows)
         optimizer, leaves, structure = self.optimizer, self._leaves, self._structure
@@ -198,6 +206,32 @@ class TrainingStep:
                 array = gradient.detach().numpy() if isinstance(gradient, Tensor) else gradient
                 into += into.dtype.type(weight) * array
         return self._update_eagerly(value, aux, total, None)
+
+    def _take_by_search(self, batch: tuple[Any, ...], rows: np.ndarray | None) -> Any:
+        """A step of an optimizer that evaluates the loss at several points, which are copies of the parameters."""
+        optimizer, leaves, structure = self.optimizer, self._leaves, self._structure
+        optim.next_update(optimizer, leaves, structure, in_core=False)  # which checks the leaves
+        unwritable = _core.first_not_writable(leaves)
+        if unwritable >= 0:
+            raise optim.leaf_error(leaves[unwritable], structure.paths("params")[unwritable])
+        chosen = _rows_of(_with_arrays(batch), rows)
+        first: list[Any] = []  # what else the loss returns at the parameters themselves
+
+        def evaluate(arrays: list[Any]) -> tuple[Any, list[Any]]:
+            value, aux, gradients = self._value_and_gradients(arrays, *chosen)
+            if not first:
+                first.append(aux)
+            return value, gradients
+
+        def check(value: float, gradients: list[Any]) -> bool:
+            bad = -1 if self._nonfinite == "ignore" else _core.first_not_finite(gradients)
+            if self._nonfinite == "ignore" or (bad < 0 and math.isfinite(value)):
+                return True
+            self._refuse(value, bad, gradients[bad] if bad >= 0 else None)
+            return False
+
+        value = optim.search(optimizer, leaves, structure, evaluate, check)
+        return (value, first[0]) if self._has_aux else value
 
     def program(self, *batch: Any) -> Any:
         """The program that a step with this batch replays."""
