@@ -8,7 +8,7 @@ Functions of arrays: ``grad``, ``value_and_grad``, ``vmap``, ``compile`` to trac
 the module ``tree`` for nested structures. Tensors: ``tensor``, ``.backward()``, ``.grad``. Descent: ``training_step``,
 ``descend``, and the modules ``losses``, ``optim``, ``schedules``, ``activations`` and ``random``. By NumPy's and
 SciPy's names: the modules ``linalg``, ``special`` and ``stats``. With SciPy: ``minimize``, ``least_squares``,
-``root``, and the module ``sparse``.
+``root``, ``curve_fit``, and the module ``sparse``. With scikit-learn: the module ``sklearn``.
 """
 
 import importlib
@@ -35,9 +35,10 @@ from ._transforms.pure_callback import ShapeDtypeStruct, pure_callback
 from ._transforms.vmap import vmap
 
 if typing.TYPE_CHECKING:
-    from . import linalg, losses, optim, random, schedules, sparse, special, stats, testing
+    from . import linalg, losses, optim, random, schedules, sklearn, sparse, special, stats, testing
     from ._numpy.matrices import norm
     from ._numpy.namespace_info import __array_namespace_info__
+    from ._scipy.curve_fit import curve_fit
     from ._scipy.minimize import least_squares, minimize, root
     from ._serialize.api import load, save
     from ._train.descend import descend
@@ -50,12 +51,12 @@ if typing.TYPE_CHECKING:
 __all__ = [
     "CacheInfo", "Compiled", "DescentResult", "LRFindResult", "Program", "ShapeDtypeStruct", "TraceError",
     "TrainingStep", "TypePromotionWarning", "__array_api_version__", "__array_namespace_info__", "__version__",
-    "activations", "bounded_while_loop", "check_grads", "checkpoint", "compile", "cond", "custom_jvp", "custom_vjp",
-    "descend", "dropout", "elementwise_grad", "fori_loop", "grad", "hessian", "hessp", "hvp", "jacfwd", "jacobian",
-    "jacrev", "jvp", "least_squares", "linalg", "linearize", "load", "losses", "lr_find", "minimize", "no_grad",
-    "norm", "optim", "primitive", "pure_callback", "random", "root", "save", "scan", "schedules", "show_config",
-    "sparse", "special", "stats", "stop_gradient", "take", "testing", "training_step", "tree", "value_and_grad",
-    "value_and_jacobian", "vjp", "vmap", "while_loop",
+    "activations", "bounded_while_loop", "check_grads", "checkpoint", "compile", "cond", "curve_fit", "custom_jvp",
+    "custom_vjp", "descend", "dropout", "elementwise_grad", "fori_loop", "grad", "hessian", "hessp", "hvp", "jacfwd",
+    "jacobian", "jacrev", "jvp", "least_squares", "linalg", "linearize", "load", "losses", "lr_find", "minimize",
+    "no_grad", "norm", "optim", "primitive", "pure_callback", "random", "root", "save", "scan", "schedules",
+    "show_config", "sklearn", "sparse", "special", "stats", "stop_gradient", "take", "testing", "training_step",
+    "tree", "value_and_grad", "value_and_jacobian", "vjp", "vmap", "while_loop",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
 if not typing.TYPE_CHECKING:
@@ -66,7 +67,7 @@ _core.bind_layer(_numpy.indexing, _numpy.protocol, _numpy.functions, _rules, _na
 _CALLED_OTHERWISE = {  # names of JAX, PyTorch and SciPy
     "Adam": "optim.Adam", "PRNGKey": "random.default_rng", "SGD": "optim.SGD", "Variable": "tensor", "array": "asarray",
     "autograd": "grad", "bmm": "matmul", "cat": "concatenate", "clamp": "clip", "cumlogsumexp": "logcumsumexp",
-    "curve_fit": "least_squares", "custom_gradient": "custom_vjp", "detach": "stop_gradient", "from_numpy": "asarray",
+    "custom_gradient": "custom_vjp", "detach": "stop_gradient", "from_numpy": "asarray",
     "func": "grad, vmap, jacobian", "functional": "losses and fastgrad.activations", "gather": "take_along_axis",
     "grad_and_value": "value_and_grad", "inference_mode": "no_grad", "jit": "compile",
     "lax": "scan, while_loop, fori_loop and cond", "manual_seed": "random.default_rng", "mm": "matmul",
@@ -86,6 +87,7 @@ _LAZY = {
     "TypePromotionWarning": "fastgrad._train.step",
     "__array_namespace_info__": "fastgrad._numpy.namespace_info",
     "check_grads": "fastgrad.testing",
+    "curve_fit": "fastgrad._scipy.curve_fit",
     "descend": "fastgrad._train.descend",
     "dropout": "fastgrad.random",
     "linalg": "fastgrad.linalg",
@@ -97,6 +99,7 @@ _LAZY = {
     "random": "fastgrad.random",
     "save": "fastgrad._serialize.api",
     "schedules": "fastgrad.schedules",
+    "sklearn": "fastgrad.sklearn",
     "testing": "fastgrad.testing",
     "sparse": "fastgrad.sparse",
     "special": "fastgrad.special",

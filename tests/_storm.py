@@ -22,8 +22,8 @@ import fastgrad as fg
 from fastgrad import _core
 
 X = np.linspace(0.1, 1.0, 4)
-CLEAN = {"grad_enabled": True, "transform": 0, "tracing": False, "traces": 0, "drawing": False, "promotions": False, "running": False,
-         "no_grad": 0}  # fmt: skip
+CLEAN = {"grad_enabled": True, "transform": 0, "tracing": False, "traces": 0, "drawing": False,
+         "promotions": False, "running": False, "no_grad": 0}  # fmt: skip
 
 
 def f(x):

@@ -513,7 +513,7 @@ W = np.ones(2)
             lambda: descend(optimizer="sgdd"),
             ValueError,
             "unknown optimizer 'sgdd': the known ones are 'adadelta', 'adafactor', 'adagrad', 'adam', 'adamax', "
-            "'adamw', 'lamb', 'lion', 'muon', 'nadam', 'radam', 'rmsprop', 'rprop', 'sgd'",
+            "'adamw', 'lamb', 'lbfgs', 'lion', 'muon', 'nadam', 'radam', 'rmsprop', 'rprop', 'sgd'",
         ),
         (
             lambda: descend(nonfinite=None),

@@ -163,7 +163,7 @@ STARTS = {
     "Fortran order": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
     "float": 3.0,
     "0-d": np.array(3.0),
-    "list of floats": [3.0, 4.0],
+    "list": [np.array([3.0, 4.0]), 5.0],
     "tuple": (np.array([3.0]), np.float64(4.0)),
     "NamedTuple": Model(np.array([3.0, 4.0]), 5.0),
     "dataclass": Point(np.array([3.0]), {"z": [np.array([[4.0]])]}),
@@ -208,8 +208,10 @@ def test_the_function_sees_the_dtypes_of_x0():
 @pytest.mark.parametrize(
     ("x0", "message"),
     [
-        (3, "x0 is an int, expected float32 or float64 arrays and floats"),
-        ({"a": [1.0, np.array([1, 2])]}, r"x0\['a'\]\[1\] is of dtype int64, expected"),
+        (
+            {"a": [1.0, np.array([1j])]},
+            r"x0\['a'\]\[1\] is of dtype complex128, expected float32 or float64 arrays and",
+        ),
         ({"a": np.float16(1)}, r"x0\['a'\] is of dtype float16, expected"),
         ([1.0, "x"], r"x0\[1\] is a str, expected"),
         (np.array([1j]), "x0 is of dtype complex128, expected"),
@@ -233,12 +235,31 @@ def test_x0_that_is_being_differentiated_is_refused():
         fg.grad(lambda x: fg.minimize(squares, [x]).x[0])(1.0)
 
 
-def test_a_list_of_numbers_as_x0_is_told_of():
-    for x0 in ([0.0, 1.0], (0.0, 1.0)):
-        for minimise in (fg.minimize, fg.least_squares, lambda f, x: fg.minimize(f, x, method="Powell")):
-            with pytest.raises((TypeError, ValueError)) as caught:
-                minimise(lambda x: (x - 2) ** 2, x0)
-            assert re.search("x0 is a (list|tuple) of numbers, so f gets a .*np.array", "".join(caught.value.__notes__))
+def test_lists_and_integers_are_arrays():
+    def shifted(x):
+        return (x - 2) ** 2
+
+    for x0 in ([0.0, 1.0], [0, 1], np.array([0, 1])):
+        for solve in (lambda f, x: fg.minimize(lambda x: np.sum(f(x)), x), fg.least_squares,
+                      lambda f, x: fg.minimize(lambda x: np.sum(f(x)), x, method="Powell"),
+                      lambda f, x: fg.root(lambda x: x - 2, x)):  # fmt: skip
+            found = solve(shifted, x0).x
+            assert found.dtype == np.float64 and found.shape == (2,)
+            np.testing.assert_allclose(found, 2, atol=0.01)
+    assert isinstance(fg.minimize(shifted, 1).x, np.float64)
+    found = fg.minimize(lambda p: np.sum((p["w"] - 2) ** 2) + p["b"] ** 2, {"w": [[0, 1]], "b": 3}, method="BFGS").x
+    np.testing.assert_allclose(found["w"], [[2, 2]], atol=1e-4)
+    for bounds in ({"w": [(None, 1), (0, 1.5)]}, {"w": ([-9, 0], [1, 1.5])}, {"w": [None, (0, 1.5)]}):
+        found = fg.minimize(lambda p: np.sum((p["w"] - 2) ** 2), {"w": [0, 1]}, bounds=bounds).x
+        np.testing.assert_allclose(found["w"], [1 if bounds["w"][0] else 2, 1.5], atol=1e-6)
+    assert fg.minimize(lambda x: np.sum((x - 2) ** 2), [0, 1], bounds=[(0, 1), (0, 3)]).x[0] == 1
+
+
+def test_a_tuple_of_numbers_as_x0_is_told_of():
+    for minimise in (fg.minimize, fg.least_squares, lambda f, x: fg.minimize(f, x, method="Powell")):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            minimise(lambda x: (x - 2) ** 2, (0.0, 1.0))
+        assert re.search("x0 is a tuple of numbers, so f gets a .*np.array", "".join(caught.value.__notes__))
 
 
 # ---- f ---------------------------------------------------------------------------------------------------------------

@@ -22,8 +22,8 @@ WINGS = [
     ["_compile"],
     ["_serialize", "activations", "linalg", "losses", "optim", "random", "schedules", "special", "stats", "testing"],
     ["_train"],
-    ["_scipy"],
-    ["sparse"],
+    ["_scipy", "sparse"],
+    ["sklearn"],
     [""],  # fastgrad/__init__.py
     ["_demo", "demo"],
 ]

@@ -43,8 +43,8 @@ def minimize(
         ``f(x, *args)`` returns a single float tensor. x has the structure of x0, with tensors as leaves; for the
         methods without derivatives (Nelder-Mead, Powell, COBYLA, COBYQA) ndarrays, and any number may be returned.
     x0 : nested structure
-        float32 and float64 arrays and floats. The search is in float64; f sees each leaf in its dtype, so give
-        float64 where a tight tolerance matters.
+        float32 and float64 arrays and numbers. A list of numbers counts as an array, and integers as float64. The
+        search is in float64; f sees each leaf in its dtype, so give float64 where a tight tolerance matters.
     args : tuple
         Passed on to f as they are: constants. Of an f made by ``fastgrad.compile`` they are arrays, numbers or
         structures of them, but for its static arguments, and may change from call to call.
@@ -53,8 +53,9 @@ def minimize(
         trust-krylov and trust-constr get exact Hessian-vector products; dogleg and trust-exact the Hessian.
     bounds : nested structure or as SciPy's
         In the structure of x0, with a pair ``(low, high)`` in the place of each leaf, numbers or arrays that broadcast
-        to it, None for no bound; or None for a leaf without bounds. Otherwise a ``scipy.optimize.Bounds`` or a
-        sequence of pairs for the elements of ``tree.ravel(x0)``.
+        to it, None for no bound; or None for a leaf without bounds. In the place of a list of numbers there may be a
+        list of pairs. Otherwise a ``scipy.optimize.Bounds`` or a sequence of pairs for the elements of
+        ``tree.ravel(x0)``.
     constraints : as SciPy's
         dicts and NonlinearConstraint, whose functions take the structure, and whose Jacobian is filled in if they
         have no function for it; with trust-constr their Hessian too, if it is none or SciPy's default, a BFGS. For
@@ -89,7 +90,7 @@ def minimize(
     """
     _refuse("minimize", unknown)
     optimize = scipy("minimize")
-    variables = Variables("minimize", x0)
+    variables = Variables("minimize", x0, numbers=True)
     name = method.lower() if isinstance(method, str) else ""
     objective, inputs = prepared(Scalar, "minimize", f, variables, args, compile)
     if name in _WITHOUT_GRADIENT:
@@ -120,6 +121,7 @@ def least_squares(
     *,
     bounds: Any = None,
     callback: Callable[..., Any] | None = None,
+    jac_sparsity: Any = None,
     compile: bool = True,
     **options: Any,
 ) -> Any:
@@ -135,6 +137,10 @@ def least_squares(
         As SciPy's.
     bounds : nested structure or as SciPy's
         As for ``minimize``, or SciPy's pair ``(low, high)`` of numbers or arrays.
+    jac_sparsity : "auto", array_like or scipy.sparse, optional
+        The Jacobian is a sparse matrix, computed by ``fastgrad.sparse.jacobian`` in few passes: "auto" finds which
+        entries may be other than zero, otherwise these are the nonzero ones of a matrix of shape (m, n). For methods
+        "trf" and "dogbox".
     **options
         SciPy's further arguments: ftol, xtol, gtol, loss, x_scale, max_nfev, verbose, ...
 
@@ -144,7 +150,7 @@ def least_squares(
         Its ``x`` and ``grad`` have the structure of x0; ``fun`` is the vector of residuals, ``jac`` the matrix of its
         derivatives by the elements of ``tree.ravel(x0)``.
 
-    Raises as ``minimize`` does.
+    Raises as ``minimize`` does, and ValueError where jac_sparsity lacks an entry.
 
     >>> import fastgrad as fg, numpy as np
     >>> t = np.linspace(0, 1, 20)
@@ -155,14 +161,19 @@ def least_squares(
     """
     _refuse("least_squares", {"jac": None} if "jac" in options else {})
     optimize = scipy("least_squares")
-    variables = Variables("least_squares", x0)
+    variables = Variables("least_squares", x0, numbers=True)
     residuals, inputs = prepared(Vector, "least_squares", f, variables, args, compile)
     if bounds is not None:
         options["bounds"] = variables.bounds(bounds, optimize.Bounds, pair=True)
     if callback is not None:
         options["callback"] = variables.callback(callback, optimize.OptimizeResult)
+    jacobian = residuals.jacobian
+    if jac_sparsity is not None:
+        if method == "lm":
+            raise ValueError("least_squares: method='lm' takes no jac_sparsity; use 'trf' or 'dogbox'")
+        jacobian = _sparse_jacobian(f, args, variables, jac_sparsity, compile)
     result = optimize.least_squares(
-        residuals.values, variables.start, jac=residuals.jacobian, method=method, args=inputs, **options
+        residuals.values, variables.start, jac=jacobian, method=method, args=inputs, **options
     )
     return variables.result(result)
 
@@ -210,7 +221,7 @@ def root(
     """
     _refuse("root", unknown)
     optimize = scipy("root")
-    variables = Variables("root", x0)
+    variables = Variables("root", x0, numbers=True)
     equations, inputs = prepared(Vector, "root", f, variables, args, compile)
     exact = isinstance(method, str) and method.lower() in ("hybr", "lm")
     result = optimize.root(
@@ -224,6 +235,24 @@ def root(
         options=options,
     )
     return variables.result(result)
+
+
+def _sparse_jacobian(
+    f: Callable[..., Any], args: Any, variables: Variables, sparsity: Any, compile: bool
+) -> Callable[..., Any]:
+    from ..sparse import Jacobian  # here, as few ask for it
+
+    if isinstance(sparsity, str):
+        if sparsity != "auto":
+            raise ValueError(f"least_squares: jac_sparsity is {sparsity!r}, expected 'auto' or a matrix")
+        sparsity = None
+    args = args if isinstance(args, tuple) else (args,)
+    jacobian = Jacobian(lambda x: f(x, *args), sparsity, compile, "least_squares: jac_sparsity")
+
+    def at(x: np.ndarray, *_: Any) -> Any:
+        return jacobian(variables.unravel(x.copy()))
+
+    return at
 
 
 def _refuse(name: str, unknown: dict[str, Any]) -> None:

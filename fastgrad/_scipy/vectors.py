@@ -17,7 +17,7 @@ from .. import _core, tree
 from .._compile.compiled import Compiled
 from .._compile.replayed import Replayed
 from .._core import Tensor
-from .._transforms.arguments import describe_type, tracked_error
+from .._transforms.arguments import describe_type, tracked_error, with_arrays
 from .._transforms.grad import value_and_grad
 from .._transforms.jacobian import hessian, hvp, jacfwd, jacrev
 
@@ -34,7 +34,13 @@ def scipy(name: str, module: str = "scipy.optimize") -> Any:
 class Variables:
     """The structure of x0, and conversion between it and SciPy's vector."""
 
-    def __init__(self, name: str, x0: Any, what: str = "x0") -> None:
+    def __init__(self, name: str, x0: Any, what: str = "x0", numbers: bool = False) -> None:
+        """``numbers``: lists of numbers count as arrays, and integers as float64."""
+        self._lists: list[bool] = []
+        if numbers:
+            given, x0 = x0, with_arrays(x0, f"{name}: {what}")
+            self._lists = [type(leaf) is list for leaf in tree.structure(x0).flatten_up_to(given, what)]
+            x0 = tree.map(_as_float, x0)
         self._name, self._type = name, type(x0)
         found, self.structure = tree.flatten(x0)
         leaves = [_float_leaf(leaf, f"{name}: {path}") for leaf, path in zip(found, self.structure.paths(what))]
@@ -114,7 +120,9 @@ class Variables:
             return bounds
         low, high = [], []
         given = self.structure.flatten_up_to(bounds, f"{self._name}: bounds")
-        for value, path, (_, shape, _) in zip(given, self.structure.paths("bounds"), self._parts):
+        for i, (value, path, (_, shape, _)) in enumerate(zip(given, self.structure.paths("bounds"), self._parts)):
+            if self._lists and self._lists[i] and _are_pairs(value, shape):
+                value = _sides(value)
             try:
                 lower, upper = (None, None) if value is None else value
                 low.append(np.broadcast_to(np.asarray(-np.inf if lower is None else lower, np.float64), shape))
@@ -125,6 +133,31 @@ class Variables:
                     f"broadcast to shape {shape}"
                 ) from None
         return kind(self.vector(low), self.vector(high))
+
+
+def _are_pairs(bounds: Any, shape: tuple[int, ...]) -> bool:
+    """Whether they are a list of pairs, one for each number of a list."""
+    return (
+        type(bounds) is list
+        and len(shape) == 1
+        and len(bounds) == shape[0]
+        and all(pair is None or (isinstance(pair, (tuple, list)) and len(pair) == 2) for pair in bounds)
+    )
+
+
+def _sides(pairs: list[Any]) -> tuple[list[Any], list[Any]]:
+    """The lower and the upper ends of a list of pairs."""
+    whole = [(None, None) if pair is None else pair for pair in pairs]
+    return [-np.inf if a is None else a for a, _ in whole], [np.inf if b is None else b for _, b in whole]
+
+
+def _as_float(leaf: Any) -> Any:
+    """A leaf of integers as float64; any other as it is."""
+    if isinstance(leaf, int) and not isinstance(leaf, bool):
+        return float(leaf)
+    if isinstance(leaf, (np.ndarray, np.integer)) and leaf.dtype.kind in "iu" and not _core.is_masked(leaf):
+        return leaf.astype(np.float64)
+    return leaf
 
 
 def _is_pair_of_numbers(bounds: Any) -> bool:
@@ -141,7 +174,7 @@ def _float_leaf(leaf: Any, path: str) -> Any:
         return leaf
     got = f"of dtype {leaf.dtype}" if isinstance(leaf, (np.ndarray, np.generic)) else describe_type(leaf)
     raise TypeError(
-        f"{path} is {got}, expected float32 or float64 arrays and floats: only these can be searched; convert it with "
+        f"{path} is {got}, expected float32 or float64 arrays and numbers: only these can be searched; convert it with "
         "float(x) or x.astype(float)"
     )
 

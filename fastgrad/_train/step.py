@@ -21,6 +21,7 @@ from .. import _core, optim, tree
 from .._compile.compiled import Compiled
 from .._compile.replayed import Replayed
 from .._core import Tensor
+from .._transforms.arguments import with_arrays
 from .parallel import Ranks
 
 if TYPE_CHECKING:
@@ -91,6 +92,12 @@ class TrainingStep:
         self._has_more = self._accumulate > 1 or self._has_aux or self._clip is not None or _ranks is not None
         self.params = params
         self.optimizer = optim.get(optimizer)
+        self._searches = optim.takes_closure(self.optimizer)
+        if self._searches and (self._clip is not None or self._accumulate > 1 or _ranks is not None):
+            raise ValueError(
+                f"{_name}: {type(self.optimizer).__name__} searches along the gradient of the whole batch: clipping, "
+                "accumulate and comm do not go with it"
+            )
         self._f = loss
         self._nonfinite = nonfinite
         self.skips, self.skipped = nonfinite == "skip", 0  # whether steps are left out, and how many were
@@ -150,6 +157,8 @@ class TrainingStep:
         """A step on a batch, or on these rows of its arrays."""
         if not _core.same_leaves(self.params, self._known):
             self._adopt()
+        if self._searches:
+            return self._take_by_search(batch, rows)
         if self._has_more:
             if self._ranks is not None:
                 return self._take_on_ranks(self._ranks, batch, rows)
@@ -159,7 +168,7 @@ class TrainingStep:
         optimizer, leaves, structure = self.optimizer, self._leaves, self._structure
         replayed = self._value_and_gradients
         if replayed.failed is not None:
-            replayed.reconsider((leaves, *_with_arrays(batch)))
+            replayed.reconsider((leaves, *with_arrays(batch)))
         compiled = replayed.compiled if not _core.in_transform() else replayed.usable()
         rule = optim.next_update(optimizer, leaves, structure, in_core=compiled is not None)
         n_gradients = len(leaves) if rule is not None else 0
@@ -176,7 +185,7 @@ class TrainingStep:
                 else:
                     found = compiled.try_train_on_rows(leaves, batch, rows, rule, checked)
                 if found is None:  # not of the last batch's shapes
-                    args = (leaves, *rows_of(_with_arrays(batch), rows))
+                    args = (leaves, *rows_of(with_arrays(batch), rows))
                     found = compiled.train(args, rule, checked)
                     self._tell_of_promotion()
             except Exception as error:  # whatever the loss raises: eagerly it is right, or raises the same
@@ -185,7 +194,7 @@ class TrainingStep:
                 unwritable = _core.first_not_writable(leaves)
                 if unwritable >= 0:
                     raise optim.leaf_error(leaves[unwritable], structure.paths("params")[unwritable]) from None
-                args = args or (leaves, *rows_of(_with_arrays(batch), rows))
+                args = args or (leaves, *rows_of(with_arrays(batch), rows))
                 value, aux, gradients = replayed.give_up(compiled, error, args)
             else:
                 if found is not None:
@@ -196,7 +205,7 @@ class TrainingStep:
                 assert args is not None
                 value, aux, gradients = replayed.eagerly(args)
         else:
-            args = (leaves, *rows_of(_with_arrays(batch), rows))
+            args = (leaves, *rows_of(with_arrays(batch), rows))
             value, aux, gradients = replayed.eagerly(args) if compiled is None else replayed(*args)
         return self._update_eagerly(float(value), aux, gradients, rule)
 
@@ -257,12 +266,12 @@ class TrainingStep:
                 elif compiled is not None:
                     found = compiled.try_run_into((self._leaves, *batch), into)
                 if found is None:
-                    args = (self._leaves, *rows_of(_with_arrays(batch), rows))
+                    args = (self._leaves, *rows_of(with_arrays(batch), rows))
                     found = compiled.run_into(args, into) if compiled is not None else None
             if found is not None:
                 return float(found[0]), found[1]
             value, aux, gradients = self._value_and_gradients(
-                *(args or (self._leaves, *rows_of(_with_arrays(batch), rows)))
+                *(args or (self._leaves, *rows_of(with_arrays(batch), rows)))
             )
         for to, gradient in zip(into, gradients):
             to[...] = gradient.detach().numpy() if isinstance(gradient, Tensor) else gradient
@@ -273,7 +282,7 @@ class TrainingStep:
     ) -> tuple[float, list[Any], list[np.ndarray]]:
         """Loss and gradients of a batch, a part of its rows after the other, and what else the loss returns of each.
         They are means over all rows; on several ranks the gradients are those of the sum of the rows' losses."""
-        arrays, structure = tree.flatten(_with_arrays(batch))
+        arrays, structure = tree.flatten(with_arrays(batch))
         n = len(arrays[0]) if arrays and np.ndim(arrays[0]) else 0
         if not n or any(np.ndim(array) == 0 or len(array) != n for array in arrays):
             raise ValueError(
@@ -344,11 +353,37 @@ class TrainingStep:
         for leaf, array in zip(self._leaves, arrays):
             leaf[...] = array
 
+    def _take_by_search(self, batch: tuple[Any, ...], rows: np.ndarray | None) -> Any:
+        """A step of an optimizer that evaluates the loss at several points, which are copies of the parameters."""
+        optimizer, leaves, structure = self.optimizer, self._leaves, self._structure
+        optim.next_update(optimizer, leaves, structure, in_core=False)  # which checks the leaves
+        unwritable = _core.first_not_writable(leaves)
+        if unwritable >= 0:
+            raise optim.leaf_error(leaves[unwritable], structure.paths("params")[unwritable])
+        chosen = rows_of(with_arrays(batch), rows)
+        first: list[Any] = []  # what else the loss returns at the parameters themselves
+
+        def evaluate(arrays: list[Any]) -> tuple[Any, list[Any]]:
+            value, aux, gradients = self._value_and_gradients(arrays, *chosen)
+            if not first:
+                first.append(aux)
+            return value, gradients
+
+        def check(value: float, gradients: list[Any]) -> bool:
+            bad = -1 if self._nonfinite == "ignore" else _core.first_not_finite(gradients)
+            if self._nonfinite == "ignore" or (bad < 0 and math.isfinite(value)):
+                return True
+            self._refuse(value, bad, gradients[bad] if bad >= 0 else None)
+            return False
+
+        value = optim.search(optimizer, leaves, structure, evaluate, check)
+        return (value, first[0]) if self._has_aux else value
+
     def program(self, *batch: Any) -> Any:
         """The program that a step with this batch replays."""
         if self._compiled is None:
             raise RuntimeError(f"{self._name}: the loss runs eagerly, there is no program")
-        return self._compiled.program(self._leaves, *_with_arrays(batch))
+        return self._compiled.program(self._leaves, *with_arrays(batch))
 
     def __repr__(self) -> str:
         name = getattr(self._f, "__qualname__", None) or repr(self._f)
@@ -613,7 +648,7 @@ def begin_on_ranks(step: TrainingStep, ranks: Ranks, **facts: Any) -> None:
 
 def _count_rows(batch: tuple[Any, ...]) -> int:
     """The rows of a batch: the length of its first array, 1 if there is no array with an axis."""
-    for x in tree.flatten(_with_arrays(batch))[0]:
+    for x in tree.flatten(with_arrays(batch))[0]:
         if shape := np.shape(x) if not isinstance(x, Tensor) else x.shape:
             return int(shape[0])
     return 1
@@ -627,36 +662,6 @@ def rows_of(arrays: tuple[Any, ...], rows: np.ndarray | None) -> tuple[Any, ...]
 def _chosen(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """These rows of an array; `take` would first copy the whole of one that is not contiguous."""
     return array.take(rows, axis=0) if array.flags.c_contiguous else np.ascontiguousarray(array[rows])
-
-
-def _with_arrays(x: Any) -> Any:
-    """A batch with its lists of numbers, nested or not, as arrays; other lists, tuples and dicts are structures."""
-    try:
-        return _with_arrays_below(x)
-    except RecursionError:
-        raise ValueError("training_step: the batch holds itself, or is nested too deeply") from None
-
-
-def _with_arrays_below(x: Any) -> Any:
-    if type(x) is dict:
-        return {key: _with_arrays_below(value) for key, value in x.items()}
-    if type(x) is tuple:
-        return tuple([_with_arrays_below(item) for item in x])
-    if type(x) is list and x:
-        if _holds_numbers(x):
-            with contextlib.suppress(ValueError):  # of unequal lengths
-                return np.asarray(x)
-        else:
-            return [_with_arrays_below(item) for item in x]
-    return x
-
-
-def _holds_numbers(x: list[Any] | tuple[Any, ...], depth: int = 64) -> bool:
-    """Whether x and the lists in it hold numbers only, nested no deeper than an array can have axes."""
-    return depth > 0 and all(
-        isinstance(item, (float, int, np.generic)) or (type(item) in (list, tuple) and _holds_numbers(item, depth - 1))
-        for item in x
-    )
 
 
 def _loss_error(name: str, value: Any) -> TypeError:

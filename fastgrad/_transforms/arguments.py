@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from .._core import Tensor
 
 __all__ = [
     "LEAVE_OUT", "argnum_tuple", "argument_places", "array_like", "as_constant", "constant_as_tensor", "describe_type",
-    "function_name", "pair_with_aux", "tracked_error", "watch_leaves",
+    "function_name", "pair_with_aux", "tracked_error", "watch_leaves", "with_arrays",
 ]  # fmt: skip
 
 _FLOATS = frozenset((np.dtype(np.float32), np.dtype(np.float64)))
@@ -130,3 +131,33 @@ def function_name(f: Callable[..., Any]) -> str:
 def describe_type(x: Any) -> str:
     name = type(x).__name__
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
+def with_arrays(x: Any, place: str = "training_step: the batch") -> Any:
+    """A structure with its lists of numbers, nested or not, as arrays; other lists, tuples and dicts are structures."""
+    try:
+        return _with_arrays_below(x)
+    except RecursionError:
+        raise ValueError(f"{place} holds itself, or is nested too deeply") from None
+
+
+def _with_arrays_below(x: Any) -> Any:
+    if type(x) is dict:
+        return {key: _with_arrays_below(value) for key, value in x.items()}
+    if type(x) is tuple:
+        return tuple([_with_arrays_below(item) for item in x])
+    if type(x) is list and x:
+        if _holds_numbers(x):
+            with contextlib.suppress(ValueError):  # of unequal lengths
+                return np.asarray(x)
+        else:
+            return [_with_arrays_below(item) for item in x]
+    return x
+
+
+def _holds_numbers(x: list[Any] | tuple[Any, ...], depth: int = 64) -> bool:
+    """Whether x and the lists in it hold numbers only, nested no deeper than an array can have axes."""
+    return depth > 0 and all(
+        isinstance(item, (float, int, np.generic)) or (type(item) in (list, tuple) and _holds_numbers(item, depth - 1))
+        for item in x
+    )

@@ -28,6 +28,9 @@ from ._base import next_update as next_update
 from ._base import parameter_names as parameter_names
 from ._clip import clip_by_global_norm, clip_by_norm, clip_by_value, global_norm
 from ._clip import clip_of as clip_of
+from ._lbfgs import LBFGS
+from ._lbfgs import search as search
+from ._lbfgs import takes_closure as takes_closure
 from ._rules import (
     LAMB,
     SGD,
@@ -47,8 +50,8 @@ from ._rules import (
 )
 
 __all__ = [
-    "EMA", "LAMB", "SGD", "SWA", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "Muon", "NAdam",
-    "Optimizer", "RAdam", "RMSprop", "Rprop", "clip_by_global_norm", "clip_by_norm", "clip_by_value", "get",
+    "EMA", "LAMB", "LBFGS", "SGD", "SWA", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "Muon",
+    "NAdam", "Optimizer", "RAdam", "RMSprop", "Rprop", "clip_by_global_norm", "clip_by_norm", "clip_by_value", "get",
     "global_norm",
 ]  # fmt: skip
 

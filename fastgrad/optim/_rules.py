@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from ._base import Optimizer, checked
+from ._lbfgs import LBFGS
 
 __all__ = [
     "LAMB", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "Muon", "NAdam", "RAdam", "RMSprop",
@@ -695,7 +696,7 @@ _KNOWN: dict[str, type[Optimizer]] = {
     cls.__name__.lower(): cls
     for cls in list(globals().values())
     if isinstance(cls, type) and issubclass(cls, Optimizer) and cls._row
-}
+} | {"lbfgs": LBFGS}
 
 
 def get(optimizer: str | Optimizer, **arguments: Any) -> Optimizer:

@@ -1,0 +1,125 @@
+"""``curve_fit``: SciPy's, with the exact Jacobian of the model."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .._core import Tensor
+from .._transforms.arguments import describe_type
+from .vectors import Variables, Vector, scipy
+
+__all__ = ["curve_fit"]
+
+
+def curve_fit(
+    f: Callable[..., Any],
+    xdata: Any,
+    ydata: Any,
+    p0: Any = None,
+    sigma: Any = None,
+    absolute_sigma: bool = False,
+    check_finite: bool | None = None,
+    bounds: Any = (-np.inf, np.inf),
+    method: str | None = None,
+    jac: Any = None,
+    *,
+    full_output: bool = False,
+    nan_policy: str | None = None,
+    compile: bool = True,
+    **kwargs: Any,
+) -> Any:
+    """Fit a function to data by ``scipy.optimize.curve_fit``, with its exact Jacobian.
+
+    Parameters
+    ----------
+    f : callable
+        ``f(x, *params)`` returns the M values of the model, computed by fastgrad's or NumPy's functions; each parameter
+        comes as a tensor without axes.
+    xdata : array_like or object
+        What f gets as x, as float64 if it is an array or a list; any other object as it is.
+    ydata : array_like of M numbers
+    p0, sigma, absolute_sigma, check_finite, bounds, method, full_output, nan_policy
+        As SciPy's: p0 is found by the names of f's parameters and the bounds where it is None; sigma has the standard
+        deviations of ydata or their covariance; method is "lm", "trf" or "dogbox".
+    jac : callable or str, optional
+        None for the exact Jacobian; otherwise as SciPy's, and f is then called with numbers.
+    compile : bool
+        Trace f and its Jacobian at the first two calls and replay them later, as ``fg.minimize`` does.
+    **kwargs
+        Passed on to ``leastsq`` for method="lm", else to ``least_squares``.
+
+    Returns
+    -------
+    popt, pcov : ndarray of shape (n,), (n, n)
+        The parameters at the least sum of squares, and their estimated covariance; with full_output also SciPy's
+        infodict, mesg and ier.
+
+    Raises TypeError where f returns nothing that was computed from tensors, ImportError if SciPy is not installed, else
+    what SciPy raises and warns.
+
+    >>> import numpy as np
+    >>> import fastgrad as fg
+    >>> t = np.linspace(0, 4, 30)
+    >>> popt, pcov = fg.curve_fit(lambda t, a, k: a * np.exp(-k * t), t, 2.5 * np.exp(-1.3 * t))
+    >>> popt.round(6)
+    array([2.5, 1.3])
+    """
+    optimize = scipy("curve_fit")
+    if not callable(f):
+        raise TypeError(f"curve_fit: expected a function, got {f!r}")
+    model, exact = f, jac
+    if jac is None:
+        fitted = _Model(f, compile)
+        exact = fitted.jacobian
+
+        @functools.wraps(f)  # SciPy looks at the names of the parameters
+        def model(x: Any, *params: Any) -> np.ndarray:
+            return fitted.values(x, *params)
+
+    return optimize.curve_fit(
+        model, xdata, ydata, p0, sigma, absolute_sigma, check_finite, bounds, method, exact, full_output=full_output,
+        nan_policy=nan_policy, **kwargs,
+    )  # fmt: skip
+
+
+class _Model:
+    """The model as SciPy calls it, with x and the parameters, which it may do with several x."""
+
+    def __init__(self, f: Callable[..., Any], compile: bool) -> None:
+        self._f, self._compile = f, compile
+        self._x: Any = None
+        self._vector: Vector | None = None
+
+    def _at(self, x: Any, params: tuple[Any, ...]) -> tuple[Vector, np.ndarray]:
+        vector = np.asarray(params, np.float64)
+        if self._vector is None or self._x is not x:
+            variables = Variables("curve_fit", vector, "p0")
+            self._vector, self._x = Vector("curve_fit", self._of(x, len(params)), variables, (), self._compile), x
+        return self._vector, vector
+
+    def _of(self, x: Any, n: int) -> Callable[[Any], Any]:
+        """The model at these x, of one vector of n parameters."""
+        f = self._f
+
+        def values(p: Any) -> Any:
+            y = f(x, *[p[i] for i in range(n)])
+            if isinstance(p, Tensor) and not isinstance(y, Tensor):
+                raise TypeError(
+                    f"curve_fit: f returned {describe_type(y)}, of which no Jacobian is known; compute with fastgrad's "
+                    "or NumPy's functions on the parameters, or give jac='2-point'"
+                )
+            return y
+
+        return values
+
+    def values(self, x: Any, *params: Any) -> np.ndarray:
+        model, vector = self._at(x, params)
+        return model.values(vector)
+
+    def jacobian(self, x: Any, *params: Any) -> np.ndarray:
+        model, vector = self._at(x, params)
+        return model.jacobian(vector)
