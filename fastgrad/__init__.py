@@ -35,6 +35,7 @@ from ._transforms.vmap import vmap
 
 if typing.TYPE_CHECKING:
     from . import linalg, losses, optim, random, schedules, sparse, special, stats, testing
+    from ._export.api import export
     from ._numpy.matrices import norm
     from ._numpy.namespace_info import __array_namespace_info__
     from ._scipy.minimize import least_squares, minimize, root
@@ -46,7 +47,8 @@ if typing.TYPE_CHECKING:
 __all__ = [
     "CacheInfo", "Compiled", "DescentResult", "Program", "ShapeDtypeStruct", "TraceError", "TrainingStep",
     "__array_api_version__", "__array_namespace_info__", "__version__", "activations", "check_grads", "checkpoint",
-    "compile", "cond", "custom_jvp", "custom_vjp", "descend", "dropout", "elementwise_grad", "fori_loop", "grad",
+    "compile", "cond", "custom_jvp", "custom_vjp", "descend", "dropout", "elementwise_grad", "export",
+    "fori_loop", "grad",
     "hessian", "hessp", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "least_squares", "linalg", "linearize", "losses",
     "minimize", "no_grad", "norm", "optim", "primitive", "pure_callback", "random", "root", "scan", "schedules",
     "show_config", "sparse", "special", "stats", "stop_gradient", "take", "testing", "training_step", "tree",
@@ -81,6 +83,7 @@ _LAZY = {
     "check_grads": "fastgrad.testing",
     "descend": "fastgrad._train.descend",
     "dropout": "fastgrad.random",
+    "export": "fastgrad._export.api",
     "linalg": "fastgrad.linalg",
     "losses": "fastgrad.losses",
     "norm": "fastgrad._numpy.matrices",

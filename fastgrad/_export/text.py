@@ -13,7 +13,7 @@ from .arguments import Argument
 
 _LINE = 110
 _SIZES = {"double": 8, "float": 4}
-_TOLERANCE = {4: 1e-4, 8: 1e-9}  # of the self-test, relative to the largest element, by the bytes of an element
+_TOLERANCE = {4: 1e-4, 8: 1e-9}  # of the self-test, relative to the largest element, by the bytes of the least float
 
 
 class Function(NamedTuple):
@@ -170,6 +170,7 @@ def self_test(f: Function, given: Sequence[np.ndarray], expected: Sequence[np.nd
     if not f.has_own_memory:
         lines.append(f"    static {f.name}_workspace workspace;")
         call.append("&workspace")
+    least = min([a.dtype.itemsize for a in (*f.inputs, *f.outputs) if a.dtype.kind == "f"], default=8)
     lines += [
         f"    const int status = {f.name}({', '.join(call)});",
         "    if (status) {",
@@ -180,7 +181,7 @@ def self_test(f: Function, given: Sequence[np.ndarray], expected: Sequence[np.nd
     for a, x in zip(f.outputs, expected):
         finite = np.abs(x[np.isfinite(x)]) if a.dtype.kind == "f" else np.zeros(0)
         scale = float(np.max(finite, initial=0)) or 1.0
-        tolerance = _TOLERANCE[a.dtype.itemsize] if a.dtype.kind == "f" else 0.0
+        tolerance = _TOLERANCE[least] if a.dtype.kind == "f" else 0.0
         lines += [
             f"    for (int64_t i = 0; i < {a.size}; i++)",
             f'        wrong += differ("{a.name}", i, {tolerance}, (double)found_{a.name}[i], '

@@ -171,7 +171,7 @@ class StandaloneScope(Scope):
             return self.value(v)
         low, high = self.extent[b.root]
         root = self.description.buffer(b.root)
-        small = high - low <= LOCAL_BYTES and self.text.stack + high - low <= STACK_BYTES
+        small = 0 < high - low <= LOCAL_BYTES and self.text.stack + high - low <= STACK_BYTES
         if small and b.root not in self.shared:
             self._declare(b.root)
         else:
