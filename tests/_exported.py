@@ -50,7 +50,7 @@ class Exported:
                 kept.append(np.ascontiguousarray(leaf))
                 given.append(ctypes.c_void_p(kept[-1].ctypes.data))
             else:
-                given.append(_NUMBERS[leaf.dtype.name](leaf[()]))
+                given.append(_NUMBERS[leaf.dtype.name](leaf.item()))
         given += [ctypes.c_void_p(state.ctypes.data) for state in states]
         kinds = [p.split("*")[0].split()[-1] for p in declared[len(given) :] if "_workspace" not in p]
         dtypes = {"double": np.float64, "float": np.float32}

@@ -192,6 +192,11 @@ static void uniform_integers(int64_t n, int64_t low, int64_t count, uint64_t *st
     }
 }
 
+/* For running.h: how many rows are computed side by side, and the only way in which elements are joined. */
+#define ABREAST 4
+#define MAX 0
+#define UNROLL
+
 #define T double
 #define FN(name) name##_f64
 #define VM(name) vm_##name##_f64
@@ -324,53 +329,13 @@ static void FN(cross_entropy_adjoint_of)(int64_t n, const T *x, int64_t label, T
     gx[label] -= g;
 }
 
-/* ---- running along an axis: n elements, `step` apart ---------------------------------------------------------------- */
-static void FN(cumsum_of)(int64_t n, int64_t step, const T *x, T *y)
-{
-    T total = 0;
-    for (int64_t i = 0; i < n; i++) {
-        total += x[i * step];
-        y[i * step] = total;
-    }
-}
-
-static void FN(cumprod_of)(int64_t n, int64_t step, const T *x, T *y)
-{
-    T total = 1;
-    for (int64_t i = 0; i < n; i++) {
-        total *= x[i * step];
-        y[i * step] = total;
-    }
-}
-
-static void FN(cummax_of)(int64_t n, int64_t step, const T *x, T *y)
-{
-    T best = x[0];
-    for (int64_t i = 0; i < n; i++) {
-        best = x[i * step] > best || x[i * step] != x[i * step] ? x[i * step] : best;
-        y[i * step] = best;
-    }
-}
-
-/* y[i] = b[i] + a[i] y[i - 1] */
-static void FN(recurrence_of)(int64_t n, int64_t step, const T *a, const T *b, T *y)
-{
-    T last = 0;
-    for (int64_t i = 0; i < n; i++) {
-        last = i ? b[i * step] + a[i * step] * last : b[0];
-        y[i * step] = last;
-    }
-}
-
-/* y[i] = b[i] + a[i + 1] y[i + 1] */
-static void FN(recurrence_back_of)(int64_t n, int64_t step, const T *a, const T *b, T *y)
-{
-    T last = 0;
-    for (int64_t i = n - 1; i >= 0; i--) {
-        last = i < n - 1 ? b[i * step] + a[(i + 1) * step] * last : b[i * step];
-        y[i * step] = last;
-    }
-}
+/* ---- running along an axis ------------------------------------------------------------------------------------------ */
+static inline T FN(join)(int how, T a, T b) { return (void)how, b > a || b != b ? b : a; }
+#define REAL T
+#undef NAME
+#define NAME(name) FN(name)
+#include "running.h"
+#undef REAL
 
 /* ---- order ---------------------------------------------------------------------------------------------------------- */
 /* Whether a comes before b: nan is last, and of a descending order first. */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -17,6 +18,11 @@ _WORDS = frozenset(
     "alignas alignof asm auto bool break case char const constexpr continue default do double else enum extern false "
     "float for goto if inline int long main nullptr register restrict return short signed sizeof static static_assert "
     "struct switch thread_local true typedef typeof union unsigned void volatile while NAN INFINITY NULL memcpy".split()
+)
+# Names of functions of the C library that compilers know, beside those that Python's math has.
+_LIBRARY = frozenset(dir(math)) | set(
+    "abort abs calloc cimag creal div exit fputs free j0 j1 jn labs main malloc memcmp memmove memset printf puts rand "
+    "realloc rint round scanf strlen y0 y1 yn".split()
 )
 # Names of the function's own variables.
 _OURS = re.compile(r"[a-z]+\d[\d_]*|[ijksocpr]|at|total|label|workspace")
@@ -68,7 +74,7 @@ class Names:
 
 def is_name(name: str) -> bool:
     """Whether C can have a function of this name beside those that are copied into its file."""
-    known = name in _WORDS or is_function(name) or hasattr(np, name)
+    known = name in _WORDS or name in _LIBRARY or is_function(name)
     return re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) is not None and not known
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -119,6 +120,7 @@ def source(f: Function, header_name: str, test: str) -> str:
         "#include <string.h>",
         "",
         *([f.body.functions, ""] if f.body.functions else []),
+        *([_size_check(f), ""] if f.body.workspace else []),
         f.declaration,
         "{",
     ]
@@ -133,9 +135,11 @@ def source(f: Function, header_name: str, test: str) -> str:
     return "\n".join(lines) + test
 
 
-def _names(name: str, text: str) -> bool:
-    import re
+def _size_check(f: Function) -> str:
+    return f'_Static_assert(sizeof({f.name}_workspace) == {f.upper}_WORKSPACE_BYTES, "a workspace without gaps");'
 
+
+def _names(name: str, text: str) -> bool:
     return re.search(rf"\b{name}\b", text) is not None
 
 

@@ -235,18 +235,54 @@ def _names(text: str) -> list[str]:
 def _laid_out(text: str) -> str:
     """In lines of at most 120 characters, without empty ones."""
     lines = []
-    for line in text.split("\n"):
-        line = re.sub(r"(?<=\S) +", " ", line.rstrip())
-        indent = re.match(r"\s*", line).group() + "    "  # type: ignore[union-attr]
-        while len(line) > 120:
-            cut = line.rfind(" ", len(indent) + 1, 120)
-            if cut < 0:
-                break
-            lines.append(line[:cut].rstrip())
-            line = indent + line[cut:].lstrip()
-        if line:
-            lines.append(line)
+    for whole in text.split("\n"):
+        whole = re.sub(r"(?<=\S) +", " ", whole.rstrip())
+        for line in _statements(whole) if len(whole) > 120 else [whole]:
+            indent = line[: len(line) - len(line.lstrip())] + "    "
+            while len(line) > 120 and (cut := line.rfind(" ", len(indent) + 1, 120)) > 0:
+                lines.append(line[:cut].rstrip())
+                line = indent + line[cut:].lstrip()
+            if line:
+                lines.append(line)
     return "\n".join(lines)
+
+
+def _statements(line: str) -> list[str]:
+    """A line of several statements, such as a macro gives, as lines of one each."""
+    found, start, level, depth = list[str](), 0, 0, 0
+    margin = line[: len(line) - len(line.lstrip())]
+
+    def end(at: int, indent: int) -> None:
+        nonlocal start
+        if piece := line[start:at].strip():
+            found.append(margin + "    " * indent + piece)
+        start = at
+
+    blocks = list[bool]()  # of each open brace: whether it opens a block of statements
+    for i, c in enumerate(line):
+        depth += (c in "([") - (c in ")]")
+        if c == "{":
+            blocks.append(";" in line[i : _closing(line, i)])
+            if blocks[-1]:
+                end(i + 1, level)
+                level += 1
+        elif c == "}" and blocks and blocks.pop():
+            end(i, level)
+            level -= 1
+            end(i + 1, level)
+        elif c == ";" and not depth:
+            end(i + 1, level)
+    end(len(line), level)
+    return found
+
+
+def _closing(line: str, at: int) -> int:
+    depth = 0
+    for i in range(at, len(line)):
+        depth += (line[i] == "{") - (line[i] == "}")
+        if not depth:
+            return i
+    return len(line)
 
 
 def functions(wanted: Iterable[str]) -> str:

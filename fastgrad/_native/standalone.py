@@ -149,21 +149,20 @@ class StandaloneScope(Scope):
     def state(self, v: int) -> str:
         """The state of a generator, which draws advance: an argument of the function."""
         d = self.description
-        own = [
-            k
-            for k, b in enumerate(d.buffers)
-            if b is not None and b.data is None and b.root == k >= d.n_in and b.dtype == np.uint64 and k in self.readers
-            if k not in self.writers
-        ]
-        states = d.program.random_states()
-        if len(own) != len(states) and len(states) > 1:
+        states = d.program.random_states()  # those of the program's own values, in their order, come first
+        addresses = [state.__array_interface__["data"][0] for state in states]
+        own = [k for k, b in enumerate(d.buffers) if b is not None and k >= d.n_in and self._is_state(k, b)]
+        if len(set(addresses)) > 1 and len(own) > len(states):
             raise Unwritten
-        state = states[own.index(d.root(v)) if len(states) > 1 else 0]
-        address = state.__array_interface__["data"][0]
-        known = [k for k, other in enumerate(self.states) if other.__array_interface__["data"][0] == address]
-        if not known:
-            self.states.append(state)
-        return f"state{known[0] if known else len(self.states) - 1}"
+        i = own.index(d.root(v)) if len(set(addresses)) > 1 else 0
+        known = [state.__array_interface__["data"][0] for state in self.states]
+        if addresses[i] not in known:
+            self.states.append(states[i])
+            known.append(addresses[i])
+        return f"state{known.index(addresses[i])}"
+
+    def _is_state(self, v: int, b: Buffer) -> bool:
+        return b.root == v and b.data is None and b.dtype == np.uint64 and v in self.readers and v not in self.writers
 
     def result(self, v: int) -> Value:
         b = self.description.buffer(v)

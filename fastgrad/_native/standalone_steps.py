@@ -127,22 +127,20 @@ def _place(scope: Scope, k: int, step: Step) -> None:
 
 
 def _running(scope: Scope, k: int, step: Step) -> None:
-    """Running sums, products and maxima, and recurrences, along an axis."""
+    """Running sums, products and maxima, their adjoints, and recurrences, along an axis."""
     x, y = _floats(scope, step)
     outer, n, inner = _around(y, step.attr[0])
     values = [_operand(scope, step, j) for j in range(len(step.operands))]
     result = scope.result(step.y)
     if not y.size:
         return
-    name, back = step.name, len(step.attr) > 1 and step.attr[1]
-    if name == "recurrence" and back:
-        name = "recurrence_back"
-    start, stride = f"o * {n * inner} + c", str(inner)
-    if name == "cumsum" and back:
-        start, stride = f"o * {n * inner} + c + {(n - 1) * inner}", f"-{inner}"
-    with _loops(scope, ("o", outer), ("c", inner)):
-        operands = ", ".join(_from(value, start) for value in [*values, result])
-        scope.text.line(f"{name}_of_{_tail(x)}({n}, {stride}, {operands});")
+    name, flags = step.name, []
+    if name == "cummax_adjoint":
+        name = "cummax_vjp"
+    else:
+        flags = [str(step.attr[1] if len(step.attr) > 1 else 0)]
+    operands = ", ".join([*flags, *(value.address for value in [*values, result])])
+    scope.text.line(f"{name}_{_tail(x)}({outer}, {n}, {inner}, {operands});")
 
 
 def _extremum_adjoint(scope: Scope, k: int, step: Step) -> None:
@@ -364,7 +362,7 @@ def _copied(scope: Scope, k: int, step: Step) -> None:
 
 STEPS: dict[str, StepWriter] = {
     "sum": _reduction, "max": _reduction, "min": _reduction, "argmax": _place, "argmin": _place,
-    "cumsum": _running, "cumprod": _running, "cummax": _running, "recurrence": _running,
+    "cumsum": _running, "cumprod": _running, "cummax": _running, "recurrence": _running, "cummax_adjoint": _running,
     "extremum_adjoint": _extremum_adjoint, "take": _take, "untake": _untake, "last_writer": _last_writer,
     "argsort": _argsort, "matmul": _matmul, "triangle": _triangle, "cholesky": _cholesky,
     "cholesky_adjoint": _cholesky, "factor": _cholesky, "slogdet": _slogdet, "solve": _solve,
