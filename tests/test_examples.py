@@ -24,6 +24,9 @@ CHECKS = {
     ),
     "imperative.py": lambda out: "minimum at [1. 1. 1. 1.]" in out,
     "logistic_regression.py": lambda out: float(re.search(r"accuracy ([\d.]+)%", out)[1]) > 90,
+    "pendulum_controller.py": lambda out: (
+        (heights := list(map(float, re.findall(r"height (\S+)", out)))) and min(heights) > 0.95
+    ),
     "small_net.py": lambda out: float(re.search(r"accuracy ([\d.]+)%", out)[1]) > 98,
 }
 
