@@ -1,5 +1,5 @@
-"""A controller for a pendulum, designed in Python and exported as C: each call improves a plan of torques by gradients
-through a simulation, and returns the first of them. If there is a C compiler, a C program lets it swing the pendulum up.
+"""A controller for a pendulum, written in Python and exported as C: each call improves a plan of torques by gradients
+through a simulation, and returns the first of them. If there is a C compiler, a C program swings the pendulum up by it.
 """
 
 import shutil

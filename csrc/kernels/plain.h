@@ -8,7 +8,7 @@
 #include "linalg.c"
 #include "rows.h"
 
-/* ---- integers.def as functions: add_int64(a, b), and of booleans add_bool(a, b) ---------------------------------- */
+/* ---- integers.def as functions: add_int64(a, b), and of booleans add_bool(a, b) --------------------------------- */
 #undef NAME
 #define BITS ((int)(8 * sizeof(T)))
 #define LEAST ((T)((W)1 << (BITS - 1)))
@@ -128,7 +128,7 @@ static inline int64_t position_in(int64_t length, int64_t i)
     return at < 0 || at >= length ? -1 : at;
 }
 
-/* ---- random numbers: those of kernels/philox.c, which says where they come from ----------------------------------- */
+/* ---- random numbers: those of kernels/philox.c, which says where they come from --------------------------------- */
 /* The four words of a block. */
 static void philox_block(uint64_t key, uint64_t stream, uint64_t counter, uint32_t word[4])
 {
@@ -211,7 +211,7 @@ static void uniform_integers(int64_t n, int64_t low, int64_t count, uint64_t *st
 
 #else /* ---- once per dtype ---- */
 
-/* ---- sums and extremes of n elements, `step` apart ---------------------------------------------------------------- */
+/* ---- sums and extremes of n elements, `step` apart -------------------------------------------------------------- */
 static T FN(sum_of)(int64_t n, int64_t step, const T *x)
 {
     T total = 0;
@@ -263,7 +263,7 @@ static void FN(extremum_adjoint_of)(int64_t n, const T *x, T y, T g, T *gx)
     for (int64_t i = 0; i < n; i++) gx[i] = x[i] == y || x[i] != x[i] ? g / (T)ties : 0;
 }
 
-/* ---- the softmax family of a row ---------------------------------------------------------------------------------- */
+/* ---- the softmax family of a row -------------------------------------------------------------------------------- */
 static T FN(exp_sum)(int64_t n, const T *x, T top)
 {
     T total = 0;
@@ -329,7 +329,7 @@ static void FN(cross_entropy_adjoint_of)(int64_t n, const T *x, int64_t label, T
     gx[label] -= g;
 }
 
-/* ---- running along an axis ------------------------------------------------------------------------------------------ */
+/* ---- running along an axis -------------------------------------------------------------------------------------- */
 static inline T FN(join)(int how, T a, T b) { return (void)how, b > a || b != b ? b : a; }
 #define REAL T
 #undef NAME
@@ -337,7 +337,7 @@ static inline T FN(join)(int how, T a, T b) { return (void)how, b > a || b != b 
 #include "running.h"
 #undef REAL
 
-/* ---- order ---------------------------------------------------------------------------------------------------------- */
+/* ---- order ------------------------------------------------------------------------------------------------------ */
 /* Whether a comes before b: nan is last, and of a descending order first. */
 static inline int FN(is_before)(int descending, T a, T b)
 {
@@ -364,7 +364,7 @@ static void FN(argsort_of)(int64_t n, int descending, const T *x, int64_t *y, in
     }
 }
 
-/* ---- matrices ------------------------------------------------------------------------------------------------------- */
+/* ---- matrices --------------------------------------------------------------------------------------------------- */
 /* Elements on and below a diagonal, or on and above it, which may be halved; zeros elsewhere. */
 static void FN(triangle_of)(int64_t m, int64_t n, int upper, int64_t diagonal, int halves, const T *x, T *y)
 {

@@ -130,5 +130,3 @@ def _called(operation: str) -> str:
 def _described(f: Callable[..., Any]) -> str:
     name = getattr(f, "__qualname__", None) or type(f).__name__
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in name).replace("*/", "")
-
-

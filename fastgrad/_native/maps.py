@@ -167,7 +167,8 @@ def _of_integers(scope: Scope, step: Step) -> Map:
 _MAPS: dict[str, Callable[[Scope, Step], Map]] = {
     "less": _compare("<"), "less_equal": _compare("<="), "greater": _compare(">"), "greater_equal": _compare(">="),
     "equal": _compare("=="), "not_equal": _compare("!="), "where": _where, "cast": _cast, "invert": _of_integers,
-    "left_shift": _of_integers, "right_shift": _of_integers, "bitwise_and": _of_integers, "bitwise_or": _of_integers, "bitwise_xor": _of_integers,
+    "left_shift": _of_integers, "right_shift": _of_integers,
+    "bitwise_and": _of_integers, "bitwise_or": _of_integers, "bitwise_xor": _of_integers,
     "broadcast_to": _broadcast_to, "transpose": _transpose, "slice": _slice,
 }  # fmt: skip
 

@@ -94,7 +94,9 @@ class _Preprocessor:
             self.run(path.read_text(encoding="utf-8"), path.parent)
 
     def _define(self, text: str) -> None:
-        name, parameters, body = re.match(r"(\w+)(\([^)]*\))?(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]
+        found = re.match(r"(\w+)(\([^)]*\))?(.*)", text, re.DOTALL)
+        assert found is not None
+        name, parameters, body = found.groups()
         names = None
         if parameters is not None:
             names = [p.strip() for p in parameters[1:-1].split(",") if p.strip()]
@@ -181,7 +183,8 @@ def _named(macro: _Macro, arguments: list[list[_Token]]) -> dict[str, list[_Toke
     names = macro.parameters or []
     if macro.is_variadic:
         fixed, rest = arguments[: len(names) - 1], arguments[len(names) - 1 :]
-        joined = [t for k, a in enumerate(rest) for t in ([(",", frozenset[str]()), (" ", frozenset[str]())] * (k > 0)) + a]
+        comma = [(",", frozenset[str]()), (" ", frozenset[str]())]
+        joined = [t for k, a in enumerate(rest) for t in comma * (k > 0) + a]
         return dict(zip(names, [*fixed, joined]))
     return dict(zip(names, arguments))
 
