@@ -40,6 +40,7 @@ int fg_trace_defer_zeros(int on);
 fg_trace_kind fg_trace_here(void);              /* the kind of this thread's innermost trace */
 int fg_transforming(void);                      /* whether this thread is inside of a transform or traces a function */
 uint32_t fg_trace_number(void);                 /* its number, 0 if there is none */
+int fg_trace_count(int op);                     /* how many instructions of all of this thread's traces are that one */
 int fg_trace_is_program(void);                  /* is any trace of this thread of kind FG_PROGRAM or FG_BODY? */
 int fg_trace_compiles(void);                    /* is any of kind FG_PROGRAM? */
 int fg_trace_outside(const fg_array *);         /* does this thread trace, and was the array made before that? */

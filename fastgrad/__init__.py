@@ -36,6 +36,7 @@ from ._transforms.vmap import vmap
 
 if typing.TYPE_CHECKING:
     from . import linalg, losses, optim, random, schedules, sklearn, sparse, special, stats, testing
+    from ._export.api import export
     from ._numpy.matrices import norm
     from ._numpy.namespace_info import __array_namespace_info__
     from ._scipy.curve_fit import curve_fit
@@ -52,11 +53,11 @@ __all__ = [
     "CacheInfo", "Compiled", "DescentResult", "LRFindResult", "Program", "ShapeDtypeStruct", "TraceError",
     "TrainingStep", "TypePromotionWarning", "__array_api_version__", "__array_namespace_info__", "__version__",
     "activations", "bounded_while_loop", "check_grads", "checkpoint", "compile", "cond", "curve_fit", "custom_jvp",
-    "custom_vjp", "descend", "dropout", "elementwise_grad", "fori_loop", "grad", "hessian", "hessp", "hvp", "jacfwd",
-    "jacobian", "jacrev", "jvp", "least_squares", "linalg", "linearize", "load", "losses", "lr_find", "minimize",
-    "no_grad", "norm", "optim", "primitive", "pure_callback", "random", "root", "save", "scan", "schedules",
-    "show_config", "sklearn", "sparse", "special", "stats", "stop_gradient", "take", "testing", "training_step",
-    "tree", "value_and_grad", "value_and_jacobian", "vjp", "vmap", "while_loop",
+    "custom_vjp", "descend", "dropout", "elementwise_grad", "export", "fori_loop", "grad", "hessian", "hessp", "hvp",
+    "jacfwd", "jacobian", "jacrev", "jvp", "least_squares", "linalg", "linearize", "load", "losses", "lr_find",
+    "minimize", "no_grad", "norm", "optim", "primitive", "pure_callback", "random", "root", "save", "scan",
+    "schedules", "show_config", "sklearn", "sparse", "special", "stats", "stop_gradient", "take", "testing",
+    "training_step", "tree", "value_and_grad", "value_and_jacobian", "vjp", "vmap", "while_loop",
 ]  # fmt: skip
 __all__ += _core.PUBLIC
 if not typing.TYPE_CHECKING:
@@ -90,6 +91,7 @@ _LAZY = {
     "curve_fit": "fastgrad._scipy.curve_fit",
     "descend": "fastgrad._train.descend",
     "dropout": "fastgrad.random",
+    "export": "fastgrad._export.api",
     "linalg": "fastgrad.linalg",
     "load": "fastgrad._serialize.api",
     "losses": "fastgrad.losses",

@@ -176,6 +176,7 @@ cdef extern from "program.h":
     fg_trace_kind fg_trace_here()
     int fg_transforming()
     uint32_t fg_trace_number()
+    int fg_trace_count(int)
     int fg_trace_is_program()
     int fg_trace_defer_zeros(int)
     int fg_trace_compiles()

@@ -25,6 +25,9 @@ CHECKS = {
     "imperative.py": lambda out: "minimum at [1. 1. 1. 1.]" in out,
     "logistic_regression.py": lambda out: float(re.search(r"accuracy ([\d.]+)%", out)[1]) > 90,
     "mpi_regression.py": lambda out: "1 process" in out and float(re.search(r"rows ([\d.]+)", out)[1]) < 0.02,
+    "pendulum_controller.py": lambda out: (
+        (heights := list(map(float, re.findall(r"height (\S+)", out)))) and min(heights) > 0.95
+    ),
     "small_net.py": lambda out: float(re.search(r"accuracy ([\d.]+)%", out)[1]) > 98,
 }
 

@@ -144,10 +144,11 @@ def test_wheel(tmp_path):
     archive = zipfile.ZipFile(wheel)
     names = [name for name in archive.namelist() if ".dist-info/" not in name]
     assert {name.partition("/")[0] for name in names} == {"fastgrad"}
-    assert {Path(name).suffix for name in names} <= {".py", ".pyi", ".typed", ".so", ".pyd", ".h", ".def"}
-    headers = {name for name in names if name.endswith((".h", ".def"))}  # what native programs include
-    assert all(name.startswith("fastgrad/_native/include/") for name in headers)
-    assert {"fastgrad/_native/include/native.h", "fastgrad/_native/include/kernels/rows.h"} <= headers
+    assert {Path(name).suffix for name in names} <= {".py", ".pyi", ".typed", ".so", ".pyd", ".h", ".def", ".c"}
+    include = "fastgrad/_native/include/"  # what native programs include, and exported ones are copied from
+    headers = {name for name in names if name.endswith((".h", ".def", ".c"))}
+    assert all(name.startswith(include) for name in headers)
+    assert {include + name for name in ("native.h", "kernels/rows.h", "kernels/plain.h", "kernels/linalg.c")} <= headers
     assert {"fastgrad/_core.pyi", "fastgrad/py.typed"} <= set(names)
     modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "fastgrad").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == modules

@@ -20,6 +20,7 @@ WINGS = [
     ["_transforms"],
     ["_control_flow"],
     ["_compile"],
+    ["_export"],
     ["_serialize", "activations", "linalg", "losses", "optim", "random", "schedules", "special", "stats", "testing"],
     ["_train"],
     ["_scipy", "sparse"],

@@ -27,9 +27,7 @@
 enum { BLOCK = 512 };
 
 /* The second part of a macro for some rows only (PICK in texts.h), and else `otherwise`. */
-#define PICK_LOOP(macro, otherwise) PICK_THIRD(macro, ~, otherwise, ~)
-#define PICK_THIRD(...) PICK_THIRD_OF(__VA_ARGS__)
-#define PICK_THIRD_OF(ignored, second, chosen, ...) chosen
+#define PICK_LOOP(macro, otherwise) PICK_THIRD(macro, ~, otherwise)
 
 #define NO_LOOP ((fg_loop *)0)
 

@@ -81,9 +81,11 @@ HUGE_FUNCTIONS
     ROW T FN(name##_db)(T a, T b, T y, T g) { return (void)a, (void)b, (void)y, g * (T)(db); }
 
 /* `value`, of rows with a function for huge arguments that function's value there */
-static inline T FN(never)(T x) { return x; }
-#define WITH_HUGE(macro, x, value) \
-    (PICK(macro, FN(never)) != FN(never) && VM(absolute)(x) > (T)VM_TRIG_LIMIT ? PICK(macro, FN(never))(x) : (value))
+#define WITH_HUGE(macro, x, value) WITH_HUGE_OF(PICK_THIRD(macro, ~, ANY_VALUE), PICK(macro, ~), x, value)
+#define WITH_HUGE_OF(FORM, huge, x, value) FORM(huge, x, value)
+#define ANY_VALUE(huge, x, value) (value)
+#define NO_LOOP HUGE_VALUE
+#define HUGE_VALUE(huge, x, value) (VM(absolute)(x) > (T)VM_TRIG_LIMIT ? huge(x) : (value))
 
 #define UNARY_FN(name, ...) UNARY_FN_OF(PICK(VM_LONG_##name, OWN_LOOP), name, __VA_ARGS__)
 #define UNARY_FN_OF(FORM, name, definition, derivative, lo, hi, doc)                                           \
@@ -108,6 +110,10 @@ static inline T FN(never)(T x) { return x; }
 #undef OWN_LOOP
 #undef BY_F64
 #undef WITH_HUGE
+#undef WITH_HUGE_OF
+#undef ANY_VALUE
+#undef NO_LOOP
+#undef HUGE_VALUE
 #undef T
 #undef FN
 #undef VM

@@ -5,9 +5,12 @@
 #include "vecmath.h"
 
 /* A macro that is defined for some rows only, such as HUGE_forward_sin, expands to `~, first` or `~, first, second`.
- * PICK(macro, otherwise) is its first part where it is defined, and else `otherwise`. */
+ * PICK(macro, otherwise) is its first part where it is defined, and else `otherwise`; PICK_THIRD(macro, ~, otherwise)
+ * the second part. */
 #define PICK(...) PICK_SECOND(__VA_ARGS__, ~)
 #define PICK_SECOND(ignored, chosen, ...) chosen
+#define PICK_THIRD(...) PICK_THIRD_OF(__VA_ARGS__, ~)
+#define PICK_THIRD_OF(ignored, first, chosen, ...) chosen
 
 /* For sin, cos, j0 and j1: the function for huge arguments, which takes one at a time, and the loop for programs. There
  * is none, because such a loop cannot look for huge arguments. */

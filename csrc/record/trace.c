@@ -207,6 +207,15 @@ int fg_trace_compiles(void)
 
 uint32_t fg_trace_number(void) { return fg_thread.trace_number; }
 
+int fg_trace_count(int op)
+{
+    int found = 0;
+    for (const fg_program *p = fg_thread.trace; p; p = p->outer)
+        for (int i = 0; i < p->instructions.n; i++)
+            found += instructions_of(p)[i].op == op;
+    return found;
+}
+
 /* Numbers grow, and begin again at 1 after 2^32 traces, so that they are compared by their difference: a trace inside
  * another has the later number. */
 int fg_trace_outside(const fg_array *x)

@@ -140,6 +140,11 @@ def traced(Tensor x):
     return fg_traced(x.t.array) != 0
 
 
+def trace_count(str operation):
+    """How many instructions of this name the traces of this thread have so far."""
+    return fg_trace_count(OP_NUMBERS[operation])
+
+
 def trace_input(cnp.ndarray a, bint weak=False):
     """The next input of the program being traced, with a's dtype and shape; weak: it stands for a Python number."""
     cdef Tensor r = abstract_like(a)

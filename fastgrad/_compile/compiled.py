@@ -98,6 +98,17 @@ class _Call:
         return _core.make_guard((args, kwargs), iter(range(len(self.leaves))), tree.is_named_tuple)
 
 
+class Traced(NamedTuple):
+    """A function, its program, the arguments that are no constants, by place, their leaves, and what makes the
+    function's result of the program's results, or None where that is the only one."""
+
+    function: Callable[..., Any]
+    program: Program
+    dynamic: dict[int, Any]
+    inputs: list[np.ndarray]
+    rebuild: Callable[[list[Any]], Any] | None
+
+
 class NotWorthTracing(Exception):
     """A call is left to an eager run: so many kinds of arguments come that traces do not pay."""
 
@@ -202,6 +213,15 @@ class Compiled(_core.Replayer):
         None."""
         signature = self._signature_of_call(args, {})
         return None if signature is None else self.try_run_into(args, into, signature)
+
+    def traced(self, *args: Any) -> Traced:
+        """What a call with these arguments replays, and on what; traced now if there is none."""
+        call = self._call(args, {})
+        entry = self._entry(call, self._signature_of_call(args, {}))
+        assert entry is not None  # as it is not bounded
+        places = self.static_places(len(args))
+        dynamic = {i: a for i, a in enumerate(args) if i not in places}
+        return Traced(self._f, entry.program, dynamic, call.inputs, entry.rebuild)
 
     def program(self, *args: Any, **kwargs: Any) -> Program:
         """The program that a call with these arguments replays; traced now if there is none."""

@@ -61,9 +61,9 @@ class Step(NamedTuple):
 class Description:
     """All that is known of a program."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, constant_bytes: int = CONSTANT_BYTES) -> None:
         self.program = program
-        self.buffers = [None if b is None else Buffer(*b) for b in program.buffers(CONSTANT_BYTES)]
+        self.buffers = [None if b is None else Buffer(*b) for b in program.buffers(constant_bytes)]
         self.steps = [Step(*s) for s in program.steps()]
         self.outs: list[int] = program.outs()
         self.n_in: int = program.facts["inputs"]

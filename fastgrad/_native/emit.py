@@ -41,10 +41,12 @@ class Source(NamedTuple):
 def write_steps(scope: Scope) -> None:
     """Write all steps of a program or body; those of a program that turn out to be unwritten are noted in `failed`."""
     run, text = ElementLoop(scope), scope.text
-    for group in scope.description.groups():
+    for group in scope.groups():
         first = scope.description.steps[group[0]]
         if first.late:
             break
+        if run.is_empty:
+            scope.release(group[0])
         if group[0] in scope.interpreted:
             run.end()
             text.line(f"if ((status = s->run_step(f, {group[0]}))) return status; /* {first.name} */")
@@ -61,7 +63,8 @@ def write_steps(scope: Scope) -> None:
                 del text.lines[before:]
                 raise
         except Unwritten:
-            if not scope.frame:
+            if not scope.frame or scope.is_alone:
+                scope.text.unwritten = scope.text.unwritten or first.name
                 raise
             scope.fail(group)
     run.end()
@@ -75,7 +78,7 @@ def _write_group(scope: Scope, run: ElementLoop, group: range) -> None:
         if len(group) > 1:
             run.end()
         return
-    write = LOOPS.get(first.name) or STEPS.get(first.name)
+    write = scope.text.writers.get(first.name)
     if len(group) > 1 or write is None or first.by_input is not None:
         raise Unwritten
     write(scope, group[0], first)
@@ -85,7 +88,7 @@ def c_source(program: Program) -> Source:
     """The C text for a program."""
     description, interpreted = Description(program), set[int]()
     while True:
-        text = Text(write_steps)
+        text = Text(write_steps, {**STEPS, **LOOPS})
         scope = Scope(text, description, interpreted)
         write_steps(scope)
         if not scope.failed:

@@ -9,31 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .description import Description, Step
-from .scope import LOCAL_BYTES, Scope, Unwritten, part_of
+from .scope import Scope
 from .values import Value, c_type
 
 _PAUSE = 1e6  # nanoseconds of the interpreter's between two pauses
 
 
-class Block:
-    """The block of results of a loop or branch."""
-
-    def __init__(self, scope: Scope, k: int, step: Step) -> None:
-        self.program, self.k, self.place = scope.description.program, k, scope.result(step.y)
-
-    def offset(self, k: int) -> int:
-        return self.program.result_offset(self.k, k)
-
-    def array(self, offset: int, like: Value) -> str:
-        """A pointer to elements like those of a value, at this offset."""
-        return f"({c_type(like.dtype)} *)({self.place.address} + {offset})"
-
-
 def _body(scope: Scope, k: int, i: int) -> Scope:
     """Body i of step k, whose inputs are still to be set."""
     scope.text.bodies += 1
-    description = Description(scope.description.program.bodies(k)[i])
-    return Scope(scope.text, description, set(), f"_{scope.text.bodies}", (scope, k, i))
+    description = Description(scope.description.program.bodies(k)[i], scope.constant_bytes)
+    return type(scope)(scope.text, description, set(), f"_{scope.text.bodies}", (scope, k, i))
 
 
 def _variable(scope: Scope, v: int, value: Value, text: str) -> Value:
@@ -43,11 +29,7 @@ def _variable(scope: Scope, v: int, value: Value, text: str) -> Value:
     if b.size == 1:
         scope.text.line(f"{kind} {text} = {value.at('0')};")
         return Value(text, b.dtype, b.shape, True)
-    if b.bytes > LOCAL_BYTES or not b.size:
-        raise Unwritten
-    scope.text.stack += b.bytes
-    scope.text.line(f"{kind} {text}[{b.size}];")
-    made = Value(text, b.dtype, b.shape, False)
+    made = scope.array(text, b)
     _copy(scope, made, value)
     return made
 
@@ -71,6 +53,8 @@ def _store(scope: Scope, pointer: str, row: str, value: Value) -> None:
 
 def _pause(scope: Scope, work: float) -> Callable[[], None]:
     """Declare a count, before a loop. What is returned writes the pause that belongs at the end of an iteration."""
+    if scope.is_alone:
+        return lambda: None
     every = max(1, int(_PAUSE / (work + 10)))
     name = f"left{scope.name}"
     scope.text.line(f"int64_t {name} = {every};")
@@ -87,7 +71,7 @@ def _pause(scope: Scope, work: float) -> Callable[[], None]:
 def _scan(scope: Scope, k: int, step: Step) -> None:
     _, length, reverse, n_constants, n, stacked = step.attr
     values = [scope.operand(step, j) for j in range(len(step.operands))]
-    block, body = Block(scope, k, step), _body(scope, k, 0)
+    block, body = scope.block(k, step), _body(scope, k, 0)
     d, text, name = body.description, scope.text, body.name
     rows = range(n_constants + n, d.n_in)
     text.open("{")
@@ -99,16 +83,14 @@ def _scan(scope: Scope, k: int, step: Step) -> None:
             body, n_constants + j, values[n_constants + j], f"carry{j}{name}"
         )
         if stacked:
-            bytes_ = d.buffer(n_constants + j).bytes
-            offset = block.offset(j) - (0 if reverse else length * bytes_)
             stacks[j] = f"stack{j}{name}"
-            text.line(f"{c_type(carried.dtype)} *const {stacks[j]} = {block.array(offset, carried)};")
+            first = block.array(j, d.buffer(n_constants + j), length + 1, 0 if reverse else length)
+            text.line(f"{c_type(carried.dtype)} *const {stacks[j]} = {first};")
             _store(body, stacks[j], str(length if reverse else 0), carried)
     for j in range(n, len(d.outs)):
         outputs[j] = f"rows{j}{name}"
         b = d.buffer(d.outs[j])
-        like = Value("", b.dtype, b.shape, False)
-        text.line(f"{c_type(b.dtype)} *const {outputs[j]} = {block.array(block.offset(j), like)};")
+        text.line(f"{c_type(b.dtype)} *const {outputs[j]} = {block.array(j, b, length)};")
     pause = _pause(body, d.program.work)
     text.open(f"for (int64_t t{name} = 0; t{name} < {length}; t{name}++) {{")
     row = f"row{name}"
@@ -133,7 +115,7 @@ def _scan(scope: Scope, k: int, step: Step) -> None:
     if not stacked:
         for j in range(n):
             carried = body.places[n_constants + j]
-            _copy(body, part_of(block.place, block.offset(j), carried.dtype, carried.shape), carried)
+            _copy(body, block.final(j, carried), carried)
     text.close()
 
 
@@ -167,7 +149,7 @@ def _carry(body: Scope, first: int, n: int) -> None:
 def _while_loop(scope: Scope, k: int, step: Step) -> None:
     n_constants = step.attr[2]
     values = [scope.operand(step, j) for j in range(len(step.operands))]
-    block, test = Block(scope, k, step), _body(scope, k, 0)
+    block, test = scope.block(k, step), _body(scope, k, 0)
     body = _body(scope, k, 1)
     text, n = scope.text, len(body.description.outs)
     text.open("{")
@@ -185,13 +167,13 @@ def _while_loop(scope: Scope, k: int, step: Step) -> None:
     text.close()
     for j in range(n):
         carried = body.places[n_constants + j]
-        _copy(body, part_of(block.place, block.offset(j), carried.dtype, carried.shape), carried)
+        _copy(body, block.final(j, carried), carried)
     text.close()
 
 
 def _cond(scope: Scope, k: int, step: Step) -> None:
     values = [scope.operand(step, j) for j in range(len(step.operands))]
-    block, text = Block(scope, k, step), scope.text
+    block, text = scope.block(k, step), scope.text
     for i, head in enumerate((f"if ({values[0].at('0')}) {{", "else {")):
         text.open(head)
         branch = _body(scope, k, i)
@@ -200,7 +182,7 @@ def _cond(scope: Scope, k: int, step: Step) -> None:
         branch.text.write_steps(branch)
         for j, out in enumerate(branch.description.outs):
             value = branch.value(out)
-            _copy(branch, part_of(block.place, block.offset(j), value.dtype, value.shape), value)
+            _copy(branch, block.final(j, value), value)
         text.close()
 
 

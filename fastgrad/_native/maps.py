@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import _core
-from .description import Step
+from .description import Buffer, Step
 from .scope import Scope, Unwritten
 from .values import broadcast_strides, c_type, contiguous, index_text
 
@@ -33,7 +33,7 @@ def map_of(scope: Scope, step: Step) -> Map | None:
     if write is None:
         return None
     found = write(scope, step)
-    if scope.frame and found.n >= _LONG and any("%" in index for _, index in found.operands):
+    if scope.frame and not scope.is_alone and found.n >= _LONG and any("%" in index for _, index in found.operands):
         raise Unwritten
     return found
 
@@ -65,7 +65,7 @@ def _row(scope: Scope, step: Step) -> Map:
     y = scope.description.buffer(step.y)
     if y.dtype.kind != "f":
         return _of_integers(scope, step)
-    if step.name in _HUGE and y.size >= _LONG:
+    if step.name in _HUGE and y.size >= _LONG and not scope.is_alone:
         raise Unwritten
     function = scope.function(step)
     return Map(y.size, _broadcast(scope, step), lambda xs: f"{function}({', '.join(xs)})")
@@ -81,7 +81,8 @@ def _compare(operator: str) -> Callable[[Scope, Step], Map]:
 
 def _where(scope: Scope, step: Step) -> Map:
     y = scope.description.buffer(step.y)
-    return Map(y.size, _broadcast(scope, step), lambda xs: f"{xs[0]} ? {xs[1]} : {xs[2]}")
+    text = "{0} ? {1} : {2}" if y.dtype.kind == "f" else f"({c_type(y.dtype)})({{0}} ? {{1}} : {{2}})"
+    return Map(y.size, _broadcast(scope, step), lambda xs: text.format(*xs))
 
 
 def _cast(scope: Scope, step: Step) -> Map:
@@ -89,8 +90,18 @@ def _cast(scope: Scope, step: Step) -> Map:
     if x.dtype == y.dtype:
         return Map(y.size, _broadcast(scope, step), lambda xs: xs[0])
     if y.dtype.kind == "b" or (x.dtype.kind == "f" and y.dtype.kind != "f") or len(step.attr) > 1:
-        raise Unwritten  # the value has to be compared, or may not fit
+        return _narrowed(scope, step, x, y)
     return Map(y.size, _broadcast(scope, step), lambda xs: f"({c_type(y.dtype)}){xs[0]}")
+
+
+def _narrowed(scope: Scope, step: Step, x: Buffer, y: Buffer) -> Map:
+    """A cast of values that have to be compared, or may not fit."""
+    if not scope.is_alone or len(step.attr) > 1:
+        raise Unwritten
+    if y.dtype.kind == "b":
+        return Map(y.size, _broadcast(scope, step), lambda xs: f"{xs[0]} != 0")
+    function = "unsigned_of" if y.dtype == np.uint64 else "integer_of"
+    return Map(y.size, _broadcast(scope, step), lambda xs: f"({c_type(y.dtype)}){function}({xs[0]})")
 
 
 def _broadcast_to(scope: Scope, step: Step) -> Map:
@@ -142,6 +153,8 @@ def _divides_by_a_constant(scope: Scope, step: Step) -> bool:
 def _of_integers(scope: Scope, step: Step) -> Map:
     """A row of csrc/integers.def that C computes without a warning."""
     y = scope.description.buffer(step.y)
+    if scope.is_alone:
+        return Map(y.size, _broadcast(scope, step), lambda xs: f"{step.name}_{y.dtype.name}({', '.join(xs)})")
     text = (_OF_BOOLEANS if y.dtype == np.bool_ else _OF_INTEGERS).get(step.name)
     if step.name in _QUOTIENTS and _divides_by_a_constant(scope, step):
         text = _QUOTIENTS[step.name]
@@ -154,6 +167,7 @@ def _of_integers(scope: Scope, step: Step) -> Map:
 _MAPS: dict[str, Callable[[Scope, Step], Map]] = {
     "less": _compare("<"), "less_equal": _compare("<="), "greater": _compare(">"), "greater_equal": _compare(">="),
     "equal": _compare("=="), "not_equal": _compare("!="), "where": _where, "cast": _cast, "invert": _of_integers,
+    "left_shift": _of_integers, "right_shift": _of_integers,
     "bitwise_and": _of_integers, "bitwise_or": _of_integers, "bitwise_xor": _of_integers,
     "broadcast_to": _broadcast_to, "transpose": _transpose, "slice": _slice,
 }  # fmt: skip
@@ -169,6 +183,10 @@ class ElementLoop:
     def forget(self) -> None:
         self.n = 0
         self.steps: list[tuple[Step, Map]] = []
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.steps
 
     def takes(self, step: Step) -> bool:
         """Whether the step is a map that can join the loop; if so, it has."""
@@ -211,7 +229,7 @@ class ElementLoop:
         """The memory of a buffer: which, first and last byte in it, and the size of its elements."""
         b = self.scope.description.buffer(v)
         root = self.scope.description.buffer(b.root)
-        if root.offset >= 0 and not root.blockwise and not self.scope.is_local(v):
+        if self.scope.is_in_arena(b.root):
             start = root.offset + b.shift
             return "arena", start, start + b.bytes, b.dtype.itemsize
         return b.root, b.shift, b.shift + b.bytes, b.dtype.itemsize
@@ -224,7 +242,8 @@ class ElementLoop:
             return
         stored = {step.y: self.scope.result(step.y) for step, _ in steps if self._is_stored(step, steps)}
         text = self.scope.text
-        text.line('_Pragma("omp simd")')
+        if not self.scope.is_alone:
+            text.line('_Pragma("omp simd")')
         text.open(f"for (int64_t i = 0; i < {n}; i++) {{")
         names: dict[int, str] = {}
         for step, m in steps:
@@ -249,7 +268,7 @@ class ElementLoop:
     def _is_stored(self, step: Step, steps: list[tuple[Step, Map]]) -> bool:
         """Whether anything but this loop reads a step's result."""
         d, root = self.scope.description, self.scope.description.root(step.y)
-        if root != step.y or (not self.scope.is_local(step.y) and not d.buffer(root).blockwise):
+        if root != step.y or not self.scope.is_private(root):
             return True
         inside = {s.y for s, _ in steps}
         readers = [d.steps[k] for k in self.scope.readers.get(root, ())]

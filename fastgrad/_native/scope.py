@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from .. import _core
-from .description import Buffer, Description, Step
+from .description import CONSTANT_BYTES, Buffer, Description, Step
 from .values import Value, c_type, literal, suffix
 
 LOCAL_BYTES = 2048  # larger values of a program are in the arena
@@ -23,14 +23,18 @@ INLINED = 8  # a function of vecmath.h that more statements call than this is no
 
 
 class Unwritten(Exception):
-    """A step that is left to the interpreter."""
+    """A step that is left to the interpreter, or, where there is none, cannot be exported."""
+
+
+StepWriter = Callable[["Scope", int, Step], None]
 
 
 class Text:
     """The lines of a function, and what its parts share: numbers for names, and declarations at its top."""
 
-    def __init__(self, write_steps: Callable[[Scope], None]) -> None:
+    def __init__(self, write_steps: Callable[[Scope], None], writers: Mapping[str, StepWriter]) -> None:
         self.write_steps = write_steps  # of a body, too
+        self.writers = writers  # of steps that are no maps, by the names of their operations
         self.lines: list[str] = []
         self.top: list[str] = []
         self.functions: list[str] = []  # before the function itself
@@ -38,6 +42,7 @@ class Text:
         self.bodies = 0  # how many have been written
         self.stack = 0  # bytes of local arrays
         self.n_steps = 0
+        self.unwritten = ""  # the operation of the step for which Unwritten was raised first
 
     def line(self, text: str) -> None:
         self.lines.append("    " * self.depth + text if text else "")
@@ -58,6 +63,10 @@ class Text:
 
 class Scope:
     """A program, or a body, as part of a function: its values by the numbers of their buffers."""
+
+    constant_bytes = CONSTANT_BYTES
+    is_alone = False  # whether there is neither an interpreter nor a kernel to be called (standalone.py)
+    leave = "return FG_NATIVE_LEFT;"  # where an index is out of range: the interpreter says so
 
     def __init__(
         self,
@@ -90,7 +99,7 @@ class Scope:
         self.writers: dict[int, int] = {}  # how many steps write a root
         self.shared: set[int] = set()  # roots that the interpreter, or what runs the program, reads or writes
         self.extent: dict[int, tuple[int, int]] = {}  # the bytes of a root and of all that is part of its memory
-        for group in d.groups():
+        for group in self.groups():
             for k in group:
                 step = d.steps[k]
                 root = d.root(step.y)
@@ -208,6 +217,34 @@ class Scope:
             self.text.functions.append(function)
         return f"called_{name}"
 
+    def is_in_arena(self, v: int) -> bool:
+        """Whether the memory of a root is where the arena's plan has it, which other roots may have, too."""
+        b = self.description.buffer(v)
+        return b.offset >= 0 and not b.blockwise and not self.is_local(v)
+
+    def is_private(self, v: int) -> bool:
+        """Whether a result that is read within one loop only need not be stored."""
+        return self.is_local(v) or bool(self.description.buffer(v).blockwise)
+
+    def block(self, k: int, step: Step) -> Block:
+        """Where the results of a loop or branch go."""
+        return Block(self, k, step)
+
+    def groups(self) -> list[range]:
+        """The steps that are written together."""
+        return self.description.groups()
+
+    def release(self, before: int) -> None:
+        """All steps before this one are written."""
+
+    def array(self, name: str, b: Buffer) -> Value:
+        """A variable of a loop that is an array."""
+        if b.bytes > LOCAL_BYTES or not b.size:
+            raise Unwritten
+        self.text.stack += b.bytes
+        self.text.line(f"{c_type(b.dtype)} {name}[{b.size}];")
+        return Value(name, b.dtype, b.shape, False)
+
     def is_local(self, v: int) -> bool:
         low, high = self.extent[self.description.root(v)]
         return self.description.root(v) not in self.shared and high - low <= LOCAL_BYTES
@@ -260,6 +297,22 @@ class Scope:
         if step.operands[k] < 0:
             raise Unwritten
         return self.value(step.operands[k])
+
+
+class Block:
+    """The results of a loop or branch, which the interpreter has in one block of bytes."""
+
+    def __init__(self, scope: Scope, k: int, step: Step) -> None:
+        self.program, self.k, self.place = scope.description.program, k, scope.result(step.y)
+
+    def array(self, j: int, b: Buffer, rows: int, first: int = 0) -> str:
+        """A pointer to so many rows like a buffer, which are result j from row `first` on."""
+        offset = self.program.result_offset(self.k, j) - first * b.bytes
+        return f"({c_type(b.dtype)} *)({self.place.address} + {offset})"
+
+    def final(self, j: int, like: Value) -> Value:
+        """Where result j is, which is like this value."""
+        return part_of(self.place, self.program.result_offset(self.k, j), like.dtype, like.shape)
 
 
 # Rows whose value is no product, and rows that only multiply and divide their operands.

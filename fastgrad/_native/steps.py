@@ -183,7 +183,7 @@ def _position(scope: Scope, k: int, step: Step) -> None:
     result = scope.result(step.y)
     text.open(f"for (int64_t i = 0; i < {y.size}; i++) {{")
     text.line(f"const int64_t at = {index.at('i')} < 0 ? {index.at('i')} + {length} : {index.at('i')};")
-    text.line(f"if (at < 0 || at >= {length}) return FG_NATIVE_LEFT;")
+    text.line(f"if (at < 0 || at >= {length}) {scope.leave}")
     text.line(f"{result.at('i')} = at;")
     text.close()
 
@@ -210,7 +210,7 @@ def _for_each_index(
     text = scope.text
     text.open(f"for (int64_t k = 0; k < {count}; k++) {{")
     text.line(f"const int64_t at = {index.at('k')} < 0 ? {index.at('k')} + {length} : {index.at('k')};")
-    text.line(f"if (at < 0 || at >= {length}) return FG_NATIVE_LEFT;")
+    text.line(f"if (at < 0 || at >= {length}) {scope.leave}")
     text.line(f"for (int64_t o = 0; o < {outer}; o++)")
     text.line(f"    for (int64_t j = 0; j < {inner}; j++)")
     text.line(f"        {write(f'(o * {count} + k) * {inner} + j', f'(o * {length} + at) * {inner} + j')}")

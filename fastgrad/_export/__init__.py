@@ -1,0 +1,1 @@
+"""Export: a function as C that needs nothing of fastgrad's."""
