@@ -75,6 +75,7 @@ FINER = {
     ("laplace", "logcdf"),
     ("laplace", "logsf"),
     ("halfnorm", "logsf"),
+    ("weibull_min", "logcdf"),
     ("geom", "logcdf"),
 }
 

@@ -2,8 +2,8 @@
 
 For A = V diag(w) V^T, f(A) is V diag(f(w)) V^T. Its derivative along E is V (K * (V^T E V)) V^T with the divided
 differences K[i, j] = (f(w[i]) - f(w[j])) / (w[i] - w[j]), and f'(w[i]) where the two are equal: the formula of Daleckii
-and Krein, as in Higham, "Functions of matrices" (2008), theorem 3.11. The derivative of order k along E_1 ... E_k is the
-sum over their orders of products of the V^T E V with divided differences of order k. As a form of k + 1 matrices,
+and Krein, as in Higham, "Functions of matrices" (2008), theorem 3.11. The derivative of order k along E_1 ... E_k is
+the sum over their orders of products of the V^T E V with divided differences of order k. As a form of k + 1 matrices,
 ``sum(g * D^k f(A)[E_1 ... E_k])`` does not depend on their order, because f(A) is itself a gradient, of the trace of an
 antiderivative of f. So the rule of each derivative consists of derivatives again.
 """
@@ -98,10 +98,11 @@ def _derivative(func: Function, a: Tensor, w: Tensor, v: Tensor, *directions: Te
 def _value(func: Function, w: Tensor, v: Tensor, directions: Any) -> Tensor:
     order, n = len(directions), w.shape[-1]
     if order == 0:
-        y = _core.asarray(func(w))
-        if y.shape != w.shape:
-            raise ValueError(f"funm_symmetric: expected func to keep the shape {w.shape}, got {y.shape}")
-        return (v * reshape(y, (*w.shape[:-1], 1, n))) @ swapped(v)
+        values = _core.asarray(func(w))
+        if values.shape != w.shape:
+            raise ValueError(f"funm_symmetric: expected func to keep the shape {w.shape}, got {values.shape}")
+        y: Tensor = (v * reshape(values, (*w.shape[:-1], 1, n))) @ swapped(v)
+        return y
     turned = [swapped(v) @ symmetric(x) @ v for x in directions]
     axes = string.ascii_lowercase[: order + 1]
     # w along each of the axes of an array of n^(order + 1) numbers for each matrix
@@ -116,7 +117,7 @@ def _value(func: Function, w: Tensor, v: Tensor, directions: Any) -> Tensor:
     inner: Any = 0.0
     for permuted in itertools.permutations(turned):
         inner = inner + einsum(subscripts, differences, *permuted)
-    y: Tensor = v @ inner @ swapped(v)
+    y = v @ inner @ swapped(v)
     return y
 
 

@@ -48,6 +48,8 @@ class Norm(Symmetric):
     array([  -0.9189, -800.9189])
     """
 
+    takes_infinity = True
+
     def _log_density(self, z: Tensor) -> Tensor:
         return -0.5 * square(z) - _LOG_ROOT_2_PI
 
@@ -121,6 +123,8 @@ class Laplace(Symmetric):
     array([0.5   , 0.1839])
     """
 
+    takes_infinity = True
+
     def _log_density(self, z: Tensor) -> Tensor:
         return -absolute(z) - _LOG_2
 
@@ -147,6 +151,8 @@ class Logistic(Symmetric):
     >>> fg.stats.logistic.logcdf(-1000.0)
     tensor(-1000.)
     """
+
+    takes_infinity = True
 
     def _log_density(self, z: Tensor) -> Tensor:
         return _core.log_sigmoid(z) + _core.log_sigmoid(-z)
@@ -227,6 +233,9 @@ class Gamma(ByIncompleteFunction, Positive):
     def _valid(self, a: Any) -> Any:
         return a > 0
 
+    def _singular(self, a: Tensor) -> tuple[Any, Any]:
+        return a != 1, False
+
     def _log_density(self, z: Tensor, a: Tensor) -> Tensor:
         return xlogy(a - 1, z) - z - gammaln(a)
 
@@ -247,6 +256,9 @@ class InvGamma(Gamma):
 
     low_is_inside = False
     _function = UPPER_GAMMA
+
+    def _negligible(self, z: Tensor, a: Tensor) -> tuple[Any, Any]:
+        return z * (1e4 * square(1 + a)) < 1, None
 
     def _log_density(self, z: Tensor, a: Tensor) -> Tensor:
         return -(a + 1) * log(z) - 1 / z - gammaln(a)
@@ -272,6 +284,9 @@ class Chi2(ByIncompleteFunction, Positive):
     def _valid(self, df: Any) -> Any:
         return df > 0
 
+    def _singular(self, df: Tensor) -> tuple[Any, Any]:
+        return df != 2, False
+
     def _log_density(self, z: Tensor, df: Tensor) -> Tensor:
         return xlogy(df / 2 - 1, z) - z / 2 - (gammaln(df / 2) + df * (_LOG_2 / 2))
 
@@ -295,6 +310,9 @@ class F(ByIncompleteFunction, Positive):
 
     def _valid(self, dfn: Any, dfd: Any) -> Any:
         return (dfn > 0) & (dfd > 0)
+
+    def _singular(self, dfn: Tensor, dfd: Tensor) -> tuple[Any, Any]:
+        return dfn != 2, False
 
     def _log_density(self, z: Tensor, dfn: Tensor, dfd: Tensor) -> Tensor:
         a, b, ratio = dfn / 2, dfd / 2, dfn / dfd
@@ -401,11 +419,24 @@ class WeibullMin(ByHazard):
     def _valid(self, c: Any) -> Any:
         return c > 0
 
+    def _singular(self, c: Tensor) -> tuple[Any, Any]:
+        return c != 1, False
+
+    def _negligible(self, z: Tensor, c: Tensor) -> tuple[Any, Any]:
+        return None, (z > 0) & (_core.power(z, c) > 1e4)
+
     def _log_density(self, z: Tensor, c: Tensor) -> Tensor:
         return log(c) + xlogy(c - 1, z) - _core.power(z, c)
 
     def _hazard(self, z: Tensor, c: Tensor) -> Tensor:
         return _core.power(z, c)
+
+    def _logcdf(self, z: Tensor, *shapes: Tensor) -> Tensor:
+        (c,) = shapes
+        hazard = self._hazard(z, c)
+        small = hazard < 1e-3  # it may underflow
+        near = c * log(where(small, z, 1.0)) - hazard / 2 + square(hazard) / 24  # the series of log((1 - exp(-h)) / h)
+        return where(small, near, log1mexp(where(small, 1.0, hazard)))
 
     def _ppf(self, q: Tensor, c: Tensor) -> Tensor:
         return _core.power(-log1p(-q), 1 / c)
@@ -487,6 +518,9 @@ class Beta(ByIncompleteFunction, Continuous):
     def _valid(self, a: Any, b: Any) -> Any:
         return (a > 0) & (b > 0)
 
+    def _singular(self, a: Tensor, b: Tensor) -> tuple[Any, Any]:
+        return a != 1, b != 1
+
     def _log_density(self, z: Tensor, a: Tensor, b: Tensor) -> Tensor:
         return xlogy(a - 1, z) + xlog1py(b - 1, -z) - betaln(a, b)
 
@@ -555,7 +589,7 @@ class TruncNorm(Continuous):
 def _log_mass(low: Tensor, high: Tensor) -> Tensor:
     """The logarithm of ``ndtr(high) - ndtr(low)``, computed in the tail in which both are."""
     low, high = _mirrored(low, high)
-    endless = low == -math.inf
+    endless = low < -0.5 * math.sqrt(float(np.finfo(low.dtype).max))  # the square overflows
     top = log_ndtr(high)
     bottom = log_ndtr(where(endless, 0.0, low))
     gap = where(endless, 1.0, top - bottom)
