@@ -67,7 +67,7 @@ def status(name: str, function: Callable[..., Any]) -> str:
     for make in candidates(name):
         try:
             result = function(*make(tracked))
-        except (AttributeError, IndexError, NotImplementedError, TypeError, ValueError) as error:  # what NumPy raises
+        except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
             if re.search(r"^[\w.]+ is not supported on tensors", str(error)):  # not one of its arguments
                 return REFUSED
             continue
