@@ -106,8 +106,8 @@ def distributions() -> str:
     for name in fg.stats.__all__:
         distribution = getattr(fg.stats, name)
         there = [m for m in methods if m in dir(distribution)]
-        if getattr(distribution, "not_closed", ""):
-            there = [m for m in there if m.endswith(("pdf", "pmf"))]
+        if getattr(distribution, "no_quantiles", ""):
+            there.remove("ppf")
         found = [f"`{m}`" for m in there]
         rows.append(f"| `{name}` | {', '.join(found)} |")
     rest = [name for name in theirs if name not in fg.stats.__all__]

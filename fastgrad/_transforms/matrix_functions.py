@@ -22,6 +22,7 @@ from .. import _core
 from .._core import Tensor, absolute, reshape, where
 from .._numpy.contractions import einsum
 from .._numpy.decompositions import eigenpairs
+from .._numpy.incomplete_integrals import gauss_legendre
 from .._numpy.linalg import floats
 from .._rules.vjp import swapped, symmetric
 from .custom import custom_vjp
@@ -92,7 +93,8 @@ def _derivative(func: Function, a: Tensor, w: Tensor, v: Tensor, *directions: Te
         return (_derivative(func, a, w, v, *directions, g), None, None, *others)
 
     value.defvjp(fwd, bwd)
-    return value(a, w, v, *directions)
+    y: Tensor = value(a, w, v, *directions)
+    return y
 
 
 def _value(func: Function, w: Tensor, v: Tensor, directions: Any) -> Tensor:
@@ -143,9 +145,8 @@ def _difference(func: Function, order: int) -> Function:
 def _rule() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Nodes and weights of Gauss and Legendre's rule on [0, 1], and weights of the last coefficient of the polynomial
     through values at the nodes."""
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
-    last = np.polynomial.legendre.Legendre.basis(_NODES - 1)(nodes) * (_NODES - 0.5)
-    return (nodes + 1) / 2, weights / 2, weights * last
+    nodes, weights = gauss_legendre(_NODES)
+    return nodes, weights, weights * np.polynomial.legendre.Legendre.basis(_NODES - 1)(2 * nodes - 1) * (2 * _NODES - 1)
 
 
 def _first_difference(func: Function, x: Tensor, y: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ class Distribution(Refusing):
         False  # whether the formula of the logarithm of the density, and its derivatives, are right at infinity
     )
     edges: tuple[tuple[float, ...], ...] = ()  # of each shape parameter the values at which all mass is at one point
-    not_closed = ""  # why the distribution function is not here
+    no_quantiles = ""  # why the quantile function is not here
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -169,10 +169,10 @@ class Distribution(Refusing):
         return self._distribution("logsf", 0.0, -math.inf, x, args, kwargs)
 
     # ---- operands ---------------------------------------------------------------------------------------------------
-    def _refuse_if_not_closed(self, method: str) -> None:
-        if self.not_closed:
+    def _refuse_if_no_quantiles(self) -> None:
+        if self.no_quantiles:
             raise NotImplementedError(
-                f"stats.{self.name}.{method}: {self.not_closed}; give SciPy's function of ndarrays its derivative with "
+                f"stats.{self.name}.ppf: {self.no_quantiles}; give SciPy's function of ndarrays its derivative with "
                 "fastgrad.primitive"
             )
 
@@ -209,7 +209,6 @@ class Distribution(Refusing):
     def _distribution(
         self, method: str, at_low: float, at_high: float, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Tensor:
-        self._refuse_if_not_closed(method)
         operands = self._operands(method, x, args, kwargs)
         nudged = (not self.is_discrete,) * 2
         tails = (method != "logcdf", method != "logsf")
@@ -361,7 +360,7 @@ class Continuous(Distribution):
         >>> round(fg.stats.expon.ppf(0.5, scale=2.0).item(), 4)
         1.3863
         """
-        self._refuse_if_not_closed("ppf")
+        self._refuse_if_no_quantiles()
         operands = self._operands("ppf", q, args, kwargs)
         outside = (operands.x < 0) | (operands.x > 1)
         y = self._ppf(where(outside, 0.5, operands.x), *operands.shapes)
