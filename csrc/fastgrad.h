@@ -345,6 +345,7 @@ int fg_apply(int op, int n_in, const fg_tensor *in, int n_attr, const int64_t *a
 int fg_unary(int op, fg_tensor x, fg_tensor *out);
 int fg_binary(int op, fg_tensor a, fg_tensor b, fg_tensor *out);
 int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b);   /* a op= b; a's references are replaced */
+int fg_changes_in_place(const fg_array *);  /* whether a change is made in its memory; else by a new array */
 /* FG_BAD_TAPE where a change of `a` in place is refused; `instead` is code that does without one. */
 int fg_may_change(const char *name, const char *instead, const fg_tensor *a);
 /* The name that errors of linear algebra give to caller i, a number from 1 on that is the last attribute of operations

@@ -118,6 +118,7 @@ cdef extern from "fastgrad.h":
     int fg_matmul(fg_tensor a, fg_tensor b, fg_tensor *out)
     int fg_matmul_check(const fg_shape *, const fg_shape *)
     int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
+    int fg_changes_in_place(const fg_array *)
     int fg_may_change(const char *name, const char *instead, const fg_tensor *a)
     const char *fg_caller_name(int64_t i)
     int fg_derivative(int op, int i, fg_array *a, fg_array *b, fg_array **out)

@@ -23,7 +23,7 @@ TABLE = {
             "retain_graph=True to the earlier call, or compute the result anew",
         ),
         (
-            "y = fg.exp(w); y += 1; y.sum().backward()",
+            "y = fg.exp(w); view = y.detach().numpy(); y += 1; y.sum().backward()",
             RuntimeError,
             "exp: its result of shape (2, 3) was changed in place after it was recorded, and its gradient needs the "
             "value it had; write y = y + x instead of y += x, or change a copy",

@@ -99,10 +99,6 @@ def test_in_place_operators(sign, other):
     leaf = tracked()
     y = leaf * 1
     y = f(y, other)
-    if sign == "**=":  # the derivative names the base, which is gone
-        with pytest.raises(RuntimeError, match="^power: its input of shape .* was changed in place"):
-            y.sum().backward()
-        return
     y.sum().backward()
     plain = ARITHMETIC[sign[:-1]]
     np.testing.assert_allclose(leaf.grad.numpy(), gradients(lambda t: plain(t * 1, other), X)[0], rtol=1e-14)
@@ -144,9 +140,6 @@ def test_an_ndarray_does_not_take_in_a_tensor(sign):
     np.testing.assert_array_equal(a, IN_PLACE[sign](b, X))
     with pytest.raises(TypeError, match="cannot be stored in an ndarray"):
         np.add(1.0, tracked(), out=np.zeros((2, 3)))
-    for operand in (tracked(), X):
-        with pytest.raises(TypeError, match="^numpy.add: the argument out= is not supported on tensors, as the result"):
-            np.add(operand, 1.0, out=fg.tensor(X))
 
 
 def test_what_is_no_operand_is_left_to_the_other():

@@ -163,6 +163,11 @@ def test_beta_and_binomial_coefficients():
     np.testing.assert_allclose(special.beta(a, b).numpy(), scipy.special.beta(a, b), rtol=1e-13)
     n, k = np.array([5.0, 10, 60.5]), np.array([2.0, 10, 7])
     np.testing.assert_allclose(special.binom(n, k).numpy(), scipy.special.binom(n, k), rtol=1e-12)
+    n = np.array([5, 5, 5.5, 5.5, -1.5, -3.5, 0, 60, 200, -70.5])
+    k = np.array([6, 6.5, 7, -0.5, 5, 6, 0.5, 60.5, 201.5, 3])
+    np.testing.assert_allclose(special.binom(n, k).numpy(), scipy.special.binom(n, k), rtol=1e-11, atol=1e-300)
+    fg.check_grads(special.binom, (n[:-3], k[:-3]), order=2)
+    assert np.isnan(special.binom(-2.0, 3.0).item())
     x = EDGES[np.isfinite(EDGES)]
     np.testing.assert_array_equal(special.gammasgn(x).numpy(), scipy.special.gammasgn(x))
 

@@ -67,7 +67,7 @@ def status(name: str, function: Callable[..., Any]) -> str:
     for make in candidates(name):
         try:
             result = function(*make(tracked))
-        except (AttributeError, IndexError, NotImplementedError, TypeError, ValueError) as error:  # what NumPy raises
+        except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
             if re.search(r"^[\w.]+ is not supported on tensors", str(error)):  # not one of its arguments
                 return REFUSED
             continue
@@ -106,8 +106,8 @@ def distributions() -> str:
     for name in fg.stats.__all__:
         distribution = getattr(fg.stats, name)
         there = [m for m in methods if m in dir(distribution)]
-        if getattr(distribution, "not_closed", ""):
-            there = [m for m in there if m.endswith(("pdf", "pmf"))]
+        if getattr(distribution, "no_quantiles", ""):
+            there.remove("ppf")
         found = [f"`{m}`" for m in there]
         rows.append(f"| `{name}` | {', '.join(found)} |")
     rest = [name for name in theirs if name not in fg.stats.__all__]

@@ -49,11 +49,13 @@ static int failed(int status, const char *name, const fg_shape *s, int64_t bad)
     return fg_fail(status, "%s: did not converge for matrix%s; are all its elements finite?", name, text);
 }
 
-/* ---- eigh: attr: whether the upper triangle is read, whether there are vectors --------------------------------- */
+/* ---- eigh: attr: whether the upper triangle is read; whether there are vectors; the caller, if it is no eigh ---- */
+static const char *eigh_name(const fg_call *c) { return caller_of(c, 2, c->attr[1] ? "eigh" : "eigvalsh"); }
+
 int fg_eigh_shape(const fg_call *c, fg_shape **shape, int *dtype)
 {
     (void)dtype;
-    int status = check_matrix(c->attr[1] ? "eigh" : "eigvalsh", c->in[0].array->shape, 1);
+    int status = check_matrix(eigh_name(c), c->in[0].array->shape, 1);
     if (status)
         return status;
     int64_t n = dim_of(c, 1);
@@ -65,7 +67,7 @@ int fg_eigh_run(const fg_call *c, fg_array *y)
     int64_t bad = 0;
     int status = fg_linalg_eigh(y->dtype, count_of(c->in[0].array->shape), dim_of(c, 1), (int)c->attr[0],
                                 (int)c->attr[1], c->in[0].array->data, y->data, &bad);
-    return failed(status, c->attr[1] ? "eigh" : "eigvalsh", c->in[0].array->shape, bad);
+    return failed(status, eigh_name(c), c->in[0].array->shape, bad);
 }
 
 /* ---- svd: attr: FG_VALUES_ONLY, FG_REDUCED or FG_FULL; the caller, if it is not svd ----------------------------- */

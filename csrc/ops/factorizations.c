@@ -15,10 +15,10 @@
 #include <string.h>
 
 /* ---- errors ------------------------------------------------------------------------------------------------------ */
-static const char *const callers[] = {
-    "cho_factor",  "cho_solve",           "cond",   "det",  "inv", "lstsq", "matrix_power",
-    "matrix_rank", "multivariate_normal", "norm",   "pinv", "qr",  "solve", "svdvals",
-    "tensorinv",   "tensorsolve",         "wishart"};
+static const char *const callers[] = {"cho_factor", "cho_solve",   "cond",         "det",         "funm_symmetric",
+                                      "inv",        "lstsq",       "matrix_power", "matrix_rank", "multivariate_normal",
+                                      "norm",       "pinv",        "qr",           "solve",       "svdvals",
+                                      "tensorinv",  "tensorsolve", "wishart"};
 
 const char *fg_caller_name(int64_t i)
 {

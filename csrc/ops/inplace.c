@@ -23,6 +23,21 @@ int fg_may_change(const char *name, const char *instead, const fg_tensor *a)
                    name);
 }
 
+/* What the tape holds keeps its value, and the tensor takes a new array. But under no_grad, as where parameters are
+ * updated, and where an ndarray shows the memory, which is to see the change, a backward pass has to find out. */
+int fg_changes_in_place(const fg_array *x)
+{
+    return fg_array_is_private(x) && (!x->tape_refs || !fg_grad_enabled || x->exports || x->storage != FG_OWNED);
+}
+
+/* Whether the tape would hold the value that a has before the operation. */
+static int needs_old_value(int op, const fg_tensor *a, const fg_tensor *b)
+{
+    const fg_op_info *info = &fg_ops[op];
+    unsigned needs = (a->node ? info->needs[0] : 0) | (b->node ? info->needs[1] : 0);
+    return fg_grad_enabled && (needs & FG_IN(0)) && !a->array->exports && a->array->storage == FG_OWNED;
+}
+
 int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
 {
     char sa[FG_SHAPE_TEXT], sb[FG_SHAPE_TEXT];
@@ -52,7 +67,8 @@ int fg_binary_inplace(int op, fg_tensor *a, fg_tensor b)
         b = owned;
     }
     int traced = fg_tracing && (fg_trace_here() || fg_traced(x) || fg_traced(b.array));
-    if (fg_array_is_private(x) && !traced) {    /* a trace consists of values, which do not change: a new one there */
+    /* A trace consists of values, which do not change: a new one there. */
+    if (fg_changes_in_place(x) && !needs_old_value(op, a, &b) && !traced) {
         /* The node saves what it needs of x at its present version; then the change increments the version, so that a
          * backward pass whose derivative names the old value finds out. */
         fg_tensor y = {x, NULL}, in[2] = {*a, b};

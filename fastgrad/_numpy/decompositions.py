@@ -83,8 +83,9 @@ def eigh(a: TensorLike, UPLO: str = "L") -> EighResult:
     ``sum(f(w))``, and for functions that depend on the eigenvectors of equal eigenvalues only through the space that
     they span, such as the projection on it. For other functions they are not exact: the derivative of
     ``V @ diag(f(w)) @ V.T`` lacks the terms ``f'(w)`` that mix equal eigenvalues, and so does the second derivative of
-    ``sum(f(w))``. Functions that are sums, products and inverses of the matrix itself are better written as such, and
-    ``expm`` has a derivative everywhere. Formulas: Giles, "Collected matrix derivative results for forward and reverse
+    ``sum(f(w))``. For these use ``funm_symmetric(a, f)``, and its trace, which are exact to every order. Functions that
+    are sums, products and inverses of the matrix itself are better written as such, and ``expm`` has a derivative
+    everywhere. Formulas: Giles, "Collected matrix derivative results for forward and reverse
     mode algorithmic differentiation" (2008); Seeger et al., "Auto-differentiating linear algebra" (2017).
 
     Raises LinAlgError for a matrix that is not square, and where the iteration did not converge or an element is not
@@ -94,9 +95,13 @@ def eigh(a: TensorLike, UPLO: str = "L") -> EighResult:
     >>> fg.linalg.eigh([[2.0, 0.0], [0.0, 1.0]]).eigenvalues
     tensor([1., 2.])
     """
-    upper = _upper("eigh", UPLO)
-    x = floats(a)
-    return EighResult(*split_eig(apply_op(_EIGH, [x], (upper, 1)), x.shape[-1]))
+    return eigenpairs("eigh", floats(a), UPLO)
+
+
+def eigenpairs(name: str, x: Tensor, uplo: str) -> EighResult:
+    """Eigenvalues and eigenvectors, for a function of this name."""
+    attr = (_upper(name, uplo), 1) if name == "eigh" else (_upper(name, uplo), 1, _core.CALLERS[name])
+    return EighResult(*split_eig(apply_op(_EIGH, [x], attr), x.shape[-1]))
 
 
 def eigvalsh(a: TensorLike, UPLO: str = "L") -> Tensor:

@@ -86,7 +86,7 @@ def _gamma_rows(name: str, is_upper: bool, f: Callable[..., Any]) -> tuple[HostE
 
     def by_a(y: Any, a: Any, x: Any, of_log: bool = False) -> Any:
         log_density = _GAMMA_LOG_DENSITY.at(a, _number_inside(x))
-        return exp(log_density - y if of_log else log_density) * gamma_quantile_slope(a, x) * -s
+        return (_ratio(log_density, y) if of_log else exp(log_density)) * gamma_quantile_slope(a, x) * -s
 
     def by_x(y: Any, a: Any, x: Any) -> Any:
         return s * exp(_GAMMA_LOG_DENSITY.at(a, x))
@@ -254,7 +254,7 @@ def _beta_rows(name: str, is_upper: bool) -> tuple[HostElementwise, HostElementw
 
     def by_shape(z: Any, a: Any, b: Any, x: Any, y: Any, of_b: bool, of_log: bool) -> Any:
         log_density = _BETA_LOG_DENSITY.at(a, b, *_pair_inside(x, y)[1:])
-        return exp(log_density - z if of_log else log_density) * _beta_quantile_slope(a, b, x, y, of_b) * -s
+        return (_ratio(log_density, z) if of_log else exp(log_density)) * _beta_quantile_slope(a, b, x, y, of_b) * -s
 
     def by_x(z: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
         return s * exp(_BETA_LOG_DENSITY.at(a, b, x, y))
@@ -422,7 +422,10 @@ def _log_stdtr(df: Any, t: Any) -> Any:
         if small.any():
             y = np.where(small, far(), y)
         usual = _is_usual(df, t, np.inf)
-        return y if usual.all() else np.where(usual, y, np.log(scipy_special().stdtr(df, t)))
+        if usual.all():
+            return y
+        other = np.where(df == np.inf, _core.log_ndtr(t).numpy(), np.log(scipy_special().stdtr(df, t)))
+        return np.where(usual, y, other)
 
 
 def _stdtrit(df: Any, p: Any) -> Any:
@@ -438,8 +441,8 @@ STDTR = HostElementwise(
 )  # fmt: skip
 LOG_STDTR = HostElementwise(
     "log_stdtr", _log_stdtr,
-    [lambda y, df, t: -exp(t_log_density(df, t) - y) * _t_quantile_slope(df, t),
-     lambda y, df, t: exp(t_log_density(df, t) - y)],
+    [lambda y, df, t: where(df == np.inf, 0.0, -_ratio(t_log_density(df, t), y) * _t_quantile_slope(df, t)),
+     lambda y, df, t: _ratio(t_log_density(df, t), y)],
 )  # fmt: skip
 _STDTRIT = HostElementwise(
     "stdtrit", _stdtrit,

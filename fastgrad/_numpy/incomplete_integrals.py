@@ -30,21 +30,21 @@ import numpy as np
 from .. import _core
 from .special import polygamma
 
-__all__ = ["bell", "bell_2", "beta_log_density", "beta_slope", "gamma_log_density", "gamma_slope"]
+__all__ = ["bell", "bell_2", "beta_log_density", "beta_slope", "gamma_log_density", "gamma_slope", "gauss_legendre"]
 
 Array = Any  # an ndarray, or a tensor in the polynomials
+_NODES = 48
 _NEGLIGIBLE = 42.0  # exp(-42) is 1e-18 of the maximum
 _BLOCK = 512  # elements at a time, each with 48 nodes: arrays of 200 kB
 
 
 @functools.cache
-def _nodes() -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of the quadrature of Gauss and Legendre on the interval from 0 to 1.
+def gauss_legendre(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The n nodes, an even number, and weights of the quadrature of Gauss and Legendre on the interval from 0 to 1.
 
     Nodes near 0 count most, and need a small relative error. NumPy's, on the interval from -1 to 1, have a small
     absolute one. So the Legendre polynomials of 1 - 2 s are computed from their differences, which are multiples of s.
     """
-    n = 48
     s = np.sin(np.pi / 2 * (np.arange(n // 2) + 0.75) / (n + 0.5)) ** 2  # those below the middle
     for _ in range(6):  # Newton's iteration
         p, change = np.ones(n // 2), -2 * s
@@ -142,7 +142,7 @@ def _gamma_lower(order: int, a: Array, x: Array, log_x: Array, others: list[Arra
     )
     for _ in range(4):  # Newton's iteration from above, of a convex function
         end -= (a * end + x * np.expm1(-end) - _NEGLIGIBLE) / (a - x * np.exp(-end))
-    s, w = _nodes()
+    s, w = gauss_legendre(_NODES)
     a, x, log_x, end = (z[:, None] for z in (a, x, log_x, end))
     u = end * s
     return (_weighted(order, a, log_x - u, others) * np.exp(-a * u - x * np.expm1(-u)) * (w * end)).sum(-1)
@@ -152,7 +152,7 @@ def _gamma_upper(order: int, a: Array, x: Array, log_x: Array, others: list[Arra
     end = np.minimum(np.sqrt(2 * _NEGLIGIBLE / x), _NEGLIGIBLE / (x - a))
     for _ in range(6):
         end -= (x * np.expm1(end) - a * end - _NEGLIGIBLE) / (x * np.exp(end) - a)
-    s, w = _nodes()
+    s, w = gauss_legendre(_NODES)
     a, x, log_x, end = (z[:, None] for z in (a, x, log_x, end))
     u = end * s
     return -(_weighted(order, a, log_x + u, others) * np.exp(a * u - x * np.expm1(u)) * (w * end)).sum(-1)
@@ -214,7 +214,7 @@ def _beta_panel(
     j: int, k: int, constants: dict[tuple[int, int], np.ndarray], a: np.ndarray, b: np.ndarray, x: np.ndarray,
     y: np.ndarray, of_a: np.ndarray, of_b: np.ndarray, low: np.ndarray, high: np.ndarray,
 ) -> Any:  # fmt: skip
-    s, w = _nodes()
+    s, w = gauss_legendre(_NODES)
     u = low + (high - low) * s
     rest = _log_rest(x, y, u)
     firsts = {(1, 0): np.log(x) - u - rest + of_a, (0, 1): np.log(y) - rest + of_b}

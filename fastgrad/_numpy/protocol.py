@@ -75,6 +75,8 @@ def _as_data_or(error: _NotHere, x: Any) -> Any:
 
 def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """``Tensor.__array_ufunc__``."""
+    if any(isinstance(o, Tensor) for o in kwargs.get("out", ())):
+        return _into_tensors(ufunc, method, inputs, dict(kwargs))
     try:
         return _ours(ufunc, method, inputs, dict(kwargs))
     except _NotHere as error:
@@ -84,10 +86,45 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: d
     return getattr(ufunc, method)(*plain[0], **plain[1])
 
 
+def _into_tensors(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A call with ``out=``, of which at least one is a tensor: the result becomes its value, as by ``out[...] = y``.
+    Where there is a mask, ``where=``, the other elements remain."""
+    name = f"numpy.{ufunc.__name__}" + (f".{method}" if method != "__call__" else "")
+    outs, mask = kwargs.pop("out"), kwargs.get("where", True)
+    if method == "__call__":
+        kwargs.pop("where", None)
+    else:
+        mask = True
+    if not any(isinstance(x, Tensor) for x in inputs):
+        inputs = (_core.asarray(inputs[0]), *inputs[1:])
+    y = array_ufunc(ufunc, method, inputs, kwargs)
+    given = tuple([_stored(name, out, new, mask) for out, new in zip(outs, y if isinstance(y, tuple) else (y,))])
+    return given if isinstance(y, tuple) else given[0]
+
+
+def _stored(name: str, out: Any, y: Any, mask: Any = True) -> Any:
+    """``out`` with a result y as its value, by a change in place; y itself where there is no ``out``."""
+    if out is None:
+        return y
+    if not isinstance(out, Tensor):
+        raise _NotHere(_no_out(name))
+    y = _core.asarray(y)
+    if not np.can_cast(y.dtype, out.dtype, "same_kind"):
+        raise TypeError(f"{name}: a result of {y.dtype} does not go into out= of {out.dtype}; cast it first")
+    if np.broadcast_shapes(y.shape, out.shape) != out.shape:
+        raise ValueError(f"{name}: a result of shape {y.shape} does not go into out= of shape {out.shape}")
+    y = _core.broadcast_to(_core.astype(y, out.dtype), out.shape)
+    y = y if mask is True else _core.where(mask, y, out)
+    out[...] = y
+    return out
+
+
 def _ours(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     name = f"numpy.{ufunc.__name__}"
     if method in ("reduce", "accumulate"):
         return _along_axis(ufunc, method, inputs[0], kwargs)
+    if method == "reduceat":
+        return _reduceat(ufunc, *inputs, **kwargs)
     if method == "at" and isinstance(inputs[0], Tensor):
         return _at(ufunc, *inputs)
     if method == "outer":
@@ -209,6 +246,33 @@ def _folded(
     return y.reshape(tuple(1 if i in axes else n for i, n in enumerate(shape))) if keepdims else y
 
 
+def _reduceat(
+    ufunc: np.ufunc, x: Any, indices: Any, axis: Any = 0, dtype: Any = None, out: tuple[Any, ...] = (None,)
+) -> Tensor:
+    """``ufunc.reduceat``: a reduction for each index, of the elements up to the next index; of the one at the index if
+    the next one is no larger."""
+    name = f"numpy.{ufunc.__name__}.reduceat"
+    if UFUNCS.get(ufunc) is None or ufunc.nin != 2 or ufunc.nout != 1:
+        raise _NotHere(_missing(name))
+    _refuse_extras(name, {"out": out[0]})
+    x, indices = _core.asarray(x), _core.asarray(indices)
+    axis = one_axis(axis, x.ndim, name)
+    if _core.traced(indices):
+        raise TypeError(f"{name}: the indices must be known while the function is traced; they depend on its arguments")
+    starts = indices.numpy()
+    if starts.ndim != 1 or starts.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected a vector of whole indices, got {starts.dtype} of shape {starts.shape}")
+    n = x.shape[axis]
+    if ((starts < 0) | (starts >= n)).any():
+        raise IndexError(f"{name}: expected indices from 0 to {n - 1} for axis {axis} of length {n}, got {starts}")
+    given = {} if dtype is None else {"dtype": dtype}
+    parts = []
+    for start, following in zip(starts, (*starts[1:], n)):
+        cut = (slice(None),) * axis + (slice(int(start), int(max(following, start + 1))),)
+        parts.append(array_ufunc(ufunc, "reduce", (x[cut],), {"axis": axis, "keepdims": True, **given}))
+    return _core.concatenate(parts, axis) if parts else x[(slice(None),) * axis + (slice(0),)]
+
+
 def _at(ufunc: np.ufunc, x: Tensor, indices: Any, *values: Any) -> None:
     """``ufunc.at``: the ufunc is applied to elements of the tensor in place, to each as often as it is named."""
     name, function = f"numpy.{ufunc.__name__}.at", UFUNCS.get(ufunc)
@@ -233,8 +297,8 @@ def _at(ufunc: np.ufunc, x: Tensor, indices: Any, *values: Any) -> None:
 
 def _no_out(name: str) -> str:
     return (
-        f"{name}: the argument out= is not supported on tensors, as the result of an operation is a value of its own; "
-        f"write a = {name}(t) instead of {name}(t, out=a)"
+        f"{name}: the argument out= must be a tensor where tensors are among the operands, as an ndarray would lose "
+        f"the gradient; write a = {name}(t) instead of {name}(t, out=a), or make a a tensor"
     )
 
 
@@ -379,6 +443,9 @@ def _our_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: d
     route = _route(function)
     if route is None:
         raise _NotHere(_missing(f"{function.__module__}.{function.__name__}"))
+    if isinstance(out := kwargs.get("out"), Tensor):
+        y = array_function(function, args, {key: value for key, value in kwargs.items() if key != "out"})
+        return _stored(f"{function.__module__}.{function.__name__}", out, y)
     ours, taken, names, unnamed, defaults = route
     if len(args) == 1 and not kwargs:  # the array alone, which goes over by position
         return ours(args[0])

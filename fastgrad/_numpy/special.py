@@ -167,13 +167,31 @@ def log_binom(n: TensorLike, k: TensorLike) -> Tensor:
 
 
 def binom(n: TensorLike, k: TensorLike) -> Tensor:
-    """The binomial coefficient of n and k for 0 <= k <= n, which need not be whole: the exponential of ``log_binom``.
+    """The binomial coefficient of n and k, which need not be whole, as ``scipy.special.binom``.
+
+    ``gamma(n + 1) / (gamma(k + 1) gamma(n - k + 1))``, also outside of 0 <= k <= n; nan for negative whole n. Where n
+    or k is above 50 in absolute value, in float32 above 12, it is the exponential of the logarithm, with a derivative
+    of nan where the coefficient is 0.
 
     >>> import fastgrad as fg
-    >>> round(fg.special.binom(5.0, 2.0).item(), 4)
-    10.0
+    >>> fg.special.binom([5.0, 5.0], [2.0, 6.5]).numpy().round(4)
+    array([10.    , -0.0181])
     """
-    return _core.exp(log_binom(n, k))
+    dtype, (n, k) = _core.promoted("binom", n, k)
+    most = 12 if dtype == np.float32 else 50
+    small = (_core.absolute(n) <= most) & (_core.absolute(k) <= most)
+    few, chosen = where(small, n, 1), where(small, k, 1)
+    y = gamma(few + 1) * rgamma(chosen + 1) * rgamma(few - chosen + 1)
+    if not _core.traced(small) and small.numpy().all():
+        return y
+    n, k = where(small, most, n), where(small, 1, k)
+    rest = n - k
+    positive = where(n > -1, n, 1)
+    large = where(
+        n > -1, -_core.log1p(positive) - betaln(rest + 1, k + 1), gammaln(n + 1) - gammaln(k + 1) - gammaln(rest + 1)
+    )
+    sign = gammasgn(n + 1) * gammasgn(k + 1) * gammasgn(rest + 1)
+    return where(small, y, _core.exp(large) * where((sign != sign) & (large == -np.inf), 1, sign))
 
 
 # ---- sums of exponentials ----------------------------------------------------------------------------------------

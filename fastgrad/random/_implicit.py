@@ -22,13 +22,13 @@ functions. Here they are operations, which a program runs itself, and of u, whic
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 
 from .. import _core
 from .._core import Tensor, digamma, exp, expm1, log1p, sqrt, square, where
+from .._numpy.incomplete_integrals import gauss_legendre
 from .._transforms.custom import custom_jvp
 
 __all__ = ["as_function_of_shape"]
@@ -36,13 +36,6 @@ __all__ = ["as_function_of_shape"]
 _TERMS = 8  # of the series
 _DROP = 37.0  # integrals end where their integrands are below exp(-_DROP) of the first value
 _NODES = 28  # for a relative error of 1e-13
-
-
-@functools.cache
-def _rule() -> list[tuple[float, float]]:
-    """Nodes and weights of Gauss and Legendre's rule on [0, 1]."""
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
-    return [(float(t + 1) / 2, float(w) / 2) for t, w in zip(nodes, weights)]
 
 
 def _end(half: Any, scale: Any) -> Any:
@@ -70,9 +63,9 @@ def _slope(a: Tensor, u: Tensor) -> Tensor:
     ).detach()  # fmt: skip
     rate, sign = where(below, -larger, a), where(below, -1.0, 1.0)
     integral: Any = 0.0
-    for node, weight in _rule():
-        s = node * end
-        integral = integral + weight * (ahead + s) * exp(rate * s - x * expm1(sign * s))
+    for node, weight in zip(*gauss_legendre(_NODES)):
+        s = float(node) * end
+        integral = integral + float(weight) * (ahead + s) * exp(rate * s - x * expm1(sign * s))
     integral = integral * end
     slope: Tensor = where(below, series + term * larger * integral, integral)
     return slope

@@ -2,8 +2,13 @@
 outside of the support, and which parameters are valid.
 
 A distribution is a class with its formulas of a standardised z, at loc 0 and scale 1, and with its bounds. The
-formulas see no z outside of the bounds: another one stands in for it, so that derivatives that are not finite there
-reach nothing. What is returned for it does not depend on anything, and has gradient 0.
+formulas see no z outside of the bounds, nor an infinite one: another one stands in for it, and for parameters at the
+edge of what is valid, so that derivatives that are not finite there reach nothing. What is returned for it does not
+depend on anything, and has gradient 0.
+
+On a bound, and where a parameter is at the edge of what is valid, the formula is evaluated a little inside, by a
+*nudge*, and the value replaced by that on the bound. The derivatives are then one-sided limits, where those on the
+bound would be products of 0 and infinity; a limit that is infinite is a very large number.
 """
 
 from __future__ import annotations
@@ -25,7 +30,10 @@ if TYPE_CHECKING:
 
     from .._numpy.typing import TensorLike
 
-_LARGEST = {np.dtype(dtype): float(np.finfo(dtype).max) for dtype in (np.float32, np.float64)}
+_LIMITS = {  # eps; what stands for the least number above 0, so that its reciprocal is far from overflow; the largest
+    np.dtype(dtype): (float(np.finfo(dtype).eps), float(np.finfo(dtype).tiny) * 2.0**20, float(np.finfo(dtype).max))
+    for dtype in (np.float32, np.float64)
+}
 
 
 class Operands(NamedTuple):
@@ -37,10 +45,6 @@ class Operands(NamedTuple):
     scale: Tensor | None
     valid: Any  # True, or a tensor of booleans: whether the parameters are
     is_whole: bool  # x - loc consists of whole numbers by its dtype
-
-    def standardized(self) -> Tensor:
-        z = self.x if self.loc is None else self.x - self.loc
-        return z if self.scale is None else z / self.scale
 
 
 class Refusing:
@@ -87,8 +91,11 @@ class Distribution(Refusing):
     low, high = -math.inf, math.inf  # the bounds of the support, which belong to it
     low_is_inside = True
     within = 1.0  # a number in the support
-    infinity_is_beyond = False  # the formulas of the distribution function do not take an infinite z
-    not_closed = ""  # why the distribution function is not here
+    takes_infinity = (
+        False  # whether the formula of the logarithm of the density, and its derivatives, are right at infinity
+    )
+    edges: tuple[tuple[float, ...], ...] = ()  # of each shape parameter the values at which all mass is at one point
+    no_quantiles = ""  # why the quantile function is not here
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -107,6 +114,15 @@ class Distribution(Refusing):
     def _valid(self, *args: Any, **kwargs: Any) -> Any:
         """Whether shape parameters are valid. They come as numbers where they are Python's, else as tensors."""
         return True
+
+    def _singular(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """Whether the density is 0 or infinite on the lower and on the upper bound, which belong to the support."""
+        return False, False
+
+    def _negligible(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """Given z and the shape parameters: where z is so far down, and so far up, that the density and the tail are 0
+        in any float. None for nowhere, and where no derivative overflows."""
+        return None, None
 
     _log_density: Callable[..., Tensor]
     _cdf: Callable[..., Tensor]
@@ -153,10 +169,10 @@ class Distribution(Refusing):
         return self._distribution("logsf", 0.0, -math.inf, x, args, kwargs)
 
     # ---- operands ---------------------------------------------------------------------------------------------------
-    def _refuse_if_not_closed(self, method: str) -> None:
-        if self.not_closed:
+    def _refuse_if_no_quantiles(self) -> None:
+        if self.no_quantiles:
             raise NotImplementedError(
-                f"stats.{self.name}.{method}: {self.not_closed}; give SciPy's function of ndarrays its derivative with "
+                f"stats.{self.name}.ppf: {self.no_quantiles}; give SciPy's function of ndarrays its derivative with "
                 "fastgrad.primitive"
             )
 
@@ -193,47 +209,127 @@ class Distribution(Refusing):
     def _distribution(
         self, method: str, at_low: float, at_high: float, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Tensor:
-        self._refuse_if_not_closed(method)
         operands = self._operands(method, x, args, kwargs)
-        shapes, z = operands.shapes, operands.standardized()
-        if self.is_discrete and not operands.is_whole:
-            z = _core.floor(z)
-        low, high, within = self._bounds(*shapes)
-        if self.infinity_is_beyond and _is(high, math.inf):
-            high = _LARGEST[z.dtype]
-        below = None if _is(low, -math.inf) else z < low if self.low_is_inside else z <= low
-        above = None if _is(high, math.inf) else z >= high if self.is_discrete else z > high
-        for beyond in (below, above):
-            z = z if beyond is None else where(beyond, within, z)
-        function: Callable[..., Tensor] = getattr(self, f"_{method}")
-        y = function(z, *shapes)
-        y = y if below is None else where(below, at_low, y)
-        y = y if above is None else where(above, at_high, y)
+        nudged = (not self.is_discrete,) * 2
+        tails = (method != "logcdf", method != "logsf")
+        point = Point(self, operands, nudged=nudged, is_edge_nudged=True, negligible=tails)
+        y: Tensor = getattr(self, f"_{method}")(point.z, *point.shapes)
+        if point.edge is not None:
+            y = _with_value(y, point.edge, where(point.z < self._mass_at(*operands.shapes), at_low, at_high))
+        for is_there, value in ((point.at_low, at_low), (point.at_high, at_high)):
+            y = y if is_there is None else _with_value(y, is_there, value)
+        for is_there, value in ((point.below, at_low), (point.above, at_high)):
+            y = y if is_there is None else where(is_there, value, y)
         return _or_nan(operands.valid, y)
 
-    def _density(self, method: str, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    def _density(
+        self, method: str, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any], is_log: bool = True
+    ) -> Tensor:
+        """The density, or its logarithm."""
         operands = self._operands(method, x, args, kwargs)
-        shapes, z = operands.shapes, operands.standardized()
-        outside = self._outside(z, self.is_discrete and not operands.is_whole, *shapes)
-        if outside is not None:
-            z = where(outside, self._bounds(*shapes)[2], z)
-        y = self._log_density(z, *shapes)
-        if operands.scale is not None:
-            y = y - _core.log(operands.scale)
-        if outside is not None:
-            y = where(outside, -math.inf, y)
+        point = Point(
+            self, operands, is_density=True, nudged=self._singular(*operands.shapes), is_edge_nudged=not is_log,
+            negligible=(not is_log, not is_log), takes_infinity=is_log and self.takes_infinity,
+        )  # fmt: skip
+
+        def density(z: Any, shapes: list[Tensor], scale: Tensor | None) -> Tensor:
+            y = self._log_density(z, *shapes)
+            y = y if scale is None else y - _core.log(scale)
+            return y if is_log else _core.exp(y)
+
+        y = density(point.z, point.shapes, operands.scale)
+        if point.edge is not None:
+            y = _with_value(y, point.edge, where(point.z == self._mass_at(*operands.shapes), 1.0, 0.0))
+        if point.at_low is not None or point.at_high is not None:
+            shapes, scale = [z.detach() for z in operands.shapes], operands.scale
+            scale = scale if scale is None else scale.detach()
+            for is_there, bound in zip((point.at_low, point.at_high), self._bounds(*shapes)):
+                if is_there is not None:
+                    y = _with_value(y, is_there, density(_core.asarray(np.asarray(bound, y.dtype)), shapes, scale))
+        if point.outside is not None:
+            y = where(point.outside, -math.inf if is_log else 0.0, y)
         return _or_nan(operands.valid, y)
 
-    def _outside(self, z: Tensor, may_be_fractional: bool, *shapes: Tensor) -> Tensor | None:
-        low, high, _ = self._bounds(*shapes)
-        outside = None
-        if not (_is(low, -math.inf) and _is(high, math.inf)):
-            high = _LARGEST[z.dtype] if _is(high, math.inf) else high  # infinity is outside
-            outside = (z < low if self.low_is_inside else z <= low) | (z > high)
-        if may_be_fractional:
-            fractional = _core.floor(z) < z
-            outside = fractional if outside is None else outside | fractional
-        return outside
+    def _mass_at(self, *args: Any, **kwargs: Any) -> Any:
+        """Where all mass is if a shape parameter is at an edge."""
+        return self.low
+
+
+class Point:
+    """Where a formula is evaluated, z and the shape parameters; and where its value is replaced, None for nowhere."""
+
+    z: Tensor
+    shapes: list[Tensor]
+    below: Tensor | None  # outside of the support, or infinite
+    above: Tensor | None
+    outside: Tensor | None  # either of these, or not whole
+    at_low: Tensor | None = None  # z is on a bound, and nudged inside
+    at_high: Tensor | None = None
+    edge: Tensor | None = None  # a shape parameter is at an edge, and nudged inside
+
+    def __init__(
+        self, of: Distribution, operands: Operands, *, nudged: tuple[Any, Any], is_edge_nudged: bool,
+        negligible: tuple[bool, bool], is_density: bool = False, takes_infinity: bool = False,
+    ) -> None:  # fmt: skip
+        """``nudged`` tells where z is nudged on the lower and on the upper bound: True, False or a tensor.
+        ``negligible`` tells whether the lower and the upper tail are outside, too, where the density underflows."""
+        u = operands.x if operands.loc is None else operands.x - operands.loc
+        scale, shapes = operands.scale, operands.shapes
+        z = u if scale is None else u / scale
+        if may_be_fractional := of.is_discrete and not operands.is_whole:
+            whole = _core.floor(z)
+            z = z if is_density else whole
+        raw, (eps, least, largest) = z.detach(), _LIMITS[z.dtype]
+        constants = [p.detach() for p in shapes]
+        low, high, within = of._bounds(*constants)
+        low_most = _core.maximum(low, -largest) if isinstance(low, Tensor) else max(low, -largest)
+        high_most = _core.minimum(high, largest) if isinstance(high, Tensor) else min(high, largest)
+        self.below = self.above = None
+        if not (takes_infinity and _is(low, -math.inf)):
+            self.below = _if_any(raw < low_most if of.low_is_inside else raw <= low_most)
+        if not (takes_infinity and _is(high, math.inf)):
+            self.above = _if_any(raw > high_most if is_density or not of.is_discrete else raw >= high_most)
+        if nudged[0] is not False and of.low_is_inside and not _is(low, -math.inf):
+            self.at_low = _if_any((raw == low_most) & nudged[0])
+        if nudged[1] is not False and not _is(high, math.inf):
+            self.at_high = _if_any((raw == high_most) & nudged[1])
+        lower, upper = of._negligible(raw, *constants)
+        if lower is not None and negligible[0]:
+            self.below = _either_of(self.below, _if_any(lower))
+        if upper is not None and negligible[1]:
+            self.above = _either_of(self.above, _if_any(upper))
+        self.outside = _either_of(self.below, self.above)
+        if may_be_fractional and is_density:
+            self.outside = _either_of(self.outside, _if_any(whole.detach() < raw))
+
+        if self.at_low is not None or self.at_high is not None or self.outside is not None:
+            if self.outside is not None:  # so that its derivative by the scale is finite
+                u = where(self.outside, 0.0, u)
+            for is_there, bound, sign in ((self.at_low, low_most, 1.0), (self.at_high, high_most, -1.0)):
+                if is_there is not None:
+                    nudge: Any
+                    if isinstance(bound, Tensor):
+                        nudge = sign * 4 * eps * _core.maximum(_core.absolute(bound), 1.0)
+                    else:
+                        nudge = sign * (bound * eps if bound else least)
+                    u = u + where(is_there, nudge if scale is None else nudge * scale.detach(), 0.0)
+            z = u if scale is None else u / scale
+            z = _core.floor(z) if may_be_fractional and not is_density else z
+            z = z if self.outside is None else where(self.outside, within, z)
+        self.z, self.shapes = z, shapes
+        if of.edges:
+            self.shapes = [self._inside(p, edges, least, eps, is_edge_nudged) for p, edges in zip(shapes, of.edges)]
+
+    def _inside(self, p: Tensor, edges: tuple[float, ...], least: float, eps: float, is_nudged: bool) -> Tensor:
+        """The shape parameter p, away from its edges outside of the support and, if that is asked for, inside."""
+        for edge in edges:
+            at = _if_any(p.detach() == edge)
+            if at is not None and self.outside is not None:
+                p = where(self.outside & at, 0.5, p)
+            if at is not None and is_nudged:
+                self.edge = _either_of(self.edge, at)
+                p = p + where(at, eps / -2 if edge else least, 0.0)
+        return p
 
 
 class Continuous(Distribution):
@@ -255,7 +351,7 @@ class Continuous(Distribution):
         >>> fg.stats.expon.pdf([-1.0, 0.0])
         tensor([0., 1.])
         """
-        return _core.exp(self._density("pdf", x, args, kwargs))
+        return self._density("pdf", x, args, kwargs, is_log=False)
 
     def ppf(self, q: TensorLike, *args: Any, **kwargs: Any) -> Tensor:
         """The quantile function: where the distribution function is q; nan for q outside [0, 1].
@@ -264,7 +360,7 @@ class Continuous(Distribution):
         >>> round(fg.stats.expon.ppf(0.5, scale=2.0).item(), 4)
         1.3863
         """
-        self._refuse_if_not_closed("ppf")
+        self._refuse_if_no_quantiles()
         operands = self._operands("ppf", q, args, kwargs)
         outside = (operands.x < 0) | (operands.x > 1)
         y = self._ppf(where(outside, 0.5, operands.x), *operands.shapes)
@@ -305,7 +401,7 @@ class Discrete(Distribution):
         >>> fg.stats.bernoulli.pmf([0, 1, 2], 0.25)
         tensor([0.75, 0.25, 0.  ])
         """
-        return _core.exp(self._density("pmf", k, args, kwargs))
+        return self._density("pmf", k, args, kwargs, is_log=False)
 
 
 # ---- distributions whose functions SciPy computes --------------------------------------------------------------------
@@ -313,7 +409,6 @@ class ByIncompleteFunction:
     """For a distribution whose function is an incomplete one of `_arguments`: of a and x, or of a, b, x and 1 - x,
     exact where that is small. These get the z and shape parameters of `Distribution._cdf`."""
 
-    infinity_is_beyond = True
     _function: IncompleteFunction
     _arguments: Callable[..., tuple[Tensor, ...]]
 
@@ -332,6 +427,21 @@ class ByIncompleteFunction:
 
 def _is(bound: Any, value: float) -> bool:
     return type(bound) is float and bound == value
+
+
+def _if_any(condition: Tensor) -> Tensor | None:
+    """The condition; None if it is known to hold nowhere."""
+    return condition if _core.traced(condition) or np.count_nonzero(condition.numpy()) else None
+
+
+def _either_of(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return b if a is None else a if b is None else a | b
+
+
+def _with_value(y: Tensor, is_there: Tensor, value: Any) -> Tensor:
+    """y, with another value at some elements, where its derivatives remain."""
+    zero = where(_core.absolute(y.detach()) < math.inf, y - y.detach(), 0.0)
+    return where(is_there, value + zero, y)
 
 
 def _or_nan(valid: Any, y: Tensor) -> Tensor:

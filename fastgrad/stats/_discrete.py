@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._core import Tensor, exp, expm1, log, log1p, where
+from .._core import Tensor, exp, expm1, log, log1p, square, where
 from .._numpy.incomplete import LOWER_BETA, UPPER_GAMMA
 from .._numpy.special import betaln, gammaln, log1mexp, xlog1py, xlogy
 from ._base import ByIncompleteFunction, Discrete
@@ -22,10 +22,14 @@ class Poisson(ByIncompleteFunction, Discrete):
     """
 
     shapes = ("mu",)
+    edges = ((0.0,),)
     _function = UPPER_GAMMA
 
     def _valid(self, mu: Any) -> Any:
         return mu >= 0
+
+    def _negligible(self, z: Tensor, mu: Tensor) -> tuple[Any, Any]:
+        return None, z > 1e4 * square(1 + mu)
 
     def _log_density(self, z: Tensor, mu: Tensor) -> Tensor:
         return xlogy(z, mu) - gammaln(z + 1) - mu
@@ -43,7 +47,11 @@ class Binom(ByIncompleteFunction, Discrete):
     """
 
     shapes = ("n", "p")
+    edges = ((), (0.0, 1.0))
     _function = LOWER_BETA
+
+    def _mass_at(self, n: Tensor, p: Tensor) -> Any:
+        return where(p > 0.5, n, 0.0)
 
     def _valid(self, n: Any, p: Any) -> Any:
         return (n >= 0) & (n % 1 == 0) & (p >= 0) & (p <= 1)
@@ -68,10 +76,14 @@ class NBinom(ByIncompleteFunction, Discrete):
     """
 
     shapes = ("n", "p")
+    edges = ((), (1.0,))
     _function = LOWER_BETA
 
     def _valid(self, n: Any, p: Any) -> Any:
         return (n > 0) & (p > 0) & (p <= 1)
+
+    def _negligible(self, z: Tensor, n: Tensor, p: Tensor) -> tuple[Any, Any]:
+        return None, z * p > 1e4 * square(1 + n)
 
     def _log_density(self, z: Tensor, n: Tensor, p: Tensor) -> Tensor:
         return gammaln(n + z) - gammaln(z + 1) - gammaln(n) + n * log(p) + xlog1py(z, -p)
@@ -89,7 +101,11 @@ class Bernoulli(Discrete):
     """
 
     shapes = ("p",)
+    edges = ((0.0, 1.0),)
     high = 1.0
+
+    def _mass_at(self, p: Tensor) -> Any:
+        return p
 
     def _valid(self, p: Any) -> Any:
         return (p >= 0) & (p <= 1)
@@ -119,10 +135,14 @@ class Geom(Discrete):
     """
 
     shapes = ("p",)
+    edges = ((1.0,),)
     low, within = 1.0, 1.0
 
     def _valid(self, p: Any) -> Any:
         return (p > 0) & (p <= 1)
+
+    def _negligible(self, z: Tensor, p: Tensor) -> tuple[Any, Any]:
+        return None, z * p > 1e4
 
     def _log_density(self, z: Tensor, p: Tensor) -> Tensor:
         return xlog1py(z - 1, -p) + log(p)

@@ -1,0 +1,94 @@
+"""Every function of every distribution of one variable at 0, on and beyond the bounds of the support, far out and at
+infinity, and with parameters at the edge of what is valid: no value and no derivative is nan there."""
+
+import numpy as np
+import pytest
+
+import fastgrad as fg
+
+INF = np.inf
+SHAPES = {
+    "norm": [()], "cauchy": [()], "laplace": [()], "logistic": [()], "expon": [()], "halfnorm": [()], "uniform": [()],
+    "t": [(1,), (3.5,), (1e-3,), (1e10,), (INF,)], "chi2": [(1,), (2,), (3,), (1e-3,), (1e4,)],
+    "f": [(1, 2), (2, 3), (5, 1), (1e-2, 1e2)], "gamma": [(1,), (0.5,), (2,), (1e-3,), (1e4,)],
+    "invgamma": [(1,), (0.5,), (1e-3,), (1e4,)], "beta": [(1, 1), (0.5, 0.5), (2, 3), (1, 2), (1e-3, 1e3)],
+    "truncnorm": [(-1, 2), (-INF, 1), (2, INF), (-INF, INF), (40, 41), (-50, -40), (0, 1), (37, 700)],
+    "lognorm": [(1,), (0.1,), (10,)], "pareto": [(1,), (0.5,), (1e3,)], "vonmises": [(0,), (1,), (1e3,)],
+    "weibull_min": [(1,), (0.5,), (2,), (1e-2,), (100,)],
+    "poisson": [(0,), (1,), (1e4,)], "binom": [(0, 0.5), (3, 0.5), (3, 0), (3, 1), (1e6, 1e-8)],
+    "nbinom": [(1, 0.5), (0.5, 1), (3, 1e-10)], "bernoulli": [(0,), (0.5,), (1,)], "geom": [(0.5,), (1,), (1e-10,)],
+}  # fmt: skip
+POINTS = [0, 1, -1, 3, 0.5, 37, -37, 700, -700, 1e20, -1e20, INF, -INF]
+FAR = [1e-20, -1e-20, 1e-160, 1e-300, -1e-300, 1 - 1e-16, 1 + 1e-15, 1e160, -1e160, 1e300, -1e300]
+
+
+def methods(distribution):
+    names = ("logpmf", "pmf") if distribution.is_discrete else ("logpdf", "pdf")
+    return (*names, "cdf", "sf", "logcdf", "logsf")
+
+
+CASES = [(name, method) for name in SHAPES for method in methods(getattr(fg.stats, name))]
+
+
+def grid(name, dtype):
+    """All arguments of a method as arrays of one shape: points and shape parameters, and loc and scale."""
+    d = getattr(fg.stats, name)
+    points = POINTS + (FAR if dtype == np.float64 and not d.is_discrete else [])
+    bounds = [b for p in SHAPES[name] for b in p] if name == "truncnorm" else []
+    if name == "vonmises":  # beyond a turn its functions are negative, and their logarithms nan
+        points = [x for x in points if abs(x) < np.pi or np.isinf(x)]
+    rows = [(x, *p, 0.0, 1.0) for p in SHAPES[name] for x in points + bounds]
+    arguments = [np.array(column, dtype) for column in zip(*rows)]
+    return arguments[:-1] if d.is_discrete else arguments
+
+
+def gradients(function, arguments):
+    return fg.grad(lambda *args: function(*args).sum(), tuple(range(len(arguments))))(*arguments)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name, method", CASES)
+def test_nothing_is_nan(name, method, dtype):
+    function, arguments = getattr(getattr(fg.stats, name), method), grid(name, dtype)
+    rows = np.stack(arguments, axis=1)
+    y = function(*arguments).numpy()
+    assert not np.isnan(y).any(), rows[np.isnan(y)]
+    for i, g in enumerate(gradients(function, arguments)):
+        assert not np.isnan(g).any(), (i, rows[np.isnan(g)])
+        outside = np.isinf(rows[:, 0]) if not function.__self__.takes_infinity or method != "logpdf" else []
+        assert not g[outside].any(), (i, rows[outside], g[outside])
+
+
+@pytest.mark.parametrize("name, method", CASES)
+def test_compiled_it_is_the_same(name, method):
+    function, arguments = getattr(getattr(fg.stats, name), method), grid(name, np.float64)
+    for got, expected in zip(
+        fg.compile(lambda *args: (function(*args), *gradients(function, args)))(*arguments),
+        (function(*arguments), *gradients(function, arguments)),
+    ):
+        np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-300)
+
+
+@pytest.mark.parametrize("method, a, expected", [
+    ("logpdf", 2.5, (INF, -INF, -2.5)), ("pdf", 3.0, (0, 0, 0)), ("pdf", 2.0, (1, 0, 0)), ("cdf", 0.5, (INF, 0, 0)),
+    ("cdf", 2.0, (0, 0, 0)), ("logcdf", 2.5, (INF, -INF, -2.5)), ("sf", 2.0, (0, 0, 0)), ("logsf", 0.5, (-INF, 0, 0)),
+])  # fmt: skip
+def test_derivatives_on_a_bound_are_one_sided_limits(method, a, expected):
+    """By x, the shape and the scale of a gamma distribution; where a limit is infinite, a large number."""
+    found = fg.grad(lambda *args: getattr(fg.stats.gamma, method)(args[0], args[1], 0.0, args[2]), (0, 1, 2))(
+        0.0, a, 1.0
+    )
+    for g, limit in zip(found, expected):
+        if np.isinf(limit):
+            assert np.sign(limit) * g > 600
+        else:
+            np.testing.assert_allclose(g, limit, rtol=1e-12, atol=1e-140)
+
+
+def test_probabilities_at_an_edge_have_their_slopes():
+    for k, p, slope in ((1, 0.0, 1), (0, 0.0, -1), (1, 1.0, 1), (0, 1.0, -1)):
+        np.testing.assert_allclose(fg.grad(lambda p: fg.stats.bernoulli.pmf(k, p))(p), slope, rtol=1e-12)
+        np.testing.assert_allclose(fg.grad(lambda p: fg.stats.binom.pmf(k, 1, p))(p), slope, rtol=1e-12)
+        assert fg.stats.binom.pmf(k, 1, np.array(p)).item() == fg.stats.bernoulli.pmf(k, np.array(p)).item() == (k == p)
+    for mu, k, slope in ((0.0, 0, -1), (0.0, 1, 1), (0.0, 2, 0)):
+        np.testing.assert_allclose(fg.grad(lambda mu: fg.stats.poisson.pmf(k, mu))(mu), slope, rtol=1e-12, atol=1e-15)
