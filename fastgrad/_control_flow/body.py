@@ -106,7 +106,8 @@ class Body:
     def without(self, numbers: set[int]) -> None:
         """Drop the inputs and the results with these numbers."""
         left = {v: i for i, v in enumerate(v for v in range(self.n_in) if v not in numbers)}
-        self.n_in, self.shapes, self.dtypes = len(left), *[[x[v] for v in left] for x in (self.shapes, self.dtypes)]
+        self.n_in = len(left)
+        self.shapes, self.dtypes = [self.shapes[v] for v in left], [self.dtypes[v] for v in left]
         self.outs = [left.get(v, v) for i, v in enumerate(self.outs) if i not in numbers]
         self.kinds = [kind for i, kind in enumerate(self.kinds) if i not in numbers]
         self._keep([
