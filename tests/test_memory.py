@@ -278,3 +278,27 @@ def test_a_trace_leaves_nothing_in_the_pool():
     program = step.program(*batch)
     assert _core.live()["cached_bytes"] < 2**16
     assert 0 <= _core.live()["bytes"] - before - program.facts["peak_bytes"] < 2**16
+
+
+@linux
+@pytest.mark.parametrize("transform", ["jvp", "hvp"])
+def test_forward_mode_holds_the_tangents_that_are_still_to_be_read(transform):
+    """200 linear steps save nothing for a derivative, so that their number does not matter for memory."""
+    code = f"""
+        import resource
+        import numpy as np, fastgrad as fg
+
+        def f(y):
+            for _ in range(200):
+                y = y + 0.1 * (np.roll(y, 1) - y)
+            return np.sum(y * y)
+
+        def run(n):
+            x = np.ones(n)
+            fg.{transform}(f, (x,), (x,))
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+        before = run(10)
+        print((run(50_000) - before) // 1024)
+    """
+    assert int(python(code)) < 40  # MB; a step has about six arrays of 0.4 MB

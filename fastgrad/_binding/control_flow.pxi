@@ -231,11 +231,21 @@ cdef class Rows:
     cdef Tensor x, block
     cdef int64_t done, length, size, start      # size: rows in a block; start: the first of the present one
     cdef bint reverse
+    cdef fg_shape *row                          # the shape of a row of values only, which is copied; else NULL
 
     def __cinit__(self, Tensor x not None, bint reverse):
+        cdef fg_shape *s = x.t.array.shape
         self.x, self.reverse = x, reverse
-        self.length, self.start = x.t.array.shape.dim[0], -1
+        self.length, self.start = s.dim[0], -1
         self.size = <int64_t>sqrt(<double>self.length) or 1
+        if x.t.node == NULL and not fg_traced(x.t.array):
+            self.row = fg_shape_new(s.ndim - 1, s.dim + 1)
+            if self.row == NULL:
+                fail(fg_failed())
+
+    def __dealloc__(self):
+        if self.row != NULL:
+            fg_shape_unref(self.row)
 
     def __iter__(self):
         return self
@@ -244,12 +254,24 @@ cdef class Rows:
         cdef int64_t k = self.length - 1 - self.done if self.reverse else self.done, left
         if self.done >= self.length:
             raise StopIteration
+        if self.row != NULL:
+            self.done += 1
+            return self.copied(k)
         if k // self.size * self.size != self.start:
             self.start = k // self.size * self.size
             left = self.length - self.start
             self.block = rows_from(self.x, self.start, self.size if self.size < left else left, True)
         self.done += 1
         return rows_from(self.block, k - self.start, 1, False)
+
+    cdef Tensor copied(self, int64_t k):
+        cdef fg_array *x = self.x.t.array
+        cdef fg_array *y = fg_array_new(self.row, x.dtype)
+        cdef size_t bytes = <size_t>self.row.size * fg_itemsize(x.dtype)
+        if y == NULL:
+            fail(FG_NO_MEMORY)
+        copy_bytes(y.data, <char *>x.data + k * bytes, bytes)
+        return wrap_array(y)
 
 
 cdef Tensor rows_from(Tensor x, int64_t start, int64_t length, bint keep_axis):

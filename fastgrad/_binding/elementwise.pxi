@@ -5,6 +5,10 @@
 cdef tuple OPERANDS = (Tensor, int, float, complex, np.ndarray, np.generic, list, tuple)
 
 
+cdef extern from "Python.h":
+    long long PyLong_AsLongLongAndOverflow(object, int *) except? -1
+
+
 cdef inline bint is_operand(x):
     return type(x) is Tensor or isinstance(x, OPERANDS)
 
@@ -25,6 +29,9 @@ cdef Tensor unary(int op, x):
     name = fg_ops[op].name.decode()
     operand = as_tensor(x, name)
     if operand.t.array.dtype > FG_FLOAT64:
+        if operand.t.array.dtype != FG_BOOL and is_quick(op, operand.t.array):
+            check(fg_apply(op, 1, &operand.t, 0, NULL, &y))
+            return wrap(y)
         dtype = integral_result(name, operand.dtype)
         if dtype.kind != "f":                   # what NumPy keeps integral stays so
             return by_numpy(getattr(np, name), operand)
@@ -148,6 +155,9 @@ cdef Tensor mixed(int op, a, b):
             return wrap(y)
     elif left is not a or right is not b:
         return binary(op, left, right)
+    first = of_integers(op, a, b)
+    if first is not None:
+        return first
     name = fg_ops[op].name.decode()
     a, b = operand(a, name), operand(b, name)
     dtype = common_dtype(name, (a, b))
@@ -163,6 +173,62 @@ cdef Tensor mixed(int op, a, b):
     first, second = in_dtype(a, dtype), in_dtype(b, dtype)
     check(fg_binary(op, first.t, second.t, &y))
     return wrap(y)
+
+
+# A kernel of integers.def takes less time than a call of NumPy for at most so many elements. For more, NumPy's loops
+# make up for that with the vectors of the widest instruction set.
+cdef enum: QUICK_INTEGERS = 2048
+
+
+cdef inline bint is_quick(int op, fg_array *x):
+    return (x.shape.size <= QUICK_INTEGERS and not x.weak and x.dtype > FG_FLOAT64
+            and fg_integer_kernel_of(op, x.dtype) != NULL)
+
+
+cdef Tensor of_integers(int op, a, b):
+    """A binary op on a few integers or booleans of one dtype, or on integers and a Python int that fits it, by its
+    kernel. None for any others."""
+    cdef fg_tensor y
+    cdef fg_tensor operands[2]
+    cdef Tensor first = None, second = None
+    if type(a) is Tensor:
+        first = <Tensor>a
+        if not is_quick(op, first.t.array):
+            return None
+        second = <Tensor>b if type(b) is Tensor else integer_beside(b, first)
+    elif type(b) is Tensor:
+        second = <Tensor>b
+        first = integer_beside(a, second) if is_quick(op, second.t.array) else None
+    if (first is None or second is None or first.t.array.dtype != second.t.array.dtype
+            or not is_quick(op, first.t.array) or not is_quick(op, second.t.array)):
+        return None
+    operands[0], operands[1] = first.t, second.t
+    check(fg_apply(op, 2, operands, 0, NULL, &y))
+    return wrap(y)
+
+
+cdef Tensor integer_beside(x, Tensor other):
+    """A Python int as a tensor of the dtype of other; None if it does not fit, or is no int."""
+    cdef int overflow = 0
+    cdef long long value
+    if type(x) is not int or other.t.array.dtype <= FG_BOOL:
+        return None
+    if other.t.array.dtype == FG_INT64:
+        value = PyLong_AsLongLongAndOverflow(x, &overflow)
+        if overflow:
+            return None
+        return wrap_array(integer_array(value))
+    try:
+        return tensor_of(np.asarray(x, other.dtype))
+    except OverflowError:
+        return None
+
+
+cdef inline fg_array *integer_array(int64_t value) except NULL:
+    cdef fg_array *x = fg_array_integer(value)
+    if x == NULL:
+        fail(FG_NO_MEMORY)
+    return x
 
 
 cdef object number_kind(x):
@@ -309,6 +375,9 @@ cdef compare_values(int op, a, b):
         return NotImplemented
     if not (type(a) is Tensor and (<Tensor>a).t.array.dtype <= FG_FLOAT64 and (weak_scalar(b) or (
             type(b) is Tensor and (<Tensor>b).t.array.dtype == (<Tensor>a).t.array.dtype))):
+        x = of_integers(op, a, b)
+        if x is not None:
+            return x
         name = fg_ops[op].name.decode()
         if not (is_float(a) or is_float(b)):    # exactly, although int64 and uint64 have no common dtype but float64
             if not weak_scalar(a):
@@ -368,6 +437,9 @@ cdef logic_of(ufunc, a, b):
         operands[0], operands[1] = (<Tensor>left).t, (<Tensor>right).t
         check(fg_apply(op, 2, operands, 0, NULL, &y))
         return wrap(y)
+    found = of_integers(NATIVE[ufunc], a, b)
+    if found is not None:
+        return found
     if is_traced(a) or is_traced(b):
         a, b = operand(a, ufunc.__name__), operand(b, ufunc.__name__)
         a, b = beside(a, b), beside(b, a)

@@ -261,9 +261,7 @@ cpdef object number_if_known(x):
 
 cdef Tensor weak_integer(int64_t value):
     """A tensor that stands for a Python int."""
-    cdef fg_array *x = fg_array_integer(value)
-    if x == NULL:
-        fail(FG_NO_MEMORY)
+    cdef fg_array *x = integer_array(value)
     x.weak = True
     return wrap_array(x)
 

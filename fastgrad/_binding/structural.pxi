@@ -382,6 +382,27 @@ def concatenate(arrays, axis=0):
         PyMem_Free(attr)
 
 
+def stacked(list tensors, int axis):
+    """Tensors, at least one, joined along a new axis; ValueError unless all have one shape."""
+    cdef fg_shape *s = (<Tensor>tensors[0]).t.array.shape
+    cdef int64_t dim[FG_MAX_NDIM]
+    cdef fg_tensor y
+    cdef int k
+    for k in range(1, len(tensors)):
+        if not fg_shape_equal(s, (<Tensor>tensors[k]).t.array.shape):
+            raise ValueError(f"stack: input 0 has shape {tensors[0].shape}, input {k} has {tensors[k].shape}; all must "
+                             "be the same")
+    if s.ndim == FG_MAX_NDIM:                   # the error of a shape with too many axes
+        reshape(tensors[0], (1, *tensors[0].shape))
+    for k in range(s.ndim + 1):
+        dim[k] = 1 if k == axis else s.dim[k - (k > axis)]
+    thicker = []
+    for k in range(len(tensors)):
+        check(fg_apply(FG_OP_reshape, 1, &(<Tensor>tensors[k]).t, s.ndim + 1, dim, &y))
+        thicker.append(wrap(y))
+    return concatenate(thicker, axis)
+
+
 @public
 def where(condition, x, y):
     """Elements of x where the condition is true, else of y; the three broadcast together.

@@ -195,10 +195,10 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     structure, shapes and dtypes, else TypeError.
 
     Within ``vmap``, where pred differs from element to element, both are computed and the results chosen by ``where``,
-    as in JAX. Gradients are those of the chosen function. An error of one of them, such as that of a singular matrix or
-    of an index out of range, is raised even where the other one is chosen. Pass as operands what only one of them may
-    compute with: what a function computes from tensors outside of it alone is computed whichever is chosen, and an inf
-    or nan in the derivative of that stays one.
+    as in JAX. Gradients are those of the chosen function. A function that may fail, as for a singular matrix or an
+    index out of range, is called with values of elements that choose it only, and not at all where none does. Pass as
+    operands what only one of them may compute with: what a function computes from tensors outside of it alone is
+    computed whichever is chosen, its errors are raised, and an inf or nan in the derivative of that stays one.
 
     >>> import fastgrad as fg
     >>> f = fg.compile(lambda x: fg.cond(x > 0, fg.sqrt, fg.exp, x))
@@ -243,10 +243,9 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
                 )
 
     branches = branch("true_fun", true_fun), branch("false_fun", false_fun)
-    evaluate = while_and_cond.cond if _core.tracing_program() else while_and_cond.both
+    chosen = while_and_cond.cond(condition, *branches, inputs, check, in_batch=not _core.tracing_program())
     results = [
-        _core.made_weak(x) if all(both) else x
-        for x, *both in zip(evaluate(condition, *branches, inputs, check), numbers["true_fun"], numbers["false_fun"])
+        _core.made_weak(x) if all(both) else x for x, *both in zip(chosen, numbers["true_fun"], numbers["false_fun"])
     ]
     return found["true_fun"].unflatten(results)
 

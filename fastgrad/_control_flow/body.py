@@ -43,10 +43,22 @@ Tensors = list[Tensor]
 Function = Callable[[Tensors], Tensors]
 ByNumber = dict[int, Tensor]  # results by their numbers
 
+# Operations that for some values of their operands raise an error or, as a loop may, never end.
+_MAY_FAIL = {
+    row["index"] for row in _core.STRUCTURAL.values() if row["bodies"] or row["flags"] & {"IS_CUBIC", "BY_HOST"}
+}
+_MAY_FAIL |= {
+    _core.OP_NUMBERS[name] for name in ("take", "untake", "cast", "cross_entropy", "cross_entropy_adjoint", "custom")
+}
+_FAIL_FOR_INTEGERS = {_core.OP_NUMBERS[name] for name in ("floor_divide", "remainder", "fmod", "power")}
+
 
 # ---- a traced function --------------------------------------------------------------------------------------------
 class Body:
-    """A function of tensors as instructions: values 0 to n_in - 1 are its inputs, ``outs`` its results."""
+    """A function of tensors as instructions: values 0 to n_in - 1 are its inputs, ``outs`` its results.
+
+    ``may_fail`` tells whether it may raise, or never end, for some values of its inputs.
+    """
 
     def __init__(
         self, f: Function, whole: Tensors, stacks: Tensors, tracked: bool, same: list[tuple[Tensor, Tensor]]
@@ -75,7 +87,7 @@ class Body:
         self.outs = [equal.get(v, v) if v >= 0 else -2 - i for i, v in enumerate(numbers)]
         self.constants |= {v: x for v, x in zip(self.outs, results) if v < 0}
         self.kinds = [(x.dtype, x.shape) for x in results]
-        self.shapes = [x.shape for x in abstract]  # of the inputs
+        self.shapes, self.dtypes = [x.shape for x in abstract], [x.dtype for x in abstract]  # of the inputs
         self._keep(instructions)
 
     def _keep(self, instructions: list[Any]) -> None:
@@ -87,11 +99,15 @@ class Body:
         self.drawn = [y for _, y in drawing]
         self.opaque = any(op in CONTROL_FLOW_OPS for op, _ in drawing)  # an inner loop draws: its draws are not seen
         self.closure = [v for v, x in self.constants.items() if v in needed and (x.requires_grad or _core.traced(x))]
+        ops = {op for op, *_ in self.instructions}
+        integers = any(dtype.kind in "iu" for dtype in [*self.dtypes, *[x.dtype for x in self.constants.values()]])
+        self.may_fail = not ops.isdisjoint(_MAY_FAIL | _FAIL_FOR_INTEGERS if integers else _MAY_FAIL)
 
     def without(self, numbers: set[int]) -> None:
         """Drop the inputs and the results with these numbers."""
         left = {v: i for i, v in enumerate(v for v in range(self.n_in) if v not in numbers)}
-        self.n_in, self.shapes = len(left), [self.shapes[v] for v in left]
+        self.n_in = len(left)
+        self.shapes, self.dtypes = [self.shapes[v] for v in left], [self.dtypes[v] for v in left]
         self.outs = [left.get(v, v) for i, v in enumerate(self.outs) if i not in numbers]
         self.kinds = [kind for i, kind in enumerate(self.kinds) if i not in numbers]
         self._keep([

@@ -30,7 +30,9 @@ from .body import (
     zeros_like,
 )
 
-__all__ = ["both", "cond", "while_loop"]
+__all__ = ["cond", "while_loop"]
+
+_ARGMAX, _TAKE = (_core.OP_NUMBERS[name] for name in ("argmax", "take"))
 
 
 # ---- cond -----------------------------------------------------------------------------------------------------------
@@ -140,8 +142,21 @@ class _Cond(ControlFlow):
             return cond(operands[0], branch(0), branch(1), operands[1:])
         operands = [whole(x, b or not _is_guarded(x), size) for x, b in zip(operands, batched)]
         batched = [b or _is_guarded(x) for x, b in zip(operands, batched)]
-        inputs, found = _guarded(_chosen, operands[0], operands[1:]), []
-        for k, a, b in zip(wanted, *[branch(i)(inputs[i]) for i in range(2)]):
+        kinds = [(dtype, (size, *shape)) for dtype, shape in (self.kinds[k] for k in wanted)]
+
+        def results(i: int) -> Tensors:
+            """Of branch i, for all elements; those of elements that take the other branch are not read."""
+            taken = operands[0] if i == 0 else ~operands[0]
+            if not self.bodies[i].may_fail:
+                return branch(i)(_guarded(_chosen, taken, operands[1:]))
+
+            def f(inputs: Tensors) -> Tensors:
+                return branch(i)(_in_place_of_others(inputs[0], inputs[1:], batched[1:]))
+
+            return _if_any(taken, f, [taken, *operands[1:]], kinds)
+
+        found = []
+        for k, a, b in zip(wanted, results(0), results(1)):
             if k >= self.n_results:  # drawn in one of them: the other has zeros there
                 found.append(a if self.drawn[k - self.n_results][0] is self.bodies[0] else b)
             else:
@@ -158,12 +173,36 @@ def _is_guarded(x: Tensor) -> bool:
     return _core.grad_enabled() and is_float(x) and x.requires_grad
 
 
-def _guarded(chosen: Callable[..., Tensor], condition: Tensor, inputs: Tensors) -> tuple[Tensors, Tensors]:
-    """The inputs of each branch where both are computed. Elements that take the other branch are constants to it: its
+def _guarded(chosen: Callable[..., Tensor], taken: Tensor, inputs: Tensors) -> Tensors:
+    """The inputs of a branch that is computed for all elements. Those that do not take it are constants to it: its
     derivative there may be inf, and inf times a cotangent of zero would be nan."""
-    true = [chosen(condition, x, x.detach()) if _is_guarded(x) else x for x in inputs]
-    false = [chosen(condition, x.detach(), x) if _is_guarded(x) else x for x in inputs]
-    return true, false
+    return [chosen(taken, x, x.detach()) if _is_guarded(x) else x for x in inputs]
+
+
+def _in_place_of_others(taken: Tensor, inputs: Tensors, batched: list[bool]) -> Tensors:
+    """The inputs of a branch or of a loop's body that fails for some values. Elements that do not take it get, as
+    constants, the values of the first element that does: so it fails only where an element that takes it does."""
+    if not len(taken):
+        return inputs
+    first = _core.apply_op(_ARGMAX, [taken], (0,))
+    return [
+        _chosen(taken, x, _core.apply_op(_TAKE, [x.detach(), first], (0, 0))) if b else x
+        for x, b in zip(inputs, batched)
+    ]
+
+
+def _some(conditions: Tensor) -> Tensor:
+    """Whether any of the booleans is true, by operations that have kernels."""
+    return conditions.astype(np.float32).sum() > 0
+
+
+def _if_any(taken: Tensor, f: Function, inputs: Tensors, kinds: list[tuple[Any, tuple[int, ...]]]) -> Tensors:
+    """f(inputs) if any of the booleans is true, else zeros of these kinds."""
+    some = _some(taken)
+    none = lambda _: [zeros(*kind) for kind in kinds]
+    if _core.traced(some):
+        return cond(some, f, none, inputs)
+    return (f if bool(some) else none)(inputs)
 
 
 def cond(
@@ -172,24 +211,24 @@ def cond(
     false: Function,
     inputs: Tensors,
     check: Callable[..., None] = lambda *kinds: None,
+    in_batch: bool = False,
 ) -> Tensors:
-    """true(inputs) where the condition, a boolean, holds, and else false(inputs)."""
+    """true(inputs) where the condition, a boolean, holds, and else false(inputs).
+
+    ``in_batch``: the condition differs over a batch, and no program is traced. Then both are computed at once, without
+    an operation of their own, if they cannot fail.
+    """
     bodies = tuple(trace(f, inputs) for f in (true, false))
     check(bodies[0].kinds, bodies[1].kinds)
+    if in_batch and not any(body.may_fail for body in bodies):
+        found = []
+        for body, taken in zip(bodies, (condition, ~condition)):
+            given = _guarded(_core.where, taken, [*body.enclosed, *inputs])
+            found.append(body(given[: len(body.closure)], given[len(body.closure) :]))
+        return [_core.where(condition, a, b) for a, b in zip(*found)]
     branch = _Cond(bodies)  # type: ignore[arg-type]
-    found = branch.run([condition, *bodies[0].enclosed, *bodies[1].enclosed, *inputs])
-    return [*found.values()][: branch.n_results]
-
-
-def both(condition: Tensor, true: Function, false: Function, inputs: Tensors, check: Callable[..., None]) -> Tensors:
-    """The same by computing both branches: for a condition that differs over a batch, while no program is traced."""
-    bodies = [trace(f, inputs) for f in (true, false)]
-    check(bodies[0].kinds, bodies[1].kinds)
-    found = []
-    for i, body in enumerate(bodies):
-        given = _guarded(_core.where, condition, [*body.enclosed, *inputs])[i]
-        found.append(body(given[: len(body.closure)], given[len(body.closure) :]))
-    return [_core.where(condition, a, b) for a, b in zip(*found)]
+    results = branch.run([condition, *bodies[0].enclosed, *bodies[1].enclosed, *inputs])
+    return [*results.values()][: branch.n_results]
 
 
 # ---- while_loop -----------------------------------------------------------------------------------------------------
@@ -267,9 +306,13 @@ class _While(ControlFlow):
         masked = self.bodies[0].outs[0] in self.bodies[0].batched(start(0, on))
         on = set(range(len(flags))) if masked else on
 
-        def part(i: int, inputs: Tensors) -> Tensors:
+        def part(i: int, inputs: Tensors, going: Tensor | None = None) -> Tensors:
+            """The results of the condition or the body; of the latter only those of elements that are ``going``."""
             own = slice(0, first) if i == 0 else slice(first, n)
-            given = dict(zip([*known[own], *range(len(flags))], operands[own] + inputs))
+            values = operands[own] + inputs
+            if going is not None and self.bodies[i].may_fail:
+                values = _in_place_of_others(going, values, batched[own] + [True] * len(flags))
+            given = dict(zip([*known[own], *range(len(flags))], values))
             found = self.bodies[i].over(given, start(i, on), size, self.bodies[i].outs)
             after = self.bodies[i].batched(start(i, on))
             return [whole(x, v in after or (i == 1 and k not in on) or (i == 0 and not masked), size)
@@ -282,16 +325,11 @@ class _While(ControlFlow):
 
             def step(inputs: Tensors) -> Tensors:
                 going, *values = inputs
-                kept = [_chosen(going, a, b) for a, b in zip(part(1, values), values)]
+                kept = [_chosen(going, a, b) for a, b in zip(part(1, values, going), values)]
                 return [going & part(0, kept)[0], *kept]
 
             found = while_loop(lambda inputs: [_some(inputs[0])], step, [part(0, init)[0], *init])[1:]
         return [whole(found[k], k in on, size) for k in wanted]
-
-
-def _some(conditions: Tensor) -> Tensor:
-    """Whether any of the booleans is true, by operations that have kernels."""
-    return conditions.astype(np.float32).sum() > 0
 
 
 def while_loop(test: Function, f: Function, init: Tensors) -> Tensors:

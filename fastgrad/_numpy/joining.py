@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._core import Tensor, asarray, broadcast_to, concatenate, gathered, reshape
+from .._core import Tensor, asarray, broadcast_to, concatenate, gathered, reshape, stacked
 from .creation import into, known
 from .shapes import atleast_3d, moveaxis, one_axis, part
 
@@ -40,13 +40,7 @@ def stack(arrays: Sequence[TensorLike], axis: int = 0) -> Tensor:
     tensors = _listed(arrays, "stack")
     if not tensors:
         raise ValueError("stack: expected at least one array, got none")
-    shape = tensors[0].shape
-    for k, t in enumerate(tensors):
-        if t.shape != shape:
-            raise ValueError(f"stack: input 0 has shape {shape}, input {k} has {t.shape}; all must be the same")
-    axis = one_axis(axis, len(shape) + 1, "stack")
-    thicker = (*shape[:axis], 1, *shape[axis:])
-    return concatenate([reshape(t, thicker) for t in tensors], axis)
+    return stacked(tensors, one_axis(axis, tensors[0].ndim + 1, "stack"))
 
 
 def hstack(arrays: Sequence[TensorLike]) -> Tensor:

@@ -21,9 +21,14 @@ def push(results: list[Tensor], inputs: list[Tensor], tangents: Iterable[Tensor]
     ``recorded``: the saved values keep their nodes, so that an outer transform differentiates through them too.
     """
     found: dict[int | None, Any] = {_core.node_number(x): t for x, t in zip(inputs, tangents)}
-    for node in _core.tape_operations(results, inputs, recorded):
-        saved = SavedNode(*node)
+    nodes = [SavedNode(*node) for node in _core.tape_operations(results, inputs, recorded)]
+    ends = [_core.node_number(y) for y in results]
+    last_read = {v: saved.number for saved in nodes for v in saved.operands} | dict.fromkeys(ends)
+    for saved in nodes:
         ts = [*map(found.get, saved.operands)]
         if any(t is not None for t in ts):
             found[saved.number] = RULES[saved.op].jvp(saved, ts)  # type: ignore[misc]
-    return [found.get(_core.node_number(y)) for y in results]
+            for v in saved.operands:
+                if last_read[v] == saved.number:
+                    found.pop(v, None)  # so that memory holds the tangents only that are still to be read
+    return [found.get(v) for v in ends]
