@@ -78,12 +78,12 @@ def test_scan_is_an_accumulate():
     np.testing.assert_array_equal(differentiate(largest_so_far, x), [1, 2, 0, 1])
 
 
-def test_minimize_from_a_list_says_so_and_does_not_advise_itself():
+def test_minimize_from_a_tuple_says_so_and_does_not_advise_itself():
     with pytest.raises(TypeError) as raised:
-        fg.minimize(lambda x: fg.sum((A @ x) ** 2), [1.0, 2.0])
+        fg.minimize(lambda x: fg.sum((A @ x) ** 2), (1.0, 2.0))
     assert str(raised.value) == JOIN + OF_NUMBERS
     assert raised.value.__notes__ == [
-        "minimize: x0 is a list of numbers, so f gets a list; for an array give np.array(x0)"
+        "minimize: x0 is a tuple of numbers, so f gets a tuple; for an array give np.array(x0)"
     ]
 
 
@@ -109,7 +109,7 @@ INT = " is an int; only float32 and float64 have gradients, convert it with floa
          "of their values"),
         (lambda: fg.hessp(fg.exp)(3, 1.0), "hessp: x" + INT + "pass it in args"),
         (lambda: fg.sparse.hessian(fg.exp)(3), "sparse.hessian: x is an int, expected float32 or float64 arrays and "
-         "floats: only these can be searched; convert it with float(x) or x.astype(float)"),
+         "numbers: only these can be searched; convert it with float(x) or x.astype(float)"),
     ],
 )  # fmt: skip
 def test_an_error_names_the_function_that_was_called(call, text):

@@ -192,7 +192,7 @@ def test_training_steps_are_not_stale(rows):
         )
     finally:
         fg.set_default_dtype(None)
-    assert found.history == 2 * ([1 / 3] * 4 + [float(np.float32(1 / 3))] * 4)
+    assert found.history.tolist() == 2 * ([1 / 3] * 4 + [float(np.float32(1 / 3))] * 4)
 
 
 def test_gradients_and_maps_take_it():

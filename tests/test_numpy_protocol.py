@@ -22,7 +22,7 @@ def dispatched(module):
 
 
 NUMPY = dispatched(np)
-OURS = [name for name in NUMPY if name in fg.__all__]
+OURS = [name for name in NUMPY if name in fg.__all__ and name not in ("load", "save")]  # those are other functions
 # Those that take numbers, as which a tracked tensor would end; and one that NumPy does in place.
 NOT_OF_A_TENSOR = {"logspace", "geomspace", "put_along_axis"}
 # Those of dtypes, those of integers, and one that refuses what requires gradients.

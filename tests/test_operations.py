@@ -172,6 +172,8 @@ def optimizers():
     """An object of each optimizer, with and without momentum where it has such an argument."""
     for name in fg.optim._rules._KNOWN:
         optimizer = fg.optim.get(name)
+        if not optimizer._row:  # one that searches, by a rule of its own
+            continue
         yield optimizer
         if hasattr(optimizer, "momentum"):
             yield fg.optim.get(name, momentum=0.9)

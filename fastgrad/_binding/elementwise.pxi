@@ -318,7 +318,7 @@ cdef matmul_inplace(Tensor a, b):
 
 
 cdef int take_value(Tensor a, Tensor new) except -1:
-    """Give a the value of a new tensor of its shape and dtype: in a's own memory, unless something shares or needs it."""
+    """Give a the value of a new tensor of its shape and dtype: in its own memory, if nothing shares or needs it."""
     if (fg_changes_in_place(a.t.array) and new.t.node == NULL
             and not (fg_tracing and (fg_trace_here() or fg_traced(new.t.array)))):   # a trace knows values, not memory
         copy_bytes(a.t.array.data, new.t.array.data, a.nbytes)
