@@ -659,3 +659,45 @@ def test_what_is_a_python_number_eagerly_is_one_in_a_replay(dtype):
     for n in (1, 4):
         assert [(type(r), r) for r in ints(n)] == [(type(r), r) for r in (n + 1, n / 2, n > 2, -n)]
     assert fg.compile(both, verify=True)(x)[0] == both(x)[0]
+
+
+def test_tensors_of_data_are_guarded_as_arrays_are():
+    """The same program serves both, in the same few hundred nanoseconds, and shapes that come once run eagerly."""
+    f = fg.compile(lambda x, n: {"y": x["a"] * x["a"] + n, "x": x["a"]})
+    array = np.arange(3.0)
+    t = fg.tensor(array)
+    expected = f({"a": array}, 1.0)
+    for x in (t, array, np.asfortranarray(array), t.reshape(3), fg.asarray(np.arange(3.0)), t):
+        found = f({"a": x}, 1.0)
+        np.testing.assert_array_equal(found["y"], expected["y"])
+        assert type(found["x"]) is np.ndarray
+        found["x"][0] = 9  # a copy
+    np.testing.assert_array_equal(t, array)
+    assert f.cache_info()[:2] == (6, 1)
+    for x in (t.astype(np.float32), t[:2], t.reshape(1, 3), fg.zeros((0,))):  # of another kind
+        np.testing.assert_array_equal(f({"a": x}, 1.0)["y"], x.numpy() ** 2 + 1)
+    assert f.cache_info().misses > 1
+    with pytest.raises(TypeError, match="requires gradients"):
+        f({"a": fg.ones(3, requires_grad=True)}, 1.0)
+
+
+def test_a_tensor_argument_is_not_changed_by_a_function_that_changes_its_own():
+    def add(x):
+        x += 1
+        return x
+
+    f, t = fg.compile(add), fg.tensor([1.0, 2.0])
+    for _ in range(3):
+        np.testing.assert_array_equal(f(t), [2, 3])
+        np.testing.assert_array_equal(t, [1, 2])
+    for n in range(1, 100):  # kinds that come once run eagerly
+        t = fg.zeros(n)
+        assert f(t).all() and not t.numpy().any()
+
+
+def test_many_shapes_of_tensors_are_not_traced_without_end():
+    compiled = fg.compile(lambda x: x * x)
+    for _ in range(3):
+        for n in range(1, 200):
+            np.testing.assert_array_equal(compiled(fg.ones(n)), np.ones(n))
+    assert compiled.cache_info().misses <= 64

@@ -44,6 +44,37 @@ cdef inline bint is_like(object x, int dtype, fg_shape *s):
     return True
 
 
+cdef inline bint is_data(object x):
+    """Whether x is a tensor of values alone, which stands for an ndarray."""
+    cdef fg_array *array
+    if type(x) is not Tensor:
+        return False
+    array = (<Tensor>x).t.array
+    return array != NULL and (<Tensor>x).t.node == NULL and not array.weak and not fg_traced(array)
+
+
+cdef bint hold_tensor(Program program, fg_replay *r, int i, object x) except -1:
+    """Make the memory of x, a tensor, input i; False if it does not fit, or is a parameter, which is an ndarray. The
+    replay holds a tensor of its own: whoever changes x in place meanwhile finds that its memory is shared."""
+    cdef fg_shape *s = fg_program_input_shape(program.program, i)
+    cdef fg_array *array
+    cdef Tensor held
+    cdef int k
+    if i < program.n_gradients or not is_data(x):
+        return False
+    array = (<Tensor>x).t.array
+    if array.dtype != fg_program_input_dtype(program.program, i) or array.shape.ndim != s.ndim or not s.size:
+        return False
+    for k in range(s.ndim):
+        if array.shape.dim[k] != s.dim[k]:
+            return False
+    held = wrap_array(fg_array_ref(array))
+    Py_INCREF(held)
+    fg_replay_owner(r)[i] = <void *>held
+    fg_replay_address(r)[i] = array.data
+    return True
+
+
 # The scalar types of NumPy that stand for an array without axes.
 cdef dict NUMBER_OF_SCALAR = {dtype.type: number for dtype, number in NUMBER_OF.items()}
 
@@ -84,7 +115,7 @@ cdef enum:
 cdef class Guard:
     """Decides, in a few nanoseconds for each array, whether arguments are those that a program was traced for.
 
-    Made from the arguments of the call that was traced. It knows arrays, Python numbers, which it tells apart by their
+    Made from the arguments of the call that was traced. It knows arrays and tensors of data, Python numbers, which it tells apart by their
     types, dicts, lists, tuples, NamedTuples, None, and static constants. With any other container there is no guard:
     its own code would have to run, and every call takes the slow way through ``tree``.
     """
@@ -100,6 +131,8 @@ cdef class Guard:
         cdef int i
         cdef Guard part
         if self.kind == GUARDS_ARRAY:
+            if type(x) is Tensor:
+                return hold_tensor(program, r, self.number, x)
             if not fits(x, fg_program_input_dtype(program.program, self.number),
                         fg_program_input_shape(program.program, self.number)):
                 return hold_copy(program, r, self.number, x)
@@ -182,6 +215,7 @@ cdef uint64_t signature_of(object x, uint64_t h, int depth):
     cdef PyObject *child
     cdef Py_ssize_t at = 0, i
     cdef cnp.ndarray a
+    cdef fg_shape *s
     if cnp.PyArray_CheckExact(x):
         a = x
         if number_of(a) < 0:
@@ -189,6 +223,12 @@ cdef uint64_t signature_of(object x, uint64_t h, int depth):
         h = hash_of_both(h, 64 * cnp.PyArray_NDIM(a) + number_of(a) + 8)
         for i in range(cnp.PyArray_NDIM(a)):
             h = hash_of_both(h, cnp.PyArray_DIM(a, <int>i))
+        return h or 1
+    if is_data(x):                              # as an ndarray
+        s = (<Tensor>x).t.array.shape
+        h = hash_of_both(h, 64 * s.ndim + (<Tensor>x).t.array.dtype + 8)
+        for i in range(s.ndim):
+            h = hash_of_both(h, <uint64_t>s.dim[i])
         return h or 1
     if x is None or weak_scalar(x):
         return hash_of_both(h, <uint64_t><size_t>Py_TYPE(x)) or 1
@@ -291,7 +331,7 @@ def make_guard(args, numbers, named_tuple):
     """A Guard for a tuple of arguments. ``numbers`` is an iterator over the inputs' numbers in order of leaves (dicts
     by sorted keys); ``named_tuple`` says of a type whether it is a NamedTuple. None if only the slow way can decide."""
     cdef Guard g = Guard.__new__(Guard)
-    if isinstance(args, np.ndarray) or number_of_scalar(args) >= 0:
+    if isinstance(args, np.ndarray) or number_of_scalar(args) >= 0 or is_data(args):
         g.kind, g.number = GUARDS_ARRAY, next(numbers)
         return g
     if type(args) is Static:

@@ -251,9 +251,11 @@ cdef class Replayer:
 
 
 cdef object as_tensors(object x):
-    """Arguments that have a signature, with tensors of their own memory in place of ndarrays."""
+    """Arguments that have a signature, with tensors of their own in place of arrays."""
     if cnp.PyArray_CheckExact(x) or number_of_scalar(x) >= 0:
         return tensor_of(as_ndarray(x, "compile"), share=False)
+    if type(x) is Tensor:                       # one of its own, that the function may change in place
+        return wrap_array(fg_array_ref((<Tensor>x).t.array))
     Py_EnterRecursiveCall(" in the arguments of a compiled function")
     try:
         if type(x) is list:
