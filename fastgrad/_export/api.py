@@ -77,6 +77,8 @@ def export(
     target = Path(path)
     if target.suffix != ".c":
         raise ValueError(f"export: expected a path that ends in .c, got {str(target)!r}")
+    if set(target.name) & set('"\\\n\r'):
+        raise ValueError(f"export: a line of C cannot include the header of {target.name!r}; give another path")
     name = target.stem if name is None else name
     if not isinstance(name, str) or not arguments.is_name(name):
         raise ValueError(f"export: a C function cannot have the name {name!r} here; give another one as name")
@@ -102,9 +104,24 @@ def export(
     )
     test = text.self_test(made, traced.inputs, results) if self_test else ""
     header = target.with_suffix(".h")
-    header.write_text(text.header(made), encoding="ascii")
-    target.write_text(text.source(made, header.name, test), encoding="ascii")
+    _write({header: text.header(made), target: text.source(made, header.name, test)})
     return target, header
+
+
+def _write(texts: dict[Path, str]) -> None:
+    """Write all of these files, or raise what the system says and leave them all as they were."""
+    for path in texts:
+        if path.is_dir():
+            raise IsADirectoryError(f"export: expected a path for a file, but {str(path)!r} is a folder")
+    parts = {path: path.with_name(f"{path.name}.{os.getpid()}.part") for path in texts}
+    try:
+        for path, part in parts.items():
+            part.write_text(texts[path], encoding="utf-8")
+        for path, part in parts.items():
+            os.replace(part, path)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
 
 
 def _results(traced: Traced) -> list[np.ndarray]:
