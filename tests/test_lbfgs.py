@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from _ranks import run
 
 import fastgrad as fg
 
@@ -262,3 +263,20 @@ def test_what_is_not_finite_and_what_is_refused():
         optimizer.step(np.ones(3), fg.value_and_grad(fg.sum))
     with pytest.raises(ValueError, match="history_size is 0, expected an integer of at least 1"):
         fg.optim.LBFGS(history_size=0)
+
+
+def test_a_descent_goes_on_from_a_checkpoint_with_the_same_bits(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(50, 3))
+    given = dict(
+        loss=lambda p, x, y: fg.losses.mse(fg.tanh(x @ p["w"]) + p["b"], y), params={"w": np.zeros(3), "b": 0.0},
+        data=(x, x @ [1.0, -2.0, 0.5]),
+    )  # fmt: skip
+    full = fg.descend(**given, optimizer="lbfgs", steps=8)
+    for steps in (3, 8):
+        found = fg.descend(**given, optimizer="lbfgs", steps=steps, checkpoint=tmp_path / "run.npz", resume=True)
+    np.testing.assert_array_equal(found.history, full.history)
+    for name in full.params:
+        np.testing.assert_array_equal(found.params[name], full.params[name])
+    for error in run(2, lambda comm: fg.descend(**given, optimizer="lbfgs", steps=8, comm=comm)):
+        assert isinstance(error, ValueError) and "accumulate and comm do not go with it" in str(error)

@@ -477,6 +477,8 @@ def nothing():
          "batches, tuples of all that the loss takes"),
         (lambda: descend(steps=1, prefetch=-1), ValueError,
          "descend: prefetch is -1, expected a number of batches, 0 for none"),
+        (lambda: descend(steps=1, prefetch=1.5), ValueError,
+         "descend: prefetch is 1.5, expected a number of batches, 0 for none"),
         (lambda: descend(None, lambda p: fg.sum(p["w"]), steps=1, prefetch=1), ValueError,
          "descend: prefetch is given but data is None: there are no batches to fetch"),
         (lambda: descend({}, steps=1), ValueError,

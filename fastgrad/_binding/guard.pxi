@@ -115,9 +115,9 @@ cdef enum:
 cdef class Guard:
     """Decides, in a few nanoseconds for each array, whether arguments are those that a program was traced for.
 
-    Made from the arguments of the call that was traced. It knows arrays and tensors of data, Python numbers, which it tells apart by their
-    types, dicts, lists, tuples, NamedTuples, None, and static constants. With any other container there is no guard:
-    its own code would have to run, and every call takes the slow way through ``tree``.
+    Made from the arguments of the call that was traced. It knows arrays and tensors of data, Python numbers, which it
+    tells apart by their types, dicts, lists, tuples, NamedTuples, None, and static constants. With any other container
+    there is no guard: its own code would have to run, and every call takes the slow way through ``tree``.
     """
 
     cdef int kind               # GUARDS_...

@@ -80,7 +80,7 @@ class PrefetchedSource(Source):
 
 def prefetched(source: Source, depth: int, data: Any) -> PrefetchedSource:
     """A source of data, with so many of its batches ready."""
-    if isinstance(depth, bool) or operator.index(depth) < 0:
+    if isinstance(depth, bool) or not hasattr(type(depth), "__index__") or operator.index(depth) < 0:
         raise ValueError(f"descend: prefetch is {depth!r}, expected a number of batches, 0 for none")
     if data is None:
         raise ValueError("descend: prefetch is given but data is None: there are no batches to fetch")
