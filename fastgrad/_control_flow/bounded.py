@@ -46,8 +46,8 @@ def bounded_while_loop(
     In an eager run this is a Python loop, whose steps are on the tape. Traced by ``compile``, or within ``vmap`` where
     the condition differs from element to element, it is a scan of max_steps steps: those after the end only test the
     condition, but the gradient stores what is carried for each of them, so max_steps should not be far above what is
-    needed. Derivatives of all orders, in reverse and forward mode, are those of the steps taken. The bound is checked by
-    Python code after the loop, so that ``export`` refuses it.
+    needed. Derivatives of all orders, in reverse and forward mode, are those of the steps taken. Python code checks the
+    bound after the loop, so ``export`` refuses it.
 
     Raises RuntimeError where cond_fun is still true after max_steps steps, in a compiled function and for any element
     under ``vmap``, too; TypeError or ValueError where a function returns something else than described or max_steps is
