@@ -20,6 +20,10 @@ cdef inline fg_array *scalar_of(int dtype, double value) except NULL:
     return scalar
 
 
+# NumPy 2.0 rounds integers to floats, later versions to themselves.
+cdef bint ROUNDS_TO_FLOATS = np.floor(np.int8(1)).dtype.kind == "f"
+
+
 cdef Tensor unary(int op, x):
     cdef fg_tensor y
     cdef Tensor operand
@@ -29,7 +33,8 @@ cdef Tensor unary(int op, x):
     name = fg_ops[op].name.decode()
     operand = as_tensor(x, name)
     if operand.t.array.dtype > FG_FLOAT64:
-        if operand.t.array.dtype != FG_BOOL and is_quick(op, operand.t.array):
+        if operand.t.array.dtype != FG_BOOL and is_quick(op, operand.t.array) and not (
+                ROUNDS_TO_FLOATS and (op == FG_OP_floor or op == FG_OP_ceil or op == FG_OP_trunc)):
             check(fg_apply(op, 1, &operand.t, 0, NULL, &y))
             return wrap(y)
         dtype = integral_result(name, operand.dtype)

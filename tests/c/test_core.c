@@ -170,14 +170,34 @@ static void test_diamond_and_accumulation(void)
 static void test_change_in_place(void)
 {
     fg_tensor x = leaf(1, (int64_t[]){3}, w_values), y = unary(FG_OP_exp, x), z = unary(FG_OP_tanh, y);
-    CHECK(fg_binary_inplace(FG_OP_add, &y, x) == FG_OK);        /* exp's derivative needs what y was */
+    fg_array *before = y.array;
+    CHECK(fg_binary_inplace(FG_OP_add, &y, x) == FG_OK);        /* the tape holds what y was: y has a new array */
+    CHECK(y.array != before);
     fg_tensor sum = binary(FG_OP_add, y, z);
     fg_array *g = ones(sum);
-    CHECK(backward(sum, g, 0) == FG_BAD_TAPE);
+    CHECK(backward(sum, g, 0) == FG_OK);
+    for (int i = 0; i < 3; i++) {
+        double e = exp(w_values[i]), t = tanh(e);
+        CHECK(close_to(at(gradient(x), i), e + 1 + (1 - t * t) * e));
+    }
+    fg_array_unref(g);
+    fg_tensor_unref(sum);
+    fg_tensor_unref(z);
+    fg_tensor_unref(y);
+    fg_tensor_unref(x);
+}
+
+static void test_change_in_place_behind_the_tape(void)
+{
+    fg_tensor x = leaf(1, (int64_t[]){3}, w_values), y = unary(FG_OP_exp, x), z = unary(FG_OP_tanh, y);
+    fg_grad_enabled = 0;
+    CHECK(fg_binary_inplace(FG_OP_add, &y, x) == FG_OK);        /* in the memory that exp's derivative needs */
+    fg_grad_enabled = 1;
+    fg_array *g = ones(z);
+    CHECK(backward(z, g, 0) == FG_BAD_TAPE);
     CHECK(strstr(fg_message(), "changed in place"));
     CHECK(!gradient(x));
     fg_array_unref(g);
-    fg_tensor_unref(sum);
     fg_tensor_unref(z);
     fg_tensor_unref(y);
     fg_tensor_unref(x);
@@ -384,6 +404,7 @@ int main(void)
         TEST(test_chain),
         TEST(test_diamond_and_accumulation),
         TEST(test_change_in_place),
+        TEST(test_change_in_place_behind_the_tape),
         TEST(test_two_million_operations),
         TEST(test_forgotten_graphs_do_not_pile_up),
         TEST(test_sizes_beyond_all_memory_are_refused),
