@@ -305,10 +305,10 @@ def _run(
                 break
             if number >= due and not source.is_at_end:
                 due = _write(saver, result)
-        if ranks is not None and source.per_epoch is None and number < n_steps and not source.is_at_end:
-            # The others find out whether the epoch is over before they learn that this rank stops.
-            if next(batches, None) is not None:
-                source.position -= 1
+        looks_on = ranks is not None and source.per_epoch is None and number < n_steps and not source.is_at_end
+        if looks_on and next(batches, None) is not None:
+            # The others have found that the epoch is not over before they learn that this rank stops.
+            source.position -= 1
         if source.is_at_end and number > before:
             message = epoch_end(history[before:], result) if has_epoch_end else None
             source.end_epoch()
