@@ -325,6 +325,29 @@ def test_one_rank_stops_all(how):
     assert all(np.array_equal(result.params["w"], found[0].params["w"]) for result in found)
 
 
+@pytest.mark.parametrize("stopper", [0, 1])
+@pytest.mark.parametrize("at", [2, 3, 5])  # 3 ends an epoch
+@pytest.mark.parametrize("of_known_length", [True, False])
+def test_a_rank_that_stops_all_leaves_a_whole_state(tmp_path, stopper, at, of_known_length):
+    """All have the same curves and best parameters, and a checkpoint goes on with the batch that was next."""
+    batches = [(X[start::3], Y[start::3]) for start in range(3)]
+    options = {"shuffle": False, "batch_size": 35} if of_known_length else {"batch_size": None}
+    data = (X, Y) if of_known_length else lambda: iter(batches)
+    options |= {"data": data, "validation_data": (X, Y), "restore_best": True, "prefetch": at // 5}
+    expected = descend_with(None, **options)
+    options["checkpoint"] = tmp_path / "run.npz"
+    found = results(
+        2, lambda comm: descend_with(comm, callback=lambda i: comm.rank == stopper and i.step + 1 == at, **options)
+    )
+    for result in found:
+        assert result.steps == at
+        assert len(result.curves.get("step", [])) == at // 3
+        assert_close(result.params, found[0].params, 0)
+    for result in results(2, lambda comm: descend_with(comm, resume=True, **options)):
+        np.testing.assert_allclose(result.history, expected.history, rtol=1e-12)
+        np.testing.assert_allclose(result.curves["step"], expected.curves["step"])
+
+
 def test_a_gradient_that_is_not_finite_ends_all():
     bad = X.copy()
     bad[40] = np.nan

@@ -52,7 +52,7 @@ def save(path: str | os.PathLike[str], tree: Any) -> None:
     {'weight': array([[1.],
            [1.]], dtype=float32), 'names': ('a', None), 'epoch': 3}
     """
-    save_tree(os.fspath(path), tree, "save")
+    save_tree(os.fsdecode(path), tree, "save")
 
 
 def load(path: str | os.PathLike[str], *, types: Iterable[type] = ()) -> Any:
@@ -83,7 +83,10 @@ def load(path: str | os.PathLike[str], *, types: Iterable[type] = ()) -> Any:
     >>> fg.load(path, types=[Line])
     [Line(slope=2.0, offset=1.0)]
     """
-    return load_tree(os.fspath(path), "load", types)
+    known = tuple(types) if isinstance(types, Iterable) and not isinstance(types, type) else (types,)
+    if isinstance(types, type) or not all(isinstance(t, type) for t in known):
+        raise TypeError(f"load: types is {types!r}, expected a list of classes")
+    return load_tree(os.fsdecode(path), "load", known)
 
 
 def save_tree(path: str, tree: Any, subject: str, keep_previous: bool = False) -> None:

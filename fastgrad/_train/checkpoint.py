@@ -27,6 +27,9 @@ from .step import TrainingStep
 __all__ = ["Checkpoint", "about"]
 
 _FORMAT = "fastgrad checkpoint"
+_ENTRIES = {
+    "format", "about", "steps", "history", "aux", "step", "skipped", "position", "loop", "parts", "global generators",
+}  # fmt: skip
 _SAMPLE, _SAMPLE_BYTES = 256, 1 << 24  # rows of each array, and their bytes, that tell whether the data are the same
 
 
@@ -58,7 +61,7 @@ class Checkpoint:
     ) -> None:
         if not isinstance(path, (str, os.PathLike)):
             raise TypeError(f"descend: checkpoint is of type {type(path).__name__}, expected the path of a file")
-        self._path = str(os.fspath(path))
+        self._path = os.path.abspath(os.fsdecode(path))  # wherever a callback goes
         self._every, self._step, self._source, self._loop = every, step, source, loop
         self.is_of_epochs = every is None and source.per_epoch != 1
         given = [f for f in functions if f is not None]
@@ -129,27 +132,33 @@ class Checkpoint:
 
     def _read(self) -> Any:
         """The last checkpoint; the one before it, with a warning, where that is damaged; None if there is none."""
-        previous = previous_of(self._path)
+        previous = previous_of(os.path.realpath(self._path))  # beside the file that is written
         damage: Exception | None = None
         if os.path.exists(self._path):
             try:
-                return load_tree(self._path, "descend")
+                found = load_tree(self._path, "descend")
             except ValueError as error:
                 damage = error
+            else:
+                return self._of_descent(found)
         if not os.path.exists(previous):
             if damage is not None:
                 raise damage
             return None
-        found = load_tree(previous, "descend")
+        found = self._of_descent(load_tree(previous, "descend"))
         if damage is not None:
             self._keeps = False
             _user_frames.warn(f"{damage}. The descent goes on from the checkpoint before it, {previous!r}")
         return found
 
-    def _load(self, found: Any, result: dict[str, Any]) -> None:
+    def _of_descent(self, found: Any) -> dict[str, Any]:
+        """What was read, if a descent has written it."""
+        if not isinstance(found, dict) or found.keys() != _ENTRIES or not _same(found["format"], _FORMAT):
+            raise ValueError(f"descend: {self._path!r} holds no checkpoint of a descent; resume from another file")
+        return found
+
+    def _load(self, found: dict[str, Any], result: dict[str, Any]) -> None:
         subject = f"descend: {self._path!r}"
-        if not isinstance(found, dict) or found.get("format") != _FORMAT:
-            raise ValueError(f"{subject} holds no checkpoint of a descent; resume from another file")
         for name, value in self._about.items():
             if name not in found["about"] or not _same(found["about"][name], value):
                 raise ValueError(
@@ -159,10 +168,10 @@ class Checkpoint:
         check_parts(self._parts, found["parts"], subject)
         steps: int = found["steps"]
         try:
+            for name, part in self._loop.items():  # first what may refuse, and is of this descent alone
+                part.load(found["loop"][name])
             self._source.restore(found["position"])
             self._step.load_state_dict(found["step"])
-            for name, part in self._loop.items():
-                part.load(found["loop"][name])
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"{subject} is the checkpoint of another descent: {str(error).removeprefix('descend: ')}"

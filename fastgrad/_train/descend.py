@@ -281,11 +281,16 @@ def _run(
     deadline = None if time_limit is None else time.monotonic() + time_limit
     has_bar, has_epoch_end = bar.is_shown, epoch_end.is_needed
     due = sys.maxsize if saver is None else saver.due_after(number)
+    is_stopped = False  # by the callback
     while number < n_steps and source.epoch < n_epochs:
         before = number - source.position  # the steps before this epoch
         batches = source.batches() if ranks is None else parts_of(source.batches(), ranks)
         for batch, rows in batches:
-            value = take_step(step, batch, rows)
+            try:
+                value = take_step(step, batch, rows)
+            except Stopped:  # without a step on this batch, which is the next one of whoever goes on
+                source.position -= 1
+                raise
             if has_aux:
                 value, result["aux"] = value
             history.append(value)
@@ -294,12 +299,16 @@ def _run(
             if has_bar:
                 bar.update(result)
             if callback is not None and _stops(callback, source.epoch, result):
-                result.message = f"stopped by the callback after {number} steps"
-                return
+                is_stopped = True
+                break
             if number == n_steps or interrupt.seen or (deadline is not None and time.monotonic() >= deadline):
                 break
             if number >= due and not source.is_at_end:
                 due = _write(saver, result)
+        looks_on = ranks is not None and source.per_epoch is None and number < n_steps and not source.is_at_end
+        if looks_on and next(batches, None) is not None:
+            # The others have found that the epoch is not over before they learn that this rank stops.
+            source.position -= 1
         if source.is_at_end and number > before:
             message = epoch_end(history[before:], result) if has_epoch_end else None
             source.end_epoch()
@@ -308,6 +317,9 @@ def _run(
                 return
             if saver is not None and (number >= due or saver.is_of_epochs):
                 due = _write(saver, result)
+        if is_stopped:
+            result.message = f"stopped by the callback after {number} steps"
+            return
         if deadline is not None and time.monotonic() >= deadline:
             result.message = f"stopped by time_limit={time_limit:g} after {number} steps"
             return

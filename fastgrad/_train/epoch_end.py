@@ -71,8 +71,9 @@ class EpochEnd:
         if self._validation.is_needed:
             found |= self._validation(self._epoch)
         watched = found.get("validation_loss", mean)
-        for name, number in found.items():
-            self._curves.setdefault(name, []).append(number)
+        n = len(self._curves.get("step", []))
+        for name in self._curves | found:  # a metric may have been added or left out where a descent was resumed
+            self._curves.setdefault(name, [math.nan] * n).append(found.get(name, math.nan))
         if watched < self._least:
             self._least, self._best_epoch = watched, self._epoch
             if self._restores:
@@ -93,7 +94,9 @@ class EpochEnd:
         self._previous, self._unchanged = state["previous"], state["unchanged"]
         self._curves = {name: numbers.tolist() for name, numbers in state["curves"].items()}
         self._least, self._epoch, self._best_epoch = state["least"], state["epoch"], state["best_epoch"]
-        self._best = state["best"]
+        if self._restores and self._best_epoch >= 0 and not state["best"]:
+            raise ValueError("it was written without restore_best=True, so it does not have the best parameters")
+        self._best = state["best"] if self._restores else []
 
     def close(self, result: DescentResult) -> None:
         """What the result has of the epochs; and the best parameters, if they are asked for."""

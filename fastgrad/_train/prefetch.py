@@ -44,6 +44,10 @@ class PrefetchedSource(Source):
     def is_at_end(self) -> bool:
         return self._is_at_end or super().is_at_end
 
+    @property
+    def _most(self) -> float:
+        return self._source._most
+
     def batches(self) -> Iterator[Batch]:
         self._began = self._source.state()
         self._worker = worker = _Worker(self._source, self._depth)

@@ -8,6 +8,7 @@ which the order of this epoch's rows was drawn. `state` and `restore` hand that 
 from __future__ import annotations
 
 import copy
+import math
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -52,6 +53,11 @@ class Source:
     def is_at_end(self) -> bool:
         return self.position == self.per_epoch
 
+    @property
+    def _most(self) -> float:
+        """The most batches that an epoch can have."""
+        return math.inf if self.per_epoch is None else self.per_epoch
+
     def batches(self) -> Iterator[Batch]:
         raise NotImplementedError
 
@@ -69,7 +75,7 @@ class Source:
         if not isinstance(state, Mapping) or set(state) != {"epoch", "position", "random"}:
             raise TypeError("descend: expected a position in data, as state() of a source gives it")
         epoch, position = operator.index(state["epoch"]), operator.index(state["position"])
-        if epoch < 0 or position < 0 or (self.per_epoch is not None and position > self.per_epoch):
+        if epoch < 0 or position < 0 or position > self._most:
             raise ValueError(
                 f"descend: there is no batch {position} in epoch {epoch} of the data, which has {self.per_epoch} an "
                 "epoch; go on with the data and the batch_size that the position was saved with"
@@ -180,9 +186,19 @@ class IterableSource(Source):
 
     def batches(self) -> Iterator[Batch]:
         if self._iterator is None:
-            self._iterator = iter(self._make())
-            for _ in range(self.position):
-                next(self._iterator, None)
+            made = self._make()
+            if not hasattr(made, "__iter__") and not hasattr(type(made), "__getitem__"):
+                raise TypeError(
+                    f"descend: data is a function that returned an object of type {type(made).__name__}, expected an "
+                    "iterator of batches"
+                )
+            self._iterator = iter(made)
+            for i in range(self.position):
+                if next(self._iterator, self) is self:
+                    raise ValueError(
+                        f"descend: data ended after {i} batches, and {self.position} of this epoch were taken before "
+                        "the descent was resumed; go on with the data that it began with"
+                    )
         for item in self._iterator:
             self.position += 1
             yield as_arguments(item), None
@@ -196,6 +212,10 @@ class IterableSource(Source):
         super().end_epoch()
         self.is_over = self.is_over or self.is_once
         self._is_at_end, self._iterator = False, None
+
+    @property
+    def _most(self) -> float:
+        return math.inf  # a length may be a guess
 
     def restore(self, state: Mapping[str, Any]) -> None:
         super().restore(state)
@@ -309,6 +329,7 @@ def weights_of(sample_weight: Any, table: Table | None, dtype: np.dtype) -> np.n
     weights = weights.astype(np.float64)
     if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
         raise ValueError("descend: sample_weight has to be finite and at least 0, and not 0 for all rows")
+    weights = weights / weights.max()  # so that their sum neither overflows nor underflows
     scaled: np.ndarray = weights / weights.mean()
     return scaled.astype(dtype)
 

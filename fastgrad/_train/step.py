@@ -84,7 +84,7 @@ class TrainingStep:
             raise ValueError(f"{_name}: nonfinite is {nonfinite!r}, expected 'raise', 'skip' or 'ignore'")
         if operator.index(maxsize) < 1:
             raise ValueError(f"{_name}: expected maxsize of at least 1, got {maxsize}")
-        if isinstance(accumulate, bool) or operator.index(accumulate) < 1:
+        if isinstance(accumulate, (bool, np.ndarray)) or not hasattr(type(accumulate), "__index__") or accumulate < 1:
             raise ValueError(f"{_name}: accumulate is {accumulate!r}, expected an integer of at least 1")
         self._clip = optim.clip_of(_name, clip_value=clip_value, clip_norm=clip_norm, clip_each_norm=clip_each_norm)
         self._accumulate, self._has_aux = operator.index(accumulate), bool(has_aux)

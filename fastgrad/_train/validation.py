@@ -70,14 +70,18 @@ class Validation:
     def __call__(self, epoch: int) -> dict[str, float]:
         """The loss, if there are data for it, and the metrics after this epoch, by their names."""
         found: dict[str, float] = {}
-        total = 0
+        total, has_empty = 0, False
         for arguments, rows in self._batches():
+            if not rows:
+                has_empty = True
+                continue
             total += rows
             share = rows / total  # of this batch in the mean over those so far
             for name, number in self._of_batch(arguments, epoch):
                 found[name] = number if name not in found else found[name] + share * (number - found[name])
         if not total:
-            raise ValueError("descend: validation_data has no batches: the iterator ended before the first")
+            cause = "rows" if has_empty else "batches: the iterator ended before the first"
+            raise ValueError(f"descend: validation_data has no {cause}")
         return found
 
     def _of_batch(self, arguments: tuple[Any, ...], epoch: int) -> Iterator[tuple[str, float]]:

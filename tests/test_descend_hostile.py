@@ -1,0 +1,192 @@
+"""Descents on data, files and arguments that are not as they should be: the right result, or an error that says so."""
+
+import os
+import typing
+
+import numpy as np
+import pytest
+from _errors import raises_text
+
+import fastgrad as fg
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(23, 3))
+Y = X @ [1.0, -2.0, 0.5]
+BATCHES = [(X[i::4], Y[i::4]) for i in range(4)]
+
+
+def loss(p, x, y):
+    return fg.losses.mse(x @ p["w"], y)
+
+
+def descend(data=(X, Y), **options):
+    options = {"optimizer": fg.optim.SGD(0.3), "steps": 10, "seed": 0} | options
+    return fg.descend(loss, {"w": np.zeros(3)}, data, **options)
+
+
+class OfLength:
+    """Four batches, whatever the length says."""
+
+    def __init__(self, n):
+        self.n = n
+
+    def __len__(self):
+        return self.n
+
+    def __iter__(self):
+        return iter(BATCHES)
+
+
+# files --------------------------------------------------------------------------------------------------------
+
+
+def test_behind_a_link_the_checkpoint_before_a_damaged_one_is_found(tmp_path):
+    (tmp_path / "disk").mkdir()
+    link, file = tmp_path / "link.npz", tmp_path / "disk" / "run.npz"
+    link.symlink_to(file)
+    expected = descend(batch_size=5, every=2, checkpoint=link)
+    assert link.is_symlink()
+    file.write_bytes(b"damaged")
+    with pytest.warns(RuntimeWarning, match="goes on from the checkpoint before it"):
+        found = descend(batch_size=5, checkpoint=link, resume=True)
+    assert found.history.tobytes() == expected.history.tobytes()
+
+
+def test_a_checkpoint_stays_where_it_was_when_the_working_folder_changes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    descend(checkpoint="run.npz", callback=lambda info: os.chdir(tmp_path / "elsewhere"))
+    assert fg.load(tmp_path / "run.npz")["steps"] == 10
+    assert not os.listdir(tmp_path / "elsewhere")
+
+
+def test_paths_of_bytes(tmp_path):
+    path = os.fsencode(tmp_path / "run.npz")
+
+    class Path:
+        def __fspath__(self):
+            return path
+
+    descend(checkpoint=Path())
+    assert fg.load(path)["steps"] == 10
+    fg.save(path, [1])
+    assert fg.load(Path()) == [1]
+
+
+@pytest.mark.parametrize(
+    "content", [{"format": "fastgrad checkpoint"}, {"format": np.ones(3)}, {"w": 1}, [], None], ids=str
+)
+def test_a_file_of_another_kind(tmp_path, content):
+    path = tmp_path / "run.npz"
+    fg.save(path, content)
+    text = f"descend: {str(path)!r} holds no checkpoint of a descent; resume from another file"
+    with raises_text(ValueError, text):
+        descend(checkpoint=path, resume=True)
+    found = fg.load(path)
+    assert type(found) is type(content)
+
+
+def test_types_that_are_no_classes(tmp_path):
+    class Line(typing.NamedTuple):
+        slope: float
+
+    path = tmp_path / "line.npz"
+    fg.save(path, Line(1.0))
+    for types in (Line, [1], None, 3):
+        with raises_text(TypeError, f"load: types is {types!r}, expected a list of classes"):
+            fg.load(path, types=types)
+    assert fg.load(path, types=(t for t in [Line])) == Line(1.0)
+
+
+# resumption with other arguments ------------------------------------------------------------------------------
+
+
+def test_best_parameters_that_a_checkpoint_does_not_have(tmp_path):
+    path, given = tmp_path / "run.npz", {"batch_size": 5, "validation_data": (X, Y), "checkpoint": tmp_path / "run.npz"}
+    descend(**given)
+    optimizer = fg.optim.SGD(0.3)
+    text = (
+        f"descend: {str(path)!r} is the checkpoint of another descent: it was written without restore_best=True, so it "
+        "does not have the best parameters"
+    )
+    with raises_text(ValueError, text):
+        descend(**given, restore_best=True, resume=True, optimizer=optimizer)
+    assert optimizer.steps == 0
+
+
+def test_best_parameters_that_are_no_more_asked_for(tmp_path):
+    given = {"batch_size": 5, "validation_data": (X, Y), "checkpoint": tmp_path / "run.npz"}
+    descend(**given, restore_best=True)
+    result = descend(**given, resume=True, steps=20, optimizer=fg.optim.SGD(3.0))
+    assert result.best_epoch < 3
+    assert result.curves["validation_loss"][-1] == loss({"w": fg.tensor(result.params["w"])}, X, Y)
+
+
+def test_metrics_that_are_added_or_left_out(tmp_path):
+    given = {"batch_size": 5, "validation_data": (X, Y), "checkpoint": tmp_path / "run.npz"}
+    descend(**given, metrics={"one": lambda p, x, y: 1.0})
+    curves = descend(**given, resume=True, steps=15, metrics={"two": lambda p, x, y: 2.0}).curves
+    np.testing.assert_array_equal(curves["one"], [1, 1, np.nan])
+    np.testing.assert_array_equal(curves["two"], [np.nan, np.nan, 2])
+    assert len(curves["step"]) == len(curves["validation_loss"]) == 3
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_an_iterable_that_has_become_shorter(tmp_path, prefetch):
+    given = {"checkpoint": tmp_path / "run.npz", "prefetch": prefetch}
+    descend(lambda: iter(BATCHES), steps=3, **given)
+    text = (
+        "descend: data ended after 2 batches, and 3 of this epoch were taken before the descent was resumed; go on "
+        "with the data that it began with"
+    )
+    with raises_text(ValueError, text):
+        descend(lambda: iter(BATCHES[:2]), resume=True, **given)
+    assert fg.load(tmp_path / "run.npz")["steps"] == 3
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+@pytest.mark.parametrize("length", [2, 4, 9])
+def test_a_length_that_is_wrong(tmp_path, length, prefetch):
+    given = {"checkpoint": tmp_path / "run.npz", "prefetch": prefetch, "every": 1}
+    expected = descend(OfLength(4))
+    for steps in (3, 7, 10):
+        found = descend(OfLength(length), resume=True, **given, steps=steps)
+    assert found.history.tobytes() == expected.history.tobytes()
+
+
+# data and weights ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weight", [1e308, 5e-324, 1.0])
+def test_weights_of_any_size(weight):
+    def of_rows(p, x, y):
+        return (x @ p["w"] - y) ** 2
+
+    def result(sample_weight):
+        given = {"optimizer": "adam", "steps": 3, "sample_weight": sample_weight}
+        return fg.descend(of_rows, {"w": np.zeros(3)}, (X, Y), **given).history
+
+    for pattern in (np.ones(23), np.arange(23) % 2, np.arange(23) == 4):
+        np.testing.assert_allclose(result(pattern * weight), result(pattern), rtol=1e-12)
+
+
+def test_held_out_batches_without_rows():
+    empty = (X[:0], Y[:0])
+    expected = descend(validation_data=lambda: iter([(X, Y)])).curves["validation_loss"]
+    for batches in ([empty, (X, Y)], [(X, Y), empty]):
+        found = descend(validation_data=lambda batches=batches: iter(batches)).curves["validation_loss"]
+        np.testing.assert_array_equal(found, expected)
+    with raises_text(ValueError, "descend: validation_data has no rows"):
+        descend(validation_data=lambda: iter([empty]))
+
+
+def test_a_function_that_returns_no_iterator():
+    text = "descend: data is a function that returned an object of type int, expected an iterator of batches"
+    with raises_text(TypeError, text):
+        descend(lambda: 5)
+
+
+@pytest.mark.parametrize("accumulate", [0, -1, True, 2.5, "3", np.array([1, 2]), float("nan")], ids=str)
+def test_accumulate(accumulate):
+    with raises_text(ValueError, f"descend: accumulate is {accumulate!r}, expected an integer of at least 1"):
+        descend(accumulate=accumulate)
