@@ -45,7 +45,8 @@ if typing.TYPE_CHECKING:
     from ._train.descend import descend
     from ._train.lr_find import LRFindResult, lr_find
     from ._train.result import DescentResult
-    from ._train.step import TrainingStep, TypePromotionWarning, training_step
+    from ._train.step import TrainingStep, TypePromotionWarning
+    from ._train.training_step import training_step
     from .random import dropout
     from .testing import check_grads
 
@@ -106,7 +107,7 @@ _LAZY = {
     "sparse": "fastgrad.sparse",
     "special": "fastgrad.special",
     "stats": "fastgrad.stats",
-    "training_step": "fastgrad._train.step",
+    "training_step": "fastgrad._train.training_step",
     "least_squares": "fastgrad._scipy.minimize",
     "minimize": "fastgrad._scipy.minimize",
     "root": "fastgrad._scipy.minimize",

@@ -98,6 +98,17 @@ def test_lines_of_the_log(caplog, monkeypatch):
 
 
 # ---- the result ------------------------------------------------------------------------------------------------------
+def test_the_speed_of_a_resumed_descent_is_that_of_its_own_steps(tmp_path, caplog, capsys):
+    path = tmp_path / "run.npz"
+    descend(steps=400, checkpoint=path)
+    with caplog.at_level(logging.INFO, "fastgrad"):
+        descend(steps=404, checkpoint=path, resume=True, progress=True, callback=lambda info: time.sleep(0.05))
+    steps = float(re.search(r", ([^ ]*) steps/s", caplog.messages[-1])[1])
+    rows = float(re.search(r", ([^ ]*) rows/s", caplog.messages[-1])[1])
+    assert 0 < steps <= 20 and 0 < rows <= 320, caplog.messages
+    assert "404/404" in (shown := capsys.readouterr().err.split("\r"))[-1] and "400/404" in shown[1], shown
+
+
 def test_history_and_curves_are_arrays():
     result = descend(epochs=3, validation_data=(X, Y))
     assert type(result.history) is np.ndarray and result.history.dtype == np.float64 and result.history.shape == (12,)

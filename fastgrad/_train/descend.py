@@ -230,7 +230,7 @@ def descend(
         saver.begin(resume, result)
     elif every is not None or resume:
         raise ValueError("descend: every and resume are about a checkpoint; give the path of one, checkpoint=")
-    bar = Progress(progress, expected if expected < sys.maxsize else None, source.rows, step.optimizer)
+    bar = Progress(progress, expected if expected < sys.maxsize else None, source.rows, step.optimizer, result.steps)
     try:
         with _core.DeferredInterrupt() as interrupt:
             source.interrupt = interrupt

@@ -22,12 +22,15 @@ class Progress:
     """A tqdm progress bar and a log, or nothing.
 
     tqdm is imported only when a bar is shown. `logging` is not imported: a program that has not done so has no use for
-    it. `total` is the number of steps to come, `rows` that of rows in a step, None where it is not known.
+    it. `total` is the number of steps of the whole descent, `rows` that of rows in a step, None where it is not known;
+    `taken` is the number of steps that were taken before, where a descent was resumed.
     """
 
-    def __init__(self, progress: bool | None, total: int | None, rows: int | None, optimizer: Optimizer) -> None:
-        self._total, self._rows, self._optimizer = total, rows, optimizer
-        self._bar = _bar(progress, total)
+    def __init__(
+        self, progress: bool | None, total: int | None, rows: int | None, optimizer: Optimizer, taken: int
+    ) -> None:
+        self._total, self._rows, self._optimizer, self._taken = total, rows, optimizer, taken
+        self._bar = _bar(progress, total, taken)
         self._log: Any = None
         if "logging" in sys.modules:
             logger = sys.modules["logging"].getLogger("fastgrad")
@@ -61,20 +64,24 @@ class Progress:
 
     def _line(self, result: DescentResult, now: float) -> str:
         step = f"step {result.steps}" + (f" of {self._total}" if self._total is not None else "")
-        rate = result.steps / max(now - self._began, 1e-9)
-        line = [step, *self._numbers(result, now), f"{rate:.3g} steps/s"]
-        if self._total is not None and 0 < result.steps < self._total:
-            line.append(f"{(self._total - result.steps) / rate:.3g} s left")
+        speed = self._speed(result, now)
+        line = [step, *self._numbers(result, now), f"{speed:.3g} steps/s"]
+        if self._total is not None and speed and result.steps < self._total:
+            line.append(f"{(self._total - result.steps) / speed:.3g} s left")
         return ", ".join(line)
+
+    def _speed(self, result: DescentResult, now: float) -> float:
+        """Steps a second of this call."""
+        return (result.steps - self._taken) / max(now - self._began, 1e-9)
 
     def _numbers(self, result: DescentResult, now: float) -> list[str]:
         numbers = [f"loss {result.loss:.4g}", f"rate {self._optimizer.rate:.3g}"]
         if self._rows is not None:
-            numbers.append(f"{self._rows * result.steps / max(now - self._began, 1e-9):.3g} rows/s")
+            numbers.append(f"{self._rows * self._speed(result, now):.3g} rows/s")
         return numbers
 
 
-def _bar(progress: bool | None, total: int | None) -> Any:
+def _bar(progress: bool | None, total: int | None, taken: int) -> Any:
     """A bar, which also shows steps a second and the time that is left; None if there is to be none."""
     if not (sys.stderr is not None and sys.stderr.isatty() if progress is None else progress):
         return None
@@ -84,4 +91,4 @@ def _bar(progress: bool | None, total: int | None) -> Any:
         if progress is None:
             return None
         raise ImportError("descend: progress=True needs tqdm, which is not installed: pip install tqdm") from None
-    return tqdm(total=total, unit="step")
+    return tqdm(total=total, initial=taken, unit="step")
