@@ -18,7 +18,7 @@ from .._core import Tensor
 from .._transforms.arguments import tracked_error
 from .arguments import positive
 from .epoch_end import EpochEnd
-from .parallel import RankError, Ranks, Stopped, agree_on_end, parts_of
+from .parallel import RankError, Ranks, Stopped, agree_on_end, own_parts
 from .progress import Progress
 from .result import DescentResult
 from .sources import Source, Table, is_iterable, loss_of_arrays, source_of, weights_of
@@ -42,10 +42,10 @@ def descend(
     epochs: int | None = None,
     batch_size: int | None = None,
     shuffle: bool = True,
+    seed: int | np.random.Generator | None = None,
     drop_last: bool = False,
     prefetch: int = 0,
     sample_weight: Any = None,
-    seed: int | np.random.Generator | None = None,
     tol: float | None = None,
     n_iter_no_change: int = 1,
     callback: Callable[[DescentResult], Any] | None = None,
@@ -74,23 +74,26 @@ def descend(
     loss : callable
         ``loss(params, *batch)`` returns a scalar computed by fastgrad or NumPy functions.
     params : nested structure
-        Where to start: float32 or float64 arrays; Python floats become float64 arrays. They are copied and never
-        changed.
+        Where to start: float32 or float64 arrays; Python floats become float64 arrays. They are copied, so that those
+        given are never changed.
     data : array, dict or tuple of these, or something to iterate over, optional
         Rows along the first axis, the same number in each array, of which batches are made: an array, a dict of arrays,
         which comes to the loss as a dict, or a tuple with one of these for each argument. Or an iterable of batches, or
-        a function that returns an iterator, which is gone through anew each epoch; an iterator's end ends the descent.
-        A batch is a tuple or list of arguments, or the only one. None for a loss of params alone.
+        a function that returns an iterator, which is gone through anew each epoch; an iterator given itself is one
+        epoch, and its end ends the descent. A batch is a tuple or list of arguments, or the only one. None for a loss
+        of params alone.
     optimizer : fastgrad.optim.Optimizer or str
         An object of ``fastgrad.optim`` or a name. Its state is kept: another call with the same object and
         ``result.params`` goes on where this one ended.
     steps, epochs : int, optional
-        How long to run, whichever ends first; at least one of them. An epoch is one pass over the data, a single
-        step without data or batch_size.
+        How long to run, whichever ends first; at least one of them, unless data is an iterator. An epoch is one pass
+        over the data, a single step without data or batch_size.
     batch_size : int, optional
         How many rows a step takes, all if None. The last batch of an epoch may be smaller.
     shuffle : bool
         Draw the rows of the batches in a new order each epoch.
+    seed : int or numpy.random.Generator, optional
+        Of the order of the rows; None for another order each call.
     drop_last : bool
         Leave out the last batch of an epoch if it is smaller.
     prefetch : int
@@ -98,8 +101,6 @@ def descend(
     sample_weight : array, optional
         A number of at least 0 for each row. The loss then returns a value for each row, and the mean of weight times
         value is taken, with weights scaled to have the mean 1 over all rows. The validation loss has no weights.
-    seed : int or numpy.random.Generator, optional
-        Of that order; None for another order each call.
     tol : float, optional
         End when the loss, taken as its mean over an epoch, changes by less than tol from one epoch to the next;
         without batches that is from one step to the next.
@@ -145,22 +146,24 @@ def descend(
         end in any case, also after Ctrl-C, unless an error ends the descent.
     resume : bool
         Go on from the checkpoint, if there is one, to the same bits as if there had been no interruption. steps, epochs
-        and history count from the first beginning; params and seed tell only where that was. Data to iterate over begin
-        anew, and the batches that were taken of the epoch are dropped. ValueError if the checkpoint is of other
-        parameters, data, or another optimizer. One that is damaged is passed over, with a warning, for the one before
-        it.
+        and history count from the first beginning; params and seed tell only where that was. Data to iterate over must
+        yield the same batches again: those of the epoch that were taken are dropped. ValueError if the checkpoint is of
+        other parameters or data, or another optimizer. One that is damaged is passed over, with a warning, for the one
+        before it.
     comm : mpi4py communicator, optional
         Descend together with other processes, all of which call this with the same arguments and data: each computes
         the loss of its part of the rows of each batch, and all get the same result. Batches, history and result are
         those of one process, up to rounding, for any number of processes. The first callback that stops, time_limit or
         Ctrl-C ends all of them. If one fails, the others raise RuntimeError. See ``docs/mpi.md``.
 
-    A learning rate that is a ``fastgrad.schedules.ReduceOnPlateau`` is told the same loss after each epoch.
+    A learning rate that is a ``fastgrad.schedules.ReduceOnPlateau`` is told after each epoch the loss that patience
+    watches.
 
     Returns
     -------
     DescentResult
-        With ``.params .loss .history .steps .converged .message``; params in the structure of params.
+        With ``.params .loss .history .steps .converged .message``; params in the structure of params. Validation data,
+        metrics, patience or restore_best add ``.curves .best_epoch``, has_aux ``.aux``, nonfinite="skip" ``.skipped``.
 
     Ctrl-C ends the descent after the step under way and returns what was reached; a second Ctrl-C interrupts that
     step. Raises TypeError or ValueError for arguments that do not fit, FloatingPointError as said, OSError if a
@@ -175,12 +178,7 @@ def descend(
     >>> result.params["slope"].round(6), result.params["offset"].round(6)
     (np.float64(3.0), np.float64(-1.0))
     """
-    leaves, structure = tree.flatten(params)
-    optim.check_distinct(leaves, structure, "params")
-    for i, p in enumerate(leaves):
-        if isinstance(p, Tensor) and (p.requires_grad or _core.traced(p)):
-            raise tracked_error(f"descend: {structure.paths('params')[i]}")
-    live = structure.unflatten(map(_float_array, leaves))
+    live = _copied(params)
     table = None if is_iterable(data) else Table(data)
     is_weighted = sample_weight is not None
     weights = weights_of(sample_weight, table, _dtype_of(live)) if is_weighted else None
@@ -198,13 +196,8 @@ def descend(
         raise ValueError("descend: how long to run? Give steps= or epochs=")
     n_steps, n_epochs = positive("steps", steps, sys.maxsize), positive("epochs", epochs, sys.maxsize)
     expected = n_steps if source.per_epoch is None else min(n_steps, n_epochs * source.per_epoch)
-    if tol is not None and not (isinstance(tol, (int, float, np.number)) and tol >= 0):
-        raise ValueError(f"descend: tol is {tol!r}, expected a number of at least 0 or None")
-    if callback is not None and not callable(callback):
-        raise TypeError(f"descend: callback is of type {type(callback).__name__}, expected a function")
+    _check_ends(tol, callback, time_limit)
     no_change = positive("n_iter_no_change", n_iter_no_change, 1)
-    if time_limit is not None and not (isinstance(time_limit, (int, float, np.number)) and time_limit > 0):
-        raise ValueError(f"descend: time_limit is {time_limit!r}, expected a number of seconds above 0 or None")
     validation = Validation(step, loss, table, validation_data, metrics, compile, has_aux, is_weighted)
     epoch_end = EpochEnd(step, validation, patience, restore_best, tol, no_change)
 
@@ -284,7 +277,7 @@ def _run(
     is_stopped = False  # by the callback
     while number < n_steps and source.epoch < n_epochs:
         before = number - source.position  # the steps before this epoch
-        batches = source.batches() if ranks is None else parts_of(source.batches(), ranks)
+        batches = source.batches() if ranks is None else own_parts(source.batches(), ranks)
         for batch, rows in batches:
             try:
                 value = take_step(step, batch, rows)
@@ -353,6 +346,26 @@ def _stops(callback: Callable[[DescentResult], Any], epoch: int, result: Descent
 
 
 # arguments --------------------------------------------------------------------------------------------------
+
+
+def _check_ends(tol: Any, callback: Any, time_limit: Any) -> None:
+    """Raise for arguments that end a descent and cannot be used."""
+    if tol is not None and not (isinstance(tol, (int, float, np.number)) and tol >= 0):
+        raise ValueError(f"descend: tol is {tol!r}, expected a number of at least 0 or None")
+    if callback is not None and not callable(callback):
+        raise TypeError(f"descend: callback is of type {type(callback).__name__}, expected a function")
+    if time_limit is not None and not (isinstance(time_limit, (int, float, np.number)) and time_limit > 0):
+        raise ValueError(f"descend: time_limit is {time_limit!r}, expected a number of seconds above 0 or None")
+
+
+def _copied(params: Any) -> Any:
+    """The parameters as arrays of our own, in the same structure."""
+    leaves, structure = tree.flatten(params)
+    optim.check_distinct(leaves, structure, "params")
+    for i, p in enumerate(leaves):
+        if isinstance(p, Tensor) and (p.requires_grad or _core.traced(p)):
+            raise tracked_error(f"descend: {structure.paths('params')[i]}")
+    return structure.unflatten(map(_float_array, leaves))
 
 
 def _float_array(p: Any) -> Any:

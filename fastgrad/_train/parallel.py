@@ -23,7 +23,7 @@ import numpy as np
 
 from .. import _blas, optim, tree
 
-__all__ = ["RankError", "Ranks", "Stopped", "agree_on_end", "parts_of"]
+__all__ = ["RankError", "Ranks", "Stopped", "agree_on_end", "own_parts"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -271,7 +271,7 @@ def agree_on_end(descend: _F) -> _F:
     return on_ranks  # type: ignore[return-value]
 
 
-def parts_of(
+def own_parts(
     batches: Iterator[tuple[tuple[Any, ...], np.ndarray | None]], ranks: Ranks
 ) -> Iterator[tuple[tuple[Any, ...], np.ndarray | None]]:
     """This rank's part of each batch, which is arrays and their rows, None for all. Each row belongs to one rank. The
