@@ -49,8 +49,8 @@ class LBFGS(Optimizer):
 
     ``step(params, value_and_grad)`` takes a function of params that returns the loss and its gradients, such as
     ``fg.value_and_grad(loss)``, and returns the loss before the step. `training_step` and `descend` hand over that of
-    their batch; clipping and accumulation are refused there. Parameters and state stay as they were where the loss
-    raises. All parameters belong together, so there are no groups.
+    their batch; clipping, accumulation and several ranks (``comm``) are refused there. Parameters and state stay as
+    they were where the loss raises. All parameters belong together, so there are no groups.
 
     Arguments, defaults and the trajectory are PyTorch's. Source: Nocedal and Wright, "Numerical optimization" (2006),
     algorithms 7.4, 3.5 and 3.6. Raises TypeError or ValueError for an argument out of range.

@@ -67,12 +67,12 @@ class GLM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     family : {"normal", "poisson", "gamma", "inverse_gaussian", "tweedie", "binomial"}
-        The distribution of y: any numbers for the normal one; of at least 0 for poisson, and for tweedie below power 2;
-        above 0 for gamma, inverse_gaussian, and tweedie from power 2 on; in [0, 1] for binomial (logistic regression,
-        which predicts the probability).
+        The distribution of y: any numbers for normal, and for tweedie with a power of at most 0; of at least 0 for
+        poisson, and for tweedie from power 1 to below 2; above 0 for gamma, inverse_gaussian, and tweedie from power 2
+        on; in [0, 1] for binomial (logistic regression, which predicts the probability).
     link : {"auto", "identity", "log", "logit", "probit"}
-        "auto" is identity for normal, logit for binomial, log for others. logit and probit are for binomial, and
-        binomial takes no others.
+        "auto" is identity for normal and for tweedie with a power of at most 0, logit for binomial, log for others.
+        logit and probit are for binomial, and binomial takes no others.
     alpha : float
         The weight of the penalty.
     power : float
