@@ -6,6 +6,7 @@ import typing
 import numpy as np
 import pytest
 from _errors import raises_text
+from _threads import in_threads
 
 import fastgrad as fg
 
@@ -96,6 +97,22 @@ def test_types_that_are_no_classes(tmp_path):
         with raises_text(TypeError, f"load: types is {types!r}, expected a list of classes"):
             fg.load(path, types=types)
     assert fg.load(path, types=(t for t in [Line])) == Line(1.0)
+
+
+def test_two_descents_on_one_checkpoint_do_not_hinder_each_other(tmp_path):
+    path, errors = tmp_path / "run.npz", []
+
+    def work(_):
+        for _ in range(5):
+            try:
+                descend(batch_size=5, steps=20, every=1, checkpoint=path)
+            except OSError as error:
+                errors.append(str(error))
+
+    in_threads(3, work)
+    assert not errors
+    assert fg.load(path)["steps"] == 20
+    assert sorted(os.listdir(tmp_path)) == ["run.npz", "run.previous.npz"]
 
 
 # resumption with other arguments ------------------------------------------------------------------------------

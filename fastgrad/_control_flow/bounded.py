@@ -101,9 +101,10 @@ def bounded_while_loop(
 def _at_least_0(max_steps: Any) -> int:
     if isinstance(max_steps, Tensor):
         _core.refuse_value(max_steps, "bound")
-    if not hasattr(type(max_steps), "__index__"):
-        raise TypeError(f"{NAME}: max_steps is {max_steps!r}, expected an integer")
-    steps = operator.index(max_steps)
+    try:
+        steps = operator.index(max_steps)
+    except TypeError:
+        raise TypeError(f"{NAME}: max_steps is {max_steps!r}, expected an integer") from None
     if not 0 <= steps < 2**63:
         raise ValueError(f"{NAME}: expected max_steps of at least 0 that fits in an int64, got {steps}")
     return steps

@@ -3,6 +3,7 @@
 What is written goes to a temporary file in the same folder, is brought to the disk (fsync), and takes the name of the
 old file by one rename; then the folder is brought to the disk. A process that is killed at any moment leaves the old
 file or the new one. What it may leave beside it is the temporary file, whose name begins with a dot.
+Whoever writes one holds a lock on it (flock, which ends with the process), so that others tell it from what was left.
 """
 
 from __future__ import annotations
@@ -12,6 +13,11 @@ import os
 import secrets
 from collections.abc import Callable
 from typing import Any, BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows, where a file that is open cannot be removed
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["check_place", "previous_of", "remove_leftovers", "write_whole"]
 
@@ -31,14 +37,15 @@ def write_whole(path: str, write: Callable[[BinaryIO], Any], subject: str, keep_
         if os.path.isdir(path):
             raise IsADirectoryError(21, "it is a folder")
         try:
-            with open(temporary, "xb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            _take_over_mode(path, temporary)
-            if keep_previous and os.path.exists(path):
-                _keep(path)
-            os.replace(temporary, path)
+            with contextlib.ExitStack() as stack:
+                with _created(temporary, stack) as file:
+                    write(file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                _take_over_mode(path, temporary)
+                if keep_previous and os.path.exists(path):
+                    _keep(path)
+                os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
@@ -57,18 +64,39 @@ def check_place(path: str, subject: str) -> None:
             raise IsADirectoryError(21, "it is a folder")
         with open(temporary, "xb"):
             pass
-        os.unlink(temporary)
+        with contextlib.suppress(FileNotFoundError):  # another process has tidied up
+            os.unlink(temporary)
     except OSError as error:
         raise _told(error, subject, write_path) from error
 
 
 def remove_leftovers(path: str) -> None:
-    """Remove the temporary files that killed processes have left of path. No other process may be writing it."""
+    """Remove the temporary files that killed processes have left of path, and not those that others are writing."""
     folder, name = os.path.split(os.path.realpath(path))
     for entry in os.listdir(folder or "."):
         if entry.startswith(f".{name}.") and entry.endswith(".temporary"):
+            leftover = os.path.join(folder, entry)
             with contextlib.suppress(OSError):
-                os.unlink(os.path.join(folder, entry))
+                if fcntl is None:
+                    os.unlink(leftover)
+                else:
+                    with open(leftover, "r+b") as file:
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        os.unlink(leftover)
+
+
+def _created(temporary: str, stack: contextlib.ExitStack) -> BinaryIO:
+    """A new file, with a lock on it that is held until the stack ends, where there are such locks."""
+    file = open(temporary, "xb")  # noqa: SIM115  (write_whole closes it)
+    if fcntl is not None:
+        descriptor = os.dup(file.fileno())  # holds the lock after the file is closed
+        stack.callback(os.close, descriptor)
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if not os.fstat(descriptor).st_nlink and not os.path.exists(temporary):  # removed before it was locked
+            file.close()
+            return _created(temporary, stack)
+    return file
 
 
 def _temporary_of(path: str) -> str:
@@ -91,7 +119,8 @@ def _keep(path: str) -> None:
         os.replace(path, previous_of(path))
         return
     try:
-        os.replace(temporary, previous_of(path))
+        with contextlib.suppress(FileNotFoundError):  # another process has tidied up; the previous file stays
+            os.replace(temporary, previous_of(path))
     finally:  # where both names mean one file already, the rename leaves them
         with contextlib.suppress(OSError):
             os.unlink(temporary)
