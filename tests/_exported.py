@@ -36,7 +36,7 @@ class Exported:
             result = (f if isinstance(f, Compiled) else fg.compile(f))(*args)
         self.expected, self.structure = fg.tree.flatten(result)
 
-    def library(self, cc="gcc", *flags):
+    def loaded(self, cc="gcc", *flags):
         return library(self.source.parent, [self], cc, *flags)
 
     def call(self, lib, *args, states=()):

@@ -45,6 +45,23 @@ def without(monkeypatch):
     return remove
 
 
+class Clock:
+    """The time that `progress` sees, which passes only when a step ends."""
+
+    def __init__(self, monkeypatch):
+        self.now = 100.0
+        monkeypatch.setattr(progress, "time", self)
+
+    def monotonic(self):
+        return self.now
+
+    def tick(self, seconds):
+        def callback(info):
+            self.now += seconds
+
+        return callback
+
+
 @pytest.fixture
 def axes():
     matplotlib = pytest.importorskip("matplotlib")
@@ -78,9 +95,9 @@ def test_without_tqdm_there_is_no_bar_unless_it_is_asked_for(without, monkeypatc
 
 
 def test_lines_of_the_log(caplog, monkeypatch):
-    monkeypatch.setattr(progress, "_LOG_EVERY", 0.25)
+    clock = Clock(monkeypatch)
     with caplog.at_level(logging.INFO, "fastgrad"):
-        result = descend(epochs=3, callback=lambda info: time.sleep(0.06))
+        result = descend(epochs=3, callback=clock.tick(3.0))
     lines = [record.getMessage() for record in caplog.records]
     assert all(record.name == "fastgrad" and record.levelno == logging.INFO for record in caplog.records)
     number = r"[-+.e\d]+"
@@ -89,7 +106,8 @@ def test_lines_of_the_log(caplog, monkeypatch):
             rf"descend: step \d+ of 12, loss {number}, rate 0\.1, {number} rows/s, {number} steps/s, {number} s left",
             text,
         ), text
-    assert 1 <= len(lines[:-1]) <= 4
+    assert [text.split()[2] for text in lines[:-1]] == ["5", "9"], lines  # told before the callback
+    assert "0.417 steps/s" in lines[0], lines
     assert lines[-1].startswith(f"descend: took all 12 steps: step 12 of 12, loss {result.loss:.4g}, rate 0.1, ")
     caplog.clear()
     with caplog.at_level(logging.WARNING, "fastgrad"):
@@ -98,14 +116,14 @@ def test_lines_of_the_log(caplog, monkeypatch):
 
 
 # ---- the result ------------------------------------------------------------------------------------------------------
-def test_the_speed_of_a_resumed_descent_is_that_of_its_own_steps(tmp_path, caplog, capsys):
+def test_the_speed_of_a_resumed_descent_is_that_of_its_own_steps(tmp_path, caplog, capsys, monkeypatch):
     path = tmp_path / "run.npz"
     descend(steps=400, checkpoint=path)
     with caplog.at_level(logging.INFO, "fastgrad"):
-        descend(steps=404, checkpoint=path, resume=True, progress=True, callback=lambda info: time.sleep(0.05))
+        descend(steps=404, checkpoint=path, resume=True, progress=True, callback=Clock(monkeypatch).tick(0.05))
     steps = float(re.search(r", ([^ ]*) steps/s", caplog.messages[-1])[1])
     rows = float(re.search(r", ([^ ]*) rows/s", caplog.messages[-1])[1])
-    assert 0 < steps <= 20 and 0 < rows <= 320, caplog.messages
+    assert (steps, rows) == (20, 320), caplog.messages
     assert "404/404" in (shown := capsys.readouterr().err.split("\r"))[-1] and "400/404" in shown[1], shown
 
 

@@ -152,7 +152,7 @@ def test_draws_are_those_of_the_generator(tmp_path):
     state = np.array([int(w.strip()[9:-1]) for w in words.split(",")], np.uint64)
     e = Exported(tmp_path, "draws", f, (x,))
     rng = fg.random.default_rng(3)
-    compiled_f, lib = fg.compile(f), e.library(COMPILERS[0])
+    compiled_f, lib = fg.compile(f), e.loaded(COMPILERS[0])
     for _ in range(2):
         agree(e.call(lib, x, states=[state]), compiled_f(x), "draws", True)
 
@@ -176,7 +176,7 @@ def test_names_and_the_header(tmp_path):
         "result_sum: result['sum']: float64, shape (2, 3), in C order",
     ):
         assert line in text
-    agree(e.call(e.library(COMPILERS[0]), *e.args), fg.tree.unflatten(e.structure, e.expected), "named", False)
+    agree(e.call(e.loaded(COMPILERS[0]), *e.args), fg.tree.unflatten(e.structure, e.expected), "named", False)
     if shutil.which("g++"):
         compiled("g++", "-Wall", "-Wextra", "-pedantic", "-Werror", "-fsyntax-only", "-x", "c++", e.header)
 
@@ -185,7 +185,7 @@ def test_static_arguments_are_constants(tmp_path):
     f = fg.compile(lambda x, n, y: x**n + y, static_argnums=1)
     e = Exported(tmp_path, "power_of", f, (np.arange(3.0), 3, 1.0))
     assert "int power_of(const double *x, double y, double *result" in e.header.read_text()
-    found = e.call(e.library(COMPILERS[0]), np.arange(4.0)[1:], 2.0)
+    found = e.call(e.loaded(COMPILERS[0]), np.arange(4.0)[1:], 2.0)
     np.testing.assert_allclose(found, [3, 10, 29])
 
 
@@ -193,7 +193,7 @@ def test_workspaces_keep_calls_apart(tmp_path):
     f = fg.value_and_grad(lambda x: np.sum(fg.scan(lambda c, r: (np.tanh(c + r), c * c), np.zeros(200), x)[1]))
     inputs = [RNG.normal(size=(20, 200)) for _ in range(4)]
     e = Exported(tmp_path, "apart", f, inputs[:1])
-    lib, wrong = e.library(COMPILERS[0]), []
+    lib, wrong = e.loaded(COMPILERS[0]), []
 
     def work(x):
         expected = fg.compile(f)(x)
