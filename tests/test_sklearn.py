@@ -254,3 +254,12 @@ def test_a_binomial_model_is_logistic_regression():
 def test_models_that_do_not_fit(parameters, y, message):
     with pytest.raises(ValueError, match=f"^GLM: {message}"):
         fg.sklearn.GLM(**parameters).fit(ROWS, y)
+
+
+def test_tags_tell_which_targets_a_family_takes():
+    for family, power, positive in [
+        ("normal", 1.5, False), ("binomial", 1.5, False), ("poisson", 1.5, True), ("tweedie", 1.5, True),
+        ("tweedie", 0, False), ("tweedie", -1.0, False),
+    ]:  # fmt: skip
+        tags = fg.sklearn.GLM(family, power=power).__sklearn_tags__()
+        assert tags.target_tags.positive_only == positive, (family, power)

@@ -109,7 +109,7 @@ def export(
 
 
 def _write(texts: dict[Path, str]) -> None:
-    """Write all of these files, or raise what the system says and leave them all as they were."""
+    """Write these files, each of them whole. If a text cannot be written, all of them are as they were."""
     for path in texts:
         if path.is_dir():
             raise IsADirectoryError(f"export: expected a path for a file, but {str(path)!r} is a folder")

@@ -244,5 +244,6 @@ class GLM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.target_tags.positive_only = self.family not in ("normal", "binomial")
+        takes_any = self.family == "tweedie" and self.power <= 0
+        tags.target_tags.positive_only = not takes_any and self.family not in ("normal", "binomial")
         return tags
