@@ -15,11 +15,8 @@ import importlib
 import sys
 import typing
 
-from . import _blas, _core, _native, _numpy, activations, tree
-from ._compile.compiled import CacheInfo, Compiled, compile
+from . import _blas, _core, _native, _numpy, tree
 from ._config import __version__, show_config
-from ._control_flow.api import cond, fori_loop, scan, while_loop
-from ._control_flow.bounded import bounded_while_loop
 from ._core import *
 from ._core import Program, TraceError
 from ._numpy.functions import *
@@ -35,7 +32,10 @@ from ._transforms.pure_callback import ShapeDtypeStruct, pure_callback
 from ._transforms.vmap import vmap
 
 if typing.TYPE_CHECKING:
-    from . import linalg, losses, optim, random, schedules, sklearn, sparse, special, stats, testing
+    from . import activations, linalg, losses, optim, random, schedules, sklearn, sparse, special, stats, testing
+    from ._compile.compiled import CacheInfo, Compiled, compile
+    from ._control_flow.api import cond, fori_loop, scan, while_loop
+    from ._control_flow.bounded import bounded_while_loop
     from ._export.api import export
     from ._numpy.matrices import norm
     from ._numpy.namespace_info import __array_namespace_info__
@@ -83,16 +83,23 @@ __array_api_version__ = "2024.12"  # of the array API standard, whose namespace 
 
 # Imported when they are first asked for: what not every program uses.
 _LAZY = {
+    "CacheInfo": "fastgrad._compile.compiled",
+    "Compiled": "fastgrad._compile.compiled",
     "DescentResult": "fastgrad._train.result",
     "LRFindResult": "fastgrad._train.lr_find",
     "TrainingStep": "fastgrad._train.step",
     "TypePromotionWarning": "fastgrad._train.step",
     "__array_namespace_info__": "fastgrad._numpy.namespace_info",
+    "activations": "fastgrad.activations",
+    "bounded_while_loop": "fastgrad._control_flow.bounded",
     "check_grads": "fastgrad.testing",
+    "compile": "fastgrad._compile.compiled",
+    "cond": "fastgrad._control_flow.api",
     "curve_fit": "fastgrad._scipy.curve_fit",
     "descend": "fastgrad._train.descend",
     "dropout": "fastgrad.random",
     "export": "fastgrad._export.api",
+    "fori_loop": "fastgrad._control_flow.api",
     "linalg": "fastgrad.linalg",
     "load": "fastgrad._serialize.api",
     "losses": "fastgrad.losses",
@@ -101,6 +108,7 @@ _LAZY = {
     "optim": "fastgrad.optim",
     "random": "fastgrad.random",
     "save": "fastgrad._serialize.api",
+    "scan": "fastgrad._control_flow.api",
     "schedules": "fastgrad.schedules",
     "sklearn": "fastgrad.sklearn",
     "testing": "fastgrad.testing",
@@ -108,13 +116,14 @@ _LAZY = {
     "special": "fastgrad.special",
     "stats": "fastgrad.stats",
     "training_step": "fastgrad._train.training_step",
+    "while_loop": "fastgrad._control_flow.api",
     "least_squares": "fastgrad._scipy.minimize",
     "minimize": "fastgrad._scipy.minimize",
     "root": "fastgrad._scipy.minimize",
 }
 
 if not typing.TYPE_CHECKING:
-    for _module in (sys.modules[__name__], activations, tree):
+    for _module in (sys.modules[__name__], tree):
         _module.__dir__ = _module.__all__.copy  # what completion shows
 
     def __getattr__(name):

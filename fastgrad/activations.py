@@ -30,6 +30,10 @@ __all__ = [
 ]  # fmt: skip
 
 
+def __dir__() -> list[str]:
+    return list(__all__)  # what completion shows
+
+
 @cache
 def _constants() -> dict[str, str]:
     return {name: tex for name, (_, tex) in _core.constants().items()}

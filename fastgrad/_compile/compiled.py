@@ -21,6 +21,9 @@ import numpy as np
 from .. import _core, _native, _user_frames, tree
 from .._core import Entry, Program, Tensor, TraceError, UpdateRule
 from .._transforms.transformed import global_name
+
+# Not at the first trace: a child forked meanwhile by another thread would wait for the lock of the module for ever.
+from .outside import watch, watch_what_was_made
 from .purity import PurityCheck
 
 __all__ = ["CacheInfo", "Compiled", "compile"]
@@ -417,8 +420,6 @@ class Compiled(_core.Replayer):
             )
 
     def _trace(self, call: _Call, signature: int | None = None) -> Entry:
-        from .outside import watch, watch_what_was_made  # not at import, of which it would be a fiftieth
-
         outside = watch(self._f, call.constants())
         with _core.Outermost(), _core.Trace():
             result = call.on(self._f, [_core.trace_input(leaf.array, leaf.number is not None) for leaf in call.leaves])
