@@ -107,6 +107,55 @@ def test_quantiles(name):
     np.testing.assert_allclose(ours(name, "cdf")(ours(name, "ppf")(p, *shapes), *shapes).numpy(), p, rtol=1e-10)
 
 
+TRUNCATED = [
+    (-1e4, 0.3), (-1e4, 1e-10), (-100, 2), (-100, 1e-5), (-38, 50), (-38, INF), (-5, 1e-2), (-1, 0.3), (-1e-8, 2e-8),
+    (0, 1e-5), (1e-20, 1e-3), (0.5, INF), (3, 1e-10), (37, 0.3), (40, INF), (300, 1e-5), (1e4, INF), (1e8, INF),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("a, width", TRUNCATED)
+def test_a_normal_distribution_limited_to_any_interval(a, width):
+    """However far out and narrow it is, against mpmath: quantiles, and every function at them."""
+    q = np.array([1e-12, 0.01, 0.3, 0.5, 0.9, 1 - 1e-9])
+    b = a + width
+    x = fg.stats.truncnorm.ppf(q, a, b).numpy()
+    low, high, spacing = float(a), float(b), np.spacing(abs(x)) + 1e-300
+    assert ((x >= low) & (x <= high)).all()
+    with mpmath.workdps(60 if abs(a) < 1e3 else 80):
+        f = lambda x: mpmath.erfc(-mpmath.mpf(x) / mpmath.sqrt(2)) / 2
+        mass = lambda low, high: f(-low) - f(-high) if low > 0 else f(high) - f(low)
+        density = lambda x: mpmath.exp(-(mpmath.mpf(x) ** 2) / 2) / mpmath.sqrt(2 * mpmath.pi) / mass(low, high)
+        wanted = {
+            "pdf": [density(z) for z in x], "cdf": [mass(low, z) / mass(low, high) for z in x],
+            "sf": [mass(z, high) / mass(low, high) for z in x],
+        }  # fmt: skip
+        for name in list(wanted):
+            wanted["log" + name] = [mpmath.log(y) if y else -INF for y in wanted[name]]
+        off = np.array([float(abs(p - r) / density(z)) for p, r, z in zip(q, wanted["cdf"], x)])
+        wanted = {name: np.array(list(map(float, values))) for name, values in wanted.items()}
+    assert (off <= 8 * spacing + 4e-16 / wanted["pdf"]).all(), off / spacing
+    for name, expected in wanted.items():
+        found = ours("truncnorm", name)(x, a, b).numpy()
+        np.testing.assert_allclose(found, expected, rtol=2e-13, atol=2e-13 * name.startswith("log"), err_msg=name)
+
+
+def test_quantiles_at_the_ends_of_an_interval():
+    for dtype in (np.float32, np.float64):
+        for a, b in ((-1, 1), (-INF, -40), (700, INF), (-INF, INF), (-1, 50), (1e30, INF), (1e6, 1e7)):
+            q, bounds = np.array([0, 1], dtype), (np.array(a, dtype), np.array(b, dtype))
+            found = fg.stats.truncnorm.ppf(q, *bounds)
+            assert found.dtype == dtype and found.tolist() == [x.item() for x in bounds]
+            by_q, *by_bounds = fg.grad(lambda *args: fg.stats.truncnorm.ppf(*args).sum(), (0, 1, 2))(q, *bounds)
+            assert (by_q > 0).all()
+            np.testing.assert_array_equal(by_bounds, [float(np.isfinite(bound)) for bound in (a, b)])
+    for a, b in ((-2.0, 3.0), (-45.0, -40.0), (70.0, 80.0), (-50.0, 3.0)):
+        q = np.array([0.1, 0.4, 0.95])
+        fg.check_grads(fg.stats.truncnorm.ppf, (q, a, b), order=2, atol=1e-5, rtol=1e-5)
+        quantile = lambda q: fg.stats.truncnorm.ppf(q, a, b)
+        np.testing.assert_allclose(fg.compile(quantile)(q), quantile(q).numpy(), rtol=1e-14)
+        np.testing.assert_allclose(fg.compile(fg.vmap(quantile))(q), quantile(q).numpy(), rtol=1e-14)
+
+
 def exact(name, z, *shapes):
     """Logarithms of densities at loc 0 and scale 1, in mpmath."""
     z, *shapes = map(mpmath.mpf, (z, *shapes))

@@ -205,9 +205,8 @@ class Generator(RejectionStream):
         """Normal with mean 0 and deviation 1, given that it is from lower to upper. (Not in NumPy.)
 
         By the inverse of the distribution function, ``fastgrad.stats.truncnorm.ppf``, so that gradients flow to lower
-        and upper, and limited to them. The bound nearer to 0 must be within 37 of it, in float32 within 12.
-        ``dtype`` as ``normal``. Raises ValueError unless lower is below upper, or where both are too far out, unless
-        they depend on the arguments of a function being traced.
+        and upper, and limited to them, which may be far out or infinite. ``dtype`` as ``normal``. Raises ValueError
+        unless lower is below upper, or they depend on the arguments of a function being traced.
 
         >>> import fastgrad as fg
         >>> fg.random.default_rng(0).truncated_normal(2.0, 3.0, 1000).min() >= 2.0
@@ -217,9 +216,7 @@ class Generator(RejectionStream):
 
         size, dtype = fitted("truncated_normal", size, dtype, lower=lower, upper=upper)
         refuse("truncated_normal", "lower below upper", lambda a, b: ~(a < b), lower, upper)
-        far = 37 if dtype == np.float64 else 12
-        refuse("truncated_normal", f"a bound within {far} of 0", lambda a, b: (a > far) | (b < -far), lower, upper)
-        u = self._draw("truncated_normal", size, dtype)
+        u = self._above_0("truncated_normal", size, dtype)
         x = truncnorm.ppf(u, lower, upper)
         return where(x < lower, lower, where(x > upper, upper, x))
 

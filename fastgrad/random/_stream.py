@@ -96,8 +96,12 @@ class Stream:
         return argsort(self._draw(name, n, np.float64), kind="stable")
 
     def _gumbel(self, name: str, size: Size, dtype: DTypeLike) -> Tensor:
-        least = 2.0**-54 if np.dtype(dtype) == np.float64 else 2.0**-25  # in the place of 0, whose logarithm is -inf
-        return -log(-_core.log1p(-_core.maximum(self._draw(name, size, dtype), least)))
+        return -log(-_core.log1p(-self._above_0(name, size, dtype)))
+
+    def _above_0(self, name: str, size: Size, dtype: DTypeLike) -> Tensor:
+        """Uniform numbers above 0 and below 1, at which quantile functions are finite."""
+        least = 2.0**-54 if np.dtype(dtype) == np.float64 else 2.0**-25  # in the place of 0
+        return _core.maximum(self._draw(name, size, dtype), least)
 
     def _draw(self, name: str, size: Size, dtype: DTypeLike) -> Tensor:
         return _core.random_draw(self._state, shape_of(name, size), dtype, name)

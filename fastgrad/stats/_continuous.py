@@ -28,6 +28,7 @@ from .._numpy.scipy_calls import call
 from .._numpy.shapes import expand_dims
 from .._numpy.special import betaln, gammaln, i0e, log1mexp, log_ndtr, logit, ndtr, ndtri, xlog1py, xlogy
 from ._base import ByIncompleteFunction, Continuous, Symmetric
+from ._truncnorm import TruncNorm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -569,83 +570,6 @@ class Beta(ByIncompleteFunction, Continuous):
 
     def _ppf(self, q: Tensor, a: Tensor, b: Tensor) -> Tensor:
         return betaincinv(a, b, q)
-
-
-class TruncNorm(Continuous):
-    """The normal distribution limited to z from ``a`` to ``b``, where ``loc`` and ``scale`` are those of the normal
-    distribution, so that the bounds are ``loc + a * scale`` and ``loc + b * scale``.
-
-    Quantiles, ``ppf``, are exact where the end of the interval that is nearer to 0 is within 37 of it, in float32
-    within 12; farther out they are infinite.
-
-    >>> import fastgrad as fg
-    >>> fg.stats.truncnorm.logpdf([-1.0, 20.0], 10.0, np.inf).numpy().round(4)
-    array([     -inf, -147.6877])
-    """
-
-    shapes = ("a", "b")
-
-    def _valid(self, a: Any, b: Any) -> Any:
-        return a < b
-
-    def _bounds(self, a: Tensor, b: Tensor) -> tuple[Any, Any, Any]:
-        low, high = a.detach(), b.detach()
-        middle = where(high < np.inf, (low + high) / 2, low + 1)
-        return a, b, where(low > -np.inf, middle, where(high < np.inf, high - 1, 0.0))
-
-    def _log_density(self, z: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        return -0.5 * square(z) - (_log_mass(a, b) + _LOG_ROOT_2_PI)
-
-    def _cdf(self, z: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        return self._part(a, z, a, b)
-
-    def _sf(self, z: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        return self._part(z, b, a, b)
-
-    def _logcdf(self, z: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        return _either(self._log_part(a, z, a, b), self._part(z, b, a, b))
-
-    def _logsf(self, z: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        return _either(self._log_part(z, b, a, b), self._part(a, z, a, b))
-
-    def _part(self, low: Tensor, high: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        """What ``_log_part`` is the logarithm of, with a finite slope where low and high are equal."""
-        low, high = _mirrored(low, high)
-        endless = low == -math.inf
-        mass = _log_mass(a, b)
-        return exp(log_ndtr(high) - mass) - where(endless, 0.0, exp(log_ndtr(where(endless, 0.0, low)) - mass))
-
-    def _log_part(self, low: Tensor, high: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        return _log_mass(low, high) - _log_mass(a, b)
-
-    def _ppf(self, q: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        mirrored = a > 0
-        low, high, q = where(mirrored, -b, a), where(mirrored, -a, b), where(mirrored, 1 - q, q)
-        first = ndtr(low)
-        y = ndtri(first + q * (ndtr(high) - first))
-        return where(mirrored, -y, y)
-
-
-def _log_mass(low: Tensor, high: Tensor) -> Tensor:
-    """The logarithm of ``ndtr(high) - ndtr(low)``, computed in the tail in which both are."""
-    low, high = _mirrored(low, high)
-    endless = low < -0.5 * math.sqrt(float(np.finfo(low.dtype).max))  # the square overflows
-    top = log_ndtr(high)
-    bottom = log_ndtr(where(endless, 0.0, low))
-    gap = where(endless, 1.0, top - bottom)
-    return top + where(endless, 0.0, log1mexp(gap))
-
-
-def _mirrored(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """The interval, or its mirror image where it lies above 0."""
-    above = low > 0
-    return where(above, -high, low), where(above, -low, high)
-
-
-def _either(y: Tensor, other: Tensor) -> Tensor:
-    """The logarithm y of a probability; near 0, where the complement ``other`` is exact, computed from that."""
-    near = y > -0.1
-    return where(near, log1p(-where(near, other, 0.5)), y)
 
 
 norm, cauchy, t, laplace, logistic, vonmises = (
