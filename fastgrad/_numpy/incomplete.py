@@ -125,7 +125,7 @@ def _log(p: Any, q: Any, tail: Callable[[], Any]) -> Any:
         if small.any():
             at_ends, finite = tail(), p > 0
             y = np.where(small & (q == 1) & (finite | ~np.isnan(at_ends)), at_ends, y)
-    return y
+    return np.minimum(y, 0)
 
 
 GAMMAINC, LOG_GAMMAINC = _gamma_rows("gammainc", False, by_scipy("gammainc"))

@@ -183,10 +183,10 @@ def _beta_lower(j: int, k: int, a: np.ndarray, b: np.ndarray, x: np.ndarray, y: 
     """The integral over t below x, where the maximum is not below x, in u = logit(x) - logit(t). Up to the first seam
     t is near 1, beyond the second one so near 0 that the function is a single exponential."""
     n, first = a + b, np.maximum(np.log(x) - np.log(y), 0)
-    end = np.minimum((_NEGLIGIBLE - n * np.log(y)) / a, _NEGLIGIBLE / np.maximum(a - n * x, 0))
+    end = np.minimum((_NEGLIGIBLE - n * np.log(y)) / a, _NEGLIGIBLE / np.maximum(a * y - b * x, 0))
     for _ in range(10):
-        rest = y + x * np.exp(-end)
-        end -= (a * end + n * _log_rest(x, y, end) - _NEGLIGIBLE) / (a - n * x * np.exp(-end) / rest)
+        shrunk = x * np.exp(-end)
+        end -= (_fall(a, b, x, y, end) - _NEGLIGIBLE) / ((a * y - b * shrunk) / (y + shrunk))
     seams = [np.zeros(x.shape), np.minimum(first, end), np.minimum(first + _NEGLIGIBLE, end), end]
     of_a = _psi(0, n) - _psi(0, a)
     of_b = _psi(0, n) - _psi(0, b)
@@ -210,6 +210,14 @@ def _log_rest(x: np.ndarray, y: np.ndarray, u: np.ndarray) -> Array:
     return np.where(change < -0.5, np.log(y + x * np.exp(-u)), np.log1p(change))
 
 
+def _fall(a: np.ndarray, b: np.ndarray, x: np.ndarray, y: np.ndarray, u: np.ndarray) -> Array:
+    """``a u + (a + b) log(y + x e^-u)``, by how much the logarithm of the function is below that at x. Where t is near
+    1 both terms are large, and without their common part they are ``-b u + (a + b) log(1 + y (e^u - 1))``."""
+    growth = y * np.expm1(u)
+    near = growth < 1
+    return np.where(near, (a + b) * np.log1p(np.where(near, growth, 0)) - b * u, a * u + (a + b) * _log_rest(x, y, u))
+
+
 def _beta_panel(
     j: int, k: int, constants: dict[tuple[int, int], np.ndarray], a: np.ndarray, b: np.ndarray, x: np.ndarray,
     y: np.ndarray, of_a: np.ndarray, of_b: np.ndarray, low: np.ndarray, high: np.ndarray,
@@ -219,7 +227,7 @@ def _beta_panel(
     rest = _log_rest(x, y, u)
     firsts = {(1, 0): np.log(x) - u - rest + of_a, (0, 1): np.log(y) - rest + of_b}
     weight = bell_2(j, k, lambda p, q: firsts[p, q] if p + q == 1 else constants[p, q])
-    return (weight * np.exp(-a * u - (a + b) * rest) * (w * (high - low))).sum(-1)
+    return (weight * np.exp(-_fall(a, b, x, y, u)) * (w * (high - low))).sum(-1)
 
 
 # ---- densities -------------------------------------------------------------------------------------------------------
@@ -229,7 +237,7 @@ def gamma_log_density(a: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def _gamma_log_density(a: np.ndarray, x: np.ndarray) -> np.ndarray:
-    y = 0.5 * np.log(a / (2 * np.pi)) - _stirling_error(a) - _deviance(a, x) - np.log(x)
+    y = 0.5 * np.log(a / (2 * np.pi)) - _stirling_error(a) - _deviance(a, x, x - a) - np.log(x)
     y = np.where(x == 0, np.where(a == 1, 0, np.where(a < 1, np.inf, -np.inf)), np.where(x < np.inf, y, -np.inf))
     return np.where((a > 0) & (x >= 0), y, np.nan)
 
@@ -242,7 +250,9 @@ def beta_log_density(a: np.ndarray, b: np.ndarray, x: np.ndarray, y: np.ndarray)
 def _beta_log_density(a: np.ndarray, b: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     n = a + b
     z = 0.5 * (np.log(a) + np.log(b / n) - math.log(2 * math.pi))
-    z += _stirling_error(n) - _stirling_error(a) - _stirling_error(b) - _deviance(a, n * x) - _deviance(b, n * y)
+    beyond = b * x - a * y  # (a + b) x - a
+    z += _stirling_error(n) - _stirling_error(a) - _stirling_error(b)
+    z -= _deviance(a, n * x, beyond) + _deviance(b, n * y, -beyond)
     z -= np.log(x) + np.log(y)
     for end, of_end, other in ((x, a, b), (y, b, a)):
         z = np.where(end == 0, np.where(of_end == 1, np.log(other), np.where(of_end < 1, np.inf, -np.inf)), z)
@@ -258,7 +268,7 @@ def _stirling_error(a: np.ndarray) -> Array:
     return np.where(a > 15, series, near)
 
 
-def _deviance(a: np.ndarray, x: np.ndarray) -> Array:
-    """``a log(a / x) + x - a``."""
-    change = (x - a) / a
-    return a * (change - np.where(change < -0.5, np.log(x / a), np.log1p(change)))
+def _deviance(a: np.ndarray, x: np.ndarray, beyond: np.ndarray) -> Array:
+    """``a log(a / x) + beyond`` for beyond = x - a."""
+    change = beyond / a
+    return beyond - a * np.where(change < -0.5, np.log(x / a), np.log1p(change))
