@@ -1,6 +1,8 @@
 """Every function of every distribution of one variable at 0, on and beyond the bounds of the support, far out and at
 infinity, and with parameters at the edge of what is valid: no value and no derivative is nan there."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -92,3 +94,42 @@ def test_probabilities_at_an_edge_have_their_slopes():
         assert fg.stats.binom.pmf(k, 1, np.array(p)).item() == fg.stats.bernoulli.pmf(k, np.array(p)).item() == (k == p)
     for mu, k, slope in ((0.0, 0, -1), (0.0, 1, 1), (0.0, 2, 0)):
         np.testing.assert_allclose(fg.grad(lambda mu: fg.stats.poisson.pmf(k, mu))(mu), slope, rtol=1e-12, atol=1e-15)
+
+
+SPREAD = [1e-300, 1e-100, 1e-10, 0.5, 3.0, 1e3, 1e10, 1e20, 1e100, 1e300]
+PROBABILITIES = [1e-300, 1e-100, 1e-10, 0.5, 1 - 1e-10, 1 - 1e-16, 1.0]
+ANY = {
+    "t": [SPREAD], "chi2": [SPREAD], "f": [SPREAD[:7], SPREAD[:7]], "gamma": [SPREAD], "invgamma": [SPREAD],
+    "beta": [SPREAD, SPREAD], "lognorm": [SPREAD], "pareto": [SPREAD], "weibull_min": [SPREAD], "poisson": [SPREAD],
+    "binom": [[1.0, 3.0, 1e10, 1e20, 1e300], PROBABILITIES], "nbinom": [SPREAD, PROBABILITIES], "geom": [PROBABILITIES],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ANY)
+def test_probabilities_of_any_parameters_are_probabilities(name):
+    """From 0 to 1, and their logarithms at most 0 and not those of other numbers."""
+    d, far = getattr(fg.stats, name), [1e3, 1e10, 1e100, 1e300, INF]
+    points = [0.0, 1.0, 2.0, *far] if d.is_discrete else [-1.0, 5e-324, *FAR[3:8:2], 0.5, 1.0, 38.0, *far]
+    rows = np.array(list(itertools.product(points, *ANY[name]))).T
+    cdf, sf, logcdf, logsf = (getattr(d, method)(*rows).numpy() for method in ("cdf", "sf", "logcdf", "logsf"))
+    for y in (cdf, sf):
+        bad = ~((y >= 0) & (y <= 1))
+        assert not bad.any(), rows.T[bad]
+    for y in (logcdf, logsf):
+        bad = ~(y <= 0)
+        assert not bad.any(), rows.T[bad]
+    np.testing.assert_allclose(np.exp(logcdf), cdf, rtol=1e-9, atol=1e-290)
+    np.testing.assert_allclose(np.exp(logsf), sf, rtol=1e-9, atol=1e-290)
+
+
+def test_tails_of_large_parameters():
+    """By mpmath: where a shape is huge, and where SciPy's function of its arguments is nan."""
+    stats = fg.stats
+    for value, expected in (
+        (stats.t.logcdf(-38.0, 1e20), -726.55721601882013), (stats.t.logcdf(-38.0, 1e300), -726.55721601882013),
+        (stats.t.logcdf(1e10, 1e-300), np.log(0.5)), (stats.nbinom.logsf(1e300, 1.0, 1e-100), -1e200),
+        (stats.f.cdf(0.5, 3.0, 1e300), 0.31772966966378), (stats.beta.cdf(1e-300, 3.0, 1e300), 0.0803013970713942),
+        (stats.gamma.logsf(1e10, 1e-300), -10000000713.8013788), (stats.t.sf(1e160, 0.5), 3.207009754142289e-81),
+        (stats.nbinom.sf(1e300, 3.0, 1e-300), 0.919698602928606),
+    ):  # fmt: skip
+        np.testing.assert_allclose(value.item(), expected, rtol=1e-12)

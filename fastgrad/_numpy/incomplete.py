@@ -110,6 +110,12 @@ def _gamma_rows(name: str, is_upper: bool, f: Callable[..., Any]) -> tuple[HostE
     )
 
 
+def _at_most_1(name: str) -> Callable[..., Any]:
+    """SciPy's function, which for a tiny shape is 1 + 2e-14."""
+    f = by_scipy(name)
+    return lambda *arrays: np.minimum(f(*arrays), 1)
+
+
 def _ratio(log_density: Any, log_probability: Any) -> Any:
     """The derivative of the logarithm of a probability; infinite where that is 0."""
     none = log_probability == -np.inf
@@ -123,13 +129,13 @@ def _log(p: Any, q: Any, tail: Callable[[], Any]) -> Any:
         y = np.where(p < 0.5, np.log(p), np.log1p(-q))
         small = p < 1e-290
         if small.any():
-            at_ends, finite = tail(), p > 0
-            y = np.where(small & (q == 1) & (finite | ~np.isnan(at_ends)), at_ends, y)
+            at_ends = tail()
+            y = np.where(small & (q == 1) & ~np.isnan(at_ends), at_ends, y)
     return np.minimum(y, 0)
 
 
-GAMMAINC, LOG_GAMMAINC = _gamma_rows("gammainc", False, by_scipy("gammainc"))
-GAMMAINCC, LOG_GAMMAINCC = _gamma_rows("gammaincc", True, by_scipy("gammaincc"))
+GAMMAINC, LOG_GAMMAINC = _gamma_rows("gammainc", False, _at_most_1("gammainc"))
+GAMMAINCC, LOG_GAMMAINCC = _gamma_rows("gammaincc", True, _at_most_1("gammaincc"))
 LOWER_GAMMA = IncompleteFunction(GAMMAINC, GAMMAINCC, LOG_GAMMAINC, LOG_GAMMAINCC)
 UPPER_GAMMA = IncompleteFunction(GAMMAINCC, GAMMAINC, LOG_GAMMAINCC, LOG_GAMMAINC)
 _GAMMAINCINV, _GAMMAINCCINV = [
@@ -248,6 +254,31 @@ def _beta_quantile_slope(a: Any, b: Any, x: Any, y: Any, of_b: bool) -> Any:
     return where(inside, -x * y * _BETA_SLOPE.at(a, b, x, y, j=1 - of_b, k=int(of_b)), 0.0)
 
 
+def _lower_beta(a: Any, b: Any, x: Any, y: Any) -> Any:
+    special = scipy_special()
+    p = np.where(x <= 0.5, special.betainc(a, b, x), special.betaincc(b, a, y))
+    return _where_it_is_nan(p, a, b, x, y, lambda tail: np.where(tail < 0, 1 + tail, tail))
+
+
+def _upper_beta(a: Any, b: Any, x: Any, y: Any) -> Any:
+    special = scipy_special()
+    p = np.where(y < 0.5, special.betainc(b, a, y), special.betaincc(a, b, x))
+    return _where_it_is_nan(p, a, b, x, y, lambda tail: np.where(tail < 0, -tail, 1 - tail))
+
+
+def _where_it_is_nan(p: Any, a: Any, b: Any, x: Any, y: Any, part: Callable[[Any], Any]) -> Any:
+    """p, and where SciPy's p is nan for arguments that are not, the part that follows from the smaller tail, which
+    comes with a minus where it is the upper one."""
+    wrong = np.isnan(p) & (a > 0) & (b > 0) & (x > 0) & (y > 0)
+    if not wrong.any():
+        return p
+    arguments = [np.broadcast_to(z, p.shape)[wrong].astype(np.float64) for z in (a, b, x, y)]
+    with np.errstate(all="ignore"):
+        log_q = integrals.beta_log_density(*arguments) + np.log(arguments[2]) + np.log(arguments[3])
+        p[wrong] = part(np.exp(log_q) * integrals.beta_slope(*arguments, 0, 0))
+    return p
+
+
 def _beta_rows(name: str, is_upper: bool) -> tuple[HostElementwise, HostElementwise]:
     """The rows of betainc or betaincc, and of its logarithm."""
     s = -1.0 if is_upper else 1.0
@@ -263,10 +294,7 @@ def _beta_rows(name: str, is_upper: bool) -> tuple[HostElementwise, HostElementw
         return s * _ratio(_BETA_LOG_DENSITY.at(a, b, x, y), z)
 
     def f(a: Any, b: Any, x: Any, y: Any) -> Any:
-        special = scipy_special()
-        if is_upper:
-            return np.where(y < 0.5, special.betainc(b, a, y), special.betaincc(a, b, x))
-        return np.where(x <= 0.5, special.betainc(a, b, x), special.betaincc(b, a, y))
+        return (_upper_beta if is_upper else _lower_beta)(a, b, x, y)
 
     def log_f(a: Any, b: Any, x: Any, y: Any) -> Any:
         a, b, x, y = (np.asarray(z, np.float64) for z in (a, b, x, y))
@@ -382,14 +410,9 @@ def _t_quantile_slope(df: Any, t: Any) -> Any:
 
 def _stdtr(df: Any, t: Any) -> Any:
     df, t = (np.asarray(z, np.float64) for z in (df, t))
-    tail, usual = 0.5 * _t_tail(df, t), _is_usual(df, t, 1e10)
+    tail, usual = 0.5 * _t_tail(df, t), (df > 0) & (df < 1e10) & (np.abs(t) < np.inf)
     y = np.where(t < 0, tail, 1 - tail)
     return y if usual.all() else np.where(usual, y, scipy_special().stdtr(df, t))
-
-
-def _is_usual(df: Any, t: Any, most: float) -> Any:
-    """Where df is between 1 / most and most and t is finite: there the tail is an incomplete beta function."""
-    return (df > 1 / most) & (df < most) & (np.abs(t) < np.inf)
 
 
 def _t_tail(df: Any, t: Any) -> Any:
@@ -398,7 +421,15 @@ def _t_tail(df: Any, t: Any) -> Any:
         ratio = t / df * t
         x, y = 1 / (1 + ratio), 1 / (1 + 1 / ratio)
         special = scipy_special()
-        return np.where(x <= 0.5, special.betainc(df / 2, 0.5, x), special.betaincc(0.5, df / 2, y))
+        tail = np.where(x <= 0.5, special.betainc(df / 2, 0.5, x), special.betaincc(0.5, df / 2, y))
+        far = (x < 1e-290) & (np.abs(t) < np.inf) & (df > 0)
+        return np.where(far, 2 * np.exp(_log_far_t_tail(df, t)), tail) if far.any() else tail
+
+
+def _log_far_t_tail(df: Any, t: Any) -> Any:
+    """The leading term of the logarithm of the smaller tail, which is a multiple of t^-df, where t^2 / df is large."""
+    log_root = np.log(np.abs(t)) - 0.5 * np.log(df)
+    return -df * log_root - np.log(df) - betaln(df / 2, 0.5).numpy()
 
 
 def _log_stdtr(df: Any, t: Any) -> Any:
@@ -406,22 +437,22 @@ def _log_stdtr(df: Any, t: Any) -> Any:
     tail = 0.5 * _t_tail(df, t)
 
     def far() -> Any:
-        """The tail by integration; by its leading term, a multiple of t^-df, where df does not count beside t^2."""
-        log_root = np.log(-t) - 0.5 * np.log(df)
+        """The tail by integration, and by its leading term where df does not count beside t^2."""
+        log_root = np.log(np.abs(t)) - 0.5 * np.log(df)
         log_x = -np.logaddexp(0, 2 * log_root)
-        leading = df / 2 * log_x - np.log(df) - betaln(df / 2, 0.5).numpy()
-        x = np.exp(log_x)
-        y = -np.expm1(log_x)
+        x, y = np.exp(log_x), -np.expm1(log_x)
         a, half = df / 2, np.full(df.shape, 0.5)
         log_q = integrals.beta_log_density(a, half, x, y) + np.log(x) + np.log(y)
-        return np.where(log_root > 40, leading, log_q + np.log(0.5 * integrals.beta_slope(a, half, x, y, 0, 0)))
+        integral = log_q + np.log(0.5 * integrals.beta_slope(a, half, x, y, 0, 0))
+        return np.where(log_root > 40, _log_far_t_tail(df, t), integral)
 
     with np.errstate(all="ignore"):
-        y = np.where(t < 0, np.log(tail), np.log1p(-tail))
-        small = (t < 0) & (tail < 1e-290)
+        small, log_tail = tail < 1e-290, np.log(tail)
         if small.any():
-            y = np.where(small, far(), y)
-        usual = _is_usual(df, t, np.inf)
+            log_tail = np.where(small, far(), log_tail)
+            tail = np.where(small, np.exp(log_tail), tail)
+        y = np.where(t < 0, log_tail, np.log1p(-tail))
+        usual = (df > 0) & (df < np.inf) & (np.abs(t) < np.inf)
         if usual.all():
             return y
         other = np.where(df == np.inf, _core.log_ndtr(t).numpy(), np.log(scipy_special().stdtr(df, t)))

@@ -183,7 +183,10 @@ def _beta_lower(j: int, k: int, a: np.ndarray, b: np.ndarray, x: np.ndarray, y: 
     """The integral over t below x, where the maximum is not below x, in u = logit(x) - logit(t). Up to the first seam
     t is near 1, beyond the second one so near 0 that the function is a single exponential."""
     n, first = a + b, np.maximum(np.log(x) - np.log(y), 0)
-    end = np.minimum((_NEGLIGIBLE - n * np.log(y)) / a, _NEGLIGIBLE / np.maximum(a * y - b * x, 0))
+    log_y, curvature = np.where(x < 0.5, np.log1p(-x), np.log(y)), n * x * y
+    end = np.minimum((_NEGLIGIBLE - n * log_y) / a, _NEGLIGIBLE / np.maximum(a * y - b * x, 0))
+    square = 2 * np.e * _NEGLIGIBLE / curvature  # the curvature falls by e up to u = 1
+    end = np.where(square < 1, np.minimum(end, np.sqrt(square)), end)
     for _ in range(10):
         shrunk = x * np.exp(-end)
         end -= (_fall(a, b, x, y, end) - _NEGLIGIBLE) / ((a * y - b * shrunk) / (y + shrunk))
@@ -214,7 +217,7 @@ def _fall(a: np.ndarray, b: np.ndarray, x: np.ndarray, y: np.ndarray, u: np.ndar
     """``a u + (a + b) log(y + x e^-u)``, by how much the logarithm of the function is below that at x. Where t is near
     1 both terms are large, and without their common part they are ``-b u + (a + b) log(1 + y (e^u - 1))``."""
     growth = y * np.expm1(u)
-    near = growth < 1
+    near = (growth < 1) & (y < x)
     return np.where(near, (a + b) * np.log1p(np.where(near, growth, 0)) - b * u, a * u + (a + b) * _log_rest(x, y, u))
 
 
@@ -271,4 +274,9 @@ def _stirling_error(a: np.ndarray) -> Array:
 def _deviance(a: np.ndarray, x: np.ndarray, beyond: np.ndarray) -> Array:
     """``a log(a / x) + beyond`` for beyond = x - a."""
     change = beyond / a
-    return beyond - a * np.where(change < -0.5, np.log(x / a), np.log1p(change))
+    near = np.where(np.abs(change) < 0.1, change, 0)
+    series = functools.reduce(lambda sum, n: 1 / n - sum * near, range(16, 1, -1), 0.0) * near  # 1 - log(1 + c) / c
+    log_ratio = np.where(
+        change < -0.5, np.log(x / a), np.where(change < np.inf, np.log1p(change), np.log(x) - np.log(a))
+    )
+    return np.where(near != 0, beyond * series, beyond - a * log_ratio)

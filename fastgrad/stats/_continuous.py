@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._core import Tensor, absolute, exp, expm1, log, log1p, square, where
+from .._core import Tensor, absolute, exp, expm1, log, log1p, sqrt, square, where
 from .._numpy import incomplete
 from .._numpy.incomplete import (
     LOWER_BETA,
@@ -356,11 +356,14 @@ class F(ByIncompleteFunction, Positive):
         return dfn != 2, False
 
     def _log_density(self, z: Tensor, dfn: Tensor, dfd: Tensor) -> Tensor:
-        a, b, ratio = dfn / 2, dfd / 2, dfn / dfd
-        return xlogy(a - 1, z) - (a + b) * log1p(ratio * z) + (a * log(ratio) - betaln(a, b))
+        a, b = dfn / 2, dfd / 2
+        odds, log_ratio = _odds(z, dfn, dfd)
+        is_huge = ~(odds < math.inf)
+        log_rest = where(is_huge, log_ratio + log(where(is_huge, z, 1.0)), log1p(where(is_huge, 0.0, odds)))
+        return xlogy(a - 1, z) - (a + b) * log_rest + (a * log_ratio - betaln(a, b))
 
     def _arguments(self, z: Tensor, dfn: Tensor, dfd: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        odds = dfn / dfd * z
+        odds, _ = _odds(z, dfn, dfd)
         upper = odds > 1
         small = where(upper, 1 / where(upper, odds, 1.0), odds)
         most, rest = 1 / (1 + small), small / (1 + small)
@@ -369,6 +372,15 @@ class F(ByIncompleteFunction, Positive):
     def _ppf(self, q: Tensor, dfn: Tensor, dfd: Tensor) -> Tensor:
         a, b = dfn / 2, dfd / 2
         return b * betaincinv(a, b, q) / (a * betainccinv(b, a, q))
+
+
+def _odds(z: Tensor, dfn: Tensor, dfd: Tensor) -> tuple[Tensor, Tensor]:
+    """dfn / dfd * z, which overflows only where that does, and the logarithm of dfn / dfd."""
+    ratio = dfn / dfd
+    is_usual = (ratio > 1e-30) & (ratio < 1e30)
+    ratio, p, q = where(is_usual, ratio, 1.0), where(is_usual, 1.0, dfn), where(is_usual, 1.0, dfd)
+    root = sqrt(p) / sqrt(q)
+    return where(is_usual, ratio * z, root * z * root), log(ratio) + (log(p) - log(q))
 
 
 class LogNorm(Positive):
