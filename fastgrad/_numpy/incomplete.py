@@ -2,8 +2,8 @@
 derivatives by every argument, and logarithms that are finite where the functions underflow.
 
 With the density p of the distribution whose function this is, the derivative by x is p, and that by a shape parameter p
-times an integral (incomplete_integrals.py). The derivatives of both are closed again. An inverse has the reciprocal of
-the derivative of its function.
+times an integral (incomplete_integrals.py, gamma_slope.py). The derivatives of both are closed again. An inverse has
+the reciprocal of the derivative of its function.
 
 Source: NIST Digital Library of Mathematical Functions, https://dlmf.nist.gov, 8.8 and 8.17.
 """
@@ -21,6 +21,7 @@ from .. import _core
 from .._core import Tensor, asarray, betaln, digamma, exp, log, log1p, square, where
 from .._rules.host import HostElementwise
 from . import incomplete_integrals as integrals
+from .gamma_slope import log_quantile_slope
 from .scipy_calls import by_scipy, call, common, scipy_special
 from .special import polygamma
 
@@ -58,15 +59,6 @@ def _by_a(a: Any, x: Any) -> Any:
     return log(x) - digamma(a)
 
 
-def _slope_by_x(y: Any, a: Any, x: Any, order: int) -> Any:
-    cumulants = [_by_a(a, x), *[-polygamma(i, a) for i in range(1, order)]]
-    return (integrals.bell(order, cumulants)[order] - y * (a - x)) / x
-
-
-_GAMMA_SLOPE: HostElementwise = HostElementwise(
-    "gamma_slope", integrals.gamma_slope,
-    [lambda y, a, x, order: _GAMMA_SLOPE.at(a, x, order=order + 1) - y * _by_a(a, x), _slope_by_x],
-)  # fmt: skip
 _GAMMA_LOG_DENSITY = HostElementwise(
     "gamma_log_density", integrals.gamma_log_density,
     [lambda y, a, x: _by_a(a, x), lambda y, a, x: where(a == 1, 0.0, (a - 1) / where(a == 1, 1.0, x)) - 1],
@@ -77,7 +69,7 @@ def gamma_quantile_slope(a: Any, x: Any) -> Any:
     """The derivative by a of the quantile x of the gamma distribution of shape a, that is, of the x at which
     gammainc(a, x) has a fixed value, for operands of one float dtype; 0 where x is 0 or infinite."""
     z = _number_inside(x)
-    return _inside(x, -z * _GAMMA_SLOPE.at(a, z, order=1))
+    return _inside(x, z * _core.astype(log_quantile_slope(a, log(z)), z.dtype))
 
 
 def _gamma_rows(name: str, is_upper: bool, f: Callable[..., Any]) -> tuple[HostElementwise, HostElementwise]:
@@ -99,7 +91,7 @@ def _gamma_rows(name: str, is_upper: bool, f: Callable[..., Any]) -> tuple[HostE
 
         def tail() -> Any:
             log_q = integrals.gamma_log_density(a, x) + np.log(x)
-            return log_q + np.log(s * integrals.gamma_slope(a, x, 0))
+            return log_q + np.log(s * integrals.gamma_tail(a, x))
 
         p, q = scipy_special().gammainc(a, x), scipy_special().gammaincc(a, x)
         return _log(q, p, tail) if is_upper else _log(p, q, tail)
@@ -272,10 +264,10 @@ def _where_it_is_nan(p: Any, a: Any, b: Any, x: Any, y: Any, part: Callable[[Any
     wrong = np.isnan(p) & (a > 0) & (b > 0) & (x > 0) & (y > 0)
     if not wrong.any():
         return p
-    arguments = [np.broadcast_to(z, p.shape)[wrong].astype(np.float64) for z in (a, b, x, y)]
+    a, b, x, y = (np.broadcast_to(z, p.shape)[wrong].astype(np.float64) for z in (a, b, x, y))
     with np.errstate(all="ignore"):
-        log_q = integrals.beta_log_density(*arguments) + np.log(arguments[2]) + np.log(arguments[3])
-        p[wrong] = part(np.exp(log_q) * integrals.beta_slope(*arguments, 0, 0))
+        log_q = integrals.beta_log_density(a, b, x, y) + np.log(x) + np.log(y)
+        p[wrong] = part(np.exp(log_q) * integrals.beta_slope(a, b, x, y, 0, 0))
     return p
 
 

@@ -1,16 +1,17 @@
-"""Derivatives of the incomplete gamma and beta functions by their shape parameters, and the densities that go with
-them: functions of ndarrays, in float64, which incomplete.py makes operations.
+"""The smaller tails of the gamma and beta distributions, derivatives of the incomplete beta function by its shape
+parameters, and densities: functions of ndarrays, in float64, which incomplete.py makes operations.
 
 With P(a, x) = gammainc(a, x), q = x^a e^-x / Gamma(a) and t = x e^v, P is the integral over v from -inf to 0 of
 
     q exp(a v - x (e^v - 1)),
 
-a function whose logarithm is concave. Its derivatives by a are integrals of the same function times polynomials in
-log t - digamma(a). On the side of v = 0 where the maximum does not lie the function falls from v = 0 on, so that tail
-is integrated by the quadrature of Gauss and Legendre up to where nothing is left. The derivatives of the two tails are
-the same but for the sign, so either gives both. The same holds for the beta function with v as a difference of logits.
-What is returned is divided by q, so that it neither overflows nor underflows in the tails. Errors are some 1e-14 of the
-result; but those of derivatives of the beta function by an a that is tiny are up to 1e-16 / a.
+a function whose logarithm is concave. On the side of v = 0 where the maximum does not lie the function falls from v = 0
+on, so that tail is integrated by the quadrature of Gauss and Legendre up to where nothing is left. The same holds for
+the beta function with v as a difference of logits. Its derivatives are integrals of the same function times polynomials
+in log t + digamma(a + b) - digamma(a); those of the two tails are the same but for the sign, so either gives both. What
+is returned is divided by q, so that it neither overflows nor underflows in the tails. Errors are some 1e-14 of the
+result; but those of derivatives by an a that is tiny are up to 1e-16 / a. The derivative of gammainc by a is in
+gamma_slope.py.
 
 Sources: Johnson, Kotz and Balakrishnan, "Continuous univariate distributions" (1994), 17.2 and 25.2, for the
 functions; Comtet, "Advanced combinatorics" (1974), 3.3, for the polynomials, which are Bell's; Loader, "Fast and
@@ -30,7 +31,7 @@ import numpy as np
 from .. import _core
 from .special import polygamma
 
-__all__ = ["bell", "bell_2", "beta_log_density", "beta_slope", "gamma_log_density", "gamma_slope", "gauss_legendre"]
+__all__ = ["bell_2", "beta_log_density", "beta_slope", "gamma_log_density", "gamma_tail", "gauss_legendre"]
 
 Array = Any  # an ndarray, or a tensor in the polynomials
 _NODES = 48
@@ -72,17 +73,9 @@ def _in_blocks(f: Callable[..., np.ndarray], *arrays: Any) -> np.ndarray:
     return y.reshape(operands[0].shape)
 
 
-def bell(order: int, cumulants: list[Array]) -> list[Array]:
-    """Bell's polynomials up to an order: the derivatives of exp(f), divided by exp(f), where cumulants[i] is the
-    derivative of f of order i + 1."""
-    found: list[Array] = [1.0]
-    for n in range(order):
-        found.append(sum(math.comb(n, i) * cumulants[i] * found[n - i] for i in range(n + 1)))
-    return found
-
-
 def bell_2(j: int, k: int, cumulant: Callable[[int, int], Array]) -> Array:
-    """The same of a function of two arguments, differentiated j times by the first and k times by the second."""
+    """A polynomial of Bell's: the derivative of exp(f), divided by exp(f), j times by the first argument and k times by
+    the second, where cumulant(p, q) is that of f."""
 
     @functools.cache
     def value(j: int, k: int) -> Array:
@@ -97,65 +90,48 @@ def bell_2(j: int, k: int, cumulant: Callable[[int, int], Array]) -> Array:
 
 
 # ---- the incomplete gamma function -----------------------------------------------------------------------------------
-def gamma_slope(a: np.ndarray, x: np.ndarray, order: int) -> np.ndarray:
-    """The derivative of gammainc(a, x) by a, of an order from 1 on, divided by ``x^a e^-x / Gamma(a)``, for x > 0.
-
-    Of order 0 it is the smaller tail, gammainc or -gammaincc, divided by the same.
-    """
-    return _in_blocks(functools.partial(_gamma_slope, order), a, x)
+def gamma_tail(a: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """The smaller tail, gammainc or -gammaincc, divided by ``x^a e^-x / Gamma(a)``, for x > 0."""
+    return _in_blocks(_gamma_tail, a, x)
 
 
-def _gamma_slope(order: int, a: np.ndarray, x: np.ndarray) -> np.ndarray:
-    # 1 / Gamma(a) is a / Gamma(a + 1), whose derivatives near 0 are no differences of large numbers.
-    others = [-_psi(i, a + 1) for i in range(1, order)]
-    log_x = np.log(x) - _psi(0, a + 1)
+def _gamma_tail(a: np.ndarray, x: np.ndarray) -> np.ndarray:
     y = np.full(x.shape, np.nan)
     series = x <= 1
     lower = (x < a) & ~series
     for region, integral in ((series, _gamma_series), (lower, _gamma_lower), (~series & ~lower, _gamma_upper)):
         if region.any():
-            y[region] = integral(order, a[region], x[region], log_x[region], [k[region] for k in others])
+            y[region] = integral(a[region], x[region])
     return np.where((a > 0) & (x > 0), y, np.nan)
 
 
-def _gamma_series(order: int, a: Array, x: Array, log_x: Array, others: list[Array]) -> Array:
-    """By powers of x up to 1: the sum of (-x)^n / n! a / (a + n), and its derivatives."""
-    factors = bell(order, [log_x, *others])
+def _gamma_series(a: Array, x: Array) -> Array:
+    """By powers of x up to 1: the sum of (-x)^n / n! a / (a + n)."""
     total, term = np.zeros(x.shape), np.ones(x.shape)
     for n in range(22):
-        for j in range(order + 1):
-            slope = -n * (-1) ** j * math.factorial(j) / (a + n) ** (j + 1) if j else a / (a + n)
-            total += term * math.comb(order, j) * factors[order - j] * slope
+        total += term * (a / (a + n))
         term = term * -x / (n + 1)
     return np.exp(x) / a * total
 
 
-def _weighted(order: int, a: Array, log_t: Array, others: list[Array]) -> Array:
-    """The derivative of a t^a / Gamma(a + 1) by a, divided by t^a / Gamma(a)."""
-    factors = bell(order, [log_t, *[k[:, None] for k in others]])
-    return factors[order] + order / a * factors[order - 1] if order else 1.0
-
-
-def _gamma_lower(order: int, a: Array, x: Array, log_x: Array, others: list[Array]) -> Array:
+def _gamma_lower(a: Array, x: Array) -> Array:
     end = np.minimum(
         np.where(3 * _NEGLIGIBLE <= x, np.sqrt(3 * _NEGLIGIBLE / x), 1 + _NEGLIGIBLE / x), _NEGLIGIBLE / (a - x)
     )
     for _ in range(4):  # Newton's iteration from above, of a convex function
         end -= (a * end + x * np.expm1(-end) - _NEGLIGIBLE) / (a - x * np.exp(-end))
     s, w = gauss_legendre(_NODES)
-    a, x, log_x, end = (z[:, None] for z in (a, x, log_x, end))
-    u = end * s
-    return (_weighted(order, a, log_x - u, others) * np.exp(-a * u - x * np.expm1(-u)) * (w * end)).sum(-1)
+    u = end[:, None] * s
+    return (np.exp(-a[:, None] * u - x[:, None] * np.expm1(-u)) * (w * end[:, None])).sum(-1)
 
 
-def _gamma_upper(order: int, a: Array, x: Array, log_x: Array, others: list[Array]) -> Array:
+def _gamma_upper(a: Array, x: Array) -> Array:
     end = np.minimum(np.sqrt(2 * _NEGLIGIBLE / x), _NEGLIGIBLE / (x - a))
     for _ in range(6):
         end -= (x * np.expm1(end) - a * end - _NEGLIGIBLE) / (x * np.exp(end) - a)
     s, w = gauss_legendre(_NODES)
-    a, x, log_x, end = (z[:, None] for z in (a, x, log_x, end))
-    u = end * s
-    return -(_weighted(order, a, log_x + u, others) * np.exp(a * u - x * np.expm1(u)) * (w * end)).sum(-1)
+    u = end[:, None] * s
+    return -(np.exp(a[:, None] * u - x[:, None] * np.expm1(u)) * (w * end[:, None])).sum(-1)
 
 
 # ---- the incomplete beta function ------------------------------------------------------------------------------------
@@ -275,7 +251,10 @@ def _deviance(a: np.ndarray, x: np.ndarray, beyond: np.ndarray) -> Array:
     """``a log(a / x) + beyond`` for beyond = x - a."""
     change = beyond / a
     near = np.where(np.abs(change) < 0.1, change, 0)
-    series = functools.reduce(lambda sum, n: 1 / n - sum * near, range(16, 1, -1), 0.0) * near  # 1 - log(1 + c) / c
+    series = 0.0 * near
+    for n in range(16, 1, -1):  # of 1 - log(1 + c) / c, divided by c
+        series = 1 / n - series * near
+    series = series * near
     log_ratio = np.where(
         change < -0.5, np.log(x / a), np.where(change < np.inf, np.log1p(change), np.log(x) - np.log(a))
     )
