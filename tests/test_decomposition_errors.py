@@ -108,6 +108,33 @@ def test_errors(f, error, text):
     assert str(caught.value) == text
 
 
+def test_in_a_loop_the_error_tells_the_step():
+    """Of a stack, the matrix as well, and of loops within loops each step, the innermost first."""
+    good, bad = np.eye(2), -np.eye(2)
+    rows = np.stack([good, good, bad, good])
+    factors = lambda x, **kwargs: fg.scan(lambda c, a: (c, L.cholesky(a)), 0.0, x, **kwargs)[1]
+    inverses = lambda x: fg.while_loop(lambda v: v[1] < 6, lambda v: (L.inv(v[0]) * (v[1] < 3), v[1] + 1), (x, 0))
+    twice = lambda x: fg.fori_loop(0, 3, lambda i, c: c + factors(x * (1 - (i > 1) * 2.0)).sum(), 0.0)
+    of_matrix = lambda which: f"^cholesky: matrix{which} is not positive definite"
+    for f, x, text in (
+        (factors, rows, of_matrix("") + ", in step 2 of the loop$"),
+        (lambda x: factors(x, reverse=True), rows, of_matrix("") + ", in step 2 of the loop$"),
+        (fg.grad(lambda x: factors(x).sum()), rows, of_matrix("") + ", in step 2 of the loop$"),
+        (twice, np.abs(rows), of_matrix("") + ", in step 0 of the loop, in step 2 of the loop$"),
+        (inverses, good, "^inv: matrix is singular, in step 4 of the loop$"),
+    ):
+        for call in (f, fg.compile(f)):
+            with pytest.raises(LinAlgError, match=text):
+                call(x)
+    with pytest.raises(LinAlgError, match=of_matrix(r" \(1,\) of the batch") + ", in step 2 of the loop$"):
+        fg.compile(fg.vmap(factors))(np.stack([abs(rows), rows]))
+    step = fg.training_step(lambda w, x: factors(x * w).sum(), np.array(1.0), "sgd")
+    for _ in range(4):
+        with pytest.raises(LinAlgError, match=of_matrix("") + ", in step 2 of the loop$"):
+            step(rows)
+        assert step.params == 1.0
+
+
 def test_a_failure_leaves_a_compiled_function_usable():
     f = fg.compile(L.svdvals)
     expected = f(np.eye(2))

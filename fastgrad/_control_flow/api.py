@@ -106,11 +106,16 @@ def scan(
     value, hand_on = handed_on("scan", structure, carry)
     kept = _core.Results(lambda y: (ys := views(of_step(y, copy=True)), found[0].unflatten(ys))[1])
     keep = kept.append
-    for row in _steps(rows, row_structure, length, bool(reverse)):
-        result = f(value, row)
-        on, y = result if type(result) is tuple and len(result) == 2 else pair(result)
-        value = hand_on(on)
-        keep(y)
+    try:
+        for row in _steps(rows, row_structure, length, bool(reverse)):
+            result = f(value, row)
+            on, y = result if type(result) is tuple and len(result) == 2 else pair(result)
+            value = hand_on(on)
+            keep(y)
+    except np.linalg.LinAlgError as error:
+        done = len(kept.trees)
+        _tell_step(error, length - 1 - done if reverse else done)
+        raise
     trees = kept.trees[::-1] if reverse else kept.trees
     stacks = [trees] if found[0] == _SINGLE else zip(*map(tree.leaves, trees)) if found[0].num_leaves else ()
     return value, found[0].unflatten([stack(list(y)) for y in stacks])
@@ -138,8 +143,12 @@ def fori_loop(lower: int, upper: int, body_fun: Callable[[Any, Any], Any], init_
     if length and _core.tracing_program():
         return structure.unflatten(scan_operation.counted(step, init, lower, length))
     value, hand_on = handed_on("fori_loop", structure, init)
-    for i in _core.Counter(lower, length):
-        value = hand_on(body_fun(i, value))
+    try:
+        for i in _core.Counter(lower, length):
+            value = hand_on(body_fun(i, value))
+    except np.linalg.LinAlgError as error:
+        _tell_step(error, int(i) - lower)
+        raise
     return value
 
 
@@ -173,16 +182,20 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
         values = while_and_cond.while_loop(test, step, values)
     else:
         value, hand_on = handed_on("while_loop", structure, values)
-        while True:
-            going = _core.holds(condition := cond_fun(value))
-            if going is None:
-                condition = condition_of("while_loop", "cond_fun to return", condition)
-                if _core.traced(condition):
-                    break
-                going = bool(condition)
-            if not going:
-                return value
-            value = hand_on(body_fun(value))
+        try:
+            for done in itertools.count():  # noqa: B007
+                going = _core.holds(condition := cond_fun(value))
+                if going is None:
+                    condition = condition_of("while_loop", "cond_fun to return", condition)
+                    if _core.traced(condition):
+                        break
+                    going = bool(condition)
+                if not going:
+                    return value
+                value = hand_on(body_fun(value))
+        except np.linalg.LinAlgError as error:
+            _tell_step(error, done)
+            raise
         values = while_and_cond.while_loop(test, step, tree.leaves(value))  # mapped: it differs from element to element
     return structure.unflatten(values)
 
@@ -251,6 +264,11 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
 
 
 # ---- eager ----------------------------------------------------------------------------------------------------------
+def _tell_step(error: np.linalg.LinAlgError, step: int) -> None:
+    """The text of an error in an eager loop ends as that of a loop of a program."""
+    error.args = (f"{error}, in step {step} of the loop",)
+
+
 def _steps(rows: list[Tensor], structure: tree.Structure, length: int, reverse: bool) -> Iterator[Any]:
     """The row that each step takes."""
     if not rows:
