@@ -28,9 +28,10 @@ class FunctionWithRule:
     """A function with a rule. Where nothing is differentiated, a call is a call of the function."""
 
     _fills_defaults = True
+    _kind = ""  # what errors call it; by default as the class
 
     def __init__(self, f: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()) -> None:
-        kind = type(self).__name__
+        kind = self._kind or type(self).__name__
         if not callable(f):
             raise TypeError(f"{kind}: expected a function, got {f!r}")
         functools.update_wrapper(self, f)

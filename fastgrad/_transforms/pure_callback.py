@@ -19,6 +19,7 @@ __all__ = ["ShapeDtypeStruct", "pure_callback"]
 class _Callback(primitive):
     """The function of a `pure_callback`, called with its positional arguments and those by keyword."""
 
+    _kind = "pure_callback"
     _checks_always = True
 
     def __init__(self, f: Callable[..., Any], result_shape: Any, vmap_method: str) -> None:
@@ -28,8 +29,9 @@ class _Callback(primitive):
             raise TypeError(
                 "pure_callback: expected arrays of the shapes and dtypes of the result as result_shape, got None"
             )
-        super().__init__(lambda args, kwargs: f(*args, **kwargs), result_shape, vmap_method)
-        self._name = f"pure_callback {getattr(f, '__name__', type(f).__name__)}"
+        call = lambda args, kwargs: f(*args, **kwargs)
+        call.__name__ = getattr(f, "__name__", type(f).__name__)
+        super().__init__(call, result_shape, vmap_method)
         self._identified = f
 
     def _kinds_of_result(self, args: tuple[Any, ...]) -> tuple[list[Any] | None, tree.Structure | None]:
