@@ -64,6 +64,8 @@ CALLS = {
     "tensordot over NumPy's": (lambda m, x, y: m.tensordot(x, y, tuple(np.array([0, -1]))), (3, 2), (2, 3)),
     "interp": (lambda m, x, y: m.interp(x, [-2.0, -0.1, 0.3, 0.9], y), (3, 4), (4,)),
     "interp with ends": (lambda m, x, y: m.interp(x, [-0.5, 0.3], y, left=-1.0, right=x[0]), (5,), (2,)),
+    "interp with a period": (lambda m, x, y: m.interp(x, [1.9, -0.2, 3.5], y, -1.0, period=2.5), (5,), (3,)),
+    "interp with a period and points": (lambda m, x, y: m.interp([9.1, -7.3], x, y, period=-2.5), (4,), (4,)),
     "interp over points": (lambda m, x, y: m.interp([0.1, 0.6, 3.0], m.cumsum(x * x), y), (4,), (4,)),
     **{f"einsum {s}": (lambda m, *x, s=s: m.einsum(s, *x), *shapes) for s, shapes in EINSUM.items()},
 }  # fmt: skip
@@ -149,6 +151,9 @@ def test_slopes_of_interpolation():
     np.testing.assert_array_equal(slope(np.array([-1.0, 0.0, 0.5, 1.0, 2.0, 3.5])), [0, 1, 1, -2, -2, 0])
     same_bits(fg.interp(np.array([np.nan, 0.5]), xp, fp), np.interp([np.nan, 0.5], xp, fp))
     same_bits(fg.interp(2.0, [1.0], [7.0]), np.asarray(np.interp(2.0, [1.0], [7.0])))
+    fg.check_grads(lambda period: fg.interp([9.1, -7.3], xp, fp, period=period), (2.5,), order=2)
+    with pytest.raises(ValueError, match="^interp: expected a period that is not 0"):
+        fg.interp(1.0, xp, fp, period=0)
 
 
 @pytest.mark.parametrize("fp", [
@@ -254,7 +259,6 @@ REFUSED = [
     (lambda t: fg.tril(t[0, 0]), ValueError, "tril: expected a matrix"),
     (lambda t: fg.interp(t, [0.0, 1.0], [1.0]), ValueError, "two vectors of one length"),
     (lambda t: np.einsum("ij->i", tracked(t), dtype=float), TypeError, "the argument dtype= is not supported"),
-    (lambda t: np.interp(tracked(t), [0.0, 1.0], [1.0, 2.0], period=1.0), TypeError, "period= is not supported"),
 ]  # fmt: skip
 
 

@@ -154,6 +154,21 @@ def test_index_tricks(name):
         check_transforms(lambda m, x: TRICKS[name](m, x) * x[0, 0], X)
 
 
+@pytest.mark.parametrize("name", ["concatenate", "stack", "hstack", "vstack"])
+def test_joins_in_a_dtype(name):
+    for dtypes, dtype, casting in (
+        (("f8", "f8"), "f4", "same_kind"), (("f8", "i8"), "i4", "unsafe"), (("f4", "i2"), "f8", "safe"),
+        (("f8", "f8"), "f4", "safe"), (("f8", "i8"), "i8", "same_kind"), (("i8", "i8"), "f8", "equiv"),
+    ):  # fmt: skip
+        call = lambda m, x, y: getattr(m, name)([x, y], dtype=dtype, casting=casting)
+        same_as_numpy(call, *[(abs(X) * 5).astype(d) for d in dtypes], message=(dtypes, dtype, casting))
+    check_transforms(lambda m, x, y: getattr(m, name)([x, y], dtype="f8"), X, X)
+    slope = fg.grad(lambda x: getattr(np, name)([x, x], dtype="f4").sum().astype("f8"))(X)
+    np.testing.assert_array_equal(slope, np.full(X.shape, 2.0))
+    with pytest.raises(TypeError, match=f"^{name}: float64 is not converted to float32 by the rule casting='safe'"):
+        getattr(fg, name)([X, X], dtype="f4", casting="safe")
+
+
 def test_c_of_a_matrix_of_strings_is_refused():
     with pytest.raises(ValueError, match="^r_: expected directives as 'axis', .* got 'r'; there are no matrices"):
         fg.r_["r", X]

@@ -249,7 +249,6 @@ def test_more_keyword_arguments():
         (lambda t: np.round(t, out=np.zeros((2, 3))), "numpy.round", "out"),
         (lambda t: np.stack([t, t], out=np.zeros((2, 2, 3))), "numpy.stack", "out"),
         (lambda t: np.concatenate([t, t], out=np.zeros((4, 3))), "numpy.concatenate", "out"),
-        (lambda t: np.concatenate([t, t], dtype="f4"), "numpy.concatenate", "dtype"),
         (lambda t: np.clip(t, 0, 1, out=np.zeros((2, 3))), "numpy.clip", "out"),
         (lambda t: np.dot(t, Y.T, out=np.zeros((2, 2))), "numpy.dot", "out"),
     ],

@@ -201,6 +201,7 @@ def test_partitions(axis):
         same_bits(y, expected)
         same_bits(np.take_along_axis(TIED, i, axis), expected)
     fg.check_grads(lambda x: fg.partition(x, 1, axis), (X,))
+    assert fg.partition(np.ones((2, 0)), 1).shape == fg.argpartition(np.ones((2, 0)), 1).shape == (2, 0)
 
 
 def test_topk_and_kthvalue():
@@ -314,6 +315,7 @@ def test_distinct_elements_have_gradients():
     x = np.array([2.0, 1.0, 2.0])
     np.testing.assert_array_equal(fg.grad(lambda x: (fg.unique(x) * [3.0, 5.0]).sum())(x), [5, 3, 0])
     fg.check_grads(lambda x: fg.unique(x, axis=1) ** 2, (X,), order=2)
+    assert fg.unique([3.0, 1.0, 3.0], sorted=False).tolist() == [1, 3]
 
 
 # ---- shapes without elements, or without axes ------------------------------------------------------------------------

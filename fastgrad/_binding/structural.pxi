@@ -344,10 +344,11 @@ def gathered(Tensor x, Tensor index, int axis):
 
 
 @public
-def concatenate(arrays, axis=0):
+def concatenate(arrays, axis=0, *, dtype=None, casting="same_kind"):
     """Joined along an existing axis; ``axis=None`` joins the raveled inputs.
 
-    All inputs must have the same shape but for that axis; dtypes are promoted as NumPy does.
+    All inputs must have the same shape but for that axis; dtypes are promoted as NumPy does, or all converted to
+    ``dtype``, with a TypeError where ``casting`` does not allow it.
 
     >>> import fastgrad as fg
     >>> fg.concatenate([[1.0], [2.0, 3.0]])
@@ -359,6 +360,8 @@ def concatenate(arrays, axis=0):
         raise TypeError(f"concatenate: expected a list of arrays, got {arrays!r}") from None
     if not arrays:
         raise ValueError("concatenate: expected at least one array, got none")
+    if dtype is not None:
+        arrays = converted("concatenate", arrays, dtype, casting)
     dtype, tensors = promoted("concatenate", *arrays)
     tensors = [astype_if(t, dtype) for t in tensors]
     if axis is None:
@@ -380,6 +383,18 @@ def concatenate(arrays, axis=0):
     finally:
         PyMem_Free(operands)
         PyMem_Free(attr)
+
+
+def converted(name, arrays, dtype, casting):
+    """Arrays as tensors of a dtype, or, where that is None, of their own; TypeError where ``casting`` forbids it."""
+    tensors = [asarray(a) for a in arrays]
+    if dtype is None:
+        return tensors
+    dtype = np.dtype(dtype)
+    for t in tensors:
+        if not np.can_cast(t.dtype, dtype, casting):
+            raise TypeError(f"{name}: {t.dtype} is not converted to {dtype} by the rule casting={casting!r}")
+    return [astype_if(t, dtype) for t in tensors]
 
 
 def stacked(list tensors, int axis):

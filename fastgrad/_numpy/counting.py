@@ -89,11 +89,12 @@ def intervals(x: Any, bins: Any, right: bool) -> Any:
 # ---- sets ------------------------------------------------------------------------------------------------------------
 def unique(
     ar: TensorLike, return_index: bool = False, return_inverse: bool = False, return_counts: bool = False,
-    axis: int | None = None, *, equal_nan: bool = True,
+    axis: int | None = None, *, equal_nan: bool = True, sorted: bool = True,
 ) -> Any:  # fmt: skip
-    """The distinct elements in ascending order, or along an axis the distinct slices. The gradient goes to the first
-    element of each value. Further results are int64: the position of the first of each, for each element the number of
-    its value, and how often each occurs. How many values there are depends on elements: TraceError in a trace.
+    """The distinct elements in ascending order, also for ``sorted=False``, or along an axis the distinct slices. The
+    gradient goes to the first element of each value. Further results are int64: the position of the first of each, for
+    each element the number of its value, and how often each occurs. How many values there are depends on elements:
+    TraceError in a trace.
 
     >>> import fastgrad as fg
     >>> fg.unique([3.0, 1.0, 3.0], return_counts=True)

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._core import Tensor, asarray, broadcast_to, concatenate, gathered, reshape, stacked
+from .._core import Tensor, asarray, broadcast_to, concatenate, converted, gathered, reshape, stacked
 from .creation import into, known
 from .shapes import atleast_3d, moveaxis, one_axis, part
 
 if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
     from .typing import TensorLike
 
 
@@ -29,8 +31,11 @@ def _listed(arrays: Sequence[TensorLike], name: str) -> list[Tensor]:
         raise TypeError(f"{name}: expected a list of arrays, got {arrays!r}") from None
 
 
-def stack(arrays: Sequence[TensorLike], axis: int = 0) -> Tensor:
-    """Arrays joined along a new axis. Raises ValueError unless all have one shape.
+def stack(
+    arrays: Sequence[TensorLike], axis: int = 0, *, dtype: DTypeLike | None = None, casting: str = "same_kind"
+) -> Tensor:
+    """Arrays joined along a new axis. Raises ValueError unless all have one shape; ``dtype`` and ``casting`` are as for
+    ``concatenate``.
 
     >>> import fastgrad as fg
     >>> fg.stack([[1.0, 2.0], [3.0, 4.0]], axis=1)
@@ -38,34 +43,39 @@ def stack(arrays: Sequence[TensorLike], axis: int = 0) -> Tensor:
             [2., 4.]])
     """
     tensors = _listed(arrays, "stack")
+    if dtype is not None:
+        tensors = converted("stack", tensors, dtype, casting)
     if not tensors:
         raise ValueError("stack: expected at least one array, got none")
     return stacked(tensors, one_axis(axis, tensors[0].ndim + 1, "stack"))
 
 
-def hstack(arrays: Sequence[TensorLike]) -> Tensor:
-    """Arrays joined along the second axis; those with one axis are joined along that.
+def hstack(tup: Sequence[TensorLike], *, dtype: DTypeLike | None = None, casting: str = "same_kind") -> Tensor:
+    """Arrays joined along the second axis; those with one axis are joined along that. ``dtype`` and ``casting`` are as
+    for ``concatenate``.
 
     >>> import fastgrad as fg
     >>> fg.hstack([[1.0], [2.0, 3.0]])
     tensor([1., 2., 3.])
     """
-    rows = [reshape(t, 1) if t.ndim == 0 else t for t in _listed(arrays, "hstack")]
+    rows = [reshape(t, 1) if t.ndim == 0 else t for t in converted("hstack", _listed(tup, "hstack"), dtype, casting)]
     return concatenate(rows, 0 if rows and rows[0].ndim == 1 else 1)
 
 
-def vstack(arrays: Sequence[TensorLike]) -> Tensor:
-    """Arrays joined along the first axis; one with a single axis is a row.
+def vstack(tup: Sequence[TensorLike], *, dtype: DTypeLike | None = None, casting: str = "same_kind") -> Tensor:
+    """Arrays joined along the first axis; one with a single axis is a row. ``dtype`` and ``casting`` are as for
+    ``concatenate``.
 
     >>> import fastgrad as fg
     >>> fg.vstack([[1.0, 2.0], [[3.0, 4.0]]])
     tensor([[1., 2.],
             [3., 4.]])
     """
-    return concatenate([reshape(t, (1, -1)) if t.ndim < 2 else t for t in _listed(arrays, "vstack")], 0)
+    rows = converted("vstack", _listed(tup, "vstack"), dtype, casting)
+    return concatenate([reshape(t, (1, -1)) if t.ndim < 2 else t for t in rows], 0)
 
 
-def dstack(arrays: Sequence[TensorLike]) -> Tensor:
+def dstack(tup: Sequence[TensorLike]) -> Tensor:
     """Arrays joined along the third axis; those with fewer axes are made three-dimensional, as by ``atleast_3d``.
 
     >>> import fastgrad as fg
@@ -73,10 +83,10 @@ def dstack(arrays: Sequence[TensorLike]) -> Tensor:
     tensor([[[1., 3.],
              [2., 4.]]])
     """
-    return concatenate([atleast_3d(t) for t in _listed(arrays, "dstack")], 2)
+    return concatenate([atleast_3d(t) for t in _listed(tup, "dstack")], 2)
 
 
-def column_stack(arrays: Sequence[TensorLike]) -> Tensor:
+def column_stack(tup: Sequence[TensorLike]) -> Tensor:
     """Arrays joined along the second axis; one with a single axis is a column.
 
     >>> import fastgrad as fg
@@ -84,7 +94,7 @@ def column_stack(arrays: Sequence[TensorLike]) -> Tensor:
     tensor([[1., 3.],
             [2., 4.]])
     """
-    tensors = _listed(arrays, "column_stack")
+    tensors = _listed(tup, "column_stack")
     return concatenate([reshape(t, (-1, 1)) if t.ndim < 2 else t for t in tensors], 1)
 
 

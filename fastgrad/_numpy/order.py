@@ -162,7 +162,7 @@ def _check_partition(name: str, a: TensorLike, kth: Any, axis: int | None, kind:
     x = asarray(a)
     n = x.size if axis is None else x.shape[one_axis(axis, x.ndim, name)] if x.ndim else 1
     for k in kth if hasattr(kth, "__len__") else (kth,):
-        if not -n <= operator.index(k) < n:
+        if x.size and not -n <= operator.index(k) < n:
             raise ValueError(f"{name}: kth={k} is outside an axis of length {n}")
 
 

@@ -203,6 +203,8 @@ def _folded(
     initial, where = (given.pop(key, None) if method == "reduce" else None for key in ("initial", "where"))
     _refuse_extras(name, given)
     shape = x.shape
+    if x.ndim == 0 and method == "reduce" and axis in (0, -1):
+        x = x.reshape(1)
     if axis is None and x.ndim == 1:
         axis = 0
     several = axis is None or isinstance(axis, tuple)

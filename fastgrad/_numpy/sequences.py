@@ -347,13 +347,15 @@ def _derivative(f: Tensor, d: Any, axis: int, edge_order: int) -> Tensor:
 
 
 def interp(
-    x: TensorLike, xp: TensorLike, fp: TensorLike, left: TensorLike | None = None, right: TensorLike | None = None
-) -> Tensor:
+    x: TensorLike, xp: TensorLike, fp: TensorLike, left: TensorLike | None = None, right: TensorLike | None = None,
+    period: TensorLike | None = None,
+) -> Tensor:  # fmt: skip
     """Values at x of the function that is linear between the points (xp, fp), computed in float64 as NumPy's.
 
     xp increases; beyond its ends the value is ``left`` and ``right``, by default that of the first and the last point.
-    Gradients pass to all of these. At a point the slope is that to its right, and 0 beyond the ends. Raises ValueError
-    unless xp and fp are vectors of one length.
+    With a ``period`` the function is periodic, xp is in any order, and neither counts. Gradients pass to all of these.
+    At a point the slope is that to its right, and 0 beyond the ends. Raises ValueError unless xp and fp are vectors of
+    one length, and for a period of 0.
 
     >>> import fastgrad as fg
     >>> fg.interp([0.5, 2.0], [0.0, 1.0], [10.0, 20.0])
@@ -365,6 +367,9 @@ def interp(
     x, xp, fp = (astype(asarray(a), np.float64) for a in (x, xp, fp))
     if xp.ndim != 1 or xp.shape != fp.shape or not xp.size:
         raise ValueError(f"interp: expected points as two vectors of one length, got shapes {xp.shape} and {fp.shape}")
+    if period is not None:
+        x, xp, fp = _of_one_period(x, xp, fp, astype(asarray(period), np.float64))
+        left = right = None
     flat, last = reshape(x, -1), len(xp) - 1
     i = _core.by_numpy(_last_before, xp, flat)
     j = _core.by_numpy(np.minimum, i + 1, last)
@@ -377,6 +382,17 @@ def interp(
     y = where(flat < xp[0], fp[0] if left is None else left, y)
     y = where(flat > xp[-1], fp[-1] if right is None else right, y)
     return reshape(y, x.shape)
+
+
+def _of_one_period(x: Tensor, xp: Tensor, fp: Tensor, period: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The arguments of interp within a period, where the points have one neighbour on either side."""
+    if not _core.traced(period) and not period.detach().numpy().all():
+        raise ValueError("interp: expected a period that is not 0")
+    period = _core.absolute(period)
+    x, xp = x % period, xp % period
+    order = _core.by_numpy(np.argsort, xp)
+    xp, fp = gathered(xp, order, 0), gathered(fp, order, 0)
+    return x, concatenate([xp[-1:] - period, xp, xp[:1] + period]), concatenate([fp[-1:], fp, fp[:1]])
 
 
 def _last_before(xp: Any, x: Any) -> Any:
