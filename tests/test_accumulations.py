@@ -60,7 +60,7 @@ SMOOTH = [
     "m.var(x, axis=1, mean=np.full((3, 1, 5), 0.25))", "m.std(x, axis=(0, 1), correction=1)", "m.var(x, correction=2)",
     "m.cumsum(x, 0, dtype=np.float64)", "m.cumprod(x, 0, dtype=np.float64)",
     "np.subtract.reduce(x)", "np.subtract.reduce(x, axis=1, keepdims=True)", "np.hypot.reduce(x, axis=2)",
-    "np.hypot.reduce(x[0, 0, 0], axis=-1)",
+    "np.hypot.reduce(x[0, 0, 0], axis=-1)", "np.hypot.reduce(x[:, :, :1], axis=2)",
     "np.logaddexp.reduce(x, 1)", "np.fmax.reduce(x, axis=1)", "np.fmin.reduce(x)", "np.divide.accumulate(x, axis=1)",
     "np.arctan2.accumulate(x)", "np.add.reduce(x, 1, initial=2.0)", "np.multiply.reduce(x, axis=None)",
     f"np.add.reduce(x, axis=0, where={MASKED})", "np.multiply.outer(x[0], x[1, 0])",

@@ -231,6 +231,8 @@ def _folded(
         if initial is None:
             raise ValueError(f"{name}: it has no identity, with which {'where=' if rows else 'an empty axis'} begins; "
                              "give an initial value")  # fmt: skip
+    if method == "reduce" and initial is None and len(rows) == 1:
+        initial = ufunc.identity  # the result of one element is the function's, too: numpy.hypot.reduce([-3.0]) is 3
     if initial is not None:
         of_one = (*x.shape[:at], *x.shape[at + 1 :])
         rows.insert(0, _core.broadcast_to(_core.astype(_core.asarray(initial), x.dtype), of_one))
