@@ -452,6 +452,7 @@ def test_negative_weights_of_a_program_make_nan():
 # ---- errors ----------------------------------------------------------------------------------------------------------
 EMPTY_ROWS = fg.tensor(np.zeros((2, 0)), requires_grad=True)
 LASTING = fg.tensor(np.zeros(0), requires_grad=True)  # NumPy keeps a tensor whose class refuses a method of a ufunc
+NUMBER = fg.tensor(1.0)
 OUT = "out= is not supported, as the result of an operation on tensors is a value of its own; write a = fastgrad."
 
 
@@ -488,6 +489,8 @@ OUT = "out= is not supported, as the result of an operation on tensors is a valu
          r"gradient: expected a number or 2 coordinates for axis 0"),
         (lambda: fg.ediff1d([1, 2], to_end=0.5), TypeError, "ediff1d: expected to_end of a kind that fits int64"),
         (lambda: np.subtract.reduce(LASTING), ValueError, "it has no identity, with which an empty axis begins"),
+        (lambda: np.maximum.accumulate(NUMBER), TypeError,
+         "numpy.maximum.accumulate: expected at least one axis, got a single number"),
         (lambda: np.subtract.reduce(EMPTY_ROWS, axis=None), ValueError, "expected one axis, as its order counts"),
     ],
 )  # fmt: skip

@@ -133,3 +133,15 @@ def test_tails_of_large_parameters():
         (stats.nbinom.sf(1e300, 3.0, 1e-300), 0.919698602928606),
     ):  # fmt: skip
         np.testing.assert_allclose(value.item(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["f", "invgamma"])
+def test_arguments_beyond_float32_of_float32_numbers(name):
+    """The quotients of which the functions are made are computed in float64: no derivative is nan."""
+    shapes = [np.array([1e-10, 0.5, 1e10], np.float32)] * (2 if name == "f" else 1)
+    rows = [np.array(c, np.float32) for c in zip(*itertools.product(np.float32([1e-30, 1.0, 1e10]), *shapes))]
+    for method in ("cdf", "sf", "logcdf", "logsf"):
+        function = getattr(getattr(fg.stats, name), method)
+        assert function(*rows).dtype == np.float32
+        for g in gradients(function, rows):
+            assert g.dtype == np.float32 and not np.isnan(g).any(), method

@@ -182,6 +182,8 @@ def _along_axis(ufunc: np.ufunc, method: str, x: Any, kwargs: dict[str, Any]) ->
     given = {key: value for key, value in kwargs.items() if value is not None and value is not np._NoValue}
     if given.get("where") is True:
         del given["where"]
+    if method == "accumulate" and not _core.asarray(x).ndim:
+        raise TypeError(f"{name}: expected at least one axis, got a single number")
     if (same := _METHODS[method].get(ufunc)) is not None:
         whole = _named(same)
         if given.keys() <= inspect.signature(whole).parameters.keys():

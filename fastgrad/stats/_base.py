@@ -412,17 +412,22 @@ class ByIncompleteFunction:
     _function: IncompleteFunction
     _arguments: Callable[..., tuple[Tensor, ...]]
 
+    def _at(self, row: Any, z: Tensor, shapes: tuple[Tensor, ...]) -> Tensor:
+        """In float64, where the arguments of float32 numbers neither overflow nor underflow."""
+        y = call(row, *self._arguments(*[_core.astype(x, np.float64) for x in (z, *shapes)]))
+        return _core.astype(y, z.dtype)
+
     def _cdf(self, z: Tensor, *shapes: Tensor) -> Tensor:
-        return call(self._function.below, *self._arguments(z, *shapes))
+        return self._at(self._function.below, z, shapes)
 
     def _sf(self, z: Tensor, *shapes: Tensor) -> Tensor:
-        return call(self._function.above, *self._arguments(z, *shapes))
+        return self._at(self._function.above, z, shapes)
 
     def _logcdf(self, z: Tensor, *shapes: Tensor) -> Tensor:
-        return call(self._function.log_below, *self._arguments(z, *shapes))
+        return self._at(self._function.log_below, z, shapes)
 
     def _logsf(self, z: Tensor, *shapes: Tensor) -> Tensor:
-        return call(self._function.log_above, *self._arguments(z, *shapes))
+        return self._at(self._function.log_above, z, shapes)
 
 
 def _is(bound: Any, value: float) -> bool:
