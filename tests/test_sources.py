@@ -476,9 +476,9 @@ def nothing():
          "descend: data[1] is an iterator, expected an array of rows; an iterator is data as a whole and yields "
          "batches, tuples of all that the loss takes"),
         (lambda: descend(steps=1, prefetch=-1), ValueError,
-         "descend: prefetch is -1, expected a number of batches, 0 for none"),
-        (lambda: descend(steps=1, prefetch=1.5), ValueError,
-         "descend: prefetch is 1.5, expected a number of batches, 0 for none"),
+         "descend: prefetch is -1, expected an integer of at least 0"),
+        (lambda: descend(steps=1, prefetch=1.5), TypeError,
+         "descend: prefetch is 1.5, expected an integer of at least 0"),
         (lambda: descend(None, lambda p: fg.sum(p["w"]), steps=1, prefetch=1), ValueError,
          "descend: prefetch is given but data is None: there are no batches to fetch"),
         (lambda: descend({}, steps=1), ValueError,

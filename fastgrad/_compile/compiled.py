@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from .. import _core, _native, _user_frames, tree
+from .._arguments import integer
 from .._core import Entry, Program, Tensor, TraceError, UpdateRule
 from .._transforms.transformed import global_name
 
@@ -550,8 +551,7 @@ def compile(
         raise TypeError(f"compile: expected a function, got {type(f).__name__}")
     numbers = static_argnums if isinstance(static_argnums, (tuple, list)) else (static_argnums,)
     names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
-    if operator.index(maxsize) < 1:
-        raise ValueError(f"compile: expected maxsize of at least 1, got {maxsize}")
+    maxsize = integer("compile", "maxsize", maxsize)
     return Compiled(f, tuple(operator.index(i) for i in numbers), maxsize, verify, static_argnames=names, native=native)
 
 

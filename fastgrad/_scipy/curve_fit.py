@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .._arguments import flag
 from .._core import Tensor
 from .._transforms.arguments import describe_type
 from .vectors import Variables, Vector, scipy
@@ -68,6 +69,7 @@ def curve_fit(
     >>> popt.round(6)
     array([2.5, 1.3])
     """
+    compile = flag("curve_fit", "compile", compile)
     optimize = scipy("curve_fit")
     if not callable(f):
         raise TypeError(f"curve_fit: expected a function, got {f!r}")

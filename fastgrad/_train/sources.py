@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import _core, tree
 from .._core import Tensor
-from .arguments import positive
+from .arguments import generator_of, positive
 from .step import rows_of
 
 __all__ = [
@@ -106,7 +106,7 @@ class RowSource(Source):
         self.per_epoch = n // size if drop_last else -(-n // size)
         self.rows = size if arrays else None
         self._n, self._size, self._rng = n, size, rng
-        self._shuffles = bool(shuffle) and size < n
+        self._shuffles = shuffle and size < n
         if size == n:  # each step reads all of it: arrays that are not contiguous are copied once, not at each step
             arrays = tuple(np.ascontiguousarray(array) if array.flags.aligned else array for array in arrays)
         self._arrays = arrays
@@ -430,7 +430,7 @@ def source_of(
             "use a smaller one, or None for all rows"
         )
     arrays = table.arrays if weights is None else (weights, *table.arrays)
-    return RowSource(arrays, size, shuffle, np.random.default_rng(seed), drop_last)
+    return RowSource(arrays, size, shuffle, generator_of("descend", seed), drop_last)
 
 
 def is_iterable(data: Any) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import operator
 import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from .. import _core, optim, tree
+from .._arguments import flag, integer
 from .._compile.compiled import Compiled
 from .._compile.replayed import Replayed
 from .._core import Tensor
@@ -85,12 +85,10 @@ class TrainingStep:
             raise TypeError(f"{_name}: loss is of type {type(loss).__name__}, expected a function of params")
         if nonfinite not in ("raise", "skip", "ignore"):
             raise ValueError(f"{_name}: nonfinite is {nonfinite!r}, expected 'raise', 'skip' or 'ignore'")
-        if operator.index(maxsize) < 1:
-            raise ValueError(f"{_name}: expected maxsize of at least 1, got {maxsize}")
-        if isinstance(accumulate, (bool, np.ndarray)) or not hasattr(type(accumulate), "__index__") or accumulate < 1:
-            raise ValueError(f"{_name}: accumulate is {accumulate!r}, expected an integer of at least 1")
+        maxsize, compile = integer(_name, "maxsize", maxsize), flag(_name, "compile", compile)
         self._clip = optim.clip_of(_name, clip_value=clip_value, clip_norm=clip_norm, clip_each_norm=clip_each_norm)
-        self._accumulate, self._has_aux = operator.index(accumulate), bool(has_aux)
+        self._accumulate = integer(_name, "accumulate", accumulate)
+        self._has_aux = flag(_name, "has_aux", has_aux)
         self._ranks = _ranks
         self._has_more = self._accumulate > 1 or self._has_aux or self._clip is not None or _ranks is not None
         self.params = params
