@@ -120,8 +120,10 @@ def test_a_dict_among_arrays():
 def test_tables_of_other_libraries():
     frame = Frame(a=X[:, 0], b=X[:, 1], c=X[:, 2])
     assert descend((frame, Foreign(Y)), epochs=3, batch_size=5, seed=0).history.tolist() == SHUFFLED
-    text = "descend: data[0] has columns that are not numbers: 'name'; leave them out, or encode them as numbers first"
-    with raises_text(TypeError, text):
+    text = (
+        "descend: data[0] has columns that are not numbers: 'name' (object); leave them out, or encode them as numbers"
+    )
+    with raises_text(TypeError, f"{text} first"):
         descend((Frame(a=X[:, 0], name=np.array(["n"] * 24, object)), Y), steps=1)
 
 

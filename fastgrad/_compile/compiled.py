@@ -635,7 +635,8 @@ def _input(leaf: Any, structure: tree.Structure, i: int) -> np.ndarray:
     if not isinstance(leaf, (np.ndarray, np.generic, float, int)) or _core.is_masked(leaf):
         raise TypeError(
             f"compile: {tree.place_of(structure, i)} is of type {type(leaf).__name__}, expected arrays and numbers; "
-            "name its argument in static_argnums or static_argnames if it is a constant"
+            "bind it by functools.partial if it is a constant or, of fastgrad.compile, name its argument in "
+            "static_argnums or static_argnames"
         )
     if type(leaf) is int and not -(2**63) <= leaf < 2**64:
         raise TypeError(

@@ -18,6 +18,7 @@ import numpy as np
 from .. import _core, tree
 from .._core import Tensor
 from .arguments import generator_of, positive
+from .arrays import as_array, as_numbers, rows_error
 from .step import rows_of
 
 __all__ = [
@@ -271,46 +272,10 @@ def _arrays_in(part: Any, name: str) -> Any:
             f"descend: {name} is an iterator, expected an array of rows; an iterator is data as a whole and yields "
             "batches, tuples of all that the loss takes"
         )
-    array = _as_array(part, name)
-    if array.ndim == 0 or array.dtype == object:
-        raise _object_error(part, array, name)
+    array = as_array(part, f"descend: {name}")
+    if array.ndim == 0 or array.dtype.kind not in "biufc":
+        raise rows_error(array, f"descend: {name}")
     return array
-
-
-def _object_error(part: Any, array: np.ndarray, name: str) -> TypeError:
-    columns = _columns_without_numbers(part)
-    if columns:
-        return TypeError(
-            f"descend: {name} has columns that are not numbers: {', '.join(columns)}; leave them out, or encode them "
-            "as numbers first"
-        )
-    return TypeError(
-        f"descend: {name} is {array.dtype} of shape {array.shape}, expected an array of rows; "
-        "pass an array or a tuple of arrays with one first axis"
-    )
-
-
-def _as_array(part: Any, name: str) -> np.ndarray:
-    if not hasattr(part, "__array__") and hasattr(part, "to_numpy"):
-        part = part.to_numpy()
-    try:
-        return np.asarray(part)
-    except ValueError:
-        if not isinstance(part, (list, tuple)):
-            raise
-        raise ValueError(
-            f"descend: {name} is a {type(part).__name__} of rows of different shapes, expected an array of rows; "
-            "pad sequences to one length and pass their lengths as another array of data, for fastgrad.where to leave "
-            "out what was added"
-        ) from None
-
-
-def _columns_without_numbers(part: Any) -> list[str]:
-    """The names of a DataFrame's columns, any object with `columns` and items by their names, that hold objects."""
-    names = getattr(part, "columns", None)
-    if names is None or callable(names):
-        return []
-    return [repr(name) for name in names if np.asarray(part[name]).dtype.kind not in "biuf"]
 
 
 def weights_of(sample_weight: Any, table: Table | None, dtype: np.dtype) -> np.ndarray:
@@ -320,7 +285,7 @@ def weights_of(sample_weight: Any, table: Table | None, dtype: np.dtype) -> np.n
             "descend: sample_weight has a number for each row of arrays, but data is not arrays; let the iterator "
             "yield the weights with each batch, and the loss multiply by them"
         )
-    weights = _as_array(sample_weight, "sample_weight")
+    weights = as_array(sample_weight, "descend: sample_weight")
     if weights.shape != (len(table),) or weights.dtype.kind not in "biuf":
         raise ValueError(
             f"descend: sample_weight is {weights.dtype} of shape {weights.shape}, expected a number for each of the "
@@ -387,10 +352,7 @@ def _batch_array(part: Any) -> Any:
         return tuple([_batch_array(value) for value in part])
     if isinstance(part, Mapping):
         return {key: _batch_array(value) for key, value in part.items()}
-    array = _as_array(part, "a batch")
-    if array.dtype == object:
-        raise _object_error(part, array, "a batch")
-    return array
+    return as_numbers(part, "descend: a batch")
 
 
 def _copied(x: Any) -> Any:
