@@ -117,7 +117,7 @@ def note_on_batch(error: FloatingPointError, name: str, batch: tuple[Any, ...], 
         if isinstance(leaf, Tensor):
             leaf = leaf.detach().numpy()
         if isinstance(leaf, (np.ndarray, np.floating)) and leaf.dtype.kind == "f":
-            chosen = np.isfinite(leaf if rows is None else leaf[rows])
+            chosen = np.isfinite(leaf if rows is None else np.asarray(leaf)[rows])
             if bad := chosen.size - np.count_nonzero(chosen):
                 error.add_note(
                     f"{name}: the batch has {bad} numbers of {chosen.size} that are not finite, in an array of "
