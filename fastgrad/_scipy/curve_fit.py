@@ -93,8 +93,8 @@ def curve_fit(
 class _Model:
     """The model as SciPy calls it, with x and the parameters, which it may do with several x.
 
-    x is a constant of the program, so that it may be anything. Of an f that is compiled it is an input, and the programs
-    are kept with f, for the next call with as many parameters.
+    x is a constant of the program, so that it may be anything. Of an f that is compiled it is an input, and the
+    programs are kept with f, for the next call with as many parameters.
     """
 
     def __init__(self, f: Callable[..., Any], compile: bool) -> None:
