@@ -26,6 +26,8 @@ __all__ = [
     "source_of", "weights_of", "as_arguments",
 ]  # fmt: skip
 
+_CACHE_BYTES, _COPIED_BYTES = 4 << 20, 256 << 20
+
 # The arguments of the loss, and the rows of them that make the batch; None for all rows.
 Batch = tuple[tuple[Any, ...], np.ndarray | None]
 
@@ -111,11 +113,15 @@ class RowSource(Source):
         if size == n:  # each step reads all of it: arrays that are not contiguous are copied once, not at each step
             arrays = tuple(np.ascontiguousarray(array) if array.flags.aligned else array for array in arrays)
         self._arrays = arrays
+        # Arrays whose rows are scattered over memory are copied by each epoch, once it has read some rows from them.
+        self._scattered = [i for i, array in enumerate(arrays) if self._shuffles and _is_scattered(array)]
+        self._near: list[np.ndarray] = []  # the copies
+        self._n_far = 0  # how many rows were read where they are scattered
         self._random: dict[str, Any] | None = None  # the state of rng that the order of this epoch was drawn from
 
     def batches(self) -> Iterator[Batch]:
-        arrays, size = self._arrays, self._size
-        if size == self._n:
+        arrays, size, n = self._arrays, self._size, self._n
+        if size == n:
             if not self.position:
                 self.position = 1
                 yield arrays, None
@@ -124,12 +130,28 @@ class RowSource(Source):
         if self._shuffles:
             self._random = dict(self._rng.bit_generator.state)
             order = self._rng.permutation(self._n)
+        is_far = bool(self._scattered)
         for start in range(self.position * size, size * self.per_epoch, size):
             self.position += 1
+            if is_far:
+                if self._n_far < n // 8:
+                    self._n_far += size
+                else:
+                    arrays, is_far = self._copied_near(), False
             if order is None:
                 yield tuple([array[start : start + size] for array in arrays]), None
             else:
                 yield arrays, order[start : start + size]
+
+    def _copied_near(self) -> tuple[np.ndarray, ...]:
+        """The arrays with copies of those whose rows are scattered, as they are now."""
+        if not self._near:
+            self._near = [np.empty(self._arrays[i].shape, self._arrays[i].dtype) for i in self._scattered]
+        found = list(self._arrays)
+        for i, copy_of_it in zip(self._scattered, self._near):
+            np.copyto(copy_of_it, found[i])
+            found[i] = copy_of_it
+        return tuple(found)
 
     def loaded(self, batch: Batch) -> Batch:
         arrays, rows = batch
@@ -160,6 +182,14 @@ class RowSource(Source):
                 )
             bits.state = state["random"]
             self._random = None
+
+
+def _is_scattered(array: np.ndarray) -> bool:
+    """Whether the elements of a row lie farther apart than the rows, as in a column-major table, in an array too large
+    for a cache, whose rows then take several times as long to gather, but small enough to be copied."""
+    strides = [abs(stride) for stride, n in zip(array.strides, array.shape) if n > 1]
+    is_larger_than_cache = _CACHE_BYTES < array.nbytes <= _COPIED_BYTES
+    return is_larger_than_cache and len(strides) > 1 and strides[0] < max(strides[1:])
 
 
 class IterableSource(Source):

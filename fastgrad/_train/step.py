@@ -297,7 +297,10 @@ class TrainingStep:
             )
         value, aux, total = 0.0, [], [np.zeros(leaf.shape, leaf.dtype) for leaf in self._leaves]
         for part in parts:
-            chosen = [array[part[0] : part[-1] + 1] if rows is None else _chosen(array, part) for array in arrays]
+            chosen = [
+                array[part[0] : part[-1] + 1] if rows is None else _core.gather_rows(np.asarray(array), part)
+                for array in arrays
+            ]
             of_part, more, gradients = self._value_and_gradients(self._leaves, *structure.unflatten(chosen))
             weight = len(part) / n
             value += weight * float(of_part)
@@ -528,12 +531,7 @@ def _count_rows(batch: tuple[Any, ...]) -> int:
 
 def rows_of(arrays: tuple[Any, ...], rows: np.ndarray | None) -> tuple[Any, ...]:
     """These rows of arrays, all for None."""
-    return arrays if rows is None else tuple(_chosen(array, rows) for array in arrays)
-
-
-def _chosen(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """These rows of an array; `take` would first copy the whole of one that is not contiguous."""
-    return array.take(rows, axis=0) if array.flags.c_contiguous else np.ascontiguousarray(array[rows])
+    return arrays if rows is None else tuple([_core.gather_rows(array, rows) for array in arrays])
 
 
 def _loss_error(name: str, value: Any) -> TypeError:
