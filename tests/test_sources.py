@@ -569,9 +569,10 @@ def test_gathered_rows_are_those_of_numpy():
     big = np.arange(7 * 6 * 5.0).reshape(7, 6, 5)
     unaligned = np.zeros(7 * 8 + 1, np.uint8)[1:].view(np.float64)
     arrays = [
-        big, big[:, ::2], big[::-1], big.T.copy().T, big.transpose(0, 2, 1), big[:, :, 0],
-        np.asfortranarray(big[:, :, 1]), big.astype(np.float32).T.copy().T, big.astype(np.int8)[:, :, ::-1], big.astype(">f8"), big[:, :0], unaligned,
-        np.broadcast_to(big[:1], big.shape), big.astype(complex).T.copy().T, np.array(["a"] * 7, object), big[:, 0, 0],
+        big, big[:, ::2], big[::-1], big.T.copy().T, big.transpose(0, 2, 1), big[:, :, 0], big[:, :0], big[:, 0, 0],
+        np.asfortranarray(big[:, :, 1]), np.broadcast_to(big[:1], big.shape), big.astype(np.float32).T.copy().T,
+        big.astype(np.int8)[:, :, ::-1], big.astype(">f8"), big.astype(complex).T.copy().T, unaligned,
+        np.array(["a"] * 7, object),
     ]  # fmt: skip
     for array in arrays:
         found = _core.gather_rows(array, at)
