@@ -327,7 +327,7 @@ def gather_rows(cnp.ndarray x not None, cnp.ndarray rows not None):
     cdef const void *start = cnp.PyArray_DATA(x)
     cdef void *to
     if (not 0 < ndim <= FG_MAX_NDIM or number_of(x) < 0 or number_of(rows) != FG_INT64
-            or not cnp.PyArray_ISNOTSWAPPED(rows) or cnp.PyArray_NDIM(rows) != 1 or not cnp.PyArray_ISCARRAY_RO(rows) or not element_strides(x, stride)
+            or cnp.PyArray_NDIM(rows) != 1 or not cnp.PyArray_ISCARRAY_RO(rows) or not element_strides(x, stride)
             or not are_within(row, n, cnp.PyArray_DIM(x, 0))):
         return np.ascontiguousarray(x[rows])
     for k in range(ndim):
