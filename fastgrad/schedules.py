@@ -17,10 +17,11 @@ times the batches of an epoch. In compiled training steps the rate is an input, 
 from __future__ import annotations
 
 import bisect
+import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 
@@ -47,6 +48,8 @@ class Schedule:
     >>> (0.5 * fg.schedules.linear(1.0, 0.0, steps=4)).values(6)
     array([0.5  , 0.375, 0.25 , 0.125, 0.   , 0.   ])
     """
+
+    _made_by: tuple[Any, ...] | None = None  # the function of this module that made it, and its arguments
 
     def __init__(self, function: Callable[[int], float], text: str = "") -> None:
         if not callable(function):
@@ -81,14 +84,44 @@ class Schedule:
     def __mul__(self, factor: float) -> Schedule:
         if not isinstance(factor, (int, float, np.number)):
             return NotImplemented
-        return Schedule(lambda step: factor * self(step), f"{factor!r} * {self._text}")
+        return _times(self, factor)
 
     __rmul__ = __mul__
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """What pickles and copies hold: how it was made, or its function and attributes."""
+        return super().__reduce_ex__(protocol) if self._made_by is None else (_made_again, self._made_by)
 
     def __repr__(self) -> str:
         return self._text
 
 
+_P = ParamSpec("_P")
+
+
+def _noted(make: Callable[_P, Schedule]) -> Callable[_P, Schedule]:
+    """A function that makes schedules, which note how they were made: pickle cannot hold the function of a step."""
+
+    @functools.wraps(make)
+    def noted(*args: _P.args, **kwargs: _P.kwargs) -> Schedule:
+        schedule = make(*args, **kwargs)
+        schedule._made_by = make.__name__, args, kwargs
+        return schedule
+
+    return noted
+
+
+def _made_again(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Schedule:
+    schedule: Schedule = globals()[name](*args, **kwargs)
+    return schedule
+
+
+@_noted
+def _times(schedule: Schedule, factor: float) -> Schedule:
+    return Schedule(lambda step: factor * schedule(step), f"{factor!r} * {schedule!r}")
+
+
+@_noted
 def constant(value: float) -> Schedule:
     """The same rate at every step.
 
@@ -100,6 +133,7 @@ def constant(value: float) -> Schedule:
     return Schedule(lambda step: value, f"constant({value!r})")
 
 
+@_noted
 def step(value: float, step_size: int, gamma: float = 0.1) -> Schedule:
     """The rate times gamma after each step_size steps, as PyTorch's StepLR.
 
@@ -112,6 +146,7 @@ def step(value: float, step_size: int, gamma: float = 0.1) -> Schedule:
     return Schedule(lambda step: value * gamma ** (step // size), f"step({value!r}, {size}, {gamma!r})")
 
 
+@_noted
 def multistep(value: float, milestones: Sequence[int], gamma: float = 0.1) -> Schedule:
     """The rate times gamma at each of the milestones, numbers of steps in rising order, as PyTorch's MultiStepLR.
 
@@ -126,6 +161,7 @@ def multistep(value: float, milestones: Sequence[int], gamma: float = 0.1) -> Sc
     )
 
 
+@_noted
 def piecewise(values: Sequence[float], boundaries: Sequence[int]) -> Schedule:
     """values[0] up to boundaries[0] steps, then values[1] up to boundaries[1], and so on; the last value stays.
 
@@ -140,6 +176,7 @@ def piecewise(values: Sequence[float], boundaries: Sequence[int]) -> Schedule:
     return Schedule(lambda step: rates[bisect.bisect_right(at, step)], f"piecewise({rates}, {at})")
 
 
+@_noted
 def exponential(value: float, gamma: float, steps: int = 1) -> Schedule:
     """The rate times gamma every `steps` steps, smoothly: value gamma^(step / steps), as PyTorch's ExponentialLR.
 
@@ -152,6 +189,7 @@ def exponential(value: float, gamma: float, steps: int = 1) -> Schedule:
     return Schedule(lambda step: value * gamma ** (step / n), f"exponential({value!r}, {gamma!r}, {n})")
 
 
+@_noted
 def polynomial(value: float, end_value: float, steps: int, power: float = 1.0) -> Schedule:
     """From value to end_value in so many steps, then constant: end + (value - end) (1 - step / steps)^power.
 
@@ -167,6 +205,7 @@ def polynomial(value: float, end_value: float, steps: int, power: float = 1.0) -
     return Schedule(lambda step: end + (value - end) * (1 - min(step, n) / n) ** power, text)
 
 
+@_noted
 def linear(value: float, end_value: float, steps: int) -> Schedule:
     """From value to end_value in a straight line of so many steps, then constant.
 
@@ -177,6 +216,7 @@ def linear(value: float, end_value: float, steps: int) -> Schedule:
     return polynomial(value, end_value, steps, 1.0)
 
 
+@_noted
 def cosine(value: float, steps: int, end_value: float = 0.0) -> Schedule:
     """From value to end_value along half a cosine wave of so many steps, then constant, as optax's ``cosine_decay``.
 
@@ -191,6 +231,7 @@ def cosine(value: float, steps: int, end_value: float = 0.0) -> Schedule:
     return Schedule(lambda step: _cosine(value, end, min(step, n) / n), f"cosine({value!r}, {n}, {end!r})")
 
 
+@_noted
 def cosine_restarts(value: float, steps: int, steps_factor: int = 1, end_value: float = 0.0) -> Schedule:
     """`cosine` begun anew after so many steps, each wave steps_factor times as long as the one before it.
 
@@ -216,6 +257,7 @@ def cosine_restarts(value: float, steps: int, steps_factor: int = 1, end_value: 
     return Schedule(rate, f"{name}({value!r}, {n}, {factor}, {end!r})")
 
 
+@_noted
 def one_cycle(
     max_value: float,
     steps: int,
@@ -255,6 +297,7 @@ def one_cycle(
     return Schedule(rate, text)
 
 
+@_noted
 def warmup(schedule: float | Callable[[int], float], steps: int, start: float = 0.0) -> Schedule:
     """A line of so many steps from `start` times a schedule's first rate up to that rate; then the schedule.
 
@@ -277,6 +320,7 @@ def warmup(schedule: float | Callable[[int], float], steps: int, start: float = 
     return Schedule(rate, f"warmup({after!r}, {n}, {start!r})")
 
 
+@_noted
 def join(schedules: Sequence[float | Callable[[int], float]], boundaries: Sequence[int]) -> Schedule:
     """One schedule after the other: schedules[i + 1] begins after boundaries[i] steps, and counts from there.
 
@@ -337,12 +381,15 @@ class ReduceOnPlateau(Schedule):
             raise ValueError(f"{name}: mode is {mode!r}, expected 'min' or 'max'")
         if threshold_mode not in ("rel", "abs"):
             raise ValueError(f"{name}: threshold_mode is {threshold_mode!r}, expected 'rel' or 'abs'")
-        super().__init__(lambda step: self.value, f"{name}({value!r}, {mode!r}, {factor!r}, {patience!r})")
+        self._text = f"{name}({value!r}, {mode!r}, {factor!r}, {patience!r})"
         self.value = number(name, "value", value)
         self._mode, self._factor, self._patience, self._cooldown = mode, factor, patience, cooldown
         self._threshold, self._threshold_mode, self._least, self._eps = threshold, threshold_mode, min_value, eps
         self._best = math.inf if mode == "min" else -math.inf
         self._bad = self._cooling = 0
+
+    def __call__(self, step: int) -> float:
+        return self.value
 
     def _is_better(self, value: float) -> bool:
         margin = self._threshold * (abs(self._best) if self._threshold_mode == "rel" else 1.0)

@@ -165,6 +165,8 @@ def lr_find(
             )  # fmt: skip
     except FloatingPointError as error:
         found = error.result  # type: ignore[attr-defined]
+        if not found.steps:  # whatever the rate
+            raise
     losses = found.history
     return LRFindResult(rates[: losses.size], losses)
 
