@@ -17,15 +17,16 @@ times the batches of an epoch. In compiled training steps the rate is an input, 
 from __future__ import annotations
 
 import bisect
+import functools
 import itertools
 import math
-import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 
 from . import _plot
+from ._arguments import ABOVE_0, integer, number
 
 __all__ = [
     "ReduceOnPlateau", "Schedule", "constant", "cosine", "cosine_restarts", "exponential", "join", "linear",
@@ -48,6 +49,8 @@ class Schedule:
     array([0.5  , 0.375, 0.25 , 0.125, 0.   , 0.   ])
     """
 
+    _made_by: tuple[Any, ...] | None = None  # the function of this module that made it, and its arguments
+
     def __init__(self, function: Callable[[int], float], text: str = "") -> None:
         if not callable(function):
             raise TypeError(f"Schedule: function is of type {type(function).__name__}, expected a function of the step")
@@ -59,6 +62,7 @@ class Schedule:
 
     def values(self, n: int) -> np.ndarray:
         """The rates of the first n steps, as a float64 array."""
+        n = integer("Schedule.values", "n", n, least=0)
         return np.array([self(step) for step in range(n)], np.float64)
 
     def plot(self, n: int, ax: Any = None) -> Any:
@@ -71,6 +75,7 @@ class Schedule:
         >>> fg.schedules.cosine(0.1, steps=50).plot(60).get_ylabel()
         'learning rate'
         """
+        n = integer("Schedule.plot", "n", n, least=0)
         ax = _plot.axes("Schedule.plot", ax)
         ax.plot(np.arange(n), self.values(n), drawstyle="steps-post")
         ax.set(xlabel="step", ylabel="learning rate")
@@ -79,14 +84,44 @@ class Schedule:
     def __mul__(self, factor: float) -> Schedule:
         if not isinstance(factor, (int, float, np.number)):
             return NotImplemented
-        return Schedule(lambda step: factor * self(step), f"{factor!r} * {self._text}")
+        return _times(self, factor)
 
     __rmul__ = __mul__
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """What pickles and copies hold: how it was made, or its function and attributes."""
+        return super().__reduce_ex__(protocol) if self._made_by is None else (_made_again, self._made_by)
 
     def __repr__(self) -> str:
         return self._text
 
 
+_P = ParamSpec("_P")
+
+
+def _noted(make: Callable[_P, Schedule]) -> Callable[_P, Schedule]:
+    """A function that makes schedules, which note how they were made: pickle cannot hold the function of a step."""
+
+    @functools.wraps(make)
+    def noted(*args: _P.args, **kwargs: _P.kwargs) -> Schedule:
+        schedule = make(*args, **kwargs)
+        schedule._made_by = make.__name__, args, kwargs
+        return schedule
+
+    return noted
+
+
+def _made_again(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Schedule:
+    schedule: Schedule = globals()[name](*args, **kwargs)
+    return schedule
+
+
+@_noted
+def _times(schedule: Schedule, factor: float) -> Schedule:
+    return Schedule(lambda step: factor * schedule(step), f"{factor!r} * {schedule!r}")
+
+
+@_noted
 def constant(value: float) -> Schedule:
     """The same rate at every step.
 
@@ -94,10 +129,11 @@ def constant(value: float) -> Schedule:
     >>> fg.schedules.constant(0.1).values(2)
     array([0.1, 0.1])
     """
-    value = _rate("constant", "value", value)
+    value = number("constant", "value", value)
     return Schedule(lambda step: value, f"constant({value!r})")
 
 
+@_noted
 def step(value: float, step_size: int, gamma: float = 0.1) -> Schedule:
     """The rate times gamma after each step_size steps, as PyTorch's StepLR.
 
@@ -105,11 +141,12 @@ def step(value: float, step_size: int, gamma: float = 0.1) -> Schedule:
     >>> fg.schedules.step(1.0, step_size=2, gamma=0.5).values(5)
     array([1.  , 1.  , 0.5 , 0.5 , 0.25])
     """
-    value, gamma = _rate("step", "value", value), _rate("step", "gamma", gamma)
-    size = _count("step", "step_size", step_size)
+    value, gamma = number("step", "value", value), number("step", "gamma", gamma)
+    size = integer("step", "step_size", step_size)
     return Schedule(lambda step: value * gamma ** (step // size), f"step({value!r}, {size}, {gamma!r})")
 
 
+@_noted
 def multistep(value: float, milestones: Sequence[int], gamma: float = 0.1) -> Schedule:
     """The rate times gamma at each of the milestones, numbers of steps in rising order, as PyTorch's MultiStepLR.
 
@@ -117,13 +154,14 @@ def multistep(value: float, milestones: Sequence[int], gamma: float = 0.1) -> Sc
     >>> fg.schedules.multistep(1.0, [1, 3], gamma=0.5).values(4)
     array([1.  , 0.5 , 0.5 , 0.25])
     """
-    value, gamma = _rate("multistep", "value", value), _rate("multistep", "gamma", gamma)
+    value, gamma = number("multistep", "value", value), number("multistep", "gamma", gamma)
     at = _rising("multistep", "milestones", milestones)
     return Schedule(
         lambda step: value * gamma ** bisect.bisect_right(at, step), f"multistep({value!r}, {at}, {gamma!r})"
     )
 
 
+@_noted
 def piecewise(values: Sequence[float], boundaries: Sequence[int]) -> Schedule:
     """values[0] up to boundaries[0] steps, then values[1] up to boundaries[1], and so on; the last value stays.
 
@@ -132,12 +170,13 @@ def piecewise(values: Sequence[float], boundaries: Sequence[int]) -> Schedule:
     array([1. , 0.5, 0.5, 0.1])
     """
     at = _rising("piecewise", "boundaries", boundaries)
-    rates = [_rate("piecewise", f"values[{i}]", value) for i, value in enumerate(values)]
+    rates = [number("piecewise", f"values[{i}]", value) for i, value in enumerate(values)]
     if len(rates) != len(at) + 1:
         raise ValueError(f"piecewise: expected one value more than boundaries, got {len(rates)} and {len(at)}")
     return Schedule(lambda step: rates[bisect.bisect_right(at, step)], f"piecewise({rates}, {at})")
 
 
+@_noted
 def exponential(value: float, gamma: float, steps: int = 1) -> Schedule:
     """The rate times gamma every `steps` steps, smoothly: value gamma^(step / steps), as PyTorch's ExponentialLR.
 
@@ -145,11 +184,12 @@ def exponential(value: float, gamma: float, steps: int = 1) -> Schedule:
     >>> fg.schedules.exponential(1.0, gamma=0.25, steps=2).values(3)
     array([1.  , 0.5 , 0.25])
     """
-    value, gamma = _rate("exponential", "value", value), _rate("exponential", "gamma", gamma)
-    n = _count("exponential", "steps", steps)
+    value, gamma = number("exponential", "value", value), number("exponential", "gamma", gamma)
+    n = integer("exponential", "steps", steps)
     return Schedule(lambda step: value * gamma ** (step / n), f"exponential({value!r}, {gamma!r}, {n})")
 
 
+@_noted
 def polynomial(value: float, end_value: float, steps: int, power: float = 1.0) -> Schedule:
     """From value to end_value in so many steps, then constant: end + (value - end) (1 - step / steps)^power.
 
@@ -159,12 +199,13 @@ def polynomial(value: float, end_value: float, steps: int, power: float = 1.0) -
     >>> fg.schedules.polynomial(1.0, 0.0, steps=4, power=2).values(6)
     array([1.    , 0.5625, 0.25  , 0.0625, 0.    , 0.    ])
     """
-    value, end = _rate("polynomial", "value", value), _rate("polynomial", "end_value", end_value)
-    n, power = _count("polynomial", "steps", steps), _rate("polynomial", "power", power)
+    value, end = number("polynomial", "value", value), number("polynomial", "end_value", end_value)
+    n, power = integer("polynomial", "steps", steps), number("polynomial", "power", power)
     text = f"polynomial({value!r}, {end!r}, {n}, {power!r})"
     return Schedule(lambda step: end + (value - end) * (1 - min(step, n) / n) ** power, text)
 
 
+@_noted
 def linear(value: float, end_value: float, steps: int) -> Schedule:
     """From value to end_value in a straight line of so many steps, then constant.
 
@@ -175,6 +216,7 @@ def linear(value: float, end_value: float, steps: int) -> Schedule:
     return polynomial(value, end_value, steps, 1.0)
 
 
+@_noted
 def cosine(value: float, steps: int, end_value: float = 0.0) -> Schedule:
     """From value to end_value along half a cosine wave of so many steps, then constant, as optax's ``cosine_decay``.
 
@@ -184,11 +226,12 @@ def cosine(value: float, steps: int, end_value: float = 0.0) -> Schedule:
     >>> fg.schedules.cosine(1.0, steps=2).values(4).round(3) + 0.0
     array([1. , 0.5, 0. , 0. ])
     """
-    value, end = _rate("cosine", "value", value), _rate("cosine", "end_value", end_value)
-    n = _count("cosine", "steps", steps)
+    value, end = number("cosine", "value", value), number("cosine", "end_value", end_value)
+    n = integer("cosine", "steps", steps)
     return Schedule(lambda step: _cosine(value, end, min(step, n) / n), f"cosine({value!r}, {n}, {end!r})")
 
 
+@_noted
 def cosine_restarts(value: float, steps: int, steps_factor: int = 1, end_value: float = 0.0) -> Schedule:
     """`cosine` begun anew after so many steps, each wave steps_factor times as long as the one before it.
 
@@ -199,8 +242,8 @@ def cosine_restarts(value: float, steps: int, steps_factor: int = 1, end_value: 
     array([1.   , 0.5  , 1.   , 0.854, 0.5  , 0.146, 1.   ])
     """
     name = "cosine_restarts"
-    value, end = _rate(name, "value", value), _rate(name, "end_value", end_value)
-    n, factor = _count(name, "steps", steps), _count(name, "steps_factor", steps_factor)
+    value, end = number(name, "value", value), number(name, "end_value", end_value)
+    n, factor = integer(name, "steps", steps), integer(name, "steps_factor", steps_factor)
 
     def rate(step: int) -> float:
         length, place = n, step
@@ -214,6 +257,7 @@ def cosine_restarts(value: float, steps: int, steps_factor: int = 1, end_value: 
     return Schedule(rate, f"{name}({value!r}, {n}, {factor}, {end!r})")
 
 
+@_noted
 def one_cycle(
     max_value: float,
     steps: int,
@@ -233,16 +277,14 @@ def one_cycle(
     array([0.25 , 1.   , 0.756, 0.269, 0.025, 0.025])
     """
     name = "one_cycle"
-    most, n = _rate(name, "max_value", max_value), _count(name, "steps", steps)
-    if not 0 <= pct_start <= 1:
-        raise ValueError(f"{name}: pct_start is {pct_start!r}, expected a number in [0, 1]")
+    most, n = number(name, "max_value", max_value), integer(name, "steps", steps)
+    pct_start = number(name, "pct_start", pct_start, ("a number in [0, 1]", lambda x: 0 <= x <= 1))
     if anneal_strategy not in ("cos", "linear"):
         raise ValueError(f"{name}: anneal_strategy is {anneal_strategy!r}, expected 'cos' or 'linear'")
-    for what, factor in (("div_factor", div_factor), ("final_div_factor", final_div_factor)):
-        if not 0 < factor < math.inf:
-            raise ValueError(f"{name}: {what} is {factor!r}, expected a finite number above 0")
+    div_factor = number(name, "div_factor", div_factor, ABOVE_0)
+    final_div_factor = number(name, "final_div_factor", final_div_factor, ABOVE_0)
     first, last = most / div_factor, most / div_factor / final_div_factor
-    top, end = float(pct_start * n) - 1, n - 1
+    top, end = pct_start * n - 1, n - 1
     between = _cosine if anneal_strategy == "cos" else lambda a, b, x: a + (b - a) * x
 
     def rate(step: int) -> float:
@@ -255,6 +297,7 @@ def one_cycle(
     return Schedule(rate, text)
 
 
+@_noted
 def warmup(schedule: float | Callable[[int], float], steps: int, start: float = 0.0) -> Schedule:
     """A line of so many steps from `start` times a schedule's first rate up to that rate; then the schedule.
 
@@ -265,8 +308,8 @@ def warmup(schedule: float | Callable[[int], float], steps: int, start: float = 
     >>> fg.schedules.warmup(fg.schedules.step(1.0, 2), steps=4).values(8)
     array([0.  , 0.25, 0.5 , 0.75, 1.  , 1.  , 0.1 , 0.1 ])
     """
-    after, n = _as_schedule("warmup", schedule), _count("warmup", "steps", steps)
-    start = _rate("warmup", "start", start)
+    after, n = _as_schedule("warmup", schedule), integer("warmup", "steps", steps)
+    start = number("warmup", "start", start)
 
     def rate(step: int) -> float:
         if step >= n:
@@ -277,6 +320,7 @@ def warmup(schedule: float | Callable[[int], float], steps: int, start: float = 
     return Schedule(rate, f"warmup({after!r}, {n}, {start!r})")
 
 
+@_noted
 def join(schedules: Sequence[float | Callable[[int], float]], boundaries: Sequence[int]) -> Schedule:
     """One schedule after the other: schedules[i + 1] begins after boundaries[i] steps, and counts from there.
 
@@ -328,18 +372,24 @@ class ReduceOnPlateau(Schedule):
         eps: float = 1e-8,
     ) -> None:
         name = "ReduceOnPlateau"
-        if not 0 < factor < 1:
-            raise ValueError(f"{name}: factor is {factor!r}, expected a number in (0, 1)")
+        factor = number(name, "factor", factor, ("a number in (0, 1)", lambda x: 0 < x < 1))
+        patience = integer(name, "patience", patience, least=0)
+        cooldown = integer(name, "cooldown", cooldown, least=0)
+        threshold, eps = number(name, "threshold", threshold), number(name, "eps", eps)
+        min_value = number(name, "min_value", min_value)
         if mode not in ("min", "max"):
             raise ValueError(f"{name}: mode is {mode!r}, expected 'min' or 'max'")
         if threshold_mode not in ("rel", "abs"):
             raise ValueError(f"{name}: threshold_mode is {threshold_mode!r}, expected 'rel' or 'abs'")
-        super().__init__(lambda step: self.value, f"{name}({value!r}, {mode!r}, {factor!r}, {patience!r})")
-        self.value = _rate(name, "value", value)
+        self._text = f"{name}({value!r}, {mode!r}, {factor!r}, {patience!r})"
+        self.value = number(name, "value", value)
         self._mode, self._factor, self._patience, self._cooldown = mode, factor, patience, cooldown
         self._threshold, self._threshold_mode, self._least, self._eps = threshold, threshold_mode, min_value, eps
         self._best = math.inf if mode == "min" else -math.inf
         self._bad = self._cooling = 0
+
+    def __call__(self, step: int) -> float:
+        return self.value
 
     def _is_better(self, value: float) -> bool:
         margin = self._threshold * (abs(self._best) if self._threshold_mode == "rel" else 1.0)
@@ -381,30 +431,12 @@ def _cosine(value: float, end: float, x: float) -> float:
     return end + (value - end) * (1 + math.cos(math.pi * x)) / 2
 
 
-def _rate(name: str, what: str, value: Any) -> float:
-    if not isinstance(value, (int, float, np.number)) or isinstance(value, bool):
-        raise TypeError(f"{name}: {what} is {value!r}, expected a finite number of at least 0")
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{name}: {what} is {value!r}, expected a finite number of at least 0")
-    return float(value)
-
-
-def _count(name: str, what: str, value: Any) -> int:
-    try:
-        number = 0 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: {what} is {value!r}, expected an integer above 0") from None
-    if number < 1:
-        raise ValueError(f"{name}: {what} is {value!r}, expected an integer above 0")
-    return number
-
-
 def _rising(name: str, what: str, values: Sequence[int]) -> list[int]:
-    numbers = [_count(name, f"{what}[{i}]", value) for i, value in enumerate(values)]
+    numbers = [integer(name, f"{what}[{i}]", value) for i, value in enumerate(values)]
     if any(a >= b for a, b in itertools.pairwise(numbers)):
         raise ValueError(f"{name}: {what} are {numbers}, expected numbers of steps in rising order")
     return numbers
 
 
 def _as_schedule(name: str, schedule: Any) -> Callable[[int], float]:
-    return schedule if callable(schedule) else constant(_rate(name, "the schedule", schedule))
+    return schedule if callable(schedule) else constant(number(name, "the schedule", schedule))

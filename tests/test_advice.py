@@ -148,8 +148,8 @@ def test_bounds_of_a_traced_fori_loop_are_ints():
         fg.compile(doubled)(1.0, 3)
     assert str(raised.value).partition("). ")[2] == (
         "Its value differs from call to call: the bounds of fori_loop are Python ints, because they decide how much "
-        "there is to compute; while_loop takes a number of steps that is not known. Arguments that are constants are "
-        "marked by static_argnums"
+        "there is to compute; while_loop takes a number of steps that is not known. An argument that is a constant is "
+        "bound by functools.partial or, of fastgrad.compile, named in static_argnums"
     )
     with pytest.raises(fg.TraceError, match="^vmap: .* the bounds of fori_loop are Python ints"):
         fg.vmap(doubled)(np.ones(2), np.arange(2))

@@ -272,7 +272,7 @@ def test_what_is_no_array_is_refused_by_place():
             f(bad)
     with pytest.raises(TypeError, match="expected a function, got int"):
         fg.compile(3)
-    with pytest.raises(ValueError, match="maxsize of at least 1"):
+    with pytest.raises(ValueError, match="compile: maxsize is 0, expected an integer above 0"):
         fg.compile(abs, maxsize=0)
     with pytest.raises(TypeError, match=r"kwargs\['x'\]\[1\] is of type str"):
         f(x=[1.0, "text"])

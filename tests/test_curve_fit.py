@@ -128,3 +128,27 @@ def test_a_sparse_jacobian_of_a_structure_with_args_and_bounds():
         fg.least_squares(broyden, np.ones(3), method="lm", jac_sparsity="auto")
     with pytest.raises(ValueError, match=r"least_squares: jac_sparsity: entry \(0, 1\) of the Jacobian is not zero"):
         fg.least_squares(broyden, np.ones(3), jac_sparsity=np.eye(3))
+
+
+def test_fits_of_a_compiled_model_share_its_programs():
+    calls = []
+
+    def counted(t, scale, rate, offset):
+        calls.append(len(t))
+        return decay(t, scale, rate, offset)
+
+    model = fg.compile(counted)
+    first = fg.curve_fit(model, T, Y)
+    traced = len(calls)
+    for k, (t, y) in enumerate(((T, Y), (T + 0.1, Y), (T, 2 * Y), (T.tolist(), Y.tolist()))):
+        mine, theirs = fg.curve_fit(model, t, y), optimize.curve_fit(decay, t, y)
+        np.testing.assert_allclose(mine[0], theirs[0], rtol=2e-4, err_msg=str(k))
+        assert len(calls) == traced, f"fit {k} traced the model again: {calls}"
+    np.testing.assert_array_equal(fg.curve_fit(model, T, Y)[0], first[0])
+    shorter = fg.curve_fit(model, T[:20], Y[:20])
+    np.testing.assert_allclose(shorter[0], optimize.curve_fit(decay, T[:20], Y[:20])[0], rtol=2e-4)
+    assert set(calls[traced:]) == {20}
+    line = fg.compile(lambda t, *p: p[0] + p[1] * t if len(p) == 2 else p[0] + 0.0 * t)  # by the number of parameters
+    for p0 in ([0.0], [0.0, 0.0], [1.0]):
+        expected = optimize.curve_fit(lambda t, *p: np.polyval(p[::-1], t) + 0.0 * t, T, Y, p0)[0]
+        np.testing.assert_allclose(fg.curve_fit(line, T, Y, p0)[0], expected, rtol=1e-5)

@@ -96,7 +96,7 @@ def test_contexts_and_the_process():
         assert fg.zeros(1).dtype == F32
 
 
-@pytest.mark.parametrize("bad", [np.int32, "float16", complex, np.longdouble])
+@pytest.mark.parametrize("bad", [np.int32, "float16", complex, np.longdouble, "nonsense", 32, [np.float32]], ids=str)
 def test_other_dtypes(bad):
     for f, name in ((fg.set_default_dtype, "set_default_dtype"), (fg.default_dtype, "default_dtype")):
         with pytest.raises(TypeError, match=f"{name}: expected float32, float64 or None, got "):

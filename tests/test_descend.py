@@ -429,7 +429,7 @@ W = np.ones(2)
         ),
         (
             lambda: descend(steps=True),
-            ValueError,
+            TypeError,
             "descend: steps is True, expected an integer above 0 or None",
         ),
         (
@@ -506,7 +506,7 @@ W = np.ones(2)
         ),
         (
             lambda: descend(tol="1"),
-            ValueError,
+            TypeError,
             "descend: tol is '1', expected a number of at least 0 or None",
         ),
         (

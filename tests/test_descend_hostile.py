@@ -201,9 +201,3 @@ def test_a_function_that_returns_no_iterator():
     text = "descend: data is a function that returned an object of type int, expected an iterator of batches"
     with raises_text(TypeError, text):
         descend(lambda: 5)
-
-
-@pytest.mark.parametrize("accumulate", [0, -1, True, 2.5, "3", np.array([1, 2]), float("nan")], ids=str)
-def test_accumulate(accumulate):
-    with raises_text(ValueError, f"descend: accumulate is {accumulate!r}, expected an integer of at least 1"):
-        descend(accumulate=accumulate)

@@ -262,3 +262,8 @@ def test_lr_find_of_what_does_not_learn():
 def test_lr_find_refuses(arguments, error, text):
     with raises_text(error, text):
         fg.lr_find(line, START, **{"data": (X, Y), "optimizer": "sgd", **arguments})
+
+
+def test_lr_find_of_data_that_are_not_finite():
+    with pytest.raises(FloatingPointError, match="at step 0 the loss is nan"):
+        fg.lr_find(line, START, (X, Y * np.nan), optimizer="sgd")

@@ -113,7 +113,7 @@ def test_what_is_not_finite_and_what_is_refused():
         fg.optim.LBFGS(line_search_fn="armijo")
     with pytest.raises(ValueError, match="keeps state for 1; use a new optimizer"):
         optimizer.step(np.ones(3), fg.value_and_grad(fg.sum))
-    with pytest.raises(ValueError, match="history_size is 0, expected an integer of at least 1"):
+    with pytest.raises(ValueError, match="history_size is 0, expected an integer above 0"):
         fg.optim.LBFGS(history_size=0)
 
 

@@ -515,13 +515,13 @@ def test_clipping_where_an_optimizer_updates_in_python():
     ("arguments", "error", "text"),
     [
         ({"clip_norm": 0}, ValueError, "training_step: clip_norm is 0, expected a finite number above 0"),
-        ({"clip_norm": "1"}, TypeError, "training_step: clip_norm is '1', expected a number above 0"),
+        ({"clip_norm": "1"}, TypeError, "training_step: clip_norm is '1', expected a finite number above 0"),
         (
             {"clip_norm": 1.0, "clip_value": 1.0},
             ValueError,
             "training_step: clip_value and clip_norm are given, expected at most one of them",
         ),
-        ({"accumulate": 0}, ValueError, "training_step: accumulate is 0, expected an integer of at least 1"),
+        ({"accumulate": 0}, ValueError, "training_step: accumulate is 0, expected an integer above 0"),
     ],
 )
 def test_arguments_of_a_step_that_are_refused(arguments, error, text):

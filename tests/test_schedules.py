@@ -1,5 +1,6 @@
 """Schedules against the recurrences of PyTorch and the formulas of optax, and within optimizers."""
 
+import copy
 import math
 import pickle
 
@@ -181,3 +182,30 @@ def test_the_state_of_a_schedule_belongs_to_that_of_its_optimizer():
 def test_arguments_out_of_range(call, error, text):
     with raises_text(error, text):
         call()
+
+
+MADE = [
+    schedules.constant(0.1), schedules.step(1.0, 2), schedules.multistep(1.0, [1, 3]),
+    schedules.piecewise([1.0, 0.5], [2]), schedules.exponential(1.0, 0.9), schedules.polynomial(1.0, 0.1, 4, power=2),
+    schedules.linear(1.0, 0.1, 4), schedules.cosine(1.0, steps=4), schedules.cosine_restarts(1.0, 2),
+    schedules.one_cycle(1.0, 5), schedules.warmup(0.5 * schedules.cosine(0.1, 5), steps=2),
+    schedules.join([0.1, schedules.linear(1.0, 0.1, 4)], [2]), schedules.ReduceOnPlateau(0.1),
+    schedules.Schedule(float),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("schedule", MADE, ids=repr)
+def test_pickles_and_copies(schedule):
+    optimizer = fg.optim.SGD(schedule, momentum=0.9)
+    for again in (pickle.loads(pickle.dumps(optimizer)), copy.deepcopy(optimizer), copy.copy(optimizer)):
+        assert again.learning_rate.values(7).tolist() == schedule.values(7).tolist()
+        assert repr(again) == repr(optimizer)
+
+
+def test_a_copy_of_a_plateau_has_a_rate_of_its_own():
+    schedule = schedules.ReduceOnPlateau(1.0, factor=0.5, patience=0)
+    schedule.observe(1.0)
+    copies = [copy.deepcopy(schedule), pickle.loads(pickle.dumps(schedule))]
+    for again in copies:
+        again.observe(2.0)
+        assert (schedule(0), again(0)) == (1.0, 0.5)

@@ -13,6 +13,7 @@ import pytest
 from _errors import raises_text
 
 import fastgrad as fg
+from fastgrad import _core
 from fastgrad._train.prefetch import prefetched
 from fastgrad._train.sources import Table, source_of
 
@@ -120,8 +121,10 @@ def test_a_dict_among_arrays():
 def test_tables_of_other_libraries():
     frame = Frame(a=X[:, 0], b=X[:, 1], c=X[:, 2])
     assert descend((frame, Foreign(Y)), epochs=3, batch_size=5, seed=0).history.tolist() == SHUFFLED
-    text = "descend: data[0] has columns that are not numbers: 'name'; leave them out, or encode them as numbers first"
-    with raises_text(TypeError, text):
+    text = (
+        "descend: data[0] has columns that are not numbers: 'name' (object); leave them out, or encode them as numbers"
+    )
+    with raises_text(TypeError, f"{text} first"):
         descend((Frame(a=X[:, 0], name=np.array(["n"] * 24, object)), Y), steps=1)
 
 
@@ -476,9 +479,9 @@ def nothing():
          "descend: data[1] is an iterator, expected an array of rows; an iterator is data as a whole and yields "
          "batches, tuples of all that the loss takes"),
         (lambda: descend(steps=1, prefetch=-1), ValueError,
-         "descend: prefetch is -1, expected a number of batches, 0 for none"),
-        (lambda: descend(steps=1, prefetch=1.5), ValueError,
-         "descend: prefetch is 1.5, expected a number of batches, 0 for none"),
+         "descend: prefetch is -1, expected an integer of at least 0"),
+        (lambda: descend(steps=1, prefetch=1.5), TypeError,
+         "descend: prefetch is 1.5, expected an integer of at least 0"),
         (lambda: descend(None, lambda p: fg.sum(p["w"]), steps=1, prefetch=1), ValueError,
          "descend: prefetch is given but data is None: there are no batches to fetch"),
         (lambda: descend({}, steps=1), ValueError,
@@ -541,3 +544,41 @@ def test_skipped_steps_are_counted_and_left_out_of_the_means():
     assert result.skipped == 3 and np.isnan(result.history).sum() == 3
     np.testing.assert_allclose(result.curves["loss"], np.nanmean(np.reshape(result.history, (3, 3)), axis=1))
     assert "skipped" not in descend(epochs=1)
+
+
+def test_rows_of_a_column_major_table_are_copied_once_an_epoch(monkeypatch):
+    monkeypatch.setattr("fastgrad._train.sources._CACHE_BYTES", 0)
+    found = []
+    for table in (np.asfortranarray(X), np.array(X)):
+        source, rows = source_of((table, Y), Table((table, Y)), 5, True, 0, False, None), []
+        for _ in range(3):
+            rows += [[array[at].tolist() for array in arrays] for arrays, at in source.batches()]
+            state = source.state()
+            source.end_epoch()
+            table *= 2  # an epoch sees the table as it is at its beginning
+        source.restore({**state, "position": 2})  # of the last epoch, with the table as it is now
+        found.append([*rows, *[[array[at].tolist() for array in arrays] for arrays, at in source.batches()]])
+    assert found[0] == found[1]
+    for prefetch in (0, 2):
+        result = descend((np.asfortranarray(X), Y), epochs=3, batch_size=5, seed=0, prefetch=prefetch)
+        assert result.history.tolist() == SHUFFLED
+
+
+def test_gathered_rows_are_those_of_numpy():
+    at = np.array([5, 0, 5, 2])
+    big = np.arange(7 * 6 * 5.0).reshape(7, 6, 5)
+    unaligned = np.zeros(7 * 8 + 1, np.uint8)[1:].view(np.float64)
+    arrays = [
+        big, big[:, ::2], big[::-1], big.T.copy().T, big.transpose(0, 2, 1), big[:, :, 0], big[:, :0], big[:, 0, 0],
+        np.asfortranarray(big[:, :, 1]), np.broadcast_to(big[:1], big.shape), big.astype(np.float32).T.copy().T,
+        big.astype(np.int8)[:, :, ::-1], big.astype(">f8"), big.astype(complex).T.copy().T, unaligned,
+        np.array(["a"] * 7, object),
+    ]  # fmt: skip
+    for array in arrays:
+        found = _core.gather_rows(array, at)
+        np.testing.assert_array_equal(found, array[at])
+        assert found.flags.c_contiguous and found.dtype == array.dtype
+        assert _core.gather_rows(array, at[:0]).shape == (0, *array.shape[1:])
+    np.testing.assert_array_equal(_core.gather_rows(big, np.array([-1])), big[[-1]])
+    with pytest.raises(IndexError):
+        _core.gather_rows(big, np.array([7]))

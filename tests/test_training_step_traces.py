@@ -189,5 +189,5 @@ def test_how_many_programs_a_step_keeps():
     assert step._compiled.cache_info() == (3, 4, 3, 3)
     assert copy.deepcopy(step)._compiled.cache_info() == (0, 0, 3, 0)
     for wrong in (0, -1):
-        with pytest.raises(ValueError, match=f"^training_step: expected maxsize of at least 1, got {wrong}$"):
+        with pytest.raises(ValueError, match=f"^training_step: maxsize is {wrong}, expected an integer above 0$"):
             fg.training_step(loss, np.ones(2), "sgd", maxsize=wrong)

@@ -362,6 +362,18 @@ static void gather_apart(size_t itemsize, int64_t n, int64_t stride, const void 
             ((uint64_t *)y)[i] = ((const uint64_t *)x)[i * stride];
 }
 
+enum {
+    LINE = 64,        /* bytes of a cache line */
+    LINES_AHEAD = 80, /* so many are asked for before they are read: rows in random order wait for memory otherwise */
+};
+
+/* Ask for cache lines that lie a step apart. */
+static void ask_for(const char *x, int64_t lines, int64_t step)
+{
+    for (int64_t k = 0; k < lines; k++)
+        __builtin_prefetch(x + k * step);
+}
+
 void fg_gather_rows(int ndim, const int64_t *dim, const int64_t *stride, size_t itemsize, int64_t n, const int64_t *row,
                     const void *x, void *y)
 {
@@ -377,9 +389,15 @@ void fg_gather_rows(int ndim, const int64_t *dim, const int64_t *stride, size_t 
         size *= dim[axis];
     }
     size_t row_bytes = (size_t)size * itemsize;
+    int64_t row_stride = stride[0] * (int64_t)itemsize;
+    int64_t step = apart == 1 ? LINE : apart * (int64_t)itemsize; /* between the cache lines of a row */
+    int64_t lines = apart == 1 ? ((int64_t)row_bytes + LINE - 1) / LINE : size;
+    int64_t ahead = is_even && lines ? LINES_AHEAD / lines : 0;
     for (int64_t i = 0; row_bytes && i < n; i++) {
-        const char *from = (const char *)x + row[i] * stride[0] * (int64_t)itemsize;
+        const char *from = (const char *)x + row[i] * row_stride;
         char *to = (char *)y + (size_t)i * row_bytes;
+        if (ahead && i + ahead < n)
+            ask_for((const char *)x + row[i + ahead] * row_stride, lines, step);
         if (is_even && apart == 1)
             memcpy(to, from, row_bytes);
         else if (is_even)

@@ -25,7 +25,10 @@ def default_float():
 cdef object default_of(dtype, str name):
     if dtype is None:
         return None
-    found = NUMBER_OF.get(np.dtype(dtype))
+    try:
+        found = NUMBER_OF.get(np.dtype(dtype))
+    except TypeError:
+        found = None
     if found is None or found > FG_FLOAT64:
         raise TypeError(f"{name}: expected float32, float64 or None, got {dtype!r}")
     return DTYPES[found]

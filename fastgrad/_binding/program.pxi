@@ -41,7 +41,8 @@ cdef int refuse_traced(fg_array *x, str reason="array") except -1:
         )
     raise TraceError(
         f"compile: the value of a tensor was asked for while the function is traced{frames.user_line()}. Its value "
-        f"differs from call to call: {CURES[reason]}. Arguments that are constants are marked by static_argnums"
+        f"differs from call to call: {CURES[reason]}. An argument that is a constant is bound by "
+        "functools.partial or, of fastgrad.compile, named in static_argnums"
     )
 
 

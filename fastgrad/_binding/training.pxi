@@ -299,6 +299,46 @@ cdef tuple train(Program program, fg_replay *r, UpdateRule rule, bint checked, r
         program.give(r)
 
 
+cdef bint element_strides(cnp.ndarray x, int64_t *stride):
+    """Set the strides of an array in elements; False if they are no whole numbers of them, or x is not aligned."""
+    cdef cnp.npy_intp itemsize = cnp.PyArray_ITEMSIZE(x)
+    for k in range(cnp.PyArray_NDIM(x)):
+        if cnp.PyArray_STRIDE(x, k) % itemsize:
+            return False
+        stride[k] = cnp.PyArray_STRIDE(x, k) // itemsize
+    return cnp.PyArray_ISALIGNED(x)
+
+
+cdef bint are_within(const int64_t *row, cnp.npy_intp n, cnp.npy_intp length) noexcept:
+    """Whether all of n indices are those of rows of an array of so many."""
+    for k in range(n):
+        if not 0 <= row[k] < length:
+            return False
+    return True
+
+
+def gather_rows(cnp.ndarray x not None, cnp.ndarray rows not None):
+    """A contiguous copy of the rows of x with these int64 indices, as ``x[rows]``."""
+    cdef int64_t stride[FG_MAX_NDIM]
+    cdef int64_t dim[FG_MAX_NDIM]
+    cdef cnp.npy_intp n = cnp.PyArray_SIZE(rows), itemsize = cnp.PyArray_ITEMSIZE(x)
+    cdef int ndim = cnp.PyArray_NDIM(x), k
+    cdef int64_t *row = <int64_t *>cnp.PyArray_DATA(rows)
+    cdef const void *start = cnp.PyArray_DATA(x)
+    cdef void *to
+    if (not 0 < ndim <= FG_MAX_NDIM or number_of(x) < 0 or number_of(rows) != FG_INT64
+            or cnp.PyArray_NDIM(rows) != 1 or not cnp.PyArray_ISCARRAY_RO(rows) or not element_strides(x, stride)
+            or not are_within(row, n, cnp.PyArray_DIM(x, 0))):
+        return np.ascontiguousarray(x[rows])
+    for k in range(ndim):
+        dim[k] = cnp.PyArray_DIM(x, k) if k else n
+    found = np.empty((n, *(<object>x).shape[1:]), x.dtype)
+    to = cnp.PyArray_DATA(<cnp.ndarray>found)
+    with nogil:
+        fg_gather_rows(ndim, dim, stride, itemsize, n, row, start, to)
+    return found
+
+
 cdef bint gather(Program program, fg_replay *r, int i, cnp.ndarray x, cnp.ndarray rows):
     """Gather these rows of x into input i; False if their shape or dtype is not that of the input, or x is not aligned.
     """
@@ -308,15 +348,13 @@ cdef bint gather(Program program, fg_replay *r, int i, cnp.ndarray x, cnp.ndarra
     cdef int64_t stride[FG_MAX_NDIM]
     cdef void *to
     if (number_of(x) != fg_program_input_dtype(program.program, i) or cnp.PyArray_NDIM(x) != s.ndim or s.dim[0] != n
-            or not cnp.PyArray_ISALIGNED(x) or not cnp.PyArray_ISNOTSWAPPED(x)):
+            or not cnp.PyArray_ISNOTSWAPPED(x) or not element_strides(x, stride)):
         return False
-    for k in range(s.ndim):
-        if k and cnp.PyArray_DIM(x, <int>k) != s.dim[k] or cnp.PyArray_STRIDE(x, <int>k) % itemsize:
+    for k in range(1, s.ndim):
+        if cnp.PyArray_DIM(x, <int>k) != s.dim[k]:
             return False
-        stride[k] = cnp.PyArray_STRIDE(x, <int>k) // itemsize
-    for k in range(n):
-        if not 0 <= row[k] < length:
-            return False
+    if not are_within(row, n, length):
+        return False
     to = fg_replay_own_input(program.program, r, i)
     if to == NULL:
         fail(FG_NO_MEMORY)

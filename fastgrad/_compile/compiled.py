@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from .. import _core, _native, _user_frames, tree
+from .._arguments import integer
 from .._core import Entry, Program, Tensor, TraceError, UpdateRule
 from .._transforms.transformed import global_name
 
@@ -550,8 +551,7 @@ def compile(
         raise TypeError(f"compile: expected a function, got {type(f).__name__}")
     numbers = static_argnums if isinstance(static_argnums, (tuple, list)) else (static_argnums,)
     names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
-    if operator.index(maxsize) < 1:
-        raise ValueError(f"compile: expected maxsize of at least 1, got {maxsize}")
+    maxsize = integer("compile", "maxsize", maxsize)
     return Compiled(f, tuple(operator.index(i) for i in numbers), maxsize, verify, static_argnames=names, native=native)
 
 
@@ -635,7 +635,8 @@ def _input(leaf: Any, structure: tree.Structure, i: int) -> np.ndarray:
     if not isinstance(leaf, (np.ndarray, np.generic, float, int)) or _core.is_masked(leaf):
         raise TypeError(
             f"compile: {tree.place_of(structure, i)} is of type {type(leaf).__name__}, expected arrays and numbers; "
-            "name its argument in static_argnums or static_argnames if it is a constant"
+            "bind it by functools.partial if it is a constant or, of fastgrad.compile, name its argument in "
+            "static_argnums or static_argnames"
         )
     if type(leaf) is int and not -(2**63) <= leaf < 2**64:
         raise TypeError(

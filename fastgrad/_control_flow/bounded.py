@@ -5,13 +5,13 @@ Traced, it is a scan whose steps do nothing once the condition is false.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .. import _core, tree
+from .._arguments import integer
 from .._core import Tensor
 from .._transforms.pure_callback import ShapeDtypeStruct, pure_callback
 from .api import cond, scan
@@ -101,12 +101,9 @@ def bounded_while_loop(
 def _at_least_0(max_steps: Any) -> int:
     if isinstance(max_steps, Tensor):
         _core.refuse_value(max_steps, "bound")
-    try:
-        steps = operator.index(max_steps)
-    except TypeError:
-        raise TypeError(f"{NAME}: max_steps is {max_steps!r}, expected an integer") from None
-    if not 0 <= steps < 2**63:
-        raise ValueError(f"{NAME}: expected max_steps of at least 0 that fits in an int64, got {steps}")
+    steps = integer(NAME, "max_steps", max_steps, least=0)
+    if steps >= 2**63:
+        raise ValueError(f"{NAME}: expected max_steps that fits in an int64, got {steps}")
     return steps
 
 

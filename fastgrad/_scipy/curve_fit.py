@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from .._arguments import flag
+from .._compile.compiled import Compiled
 from .._core import Tensor
 from .._transforms.arguments import describe_type
 from .vectors import Variables, Vector, scipy
@@ -48,7 +50,8 @@ def curve_fit(
     jac : callable or str, optional
         None for the exact Jacobian; otherwise as SciPy's, and f is then called with numbers.
     compile : bool
-        Trace f and its Jacobian at the first two calls and replay them later, as ``fg.minimize`` does.
+        Trace f and its Jacobian at the first two calls and replay them later, as ``fg.minimize`` does. Each fit traces
+        anew, unless f is made by ``fastgrad.compile``, once for all fits: then their programs are kept with it.
     **kwargs
         Passed on to ``leastsq`` for method="lm", else to ``least_squares``.
 
@@ -68,6 +71,7 @@ def curve_fit(
     >>> popt.round(6)
     array([2.5, 1.3])
     """
+    compile = flag("curve_fit", "compile", compile)
     optimize = scipy("curve_fit")
     if not callable(f):
         raise TypeError(f"curve_fit: expected a function, got {f!r}")
@@ -87,39 +91,51 @@ def curve_fit(
 
 
 class _Model:
-    """The model as SciPy calls it, with x and the parameters, which it may do with several x."""
+    """The model as SciPy calls it, with x and the parameters, which it may do with several x.
+
+    x is a constant of the program, so that it may be anything. Of an f that is compiled it is an input, and the
+    programs are kept with f, for the next call with as many parameters.
+    """
 
     def __init__(self, f: Callable[..., Any], compile: bool) -> None:
         self._f, self._compile = f, compile
         self._x: Any = None
         self._vector: Vector | None = None
 
-    def _at(self, x: Any, params: tuple[Any, ...]) -> tuple[Vector, np.ndarray]:
-        vector = np.asarray(params, np.float64)
+    def _at(self, x: Any, params: tuple[Any, ...]) -> tuple[Vector, np.ndarray, tuple[Any, ...]]:
+        """The residuals, the vector of parameters, and what they take besides."""
+        f, vector, n = self._f, np.asarray(params, np.float64), len(params)
+        if self._compile and isinstance(f, Compiled) and isinstance(x, np.ndarray):
+            static = (1,) if 0 in f.static_places(1 + n) else ()
+            kept: Vector = f.derived(("curve_fit", n, static), lambda: self._made(_of_vector(f, n), n, static))
+            return kept, vector, (x,)
         if self._vector is None or self._x is not x:
-            variables = Variables("curve_fit", vector, "p0")
-            self._vector, self._x = Vector("curve_fit", self._of(x, len(params)), variables, (), self._compile), x
-        return self._vector, vector
+            of_x = _of_vector(f, n)
+            self._vector, self._x = self._made(lambda p: of_x(p, x), n), x
+        return self._vector, vector, ()
 
-    def _of(self, x: Any, n: int) -> Callable[[Any], Any]:
-        """The model at these x, of one vector of n parameters."""
-        f = self._f
-
-        def values(p: Any) -> Any:
-            y = f(x, *[p[i] for i in range(n)])
-            if isinstance(p, Tensor) and not isinstance(y, Tensor):
-                raise TypeError(
-                    f"curve_fit: f returned {describe_type(y)}, of which no Jacobian is known; compute with fastgrad's "
-                    "or NumPy's functions on the parameters, or give jac='2-point'"
-                )
-            return y
-
-        return values
+    def _made(self, values: Callable[..., Any], n: int, static: tuple[int, ...] = ()) -> Vector:
+        return Vector("curve_fit", values, Variables("curve_fit", np.zeros(n), "p0"), (), self._compile, static)
 
     def values(self, x: Any, *params: Any) -> np.ndarray:
-        model, vector = self._at(x, params)
-        return model.values(vector)
+        residuals, vector, more = self._at(x, params)
+        return residuals.values(vector, *more)
 
     def jacobian(self, x: Any, *params: Any) -> np.ndarray:
-        model, vector = self._at(x, params)
-        return model.jacobian(vector)
+        residuals, vector, more = self._at(x, params)
+        return residuals.jacobian(vector, *more)
+
+
+def _of_vector(f: Callable[..., Any], n: int) -> Callable[..., Any]:
+    """The model as a function of the vector of n parameters, and x."""
+
+    def values(p: Any, x: Any) -> Any:
+        y = f(x, *[p[i] for i in range(n)])
+        if isinstance(p, Tensor) and not isinstance(y, Tensor):
+            raise TypeError(
+                f"curve_fit: f returned {describe_type(y)}, of which no Jacobian is known; compute with fastgrad's or "
+                "NumPy's functions on the parameters, or give jac='2-point'"
+            )
+        return y
+
+    return values

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .._arguments import flag
 from .vectors import Function, Scalar, Variables, Vector, prepared, scipy
 
 __all__ = ["least_squares", "minimize", "root"]
@@ -89,6 +90,7 @@ def minimize(
     (np.float64(1.0), np.float64(1.0))
     """
     _refuse("minimize", unknown)
+    compile = flag("minimize", "compile", compile)
     optimize = scipy("minimize")
     variables = Variables("minimize", x0, numbers=True)
     name = method.lower() if isinstance(method, str) else ""
@@ -160,6 +162,7 @@ def least_squares(
     (np.float64(3.0), np.float64(2.0))
     """
     _refuse("least_squares", {"jac": None} if "jac" in options else {})
+    compile = flag("least_squares", "compile", compile)
     optimize = scipy("least_squares")
     variables = Variables("least_squares", x0, numbers=True)
     residuals, inputs = prepared(Vector, "least_squares", f, variables, args, compile)
@@ -220,6 +223,7 @@ def root(
     (np.float64(1.0), np.float64(1.0))
     """
     _refuse("root", unknown)
+    compile = flag("root", "compile", compile)
     optimize = scipy("root")
     variables = Variables("root", x0, numbers=True)
     equations, inputs = prepared(Vector, "root", f, variables, args, compile)

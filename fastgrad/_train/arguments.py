@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
-__all__ = ["positive"]
+import numpy as np
+
+from .._arguments import integer, shown
+
+__all__ = ["generator_of", "positive"]
 
 
-def positive(name: str, value: Any, default: int) -> int:
+def positive(what: str, value: Any, default: int) -> int:
     """An argument of `descend` that counts something; the default for None."""
-    if value is None:
-        return default
+    return default if value is None else integer("descend", what, value, expected="an integer above 0 or None")
+
+
+def generator_of(name: str, seed: Any) -> np.random.Generator:
+    """NumPy's generator of a seed."""
     try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"descend: {name} is {value!r}, expected an integer above 0 or None") from None
-    if number < 1 or isinstance(value, bool):
-        raise ValueError(f"descend: {name} is {value!r}, expected an integer above 0 or None")
-    return number
+        if not isinstance(seed, (bool, np.bool)):
+            return np.random.default_rng(seed)
+    except (TypeError, ValueError):
+        pass
+    error = ValueError if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool) else TypeError
+    raise error(
+        f"{name}: seed is {shown(seed)}, expected an integer of at least 0, a generator of numpy.random, or None"
+    )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core, optim, tree
+from .._arguments import flag, integer, number
 from .._core import Tensor
 from .._transforms.arguments import tracked_error
 from .arguments import positive
@@ -178,6 +179,14 @@ def descend(
     >>> result.params["slope"].round(6), result.params["offset"].round(6)
     (np.float64(3.0), np.float64(-1.0))
     """
+    for what, given in (
+        ("shuffle", shuffle), ("drop_last", drop_last), ("restore_best", restore_best), ("resume", resume),
+        ("compile", compile), ("has_aux", has_aux),
+    ):  # fmt: skip
+        flag("descend", what, given)
+    if progress is not None:
+        flag("descend", "progress", progress)
+    prefetch = integer("descend", "prefetch", prefetch, least=0)
     live = _copied(params)
     table = None if is_iterable(data) else Table(data)
     is_weighted = sample_weight is not None
@@ -205,7 +214,7 @@ def descend(
     ranks: Ranks | None = comm
     if ranks is not None:
         begin_on_ranks(step, ranks, rows=len(table) if table is not None else None, batch_size=source.rows,
-                       shuffle=bool(shuffle), steps=expected)  # fmt: skip
+                       shuffle=shuffle, steps=expected)  # fmt: skip
         position = ranks.agree(source.state())
         ranks.on_all(lambda: source.restore(position))
         progress = False if ranks.rank else progress
@@ -216,8 +225,8 @@ def descend(
         saver = Checkpoint(
             checkpoint, None if every is None else positive("every", every, 1), step, source, {"epochs": epoch_end},
             [loss, *(metrics or {}).values(), callback],
-            about(step, data, validation_data, sample_weight, batch_size=source.rows, shuffle=bool(shuffle),
-                  drop_last=bool(drop_last), accumulate=accumulate),
+            about(step, data, validation_data, sample_weight, batch_size=source.rows, shuffle=shuffle,
+                  drop_last=drop_last, accumulate=accumulate),
             ranks,
         )  # fmt: skip
         saver.begin(resume, result)
@@ -350,12 +359,12 @@ def _stops(callback: Callable[[DescentResult], Any], epoch: int, result: Descent
 
 def _check_ends(tol: Any, callback: Any, time_limit: Any) -> None:
     """Raise for arguments that end a descent and cannot be used."""
-    if tol is not None and not (isinstance(tol, (int, float, np.number)) and tol >= 0):
-        raise ValueError(f"descend: tol is {tol!r}, expected a number of at least 0 or None")
+    if tol is not None:
+        number("descend", "tol", tol, ("a number of at least 0 or None", lambda x: x >= 0))
     if callback is not None and not callable(callback):
         raise TypeError(f"descend: callback is of type {type(callback).__name__}, expected a function")
-    if time_limit is not None and not (isinstance(time_limit, (int, float, np.number)) and time_limit > 0):
-        raise ValueError(f"descend: time_limit is {time_limit!r}, expected a number of seconds above 0 or None")
+    if time_limit is not None:
+        number("descend", "time_limit", time_limit, ("a number of seconds above 0 or None", lambda x: x > 0))
 
 
 def _copied(params: Any) -> Any:

@@ -33,7 +33,7 @@ class EpochEnd:
         self._tol, self._no_change = tol, n_iter_no_change
         self._previous, self._unchanged = math.inf, 0
         self._patience = None if patience is None else positive("patience", patience, 1)
-        self._restores = bool(restore_best)
+        self._restores = restore_best
         self._optimizer, self._skips = step.optimizer, step.skips
         self._leaves = tree.leaves(step.params)
         self._best: list[np.ndarray] = []

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from .. import optim
+from .._arguments import ABOVE_0, integer, number
 from ..schedules import Schedule
-from .arguments import positive
 from .descend import descend
 from .result import DescentResult
 from .sources import is_iterable
@@ -132,8 +132,7 @@ def lr_find(
     True
     """
     for name, rate in (("min_lr", min_lr), ("max_lr", max_lr)):
-        if not isinstance(rate, (int, float, np.number)) or not 0 < rate < math.inf:
-            raise ValueError(f"lr_find: {name} is {rate!r}, expected a finite number above 0")
+        number("lr_find", name, rate, ABOVE_0)
     if min_lr >= max_lr:
         raise ValueError(f"lr_find: min_lr={min_lr!r} is not below max_lr={max_lr!r}")
     if mode not in ("exponential", "linear"):
@@ -143,12 +142,20 @@ def lr_find(
             f"lr_find: data is of type {type(data).__name__}, whose batches would be used up; give a function that "
             "returns an iterator"
         )
-    n = positive("num_training", num_training, 100)
+    n = integer("lr_find", "num_training", num_training)
     rates = (np.geomspace if mode == "exponential" else np.linspace)(min_lr, max_lr, max(n, 2))[:n]
     tried = copy.deepcopy(optim.get(optimizer))
     first = tried.steps
     tried.learning_rate = Schedule(lambda step: float(rates[min(max(step - first, 0), n - 1)]))
-    callback = None if early_stop_threshold is None else _Rise(float(early_stop_threshold))
+    callback = (
+        None
+        if early_stop_threshold is None
+        else _Rise(
+            number(
+                "lr_find", "early_stop_threshold", early_stop_threshold, ("a number of at least 0", lambda x: x >= 0)
+            )
+        )
+    )
     try:
         with np.errstate(all="ignore"):
             found = descend(
@@ -158,6 +165,8 @@ def lr_find(
             )  # fmt: skip
     except FloatingPointError as error:
         found = error.result  # type: ignore[attr-defined]
+        if not found.steps:  # whatever the rate
+            raise
     losses = found.history
     return LRFindResult(rates[: losses.size], losses)
 

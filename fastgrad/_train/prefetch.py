@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import collections
 import contextvars
-import operator
 import os
 import threading
 import warnings
@@ -84,11 +83,9 @@ class PrefetchedSource(Source):
 
 def prefetched(source: Source, depth: int, data: Any) -> PrefetchedSource:
     """A source of data, with so many of its batches ready."""
-    if isinstance(depth, bool) or not hasattr(type(depth), "__index__") or operator.index(depth) < 0:
-        raise ValueError(f"descend: prefetch is {depth!r}, expected a number of batches, 0 for none")
     if data is None:
         raise ValueError("descend: prefetch is given but data is None: there are no batches to fetch")
-    return PrefetchedSource(source, operator.index(depth))
+    return PrefetchedSource(source, depth)
 
 
 class _Worker:

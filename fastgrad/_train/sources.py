@@ -17,13 +17,16 @@ import numpy as np
 
 from .. import _core, tree
 from .._core import Tensor
-from .arguments import positive
+from .arguments import generator_of, positive
+from .arrays import as_array, as_numbers, rows_error
 from .step import rows_of
 
 __all__ = [
     "Batch", "IterableSource", "RowSource", "Source", "Table", "is_iterable", "loss_of_arrays",
     "source_of", "weights_of", "as_arguments",
 ]  # fmt: skip
+
+_CACHE_BYTES, _COPIED_BYTES = 4 << 20, 256 << 20
 
 # The arguments of the loss, and the rows of them that make the batch; None for all rows.
 Batch = tuple[tuple[Any, ...], np.ndarray | None]
@@ -106,15 +109,19 @@ class RowSource(Source):
         self.per_epoch = n // size if drop_last else -(-n // size)
         self.rows = size if arrays else None
         self._n, self._size, self._rng = n, size, rng
-        self._shuffles = bool(shuffle) and size < n
+        self._shuffles = shuffle and size < n
         if size == n:  # each step reads all of it: arrays that are not contiguous are copied once, not at each step
             arrays = tuple(np.ascontiguousarray(array) if array.flags.aligned else array for array in arrays)
         self._arrays = arrays
+        # Arrays whose rows are scattered over memory are copied by each epoch, once it has read some rows from them.
+        self._scattered = [i for i, array in enumerate(arrays) if self._shuffles and _is_scattered(array)]
+        self._near: list[np.ndarray] = []  # the copies
+        self._n_far = 0  # how many rows were read where they are scattered
         self._random: dict[str, Any] | None = None  # the state of rng that the order of this epoch was drawn from
 
     def batches(self) -> Iterator[Batch]:
-        arrays, size = self._arrays, self._size
-        if size == self._n:
+        arrays, size, n = self._arrays, self._size, self._n
+        if size == n:
             if not self.position:
                 self.position = 1
                 yield arrays, None
@@ -123,12 +130,28 @@ class RowSource(Source):
         if self._shuffles:
             self._random = dict(self._rng.bit_generator.state)
             order = self._rng.permutation(self._n)
+        is_far = bool(self._scattered)
         for start in range(self.position * size, size * self.per_epoch, size):
             self.position += 1
+            if is_far:
+                if self._n_far < n // 8:
+                    self._n_far += size
+                else:
+                    arrays, is_far = self._copied_near(), False
             if order is None:
                 yield tuple([array[start : start + size] for array in arrays]), None
             else:
                 yield arrays, order[start : start + size]
+
+    def _copied_near(self) -> tuple[np.ndarray, ...]:
+        """The arrays with copies of those whose rows are scattered, as they are now."""
+        if not self._near:
+            self._near = [np.empty(self._arrays[i].shape, self._arrays[i].dtype) for i in self._scattered]
+        found = list(self._arrays)
+        for i, copy_of_it in zip(self._scattered, self._near):
+            np.copyto(copy_of_it, found[i])
+            found[i] = copy_of_it
+        return tuple(found)
 
     def loaded(self, batch: Batch) -> Batch:
         arrays, rows = batch
@@ -159,6 +182,14 @@ class RowSource(Source):
                 )
             bits.state = state["random"]
             self._random = None
+
+
+def _is_scattered(array: np.ndarray) -> bool:
+    """Whether the elements of a row lie farther apart than the rows, as in a column-major table, in an array too large
+    for a cache, whose rows then take several times as long to gather, but small enough to be copied."""
+    strides = [abs(stride) for stride, n in zip(array.strides, array.shape) if n > 1]
+    is_larger_than_cache = _CACHE_BYTES < array.nbytes <= _COPIED_BYTES
+    return is_larger_than_cache and len(strides) > 1 and strides[0] < max(strides[1:])
 
 
 class IterableSource(Source):
@@ -271,46 +302,10 @@ def _arrays_in(part: Any, name: str) -> Any:
             f"descend: {name} is an iterator, expected an array of rows; an iterator is data as a whole and yields "
             "batches, tuples of all that the loss takes"
         )
-    array = _as_array(part, name)
-    if array.ndim == 0 or array.dtype == object:
-        raise _object_error(part, array, name)
+    array = as_array(part, f"descend: {name}")
+    if array.ndim == 0 or array.dtype.kind not in "biufc":
+        raise rows_error(array, f"descend: {name}")
     return array
-
-
-def _object_error(part: Any, array: np.ndarray, name: str) -> TypeError:
-    columns = _columns_without_numbers(part)
-    if columns:
-        return TypeError(
-            f"descend: {name} has columns that are not numbers: {', '.join(columns)}; leave them out, or encode them "
-            "as numbers first"
-        )
-    return TypeError(
-        f"descend: {name} is {array.dtype} of shape {array.shape}, expected an array of rows; "
-        "pass an array or a tuple of arrays with one first axis"
-    )
-
-
-def _as_array(part: Any, name: str) -> np.ndarray:
-    if not hasattr(part, "__array__") and hasattr(part, "to_numpy"):
-        part = part.to_numpy()
-    try:
-        return np.asarray(part)
-    except ValueError:
-        if not isinstance(part, (list, tuple)):
-            raise
-        raise ValueError(
-            f"descend: {name} is a {type(part).__name__} of rows of different shapes, expected an array of rows; "
-            "pad sequences to one length and pass their lengths as another array of data, for fastgrad.where to leave "
-            "out what was added"
-        ) from None
-
-
-def _columns_without_numbers(part: Any) -> list[str]:
-    """The names of a DataFrame's columns, any object with `columns` and items by their names, that hold objects."""
-    names = getattr(part, "columns", None)
-    if names is None or callable(names):
-        return []
-    return [repr(name) for name in names if np.asarray(part[name]).dtype.kind not in "biuf"]
 
 
 def weights_of(sample_weight: Any, table: Table | None, dtype: np.dtype) -> np.ndarray:
@@ -320,7 +315,7 @@ def weights_of(sample_weight: Any, table: Table | None, dtype: np.dtype) -> np.n
             "descend: sample_weight has a number for each row of arrays, but data is not arrays; let the iterator "
             "yield the weights with each batch, and the loss multiply by them"
         )
-    weights = _as_array(sample_weight, "sample_weight")
+    weights = as_array(sample_weight, "descend: sample_weight")
     if weights.shape != (len(table),) or weights.dtype.kind not in "biuf":
         raise ValueError(
             f"descend: sample_weight is {weights.dtype} of shape {weights.shape}, expected a number for each of the "
@@ -387,10 +382,7 @@ def _batch_array(part: Any) -> Any:
         return tuple([_batch_array(value) for value in part])
     if isinstance(part, Mapping):
         return {key: _batch_array(value) for key, value in part.items()}
-    array = _as_array(part, "a batch")
-    if array.dtype == object:
-        raise _object_error(part, array, "a batch")
-    return array
+    return as_numbers(part, "descend: a batch")
 
 
 def _copied(x: Any) -> Any:
@@ -430,7 +422,7 @@ def source_of(
             "use a smaller one, or None for all rows"
         )
     arrays = table.arrays if weights is None else (weights, *table.arrays)
-    return RowSource(arrays, size, shuffle, np.random.default_rng(seed), drop_last)
+    return RowSource(arrays, size, shuffle, generator_of("descend", seed), drop_last)
 
 
 def is_iterable(data: Any) -> bool:

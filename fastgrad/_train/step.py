@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import operator
 import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from .. import _core, optim, tree
+from .._arguments import flag, integer
 from .._compile.compiled import Compiled
 from .._compile.replayed import Replayed
 from .._core import Tensor
-from .._transforms.arguments import with_arrays
+from .arrays import arguments_of, note_on_batch
 from .parallel import Ranks
 
 if TYPE_CHECKING:
@@ -85,12 +85,10 @@ class TrainingStep:
             raise TypeError(f"{_name}: loss is of type {type(loss).__name__}, expected a function of params")
         if nonfinite not in ("raise", "skip", "ignore"):
             raise ValueError(f"{_name}: nonfinite is {nonfinite!r}, expected 'raise', 'skip' or 'ignore'")
-        if operator.index(maxsize) < 1:
-            raise ValueError(f"{_name}: expected maxsize of at least 1, got {maxsize}")
-        if isinstance(accumulate, (bool, np.ndarray)) or not hasattr(type(accumulate), "__index__") or accumulate < 1:
-            raise ValueError(f"{_name}: accumulate is {accumulate!r}, expected an integer of at least 1")
+        maxsize, compile = integer(_name, "maxsize", maxsize), flag(_name, "compile", compile)
         self._clip = optim.clip_of(_name, clip_value=clip_value, clip_norm=clip_norm, clip_each_norm=clip_each_norm)
-        self._accumulate, self._has_aux = operator.index(accumulate), bool(has_aux)
+        self._accumulate = integer(_name, "accumulate", accumulate)
+        self._has_aux = flag(_name, "has_aux", has_aux)
         self._ranks = _ranks
         self._has_more = self._accumulate > 1 or self._has_aux or self._clip is not None or _ranks is not None
         self.params = params
@@ -129,7 +127,7 @@ class TrainingStep:
 
         With has_aux the pair of that and of what else the loss returned.
         """
-        value: float = self._take(batch, None)
+        value: float = take_step(self, batch, None)
         return value
 
     def _check_leaves(self, leaves: list[Any]) -> None:
@@ -171,7 +169,7 @@ class TrainingStep:
         optimizer, leaves, structure = self.optimizer, self._leaves, self._structure
         replayed = self._value_and_gradients
         if replayed.failed is not None:
-            replayed.reconsider((leaves, *with_arrays(batch)))
+            replayed.reconsider((leaves, *arguments_of(batch)))
         compiled = replayed.compiled if not _core.in_transform() else replayed.usable()
         rule = optim.next_update(optimizer, leaves, structure, in_core=compiled is not None)
         n_gradients = len(leaves) if rule is not None else 0
@@ -188,7 +186,7 @@ class TrainingStep:
                 else:
                     found = compiled.try_train_on_rows(leaves, batch, rows, rule, checked)
                 if found is None:  # not of the last batch's shapes
-                    args = (leaves, *rows_of(with_arrays(batch), rows))
+                    args = (leaves, *rows_of(arguments_of(batch), rows))
                     found = compiled.train(args, rule, checked)
                     self._tell_of_promotion()
             except Exception as error:  # whatever the loss raises: eagerly it is right, or raises the same
@@ -197,7 +195,7 @@ class TrainingStep:
                 unwritable = _core.first_not_writable(leaves)
                 if unwritable >= 0:
                     raise optim.leaf_error(leaves[unwritable], structure.paths("params")[unwritable]) from None
-                args = args or (leaves, *rows_of(with_arrays(batch), rows))
+                args = args or (leaves, *rows_of(arguments_of(batch), rows))
                 value, aux, gradients = replayed.give_up(compiled, error, args)
             else:
                 if found is not None:
@@ -208,7 +206,7 @@ class TrainingStep:
                 assert args is not None
                 value, aux, gradients = replayed.eagerly(args)
         else:
-            args = (leaves, *rows_of(with_arrays(batch), rows))
+            args = (leaves, *rows_of(arguments_of(batch), rows))
             value, aux, gradients = replayed.eagerly(args) if compiled is None else replayed(*args)
         return self._update_eagerly(float(value), aux, gradients, rule)
 
@@ -269,12 +267,12 @@ class TrainingStep:
                 elif compiled is not None:
                     found = compiled.try_run_into((self._leaves, *batch), into)
                 if found is None:
-                    args = (self._leaves, *rows_of(with_arrays(batch), rows))
+                    args = (self._leaves, *rows_of(arguments_of(batch), rows))
                     found = compiled.run_into(args, into) if compiled is not None else None
             if found is not None:
                 return float(found[0]), found[1]
             value, aux, gradients = self._value_and_gradients(
-                *(args or (self._leaves, *rows_of(with_arrays(batch), rows)))
+                *(args or (self._leaves, *rows_of(arguments_of(batch), rows)))
             )
         for to, gradient in zip(into, gradients):
             to[...] = gradient.detach().numpy() if isinstance(gradient, Tensor) else gradient
@@ -285,7 +283,7 @@ class TrainingStep:
     ) -> tuple[float, list[Any], list[np.ndarray]]:
         """Loss and gradients of a batch, a part of its rows after the other, and what else the loss returns of each.
         They are means over all rows; on several ranks the gradients are those of the sum of the rows' losses."""
-        arrays, structure = tree.flatten(with_arrays(batch))
+        arrays, structure = tree.flatten(arguments_of(batch))
         n = len(arrays[0]) if arrays and np.ndim(arrays[0]) else 0
         if not n or any(np.ndim(array) == 0 or len(array) != n for array in arrays):
             raise ValueError(
@@ -299,7 +297,10 @@ class TrainingStep:
             )
         value, aux, total = 0.0, [], [np.zeros(leaf.shape, leaf.dtype) for leaf in self._leaves]
         for part in parts:
-            chosen = [array[part[0] : part[-1] + 1] if rows is None else _chosen(array, part) for array in arrays]
+            chosen = [
+                array[part[0] : part[-1] + 1] if rows is None else _core.gather_rows(np.asarray(array), part)
+                for array in arrays
+            ]
             of_part, more, gradients = self._value_and_gradients(self._leaves, *structure.unflatten(chosen))
             weight = len(part) / n
             value += weight * float(of_part)
@@ -363,7 +364,7 @@ class TrainingStep:
         unwritable = _core.first_not_writable(leaves)
         if unwritable >= 0:
             raise optim.leaf_error(leaves[unwritable], structure.paths("params")[unwritable])
-        chosen = rows_of(with_arrays(batch), rows)
+        chosen = rows_of(arguments_of(batch), rows)
         first: list[Any] = []  # what else the loss returns at the parameters themselves
 
         def evaluate(arrays: list[Any]) -> tuple[Any, list[Any]]:
@@ -386,7 +387,7 @@ class TrainingStep:
         """The program that a step with this batch replays."""
         if self._compiled is None:
             raise RuntimeError(f"{self._name}: the loss runs eagerly, there is no program")
-        return self._compiled.program(self._leaves, *with_arrays(batch))
+        return self._compiled.program(self._leaves, *arguments_of(batch))
 
     def __repr__(self) -> str:
         name = getattr(self._f, "__qualname__", None) or repr(self._f)
@@ -497,13 +498,17 @@ class TrainingStepWithAux(TrainingStep):
     """A training step of a loss that returns more: a call returns (loss, aux)."""
 
     def __call__(self, *batch: Any) -> tuple[float, Any]:  # type: ignore[override]
-        found: tuple[float, Any] = self._take(batch, None)
+        found: tuple[float, Any] = take_step(self, batch, None)
         return found
 
 
 def take_step(step: TrainingStep, batch: tuple[Any, ...], rows: np.ndarray | None) -> Any:
     """A training step on a batch, or on these rows of its arrays."""
-    return step._take(batch, rows)
+    try:
+        return step._take(batch, rows)
+    except FloatingPointError as error:
+        note_on_batch(error, step._name, batch, rows)
+        raise
 
 
 def begin_on_ranks(step: TrainingStep, ranks: Ranks, **facts: Any) -> None:
@@ -518,7 +523,7 @@ def begin_on_ranks(step: TrainingStep, ranks: Ranks, **facts: Any) -> None:
 
 def _count_rows(batch: tuple[Any, ...]) -> int:
     """The rows of a batch: the length of its first array, 1 if there is no array with an axis."""
-    for x in tree.flatten(with_arrays(batch))[0]:
+    for x in tree.flatten(arguments_of(batch))[0]:
         if shape := np.shape(x) if not isinstance(x, Tensor) else x.shape:
             return int(shape[0])
     return 1
@@ -526,12 +531,7 @@ def _count_rows(batch: tuple[Any, ...]) -> int:
 
 def rows_of(arrays: tuple[Any, ...], rows: np.ndarray | None) -> tuple[Any, ...]:
     """These rows of arrays, all for None."""
-    return arrays if rows is None else tuple(_chosen(array, rows) for array in arrays)
-
-
-def _chosen(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """These rows of an array; `take` would first copy the whole of one that is not contiguous."""
-    return array.take(rows, axis=0) if array.flags.c_contiguous else np.ascontiguousarray(array[rows])
+    return arrays if rows is None else tuple([_core.gather_rows(array, rows) for array in arrays])
 
 
 def _loss_error(name: str, value: Any) -> TypeError:

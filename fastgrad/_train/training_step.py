@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Literal, overload
 
 from .. import optim
+from .._arguments import flag
 from .parallel import Ranks
 from .step import NonFinite, TrainingStep, TrainingStepWithAux, begin_on_ranks
 
@@ -132,7 +133,7 @@ def training_step(
     """
     ranks = None if comm is None else Ranks(comm, "training_step")
     try:
-        step = (TrainingStepWithAux if has_aux else TrainingStep)(
+        step = (TrainingStepWithAux if flag("training_step", "has_aux", has_aux) else TrainingStep)(
             loss, params, optimizer, nonfinite, compile, maxsize, clip_value=clip_value, clip_norm=clip_norm,
             clip_each_norm=clip_each_norm, accumulate=accumulate, has_aux=has_aux, _ranks=ranks,
         )  # fmt: skip

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from .. import tree
+from .._arguments import integer, number
 from .._core import Tensor, UpdateRule
 
 __all__ = ["EMA", "SWA"]
@@ -53,8 +53,8 @@ class _Average:
         """Take over a copy of what `state_dict` gave."""
         if not isinstance(state, Mapping) or not {"params", "steps"} <= state.keys():
             raise TypeError(f"{type(self).__name__}.load_state_dict: expected what state_dict() returned")
-        params, steps = tree.map(lambda x: np.array(x, order="C"), state["params"]), operator.index(state["steps"])
-        self.params, self.steps = params, steps
+        params, steps = tree.map(lambda x: np.array(x, order="C"), state["params"]), state["steps"]
+        self.params, self.steps = params, integer(f"{type(self).__name__}.load_state_dict", "steps", steps, least=0)
 
 
 class EMA(_Average):
@@ -78,9 +78,7 @@ class EMA(_Average):
 
     def __init__(self, decay: float = 0.999) -> None:
         super().__init__()
-        if not 0 <= decay <= 1:
-            raise ValueError(f"EMA: decay is {decay!r}, expected a number in [0, 1]")
-        self.decay = decay
+        self.decay = number("EMA", "decay", decay, ("a number in [0, 1]", lambda x: 0 <= x <= 1))
 
     def _weight(self) -> float:
         return 1 - self.decay

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import _core, tree
+from .._arguments import AT_LEAST_0, flag, number, shown
 from .._core import Tensor, UpdateRule
 from .._transforms.arguments import tracked_error
 
@@ -25,6 +26,15 @@ Clip = tuple[int, float]  # how gradients are clipped before they are used: a ki
 
 _INFINITE = math.inf
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def checked_flag(name: str) -> Any:
+    """An attribute that is True or False, also when it is set anew."""
+
+    def put(self: Optimizer, value: Any) -> None:
+        setattr(self, f"_{name}", flag(type(self).__name__, name, value))
+
+    return property(operator.attrgetter(f"_{name}"), put)
 
 
 def checked(name: str, below: float = math.inf) -> Any:
@@ -312,19 +322,16 @@ class Optimizer:
 
     def _number(self, name: str, value: Any, below: float = math.inf) -> float:
         """A float in [0, below), or an error that names the argument."""
-        try:
-            number = math.nan if isinstance(value, str) else float(value)
-        except (TypeError, ValueError):
-            number = math.nan
-        except OverflowError:  # of an integer
-            number = math.inf
-        if not 0 <= number < below:
-            limit = "a finite number of at least 0" if below == math.inf else f"a number in [0, {below:g})"
-            error = ValueError if isinstance(value, (int, float, np.number)) else TypeError
-            too_long = isinstance(value, int) and value.bit_length() > 1024
-            shown = f"an integer of {value.bit_length()} bits" if too_long else repr(value)
-            raise error(f"{type(self).__name__}: {name} is {shown}, expected {limit}")
-        return number
+        if type(value) is float and 0 <= value < below:
+            return value
+        within = AT_LEAST_0 if below == math.inf else (f"a number in [0, {below:g})", lambda x: 0 <= x < below)
+        return number(type(self).__name__, name, value, within)
+
+    def _pair(self, name: str, value: Any, expected: str) -> tuple[Any, Any]:
+        """An argument that is two values."""
+        if not isinstance(value, (tuple, list)) or len(value) != 2:
+            raise TypeError(f"{type(self).__name__}: {name} is {shown(value)}, expected {expected}")
+        return value[0], value[1]
 
     def __repr__(self) -> str:
         shown = []
@@ -352,7 +359,7 @@ class _Group:
                 "array"
             )
         own = {key: value for key, value in group.items() if key not in ("params", "frozen")}
-        self.is_frozen = bool(group.get("frozen", False))
+        self.is_frozen = flag(name, "frozen", group.get("frozen", False))
         self.has_rate = "learning_rate" in own
         known = [*inspect.signature(type(optimizer)).parameters]
         free = [key for key in known if key != "groups" and key not in optimizer._fixed]

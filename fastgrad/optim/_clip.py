@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core, tree
+from .._arguments import ABOVE_0, number
 from .._core import Tensor
 from ._base import Clip, clipped
 
@@ -31,11 +32,7 @@ def clip_of(name: str, **limits: Any) -> Clip | None:
 
 
 def limit_of(name: str, what: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-        raise TypeError(f"{name}: {what} is {value!r}, expected a number above 0")
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name}: {what} is {value!r}, expected a finite number above 0")
-    return float(value)
+    return number(name, what, value, ABOVE_0)
 
 
 def clip_by_value(grads: Any, limit: float) -> Any:

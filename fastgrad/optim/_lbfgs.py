@@ -7,13 +7,13 @@ gradients in the place of gradients. It evaluates at copies: parameters are only
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import tree
+from .._arguments import integer
 from .._core import Tensor
 from .._transforms.grad import no_grad
 from ._base import Optimizer, checked
@@ -78,8 +78,10 @@ class LBFGS(Optimizer):
         line_search_fn: str | None = None,
     ) -> None:
         super().__init__(learning_rate)
-        self.max_iter, self.history_size = _count("max_iter", max_iter), _count("history_size", history_size)
-        self.max_eval = self.max_iter * 5 // 4 if max_eval is None else _count("max_eval", max_eval)
+        name = "LBFGS"
+        self.max_iter = integer(name, "max_iter", max_iter)
+        self.history_size = integer(name, "history_size", history_size)
+        self.max_eval = self.max_iter * 5 // 4 if max_eval is None else integer(name, "max_eval", max_eval)
         self.tolerance_grad, self.tolerance_change = tolerance_grad, tolerance_change
         if line_search_fn not in (None, "strong_wolfe"):
             raise ValueError(f"LBFGS: line_search_fn is {line_search_fn!r}, expected 'strong_wolfe' or None")
@@ -368,16 +370,6 @@ def _largest(x: np.ndarray) -> float:
 
 def _plain(x: Any) -> Any:
     return x.detach().numpy() if isinstance(x, Tensor) else x
-
-
-def _count(name: str, value: Any) -> int:
-    try:
-        number = 0 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise ValueError(f"LBFGS: {name} is {value!r}, expected an integer of at least 1")
-    return number
 
 
 def takes_closure(optimizer: Optimizer) -> bool:

@@ -11,7 +11,8 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from ._base import Optimizer, checked
+from .._arguments import Range, flag, integer, number, shown
+from ._base import Optimizer, checked, checked_flag
 from ._lbfgs import LBFGS
 
 __all__ = [
@@ -45,6 +46,7 @@ class SGD(Optimizer):
 
     _row = "sgd"
     momentum, dampening, weight_decay = checked("momentum", 1), checked("dampening"), checked("weight_decay")
+    nesterov = checked_flag("nesterov")
 
     def __init__(
         self,
@@ -58,8 +60,8 @@ class SGD(Optimizer):
     ) -> None:
         super().__init__(learning_rate, groups)
         self.momentum, self.dampening, self.weight_decay = momentum, dampening, weight_decay
-        self.nesterov = bool(nesterov)
-        if nesterov and (momentum == 0 or dampening != 0):
+        self.nesterov = nesterov
+        if self.nesterov and (momentum == 0 or dampening != 0):
             raise ValueError(
                 f"SGD: nesterov=True needs momentum above 0 and dampening=0, got momentum={momentum!r}, "
                 f"dampening={dampening!r}"
@@ -79,9 +81,8 @@ class _WithMoments(Optimizer):
     eps, weight_decay = checked("eps"), checked("weight_decay")
 
     def _set_betas(self, value: Any) -> None:
-        if not isinstance(value, (tuple, list)) or len(value) != 2:
-            raise TypeError(f"{type(self).__name__}: betas is {value!r}, expected two numbers in [0, 1)")
-        self._betas = self._number("betas[0]", value[0], below=1), self._number("betas[1]", value[1], below=1)
+        first, second = self._pair("betas", value, "two numbers in [0, 1)")
+        self._betas = self._number("betas[0]", first, below=1), self._number("betas[1]", second, below=1)
 
     betas: Any = property(operator.attrgetter("_betas"), _set_betas)
 
@@ -126,7 +127,7 @@ class Adam(_WithMoments):
     ) -> None:
         super().__init__(learning_rate, groups)
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
-        if amsgrad:
+        if flag(type(self).__name__, "amsgrad", amsgrad):
             self._slots = ("m", "v", "largest_v")  # type: ignore[misc]
 
     @property
@@ -183,7 +184,7 @@ decoupled_weight_decay=False)
 
     _row = "nadam"
     _slots = ("m", "v")
-    momentum_decay = checked("momentum_decay")
+    momentum_decay, decoupled_weight_decay = checked("momentum_decay"), checked_flag("decoupled_weight_decay")
 
     def __init__(
         self,
@@ -198,7 +199,7 @@ decoupled_weight_decay=False)
     ) -> None:
         super().__init__(learning_rate, groups)
         self.betas, self.eps, self.weight_decay, self.momentum_decay = betas, eps, weight_decay, momentum_decay
-        self.decoupled_weight_decay = bool(decoupled_weight_decay)
+        self.decoupled_weight_decay = decoupled_weight_decay
         self._product = (0, 1.0, (0.0, 0.0))  # t, M_t, and the arguments of which it was made
 
     def _momentum(self, t: int) -> float:
@@ -236,6 +237,7 @@ class RAdam(_WithMoments):
 
     _row = "radam"
     _slots = ("m", "v")
+    decoupled_weight_decay = checked_flag("decoupled_weight_decay")
 
     def __init__(
         self,
@@ -249,7 +251,7 @@ class RAdam(_WithMoments):
     ) -> None:
         super().__init__(learning_rate, groups)
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
-        self.decoupled_weight_decay = bool(decoupled_weight_decay)
+        self.decoupled_weight_decay = decoupled_weight_decay
 
     def _numbers(self, rate: float) -> tuple[float, ...]:
         beta2, t, adaptive = self.betas[1], self.steps + 1, 0.0
@@ -473,7 +475,7 @@ class RMSprop(Optimizer):
     ) -> None:
         super().__init__(learning_rate, groups)
         self.alpha, self.eps, self.weight_decay, self.momentum = alpha, eps, weight_decay, momentum
-        slots = ["squares", *["mean"] * bool(centered), *["momentum"] * bool(self.momentum)]
+        slots = ["squares", *["mean"] * flag("RMSprop", "centered", centered), *["momentum"] * bool(self.momentum)]
         self._slots = tuple(slots)  # type: ignore[misc]
 
     @property
@@ -523,16 +525,14 @@ class Rprop(Optimizer):
         self.etas, self.step_sizes = etas, step_sizes
 
     def _set_etas(self, value: Any) -> None:
-        if not isinstance(value, (tuple, list)) or len(value) != 2:
-            raise TypeError(f"{type(self).__name__}: etas is {value!r}, expected a number in [0, 1) and one above 1")
-        self._etas = self._number("etas[0]", value[0], below=1), self._number("etas[1]", value[1])
+        first, second = self._pair("etas", value, "a number in [0, 1) and one above 1")
+        self._etas = self._number("etas[0]", first, below=1), self._number("etas[1]", second)
         if not self._etas[1] > 1:
             raise ValueError(f"{type(self).__name__}: etas[1] is {value[1]!r}, expected a number above 1")
 
     def _set_step_sizes(self, value: Any) -> None:
-        if not isinstance(value, (tuple, list)) or len(value) != 2:
-            raise TypeError(f"{type(self).__name__}: step_sizes is {value!r}, expected the least and the largest size")
-        self._step_sizes = self._number("step_sizes[0]", value[0]), self._number("step_sizes[1]", value[1])
+        least, largest = self._pair("step_sizes", value, "the least and the largest size")
+        self._step_sizes = self._number("step_sizes[0]", least), self._number("step_sizes[1]", largest)
 
     etas: Any = property(operator.attrgetter("_etas"), _set_etas)
     step_sizes: Any = property(operator.attrgetter("_step_sizes"), _set_step_sizes)
@@ -580,14 +580,12 @@ class Adafactor(Optimizer):
         self.beta2_decay, self.eps, self.d, self.weight_decay = beta2_decay, eps, d, weight_decay
 
     def _set_beta2_decay(self, value: Any) -> None:
-        if not isinstance(value, (int, float)) or not -math.inf < value <= 0:
-            raise ValueError(f"{type(self).__name__}: beta2_decay is {value!r}, expected a finite number of at most 0")
-        self._beta2_decay = float(value)
+        within: Range = "a finite number of at most 0", lambda x: -math.inf < x <= 0
+        self._beta2_decay = number(type(self).__name__, "beta2_decay", value, within)
 
     def _set_eps(self, value: Any) -> None:
-        if not isinstance(value, (tuple, list)) or len(value) != 2:
-            raise TypeError(f"{type(self).__name__}: eps is {value!r}, expected a number or None, and a number")
-        self._eps = None if value[0] is None else self._number("eps[0]", value[0]), self._number("eps[1]", value[1])
+        first, second = self._pair("eps", value, "a number or None, and a number")
+        self._eps = None if first is None else self._number("eps[0]", first), self._number("eps[1]", second)
 
     beta2_decay: Any = property(operator.attrgetter("_beta2_decay"), _set_beta2_decay)
     eps: Any = property(operator.attrgetter("_eps"), _set_eps)
@@ -628,6 +626,7 @@ class Muon(Optimizer):
     _alike = False
     momentum, weight_decay, eps = checked("momentum", 1), checked("weight_decay"), checked("eps")
     adam_eps, adam_weight_decay = checked("adam_eps"), checked("adam_weight_decay")
+    nesterov = checked_flag("nesterov")
 
     def __init__(
         self,
@@ -646,25 +645,26 @@ class Muon(Optimizer):
         groups: Groups = None,
     ) -> None:
         super().__init__(learning_rate, groups)
-        self.weight_decay, self.momentum, self.nesterov, self.eps = weight_decay, momentum, bool(nesterov), eps
+        self.weight_decay, self.momentum, self.nesterov, self.eps = weight_decay, momentum, nesterov, eps
         self.ns_coefficients, self.ns_steps, self.adjust_lr_fn = ns_coefficients, ns_steps, adjust_lr_fn
         self.adam_betas, self.adam_eps, self.adam_weight_decay = adam_betas, adam_eps, adam_weight_decay
 
     def _set_adam_betas(self, value: Any) -> None:
-        if not isinstance(value, (tuple, list)) or len(value) != 2:
-            raise TypeError(f"{type(self).__name__}: adam_betas is {value!r}, expected two numbers in [0, 1)")
-        first = self._number("adam_betas[0]", value[0], below=1)
-        self._adam_betas = first, self._number("adam_betas[1]", value[1], below=1)
+        first, second = self._pair("adam_betas", value, "two numbers in [0, 1)")
+        first = self._number("adam_betas[0]", first, below=1)
+        self._adam_betas = first, self._number("adam_betas[1]", second, below=1)
 
     def _set_ns_coefficients(self, value: Any) -> None:
-        if not isinstance(value, (tuple, list)) or len(value) != 3 or not all(map(math.isfinite, value)):
-            raise ValueError(f"{type(self).__name__}: ns_coefficients is {value!r}, expected three finite numbers")
-        self._ns_coefficients = tuple(map(float, value))
+        name, within = type(self).__name__, ("a finite number", math.isfinite)
+        if not isinstance(value, (tuple, list)) or len(value) != 3:
+            raise TypeError(f"{name}: ns_coefficients is {shown(value)}, expected three finite numbers")
+        self._ns_coefficients = tuple([number(name, f"ns_coefficients[{i}]", x, within) for i, x in enumerate(value)])
 
     def _set_ns_steps(self, value: Any) -> None:
-        if isinstance(value, bool) or not 0 <= operator.index(value) < 100:
-            raise ValueError(f"{type(self).__name__}: ns_steps is {value!r}, expected an integer in [0, 100)")
-        self._ns_steps = operator.index(value)
+        steps = integer(type(self).__name__, "ns_steps", value, least=0)
+        if steps >= 100:
+            raise ValueError(f"{type(self).__name__}: ns_steps is {steps}, expected an integer below 100")
+        self._ns_steps = steps
 
     def _set_adjust_lr_fn(self, value: Any) -> None:
         if value not in (None, "original", "match_rms_adamw"):
