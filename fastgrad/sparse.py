@@ -26,7 +26,8 @@ from ._numpy.creation import floating
 from ._scipy.vectors import Variables, Vector, scipy
 from ._transforms.arguments import describe_type
 from ._transforms.grad import named_grad
-from ._transforms.linearize import Point, linearize, vjp
+from ._transforms.evaluate import TracedFunction
+from ._transforms.linearize import Point, vjp
 from ._transforms.sparsity_pattern import pattern as structural
 from ._transforms.vmap import vmap
 
@@ -241,6 +242,8 @@ class _Rows(Vector):
         super().__init__(name, f, variables, (), compile)
         y = self._values(variables.leaves(variables.start))
         self.m, self._dtype, self._compile = y.size, np.dtype(y.dtype), compile
+        self._traceable = compile and self._values.compiled is not None
+        del self._values  # with the memory of its program
         self._random = np.random.default_rng(0)
 
     def _combined(self, leaves: list[Any], weights: Any) -> Any:
@@ -253,7 +256,7 @@ class _Rows(Vector):
 
     def traced(self, x: np.ndarray, sparse: Any) -> Any:
         """The pattern for all x; None if f cannot be traced, or runs eagerly and may compute something else later."""
-        if not self._compile or self._values.compiled is None:
+        if not self._traceable:
             return None
         y = _core.tensor(np.ones(self.m, self._dtype))
         found = structural(self._combined, self._variables.leaves(x), y)
@@ -267,8 +270,15 @@ class _Rows(Vector):
     def goes_forward(self, x: np.ndarray) -> bool:
         """Whether all operations of f have forward rules."""
         leaves = self._variables.leaves(x)
+
+        def push(xs: list[Any]) -> list[Any]:
+            return Point(self._name, self._tracked, (xs[: len(leaves)],), keep=True).push(xs[len(leaves) :])
+
         try:
-            linearize(self._tracked, leaves)[1]([np.zeros_like(leaf) for leaf in leaves])
+            try:  # without values, if f can be traced
+                TracedFunction(lambda: [_core.abstract_like(a) for a in 2 * leaves], push, lambda: _constants(2 * leaves))
+            except _core.TraceError:
+                push(_constants(leaves) + _constants([np.zeros_like(leaf) for leaf in leaves]))
         except (NotImplementedError, TypeError) as error:
             if _user_frames.is_from_signal(error):
                 raise
@@ -356,6 +366,7 @@ class _Rows(Vector):
         ]
         pattern, total = self.pattern, None if self._check is None else found.pop()
         data = _core.entries_of_passes(pattern.indptr, pattern.indices, self.colors, self._forward, found)
+        found.clear()  # so that their memory is free
         result = type(pattern)((data, pattern.indices.copy(), pattern.indptr.copy()), pattern.shape)
         if total is None:
             return result, True
@@ -381,6 +392,10 @@ class _Rows(Vector):
             terms = np.abs(data[entries]) * self._check[of[entries]]
             scale = np.bincount(to[entries], terms, off.size)
             return not (off > tolerance * scale)[doubtful].any()
+
+
+def _constants(leaves: list[np.ndarray]) -> list[Any]:
+    return [_core.tensor(leaf) for leaf in leaves]
 
 
 def _joined(leaves: list[Any]) -> Tensor:

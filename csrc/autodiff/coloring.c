@@ -1,8 +1,8 @@
 /* coloring.c: which rows of a sparse Jacobian one pass can make together, and its entries from such passes.
  *
- * Rows get colours in turn, the first that none of their columns has. The colours that a column has are a list if the
- * column has few entries, so that they take no more memory than the entries, else the bits of a growing array, so that
- * a row does not have to look at each.
+ * Rows get colours in turn, the first that none of their columns has. The first 64 colours that a column has are the
+ * bits of a word; mostly there are no others. Those are a list if the column has few entries, so that they take no more
+ * memory than the entries, else the bits of a growing array, so that a row does not have to look at each.
  */
 #include "fastgrad.h"
 #include "sparsity.h"
@@ -10,17 +10,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FEW = 64 };              /* entries of a column whose colours are a list */
+enum { FEW = 64 };              /* entries of a column whose later colours are a list */
 #define PAUSE_AFTER (1 << 20)   /* entries looked at, about a millisecond */
 
+/* The colours of a column from 64 on. */
 typedef struct {
-    int32_t *listed;    /* colours, from start on; NULL: the column has many entries */
-    uint64_t *bits;     /* of a column with many entries: `words` words, NULL for none */
+    int32_t *listed;    /* `count` colours; NULL: the column has many entries */
+    uint64_t *bits;     /* of a column with many entries: `words` words, of which the first is not used; or NULL */
     int32_t count, words;
 } column;
 
-/* Add a colour to those of a column. */
-static int add_color(column *c, int32_t color)
+static int add_late_color(column *c, int32_t color)
 {
     if (c->listed) {
         c->listed[c->count++] = color;
@@ -40,15 +40,24 @@ static int add_color(column *c, int32_t color)
     return FG_OK;
 }
 
-/* The first colour that no column of a row has. `taken` has a bit for each colour, all 0, and one more word. */
-static int32_t free_color(const column *all, int64_t n, const int32_t *columns, uint64_t *taken)
+static int32_t first_zero(uint64_t bits)
+{
+    int32_t k = 0;
+    while (bits >> k & 1)
+        k++;
+    return k;
+}
+
+/* The first colour from 64 on that no column of a row has. `taken` has a bit for each colour, all 0, and one more word.
+ */
+static int32_t late_color(const column *all, int64_t n, const int32_t *columns, uint64_t *taken)
 {
     for (int64_t k = 0; k < n; k++) {
         const column *c = all + columns[k];
         for (int32_t i = 0; c->listed && i < c->count; i++)
             taken[c->listed[i] / 64] |= (uint64_t)1 << c->listed[i] % 64;
     }
-    int32_t word = 0;
+    int32_t word = 1;
     uint64_t used;
     for (;; word++) {
         used = taken[word];
@@ -65,14 +74,11 @@ static int32_t free_color(const column *all, int64_t n, const int32_t *columns, 
         for (int32_t i = 0; c->listed && i < c->count; i++)
             taken[c->listed[i] / 64] = 0;
     }
-    int32_t bit = 0;
-    while (used >> bit & 1)
-        bit++;
-    return word * 64 + bit;
+    return word * 64 + first_zero(used);
 }
 
-static int color_all(int64_t n, const int64_t *start, const int32_t *columns, int32_t most, column *all,
-                     uint64_t *taken, int32_t *colors, int32_t *count)
+static int color_all(int64_t n, const int64_t *start, const int32_t *columns, int32_t most, uint64_t *early,
+                     column *all, uint64_t *taken, int32_t *colors, int32_t *count)
 {
     int64_t work = 0;
     *count = 0;
@@ -82,14 +88,21 @@ static int color_all(int64_t n, const int64_t *start, const int32_t *columns, in
         colors[row] = -1;
         if (!length)
             continue;
-        int32_t color = free_color(all, length, mine, taken);
+        uint64_t used = 0;
+        for (int64_t k = 0; k < length; k++)
+            used |= early[mine[k]];
+        int32_t color = ~used ? first_zero(used) : late_color(all, length, mine, taken);
         if (color >= *count)
             *count = color + 1;
         if (*count > most)
             return FG_OK;
         colors[row] = color;
         for (int64_t k = 0; k < length; k++) {
-            int status = add_color(all + mine[k], color);
+            if (color < 64) {
+                early[mine[k]] |= (uint64_t)1 << color;
+                continue;
+            }
+            int status = add_late_color(all + mine[k], color);
             if (status)
                 return status;
         }
@@ -109,6 +122,7 @@ int fg_color_rows(int64_t n, int64_t n_columns, const int64_t *start, const int3
 {
     int64_t n_entries = start[n], n_listed = 0;
     column *all = calloc((size_t)n_columns + 1, sizeof *all);
+    uint64_t *early = calloc((size_t)n_columns + 1, sizeof *early);
     for (int64_t k = 0; all && k < n_entries; k++)
         if (all[columns[k]].count < INT32_MAX)
             all[columns[k]].count++;
@@ -118,7 +132,7 @@ int fg_color_rows(int64_t n, int64_t n_columns, const int64_t *start, const int3
     /* At most `most` colours are looked for, and at most n are needed. */
     uint64_t *taken = calloc((size_t)((most < n ? most : n) / 64) + 2, sizeof *taken);
     int status = FG_NO_MEMORY;
-    if (all && listed && taken) {
+    if (all && early && listed && taken) {
         int32_t *next = listed;
         for (int64_t j = 0; j < n_columns; j++) {
             if (all[j].count <= FEW) {
@@ -127,13 +141,14 @@ int fg_color_rows(int64_t n, int64_t n_columns, const int64_t *start, const int3
             }
             all[j].count = 0;
         }
-        status = color_all(n, start, columns, most, all, taken, colors, count);
+        status = color_all(n, start, columns, most, early, all, taken, colors, count);
     } else {
         fg_fail(FG_NO_MEMORY, "no memory for the colours of a sparse Jacobian");
     }
     for (int64_t j = 0; all && j < n_columns; j++)
         free(all[j].bits);
     free(all);
+    free(early);
     free(listed);
     free(taken);
     return status;

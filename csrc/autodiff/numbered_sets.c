@@ -235,8 +235,7 @@ static int by_size(const void *a, const void *b)
 }
 
 /* The union of the sets x[order[k]], or x[k] if order is NULL, for the k from `from` to `end`. */
-static int union_of_many(fg_sets *s, const int32_t *x, const int64_t *order, int64_t from, int64_t end,
-                         int32_t *number)
+static int union_of_many(fg_sets *s, const int32_t *x, const int64_t *order, int64_t from, int64_t end, int32_t *number)
 {
     int32_t first = 0, last = 0; /* the first set that is not empty, and the one looked at last */
     int64_t size = 0;
