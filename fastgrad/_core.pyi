@@ -546,6 +546,7 @@ def color_rows(
 def entries_of_passes(
     start: NDArray[Any], columns: NDArray[Any], colors: NDArray[Any], of_columns: bool, passes: list[NDArray[Any]]
 ) -> NDArray[np.float64]: ...
+
 @final
 class DeferZeros:
     def __new__(cls, on: bool) -> Self: ...

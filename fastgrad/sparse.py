@@ -13,6 +13,7 @@ direction, so that a pattern that lacks an entry is found out and never gives wr
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,8 +26,8 @@ from ._core import Tensor
 from ._numpy.creation import floating
 from ._scipy.vectors import Variables, Vector, scipy
 from ._transforms.arguments import describe_type
-from ._transforms.grad import named_grad
 from ._transforms.evaluate import TracedFunction
+from ._transforms.grad import named_grad
 from ._transforms.linearize import Point, vjp
 from ._transforms.sparsity_pattern import pattern as structural
 from ._transforms.vmap import vmap
@@ -208,8 +209,8 @@ class Jacobian:
 
     def _know(self, pattern: Any, rows: _Rows, x: np.ndarray, checked: bool) -> None:
         """Compute the Jacobian with these nonzero entries from now on."""
-        ones = np.ones(pattern.nnz, np.int8)
-        pattern = type(pattern)((ones, pattern.indices, pattern.indptr), pattern.shape)
+        indptr, indices = _index(pattern.indptr, pattern.indices)
+        pattern = type(pattern)((np.ones(indices.size, np.int8), indices, indptr), pattern.shape)
         pattern.sort_indices()
 
         def by_rows(most: int = _ANY) -> Any:
@@ -222,14 +223,17 @@ class Jacobian:
         # Rows with an entry in one column have different colours, and so have columns with one in a row.
         least_by_rows = int(np.bincount(pattern.indices, minlength=1).max())
         least_by_columns = int(np.diff(pattern.indptr).max())
-        found = by_rows() if least_by_rows <= least_by_columns else None
-        other = None
-        if found is None or least_by_columns < found[1]:
-            other = by_columns() if found is None else by_columns(found[1] - 1)
-        if found is None and least_by_rows <= other[1] and (found := by_rows(other[1])) is not None:
-            other = None
-        forward = other is not None and rows.goes_forward(x)
-        colors, _ = other if forward else found or by_rows()
+        in_rows: Any = by_rows() if least_by_rows <= least_by_columns else None
+        in_columns: Any = None
+        if in_rows is None:
+            in_columns = by_columns()
+            if least_by_rows <= in_columns[1]:
+                in_rows = by_rows(in_columns[1])
+        elif least_by_columns < in_rows[1]:
+            in_columns = by_columns(in_rows[1] - 1)
+        fewer = in_columns is not None and (in_rows is None or in_columns[1] < in_rows[1])
+        forward = fewer and rows.goes_forward(x)
+        colors, _ = in_columns if forward else in_rows or by_rows()
         rows.color(pattern, colors, forward, checked)
         self.pattern, self.colors, self.mode = rows.pattern, rows.colors, rows.mode
 
@@ -262,9 +266,7 @@ class _Rows(Vector):
         found = structural(self._combined, self._variables.leaves(x), y)
         if found is None:
             return None
-        start, rows = found
-        if start[-1] < 2**31:
-            start = start.astype(np.int32)  # SciPy takes both arrays of one dtype, and the narrower one where it fits
+        start, rows = _index(*found)
         return sparse.csc_array((np.ones(rows.size, bool), rows, start), (self.m, x.size)).tocsr()
 
     def goes_forward(self, x: np.ndarray) -> bool:
@@ -276,7 +278,9 @@ class _Rows(Vector):
 
         try:
             try:  # without values, if f can be traced
-                TracedFunction(lambda: [_core.abstract_like(a) for a in 2 * leaves], push, lambda: _constants(2 * leaves))
+                TracedFunction(
+                    lambda: [_core.abstract_like(a) for a in 2 * leaves], push, lambda: _constants(2 * leaves)
+                )
             except _core.TraceError:
                 push(_constants(leaves) + _constants([np.zeros_like(leaf) for leaf in leaves]))
         except (NotImplementedError, TypeError) as error:
@@ -336,14 +340,15 @@ class _Rows(Vector):
         """Compute the Jacobian in this pattern by these colours from now on, of columns if forward, and ``checked``
         against one random direction."""
         self._check = self._weights(np.ones(colors.size, bool)) if checked else None
-        seeds = [(colors == color).astype(self._dtype) for color in range(colors.max(initial=-1) + 1)]
-        if self._check is not None:
-            seeds.append(self._check)
+        count = int(colors.max(initial=-1)) + 1
         self.pattern, self.colors, self.mode = pattern, colors.astype(np.int64), "columns" if forward else "rows"
         self._forward = forward
 
         def passes(leaves: list[Any]) -> list[Any]:
             """The sum of the rows or columns of each colour, and the result of the random direction."""
+            seeds: Iterator[np.ndarray] = ((colors == color).astype(self._dtype) for color in range(count))
+            if self._check is not None:
+                seeds = itertools.chain(seeds, [self._check])
             if forward:
                 point = Point(self._name, self._tracked, (leaves,), keep=True)
                 found = [_joined(point.push(self._tangents(seed), drop_zeros=True)) for seed in seeds]
@@ -366,7 +371,7 @@ class _Rows(Vector):
         ]
         pattern, total = self.pattern, None if self._check is None else found.pop()
         data = _core.entries_of_passes(pattern.indptr, pattern.indices, self.colors, self._forward, found)
-        found.clear()  # so that their memory is free
+        found.clear()  # lets go of their memory
         result = type(pattern)((data, pattern.indices.copy(), pattern.indptr.copy()), pattern.shape)
         if total is None:
             return result, True
@@ -394,6 +399,12 @@ class _Rows(Vector):
             return not (off > tolerance * scale)[doubtful].any()
 
 
+def _index(start: np.ndarray, columns: np.ndarray) -> list[np.ndarray]:
+    """Both arrays of one dtype, as SciPy takes them, and of the narrower one where they fit."""
+    dtype = np.int32 if columns.size < 2**31 else np.int64
+    return [a.astype(dtype, copy=False) for a in (start, columns)]
+
+
 def _constants(leaves: list[np.ndarray]) -> list[Any]:
     return [_core.tensor(leaf) for leaf in leaves]
 
@@ -407,4 +418,4 @@ def _joined(leaves: list[Any]) -> Tensor:
 def _colors(rows: np.ndarray, columns: np.ndarray, n_rows: int) -> np.ndarray:
     """Colours for the rows of a matrix whose entries are sorted by rows."""
     start = np.searchsorted(rows, np.arange(n_rows + 1))
-    return _core.color_rows(start, columns, int(columns.max(initial=-1)) + 1)[0]  # type: ignore[index, no-any-return]
+    return _core.color_rows(start, columns, int(columns.max(initial=-1)) + 1)[0]  # type: ignore[index]
