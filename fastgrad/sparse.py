@@ -26,8 +26,9 @@ from ._core import Tensor
 from ._numpy.creation import floating
 from ._scipy.vectors import Variables, Vector, scipy
 from ._transforms.arguments import describe_type
+from ._transforms.evaluate import TracedFunction
 from ._transforms.grad import named_grad
-from ._transforms.linearize import linearize, vjp
+from ._transforms.linearize import Point, vjp
 from ._transforms.sparsity_pattern import pattern as structural
 from ._transforms.vmap import vmap
 
@@ -39,6 +40,7 @@ def __dir__() -> list[str]:
 
 
 _ADD_AT = _core.OP_NUMBERS["untake"]
+_ANY = 2**31 - 2  # colours: as many as are needed
 _KINDS = 16  # for how many kinds of x patterns and programs are kept
 _SPLIT = 8  # into how many parts blocks of rows are divided while a pattern is searched
 _BATCH = 1 << 17  # how many numbers the cotangents and results of passes taken at once may have
@@ -206,14 +208,33 @@ class Jacobian:
         self._know(given, rows, x, checked=traced is None or (traced > given).nnz > 0)
 
     def _know(self, pattern: Any, rows: _Rows, x: np.ndarray, checked: bool) -> None:
-        pattern = (pattern != 0).tocsr().astype(np.int8)
+        """Compute the Jacobian with these nonzero entries from now on."""
+        indptr, indices = _index(pattern.indptr, pattern.indices)
+        pattern = type(pattern)((np.ones(indices.size, np.int8), indices, indptr), pattern.shape)
         pattern.sort_indices()
-        entries = pattern.tocoo()
-        by_rows = _colors(entries.row, entries.col, rows.m)
-        order = np.argsort(entries.col, kind="stable")
-        by_columns = _colors(entries.col[order], entries.row[order], x.size)
-        forward = by_columns.max(initial=-1) < by_rows.max(initial=-1) and rows.goes_forward(x)
-        rows.color(pattern, by_columns if forward else by_rows, forward, checked)
+
+        def by_rows(most: int = _ANY) -> Any:
+            return _core.color_rows(pattern.indptr, pattern.indices, x.size, most)
+
+        def by_columns(most: int = _ANY) -> Any:
+            transposed = pattern.tocsc()
+            return _core.color_rows(transposed.indptr, transposed.indices, rows.m, most)
+
+        # Rows with an entry in one column have different colours, and so have columns with one in a row.
+        least_by_rows = int(np.bincount(pattern.indices, minlength=1).max())
+        least_by_columns = int(np.diff(pattern.indptr).max())
+        in_rows: Any = by_rows() if least_by_rows <= least_by_columns else None
+        in_columns: Any = None
+        if in_rows is None:
+            in_columns = by_columns()
+            if least_by_rows <= in_columns[1]:
+                in_rows = by_rows(in_columns[1])
+        elif least_by_columns < in_rows[1]:
+            in_columns = by_columns(in_rows[1] - 1)
+        fewer = in_columns is not None and (in_rows is None or in_columns[1] < in_rows[1])
+        forward = fewer and rows.goes_forward(x)
+        colors, _ = in_columns if forward else in_rows or by_rows()
+        rows.color(pattern, colors, forward, checked)
         self.pattern, self.colors, self.mode = rows.pattern, rows.colors, rows.mode
 
 
@@ -225,6 +246,8 @@ class _Rows(Vector):
         super().__init__(name, f, variables, (), compile)
         y = self._values(variables.leaves(variables.start))
         self.m, self._dtype, self._compile = y.size, np.dtype(y.dtype), compile
+        self._traceable = compile and self._values.compiled is not None
+        del self._values  # with the memory of its program
         self._random = np.random.default_rng(0)
 
     def _combined(self, leaves: list[Any], weights: Any) -> Any:
@@ -237,17 +260,29 @@ class _Rows(Vector):
 
     def traced(self, x: np.ndarray, sparse: Any) -> Any:
         """The pattern for all x; None if f cannot be traced, or runs eagerly and may compute something else later."""
-        if not self._compile or self._values.compiled is None:
+        if not self._traceable:
             return None
         y = _core.tensor(np.ones(self.m, self._dtype))
-        found = structural(self._combined, self._variables.leaves(x), y, sparse)
-        return None if found is None else found.T.tocsr()
+        found = structural(self._combined, self._variables.leaves(x), y)
+        if found is None:
+            return None
+        start, rows = _index(*found)
+        return sparse.csc_array((np.ones(rows.size, bool), rows, start), (self.m, x.size)).tocsr()
 
     def goes_forward(self, x: np.ndarray) -> bool:
         """Whether all operations of f have forward rules."""
         leaves = self._variables.leaves(x)
+
+        def push(xs: list[Any]) -> list[Any]:
+            return Point(self._name, self._tracked, (xs[: len(leaves)],), keep=True).push(xs[len(leaves) :])
+
         try:
-            linearize(self._tracked, leaves)[1]([np.zeros_like(leaf) for leaf in leaves])
+            try:  # without values, if f can be traced
+                TracedFunction(
+                    lambda: [_core.abstract_like(a) for a in 2 * leaves], push, lambda: _constants(2 * leaves)
+                )
+            except _core.TraceError:
+                push(_constants(leaves) + _constants([np.zeros_like(leaf) for leaf in leaves]))
         except (NotImplementedError, TypeError) as error:
             if _user_frames.is_from_signal(error):
                 raise
@@ -304,29 +339,29 @@ class _Rows(Vector):
     def color(self, pattern: Any, colors: np.ndarray, forward: bool, checked: bool) -> None:
         """Compute the Jacobian in this pattern by these colours from now on, of columns if forward, and ``checked``
         against one random direction."""
-        count, x_size = colors.max(initial=-1) + 1, self._variables.start.size
-        seeds = [(colors == color).astype(self._dtype) for color in range(count)]
         self._check = self._weights(np.ones(colors.size, bool)) if checked else None
-        if self._check is not None:
-            seeds.append(self._check)
-        row = np.repeat(np.arange(self.m), np.diff(pattern.indptr))
-        self.pattern, self.colors, self.mode = pattern, colors, "columns" if forward else "rows"
+        count = int(colors.max(initial=-1)) + 1
+        self.pattern, self.colors, self.mode = pattern, colors.astype(np.int64), "columns" if forward else "rows"
         self._forward = forward
-        # Of each entry: the row or column that has its colour, and its place in that colour's pass.
-        self._from: np.ndarray = pattern.indices if forward else row
-        self._to: np.ndarray = row if forward else pattern.indices
-        places = colors[self._from] * (self.m if forward else x_size) + self._to
-        parts = [self._variables.leaves(seed) for seed in seeds] if forward else seeds
 
         def passes(leaves: list[Any]) -> list[Any]:
-            """The entries, and the result of the random direction."""
-            one_pass = (linearize if forward else vjp)(self._tracked, leaves)[1]
-            found = [_joined([one_pass(part)] if forward else one_pass(part)[0]) for part in parts]
-            total = [found.pop()] if checked else []
-            entries = [_core.concatenate(found).take(places)] if found else []
-            return [y if _core.tracing() or y.requires_grad else _core.own(y) for y in entries + total]
+            """The sum of the rows or columns of each colour, and the result of the random direction."""
+            seeds: Iterator[np.ndarray] = ((colors == color).astype(self._dtype) for color in range(count))
+            if self._check is not None:
+                seeds = itertools.chain(seeds, [self._check])
+            if forward:
+                point = Point(self._name, self._tracked, (leaves,), keep=True)
+                found = [_joined(point.push(self._tangents(seed), drop_zeros=True)) for seed in seeds]
+            else:
+                pull = vjp(self._tracked, leaves)[1]
+                found = [_joined(pull(seed)[0]) for seed in seeds]
+            return [y if _core.tracing() or y.requires_grad else _core.own(y) for y in found]
 
         self._passes = Replayed(passes, passes, f"{self._name}: f", self._compile)
+
+    def _tangents(self, seed: np.ndarray) -> list[Any]:
+        """The leaves of a direction as tensors, None for those that are all zero."""
+        return [_core.tensor(leaf) if leaf.any() else None for leaf in self._variables.leaves(seed)]
 
     def compressed(self, x: np.ndarray) -> tuple[Any, bool]:
         """The Jacobian at x, and whether it agrees with one more pass, for a weighted sum of its rows or columns."""
@@ -334,13 +369,13 @@ class _Rows(Vector):
             y.numpy() if isinstance(y, Tensor) else y  # refused where f reads what is being differentiated
             for y in self._passes(self._variables.leaves(x))
         ]
-        pattern = self.pattern
-        data = found[0] if pattern.nnz else np.empty(0)
-        indices, indptr = [_core.own(_core.tensor(a)) for a in (pattern.indices, pattern.indptr)]
-        result = type(pattern)((data, indices, indptr), pattern.shape)
-        if self._check is None:
+        pattern, total = self.pattern, None if self._check is None else found.pop()
+        data = _core.entries_of_passes(pattern.indptr, pattern.indices, self.colors, self._forward, found)
+        found.clear()  # lets go of their memory
+        result = type(pattern)((data, pattern.indices.copy(), pattern.indptr.copy()), pattern.shape)
+        if total is None:
             return result, True
-        return result, self._agrees(found[-1], (result if self._forward else result.T) @ self._check, data)
+        return result, self._agrees(total, (result if self._forward else result.T) @ self._check, data)
 
     def gave_up(self) -> bool:
         """Whether f has turned out to run eagerly after its pattern was read off a trace."""
@@ -355,34 +390,32 @@ class _Rows(Vector):
             doubtful = off > np.multiply(np.abs(expected, out=expected), tolerance, out=expected)
             if not doubtful.any():
                 return True
-            entries = np.flatnonzero(doubtful[self._to])  # of sums that may have cancelled
-            terms = np.abs(data[entries]) * self._check[self._from[entries]]
-            scale = np.bincount(self._to[entries], terms, off.size)
+            # Of each entry: the row or column that has its colour, and its place in that colour's pass.
+            row = np.repeat(np.arange(self.m), np.diff(self.pattern.indptr))
+            of, to = (self.pattern.indices, row) if self._forward else (row, self.pattern.indices)
+            entries = np.flatnonzero(doubtful[to])  # of sums that may have cancelled
+            terms = np.abs(data[entries]) * self._check[of[entries]]
+            scale = np.bincount(to[entries], terms, off.size)
             return not (off > tolerance * scale)[doubtful].any()
+
+
+def _index(start: np.ndarray, columns: np.ndarray) -> list[np.ndarray]:
+    """Both arrays of one dtype, as SciPy takes them, and of the narrower one where they fit."""
+    dtype = np.int32 if columns.size < 2**31 else np.int64
+    return [a.astype(dtype, copy=False) for a in (start, columns)]
+
+
+def _constants(leaves: list[np.ndarray]) -> list[Any]:
+    return [_core.tensor(leaf) for leaf in leaves]
 
 
 def _joined(leaves: list[Any]) -> Tensor:
     """All numbers of some leaves as one vector of float64."""
-    return _core.concatenate([_core.astype(_core.asarray(leaf), np.float64) for leaf in leaves], axis=None)
+    vectors = [_core.astype(_core.asarray(leaf), np.float64) for leaf in leaves]
+    return vectors[0].reshape(-1) if len(vectors) == 1 else _core.concatenate(vectors, axis=None)
 
 
 def _colors(rows: np.ndarray, columns: np.ndarray, n_rows: int) -> np.ndarray:
-    """A colour for each row such that no two of one colour share a column, the first that is free; -1 for empty rows.
-
-    The entries are sorted by rows. The colours that a column has are the bits of a number.
-    """
-    taken = [0] * (int(columns.max(initial=-1)) + 1)
-    colors = np.full(n_rows, -1)
-    starts = np.searchsorted(rows, np.arange(n_rows + 1)).tolist()
-    listed = columns.tolist()
-    for row, (start, end) in enumerate(itertools.pairwise(starts)):
-        if start == end:
-            continue
-        mine, used = listed[start:end], 0
-        for column in mine:
-            used |= taken[column]
-        bit = ~used & (used + 1)
-        for column in mine:
-            taken[column] |= bit
-        colors[row] = bit.bit_length() - 1
-    return colors
+    """Colours for the rows of a matrix whose entries are sorted by rows."""
+    start = np.searchsorted(rows, np.arange(n_rows + 1))
+    return _core.color_rows(start, columns, int(columns.max(initial=-1)) + 1)[0]  # type: ignore[index]

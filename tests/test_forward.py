@@ -376,3 +376,62 @@ def test_constants_beside_other_results():
             fg.grad(lambda x: other)(1.0)
     with pytest.raises(ValueError, match="a gradient is that of a single number"):
         fg.grad(lambda x: np.ones(3))(1.0)
+
+
+THROUGH_THE_CORE = {
+    "elementwise": lambda x: np.tanh(x) * x - np.exp(-x) / (x + 3) + np.maximum(x, 0.5) + fg.relu(x) ** 2,
+    "the same operand twice": lambda x: (x * x + x / x - (x - x)) * x,
+    "broadcast operands": lambda x: x[:1] * x[3:] + x.reshape(2, 3) * x.reshape(6, 1, 1) - x[:3],
+    "a derivative that is zero": lambda x: np.floor(x) * x + np.sign(x),
+    "linear": lambda x: np.cumsum(x.reshape(2, 3).T, axis=0)[::-1, 1:].sum(axis=0) * x[np.array([3, 3])],
+    "products": lambda x: x.reshape(2, 3) @ x.reshape(3, 2) @ np.ones((2, 2)) + np.ones((2, 6)) @ np.outer(x, x[:2]),
+    "joined": lambda x: np.concatenate([x, x**2, np.ones(2)]) + np.stack([x, -x]).reshape(12, 1)[:1],
+    "by rules": lambda x: np.where(x > 0, x**3, -x) + np.cumprod(x) + fg.logsumexp(x) + np.sort(x) + np.max(x),
+    "an argument": lambda x: x,
+    "constants": lambda x: np.ones(3) + 0 * fg.stop_gradient(x)[:3],
+    "none of it": lambda x: fg.stop_gradient(x) ** 2,
+}
+
+
+@pytest.mark.parametrize("name", THROUGH_THE_CORE)
+def test_the_core_pushes_as_the_rules_do(name):
+    from fastgrad._transforms.linearize import Point
+    from fastgrad._transforms.pushforward import by_rules, push
+
+    x, t = np.random.default_rng(0).normal(size=(2, 6))
+    point = Point("jvp", lambda x: fg.asarray(THROUGH_THE_CORE[name](x)), (x,), keep=True)
+    for dropped in (False, True):
+        tangents = [None if dropped else fg.tensor(t)]
+        with fg.no_grad():
+            (got,), (expected,) = (
+                push(point.results, point.watched, tangents, False),
+                by_rules(point.results, point.watched, tangents, False, False),
+            )
+        assert (got is None) == (expected is None) and (not dropped or got is None)
+        if expected is not None:
+            assert got.shape == expected.shape and got.dtype == expected.dtype
+            np.testing.assert_array_equal(got.numpy(), expected.numpy())
+
+
+def test_a_rule_of_forward_mode_that_uses_up_the_tape():
+    held = []
+
+    @fg.custom_jvp
+    def through(x):
+        return 1.0 * x
+
+    def rule(primals, tangents):
+        held[0].backward()
+        return 1.0 * primals[0], tangents[0]
+
+    through.defjvp(rule)
+    a = fg.tensor(2.0, requires_grad=True)
+
+    def f(x):
+        y = through(x) * np.tanh(x) * a
+        held.append(y)
+        return y
+
+    push = fg.linearize(f, 0.5)[1]
+    with pytest.raises(RuntimeError, match="^this graph was used up by a backward pass in a rule of forward mode"):
+        push(1.0)

@@ -430,3 +430,99 @@ def test_more_arguments_are_refused_with_the_cure(make):
         TypeError, match=r"f is differentiated by x alone, got 1 argument more; let f read it from outside"
     ):
         make(lambda x, a: np.sum(a * x**2))(np.ones(2), 2.0)
+
+
+def test_numbered_sets_against_sets():
+    """Unions of pairs and of groups, of random sets that are small, dense or empty."""
+    n, rng = 40, np.random.default_rng(0)
+    numbered, known = fg._core.NumberedSets(n), {0: frozenset(), **{k + 1: frozenset([k]) for k in range(n)}}
+
+    def learn(number, expected):
+        assert known.setdefault(int(number), expected) == expected
+
+    for size in (0, 1, 7, 60, 300):
+        for _ in range(4):
+            names = rng.choice([*known], size=(2, size)).astype(np.int32)
+            a, b = names
+            for number, x, y in zip(numbered.union(a, b), a, b):
+                learn(number, known[x] | known[y])
+            groups = max(size // 5, 1)
+            for to in (rng.integers(0, groups, size), np.sort(rng.integers(0, groups, size))):
+                for j, number in enumerate(numbered.gathered(a, to, groups)):
+                    learn(number, frozenset().union(*[known[x] for x in a[to == j]]))
+    assert len(set(known.values())) == len(known), "equal sets have one number"
+    every = np.array([*known], np.int32)
+    start, columns = numbered.rows(every)
+    for k, number in enumerate(every):
+        assert columns[start[k] : start[k + 1]].tolist() == sorted(known[number])
+    with pytest.raises(ValueError, match="expected arrays of one size, got 1 and 2"):
+        numbered.union(np.zeros(1, np.int32), np.zeros(2, np.int32))
+    with pytest.raises(ValueError, match="expected 0 to 2147483646 elements, got -1"):
+        fg._core.NumberedSets(-1)
+
+
+def first_free_colors(dense):
+    colors, taken = [], [set() for _ in dense.T]
+    for row in dense:
+        mine = np.flatnonzero(row)
+        used = set().union(*[taken[j] for j in mine])
+        colors.append(min(set(range(len(used) + 1)) - used) if mine.size else -1)
+        for j in mine:
+            taken[j].add(colors[-1])
+    return colors
+
+
+@pytest.mark.parametrize("density", [0.005, 0.05, 0.4, "arrow"])
+def test_colors_are_the_first_that_are_free(density):
+    """Up to 64 colours, more of them in columns of few entries, and in columns of many."""
+    rng = np.random.default_rng(1)
+    if density == "arrow":
+        dense = np.eye(300, dtype=bool)
+        dense[0] = dense[:, 3] = True
+    else:
+        dense = rng.random((300, 150)) < density
+    expected = first_free_colors(dense)
+    matrix = scipy.sparse.csr_array(dense)
+    of_matrix = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), dense.shape[1]
+    colors, count = fg._core.color_rows(*of_matrix)
+    assert colors.tolist() == expected and count == max(expected) + 1
+    assert fg._core.color_rows(*of_matrix, count)[0].tolist() == expected
+    assert fg._core.color_rows(*of_matrix, count - 1) is None
+
+
+def observations(x):
+    """A small bundle adjustment: rows of cameras and points by index, two results and a weight for each observation."""
+    camera, point = x["cameras"][CAMERA], x["points"][POINT]
+    turned = point + np.cross(camera[:, :3], point) + camera[:, 3:6]
+    flat = turned[:, :2] / turned[:, 2:]
+    radius = np.sum(flat * flat, axis=1, keepdims=True)
+    return x["weights"][:, None] * (camera[:, 6:7] * (1 + camera[:, 7:8] * radius) * flat + camera[:, 8:10])
+
+
+CAMERA, POINT = np.random.default_rng(5).integers(0, [[3], [9]], (2, 20))
+
+
+def test_rows_by_index():
+    rng = np.random.default_rng(0)
+    x = {"cameras": rng.normal(size=(3, 10)), "points": rng.normal(size=(9, 3)), "weights": rng.normal(size=20)}
+    x["points"][:, 2] += 9
+    blocks = fg.jacrev(observations)(x)
+    dense = np.concatenate([blocks[name].reshape(40, -1) for name in ("cameras", "points", "weights")], axis=1)
+    for compile in (True, False):
+        jacobian = fg.sparse.jacobian(observations, compile=compile)
+        np.testing.assert_allclose(jacobian(x).toarray(), dense, rtol=1e-12, atol=1e-14)
+        assert jacobian.mode == "columns" and jacobian.colors.max() + 1 == 13
+        assert jacobian(x).indices.dtype == jacobian(x).indptr.dtype == np.int32
+    assert jacobian.pattern.nnz == 40 * 13
+
+
+def test_zeros_of_a_direction_are_not_multiplied():
+    """In a program: the infinite derivative of the root by x[1] is not multiplied with the zero of x[0]'s direction."""
+    f = lambda x: x["a"] * (1 + np.sqrt(x["b"]) * 0) + np.sqrt(x["b"])
+    x = {"a": np.array([2.0, 3.0, 4.0]), "b": np.zeros(1)}
+    jacobian = fg.sparse.jacobian(f)
+    with np.errstate(all="ignore"):
+        got = jacobian(x).toarray()
+    assert jacobian.mode == "columns"
+    np.testing.assert_array_equal(got[:, :3], np.eye(3))
+    assert not np.isfinite(got[:, 3]).any()

@@ -13,7 +13,7 @@ typedef void (*sgemm32)(int order, int ta, int tb, int m, int n, int k, float al
                         const float *b, int ldb, float beta, float *c, int ldc);
 typedef void (*dgemm32)(int order, int ta, int tb, int m, int n, int k, double alpha, const double *a, int lda,
                         const double *b, int ldb, double beta, double *c, int ldc);
-enum { ROWS_FROM = 32, ROWS_MOST = 1 << 15 };    /* least rows and columns, most elements of a matrix for ROWS */
+enum { ROWS_FROM = 32 };        /* least rows and columns of a matrix for ROWS */
 /* The constants of the CBLAS interface. */
 enum { ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112 };
 
@@ -51,13 +51,12 @@ void fg_blas_gemm(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k, do
 /* Measured against the OpenBLAS of NumPy's wheels. A BLAS is faster than our tiles
  * (a) where the product is large, because it uses several threads, which does not pay if the result is small; and
  * (b) where the result is thin and both operands are contiguous along k, so that its elements are dot products.
- * Of the products (b), a matrix times a vector is fastest by the kernel of rows as long as the matrix fits a cache, and
- * one of few rows by dot products. */
+ * Of the products (b), a matrix times a vector is fastest by the kernel of rows, and one of few rows by dot products. */
 fg_gemm_backend fg_choose_gemm_backend(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k)
 {
     int64_t thin = m < n ? m : n, wide = m < n ? n : m;
     int along_k = (!ta || m == 1) && (tb || n == 1);
-    if (along_k && thin == 1 && wide >= ROWS_FROM && k >= ROWS_FROM && wide * k <= ROWS_MOST)
+    if (along_k && thin == 1 && wide >= ROWS_FROM && k >= ROWS_FROM)
         return FG_GEMM_ROWS;
     if (along_k && thin == 1 && wide < ROWS_FROM && k >= ROWS_FROM && !fg_is_few(m, n, k))
         return FG_GEMM_DOTS;

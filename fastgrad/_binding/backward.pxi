@@ -192,29 +192,61 @@ def tape_operations(list results, list inputs, bint recorded):
     """
     cdef _GradientCall p = _GradientCall(results, inputs)
     cdef fg_node **nodes = NULL
-    cdef fg_node *n
     cdef int64_t count = 0, i
-    cdef int k
-    cdef fg_tensor t
-    made = []
     try:
         check(fg_tape_between(p.n_y, p.y, p.n, p.wrt, &count, &nodes))
-        for i in range(count):
-            n = nodes[i]
-            check(fg_saved_out(n, &t))
-            y = saved_value(t, recorded)
-            operands, values = [], []
-            for k in range(n.n_in):
-                operands.append(n.in_[k].parent.number if n.in_[k].parent != NULL else None)
-                check(fg_saved(n, k, &t))
-                values.append(saved_value(t, recorded))
-            attr = ((<object><void *>n.attr[0],) if n.op == FG_OP_custom
-                    else tuple([n.attr[k] for k in range(n.n_attr)]))
-            made.append((n.op, n.number, operands, attr,
-                         tuple([n.shape.dim[k] for k in range(n.shape.ndim)]), y, values, recorded, node_of(n)))
+        return [operation_of(nodes[i], recorded) for i in range(count)]
     finally:
         free(nodes)
-    return made
+
+
+cdef tuple operation_of(fg_node *n, bint recorded):
+    """An operation as `tape_operations` lists it."""
+    cdef fg_tensor t
+    cdef int k
+    check(fg_saved_out(n, &t))
+    y = saved_value(t, recorded)
+    operands, values = [], []
+    for k in range(n.n_in):
+        operands.append(n.in_[k].parent.number if n.in_[k].parent != NULL else None)
+        check(fg_saved(n, k, &t))
+        values.append(saved_value(t, recorded))
+    attr = (<object><void *>n.attr[0],) if n.op == FG_OP_custom else tuple([n.attr[k] for k in range(n.n_attr)])
+    shape = tuple([n.shape.dim[k] for k in range(n.shape.ndim)])
+    return n.op, n.number, operands, attr, shape, y, values, recorded, node_of(n)
+
+
+cdef int apply_push_rule(void *rule, fg_node *n, const fg_tensor *tangents, fg_tensor *out) except -1:
+    cdef int k
+    cdef Tensor t
+    given = [wrap(fg_tensor_ref(tangents[k])) if tangents[k].array != NULL else None for k in range(n.n_in)]
+    t = (<object>rule)(operation_of(n, False), given)
+    if t is not None:
+        out[0] = fg_tensor_ref(t.t)
+    return FG_OK
+
+
+# How operations take tangents, by names for the table of rules.
+PUSH_KINDS = {"linear": FG_PUSH_LINEAR, "product": FG_PUSH_PRODUCT, "together": FG_PUSH_TOGETHER}
+
+
+def push(list results, list inputs, list tangents, bytes how not None, rule):
+    """The tangents of results that were computed from watched tensors with tangents; None for zero.
+
+    ``how`` has one of ``PUSH_KINDS``, or 0, for each operation. For those with 0 ``rule(operation, tangents)`` is
+    called, with a tuple as of `tape_operations`. Nothing may be recorded meanwhile.
+    """
+    cdef _GradientCall p = _GradientCall(results, inputs)
+    cdef Tensor t
+    cdef int i
+    if len(how) < FG_N_OPS or len(tangents) != p.n:
+        raise ValueError(f"push: expected {FG_N_OPS} kinds and {p.n} tangents, got {len(how)} and {len(tangents)}")
+    for i in range(p.n):
+        t = tangents[i]
+        p.out[i] = t.t if t is not None else fg_tensor(NULL, NULL)
+    check(fg_push(p.n_y, p.y, p.n, p.wrt, p.out, <const uint8_t *><const char *>how, apply_push_rule, <void *>rule,
+                  p.g))
+    return [wrap(p.g[i]) if p.g[i].array != NULL else None for i in range(p.n_y)]
 
 
 cdef Tensor saved_value(fg_tensor t, bint recorded):

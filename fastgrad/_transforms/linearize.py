@@ -208,15 +208,17 @@ class Point:
         with _core.Recording():
             return self._with_lineage(_core.pull(self.results, cotangents, self.watched, True), cotangents)
 
-    def push(self, tangents: list[Tensor]) -> list[Tensor]:
-        """The tangents of the results."""
-        if self.recording(tangents):
+    def push(self, tangents: list[Any], drop_zeros: bool = False) -> list[Tensor]:
+        """The tangents of the results. A tangent that is None is zero; ``drop_zeros`` is that of `pushforward.push`."""
+        given = [t for t in tangents if t is not None]
+        if self.recording(given):
             with _core.Recording():
-                found = push(self.results, self.watched, tangents, True)
-                self._with_lineage([t for t in found if t is not None], tangents)
+                found = push(self.results, self.watched, tangents, True, drop_zeros)
+                self._with_lineage([t for t in found if t is not None], given)
         else:
             with no_grad():
-                found = push(self.results, self.watched, [t.detach() for t in tangents], False)
+                constant = [None if t is None else t.detach() for t in tangents]
+                found = push(self.results, self.watched, constant, False, drop_zeros)
         return [_core.asarray(np.zeros(y.shape, y.dtype)) if t is None else t for t, y in zip(found, self.results)]
 
     def _with_lineage(self, found: list[Tensor], given: list[Tensor]) -> list[Tensor]:

@@ -1,4 +1,8 @@
-"""Forward mode: tangents pushed through the operations that a function has recorded on the tape."""
+"""Forward mode: tangents pushed through the operations that a function has recorded on the tape.
+
+A pass that is not differentiated again is made by the core (csrc/autodiff/forward.c), which knows the rules of most
+operations and calls the others here; one that is, by these rules alone.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,40 @@ from typing import Any
 
 from .. import _core
 from .._core import Tensor
+from .._rules import jvp
 from .._rules.jvp import SavedNode
 from .._rules.table import RULES
 
 __all__ = ["push"]
 
 Tangents = list[Any]  # tensors, and None for zero
+_KINDS: dict[Any, int] = {
+    jvp.of_linear: _core.PUSH_KINDS["linear"],
+    jvp.of_matmul: _core.PUSH_KINDS["product"],
+    jvp.of_concatenate: _core.PUSH_KINDS["together"],
+}
+_HOW = bytes([_KINDS.get(rules.jvp, 0) for rules in RULES])  # what the core does for these rules
+_CHUNK = 1 << 14  # elements that are compared with 0 before it is asked whether one was found
 
 
-def push(results: list[Tensor], inputs: list[Tensor], tangents: Iterable[Tensor], recorded: bool) -> Tangents:
+def push(
+    results: list[Tensor], inputs: list[Tensor], tangents: Iterable[Any], recorded: bool, drop_zeros: bool = False
+) -> Tangents:
     """The tangents of results that were computed from watched inputs with tangents; None for zero.
 
     ``recorded``: the saved values keep their nodes, so that an outer transform differentiates through them too.
+    ``drop_zeros``: while a program is traced, tangents whose elements are known to be all zero are not pushed on.
     """
+    drop_zeros = drop_zeros and _core.tracing()
+    if not recorded and not drop_zeros:
+        return _core.push(results, inputs, list(tangents), _HOW, _apply_rule)
+    return by_rules(results, inputs, tangents, recorded, drop_zeros)
+
+
+def by_rules(
+    results: list[Tensor], inputs: list[Tensor], tangents: Iterable[Any], recorded: bool, drop_zeros: bool
+) -> Tangents:
+    """The same by the rules in Python for all operations."""
     found: dict[int | None, Any] = {_core.node_number(x): t for x, t in zip(inputs, tangents)}
     nodes = [SavedNode(*node) for node in _core.tape_operations(results, inputs, recorded)]
     ends = [_core.node_number(y) for y in results]
@@ -27,8 +52,22 @@ def push(results: list[Tensor], inputs: list[Tensor], tangents: Iterable[Tensor]
     for saved in nodes:
         ts = [*map(found.get, saved.operands)]
         if any(t is not None for t in ts):
-            found[saved.number] = RULES[saved.op].jvp(saved, ts)  # type: ignore[misc]
+            t = RULES[saved.op].jvp(saved, ts)  # type: ignore[misc]
+            found[saved.number] = None if drop_zeros and _is_zero(t) else t
             for v in saved.operands:
                 if last_read[v] == saved.number:
                     found.pop(v, None)  # so that memory holds the tangents only that are still to be read
     return [found.get(v) for v in ends]
+
+
+def _apply_rule(operation: tuple[Any, ...], tangents: Tangents) -> Any:
+    saved = SavedNode(*operation)
+    return RULES[saved.op].jvp(saved, tangents)  # type: ignore[misc]
+
+
+def _is_zero(t: Any) -> bool:
+    """Whether a tangent has elements, not abstract ones, and all are 0."""
+    if t is None or _core.traced(t) or t.requires_grad:
+        return t is None
+    flat = t.numpy().reshape(-1)
+    return not any(flat[k : k + _CHUNK].any() for k in range(0, flat.size, _CHUNK))
