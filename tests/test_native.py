@@ -283,7 +283,7 @@ def test_steps_that_are_not_written_out_run_in_the_interpreter():
 
 @needs_compiler
 def test_long_programs_keep_their_values_in_the_arena():
-    """More local arrays than a stack may hold; and a loop that draws, as a whole step of the interpreter."""
+    """More local arrays than a stack may hold; and a loop that draws, a step of the interpreter."""
     rng = fg.random.default_rng(0)
 
     def f(x):
@@ -320,6 +320,17 @@ def test_errors_of_a_step_travel_out_of_native_code():
     with pytest.raises(np.linalg.LinAlgError):
         compiled(-np.eye(3))
     np.testing.assert_array_equal(compiled(np.eye(3)), 2 * np.eye(3))
+
+
+@needs_compiler
+def test_functions_of_a_number_and_an_array_become_loops_of_vectors():
+    """GCC makes none where it can compute conditions on the number before the loop."""
+    f = lambda x, p: (x**p, p**x, fg.hypot(x, p))
+    args = RNG.uniform(0.5, 2, 37), 2.3
+    compiled = native(f, *args)
+    agree(compiled(*args), fg.compile(f, native=False)(*args), "powers", ulps=4)
+    text = compiled.program(*args).c_source()
+    assert "power_f64(in0[i], EACH_f64(in1))" in text and "power_f64(EACH_f64(in1), in0[i])" in text, text
 
 
 @needs_compiler
@@ -430,7 +441,7 @@ def test_facts_tell_what_runs(tmp_path):
     facts = fg.compile(np.tanh).program(x).facts["native"]
     assert facts["runs"] == "interpreter" and facts["text"] is None and "not asked for" in facts["why"]
     facts = native(lambda x: np.tanh(x) + 1, x).program(x).facts["native"]
-    assert facts["seconds"] > 0 and "fg_native_program" in Path(facts["text"]).read_text()
+    assert facts["share"] == 1 and facts["seconds"] > 0 and "fg_native_program" in Path(facts["text"]).read_text()
     config = fg.show_config(mode="dicts")["native"]
     assert config["compiler"] and config["why"] is None and config["directory"] == str(cache.directory())
 

@@ -7,16 +7,16 @@ import time
 from .._core import Program
 from . import cache, compiler
 from .cache import Native
-from .emit import c_source
+from .emit import Source, c_source
 
 
-def native(program: Program) -> Native:
-    """The native code of a program, compiled now unless it was before; CompilerError if it cannot be."""
+def native(program: Program) -> tuple[Native, Source]:
+    """The native code of a program, compiled now unless it was before, and its text; CompilerError if it cannot be."""
     chosen = compiler.find()
-    text = c_source(program).text
-    name = cache.key(text, chosen)
+    source = c_source(program)
+    name = cache.key(source.text, chosen)
     found = cache.loaded(name)
-    return found if found is not None else _compiled(text, name, chosen)
+    return found if found is not None else _compiled(source.text, name, chosen), source
 
 
 def _compiled(text: str, name: str, chosen: compiler.Compiler) -> Native:
@@ -32,6 +32,7 @@ def _compiled(text: str, name: str, chosen: compiler.Compiler) -> Native:
 def make_native(program: Program) -> None:
     """Let a program run as native code from now on; CompilerError if it cannot be compiled."""
     start = time.perf_counter()
-    made = native(program)
+    made, source = native(program)
     seconds = time.perf_counter() - start
-    program.set_native(made.address, "it was compiled", seconds, None if made.text is None else str(made.text))
+    path = None if made.text is None else str(made.text)
+    program.set_native(made.address, "it was compiled", seconds, path, source.share)

@@ -13,7 +13,7 @@ import numpy as np
 from .. import _core
 from .description import Buffer, Step
 from .scope import Scope, Unwritten
-from .values import broadcast_strides, c_type, contiguous, index_text
+from .values import broadcast_strides, c_type, contiguous, index_text, suffix
 
 _HUGE = {"sin", "cos", "j0", "j1"}  # rows that look at each element for huge arguments: kernels do so block by block
 _LONG = 64  # from so many elements on a kernel is faster than a loop that divides indices or looks at each element
@@ -33,7 +33,12 @@ def map_of(scope: Scope, step: Step) -> Map | None:
     if write is None:
         return None
     found = write(scope, step)
-    if scope.frame and not scope.is_alone and found.n >= _LONG and any("%" in index for _, index in found.operands):
+    if (
+        scope.around is None
+        and not scope.is_alone
+        and found.n >= _LONG
+        and any("%" in index for _, index in found.operands)
+    ):
         raise Unwritten
     return found
 
@@ -248,7 +253,7 @@ class ElementLoop:
         names: dict[int, str] = {}
         for step, m in steps:
             values = [
-                "0" if v < 0 else names[v] if v in names else self.scope.value(v).at(index) for v, index in m.operands
+                "0" if v < 0 else names[v] if v in names else self._element(step, v, index) for v, index in m.operands
             ]
             b, name = self.scope.description.buffer(step.y), f"e{step.y}{self.scope.name}"
             expression = self.scope.separate(step, m.expression(values), lanes=True)
@@ -260,6 +265,17 @@ class ElementLoop:
                     text.line(f"{stored[step.y].at('i')} = {name};")
                 names[step.y] = name
         text.close()
+
+    def _element(self, step: Step, v: int, index: str) -> str:
+        """An operand's element; of a number that a function of two operands takes for all elements, one for each."""
+        scope, b = self.scope, self.scope.description.buffer(v)
+        element = scope.value(v).at(index)
+        if scope.is_alone or index != "0" or b.dtype.kind != "f" or scope.description.buffer(b.root).data is not None:
+            return element
+        if step.name not in _core.ROWS or _core.ROWS[step.name]["arity"] < 2 or not scope.calls(step):
+            return element
+        scope.text.declare("const uint64_t no_bits = NO_BITS;")
+        return f"EACH_{suffix(b.dtype)}({element})"
 
     @staticmethod
     def _is_read(v: int, steps: list[tuple[Step, Map]]) -> bool:
