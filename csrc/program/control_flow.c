@@ -12,7 +12,6 @@
  */
 #include "program/steps.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -211,15 +210,6 @@ static void begin_carried(const fg_call *c, int k, char *block, fg_replay *r, cu
         advancing->x[advancing->n++] = (cursor){in, from, to, 0, 0};
         advancing->x[advancing->n++] = (cursor){out, to, from, 0, 0};
     }
-}
-
-int fg_refused_in_step(int status, int64_t step)
-{
-    char text[1024];
-    if (status != FG_BAD_MATRIX)
-        return status;
-    snprintf(text, sizeof text, "%s", fg_message());
-    return fg_fail(status, "%s, in step %lld of the loop", text, (long long)step);
 }
 
 int fg_scan_run(const fg_call *c, fg_array *y)

@@ -10,6 +10,7 @@
 #include "program/steps.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -435,6 +436,15 @@ int fg_replay_run_again(const fg_program *p, fg_replay *r, int from)
 {
     bind_addresses(r, from);
     return run_steps(p, r, r->bound_step, r->bound_step + p->n_steps - p->n_late);
+}
+
+int fg_refused_in_step(int status, int64_t step)
+{
+    char text[1024];
+    if (status != FG_BAD_MATRIX)
+        return status;
+    snprintf(text, sizeof text, "%s", fg_message());
+    return fg_fail(status, "%s, in step %lld of the loop", text, (long long)step);
 }
 
 /* ---- native programs (native.h) ---------------------------------------------------------------------------------- */
