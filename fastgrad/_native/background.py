@@ -17,9 +17,8 @@ import warnings
 import weakref
 
 from .._core import Program
-from . import cache, compiler
+from . import CompilerError, cache, compiler
 from .build import make_native
-from .compiler import CompilerError
 
 __all__ = ["make_native", "try_native", "wait", "watch"]
 

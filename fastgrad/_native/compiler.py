@@ -20,16 +20,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .. import _core
+from . import CompilerError
 from .flags import C_FLAGS, ISA_FLAGS
 
 SECONDS = 60  # that a compilation may take
 
 # Arithmetic of integers wraps around, as NumPy's does, and memory of the arena holds values of several types in turn.
 _NATIVE_FLAGS = ["-fPIC", "-shared", "-fno-strict-aliasing", "-fwrapv", "-w"]
-
-
-class CompilerError(RuntimeError):
-    """A program could not be compiled: there is no compiler, or it failed."""
 
 
 class Compiler(NamedTuple):
