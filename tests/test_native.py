@@ -18,7 +18,7 @@ from test_compile_graphs import KINDS, does_not_fit, draw_inputs
 import fastgrad as fg
 from fastgrad import _core
 from fastgrad._native import background, cache, compiler, emit
-from fastgrad._native.compiler import CompilerError
+from fastgrad._native.error import CompilerError
 from fastgrad._native.values import broadcast_strides, contiguous, index_text, literal
 
 ULPS = 64  # how far a chain of functions may carry the last bit of one of them

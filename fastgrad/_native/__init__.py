@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Literal
 
+from .error import CompilerError
+
 if TYPE_CHECKING:
     from .._core import Program
 
@@ -17,10 +19,6 @@ Mode = Literal["auto", True, False]
 _WORDS: dict[str, Mode] = {
     "": False, "0": False, "false": False, "off": False, "1": True, "true": True, "on": True, "auto": "auto",
 }  # fmt: skip
-
-
-class CompilerError(RuntimeError):
-    """A program could not be compiled: there is no compiler, or it failed."""
 
 
 def mode(asked: Any, name: str = "compile") -> Mode:

@@ -17,8 +17,9 @@ import warnings
 import weakref
 
 from .._core import Program
-from . import CompilerError, cache, compiler
+from . import cache, compiler
 from .build import make_native
+from .error import CompilerError
 
 __all__ = ["make_native", "try_native", "wait", "watch"]
 

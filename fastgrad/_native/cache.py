@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .. import _core
-from . import CompilerError
 from . import compiler as _compiler
 from .compiler import Compiler
+from .error import CompilerError
 
 MOST_BYTES = 256 << 20  # that the directory may hold; the files used longest ago go first
 _SEAL = 32  # bytes of a hash

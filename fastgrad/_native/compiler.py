@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .. import _core
-from . import CompilerError
+from .error import CompilerError
 from .flags import C_FLAGS, ISA_FLAGS
 
 SECONDS = 60  # that a compilation may take
