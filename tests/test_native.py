@@ -564,22 +564,31 @@ def test_a_damaged_file_is_thrown_away(monkeypatch):
 
 
 @needs_compiler
-def test_a_second_process_finds_the_program(tmp_path):
+def test_a_second_process_finds_the_program(tmp_path, monkeypatch):
+    """... without its text and without asking the compiler."""
+    monkeypatch.setenv("FASTGRAD_CACHE_DIR", str(tmp_path))
     program = """
-import time, numpy as np, fastgrad as fg
-from fastgrad._native import compiler
-ran = compiler.run
-compiler.run = lambda command, seconds: print("compiles") if "-o" in command else ran(command, seconds)
-f = fg.compile(lambda x: np.exp(x) - 6, native=True)
-try:
-    f(np.ones(2))
-    print(f.program(np.ones(2)).facts["native"]["runs"])
-except RuntimeError:
-    pass
+import sys, numpy as np, fastgrad as fg
+w = np.arange(9.0).reshape(3, 3)
+def f(x):
+    return fg.scan(lambda c, r: (np.exp(-c) + np.linalg.solve(w + 20 * np.eye(3), c), c @ r), x, np.ones((4, 3)))
+made = fg.compile(f, native=True)
+print(made(np.ones(3))[0].sum(), made.program(np.ones(3)).facts["native"]["share"])
+print("subprocess" in sys.modules, "fastgrad._native.emit" in sys.modules)
 """
-    run = lambda: subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60).stdout
-    native(lambda x: np.exp(x) - 6, np.ones(2))
-    assert run() == "native\n"
+
+    def run():
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+        assert not done.returncode, done.stderr
+        return done.stdout.splitlines()
+
+    first, second = run(), run()
+    assert first[0] == second[0] and first[1] == "True True" and second[1] == "False False"
+    # A short key that stands for nothing, or for what is no key, is as good as none.
+    for path in (cache.directory()).glob("*.key"):
+        for text in ("", "x", "../../x 1.0", f"{'0' * 40} 1.0"):
+            path.write_text(text)
+    assert run()[0] == first[0]
 
 
 @needs_compiler
