@@ -322,6 +322,33 @@ def test_errors_of_a_step_travel_out_of_native_code():
     np.testing.assert_array_equal(compiled(np.eye(3)), 2 * np.eye(3))
 
 
+def tower(x, y):
+    """Functions of numbers, some of which need others' results, of two dtypes, and too many for one vector."""
+
+    def step(c, _):
+        a, b = c
+        many = [np.exp(-a * a * (1 + k / 10)) for k in range(11)]
+        deep = np.tanh(np.exp(np.sin(a)) - np.exp(b) + np.log(many[3] + 2))
+        few = np.tanh(np.float32(0.5) * fg.astype(a, np.float32)) + np.tanh(fg.astype(b, np.float32))
+        return (a + 0.1 * deep - sum(many) / 40, b * 0.9 + 0.1 * np.sqrt(many[10] + 1)), fg.astype(few, np.float64)
+
+    (a, b), few = fg.scan(step, (x, y), None, length=20)
+    return a * b + np.sum(few)
+
+
+@needs_compiler
+def test_functions_of_several_numbers_are_computed_side_by_side():
+    args = 0.3, -0.2
+    for f in (tower, fg.value_and_grad(tower, (0, 1)), lambda x, y: np.exp(x) * np.exp(y) + np.exp(x - y)):
+        compiled, replay = native(f, *args), fg.compile(f, native=False)
+        for given in (args, (-1.5, 2.0)):
+            found = compiled(*given)
+            assert np.isfinite(fg.tree.leaves(found)).all()
+            agree(found, replay(*given), "side by side, beside the interpreter", ulps=16)
+            agree(found, f(*given), "side by side, beside eager", ulps=16)
+        assert "lanes" in compiled.program(*args).c_source()
+
+
 @needs_compiler
 def test_functions_of_a_number_and_an_array_become_loops_of_vectors():
     """GCC makes none where it can compute conditions on the number before the loop."""

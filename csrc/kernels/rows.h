@@ -40,6 +40,8 @@
 #define EACH_f64(x) vm_float_f64(vm_bits_f64(x) | ((uint64_t)i & no_bits))
 #define EACH_f32(x) vm_float_f32(vm_bits_f32(x) | (uint32_t)((uint64_t)i & no_bits))
 #endif
+/* Makes GCC see an array, and not so many numbers: then it makes vectors of a short loop over it. */
+#define IN_MEMORY(x) __asm__("" : "+m"(x))
 #define ROW static inline __attribute__((always_inline))
 
 /* a b + c, rounded as the kernels of products round it: once where the instruction set has such an instruction. */

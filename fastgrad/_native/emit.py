@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from .. import _core
 from .._core import Program
+from . import lanes
 from .description import Description
 from .loops import LOOPS
 from .maps import ElementLoop
@@ -42,7 +43,11 @@ class Source(NamedTuple):
 def write_steps(scope: Scope) -> None:
     """Write all steps of a program or body; those of a program that turn out to be unwritten are noted in `failed`."""
     run, text = ElementLoop(scope), scope.text
-    for group in scope.groups():
+    for group in scope.groups() if scope.is_alone else lanes.ordered(scope):
+        if isinstance(group, lanes.Bundle):
+            run.end()
+            lanes.write(scope, group)
+            continue
         first = scope.description.steps[group[0]]
         if first.late:
             break

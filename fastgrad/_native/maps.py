@@ -15,7 +15,7 @@ from .description import Buffer, Step
 from .scope import Scope, Unwritten
 from .values import broadcast_strides, c_type, contiguous, index_text, suffix
 
-_HUGE = {"sin", "cos", "j0", "j1"}  # rows that look at each element for huge arguments: kernels do so block by block
+HUGE = {"sin", "cos", "j0", "j1"}  # rows that look at each element for huge arguments: kernels do so block by block
 _LONG = 64  # from so many elements on a kernel is faster than a loop that divides indices or looks at each element
 
 
@@ -29,7 +29,7 @@ class Map(NamedTuple):
 
 def map_of(scope: Scope, step: Step) -> Map | None:
     """The step as a map, or None if it is none."""
-    write = _row if step.name in _core.ROWS else _MAPS.get(step.name)
+    write = _row if step.name in _core.ROWS else MAPS.get(step.name)
     if write is None:
         return None
     found = write(scope, step)
@@ -70,7 +70,7 @@ def _row(scope: Scope, step: Step) -> Map:
     y = scope.description.buffer(step.y)
     if y.dtype.kind != "f":
         return _of_integers(scope, step)
-    if step.name in _HUGE and y.size >= _LONG and not scope.is_alone:
+    if step.name in HUGE and y.size >= _LONG and not scope.is_alone:
         raise Unwritten
     function = scope.function(step)
     return Map(y.size, _broadcast(scope, step), lambda xs: f"{function}({', '.join(xs)})")
@@ -169,7 +169,7 @@ def _of_integers(scope: Scope, step: Step) -> Map:
     return Map(y.size, _broadcast(scope, step), lambda xs: whole.format(*xs))
 
 
-_MAPS: dict[str, Callable[[Scope, Step], Map]] = {
+MAPS: dict[str, Callable[[Scope, Step], Map]] = {
     "less": _compare("<"), "less_equal": _compare("<="), "greater": _compare(">"), "greater_equal": _compare(">="),
     "equal": _compare("=="), "not_equal": _compare("!="), "where": _where, "cast": _cast, "invert": _of_integers,
     "left_shift": _of_integers, "right_shift": _of_integers,
