@@ -8,12 +8,12 @@
 
 #include <stdint.h>
 
-enum { FG_NATIVE_VERSION = 1 };     /* of what is in this file */
+enum { FG_NATIVE_VERSION = 2 };     /* of what is in this file */
 
 struct fg_program;
 struct fg_replay;
 
-/* A replay as native code sees it. */
+/* A replay, or the replay of a loop's or branch's body, as native code sees it. */
 typedef struct {
     const struct fg_program *program;
     struct fg_replay *replay;
@@ -26,11 +26,14 @@ typedef void fg_rows_function(int64_t rows, int64_t n, const void *x, void *y);
 
 /* What native code calls. Functions return a status, 0 if all is well; another one ends the replay. */
 typedef struct {
-    void (*bind)(const fg_frame *);                 /* before the first run_step: tells it the addresses */
+    /* Before the first run_step, and when addresses of inputs or outputs have changed: tells it these, but for those of
+     * the inputs before input `from`. */
+    void (*bind)(const fg_frame *, int from);
     int (*run_step)(const fg_frame *, int k);       /* step k, with its group */
+    int (*in_step)(int status, int64_t step);       /* of a failure: tells the step of the loop, too; the status */
+    void (*enter)(const fg_frame *, int k, int i, fg_frame *body);  /* of step k: the frame of its body i */
     int (*pause)(void);         /* to be called by loops about every millisecond: signals, and other threads */
-    const struct fg_program *(*body)(const struct fg_program *, int k, int i);  /* of step k: its body i */
-    const void *(*constant)(const struct fg_program *, int v);                  /* the elements of buffer v */
+    const void *(*constant)(const fg_frame *, int v);       /* the elements of buffer v */
     /* Kernels of float32 and float64: y[rows], or of softmax and log_softmax y[rows][n], from x[rows][n]; y[cols] from
      * x[n][cols]; and of the softmax family gx from y (of logsumexp: x) and g. */
     fg_rows_function *rows[FG_N_ROWS][2];

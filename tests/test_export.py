@@ -136,7 +136,8 @@ def test_random_programs(count, tmp_path):
         found = e.call(lib, *e.args)
         if all(np.isfinite(x).all() for x in map(np.asarray, e.expected)):
             what = f"{e.name}: {fg.compile(e.f).program(*e.args)}"
-            agree(found, fg.tree.unflatten(e.structure, e.expected), what, True)
+            single = "float32" in what  # anywhere: a cast to float32 rounds as float32 does, whatever comes out
+            agree(found, fg.tree.unflatten(e.structure, e.expected), what, single)
 
 
 def test_draws_are_those_of_the_generator(tmp_path):

@@ -18,7 +18,7 @@ from test_compile_graphs import KINDS, does_not_fit, draw_inputs
 import fastgrad as fg
 from fastgrad import _core
 from fastgrad._native import background, cache, compiler, emit
-from fastgrad._native.compiler import CompilerError
+from fastgrad._native.error import CompilerError
 from fastgrad._native.values import broadcast_strides, contiguous, index_text, literal
 
 ULPS = 64  # how far a chain of functions may carry the last bit of one of them
@@ -283,7 +283,7 @@ def test_steps_that_are_not_written_out_run_in_the_interpreter():
 
 @needs_compiler
 def test_long_programs_keep_their_values_in_the_arena():
-    """More local arrays than a stack may hold; and a loop that draws, as a whole step of the interpreter."""
+    """More local arrays than a stack may hold; and a loop that draws, a step of the interpreter."""
     rng = fg.random.default_rng(0)
 
     def f(x):
@@ -320,6 +320,44 @@ def test_errors_of_a_step_travel_out_of_native_code():
     with pytest.raises(np.linalg.LinAlgError):
         compiled(-np.eye(3))
     np.testing.assert_array_equal(compiled(np.eye(3)), 2 * np.eye(3))
+
+
+def tower(x, y):
+    """Functions of numbers, some of which need others' results, of two dtypes, and too many for one vector."""
+
+    def step(c, _):
+        a, b = c
+        many = [np.exp(-a * a * (1 + k / 10)) for k in range(11)]
+        deep = np.tanh(np.exp(np.sin(a)) - np.exp(b) + np.log(many[3] + 2))
+        few = np.tanh(np.float32(0.5) * fg.astype(a, np.float32)) + np.tanh(fg.astype(b, np.float32))
+        return (a + 0.1 * deep - sum(many) / 40, b * 0.9 + 0.1 * np.sqrt(many[10] + 1)), fg.astype(few, np.float64)
+
+    (a, b), few = fg.scan(step, (x, y), None, length=20)
+    return a * b + np.sum(few)
+
+
+@needs_compiler
+def test_functions_of_several_numbers_are_computed_side_by_side():
+    args = 0.3, -0.2
+    for f in (tower, fg.value_and_grad(tower, (0, 1)), lambda x, y: np.exp(x) * np.exp(y) + np.exp(x - y)):
+        compiled, replay = native(f, *args), fg.compile(f, native=False)
+        for given in (args, (-1.5, 2.0)):
+            found = compiled(*given)
+            assert np.isfinite(fg.tree.leaves(found)).all()
+            agree(found, replay(*given), "side by side, beside the interpreter", ulps=16)
+            agree(found, f(*given), "side by side, beside eager", ulps=16)
+        assert "lanes" in compiled.program(*args).c_source()
+
+
+@needs_compiler
+def test_functions_of_a_number_and_an_array_become_loops_of_vectors():
+    """GCC makes none where it can compute conditions on the number before the loop."""
+    f = lambda x, p: (x**p, p**x, fg.hypot(x, p))
+    args = RNG.uniform(0.5, 2, 37), 2.3
+    compiled = native(f, *args)
+    agree(compiled(*args), fg.compile(f, native=False)(*args), "powers", ulps=4)
+    text = compiled.program(*args).c_source()
+    assert "power_f64(in0[i], EACH_f64(in1))" in text and "power_f64(EACH_f64(in1), in0[i])" in text, text
 
 
 @needs_compiler
@@ -430,7 +468,7 @@ def test_facts_tell_what_runs(tmp_path):
     facts = fg.compile(np.tanh).program(x).facts["native"]
     assert facts["runs"] == "interpreter" and facts["text"] is None and "not asked for" in facts["why"]
     facts = native(lambda x: np.tanh(x) + 1, x).program(x).facts["native"]
-    assert facts["seconds"] > 0 and "fg_native_program" in Path(facts["text"]).read_text()
+    assert facts["share"] == 1 and facts["seconds"] > 0 and "fg_native_program" in Path(facts["text"]).read_text()
     config = fg.show_config(mode="dicts")["native"]
     assert config["compiler"] and config["why"] is None and config["directory"] == str(cache.directory())
 
@@ -553,22 +591,31 @@ def test_a_damaged_file_is_thrown_away(monkeypatch):
 
 
 @needs_compiler
-def test_a_second_process_finds_the_program(tmp_path):
+def test_a_second_process_finds_the_program(tmp_path, monkeypatch):
+    """... without its text and without asking the compiler."""
+    monkeypatch.setenv("FASTGRAD_CACHE_DIR", str(tmp_path))
     program = """
-import time, numpy as np, fastgrad as fg
-from fastgrad._native import compiler
-ran = compiler.run
-compiler.run = lambda command, seconds: print("compiles") if "-o" in command else ran(command, seconds)
-f = fg.compile(lambda x: np.exp(x) - 6, native=True)
-try:
-    f(np.ones(2))
-    print(f.program(np.ones(2)).facts["native"]["runs"])
-except RuntimeError:
-    pass
+import sys, numpy as np, fastgrad as fg
+w = np.arange(9.0).reshape(3, 3)
+def f(x):
+    return fg.scan(lambda c, r: (np.exp(-c) + np.linalg.solve(w + 20 * np.eye(3), c), c @ r), x, np.ones((4, 3)))
+made = fg.compile(f, native=True)
+print(made(np.ones(3))[0].sum(), made.program(np.ones(3)).facts["native"]["share"])
+print("subprocess" in sys.modules, "fastgrad._native.emit" in sys.modules)
 """
-    run = lambda: subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60).stdout
-    native(lambda x: np.exp(x) - 6, np.ones(2))
-    assert run() == "native\n"
+
+    def run():
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+        assert not done.returncode, done.stderr
+        return done.stdout.splitlines()
+
+    first, second = run(), run()
+    assert first[0] == second[0] and first[1] == "True True" and second[1] == "False False"
+    # A short key that stands for nothing, or for what is no key, is as good as none.
+    for path in (cache.directory()).glob("*.key"):
+        for text in ("", "x", "../../x 1.0", f"{'0' * 40} 1.0"):
+            path.write_text(text)
+    assert run()[0] == first[0]
 
 
 @needs_compiler

@@ -12,7 +12,6 @@
  */
 #include "program/steps.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -213,16 +212,6 @@ static void begin_carried(const fg_call *c, int k, char *block, fg_replay *r, cu
     }
 }
 
-/* Of a matrix that was refused in a loop, the error tells the step, too. */
-static int refused_in_step(int status, int64_t step)
-{
-    char text[1024];
-    if (status != FG_BAD_MATRIX)
-        return status;
-    snprintf(text, sizeof text, "%s", fg_message());
-    return fg_fail(status, "%s, in step %lld of the loop", text, (long long)step);
-}
-
 int fg_scan_run(const fg_call *c, fg_array *y)
 {
     fg_program *p = fg_body(c->attr, 0);
@@ -258,7 +247,7 @@ int fg_scan_run(const fg_call *c, fg_array *y)
         advance(&advancing);
         copy_resident(&before, 1, kernels->widen);
         status = fg_replay_run_again(p, r, t ? n_constants : 0);
-        status = status ? refused_in_step(status, first + sign * t) : take_pause(&since, time);
+        status = status ? fg_refused_in_step(status, first + sign * t) : take_pause(&since, time);
         copy_resident(&after, 0, kernels->narrow);
         copy_resident(&between, 1, kernels->widen);
     }
@@ -299,11 +288,11 @@ int fg_while_loop_run(const fg_call *c, fg_array *y)
     int64_t step = 0;
     for (int from = 0; !status; from = n_constants, swapped = !swapped, step++) {
         if ((status = fg_replay_run_again(test, test_r, from)) || !holds) {
-            status = refused_in_step(status, step);
+            status = fg_refused_in_step(status, step);
             break;
         }
         status = fg_replay_run_again(p, r, from);
-        status = status ? refused_in_step(status, step) : take_pause(&since, time);
+        status = status ? fg_refused_in_step(status, step) : take_pause(&since, time);
         for (int k = 0; k < n; k++) {
             void **in = fg_replay_address(r) + n_constants + k, **out = fg_replay_address(r) + p->n_in + k, *read = *in;
             if (is_arena_resident(p, n_constants + k)) {

@@ -10,6 +10,7 @@
 #include "program/steps.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -207,6 +208,8 @@ static fg_replay *new_replay(const fg_program *p)
     }
     FG_ASSERT((size_t)r->n_patches <= n_patches && operand <= (fg_tensor *)r->patch);
     qsort(r->patch, (size_t)r->n_patches, sizeof *r->patch, by_source);
+    for (size_t i = 0; p->body && i < n_io; i++)
+        r->address[i] = r;                      /* native code sets only those that it needs, but binds all */
     for (int i = 0; i < p->n_in; i++)
         if (is_arena_resident(p, i))
             r->address[i] = address_of(p, r, i);
@@ -435,8 +438,17 @@ int fg_replay_run_again(const fg_program *p, fg_replay *r, int from)
     return run_steps(p, r, r->bound_step, r->bound_step + p->n_steps - p->n_late);
 }
 
+int fg_refused_in_step(int status, int64_t step)
+{
+    char text[1024];
+    if (status != FG_BAD_MATRIX)
+        return status;
+    snprintf(text, sizeof text, "%s", fg_message());
+    return fg_fail(status, "%s, in step %lld of the loop", text, (long long)step);
+}
+
 /* ---- native programs (native.h) ---------------------------------------------------------------------------------- */
-static void native_bind(const fg_frame *f) { bind_addresses(f->replay, 0); }
+static void native_bind(const fg_frame *f, int from) { bind_addresses(f->replay, from); }
 
 static int native_run_step(const fg_frame *f, int k)
 {
@@ -453,9 +465,13 @@ static int native_run_step(const fg_frame *f, int k)
 
 static int native_pause(void) { return fg_on_pause ? fg_on_pause() : FG_OK; }
 
-static const fg_program *native_body(const fg_program *p, int k, int i) { return fg_body(p->step[k].attr, i); }
+static void native_enter(const fg_frame *f, int k, int i, fg_frame *body)
+{
+    fg_replay *r = fg_replay_call(f->replay, k)->replay[i];
+    *body = (fg_frame){fg_body(f->program->step[k].attr, i), r, r->address, r->arena};
+}
 
-static const void *native_constant(const fg_program *p, int v) { return p->buffer[v].array.data; }
+static const void *native_constant(const fg_frame *f, int v) { return f->program->buffer[v].array.data; }
 
 static int run_native(fg_native_function *run, const fg_program *p, fg_replay *r)
 {
@@ -466,8 +482,9 @@ static int run_native(fg_native_function *run, const fg_program *p, fg_replay *r
     }
     const fg_services services = {.bind = native_bind,
                                   .run_step = native_run_step,
+                                  .in_step = fg_refused_in_step,
+                                  .enter = native_enter,
                                   .pause = native_pause,
-                                  .body = native_body,
                                   .constant = native_constant,
                                   .rows = {BOTH(sum_rows), BOTH(max_rows), BOTH(min_rows), BOTH(softmax_rows),
                                            BOTH(log_softmax_rows), BOTH(logsumexp_rows)},

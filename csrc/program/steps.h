@@ -106,5 +106,7 @@ static inline int is_arena_resident(const fg_program *p, int v)
 }
 
 const fg_call *fg_replay_call(const fg_replay *, int k);    /* what step k, a RUN step, is called with */
+/* Of a matrix that was refused in a loop, the error tells the step, too; returns the status. */
+int fg_refused_in_step(int status, int64_t step);
 
 #endif

@@ -181,7 +181,7 @@ def trace_end(list results, bint numbers=True, int n_gradients=0):
 
 
 cdef dict NOT_NATIVE = {"runs": "interpreter", "why": "native code was not asked for, or is not ready", "seconds": 0.0,
-                        "text": None}
+                        "text": None, "share": 0.0}
 
 
 @cython.final
@@ -354,7 +354,8 @@ cdef class Program:
         peak_bytes of intermediates, separate_bytes, what they would take without sharing, and constant_bytes, the
         copies of arrays from outside the function. A large array is not copied if it and every array whose memory it
         shares are read-only; they must remain so. And native: a dict of which runs, "native" code or the "interpreter",
-        why, the seconds that it took to get the native code, and the path of its text or None."""
+        why, the seconds that it took to get the native code, the path of its text or None, and the share of the
+        steps, those of loops' bodies among them, that is native."""
         facts = fg_program_describe(self.program)
         return {"inputs": facts.n_in, "outputs": facts.n_out, "instructions": facts.n_instructions,
                 "traced": facts.n_traced, "peak_bytes": facts.arena_bytes,
@@ -448,11 +449,12 @@ cdef class Program:
         """An estimate of the nanoseconds of a replay by the interpreter."""
         return fg_program_describe(self.program).work
 
-    def set_native(self, address, str why, double seconds, text):
+    def set_native(self, address, str why, double seconds, text, double share=0):
         """From now on a run is a call of the function at this address (csrc/native.h), which stays loaded; None: of the
-        interpreter. ``why``, what it took and the path of its text are what `facts` tell."""
+        interpreter. ``why``, what it took, the path of its text and the share of native steps are what `facts`
+        tell."""
         self.native = {"runs": "interpreter" if address is None else "native", "why": why, "seconds": seconds,
-                       "text": text}
+                       "text": text, "share": share}
         fg_program_set_native(self.program, <fg_native_function *><size_t>(address or 0))
 
     def count_down(self, long long runs, on_zero):

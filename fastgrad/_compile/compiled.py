@@ -132,7 +132,9 @@ class Compiled(_core.Replayer):
         native: Any = None,
     ) -> None:
         functools.update_wrapper(self, f)
-        self._native = _native.mode(native)
+        self.native, self._native = native, _native.mode(native)  # what was said, and what is done
+        # Whether it is an error if a program cannot be compiled: not where only the environment asks for that.
+        self._must = native is True or not trace_twice
         self._f, self._static, self._maxsize, self._verify = f, static_argnums, maxsize, verify
         self._static_names = _all_static(f, static_argnums, static_argnames)
         self._optional = _with_defaults(f)
@@ -322,7 +324,7 @@ class Compiled(_core.Replayer):
                 entry.confirmed = False
             self._misses += 1
             self._sights.pop(signature if signature is not None else hash(key), None)
-            _native.request(entry.program, self._native, must=not self._trace_twice)
+            _native.request(entry.program, self._native, self._must)
             self._keep(place, entry)
         else:
             self._hits += 1

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import _core, _user_frames, tree
+from .. import _core, _native, _user_frames, tree
 from .._core import Tensor, TraceError
 from .compiled import Compiled, NotWorthTracing
 
@@ -25,9 +25,10 @@ class Replayed:
     """A function of arrays that is traced and replayed, or runs eagerly after one warning if it cannot be traced.
 
     `traced` is the function on tensors; `eager` computes the same on ndarrays, its results may be of any type. `name`
-    is the subject of the warning. Within another transform than it was made in, which may differentiate what the
-    function reads from outside, it runs eagerly, without a warning. What fails for want of memory or the like is traced
-    again at the next call; if it goes on failing, after 1, 3, 7, ... further calls.
+    is the subject of the warning. With native=True it is an error if it cannot be traced or compiled. Within another
+    transform than it was made in, which may differentiate what the function reads from outside, it runs eagerly,
+    without a warning. What fails for want of memory or the like is traced again at the next call; if it goes on
+    failing, after 1, 3, 7, ... further calls.
     """
 
     def __init__(
@@ -38,8 +39,16 @@ class Replayed:
         compile: bool = True,
         static_argnums: tuple[int, ...] = (),
         maxsize: int = 64,
+        native: Any = None,
     ) -> None:
-        self.compiled = Compiled(traced, static_argnums, maxsize=maxsize, trace_twice=True) if compile else None
+        subject = name.partition(":")[0]
+        _native.mode(native, subject)
+        if native is True and not compile:
+            raise ValueError(f"{subject}: native=True goes with compile=True")
+        self.compiled = None
+        if compile:
+            self.compiled = Compiled(traced, static_argnums, maxsize=maxsize, trace_twice=True, native=native)
+        self.native = native
         self._eager, self._name = eager, name
         self._transform = _core.innermost_transform()
         # After a failure: the kinds of the arguments that could not be traced, and the compiled function.
@@ -75,9 +84,13 @@ class Replayed:
         again, as it says nothing of the function."""
         if not isinstance(error, TraceError) and _user_frames.is_from_signal(error):
             raise error
+        if isinstance(error, _native.CompilerError):
+            raise error
         found = self.eagerly(args)
         if _core.tracing():
             return found
+        if self.native is True:
+            raise RuntimeError(f"{self._name} cannot be traced, which native=True needs: {error}") from error
         first = self.compiled is compiled
         self.failed, self.compiled = (_kinds(args), compiled), None
         self._left = None

@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Literal
 
+from .error import CompilerError
+
 if TYPE_CHECKING:
     from .._core import Program
 
-__all__ = ["Mode", "c_source", "configuration", "mode", "request"]
+__all__ = ["CompilerError", "Mode", "c_source", "configuration", "mode", "request"]
 
 Mode = Literal["auto", True, False]
 _WORDS: dict[str, Mode] = {
@@ -19,8 +21,8 @@ _WORDS: dict[str, Mode] = {
 }  # fmt: skip
 
 
-def mode(asked: Any) -> Mode:
-    """What ``native=`` means: None is what FASTGRAD_NATIVE says, and without that False."""
+def mode(asked: Any, name: str = "compile") -> Mode:
+    """What ``native=`` of the function `name` means: None is what FASTGRAD_NATIVE says, and without that False."""
     if asked is None:
         word = os.environ.get("FASTGRAD_NATIVE", "").strip().lower()
         if word not in _WORDS:
@@ -28,7 +30,7 @@ def mode(asked: Any) -> Mode:
         return _WORDS[word]
     if asked is True or asked is False or asked == "auto":
         return asked  # type: ignore[no-any-return]
-    raise ValueError(f"compile: native must be True, False or 'auto', not {asked!r}")
+    raise ValueError(f"{name}: native must be True, False or 'auto', not {asked!r}")
 
 
 def request(program: Program, how: Mode, must: bool = True) -> None:
@@ -60,9 +62,9 @@ def configuration() -> dict[str, str | None]:
 
     try:
         found = compiler.find()
-    except compiler.CompilerError as error:
+    except CompilerError as error:
         return {"compiler": None, "why": str(error), "directory": None}
     try:
         return {"compiler": found.identity.splitlines()[0], "why": None, "directory": str(cache.directory())}
-    except compiler.CompilerError as error:
+    except CompilerError as error:
         return {"compiler": found.identity.splitlines()[0], "why": str(error), "directory": None}

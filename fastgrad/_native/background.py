@@ -19,7 +19,7 @@ import weakref
 from .._core import Program
 from . import cache, compiler
 from .build import make_native
-from .compiler import CompilerError
+from .error import CompilerError
 
 __all__ = ["make_native", "try_native", "wait", "watch"]
 

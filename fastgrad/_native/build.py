@@ -7,16 +7,24 @@ import time
 from .._core import Program
 from . import cache, compiler
 from .cache import Native
-from .emit import c_source
 
 
-def native(program: Program) -> Native:
-    """The native code of a program, compiled now unless it was before; CompilerError if it cannot be."""
+def native(program: Program) -> tuple[Native, float]:
+    """The native code of a program, compiled now unless it was before, and which share of its steps that is;
+    CompilerError if it cannot be."""
+    short = cache.short_key(program)
+    known = cache.linked(short)
+    if known is not None:
+        return known
+    from .emit import c_source  # and the modules that write text, which take longer to import than to load a program
+
     chosen = compiler.find()
-    text = c_source(program).text
-    name = cache.key(text, chosen)
-    found = cache.loaded(name)
-    return found if found is not None else _compiled(text, name, chosen)
+    source = c_source(program)
+    name = cache.key(source.text, chosen)
+    found = cache.loaded(name) or _compiled(source.text, name, chosen)
+    if found.text is not None:
+        cache.link(short, name, source.share)
+    return found, source.share
 
 
 def _compiled(text: str, name: str, chosen: compiler.Compiler) -> Native:
@@ -32,6 +40,7 @@ def _compiled(text: str, name: str, chosen: compiler.Compiler) -> Native:
 def make_native(program: Program) -> None:
     """Let a program run as native code from now on; CompilerError if it cannot be compiled."""
     start = time.perf_counter()
-    made = native(program)
+    made, share = native(program)
     seconds = time.perf_counter() - start
-    program.set_native(made.address, "it was compiled", seconds, None if made.text is None else str(made.text))
+    path = None if made.text is None else str(made.text)
+    program.set_native(made.address, "it was compiled", seconds, path, share)

@@ -11,18 +11,24 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-import hashlib
 import os
 import stat
 import sys
-import tempfile
 import threading
 from pathlib import Path
 from typing import NamedTuple
 
+try:
+    from _blake2 import blake2b  # as hashlib has it, whose import takes milliseconds
+except ImportError:
+    from hashlib import blake2b
+
 from .. import _core
+from .._core import Program
 from . import compiler as _compiler
-from .compiler import Compiler, CompilerError
+from .compiler import Compiler
+from .description import CONSTANT_BYTES
+from .error import CompilerError
 
 MOST_BYTES = 256 << 20  # that the directory may hold; the files used longest ago go first
 _SEAL = 32  # bytes of a hash
@@ -95,15 +101,66 @@ def is_kept(path: Path) -> bool:
 @functools.cache
 def _headers() -> bytes:
     files = sorted(p for p in _compiler.include_directory().rglob("*") if p.suffix in (".h", ".def"))
-    whole = hashlib.blake2b(digest_size=32)
+    whole = blake2b(digest_size=32)
     for path in files:
         whole.update(path.read_bytes())
     return whole.digest()
 
 
+@functools.cache
+def _files() -> list[tuple[str, int, int]]:
+    """The headers, and what writes the text, with their sizes and times."""
+    found, folders = [], [str(_compiler.include_directory()), os.path.dirname(__file__)]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    folders.append(entry.path)
+                elif entry.name.endswith((".h", ".def", ".py")):
+                    facts = entry.stat()
+                    found.append((entry.path, facts.st_size, facts.st_mtime_ns))
+    return sorted(found)
+
+
+def short_key(program: Program) -> str:
+    """A hash of the program itself, for one that was compiled before: neither its text nor the compiler is needed."""
+    facts = (_described(program), _files(), _compiler.files(), _core.isa())
+    return blake2b(repr(facts).encode(), digest_size=20).hexdigest()
+
+
+def _described(program: Program) -> tuple[object, ...]:
+    steps: list[object] = []
+    bodies: list[object] = []
+    for k, (op, y, operands, attr, *rest) in enumerate(program.steps()):
+        within = program.bodies(k)
+        bodies += map(_described, within)
+        steps.append((op, y, operands, attr[len(within) :], *rest))  # without the bodies' addresses
+    return program.buffers(CONSTANT_BYTES), steps, program.outs(), program.facts["inputs"], program.work, bodies
+
+
+def linked(short: str) -> tuple[Native, float] | None:
+    """The program of this short key, and its share of native steps, if it is known and can be loaded."""
+    with contextlib.suppress(CompilerError, OSError, ValueError):
+        path = directory() / f"{short}.key"
+        name, share = path.read_text().split() if is_own(path) else ("", "0")
+        found = loaded(name) if len(name) == 40 and name.isalnum() else None
+        if found is not None:
+            return found, float(share)
+    return None
+
+
+def link(short: str, name: str, share: float) -> None:
+    """Note which key a short key stands for."""
+    with contextlib.suppress(CompilerError, OSError):
+        path = directory() / f"{short}.key"
+        new = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
+        new.write_text(f"{name} {share!r}\n")
+        os.replace(new, path)
+
+
 def key(text: str, compiler: Compiler) -> str:
     parts = (text, compiler.identity, " ".join(compiler.command), " ".join(compiler.flags()), _core.isa())
-    whole = hashlib.blake2b(_headers(), digest_size=20)
+    whole = blake2b(_headers(), digest_size=20)
     for part in parts:
         whole.update(b"%d:" % len(part) + part.encode())
     return whole.hexdigest()
@@ -124,7 +181,7 @@ def loaded(name: str) -> Native | None:
 def _load(name: str, path: Path) -> Native | None:
     """Load a library; None, and the file is thrown away, if it is not what was once written there."""
     content = path.read_bytes() if is_own(path) else b""
-    if not content or hashlib.blake2b(content[:-_SEAL], digest_size=_SEAL).digest() != content[-_SEAL:]:
+    if not content or blake2b(content[:-_SEAL], digest_size=_SEAL).digest() != content[-_SEAL:]:
         with contextlib.suppress(OSError):
             path.unlink()
         return None
@@ -149,6 +206,8 @@ class Workplace:
     """A private directory for one compilation, within the cache if that can be used, else a temporary one."""
 
     def __init__(self) -> None:
+        import tempfile
+
         try:
             self.kept: Path | None = directory()
             self.path = Path(tempfile.mkdtemp(prefix="work-", dir=self.kept))
@@ -178,7 +237,7 @@ class Workplace:
             if self.kept is not None:
                 with contextlib.suppress(OSError):
                     with self.target.open("ab") as file:
-                        file.write(hashlib.blake2b(content, digest_size=_SEAL).digest())
+                        file.write(blake2b(content, digest_size=_SEAL).digest())
                     os.replace(self.source, self.kept / f"{name}.c")
                     os.replace(self.target, self.kept / f"{name}.so")
                     _shrink(self.kept)

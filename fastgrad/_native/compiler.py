@@ -10,26 +10,22 @@ import contextlib
 import functools
 import importlib.util
 import os
-import shlex
-import shutil
-import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .. import _core
+from .error import CompilerError
 from .flags import C_FLAGS, ISA_FLAGS
+
+if TYPE_CHECKING:
+    import subprocess  # which, like some others, is imported where a compiler is started
 
 SECONDS = 60  # that a compilation may take
 
 # Arithmetic of integers wraps around, as NumPy's does, and memory of the arena holds values of several types in turn.
 _NATIVE_FLAGS = ["-fPIC", "-shared", "-fno-strict-aliasing", "-fwrapv", "-w"]
-
-
-class CompilerError(RuntimeError):
-    """A program could not be compiled: there is no compiler, or it failed."""
 
 
 class Compiler(NamedTuple):
@@ -46,10 +42,36 @@ class Compiler(NamedTuple):
 def _candidates() -> list[list[str]]:
     named = os.environ.get("CC")
     if named:
+        import shlex
+
         return [shlex.split(named)]
-    found = [[name] for name in ("cc", "gcc", "clang") if shutil.which(name)]
+    found = [[name] for name in ("cc", "gcc", "clang") if _which(name)]
     if importlib.util.find_spec("ziglang") is not None:
         found.append([sys.executable, "-m", "ziglang", "cc"])
+    return found
+
+
+def _which(name: str) -> str | None:
+    if sys.platform == "win32":
+        import shutil
+
+        return shutil.which(name)
+    for directory in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        path = os.path.join(directory, name)
+        if os.access(path, os.X_OK) and not os.path.isdir(path):
+            return path
+    return None
+
+
+def files() -> list[tuple[str, int, int]]:
+    """The files that may be the compiler, with their sizes and times: cheaper to know than what a compiler says."""
+    found = []
+    for command in _candidates():
+        for word in command:
+            path = os.path.realpath(_which(word) or word)
+            with contextlib.suppress(OSError, ValueError):
+                facts = os.stat(path)
+                found.append((path, facts.st_size, facts.st_mtime_ns))
     return found
 
 
@@ -75,6 +97,9 @@ def _find(cc: str | None, path: str | None) -> Compiler:
 
 def run(command: Sequence[str], seconds: float) -> str:
     """What a command prints; CompilerError if it cannot be started, fails, or takes longer."""
+    import shlex
+    import subprocess
+
     name = shlex.join(command[:3])
     environment = {**os.environ, "LC_ALL": "C"}
     environment.pop("LD_PRELOAD", None)  # a library for Python, such as a sanitizer's, is none for the compiler
@@ -128,6 +153,8 @@ def forget_all() -> None:
 
 def kill(process: subprocess.Popen[bytes]) -> None:
     """End a compiler and the processes that it has started."""
+    import signal
+
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if hasattr(os, "killpg"):
             os.killpg(process.pid, signal.SIGKILL)

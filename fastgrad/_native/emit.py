@@ -2,7 +2,7 @@
 
 A step that is not written out is run by the interpreter, between two that are. Consecutive elementwise steps over
 equally many elements are one loop. A loop or branch of the program is one in C, with the values of its body as local
-variables; if some step of its body cannot be written out, the interpreter runs the whole loop or branch.
+variables; what the interpreter reads and writes of these is in the memory of the body's replay.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from .. import _core
 from .._core import Program
+from . import lanes
 from .description import Description
 from .loops import LOOPS
 from .maps import ElementLoop
-from .scope import Scope, Text, Unwritten
+from .scope import Path, Scope, Text, Unwritten
 from .steps import STEPS
 
 _HEAD = """\
@@ -34,14 +35,19 @@ class Source(NamedTuple):
     """The text for a program, and what is written out in it."""
 
     text: str
-    n_steps: int  # of the program and, if they are written out, of its bodies
-    interpreted: list[str]  # the operations of the steps that the interpreter runs
+    n_steps: int  # that are written out, of the program and its bodies
+    interpreted: list[str]  # the operations of the steps, or the first ones of groups, that the interpreter runs
+    share: float  # of the steps that are written out
 
 
 def write_steps(scope: Scope) -> None:
     """Write all steps of a program or body; those of a program that turn out to be unwritten are noted in `failed`."""
     run, text = ElementLoop(scope), scope.text
-    for group in scope.groups():
+    for group in scope.groups() if scope.is_alone else lanes.ordered(scope):
+        if isinstance(group, lanes.Bundle):
+            run.end()
+            lanes.write(scope, group)
+            continue
         first = scope.description.steps[group[0]]
         if first.late:
             break
@@ -49,26 +55,29 @@ def write_steps(scope: Scope) -> None:
             scope.release(group[0])
         if group[0] in scope.interpreted:
             run.end()
-            text.line(f"if ((status = s->run_step(f, {group[0]}))) return status; /* {first.name} */")
+            status = scope.failure()
+            text.line(f"if ((status = s->run_step({scope.frame()}, {group[0]}))) return {status}; /* {first.name} */")
             continue
         try:
             if len(group) == 1 and run.takes(first):
                 continue
             run.end()
-            before = len(text.lines)
+            before, depth = len(text.lines), text.depth
             try:
                 _write_group(scope, run, group)
             except Unwritten:
                 run.forget()
                 del text.lines[before:]
+                text.depth = depth
                 raise
         except Unwritten:
-            if not scope.frame or scope.is_alone:
+            if scope.is_alone:
                 scope.text.unwritten = scope.text.unwritten or first.name
                 raise
             scope.fail(group)
     run.end()
-    text.n_steps += len(scope.description.steps)
+    text.n_all += len(scope.description.steps)
+    text.n_steps += sum(len(group) for group in scope.groups() if group[0] not in scope.interpreted)
 
 
 def _write_group(scope: Scope, run: ElementLoop, group: range) -> None:
@@ -86,26 +95,27 @@ def _write_group(scope: Scope, run: ElementLoop, group: range) -> None:
 
 def c_source(program: Program) -> Source:
     """The C text for a program."""
-    description, interpreted = Description(program), set[int]()
+    description, interpreted = Description(program), dict[Path, set[int]]()
+    left: list[str] = []  # the operations of the interpreter's steps
     while True:
-        text = Text(write_steps, {**STEPS, **LOOPS})
-        scope = Scope(text, description, interpreted)
-        write_steps(scope)
-        if not scope.failed:
+        text = Text(write_steps, {**STEPS, **LOOPS}, interpreted)
+        write_steps(Scope(text, description))
+        if not text.failed:
             break
-        interpreted = interpreted | scope.failed.keys()
-    names = [description.steps[k].name for k in sorted(interpreted)]
+        for path, groups in text.failed.items():
+            interpreted.setdefault(path, set()).update(groups)
+            left += [step.name for step in groups.values()]
     late = any(step.late for step in description.steps)
     prologue = ["    " + line for line in text.top]
-    if interpreted or late:
-        prologue.append("    s->bind(f);")
+    if () in interpreted or late:
+        prologue.append("    s->bind(f, 0);")
     if interpreted or text.bodies:
         prologue.insert(0, "    int status = 0;")
     if not any("s->" in line for line in prologue + text.lines):
         prologue.append("    (void)s;")
     lines = [_HEAD.format(functions="".join(text.functions)) + "\n".join(prologue), "", *text.lines]
     lines += ["    return 0;", "}", ""]
-    return Source(_comment(program) + "\n".join(lines), text.n_steps - len(interpreted), names)
+    return Source(_comment(program) + "\n".join(lines), text.n_steps, left, text.n_steps / max(1, text.n_all))
 
 
 def _comment(program: Program) -> str:

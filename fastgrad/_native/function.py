@@ -37,7 +37,7 @@ def body(program: Program, inputs: Sequence[str], outputs: Sequence[str]) -> Bod
     """The body of a function whose arguments have these names: inputs without axes are numbers, all others arrays, and
     outputs are pointers. NotWritten where an operation cannot be."""
     text = Text(write_steps, {**STEPS, **LOOPS, **STANDALONE_STEPS})
-    scope = StandaloneScope(text, Description(program, StandaloneScope.constant_bytes), set())
+    scope = StandaloneScope(text, Description(program, StandaloneScope.constant_bytes))
     d = scope.description
     for v, name in enumerate(inputs):
         b = d.buffers[v]

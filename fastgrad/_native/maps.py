@@ -13,9 +13,9 @@ import numpy as np
 from .. import _core
 from .description import Buffer, Step
 from .scope import Scope, Unwritten
-from .values import broadcast_strides, c_type, contiguous, index_text
+from .values import broadcast_strides, c_type, contiguous, index_text, suffix
 
-_HUGE = {"sin", "cos", "j0", "j1"}  # rows that look at each element for huge arguments: kernels do so block by block
+HUGE = {"sin", "cos", "j0", "j1"}  # rows that look at each element for huge arguments: kernels do so block by block
 _LONG = 64  # from so many elements on a kernel is faster than a loop that divides indices or looks at each element
 
 
@@ -29,11 +29,16 @@ class Map(NamedTuple):
 
 def map_of(scope: Scope, step: Step) -> Map | None:
     """The step as a map, or None if it is none."""
-    write = _row if step.name in _core.ROWS else _MAPS.get(step.name)
+    write = _row if step.name in _core.ROWS else MAPS.get(step.name)
     if write is None:
         return None
     found = write(scope, step)
-    if scope.frame and not scope.is_alone and found.n >= _LONG and any("%" in index for _, index in found.operands):
+    if (
+        scope.around is None
+        and not scope.is_alone
+        and found.n >= _LONG
+        and any("%" in index for _, index in found.operands)
+    ):
         raise Unwritten
     return found
 
@@ -65,7 +70,7 @@ def _row(scope: Scope, step: Step) -> Map:
     y = scope.description.buffer(step.y)
     if y.dtype.kind != "f":
         return _of_integers(scope, step)
-    if step.name in _HUGE and y.size >= _LONG and not scope.is_alone:
+    if step.name in HUGE and y.size >= _LONG and not scope.is_alone:
         raise Unwritten
     function = scope.function(step)
     return Map(y.size, _broadcast(scope, step), lambda xs: f"{function}({', '.join(xs)})")
@@ -164,7 +169,7 @@ def _of_integers(scope: Scope, step: Step) -> Map:
     return Map(y.size, _broadcast(scope, step), lambda xs: whole.format(*xs))
 
 
-_MAPS: dict[str, Callable[[Scope, Step], Map]] = {
+MAPS: dict[str, Callable[[Scope, Step], Map]] = {
     "less": _compare("<"), "less_equal": _compare("<="), "greater": _compare(">"), "greater_equal": _compare(">="),
     "equal": _compare("=="), "not_equal": _compare("!="), "where": _where, "cast": _cast, "invert": _of_integers,
     "left_shift": _of_integers, "right_shift": _of_integers,
@@ -248,7 +253,7 @@ class ElementLoop:
         names: dict[int, str] = {}
         for step, m in steps:
             values = [
-                "0" if v < 0 else names[v] if v in names else self.scope.value(v).at(index) for v, index in m.operands
+                "0" if v < 0 else names[v] if v in names else self._element(step, v, index) for v, index in m.operands
             ]
             b, name = self.scope.description.buffer(step.y), f"e{step.y}{self.scope.name}"
             expression = self.scope.separate(step, m.expression(values), lanes=True)
@@ -260,6 +265,17 @@ class ElementLoop:
                     text.line(f"{stored[step.y].at('i')} = {name};")
                 names[step.y] = name
         text.close()
+
+    def _element(self, step: Step, v: int, index: str) -> str:
+        """An operand's element; of a number that a function of two operands takes for all elements, one for each."""
+        scope, b = self.scope, self.scope.description.buffer(v)
+        element = scope.value(v).at(index)
+        if scope.is_alone or index != "0" or b.dtype.kind != "f" or scope.description.buffer(b.root).data is not None:
+            return element
+        if step.name not in _core.ROWS or _core.ROWS[step.name]["arity"] < 2 or not scope.calls(step):
+            return element
+        scope.text.declare("const uint64_t no_bits = NO_BITS;")
+        return f"EACH_{suffix(b.dtype)}({element})"
 
     @staticmethod
     def _is_read(v: int, steps: list[tuple[Step, Map]]) -> bool:

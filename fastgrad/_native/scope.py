@@ -19,6 +19,7 @@ from .values import Value, c_type, literal, suffix
 
 LOCAL_BYTES = 2048  # larger values of a program are in the arena
 STACK_BYTES = 1 << 16  # all local variables of a program take no more
+ALIGN = 64  # results of a loop or branch are at multiples of this, and further apart (room in control_flow.c)
 INLINED = 8  # a function of vecmath.h that more statements call than this is not made part of each
 
 
@@ -27,12 +28,20 @@ class Unwritten(Exception):
 
 
 StepWriter = Callable[["Scope", int, Step], None]
+Path = tuple[tuple[int, int], ...]  # to a body: steps that run bodies, from the program's on, and which of theirs
 
 
 class Text:
     """The lines of a function, and what its parts share: numbers for names, and declarations at its top."""
 
-    def __init__(self, write_steps: Callable[[Scope], None], writers: Mapping[str, StepWriter]) -> None:
+    def __init__(
+        self,
+        write_steps: Callable[[Scope], None],
+        writers: Mapping[str, StepWriter],
+        interpreted: Mapping[Path, set[int]] | None = None,
+    ) -> None:
+        self.interpreted = interpreted or {}  # of the program and its bodies: the groups that the interpreter runs
+        self.failed: dict[Path, dict[int, Step]] = {}  # groups that turned out to be unwritten, and their first steps
         self.write_steps = write_steps  # of a body, too
         self.writers = writers  # of steps that are no maps, by the names of their operations
         self.lines: list[str] = []
@@ -41,7 +50,7 @@ class Text:
         self.depth = 1
         self.bodies = 0  # how many have been written
         self.stack = 0  # bytes of local arrays
-        self.n_steps = 0
+        self.n_steps = self.n_all = 0  # that are written out, and all
         self.unwritten = ""  # the operation of the step for which Unwritten was raised first
 
     def line(self, text: str) -> None:
@@ -72,26 +81,41 @@ class Scope:
         self,
         text: Text,
         description: Description,
-        interpreted: set[int],
         name: str = "",
         around: tuple[Scope, int, int] | None = None,
     ) -> None:
         self.text, self.description = text, description
-        self.interpreted = interpreted  # the first steps of groups that the interpreter runs
         self.name = name  # what names of this body end with
         self.around = around  # of a body: the scope that it is in, the step that runs it, and which of its bodies it is
-        self.frame = around is None  # its values that are no local variables are in the frame's memory
-        self.failed: dict[int, str] = {}  # groups that turned out to be unwritten, and the operation
+        self.path: Path = () if around is None else (*around[0].path, around[1:])
+        self.interpreted = text.interpreted.get(self.path, set())  # the first steps of groups that are not written out
+        self.iteration = ""  # of a loop's body: the number of the iteration, if a step may fail
         self.places: dict[int, Value] = {}  # of roots
+        self.pointers: dict[int, Callable[[], str]] = {}  # of inputs that are a number here: to their elements
         self._count_uses()
 
-    def program(self) -> str:
-        """What points to the program."""
+    def frame(self) -> str:
+        """What points to the frame of the program or body."""
         if self.around is None:
-            return "f->program"
+            return "f"
         scope, k, i = self.around
-        self.text.declare(f"const struct fg_program *const body{self.name} = s->body({scope.program()}, {k}, {i});")
-        return f"body{self.name}"
+        self.text.declare(f"fg_frame f{self.name}[1];")
+        self.text.declare(f"s->enter({scope.frame()}, {k}, {i}, f{self.name});")
+        return f"f{self.name}"
+
+    def may_fail(self) -> bool:
+        """Whether the interpreter runs a step of the body, or of one within it."""
+        n = len(self.path)
+        return any(path[:n] == self.path and groups for path, groups in self.text.interpreted.items())
+
+    def failure(self) -> str:
+        """The status of a step that has failed, which tells the iterations of all loops around it."""
+        told, scope = "status", self
+        while scope.around is not None:
+            if scope.iteration:
+                told = f"s->in_step({told}, {scope.iteration})"
+            scope = scope.around[0]
+        return told
 
     # ---- where values are ----------------------------------------------------------------------------------------
     def _count_uses(self) -> None:
@@ -116,13 +140,13 @@ class Scope:
             if b is not None:
                 low, high = self.extent.get(b.root, (0, 0))
                 self.extent[b.root] = min(low, b.shift), max(high, b.shift + b.bytes)
-                if self.frame and (b.kept or b.output >= 0) and b.root == v:
+                if self.around is None and (b.kept or b.output >= 0) and b.root == v:
                     self.shared.add(v)
-        if self.frame:
+        if self.around is None:
             self.shared |= {d.root(v) for v in d.outs}
         # Roots that another step may add something to, or that leave a body, where that may happen.
         self.summed = {d.root(v) for s in d.steps if not is_no_sum(s) for v in s.operands if v >= 0}
-        if not self.frame:
+        if self.around is not None:
             self.summed |= {d.root(v) for v in d.outs}
 
     def separate(self, step: Step, expression: str, lanes: bool = False) -> str:
@@ -164,21 +188,36 @@ class Scope:
                 return Value(literal(elements[0]), b.dtype, b.shape, True)
             text = f"static const {kind} {name}[{max(b.size, 1)}] = {{{', '.join(map(literal, elements)) or '0'}}};"
         else:
-            text = f"const {kind} *const {name} = (const {kind} *)s->constant({self.program()}, {b.root})"
-            text += f" + {b.shift // b.dtype.itemsize};" if b.shift else ";"
+            text = f"const {kind} *const {name} = {self._constant_address(v)};"
         self.text.declare(text)
         return Value(name, b.dtype, b.shape, False)
+
+    def _constant_address(self, v: int) -> str:
+        b = self.description.buffer(v)
+        start = f" + {b.shift // b.dtype.itemsize}" if b.shift else ""
+        return f"(const {c_type(b.dtype)} *)s->constant({self.frame()}, {b.root}){start}"
+
+    def pointer(self, v: int) -> str:
+        """What points to the elements of a buffer, all of which are in memory."""
+        b = self.description.buffer(v)
+        if self.description.buffer(b.root).data is not None:
+            name = f"at{v}{self.name}"
+            self.text.declare(f"const {c_type(b.dtype)} *const {name} = {self._constant_address(v)};")
+            return name
+        if b.root in self.pointers:
+            return f"({self.pointers[b.root]()} + {b.shift // b.dtype.itemsize})"
+        return self.value(v).address
 
     def _memory(self, v: int) -> Value:
         """A root in the arena, an input or an output."""
         b = self.description.buffer(v)
-        if not self.frame or not (v < self.description.n_in or b.offset >= 0 or b.output >= 0):
-            raise Unwritten
-        is_input = v < self.description.n_in and b.offset < 0
         if b.offset >= 0:
-            address = f"f->arena + {b.offset}"
-        else:
-            address = f"f->address[{v if is_input else self.description.n_in + b.output}]"
+            self.places[v] = self.arena(v)
+            return self.places[v]
+        if self.around is not None or not (v < self.description.n_in or b.output >= 0):
+            raise Unwritten
+        is_input = v < self.description.n_in
+        address = f"f->address[{v if is_input else self.description.n_in + b.output}]"
         kind = f"const {c_type(b.dtype)}" if is_input else c_type(b.dtype)
         name = self.variable(v)
         if is_input and b.size == 1:
@@ -187,6 +226,13 @@ class Scope:
             self.text.declare(f"{kind} *const {name} = ({kind} *)({address});")
         self.places[v] = Value(name, b.dtype, b.shape, is_input and b.size == 1)
         return self.places[v]
+
+    def arena(self, v: int) -> Value:
+        """A root in the arena."""
+        b, name = self.description.buffer(v), f"{'a' * (v < self.description.n_in)}v{v}{self.name}"
+        kind = c_type(b.dtype)
+        self.text.declare(f"{kind} *const {name} = ({kind} *)({self.frame()}->arena + {b.offset});")
+        return Value(name, b.dtype, b.shape, False)
 
     def is_single(self, v: int) -> bool:
         """Whether all elements of a buffer are one number."""
@@ -200,11 +246,10 @@ class Scope:
     def function(self, step: Step) -> str:
         """The name of the function that computes a row or its derivative. One that is long, and called in many
         statements, is called through one that the compiler does not make part of each."""
-        b, row = self.description.buffer(step.y), _core.ROWS[step.name]
-        unary, by = row["arity"] == 1, step.by_input
-        text = row["definition"] if by is None else row["derivatives"][by if not unary else 0]
+        b = self.description.buffer(step.y)
+        unary, by = _core.ROWS[step.name]["arity"] == 1, step.by_input
         name = f"{step.name}{'' if by is None else '_vjp' if unary else ('_da', '_db')[by]}_{suffix(b.dtype)}"
-        if b.size > 1 or not re.search(r"\w\(", text) or self.statements[step.op] <= INLINED:
+        if b.size > 1 or not self.calls(step) or self.statements[step.op] <= INLINED:
             return name
         kind = c_type(b.dtype)
         letters = ("x" if unary else "ab") + ("" if by is None else "yg")
@@ -217,6 +262,13 @@ class Scope:
             self.text.functions.append(function)
         return f"called_{name}"
 
+    @staticmethod
+    def calls(step: Step) -> bool:
+        """Whether a row or its derivative is computed by functions."""
+        row, by = _core.ROWS[step.name], step.by_input
+        text = row["definition"] if by is None else row["derivatives"][by if row["arity"] == 2 else 0]
+        return re.search(r"\w\(", text) is not None
+
     def is_in_arena(self, v: int) -> bool:
         """Whether the memory of a root is where the arena's plan has it, which other roots may have, too."""
         b = self.description.buffer(v)
@@ -224,7 +276,7 @@ class Scope:
 
     def is_private(self, v: int) -> bool:
         """Whether a result that is read within one loop only need not be stored."""
-        return self.is_local(v) or bool(self.description.buffer(v).blockwise)
+        return v not in self.shared
 
     def block(self, k: int, step: Step) -> Block:
         """Where the results of a loop or branch go."""
@@ -239,11 +291,15 @@ class Scope:
 
     def array(self, name: str, b: Buffer) -> Value:
         """A variable of a loop that is an array."""
-        if b.bytes > LOCAL_BYTES or not b.size:
+        if not b.size:
             raise Unwritten
         self.text.stack += b.bytes
         self.text.line(f"{c_type(b.dtype)} {name}[{b.size}];")
         return Value(name, b.dtype, b.shape, False)
+
+    def fits(self, b: Buffer) -> bool:
+        """Whether a variable of a loop may be a local array."""
+        return b.bytes <= LOCAL_BYTES and self.text.stack + b.bytes <= STACK_BYTES
 
     def is_local(self, v: int) -> bool:
         low, high = self.extent[self.description.root(v)]
@@ -256,7 +312,7 @@ class Scope:
             low, high = self.extent[b.root]
             if self.text.stack + high - low <= STACK_BYTES:
                 self._declare(b.root)
-            elif self.frame:
+            elif self.around is None or self.description.buffer(b.root).offset >= 0:
                 self.shared.add(b.root)
             else:
                 raise Unwritten
@@ -290,8 +346,12 @@ class Scope:
 
     def fail(self, group: range) -> None:
         """Note a group that is left to the interpreter; its results are in memory, so that the rest can be tried."""
-        self.failed[group[0]] = self.description.steps[group[0]].name
-        self.shared |= {self.description.root(self.description.steps[k].y) for k in group}
+        self.text.failed.setdefault(self.path, {})[group[0]] = self.description.steps[group[0]]
+        for v in {self.description.root(self.description.steps[k].y) for k in group}:
+            b = self.description.buffer(v)
+            self.shared.add(v)
+            if b.offset < 0 and self.around is not None:  # which memory that is, is decided before a body is written
+                self.places.setdefault(v, Value("undecided", b.dtype, b.shape, False))
 
     def operand(self, step: Step, k: int) -> Value:
         if step.operands[k] < 0:
@@ -308,6 +368,11 @@ class Block:
     def array(self, j: int, b: Buffer, rows: int, first: int = 0) -> str:
         """A pointer to so many rows like a buffer, which are result j from row `first` on."""
         offset = self.program.result_offset(self.k, j) - first * b.bytes
+        return f"({c_type(b.dtype)} *)({self.place.address} + {offset})"
+
+    def second_array(self, j: int, b: Buffer) -> str:
+        """A pointer to the second of the two buffers of result j, a carried value."""
+        offset = self.program.result_offset(self.k, j) + b.bytes // ALIGN * ALIGN + ALIGN
         return f"({c_type(b.dtype)} *)({self.place.address} + {offset})"
 
     def final(self, j: int, like: Value) -> Value:

@@ -32,6 +32,7 @@ def minimize(
     callback: Callable[..., Any] | None = None,
     options: dict[str, Any] | None = None,
     compile: bool = True,
+    native: Any = None,
     **unknown: Any,
 ) -> Any:
     """Minimise a function of a nested structure by ``scipy.optimize.minimize``, with its exact derivatives.
@@ -72,6 +73,10 @@ def minimize(
         traces anew, unless f is made by ``fastgrad.compile``, once for all calls: then the programs of its derivatives
         are kept with it. In a control loop, solve so: ``cost = fg.compile(cost)`` before the loop, in it
         ``fg.minimize(cost, u, (state,))``.
+    native : bool, "auto" or None
+        Whether the programs of f, its derivatives and constraints run as C that the machine's compiler has compiled
+        (docs/native.md). None: as an f made by ``fastgrad.compile`` says, or else FASTGRAD_NATIVE. With True it is a
+        RuntimeError if that fails, or if f cannot be traced. Methods without derivatives have no programs.
 
     Returns
     -------
@@ -94,7 +99,7 @@ def minimize(
     optimize = scipy("minimize")
     variables = Variables("minimize", x0, numbers=True)
     name = method.lower() if isinstance(method, str) else ""
-    objective, inputs = prepared(Scalar, "minimize", f, variables, args, compile)
+    objective, inputs = prepared(Scalar, "minimize", f, variables, args, compile, native)
     if name in _WITHOUT_GRADIENT:
         objective, inputs = Scalar("minimize", f, variables, args, compile), ()
     fun: Callable[..., Any] = objective.value if name in _WITHOUT_GRADIENT else objective.value_and_gradient
@@ -107,7 +112,7 @@ def minimize(
         hess=objective.hessian if name in _WITH_HESSIAN else None,
         hessp=objective.hessian_product if name in _WITH_PRODUCT or callable(method) else None,
         bounds=variables.bounds(bounds, optimize.Bounds),
-        constraints=_constraints(constraints, variables, optimize, compile, name),
+        constraints=_constraints(constraints, variables, optimize, compile, name, native),
         tol=tol,
         callback=variables.callback(callback, optimize.OptimizeResult),
         options=options,
@@ -270,7 +275,7 @@ def _refuse(name: str, unknown: dict[str, Any]) -> None:
         raise TypeError(f"{name}() got an unexpected keyword argument {key!r}")
 
 
-def _constraints(constraints: Any, variables: Variables, optimize: Any, compile: bool, method: str) -> Any:
+def _constraints(constraints: Any, variables: Variables, optimize: Any, compile: bool, method: str, native: Any) -> Any:
     """SciPy's constraints on vectors, with what derivatives the method takes."""
     if isinstance(constraints, (dict, optimize.NonlinearConstraint, optimize.LinearConstraint)):
         constraints = [constraints]
@@ -289,7 +294,7 @@ def _constraints(constraints: Any, variables: Variables, optimize: Any, compile:
         else:
             made.append(c)
             continue
-        vector = Vector(name, fun, variables, args, compile)
+        vector = Vector(name, fun, variables, args, compile, native=native)
         values = vector.plain_values if method in _WITHOUT_GRADIENT else vector.values
         jacobian = given(jac, args) if callable(jac) else vector.jacobian
         if method == "trust-constr" and (hess is None or isinstance(hess, str) or type(hess) is optimize.BFGS):

@@ -207,18 +207,22 @@ class Function:
             raise
 
 
-def prepared(kind: Any, name: str, f: Any, variables: Variables, args: Any, compile: bool) -> tuple[Any, Any]:
+def prepared(
+    kind: Any, name: str, f: Any, variables: Variables, args: Any, compile: bool, native: Any = None
+) -> tuple[Any, Any]:
     """A function as SciPy calls it, a Scalar or Vector, and the args that SciPy is to pass to it.
 
     args are constants of f's programs, so that they may be anything. Of an f that is compiled they are inputs, and its
-    derivatives' programs are kept with f, for the next x0 of the same kind.
+    derivatives' programs are kept with f, for the next x0 of the same kind, and are native as f is unless ``native``
+    says otherwise.
     """
     if not (compile and isinstance(f, Compiled)):
-        return kind(name, f, variables, args, compile), ()
+        return kind(name, f, variables, args, compile, native=native), ()
+    native = f.native if native is None else native
     args = args if isinstance(args, tuple) else (args,)
     static = f.static_places(1 + len(args))
-    key = name, variables.kind(), variables.structure.insertion_orders(), static
-    return f.derived(key, lambda: kind(name, f, variables, (), True, static)), args
+    key = name, variables.kind(), variables.structure.insertion_orders(), static, native
+    return f.derived(key, lambda: kind(name, f, variables, (), True, static, native)), args
 
 
 class Scalar(Function):
@@ -226,13 +230,20 @@ class Scalar(Function):
     ``static`` places."""
 
     def __init__(
-        self, name: str, f: Any, variables: Variables, args: Any, compile: bool, static: tuple[int, ...] = ()
+        self,
+        name: str,
+        f: Any,
+        variables: Variables,
+        args: Any,
+        compile: bool,
+        static: tuple[int, ...] = (),
+        native: Any = None,
     ) -> None:
         super().__init__(name, f, variables, args)
         both, whole, of_hessian = value_and_grad(self._of_leaves), hessian(self._of_leaves), f"{name}: the Hessian of f"
-        self._both = Replayed(both, both, f"{name}: f", compile, static)
-        self._product = Replayed(self._along, self._along, of_hessian, compile, static)
-        self._hessian = Replayed(whole, whole, of_hessian, compile, static)
+        self._both = Replayed(both, both, f"{name}: f", compile, static, native=native)
+        self._product = Replayed(self._along, self._along, of_hessian, compile, static, native=native)
+        self._hessian = Replayed(whole, whole, of_hessian, compile, static, native=native)
 
     def _of_leaves(self, leaves: list[Tensor], *args: Any) -> Tensor:
         y = self._call(leaves, *args)
@@ -283,13 +294,20 @@ class Vector(Function):
     """Residuals, equations or a constraint, as SciPy calls them; args as of Scalar."""
 
     def __init__(
-        self, name: str, f: Any, variables: Variables, args: Any, compile: bool, static: tuple[int, ...] = ()
+        self,
+        name: str,
+        f: Any,
+        variables: Variables,
+        args: Any,
+        compile: bool,
+        static: tuple[int, ...] = (),
+        native: Any = None,
     ) -> None:
         super().__init__(name, f, variables, args)
         self._static = static
-        self._values = Replayed(self._of_leaves, self._of_leaves, f"{name}: f", compile, static)
+        self._values = Replayed(self._of_leaves, self._of_leaves, f"{name}: f", compile, static, native=native)
         self._jacobian: Replayed | None = None
-        self._product = Replayed(self._along, self._along, f"{name}: the Hessian of f", compile)
+        self._product = Replayed(self._along, self._along, f"{name}: the Hessian of f", compile, native=native)
 
     def _of_leaves(self, leaves: list[Any], *args: Any) -> Any:
         y = self._call(leaves, *args)
@@ -320,7 +338,8 @@ class Vector(Function):
             transform = jacfwd if self.values(x, *args).size > x.size else jacrev
             matrix = transform(self._tracked)
             traceable = self._values.compiled is not None
-            self._jacobian = Replayed(matrix, matrix, f"{self._name}: the Jacobian of f", traceable, self._static)
+            of_jacobian, native = f"{self._name}: the Jacobian of f", self._values.native
+            self._jacobian = Replayed(matrix, matrix, of_jacobian, traceable, self._static, native=native)
         return self._variables.matrix(self._jacobian(self._variables.leaves(x), *args))
 
     def _along(self, leaves: Sequence[Any], weights: Any, direction: Sequence[Any]) -> Any:

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -63,6 +63,7 @@ def descend(
     clip_each_norm: float | None = None,
     accumulate: int = 1,
     has_aux: bool = False,
+    native: bool | Literal["auto"] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     every: int | None = None,
     resume: bool = False,
@@ -119,6 +120,8 @@ def descend(
     compile : bool
         Trace the loss and replay it, as ``training_step`` does: at most two programs, one for the last batch of an
         epoch if that is smaller.
+    native : bool, "auto" or None
+        Whether these programs, and that of the loss of validation_data, run as C, as of ``training_step``.
     validation_data : as data, optional
         Further arguments of the loss, for which it is computed after each epoch, all rows at once; of an iterable the
         mean over the batches, weighted by their rows.
@@ -193,8 +196,8 @@ def descend(
     weights = weights_of(sample_weight, table, _dtype_of(live)) if is_weighted else None
     step = TrainingStep(
         loss_of_arrays(loss, table, is_weighted, has_aux), live, optimizer, nonfinite, compile, clip_value=clip_value,
-        clip_norm=clip_norm, clip_each_norm=clip_each_norm, accumulate=accumulate, has_aux=has_aux, _ranks=comm,
-        _name="descend",
+        clip_norm=clip_norm, clip_each_norm=clip_each_norm, accumulate=accumulate, has_aux=has_aux, native=native,
+        _ranks=comm, _name="descend",
     )  # fmt: skip
     source = source_of(data, table, batch_size, shuffle, seed, drop_last, weights)
     if prefetch:
@@ -207,7 +210,7 @@ def descend(
     expected = n_steps if source.per_epoch is None else min(n_steps, n_epochs * source.per_epoch)
     _check_ends(tol, callback, time_limit)
     no_change = positive("n_iter_no_change", n_iter_no_change, 1)
-    validation = Validation(step, loss, table, validation_data, metrics, compile, has_aux, is_weighted)
+    validation = Validation(step, loss, table, validation_data, metrics, compile, has_aux, is_weighted, native)
     epoch_end = EpochEnd(step, validation, patience, restore_best, tol, no_change)
 
     result = DescentResult(params=live, loss=np.nan, history=[], steps=0, converged=False, message="")

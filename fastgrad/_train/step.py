@@ -78,6 +78,7 @@ class TrainingStep:
         clip_each_norm: float | None = None,
         accumulate: int = 1,
         has_aux: bool = False,
+        native: Any = None,
         _ranks: Ranks | None = None,
         _name: str = "training_step",
     ) -> None:
@@ -119,7 +120,7 @@ class TrainingStep:
                 "to train"
             )
         self._value_and_gradients = Replayed(
-            self._traced, self._eagerly, f"{_name}: the loss", compile, maxsize=maxsize
+            self._traced, self._eagerly, f"{_name}: the loss", compile, maxsize=maxsize, native=native
         )
 
     def __call__(self, *batch: Any) -> float:
@@ -398,7 +399,8 @@ class TrainingStep:
         """The compiled loss, whose last ``n_gradients`` results stay in the program for the core's update: all of the
         gradients, or none if the optimizer updates in Python."""
         maxsize = compiled.cache_info().maxsize
-        compiled = Compiled(self._traced, maxsize=maxsize, trace_twice=True, n_gradients=n_gradients)
+        native = self._value_and_gradients.native
+        compiled = Compiled(self._traced, maxsize=maxsize, trace_twice=True, n_gradients=n_gradients, native=native)
         self._value_and_gradients.compiled = compiled
         return compiled
 

@@ -27,6 +27,7 @@ def training_step(
     clip_each_norm: float | None = None,
     accumulate: int = 1,
     has_aux: Literal[False] = False,
+    native: bool | Literal["auto"] | None = None,
     comm: Any = None,
 ) -> TrainingStep: ...
 @overload
@@ -43,6 +44,7 @@ def training_step(
     clip_each_norm: float | None = None,
     accumulate: int = 1,
     has_aux: Literal[True],
+    native: bool | Literal["auto"] | None = None,
     comm: Any = None,
 ) -> TrainingStepWithAux: ...
 def training_step(
@@ -58,6 +60,7 @@ def training_step(
     clip_each_norm: float | None = None,
     accumulate: int = 1,
     has_aux: bool = False,
+    native: bool | Literal["auto"] | None = None,
     comm: Any = None,
 ) -> TrainingStep:
     """A function that takes one step of descent: `value = step(*batch)`.
@@ -99,6 +102,9 @@ def training_step(
     has_aux : bool
         The loss returns a pair, the loss and other values, arrays in any nested structure (metrics, new running
         statistics); a call then returns both. Of parts that are accumulated it returns a list of the other values.
+    native : bool, "auto" or None
+        Whether programs run as C that the machine's compiler has compiled, as of ``fastgrad.compile`` (docs/native.md).
+        With True it is a RuntimeError if that fails, or if the loss cannot be traced.
     comm : mpi4py communicator, optional
         Take steps together with other processes, all of which make the step and call it as often, each with its own
         part of the batch; a part may have no rows. The parameters and the optimizer's state of rank 0 are given to all.
@@ -135,7 +141,7 @@ def training_step(
     try:
         step = (TrainingStepWithAux if flag("training_step", "has_aux", has_aux) else TrainingStep)(
             loss, params, optimizer, nonfinite, compile, maxsize, clip_value=clip_value, clip_norm=clip_norm,
-            clip_each_norm=clip_each_norm, accumulate=accumulate, has_aux=has_aux, _ranks=ranks,
+            clip_each_norm=clip_each_norm, accumulate=accumulate, has_aux=has_aux, native=native, _ranks=ranks,
         )  # fmt: skip
     except BaseException as error:
         if ranks is not None:

@@ -35,6 +35,7 @@ class Validation:
         compile: bool,
         has_aux: bool,
         is_weighted: bool,
+        native: Any,
     ) -> None:
         self._metrics = dict(metrics or {})
         taken = TAKEN & self._metrics.keys()
@@ -65,7 +66,7 @@ class Validation:
             found = found[0] if has_aux else found
             return found.mean() if is_weighted and isinstance(found, Tensor) else found
 
-        self._value = Replayed(value, value, "descend: the loss of validation_data", compile)
+        self._value = Replayed(value, value, "descend: the loss of validation_data", compile, native=native)
 
     def __call__(self, epoch: int) -> dict[str, float]:
         """The loss, if there are data for it, and the metrics after this epoch, by their names."""

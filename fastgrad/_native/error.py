@@ -1,0 +1,5 @@
+"""What is raised where a program cannot be compiled."""
+
+
+class CompilerError(RuntimeError):
+    """A program could not be compiled: there is no compiler, or it failed."""
