@@ -197,7 +197,7 @@ cdef extern from "program.h":
     enum:
         FG_N_ELEMENTWISE_OPTIMIZERS, FG_N_OPTIMIZERS, FG_FROZEN, FG_MAX_STATES, FG_MAX_NUMBERS
     ctypedef struct fg_update_rule:
-        int optimizer
+        int optimizer, lazy_rows
         double *number
     ctypedef enum fg_clip_kind:
         FG_CLIP_NOTHING, FG_CLIP_VALUE, FG_CLIP_NORM, FG_CLIP_EACH_NORM
@@ -256,6 +256,7 @@ cdef extern from "program.h":
     fg_program *fg_program_body(const fg_program *, int i, int k)
     int64_t fg_control_flow_offset(int op, const int64_t *attr, int k)
     int fg_program_group(const fg_program *, int i)
+    const char *fg_program_gradient(const fg_program *, int i)
     int fg_program_operand(const fg_program *, int i, int k)
     int fg_program_operand_count(const fg_program *, int i)
     int fg_program_output(const fg_program *, int i)

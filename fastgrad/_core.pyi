@@ -444,8 +444,9 @@ class UpdateRule:
         numbers: tuple[float, ...],
         optimizer: Any = None,
         structure: Any = None,
-        groups: list[tuple[str, tuple[float, ...]] | None] | None = None,
+        groups: list[tuple[str, tuple[float, ...], bool] | None] | None = None,
         which: NDArray[np.int32] | None = None,
+        lazy: bool = False,
     ) -> Self: ...
     def clip(self, kind: int, limit: float) -> None: ...
     def scale(self, factor: float) -> None: ...

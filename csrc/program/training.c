@@ -3,6 +3,9 @@
  * A large gradient that is a matrix product may never exist as a whole (lower.c): it is computed a panel of rows at a
  * time, and each panel is used while it is in cache. All gradients must be known to be finite before any parameter
  * changes: usually a bound from the product's operands proves it; where it does not, the panels are computed twice.
+ *
+ * The gradient of a table of which rows were gathered is kept as rows (row_sparse.c). Checks and norms look at these
+ * rows. So does the update, where the optimizer leaves the other rows as they are; else it takes panels, too.
  */
 #include "kernels/gemm_dispatch.h"
 #include "program/steps.h"
@@ -28,25 +31,51 @@ static void *gradient_address(const fg_program *p, fg_replay *r, int i)
 }
 
 /* Compute the panel of gradient i that begins at element `at`, if it has panels. Returns how many of its elements, from
- * that one on, are at its address now. */
-static int64_t compute_panel(const fg_program *p, fg_replay *r, int i, int64_t at)
+ * that one on, are at *g now. */
+static int64_t compute_panel(const fg_program *p, fg_replay *r, int i, int64_t at, const void **g)
 {
-    const buffer *g = gradient(p, i);
-    int64_t rest = g->array.shape->size - at, n = g->panel ? g->panel * g->array.shape->dim[1] : rest;
-    n = n < rest ? n : rest;
-    if (g->panel)
-        fg_gemm_rows(fg_replay_call(r, g->first), at / g->array.shape->dim[1], n / g->array.shape->dim[1],
-                     gradient_address(p, r, i));
+    const buffer *x = gradient(p, i);
+    const fg_shape *s = shape_at(p, i);         /* of the parameter and of its gradient */
+    int64_t rest = s->size - at, n = rest;
+    *g = gradient_address(p, r, i);
+    if (x->row_sums) {
+        fg_row_sums rows = fg_row_sums_at(p, i, gradient_address(p, r, i));
+        n = rows.panel_rows * rows.width < rest ? rows.panel_rows * rows.width : rest;
+        fg_row_sums_spread(&rows, fg_itemsize(x->array.dtype), at / rows.width, n / rows.width);
+        *g = rows.panel;
+    } else if (x->panel) {
+        n = x->panel * s->dim[1] < rest ? x->panel * s->dim[1] : rest;
+        fg_gemm_rows(fg_replay_call(r, x->first), at / s->dim[1], n / s->dim[1], gradient_address(p, r, i));
+    }
     return n;
+}
+
+/* The same for what sums up elements, to which 0 does not count: of a gradient that is kept as rows these alone. */
+static int64_t compute_terms(const fg_program *p, fg_replay *r, int i, int64_t at, const void **g)
+{
+    if (!gradient(p, i)->row_sums)
+        return compute_panel(p, r, i, at, g);
+    fg_row_sums rows = fg_row_sums_at(p, i, gradient_address(p, r, i));
+    *g = rows.values;
+    return rows.n * rows.width;
+}
+
+/* How many elements compute_terms gives. */
+static int64_t count_terms(const fg_program *p, fg_replay *r, int i)
+{
+    if (!gradient(p, i)->row_sums)
+        return shape_at(p, i)->size;
+    fg_row_sums rows = fg_row_sums_at(p, i, gradient_address(p, r, i));
+    return rows.n * rows.width;
 }
 
 void fg_replay_gradient(const fg_program *p, fg_replay *r, int i, void *to)
 {
-    const fg_array *g = &gradient(p, i)->array;
-    size_t itemsize = fg_itemsize(g->dtype);
-    for (int64_t at = 0, n; at < g->shape->size; at += n) {
-        n = compute_panel(p, r, i, at);
-        memcpy((char *)to + (size_t)at * itemsize, gradient_address(p, r, i), (size_t)n * itemsize);
+    const void *g;
+    size_t itemsize = fg_itemsize(p->buffer[i].array.dtype);
+    for (int64_t at = 0, n; at < shape_at(p, i)->size; at += n) {
+        n = compute_panel(p, r, i, at, &g);
+        memcpy((char *)to + (size_t)at * itemsize, g, (size_t)n * itemsize);
     }
 }
 
@@ -84,9 +113,10 @@ static int is_finite(const fg_program *p, fg_replay *r, int i)
     const buffer *g = gradient(p, i);
     if (g->panel && is_bounded(fg_replay_call(r, g->first)))
         return 1;
-    for (int64_t at = 0, n; at < g->array.shape->size; at += n) {
-        n = compute_panel(p, r, i, at);
-        if (!fg_kernels[g->array.dtype].optim->all_finite(n, gradient_address(p, r, i)))
+    const void *part;
+    for (int64_t at = 0, n, size = count_terms(p, r, i); at < size; at += n) {
+        n = compute_terms(p, r, i, at, &part);
+        if (!fg_kernels[g->array.dtype].optim->all_finite(n, part))
             return 0;
     }
     return 1;
@@ -130,6 +160,52 @@ static void update_part(const fg_update_rule *u, int dtype, int64_t n, clipping 
     }
 }
 
+/* The same of n whole rows of `width` elements; if the rule is lazy, of those alone that have an element which is not 0. */
+static void update_rows(const fg_update_rule *u, int dtype, int64_t n, int64_t width, clipping clip, void *p,
+                        const void *g, void *const *state)
+{
+    const fg_optim_kernels *k = fg_kernels[dtype].optim;
+    size_t bytes = (size_t)width * fg_itemsize(dtype);
+    if (!u->lazy_rows) {
+        update_part(u, dtype, n * width, clip, p, g, state);
+        return;
+    }
+    for (int64_t from = 0, to; from < n; from = to) {
+        int zero = k->all_zero(width, (const char *)g + (size_t)from * bytes);
+        for (to = from + 1; to < n && k->all_zero(width, (const char *)g + (size_t)to * bytes) == zero;)
+            to++;
+        void *rest[FG_MAX_STATES];
+        for (int i = 0; i < FG_MAX_STATES; i++)
+            rest[i] = state[i] ? (char *)state[i] + (size_t)from * bytes : NULL;
+        if (!zero)
+            update_part(u, dtype, (to - from) * width, clip, (char *)p + (size_t)from * bytes,
+                        (const char *)g + (size_t)from * bytes, rest);
+    }
+}
+
+/* The elements of a row, which is all that has one index of the first axis. */
+static int64_t width_of(int ndim, const int64_t *dim)
+{
+    int64_t width = 1;
+    for (int i = 1; i < ndim; i++)
+        width *= dim[i];
+    return width;
+}
+
+/* Does a rule leave a row whose gradient is 0 as it is, and its state? Then such rows need not be looked at. */
+static int keeps_zero_rows(const fg_update_rule *u)
+{
+    if (u->optimizer == FG_OPTIMIZER_sgd) {
+        const fg_sgd_numbers *n = (const void *)u->number;
+        return u->lazy_rows || (n->weight_decay == 0 && n->momentum == 0);
+    }
+    if (u->optimizer == FG_OPTIMIZER_adagrad) {
+        const fg_adagrad_numbers *n = (const void *)u->number;
+        return u->lazy_rows || (n->weight_decay == 0 && n->eps > 0 && (n->initial == 0 || n->first == 0));
+    }
+    return u->lazy_rows;
+}
+
 static int is_whole(const fg_update_rule *u) { return u->optimizer >= FG_N_ELEMENTWISE_OPTIMIZERS; }
 
 static const fg_update_rule *rule_of(const fg_updates *u, int i) { return &u->rule[u->rule_of ? u->rule_of[i] : 0]; }
@@ -164,7 +240,8 @@ static void update_parameter(const fg_update_rule *u, const fg_parameter *x, cli
     if (u->optimizer == FG_FROZEN || !x->n)
         return;
     if (!is_whole(u)) {
-        update_part(u, x->dtype, x->n, clip, x->p, g, x->state);
+        int64_t width = width_of(x->ndim, x->dim);
+        update_rows(u, x->dtype, x->n / width, width, clip, x->p, g, x->state);
         return;
     }
     if (!is_unchanged(clip)) {
@@ -203,12 +280,12 @@ typedef struct {
 /* The sum of squares of scale times gradient i; of the largest magnitude, if `most`, in the place of that. */
 static double sum_or_most(const gradients *all, int i, double scale, int most)
 {
-    int64_t size = all->in ? all->in[i].n : gradient(all->p, i)->array.shape->size;
+    int64_t size = all->in ? all->in[i].n : count_terms(all->p, all->r, i);
     int dtype = all->in ? all->in[i].dtype : gradient(all->p, i)->array.dtype;
     double total = 0;
     for (int64_t at = 0, n; at < size; at += n) {
-        n = all->in ? size : compute_panel(all->p, all->r, i, at);
-        const void *g = all->in ? all->in[i].g : gradient_address(all->p, all->r, i);
+        const void *g = all->in ? all->in[i].g : NULL;
+        n = all->in ? size : compute_terms(all->p, all->r, i, at, &g);
         double part = most ? largest(dtype, n, g) : fg_kernels[dtype].optim->sum_squares(n, scale, g);
         total = !most ? total + part : part > total || part != part ? part : total;
     }
@@ -278,15 +355,32 @@ static void update_in_panels(const fg_program *p, fg_replay *r, int i, const fg_
                              void *const *state)
 {
     const fg_array *w = &p->buffer[i].array;
-    int64_t itemsize = (int64_t)fg_itemsize(w->dtype);
+    int64_t itemsize = (int64_t)fg_itemsize(w->dtype), width = width_of(w->shape->ndim, w->shape->dim);
     for (int64_t at = 0, n; at < w->shape->size; at += n) {
-        n = compute_panel(p, r, i, at);
+        const void *g;
+        n = compute_panel(p, r, i, at, &g);
         void *rest[FG_MAX_STATES];
         for (int k = 0; k < FG_MAX_STATES; k++) {
             char *whole = state[k];
             rest[k] = whole ? whole + at * itemsize : NULL;
         }
-        update_part(u, w->dtype, n, clip, (char *)fg_replay_address(r)[i] + at * itemsize, gradient_address(p, r, i),
+        update_rows(u, w->dtype, n / width, width, clip, (char *)fg_replay_address(r)[i] + at * itemsize, g, rest);
+    }
+}
+
+/* Update those rows of parameter i alone that its gradient, which is kept as rows, has. */
+static void update_found_rows(const fg_program *p, fg_replay *r, int i, const fg_update_rule *u, clipping clip,
+                              void *const *state)
+{
+    const fg_array *w = &p->buffer[i].array;
+    const fg_row_sums s = fg_row_sums_at(p, i, gradient_address(p, r, i));
+    size_t bytes = (size_t)s.width * fg_itemsize(w->dtype);
+    for (int64_t k = 0; k < s.n; k++) {
+        size_t at = (size_t)s.row[k] * bytes;
+        void *rest[FG_MAX_STATES];
+        for (int j = 0; j < FG_MAX_STATES; j++)
+            rest[j] = state[j] ? (char *)state[j] + at : NULL;
+        update_rows(u, w->dtype, 1, s.width, clip, (char *)fg_replay_address(r)[i] + at, s.values + (size_t)k * bytes,
                     rest);
     }
 }
@@ -318,11 +412,12 @@ int fg_replay_train(const fg_program *p, fg_replay *r, const fg_updates *u, void
         if (rule->optimizer == FG_FROZEN)
             continue;
         if (!is_whole(rule)) {
-            update_in_panels(p, r, i, rule, clip, state + FG_MAX_STATES * i);
+            int of_rows = gradient(p, i)->row_sums && keeps_zero_rows(rule);
+            (of_rows ? update_found_rows : update_in_panels)(p, r, i, rule, clip, state + FG_MAX_STATES * i);
             continue;
         }
         fg_parameter x = parameter(p, r, i, state);
-        if (gradient(p, i)->panel && x.n) {
+        if ((gradient(p, i)->panel || gradient(p, i)->row_sums) && x.n) {
             void *g = gradient_in(work, rule, &x);
             fg_replay_gradient(p, r, i, g);
             x.g = g;
