@@ -81,10 +81,10 @@ static int64_t whole_bytes(const buffer *s) { return bytes_for(s, s->array.shape
 static int64_t bytes_of(const buffer *s)
 {
     enum { PAGE = 4096, NEAR = 512 };
-    int64_t bytes = s->blockwise ? bytes_for(s, s->blockwise)
+    int64_t bytes = s->blockwise  ? bytes_for(s, s->blockwise)
                     : s->row_sums ? aligned(s->row_sums)
-                    : s->panel   ? bytes_for(s, s->panel * s->array.shape->dim[1])
-                                 : whole_bytes(s);
+                    : s->panel    ? bytes_for(s, s->panel * s->array.shape->dim[1])
+                                  : whole_bytes(s);
     return bytes % PAGE >= PAGE - NEAR ? bytes + 2 * NEAR : bytes;
 }
 

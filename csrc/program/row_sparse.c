@@ -15,8 +15,6 @@
 #include <string.h>
 
 /* ---- the pass ---------------------------------------------------------------------------------------------------- */
-enum { MAX_TERMS = 16 };    /* gathers of one parameter */
-
 /* Is an instruction the gradient of a gather along the first axis? */
 static int adds_rows(const fg_program *p, const instruction *a)
 {
@@ -48,7 +46,7 @@ static fg_gradient_form find_terms(const fg_program *p, int v, const int *maker,
             return *n ? FG_DENSE_OTHER_TERMS : FG_DENSE;
         if (uses[v] != 1 || uses[last] != 1)
             return FG_DENSE_READ;
-        if (*n == MAX_TERMS)
+        if (*n == FG_MAX_ROW_TERMS)
             return FG_DENSE_MANY_TERMS;
         term[(*n)++] = maker[last];
         rows += traced_shape(p, operands_of(p, a)[1])->size;
@@ -96,7 +94,7 @@ int fg_pass_keep_rows(fg_program *p)
     for (int k = 0; k < p->instructions.n; k++)
         maker[instructions_of(p)[k].y] = k;
     for (int i = 0; !status && i < p->n_gradients; i++) {
-        int v = p->out[p->n_out - p->n_gradients + i], term[MAX_TERMS], n;
+        int v = p->out[p->n_out - p->n_gradients + i], term[FG_MAX_ROW_TERMS], n;
         p->form[i] = find_terms(p, v, maker, uses, term, &n);
         if (p->form[i] == FG_ROW_SPARSE)
             status = sum_rows(p, maker[v], term, n);
@@ -161,13 +159,23 @@ int64_t fg_row_sums_bytes(const fg_shape *s, int dtype, int n_in, int64_t length
     return layout_of(s, fg_itemsize(dtype), n_in / 2, length).end;
 }
 
+/* What is in such memory; shape: of as many rows as there are at most. */
+static fg_row_sums sums_in(char *memory, const fg_shape *s, int dtype, const fg_shape *whole)
+{
+    int64_t length = whole->dim[0];
+    layout l = layout_of(s, fg_itemsize(dtype), 1, length);
+    return (fg_row_sums){*(const int64_t *)(memory + l.count),
+                         whole->size / length,
+                         l.panel,
+                         (const int64_t *)(memory + l.row),
+                         memory,
+                         memory + l.spare};
+}
+
 fg_row_sums fg_row_sums_at(const fg_program *p, int i, char *memory)
 {
-    const buffer *g = &p->buffer[p->out[p->n_out - p->n_gradients + i]], *w = &p->buffer[i];
-    int64_t length = w->array.shape->dim[0];
-    layout l = layout_of(g->array.shape, fg_itemsize(g->array.dtype), 1, length);
-    return (fg_row_sums){*(const int64_t *)(memory + l.count), w->array.shape->size / length, l.panel,
-                         (const int64_t *)(memory + l.row), memory, memory + l.spare};
+    const fg_array *g = &p->buffer[p->out[p->n_out - p->n_gradients + i]].array;
+    return sums_in(memory, g->shape, g->dtype, shape_at(p, i));
 }
 
 /* ---- the step ---------------------------------------------------------------------------------------------------- */
@@ -233,6 +241,33 @@ int fg_row_sums_run(const fg_call *c, fg_array *y)
     return status;
 }
 
+int fg_row_terms_sum(const fg_row_terms *t, const fg_shape *whole, int dtype, fg_row_sums *sums)
+{
+    fg_tensor in[2 * FG_MAX_ROW_TERMS];
+    int64_t attr[FG_ROW_SUMS_ATTRS] = {0, 0, whole->dim[0], 0}, dim[FG_MAX_NDIM];
+    for (int k = 0; k < t->n; k++) {
+        in[2 * k] = (fg_tensor){t->term[k].values, NULL};
+        in[2 * k + 1] = (fg_tensor){t->term[k].index, NULL};
+        attr[3] += t->term[k].index->shape->size;
+    }
+    for (int i = 0; i < whole->ndim; i++)
+        dim[i] = i ? whole->dim[i] : attr[3];
+    fg_shape *shape = fg_shape_new(whole->ndim, dim);
+    void *memory = shape ? malloc((size_t)fg_row_sums_bytes(shape, dtype, 2 * t->n, attr[2])) : NULL;
+    int status = memory ? FG_OK : fg_fail(FG_NO_MEMORY, "no memory for the rows of a gradient");
+    if (!status) {
+        fg_array y = {.refs = 1, .dtype = (uint8_t)dtype, .storage = FG_OWNED, .shape = shape, .data = memory};
+        status = fg_row_sums_run(
+            &(fg_call){.op = FG_OP_untake, .n_in = 2 * t->n, .n_attr = FG_ROW_SUMS_ATTRS, .in = in, .attr = attr}, &y);
+    }
+    if (!status)
+        *sums = sums_in(memory, shape, dtype, whole);
+    else
+        free(memory);
+    fg_shape_unref(shape);
+    return status;
+}
+
 /* ---- rows of the whole gradient ---------------------------------------------------------------------------------- */
 /* The first of the rows found that is not before this one. */
 static int64_t first_from(const fg_row_sums *s, int64_t row)
@@ -254,4 +289,12 @@ void fg_row_sums_spread(const fg_row_sums *s, size_t itemsize, int64_t from, int
     memset(s->panel, 0, (size_t)n * bytes);
     for (int64_t k = first_from(s, from); k < s->n && s->row[k] < from + n; k++)
         memcpy(s->panel + (size_t)(s->row[k] - from) * bytes, s->values + (size_t)k * bytes, bytes);
+}
+
+void fg_row_sums_write(const fg_row_sums *s, size_t itemsize, int64_t size, void *to)
+{
+    size_t bytes = (size_t)s->width * itemsize;
+    memset(to, 0, (size_t)size * itemsize);
+    for (int64_t k = 0; k < s->n; k++)
+        memcpy((char *)to + (size_t)s->row[k] * bytes, s->values + (size_t)k * bytes, bytes);
 }

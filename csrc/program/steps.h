@@ -113,19 +113,11 @@ static inline int is_arena_resident(const fg_program *p, int v)
     return p->body && bytes_at(p, v) <= FG_ALIGN && fg_itemsize(p->buffer[v].array.dtype) >= FG_WORD;
 }
 
-/* A gradient that is kept as rows, once its step has run: n rows of `width` elements, their numbers, which ascend, and
- * their values. Any other row is 0. A panel has room for panel_rows rows of the whole gradient. */
-typedef struct {
-    int64_t n, width, panel_rows;
-    const int64_t *row;
-    char *values, *panel;
-} fg_row_sums;
-int fg_row_sums_run(const fg_call *, fg_array *y);          /* the kernel of the step */
+/* Gradients that are kept as rows: row_sparse.c. */
+int fg_row_sums_run(const fg_call *, fg_array *y);          /* the kernel of the step that computes one */
 /* The bytes it takes, for a parameter of so many rows; shape: of as many rows as there are at most. */
 int64_t fg_row_sums_bytes(const fg_shape *, int dtype, int n_in, int64_t length);
 fg_row_sums fg_row_sums_at(const fg_program *, int i, char *memory);        /* of gradient i, which is there */
-/* Fill the panel with rows from..from+n-1 of the whole gradient. */
-void fg_row_sums_spread(const fg_row_sums *, size_t itemsize, int64_t from, int64_t n);
 
 const fg_call *fg_replay_call(const fg_replay *, int k);    /* what step k, a RUN step, is called with */
 

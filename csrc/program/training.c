@@ -31,51 +31,41 @@ static void *gradient_address(const fg_program *p, fg_replay *r, int i)
 }
 
 /* Compute the panel of gradient i that begins at element `at`, if it has panels. Returns how many of its elements, from
- * that one on, are at *g now. */
-static int64_t compute_panel(const fg_program *p, fg_replay *r, int i, int64_t at, const void **g)
+ * that one on, are at its address now: of a gradient that is kept as rows, which has no panels here, those of the rows
+ * that there are. */
+static int64_t compute_panel(const fg_program *p, fg_replay *r, int i, int64_t at)
 {
-    const buffer *x = gradient(p, i);
-    const fg_shape *s = shape_at(p, i);         /* of the parameter and of its gradient */
-    int64_t rest = s->size - at, n = rest;
-    *g = gradient_address(p, r, i);
-    if (x->row_sums) {
-        fg_row_sums rows = fg_row_sums_at(p, i, gradient_address(p, r, i));
-        n = rows.panel_rows * rows.width < rest ? rows.panel_rows * rows.width : rest;
-        fg_row_sums_spread(&rows, fg_itemsize(x->array.dtype), at / rows.width, n / rows.width);
-        *g = rows.panel;
-    } else if (x->panel) {
-        n = x->panel * s->dim[1] < rest ? x->panel * s->dim[1] : rest;
-        fg_gemm_rows(fg_replay_call(r, x->first), at / s->dim[1], n / s->dim[1], gradient_address(p, r, i));
+    const buffer *g = gradient(p, i);
+    if (g->row_sums) {
+        fg_row_sums s = fg_row_sums_at(p, i, gradient_address(p, r, i));
+        return s.n * s.width;
     }
+    int64_t rest = g->array.shape->size - at, n = g->panel ? g->panel * g->array.shape->dim[1] : rest;
+    n = n < rest ? n : rest;
+    if (g->panel)
+        fg_gemm_rows(fg_replay_call(r, g->first), at / g->array.shape->dim[1], n / g->array.shape->dim[1],
+                     gradient_address(p, r, i));
     return n;
 }
 
-/* The same for what sums up elements, to which 0 does not count: of a gradient that is kept as rows these alone. */
-static int64_t compute_terms(const fg_program *p, fg_replay *r, int i, int64_t at, const void **g)
+/* How many elements the panels have together. */
+static int64_t count_elements(const fg_program *p, fg_replay *r, int i)
 {
-    if (!gradient(p, i)->row_sums)
-        return compute_panel(p, r, i, at, g);
-    fg_row_sums rows = fg_row_sums_at(p, i, gradient_address(p, r, i));
-    *g = rows.values;
-    return rows.n * rows.width;
-}
-
-/* How many elements compute_terms gives. */
-static int64_t count_terms(const fg_program *p, fg_replay *r, int i)
-{
-    if (!gradient(p, i)->row_sums)
-        return shape_at(p, i)->size;
-    fg_row_sums rows = fg_row_sums_at(p, i, gradient_address(p, r, i));
-    return rows.n * rows.width;
+    return gradient(p, i)->row_sums ? compute_panel(p, r, i, 0) : gradient(p, i)->array.shape->size;
 }
 
 void fg_replay_gradient(const fg_program *p, fg_replay *r, int i, void *to)
 {
-    const void *g;
-    size_t itemsize = fg_itemsize(p->buffer[i].array.dtype);
-    for (int64_t at = 0, n; at < shape_at(p, i)->size; at += n) {
-        n = compute_panel(p, r, i, at, &g);
-        memcpy((char *)to + (size_t)at * itemsize, g, (size_t)n * itemsize);
+    const fg_array *g = &gradient(p, i)->array;
+    size_t itemsize = fg_itemsize(g->dtype);
+    if (gradient(p, i)->row_sums) {
+        fg_row_sums s = fg_row_sums_at(p, i, gradient_address(p, r, i));
+        fg_row_sums_write(&s, itemsize, shape_at(p, i)->size, to);
+        return;
+    }
+    for (int64_t at = 0, n; at < g->shape->size; at += n) {
+        n = compute_panel(p, r, i, at);
+        memcpy((char *)to + (size_t)at * itemsize, gradient_address(p, r, i), (size_t)n * itemsize);
     }
 }
 
@@ -113,10 +103,9 @@ static int is_finite(const fg_program *p, fg_replay *r, int i)
     const buffer *g = gradient(p, i);
     if (g->panel && is_bounded(fg_replay_call(r, g->first)))
         return 1;
-    const void *part;
-    for (int64_t at = 0, n, size = count_terms(p, r, i); at < size; at += n) {
-        n = compute_terms(p, r, i, at, &part);
-        if (!fg_kernels[g->array.dtype].optim->all_finite(n, part))
+    for (int64_t at = 0, n, size = count_elements(p, r, i); at < size; at += n) {
+        n = compute_panel(p, r, i, at);
+        if (!fg_kernels[g->array.dtype].optim->all_finite(n, gradient_address(p, r, i)))
             return 0;
     }
     return 1;
@@ -206,6 +195,26 @@ static int keeps_zero_rows(const fg_update_rule *u)
     return u->lazy_rows;
 }
 
+/* A parameter of `size` elements whose gradient is kept as rows: these alone, where the others stay as they are, else
+ * panel by panel. */
+static void update_of_rows(const fg_update_rule *u, int dtype, int64_t size, const fg_row_sums *s, clipping clip,
+                           char *p, void *const *state)
+{
+    size_t bytes = (size_t)s->width * fg_itemsize(dtype);
+    int64_t n = size / s->width, few = keeps_zero_rows(u);
+    for (int64_t k = 0, part; k < (few ? s->n : n); k += part) {
+        int64_t row = few ? s->row[k] : k;
+        part = few ? 1 : n - k < s->panel_rows ? n - k : s->panel_rows;
+        if (!few)
+            fg_row_sums_spread(s, fg_itemsize(dtype), k, part);
+        void *rest[FG_MAX_STATES];
+        for (int j = 0; j < FG_MAX_STATES; j++)
+            rest[j] = state[j] ? (char *)state[j] + (size_t)row * bytes : NULL;
+        update_rows(u, dtype, part, s->width, clip, p + (size_t)row * bytes,
+                    few ? s->values + (size_t)k * bytes : s->panel, rest);
+    }
+}
+
 static int is_whole(const fg_update_rule *u) { return u->optimizer >= FG_N_ELEMENTWISE_OPTIMIZERS; }
 
 static const fg_update_rule *rule_of(const fg_updates *u, int i) { return &u->rule[u->rule_of ? u->rule_of[i] : 0]; }
@@ -226,9 +235,14 @@ static void *gradient_in(void *work, const fg_update_rule *u, const fg_parameter
 static fg_parameter parameter(const fg_program *p, fg_replay *r, int i, void *const *state)
 {
     const fg_array *w = &p->buffer[i].array;
-    fg_parameter x = {w->dtype,       w->shape->ndim,          w->shape->dim,
-                      w->shape->size, fg_replay_address(r)[i], gradient_address(p, r, i),
-                      {NULL}};
+    fg_parameter x = {w->dtype,
+                      w->shape->ndim,
+                      w->shape->dim,
+                      w->shape->size,
+                      fg_replay_address(r)[i],
+                      gradient_address(p, r, i),
+                      {NULL},
+                      NULL};
     memcpy(x.state, state + FG_MAX_STATES * i, sizeof x.state);
     return x;
 }
@@ -241,8 +255,17 @@ static void update_parameter(const fg_update_rule *u, const fg_parameter *x, cli
         return;
     if (!is_whole(u)) {
         int64_t width = width_of(x->ndim, x->dim);
+        if (x->rows) {
+            update_of_rows(u, x->dtype, x->n, x->rows, clip, x->p, x->state);
+            return;
+        }
         update_rows(u, x->dtype, x->n / width, width, clip, x->p, g, x->state);
         return;
+    }
+    if (x->rows) {
+        void *whole = gradient_in(work, u, x);
+        fg_row_sums_write(x->rows, fg_itemsize(x->dtype), x->n, whole);
+        g = whole;
     }
     if (!is_unchanged(clip)) {
         void *clipped = gradient_in(work, u, x);
@@ -270,7 +293,7 @@ static clipping to_norm(double norm, const fg_clip *c)
     return (clipping){norm > c->limit ? c->scale * (c->limit / norm) : c->scale, INFINITY};
 }
 
-/* Where the gradients of a step are: in arrays, or in a replay. */
+/* Where the gradients of a step are: in arrays or rows, or in a replay. */
 typedef struct {
     const fg_parameter *in;
     const fg_program *p;
@@ -280,12 +303,13 @@ typedef struct {
 /* The sum of squares of scale times gradient i; of the largest magnitude, if `most`, in the place of that. */
 static double sum_or_most(const gradients *all, int i, double scale, int most)
 {
-    int64_t size = all->in ? all->in[i].n : count_terms(all->p, all->r, i);
+    const fg_row_sums *rows = all->in ? all->in[i].rows : NULL;
+    int64_t size = rows ? rows->n * rows->width : all->in ? all->in[i].n : count_elements(all->p, all->r, i);
     int dtype = all->in ? all->in[i].dtype : gradient(all->p, i)->array.dtype;
     double total = 0;
     for (int64_t at = 0, n; at < size; at += n) {
-        const void *g = all->in ? all->in[i].g : NULL;
-        n = all->in ? size : compute_terms(all->p, all->r, i, at, &g);
+        n = all->in ? size : compute_panel(all->p, all->r, i, at);
+        const void *g = rows ? rows->values : all->in ? all->in[i].g : gradient_address(all->p, all->r, i);
         double part = most ? largest(dtype, n, g) : fg_kernels[dtype].optim->sum_squares(n, scale, g);
         total = !most ? total + part : part > total || part != part ? part : total;
     }
@@ -356,32 +380,20 @@ static void update_in_panels(const fg_program *p, fg_replay *r, int i, const fg_
 {
     const fg_array *w = &p->buffer[i].array;
     int64_t itemsize = (int64_t)fg_itemsize(w->dtype), width = width_of(w->shape->ndim, w->shape->dim);
+    if (gradient(p, i)->row_sums) {
+        const fg_row_sums s = fg_row_sums_at(p, i, gradient_address(p, r, i));
+        update_of_rows(u, w->dtype, w->shape->size, &s, clip, fg_replay_address(r)[i], state);
+        return;
+    }
     for (int64_t at = 0, n; at < w->shape->size; at += n) {
-        const void *g;
-        n = compute_panel(p, r, i, at, &g);
+        n = compute_panel(p, r, i, at);
         void *rest[FG_MAX_STATES];
         for (int k = 0; k < FG_MAX_STATES; k++) {
             char *whole = state[k];
             rest[k] = whole ? whole + at * itemsize : NULL;
         }
-        update_rows(u, w->dtype, n / width, width, clip, (char *)fg_replay_address(r)[i] + at * itemsize, g, rest);
-    }
-}
-
-/* Update those rows of parameter i alone that its gradient, which is kept as rows, has. */
-static void update_found_rows(const fg_program *p, fg_replay *r, int i, const fg_update_rule *u, clipping clip,
-                              void *const *state)
-{
-    const fg_array *w = &p->buffer[i].array;
-    const fg_row_sums s = fg_row_sums_at(p, i, gradient_address(p, r, i));
-    size_t bytes = (size_t)s.width * fg_itemsize(w->dtype);
-    for (int64_t k = 0; k < s.n; k++) {
-        size_t at = (size_t)s.row[k] * bytes;
-        void *rest[FG_MAX_STATES];
-        for (int j = 0; j < FG_MAX_STATES; j++)
-            rest[j] = state[j] ? (char *)state[j] + at : NULL;
-        update_rows(u, w->dtype, 1, s.width, clip, (char *)fg_replay_address(r)[i] + at, s.values + (size_t)k * bytes,
-                    rest);
+        update_rows(u, w->dtype, n / width, width, clip, (char *)fg_replay_address(r)[i] + at * itemsize,
+                    gradient_address(p, r, i), rest);
     }
 }
 
@@ -412,8 +424,7 @@ int fg_replay_train(const fg_program *p, fg_replay *r, const fg_updates *u, void
         if (rule->optimizer == FG_FROZEN)
             continue;
         if (!is_whole(rule)) {
-            int of_rows = gradient(p, i)->row_sums && keeps_zero_rows(rule);
-            (of_rows ? update_found_rows : update_in_panels)(p, r, i, rule, clip, state + FG_MAX_STATES * i);
+            update_in_panels(p, r, i, rule, clip, state + FG_MAX_STATES * i);
             continue;
         }
         fg_parameter x = parameter(p, r, i, state);

@@ -154,15 +154,24 @@ cdef class UpdateRule:
         return True
 
     cdef bint take_ndarrays(self, fg_parameter *x, int i, p, g):
-        """Set up a parameter whose arrays are all plain ndarrays; False if they are not."""
+        """Set up a parameter whose arrays are all plain ndarrays, but for a gradient that may be a RowSparse; False if
+        they are not."""
         cdef int k
         cdef cnp.ndarray a
         if not (cnp.PyArray_CheckExact(p) and cnp.PyArray_ISCARRAY(<cnp.ndarray>p)
-                and 0 <= number_of(p) <= FG_FLOAT64 and owns_its_memory(p) and fits_beside(g, p)):
+                and 0 <= number_of(p) <= FG_FLOAT64 and owns_its_memory(p)):
             return False
         a = p
         x.dtype, x.ndim, x.dim = number_of(a), cnp.PyArray_NDIM(a), <const int64_t *>cnp.PyArray_DIMS(a)
-        x.n, x.p, x.g = cnp.PyArray_SIZE(a), cnp.PyArray_DATA(a), cnp.PyArray_DATA(<cnp.ndarray>g)
+        x.n, x.p = cnp.PyArray_SIZE(a), cnp.PyArray_DATA(a)
+        if isinstance(g, RowSparse):
+            if not fits(a, (<RowSparse>g).number, (<RowSparse>g).whole):
+                return False
+            x.rows = &(<RowSparse>g).sums
+        elif fits_beside(g, p):
+            x.g = cnp.PyArray_DATA(<cnp.ndarray>g)
+        else:
+            return False
         if self.rule_of(i) == FG_FROZEN:
             return True
         for k in range(len(self.state)):
@@ -189,9 +198,11 @@ cdef class UpdateRule:
             for i in range(n):
                 if self.take_ndarrays(&x[i], i, leaves[i], gradients[i]):
                     continue
+                x[i].rows = NULL
                 a = own + width * i
                 a[0] = updated(leaves[i], NULL, name, "parameter")
-                a[1] = updated(gradients[i], a[0], name, "gradient")
+                g = gradients[i]
+                a[1] = updated(np.asarray(g) if isinstance(g, RowSparse) else g, a[0], name, "gradient")
                 x[i].dtype, x[i].ndim, x[i].dim = a[0].dtype, a[0].shape.ndim, a[0].shape.dim
                 x[i].n, x[i].p, x[i].g = a[0].shape.size, a[0].data, a[1].data
                 for k in range(n_state if self.rule_of(i) != FG_FROZEN else 0):

@@ -454,9 +454,12 @@ def apply_gradients(
 ) -> None:
     """A step in Python along gradients that fit the leaves of params, which were checked; by ``rule`` if
     ``next_update`` has made one, which clips them itself. Where the optimizer overrides `step`, it is handed what a
-    loop over `fastgrad.grad` would hand it: params, and gradients as ndarrays of their own, which it may write to."""
+    loop over `fastgrad.grad` would hand it: params, and gradients as ndarrays of their own, which it may write to. A
+    gradient may be a RowSparse, which the core takes as it is."""
     if rule is None and clip is not None:
         gradients = clipped(gradients, clip)
+    if optimizer._own_step or not optimizer._in_core:
+        gradients = [np.asarray(g) if isinstance(g, _core.RowSparse) else g for g in gradients]
     if optimizer._own_step:
         arrays = [_core.own(g) if isinstance(g, Tensor) else g for g in gradients]  # a program's results are ndarrays
         optimizer.step(params, structure.unflatten(arrays))
