@@ -52,8 +52,8 @@ from ._rules import (
 
 __all__ = [
     "EMA", "LAMB", "LBFGS", "SGD", "SWA", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "Muon",
-    "NAdam", "Optimizer", "RAdam", "RMSprop", "Rprop", "SparseAdam", "clip_by_global_norm", "clip_by_norm", "clip_by_value",
-    "get", "global_norm",
+    "NAdam", "Optimizer", "RAdam", "RMSprop", "Rprop", "SparseAdam", "clip_by_global_norm", "clip_by_norm",
+    "clip_by_value", "get", "global_norm",
 ]  # fmt: skip
 
 

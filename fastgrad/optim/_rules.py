@@ -209,7 +209,8 @@ class SparseAdam(_WithMoments):
 
     def _numbers(self, rate: float) -> tuple[float, ...]:
         correction1, correction2 = self._corrections()
-        return rate, 0.0, *self.betas, self.eps / math.sqrt(correction2), False, correction1, correction2
+        # Both corrections in the step's size, as eps is added to the root of v itself.
+        return rate, 0.0, *self.betas, self.eps, False, correction1 / math.sqrt(correction2), 1.0
 
 
 class NAdam(_WithMoments):
