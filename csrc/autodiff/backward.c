@@ -306,19 +306,20 @@ static int keep_rows(backward_pass *p, fg_node *n, int *kept)
     return FG_OK;
 }
 
-/* Add up the terms of an end that gets a cotangent of another kind. */
-static int add_rows(backward_pass *p, fg_node *to)
+/* Add up the terms of an end, which gets the cotangent g of another kind, and g, taking over the reference. */
+static int add_beside_rows(fg_node *to, fg_row_terms *rows, fg_tensor g)
 {
-    fg_row_terms *rows = row_terms_of(p, to);
     int status = FG_OK;
-    for (int t = 0; !status && rows && t < rows->n; t++) {
-        fg_tensor in[2] = {{rows->term[t].values, NULL}, {rows->term[t].index, NULL}}, g;
+    for (int t = 0; !status && t < rows->n; t++) {
+        fg_tensor in[2] = {{rows->term[t].values, NULL}, {rows->term[t].index, NULL}}, sum;
         const int64_t attr[3] = {0, 0, to->shape->dim[0]};
-        if (!(status = fg_apply(FG_OP_untake, 2, in, 3, attr, &g)))
-            status = accumulate(&to->grad, g, 0);
+        if (!(status = fg_apply(FG_OP_untake, 2, in, 3, attr, &sum)))
+            status = accumulate(&to->grad, sum, 0);
     }
-    if (rows)
-        fg_row_terms_drop(rows);
+    fg_row_terms_drop(rows);
+    if (!status)
+        return accumulate(&to->grad, g, 0);
+    fg_tensor_unref(g);
     return status;
 }
 
@@ -328,10 +329,11 @@ static inline int send(backward_pass *p, fg_node *to, fg_tensor g)
 {
     if (to->pass == p->number && to->grad.array)
         return accumulate(&to->grad, g, p->thread->grad_enabled);
-    int status = p->rows ? add_rows(p, to) : FG_OK;
-    if (!status && to->grad.array && to->pass == p->number)
-        return accumulate(&to->grad, g, p->thread->grad_enabled);
-    if (!status && to->pass != p->number) {
+    int status = FG_OK;
+    fg_row_terms *rows = p->rows ? row_terms_of(p, to) : NULL;
+    if (rows && rows->n)
+        return add_beside_rows(to, rows, g);
+    if (to->pass != p->number) {
         int dropped = to->number < p->oldest || (p->n && to->op == FG_OP_leaf);
         if (to->pass && !dropped)
             status = other_pass_running();
@@ -339,10 +341,6 @@ static inline int send(backward_pass *p, fg_node *to, fg_tensor g)
             fg_tensor_unref(g);
             return status;
         }
-    }
-    if (status) {
-        fg_tensor_unref(g);
-        return status;
     }
     to->pass = p->number;
     to->grad = g;
