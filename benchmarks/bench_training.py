@@ -1,4 +1,5 @@
-"""A training step of the digits net: 64-128-10 with tanh, batch of 64, plain SGD; loss as a Python float."""
+"""Training steps by plain SGD, the loss as a Python float: the digits net, 64-128-10 with tanh and a batch of 64; and
+word2vec, two tables of 200,000 x 64 of which a batch of 512 reads 7 rows for each of its words."""
 
 from contextlib import nullcontext
 
@@ -134,3 +135,88 @@ def test_training_step_on_the_tape(benchmark):
                 np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-6, err_msg=name)
         steps = {name: step for name, (step, _) in contenders.items()}
         compare(benchmark, "digits net, batch 64, not compiled", steps.pop("fastgrad"), steps, {"PyTorch": 1 / 8})
+
+
+# ---- word2vec: skip-gram with negative sampling --------------------------------------------------------------------
+WORDS, WIDTH, BATCH, NEGATIVE = 200_000, 64, 512, 5
+
+
+def tables():
+    rng = np.random.default_rng(0)
+    params = {name: (rng.standard_normal((WORDS, WIDTH)) / 8).astype(np.float32) for name in ("words", "contexts")}
+    shapes = BATCH, BATCH, (BATCH, NEGATIVE)
+    batches = [tuple(rng.integers(0, WORDS, shape) for shape in shapes) for _ in range(64)]
+    return params, batches
+
+
+def in_turn(step, batches):
+    """A function that takes a step on the next of the batches, which read other rows."""
+    count = iter(range(10**12))
+    return lambda: step(*batches[next(count) % len(batches)])
+
+
+def word2vec_by_fastgrad():
+    params, batches = tables()
+
+    def loss(params, centre, context, negative):
+        v, vocabulary = params["words"][centre], params["contexts"]
+        right = fg.sum(v * vocabulary[context], axis=1)
+        wrong = fg.sum(v[:, None] * vocabulary[negative], axis=2)
+        return fg.mean(fg.logaddexp(0.0, -right)) + fg.mean(fg.sum(fg.logaddexp(0.0, wrong), axis=1))
+
+    step = fg.training_step(loss, params, fg.optim.SGD(learning_rate=RATE))
+    return in_turn(step, batches), lambda: step.params
+
+
+def word2vec_by_torch(sparse):
+    params, batches = tables()
+    params = {name: torch.tensor(value, requires_grad=True) for name, value in params.items()}
+    batches = [tuple(map(torch.tensor, batch)) for batch in batches]
+    optimizer = torch.optim.SGD(params.values(), lr=RATE)
+    embedding, softplus = torch.nn.functional.embedding, torch.nn.functional.softplus
+
+    def step(centre, context, negative):
+        optimizer.zero_grad()
+        v = embedding(centre, params["words"], sparse=sparse)
+        right = (v * embedding(context, params["contexts"], sparse=sparse)).sum(1)
+        wrong = (v[:, None] * embedding(negative, params["contexts"], sparse=sparse)).sum(2)
+        loss = softplus(-right).mean() + softplus(wrong).sum(1).mean()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return in_turn(step, batches), lambda: {name: value.detach().numpy() for name, value in params.items()}
+
+
+def word2vec_by_numpy():
+    """The same gradients written out by hand, added to the rows."""
+    params, batches = tables()
+    words, contexts = params.values()
+
+    def step(centre, context, negative):
+        v, u, w = words[centre], contexts[context], contexts[negative]
+        right, wrong = np.sum(v * u, axis=1), np.sum(v[:, None] * w, axis=2)
+        loss = np.logaddexp(0, -right).mean() + np.logaddexp(0, wrong).sum(axis=1).mean()
+        slope = (-RATE / BATCH / (1 + np.exp(right)))[:, None]
+        slopes = (RATE / BATCH / (1 + np.exp(-wrong)))[:, :, None]
+        np.subtract.at(words, centre, slope * u + np.sum(slopes * w, axis=1))
+        np.subtract.at(contexts, context, slope * v)
+        np.subtract.at(contexts, negative, slopes * v[:, None])
+        return float(loss)
+
+    return in_turn(step, batches), lambda: params
+
+
+def test_word2vec(benchmark):
+    with one_thread():
+        contenders = {"fastgrad": word2vec_by_fastgrad(), "NumPy by hand": word2vec_by_numpy()}
+        if torch:
+            contenders |= {"PyTorch, sparse": word2vec_by_torch(True), "PyTorch, dense": word2vec_by_torch(False)}
+        expected = None
+        for name, (step, params) in contenders.items():
+            found = [step() for _ in range(5)], *(params()[name].copy() for name in ("words", "contexts"))
+            expected = expected or found
+            for mine, theirs in zip(expected, found, strict=True):
+                np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-6, err_msg=name)
+        steps = {name: step for name, (step, _) in contenders.items()}
+        compare(benchmark, "word2vec, 200,000 x 64, batch 512 x (1 + 5)", steps.pop("fastgrad"), steps, {})

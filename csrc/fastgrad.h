@@ -370,6 +370,18 @@ int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_g
  * gradient. The graph is used up unless retain_graph or create_graph is set. */
 int fg_gradients(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain_graph, int create_graph, int n,
                  fg_node *const *wrt, fg_tensor *out);
+/* What is left of a gradient that arises from gathers of rows alone: zeros to which `values` are to be added, at the
+ * rows that `index` names, term by term. */
+enum { FG_MAX_ROW_TERMS = 16 };
+typedef struct {
+    int n;
+    struct { fg_array *values, *index; } term[FG_MAX_ROW_TERMS];    /* references */
+} fg_row_terms;
+/* fg_gradients of a pass that is not recorded, which leaves gradients of few rows as their terms: where rows[i].n is not
+ * 0, out[i] is NULL. The n rows begin empty. */
+int fg_gradients_by_rows(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain_graph, int n,
+                         fg_node *const *wrt, fg_tensor *out, fg_row_terms *rows);
+void fg_row_terms_drop(fg_row_terms *);         /* drops the references; empty from then on */
 /* The nodes on paths from the nodes wrt to any y, oldest first; borrowed, in memory that the caller frees, also on
  * failure. */
 int fg_tape_between(int n_y, const fg_tensor *y, int n, fg_node *const *wrt, int64_t *count, fg_node ***out);

@@ -119,6 +119,22 @@ typedef struct {
     fg_clip clip;
 } fg_updates;
 
+/* ---- program/row_sparse.c ------------------------------------------------------------------------------- */
+/* A gradient that is kept as rows: n of `width` elements, their numbers, which ascend, and their values. Any other row
+ * is 0. A panel has room for panel_rows rows of the whole gradient. */
+typedef struct {
+    int64_t n, width, panel_rows;
+    const int64_t *row;
+    char *values, *panel;
+} fg_row_sums;
+/* Add up the terms of a gradient of this shape, in memory that *values begins, for the caller to free. */
+int fg_row_terms_sum(const fg_row_terms *, const fg_shape *, int dtype, fg_row_sums *);
+/* Fill the panel with rows from..from+n-1 of the whole gradient. */
+void fg_row_sums_spread(const fg_row_sums *, size_t itemsize, int64_t from, int64_t n);
+/* Write the whole gradient, of `size` elements. */
+void fg_row_sums_write(const fg_row_sums *, size_t itemsize, int64_t size, void *to);
+
+/* ---- program/training.c again --------------------------------------------------------------------------- */
 /* One parameter of a step in which the gradients are arrays. */
 typedef struct {
     int dtype, ndim;
@@ -127,6 +143,7 @@ typedef struct {
     void *p;
     const void *g;
     void *state[FG_MAX_STATES];         /* or NULL */
+    const fg_row_sums *rows;            /* the gradient in the place of g, or NULL */
 } fg_parameter;
 /* Change parameters and state in place, if there is memory for what that needs. */
 int fg_update(const fg_updates *, int n, const fg_parameter *);
@@ -181,6 +198,7 @@ int fg_program_output(const fg_program *, int i);   /* the value whose memory ou
 fg_array *fg_program_rng_state(const fg_program *, int i);
 /* The programs that step i runs, borrowed; NULL after the last. */
 fg_program *fg_program_body(const fg_program *, int i, int k);
+const char *fg_program_gradient(const fg_program *, int i);     /* "row-sparse", or how else gradient i is kept, and why */
 int fg_program_group(const fg_program *, int i);    /* how many steps from i on are fused; 1: alone */
 
 /* What native code is written from: all that is known of a buffer, and of a step. */

@@ -137,6 +137,11 @@ cdef extern from "fastgrad.h":
     int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_graph)
     int fg_gradients(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain_graph, int create_graph, int n,
                      fg_node **wrt, fg_tensor *out)
+    ctypedef struct fg_row_terms:
+        int n
+    int fg_gradients_by_rows(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain_graph, int n,
+                             fg_node **wrt, fg_tensor *out, fg_row_terms *rows)
+    void fg_row_terms_drop(fg_row_terms *)
     int fg_tape_between(int n_y, const fg_tensor *y, int n, fg_node **wrt, int64_t *count, fg_node ***out)
     int fg_tape_closed_over(int n_y, const fg_tensor *y, int n, fg_node **wrt, int64_t *count, fg_node ***out)
     int (*fg_on_rule)(fg_node *, int i, fg_tensor g, fg_tensor *gx) except -1
@@ -218,7 +223,7 @@ cdef extern from "program.h":
     enum:
         FG_N_ELEMENTWISE_OPTIMIZERS, FG_N_OPTIMIZERS, FG_FROZEN, FG_MAX_STATES, FG_MAX_NUMBERS
     ctypedef struct fg_update_rule:
-        int optimizer
+        int optimizer, lazy_rows
         double *number
     ctypedef enum fg_clip_kind:
         FG_CLIP_NOTHING, FG_CLIP_VALUE, FG_CLIP_NORM, FG_CLIP_EACH_NORM
@@ -229,6 +234,12 @@ cdef extern from "program.h":
         const fg_update_rule *rule
         const int *rule_of
         fg_clip clip
+    ctypedef struct fg_row_sums:
+        int64_t n, width
+        const int64_t *row
+        char *values
+    int fg_row_terms_sum(const fg_row_terms *, const fg_shape *, int dtype, fg_row_sums *)
+    void fg_row_sums_write(const fg_row_sums *, size_t itemsize, int64_t size, void *to)
     ctypedef struct fg_parameter:
         int dtype, ndim
         const int64_t *dim
@@ -236,6 +247,7 @@ cdef extern from "program.h":
         void *p
         const void *g
         void **state
+        const fg_row_sums *rows
     int64_t fg_state_size(int optimizer, int k, int ndim, const int64_t *dim)
     int fg_update(const fg_updates *, int n, const fg_parameter *)
     int fg_replay_train(const fg_program *, fg_replay *, const fg_updates *, void *const *state, int checked,
@@ -277,6 +289,7 @@ cdef extern from "program.h":
     fg_program *fg_program_body(const fg_program *, int i, int k)
     int64_t fg_control_flow_offset(int op, const int64_t *attr, int k)
     int fg_program_group(const fg_program *, int i)
+    const char *fg_program_gradient(const fg_program *, int i)
     int fg_program_operand(const fg_program *, int i, int k)
     int fg_program_operand_count(const fg_program *, int i)
     int fg_program_output(const fg_program *, int i)

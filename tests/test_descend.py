@@ -513,7 +513,8 @@ W = np.ones(2)
             lambda: descend(optimizer="sgdd"),
             ValueError,
             "unknown optimizer 'sgdd': the known ones are 'adadelta', 'adafactor', 'adagrad', 'adam', 'adamax', "
-            "'adamw', 'lamb', 'lbfgs', 'lion', 'muon', 'nadam', 'radam', 'rmsprop', 'rprop', 'sgd'",
+            "'adamw', 'lamb', 'lbfgs', 'lion', 'muon', 'nadam', 'radam', 'rmsprop', 'rprop', 'sgd', "
+            "'sparseadam'",
         ),
         (
             lambda: descend(nonfinite=None),

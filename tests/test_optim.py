@@ -226,7 +226,8 @@ def test_get():
             lambda: fg.optim.get("sgdd"),
             ValueError,
             "unknown optimizer 'sgdd': the known ones are 'adadelta', 'adafactor', 'adagrad', 'adam', 'adamax', "
-            "'adamw', 'lamb', 'lbfgs', 'lion', 'muon', 'nadam', 'radam', 'rmsprop', 'rprop', 'sgd'",
+            "'adamw', 'lamb', 'lbfgs', 'lion', 'muon', 'nadam', 'radam', 'rmsprop', 'rprop', 'sgd', "
+            "'sparseadam'",
         ),
         (lambda: fg.optim.get(Adam), TypeError, "optimizer is the class Adam: pass an object, Adam()"),
         (

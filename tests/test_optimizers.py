@@ -415,7 +415,7 @@ def test_a_frozen_parameter_takes_no_part_in_the_gradient():
             [{"params": "w", "eps": 1.0}],
             ValueError,
             "SGD: groups[0] has 'eps', expected some of learning_rate, momentum, dampening, nesterov, weight_decay, "
-            "frozen",
+            "frozen, lazy_rows",
         ),
         (
             [{"params": 3}],

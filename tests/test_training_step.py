@@ -250,7 +250,8 @@ def test_losses_that_are_no_scalar_of_the_parameters(loss, message):
             lambda: fg.training_step(line, np.ones(2), "sgdd"),
             ValueError,
             "unknown optimizer 'sgdd': the known ones are 'adadelta', 'adafactor', 'adagrad', 'adam', 'adamax', "
-            "'adamw', 'lamb', 'lbfgs', 'lion', 'muon', 'nadam', 'radam', 'rmsprop', 'rprop', 'sgd'",
+            "'adamw', 'lamb', 'lbfgs', 'lion', 'muon', 'nadam', 'radam', 'rmsprop', 'rprop', 'sgd', "
+            "'sparseadam'",
         ),
         (
             lambda: fg.training_step(line, [np.ones(2, int)], "sgd"),

@@ -80,6 +80,7 @@ typedef struct {
     int n;                  /* how many nodes the pass ends at; 0: at leaves */
     fg_node *const *wrt;    /* those nodes ... */
     outer_state *outer;     /* ... and what they are to an outer pass */
+    fg_row_terms *rows;     /* of each: terms of its cotangent, as long as it has no other; NULL: they are added up */
     fg_thread_state *thread;
     int was_enabled;        /* the thread's grad_enabled before, which a pass sets to whether it is recorded */
 } backward_pass;
@@ -268,6 +269,60 @@ static int accumulate(fg_tensor *sum, fg_tensor g, int recorded)
     return status;
 }
 
+void fg_row_terms_drop(fg_row_terms *rows)
+{
+    while (rows->n) {
+        fg_array_unref(rows->term[--rows->n].values);
+        fg_array_unref(rows->term[rows->n].index);
+    }
+}
+
+static fg_row_terms *row_terms_of(const backward_pass *p, const fg_node *to)
+{
+    for (int i = 0; p->rows && to->end && i < p->n; i++)
+        if (p->wrt[i] == to)
+            return &p->rows[i];
+    return NULL;
+}
+
+/* Keep the cotangent of n as a term, if n is a gather of few rows from an end that has no other cotangent. */
+static int keep_rows(backward_pass *p, fg_node *n, int *kept)
+{
+    fg_node *to = n->in[0].parent;
+    fg_row_terms *rows = n->attr[0] == 0 && n->attr[1] == 0 && to ? row_terms_of(p, to) : NULL;
+    fg_tensor index;
+    int status = fg_saved(n, 1, &index);
+    *kept = 0;
+    if (status || !rows || to->pass != p->number || to->grad.array || rows->n == FG_MAX_ROW_TERMS || !to->shape->size)
+        return status;
+    int64_t count = index.array->shape->size;
+    for (int t = 0; t < rows->n; t++)
+        count += rows->term[t].index->shape->size;
+    if (count > to->shape->dim[0] / 2)
+        return FG_OK;
+    rows->term[rows->n].values = fg_array_ref(n->grad.array);
+    rows->term[rows->n++].index = fg_array_ref(index.array);
+    *kept = 1;
+    return FG_OK;
+}
+
+/* Add up the terms of an end, which gets the cotangent g of another kind, and g, taking over the reference. */
+static int add_beside_rows(fg_node *to, fg_row_terms *rows, fg_tensor g)
+{
+    int status = FG_OK;
+    for (int t = 0; !status && t < rows->n; t++) {
+        fg_tensor in[2] = {{rows->term[t].values, NULL}, {rows->term[t].index, NULL}}, sum;
+        const int64_t attr[3] = {0, 0, to->shape->dim[0]};
+        if (!(status = fg_apply(FG_OP_untake, 2, in, 3, attr, &sum)))
+            status = accumulate(&to->grad, sum, 0);
+    }
+    fg_row_terms_drop(rows);
+    if (!status)
+        return accumulate(&to->grad, g, 0);
+    fg_tensor_unref(g);
+    return status;
+}
+
 /* Add the cotangent g to node `to`, taking over the reference, and put the node into the queue or among the leaves;
  * drop it where the pass leaves the node out. */
 static inline int send(backward_pass *p, fg_node *to, fg_tensor g)
@@ -275,6 +330,9 @@ static inline int send(backward_pass *p, fg_node *to, fg_tensor g)
     if (to->pass == p->number && to->grad.array)
         return accumulate(&to->grad, g, p->thread->grad_enabled);
     int status = FG_OK;
+    fg_row_terms *rows = p->rows ? row_terms_of(p, to) : NULL;
+    if (rows && rows->n)
+        return add_beside_rows(to, rows, g);
     if (to->pass != p->number) {
         int dropped = to->number < p->oldest || (p->n && to->op == FG_OP_leaf);
         if (to->pass && !dropped)
@@ -301,6 +359,11 @@ static int propagate(backward_pass *p, fg_node *n)
         return used_up(p->n > 0);
     FG_ASSERT(n->grad.array->dtype == n->dtype && fg_shape_equal(n->grad.array->shape, n->shape));
     fg_tensor few[3] = {{0}}, *gin = few;
+    if (p->rows && n->op == FG_OP_take) {
+        int kept, failed = keep_rows(p, n, &kept);
+        if (failed || kept)
+            return failed;
+    }
     if (n->n_in > 3 && !(gin = calloc((size_t)n->n_in, sizeof *gin)))
         return fg_fail(FG_NO_MEMORY, "no memory for the backward pass");
     const fg_op_info *op = &fg_ops[n->op];
@@ -368,11 +431,12 @@ int fg_backward(fg_tensor y, fg_tensor cotangent, int retain_graph, int create_g
     return status;
 }
 
-int fg_gradients(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain_graph, int create_graph, int n,
-                 fg_node *const *wrt, fg_tensor *out)
+static int gradients(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain_graph, int create_graph, int n,
+                     fg_node *const *wrt, fg_tensor *out, fg_row_terms *rows)
 {
     backward_pass p;
     int status = begin(&p, n, wrt);
+    p.rows = rows;
     if (!status)
         status = sweep(&p, n_y, y, cotangent, retain_graph, create_graph);
     for (int i = 0; i < n; i++) {
@@ -380,9 +444,23 @@ int fg_gradients(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int re
         if (!status) {
             out[i] = wrt[i]->grad;
             wrt[i]->grad = (fg_tensor){0};
+        } else if (rows) {
+            fg_row_terms_drop(&rows[i]);
         }
     }
     end(&p);
     free(p.reached.node);
     return status;
+}
+
+int fg_gradients(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain_graph, int create_graph, int n,
+                 fg_node *const *wrt, fg_tensor *out)
+{
+    return gradients(n_y, y, cotangent, retain_graph, create_graph, n, wrt, out, NULL);
+}
+
+int fg_gradients_by_rows(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain_graph, int n,
+                         fg_node *const *wrt, fg_tensor *out, fg_row_terms *rows)
+{
+    return gradients(n_y, y, cotangent, retain_graph, 0, n, wrt, out, rows);
 }

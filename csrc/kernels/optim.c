@@ -295,4 +295,13 @@ static int NAME(all_finite)(int64_t n, const void *x_)
     return !bad;
 }
 
+static int NAME(all_zero)(int64_t n, const void *x_)
+{
+    const REAL *x = x_;
+    INTEGER other = 0;
+    for (int64_t start = 0; start < n && !other; start += CHUNK)
+        for (int64_t i = start; i < LESSER(n, start + CHUNK); i++) other |= x[i] != 0;
+    return !other;
+}
+
 #endif

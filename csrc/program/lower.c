@@ -169,7 +169,7 @@ static void prepare_step(fg_program *p, step *s, const instruction *a)
                 .attr = attrs_of(p, a),
                 .n = shape_at(p, a->y)->size,
                 .itemsize = fg_itemsize(p->buffer[a->y].array.dtype)};
-    s->kernel = (void *)fg_run_of(a->op);
+    s->kernel = is_row_sums(a) ? (void *)fg_row_sums_run : (void *)fg_run_of(a->op);
     p->work += work_of(p, s);
     p->draws = p->draws || fg_draws(s->op, s->attr);
     p->allocates = p->allocates || allocates(p, s);
@@ -213,6 +213,23 @@ static int separate_outputs(fg_program *p)
     return FG_OK;
 }
 
+/* Let the buffer of a gradient that is kept as rows have as many rows as there are at most. */
+static int shrink_to_rows(fg_program *p, const instruction *a)
+{
+    buffer *y = &p->buffer[a->y];
+    const int64_t *attr = attrs_of(p, a);
+    int64_t dim[FG_MAX_NDIM];
+    for (int i = 0; i < y->array.shape->ndim; i++)
+        dim[i] = i ? y->array.shape->dim[i] : attr[3];
+    fg_shape *shape = fg_shape_new(y->array.shape->ndim, dim);
+    if (!shape)
+        return fg_fail(FG_NO_MEMORY, "no memory for a program");
+    fg_shape_unref(y->array.shape);
+    y->array.shape = shape;
+    y->row_sums = fg_row_sums_bytes(shape, y->array.dtype, a->n_in, attr[2]);
+    return FG_OK;
+}
+
 /* A buffer for each value, with room for copies of the outputs, and the roots of all values. */
 static int make_buffers(fg_program *p)
 {
@@ -237,6 +254,9 @@ static int make_buffers(fg_program *p)
     for (int k = 0; k < p->instructions.n; k++) {
         const instruction *a = &instructions_of(p)[k];
         int64_t shift;
+        int status = is_row_sums(a) ? shrink_to_rows(p, a) : FG_OK;
+        if (status)
+            return status;
         int padded_in_place = can_pad_in_place(p, a, &shift);
         if (!padded_in_place && !is_view(p, a, &shift))
             continue;

@@ -81,9 +81,10 @@ static int64_t whole_bytes(const buffer *s) { return bytes_for(s, s->array.shape
 static int64_t bytes_of(const buffer *s)
 {
     enum { PAGE = 4096, NEAR = 512 };
-    int64_t bytes = s->blockwise ? bytes_for(s, s->blockwise)
-                    : s->panel   ? bytes_for(s, s->panel * s->array.shape->dim[1])
-                                 : whole_bytes(s);
+    int64_t bytes = s->blockwise  ? bytes_for(s, s->blockwise)
+                    : s->row_sums ? aligned(s->row_sums)
+                    : s->panel    ? bytes_for(s, s->panel * s->array.shape->dim[1])
+                                  : whole_bytes(s);
     return bytes % PAGE >= PAGE - NEAR ? bytes + 2 * NEAR : bytes;
 }
 
@@ -257,7 +258,7 @@ static int assign_whole(fg_program *p, arena *a, int start, int k)
     buffer *y = &p->buffer[v], *x;
     if (status || !in_arena(y, v) || y->blockwise || y->offset >= 0)
         return status;
-    p->separate_bytes += whole_bytes(y);
+    p->separate_bytes += y->row_sums ? bytes_of(y) : whole_bytes(y);
     if ((y->offset = carried_offset(p, start, k, v)) >= 0)
         return FG_OK;
     if (p->step[k].kind != RUN && p->step[k].kind < SUM_STEP && (x = take_dead(p, a, y))) {

@@ -12,8 +12,12 @@ int fg_pass_eliminate_common_subexpressions(fg_program *);
 int fg_pass_eliminate_dead_code(fg_program *);
 int fg_pass_accumulate_products(fg_program *);
 int fg_pass_add_before_padding(fg_program *);
+int fg_pass_keep_rows(fg_program *);        /* row_sparse.c */
 int fg_pass_own_constants(fg_program *);    /* after it, fg_constant_is_padded may be asked */
 int fg_constant_is_padded(const fg_array *);    /* may steps read it up to the end of its last vector? */
+/* Allocates two arrays over values: maker, the instruction that computes each, is -1 for the caller to fill in; uses is
+ * how often each is an operand or output. To be freed by freeing *maker. 0: no memory. */
+int fg_count_uses(const fg_program *, int **maker, int **uses);
 
 /* On instructions: join_loops.c. */
 int fg_pass_join_loops(fg_program *);

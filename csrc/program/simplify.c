@@ -337,9 +337,7 @@ int fg_pass_absorb_transposes(fg_program *p)
 }
 
 /* ---- in-place accumulation --------------------------------------------------------------------------------------- */
-/* Allocates two arrays over values: maker, the instruction that computes each, is -1 for the caller to fill in; uses is
- * how often each is an operand or output. To be freed by freeing *maker. */
-static int count_uses(const fg_program *p, int **maker, int **uses)
+int fg_count_uses(const fg_program *p, int **maker, int **uses)
 {
     int n = p->values.n;
     *maker = malloc(2 * (size_t)n * sizeof **maker + 1);
@@ -391,7 +389,7 @@ static int carried_product(const fg_program *p, const instruction *a, const int 
 int fg_pass_accumulate_products(fg_program *p)
 {
     int status = FG_OK, *maker, *uses;
-    if (!count_uses(p, &maker, &uses))
+    if (!fg_count_uses(p, &maker, &uses))
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     for (int k = 0; k < p->instructions.n; k++) {
         instruction *a = &instructions_of(p)[k];
@@ -441,7 +439,7 @@ static int same_padding(const fg_program *p, const instruction *a, const instruc
 int fg_pass_add_before_padding(fg_program *p)
 {
     int *maker, *uses;
-    if (!count_uses(p, &maker, &uses))
+    if (!fg_count_uses(p, &maker, &uses))
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     for (int k = 0; k < p->instructions.n; k++) {
         instruction *sum = &instructions_of(p)[k];

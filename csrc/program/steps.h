@@ -27,6 +27,7 @@ typedef struct buffer {
     int padded_in_place;        /* of a root: with the zeros around it, it is the result of an unslice: ... */
     int64_t before, after;      /* ... so many bytes of zeros */
     int64_t panel;              /* of a gradient that never exists as a whole: rows at a time; else 0 */
+    int64_t row_sums;           /* of a gradient that is kept as rows: the bytes that it takes (row_sparse.c); else 0 */
     int first, last;            /* of a root: steps that write and last read it, or the first or last of their groups */
     int reader;                 /* of a root: the very step that reads it last; -1: none, or it is kept */
     int blockwise;              /* exists within one fused group only: elements of a block of it; else 0 */
@@ -90,6 +91,13 @@ static inline int64_t partial_bytes(const step *first, const step *s)
 
 /* Is it a product that is added to the memory of its third operand? */
 static inline int is_accumulated(const instruction *a) { return a->op == FG_OP_matmul && a->n_in == 3; }
+/* Does it compute the rows of a gradient (row_sparse.c)? Its operands are pairs of values and index; the attributes are
+ * those of `untake`, and how many rows there are at most. */
+enum { FG_ROW_SUMS_ATTRS = 4 };
+static inline int is_row_sums(const instruction *a)
+{
+    return a->op == FG_OP_untake && a->n_attr == FG_ROW_SUMS_ATTRS;
+}
 static inline fg_shape *shape_at(const fg_program *p, int v) { return p->buffer[v].array.shape; }
 static inline int64_t bytes_at(const fg_program *p, int v)
 {
@@ -104,6 +112,12 @@ static inline int is_arena_resident(const fg_program *p, int v)
 {
     return p->body && bytes_at(p, v) <= FG_ALIGN && fg_itemsize(p->buffer[v].array.dtype) >= FG_WORD;
 }
+
+/* Gradients that are kept as rows: row_sparse.c. */
+int fg_row_sums_run(const fg_call *, fg_array *y);          /* the kernel of the step that computes one */
+/* The bytes it takes, for a parameter of so many rows; shape: of as many rows as there are at most. */
+int64_t fg_row_sums_bytes(const fg_shape *, int dtype, int n_in, int64_t length);
+fg_row_sums fg_row_sums_at(const fg_program *, int i, char *memory);        /* of gradient i, which is there */
 
 const fg_call *fg_replay_call(const fg_replay *, int k);    /* what step k, a RUN step, is called with */
 /* Of a matrix that was refused in a loop, the error tells the step, too; returns the status. */

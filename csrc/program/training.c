@@ -3,6 +3,9 @@
  * A large gradient that is a matrix product may never exist as a whole (lower.c): it is computed a panel of rows at a
  * time, and each panel is used while it is in cache. All gradients must be known to be finite before any parameter
  * changes: usually a bound from the product's operands proves it; where it does not, the panels are computed twice.
+ *
+ * The gradient of a table of which rows were gathered is kept as rows (row_sparse.c). Checks and norms look at these
+ * rows. So does the update, where the optimizer leaves the other rows as they are; else it takes panels, too.
  */
 #include "kernels/gemm_dispatch.h"
 #include "program/steps.h"
@@ -28,10 +31,15 @@ static void *gradient_address(const fg_program *p, fg_replay *r, int i)
 }
 
 /* Compute the panel of gradient i that begins at element `at`, if it has panels. Returns how many of its elements, from
- * that one on, are at its address now. */
+ * that one on, are at its address now: of a gradient that is kept as rows, which has no panels here, those of the rows
+ * that there are. */
 static int64_t compute_panel(const fg_program *p, fg_replay *r, int i, int64_t at)
 {
     const buffer *g = gradient(p, i);
+    if (g->row_sums) {
+        fg_row_sums s = fg_row_sums_at(p, i, gradient_address(p, r, i));
+        return s.n * s.width;
+    }
     int64_t rest = g->array.shape->size - at, n = g->panel ? g->panel * g->array.shape->dim[1] : rest;
     n = n < rest ? n : rest;
     if (g->panel)
@@ -40,10 +48,21 @@ static int64_t compute_panel(const fg_program *p, fg_replay *r, int i, int64_t a
     return n;
 }
 
+/* How many elements the panels have together. */
+static int64_t count_elements(const fg_program *p, fg_replay *r, int i)
+{
+    return gradient(p, i)->row_sums ? compute_panel(p, r, i, 0) : gradient(p, i)->array.shape->size;
+}
+
 void fg_replay_gradient(const fg_program *p, fg_replay *r, int i, void *to)
 {
     const fg_array *g = &gradient(p, i)->array;
     size_t itemsize = fg_itemsize(g->dtype);
+    if (gradient(p, i)->row_sums) {
+        fg_row_sums s = fg_row_sums_at(p, i, gradient_address(p, r, i));
+        fg_row_sums_write(&s, itemsize, shape_at(p, i)->size, to);
+        return;
+    }
     for (int64_t at = 0, n; at < g->shape->size; at += n) {
         n = compute_panel(p, r, i, at);
         memcpy((char *)to + (size_t)at * itemsize, gradient_address(p, r, i), (size_t)n * itemsize);
@@ -84,7 +103,7 @@ static int is_finite(const fg_program *p, fg_replay *r, int i)
     const buffer *g = gradient(p, i);
     if (g->panel && is_bounded(fg_replay_call(r, g->first)))
         return 1;
-    for (int64_t at = 0, n; at < g->array.shape->size; at += n) {
+    for (int64_t at = 0, n, size = count_elements(p, r, i); at < size; at += n) {
         n = compute_panel(p, r, i, at);
         if (!fg_kernels[g->array.dtype].optim->all_finite(n, gradient_address(p, r, i)))
             return 0;
@@ -130,6 +149,72 @@ static void update_part(const fg_update_rule *u, int dtype, int64_t n, clipping 
     }
 }
 
+/* The same of n whole rows of `width` elements; if the rule is lazy, of those alone that have an element which is not 0. */
+static void update_rows(const fg_update_rule *u, int dtype, int64_t n, int64_t width, clipping clip, void *p,
+                        const void *g, void *const *state)
+{
+    const fg_optim_kernels *k = fg_kernels[dtype].optim;
+    size_t bytes = (size_t)width * fg_itemsize(dtype);
+    if (!u->lazy_rows) {
+        update_part(u, dtype, n * width, clip, p, g, state);
+        return;
+    }
+    for (int64_t from = 0, to; from < n; from = to) {
+        int zero = k->all_zero(width, (const char *)g + (size_t)from * bytes);
+        for (to = from + 1; to < n && k->all_zero(width, (const char *)g + (size_t)to * bytes) == zero;)
+            to++;
+        void *rest[FG_MAX_STATES];
+        for (int i = 0; i < FG_MAX_STATES; i++)
+            rest[i] = state[i] ? (char *)state[i] + (size_t)from * bytes : NULL;
+        if (!zero)
+            update_part(u, dtype, (to - from) * width, clip, (char *)p + (size_t)from * bytes,
+                        (const char *)g + (size_t)from * bytes, rest);
+    }
+}
+
+/* The elements of a row, which is all that has one index of the first axis. */
+static int64_t width_of(int ndim, const int64_t *dim)
+{
+    int64_t width = 1;
+    for (int i = 1; i < ndim; i++)
+        width *= dim[i];
+    return width;
+}
+
+/* Does a rule leave a row whose gradient is 0 as it is, and its state? Then such rows need not be looked at. */
+static int keeps_zero_rows(const fg_update_rule *u)
+{
+    if (u->optimizer == FG_OPTIMIZER_sgd) {
+        const fg_sgd_numbers *n = (const void *)u->number;
+        return u->lazy_rows || (n->weight_decay == 0 && n->momentum == 0);
+    }
+    if (u->optimizer == FG_OPTIMIZER_adagrad) {
+        const fg_adagrad_numbers *n = (const void *)u->number;
+        return u->lazy_rows || (n->weight_decay == 0 && n->eps > 0 && (n->initial == 0 || n->first == 0));
+    }
+    return u->lazy_rows;
+}
+
+/* A parameter of `size` elements whose gradient is kept as rows: these alone, where the others stay as they are, else
+ * panel by panel. */
+static void update_of_rows(const fg_update_rule *u, int dtype, int64_t size, const fg_row_sums *s, clipping clip,
+                           char *p, void *const *state)
+{
+    size_t bytes = (size_t)s->width * fg_itemsize(dtype);
+    int64_t n = size / s->width, few = keeps_zero_rows(u);
+    for (int64_t k = 0, part; k < (few ? s->n : n); k += part) {
+        int64_t row = few ? s->row[k] : k;
+        part = few ? 1 : n - k < s->panel_rows ? n - k : s->panel_rows;
+        if (!few)
+            fg_row_sums_spread(s, fg_itemsize(dtype), k, part);
+        void *rest[FG_MAX_STATES];
+        for (int j = 0; j < FG_MAX_STATES; j++)
+            rest[j] = state[j] ? (char *)state[j] + (size_t)row * bytes : NULL;
+        update_rows(u, dtype, part, s->width, clip, p + (size_t)row * bytes,
+                    few ? s->values + (size_t)k * bytes : s->panel, rest);
+    }
+}
+
 static int is_whole(const fg_update_rule *u) { return u->optimizer >= FG_N_ELEMENTWISE_OPTIMIZERS; }
 
 static const fg_update_rule *rule_of(const fg_updates *u, int i) { return &u->rule[u->rule_of ? u->rule_of[i] : 0]; }
@@ -150,9 +235,14 @@ static void *gradient_in(void *work, const fg_update_rule *u, const fg_parameter
 static fg_parameter parameter(const fg_program *p, fg_replay *r, int i, void *const *state)
 {
     const fg_array *w = &p->buffer[i].array;
-    fg_parameter x = {w->dtype,       w->shape->ndim,          w->shape->dim,
-                      w->shape->size, fg_replay_address(r)[i], gradient_address(p, r, i),
-                      {NULL}};
+    fg_parameter x = {w->dtype,
+                      w->shape->ndim,
+                      w->shape->dim,
+                      w->shape->size,
+                      fg_replay_address(r)[i],
+                      gradient_address(p, r, i),
+                      {NULL},
+                      NULL};
     memcpy(x.state, state + FG_MAX_STATES * i, sizeof x.state);
     return x;
 }
@@ -164,8 +254,18 @@ static void update_parameter(const fg_update_rule *u, const fg_parameter *x, cli
     if (u->optimizer == FG_FROZEN || !x->n)
         return;
     if (!is_whole(u)) {
-        update_part(u, x->dtype, x->n, clip, x->p, g, x->state);
+        int64_t width = width_of(x->ndim, x->dim);
+        if (x->rows) {
+            update_of_rows(u, x->dtype, x->n, x->rows, clip, x->p, x->state);
+            return;
+        }
+        update_rows(u, x->dtype, x->n / width, width, clip, x->p, g, x->state);
         return;
+    }
+    if (x->rows) {
+        void *whole = gradient_in(work, u, x);
+        fg_row_sums_write(x->rows, fg_itemsize(x->dtype), x->n, whole);
+        g = whole;
     }
     if (!is_unchanged(clip)) {
         void *clipped = gradient_in(work, u, x);
@@ -193,7 +293,7 @@ static clipping to_norm(double norm, const fg_clip *c)
     return (clipping){norm > c->limit ? c->scale * (c->limit / norm) : c->scale, INFINITY};
 }
 
-/* Where the gradients of a step are: in arrays, or in a replay. */
+/* Where the gradients of a step are: in arrays or rows, or in a replay. */
 typedef struct {
     const fg_parameter *in;
     const fg_program *p;
@@ -203,12 +303,13 @@ typedef struct {
 /* The sum of squares of scale times gradient i; of the largest magnitude, if `most`, in the place of that. */
 static double sum_or_most(const gradients *all, int i, double scale, int most)
 {
-    int64_t size = all->in ? all->in[i].n : gradient(all->p, i)->array.shape->size;
+    const fg_row_sums *rows = all->in ? all->in[i].rows : NULL;
+    int64_t size = rows ? rows->n * rows->width : all->in ? all->in[i].n : count_elements(all->p, all->r, i);
     int dtype = all->in ? all->in[i].dtype : gradient(all->p, i)->array.dtype;
     double total = 0;
     for (int64_t at = 0, n; at < size; at += n) {
         n = all->in ? size : compute_panel(all->p, all->r, i, at);
-        const void *g = all->in ? all->in[i].g : gradient_address(all->p, all->r, i);
+        const void *g = rows ? rows->values : all->in ? all->in[i].g : gradient_address(all->p, all->r, i);
         double part = most ? largest(dtype, n, g) : fg_kernels[dtype].optim->sum_squares(n, scale, g);
         total = !most ? total + part : part > total || part != part ? part : total;
     }
@@ -278,7 +379,12 @@ static void update_in_panels(const fg_program *p, fg_replay *r, int i, const fg_
                              void *const *state)
 {
     const fg_array *w = &p->buffer[i].array;
-    int64_t itemsize = (int64_t)fg_itemsize(w->dtype);
+    int64_t itemsize = (int64_t)fg_itemsize(w->dtype), width = width_of(w->shape->ndim, w->shape->dim);
+    if (gradient(p, i)->row_sums) {
+        const fg_row_sums s = fg_row_sums_at(p, i, gradient_address(p, r, i));
+        update_of_rows(u, w->dtype, w->shape->size, &s, clip, fg_replay_address(r)[i], state);
+        return;
+    }
     for (int64_t at = 0, n; at < w->shape->size; at += n) {
         n = compute_panel(p, r, i, at);
         void *rest[FG_MAX_STATES];
@@ -286,8 +392,8 @@ static void update_in_panels(const fg_program *p, fg_replay *r, int i, const fg_
             char *whole = state[k];
             rest[k] = whole ? whole + at * itemsize : NULL;
         }
-        update_part(u, w->dtype, n, clip, (char *)fg_replay_address(r)[i] + at * itemsize, gradient_address(p, r, i),
-                    rest);
+        update_rows(u, w->dtype, n / width, width, clip, (char *)fg_replay_address(r)[i] + at * itemsize,
+                    gradient_address(p, r, i), rest);
     }
 }
 
@@ -322,7 +428,7 @@ int fg_replay_train(const fg_program *p, fg_replay *r, const fg_updates *u, void
             continue;
         }
         fg_parameter x = parameter(p, r, i, state);
-        if (gradient(p, i)->panel && x.n) {
+        if ((gradient(p, i)->panel || gradient(p, i)->row_sums) && x.n) {
             void *g = gradient_in(work, rule, &x);
             fg_replay_gradient(p, r, i, g);
             x.g = g;

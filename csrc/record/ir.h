@@ -29,6 +29,11 @@ typedef struct {
 
 typedef struct { int n, capacity; void *item; } list;
 
+/* Whether a gradient of a training step is kept as rows (program/row_sparse.c), and if not, for what reason; FG_DENSE:
+ * because the parameter is not read by gathers of rows. */
+typedef enum { FG_DENSE, FG_ROW_SPARSE, FG_DENSE_OTHER_TERMS, FG_DENSE_READ, FG_DENSE_MANY_TERMS,
+               FG_DENSE_MANY_ROWS } fg_gradient_form;
+
 struct fg_program {
     int refs;                   /* a loop's instruction refers to its bodies, which are programs, too */
 
@@ -52,6 +57,7 @@ struct fg_program {
     int stack_carry;            /* ... unless the loop stacks the carried values of all its iterations */
 
     /* ---- from compiling ---- */
+    fg_gradient_form *form;     /* of each gradient; NULL: there are none */
     struct buffer *buffer;      /* one for each value, one for each output that needs a copy, and repeated rows */
     struct step *step;
     int n_buffers, n_steps;

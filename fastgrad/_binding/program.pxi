@@ -353,13 +353,15 @@ cdef class Program:
         """How large it is: a dict of inputs, outputs, instructions, traced (instructions before optimisation),
         peak_bytes of intermediates, separate_bytes, what they would take without sharing, and constant_bytes, the
         copies of arrays from outside the function. A large array is not copied if it and every array whose memory it
-        shares are read-only; they must remain so. And native: a dict of which runs, "native" code or the "interpreter",
-        why, the seconds that it took to get the native code, the path of its text or None, and the share of the
-        steps, those of loops' bodies among them, that is native."""
+        shares are read-only; they must remain so. Of a training step gradients: how that by each parameter is kept, in
+        the order of the parameters: "row-sparse", "panels", or "dense" and why. And native: a dict of which runs,
+        "native" code or the "interpreter", why, the seconds that it took to get the native code, the path of its text
+        or None, and the share of the steps, those of loops' bodies among them, that is native."""
         facts = fg_program_describe(self.program)
         return {"inputs": facts.n_in, "outputs": facts.n_out, "instructions": facts.n_instructions,
                 "traced": facts.n_traced, "peak_bytes": facts.arena_bytes,
                 "separate_bytes": facts.separate_bytes, "constant_bytes": facts.constant_bytes,
+                "gradients": [fg_program_gradient(self.program, i).decode() for i in range(self.n_gradients)],
                 "native": dict(self.native or NOT_NATIVE)}
 
     @property

@@ -26,8 +26,9 @@ cdef dict OPTIMIZER_ROWS = {
 OPTIMIZERS = OPTIMIZER_ROWS
 
 
-cdef int set_rule(fg_update_rule *to, str row, tuple numbers, int n_state) except -1:
-    """Set a rule to a row of csrc/optim.def and its numbers, for n_state state arrays a parameter."""
+cdef int set_rule(fg_update_rule *to, str row, tuple numbers, int n_state, bint lazy) except -1:
+    """Set a rule to a row of csrc/optim.def and its numbers, for n_state state arrays a parameter; lazy: rows whose
+    gradient is 0 stay as they are."""
     cdef tuple known = <tuple>OPTIMIZER_ROWS[row]
     cdef int least = known[2], most = known[3], i
     if not least <= n_state <= most:
@@ -36,7 +37,9 @@ cdef int set_rule(fg_update_rule *to, str row, tuple numbers, int n_state) excep
         raise ValueError(f"{row}: expected the numbers {', '.join(known[1])}, got {len(numbers)}")
     for i in range(len(numbers)):
         to.number[i] = numbers[i]
-    to.optimizer = known[0]
+    to.optimizer, to.lazy_rows = known[0], lazy
+    if lazy and to.optimizer >= FG_N_ELEMENTWISE_OPTIMIZERS:
+        raise ValueError(f"{row}: an update of whole parameters cannot leave rows out")
     return 0
 
 
@@ -64,7 +67,8 @@ cdef class UpdateRule:
     """An update as the core takes it: the row of csrc/optim.def, its numbers at one step, and the state. The state is a
     tuple that has, for each state array of the optimizer, a list with one array for each parameter.
 
-    With ``groups`` the parameters differ in how they are updated: it lists further pairs of a row and its numbers, or
+    With ``lazy`` a row of a parameter whose gradient is 0 stays as it is, and so does its state. With ``groups`` the
+    parameters differ in how they are updated: it lists further rows, each with its numbers and whether it is lazy, or
     None for parameters that are frozen, and ``which`` (an int32 array) has the number of each parameter's, 0 for the
     first row."""
 
@@ -78,12 +82,12 @@ cdef class UpdateRule:
     cdef public bint has_aux    # the loss returns more than its value
 
     def __cinit__(self, str row, tuple state, tuple numbers, optimizer=None, structure=None, list groups=None,
-                  cnp.ndarray which=None):
+                  cnp.ndarray which=None, bint lazy=False):
         """With a structure the update counts as a step of the optimizer, which from then on keeps state for parameters
         of this structure. The count is part of the call that updates, so that no interrupt comes between, and
         allocates nothing, so that it cannot fail."""
         cdef int i, n = 0 if groups is None else len(groups)
-        set_rule(&self.first, row, numbers, len(state))
+        set_rule(&self.first, row, numbers, len(state), lazy)
         self.updates.rule, self.updates.rule_of = &self.first, NULL
         self.updates.clip.kind, self.updates.clip.scale = FG_CLIP_NOTHING, 1
         self.state = state
@@ -99,7 +103,7 @@ cdef class UpdateRule:
                 if groups[i] is None:
                     self.rules[i + 1].optimizer = FG_FROZEN
                 else:
-                    set_rule(&self.rules[i + 1], groups[i][0], groups[i][1], len(state))
+                    set_rule(&self.rules[i + 1], groups[i][0], groups[i][1], len(state), groups[i][2])
             self.updates.rule, self.which = self.rules, which
             self.updates.rule_of = <const int *>cnp.PyArray_DATA(which)
         if structure is not None:
@@ -150,15 +154,24 @@ cdef class UpdateRule:
         return True
 
     cdef bint take_ndarrays(self, fg_parameter *x, int i, p, g):
-        """Set up a parameter whose arrays are all plain ndarrays; False if they are not."""
+        """Set up a parameter whose arrays are all plain ndarrays, but for a gradient that may be a RowSparse; False if
+        they are not."""
         cdef int k
         cdef cnp.ndarray a
         if not (cnp.PyArray_CheckExact(p) and cnp.PyArray_ISCARRAY(<cnp.ndarray>p)
-                and 0 <= number_of(p) <= FG_FLOAT64 and owns_its_memory(p) and fits_beside(g, p)):
+                and 0 <= number_of(p) <= FG_FLOAT64 and owns_its_memory(p)):
             return False
         a = p
         x.dtype, x.ndim, x.dim = number_of(a), cnp.PyArray_NDIM(a), <const int64_t *>cnp.PyArray_DIMS(a)
-        x.n, x.p, x.g = cnp.PyArray_SIZE(a), cnp.PyArray_DATA(a), cnp.PyArray_DATA(<cnp.ndarray>g)
+        x.n, x.p = cnp.PyArray_SIZE(a), cnp.PyArray_DATA(a)
+        if isinstance(g, RowSparse):
+            if not fits(a, (<RowSparse>g).number, (<RowSparse>g).whole):
+                return False
+            x.rows = &(<RowSparse>g).sums
+        elif fits_beside(g, p):
+            x.g = cnp.PyArray_DATA(<cnp.ndarray>g)
+        else:
+            return False
         if self.rule_of(i) == FG_FROZEN:
             return True
         for k in range(len(self.state)):
@@ -185,9 +198,11 @@ cdef class UpdateRule:
             for i in range(n):
                 if self.take_ndarrays(&x[i], i, leaves[i], gradients[i]):
                     continue
+                x[i].rows = NULL
                 a = own + width * i
                 a[0] = updated(leaves[i], NULL, name, "parameter")
-                a[1] = updated(gradients[i], a[0], name, "gradient")
+                g = gradients[i]
+                a[1] = updated(np.asarray(g) if isinstance(g, RowSparse) else g, a[0], name, "gradient")
                 x[i].dtype, x[i].ndim, x[i].dim = a[0].dtype, a[0].shape.ndim, a[0].shape.dim
                 x[i].n, x[i].p, x[i].g = a[0].shape.size, a[0].data, a[1].data
                 for k in range(n_state if self.rule_of(i) != FG_FROZEN else 0):

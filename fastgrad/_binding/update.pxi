@@ -81,12 +81,15 @@ def all_finite(x):
 
 
 def first_not_finite(list arrays):
-    """The index of the first of these float arrays or tensors that holds an inf or nan, -1 if none does."""
+    """The index of the first of these float arrays, tensors or RowSparse that holds an inf or nan, -1 if none does."""
     cdef Tensor operand
     cdef int dtype
     cdef int i = 0
     for x in arrays:
-        if cnp.PyArray_CheckExact(x) and cnp.PyArray_ISCARRAY_RO(x) and 0 <= number_of(x) <= FG_FLOAT64:
+        if isinstance(x, RowSparse):
+            if not (<RowSparse>x).is_finite():
+                return i
+        elif cnp.PyArray_CheckExact(x) and cnp.PyArray_ISCARRAY_RO(x) and 0 <= number_of(x) <= FG_FLOAT64:
             dtype = number_of(x)
             if not fg_kernels[dtype].optim.all_finite(cnp.PyArray_SIZE(x), cnp.PyArray_DATA(x)):
                 return i

@@ -192,6 +192,8 @@ def _untake(scope: Scope, k: int, step: Step) -> None:
     """Zeros to which rows are added that an index names."""
     d = scope.description
     y = d.buffer(step.y)
+    if len(step.operands) > 2 or len(step.attr) > 3:  # the rows of a gradient (csrc/program/row_sparse.c)
+        raise Unwritten
     sizes = _gather_sizes(y.shape, step, d.buffer(step.operands[1]).shape)
     if sizes[2] > _NARROW and y.dtype == np.float32:  # many terms are added in float64
         raise Unwritten

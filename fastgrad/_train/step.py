@@ -100,6 +100,7 @@ class TrainingStep:
                 f"{_name}: {type(self.optimizer).__name__} searches along the gradient of the whole batch: clipping, "
                 "accumulate and comm do not go with it"
             )
+        self._keeps_rows = not (self._searches or self._accumulate > 1 or _ranks is not None)
         self._f = loss
         self._nonfinite = nonfinite
         self.skips, self.skipped = nonfinite == "skip", 0  # whether steps are left out, and how many were
@@ -409,20 +410,25 @@ class TrainingStep:
         return self._value_and_gradients.compiled
 
     def _eagerly(self, leaves: list[Any], *batch: Any) -> tuple[Tensor, Any, list[Any]]:
-        value, aux, gradients = self._differentiate(_core.watch, leaves, batch)
+        gradients_of = _core.gradients_by_rows if self._keeps_rows else _whole_gradients
+        value, aux, gradients = self._differentiate(_core.watch, leaves, batch, gradients_of)
         return value.detach(), tree.map(_as_data, aux), gradients
 
     def _traced(self, leaves: list[Tensor], *batch: Tensor) -> tuple[Tensor, Any, list[Tensor]]:
         """The function that is traced: the loss, without axes, what else it returns, and its gradients in the order of
         the leaves."""
-        value, aux, gradients = self._differentiate(_core.watch_tensor, leaves, batch)
+        value, aux, gradients = self._differentiate(_core.watch_tensor, leaves, batch, _whole_gradients)
         return _core.reshape(value.detach(), ()), tree.map(_detached, aux), gradients
 
     def _differentiate(
-        self, watch: Callable[[Any], Tensor], leaves: list[Any], batch: tuple[Any, ...]
-    ) -> tuple[Tensor, Any, list[Tensor]]:
+        self,
+        watch: Callable[[Any], Tensor],
+        leaves: list[Any],
+        batch: tuple[Any, ...],
+        gradients_of: Callable[[Tensor, list[Tensor]], list[Any]],
+    ) -> tuple[Tensor, Any, list[Any]]:
         """The loss for these leaves, of which watch makes tensors on the tape, what else it returns, and its gradients
-        by the leaves: 0 by those that are frozen."""
+        by the leaves, as gradients_of gives them: 0 by those that are frozen."""
         mark = _core.last_node_id()
         tensors = [watch(leaf) for leaf in leaves]
         seen = tensors
@@ -456,7 +462,7 @@ class TrainingStep:
         if self._ranks is not None:
             with _core.Recording():
                 whole = value * float(_count_rows(batch))
-        return value, aux, _core.gradients(whole, tensors, False)
+        return value, aux, gradients_of(whole, tensors)
 
     def _tell_of_promotion(self) -> None:
         """Warn, once, if the loss computes in float64 although all parameters are float32."""
@@ -486,6 +492,10 @@ class TrainingStep:
             f"{self._name}: at step {self.optimizer.steps} {' and '.join(what)}; the parameters are as they were "
             "before this step. Lower the learning rate, or look for log(0), division by 0 or overflow in the loss"
         )
+
+
+def _whole_gradients(y: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+    return _core.gradients(y, inputs, False)
 
 
 def _detached(x: Any) -> Any:

@@ -46,13 +46,14 @@ from ._rules import (
     RAdam,
     RMSprop,
     Rprop,
+    SparseAdam,
     get,
 )
 
 __all__ = [
     "EMA", "LAMB", "LBFGS", "SGD", "SWA", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "Muon",
-    "NAdam", "Optimizer", "RAdam", "RMSprop", "Rprop", "clip_by_global_norm", "clip_by_norm", "clip_by_value", "get",
-    "global_norm",
+    "NAdam", "Optimizer", "RAdam", "RMSprop", "Rprop", "SparseAdam", "clip_by_global_norm", "clip_by_norm",
+    "clip_by_value", "get", "global_norm",
 ]  # fmt: skip
 
 

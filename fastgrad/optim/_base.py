@@ -56,8 +56,9 @@ class Optimizer:
     `groups` lists parameters that are treated otherwise, each as a dict: `"params"` says which, by a name with
     wildcards (`"*.bias"`; the names are those of PyTorch, "layers.0.weight" for params["layers"][0]["weight"]) or a
     function of name and array that tells whether it belongs to the group; the other entries are arguments that these
-    parameters have instead, or `"frozen": True`, which leaves them as they are. A parameter belongs to the first group
-    that fits.
+    parameters have instead, or `"frozen": True`, which leaves them as they are, or `"lazy_rows": True`: rows (along the
+    first axis) whose gradient is 0 stay as they are at that step, and so does their state, as those of a table of
+    embeddings that a batch does not read (see `SparseAdam`). A parameter belongs to the first group that fits.
 
     Where a subclass overrides `step`, training steps and descents call it with the parameters and their gradients.
     """
@@ -69,6 +70,8 @@ class Optimizer:
     _fixed: ClassVar[tuple[str, ...]] = ()  # arguments that decide which state there is, and so are those of all groups
     _alike: ClassVar[bool] = True  # whether all state arrays of a leaf have its shape
     _in_core: ClassVar[bool] = False  # whether `_row` and `_numbers` say all of an update's arithmetic
+    _takes_lazy_rows: ClassVar[bool] = False  # whether the update of a row may be left out while its gradient is 0
+    _lazy_rows: ClassVar[bool] = False  # whether that is so for all parameters
     _own_step: ClassVar[bool] = False  # whether `step` is overridden, so that each update must go through it
 
     def __init_subclass__(cls) -> None:
@@ -98,6 +101,7 @@ class Optimizer:
         self._groups = tuple(_Group(self, i, group) for i, group in enumerate(groups or ()))
         self._division: tuple[tree.Structure, list[int], np.ndarray] | None = None
         self._is_divided = bool(self._groups or self._other_row)  # whether parameters differ in how they are updated
+        self._is_plain = not (self._is_divided or self._lazy_rows)
 
     def step(self, params: Any, grads: Any) -> None:
         """Change the arrays of `params` in place by one step along `grads`.
@@ -238,20 +242,21 @@ class Optimizer:
         assert within is not None
         states, numbers = self._states(leaves, within), self._numbers(rate)
         if not self._is_divided:
-            return UpdateRule(self._row, states, numbers, self, structure)
-        more: list[tuple[str, tuple[float, ...]] | None] = []
+            return UpdateRule(self._row, states, numbers, self, structure, lazy=self._lazy_rows)
+        more: list[tuple[str, tuple[float, ...], bool] | None] = []
         if self._other_row:
-            more.append((self._other_row, self._other_numbers(rate)))
+            more.append((self._other_row, self._other_numbers(rate), False))
         for group in self._groups:
             member = group.member(self)
             if member is None:
                 more += [None] * (2 if self._other_row else 1)
                 continue
             own = member._rate() if group.has_rate else rate
-            more.append((self._row, member._numbers(own)))
+            more.append((self._row, member._numbers(own), group.is_lazy))
             if self._other_row:
-                more.append((self._other_row, member._other_numbers(own)))
-        return UpdateRule(self._row, states, numbers, self, structure, more, self._divided(leaves, within)[1])
+                more.append((self._other_row, member._other_numbers(own), False))
+        which = self._divided(leaves, within)[1]
+        return UpdateRule(self._row, states, numbers, self, structure, more, which, self._lazy_rows)
 
     def _is_other(self, leaf: Any) -> bool:
         """Whether a leaf is updated by `_other_row`."""
@@ -358,14 +363,21 @@ class _Group:
                 f"{name}['params'] is {self._chosen!r}, expected a name such as \"*.bias\", or a function of name and "
                 "array"
             )
-        own = {key: value for key, value in group.items() if key not in ("params", "frozen")}
+        own = {key: value for key, value in group.items() if key not in ("params", "frozen", "lazy_rows")}
         self.is_frozen = flag(name, "frozen", group.get("frozen", False))
+        self.is_lazy = flag(name, "lazy_rows", group.get("lazy_rows", optimizer._lazy_rows))
+        if self.is_lazy and not optimizer._takes_lazy_rows:
+            raise ValueError(
+                f"{name} has lazy_rows, but {type(optimizer).__name__} cannot leave rows out: expected one of SGD, "
+                "RMSprop, Adadelta, Lion, Adam and its variants"
+            )
         self.has_rate = "learning_rate" in own
         known = [*inspect.signature(type(optimizer)).parameters]
         free = [key for key in known if key != "groups" and key not in optimizer._fixed]
+        free += ["frozen", "lazy_rows"] if optimizer._takes_lazy_rows else ["frozen"]
         for key in own:
             if key not in free:
-                raise ValueError(f"{name} has {key!r}, expected some of {', '.join(free)}, frozen")
+                raise ValueError(f"{name} has {key!r}, expected some of {', '.join(free)}")
         self._member: Optimizer = object.__new__(type(optimizer))
         for key, value in own.items():
             setattr(self._member, key, value)
@@ -409,7 +421,7 @@ def next_update(
     if not (in_core and optimizer._in_core) or optimizer._own_step:
         return None
     rate = optimizer._rate()
-    if optimizer._is_divided:
+    if not optimizer._is_plain:
         return optimizer._update_rule(leaves, rate, structure)
     return UpdateRule(
         optimizer._row, optimizer._states(leaves, structure), optimizer._numbers(rate), optimizer, structure
@@ -449,9 +461,12 @@ def apply_gradients(
 ) -> None:
     """A step in Python along gradients that fit the leaves of params, which were checked; by ``rule`` if
     ``next_update`` has made one, which clips them itself. Where the optimizer overrides `step`, it is handed what a
-    loop over `fastgrad.grad` would hand it: params, and gradients as ndarrays of their own, which it may write to."""
+    loop over `fastgrad.grad` would hand it: params, and gradients as ndarrays of their own, which it may write to. A
+    gradient may be a RowSparse, which the core takes as it is."""
     if rule is None and clip is not None:
         gradients = clipped(gradients, clip)
+    if optimizer._own_step or not optimizer._in_core:
+        gradients = [np.asarray(g) if isinstance(g, _core.RowSparse) else g for g in gradients]
     if optimizer._own_step:
         arrays = [_core.own(g) if isinstance(g, Tensor) else g for g in gradients]  # a program's results are ndarrays
         optimizer.step(params, structure.unflatten(arrays))

@@ -17,7 +17,7 @@ from ._lbfgs import LBFGS
 
 __all__ = [
     "LAMB", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "Muon", "NAdam", "RAdam", "RMSprop",
-    "Rprop", "SGD", "get",
+    "Rprop", "SGD", "SparseAdam", "get",
 ]  # fmt: skip
 
 Groups = Sequence[Mapping[str, Any]] | None
@@ -45,6 +45,7 @@ class SGD(Optimizer):
     """
 
     _row = "sgd"
+    _takes_lazy_rows = True
     momentum, dampening, weight_decay = checked("momentum", 1), checked("dampening"), checked("weight_decay")
     nesterov = checked_flag("nesterov")
 
@@ -111,6 +112,7 @@ class Adam(_WithMoments):
     """
 
     _row = "adam"
+    _takes_lazy_rows: ClassVar[bool] = True
     _slots: ClassVar[tuple[str, ...]] = ("m", "v")
     _fixed = ("amsgrad",)
     _decoupled: ClassVar[bool] = False
@@ -166,6 +168,52 @@ class AdamW(Adam):
         super().__init__(learning_rate, betas, eps, weight_decay, amsgrad=amsgrad, groups=groups)
 
 
+class SparseAdam(_WithMoments):
+    """Adam that leaves rows whose gradient is 0 as they are, for tables of which a batch reads few rows.
+
+    With t counting all steps from 1, of each row (along the first axis) whose gradient g is not 0:
+    m += (1 - beta1) (g - m),  v += (1 - beta2) (g^2 - v),
+    p -= learning_rate sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + eps). Other rows keep p, m and v, where `Adam`
+    would go on with what m remembers. So a training step need not touch them (``docs/training.md``), and the result
+    does not depend on how a gradient is kept. The group entry ``"lazy_rows": True`` does the same with `Adam`, `AdamW`,
+    `SGD` with momentum, and others.
+
+    The formulas are those of PyTorch's SparseAdam, which differs in that it updates each row that was read, also one
+    whose gradient comes out as 0. Raises TypeError or ValueError for an argument out of range.
+
+    >>> import numpy as np
+    >>> import fastgrad as fg
+    >>> table = np.ones((3, 2))
+    >>> step = fg.training_step(lambda p, rows: fg.sum(p[rows]), table, fg.optim.SparseAdam(0.5))
+    >>> step(np.array([2, 0])), step(np.array([2]))
+    (4.0, 1.0)
+    >>> table.round(6)
+    array([[0.5, 0.5],
+           [1. , 1. ],
+           [0. , 0. ]])
+    """
+
+    _row = "adam"
+    _slots = ("m", "v")
+    _takes_lazy_rows = _lazy_rows = True
+
+    def __init__(
+        self,
+        learning_rate: Rate = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        *,
+        groups: Groups = None,
+    ) -> None:
+        super().__init__(learning_rate, groups)
+        self.betas, self.eps = betas, eps
+
+    def _numbers(self, rate: float) -> tuple[float, ...]:
+        correction1, correction2 = self._corrections()
+        # Both corrections in the step's size, as eps is added to the root of v itself.
+        return rate, 0.0, *self.betas, self.eps, False, correction1 / math.sqrt(correction2), 1.0
+
+
 class NAdam(_WithMoments):
     """Adam with Nesterov's momentum.
 
@@ -183,6 +231,7 @@ decoupled_weight_decay=False)
     """
 
     _row = "nadam"
+    _takes_lazy_rows = True
     _slots = ("m", "v")
     momentum_decay, decoupled_weight_decay = checked("momentum_decay"), checked_flag("decoupled_weight_decay")
 
@@ -236,6 +285,7 @@ class RAdam(_WithMoments):
     """
 
     _row = "radam"
+    _takes_lazy_rows = True
     _slots = ("m", "v")
     decoupled_weight_decay = checked_flag("decoupled_weight_decay")
 
@@ -280,6 +330,7 @@ class Adamax(_WithMoments):
     """
 
     _row = "adamax"
+    _takes_lazy_rows = True
     _slots = ("m", "u")
 
     def __init__(
@@ -312,6 +363,7 @@ class Lion(_WithMoments):
     """
 
     _row = "lion"
+    _takes_lazy_rows = True
     _slots = ("m",)
 
     def __init__(
@@ -422,6 +474,7 @@ class Adadelta(Optimizer):
     """
 
     _row = "adadelta"
+    _takes_lazy_rows = True
     _slots = ("squares", "steps")
     rho, eps, weight_decay = checked("rho", 1), checked("eps"), checked("weight_decay")
 
@@ -457,6 +510,7 @@ class RMSprop(Optimizer):
     """
 
     _row = "rmsprop"
+    _takes_lazy_rows = True
     _slots: ClassVar[tuple[str, ...]] = ("squares",)
     _fixed = ("centered",)
     alpha, eps, weight_decay = checked("alpha", 1), checked("eps"), checked("weight_decay")
