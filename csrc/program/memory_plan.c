@@ -53,9 +53,11 @@ static void find_blockwise(fg_program *p)
         if (end - k < 2)
             continue;
         for (int j = k; j < end; j++) {
-            buffer *y = &p->buffer[p->step[j].y];
-            if (y->root == p->step[j].y && y->output < 0 && y->last == end - 1)
-                y->blockwise = (int)p->step[k].block;
+            const step *s = &p->step[j];
+            buffer *y = &p->buffer[s->y];
+            int by_row = s->by_row || s->kind == ROWS_STEP;
+            if (y->root == s->y && y->output < 0 && y->last == end - 1)
+                y->blockwise = (int)(by_row ? p->step[k].block / p->step[k].width : p->step[k].block);
         }
     }
     for (int v = 0; v < p->n_buffers; v++)
@@ -153,8 +155,8 @@ static int reads_in_step(const fg_program *p, const step *s, int root)
 {
     for (int i = 0; i < s->n_in; i++)
         if (s->in[i] >= 0 && p->buffer[s->in[i]].root == root &&
-            (s->kind == PRODUCT_STEP || shape_at(p, s->in[i])->size != s->n || shape_at(p, root)->size != s->n ||
-             p->buffer[root].period))
+            (s->kind == PRODUCT_STEP || s->kind == LOAD_STEP || shape_at(p, s->in[i])->size != s->n ||
+             shape_at(p, root)->size != s->n || p->buffer[root].period))
             return 0;
     return 1;
 }
@@ -177,7 +179,7 @@ static void store_products(fg_program *p, int start, int end)
     for (int k = start; k < end; k++) {
         const step *s = &p->step[k];
         int y = p->buffer[s->y].root;
-        if (s->kind >= SUM_STEP)
+        if (s->kind >= SUM_STEP || s->by_row)
             continue;
         results += in_arena(&p->buffer[y], y) && !p->buffer[y].blockwise;
         for (int i = 0; i < s->n_in; i++) {
@@ -218,12 +220,13 @@ static int find_dead(fg_program *p, arena *a, int start, int k)
     return FG_OK;
 }
 
-/* One of those buffers with elements of y's dtype, or NULL. */
+/* One of those buffers with as many elements of y's dtype, or NULL. */
 static buffer *take_dead(fg_program *p, arena *a, const buffer *y)
 {
     int *dead = a->dead.item;
     for (int i = a->dead.n - 1; i >= 0; i--)
-        if (p->buffer[dead[i]].array.dtype == y->array.dtype) {
+        if (p->buffer[dead[i]].array.dtype == y->array.dtype &&
+            p->buffer[dead[i]].array.shape->size == y->array.shape->size) {
             buffer *x = &p->buffer[dead[i]];
             dead[i] = dead[--a->dead.n];
             return x;

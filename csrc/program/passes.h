@@ -18,8 +18,13 @@ int fg_constant_is_padded(const fg_array *);    /* may steps read it up to the e
 /* On instructions: join_loops.c. */
 int fg_pass_join_loops(fg_program *);
 
-/* From instructions to steps: lower.c. */
+/* From instructions to steps: lower.c, and operands.c, which is a part of it. */
 int fg_pass_lower(fg_program *);
+struct step;
+void fg_choose_kernel(const fg_program *, struct step *);   /* of a flat step, where it has one */
+int fg_load_operands(fg_program *);
+/* How an instruction reads its operand with strides, if that is all it does; 0: it does more, or has too many axes. */
+int fg_find_strides(const fg_program *, const instruction *, fg_strided *);
 
 /* On steps: the files of their names; insert_zeros is in lower.c, liveness in memory_plan.c. */
 int fg_pass_fuse(fg_program *);

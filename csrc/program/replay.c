@@ -285,7 +285,7 @@ static const fg_kernel_set *kernels_of(const step *s)
     return &fg_kernels[s->itemsize == sizeof(float) ? FG_FLOAT32 : FG_FLOAT64];
 }
 
-/* A step of a group for n of its elements, from element `at` on, which is element `from` of its block. */
+/* A flat step or load of a group for n of its elements, from element `at` on, which is element `from` of its block. */
 static void run_part(const step *plan, const bound_step *s, int64_t at, int64_t from, int64_t n)
 {
     char *x[FG_RESULT + 1];
@@ -294,32 +294,45 @@ static void run_part(const step *plan, const bound_step *s, int64_t at, int64_t 
         int64_t element = period == BLOCKWISE ? from : period ? at % period : at;
         x[i] = s->at[i] + element * plan->access[i].itemsize;
     }
-    run_flat(s, x, n);
+    if (s->kind == LOAD_STEP)
+        fg_strided_read(&plan->strided, plan->itemsize, plan->access[0].period == BLOCKWISE ? from : at, n, s->at[0],
+                        x[FG_RESULT]);
+    else
+        run_flat(s, x, n);
 }
 
-/* The steps of a group for the n elements of a block from `at` on. Sums of rows are written to their results, the
- * others to `sums` in turn: a sum of columns starts in the block for which `first` is true, and later blocks add to
- * it. */
+/* Where a step that works on whole rows of a block finds its operand, or puts its result, i: element `at` of a whole
+ * array, or the first of a block. */
+static inline char *rows_at(const step *plan, const bound_step *s, int i, int64_t at)
+{
+    const access_pattern *access = &plan->access[i];
+    return s->at[i] + (access->period == BLOCKWISE ? 0 : at * access->itemsize);
+}
+
+/* The steps of a group for the n elements of a block from `at` on. Sums and extremes of rows are written to their
+ * results, other sums to `sums` in turn: a sum of columns starts in the block for which `first` is true, and later
+ * blocks add to it. */
 static void run_block(const step *plan, const bound_step *s, int64_t at, int64_t n, char *const *sums, int first)
 {
     int64_t width = plan->width;
     for (int j = 0; j < plan->group; j++) {
-        const access_pattern *access = &plan[j].access[0];
+        const step *t = &plan[j];
         if (s[j].kind < SUM_STEP) {
-            for (int64_t from = 0; from < n; from += FG_BLOCK)
-                run_part(&plan[j], &s[j], at + from, from, n - from < FG_BLOCK ? n - from : FG_BLOCK);
+            int64_t start = t->by_row ? at / width : at, count = t->by_row ? n / width : n;
+            for (int64_t from = 0; from < count; from += FG_BLOCK)
+                run_part(t, &s[j], start + from, from, count - from < FG_BLOCK ? count - from : FG_BLOCK);
             continue;
         }
         if (s[j].kind == PRODUCT_STEP) {
-            access = &plan[j].access[FG_RESULT];
-            fg_gemm_rows((const fg_call *)s[j].at[0], at / width, n / width,
-                         s[j].at[FG_RESULT] + (access->period == BLOCKWISE ? 0 : at * access->itemsize));
+            fg_gemm_rows((const fg_call *)s[j].at[0], at / width, n / width, rows_at(t, &s[j], FG_RESULT, at));
             continue;
         }
-        const fg_reduce_kernels *k = kernels_of(&plan[j])->reduce;
-        const char *x = s[j].at[0] + (access->period == BLOCKWISE ? 0 : at * access->itemsize);
-        if (s[j].kind == ROWS_SUM_STEP)
-            k->sum_rows(n / width, width, x, s[j].at[FG_RESULT] + at / width * (int64_t)plan[j].itemsize);
+        const fg_reduce_kernels *k = kernels_of(t)->reduce;
+        const char *x = rows_at(t, &s[j], 0, at);
+        if (s[j].kind == ROWS_STEP)
+            (t->op == FG_OP_sum   ? k->sum_rows
+             : t->op == FG_OP_max ? k->max_rows
+                                  : k->min_rows)(n / width, width, x, rows_at(t, &s[j], FG_RESULT, at / width));
         else if (s[j].kind == SUM_STEP)
             k->sum_rows(1, n, x, *sums++);
         else

@@ -4,11 +4,12 @@
 #include "program/passes.h"
 #include "program/steps.h"
 
+/* The operand of a load, and the result of a reduction of rows, have other sizes than the step itself. */
 static void find_access_patterns(const fg_program *p, step *s)
 {
     for (int i = 0; i <= s->n_in; i++) {
-        int v = i < s->n_in ? s->in[i] : s->y;
-        if (v < 0 || (shape_at(p, v)->size != s->n && !p->buffer[v].period))
+        int v = i < s->n_in ? s->in[i] : s->y, other = s->kind == LOAD_STEP || s->kind == ROWS_STEP;
+        if (v < 0 || (shape_at(p, v)->size != s->n && !p->buffer[v].period && !other))
             continue;
         const buffer *x = &p->buffer[v];
         s->access[i < s->n_in ? i : FG_RESULT] =
