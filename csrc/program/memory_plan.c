@@ -272,32 +272,46 @@ static int assign_whole(fg_program *p, arena *a, int start, int k)
     return FG_OK;
 }
 
-/* Assign the offset of what step k writes, if that is blockwise: it lives from there to its last reader in the
- * group. */
+/* Free the blocks of those operands of step k that nothing reads any more and whose elements have `like` as many bytes
+ * as those of its result, or not. */
+static int free_operands(fg_program *p, arena *a, int k, int like)
+{
+    const step *s = &p->step[k];
+    size_t itemsize = fg_itemsize(p->buffer[s->y].array.dtype);
+    int status = FG_OK;
+    for (int i = 0; !status && i < s->n_in; i++) {
+        buffer *dead = s->in[i] < 0 ? NULL : &p->buffer[p->buffer[s->in[i]].root];
+        if (!dead || !dead->blockwise || dead->reader != k || (fg_itemsize(dead->array.dtype) == itemsize) != like)
+            continue;
+        dead->reader = -1;                      /* it may be an operand twice */
+        FG_ASSERT(dead->offset >= 0);           /* its step is an earlier one of the group */
+        status = add_gap(&a->free_blocks, dead->offset, bytes_of(dead));
+    }
+    return status;
+}
+
+/* Assign the offset of what step k writes, if that is blockwise: it lives from there to its last reader in the group.
+ * It may have the block of an operand that dies here. The elements of that must have the same number of bytes, or else
+ * the step would overwrite some before it reads them: blocks of a few flags and of a few numbers are rounded up to the
+ * same number of bytes. */
 static int assign_block(fg_program *p, arena *a, int k)
 {
     buffer *y = &p->buffer[p->buffer[p->step[k].y].root];
-    int status = FG_OK;
-    for (int i = 0; !status && i < p->step[k].n_in; i++) {
-        buffer *dead = p->step[k].in[i] < 0 ? NULL : &p->buffer[p->buffer[p->step[k].in[i]].root];
-        if (dead && dead->blockwise && dead->reader == k) {
-            dead->reader = -1;
-            FG_ASSERT(dead->offset >= 0);       /* its step is an earlier one of the group */
-            status = add_gap(&a->free_blocks, dead->offset, bytes_of(dead));
+    int status = free_operands(p, a, k, 1);
+    if (!status && y->blockwise && y->offset < 0) {
+        p->separate_bytes += whole_bytes(y);
+        gap *block = a->free_blocks.item;
+        for (int i = 0; y->offset < 0 && i < a->free_blocks.n; i++)
+            if (block[i].bytes == bytes_of(y)) {
+                y->offset = block[i].offset;
+                block[i] = block[--a->free_blocks.n];
+            }
+        if (y->offset < 0) {
+            y->offset = take_gap(&a->gaps, bytes_of(y), &p->arena_bytes);
+            status = add_gap(&a->blocks, y->offset, bytes_of(y));
         }
     }
-    if (status || !y->blockwise || y->offset >= 0)
-        return status;
-    p->separate_bytes += whole_bytes(y);
-    gap *block = a->free_blocks.item;
-    for (int i = 0; i < a->free_blocks.n; i++)
-        if (block[i].bytes == bytes_of(y)) {
-            y->offset = block[i].offset;
-            block[i] = block[--a->free_blocks.n];
-            return FG_OK;
-        }
-    y->offset = take_gap(&a->gaps, bytes_of(y), &p->arena_bytes);
-    return add_gap(&a->blocks, y->offset, bytes_of(y));
+    return status ? status : free_operands(p, a, k, 0);
 }
 
 /* After a group: make gaps of the buffers that died in it, dying[j] being the first of those whose last step is j, and

@@ -1,0 +1,146 @@
+"""Random programs whose long steps read operands with strides: rows, columns, channels, slices and moved axes, with
+reductions of rows between them. Compiled programs are compared with the eager run, and derivatives with each other."""
+
+import numpy as np
+import pytest
+
+import fastgrad as fg
+
+# Lengths of rows, and numbers of rows that make the whole shorter and longer than a block, and no multiple of a vector.
+LENGTHS = [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 64, 70, 255, 257, 1023, 1025, 2047, 2048, 2049, 4099]
+
+
+def operands(rng, shape, dtype):
+    """Functions from one array to one that broadcasts to `shape`, and the arrays that they take."""
+    d = len(shape)
+    ones = [int(rng.integers(2)) for _ in shape]
+    kind = rng.choice(["whole", "axes", "row", "backwards", "strided", "shifted", "moved", "lead", "broadcast"])
+    reduced = tuple(1 if one else n for one, n in zip(ones, shape, strict=True))
+    if kind == "axes":
+        return (lambda x: x), reduced
+    if kind == "row":
+        return (lambda x: x), shape[int(rng.integers(d)) :]
+    if kind == "lead":
+        return (lambda x: x.reshape(x.shape + (1,) * (d - 1))), shape[:1]
+    if kind == "broadcast":
+        return (lambda x: fg.broadcast_to(x, shape)), reduced
+    if kind == "backwards":
+        axis = int(rng.integers(d))
+        index = tuple(slice(None, None, -1) if i == axis else slice(None) for i in range(d))
+        return (lambda x: x[index]), shape
+    if kind == "strided":
+        axis = int(rng.integers(d))
+        step = int(rng.choice([2, -2]))
+        index = tuple(slice(None, None, step) if i == axis else slice(None) for i in range(d))
+        return (lambda x: x[index]), tuple(2 * n if i == axis else n for i, n in enumerate(shape))
+    if kind == "shifted":
+        low, high = int(rng.integers(3)), int(rng.integers(3))
+        index = (*[slice(None)] * (d - 1), slice(low, low + shape[-1]))
+        return (lambda x: x[index]), (*shape[:-1], shape[-1] + low + high)
+    if kind == "moved":
+        axes = tuple(int(i) for i in rng.permutation(d))
+        inverse = np.argsort(axes)
+        return (lambda x: x.transpose(*axes)), tuple(shape[i] for i in inverse)
+    return (lambda x: x), shape
+
+
+def random_program(seed):
+    """A function of some arrays, and their values."""
+    rng = np.random.default_rng(seed)
+    dtype = [np.float32, np.float64][seed % 2]
+    d = int(rng.integers(1, 5))
+    shape = [int(rng.choice([1, 2, 3, 4, 5])) for _ in range(d)]
+    shape[-1] = int(rng.choice(LENGTHS))
+    rows = int(rng.choice([3, 8, 70, 300]))
+    if d > 1:
+        axis = int(rng.integers(d - 1))
+        shape[axis] = max(1, min(rows, 20000 // max(1, int(np.prod(shape)))))
+    shape = tuple(shape)
+    n = int(rng.integers(2, 5))
+    found = [operands(rng, shape, dtype) for _ in range(n)]
+    arrays = [rng.standard_normal(s).astype(dtype) for _, s in found]
+    steps = rng.integers(0, 12, int(rng.integers(3, 9)))
+    picks = rng.integers(0, 1000, (len(steps), 2))
+    last = shape[-1]
+
+    def f(*x):
+        values = [read(a) for (read, _), a in zip(found, x, strict=True)]
+        values.append(values[0] * values[1] + 0.5)
+        whole = fg.zeros(shape, dtype=dtype) + values[-1]
+        values[-1] = whole
+        for kind, (i, j) in zip(steps, picks, strict=True):
+            a, b = values[i % len(values)], values[j % len(values)]
+            if kind == 0:
+                y = a + b
+            elif kind == 1:
+                y = a * b
+            elif kind == 2:
+                y = fg.tanh(a) - b
+            elif kind == 3:
+                y = fg.sin(whole) * a
+            elif kind == 4:
+                y = fg.where(a > 0.1, b, a * 0.5)
+            elif kind == 5:
+                y = a / (1 + b * b)
+            elif kind == 6:
+                y = whole - whole.mean(axis=-1, keepdims=True) if last else whole
+            elif kind == 7:
+                y = fg.exp(whole - whole.max(axis=-1, keepdims=True)) if last else whole
+            elif kind == 8:
+                y = fg.sqrt((whole * whole).sum(axis=-1, keepdims=True) + 1)
+            elif kind == 9:
+                y = whole * 0.5 + fg.broadcast_to(whole.sum(axis=0, keepdims=True) * 0.01, shape)
+            elif kind == 10:
+                y = whole[..., ::-1] + a
+            else:
+                y = fg.broadcast_to(fg.tanh(whole.min(axis=-1, keepdims=True)), shape) * a if last else whole
+            values.append(y)
+            if y.shape == shape:
+                whole = fg.tanh(y)
+        return whole, whole.sum(axis=-1)
+
+    return f, arrays, dtype
+
+
+def scalar(f):
+    return lambda *x: (lambda y, s: (y * fg.cos(y)).sum() + (s * s).sum() * 0.01)(*f(*x))
+
+
+def same(got, want, bound, what):
+    got, want = np.asarray(got), np.asarray(want)
+    assert got.shape == want.shape and got.dtype == want.dtype, what
+    scale = bound * max(1.0, float(np.abs(want).max(initial=0)))
+    assert np.allclose(got, want, rtol=bound, atol=scale), (what, float(np.abs(got - want).max()))
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_replay_equals_the_eager_run(part):
+    for seed in range(part * 25, part * 25 + 25):
+        f, arrays, dtype = random_program(seed)
+        bound = 2e-4 if dtype == np.float32 else 1e-10
+        compiled, gradient = fg.compile(f), fg.compile(fg.grad(scalar(f), argnums=tuple(range(len(arrays)))))
+        want = f(*(fg.asarray(a) for a in arrays))
+        wanted = fg.grad(scalar(f), argnums=tuple(range(len(arrays))))(*arrays)
+        for _ in range(3):
+            for got, value in zip(compiled(*arrays), want, strict=True):
+                same(got, value, bound, f"value, seed {seed}")
+            for got, value in zip(gradient(*arrays), wanted, strict=True):
+                same(got, value, bound, f"gradient, seed {seed}")
+
+
+def test_forward_mode_vmap_and_differences():
+    for seed in range(200, 216):
+        f, arrays, dtype = random_program(seed)
+        if dtype == np.float32:
+            arrays = [a.astype(np.float64) for a in arrays]
+        g = scalar(f)
+        rng = np.random.default_rng(seed)
+        tangents = [rng.standard_normal(a.shape) for a in arrays]
+        _, slope = fg.compile(lambda *x, g=g, t=tangents: fg.jvp(g, x, tuple(t)))(*arrays)
+        gradients = fg.compile(fg.grad(g, argnums=tuple(range(len(arrays)))))(*arrays)
+        product = sum(float((np.asarray(d) * t).sum()) for d, t in zip(gradients, tangents, strict=True))
+        same(slope, np.float64(product), 1e-8, f"jvp and gradient, seed {seed}")
+        batches = [np.stack([a, a * 0.5]) for a in arrays]
+        mapped = fg.compile(fg.vmap(g))(*batches)
+        for i in range(2):
+            same(np.asarray(mapped)[i], g(*(b[i] for b in batches)), 1e-10, f"vmap, seed {seed}")
