@@ -5,44 +5,44 @@
 
 #include <string.h>
 
-enum { SHORT = 16 };    /* a shorter run of elements is moved by a loop */
+enum { SHORT = 16 }; /* a shorter run of elements is moved by a loop */
 
 /* The run along axis 0, or so many of those along axis 1 (steps row and col apart): y[i * n + j] = x[i * row + j * col].
  * Loops over a length that the compiler knows become straight code. */
-#define MOVE(T)                                                                                              \
-    static void move_##T(int64_t rows, int64_t n, int64_t row, int64_t col, const void *x_, void *y_)        \
-    {                                                                                                        \
-        const T *x = x_;                                                                                     \
-        T *y = y_;                                                                                           \
-        if (n == 1)                                                                                          \
-            for (int64_t i = 0; i < rows; i++)                                                               \
-                y[i] = x[i * row];                                                                           \
-        else if (n == 2)                                                                                     \
-            for (int64_t i = 0; i < rows; i++)                                                               \
-                for (int64_t j = 0; j < 2; j++)                                                              \
-                    y[i * 2 + j] = x[i * row + j * col];                                                     \
-        else if (n == 3)                                                                                     \
-            for (int64_t i = 0; i < rows; i++)                                                               \
-                for (int64_t j = 0; j < 3; j++)                                                              \
-                    y[i * 3 + j] = x[i * row + j * col];                                                     \
-        else if (n == 4)                                                                                     \
-            for (int64_t i = 0; i < rows; i++)                                                               \
-                for (int64_t j = 0; j < 4; j++)                                                              \
-                    y[i * 4 + j] = x[i * row + j * col];                                                     \
-        else if (col == 0)                                                                                   \
-            for (int64_t i = 0; i < rows; i++) {                                                             \
-                const T value = x[i * row];                                                                  \
-                for (int64_t j = 0; j < n; j++)                                                              \
-                    y[i * n + j] = value;                                                                    \
-            }                                                                                                \
-        else if (col == 1)                                                                                   \
-            for (int64_t i = 0; i < rows; i++)                                                               \
-                for (int64_t j = 0; j < n; j++)                                                              \
-                    y[i * n + j] = x[i * row + j];                                                           \
-        else                                                                                                 \
-            for (int64_t i = 0; i < rows; i++)                                                               \
-                for (int64_t j = 0; j < n; j++)                                                              \
-                    y[i * n + j] = x[i * row + j * col];                                                     \
+#define MOVE(T)                                                                                       \
+    static void move_##T(int64_t rows, int64_t n, int64_t row, int64_t col, const void *x_, void *y_) \
+    {                                                                                                 \
+        const T *x = x_;                                                                              \
+        T *y = y_;                                                                                    \
+        if (n == 1)                                                                                   \
+            for (int64_t i = 0; i < rows; i++)                                                        \
+                y[i] = x[i * row];                                                                    \
+        else if (n == 2)                                                                              \
+            for (int64_t i = 0; i < rows; i++)                                                        \
+                for (int64_t j = 0; j < 2; j++)                                                       \
+                    y[i * 2 + j] = x[i * row + j * col];                                              \
+        else if (n == 3)                                                                              \
+            for (int64_t i = 0; i < rows; i++)                                                        \
+                for (int64_t j = 0; j < 3; j++)                                                       \
+                    y[i * 3 + j] = x[i * row + j * col];                                              \
+        else if (n == 4)                                                                              \
+            for (int64_t i = 0; i < rows; i++)                                                        \
+                for (int64_t j = 0; j < 4; j++)                                                       \
+                    y[i * 4 + j] = x[i * row + j * col];                                              \
+        else if (col == 0)                                                                            \
+            for (int64_t i = 0; i < rows; i++) {                                                      \
+                const T value = x[i * row];                                                           \
+                for (int64_t j = 0; j < n; j++)                                                       \
+                    y[i * n + j] = value;                                                             \
+            }                                                                                         \
+        else if (col == 1)                                                                            \
+            for (int64_t i = 0; i < rows; i++)                                                        \
+                for (int64_t j = 0; j < n; j++)                                                       \
+                    y[i * n + j] = x[i * row + j];                                                    \
+        else                                                                                          \
+            for (int64_t i = 0; i < rows; i++)                                                        \
+                for (int64_t j = 0; j < n; j++)                                                       \
+                    y[i * n + j] = x[i * row + j * col];                                              \
     }
 MOVE(uint8_t)
 MOVE(uint16_t)

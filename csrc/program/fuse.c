@@ -32,7 +32,7 @@ enum {
  * after it. */
 typedef struct {
     int number, *mine, *made, *by_row, *passed;
-    int *loader;                /* of each value: the step that loads it, from 1 on; 0: none */
+    int *loader; /* of each value: the step that loads it, from 1 on; 0: none */
 } group;
 
 static int reads_any(const fg_program *p, const step *s, const int *marks, int number)
@@ -193,10 +193,9 @@ static kind kind_of_any_reduction(const fg_program *p, const step *s, int64_t *w
  * other reductions; else RUN. */
 static kind kind_of_reduction(const fg_program *p, const step *s, const step *first, const group *g, int64_t *width)
 {
-    if ((s->op != FG_OP_sum && s->op != FG_OP_max && s->op != FG_OP_min) ||
-        shape_at(p, s->in[0])->size != first->n || first->reductions == FG_MAX_REDUCTIONS ||
-        !reads_any(p, s, g->mine, g->number) || reads_any(p, s, g->passed, g->number) ||
-        reads_across(p, s, g, first->n))
+    if ((s->op != FG_OP_sum && s->op != FG_OP_max && s->op != FG_OP_min) || shape_at(p, s->in[0])->size != first->n ||
+        first->reductions == FG_MAX_REDUCTIONS || !reads_any(p, s, g->mine, g->number) ||
+        reads_any(p, s, g->passed, g->number) || reads_across(p, s, g, first->n))
         return RUN;
     kind found = kind_of_any_reduction(p, s, width);
     return first->width && first->width != *width ? RUN : found;

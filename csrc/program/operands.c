@@ -133,8 +133,8 @@ static int repeated(fg_program *p, int v)
 static int loaded(fg_program *p, int dtype, fg_shape *shape)
 {
     fg_shape_ref(shape);
-    return add_buffer(
-        p, (buffer){.array = {.refs = 1, .dtype = dtype, .storage = FG_OWNED, .shape = shape}, .loaded = 1});
+    return add_buffer(p,
+                      (buffer){.array = {.refs = 1, .dtype = dtype, .storage = FG_OWNED, .shape = shape}, .loaded = 1});
 }
 
 /* Append an instruction of one operand. */
@@ -185,8 +185,8 @@ static reading reading_of(const pass *a, const instruction *reader, int i, instr
     }
     fg_strided strided;
     return load->op == FG_OP_broadcast_to && is_row(p, operands_of(p, load)[0], load->y) ? ROW
-           : fg_find_strides(p, load, &strided)                                       ? STRIDED
-                                                                                       : TOO_MANY_AXES;
+           : fg_find_strides(p, load, &strided)                                          ? STRIDED
+                                                                                         : TOO_MANY_AXES;
 }
 
 /* Let all operands of an instruction be read so, if it is a long elementwise one. */

@@ -65,7 +65,7 @@ static int cost(const rematerialization *a, int v, int end, int most)
         return most + 1;
     const step *s = &a->p->step[a->maker[v]];
     int n = 1;
-    if (s->kind == LOAD_STEP) {                 /* its operand is not computed again */
+    if (s->kind == LOAD_STEP) { /* its operand is not computed again */
         int x = s->in[0], is_small = shape_at(a->p, x)->size * SMALL <= s->n;
         return stays(a, x, end) || (is_small && a->writers[a->p->buffer[x].root] == 1) ? n : most + 1;
     }
@@ -152,7 +152,9 @@ static void add_step(rematerialization *a, step s, int end, int group)
         a->p->operands.n += s.n_in;
         for (int i = 0; i < s.n_in; i++) {
             int v = s.in[i];
-            in[i] = v < 0 || s.kind == LOAD_STEP || stays(a, v, end) || a->maker[v] >= group ? v : compute(a, v, end, group);
+            in[i] = v < 0 || s.kind == LOAD_STEP || stays(a, v, end) || a->maker[v] >= group
+                        ? v
+                        : compute(a, v, end, group);
         }
         s.in = in;
     }
@@ -232,9 +234,15 @@ int fg_pass_rematerialize(fg_program *p)
     if (!numbers || !flags) {
         status = fg_fail(FG_NO_MEMORY, "no memory for a program");
     } else {
-        a = (rematerialization){
-            .p = p, .maker = numbers, .reads = numbers + n, .writers = numbers + 2 * n, .read_in = numbers + 3 * n,
-            .copied_in = numbers + 4 * n, .copy = numbers + 5 * n, .again = flags, .needed = flags + n};
+        a = (rematerialization){.p = p,
+                                .maker = numbers,
+                                .reads = numbers + n,
+                                .writers = numbers + 2 * n,
+                                .read_in = numbers + 3 * n,
+                                .copied_in = numbers + 4 * n,
+                                .copy = numbers + 5 * n,
+                                .again = flags,
+                                .needed = flags + n};
         find_uses(&a);
         if ((more = choose(&a)))
             status = rewrite(&a, more);
