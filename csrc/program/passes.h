@@ -18,7 +18,7 @@ int fg_constant_is_padded(const fg_array *);    /* may steps read it up to the e
 /* On instructions: join_loops.c. */
 int fg_pass_join_loops(fg_program *);
 
-/* From instructions to steps: lower.c, and operands.c, which is a part of it. */
+/* From instructions to steps: lower.c, and its parts operands.c and choose_kernel.c. */
 int fg_pass_lower(fg_program *);
 struct step;
 void fg_choose_kernel(const fg_program *, struct step *);   /* of a flat step, where it has one */
