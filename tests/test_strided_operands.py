@@ -144,3 +144,15 @@ def test_forward_mode_vmap_and_differences():
         mapped = fg.compile(fg.vmap(g))(*batches)
         for i in range(2):
             same(np.asarray(mapped)[i], g(*(b[i] for b in batches)), 1e-10, f"vmap, seed {seed}")
+
+
+def test_blocks_of_flags_are_not_overwritten_by_numbers():
+    """A block has few rows: the flags and the results for these are rounded up to the same number of bytes."""
+    for dtype in (np.float32, np.float64):
+        x = np.linspace(-1, 1, 5 * 2048, dtype=dtype).reshape(5, 2048)[[3, 0, 4, 1, 2]]
+
+        def f(x):
+            s = x.sum(axis=-1, keepdims=True)
+            return x * fg.where(s > 0.1, s, s * 0.5)
+
+        same(fg.compile(f)(x), f(fg.asarray(x)), 1e-5, f"{dtype}")
