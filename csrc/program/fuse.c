@@ -51,19 +51,24 @@ static int reads_root(const fg_program *p, const step *s, int root)
     return 0;
 }
 
-/* Does a step of n elements read a result of the group other than element by element, so that a block of it may need
- * elements of another block? */
-static int reads_across(const fg_program *p, const step *s, const group *g, int64_t n)
-{
-    for (int i = 0; i < s->n_in; i++)
-        if (s->in[i] >= 0 && g->made[p->buffer[s->in[i]].root] == g->number &&
-            (shape_at(p, s->in[i])->size != n || p->buffer[s->in[i]].shift))
-            return 1;
-    return 0;
-}
-
 /* How many elements each row of a group has whose rows are reduced; 0: none is. */
 static int64_t row_length(const step *first) { return first->width > 1 && first->reductions ? first->width : 0; }
+
+/* Does a step read a result of the group other than element by element, or than one element for each row, so that a
+ * block of it may need elements of another block? */
+static int reads_across(const fg_program *p, const step *s, const step *first, const group *g)
+{
+    for (int i = 0; i < s->n_in; i++) {
+        const buffer *x = s->in[i] < 0 ? NULL : &p->buffer[s->in[i]];
+        if (!x || g->made[x->root] != g->number)
+            continue;
+        int in_step = run_at(s, i) ? g->by_row[x->root] == g->number && run_at(s, i) == row_length(first)
+                                         : x->array.shape->size == first->n;
+        if (!in_step || x->shift)
+            return 1;
+    }
+    return 0;
+}
 
 /* Does a flat step compute one element for each row of the group, from such elements of the group and of values outside
  * of it? */
@@ -138,7 +143,7 @@ static int take_loads(fg_program *p, step *sorted, int start, int n, const step 
 static int has_rows(const fg_program *p, const step *s)
 {
     for (int i = 0; i < s->n_in; i++)
-        if (s->in[i] >= 0 && p->buffer[s->in[i]].period)
+        if (s->in[i] >= 0 && (p->buffer[s->in[i]].period || run_at(s, i)))
             return 1;
     return 0;
 }
@@ -195,7 +200,7 @@ static kind kind_of_reduction(const fg_program *p, const step *s, const step *fi
 {
     if ((s->op != FG_OP_sum && s->op != FG_OP_max && s->op != FG_OP_min) || shape_at(p, s->in[0])->size != first->n ||
         first->reductions == FG_MAX_REDUCTIONS || !reads_any(p, s, g->mine, g->number) ||
-        reads_any(p, s, g->passed, g->number) || reads_across(p, s, g, first->n))
+        reads_any(p, s, g->passed, g->number) || reads_across(p, s, first, g))
         return RUN;
     kind found = kind_of_any_reduction(p, s, width);
     return first->width && first->width != *width ? RUN : found;
@@ -340,7 +345,7 @@ static int sort_steps(fg_program *p, step *sorted, group *g)
             if (!s->group || s->kind == LOAD_STEP)
                 continue;
             if (s->kind != RUN && s->n == elements && !reads_any(p, s, g->passed, g->number) &&
-                !reads_across(p, s, g, s->n) && (!passed || reads_any(p, s, g->mine, g->number)) &&
+                !reads_across(p, s, &sorted[start], g) && (!passed || reads_any(p, s, g->mine, g->number)) &&
                 can_load_all(p, s, &sorted[start], g)) {
                 n = take_loads(p, sorted, start, n, s, g);
                 join(p, s, g);

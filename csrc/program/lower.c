@@ -52,14 +52,15 @@ static int can_pad_in_place(const fg_program *p, const instruction *a, int64_t *
            is_contiguous(shape_at(p, a->y), attrs_of(p, a), shape_at(p, v), shift);
 }
 
-/* Is every operand of the size of the result, a single element or a repeated row? Then one kernel call, or one for each
- * block, computes it. */
+/* Is every operand of the size of the result, a single element, a repeated row, or one whose elements stand for long
+ * runs? Then one kernel call, or one for each block or run, computes it. */
 static int is_flat(const fg_program *p, const instruction *a)
 {
     int64_t n = shape_at(p, a->y)->size;
     for (int i = 0; i < a->n_in; i++) {
         int v = operands_of(p, a)[i];
-        if (v >= 0 && shape_at(p, v)->size != n && shape_at(p, v)->size != 1 && !p->buffer[v].period)
+        if (v >= 0 && shape_at(p, v)->size != n && shape_at(p, v)->size != 1 && !p->buffer[v].period &&
+            !fg_run_of_operand(p, a, i))
             return 0;
     }
     return n > 0;
@@ -125,8 +126,11 @@ static void prepare_step(fg_program *p, step *s, const instruction *a)
     if (p->buffer[a->y].loaded) {
         s->kind = LOAD_STEP;
         fg_find_strides(p, a, &s->strided);
-    } else if (a->n_in && is_flat(p, a))
+    } else if (a->n_in && is_flat(p, a)) {
         fg_choose_kernel(p, s);
+        for (int i = 0; s->kind != RUN && i < a->n_in; i++)
+            s->run[i] = fg_run_of_operand(p, a, i);
+    }
 }
 
 /* ---- buffers and steps --------------------------------------------------------------------------------------- */

@@ -272,8 +272,8 @@ static int assign_whole(fg_program *p, arena *a, int start, int k)
     return FG_OK;
 }
 
-/* Free the blocks of those operands of step k that nothing reads any more and whose elements have `like` as many bytes
- * as those of its result, or not. */
+/* Free the blocks of those operands of step k that nothing reads any more, either those that it reads element by element
+ * and whose elements have as many bytes as those of its result (`like`), or the others. */
 static int free_operands(fg_program *p, arena *a, int k, int like)
 {
     const step *s = &p->step[k];
@@ -281,7 +281,8 @@ static int free_operands(fg_program *p, arena *a, int k, int like)
     int status = FG_OK;
     for (int i = 0; !status && i < s->n_in; i++) {
         buffer *dead = s->in[i] < 0 ? NULL : &p->buffer[p->buffer[s->in[i]].root];
-        if (!dead || !dead->blockwise || dead->reader != k || (fg_itemsize(dead->array.dtype) == itemsize) != like)
+        int is_like = dead && fg_itemsize(dead->array.dtype) == itemsize && !run_at(s, i);
+        if (!dead || !dead->blockwise || dead->reader != k || is_like != like)
             continue;
         dead->reader = -1;                      /* it may be an operand twice */
         FG_ASSERT(dead->offset >= 0);           /* its step is an earlier one of the group */
@@ -291,7 +292,7 @@ static int free_operands(fg_program *p, arena *a, int k, int like)
 }
 
 /* Assign the offset of what step k writes, if that is blockwise: it lives from there to its last reader in the group.
- * It may have the block of an operand that dies here. The elements of that must have the same number of bytes, or else
+ * It may have the block of an operand that dies here. The elements of that must have the same places, or else
  * the step would overwrite some before it reads them: blocks of a few flags and of a few numbers are rounded up to the
  * same number of bytes. */
 static int assign_block(fg_program *p, arena *a, int k)

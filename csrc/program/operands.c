@@ -1,15 +1,18 @@
 /* operands.c: a part of lowering: operands that a long elementwise instruction does not read element by element.
  *
- * A row that is broadcast along the leading axes is repeated in a buffer, once. Any other operand that is broadcast, a
- * slice, or an array whose outer axes have been moved, is read with strides: each group that reads it loads it, one
- * block at a time. So the instructions are flat steps, a chain of them is one group, and no such operand is ever in
- * memory as a whole.
+ * A row that is broadcast along the leading axes is repeated in a buffer, once. Where each element of an operand stands
+ * for a long run, such as a column that is broadcast along rows, a step calls its kernel for each run, with that single
+ * element. Any other operand that is broadcast, a slice, or an array whose outer axes have been moved, is read with
+ * strides: each group that reads it loads it, one block at a time. So the instructions are flat steps, a chain of them
+ * is one group, and no such operand is ever in memory as a whole.
  */
 #include "program/passes.h"
 #include "program/steps.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+enum { LEAST_RUN = 32 }; /* a shorter run of equal elements is loaded: a call of a kernel takes longer */
 
 /* Is v a row of at least 2 elements that is broadcast along y's leading axes to y's shape? */
 static int is_row(const fg_program *p, int v, int y)
@@ -84,6 +87,37 @@ static int is_loadable(const fg_program *p, const instruction *m)
     if (m->op == FG_OP_broadcast_to)
         return shape_at(p, v)->size > 1;
     return strided.stride[0] == 1 && strided.dim[0] >= LEAST_RUN && shape_at(p, v)->size <= 2 * y->size;
+}
+
+/* Does a kernel take a single element as operand i of an instruction? A derivative's does for the first operands of a
+ * binary operation, but not for its result and cotangent. */
+static int takes_single(const instruction *a, int i)
+{
+    if (a->op >= FG_N_OPS)
+        return (a->op - FG_N_OPS) / 2 >= FG_N_UNARY && i < 2;
+    return a->op == FG_OP_where || (a->op >= FG_N_UNARY && a->op < FG_N_ELEMENTWISE) ||
+           (a->op >= FG_OP_less && a->op <= FG_OP_not_equal);
+}
+
+/* How often an instruction reads each element of the operand that *spread broadcasts to its shape, if it can read that as
+ * operand i in runs; else 0. */
+static int64_t run_of(const fg_program *p, const instruction *a, int i, const instruction *spread)
+{
+    const fg_shape *x = shape_at(p, operands_of(p, spread)[0]), *y = shape_at(p, a->y);
+    fg_strided t;
+    if (!takes_single(a, i) || x->size < 2 || x->size >= y->size || y->size < FG_FUSE_FROM ||
+        !fg_find_strides(p, spread, &t))
+        return 0;
+    int is_run = (t.ndim == 2 || (t.ndim == 3 && t.stride[2] == 0)) && t.stride[0] == 0 && t.stride[1] == 1;
+    return is_run && t.dim[0] >= LEAST_RUN ? t.dim[0] : 0;
+}
+
+int64_t fg_run_of_operand(const fg_program *p, const instruction *a, int i)
+{
+    int v = operands_of(p, a)[i];
+    instruction spread = {.op = FG_OP_broadcast_to, .n_in = 1, .y = a->y, .in = a->in + i};
+    return v < 0 || p->buffer[v].period || shape_at(p, v)->ndim > shape_at(p, a->y)->ndim ? 0
+                                                                                          : run_of(p, a, i, &spread);
 }
 
 static int add_buffer(fg_program *p, buffer b)
@@ -165,8 +199,9 @@ typedef struct {
 } pass;
 
 /* How a long elementwise instruction reads its operand i, if that is not element by element and no single element: a
- * block of equal elements or a row, which is repeated; or with strides, as instruction *load. */
-typedef enum { AS_IT_IS, ANY_BLOCK, ROW, STRIDED, TOO_MANY_AXES } reading;
+ * block of equal elements or a row, which is repeated; in runs of equal elements; or with strides, as instruction
+ * *load. */
+typedef enum { AS_IT_IS, ANY_BLOCK, ROW, IN_RUNS, STRIDED, TOO_MANY_AXES } reading;
 
 static reading reading_of(const pass *a, const instruction *reader, int i, instruction *load)
 {
@@ -184,9 +219,11 @@ static reading reading_of(const pass *a, const instruction *reader, int i, instr
         return ANY_BLOCK;
     }
     fg_strided strided;
-    return load->op == FG_OP_broadcast_to && is_row(p, operands_of(p, load)[0], load->y) ? ROW
-           : fg_find_strides(p, load, &strided)                                          ? STRIDED
-                                                                                         : TOO_MANY_AXES;
+    if (load->op == FG_OP_broadcast_to && is_row(p, operands_of(p, load)[0], load->y))
+        return ROW;
+    if (load->op == FG_OP_broadcast_to && run_of(p, reader, i, load))
+        return IN_RUNS;
+    return fg_find_strides(p, load, &strided) ? STRIDED : TOO_MANY_AXES;
 }
 
 /* Let all operands of an instruction be read so, if it is a long elementwise one. */
@@ -204,7 +241,9 @@ static int load_operands(pass *a, const instruction *reader)
         if (how == AS_IT_IS)
             continue;
         int v = operands_of(p, &load)[0], y, status;
-        if (how != STRIDED) {
+        if (how == IN_RUNS) {
+            y = v;
+        } else if (how != STRIDED) {
             if (!a->copy[v] && (a->copy[v] = how == ANY_BLOCK ? same_in_blocks(p, v) : repeated(p, v)) < 0)
                 return FG_NO_MEMORY;
             y = a->copy[v];

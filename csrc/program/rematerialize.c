@@ -57,6 +57,9 @@ static int stays(const rematerialization *a, int v, int end)
            (s->last >= end && !a->again[root]);
 }
 
+/* Does a step read operand i in another order than element by element? */
+static int is_spread(const step *s, int i) { return s->kind == LOAD_STEP || run_at(s, i); }
+
 /* The cost of computing v from values that stay until step `end`: the number of steps, plus the number of large values
  * that they read. More than `most`, if it costs more or is impossible. */
 static int cost(const rematerialization *a, int v, int end, int most)
@@ -65,15 +68,18 @@ static int cost(const rematerialization *a, int v, int end, int most)
         return most + 1;
     const step *s = &a->p->step[a->maker[v]];
     int n = 1;
-    if (s->kind == LOAD_STEP) { /* its operand is not computed again */
-        int x = s->in[0], is_small = shape_at(a->p, x)->size * SMALL <= s->n;
-        return stays(a, x, end) || (is_small && a->writers[a->p->buffer[x].root] == 1) ? n : most + 1;
+    for (int i = 0; n <= most && i < s->n_in; i++) {
+        int x = s->in[i], is_spread_out = is_spread(s, i);
+        if (x < 0)
+            continue;
+        int is_small = shape_at(a->p, x)->size * SMALL <= s->n && a->writers[a->p->buffer[x].root] == 1;
+        if (is_spread_out && !stays(a, x, end))
+            n += is_small ? 0 : most; /* such an operand is not computed again */
+        else if (!is_spread_out && !stays(a, x, end))
+            n += cost(a, x, end, most - n);
+        else
+            n += !is_spread_out && shape_at(a->p, x)->size == s->n;
     }
-    for (int i = 0; n <= most && i < s->n_in; i++)
-        if (s->in[i] >= 0 && !stays(a, s->in[i], end))
-            n += cost(a, s->in[i], end, most - n);
-        else if (s->in[i] >= 0)
-            n += shape_at(a->p, s->in[i])->size == s->n;
     return n;
 }
 
@@ -98,7 +104,7 @@ static void find_uses(rematerialization *a)
             a->maker[s->y] = k;
         for (int i = 0; i < s->n_in; i++) {
             int v = s->in[i];
-            if (v >= 0 && (s->kind == RUN || s->kind == PRODUCT_STEP || s->kind == LOAD_STEP || s->by_row))
+            if (v >= 0 && (s->kind == RUN || s->kind == PRODUCT_STEP || s->by_row || is_spread(s, i)))
                 a->reads[p->buffer[v].root] = -1;
             else if (v >= 0 && a->maker[v] >= 0 && a->maker[v] < start && a->reads[v] >= 0)
                 a->reads[v]++;
@@ -152,9 +158,8 @@ static void add_step(rematerialization *a, step s, int end, int group)
         a->p->operands.n += s.n_in;
         for (int i = 0; i < s.n_in; i++) {
             int v = s.in[i];
-            in[i] = v < 0 || s.kind == LOAD_STEP || stays(a, v, end) || a->maker[v] >= group
-                        ? v
-                        : compute(a, v, end, group);
+            in[i] = v < 0 || is_spread(&s, i) || stays(a, v, end) || a->maker[v] >= group ? v
+                                                                                          : compute(a, v, end, group);
         }
         s.in = in;
     }

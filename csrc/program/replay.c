@@ -285,16 +285,49 @@ static const fg_kernel_set *kernels_of(const step *s)
     return &fg_kernels[s->itemsize == sizeof(float) ? FG_FLOAT32 : FG_FLOAT64];
 }
 
+/* A flat step for n elements, some operands of which are read in runs: operand i is at x[i], and is the same for the
+ * next left[i] elements, if that is not 0. */
+static void run_in_runs(const step *plan, const bound_step *s, char **x, int64_t *left, int64_t n)
+{
+    const access_pattern *access = plan->access;
+    for (;;) {
+        int64_t m = n;
+        for (int i = 0; i < FG_RESULT; i++)
+            m = left[i] && left[i] < m ? left[i] : m;
+        run_flat(s, x, m);
+        if (!(n -= m))
+            return;
+        for (int i = 0; i <= FG_RESULT; i++) {
+            if (!left[i]) {
+                x[i] += m * access[i].itemsize;
+            } else if (!(left[i] -= m)) {
+                left[i] = access[i].run;
+                x[i] += access[i].itemsize;
+                if (access[i].period != BLOCKWISE && x[i] == s->at[i] + access[i].period * access[i].itemsize)
+                    x[i] = s->at[i];
+            }
+        }
+    }
+}
+
 /* A flat step or load of a group for n of its elements, from element `at` on, which is element `from` of its block. */
 static void run_part(const step *plan, const bound_step *s, int64_t at, int64_t from, int64_t n)
 {
     char *x[FG_RESULT + 1];
+    int64_t left[FG_RESULT + 1] = {0}, runs = 0;
     for (int i = 0; i <= FG_RESULT; i++) {
-        int64_t period = plan->access[i].period;
-        int64_t element = period == BLOCKWISE ? from : period ? at % period : at;
+        int64_t period = plan->access[i].period, run = plan->access[i].run;
+        int64_t element = period == BLOCKWISE ? from : at;
+        if (run) {
+            runs = left[i] = run - element % run;
+            element /= run;
+        }
+        element = period > 0 ? element % period : element;
         x[i] = s->at[i] + element * plan->access[i].itemsize;
     }
-    if (s->kind == LOAD_STEP)
+    if (runs)
+        run_in_runs(plan, s, x, left, n);
+    else if (s->kind == LOAD_STEP)
         fg_strided_read(&plan->strided, plan->itemsize, plan->access[0].period == BLOCKWISE ? from : at, n, s->at[0],
                         x[FG_RESULT]);
     else

@@ -38,7 +38,7 @@ typedef struct buffer {
 
 /* ---- steps ------------------------------------------------------------------------------------------------------- */
 /* From UNARY_STEP to WHERE_STEP a step is flat: one kernel call on operands of the size of the result, single elements,
- * or repeated rows. Loads of operands that are read with strides, sums of all elements and of columns, sums and extremes
+ * or repeated rows; or one call for each element of an operand that stands for a long run of equal elements. Loads of operands that are read with strides, sums of all elements and of columns, sums and extremes
  * of rows, and products that are computed some rows at a time, occur within groups only. Specialization makes
  * LOOP_STEPs: of flat steps that run in whole vectors, and of small products and sums. */
 typedef enum { RUN, LOOP_STEP, UNARY_STEP, BINARY_STEP, UNARY_VJP_STEP, BINARY_VJP_STEP, COMPARE_STEP, WHERE_STEP,
@@ -50,10 +50,12 @@ enum {
 };
 
 enum { BLOCKWISE = -1 };
-/* Where an operand of a step in a group finds element i: at byte itemsize * i, or itemsize * (i modulo period). */
+/* Where an operand of a step in a group finds element i: at byte itemsize * i, or itemsize * (i modulo period); of an
+ * operand each of whose elements is read `run` times in turn, with i / run for i. */
 typedef struct {
     int64_t itemsize;           /* 0: a single element */
     int64_t period;             /* 0: a whole array; BLOCKWISE: starts again with each block; else a row's length */
+    int64_t run;                /* 0: the operand is read element by element, or is a single one */
 } access_pattern;
 
 typedef struct step {
@@ -71,9 +73,13 @@ typedef struct step {
     size_t itemsize;            /* of its result */
     fg_product product;         /* of a LOOP_STEP that is one */
     fg_strided strided;         /* of a LOAD_STEP */
+    int64_t run[FG_RESULT];     /* of a flat step's operands: how often each element is read in turn, or 0 (run_at) */
     int by_row;                 /* of a flat step in a group: it has one element for each row of the group */
     access_pattern access[FG_RESULT + 1];   /* of a flat step's operands and result, in a group */
 } step;
+
+/* How often a step reads each element of operand i in turn; 0: it reads the operand otherwise. */
+static inline int64_t run_at(const step *s, int i) { return i < FG_RESULT ? s->run[i] : 0; }
 
 /* Of a group with sums that runs over n elements: how many of them are the first half, whose sums are computed
  * separately and then added to those of the rest; 0: they are few enough to be summed in turn. */
