@@ -148,6 +148,19 @@ static int has_rows(const fg_program *p, const step *s)
     return 0;
 }
 
+/* Does a flat step read an operand in runs, and none from a buffer where a row is repeated? Then its operands have the
+ * shapes that its instruction has had, and it may run by itself, which is faster than block by block. */
+static int is_broadcast(const fg_program *p, const step *s)
+{
+    int found = 0;
+    for (int i = 0; i < s->n_in; i++) {
+        if (s->in[i] >= 0 && p->buffer[s->in[i]].period)
+            return 0;
+        found |= run_at(s, i) != 0;
+    }
+    return found;
+}
+
 static void join(const fg_program *p, const step *s, group *g)
 {
     int y = p->buffer[s->y].root;
@@ -383,6 +396,11 @@ static int sort_steps(fg_program *p, step *sorted, group *g)
             continue;
         }
         start = take_products(p, sorted, start, n);
+        if (n - start == 1 && is_broadcast(p, &sorted[start])) {
+            sorted[start].kind = RUN;
+            sorted[start].kernel = (void *)fg_run_of(sorted[start].op);
+            continue;
+        }
         sorted[start].group = n - start;
         if (n - start > 1 || has_rows(p, first))
             sorted[start].block = block_of(&sorted[start]);

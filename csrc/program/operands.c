@@ -112,12 +112,22 @@ static int64_t run_of(const fg_program *p, const instruction *a, int i, const in
     return is_run && t.dim[0] >= LEAST_RUN ? t.dim[0] : 0;
 }
 
-int64_t fg_run_of_operand(const fg_program *p, const instruction *a, int i)
+static int64_t run_as_it_is(const fg_program *p, const instruction *a, int i)
 {
     int v = operands_of(p, a)[i];
     instruction spread = {.op = FG_OP_broadcast_to, .n_in = 1, .y = a->y, .in = a->in + i};
     return v < 0 || p->buffer[v].period || shape_at(p, v)->ndim > shape_at(p, a->y)->ndim ? 0
                                                                                           : run_of(p, a, i, &spread);
+}
+
+int64_t fg_run_of_operand(const fg_program *p, const instruction *a, int i)
+{
+    int v = operands_of(p, a)[i];
+    int64_t run = run_as_it_is(p, a, i);
+    for (int j = 0; !run && v >= 0 && !p->buffer[v].period && j < a->n_in; j++)
+        if (j != i && is_row(p, v, a->y) && run_as_it_is(p, a, j) == shape_at(p, v)->size)
+            run = FG_ROW;
+    return run;
 }
 
 static int add_buffer(fg_program *p, buffer b)
@@ -233,17 +243,22 @@ static int load_operands(pass *a, const instruction *reader)
     instruction load;
     if (!is_long_flat(p, reader))
         return FG_OK;
-    for (int i = 0; i < reader->n_in; i++)
-        if (reading_of(a, reader, i, &load) == TOO_MANY_AXES)
+    int64_t run = 0;
+    for (int i = 0; i < reader->n_in; i++) {
+        reading how = reading_of(a, reader, i, &load);
+        if (how == TOO_MANY_AXES)
             return FG_OK;
+        if (how == IN_RUNS && !run)
+            run = run_of(p, reader, i, &load);
+    }
     for (int i = 0; i < reader->n_in; i++) {
         reading how = reading_of(a, reader, i, &load);
         if (how == AS_IT_IS)
             continue;
         int v = operands_of(p, &load)[0], y, status;
-        if (how == IN_RUNS) {
+        if (how == IN_RUNS ? run_of(p, reader, i, &load) == run : how == ROW && shape_at(p, v)->size == run) {
             y = v;
-        } else if (how != STRIDED) {
+        } else if (how == ANY_BLOCK || how == ROW) {
             if (!a->copy[v] && (a->copy[v] = how == ANY_BLOCK ? same_in_blocks(p, v) : repeated(p, v)) < 0)
                 return FG_NO_MEMORY;
             y = a->copy[v];

@@ -116,7 +116,8 @@ static void bind_flat(const fg_program *p, fg_replay *r, const step *s, bound_st
     for (int i = 0; i < s->n_in; i++) {
         if (i < 3)                              /* the stride of a missing operand is 1 */
             to->stride[i] =
-                s->in[i] < 0 || p->buffer[s->in[i]].period || shape_at(p, s->in[i])->size == shape_at(p, s->y)->size;
+                s->in[i] < 0 || p->buffer[s->in[i]].period || run_at(s, i) == FG_ROW ||
+                shape_at(p, s->in[i])->size == shape_at(p, s->y)->size;
         if (s->in[i] >= 0)
             set_pointer(p, r, s->in[i], &to->at[i]);
     }
@@ -285,27 +286,32 @@ static const fg_kernel_set *kernels_of(const step *s)
     return &fg_kernels[s->itemsize == sizeof(float) ? FG_FLOAT32 : FG_FLOAT64];
 }
 
-/* A flat step for n elements, some operands of which are read in runs: operand i is at x[i], and is the same for the
- * next left[i] elements, if that is not 0. */
-static void run_in_runs(const step *plan, const bound_step *s, char **x, int64_t *left, int64_t n)
+/* A flat step for n elements, some operands of which are read in runs: x[i] is where operand i is, and the present run
+ * has `left` more elements. */
+static void run_in_runs(const step *plan, const bound_step *s, char **x, int64_t run, int64_t left, int64_t n)
 {
-    const access_pattern *access = plan->access;
-    for (;;) {
-        int64_t m = n;
-        for (int i = 0; i < FG_RESULT; i++)
-            m = left[i] && left[i] < m ? left[i] : m;
+    /* How far each operand goes with an element, and at the end of a run; and where it goes back to its beginning. */
+    int64_t step[FG_RESULT + 1], hop[FG_RESULT + 1];
+    const char *end[FG_RESULT + 1] = {NULL};
+    int n_in = plan->n_in;
+    for (int i = 0; i <= n_in; i++) {
+        const access_pattern *access = &plan->access[i < n_in ? i : FG_RESULT];
+        int64_t itemsize = access->itemsize;
+        step[i] = access->run > 0 ? 0 : itemsize;
+        hop[i] = access->run > 0 ? itemsize : access->run < 0 ? -run * itemsize : 0;
+        if (access->run > 0 && access->period != BLOCKWISE)
+            end[i] = s->at[i] + access->period * itemsize;
+    }
+    for (;; left = run) {
+        int64_t m = left < n ? left : n;
         run_flat(s, x, m);
         if (!(n -= m))
             return;
-        for (int i = 0; i <= FG_RESULT; i++) {
-            if (!left[i]) {
-                x[i] += m * access[i].itemsize;
-            } else if (!(left[i] -= m)) {
-                left[i] = access[i].run;
-                x[i] += access[i].itemsize;
-                if (access[i].period != BLOCKWISE && x[i] == s->at[i] + access[i].period * access[i].itemsize)
-                    x[i] = s->at[i];
-            }
+        x[FG_RESULT] += m * step[n_in];
+        for (int i = 0; i < n_in; i++) {
+            x[i] += m * step[i] + hop[i];
+            if (x[i] == end[i])
+                x[i] = s->at[i];
         }
     }
 }
@@ -314,19 +320,19 @@ static void run_in_runs(const step *plan, const bound_step *s, char **x, int64_t
 static void run_part(const step *plan, const bound_step *s, int64_t at, int64_t from, int64_t n)
 {
     char *x[FG_RESULT + 1];
-    int64_t left[FG_RESULT + 1] = {0}, runs = 0;
+    int64_t run = 0, left = 0;
     for (int i = 0; i <= FG_RESULT; i++) {
-        int64_t period = plan->access[i].period, run = plan->access[i].run;
-        int64_t element = period == BLOCKWISE ? from : at;
-        if (run) {
-            runs = left[i] = run - element % run;
+        int64_t period = plan->access[i].period, element = period == BLOCKWISE ? from : at;
+        if (plan->access[i].run > 0) {
+            run = plan->access[i].run;
+            left = run - element % run;
             element /= run;
         }
         element = period > 0 ? element % period : element;
         x[i] = s->at[i] + element * plan->access[i].itemsize;
     }
-    if (runs)
-        run_in_runs(plan, s, x, left, n);
+    if (run)
+        run_in_runs(plan, s, x, run, left, n);
     else if (s->kind == LOAD_STEP)
         fg_strided_read(&plan->strided, plan->itemsize, plan->access[0].period == BLOCKWISE ? from : at, n, s->at[0],
                         x[FG_RESULT]);

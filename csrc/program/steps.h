@@ -49,13 +49,14 @@ enum {
     FG_MAX_REDUCTIONS = 8       /* sums in a group at most */
 };
 
-enum { BLOCKWISE = -1 };
+enum { BLOCKWISE = -1, FG_ROW = -1 };
 /* Where an operand of a step in a group finds element i: at byte itemsize * i, or itemsize * (i modulo period); of an
- * operand each of whose elements is read `run` times in turn, with i / run for i. */
+ * operand each of whose elements is read `run` times in turn, with i / run for i. A row may be read in runs of its
+ * length, where another operand is: it is not repeated in memory. */
 typedef struct {
     int64_t itemsize;           /* 0: a single element */
     int64_t period;             /* 0: a whole array; BLOCKWISE: starts again with each block; else a row's length */
-    int64_t run;                /* 0: the operand is read element by element, or is a single one */
+    int64_t run;                /* 0: the operand is read element by element, or is a single one; FG_ROW: a row in runs */
 } access_pattern;
 
 typedef struct step {
@@ -73,12 +74,13 @@ typedef struct step {
     size_t itemsize;            /* of its result */
     fg_product product;         /* of a LOOP_STEP that is one */
     fg_strided strided;         /* of a LOAD_STEP */
-    int64_t run[FG_RESULT];     /* of a flat step's operands: how often each element is read in turn, or 0 (run_at) */
+    int64_t run[FG_RESULT];     /* of a flat step's operands: how often each element is read in turn, the same number for
+                                 * all that are read so; FG_ROW, or 0 */
     int by_row;                 /* of a flat step in a group: it has one element for each row of the group */
     access_pattern access[FG_RESULT + 1];   /* of a flat step's operands and result, in a group */
 } step;
 
-/* How often a step reads each element of operand i in turn; 0: it reads the operand otherwise. */
+/* How often a step reads each element of operand i in turn; FG_ROW: it is a row read in runs of its length; 0: neither. */
 static inline int64_t run_at(const step *s, int i) { return i < FG_RESULT ? s->run[i] : 0; }
 
 /* Of a group with sums that runs over n elements: how many of them are the first half, whose sums are computed
