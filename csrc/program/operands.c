@@ -204,7 +204,8 @@ typedef struct {
     fg_program *p;
     int n;                      /* values before this pass */
     int *copy;                  /* of each of these: the buffer where it is repeated, or 0 */
-    int *maker;                 /* and the instruction that computes it, or -1 */
+    int *maker;                 /* and the instruction that computes it, or -1; */
+    int *is_whole;              /* and is it in memory as a whole anyway? */
     list instructions;          /* the new ones */
 } pass;
 
@@ -222,7 +223,7 @@ static reading reading_of(const pass *a, const instruction *reader, int i, instr
     *load = (instruction){.op = FG_OP_broadcast_to, .n_in = 1, .y = reader->y, .in = reader->in + i};
     if (shape_at(p, v)->size == shape_at(p, reader->y)->size) {
         const instruction *m = a->maker[v] < 0 ? NULL : &instructions_of(p)[a->maker[v]];
-        if (!m || !is_loadable(p, m))
+        if (!m || (m->op != FG_OP_broadcast_to && a->is_whole[v]) || !is_loadable(p, m))
             return AS_IT_IS;
         *load = *m;
     } else if (is_any_block(p, reader, i)) {
@@ -326,17 +327,35 @@ static int insert_repetitions(pass *a)
     return status;
 }
 
+/* Find the values that are in memory as a whole: those that outputs and instructions other than long elementwise ones
+ * read. */
+static void find_whole(pass *a)
+{
+    const fg_program *p = a->p;
+    for (int i = 0; i < p->n_out; i++)
+        if (p->out[i] < a->n)
+            a->is_whole[p->out[i]] = 1;
+    for (int k = 0; k < p->instructions.n; k++) {
+        const instruction *reader = &instructions_of(p)[k];
+        for (int i = 0; i < reader->n_in && !is_long_flat(p, reader); i++)
+            if (operands_of(p, reader)[i] >= 0)
+                a->is_whole[operands_of(p, reader)[i]] = 1;
+    }
+}
+
 int fg_load_operands(fg_program *p)
 {
     int n = p->n_buffers, n_instructions = p->instructions.n, status = FG_OK;
-    pass a = {p, n, calloc(2 * (size_t)n + 1, sizeof(int)), NULL, {0, 0, NULL}};
+    pass a = {p, n, calloc(3 * (size_t)n + 1, sizeof(int)), NULL, NULL, {0, 0, NULL}};
     if (!a.copy)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     a.maker = a.copy + n;
+    a.is_whole = a.maker + n;
     for (int v = 0; v < n; v++)
         a.maker[v] = -1;
     for (int k = 0; k < n_instructions; k++)
         a.maker[instructions_of(p)[k].y] = k;
+    find_whole(&a);
     for (int k = 0; !status && k < n_instructions; k++) {
         instruction x = instructions_of(p)[k];
         status = load_operands(&a, &x);

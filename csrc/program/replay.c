@@ -17,7 +17,9 @@
  * read these. */
 typedef struct {
     uint8_t kind, stride[3];
-    uint32_t whole : 1, group : 31;     /* whole: runs at once, not in blocks */
+    /* whole: it runs at once, not in blocks; in_runs: it reads operands in runs; is_spread: that, or it loads an operand, or
+     * has one element for each row of its group. */
+    uint32_t whole : 1, in_runs : 1, is_spread : 1, group : 29;
     void *kernel;
     int64_t n;
     char *at[FG_RESULT + 1];    /* of a RUN step: its fg_call and its result's fg_array */
@@ -195,6 +197,9 @@ static fg_replay *new_replay(const fg_program *p)
         int n_bodies = fg_n_bodies(s->op);
         r->bound_step[k] = (bound_step){
             .kind = (uint8_t)s->kind, .whole = !s->block, .group = (uint32_t)s->group, .kernel = s->kernel, .n = s->n};
+        for (int i = 0; s->kind != RUN && i < FG_RESULT; i++)
+            r->bound_step[k].in_runs |= s->run[i] > 0;
+        r->bound_step[k].is_spread = r->bound_step[k].in_runs || s->kind == LOAD_STEP || s->by_row;
         if (s->kind == RUN || s->kind == PRODUCT_STEP)
             bind_call(p, r, s, &r->bound_step[k], &call[k], operand, n_bodies ? body : NULL);
         else
@@ -286,28 +291,62 @@ static const fg_kernel_set *kernels_of(const step *s)
     return &fg_kernels[s->itemsize == sizeof(float) ? FG_FLOAT32 : FG_FLOAT64];
 }
 
-/* A flat step for n elements, some operands of which are read in runs: x[i] is where operand i is, and the present run
- * has `left` more elements. */
-static void run_in_runs(const step *plan, const bound_step *s, char **x, int64_t run, int64_t left, int64_t n)
+/* at / n; processors divide small numbers several times faster, if they are told. */
+static inline int64_t quotient(int64_t at, int64_t n)
 {
-    /* How far each operand goes with an element, and at the end of a run; and where it goes back to its beginning. */
-    int64_t step[FG_RESULT + 1], hop[FG_RESULT + 1];
-    const char *end[FG_RESULT + 1] = {NULL};
+    return (at | n) >> 32 ? at / n : (int64_t)((uint32_t)at / (uint32_t)n);
+}
+
+/* A flat step of a group like run_part, some operands of which are read in runs: one kernel call for each run, or the
+ * part of it that is among the n elements. */
+static void run_in_runs(const step *plan, const bound_step *s, int64_t at, int64_t from, int64_t n)
+{
+    /* Where each operand is, how far it goes with an element and at the end of a run, and where it goes back to its
+     * beginning. */
+    char *x[FG_RESULT + 1];
+    int64_t step[FG_RESULT + 1], hop[FG_RESULT + 1], run = 0, left = 0;
+    const char *end[FG_RESULT + 1];
     int n_in = plan->n_in;
-    for (int i = 0; i <= n_in; i++) {
-        const access_pattern *access = &plan->access[i < n_in ? i : FG_RESULT];
-        int64_t itemsize = access->itemsize;
-        step[i] = access->run > 0 ? 0 : itemsize;
-        hop[i] = access->run > 0 ? itemsize : access->run < 0 ? -run * itemsize : 0;
-        if (access->run > 0 && access->period != BLOCKWISE)
-            end[i] = s->at[i] + access->period * itemsize;
+    for (int i = 0; i <= FG_RESULT; i++) {
+        const access_pattern *access = &plan->access[i];
+        int64_t period = access->period, itemsize = access->itemsize, element = period == BLOCKWISE ? from : at;
+        step[i] = itemsize;
+        hop[i] = 0;
+        end[i] = NULL;
+        if (i < n_in && plan->run[i] > 0) {
+            int64_t runs = quotient(element, run = plan->run[i]);
+            left = run - (element - runs * run);
+            element = runs;
+            step[i] = 0;
+            hop[i] = itemsize;
+            end[i] = period == BLOCKWISE ? NULL : s->at[i] + period * itemsize;
+        } else if (i < n_in && plan->run[i] == FG_ROW) {
+            hop[i] = -period * itemsize;
+        }
+        element -= period > 0 ? quotient(element, period) * period : 0;
+        x[i] = s->at[i] + element * itemsize;
+    }
+    if (s->kind == BINARY_STEP) { /* the same loop, in registers */
+        binary_kernel kernel = (binary_kernel)s->kernel;
+        const char *a = x[0], *b = x[1];
+        for (char *y = x[FG_RESULT];; left = run) {
+            int64_t m = left < n ? left : n;
+            kernel(m, a, s->stride[0], b, s->stride[1], y);
+            if (!(n -= m))
+                return;
+            y += m * step[FG_RESULT];
+            a += m * step[0] + hop[0];
+            b += m * step[1] + hop[1];
+            a = a == end[0] ? s->at[0] : a;
+            b = b == end[1] ? s->at[1] : b;
+        }
     }
     for (;; left = run) {
         int64_t m = left < n ? left : n;
         run_flat(s, x, m);
         if (!(n -= m))
             return;
-        x[FG_RESULT] += m * step[n_in];
+        x[FG_RESULT] += m * step[FG_RESULT];
         for (int i = 0; i < n_in; i++) {
             x[i] += m * step[i] + hop[i];
             if (x[i] == end[i])
@@ -316,28 +355,35 @@ static void run_in_runs(const step *plan, const bound_step *s, char **x, int64_t
     }
 }
 
-/* A flat step or load of a group for n of its elements, from element `at` on, which is element `from` of its block. */
-static void run_part(const step *plan, const bound_step *s, int64_t at, int64_t from, int64_t n)
+/* A flat step of a group for n of its elements, from element `at` on, which is element `from` of its block. */
+static inline void run_part(const step *plan, const bound_step *s, int64_t at, int64_t from, int64_t n)
 {
     char *x[FG_RESULT + 1];
-    int64_t run = 0, left = 0;
     for (int i = 0; i <= FG_RESULT; i++) {
-        int64_t period = plan->access[i].period, element = period == BLOCKWISE ? from : at;
-        if (plan->access[i].run > 0) {
-            run = plan->access[i].run;
-            left = run - element % run;
-            element /= run;
-        }
-        element = period > 0 ? element % period : element;
+        int64_t period = plan->access[i].period;
+        int64_t element = period == BLOCKWISE ? from : period ? at % period : at;
         x[i] = s->at[i] + element * plan->access[i].itemsize;
     }
-    if (run)
-        run_in_runs(plan, s, x, run, left, n);
-    else if (s->kind == LOAD_STEP)
-        fg_strided_read(&plan->strided, plan->itemsize, plan->access[0].period == BLOCKWISE ? from : at, n, s->at[0],
-                        x[FG_RESULT]);
-    else
-        run_flat(s, x, n);
+    run_flat(s, x, n);
+}
+
+/* The same of a step that reads operands in runs, or has an element for each row, and of a load; the first of n elements
+ * of the group, which are a block, is element `at`. */
+static void run_spread(const step *plan, const bound_step *s, int64_t at, int64_t n, int64_t width)
+{
+    at = plan->by_row ? at / width : at;
+    n = plan->by_row ? n / width : n;
+    for (int64_t from = 0; from < n; from += FG_BLOCK) {
+        int64_t part = n - from < FG_BLOCK ? n - from : FG_BLOCK;
+        const access_pattern *x = &plan->access[0], *y = &plan->access[FG_RESULT];
+        if (s->kind == LOAD_STEP)
+            fg_strided_read(&plan->strided, plan->itemsize, x->period == BLOCKWISE ? from : at + from, part, s->at[0],
+                            s->at[FG_RESULT] + (y->period == BLOCKWISE ? from : at + from) * y->itemsize);
+        else if (s->in_runs)
+            run_in_runs(plan, s, at + from, from, part);
+        else
+            run_part(plan, s, at + from, from, part);
+    }
 }
 
 /* Where a step that works on whole rows of a block finds its operand, or puts its result, i: element `at` of a whole
@@ -356,10 +402,13 @@ static void run_block(const step *plan, const bound_step *s, int64_t at, int64_t
     int64_t width = plan->width;
     for (int j = 0; j < plan->group; j++) {
         const step *t = &plan[j];
+        if (s[j].is_spread) {
+            run_spread(t, &s[j], at, n, width);
+            continue;
+        }
         if (s[j].kind < SUM_STEP) {
-            int64_t start = t->by_row ? at / width : at, count = t->by_row ? n / width : n;
-            for (int64_t from = 0; from < count; from += FG_BLOCK)
-                run_part(t, &s[j], start + from, from, count - from < FG_BLOCK ? count - from : FG_BLOCK);
+            for (int64_t from = 0; from < n; from += FG_BLOCK)
+                run_part(t, &s[j], at + from, from, n - from < FG_BLOCK ? n - from : FG_BLOCK);
             continue;
         }
         if (s[j].kind == PRODUCT_STEP) {

@@ -15,7 +15,7 @@ static void find_access_patterns(const fg_program *p, step *s)
         const buffer *x = &p->buffer[v];
         int64_t period = run ? x->array.shape->size : x->period;
         s->access[i < s->n_in ? i : FG_RESULT] =
-            (access_pattern){(int64_t)fg_itemsize(x->array.dtype), x->blockwise ? BLOCKWISE : period, run};
+            (access_pattern){(int64_t)fg_itemsize(x->array.dtype), x->blockwise ? BLOCKWISE : period};
     }
 }
 

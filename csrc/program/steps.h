@@ -50,13 +50,11 @@ enum {
 };
 
 enum { BLOCKWISE = -1, FG_ROW = -1 };
-/* Where an operand of a step in a group finds element i: at byte itemsize * i, or itemsize * (i modulo period); of an
- * operand each of whose elements is read `run` times in turn, with i / run for i. A row may be read in runs of its
- * length, where another operand is: it is not repeated in memory. */
+/* Where an operand of a step in a group finds element i: at byte itemsize * i, or itemsize * (i modulo period). Of an
+ * operand that is read in runs, i is the number of the run. */
 typedef struct {
     int64_t itemsize;           /* 0: a single element */
     int64_t period;             /* 0: a whole array; BLOCKWISE: starts again with each block; else a row's length */
-    int64_t run;                /* 0: the operand is read element by element, or is a single one; FG_ROW: a row in runs */
 } access_pattern;
 
 typedef struct step {
@@ -74,13 +72,14 @@ typedef struct step {
     size_t itemsize;            /* of its result */
     fg_product product;         /* of a LOOP_STEP that is one */
     fg_strided strided;         /* of a LOAD_STEP */
-    int64_t run[FG_RESULT];     /* of a flat step's operands: how often each element is read in turn, the same number for
-                                 * all that are read so; FG_ROW, or 0 */
+    /* Of a flat step's operands: how often each element is read in turn, the same number for all that are read in runs;
+     * FG_ROW: it is a row of the length of the runs, which is not repeated in memory; 0: neither. */
+    int64_t run[FG_RESULT];
     int by_row;                 /* of a flat step in a group: it has one element for each row of the group */
     access_pattern access[FG_RESULT + 1];   /* of a flat step's operands and result, in a group */
 } step;
 
-/* How often a step reads each element of operand i in turn; FG_ROW: it is a row read in runs of its length; 0: neither. */
+/* The same of any step. */
 static inline int64_t run_at(const step *s, int i) { return i < FG_RESULT ? s->run[i] : 0; }
 
 /* Of a group with sums that runs over n elements: how many of them are the first half, whose sums are computed
