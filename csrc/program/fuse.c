@@ -237,12 +237,14 @@ static int starts_with_rows(const fg_program *p, int k, int64_t *width)
     return 0;
 }
 
-/* How many elements a group works on at a time: with sums of rows or columns, whole rows; with products, a multiple of
- * the rows that take_products has left in first->block. */
-static int64_t block_of(const step *first)
+/* How many elements a group of n steps works on at a time: with sums of rows, whole rows; with sums of columns, a multiple
+ * of FG_SUM_PART rows; with products, of the rows that take_products has left in first->block. */
+static int64_t block_of(const step *first, int n)
 {
-    int is_product = first->kind == PRODUCT_STEP;
-    int64_t part = first->width * (is_product ? first->block : FG_SUM_PART);
+    int is_product = first->kind == PRODUCT_STEP, sums_columns = 0;
+    for (int j = 0; j < n; j++)
+        sums_columns |= first[j].kind == COLS_SUM_STEP;
+    int64_t part = first->width * (is_product ? first->block : sums_columns ? FG_SUM_PART : 1);
     int64_t least = is_product ? PRODUCT_BYTES / (int64_t)first->itemsize : FG_BLOCK;
     int64_t block = first->width == 0   ? FG_BLOCK
                     : first->width == 1 ? FG_SUM_LEAF
@@ -403,7 +405,7 @@ static int sort_steps(fg_program *p, step *sorted, group *g)
         }
         sorted[start].group = n - start;
         if (n - start > 1 || has_rows(p, first))
-            sorted[start].block = block_of(&sorted[start]);
+            sorted[start].block = block_of(&sorted[start], n - start);
     }
     return n;
 }
