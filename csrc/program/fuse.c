@@ -21,6 +21,7 @@
 enum {
     LOOK_AHEAD = 64, /* steps that a group may overtake */
     WIDEST = 2048, /* a longer row makes blocks too large for a cache when rows or columns are summed */
+    ROWS_BYTES = FG_BLOCK * sizeof(double), /* a block of rows that are reduced has so many bytes, if rows are short */
     PRODUCT_BYTES = 1 << 14, /* a block of a product has at least so many bytes ... */
     PRODUCT_ROWS = 3 * FG_SUM_PART, /* ... and a multiple of so many rows, which are whole tiles of gemm.c, too */
     LEAST_BLOCKS = 4 /* a product of fewer blocks is computed as a whole: blocks would save no memory */
@@ -63,7 +64,7 @@ static int reads_across(const fg_program *p, const step *s, const step *first, c
         if (!x || g->made[x->root] != g->number)
             continue;
         int in_step = run_at(s, i) ? g->by_row[x->root] == g->number && run_at(s, i) == row_length(first)
-                                         : x->array.shape->size == first->n;
+                                   : x->array.shape->size == first->n;
         if (!in_step || x->shift)
             return 1;
     }
@@ -242,10 +243,13 @@ static int starts_with_rows(const fg_program *p, int k, int64_t *width)
 static int64_t block_of(const step *first, int n)
 {
     int is_product = first->kind == PRODUCT_STEP, sums_columns = 0;
-    for (int j = 0; j < n; j++)
+    int64_t itemsize = 1;
+    for (int j = 0; j < n; j++) {
         sums_columns |= first[j].kind == COLS_SUM_STEP;
+        itemsize = (int64_t)first[j].itemsize > itemsize ? (int64_t)first[j].itemsize : itemsize;
+    }
     int64_t part = first->width * (is_product ? first->block : sums_columns ? FG_SUM_PART : 1);
-    int64_t least = is_product ? PRODUCT_BYTES / (int64_t)first->itemsize : FG_BLOCK;
+    int64_t least = is_product ? PRODUCT_BYTES / itemsize : sums_columns ? FG_BLOCK : ROWS_BYTES / itemsize;
     int64_t block = first->width == 0   ? FG_BLOCK
                     : first->width == 1 ? FG_SUM_LEAF
                     : part < least      ? least / part * part

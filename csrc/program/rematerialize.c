@@ -158,8 +158,8 @@ static void add_step(rematerialization *a, step s, int end, int group)
         a->p->operands.n += s.n_in;
         for (int i = 0; i < s.n_in; i++) {
             int v = s.in[i];
-            in[i] = v < 0 || is_spread(&s, i) || stays(a, v, end) || a->maker[v] >= group ? v
-                                                                                          : compute(a, v, end, group);
+            in[i] =
+                v < 0 || is_spread(&s, i) || stays(a, v, end) || a->maker[v] >= group ? v : compute(a, v, end, group);
         }
         s.in = in;
     }

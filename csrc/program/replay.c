@@ -117,9 +117,8 @@ static void bind_flat(const fg_program *p, fg_replay *r, const step *s, bound_st
 {
     for (int i = 0; i < s->n_in; i++) {
         if (i < 3)                              /* the stride of a missing operand is 1 */
-            to->stride[i] =
-                s->in[i] < 0 || p->buffer[s->in[i]].period || run_at(s, i) == FG_ROW ||
-                shape_at(p, s->in[i])->size == shape_at(p, s->y)->size;
+            to->stride[i] = s->in[i] < 0 || p->buffer[s->in[i]].period || run_at(s, i) == FG_ROW ||
+                            shape_at(p, s->in[i])->size == shape_at(p, s->y)->size;
         if (s->in[i] >= 0)
             set_pointer(p, r, s->in[i], &to->at[i]);
     }
