@@ -78,7 +78,7 @@ int fg_find_strides(const fg_program *p, const instruction *a, fg_strided *found
  * equal, some at a time. */
 static int is_loadable(const fg_program *p, const instruction *m)
 {
-    enum { LEAST_RUN = 8 };
+    enum { LEAST_NEIGHBOURS = 8 };
     const fg_shape *y = shape_at(p, m->y);
     fg_strided strided;
     if (p->buffer[m->y].root != m->y || p->buffer[m->y].padded_in_place || !fg_find_strides(p, m, &strided))
@@ -86,7 +86,7 @@ static int is_loadable(const fg_program *p, const instruction *m)
     int v = operands_of(p, m)[0];
     if (m->op == FG_OP_broadcast_to)
         return shape_at(p, v)->size > 1;
-    return strided.stride[0] == 1 && strided.dim[0] >= LEAST_RUN && shape_at(p, v)->size <= 2 * y->size;
+    return strided.stride[0] == 1 && strided.dim[0] >= LEAST_NEIGHBOURS && shape_at(p, v)->size <= 2 * y->size;
 }
 
 /* Does a kernel take a single element as operand i of an instruction? A derivative's does for the first operands of a
@@ -207,6 +207,7 @@ typedef struct {
     int *maker;                 /* and the instruction that computes it, or -1; */
     int *is_whole;              /* and is it in memory as a whole anyway? */
     list instructions;          /* the new ones */
+    int changed;                /* is any operand read otherwise than before? */
 } pass;
 
 /* How a long elementwise instruction reads its operand i, if that is not element by element and no single element: a
@@ -271,6 +272,7 @@ static int load_operands(pass *a, const instruction *reader)
                 return status;
         }
         operands_of(p, reader)[i] = y;
+        a->changed = 1;
     }
     return FG_OK;
 }
@@ -346,7 +348,7 @@ static void find_whole(pass *a)
 int fg_load_operands(fg_program *p)
 {
     int n = p->n_buffers, n_instructions = p->instructions.n, status = FG_OK;
-    pass a = {p, n, calloc(3 * (size_t)n + 1, sizeof(int)), NULL, NULL, {0, 0, NULL}};
+    pass a = {p, n, calloc(3 * (size_t)n + 1, sizeof(int)), NULL, NULL, {0, 0, NULL}, 0};
     if (!a.copy)
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     a.maker = a.copy + n;
@@ -365,11 +367,10 @@ int fg_load_operands(fg_program *p)
         else
             status = status ? status : FG_NO_MEMORY;
     }
-    if (!status && p->n_buffers > n) {
+    if (!status && p->n_buffers > n)
         status = insert_repetitions(&a);
-        if (!status)
-            status = remove_unread(p);
-    }
+    if (!status && a.changed)
+        status = remove_unread(p);
     free(a.copy);
     free(a.instructions.item);
     return status;
