@@ -200,6 +200,20 @@ typedef struct {
     const fg_optim_kernels *optim;
 } fg_kernel_set;
 
+/* ---- strided.c -----------------------------------------------------------------------------------------
+ * Compiled once. An array that is read with strides: element i of its axes, the last axis first, is that many elements
+ * from the start of memory. */
+enum { FG_STRIDED_NDIM = 6 };
+typedef struct {
+    int ndim;
+    int64_t dim[FG_STRIDED_NDIM], stride[FG_STRIDED_NDIM];
+    int64_t shift;          /* where its first element is */
+} fg_strided;
+/* Add the next outer axis, or join it to the last one if a single stride describes both; 0: there is no room. */
+int fg_strided_add(fg_strided *, int64_t length, int64_t stride);
+/* y = n elements from number `from` on, in row-major order; there are as many. x and y do not overlap. */
+void fg_strided_read(const fg_strided *, size_t itemsize, int64_t from, int64_t n, const void *x, void *y);
+
 /* ---- integers.c ---------------------------------------------------------------------------------------
  * Compiled once, not for each instruction set. Kernels by operation and dtype: fastgrad.h. */
 typedef struct {            /* of a row of integers.def and a dtype; those that it does not have are NULL */

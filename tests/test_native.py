@@ -167,6 +167,13 @@ def gathered(x, w):
     return np.sum(c * c) + np.sum(fg.take(w, np.array([3, 0, 3]), axis=0) * c)
 
 
+def spread(x, row, column):
+    """Long steps whose operands are rows, columns, backwards, and gathered."""
+    y = fg.tanh(x * column + row) / (1 + column * column)
+    y = y - y.mean(axis=1, keepdims=True) + x[:, ::-1] + fg.take(x, np.arange(40) % 7, axis=0)
+    return np.sum(y * y + fg.where(y > column, y, row))
+
+
 RNG = np.random.default_rng(0)
 A, P = RNG.normal(size=(3, 3)) / 3, RNG.normal(size=(20, 3))
 PROGRAMS = {
@@ -180,6 +187,10 @@ PROGRAMS = {
     "backwards": (backwards, (RNG.normal(size=(7, 4)),)),
     "gradient backwards": (fg.grad(lambda x: fg.sum(backwards(x)[1]) ** 2), (RNG.normal(size=(7, 4)),)),
     "float32": (fg.value_and_grad(rosenbrock), (RNG.normal(size=40).astype(np.float32),)),
+    "spread": (
+        fg.value_and_grad(spread, (0, 1, 2)),
+        (RNG.normal(size=(40, 70)), RNG.normal(size=70), RNG.normal(size=(40, 1))),
+    ),
     "mapped": (fg.vmap(fg.grad(neuron)), (np.linspace(8, 10, 5),)),
 }
 

@@ -3,7 +3,13 @@
  *
  * A group starts at a flat step and takes later flat steps of the same length, overtaking steps in between where no
  * value depends on it; sums of what it computes; short steps that it needs are moved before it; and products of
- * matrices that it reads become its first steps, computed some rows at a time.
+ * matrices that it reads become its first steps, computed some rows at a time. Operands that are read with strides are
+ * loaded in each group that reads them.
+ *
+ * A block holds whole rows where rows are summed or their extremes taken. So the results for its rows are complete at
+ * once, and later steps of the group may read them: flat steps with one element for each row, and loads that repeat
+ * such an element along its row. A group may start with such a reduction. So a softmax or the normalization of rows is
+ * one group.
  */
 #include "kernels/gemm_dispatch.h"
 #include "program/passes.h"
@@ -15,14 +21,20 @@
 enum {
     LOOK_AHEAD = 64, /* steps that a group may overtake */
     WIDEST = 2048, /* a longer row makes blocks too large for a cache when rows or columns are summed */
+    ROWS_BYTES = FG_BLOCK * sizeof(double), /* a block of rows that are reduced has so many bytes, if rows are short */
     PRODUCT_BYTES = 1 << 14, /* a block of a product has at least so many bytes ... */
     PRODUCT_ROWS = 3 * FG_SUM_PART, /* ... and a multiple of so many rows, which are whole tiles of gemm.c, too */
     LEAST_BLOCKS = 4 /* a product of fewer blocks is computed as a whole: blocks would save no memory */
 };
 
 /* The group that is being formed. Its number is written at the roots of values: in `mine` at those that it reads or
- * writes, in `made` at those that it writes, in `passed` at those that overtaken steps write, which run after it. */
-typedef struct { int number, *mine, *made, *passed; } group;
+ * writes, in `made` at those that it writes, `by_row` at those of them that have one element for each of its rows, in
+ * `passed` at those that overtaken steps write, or that are complete only when the group ends: what reads these runs
+ * after it. */
+typedef struct {
+    int number, *mine, *made, *by_row, *passed;
+    int *loader; /* of each value: the step that loads it, from 1 on; 0: none */
+} group;
 
 static int reads_any(const fg_program *p, const step *s, const int *marks, int number)
 {
@@ -40,29 +52,122 @@ static int reads_root(const fg_program *p, const step *s, int root)
     return 0;
 }
 
-/* Does a step of n elements read a result of the group other than element by element, so that a block of it may need
- * elements of another block? */
-static int reads_across(const fg_program *p, const step *s, const group *g, int64_t n)
+/* How many elements each row of a group has whose rows are reduced; 0: none is. */
+static int64_t row_length(const step *first) { return first->width > 1 && first->reductions ? first->width : 0; }
+
+/* Does a step read a result of the group other than element by element, or than one element for each row, so that a
+ * block of it may need elements of another block? */
+static int reads_across(const fg_program *p, const step *s, const step *first, const group *g)
 {
-    for (int i = 0; i < s->n_in; i++)
-        if (s->in[i] >= 0 && g->made[p->buffer[s->in[i]].root] == g->number &&
-            (shape_at(p, s->in[i])->size != n || p->buffer[s->in[i]].shift))
+    for (int i = 0; i < s->n_in; i++) {
+        const buffer *x = s->in[i] < 0 ? NULL : &p->buffer[s->in[i]];
+        if (!x || g->made[x->root] != g->number)
+            continue;
+        int in_step = run_at(s, i) ? g->by_row[x->root] == g->number && run_at(s, i) == row_length(first)
+                                   : x->array.shape->size == first->n;
+        if (!in_step || x->shift)
             return 1;
+    }
     return 0;
+}
+
+/* Does a flat step compute one element for each row of the group, from such elements of the group and of values outside
+ * of it? */
+static int is_by_row(const fg_program *p, const step *s, const step *first, const group *g)
+{
+    int64_t width = row_length(first);
+    if (s->kind == RUN || s->kind >= LOAD_STEP || !width || s->n * width != first->n ||
+        !reads_any(p, s, g->by_row, g->number) || reads_any(p, s, g->passed, g->number))
+        return 0;
+    for (int i = 0; i < s->n_in; i++) {
+        const buffer *x = s->in[i] < 0 ? NULL : &p->buffer[s->in[i]];
+        if (x && (x->loaded || (g->made[x->root] == g->number &&
+                                (g->by_row[x->root] != g->number || x->array.shape->size != s->n || x->shift))))
+            return 0;
+    }
+    return 1;
+}
+
+/* Can a group load what step s loads? Its operand has to be complete, or have one element for each row of the group,
+ * which is repeated along the row. */
+static int can_load(const fg_program *p, const step *s, const step *first, const group *g)
+{
+    const buffer *x = &p->buffer[s->in[0]];
+    const fg_strided *t = &s->strided;
+    int64_t width = row_length(first);
+    if (g->passed[x->root] == g->number)
+        return 0;
+    return g->made[x->root] != g->number ||
+           (g->by_row[x->root] == g->number && width && !x->shift && x->array.shape->size * width == s->n &&
+            t->ndim == 2 && t->dim[0] == width && t->stride[0] == 0 && t->stride[1] == 1 && !t->shift);
+}
+
+static int can_load_all(const fg_program *p, const step *s, const step *first, const group *g)
+{
+    for (int i = 0; i < s->n_in; i++) {
+        int k = s->in[i] < 0 ? 0 : g->loader[s->in[i]];
+        if (k && p->step[k - 1].group && !can_load(p, &p->step[k - 1], first, g))
+            return 0;
+    }
+    return 1;
+}
+
+static int reads_alike(const fg_strided *a, const fg_strided *b)
+{
+    size_t bytes = (size_t)a->ndim * sizeof *a->dim;
+    return a->ndim == b->ndim && a->shift == b->shift && !memcmp(a->dim, b->dim, bytes) &&
+           !memcmp(a->stride, b->stride, bytes);
+}
+
+/* Put the steps that load the operands of step s at the end of the group, which is sorted[start] to sorted[n - 1];
+ * where the group has loaded the same already, s reads that. Returns the new end. */
+static int take_loads(fg_program *p, step *sorted, int start, int n, const step *s, const group *g)
+{
+    for (int i = 0; i < s->n_in; i++) {
+        int k = s->in[i] < 0 ? 0 : g->loader[s->in[i]], same = -1;
+        if (!k || !p->step[k - 1].group)
+            continue;
+        step *load = &p->step[k - 1];
+        load->group = 0;
+        for (int j = start; j < n && same < 0; j++)
+            if (sorted[j].kind == LOAD_STEP && sorted[j].in[0] == load->in[0] &&
+                reads_alike(&sorted[j].strided, &load->strided))
+                same = sorted[j].y;
+        if (same >= 0)
+            ((int *)p->operands.item)[s->in + i - (int *)p->operands.item] = same;
+        else
+            sorted[n++] = *load;
+    }
+    return n;
 }
 
 static int has_rows(const fg_program *p, const step *s)
 {
     for (int i = 0; i < s->n_in; i++)
-        if (s->in[i] >= 0 && p->buffer[s->in[i]].period)
+        if (s->in[i] >= 0 && (p->buffer[s->in[i]].period || run_at(s, i)))
             return 1;
     return 0;
+}
+
+/* Does a flat step read an operand in runs, and none from a buffer where a row is repeated? Then its operands have the
+ * shapes that its instruction has had, and it may run by itself, which is faster than block by block. */
+static int is_broadcast(const fg_program *p, const step *s)
+{
+    int found = 0;
+    for (int i = 0; i < s->n_in; i++) {
+        if (s->in[i] >= 0 && p->buffer[s->in[i]].period)
+            return 0;
+        found |= run_at(s, i) != 0;
+    }
+    return found;
 }
 
 static void join(const fg_program *p, const step *s, group *g)
 {
     int y = p->buffer[s->y].root;
     g->mine[y] = g->made[y] = g->number;
+    if (s->by_row || s->kind == ROWS_STEP)
+        g->by_row[y] = g->number;
     for (int i = 0; i < s->n_in; i++)
         if (s->in[i] >= 0)
             g->mine[p->buffer[s->in[i]].root] = g->number;
@@ -80,10 +185,10 @@ static kind kind_of_sum(const fg_program *p, const step *s, int64_t *width)
             continue;
         int here = (int)(s->attr[0] >> i & 1);
         if (!started)
-            found = here ? ROWS_SUM_STEP : COLS_SUM_STEP;
-        else if (here != previous && here == (found == ROWS_SUM_STEP))
+            found = here ? ROWS_STEP : COLS_SUM_STEP;
+        else if (here != previous && here == (found == ROWS_STEP))
             return RUN; /* summed and other axes alternate more than once */
-        if (here == (found == ROWS_SUM_STEP))
+        if (here == (found == ROWS_STEP))
             *width *= x->dim[i];
         started = 1;
         previous = here;
@@ -93,25 +198,58 @@ static kind kind_of_sum(const fg_program *p, const step *s, int64_t *width)
     return s->n == 1 ? SUM_STEP : *width > WIDEST || (found == COLS_SUM_STEP && *width < FG_SUM_COLS) ? RUN : found;
 }
 
-/* The kind of a step that is a sum of something that the group reads or computes, if its blocks fit those of the
- * group's other sums; else RUN. */
-static kind kind_of_reduction(const fg_program *p, const step *s, const step *first, const group *g, int64_t *width)
+/* What a step reduces, and the length of the rows: rows, or of a sum also columns or all elements; or RUN. */
+static kind kind_of_any_reduction(const fg_program *p, const step *s, int64_t *width)
 {
-    if (s->op != FG_OP_sum || shape_at(p, s->in[0])->size != first->n || !FG_IS_FLOAT(p->buffer[s->y].array.dtype) ||
-        first->reductions == FG_MAX_REDUCTIONS || !reads_any(p, s, g->mine, g->number) ||
-        reads_any(p, s, g->passed, g->number) || reads_across(p, s, g, first->n))
+    if (s->kind != RUN || (s->op != FG_OP_sum && s->op != FG_OP_max && s->op != FG_OP_min) ||
+        !FG_IS_FLOAT(p->buffer[s->y].array.dtype))
         return RUN;
     kind found = kind_of_sum(p, s, width);
+    return s->op == FG_OP_sum || (found == ROWS_STEP && *width > 1) ? found : RUN;
+}
+
+/* The kind of a step that reduces something that the group reads or computes, if its blocks fit those of the group's
+ * other reductions; else RUN. */
+static kind kind_of_reduction(const fg_program *p, const step *s, const step *first, const group *g, int64_t *width)
+{
+    if ((s->op != FG_OP_sum && s->op != FG_OP_max && s->op != FG_OP_min) || shape_at(p, s->in[0])->size != first->n ||
+        first->reductions == FG_MAX_REDUCTIONS || !reads_any(p, s, g->mine, g->number) ||
+        reads_any(p, s, g->passed, g->number) || reads_across(p, s, first, g))
+        return RUN;
+    kind found = kind_of_any_reduction(p, s, width);
     return first->width && first->width != *width ? RUN : found;
 }
 
-/* How many elements a group works on at a time: with sums of rows or columns, whole rows; with products, a multiple of
- * the rows that take_products has left in first->block. */
-static int64_t block_of(const step *first)
+/* Does a group start at step k, which reduces rows? It does if a later flat step reads the same elements, as that of a
+ * softmax. */
+static int starts_with_rows(const fg_program *p, int k, int64_t *width)
 {
-    int is_product = first->kind == PRODUCT_STEP;
-    int64_t part = first->width * (is_product ? first->block : FG_SUM_PART);
-    int64_t least = is_product ? PRODUCT_BYTES / (int64_t)first->itemsize : FG_BLOCK;
+    const step *s = &p->step[k];
+    if (kind_of_any_reduction(p, s, width) != ROWS_STEP || *width < 2)
+        return 0;
+    int v = s->in[0];
+    int64_t n = shape_at(p, v)->size;
+    for (int j = k + 1; n >= FG_FUSE_FROM && j < p->n_steps && j <= k + LOOK_AHEAD; j++) {
+        const step *t = &p->step[j];
+        for (int i = 0; t->group && t->kind != RUN && t->kind != LOAD_STEP && t->n == n && i < t->n_in; i++)
+            if (t->in[i] == v)
+                return 1;
+    }
+    return 0;
+}
+
+/* How many elements a group of n steps works on at a time: with sums of rows, whole rows; with sums of columns, a multiple
+ * of FG_SUM_PART rows; with products, of the rows that take_products has left in first->block. */
+static int64_t block_of(const step *first, int n)
+{
+    int is_product = first->kind == PRODUCT_STEP, sums_columns = 0;
+    int64_t itemsize = 1;
+    for (int j = 0; j < n; j++) {
+        sums_columns |= first[j].kind == COLS_SUM_STEP;
+        itemsize = (int64_t)first[j].itemsize > itemsize ? (int64_t)first[j].itemsize : itemsize;
+    }
+    int64_t part = first->width * (is_product ? first->block : sums_columns ? FG_SUM_PART : 1);
+    int64_t least = is_product ? PRODUCT_BYTES / itemsize : sums_columns ? FG_BLOCK : ROWS_BYTES / itemsize;
     int64_t block = first->width == 0   ? FG_BLOCK
                     : first->width == 1 ? FG_SUM_LEAF
                     : part < least      ? least / part * part
@@ -193,37 +331,60 @@ static int take_products(const fg_program *p, step *sorted, int start, int n)
 
 /* Form all groups: fills `sorted` with the steps in their new order; a step whose group is 0 has been moved. A flat
  * step joins a group if it is next to it, or if it reads what the group reads or writes and nothing that an overtaken
- * step writes. A sum joins, too, but its result is complete, and may be read, after the group only. */
-static void sort_steps(fg_program *p, step *sorted, group *g)
+ * step writes. A sum of columns or of all elements joins, too, but its result is complete, and may be read, after the
+ * group only. Returns how many steps there are: fewer where a group loads an operand for several steps. */
+static int sort_steps(fg_program *p, step *sorted, group *g)
 {
-    for (int k = 0, n = 0; k < p->n_steps; k++) {
+    int n = 0;
+    for (int k = 0; k < p->n_steps; k++) {
         step *first = &p->step[k];
-        if (!first->group)
+        int64_t width = 0;
+        if (!first->group || first->kind == LOAD_STEP)
             continue;
-        int start = n;
-        sorted[n++] = *first;
-        if (first->kind == RUN || first->n < FG_FUSE_FROM)
-            continue;
+        int start = n, by_rows = first->kind == RUN && starts_with_rows(p, k, &width);
         g->number = k + 1;
-        join(p, first, g);
+        if (!by_rows && (first->kind == RUN || first->n < FG_FUSE_FROM)) {
+            sorted[n++] = *first;
+            continue;
+        }
+        if (!by_rows)
+            n = take_loads(p, sorted, start, n, first, g);
+        sorted[n] = *first;
+        if (by_rows) {
+            sorted[n].kind = ROWS_STEP;
+            sorted[n].n = shape_at(p, first->in[0])->size;
+            sorted[n].reductions = 1;
+            sorted[n].width = width;
+        }
+        int64_t elements = sorted[n].n;
+        join(p, &sorted[n++], g);
         for (int j = k + 1, passed = 0, before = 0; j < p->n_steps && passed + before < LOOK_AHEAD; j++) {
             step *s = &p->step[j];
-            int64_t width;
             kind sum;
-            if (!s->group)
+            if (!s->group || s->kind == LOAD_STEP)
                 continue;
-            if (s->kind != RUN && s->n == first->n && !reads_any(p, s, g->passed, g->number) &&
-                !reads_across(p, s, g, s->n) && (!passed || reads_any(p, s, g->mine, g->number))) {
+            if (s->kind != RUN && s->n == elements && !reads_any(p, s, g->passed, g->number) &&
+                !reads_across(p, s, &sorted[start], g) && (!passed || reads_any(p, s, g->mine, g->number)) &&
+                can_load_all(p, s, &sorted[start], g)) {
+                n = take_loads(p, sorted, start, n, s, g);
+                join(p, s, g);
+                sorted[n++] = *s;
+                s->group = 0;
+            } else if (is_by_row(p, s, &sorted[start], g)) {
+                s->by_row = 1;
                 join(p, s, g);
                 sorted[n++] = *s;
                 s->group = 0;
             } else if ((sum = kind_of_reduction(p, s, &sorted[start], g, &width)) != RUN) {
-                g->passed[p->buffer[s->y].root] = g->number;
                 sorted[start].reductions++;
                 sorted[start].width = width;
                 sorted[n] = *s;
                 sorted[n].kind = sum;
-                sorted[n++].n = first->n;
+                if (sum == ROWS_STEP && width > 1)
+                    join(p, &sorted[n], g);
+                else
+                    g->passed[p->buffer[s->y].root] = g->number;
+                sorted[n++].n = elements;
                 s->group = 0;
             } else if (can_run_before(p, s, g)) {
                 memmove(&sorted[start + 1], &sorted[start], (size_t)(n - start) * sizeof *sorted);
@@ -236,25 +397,40 @@ static void sort_steps(fg_program *p, step *sorted, group *g)
                 passed++;
             }
         }
+        if (by_rows && n - start == 1) {
+            sorted[start] = *first;
+            continue;
+        }
         start = take_products(p, sorted, start, n);
+        if (n - start == 1 && is_broadcast(p, &sorted[start])) {
+            sorted[start].kind = RUN;
+            sorted[start].kernel = (void *)fg_run_of(sorted[start].op);
+            continue;
+        }
         sorted[start].group = n - start;
         if (n - start > 1 || has_rows(p, first))
-            sorted[start].block = block_of(&sorted[start]);
+            sorted[start].block = block_of(&sorted[start], n - start);
     }
+    return n;
 }
 
 int fg_pass_fuse(fg_program *p)
 {
     step *sorted = malloc((size_t)(p->n_steps + 1) * sizeof *sorted);
-    int *marks = calloc(3 * (size_t)p->n_buffers + 1, sizeof *marks);
+    int n = p->n_buffers, *marks = calloc(5 * (size_t)n + 1, sizeof *marks);
     if (!sorted || !marks) {
         free(sorted);
         free(marks);
         return fg_fail(FG_NO_MEMORY, "no memory for a program");
     }
-    sort_steps(p, sorted, &(group){0, marks, marks + p->n_buffers, marks + 2 * p->n_buffers});
+    int *loader = marks + 4 * n;
+    for (int k = 0; k < p->n_steps; k++)
+        if (p->step[k].kind == LOAD_STEP)
+            loader[p->step[k].y] = k + 1;
+    n = sort_steps(p, sorted, &(group){0, marks, marks + n, marks + 2 * n, marks + 3 * n, loader});
     free(marks);
     free(p->step);
     p->step = sorted;
+    p->n_steps = n;
     return FG_OK;
 }

@@ -52,68 +52,18 @@ static int can_pad_in_place(const fg_program *p, const instruction *a, int64_t *
            is_contiguous(shape_at(p, a->y), attrs_of(p, a), shape_at(p, v), shift);
 }
 
-/* Is every operand of the size of the result, a single element or a repeated row? Then one kernel call, or one for each
- * block, computes it. */
+/* Is every operand of the size of the result, a single element, a repeated row, or one whose elements stand for long
+ * runs? Then one kernel call, or one for each block or run, computes it. */
 static int is_flat(const fg_program *p, const instruction *a)
 {
     int64_t n = shape_at(p, a->y)->size;
     for (int i = 0; i < a->n_in; i++) {
         int v = operands_of(p, a)[i];
-        if (v >= 0 && shape_at(p, v)->size != n && shape_at(p, v)->size != 1 && !p->buffer[v].period)
+        if (v >= 0 && shape_at(p, v)->size != n && shape_at(p, v)->size != 1 && !p->buffer[v].period &&
+            !fg_run_of_operand(p, a, i))
             return 0;
     }
     return n > 0;
-}
-
-/* The kernel of a flat step on integers or booleans, where it has one. A kernel that may refuse elements is called by
- * the operation's run, which has the operands for NumPy. */
-static void choose_integer_kernel(step *s, int dtype)
-{
-    const fg_integer_kernel *k = fg_integer_kernel_of(s->op, dtype);
-    if (s->op == FG_OP_where) {
-        s->kind = WHERE_STEP;
-        s->kernel = (void *)fg_where_kernel_of(dtype);
-    } else if (k && k->unary) {
-        s->kind = UNARY_STEP;
-        s->kernel = (void *)k->unary;
-    } else if (k && k->binary) {
-        s->kind = BINARY_STEP;
-        s->kernel = (void *)k->binary;
-    }
-}
-
-/* The kernel of a flat step, where it has one. */
-static void choose_kernel(const fg_program *p, step *s)
-{
-    int op = s->op, vjp = (op - FG_N_OPS) / 2;
-    int dtype = p->buffer[s->in[op == FG_OP_where || op >= FG_N_OPS ? s->n_in - 1 : 0]].array.dtype;
-    if (!FG_IS_FLOAT(dtype)) {
-        choose_integer_kernel(s, dtype);
-        return;
-    }
-    const fg_elementwise_kernels *k = fg_kernels[dtype].elementwise;
-    if (op < FG_N_UNARY) {
-        s->kind = UNARY_STEP;
-        s->kernel = (void *)k->unary[op];
-    } else if (op < FG_N_ELEMENTWISE) {
-        s->kind = BINARY_STEP;
-        s->kernel = (void *)k->binary[op - FG_N_UNARY];
-    } else if (op == FG_OP_broadcast_to && shape_at(p, s->in[0])->size == 1) {
-        s->kind = UNARY_STEP;
-        s->kernel = (void *)k->stretch;
-    } else if (op >= FG_OP_less && op <= FG_OP_not_equal) {
-        s->kind = COMPARE_STEP;
-        s->kernel = (void *)k->compare[op - FG_OP_less];
-    } else if (op == FG_OP_where) {
-        s->kind = WHERE_STEP;
-        s->kernel = (void *)k->where;
-    } else if (op >= FG_N_OPS && vjp < FG_N_UNARY) {
-        s->kind = UNARY_VJP_STEP;
-        s->kernel = (void *)k->unary_vjp[vjp];
-    } else if (op >= FG_N_OPS) {
-        s->kind = BINARY_VJP_STEP;
-        s->kernel = (void *)k->binary_vjp[vjp - FG_N_UNARY][(op - FG_N_OPS) % 2];
-    }
 }
 
 /* An estimate of a step's nanoseconds, to tell long programs from short ones. */
@@ -173,8 +123,14 @@ static void prepare_step(fg_program *p, step *s, const instruction *a)
     p->work += work_of(p, s);
     p->draws = p->draws || fg_draws(s->op, s->attr);
     p->allocates = p->allocates || allocates(p, s);
-    if (a->n_in && is_flat(p, a))
-        choose_kernel(p, s);
+    if (p->buffer[a->y].loaded) {
+        s->kind = LOAD_STEP;
+        fg_find_strides(p, a, &s->strided);
+    } else if (a->n_in && is_flat(p, a)) {
+        fg_choose_kernel(p, s);
+        for (int i = 0; s->kind != RUN && i < a->n_in; i++)
+            s->run[i] = fg_run_of_operand(p, a, i);
+    }
 }
 
 /* ---- buffers and steps --------------------------------------------------------------------------------------- */
@@ -278,147 +234,6 @@ static int make_buffers(fg_program *p)
             p->buffer[operands_of(p, a)[2]].root = p->buffer[a->y].root;
     }
     return FG_OK;
-}
-
-/* ---- rows that are broadcast ---------------------------------------------------------------------------------- */
-/* Is v a row of at least 2 elements that is broadcast along y's leading axes to y's shape? */
-static int is_row(const fg_program *p, int v, int y)
-{
-    const fg_shape *row = shape_at(p, v), *whole = shape_at(p, y);
-    int axes = row->ndim;
-    while (axes && row->dim[row->ndim - axes] == 1)
-        axes--;
-    if (row->size < 2 || axes >= whole->ndim)
-        return 0;
-    for (int i = 1; i <= axes; i++)
-        if (row->dim[row->ndim - i] != whole->dim[whole->ndim - i])
-            return 0;
-    return row->size < whole->size;
-}
-
-/* Is operand i the cotangent of an elementwise vjp, and only a block of equal elements that stands for a larger array?
- * (fg_pass_shrink_constants) */
-static int is_any_block(const fg_program *p, const instruction *a, int i)
-{
-    return a->op >= FG_N_OPS && i == a->n_in - 1 && shape_at(p, operands_of(p, a)[i])->size < shape_at(p, a->y)->size;
-}
-
-/* Is an instruction a long elementwise step that would be flat if rows were repeated? */
-static int broadcasts_rows(const fg_program *p, const instruction *a)
-{
-    int rows = 0;
-    for (int i = 0; i < a->n_in; i++) {
-        int v = operands_of(p, a)[i];
-        int64_t size = v < 0 ? 1 : shape_at(p, v)->size;
-        if (size == 1 || size == shape_at(p, a->y)->size)
-            continue;
-        if (!is_row(p, v, a->y) && !is_any_block(p, a, i))
-            return 0;
-        rows++;
-    }
-    step s = {.kind = RUN, .op = a->op, .n_in = a->n_in, .in = operands_of(p, a)};
-    if (rows && shape_at(p, a->y)->size >= FG_FUSE_FROM)
-        choose_kernel(p, &s);
-    return s.kind != RUN;
-}
-
-static int add_buffer(fg_program *p, buffer b)
-{
-    buffer *grown = realloc(p->buffer, (size_t)(p->n_buffers + 1) * sizeof *grown);
-    if (!grown) {
-        fg_shape_unref(b.array.shape);
-        fg_fail(FG_NO_MEMORY, "no memory for a program");
-        return -1;
-    }
-    p->buffer = grown;
-    b.root = p->n_buffers;
-    b.output = -1;
-    b.offset = -1;
-    p->buffer[p->n_buffers] = b;
-    return p->n_buffers++;
-}
-
-/* A new buffer on the memory of v, a constant block of equal elements, of which every block reads the same; -1: no
- * memory. */
-static int same_in_blocks(fg_program *p, int v)
-{
-    fg_shape_ref(shape_at(p, v));
-    return add_buffer(p, (buffer){.array = p->buffer[v].array, .period = 1});
-}
-
-/* A new buffer of row v repeated, so often that a block may begin anywhere in its first copy; -1: no memory. */
-static int repeated(fg_program *p, int v)
-{
-    const fg_shape *row = shape_at(p, v);
-    int64_t dim[FG_MAX_NDIM], copies = 1 + (FG_BLOCK + row->size - 2) / row->size;
-    int lead = row->dim[0] != 1;
-    for (int i = 0; i < row->ndim; i++)
-        dim[i + lead] = row->dim[i];
-    dim[0] = copies;
-    fg_shape *shape = fg_shape_new(row->ndim + lead, dim);
-    if (!shape) {
-        fg_fail(FG_NO_MEMORY, "no memory for a program");
-        return -1;
-    }
-    return add_buffer(
-        p, (buffer){.array = {.refs = 1, .dtype = p->buffer[v].array.dtype, .storage = FG_OWNED, .shape = shape},
-                    .period = row->size});
-}
-
-static int add_repetition(fg_program *p, list *instructions, int v, int copy)
-{
-    int *operand = fg_list_add(&p->operands, sizeof *operand);
-    instruction *n = operand ? fg_list_add(instructions, sizeof *n) : NULL;
-    if (!n)
-        return FG_NO_MEMORY;
-    *operand = v;
-    *n = (instruction){.op = FG_OP_broadcast_to, .n_in = 1, .y = copy, .in = p->operands.n - 1};
-    return FG_OK;
-}
-
-/* Let long elementwise instructions read a row, such as a bias, from a buffer where it is repeated, which is filled as
- * soon as the row is computed. So they are flat, and a chain of them over a matrix is one group. */
-static int repeat_rows(fg_program *p)
-{
-    int n = p->n_buffers, n_rows = 0, status = FG_OK;
-    int *copy = calloc((size_t)n + 1, sizeof *copy);            /* of each value: the buffer where it is repeated */
-    list instructions = {0, 0, NULL};
-    if (!copy)
-        return fg_fail(FG_NO_MEMORY, "no memory for a program");
-    for (int k = 0; k < p->instructions.n; k++) {
-        const instruction *a = &instructions_of(p)[k];
-        int broadcasts = broadcasts_rows(p, a);
-        for (int i = 0; !status && broadcasts && i < a->n_in; i++) {
-            int *v = &operands_of(p, a)[i];
-            if (*v < 0 || shape_at(p, *v)->size == 1 || shape_at(p, *v)->size == shape_at(p, a->y)->size)
-                continue;
-            n_rows += !copy[*v];
-            if (!copy[*v] && (copy[*v] = is_any_block(p, a, i) ? same_in_blocks(p, *v) : repeated(p, *v)) < 0)
-                status = FG_NO_MEMORY;
-            else
-                *v = copy[*v];
-        }
-    }
-    for (int v = 0; !status && n_rows && v < n; v++)
-        if (copy[v] && !p->buffer[copy[v]].array.data && v < p->values.n && values_of(p)[v].from != RESULT)
-            status = add_repetition(p, &instructions, v, copy[v]);
-    for (int k = 0; !status && n_rows && k < p->instructions.n; k++) {
-        instruction a = instructions_of(p)[k], *b = fg_list_add(&instructions, sizeof *b);
-        if (!b)
-            status = FG_NO_MEMORY;
-        else
-            *b = a;
-        if (b && copy[a.y])
-            status = add_repetition(p, &instructions, a.y, copy[a.y]);
-    }
-    if (!status && n_rows) {
-        list old = p->instructions;
-        p->instructions = instructions;
-        instructions = old;
-    }
-    free(copy);
-    free(instructions.item);
-    return status;
 }
 
 /* ---- gradients that never exist as a whole -------------------------------------------------------------------- */
@@ -527,7 +342,7 @@ int fg_pass_lower(fg_program *p)
     for (int i = p->values.n; i < p->n_buffers; i++)    /* of outputs that need no copy */
         if (!p->buffer[i].array.shape)
             p->buffer[i] = (buffer){.root = i, .output = -1, .offset = -1};
-    if ((status = repeat_rows(p)) || (status = find_panels(p)))
+    if ((status = fg_load_operands(p)) || (status = find_panels(p)))
         return status;
     return make_steps(p);
 }

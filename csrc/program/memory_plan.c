@@ -53,9 +53,11 @@ static void find_blockwise(fg_program *p)
         if (end - k < 2)
             continue;
         for (int j = k; j < end; j++) {
-            buffer *y = &p->buffer[p->step[j].y];
-            if (y->root == p->step[j].y && y->output < 0 && y->last == end - 1)
-                y->blockwise = (int)p->step[k].block;
+            const step *s = &p->step[j];
+            buffer *y = &p->buffer[s->y];
+            int by_row = s->by_row || s->kind == ROWS_STEP;
+            if (y->root == s->y && y->output < 0 && y->last == end - 1)
+                y->blockwise = (int)(by_row ? p->step[k].block / p->step[k].width : p->step[k].block);
         }
     }
     for (int v = 0; v < p->n_buffers; v++)
@@ -154,8 +156,8 @@ static int reads_in_step(const fg_program *p, const step *s, int root)
 {
     for (int i = 0; i < s->n_in; i++)
         if (s->in[i] >= 0 && p->buffer[s->in[i]].root == root &&
-            (s->kind == PRODUCT_STEP || shape_at(p, s->in[i])->size != s->n || shape_at(p, root)->size != s->n ||
-             p->buffer[root].period))
+            (s->kind == PRODUCT_STEP || s->kind == LOAD_STEP || shape_at(p, s->in[i])->size != s->n ||
+             shape_at(p, root)->size != s->n || p->buffer[root].period))
             return 0;
     return 1;
 }
@@ -178,7 +180,7 @@ static void store_products(fg_program *p, int start, int end)
     for (int k = start; k < end; k++) {
         const step *s = &p->step[k];
         int y = p->buffer[s->y].root;
-        if (s->kind >= SUM_STEP)
+        if (s->kind >= SUM_STEP || s->by_row)
             continue;
         results += in_arena(&p->buffer[y], y) && !p->buffer[y].blockwise;
         for (int i = 0; i < s->n_in; i++) {
@@ -219,12 +221,13 @@ static int find_dead(fg_program *p, arena *a, int start, int k)
     return FG_OK;
 }
 
-/* One of those buffers with elements of y's dtype, or NULL. */
+/* One of those buffers with as many elements of y's dtype, or NULL. */
 static buffer *take_dead(fg_program *p, arena *a, const buffer *y)
 {
     int *dead = a->dead.item;
     for (int i = a->dead.n - 1; i >= 0; i--)
-        if (p->buffer[dead[i]].array.dtype == y->array.dtype) {
+        if (p->buffer[dead[i]].array.dtype == y->array.dtype &&
+            p->buffer[dead[i]].array.shape->size == y->array.shape->size) {
             buffer *x = &p->buffer[dead[i]];
             dead[i] = dead[--a->dead.n];
             return x;
@@ -270,32 +273,47 @@ static int assign_whole(fg_program *p, arena *a, int start, int k)
     return FG_OK;
 }
 
-/* Assign the offset of what step k writes, if that is blockwise: it lives from there to its last reader in the
- * group. */
+/* Free the blocks of those operands of step k that nothing reads any more, either those that it reads element by element
+ * and whose elements have as many bytes as those of its result (`like`), or the others. */
+static int free_operands(fg_program *p, arena *a, int k, int like)
+{
+    const step *s = &p->step[k];
+    size_t itemsize = fg_itemsize(p->buffer[s->y].array.dtype);
+    int status = FG_OK;
+    for (int i = 0; !status && i < s->n_in; i++) {
+        buffer *dead = s->in[i] < 0 ? NULL : &p->buffer[p->buffer[s->in[i]].root];
+        int is_like = dead && fg_itemsize(dead->array.dtype) == itemsize && !run_at(s, i);
+        if (!dead || !dead->blockwise || dead->reader != k || is_like != like)
+            continue;
+        dead->reader = -1;                      /* it may be an operand twice */
+        FG_ASSERT(dead->offset >= 0);           /* its step is an earlier one of the group */
+        status = add_gap(&a->free_blocks, dead->offset, bytes_of(dead));
+    }
+    return status;
+}
+
+/* Assign the offset of what step k writes, if that is blockwise: it lives from there to its last reader in the group.
+ * It may have the block of an operand that dies here. The elements of that must have the same places, or else
+ * the step would overwrite some before it reads them: blocks of a few flags and of a few numbers are rounded up to the
+ * same number of bytes. */
 static int assign_block(fg_program *p, arena *a, int k)
 {
     buffer *y = &p->buffer[p->buffer[p->step[k].y].root];
-    int status = FG_OK;
-    for (int i = 0; !status && i < p->step[k].n_in; i++) {
-        buffer *dead = p->step[k].in[i] < 0 ? NULL : &p->buffer[p->buffer[p->step[k].in[i]].root];
-        if (dead && dead->blockwise && dead->reader == k) {
-            dead->reader = -1;
-            FG_ASSERT(dead->offset >= 0);       /* its step is an earlier one of the group */
-            status = add_gap(&a->free_blocks, dead->offset, bytes_of(dead));
+    int status = free_operands(p, a, k, 1);
+    if (!status && y->blockwise && y->offset < 0) {
+        p->separate_bytes += whole_bytes(y);
+        gap *block = a->free_blocks.item;
+        for (int i = 0; y->offset < 0 && i < a->free_blocks.n; i++)
+            if (block[i].bytes == bytes_of(y)) {
+                y->offset = block[i].offset;
+                block[i] = block[--a->free_blocks.n];
+            }
+        if (y->offset < 0) {
+            y->offset = take_gap(&a->gaps, bytes_of(y), &p->arena_bytes);
+            status = add_gap(&a->blocks, y->offset, bytes_of(y));
         }
     }
-    if (status || !y->blockwise || y->offset >= 0)
-        return status;
-    p->separate_bytes += whole_bytes(y);
-    gap *block = a->free_blocks.item;
-    for (int i = 0; i < a->free_blocks.n; i++)
-        if (block[i].bytes == bytes_of(y)) {
-            y->offset = block[i].offset;
-            block[i] = block[--a->free_blocks.n];
-            return FG_OK;
-        }
-    y->offset = take_gap(&a->gaps, bytes_of(y), &p->arena_bytes);
-    return add_gap(&a->blocks, y->offset, bytes_of(y));
+    return status ? status : free_operands(p, a, k, 0);
 }
 
 /* After a group: make gaps of the buffers that died in it, dying[j] being the first of those whose last step is j, and

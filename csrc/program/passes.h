@@ -22,8 +22,16 @@ int fg_count_uses(const fg_program *, int **maker, int **uses);
 /* On instructions: join_loops.c. */
 int fg_pass_join_loops(fg_program *);
 
-/* From instructions to steps: lower.c. */
+/* From instructions to steps: lower.c, and its parts operands.c and choose_kernel.c. */
 int fg_pass_lower(fg_program *);
+struct step;
+void fg_choose_kernel(const fg_program *, struct step *);   /* of a flat step, where it has one */
+int fg_load_operands(fg_program *);
+/* How often a long elementwise instruction reads each element of operand i in turn, if one kernel call for each element
+ * computes the run; FG_ROW, if the operand is a row of the length of such runs; 0: it reads it otherwise. */
+int64_t fg_run_of_operand(const fg_program *, const instruction *, int i);
+/* How an instruction reads its operand with strides, if that is all it does; 0: it does more, or has too many axes. */
+int fg_find_strides(const fg_program *, const instruction *, fg_strided *);
 
 /* On steps: the files of their names; insert_zeros is in lower.c, liveness in memory_plan.c. */
 int fg_pass_fuse(fg_program *);

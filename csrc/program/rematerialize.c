@@ -1,8 +1,8 @@
 /* rematerialize.c: rematerialization: a large value that is cheap to compute is computed again by each later group that
  * reads it, instead of being stored until then.
  *
- * It is computed from inputs and from values that are stored anyway, so that no other value lives longer. It is
- * computed again in every later group that reads it, or in none.
+ * It is computed from inputs and from values that are stored anyway, so that no other value lives longer, but for small
+ * ones that are broadcast. It is computed again in every later group that reads it, or in none.
  */
 #include "program/passes.h"
 #include "program/steps.h"
@@ -13,6 +13,7 @@
 
 enum {
     LEAST = 1 << 18, /* bytes: a smaller value is read from a cache as fast as it is computed */
+    SMALL = 8, /* a value with so many times fewer elements than are loaded of it may live longer */
     MOST = 3 /* the greatest cost of computing a value: two steps on one array or one step on two */
 };
 
@@ -20,6 +21,7 @@ typedef struct {
     fg_program *p;
     int *maker; /* of each buffer: the step that computes it element by element, or -1 */
     int *reads; /* of each buffer: how many operands in later groups it is; -1: it must be stored */
+    int *writers; /* of each root: how many steps write it */
     int *read_in; /* of each buffer: the last group seen in which a step that is needed reads it */
     int *copied_in, *copy; /* of each buffer: the last group that computes it again, and the new buffer there */
     char *again; /* of each buffer: is it computed again in each later group that reads it? */
@@ -55,6 +57,9 @@ static int stays(const rematerialization *a, int v, int end)
            (s->last >= end && !a->again[root]);
 }
 
+/* Does a step read operand i in another order than element by element? */
+static int is_spread(const step *s, int i) { return s->kind == LOAD_STEP || run_at(s, i); }
+
 /* The cost of computing v from values that stay until step `end`: the number of steps, plus the number of large values
  * that they read. More than `most`, if it costs more or is impossible. */
 static int cost(const rematerialization *a, int v, int end, int most)
@@ -63,11 +68,18 @@ static int cost(const rematerialization *a, int v, int end, int most)
         return most + 1;
     const step *s = &a->p->step[a->maker[v]];
     int n = 1;
-    for (int i = 0; n <= most && i < s->n_in; i++)
-        if (s->in[i] >= 0 && !stays(a, s->in[i], end))
-            n += cost(a, s->in[i], end, most - n);
-        else if (s->in[i] >= 0)
-            n += shape_at(a->p, s->in[i])->size == s->n;
+    for (int i = 0; n <= most && i < s->n_in; i++) {
+        int x = s->in[i], is_spread_out = is_spread(s, i);
+        if (x < 0)
+            continue;
+        int is_small = shape_at(a->p, x)->size * SMALL <= s->n && a->writers[a->p->buffer[x].root] == 1;
+        if (is_spread_out && !stays(a, x, end))
+            n += is_small ? 0 : most; /* such an operand is not computed again */
+        else if (!is_spread_out && !stays(a, x, end))
+            n += cost(a, x, end, most - n);
+        else
+            n += !is_spread_out && shape_at(a->p, x)->size == s->n;
+    }
     return n;
 }
 
@@ -77,7 +89,7 @@ static void find_uses(rematerialization *a)
     fg_program *p = a->p;
     for (int v = 0; v < p->n_buffers; v++) {
         a->maker[v] = a->read_in[v] = a->copied_in[v] = -1;
-        a->reads[v] = 0;
+        a->reads[v] = a->writers[v] = 0;
     }
     for (int v = 0; v < p->n_buffers; v++) {
         const buffer *s = &p->buffer[v];
@@ -87,11 +99,12 @@ static void find_uses(rematerialization *a)
     for (int k = 0, start = 0; k < p->n_steps; k++) {
         const step *s = &p->step[k];
         start = k < start + p->step[start].group ? start : k;
-        if (s->kind != RUN && s->kind < SUM_STEP && s->n >= FG_FUSE_FROM && p->buffer[s->y].root == s->y)
+        a->writers[p->buffer[s->y].root]++;
+        if (s->kind != RUN && s->kind < SUM_STEP && s->n >= FG_FUSE_FROM && p->buffer[s->y].root == s->y && !s->by_row)
             a->maker[s->y] = k;
         for (int i = 0; i < s->n_in; i++) {
             int v = s->in[i];
-            if (v >= 0 && (s->kind == RUN || s->kind == PRODUCT_STEP))
+            if (v >= 0 && (s->kind == RUN || s->kind == PRODUCT_STEP || s->by_row || is_spread(s, i)))
                 a->reads[p->buffer[v].root] = -1;
             else if (v >= 0 && a->maker[v] >= 0 && a->maker[v] < start && a->reads[v] >= 0)
                 a->reads[v]++;
@@ -145,7 +158,8 @@ static void add_step(rematerialization *a, step s, int end, int group)
         a->p->operands.n += s.n_in;
         for (int i = 0; i < s.n_in; i++) {
             int v = s.in[i];
-            in[i] = v < 0 || stays(a, v, end) || a->maker[v] >= group ? v : compute(a, v, end, group);
+            in[i] =
+                v < 0 || is_spread(&s, i) || stays(a, v, end) || a->maker[v] >= group ? v : compute(a, v, end, group);
         }
         s.in = in;
     }
@@ -218,15 +232,22 @@ static int rewrite(rematerialization *a, int more)
 int fg_pass_rematerialize(fg_program *p)
 {
     size_t n = (size_t)p->n_buffers + 1, n_steps = (size_t)p->n_steps + 1;
-    int *numbers = malloc(5 * n * sizeof *numbers);
+    int *numbers = malloc(6 * n * sizeof *numbers);
     char *flags = calloc(n + n_steps, 1);
     rematerialization a = {.p = p};
     int status = FG_OK, more;
     if (!numbers || !flags) {
         status = fg_fail(FG_NO_MEMORY, "no memory for a program");
     } else {
-        a = (rematerialization){
-            p, numbers, numbers + n, numbers + 2 * n, numbers + 3 * n, numbers + 4 * n, flags, flags + n, NULL, 0};
+        a = (rematerialization){.p = p,
+                                .maker = numbers,
+                                .reads = numbers + n,
+                                .writers = numbers + 2 * n,
+                                .read_in = numbers + 3 * n,
+                                .copied_in = numbers + 4 * n,
+                                .copy = numbers + 5 * n,
+                                .again = flags,
+                                .needed = flags + n};
         find_uses(&a);
         if ((more = choose(&a)))
             status = rewrite(&a, more);

@@ -18,7 +18,9 @@
  * read these. */
 typedef struct {
     uint8_t kind, stride[3];
-    uint32_t whole : 1, group : 31;     /* whole: runs at once, not in blocks */
+    /* whole: it runs at once, not in blocks; in_runs: it reads operands in runs; is_spread: that, or it loads an operand, or
+     * has one element for each row of its group. */
+    uint32_t whole : 1, in_runs : 1, is_spread : 1, group : 29;
     void *kernel;
     int64_t n;
     char *at[FG_RESULT + 1];    /* of a RUN step: its fg_call and its result's fg_array */
@@ -116,8 +118,8 @@ static void bind_flat(const fg_program *p, fg_replay *r, const step *s, bound_st
 {
     for (int i = 0; i < s->n_in; i++) {
         if (i < 3)                              /* the stride of a missing operand is 1 */
-            to->stride[i] =
-                s->in[i] < 0 || p->buffer[s->in[i]].period || shape_at(p, s->in[i])->size == shape_at(p, s->y)->size;
+            to->stride[i] = s->in[i] < 0 || p->buffer[s->in[i]].period || run_at(s, i) == FG_ROW ||
+                            shape_at(p, s->in[i])->size == shape_at(p, s->y)->size;
         if (s->in[i] >= 0)
             set_pointer(p, r, s->in[i], &to->at[i]);
     }
@@ -195,6 +197,9 @@ static fg_replay *new_replay(const fg_program *p)
         int n_bodies = fg_n_bodies(s->op);
         r->bound_step[k] = (bound_step){
             .kind = (uint8_t)s->kind, .whole = !s->block, .group = (uint32_t)s->group, .kernel = s->kernel, .n = s->n};
+        for (int i = 0; s->kind != RUN && i < FG_RESULT; i++)
+            r->bound_step[k].in_runs |= s->run[i] > 0;
+        r->bound_step[k].is_spread = r->bound_step[k].in_runs || s->kind == LOAD_STEP || s->by_row;
         if (s->kind == RUN || s->kind == PRODUCT_STEP)
             bind_call(p, r, s, &r->bound_step[k], &call[k], operand, n_bodies ? body : NULL);
         else
@@ -288,8 +293,72 @@ static const fg_kernel_set *kernels_of(const step *s)
     return &fg_kernels[s->itemsize == sizeof(float) ? FG_FLOAT32 : FG_FLOAT64];
 }
 
-/* A step of a group for n of its elements, from element `at` on, which is element `from` of its block. */
-static void run_part(const step *plan, const bound_step *s, int64_t at, int64_t from, int64_t n)
+/* at / n; processors divide small numbers several times faster, if they are told. */
+static inline int64_t quotient(int64_t at, int64_t n)
+{
+    return (at | n) >> 32 ? at / n : (int64_t)((uint32_t)at / (uint32_t)n);
+}
+
+/* A flat step of a group like run_part, some operands of which are read in runs: one kernel call for each run, or the
+ * part of it that is among the n elements. */
+static void run_in_runs(const step *plan, const bound_step *s, int64_t at, int64_t from, int64_t n)
+{
+    /* Where each operand is, how far it goes with an element and at the end of a run, and where it goes back to its
+     * beginning. */
+    char *x[FG_RESULT + 1];
+    int64_t step[FG_RESULT + 1], hop[FG_RESULT + 1], run = 0, left = 0;
+    const char *end[FG_RESULT + 1];
+    int n_in = plan->n_in;
+    for (int i = 0; i <= FG_RESULT; i++) {
+        const access_pattern *access = &plan->access[i];
+        int64_t period = access->period, itemsize = access->itemsize, element = period == BLOCKWISE ? from : at;
+        step[i] = itemsize;
+        hop[i] = 0;
+        end[i] = NULL;
+        if (i < n_in && plan->run[i] > 0) {
+            int64_t runs = quotient(element, run = plan->run[i]);
+            left = run - (element - runs * run);
+            element = runs;
+            step[i] = 0;
+            hop[i] = itemsize;
+            end[i] = period == BLOCKWISE ? NULL : s->at[i] + period * itemsize;
+        } else if (i < n_in && plan->run[i] == FG_ROW) {
+            hop[i] = -period * itemsize;
+        }
+        element -= period > 0 ? quotient(element, period) * period : 0;
+        x[i] = s->at[i] + element * itemsize;
+    }
+    if (s->kind == BINARY_STEP) { /* the same loop, in registers */
+        binary_kernel kernel = (binary_kernel)s->kernel;
+        const char *a = x[0], *b = x[1];
+        for (char *y = x[FG_RESULT];; left = run) {
+            int64_t m = left < n ? left : n;
+            kernel(m, a, s->stride[0], b, s->stride[1], y);
+            if (!(n -= m))
+                return;
+            y += m * step[FG_RESULT];
+            a += m * step[0] + hop[0];
+            b += m * step[1] + hop[1];
+            a = a == end[0] ? s->at[0] : a;
+            b = b == end[1] ? s->at[1] : b;
+        }
+    }
+    for (;; left = run) {
+        int64_t m = left < n ? left : n;
+        run_flat(s, x, m);
+        if (!(n -= m))
+            return;
+        x[FG_RESULT] += m * step[FG_RESULT];
+        for (int i = 0; i < n_in; i++) {
+            x[i] += m * step[i] + hop[i];
+            if (x[i] == end[i])
+                x[i] = s->at[i];
+        }
+    }
+}
+
+/* A flat step of a group for n of its elements, from element `at` on, which is element `from` of its block. */
+static inline void run_part(const step *plan, const bound_step *s, int64_t at, int64_t from, int64_t n)
 {
     char *x[FG_RESULT + 1];
     for (int i = 0; i <= FG_RESULT; i++) {
@@ -300,29 +369,60 @@ static void run_part(const step *plan, const bound_step *s, int64_t at, int64_t 
     run_flat(s, x, n);
 }
 
-/* The steps of a group for the n elements of a block from `at` on. Sums of rows are written to their results, the
- * others to `sums` in turn: a sum of columns starts in the block for which `first` is true, and later blocks add to
- * it. */
+/* The same of a step that reads operands in runs, or has an element for each row, and of a load; the first of n elements
+ * of the group, which are a block, is element `at`. */
+static void run_spread(const step *plan, const bound_step *s, int64_t at, int64_t n, int64_t width)
+{
+    at = plan->by_row ? at / width : at;
+    n = plan->by_row ? n / width : n;
+    for (int64_t from = 0; from < n; from += FG_BLOCK) {
+        int64_t part = n - from < FG_BLOCK ? n - from : FG_BLOCK;
+        const access_pattern *x = &plan->access[0], *y = &plan->access[FG_RESULT];
+        if (s->kind == LOAD_STEP)
+            fg_strided_read(&plan->strided, plan->itemsize, x->period == BLOCKWISE ? from : at + from, part, s->at[0],
+                            s->at[FG_RESULT] + (y->period == BLOCKWISE ? from : at + from) * y->itemsize);
+        else if (s->in_runs)
+            run_in_runs(plan, s, at + from, from, part);
+        else
+            run_part(plan, s, at + from, from, part);
+    }
+}
+
+/* Where a step that works on whole rows of a block finds its operand, or puts its result, i: element `at` of a whole
+ * array, or the first of a block. */
+static inline char *rows_at(const step *plan, const bound_step *s, int i, int64_t at)
+{
+    const access_pattern *access = &plan->access[i];
+    return s->at[i] + (access->period == BLOCKWISE ? 0 : at * access->itemsize);
+}
+
+/* The steps of a group for the n elements of a block from `at` on. Sums and extremes of rows are written to their
+ * results, other sums to `sums` in turn: a sum of columns starts in the block for which `first` is true, and later
+ * blocks add to it. */
 static void run_block(const step *plan, const bound_step *s, int64_t at, int64_t n, char *const *sums, int first)
 {
     int64_t width = plan->width;
     for (int j = 0; j < plan->group; j++) {
-        const access_pattern *access = &plan[j].access[0];
+        const step *t = &plan[j];
+        if (s[j].is_spread) {
+            run_spread(t, &s[j], at, n, width);
+            continue;
+        }
         if (s[j].kind < SUM_STEP) {
             for (int64_t from = 0; from < n; from += FG_BLOCK)
-                run_part(&plan[j], &s[j], at + from, from, n - from < FG_BLOCK ? n - from : FG_BLOCK);
+                run_part(t, &s[j], at + from, from, n - from < FG_BLOCK ? n - from : FG_BLOCK);
             continue;
         }
         if (s[j].kind == PRODUCT_STEP) {
-            access = &plan[j].access[FG_RESULT];
-            fg_gemm_rows((const fg_call *)s[j].at[0], at / width, n / width,
-                         s[j].at[FG_RESULT] + (access->period == BLOCKWISE ? 0 : at * access->itemsize));
+            fg_gemm_rows((const fg_call *)s[j].at[0], at / width, n / width, rows_at(t, &s[j], FG_RESULT, at));
             continue;
         }
-        const fg_reduce_kernels *k = kernels_of(&plan[j])->reduce;
-        const char *x = s[j].at[0] + (access->period == BLOCKWISE ? 0 : at * access->itemsize);
-        if (s[j].kind == ROWS_SUM_STEP)
-            k->sum_rows(n / width, width, x, s[j].at[FG_RESULT] + at / width * (int64_t)plan[j].itemsize);
+        const fg_reduce_kernels *k = kernels_of(t)->reduce;
+        const char *x = rows_at(t, &s[j], 0, at);
+        if (s[j].kind == ROWS_STEP)
+            (t->op == FG_OP_sum   ? k->sum_rows
+             : t->op == FG_OP_max ? k->max_rows
+                                  : k->min_rows)(n / width, width, x, rows_at(t, &s[j], FG_RESULT, at / width));
         else if (s[j].kind == SUM_STEP)
             k->sum_rows(1, n, x, *sums++);
         else

@@ -4,15 +4,18 @@
 #include "program/passes.h"
 #include "program/steps.h"
 
+/* The operand of a load, and the result of a reduction of rows, have other sizes than the step itself. */
 static void find_access_patterns(const fg_program *p, step *s)
 {
     for (int i = 0; i <= s->n_in; i++) {
-        int v = i < s->n_in ? s->in[i] : s->y;
-        if (v < 0 || (shape_at(p, v)->size != s->n && !p->buffer[v].period))
+        int v = i < s->n_in ? s->in[i] : s->y, other = s->kind == LOAD_STEP || s->kind == ROWS_STEP;
+        int64_t run = i < s->n_in ? run_at(s, i) : 0;
+        if (v < 0 || (shape_at(p, v)->size != s->n && !p->buffer[v].period && !other && !run))
             continue;
         const buffer *x = &p->buffer[v];
+        int64_t period = run ? x->array.shape->size : x->period;
         s->access[i < s->n_in ? i : FG_RESULT] =
-            (access_pattern){(int64_t)fg_itemsize(x->array.dtype), x->blockwise ? BLOCKWISE : x->period};
+            (access_pattern){(int64_t)fg_itemsize(x->array.dtype), x->blockwise ? BLOCKWISE : period};
     }
 }
 

@@ -31,6 +31,7 @@ typedef struct buffer {
     int first, last;            /* of a root: steps that write and last read it, or the first or last of their groups */
     int reader;                 /* of a root: the very step that reads it last; -1: none, or it is kept */
     int blockwise;              /* exists within one fused group only: elements of a block of it; else 0 */
+    int loaded;                 /* it is an operand that is read with strides: each group loads a block at a time */
     int64_t period;             /* of a row repeated, for steps that read it element by element: its length; of a block
                                  * of equal elements: 1; else 0 */
     int64_t offset;             /* in the arena, or -1 */
@@ -38,19 +39,20 @@ typedef struct buffer {
 
 /* ---- steps ------------------------------------------------------------------------------------------------------- */
 /* From UNARY_STEP to WHERE_STEP a step is flat: one kernel call on operands of the size of the result, single elements,
- * or repeated rows. Sums of all elements, of rows and of columns, and products that are computed some rows at a time,
- * occur within groups only. Specialization makes LOOP_STEPs: of flat steps that run in whole vectors, and of small
- * products and sums. */
+ * or repeated rows; or one call for each element of an operand that stands for a long run of equal elements. Loads of operands that are read with strides, sums of all elements and of columns, sums and extremes
+ * of rows, and products that are computed some rows at a time, occur within groups only. Specialization makes
+ * LOOP_STEPs: of flat steps that run in whole vectors, and of small products and sums. */
 typedef enum { RUN, LOOP_STEP, UNARY_STEP, BINARY_STEP, UNARY_VJP_STEP, BINARY_VJP_STEP, COMPARE_STEP, WHERE_STEP,
-               SUM_STEP, ROWS_SUM_STEP, COLS_SUM_STEP, PRODUCT_STEP } kind;
+               LOAD_STEP, SUM_STEP, ROWS_STEP, COLS_SUM_STEP, PRODUCT_STEP } kind;
 
 enum {
     FG_RESULT = 4,              /* the index of a flat step's result in arrays of its operands, of which it has fewer */
     FG_MAX_REDUCTIONS = 8       /* sums in a group at most */
 };
 
-enum { BLOCKWISE = -1 };
-/* Where an operand of a step in a group finds element i: at byte itemsize * i, or itemsize * (i modulo period). */
+enum { BLOCKWISE = -1, FG_ROW = -1 };
+/* Where an operand of a step in a group finds element i: at byte itemsize * i, or itemsize * (i modulo period). Of an
+ * operand that is read in runs, i is the number of the run. */
 typedef struct {
     int64_t itemsize;           /* 0: a single element */
     int64_t period;             /* 0: a whole array; BLOCKWISE: starts again with each block; else a row's length */
@@ -59,7 +61,7 @@ typedef struct {
 typedef struct step {
     kind kind;
     int group;                  /* of the first step of a group: how many steps it has; else 1 */
-    int reductions;             /* of the first: how many of them are sums, */
+    int reductions;             /* of the first: how many of them are sums or extremes, */
     int64_t block;              /* ... how many elements run at a time; 0: the step runs at once */
     int64_t width;              /* ... and the length of the rows that are summed or computed; 1: all elements are
                                    summed, 0: nothing is */
@@ -70,8 +72,16 @@ typedef struct step {
     int64_t n;                  /* elements; of a LOOP_STEP: one, or up to the end of the last vector */
     size_t itemsize;            /* of its result */
     fg_product product;         /* of a LOOP_STEP that is one */
+    fg_strided strided;         /* of a LOAD_STEP */
+    /* Of a flat step's operands: how often each element is read in turn, the same number for all that are read in runs;
+     * FG_ROW: it is a row of the length of the runs, which is not repeated in memory; 0: neither. */
+    int64_t run[FG_RESULT];
+    int by_row;                 /* of a flat step in a group: it has one element for each row of the group */
     access_pattern access[FG_RESULT + 1];   /* of a flat step's operands and result, in a group */
 } step;
+
+/* The same of any step. */
+static inline int64_t run_at(const step *s, int i) { return i < FG_RESULT ? s->run[i] : 0; }
 
 /* Of a group with sums that runs over n elements: how many of them are the first half, whose sums are computed
  * separately and then added to those of the rest; 0: they are few enough to be summed in turn. */

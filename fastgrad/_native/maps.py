@@ -33,12 +33,8 @@ def map_of(scope: Scope, step: Step) -> Map | None:
     if write is None:
         return None
     found = write(scope, step)
-    if (
-        scope.around is None
-        and not scope.is_alone
-        and found.n >= _LONG
-        and any("%" in index for _, index in found.operands)
-    ):
+    divides = any("%" in index or "/" in index for _, index in found.operands)
+    if scope.around is None and not scope.is_alone and found.n >= _LONG and divides:
         raise Unwritten
     return found
 
