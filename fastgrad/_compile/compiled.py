@@ -20,6 +20,7 @@ import numpy as np
 
 from .. import _core, _native, _user_frames, tree
 from .._core import Entry, Program, Tensor, TraceError, UpdateRule
+from .._transforms.arguments import note_lists
 from .._transforms.transformed import global_name
 
 # Not at the first trace: a child forked meanwhile by another thread would wait for the lock of the module for ever.
@@ -422,7 +423,12 @@ class Compiled(_core.Replayer):
     def _trace(self, call: _Call, signature: int | None = None) -> Entry:
         outside = watch(self._f, call.constants())
         with _core.Outermost(), _core.Trace():
-            result = call.on(self._f, [_core.trace_input(leaf.array, leaf.number is not None) for leaf in call.leaves])
+            inputs = [_core.trace_input(leaf.array, leaf.number is not None) for leaf in call.leaves]
+            try:
+                result = call.on(self._f, inputs)
+            except (TypeError, AttributeError) as error:
+                note_lists(error, (call.args, call.kwargs))
+                raise
             leaves, shape = tree.flatten(result)
             wanted = _results(result, leaves)
             program = _core.trace_end(wanted, numbers=not self._trace_twice, n_gradients=self.n_gradients)

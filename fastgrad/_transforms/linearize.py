@@ -20,6 +20,7 @@ from .arguments import (
     constant_as_tensor,
     describe_type,
     function_name,
+    note_lists,
     pair_with_aux,
     watch_leaves,
 )
@@ -163,7 +164,11 @@ class Point:
                 self.given, connected, lambda k: f"{name}: {self.structure.paths(what)[k]}", cure, keep
             )
             inside = self.structure.unflatten(self.watched)
-            result, self._aux = f(*inside) if call is None else call(inside), None
+            try:
+                result, self._aux = f(*inside) if call is None else call(inside), None
+            except (TypeError, AttributeError) as error:
+                note_lists(error, primals)
+                raise
             if has_aux:
                 result, self._aux = pair_with_aux(f, result, name)
             results, self.result_structure = tree.flatten(result)
