@@ -108,13 +108,15 @@ def as_constant(x: Any, tensors: bool) -> Any:
     return x.numpy().copy() if x.ndim else x.numpy()[()]
 
 
-def constant_as_tensor(y: Any) -> Any:
-    """A result of f that is a Python number or an ndarray of floats, as a tensor: f does not depend on its arguments,
-    for a tensor that is differentiated refuses to become one. Any other result as it is."""
+def constant_as_tensor(y: Any, any_numbers: bool = False) -> Any:
+    """A result of f that is a Python number or an ndarray of floats, or of ``any_numbers``, as a tensor: f does not
+    depend on its arguments, for a tensor that is differentiated refuses to become one. Any other result as it is."""
     if type(y) in (float, int):
         return _core.asarray(float(y))
     if isinstance(y, (np.ndarray, np.floating)) and y.dtype in _FLOATS and not _core.is_masked(y):
         return _core.tensor(y)
+    if any_numbers and isinstance(y, (bool, np.ndarray, np.generic)) and np.asarray(y).dtype.kind in "iub":
+        return y if _core.is_masked(y) else _core.tensor(y)
     return y
 
 
