@@ -292,6 +292,22 @@ def test_a_python_int_out_of_bounds_is_an_error_of_the_call():
     same(f(x, 3), x + np.uint8(3))
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8])
+@pytest.mark.parametrize("f", [operator.add, operator.floordiv, np.maximum, np.bitwise_and])
+def test_an_int_that_fits_uint64_alone_takes_on_the_dtype_of_an_array_or_is_an_error(f, dtype):
+    """It is a Python number like any other: beside an array of integers it makes no floats."""
+    x = np.array([1, 2], dtype)
+    for k in (2**63, 2**64 - 1):
+        for g in (f, lambda x, k: f(k, x)):
+            with pytest.raises(OverflowError):
+                g(x, k)
+            with pytest.raises(OverflowError):
+                fg.compile(g)(x, k)
+    u = np.array([1, 2], np.uint64)
+    same(fg.compile(f)(u, 2**63), f(u, 2**63))
+    same(fg.compile(operator.truediv)(u, 2**63), u / 2**63)
+
+
 def test_gradients_by_python_numbers():
     f = lambda x, s: fg.sum(x * s)
     for argnums in (0, 1, (0, 1)):

@@ -42,6 +42,34 @@ def test_keywords_of_creation():
             call()
 
 
+@pytest.mark.parametrize("start, stop, num", [(0, 1, 5), (0.0, 1.0, 1), (0, 1, 0), (2, -3, 4)])
+@pytest.mark.parametrize("dtype", [None, int, np.float32])
+@pytest.mark.parametrize("endpoint", [True, False])
+def test_linspace_with_its_step(start, stop, num, dtype, endpoint):
+    """As NumPy's, whether the bounds are numbers or tensors."""
+    more = {"endpoint": endpoint, "retstep": True, "dtype": dtype}
+    expected, expected_step = np.linspace(start, stop, num, **more)
+    for a, linspace in (
+        (start, fg.linspace),
+        (fg.tensor(float(start)), fg.linspace),
+        (fg.tensor(float(start)), np.linspace),
+    ):
+        points, step = linspace(a, stop, num, **more)
+        assert type(points) is fg.Tensor and points.dtype == expected.dtype
+        np.testing.assert_allclose(points.numpy(), expected, rtol=1e-6)
+        np.testing.assert_allclose(np.asarray(step), expected_step, rtol=1e-15)
+
+
+def test_the_step_of_linspace_between_arrays_and_its_gradient():
+    points, step = fg.linspace(np.zeros(2), 1.0, 3, True, True)
+    assert points.shape == (3, 2) and type(step) is fg.Tensor
+    np.testing.assert_array_equal(step.numpy(), [0.5, 0.5])
+    assert fg.grad(lambda a: fg.linspace(a, 1.0, 3, retstep=True)[1])(0.0) == -0.5
+    with fg.default_dtype("float32"):
+        points, step = fg.linspace(0, 1, 3, retstep=True)
+    assert points.dtype == np.float32 and step == 0.5
+
+
 @pytest.mark.parametrize("make", [fg.tensor, fg.asarray])
 @pytest.mark.parametrize(
     "data", [2.5, 3, True, [1.0, 2], [[1, 2], [3, 4]], (1.0, (2.0,))[0:1], [], [[]], [[], []], range(3), np.float32(2),

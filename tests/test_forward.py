@@ -273,12 +273,43 @@ def test_no_silent_zeros():
     zero = fg.jvp(lambda x: fg.stop_gradient(x), (np.ones(2),), (np.ones(2),))[1]
     np.testing.assert_array_equal(zero, [0.0, 0.0])
     for transform in (lambda f: fg.jvp(f, (1.0,), (1.0,)), lambda f: fg.vjp(f, 1.0), lambda f: fg.linearize(f, 1.0)):
-        with pytest.raises(TypeError, match="returned a bool, expected a tensor: nothing in it was recorded"):
-            transform(lambda x: True)
+        with pytest.raises(TypeError, match="returned a str, expected a tensor: nothing in it was recorded"):
+            transform(lambda x: "1")
         with pytest.raises(TypeError, match="float: a tensor that is being differentiated would silently become a con"):
             transform(lambda x: float(x))
+    for transform in (fg.jacrev, fg.jacfwd, fg.hessian):
         with pytest.raises(TypeError, match=r"returned bool at \['k'\], which has no derivative; return it by has_aux"):
-            transform(lambda x: {"k": x > 0})
+            transform(lambda x: {"k": x > 0})(1.0)
+
+
+@pytest.mark.parametrize("of", [
+    lambda x: x > 1, lambda x: fg.floor(x).astype(int), lambda x: np.arange(2), lambda x: np.array([True, False]),
+    lambda x: fg.argsort(x),
+])  # fmt: skip
+def test_integers_and_booleans_have_derivatives_of_zeros(of):
+    """As in JAX, where they stand beside floats, too: f(x) is right, and nothing of their cotangents counts."""
+    x, zeros = np.array([0.5, 2.0]), np.zeros(2)
+    expected = np.asarray(of(fg.tensor(x)))
+    y, pullback = fg.vjp(of, x)
+    assert y.dtype == expected.dtype and type(y) is np.ndarray
+    np.testing.assert_array_equal(y, expected)
+    for g in (zeros, np.ones(2), np.ones(2, bool), np.array([1, 2])):
+        np.testing.assert_array_equal(pullback(g)[0], zeros)
+    for y, t in (fg.jvp(of, (x,), (np.ones(2),)), (lambda y, push: (y, push(np.ones(2))))(*fg.linearize(of, x))):
+        np.testing.assert_array_equal(y, expected)
+        assert t.dtype == np.float64
+        np.testing.assert_array_equal(t, zeros)
+    both = lambda x: {"k": of(x), "y": x * x}
+    y, pullback = fg.vjp(both, x)
+    np.testing.assert_array_equal(y["k"], expected)
+    np.testing.assert_array_equal(pullback({"k": np.ones(2), "y": np.ones(2)})[0], 2 * x)
+    for transform in (lambda f: f, fg.compile):
+        y, t = transform(lambda x: fg.jvp(both, (x,), (np.ones(2),)))(x)
+        np.testing.assert_array_equal(y["k"], expected)
+        np.testing.assert_array_equal(t["k"], zeros)
+        np.testing.assert_array_equal(t["y"], 2 * x)
+    np.testing.assert_array_equal(fg.grad(lambda x: fg.sum(fg.vjp(both, x)[1]({"k": zeros, "y": x})[0]))(x), 4 * x)
+    assert fg.vjp(lambda x: True, 2.0)[0] == np.True_ and fg.vjp(lambda x: True, 2.0)[1](1.0) == (0.0,)
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def counted():
 def test_many_shapes_are_traced_once_each():
     loss, traced = counted()
     step, eager = (fg.training_step(loss, np.ones(2), "sgd", compile=c) for c in (True, False))
-    batches = [np.linspace(0.0, 1.0, n) for n in range(1, 41)] * 30
+    batches = [np.linspace(0.0, 1.0, n) for n in range(1, 41)] * 34
     found = [step(x) for x in batches]
     assert set(traced) == {x.shape for x in batches} and len(traced) == 40 + 4
     np.testing.assert_allclose(found, [eager(x) for x in batches], rtol=1e-9)
@@ -135,10 +135,10 @@ def test_shapes_that_come_once_or_twice_are_not_traced(optimizer):
     step, eager = (fg.training_step(loss, np.ones(2), optimizer, compile=c) for c in (True, False))
     batches = [np.linspace(0.0, 1.0, n) for n in range(1, 400)]
     found = [step(x) for x in batches]
-    assert traced == [(n,) for n in range(1, 9)]
+    assert traced == [(1,), (2,)]
     found += [step(x) for x in batches]
     hits, misses, _, kept = step._compiled.cache_info()
-    assert hits == 8 and 9 <= misses == kept <= 8 + len(found) // 64
+    assert hits == 2 == misses == kept
     np.testing.assert_allclose(found, [eager(x) for x in batches * 2], rtol=1e-9)
     np.testing.assert_allclose(step.params, eager.params, rtol=1e-9)
     assert step.optimizer.steps == len(found)
@@ -148,7 +148,7 @@ def test_traces_are_a_bounded_part_of_all_steps():
     loss, traced = counted()
     step, eager = (fg.training_step(loss, np.ones(2), fg.optim.SGD(1e-3), compile=c, maxsize=m)
                    for c, m in ((True, 16), (False, 1)))  # fmt: skip
-    batches = [np.linspace(0.0, 1.0, n) for n in np.random.default_rng(0).integers(1, 200, 3000)]
+    batches = [np.linspace(0.0, 1.0, n) for n in np.random.default_rng(0).integers(1, 60, 3000)]
     found = [step(x) for x in batches]
     hits, misses, maxsize, kept = step._compiled.cache_info()
     assert maxsize == kept == 16 and len(traced) == misses + 4
@@ -178,15 +178,15 @@ def test_a_batch_in_a_container_of_its_own_is_bounded_as_any():
     step = fg.training_step(lambda p, b: fg.mean((b.x - p) ** 2), np.ones(1), "sgd")
     for n in range(1, 100):
         step(Batch(np.ones(n)))
-    assert step._compiled.cache_info().misses == 8
+    assert step._compiled.cache_info().misses == 2
 
 
 def test_how_many_programs_a_step_keeps():
     loss, _ = counted()
     step = fg.training_step(loss, np.ones(2), "sgd", maxsize=3)
-    for n in (1, 2, 3, 4, 4, 4, 3):
+    for n in [1, 2] + [3] * 34 + [4] * 36:
         step(np.ones(n))
-    assert step._compiled.cache_info() == (3, 4, 3, 3)
+    assert step._compiled.cache_info()[1:] == (4, 3, 3)
     assert copy.deepcopy(step)._compiled.cache_info() == (0, 0, 3, 0)
     for wrong in (0, -1):
         with pytest.raises(ValueError, match=f"^training_step: maxsize is {wrong}, expected an integer above 0$"):

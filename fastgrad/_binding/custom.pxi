@@ -56,6 +56,21 @@ def tracked_among(list values):
     return [i for i in range(len(values)) if type(values[i]) is Tensor and (<Tensor>values[i]).t.node != NULL]
 
 
+def arrays_as_tensors(list values):
+    """The list with tensors, on the same memory, in the place of ndarrays; the list itself if it has none. Masked
+    arrays and ndarrays of dtypes that the core does not have stay what they are."""
+    cdef list found = None
+    cdef Py_ssize_t i
+    for i in range(len(values)):
+        x = values[i]
+        if not isinstance(x, cnp.ndarray) or is_masked(x) or number_of(x) < 0:
+            continue
+        if found is None:
+            found = list(values)
+        found[i] = wrap_array(array_from(as_ndarray(x, "asarray"), share=True))
+    return values if found is None else found
+
+
 def closed_over(list results, list own):
     """What a function has closed over: the nodes from before the tensors ``own`` on which ``results`` depend other than
     through ``own``. A dict by the numbers of these nodes. Each value is a tensor without elements whose node is a

@@ -167,7 +167,7 @@ cdef Tensor mixed(int op, a, b):
     a, b = operand(a, name), operand(b, name)
     dtype = common_dtype(name, (a, b))
     if dtype.kind != "f":
-        kinds = [number_kind(x) for x in (a, b)]
+        kinds = [number_kind(a, b), number_kind(b, a)]
         if kinds == [int, int]:
             kinds = [dtype, dtype]
         dtype = integral_result(name, kinds[0], kinds[1])
@@ -236,10 +236,13 @@ cdef inline fg_array *integer_array(int64_t value) except NULL:
     return x
 
 
-cdef object number_kind(x):
-    """The dtype of an operand that is no float; for a Python int, or a weak tensor of integers, int itself."""
+cdef object number_kind(x, other):
+    """The dtype of an operand that is no float; for a Python int, or a weak tensor of integers, int itself. Among weak
+    tensors a uint64, which stands for an int that fits no int64, keeps its dtype."""
     dtype = np.dtype(bool) if type(x) is bool else None if type(x) is int else x.dtype
-    return int if dtype is None or (dtype.kind == "i" and is_weak(x)) else dtype
+    if dtype is None:
+        return int
+    return int if is_weak(x) and (dtype.kind == "i" or (dtype.kind == "u" and not is_weak(other))) else dtype
 
 
 cdef operate(int op, a, b):

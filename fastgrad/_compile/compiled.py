@@ -21,6 +21,7 @@ import numpy as np
 from .. import _core, _native, _user_frames, tree
 from .._arguments import integer
 from .._core import Entry, Program, Tensor, TraceError, UpdateRule
+from .._transforms.arguments import note_lists
 from .._transforms.transformed import global_name
 
 # Not at the first trace: a child forked meanwhile by another thread would wait for the lock of the module for ever.
@@ -34,10 +35,10 @@ _CONSTANTS = (np.ndarray, np.generic, np.dtype, bool, int, float, complex, str, 
 _OBJECT = np.dtype(object)
 
 
-# When a trace pays. One costs about as much as 5 eager runs, and a replay saves most of one.
+# When a trace pays. One costs as much as 20 to 30 eager runs, and a replay saves half of one.
 _MANY = 64  # so many are made at first sight of a function that the user asked to compile, however few are kept,
-_FEW = 8  # and so many of a training step, which may as well run eagerly
-_CALLS_PER_TRACE = 64  # while more can be kept, one more is made at second sight for so many calls,
+_FEW = 2  # and so many of a training step, which may as well run eagerly: for whole batches and a last one
+_CALLS_PER_TRACE = 1024  # while more can be kept, one more is made at second sight for so many calls,
 _HITS_PER_TRACE = 16  # and one for so many replays;
 _RUNS_PER_TRACE = 32  # after so many eager runs of one kind it is traced in any case
 _ENOUGH = 4  # how many programs a second trace must confirm before further ones are replayed without one
@@ -425,7 +426,12 @@ class Compiled(_core.Replayer):
     def _trace(self, call: _Call, signature: int | None = None) -> Entry:
         outside = watch(self._f, call.constants())
         with _core.Outermost(), _core.Trace():
-            result = call.on(self._f, [_core.trace_input(leaf.array, leaf.number is not None) for leaf in call.leaves])
+            inputs = [_core.trace_input(leaf.array, leaf.number is not None) for leaf in call.leaves]
+            try:
+                result = call.on(self._f, inputs)
+            except (TypeError, AttributeError) as error:
+                note_lists(error, (call.args, call.kwargs))
+                raise
             leaves, shape = tree.flatten(result)
             wanted = _results(result, leaves)
             program = _core.trace_end(wanted, numbers=not self._trace_twice, n_gradients=self.n_gradients)

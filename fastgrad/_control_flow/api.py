@@ -203,7 +203,8 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
 def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any) -> Any:
     """``true_fun(*operands)`` where pred is true, else ``false_fun(*operands)``.
 
-    pred is a single boolean. Where it is known, only the function that it chooses is called. Where a program is traced
+    pred is a single boolean, and ndarrays among the operands reach the functions as tensors. Where pred is known, only
+    the function that it chooses is called. Where a program is traced
     and pred differs from call to call, both are traced, and a replay runs one of them; then they must return the same
     structure, shapes and dtypes, else TypeError.
 
@@ -222,7 +223,7 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     check_function("cond", false_fun)
     condition = condition_of("cond", "pred to be", pred)
     if not _core.traced(condition):
-        return true_fun(*operands) if bool(condition) else false_fun(*operands)
+        return (true_fun if bool(condition) else false_fun)(*_on_tensors(operands))
     leaves, structure = tree.flatten(operands)
     array_places = [i for i, x in enumerate(leaves) if isinstance(x, (Tensor, np.ndarray))]
     inputs = [_core.asarray(leaves[i]) for i in array_places]
@@ -261,6 +262,13 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
         _core.made_weak(x) if all(both) else x for x, *both in zip(chosen, numbers["true_fun"], numbers["false_fun"])
     ]
     return found["true_fun"].unflatten(results)
+
+
+def _on_tensors(operands: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Operands with tensors in the place of ndarrays, as the branches of a traced cond get them."""
+    leaves, structure = tree.flatten(operands)
+    found = _core.arrays_as_tensors(leaves)
+    return operands if found is leaves else structure.unflatten(found)
 
 
 # ---- eager ----------------------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def _creator(
 ) -> Callable[..., Tensor]:
     """NumPy's function for tensors. ``arguments`` has its signature."""
 
-    def create(*args: Any, requires_grad: builtins.bool = False, **kwargs: Any) -> Tensor:
+    def create(*args: Any, requires_grad: builtins.bool = False, **kwargs: Any) -> Any:
         like, values = (args[:1], args[1:]) if function.__name__.endswith("_like") else ((), args)
         if function in _OF_TENSORS and builtins.any(isinstance(a, Tensor) for a in (*values, *kwargs.values())):
             if requires_grad:
@@ -65,10 +65,14 @@ def _creator(
             made = _with_default(function, arguments, tuple(map(known, values)), given, default)
         else:
             made = function(*like, *map(known, values), **given)
+        step = None
+        if isinstance(made, tuple):  # linspace with retstep
+            made, step = made
+            step = _core.adopt(step, "linspace") if isinstance(step, np.ndarray) else step
         result = _core.adopt(made, function.__name__)
         if requires_grad:
             result.requires_grad = True
-        return result
+        return result if step is None else (result, step)
 
     create.__name__ = create.__qualname__ = function.__name__
     create.__wrapped__ = arguments  # type: ignore[attr-defined]  # inspect.signature finds it here
@@ -97,8 +101,11 @@ def _with_default(
         return function(*bound.args, **bound.kwargs)
     made = function(*args, **kwargs)
     values = [given[name] for name in ("start", "stop", "step") if given.get(name) is not None]
-    is_taken = getattr(made, "dtype", None) == np.float64 and builtins.all(type(value) in NUMBERS for value in values)
-    return made.astype(default) if is_taken else made
+    array = made[0] if isinstance(made, tuple) else made
+    is_taken = getattr(array, "dtype", None) == np.float64 and builtins.all(type(value) in NUMBERS for value in values)
+    if not is_taken:
+        return made
+    return (array.astype(default), made[1]) if isinstance(made, tuple) else array.astype(default)
 
 
 def _full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C", device: str | None = None) -> Tensor:
@@ -116,9 +123,11 @@ def _full_like(a: Any, fill_value: Any, dtype: Any = None) -> Tensor:
 
 
 def _linspace(
-    start: Any, stop: Any, num: int = 50, endpoint: builtins.bool = True, *, dtype: Any = None, axis: int = 0
-) -> Tensor:
+    start: Any, stop: Any, num: int = 50, endpoint: builtins.bool = True, retstep: builtins.bool = False,
+    dtype: Any = None, axis: int = 0, *, device: str | None = None,
+) -> Any:  # fmt: skip
     """``numpy.linspace`` with tensors as bounds, in its order of arithmetic."""
+    _core.check_device(device, "linspace")
     num = operator.index(num)
     if axis != 0 or num < 0:
         raise ValueError(f"linspace: of tensors, expected axis=0 and num of at least 0, got {axis} and {num}")
@@ -126,16 +135,22 @@ def _linspace(
     first, last = bounds
     distance = asarray(last - first)
     place = np.arange(num, dtype=distance.dtype).reshape(-1, *[1] * distance.ndim)
-    y: Tensor = distance / builtins.max(num - endpoint, 1) * place + first
+    parts = num - builtins.bool(endpoint)
+    step = distance / builtins.max(parts, 1)
+    y: Tensor = step * place + first
     if endpoint and num > 1:
         y = where(place == num - 1, last, y)
-    return y if dtype is None else astype(y, dtype)
+    if dtype is not None:
+        y = astype(_core.floor(y) if np.dtype(dtype).kind in "iu" else y, dtype)
+    if not retstep:
+        return y
+    return y, step if parts > 0 else step * np.nan
 
 
 # They compute in float64, and the result is rounded to the default dtype.
 _FROM_NUMBERS = {np.arange, np.linspace, np.logspace, np.geomspace}
 # The creation functions that compute with a tensor among their values, so that gradients pass.
-_OF_TENSORS: dict[Any, Callable[..., Tensor]] = {np.full: _full, np.full_like: _full_like, np.linspace: _linspace}
+_OF_TENSORS: dict[Any, Callable[..., Any]] = {np.full: _full, np.full_like: _full_like, np.linspace: _linspace}
 
 
 def known(x: Any) -> Any:

@@ -42,8 +42,9 @@ def minimize(
     Parameters
     ----------
     f : callable
-        ``f(x, *args)`` returns a single float tensor. x has the structure of x0, with tensors as leaves; for the
-        methods without derivatives (Nelder-Mead, Powell, COBYLA, COBYQA) ndarrays, and any number may be returned.
+        ``f(x, *args)`` returns a single float tensor. x has the structure of x0, with tensors as leaves. The methods
+        without derivatives (Nelder-Mead, Powell, COBYLA, COBYQA) give tensors that are only data, with which NumPy
+        and SciPy work as with arrays (``np.asarray(x)`` for what takes nothing else), and take any number.
     x0 : nested structure
         float32 and float64 arrays and numbers. A list of numbers counts as an array, and integers as float64. The
         search is in float64; f sees each leaf in its dtype, so give float64 where a tight tolerance matters.

@@ -188,12 +188,14 @@ class Function:
         self._name, self._f, self._variables = name, f, variables
         self._args = args if isinstance(args, tuple) else (args,)
 
-    def _call(self, leaves: Sequence[Any], *args: Any) -> Any:
-        return self._of(self._variables.structure.unflatten(leaves), *args)
+    def _call(self, leaves: list[Any], *args: Any) -> Any:
+        """f on tensors, whether something is differentiated or not."""
+        return self._of(self._variables.structure.unflatten(_core.arrays_as_tensors(leaves)), *args)
 
     def plain(self, x: np.ndarray, *rest: Any) -> Any:
-        """f on ndarrays, which neither records nor traces anything."""
-        return self._of(self._variables.unravel(x.copy()), *rest)
+        """f on tensors that are only data, so that nothing is recorded or traced; its result as an ndarray."""
+        y = self._call(self._variables.leaves(x.copy()), *rest)
+        return y.numpy() if isinstance(y, Tensor) else y
 
     def _of(self, x: Any, *rest: Any) -> Any:
         try:

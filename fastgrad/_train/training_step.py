@@ -82,7 +82,7 @@ def training_step(
         Trace the loss at the first two steps with a batch of new shapes (after four of these at the first only), and
         replay it in one C call later (``fastgrad.compile``). What it reads from outside its arguments is a constant,
         and a change of it is traced anew; what it changes outside, such as a counter, is told by a warning. From the
-        ninth shape on, a step runs eagerly where tracing would not pay, because many shapes come and each of them
+        third shape on, a step runs eagerly where tracing would not pay, because many shapes come and each of them
         seldom. A loss that cannot be traced, draws NumPy's random numbers (those of ``fastgrad.random`` are traced),
         writes to arrays from outside, or comes out differently the second time because it counts its calls, runs
         eagerly after one RuntimeWarning that names the line. False runs it eagerly from the start. A trace that fails

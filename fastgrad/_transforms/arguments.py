@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import _core
+from .. import _core, tree
 from .._core import Tensor
 
 __all__ = [
     "LEAVE_OUT", "argnum_tuple", "argument_places", "array_like", "as_constant", "constant_as_tensor", "describe_type",
-    "function_name", "pair_with_aux", "tracked_error", "watch_leaves", "with_arrays",
+    "function_name", "note_lists", "pair_with_aux", "tracked_error", "watch_leaves", "with_arrays",
 ]  # fmt: skip
 
 _FLOATS = frozenset((np.dtype(np.float32), np.dtype(np.float64)))
@@ -108,13 +108,15 @@ def as_constant(x: Any, tensors: bool) -> Any:
     return x.numpy().copy() if x.ndim else x.numpy()[()]
 
 
-def constant_as_tensor(y: Any) -> Any:
-    """A result of f that is a Python number or an ndarray of floats, as a tensor: f does not depend on its arguments,
-    for a tensor that is differentiated refuses to become one. Any other result as it is."""
+def constant_as_tensor(y: Any, any_numbers: bool = False) -> Any:
+    """A result of f that is a Python number or an ndarray of floats, or of ``any_numbers``, as a tensor: f does not
+    depend on its arguments, for a tensor that is differentiated refuses to become one. Any other result as it is."""
     if type(y) in (float, int):
         return _core.asarray(float(y))
     if isinstance(y, (np.ndarray, np.floating)) and y.dtype in _FLOATS and not _core.is_masked(y):
         return _core.tensor(y)
+    if any_numbers and isinstance(y, (bool, np.ndarray, np.generic)) and np.asarray(y).dtype.kind in "iub":
+        return y if _core.is_masked(y) else _core.tensor(y)
     return y
 
 
@@ -139,6 +141,17 @@ def with_arrays(x: Any, place: str = "training_step: the batch") -> Any:
         return _with_arrays_below(x)
     except RecursionError:
         raise ValueError(f"{place} holds itself, or is nested too deeply") from None
+
+
+def note_lists(error: Exception, args: Any) -> None:
+    """Note on an error of a function that a list of numbers among its arguments, for which it is called with a list of
+    tensors, is no array."""
+    told = any("np.array(" in note for note in getattr(error, "__notes__", ()))
+    if not told and tree.structure(args) != tree.structure(with_arrays(args)):
+        error.add_note(
+            "a list of numbers among the arguments is a structure of single numbers, for which the function gets a "
+            "list of tensors; for an array give np.array(...)"
+        )
 
 
 def _with_arrays_below(x: Any) -> Any:

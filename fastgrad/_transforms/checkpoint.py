@@ -22,12 +22,13 @@ __all__ = ["checkpoint"]
 def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     """f, but no value inside of it is kept for the backward pass, which runs f again: time for memory.
 
-    Takes f's arguments, arrays or nested structures of them, and returns what f returns. Only the arguments are kept,
-    and the random numbers that f draws from ``fastgrad.random``, which are the same when it runs again. Whatever else
-    f does must be the same too: tensors that it reads from outside, such as parameters, have their gradients, but must
-    not be changed before the backward pass. In a compiled function the second computation is not merged with the first.
-    Where f is called within a ``vmap`` and differentiated from outside of that, its values are kept as usual; so they
-    are where it draws in a function that it maps, or in a loop or branch that is one instruction.
+    Takes f's arguments, arrays or nested structures of them, and returns what f returns; ndarrays reach f as tensors.
+    Only the arguments are kept, and the random numbers that f draws from ``fastgrad.random``, which are the same when
+    it runs again. Whatever else f does must be the same too: tensors that it reads from outside, such as parameters,
+    have their gradients, but must not be changed before the backward pass. In a compiled function the second
+    computation is not merged with the first. Where f is called within a ``vmap`` and differentiated from outside of
+    that, its values are kept as usual; so they are where it draws in a function that it maps, or in a loop or branch
+    that is one instruction.
 
     Raises RuntimeError in the backward pass where f, run again, draws other random numbers, returns another structure,
     shapes or dtypes, or reads other tensors that require gradients.
@@ -45,6 +46,7 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     def checkpointed(*args: Any, **kwargs: Any) -> Any:
         call = Call(name, ["args", "kwargs"], [args, kwargs])
         if not call.tracked:
+            args, kwargs = call.on_tensors()
             return f(*args, **kwargs)
         rule = _Rematerialized(call, f)
         own = [_core.alias(x) for x in call.inputs]

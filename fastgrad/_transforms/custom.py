@@ -86,13 +86,13 @@ class FunctionWithRule:
                 )
         nondiff = [i % len(given) for i in self._nondiff]
         call = Call(self._name, self._names(len(given)), given, nondiff)
-        return self._differentiated(call) if call.tracked else self._plain(given)
+        return self._differentiated(call) if call.tracked else self._plain(call)
 
     def _require_rule(self) -> None:
         pass
 
-    def _plain(self, args: tuple[Any, ...]) -> Any:
-        return self._f(*args)
+    def _plain(self, call: Call) -> Any:
+        return self._f(*call.on_tensors())
 
     def _differentiated(self, call: Call) -> Any:
         raise NotImplementedError
@@ -105,7 +105,8 @@ class custom_vjp(FunctionWithRule):
     Parameters
     ----------
     f : callable
-        Takes and returns arrays or nested structures of them. Called where nothing is differentiated.
+        Takes and returns arrays or nested structures of them; ndarrays among its arguments reach it and the rule as
+        tensors. Called where nothing is differentiated.
     nondiff_argnums : int or sequence of ints
         Positional arguments that are never differentiated and may be anything; bwd gets them first.
 
@@ -204,7 +205,8 @@ class custom_jvp(FunctionWithRule):
     Parameters
     ----------
     f : callable
-        Takes and returns arrays or nested structures of them. It gives the value, also where it is differentiated.
+        Takes and returns arrays or nested structures of them; ndarrays among its arguments reach it and the rule as
+        tensors. It gives the value, also where it is differentiated.
     nondiff_argnums : int or sequence of ints
         Positional arguments that are never differentiated and may be anything; the rule gets them first.
 

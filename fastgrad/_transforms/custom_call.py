@@ -27,14 +27,18 @@ __all__ = ["Call", "CallRule", "fitting", "inside", "zero_tangent"]
 class Call:
     """The arguments of a call, and which of their leaves require gradients.
 
-    ``leaves`` and ``structure`` are those of the differentiable arguments, whose places are ``places``; ``tracked`` are
-    the numbers of the leaves that require gradients, ``inputs`` these leaves, ``kinds`` their shapes and dtypes.
+    ``leaves`` and ``structure`` are those of the differentiable arguments, whose places are ``places``. ndarrays among
+    the leaves are tensors here, so that functions and rules get one kind of value, whatever is differentiated.
+    ``tracked`` are the numbers of the leaves that require gradients, ``inputs`` these leaves, ``kinds`` their shapes
+    and dtypes.
     """
 
     def __init__(self, name: str, names: Sequence[str], args: Sequence[Any], nondiff: Sequence[int] = ()) -> None:
         self.name, self.names, self.args, self._nondiff = name, names, args, nondiff
         self.places = [i for i in range(len(args)) if i not in nondiff]
-        self.leaves, self.structure = tree.flatten(tuple([args[i] for i in self.places] if nondiff else args))
+        leaves, self.structure = tree.flatten(tuple([args[i] for i in self.places] if nondiff else args))
+        self.leaves = _core.arrays_as_tensors(leaves)
+        self._has_arrays = self.leaves is not leaves
         self.tracked = _core.tracked_among(self.leaves)
         self.inputs = [self.leaves[k] for k in self.tracked]
         self.kinds = [(x.shape, x.dtype) for x in self.inputs]
@@ -53,6 +57,10 @@ class Call:
     def structures(self) -> tuple[tree.Structure, ...]:
         """The structures of the differentiable arguments."""
         return self.structure.children
+
+    def on_tensors(self) -> Sequence[Any]:
+        """The arguments with tensors in the place of ndarrays."""
+        return self.with_leaves(self.leaves) if self._has_arrays else self.args
 
     def with_leaves(self, leaves: Sequence[Any]) -> Sequence[Any]:
         """The arguments with other leaves in the places of their own."""
@@ -117,8 +125,8 @@ class Call:
 def zero_tangent(x: Any) -> Any:
     """The tangent of an argument that is not differentiated."""
     if is_float(x):
-        return np.zeros(np.shape(x), x.dtype if hasattr(x, "dtype") else np.float64)
-    return np.zeros(np.shape(x)) if isinstance(x, (Tensor, np.ndarray, np.generic, int)) else None
+        return _core.asarray(np.zeros(np.shape(x), x.dtype if hasattr(x, "dtype") else np.float64))
+    return _core.asarray(np.zeros(np.shape(x))) if isinstance(x, (Tensor, np.ndarray, np.generic, int)) else None
 
 
 def _snapshot(x: Any) -> Any:

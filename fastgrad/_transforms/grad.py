@@ -22,6 +22,7 @@ from .arguments import (
     constant_as_tensor,
     describe_type,
     function_name,
+    note_lists,
     pair_with_aux,
     watch_leaves,
 )
@@ -177,7 +178,11 @@ def named_value_and_grad(
                 leaves = watch_leaves(originals, connected, functools.partial(_place, name, i, structure), LEAVE_OUT)
                 call[i] = structure.unflatten(leaves)
                 watched += leaves
-            result = f(*call, **kwargs)
+            try:
+                result = f(*call, **kwargs)
+            except (TypeError, AttributeError) as error:
+                note_lists(error, tuple([args[i] for i in places]))
+                raise
             if has_aux:
                 result, aux = pair_with_aux(f, result, name)
             if not isinstance(result, Tensor):

@@ -20,6 +20,7 @@ from .arguments import (
     constant_as_tensor,
     describe_type,
     function_name,
+    note_lists,
     pair_with_aux,
     watch_leaves,
 )
@@ -36,7 +37,9 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     ----------
     f : callable
         Returns a float tensor, or a nested structure of them (and, with ``has_aux``, anything else beside it). Python
-        numbers and ndarrays of floats in it are constants, whose derivatives are zeros.
+        numbers and ndarrays of floats in it are constants, whose derivatives are zeros. So are those of integers and
+        booleans, as in JAX: their cotangents, of any numbers in their shapes, count for nothing, and their tangents are
+        zeros in float64.
     *primals : arrays, numbers or nested structures of them
         f's arguments, all of dtype float32 or float64.
     has_aux : bool
@@ -54,15 +57,15 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
 
     As with ``grad``, results within another transform, or of tensors that require gradients, are connected tensors.
 
-    Raises TypeError where a primal is no float or f returns something else than float tensors, ValueError where
-    cotangents are built otherwise than the result.
+    Raises TypeError where a primal is no float or f returns something else than numbers, ValueError where cotangents
+    are built otherwise than the result.
 
     >>> import fastgrad as fg, numpy as np
     >>> y, pullback = fg.vjp(lambda x: x**2, np.array([1.0, 2.0]))
     >>> pullback(np.array([1.0, 10.0]))
     (array([ 2., 40.]),)
     """
-    point = Point("vjp", f, primals, has_aux, keep=True)
+    point = Point("vjp", f, primals, has_aux, keep=True, any_numbers=True)
 
     def pullback(cotangents: Any) -> Any:
         given = point.like_results(cotangents, "pullback: cotangents")
@@ -102,7 +105,7 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], 
         if not isinstance(value, (tuple, list)):
             raise TypeError(f"jvp: expected {name} as a tuple of one for each argument of f, got "
                             f"{describe_type(value)}; of a single argument x write (x,)")  # fmt: skip
-    point = Point("jvp", f, tuple(primals), has_aux)
+    point = Point("jvp", f, tuple(primals), has_aux, any_numbers=True)
     tangent = point.push_tree(tuple(tangents), "jvp: tangents")
     return (point.value(), tangent, point.aux()) if has_aux else (point.value(), tangent)
 
@@ -131,7 +134,7 @@ def linearize(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> An
     >>> f_jvp(np.array([1.0, 0.0])), f_jvp(np.array([0.0, 1.0]))
     (array([2., 0.]), array([0., 4.]))
     """
-    point = Point("linearize", f, primals, has_aux, keep=True)
+    point = Point("linearize", f, primals, has_aux, keep=True, any_numbers=True)
 
     def f_jvp(*tangents: Any) -> Any:
         return point.push_tree(tangents, "f_jvp: tangents")
@@ -142,17 +145,18 @@ def linearize(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> An
 class Point:
     """A function recorded at given arguments, ready for passes in either direction.
 
-    ``watched`` are the leaves of the arguments as tensors, ``results`` the leaves of the result; ``recorded`` says
-    whether an outer transform differentiates the passes in turn.
+    ``watched`` are the leaves of the arguments as tensors, ``results`` the leaves of the result, with float64 zeros in
+    the place of integers and booleans; ``recorded`` says whether an outer transform differentiates the passes in turn.
     """
 
     def __init__(
         self, name: str, f: Callable[..., Any], primals: Any, has_aux: bool = False, keep: bool = False,
         call: Callable[[Any], Any] | None = None, what: str = "primals",
-        cure: str = "let f read it from outside its arguments",
+        cure: str = "let f read it from outside its arguments", any_numbers: bool = False,
     ) -> None:  # fmt: skip
         """``call`` calls f with tensors in the places of primals, by default as f(*primals); ``what`` is their name in
-        errors. ``keep``: the tape outlasts the call, so arrays are copied."""
+        errors. ``keep``: the tape outlasts the call, so arrays are copied. ``any_numbers``: f may return integers and
+        booleans, whose derivatives are zeros."""
         if not callable(f):
             raise TypeError(f"{name}: expected a function, got {f!r}")
         connected = _core.grad_enabled()
@@ -163,14 +167,21 @@ class Point:
                 self.given, connected, lambda k: f"{name}: {self.structure.paths(what)[k]}", cure, keep
             )
             inside = self.structure.unflatten(self.watched)
-            result, self._aux = f(*inside) if call is None else call(inside), None
+            try:
+                result, self._aux = f(*inside) if call is None else call(inside), None
+            except (TypeError, AttributeError) as error:
+                note_lists(error, primals)
+                raise
             if has_aux:
                 result, self._aux = pair_with_aux(f, result, name)
             results, self.result_structure = tree.flatten(result)
-            self.results = [constant_as_tensor(y) for y in results]
-            for k, y in enumerate(self.results):
-                if not isinstance(y, Tensor) or y.dtype.kind != "f":
+            self._values = [constant_as_tensor(y, any_numbers) for y in results]
+            self.results = list(self._values)
+            for k, y in enumerate(self._values):
+                if not isinstance(y, Tensor) or not (y.dtype.kind == "f" or any_numbers):
                     raise self._refusal(name, f, k, y)
+                if y.dtype.kind != "f":
+                    self.results[k] = _core.asarray(np.zeros(y.shape))
             if connected and not nested:
                 aux = tree.leaves(self._aux) if has_aux else ()
                 nested = _core.depends_on_outer([*self.results, *self.watched, *aux], mark)
@@ -191,7 +202,7 @@ class Point:
         )
 
     def value(self) -> Any:
-        return self.result_structure.unflatten(self.outward(self.results, self.recorded, copied=True))
+        return self.result_structure.unflatten(self.outward(self._values, self.recorded, copied=True))
 
     def aux(self) -> Any:
         inside = _core.transforming()

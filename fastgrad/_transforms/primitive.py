@@ -98,7 +98,10 @@ class primitive(FunctionWithRule):
             "the argument's .detach()"
         )
 
-    def _plain(self, args: tuple[Any, ...]) -> Any:
+    def _plain(self, call: Call) -> Any:
+        return self._on_arrays(tuple(call.args))
+
+    def _on_arrays(self, args: tuple[Any, ...]) -> Any:
         leaves, structure = tree.flatten(args)
         places = [i for i, x in enumerate(leaves) if isinstance(x, Tensor)]
         if not places and not self._checks_always:
@@ -124,7 +127,7 @@ class primitive(FunctionWithRule):
         return [(tuple(x.shape), np.dtype(x.dtype)) for x in arrays], structure
 
     def _differentiated(self, call: Call) -> Any:
-        return _ByArgument(call, self).attach(self._plain(tuple(call.args)), [])
+        return _ByArgument(call, self).attach(self._plain(call), [])
 
 
 class _ByArgument(CallRule):
