@@ -51,7 +51,8 @@ void fg_blas_gemm(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k, do
 /* Measured against the OpenBLAS of NumPy's wheels. A BLAS is faster than our tiles
  * (a) where the product is large, because it uses several threads, which does not pay if the result is small; and
  * (b) where the result is thin and both operands are contiguous along k, so that its elements are dot products.
- * Of the products (b), a matrix times a vector is fastest by the kernel of rows, and one of few rows by dot products. */
+ * Of the products (b), a matrix times a vector is fastest by the kernel of rows, and one of few rows by dot products.
+ */
 fg_gemm_backend fg_choose_gemm_backend(int dtype, int ta, int tb, int64_t m, int64_t n, int64_t k)
 {
     int64_t thin = m < n ? m : n, wide = m < n ? n : m;
