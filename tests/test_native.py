@@ -361,6 +361,21 @@ def test_functions_of_several_numbers_are_computed_side_by_side():
 
 
 @needs_compiler
+def test_elements_that_do_not_fill_a_vector():
+    """Short loops of long functions, over any number of elements, also backwards, on parts, and in place."""
+
+    def f(x, y, p):
+        z = np.tanh(x[::-1]) ** 2 + np.exp(y * p) * x
+        z = np.log1p(z * z) / (1 + np.exp(-z))
+        return z, np.exp(z[1:]) - z[:-1], np.sum(np.tanh(np.concatenate([z, x])))
+
+    gradient = fg.grad(lambda *args: sum(fg.sum(v * v) for v in f(*args)), (0, 1, 2))
+    for g, n, dtype in ((f, 13, np.float64), (gradient, 13, np.float64), (gradient, 7, np.float32)):
+        args = [RNG.normal(size=n).astype(dtype), RNG.normal(size=n).astype(dtype), dtype(0.7)]
+        agree(native(g, *args)(*args), fg.compile(g, native=False)(*args), f"{n} {dtype}", ulps=16)
+
+
+@needs_compiler
 def test_functions_of_a_number_and_an_array_become_loops_of_vectors():
     """GCC makes none where it can compute conditions on the number before the loop."""
     f = lambda x, p: (x**p, p**x, fg.hypot(x, p))

@@ -7,18 +7,14 @@ operands before what is computed from them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from .. import _core
 from .description import Step
-from .maps import HUGE, MAPS
+from .maps import MAPS, is_long, lanes
 from .scope import Scope
 from .values import c_type, suffix
-
-_LANES = {"avx512": 8, "avx2": 4}  # float64 numbers of a vector; elsewhere 2
-_CHEAP = {"sqrt", "fabs", "where", "copysign", "floor", "ceil", "trunc", "rint"}  # an instruction or two
 
 
 class Bundle(NamedTuple):
@@ -63,19 +59,13 @@ def _is_number(scope: Scope, v: int) -> bool:
     return scope.is_local(v) and scope.writers.get(v) == 1
 
 
-def _is_heavy(scope: Scope, step: Step) -> bool:
-    """Whether a step calls a function of vecmath.h that compilers make vectors of."""
-    row = _core.ROWS.get(step.name)
-    if row is None or row["arity"] != 1 or step.by_input is not None or step.name in HUGE:
-        return False
-    if scope.description.buffer(step.y).dtype.kind != "f":
-        return False
-    return not set(re.findall(r"(\w+)\(", row["definition"])) <= _CHEAP
+def _is_function(scope: Scope, step: Step) -> bool:
+    return is_long(scope, step) and _core.ROWS[step.name]["arity"] == 1 and step.by_input is None
 
 
 def _bundled(scope: Scope, segment: list[range]) -> Iterator[range | Bundle]:
     d = scope.description
-    heavy = [_is_heavy(scope, d.steps[group[0]]) for group in segment]
+    heavy = [_is_function(scope, d.steps[group[0]]) for group in segment]
     if sum(heavy) < 2:
         yield from segment
         return
@@ -105,7 +95,7 @@ def write(scope: Scope, bundle: Bundle) -> None:
     """Write the steps of a bundle: an array of their operands, a loop over it, and the results."""
     first = bundle.steps[0]
     b = scope.description.buffer(first.y)
-    most = _LANES.get(_core.isa(), 2) * (8 // b.dtype.itemsize)
+    most = lanes() * (8 // b.dtype.itemsize)
     for start in range(0, len(bundle.steps), most):
         steps = bundle.steps[start : start + most]
         n = 2

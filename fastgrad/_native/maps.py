@@ -5,6 +5,7 @@ Consecutive maps over equally many elements are one loop, in which a value that 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import numpy as np
 from .. import _core
 from .description import Buffer, Step
 from .scope import Scope, Unwritten
-from .values import broadcast_strides, c_type, contiguous, index_text, suffix
+from .values import Value, broadcast_strides, c_type, contiguous, index_text, suffix
 
 HUGE = {"sin", "cos", "j0", "j1"}  # rows that look at each element for huge arguments: kernels do so block by block
 _LONG = 64  # from so many elements on a kernel is faster than a loop that divides indices or looks at each element
@@ -174,6 +175,26 @@ MAPS: dict[str, Callable[[Scope, Step], Map]] = {
 }  # fmt: skip
 
 
+# Functions that take an instruction or two; and how many float64 numbers are in a vector, elsewhere 2.
+_SHORT = {"sqrt", "fabs", "where", "copysign", "floor", "ceil", "trunc", "rint"}
+_LANES = {"avx512": 8, "avx2": 4}
+
+
+def lanes() -> int:
+    """How many float64 numbers are in a vector."""
+    return _LANES.get(_core.isa(), 2)
+
+
+def is_long(scope: Scope, step: Step) -> bool:
+    """Whether a step calls a function of vecmath.h that compilers make vectors of."""
+    row = _core.ROWS.get(step.name)
+    if row is None or step.name in HUGE or scope.description.buffer(step.y).dtype.kind != "f":
+        return False
+    by = step.by_input
+    text = row["definition"] if by is None else row["derivatives"][by if row["arity"] == 2 else 0]
+    return not set(re.findall(r"(\w+)\(", text)) <= _SHORT
+
+
 class ElementLoop:
     """Consecutive maps over equally many elements, which become one loop; a map of one element is a statement."""
 
@@ -242,14 +263,74 @@ class ElementLoop:
         if not steps:
             return
         stored = {step.y: self.scope.result(step.y) for step, _ in steps if self._is_stored(step, steps)}
+        whole = n - n % self._vector(steps, n)
+        if whole:
+            self._write(steps, stored, 0, whole)
+        rest, most = n - whole, 1 << (n - whole - 1).bit_length()
+        if rest == most:
+            self._write(steps, stored, whole, n)
+        elif rest:
+            self._write_padded(steps, stored, whole, rest, most)
+
+    def _vector(self, steps: list[tuple[Step, Map]], n: int) -> int:
+        """How many elements a loop takes in vectors only. Of few elements and long functions the rest gets a loop of
+        its own, because compilers would compute it one by one; any other loop takes all."""
+        if self.scope.is_alone or n >= _LONG or not any(is_long(self.scope, step) for step, _ in steps):
+            return 1
+        sizes = [self.scope.description.buffer(step.y).dtype.itemsize for step, _ in steps]
+        return lanes() * 8 // max(sizes)
+
+    def _write_padded(
+        self, steps: list[tuple[Step, Map]], stored: dict[int, Value], start: int, rest: int, n: int
+    ) -> None:
+        """Write a loop over the `rest` elements from `start` on, as one over n of which the last ones are not used."""
+        text, inside = self.scope.text, {step.y for step, _ in steps}
+        read = dict.fromkeys(
+            (v, index) for _, m in steps for v, index in m.operands if v >= 0 and v not in inside and index != "0"
+        )
+        text.open("{")
+        padded: dict[tuple[int, str], str] = {}
+        for v, index in read:
+            padded[v, index] = name = f"padded{len(padded)}"
+            text.line(f"{c_type(self.scope.description.buffer(v).dtype)} {name}[{n}];")
+        for y in stored:
+            text.line(f"{c_type(self.scope.description.buffer(y).dtype)} made{y}[{n}];")
+        text.open(f"for (int64_t j = 0; j < {n}; j++) {{")
+        text.line(f"const int64_t i = j < {rest} ? {start} + j : {start};")
+        for (v, index), name in padded.items():
+            text.line(f"{name}[j] = {self.scope.value(v).at(index)};")
+        text.close()
+        for name in padded.values():
+            text.line(f"IN_MEMORY({name});")
+        made = {y: value._replace(text=f"made{y}", single=False) for y, value in stored.items()}
+        self._write(steps, made, 0, n, padded)
+        for y, value in stored.items():
+            text.line(f"for (int64_t i = 0; i < {rest}; i++) {value.at(f'{start} + i')} = made{y}[i];")
+        text.close()
+
+    def _write(
+        self,
+        steps: list[tuple[Step, Map]],
+        stored: dict[int, Value],
+        start: int,
+        end: int,
+        padded: dict[tuple[int, str], str] | None = None,
+    ) -> None:
         text = self.scope.text
         if not self.scope.is_alone:
             text.line('_Pragma("omp simd")')
-        text.open(f"for (int64_t i = 0; i < {n}; i++) {{")
+        text.open(f"for (int64_t i = {start}; i < {end}; i++) {{")
         names: dict[int, str] = {}
         for step, m in steps:
             values = [
-                "0" if v < 0 else names[v] if v in names else self._element(step, v, index) for v, index in m.operands
+                "0"
+                if v < 0
+                else names[v]
+                if v in names
+                else f"{padded[v, index]}[i]"
+                if padded and (v, index) in padded
+                else self._element(step, v, index)
+                for v, index in m.operands
             ]
             b, name = self.scope.description.buffer(step.y), f"e{step.y}{self.scope.name}"
             expression = self.scope.separate(step, m.expression(values), lanes=True)
