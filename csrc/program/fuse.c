@@ -21,7 +21,7 @@
 enum {
     LOOK_AHEAD = 64, /* steps that a group may overtake */
     WIDEST = 2048, /* a longer row makes blocks too large for a cache when rows or columns are summed */
-    ROWS_BYTES = FG_BLOCK * sizeof(double), /* a block of rows that are reduced has so many bytes, if rows are short */
+    ROWS_BYTES = FG_BLOCK * sizeof(double), /* of a block of short rows whose sums or extremes the group reads */
     PRODUCT_BYTES = 1 << 14, /* a block of a product has at least so many bytes ... */
     PRODUCT_ROWS = 3 * FG_SUM_PART, /* ... and a multiple of so many rows, which are whole tiles of gemm.c, too */
     LEAST_BLOCKS = 4 /* a product of fewer blocks is computed as a whole: blocks would save no memory */
@@ -238,9 +238,20 @@ static int starts_with_rows(const fg_program *p, int k, int64_t *width)
     return 0;
 }
 
-/* How many elements a group of n steps works on at a time: with sums of rows, whole rows; with sums of columns, a multiple
- * of FG_SUM_PART rows; with products, of the rows that take_products has left in first->block. */
-static int64_t block_of(const step *first, int n)
+/* Does a later step of a group of n steps read what one of them makes of rows? */
+static int reads_rows(const fg_program *p, const step *first, int n)
+{
+    for (int j = 0; j < n; j++)
+        for (int k = j + 1; first[j].kind == ROWS_STEP && k < n; k++)
+            if (reads_root(p, &first[k], p->buffer[first[j].y].root))
+                return 1;
+    return 0;
+}
+
+/* How many elements a group of n steps works on at a time: with sums of rows, whole rows, and more of them where steps on
+ * a few elements, one for each row, are between; with sums of columns, a multiple of FG_SUM_PART rows; with products, of
+ * the rows that take_products has left in first->block. */
+static int64_t block_of(const fg_program *p, const step *first, int n)
 {
     int is_product = first->kind == PRODUCT_STEP, sums_columns = 0;
     int64_t itemsize = 1;
@@ -248,8 +259,11 @@ static int64_t block_of(const step *first, int n)
         sums_columns |= first[j].kind == COLS_SUM_STEP;
         itemsize = (int64_t)first[j].itemsize > itemsize ? (int64_t)first[j].itemsize : itemsize;
     }
-    int64_t part = first->width * (is_product ? first->block : sums_columns ? FG_SUM_PART : 1);
-    int64_t least = is_product ? PRODUCT_BYTES / itemsize : sums_columns ? FG_BLOCK : ROWS_BYTES / itemsize;
+    int64_t part = first->width * (is_product ? first->block : sums_columns ? FG_SUM_PART : 1), least = FG_BLOCK;
+    if (is_product)
+        least = PRODUCT_BYTES / itemsize;
+    else if (!sums_columns && reads_rows(p, first, n))
+        least = ROWS_BYTES / itemsize;
     int64_t block = first->width == 0   ? FG_BLOCK
                     : first->width == 1 ? FG_SUM_LEAF
                     : part < least      ? least / part * part
@@ -409,7 +423,7 @@ static int sort_steps(fg_program *p, step *sorted, group *g)
         }
         sorted[start].group = n - start;
         if (n - start > 1 || has_rows(p, first))
-            sorted[start].block = block_of(&sorted[start], n - start);
+            sorted[start].block = block_of(p, &sorted[start], n - start);
     }
     return n;
 }
