@@ -379,7 +379,8 @@ static void update_in_panels(const fg_program *p, fg_replay *r, int i, const fg_
                              void *const *state)
 {
     const fg_array *w = &p->buffer[i].array;
-    int64_t itemsize = (int64_t)fg_itemsize(w->dtype), width = width_of(w->shape->ndim, w->shape->dim);
+    int64_t itemsize = (int64_t)fg_itemsize(w->dtype);
+    int64_t width = u->lazy_rows ? width_of(w->shape->ndim, w->shape->dim) : 1;
     if (gradient(p, i)->row_sums) {
         const fg_row_sums s = fg_row_sums_at(p, i, gradient_address(p, r, i));
         update_of_rows(u, w->dtype, w->shape->size, &s, clip, fg_replay_address(r)[i], state);
