@@ -1,5 +1,5 @@
 """Functions get tensors in the place of ndarrays, whatever calls them and whether anything is differentiated: what is
-written for a tensor, such as ``x.detach()``, holds everywhere."""
+written for a tensor, such as ``x.detach()``, holds everywhere. Lists of numbers, and NumPy integers, as arguments."""
 
 import numpy as np
 import pytest
@@ -171,3 +171,23 @@ def test_no_note_where_no_list_of_numbers_is_given():
         with pytest.raises(AttributeError) as raised:
             fg.grad(lambda x: x.no_such_name)(x)
         assert not hasattr(raised.value, "__notes__")
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x, n: fg.roll(x, n), lambda x, n: fg.roll(x, n, axis=n), lambda x, n: fg.sum(x, axis=n),
+        lambda x, n: fg.cumsum(x, axis=n), lambda x, n: fg.diff(x, n, axis=n), lambda x, n: fg.take(x, n, axis=n),
+        lambda x, n: fg.moveaxis(x, n, 0), lambda x, n: fg.tril(x, n), lambda x, n: fg.trace(x, n),
+        lambda x, n: fg.rot90(x, n), lambda x, n: fg.repeat(x, n, axis=n), lambda x, n: fg.tile(x, n),
+        lambda x, n: fg.pad(x, n), lambda x, n: fg.partition(x, n, axis=n), lambda x, n: fg.topk(x, n),
+        lambda x, n: fg.softmax(x, axis=n), lambda x, n: fg.linalg.matrix_power(x[:, :2], n),
+        lambda x, n: fg.concatenate([x, x], axis=n), lambda x, n: fg.eye(3, k=n), lambda x, n: fg.diag(x[0], n),
+    ],
+)  # fmt: skip
+def test_numbers_of_axes_and_places_may_be_of_any_integer_type(f):
+    """A negation of an unsigned one would wrap."""
+    x = np.arange(6.0).reshape(2, 3)
+    for number in (np.uint8, np.int64, np.uint64):
+        for got, expected in zip(fg.tree.leaves(f(x, number(1))), fg.tree.leaves(f(x, 1)), strict=True):
+            np.testing.assert_array_equal(got.numpy(), expected.numpy())
