@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 CSRC = Path(__file__).parent.parent / "csrc"
+BINDING = Path(__file__).parent.parent / "fastgrad" / "_binding"
 FRONT = "front door"
 WINGS = [FRONT, "core", "kernels", "record", "program", "ops", "autodiff", "op_table.c"]  # in order
 
@@ -164,6 +165,14 @@ def test_files_of_c_have_names_of_their_own():
     """Builds by hand, such as those of tests/c, put the objects of all wings into one folder."""
     names = [path.name for path in CSRC.rglob("*.c")]
     assert len(names) == len(set(names)), sorted(name for name in names if names.count(name) > 1)
+
+
+def test_functions_of_the_binding_have_names_of_their_own():
+    """Its files are one module: of two functions of one name the later one would be called everywhere."""
+    text = "".join(path.read_text() for path in sorted(BINDING.glob("*.pxi")))
+    names = re.findall(r"^(?:cpdef|cdef|def)\b(?:[\w\s*.]*\s|\*)?\*?(\w+)\(", text, re.M)
+    assert len(names) > 300
+    assert len(names) == len(set(names)), sorted({name for name in names if names.count(name) > 1})
 
 
 def test_no_file_depends_on_itself(files):

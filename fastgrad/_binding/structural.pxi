@@ -361,7 +361,7 @@ def concatenate(arrays, axis=0, *, dtype=None, casting="same_kind"):
     if not arrays:
         raise ValueError("concatenate: expected at least one array, got none")
     if dtype is not None:
-        arrays = converted("concatenate", arrays, dtype, casting)
+        arrays = cast_arrays("concatenate", arrays, dtype, casting)
     dtype, tensors = promoted("concatenate", *arrays)
     tensors = [astype_if(t, dtype) for t in tensors]
     if axis is None:
@@ -385,7 +385,7 @@ def concatenate(arrays, axis=0, *, dtype=None, casting="same_kind"):
         PyMem_Free(attr)
 
 
-def converted(name, arrays, dtype, casting):
+def cast_arrays(name, arrays, dtype, casting):
     """Arrays as tensors of a dtype, or, where that is None, of their own; TypeError where ``casting`` forbids it."""
     tensors = [asarray(a) for a in arrays]
     if dtype is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._core import Tensor, asarray, broadcast_to, concatenate, converted, gathered, reshape, stacked
+from .._core import Tensor, asarray, broadcast_to, cast_arrays, concatenate, gathered, reshape, stacked
 from .creation import into, known
 from .shapes import atleast_3d, moveaxis, one_axis, part
 
@@ -44,7 +44,7 @@ def stack(
     """
     tensors = _listed(arrays, "stack")
     if dtype is not None:
-        tensors = converted("stack", tensors, dtype, casting)
+        tensors = cast_arrays("stack", tensors, dtype, casting)
     if not tensors:
         raise ValueError("stack: expected at least one array, got none")
     return stacked(tensors, one_axis(axis, tensors[0].ndim + 1, "stack"))
@@ -58,7 +58,7 @@ def hstack(tup: Sequence[TensorLike], *, dtype: DTypeLike | None = None, casting
     >>> fg.hstack([[1.0], [2.0, 3.0]])
     tensor([1., 2., 3.])
     """
-    rows = [reshape(t, 1) if t.ndim == 0 else t for t in converted("hstack", _listed(tup, "hstack"), dtype, casting)]
+    rows = [reshape(t, 1) if t.ndim == 0 else t for t in cast_arrays("hstack", _listed(tup, "hstack"), dtype, casting)]
     return concatenate(rows, 0 if rows and rows[0].ndim == 1 else 1)
 
 
@@ -71,7 +71,7 @@ def vstack(tup: Sequence[TensorLike], *, dtype: DTypeLike | None = None, casting
     tensor([[1., 2.],
             [3., 4.]])
     """
-    rows = converted("vstack", _listed(tup, "vstack"), dtype, casting)
+    rows = cast_arrays("vstack", _listed(tup, "vstack"), dtype, casting)
     return concatenate([reshape(t, (1, -1)) if t.ndim < 2 else t for t in rows], 0)
 
 
