@@ -377,8 +377,8 @@ typedef struct {
     int n;
     struct { fg_array *values, *index; } term[FG_MAX_ROW_TERMS];    /* references */
 } fg_row_terms;
-/* fg_gradients of a pass that is not recorded, which leaves gradients of few rows as their terms: where rows[i].n is not
- * 0, out[i] is NULL. The n rows begin empty. */
+/* fg_gradients of a pass that is not recorded, which leaves gradients of few rows as their terms: where rows[i].n is
+ * not 0, out[i] is NULL. The n rows begin empty. */
 int fg_gradients_by_rows(int n_y, const fg_tensor *y, const fg_tensor *cotangent, int retain_graph, int n,
                          fg_node *const *wrt, fg_tensor *out, fg_row_terms *rows);
 void fg_row_terms_drop(fg_row_terms *);         /* drops the references; empty from then on */

@@ -138,7 +138,7 @@ typedef struct {
 typedef struct {
     int optimizer;              /* FG_OPTIMIZER_<name>, or FG_FROZEN */
     double number[FG_MAX_NUMBERS];      /* at one step: an fg_<name>_numbers */
-    int lazy_rows;              /* a row whose gradient is 0 stays as it is, and so does its state; of no WHOLE_OPTIMIZER */
+    int lazy_rows;      /* a row whose gradient is 0 stays as it is, and so does its state; of no WHOLE_OPTIMIZER */
 } fg_update_rule;
 /* How many elements state array k of a parameter of this shape has. */
 int64_t fg_state_size(int optimizer, int k, int ndim, const int64_t *dim);

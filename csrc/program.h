@@ -198,7 +198,7 @@ int fg_program_output(const fg_program *, int i);   /* the value whose memory ou
 fg_array *fg_program_rng_state(const fg_program *, int i);
 /* The programs that step i runs, borrowed; NULL after the last. */
 fg_program *fg_program_body(const fg_program *, int i, int k);
-const char *fg_program_gradient(const fg_program *, int i);     /* "row-sparse", or how else gradient i is kept, and why */
+const char *fg_program_gradient(const fg_program *, int i);     /* how gradient i is kept, such as "row-sparse" */
 int fg_program_group(const fg_program *, int i);    /* how many steps from i on are fused; 1: alone */
 
 /* What native code is written from: all that is known of a buffer, and of a step. */

@@ -1,5 +1,6 @@
-/* strided.c: arrays that are read with strides, such as one that is broadcast, a slice, or one with its axes moved: some
- * consecutive elements at a time, into contiguous memory. Compiled once, as it moves elements without computing.
+/* strided.c: arrays that are read with strides, such as one that is broadcast, a slice, or one with its axes moved:
+ * some consecutive elements at a time, into contiguous memory. Compiled once, as it moves elements without
+ * computing.
  */
 #include "fastgrad.h"
 
@@ -7,8 +8,8 @@
 
 enum { SHORT = 16 }; /* a shorter run of elements is moved by a loop */
 
-/* The run along axis 0, or so many of those along axis 1 (steps row and col apart): y[i * n + j] = x[i * row + j * col].
- * Loops over a length that the compiler knows become straight code. */
+/* The run along axis 0, or so many of those along axis 1 (steps row and col apart):
+ * y[i * n + j] = x[i * row + j * col]. Loops over a length that the compiler knows become straight code. */
 #define MOVE(T)                                                                                       \
     static void move_##T(int64_t rows, int64_t n, int64_t row, int64_t col, const void *x_, void *y_) \
     {                                                                                                 \

@@ -273,8 +273,8 @@ static int assign_whole(fg_program *p, arena *a, int start, int k)
     return FG_OK;
 }
 
-/* Free the blocks of those operands of step k that nothing reads any more, either those that it reads element by element
- * and whose elements have as many bytes as those of its result (`like`), or the others. */
+/* Free the blocks of those operands of step k that nothing reads any more, either those that it reads element by
+ * element and whose elements have as many bytes as those of its result (`like`), or the others. */
 static int free_operands(fg_program *p, arena *a, int k, int like)
 {
     const step *s = &p->step[k];

@@ -99,8 +99,8 @@ static int takes_single(const instruction *a, int i)
            (a->op >= FG_OP_less && a->op <= FG_OP_not_equal);
 }
 
-/* How often an instruction reads each element of the operand that *spread broadcasts to its shape, if it can read that as
- * operand i in runs; else 0. */
+/* How often an instruction reads each element of the operand that *spread broadcasts to its shape, if it can read
+ * that as operand i in runs; else 0. */
 static int64_t run_of(const fg_program *p, const instruction *a, int i, const instruction *spread)
 {
     const fg_shape *x = shape_at(p, operands_of(p, spread)[0]), *y = shape_at(p, a->y);

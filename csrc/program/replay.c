@@ -18,8 +18,8 @@
  * read these. */
 typedef struct {
     uint8_t kind, stride[3];
-    /* whole: it runs at once, not in blocks; in_runs: it reads operands in runs; is_spread: that, or it loads an operand, or
-     * has one element for each row of its group. */
+    /* whole: it runs at once, not in blocks; in_runs: it reads operands in runs; is_spread: that, or it loads an
+     * operand, or has one element for each row of its group. */
     uint32_t whole : 1, in_runs : 1, is_spread : 1, group : 29;
     void *kernel;
     int64_t n;
@@ -369,8 +369,8 @@ static inline void run_part(const step *plan, const bound_step *s, int64_t at, i
     run_flat(s, x, n);
 }
 
-/* The same of a step that reads operands in runs, or has an element for each row, and of a load; the first of n elements
- * of the group, which are a block, is element `at`. */
+/* The same of a step that reads operands in runs, or has an element for each row, and of a load; the first of n
+ * elements of the group, which are a block, is element `at`. */
 static void run_spread(const step *plan, const bound_step *s, int64_t at, int64_t n, int64_t width)
 {
     at = plan->by_row ? at / width : at;

@@ -1,11 +1,11 @@
 /* row_sparse.c: gradients that are kept as rows: those of a table of which a step reads a few rows, as of embeddings.
  *
- * The gradient of `take` along the first axis is `untake`: zeros of the size of the table, to which rows are added. Where
- * nothing but the update of the parameter reads it, such a gradient, or the sum of several, becomes one step. It finds
- * which rows there are, in ascending order, and sums the values of each; what it needs is as large as the values.
- * training.c updates these rows alone where the optimizer leaves the others as they are, and else makes the gradient a
- * panel at a time. The sums are computed by `untake` on an index into the rows found, and several of them are added in
- * the order of the trace, so that they have the bits of the whole gradient.
+ * The gradient of `take` along the first axis is `untake`: zeros of the size of the table, to which rows are added.
+ * Where nothing but the update of the parameter reads it, such a gradient, or the sum of several, becomes one step.
+ * It finds which rows there are, in ascending order, and sums the values of each; what it needs is as large as the
+ * values. training.c updates these rows alone where the optimizer leaves the others as they are, and else makes the
+ * gradient a panel at a time. The sums are computed by `untake` on an index into the rows found, and several of them
+ * are added in the order of the trace, so that they have the bits of the whole gradient.
  */
 #include "core/debug.h"
 #include "program/passes.h"

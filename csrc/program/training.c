@@ -149,7 +149,8 @@ static void update_part(const fg_update_rule *u, int dtype, int64_t n, clipping 
     }
 }
 
-/* The same of n whole rows of `width` elements; if the rule is lazy, of those alone that have an element which is not 0. */
+/* The same of n whole rows of `width` elements; if the rule is lazy, of those alone that have an element which is
+ * not 0. */
 static void update_rows(const fg_update_rule *u, int dtype, int64_t n, int64_t width, clipping clip, void *p,
                         const void *g, void *const *state)
 {

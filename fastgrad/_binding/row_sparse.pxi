@@ -40,8 +40,8 @@ cdef RowSparse row_sparse(fg_row_terms *terms, Tensor x):
 
 
 def gradients_by_rows(Tensor y, list inputs):
-    """As ``gradients``, of a pass that is not recorded, with a RowSparse where a gradient arises from gathers of few rows
-    alone."""
+    """As ``gradients``, of a pass that is not recorded, with a RowSparse where a gradient arises from gathers of few
+    rows alone."""
     if y.t.node == NULL or fg_tracing:
         return gradients(y, inputs, False)
     cdef _GradientCall p = _GradientCall([y], inputs)

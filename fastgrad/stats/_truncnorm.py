@@ -31,6 +31,7 @@ class TruncNorm(Continuous):
     """The normal distribution limited to z from ``a`` to ``b``, where ``loc`` and ``scale`` are those of the normal
     distribution, so that the bounds are ``loc + a * scale`` and ``loc + b * scale``.
 
+    >>> import numpy as np
     >>> import fastgrad as fg
     >>> fg.stats.truncnorm.logpdf([-1.0, 20.0], 10.0, np.inf).numpy().round(4)
     array([     -inf, -147.6877])
