@@ -17,10 +17,11 @@ times the batches of an epoch. In compiled training steps the rate is an input, 
 from __future__ import annotations
 
 import bisect
+import copy
 import functools
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ParamSpec
 
 import numpy as np
@@ -104,11 +105,20 @@ def _noted(make: Callable[_P, Schedule]) -> Callable[_P, Schedule]:
 
     @functools.wraps(make)
     def noted(*args: _P.args, **kwargs: _P.kwargs) -> Schedule:
-        schedule = make(*args, **kwargs)
-        schedule._made_by = make.__name__, args, kwargs
+        own: Any = tuple(map(_own, args))
+        named: Any = {name: _own(value) for name, value in kwargs.items()}
+        schedule = make(*own, **named)
+        schedule._made_by = make.__name__, own, named
         return schedule
 
     return noted
+
+
+def _own(value: Any) -> Any:
+    """An argument that stays what it is: a copy of what the caller may change, a list of what can be read only once."""
+    if isinstance(value, Iterator):
+        return list(value)
+    return copy.copy(value) if isinstance(value, (list, np.ndarray)) else value
 
 
 def _made_again(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Schedule:

@@ -202,6 +202,21 @@ def test_pickles_and_copies(schedule):
         assert repr(again) == repr(optimizer)
 
 
+def test_copies_do_not_depend_on_what_becomes_of_the_arguments():
+    milestones, schedules_in_turn = [1, 3], [0.1, 0.2]
+    for schedule in (
+        schedules.multistep(1.0, milestones),
+        schedules.multistep(1.0, iter([1, 3])),
+        schedules.join(schedules_in_turn, boundaries=np.array(milestones)[:1]),
+        schedules.piecewise(values=(x for x in (1.0, 0.5)), boundaries=[2]),
+    ):
+        expected = schedule.values(5).tolist()
+        milestones[0], schedules_in_turn[0] = 2, 0.3
+        assert copy.deepcopy(schedule).values(5).tolist() == expected, repr(schedule)
+        assert pickle.loads(pickle.dumps(schedule)).values(5).tolist() == expected, repr(schedule)
+        milestones[0], schedules_in_turn[0] = 1, 0.1
+
+
 def test_a_copy_of_a_plateau_has_a_rate_of_its_own():
     schedule = schedules.ReduceOnPlateau(1.0, factor=0.5, patience=0)
     schedule.observe(1.0)
