@@ -58,6 +58,7 @@ def test_descents():
 @needs_compiler
 @pytest.mark.parametrize("method", ["BFGS", "trust-ncg", "trust-exact", "trust-constr"])
 def test_minimize(method, monkeypatch):
+    pytest.importorskip("scipy")
     made = []
     really = background.make_native
     monkeypatch.setattr(background, "make_native", lambda program: (made.append(program), really(program)))
@@ -72,7 +73,28 @@ def test_minimize(method, monkeypatch):
     assert len(made) >= (2 if method == "BFGS" else 4)
 
 
+@needs_compiler
+@pytest.mark.parametrize("solver", ["curve_fit", "least_squares", "root"])
+def test_solvers_do_as_the_compiled_function_says(solver, monkeypatch):
+    pytest.importorskip("scipy")
+    made = []
+    really = background.make_native
+    monkeypatch.setattr(background, "make_native", lambda program: (made.append(program), really(program)))
+    found = []
+    for how in (True, False):
+        if solver == "curve_fit":
+            model = fg.compile(lambda x, a, b: a * np.exp(-b * x), native=how)
+            x = np.linspace(0, 2, 20)
+            found.append(fg.curve_fit(model, x, 2 * np.exp(-1.5 * x) + 0.01 * np.cos(9 * x))[0])
+        else:
+            equations = fg.compile(lambda x: np.tanh(x) * x - np.arange(1.0, 4.0) / 4, native=how)
+            found.append(getattr(fg, solver)(equations, np.ones(3)).x)
+        assert len(made) == 2, f"values and Jacobian, native={how}: {made}"
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+
+
 def test_what_cannot_be_native_is_an_error_where_native_is_asked_for(monkeypatch, tmp_path):
+    pytest.importorskip("scipy")
     def strange(p, x):
         return fg.sum(p["w"] * (2 if float(fg.sum(x)) > 0 else 3))
 

@@ -115,7 +115,9 @@ class _Model:
         return self._vector, vector, ()
 
     def _made(self, values: Callable[..., Any], n: int, static: tuple[int, ...] = ()) -> Vector:
-        return Vector("curve_fit", values, Variables("curve_fit", np.zeros(n), "p0"), (), self._compile, static)
+        native = self._f.native if isinstance(self._f, Compiled) and self._compile else None
+        variables = Variables("curve_fit", np.zeros(n), "p0")
+        return Vector("curve_fit", values, variables, (), self._compile, static, native)
 
     def values(self, x: Any, *params: Any) -> np.ndarray:
         residuals, vector, more = self._at(x, params)

@@ -232,15 +232,9 @@ class Scalar(Function):
     ``static`` places."""
 
     def __init__(
-        self,
-        name: str,
-        f: Any,
-        variables: Variables,
-        args: Any,
-        compile: bool,
-        static: tuple[int, ...] = (),
+        self, name: str, f: Any, variables: Variables, args: Any, compile: bool, static: tuple[int, ...] = (),
         native: Any = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(name, f, variables, args)
         both, whole, of_hessian = value_and_grad(self._of_leaves), hessian(self._of_leaves), f"{name}: the Hessian of f"
         self._both = Replayed(both, both, f"{name}: f", compile, static, native=native)
@@ -296,15 +290,9 @@ class Vector(Function):
     """Residuals, equations or a constraint, as SciPy calls them; args as of Scalar."""
 
     def __init__(
-        self,
-        name: str,
-        f: Any,
-        variables: Variables,
-        args: Any,
-        compile: bool,
-        static: tuple[int, ...] = (),
+        self, name: str, f: Any, variables: Variables, args: Any, compile: bool, static: tuple[int, ...] = (),
         native: Any = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(name, f, variables, args)
         self._static = static
         self._values = Replayed(self._of_leaves, self._of_leaves, f"{name}: f", compile, static, native=native)
