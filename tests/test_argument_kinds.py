@@ -79,7 +79,7 @@ CALLS = {
 @pytest.mark.filterwarnings("ignore:Maximum number:RuntimeWarning", "ignore:delta_grad:UserWarning")
 @pytest.mark.parametrize("call", CALLS)
 def test_a_function_gets_tensors_wherever_it_is_called(call):
-    if "least_squares" in call or "root" in call or "sparse" in call or "constr" in call:
+    if call.split()[0] not in ("cond", "checkpoint", "scan", "custom_vjp", "custom_jvp"):
         pytest.importorskip("scipy")
     seen = set()
 

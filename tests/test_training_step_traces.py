@@ -186,7 +186,7 @@ def test_how_many_programs_a_step_keeps():
     step = fg.training_step(loss, np.ones(2), "sgd", maxsize=3)
     for n in [1, 2] + [3] * 34 + [4] * 36:
         step(np.ones(n))
-    assert step._compiled.cache_info()[1:] == (4, 3, 3)
+    assert step._compiled.cache_info() == (4, 4, 3, 3)
     assert copy.deepcopy(step)._compiled.cache_info() == (0, 0, 3, 0)
     for wrong in (0, -1):
         with pytest.raises(ValueError, match=f"^training_step: maxsize is {wrong}, expected an integer above 0$"):
