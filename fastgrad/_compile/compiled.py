@@ -35,7 +35,8 @@ _CONSTANTS = (np.ndarray, np.generic, np.dtype, bool, int, float, complex, str, 
 _OBJECT = np.dtype(object)
 
 
-# When a trace pays. One costs as much as 20 to 30 eager runs, and a replay saves half of one.
+# When a trace pays. It costs 10 to 40 eager runs of a small function, of which a replay saves most, and a few of one on
+# long arrays.
 _MANY = 64  # so many are made at first sight of a function that the user asked to compile, however few are kept,
 _FEW = 2  # and so many of a training step, which may as well run eagerly: for whole batches and a last one
 _CALLS_PER_TRACE = 1024  # while more can be kept, one more is made at second sight for so many calls,

@@ -204,9 +204,8 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     """``true_fun(*operands)`` where pred is true, else ``false_fun(*operands)``.
 
     pred is a single boolean, and ndarrays among the operands reach the functions as tensors. Where pred is known, only
-    the function that it chooses is called. Where a program is traced
-    and pred differs from call to call, both are traced, and a replay runs one of them; then they must return the same
-    structure, shapes and dtypes, else TypeError.
+    the function that it chooses is called. Where a program is traced and pred differs from call to call, both are
+    traced, and a replay runs one of them; then they must return the same structure, shapes and dtypes, else TypeError.
 
     Within ``vmap``, where pred differs from element to element, both are computed and the results chosen by ``where``,
     as in JAX. Gradients are those of the chosen function. A function that may fail, as for a singular matrix or an

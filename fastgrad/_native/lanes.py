@@ -1,8 +1,8 @@
 """Functions of single numbers that do not depend on one another, computed side by side in the lanes of a vector.
 
-A neuron's six exponentials, each of another number, take little longer so than one of them. Steps are moved for that:
-within a run of steps whose operands and results are numbers in local variables, which any order serves that has
-operands before what is computed from them.
+A neuron's six exponentials, each of another number, take little longer in this way than one of them. Steps are moved
+for that within a run of steps whose operands and results are numbers in local variables. Such steps may be in any order
+in which each comes after those whose results it reads.
 """
 
 from __future__ import annotations

@@ -353,9 +353,9 @@ def interp(
     """Values at x of the function that is linear between the points (xp, fp), computed in float64 as NumPy's.
 
     xp increases; beyond its ends the value is ``left`` and ``right``, by default that of the first and the last point.
-    With a ``period`` the function is periodic, xp is in any order, and neither counts. Gradients pass to all of these.
-    At a point the slope is that to its right, and 0 beyond the ends. Raises ValueError unless xp and fp are vectors of
-    one length, and for a period of 0.
+    With a ``period`` the function repeats itself, xp may be in any order, and ``left`` and ``right`` are not used.
+    Gradients pass to all of these. At a point the slope is that to its right, and 0 beyond the ends. Raises ValueError
+    unless xp and fp are vectors of one length, and for a period of 0.
 
     >>> import fastgrad as fg
     >>> fg.interp([0.5, 2.0], [0.0, 1.0], [10.0, 20.0])

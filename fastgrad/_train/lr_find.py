@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import optim
-from .._arguments import ABOVE_0, integer, number
+from .._arguments import ABOVE_0, Range, integer, number
 from ..schedules import Schedule
 from .descend import descend
 from .result import DescentResult
@@ -147,15 +147,10 @@ def lr_find(
     tried = copy.deepcopy(optim.get(optimizer))
     first = tried.steps
     tried.learning_rate = Schedule(lambda step: float(rates[min(max(step - first, 0), n - 1)]))
-    callback = (
-        None
-        if early_stop_threshold is None
-        else _Rise(
-            number(
-                "lr_find", "early_stop_threshold", early_stop_threshold, ("a number of at least 0", lambda x: x >= 0)
-            )
-        )
-    )
+    callback = None
+    if early_stop_threshold is not None:
+        within: Range = "a number of at least 0 or None", lambda x: x >= 0
+        callback = _Rise(number("lr_find", "early_stop_threshold", early_stop_threshold, within))
     try:
         with np.errstate(all="ignore"):
             found = descend(
