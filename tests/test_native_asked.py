@@ -95,6 +95,7 @@ def test_solvers_do_as_the_compiled_function_says(solver, monkeypatch):
 
 def test_what_cannot_be_native_is_an_error_where_native_is_asked_for(monkeypatch, tmp_path):
     pytest.importorskip("scipy")
+
     def strange(p, x):
         return fg.sum(p["w"] * (2 if float(fg.sum(x)) > 0 else 3))
 
