@@ -644,6 +644,14 @@ print("subprocess" in sys.modules, "fastgrad._native.emit" in sys.modules)
     assert run()[0] == first[0]
 
 
+def test_a_program_is_looked_up_by_the_whole_command_of_the_compiler(monkeypatch):
+    program, keys = fg.compile(np.tanh).program(np.ones(3)), set()
+    for command in ("gcc", "gcc -O1", "gcc -O1 -g", "ccache gcc"):
+        monkeypatch.setenv("CC", command)
+        keys.add(cache.short_key(program))
+    assert len(keys) == 4
+
+
 @needs_compiler
 def test_the_directory_stays_small(tmp_path, monkeypatch):
     monkeypatch.setenv("FASTGRAD_CACHE_DIR", str(tmp_path))

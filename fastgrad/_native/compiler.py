@@ -64,10 +64,12 @@ def _which(name: str) -> str | None:
 
 
 def files() -> list[tuple[str, int, int]]:
-    """The files that may be the compiler, with their sizes and times: cheaper to know than what a compiler says."""
+    """The words of the commands that may be the compiler, its options among them; of those that are files also the
+    sizes and times, which are cheaper to know than what a compiler says of itself."""
     found = []
     for command in _candidates():
         for word in command:
+            found.append((word, 0, 0))
             path = os.path.realpath(_which(word) or word)
             with contextlib.suppress(OSError, ValueError):
                 facts = os.stat(path)
