@@ -159,6 +159,8 @@ def test_joins_in_a_dtype(name):
     for dtypes, dtype, casting in (
         (("f8", "f8"), "f4", "same_kind"), (("f8", "i8"), "i4", "unsafe"), (("f4", "i2"), "f8", "safe"),
         (("f8", "f8"), "f4", "safe"), (("f8", "i8"), "i8", "same_kind"), (("i8", "i8"), "f8", "equiv"),
+        (("f8", "i4"), None, "no"), (("f4", "f4"), None, "no"), (("f4", "f8"), None, "equiv"),
+        (("f4", "f8"), None, "safe"), (("f8", "f8"), None, "nonsense"),
     ):  # fmt: skip
         call = lambda m, x, y: getattr(m, name)([x, y], dtype=dtype, casting=casting)
         same_as_numpy(call, *[(abs(X) * 5).astype(d) for d in dtypes], message=(dtypes, dtype, casting))

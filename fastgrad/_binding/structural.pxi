@@ -347,8 +347,8 @@ def gathered(Tensor x, Tensor index, int axis):
 def concatenate(arrays, axis=0, *, dtype=None, casting="same_kind"):
     """Joined along an existing axis; ``axis=None`` joins the raveled inputs.
 
-    All inputs must have the same shape but for that axis; dtypes are promoted as NumPy does, or all converted to
-    ``dtype``, with a TypeError where ``casting`` does not allow it.
+    All inputs must have the same shape but for that axis. They are converted to ``dtype``, or else to the dtype that
+    NumPy promotes them to, with a TypeError where ``casting`` does not allow it.
 
     >>> import fastgrad as fg
     >>> fg.concatenate([[1.0], [2.0, 3.0]])
@@ -360,7 +360,7 @@ def concatenate(arrays, axis=0, *, dtype=None, casting="same_kind"):
         raise TypeError(f"concatenate: expected a list of arrays, got {arrays!r}") from None
     if not arrays:
         raise ValueError("concatenate: expected at least one array, got none")
-    if dtype is not None:
+    if dtype is not None or casting != "same_kind":
         arrays = cast_arrays("concatenate", arrays, dtype, casting)
     dtype, tensors = promoted("concatenate", *arrays)
     tensors = [astype_if(t, dtype) for t in tensors]
@@ -386,11 +386,12 @@ def concatenate(arrays, axis=0, *, dtype=None, casting="same_kind"):
 
 
 def cast_arrays(name, arrays, dtype, casting):
-    """Arrays as tensors of a dtype, or, where that is None, of their own; TypeError where ``casting`` forbids it."""
+    """Arrays as tensors of a dtype, or, where that is None, of the one that they have together; TypeError where
+    ``casting`` forbids it."""
     tensors = [asarray(a) for a in arrays]
-    if dtype is None:
+    if dtype is None and (casting == "same_kind" or not tensors):       # the operation itself promotes them
         return tensors
-    dtype = np.dtype(dtype)
+    dtype = np.result_type(*[t.dtype for t in tensors]) if dtype is None else np.dtype(dtype)
     for t in tensors:
         if not np.can_cast(t.dtype, dtype, casting):
             raise TypeError(f"{name}: {t.dtype} is not converted to {dtype} by the rule casting={casting!r}")

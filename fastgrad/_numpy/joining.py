@@ -43,7 +43,7 @@ def stack(
             [2., 4.]])
     """
     tensors = _listed(arrays, "stack")
-    if dtype is not None:
+    if dtype is not None or casting != "same_kind":
         tensors = cast_arrays("stack", tensors, dtype, casting)
     if not tensors:
         raise ValueError("stack: expected at least one array, got none")
