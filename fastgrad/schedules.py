@@ -391,8 +391,8 @@ class ReduceOnPlateau(Schedule):
             raise ValueError(f"{name}: mode is {mode!r}, expected 'min' or 'max'")
         if threshold_mode not in ("rel", "abs"):
             raise ValueError(f"{name}: threshold_mode is {threshold_mode!r}, expected 'rel' or 'abs'")
+        self.value = value = number(name, "value", value)
         self._text = f"{name}({value!r}, {mode!r}, {factor!r}, {patience!r})"
-        self.value = number(name, "value", value)
         self._mode, self._factor, self._patience, self._cooldown = mode, factor, patience, cooldown
         self._threshold, self._threshold_mode, self._least, self._eps = threshold, threshold_mode, min_value, eps
         self._best = math.inf if mode == "min" else -math.inf

@@ -517,7 +517,7 @@ def test_rows_by_index():
 
 
 def test_zeros_of_a_direction_are_not_multiplied():
-    """In a program: the infinite derivative of the root by "b" is not multiplied with the zeros of directions of "a"."""
+    """In a program: the infinite derivative of the root by "b" is not multiplied with zeros of directions of "a"."""
     f = lambda x: x["a"] * (1 + np.sqrt(x["b"]) * 0) + np.sqrt(x["b"])
     x = {"a": np.array([2.0, 3.0, 4.0]), "b": np.zeros(1)}
     jacobian = fg.sparse.jacobian(f)

@@ -113,8 +113,8 @@ class RowSource(Source):
         if size == n:  # each step reads all of it: arrays that are not contiguous are copied once, not at each step
             arrays = tuple(np.ascontiguousarray(array) if array.flags.aligned else array for array in arrays)
         self._arrays = arrays
-        # Arrays whose rows are scattered over memory are copied at the beginning of each epoch. Before the first copy an
-        # eighth of the rows is read from where they are: a short descent copies nothing.
+        # Arrays whose rows are scattered over memory are copied at the beginning of each epoch. Before the first copy
+        # an eighth of the rows is read from where they are: a short descent copies nothing.
         self._scattered = [i for i, array in enumerate(arrays) if self._shuffles and _is_scattered(array)]
         self._near: list[np.ndarray] = []  # the copies
         self._n_far = 0  # how many rows were read where they are scattered
