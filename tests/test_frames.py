@@ -67,7 +67,7 @@ def test_a_missing_value_is_named_where_the_loss_is_not_finite():
     holed = X.copy()
     holed[3, 1] = np.nan
     frame = Frame([Column(column) for column in holed.T])
-    text = "the batch has 1 numbers of 72 that are not finite, in an array of float64 of shape (24, 3): "
+    text = "batch[0], of float64 and shape (24, 3), has 1 numbers of 72 that are not finite: "
     for run in (
         lambda: descend((frame, Y), batch_size=None),
         lambda: descend(lambda: iter([(frame, Y)]), batch_size=None),
@@ -76,6 +76,10 @@ def test_a_missing_value_is_named_where_the_loss_is_not_finite():
         with pytest.raises(FloatingPointError) as raised:
             run()
         assert any(text in note for note in raised.value.__notes__), raised.value.__notes__
+    with pytest.raises(FloatingPointError) as raised:
+        fg.descend(lambda p, b: loss(p, b["x"], b["y"]), {"w": np.zeros(3), "b": np.array(0.0)},
+                   {"x": X, "y": np.where(np.arange(24) == 3, np.nan, Y)}, optimizer="sgd", steps=1)  # fmt: skip
+    assert any("batch[0]['y'], of float64 and shape (24,), has 1 " in note for note in raised.value.__notes__)
     with pytest.raises(FloatingPointError) as raised:  # of data that are finite there is nothing to say
         descend((X, Y * 1e200))
     assert not hasattr(raised.value, "__notes__"), raised.value.__notes__
@@ -106,6 +110,8 @@ def test_what_is_no_table_of_numbers():
     for array in (np.array(["n"] * 24), np.array(["2020-01-01"] * 24, "M8[D]"), np.zeros(24, [("a", "f8")])):
         with pytest.raises(TypeError, match=r"^descend: data\[1\] is .* of shape \(24,\), expected an array of rows"):
             descend((X, array))
+    with pytest.raises(TypeError, match=r"encode it as numbers first, words by np.unique\(words, return_inverse="):
+        descend((X, np.array(["n"] * 24, object)))
     with pytest.raises(TypeError, match="BFloat16") as raised:
         descend((Refuses(), Y))
     assert raised.value.__notes__ == ["descend: data[0] is a Refuses that NumPy cannot read as an array"]

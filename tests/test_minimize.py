@@ -576,3 +576,9 @@ def test_matrices_of_a_result_are_in_the_order_of_ravel():
     np.testing.assert_allclose(fg.minimize(f, start, method="trust-exact").hess, by_ravel, rtol=1e-12)
     assert fg.minimize(f, start).hess_inv.shape == (3, 3)
     assert fg.minimize(f, start, method="L-BFGS-B").hess_inv.todense().shape == (3, 3)
+
+
+def test_least_squares_says_how_native_code_is_asked_for():
+    for solve in (fg.least_squares, fg.root):
+        with pytest.raises(TypeError, match=r"native= is not taken; set the environment variable FASTGRAD_NATIVE=1"):
+            solve(lambda x: x - 1.0, np.zeros(2), native=True)

@@ -167,7 +167,7 @@ def least_squares(
     >>> result.x["scale"].round(4), result.x["rate"].round(4)
     (np.float64(3.0), np.float64(2.0))
     """
-    _refuse("least_squares", {"jac": None} if "jac" in options else {})
+    _refuse("least_squares", {key: None for key in ("jac", "native") if key in options})
     compile = flag("least_squares", "compile", compile)
     optimize = scipy("least_squares")
     variables = Variables("least_squares", x0, numbers=True)
@@ -273,6 +273,8 @@ def _refuse(name: str, unknown: dict[str, Any]) -> None:
                 f"{name}: {key}= is not taken: f returns values alone, and their exact derivatives are filled in; "
                 "leave it out, or give f a rule of its own by fastgrad.custom_vjp"
             )
+        if key == "native":
+            raise TypeError(f"{name}: native= is not taken; set the environment variable FASTGRAD_NATIVE=1 instead")
         raise TypeError(f"{name}() got an unexpected keyword argument {key!r}")
 
 

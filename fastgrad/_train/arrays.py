@@ -62,9 +62,13 @@ def as_array(part: Any, place: str) -> np.ndarray:
 
 def rows_error(array: np.ndarray, place: str) -> TypeError:
     """The error for data that are no array of rows of numbers."""
+    what = f"{place} is {array.dtype} of shape {array.shape}, expected an array of rows"
+    are_words = array.size and isinstance(array.flat[0], str)
+    if not array.ndim or array.dtype.kind in "biufc" or (array.dtype.kind == "O" and not are_words):
+        return TypeError(f"{what}; pass an array or a tuple of arrays with one first axis")
     return TypeError(
-        f"{place} is {array.dtype} of shape {array.shape}, expected an array of rows; pass an array or a tuple of "
-        "arrays with one first axis"
+        f"{what} of numbers; leave it out, or encode it as numbers first, words by "
+        "np.unique(words, return_inverse=True)[1]"
     )
 
 
@@ -111,15 +115,21 @@ def _of_column(column: Any) -> np.ndarray:
     return array
 
 
-def note_on_batch(error: FloatingPointError, name: str, batch: tuple[Any, ...], rows: np.ndarray | None) -> None:
-    """Add to an error about a loss or gradient that is not finite where the batch is not finite itself."""
-    for leaf in tree.leaves(arguments_of(batch, name)):
+def note_on_batch(
+    error: FloatingPointError, name: str, batch: tuple[Any, ...], rows: np.ndarray | None, places: list[str] | None
+) -> None:
+    """Add to an error about a loss or gradient that is not finite where the batch is not finite itself.
+
+    `places` are the names of its arrays, if these are not their places in the batch.
+    """
+    leaves, structure = tree.flatten(arguments_of(batch, name))
+    for leaf, place in zip(leaves, places or structure.paths("batch")):
         if isinstance(leaf, Tensor):
             leaf = leaf.detach().numpy()
         if isinstance(leaf, (np.ndarray, np.floating)) and leaf.dtype.kind == "f":
             chosen = np.isfinite(leaf if rows is None else np.asarray(leaf)[rows])
             if bad := chosen.size - np.count_nonzero(chosen):
                 error.add_note(
-                    f"{name}: the batch has {bad} numbers of {chosen.size} that are not finite, in an array of "
-                    f"{leaf.dtype} of shape {chosen.shape}: fill in missing values, or leave out their rows"
+                    f"{name}: {place}, of {leaf.dtype} and shape {chosen.shape}, has {bad} numbers of "
+                    f"{chosen.size} that are not finite: fill in missing values, or leave out their rows"
                 )

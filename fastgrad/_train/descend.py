@@ -198,6 +198,7 @@ def descend(
         loss_of_arrays(loss, table, is_weighted, has_aux), live, optimizer, nonfinite, compile, clip_value=clip_value,
         clip_norm=clip_norm, clip_each_norm=clip_each_norm, accumulate=accumulate, has_aux=has_aux, native=native,
         _ranks=comm, _name="descend",
+        _places=None if table is None else ["sample_weight"] * is_weighted + table.paths("batch"),
     )  # fmt: skip
     source = source_of(data, table, batch_size, shuffle, seed, drop_last, weights)
     if prefetch:

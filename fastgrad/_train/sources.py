@@ -291,6 +291,10 @@ class Table:
     def __len__(self) -> int:
         return len(self.arrays[0]) if self.arrays else 0
 
+    def paths(self, name: str) -> list[str]:
+        """The places of its arrays among the arguments, which have this name."""
+        return tree.flatten(self.arguments)[1].paths(name)
+
 
 def _arrays_in(part: Any, name: str) -> Any:
     """A part of data as an array of rows, or as a dict of such."""

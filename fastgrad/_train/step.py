@@ -81,6 +81,7 @@ class TrainingStep:
         native: Any = None,
         _ranks: Ranks | None = None,
         _name: str = "training_step",
+        _places: list[str] | None = None,  # the names of a batch's arrays, if not their places in it
     ) -> None:
         if not callable(loss):
             raise TypeError(f"{_name}: loss is of type {type(loss).__name__}, expected a function of params")
@@ -104,7 +105,7 @@ class TrainingStep:
         self._f = loss
         self._nonfinite = nonfinite
         self.skips, self.skipped = nonfinite == "skip", 0  # whether steps are left out, and how many were
-        self._name = _name
+        self._name, self._places = _name, _places
         self._leaves, self._structure = tree.flatten(params)
         self._known = self._structure.unflatten(self._leaves)  # the same leaves in containers of our own
         if not self._leaves:
@@ -519,7 +520,7 @@ def take_step(step: TrainingStep, batch: tuple[Any, ...], rows: np.ndarray | Non
     try:
         return step._take(batch, rows)
     except FloatingPointError as error:
-        note_on_batch(error, step._name, batch, rows)
+        note_on_batch(error, step._name, batch, rows, step._places)
         raise
 
 

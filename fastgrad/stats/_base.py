@@ -67,6 +67,8 @@ class Refusing:
                 advice = "; random numbers are in fastgrad.random"
             elif name == "fit":
                 advice = "; minimize the negative sum of its logarithms by fastgrad.minimize"
+            elif name == "isf" and hasattr(type(self), "ppf"):
+                advice = "; use ppf(1 - q), or for a small q find a root of logsf(x) - log(q)"
             for one, other in (("pdf", "pmf"), ("pmf", "pdf")):
                 if one in name and hasattr(type(self), name.replace(one, other)):
                     advice = f"; use {name.replace(one, other)}"
