@@ -229,6 +229,8 @@ def form_of(loss):
         lambda p, i: fg.sum(fg.vmap(lambda k: fg.sum(p[k] ** 2))(i)),
         lambda p, i: fg.sum(p[i] * p[i - 1]) + fg.sum(p[i[1:]]) + fg.sum(p[i[:0]]),
         lambda p, i: fg.sum(p[i[:0]]),
+        lambda p, i: fg.sum(p[i] * p[i]),
+        lambda p, i: fg.sum(p[i] * p[i - 1] * p[i]),
     ],
 )
 def test_gathers_of_rows(loss):
