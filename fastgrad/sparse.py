@@ -139,7 +139,7 @@ def matmul(matrix: Any, x: Any) -> Tensor:
 class Jacobian:
     """What ``sparse.jacobian`` returns: call it with x. Of the x it was last called with, `pattern` is the csr_array of
     ones that is known so far, `colors` the colour of each row, or where `mode` is "columns" that of each column, -1 for
-    an empty one; None before the first call. What belongs to x of some shapes is kept for the next such x."""
+    an empty one, all read-only; None before the first call. What belongs to x of some shapes is kept for the next such x."""
 
     pattern: Any = None
     colors: np.ndarray | None = None
@@ -343,6 +343,8 @@ class _Rows(Vector):
         count = int(colors.max(initial=-1)) + 1
         self.pattern, self.colors, self.mode = pattern, colors.astype(np.int64), "columns" if forward else "rows"
         self._forward = forward
+        for array in (pattern.data, pattern.indices, pattern.indptr, self.colors):
+            array.flags.writeable = False  # they can be read from outside, and each call relies on them
 
         def passes(leaves: list[Any]) -> list[Any]:
             """The sum of the rows or columns of each colour, and the result of the random direction."""

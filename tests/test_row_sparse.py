@@ -229,6 +229,8 @@ def form_of(loss):
         lambda p, i: fg.sum(fg.vmap(lambda k: fg.sum(p[k] ** 2))(i)),
         lambda p, i: fg.sum(p[i] * p[i - 1]) + fg.sum(p[i[1:]]) + fg.sum(p[i[:0]]),
         lambda p, i: fg.sum(p[i[:0]]),
+        lambda p, i: fg.sum(p[i] * p[i]),
+        lambda p, i: fg.sum(p[i] * p[i - 1] * p[i]),
     ],
 )
 def test_gathers_of_rows(loss):
@@ -388,3 +390,14 @@ def test_a_table_in_a_net_whose_other_parameters_are_dense():
     same_tree(*results)
     untouched = np.setdiff1d(np.arange(400), words)
     assert (p["embed"]["table"][untouched] == 1).all()
+
+
+def test_rows_as_an_array():
+    table = fg._core.watch(tables()["in"])
+    (rows,) = fg._core.gradients_by_rows(fg.sum(table[np.array([2, -1, 2])]), [table])
+    assert isinstance(rows, fg._core.RowSparse)
+    expected = np.zeros((ROWS, WIDTH))
+    expected[[2, -1]] = [[2.0], [1.0]]
+    np.testing.assert_array_equal(np.asarray(rows), expected)
+    with raises_text(ValueError, "numpy.asarray: a gradient that is kept as rows becomes an array by a copy only"):
+        rows.__array__(copy=False)

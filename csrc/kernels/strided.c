@@ -8,8 +8,8 @@
 
 enum { SHORT = 16 }; /* a shorter run of elements is moved by a loop */
 
-/* The run along axis 0, or so many of those along axis 1 (steps row and col apart):
- * y[i * n + j] = x[i * row + j * col]. Loops over a length that the compiler knows become straight code. */
+/* y[i * n + j] = x[i * row + j * col]: n elements along axis 0 for each of the rows, which are along axis 1. Loops over
+ * a length that the compiler knows become straight code. */
 #define MOVE(T)                                                                                       \
     static void move_##T(int64_t rows, int64_t n, int64_t row, int64_t col, const void *x_, void *y_) \
     {                                                                                                 \

@@ -249,8 +249,8 @@ static int reads_rows(const fg_program *p, const step *first, int n)
 }
 
 /* How many elements a group of n steps works on at a time: with sums of rows, whole rows, and more of them where
- * steps on a few elements, one for each row, are between; with sums of columns, a multiple of FG_SUM_PART rows; with
- * products, of the rows that take_products has left in first->block. */
+ * later steps read what is made of rows; with sums of columns, a multiple of FG_SUM_PART rows; with products, of the
+ * rows that take_products has left in first->block. */
 static int64_t block_of(const fg_program *p, const step *first, int n)
 {
     int is_product = first->kind == PRODUCT_STEP, sums_columns = 0;

@@ -23,12 +23,28 @@ static int adds_rows(const fg_program *p, const instruction *a)
 
 static const fg_shape *traced_shape(const fg_program *p, int v) { return values_of(p)[v].array->shape; }
 
+/* Is every term read by the sum of the terms alone? Common subexpression elimination may have made two of them one. */
+static int are_read_once(const fg_program *p, const int *uses, const int *term, int n)
+{
+    for (int t = 0; t < n; t++) {
+        int times = 0;
+        for (int i = 0; i < n; i++)
+            times += term[i] == term[t];
+        if (uses[instructions_of(p)[term[t]].y] != times)
+            return 0;
+    }
+    return 1;
+}
+
 /* Find the terms of value v, the last first: each an instruction that adds rows, and no term is read otherwise. */
 static fg_gradient_form find_terms(const fg_program *p, int v, const int *maker, const int *uses, int *term, int *n)
 {
     const fg_shape *whole = traced_shape(p, v);
     int64_t rows = 0;
-    for (*n = 0; v >= 0;) {
+    *n = 0;
+    if (!whole->size)
+        return FG_DENSE;
+    while (v >= 0) {
         const instruction *a = maker[v] < 0 ? NULL : &instructions_of(p)[maker[v]];
         int rest = -1, last = v;                /* the last term, and what it is added to */
         if (a && a->op == FG_OP_add) {
@@ -44,7 +60,7 @@ static fg_gradient_form find_terms(const fg_program *p, int v, const int *maker,
         }
         if (!a || !adds_rows(p, a) || !fg_shape_equal(traced_shape(p, last), whole))
             return *n ? FG_DENSE_OTHER_TERMS : FG_DENSE;
-        if (uses[v] != 1 || uses[last] != 1)
+        if (last != v && uses[v] != 1)
             return FG_DENSE_READ;
         if (*n == FG_MAX_ROW_TERMS)
             return FG_DENSE_MANY_TERMS;
@@ -52,7 +68,9 @@ static fg_gradient_form find_terms(const fg_program *p, int v, const int *maker,
         rows += traced_shape(p, operands_of(p, a)[1])->size;
         v = rest;
     }
-    return whole->size && rows <= whole->dim[0] / 2 ? FG_ROW_SPARSE : FG_DENSE_MANY_ROWS;
+    if (!are_read_once(p, uses, term, *n))
+        return FG_DENSE_READ;
+    return rows <= whole->dim[0] / 2 ? FG_ROW_SPARSE : FG_DENSE_MANY_ROWS;
 }
 
 /* Let instruction k compute the rows of n terms, the last of which comes first in the list. */

@@ -22,7 +22,9 @@ cdef class RowSparse:
         return DTYPES[self.number]
 
     def __array__(self, dtype=None, copy=None):
-        """The whole gradient, for np.asarray."""
+        """The whole gradient, a new array, for np.asarray."""
+        if copy is False:
+            raise ValueError("numpy.asarray: a gradient that is kept as rows becomes an array by a copy only")
         cdef cnp.ndarray a = new_ndarray(self.whole, self.number)
         fg_row_sums_write(&self.sums, fg_itemsize(self.number), self.whole.size, cnp.PyArray_DATA(a))
         return a if dtype is None else a.astype(dtype)

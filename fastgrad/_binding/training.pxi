@@ -358,17 +358,17 @@ cdef bint gather(Program program, fg_replay *r, int i, cnp.ndarray x, cnp.ndarra
     """Gather these rows of x into input i; False if their shape or dtype is not that of the input, or x is not aligned.
     """
     cdef fg_shape *s = fg_program_input_shape(program.program, i)
-    cdef cnp.npy_intp n = cnp.PyArray_SIZE(rows), length = cnp.PyArray_DIM(x, 0), itemsize = cnp.PyArray_ITEMSIZE(x), k
+    cdef cnp.npy_intp n = cnp.PyArray_SIZE(rows), itemsize = cnp.PyArray_ITEMSIZE(x), k
     cdef int64_t *row = <int64_t *>cnp.PyArray_DATA(rows)
     cdef int64_t stride[FG_MAX_NDIM]
     cdef void *to
-    if (number_of(x) != fg_program_input_dtype(program.program, i) or cnp.PyArray_NDIM(x) != s.ndim or s.dim[0] != n
-            or not cnp.PyArray_ISNOTSWAPPED(x) or not element_strides(x, stride)):
+    if (number_of(x) != fg_program_input_dtype(program.program, i) or cnp.PyArray_NDIM(x) != s.ndim or not s.ndim
+            or s.dim[0] != n or not cnp.PyArray_ISNOTSWAPPED(x) or not element_strides(x, stride)):
         return False
     for k in range(1, s.ndim):
         if cnp.PyArray_DIM(x, <int>k) != s.dim[k]:
             return False
-    if not are_within(row, n, length):
+    if not are_within(row, n, cnp.PyArray_DIM(x, 0)):
         return False
     to = fg_replay_own_input(program.program, r, i)
     if to == NULL:
