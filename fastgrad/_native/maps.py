@@ -225,8 +225,8 @@ class ElementLoop:
         return True
 
     def _as_made(self, v: int, index: str) -> tuple[int, str]:
-        """An operand; where it is a view, such as a reshape, of what the loop makes, that itself: it has the same element
-        i, and need not be in memory yet."""
+        """An operand; where it is a view, such as a reshape, of what the loop makes, that itself: it has the same
+        element i, and need not be in memory yet."""
         d = self.scope.description
         for step, _ in reversed(self.steps) if v >= 0 and index == "i" else ():
             x, y = d.buffer(v), d.buffer(step.y)
