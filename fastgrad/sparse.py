@@ -199,7 +199,7 @@ class Jacobian:
         if self._given is None:
             self._know(rows.search(x, sparse) if traced is None else traced, rows, x, checked=traced is None)
             return
-        given = sparse.csr_array(self._given) != 0
+        given = sparse.csr_array(self._given, copy=True) != 0  # which sums duplicates in place
         if given.shape != (rows.m, x.size):
             raise ValueError(
                 f"{self._name}: sparsity has shape {given.shape}, expected {(rows.m, x.size)}: a row for each "

@@ -703,3 +703,18 @@ time.sleep(0.3)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@needs_compiler
+@pytest.mark.parametrize("n", [7, 15, 17])
+def test_a_view_of_what_the_same_loop_computes(n):
+    """The elements that do not fill a vector are computed beside unused ones, and are in memory after the loop only."""
+
+    def f(x):
+        reversed_rows = np.reshape(np.reshape(x, n)[::-1], (1, n))
+        return reversed_rows * x, np.sum(np.sin(np.tanh(x)), axis=1)
+
+    x = np.random.default_rng(n).standard_normal((1, n))
+    compiled = fg.compile(f, native=True)
+    for _ in range(3):
+        agree(compiled(x), fg.tree.map(np.asarray, f(fg.tensor(x))), "a view")

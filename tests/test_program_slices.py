@@ -191,3 +191,43 @@ def test_training_steps_whose_gradients_lie_between_zeros(loss, n):
     for _ in range(4):
         assert step() == twin()
         same(p, q)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [5, 17, 70])
+def test_a_slice_of_padded_values_is_not_overwritten_while_it_is_read(n, dtype):
+    """It has as many elements as the values, but begins before them, in the zeros: a step that reads it may not write
+    its result in their memory."""
+    weights, x = np.random.default_rng(n).standard_normal((2, n)).astype(dtype)
+
+    def f(x):
+        return np.sum(np.sin(np.pad(x * x, (1, 0))[:n] * x + x))
+
+    def product(x):
+        return fg.vjp(fg.grad(f), x)[1](weights)[0]
+
+    compiled = fg.compile(product)
+    compiled(x)
+    tolerance = 1e-5 if dtype == np.float32 else 1e-12
+    np.testing.assert_allclose(compiled(x), product(x), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("n", [3, 40, 700])
+def test_a_carried_value_with_zeros_around_it_has_room_for_them(n):
+    """Its result cannot be written to the memory of the value that it replaces."""
+
+    def padded(x):
+        return fg.vjp(lambda z: z[3 : n + 3], np.zeros(n + 5))[1](x)[0]
+
+    def body(carry, z):
+        new = np.cos(np.sin(carry) * 2 + z)
+        return new, padded(new)
+
+    def f(x):
+        return fg.scan(body, x, np.linspace(0, 1, 5))
+
+    x = np.random.default_rng(n).standard_normal(n)
+    compiled = fg.compile(f)
+    compiled(x)
+    for found, expected in zip(compiled(x), f(x)):
+        np.testing.assert_allclose(found, expected, rtol=1e-12)

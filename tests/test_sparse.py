@@ -526,3 +526,14 @@ def test_zeros_of_a_direction_are_not_multiplied():
     assert jacobian.mode == "columns"
     np.testing.assert_array_equal(got[:, :3], np.eye(3))
     assert not np.isfinite(got[:, 3]).any()
+
+
+def test_a_given_pattern_stays_as_it_is():
+    """SciPy sorts entries and sums double ones in place."""
+    scipy_sparse = pytest.importorskip("scipy.sparse")
+    indices, start = np.array([1, 0, 0, 2, 1], np.int32), np.array([0, 3, 5], np.int32)
+    given = scipy_sparse.csr_array((np.ones(5), indices.copy(), start.copy()), shape=(2, 3))
+    found = fg.sparse.jacobian(lambda x: x[1:] * x[:-1], given)(np.array([1.0, 2.0, 3.0]))
+    np.testing.assert_array_equal(found.toarray(), [[2.0, 1.0, 0.0], [0.0, 3.0, 2.0]])
+    np.testing.assert_array_equal(given.indices, indices)
+    np.testing.assert_array_equal(given.indptr, start)

@@ -215,3 +215,18 @@ def test_no_operand_that_is_broadcast_is_stored(dtype):
         assert str(program).count("fused") == 1, str(program)
     program = str(fg.compile(lambda x: fg.tanh(x[:, 1:9]) * fg.sin(x[:, 8:])).program(x))
     assert program.count("fused") == 1 and program.count(" block") >= program.count(" slice ") == 2, program
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0])
+@pytest.mark.parametrize("shape", [(9, 2048), (70, 65)])
+def test_a_cotangent_that_is_a_row_beside_a_column(shape, factor):
+    """A derivative reads both in runs; alone it is no instruction, which would take the row for the whole cotangent."""
+    rng = np.random.default_rng(0)
+    x, column, row = rng.standard_normal(shape), rng.standard_normal(shape[0]), rng.standard_normal(shape[1])
+
+    def f(x, column, row):
+        return fg.vjp(lambda x: np.sum(x * column[:, None], axis=0), x)[1](row * factor)[0]
+
+    compiled = fg.compile(f)
+    for _ in range(2):
+        np.testing.assert_allclose(compiled(x, column, row), column[:, None] * row * factor, rtol=1e-14)

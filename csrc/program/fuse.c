@@ -150,12 +150,15 @@ static int has_rows(const fg_program *p, const step *s)
 }
 
 /* Does a flat step read an operand in runs, and none from a buffer where a row is repeated? Then its operands have the
- * shapes that its instruction has had, and it may run by itself, which is faster than block by block. */
+ * shapes that its instruction has had, and it may run by itself, which is faster than block by block. Not if it is a
+ * derivative and reads its cotangent so: the instruction takes none that is broadcast. */
 static int is_broadcast(const fg_program *p, const step *s)
 {
     int found = 0;
     for (int i = 0; i < s->n_in; i++) {
         if (s->in[i] >= 0 && p->buffer[s->in[i]].period)
+            return 0;
+        if (s->op >= FG_N_OPS && i >= 2 && run_at(s, i))
             return 0;
         found |= run_at(s, i) != 0;
     }

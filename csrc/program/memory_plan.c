@@ -151,13 +151,13 @@ typedef struct {
 
 static int in_arena(const buffer *s, int v) { return s->root == v && s->output < 0 && s->first >= 0; }
 
-/* Does a step read a root element by element, if at all? */
+/* Does a step read a root element by element, each in its place, if at all? */
 static int reads_in_step(const fg_program *p, const step *s, int root)
 {
     for (int i = 0; i < s->n_in; i++)
         if (s->in[i] >= 0 && p->buffer[s->in[i]].root == root &&
             (s->kind == PRODUCT_STEP || s->kind == LOAD_STEP || shape_at(p, s->in[i])->size != s->n ||
-             shape_at(p, root)->size != s->n || p->buffer[root].period))
+             shape_at(p, root)->size != s->n || p->buffer[s->in[i]].shift || p->buffer[root].period))
             return 0;
     return 1;
 }
@@ -236,12 +236,13 @@ static buffer *take_dead(fg_program *p, arena *a, const buffer *y)
 }
 
 /* Can output v of a body, the result of step k, have the offset of the input that carries it into the next iteration?
- * It can if nothing reads that input any more, or if it is a product that is added to the input. Returns the offset, or
- * -1. */
+ * It can if nothing reads that input any more, or if it is a product that is added to the input; but not with zeros
+ * around it, for which the input's memory has no place. Returns the offset, or -1. */
 static int64_t carried_offset(const fg_program *p, int start, int k, int v)
 {
     const step *s = &p->step[k];
-    for (int i = 0; i < p->n_carried; i++) {
+    int is_padded = p->buffer[v].before || p->buffer[v].after;
+    for (int i = 0; i < p->n_carried && !is_padded; i++) {
         int input = p->first_carried + i;
         const buffer *x = &p->buffer[input];
         if (!is_arena_resident(p, input) || p->buffer[p->out[i]].root != v || bytes_at(p, p->out[i]) != bytes_at(p, v))

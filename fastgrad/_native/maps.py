@@ -221,8 +221,18 @@ class ElementLoop:
             self._define(step, m)
             return True
         self.n = m.n
-        self.steps.append((step, m))
+        self.steps.append((step, m._replace(operands=tuple(self._as_made(v, index) for v, index in m.operands))))
         return True
+
+    def _as_made(self, v: int, index: str) -> tuple[int, str]:
+        """An operand; where it is a view, such as a reshape, of what the loop makes, that itself: it has the same
+        element i, and need not be in memory yet."""
+        d = self.scope.description
+        for step, _ in reversed(self.steps) if v >= 0 and index == "i" else ():
+            x, y = d.buffer(v), d.buffer(step.y)
+            if (x.root, x.shift, x.bytes, x.dtype) == (y.root, y.shift, y.bytes, y.dtype):
+                return step.y, index
+        return v, index
 
     def _define(self, step: Step, m: Map) -> None:
         values = [self.scope.value(v).at(index) if v >= 0 else "0" for v, index in m.operands]
