@@ -139,7 +139,8 @@ def matmul(matrix: Any, x: Any) -> Tensor:
 class Jacobian:
     """What ``sparse.jacobian`` returns: call it with x. Of the x it was last called with, `pattern` is the csr_array of
     ones that is known so far, `colors` the colour of each row, or where `mode` is "columns" that of each column, -1 for
-    an empty one, all read-only; None before the first call. What belongs to x of some shapes is kept for the next such x."""
+    an empty one, all read-only; None before the first call. What belongs to x of some shapes is kept for the next such
+    x."""
 
     pattern: Any = None
     colors: np.ndarray | None = None

@@ -537,3 +537,16 @@ def test_a_given_pattern_stays_as_it_is():
     np.testing.assert_array_equal(found.toarray(), [[2.0, 1.0, 0.0], [0.0, 3.0, 2.0]])
     np.testing.assert_array_equal(given.indices, indices)
     np.testing.assert_array_equal(given.indptr, start)
+
+
+def test_what_was_found_is_read_only():
+    jacobian = fg.sparse.jacobian(lambda x: x[1:] * x[:-1])
+    x = np.arange(1.0, 5.0)
+    expected = jacobian(x).toarray()
+    pattern = jacobian.pattern
+    for array in (pattern.data, pattern.indices, pattern.indptr, jacobian.colors):
+        with pytest.raises(ValueError, match="read-only"):
+            array[:] = 0
+    result = jacobian(x)
+    result.data *= 2  # a result is the caller's
+    assert np.array_equal(result.toarray(), 2 * expected) and np.array_equal(jacobian(x).toarray(), expected)
