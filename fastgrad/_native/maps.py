@@ -374,6 +374,7 @@ class ElementLoop:
         if root != step.y or not self.scope.is_private(root):
             return True
         inside = {s.y for s, _ in steps}
-        readers = [d.steps[k] for k in self.scope.readers.get(root, ())]
-        views = any(v != root and v >= 0 and d.root(v) == root for s in readers for v in s.operands)
-        return views or any(s.y not in inside for s in readers) or any(d.root(v) == root for v in d.outs)
+        if any(d.steps[k].y not in inside for k in self.scope.readers.get(root, ())):
+            return True
+        views = any(v != root and v >= 0 and d.root(v) == root for _, m in steps for v, _ in m.operands)
+        return views or any(d.root(v) == root for v in d.outs)
