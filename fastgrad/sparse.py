@@ -61,7 +61,7 @@ def jacobian(f: Callable[[Any], Any], sparsity: Any = None, *, compile: bool = T
         turn up that were zero before, they are searched for again; but one that is below the rounding of its column's
         sum (a part of 1e-5 of it in float32, 1e-12 in float64) passes for such, so scale rows that differ by more.
     compile : bool
-        Trace f and its backward passes and replay them (``fastgrad.compile``), or run them eagerly after one
+        Trace f and its backward passes and replay them (``fastgrad.compile``), or run them eagerly after a
         RuntimeWarning if they cannot be traced; False runs them eagerly.
 
     Returns
@@ -72,7 +72,8 @@ def jacobian(f: Callable[[Any], Any], sparsity: Any = None, *, compile: bool = T
         of ``tree.ravel``. ``.pattern``, ``.colors`` and ``.mode`` tell what was found.
 
     One dense row together with a dense column makes every row and column a colour of its own; then this is no better
-    than a dense Jacobian. A derivative that is not finite may make others nan that its pass computes.
+    than a dense Jacobian. A derivative that is not finite may make others of its column nan, or of its row where
+    ``.mode`` is "columns": each pass multiplies it, most of them by zero.
 
     Raises ValueError, naming an entry, where a given sparsity lacks one or has another shape; TypeError where x is no
     float; ImportError if SciPy is not installed.

@@ -70,7 +70,7 @@ def minimize(
         ``callback(x)`` or ``callback(intermediate_result)``, as SciPy's, with structures; StopIteration ends it.
     compile : bool
         Trace f and its gradient at the first two calls and replay them later (``fastgrad.compile``); an f that cannot
-        be traced runs eagerly after one RuntimeWarning. False runs it eagerly from the start. Each call of minimize
+        be traced runs eagerly after a RuntimeWarning. False runs it eagerly from the start. Each call of minimize
         traces anew, unless f is made by ``fastgrad.compile``, once for all calls: then the programs of its derivatives
         are kept with it. In a control loop, solve so: ``cost = fg.compile(cost)`` before the loop, in it
         ``fg.minimize(cost, u, (state,))``.
