@@ -7,7 +7,7 @@ import textwrap
 
 import numpy as np
 import pytest
-from _oracles import sgd_numbers
+from _oracles import needs_lack_of_memory, sgd_numbers
 
 import fastgrad as fg
 from fastgrad import _core
@@ -302,3 +302,39 @@ def test_forward_mode_holds_the_tangents_that_are_still_to_be_read(transform):
         print((run(50_000) - before) // 1024)
     """
     assert int(python(code)) < 40  # MB; a step has about six arrays of 0.4 MB
+
+
+@needs_lack_of_memory
+def test_a_result_for_which_there_is_no_tensor_leaks_nothing():
+    """Many tensors are held, as objects of those that are gone would be used again."""
+    code = """
+        import _testcapi
+        import numpy as np, fastgrad as fg
+        from fastgrad import _core
+
+        x, y = fg.tensor(np.ones(100), requires_grad=True), fg.tensor(np.ones(100))
+        held = [fg.tensor(1.0) for _ in range(600)]
+        work = {
+            "recorded": lambda: x + y, "data": lambda: y * y, "view": lambda: y[2:5],
+            "new": lambda: fg.asarray(np.ones(3)), "detached": lambda: x.detach(),
+        }
+        for name, f in work.items():
+            held.append(f())
+            failed = 0
+            for at in range(12):
+                result, before = None, _core.live()
+                _testcapi.set_nomemory(at, at + 1)
+                try:
+                    result = f()
+                except MemoryError:
+                    pass
+                finally:
+                    _testcapi.remove_mem_hooks()
+                after, made = _core.live(), result is not None
+                failed += not made
+                arrays, nodes = after["arrays"] - before["arrays"], after["nodes"] - before["nodes"]
+                assert arrays <= made and nodes <= made, f"{name}, allocation {at}: {arrays} arrays and {nodes} nodes"
+                held.append(result)
+            assert failed, name
+    """
+    python(code)

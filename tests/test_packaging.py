@@ -1,6 +1,7 @@
 """What is installed and what is not: modules, files, import time, and C that compiles without warnings."""
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -133,6 +134,15 @@ def test_what_is_not_supported_is_refused_before_anything_is_compiled(tmp_path, 
     assert sentence in refused.stderr
     assert "Traceback" not in refused.stderr
     assert "compiling" not in refused.stdout
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the functions of math.h are in a library of their own")
+@pytest.mark.skipif(not shutil.which("readelf"), reason="needs readelf")
+def test_the_core_is_linked_with_the_library_of_mathematics():
+    """Else it would only load where some other library has brought libm along."""
+    core = fastgrad._core.__file__
+    needed = subprocess.run(["readelf", "-d", core], capture_output=True, text=True, check=True).stdout
+    assert re.search(r"NEEDED.*\[libm\.so", needed), needed
 
 
 @pytest.mark.slow

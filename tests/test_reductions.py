@@ -167,6 +167,20 @@ def test_gradient_of_spread_at_equal_elements():
     assert np.isnan(gradients(lambda t: fg.norm(t, 0.5), np.array([0.0, 1.0]))[0][0])
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", ["std", "nanstd"])
+def test_gradient_of_spread_at_equal_elements_whose_mean_is_rounded(name, dtype):
+    """The standard deviation is then some 1e-17 and not 0, but its slope must not be that of a real spread."""
+    f, rounded = getattr(fg, name), 0
+    for n in (2, 6, 11, 37, 300):
+        for value in (0.1, -1 / 3, 123.456):
+            x = np.full(n, value, dtype)
+            rounded += fg.tensor(x).std().item() != 0
+            for slope in (fg.grad(f)(x), fg.compile(fg.grad(lambda t: fg.sum(f(t, axis=1))))(x[None])):
+                np.testing.assert_allclose(slope, 0 * slope, atol=np.finfo(dtype).eps, err_msg=f"{n} of {value}")
+    assert rounded
+
+
 def test_norm_of_vectors_and_at_zero():
     for ord in (None, 1, 2, 3, np.inf, -np.inf, 0):
         close(fg.norm(X[0, 0], ord), np.linalg.norm(X[0, 0], ord), np.float64)

@@ -119,6 +119,19 @@ def counted():
     return loss, traced
 
 
+def test_the_number_of_programs_that_are_kept_can_be_set():
+    def run(**options):
+        p = np.ones(2)
+        step = fg.training_step(counted()[0], p, "sgd", **options)
+        losses = [step(np.linspace(0.0, 1.0, n)) for n in (2, 3, 4) * 40]
+        return losses, step._compiled.cache_info()
+
+    losses, kept = run()
+    fewer, bounded = run(maxsize=2)
+    assert (kept.maxsize, kept.currsize, bounded.maxsize) == (64, 3, 2) and 1 <= bounded.currsize <= 2
+    np.testing.assert_allclose(fewer, losses, rtol=1e-14)
+
+
 def test_many_shapes_are_traced_once_each():
     loss, traced = counted()
     step, eager = (fg.training_step(loss, np.ones(2), "sgd", compile=c) for c in (True, False))

@@ -369,6 +369,16 @@ def test_slopes_of_two_arguments_at_infinity(name, a, b, by_a, by_b, dtype):
     np.testing.assert_array_equal(np.ravel(got), [by_a, by_b])
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_slopes_of_hypot_where_it_overflows(dtype):
+    most = np.finfo(dtype).max
+    a, b = np.array([most, -most, most / 4], dtype), np.array([most, most / 2, -most], dtype)
+    expected = [np.array([1, -1, 0.25]), np.array([1, 0.5, -1])] / np.sqrt([2, 1.25, 1.0625])
+    with np.errstate(over="ignore"):
+        got = gradients(FUNCTIONS["hypot"], a, b)
+    np.testing.assert_allclose(got, expected, rtol=8 * np.finfo(dtype).eps)
+
+
 @pytest.mark.parametrize("name", ["logaddexp", "logaddexp2", "hypot", "arctan2"])
 @pytest.mark.parametrize("k", [0, 1])
 def test_nan_is_in_both_slopes(name, k):
