@@ -126,6 +126,7 @@ def test_what_the_page_shows_works(tmp_path):
         file = tmp_path / path
         file.write_text(put(file.read_text(), place, code))
     stub = tmp_path / "fastgrad" / "optim" / "_rules.py"
+    assert '"SGD", "get"' in stub.read_text()
     stub.write_text(stub.read_text().replace('"SGD", "get"', '"SGD", "SignSGD", "get"'))
     options = {"FASTGRAD_WERROR": "1", "FASTGRAD_ISAS": _core.available_isas()[0]}
     environment = {**os.environ, **options, "PYTHONPATH": str(tmp_path)}

@@ -31,24 +31,8 @@ from ._clip import clip_of as clip_of
 from ._lbfgs import LBFGS
 from ._lbfgs import search as search
 from ._lbfgs import takes_closure as takes_closure
-from ._rules import (
-    LAMB,
-    SGD,
-    Adadelta,
-    Adafactor,
-    Adagrad,
-    Adam,
-    Adamax,
-    AdamW,
-    Lion,
-    Muon,
-    NAdam,
-    RAdam,
-    RMSprop,
-    Rprop,
-    SparseAdam,
-    get,
-)
+from ._moments import LAMB, Adam, Adamax, AdamW, Lion, NAdam, RAdam, SparseAdam
+from ._rules import SGD, Adadelta, Adafactor, Adagrad, Muon, RMSprop, Rprop, get
 
 __all__ = [
     "EMA", "LAMB", "LBFGS", "SGD", "SWA", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "Muon",

@@ -2,7 +2,7 @@
 
 An optimizer keeps its state (momentum, moments) per leaf, in the order of the leaves of the first parameters
 it saw. `step` checks everything before it changes anything. The arithmetic is one C kernel for each row of
-csrc/optim.def; a class of _rules.py names its row and computes the row's numbers at each step.
+csrc/optim.def; a class of _rules.py or _moments.py names its row and computes the row's numbers at each step.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from .._arguments import AT_LEAST_0, flag, number, shown
 from .._core import Tensor, UpdateRule
 from .._transforms.arguments import tracked_error
 
-__all__ = ["Clip", "Optimizer"]
+__all__ = ["Clip", "Groups", "Optimizer", "Rate"]
 
+Groups = Sequence[Mapping[str, Any]] | None
+Rate = float | Callable[[int], float]
 Clip = tuple[int, float]  # how gradients are clipped before they are used: a kind of the core's, and the limit
 
 _INFINITE = math.inf
