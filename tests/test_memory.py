@@ -338,3 +338,28 @@ def test_a_result_for_which_there_is_no_tensor_leaks_nothing():
             assert failed, name
     """
     python(code)
+
+
+@needs_lack_of_memory
+def test_lack_of_memory_in_the_binding_frees_nothing_twice():
+    """Objects that are freed twice crash the interpreter when others take their place."""
+    code = """
+        import _testcapi
+        import numpy as np, fastgrad as fg
+
+        x = fg.tensor(np.ones(1000))
+        work = [lambda: x.shape, lambda: fg.split(x, 4), lambda: fg.jvp(np.sin, (x,), (x,)), x.tolist]
+        for f in work:
+            f()
+            for at in range(12):
+                _testcapi.set_nomemory(at, at + 1)
+                try:
+                    f()
+                except MemoryError:
+                    pass
+                finally:
+                    _testcapi.remove_mem_hooks()
+            numbers = [1000 + i for i in range(20_000)], [float(i) for i in range(20_000)]
+            assert sum(numbers[0]) == 219_990_000 and sum(numbers[1]) == 199_990_000
+    """
+    python(code)
