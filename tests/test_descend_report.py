@@ -232,6 +232,56 @@ def test_lr_find_suggests_a_rate_that_learns_and_leaves_all_as_it_was(compile):
         np.testing.assert_array_equal(a, b)
 
 
+TABLE = np.random.default_rng(0).normal(size=(100, 3))
+WEIGHTS = np.random.default_rng(1).normal(size=(4, 16)) / 2
+
+
+def affine(params, x, y):
+    return fg.losses.mse(x @ params["w"] + params["b"], y)
+
+
+def small_net(params, x, y):
+    return fg.losses.mse(fg.tanh(x @ params["in"]) @ params["w"] + params["b"], y)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize(
+    ("loss", "start", "targets"),
+    [
+        (affine, {"w": np.zeros(3), "b": np.zeros(())}, TABLE @ [1.0, 2.0, -1.0] + 0.5),
+        (small_net, {"in": WEIGHTS[:3], "w": WEIGHTS[3], "b": np.zeros(())}, np.tanh(TABLE @ [1, 2, -1]) + TABLE[:, 1]),
+    ],
+)
+def test_lr_find_takes_no_noise_of_small_batches_for_a_fall(loss, start, targets, optimizer):
+    """The rate without noise is that of the whole table: nearly all batches suggest one within a decade of it."""
+    exact = fg.lr_find(loss, start, (TABLE, targets), optimizer=optimizer).suggestion
+    assert 0.01 <= exact <= 0.2
+    least, most = (0.005, 1.0) if loss is affine else (exact / 10, 10 * exact)
+    found = [
+        fg.lr_find(loss, start, (TABLE, targets), optimizer=optimizer, batch_size=10, seed=seed).suggestion
+        for seed in range(30)
+    ]
+    good = [rate for rate in found if rate is not None and least <= rate <= most]
+    assert len(good) >= 28, (exact, found)
+
+
+def test_lr_find_of_batches_that_only_scatter_suggests_nothing():
+    rows = np.random.default_rng(3).normal(size=1000)
+    found = [
+        fg.lr_find(lambda p, x: fg.mean(x) + 0 * p, 0.0, rows, optimizer="sgd", batch_size=10, seed=seed).suggestion
+        for seed in range(30)
+    ]
+    assert sum(rate is not None for rate in found) <= 1, found
+
+
+@pytest.mark.parametrize(("offset", "scale"), [(0.0, 1.0), (-100.0, 1.0), (0.0, 1e-6)])
+def test_lr_find_of_a_quadratic(offset, scale):
+    """Its largest curvature is 20 times the scale: gradient descent diverges from the rate 0.1 / scale on."""
+    curved = lambda p: scale * fg.sum(np.array([1.0, 3.0, 10.0]) * p**2) + offset
+    found = fg.lr_find(curved, np.ones(3), optimizer="sgd", min_lr=1e-7 / scale, max_lr=10 / scale)
+    assert 0.1 / 20 <= found.suggestion * scale <= 0.1
+
+
 def test_lr_find_draws_and_goes_through_all_rates(axes):
     found = fg.lr_find(line, START, (X, Y), optimizer="adam", num_training=30, mode="linear", min_lr=0.01, max_lr=0.3,
                        early_stop_threshold=None)  # fmt: skip
@@ -254,6 +304,9 @@ def test_lr_find_of_what_does_not_learn():
         ({"min_lr": 0}, ValueError, "lr_find: min_lr is 0, expected a finite number above 0"),
         ({"min_lr": 2.0, "max_lr": 1.0}, ValueError, "lr_find: min_lr=2.0 is not below max_lr=1.0"),
         ({"mode": "cubic"}, ValueError, "lr_find: mode is 'cubic', expected 'exponential' or 'linear'"),
+        ({"shuffle": 1}, TypeError, "lr_find: shuffle is 1, expected True or False"),
+        ({"compile": "yes"}, TypeError, "lr_find: compile is 'yes', expected True or False"),
+        ({"has_aux": None}, TypeError, "lr_find: has_aux is None, expected True or False"),
         ({"data": iter([(X, Y)])}, TypeError,
          "lr_find: data is of type list_iterator, whose batches would be used up; give a function that returns an "
          "iterator"),
