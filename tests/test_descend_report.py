@@ -1,6 +1,7 @@
 """What a descent tells while it runs and afterwards: bar, log, result, pictures; and the finder of a learning rate."""
 
 import builtins
+import copy
 import logging
 import re
 import time
@@ -163,6 +164,42 @@ def test_a_schedule_is_drawn(axes):
     schedule = fg.schedules.warmup(fg.schedules.cosine(0.1, steps=20), steps=5)
     schedule.plot(30, ax=axes)
     np.testing.assert_array_equal(axes.lines[0].get_data(), [np.arange(30), schedule.values(30)])
+
+
+SCHEDULES = fg.schedules
+DRAWN = {
+    "ReduceOnPlateau": (SCHEDULES.ReduceOnPlateau(0.1), 100),
+    "Schedule": (SCHEDULES.Schedule(lambda step: 1 / (1 + step), length=7), 7),
+    "constant": (SCHEDULES.constant(0.1), 100),
+    "cosine": (SCHEDULES.cosine(0.1, 200), 201),
+    "cosine_restarts": (SCHEDULES.cosine_restarts(0.1, 10, 2), 70),
+    "exponential": (SCHEDULES.exponential(0.1, 0.5, 40), 200),
+    "join": (SCHEDULES.join([0.1, SCHEDULES.linear(0.1, 0, 30)], [20]), 51),
+    "linear": (SCHEDULES.linear(0.1, 0.0, 30), 31),
+    "multistep": (SCHEDULES.multistep(0.1, [10, 40]), 52),
+    "one_cycle": (SCHEDULES.one_cycle(0.1, 250), 250),
+    "piecewise": (SCHEDULES.piecewise([0.3, 0.2, 0.1], [1, 4]), 7),
+    "polynomial": (SCHEDULES.polynomial(0.1, 0.0, 300, 2.0), 301),
+    "step": (SCHEDULES.step(0.1, 30), 150),
+    "warmup": (0.5 * SCHEDULES.warmup(SCHEDULES.cosine(0.1, 20), 5), 26),
+}
+
+
+@pytest.mark.parametrize("name", fg.schedules.__all__)
+def test_each_schedule_is_drawn_as_far_as_it_goes(name, axes):
+    schedule, n = DRAWN[name]
+    for same in (schedule, copy.deepcopy(schedule)):
+        same.plot(ax=axes)
+        np.testing.assert_array_equal(axes.lines[-1].get_data(), [np.arange(n), schedule.values(n)])
+
+
+def test_a_schedule_without_an_end_is_drawn_for_a_hundred_steps(axes):
+    for schedule in (fg.schedules.multistep(0.1, []), fg.schedules.piecewise([0.1], []), fg.schedules.step(0.1, 2),
+                     fg.schedules.Schedule(float), fg.schedules.join([float], [])):  # fmt: skip
+        assert schedule.plot(ax=axes).lines[-1].get_xdata().size == 100
+    assert fg.schedules.warmup(float, 5).plot(ax=axes).lines[-1].get_xdata().size == 105
+    with raises_text(ValueError, "Schedule: length is 0, expected an integer above 0"):
+        fg.schedules.Schedule(float, length=0)
 
 
 def test_without_matplotlib_the_error_says_so(without):
