@@ -43,7 +43,8 @@ class Schedule:
     """What the functions here return: ``schedule(step)`` is the learning rate after so many steps.
 
     ``schedule.values(n)`` has the first n of them, ``schedule.plot(n)`` draws them, and ``factor * schedule`` is the
-    schedule times a number, for instance for a group of parameters.
+    schedule times a number, for instance for a group of parameters. ``Schedule(function)`` makes one of a function of
+    the step; ``length`` is the number of steps that ``plot()`` draws of it.
 
     >>> import fastgrad as fg
     >>> (0.5 * fg.schedules.linear(1.0, 0.0, steps=4)).values(6)
@@ -52,10 +53,13 @@ class Schedule:
 
     _made_by: tuple[Any, ...] | None = None  # the function of this module that made it, and its arguments
 
-    def __init__(self, function: Callable[[int], float], text: str = "") -> None:
+    _length = 100  # in steps, what `plot` draws unless told otherwise
+
+    def __init__(self, function: Callable[[int], float], text: str = "", length: int = 100) -> None:
         if not callable(function):
             raise TypeError(f"Schedule: function is of type {type(function).__name__}, expected a function of the step")
         self._function = function
+        self._length = integer("Schedule", "length", length)
         self._text = text or f"Schedule({getattr(function, '__qualname__', None) or repr(function)})"
 
     def __call__(self, step: int) -> float:
@@ -66,17 +70,20 @@ class Schedule:
         n = integer("Schedule.values", "n", n, least=0)
         return np.array([self(step) for step in range(n)], np.float64)
 
-    def plot(self, n: int, ax: Any = None) -> Any:
+    def plot(self, n: int | None = None, ax: Any = None) -> Any:
         """Draw the rates of the first n steps, in the matplotlib axes ``ax`` or in new ones, which are returned.
 
-        ImportError if matplotlib is not installed.
+        With n None these are the steps in which the schedule changes, and its value after them: all of those that have
+        an end, three waves of `cosine_restarts`, five times the steps of `step` and `exponential` but at least 100. A
+        schedule that does not depend on the step is drawn for 100. ImportError if matplotlib is not installed.
 
         >>> import matplotlib; matplotlib.use("agg")
         >>> import fastgrad as fg
-        >>> fg.schedules.cosine(0.1, steps=50).plot(60).get_ylabel()
-        'learning rate'
+        >>> axes = fg.schedules.cosine(0.1, steps=50).plot()
+        >>> axes.get_ylabel(), len(axes.lines[0].get_xdata())
+        ('learning rate', 51)
         """
-        n = integer("Schedule.plot", "n", n, least=0)
+        n = self._length if n is None else integer("Schedule.plot", "n", n, least=0)
         ax = _plot.axes("Schedule.plot", ax)
         ax.plot(np.arange(n), self.values(n), drawstyle="steps-post")
         ax.set(xlabel="step", ylabel="learning rate")
@@ -128,7 +135,7 @@ def _made_again(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sch
 
 @_noted
 def _times(schedule: Schedule, factor: float) -> Schedule:
-    return Schedule(lambda step: factor * schedule(step), f"{factor!r} * {schedule!r}")
+    return Schedule(lambda step: factor * schedule(step), f"{factor!r} * {schedule!r}", schedule._length)
 
 
 @_noted
@@ -153,7 +160,8 @@ def step(value: float, step_size: int, gamma: float = 0.1) -> Schedule:
     """
     value, gamma = number("step", "value", value), number("step", "gamma", gamma)
     size = integer("step", "step_size", step_size)
-    return Schedule(lambda step: value * gamma ** (step // size), f"step({value!r}, {size}, {gamma!r})")
+    text = f"step({value!r}, {size}, {gamma!r})"
+    return Schedule(lambda step: value * gamma ** (step // size), text, max(5 * size, 100))
 
 
 @_noted
@@ -166,9 +174,8 @@ def multistep(value: float, milestones: Sequence[int], gamma: float = 0.1) -> Sc
     """
     value, gamma = number("multistep", "value", value), number("multistep", "gamma", gamma)
     at = _rising("multistep", "milestones", milestones)
-    return Schedule(
-        lambda step: value * gamma ** bisect.bisect_right(at, step), f"multistep({value!r}, {at}, {gamma!r})"
-    )
+    text = f"multistep({value!r}, {at}, {gamma!r})"
+    return Schedule(lambda step: value * gamma ** bisect.bisect_right(at, step), text, _beyond(at))
 
 
 @_noted
@@ -183,7 +190,7 @@ def piecewise(values: Sequence[float], boundaries: Sequence[int]) -> Schedule:
     rates = [number("piecewise", f"values[{i}]", value) for i, value in enumerate(values)]
     if len(rates) != len(at) + 1:
         raise ValueError(f"piecewise: expected one value more than boundaries, got {len(rates)} and {len(at)}")
-    return Schedule(lambda step: rates[bisect.bisect_right(at, step)], f"piecewise({rates}, {at})")
+    return Schedule(lambda step: rates[bisect.bisect_right(at, step)], f"piecewise({rates}, {at})", _beyond(at))
 
 
 @_noted
@@ -196,7 +203,8 @@ def exponential(value: float, gamma: float, steps: int = 1) -> Schedule:
     """
     value, gamma = number("exponential", "value", value), number("exponential", "gamma", gamma)
     n = integer("exponential", "steps", steps)
-    return Schedule(lambda step: value * gamma ** (step / n), f"exponential({value!r}, {gamma!r}, {n})")
+    text = f"exponential({value!r}, {gamma!r}, {n})"
+    return Schedule(lambda step: value * gamma ** (step / n), text, max(5 * n, 100))
 
 
 @_noted
@@ -212,7 +220,7 @@ def polynomial(value: float, end_value: float, steps: int, power: float = 1.0) -
     value, end = number("polynomial", "value", value), number("polynomial", "end_value", end_value)
     n, power = integer("polynomial", "steps", steps), number("polynomial", "power", power)
     text = f"polynomial({value!r}, {end!r}, {n}, {power!r})"
-    return Schedule(lambda step: end + (value - end) * (1 - min(step, n) / n) ** power, text)
+    return Schedule(lambda step: end + (value - end) * (1 - min(step, n) / n) ** power, text, n + 1)
 
 
 @_noted
@@ -238,7 +246,7 @@ def cosine(value: float, steps: int, end_value: float = 0.0) -> Schedule:
     """
     value, end = number("cosine", "value", value), number("cosine", "end_value", end_value)
     n = integer("cosine", "steps", steps)
-    return Schedule(lambda step: _cosine(value, end, min(step, n) / n), f"cosine({value!r}, {n}, {end!r})")
+    return Schedule(lambda step: _cosine(value, end, min(step, n) / n), f"cosine({value!r}, {n}, {end!r})", n + 1)
 
 
 @_noted
@@ -264,7 +272,7 @@ def cosine_restarts(value: float, steps: int, steps_factor: int = 1, end_value: 
                 place, length = place - length, length * factor
         return _cosine(value, end, place / length)
 
-    return Schedule(rate, f"{name}({value!r}, {n}, {factor}, {end!r})")
+    return Schedule(rate, f"{name}({value!r}, {n}, {factor}, {end!r})", n * (1 + factor + factor**2))
 
 
 @_noted
@@ -304,7 +312,7 @@ def one_cycle(
         return between(most, last, (step - top) / (end - top))
 
     text = f"{name}({most!r}, {n}, {pct_start!r}, {anneal_strategy!r}, {div_factor!r}, {final_div_factor!r})"
-    return Schedule(rate, text)
+    return Schedule(rate, text, n)
 
 
 @_noted
@@ -327,7 +335,7 @@ def warmup(schedule: float | Callable[[int], float], steps: int, start: float = 
         first = after(0)
         return first * start + (first - first * start) * step / n
 
-    return Schedule(rate, f"warmup({after!r}, {n}, {start!r})")
+    return Schedule(rate, f"warmup({after!r}, {n}, {start!r})", n + _length(after))
 
 
 @_noted
@@ -349,7 +357,7 @@ def join(schedules: Sequence[float | Callable[[int], float]], boundaries: Sequen
         i = bisect.bisect_right(at, step)
         return parts[i](step - at[i - 1] if i else step)
 
-    return Schedule(rate, f"join({parts}, {at})")
+    return Schedule(rate, f"join({parts}, {at})", (at[-1] if at else 0) + _length(parts[-1]))
 
 
 class ReduceOnPlateau(Schedule):
@@ -446,6 +454,15 @@ def _rising(name: str, what: str, values: Sequence[int]) -> list[int]:
     if any(a >= b for a, b in itertools.pairwise(numbers)):
         raise ValueError(f"{name}: {what} are {numbers}, expected numbers of steps in rising order")
     return numbers
+
+
+def _beyond(at: list[int]) -> int:
+    """A number of steps that goes beyond the last boundary, by a quarter, to show the value after it."""
+    return at[-1] + at[-1] // 4 + 2 if at else Schedule._length
+
+
+def _length(schedule: Callable[[int], float]) -> int:
+    return schedule._length if isinstance(schedule, Schedule) else Schedule._length
 
 
 def _as_schedule(name: str, schedule: Any) -> Callable[[int], float]:

@@ -1,6 +1,7 @@
 """What a descent tells while it runs and afterwards: bar, log, result, pictures; and the finder of a learning rate."""
 
 import builtins
+import copy
 import logging
 import re
 import time
@@ -165,6 +166,42 @@ def test_a_schedule_is_drawn(axes):
     np.testing.assert_array_equal(axes.lines[0].get_data(), [np.arange(30), schedule.values(30)])
 
 
+SCHEDULES = fg.schedules
+DRAWN = {
+    "ReduceOnPlateau": (SCHEDULES.ReduceOnPlateau(0.1), 100),
+    "Schedule": (SCHEDULES.Schedule(lambda step: 1 / (1 + step), length=7), 7),
+    "constant": (SCHEDULES.constant(0.1), 100),
+    "cosine": (SCHEDULES.cosine(0.1, 200), 201),
+    "cosine_restarts": (SCHEDULES.cosine_restarts(0.1, 10, 2), 70),
+    "exponential": (SCHEDULES.exponential(0.1, 0.5, 40), 200),
+    "join": (SCHEDULES.join([0.1, SCHEDULES.linear(0.1, 0, 30)], [20]), 51),
+    "linear": (SCHEDULES.linear(0.1, 0.0, 30), 31),
+    "multistep": (SCHEDULES.multistep(0.1, [10, 40]), 52),
+    "one_cycle": (SCHEDULES.one_cycle(0.1, 250), 250),
+    "piecewise": (SCHEDULES.piecewise([0.3, 0.2, 0.1], [1, 4]), 7),
+    "polynomial": (SCHEDULES.polynomial(0.1, 0.0, 300, 2.0), 301),
+    "step": (SCHEDULES.step(0.1, 30), 150),
+    "warmup": (0.5 * SCHEDULES.warmup(SCHEDULES.cosine(0.1, 20), 5), 26),
+}
+
+
+@pytest.mark.parametrize("name", fg.schedules.__all__)
+def test_each_schedule_is_drawn_as_far_as_it_goes(name, axes):
+    schedule, n = DRAWN[name]
+    for same in (schedule, copy.deepcopy(schedule)):
+        same.plot(ax=axes)
+        np.testing.assert_array_equal(axes.lines[-1].get_data(), [np.arange(n), schedule.values(n)])
+
+
+def test_a_schedule_without_an_end_is_drawn_for_a_hundred_steps(axes):
+    for schedule in (fg.schedules.multistep(0.1, []), fg.schedules.piecewise([0.1], []), fg.schedules.step(0.1, 2),
+                     fg.schedules.Schedule(float), fg.schedules.join([float], [])):  # fmt: skip
+        assert schedule.plot(ax=axes).lines[-1].get_xdata().size == 100
+    assert fg.schedules.warmup(float, 5).plot(ax=axes).lines[-1].get_xdata().size == 105
+    with raises_text(ValueError, "Schedule: length is 0, expected an integer above 0"):
+        fg.schedules.Schedule(float, length=0)
+
+
 def test_without_matplotlib_the_error_says_so(without):
     result, found = descend(epochs=1), fg.lr_find(line, START, (X, Y), optimizer="sgd", num_training=3)
     without("matplotlib")
@@ -232,6 +269,56 @@ def test_lr_find_suggests_a_rate_that_learns_and_leaves_all_as_it_was(compile):
         np.testing.assert_array_equal(a, b)
 
 
+TABLE = np.random.default_rng(0).normal(size=(100, 3))
+WEIGHTS = np.random.default_rng(1).normal(size=(4, 16)) / 2
+
+
+def affine(params, x, y):
+    return fg.losses.mse(x @ params["w"] + params["b"], y)
+
+
+def small_net(params, x, y):
+    return fg.losses.mse(fg.tanh(x @ params["in"]) @ params["w"] + params["b"], y)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize(
+    ("loss", "start", "targets"),
+    [
+        (affine, {"w": np.zeros(3), "b": np.zeros(())}, TABLE @ [1.0, 2.0, -1.0] + 0.5),
+        (small_net, {"in": WEIGHTS[:3], "w": WEIGHTS[3], "b": np.zeros(())}, np.tanh(TABLE @ [1, 2, -1]) + TABLE[:, 1]),
+    ],
+)
+def test_lr_find_takes_no_noise_of_small_batches_for_a_fall(loss, start, targets, optimizer):
+    """The rate without noise is that of the whole table: nearly all batches suggest one within a decade of it."""
+    exact = fg.lr_find(loss, start, (TABLE, targets), optimizer=optimizer).suggestion
+    assert 0.01 <= exact <= 0.2
+    least, most = (0.005, 1.0) if loss is affine else (exact / 10, 10 * exact)
+    found = [
+        fg.lr_find(loss, start, (TABLE, targets), optimizer=optimizer, batch_size=10, seed=seed).suggestion
+        for seed in range(30)
+    ]
+    good = [rate for rate in found if rate is not None and least <= rate <= most]
+    assert len(good) >= 28, (exact, found)
+
+
+def test_lr_find_of_batches_that_only_scatter_suggests_nothing():
+    rows = np.random.default_rng(3).normal(size=1000)
+    found = [
+        fg.lr_find(lambda p, x: fg.mean(x) + 0 * p, 0.0, rows, optimizer="sgd", batch_size=10, seed=seed).suggestion
+        for seed in range(30)
+    ]
+    assert sum(rate is not None for rate in found) <= 1, found
+
+
+@pytest.mark.parametrize(("offset", "scale"), [(0.0, 1.0), (-100.0, 1.0), (0.0, 1e-6)])
+def test_lr_find_of_a_quadratic(offset, scale):
+    """Its largest curvature is 20 times the scale: gradient descent diverges from the rate 0.1 / scale on."""
+    curved = lambda p: scale * fg.sum(np.array([1.0, 3.0, 10.0]) * p**2) + offset
+    found = fg.lr_find(curved, np.ones(3), optimizer="sgd", min_lr=1e-7 / scale, max_lr=10 / scale)
+    assert 0.1 / 20 <= found.suggestion * scale <= 0.1
+
+
 def test_lr_find_draws_and_goes_through_all_rates(axes):
     found = fg.lr_find(line, START, (X, Y), optimizer="adam", num_training=30, mode="linear", min_lr=0.01, max_lr=0.3,
                        early_stop_threshold=None)  # fmt: skip
@@ -254,6 +341,9 @@ def test_lr_find_of_what_does_not_learn():
         ({"min_lr": 0}, ValueError, "lr_find: min_lr is 0, expected a finite number above 0"),
         ({"min_lr": 2.0, "max_lr": 1.0}, ValueError, "lr_find: min_lr=2.0 is not below max_lr=1.0"),
         ({"mode": "cubic"}, ValueError, "lr_find: mode is 'cubic', expected 'exponential' or 'linear'"),
+        ({"shuffle": 1}, TypeError, "lr_find: shuffle is 1, expected True or False"),
+        ({"compile": "yes"}, TypeError, "lr_find: compile is 'yes', expected True or False"),
+        ({"has_aux": None}, TypeError, "lr_find: has_aux is None, expected True or False"),
         ({"data": iter([(X, Y)])}, TypeError,
          "lr_find: data is of type list_iterator, whose batches would be used up; give a function that returns an "
          "iterator"),

@@ -1,7 +1,8 @@
 """A learning rate found by a short descent in which it rises step by step.
 
-Source: Smith, "Cyclical learning rates for training neural networks" (2017), section 3.3. The arguments have the names
-of PyTorch Lightning's and fastai's `lr_find`.
+Source: Smith, "Cyclical learning rates for training neural networks" (2017), section 3.3; the steepest fall before the
+least loss as the suggestion is that of fastai's `lr_find`, here of a loss whose noise is taken into account. The
+arguments have the names of PyTorch Lightning's and fastai's.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import optim
-from .._arguments import ABOVE_0, Range, integer, number
+from .._arguments import ABOVE_0, Range, flag, integer, number
 from ..schedules import Schedule
 from .descend import descend
 from .result import DescentResult
@@ -29,7 +30,9 @@ class LRFindResult:
     rates       float64 array, the learning rate of each step
     losses      float64 array, the loss of each step, before its update
     smoothed    the losses, each a mean over its neighbours
-    suggestion  the rate at which the smoothed loss falls fastest, per factor of the rate; None if it nowhere falls
+    suggestion  the rate at which the smoothed loss falls fastest, per factor of the rate, on its way to its least
+                value; None if it does not fall by more than the noise: try larger batches, more steps or a larger
+                max_lr
 
     `plot()` draws the losses by matplotlib, and a notebook shows them as a curve.
     """
@@ -37,7 +40,7 @@ class LRFindResult:
     def __init__(self, rates: np.ndarray, losses: np.ndarray) -> None:
         self.rates, self.losses = rates, losses
         self.smoothed = _smoothed(losses)
-        self.suggestion = _steepest(rates, self.smoothed)
+        self.suggestion = _steepest(rates, losses, self.smoothed)
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the losses over the rates, and the suggestion, in the matplotlib axes ``ax`` or in new ones, which are
@@ -137,6 +140,8 @@ def lr_find(
         raise ValueError(f"lr_find: min_lr={min_lr!r} is not below max_lr={max_lr!r}")
     if mode not in ("exponential", "linear"):
         raise ValueError(f"lr_find: mode is {mode!r}, expected 'exponential' or 'linear'")
+    for name, given in (("shuffle", shuffle), ("compile", compile), ("has_aux", has_aux)):
+        flag("lr_find", name, given)
     if is_iterable(data) and hasattr(data, "__next__"):
         raise TypeError(
             f"lr_find: data is of type {type(data).__name__}, whose batches would be used up; give a function that "
@@ -183,19 +188,46 @@ class _Rise:
         return mean - self._least > self._threshold * max(abs(self._least), self._first - self._least)
 
 
+def _weights(n: int) -> np.ndarray:
+    """The weights of a mean over neighbours among n losses, 1 2 .. reach .. 2 1."""
+    reach = n // 20 + 1
+    return np.concatenate([np.arange(1.0, reach + 1), np.arange(reach - 1.0, 0, -1)])
+
+
 def _smoothed(losses: np.ndarray) -> np.ndarray:
     """Means over neighbours with weights that fall off in a line, up to a twentieth of all to each side."""
-    reach = losses.size // 20 + 1
-    weights = np.concatenate([np.arange(1.0, reach + 1), np.arange(reach - 1.0, 0, -1)])
+    weights = _weights(losses.size)
+    reach = weights.size // 2 + 1
     sums = np.convolve(losses, weights)[reach - 1 : reach - 1 + losses.size]
     return sums / np.convolve(np.ones(losses.size), weights)[reach - 1 : reach - 1 + losses.size]
 
 
-def _steepest(rates: np.ndarray, losses: np.ndarray) -> float | None:
-    """The rate at which the losses fall fastest, up to the least of them."""
-    least = int(np.argmin(losses)) if losses.size else 0
+def _steepest(rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray) -> float | None:
+    """The rate at which the loss falls fastest on its way to the least smoothed loss; None if that fall may be noise.
+
+    Small rates change little: there the losses of batches scatter about one level, and any of their differences would
+    look like a fall. That level is the mean of the losses up to the last rate at which the smoothed loss is not below
+    their mean. The fall from it has to exceed three standard errors, and is looked at from its first quarter on. Slopes
+    are those of lines fitted to the smoothed losses over half a decade of rates. They are of the loss and not of its
+    logarithm, as a loss may be negative.
+    """
+    least = int(np.argmin(smoothed)) if smoothed.size else 0
     if least < 2:
         return None
-    slopes = np.gradient(losses[: least + 1], np.log(rates[: least + 1]))
-    steepest = int(np.argmin(slopes))
-    return float(rates[steepest]) if slopes[steepest] < 0 else None
+    means = np.cumsum(losses[:least]) / np.arange(1, least + 1)
+    level = int(np.max(np.flatnonzero(smoothed[:least] >= means), initial=0))
+    fall = means[level] - smoothed[least]
+    # The variance of noise is half the mean square of successive differences, which a slow fall hardly changes.
+    variance = np.mean(np.diff(losses[: least + 1]) ** 2) / 2
+    weights = _weights(losses.size)
+    if fall <= 3 * math.sqrt(variance * (1 / (level + 1) + np.sum(weights**2) / np.sum(weights) ** 2)):
+        return None
+    start = int(np.max(np.flatnonzero(smoothed[:least] >= means[level] - fall / 4), initial=0))
+    x, y = np.log10(rates[start : least + 1]), smoothed[start : least + 1]
+    slopes = []
+    for i in range(x.size):
+        near = abs(x - x[i]) <= 0.25
+        near[max(i - 1, 0) : i + 2] = True
+        offsets = x[near] - x[near].mean()
+        slopes.append(offsets @ y[near] / (offsets @ offsets))
+    return float(rates[start + int(np.argmin(slopes))])
