@@ -447,7 +447,6 @@ def test_groups_that_are_refused(groups, error, text):
 @pytest.mark.parametrize(
     "predicate",
     [lambda *args: True, lambda name, array, strict=False: True, functools.partial(lambda k, n, a: k, 1), max],
-    [lambda *args: True, lambda name, array, strict=False: True, functools.partial(lambda k, n, a: k, 1), max],
 )
 def test_predicates_that_take_a_name_and_an_array(predicate):
     fg.optim.SGD(0.1, groups=[{"params": predicate}])
