@@ -15,7 +15,7 @@ import importlib
 import sys
 import typing
 
-from . import _blas, _core, _native, _numpy, tree
+from . import _blas, _core, _names, _native, _numpy, tree
 from ._config import __version__, show_config
 from ._core import *
 from ._core import Program, TraceError
@@ -134,9 +134,9 @@ if not typing.TYPE_CHECKING:
             )
         if name in _CALLED_OTHERWISE:
             instead = f"; use fastgrad.{_CALLED_OTHERWISE[name]}"
-        elif not name.startswith("_") and name in importlib.import_module("fastgrad.linalg").__all__:
-            instead = f"; use fastgrad.linalg.{name}"
+        elif name in _numpy.protocol.INSTEAD:
+            instead = f"; write it as {_numpy.protocol.INSTEAD[name]}"
         else:
-            instead = f"; write it as {_numpy.protocol.INSTEAD[name]}" if name in _numpy.protocol.INSTEAD else ""
+            instead = _names.where(name, asked="")
         message = f"module 'fastgrad' has no attribute {name!r}{instead}"
         raise AttributeError(message, name=name, obj=sys.modules[__name__])

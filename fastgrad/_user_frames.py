@@ -40,10 +40,14 @@ def _frames() -> list[types.FrameType]:
 
 
 def user_line() -> str:
-    """The line of the user's code that called us, as the end of a phrase."""
+    """The line of the user's code that called us, as the end of a phrase; with what to use instead where that line
+    calls a function of NumPy's or SciPy's that we have, too."""
     frames = _frames()
     i = _innermost(frame.f_code.co_filename for frame in frames)
-    return "" if i is None else f" ({frames[i].f_code.co_filename}, line {frames[i].f_lineno})"
+    if i is None:
+        return ""
+    instead = _instead_among(frames[:i]).replace(". Instead", "; instead", 1)
+    return f" ({frames[i].f_code.co_filename}, line {frames[i].f_lineno}{instead})"
 
 
 def user_place() -> tuple[str, int] | None:
@@ -102,9 +106,13 @@ def _of_numpy(module: str, function: str) -> str:
 
 def instead_of_theirs() -> str:
     """The end of an error's text where a function of NumPy's or SciPy's called us, and we have that function, too."""
-    frame: types.FrameType | None = sys._getframe(1)
+    return _instead_among(_frames())
+
+
+def _instead_among(frames: list[types.FrameType]) -> str:
+    """The same for the function that is the first of these, innermost first, to be one of theirs that we have."""
     of_numpy = ""
-    while frame is not None:
+    for frame in frames:
         name, function = frame.f_globals.get("__name__", ""), frame.f_code.co_name
         if name.startswith(f"{__package__}._scipy."):
             return ""
@@ -116,7 +124,6 @@ def instead_of_theirs() -> str:
             of_numpy = _of_numpy(name, function) or of_numpy
         elif of_numpy:
             return of_numpy
-        frame = frame.f_back
     return of_numpy
 
 

@@ -1,7 +1,7 @@
 """The activations as objects: call one, ask for its derivative, read its formula; and the table of them all.
 
 Values come from the functions of fastgrad. Derivatives and formulas of elementwise activations come from
-csrc/ops.def, the same text that the backward kernel was compiled from. The four functions that mix the
+csrc/ops.def, the same text that the backward kernel was compiled from. The five functions that mix the
 elements of a row have their formulas here, in index notation; their Jacobians are that text, evaluated.
 """
 
@@ -26,7 +26,8 @@ __all__ = [
     "Activation", "Formula", "ParametricActivation", "RowActivation", "table",
     "celu", "elu", "erf", "erfc", "expit", "gelu", "glu", "hard_shrink", "hard_sigmoid", "hard_swish",
     "hard_tanh", "leaky_relu", "log_sigmoid", "log_softmax", "logsumexp", "mish", "prelu", "relu", "relu6",
-    "selu", "sigmoid", "silu", "soft_shrink", "softmax", "softplus", "softsign", "swish", "tanh", "tanh_shrink",
+    "selu", "sigmoid", "silu", "soft_shrink", "softmax", "softmin", "softplus", "softsign", "swish", "tanh",
+    "tanh_shrink",
 ]  # fmt: skip
 
 
@@ -259,6 +260,7 @@ soft_shrink = ParametricActivation("soft_shrink", neural.soft_shrink, "soft_shri
 erf = Activation("erf", _core.erf)
 erfc = Activation("erfc", _core.erfc)
 softmax = RowActivation("softmax", neural.softmax, "exp(x_i) / sum_k(exp(x_k))", "y_i * (delta_ij - y_j)")
+softmin = RowActivation("softmin", neural.softmin, "exp(-x_i) / sum_k(exp(-x_k))", "y_i * (y_j - delta_ij)")
 log_softmax = RowActivation("log_softmax", neural.log_softmax, "x_i - log(sum_k(exp(x_k)))", "delta_ij - exp(y_j)")
 logsumexp = _LogSumExp("logsumexp", neural.logsumexp, "log(sum_k(exp(x_k)))", "exp(x_j - y)")
 glu = _Glu("glu", neural.glu, "a * sigmoid(b)", "sigmoid(b), y * sigmoid(-b)")
@@ -273,7 +275,7 @@ _OTHERS = (
     leaky_relu, prelu, relu6, elu, selu, celu, gelu,
     Activation("gelu_tanh", _core.gelu_tanh),
     silu, mish, softplus, softsign, log_sigmoid, hard_tanh, hard_sigmoid, hard_swish, hard_shrink, soft_shrink,
-    tanh_shrink, erf, erfc, log_softmax, logsumexp, glu,
+    tanh_shrink, erf, erfc, softmin, log_softmax, logsumexp, glu,
 )  # fmt: skip
 
 _WIDTHS = 12, 36, 40  # of the columns of the table in text, which with a mark fits a terminal of 100

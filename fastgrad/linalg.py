@@ -14,8 +14,11 @@ array([[0.5 , 0.  ],
        [0.  , 0.25]])
 """
 
+import typing as _typing
+
 from numpy.linalg import LinAlgError
 
+from . import _names
 from ._numpy.contractions import kron
 from ._numpy.decompositions import (
     EighResult,
@@ -76,3 +79,9 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return list(__all__)  # what completion shows
+
+
+if not _typing.TYPE_CHECKING:
+
+    def __getattr__(name):
+        raise _names.missing(name, asked="linalg")

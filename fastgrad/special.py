@@ -9,6 +9,9 @@ docs/conventions.md what their derivatives are at the ends of domains.
 0.9228
 """
 
+import typing as _typing
+
+from . import _names
 from ._numpy import incomplete as _incomplete
 from ._numpy import scipy_special as _scipy_special
 from ._numpy import special as _special
@@ -24,3 +27,9 @@ __all__ += _scipy_special.__all__
 
 def __dir__() -> list[str]:
     return list(__all__)  # what completion shows
+
+
+if not _typing.TYPE_CHECKING:
+
+    def __getattr__(name):
+        raise _names.missing(name, asked="special")

@@ -11,11 +11,11 @@ from fastgrad._rules import formula
 
 CONSTANTS = _core.constants()
 ELEMENTWISE = [name for name in activations.__all__ if isinstance(getattr(activations, name), activations.Activation)]
-BY_ROW = ["softmax", "log_softmax", "logsumexp", "glu"]
+BY_ROW = ["softmax", "softmin", "log_softmax", "logsumexp", "glu"]
 ISSUE = (
     "sigmoid expit tanh relu leaky_relu prelu relu6 elu selu celu gelu silu swish mish softplus softsign "
     "log_sigmoid hard_tanh hard_sigmoid hard_swish hard_shrink soft_shrink tanh_shrink erf erfc softmax "
-    "log_softmax logsumexp glu"
+    "softmin log_softmax logsumexp glu"
 ).split()
 
 

@@ -5,6 +5,10 @@ Each row is an expression, in which s is the argument of a function that is diff
 
 import numpy as np
 import pytest
+import scipy.linalg
+import scipy.optimize
+import scipy.special
+import scipy.stats
 
 import fastgrad as fg
 
@@ -160,3 +164,29 @@ def test_bounds_of_a_traced_fori_loop_are_ints():
         with pytest.raises(TypeError, match=f"^fori_loop: {text}, expected an integer$"):
             fg.fori_loop(*bounds, lambda i, x: x, 1.0)
     assert fg.fori_loop(np.int64(0), fg.tensor(3), lambda i, x: 2 * x, 1.0).item() == 8
+
+
+# ---- functions of SciPy and NumPy within a trace ---------------------------------------------------------------------
+@pytest.mark.parametrize("transform", [fg.compile, fg.vmap])
+@pytest.mark.parametrize(
+    "f, advice",
+    [
+        (lambda x: scipy.stats.norm.logpdf(x).sum(), "; instead of SciPy's logpdf use fastgrad.stats.norm.logpdf"),
+        (lambda x: scipy.special.softmax(x), "; instead of SciPy's softmax use fastgrad.special.softmax"),
+        (lambda x: scipy.linalg.inv(fg.diag(x)), "; instead of SciPy's inv use fastgrad.linalg.inv"),
+        (lambda x: np.diag([x[0], x[1]]), "; instead of NumPy's diag use fastgrad.diag"),
+        (lambda x: np.asarray(x), ""),
+    ],
+)
+def test_a_trace_names_what_to_use_instead_of_theirs(transform, f, advice):
+    with pytest.raises(fg.TraceError) as raised:
+        transform(f)(np.ones((2, 2)) if transform is fg.vmap else np.ones(2))
+    place, _, cure = str(raised.value).partition("). Its value differs from ")
+    assert place.endswith(f" ({__file__}, line {f.__code__.co_firstlineno}{advice}")
+    assert cure
+
+
+def test_a_call_of_scipys_around_a_trace_is_not_blamed():
+    with pytest.raises(fg.TraceError) as raised:
+        scipy.optimize.minimize(fg.compile(lambda x: float(x[0])), np.ones(2))
+    assert "SciPy's minimize" not in str(raised.value)

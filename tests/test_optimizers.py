@@ -1,6 +1,7 @@
 """Every optimizer, over 100 steps, against its published update written out in NumPy; groups, averages, clipping."""
 
 import copy
+import functools
 import pickle
 
 import numpy as np
@@ -422,6 +423,15 @@ def test_a_frozen_parameter_takes_no_part_in_the_gradient():
             TypeError,
             "SGD: groups[0]['params'] is 3, expected a name such as \"*.bias\", or a function of name and array",
         ),
+        *(
+            (
+                [{"params": predicate}],
+                TypeError,
+                "SGD: groups[0]['params'] is a function that cannot be called with two arguments; it is called with "
+                "the name of a parameter and its array, as in lambda name, array: array.ndim == 1",
+            )
+            for predicate in (lambda name: True, lambda a, b, c: True, lambda name, *, array: True, len)
+        ),
         (
             [{"params": "w", "learning_rate": -1.0}],
             ValueError,
@@ -432,6 +442,14 @@ def test_a_frozen_parameter_takes_no_part_in_the_gradient():
 def test_groups_that_are_refused(groups, error, text):
     with raises_text(error, text):
         fg.optim.SGD(0.1, groups=groups)
+
+
+@pytest.mark.parametrize(
+    "predicate",
+    [lambda *args: True, lambda name, array, strict=False: True, functools.partial(lambda k, n, a: k, 1), max],
+)
+def test_predicates_that_take_a_name_and_an_array(predicate):
+    fg.optim.SGD(0.1, groups=[{"params": predicate}])
 
 
 def test_a_group_without_parameters_is_an_error():

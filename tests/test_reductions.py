@@ -24,7 +24,10 @@ FLOAT_VALUED = {
     "var": np.var, "std": np.std, "logsumexp": scipy.special.logsumexp,
 }  # fmt: skip
 WITHOUT_GRADIENT = {"any": np.any, "all": np.all, "argmax": np.argmax, "argmin": np.argmin}
-ONE_AXIS = {"softmax": scipy.special.softmax, "log_softmax": scipy.special.log_softmax}
+ONE_AXIS = {
+    "softmax": scipy.special.softmax, "softmin": lambda x, axis: scipy.special.softmax(-x, axis=axis),
+    "log_softmax": scipy.special.log_softmax,
+}  # fmt: skip
 
 
 def quietly(function, *args, **kwargs):
@@ -274,9 +277,9 @@ def test_logsumexp_and_softmax_of_no_elements():
     x = np.zeros((2, 0, 3))
     same_bits(fg.logsumexp(x, axis=1), np.full((2, 3), -np.inf))
     same_bits(fg.logsumexp(x, axis=2), np.zeros((2, 0)))
-    assert fg.softmax(x, axis=2).shape == fg.log_softmax(x, axis=0).shape == x.shape
+    assert fg.softmax(x, axis=2).shape == fg.softmin(x, axis=2).shape == fg.log_softmax(x, axis=0).shape == x.shape
     for shape, axis in (((2, 0), -1), ((0, 3), -1), ((0,), 0), ((2, 0, 3), 1), ((0, 0), 0)):
-        for f in (fg.softmax, fg.log_softmax):
+        for f in (fg.softmax, fg.softmin, fg.log_softmax):
             for dtype in (np.float32, np.float64):
                 x = np.zeros(shape, dtype)
                 one = lambda t, f=f: fg.sum(f(t, axis=axis))
@@ -534,7 +537,17 @@ def test_axes_that_do_not_exist(name):
             f(X, axis=axis)
 
 
-@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64, np.bool_])
+def test_softmin_of_integers(dtype):
+    x = np.array([[0, 1, 3], [127, 2, 1]]).astype(dtype)
+    found, expected = fg.softmin(x), scipy.special.softmax(-x.astype(float), axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-30)
+    assert found.dtype == fg.softmax(x).dtype
+    lowest = np.array([np.iinfo(np.int8).min, 127], np.int8)
+    np.testing.assert_array_equal(fg.softmin(lowest), [1, 0])  # in int8 the lowest number has no negative
+
+
+@pytest.mark.parametrize("name", ONE_AXIS)
 def test_softmax_refusals(name):
     with pytest.raises(ValueError, match=f"^{name}: expected a tensor with axes, got a single number$"):
         getattr(fg, name)(1.0)

@@ -353,6 +353,36 @@ def test_the_names_of_other_libraries_lead_to_ours():
         fg.nothing
 
 
+@pytest.mark.parametrize(
+    "module, name, places",
+    [
+        (fg, "polygamma", "special.polygamma"),
+        (fg, "beta", "special.beta or stats.beta or random.default_rng(seed).beta"),
+        (fg, "normal", "random.default_rng(seed).normal"),
+        (fg, "solve", "linalg.solve"),
+        (fg.special, "trigamma", "trigamma"),
+        (fg.special, "logcumsumexp", "logcumsumexp"),
+        (fg.special, "norm", "norm or linalg.norm or stats.norm"),
+        (fg.linalg, "einsum", "einsum"),
+        (fg.stats, "expm", "linalg.expm"),
+        (fg.random, "betainc", "special.betainc"),
+        (fg.special, "nothing", ""),
+        (fg.linalg, "nothing", ""),
+        (fg.stats, "_nothing", ""),
+        (fg.linalg, "__nothing__", ""),
+    ],
+)
+def test_a_name_asked_of_the_wrong_module_is_told_where_it_is(module, name, places):
+    with pytest.raises(AttributeError) as raised:
+        getattr(module, name)
+    paths = " or ".join(f"fastgrad.{place}" for place in places.split(" or "))
+    expected = f"module '{module.__name__}' has no attribute '{name}'"
+    assert str(raised.value) == (f"{expected}; use {paths}" if places else expected)
+    assert raised.value.name == name and raised.value.obj is module
+    for place in filter(None, places.split(" or ")):
+        assert callable(eval(f"fg.{place}", {"fg": fg, "seed": 0}))
+
+
 def test_completion_shows_what_is_public():
     for module in (fg, fg.activations, fg.losses, fg.optim, fg.random, fg.sparse, fg.testing, fg.tree):
         assert dir(module) == sorted(module.__all__)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from .. import _core
-from .._core import Tensor, asarray, multiply, normal_axes, reshape, sigmoid, subtract, sum, transpose
+from .._core import Tensor, asarray, multiply, negative, normal_axes, reshape, sigmoid, subtract, sum, transpose
 from .creation import floating
 from .reductions import any_zero_length
 from .shapes import one_axis, part, swapaxes
@@ -37,6 +37,23 @@ def softmax(x: TensorLike, axis: int = -1) -> Tensor:
     tensor([1., 0.])
     """
     return _along_last(x, axis, "softmax", _core.softmax_last)
+
+
+def softmin(x: TensorLike, axis: int = -1) -> Tensor:
+    """``exp(-x) / sum(exp(-x))`` along an axis, ``softmax`` of -x: the smallest element has the largest share.
+
+    Stable for every finite input. A row of only +inf, or with -inf, is nan. Along an axis of length 0 the result is
+    empty. Unsigned integers are converted to floats before their sign changes. Raises ValueError for a single number.
+
+    >>> import fastgrad as fg
+    >>> fg.softmin([1e30, 0.0])
+    tensor([0., 1.])
+    """
+    return _along_last(x, axis, "softmin", _softmin_last)
+
+
+def _softmin_last(x: Tensor) -> Tensor:
+    return _core.softmax_last(negative(floating(x)))
 
 
 def log_softmax(x: TensorLike, axis: int = -1) -> Tensor:
@@ -160,5 +177,5 @@ expit, swish = sigmoid, _core.silu
 
 __all__ = [
     "celu", "elu", "expit", "gelu", "glu", "hard_shrink", "leaky_relu", "log_softmax", "logsumexp", "soft_shrink",
-    "softmax", "swish",
+    "softmax", "softmin", "swish",
 ]  # fmt: skip

@@ -365,6 +365,11 @@ class _Group:
                 f"{name}['params'] is {self._chosen!r}, expected a name such as \"*.bias\", or a function of name and "
                 "array"
             )
+        if not isinstance(self._chosen, str) and not _takes_two(self._chosen):
+            raise TypeError(
+                f"{name}['params'] is a function that cannot be called with two arguments; it is called with the name "
+                "of a parameter and its array, as in lambda name, array: array.ndim == 1"
+            )
         own = {key: value for key, value in group.items() if key not in ("params", "frozen", "lazy_rows")}
         self.is_frozen = flag(name, "frozen", group.get("frozen", False))
         self.is_lazy = flag(name, "lazy_rows", group.get("lazy_rows", optimizer._lazy_rows))
@@ -399,6 +404,18 @@ class _Group:
         vars(self._member).update(vars(optimizer))
         vars(self._member).update(self._own)
         return self._member
+
+
+def _takes_two(f: Callable[..., Any]) -> bool:
+    try:
+        signature = inspect.signature(f)
+    except ValueError:  # as of some that are written in C, of which nothing is known
+        return True
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        return False
+    return True
 
 
 def parameter_names(structure: tree.Structure) -> list[str]:

@@ -17,6 +17,7 @@ same bits with every instruction set; those computed from them differ by roundin
 import sys as _sys
 import typing as _typing
 
+from .. import _names
 from ._generator import Generator, default_rng, dropout
 
 __all__ = ["Generator", "default_rng", "dropout"]
@@ -30,6 +31,10 @@ if not _typing.TYPE_CHECKING:
 
     def __getattr__(name):
         is_method = not name.startswith("_") and hasattr(Generator, name)
-        instead = f"; {name} is a method of a generator: fastgrad.random.default_rng(seed).{name}" if is_method else ""
-        message = f"module 'fastgrad.random' has no attribute {name!r}{instead}"
+        if not is_method:
+            raise _names.missing(name, asked="random")
+        message = (
+            f"module 'fastgrad.random' has no attribute {name!r}; {name} is a method of a generator: "
+            f"fastgrad.random.default_rng(seed).{name}"
+        )
         raise AttributeError(message, name=name, obj=_sys.modules[__name__])

@@ -11,6 +11,9 @@ result is nan, as SciPy's. docs/stats.md lists them.
 np.float64(0.75)
 """
 
+import typing as _typing
+
+from .. import _names
 from ._continuous import (
     beta,
     cauchy,
@@ -43,3 +46,9 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return list(__all__)  # what completion shows
+
+
+if not _typing.TYPE_CHECKING:
+
+    def __getattr__(name):
+        raise _names.missing(name, asked="stats")
