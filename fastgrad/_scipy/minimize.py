@@ -297,11 +297,19 @@ def _constraints(constraints: Any, variables: Variables, optimize: Any, compile:
         else:
             made.append(c)
             continue
-        vector = Vector(name, fun, variables, args, compile, native=native)
-        values = vector.plain_values if method in _WITHOUT_GRADIENT else vector.values
-        jacobian = given(jac, args) if callable(jac) else vector.jacobian
+        if method in _WITHOUT_GRADIENT:
+            vector, inputs = Vector(name, fun, variables, args, compile, native=native), ()
+        else:
+            vector, inputs = prepared(Vector, name, fun, variables, args, compile, native)
+
+        def on_inputs(function: Any, inputs: Any = inputs) -> Any:
+            """A function of vectors with the inputs of its programs."""
+            return (lambda *vectors: function(*vectors, *inputs)) if inputs else function
+
+        values = vector.plain_values if method in _WITHOUT_GRADIENT else on_inputs(vector.values)
+        jacobian = given(jac, args) if callable(jac) else on_inputs(vector.jacobian)
         if method == "trust-constr" and (hess is None or isinstance(hess, str) or type(hess) is optimize.BFGS):
-            hess = vector.hessian
+            hess = on_inputs(vector.hessian)
         else:
             hess = given(hess)
         if isinstance(c, optimize.NonlinearConstraint):

@@ -297,7 +297,8 @@ class Vector(Function):
         self._static = static
         self._values = Replayed(self._of_leaves, self._of_leaves, f"{name}: f", compile, static, native=native)
         self._jacobian: Replayed | None = None
-        self._product = Replayed(self._along, self._along, f"{name}: the Hessian of f", compile, native=native)
+        of_hessian = f"{name}: the Hessian of f"
+        self._product = Replayed(self._along, self._along, of_hessian, compile, static, native=native)
 
     def _of_leaves(self, leaves: list[Any], *args: Any) -> Any:
         y = self._call(leaves, *args)
@@ -332,16 +333,17 @@ class Vector(Function):
             self._jacobian = Replayed(matrix, matrix, of_jacobian, traceable, self._static, native=native)
         return self._variables.matrix(self._jacobian(self._variables.leaves(x), *args))
 
-    def _along(self, leaves: Sequence[Any], weights: Any, direction: Sequence[Any]) -> Any:
-        """The Hessian of the sum with these weights times a direction."""
-        return hvp(lambda leaves: _core.sum(weights * self._tracked(leaves)), (leaves,), (direction,))
+    def _along(self, leaves: Sequence[Any], *args_and_rest: Any) -> Any:
+        """The Hessian of the sum with some weights times a direction, which come last, in this order."""
+        *args, weights, direction = args_and_rest
+        return hvp(lambda leaves: _core.sum(weights * self._tracked(leaves, *args)), (leaves,), (direction,))
 
-    def hessian(self, x: np.ndarray, weights: np.ndarray) -> Any:
+    def hessian(self, x: np.ndarray, weights: np.ndarray, *args: Any) -> Any:
         """What trust-constr takes as a constraint's hess: the products with it, of which it needs few."""
         leaves = self._variables.leaves(x.copy())
 
         def product(p: np.ndarray) -> np.ndarray:
-            along = self._product(leaves, weights, self._variables.leaves(p.reshape(-1)))
+            along = self._product(leaves, *args, weights, self._variables.leaves(p.reshape(-1)))
             return np.array(self._variables.vector(along))
 
         linalg = scipy(self._name, "scipy.sparse.linalg")
