@@ -582,3 +582,24 @@ def test_least_squares_says_how_native_code_is_asked_for():
     for solve in (fg.least_squares, fg.root):
         with pytest.raises(TypeError, match=r"native= is not taken; set the environment variable FASTGRAD_NATIVE=1"):
             solve(lambda x: x - 1.0, np.zeros(2), native=True)
+
+
+def test_a_sparse_jacobian_is_kept_with_compiled_residuals():
+    """For args of the same values; others may have another pattern."""
+    ran = []
+
+    def residuals(x, order, y):
+        ran.append(None)
+        return x[order] ** 3 - y
+
+    compiled, order, y = fg.compile(residuals), np.array([2, 0, 1]), np.array([1.0, 8.0, 27.0])
+    for k in range(4):
+        if k == 2:
+            ran.clear()
+        result = fg.least_squares(compiled, np.ones(3), (order.copy(), y.copy()), jac_sparsity="auto")
+        np.testing.assert_allclose(result.x[order], [1, 2, 3], rtol=1e-6)
+    assert not ran, f"traced anew {len(ran)} times"
+    y[0], order[:] = 8, [1, 0, 2]
+    result = fg.least_squares(compiled, np.ones(3), (order, y), jac_sparsity="auto")
+    np.testing.assert_allclose(result.x[order], [2, 2, 3], rtol=1e-6)
+    np.testing.assert_array_equal(result.jac.toarray() != 0, np.eye(3)[order] != 0)

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from .. import tree
 from .._arguments import flag
+from .._compile.compiled import Compiled
 from .vectors import Function, Scalar, Variables, Vector, prepared, scipy
 
 __all__ = ["least_squares", "minimize", "root"]
@@ -247,17 +249,52 @@ def root(
     return variables.result(result)
 
 
+class _KeptJacobian:
+    """A sparse Jacobian and the args for which it holds: they are constants of it, as the pattern depends on them."""
+
+    def __init__(self) -> None:
+        self.found: tuple[Any, Any] | None = None  # replaced as a whole, as other threads read it
+
+    def of(self, f: Compiled, args: tuple[Any, ...]) -> Any:
+        from ..sparse import Jacobian  # here, as few ask for it
+
+        if self.found is not None and _are_equal(self.found[0], args):
+            return self.found[1]
+        own = tree.map(lambda leaf: leaf.copy() if isinstance(leaf, np.ndarray) else leaf, args)
+        jacobian = Jacobian(lambda x: f(x, *own), name="least_squares: jac_sparsity")
+        self.found = own, jacobian
+        return jacobian
+
+
+def _are_equal(args: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
+    """Whether they have the same structure and arrays and numbers of the same bytes, and else are the same objects."""
+    (leaves, structure), (other_leaves, other) = tree.flatten(args), tree.flatten(others)
+    return structure == other and all(
+        a is b
+        or (
+            type(a) is type(b)
+            and isinstance(a, (np.ndarray, np.generic, float, int))
+            and (np.shape(a), np.asarray(a).dtype) == (np.shape(b), np.asarray(b).dtype)
+            and np.asarray(a).tobytes() == np.asarray(b).tobytes()
+        )
+        for a, b in zip(leaves, other_leaves)
+    )
+
+
 def _sparse_jacobian(
     f: Callable[..., Any], args: Any, variables: Variables, sparsity: Any, compile: bool
 ) -> Callable[..., Any]:
     from ..sparse import Jacobian  # here, as few ask for it
 
-    if isinstance(sparsity, str):
-        if sparsity != "auto":
-            raise ValueError(f"least_squares: jac_sparsity is {sparsity!r}, expected 'auto' or a matrix")
-        sparsity = None
     args = args if isinstance(args, tuple) else (args,)
-    jacobian = Jacobian(lambda x: f(x, *args), sparsity, compile, "least_squares: jac_sparsity")
+    auto = isinstance(sparsity, str)
+    if auto and sparsity != "auto":
+        raise ValueError(f"least_squares: jac_sparsity is {sparsity!r}, expected 'auto' or a matrix")
+    if auto and compile and isinstance(f, Compiled):
+        key = "least_squares: jac_sparsity", variables.kind(), variables.structure.insertion_orders(), len(args)
+        jacobian = f.derived(key, _KeptJacobian).of(f, args)
+    else:
+        jacobian = Jacobian(lambda x: f(x, *args), None if auto else sparsity, compile, "least_squares: jac_sparsity")
 
     def at(x: np.ndarray, *_: Any) -> Any:
         return jacobian(variables.unravel(x.copy()))
