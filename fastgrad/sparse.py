@@ -69,7 +69,7 @@ def jacobian(f: Callable[[Any], Any], sparsity: Any = None, *, compile: bool = T
     Jacobian
         ``jacobian(f)(x)`` is a ``scipy.sparse.csr_array`` of float64 and shape (m, n). Its rows are the numbers of
         f(x), its columns those of x, a nested structure of float32 and float64 arrays with n numbers, both in the order
-        of ``tree.ravel``. ``.pattern``, ``.colors`` and ``.mode`` tell what was found.
+        of ``tree.ravel``; integers in x count as float64. ``.pattern``, ``.colors`` and ``.mode`` tell what was found.
 
     One dense row together with a dense column makes every row and column a colour of its own; then this is no better
     than a dense Jacobian. A derivative that is not finite may make others of its column nan, or of its row where

@@ -35,15 +35,15 @@ class Variables:
     """The structure of x0, and conversion between it and SciPy's vector."""
 
     def __init__(self, name: str, x0: Any, what: str = "x0", numbers: bool = False) -> None:
-        """``numbers``: lists of numbers count as arrays, and integers as float64."""
+        """Integers count as float64; with ``numbers`` lists of numbers count as arrays."""
         self._lists: list[bool] = []
         if numbers:
             given, x0 = x0, with_arrays(x0, f"{name}: {what}")
             self._lists = [type(leaf) is list for leaf in tree.structure(x0).flatten_up_to(given, what)]
-            x0 = tree.map(_as_float, x0)
         self._name, self._type = name, type(x0)
         found, self.structure = tree.flatten(x0)
-        leaves = [_float_leaf(leaf, f"{name}: {path}") for leaf, path in zip(found, self.structure.paths(what))]
+        paths = self.structure.paths(what)
+        leaves = [_float_leaf(_as_float(leaf), f"{name}: {path}") for leaf, path in zip(found, paths)]
         start, self.unravel = tree.ravel(self.structure.unflatten(leaves))
         if not start.size:
             raise ValueError(f"{name}: {what} holds no numbers: {x0!r}")
