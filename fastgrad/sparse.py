@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from . import _core, _user_frames
+from ._arguments import shown
 from ._compile.outside import watch
 from ._compile.replayed import Replayed
 from ._core import Tensor
@@ -153,6 +154,11 @@ class Jacobian:
         """``name`` is the function that the user called, for errors."""
         if not callable(f):
             raise TypeError(f"{name}: expected a function, got {f!r}")
+        if not (sparsity is None or hasattr(sparsity, "tocsr") or np.asarray(sparsity).dtype.kind in "biufc"):
+            raise TypeError(
+                f"{name}: sparsity is {shown(sparsity)}, expected None, to find the pattern, or a matrix of shape "
+                "(m, n), an array or of scipy.sparse, that is nonzero where the Jacobian may be"
+            )
         self._f, self._given, self._compile, self._name = f, sparsity, compile, name
         self._rows: dict[Any, _Rows] = {}
 

@@ -603,3 +603,13 @@ def test_a_sparse_jacobian_is_kept_with_compiled_residuals():
     result = fg.least_squares(compiled, np.ones(3), (order, y), jac_sparsity="auto")
     np.testing.assert_allclose(result.x[order], [2, 2, 3], rtol=1e-6)
     np.testing.assert_array_equal(result.jac.toarray() != 0, np.eye(3)[order] != 0)
+
+
+def test_root_says_how_many_numbers_f_is_to_return():
+    for method in ("hybr", "lm", "krylov", "broyden1"):
+        with pytest.raises(ValueError, match=r"^root: f returned 1 number, expected 2, as many as x0 holds$"):
+            fg.root(lambda x: x[:1], np.ones(2), method=method)
+    more = lambda x: np.concatenate([x - 2, 2 - x])
+    with pytest.raises(ValueError, match=r"^root: f returned 4 numbers, expected 2, as many as x0 holds$"):
+        fg.root(more, np.ones(2))
+    np.testing.assert_allclose(fg.root(more, np.ones(2), method="lm").x, 2)

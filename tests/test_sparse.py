@@ -201,6 +201,9 @@ def test_what_is_refused():
         fg.sparse.jacobian(3)
     with pytest.raises(TypeError, match=r"^sparse.jacobian: x is of dtype complex128"):
         fg.sparse.jacobian(band)(np.ones(3, complex))
+    for make in (fg.sparse.jacobian, fg.sparse.hessian):
+        with pytest.raises(TypeError, match=rf"^sparse.{make.__name__}: sparsity is 'auto', expected None, to find"):
+            make(band, sparsity="auto")
 
 
 @pytest.mark.parametrize("compile", [True, False])

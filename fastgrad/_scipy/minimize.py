@@ -222,7 +222,7 @@ def root(
     scipy.optimize.OptimizeResult
         Its ``x`` has the structure of x0; ``fun`` is a vector.
 
-    Raises as ``minimize`` does.
+    Raises as ``minimize`` does, and ValueError where f returns another count of numbers than x0 holds; "lm" takes more.
 
     >>> import fastgrad as fg, numpy as np
     >>> circle_and_line = lambda p: {"circle": p["x"] ** 2 + p["y"] ** 2 - 2, "line": p["x"] - p["y"]}
@@ -235,9 +235,18 @@ def root(
     optimize = scipy("root")
     variables = Variables("root", x0, numbers=True)
     equations, inputs = prepared(Vector, "root", f, variables, args, compile)
-    exact = isinstance(method, str) and method.lower() in ("hybr", "lm")
+    name = method.lower() if isinstance(method, str) else ""
+    exact = name in ("hybr", "lm")
+
+    def values(x: np.ndarray, *args: Any) -> np.ndarray:
+        y = equations.values(x, *args)
+        if y.size < x.size or (y.size > x.size and name != "lm"):  # which finds the least squares of more equations
+            count = f"{y.size} number{'s' * (y.size > 1)}"
+            raise ValueError(f"root: f returned {count}, expected {x.size}, as many as x0 holds")
+        return y
+
     result = optimize.root(
-        equations.values,
+        values,
         variables.start,
         args=inputs,
         method=method,
