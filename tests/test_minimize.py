@@ -578,10 +578,12 @@ def test_matrices_of_a_result_are_in_the_order_of_ravel():
     assert fg.minimize(f, start, method="L-BFGS-B").hess_inv.todense().shape == (3, 3)
 
 
-def test_least_squares_says_how_native_code_is_asked_for():
+def test_solvers_say_how_native_code_is_asked_for():
     for solve in (fg.least_squares, fg.root):
         with pytest.raises(TypeError, match=r"native= is not taken; set the environment variable FASTGRAD_NATIVE=1"):
             solve(lambda x: x - 1.0, np.zeros(2), native=True)
+    with pytest.raises(TypeError, match=r"^curve_fit: native= is not taken; set the environment"):
+        fg.curve_fit(lambda t, a: a * t, np.arange(3.0), np.arange(3.0), native=True)
 
 
 def test_a_sparse_jacobian_is_kept_with_compiled_residuals():

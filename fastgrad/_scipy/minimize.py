@@ -13,7 +13,7 @@ import numpy as np
 from .. import tree
 from .._arguments import flag
 from .._compile.compiled import Compiled
-from .vectors import Function, Scalar, Variables, Vector, prepared, scipy
+from .vectors import Function, Scalar, Variables, Vector, prepared, refuse_native, scipy
 
 __all__ = ["least_squares", "minimize", "root"]
 
@@ -320,7 +320,7 @@ def _refuse(name: str, unknown: dict[str, Any]) -> None:
                 "leave it out, or give f a rule of its own by fastgrad.custom_vjp"
             )
         if key == "native":
-            raise TypeError(f"{name}: native= is not taken; set the environment variable FASTGRAD_NATIVE=1 instead")
+            refuse_native(name)
         raise TypeError(f"{name}() got an unexpected keyword argument {key!r}")
 
 

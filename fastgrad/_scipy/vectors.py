@@ -31,6 +31,11 @@ def scipy(name: str, module: str = "scipy.optimize") -> Any:
         raise ImportError(f"{name}: SciPy is needed and not installed: pip install 'fastgrad[scipy]'") from None
 
 
+def refuse_native(name: str) -> None:
+    """The error of solvers that do not take native=."""
+    raise TypeError(f"{name}: native= is not taken; set the environment variable FASTGRAD_NATIVE=1 instead")
+
+
 class Variables:
     """The structure of x0, and conversion between it and SciPy's vector."""
 
