@@ -367,7 +367,7 @@ class _Rows(Vector):
                 found = [_joined(pull(seed)[0]) for seed in seeds]
             return [y if _core.tracing() or y.requires_grad else _core.own(y) for y in found]
 
-        self._passes = Replayed(passes, passes, f"{self._name}: f", self._compile)
+        self._passes = Replayed(passes, self._eagerly(passes), f"{self._name}: f", self._compile)
 
     def _tangents(self, seed: np.ndarray) -> list[Any]:
         """The leaves of a direction as tensors, None for those that are all zero."""

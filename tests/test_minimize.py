@@ -615,3 +615,30 @@ def test_root_says_how_many_numbers_f_is_to_return():
     with pytest.raises(ValueError, match=r"^root: f returned 4 numbers, expected 2, as many as x0 holds$"):
         fg.root(more, np.ones(2))
     np.testing.assert_allclose(fg.root(more, np.ones(2), method="lm").x, 2)
+
+
+SOLVES = {
+    "minimize": lambda a, **options: fg.minimize(lambda x: np.sum((x - a) ** 2), np.ones(2), **options).fun,
+    "Powell": lambda a, **options: (
+        fg.minimize(lambda x: np.sum((x - a) ** 2), np.ones(2), method="Powell", **options).fun
+    ),
+    "args": lambda a, **options: (
+        fg.minimize(lambda x, a: np.sum((x - a) ** 2), np.ones(2), (a,), method="trust-ncg", **options).fun
+    ),
+    "constraint": lambda a, **options: (
+        fg.minimize(squares, np.ones(2), constraints={"type": "ineq", "fun": lambda x: x - a}, **options).fun
+    ),
+    "root": lambda a, **options: fg.root(lambda x: x - a, np.ones(2), **options).x[0],
+    "least_squares": lambda a, **options: fg.least_squares(lambda x: x - a, np.ones(2), **options).x[0],
+    "curve_fit": lambda a, **options: fg.curve_fit(lambda t, p: p * t * a, np.arange(3.0), np.ones(3), **options)[0][0],
+}
+
+
+@pytest.mark.parametrize("compile", [True, False])
+@pytest.mark.parametrize("solve", SOLVES.values(), ids=SOLVES)
+def test_a_solver_is_not_differentiated_by_what_f_reads(solve, compile):
+    """The one error, without a warning that f cannot be traced."""
+    for transform in (lambda f: fg.grad(f)(2.0), lambda f: fg.jvp(f, (2.0,), (1.0,))):
+        with pytest.raises(TypeError, match=r"^[a-z_]+: .*cannot be differentiated by it. Pass its .detach\(\), or"):
+            transform(lambda a: a * solve(a, compile=compile))
+    assert np.isfinite(fg.grad(lambda a: a * solve(fg.stop_gradient(a), compile=compile))(2.0))

@@ -200,7 +200,29 @@ class Function:
     def plain(self, x: np.ndarray, *rest: Any) -> Any:
         """f on tensors that are only data, so that nothing is recorded or traced; its result as an ndarray."""
         y = self._call(self._variables.leaves(x.copy()), *rest)
+        if isinstance(y, Tensor) and y.requires_grad and _core.in_transform():
+            raise self._recorded()
         return y.numpy() if isinstance(y, Tensor) else y
+
+    def _eagerly(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function for eager runs, of which SciPy takes the results as numbers: they must not be recorded."""
+
+        def eager(*args: Any) -> Any:
+            found = function(*args)
+            if any(isinstance(y, Tensor) and y.requires_grad for y in tree.leaves(found)):
+                raise self._recorded()
+            return found
+
+        return eager
+
+    def _recorded(self) -> TypeError:
+        """The error for results that depend on what is differentiated around the solver."""
+        return TypeError(
+            f"{self._name}: f reads a tensor that is being differentiated or requires gradients, from outside or in "
+            "args, which would silently become a constant: the result cannot be differentiated by it. Pass its "
+            ".detach(), or give the result a rule of its own by fastgrad.custom_vjp, as of a minimum or a root by "
+            "differentiating its optimality condition"
+        )
 
     def _of(self, x: Any, *rest: Any) -> Any:
         try:
@@ -242,9 +264,9 @@ class Scalar(Function):
     ) -> None:  # fmt: skip
         super().__init__(name, f, variables, args)
         both, whole, of_hessian = value_and_grad(self._of_leaves), hessian(self._of_leaves), f"{name}: the Hessian of f"
-        self._both = Replayed(both, both, f"{name}: f", compile, static, native=native)
-        self._product = Replayed(self._along, self._along, of_hessian, compile, static, native=native)
-        self._hessian = Replayed(whole, whole, of_hessian, compile, static, native=native)
+        self._both = Replayed(both, self._eagerly(both), f"{name}: f", compile, static, native=native)
+        self._product = Replayed(self._along, self._eagerly(self._along), of_hessian, compile, static, native=native)
+        self._hessian = Replayed(whole, self._eagerly(whole), of_hessian, compile, static, native=native)
 
     def _of_leaves(self, leaves: list[Tensor], *args: Any) -> Tensor:
         y = self._call(leaves, *args)
@@ -300,10 +322,11 @@ class Vector(Function):
     ) -> None:  # fmt: skip
         super().__init__(name, f, variables, args)
         self._static = static
-        self._values = Replayed(self._of_leaves, self._of_leaves, f"{name}: f", compile, static, native=native)
+        values, eager = self._of_leaves, self._eagerly(self._of_leaves)
+        self._values = Replayed(values, eager, f"{name}: f", compile, static, native=native)
         self._jacobian: Replayed | None = None
         of_hessian = f"{name}: the Hessian of f"
-        self._product = Replayed(self._along, self._along, of_hessian, compile, static, native=native)
+        self._product = Replayed(self._along, self._eagerly(self._along), of_hessian, compile, static, native=native)
 
     def _of_leaves(self, leaves: list[Any], *args: Any) -> Any:
         y = self._call(leaves, *args)
@@ -335,7 +358,8 @@ class Vector(Function):
             matrix = transform(self._tracked)
             traceable = self._values.compiled is not None
             of_jacobian, native = f"{self._name}: the Jacobian of f", self._values.native
-            self._jacobian = Replayed(matrix, matrix, of_jacobian, traceable, self._static, native=native)
+            eager = self._eagerly(matrix)
+            self._jacobian = Replayed(matrix, eager, of_jacobian, traceable, self._static, native=native)
         return self._variables.matrix(self._jacobian(self._variables.leaves(x), *args))
 
     def _along(self, leaves: Sequence[Any], *args_and_rest: Any) -> Any:
