@@ -253,8 +253,8 @@ class _Rows(Vector):
         self.outside = watch(f)  # the pattern is found anew where f reads something else than before
         super().__init__(name, f, variables, (), compile)
         y = self._values(variables.leaves(variables.start))
-        self.m, self._dtype, self._compile = y.size, np.dtype(y.dtype), compile
-        self._traceable = compile and self._values.compiled is not None
+        self.m, self._dtype = y.size, np.dtype(y.dtype)
+        self._traceable = self.traceable  # if not, a warning has told so, and the passes are not tried
         del self._values  # with the memory of its program
         self._random = np.random.default_rng(0)
 
@@ -367,7 +367,7 @@ class _Rows(Vector):
                 found = [_joined(pull(seed)[0]) for seed in seeds]
             return [y if _core.tracing() or y.requires_grad else _core.own(y) for y in found]
 
-        self._passes = Replayed(passes, self._eagerly(passes), f"{self._name}: f", self._compile)
+        self._passes = Replayed(passes, self._eagerly(passes), f"{self._name}: f", self._traceable)
 
     def _tangents(self, seed: np.ndarray) -> list[Any]:
         """The leaves of a direction as tensors, None for those that are all zero."""

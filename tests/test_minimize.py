@@ -360,9 +360,12 @@ def test_what_cannot_be_traced_runs_eagerly_after_one_warning():
     with pytest.warns(RuntimeWarning, match=r"minimize: f cannot be traced and runs eagerly.*test_minimize") as caught:
         result = fg.minimize(f, np.array([1.0, 2.0]))
     assert len(caught) == 1 and result.success
-    with pytest.warns(RuntimeWarning, match="least_squares: f cannot be traced"):
-        result = fg.least_squares(lambda x: x - 3 if x[0] > 0 else x - 4, np.array([1.0, 2.0]))
-    np.testing.assert_allclose(result.x, 3)
+    branches = lambda x: x**2 - 9 if x[0] > 0 else x - 4
+    for sparsity in (None, "auto", np.eye(2)):
+        with pytest.warns(RuntimeWarning, match="least_squares: f cannot be traced") as caught:
+            result = fg.least_squares(branches, np.array([1.0, 2.0]), jac_sparsity=sparsity)
+        np.testing.assert_allclose(result.x, 3)
+        assert len(caught) == 1, [str(w.message) for w in caught]
 
 
 # ---- callback --------------------------------------------------------------------------------------------------------

@@ -220,9 +220,10 @@ def test_derivatives_of_constants_are_empty(compile):
 
 def test_a_function_with_branches_runs_eagerly_after_one_warning():
     f = lambda x: x**2 if x[0] > 0 else x**3
-    with pytest.warns(RuntimeWarning, match="sparse.jacobian: f cannot be traced"):
+    with pytest.warns(RuntimeWarning, match="sparse.jacobian: f cannot be traced") as caught:
         got = fg.sparse.jacobian(f)(np.array([1.0, 2.0]))
     np.testing.assert_allclose(got.toarray(), np.diag([2.0, 4.0]))
+    assert len(caught) == 1, [str(w.message) for w in caught]
 
 
 def test_a_function_that_turns_out_to_change_is_checked_again():

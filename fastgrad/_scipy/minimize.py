@@ -182,7 +182,7 @@ def least_squares(
     if jac_sparsity is not None:
         if method == "lm":
             raise ValueError("least_squares: method='lm' takes no jac_sparsity; use 'trf' or 'dogbox'")
-        jacobian = _sparse_jacobian(f, args, variables, jac_sparsity, compile)
+        jacobian = _sparse_jacobian(f, args, variables, jac_sparsity, residuals, compile)
     result = optimize.least_squares(
         residuals.values, variables.start, jac=jacobian, method=method, args=inputs, **options
     )
@@ -291,7 +291,7 @@ def _are_equal(args: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
 
 
 def _sparse_jacobian(
-    f: Callable[..., Any], args: Any, variables: Variables, sparsity: Any, compile: bool
+    f: Callable[..., Any], args: Any, variables: Variables, sparsity: Any, residuals: Vector, compile: bool
 ) -> Callable[..., Any]:
     from ..sparse import Jacobian  # here, as few ask for it
 
@@ -299,13 +299,17 @@ def _sparse_jacobian(
     auto = isinstance(sparsity, str)
     if auto and sparsity != "auto":
         raise ValueError(f"least_squares: jac_sparsity is {sparsity!r}, expected 'auto' or a matrix")
+
+    jacobian: Jacobian | None = None
     if auto and compile and isinstance(f, Compiled):
         key = "least_squares: jac_sparsity", variables.kind(), variables.structure.insertion_orders(), len(args)
         jacobian = f.derived(key, _KeptJacobian).of(f, args)
-    else:
-        jacobian = Jacobian(lambda x: f(x, *args), None if auto else sparsity, compile, "least_squares: jac_sparsity")
 
     def at(x: np.ndarray, *_: Any) -> Any:
+        nonlocal jacobian
+        if jacobian is None:  # SciPy has computed the residuals, and a warning has told if they cannot be traced
+            given, traceable = None if auto else sparsity, compile and residuals.traceable
+            jacobian = Jacobian(lambda x: f(x, *args), given, traceable, "least_squares: jac_sparsity")
         return jacobian(variables.unravel(x.copy()))
 
     return at

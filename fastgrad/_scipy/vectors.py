@@ -343,6 +343,11 @@ class Vector(Function):
     def _tracked(self, leaves: list[Any], *args: Any) -> Tensor:
         return _core.asarray(self._of_leaves(leaves, *args))  # constants, too, whose derivatives are zeros
 
+    @property
+    def traceable(self) -> bool:
+        """Whether f is replayed as far as is known: not where it has turned out that it cannot be traced."""
+        return self._values.compiled is not None
+
     def values(self, x: np.ndarray, *args: Any) -> np.ndarray:
         """f(x) as a vector of its own memory."""
         return np.array(self._values(self._variables.leaves(x), *args), np.float64)
@@ -356,10 +361,9 @@ class Vector(Function):
         if self._jacobian is None:
             transform = jacfwd if self.values(x, *args).size > x.size else jacrev
             matrix = transform(self._tracked)
-            traceable = self._values.compiled is not None
             of_jacobian, native = f"{self._name}: the Jacobian of f", self._values.native
             eager = self._eagerly(matrix)
-            self._jacobian = Replayed(matrix, eager, of_jacobian, traceable, self._static, native=native)
+            self._jacobian = Replayed(matrix, eager, of_jacobian, self.traceable, self._static, native=native)
         return self._variables.matrix(self._jacobian(self._variables.leaves(x), *args))
 
     def _along(self, leaves: Sequence[Any], *args_and_rest: Any) -> Any:
