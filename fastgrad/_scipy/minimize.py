@@ -62,10 +62,10 @@ def minimize(
         list of pairs. Otherwise a ``scipy.optimize.Bounds`` or a sequence of pairs for the elements of
         ``tree.ravel(x0)``.
     constraints : as SciPy's
-        dicts and NonlinearConstraint, whose functions take the structure, and whose Jacobian is filled in if they
-        have no function for it; with trust-constr their Hessian too, if it is none or SciPy's default, a BFGS. For
-        methods without derivatives their functions may return any numbers. LinearConstraint on the elements of
-        ``tree.ravel(x0)``.
+        dicts and NonlinearConstraint, whose functions take the structure, and may be made by ``fastgrad.compile`` so
+        that their programs are kept as those of f. Their Jacobian is filled in if they have no function for it; with
+        trust-constr their Hessian too, if it is none or SciPy's default, a BFGS. For methods without derivatives their
+        functions may return any numbers. LinearConstraint on the elements of ``tree.ravel(x0)``.
     tol, options
         As SciPy's.
     callback : callable
@@ -149,8 +149,8 @@ def least_squares(
         As for ``minimize``, or SciPy's pair ``(low, high)`` of numbers or arrays.
     jac_sparsity : "auto", array_like or scipy.sparse, optional
         The Jacobian is a sparse matrix, computed by ``fastgrad.sparse.jacobian`` in few passes: "auto" finds which
-        entries may be other than zero, otherwise these are the nonzero ones of a matrix of shape (m, n). For methods
-        "trf" and "dogbox".
+        entries may be other than zero, which an f made by ``fastgrad.compile`` keeps for args of the same values;
+        otherwise these are the nonzero ones of a matrix of shape (m, n). For methods "trf" and "dogbox".
     **options
         SciPy's further arguments: ftol, xtol, gtol, loss, x_scale, max_nfev, verbose, ...
 
@@ -239,7 +239,7 @@ def root(
     exact = name in ("hybr", "lm")
 
     def values(x: np.ndarray, *args: Any) -> np.ndarray:
-        y = equations.values(x, *args)
+        y: np.ndarray = equations.values(x, *args)
         if y.size < x.size or (y.size > x.size and name != "lm"):  # which finds the least squares of more equations
             count = f"{y.size} number{'s' * (y.size > 1)}"
             raise ValueError(f"root: f returned {count}, expected {x.size}, as many as x0 holds")
