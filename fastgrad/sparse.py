@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from . import _core, _user_frames
+from ._arguments import shown
 from ._compile.outside import watch
 from ._compile.replayed import Replayed
 from ._core import Tensor
@@ -69,7 +70,7 @@ def jacobian(f: Callable[[Any], Any], sparsity: Any = None, *, compile: bool = T
     Jacobian
         ``jacobian(f)(x)`` is a ``scipy.sparse.csr_array`` of float64 and shape (m, n). Its rows are the numbers of
         f(x), its columns those of x, a nested structure of float32 and float64 arrays with n numbers, both in the order
-        of ``tree.ravel``. ``.pattern``, ``.colors`` and ``.mode`` tell what was found.
+        of ``tree.ravel``; integers in x count as float64. ``.pattern``, ``.colors`` and ``.mode`` tell what was found.
 
     One dense row together with a dense column makes every row and column a colour of its own; then this is no better
     than a dense Jacobian. A derivative that is not finite may make others of its column nan, or of its row where
@@ -153,6 +154,11 @@ class Jacobian:
         """``name`` is the function that the user called, for errors."""
         if not callable(f):
             raise TypeError(f"{name}: expected a function, got {f!r}")
+        if not (sparsity is None or hasattr(sparsity, "tocsr") or np.asarray(sparsity).dtype.kind in "biufc"):
+            raise TypeError(
+                f"{name}: sparsity is {shown(sparsity)}, expected None, to find the pattern, or a matrix of shape "
+                "(m, n), an array or of scipy.sparse, that is nonzero where the Jacobian may be"
+            )
         self._f, self._given, self._compile, self._name = f, sparsity, compile, name
         self._rows: dict[Any, _Rows] = {}
 
@@ -247,8 +253,8 @@ class _Rows(Vector):
         self.outside = watch(f)  # the pattern is found anew where f reads something else than before
         super().__init__(name, f, variables, (), compile)
         y = self._values(variables.leaves(variables.start))
-        self.m, self._dtype, self._compile = y.size, np.dtype(y.dtype), compile
-        self._traceable = compile and self._values.compiled is not None
+        self.m, self._dtype = y.size, np.dtype(y.dtype)
+        self._traceable = self.traceable  # if not, a warning has told so, and the passes are not tried
         del self._values  # with the memory of its program
         self._random = np.random.default_rng(0)
 
@@ -361,7 +367,7 @@ class _Rows(Vector):
                 found = [_joined(pull(seed)[0]) for seed in seeds]
             return [y if _core.tracing() or y.requires_grad else _core.own(y) for y in found]
 
-        self._passes = Replayed(passes, passes, f"{self._name}: f", self._compile)
+        self._passes = Replayed(passes, self._eagerly(passes), f"{self._name}: f", self._traceable)
 
     def _tangents(self, seed: np.ndarray) -> list[Any]:
         """The leaves of a direction as tensors, None for those that are all zero."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import _core, _user_frames, tree
+from ._arguments import ABOVE_0, integer, number
 from ._core import Tensor
 from ._transforms.grad import no_grad
 from ._transforms.linearize import Point
@@ -64,15 +64,22 @@ def check_grads(
         The differences (f(x + h) - f(x - h)) / 2h are taken in float64 with h = eps max(1, |x|); 6e-6 unless
         given, or 5e-3 if f returns float32 all the same.
 
-    Raises AssertionError showing the worst entry; TypeError if f has no float argument or no float result;
-    ValueError if order is less than 1, or modes holds others than these.
+    Raises AssertionError showing the worst entry; TypeError if f has no float argument or no float result, or order is
+    no integer; ValueError if order is less than 1, eps not above 0, atol or rtol negative or not finite, or modes holds
+    others than these.
 
     >>> import numpy as np
     >>> import fastgrad as fg
     >>> fg.check_grads(lambda x, w: fg.tanh(x @ w), (np.ones((2, 3)), np.full((3, 2), 0.1)), order=2)
     """
-    if operator.index(order) < 1:
-        raise ValueError(f"check_grads: expected an order of 1 or more, got {order}")
+    if not callable(f):
+        raise TypeError(f"check_grads: expected a function, got {f!r}")
+    order = integer("check_grads", "order", order)
+    atol, rtol = (
+        None if value is None else number("check_grads", what, value)
+        for what, value in (("atol", atol), ("rtol", rtol))
+    )
+    eps = None if eps is None else number("check_grads", "eps", eps, ABOVE_0)
     if isinstance(modes, str) or not modes or not set(modes) <= {"fwd", "rev"}:
         raise ValueError(f"check_grads: expected modes of 'fwd' and 'rev', got {modes!r}")
     if not isinstance(args, tuple):

@@ -112,7 +112,7 @@ INT = " is an int; only float32 and float64 have gradients, convert it with floa
          "it was recorded. Compute with fastgrad's or NumPy's functions on the arguments, not with math or on copies "
          "of their values"),
         (lambda: fg.hessp(fg.exp)(3, 1.0), "hessp: x" + INT + "pass it in args"),
-        (lambda: fg.sparse.hessian(fg.exp)(3), "sparse.hessian: x is an int, expected float32 or float64 arrays and "
+        (lambda: fg.sparse.hessian(fg.exp)("3"), "sparse.hessian: x is a str, expected float32 or float64 arrays and "
          "numbers: only these can be searched; convert it with float(x) or x.astype(float)"),
     ],
 )  # fmt: skip

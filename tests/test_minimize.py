@@ -360,9 +360,12 @@ def test_what_cannot_be_traced_runs_eagerly_after_one_warning():
     with pytest.warns(RuntimeWarning, match=r"minimize: f cannot be traced and runs eagerly.*test_minimize") as caught:
         result = fg.minimize(f, np.array([1.0, 2.0]))
     assert len(caught) == 1 and result.success
-    with pytest.warns(RuntimeWarning, match="least_squares: f cannot be traced"):
-        result = fg.least_squares(lambda x: x - 3 if x[0] > 0 else x - 4, np.array([1.0, 2.0]))
-    np.testing.assert_allclose(result.x, 3)
+    branches = lambda x: x**2 - 9 if x[0] > 0 else x - 4
+    for sparsity in (None, "auto", np.eye(2)):
+        with pytest.warns(RuntimeWarning, match="least_squares: f cannot be traced") as caught:
+            result = fg.least_squares(branches, np.array([1.0, 2.0]), jac_sparsity=sparsity)
+        np.testing.assert_allclose(result.x, 3)
+        assert len(caught) == 1, [str(w.message) for w in caught]
 
 
 # ---- callback --------------------------------------------------------------------------------------------------------
@@ -578,7 +581,67 @@ def test_matrices_of_a_result_are_in_the_order_of_ravel():
     assert fg.minimize(f, start, method="L-BFGS-B").hess_inv.todense().shape == (3, 3)
 
 
-def test_least_squares_says_how_native_code_is_asked_for():
+def test_solvers_say_how_native_code_is_asked_for():
     for solve in (fg.least_squares, fg.root):
         with pytest.raises(TypeError, match=r"native= is not taken; set the environment variable FASTGRAD_NATIVE=1"):
             solve(lambda x: x - 1.0, np.zeros(2), native=True)
+    with pytest.raises(TypeError, match=r"^curve_fit: native= is not taken; set the environment"):
+        fg.curve_fit(lambda t, a: a * t, np.arange(3.0), np.arange(3.0), native=True)
+
+
+def test_a_sparse_jacobian_is_kept_with_compiled_residuals():
+    """For args of the same values; others may have another pattern."""
+    ran = []
+
+    def residuals(x, order, y):
+        ran.append(None)
+        return x[order] ** 3 - y
+
+    compiled, order, y = fg.compile(residuals), np.array([2, 0, 1]), np.array([1.0, 8.0, 27.0])
+    for k in range(4):
+        if k == 2:
+            ran.clear()
+        result = fg.least_squares(compiled, np.ones(3), (order.copy(), y.copy()), jac_sparsity="auto")
+        np.testing.assert_allclose(result.x[order], [1, 2, 3], rtol=1e-6)
+    assert not ran, f"traced anew {len(ran)} times"
+    y[0], order[:] = 8, [1, 0, 2]
+    result = fg.least_squares(compiled, np.ones(3), (order, y), jac_sparsity="auto")
+    np.testing.assert_allclose(result.x[order], [2, 2, 3], rtol=1e-6)
+    np.testing.assert_array_equal(result.jac.toarray() != 0, np.eye(3)[order] != 0)
+
+
+def test_root_says_how_many_numbers_f_is_to_return():
+    for method in ("hybr", "lm", "krylov", "broyden1"):
+        with pytest.raises(ValueError, match=r"^root: f returned 1 number, expected 2, as many as x0 holds$"):
+            fg.root(lambda x: x[:1], np.ones(2), method=method)
+    more = lambda x: np.concatenate([x - 2, 2 - x])
+    with pytest.raises(ValueError, match=r"^root: f returned 4 numbers, expected 2, as many as x0 holds$"):
+        fg.root(more, np.ones(2))
+    np.testing.assert_allclose(fg.root(more, np.ones(2), method="lm").x, 2)
+
+
+SOLVES = {
+    "minimize": lambda a, **options: fg.minimize(lambda x: np.sum((x - a) ** 2), np.ones(2), **options).fun,
+    "Powell": lambda a, **options: (
+        fg.minimize(lambda x: np.sum((x - a) ** 2), np.ones(2), method="Powell", **options).fun
+    ),
+    "args": lambda a, **options: (
+        fg.minimize(lambda x, a: np.sum((x - a) ** 2), np.ones(2), (a,), method="trust-ncg", **options).fun
+    ),
+    "constraint": lambda a, **options: (
+        fg.minimize(squares, np.ones(2), constraints={"type": "ineq", "fun": lambda x: x - a}, **options).fun
+    ),
+    "root": lambda a, **options: fg.root(lambda x: x - a, np.ones(2), **options).x[0],
+    "least_squares": lambda a, **options: fg.least_squares(lambda x: x - a, np.ones(2), **options).x[0],
+    "curve_fit": lambda a, **options: fg.curve_fit(lambda t, p: p * t * a, np.arange(3.0), np.ones(3), **options)[0][0],
+}
+
+
+@pytest.mark.parametrize("compile", [True, False])
+@pytest.mark.parametrize("solve", SOLVES.values(), ids=SOLVES)
+def test_a_solver_is_not_differentiated_by_what_f_reads(solve, compile):
+    """The one error, without a warning that f cannot be traced."""
+    for transform in (lambda f: fg.grad(f)(2.0), lambda f: fg.jvp(f, (2.0,), (1.0,))):
+        with pytest.raises(TypeError, match=r"^[a-z_]+: .*cannot be differentiated by it. Pass its .detach\(\), or"):
+            transform(lambda a: a * solve(a, compile=compile))
+    assert np.isfinite(fg.grad(lambda a: a * solve(fg.stop_gradient(a), compile=compile))(2.0))

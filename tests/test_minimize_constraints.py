@@ -166,3 +166,21 @@ def test_a_constraint_may_be_constant(method, constant):
     constraints = [{"type": "ineq", "fun": lambda x: x[0] - 1}, {"type": "ineq", "fun": lambda x: constant}]
     found = fg.minimize(lambda x: np.sum(x * x), np.full(2, 3.0), method=method, constraints=constraints)
     np.testing.assert_allclose(found.x, [1, 0], atol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["SLSQP", "trust-constr"])
+def test_programs_of_a_compiled_constraint_are_kept_from_solve_to_solve(method):
+    ran = []
+
+    def within(x, power, radius):
+        ran.append(None)
+        return radius - np.sum(x**power)
+
+    cost, within = fg.compile(lambda x: np.sum((x - 2) ** 2)), fg.compile(within, static_argnums=1)
+    for k in range(4):
+        if k == 2:
+            ran.clear()
+        constraint = {"type": "ineq", "fun": within, "args": (2, 1.0 + k)}
+        result = fg.minimize(cost, np.full(2, 0.5), method=method, constraints=constraint)
+        np.testing.assert_allclose(result.x, np.sqrt((1.0 + k) / 2), rtol=1e-3)
+    assert not ran, f"traced anew {len(ran)} times"

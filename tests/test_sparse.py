@@ -199,8 +199,11 @@ def test_x_of_another_shape_starts_anew():
 def test_what_is_refused():
     with pytest.raises(TypeError, match="^sparse.jacobian: expected a function, got 3"):
         fg.sparse.jacobian(3)
-    with pytest.raises(TypeError, match=r"^sparse.jacobian: x is of dtype int64"):
-        fg.sparse.jacobian(band)(np.arange(3))
+    with pytest.raises(TypeError, match=r"^sparse.jacobian: x is of dtype complex128"):
+        fg.sparse.jacobian(band)(np.ones(3, complex))
+    for make in (fg.sparse.jacobian, fg.sparse.hessian):
+        with pytest.raises(TypeError, match=rf"^sparse.{make.__name__}: sparsity is 'auto', expected None, to find"):
+            make(band, sparsity="auto")
 
 
 @pytest.mark.parametrize("compile", [True, False])
@@ -217,9 +220,10 @@ def test_derivatives_of_constants_are_empty(compile):
 
 def test_a_function_with_branches_runs_eagerly_after_one_warning():
     f = lambda x: x**2 if x[0] > 0 else x**3
-    with pytest.warns(RuntimeWarning, match="sparse.jacobian: f cannot be traced"):
+    with pytest.warns(RuntimeWarning, match="sparse.jacobian: f cannot be traced") as caught:
         got = fg.sparse.jacobian(f)(np.array([1.0, 2.0]))
     np.testing.assert_allclose(got.toarray(), np.diag([2.0, 4.0]))
+    assert len(caught) == 1, [str(w.message) for w in caught]
 
 
 def test_a_function_that_turns_out_to_change_is_checked_again():
@@ -550,3 +554,15 @@ def test_what_was_found_is_read_only():
     result = jacobian(x)
     result.data *= 2  # a result is the caller's
     assert np.array_equal(result.toarray(), 2 * expected) and np.array_equal(jacobian(x).toarray(), expected)
+
+
+def test_integers_are_taken_as_float64():
+    for x in (np.arange(3), [1, 2, 3], {"a": np.int32(2), "b": np.arange(2, dtype=np.uint8)}):
+        f = lambda x: fg.concatenate([fg.ravel(leaf) ** 2 for leaf in fg.tree.leaves(x)])
+        numbers = np.concatenate([np.ravel(leaf) for leaf in fg.tree.leaves(x)]).astype(float)
+        np.testing.assert_array_equal(fg.sparse.jacobian(f)(x).toarray(), np.diag(2 * numbers))
+    np.testing.assert_array_equal(
+        fg.sparse.hessian(lambda x: np.sum(x**3))(np.arange(3)).toarray(), np.diag([0, 6, 12])
+    )
+    with pytest.raises(TypeError, match="sparse.jacobian: x is of dtype bool, expected float32 or float64"):
+        fg.sparse.jacobian(lambda x: x)(np.ones(2, bool))

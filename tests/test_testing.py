@@ -88,10 +88,25 @@ def test_a_function_that_returns_float32_has_wider_differences():
 
 
 def test_what_it_cannot_do_yet_it_says():
-    with pytest.raises(ValueError, match="^check_grads: expected an order of 1 or more, got 0$"):
-        testing.check_grads(fg.exp, 1.0, order=0)
     with pytest.raises(ValueError, match="^check_grads: expected modes of 'fwd' and 'rev', got .'forward',.$"):
         testing.check_grads(fg.exp, 1.0, modes=("forward",))
+
+
+@pytest.mark.parametrize(
+    "f, options, error, message",
+    [
+        (3, {}, TypeError, "expected a function, got 3"),
+        (fg.exp, {"order": 0}, ValueError, "order is 0, expected an integer above 0"),
+        (fg.exp, {"order": 1.5}, TypeError, "order is 1.5, expected an integer above 0"),
+        (fg.exp, {"eps": 0.0}, ValueError, "eps is 0.0, expected a finite number above 0"),
+        (fg.exp, {"atol": -1.0}, ValueError, "atol is -1.0, expected a finite number of at least 0"),
+        (fg.exp, {"rtol": "1"}, TypeError, "rtol is '1', expected a finite number of at least 0"),
+    ],
+)
+def test_arguments_are_checked(f, options, error, message):
+    with pytest.raises(error) as raised:
+        testing.check_grads(f, (1.0,), **options)
+    assert str(raised.value) == f"check_grads: {message}"
 
 
 def test_forward_mode_is_checked():

@@ -12,7 +12,7 @@ from .._arguments import flag
 from .._compile.compiled import Compiled
 from .._core import Tensor
 from .._transforms.arguments import describe_type
-from .vectors import Variables, Vector, scipy
+from .vectors import Variables, Vector, refuse_native, scipy
 
 __all__ = ["curve_fit"]
 
@@ -71,6 +71,8 @@ def curve_fit(
     >>> popt.round(6)
     array([2.5, 1.3])
     """
+    if "native" in kwargs:
+        refuse_native("curve_fit")
     compile = flag("curve_fit", "compile", compile)
     optimize = scipy("curve_fit")
     if not callable(f):

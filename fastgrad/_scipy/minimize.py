@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from .. import tree
 from .._arguments import flag
-from .vectors import Function, Scalar, Variables, Vector, prepared, scipy
+from .._compile.compiled import Compiled
+from .vectors import Function, Scalar, Variables, Vector, prepared, refuse_native, scipy
 
 __all__ = ["least_squares", "minimize", "root"]
 
@@ -60,10 +62,10 @@ def minimize(
         list of pairs. Otherwise a ``scipy.optimize.Bounds`` or a sequence of pairs for the elements of
         ``tree.ravel(x0)``.
     constraints : as SciPy's
-        dicts and NonlinearConstraint, whose functions take the structure, and whose Jacobian is filled in if they
-        have no function for it; with trust-constr their Hessian too, if it is none or SciPy's default, a BFGS. For
-        methods without derivatives their functions may return any numbers. LinearConstraint on the elements of
-        ``tree.ravel(x0)``.
+        dicts and NonlinearConstraint, whose functions take the structure, and may be made by ``fastgrad.compile`` so
+        that their programs are kept as those of f. Their Jacobian is filled in if they have no function for it; with
+        trust-constr their Hessian too, if it is none or SciPy's default, a BFGS. For methods without derivatives their
+        functions may return any numbers. LinearConstraint on the elements of ``tree.ravel(x0)``.
     tol, options
         As SciPy's.
     callback : callable
@@ -147,8 +149,8 @@ def least_squares(
         As for ``minimize``, or SciPy's pair ``(low, high)`` of numbers or arrays.
     jac_sparsity : "auto", array_like or scipy.sparse, optional
         The Jacobian is a sparse matrix, computed by ``fastgrad.sparse.jacobian`` in few passes: "auto" finds which
-        entries may be other than zero, otherwise these are the nonzero ones of a matrix of shape (m, n). For methods
-        "trf" and "dogbox".
+        entries may be other than zero, which an f made by ``fastgrad.compile`` keeps for args of the same values;
+        otherwise these are the nonzero ones of a matrix of shape (m, n). For methods "trf" and "dogbox".
     **options
         SciPy's further arguments: ftol, xtol, gtol, loss, x_scale, max_nfev, verbose, ...
 
@@ -180,7 +182,7 @@ def least_squares(
     if jac_sparsity is not None:
         if method == "lm":
             raise ValueError("least_squares: method='lm' takes no jac_sparsity; use 'trf' or 'dogbox'")
-        jacobian = _sparse_jacobian(f, args, variables, jac_sparsity, compile)
+        jacobian = _sparse_jacobian(f, args, variables, jac_sparsity, residuals, compile)
     result = optimize.least_squares(
         residuals.values, variables.start, jac=jacobian, method=method, args=inputs, **options
     )
@@ -220,7 +222,7 @@ def root(
     scipy.optimize.OptimizeResult
         Its ``x`` has the structure of x0; ``fun`` is a vector.
 
-    Raises as ``minimize`` does.
+    Raises as ``minimize`` does, and ValueError where f returns another count of numbers than x0 holds; "lm" takes more.
 
     >>> import fastgrad as fg, numpy as np
     >>> circle_and_line = lambda p: {"circle": p["x"] ** 2 + p["y"] ** 2 - 2, "line": p["x"] - p["y"]}
@@ -233,9 +235,18 @@ def root(
     optimize = scipy("root")
     variables = Variables("root", x0, numbers=True)
     equations, inputs = prepared(Vector, "root", f, variables, args, compile)
-    exact = isinstance(method, str) and method.lower() in ("hybr", "lm")
+    name = method.lower() if isinstance(method, str) else ""
+    exact = name in ("hybr", "lm")
+
+    def values(x: np.ndarray, *args: Any) -> np.ndarray:
+        y: np.ndarray = equations.values(x, *args)
+        if y.size < x.size or (y.size > x.size and name != "lm"):  # which finds the least squares of more equations
+            count = f"{y.size} number{'s' * (y.size > 1)}"
+            raise ValueError(f"root: f returned {count}, expected {x.size}, as many as x0 holds")
+        return y
+
     result = optimize.root(
-        equations.values,
+        values,
         variables.start,
         args=inputs,
         method=method,
@@ -247,19 +258,58 @@ def root(
     return variables.result(result)
 
 
+class _KeptJacobian:
+    """A sparse Jacobian and the args for which it holds: they are constants of it, as the pattern depends on them."""
+
+    def __init__(self) -> None:
+        self.found: tuple[Any, Any] | None = None  # replaced as a whole, as other threads read it
+
+    def of(self, f: Compiled, args: tuple[Any, ...]) -> Any:
+        from ..sparse import Jacobian  # here, as few ask for it
+
+        if self.found is not None and _are_equal(self.found[0], args):
+            return self.found[1]
+        own = tree.map(lambda leaf: leaf.copy() if isinstance(leaf, np.ndarray) else leaf, args)
+        jacobian = Jacobian(lambda x: f(x, *own), name="least_squares: jac_sparsity")
+        self.found = own, jacobian
+        return jacobian
+
+
+def _are_equal(args: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
+    """Whether they have the same structure and arrays and numbers of the same bytes, and else are the same objects."""
+    (leaves, structure), (other_leaves, other) = tree.flatten(args), tree.flatten(others)
+    return structure == other and all(
+        a is b
+        or (
+            type(a) is type(b)
+            and isinstance(a, (np.ndarray, np.generic, float, int))
+            and (np.shape(a), np.asarray(a).dtype) == (np.shape(b), np.asarray(b).dtype)
+            and np.asarray(a).tobytes() == np.asarray(b).tobytes()
+        )
+        for a, b in zip(leaves, other_leaves)
+    )
+
+
 def _sparse_jacobian(
-    f: Callable[..., Any], args: Any, variables: Variables, sparsity: Any, compile: bool
+    f: Callable[..., Any], args: Any, variables: Variables, sparsity: Any, residuals: Vector, compile: bool
 ) -> Callable[..., Any]:
     from ..sparse import Jacobian  # here, as few ask for it
 
-    if isinstance(sparsity, str):
-        if sparsity != "auto":
-            raise ValueError(f"least_squares: jac_sparsity is {sparsity!r}, expected 'auto' or a matrix")
-        sparsity = None
     args = args if isinstance(args, tuple) else (args,)
-    jacobian = Jacobian(lambda x: f(x, *args), sparsity, compile, "least_squares: jac_sparsity")
+    auto = isinstance(sparsity, str)
+    if auto and sparsity != "auto":
+        raise ValueError(f"least_squares: jac_sparsity is {sparsity!r}, expected 'auto' or a matrix")
+
+    jacobian: Jacobian | None = None
+    if auto and compile and isinstance(f, Compiled):
+        key = "least_squares: jac_sparsity", variables.kind(), variables.structure.insertion_orders(), len(args)
+        jacobian = f.derived(key, _KeptJacobian).of(f, args)
 
     def at(x: np.ndarray, *_: Any) -> Any:
+        nonlocal jacobian
+        if jacobian is None:  # SciPy has computed the residuals, and a warning has told if they cannot be traced
+            given, traceable = None if auto else sparsity, compile and residuals.traceable
+            jacobian = Jacobian(lambda x: f(x, *args), given, traceable, "least_squares: jac_sparsity")
         return jacobian(variables.unravel(x.copy()))
 
     return at
@@ -274,7 +324,7 @@ def _refuse(name: str, unknown: dict[str, Any]) -> None:
                 "leave it out, or give f a rule of its own by fastgrad.custom_vjp"
             )
         if key == "native":
-            raise TypeError(f"{name}: native= is not taken; set the environment variable FASTGRAD_NATIVE=1 instead")
+            refuse_native(name)
         raise TypeError(f"{name}() got an unexpected keyword argument {key!r}")
 
 
@@ -297,11 +347,19 @@ def _constraints(constraints: Any, variables: Variables, optimize: Any, compile:
         else:
             made.append(c)
             continue
-        vector = Vector(name, fun, variables, args, compile, native=native)
-        values = vector.plain_values if method in _WITHOUT_GRADIENT else vector.values
-        jacobian = given(jac, args) if callable(jac) else vector.jacobian
+        if method in _WITHOUT_GRADIENT:
+            vector, inputs = Vector(name, fun, variables, args, compile, native=native), ()
+        else:
+            vector, inputs = prepared(Vector, name, fun, variables, args, compile, native)
+
+        def on_inputs(function: Any, inputs: Any = inputs) -> Any:
+            """A function of vectors with the inputs of its programs."""
+            return (lambda *vectors: function(*vectors, *inputs)) if inputs else function
+
+        values = vector.plain_values if method in _WITHOUT_GRADIENT else on_inputs(vector.values)
+        jacobian = given(jac, args) if callable(jac) else on_inputs(vector.jacobian)
         if method == "trust-constr" and (hess is None or isinstance(hess, str) or type(hess) is optimize.BFGS):
-            hess = vector.hessian
+            hess = on_inputs(vector.hessian)
         else:
             hess = given(hess)
         if isinstance(c, optimize.NonlinearConstraint):

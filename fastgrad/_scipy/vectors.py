@@ -31,19 +31,24 @@ def scipy(name: str, module: str = "scipy.optimize") -> Any:
         raise ImportError(f"{name}: SciPy is needed and not installed: pip install 'fastgrad[scipy]'") from None
 
 
+def refuse_native(name: str) -> None:
+    """The error of solvers that do not take native=."""
+    raise TypeError(f"{name}: native= is not taken; set the environment variable FASTGRAD_NATIVE=1 instead")
+
+
 class Variables:
     """The structure of x0, and conversion between it and SciPy's vector."""
 
     def __init__(self, name: str, x0: Any, what: str = "x0", numbers: bool = False) -> None:
-        """``numbers``: lists of numbers count as arrays, and integers as float64."""
+        """Integers count as float64; with ``numbers`` lists of numbers count as arrays."""
         self._lists: list[bool] = []
         if numbers:
             given, x0 = x0, with_arrays(x0, f"{name}: {what}")
             self._lists = [type(leaf) is list for leaf in tree.structure(x0).flatten_up_to(given, what)]
-            x0 = tree.map(_as_float, x0)
         self._name, self._type = name, type(x0)
         found, self.structure = tree.flatten(x0)
-        leaves = [_float_leaf(leaf, f"{name}: {path}") for leaf, path in zip(found, self.structure.paths(what))]
+        paths = self.structure.paths(what)
+        leaves = [_float_leaf(_as_float(leaf), f"{name}: {path}") for leaf, path in zip(found, paths)]
         start, self.unravel = tree.ravel(self.structure.unflatten(leaves))
         if not start.size:
             raise ValueError(f"{name}: {what} holds no numbers: {x0!r}")
@@ -195,7 +200,29 @@ class Function:
     def plain(self, x: np.ndarray, *rest: Any) -> Any:
         """f on tensors that are only data, so that nothing is recorded or traced; its result as an ndarray."""
         y = self._call(self._variables.leaves(x.copy()), *rest)
+        if isinstance(y, Tensor) and y.requires_grad and _core.in_transform():
+            raise self._recorded()
         return y.numpy() if isinstance(y, Tensor) else y
+
+    def _eagerly(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function for eager runs, of which SciPy takes the results as numbers: they must not be recorded."""
+
+        def eager(*args: Any) -> Any:
+            found = function(*args)
+            if any(isinstance(y, Tensor) and y.requires_grad for y in tree.leaves(found)):
+                raise self._recorded()
+            return found
+
+        return eager
+
+    def _recorded(self) -> TypeError:
+        """The error for results that depend on what is differentiated around the solver."""
+        return TypeError(
+            f"{self._name}: f reads a tensor that is being differentiated or requires gradients, from outside or in "
+            "args, which would silently become a constant: the result cannot be differentiated by it. Pass its "
+            ".detach(), or give the result a rule of its own by fastgrad.custom_vjp, as of a minimum or a root by "
+            "differentiating its optimality condition"
+        )
 
     def _of(self, x: Any, *rest: Any) -> Any:
         try:
@@ -237,9 +264,9 @@ class Scalar(Function):
     ) -> None:  # fmt: skip
         super().__init__(name, f, variables, args)
         both, whole, of_hessian = value_and_grad(self._of_leaves), hessian(self._of_leaves), f"{name}: the Hessian of f"
-        self._both = Replayed(both, both, f"{name}: f", compile, static, native=native)
-        self._product = Replayed(self._along, self._along, of_hessian, compile, static, native=native)
-        self._hessian = Replayed(whole, whole, of_hessian, compile, static, native=native)
+        self._both = Replayed(both, self._eagerly(both), f"{name}: f", compile, static, native=native)
+        self._product = Replayed(self._along, self._eagerly(self._along), of_hessian, compile, static, native=native)
+        self._hessian = Replayed(whole, self._eagerly(whole), of_hessian, compile, static, native=native)
 
     def _of_leaves(self, leaves: list[Tensor], *args: Any) -> Tensor:
         y = self._call(leaves, *args)
@@ -295,9 +322,11 @@ class Vector(Function):
     ) -> None:  # fmt: skip
         super().__init__(name, f, variables, args)
         self._static = static
-        self._values = Replayed(self._of_leaves, self._of_leaves, f"{name}: f", compile, static, native=native)
+        values, eager = self._of_leaves, self._eagerly(self._of_leaves)
+        self._values = Replayed(values, eager, f"{name}: f", compile, static, native=native)
         self._jacobian: Replayed | None = None
-        self._product = Replayed(self._along, self._along, f"{name}: the Hessian of f", compile, native=native)
+        of_hessian = f"{name}: the Hessian of f"
+        self._product = Replayed(self._along, self._eagerly(self._along), of_hessian, compile, static, native=native)
 
     def _of_leaves(self, leaves: list[Any], *args: Any) -> Any:
         y = self._call(leaves, *args)
@@ -314,6 +343,11 @@ class Vector(Function):
     def _tracked(self, leaves: list[Any], *args: Any) -> Tensor:
         return _core.asarray(self._of_leaves(leaves, *args))  # constants, too, whose derivatives are zeros
 
+    @property
+    def traceable(self) -> bool:
+        """Whether f is replayed as far as is known: not where it has turned out that it cannot be traced."""
+        return self._values.compiled is not None
+
     def values(self, x: np.ndarray, *args: Any) -> np.ndarray:
         """f(x) as a vector of its own memory."""
         return np.array(self._values(self._variables.leaves(x), *args), np.float64)
@@ -327,21 +361,22 @@ class Vector(Function):
         if self._jacobian is None:
             transform = jacfwd if self.values(x, *args).size > x.size else jacrev
             matrix = transform(self._tracked)
-            traceable = self._values.compiled is not None
             of_jacobian, native = f"{self._name}: the Jacobian of f", self._values.native
-            self._jacobian = Replayed(matrix, matrix, of_jacobian, traceable, self._static, native=native)
+            eager = self._eagerly(matrix)
+            self._jacobian = Replayed(matrix, eager, of_jacobian, self.traceable, self._static, native=native)
         return self._variables.matrix(self._jacobian(self._variables.leaves(x), *args))
 
-    def _along(self, leaves: Sequence[Any], weights: Any, direction: Sequence[Any]) -> Any:
-        """The Hessian of the sum with these weights times a direction."""
-        return hvp(lambda leaves: _core.sum(weights * self._tracked(leaves)), (leaves,), (direction,))
+    def _along(self, leaves: Sequence[Any], *args_and_rest: Any) -> Any:
+        """The Hessian of the sum with some weights times a direction, which come last, in this order."""
+        *args, weights, direction = args_and_rest
+        return hvp(lambda leaves: _core.sum(weights * self._tracked(leaves, *args)), (leaves,), (direction,))
 
-    def hessian(self, x: np.ndarray, weights: np.ndarray) -> Any:
+    def hessian(self, x: np.ndarray, weights: np.ndarray, *args: Any) -> Any:
         """What trust-constr takes as a constraint's hess: the products with it, of which it needs few."""
         leaves = self._variables.leaves(x.copy())
 
         def product(p: np.ndarray) -> np.ndarray:
-            along = self._product(leaves, weights, self._variables.leaves(p.reshape(-1)))
+            along = self._product(leaves, *args, weights, self._variables.leaves(p.reshape(-1)))
             return np.array(self._variables.vector(along))
 
         linalg = scipy(self._name, "scipy.sparse.linalg")
