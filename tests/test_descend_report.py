@@ -311,7 +311,7 @@ def test_lr_find_of_batches_that_only_scatter_suggests_nothing():
     assert sum(rate is not None for rate in found) <= 1, found
 
 
-@pytest.mark.parametrize(("offset", "scale"), [(0.0, 1.0), (-100.0, 1.0), (0.0, 1e-6)])
+@pytest.mark.parametrize(("offset", "scale"), [(0.0, 1.0), (-100.0, 1.0), (0.0, 1e-6), (0.0, 1e200)])
 def test_lr_find_of_a_quadratic(offset, scale):
     """Its largest curvature is 20 times the scale: gradient descent diverges from the rate 0.1 / scale on."""
     curved = lambda p: scale * fg.sum(np.array([1.0, 3.0, 10.0]) * p**2) + offset

@@ -217,10 +217,11 @@ def _steepest(rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray) -> fl
     means = np.cumsum(losses[:least]) / np.arange(1, least + 1)
     level = int(np.max(np.flatnonzero(smoothed[:least] >= means), initial=0))
     fall = means[level] - smoothed[least]
-    # The variance of noise is half the mean square of successive differences, which a slow fall hardly changes.
-    variance = np.mean(np.diff(losses[: least + 1]) ** 2) / 2
+    # From successive differences, which a slow fall hardly changes: of normally distributed noise their mean size is
+    # 2 / sqrt(pi) of the standard deviation. Squares of large losses would overflow.
+    noise = np.mean(abs(np.diff(losses[: least + 1]))) * math.sqrt(math.pi) / 2
     weights = _weights(losses.size)
-    if fall <= 3 * math.sqrt(variance * (1 / (level + 1) + np.sum(weights**2) / np.sum(weights) ** 2)):
+    if fall <= 3 * noise * math.sqrt(1 / (level + 1) + np.sum(weights**2) / np.sum(weights) ** 2):
         return None
     start = int(np.max(np.flatnonzero(smoothed[:least] >= means[level] - fall / 4), initial=0))
     x, y = np.log10(rates[start : least + 1]), smoothed[start : least + 1]
